@@ -1,0 +1,26 @@
+//! The nouns and the rules of preference alignment: prompts, completions, pairs, verdicts, runs, metrics, findings.
+//!
+//! Owns what these things mean and how they fold from a log. Refuses files, clocks, terminals, candle and tokio: everything
+//! here is a value or a pure function of values.
+//!
+//! **Invariant:** folding the same records gives the same state, whichever process does it.
+
+mod hash;
+mod ids;
+mod method;
+mod metric;
+mod param;
+mod run;
+mod session;
+mod text;
+mod verdict;
+
+pub use hash::{Fold64, hash64, mix64};
+pub use ids::{CompletionId, PairId, PromptId, Rater, RunId};
+pub use method::{Method, Needs, method, methods};
+pub use metric::{Metrics, Num};
+pub use param::{Kind, ParamError, ParamRow, Params, nearest};
+pub use run::{Finding, RunStatus, Severity};
+pub use session::{Correction, Judged, LeftOut, Outcome, Session};
+pub use text::{Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, Sampler, sanitise};
+pub use verdict::{Choice, Seen, Side, Strength, Verdict};

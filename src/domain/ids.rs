@@ -1,0 +1,61 @@
+//! Identities as newtypes, so that a pair's id is never taken for a prompt's.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+
+        impl $name {
+            /// The id made of `text` as it stands.
+            pub fn new(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+
+            /// The id's text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// A prompt within one session: `p17`. Numbered in order of arrival.
+    PromptId
+);
+id!(
+    /// A completion within one session: `RUN.PROMPT.K` for sampled ones (`s1.p17.0`), `i3.a` for imported ones.
+    CompletionId
+);
+id!(
+    /// A pair within one session: `PROMPT:COMPLETION-COMPLETION` shortened by its maker, unique within the session.
+    PairId
+);
+id!(
+    /// A run within one session and the name of its folder: `dpo-3`, `sample-1`.
+    RunId
+);
+id!(
+    /// Who judged: a person's chosen name, or `import:FILE` for verdicts that came with a file.
+    Rater
+);
+
+impl Rater {
+    /// Whether these verdicts came with an imported file, not from a person at this keyboard.
+    #[must_use]
+    pub fn is_import(&self) -> bool {
+        self.0.starts_with("import:")
+    }
+}

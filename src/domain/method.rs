@@ -1,0 +1,249 @@
+//! The method table: one row a training method. The launch form, the command line, the docs and the replay read it; adding
+//! a method is a row here and a recipe file in the engine.
+
+use super::param::{Kind, ParamRow, Params};
+
+/// What a method learns from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Preference pairs: prompt, chosen, rejected.
+    Pairs,
+}
+
+/// A training method.
+#[derive(Debug, Clone, Copy)]
+pub struct Method {
+    /// Its name on the command line: `dpo`.
+    pub name: &'static str,
+    /// Its name in full.
+    pub title: &'static str,
+    /// One line on when to use it.
+    pub help: &'static str,
+    /// What it learns from.
+    pub needs: Needs,
+    /// Whether it compares with a frozen reference.
+    pub reference: bool,
+    /// Its own hyper-parameters; the shared ones follow in [`Method::rows`].
+    pub own: &'static [ParamRow],
+    /// Defaults that differ from the shared rows': `(key, default, usual)`.
+    pub defaults: &'static [(&'static str, &'static str, &'static str)],
+    /// The resolved objective as a formula in plain characters.
+    pub objective: fn(&Params) -> String,
+}
+
+impl Method {
+    /// Every hyper-parameter of the method: its own, then the shared ones.
+    #[must_use]
+    pub fn rows(&self) -> Vec<ParamRow> {
+        let mut rows = self.own.to_vec();
+        for row in SHARED {
+            let mut row = *row;
+            if let Some((_, default, usual)) = self.defaults.iter().find(|(key, ..)| *key == row.key) {
+                row.default = default;
+                row.usual = usual;
+            }
+            rows.push(row);
+        }
+        rows
+    }
+}
+
+/// The methods, in the order the form shows them.
+#[must_use]
+pub fn methods() -> &'static [Method] {
+    METHODS
+}
+
+/// The method of that name.
+#[must_use]
+pub fn method(name: &str) -> Option<&'static Method> {
+    METHODS.iter().find(|m| m.name == name)
+}
+
+const fn row(
+    key: &'static str,
+    kind: Kind,
+    default: &'static str,
+    usual: &'static str,
+    help: &'static str,
+    basic: bool,
+) -> ParamRow {
+    ParamRow { key, kind, default, usual, help, basic }
+}
+
+/// Linear layers that adapters can be put on.
+pub const TARGETS: &[&str] =
+    &["all-linear", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+
+const SHARED: &[ParamRow] = &[
+    row("learning_rate", Kind::Float(0.0, 1.0), "1e-5", "1e-6 – 2e-5", "size of a step", true),
+    row("num_train_epochs", Kind::Float(0.01, 1000.0), "1", "1 – 3", "passes over the data", true),
+    row("max_steps", Kind::Int(-1, 100_000_000), "-1", "", "stop after this many steps; -1 follows the epochs", true),
+    row("per_device_train_batch_size", Kind::Int(1, 4096), "4", "1 – 16", "rows worked on at once", true),
+    row("gradient_accumulation_steps", Kind::Int(1, 4096), "1", "1 – 32", "batches added up into one step", true),
+    row(
+        "max_length",
+        Kind::Int(8, 1_048_576),
+        "1024",
+        "256 – 4096",
+        "longest prompt + answer in tokens; longer pairs are left out and counted",
+        true,
+    ),
+    row("tune", Kind::Choice(&["lora", "full"]), "lora", "", "train small adapters or every weight", true),
+    row("lora_r", Kind::Int(1, 1024), "16", "8 – 64", "rank of the adapters", true),
+    row("lora_alpha", Kind::Float(0.0, 4096.0), "32", "r – 2r", "scale of the adapters (alpha / r)", true),
+    row(
+        "lora_dropout",
+        Kind::Float(0.0, 0.99),
+        "0",
+        "0 – 0.1",
+        "dropout before the adapters; 0 is the rule for preference training",
+        false,
+    ),
+    row("lora_target_modules", Kind::List(TARGETS), "all-linear", "", "layers that get adapters", false),
+    row(
+        "lr_scheduler_type",
+        Kind::Choice(&["linear", "cosine", "constant"]),
+        "linear",
+        "",
+        "how the step size falls after the warm-up",
+        false,
+    ),
+    row(
+        "warmup_steps",
+        Kind::Float(0.0, 1e9),
+        "0",
+        "0 – 0.1",
+        "steps of rising step size; below 1 it is a share of all steps",
+        false,
+    ),
+    row("weight_decay", Kind::Float(0.0, 10.0), "0", "0 – 0.1", "AdamW's pull towards zero", false),
+    row("adam_beta1", Kind::Float(0.0, 0.9999), "0.9", "", "AdamW's memory of the gradient", false),
+    row("adam_beta2", Kind::Float(0.0, 0.999_999), "0.999", "", "AdamW's memory of its square", false),
+    row("adam_epsilon", Kind::Float(1e-12, 1.0), "1e-8", "", "AdamW's guard against division by zero", false),
+    row(
+        "max_grad_norm",
+        Kind::Float(0.0, 1e9),
+        "1",
+        "0.5 – 10",
+        "gradients are scaled down to this norm; 0 never",
+        false,
+    ),
+    row("seed", Kind::Int(0, i64::MAX), "42", "", "seed of order, adapters and dropout", false),
+    row("shuffle", Kind::Bool, "true", "", "false keeps the file's order", false),
+    row(
+        "eval_fraction",
+        Kind::Float(0.0, 0.9),
+        "0.1",
+        "0 – 0.2",
+        "share of prompts kept for evaluation, by hash of the prompt",
+        false,
+    ),
+    row(
+        "eval_steps",
+        Kind::Int(0, 1_000_000),
+        "0",
+        "10 – 200",
+        "evaluate every so many steps; 0 only at the end",
+        false,
+    ),
+    row(
+        "save_steps",
+        Kind::Int(0, 1_000_000),
+        "50",
+        "20 – 500",
+        "checkpoint every so many steps; 0 only at the end",
+        false,
+    ),
+    row("save_total_limit", Kind::Int(1, 1000), "2", "1 – 5", "checkpoints kept", false),
+    row(
+        "sample_steps",
+        Kind::Int(0, 1_000_000),
+        "0",
+        "20 – 200",
+        "show sampled answers every so many steps; 0 only before and after",
+        false,
+    ),
+];
+
+const METHODS: &[Method] = &[
+    Method {
+        name: "dpo",
+        title: "Direct preference optimisation",
+        help: "push chosen above rejected, held near the frozen reference",
+        needs: Needs::Pairs,
+        reference: true,
+        own: &[
+            row("beta", Kind::Float(1e-6, 1000.0), "0.1", "0.01 – 0.5", "how hard to stay near the reference", true),
+            row(
+                "loss_type",
+                Kind::Choice(&["sigmoid", "ipo", "ipo_sum", "hinge"]),
+                "sigmoid",
+                "",
+                "shape of the loss over the margin",
+                true,
+            ),
+            row(
+                "label_smoothing",
+                Kind::Float(0.0, 0.499),
+                "0",
+                "0 – 0.2",
+                "share of labels taken to be wrong (sigmoid: cDPO)",
+                false,
+            ),
+        ],
+        defaults: &[("learning_rate", "1e-5", "LoRA 1e-6 – 2e-5, full 1e-7 – 2e-6")],
+        objective: dpo_objective,
+    },
+    Method {
+        name: "orpo",
+        title: "Odds-ratio preference optimisation",
+        help: "one stage from a base model: answer like chosen, with better odds than rejected; no reference",
+        needs: Needs::Pairs,
+        reference: false,
+        own: &[
+            row(
+                "beta",
+                Kind::Float(0.0, 1000.0),
+                "0.1",
+                "0.05 – 0.5",
+                "weight of the odds ratio beside the SFT term (lambda)",
+                true,
+            ),
+            row(
+                "orpo_nll",
+                Kind::Choice(&["prompt_and_chosen", "completion_token_mean", "completion_seq_mean"]),
+                "prompt_and_chosen",
+                "",
+                "which tokens the SFT term covers",
+                false,
+            ),
+        ],
+        defaults: &[("learning_rate", "2e-5", "LoRA 5e-6 – 1e-4, full 1e-6 – 5e-6")],
+        objective: orpo_objective,
+    },
+];
+
+fn dpo_objective(p: &Params) -> String {
+    let beta = p.text("beta");
+    let ratio = "(log π(c) − log π_ref(c)) − (log π(r) − log π_ref(r))";
+    match p.text("loss_type") {
+        "ipo" => format!("(Δ − 1/(2·{beta}))²,  Δ = mean-token {ratio}"),
+        "ipo_sum" => format!("(Δ − 1/(2·{beta}))²,  Δ = {ratio}"),
+        "hinge" => format!("max(0, 1 − {beta}·Δ),  Δ = {ratio}"),
+        _ if p.f64("label_smoothing") > 0.0 => {
+            let e = p.text("label_smoothing");
+            format!("−(1−{e})·log σ({beta}·Δ) − {e}·log σ(−{beta}·Δ),  Δ = {ratio}")
+        }
+        _ => format!("−log σ({beta}·Δ),  Δ = {ratio}"),
+    }
+}
+
+fn orpo_objective(p: &Params) -> String {
+    let nll = match p.text("orpo_nll") {
+        "completion_token_mean" => "NLL(chosen, per token)",
+        "completion_seq_mean" => "NLL(chosen, per answer)",
+        _ => "NLL(prompt + chosen, per token)",
+    };
+    format!("{nll} − {}·log σ(log odds(c) − log odds(r)),  odds = p/(1−p), p = exp(mean log π)", p.text("beta"))
+}

@@ -1,0 +1,104 @@
+//! Metric values by their TRL names. Order is kept as logged.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A number that survives JSON when it is not finite: `"NaN"`, `"Infinity"`, `"-Infinity"`.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Num(pub f64);
+
+impl Serialize for Num {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        if self.0.is_nan() {
+            s.serialize_str("NaN")
+        } else if self.0 == f64::INFINITY {
+            s.serialize_str("Infinity")
+        } else if self.0 == f64::NEG_INFINITY {
+            s.serialize_str("-Infinity")
+        } else {
+            s.serialize_f64(self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Num {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Raw {
+            Number(f64),
+            Text(String),
+        }
+        match Raw::deserialize(d)? {
+            Raw::Number(x) => Ok(Self(x)),
+            Raw::Text(t) => match t.as_str() {
+                "NaN" => Ok(Self(f64::NAN)),
+                "Infinity" => Ok(Self(f64::INFINITY)),
+                "-Infinity" => Ok(Self(f64::NEG_INFINITY)),
+                _ => Err(serde::de::Error::custom(format!("`{t}` is not a number"))),
+            },
+        }
+    }
+}
+
+/// The metrics of one step, in the order they were logged: `loss`, `rewards/chosen`, … (TRL's names, letter by letter).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Metrics(Vec<(String, Num)>);
+
+impl Metrics {
+    /// No metrics.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets a metric, replacing an earlier value of the same name.
+    pub fn set(&mut self, name: &str, value: f64) {
+        match self.0.iter_mut().find(|(n, _)| n == name) {
+            Some((_, v)) => *v = Num(value),
+            None => self.0.push((name.to_owned(), Num(value))),
+        }
+    }
+
+    /// The value of a metric, if logged.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v.0)
+    }
+
+    /// Names and values in logged order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.0.iter().map(|(n, v)| (n.as_str(), v.0))
+    }
+
+    /// Whether nothing was logged.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Metrics {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map(self.0.iter().map(|(n, v)| (n, v)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Metrics {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Metrics;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a map of metric names to numbers")
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Metrics, A::Error> {
+                let mut out = Metrics::new();
+                while let Some((name, value)) = map.next_entry::<String, Num>()? {
+                    out.set(&name, value.0);
+                }
+                Ok(out)
+            }
+        }
+        d.deserialize_map(Visitor)
+    }
+}

@@ -1,0 +1,191 @@
+//! Hyper-parameters as data: one row a key, so that the form, the command line, the help and the run record agree.
+//!
+//! Owns names, kinds, defaults, ranges and their checking. Refuses unknown keys: an option that is not used is an error.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What values a key takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// A real number within the bounds, both included.
+    Float(f64, f64),
+    /// A whole number within the bounds, both included.
+    Int(i64, i64),
+    /// `true` or `false`.
+    Bool,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Words separated by commas, each one of these.
+    List(&'static [&'static str]),
+}
+
+/// One hyper-parameter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ParamRow {
+    /// TRL's name for it.
+    pub key: &'static str,
+    /// What it may be.
+    pub kind: Kind,
+    /// Its default, as text that parses.
+    pub default: &'static str,
+    /// The range in which it is usually set, for the form; may be empty.
+    pub usual: &'static str,
+    /// One line on what it does.
+    pub help: &'static str,
+    /// Shown in the form at once (true) or behind `…` (false).
+    pub basic: bool,
+}
+
+/// A key or value that cannot be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParamError {
+    /// No such key; the nearest one is offered.
+    #[error("`{key}` is not an option of {method}; did you mean `{nearest}`?")]
+    Unknown {
+        /// What was given.
+        key: String,
+        /// The method asked.
+        method: String,
+        /// The nearest existing key.
+        nearest: String,
+    },
+    /// The value does not fit the key's kind.
+    #[error("{key}={value} cannot be: {wants}")]
+    Value {
+        /// The key.
+        key: String,
+        /// What was given.
+        value: String,
+        /// What would be taken.
+        wants: String,
+    },
+    /// Not of the form `key=value`.
+    #[error("`{0}` is not of the form key=value")]
+    Form(String),
+}
+
+impl ParamRow {
+    /// Checks `text` as a value for this key and gives it back in canonical form.
+    ///
+    /// # Errors
+    /// When the text does not parse or lies outside the bounds.
+    pub fn parse(&self, text: &str) -> Result<String, ParamError> {
+        let text = text.trim();
+        let fail = |wants: String| ParamError::Value { key: self.key.into(), value: text.into(), wants };
+        match self.kind {
+            Kind::Float(lo, hi) => match text.parse::<f64>() {
+                Ok(x) if x.is_finite() && x >= lo && x <= hi => Ok(text.to_owned()),
+                _ => Err(fail(format!("it takes a number from {lo} to {hi}"))),
+            },
+            Kind::Int(lo, hi) => match text.parse::<i64>() {
+                Ok(x) if x >= lo && x <= hi => Ok(x.to_string()),
+                _ => Err(fail(format!("it takes a whole number from {lo} to {hi}"))),
+            },
+            Kind::Bool => match text {
+                "true" | "false" => Ok(text.to_owned()),
+                _ => Err(fail("it takes true or false".into())),
+            },
+            Kind::Choice(words) => match words.iter().find(|w| **w == text) {
+                Some(w) => Ok((*w).to_owned()),
+                None => Err(fail(format!("it takes one of {}", words.join(", ")))),
+            },
+            Kind::List(words) => {
+                let given: Vec<&str> = text.split(',').map(str::trim).filter(|w| !w.is_empty()).collect();
+                match given.iter().find(|w| !words.contains(w)) {
+                    _ if given.is_empty() => Err(fail(format!("it takes some of {}", words.join(", ")))),
+                    Some(w) => Err(fail(format!("`{w}` is not one of {}", words.join(", ")))),
+                    None => Ok(given.join(",")),
+                }
+            }
+        }
+    }
+}
+
+/// The resolved hyper-parameters of a run: every key of its method, as canonical text.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Params(pub BTreeMap<String, String>);
+
+impl Params {
+    /// The defaults of `rows`.
+    #[must_use]
+    pub fn defaults(rows: &[ParamRow]) -> Self {
+        Self(rows.iter().map(|r| (r.key.to_owned(), r.default.to_owned())).collect())
+    }
+
+    /// Sets a key after checking it against `rows`; `method` names whose rows they are.
+    ///
+    /// # Errors
+    /// When the key is unknown (the nearest one is named) or the value does not fit.
+    pub fn set(&mut self, rows: &[ParamRow], method: &str, key: &str, value: &str) -> Result<(), ParamError> {
+        let Some(row) = rows.iter().find(|r| r.key == key) else {
+            let nearest = nearest(key, rows.iter().map(|r| r.key)).unwrap_or_default().to_owned();
+            return Err(ParamError::Unknown { key: key.into(), method: method.into(), nearest });
+        };
+        self.0.insert(key.to_owned(), row.parse(value)?);
+        Ok(())
+    }
+
+    /// Sets from one `key=value`.
+    ///
+    /// # Errors
+    /// As [`Params::set`], and when there is no `=`.
+    pub fn set_pair(&mut self, rows: &[ParamRow], method: &str, text: &str) -> Result<(), ParamError> {
+        let (key, value) = text.split_once('=').ok_or_else(|| ParamError::Form(text.into()))?;
+        self.set(rows, method, key.trim(), value)
+    }
+
+    /// The text of a key; empty if absent.
+    #[must_use]
+    pub fn text(&self, key: &str) -> &str {
+        self.0.get(key).map_or("", String::as_str)
+    }
+
+    /// A key as a real number; NaN if absent or not one (rows are checked on the way in).
+    #[must_use]
+    pub fn f64(&self, key: &str) -> f64 {
+        self.text(key).parse().unwrap_or(f64::NAN)
+    }
+
+    /// A key as a whole number; 0 if absent or negative.
+    #[must_use]
+    pub fn usize(&self, key: &str) -> usize {
+        self.text(key).parse().unwrap_or(0)
+    }
+
+    /// A key as a signed whole number; 0 if absent.
+    #[must_use]
+    pub fn i64(&self, key: &str) -> i64 {
+        self.text(key).parse().unwrap_or(0)
+    }
+
+    /// A key as a truth value; false if absent.
+    #[must_use]
+    pub fn bool(&self, key: &str) -> bool {
+        self.text(key) == "true"
+    }
+}
+
+/// The candidate nearest to `word` by edit distance, for "did you mean".
+#[must_use]
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates.into_iter().min_by_key(|c| distance(word, c))
+}
+
+/// Levenshtein distance in characters.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let cost = usize::from(ca != *cb);
+            let next = (diagonal + cost).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = row[j + 1];
+            row[j + 1] = next;
+        }
+    }
+    row[b.len()]
+}

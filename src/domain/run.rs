@@ -1,0 +1,76 @@
+//! A run's life and what its watcher found out.
+
+use super::ids::PairId;
+use serde::{Deserialize, Serialize};
+
+/// Where a run is in its life. Folded from its log; only `Lost` also looks at the lock of its folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Launched, nothing logged yet.
+    Starting,
+    /// Logging steps.
+    Running,
+    /// Waiting between two steps because it was told to.
+    Paused,
+    /// Reached its planned end.
+    Finished,
+    /// Ended early because it was told to, with a checkpoint.
+    Stopped,
+    /// Ended by an error; the sentence says which and what to do.
+    Failed(String),
+    /// Its log has no end and nobody holds its lock: killed, or the machine went down. It can be resumed.
+    Lost,
+}
+
+impl RunStatus {
+    /// Whether a process should be alive behind it.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(self, Self::Starting | Self::Running | Self::Paused)
+    }
+
+    /// One word for headers and lists.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Finished => "finished",
+            Self::Stopped => "stopped",
+            Self::Failed(_) => "failed",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Good to know.
+    Note,
+    /// Probably spoils the result.
+    Warn,
+    /// The run stops because of it.
+    Stop,
+}
+
+/// Something about a run that its user should know: one plain sentence, its evidence and one remedy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The rule that found it: `step0_self_check`, `non_finite`, …
+    pub rule: String,
+    /// The step it was found at.
+    pub step: u64,
+    /// How much it matters.
+    pub severity: Severity,
+    /// What is the case, with the numbers.
+    pub text: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// The pair concerned, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pair: Option<PairId>,
+}

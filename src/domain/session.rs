@@ -1,0 +1,395 @@
+//! The state of a session: what its logs fold to.
+//!
+//! Owns prompts, completions, pairs, verdicts with undo and redo, notes, and the rules that make training rows of them.
+//! Verdicts and the pairs they judge come from different logs, so the order in which the two arrive does not matter.
+
+use super::hash::{Fold64, hash64};
+use super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
+use super::text::{Completion, Pair, PairRow, Prompt};
+use super::verdict::{Choice, Side, Verdict};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// A verdict and whether it still counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// What was said.
+    pub verdict: Verdict,
+    /// Taken back (and not given again).
+    pub undone: bool,
+}
+
+/// A better text that a rater wrote for a completion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Correction {
+    /// The pair it was seen in.
+    pub pair: PairId,
+    /// The completion corrected.
+    pub completion: CompletionId,
+    /// Who wrote it.
+    pub rater: Rater,
+    /// The corrected text.
+    pub text: String,
+}
+
+/// The decision on a pair that all counting verdicts make together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Outcome {
+    /// Nobody has judged it.
+    Open,
+    /// Most votes for one side; the mean strength as a margin in 0..=1.
+    Prefer(Side, f64),
+    /// Most votes say that neither is better.
+    Tie,
+    /// Most votes say that neither is acceptable.
+    BothBad,
+    /// The votes stand against each other; never resolved by order.
+    Unresolved,
+}
+
+/// Judged pairs that make no training row, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LeftOut {
+    /// Ties.
+    pub ties: usize,
+    /// Both bad.
+    pub both_bad: usize,
+    /// Votes that stand against each other.
+    pub unresolved: usize,
+    /// Both texts are the same but for white space.
+    pub equal: usize,
+    /// A text is empty.
+    pub empty: usize,
+}
+
+impl LeftOut {
+    /// How many in all.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.ties + self.both_bad + self.unresolved + self.equal + self.empty
+    }
+}
+
+/// A rater's undo and redo stacks of verdict sequence numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct History {
+    done: Vec<u64>,
+    undone: Vec<u64>,
+}
+
+/// The folded state.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Session {
+    prompts: Vec<Prompt>,
+    prompt_at: HashMap<PromptId, usize>,
+    completions: HashMap<CompletionId, Completion>,
+    pairs: Vec<Pair>,
+    pair_at: HashMap<PairId, usize>,
+    verdicts: BTreeMap<u64, Judged>,
+    of_pair: HashMap<PairId, Vec<u64>>,
+    history: HashMap<Rater, History>,
+    notes: BTreeMap<(PairId, Rater), String>,
+    corrections: Vec<Correction>,
+    runs: Vec<RunId>,
+}
+
+impl Session {
+    /// Adds a prompt; one of the same id is kept as it was.
+    pub fn add_prompt(&mut self, prompt: Prompt) {
+        if !self.prompt_at.contains_key(&prompt.id) {
+            self.prompt_at.insert(prompt.id.clone(), self.prompts.len());
+            self.prompts.push(prompt);
+        }
+    }
+
+    /// Adds a completion; one of the same id is kept as it was.
+    pub fn add_completion(&mut self, completion: Completion) {
+        self.completions.entry(completion.id.clone()).or_insert(completion);
+    }
+
+    /// Adds a pair; one of the same id is kept as it was.
+    pub fn add_pair(&mut self, pair: Pair) {
+        if !self.pair_at.contains_key(&pair.id) {
+            self.pair_at.insert(pair.id.clone(), self.pairs.len());
+            self.pairs.push(pair);
+        }
+    }
+
+    /// Adds a verdict under its record's sequence number. The rater's redo stack is emptied.
+    pub fn judge(&mut self, seq: u64, verdict: Verdict) {
+        let history = self.history.entry(verdict.rater.clone()).or_default();
+        history.done.push(seq);
+        history.undone.clear();
+        self.of_pair.entry(verdict.pair.clone()).or_default().push(seq);
+        self.verdicts.insert(seq, Judged { verdict, undone: false });
+    }
+
+    /// Takes a verdict back. An unknown number changes nothing.
+    pub fn undo(&mut self, of: u64) {
+        self.flip(of, true);
+    }
+
+    /// Gives an undone verdict again. An unknown number changes nothing.
+    pub fn redo(&mut self, of: u64) {
+        self.flip(of, false);
+    }
+
+    fn flip(&mut self, of: u64, undone: bool) {
+        let Some(judged) = self.verdicts.get_mut(&of) else { return };
+        if judged.undone == undone {
+            return;
+        }
+        judged.undone = undone;
+        let history = self.history.entry(judged.verdict.rater.clone()).or_default();
+        let (from, to) =
+            if undone { (&mut history.done, &mut history.undone) } else { (&mut history.undone, &mut history.done) };
+        from.retain(|seq| *seq != of);
+        to.push(of);
+    }
+
+    /// Sets a rater's note on a pair; an empty text removes it.
+    pub fn note(&mut self, pair: PairId, rater: Rater, text: String) {
+        if text.trim().is_empty() {
+            self.notes.remove(&(pair, rater));
+        } else {
+            self.notes.insert((pair, rater), text);
+        }
+    }
+
+    /// Adds a correction.
+    pub fn correct(&mut self, correction: Correction) {
+        self.corrections.push(correction);
+    }
+
+    /// Notes that a run was launched.
+    pub fn launch(&mut self, run: RunId) {
+        if !self.runs.contains(&run) {
+            self.runs.push(run);
+        }
+    }
+
+    /// Prompts in order of arrival.
+    #[must_use]
+    pub fn prompts(&self) -> &[Prompt] {
+        &self.prompts
+    }
+
+    /// The prompt of that id.
+    #[must_use]
+    pub fn prompt(&self, id: &PromptId) -> Option<&Prompt> {
+        self.prompt_at.get(id).map(|i| &self.prompts[*i])
+    }
+
+    /// The completion of that id.
+    #[must_use]
+    pub fn completion(&self, id: &CompletionId) -> Option<&Completion> {
+        self.completions.get(id)
+    }
+
+    /// How many completions there are.
+    #[must_use]
+    pub fn completion_count(&self) -> usize {
+        self.completions.len()
+    }
+
+    /// Pairs in order of arrival.
+    #[must_use]
+    pub fn pairs(&self) -> &[Pair] {
+        &self.pairs
+    }
+
+    /// The pair of that id.
+    #[must_use]
+    pub fn pair(&self, id: &PairId) -> Option<&Pair> {
+        self.pair_at.get(id).map(|i| &self.pairs[*i])
+    }
+
+    /// A pair's two completions, `a` then `b`.
+    #[must_use]
+    pub fn sides(&self, pair: &Pair) -> Option<(&Completion, &Completion)> {
+        Some((self.completion(&pair.a)?, self.completion(&pair.b)?))
+    }
+
+    /// Every verdict with its sequence number, undone ones too, oldest first.
+    pub fn verdicts(&self) -> impl DoubleEndedIterator<Item = (u64, &Judged)> {
+        self.verdicts.iter().map(|(n, j)| (*n, j))
+    }
+
+    /// The counting verdicts on a pair: the latest of each rater.
+    #[must_use]
+    pub fn counting(&self, pair: &PairId) -> Vec<(u64, &Verdict)> {
+        let mut seen: HashSet<&Rater> = HashSet::new();
+        let mut out = Vec::new();
+        for seq in self.of_pair.get(pair).into_iter().flatten().rev() {
+            let Some(judged) = self.verdicts.get(seq) else { continue };
+            if !judged.undone && seen.insert(&judged.verdict.rater) {
+                out.push((*seq, &judged.verdict));
+            }
+        }
+        out
+    }
+
+    /// What a rater last said about a pair, if it still counts.
+    #[must_use]
+    pub fn verdict_of(&self, pair: &PairId, rater: &Rater) -> Option<(u64, &Verdict)> {
+        self.counting(pair).into_iter().find(|(_, v)| v.rater == *rater)
+    }
+
+    /// The pairs a rater has still to judge: fresh ones in order of arrival, then the skipped ones, longest ago first.
+    /// Pairs that came with their verdict are not asked again.
+    #[must_use]
+    pub fn queue(&self, rater: &Rater) -> Vec<PairId> {
+        let mut fresh = Vec::new();
+        let mut skipped = Vec::new();
+        for pair in &self.pairs {
+            if self.sides(pair).is_none() {
+                continue;
+            }
+            let votes = self.counting(&pair.id);
+            if votes.iter().any(|(_, v)| v.rater.is_import()) {
+                continue;
+            }
+            match votes.iter().find(|(_, v)| v.rater == *rater) {
+                None => fresh.push(pair.id.clone()),
+                Some((seq, v)) if v.choice == Choice::Skip => skipped.push((*seq, pair.id.clone())),
+                Some(_) => {}
+            }
+        }
+        skipped.sort();
+        fresh.extend(skipped.into_iter().map(|(_, id)| id));
+        fresh
+    }
+
+    /// The verdict that `undo` by this rater would take back.
+    #[must_use]
+    pub fn undoable(&self, rater: &Rater) -> Option<u64> {
+        self.history.get(rater)?.done.last().copied()
+    }
+
+    /// The verdict that `redo` by this rater would give again.
+    #[must_use]
+    pub fn redoable(&self, rater: &Rater) -> Option<u64> {
+        self.history.get(rater)?.undone.last().copied()
+    }
+
+    /// A rater's note on a pair.
+    #[must_use]
+    pub fn note_of(&self, pair: &PairId, rater: &Rater) -> Option<&str> {
+        self.notes.get(&(pair.clone(), rater.clone())).map(String::as_str)
+    }
+
+    /// Corrections in order.
+    #[must_use]
+    pub fn corrections(&self) -> &[Correction] {
+        &self.corrections
+    }
+
+    /// Runs in order of launch.
+    #[must_use]
+    pub fn runs(&self) -> &[RunId] {
+        &self.runs
+    }
+
+    /// The votes on a pair taken together: a plurality decides, a draw between the leaders is `Unresolved`.
+    #[must_use]
+    pub fn outcome(&self, pair: &PairId) -> Outcome {
+        let mut votes = [0usize; 4];
+        let mut margins = [0.0; 2];
+        for (_, verdict) in self.counting(pair) {
+            match verdict.choice {
+                Choice::Prefer(Side::A, s) => {
+                    votes[0] += 1;
+                    margins[0] += s.margin();
+                }
+                Choice::Prefer(Side::B, s) => {
+                    votes[1] += 1;
+                    margins[1] += s.margin();
+                }
+                Choice::Tie => votes[2] += 1,
+                Choice::BothBad => votes[3] += 1,
+                Choice::Skip => {}
+            }
+        }
+        let most = *votes.iter().max().unwrap_or(&0);
+        if most == 0 {
+            return Outcome::Open;
+        }
+        if votes.iter().filter(|v| **v == most).count() > 1 {
+            return Outcome::Unresolved;
+        }
+        match votes.iter().position(|v| *v == most) {
+            Some(0) => Outcome::Prefer(Side::A, margins[0] / most as f64),
+            Some(1) => Outcome::Prefer(Side::B, margins[1] / most as f64),
+            Some(2) => Outcome::Tie,
+            _ => Outcome::BothBad,
+        }
+    }
+
+    /// The training rows that the verdicts make, in the pairs' order, and what was left out.
+    #[must_use]
+    pub fn rows(&self) -> (Vec<PairRow>, LeftOut) {
+        let mut rows = Vec::new();
+        let mut left = LeftOut::default();
+        for pair in &self.pairs {
+            let (side, margin) = match self.outcome(&pair.id) {
+                Outcome::Open => continue,
+                Outcome::Tie => {
+                    left.ties += 1;
+                    continue;
+                }
+                Outcome::BothBad => {
+                    left.both_bad += 1;
+                    continue;
+                }
+                Outcome::Unresolved => {
+                    left.unresolved += 1;
+                    continue;
+                }
+                Outcome::Prefer(side, margin) => (side, margin),
+            };
+            let (Some((a, b)), Some(prompt)) = (self.sides(pair), self.prompt(&pair.prompt)) else { continue };
+            if a.text.trim().is_empty() || b.text.trim().is_empty() {
+                left.empty += 1;
+                continue;
+            }
+            if a.text.split_whitespace().eq(b.text.split_whitespace()) {
+                left.equal += 1;
+                continue;
+            }
+            let (chosen, rejected) = match side {
+                Side::A => (a, b),
+                Side::B => (b, a),
+            };
+            rows.push(PairRow {
+                pair: pair.id.clone(),
+                prompt_id: prompt.id.clone(),
+                prompt: prompt.body.clone(),
+                chosen: chosen.text.clone(),
+                rejected: rejected.text.clone(),
+                margin: Some(margin),
+            });
+        }
+        (rows, left)
+    }
+
+    /// A hash of everything that verdicts, undo, notes and corrections have made: equal for equal logs.
+    #[must_use]
+    pub fn state_hash(&self) -> String {
+        let mut h = Fold64::default();
+        for (seq, judged) in &self.verdicts {
+            h.add(&seq.to_le_bytes());
+            h.add(judged.verdict.pair.as_str().as_bytes());
+            h.add(judged.verdict.rater.as_str().as_bytes());
+            h.add(format!("{:?} {}", judged.verdict.choice, judged.undone).as_bytes());
+        }
+        for ((pair, rater), text) in &self.notes {
+            h.add(pair.as_str().as_bytes());
+            h.add(rater.as_str().as_bytes());
+            h.add(text.as_bytes());
+        }
+        for c in &self.corrections {
+            h.add(c.completion.as_str().as_bytes());
+            h.add(&hash64(c.text.as_bytes()).to_le_bytes());
+        }
+        h.hex()
+    }
+}

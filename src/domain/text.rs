@@ -1,0 +1,173 @@
+//! Prompts, completions and pairs, and the one rule by which text from outside is made safe to show.
+
+use super::ids::{CompletionId, PairId, PromptId};
+use serde::{Deserialize, Serialize};
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// `system`, `user` or `assistant`, or whatever the model's chat template knows.
+    pub role: String,
+    /// The text of the turn.
+    pub content: String,
+}
+
+/// What a model is asked to continue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptBody {
+    /// A conversation that goes through the model's chat template.
+    Chat(Vec<Message>),
+    /// Plain text, continued as it stands without a template.
+    Text(String),
+}
+
+impl PromptBody {
+    /// A conversation of one user turn.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self::Chat(vec![Message { role: "user".into(), content: content.into() }])
+    }
+
+    /// The text a person recognises the prompt by: the last user turn, or the plain text.
+    #[must_use]
+    pub fn headline(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Chat(messages) => {
+                messages.iter().rev().find(|m| m.role == "user").or(messages.last()).map_or("", |m| m.content.as_str())
+            }
+        }
+    }
+}
+
+/// A prompt of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// Its id within the session.
+    pub id: PromptId,
+    /// What is asked.
+    pub body: PromptBody,
+    /// Where it came from: a file's name, or `typed`.
+    pub source: String,
+    /// Free labels such as a task or a stratum.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+}
+
+/// How tokens are drawn. `temperature` 0 is greedy.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Sampler {
+    /// Divides the logits; 0 takes the largest.
+    pub temperature: f64,
+    /// Keeps the smallest set of tokens whose probability reaches this; 1 keeps all.
+    pub top_p: f64,
+    /// Keeps this many tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Keeps tokens at least this share as likely as the likeliest; 0 keeps all.
+    pub min_p: f64,
+    /// Seed of the run's random numbers.
+    pub seed: u64,
+    /// The most tokens a completion may have.
+    pub max_new_tokens: usize,
+}
+
+impl Default for Sampler {
+    fn default() -> Self {
+        Self { temperature: 0.8, top_p: 0.95, top_k: 0, min_p: 0.0, seed: 42, max_new_tokens: 256 }
+    }
+}
+
+/// Why a completion ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// The model ended its turn.
+    Eos,
+    /// `max_new_tokens` was reached.
+    Length,
+    /// Not sampled here: it came with a file.
+    Given,
+}
+
+/// An answer to a prompt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Completion {
+    /// Its id within the session.
+    pub id: CompletionId,
+    /// The prompt it answers.
+    pub prompt: PromptId,
+    /// The model (and adapter) that wrote it, or the file it came with.
+    pub model: String,
+    /// The text as the model wrote it, without the end-of-turn token. Sanitise before showing.
+    pub text: String,
+    /// Its length in the model's tokens; 0 where unknown.
+    pub tokens: usize,
+    /// Why it ended.
+    pub finish: Finish,
+    /// How it was drawn; none for imported text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampler: Option<Sampler>,
+    /// Sum of the tokens' log-probs under the sampling policy; none for imported text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprob: Option<f64>,
+}
+
+/// Two completions of one prompt that wait for a verdict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pair {
+    /// Its id within the session.
+    pub id: PairId,
+    /// The prompt both answer.
+    pub prompt: PromptId,
+    /// The first completion, in the maker's order (not the screen's).
+    pub a: CompletionId,
+    /// The second completion.
+    pub b: CompletionId,
+    /// The strategy that chose the two: `random`, `import`, …
+    pub strategy: String,
+    /// The probability with which the strategy chose this pair among the candidates' pairs, in 0..=1.
+    pub p_select: f64,
+}
+
+/// One row of preference data as a trainer takes it: frozen in the run's folder at launch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PairRow {
+    /// The pair it came from, so that findings can name it.
+    pub pair: PairId,
+    /// The prompt, whose id decides the split into training and evaluation.
+    pub prompt_id: PromptId,
+    /// What was asked.
+    pub prompt: PromptBody,
+    /// The preferred answer.
+    pub chosen: String,
+    /// The other answer.
+    pub rejected: String,
+    /// Strength of the preference in 0..=1 (1 = much better), for margins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
+}
+
+/// Makes text from a model or a file safe for a terminal: every control character but newline and tab becomes visible or
+/// goes, so that no escape sequence can survive. Bidirectional overrides and tag characters go too. A tab becomes four
+/// spaces; CR LF becomes LF.
+#[must_use]
+pub fn sanitise(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\n' => out.push('\n'),
+            '\t' => out.push_str("    "),
+            '\r' if chars.peek() == Some(&'\n') => {}
+            '\r' => out.push('\n'),
+            // C0 controls and DEL have visible pictures at U+2400.
+            '\u{0}'..='\u{1f}' => out.push(char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}')),
+            '\u{7f}' => out.push('\u{2421}'),
+            '\u{80}'..='\u{9f}' => out.push('\u{fffd}'),
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}' => {}
+            '\u{e0000}'..='\u{e007f}' | '\u{feff}' | '\u{2028}' | '\u{2029}' => {}
+            _ => out.push(c),
+        }
+    }
+    out
+}

@@ -1,0 +1,95 @@
+//! What a rater said about a pair. A verdict is a fact in the log: it is undone by another record, never changed.
+
+use super::ids::{PairId, Rater};
+use serde::{Deserialize, Serialize};
+
+/// One of a pair's two completions, in the pair's own order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The pair's `a`.
+    A,
+    /// The pair's `b`.
+    B,
+}
+
+impl Side {
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
+
+/// How much better the preferred completion is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strength {
+    /// Slightly better.
+    Slight,
+    /// Better.
+    Better,
+    /// Much better.
+    Much,
+}
+
+impl Strength {
+    /// The strength as a margin in 0..=1: 1/3, 2/3, 1.
+    #[must_use]
+    pub fn margin(self) -> f64 {
+        match self {
+            Self::Slight => 1.0 / 3.0,
+            Self::Better => 2.0 / 3.0,
+            Self::Much => 1.0,
+        }
+    }
+}
+
+/// The decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Choice {
+    /// One is better.
+    Prefer(Side, Strength),
+    /// Neither is better.
+    Tie,
+    /// Neither is acceptable.
+    BothBad,
+    /// Not decided now: the pair comes back later.
+    Skip,
+}
+
+/// How much of the two texts was on screen before the decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seen {
+    /// Both to their end.
+    Full,
+    /// At least one was not scrolled to its end.
+    Partial,
+    /// Not shown by this program: it came with a file.
+    Unknown,
+}
+
+/// A rater's decision on a pair. Its identity is the sequence number of its record in the session's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The pair judged.
+    pub pair: PairId,
+    /// Who judged.
+    pub rater: Rater,
+    /// The decision, in the pair's own order (un-blinded).
+    pub choice: Choice,
+    /// Which completion stood on the left (or first) while it was judged.
+    pub left: Side,
+    /// How much was read.
+    pub seen: Seen,
+    /// Milliseconds from first sight to decision; 0 for imported verdicts.
+    pub ms: u64,
+    /// Stable hash of the preferred text, so that replay can prove that what was pressed is what is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub winner_hash: Option<String>,
+}

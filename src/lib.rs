@@ -1,0 +1,30 @@
+//! tiebreak: a terminal workbench for preference alignment.
+//!
+//! A researcher samples candidate answers from local models, labels pairs at the keyboard, trains in a detached
+//! background process, watches the run live, and replays any saved session.
+//!
+//! # Map
+//! ```text
+//! domain ← protocol ← { storage, engine } ← worker          domain ← protocol ← app ← ui          shell on top of app, ui, storage
+//! ```
+//! * [`domain`]: the nouns and rules. Pure.
+//! * [`protocol`]: what processes and files say to each other.
+//! * [`storage`]: session folders on disk: logs, repair, locks, checkpoints, import and export.
+//! * [`engine`]: candle lives here and only here.
+//! * [`worker`]: the child process that samples and trains.
+//! * [`app`]: the pure state machine of the workbench.
+//! * [`ui`]: pure drawing of the application's model.
+//! * [`shell`]: the impure rim: terminal, events, effects, headless commands.
+//!
+//! **Invariants.** The UI process never loads weights. Every number on a chart came from a log on disk. The same log is
+//! the live view, the re-attach, the replay and the test fixture. Labels are never rewritten: undo is a record. Nothing a
+//! model wrote reaches the terminal unsanitised. A gradient path uses only operations whose backward is tested.
+
+pub mod app;
+pub mod domain;
+pub mod engine;
+pub mod protocol;
+pub mod shell;
+pub mod storage;
+pub mod ui;
+pub mod worker;

@@ -1,0 +1,24 @@
+//! What processes and files say to each other: run specifications, commands, events, session records and their lines.
+//!
+//! Owns the wire: names, versions, the line codec. Refuses to read or write anything itself.
+//!
+//! **Invariant:** a record of an unknown kind is kept and shown as opaque, never dropped and never an error.
+
+mod answer;
+mod command;
+mod event;
+mod fold;
+mod line;
+mod record;
+mod spec;
+
+pub use answer::{Estimate, ModelCard};
+pub use command::RunCommand;
+pub use event::{DroppedRows, Plan, RunEvent};
+pub use fold::{apply_record, apply_run_event};
+pub use line::{Envelope, LineError, MAX_LINE, decode, encode};
+pub use record::{Header, SessionMeta, SessionRecord};
+pub use spec::{DataSnapshot, ModelRef, RunSpec, SampleSpec, Task, TrainSpec};
+
+/// Version of the records' data; readers take every older one.
+pub const SCHEMA_VERSION: u32 = 1;

@@ -1,0 +1,54 @@
+//! What a short-lived worker answers to a question: one JSON object a line on its standard output.
+
+use super::event::DroppedRows;
+use serde::{Deserialize, Serialize};
+
+/// A model found on this machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelCard {
+    /// The shortest name it can be called by.
+    pub name: String,
+    /// The folder or `.gguf` file.
+    pub path: String,
+    /// `safetensors` or `gguf`.
+    pub format: String,
+    /// `llama`, `qwen2`, `qwen3`; empty when unknown.
+    pub family: String,
+    /// Numbers in its weights; 0 when unknown.
+    pub parameters: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Longest context in tokens; 0 when unknown.
+    pub context: usize,
+    /// Whether it has a chat template.
+    pub chat: bool,
+    /// Why it cannot be used, as one sentence; none when it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// What a training run would take, before it is launched.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Rows trained on.
+    pub train_rows: usize,
+    /// Rows kept for evaluation.
+    pub eval_rows: usize,
+    /// Rows left out.
+    pub dropped: Vec<DroppedRows>,
+    /// Tokens in the longest row.
+    pub longest: usize,
+    /// Tokens in all training rows.
+    pub tokens: u64,
+    /// Numbers that are trained.
+    pub trainable: u64,
+    /// Peak memory expected, in bytes.
+    pub memory_bytes: u64,
+    /// Seconds expected for the whole run; none before anything like it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// Share of the pairs won by the longer answer, in 0..=1.
+    pub longer_wins: f64,
+}

@@ -1,0 +1,91 @@
+//! What a session's log says: everything a person did, in order. Nothing is rewritten; undo is a record.
+
+use super::spec::RunSpec;
+use crate::domain::{Completion, CompletionId, Pair, PairId, Prompt, Rater, Verdict};
+use serde::{Deserialize, Serialize};
+
+/// The first line of every log file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// `tiebreak`.
+    pub magic: String,
+    /// Format; a newer major is opened read-only.
+    pub major: u32,
+    /// Additive changes.
+    pub minor: u32,
+    /// `session` or `run`.
+    pub log: String,
+}
+
+/// `session.json`: written once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionMeta {
+    /// Format version of the folder.
+    pub format: u32,
+    /// The session's name (its folder's slug).
+    pub name: String,
+    /// The model it samples from and trains, as the user named it.
+    pub model: String,
+    /// Wall clock at creation, milliseconds since 1970.
+    pub created_ms: u64,
+    /// Version of the program that made it.
+    pub app: String,
+}
+
+/// One record of a session's log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "k", content = "d", rename_all = "snake_case")]
+pub enum SessionRecord {
+    /// A prompt was added.
+    Prompted(Prompt),
+    /// A completion came with a file.
+    Completed(Completion),
+    /// Two completions were put up for judgement by an import.
+    Paired(Pair),
+    /// A pair was judged. The verdict's identity is this record's sequence number.
+    Judged(Verdict),
+    /// A verdict no longer counts.
+    Undone {
+        /// Sequence number of the `Judged` record.
+        of: u64,
+    },
+    /// An undone verdict counts again.
+    Redone {
+        /// Sequence number of the `Judged` record.
+        of: u64,
+    },
+    /// A remark on a pair; a later one by the same rater replaces it, an empty one removes it.
+    Noted {
+        /// The pair.
+        pair: PairId,
+        /// Who wrote it.
+        rater: Rater,
+        /// The remark.
+        text: String,
+    },
+    /// A rater wrote a better version of a completion.
+    Corrected {
+        /// The pair it was seen in.
+        pair: PairId,
+        /// The completion corrected.
+        completion: CompletionId,
+        /// Who wrote it.
+        rater: Rater,
+        /// The corrected text.
+        text: String,
+    },
+    /// A run was launched; its folder has the same specification.
+    Launched(RunSpec),
+    /// The hash of the state folded from this log up to here, for `replay --check`.
+    Hashed {
+        /// [`crate::domain::Fold64`] of the state.
+        state: String,
+    },
+    /// Bytes were cut from the end of the log after a crash.
+    Repaired {
+        /// Where the cut was made.
+        offset: u64,
+        /// How many bytes went to quarantine.
+        bytes: u64,
+    },
+}

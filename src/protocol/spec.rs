@@ -1,0 +1,94 @@
+//! What a run is asked to do, frozen at launch in the run folder's `spec.json`.
+
+use crate::domain::{Params, RunId, Sampler};
+use serde::{Deserialize, Serialize};
+
+/// A model on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelRef {
+    /// As the user named it.
+    pub name: String,
+    /// The folder or the `.gguf` file it was found at.
+    pub path: String,
+}
+
+/// The data a run was launched on, written beside its specification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataSnapshot {
+    /// File name within the run's folder.
+    pub file: String,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// Its rows.
+    pub rows: usize,
+    /// The session log's last sequence number when it was taken.
+    pub session_seq: u64,
+}
+
+/// A training run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainSpec {
+    /// Name in the method table.
+    pub method: String,
+    /// The model it starts from.
+    pub model: ModelRef,
+    /// A run of the same session whose adapter it starts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<RunId>,
+    /// Every hyper-parameter, resolved.
+    pub params: Params,
+    /// Rows of [`crate::domain::PairRow`].
+    pub data: DataSnapshot,
+}
+
+/// A sampling run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SampleSpec {
+    /// The models, taken in turn for a prompt's candidates.
+    pub models: Vec<ModelRef>,
+    /// A training run whose adapter is put on the (one) model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<RunId>,
+    /// Candidates a prompt.
+    pub per_prompt: usize,
+    /// How tokens are drawn.
+    pub sampler: Sampler,
+    /// Rows of [`crate::domain::Prompt`].
+    pub data: DataSnapshot,
+}
+
+/// What kind of run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// Train.
+    Train(TrainSpec),
+    /// Sample candidates.
+    Sample(SampleSpec),
+}
+
+/// Everything a worker needs to know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// The run's id and the name of its folder.
+    pub id: RunId,
+    /// What to do.
+    pub task: Task,
+    /// Device asked for: `auto`, `cpu`, `cuda:0` …
+    pub device: String,
+    /// Wall clock at launch, milliseconds since 1970.
+    pub created_ms: u64,
+    /// Version of the program that made it.
+    pub app: String,
+}
+
+impl RunSpec {
+    /// `sample`, or the training method's name.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match &self.task {
+            Task::Train(t) => &t.method,
+            Task::Sample(_) => "sample",
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Pure drawing of the application's model.

@@ -1,0 +1,1 @@
+//! The one integration binary: each further one would link candle again.
