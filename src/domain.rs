@@ -15,6 +15,9 @@ mod session;
 mod text;
 mod verdict;
 
+#[cfg(test)]
+mod tests;
+
 pub use hash::{Fold64, hash64, mix64};
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId};
 pub use method::{Method, Needs, method, methods};

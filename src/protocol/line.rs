@@ -90,3 +90,51 @@ pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<Envelope<T>, LineError
     let data = serde_json::from_value(record.clone()).map_err(|_| record);
     Ok(Envelope { n, m, w, data })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::SessionRecord;
+
+    #[test]
+    fn a_line_gives_its_record_back() {
+        let record = SessionRecord::Undone { of: 7 };
+        let line = encode(3, 10, 20, &record).expect("encodes");
+        let back: Envelope<SessionRecord> = decode(line.as_bytes()).expect("decodes");
+        assert_eq!((back.n, back.m, back.w), (3, 10, 20));
+        assert_eq!(back.known(), Some(&record));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let line = encode(1, 2, 3, &SessionRecord::Undone { of: 7 }).expect("encodes");
+        for at in 0..(line.len() - 1) * 8 {
+            let mut bytes = line.clone().into_bytes();
+            bytes[at / 8] ^= 1 << (at % 8);
+            // Upper and lower case of a checksum digit read the same.
+            if !bytes.eq_ignore_ascii_case(line.as_bytes()) {
+                assert!(decode::<SessionRecord>(&bytes).is_err(), "bit {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_cut_line_is_noticed() {
+        let line = encode(1, 2, 3, &SessionRecord::Undone { of: 7 }).expect("encodes");
+        for end in 0..line.len() - 1 {
+            assert!(decode::<SessionRecord>(&line.as_bytes()[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_kind_is_kept() {
+        #[derive(Serialize)]
+        struct Later {
+            k: &'static str,
+            d: u32,
+        }
+        let line = encode(1, 2, 3, &Later { k: "from_the_future", d: 5 }).expect("encodes");
+        let back: Envelope<SessionRecord> = decode(line.as_bytes()).expect("decodes");
+        assert_eq!(back.data.expect_err("unknown")["k"], "from_the_future");
+    }
+}

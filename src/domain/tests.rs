@@ -1,0 +1,221 @@
+//! Laws of the session fold, parameters, metrics and sanitising.
+
+use super::*;
+use std::collections::BTreeMap;
+
+fn session() -> (Session, Rater) {
+    let mut s = Session::default();
+    for p in 0..3 {
+        let prompt = PromptId::new(format!("p{p}"));
+        s.add_prompt(Prompt {
+            id: prompt.clone(),
+            body: PromptBody::user(format!("question {p}")),
+            source: "test".into(),
+            tags: vec![],
+        });
+        for k in 0..2 {
+            s.add_completion(Completion {
+                id: CompletionId::new(format!("c{p}.{k}")),
+                prompt: prompt.clone(),
+                model: "m".into(),
+                text: format!("answer {p} {k}"),
+                tokens: 3,
+                finish: Finish::Eos,
+                sampler: None,
+                logprob: None,
+            });
+        }
+        s.add_pair(Pair {
+            id: PairId::new(format!("x{p}")),
+            prompt,
+            a: CompletionId::new(format!("c{p}.0")),
+            b: CompletionId::new(format!("c{p}.1")),
+            strategy: "random".into(),
+            p_select: 1.0,
+        });
+    }
+    (s, Rater::new("me"))
+}
+
+fn verdict(pair: &str, rater: &Rater, choice: Choice) -> Verdict {
+    Verdict {
+        pair: PairId::new(pair),
+        rater: rater.clone(),
+        choice,
+        left: Side::A,
+        seen: Seen::Full,
+        ms: 1000,
+        winner_hash: None,
+    }
+}
+
+const A: Choice = Choice::Prefer(Side::A, Strength::Better);
+const B: Choice = Choice::Prefer(Side::B, Strength::Much);
+
+#[test]
+fn undo_takes_back_and_redo_gives_again() {
+    let (mut s, me) = session();
+    let before = s.queue(&me);
+    s.judge(1, verdict("x0", &me, A));
+    s.judge(2, verdict("x1", &me, B));
+    assert_eq!(s.queue(&me), [PairId::new("x2")]);
+    assert_eq!(s.undoable(&me), Some(2));
+    s.undo(2);
+    s.undo(1);
+    assert_eq!(s.queue(&me), before);
+    assert_eq!(s.undoable(&me), None);
+    assert_eq!(s.redoable(&me), Some(1));
+    s.redo(1);
+    s.redo(2);
+    assert_eq!(s.queue(&me), [PairId::new("x2")]);
+    assert_eq!(s.outcome(&PairId::new("x1")), Outcome::Prefer(Side::B, 1.0));
+}
+
+#[test]
+fn a_new_verdict_ends_the_redo_line() {
+    let (mut s, me) = session();
+    s.judge(1, verdict("x0", &me, A));
+    s.undo(1);
+    s.judge(2, verdict("x0", &me, B));
+    assert_eq!(s.redoable(&me), None);
+    assert_eq!(s.outcome(&PairId::new("x0")), Outcome::Prefer(Side::B, 1.0));
+}
+
+#[test]
+fn a_later_verdict_of_a_rater_replaces_the_earlier_and_undo_brings_it_back() {
+    let (mut s, me) = session();
+    s.judge(1, verdict("x0", &me, A));
+    s.judge(2, verdict("x0", &me, Choice::Tie));
+    assert_eq!(s.outcome(&PairId::new("x0")), Outcome::Tie);
+    s.undo(2);
+    assert_eq!(s.outcome(&PairId::new("x0")), Outcome::Prefer(Side::A, 2.0 / 3.0));
+}
+
+#[test]
+fn skipped_pairs_come_back_last_and_imported_ones_are_not_asked() {
+    let (mut s, me) = session();
+    s.judge(1, verdict("x0", &me, Choice::Skip));
+    assert_eq!(s.queue(&me), [PairId::new("x1"), PairId::new("x2"), PairId::new("x0")]);
+    s.judge(2, verdict("x1", &Rater::new("import:file"), A));
+    assert_eq!(s.queue(&me), [PairId::new("x2"), PairId::new("x0")]);
+}
+
+#[test]
+fn votes_that_stand_against_each_other_are_not_resolved_by_order() {
+    let (mut s, me) = session();
+    s.judge(1, verdict("x0", &me, A));
+    s.judge(2, verdict("x0", &Rater::new("you"), B));
+    assert_eq!(s.outcome(&PairId::new("x0")), Outcome::Unresolved);
+    let (rows, left) = s.rows();
+    assert!(rows.is_empty());
+    assert_eq!(left.unresolved, 1);
+    s.judge(3, verdict("x0", &Rater::new("third"), B));
+    let (rows, _) = s.rows();
+    assert_eq!((rows[0].chosen.as_str(), rows[0].rejected.as_str()), ("answer 0 1", "answer 0 0"));
+}
+
+#[test]
+fn a_verdict_may_arrive_before_its_pair() {
+    let (mut late, me) = session();
+    late.judge(1, verdict("x9", &me, A));
+    let add = |s: &mut Session| {
+        s.add_pair(Pair {
+            id: PairId::new("x9"),
+            prompt: PromptId::new("p0"),
+            a: CompletionId::new("c0.0"),
+            b: CompletionId::new("c0.1"),
+            strategy: "random".into(),
+            p_select: 1.0,
+        });
+    };
+    add(&mut late);
+    let (mut early, _) = session();
+    add(&mut early);
+    early.judge(1, verdict("x9", &me, A));
+    assert_eq!(late, early);
+    assert_eq!(late.state_hash(), early.state_hash());
+}
+
+#[test]
+fn ties_and_equal_texts_make_no_rows_and_are_counted() {
+    let (mut s, me) = session();
+    s.judge(1, verdict("x0", &me, Choice::Tie));
+    s.judge(2, verdict("x1", &me, Choice::BothBad));
+    s.judge(3, verdict("x2", &me, A));
+    let (rows, left) = s.rows();
+    assert_eq!(rows.len(), 1);
+    assert_eq!((left.ties, left.both_bad, left.total()), (1, 1, 2));
+}
+
+#[test]
+fn unknown_options_offer_the_nearest_and_bad_values_say_what_is_taken() {
+    let rows = method("dpo").expect("dpo is a method").rows();
+    let mut p = Params::defaults(&rows);
+    let e = p.set_pair(&rows, "dpo", "learning_rat=1e-5").unwrap_err();
+    assert!(e.to_string().contains("`learning_rate`"), "{e}");
+    let e = p.set_pair(&rows, "dpo", "beta=-1").unwrap_err();
+    assert!(e.to_string().contains("from"), "{e}");
+    let e = p.set_pair(&rows, "dpo", "loss_type=sigmoidal").unwrap_err();
+    assert!(e.to_string().contains("sigmoid, ipo"), "{e}");
+    p.set_pair(&rows, "dpo", "lora_target_modules=q_proj, v_proj").expect("a list");
+    assert_eq!(p.text("lora_target_modules"), "q_proj,v_proj");
+}
+
+#[test]
+fn every_method_default_is_a_value_its_row_takes_and_keys_are_unique() {
+    for m in methods() {
+        let rows = m.rows();
+        let mut seen = BTreeMap::new();
+        for row in &rows {
+            assert_eq!(row.parse(row.default).as_deref(), Ok(row.default), "{} {}", m.name, row.key);
+            assert!(seen.insert(row.key, ()).is_none(), "{} has {} twice", m.name, row.key);
+        }
+        for (key, ..) in m.defaults {
+            assert!(rows.iter().any(|r| r.key == *key), "{} has a default for {key}", m.name);
+        }
+    }
+}
+
+#[test]
+fn every_option_of_a_loss_shows_in_the_objective() {
+    for (m, key, value) in [
+        ("dpo", "beta", "0.3"),
+        ("dpo", "loss_type", "ipo"),
+        ("dpo", "loss_type", "ipo_sum"),
+        ("dpo", "loss_type", "hinge"),
+        ("dpo", "label_smoothing", "0.1"),
+        ("orpo", "beta", "0.3"),
+        ("orpo", "orpo_nll", "completion_token_mean"),
+        ("orpo", "orpo_nll", "completion_seq_mean"),
+    ] {
+        let m = method(m).expect("a method");
+        let rows = m.rows();
+        let mut p = Params::defaults(&rows);
+        let before = (m.objective)(&p);
+        p.set(&rows, m.name, key, value).expect("a value");
+        assert_ne!((m.objective)(&p), before, "{key}={value}");
+    }
+}
+
+#[test]
+fn metrics_keep_order_and_numbers_that_are_not_finite() {
+    let mut m = Metrics::new();
+    m.set("loss", f64::NAN);
+    m.set("grad_norm", f64::INFINITY);
+    m.set("a", 0.1);
+    let text = serde_json::to_string(&m).expect("serialises");
+    assert_eq!(text, r#"{"loss":"NaN","grad_norm":"Infinity","a":0.1}"#);
+    let back: Metrics = serde_json::from_str(&text).expect("parses");
+    assert!(back.get("loss").is_some_and(f64::is_nan));
+    assert_eq!(back.get("grad_norm"), Some(f64::INFINITY));
+}
+
+#[test]
+fn no_control_character_survives_sanitising() {
+    let hostile = "a\u{1b}[31mred\u{1b}]0;title\u{7}\u{9b}2J\r\nb\rc\td\u{0}\u{7f}\u{202e}x\u{e0041}";
+    let safe = sanitise(hostile);
+    assert!(safe.chars().all(|c| c == '\n' || !c.is_control()), "{safe:?}");
+    assert!(safe.contains('\u{241b}'));
+    assert_eq!(sanitise(&safe), safe);
+    assert_eq!(sanitise("plain — text 你好 👩‍🚀"), "plain — text 你好 👩‍🚀");
+}

@@ -1,0 +1,176 @@
+//! The rooms' import table, file shape and prose rules, checked from the source text.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Room, the rooms it may import, the crates it must not name.
+const ROOMS: &[(&str, &[&str], &[&str])] = &[
+    (
+        "domain",
+        &[],
+        &[
+            "tokio",
+            "candle_core",
+            "candle_nn",
+            "ratatui",
+            "crossterm",
+            "rustix",
+            "std::fs",
+            "std::time",
+            "std::process",
+            "std::net",
+        ],
+    ),
+    (
+        "protocol",
+        &["domain"],
+        &[
+            "tokio",
+            "candle_core",
+            "candle_nn",
+            "ratatui",
+            "crossterm",
+            "rustix",
+            "std::fs",
+            "std::time",
+            "std::process",
+            "std::net",
+        ],
+    ),
+    ("storage", &["domain", "protocol"], &["tokio", "candle_core", "candle_nn", "ratatui", "crossterm"]),
+    ("engine", &["domain", "protocol"], &["tokio", "ratatui", "crossterm"]),
+    ("worker", &["domain", "protocol", "storage", "engine"], &["ratatui", "crossterm", "candle_core", "candle_nn"]),
+    (
+        "app",
+        &["domain", "protocol"],
+        &[
+            "tokio",
+            "candle_core",
+            "candle_nn",
+            "ratatui",
+            "crossterm",
+            "std::fs",
+            "std::time",
+            "std::process",
+            "std::net",
+        ],
+    ),
+    (
+        "ui",
+        &["domain", "app"],
+        &["tokio", "candle_core", "candle_nn", "crossterm", "std::fs", "std::time", "std::process", "std::net"],
+    ),
+    ("shell", &["app", "ui", "storage", "protocol", "domain"], &["candle_core", "candle_nn", "safetensors"]),
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file under `dir` with its text.
+fn sources(dir: &Path) -> Vec<(PathBuf, String)> {
+    let mut out = Vec::new();
+    let Ok(entries) = fs::read_dir(dir) else { return out };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            out.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            out.push((path.clone(), fs::read_to_string(&path).expect("a source file is readable")));
+        }
+    }
+    out.sort();
+    out
+}
+
+fn room_of(path: &Path) -> Option<String> {
+    let rest = path.strip_prefix(root().join("src")).ok()?;
+    let first = rest.components().next()?.as_os_str().to_str()?;
+    Some(first.trim_end_matches(".rs").to_owned())
+}
+
+/// The lines of code before the file's own tests.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+#[test]
+fn rooms_import_only_what_the_table_allows() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources(&root().join("src")) {
+        let Some(room) = room_of(&path) else { continue };
+        let Some((_, may, banned)) = ROOMS.iter().find(|(name, ..)| *name == room) else {
+            assert!(room == "lib" || room == "main", "{} belongs to no room of the table", path.display());
+            continue;
+        };
+        if path.ends_with("tests.rs") {
+            continue;
+        }
+        for (number, line) in code(&text) {
+            for (other, ..) in ROOMS {
+                let named = line.contains(&format!("crate::{other}::")) || line.contains(&format!("crate::{other};"));
+                if named && *other != room && !may.contains(other) {
+                    wrong.push(format!("{}:{}: {room} may not import {other}", path.display(), number + 1));
+                }
+            }
+            for krate in *banned {
+                if line.contains(&format!("{krate}::")) || line.contains(&format!("use {krate};")) {
+                    wrong.push(format!("{}:{}: {room} must not know {krate}", path.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn files_open_with_their_purpose_and_stay_readable() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources(&root().join("src")).into_iter().chain(sources(&root().join("tests"))) {
+        let name = path.display();
+        if !text.starts_with("//!") {
+            wrong.push(format!("{name}: does not open with //!"));
+        }
+        if path.file_name().is_some_and(|f| f == "mod.rs") {
+            wrong.push(format!("{name}: rooms have a face beside their folder, not a mod.rs"));
+        }
+        let lines = text.lines().count();
+        if path.starts_with(root().join("src")) && lines > 700 {
+            wrong.push(format!("{name}: {lines} lines; it wants to be two files"));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn gradient_paths_use_no_fused_operation_that_cuts_the_graph() {
+    // These have no backward in candle 0.11 and raise no error (they are fine where nothing is trained).
+    let fused = [
+        "softmax_last_dim",
+        "ops::rms_norm(",
+        "rotary_emb::rope(",
+        "rotary_emb::rope_i(",
+        "ops::layer_norm(",
+        "ops::sdpa",
+        "QMatMul",
+    ];
+    let inference_only = ["inference", "cache", "generate", "sampling"];
+    let mut wrong = Vec::new();
+    for (path, text) in sources(&root().join("src").join("engine")) {
+        let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_owned();
+        if inference_only.iter().any(|word| stem.contains(word)) {
+            continue;
+        }
+        for (number, line) in code(&text) {
+            for op in fused {
+                if line.contains(op) {
+                    wrong.push(format!("{}:{}: `{op}` cuts the gradient", path.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
