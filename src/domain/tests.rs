@@ -1,7 +1,7 @@
 //! Laws of the session fold, parameters, metrics and sanitising.
 
 use super::*;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 fn session() -> (Session, Rater) {
     let mut s = Session::default();
@@ -165,10 +165,10 @@ fn unknown_options_offer_the_nearest_and_bad_values_say_what_is_taken() {
 fn every_method_default_is_a_value_its_row_takes_and_keys_are_unique() {
     for m in methods() {
         let rows = m.rows();
-        let mut seen = BTreeMap::new();
+        let mut seen = BTreeSet::new();
         for row in &rows {
             assert_eq!(row.parse(row.default).as_deref(), Ok(row.default), "{} {}", m.name, row.key);
-            assert!(seen.insert(row.key, ()).is_none(), "{} has {} twice", m.name, row.key);
+            assert!(seen.insert(row.key), "{} has {} twice", m.name, row.key);
         }
         for (key, ..) in m.defaults {
             assert!(rows.iter().any(|r| r.key == *key), "{} has a default for {key}", m.name);
