@@ -1,3 +1,12 @@
 //! The one integration binary: each further one would link candle again.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "tests may fail loudly"
+)]
 
 mod architecture;
