@@ -12,10 +12,11 @@ mod line;
 mod record;
 mod spec;
 
+pub use crate::domain::{DroppedRows, Plan};
 pub use answer::{Estimate, ModelCard};
 pub use command::RunCommand;
-pub use event::{DroppedRows, Plan, RunEvent};
-pub use fold::{apply_record, apply_run_event};
+pub use event::RunEvent;
+pub use fold::{apply_record, apply_run, apply_run_event};
 pub use line::{Envelope, LineError, MAX_LINE, decode, encode};
 pub use record::{Header, SessionMeta, SessionRecord};
 pub use spec::{DataSnapshot, ModelRef, RunSpec, SampleSpec, Task, TrainSpec};

@@ -45,6 +45,38 @@ impl RunStatus {
     }
 }
 
+/// Rows left out of a run, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedRows {
+    /// Why, in a few words: `longer than max_length`.
+    pub reason: String,
+    /// How many.
+    pub count: usize,
+}
+
+/// What a run is going to do, known before its first step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct Plan {
+    /// Optimizer steps (training) or completions (sampling) in all.
+    pub total_steps: u64,
+    /// Steps in one epoch; 0 for sampling.
+    pub steps_per_epoch: u64,
+    /// Rows trained on, or prompts sampled.
+    pub train_rows: usize,
+    /// Rows kept for evaluation.
+    pub eval_rows: usize,
+    /// Numbers that are trained.
+    pub trainable: u64,
+    /// Numbers of the model in all.
+    pub parameters: u64,
+    /// Rows left out.
+    pub dropped: Vec<DroppedRows>,
+    /// The resolved objective as a formula; empty for sampling.
+    pub objective: String,
+    /// Tokens in the longest row.
+    pub longest: usize,
+}
+
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,6 +1,6 @@
 //! What a short-lived worker answers to a question: one JSON object a line on its standard output.
 
-use super::event::DroppedRows;
+use crate::domain::DroppedRows;
 use serde::{Deserialize, Serialize};
 
 /// A model found on this machine.

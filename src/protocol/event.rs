@@ -1,40 +1,8 @@
 //! What a run says. The worker appends these to the run's log; live view, re-attach, replay and tests fold the same lines.
 
 use super::command::RunCommand;
-use crate::domain::{Completion, Finding, Metrics, Pair, PromptId};
+use crate::domain::{Completion, Finding, Metrics, Pair, Plan, PromptId};
 use serde::{Deserialize, Serialize};
-
-/// Rows left out of a run, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DroppedRows {
-    /// Why, in a few words: `longer than max_length`.
-    pub reason: String,
-    /// How many.
-    pub count: usize,
-}
-
-/// What a run is going to do, known before its first step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
-pub struct Plan {
-    /// Optimizer steps (training) or completions (sampling) in all.
-    pub total_steps: u64,
-    /// Steps in one epoch; 0 for sampling.
-    pub steps_per_epoch: u64,
-    /// Rows trained on, or prompts sampled.
-    pub train_rows: usize,
-    /// Rows kept for evaluation.
-    pub eval_rows: usize,
-    /// Numbers that are trained.
-    pub trainable: u64,
-    /// Numbers of the model in all.
-    pub parameters: u64,
-    /// Rows left out.
-    pub dropped: Vec<DroppedRows>,
-    /// The resolved objective as a formula; empty for sampling.
-    pub objective: String,
-    /// Tokens in the longest row.
-    pub longest: usize,
-}
 
 /// One event of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

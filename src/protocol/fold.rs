@@ -1,8 +1,9 @@
 //! The one fold from records to state that live view, re-attach, replay and tests share.
 
 use super::event::RunEvent;
+use super::line::Envelope;
 use super::record::SessionRecord;
-use crate::domain::{Correction, Session};
+use crate::domain::{Correction, RunState, RunStatus, Session};
 
 /// Folds a record of the session's own log; `seq` is its sequence number there.
 pub fn apply_record(session: &mut Session, seq: u64, record: &SessionRecord) {
@@ -44,5 +45,39 @@ pub fn apply_run_event(session: &mut Session, event: &RunEvent) {
         | RunEvent::Stopped { .. }
         | RunEvent::Failed { .. }
         | RunEvent::Repaired { .. } => {}
+    }
+}
+
+/// Folds an event of a run's log into the run's state. A record of an unknown kind changes nothing.
+pub fn apply_run(run: &mut RunState, envelope: &Envelope<RunEvent>) {
+    let Some(event) = envelope.known() else {
+        return;
+    };
+    if !matches!(event, RunEvent::Started { .. }) {
+        run.tick(envelope.m, envelope.w);
+    }
+    match event {
+        RunEvent::Started { attempt, device, from_step, .. } => {
+            run.start(*attempt, device, *from_step, envelope.m);
+            run.tick(envelope.m, envelope.w);
+        }
+        RunEvent::Planned(plan) => run.set_plan(plan.clone()),
+        RunEvent::Progressed { stage, done, total } => run.progress(stage, *done, *total),
+        RunEvent::Stepped { step, epoch, metrics } => run.advance(*step, *epoch, metrics),
+        RunEvent::Evaluated { step, metrics } => run.measure(*step, metrics),
+        RunEvent::Sampled { step, prompt, text } => run.sample(*step, prompt, text),
+        RunEvent::Completed(completion) => run.complete(completion),
+        RunEvent::Paired(_) => run.paired += 1,
+        RunEvent::Deduplicated { count, .. } => run.duplicates += *count as u64,
+        RunEvent::Checkpointed { step, bytes } => run.checkpoint(*step, *bytes),
+        RunEvent::Found(finding) => run.findings.push(finding.clone()),
+        RunEvent::Obeyed(command) => run.obey(command.word()),
+        RunEvent::Finished { step, state } => {
+            run.end(RunStatus::Finished, *step);
+            run.final_state = Some(state.clone());
+        }
+        RunEvent::Stopped { step } => run.end(RunStatus::Stopped, *step),
+        RunEvent::Failed { step, error } => run.end(RunStatus::Failed(error.clone()), *step),
+        RunEvent::Repaired { .. } => run.repairs += 1,
     }
 }

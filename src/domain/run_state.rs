@@ -1,0 +1,351 @@
+//! The state of a run: what its log folds to. Live view, re-attach, replay and tests show this and nothing else.
+//!
+//! Owns status, plan, series, findings, samples, checkpoints and the estimate of the time left. Refuses clocks: durations
+//! come from the writer's monotonic milliseconds, and whether a process is alive is told from outside.
+
+use super::hash::Fold64;
+use super::metric::Metrics;
+use super::run::{Finding, Plan, RunStatus};
+use super::series::Series;
+use super::text::Completion;
+use std::collections::VecDeque;
+
+#[cfg(test)]
+mod tests;
+
+/// How many of the last steps the estimates of rate and time left look back on.
+const WINDOW: usize = 24;
+/// How many of the last completions of a sampling run are kept for its view; all of them are in the session.
+const RECENT: usize = 50;
+
+/// An answer sampled from the model in training.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Steps made before it.
+    pub step: u64,
+    /// The question. Sanitise before showing.
+    pub prompt: String,
+    /// The answer. Sanitise before showing.
+    pub text: String,
+}
+
+/// A checkpoint on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Its step.
+    pub step: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// Milliseconds of running time at which it was verified.
+    pub ms: u64,
+}
+
+/// A command that the worker took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obeyed {
+    /// Steps made before it.
+    pub step: u64,
+    /// The command's word: `pause`, `resume`, `checkpoint`, `stop`.
+    pub word: String,
+}
+
+/// Work between steps, such as loading or reference log-probs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stage {
+    /// What is being done.
+    pub name: String,
+    /// Units done.
+    pub done: u64,
+    /// Units in all.
+    pub total: u64,
+}
+
+/// The folded state of a run.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RunState {
+    status: Option<RunStatus>,
+    /// Number of the worker that holds or last held the run; 0 before the first.
+    pub attempt: u32,
+    /// What computes.
+    pub device: String,
+    /// What the run is going to do, once it knows.
+    pub plan: Option<Plan>,
+    /// Steps made (training) or completions sampled (sampling).
+    pub step: u64,
+    /// Passes over the data so far.
+    pub epoch: f64,
+    /// Work between steps, while it lasts.
+    pub stage: Option<Stage>,
+    series: Vec<(String, Series)>,
+    /// Findings in order.
+    pub findings: Vec<Finding>,
+    /// Answers sampled from the model in training, in order.
+    pub samples: Vec<Sample>,
+    /// Checkpoints in order; those of superseded steps are taken out.
+    pub checkpoints: Vec<Checkpoint>,
+    /// Commands taken, in order.
+    pub obeyed: Vec<Obeyed>,
+    /// The last completions of a sampling run, newest last.
+    pub recent: VecDeque<Completion>,
+    /// Tokens sampled (sampling) or trained on, as far as the log says.
+    pub tokens: u64,
+    /// Pairs put up for judgement (sampling).
+    pub paired: u64,
+    /// Identical candidates dropped (sampling).
+    pub duplicates: u64,
+    /// Hash of the final weights or texts, once finished.
+    pub final_state: Option<String>,
+    /// Wall clock of the first event, milliseconds since 1970; for people, never for durations.
+    pub began_wall: Option<u64>,
+    /// Wall clock of the last event.
+    pub last_wall: u64,
+    /// Times that bytes were cut from the log after a crash.
+    pub repairs: u64,
+    clock: Clock,
+    /// Step and running time of the last steps, for the rate; emptied by a pause.
+    pace: VecDeque<(u64, u64, u64)>,
+    smoothing: f64,
+}
+
+/// Running time: the writer's monotonic milliseconds, joined over attempts without the time between them.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Clock {
+    base: u64,
+    start: Option<u64>,
+    now: u64,
+}
+
+impl RunState {
+    /// Notes that an event was written at monotonic `m` and wall `w` milliseconds; call it before folding the event.
+    pub fn tick(&mut self, m: u64, w: u64) {
+        let start = *self.clock.start.get_or_insert(m);
+        self.clock.now = self.clock.now.max(self.clock.base + m.saturating_sub(start));
+        self.began_wall.get_or_insert(w);
+        self.last_wall = w;
+    }
+
+    /// A worker took the run up; `m` is its monotonic time. Steps after `from_step` of earlier attempts no longer count.
+    pub fn start(&mut self, attempt: u32, device: &str, from_step: Option<u64>, m: u64) {
+        self.clock.base = self.clock.now;
+        self.clock.start = Some(m);
+        device.clone_into(&mut self.device);
+        self.status = Some(RunStatus::Running);
+        self.stage = None;
+        self.pace.clear();
+        // A sampling run goes on from its log, a training run from a checkpoint, or else from the start.
+        if attempt > 1 && (from_step.is_some() || self.recent.is_empty()) {
+            let from = from_step.unwrap_or(0);
+            for (_, series) in &mut self.series {
+                series.restart(from);
+            }
+            self.samples.retain(|s| s.step <= from);
+            self.checkpoints.retain(|c| c.step <= from);
+            self.findings.retain(|f| f.step <= from);
+            self.step = self.step.min(from);
+            if let Some(plan) = self.plan.as_ref().filter(|p| p.steps_per_epoch > 0) {
+                self.epoch = self.step as f64 / plan.steps_per_epoch as f64;
+            }
+        }
+        self.attempt = attempt;
+    }
+
+    /// The run's plan.
+    pub fn set_plan(&mut self, plan: Plan) {
+        self.plan = Some(plan);
+    }
+
+    /// Work between steps. It is over when all units are done.
+    pub fn progress(&mut self, stage: &str, done: u64, total: u64) {
+        self.stage = (done < total || total == 0).then(|| Stage { name: stage.to_owned(), done, total });
+    }
+
+    /// An optimizer step was made.
+    pub fn advance(&mut self, step: u64, epoch: f64, metrics: &Metrics) {
+        self.step = step;
+        self.epoch = epoch;
+        self.stage = None;
+        if let Some(n) = metrics.get("num_tokens").filter(|n| n.is_finite()) {
+            self.tokens = n as u64;
+        }
+        self.measure(step, metrics);
+        self.keep_pace();
+    }
+
+    /// Metrics were measured at a step.
+    pub fn measure(&mut self, step: u64, metrics: &Metrics) {
+        let ms = self.clock.now;
+        for (name, value) in metrics.iter() {
+            if let Some((_, series)) = self.series.iter_mut().find(|(n, _)| n == name) {
+                series.push(step, value, ms);
+            } else {
+                let mut series = Series::default();
+                series.set_smoothing(self.smoothing);
+                series.push(step, value, ms);
+                self.series.push((name.to_owned(), series));
+            }
+        }
+    }
+
+    /// An answer was sampled from the model in training.
+    pub fn sample(&mut self, step: u64, prompt: &str, text: &str) {
+        self.samples.push(Sample { step, prompt: prompt.to_owned(), text: text.to_owned() });
+    }
+
+    /// A candidate was sampled.
+    pub fn complete(&mut self, completion: &Completion) {
+        self.step += 1;
+        self.stage = None;
+        self.tokens += completion.tokens as u64;
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(completion.clone());
+        self.keep_pace();
+    }
+
+    /// A checkpoint is on disk.
+    pub fn checkpoint(&mut self, step: u64, bytes: u64) {
+        self.checkpoints.push(Checkpoint { step, bytes, ms: self.clock.now });
+    }
+
+    /// A command was taken.
+    pub fn obey(&mut self, word: &str) {
+        self.obeyed.push(Obeyed { step: self.step, word: word.to_owned() });
+        match word {
+            "pause" => self.status = Some(RunStatus::Paused),
+            "resume" => {
+                self.status = Some(RunStatus::Running);
+                // The pause is no part of the pace.
+                self.pace.clear();
+            }
+            _ => {}
+        }
+    }
+
+    /// The run ended.
+    pub fn end(&mut self, status: RunStatus, step: u64) {
+        self.status = Some(status);
+        self.step = step;
+        self.stage = None;
+    }
+
+    fn keep_pace(&mut self) {
+        if self.pace.len() == WINDOW {
+            self.pace.pop_front();
+        }
+        self.pace.push_back((self.step, self.clock.now, self.tokens));
+    }
+
+    /// What the log alone says of the status.
+    #[must_use]
+    pub fn logged_status(&self) -> RunStatus {
+        self.status.clone().unwrap_or(RunStatus::Starting)
+    }
+
+    /// The status, given whether somebody holds the run's lock. A log without an end and without a lock is a lost run;
+    /// one without any event is still starting, since a worker logs `Started` only once it holds the lock.
+    #[must_use]
+    pub fn status(&self, alive: bool) -> RunStatus {
+        match self.logged_status() {
+            live if live.is_live() && !alive && self.status.is_some() => RunStatus::Lost,
+            other => other,
+        }
+    }
+
+    /// A metric's series.
+    #[must_use]
+    pub fn series(&self, name: &str) -> Option<&Series> {
+        self.series.iter().find(|(n, _)| n == name).map(|(_, s)| s)
+    }
+
+    /// The evaluation series of a metric, logged as `eval_…`.
+    #[must_use]
+    pub fn eval_series(&self, name: &str) -> Option<&Series> {
+        self.series.iter().find(|(n, _)| n.strip_prefix("eval_") == Some(name)).map(|(_, s)| s)
+    }
+
+    /// Names of the metrics measured so far, in order of first sight.
+    pub fn metrics(&self) -> impl Iterator<Item = &str> {
+        self.series.iter().map(|(n, _)| n.as_str())
+    }
+
+    /// The last value of a metric.
+    #[must_use]
+    pub fn latest(&self, name: &str) -> Option<f64> {
+        self.series(name)?.live().last().map(|(_, y, _)| y)
+    }
+
+    /// Sets the smoothing of every series, present and future. A view setting: [`RunState::state_hash`] ignores it.
+    pub fn set_smoothing(&mut self, beta: f64) {
+        self.smoothing = beta;
+        for (_, series) in &mut self.series {
+            series.set_smoothing(beta);
+        }
+    }
+
+    /// Running time of all attempts together in milliseconds.
+    #[must_use]
+    pub fn elapsed_ms(&self) -> u64 {
+        self.clock.now
+    }
+
+    /// Seconds a step (or completion) took, as the mean of the last ones.
+    #[must_use]
+    pub fn seconds_per_step(&self) -> Option<f64> {
+        let ((s0, t0, _), (s1, t1, _)) = (self.pace.front()?, self.pace.back()?);
+        (s1 > s0 && t1 > t0).then(|| (t1 - t0) as f64 / 1000.0 / (s1 - s0) as f64)
+    }
+
+    /// Tokens a second over the last steps: as the run logged it (`tokens_per_second`), else from the tokens counted.
+    #[must_use]
+    pub fn tokens_per_second(&self) -> Option<f64> {
+        if let Some(rate) = self.latest("tokens_per_second").filter(|r| r.is_finite()) {
+            return Some(rate);
+        }
+        let ((_, t0, n0), (_, t1, n1)) = (self.pace.front()?, self.pace.back()?);
+        (t1 > t0 && n1 > n0).then(|| (n1 - n0) as f64 * 1000.0 / (t1 - t0) as f64)
+    }
+
+    /// Seconds left at the pace of the last steps; none before two steps, without a plan, or after the end.
+    #[must_use]
+    pub fn seconds_left(&self) -> Option<f64> {
+        if !self.logged_status().is_live() {
+            return None;
+        }
+        let left = self.plan.as_ref()?.total_steps.saturating_sub(self.step);
+        Some(self.seconds_per_step()? * left as f64)
+    }
+
+    /// Rows left out, all reasons together.
+    #[must_use]
+    pub fn dropped(&self) -> usize {
+        self.plan.as_ref().map_or(0, |p| p.dropped.iter().map(|d| d.count).sum())
+    }
+
+    /// A hash of everything the log says: equal for equal logs, whatever was looked at in between.
+    #[must_use]
+    pub fn state_hash(&self) -> String {
+        let mut h = Fold64::default();
+        h.add(format!("{:?} {} {} {}", self.status, self.attempt, self.device, self.clock.now).as_bytes());
+        h.add(format!("{:?} {} {:?} {:?}", self.plan, self.step, self.epoch, self.stage).as_bytes());
+        for (name, series) in &self.series {
+            h.add(name.as_bytes());
+            for line in std::iter::once(series.live()).chain(series.ghosts()) {
+                for (step, value, ms) in line.points() {
+                    h.add(&step.to_le_bytes());
+                    h.add(&value.to_bits().to_le_bytes());
+                    h.add(&ms.to_le_bytes());
+                }
+                h.add(b"end of line");
+            }
+        }
+        h.add(format!("{:?}", self.findings).as_bytes());
+        h.add(format!("{:?} {:?} {:?}", self.samples, self.checkpoints, self.obeyed).as_bytes());
+        for completion in &self.recent {
+            h.add(completion.id.as_str().as_bytes());
+            h.add(completion.text.as_bytes());
+        }
+        h.add(format!("{} {} {} {:?}", self.tokens, self.paired, self.duplicates, self.final_state).as_bytes());
+        h.hex()
+    }
+}

@@ -1,0 +1,342 @@
+//! A metric's series at full resolution, and the buckets by which a chart of any width is exact about extremes.
+//!
+//! Owns the columns (step, value, running time), attempts, gaps, non-finite marks and smoothing. Refuses decimation: no
+//! point is ever dropped, and a bucket always knows the true least and greatest value it covers.
+//!
+//! **Invariant:** within a [`Line`] steps rise strictly, so a range of steps is a range of indices.
+
+use std::ops::Range;
+
+#[cfg(test)]
+mod tests;
+
+/// Points in a bucket of the finest level, and buckets of a level in one of the next.
+const FAN: usize = 16;
+
+/// A jump in steps this many times the usual spacing is a gap.
+const GAP: u32 = 4;
+
+/// What a range of points comes to. Over no finite point `min` is `+∞` and `max` is `−∞`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bucket {
+    /// Least finite value.
+    pub min: f64,
+    /// Greatest finite value.
+    pub max: f64,
+    /// First finite value; NaN where there is none.
+    pub first: f64,
+    /// Last finite value; NaN where there is none.
+    pub last: f64,
+    /// Finite points.
+    pub count: u32,
+    /// Points that are NaN or infinite.
+    pub bad: u32,
+}
+
+impl Default for Bucket {
+    fn default() -> Self {
+        Self { min: f64::INFINITY, max: f64::NEG_INFINITY, first: f64::NAN, last: f64::NAN, count: 0, bad: 0 }
+    }
+}
+
+impl Bucket {
+    /// Adds the next point.
+    pub fn add(&mut self, y: f64) {
+        if y.is_finite() {
+            self.min = self.min.min(y);
+            self.max = self.max.max(y);
+            if self.count == 0 {
+                self.first = y;
+            }
+            self.last = y;
+            self.count += 1;
+        } else {
+            self.bad += 1;
+        }
+    }
+
+    /// Adds the bucket of the points that follow.
+    pub fn merge(&mut self, next: &Self) {
+        self.min = self.min.min(next.min);
+        self.max = self.max.max(next.max);
+        if self.count == 0 {
+            self.first = next.first;
+        }
+        if next.count > 0 {
+            self.last = next.last;
+        }
+        self.count += next.count;
+        self.bad += next.bad;
+    }
+
+    /// Whether nothing finite lies in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+/// One unbroken record of a metric: columns and their buckets.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Line {
+    steps: Vec<u32>,
+    values: Vec<f64>,
+    times: Vec<u32>,
+    /// `levels[k][i]` covers the `FAN^(k+1)` points from `i·FAN^(k+1)` on; only full buckets are kept.
+    levels: Vec<Vec<Bucket>>,
+    /// The usual spacing by majority vote, and the votes it leads by.
+    spacing: (u32, u32),
+}
+
+impl Line {
+    /// Appends a point: `step`, its value, and the run's running time in milliseconds. A step that does not lie after
+    /// the last one changes nothing and gives `false`.
+    pub fn push(&mut self, step: u64, value: f64, ms: u64) -> bool {
+        let step = u32::try_from(step).unwrap_or(u32::MAX);
+        if let Some(last) = self.steps.last() {
+            if step <= *last {
+                return false;
+            }
+            let jump = step - last;
+            match self.spacing {
+                (usual, lead) if usual == jump => self.spacing = (usual, lead + 1),
+                (_, 0) => self.spacing = (jump, 1),
+                (usual, lead) => self.spacing = (usual, lead - 1),
+            }
+        }
+        self.steps.push(step);
+        self.values.push(value);
+        self.times.push(u32::try_from(ms).unwrap_or(u32::MAX));
+        self.close_buckets();
+        true
+    }
+
+    /// Adds the buckets that the newest point has filled. Amortised O(1): a level gets one bucket for `FAN` below it.
+    fn close_buckets(&mut self) {
+        let len = self.len();
+        let mut span = FAN;
+        let mut level = 0_usize;
+        while len.is_multiple_of(span) {
+            let mut bucket = Bucket::default();
+            if let Some(below) = level.checked_sub(1).and_then(|k| self.levels.get(k)) {
+                below[below.len() - FAN..].iter().for_each(|b| bucket.merge(b));
+            } else {
+                self.values[len - FAN..].iter().for_each(|y| bucket.add(*y));
+            }
+            if level == self.levels.len() {
+                self.levels.push(Vec::new());
+            }
+            self.levels[level].push(bucket);
+            span *= FAN;
+            level += 1;
+        }
+    }
+
+    /// Number of points.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether there is no point.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Step, value and running time (ms) of a point.
+    #[must_use]
+    pub fn point(&self, at: usize) -> Option<(u64, f64, u64)> {
+        Some((u64::from(*self.steps.get(at)?), *self.values.get(at)?, u64::from(*self.times.get(at)?)))
+    }
+
+    /// The last point.
+    #[must_use]
+    pub fn last(&self) -> Option<(u64, f64, u64)> {
+        self.point(self.len().checked_sub(1)?)
+    }
+
+    /// Points in order.
+    pub fn points(&self) -> impl Iterator<Item = (u64, f64, u64)> + '_ {
+        (0..self.len()).filter_map(|at| self.point(at))
+    }
+
+    /// The indices of the points whose step lies in `from..=to`.
+    #[must_use]
+    pub fn within(&self, from: f64, to: f64) -> Range<usize> {
+        let lo = self.steps.partition_point(|s| f64::from(*s) < from);
+        let hi = self.steps.partition_point(|s| f64::from(*s) <= to);
+        lo..hi.max(lo)
+    }
+
+    /// The indices of the points whose running time in milliseconds lies in `from..=to`.
+    #[must_use]
+    pub fn within_time(&self, from: f64, to: f64) -> Range<usize> {
+        let lo = self.times.partition_point(|t| f64::from(*t) < from);
+        let hi = self.times.partition_point(|t| f64::from(*t) <= to);
+        lo..hi.max(lo)
+    }
+
+    /// The bucket of a range of indices, exact, in O(log n).
+    #[must_use]
+    pub fn bucket(&self, range: Range<usize>) -> Bucket {
+        let (mut at, end) = (range.start, range.end.min(self.len()));
+        let mut out = Bucket::default();
+        while at < end {
+            let mut span = 1;
+            let mut level = None;
+            while at.is_multiple_of(span * FAN) && at + span * FAN <= end {
+                let next = level.map_or(0, |k: usize| k + 1);
+                if next >= self.levels.len() {
+                    break;
+                }
+                level = Some(next);
+                span *= FAN;
+            }
+            match level {
+                Some(k) => out.merge(&self.levels[k][at / span]),
+                None => out.add(self.values[at]),
+            }
+            at += span;
+        }
+        out
+    }
+
+    /// Whether steps are missing before the point at `at`: the jump is far wider than the usual spacing.
+    #[must_use]
+    pub fn gap_before(&self, at: usize) -> bool {
+        let Some((now, before)) = at.checked_sub(1).and_then(|b| Some((self.steps.get(at)?, self.steps.get(b)?)))
+        else {
+            return false;
+        };
+        now - before > self.spacing.0.max(1).saturating_mul(GAP)
+    }
+
+    /// The index of the point whose step lies nearest to `step`.
+    #[must_use]
+    pub fn nearest(&self, step: f64) -> Option<usize> {
+        let after = self.steps.partition_point(|s| f64::from(*s) < step);
+        let far = |at: usize| self.steps.get(at).map_or(f64::INFINITY, |s| (f64::from(*s) - step).abs());
+        match after.checked_sub(1) {
+            Some(before) if far(before) <= far(after) => Some(before),
+            _ if after < self.len() => Some(after),
+            _ => None,
+        }
+    }
+
+    /// Cuts the line after `step` and gives back what came later.
+    fn split_after(&mut self, step: u64) -> Self {
+        let keep = self.steps.partition_point(|s| u64::from(*s) <= step);
+        let mut later = Self::default();
+        for at in keep..self.len() {
+            later.push(u64::from(self.steps[at]), self.values[at], u64::from(self.times[at]));
+        }
+        let mut kept = Self::default();
+        for at in 0..keep {
+            kept.push(u64::from(self.steps[at]), self.values[at], u64::from(self.times[at]));
+        }
+        *self = kept;
+        later
+    }
+}
+
+/// Exponential moving average without the start's bias: `m ← βm + (1−β)y`, shown as `m / (1 − βᵏ)` after `k` finite
+/// points (Adam's correction; Kingma & Ba 2015, §3). A constant series stays what it is; non-finite points pass through.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Ema {
+    beta: f64,
+    mean: f64,
+    weight: f64,
+    /// The value while every finite point so far was the same.
+    constant: Option<f64>,
+    seen: bool,
+}
+
+impl Ema {
+    fn new(beta: f64) -> Self {
+        Self { beta: beta.clamp(0.0, 0.999), mean: 0.0, weight: 0.0, constant: None, seen: false }
+    }
+
+    fn next(&mut self, y: f64) -> f64 {
+        if !y.is_finite() {
+            return y;
+        }
+        self.constant = match (self.seen, self.constant) {
+            (false, _) => Some(y),
+            (true, Some(c)) if c == y => Some(c),
+            _ => None,
+        };
+        self.seen = true;
+        self.mean = self.beta * self.mean + (1.0 - self.beta) * y;
+        self.weight = self.beta * self.weight + (1.0 - self.beta);
+        self.constant.unwrap_or(self.mean / self.weight)
+    }
+}
+
+/// A metric over a whole run: the attempt that counts, its smoothed twin, and what earlier attempts had measured beyond
+/// the checkpoint that a later one went on from.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Series {
+    live: Line,
+    ghosts: Vec<Line>,
+    smooth: Line,
+    ema: Option<Ema>,
+}
+
+impl Series {
+    /// Appends a point in O(1). A step at or before the last one supersedes what was measured from there on.
+    pub fn push(&mut self, step: u64, value: f64, ms: u64) {
+        if self.live.last().is_some_and(|(last, ..)| step <= last) {
+            self.restart(step.saturating_sub(1));
+        }
+        self.live.push(step, value, ms);
+        if let Some(ema) = &mut self.ema {
+            let smoothed = ema.next(value);
+            self.smooth.push(step, smoothed, ms);
+        }
+    }
+
+    /// A later attempt goes on from `step`: later points become a ghost line.
+    pub fn restart(&mut self, step: u64) {
+        let later = self.live.split_after(step);
+        if !later.is_empty() {
+            self.ghosts.push(later);
+            self.set_smoothing(self.smoothing());
+        }
+    }
+
+    /// The points that count.
+    #[must_use]
+    pub fn live(&self) -> &Line {
+        &self.live
+    }
+
+    /// Superseded points, oldest attempt first.
+    #[must_use]
+    pub fn ghosts(&self) -> &[Line] {
+        &self.ghosts
+    }
+
+    /// The smoothed line, if smoothing is on. Computed from every point, never from what a chart shows of them.
+    #[must_use]
+    pub fn smoothed(&self) -> Option<&Line> {
+        self.ema.is_some().then_some(&self.smooth)
+    }
+
+    /// The smoothing factor β; 0 is off.
+    #[must_use]
+    pub fn smoothing(&self) -> f64 {
+        self.ema.map_or(0.0, |e| e.beta)
+    }
+
+    /// Sets the smoothing factor β in 0..=0.999; 0 turns it off. A view setting: it is no part of the run's state.
+    pub fn set_smoothing(&mut self, beta: f64) {
+        self.smooth = Line::default();
+        self.ema = (beta > 0.0).then(|| Ema::new(beta));
+        let Some(mut ema) = self.ema else { return };
+        for (step, value, ms) in self.live.points() {
+            self.smooth.push(step, ema.next(value), ms);
+        }
+        self.ema = Some(ema);
+    }
+}
