@@ -1,0 +1,205 @@
+//! The terminal: taken once, given back on every way out.
+//!
+//! Owns raw mode, the alternate screen, bracketed paste, focus reports and the cursor, and the one place that restores
+//! them: on drop, on a panic in any thread, on a signal, on a dead terminal. Refuses to start without a terminal and on
+//! one that cannot be drawn on. Whether the terminal answers for synchronised output is learned while the program is
+//! already running: starting up never waits for an answer.
+
+mod frame;
+mod watchdog;
+
+pub use frame::{FrameBackend, Output};
+pub use watchdog::{Alarm, watch};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Whether the terminal is ours, so that exactly one of drop, panic hook and signal gives it back.
+static ARMED: AtomicBool = AtomicBool::new(false);
+
+/// Alternate screen, cleared, cursor hidden, bracketed paste, focus reports.
+const ENTER: &str = "\x1b[?1049h\x1b[2J\x1b[?25l\x1b[?2004h\x1b[?1004h";
+/// The reverse, with attributes reset; synchronised output ended in case a frame was cut short.
+const LEAVE: &str = "\x1b[?2026l\x1b[0m\x1b[?1004l\x1b[?2004l\x1b[?25h\x1b[?1049l";
+/// Asks for mode 2026, then for the device attributes, which every terminal answers: no answer to the first by then is a no.
+const PROBE: &str = "\x1b[?2026$p\x1b[c";
+/// How long answers to the probe are waited for.
+const PROBE_TIME: Duration = Duration::from_millis(100);
+
+/// Why the workbench cannot use this terminal.
+#[derive(Debug, thiserror::Error)]
+pub enum TerminalError {
+    /// Standard input or output is not a terminal.
+    #[error(
+        "the workbench needs a terminal on standard input and output; in scripts use the commands instead (`tiebreak --help` lists them)"
+    )]
+    NotATerminal,
+    /// `TERM=dumb`.
+    #[error(
+        "the terminal says it cannot move its cursor (TERM=dumb); set TERM to what it really is, e.g. TERM=xterm-256color"
+    )]
+    Dumb,
+    /// The terminal refused raw mode or could not be written to.
+    #[error("the terminal could not be prepared: {0}; run `reset` and try again")]
+    Io(#[from] io::Error),
+}
+
+/// The terminal in use. Dropping it gives the terminal back.
+#[derive(Debug)]
+pub struct TerminalGuard(());
+
+impl TerminalGuard {
+    /// Takes the terminal. `probe` asks it about synchronised output; the answer is read by [`read_probe`].
+    ///
+    /// # Errors
+    /// When there is no terminal, it is a dumb one, or it refuses.
+    pub fn take(probe: bool) -> Result<Self, TerminalError> {
+        if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+            return Err(TerminalError::NotATerminal);
+        }
+        if std::env::var_os("TERM").is_some_and(|term| term == "dumb") {
+            return Err(TerminalError::Dumb);
+        }
+        let guard = Self(());
+        guard.enter(probe)?;
+        Ok(guard)
+    }
+
+    /// Takes the terminal again, after [`restore`] or when somebody else changed it.
+    ///
+    /// # Errors
+    /// When the terminal refuses.
+    pub fn enter(&self, probe: bool) -> io::Result<()> {
+        ARMED.store(true, Ordering::SeqCst);
+        crossterm::terminal::enable_raw_mode()?;
+        let mut text = ENTER.to_owned();
+        if probe {
+            text.push_str(PROBE);
+        }
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
+}
+
+impl Drop for TerminalGuard {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Gives the terminal back, once per taking. Safe to call from any thread and at any time; errors are of no use here,
+/// since a terminal that cannot be restored is gone.
+pub fn restore() {
+    if ARMED.swap(false, Ordering::SeqCst) {
+        // Straight to the descriptor: the buffered writer's lock may be held by the thread that panicked.
+        let _ = rustix::io::write(rustix::stdio::stdout(), LEAVE.as_bytes());
+        let _ = crossterm::terminal::disable_raw_mode();
+    }
+}
+
+/// Makes panics in any thread restore the terminal before their message is printed. A panic outside the main thread ends
+/// the process: a program that lost its log writer or its input must not look alive.
+pub fn install_panic_hook() {
+    let earlier = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let armed = ARMED.load(Ordering::SeqCst);
+        restore();
+        earlier(info);
+        if armed && std::thread::current().name() != Some("main") {
+            signal_hook::low_level::exit(101);
+        }
+    }));
+}
+
+/// What [`read_probe`] learned.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Probed {
+    /// The terminal holds output back between `CSI ? 2026 h` and `CSI ? 2026 l`.
+    pub synchronised: bool,
+    /// What was typed meanwhile.
+    pub typed: Vec<u8>,
+}
+
+/// Reads the answers to the probe that [`TerminalGuard::take`] sent. Call it before anything else reads standard input.
+/// Gives up after 100 ms; late answers are swallowed by the event parser.
+#[must_use]
+pub fn read_probe() -> Probed {
+    let stdin = io::stdin();
+    let until = Instant::now() + PROBE_TIME;
+    let mut bytes = Vec::new();
+    while !has_sentinel(&bytes) {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        let time = Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
+        let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
+        match poll(&mut fds, Some(&time)) {
+            Ok(0) => break,
+            Ok(_) if fds[0].revents().contains(PollFlags::IN) => {
+                let mut chunk = [0u8; 256];
+                match rustix::io::read(stdin.as_fd(), &mut chunk) {
+                    Ok(n) if n > 0 => bytes.extend_from_slice(&chunk[..n]),
+                    _ => break,
+                }
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            _ => break,
+        }
+    }
+    parse_probe(&bytes)
+}
+
+/// Whether the device attributes (`CSI ? … c`) have arrived.
+fn has_sentinel(bytes: &[u8]) -> bool {
+    replies(bytes).0.iter().any(|reply| reply.ends_with('c'))
+}
+
+fn parse_probe(bytes: &[u8]) -> Probed {
+    let (replies, typed) = replies(bytes);
+    // 1: set, 2: reset; 0, 3 and 4 mean unknown or fixed.
+    let synchronised = replies.iter().any(|r| r == "2026;1$y" || r == "2026;2$y");
+    Probed { synchronised, typed }
+}
+
+/// Splits input into the bodies of `CSI ? … final` replies and the rest.
+fn replies(bytes: &[u8]) -> (Vec<String>, Vec<u8>) {
+    let (mut found, mut rest) = (Vec::new(), Vec::new());
+    let mut at = 0;
+    while at < bytes.len() {
+        if let Some(body) = bytes[at..].strip_prefix(b"\x1b[?")
+            && let Some(end) = body.iter().position(|b| (0x40..=0x7e).contains(b))
+        {
+            found.push(String::from_utf8_lossy(&body[..=end]).into_owned());
+            at += 3 + end + 1;
+        } else {
+            rest.push(bytes[at]);
+            at += 1;
+        }
+    }
+    (found, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_probe_finds_mode_2026_and_keeps_what_was_typed() {
+        let probed = parse_probe(b"q\x1b[?2026;2$yw\x1b[?62;22c");
+        assert_eq!(probed, Probed { synchronised: true, typed: b"qw".to_vec() });
+        assert!(!parse_probe(b"\x1b[?2026;0$y\x1b[?62c").synchronised);
+        assert!(!parse_probe(b"\x1b[?62c").synchronised);
+    }
+
+    #[test]
+    fn the_sentinel_ends_the_wait() {
+        assert!(has_sentinel(b"\x1b[?1;2c"));
+        assert!(!has_sentinel(b"\x1b[?2026;2$y"));
+        assert!(!has_sentinel(b"\x1b[?1;2"));
+    }
+}
