@@ -1,1 +1,31 @@
 //! candle lives here and only here: models, tokenizers, templates, sampling, log-probs, losses, the optimizer, recipes.
+//!
+//! Owns every tensor. Speaks to the outside only through a [`Sink`] of run events and through its results. Refuses the
+//! terminal, tokio and the layout of session folders.
+//!
+//! **Invariants.** A gradient path uses only operations whose backward is tested. Frozen weights get no gradient. Random
+//! numbers come from `(seed, stream, counter)`, never from candle or a clock, so a resumed run is the same run.
+
+mod config;
+mod decoder;
+mod device;
+mod error;
+mod frozen;
+mod policy;
+mod random;
+mod sink;
+mod tune;
+mod weights;
+
+pub use config::{Config, Family, RopeScaling};
+pub use decoder::{Cache, Decoder, Pass};
+pub use device::{describe, device};
+pub use error::Error;
+pub use policy::{Batch, Gradients, Policy, Row, RowScores, Tape, TokenScores};
+pub use random::{stream, uniform};
+pub use sink::Sink;
+pub use tune::{LINEARS, LoraSpec, Tune};
+pub use weights::Weights;
+
+/// What the engine's functions give back.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,499 @@
+//! The decoder of the Llama, Qwen2 and Qwen3 families, written from operations whose backward is tested.
+//!
+//! Owns the forward computation, its parameters and which of them are trained. Refuses candle's fused softmax, RMSNorm and
+//! RoPE where a gradient flows: they cut the graph without an error. Without a gradient it uses them.
+//!
+//! **Invariants.** Right padding changes no value: attention is causal, and no real token sees a later one. The trainables
+//! stand in one fixed order. With the adapter off, the computation is the base model's, bit for bit.
+
+use super::config::{Config, RopeScaling};
+use super::error::Error;
+use super::frozen;
+use super::random::{stream, uniform};
+use super::tune::{LINEARS, LoraSpec, Tune};
+use super::weights::Weights;
+use candle_core::{D, DType, Device, Tensor, Var};
+
+/// How a forward pass is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pass {
+    /// Whether the trainables are in the graph.
+    pub grad: bool,
+    /// Whether the LoRA adapter is put on. Without one it makes no difference.
+    pub adapter: bool,
+    /// Number of the training pass that draws its own dropout masks; none drops nothing.
+    pub dropout: Option<u64>,
+}
+
+impl Pass {
+    /// No gradient, no dropout.
+    #[must_use]
+    pub fn plain(adapter: bool) -> Self {
+        Self { grad: false, adapter, dropout: None }
+    }
+}
+
+/// A parameter: a constant, or trained.
+enum Weight {
+    Frozen(Tensor),
+    Trained(Var),
+}
+
+impl Weight {
+    fn tensor(&self, grad: bool) -> Tensor {
+        match self {
+            Self::Frozen(t) => t.clone(),
+            Self::Trained(v) if grad => v.as_tensor().clone(),
+            Self::Trained(v) => v.as_detached_tensor(),
+        }
+    }
+}
+
+struct Lora {
+    /// (r, in).
+    a: Var,
+    /// (out, r).
+    b: Var,
+    scale: f64,
+    dropout: f64,
+    seed: u64,
+    /// Number of the module in the model, for its dropout stream.
+    module: u64,
+}
+
+/// `y = x·Wᵀ (+ b) (+ scale·dropout(x)·Aᵀ·Bᵀ)`.
+struct Linear {
+    weight: Weight,
+    bias: Option<Weight>,
+    lora: Option<Lora>,
+}
+
+impl Linear {
+    /// (…, in) to (…, out).
+    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor, Error> {
+        let mut dims = x.dims().to_vec();
+        let width = dims.pop().unwrap_or(0);
+        let flat = x.reshape(((), width))?;
+        let mut y = match &self.weight {
+            Weight::Frozen(w) => flat.apply_op1(frozen::Linear { weight: w.clone() })?,
+            trained @ Weight::Trained(_) => flat.matmul(&trained.tensor(pass.grad).t()?)?,
+        };
+        y = match &self.bias {
+            None => y,
+            Some(Weight::Frozen(b)) => y.apply_op1(frozen::Plus { constant: b.clone() })?,
+            Some(trained @ Weight::Trained(_)) => y.broadcast_add(&trained.tensor(pass.grad))?,
+        };
+        if let Some(lora) = self.lora.as_ref().filter(|_| pass.adapter) {
+            let (a, b) = if pass.grad {
+                (lora.a.as_tensor().clone(), lora.b.as_tensor().clone())
+            } else {
+                (lora.a.as_detached_tensor(), lora.b.as_detached_tensor())
+            };
+            let input = match pass.dropout.filter(|_| lora.dropout > 0.0) {
+                None => flat,
+                Some(number) => flat.apply_op1(frozen::Times { constant: lora.mask(&flat, number)? })?,
+            };
+            let update = input.matmul(&a.t()?)?.matmul(&b.t()?)?;
+            y = (y + update.affine(lora.scale, 0.0)?)?;
+        }
+        dims.push(y.dim(1)?);
+        Ok(y.reshape(dims)?)
+    }
+}
+
+impl Lora {
+    /// The dropout mask of training pass `number`, scaled by 1/(1−p): the same whenever the pass is made again.
+    fn mask(&self, like: &Tensor, number: u64) -> Result<Tensor, Error> {
+        let mut rng = stream(self.seed ^ 0x6472_6f70, (number << 16) | self.module);
+        let keep = 1.0 / (1.0 - self.dropout);
+        let values: Vec<f32> =
+            (0..like.elem_count()).map(|_| if uniform(&mut rng) < self.dropout { 0.0 } else { keep as f32 }).collect();
+        Ok(Tensor::from_vec(values, like.shape(), like.device())?.to_dtype(like.dtype())?)
+    }
+}
+
+struct Norm {
+    gamma: Weight,
+    eps: f64,
+}
+
+impl Norm {
+    /// RMSNorm over the last dimension (Zhang and Sennrich 2019): `x / √(mean x² + eps) ⊙ gamma`.
+    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor, Error> {
+        if !pass.grad && x.dtype() != DType::F64 {
+            return Ok(candle_nn::ops::rms_norm(&x.contiguous()?, &self.gamma.tensor(false), self.eps as f32)?);
+        }
+        let inverse = (x.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?.recip()?;
+        let unit = x.broadcast_mul(&inverse)?;
+        Ok(match &self.gamma {
+            Weight::Frozen(g) => unit.apply_op1(frozen::Times { constant: g.clone() })?,
+            trained @ Weight::Trained(_) => unit.broadcast_mul(&trained.tensor(pass.grad))?,
+        })
+    }
+}
+
+/// Rotary tables and the causal mask of a span of positions.
+pub(super) struct Span {
+    /// (T, head_dim/2).
+    cos: Tensor,
+    /// (T, head_dim/2).
+    sin: Tensor,
+    /// (T, S): 0 where a query sees a key, −∞ where not; none for one query that sees all.
+    mask: Option<Tensor>,
+}
+
+struct Layer {
+    input_norm: Norm,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    o: Linear,
+    q_norm: Option<Norm>,
+    k_norm: Option<Norm>,
+    ff_norm: Norm,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+/// Keys and values of the tokens seen so far, per layer (rows, kv_heads, capacity, head_dim).
+pub struct Cache {
+    layers: Vec<(Tensor, Tensor)>,
+    len: usize,
+}
+
+impl Cache {
+    /// Tokens seen so far; the same for every row.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no token was seen.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Keeps these rows in this order; a row may be named more than once, and so be multiplied.
+    ///
+    /// # Errors
+    /// When a row does not exist.
+    pub fn select(&mut self, rows: &[u32]) -> Result<(), Error> {
+        for (k, v) in &mut self.layers {
+            let index = Tensor::new(rows, k.device())?;
+            *k = k.index_select(&index, 0)?;
+            *v = v.index_select(&index, 0)?;
+        }
+        Ok(())
+    }
+}
+
+/// A language model's decoder.
+pub struct Decoder {
+    config: Config,
+    device: Device,
+    dtype: DType,
+    embed: Weight,
+    layers: Vec<Layer>,
+    norm: Norm,
+    /// None when the head is the embedding.
+    head: Option<Weight>,
+    frequencies: Vec<f32>,
+    trainables: Vec<(String, Var)>,
+}
+
+/// Reads parameters and makes the trainables as it goes, so that their order is the model's order.
+struct Maker<'a> {
+    weights: &'a mut Weights,
+    tune: &'a Tune,
+    trainables: Vec<(String, Var)>,
+    modules: u64,
+}
+
+impl Maker<'_> {
+    fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Weight, Error> {
+        let tensor = self.weights.take(name, shape)?;
+        if *self.tune != Tune::Full {
+            return Ok(Weight::Frozen(tensor));
+        }
+        let var = Var::from_tensor(&tensor)?;
+        self.trainables.push((name.to_owned(), var.clone()));
+        Ok(Weight::Trained(var))
+    }
+
+    fn norm(&mut self, name: &str, width: usize, eps: f64) -> Result<Norm, Error> {
+        Ok(Norm { gamma: self.weight(&format!("{name}.weight"), &[width])?, eps })
+    }
+
+    fn linear(&mut self, name: &str, out: usize, width: usize, bias: bool) -> Result<Linear, Error> {
+        let weight = self.weight(&format!("{name}.weight"), &[out, width])?;
+        let bias = if bias { Some(self.weight(&format!("{name}.bias"), &[out])?) } else { None };
+        self.modules += 1;
+        let last = name.rsplit('.').next().unwrap_or(name);
+        let lora = match self.tune {
+            Tune::Lora(spec) if spec.targets.iter().any(|t| t == last) => Some(self.lora(name, out, width, spec)?),
+            _ => None,
+        };
+        Ok(Linear { weight, bias, lora })
+    }
+
+    /// A from U(−1/√in, 1/√in), which is torch's kaiming_uniform with a = √5; B zero.
+    fn lora(&mut self, name: &str, out: usize, width: usize, spec: &LoraSpec) -> Result<Lora, Error> {
+        let mut rng = stream(spec.seed, self.modules);
+        let bound = 1.0 / (width as f64).sqrt();
+        let first: Vec<f64> = (0..spec.r * width).map(|_| (2.0 * uniform(&mut rng) - 1.0) * bound).collect();
+        let (device, dtype) = (self.weights.device().clone(), self.weights.dtype());
+        let a = Tensor::from_vec(first, (spec.r, width), &Device::Cpu)?.to_dtype(dtype)?.to_device(&device)?;
+        let a = Var::from_tensor(&a)?;
+        let b = Var::zeros((out, spec.r), dtype, &device)?;
+        self.trainables.push((format!("{name}.lora_A.weight"), a.clone()));
+        self.trainables.push((format!("{name}.lora_B.weight"), b.clone()));
+        Ok(Lora { a, b, scale: spec.scale(), dropout: spec.dropout, seed: spec.seed, module: self.modules })
+    }
+}
+
+impl Decoder {
+    /// Builds the decoder of `config` from `weights`; `tune` decides what is trained.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has the wrong shape, or the adapter cannot be built.
+    pub fn new(config: &Config, weights: &mut Weights, tune: &Tune) -> Result<Self, Error> {
+        if let Tune::Lora(spec) = tune {
+            spec.check()?;
+        }
+        let (device, dtype) = (weights.device().clone(), weights.dtype());
+        let c = config;
+        let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
+        let mut m = Maker { weights, tune, trainables: Vec::new(), modules: 0 };
+        let embed = m.weight("model.embed_tokens.weight", &[c.vocab, c.hidden])?;
+        let mut layers = Vec::new();
+        for i in 0..c.layers {
+            let at = |part: &str| format!("model.layers.{i}.{part}");
+            let name = |j: usize| at(&format!("{}.{}", if j < 4 { "self_attn" } else { "mlp" }, LINEARS[j]));
+            layers.push(Layer {
+                input_norm: m.norm(&at("input_layernorm"), c.hidden, c.rms_eps)?,
+                q: m.linear(&name(0), q, c.hidden, c.qkv_bias)?,
+                k: m.linear(&name(1), kv, c.hidden, c.qkv_bias)?,
+                v: m.linear(&name(2), kv, c.hidden, c.qkv_bias)?,
+                o: m.linear(&name(3), c.hidden, q, c.o_bias)?,
+                q_norm: if c.qk_norm { Some(m.norm(&at("self_attn.q_norm"), c.head_dim, c.rms_eps)?) } else { None },
+                k_norm: if c.qk_norm { Some(m.norm(&at("self_attn.k_norm"), c.head_dim, c.rms_eps)?) } else { None },
+                ff_norm: m.norm(&at("post_attention_layernorm"), c.hidden, c.rms_eps)?,
+                gate: m.linear(&name(4), c.ff, c.hidden, c.mlp_bias)?,
+                up: m.linear(&name(5), c.ff, c.hidden, c.mlp_bias)?,
+                down: m.linear(&name(6), c.hidden, c.ff, c.mlp_bias)?,
+            });
+            // A configuration with a huge layer count and no weights stops at its first missing layer.
+            m.weights.finish()?;
+        }
+        let norm = m.norm("model.norm", c.hidden, c.rms_eps)?;
+        let head = if c.tied { None } else { Some(m.weight("lm_head.weight", &[c.vocab, c.hidden])?) };
+        m.weights.finish()?;
+        let trainables = m.trainables;
+        let frequencies = frequencies(c);
+        Ok(Self { config: c.clone(), device, dtype, embed, layers, norm, head, frequencies, trainables })
+    }
+
+    /// What the decoder is made of.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where it computes.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The trained parameters by name, in a fixed order.
+    #[must_use]
+    pub fn trainables(&self) -> &[(String, Var)] {
+        &self.trainables
+    }
+
+    /// Layers.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// The embedding (V, H) if it is trained.
+    pub(super) fn trained_embedding(&self) -> Option<&Var> {
+        if let Weight::Trained(v) = &self.embed { Some(v) } else { None }
+    }
+
+    /// The head's weight (V, H) if it is trained: the embedding itself when tied.
+    pub(super) fn trained_head(&self) -> Option<&Var> {
+        if let Weight::Trained(v) = self.head.as_ref().unwrap_or(&self.embed) { Some(v) } else { None }
+    }
+
+    /// The head's weight (V, H), outside any graph.
+    pub(super) fn head(&self) -> Tensor {
+        self.head.as_ref().unwrap_or(&self.embed).tensor(false)
+    }
+
+    /// Token ids (B, T) to their vectors (B, T, H).
+    pub(super) fn embed(&self, ids: &Tensor, grad: bool) -> Result<Tensor, Error> {
+        let (b, t) = ids.dims2()?;
+        Ok(self.embed.tensor(grad).index_select(&ids.flatten_all()?, 0)?.reshape((b, t, self.config.hidden))?)
+    }
+
+    /// One layer: (B, T, H) to (B, T, H).
+    pub(super) fn layer(&self, i: usize, x: &Tensor, span: &Span, pass: &Pass) -> Result<Tensor, Error> {
+        self.layers[i].forward(x, span, pass, &self.config, None)
+    }
+
+    /// The final norm: (N, H) to (N, H).
+    pub(super) fn norm(&self, x: &Tensor, pass: &Pass) -> Result<Tensor, Error> {
+        self.norm.forward(x, pass)
+    }
+
+    /// Rotary tables and mask of `len` positions from `start` on.
+    pub(super) fn span(&self, start: usize, len: usize) -> Result<Span, Error> {
+        let half = self.frequencies.len();
+        // The product is rounded to f32 as the models' authors do; at long positions that is visible.
+        let angles = (start..start + len).flat_map(|p| self.frequencies.iter().map(move |f| f64::from(p as f32 * f)));
+        let angles: Vec<f64> = angles.collect();
+        let table = |f: fn(f64) -> f64| -> Result<Tensor, Error> {
+            let values: Vec<f64> = angles.iter().map(|a| f(*a)).collect();
+            Ok(Tensor::from_vec(values, (len, half), &Device::Cpu)?.to_dtype(self.dtype)?.to_device(&self.device)?)
+        };
+        let mask = if len == 1 {
+            None
+        } else {
+            let seen = start + len;
+            let value = |i: usize| if i % seen > start + i / seen { f32::NEG_INFINITY } else { 0.0 };
+            let mask: Vec<f32> = (0..len * seen).map(value).collect();
+            Some(Tensor::from_vec(mask, (len, seen), &self.device)?.to_dtype(self.dtype)?)
+        };
+        Ok(Span { cos: table(f64::cos)?, sin: table(f64::sin)?, mask })
+    }
+
+    /// An empty cache for `rows` rows of at most `capacity` tokens.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    pub fn cache(&self, rows: usize, capacity: usize) -> Result<Cache, Error> {
+        let shape = (rows, self.config.kv_heads, capacity, self.config.head_dim);
+        let zeros = || Tensor::zeros(shape, self.dtype, &self.device);
+        let layers = (0..self.layers.len()).map(|_| Ok((zeros()?, zeros()?))).collect::<Result<_, Error>>()?;
+        Ok(Cache { layers, len: 0 })
+    }
+
+    /// Takes the next tokens of every row, (B, T) ids, and gives the logits (B, V) after the last. No gradient.
+    ///
+    /// # Errors
+    /// When the cache has no room or another number of rows.
+    pub fn step(&self, ids: &Tensor, cache: &mut Cache, adapter: bool) -> Result<Tensor, Error> {
+        let (_, t) = ids.dims2()?;
+        let pass = Pass::plain(adapter);
+        let span = self.span(cache.len, t)?;
+        let mut x = self.embed(ids, false)?;
+        for (layer, held) in self.layers.iter().zip(&cache.layers) {
+            x = layer.forward(&x, &span, &pass, &self.config, Some((held, cache.len)))?;
+        }
+        cache.len += t;
+        let last = x.narrow(1, t - 1, 1)?.squeeze(1)?.contiguous()?;
+        Ok(self.norm(&last, &pass)?.matmul(&self.head().t()?)?)
+    }
+}
+
+impl Layer {
+    /// `cached` holds this layer's keys and values and how many positions of them are filled.
+    fn forward(
+        &self,
+        x: &Tensor,
+        span: &Span,
+        pass: &Pass,
+        c: &Config,
+        cached: Option<(&(Tensor, Tensor), usize)>,
+    ) -> Result<Tensor, Error> {
+        let (b, t, _) = x.dims3()?;
+        let h = self.input_norm.forward(x, pass)?;
+        // (B, T, heads·hd) to (B, heads, T, hd).
+        let split = |y: Tensor, heads: usize, norm: Option<&Norm>| -> Result<Tensor, Error> {
+            let y = y.reshape((b, t, heads, c.head_dim))?;
+            let y = if let Some(norm) = norm { norm.forward(&y, pass)? } else { y };
+            Ok(y.transpose(1, 2)?.contiguous()?)
+        };
+        let q = rotate(&split(self.q.forward(&h, pass)?, c.heads, self.q_norm.as_ref())?, span, pass)?;
+        let k = rotate(&split(self.k.forward(&h, pass)?, c.kv_heads, self.k_norm.as_ref())?, span, pass)?;
+        let v = split(self.v.forward(&h, pass)?, c.kv_heads, None)?;
+        let (k, v) = match cached {
+            None => (k, v),
+            Some(((keys, values), filled)) => {
+                keys.slice_set(&k, 2, filled)?;
+                values.slice_set(&v, 2, filled)?;
+                (keys.narrow(2, 0, filled + t)?, values.narrow(2, 0, filled + t)?)
+            }
+        };
+        let a = attend(&q, &k, &v, span, pass)?;
+        let a = a.transpose(1, 2)?.reshape((b, t, c.heads * c.head_dim))?;
+        let x = (x + self.o.forward(&a, pass)?)?;
+        let h = self.ff_norm.forward(&x, pass)?;
+        let inner = (self.gate.forward(&h, pass)?.silu()? * self.up.forward(&h, pass)?)?;
+        Ok((&x + self.down.forward(&inner, pass)?)?)
+    }
+}
+
+/// Rotary positions (Su et al. 2021) in the half-split order of Hugging Face: x (B, heads, T, hd).
+fn rotate(x: &Tensor, span: &Span, pass: &Pass) -> Result<Tensor, Error> {
+    if !pass.grad {
+        return Ok(candle_nn::rotary_emb::rope(x, &span.cos, &span.sin)?);
+    }
+    let half = x.dim(D::Minus1)? / 2;
+    let (first, second) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
+    let times = |x: &Tensor, c: &Tensor| x.contiguous()?.apply_op1(frozen::Times { constant: c.clone() });
+    let left = (times(&first, &span.cos)? - times(&second, &span.sin)?)?;
+    let right = (times(&second, &span.cos)? + times(&first, &span.sin)?)?;
+    Ok(Tensor::cat(&[left, right], D::Minus1)?)
+}
+
+/// Scaled dot-product attention. q (B, heads, T, hd), k and v (B, kv_heads, S, hd): the queries that share a key head are
+/// stacked along T, so that keys and values are never copied per query head.
+fn attend(q: &Tensor, k: &Tensor, v: &Tensor, span: &Span, pass: &Pass) -> Result<Tensor, Error> {
+    let (b, heads, t, hd) = q.dims4()?;
+    let (kv, s) = (k.dim(1)?, k.dim(2)?);
+    let group = heads / kv;
+    let q = q.reshape((b, kv, group * t, hd))?;
+    let scores = q.matmul(&k.t()?)?.affine(1.0 / (hd as f64).sqrt(), 0.0)?;
+    let scores = match &span.mask {
+        None => scores,
+        Some(mask) => {
+            let scores = scores.reshape((b, kv, group, t, s))?.apply_op1(frozen::Plus { constant: mask.clone() })?;
+            scores.reshape((b, kv, group * t, s))?
+        }
+    };
+    let weights = if pass.grad {
+        // The maximum is a constant: softmax does not depend on it, and its backward would be a waste.
+        let top = scores.detach().max_keepdim(D::Minus1)?.neg()?;
+        let e = scores.apply_op1(frozen::Plus { constant: top })?.exp()?;
+        e.broadcast_div(&e.sum_keepdim(D::Minus1)?)?
+    } else {
+        candle_nn::ops::softmax_last_dim(&scores)?
+    };
+    Ok(weights.matmul(&v.contiguous()?)?.reshape((b, heads, t, hd))?)
+}
+
+/// The rotary frequencies, (head_dim/2), in f32 as the models' authors compute them, stretched as the configuration says.
+fn frequencies(c: &Config) -> Vec<f32> {
+    let of = |i: usize| 1.0 / (c.rope_theta as f32).powf((2 * i) as f32 / c.head_dim as f32);
+    let stretch = |f: f32| match c.rope_scaling {
+        RopeScaling::None => f,
+        RopeScaling::Linear(factor) => f / factor as f32,
+        RopeScaling::Llama3 { factor, low, high, original } => {
+            let wave = std::f64::consts::TAU / f64::from(f);
+            if wave < original / high {
+                f
+            } else if wave > original / low {
+                f / factor as f32
+            } else {
+                let smooth = (original / wave - low) / (high - low);
+                ((1.0 - smooth) * f64::from(f) / factor + smooth * f64::from(f)) as f32
+            }
+        }
+    };
+    (0..c.head_dim / 2).map(of).map(stretch).collect()
+}

@@ -1,0 +1,101 @@
+//! The engine's errors: each one plain sentence that names the place and, where there is one, the remedy.
+
+use std::path::Path;
+
+/// Why the engine could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read or written, or does not hold what it should.
+    #[error("{path}: {why}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it and what to do.
+        why: String,
+    },
+    /// A model asks for something that is not implemented.
+    #[error("{path}: {what} is not supported; {known}")]
+    Unsupported {
+        /// Where it is asked for.
+        path: String,
+        /// What is asked for, by its name.
+        what: String,
+        /// What is supported instead.
+        known: String,
+    },
+    /// A tensor has another shape than the model's configuration says.
+    #[error("{path}: the tensor {tensor} has shape {found:?}, but config.json asks for {expected:?}")]
+    Shape {
+        /// The file.
+        path: String,
+        /// The tensor.
+        tensor: String,
+        /// The shape the configuration asks for.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+    /// Tensors that the model needs are not in its files.
+    #[error("{path}: {count} tensors are missing, the first is {first}; the download may be incomplete")]
+    Missing {
+        /// The folder or file.
+        path: String,
+        /// How many.
+        count: usize,
+        /// The first one.
+        first: String,
+    },
+    /// No such device.
+    #[error("there is no device `{asked}` here; this build on this machine has {present}")]
+    Device {
+        /// What was asked for.
+        asked: String,
+        /// What is there.
+        present: String,
+    },
+    /// No such model.
+    #[error("no model `{name}` on this machine{hint}")]
+    NoModel {
+        /// What was asked for.
+        name: String,
+        /// What is near it, or how to get one.
+        hint: String,
+    },
+    /// A chat template cannot be parsed or rendered.
+    #[error("the chat template of {model}: {why}")]
+    Template {
+        /// Whose template.
+        model: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Text cannot be turned into tokens.
+    #[error("the tokenizer of {model}: {why}")]
+    Tokenizer {
+        /// Whose tokenizer.
+        model: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Something was asked of the engine that makes no sense; the sentence says what and what to do.
+    #[error("{0}")]
+    Asked(String),
+    /// The sink did not take an event.
+    #[error("the run's log: {0}")]
+    Sink(String),
+    /// The tensor library failed.
+    #[error("a tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// A problem with a file.
+    pub fn file(path: &Path, why: impl std::fmt::Display) -> Self {
+        Self::File { path: path.display().to_string(), why: why.to_string() }
+    }
+
+    /// Something in a file that is not implemented.
+    pub fn unsupported(path: &Path, what: impl Into<String>, known: impl Into<String>) -> Self {
+        Self::Unsupported { path: path.display().to_string(), what: what.into(), known: known.into() }
+    }
+}

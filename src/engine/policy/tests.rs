@@ -1,0 +1,230 @@
+//! The policy's gradients against finite differences, against plain backpropagation, and its invariances.
+
+use super::*;
+use crate::engine::{Config, Decoder, LoraSpec, Tune, Weights, stream, uniform};
+use candle_core::Device;
+use std::path::Path;
+
+const TINY: &str = r#"{"model_type":"KIND","hidden_size":12,"num_attention_heads":4,"num_key_value_heads":2,"head_dim":4,
+    "num_hidden_layers":2,"intermediate_size":20,"vocab_size":23,"rope_theta":100.0,"tie_word_embeddings":TIED}"#;
+
+/// A toy in f64 with every weight random.
+fn toy(kind: &str, tied: bool, tune: &Tune) -> Policy {
+    let text = TINY.replace("KIND", kind).replace("TIED", if tied { "true" } else { "false" });
+    let config = Config::parse(&text, Path::new("toy")).unwrap();
+    let mut tensors = std::collections::HashMap::new();
+    // A first decoder of zeros under full tuning names every tensor and its shape.
+    let mut names =
+        vec![("model.embed_tokens.weight".to_owned(), vec![23, 12]), ("model.norm.weight".into(), vec![12])];
+    if !tied {
+        names.push(("lm_head.weight".into(), vec![23, 12]));
+    }
+    for i in 0..2 {
+        let mut add = |n: &str, s: &[usize]| names.push((format!("model.layers.{i}.{n}"), s.to_vec()));
+        for (n, s) in [("q", [16, 12]), ("k", [8, 12]), ("v", [8, 12]), ("o", [12, 16])] {
+            add(&format!("self_attn.{n}_proj.weight"), &s);
+            add(&format!("self_attn.{n}_proj.bias"), &s[..1]);
+        }
+        add("self_attn.q_norm.weight", &[4]);
+        add("self_attn.k_norm.weight", &[4]);
+        add("input_layernorm.weight", &[12]);
+        add("post_attention_layernorm.weight", &[12]);
+        add("mlp.gate_proj.weight", &[20, 12]);
+        add("mlp.up_proj.weight", &[20, 12]);
+        add("mlp.down_proj.weight", &[12, 20]);
+    }
+    for (k, (name, shape)) in names.into_iter().enumerate() {
+        let mut rng = stream(5, k as u64);
+        let n: usize = shape.iter().product();
+        let values: Vec<f64> = (0..n).map(|_| (uniform(&mut rng) - 0.5) * 1.2).collect();
+        tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap());
+    }
+    let mut weights = Weights::memory(tensors, Path::new("toy"), &Device::Cpu, DType::F64);
+    Policy::new(Decoder::new(&config, &mut weights, tune).unwrap())
+}
+
+fn lora(dropout: f64) -> Tune {
+    let targets = crate::engine::LINEARS.iter().map(|t| (*t).to_owned()).collect();
+    Tune::Lora(LoraSpec { r: 2, alpha: 3.0, rslora: false, dropout, targets, seed: 11 })
+}
+
+/// Fills every trainable with random numbers, so that LoRA's B is not zero.
+fn perturb(policy: &Policy) {
+    for (k, (_, var)) in policy.trainables().iter().enumerate() {
+        let mut rng = stream(99, k as u64);
+        let noise: Vec<f64> = (0..var.elem_count()).map(|_| (uniform(&mut rng) - 0.5) * 0.3).collect();
+        let noise = Tensor::from_vec(noise, var.shape(), &Device::Cpu).unwrap();
+        var.set(&(var.as_tensor() + noise).unwrap()).unwrap();
+    }
+}
+
+fn batch() -> Batch {
+    let row = |ids: &[u32], from: usize| Row { ids: ids.to_vec(), scored: (from..ids.len()).collect() };
+    Batch { rows: vec![row(&[1, 5, 9, 2, 7, 22], 3), row(&[4, 3, 8], 1), row(&[6, 6, 12, 13, 1], 2)] }
+}
+
+/// Arbitrary dL/dlogp for each scored token.
+fn weights_of(batch: &Batch) -> Vec<Vec<f64>> {
+    let mut k = 0.0;
+    let mut next = |_: &usize| {
+        k += 1.0;
+        (k * 1.7_f64).sin()
+    };
+    batch.rows.iter().map(|r| r.scored.iter().map(&mut next).collect()).collect()
+}
+
+fn loss(scores: &TokenScores, g: &[Vec<f64>]) -> f64 {
+    scores.rows.iter().zip(g).flat_map(|(r, g)| r.logp.iter().zip(g)).map(|(l, g)| l * g).sum()
+}
+
+fn against_differences(mut policy: Policy) {
+    perturb(&policy);
+    let (batch, g) = (batch(), weights_of(&batch()));
+    policy.set_passes(4);
+    let (_, tape) = policy.score_train(&batch).unwrap();
+    policy.backward(tape, &g).unwrap();
+    let grads = policy.take_gradients();
+    let eps = 1e-5;
+    for i in 0..policy.trainables().len() {
+        let (name, var) = policy.trainables()[i].clone();
+        let grad: Vec<f64> = grads.get(i).expect("no gradient").flatten_all().unwrap().to_vec1().unwrap();
+        let at: Vec<f64> = var.flatten_all().unwrap().to_vec1().unwrap();
+        assert!(grad.iter().any(|x| *x != 0.0) && grad.iter().all(|x| x.is_finite()), "{name}");
+        for j in [0, at.len() / 2, at.len() - 1] {
+            let mut at_offset = |d: f64| {
+                let mut moved = at.clone();
+                moved[j] += d;
+                var.set(&Tensor::from_vec(moved, var.shape(), &Device::Cpu).unwrap()).unwrap();
+                policy.set_passes(4);
+                loss(&policy.score_train(&batch).unwrap().0, &g)
+            };
+            let slope = (at_offset(eps) - at_offset(-eps)) / (2.0 * eps);
+            at_offset(0.0);
+            assert!((slope - grad[j]).abs() < 1e-6 * (1.0 + slope.abs()), "{name}[{j}]: {slope} and {}", grad[j]);
+        }
+    }
+}
+
+#[test]
+fn lora_gradients_are_the_slopes_for_every_family() {
+    for kind in ["llama", "qwen2", "qwen3"] {
+        against_differences(toy(kind, true, &lora(0.0)));
+    }
+}
+
+#[test]
+fn dropout_is_drawn_again_in_the_backward() {
+    against_differences(toy("llama", true, &lora(0.3)));
+}
+
+#[test]
+fn full_gradients_are_the_slopes_with_a_tied_and_an_untied_head() {
+    against_differences(toy("llama", true, &Tune::Full));
+    against_differences(toy("qwen3", false, &Tune::Full));
+    against_differences(toy("qwen2", false, &Tune::Full));
+}
+
+#[test]
+fn recomputing_layers_equals_plain_backpropagation() {
+    for tune in [lora(0.0), Tune::Full] {
+        let mut policy = toy("llama", true, &tune);
+        perturb(&policy);
+        let (batch, g) = (batch(), weights_of(&batch()));
+        let (_, tape) = policy.score_train(&batch).unwrap();
+        policy.backward(tape, &g).unwrap();
+        let ours = policy.take_gradients();
+
+        let pass = Pass { grad: true, adapter: true, dropout: None };
+        let d = policy.decoder();
+        let (ids, scored) = policy.pack(&batch).unwrap();
+        let span = d.span(0, ids.dim(1).unwrap()).unwrap();
+        let mut x = d.embed(&ids, true).unwrap();
+        for i in 0..d.depth() {
+            x = d.layer(i, &x, &span, &pass).unwrap();
+        }
+        let from = Tensor::new(scored.from.as_slice(), &Device::Cpu).unwrap();
+        let flat = x.reshape(((), 12)).unwrap().index_select(&from, 0).unwrap();
+        let state = d.norm(&flat, &pass).unwrap();
+        let head = d.trained_head().map_or(d.head(), |v| v.as_tensor().clone());
+        let logits = state.matmul(&head.t().unwrap()).unwrap();
+        let logp = candle_nn::ops::log_softmax(&logits, D::Minus1).unwrap();
+        let target = Tensor::new(scored.target.as_slice(), &Device::Cpu).unwrap().unsqueeze(1).unwrap();
+        let weights: Vec<f64> = g.concat();
+        let weights = Tensor::new(weights.as_slice(), &Device::Cpu).unwrap().unsqueeze(1).unwrap();
+        let loss = (logp.gather(&target, 1).unwrap() * weights).unwrap().sum_all().unwrap();
+        let plain = loss.backward().unwrap();
+        for (i, (name, var)) in policy.trainables().iter().enumerate() {
+            let (a, b) = (ours.get(i).unwrap(), plain.get(var.as_tensor()).unwrap());
+            let worst = (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
+            assert!(worst < 1e-12, "{name}: {worst}");
+        }
+    }
+}
+
+#[test]
+fn a_fresh_adapter_changes_nothing_and_only_b_has_a_gradient() {
+    let mut policy = toy("llama", true, &lora(0.0));
+    let batch = batch();
+    assert_eq!(policy.score(&batch, true).unwrap(), policy.score(&batch, false).unwrap());
+    let (_, tape) = policy.score_train(&batch).unwrap();
+    policy.backward(tape, &weights_of(&batch)).unwrap();
+    let grads = policy.take_gradients();
+    for (i, (name, _)) in policy.trainables().iter().enumerate() {
+        let norm = grads.get(i).unwrap().abs().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
+        assert_eq!(norm > 0.0, name.ends_with("lora_B.weight"), "{name}: {norm}");
+    }
+    assert_eq!(policy.trainables().len(), 2 * 7 * 2);
+    assert_eq!(policy.trainables()[0].0, "model.layers.0.self_attn.q_proj.lora_A.weight");
+    perturb(&policy);
+    assert_ne!(policy.score(&batch, true).unwrap(), policy.score(&batch, false).unwrap());
+}
+
+#[test]
+fn neither_padding_nor_order_nor_company_changes_a_row() {
+    let policy = toy("qwen3", true, &lora(0.0));
+    perturb(&policy);
+    let all = policy.score(&batch(), true).unwrap();
+    let mut turned = batch();
+    turned.rows.reverse();
+    let reversed = policy.score(&turned, true).unwrap();
+    for (i, row) in batch().rows.into_iter().enumerate() {
+        let alone = policy.score(&Batch { rows: vec![row] }, true).unwrap();
+        for other in [&all.rows[i], &reversed.rows[2 - i]] {
+            assert_eq!(alone.rows[0].top1, other.top1);
+            for (a, b) in alone.rows[0].logp.iter().zip(&other.logp) {
+                assert!((a - b).abs() < 1e-12, "{a} {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_add_up_over_batches() {
+    let mut policy = toy("llama", false, &Tune::Full);
+    let (whole, g) = (batch(), weights_of(&batch()));
+    let (_, tape) = policy.score_train(&whole).unwrap();
+    policy.backward(tape, &g).unwrap();
+    let once = policy.take_gradients();
+    for (row, g) in whole.rows.into_iter().zip(g) {
+        let (_, tape) = policy.score_train(&Batch { rows: vec![row] }).unwrap();
+        policy.backward(tape, &[g]).unwrap();
+    }
+    let sum = policy.take_gradients();
+    for (a, b) in once.iter().zip(sum.iter()) {
+        let worst = (a.unwrap() - b.unwrap()).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
+        assert!(worst < 1e-12, "{worst}");
+    }
+}
+
+#[test]
+fn what_cannot_be_scored_is_said() {
+    let mut policy = toy("llama", true, &lora(0.0));
+    let one = |ids: Vec<u32>, at: usize| Batch { rows: vec![Row { ids, scored: vec![at] }] };
+    assert!(policy.score(&Batch::default(), true).is_err());
+    assert!(policy.score(&one(vec![1, 2], 0), true).is_err());
+    assert!(policy.score(&one(vec![1, 2], 2), true).is_err());
+    let said = policy.score(&one(vec![1, 23], 1), true).unwrap_err().to_string();
+    assert!(said.contains("token 23") && said.contains("knows 23"), "{said}");
+    let (_, tape) = policy.score_train(&one(vec![1, 2], 1)).unwrap();
+    assert!(policy.backward(tape, &[vec![]]).is_err());
+}
