@@ -1,0 +1,113 @@
+//! The one-writer rule: `flock` on a file whose text tells people who holds it. The kernel frees it on any death, so a
+//! lock is never stale and a process id never has to be trusted.
+
+use super::error::{Error, Result};
+use super::files::wall_ms;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who holds a lock, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Process id.
+    pub pid: u32,
+    /// The terminal it runs on; empty when it has none.
+    pub tty: String,
+    /// Wall clock when it took the lock, milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {}", self.pid)?;
+        if !self.tty.is_empty() {
+            write!(f, " on {}", self.tty)?;
+        }
+        Ok(())
+    }
+}
+
+/// A held lock. It is let go when this value and every log writer opened under it are gone.
+#[derive(Debug, Clone)]
+pub struct Lock {
+    file: Arc<File>,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Takes the lock; none when another process (or another value in this one) holds it.
+    ///
+    /// # Errors
+    /// When the file cannot be made, opened or locked.
+    pub fn take(path: &Path) -> Result<Option<Self>> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(|e| Error::io("open", path, e))?;
+        // A process that only asks who is alive holds a shared lock for some microseconds: do not mistake it for an owner.
+        for attempt in 0..10 {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    let holder = Holder { pid: std::process::id(), tty: tty(), since_ms: wall_ms() };
+                    // The text is for people only: a full disk must not keep anybody from taking the lock.
+                    let _ = file
+                        .set_len(0)
+                        .and_then(|()| file.write_all(serde_json::to_string(&holder).unwrap_or_default().as_bytes()));
+                    return Ok(Some(Self { file: Arc::new(file), path: path.to_owned() }));
+                }
+                Err(e) if e == Errno::WOULDBLOCK || e == Errno::INTR => {
+                    if attempt < 9 {
+                        std::thread::sleep(Duration::from_millis(3));
+                    }
+                }
+                Err(e) => return Err(Error::io("lock", path, e.into())),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The file locked.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Lets go before the value goes out of scope; readable at the place where it matters.
+    pub fn release(self) {
+        drop(self.file);
+    }
+}
+
+/// Whether somebody holds the lock. Takes no longer than opening a file.
+#[must_use]
+pub fn is_locked(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+}
+
+/// Who holds (or last held) the lock, as its text says.
+#[must_use]
+pub fn lock_holder(path: &Path) -> Option<Holder> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(4096).read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+fn tty() -> String {
+    rustix::termios::ttyname(rustix::stdio::stdin(), Vec::new())
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_default()
+}

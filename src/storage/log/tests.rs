@@ -1,0 +1,274 @@
+use super::*;
+use crate::domain::{PairId, Rater};
+use crate::protocol::decode;
+use crate::storage::{Error, Lock};
+use std::fs;
+use std::io::Write;
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("events")
+    }
+    fn first(&self) -> PathBuf {
+        file_at(&self.log(), 1)
+    }
+    fn quarantine(&self) -> PathBuf {
+        self.dir.path().join("quarantine")
+    }
+    fn open(&self) -> LogWriter<SessionRecord> {
+        self.rotating(64 << 20)
+    }
+    fn rotating(&self, at: u64) -> LogWriter<SessionRecord> {
+        let lock = Lock::take(&self.dir.path().join("lock")).unwrap().unwrap();
+        LogWriter::open_rotating(&self.log(), &self.quarantine(), &lock, at).unwrap()
+    }
+    fn tail(&self) -> LogTail<SessionRecord> {
+        LogTail::new(&self.log())
+    }
+    fn read(&self) -> (Vec<Envelope<SessionRecord>>, usize) {
+        let mut tail = self.tail();
+        let records = tail.poll().unwrap();
+        (records, tail.skipped())
+    }
+    fn write(&self, bytes: &[u8]) {
+        fs::create_dir_all(self.log()).unwrap();
+        fs::write(self.first(), bytes).unwrap();
+    }
+    fn set_aside(&self) -> Vec<u8> {
+        let mut all = Vec::new();
+        for name in crate::storage::files::names(&self.quarantine()).unwrap() {
+            all.extend(fs::read(self.quarantine().join(name)).unwrap());
+        }
+        all
+    }
+}
+
+use crate::protocol::Envelope;
+
+fn note(i: usize) -> SessionRecord {
+    SessionRecord::Noted { pair: PairId(format!("i{i}")), rater: Rater::new("ann"), text: format!("é{i}") }
+}
+
+fn filled(records: usize) -> (Place, Vec<u8>) {
+    let place = Place::new();
+    let mut writer = place.open();
+    for i in 1..=records {
+        assert_eq!(writer.append(&note(i)).unwrap(), i as u64);
+    }
+    writer.sync().unwrap();
+    let bytes = fs::read(place.first()).unwrap();
+    (place, bytes)
+}
+
+fn known(records: &[Envelope<SessionRecord>]) -> Vec<&SessionRecord> {
+    records.iter().filter_map(Envelope::known).collect()
+}
+
+#[test]
+fn a_tail_cut_at_every_byte_loses_at_most_the_cut_record() {
+    let (_, bytes) = filled(6);
+    let ends: Vec<usize> = bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1).collect();
+    for cut in ends[3]..bytes.len() {
+        let place = Place::new();
+        place.write(&bytes[..cut]);
+        // A record whose last byte before the newline is there is whole.
+        let whole = ends.iter().filter(|end| **end <= cut + 1).count() - 1;
+        let before = place.read().0.len();
+        assert!(before == whole || before + 1 == whole, "the reader takes whole lines only");
+        let mut writer = place.open();
+        writer.append(&note(100)).unwrap();
+        let (records, skipped) = place.read();
+        assert_eq!(skipped, 0);
+        let seen = known(&records);
+        for (i, record) in seen.iter().enumerate().take(whole) {
+            assert_eq!(**record, note(i + 1), "cut at {cut}");
+        }
+        assert_eq!(**seen.last().unwrap(), note(100), "cut at {cut}");
+        let good = ends[whole];
+        if cut + 1 == good || cut == good {
+            assert_eq!(seen.len(), whole + 1, "nothing to repair, cut at {cut}");
+            assert!(place.set_aside().is_empty());
+        } else {
+            let torn = &bytes[good..cut];
+            assert_eq!(*seen[whole], SessionRecord::Repaired { offset: good as u64, bytes: torn.len() as u64 });
+            assert_eq!(place.set_aside(), torn);
+        }
+        assert!(records.windows(2).all(|w| w[1].n == w[0].n + 1), "numbers without gaps");
+    }
+}
+
+#[test]
+fn nul_runs_and_bit_flips_at_the_end_go_to_quarantine() {
+    let (_, bytes) = filled(4);
+    let mut nul = bytes.clone();
+    nul.extend([0; 5000]);
+    let place = Place::new();
+    place.write(&nul);
+    drop(place.open());
+    assert_eq!(place.set_aside(), vec![0; 5000]);
+    assert_eq!(place.read().0.len(), 5);
+
+    let last = bytes[..bytes.len() - 1].iter().rposition(|b| *b == b'\n').unwrap() + 1;
+    for at in last..bytes.len() - 1 {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1 << (at % 8);
+        let place = Place::new();
+        place.write(&flipped);
+        let mut writer = place.open();
+        writer.append(&note(9)).unwrap();
+        let (records, _) = place.read();
+        let seen = known(&records);
+        // A flip within the checksum's hex digits that only changes their case leaves the record readable.
+        if place.set_aside().is_empty() {
+            assert_eq!(seen.len(), 5, "flip at {at}");
+        } else {
+            assert_eq!(*seen[2], note(3));
+            assert!(matches!(seen[3], SessionRecord::Repaired { .. }), "flip at {at}: {:?}", seen[3]);
+            assert_eq!(*seen[4], note(9));
+        }
+    }
+}
+
+#[test]
+fn damage_inside_the_file_is_skipped_and_counted_never_cut() {
+    let (_, bytes) = filled(5);
+    let text = String::from_utf8(bytes).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    let header = lines[0].to_owned();
+    let glued = format!("{}{}", &lines[2][..40], lines[3]);
+    lines[2] = "\u{0}\u{0}\u{0}";
+    lines[3] = &glued;
+    lines.insert(4, &header);
+    lines.insert(4, "");
+    let crlf = lines.join("\r\n") + "\r\n";
+    let place = Place::new();
+    place.write(crlf.as_bytes());
+    let mut writer = place.open();
+    assert_eq!(writer.append(&note(6)).unwrap(), 6);
+    let (records, skipped) = place.read();
+    assert_eq!(skipped, 2);
+    assert_eq!(known(&records), [&note(1), &note(4), &note(5), &note(6)]);
+    assert!(fs::read(place.first()).unwrap().starts_with(crlf.as_bytes()));
+    assert!(place.set_aside().is_empty());
+}
+
+#[test]
+fn a_log_whose_every_line_is_damaged_begins_anew_and_keeps_the_bytes() {
+    let place = Place::new();
+    place.write(b"not a log\nat all");
+    let mut writer = place.open();
+    writer.append(&note(1)).unwrap();
+    assert_eq!(place.set_aside(), b"not a log\nat all");
+    let (records, skipped) = place.read();
+    assert_eq!(skipped, 0);
+    assert_eq!(known(&records), [&SessionRecord::Repaired { offset: 0, bytes: 16 }, &note(1)]);
+}
+
+#[test]
+fn numbers_go_on_across_files_and_openings() {
+    let place = Place::new();
+    let mut tail = place.tail();
+    let mut seen = Vec::new();
+    for round in 0..7 {
+        let mut writer = place.rotating(600);
+        for i in 0..5 {
+            writer.append(&note(round * 5 + i)).unwrap();
+            if i % 2 == 0 {
+                seen.extend(tail.poll().unwrap());
+            }
+        }
+    }
+    seen.extend(tail.poll().unwrap());
+    assert!(numbers(&place.log()).unwrap().len() > 3);
+    assert_eq!(seen.iter().map(|e| e.n).collect::<Vec<_>>(), (1..=35).collect::<Vec<_>>());
+    assert_eq!(tail.skipped(), 0);
+    assert_eq!(place.read().0.len(), 35);
+    // A file that holds only its header takes its number from the ones before it.
+    let last = newest(&place.log()).unwrap().unwrap();
+    let text = fs::read_to_string(&last.1).unwrap();
+    fs::write(&last.1, text.lines().next().unwrap().to_owned() + "\n").unwrap();
+    let kept = place.read().0.last().unwrap().n;
+    assert_eq!(place.rotating(600).append(&note(0)).unwrap(), kept + 1);
+}
+
+#[test]
+fn a_reader_waits_for_the_rest_of_a_line() {
+    let (_, bytes) = filled(3);
+    let place = Place::new();
+    place.write(b"");
+    let mut tail = place.tail();
+    let mut file = fs::OpenOptions::new().append(true).open(place.first()).unwrap();
+    let mut seen = 0;
+    for byte in &bytes {
+        file.write_all(&[*byte]).unwrap();
+        seen += tail.poll().unwrap().len();
+    }
+    assert_eq!((seen, tail.skipped()), (3, 0));
+    assert!(tail.poll().unwrap().is_empty());
+}
+
+#[test]
+fn a_reader_follows_a_repair_it_has_seen_the_damage_of() {
+    let (place, mut bytes) = filled(3);
+    let mut tail = place.tail();
+    let n = bytes.len();
+    bytes[n - 20] ^= 4;
+    place.write(&bytes);
+    assert_eq!(tail.poll().unwrap().len(), 2);
+    let mut writer = place.open();
+    writer.append(&note(7)).unwrap();
+    let records = tail.poll().unwrap();
+    assert_eq!(records.iter().map(|e| e.n).collect::<Vec<_>>(), [3, 4]);
+    assert_eq!(tail.skipped(), 0);
+}
+
+#[test]
+fn the_lock_has_one_owner_until_its_last_writer_is_gone() {
+    let place = Place::new();
+    let path = place.dir.path().join("lock");
+    let writer = place.open();
+    assert!(Lock::take(&path).unwrap().is_none());
+    assert!(crate::storage::is_locked(&path));
+    assert_eq!(crate::storage::lock_holder(&path).unwrap().pid, std::process::id());
+    drop(writer);
+    assert!(!crate::storage::is_locked(&path));
+    Lock::take(&path).unwrap().unwrap().release();
+}
+
+#[test]
+fn a_newer_format_is_read_but_not_written_to() {
+    let (_, bytes) = filled(2);
+    let text = String::from_utf8(bytes).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let body = lines[0].replace("\"major\":1", "\"major\":2");
+    let body = &body[..body.len() - 16];
+    lines[0] = format!("{body},\"c\":\"{:08x}\"}}", crc32fast::hash(body.as_bytes()));
+    assert!(decode::<HeaderLine>(lines[0].as_bytes()).unwrap().data.is_ok());
+    let place = Place::new();
+    place.write((lines.join("\n") + "\n").as_bytes());
+    assert_eq!(place.read().0.len(), 2);
+    let lock = Lock::take(&place.dir.path().join("lock")).unwrap().unwrap();
+    let opened = LogWriter::<SessionRecord>::open(&place.log(), &place.quarantine(), &lock);
+    assert!(matches!(opened, Err(Error::Newer { major: 2, .. })));
+}
+
+#[test]
+fn a_record_longer_than_a_line_may_be_is_refused_and_leaves_the_log_as_it_was() {
+    let (place, bytes) = filled(1);
+    let mut writer = place.open();
+    let long = SessionRecord::Noted {
+        pair: PairId::new("p"),
+        rater: Rater::new("a"),
+        text: "x".repeat(crate::protocol::MAX_LINE),
+    };
+    assert!(matches!(writer.append(&long), Err(Error::Record { .. })));
+    assert_eq!(fs::read(place.first()).unwrap(), bytes);
+    assert_eq!(writer.append(&note(2)).unwrap(), 2);
+}

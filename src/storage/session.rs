@@ -1,0 +1,270 @@
+//! One session's folder: its header, lock, log and runs.
+
+use super::error::{Error, Result};
+use super::files::{create_dir, names, read_json, sync_dir, temp_in, write_new};
+use super::home::Home;
+use super::lock::{Holder, Lock, lock_holder};
+use super::log::{LogTail, LogWriter};
+use super::run::RunDir;
+use super::summary::{self, SessionSummary};
+use crate::domain::{RunId, Session, nearest};
+use crate::protocol::{RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run_event};
+use std::path::{Path, PathBuf};
+
+/// A session's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionDir {
+    path: PathBuf,
+}
+
+impl SessionDir {
+    /// The session of that name under the data folder, or at that path when it holds a `/` or is a session's folder.
+    ///
+    /// # Errors
+    /// When there is none; the nearest name is offered.
+    pub fn find(home: &Home, name: &str) -> Result<Self> {
+        let trimmed = name.trim_end_matches('/');
+        let here = Path::new(trimmed);
+        if is_name(trimmed) {
+            let path = home.sessions().join(trimmed);
+            if path.join("session.json").is_file() {
+                return Self::open(&path);
+            }
+        }
+        if here.join("session.json").is_file() || trimmed.contains('/') {
+            return Self::open(here);
+        }
+        let known = names(&home.sessions())?;
+        let hint = match nearest(trimmed, known.iter().map(String::as_str)) {
+            Some(near) => format!("; did you mean `{near}`?"),
+            None => format!("; make it with `tiebreak new {trimmed} --model MODEL`"),
+        };
+        Err(Error::NoSession { name: name.into(), home: home.sessions(), hint })
+    }
+
+    /// The session in that folder.
+    ///
+    /// # Errors
+    /// When it is not a session's folder.
+    pub fn open(path: &Path) -> Result<Self> {
+        let path = std::path::absolute(path).map_err(|e| Error::io("find", path, e))?;
+        if path.join("session.json").is_file() { Ok(Self { path }) } else { Err(Error::NotASession(path)) }
+    }
+
+    /// Makes a session under the data folder, or at a path when `name` holds a `/`. Nobody sees it half made.
+    ///
+    /// # Errors
+    /// When the name is taken or cannot be a name, or the files cannot be written.
+    pub fn create(home: &Home, name: &str, meta: &SessionMeta) -> Result<Self> {
+        let path = if name.contains('/') {
+            std::path::absolute(name).map_err(|e| Error::io("find", Path::new(name), e))?
+        } else {
+            home.sessions().join(name)
+        };
+        let slug = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        if !is_name(slug) {
+            return Err(Error::Name(slug.into()));
+        }
+        if path.exists() {
+            return Err(Error::Exists(path));
+        }
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        create_dir(parent)?;
+        let temp = temp_in(parent, slug);
+        create_dir(&temp.join("events"))?;
+        create_dir(&temp.join("runs"))?;
+        let meta = SessionMeta { name: slug.into(), ..meta.clone() };
+        write_new(&temp.join("session.json"), &pretty(&meta, &path)?)?;
+        sync_dir(&temp)?;
+        std::fs::rename(&temp, &path).map_err(|e| Error::io("create", &path, e))?;
+        sync_dir(parent)?;
+        Ok(Self { path })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder's name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// What `session.json` says.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn meta(&self) -> Result<SessionMeta> {
+        read_json(&self.path.join("session.json"), "a session's header")
+    }
+
+    /// A short look at the session for lists.
+    ///
+    /// # Errors
+    /// When its folder cannot be read.
+    pub fn summary(&self) -> Result<SessionSummary> {
+        summary::of(self)
+    }
+
+    /// The right to write to the session's log; none when somebody else has it.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn lock(&self) -> Result<Option<Lock>> {
+        Lock::take(&self.path.join("lock"))
+    }
+
+    /// Who may write, as the lock's text says.
+    #[must_use]
+    pub fn holder(&self) -> Option<Holder> {
+        lock_holder(&self.path.join("lock"))
+    }
+
+    /// The session's log, repaired and open for appending.
+    ///
+    /// # Errors
+    /// When it cannot be opened or repaired.
+    pub fn writer(&self, lock: &Lock) -> Result<LogWriter<SessionRecord>> {
+        LogWriter::open(&self.events(), &self.quarantine(), lock)
+    }
+
+    /// A reader at the beginning of the session's log.
+    #[must_use]
+    pub fn tail(&self) -> LogTail<SessionRecord> {
+        LogTail::new(&self.events())
+    }
+
+    /// Folds the session's log and the logs of its sampling runs. The second value counts lines passed over.
+    ///
+    /// # Errors
+    /// When a log cannot be read.
+    pub fn state(&self) -> Result<(Session, usize)> {
+        let mut session = Session::default();
+        let mut tail = self.tail();
+        for envelope in tail.poll()? {
+            if let Some(record) = envelope.known() {
+                apply_record(&mut session, envelope.n, record);
+            }
+        }
+        let mut skipped = tail.skipped();
+        for run in self.runs()? {
+            if !matches!(run.spec(), Ok(RunSpec { task: Task::Sample(_), .. })) {
+                continue;
+            }
+            let mut tail = run.tail();
+            for envelope in tail.poll()? {
+                if let Some(event) = envelope.known() {
+                    apply_run_event(&mut session, event);
+                }
+            }
+            skipped += tail.skipped();
+        }
+        Ok((session, skipped))
+    }
+
+    /// Every run, in order of launch.
+    ///
+    /// # Errors
+    /// When the folder of runs cannot be listed.
+    pub fn runs(&self) -> Result<Vec<RunDir>> {
+        let dir = self.path.join("runs");
+        let mut runs: Vec<(u64, RunDir)> = names(&dir)?
+            .iter()
+            .filter(|name| !name.starts_with('.'))
+            .filter_map(|name| RunDir::open(&dir.join(name)).ok())
+            .map(|run| (run.spec().map_or(u64::MAX, |s| s.created_ms), run))
+            .collect();
+        runs.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| number_in(&a.1).cmp(&number_in(&b.1))));
+        Ok(runs.into_iter().map(|(_, run)| run).collect())
+    }
+
+    /// The run of that id.
+    ///
+    /// # Errors
+    /// When there is none; the nearest id is offered.
+    pub fn run(&self, id: &RunId) -> Result<RunDir> {
+        let dir = self.path.join("runs");
+        if is_name(id.as_str()) && dir.join(id.as_str()).join("spec.json").is_file() {
+            return RunDir::open(&dir.join(id.as_str()));
+        }
+        let known = names(&dir)?;
+        let hint = nearest(id.as_str(), known.iter().filter(|n| !n.starts_with('.')).map(String::as_str))
+            .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        Err(Error::NoRun { session: self.name(), run: id.as_str().into(), hint })
+    }
+
+    /// The id that the next run of that kind gets: `dpo-3` after `dpo-2`.
+    ///
+    /// # Errors
+    /// When the folder of runs cannot be listed.
+    pub fn next_run_id(&self, kind: &str) -> Result<RunId> {
+        let last = names(&self.path.join("runs"))?
+            .iter()
+            .filter_map(|name| name.strip_prefix(kind)?.strip_prefix('-')?.parse::<u64>().ok())
+            .max()
+            .unwrap_or(0);
+        Ok(RunId(format!("{kind}-{}", last + 1)))
+    }
+
+    /// Makes a run's folder with its specification and its data, frozen. Nobody sees it half made.
+    ///
+    /// # Errors
+    /// When there is a run of that id already, or the files cannot be written.
+    pub fn create_run(&self, spec: &RunSpec, data: &[u8]) -> Result<RunDir> {
+        if !is_name(spec.id.as_str()) {
+            return Err(Error::Name(spec.id.as_str().into()));
+        }
+        let runs = self.path.join("runs");
+        let path = runs.join(spec.id.as_str());
+        if path.exists() {
+            return Err(Error::Exists(path));
+        }
+        let temp = temp_in(&runs, spec.id.as_str());
+        for part in ["metrics", "ctl", "ckpt"] {
+            create_dir(&temp.join(part))?;
+        }
+        let file = match &spec.task {
+            Task::Train(t) => &t.data.file,
+            Task::Sample(s) => &s.data.file,
+        };
+        write_new(&temp.join(file), data)?;
+        write_new(&temp.join("spec.json"), &pretty(spec, &path)?)?;
+        sync_dir(&temp)?;
+        std::fs::rename(&temp, &path).map_err(|e| Error::io("create", &path, e))?;
+        sync_dir(&runs)?;
+        RunDir::open(&path)
+    }
+
+    pub(super) fn events(&self) -> PathBuf {
+        self.path.join("events")
+    }
+
+    fn quarantine(&self) -> PathBuf {
+        self.path.join("quarantine")
+    }
+}
+
+/// The number at the end of a run's id, so that `dpo-10` comes after `dpo-9` when both were made in one millisecond.
+fn number_in(run: &RunDir) -> (u64, String) {
+    let id = run.id().0;
+    (id.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0), id)
+}
+
+fn is_name(text: &str) -> bool {
+    text.len() <= 64
+        && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+fn pretty<T: serde::Serialize>(value: &T, path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| Error::Json {
+        path: path.to_owned(),
+        what: "JSON",
+        reason: e.to_string(),
+    })?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}

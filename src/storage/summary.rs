@@ -1,0 +1,179 @@
+//! A short look at a session for lists, cheap enough for fifty of them before the first frame.
+//!
+//! What has to be counted over the whole log is kept in `summary.json`, a derived file that says how far it has counted;
+//! it may be deleted at any time.
+
+use super::error::Result;
+use super::files::{names, read_json, replace};
+use super::lock::is_locked;
+use super::log::{newest, numbers};
+use super::session::SessionDir;
+use crate::domain::{Choice, RunId};
+use crate::protocol::{RunEvent, SessionRecord, decode};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+/// Bytes of a run's log read for its last losses.
+const LOSS_WINDOW: u64 = 16 << 10;
+
+/// One line of a list of sessions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionSummary {
+    /// Its name.
+    pub name: String,
+    /// Its folder.
+    pub path: PathBuf,
+    /// The model it samples from and trains.
+    pub model: String,
+    /// Last change of its log or of a run's log, milliseconds since 1970.
+    pub changed_ms: u64,
+    /// Verdicts that count: neither undone nor skipped.
+    pub labels: usize,
+    /// Runs of every kind.
+    pub runs: usize,
+    /// Runs with a living worker.
+    pub running: Vec<RunId>,
+    /// The run whose log changed last.
+    pub last_run: Option<RunId>,
+    /// The last losses of the training run whose log changed last, oldest first, at most some dozens; not finite ones too.
+    pub losses: Vec<f64>,
+}
+
+/// What was counted up to `offset` of the file of that number.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+struct Counted {
+    file: u32,
+    offset: u64,
+    labels: BTreeSet<u64>,
+    undone: BTreeSet<u64>,
+}
+
+pub(super) fn of(session: &SessionDir) -> Result<SessionSummary> {
+    let meta = session.meta()?;
+    let mut changed_ms = meta.created_ms;
+    if let Some((_, path)) = newest(&session.events())? {
+        changed_ms = changed_ms.max(modified_ms(&path));
+    }
+    let runs_dir = session.path().join("runs");
+    let mut running = Vec::new();
+    let mut logs: Vec<(u64, RunId, PathBuf)> = Vec::new();
+    let mut runs = 0;
+    for name in names(&runs_dir)?.into_iter().filter(|n| !n.starts_with('.')) {
+        let dir = runs_dir.join(&name);
+        if !dir.join("spec.json").is_file() {
+            continue;
+        }
+        runs += 1;
+        if is_locked(&dir.join("lock")) {
+            running.push(RunId(name.clone()));
+        }
+        if let Some((_, log)) = newest(&dir.join("metrics"))? {
+            logs.push((modified_ms(&log), RunId(name), log));
+        }
+    }
+    logs.sort();
+    changed_ms = changed_ms.max(logs.last().map_or(0, |(ms, ..)| *ms));
+    let losses = logs.iter().rev().map(|(.., log)| losses(log)).find(|l| !l.is_empty()).unwrap_or_default();
+    Ok(SessionSummary {
+        name: session.name(),
+        path: session.path().to_owned(),
+        model: meta.model,
+        changed_ms,
+        labels: labels(session)?,
+        runs,
+        running,
+        last_run: logs.last().map(|(_, id, _)| id.clone()),
+        losses,
+    })
+}
+
+fn modified_ms(path: &Path) -> u64 {
+    std::fs::metadata(path)
+        .and_then(|m| m.modified())
+        .ok()
+        .and_then(|t| t.duration_since(UNIX_EPOCH).ok())
+        .map_or(0, |d| d.as_millis() as u64)
+}
+
+/// Verdicts that count, counted on from where the derived file left off.
+fn labels(session: &SessionDir) -> Result<usize> {
+    let cache = session.path().join("summary.json");
+    let dir = session.events();
+    let numbers = numbers(&dir)?;
+    let before: Counted = read_json(&cache, "counts").unwrap_or_default();
+    let mut counted = before.clone();
+    let path = |number: u32| dir.join(format!("{number:06}.jsonl"));
+    let length = |number: u32| std::fs::metadata(path(number)).map_or(0, |m| m.len());
+    if !numbers.contains(&counted.file) || length(counted.file) < counted.offset {
+        counted = Counted::default();
+    }
+    let first = counted.file;
+    for number in numbers.into_iter().filter(|n| *n >= first) {
+        if number > counted.file {
+            (counted.file, counted.offset) = (number, 0);
+        }
+        let bytes = read_from(&path(number), counted.offset);
+        let used = count_lines(&bytes, &mut counted);
+        counted.offset += used;
+    }
+    if counted != before {
+        // A session on a read-only disk is counted anew each time: slower, not wrong.
+        let _ = replace(&cache, &serde_json::to_vec(&counted).unwrap_or_default(), false);
+    }
+    Ok(counted.labels.difference(&counted.undone).count())
+}
+
+/// Counts whole lines and gives back how many bytes they are. Only the kinds that matter are decoded.
+fn count_lines(bytes: &[u8], counted: &mut Counted) -> u64 {
+    let mut used = 0;
+    for line in bytes.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n")) {
+        used += line.len();
+        let head = &line[..line.len().min(120)];
+        let says = |kind: &[u8]| head.windows(kind.len()).any(|w| w == kind);
+        if !(says(b"\"k\":\"judged\"") || says(b"\"k\":\"undone\"") || says(b"\"k\":\"redone\"")) {
+            continue;
+        }
+        let Ok(envelope) = decode::<SessionRecord>(line) else { continue };
+        match envelope.data {
+            Ok(SessionRecord::Judged(v)) if v.choice != Choice::Skip => {
+                counted.labels.insert(envelope.n);
+            }
+            Ok(SessionRecord::Undone { of }) => {
+                counted.undone.insert(of);
+            }
+            Ok(SessionRecord::Redone { of }) => {
+                counted.undone.remove(&of);
+            }
+            _ => {}
+        }
+    }
+    used as u64
+}
+
+/// The losses in the last stretch of a run's log.
+fn losses(log: &Path) -> Vec<f64> {
+    let len = std::fs::metadata(log).map_or(0, |m| m.len());
+    read_from(log, len.saturating_sub(LOSS_WINDOW))
+        .split(|b| *b == b'\n')
+        .filter_map(|line| match decode::<RunEvent>(line).ok()?.data {
+            Ok(RunEvent::Stepped { metrics, .. }) => metrics.get("loss"),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The bytes of a file from an offset on; none when it cannot be read, since a list must not fail for one session.
+fn read_from(path: &Path, offset: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let read = File::open(path)
+        .and_then(|mut f| f.seek(SeekFrom::Start(offset)).map(|_| f))
+        .and_then(|mut f| f.read_to_end(&mut bytes));
+    if read.is_err() {
+        bytes.clear();
+    }
+    bytes
+}
