@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** folding the same records gives the same state, whichever process does it.
 
+mod axis;
 mod hash;
 mod ids;
 mod method;
@@ -20,6 +21,7 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
+pub use axis::{Span, Window, tick_label, ticks};
 pub use hash::{Fold64, hash64, mix64};
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId};
 pub use method::{Method, Needs, method, methods};
@@ -27,7 +29,7 @@ pub use metric::{Metrics, Num};
 pub use param::{Kind, ParamError, ParamRow, Params, nearest};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
-pub use series::{Bucket, Line, Series};
+pub use series::{Axis, Bucket, Line, Series};
 pub use session::{Correction, Judged, LeftOut, Outcome, Session};
 pub use text::{Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, Sampler, sanitise};
 pub use verdict::{Choice, Seen, Side, Strength, Verdict};

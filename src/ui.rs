@@ -1,1 +1,2 @@
 //! Pure drawing of the application's model.
+pub mod widgets;

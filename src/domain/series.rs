@@ -76,6 +76,16 @@ impl Bucket {
     }
 }
 
+/// What a chart lays out from left to right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Axis {
+    /// Optimizer steps (an epoch axis is this one with other numbers below it).
+    #[default]
+    Step,
+    /// Running time in milliseconds.
+    Time,
+}
+
 /// One unbroken record of a metric: columns and their buckets.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Line {
@@ -161,20 +171,23 @@ impl Line {
         (0..self.len()).filter_map(|at| self.point(at))
     }
 
-    /// The indices of the points whose step lies in `from..=to`.
+    /// How many points lie before `x` on an axis: the index of the first one at or after it.
     #[must_use]
-    pub fn within(&self, from: f64, to: f64) -> Range<usize> {
-        let lo = self.steps.partition_point(|s| f64::from(*s) < from);
-        let hi = self.steps.partition_point(|s| f64::from(*s) <= to);
-        lo..hi.max(lo)
+    pub fn before(&self, axis: Axis, x: f64) -> usize {
+        match axis {
+            Axis::Step => self.steps.partition_point(|s| f64::from(*s) < x),
+            Axis::Time => self.times.partition_point(|t| f64::from(*t) < x),
+        }
     }
 
-    /// The indices of the points whose running time in milliseconds lies in `from..=to`.
+    /// Where a point lies on an axis.
     #[must_use]
-    pub fn within_time(&self, from: f64, to: f64) -> Range<usize> {
-        let lo = self.times.partition_point(|t| f64::from(*t) < from);
-        let hi = self.times.partition_point(|t| f64::from(*t) <= to);
-        lo..hi.max(lo)
+    pub fn x(&self, axis: Axis, at: usize) -> Option<f64> {
+        match axis {
+            Axis::Step => self.steps.get(at),
+            Axis::Time => self.times.get(at),
+        }
+        .map(|x| f64::from(*x))
     }
 
     /// The bucket of a range of indices, exact, in O(log n).
@@ -212,11 +225,11 @@ impl Line {
         now - before > self.spacing.0.max(1).saturating_mul(GAP)
     }
 
-    /// The index of the point whose step lies nearest to `step`.
+    /// The index of the point nearest to `x` on an axis.
     #[must_use]
-    pub fn nearest(&self, step: f64) -> Option<usize> {
-        let after = self.steps.partition_point(|s| f64::from(*s) < step);
-        let far = |at: usize| self.steps.get(at).map_or(f64::INFINITY, |s| (f64::from(*s) - step).abs());
+    pub fn nearest(&self, axis: Axis, x: f64) -> Option<usize> {
+        let after = self.before(axis, x);
+        let far = |at: usize| self.x(axis, at).map_or(f64::INFINITY, |found| (found - x).abs());
         match after.checked_sub(1) {
             Some(before) if far(before) <= far(after) => Some(before),
             _ if after < self.len() => Some(after),

@@ -76,13 +76,13 @@ fn a_single_spike_survives_any_width() {
 #[test]
 fn ranges_of_steps_are_found() {
     let line = noisy(100);
-    assert_eq!(line.within(1.0, 4.0), 0..2);
-    assert_eq!(line.within(2.0, 3.0), 1..1);
-    assert_eq!(line.within(-5.0, 1e9), 0..100);
-    assert_eq!(line.within_time(10.0, 20.0), 1..3);
-    assert_eq!(line.nearest(5.4), Some(1));
-    assert_eq!(line.nearest(1e9), Some(99));
-    assert_eq!(Line::default().nearest(1.0), None);
+    assert_eq!(line.before(Axis::Step, 4.0), 1);
+    assert_eq!(line.before(Axis::Step, 4.5), 2);
+    assert_eq!(line.before(Axis::Time, 20.0), 2);
+    assert_eq!(line.nearest(Axis::Step, 5.4), Some(1));
+    assert_eq!(line.nearest(Axis::Time, 1e9), Some(99));
+    assert_eq!(line.x(Axis::Time, 3), Some(30.0));
+    assert_eq!(Line::default().nearest(Axis::Step, 1.0), None);
 }
 
 #[test]

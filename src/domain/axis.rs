@@ -1,0 +1,240 @@
+//! Ranges of a chart's axes and the numbers beside them.
+//!
+//! Owns the rules that keep a live chart still: the y-range changes only when data leaves it or shrinks within it, the
+//! x-range grows in steps of a quarter, and a following window moves in eighths of itself. So a new point touches one or
+//! two columns, and little goes over an SSH line.
+
+/// A range of values on an axis, `lo < hi`. On a logarithmic axis both are powers of ten, as exponents.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Span {
+    /// Lower end.
+    pub lo: f64,
+    /// Upper end.
+    pub hi: f64,
+    /// Whether `lo` and `hi` are exponents of ten.
+    pub log: bool,
+}
+
+impl Span {
+    /// The range that shows finite `min..=max`. The previous one stays while the data lies inside it and fills at least
+    /// two fifths of it. None while there is no data.
+    #[must_use]
+    pub fn fit(previous: Option<Self>, min: f64, max: f64, log: bool) -> Option<Self> {
+        if !(min.is_finite() && max.is_finite() && min <= max) {
+            return previous.filter(|p| p.log == log);
+        }
+        if let Some(p) = previous.filter(|p| p.log == log) {
+            let (lo, hi) = (p.place(min), p.place(max));
+            let inside = if log { p.holds(min) && p.holds(max) } else { lo >= 0.0 && hi <= 1.0 };
+            if inside && (hi - lo >= 0.4 || (min == max && !log)) {
+                return Some(p);
+            }
+        }
+        if log {
+            let floor = if min > 0.0 { min } else { (max / 1e6).max(f64::MIN_POSITIVE) };
+            let (lo, hi) = (floor.log10().floor(), max.max(floor).log10().ceil());
+            return Some(Self { lo, hi: if hi > lo { hi } else { lo + 1.0 }, log });
+        }
+        if min == max {
+            // A constant lies in the middle of a range of its own size.
+            let half = if min == 0.0 { 1.0 } else { nice(min.abs() / 2.0) };
+            return Some(Self { lo: min - half, hi: max + half, log });
+        }
+        let step = nice((max - min) / 4.0);
+        let (lo, hi) = ((min / step).floor() * step, (max / step).ceil() * step);
+        Some(Self { lo, hi: if hi > lo { hi } else { lo + step }, log })
+    }
+
+    /// Where a value lies: 0 at the lower end, 1 at the upper. On a logarithmic axis what is not positive lies below it.
+    #[must_use]
+    pub fn place(&self, y: f64) -> f64 {
+        let y = match self.log {
+            true if y > 0.0 => y.log10(),
+            true => return -1.0,
+            false => y,
+        };
+        (y - self.lo) / (self.hi - self.lo)
+    }
+
+    fn holds(&self, y: f64) -> bool {
+        (0.0..=1.0).contains(&self.place(y))
+    }
+
+    /// The values to put numbers at, at most `most` of them, lowest first.
+    #[must_use]
+    pub fn ticks(&self, most: usize) -> Vec<f64> {
+        if !self.log {
+            return ticks(self.lo, self.hi, most);
+        }
+        let every = (((self.hi - self.lo + 1.0) / most.max(1) as f64).ceil().max(1.0)) as i32;
+        (self.lo as i32..=self.hi as i32).step_by(every as usize).map(|e| 10f64.powi(e)).collect()
+    }
+}
+
+/// The visible part of the x-axis.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Window {
+    /// Left end.
+    pub lo: f64,
+    /// Right end.
+    pub hi: f64,
+}
+
+impl Window {
+    /// The window over data that reaches to `last` and is planned to reach to `total`. `least` is the smallest whole
+    /// range. Each level of `zoom` halves it; it is centred on `centre`, or follows the end in eighths of itself.
+    #[must_use]
+    pub fn over(last: f64, total: Option<f64>, least: f64, zoom: u32, centre: Option<f64>) -> Self {
+        let mut end = least.max(1.0);
+        while end < last {
+            end = (end * 1.25).ceil();
+        }
+        let end = match total {
+            Some(total) if total >= last && total > 0.0 => end.min(total),
+            _ => end,
+        };
+        let wide = end / f64::from(1_u32 << zoom.min(20));
+        let hi = match centre {
+            Some(centre) => (centre + wide / 2.0).clamp(wide, end),
+            None => ((last / (wide / 8.0)).ceil() * (wide / 8.0)).clamp(wide, end.max(wide)),
+        };
+        Self { lo: hi - wide, hi }
+    }
+
+    /// Where `x` lies: 0 at the left end, 1 at the right.
+    #[must_use]
+    pub fn place(&self, x: f64) -> f64 {
+        (x - self.lo) / (self.hi - self.lo)
+    }
+
+    /// Whether `x` is visible.
+    #[must_use]
+    pub fn holds(&self, x: f64) -> bool {
+        x >= self.lo && x <= self.hi
+    }
+}
+
+/// The least of 1, 2, 2.5, 5 times a power of ten that is not below `x`.
+fn nice(x: f64) -> f64 {
+    let power = 10f64.powf(x.log10().floor());
+    let unit = x / power;
+    // A hair of slack, so that 0.2 / 0.1 counts as 2.
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().find(|s| unit <= s * (1.0 + 1e-9)).unwrap_or(10.0);
+    step * power
+}
+
+/// Round values within `lo..=hi`, at most `most` of them, lowest first.
+#[must_use]
+pub fn ticks(lo: f64, hi: f64, most: usize) -> Vec<f64> {
+    if !(lo.is_finite() && hi.is_finite() && hi > lo) || most == 0 {
+        return Vec::new();
+    }
+    let mut step = nice((hi - lo) / most.max(2) as f64);
+    loop {
+        let first = (lo / step - 1e-9).ceil() as i64;
+        let last = (hi / step + 1e-9).floor() as i64;
+        if last - first < most as i64 {
+            return (first..=last).map(|k| k as f64 * step).collect();
+        }
+        step = nice(step * 1.01);
+    }
+}
+
+/// A value as text of at most `width` characters (6 or more), precise to about `step`.
+#[must_use]
+pub fn tick_label(value: f64, step: f64, width: usize) -> String {
+    if !value.is_finite() {
+        return if value.is_nan() { "NaN" } else { "inf" }.to_owned();
+    }
+    let value = if value == 0.0 { 0.0 } else { value };
+    let step = step.abs();
+    let decimals = if step > 0.0 && step < 1.0 { (-step.log10() - 1e-9).ceil() as usize } else { 0 };
+    // 2.5, 0.25 … need one more.
+    let shown = (step * 10f64.powi(decimals as i32)).fract();
+    let decimals = decimals + usize::from(decimals > 0 && (0.01..0.99).contains(&shown));
+    if decimals <= 4 {
+        let text = format!("{value:.decimals$}").replace('-', "−");
+        if text.chars().count() <= width {
+            return text;
+        }
+    }
+    let text = format!("{value:.1e}").replace('-', "−");
+    if text.chars().count() <= width { text } else { format!("{value:.0e}").replace('-', "−") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_range_stays_until_data_leaves_or_shrinks() {
+        let first = Span::fit(None, 0.31, 0.69, false).unwrap();
+        assert!((first.lo - 0.3).abs() < 1e-9 && (first.hi - 0.7).abs() < 1e-9, "{first:?}");
+        assert_eq!(Span::fit(Some(first), 0.35, 0.65, false), Some(first));
+        let wider = Span::fit(Some(first), 0.31, 0.75, false).unwrap();
+        assert!(wider.hi >= 0.75);
+        let narrower = Span::fit(Some(wider), 0.31, 0.35, false).unwrap();
+        assert!(narrower.hi < 0.4);
+        assert_eq!(Span::fit(Some(first), f64::INFINITY, f64::NEG_INFINITY, false), Some(first));
+        assert_eq!(Span::fit(None, f64::INFINITY, f64::NEG_INFINITY, false), None);
+    }
+
+    #[test]
+    fn every_range_holds_its_data_and_has_width() {
+        for (min, max) in [(0.0, 0.0), (5.0, 5.0), (-1e-7, 1e-7), (1e-6, 2e-5), (-3.0, 1e6), (0.7931, 0.7932)] {
+            for log in [false, true] {
+                let span = Span::fit(None, min, max, log).unwrap();
+                assert!(span.hi > span.lo, "{min} {max} {log}");
+                if !log || min > 0.0 {
+                    assert!(span.holds(min) && span.holds(max), "{min} {max} {log} {span:?}");
+                }
+                assert!(span.ticks(4).len() <= 4, "{span:?} {:?}", span.ticks(4));
+            }
+        }
+    }
+
+    #[test]
+    fn the_window_grows_in_quarters_and_ends_at_the_plan() {
+        let ends: Vec<f64> = (1..=640).map(|s| Window::over(f64::from(s), Some(640.0), 20.0, 0, None).hi).collect();
+        let changes = ends.windows(2).filter(|w| w[0] != w[1]).count();
+        assert!(changes <= 17, "{changes}");
+        assert_eq!(ends[639], 640.0);
+        assert_eq!(Window::over(9.0, Some(12.0), 20.0, 0, None), Window { lo: 0.0, hi: 12.0 });
+        // More steps than planned are still shown.
+        assert!(Window::over(50.0, Some(12.0), 20.0, 0, None).hi >= 50.0);
+    }
+
+    #[test]
+    fn a_following_window_moves_in_eighths_and_holds_the_end() {
+        let mut seen = Vec::new();
+        for last in 500..=600 {
+            let w = Window::over(f64::from(last), Some(800.0), 20.0, 3, None);
+            assert!(w.holds(f64::from(last)), "{last} {w:?}");
+            if seen.last() != Some(&w) {
+                seen.push(w);
+            }
+        }
+        assert!(seen.len() <= 12, "{}", seen.len());
+        let centred = Window::over(600.0, Some(800.0), 20.0, 2, Some(300.0));
+        assert!((centred.place(300.0) - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn numbers_have_a_bounded_width() {
+        let cases = [
+            (0.69, 0.01, "0.69"),
+            (1e-5, 5e-6, "1.0e−5"),
+            (-0.25, 0.25, "−0.25"),
+            (12000.0, 2000.0, "12000"),
+            (1.5e7, 1e6, "1.5e7"),
+            (-0.0, 0.5, "0.0"),
+        ];
+        for (value, step, want) in cases {
+            let got = tick_label(value, step, 6);
+            assert_eq!(got, want);
+            assert!(got.chars().count() <= 6);
+        }
+        assert_eq!(ticks(0.0, 1.0, 3), [0.0, 0.5, 1.0]);
+        assert!(ticks(1.0, 1.0, 3).is_empty());
+    }
+}

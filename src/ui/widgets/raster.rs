@@ -1,0 +1,165 @@
+//! A grid of dots behind a chart: two by four to a cell in braille, one to a cell in ASCII.
+//!
+//! Owns the dots and which curve a cell belongs to. Knows nothing of values.
+
+use super::chart::Stroke;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+
+/// The bit of each dot of a braille cell, by row and column.
+const BITS: [[u8; 2]; 4] = [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]];
+
+/// What a cell shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Cell {
+    dots: u8,
+    /// The character that stands for the whole cell: evaluation marks, and everything in ASCII.
+    glyph: Option<char>,
+    /// Which curve drew last.
+    owner: usize,
+}
+
+/// The grid.
+#[derive(Debug, Clone)]
+pub struct Raster {
+    width: u16,
+    height: u16,
+    ascii: bool,
+    cells: Vec<Cell>,
+}
+
+impl Raster {
+    /// An empty grid of `width` by `height` cells.
+    #[must_use]
+    pub fn new(width: u16, height: u16, ascii: bool) -> Self {
+        let cells = vec![Cell::default(); usize::from(width) * usize::from(height)];
+        Self { width, height, ascii, cells }
+    }
+
+    /// Dots from left to right.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        usize::from(self.width) * if self.ascii { 1 } else { 2 }
+    }
+
+    /// Dots from top to bottom.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        usize::from(self.height) * if self.ascii { 1 } else { 4 }
+    }
+
+    /// The cell's column that a dot's column lies in.
+    #[must_use]
+    pub fn cell_of(&self, column: usize) -> u16 {
+        (column / if self.ascii { 1 } else { 2 }) as u16
+    }
+
+    /// Sets a dot; outside the grid nothing happens.
+    fn dot(&mut self, column: i64, row: i64, stroke: Stroke, owner: usize) {
+        let (columns, rows) = (self.columns() as i64, self.rows() as i64);
+        if !(0..columns).contains(&column) || !(0..rows).contains(&row) {
+            return;
+        }
+        let ascii = self.ascii;
+        let (dx, dy) = if ascii { (1, 1) } else { (2, 4) };
+        let at = (row / dy) as usize * usize::from(self.width) + (column / dx) as usize;
+        let Some(cell) = self.cells.get_mut(at) else { return };
+        // A cell has one colour: the curve drawn last takes it, dots of others stay visible in it.
+        cell.owner = owner;
+        if ascii {
+            cell.glyph = Some(match stroke {
+                Stroke::Solid => '*',
+                Stroke::Dashed => '-',
+                Stroke::Dotted => '.',
+                Stroke::Marks => 'o',
+            });
+        } else {
+            cell.dots |= BITS[(row % dy) as usize][(column % dx) as usize];
+        }
+    }
+
+    /// Puts a mark on the cell of a dot.
+    pub fn mark(&mut self, column: i64, row: i64, owner: usize) {
+        self.dot(column, row, Stroke::Marks, owner);
+        let (dx, dy) = if self.ascii { (1, 1) } else { (2, 4) };
+        let (x, y) = (column / dx, row / dy);
+        if column < 0 || row < 0 || x >= i64::from(self.width) || y >= i64::from(self.height) {
+            return;
+        }
+        let at = y as usize * usize::from(self.width) + x as usize;
+        if let Some(cell) = self.cells.get_mut(at) {
+            cell.glyph = Some(if self.ascii { 'o' } else { '◆' });
+        }
+    }
+
+    /// Draws the dots of one column from row `top` to row `bottom`, both included. A spike is never broken by a stroke.
+    pub fn column(&mut self, column: i64, top: i64, bottom: i64, stroke: Stroke, owner: usize) {
+        if top == bottom && !self.inked(column, stroke) {
+            return;
+        }
+        for row in top..=bottom {
+            self.dot(column, row, stroke, owner);
+        }
+    }
+
+    /// Joins two dots by a straight line, one span a column.
+    pub fn join(&mut self, from: (i64, i64), to: (i64, i64), stroke: Stroke, owner: usize) {
+        let ((c0, r0), (c1, r1)) = (from, to);
+        if c1 <= c0 {
+            return;
+        }
+        let slope = (r1 - r0) as f64 / (c1 - c0) as f64;
+        let at = |c: f64| r0 as f64 + slope * (c - c0 as f64);
+        let edge = |c: i64, half: f64| at((c as f64 + half).clamp(c0 as f64, c1 as f64)).round() as i64;
+        for c in c0.max(0)..=c1.min(self.columns() as i64 - 1) {
+            if !self.inked(c, stroke) {
+                continue;
+            }
+            let (a, b) = (edge(c, -0.5), edge(c, 0.5));
+            for row in a.min(b)..=a.max(b) {
+                self.dot(c, row, stroke, owner);
+            }
+        }
+    }
+
+    /// Whether a stroke has ink in a column.
+    fn inked(&self, column: i64, stroke: Stroke) -> bool {
+        match (stroke, self.ascii) {
+            (Stroke::Solid | Stroke::Marks, _) | (_, true) => true,
+            (Stroke::Dashed, false) => column.rem_euclid(6) < 3,
+            (Stroke::Dotted, false) => column.rem_euclid(2) == 0,
+        }
+    }
+
+    /// Writes the cells that hold ink; `style` gives each curve's.
+    pub fn paint(&self, area: Rect, buf: &mut Buffer, style: impl Fn(usize) -> Style) {
+        for (at, cell) in self.cells.iter().enumerate() {
+            let (x, y) = ((at % usize::from(self.width)) as u16, (at / usize::from(self.width)) as u16);
+            let glyph = match cell.glyph {
+                Some(glyph) => glyph,
+                None if cell.dots > 0 => char::from_u32(0x2800 + u32::from(cell.dots)).unwrap_or('?'),
+                None => continue,
+            };
+            if let Some(target) = buf.cell_mut((area.x + x, area.y + y)) {
+                target.set_char(glyph).set_style(style(cell.owner));
+            }
+        }
+    }
+
+    /// The picture as text, one line a row of cells.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let area = Rect::new(0, 0, self.width, self.height);
+        let mut buf = Buffer::empty(area);
+        self.paint(area, &mut buf, |_| Style::default());
+        let mut out = String::new();
+        for y in 0..self.height {
+            for x in 0..self.width {
+                out.push_str(buf[(x, y)].symbol());
+            }
+            out.push('\n');
+        }
+        out
+    }
+}
