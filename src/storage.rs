@@ -11,8 +11,10 @@
 mod checkpoint;
 mod control;
 mod error;
+pub mod export;
 mod files;
 mod home;
+pub mod import;
 mod lock;
 mod log;
 mod run;

@@ -1,0 +1,65 @@
+//! Lines of a file from anywhere: byte order mark, CR LF, bytes that are no text, lines without an end.
+
+use super::super::error::{Error, Result};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+/// The longest line read into memory. Longer ones could not be kept as records anyway.
+const LONGEST: usize = 16 << 20;
+
+/// Calls `take` with each line that is not blank, its number from 1 and its text or what is wrong with it, until it
+/// returns false.
+pub(super) fn each(path: &Path, mut take: impl FnMut(usize, Result<&str, String>) -> bool) -> Result<()> {
+    let read = |e| Error::io("read", path, e);
+    let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(read)?);
+    let mut line = Vec::new();
+    let mut number = 0;
+    loop {
+        line.clear();
+        let (length, ended) = next(&mut reader, &mut line).map_err(read)?;
+        if length == 0 && ended {
+            return Ok(());
+        }
+        number += 1;
+        let mut bytes = line.as_slice();
+        if number == 1 {
+            bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        }
+        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        let text = if length > LONGEST {
+            Err(format!("is {length} bytes long: the longest taken is {LONGEST}"))
+        } else {
+            std::str::from_utf8(bytes)
+                .map_err(|e| format!("is not UTF-8 text from its byte {} on", e.valid_up_to() + 1))
+        };
+        if text.as_ref().is_ok_and(|t| t.trim().is_empty()) {
+            continue;
+        }
+        if !take(number, text) {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads a line without its newline, keeping at most [`LONGEST`] bytes of it. Gives back its length and whether the file
+/// ended without another newline.
+fn next(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<(usize, bool)> {
+    let mut length = 0;
+    loop {
+        let bytes = reader.fill_buf()?;
+        if bytes.is_empty() {
+            return Ok((length, true));
+        }
+        let newline = bytes.iter().position(|b| *b == b'\n');
+        let part = &bytes[..newline.unwrap_or(bytes.len())];
+        let room = LONGEST.saturating_sub(line.len());
+        line.extend_from_slice(&part[..part.len().min(room)]);
+        length += part.len();
+        let used = part.len() + usize::from(newline.is_some());
+        reader.consume(used);
+        if newline.is_some() {
+            return Ok((length, false));
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Preference files, one JSON object a line with `chosen` and `rejected`.
+
+use super::super::error::{Error, Result};
+use super::{Imported, Refusal, fits, lines, messages};
+use crate::domain::{Message, PromptBody};
+use serde_json::Value;
+use std::path::Path;
+
+/// A preference as a file tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportedPair {
+    /// What was asked.
+    pub prompt: PromptBody,
+    /// The preferred answer.
+    pub chosen: String,
+    /// The other one.
+    pub rejected: String,
+}
+
+/// The pairs of a file, at most `limit`. Taken are TRL's forms (explicit prompt, strings or messages; implicit prompt, whose
+/// prompt is the longest common beginning) and Anthropic's transcripts (`\n\nHuman: …\n\nAssistant: …`), which become
+/// conversations.
+///
+/// # Errors
+/// When the file cannot be read or holds no pair at all.
+pub fn pairs(path: &Path, limit: Option<usize>) -> Result<Imported<ImportedPair>> {
+    let file = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut out = Imported::new(file);
+    let limit = limit.unwrap_or(usize::MAX);
+    lines::each(path, |number, line| {
+        if out.rows.len() >= limit {
+            out.limited = true;
+            return false;
+        }
+        match line.map_err(Refusal::Bad).and_then(from_json) {
+            Ok(pair) => out.rows.push(pair),
+            Err(Refusal::Bad(reason)) => out.refuse(number, reason),
+            Err(Refusal::Empty) => out.empty += 1,
+            Err(Refusal::Equal) => out.equal += 1,
+        }
+        true
+    })?;
+    if out.rows.is_empty() {
+        let why = out.left_out().map_or_else(String::new, |left| format!(" ({left})"));
+        return Err(Error::Import {
+            path: path.to_owned(),
+            reason: format!(
+                "holds no usable pairs{why}: each line is a JSON object with `prompt`, `chosen` and `rejected`"
+            ),
+        });
+    }
+    Ok(out)
+}
+
+fn from_json(line: &str) -> Result<ImportedPair, Refusal> {
+    let value: Value = serde_json::from_str(line).map_err(|e| format!("is not JSON: {e}"))?;
+    if !value.is_object() {
+        return Err("is not a JSON object".into());
+    }
+    let field = |name: &str| value.get(name).filter(|v| !v.is_null());
+    let (Some(chosen), Some(rejected)) = (field("chosen"), field("rejected")) else {
+        let missing = if field("chosen").is_none() { "chosen" } else { "rejected" };
+        return Err(format!("has no `{missing}`").into());
+    };
+    let pair = match (chosen, rejected) {
+        (Value::String(chosen), Value::String(rejected)) => strings(field("prompt"), chosen, rejected)?,
+        (Value::Array(_), Value::Array(_)) => {
+            conversations(field("prompt"), messages("chosen", chosen)?, messages("rejected", rejected)?)?
+        }
+        _ => return Err("has a `chosen` and a `rejected` that are not both texts or both lists of messages".into()),
+    };
+    if pair.chosen.trim().is_empty() || pair.rejected.trim().is_empty() || pair.prompt.headline().trim().is_empty() {
+        return Err(Refusal::Empty);
+    }
+    if pair.chosen.split_whitespace().eq(pair.rejected.split_whitespace()) {
+        return Err(Refusal::Equal);
+    }
+    fits("prompt", &serde_json::to_string(&pair.prompt).unwrap_or_default())?;
+    fits("chosen answer", &pair.chosen)?;
+    fits("rejected answer", &pair.rejected)?;
+    Ok(pair)
+}
+
+fn strings(prompt: Option<&Value>, chosen: &str, rejected: &str) -> Result<ImportedPair, Refusal> {
+    let prompt = match prompt {
+        Some(Value::String(text)) => PromptBody::Text(text.clone()),
+        Some(list) => PromptBody::Chat(messages("prompt", list)?),
+        None => {
+            if let (Some(c), Some(r)) = (transcript(chosen), transcript(rejected)) {
+                return conversations(None, c, r);
+            }
+            // Equal answers have no place to split at; they are counted as what they are.
+            if chosen == rejected {
+                return Err(Refusal::Equal);
+            }
+            let split = common_chars(chosen, rejected);
+            if split == 0 {
+                return Err("has no `prompt`, and its answers begin with nothing in common".into());
+            }
+            let cut = |text: &str| text[split..].to_owned();
+            return Ok(ImportedPair {
+                prompt: PromptBody::Text(chosen[..split].to_owned()),
+                chosen: cut(chosen),
+                rejected: cut(rejected),
+            });
+        }
+    };
+    Ok(ImportedPair { prompt, chosen: chosen.to_owned(), rejected: rejected.to_owned() })
+}
+
+/// Bytes of the longest common beginning of two texts, one character less where it would end in a space (TRL's
+/// `extract_prompt`: the space belongs to the answer). Where one text is the beginning of the other, its last character is
+/// the answer's.
+fn common_chars(a: &str, b: &str) -> usize {
+    let mut last = (0, None);
+    let mut before = (0, None);
+    for ((at, x), y) in a.char_indices().zip(b.chars()) {
+        before = last;
+        last = (at, Some(x));
+        if x != y {
+            return if before.1 == Some(' ') { before.0 } else { at };
+        }
+    }
+    last.0
+}
+
+fn conversations(
+    prompt: Option<&Value>,
+    mut chosen: Vec<Message>,
+    mut rejected: Vec<Message>,
+) -> Result<ImportedPair, Refusal> {
+    let body = if let Some(list @ Value::Array(_)) = prompt {
+        let turns = messages("prompt", list)?;
+        // Some files repeat the prompt in the answers.
+        for side in [&mut chosen, &mut rejected] {
+            if side.len() > turns.len() && side.starts_with(&turns) {
+                side.drain(..turns.len());
+            }
+        }
+        turns
+    } else {
+        // A text as `prompt` beside whole conversations only repeats their first turn.
+        if chosen == rejected {
+            return Err(Refusal::Equal);
+        }
+        let same = chosen.iter().zip(&rejected).take_while(|(c, r)| c == r).count();
+        let split = same.min(chosen.len().min(rejected.len()).saturating_sub(1));
+        let turns: Vec<Message> = chosen.drain(..split).collect();
+        rejected.drain(..split);
+        turns
+    };
+    if body.is_empty() {
+        return Err("has no `prompt`, and its conversations begin with nothing in common".into());
+    }
+    let answer = |name: &str, turns: Vec<Message>| match <[Message; 1]>::try_from(turns) {
+        Ok([turn]) if turn.role == "assistant" => Ok(turn.content),
+        Ok([turn]) => Err(format!("has a `{name}` answer by `{}` instead of `assistant`", turn.role)),
+        Err(turns) => Err(format!("has a `{name}` answer of {} turns: one assistant turn is taken", turns.len())),
+    };
+    Ok(ImportedPair {
+        prompt: PromptBody::Chat(body),
+        chosen: answer("chosen", chosen)?,
+        rejected: answer("rejected", rejected)?,
+    })
+}
+
+/// A `\n\nHuman: …\n\nAssistant: …` transcript as messages.
+fn transcript(text: &str) -> Option<Vec<Message>> {
+    const MARKS: [(&str, &str); 2] = [("\n\nHuman:", "user"), ("\n\nAssistant:", "assistant")];
+    let mut rest = text;
+    let mut turns = Vec::new();
+    if !rest.starts_with(MARKS[0].0) {
+        return None;
+    }
+    while !rest.is_empty() {
+        let (mark, role) = MARKS.iter().find(|(mark, _)| rest.starts_with(mark))?;
+        rest = &rest[mark.len()..];
+        let end = MARKS.iter().filter_map(|(mark, _)| rest.find(mark)).min().unwrap_or(rest.len());
+        turns.push(Message { role: (*role).into(), content: rest[..end].trim().to_owned() });
+        rest = &rest[end..];
+    }
+    Some(turns)
+}

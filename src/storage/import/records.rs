@@ -1,0 +1,165 @@
+//! Imported rows as records of a session's log.
+
+use super::super::error::Result;
+use super::super::log::LogWriter;
+use super::{Imported, ImportedPair};
+use crate::domain::{
+    Choice, Completion, CompletionId, Finish, Pair, PairId, Prompt, PromptBody, PromptId, Rater, Seen, Session, Side,
+    Strength, Verdict, hash64,
+};
+use crate::protocol::SessionRecord;
+use std::collections::HashMap;
+
+/// What an import added to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Added {
+    /// New prompts.
+    pub prompts: usize,
+    /// Prompts that were there already.
+    pub known_prompts: usize,
+    /// New pairs with their verdicts.
+    pub pairs: usize,
+    /// Pairs that were there already: the same prompt with the same two answers from the same file.
+    pub known_pairs: usize,
+}
+
+/// Hands out prompt ids: the same body is the same prompt.
+struct Prompts {
+    next: u64,
+    known: HashMap<String, PromptId>,
+}
+
+impl Prompts {
+    fn of(session: &Session) -> Self {
+        let known = session.prompts().iter().map(|p| (key(&p.body), p.id.clone())).collect();
+        let next = after(session.prompts().iter().map(|p| p.id.as_str()), 'p');
+        Self { next, known }
+    }
+
+    /// The prompt's id, and its record when it is new.
+    fn get(&mut self, body: &PromptBody, source: &str) -> (PromptId, Option<SessionRecord>) {
+        let key = key(body);
+        if let Some(id) = self.known.get(&key) {
+            return (id.clone(), None);
+        }
+        let id = PromptId(format!("p{}", self.next));
+        self.next += 1;
+        self.known.insert(key, id.clone());
+        let prompt = Prompt { id: id.clone(), body: body.clone(), source: source.into(), tags: Vec::new() };
+        (id, Some(SessionRecord::Prompted(prompt)))
+    }
+}
+
+fn key(body: &PromptBody) -> String {
+    serde_json::to_string(body).unwrap_or_default()
+}
+
+/// One more than the largest number behind `letter` among the ids.
+fn after<'a>(ids: impl Iterator<Item = &'a str>, letter: char) -> u64 {
+    ids.filter_map(|id| id.strip_prefix(letter)?.parse::<u64>().ok()).max().unwrap_or(0) + 1
+}
+
+/// Appends the prompts that `session` does not have yet and brings them to the disk.
+///
+/// # Errors
+/// When the log cannot be written.
+pub fn add_prompts(
+    imported: &Imported<PromptBody>,
+    session: &Session,
+    writer: &mut LogWriter<SessionRecord>,
+) -> Result<Added> {
+    let mut prompts = Prompts::of(session);
+    let mut added = Added::default();
+    for body in &imported.rows {
+        match prompts.get(body, &imported.file) {
+            (_, Some(record)) => {
+                writer.append(&record)?;
+                added.prompts += 1;
+            }
+            (_, None) => added.known_prompts += 1,
+        }
+    }
+    writer.sync()?;
+    Ok(added)
+}
+
+/// Appends prompts, completions, pairs and the file's verdicts, and brings them to the disk. Importing a file again adds
+/// only what is new in it.
+///
+/// # Errors
+/// When the log cannot be written.
+pub fn add_pairs(
+    imported: &Imported<ImportedPair>,
+    session: &Session,
+    writer: &mut LogWriter<SessionRecord>,
+) -> Result<Added> {
+    let rater = Rater(format!("import:{}", imported.file));
+    let mut prompts = Prompts::of(session);
+    let mut next = after(session.pairs().iter().map(|p| p.id.as_str()), 'i');
+    let mut known: HashMap<(PromptId, u64, u64), PairId> = HashMap::new();
+    for pair in session.pairs().iter().filter(|p| p.id.as_str().starts_with('i')) {
+        if let Some((a, b)) = session.sides(pair).filter(|(a, _)| a.model == imported.file) {
+            let key = (pair.prompt.clone(), hash64(a.text.as_bytes()), hash64(b.text.as_bytes()));
+            known.insert(key, pair.id.clone());
+        }
+    }
+    let mut added = Added::default();
+    for row in &imported.rows {
+        let (prompt, record) = prompts.get(&row.prompt, &imported.file);
+        match record {
+            Some(record) => {
+                writer.append(&record)?;
+                added.prompts += 1;
+            }
+            None => added.known_prompts += 1,
+        }
+        let winner = hash64(row.chosen.as_bytes());
+        let key = (prompt.clone(), winner, hash64(row.rejected.as_bytes()));
+        if known.get(&key).is_some_and(|pair| session.verdict_of(pair, &rater).is_some()) {
+            added.known_pairs += 1;
+            continue;
+        }
+        // A pair without its verdict was cut off by a crash in an earlier import: only the verdict is added then.
+        let pair = if let Some(pair) = known.get(&key) {
+            pair.clone()
+        } else {
+            let id = PairId(format!("i{next}"));
+            next += 1;
+            let side = |name: &str, text: &str| Completion {
+                id: CompletionId(format!("{id}.{name}")),
+                prompt: prompt.clone(),
+                model: imported.file.clone(),
+                text: text.to_owned(),
+                tokens: 0,
+                finish: Finish::Given,
+                sampler: None,
+                logprob: None,
+            };
+            let (a, b) = (side("a", &row.chosen), side("b", &row.rejected));
+            let pair = Pair {
+                id: id.clone(),
+                prompt: prompt.clone(),
+                a: a.id.clone(),
+                b: b.id.clone(),
+                strategy: "import".into(),
+                p_select: 1.0,
+            };
+            writer.append(&SessionRecord::Completed(a))?;
+            writer.append(&SessionRecord::Completed(b))?;
+            writer.append(&SessionRecord::Paired(pair))?;
+            id
+        };
+        writer.append(&SessionRecord::Judged(Verdict {
+            pair,
+            rater: rater.clone(),
+            choice: Choice::Prefer(Side::A, Strength::Better),
+            left: Side::A,
+            seen: Seen::Unknown,
+            ms: 0,
+            winner_hash: Some(format!("{winner:016x}")),
+        }))?;
+        added.pairs += 1;
+    }
+    writer.sync()?;
+    Ok(added)
+}
