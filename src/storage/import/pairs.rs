@@ -113,7 +113,7 @@ fn strings(prompt: Option<&Value>, chosen: &str, rejected: &str) -> Result<Impor
 /// the answer's.
 fn common_chars(a: &str, b: &str) -> usize {
     let mut last = (0, None);
-    let mut before = (0, None);
+    let mut before;
     for ((at, x), y) in a.char_indices().zip(b.chars()) {
         before = last;
         last = (at, Some(x));
