@@ -1,0 +1,91 @@
+//! Losses over per-token log-probs: pure functions of `f64` slices.
+//!
+//! Owns the formulas, their gradients dL/dlogp_t and the metrics that follow from them. Refuses tensors, tokens and models:
+//! what a log-prob belongs to is the caller's business.
+
+mod dpo;
+mod orpo;
+
+pub use dpo::{Dpo, DpoForm, DpoPair};
+pub use orpo::{Nll, Orpo, OrpoPair};
+
+use crate::domain::Metrics;
+
+/// What a loss function gives back for one micro-batch.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PairLoss {
+    /// Mean over the batch.
+    pub loss: f64,
+    /// dL/dlogp of every token, pair by pair, in the order of the inputs.
+    pub g: Vec<PairGradient>,
+}
+
+/// dL/dlogp of one pair's tokens.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PairGradient {
+    /// Of the chosen side: the prompt's tokens first where the loss covers them, then the answer's.
+    pub chosen: Vec<f64>,
+    /// Of the rejected answer.
+    pub rejected: Vec<f64>,
+}
+
+/// Weighted means by name, in the order in which the names first came.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tally {
+    sums: Vec<(&'static str, f64, f64)>,
+}
+
+impl Tally {
+    /// Adds `value` with `weight` (pairs, tokens or micro-batches) to the mean `name`.
+    pub fn add(&mut self, name: &'static str, value: f64, weight: f64) {
+        match self.sums.iter_mut().find(|(n, ..)| *n == name) {
+            Some((_, sum, total)) => {
+                *sum += value * weight;
+                *total += weight;
+            }
+            None => self.sums.push((name, value * weight, weight)),
+        }
+    }
+
+    /// The mean so far.
+    #[must_use]
+    pub fn mean(&self, name: &str) -> Option<f64> {
+        self.sums.iter().find(|(n, _, w)| *n == name && *w > 0.0).map(|(_, s, w)| s / w)
+    }
+
+    /// Sets every mean in `metrics`, with `prefix` before its name.
+    pub fn write(&self, prefix: &str, metrics: &mut Metrics) {
+        for (name, sum, weight) in self.sums.iter().filter(|(_, _, w)| *w > 0.0) {
+            metrics.set(&format!("{prefix}{name}"), sum / weight);
+        }
+    }
+}
+
+/// log σ(x), stable for any x.
+#[must_use]
+pub fn log_sigmoid(x: f64) -> f64 {
+    x.min(0.0) - (-x.abs()).exp().ln_1p()
+}
+
+/// σ(x), stable for any x.
+#[must_use]
+pub fn sigmoid(x: f64) -> f64 {
+    if x >= 0.0 {
+        1.0 / (1.0 + (-x).exp())
+    } else {
+        let e = x.exp();
+        e / (1.0 + e)
+    }
+}
+
+/// The rewards' four metrics by TRL's names. Accuracy is strict: equal rewards count as wrong, so it is 0 where the policy
+/// still is the reference.
+fn rewards(tally: &mut Tally, chosen: f64, rejected: f64) {
+    tally.add("rewards/chosen", chosen, 1.0);
+    tally.add("rewards/rejected", rejected, 1.0);
+    tally.add("rewards/accuracies", f64::from(chosen > rejected), 1.0);
+    tally.add("rewards/margins", chosen - rejected, 1.0);
+}
+
+#[cfg(test)]
+mod tests;
