@@ -31,12 +31,14 @@ impl Family {
 }
 
 /// How rotary frequencies are stretched for longer contexts.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
     /// As trained.
     None,
     /// Every frequency divided by the factor.
     Linear(f64),
+    /// Each frequency divided by its own number, (head_dim/2): how GGUF files store Llama 3's stretching.
+    Divided(Vec<f32>),
     /// Llama 3: low frequencies divided, high ones kept, a smooth passage between.
     Llama3 {
         /// Divides the low frequencies.

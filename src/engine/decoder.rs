@@ -480,10 +480,11 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, span: &Span, pass: &Pass) -> Resul
 /// The rotary frequencies, (head_dim/2), in f32 as the models' authors compute them, stretched as the configuration says.
 fn frequencies(c: &Config) -> Vec<f32> {
     let of = |i: usize| 1.0 / (c.rope_theta as f32).powf((2 * i) as f32 / c.head_dim as f32);
-    let stretch = |f: f32| match c.rope_scaling {
+    let stretch = |(i, f): (usize, f32)| match &c.rope_scaling {
         RopeScaling::None => f,
-        RopeScaling::Linear(factor) => f / factor as f32,
-        RopeScaling::Llama3 { factor, low, high, original } => {
+        RopeScaling::Divided(by) => f / by.get(i).copied().unwrap_or(1.0),
+        &RopeScaling::Linear(factor) => f / factor as f32,
+        &RopeScaling::Llama3 { factor, low, high, original } => {
             let wave = std::f64::consts::TAU / f64::from(f);
             if wave < original / high {
                 f
@@ -495,5 +496,5 @@ fn frequencies(c: &Config) -> Vec<f32> {
             }
         }
     };
-    (0..c.head_dim / 2).map(of).map(stretch).collect()
+    (0..c.head_dim / 2).map(of).enumerate().map(stretch).collect()
 }

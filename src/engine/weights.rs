@@ -1,9 +1,11 @@
-//! Weights by Hugging Face names, from one safetensors file, a sharded set, or memory.
+//! Weights by Hugging Face names, from one safetensors file, a sharded set, a GGUF file, or memory.
 //!
 //! Owns finding, checking and converting tensors: f32, f16 and bf16 become the compute type. Refuses wrong shapes and
 //! missing tensors by name. Files are mapped, so that a tensor is read when it is asked for.
 
+use super::config::Config;
 use super::error::Error;
+use super::gguf::Gguf;
 use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use std::collections::{BTreeMap, HashMap};
@@ -21,6 +23,7 @@ pub struct Weights {
 enum Source {
     Files(MmapedSafetensors),
     Memory(HashMap<String, Tensor>),
+    Gguf(Box<Gguf>, Box<Config>),
 }
 
 impl Weights {
@@ -49,6 +52,14 @@ impl Weights {
         Self { path: path.into(), source, device: device.clone(), dtype, missing: Vec::new() }
     }
 
+    /// Tensors of a GGUF file, under Hugging Face names; quantised ones are expanded when they are asked for.
+    #[must_use]
+    pub fn gguf(file: Gguf, config: &Config, device: &Device, dtype: DType) -> Self {
+        let path = file.path().to_path_buf();
+        let source = Source::Gguf(Box::new(file), Box::new(config.clone()));
+        Self { path, source, device: device.clone(), dtype, missing: Vec::new() }
+    }
+
     /// The device tensors are put on.
     #[must_use]
     pub fn device(&self) -> &Device {
@@ -67,6 +78,7 @@ impl Weights {
         match &self.source {
             Source::Files(f) => f.get(name).is_ok(),
             Source::Memory(m) => m.contains_key(name),
+            Source::Gguf(g, _) => g.has(name),
         }
     }
 
@@ -85,6 +97,11 @@ impl Weights {
                 Ok(_) => Some(f.load(name, &self.device)?),
             },
             Source::Memory(m) => m.get(name).cloned(),
+            Source::Gguf(g, config) => match g.shape(name) {
+                None => None,
+                Some(found) if found != shape => return Err(self.wrong(name, shape, found)),
+                Some(_) => Some(g.load(name, config)?),
+            },
         };
         let Some(tensor) = tensor else {
             self.missing.push(name.to_owned());

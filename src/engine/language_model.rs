@@ -1,0 +1,128 @@
+//! A model on disk: configuration, tokenizer, chat template, and the way to its weights.
+//!
+//! Owns the meaning of a path: a Hugging Face folder or a `.gguf` file. Opening reads no weights. Refuses a chat prompt on a
+//! model without a chat template.
+
+use super::config::Config;
+use super::decoder::Decoder;
+use super::error::Error;
+use super::gguf::Gguf;
+use super::template::Template;
+use super::tokenizer::Tokenizer;
+use super::tune::Tune;
+use super::weights::{Weights, files};
+use crate::domain::{Fold64, Message, PromptBody};
+use candle_core::{DType, Device};
+use std::path::{Path, PathBuf};
+
+/// A model that can be tokenised for, and loaded.
+pub struct LanguageModel {
+    /// The folder or file.
+    pub path: PathBuf,
+    /// What its decoder is made of.
+    pub config: Config,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Its chat template; none for a base model.
+    pub template: Option<Template>,
+}
+
+impl LanguageModel {
+    /// Opens a Hugging Face folder or a `.gguf` file without reading its weights.
+    ///
+    /// # Errors
+    /// When something is missing, malformed or not supported; the sentence names it.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        if path.is_dir() {
+            let config = Config::read(path)?;
+            let tokenizer = Tokenizer::read(path, &config)?;
+            let template = Template::read(path, &tokenizer.special)?;
+            return Ok(Self { path: path.into(), config, tokenizer, template });
+        }
+        if !path.exists() {
+            return Err(Error::file(path, "does not exist"));
+        }
+        let gguf = Gguf::open(path)?;
+        let config = gguf.config()?;
+        let tokenizer = gguf.tokenizer(&config)?;
+        let model = path.display().to_string();
+        let template = match gguf.template() {
+            Some(source) => Some(Template::new(source, &model, &tokenizer.special)?),
+            None => None,
+        };
+        Ok(Self { path: path.into(), config, tokenizer, template })
+    }
+
+    /// Opens the weights; tensors become `dtype` on `device`.
+    ///
+    /// # Errors
+    /// When the files are missing or malformed.
+    pub fn weights(&self, device: &Device, dtype: DType) -> Result<Weights, Error> {
+        if self.path.is_dir() {
+            return Weights::open(&self.path, device, dtype);
+        }
+        Ok(Weights::gguf(Gguf::open(&self.path)?, &self.config, device, dtype))
+    }
+
+    /// Loads the decoder in f32.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has the wrong shape.
+    pub fn decoder(&self, device: &Device, tune: &Tune) -> Result<Decoder, Error> {
+        Decoder::new(&self.config, &mut self.weights(device, DType::F32)?, tune)
+    }
+
+    /// The text of a conversation by the model's chat template.
+    ///
+    /// # Errors
+    /// When there is no template, or it refuses the conversation.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Error> {
+        let Some(template) = &self.template else {
+            return Err(Error::Template {
+                model: self.path.display().to_string(),
+                why: "there is none: this is a base model; use an instruct model, or prompts of plain text".into(),
+            });
+        };
+        template.render(messages, add_generation_prompt)
+    }
+
+    /// The tokens of a prompt, ready for the model to continue: a conversation through the template with the head of the
+    /// assistant's turn, plain text with whatever the tokenizer puts before a text.
+    ///
+    /// # Errors
+    /// When the template or the tokenizer refuses it.
+    pub fn encode_prompt(&self, body: &PromptBody) -> Result<Vec<u32>, Error> {
+        match body {
+            PromptBody::Chat(messages) => self.tokenizer.encode(&self.render(messages, true)?, false),
+            PromptBody::Text(text) => self.tokenizer.encode(text, true),
+        }
+    }
+
+    /// Text of a hash over weights, tokenizer and template: equal for equal models wherever they lie. Of weight files the
+    /// length and samples from beginning to end are hashed, which tells two models apart without reading gigabytes.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn fingerprint(&self) -> Result<String, Error> {
+        use std::io::{Read, Seek, SeekFrom};
+        let mut hash = Fold64::default();
+        hash.add(format!("{:?}", self.config).as_bytes());
+        hash.add(self.tokenizer.to_json()?.as_bytes());
+        hash.add(self.template.as_ref().map_or("", Template::source).as_bytes());
+        let files = if self.path.is_dir() { files(&self.path)? } else { vec![self.path.clone()] };
+        for path in files {
+            let fail = |e: std::io::Error| Error::file(&path, format!("cannot be read: {e}"));
+            let mut file = std::fs::File::open(&path).map_err(fail)?;
+            let len = file.metadata().map_err(fail)?.len();
+            hash.add(&len.to_le_bytes());
+            let mut part = Vec::new();
+            for i in 0..64u64 {
+                file.seek(SeekFrom::Start(len / 64 * i)).map_err(fail)?;
+                part.clear();
+                (&mut file).take(16 << 10).read_to_end(&mut part).map_err(fail)?;
+                hash.add(&part);
+            }
+        }
+        Ok(hash.hex())
+    }
+}

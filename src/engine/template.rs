@@ -1,0 +1,343 @@
+//! Chat templates: messages to the text a model was trained on, byte for byte as `transformers` renders it.
+//!
+//! Owns the Jinja environment: trimmed blocks, Python's methods, Python's way to print values, `raise_exception`,
+//! `strftime_now`, `tojson`, and `{% generation %}` (which only marks text and is passed over). Templates are untrusted: a
+//! rendering has limited fuel, and nothing outside its arguments can be reached.
+
+use super::error::Error;
+use super::tokenizer::{SpecialTokens, json};
+use crate::domain::Message;
+use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::{Environment, ErrorKind, context};
+use serde::Serialize;
+use std::path::Path;
+
+/// Instructions a rendering may take: thousands of turns, and no endless loop.
+const FUEL: u64 = 4_000_000;
+
+/// A model's chat template.
+pub struct Template {
+    env: Environment<'static>,
+    model: String,
+    special: SpecialTokens,
+    source: String,
+}
+
+impl Template {
+    /// Reads `DIR/chat_template.jinja`, else `chat_template` of `DIR/tokenizer_config.json`: a text, or a list of named ones
+    /// of which `default` is taken. None when the model has none.
+    ///
+    /// # Errors
+    /// When the template cannot be parsed.
+    pub fn read(dir: &Path, special: &SpecialTokens) -> Result<Option<Self>, Error> {
+        let model = dir.display().to_string();
+        if let Ok(source) = std::fs::read_to_string(dir.join("chat_template.jinja")) {
+            return Self::new(&source, &model, special).map(Some);
+        }
+        let config = json(&dir.join("tokenizer_config.json"))?;
+        let source = match config.as_ref().and_then(|c| c.get("chat_template")) {
+            None | Some(serde_json::Value::Null) => return Ok(None),
+            Some(serde_json::Value::String(s)) => s.clone(),
+            Some(serde_json::Value::Array(list)) => {
+                let named = |e: &&serde_json::Value| e.get("name").and_then(|n| n.as_str()) == Some("default");
+                let entry = list.iter().find(named).or(if list.len() == 1 { list.first() } else { None });
+                let Some(text) = entry.and_then(|e| e.get("template")).and_then(|t| t.as_str()) else {
+                    let why = "tokenizer_config.json holds several and none is named `default`".to_owned();
+                    return Err(Error::Template { model, why });
+                };
+                text.to_owned()
+            }
+            Some(_) => return Err(Error::Template { model, why: "chat_template is neither a text nor a list".into() }),
+        };
+        Self::new(&source, &model, special).map(Some)
+    }
+
+    /// A template from its source; `model` is for messages.
+    ///
+    /// # Errors
+    /// When it cannot be parsed.
+    pub fn new(source: &str, model: &str, special: &SpecialTokens) -> Result<Self, Error> {
+        let mut env = Environment::new();
+        let syntax = minijinja::syntax::SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        env.set_syntax(syntax.map_err(|e| Error::Template { model: model.to_owned(), why: sentence(&e) })?);
+        env.set_fuel(Some(FUEL));
+        env.set_recursion_limit(100);
+        env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        env.set_formatter(|out, _, value| {
+            let text = if value.is_undefined() { String::new() } else { printed(value) };
+            out.write_str(&text).map_err(|_| minijinja::Error::new(ErrorKind::WriteFailure, "cannot write"))
+        });
+        env.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
+        env.add_function("strftime_now", |format: String| clock(&format));
+        env.add_filter("tojson", to_json);
+        env.add_template_owned("chat", without_generation(source))
+            .map_err(|e| Error::Template { model: model.to_owned(), why: sentence(&e) })?;
+        Ok(Self { env, model: model.to_owned(), special: special.clone(), source: source.to_owned() })
+    }
+
+    /// The text of a conversation. With `add_generation_prompt`, the head of the assistant's next turn follows.
+    ///
+    /// # Errors
+    /// When the template refuses the conversation (roles out of order, for one), or takes too long.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Error> {
+        let s = &self.special;
+        let token = |t: &Option<String>| t.as_ref().map_or(Value::UNDEFINED, |t| Value::from(t.clone()));
+        let turn = |m: &Message| Value::from_pairs([("role", m.role.clone()), ("content", m.content.clone())]);
+        let arguments = context! {
+            messages => messages.iter().map(turn).collect::<Value>(),
+            add_generation_prompt => add_generation_prompt,
+            tools => Value::from(()),
+            documents => Value::from(()),
+            bos_token => token(&s.bos),
+            eos_token => token(&s.eos),
+            pad_token => token(&s.pad),
+            unk_token => token(&s.unk),
+        };
+        self.env
+            .get_template("chat")
+            .and_then(|t| t.render(arguments))
+            .map_err(|e| Error::Template { model: self.model.clone(), why: sentence(&e) })
+    }
+
+    /// The template's source.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+}
+
+/// One sentence of a template error, with its line.
+fn sentence(e: &minijinja::Error) -> String {
+    let what = e.detail().map_or_else(|| e.kind().to_string(), str::to_owned);
+    match e.line() {
+        Some(line) => format!("line {line}: {what}"),
+        None => what,
+    }
+}
+
+/// `{% generation %}` opens a scope and prints its body: `with` does the same, and white-space marks stay where they are.
+fn without_generation(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at);
+        out.push_str(before);
+        let Some(end) = tag.find("%}") else { break };
+        let (tag, after) = tag.split_at(end + 2);
+        let word = tag.trim_start_matches("{%").trim_end_matches("%}").trim_matches(['-', '+']).trim();
+        match word {
+            "generation" => out.push_str(&tag.replacen("generation", "with", 1)),
+            "endgeneration" => out.push_str(&tag.replacen("endgeneration", "endwith", 1)),
+            _ => out.push_str(tag),
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// A value as Python's `str` prints it.
+fn printed(value: &Value) -> String {
+    match value.kind() {
+        ValueKind::String => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+        _ => repr(value),
+    }
+}
+
+/// A value as Python's `repr` prints it.
+fn repr(value: &Value) -> String {
+    match value.kind() {
+        ValueKind::Bool => if value.is_true() { "True" } else { "False" }.to_owned(),
+        ValueKind::None => "None".to_owned(),
+        ValueKind::String => {
+            let s = value.as_str().unwrap_or_default();
+            let quote = if s.contains('\'') && !s.contains('"') { '"' } else { '\'' };
+            let mut out = String::from(quote);
+            for c in s.chars() {
+                match c {
+                    '\\' => out.push_str("\\\\"),
+                    '\n' => out.push_str("\\n"),
+                    '\r' => out.push_str("\\r"),
+                    '\t' => out.push_str("\\t"),
+                    c if c == quote => out.extend(['\\', c]),
+                    c => out.push(c),
+                }
+            }
+            out.push(quote);
+            out
+        }
+        ValueKind::Seq => {
+            let items: Vec<String> = value.try_iter().into_iter().flatten().map(|v| repr(&v)).collect();
+            format!("[{}]", items.join(", "))
+        }
+        ValueKind::Map => {
+            let entry = |k: Value| format!("{}: {}", repr(&k), repr(&value.get_item(&k).unwrap_or_default()));
+            let items: Vec<String> = value.try_iter().into_iter().flatten().map(entry).collect();
+            format!("{{{}}}", items.join(", "))
+        }
+        _ => value.to_string(),
+    }
+}
+
+/// `tojson` as transformers defines it: Python's `json.dumps` without ASCII escapes; `indent` as there.
+#[allow(clippy::needless_pass_by_value, reason = "the engine hands a filter its options by value")]
+fn to_json(value: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
+    let fail = |e: String| minijinja::Error::new(ErrorKind::InvalidOperation, format!("tojson: {e}"));
+    let indent: Option<usize> = options.get("indent")?;
+    let sort: Option<bool> = options.get("sort_keys")?;
+    let _: Option<bool> = options.get("ensure_ascii")?;
+    options.assert_all_used()?;
+    let mut json = as_json(value);
+    if sort == Some(true) {
+        json.sort_all_objects();
+    }
+    let mut out = Vec::new();
+    let done = match indent {
+        None => json.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced)),
+        Some(n) => {
+            let width = " ".repeat(n.min(16));
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(width.as_bytes());
+            json.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))
+        }
+    };
+    done.map_err(|e| fail(e.to_string()))?;
+    String::from_utf8(out).map_err(|e| fail(e.to_string()))
+}
+
+/// A value as JSON, its maps in their own order.
+fn as_json(value: &Value) -> serde_json::Value {
+    let items = || value.try_iter().into_iter().flatten();
+    match value.kind() {
+        ValueKind::Undefined | ValueKind::None => serde_json::Value::Null,
+        ValueKind::Bool => value.is_true().into(),
+        ValueKind::Number => match value.as_i64() {
+            Some(n) if value.is_integer() => n.into(),
+            _ => f64::try_from(value.clone()).map_or(serde_json::Value::Null, Into::into),
+        },
+        ValueKind::Seq | ValueKind::Iterable => items().map(|v| as_json(&v)).collect::<Vec<_>>().into(),
+        ValueKind::Map => {
+            let entry = |k: Value| (printed(&k), as_json(&value.get_item(&k).unwrap_or_default()));
+            serde_json::Value::Object(items().map(entry).collect())
+        }
+        _ => value.to_string().into(),
+    }
+}
+
+/// `json.dumps` puts a space after commas and colons.
+struct Spaced;
+
+impl serde_json::ser::Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, w: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { w.write_all(b", ") }
+    }
+    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, w: &mut W, first: bool) -> std::io::Result<()> {
+        if first { Ok(()) } else { w.write_all(b", ") }
+    }
+    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, w: &mut W) -> std::io::Result<()> {
+        w.write_all(b": ")
+    }
+}
+
+/// The date and time now (UTC) in the subset of `strftime` that templates use.
+fn clock(format: &str) -> Result<String, minijinja::Error> {
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    strftime(format, seconds)
+}
+
+fn strftime(format: &str, seconds: u64) -> Result<String, minijinja::Error> {
+    const MONTHS: [&str; 12] = [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ];
+    const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
+    let (days, clock) = (seconds / 86400, seconds % 86400);
+    // Civil date from days since 1970, counted in eras of 400 years that begin in March.
+    let z = days + 719_468;
+    let (era, of_era) = (z / 146_097, z % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (month_name, day_name) = (MONTHS[(month - 1) as usize], DAYS[(days % 7) as usize]);
+    let mut out = String::new();
+    let mut chars = format.chars();
+    while let Some(c) = chars.next() {
+        if c != '%' {
+            out.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some('d') => out.push_str(&format!("{day:02}")),
+            Some('m') => out.push_str(&format!("{month:02}")),
+            Some('Y') => out.push_str(&format!("{year:04}")),
+            Some('y') => out.push_str(&format!("{:02}", year % 100)),
+            Some('b') => out.push_str(&month_name[..3]),
+            Some('B') => out.push_str(month_name),
+            Some('a') => out.push_str(&day_name[..3]),
+            Some('A') => out.push_str(day_name),
+            Some('H') => out.push_str(&format!("{:02}", clock / 3600)),
+            Some('M') => out.push_str(&format!("{:02}", clock / 60 % 60)),
+            Some('S') => out.push_str(&format!("{:02}", clock % 60)),
+            Some('%') => out.push('%'),
+            other => {
+                let what = format!("strftime_now: `%{}` is not supported", other.map_or(String::new(), String::from));
+                return Err(minijinja::Error::new(ErrorKind::InvalidOperation, what));
+            }
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(source: &str) -> Result<String, Error> {
+        let messages = vec![Message { role: "user".into(), content: "it's \"x\"\n".into() }];
+        Template::new(source, "m", &SpecialTokens::default())?.render(&messages, true)
+    }
+
+    #[test]
+    fn values_print_as_python_prints_them() {
+        let out = render("{{ true }} {{ none }} {{ [1, 'a', false] }} {{ missing }}|{{ messages[0] }}").unwrap();
+        assert_eq!(out, "True None [1, 'a', False] |{'role': 'user', 'content': 'it\\'s \"x\"\\n'}");
+        assert_eq!(render("{{ {'a': [1, 2]} | tojson }}").unwrap(), r#"{"a": [1, 2]}"#);
+    }
+
+    #[test]
+    fn generation_marks_are_passed_over() {
+        let out = render("a\n{%- generation %}\nb\n{% endgeneration %}\nc").unwrap();
+        assert_eq!(out, "ab\nc");
+    }
+
+    #[test]
+    fn a_refusal_an_endless_loop_and_a_bad_template_are_one_sentence() {
+        let said = render("{{ raise_exception('roles must alternate') }}").unwrap_err().to_string();
+        assert!(said.contains("roles must alternate") && said.contains("line 1"), "{said}");
+        let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
+        assert!(render(endless).unwrap_err().to_string().contains("fuel"));
+        assert!(render("{% if %}").is_err());
+    }
+
+    #[test]
+    fn dates_are_civil_dates() {
+        assert_eq!(strftime("%d %b %Y %A %H:%M", 951_782_400 + 3660).unwrap(), "29 Feb 2000 Tuesday 01:01");
+        assert_eq!(strftime("%d %B %y", 1_796_000_000).unwrap(), "30 November 26");
+        assert!(strftime("%Q", 0).is_err());
+    }
+}

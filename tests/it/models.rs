@@ -1,0 +1,80 @@
+//! Tokenizers, templates and weights against the Python libraries, on the tiny Llama and on SmolLM2 where it is.
+
+use serde_json::Value;
+use std::path::PathBuf;
+use tiebreak::domain::Message;
+use tiebreak::engine::{LanguageModel, SpecialTokens, Template};
+
+fn fixture(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// A path below SmolLM2's folder, if it is on this machine.
+fn smollm2(below: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("TIEBREAK_MODELS")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/tiebreak-models")))?;
+    let path = root.join("smollm2").join(below);
+    if path.exists() {
+        return Some(path);
+    }
+    println!("skipped: no {}", path.display());
+    None
+}
+
+const GGUF: &str = "gguf/SmolLM2-135M-Instruct.Q4_1.gguf";
+
+#[test]
+fn two_hundred_texts_have_the_ids_that_the_tokenizers_library_gives() {
+    let (Some(folder), Some(gguf)) = (smollm2("hf"), smollm2(GGUF)) else { return };
+    let folder = LanguageModel::open(&folder).unwrap();
+    let gguf = LanguageModel::open(&gguf).unwrap();
+    assert_eq!((folder.tokenizer.stops(), folder.tokenizer.pad()), (&[2u32][..], 2));
+    assert_eq!((gguf.tokenizer.stops(), gguf.tokenizer.pad()), (&[2u32][..], 2));
+    let rows: Vec<Value> = serde_json::from_str(&fixture("tokenizer/ids.json")).unwrap();
+    assert!(rows.len() >= 200);
+    for row in &rows {
+        let text = row["text"].as_str().unwrap();
+        let ids = |key: &str| -> Option<Vec<u32>> { serde_json::from_value(row.get(key)?.clone()).ok() };
+        let by_folder = ids("folder").unwrap();
+        assert_eq!(folder.tokenizer.encode(text, false).unwrap(), by_folder, "folder: {text:?}");
+        assert_eq!(gguf.tokenizer.encode(text, false).unwrap(), ids("gguf").unwrap_or(by_folder), "gguf: {text:?}");
+    }
+}
+
+#[test]
+fn templates_render_byte_for_byte_as_transformers_renders_them() {
+    let all: Value = serde_json::from_str(&fixture("template/rendered.json")).unwrap();
+    let chats: Vec<Vec<Message>> = serde_json::from_value(all["chats"].clone()).unwrap();
+    let special = SpecialTokens { bos: Some("<s>".into()), eos: Some("</s>".into()), ..SpecialTokens::default() };
+    let smollm2 = smollm2("hf").map(|p| LanguageModel::open(&p).unwrap());
+    let mut compared = 0;
+    for row in all["rows"].as_array().unwrap() {
+        let name = row["template"].as_str().unwrap();
+        let chat = &chats[row["chat"].as_u64().unwrap() as usize];
+        let add = row["add"].as_bool().unwrap();
+        let ours = if name == "smollm2" {
+            let Some(model) = &smollm2 else { continue };
+            model.render(chat, add)
+        } else {
+            Template::new(&fixture(&format!("template/{name}.jinja")), name, &special).unwrap().render(chat, add)
+        };
+        if let Some(text) = row.get("text") {
+            assert_eq!(ours.unwrap(), text.as_str().unwrap(), "{name}, {chat:?}, {add}");
+        } else {
+            let said = ours.unwrap_err().to_string();
+            assert!(said.contains(row["error"].as_str().unwrap()), "{said}");
+        }
+        compared += 1;
+    }
+    assert!(compared >= 200, "{compared}");
+}
+
+#[test]
+fn the_folder_and_the_gguf_render_the_same() {
+    let (Some(folder), Some(gguf)) = (smollm2("hf"), smollm2(GGUF)) else { return };
+    let chat = [Message { role: "user".into(), content: "Hello".into() }];
+    let [a, b] = [folder, gguf].map(|p| LanguageModel::open(&p).unwrap().render(&chat, true).unwrap());
+    assert_eq!(a, b);
+}
