@@ -78,6 +78,12 @@ pub struct Gradients {
 }
 
 impl Gradients {
+    /// Gradients made elsewhere, in the order of the trainables.
+    #[must_use]
+    pub fn of(sums: Vec<Option<Tensor>>) -> Self {
+        Self { sums }
+    }
+
     /// The gradient of trainable `i`, of its shape and type.
     #[must_use]
     pub fn get(&self, i: usize) -> Option<&Tensor> {
