@@ -6,7 +6,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
     if args.nth(1).is_some_and(|arg| arg == "worker") {
-        return tiebreak::worker::main(args.next());
+        return tiebreak::worker::main(args);
     }
     tiebreak::shell::main()
 }

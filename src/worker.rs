@@ -1,6 +1,49 @@
 //! The child process: a run's specification in, its recipe, events out.
+//!
+//! Owns the life of one run: its lock, its log, its control folder, its checkpoints, signals and panics. Refuses to know
+//! who started it: it lives on when its parent, the terminal or the link is gone, and whoever wants to see it reads its log.
+//!
+//! **Invariants.** Only the holder of a run's lock writes to its folder. A step that failed overwrites nothing. What the log
+//! says about a checkpoint is true on disk before the log says it.
 
-/// Runs the worker on a run's folder.
-pub fn main(_run_dir: Option<std::ffi::OsString>) -> std::process::ExitCode {
-    std::process::ExitCode::FAILURE
+mod drive;
+mod error;
+mod log;
+mod process;
+mod run;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::Error;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Runs the worker on the arguments behind `worker`: a verb and what it needs. 0: done; 1: failed, with one sentence on
+/// standard error; 2: not a worker's order.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let words: Vec<&str> = args.iter().map(|a| a.to_str().unwrap_or_default()).collect();
+    let done = if let ["run", _] = words.as_slice() {
+        run::run(Path::new(&args[1]))
+    } else {
+        say("tiebreak worker: this is the workbench's own child process; use the commands of `tiebreak --help`");
+        return ExitCode::from(2);
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            say(&format!("tiebreak worker: {e}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says something on standard error, which is the run's `worker.log`.
+fn say(text: &str) {
+    // Where nobody listens there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -36,3 +36,15 @@ pub(super) fn take(dir: &Path) -> Result<Vec<RunCommand>> {
     }
     Ok(out)
 }
+
+/// Removes the orders given before a moment.
+pub(super) fn discard(dir: &Path, before_ms: u64) -> Result<()> {
+    for name in names(dir)? {
+        let given: Option<u64> = name.split('-').next().and_then(|ms| ms.parse().ok());
+        if given.is_some_and(|ms| ms < before_ms) {
+            let path = dir.join(&name);
+            std::fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
+        }
+    }
+    Ok(())
+}

@@ -3,7 +3,7 @@
 use super::checkpoint::{self, Checkpoint, Found};
 use super::control;
 use super::error::{Error, Result};
-use super::files::read_json;
+use super::files::{create_dir, read_json};
 use super::lock::{Holder, Lock, is_locked, lock_holder};
 use super::log::{LogTail, LogWriter};
 use crate::domain::RunId;
@@ -117,6 +117,15 @@ impl RunDir {
         control::take(&self.path.join("ctl"))
     }
 
+    /// Takes orders given before a moment (milliseconds since 1970) out of the control folder, unread: they were meant for a
+    /// worker that is gone.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn discard_commands(&self, before_ms: u64) -> Result<()> {
+        control::discard(&self.path.join("ctl"), before_ms)
+    }
+
     /// What the worker printed.
     #[must_use]
     pub fn worker_log(&self) -> PathBuf {
@@ -171,6 +180,24 @@ impl RunDir {
     /// When a folder cannot be deleted.
     pub fn prune_checkpoints(&self, keep: usize) -> Result<()> {
         checkpoint::prune(&self.ckpt(), keep)
+    }
+
+    /// A folder for derived data that the session's runs share, such as reference log-probs. It may be deleted when no run
+    /// lives.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn cache(&self) -> Result<PathBuf> {
+        let path = self.session_path().join("cache");
+        create_dir(&path)?;
+        Ok(path)
+    }
+
+    /// An error that says so when the disk below this run has less than a mebibyte left.
+    #[must_use]
+    pub fn no_room(&self) -> Option<Error> {
+        let disk = rustix::fs::statvfs(&self.path).ok()?;
+        (disk.f_bavail * disk.f_frsize < 1 << 20).then(|| Error::NoSpace { path: self.path.clone() })
     }
 
     pub(super) fn metrics(&self) -> PathBuf {

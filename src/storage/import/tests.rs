@@ -1,3 +1,5 @@
+//! Import formats, hostile files and the way back out.
+
 use super::*;
 use crate::domain::{PromptBody, Rater, Session};
 use crate::protocol::SessionMeta;

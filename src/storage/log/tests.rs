@@ -1,3 +1,5 @@
+//! Logs under damage: what is repaired, what is skipped, what a reader sees.
+
 use super::*;
 use crate::domain::{PairId, Rater};
 use crate::protocol::decode;

@@ -1,0 +1,40 @@
+//! Why a worker ends before its work does.
+
+use crate::{engine, storage};
+use std::path::PathBuf;
+
+/// A failure of the worker room.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Files.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// Models and mathematics.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// The frozen data is not what the specification says.
+    #[error("{} {reason}", path.display())]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// What is the case, beginning with a verb, and what to do.
+        reason: String,
+    },
+    /// A run whose adapter is needed has none.
+    #[error("run `{run}` has no usable checkpoint{why}: choose another run to start from")]
+    NoAdapter {
+        /// The run.
+        run: String,
+        /// Why not, in parentheses, or nothing.
+        why: String,
+    },
+    /// The method is not in this build.
+    #[error("this version of tiebreak has no recipe for `{0}`: update it, or launch another method")]
+    NoRecipe(String),
+    /// The run failed; its log says so too.
+    #[error("{0}")]
+    Failed(String),
+    /// Told to end while waiting for space on the disk.
+    #[error("told to end while the disk was full: the run goes on from its last checkpoint when it is resumed")]
+    Starved,
+}

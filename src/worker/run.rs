@@ -1,0 +1,132 @@
+//! `worker run DIR`: takes a run up, from its beginning or from its last checkpoint, and lives through it.
+
+use super::drive::{Ending, Work, drive};
+use super::error::Error;
+use super::log::Log;
+use super::process::{Signals, detach};
+use super::say;
+use crate::domain::{Finding, Severity};
+use crate::protocol::{Envelope, RunEvent, RunSpec};
+use crate::storage::{self, Checkpoint, RunDir};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+/// What an earlier worker left behind.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// Workers so far.
+    pub(super) attempts: u32,
+    /// The planned end was reached.
+    pub(super) finished: bool,
+    /// Every event, for runs that go on from their log.
+    pub(super) events: Vec<RunEvent>,
+}
+
+impl Past {
+    pub(super) fn of(run: &RunDir) -> Result<Self, storage::Error> {
+        let mut past = Self::default();
+        let events = run.tail().poll()?;
+        for event in events.into_iter().filter_map(|Envelope { data, .. }| data.ok()) {
+            match &event {
+                RunEvent::Started { attempt, .. } => {
+                    past.attempts = past.attempts.max(*attempt);
+                    past.finished = false;
+                }
+                RunEvent::Finished { .. } => past.finished = true,
+                RunEvent::Completed(_) | RunEvent::Paired(_) | RunEvent::Deduplicated { .. } => past.events.push(event),
+                _ => {}
+            }
+        }
+        Ok(past)
+    }
+}
+
+/// Opens the work that a specification asks for; the checkpoint is the one to go on from.
+pub(super) type Open<'a> =
+    &'a mut dyn FnMut(&RunSpec, &Past, Option<&Checkpoint>, &mut Log) -> Result<Box<dyn Work>, Error>;
+
+/// Runs the worker process on a run's folder.
+///
+/// # Errors
+/// When the run cannot be opened or fails; its log says so too, where it can be written.
+pub(super) fn run(dir: &Path) -> Result<(), Error> {
+    let run = RunDir::open(dir)?;
+    let signals = detach().map_err(|e| storage::Error::io("listen to signals for", run.path(), e))?;
+    live(&run, &signals, "", &mut |spec, _, _, _| Err(Error::NoRecipe(spec.kind().to_owned())))
+}
+
+/// Takes the run's lock and log, does the work, logs the end.
+pub(super) fn live(run: &RunDir, signals: &Signals, device: &str, open: Open) -> Result<(), Error> {
+    let began_ms = storage::wall_ms();
+    let spec = run.spec()?;
+    let Some(lock) = run.lock()? else {
+        say(&format!("run {} has a worker already", run.id()));
+        return Ok(());
+    };
+    let past = Past::of(run)?;
+    if past.finished {
+        say(&format!("run {} is finished", run.id()));
+        return Ok(());
+    }
+    if past.attempts > 0 {
+        // Orders given to a worker that died are not this one's.
+        run.discard_commands(began_ms)?;
+    }
+    let mut log = Log::new(run.writer(&lock)?, run, signals.clone());
+    // A step's work may fail in ways no error type foresees; the log must say so whatever it was.
+    let lived = catch_unwind(AssertUnwindSafe(|| take_up(run, &spec, &past, &mut log, signals, device, open)));
+    let failed = match lived {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(e)) => e.to_string(),
+        Err(panic) => panicked(panic.as_ref(), log.step),
+    };
+    let step = log.step;
+    log.put_last(&RunEvent::Failed { step, error: failed.clone() })?;
+    Err(Error::Failed(failed))
+}
+
+fn take_up(
+    run: &RunDir,
+    spec: &RunSpec,
+    past: &Past,
+    log: &mut Log,
+    signals: &Signals,
+    device: &str,
+    open: Open,
+) -> Result<Ending, Error> {
+    let found = run.latest_checkpoint()?;
+    let from_step = found.checkpoint.as_ref().map(|c| c.step);
+    log.step = from_step.unwrap_or(0);
+    log.put_now(&RunEvent::Started {
+        attempt: past.attempts + 1,
+        pid: std::process::id(),
+        device: device.to_owned(),
+        from_step,
+    })?;
+    for why in found.passed_over {
+        log.put(&RunEvent::Found(Finding {
+            rule: "checkpoint_damaged".into(),
+            step: from_step.unwrap_or(0),
+            severity: Severity::Warn,
+            text: format!("A newer checkpoint was passed over: {why}."),
+            remedy: match from_step {
+                Some(step) => format!("The run goes on from step {step}; nothing needs to be done."),
+                None => "The run begins again; nothing needs to be done.".into(),
+            },
+            pair: None,
+        }))?;
+    }
+    let mut work = open(spec, past, found.checkpoint.as_ref(), log)?;
+    drive(work.as_mut(), run, log, signals, from_step)
+}
+
+/// A panic as a sentence.
+fn panicked(panic: &(dyn Any + Send), step: u64) -> String {
+    let what = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    format!("tiebreak has a bug that showed after step {step} ({what}): worker.log names the place, please report it")
+}

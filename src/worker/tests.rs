@@ -1,0 +1,231 @@
+//! The life of a run, with a deterministic toy in the place of the engine.
+
+use super::drive::{Did, Saving, Work};
+use super::error::Error;
+use super::log::Log;
+use super::process::Signals;
+use super::run::live;
+use crate::domain::{Metrics, Params, RunId, mix64};
+use crate::engine;
+use crate::engine::Sink;
+use crate::protocol::{DataSnapshot, ModelRef, RunCommand, RunEvent, RunSpec, SessionMeta, Task, TrainSpec};
+use crate::storage::{Checkpoint, Home, RunDir, SessionDir, sha256};
+use std::path::Path;
+
+/// Numbers that a step changes by a rule of their own: resuming is right when they come out the same.
+struct Toy {
+    numbers: Vec<u64>,
+    step: u64,
+    total: u64,
+    /// Called before each step.
+    before: Box<dyn FnMut(u64) -> Result<(), engine::Error>>,
+}
+
+impl Toy {
+    fn open(
+        total: u64,
+        from: Option<&Checkpoint>,
+        before: impl FnMut(u64) -> Result<(), engine::Error> + 'static,
+    ) -> Self {
+        let mut toy = Self { numbers: (0..64).map(mix64).collect(), step: 0, total, before: Box::new(before) };
+        if let Some(checkpoint) = from {
+            let bytes = std::fs::read(checkpoint.path.join("toy.bin")).unwrap();
+            toy.numbers = bytes.chunks(8).map(|c| u64::from_le_bytes(c.try_into().unwrap())).collect();
+            toy.step = checkpoint.step;
+        }
+        toy
+    }
+    fn bytes(&self) -> Vec<u8> {
+        self.numbers.iter().flat_map(|n| n.to_le_bytes()).collect()
+    }
+}
+
+impl Work for Toy {
+    fn step(&mut self, log: &mut Log) -> Result<Did, engine::Error> {
+        if self.step == self.total {
+            return Ok(Did::Nothing);
+        }
+        (self.before)(self.step)?;
+        self.step += 1;
+        for n in &mut self.numbers {
+            *n = mix64(*n ^ self.step);
+        }
+        let mut metrics = Metrics::new();
+        metrics.set("loss", 1.0 / self.step as f64);
+        log.emit(RunEvent::Stepped { step: self.step, epoch: 0.0, metrics })?;
+        Ok(Did::Step)
+    }
+    fn done(&self) -> u64 {
+        self.step
+    }
+    fn save(&mut self, dir: &Path) -> Result<(), engine::Error> {
+        std::fs::write(dir.join("toy.bin"), self.bytes()).map_err(|e| engine::Error::file(dir, e))
+    }
+    fn saving(&self) -> Option<Saving> {
+        Some(Saving { every: 10, keep: 2 })
+    }
+    fn state_hash(&mut self) -> Result<String, engine::Error> {
+        Ok(sha256(&self.bytes()))
+    }
+}
+
+fn new_run() -> (tempfile::TempDir, RunDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::resolve(Some(dir.path())).unwrap();
+    let meta = SessionMeta { format: 1, name: String::new(), model: "m".into(), created_ms: 1, app: "0".into() };
+    let session = SessionDir::create(&home, "s", &meta).unwrap();
+    let spec = RunSpec {
+        id: RunId::new("dpo-1"),
+        task: Task::Train(TrainSpec {
+            method: "dpo".into(),
+            model: ModelRef { name: "m".into(), path: "m".into() },
+            init: None,
+            params: Params::default(),
+            data: DataSnapshot { file: "data.jsonl".into(), sha256: sha256(b""), rows: 0, session_seq: 0 },
+        }),
+        device: "cpu".into(),
+        created_ms: 1,
+        app: "0".into(),
+    };
+    let run = session.create_run(&spec, b"").unwrap();
+    (dir, run)
+}
+
+fn go(
+    run: &RunDir,
+    signals: &Signals,
+    total: u64,
+    before: impl FnMut(u64) -> Result<(), engine::Error> + Clone + 'static,
+) -> Result<(), Error> {
+    live(run, signals, "toy", &mut |_, _, from, _| Ok(Box::new(Toy::open(total, from, before.clone()))))
+}
+
+fn events(run: &RunDir) -> Vec<RunEvent> {
+    run.tail().poll().unwrap().into_iter().map(|e| e.data.unwrap()).collect()
+}
+
+fn hash_of(run: &RunDir) -> String {
+    match events(run).last() {
+        Some(RunEvent::Finished { state, .. }) => state.clone(),
+        other => panic!("not finished: {other:?}"),
+    }
+}
+
+#[test]
+fn a_run_goes_to_its_end_and_keeps_two_checkpoints() {
+    let (_dir, run) = new_run();
+    go(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
+    let steps: Vec<u64> = run.checkpoints().unwrap().iter().map(|c| c.step).collect();
+    assert_eq!(steps, [40, 45]);
+    let seen = events(&run);
+    assert!(matches!(seen[0], RunEvent::Started { attempt: 1, from_step: None, .. }));
+    assert_eq!(seen.iter().filter(|e| matches!(e, RunEvent::Stepped { .. })).count(), 45);
+    assert!(!run.is_alive() && !run.path().join("reserve").exists());
+    // A second worker on a finished run has nothing to do.
+    go(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
+    assert_eq!(events(&run).len(), seen.len());
+}
+
+#[test]
+fn a_run_resumed_after_an_error_and_a_panic_ends_with_the_same_numbers() {
+    let (_dir, whole) = new_run();
+    go(&whole, &Signals::default(), 45, |_| Ok(())).unwrap();
+    let (_dir2, run) = new_run();
+    let failed = go(&run, &Signals::default(), 45, |step| match step {
+        23 => Err(engine::Error::Asked("the loss is not a number at step 24, pair i7: lower the learning rate".into())),
+        _ => Ok(()),
+    });
+    assert!(failed.is_err());
+    assert_eq!(run.latest_checkpoint().unwrap().checkpoint.unwrap().step, 20, "nothing is written after a failed step");
+    let Some(RunEvent::Failed { step: 23, error }) = events(&run).last().cloned() else {
+        panic!("{:?}", events(&run).last())
+    };
+    assert!(error.contains("pair i7"));
+    let panicked =
+        go(&run, &Signals::default(), 45, |step| if step == 31 { panic!("index out of bounds") } else { Ok(()) });
+    assert!(panicked.is_err());
+    let Some(RunEvent::Failed { step: 31, error }) = events(&run).last().cloned() else {
+        panic!("{:?}", events(&run).last())
+    };
+    assert!(error.contains("index out of bounds"), "{error}");
+    go(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
+    assert_eq!(hash_of(&run), hash_of(&whole));
+    let starts: Vec<_> = events(&run)
+        .into_iter()
+        .filter_map(|e| match e {
+            RunEvent::Started { attempt, from_step, .. } => Some((attempt, from_step)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(starts, [(1, None), (2, Some(20)), (3, Some(30))]);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_and_said_so() {
+    let (_dir, run) = new_run();
+    let _ = go(&run, &Signals::default(), 45, |step| if step == 33 { panic!("stop here") } else { Ok(()) });
+    let newest = run.latest_checkpoint().unwrap().checkpoint.unwrap();
+    let file = newest.path.join("toy.bin");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    go(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
+    assert!(events(&run).iter().any(|e| matches!(e, RunEvent::Started { attempt: 2, from_step: Some(20), .. })));
+    assert!(events(&run).iter().any(|e| matches!(e, RunEvent::Found(f) if f.rule == "checkpoint_damaged")));
+    let (_dir2, whole) = new_run();
+    go(&whole, &Signals::default(), 45, |_| Ok(())).unwrap();
+    assert_eq!(hash_of(&run), hash_of(&whole));
+}
+
+#[test]
+fn orders_are_obeyed_in_order_and_while_paused() {
+    let (_dir, run) = new_run();
+    let poster = run.clone();
+    let worker = run.clone();
+    let thread = std::thread::spawn(move || {
+        go(&worker, &Signals::default(), 1000, move |step| {
+            if step == 7 {
+                poster.post(RunCommand::Pause).unwrap();
+                poster.post(RunCommand::Checkpoint).unwrap();
+            }
+            Ok(())
+        })
+    });
+    let mut tail = run.tail();
+    let mut seen = Vec::new();
+    let mut posted = false;
+    while !thread.is_finished() {
+        seen.extend(tail.poll().unwrap().into_iter().map(|e| e.data.unwrap()));
+        let checkpointed = seen.iter().any(|e| matches!(e, RunEvent::Checkpointed { step: 8, .. }));
+        if checkpointed && !posted {
+            assert!(run.is_alive());
+            posted = true;
+            run.post(RunCommand::Resume).unwrap();
+            run.post(RunCommand::Stop).unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    thread.join().unwrap().unwrap();
+    seen.extend(tail.poll().unwrap().into_iter().map(|e| e.data.unwrap()));
+    let obeyed: Vec<_> =
+        seen.iter().filter_map(|e| if let RunEvent::Obeyed(c) = e { Some(*c) } else { None }).collect();
+    assert_eq!(obeyed, [RunCommand::Pause, RunCommand::Checkpoint, RunCommand::Resume, RunCommand::Stop]);
+    assert_eq!(seen.last(), Some(&RunEvent::Stopped { step: 8 }));
+    assert_eq!(run.latest_checkpoint().unwrap().checkpoint.unwrap().step, 8);
+}
+
+#[test]
+fn sigterm_means_checkpoint_and_end() {
+    let (_dir, run) = new_run();
+    let signals = Signals::default();
+    let end = signals.clone();
+    go(&run, &signals, 1000, move |step| {
+        if step == 12 {
+            end.end();
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(events(&run).last(), Some(&RunEvent::Stopped { step: 13 }));
+    assert_eq!(run.latest_checkpoint().unwrap().checkpoint.unwrap().step, 13);
+}
