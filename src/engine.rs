@@ -18,10 +18,12 @@ mod optim;
 mod policy;
 mod random;
 mod rows;
+mod sampler;
 mod schedule;
 mod sink;
 mod template;
 mod tokenizer;
+mod trained;
 mod tune;
 mod weights;
 
@@ -36,10 +38,12 @@ pub use optim::{AdamW, Update};
 pub use policy::{Batch, Gradients, Policy, Row, RowScores, Tape, TokenScores};
 pub use random::{stream, uniform};
 pub use rows::{Encode, TokenPair, Tokenised, is_eval, order, tokenise};
+pub use sampler::{Drawn, draw};
 pub use schedule::{Decay, Schedule};
 pub use sink::Sink;
 pub use template::Template;
 pub use tokenizer::{SpecialTokens, Tokenizer};
+pub use trained::{TRAINED_FILE, Trained};
 pub use tune::{LINEARS, LoraSpec, Tune};
 pub use weights::Weights;
 

@@ -1,12 +1,13 @@
 //! What is trained: nothing, LoRA adapters, or every weight.
 
 use super::error::Error;
+use serde::{Deserialize, Serialize};
 
 /// The linear modules of a decoder layer that an adapter may sit on, in the layer's order.
 pub const LINEARS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
 /// LoRA (Hu et al. 2021) as in peft: `y = Wx + s·B(A(dropout x))`, `s = alpha/r`, or `alpha/√r` with `rslora`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoraSpec {
     /// Rank of the update.
     pub r: usize,
@@ -50,7 +51,8 @@ impl LoraSpec {
 }
 
 /// What is trained.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Tune {
     /// Nothing: for scoring and sampling.
     None,
