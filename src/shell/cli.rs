@@ -1,0 +1,339 @@
+//! The command line: what can be asked for, and how mistakes in asking are answered.
+//!
+//! Owns names, help texts and the parsing of arguments. A command is listed here when it works. Refuses to do anything:
+//! `commands` does it.
+
+use super::error::Error;
+use crate::domain::nearest;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// tiebreak: sample, label, train, watch and replay preference alignment, in a terminal.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tiebreak",
+    version,
+    about = "A terminal workbench for preference alignment: sample, label, train, watch, replay"
+)]
+#[command(
+    after_help = "Without a command the workbench opens. SESSION is a name under the data folder or a path to a session's folder."
+)]
+#[command(args_conflicts_with_subcommands = false, subcommand_negates_reqs = true)]
+pub struct Cli {
+    /// The data folder (default: TIEBREAK_HOME, else the platform's).
+    #[arg(long, global = true, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Answer with one JSON object a line.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Options of the screens.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Options of everything that opens a screen.
+#[derive(Debug, Clone, Args, Default)]
+pub struct ScreenArgs {
+    /// Do not hold output back for whole frames, even where the terminal offers it.
+    #[arg(long)]
+    pub no_sync: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the models on this machine, or get one.
+    Models {
+        /// What to do instead of listing.
+        #[command(subcommand)]
+        action: Option<ModelsAction>,
+    },
+    /// Make a session.
+    New(NewArgs),
+    /// Bring a file of prompts or of judged pairs into a session.
+    Import(ImportArgs),
+    /// Sample candidate answers to a session's prompts, in the background.
+    Sample(SampleArgs),
+    /// Train on a session's verdicts, in the background.
+    Train(TrainArgs),
+    /// List a session's runs.
+    Runs {
+        /// The session.
+        session: String,
+    },
+    /// Let a run wait before its next step.
+    Pause(RunArgs),
+    /// Let a paused run go on, or take up a lost or stopped one from its last checkpoint.
+    Resume(RunArgs),
+    /// Let a run write a checkpoint now.
+    Checkpoint(RunArgs),
+    /// Let a run write a checkpoint and end.
+    Stop(RunArgs),
+    /// Write a session's judged pairs to a file for other programs.
+    Export(ExportArgs),
+    /// Fold a saved session's logs and verify them.
+    Replay(ReplayArgs),
+    /// Say what this machine, its data folder and its terminal are like.
+    Doctor,
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Other things to do with models.
+#[derive(Debug, Subcommand)]
+pub enum ModelsAction {
+    /// Fetch a model into the data folder, resumable and checked.
+    Get {
+        /// Its name: smollm2.
+        name: String,
+    },
+}
+
+/// `new`.
+#[derive(Debug, Args)]
+pub struct NewArgs {
+    /// The session's name (or a path).
+    pub session: String,
+    /// The model to sample from and train: a name of `tiebreak models`, a folder, a .gguf file or a Hugging Face id.
+    #[arg(long, value_name = "MODEL")]
+    pub model: String,
+    /// A file of prompts, one a line or JSONL; may be given again.
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Vec<PathBuf>,
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ImportKind {
+    /// One prompt a line, plain or JSON.
+    Prompts,
+    /// Judged pairs in TRL's forms.
+    Pairs,
+}
+
+/// `import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The session.
+    pub session: String,
+    /// The file.
+    pub file: PathBuf,
+    /// What it holds (default: found out from its content).
+    #[arg(long = "as", value_name = "KIND")]
+    pub kind: Option<ImportKind>,
+    /// The most rows to take.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+}
+
+/// `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The session.
+    pub session: String,
+    /// The file to write; one that is there is replaced.
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// The format: trl or trl-implicit.
+    #[arg(long, default_value = "trl")]
+    pub format: String,
+}
+
+/// `sample`.
+#[derive(Debug, Args)]
+pub struct SampleArgs {
+    /// The session.
+    pub session: String,
+    /// Candidates for a prompt.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub per_prompt: u16,
+    /// Divides the logits; 0 always takes the likeliest token.
+    #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true, value_parser = temperature)]
+    pub temperature: f64,
+    /// Keeps the likeliest tokens up to this probability; 1 keeps all.
+    #[arg(long, value_name = "P", default_value_t = 0.95, allow_negative_numbers = true, value_parser = share)]
+    pub top_p: f64,
+    /// The most tokens an answer may have.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_new_tokens: u32,
+    /// Seed of the random numbers (default: 42 for a session's first sampling run, 43 for its second …).
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// A model to sample from instead of the session's; several take turns.
+    #[arg(long = "model", value_name = "MODEL")]
+    pub models: Vec<String>,
+    /// A training run of this session whose adapter is put on the model.
+    #[arg(long, value_name = "RUN", conflicts_with = "models")]
+    pub adapter: Option<String>,
+    /// What computes: auto, cpu, cuda:0, metal.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Come back at once; the run goes on.
+    #[arg(long)]
+    pub detach: bool,
+}
+
+/// `train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// The session.
+    pub session: String,
+    /// The method: dpo, orpo.
+    pub method: String,
+    /// Sets a hyper-parameter.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The run's name (default: the method and a number).
+    #[arg(long)]
+    pub name: Option<String>,
+    /// A run of this session whose adapter it starts from.
+    #[arg(long, value_name = "RUN")]
+    pub init: Option<String>,
+    /// What computes: auto, cpu, cuda:0, metal.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Come back at once; the run goes on.
+    #[arg(long)]
+    pub detach: bool,
+}
+
+/// Commands on one run.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The run, as SESSION/RUN.
+    #[arg(value_name = "SESSION/RUN")]
+    pub run: String,
+}
+
+/// `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The session.
+    pub session: String,
+    /// Fold every log without a screen and verify checksums, sequence and hashes.
+    #[arg(long, required = true)]
+    pub check: bool,
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    between(text, 0.0, 100.0)
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    between(text, f64::MIN_POSITIVE, 1.0)
+}
+
+fn between(text: &str, lo: f64, hi: f64) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x >= lo && x <= hi => Ok(x),
+        _ => Err(format!(
+            "it takes a number from {} to {hi}",
+            if lo < 1e-300 && lo > 0.0 { "above 0".into() } else { lo.to_string() }
+        )),
+    }
+}
+
+/// What parsing came to.
+#[derive(Debug)]
+pub enum Parsed {
+    /// Something to do.
+    Run(Box<Cli>),
+    /// Help or version, to be printed as it stands.
+    Show(String),
+}
+
+/// Parses the process's arguments.
+///
+/// # Errors
+/// Wrong usage in one sentence, with the nearest name where there is one.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    match Cli::try_parse_from(&args) {
+        Ok(cli) => Ok(Parsed::Run(Box::new(cli))),
+        Err(e) => match e.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Parsed::Show(e.render().to_string())),
+            _ => Err(Error::Usage(sentence(&e, &args))),
+        },
+    }
+}
+
+/// The parser's complaint as one sentence: what is wrong, the nearest name, where to read on.
+fn sentence(error: &clap::Error, args: &[OsString]) -> String {
+    let text = error.render().to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = paragraph.split_whitespace().collect();
+    let words = words.join(" ");
+    let what = words.strip_prefix("error: ").unwrap_or(&words);
+    match nearest_name(error, args) {
+        Some(near) => format!("{what}; did you mean `{near}`?"),
+        None => format!("{what}; `tiebreak --help` says what there is"),
+    }
+}
+
+/// The nearest name for a wrong command or option.
+fn nearest_name(error: &clap::Error, args: &[OsString]) -> Option<String> {
+    let wrong = |kind| match error.get(kind)? {
+        ContextValue::String(s) => Some(s.clone()),
+        _ => None,
+    };
+    let mut command = Cli::command();
+    command.build();
+    if let Some(given) = wrong(ContextKind::InvalidSubcommand) {
+        let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        return nearest(&given, names).map(str::to_owned);
+    }
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let given = wrong(ContextKind::InvalidArg)?;
+    let given = given.strip_prefix("--")?;
+    let asked = args.iter().skip(1).find_map(|arg| command.find_subcommand(arg)).unwrap_or(&command);
+    let names: Vec<&str> = asked.get_arguments().filter_map(clap::Arg::get_long).collect();
+    nearest(given, names).map(|near| format!("--{near}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(args: &[&str]) -> String {
+        let args = std::iter::once("tiebreak").chain(args.iter().copied()).map(OsString::from);
+        match parse(args) {
+            Err(Error::Usage(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn mistakes_are_one_sentence_with_the_nearest_name() {
+        for (args, near) in [
+            (&["smaple", "x"][..], "`sample`"),
+            (&["sample", "x", "--temprature", "1"][..], "`--temperature`"),
+            (&["train", "x", "dpo", "--st", "a=b"][..], "`--set`"),
+        ] {
+            let text = usage(args);
+            assert!(text.contains(near), "{text}");
+            assert_eq!(text.lines().count(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_say_the_range() {
+        assert!(usage(&["sample", "x", "--top-p", "1.5"]).contains("to 1"));
+        assert!(usage(&["sample", "x", "--temperature", "-1"]).contains('0'));
+        assert!(usage(&["sample", "x", "--per-prompt", "0"]).contains("1..=64"));
+    }
+}

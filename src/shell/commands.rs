@@ -1,0 +1,69 @@
+//! The headless commands: each does what a screen can do, through the same code, and answers in words or JSON.
+
+mod check;
+mod doctor;
+mod follow;
+mod launch;
+mod models;
+mod runs;
+mod session;
+
+use super::cli::{Cli, Command};
+use super::error::{Error, Result};
+use crate::domain::RunId;
+use crate::protocol::RunCommand;
+use crate::storage::{Home, RunDir, SessionDir};
+use clap::CommandFactory;
+
+/// What every command knows.
+#[derive(Debug)]
+pub struct Context {
+    /// The data folder.
+    pub home: Home,
+    /// Answer in JSON.
+    pub json: bool,
+}
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// When it cannot be done.
+pub fn run(cli: Cli) -> Result<()> {
+    let home = Home::resolve(cli.home.as_deref())?;
+    let context = Context { home, json: cli.json };
+    let Some(command) = cli.command else {
+        return Err(Error::Usage("say what to do; `tiebreak --help` lists the commands".into()));
+    };
+    match command {
+        Command::Models { action } => models::run(&context, action),
+        Command::New(args) => session::new(&context, &args),
+        Command::Import(args) => session::import(&context, &args),
+        Command::Export(args) => session::export(&context, &args),
+        Command::Sample(args) => launch::sample(&context, args),
+        Command::Train(args) => launch::train(&context, args),
+        Command::Runs { session } => runs::list(&context, &session),
+        Command::Pause(args) => runs::tell(&context, &args.run, RunCommand::Pause),
+        Command::Resume(args) => runs::resume(&context, &args.run),
+        Command::Checkpoint(args) => runs::tell(&context, &args.run, RunCommand::Checkpoint),
+        Command::Stop(args) => runs::tell(&context, &args.run, RunCommand::Stop),
+        Command::Replay(args) => check::run(&context, &args.session),
+        Command::Doctor => doctor::run(&context),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tiebreak", &mut script);
+            super::out::raw(&script)
+        }
+    }
+}
+
+/// The session and the run that `SESSION/RUN` names.
+fn run_named(context: &Context, text: &str) -> Result<(SessionDir, RunDir)> {
+    let Some((session, run)) = text.trim_end_matches('/').rsplit_once('/') else {
+        return Err(Error::Usage(format!(
+            "`{text}` names no run: write SESSION/RUN (`tiebreak runs {text}` lists them)"
+        )));
+    };
+    let dir = SessionDir::find(&context.home, session)?;
+    let run = dir.run(&RunId::new(run))?;
+    Ok((dir, run))
+}

@@ -1,0 +1,74 @@
+//! `doctor`: what this machine, its data folder and its terminal are like, and what is wrong with them.
+
+use super::super::error::Result;
+use super::super::{models, out};
+use super::Context;
+use crate::storage::list_sessions;
+use serde_json::{Map, Value, json};
+use std::io::IsTerminal;
+
+/// Says what there is. Something wrong is said, and is no failure of the command.
+pub fn run(context: &Context) -> Result<()> {
+    let root = context.home.root();
+    let mut facts = Map::new();
+    facts.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+    facts.insert("machine".into(), format!("{} {}", std::env::consts::OS, std::env::consts::ARCH).into());
+    facts.insert("cores".into(), std::thread::available_parallelism().map_or(0, usize::from).into());
+    let memory = memory();
+    facts.insert("memory_bytes".into(), memory.0.into());
+    facts.insert("memory_available_bytes".into(), memory.1.into());
+    facts.insert("data_folder".into(), json!(root));
+    facts.insert("data_folder_exists".into(), root.is_dir().into());
+    facts.insert("free_bytes".into(), free(root).into());
+    facts.insert("sessions".into(), list_sessions(&context.home)?.len().into());
+    match models::list(&context.home) {
+        Ok(cards) => {
+            let usable = cards.iter().filter(|c| c.problem.is_none()).map(|c| Value::from(c.name.clone()));
+            facts.insert("models".into(), usable.collect::<Vec<_>>().into());
+        }
+        Err(e) => {
+            facts.insert("models".into(), json!([]));
+            facts.insert("models_problem".into(), e.to_string().into());
+        }
+    }
+    let term = std::env::var("TERM").unwrap_or_default();
+    facts.insert("terminal".into(), term.into());
+    facts.insert("terminal_size".into(), size().map_or(Value::Null, |(c, r)| json!([c, r])));
+    facts.insert("interactive".into(), (std::io::stdin().is_terminal() && std::io::stdout().is_terminal()).into());
+    facts.insert("ssh".into(), std::env::var_os("SSH_CONNECTION").is_some().into());
+    facts.insert("no_color".into(), std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()).into());
+    if context.json {
+        return out::json(&facts);
+    }
+    for (name, value) in &facts {
+        let text = match value {
+            Value::String(s) => s.clone(),
+            Value::Array(list) if list.is_empty() => "none".into(),
+            Value::Number(n) if name.ends_with("_bytes") => {
+                format!("{:.1} GB", n.as_f64().unwrap_or_default() / 1e9)
+            }
+            other => other.to_string().replace('"', ""),
+        };
+        out::line(&format!("{:<18} {text}", name.trim_end_matches("_bytes").replace('_', " ")))?;
+    }
+    Ok(())
+}
+
+/// Memory in all and still available, in bytes; 0 where the platform does not say.
+fn memory() -> (u64, u64) {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find_map(|l| l.strip_prefix(name))?;
+        line.trim_start_matches(':').trim().trim_end_matches("kB").trim().parse::<u64>().ok()
+    };
+    (field("MemTotal").unwrap_or(0) * 1024, field("MemAvailable").unwrap_or(0) * 1024)
+}
+
+/// Bytes free for this user where the data folder is or will be.
+fn free(root: &std::path::Path) -> u64 {
+    root.ancestors().find_map(|p| rustix::fs::statvfs(p).ok()).map_or(0, |s| s.f_bavail * s.f_frsize)
+}
+
+fn size() -> Option<(u16, u16)> {
+    rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok().map(|s| (s.ws_col, s.ws_row)).filter(|s| s.0 > 0)
+}

@@ -1,0 +1,126 @@
+//! Following a run to its end with a progress bar on standard error, or as one JSON object a step on standard output.
+//!
+//! Interrupting it ends the following, never the run.
+
+use super::super::error::{Error, Result};
+use super::super::out;
+use super::Context;
+use crate::domain::{RunState, RunStatus, Severity};
+use crate::protocol::{Envelope, RunEvent, apply_run};
+use crate::storage::{RunDir, SessionDir};
+use indicatif::ProgressBar;
+use serde_json::json;
+use signal_hook::consts::SIGINT;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Time between two looks at the log.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Follows a run until it ends.
+pub fn run(context: &Context, dir: &SessionDir, run: &RunDir) -> Result<()> {
+    let name = format!("{}/{}", dir.name(), run.id());
+    let interrupted = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGINT, Arc::clone(&interrupted))
+        .map_err(|e| Error::Io { doing: "watch for interruptions".into(), source: e })?;
+    let mut follower = Follower { context, name: name.clone(), bar: out::bar(0, "steps"), state: RunState::default() };
+    follower.bar.set_message(name.clone());
+    let mut tail = run.tail();
+    loop {
+        // The lock before the log: a worker that ends in between has then written its end, and is not called lost.
+        let alive = run.is_alive();
+        let batch = tail.poll()?;
+        let quiet = batch.is_empty();
+        for envelope in &batch {
+            follower.take_in(envelope)?;
+        }
+        let status = follower.state.status(alive);
+        let ended = match status {
+            RunStatus::Starting => !alive && quiet,
+            _ => !status.is_live(),
+        };
+        if ended {
+            follower.bar.finish_and_clear();
+            return follower.end(&status);
+        }
+        if interrupted.load(Ordering::Relaxed) {
+            follower.bar.finish_and_clear();
+            return Err(Error::failed(format!(
+                "no longer following; the run goes on: `tiebreak watch {name}` shows it"
+            )));
+        }
+        if quiet {
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+struct Follower<'a> {
+    context: &'a Context,
+    name: String,
+    bar: ProgressBar,
+    state: RunState,
+}
+
+impl Follower<'_> {
+    fn take_in(&mut self, envelope: &Envelope<RunEvent>) -> Result<()> {
+        apply_run(&mut self.state, envelope);
+        let Some(event) = envelope.known() else { return Ok(()) };
+        match event {
+            RunEvent::Planned(plan) => {
+                self.bar.set_length(plan.total_steps);
+                for row in &plan.dropped {
+                    self.say(&format!("{} rows left out: {}", row.count, row.reason));
+                }
+            }
+            RunEvent::Progressed { stage, done, total } => {
+                self.bar.set_message(format!("{} · {stage} {done}/{total}", self.name));
+            }
+            RunEvent::Stepped { step, epoch, metrics } => {
+                let loss = metrics.get("loss").map_or_else(String::new, |l| format!(" · loss {l:.4}"));
+                self.bar.set_message(format!("{}{loss}", self.name));
+                self.bar.set_position(*step);
+                if self.context.json {
+                    out::json(&json!({ "step": step, "epoch": epoch, "metrics": metrics }))?;
+                }
+            }
+            RunEvent::Completed(completion) => {
+                self.bar.set_message(self.name.clone());
+                self.bar.set_position(self.state.step);
+                if self.context.json {
+                    out::json(completion)?;
+                }
+            }
+            RunEvent::Found(finding) => {
+                let mark = match finding.severity {
+                    Severity::Note => "note",
+                    Severity::Warn => "warning",
+                    Severity::Stop => "stopped",
+                };
+                self.say(&format!("{mark} at step {}: {} {}", finding.step, finding.text, finding.remedy));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn say(&self, text: &str) {
+        self.bar.suspend(|| out::note(text));
+    }
+
+    fn end(&self, status: &RunStatus) -> Result<()> {
+        let (name, step) = (&self.name, self.state.step);
+        match status {
+            RunStatus::Failed(error) => Err(Error::failed(format!("run {name} failed at step {step}: {error}"))),
+            RunStatus::Lost | RunStatus::Starting => Err(Error::failed(format!(
+                "run {name} was lost at step {step}: its worker is gone; `tiebreak resume {name}` takes it up from its last checkpoint"
+            ))),
+            status => {
+                let what = if self.state.recent.is_empty() { "steps" } else { "completions" };
+                out::note(&format!("run {name} {} after {step} {what}", status.word()));
+                Ok(())
+            }
+        }
+    }
+}

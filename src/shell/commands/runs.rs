@@ -1,0 +1,79 @@
+//! `runs`, `pause`, `resume`, `checkpoint`, `stop`: seeing runs and telling them something.
+
+use super::super::error::{Error, Result};
+use super::super::{out, supervisor};
+use super::{Context, run_named};
+use crate::domain::RunStatus;
+use crate::protocol::RunCommand;
+use crate::storage::SessionDir;
+use serde_json::json;
+
+/// Lists a session's runs in order of launch.
+pub fn list(context: &Context, session: &str) -> Result<()> {
+    let dir = SessionDir::find(&context.home, session)?;
+    let runs = dir.runs()?;
+    if runs.is_empty() && !context.json {
+        let name = dir.name();
+        return out::line(&format!(
+            "session {name} has no runs yet: `tiebreak sample {name}` or `tiebreak train {name} dpo`"
+        ));
+    }
+    for run in &runs {
+        let spec = run.spec()?;
+        let (state, status) = supervisor::look(run)?;
+        let total = state.plan.as_ref().map(|p| p.total_steps);
+        let error = if let RunStatus::Failed(e) = &status { Some(e.as_str()) } else { None };
+        if context.json {
+            out::json(&json!({
+                "run": run.id(), "kind": spec.kind(), "status": status.word(), "step": state.step, "total_steps": total,
+                "loss": state.latest("loss"), "device": state.device, "attempt": state.attempt, "created_ms": spec.created_ms,
+                "state": state.final_state, "error": error, "path": run.path(),
+            }))?;
+        } else {
+            let of = total.map_or_else(String::new, |t| format!("/{t}"));
+            let loss = state.latest("loss").map_or_else(String::new, |l| format!("  loss {l:.4}"));
+            let error = error.map_or_else(String::new, |e| format!("  {e}"));
+            out::line(&format!("{:<16} {:<9} {:>6}{of}{loss}{error}", run.id().as_str(), status.word(), state.step))?;
+        }
+    }
+    Ok(())
+}
+
+/// Tells a living run something.
+pub fn tell(context: &Context, name: &str, command: RunCommand) -> Result<()> {
+    let (_, run) = run_named(context, name)?;
+    if !run.is_alive() {
+        let (_, status) = supervisor::look(&run)?;
+        let remedy = match status {
+            RunStatus::Finished => String::new(),
+            _ => format!("; `tiebreak resume {name}` takes it up again"),
+        };
+        return Err(Error::failed(format!("run {name} is not going, it is {}{remedy}", status.word())));
+    }
+    run.post(command)?;
+    let does = match command {
+        RunCommand::Pause => "pauses before its next step",
+        RunCommand::Resume => "goes on",
+        RunCommand::Checkpoint => "writes a checkpoint after its step",
+        RunCommand::Stop => "writes a checkpoint and ends",
+    };
+    answer(context, name, command, does)
+}
+
+/// Lets a paused run go on, or starts a worker for a lost, stopped or failed one.
+pub fn resume(context: &Context, name: &str) -> Result<()> {
+    let (_, run) = run_named(context, name)?;
+    if run.is_alive() {
+        return tell(context, name, RunCommand::Resume);
+    }
+    supervisor::resume(&run)?;
+    answer(context, name, RunCommand::Resume, "has a worker again and goes on from its last checkpoint")
+}
+
+fn answer(context: &Context, name: &str, command: RunCommand, does: &str) -> Result<()> {
+    if context.json {
+        out::json(&json!({ "run": name, "command": command.word() }))
+    } else {
+        out::line(&format!("run {name} {does}"))
+    }
+}

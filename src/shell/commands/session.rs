@@ -1,0 +1,90 @@
+//! `new`, `import`, `export`: making sessions, bringing data in and taking it out.
+
+use super::super::cli::{ExportArgs, ImportArgs, ImportKind, NewArgs};
+use super::super::error::{Error, Result};
+use super::super::intake::{self, Kind};
+use super::super::journal::Journal;
+use super::super::{models, out, plan};
+use super::Context;
+use crate::protocol::{SCHEMA_VERSION, SessionMeta};
+use crate::storage::{SessionDir, export};
+use serde_json::json;
+use std::path::Path;
+
+/// Makes a session, with prompts if files are named. A model that is given as a path is kept as an absolute one.
+pub fn new(context: &Context, args: &NewArgs) -> Result<()> {
+    let found = models::find(&context.home, &args.model)?;
+    let model = if Path::new(&args.model).exists() { found.path } else { found.name };
+    // Read before anything is made: a bad file leaves no half-made session behind.
+    for file in &args.prompts {
+        if !file.is_file() {
+            return Err(Error::failed(format!(
+                "{} is not a file: name a file of prompts, one a line or JSONL",
+                file.display()
+            )));
+        }
+    }
+    let meta = SessionMeta {
+        format: SCHEMA_VERSION,
+        name: args.session.clone(),
+        model,
+        created_ms: plan::wall_ms(),
+        app: env!("CARGO_PKG_VERSION").into(),
+    };
+    context.home.create()?;
+    let dir = SessionDir::create(&context.home, &args.session, &meta)?;
+    if context.json {
+        out::json(&json!({ "session": dir.name(), "path": dir.path(), "model": meta.model }))?;
+    } else {
+        out::line(&format!("made session {} in {}", dir.name(), dir.path().display()))?;
+    }
+    args.prompts.iter().try_for_each(|file| bring_in(context, &dir, file, Some(Kind::Prompts), None))
+}
+
+/// Brings a file into a session.
+pub fn import(context: &Context, args: &ImportArgs) -> Result<()> {
+    let dir = SessionDir::find(&context.home, &args.session)?;
+    let kind = args.kind.map(|kind| match kind {
+        ImportKind::Prompts => Kind::Prompts,
+        ImportKind::Pairs => Kind::Pairs,
+    });
+    bring_in(context, &dir, &args.file, kind, args.limit)
+}
+
+fn bring_in(context: &Context, dir: &SessionDir, file: &Path, kind: Option<Kind>, limit: Option<usize>) -> Result<()> {
+    let mut journal = Journal::require(dir)?;
+    let intake = intake::bring_in(&mut journal, file, kind, limit);
+    journal.close()?;
+    let intake = intake?;
+    if let Some(left_out) = &intake.left_out {
+        out::note(left_out);
+    }
+    if context.json {
+        let added = intake.added;
+        out::json(&json!({
+            "session": dir.name(), "file": file, "prompts": added.prompts, "pairs": added.pairs,
+            "known_prompts": added.known_prompts, "known_pairs": added.known_pairs, "bad_lines": intake.bad_lines,
+            "left_out": intake.left_out,
+        }))
+    } else {
+        out::line(&intake.text)
+    }
+}
+
+/// Writes a session's judged pairs to a file.
+pub fn export(context: &Context, args: &ExportArgs) -> Result<()> {
+    let format = export::Format::named(&args.format).map_err(|e| Error::Usage(e.to_string()))?;
+    let dir = SessionDir::find(&context.home, &args.session)?;
+    let (session, _) = dir.state()?;
+    let done = export::trl(&session, format, &args.to)?;
+    if context.json {
+        return out::json(
+            &json!({ "session": dir.name(), "file": args.to, "rows": done.rows, "left_out": done.left.total() }),
+        );
+    }
+    let left = match done.left.total() {
+        0 => String::new(),
+        n => format!(" ({n} judged pairs make no row: ties, both bad, unresolved, equal or empty)"),
+    };
+    out::line(&format!("wrote {} rows to {}{left}", done.rows, args.to.display()))
+}

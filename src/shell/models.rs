@@ -1,0 +1,55 @@
+//! Which models this machine has, as a short-lived worker finds them.
+
+use super::error::{Error, Result};
+use super::supervisor::ask;
+use crate::domain::nearest;
+use crate::protocol::{ModelCard, ModelRef};
+use crate::storage::Home;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// The folder that fetched models go to.
+#[must_use]
+pub fn folder(home: &Home) -> PathBuf {
+    home.root().join("models")
+}
+
+/// Every model found: under the data folder, and where the worker looks by itself (the Hugging Face cache).
+///
+/// # Errors
+/// When the worker fails.
+pub fn list(home: &Home) -> Result<Vec<ModelCard>> {
+    let root = folder(home);
+    let mut cards = Vec::new();
+    ask(&[OsStr::new("models"), root.as_os_str()], |card: ModelCard| {
+        cards.push(card);
+        Ok(())
+    })?;
+    Ok(cards)
+}
+
+/// The model a user means: a folder or file that is there, else a name of [`list`].
+///
+/// # Errors
+/// When there is none (the nearest name is offered) or it cannot be used (with the reason).
+pub fn find(home: &Home, name: &str) -> Result<ModelRef> {
+    let path = Path::new(name);
+    if path.exists() {
+        let path = std::path::absolute(path).map_err(|e| Error::io("find", path, e))?;
+        return Ok(ModelRef { name: name.into(), path: path.display().to_string() });
+    }
+    let cards = list(home)?;
+    let same = |card: &&ModelCard| card.name == name || card.path == name;
+    let like = |card: &&ModelCard| card.name.eq_ignore_ascii_case(name);
+    if let Some(card) = cards.iter().find(same).or_else(|| cards.iter().find(like)) {
+        return match &card.problem {
+            None => Ok(ModelRef { name: card.name.clone(), path: card.path.clone() }),
+            Some(problem) => Err(Error::failed(format!("model {name} cannot be used: {problem}"))),
+        };
+    }
+    let usable = cards.iter().filter(|c| c.problem.is_none()).map(|c| c.name.as_str());
+    Err(Error::failed(match nearest(name, usable) {
+        Some(near) => format!("there is no model `{name}` on this machine; did you mean `{near}`?"),
+        None => format!("there is no model `{name}` on this machine: get one with `tiebreak models get smollm2`"),
+    }))
+}

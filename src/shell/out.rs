@@ -1,0 +1,69 @@
+//! What commands say: results to standard output, progress and messages to standard error.
+//!
+//! Text that came from a file or a model is sanitised before it is shown to a person; JSON needs no such care, since its
+//! encoder escapes control characters.
+
+use super::error::{Error, Result};
+use crate::domain::sanitise;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// Prints a line for people.
+///
+/// # Errors
+/// When the output is closed.
+pub fn line(text: &str) -> Result<()> {
+    put(&sanitise(text))
+}
+
+/// Prints one JSON object on a line.
+///
+/// # Errors
+/// When the output is closed.
+pub fn json<T: Serialize>(value: &T) -> Result<()> {
+    let text =
+        serde_json::to_string(value).map_err(|e| Error::failed(format!("cannot write the answer as JSON: {e}")))?;
+    put(&text)
+}
+
+/// Prints text as it is, for generated scripts.
+///
+/// # Errors
+/// When the output is closed.
+pub fn raw(bytes: &[u8]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(closed)
+}
+
+fn put(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(closed)
+}
+
+fn closed(error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        Error::Closed
+    } else {
+        Error::Io { doing: "write to standard output".into(), source: error }
+    }
+}
+
+/// Says something to the person, on standard error. A closed standard error is no reason to fail.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", sanitise(text));
+}
+
+/// A progress bar on standard error; it draws nothing where standard error is not a terminal.
+#[must_use]
+pub fn bar(total: u64, unit: &str) -> ProgressBar {
+    let bar = ProgressBar::new(total);
+    let template = match unit {
+        "bytes" => "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
+        _ => "{msg} {wide_bar} {pos}/{len} {eta} left",
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}

@@ -1,0 +1,202 @@
+//! Workers seen from outside: launching, finding out whether they live, telling them something, asking them a question.
+//!
+//! Owns the child processes. A run's worker is started once and then left to itself: it outlives this process. Whether it
+//! lives is asked of its lock, never of a process id. Refuses to know what a worker does with a model.
+
+use super::error::{Error, Result};
+use super::journal::Journal;
+use crate::domain::{RunState, RunStatus, sanitise};
+use crate::protocol::{RunEvent, RunSpec, SessionRecord, apply_run};
+use crate::storage::{RunDir, SessionDir};
+use serde::de::DeserializeOwned;
+use std::ffi::OsStr;
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a worker has to take its lock.
+const START_TIME: Duration = Duration::from_secs(10);
+/// Lines of a worker's log that go into an error.
+const LAST_WORDS: usize = 3;
+
+/// Creates a run, notes its launch in the session's log, and starts its worker. With no `journal` the launch is noted if
+/// nobody holds the session's lock, else by its holder.
+///
+/// # Errors
+/// When the folder cannot be made or the worker does not come up.
+pub fn launch(dir: &SessionDir, journal: Option<&mut Journal>, spec: &RunSpec, data: &[u8]) -> Result<RunDir> {
+    let run = dir.create_run(spec, data)?;
+    match journal {
+        Some(journal) => {
+            journal.append(&SessionRecord::Launched(spec.clone()))?;
+            journal.sync()?;
+        }
+        // Opening takes the missing launch in.
+        None => {
+            if let Some(journal) = Journal::open(dir)? {
+                journal.close()?;
+            }
+        }
+    }
+    start(&run)?;
+    Ok(run)
+}
+
+/// Starts a worker for a run that has none, and waits until it has the run's lock or has ended.
+///
+/// # Errors
+/// When one is alive already, or the worker does not come up: with its last words.
+pub fn start(run: &RunDir) -> Result<()> {
+    if run.is_alive() {
+        return Err(Error::failed(format!("run {} has a worker already: watch it with `tiebreak watch`", run.id())));
+    }
+    let log_path = run.worker_log();
+    let from = std::fs::metadata(&log_path).map_or(0, |m| m.len());
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&log_path)
+        .map_err(|e| Error::io("open", &log_path, e))?;
+    let err = log.try_clone().map_err(|e| Error::io("open", &log_path, e))?;
+    let mut events = run.tail();
+    events.poll()?;
+    let mut child = worker([OsStr::new("run"), run.path().as_os_str()])?
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(err)
+        .spawn()
+        .map_err(|e| Error::Io { doing: "start a worker".into(), source: e })?;
+    let until = Instant::now() + START_TIME;
+    loop {
+        if run.is_alive() || events.poll()?.iter().any(|e| matches!(e.known(), Some(RunEvent::Started { .. }))) {
+            reap(child);
+            return Ok(());
+        }
+        if let Ok(Some(status)) = child.try_wait() {
+            // It may have been quick: started, failed or finished between two looks.
+            let said = events.poll()?;
+            if said.iter().any(|e| matches!(e.known(), Some(RunEvent::Started { .. }))) {
+                return Ok(());
+            }
+            let end = format!("ended at once ({status}): {}", last_words(run, from));
+            return Err(Error::Worker { what: format!("run {}", run.id()), end });
+        }
+        if Instant::now() > until {
+            reap(child);
+            let end = format!("did not start within {} s: {}", START_TIME.as_secs(), last_words(run, from));
+            return Err(Error::Worker { what: format!("run {}", run.id()), end });
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits for a child in a thread of its own, so that it does not stay behind as a zombie while this process goes on.
+fn reap(mut child: Child) {
+    let _ = std::thread::Builder::new().name("reaper".into()).spawn(move || child.wait());
+}
+
+/// The last lines of a worker's log after an offset, as one line.
+fn last_words(run: &RunDir, from: u64) -> String {
+    let bytes = std::fs::read(run.worker_log()).unwrap_or_default();
+    let text = String::from_utf8_lossy(bytes.get(from as usize..).unwrap_or_default()).into_owned();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    if lines.is_empty() {
+        return format!("it said nothing in {}", run.worker_log().display());
+    }
+    sanitise(&lines[lines.len().saturating_sub(LAST_WORDS)..].join("; "))
+}
+
+/// The run as its log tells it, and where it is in its life.
+///
+/// # Errors
+/// When its log cannot be read.
+pub fn look(run: &RunDir) -> Result<(RunState, RunStatus)> {
+    let mut state = RunState::default();
+    // The lock first: a worker that ends in between has then written its end, and is not called lost.
+    let alive = run.is_alive();
+    for envelope in run.tail().poll()? {
+        apply_run(&mut state, &envelope);
+    }
+    let status = state.status(alive);
+    Ok((state, status))
+}
+
+/// This program as a worker.
+fn worker<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> Result<Command> {
+    let exe = std::env::current_exe().map_err(|e| Error::Io { doing: "find this program".into(), source: e })?;
+    let mut command = Command::new(exe);
+    command.arg("worker").args(args);
+    Ok(command)
+}
+
+/// Asks a short-lived worker a question; every line of its answer is one `T`, given to `each` as it comes.
+///
+/// # Errors
+/// When it cannot be started, says something else, or fails: with its last words.
+pub fn ask<T: DeserializeOwned>(args: &[&OsStr], mut each: impl FnMut(T) -> Result<()>) -> Result<()> {
+    let what = format!("`{}`", args.first().map(|a| a.to_string_lossy()).unwrap_or_default());
+    let mut child = worker(args.iter().copied())?
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| Error::Io { doing: "start a worker".into(), source: e })?;
+    // Standard error is read beside, so that a talkative worker cannot block on it.
+    let stderr = child.stderr.take();
+    let errors = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        if let Some(mut stderr) = stderr {
+            let _ = stderr.read_to_end(&mut text);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let mut failed = None;
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            let Ok(line) = line else { break };
+            if line.trim().is_empty() {
+                continue;
+            }
+            let told = serde_json::from_str(&line)
+                .map_err(|e| Error::Worker { what: what.clone(), end: format!("said something unexpected: {e}") })
+                .and_then(&mut each);
+            if let Err(e) = told {
+                failed = Some(e);
+                let _ = child.kill();
+                break;
+            }
+        }
+    }
+    let status = child.wait().map_err(|e| Error::Io { doing: "wait for a worker".into(), source: e })?;
+    let said = errors.join().unwrap_or_default();
+    if let Some(e) = failed {
+        return Err(e);
+    }
+    if status.success() {
+        return Ok(());
+    }
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    match lines.last() {
+        // A worker's last line is a whole sentence about what is wrong.
+        Some(last) => Err(Error::failed(sanitise(last.strip_prefix("tiebreak: ").unwrap_or(last)))),
+        None => Err(Error::Worker { what, end: format!("ended with {status}") }),
+    }
+}
+
+/// Starts a worker for a run that has ended without reaching its plan: lost, stopped or failed.
+///
+/// # Errors
+/// When it is finished or has a worker, or the new worker does not come up.
+pub fn resume(run: &RunDir) -> Result<()> {
+    let id = run.id();
+    if look(run)?.1 == RunStatus::Finished {
+        return Err(Error::failed(format!("run {id} is finished: launch a new one with `--init {id}` to train on")));
+    }
+    // Orders from before the end are not for the new worker.
+    run.take_commands()?;
+    start(run)
+}
