@@ -123,6 +123,20 @@ impl Session {
         self.verdicts.insert(seq, Judged { verdict, undone: false });
     }
 
+    /// Gives a verdict its number in the log, when it was added under a provisional one before it was written.
+    pub fn renumber(&mut self, provisional: u64, seq: u64) {
+        let Some(judged) = self.verdicts.remove(&provisional) else { return };
+        let verdict = &judged.verdict;
+        let history = self.history.entry(verdict.rater.clone()).or_default();
+        let places = self.of_pair.get_mut(&verdict.pair).into_iter().flatten();
+        for place in history.done.iter_mut().chain(&mut history.undone).chain(places) {
+            if *place == provisional {
+                *place = seq;
+            }
+        }
+        self.verdicts.insert(seq, judged);
+    }
+
     /// Takes a verdict back. An unknown number changes nothing.
     pub fn undo(&mut self, of: u64) {
         self.flip(of, true);

@@ -1,0 +1,140 @@
+//! A small buffer for typed text: one line or several, a cursor, the usual keys. No clipboard, no undo of its own.
+
+use super::key::{Code, Key};
+use unicode_segmentation::{GraphemeCursor, UnicodeSegmentation};
+
+/// Text being typed and the cursor in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EditBuffer {
+    text: String,
+    cursor: usize,
+    multiline: bool,
+}
+
+impl EditBuffer {
+    /// A single line, the cursor at its end.
+    #[must_use]
+    pub fn line(text: impl Into<String>) -> Self {
+        let text: String = text.into();
+        Self { cursor: text.len(), text, multiline: false }
+    }
+
+    /// A text of several lines, the cursor at its end.
+    #[must_use]
+    pub fn text_of(text: impl Into<String>) -> Self {
+        Self { multiline: true, ..Self::line(text) }
+    }
+
+    /// What was typed.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The cursor as a byte offset on a character's border.
+    #[must_use]
+    pub fn cursor(&self) -> usize {
+        self.cursor
+    }
+
+    /// Whether it takes line breaks.
+    #[must_use]
+    pub fn is_multiline(&self) -> bool {
+        self.multiline
+    }
+
+    /// Inserts text at the cursor; in a single line breaks become spaces. Control characters do not get in.
+    pub fn insert(&mut self, text: &str) {
+        let mut clean = crate::domain::sanitise(text);
+        if !self.multiline {
+            clean = clean.trim_end_matches('\n').replace('\n', " ");
+        }
+        self.text.insert_str(self.cursor, &clean);
+        self.cursor += clean.len();
+    }
+
+    /// Handles a key that moves or edits; false when the key means nothing here.
+    pub fn press(&mut self, key: Key) -> bool {
+        if let Some(c) = key.typed() {
+            self.insert(c.encode_utf8(&mut [0; 4]));
+            return true;
+        }
+        match (key.code, key.ctrl) {
+            (Code::Enter, false) if self.multiline => self.insert("\n"),
+            (Code::Backspace, false) | (Code::Char('h'), true) => {
+                let from = self.before();
+                self.cut(from, self.cursor);
+            }
+            (Code::Delete, false) | (Code::Char('d'), true) => self.cut(self.cursor, self.after()),
+            (Code::Char('w'), true) => {
+                let from = self.word_before();
+                self.cut(from, self.cursor);
+            }
+            (Code::Char('u'), true) => {
+                let from = self.line_start();
+                self.cut(from, self.cursor);
+            }
+            (Code::Left, false) => self.cursor = self.before(),
+            (Code::Right, false) => self.cursor = self.after(),
+            (Code::Left, true) => self.cursor = self.word_before(),
+            (Code::Home, false) | (Code::Char('a'), true) => self.cursor = self.line_start(),
+            (Code::End, false) | (Code::Char('e'), true) => self.cursor = self.line_end(),
+            (Code::Up, false) if self.multiline => self.vertical(false),
+            (Code::Down, false) if self.multiline => self.vertical(true),
+            _ => return false,
+        }
+        true
+    }
+
+    fn cut(&mut self, from: usize, to: usize) {
+        self.text.replace_range(from..to, "");
+        self.cursor = from;
+    }
+
+    fn before(&self) -> usize {
+        let mut at = GraphemeCursor::new(self.cursor, self.text.len(), true);
+        at.prev_boundary(&self.text, 0).ok().flatten().unwrap_or(0)
+    }
+
+    fn after(&self) -> usize {
+        let mut at = GraphemeCursor::new(self.cursor, self.text.len(), true);
+        at.next_boundary(&self.text, 0).ok().flatten().unwrap_or(self.text.len())
+    }
+
+    fn word_before(&self) -> usize {
+        self.text[..self.cursor]
+            .split_word_bound_indices()
+            .rev()
+            .find(|(_, word)| !word.trim().is_empty())
+            .map_or(0, |(at, _)| at)
+    }
+
+    fn line_start(&self) -> usize {
+        self.text[..self.cursor].rfind('\n').map_or(0, |at| at + 1)
+    }
+
+    fn line_end(&self) -> usize {
+        self.text[self.cursor..].find('\n').map_or(self.text.len(), |at| self.cursor + at)
+    }
+
+    fn vertical(&mut self, down: bool) {
+        let (start, end) = (self.line_start(), self.line_end());
+        let column = self.text[start..self.cursor].graphemes(true).count();
+        let line = if down {
+            if end == self.text.len() {
+                self.cursor = end;
+                return;
+            }
+            let rest = &self.text[end + 1..];
+            (end + 1, rest.find('\n').map_or(self.text.len(), |at| end + 1 + at))
+        } else {
+            if start == 0 {
+                self.cursor = 0;
+                return;
+            }
+            (self.text[..start - 1].rfind('\n').map_or(0, |at| at + 1), start - 1)
+        };
+        let text = &self.text[line.0..line.1];
+        self.cursor = line.0 + text.grapheme_indices(true).nth(column).map_or(text.len(), |(at, _)| at);
+    }
+}

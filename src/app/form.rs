@@ -1,0 +1,91 @@
+//! A small form: values with defaults, ranges and one line of help, checked as they are typed.
+
+use super::edit::EditBuffer;
+use super::effect::SampleAsk;
+use crate::domain::{Kind, ParamRow, Sampler};
+
+/// What a form is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FormFor {
+    /// Sampling candidates.
+    Sample,
+}
+
+/// One value.
+#[derive(Debug, Clone)]
+pub struct Field {
+    /// Its key, kind, default and help.
+    pub row: ParamRow,
+    /// What is typed.
+    pub buffer: EditBuffer,
+    /// Why it cannot be.
+    pub error: Option<String>,
+}
+
+/// The form.
+#[derive(Debug, Clone)]
+pub struct Form {
+    /// What it does.
+    pub title: String,
+    /// What it will do it to.
+    pub about: String,
+    /// The values.
+    pub fields: Vec<Field>,
+    /// The value being typed.
+    pub selected: usize,
+    /// What it is for.
+    pub what: FormFor,
+}
+
+const fn row(
+    key: &'static str,
+    kind: Kind,
+    default: &'static str,
+    usual: &'static str,
+    help: &'static str,
+) -> ParamRow {
+    ParamRow { key, kind, default, usual, help, basic: true }
+}
+
+/// The values that sampling takes.
+const SAMPLE: &[ParamRow] = &[
+    row("per_prompt", Kind::Int(2, 64), "2", "2 – 8", "candidate answers for each prompt; two make a pair"),
+    row("temperature", Kind::Float(0.0, 10.0), "0.8", "0.7 – 1.2", "0 always takes the likeliest token"),
+    row("top_p", Kind::Float(0.01, 1.0), "0.95", "0.9 – 1", "draws from the likeliest tokens that make up this share"),
+    row("max_new_tokens", Kind::Int(1, 65_536), "256", "64 – 1024", "longest answer in tokens"),
+    row("seed", Kind::Int(0, i64::MAX), "42", "", "the same seed gives the same answers"),
+];
+
+impl Form {
+    /// The form for sampling.
+    #[must_use]
+    pub fn sample(about: String) -> Self {
+        let fields =
+            SAMPLE.iter().map(|row| Field { row: *row, buffer: EditBuffer::line(row.default), error: None }).collect();
+        Self { title: "sample candidate answers".into(), about, fields, selected: 0, what: FormFor::Sample }
+    }
+
+    /// Checks every value; true when all can be.
+    pub fn check(&mut self) -> bool {
+        for field in &mut self.fields {
+            field.error = field.row.parse(field.buffer.text()).err().map(|e| e.to_string());
+        }
+        self.fields.iter().all(|field| field.error.is_none())
+    }
+
+    /// What was asked, once every value can be.
+    #[must_use]
+    pub fn sample_ask(&self) -> Option<SampleAsk> {
+        let text = |key: &str| self.fields.iter().find(|f| f.row.key == key).map(|f| f.buffer.text().trim());
+        Some(SampleAsk {
+            per_prompt: text("per_prompt")?.parse().ok()?,
+            sampler: Sampler {
+                temperature: text("temperature")?.parse().ok()?,
+                top_p: text("top_p")?.parse().ok()?,
+                seed: text("seed")?.parse().ok()?,
+                max_new_tokens: text("max_new_tokens")?.parse().ok()?,
+                ..Sampler::default()
+            },
+        })
+    }
+}

@@ -1,0 +1,250 @@
+//! Judging pairs: one pair on the screen, one key a verdict, the next pair at once.
+//!
+//! Owns what is shown and what has been read. Sides are random and blind: a pure function of the pair and the rater.
+
+mod card;
+mod score;
+
+pub use card::{Card, Pane, Places};
+pub use score::{Stats, history, sampler, stats};
+
+use super::act::travel;
+use super::edit::EditBuffer;
+use super::effect::Effect;
+use super::flow;
+use super::keymap::Action;
+use super::model::Model;
+use super::palette::{Entry, Palette, Pick};
+use super::popup::{Ask, Input, Popup};
+use super::screen::Screen;
+use super::wrap::{clip, presentable};
+use crate::domain::{Choice, CompletionId, PairId, Strength, Verdict, hash64};
+use crate::protocol::SessionRecord;
+
+/// Verdicts within this time after a pair appears are taken for a repeating key.
+pub const GUARD_MS: u64 = 250;
+
+/// What the screen knows.
+#[derive(Debug, Clone, Default)]
+pub struct Label {
+    /// The pair on the screen.
+    pub card: Option<Card>,
+    /// Whether differing words are marked.
+    pub diff: bool,
+    /// Whether the focused answer stands alone.
+    pub zoom: bool,
+}
+
+/// Looks again at what has changed below: takes the next pair when none is shown, lays the text out for a new size.
+pub fn refresh(model: &mut Model) {
+    let Some(open) = &model.open else { return };
+    let Screen::Label(label) = &mut model.screen else { return };
+    if label.card.is_none()
+        && let Some(next) = open.queue.first()
+    {
+        label.card = Card::of(open, next, model.now_ms);
+    }
+    if let Some(card) = &mut label.card {
+        card.lay_out(model.size, label.zoom);
+    }
+}
+
+/// Shows a pair, judged or not.
+pub fn show_pair(model: &mut Model, pair: &PairId) {
+    let Some(open) = &model.open else { return };
+    let Screen::Label(label) = &mut model.screen else { return };
+    if let Some(card) = Card::of(open, pair, model.now_ms) {
+        label.card = Some(card);
+    }
+    refresh(model);
+}
+
+fn show_next(model: &mut Model) {
+    if let Screen::Label(label) = &mut model.screen {
+        label.card = None;
+    }
+    refresh(model);
+}
+
+/// Does what a key asks for.
+pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
+    match action {
+        Action::Prefer(pane, strength) => return judge(model, Said::Prefer(pane, strength)),
+        Action::Tie => return judge(model, Said::Flat(Choice::Tie)),
+        Action::BothBad => return judge(model, Said::Flat(Choice::BothBad)),
+        Action::Skip => return judge(model, Said::Flat(Choice::Skip)),
+        Action::Undo => return undo(model),
+        Action::Redo => return redo(model),
+        Action::Note => ask_note(model),
+        Action::Edit => ask_correction(model),
+        Action::GoTo => ask_pair(model),
+        _ => {}
+    }
+    let size = model.size;
+    let Screen::Label(label) = &mut model.screen else { return Vec::new() };
+    let Some(card) = &mut label.card else { return travel(model, action) };
+    match action {
+        Action::ScrollDown => card.scroll_by(1),
+        Action::ScrollUp => card.scroll_by(-1),
+        Action::PageDown => card.scroll_by(card.page()),
+        Action::PageUp => card.scroll_by(-card.page()),
+        Action::SwapPane => {
+            card.focus = card.focus.other();
+            card.lay_out(size, label.zoom);
+        }
+        Action::Zoom => {
+            label.zoom = !label.zoom;
+            card.lay_out(size, label.zoom);
+        }
+        Action::Diff => {
+            label.diff = !label.diff;
+            if label.diff {
+                card.compare();
+            }
+        }
+        Action::NextDifference => {
+            label.diff = true;
+            card.compare();
+            if !card.to_next_difference() {
+                model.say("no further difference");
+            }
+        }
+        _ => return travel(model, action),
+    }
+    Vec::new()
+}
+
+/// A decision as it was pressed: in terms of the screen.
+#[derive(Clone, Copy)]
+enum Said {
+    Prefer(Pane, Strength),
+    Flat(Choice),
+}
+
+fn judge(model: &mut Model, said: Said) -> Vec<Effect> {
+    if !flow::writable(model) {
+        return Vec::new();
+    }
+    let Screen::Label(label) = &model.screen else { return Vec::new() };
+    let Some(card) = &label.card else {
+        model.warn("no pair to judge");
+        return Vec::new();
+    };
+    let ms = model.now_ms.saturating_sub(card.shown_ms);
+    if ms < GUARD_MS {
+        model.warn("that key came with the pair itself and was not taken: once more");
+        return Vec::new();
+    }
+    let (choice, winner) = match said {
+        Said::Prefer(pane, strength) => {
+            let side = card.side(pane);
+            (Choice::Prefer(side, strength), Some(card.raw_hash(pane)))
+        }
+        Said::Flat(choice) => (choice, None),
+    };
+    let (pair, left, seen) = (card.pair.clone(), card.left, card.seen());
+    let Some(open) = &mut model.open else { return Vec::new() };
+    let verdict = Verdict { pair, rater: open.rater.clone(), choice, left, seen, ms, winner_hash: winner };
+    let effects = open.write(&SessionRecord::Judged(verdict));
+    show_next(model);
+    effects
+}
+
+fn undo(model: &mut Model) -> Vec<Effect> {
+    take_back(model, true)
+}
+
+fn redo(model: &mut Model) -> Vec<Effect> {
+    take_back(model, false)
+}
+
+fn take_back(model: &mut Model, back: bool) -> Vec<Effect> {
+    if !flow::writable(model) {
+        return Vec::new();
+    }
+    let Some(open) = &mut model.open else { return Vec::new() };
+    let of = if back { open.session.undoable(&open.rater) } else { open.session.redoable(&open.rater) };
+    let Some(of) = of else {
+        model.say(if back { "nothing to take back" } else { "nothing to give again" });
+        return Vec::new();
+    };
+    let pair = open.session.verdicts().find(|(seq, _)| *seq == of).map(|(_, judged)| judged.verdict.pair.clone());
+    let effects = open.write(&if back { SessionRecord::Undone { of } } else { SessionRecord::Redone { of } });
+    match pair {
+        Some(pair) if back => show_pair(model, &pair),
+        _ => show_next(model),
+    }
+    effects
+}
+
+fn ask_note(model: &mut Model) {
+    if !flow::writable(model) {
+        return;
+    }
+    let (Some(open), Screen::Label(label)) = (&model.open, &model.screen) else { return };
+    let Some(card) = &label.card else { return };
+    let old = open.session.note_of(&card.pair, &open.rater).unwrap_or_default().to_owned();
+    let pair = card.pair.clone();
+    flow::input(model, "a note on this pair", "empty removes it", Ask::Note { pair }, &old);
+}
+
+/// Takes a note.
+pub fn take_note(model: &mut Model, pair: PairId, text: String) -> Vec<Effect> {
+    let Some(open) = &mut model.open else { return Vec::new() };
+    let rater = open.rater.clone();
+    open.write(&SessionRecord::Noted { pair, rater, text })
+}
+
+fn ask_correction(model: &mut Model) {
+    if !flow::writable(model) {
+        return;
+    }
+    let Screen::Label(label) = &model.screen else { return };
+    let Some(card) = &label.card else { return };
+    let ask = Ask::Correct { pair: card.pair.clone(), completion: card.completion(card.focus).clone() };
+    let (title, text) =
+        (format!("a better version of answer {}", card.focus.number()), card.text[card.focus.index()].clone());
+    model.popups.push(Popup::Input(Input {
+        title,
+        hint: "ctrl-s takes it, esc leaves it".into(),
+        buffer: EditBuffer::text_of(text),
+        ask,
+        error: None,
+    }));
+}
+
+/// Takes a correction; one that changes nothing is none.
+pub fn take_correction(model: &mut Model, pair: PairId, completion: CompletionId, text: String) -> Vec<Effect> {
+    let Some(open) = &mut model.open else { return Vec::new() };
+    let same = open.session.completion(&completion).is_some_and(|c| presentable(&c.text) == text);
+    if same || text.trim().is_empty() {
+        model.say("nothing was changed");
+        return Vec::new();
+    }
+    let rater = open.rater.clone();
+    let effects = open.write(&SessionRecord::Corrected { pair, completion, rater, text });
+    model.say("the better version is kept");
+    effects
+}
+
+fn ask_pair(model: &mut Model) {
+    let Some(open) = &model.open else { return };
+    let entries = open.session.pairs().iter().filter_map(|pair| {
+        let prompt = open.session.prompt(&pair.prompt)?;
+        let said = open.session.verdict_of(&pair.id, &open.rater).map(|(_, verdict)| score::words(verdict));
+        Some(Entry {
+            title: format!("{}  {}", pair.prompt, clip(&presentable(prompt.body.headline()), 60)),
+            detail: said.unwrap_or_default(),
+            pick: Pick::Pair(pair.id.clone()),
+        })
+    });
+    let palette = Palette::new("which pair", entries.collect());
+    model.popups.push(Popup::Palette(palette));
+}
+
+/// Which completion stands first: the same for the same pair and rater, and as good as random over pairs.
+#[must_use]
+pub fn first_side(pair: &PairId, rater: &crate::domain::Rater) -> crate::domain::Side {
+    let key = format!("{pair}\u{0}{rater}");
+    if hash64(key.as_bytes()) & 1 == 0 { crate::domain::Side::A } else { crate::domain::Side::B }
+}

@@ -1,0 +1,109 @@
+//! Numbers about labelling: how far, how fast, how long still, and the last verdicts in words.
+
+use crate::app::open::Open;
+use crate::domain::{Choice, RunStatus, Strength, Verdict};
+
+/// How many of the last decisions the rate looks back on.
+const WINDOW: usize = 20;
+/// A decision counts at most this long; longer is a pause.
+const IDLE_MS: u64 = 5 * 60 * 1000;
+/// The rate is not told before this many decisions.
+const ENOUGH: usize = 3;
+
+/// How far and how fast.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Stats {
+    /// Pairs this rater has decided.
+    pub done: usize,
+    /// Pairs this rater can decide.
+    pub total: usize,
+    /// Pairs an hour at the median of the last decisions.
+    pub per_hour: Option<f64>,
+    /// Milliseconds left at that pace.
+    pub left_ms: Option<f64>,
+}
+
+/// The numbers of the open session.
+#[must_use]
+pub fn stats(open: &Open) -> Stats {
+    let session = &open.session;
+    let done = session
+        .pairs()
+        .iter()
+        .filter(|pair| session.verdict_of(&pair.id, &open.rater).is_some_and(|(_, v)| v.choice != Choice::Skip))
+        .count();
+    let left = open.queue.len();
+    let mut times: Vec<u64> = session
+        .verdicts()
+        .rev()
+        .filter(|(_, j)| !j.undone && j.verdict.rater == open.rater && j.verdict.ms > 0)
+        .take(WINDOW)
+        .map(|(_, j)| j.verdict.ms.min(IDLE_MS))
+        .collect();
+    times.sort_unstable();
+    let median = (times.len() >= ENOUGH).then(|| {
+        let mid = times.len() / 2;
+        if times.len() % 2 == 1 { times[mid] as f64 } else { (times[mid - 1] + times[mid]) as f64 / 2.0 }
+    });
+    Stats {
+        done,
+        total: done + left,
+        per_hour: median.map(|ms| 3_600_000.0 / ms.max(1.0)),
+        left_ms: median.map(|ms| ms * left as f64),
+    }
+}
+
+/// A verdict in words, as it was pressed: `1 slightly`, `tie`.
+#[must_use]
+pub fn words(verdict: &Verdict) -> String {
+    match verdict.choice {
+        Choice::Prefer(side, strength) => {
+            let number = if side == verdict.left { 1 } else { 2 };
+            let how = match strength {
+                Strength::Slight => " slightly",
+                Strength::Better => "",
+                Strength::Much => " much",
+            };
+            format!("{number}{how}")
+        }
+        Choice::Tie => "tie".into(),
+        Choice::BothBad => "both bad".into(),
+        Choice::Skip => "skipped".into(),
+    }
+}
+
+/// The last verdicts that count, newest first: the prompt's id and the words.
+#[must_use]
+pub fn history(open: &Open, count: usize) -> Vec<(String, String)> {
+    open.session
+        .verdicts()
+        .rev()
+        .filter(|(_, j)| !j.undone && j.verdict.rater == open.rater)
+        .take(count)
+        .map(|(_, j)| {
+            let pair = &j.verdict.pair;
+            let prompt = open.session.pair(pair).map_or_else(|| pair.to_string(), |p| p.prompt.to_string());
+            (prompt, words(&j.verdict))
+        })
+        .collect()
+}
+
+/// What the newest sampling run is doing, in words; empty when there is nothing to say.
+#[must_use]
+pub fn sampler(open: &Open) -> String {
+    let Some(run) = open.runs.iter().rev().find(|run| run.is_sampling()) else { return String::new() };
+    let ahead = open.queue.len().saturating_sub(1);
+    let total = run.state.plan.as_ref().map_or(0, |plan| plan.total_steps);
+    let progress = if total > 0 { format!(" {} of {total}", run.state.step) } else { String::new() };
+    match run.status() {
+        RunStatus::Starting => "sampler: starting".into(),
+        RunStatus::Running => match &run.state.stage {
+            Some(stage) if run.state.step == 0 => format!("sampler: {}", stage.name),
+            _ => format!("sampler:{progress} · {ahead} pairs ahead"),
+        },
+        RunStatus::Paused => format!("sampler: paused at{progress}"),
+        RunStatus::Failed(_) => "sampler: failed, w shows why".into(),
+        RunStatus::Lost => format!("sampler: lost at{progress}, w resumes it"),
+        RunStatus::Finished | RunStatus::Stopped => String::new(),
+    }
+}

@@ -1,0 +1,168 @@
+//! Everything the screens know.
+
+use super::home::Home;
+use super::key::Key;
+use super::keymap::Context;
+use super::msg::SessionCard;
+use super::open::Open;
+use super::popup::Popup;
+use super::screen::Screen;
+use crate::domain::RunId;
+use crate::protocol::ModelCard;
+
+/// How to paint. Meaning never depends on it: states are in words too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Theme {
+    /// Whether the 16 colours may be used (`NO_COLOR` is not set).
+    pub colour: bool,
+    /// Whether frames, marks and charts must be plain ASCII.
+    pub ascii: bool,
+}
+
+impl Default for Theme {
+    fn default() -> Self {
+        Self { colour: true, ascii: false }
+    }
+}
+
+/// How a notice is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// Something was done.
+    Info,
+    /// Something could not be done.
+    Warn,
+}
+
+/// One line at the bottom that goes away by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What it says.
+    pub text: String,
+    /// How it is meant.
+    pub tone: Tone,
+    /// When it came, in the model's time.
+    pub at_ms: u64,
+}
+
+/// Where to go once a session is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Goal {
+    /// Stay on the list of sessions.
+    Home,
+    /// Judge pairs.
+    Label,
+    /// The launch form.
+    Launch,
+    /// The charts: of this run, or of the one that matters most.
+    Watch(Option<RunId>),
+    /// Play it back.
+    Replay,
+    /// The form for sampling, over the label screen.
+    Sample,
+    /// The question for a file, over the label screen.
+    Import,
+}
+
+/// The state of the workbench.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Changes whenever something visible changes. The shell paints only then.
+    pub version: u64,
+    /// Now, milliseconds since 1970.
+    pub now_ms: u64,
+    /// Columns and rows.
+    pub size: (u16, u16),
+    /// How to paint.
+    pub theme: Theme,
+    /// What is shown.
+    pub screen: Screen,
+    /// What lies over it, topmost last.
+    pub popups: Vec<Popup>,
+    /// The sessions; none before they were listed.
+    pub sessions: Option<Vec<SessionCard>>,
+    /// The models; none before they were listed.
+    pub models: Option<Vec<ModelCard>>,
+    /// What computes here; empty before it is known.
+    pub device: String,
+    /// The open session.
+    pub open: Option<Open>,
+    /// Where to go when the session asked for is open.
+    pub goal: Option<(String, Goal)>,
+    /// The line at the bottom.
+    pub notice: Option<Notice>,
+    /// Numbers questions to the shell.
+    pub next_question: u64,
+}
+
+impl Model {
+    /// An empty workbench on the list of sessions.
+    #[must_use]
+    pub fn new(theme: Theme, size: (u16, u16), now_ms: u64) -> Self {
+        Self {
+            version: 1,
+            now_ms,
+            size,
+            theme,
+            screen: Screen::Home(Home::default()),
+            popups: Vec::new(),
+            sessions: None,
+            models: None,
+            device: String::new(),
+            open: None,
+            goal: None,
+            notice: None,
+            next_question: 1,
+        }
+    }
+
+    /// Notes that something visible changed.
+    pub fn touch(&mut self) {
+        self.version += 1;
+    }
+
+    /// Says something in the line at the bottom.
+    pub fn say(&mut self, text: impl Into<String>) {
+        self.notice = Some(Notice { text: text.into(), tone: Tone::Info, at_ms: self.now_ms });
+        self.touch();
+    }
+
+    /// Says in the line at the bottom why something was not done.
+    pub fn warn(&mut self, text: impl Into<String>) {
+        self.notice = Some(Notice { text: text.into(), tone: Tone::Warn, at_ms: self.now_ms });
+        self.touch();
+    }
+
+    /// A number for a question to the shell.
+    pub fn question(&mut self) -> u64 {
+        self.next_question += 1;
+        self.next_question
+    }
+
+    /// The contexts whose keys hold now, the nearest first.
+    #[must_use]
+    pub fn contexts(&self) -> Vec<Context> {
+        match self.popups.last() {
+            Some(popup) => vec![popup.context()],
+            None => self.screen_contexts(),
+        }
+    }
+
+    /// The contexts of the screen itself, popups aside.
+    #[must_use]
+    pub fn screen_contexts(&self) -> Vec<Context> {
+        vec![self.screen.context(), Context::Anywhere]
+    }
+
+    /// The footer's entries.
+    #[must_use]
+    pub fn footer(&self) -> Vec<(String, &'static str)> {
+        super::keymap::footer(&self.contexts())
+    }
+
+    /// What a key asks for now.
+    #[must_use]
+    pub fn lookup(&self, key: Key) -> Option<super::keymap::Action> {
+        super::keymap::lookup(&self.contexts(), key)
+    }
+}

@@ -1,0 +1,184 @@
+//! The open session: the fold of its logs, its runs, and what is still on its way to the disk.
+
+use super::effect::Effect;
+use super::msg::Opened;
+use super::outbox::{Outbox, Saved};
+use crate::domain::{PairId, Rater, RunId, RunState, RunStatus, Session};
+use crate::protocol::{
+    Envelope, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run, apply_run_event,
+};
+use std::collections::HashSet;
+
+/// A run of the open session.
+#[derive(Debug, Clone)]
+pub struct RunView {
+    /// Its name.
+    pub id: RunId,
+    /// What it was asked to do, once known.
+    pub spec: Option<RunSpec>,
+    /// What its log folds to.
+    pub state: RunState,
+    /// Its records in order, for replay and the log's tail.
+    pub records: Vec<Envelope<RunEvent>>,
+    /// Whether somebody holds its lock.
+    pub alive: bool,
+}
+
+impl RunView {
+    /// Where it is in its life.
+    #[must_use]
+    pub fn status(&self) -> RunStatus {
+        self.state.status(self.alive)
+    }
+
+    /// Whether it samples candidates (and does not train).
+    #[must_use]
+    pub fn is_sampling(&self) -> bool {
+        match &self.spec {
+            Some(spec) => matches!(spec.task, Task::Sample(_)),
+            None => self.id.as_str().starts_with("sample"),
+        }
+    }
+}
+
+/// The open session.
+#[derive(Debug, Clone)]
+pub struct Open {
+    /// The name or path it was opened by.
+    pub name: String,
+    /// Its folder.
+    pub path: String,
+    /// Its description.
+    pub meta: SessionMeta,
+    /// Who else holds its lock; nothing can be written then.
+    pub read_only: Option<String>,
+    /// Whose verdicts are given here.
+    pub rater: Rater,
+    /// Whether everything that was in the logs at opening has arrived.
+    pub loaded: bool,
+    /// The state, with what is still on its way to the disk.
+    pub session: Session,
+    /// The records of its own log, for replay.
+    pub records: Vec<Envelope<SessionRecord>>,
+    /// Its runs in order of launch.
+    pub runs: Vec<RunView>,
+    /// What is on its way to the disk.
+    pub outbox: Outbox,
+    /// The pairs this rater has still to judge.
+    pub queue: Vec<PairId>,
+    known: HashSet<u64>,
+}
+
+impl Open {
+    /// The session before its records have come.
+    #[must_use]
+    pub fn new(opened: Opened) -> Self {
+        Self {
+            name: opened.name,
+            path: opened.path,
+            meta: opened.meta,
+            read_only: opened.read_only,
+            rater: opened.rater,
+            loaded: false,
+            session: Session::default(),
+            records: Vec::new(),
+            runs: Vec::new(),
+            outbox: Outbox::default(),
+            queue: Vec::new(),
+            known: HashSet::new(),
+        }
+    }
+
+    /// The run of that name, made if it is new.
+    pub fn run_mut(&mut self, id: &RunId) -> &mut RunView {
+        let at = self.runs.iter().position(|run| run.id == *id).unwrap_or_else(|| {
+            self.runs.push(RunView {
+                id: id.clone(),
+                spec: None,
+                state: RunState::default(),
+                records: Vec::new(),
+                alive: false,
+            });
+            self.runs.len() - 1
+        });
+        &mut self.runs[at]
+    }
+
+    /// The run of that name.
+    #[must_use]
+    pub fn run(&self, id: &RunId) -> Option<&RunView> {
+        self.runs.iter().find(|run| run.id == *id)
+    }
+
+    /// Folds records of the session's own log; those already folded are passed over.
+    pub fn fold(&mut self, records: Vec<Envelope<SessionRecord>>) {
+        for envelope in records {
+            if self.known.contains(&envelope.n) {
+                continue;
+            }
+            if let Some(record) = envelope.known() {
+                // A record that is on its way is folded already; its acknowledgement brings the number.
+                if self.outbox.expects(record) {
+                    continue;
+                }
+                apply_record(&mut self.session, envelope.n, record);
+                if let SessionRecord::Launched(spec) = record {
+                    self.run_mut(&spec.id).spec = Some(spec.clone());
+                }
+            }
+            self.known.insert(envelope.n);
+            self.records.push(envelope);
+        }
+        self.requeue();
+    }
+
+    /// Folds records of a run's log.
+    pub fn fold_run(&mut self, id: &RunId, records: Vec<Envelope<RunEvent>>) {
+        let mut grew = false;
+        for envelope in &records {
+            if let Some(event) = envelope.known() {
+                grew |= matches!(event, RunEvent::Completed(_) | RunEvent::Paired(_));
+                apply_run_event(&mut self.session, event);
+            }
+        }
+        let run = self.run_mut(id);
+        for envelope in &records {
+            apply_run(&mut run.state, envelope);
+        }
+        run.records.extend(records);
+        if grew {
+            self.requeue();
+        }
+    }
+
+    /// Folds a new record at once and asks for it to be written.
+    pub fn write(&mut self, record: &SessionRecord) -> Vec<Effect> {
+        let seq = self.outbox.push(record.clone());
+        apply_record(&mut self.session, seq, record);
+        self.requeue();
+        self.outbox.flush()
+    }
+
+    /// A record is on disk under its number.
+    pub fn acknowledge(&mut self, ticket: u64, seq: u64, now_ms: u64) -> Vec<Effect> {
+        let Some(sent) = self.outbox.acknowledge(ticket, seq) else { return Vec::new() };
+        if matches!(sent.record, SessionRecord::Judged(_)) {
+            self.session.renumber(sent.provisional, seq);
+        }
+        if self.known.insert(seq) {
+            self.records.push(Envelope { n: seq, m: 0, w: now_ms, data: Ok(sent.record) });
+        }
+        self.outbox.flush()
+    }
+
+    /// Whether everything is on disk.
+    #[must_use]
+    pub fn saved(&self) -> Saved {
+        self.outbox.saved()
+    }
+
+    /// Works out again which pairs are left to judge.
+    pub fn requeue(&mut self) {
+        self.queue = self.session.queue(&self.rater);
+    }
+}

@@ -1,0 +1,153 @@
+//! Text in terminal cells: making it presentable, measuring, clipping and wrapping it.
+
+use crate::domain::sanitise;
+use std::ops::Range;
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
+
+/// The most characters one visible character may be stacked from; models can pile up marks without end.
+const CLUSTER: usize = 12;
+
+/// Text from a model or a file as it may be shown: control characters gone, stacks of marks capped.
+#[must_use]
+pub fn presentable(text: &str) -> String {
+    let clean = sanitise(text);
+    let mut out = String::with_capacity(clean.len());
+    for cluster in clean.graphemes(true) {
+        match cluster.char_indices().nth(CLUSTER) {
+            Some((at, _)) => out.push_str(&cluster[..at]),
+            None => out.push_str(cluster),
+        }
+    }
+    out
+}
+
+/// How many cells a text takes on one line.
+#[must_use]
+pub fn cells(text: &str) -> usize {
+    text.width()
+}
+
+/// The text cut to so many cells, with `…` where something was cut; line breaks become spaces.
+#[must_use]
+pub fn clip(text: &str, width: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if cells(&line) <= width {
+        return line;
+    }
+    let mut out = String::new();
+    let mut used = 0;
+    for cluster in line.graphemes(true) {
+        let w = cells(cluster);
+        if used + w + 1 > width {
+            break;
+        }
+        used += w;
+        out.push_str(cluster);
+    }
+    if width > 0 {
+        out.push('…');
+    }
+    out
+}
+
+/// The lines of a text in a column of `width` cells, as byte ranges without their line breaks and trailing blanks. Breaks
+/// at blanks where it can, inside a word where it must; a blank line stays; the indent of a line is kept.
+#[must_use]
+pub fn wrap(text: &str, width: usize) -> Vec<Range<usize>> {
+    let width = width.max(1);
+    let mut lines = Vec::new();
+    let mut at = 0;
+    for line in text.trim_end().split('\n') {
+        wrap_line(line, at, width, &mut lines);
+        at += line.len() + 1;
+    }
+    lines
+}
+
+fn wrap_line(line: &str, offset: usize, width: usize, lines: &mut Vec<Range<usize>>) {
+    let mut start = 0; // of the line being filled
+    let mut end = 0; // of its last word
+    let mut used = 0; // cells from start, blanks included
+    for (at, word) in line.split_word_bound_indices() {
+        let w = cells(word);
+        let blank = word.trim().is_empty();
+        if used + w <= width {
+            used += w;
+        } else if blank {
+            // A blank at the border is swallowed by the break.
+            used = width;
+            continue;
+        } else {
+            if end > start {
+                lines.push(offset + start..offset + end);
+                used = 0;
+                start = at;
+            }
+            // A word longer than a line is cut where the line is full.
+            if w > width {
+                for (i, cluster) in word.grapheme_indices(true) {
+                    let c = cells(cluster);
+                    if used + c > width && at + i > start {
+                        lines.push(offset + start..offset + at + i);
+                        start = at + i;
+                        used = 0;
+                    }
+                    used += c;
+                }
+            } else if start == at {
+                used = w;
+            } else {
+                start = at;
+                used = w;
+            }
+        }
+        if !blank {
+            end = at + word.len();
+        }
+    }
+    if end > start || lines.is_empty() || line.trim().is_empty() {
+        lines.push(offset + start..offset + end.max(start));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str, width: usize) -> Vec<&str> {
+        wrap(text, width).into_iter().map(|r| &text[r]).collect()
+    }
+
+    #[test]
+    fn words_stay_whole_where_they_can() {
+        assert_eq!(lines("the sky is blue", 8), ["the sky", "is blue"]);
+        assert_eq!(lines("one\n\ntwo", 8), ["one", "", "two"]);
+        assert_eq!(lines("    code();\nx", 20), ["    code();", "x"]);
+        assert_eq!(lines("abcdefghij k", 4), ["abcd", "efgh", "ij k"]);
+        assert_eq!(lines("", 4), [""]);
+        assert_eq!(lines("  \nx", 4), ["", "x"]);
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_column_and_no_word_is_lost() {
+        let text =
+            "日本語のテキスト and 👩‍👩‍👧‍👦 families, supercalifragilistic   words\n\n  - item one\n\tz\u{301}\u{301} end";
+        let text = presentable(text);
+        for width in 2..40 {
+            let got = lines(&text, width);
+            assert!(got.iter().all(|l| cells(l) <= width), "{width}: {got:?}");
+            let words = |s: &str| s.split_whitespace().collect::<String>();
+            assert_eq!(words(&got.concat()), words(&text), "{width}");
+        }
+    }
+
+    #[test]
+    fn stacks_of_marks_are_capped_and_clips_fit() {
+        let zalgo = format!("a{}b", "\u{301}".repeat(500));
+        assert!(presentable(&zalgo).chars().count() <= CLUSTER + 1);
+        for width in 0..12 {
+            assert!(cells(&clip("日本語 text", width)) <= width);
+        }
+    }
+}

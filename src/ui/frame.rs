@@ -1,0 +1,156 @@
+//! The frame around every screen: header (where am I, what is running, is it saved), status line, footer (the keys that
+//! matter here), and rules with titles.
+
+use crate::app::{Model, Tone, cells, clip};
+use crate::ui::theme::{ACCENT, BOLD, DIM, TEXT, WARN};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Widget;
+
+/// The smallest terminal that is drawn in.
+const SMALLEST: (u16, u16) = (60, 16);
+
+/// Where the parts of the frame are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    /// The first row.
+    pub header: Rect,
+    /// Everything between.
+    pub body: Rect,
+    /// The row above the footer.
+    pub status: Rect,
+    /// The last row.
+    pub footer: Rect,
+}
+
+/// Where the parts of the frame are; none when the terminal is too small.
+#[must_use]
+pub fn places(area: Rect) -> Option<Frame> {
+    if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
+        return None;
+    }
+    let row = |y: u16| Rect { y: area.y + y, height: 1, ..area };
+    Some(Frame {
+        header: row(0),
+        body: Rect { y: area.y + 1, height: area.height - 3, ..area },
+        status: row(area.height - 2),
+        footer: row(area.height - 1),
+    })
+}
+
+/// Says that the terminal is too small.
+pub fn too_small(buf: &mut Buffer, area: Rect) {
+    let text = format!("too small: needs {}x{}, is {}x{}", SMALLEST.0, SMALLEST.1, area.width, area.height);
+    put(buf, area.x, area.y, area.width, &text, TEXT);
+}
+
+/// Writes text on one row, cut to `width` cells; gives the cells used.
+pub fn put(buf: &mut Buffer, x: u16, y: u16, width: u16, text: &str, style: Style) -> u16 {
+    if !buf.area.contains((x, y).into()) {
+        return 0;
+    }
+    let (end, _) = buf.set_stringn(x, y, text, usize::from(width), style);
+    end - x
+}
+
+/// Draws a line of spans on one row.
+pub fn put_line(buf: &mut Buffer, area: Rect, line: Line) {
+    let row = Rect { height: area.height.min(1), ..area }.intersection(buf.area);
+    if !row.is_empty() {
+        line.render(row, buf);
+    }
+}
+
+/// Cells of a line.
+pub fn width_of(line: &Line) -> u16 {
+    line.spans.iter().map(|span| cells(&span.content) as u16).sum()
+}
+
+/// The header: the place on the left, state on the right. Where both do not fit, the place gives way.
+pub fn header(buf: &mut Buffer, area: Rect, place: Vec<String>, right: Line) {
+    let want = width_of(&right);
+    let room = area.width.saturating_sub(want + 4);
+    let mut spans = vec![Span::raw(" ")];
+    let last = place.len().saturating_sub(1);
+    for (i, part) in place.into_iter().enumerate() {
+        if i > 0 {
+            spans.push(Span::styled(" › ", DIM));
+        }
+        spans.push(Span::styled(part, if i == last { BOLD } else { TEXT }));
+    }
+    put_line(buf, Rect { width: room + 1, ..area }, Line::from(spans));
+    let width = want.min(area.width.saturating_sub(2));
+    put_line(buf, Rect { x: area.right().saturating_sub(width + 1), width, ..area }, right);
+}
+
+/// The status line: what the screen says there, or the notice of the moment.
+pub fn status(buf: &mut Buffer, area: Rect, model: &Model, line: Line) {
+    let inner = Rect { x: area.x + 1, width: area.width.saturating_sub(2), ..area };
+    match &model.notice {
+        Some(notice) => {
+            let (mark, style) = match notice.tone {
+                Tone::Info => ("", ACCENT),
+                Tone::Warn => ("⚠ ", WARN),
+            };
+            let text = clip(&notice.text, usize::from(inner.width).saturating_sub(2));
+            put_line(buf, inner, Line::from(vec![Span::styled(mark, style), Span::styled(text, style)]));
+        }
+        None => put_line(buf, inner, line),
+    }
+}
+
+/// The footer: as many of the keys that matter here as fit; the last one (help) always does.
+pub fn footer(buf: &mut Buffer, area: Rect, model: &Model) {
+    let mut entries = model.footer();
+    let width = |(keys, word): &(String, &str)| cells(keys) + cells(word) + 4;
+    let room = usize::from(area.width);
+    let help = entries.iter().position(|(_, word)| *word == "help").map(|at| entries.remove(at));
+    let mut used = 1 + help.as_ref().map_or(0, width);
+    let mut spans = vec![Span::raw(" ")];
+    let fits = entries.into_iter().take_while(|entry| {
+        used += width(entry);
+        used <= room + 3
+    });
+    for (i, (keys, word)) in fits.chain(help).enumerate() {
+        if i > 0 {
+            spans.push(Span::raw("   "));
+        }
+        spans.push(Span::styled(keys, ACCENT));
+        spans.push(Span::styled(format!(" {word}"), DIM));
+    }
+    put_line(buf, area, Line::from(spans));
+}
+
+/// A rule across `area`'s first row with a title on the left and a remark on the right: `─ title ─── remark ─`.
+pub fn rule(buf: &mut Buffer, area: Rect, title: &Span, remark: &str) {
+    if area.is_empty() {
+        return;
+    }
+    for x in area.left()..area.right() {
+        put(buf, x, area.y, 1, "─", DIM);
+    }
+    let room = area.width.saturating_sub(4);
+    if !title.content.is_empty() {
+        let style = title.style;
+        let text = clip(&title.content, usize::from(room));
+        put(buf, area.x + 1, area.y, room + 2, &format!(" {text} "), style);
+    }
+    let want = cells(remark) as u16 + 2;
+    if !remark.is_empty() && cells(&title.content) as u16 + want + 6 < area.width {
+        put(buf, area.right() - want - 1, area.y, want, &format!(" {remark} "), DIM);
+    }
+}
+
+/// A span of time for people: `8 s`, `4 m 10 s`, `1 h 10 m`, `3 d`.
+#[must_use]
+pub fn duration(seconds: f64) -> String {
+    let s = seconds.max(0.0).round() as u64;
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} m {:02} s", s / 60, s % 60),
+        3600..172_800 => format!("{} h {:02} m", s / 3600, s % 3600 / 60),
+        _ => format!("{} d", s / 86_400),
+    }
+}

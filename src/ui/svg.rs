@@ -1,0 +1,116 @@
+//! A painted buffer as an SVG picture: a monospace grid with the terminal's colours, for the README and for reports.
+
+use ratatui::buffer::{Buffer, Cell};
+use ratatui::style::{Color, Modifier};
+use std::fmt::Write;
+use unicode_width::UnicodeWidthStr;
+
+/// Width and height of a cell and the font's size, in the picture's units.
+const CELL: (f64, f64) = (8.4, 18.0);
+const FONT: f64 = 14.0;
+const MARGIN: f64 = 12.0;
+/// Background and text of the picture.
+const PAPER: &str = "#16181d";
+const INK: &str = "#d7dae0";
+
+/// The picture of a buffer. `title` is for readers who cannot see it.
+#[must_use]
+pub fn svg(buf: &Buffer, title: &str) -> String {
+    let area = buf.area;
+    let (w, h) = (f64::from(area.width) * CELL.0 + 2.0 * MARGIN, f64::from(area.height) * CELL.1 + 2.0 * MARGIN);
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w:.0} {h:.0}\" width=\"{w:.0}\" height=\"{h:.0}\" role=\"img\" font-family=\"ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace\" font-size=\"{FONT}\">\n<title>{}</title>\n<rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"{PAPER}\"/>",
+        escape(title)
+    );
+    for y in area.top()..area.bottom() {
+        let mut x = area.left();
+        while x < area.right() {
+            let Some(cell) = buf.cell((x, y)) else { break };
+            // A run of cells of one look is one piece of text; a wide character is a run of its own.
+            let start = x;
+            let mut text = String::new();
+            while let Some(next) = buf.cell((x, y)).filter(|next| x < area.right() && same(cell, next)) {
+                let wide = next.symbol().width() > 1;
+                if wide && x > start {
+                    break;
+                }
+                text.push_str(next.symbol());
+                x += next.symbol().width().max(1) as u16;
+                if wide {
+                    break;
+                }
+            }
+            run(&mut out, cell, (start - area.left(), y - area.top()), x - start, &text);
+        }
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
+fn same(a: &Cell, b: &Cell) -> bool {
+    a.fg == b.fg && a.bg == b.bg && a.modifier == b.modifier
+}
+
+fn run(out: &mut String, cell: &Cell, at: (u16, u16), cells: u16, text: &str) {
+    let reversed = cell.modifier.contains(Modifier::REVERSED);
+    let (mut fg, mut bg) = (colour(cell.fg).unwrap_or(INK), colour(cell.bg));
+    if reversed {
+        (fg, bg) = (bg.unwrap_or(PAPER), Some(fg));
+    }
+    let (x, y) = (MARGIN + f64::from(at.0) * CELL.0, MARGIN + f64::from(at.1) * CELL.1);
+    let width = f64::from(cells) * CELL.0;
+    if let Some(bg) = bg {
+        let _ =
+            writeln!(out, "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{}\" fill=\"{bg}\"/>", CELL.1);
+    }
+    if text.trim().is_empty() {
+        return;
+    }
+    let mut look = String::new();
+    if cell.modifier.contains(Modifier::BOLD) {
+        look.push_str(" font-weight=\"bold\"");
+    }
+    if cell.modifier.contains(Modifier::ITALIC) {
+        look.push_str(" font-style=\"italic\"");
+    }
+    if cell.modifier.contains(Modifier::UNDERLINED) {
+        look.push_str(" text-decoration=\"underline\"");
+    }
+    if cell.modifier.contains(Modifier::DIM) {
+        look.push_str(" opacity=\"0.55\"");
+    }
+    let _ = writeln!(
+        out,
+        "<text x=\"{x:.1}\" y=\"{:.1}\" textLength=\"{width:.1}\" lengthAdjust=\"spacingAndGlyphs\" fill=\"{fg}\" xml:space=\"preserve\"{look}>{}</text>",
+        y + CELL.1 * 0.75,
+        escape(text)
+    );
+}
+
+fn colour(colour: Color) -> Option<&'static str> {
+    Some(match colour {
+        Color::Black => "#16181d",
+        Color::Red => "#e06c75",
+        Color::Green => "#98c379",
+        Color::Yellow => "#e5c07b",
+        Color::Blue => "#61afef",
+        Color::Magenta => "#c678dd",
+        Color::Cyan => "#56b6c2",
+        Color::Gray => "#abb2bf",
+        Color::DarkGray => "#5c6370",
+        Color::LightRed => "#ef8f97",
+        Color::LightGreen => "#b5d99c",
+        Color::LightYellow => "#f0d399",
+        Color::LightBlue => "#8cc5f5",
+        Color::LightMagenta => "#d89be8",
+        Color::LightCyan => "#7fd0da",
+        Color::White => "#ffffff",
+        _ => return None,
+    })
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
