@@ -139,7 +139,7 @@ mod tests {
         ] {
             let expected = slow(&logits, &s);
             let mut counts = vec![0u32; logits.len()];
-            let n = 20_000;
+            let n = 6_000;
             for k in 0..n {
                 let d = draw(&logits, &s, &mut stream(9, k));
                 let p = expected.iter().find(|(i, _)| *i == d.token).expect("a token that was cut").1;

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use std::path::PathBuf;
-use tiebreak::domain::Message;
-use tiebreak::engine::{LanguageModel, SpecialTokens, Template};
+use tiebreak::domain::{Message, PromptBody, Sampler};
+use tiebreak::engine::{LanguageModel, SpecialTokens, Template, Tune, generate, stream};
 
 fn fixture(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
@@ -77,4 +77,28 @@ fn the_folder_and_the_gguf_render_the_same() {
     let chat = [Message { role: "user".into(), content: "Hello".into() }];
     let [a, b] = [folder, gguf].map(|p| LanguageModel::open(&p).unwrap().render(&chat, true).unwrap());
     assert_eq!(a, b);
+}
+
+#[test]
+fn greedy_continuations_equal_transformers_token_for_token() {
+    let Some(path) = smollm2("hf") else { return };
+    let model = LanguageModel::open(&path).unwrap();
+    let decoder = model.decoder(&candle_core::Device::Cpu, &Tune::None).unwrap();
+    let rows: Vec<Value> = serde_json::from_str(&fixture("greedy/greedy.json")).unwrap();
+    let sampler = Sampler { temperature: 0.0, max_new_tokens: 64, ..Sampler::default() };
+    for (i, row) in rows.iter().enumerate() {
+        let ids = |key: &str| -> Vec<u32> { serde_json::from_value(row[key].clone()).unwrap() };
+        let prompt = model.encode_prompt(&PromptBody::user(row["prompt"].as_str().unwrap())).unwrap();
+        assert_eq!(prompt, ids("prompt_ids"));
+        // One row for the first prompt, several for the others: company changes nothing.
+        let mut rngs: Vec<_> = (0..=i as u64).map(|k| stream(1, k)).collect();
+        let made = generate(&decoder, &prompt, model.tokenizer.stops(), &sampler, &mut rngs, true).unwrap();
+        let mut expected = ids("ids");
+        if expected.last().is_some_and(|id| model.tokenizer.stops().contains(id)) {
+            expected.pop();
+        }
+        for row in made {
+            assert_eq!(row.ids, expected, "prompt {i}");
+        }
+    }
 }
