@@ -10,7 +10,10 @@ use crate::engine;
 use crate::engine::Sink;
 use crate::protocol::{DataSnapshot, ModelRef, RunCommand, RunEvent, RunSpec, SessionMeta, Task, TrainSpec};
 use crate::storage::{Checkpoint, Home, RunDir, SessionDir, sha256};
+use std::panic::catch_unwind;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 /// Numbers that a step changes by a rule of their own: resuming is right when they come out the same.
 struct Toy {
@@ -71,7 +74,12 @@ impl Work for Toy {
 
 fn new_run() -> (tempfile::TempDir, RunDir) {
     let dir = tempfile::tempdir().unwrap();
-    let home = Home::resolve(Some(dir.path())).unwrap();
+    let run = run_in(dir.path());
+    (dir, run)
+}
+
+fn run_in(dir: &Path) -> RunDir {
+    let home = Home::resolve(Some(dir)).unwrap();
     let meta = SessionMeta { format: 1, name: String::new(), model: "m".into(), created_ms: 1, app: "0".into() };
     let session = SessionDir::create(&home, "s", &meta).unwrap();
     let spec = RunSpec {
@@ -87,8 +95,7 @@ fn new_run() -> (tempfile::TempDir, RunDir) {
         created_ms: 1,
         app: "0".into(),
     };
-    let run = session.create_run(&spec, b"").unwrap();
-    (dir, run)
+    session.create_run(&spec, b"").unwrap()
 }
 
 fn go(
@@ -228,4 +235,46 @@ fn sigterm_means_checkpoint_and_end() {
     .unwrap();
     assert_eq!(events(&run).last(), Some(&RunEvent::Stopped { step: 13 }));
     assert_eq!(run.latest_checkpoint().unwrap().checkpoint.unwrap().step, 13);
+}
+
+#[test]
+fn on_a_full_disk_the_run_waits_says_so_and_goes_on() {
+    let disk = tempfile::tempdir().unwrap();
+    let mount = ["-t", "tmpfs", "-o", "size=2m,mode=700", "tmpfs"];
+    if !Command::new("mount").args(mount).arg(disk.path()).output().is_ok_and(|o| o.status.success()) {
+        println!("skipped: mounting a small disk takes root");
+        return;
+    }
+    let tried = catch_unwind(|| {
+        let run = run_in(disk.path());
+        let filler = disk.path().join("filler");
+        let fill = filler.clone();
+        let worker = run.clone();
+        let thread = std::thread::spawn(move || {
+            go(&worker, &Signals::default(), 45, move |step| {
+                if step == 17 && !fill.exists() {
+                    // Writes until nothing fits any more.
+                    let _ = std::fs::write(&fill, vec![1; 4 << 20]);
+                }
+                Ok(())
+            })
+        });
+        let mut tail = run.tail();
+        let mut seen: Vec<RunEvent> = Vec::new();
+        for _ in 0..4000 {
+            seen.extend(tail.poll().unwrap().into_iter().map(|e| e.data.unwrap()));
+            if seen.iter().any(|e| matches!(e, RunEvent::Found(f) if f.rule == "disk_full")) || thread.is_finished() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!thread.is_finished() && run.is_alive(), "it waits: {:?}", seen.last());
+        std::fs::remove_file(&filler).unwrap();
+        thread.join().unwrap().unwrap();
+        (hash_of(&run), tail.skipped())
+    });
+    assert!(Command::new("umount").arg(disk.path()).status().unwrap().success());
+    let (_dir, whole) = new_run();
+    go(&whole, &Signals::default(), 45, |_| Ok(())).unwrap();
+    assert_eq!(tried.unwrap(), (hash_of(&whole), 0));
 }
