@@ -20,6 +20,9 @@ use std::time::UNIX_EPOCH;
 /// Bytes of a run's log read for its last losses.
 const LOSS_WINDOW: u64 = 16 << 10;
 
+/// The most losses shown: as many as a sparkline is wide.
+const LOSSES: usize = 32;
+
 /// One line of a list of sessions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionSummary {
@@ -39,7 +42,7 @@ pub struct SessionSummary {
     pub running: Vec<RunId>,
     /// The run whose log changed last.
     pub last_run: Option<RunId>,
-    /// The last losses of the training run whose log changed last, oldest first, at most some dozens; not finite ones too.
+    /// The last losses of the training run whose log changed last, oldest first, at most 32; not finite ones too.
     pub losses: Vec<f64>,
 }
 
@@ -48,7 +51,9 @@ pub struct SessionSummary {
 struct Counted {
     file: u32,
     offset: u64,
-    labels: BTreeSet<u64>,
+    /// Verdicts other than skips, undone or not.
+    judged: usize,
+    skipped: BTreeSet<u64>,
     undone: BTreeSet<u64>,
 }
 
@@ -124,7 +129,7 @@ fn labels(session: &SessionDir) -> Result<usize> {
         // A session on a read-only disk is counted anew each time: slower, not wrong.
         let _ = replace(&cache, &serde_json::to_vec(&counted).unwrap_or_default(), false);
     }
-    Ok(counted.labels.difference(&counted.undone).count())
+    Ok(counted.judged.saturating_sub(counted.undone.difference(&counted.skipped).count()))
 }
 
 /// Counts whole lines and gives back how many bytes they are. Only the kinds that matter are decoded.
@@ -132,16 +137,15 @@ fn count_lines(bytes: &[u8], counted: &mut Counted) -> u64 {
     let mut used = 0;
     for line in bytes.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n")) {
         used += line.len();
-        let head = &line[..line.len().min(120)];
-        let says = |kind: &[u8]| head.windows(kind.len()).any(|w| w == kind);
-        if !(says(b"\"k\":\"judged\"") || says(b"\"k\":\"undone\"") || says(b"\"k\":\"redone\"")) {
+        if !KINDS.contains(&kind(line)) {
             continue;
         }
         let Ok(envelope) = decode::<SessionRecord>(line) else { continue };
         match envelope.data {
-            Ok(SessionRecord::Judged(v)) if v.choice != Choice::Skip => {
-                counted.labels.insert(envelope.n);
+            Ok(SessionRecord::Judged(v)) if v.choice == Choice::Skip => {
+                counted.skipped.insert(envelope.n);
             }
+            Ok(SessionRecord::Judged(_)) => counted.judged += 1,
             Ok(SessionRecord::Undone { of }) => {
                 counted.undone.insert(of);
             }
@@ -154,16 +158,31 @@ fn count_lines(bytes: &[u8], counted: &mut Counted) -> u64 {
     used as u64
 }
 
+/// The kinds of record that change the count.
+const KINDS: [&[u8]; 3] = [b"judged", b"undone", b"redone"];
+
+/// A line's kind without decoding it: the text behind `"k":"`, the fourth of the codec's fields.
+fn kind(line: &[u8]) -> &[u8] {
+    let mut commas = line.iter().enumerate().filter(|(_, b)| **b == b',').map(|(i, _)| i);
+    let field = commas.nth(2).map_or(&[][..], |i| &line[i + 1..]);
+    let text = field.strip_prefix(b"\"k\":\"").unwrap_or_default();
+    text.split(|b| *b == b'"').next().unwrap_or_default()
+}
+
 /// The losses in the last stretch of a run's log.
 fn losses(log: &Path) -> Vec<f64> {
     let len = std::fs::metadata(log).map_or(0, |m| m.len());
-    read_from(log, len.saturating_sub(LOSS_WINDOW))
-        .split(|b| *b == b'\n')
+    let mut losses: Vec<f64> = read_from(log, len.saturating_sub(LOSS_WINDOW))
+        .rsplit(|b| *b == b'\n')
+        .filter(|line| kind(line) == b"stepped")
         .filter_map(|line| match decode::<RunEvent>(line).ok()?.data {
             Ok(RunEvent::Stepped { metrics, .. }) => metrics.get("loss"),
             _ => None,
         })
-        .collect()
+        .take(LOSSES)
+        .collect();
+    losses.reverse();
+    losses
 }
 
 /// The bytes of a file from an offset on; none when it cannot be read, since a list must not fail for one session.
