@@ -17,6 +17,8 @@ mod loss;
 mod optim;
 mod policy;
 mod random;
+mod recipe;
+mod reference;
 mod rows;
 mod sampler;
 mod sampling;
@@ -25,6 +27,7 @@ mod sink;
 mod template;
 mod tokenizer;
 mod trained;
+mod trainer;
 mod tune;
 mod weights;
 
@@ -38,6 +41,7 @@ pub use loss::{Dpo, DpoForm, DpoPair, Nll, Orpo, OrpoPair, PairGradient, PairLos
 pub use optim::{AdamW, Update};
 pub use policy::{Batch, Gradients, Policy, Row, RowScores, Tape, TokenScores};
 pub use random::{stream, uniform};
+pub use reference::{CacheUse, Reference, ReferenceCache};
 pub use rows::{Encode, TokenPair, Tokenised, is_eval, order, tokenise};
 pub use sampler::{Drawn, draw};
 pub use sampling::{Generated, Sampling, generate};
@@ -46,6 +50,7 @@ pub use sink::Sink;
 pub use template::Template;
 pub use tokenizer::{SpecialTokens, Tokenizer};
 pub use trained::{TRAINED_FILE, Trained};
+pub use trainer::{StepOutcome, Trainer, tune_of};
 pub use tune::{LINEARS, LoraSpec, Tune};
 pub use weights::Weights;
 

@@ -80,6 +80,16 @@ pub enum Error {
     /// Something was asked of the engine that makes no sense; the sentence says what and what to do.
     #[error("{0}")]
     Asked(String),
+    /// A run stopped itself before an update, because what it would have learnt is wrong.
+    #[error("step {step}: {what} {remedy}")]
+    Unsound {
+        /// Updates made.
+        step: u64,
+        /// What is the case, as a sentence.
+        what: String,
+        /// What to do about it, as a sentence.
+        remedy: String,
+    },
     /// The sink did not take an event.
     #[error("the run's log: {0}")]
     Sink(String),

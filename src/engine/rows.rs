@@ -14,8 +14,9 @@
 //! ends in a newline, and cuts long answers.
 
 use super::error::Error;
+use super::language_model::LanguageModel;
 use super::random::{stream, uniform};
-use crate::domain::{Finding, PairId, PairRow, PromptBody, PromptId, Severity, hash64};
+use crate::domain::{Finding, Message, PairId, PairRow, PromptBody, PromptId, Severity, hash64};
 use crate::protocol::DroppedRows;
 
 /// Turns rows' texts into tokens: a model's tokenizer and chat template.
@@ -31,6 +32,29 @@ pub trait Encode {
     /// # Errors
     /// When the template or the tokenizer refuses it.
     fn answered(&self, prompt: &PromptBody, answer: &str) -> Result<Vec<u32>, Error>;
+}
+
+impl Encode for LanguageModel {
+    fn prompt(&self, prompt: &PromptBody) -> Result<Vec<u32>, Error> {
+        self.encode_prompt(prompt)
+    }
+
+    fn answered(&self, prompt: &PromptBody, answer: &str) -> Result<Vec<u32>, Error> {
+        match prompt {
+            PromptBody::Chat(messages) => {
+                let mut messages = messages.clone();
+                messages.push(Message { role: "assistant".into(), content: answer.into() });
+                self.tokenizer.encode(&self.render(&messages, false)?, false)
+            }
+            PromptBody::Text(text) => {
+                let mut whole = format!("{text}{answer}");
+                if let Some(eos) = self.tokenizer.eos_text().filter(|eos| !whole.ends_with(eos)) {
+                    whole.push_str(eos);
+                }
+                self.tokenizer.encode(&whole, true)
+            }
+        }
+    }
 }
 
 /// A preference row in tokens.

@@ -12,3 +12,4 @@
 mod architecture;
 mod models;
 mod storage;
+mod trl;

@@ -1,0 +1,169 @@
+//! What a checkpoint holds, and going on from one exactly.
+//!
+//! Owns three files in the folder it is given: `model.safetensors` (the trained tensors by name), `optim.safetensors` (AdamW's
+//! moments) and `trainer.json` (where the run is). Making the folder appear whole and durably is the caller's. Refuses a
+//! checkpoint of another run.
+
+use super::Trainer;
+use crate::domain::Fold64;
+use crate::engine::error::Error;
+use crate::engine::optim::read;
+use crate::engine::policy::Policy;
+use crate::engine::reference::hex;
+use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::path::Path;
+
+const MODEL: &str = "model.safetensors";
+const OPTIM: &str = "optim.safetensors";
+const STATE: &str = "trainer.json";
+
+/// `trainer.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct State {
+    /// Version of this file.
+    format: u32,
+    /// Steps made.
+    step: u64,
+    /// Whole passes over the data.
+    epoch: u64,
+    /// Steps made in this pass.
+    cursor: u64,
+    /// Updates the optimizer counts.
+    updates: u64,
+    /// Seed of order, adapters and dropout.
+    seed: u64,
+    /// Tokens trained on.
+    tokens: u64,
+    /// Updates with a learning rate above 0, as far as they are counted.
+    moves: u64,
+    /// Hash over method, model, hyper-parameters and data.
+    run: String,
+    /// Hash of the trained tensors.
+    weights: String,
+}
+
+impl Trainer {
+    /// Writes all that is needed to go on from here into the folder `dir`, which exists.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save(&self, dir: &Path) -> Result<(), Error> {
+        let tensors: HashMap<&str, Tensor> =
+            self.policy.trainables().iter().map(|(n, v)| (n.as_str(), v.as_tensor().clone())).collect();
+        let path = dir.join(MODEL);
+        candle_core::safetensors::save(&tensors, &path)
+            .map_err(|e| Error::file(&path, format!("cannot be written: {e}")))?;
+        self.optimizer.save(self.policy.trainables(), &dir.join(OPTIM))?;
+        let per_epoch = self.batches.per_epoch();
+        let state = State {
+            format: 1,
+            step: self.step,
+            epoch: self.step / per_epoch,
+            cursor: self.step % per_epoch,
+            updates: self.optimizer.count(),
+            seed: self.batches.seed,
+            tokens: self.tokens,
+            moves: self.check.moves,
+            run: self.run_hash(),
+            weights: self.state_hash()?,
+        };
+        let path = dir.join(STATE);
+        let text = serde_json::to_string_pretty(&state).map_err(|e| Error::file(&path, e))?;
+        std::fs::write(&path, text + "\n").map_err(|e| Error::file(&path, format!("cannot be written: {e}")))
+    }
+
+    /// SHA-256 over the trained tensors, names and values, in hex: equal for equal runs on the CPU.
+    ///
+    /// # Errors
+    /// When the tensors cannot be read back.
+    pub fn state_hash(&self) -> Result<String, Error> {
+        weights_hash(&self.policy)
+    }
+
+    /// Goes on from a checkpoint that [`Trainer::save`] wrote in this very run.
+    pub(super) fn restore(&mut self, dir: &Path) -> Result<(), Error> {
+        let path = dir.join(STATE);
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
+        let state: State =
+            serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("is not a checkpoint's state: {e}")))?;
+        if state.run != self.run_hash() {
+            return Err(Error::file(
+                &path,
+                "was made with another method, model, data or other hyper-parameters; start a new run instead",
+            ));
+        }
+        load_weights(&self.policy, dir)?;
+        if self.state_hash()? != state.weights {
+            return Err(Error::file(&dir.join(MODEL), "does not hold the tensors that trainer.json says it does"));
+        }
+        self.optimizer.restore(self.policy.trainables(), &dir.join(OPTIM), state.updates)?;
+        self.step = state.step;
+        self.tokens = state.tokens;
+        self.check.moves = state.moves;
+        self.introduced = state.step > 0;
+        Ok(())
+    }
+
+    /// Hash over everything that decides what a step does.
+    fn run_hash(&self) -> String {
+        let mut hash = Fold64::default();
+        hash.add(self.spec.method.as_bytes());
+        hash.add(self.spec.init.as_ref().map_or("", |r| r.as_str()).as_bytes());
+        for (key, value) in &self.spec.params.0 {
+            hash.add(format!("{key}={value}").as_bytes());
+        }
+        for pair in &self.train.pairs {
+            hash.add(pair.pair.as_str().as_bytes());
+            for ids in [&pair.prompt, &pair.chosen, &pair.rejected] {
+                hash.add(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
+            }
+        }
+        for (name, var) in self.policy.trainables() {
+            hash.add(format!("{name} {:?}", var.dims()).as_bytes());
+        }
+        hash.hex()
+    }
+}
+
+/// Puts a checkpoint's trained tensors into the policy.
+pub(super) fn load_weights(policy: &Policy, dir: &Path) -> Result<(), Error> {
+    load_weights_file(policy, &dir.join(MODEL))
+}
+
+/// Puts the tensors of a file into the policy's trainables: every one, by name and shape.
+pub(super) fn load_weights_file(policy: &Policy, path: &Path) -> Result<(), Error> {
+    let device = policy.decoder().device().clone();
+    let tensors = read(path, Some(&device))?;
+    for (name, var) in policy.trainables() {
+        let Some(tensor) = tensors.get(name).filter(|t| t.dims() == var.dims()) else {
+            return Err(Error::file(
+                path,
+                format!(
+                    "has no {name} of shape {:?}; it was trained with other tune, lora_r or lora_target_modules",
+                    var.dims()
+                ),
+            ));
+        };
+        var.set(&tensor.to_dtype(var.dtype())?)?;
+    }
+    Ok(())
+}
+
+/// SHA-256 over names and f32 values of the trainables in their order.
+pub(super) fn weights_hash(policy: &Policy) -> Result<String, Error> {
+    let mut hash = Sha256::new();
+    for (name, var) in policy.trainables() {
+        hash.update((name.len() as u64).to_le_bytes());
+        hash.update(name.as_bytes());
+        let values = var.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        hash.update((values.len() as u64).to_le_bytes());
+        for chunk in values.chunks(4096) {
+            let bytes: Vec<u8> = chunk.iter().flat_map(|x| x.to_le_bytes()).collect();
+            hash.update(&bytes);
+        }
+    }
+    Ok(hex(&hash.finalize()))
+}

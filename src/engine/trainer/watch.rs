@@ -1,0 +1,150 @@
+//! The run's checks on itself: does it start at the reference, does everything that is trained move, is all of it finite.
+//!
+//! Owns when a check is due and the sentences. Each failing one is a `Found` of severity stop and an error, before the next
+//! update; what is odd but possible is a warning.
+
+use super::Trainer;
+use crate::domain::{Finding, PairId, Severity};
+use crate::engine::error::Error;
+use crate::engine::loss::Tally;
+use crate::engine::optim::{AdamW, Update};
+use crate::engine::policy::TokenScores;
+use crate::engine::rows::TokenPair;
+use crate::engine::sink::Sink;
+use crate::protocol::RunEvent;
+
+/// How far loss and margins may be from their values at the reference.
+const TOLERANCE: f64 = 1e-4;
+
+/// Which checks are still due.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Check {
+    /// The loss at the reference, until the first batch has been seen.
+    pub(super) start: Option<f64>,
+    /// Updates with a learning rate above 0 so far, up to 2: adapters' A moves only after B did.
+    pub(super) moves: u64,
+}
+
+impl Check {
+    pub(super) fn new(at_reference: Option<f64>) -> Self {
+        Self { start: at_reference, moves: 0 }
+    }
+
+    /// Whether the update with this learning rate is one to look at.
+    pub(super) fn watching(&self, rate: f64) -> bool {
+        rate > 0.0 && self.moves < 2
+    }
+}
+
+impl Trainer {
+    /// Before the first update: the policy is the reference, so loss and margins are known.
+    pub(super) fn check_start(&mut self, loss: f64, tally: &Tally, sink: &mut dyn Sink) -> Result<(), Error> {
+        let Some(want) = self.check.start.take().filter(|_| self.step == 0) else { return Ok(()) };
+        let margin = tally.mean("rewards/margins").unwrap_or(0.0);
+        if (loss - want).abs() <= TOLERANCE * want.max(1.0) && margin.abs() <= TOLERANCE {
+            return Ok(());
+        }
+        Err(self.stop(
+            "step0_self_check",
+            format!(
+                "Before the first update the loss is {loss:.6} and the mean margin {margin:.6}, where {want:.6} and 0 are \
+                 right: the policy is not the reference it is compared with."
+            ),
+            "Delete the reference cache and start again; if it stays, report it with the model's name.".into(),
+            None,
+            sink,
+        )?)
+    }
+
+    /// After the first two updates that could move anything.
+    pub(super) fn check_moved(&mut self, update: &Update, sink: &mut dyn Sink) -> Result<(), Error> {
+        self.check.moves += 1;
+        let names = self.policy.trainables();
+        // B starts at 0, so A has no gradient before B has moved.
+        let counts = |i: &&usize| self.check.moves > 1 || !names[**i].0.contains(".lora_A.");
+        let cut: Vec<&str> = update.without_gradient.iter().filter(counts).map(|i| names[*i].0.as_str()).collect();
+        if let Some(first) = cut.first() {
+            let what =
+                format!("{} of {} trained tensors got no gradient, the first is {first}.", cut.len(), names.len());
+            let remedy = "Check that the rows' answers differ; if they do, report it with the model's name.".into();
+            return Err(self.stop("no_gradient", what, remedy, None, sink)?);
+        }
+        if let Some(first) = update.unmoved.iter().find(counts) {
+            let text = format!(
+                "{} trained tensors did not move in this update, the first is {}: its steps are smaller than f32 resolves.",
+                update.unmoved.len(),
+                names[*first].0
+            );
+            sink.emit(RunEvent::Found(Finding {
+                rule: "did_not_move".into(),
+                step: self.step,
+                severity: Severity::Warn,
+                text,
+                remedy: "Raise learning_rate.".into(),
+                pair: None,
+            }))?;
+        }
+        Ok(())
+    }
+
+    /// A pair's log-probs or loss are not finite.
+    pub(super) fn bad_scores(&self, pair: PairId, sink: &mut dyn Sink) -> Result<Error, Error> {
+        let text =
+            format!("The log-probs or the loss of pair {pair} are not finite; no weight has been changed by it.");
+        self.stop("non_finite", text, REMEDY.into(), Some(pair), sink)
+    }
+
+    /// A gradient is not finite although the losses are: finds the pair by going through the window again, one by one.
+    pub(super) fn bad_gradient(&mut self, window: &[Vec<usize>], sink: &mut dyn Sink) -> Result<Error, Error> {
+        let mut culprit = None;
+        for i in window.iter().flatten() {
+            self.forward_backward(&[*i], 1, &mut Tally::default(), sink)?;
+            let gradients = self.policy.take_gradients();
+            if !AdamW::norm(&gradients)?.is_finite() {
+                culprit = Some(self.train.pairs[*i].pair.clone());
+                break;
+            }
+        }
+        let whose = match &culprit {
+            Some(pair) => format!("The gradient of pair {pair} is not finite"),
+            None => "The gradients of this step's pairs together are not finite".to_owned(),
+        };
+        let text = format!("{whose}; no weight has been changed by it.");
+        self.stop("non_finite", text, REMEDY.into(), culprit, sink)
+    }
+
+    /// Says why the run stops here, and gives the error to stop it with.
+    fn stop(
+        &self,
+        rule: &str,
+        text: String,
+        remedy: String,
+        pair: Option<PairId>,
+        sink: &mut dyn Sink,
+    ) -> Result<Error, Error> {
+        sink.emit(RunEvent::Found(Finding {
+            rule: rule.into(),
+            step: self.step,
+            severity: Severity::Stop,
+            text: text.clone(),
+            remedy: remedy.clone(),
+            pair,
+        }))?;
+        Ok(Error::Unsound { step: self.step, what: text, remedy })
+    }
+}
+
+const REMEDY: &str = "Lower learning_rate and go on from the last checkpoint, or leave the pair out.";
+
+/// The first pair whose scores are not all finite; rows come in twos.
+pub(super) fn not_finite(scores: &TokenScores, pairs: &[&TokenPair]) -> Option<PairId> {
+    let bad = scores.rows.iter().position(|row| row.logp.iter().any(|x| !x.is_finite()))?;
+    pairs.get(bad / 2).map(|p| p.pair.clone())
+}
+
+/// The process's largest resident memory so far in MiB, where the system tells.
+pub(super) fn peak_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches("kB").trim().parse::<f64>().ok()? / 1024.0)
+}

@@ -1,0 +1,172 @@
+//! Three steps of DPO and ORPO against what TRL logged for them (tests/fixtures/trl/make_dpo.py), LoRA and full weights.
+
+use candle_core::Tensor;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use tiebreak::domain::{Message, Metrics, PairId, PairRow, Params, PromptBody, PromptId, RunId, method};
+use tiebreak::engine::{StepOutcome, Trainer};
+use tiebreak::protocol::{DataSnapshot, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
+
+/// Relative tolerance.
+const TOLERANCE: f64 = 1e-4;
+
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+/// A run on the tiny Llama with `settings` over the method's defaults.
+pub fn spec(name: &str, settings: &[(&str, String)]) -> RunSpec {
+    let row = method(name).unwrap();
+    let mut params = Params::defaults(&row.rows());
+    for (key, value) in settings {
+        params.set(&row.rows(), name, key, value).unwrap();
+    }
+    let model = ModelRef { name: "tiny".into(), path: fixtures().join("tiny-llama").display().to_string() };
+    let data = DataSnapshot { file: "data.jsonl".into(), sha256: String::new(), rows: 0, session_seq: 0 };
+    RunSpec {
+        id: RunId::new(format!("{name}-1")),
+        task: Task::Train(TrainSpec { method: name.into(), model, init: None, params, data }),
+        device: "cpu".into(),
+        created_ms: 0,
+        app: "test".into(),
+    }
+}
+
+pub fn cases() -> Value {
+    serde_json::from_str(&std::fs::read_to_string(fixtures().join("trl/cases.json")).unwrap()).unwrap()
+}
+
+/// The fixture's rows, as conversations or as plain text.
+pub fn rows(doc: &Value, plain: bool) -> Vec<PairRow> {
+    let text = |v: &Value| v.as_str().unwrap().to_owned();
+    let said = |v: &Value| text(&v[0]["content"]);
+    let list = doc[if plain { "plain" } else { "chat" }].as_array().unwrap();
+    list.iter()
+        .enumerate()
+        .map(|(i, r)| PairRow {
+            pair: PairId::new(format!("q{i}")),
+            prompt_id: PromptId::new(format!("p{i}")),
+            prompt: if plain {
+                PromptBody::Text(text(&r["prompt"]))
+            } else {
+                PromptBody::Chat(vec![Message { role: "user".into(), content: said(&r["prompt"]) }])
+            },
+            chosen: if plain { text(&r["chosen"]) } else { said(&r["chosen"]) },
+            rejected: if plain { text(&r["rejected"]) } else { said(&r["rejected"]) },
+            margin: None,
+        })
+        .collect()
+}
+
+fn ids(v: &Value) -> Vec<u32> {
+    v.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect()
+}
+
+/// A checkpoint folder of the adapters TRL started from, under our names.
+fn adapters(case: &str, dir: &Path) -> PathBuf {
+    let all =
+        candle_core::safetensors::load(fixtures().join("trl/lora.safetensors"), &candle_core::Device::Cpu).unwrap();
+    let prefix = format!("{case}/base_model.model.");
+    let ours: HashMap<String, Tensor> = all
+        .into_iter()
+        .filter_map(|(k, t)| Some((k.strip_prefix(&prefix)?.replace(".default.weight", ".weight"), t)))
+        .collect();
+    assert!(!ours.is_empty(), "no adapters for {case}");
+    let dir = dir.join("init");
+    std::fs::create_dir(&dir).unwrap();
+    candle_core::safetensors::save(&ours, dir.join("model.safetensors")).unwrap();
+    dir
+}
+
+/// TRL sums log-probs in f32, so its rewards, β times a difference of two sums, carry no more than the sums' last bits.
+fn slack(key: &str, theirs: &Value, beta: f64) -> f64 {
+    let sums = theirs["logps/chosen"].as_f64().unwrap().abs() + theirs["logps/rejected"].as_f64().unwrap().abs();
+    if key.starts_with("rewards/") { beta * sums * f64::from(f32::EPSILON) } else { 0.0 }
+}
+
+fn check(case: &Value, step: usize, ours: &Metrics, theirs: &Value, keys: &[&str]) {
+    let (beta, case) = (case["own"]["beta"].as_f64().unwrap(), case["name"].as_str().unwrap());
+    for key in keys {
+        let want = theirs[*key].as_f64().unwrap_or_else(|| panic!("{case}: TRL logged no {key}"));
+        let got = ours.get(key).unwrap_or_else(|| panic!("{case}: no {key} here"));
+        assert!(
+            (got - want).abs() <= TOLERANCE * want.abs() + slack(key, theirs, beta) + 1e-7,
+            "{case}, step {step}: {key} is {got}, TRL has {want}"
+        );
+    }
+}
+
+fn run(name: &str) {
+    let doc = cases();
+    let case = doc["cases"].as_array().unwrap().iter().find(|c| c["name"] == name).unwrap();
+    let word = |key: &str| case[key].as_str().unwrap();
+    let number = |key: &str| case[key].to_string();
+    let mut settings = vec![
+        ("tune", word("tune").to_owned()),
+        ("per_device_train_batch_size", number("batch")),
+        ("gradient_accumulation_steps", number("accumulate")),
+        ("learning_rate", number("learning_rate")),
+        ("max_steps", "3".into()),
+        ("max_length", "256".into()),
+        ("shuffle", "false".into()),
+        ("eval_fraction", "0".into()),
+        ("lora_r", "4".into()),
+        ("lora_alpha", "8".into()),
+    ];
+    for (key, value) in case["own"].as_object().unwrap() {
+        settings.push((key, value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let spec = spec(word("method"), &settings);
+    let mut events: Vec<RunEvent> = Vec::new();
+    let rows = rows(&doc, word("method") == "orpo");
+    // TRL too takes an adapter that it is given as the reference, frozen as it was.
+    let init = (word("tune") == "lora").then(|| adapters(name, dir.path()));
+    let mut trainer = Trainer::open(&spec, &rows, dir.path(), init.as_deref(), None, &mut events).unwrap();
+    for (ours, theirs) in trainer.pairs().iter().zip(case["ids"].as_array().unwrap()) {
+        assert_eq!(ours.prompt, ids(&theirs["prompt"]));
+        assert_eq!(ours.chosen, ids(&theirs["chosen"]));
+        assert_eq!(ours.rejected, ids(&theirs["rejected"]));
+    }
+    while trainer.step(&mut events).unwrap() == StepOutcome::Stepped {}
+    let steps: Vec<&Metrics> = events
+        .iter()
+        .filter_map(|e| if let RunEvent::Stepped { metrics, .. } = e { Some(metrics) } else { None })
+        .collect();
+    assert_eq!(steps.len(), 3);
+    let shared = [
+        "loss",
+        "grad_norm",
+        "learning_rate",
+        "rewards/chosen",
+        "rewards/rejected",
+        "rewards/margins",
+        "rewards/accuracies",
+        "logps/chosen",
+        "logps/rejected",
+    ];
+    let own: &[&str] = if word("method") == "orpo" {
+        &["nll_loss", "log_odds_ratio", "log_odds_chosen"]
+    } else if case["accumulate"] == 1 {
+        // Ours are weighted by tokens over the step, TRL's are means of micro-batches: equal with one of them.
+        &["logits/chosen", "logits/rejected", "entropy", "mean_token_accuracy", "num_tokens"]
+    } else {
+        &["num_tokens"]
+    };
+    for (i, (ours, theirs)) in steps.iter().zip(case["steps"].as_array().unwrap()).enumerate() {
+        check(case, i + 1, ours, theirs, &shared);
+        check(case, i + 1, ours, theirs, own);
+    }
+}
+
+macro_rules! cases {
+    ($($name:ident)*) => {$(
+        #[test]
+        fn $name() {
+            run(stringify!($name));
+        }
+    )*};
+}
+
+cases! { dpo_sigmoid_lora dpo_ipo_lora dpo_hinge_lora dpo_sigmoid_full dpo_ipo_full dpo_hinge_full orpo_lora orpo_full }
