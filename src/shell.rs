@@ -10,14 +10,20 @@ pub mod cli;
 pub mod terminal;
 
 mod commands;
+mod desk;
+mod effects;
 mod error;
+mod events;
 mod fetch;
 mod intake;
 mod journal;
 mod models;
 mod out;
 mod plan;
+mod reply;
+mod run;
 mod supervisor;
+mod tails;
 
 pub use error::{Error, Result};
 
@@ -32,7 +38,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if !matches!(error, Error::Closed) {
+            if !matches!(error, Error::Closed | Error::Ended(_)) {
                 out::note(&format!("tiebreak: {error}"));
             }
             error.exit_code()

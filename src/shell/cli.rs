@@ -61,6 +61,26 @@ pub enum Command {
     Sample(SampleArgs),
     /// Train on a session's verdicts, in the background.
     Train(TrainArgs),
+    /// Open a session on its labelling screen.
+    Label {
+        /// The session.
+        session: String,
+        /// Whose verdicts are given (default: the user's name).
+        #[arg(long, value_name = "NAME")]
+        rater: Option<String>,
+        /// Options of the screens.
+        #[command(flatten)]
+        screen: ScreenArgs,
+    },
+    /// Open a session on its charts.
+    Watch {
+        /// The session or the run.
+        #[arg(value_name = "SESSION[/RUN]")]
+        target: String,
+        /// Options of the screens.
+        #[command(flatten)]
+        screen: ScreenArgs,
+    },
     /// List a session's runs.
     Runs {
         /// The session.
@@ -76,7 +96,7 @@ pub enum Command {
     Stop(RunArgs),
     /// Write a session's judged pairs to a file for other programs.
     Export(ExportArgs),
-    /// Fold a saved session's logs and verify them.
+    /// Play a saved session back, or verify its logs.
     Replay(ReplayArgs),
     /// Say what this machine, its data folder and its terminal are like.
     Doctor,
@@ -219,8 +239,11 @@ pub struct ReplayArgs {
     /// The session.
     pub session: String,
     /// Fold every log without a screen and verify checksums, sequence and hashes.
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub check: bool,
+    /// Options of the screens.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
 }
 
 fn temperature(text: &str) -> Result<f64, String> {

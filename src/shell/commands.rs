@@ -6,10 +6,12 @@ mod follow;
 mod launch;
 mod models;
 mod runs;
+mod screens;
 mod session;
 
 use super::cli::{Cli, Command};
 use super::error::{Error, Result};
+use crate::app::Goal;
 use crate::domain::RunId;
 use crate::protocol::RunCommand;
 use crate::storage::{Home, RunDir, SessionDir};
@@ -32,7 +34,7 @@ pub fn run(cli: Cli) -> Result<()> {
     let home = Home::resolve(cli.home.as_deref())?;
     let context = Context { home, json: cli.json };
     let Some(command) = cli.command else {
-        return Err(Error::Usage("say what to do; `tiebreak --help` lists the commands".into()));
+        return screens::open(context, None, None, &cli.screen);
     };
     match command {
         Command::Models { action } => models::run(&context, action),
@@ -46,7 +48,12 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Resume(args) => runs::resume(&context, &args.run),
         Command::Checkpoint(args) => runs::tell(&context, &args.run, RunCommand::Checkpoint),
         Command::Stop(args) => runs::tell(&context, &args.run, RunCommand::Stop),
-        Command::Replay(args) => check::run(&context, &args.session),
+        Command::Label { session, rater, screen } => {
+            screens::open(context, Some((session, Goal::Label)), rater, &screen)
+        }
+        Command::Watch { target, screen } => screens::watch(context, &target, &screen),
+        Command::Replay(args) if args.check => check::run(&context, &args.session),
+        Command::Replay(args) => screens::open(context, Some((args.session, Goal::Replay)), None, &args.screen),
         Command::Doctor => doctor::run(&context),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -48,6 +48,9 @@ pub enum Error {
         /// How it ended, with its last words.
         end: String,
     },
+    /// A signal or the end of the terminal ended the workbench: nothing to say, and nobody to say it to.
+    #[error("ended from outside")]
+    Ended(u8),
     /// Standard output was closed by its reader: nothing more to say, and no failure.
     #[error("the output was closed")]
     Closed,
@@ -70,6 +73,7 @@ impl Error {
         match self {
             Self::Usage(_) | Self::Terminal(TerminalError::NotATerminal | TerminalError::Dumb) => ExitCode::from(2),
             Self::Closed => ExitCode::SUCCESS,
+            Self::Ended(code) => ExitCode::from(*code),
             _ => ExitCode::FAILURE,
         }
     }

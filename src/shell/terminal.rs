@@ -8,7 +8,7 @@
 mod frame;
 mod watchdog;
 
-pub use frame::{FrameBackend, Output};
+pub use frame::{FrameBackend, Output, Tty};
 pub use watchdog::{Alarm, watch};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

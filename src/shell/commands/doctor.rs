@@ -1,5 +1,6 @@
 //! `doctor`: what this machine, its data folder and its terminal are like, and what is wrong with them.
 
+use super::super::effects::memory;
 use super::super::error::Result;
 use super::super::{models, out};
 use super::Context;
@@ -52,16 +53,6 @@ pub fn run(context: &Context) -> Result<()> {
         out::line(&format!("{:<18} {text}", name.trim_end_matches("_bytes").replace('_', " ")))?;
     }
     Ok(())
-}
-
-/// Memory in all and still available, in bytes; 0 where the platform does not say.
-fn memory() -> (u64, u64) {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = text.lines().find_map(|l| l.strip_prefix(name))?;
-        line.trim_start_matches(':').trim().trim_end_matches("kB").trim().parse::<u64>().ok()
-    };
-    (field("MemTotal").unwrap_or(0) * 1024, field("MemAvailable").unwrap_or(0) * 1024)
 }
 
 /// Bytes free for this user where the data folder is or will be.

@@ -1,20 +1,18 @@
 //! `new`, `import`, `export`: making sessions, bringing data in and taking it out.
 
 use super::super::cli::{ExportArgs, ImportArgs, ImportKind, NewArgs};
+use super::super::effects::make_session;
 use super::super::error::{Error, Result};
 use super::super::intake::{self, Kind};
 use super::super::journal::Journal;
-use super::super::{models, out, plan};
+use super::super::out;
 use super::Context;
-use crate::protocol::{SCHEMA_VERSION, SessionMeta};
 use crate::storage::{SessionDir, export};
 use serde_json::json;
 use std::path::Path;
 
-/// Makes a session, with prompts if files are named. A model that is given as a path is kept as an absolute one.
+/// Makes a session, with prompts if files are named.
 pub fn new(context: &Context, args: &NewArgs) -> Result<()> {
-    let found = models::find(&context.home, &args.model)?;
-    let model = if Path::new(&args.model).exists() { found.path } else { found.name };
     // Read before anything is made: a bad file leaves no half-made session behind.
     for file in &args.prompts {
         if !file.is_file() {
@@ -24,17 +22,9 @@ pub fn new(context: &Context, args: &NewArgs) -> Result<()> {
             )));
         }
     }
-    let meta = SessionMeta {
-        format: SCHEMA_VERSION,
-        name: args.session.clone(),
-        model,
-        created_ms: plan::wall_ms(),
-        app: env!("CARGO_PKG_VERSION").into(),
-    };
-    context.home.create()?;
-    let dir = SessionDir::create(&context.home, &args.session, &meta)?;
+    let dir = make_session(&context.home, &args.session, &args.model)?;
     if context.json {
-        out::json(&json!({ "session": dir.name(), "path": dir.path(), "model": meta.model }))?;
+        out::json(&json!({ "session": dir.name(), "path": dir.path(), "model": dir.meta()?.model }))?;
     } else {
         out::line(&format!("made session {} in {}", dir.name(), dir.path().display()))?;
     }

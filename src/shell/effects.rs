@@ -1,0 +1,242 @@
+//! Carrying out what the state machine asks for. Nothing here waits: what takes time goes to a thread, and answers come
+//! back as messages.
+
+use super::desk::{self, Order, Question, aside};
+use super::error::{Error, Result};
+use super::intake::{self, Kind};
+use super::journal::Journal;
+use super::reply::{Replies, Reply};
+use super::supervisor::ask;
+use super::{models, plan, tails};
+use crate::app::{Effect, Msg, SessionCard};
+use crate::domain::Rater;
+use crate::protocol::{Estimate, SCHEMA_VERSION, SessionMeta};
+use crate::storage::{Home, SessionDir, list_sessions};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Answers that may wait for the screen.
+const WAITING: usize = 256;
+/// How long leaving waits for the disk.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// What an effect asks of the loop itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Nothing.
+    Nothing,
+    /// Paint everything again.
+    Redraw,
+    /// Stop as ctrl-z does.
+    Suspend,
+    /// Leave.
+    Quit,
+}
+
+/// The threads behind the screen.
+#[derive(Debug)]
+pub struct Effects {
+    home: Home,
+    replies: Replies,
+    desk: Sender<Order>,
+    ended: Receiver<()>,
+    tails: Sender<tails::Order>,
+    opening: u64,
+}
+
+impl Effects {
+    /// Starts the threads; their answers come out of the receiver.
+    ///
+    /// # Errors
+    /// When a thread cannot be made.
+    pub fn start(home: Home, rater: Rater) -> Result<(Self, mpsc::Receiver<Reply>)> {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let replies = Replies::new(sender);
+        let io = |source| Error::Io { doing: "start the workbench's threads".into(), source };
+        let (desk, inbox) = channel();
+        let adopt = desk.clone();
+        let tails = tails::spawn(replies.clone(), move || drop(adopt.send(Order::Adopt))).map_err(io)?;
+        let (questions, asked) = channel();
+        let (answers, cache) = (replies.clone(), home.cache());
+        std::thread::Builder::new()
+            .name("estimates".into())
+            .spawn(move || estimates(&asked, &answers, &cache))
+            .map_err(io)?;
+        let ended = desk::spawn(home.clone(), rater, replies.clone(), inbox, tails.clone(), questions).map_err(io)?;
+        Ok((Self { home, replies, desk, ended, tails, opening: 0 }, receiver))
+    }
+
+    /// Whether an answer is to be dropped, since another session was opened after it was under way.
+    #[must_use]
+    pub fn is_stale(&self, reply: &Reply) -> bool {
+        reply.opening.is_some_and(|opening| opening != self.opening)
+    }
+
+    /// Carries an effect out.
+    pub fn run(&mut self, effect: Effect) -> Ask {
+        let order = match effect {
+            Effect::Redraw => return Ask::Redraw,
+            Effect::Suspend => return Ask::Suspend,
+            Effect::Quit => return Ask::Quit,
+            Effect::ListSessions => return self.aside("sessions", sessions),
+            Effect::ListModels => return self.aside("models", |home| Ok(Msg::ModelsListed(models::list(home)?))),
+            Effect::AskDevice => return self.aside("device", |_| Ok(Msg::DeviceKnown(device()))),
+            Effect::CreateSession { name, model, prompts } => {
+                return self.aside("create", move |home| create(home, &name, &model, prompts.as_deref()));
+            }
+            Effect::ReadWorkerLog { run } => {
+                let _ = self.tails.send(tails::Order::WorkerLog(run));
+                return Ask::Nothing;
+            }
+            Effect::OpenSession { name } => {
+                self.opening += 1;
+                Order::Open { opening: self.opening, name }
+            }
+            Effect::CloseSession => {
+                self.opening += 1;
+                Order::Close
+            }
+            Effect::Import { path } => Order::Import(home_path(&path)),
+            Effect::Append { ticket, record } => Order::Append { ticket, record: Box::new(record) },
+            Effect::Sample(ask) => Order::Sample(ask),
+            Effect::Launch(ask) => Order::Train(ask),
+            Effect::ResumeRun { run } => Order::Resume(run),
+            Effect::Command { run, command } => Order::Command(run, command),
+            Effect::Estimate { ticket, ask } => Order::Estimate { ticket, ask },
+        };
+        // The desk ends only after the loop has.
+        let _ = self.desk.send(order);
+        Ask::Nothing
+    }
+
+    /// Waits until everything is on disk and the session is closed. Nobody may read answers any more.
+    pub fn end(self) {
+        let _ = self.desk.send(Order::End);
+        let _ = self.ended.recv_timeout(LEAVE);
+    }
+
+    fn aside(&self, name: &str, work: impl FnOnce(&Home) -> Result<Msg> + Send + 'static) -> Ask {
+        let (home, replies) = (self.home.clone(), self.replies.clone());
+        aside(&self.replies, name, move || {
+            let msg = work(&home).unwrap_or_else(|error| Msg::Failed(error.to_string()));
+            replies.send(msg);
+        });
+        Ask::Nothing
+    }
+}
+
+fn sessions(home: &Home) -> Result<Msg> {
+    let cards = list_sessions(home)?.into_iter().map(|summary| SessionCard {
+        running: match SessionDir::open(&summary.path) {
+            Ok(dir) => summary.running.iter().map(|run| tails::running(&dir, run)).collect(),
+            Err(_) => Vec::new(),
+        },
+        name: summary.name,
+        model: summary.model,
+        labels: summary.labels,
+        runs: summary.runs,
+        changed_ms: summary.changed_ms,
+        losses: summary.losses,
+    });
+    Ok(Msg::SessionsListed(cards.collect()))
+}
+
+fn create(home: &Home, name: &str, model: &str, prompts: Option<&str>) -> Result<Msg> {
+    let dir = make_session(home, name, model)?;
+    if let Some(path) = prompts.filter(|path| !path.trim().is_empty()) {
+        let mut journal = Journal::require(&dir)?;
+        let intake = intake::bring_in(&mut journal, &home_path(path), Some(Kind::Prompts), None);
+        journal.close()?;
+        intake?;
+    }
+    Ok(Msg::Created { name: dir.name() })
+}
+
+/// Makes a session on a model that is on this machine. A model that is given as a path is kept as an absolute one.
+///
+/// # Errors
+/// When the model cannot be found, or the name is taken or cannot be one.
+pub fn make_session(home: &Home, name: &str, model: &str) -> Result<SessionDir> {
+    let path = home_path(model);
+    let found = models::find(home, &path.to_string_lossy())?;
+    let meta = SessionMeta {
+        format: SCHEMA_VERSION,
+        name: name.into(),
+        model: if path.exists() { found.path } else { found.name },
+        created_ms: plan::wall_ms(),
+        app: env!("CARGO_PKG_VERSION").into(),
+    };
+    home.create()?;
+    Ok(SessionDir::create(home, name, &meta)?)
+}
+
+/// A path as typed on a screen, where no shell has replaced `~`.
+fn home_path(text: &str) -> PathBuf {
+    let text = text.trim();
+    match (text.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => Path::new(&home).join(rest),
+        _ => PathBuf::from(text),
+    }
+}
+
+/// What computes here, in a few words.
+fn device() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let mut text = format!("CPU {cores} core{}", if cores == 1 { "" } else { "s" });
+    let (_, available) = memory();
+    if available > 0 {
+        text.push_str(&format!(" · {:.0} GB free", available as f64 / 1e9));
+    }
+    if cfg!(feature = "cuda") && Path::new("/dev/nvidia0").exists() {
+        text.insert_str(0, "CUDA · ");
+    }
+    if cfg!(feature = "metal") {
+        text.insert_str(0, "Metal · ");
+    }
+    text
+}
+
+/// Memory in all and still available, in bytes; 0 where the platform does not say.
+pub fn memory() -> (u64, u64) {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find_map(|l| l.strip_prefix(name))?;
+        line.trim_start_matches(':').trim().trim_end_matches("kB").trim().parse::<u64>().ok()
+    };
+    (field("MemTotal").unwrap_or(0) * 1024, field("MemAvailable").unwrap_or(0) * 1024)
+}
+
+/// Answers questions about runs that are not launched; of those that wait only the newest is answered.
+fn estimates(asked: &Receiver<Question>, replies: &Replies, cache: &Path) {
+    while let Ok(mut question) = asked.recv() {
+        while let Ok(newer) = asked.try_recv() {
+            question = newer;
+        }
+        let (opening, ticket, planned) = question;
+        let answer = planned.and_then(|(spec, data)| {
+            let dir = cache.join(format!("estimate-{}", std::process::id()));
+            let answer = estimate(&dir, &spec, &data);
+            let _ = std::fs::remove_dir_all(&dir);
+            answer
+        });
+        replies.of(opening, Msg::EstimateReady { ticket, answer: answer.map_err(|e| e.to_string()) });
+    }
+}
+
+/// Puts a run's specification and data where a worker can read them, and asks it.
+fn estimate(dir: &Path, spec: &crate::protocol::RunSpec, data: &[u8]) -> Result<Estimate> {
+    std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
+    let text = serde_json::to_vec(spec).map_err(|e| Error::failed(format!("the run does not write as JSON: {e}")))?;
+    for (name, bytes) in [("spec.json", text.as_slice()), ("data.jsonl", data)] {
+        let path = dir.join(name);
+        std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))?;
+    }
+    let mut answer = None;
+    ask(&["estimate".as_ref(), dir.as_os_str()], |estimate: Estimate| {
+        answer = Some(estimate);
+        Ok(())
+    })?;
+    answer.ok_or_else(|| Error::failed("the worker gave no estimate: try again"))
+}

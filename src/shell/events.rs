@@ -1,0 +1,131 @@
+//! Input from the terminal as messages of the state machine.
+//!
+//! Owns the thread that reads keys. It first reads the terminal's answers to the probe, so that starting up never waits.
+
+use super::terminal::read_probe;
+use crate::app::{Code, Key, Msg};
+use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, read};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// The longest paste taken, in bytes.
+const PASTE: usize = 1 << 20;
+
+/// Starts reading. With `probe` the answers of the terminal are read first and put into `synchronised`. Reading ends when
+/// the terminal is gone or nobody listens.
+///
+/// # Errors
+/// When the thread cannot be made.
+pub fn spawn(tell: UnboundedSender<Msg>, probe: bool, synchronised: Arc<AtomicBool>) -> io::Result<()> {
+    std::thread::Builder::new().name("input".into()).spawn(move || {
+        if probe {
+            let probed = read_probe();
+            synchronised.store(probed.synchronised, Ordering::Relaxed);
+            for key in typed(&probed.typed) {
+                if tell.send(Msg::Key(key)).is_err() {
+                    return;
+                }
+            }
+        }
+        while let Ok(event) = read() {
+            if let Some(msg) = message(event)
+                && tell.send(msg).is_err()
+            {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn message(event: Event) -> Option<Msg> {
+    match event {
+        Event::Key(key) => self::key(key).map(Msg::Key),
+        Event::Paste(mut text) => {
+            if text.len() > PASTE {
+                let end = (0..=PASTE).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+                text.truncate(end);
+            }
+            Some(Msg::Paste(text))
+        }
+        Event::Resize(columns, rows) => Some(Msg::Resize(columns, rows)),
+        Event::FocusGained | Event::FocusLost | Event::Mouse(_) => None,
+    }
+}
+
+/// A key as the state machine sees it; none for releases and keys it does not know.
+fn key(event: KeyEvent) -> Option<Key> {
+    if event.kind == KeyEventKind::Release {
+        return None;
+    }
+    let ctrl = event.modifiers.contains(KeyModifiers::CONTROL);
+    let code = match event.code {
+        // Terminals differ in whether ctrl-Q comes as q or Q.
+        KeyCode::Char(c) if ctrl => Code::Char(c.to_ascii_lowercase()),
+        KeyCode::Char(c) => Code::Char(c),
+        KeyCode::Enter => Code::Enter,
+        KeyCode::Esc => Code::Esc,
+        KeyCode::Tab if event.modifiers.contains(KeyModifiers::SHIFT) => Code::BackTab,
+        KeyCode::Tab => Code::Tab,
+        KeyCode::BackTab => Code::BackTab,
+        KeyCode::Backspace => Code::Backspace,
+        KeyCode::Delete => Code::Delete,
+        KeyCode::Up => Code::Up,
+        KeyCode::Down => Code::Down,
+        KeyCode::Left => Code::Left,
+        KeyCode::Right => Code::Right,
+        KeyCode::Home => Code::Home,
+        KeyCode::End => Code::End,
+        KeyCode::PageUp => Code::PageUp,
+        KeyCode::PageDown => Code::PageDown,
+        _ => return None,
+    };
+    Some(Key { code, ctrl, alt: event.modifiers.contains(KeyModifiers::ALT) })
+}
+
+/// The keys among bytes that were typed while the probe was read. Escape sequences are left out.
+fn typed(bytes: &[u8]) -> Vec<Key> {
+    if bytes.contains(&0x1b) {
+        return Vec::new();
+    }
+    String::from_utf8_lossy(bytes)
+        .chars()
+        .filter_map(|c| match c {
+            '\r' | '\n' => Some(Key::plain(Code::Enter)),
+            '\t' => Some(Key::plain(Code::Tab)),
+            '\u{7f}' | '\u{8}' => Some(Key::plain(Code::Backspace)),
+            '\u{1}'..='\u{1a}' => Some(Key::ctrl(char::from(c as u8 - 1 + b'a'))),
+            c if c.is_control() => None,
+            c => Some(Key::char(c)),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_without_the_terminal_library() {
+        let event = |code, modifiers| key(KeyEvent::new(code, modifiers));
+        assert_eq!(event(KeyCode::Char('Q'), KeyModifiers::CONTROL), Some(Key::ctrl('q')));
+        assert_eq!(event(KeyCode::Char('Q'), KeyModifiers::SHIFT), Some(Key::char('Q')));
+        assert_eq!(event(KeyCode::Tab, KeyModifiers::SHIFT), Some(Key::plain(Code::BackTab)));
+        assert_eq!(event(KeyCode::F(5), KeyModifiers::NONE), None);
+        let release = KeyEvent::new_with_kind(KeyCode::Enter, KeyModifiers::NONE, KeyEventKind::Release);
+        assert_eq!(key(release), None);
+    }
+
+    #[test]
+    fn what_was_typed_during_the_probe_is_not_lost() {
+        assert_eq!(typed(b"1\r\x03"), vec![Key::char('1'), Key::plain(Code::Enter), Key::ctrl('c')]);
+    }
+
+    #[test]
+    fn a_huge_paste_is_cut_between_characters() {
+        let Some(Msg::Paste(text)) = message(Event::Paste("é".repeat(PASTE))) else { panic!("no paste") };
+        assert!(text.len() <= PASTE && text.chars().all(|c| c == 'é'));
+    }
+}
