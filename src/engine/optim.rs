@@ -6,9 +6,10 @@
 
 use super::error::Error;
 use super::policy::Gradients;
+use super::trained::write_tensors;
 use crate::domain::Params;
 use candle_core::{D, DType, Tensor, Var};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// The optimizer and its state.
@@ -119,12 +120,12 @@ impl AdamW {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, trainables: &[(String, Var)], path: &Path) -> Result<(), Error> {
-        let mut all = HashMap::new();
+        let mut all = BTreeMap::new();
         for ((name, _), (m, v)) in trainables.iter().zip(&self.moments) {
             all.insert(format!("m.{name}"), m.clone());
             all.insert(format!("v.{name}"), v.clone());
         }
-        candle_core::safetensors::save(&all, path).map_err(|e| Error::file(path, format!("cannot be written: {e}")))
+        write_tensors(path, &all, HashMap::new())
     }
 
     /// Takes the moments from a file that [`AdamW::save`] wrote, after `count` updates.
@@ -149,7 +150,7 @@ impl AdamW {
 }
 
 /// The tensors of a safetensors file on `device` (the CPU if none).
-pub(super) fn read(path: &Path, device: Option<&candle_core::Device>) -> Result<HashMap<String, Tensor>, Error> {
+fn read(path: &Path, device: Option<&candle_core::Device>) -> Result<HashMap<String, Tensor>, Error> {
     candle_core::safetensors::load(path, device.unwrap_or(&candle_core::Device::Cpu))
         .map_err(|e| Error::file(path, format!("cannot be read: {e}")))
 }

@@ -197,7 +197,7 @@ impl Trainer {
 
         let mut identity = format!("{} f32", model.fingerprint()?);
         if let Some(dir) = init {
-            checkpoint::load_weights(&policy, dir)?;
+            checkpoint::start_from(&policy, params, dir)?;
             identity = format!("{identity} {}", checkpoint::weights_hash(&policy)?);
         }
         let all: Vec<&TokenPair> = train.iter().chain(&eval).collect();

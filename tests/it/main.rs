@@ -12,4 +12,5 @@
 mod architecture;
 mod models;
 mod storage;
+mod trainer;
 mod trl;

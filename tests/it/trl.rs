@@ -1,11 +1,10 @@
 //! Three steps of DPO and ORPO against what TRL logged for them (tests/fixtures/trl/make_dpo.py), LoRA and full weights.
 
-use candle_core::Tensor;
+use candle_core::Var;
 use serde_json::Value;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tiebreak::domain::{Message, Metrics, PairId, PairRow, Params, PromptBody, PromptId, RunId, method};
-use tiebreak::engine::{StepOutcome, Trainer};
+use tiebreak::engine::{StepOutcome, Trained, Trainer, tune_of};
 use tiebreak::protocol::{DataSnapshot, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
 
 /// Relative tolerance.
@@ -64,18 +63,21 @@ fn ids(v: &Value) -> Vec<u32> {
 }
 
 /// A checkpoint folder of the adapters TRL started from, under our names.
-fn adapters(case: &str, dir: &Path) -> PathBuf {
+fn adapters(case: &str, spec: &RunSpec, dir: &Path) -> PathBuf {
     let all =
         candle_core::safetensors::load(fixtures().join("trl/lora.safetensors"), &candle_core::Device::Cpu).unwrap();
     let prefix = format!("{case}/base_model.model.");
-    let ours: HashMap<String, Tensor> = all
+    let ours: Vec<(String, Var)> = all
         .into_iter()
-        .filter_map(|(k, t)| Some((k.strip_prefix(&prefix)?.replace(".default.weight", ".weight"), t)))
+        .filter_map(|(k, t)| {
+            Some((k.strip_prefix(&prefix)?.replace(".default.weight", ".weight"), Var::from_tensor(&t).unwrap()))
+        })
         .collect();
     assert!(!ours.is_empty(), "no adapters for {case}");
     let dir = dir.join("init");
     std::fs::create_dir(&dir).unwrap();
-    candle_core::safetensors::save(&ours, dir.join("model.safetensors")).unwrap();
+    let Task::Train(train) = &spec.task else { panic!("not a training run") };
+    Trained::write(&dir, &tune_of(&train.params), &ours).unwrap();
     dir
 }
 
@@ -122,7 +124,7 @@ fn run(name: &str) {
     let mut events: Vec<RunEvent> = Vec::new();
     let rows = rows(&doc, word("method") == "orpo");
     // TRL too takes an adapter that it is given as the reference, frozen as it was.
-    let init = (word("tune") == "lora").then(|| adapters(name, dir.path()));
+    let init = (word("tune") == "lora").then(|| adapters(name, &spec, dir.path()));
     let mut trainer = Trainer::open(&spec, &rows, dir.path(), init.as_deref(), None, &mut events).unwrap();
     for (ours, theirs) in trainer.pairs().iter().zip(case["ids"].as_array().unwrap()) {
         assert_eq!(ours.prompt, ids(&theirs["prompt"]));

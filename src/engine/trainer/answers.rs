@@ -4,10 +4,12 @@
 //! answers are greedy: two answers to a prompt differ because the weights do.
 
 use super::Trainer;
+use crate::domain::Sampler;
 use crate::engine::error::Error;
+use crate::engine::random::stream;
+use crate::engine::sampling::generate;
 use crate::engine::sink::Sink;
 use crate::protocol::RunEvent;
-use candle_core::{D, Tensor};
 
 /// Prompts asked.
 const PROMPTS: usize = 3;
@@ -36,20 +38,10 @@ impl Trainer {
 
     /// The greedy continuation of a prompt's tokens as text.
     fn answer(&self, prompt: &[u32]) -> Result<String, Error> {
-        let decoder = self.policy.decoder();
-        let mut cache = decoder.cache(1, prompt.len() + LENGTH)?;
-        let mut next = prompt.to_vec();
-        let mut said = Vec::new();
-        while said.len() < LENGTH {
-            let ids = Tensor::new(next.as_slice(), decoder.device())?.unsqueeze(0)?;
-            let logits = decoder.step(&ids, &mut cache, true)?;
-            let id = logits.argmax(D::Minus1)?.squeeze(0)?.to_scalar::<u32>()?;
-            if self.model.tokenizer.stops().contains(&id) {
-                break;
-            }
-            said.push(id);
-            next = vec![id];
-        }
-        self.model.tokenizer.decode(&said)
+        let tokenizer = &self.model.tokenizer;
+        let greedy = Sampler { temperature: 0.0, top_p: 1.0, max_new_tokens: LENGTH, ..Sampler::default() };
+        let rngs = &mut [stream(0, 0)];
+        let answers = generate(self.policy.decoder(), prompt, tokenizer.stops(), &greedy, rngs, true)?;
+        tokenizer.decode(answers.first().map_or(&[], |a| &a.ids))
     }
 }

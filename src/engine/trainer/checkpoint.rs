@@ -4,19 +4,18 @@
 //! moments) and `trainer.json` (where the run is). Making the folder appear whole and durably is the caller's. Refuses a
 //! checkpoint of another run.
 
-use super::Trainer;
-use crate::domain::Fold64;
+use super::{Trainer, tune_of};
+use crate::domain::{Fold64, Params};
 use crate::engine::error::Error;
-use crate::engine::optim::read;
 use crate::engine::policy::Policy;
 use crate::engine::reference::hex;
-use candle_core::{DType, Tensor};
+use crate::engine::trained::{TRAINED_FILE, Trained};
+use crate::engine::tune::Tune;
+use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
 use std::path::Path;
 
-const MODEL: &str = "model.safetensors";
 const OPTIM: &str = "optim.safetensors";
 const STATE: &str = "trainer.json";
 
@@ -51,11 +50,7 @@ impl Trainer {
     /// # Errors
     /// When a file cannot be written.
     pub fn save(&self, dir: &Path) -> Result<(), Error> {
-        let tensors: HashMap<&str, Tensor> =
-            self.policy.trainables().iter().map(|(n, v)| (n.as_str(), v.as_tensor().clone())).collect();
-        let path = dir.join(MODEL);
-        candle_core::safetensors::save(&tensors, &path)
-            .map_err(|e| Error::file(&path, format!("cannot be written: {e}")))?;
+        Trained::write(dir, &tune_of(&self.spec.params), self.policy.trainables())?;
         self.optimizer.save(self.policy.trainables(), &dir.join(OPTIM))?;
         let per_epoch = self.batches.per_epoch();
         let state = State {
@@ -95,9 +90,12 @@ impl Trainer {
                 "was made with another method, model, data or other hyper-parameters; start a new run instead",
             ));
         }
-        load_weights(&self.policy, dir)?;
+        Trained::read(dir)?.put_on(self.policy.trainables())?;
         if self.state_hash()? != state.weights {
-            return Err(Error::file(&dir.join(MODEL), "does not hold the tensors that trainer.json says it does"));
+            return Err(Error::file(
+                &dir.join(TRAINED_FILE),
+                "does not hold the tensors that trainer.json says it does",
+            ));
         }
         self.optimizer.restore(self.policy.trainables(), &dir.join(OPTIM), state.updates)?;
         self.step = state.step;
@@ -128,28 +126,23 @@ impl Trainer {
     }
 }
 
-/// Puts a checkpoint's trained tensors into the policy.
-pub(super) fn load_weights(policy: &Policy, dir: &Path) -> Result<(), Error> {
-    load_weights_file(policy, &dir.join(MODEL))
-}
-
-/// Puts the tensors of a file into the policy's trainables: every one, by name and shape.
-pub(super) fn load_weights_file(policy: &Policy, path: &Path) -> Result<(), Error> {
-    let device = policy.decoder().device().clone();
-    let tensors = read(path, Some(&device))?;
-    for (name, var) in policy.trainables() {
-        let Some(tensor) = tensors.get(name).filter(|t| t.dims() == var.dims()) else {
-            return Err(Error::file(
-                path,
-                format!(
-                    "has no {name} of shape {:?}; it was trained with other tune, lora_r or lora_target_modules",
-                    var.dims()
-                ),
-            ));
-        };
-        var.set(&tensor.to_dtype(var.dtype())?)?;
+/// Puts an earlier run's trained tensors into the policy.
+///
+/// # Errors
+/// When the checkpoint cannot be read, or was trained in another way: with another scale the same adapter is another model.
+pub(super) fn start_from(policy: &Policy, params: &Params, dir: &Path) -> Result<(), Error> {
+    let trained = Trained::read(dir)?;
+    let alike = match (&trained.tune, &tune_of(params)) {
+        (Tune::Lora(a), Tune::Lora(b)) => a.scale() == b.scale() && a.r == b.r && a.targets == b.targets,
+        (a, b) => a == b,
+    };
+    if !alike {
+        return Err(Error::file(
+            dir,
+            "was trained with other tune, lora_r, lora_alpha or lora_target_modules; take the same for a run that starts from it",
+        ));
     }
-    Ok(())
+    trained.put_on(policy.trainables())
 }
 
 /// SHA-256 over names and f32 values of the trainables in their order.
