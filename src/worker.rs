@@ -11,6 +11,7 @@ mod error;
 mod log;
 mod process;
 mod run;
+mod task;
 
 #[cfg(test)]
 mod tests;
@@ -30,13 +31,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = if let ["run", _] = words.as_slice() {
         run::run(Path::new(&args[1]))
     } else {
-        say("tiebreak worker: this is the workbench's own child process; use the commands of `tiebreak --help`");
+        say("tiebreak: `worker` is the workbench's own child process; use the commands of `tiebreak --help`");
         return ExitCode::from(2);
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            say(&format!("tiebreak worker: {e}"));
+            say(&format!("tiebreak: {e}"));
             ExitCode::FAILURE
         }
     }

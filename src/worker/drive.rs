@@ -17,7 +17,6 @@ const PAUSE_POLL: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Did {
     /// Some work; there may be more.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the recipes that step land next"))]
     Step,
     /// Nothing: all is done.
     Nothing,
@@ -29,12 +28,12 @@ pub(super) trait Work {
     fn step(&mut self, log: &mut Log) -> Result<Did, engine::Error>;
     /// Steps made.
     fn done(&self) -> u64;
-    /// Writes all that is needed to go on from here into a folder. False: the log alone is enough to go on from.
+    /// Writes all that is needed to go on from here into a folder.
     fn save(&mut self, dir: &Path) -> Result<(), engine::Error>;
     /// When to save and how much to keep; none when the log alone is enough to go on from.
     fn saving(&self) -> Option<Saving>;
     /// The hash of what the run made.
-    fn state_hash(&mut self) -> Result<String, engine::Error>;
+    fn state_hash(&mut self) -> Result<String, Error>;
 }
 
 /// When to write checkpoints.
@@ -99,7 +98,9 @@ fn obey(
         }
         let mut save = signals.take_checkpoint();
         let mut stop = false;
-        for command in run.take_commands()? {
+        let mut orders = std::mem::take(&mut log.waiting);
+        orders.extend(run.take_commands()?);
+        for command in orders {
             log.put_now(&RunEvent::Obeyed(command))?;
             match command {
                 RunCommand::Pause => paused = true,

@@ -28,9 +28,6 @@ pub enum Error {
         /// Why not, in parentheses, or nothing.
         why: String,
     },
-    /// The method is not in this build.
-    #[error("this version of tiebreak has no recipe for `{0}`: update it, or launch another method")]
-    NoRecipe(String),
     /// The run failed; its log says so too.
     #[error("{0}")]
     Failed(String),

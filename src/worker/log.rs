@@ -4,7 +4,7 @@ use super::error::Error;
 use super::process::Signals;
 use crate::domain::{Finding, Severity};
 use crate::engine;
-use crate::protocol::RunEvent;
+use crate::protocol::{RunCommand, RunEvent};
 use crate::storage::{self, LogWriter, RunDir};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -25,6 +25,14 @@ pub(super) struct Log {
     reserve: PathBuf,
     /// Steps made, as the log says.
     pub(super) step: u64,
+    run: RunDir,
+    /// Whether the work is being opened: loading and reference log-probs take long, and the loop that takes orders has not
+    /// begun.
+    pub(super) opening: bool,
+    /// Told to end while opening.
+    pub(super) interrupted: bool,
+    /// Orders taken while opening that are not about ending.
+    pub(super) waiting: Vec<RunCommand>,
 }
 
 impl Log {
@@ -36,6 +44,10 @@ impl Log {
             dirty: false,
             reserve: run.path().join("reserve"),
             step: 0,
+            run: run.clone(),
+            opening: false,
+            interrupted: false,
+            waiting: Vec::new(),
         };
         // Without a reserve the run only loses the sentence that says why it waits.
         let _ = log.hold_back();
@@ -44,10 +56,8 @@ impl Log {
 
     /// Appends an event; waits while there is no room for it.
     pub(super) fn put(&mut self, event: &RunEvent) -> Result<(), Error> {
-        match event {
-            RunEvent::Stepped { step, .. } => self.step = *step,
-            RunEvent::Completed(_) => self.step += 1,
-            _ => {}
+        if let RunEvent::Stepped { step, .. } = event {
+            self.step = *step;
         }
         loop {
             match self.writer.append(event) {
@@ -116,6 +126,20 @@ impl Log {
         }
     }
 
+    /// Looks for an order to end and keeps the other ones for the loop.
+    fn told_to_end(&mut self) -> Result<bool, Error> {
+        self.interrupted |= self.signals.ended();
+        for command in self.run.take_commands()? {
+            if command == RunCommand::Stop {
+                self.put_now(&RunEvent::Obeyed(command))?;
+                self.interrupted = true;
+            } else {
+                self.waiting.push(command);
+            }
+        }
+        Ok(self.interrupted)
+    }
+
     /// Fills the reserve with real bytes.
     fn hold_back(&self) -> std::io::Result<()> {
         let written = std::fs::write(&self.reserve, vec![0x20; RESERVE]);
@@ -134,6 +158,11 @@ impl Drop for Log {
 
 impl engine::Sink for Log {
     fn emit(&mut self, event: RunEvent) -> Result<(), engine::Error> {
-        self.put(&event).map_err(|e| engine::Error::Sink(e.to_string()))
+        let sink = |e: Error| engine::Error::Sink(e.to_string());
+        self.put(&event).map_err(sink)?;
+        if self.opening && self.told_to_end().map_err(sink)? {
+            return Err(engine::Error::Sink("told to end before the first step".into()));
+        }
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@ use super::error::Error;
 use super::log::Log;
 use super::process::{Signals, detach};
 use super::say;
+use super::task::prepare;
 use crate::domain::{Finding, Severity};
 use crate::protocol::{Envelope, RunEvent, RunSpec};
 use crate::storage::{self, Checkpoint, RunDir};
@@ -19,8 +20,8 @@ pub(super) struct Past {
     pub(super) attempts: u32,
     /// The planned end was reached.
     pub(super) finished: bool,
-    /// Every event, for runs that go on from their log.
-    pub(super) events: Vec<RunEvent>,
+    /// The last step logged, for runs that go on from their log.
+    pub(super) steps: u64,
 }
 
 impl Past {
@@ -28,13 +29,13 @@ impl Past {
         let mut past = Self::default();
         let events = run.tail().poll()?;
         for event in events.into_iter().filter_map(|Envelope { data, .. }| data.ok()) {
-            match &event {
+            match event {
                 RunEvent::Started { attempt, .. } => {
-                    past.attempts = past.attempts.max(*attempt);
+                    past.attempts = past.attempts.max(attempt);
                     past.finished = false;
                 }
                 RunEvent::Finished { .. } => past.finished = true,
-                RunEvent::Completed(_) | RunEvent::Paired(_) | RunEvent::Deduplicated { .. } => past.events.push(event),
+                RunEvent::Stepped { step, .. } => past.steps = step,
                 _ => {}
             }
         }
@@ -42,9 +43,19 @@ impl Past {
     }
 }
 
-/// Opens the work that a specification asks for; the checkpoint is the one to go on from.
-pub(super) type Open<'a> =
-    &'a mut dyn FnMut(&RunSpec, &Past, Option<&Checkpoint>, &mut Log) -> Result<Box<dyn Work>, Error>;
+/// Opens a run's work; the checkpoint is the one to go on from.
+pub(super) type Open<'a> = Box<dyn FnOnce(&Past, Option<&Checkpoint>, &mut Log) -> Result<Box<dyn Work>, Error> + 'a>;
+
+/// A run's work before it is opened.
+pub(super) struct Prepared<'a> {
+    /// What computes: `CPU · 2 threads`.
+    pub(super) device: String,
+    /// Loads and tokenises, telling the log how far it is.
+    pub(super) open: Open<'a>,
+}
+
+/// How a run's work is prepared.
+pub(super) type Prepare = dyn for<'a> Fn(&'a RunDir, &'a RunSpec) -> Prepared<'a>;
 
 /// Runs the worker process on a run's folder.
 ///
@@ -53,11 +64,11 @@ pub(super) type Open<'a> =
 pub(super) fn run(dir: &Path) -> Result<(), Error> {
     let run = RunDir::open(dir)?;
     let signals = detach().map_err(|e| storage::Error::io("listen to signals for", run.path(), e))?;
-    live(&run, &signals, "", &mut |spec, _, _, _| Err(Error::NoRecipe(spec.kind().to_owned())))
+    live(&run, &signals, &prepare)
 }
 
 /// Takes the run's lock and log, does the work, logs the end.
-pub(super) fn live(run: &RunDir, signals: &Signals, device: &str, open: Open) -> Result<(), Error> {
+pub(super) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result<(), Error> {
     let began_ms = storage::wall_ms();
     let spec = run.spec()?;
     let Some(lock) = run.lock()? else {
@@ -75,7 +86,7 @@ pub(super) fn live(run: &RunDir, signals: &Signals, device: &str, open: Open) ->
     }
     let mut log = Log::new(run.writer(&lock)?, run, signals.clone());
     // A step's work may fail in ways no error type foresees; the log must say so whatever it was.
-    let lived = catch_unwind(AssertUnwindSafe(|| take_up(run, &spec, &past, &mut log, signals, device, open)));
+    let lived = catch_unwind(AssertUnwindSafe(|| take_up(run, &spec, &past, &mut log, signals, prepare)));
     let failed = match lived {
         Ok(Ok(_)) => return Ok(()),
         Ok(Err(e)) => e.to_string(),
@@ -92,16 +103,16 @@ fn take_up(
     past: &Past,
     log: &mut Log,
     signals: &Signals,
-    device: &str,
-    open: Open,
+    prepare: &Prepare,
 ) -> Result<Ending, Error> {
     let found = run.latest_checkpoint()?;
     let from_step = found.checkpoint.as_ref().map(|c| c.step);
     log.step = from_step.unwrap_or(0);
+    let prepared = prepare(run, spec);
     log.put_now(&RunEvent::Started {
         attempt: past.attempts + 1,
         pid: std::process::id(),
-        device: device.to_owned(),
+        device: prepared.device,
         from_step,
     })?;
     for why in found.passed_over {
@@ -117,7 +128,14 @@ fn take_up(
             pair: None,
         }))?;
     }
-    let mut work = open(spec, past, found.checkpoint.as_ref(), log)?;
+    log.opening = true;
+    let opened = (prepared.open)(past, found.checkpoint.as_ref(), log);
+    log.opening = false;
+    if log.interrupted {
+        log.put_last(&RunEvent::Stopped { step: log.step })?;
+        return Ok(Ending::Stopped);
+    }
+    let mut work = opened?;
     drive(work.as_mut(), run, log, signals, from_step)
 }
 

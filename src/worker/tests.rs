@@ -4,7 +4,7 @@ use super::drive::{Did, Saving, Work};
 use super::error::Error;
 use super::log::Log;
 use super::process::Signals;
-use super::run::live;
+use super::run::{Open, Prepared, live};
 use crate::domain::{Metrics, Params, RunId, mix64};
 use crate::engine;
 use crate::engine::Sink;
@@ -67,7 +67,7 @@ impl Work for Toy {
     fn saving(&self) -> Option<Saving> {
         Some(Saving { every: 10, keep: 2 })
     }
-    fn state_hash(&mut self) -> Result<String, engine::Error> {
+    fn state_hash(&mut self) -> Result<String, Error> {
         Ok(sha256(&self.bytes()))
     }
 }
@@ -104,7 +104,11 @@ fn go(
     total: u64,
     before: impl FnMut(u64) -> Result<(), engine::Error> + Clone + 'static,
 ) -> Result<(), Error> {
-    live(run, signals, "toy", &mut |_, _, from, _| Ok(Box::new(Toy::open(total, from, before.clone()))))
+    live(run, signals, &move |_, _| {
+        let before = before.clone();
+        let open: Open = Box::new(move |_, from, _| Ok(Box::new(Toy::open(total, from, before))));
+        Prepared { device: "toy".into(), open }
+    })
 }
 
 fn events(run: &RunDir) -> Vec<RunEvent> {

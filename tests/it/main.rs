@@ -14,3 +14,4 @@ mod models;
 mod storage;
 mod trainer;
 mod trl;
+mod worker;

@@ -1,0 +1,142 @@
+//! A run's work as the engine does it: the frozen data read and checked, the recipe or the sampler opened, and both put
+//! behind the one face that the loop drives.
+
+use super::drive::{Did, Saving, Work};
+use super::error::Error;
+use super::log::Log;
+use super::run::Prepared;
+use crate::domain::{Fold64, PairRow, Prompt, RunId};
+use crate::engine::{self, Sampling, StepOutcome, Trainer};
+use crate::protocol::{RunEvent, RunSpec, Task};
+use crate::storage::{self, RunDir, sha256};
+use serde::de::DeserializeOwned;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+/// Names the device and defers the rest until the log says that the run has started.
+pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
+    let device = engine::device(&spec.device);
+    let name = device.as_ref().map_or_else(|_| spec.device.clone(), engine::describe);
+    match &spec.task {
+        Task::Sample(sample) => Prepared {
+            device: name,
+            open: Box::new(move |past, _, log| {
+                let prompts: Vec<Prompt> = rows(run, &sample.data.file, &sample.data.sha256)?;
+                let adapter = sample.adapter.as_ref().map(|id| adapter_of(run, id)).transpose()?;
+                let done = past.steps as usize / sample.per_prompt.max(1);
+                let sampling = Sampling::open(&run.id(), sample, prompts, done, adapter.as_deref(), &device?, log)?;
+                Ok(Box::new(SampleWork { run: run.clone(), sampling }))
+            }),
+        },
+        Task::Train(train) => Prepared {
+            device: name,
+            open: Box::new(move |_, from, log| {
+                let rows: Vec<PairRow> = rows(run, &train.data.file, &train.data.sha256)?;
+                let init = train.init.as_ref().map(|id| adapter_of(run, id)).transpose()?;
+                let from = from.map(|c| c.path.as_path());
+                let trainer = Trainer::open(spec, &rows, &run.cache()?, init.as_deref(), from, log)?;
+                let saving = Saving {
+                    every: train.params.usize("save_steps") as u64,
+                    keep: train.params.usize("save_total_limit"),
+                };
+                Ok(Box::new(TrainWork { trainer, saving }))
+            }),
+        },
+    }
+}
+
+/// The rows of a run's data, which must be the bytes it was launched on.
+fn rows<T: DeserializeOwned>(run: &RunDir, file: &str, expected: &str) -> Result<Vec<T>, Error> {
+    let path = run.path().join(file);
+    let wrong = |reason: String| Error::Data { path: path.clone(), reason };
+    let bytes = std::fs::read(&path).map_err(|e| storage::Error::io("read", &path, e))?;
+    if sha256(&bytes) != expected {
+        return Err(wrong("was changed since the run was launched: launch a new run".into()));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|e| wrong(format!("is not UTF-8 text: {e}")))?;
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(i, line)| serde_json::from_str(line).map_err(|e| wrong(format!("line {} does not read: {e}", i + 1))))
+        .collect()
+}
+
+/// The newest checkpoint of another run of the session.
+fn adapter_of(run: &RunDir, id: &RunId) -> Result<PathBuf, Error> {
+    let other = RunDir::open(&run.session_path().join("runs").join(id.as_str()))?;
+    let found = other.latest_checkpoint()?;
+    found.checkpoint.map(|c| c.path).ok_or_else(|| Error::NoAdapter {
+        run: id.0.clone(),
+        why: found.passed_over.first().map_or_else(String::new, |why| format!(" ({why})")),
+    })
+}
+
+/// A training run.
+struct TrainWork {
+    trainer: Trainer,
+    saving: Saving,
+}
+
+impl Work for TrainWork {
+    fn step(&mut self, log: &mut Log) -> Result<Did, engine::Error> {
+        Ok(match self.trainer.step(log)? {
+            StepOutcome::Stepped => Did::Step,
+            StepOutcome::Done => Did::Nothing,
+        })
+    }
+
+    fn done(&self) -> u64 {
+        self.trainer.step_count()
+    }
+
+    fn save(&mut self, dir: &Path) -> Result<(), engine::Error> {
+        self.trainer.save(dir)
+    }
+
+    fn saving(&self) -> Option<Saving> {
+        Some(self.saving)
+    }
+
+    fn state_hash(&mut self) -> Result<String, Error> {
+        Ok(self.trainer.state_hash()?)
+    }
+}
+
+/// A sampling run. Its log is all that is needed to go on.
+struct SampleWork {
+    run: RunDir,
+    sampling: Sampling,
+}
+
+impl Work for SampleWork {
+    fn step(&mut self, log: &mut Log) -> Result<Did, engine::Error> {
+        Ok(if self.sampling.next(log)? { Did::Step } else { Did::Nothing })
+    }
+
+    fn done(&self) -> u64 {
+        self.sampling.step_count()
+    }
+
+    fn save(&mut self, _dir: &Path) -> Result<(), engine::Error> {
+        Ok(())
+    }
+
+    fn saving(&self) -> Option<Saving> {
+        None
+    }
+
+    /// Ids and texts in the log's order, whichever attempt sampled them; one that a crash made an attempt repeat counts once.
+    fn state_hash(&mut self) -> Result<String, Error> {
+        let mut hash = Fold64::default();
+        let mut seen = HashSet::new();
+        for envelope in self.run.tail().poll()? {
+            if let Ok(RunEvent::Completed(completion)) = envelope.data
+                && seen.insert(completion.id.clone())
+            {
+                hash.add(completion.id.as_str().as_bytes());
+                hash.add(completion.text.as_bytes());
+            }
+        }
+        Ok(hash.hex())
+    }
+}

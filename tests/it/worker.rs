@@ -1,0 +1,252 @@
+//! Real worker processes on the tiny model: killed, hung up on, doubled, misled; their runs end as if nothing had happened.
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tiebreak::domain::{PairId, PairRow, Params, Prompt, PromptBody, PromptId, RunId, Sampler, method};
+use tiebreak::protocol::{
+    DataSnapshot, ModelRef, RunCommand, RunEvent, RunSpec, SampleSpec, SessionMeta, Task, TrainSpec,
+};
+use tiebreak::storage::{Home, RunDir, SessionDir, sha256};
+
+fn model() -> ModelRef {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama");
+    ModelRef { name: "tiny-llama".into(), path: path.display().to_string() }
+}
+
+fn session(dir: &Path) -> SessionDir {
+    let home = Home::resolve(Some(dir)).unwrap();
+    let meta = SessionMeta { format: 1, name: String::new(), model: "tiny".into(), created_ms: 1, app: "0".into() };
+    SessionDir::create(&home, "s", &meta).unwrap()
+}
+
+fn snapshot(data: &str) -> DataSnapshot {
+    DataSnapshot {
+        file: "data.jsonl".into(),
+        sha256: sha256(data.as_bytes()),
+        rows: data.lines().count(),
+        session_seq: 0,
+    }
+}
+
+fn created(session: &SessionDir, task: Task, data: &str) -> RunDir {
+    let spec = RunSpec { id: RunId::new("run-1"), task, device: "cpu".into(), created_ms: 1, app: "0".into() };
+    session.create_run(&spec, data.as_bytes()).unwrap()
+}
+
+/// A DPO run on ten short pairs.
+fn training(sets: &[&str]) -> (TempDir, RunDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = method("dpo").unwrap().rows();
+    let mut params = Params::defaults(&rows);
+    for set in ["learning_rate=1e-3", "per_device_train_batch_size=2", "eval_fraction=0"].iter().chain(sets) {
+        params.set_pair(&rows, "dpo", set).unwrap();
+    }
+    let data: String = (0..10)
+        .map(|i| PairRow {
+            pair: PairId(format!("i{i}")),
+            prompt_id: PromptId(format!("p{i}")),
+            prompt: PromptBody::user(format!("What is {i} + {i}?")),
+            chosen: format!("It is {}.", 2 * i),
+            rejected: "I do not know.".into(),
+            margin: None,
+        })
+        .map(|row| serde_json::to_string(&row).unwrap() + "\n")
+        .collect();
+    let task =
+        Task::Train(TrainSpec { method: "dpo".into(), model: model(), init: None, params, data: snapshot(&data) });
+    let run = created(&session(dir.path()), task, &data);
+    (dir, run)
+}
+
+fn sampling(prompts: usize) -> (TempDir, RunDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let data: String = (0..prompts)
+        .map(|i| Prompt {
+            id: PromptId(format!("p{i}")),
+            body: PromptBody::user(format!("Name {i} things.")),
+            source: "typed".into(),
+            tags: vec![],
+        })
+        .map(|prompt| serde_json::to_string(&prompt).unwrap() + "\n")
+        .collect();
+    let sampler = Sampler { max_new_tokens: 24, ..Sampler::default() };
+    let task = Task::Sample(SampleSpec {
+        models: vec![model()],
+        adapter: None,
+        per_prompt: 3,
+        sampler,
+        data: snapshot(&data),
+    });
+    let run = created(&session(dir.path()), task, &data);
+    (dir, run)
+}
+
+fn command(run: &RunDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tiebreak"));
+    let log = fs::OpenOptions::new().create(true).append(true).open(run.worker_log()).unwrap();
+    command.args(["worker", "run"]).arg(run.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command
+}
+
+fn spawn(run: &RunDir) -> Child {
+    command(run).spawn().unwrap()
+}
+
+/// Runs to the end; the worker's words when it fails.
+fn finish(run: &RunDir) {
+    let status = command(run).status().unwrap();
+    assert!(status.success(), "{status}: {}", fs::read_to_string(run.worker_log()).unwrap_or_default());
+}
+
+fn events(run: &RunDir) -> Vec<RunEvent> {
+    run.tail().poll().unwrap().into_iter().filter_map(|e| e.data.ok()).collect()
+}
+
+fn final_state(run: &RunDir) -> String {
+    match events(run).last() {
+        Some(RunEvent::Finished { state, .. }) => state.clone(),
+        other => panic!("not finished: {other:?}"),
+    }
+}
+
+fn final_weights(run: &RunDir) -> Vec<u8> {
+    let found = run.latest_checkpoint().unwrap();
+    fs::read(found.checkpoint.unwrap().path.join("model.safetensors")).unwrap()
+}
+
+fn steps(run: &RunDir) -> usize {
+    events(run).iter().filter(|e| matches!(e, RunEvent::Stepped { .. })).count()
+}
+
+fn starts(run: &RunDir) -> usize {
+    events(run).iter().filter(|e| matches!(e, RunEvent::Started { .. })).count()
+}
+
+fn wait(what: &str, mut until: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !until() {
+        assert!(began.elapsed() < Duration::from_mins(1), "waited a minute: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Kills workers at 20 moments, each after a few more steps, then lets the last one finish.
+fn kill_and_resume(run: &RunDir) {
+    for kill in 0..20u64 {
+        let before = steps(run);
+        let mut child = spawn(run);
+        let more = 1 + (kill * 7 % 5) as usize;
+        wait("steps", || steps(run) >= before + more || !matches!(child.try_wait(), Ok(None)));
+        // Somewhere within the next step or checkpoint.
+        std::thread::sleep(Duration::from_micros(kill * 1931 % 17_000));
+        assert!(child.try_wait().unwrap().is_none(), "kill {kill} came after the end: make the run longer");
+        child.kill().unwrap();
+        let killed = Instant::now();
+        child.wait().unwrap();
+        wait("the lock is free", || !run.is_alive());
+        assert!(killed.elapsed() < Duration::from_secs(1), "a dead worker is seen within a second");
+    }
+    finish(run);
+    assert_eq!(starts(run), 21);
+}
+
+#[test]
+fn training_killed_20_times_ends_with_the_same_weights_byte_for_byte() {
+    let sets = ["max_steps=120", "save_steps=2", "lora_dropout=0.1", "lr_scheduler_type=cosine"];
+    let (_dir, whole) = training(&sets);
+    finish(&whole);
+    let (_dir2, run) = training(&sets);
+    kill_and_resume(&run);
+    assert_eq!(final_state(&run), final_state(&whole));
+    assert!(final_weights(&run) == final_weights(&whole), "the weights differ");
+    assert!(run.checkpoints().unwrap().len() <= 2);
+    let hidden = fs::read_dir(run.path().join("ckpt")).unwrap();
+    assert_eq!(hidden.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with('.')).count(), 0);
+}
+
+#[test]
+fn sampling_killed_20_times_ends_with_the_same_texts() {
+    let (_dir, whole) = sampling(90);
+    finish(&whole);
+    let (_dir2, run) = sampling(90);
+    kill_and_resume(&run);
+    assert_eq!(final_state(&run), final_state(&whole));
+}
+
+#[test]
+fn a_worker_outlives_its_parent_and_does_not_hear_the_terminal() {
+    let (_dir, run) = training(&["max_steps=400", "save_steps=0"]);
+    let line = format!(
+        "'{}' worker run '{}' </dev/null >/dev/null 2>&1 & exec sleep 60",
+        env!("CARGO_BIN_EXE_tiebreak"),
+        run.path().display()
+    );
+    let mut shell = Command::new("sh").args(["-c", &line]).stdout(Stdio::piped()).spawn().unwrap();
+    wait("the first steps", || steps(&run) > 2);
+    let pid = Pid::from_raw(run.holder().unwrap().pid as i32).unwrap();
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    for signal in [Signal::HUP, Signal::INT, Signal::PIPE] {
+        kill_process(pid, signal).unwrap();
+    }
+    let before = steps(&run);
+    wait("further steps", || steps(&run) > before + 3);
+    assert!(run.is_alive());
+    kill_process(pid, Signal::TERM).unwrap();
+    wait("its end", || !run.is_alive());
+    let Some(RunEvent::Stopped { step }) = events(&run).last().cloned() else { panic!("{:?}", events(&run).last()) };
+    assert_eq!(run.latest_checkpoint().unwrap().checkpoint.unwrap().step, step);
+}
+
+#[test]
+fn of_two_workers_one_wins_and_the_other_leaves_quietly() {
+    let (_dir, run) = training(&["max_steps=60"]);
+    let mut workers: Vec<Child> = (0..4).map(|_| spawn(&run)).collect();
+    for worker in &mut workers {
+        assert!(worker.wait().unwrap().success());
+    }
+    assert_eq!((starts(&run), steps(&run)), (1, 60));
+    assert!(matches!(events(&run).last(), Some(RunEvent::Finished { step: 60, .. })));
+}
+
+#[test]
+fn a_paused_worker_waits_and_a_stopped_one_goes_on_later() {
+    let (_dir, whole) = training(&["max_steps=60"]);
+    finish(&whole);
+    let (_dir2, run) = training(&["max_steps=60"]);
+    run.post(RunCommand::Pause).unwrap();
+    let mut child = spawn(&run);
+    wait("the pause", || events(&run).contains(&RunEvent::Obeyed(RunCommand::Pause)));
+    let before = steps(&run);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(steps(&run), before);
+    run.post(RunCommand::Resume).unwrap();
+    wait("steps", || steps(&run) > before + 2);
+    run.post(RunCommand::Stop).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(matches!(events(&run).last(), Some(RunEvent::Stopped { .. })));
+    finish(&run);
+    assert!(final_weights(&run) == final_weights(&whole), "the weights differ");
+}
+
+#[test]
+fn wrong_orders_and_changed_data_get_one_sentence() {
+    let tiebreak = |args: &[&str]| {
+        let out = Command::new(env!("CARGO_BIN_EXE_tiebreak")).arg("worker").args(args).output().unwrap();
+        (out.status.code(), String::from_utf8(out.stderr).unwrap())
+    };
+    assert_eq!(tiebreak(&["dance"]).0, Some(2));
+    let (code, said) = tiebreak(&["run", "/nowhere"]);
+    assert!(code == Some(1) && said.lines().count() == 1 && said.contains("/nowhere/spec.json"), "{said}");
+    let (_dir, run) = training(&["max_steps=2"]);
+    fs::write(run.data_path().unwrap(), "{}\n").unwrap();
+    let (code, said) = tiebreak(&["run", run.path().to_str().unwrap()]);
+    assert!(code == Some(1) && said.lines().count() == 1, "{said}");
+    let Some(RunEvent::Failed { step: 0, error }) = events(&run).last().cloned() else { panic!("{:?}", events(&run)) };
+    assert!(error.contains("data.jsonl was changed since the run was launched"), "{error}");
+    assert!(said.contains(&error));
+}
