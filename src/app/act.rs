@@ -173,7 +173,8 @@ fn tick(model: &mut Model, now_ms: u64) -> Vec<Effect> {
             }
             Vec::new()
         }
-        Screen::Label(_) | Screen::Launch(_) => Vec::new(),
+        Screen::Label(_) => Vec::new(),
+        Screen::Launch(_) => launch::tick(model),
         Screen::Watch(_) => watch::tick(model),
         Screen::Replay(_) => replay::tick(model),
     }

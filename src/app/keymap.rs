@@ -155,7 +155,75 @@ pub enum Action {
     PageDown,
     /// Scroll both answers a page up.
     PageUp,
-    // Launch, watch and replay: their rows and handlers are in their own files.
+    // Launch.
+    /// To the next field.
+    NextField,
+    /// To the field before.
+    PreviousField,
+    /// The next of the field's choices.
+    NextChoice,
+    /// The one before.
+    PreviousChoice,
+    /// Everything back to the method's defaults.
+    ResetForm,
+    // Watch.
+    /// The cursor to the left.
+    CursorLeft,
+    /// The cursor to the right.
+    CursorRight,
+    /// Half of the window.
+    ZoomIn,
+    /// Twice the window.
+    ZoomOut,
+    /// No cursor, no zoom.
+    Follow,
+    /// The next smoothing.
+    Smooth,
+    /// What the x-axis counts.
+    XAxis,
+    /// Logarithmic values.
+    LogScale,
+    /// The focus to the next pane.
+    NextPane,
+    /// The focus to the pane before.
+    PreviousPane,
+    /// One pane alone.
+    Enlarge,
+    /// The worker's own output.
+    WorkerLog,
+    /// The next run.
+    NextRun,
+    /// The run before.
+    PreviousRun,
+    /// Pause the run, or go on.
+    PauseRun,
+    /// Write a checkpoint.
+    CheckpointRun,
+    /// Stop the run.
+    StopRun,
+    /// Take a lost or stopped run up again.
+    ResumeRun,
+    // Replay.
+    /// Play or pause.
+    PlayPause,
+    /// One entry on.
+    NextEvent,
+    /// One entry back.
+    PreviousEvent,
+    /// To the next mark.
+    NextMark,
+    /// To the mark before.
+    PreviousMark,
+    /// Twice as fast.
+    Faster,
+    /// Half as fast.
+    Slower,
+    /// To the beginning.
+    ToStart,
+    /// To the end.
+    ToEnd,
+    /// What was judged, the curves, or the one that last changed.
+    ReplayView,
 }
 
 /// One row of the table.
@@ -245,7 +313,59 @@ pub const TABLE: &[Binding] = &[
     on(C::Label, c('r'), Action::GoReplay, "", "replay the session"),
     on(C::Label, c('i'), Action::Import, "", "import prompts or pairs from a file"),
     on(C::Label, k(Code::Esc), Action::Back, "", "back to the sessions"),
-    on(C::Launch, k(Code::Esc), Action::Back, "", "back to labelling"),
+    // Launch.
+    on(C::Launch, k(Code::Enter), Action::Accept, "start", "start the run; on `…` show or hide the advanced options"),
+    on(C::Launch, k(Code::Tab), Action::NextField, "next", "next field"),
+    on(C::Launch, k(Code::Down), Action::NextField, "", "next field"),
+    on(C::Launch, k(Code::BackTab), Action::PreviousField, "", "previous field"),
+    on(C::Launch, k(Code::Up), Action::PreviousField, "", "previous field"),
+    on(C::Launch, k(Code::Left), Action::PreviousChoice, "choose", "previous choice of a field that has choices"),
+    on(C::Launch, k(Code::Right), Action::NextChoice, "choose", "next choice of a field that has choices"),
+    on(C::Launch, c(' '), Action::NextChoice, "", "next choice of a field that has choices"),
+    on(C::Launch, c('r'), Action::ResetForm, "reset", "everything back to the method's defaults"),
+    on(C::Launch, k(Code::Esc), Action::Back, "back", "back to labelling"),
+    // Watch.
+    on(C::Watch, k(Code::Left), Action::CursorLeft, "cursor", "move the cursor left and read values there"),
+    on(C::Watch, k(Code::Right), Action::CursorRight, "cursor", "move the cursor right and read values there"),
+    on(C::Watch, c('+'), Action::ZoomIn, "zoom", "look closer, at the cursor or at the end"),
+    on(C::Watch, c('-'), Action::ZoomOut, "zoom", "look from further away"),
+    on(C::Watch, k(Code::Tab), Action::NextPane, "pane", "next pane"),
+    on(C::Watch, c('p'), Action::PauseRun, "pause", "pause the run after its step, or let it go on"),
+    on(C::Watch, c('s'), Action::Smooth, "smooth", "smooth the curves more, then not at all"),
+    on(C::Watch, c('x'), Action::XAxis, "axis", "count steps, epochs or time below the curves"),
+    on(C::Watch, c('c'), Action::CheckpointRun, "checkpoint", "write a checkpoint now"),
+    on(C::Watch, c('S'), Action::StopRun, "stop", "stop the run with a checkpoint; asks first"),
+    on(C::Watch, c('R'), Action::ResumeRun, "", "take a lost or stopped run up again from its checkpoint"),
+    on(C::Watch, c('='), Action::ZoomIn, "", "look closer, at the cursor or at the end"),
+    on(C::Watch, k(Code::End), Action::Follow, "", "no cursor and no zoom: follow the end"),
+    on(C::Watch, c('y'), Action::LogScale, "", "logarithmic values"),
+    on(C::Watch, k(Code::Enter), Action::Enlarge, "", "one pane alone, or all again"),
+    on(C::Watch, k(Code::BackTab), Action::PreviousPane, "", "previous pane"),
+    on(C::Watch, c(']'), Action::NextPane, "", "next pane"),
+    on(C::Watch, c('['), Action::PreviousPane, "", "previous pane"),
+    on(C::Watch, k(Code::Down), Action::NextRun, "", "next run of the session"),
+    on(C::Watch, k(Code::Up), Action::PreviousRun, "", "previous run of the session"),
+    on(C::Watch, c('o'), Action::WorkerLog, "", "the worker's own output instead of the samples"),
+    on(C::Watch, c('t'), Action::GoLaunch, "", "launch another training run"),
+    on(C::Watch, c('l'), Action::GoLabel, "", "judge pairs meanwhile"),
+    // Replay.
+    on(C::Replay, c(' '), Action::PlayPause, "play", "play or pause"),
+    on(C::Replay, k(Code::Left), Action::PreviousEvent, "event", "one entry back"),
+    on(C::Replay, k(Code::Right), Action::NextEvent, "event", "one entry on"),
+    on(C::Replay, c('['), Action::PreviousMark, "mark", "back to the mark before: label, launch, checkpoint, finding"),
+    on(C::Replay, c(']'), Action::NextMark, "mark", "on to the next mark"),
+    on(C::Replay, c('-'), Action::Slower, "speed", "half as fast"),
+    on(C::Replay, c('+'), Action::Faster, "speed", "twice as fast"),
+    on(C::Replay, c('v'), Action::ReplayView, "view", "what was judged, the curves, or whichever changed last"),
+    on(C::Replay, c('='), Action::Faster, "", "twice as fast"),
+    on(C::Replay, k(Code::Home), Action::ToStart, "", "to the beginning"),
+    on(C::Replay, k(Code::End), Action::ToEnd, "", "to the end"),
+    on(C::Replay, k(Code::Tab), Action::NextPane, "", "next pane of the curves"),
+    on(C::Replay, k(Code::BackTab), Action::PreviousPane, "", "previous pane of the curves"),
+    on(C::Replay, k(Code::Enter), Action::Enlarge, "", "one pane alone, or all again"),
+    on(C::Replay, c('s'), Action::Smooth, "", "smooth the curves more, then not at all"),
+    on(C::Replay, c('x'), Action::XAxis, "", "count steps, epochs or time below the curves"),
+    on(C::Replay, c('y'), Action::LogScale, "", "logarithmic values"),
     on(C::Watch, k(Code::Esc), Action::Back, "", "back to labelling"),
     on(C::Replay, k(Code::Esc), Action::Back, "", "back to labelling"),
     // Everywhere.

@@ -1,40 +1,223 @@
-//! The launch form.
+//! The launch screen: a form that knows the data.
+//!
+//! Owns what is typed and when an estimate is asked for. Refuses to start without pairs or with a value that cannot be.
 
-use super::effect::Effect;
-use super::key::Key;
+mod form;
+
+pub use form::{Field, Form, Start};
+
+use super::effect::{Effect, TrainAsk};
+use super::key::{Code, Key};
 use super::keymap::Action;
 use super::model::Model;
+use super::open::Open;
 use super::screen::Screen;
+use crate::domain::{LeftOut, RunStatus};
+use crate::protocol::Estimate;
+
+/// After the last key, so many milliseconds pass before an estimate is asked for.
+const SETTLE_MS: u64 = 400;
+
+/// A second enter within so many milliseconds of the first does not launch a second run.
+const LAUNCH_MS: u64 = 3_000;
+
+/// The longer answer wins so large a share of the pairs that length may be what is learned.
+const LENGTH_CONFOUND: f64 = 0.7;
+
+/// What is known of what the run would take.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Answer {
+    /// Nothing was asked yet.
+    #[default]
+    None,
+    /// A worker is at it.
+    Asked,
+    /// This.
+    Known(Estimate),
+    /// It could not be told; the sentence says why.
+    Failed(String),
+}
+
+/// The verdicts as training data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Data {
+    /// Verdicts that count.
+    pub verdicts: usize,
+    /// Rows they make.
+    pub pairs: usize,
+    /// Judged pairs that make none.
+    pub left: LeftOut,
+}
 
 /// What the screen knows.
 #[derive(Debug, Clone, Default)]
-pub struct Launch {}
+pub struct Launch {
+    /// The form.
+    pub form: Form,
+    /// The data it will use.
+    pub data: Data,
+    /// The estimate.
+    pub answer: Answer,
+    /// Number of the question that [`Answer::Asked`] waits for.
+    ticket: u64,
+    /// When the form changed after the last question.
+    changed_ms: Option<u64>,
+    /// When a launch was last asked for.
+    asked_ms: Option<u64>,
+}
+
+impl Launch {
+    /// The share of pairs that the longer answer wins, where it is far enough from chance to say so.
+    #[must_use]
+    pub fn length_confound(&self) -> Option<f64> {
+        match &self.answer {
+            Answer::Known(e) => Some(e.longer_wins).filter(|w| *w >= LENGTH_CONFOUND || *w <= 1.0 - LENGTH_CONFOUND),
+            Answer::None | Answer::Asked | Answer::Failed(_) => None,
+        }
+    }
+
+    fn take_data(&mut self, open: &Open) {
+        let (rows, left) = open.session.rows();
+        let verdicts = open.session.verdicts().filter(|(_, j)| !j.undone).count();
+        self.data = Data { verdicts, pairs: rows.len(), left };
+        let finished = open.runs.iter().filter(|r| {
+            let trained = matches!(r.status(), RunStatus::Finished | RunStatus::Stopped);
+            trained && !r.is_sampling()
+        });
+        self.form.set_runs(finished.map(|r| r.id.clone()));
+    }
+
+    fn ask(&self) -> Result<TrainAsk, String> {
+        if self.data.pairs == 0 {
+            return Err("there are no pairs to train on yet: judge some first (esc), or import pairs".into());
+        }
+        let init = match self.form.start() {
+            Start::Model => None,
+            Start::Run(id) => Some(id.clone()),
+        };
+        Ok(TrainAsk { method: self.form.method().name.into(), params: self.form.params()?, init })
+    }
+}
 
 /// Shows the screen for the open session.
 pub fn show(model: &mut Model) -> Vec<Effect> {
     model.screen = Screen::Launch(Box::default());
-    Vec::new()
+    model.touch();
+    refresh(model)
 }
 
 /// A chance to take a key before the keymap does, for typing; none passes it on.
-pub fn press(_model: &mut Model, _key: Key) -> Option<Vec<Effect>> {
-    None
+pub fn press(model: &mut Model, key: Key) -> Option<Vec<Effect>> {
+    let now_ms = model.now_ms;
+    let Screen::Launch(launch) = &mut model.screen else { return None };
+    let taken = match key.code {
+        Code::Backspace => launch.form.backspace(),
+        _ => key.typed().is_some_and(|c| launch.form.type_char(c)),
+    };
+    if !taken {
+        return None;
+    }
+    launch.changed_ms = Some(now_ms);
+    model.touch();
+    Some(Vec::new())
 }
 
 /// Does what a key of this screen asks for.
-pub fn act(_model: &mut Model, _action: Action) -> Vec<Effect> {
-    Vec::new()
+pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
+    let now_ms = model.now_ms;
+    let Screen::Launch(launch) = &mut model.screen else { return Vec::new() };
+    match action {
+        Action::NextField => launch.form.go(1),
+        Action::PreviousField => launch.form.go(-1),
+        Action::NextChoice | Action::PreviousChoice => {
+            if launch.form.turn(if action == Action::NextChoice { 1 } else { -1 }) {
+                launch.changed_ms = Some(now_ms);
+            }
+        }
+        Action::ResetForm => {
+            launch.form.reset();
+            launch.changed_ms = Some(now_ms);
+        }
+        Action::Accept if launch.form.focus == Field::More => {
+            launch.form.turn(1);
+        }
+        Action::Accept => return start(model),
+        _ => return super::act::travel(model, action),
+    }
+    model.touch();
+    // Leaving a field settles it.
+    if matches!(action, Action::NextField | Action::PreviousField) { question(model) } else { Vec::new() }
+}
+
+fn start(model: &mut Model) -> Vec<Effect> {
+    let now_ms = model.now_ms;
+    let Screen::Launch(launch) = &mut model.screen else { return Vec::new() };
+    let read_only = model.open.as_ref().and_then(|o| o.read_only.clone());
+    let ask = match read_only {
+        Some(holder) => Err(format!("this session is open for reading only: {holder} holds it")),
+        None if launch.asked_ms.is_some_and(|at| now_ms < at + LAUNCH_MS) => Err("the run is being started".into()),
+        None => launch.ask(),
+    };
+    match ask {
+        Ok(ask) => {
+            launch.asked_ms = Some(now_ms);
+            model.say("starting the run …");
+            vec![Effect::Launch(ask)]
+        }
+        Err(why) => {
+            model.warn(why);
+            Vec::new()
+        }
+    }
 }
 
 /// New records of the open session or its runs have been folded, or the size has changed.
-pub fn refresh(_model: &mut Model) -> Vec<Effect> {
-    Vec::new()
+pub fn refresh(model: &mut Model) -> Vec<Effect> {
+    let now_ms = model.now_ms;
+    let (Screen::Launch(launch), Some(open)) = (&mut model.screen, &model.open) else { return Vec::new() };
+    let before = (launch.data, launch.form.starts().len());
+    launch.take_data(open);
+    if before == (launch.data, launch.form.starts().len()) {
+        return Vec::new();
+    }
+    launch.changed_ms = Some(now_ms);
+    model.touch();
+    question(model)
 }
 
 /// Time passed.
-pub fn tick(_model: &mut Model) -> Vec<Effect> {
-    Vec::new()
+pub fn tick(model: &mut Model) -> Vec<Effect> {
+    let now_ms = model.now_ms;
+    match &model.screen {
+        Screen::Launch(l) if l.changed_ms.is_some_and(|at| now_ms.saturating_sub(at) >= SETTLE_MS) => question(model),
+        _ => Vec::new(),
+    }
+}
+
+/// Asks what the run would take, if the form changed since the last question and can be asked about.
+fn question(model: &mut Model) -> Vec<Effect> {
+    let ticket = model.question();
+    let loaded = model.open.as_ref().is_some_and(|o| o.loaded);
+    let Screen::Launch(launch) = &mut model.screen else { return Vec::new() };
+    if launch.changed_ms.is_none() || !loaded {
+        return Vec::new();
+    }
+    launch.changed_ms = None;
+    let ask = launch.ask();
+    launch.ticket = ticket;
+    // Without an answer the field or the data line says why there is none.
+    launch.answer = if ask.is_ok() { Answer::Asked } else { Answer::None };
+    model.touch();
+    ask.into_iter().map(|ask| Effect::Estimate { ticket, ask }).collect()
 }
 
 /// The answer to an estimate this screen asked for.
-pub fn estimate_ready(_model: &mut Model, _ticket: u64, _answer: Result<crate::protocol::Estimate, String>) {}
+pub fn estimate_ready(model: &mut Model, ticket: u64, answer: Result<Estimate, String>) {
+    if let Screen::Launch(launch) = &mut model.screen
+        && launch.ticket == ticket
+        && launch.answer == Answer::Asked
+    {
+        launch.answer = answer.map_or_else(Answer::Failed, Answer::Known);
+        model.touch();
+    }
+}

@@ -277,6 +277,9 @@ impl RunState {
 
     /// Sets the smoothing of every series, present and future. A view setting: [`RunState::state_hash`] ignores it.
     pub fn set_smoothing(&mut self, beta: f64) {
+        if self.smoothing == beta {
+            return;
+        }
         self.smoothing = beta;
         for (_, series) in &mut self.series {
             series.set_smoothing(beta);

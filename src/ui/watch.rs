@@ -1,18 +1,434 @@
-//! Draws the watch screen.
+//! The watch screen: curves, findings, samples, and what the run is about.
+//!
+//! Draws a [`Scene`], so that the live view and the replay are one picture. Changes nothing.
 
-use crate::app::Model;
-use crate::app::watch::Watch;
+mod layout;
+mod panes;
+mod sampling;
+
+use super::frame::{duration, put_line, rule};
+use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, GOOD, WARN};
+use super::widgets::plain::{bar, bytes, count, middle};
+use crate::app::watch::{Watch, XUnit, panes as panes_of};
+use crate::app::{Model, RunView, cells, clip, presentable, wrap};
+use crate::domain::{Finding, RunState, RunStatus, Severity};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::text::Line;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+/// A run as it is looked at.
+#[derive(Debug, Clone)]
+pub struct Scene<'a> {
+    /// Its folded log.
+    pub run: &'a RunState,
+    /// Where it is in its life.
+    pub status: RunStatus,
+    /// Whether it samples candidates.
+    pub sampling: bool,
+    /// How it is looked at.
+    pub watch: &'a Watch,
+    /// What it is about: name and value.
+    pub facts: Vec<(&'static str, String)>,
+    /// The session's runs as a line, when it has several.
+    pub runs: Option<Line<'a>>,
+    /// Replay: nothing can be resumed.
+    pub replay: bool,
+    /// Whether only ASCII may be drawn.
+    pub ascii: bool,
+}
 
 /// Place and state for the header.
-pub fn header(model: &Model, _screen: &Watch) -> (Vec<String>, Line<'static>) {
-    let name = model.open.as_ref().map(|open| open.meta.name.clone()).unwrap_or_default();
-    (vec![name, "watch".into()], Line::default())
+pub fn header(model: &Model, screen: &Watch) -> (Vec<String>, Line<'static>) {
+    let Some(open) = &model.open else { return (vec!["watch".into()], Line::default()) };
+    match screen.shown(open) {
+        Some(run) => {
+            let place = vec![open.meta.name.clone(), format!("run {}", run.id)];
+            (place, headline(&run.state, &run.status(), run.is_sampling(), false, model.size.0))
+        }
+        None => (vec![open.meta.name.clone(), "watch".into()], Line::default()),
+    }
 }
 
 /// Draws the body and gives the status line.
-pub fn body(_buf: &mut Buffer, _area: Rect, _model: &Model, _screen: &Watch) -> Line<'static> {
-    Line::default()
+pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Watch) -> Line<'static> {
+    let Some(open) = &model.open else { return Line::default() };
+    let Some(run) = screen.shown(open) else {
+        if open.loaded {
+            let how = "s samples candidate answers · t trains on the verdicts · esc back to labelling";
+            middle(buf, area, &["no run yet".into(), how.into()]);
+        } else {
+            middle(buf, area, &["reading the session …".into()]);
+        }
+        return Line::default();
+    };
+    let scene = Scene {
+        run: &run.state,
+        status: run.status(),
+        sampling: run.is_sampling(),
+        watch: screen,
+        facts: crate::app::watch::facts(run),
+        runs: (open.runs.len() > 1).then(|| runs_line(&open.runs, &run.id, area.width)),
+        replay: false,
+        ascii: model.theme.ascii,
+    };
+    draw_scene(&scene, area, buf);
+    settings(&scene)
+}
+
+/// How the run is looked at, for the status line.
+pub fn settings(scene: &Scene<'_>) -> Line<'static> {
+    if scene.sampling {
+        return Line::default();
+    }
+    let watch = scene.watch;
+    let mut parts = vec![format!("x {}", watch.unit.word())];
+    if let Some(x) = watch.cursor {
+        let at = match watch.unit {
+            XUnit::Time => duration(x / 1000.0),
+            XUnit::Step | XUnit::Epoch => format!("step {x}"),
+        };
+        parts.push(format!("cursor at {at}"));
+    }
+    if watch.smoothing() > 0.0 {
+        parts.push(format!("smoothed {} (dots: as measured)", watch.smoothing()));
+    }
+    if watch.log_scale {
+        parts.push("log scale".into());
+    }
+    if watch.zoom > 0 {
+        parts.push(format!("zoom {}×", 1_u32 << watch.zoom));
+    }
+    Line::styled(parts.join(" · "), DIM)
+}
+
+/// Draws a run as it is looked at.
+pub fn draw_scene(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
+    if area.is_empty() {
+        return;
+    }
+    if scene.sampling {
+        return sampling::draw(scene, area, buf);
+    }
+    let panes = panes_of(scene.run);
+    let parts = layout::parts(area, panes.len(), scene.watch.pane, scene.runs.is_some(), scene.watch.enlarged);
+    if let (Some(at), Some(line)) = (parts.runs, &scene.runs) {
+        put_line(buf, at, line.clone());
+    }
+    if panes.is_empty() {
+        waiting(scene, parts.charts[0], buf);
+    }
+    for (i, (pane, at)) in panes.iter().skip(parts.first).zip(&parts.charts).enumerate() {
+        panes::draw(scene, pane, parts.first + i == scene.watch.pane, *at, buf);
+    }
+    let hidden = panes.len().saturating_sub(parts.charts.len());
+    if let Some(side) = parts.side {
+        facts_and_findings(scene, hidden, side, buf);
+        foot(scene, false, parts.foot, buf);
+    } else {
+        foot(scene, true, parts.foot, buf);
+    }
+}
+
+/// What the header says of a run: state, step, epoch, speed, time left.
+#[must_use]
+pub fn headline(run: &RunState, status: &RunStatus, sampling: bool, replay: bool, width: u16) -> Line<'static> {
+    let (word, style) = match status {
+        _ if replay => ("REPLAY", ACCENT_BOLD),
+        RunStatus::Starting => ("STARTING", ACCENT),
+        RunStatus::Running => ("LIVE", GOOD),
+        RunStatus::Paused => ("PAUSED", WARN),
+        RunStatus::Finished => ("FINISHED", BOLD),
+        RunStatus::Stopped => ("STOPPED", BOLD),
+        RunStatus::Failed(_) => ("FAILED", BAD),
+        RunStatus::Lost => ("LOST", BAD),
+    };
+    let mut parts = vec![Span::styled(word, style)];
+    let mut say = |text: String| {
+        parts.push(Span::raw("  "));
+        parts.push(Span::raw(text));
+    };
+    if let Some(stage) = run.stage.as_ref().filter(|_| status.is_live()) {
+        let share = if stage.total > 0 { format!(" {}/{}", stage.done, stage.total) } else { String::new() };
+        say(format!("{}{share}", clip(&presentable(&stage.name), 30)));
+    }
+    let unit = if sampling { "answer" } else { "step" };
+    match run.plan.as_ref().filter(|p| p.total_steps > 0) {
+        Some(plan) => {
+            let digits = plan.total_steps.to_string().len();
+            say(format!("{unit} {:>digits$}/{}", run.step, plan.total_steps));
+            if plan.steps_per_epoch > 0 && width >= 100 {
+                let epochs = plan.total_steps as f64 / plan.steps_per_epoch as f64;
+                say(format!("epoch {:.1}/{}", run.epoch, trim(epochs)));
+            }
+        }
+        None if run.step > 0 => say(format!("{unit} {}", run.step)),
+        None => {}
+    }
+    if let Some(rate) = run.tokens_per_second().filter(|_| *status == RunStatus::Running) {
+        say(format!("{rate:>4.0} tok/s"));
+    }
+    if let Some(left) = run.seconds_left().filter(|_| *status == RunStatus::Running) {
+        say(format!("{} left", duration(left)));
+    } else if !status.is_live() && run.elapsed_ms() > 0 {
+        say(format!("after {}", duration(run.elapsed_ms() as f64 / 1000.0)));
+    }
+    Line::from(parts)
+}
+
+/// A whole number without its fraction, another with one digit.
+fn trim(x: f64) -> String {
+    if (x - x.round()).abs() < 0.05 { format!("{x:.0}") } else { format!("{x:.1}") }
+}
+
+/// The runs, the one looked at in front of the eye even when not all fit.
+fn runs_line<'a>(runs: &[RunView], now: &crate::domain::RunId, width: u16) -> Line<'a> {
+    let label = |r: &RunView| format!("{} {}", r.id, r.status().word());
+    let at = runs.iter().position(|r| r.id == *now).unwrap_or(0);
+    let room = usize::from(width).saturating_sub(8);
+    let mut from = at;
+    let mut used = cells(&label(&runs[at])) + 3;
+    while from > 0 && used + cells(&label(&runs[from - 1])) + 3 < room {
+        from -= 1;
+        used += cells(&label(&runs[from])) + 3;
+    }
+    let mut parts = vec![Span::styled(if from > 0 { " ‹ " } else { " " }, DIM)];
+    let mut left = room;
+    for run in &runs[from..] {
+        let text = label(run);
+        if cells(&text) + 3 > left {
+            parts.push(Span::styled("›", DIM));
+            break;
+        }
+        left -= cells(&text) + 3;
+        let here = run.id == *now;
+        let mark = if here { "▸" } else { " " };
+        parts.push(Span::styled(mark, ACCENT));
+        parts.push(Span::styled(text, if here { BOLD } else { DIM }));
+        parts.push(Span::raw("  "));
+    }
+    Line::from(parts)
+}
+
+/// Before the first step: what is being done, and what is going to be.
+fn waiting(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
+    let mut lines: Vec<String> = Vec::new();
+    match (&scene.status, &scene.run.stage) {
+        (RunStatus::Failed(error), _) => {
+            lines.push("the run failed before its first step".into());
+            lines.extend(wrapped(error, usize::from(area.width).saturating_sub(8)));
+        }
+        (RunStatus::Lost, _) => lines.push("the worker is gone, and nothing was measured yet".into()),
+        (_, Some(stage)) => {
+            lines.push(clip(&presentable(&stage.name), usize::from(area.width)));
+            if stage.total > 0 {
+                lines.push(format!(
+                    "{} {:>4.0} %",
+                    bar(stage.done as f64 / stage.total as f64, 30),
+                    stage.done as f64 * 100.0 / stage.total as f64
+                ));
+            }
+        }
+        (RunStatus::Starting, None) => lines.push("the worker is starting …".into()),
+        (_, None) => lines.push("waiting for the first step …".into()),
+    }
+    if let Some(plan) = &scene.run.plan {
+        lines.push(String::new());
+        lines.push(format!("{} steps on {} rows", plan.total_steps, plan.train_rows));
+        lines.push(clip(&plan.objective, usize::from(area.width)));
+    }
+    middle(buf, area, &lines);
+}
+
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let text = presentable(text);
+    wrap(&text, width).into_iter().map(|r| text[r].to_owned()).collect()
+}
+
+/// A run that does not go on says why and what can be done, before anything else.
+fn verdict_on_run(scene: &Scene<'_>) -> Option<(String, Severity)> {
+    match &scene.status {
+        RunStatus::Failed(error) => Some((error.clone(), Severity::Stop)),
+        RunStatus::Lost => {
+            let from = match scene.run.checkpoints.last() {
+                Some(c) => format!("from its checkpoint at step {}", c.step),
+                None => "from the beginning: it had no checkpoint yet".into(),
+            };
+            let how = if scene.replay { "it can be taken up again" } else { "R takes it up again" };
+            Some((
+                format!("The worker is gone: its log has no end and nobody holds its lock. {how} {from}."),
+                Severity::Stop,
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// Text of a finding: where, what, what to do.
+fn finding_text(f: &Finding) -> String {
+    let word = match f.severity {
+        Severity::Note => "note",
+        Severity::Warn => "warning",
+        Severity::Stop => "stop",
+    };
+    let pair = f.pair.as_ref().map_or(String::new(), |p| format!(" · pair {p}"));
+    format!("{word} · step {}{pair} · {} {}", f.step, f.text, f.remedy)
+}
+
+fn severity_style(severity: Severity) -> Style {
+    match severity {
+        Severity::Note => Style::default(),
+        Severity::Warn => WARN,
+        Severity::Stop => BAD,
+    }
+}
+
+/// Paragraphs to show, most urgent first: the run's own state, then findings from the newest.
+fn urgent(scene: &Scene<'_>) -> Vec<(String, Severity)> {
+    let mut out: Vec<(String, Severity)> = verdict_on_run(scene).into_iter().collect();
+    let mut findings: Vec<&Finding> = scene.run.findings.iter().rev().collect();
+    findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
+    out.extend(findings.into_iter().map(|f| (finding_text(f), f.severity)));
+    out
+}
+
+/// The side column: what the run is about, then findings.
+fn facts_and_findings(scene: &Scene<'_>, hidden: usize, area: Rect, buf: &mut Buffer) {
+    let mut y = area.y;
+    rule(buf, area, &Span::styled("run", DIM), "");
+    y += 1;
+    let mut facts = scene.facts.clone();
+    facts.extend(state_facts(scene.run));
+    if hidden > 0 {
+        facts.push(("more panes", format!("{hidden} on other pages: tab")));
+    }
+    for (name, value) in facts {
+        if y + 3 >= area.bottom() {
+            break;
+        }
+        buf.set_stringn(area.x + 1, y, name, 11, DIM);
+        let width = usize::from(area.width).saturating_sub(13);
+        buf.set_stringn(area.x + 13, y, clip(&presentable(&value), width), width, Style::default());
+        y += 1;
+    }
+    if y + 2 >= area.bottom() {
+        return;
+    }
+    y += 1;
+    rule(buf, Rect { y, height: 1, ..area }, &Span::styled("findings", DIM), "");
+    y += 1;
+    let found = urgent(scene);
+    if found.is_empty() {
+        buf.set_stringn(area.x + 1, y, "none so far", usize::from(area.width), DIM);
+        return;
+    }
+    for (text, severity) in found {
+        for line in wrapped(&text, usize::from(area.width).saturating_sub(2)) {
+            if y >= area.bottom() {
+                return;
+            }
+            buf.set_string(area.x + 1, y, line, severity_style(severity));
+            y += 1;
+        }
+        y += 1;
+    }
+}
+
+/// What the log says of the run, beside its curves.
+fn state_facts(run: &RunState) -> Vec<(&'static str, String)> {
+    let mut out = Vec::new();
+    if !run.device.is_empty() {
+        out.push(("device", run.device.clone()));
+    }
+    if let Some(plan) = &run.plan {
+        out.push(("rows", format!("{} train · {} eval", plan.train_rows, plan.eval_rows)));
+        if plan.trainable > 0 {
+            let share = plan.trainable as f64 * 100.0 / plan.parameters.max(1) as f64;
+            out.push(("trained", format!("{} numbers, {share:.1} %", count(plan.trainable))));
+        }
+        for d in &plan.dropped {
+            out.push(("left out", format!("{} {}", d.count, d.reason)));
+        }
+    }
+    if let Some(last) = run.checkpoints.last() {
+        out.push(("checkpoint", format!("step {} · {}", last.step, bytes(last.bytes))));
+    }
+    if run.attempt > 1 {
+        out.push(("attempt", format!("{} (earlier ones dotted)", run.attempt)));
+    }
+    if run.elapsed_ms() > 0 {
+        out.push(("running", duration(run.elapsed_ms() as f64 / 1000.0)));
+    }
+    out
+}
+
+/// Below the charts: samples or the worker's own output; when narrow, findings come first.
+fn foot(scene: &Scene<'_>, findings: bool, area: Rect, buf: &mut Buffer) {
+    if area.height < 2 {
+        return;
+    }
+    let width = usize::from(area.width).saturating_sub(2);
+    let mut rows = area.y + 1..area.bottom();
+    let urgent = if findings && !scene.watch.show_output { urgent(scene) } else { Vec::new() };
+    let title = match (scene.watch.show_output, urgent.is_empty()) {
+        (true, _) => "worker.log",
+        (false, false) => "findings · samples",
+        (false, true) => "samples",
+    };
+    rule(buf, area, &Span::styled(title, DIM), "");
+    if scene.watch.show_output {
+        let skip = scene.watch.output.len().saturating_sub(usize::from(area.height) - 1);
+        if scene.watch.output.is_empty() {
+            buf.set_stringn(area.x + 1, area.y + 1, "the worker has written nothing", width, DIM);
+        }
+        for line in &scene.watch.output[skip..] {
+            let Some(y) = rows.next() else { return };
+            buf.set_stringn(area.x + 1, y, clip(&presentable(line), width), width, DIM);
+        }
+        return;
+    }
+    // Findings may take all rows but one.
+    let keep = usize::from(!scene.run.samples.is_empty());
+    for (text, severity) in &urgent {
+        let lines = wrapped(text, width);
+        let room = rows.len().saturating_sub(keep);
+        for (i, line) in lines.iter().take(room).enumerate() {
+            let Some(y) = rows.next() else { break };
+            // What is cut says so.
+            let cut = i + 1 == room && lines.len() > room;
+            let line = if cut { clip(&format!("{line} {}", lines[i + 1]), width) } else { line.clone() };
+            buf.set_string(area.x + 1, y, line, severity_style(*severity));
+        }
+    }
+    samples(scene, &mut rows, area.x + 1, width, buf);
+}
+
+/// Before and after: the newest answers, each under the first answer to the same question.
+fn samples(scene: &Scene<'_>, rows: &mut impl ExactSizeIterator<Item = u16>, x: u16, width: usize, buf: &mut Buffer) {
+    let all = &scene.run.samples;
+    let Some(last) = all.last() else {
+        if let Some(y) = rows.next() {
+            buf.set_stringn(x, y, "answers sampled before, during and after training appear here", width, DIM);
+        }
+        return;
+    };
+    if rows.len() == 1 {
+        let text = format!("step {} › {} › {}", last.step, presentable(&last.prompt), presentable(&last.text));
+        if let Some(y) = rows.next() {
+            buf.set_stringn(x, y, clip(&text, width), width, Style::default());
+        }
+        return;
+    }
+    let newest: Vec<_> = all.iter().filter(|s| s.step == last.step).collect();
+    for now in newest {
+        let Some(y) = rows.next() else { return };
+        let ask = clip(&presentable(&now.prompt), width);
+        buf.set_stringn(x, y, ask, width, BOLD);
+        let before = all.iter().find(|s| s.prompt == now.prompt && s.step < now.step);
+        for (sample, style) in before.map(|s| (s, DIM)).into_iter().chain([(now, Style::default())]) {
+            let Some(y) = rows.next() else { return };
+            let text = format!("step {:>4}  {}", sample.step, presentable(&sample.text));
+            buf.set_stringn(x + 1, y, clip(&text, width - 1), width, style);
+        }
+    }
 }

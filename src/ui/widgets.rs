@@ -1,5 +1,6 @@
 //! Parts that several screens draw with.
 
 pub mod chart;
+pub mod plain;
 pub mod raster;
 pub mod sparkline;

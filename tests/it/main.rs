@@ -11,6 +11,7 @@
 
 mod architecture;
 mod models;
+mod screens_runs;
 mod storage;
 mod trainer;
 mod trl;

@@ -34,12 +34,12 @@ impl Stroke {
     #[must_use]
     pub fn sample(self, ascii: bool) -> &'static str {
         match (self, ascii) {
-            (Self::Solid, false) => "━━",
-            (Self::Solid, true) => "**",
-            (Self::Dashed, false) => "╌╌",
-            (Self::Dashed, true) => "- ",
-            (Self::Dotted, false) => "··",
-            (Self::Dotted, true) => "..",
+            (Self::Solid, false) => "━",
+            (Self::Solid, true) => "*",
+            (Self::Dashed, false) => "╌",
+            (Self::Dashed, true) => "-",
+            (Self::Dotted, false) => "·",
+            (Self::Dotted, true) => ".",
             (Self::Marks, false) => "◆",
             (Self::Marks, true) => "o",
         }
@@ -197,7 +197,7 @@ impl Chart<'_> {
     /// The numbers beside and below the plot, with checkpoint marks.
     fn numbers(&self, area: Rect, plot: Rect, buf: &mut Buffer) {
         if let Some(span) = self.span {
-            let most = usize::from(plot.height.div_ceil(3)).max(2).min(usize::from(plot.height));
+            let most = usize::from(plot.height / 2).clamp(2, 8).min(usize::from(plot.height));
             let values = span.ticks(most);
             let step = if span.log { 0.0 } else { values.windows(2).map(|w| w[1] - w[0]).next().unwrap_or(span.hi) };
             for value in values {
@@ -234,12 +234,15 @@ impl Chart<'_> {
             };
             let len = text.chars().count() as u16;
             let at = plot.x + self.column(value * scale, usize::from(plot.width)).max(0) as u16;
-            // Under its column; the last number ends at the edge.
-            let at = at.saturating_sub(if at == plot.x { 0 } else { len / 2 }).min(plot.right().saturating_sub(len));
-            let covers = (at..at + len).any(|x| self.has_mark(x, plot));
-            if at >= free && !covers {
-                buf.set_string(at, y, &text, self.ink.faint);
-                free = at + len + 1;
+            // Under its column, or just after it where a checkpoint stands; the last number ends at the edge.
+            let under = at.saturating_sub(if at == plot.x { 0 } else { len / 2 });
+            let place = [under, at + 1, at.saturating_sub(len)].into_iter().find(|start| {
+                let end = start + len;
+                *start >= free && end <= plot.right() && !(*start..end).any(|x| self.has_mark(x, plot))
+            });
+            if let Some(start) = place {
+                buf.set_string(start, y, &text, self.ink.faint);
+                free = start + len + 1;
             }
         }
     }

@@ -1,0 +1,332 @@
+//! The launch form: a method, a start, and its hyper-parameters as typed text, checked at each key.
+//!
+//! Owns the text and its checking against the method table. Refuses to know files or models' insides: what a run would
+//! take is asked of a worker.
+
+use crate::domain::{Kind, Method, ParamRow, Params, RunId, methods};
+use std::collections::BTreeMap;
+
+/// Where a run starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// The session's model as it is.
+    Model,
+    /// The adapter that a finished run of this session left.
+    Run(RunId),
+}
+
+/// A place in the form that keys act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// Choice of the method.
+    Method,
+    /// Choice of the start.
+    Start,
+    /// A hyper-parameter, by its place in the method's rows.
+    Param(usize),
+    /// `…`: shows or hides the advanced ones.
+    More,
+}
+
+/// The form.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Form {
+    method: usize,
+    start: usize,
+    starts: Vec<Start>,
+    /// What was typed, by key; kept when the method changes. Absent: the method's default.
+    typed: BTreeMap<String, String>,
+    /// Whether the advanced hyper-parameters are shown.
+    pub advanced: bool,
+    /// Where keys act.
+    pub focus: Field,
+    /// Whether the next character replaces the field's text instead of adding to it.
+    fresh: bool,
+}
+
+impl Default for Form {
+    fn default() -> Self {
+        Self {
+            method: 0,
+            start: 0,
+            starts: vec![Start::Model],
+            typed: BTreeMap::new(),
+            advanced: false,
+            focus: Field::Method,
+            fresh: true,
+        }
+    }
+}
+
+impl Form {
+    /// The method chosen.
+    #[must_use]
+    pub fn method(&self) -> &'static Method {
+        let all = methods();
+        &all[self.method.min(all.len() - 1)]
+    }
+
+    /// The start chosen.
+    #[must_use]
+    pub fn start(&self) -> &Start {
+        self.starts.get(self.start).unwrap_or(&Start::Model)
+    }
+
+    /// What can be started from; the choice stays if it is still there.
+    pub fn set_runs(&mut self, runs: impl IntoIterator<Item = RunId>) {
+        let chosen = self.start().clone();
+        self.starts = std::iter::once(Start::Model).chain(runs.into_iter().map(Start::Run)).collect();
+        self.start = self.starts.iter().position(|s| *s == chosen).unwrap_or(0);
+    }
+
+    /// What can be started from.
+    #[must_use]
+    pub fn starts(&self) -> &[Start] {
+        &self.starts
+    }
+
+    /// The text of a hyper-parameter, typed or by default.
+    #[must_use]
+    pub fn text<'a>(&'a self, row: &ParamRow) -> &'a str {
+        self.typed.get(row.key).map_or(row.default, String::as_str)
+    }
+
+    /// Whether a hyper-parameter differs from its default.
+    #[must_use]
+    pub fn changed(&self, row: &ParamRow) -> bool {
+        self.text(row) != row.default
+    }
+
+    /// Why a hyper-parameter's text cannot be taken, as one sentence.
+    #[must_use]
+    pub fn problem(&self, row: &ParamRow) -> Option<String> {
+        row.parse(self.text(row)).err().map(|e| e.to_string())
+    }
+
+    /// The hyper-parameters, or the first sentence that says why not.
+    ///
+    /// # Errors
+    /// The sentence of the first hyper-parameter whose text cannot be taken.
+    pub fn params(&self) -> Result<Params, String> {
+        let method = self.method();
+        let rows = method.rows();
+        let mut params = Params::defaults(&rows);
+        for row in &rows {
+            params.set(&rows, method.name, row.key, self.text(row)).map_err(|e| e.to_string())?;
+        }
+        Ok(params)
+    }
+
+    /// The hyper-parameters with each unusable text replaced by its default, for what is shown while typing.
+    #[must_use]
+    pub fn params_so_far(&self) -> Params {
+        let rows = self.method().rows();
+        let mut params = Params::defaults(&rows);
+        for row in &rows {
+            // A text that does not parse leaves the default.
+            let _ = params.set(&rows, "", row.key, self.text(row));
+        }
+        params
+    }
+
+    /// The fields in order, as shown.
+    #[must_use]
+    pub fn fields(&self) -> Vec<Field> {
+        let rows = self.method().rows();
+        let mut out = vec![Field::Method, Field::Start];
+        out.extend((0..rows.len()).filter(|i| rows[*i].basic).map(Field::Param));
+        out.push(Field::More);
+        if self.advanced {
+            out.extend((0..rows.len()).filter(|i| !rows[*i].basic).map(Field::Param));
+        }
+        out
+    }
+
+    /// Moves the focus by so many fields, around the ends.
+    pub fn go(&mut self, by: isize) {
+        let fields = self.fields();
+        let at = fields.iter().position(|f| *f == self.focus).unwrap_or(0) as isize;
+        self.focus = fields[(at + by).rem_euclid(fields.len() as isize) as usize];
+        self.fresh = true;
+    }
+
+    /// The next or previous choice of the focused field. True when something changed.
+    pub fn turn(&mut self, by: isize) -> bool {
+        let around = |at: usize, len: usize| (at as isize + by).rem_euclid(len.max(1) as isize) as usize;
+        match self.focus {
+            Field::Method => {
+                self.method = around(self.method, methods().len());
+                methods().len() > 1
+            }
+            Field::Start => {
+                self.start = around(self.start, self.starts.len());
+                self.starts.len() > 1
+            }
+            Field::More => {
+                self.advanced = !self.advanced;
+                false
+            }
+            Field::Param(at) => {
+                let rows = self.method().rows();
+                let Some(row) = rows.get(at) else { return false };
+                let words: &[&str] = match row.kind {
+                    Kind::Choice(words) => words,
+                    Kind::Bool => &["true", "false"],
+                    Kind::Float(..) | Kind::Int(..) | Kind::List(_) => return false,
+                };
+                let now = words.iter().position(|w| *w == self.text(row)).unwrap_or(0);
+                self.typed.insert(row.key.to_owned(), words[around(now, words.len())].to_owned());
+                true
+            }
+        }
+    }
+
+    /// Types a character into the focused field. False when the field does not take it, so that it can mean a command.
+    pub fn type_char(&mut self, c: char) -> bool {
+        let Some(row) = self.focused_row() else { return false };
+        let takes = match row.kind {
+            Kind::Float(..) => c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E'),
+            Kind::Int(..) => c.is_ascii_digit() || c == '-',
+            Kind::List(_) => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ','),
+            Kind::Bool | Kind::Choice(_) => false,
+        };
+        if !takes {
+            return false;
+        }
+        let mut text = if self.fresh { String::new() } else { self.text(&row).to_owned() };
+        // No value of any row is longer; what a paste brings beyond that is not taken.
+        if text.len() < 120 {
+            text.push(c);
+        }
+        self.typed.insert(row.key.to_owned(), text);
+        self.fresh = false;
+        true
+    }
+
+    /// Takes back the last character of the focused field.
+    pub fn backspace(&mut self) -> bool {
+        let Some(row) = self.focused_row().filter(|r| !matches!(r.kind, Kind::Choice(_) | Kind::Bool)) else {
+            return false;
+        };
+        let mut text = self.text(&row).to_owned();
+        text.pop();
+        self.typed.insert(row.key.to_owned(), text);
+        self.fresh = false;
+        true
+    }
+
+    /// Sets everything back to the method's defaults.
+    pub fn reset(&mut self) {
+        self.typed.clear();
+        self.fresh = true;
+    }
+
+    /// The hyper-parameter that keys act on.
+    #[must_use]
+    pub fn focused_row(&self) -> Option<ParamRow> {
+        match self.focus {
+            Field::Param(at) => self.method().rows().get(at).copied(),
+            Field::Method | Field::Start | Field::More => None,
+        }
+    }
+
+    /// Optimizer steps that `rows` training rows come to, as far as they can be told without the split by prompt.
+    #[must_use]
+    pub fn steps(&self, rows: usize) -> u64 {
+        let p = self.params_so_far();
+        if p.i64("max_steps") > 0 {
+            return p.i64("max_steps") as u64;
+        }
+        let train = ((rows as f64) * (1.0 - p.f64("eval_fraction"))).round().max(1.0) as usize;
+        let batches = train.div_ceil(p.usize("per_device_train_batch_size").max(1));
+        let updates = batches.div_ceil(p.usize("gradient_accumulation_steps").max(1));
+        (updates as f64 * p.f64("num_train_epochs")).ceil() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn focus(form: &mut Form, key: &str) {
+        let at = form.method().rows().iter().position(|r| r.key == key).unwrap();
+        form.focus = Field::Param(at);
+        form.fresh = true;
+    }
+
+    fn type_text(form: &mut Form, text: &str) {
+        for c in text.chars() {
+            assert!(form.type_char(c), "{c}");
+        }
+    }
+
+    #[test]
+    fn a_fresh_form_holds_the_defaults_of_its_method() {
+        let form = Form::default();
+        assert_eq!(form.params().unwrap(), Params::defaults(&form.method().rows()));
+    }
+
+    #[test]
+    fn what_is_typed_is_checked_at_each_key() {
+        let mut form = Form::default();
+        focus(&mut form, "beta");
+        type_text(&mut form, "0.");
+        let row = form.focused_row().unwrap();
+        assert_eq!((form.text(&row), form.problem(&row)), ("0.", Some(row.parse("0.").unwrap_err().to_string())));
+        type_text(&mut form, "2");
+        assert_eq!(form.problem(&row), None);
+        assert_eq!(form.params().unwrap().text("beta"), "0.2");
+        assert!(!form.type_char('r'), "a letter is a command, not a number");
+        for _ in 0..3 {
+            form.backspace();
+        }
+        assert!(form.params().is_err());
+        form.reset();
+        assert!(form.params().is_ok() && !form.changed(&row));
+    }
+
+    #[test]
+    fn choices_turn_and_typed_values_outlive_a_change_of_method() {
+        let mut form = Form::default();
+        focus(&mut form, "tune");
+        assert!(form.turn(1));
+        assert_eq!(form.params().unwrap().text("tune"), "full");
+        focus(&mut form, "learning_rate");
+        type_text(&mut form, "3e-6");
+        form.focus = Field::Method;
+        assert!(form.turn(1));
+        assert_ne!(form.method().name, "dpo");
+        assert_eq!(form.params().unwrap().text("learning_rate"), "3e-6");
+        form.turn(-1);
+        assert_eq!(form.method().name, "dpo");
+    }
+
+    #[test]
+    fn every_field_is_reached_and_the_walk_is_a_circle() {
+        let mut form = Form { advanced: true, ..Form::default() };
+        let rows = form.method().rows().len();
+        let mut seen = Vec::new();
+        loop {
+            seen.push(form.focus);
+            form.go(1);
+            if form.focus == Field::Method {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), rows + 3);
+        form.go(-1);
+        assert_eq!(Some(&form.focus), seen.last());
+    }
+
+    #[test]
+    fn epochs_come_to_steps() {
+        let mut form = Form::default();
+        focus(&mut form, "num_train_epochs");
+        type_text(&mut form, "3");
+        // 41 pairs, a tenth kept for evaluation: 37 rows, 10 batches of 4, three times.
+        assert_eq!(form.steps(41), 30);
+        focus(&mut form, "max_steps");
+        type_text(&mut form, "7");
+        assert_eq!(form.steps(41), 7);
+    }
+}

@@ -1,0 +1,259 @@
+//! A saved session as one line of entries, and the state at any point of it.
+//!
+//! Owns the merge of the session's log with its runs' logs, the marks and the seek. Refuses clocks: the time line has its
+//! own time, in which nothing lasts longer than [`IDLE_CAP_MS`].
+//!
+//! **Invariant:** `seek(n)` gives what folding the first `n` entries from nothing gives.
+
+use crate::domain::{RunId, RunState, Session};
+use crate::protocol::{Envelope, RunEvent, RunSpec, SessionRecord, apply_record, apply_run, apply_run_event};
+
+/// The longest that nothing happens for, in milliseconds of the time line.
+pub const IDLE_CAP_MS: u64 = 2_000;
+/// A snapshot of the state is kept every so many entries at least …
+const SNAPSHOT_EVERY: usize = 1_000;
+/// … and never more than so many, since each holds the texts of the whole session up to it.
+const SNAPSHOTS: usize = 16;
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    /// Of the session's log.
+    Session(Envelope<SessionRecord>),
+    /// Of a run's log; the number is the run's place in [`Timeline::runs`].
+    Run(usize, Envelope<RunEvent>),
+}
+
+impl Entry {
+    /// Wall clock in milliseconds since 1970.
+    #[must_use]
+    pub fn wall(&self) -> u64 {
+        match self {
+            Self::Session(e) => e.w,
+            Self::Run(_, e) => e.w,
+        }
+    }
+}
+
+/// What a mark on the time line stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// A verdict.
+    Label,
+    /// A run was launched.
+    Launch,
+    /// A checkpoint was written.
+    Checkpoint,
+    /// Something was found out about a run.
+    Finding,
+}
+
+/// The state at a point of the time line.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Moment {
+    /// The session as it was.
+    pub session: Session,
+    /// The runs as they were; a run not yet begun is in its first state.
+    pub runs: Vec<RunState>,
+}
+
+/// A saved session, folded up to a cursor.
+#[derive(Debug, Clone)]
+pub struct Timeline {
+    entries: Vec<Entry>,
+    /// Time of each entry in milliseconds from the first, idle time cut.
+    at: Vec<u64>,
+    runs: Vec<(RunId, Option<RunSpec>)>,
+    marks: Vec<(usize, Mark)>,
+    snapshots: Vec<Moment>,
+    every: usize,
+    cursor: usize,
+    now: Moment,
+}
+
+impl Timeline {
+    /// Merges the logs by wall clock; the order within each log is kept whatever its clock did.
+    #[must_use]
+    pub fn merge(session: Vec<Envelope<SessionRecord>>, runs: Vec<(RunId, Vec<Envelope<RunEvent>>)>) -> Self {
+        let specs: Vec<Option<RunSpec>> = runs
+            .iter()
+            .map(|(id, _)| {
+                session.iter().find_map(|e| match e.known() {
+                    Some(SessionRecord::Launched(spec)) if spec.id == *id => Some(spec.clone()),
+                    _ => None,
+                })
+            })
+            .collect();
+        let ids: Vec<RunId> = runs.iter().map(|(id, _)| id.clone()).collect();
+        let mut queues: Vec<std::vec::IntoIter<Entry>> = Vec::new();
+        queues.push(session.into_iter().map(Entry::Session).collect::<Vec<_>>().into_iter());
+        for (place, (_, events)) in runs.into_iter().enumerate() {
+            queues.push(events.into_iter().map(|e| Entry::Run(place, e)).collect::<Vec<_>>().into_iter());
+        }
+        let mut entries: Vec<Entry> = Vec::new();
+        loop {
+            let next = (0..queues.len()).filter_map(|q| queues[q].as_slice().first().map(|e| (e.wall(), q))).min();
+            let Some(entry) = next.and_then(|(_, q)| queues[q].next()) else { break };
+            entries.push(entry);
+        }
+        let mut at = Vec::with_capacity(entries.len());
+        let (mut time, mut wall) = (0_u64, entries.first().map_or(0, Entry::wall));
+        for entry in &entries {
+            time += entry.wall().saturating_sub(wall).min(IDLE_CAP_MS);
+            wall = entry.wall();
+            at.push(time);
+        }
+        let marks = entries.iter().enumerate().filter_map(|(i, e)| Some((i, mark_of(e)?))).collect();
+        let now = Moment { session: Session::default(), runs: vec![RunState::default(); ids.len()] };
+        let runs = ids.into_iter().zip(specs).collect();
+        let every = SNAPSHOT_EVERY.max(entries.len().div_ceil(SNAPSHOTS));
+        Self { entries, at, runs, marks, snapshots: vec![now.clone()], every, cursor: 0, now }
+    }
+
+    /// Number of entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is nothing to replay.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many entries are folded into [`Timeline::now`].
+    #[must_use]
+    pub fn cursor(&self) -> usize {
+        self.cursor
+    }
+
+    /// The state at the cursor.
+    #[must_use]
+    pub fn now(&self) -> &Moment {
+        &self.now
+    }
+
+    /// The entry folded last.
+    #[must_use]
+    pub fn current(&self) -> Option<&Entry> {
+        self.entries.get(self.cursor.checked_sub(1)?)
+    }
+
+    /// Entries in order.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The runs, each with its specification where the session's log has it.
+    #[must_use]
+    pub fn runs(&self) -> &[(RunId, Option<RunSpec>)] {
+        &self.runs
+    }
+
+    /// Marks with the index of their entry, in order.
+    #[must_use]
+    pub fn marks(&self) -> &[(usize, Mark)] {
+        &self.marks
+    }
+
+    /// Time of an entry in milliseconds from the first, idle time cut.
+    #[must_use]
+    pub fn time_of(&self, entry: usize) -> u64 {
+        self.at.get(entry).or(self.at.last()).copied().unwrap_or(0)
+    }
+
+    /// Length in milliseconds, idle time cut.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.at.last().copied().unwrap_or(0)
+    }
+
+    /// How many entries lie at or before a time.
+    #[must_use]
+    pub fn count_at(&self, ms: u64) -> usize {
+        self.at.partition_point(|t| *t <= ms)
+    }
+
+    /// Moves the cursor so that exactly the first `n` entries are folded (all of them, where there are fewer).
+    pub fn seek(&mut self, n: usize) {
+        let n = n.min(self.entries.len());
+        if n < self.cursor {
+            self.restore(n / self.every);
+        } else {
+            // A jump over a snapshot taken earlier starts from there.
+            let nearest = (n / self.every).min(self.snapshots.len() - 1);
+            if nearest * self.every > self.cursor {
+                self.restore(nearest);
+            }
+        }
+        while self.cursor < n {
+            self.step();
+        }
+    }
+
+    fn restore(&mut self, snapshot: usize) {
+        let nearest = snapshot.min(self.snapshots.len() - 1);
+        self.now = self.snapshots[nearest].clone();
+        self.cursor = nearest * self.every;
+    }
+
+    fn step(&mut self) {
+        match &self.entries[self.cursor] {
+            Entry::Session(e) => {
+                if let Some(record) = e.known() {
+                    apply_record(&mut self.now.session, e.n, record);
+                }
+            }
+            Entry::Run(place, e) => {
+                if let Some(event) = e.known() {
+                    apply_run_event(&mut self.now.session, event);
+                }
+                apply_run(&mut self.now.runs[*place], e);
+            }
+        }
+        self.cursor += 1;
+        if self.cursor == self.snapshots.len() * self.every {
+            self.snapshots.push(self.now.clone());
+        }
+    }
+
+    /// Sets the smoothing of every run's series, now and wherever the cursor goes. A view setting.
+    pub fn set_smoothing(&mut self, beta: f64) {
+        let moments = self.snapshots.iter_mut().chain(std::iter::once(&mut self.now));
+        for run in moments.flat_map(|m| &mut m.runs) {
+            run.set_smoothing(beta);
+        }
+    }
+
+    /// The cursor just after the next mark, if there is one.
+    #[must_use]
+    pub fn next_mark(&self) -> Option<usize> {
+        self.marks.iter().find(|(i, _)| *i >= self.cursor).map(|(i, _)| i + 1)
+    }
+
+    /// The cursor just after the mark before the present point, if there is one.
+    #[must_use]
+    pub fn previous_mark(&self) -> Option<usize> {
+        self.marks.iter().rev().find(|(i, _)| i + 1 < self.cursor).map(|(i, _)| i + 1)
+    }
+}
+
+fn mark_of(entry: &Entry) -> Option<Mark> {
+    match entry {
+        Entry::Session(e) => match e.known()? {
+            SessionRecord::Judged(_) => Some(Mark::Label),
+            SessionRecord::Launched(_) => Some(Mark::Launch),
+            _ => None,
+        },
+        Entry::Run(_, e) => match e.known()? {
+            RunEvent::Checkpointed { .. } => Some(Mark::Checkpoint),
+            RunEvent::Found(_) => Some(Mark::Finding),
+            _ => None,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! Which metrics share a pane and in what order: a table, so that a new method's metrics need no change.
+
+use crate::domain::RunState;
+
+/// A pane that is there when at least one of its metrics was measured.
+struct Row {
+    title: &'static str,
+    /// Metric and its label within the pane, empty where the title says it.
+    curves: &'static [(&'static str, &'static str)],
+    /// The range is fixed: shares.
+    share: bool,
+}
+
+const fn row(title: &'static str, curves: &'static [(&'static str, &'static str)]) -> Row {
+    Row { title, curves, share: false }
+}
+
+/// The table, most telling first. Metrics that no row names get a pane of their own after these.
+const ROWS: &[Row] = &[
+    row("loss", &[("loss", "")]),
+    row("rewards", &[("rewards/chosen", "chosen"), ("rewards/rejected", "rejected")]),
+    row("margin", &[("rewards/margins", "")]),
+    Row { title: "accuracy", curves: &[("rewards/accuracies", ""), ("accuracy", "")], share: true },
+    row("kl to reference", &[("kl", ""), ("objective/kl", "")]),
+    row("gradient norm", &[("grad_norm", "")]),
+    row("log-probs", &[("logps/chosen", "chosen"), ("logps/rejected", "rejected")]),
+    row("learning rate", &[("learning_rate", "")]),
+    row("tokens/s", &[("tokens_per_second", "")]),
+    row("log odds", &[("log_odds_chosen", ""), ("log_odds_ratio", "ratio")]),
+    row("nll", &[("nll_loss", "")]),
+    row("logits", &[("logits/chosen", "chosen"), ("logits/rejected", "rejected")]),
+];
+
+/// Counters that only rise: numbers for the header, not curves.
+const COUNTERS: &[&str] = &["epoch", "num_tokens", "step", "total_flos"];
+
+/// A pane of the watch screen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pane {
+    /// What it shows.
+    pub title: String,
+    /// Metric names and their labels, the most important last (it is drawn on top).
+    pub curves: Vec<(String, String)>,
+    /// Whether its values are shares of one.
+    pub share: bool,
+}
+
+/// The panes of a run, from the metrics it has measured.
+#[must_use]
+pub fn panes(run: &RunState) -> Vec<Pane> {
+    let has = |name: &str| run.series(name).is_some() || run.eval_series(name).is_some();
+    let mut out = Vec::new();
+    for row in ROWS {
+        let curves: Vec<(String, String)> = row
+            .curves
+            .iter()
+            .filter(|(name, _)| has(name))
+            .map(|(name, label)| ((*name).to_owned(), (*label).to_owned()))
+            .collect();
+        if !curves.is_empty() {
+            out.push(Pane { title: row.title.to_owned(), curves, share: row.share });
+        }
+    }
+    for name in run.metrics() {
+        let name = name.strip_prefix("eval_").unwrap_or(name);
+        let named = ROWS.iter().any(|r| r.curves.iter().any(|(n, _)| *n == name));
+        let runtime = name.ends_with("runtime") || name.ends_with("per_second");
+        if named || runtime || COUNTERS.contains(&name) || out.iter().any(|p| p.title == name) {
+            continue;
+        }
+        let title = name.to_owned();
+        out.push(Pane { curves: vec![(title.clone(), String::new())], title, share: false });
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Metrics;
+
+    #[test]
+    fn panes_follow_the_metrics_and_nothing_measured_is_without_a_pane() {
+        let mut run = RunState::default();
+        let mut m = Metrics::new();
+        for name in ["grad_norm", "rewards/rejected", "loss", "my/new", "num_tokens", "rewards/chosen"] {
+            m.set(name, 1.0);
+        }
+        run.advance(1, 0.1, &m);
+        let mut eval = Metrics::new();
+        eval.set("eval_loss", 0.5);
+        eval.set("eval_other", 0.5);
+        run.measure(1, &eval);
+        let titles: Vec<String> = panes(&run).into_iter().map(|p| p.title).collect();
+        assert_eq!(titles, ["loss", "rewards", "gradient norm", "my/new", "other"]);
+    }
+
+    #[test]
+    fn no_metric_stands_in_two_panes() {
+        let mut names: Vec<&str> = ROWS.iter().flat_map(|r| r.curves.iter().map(|c| c.0)).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}

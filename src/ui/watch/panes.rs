@@ -1,0 +1,149 @@
+//! One pane of the watch screen: title, values, chart.
+
+use super::Scene;
+use crate::app::watch::{Pane, XUnit};
+use crate::app::{cells, clip};
+use crate::domain::{Axis, tick_label};
+use crate::ui::frame::{put_line, rule};
+use crate::ui::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM};
+use crate::ui::widgets::chart::{Chart, Curve, Ink, Stroke, Unit};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Color, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Widget;
+
+/// Colours of a pane's curves; their strokes differ too.
+const CURVES: [Style; 2] = [Style::new().fg(Color::Cyan), Style::new().fg(Color::Magenta)];
+/// Evaluations and checkpoints.
+const MARK: Style = Style::new().fg(Color::Yellow);
+
+/// Draws a pane.
+pub fn draw(scene: &Scene<'_>, pane: &Pane, focused: bool, area: Rect, buf: &mut Buffer) {
+    if area.height < 2 || area.width < 4 {
+        return;
+    }
+    let (run, watch) = (scene.run, scene.watch);
+    let axis = watch.unit.axis();
+    let smooth = watch.smoothing() > 0.0;
+    let mut curves = Vec::new();
+    let mut legend = Vec::new();
+    // What is context lies below what matters.
+    for (at, (name, _)) in pane.curves.iter().enumerate() {
+        let Some(series) = run.series(name) else { continue };
+        for ghost in series.ghosts() {
+            curves.push(Curve { line: ghost, stroke: Stroke::Dotted, style: DIM });
+        }
+        if smooth {
+            curves.push(Curve {
+                line: series.live(),
+                stroke: Stroke::Dotted,
+                style: CURVES[at % CURVES.len()].patch(DIM),
+            });
+        }
+    }
+    for (at, (name, label)) in pane.curves.iter().enumerate() {
+        let stroke = if at == 0 { Stroke::Solid } else { Stroke::Dashed };
+        let style = CURVES[at % CURVES.len()];
+        if let Some(series) = run.series(name) {
+            let shown = series.smoothed().unwrap_or(series.live());
+            curves.push(Curve { line: shown, stroke, style });
+            if !label.is_empty() {
+                legend.push(Span::styled(format!("{} ", stroke.sample(scene.ascii)), style));
+                // Where there is little room, the beginning of the word has to do.
+                let room = if area.width < 50 { 3 } else { label.len() };
+                legend.push(Span::styled(label.chars().take(room).collect::<String>(), DIM));
+            }
+            legend.push(Span::styled(value_at(shown, axis, watch.cursor), Style::default()));
+        }
+        if let Some(eval) = run.eval_series(name) {
+            curves.push(Curve { line: eval.live(), stroke: Stroke::Marks, style: MARK });
+            legend.push(Span::styled(format!(" {} eval ", Stroke::Marks.sample(scene.ascii)), MARK));
+            legend.push(Span::styled(value_at(eval.live(), axis, watch.cursor), Style::default()));
+        }
+        legend.push(Span::raw(" "));
+    }
+    if watch.is_log(pane) {
+        legend.push(Span::styled("log ", DIM));
+    }
+    title(buf, area, &pane.title, focused, legend);
+    let per_epoch = run.plan.as_ref().map_or(0, |p| p.steps_per_epoch);
+    let chart = Chart {
+        curves,
+        axis,
+        unit: match watch.unit {
+            XUnit::Step => Unit::Step,
+            XUnit::Epoch => Unit::Epoch(per_epoch as f64),
+            XUnit::Time => Unit::Time,
+        },
+        window: watch.window(run),
+        span: watch.span(pane),
+        cursor: watch.cursor,
+        marks: run.checkpoints.iter().map(|c| if axis == Axis::Time { c.ms as f64 } else { c.step as f64 }).collect(),
+        ascii: scene.ascii,
+        ink: Ink { faint: DIM, cursor: ACCENT, alarm: BAD, mark: MARK },
+    };
+    (&chart).render(Rect { y: area.y + 1, height: area.height - 1, ..area }, buf);
+}
+
+/// The pane's first row: its name and what it shows now. What does not fit is left off from the right.
+fn title(buf: &mut Buffer, area: Rect, name: &str, focused: bool, legend: Vec<Span<'static>>) {
+    let mark = if focused { Span::styled("▸ ", ACCENT_BOLD) } else { Span::styled("─ ", DIM) };
+    let style = if focused { ACCENT_BOLD } else { BOLD };
+    let mut spans = vec![mark, Span::styled(clip(name, usize::from(area.width) / 2), style), Span::raw(" ")];
+    let mut used: usize = spans.iter().map(|s| cells(&s.content)).sum();
+    for span in legend {
+        used += cells(&span.content);
+        if used > usize::from(area.width) {
+            break;
+        }
+        spans.push(span);
+    }
+    rule(buf, area, &Span::raw(""), "");
+    put_line(buf, area, Line::from(spans));
+}
+
+/// The value at the cursor, or the last one.
+fn value_at(line: &crate::domain::Line, axis: Axis, cursor: Option<f64>) -> String {
+    let at = match cursor {
+        Some(x) => line.nearest(axis, x),
+        None => line.len().checked_sub(1),
+    };
+    at.and_then(|at| line.point(at)).map_or_else(|| "–".into(), |(_, y, _)| value(y))
+}
+
+/// A value with four digits that tell something, always seven characters.
+pub fn value(y: f64) -> String {
+    let size = y.abs();
+    let text = if !y.is_finite() {
+        if y.is_nan() {
+            "NaN".to_owned()
+        } else if y > 0.0 {
+            "inf".to_owned()
+        } else {
+            "−inf".to_owned()
+        }
+    } else if size != 0.0 && size < 1e-3 {
+        format!("{y:.1e}").replace('-', "−")
+    } else if size < 10.0 {
+        format!("{y:.4}").replace('-', "−")
+    } else if size < 100_000.0 {
+        tick_label(y, if size < 1000.0 { 0.01 } else { 1.0 }, 7)
+    } else {
+        format!("{y:.2e}").replace('-', "−")
+    };
+    format!("{text:>7}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::value;
+
+    #[test]
+    fn values_are_seven_wide() {
+        for y in [0.0, 0.5931, -0.4031, 1e-5, -2.5e-6, 12.3456, 123.4, 98_765.4, 1.5e7, f64::NAN, f64::NEG_INFINITY] {
+            assert_eq!(value(y).chars().count(), 7, "{y}: {:?}", value(y));
+        }
+        assert_eq!(value(0.593_15), " 0.5931");
+    }
+}

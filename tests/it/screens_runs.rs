@@ -1,0 +1,587 @@
+//! The launch, watch and replay screens as a person meets them: records in, keys in, cells out.
+
+use insta::assert_snapshot;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use tiebreak::app::{Code, Effect, Goal, Key, Model, Msg, Opened, Theme, update};
+use tiebreak::domain::{
+    Choice, Completion, CompletionId, Finding, Finish, Metrics, Pair, PairId, Params, Plan, Prompt, PromptBody,
+    PromptId, Rater, RunId, Sampler, Seen, Severity, Side, Strength, Verdict, method, mix64,
+};
+use tiebreak::protocol::{
+    DataSnapshot, DroppedRows, Envelope, Estimate, ModelRef, RunCommand, RunEvent, RunSpec, SampleSpec, SessionMeta,
+    SessionRecord, Task, TrainSpec,
+};
+
+const T0: u64 = 1_750_000_000_000;
+
+/// The sizes every screen is looked at in.
+const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (200, 60)];
+
+/// Records with numbers and times, one after the other.
+struct Log<T> {
+    rows: Vec<Envelope<T>>,
+    ms: u64,
+}
+
+impl<T> Log<T> {
+    fn new(ms: u64) -> Self {
+        Self { rows: Vec::new(), ms }
+    }
+
+    fn add(&mut self, after_ms: u64, data: T) {
+        self.ms += after_ms;
+        self.rows.push(Envelope { n: self.rows.len() as u64 + 1, m: self.ms, w: T0 + self.ms, data: Ok(data) });
+    }
+}
+
+fn snapshot_of(file: &str, rows: usize) -> DataSnapshot {
+    DataSnapshot { file: file.into(), sha256: "0".repeat(64), rows, session_seq: 9 }
+}
+
+fn model_ref() -> ModelRef {
+    ModelRef { name: "SmolLM2-135M-Instruct".into(), path: "models/smollm2".into() }
+}
+
+fn train_spec(id: &str) -> RunSpec {
+    RunSpec {
+        id: RunId::new(id),
+        task: Task::Train(TrainSpec {
+            method: "dpo".into(),
+            model: model_ref(),
+            init: None,
+            params: Params::defaults(&method("dpo").unwrap().rows()),
+            data: snapshot_of("data.jsonl", 41),
+        }),
+        device: "cpu".into(),
+        created_ms: T0,
+        app: "0.1.0".into(),
+    }
+}
+
+fn sample_spec(id: &str) -> RunSpec {
+    RunSpec {
+        id: RunId::new(id),
+        task: Task::Sample(SampleSpec {
+            models: vec![model_ref()],
+            adapter: None,
+            per_prompt: 4,
+            sampler: Sampler::default(),
+            data: snapshot_of("data.jsonl", 30),
+        }),
+        device: "cpu".into(),
+        created_ms: T0,
+        app: "0.1.0".into(),
+    }
+}
+
+/// What a DPO run of that many steps logs; `f` may change a step's metrics.
+fn train_log(steps: u64, total: u64, f: impl Fn(u64, &mut Metrics)) -> Log<RunEvent> {
+    let mut log = Log::new(1_000);
+    log.add(0, RunEvent::Started { attempt: 1, pid: 77, device: "CPU · 2 threads".into(), from_step: None });
+    log.add(800, plan(total));
+    log.add(1_000, RunEvent::Progressed { stage: "reference log-probs".into(), done: 41, total: 41 });
+    log.add(
+        500,
+        RunEvent::Sampled {
+            step: 0,
+            prompt: "Why is the sky blue?".into(),
+            text: "The sky is blue because of Rayleigh scattering, in which shorter wavelengths are scattered more."
+                .into(),
+        },
+    );
+    for step in 1..=steps {
+        step_events(&mut log, step, total, &f);
+    }
+    log
+}
+
+fn plan(total: u64) -> RunEvent {
+    RunEvent::Planned(Plan {
+        total_steps: total,
+        steps_per_epoch: (total / 3).max(1),
+        train_rows: 37,
+        eval_rows: 4,
+        trainable: 4_884_480,
+        parameters: 139_399_488,
+        dropped: vec![DroppedRows { reason: "longer than max_length".into(), count: 2 }],
+        objective: method("dpo").map(|m| (m.objective)(&Params::defaults(&m.rows()))).unwrap(),
+        longest: 312,
+    })
+}
+
+fn step_events(log: &mut Log<RunEvent>, step: u64, total: u64, f: &impl Fn(u64, &mut Metrics)) {
+    let noise = |k: u64| (mix64(step * 31 + k) % 1000) as f64 / 1000.0 - 0.5;
+    let t = step as f64 / 120.0;
+    let (chosen, rejected) = (0.4 * t.min(1.6) + noise(1) * 0.08, -0.7 * t.min(1.8) + noise(2) * 0.1);
+    let mut m = Metrics::new();
+    m.set("loss", (std::f64::consts::LN_2 - 0.26 * (1.0 - (-t).exp()) + noise(3) * 0.06).max(0.02));
+    m.set("rewards/chosen", chosen);
+    m.set("rewards/rejected", rejected);
+    m.set("rewards/margins", chosen - rejected);
+    m.set("rewards/accuracies", (0.5 + 0.4 * (1.0 - (-t).exp()) + noise(4) * 0.2).clamp(0.0, 1.0));
+    m.set("kl", 0.9 * t + noise(5).abs() * 0.1);
+    m.set("grad_norm", 1.6 + noise(6) + if step == 90 { 14.0 } else { 0.0 });
+    m.set("learning_rate", 1e-5 * (1.0 - step as f64 / total as f64));
+    m.set("num_tokens", (step * 910) as f64);
+    f(step, &mut m);
+    log.add(5_000, RunEvent::Stepped { step, epoch: step as f64 * 3.0 / total as f64, metrics: m });
+    if step.is_multiple_of(50) {
+        let mut e = Metrics::new();
+        e.set("eval_loss", std::f64::consts::LN_2 - 0.2 * (1.0 - (-t).exp()));
+        e.set("eval_rewards/accuracies", 0.75);
+        log.add(900, RunEvent::Evaluated { step, metrics: e });
+        log.add(300, RunEvent::Checkpointed { step, bytes: 58_000_000 });
+        log.add(
+            900,
+            RunEvent::Sampled {
+                step,
+                prompt: "Why is the sky blue?".into(),
+                text: "Sunlight is made of many colours, and the air bounces the blue light around the most.\u{1b}[31m So\nblue comes to your eyes!".into(),
+            },
+        );
+    }
+    if step == 180 {
+        log.add(
+            10,
+            RunEvent::Found(Finding {
+                rule: "chosen_falls".into(),
+                step: 180,
+                severity: Severity::Warn,
+                text:
+                    "The chosen log-prob is falling (−0.6 nats a token): the margin grows by pushing the rejected down."
+                        .into(),
+                remedy: "Try a smaller learning rate or orpo.".into(),
+                pair: None,
+            }),
+        );
+    }
+}
+
+const TEXTS: [(&str, &str); 4] = [
+    (
+        "Sunlight looks white, but it is made of many colours. The air bounces blue light around the most.",
+        "Rayleigh scattering.",
+    ),
+    (
+        "Mix flour, eggs and milk, rest the batter, then fry thin pancakes in butter.",
+        "You can make pancakes from flour.",
+    ),
+    (
+        "A transformer attends to every earlier token at once.",
+        "It is a robot in disguise that also attends, in its way, to what matters.",
+    ),
+    (
+        "Because the moon pulls the water.",
+        "Tides come from the moon's pull and the turning earth; the sun helps a little.",
+    ),
+];
+
+/// A session's own log: prompts, pairs, and the verdicts a person gave.
+fn session_log(verdicts: u64, runs: &[RunSpec]) -> Log<SessionRecord> {
+    let mut log = Log::new(0);
+    let ask = ["Why is the sky blue?", "How do I make pancakes?", "What is a transformer?", "Why are there tides?"];
+    for k in 0..16_u64 {
+        let (prompt, i) = (PromptId::new(format!("p{}", k + 1)), k as usize % 4);
+        log.add(
+            10,
+            SessionRecord::Prompted(Prompt {
+                id: prompt.clone(),
+                body: PromptBody::user(ask[i]),
+                source: "prompts.txt".into(),
+                tags: Vec::new(),
+            }),
+        );
+        for (side, text) in [("a", TEXTS[i].0), ("b", TEXTS[i].1)] {
+            log.add(
+                0,
+                SessionRecord::Completed(Completion {
+                    id: CompletionId::new(format!("i{k}.{side}")),
+                    prompt: prompt.clone(),
+                    model: "SmolLM2-135M-Instruct".into(),
+                    text: format!("{text} ({k})"),
+                    tokens: text.len() / 4,
+                    finish: Finish::Given,
+                    sampler: None,
+                    logprob: None,
+                }),
+            );
+        }
+        log.add(
+            0,
+            SessionRecord::Paired(Pair {
+                id: PairId::new(format!("p{}:a-b", k + 1)),
+                prompt,
+                a: CompletionId::new(format!("i{k}.a")),
+                b: CompletionId::new(format!("i{k}.b")),
+                strategy: "random".into(),
+                p_select: 1.0,
+            }),
+        );
+    }
+    for k in 0..verdicts {
+        let choice = match k % 8 {
+            5 => Choice::Tie,
+            6 => Choice::BothBad,
+            k => Choice::Prefer(if k % 3 == 0 { Side::B } else { Side::A }, Strength::Better),
+        };
+        log.add(
+            7_000,
+            SessionRecord::Judged(Verdict {
+                pair: PairId::new(format!("p{}:a-b", k + 1)),
+                rater: Rater::new("me"),
+                choice,
+                left: if k % 2 == 0 { Side::A } else { Side::B },
+                seen: Seen::Full,
+                ms: 6_000,
+                winner_hash: None,
+            }),
+        );
+    }
+    for spec in runs {
+        log.add(3_000, SessionRecord::Launched(spec.clone()));
+    }
+    log
+}
+
+/// A workbench on a session with these runs; each with its log and whether its worker lives.
+fn open_with(
+    goal: Goal,
+    theme: Theme,
+    session: Log<SessionRecord>,
+    runs: Vec<(RunSpec, Log<RunEvent>, bool)>,
+    loaded: bool,
+) -> (Model, Vec<Effect>) {
+    let mut model = Model::new(theme, (80, 24), T0);
+    let mut effects = tiebreak::app::begin(&mut model, Some(("story-tone".into(), goal)));
+    let meta = SessionMeta {
+        format: 1,
+        name: "story-tone".into(),
+        model: "SmolLM2-135M-Instruct".into(),
+        created_ms: T0,
+        app: "0.1.0".into(),
+    };
+    let mut send = |model: &mut Model, msg: Msg| effects.extend(update(model, msg));
+    send(&mut model, Msg::DeviceKnown("CPU 2 cores · 21 GB free".into()));
+    send(
+        &mut model,
+        Msg::SessionOpened(Opened {
+            name: "story-tone".into(),
+            path: "story-tone".into(),
+            meta,
+            read_only: None,
+            rater: Rater::new("me"),
+        }),
+    );
+    send(&mut model, Msg::Records(session.rows));
+    for (spec, log, alive) in runs {
+        let run = spec.id.clone();
+        send(&mut model, Msg::RunFound(spec));
+        send(&mut model, Msg::RunRecords { run: run.clone(), records: log.rows });
+        send(&mut model, Msg::RunAlive { run, alive });
+    }
+    if loaded {
+        send(&mut model, Msg::SessionLoaded);
+    }
+    (model, effects)
+}
+
+fn watching(runs: Vec<(RunSpec, Log<RunEvent>, bool)>) -> Model {
+    let specs: Vec<RunSpec> = runs.iter().map(|r| r.0.clone()).collect();
+    open_with(Goal::Watch(None), Theme::default(), session_log(12, &specs), runs, true).0
+}
+
+fn press(model: &mut Model, keys: &str) -> Vec<Effect> {
+    let mut out = Vec::new();
+    for word in keys.split_whitespace() {
+        let code = match word {
+            "enter" => Code::Enter,
+            "esc" => Code::Esc,
+            "tab" => Code::Tab,
+            "left" => Code::Left,
+            "right" => Code::Right,
+            "up" => Code::Up,
+            "down" => Code::Down,
+            "end" => Code::End,
+            "space" => Code::Char(' '),
+            "backspace" => Code::Backspace,
+            one => Code::Char(one.chars().next().unwrap()),
+        };
+        out.extend(update(model, Msg::Key(Key::plain(code))));
+    }
+    out
+}
+
+fn look(model: &mut Model, (w, h): (u16, u16)) -> String {
+    update(model, Msg::Resize(w, h));
+    let area = Rect::new(0, 0, w, h);
+    let mut buf = Buffer::empty(area);
+    tiebreak::ui::paint(&mut buf, area, model);
+    let mut out = String::new();
+    for y in 0..h {
+        let mut x = 0;
+        let mut row = String::new();
+        while x < w {
+            let symbol = buf[(x, y)].symbol();
+            row.push_str(symbol);
+            x += (tiebreak::app::cells(symbol) as u16).max(1);
+        }
+        out.push_str(row.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// One snapshot a size.
+fn snap(name: &str, model: &mut Model) {
+    for size in SIZES {
+        assert_snapshot!(format!("{name}_{}x{}", size.0, size.1), look(model, size));
+    }
+}
+
+#[test]
+fn watch_busy() {
+    let mut model = watching(vec![
+        (sample_spec("sample-1"), Log::new(0), false),
+        (train_spec("dpo-1"), train_log(214, 640, |_, _| {}), true),
+    ]);
+    snap("watch_busy", &mut model);
+}
+
+#[test]
+fn watch_empty() {
+    let mut model = watching(Vec::new());
+    snap("watch_empty", &mut model);
+}
+
+#[test]
+fn watch_loading() {
+    let mut log = Log::new(0);
+    log.add(0, RunEvent::Started { attempt: 1, pid: 7, device: "CPU · 2 threads".into(), from_step: None });
+    log.add(500, plan(33));
+    log.add(900, RunEvent::Progressed { stage: "reference log-probs".into(), done: 12, total: 41 });
+    let mut model = watching(vec![(train_spec("dpo-1"), log, true)]);
+    snap("watch_loading", &mut model);
+}
+
+#[test]
+fn watch_nan() {
+    let mut log = train_log(47, 120, |step, m| {
+        if step >= 45 {
+            m.set("loss", f64::NAN);
+            m.set("grad_norm", f64::INFINITY);
+        }
+    });
+    log.add(
+        10,
+        RunEvent::Found(Finding {
+            rule: "non_finite".into(),
+            step: 47,
+            severity: Severity::Stop,
+            text: "The loss is not a number.".into(),
+            remedy: "Use a smaller learning rate.".into(),
+            pair: Some(PairId::new("p7:a-b")),
+        }),
+    );
+    log.add(
+        0,
+        RunEvent::Failed { step: 47, error: "the loss at step 47 is NaN on pair p7:a-b: lower learning_rate".into() },
+    );
+    let mut model = watching(vec![(train_spec("dpo-1"), log, false)]);
+    snap("watch_nan", &mut model);
+}
+
+#[test]
+fn watch_lost_and_taken_up_again() {
+    let log = train_log(77, 120, |_, _| {});
+    let mut model = watching(vec![(train_spec("dpo-1"), log, false)]);
+    snap("watch_lost", &mut model);
+    // R asks for it, and the second attempt's curve goes on from the checkpoint beside the ghost of the first.
+    let effects = press(&mut model, "R");
+    assert_eq!(effects, [Effect::ResumeRun { run: RunId::new("dpo-1") }]);
+    let mut more = Log::new(50);
+    more.rows = Vec::new();
+    more.add(0, RunEvent::Started { attempt: 2, pid: 9, device: "CPU · 2 threads".into(), from_step: Some(50) });
+    for step in 51..=60 {
+        step_events(&mut more, step, 120, &|_, m| m.set("loss", 0.3));
+    }
+    update(&mut model, Msg::RunAlive { run: RunId::new("dpo-1"), alive: true });
+    update(&mut model, Msg::RunRecords { run: RunId::new("dpo-1"), records: more.rows });
+    snap("watch_resumed", &mut model);
+}
+
+#[test]
+fn watch_sampling() {
+    let mut log = Log::new(0);
+    log.add(0, RunEvent::Started { attempt: 1, pid: 7, device: "CPU · 2 threads".into(), from_step: None });
+    log.add(10, RunEvent::Planned(Plan { total_steps: 120, train_rows: 30, ..Plan::default() }));
+    for k in 0..42_u64 {
+        log.add(
+            1_500,
+            RunEvent::Completed(Completion {
+                id: CompletionId::new(format!("sample-1.p{}.{}", k / 4 + 1, k % 4)),
+                prompt: PromptId::new(format!("p{}", k / 4 + 1)),
+                model: "SmolLM2-135M-Instruct".into(),
+                text: TEXTS[k as usize % 4].0.into(),
+                tokens: 60 + (k as usize * 7) % 40,
+                finish: if k % 5 == 0 { Finish::Length } else { Finish::Eos },
+                sampler: None,
+                logprob: None,
+            }),
+        );
+    }
+    log.add(0, RunEvent::Deduplicated { prompt: PromptId::new("p3"), count: 2 });
+    let mut model = watching(vec![(sample_spec("sample-1"), log, true)]);
+    snap("watch_sampling", &mut model);
+}
+
+#[test]
+fn watch_closer() {
+    let mut model = watching(vec![(train_spec("dpo-1"), train_log(214, 640, |_, _| {}), true)]);
+    press(&mut model, "s s left left left + + tab tab tab tab tab enter");
+    snap("watch_closer", &mut model);
+    // Esc unwinds one layer at a time: the pane, the cursor, then the screen.
+    press(&mut model, "esc");
+    assert!(look(&mut model, (120, 40)).contains("cursor at step"));
+    press(&mut model, "esc");
+    assert!(!look(&mut model, (120, 40)).contains("cursor at step"));
+    press(&mut model, "esc");
+    assert!(look(&mut model, (120, 40)).contains("› label"));
+}
+
+#[test]
+fn watch_ascii_is_ascii() {
+    let theme = Theme { colour: false, ascii: true };
+    let runs = vec![(train_spec("dpo-1"), train_log(214, 640, |_, _| {}), true)];
+    let mut model = open_with(Goal::Watch(None), theme, session_log(12, &[]), runs, true).0;
+    assert_snapshot!("watch_ascii_80x24", look(&mut model, (80, 24)));
+}
+
+#[test]
+fn nothing_a_model_wrote_reaches_the_cells_as_a_control() {
+    let mut model = watching(vec![(train_spec("dpo-1"), train_log(60, 640, |_, _| {}), true)]);
+    for size in SIZES {
+        assert!(look(&mut model, size).chars().all(|c| c == '\n' || !c.is_control()));
+    }
+}
+
+#[test]
+fn watch_keys_talk_to_the_worker() {
+    let run = RunId::new("dpo-1");
+    let mut model = watching(vec![(train_spec("dpo-1"), train_log(20, 640, |_, _| {}), true)]);
+    let command = |command| vec![Effect::Command { run: run.clone(), command }];
+    assert_eq!(press(&mut model, "p"), command(RunCommand::Pause));
+    assert_eq!(press(&mut model, "c"), command(RunCommand::Checkpoint));
+    // Stopping asks first.
+    assert_eq!(press(&mut model, "S"), []);
+    assert_eq!(press(&mut model, "n"), []);
+    assert_eq!(press(&mut model, "S y"), command(RunCommand::Stop));
+    let mut paused = Log::new(0);
+    paused.add(0, RunEvent::Obeyed(RunCommand::Pause));
+    update(&mut model, Msg::RunRecords { run: run.clone(), records: paused.rows });
+    assert!(look(&mut model, (80, 24)).contains("PAUSED"));
+    assert_eq!(press(&mut model, "p"), command(RunCommand::Resume));
+    assert_eq!(press(&mut model, "o"), [Effect::ReadWorkerLog { run: run.clone() }]);
+    update(&mut model, Msg::WorkerLog { run, lines: vec!["tokenising 41 pairs".into()] });
+    assert!(look(&mut model, (80, 24)).contains("tokenising 41 pairs"));
+}
+
+#[test]
+fn a_finished_run_refuses_orders_in_words() {
+    let mut log = train_log(33, 33, |_, _| {});
+    log.add(0, RunEvent::Finished { step: 33, state: "00ff".into() });
+    let mut model = watching(vec![(train_spec("dpo-1"), log, false)]);
+    for key in ["p", "c", "S", "R"] {
+        assert_eq!(press(&mut model, key), [], "{key}");
+        assert!(look(&mut model, (80, 24)).contains("dpo-1 is finished"), "{key}");
+    }
+    assert!(look(&mut model, (80, 24)).contains("FINISHED"));
+}
+
+fn estimate(longer_wins: f64) -> Estimate {
+    Estimate {
+        steps: 33,
+        train_rows: 37,
+        eval_rows: 4,
+        dropped: Vec::new(),
+        longest: 312,
+        tokens: 12_345,
+        trainable: 4_884_480,
+        memory_bytes: 1_900_000_000,
+        seconds: Some(360.0),
+        longer_wins,
+    }
+}
+
+fn launching(verdicts: u64, loaded: bool) -> (Model, Vec<Effect>) {
+    open_with(Goal::Launch, Theme::default(), session_log(verdicts, &[]), Vec::new(), loaded)
+}
+
+fn ticket(effects: &[Effect]) -> u64 {
+    effects
+        .iter()
+        .rev()
+        .find_map(|e| match e {
+            Effect::Estimate { ticket, .. } => Some(*ticket),
+            _ => None,
+        })
+        .expect("an estimate is asked for")
+}
+
+#[test]
+fn launch_busy() {
+    let (mut model, effects) = launching(12, true);
+    let ticket = ticket(&effects);
+    update(&mut model, Msg::EstimateReady { ticket, answer: Ok(estimate(0.78)) });
+    press(&mut model, "tab tab");
+    snap("launch_busy", &mut model);
+}
+
+#[test]
+fn launch_asking_and_empty() {
+    let (mut model, _) = launching(12, true);
+    snap("launch_asking", &mut model);
+    let (mut model, effects) = launching(0, true);
+    assert!(!effects.iter().any(|e| matches!(e, Effect::Estimate { .. })));
+    snap("launch_empty", &mut model);
+    assert_eq!(press(&mut model, "enter"), []);
+    assert!(look(&mut model, (80, 24)).contains("there are no pairs to train on yet"));
+}
+
+#[test]
+fn launch_loading() {
+    // Until the logs have been read, the label screen says so; the form comes after.
+    let (mut model, _) = launching(3, false);
+    assert!(!look(&mut model, (80, 24)).contains("learning_rate"));
+    update(&mut model, Msg::SessionLoaded);
+    assert!(look(&mut model, (80, 24)).contains("learning_rate"));
+}
+
+#[test]
+fn launch_takes_values_as_typed_and_starts_once() {
+    let (mut model, _) = launching(12, true);
+    press(&mut model, "tab tab 0 . x");
+    let text = look(&mut model, (120, 40));
+    assert!(text.contains("beta=0. cannot be") || text.contains("0."), "{text}");
+    press(&mut model, "backspace backspace 9 9 9 9");
+    let text = look(&mut model, (120, 40));
+    assert!(text.contains("it takes a number from"), "{text}");
+    assert_snapshot!("launch_bad_value_80x24", look(&mut model, (80, 24)));
+    assert_eq!(press(&mut model, "enter"), [], "a bad value does not start");
+    press(&mut model, "backspace backspace backspace backspace 0 . 2");
+    let effects = press(&mut model, "enter enter enter");
+    let [Effect::Launch(ask)] = effects.as_slice() else { panic!("one launch, not {effects:?}") };
+    assert_eq!((ask.method.as_str(), ask.params.text("beta"), &ask.init), ("dpo", "0.2", &None));
+}
+
+#[test]
+fn launch_shows_advanced_options_and_resets() {
+    let (mut model, _) = launching(12, true);
+    press(&mut model, "up");
+    assert!(look(&mut model, (120, 40)).contains("more options"));
+    press(&mut model, "enter");
+    assert!(look(&mut model, (200, 60)).contains("adam_beta1"));
+    press(&mut model, "tab tab tab 5");
+    press(&mut model, "r");
+    snap("launch_advanced", &mut model);
+}
