@@ -98,6 +98,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Play a saved session back, or verify its logs.
     Replay(ReplayArgs),
+    /// Write a session or a run to a file: a picture of a screen, a page, a table or data.
+    Report(ReportArgs),
     /// Say what this machine, its data folder and its terminal are like.
     Doctor,
     /// Print a completion script for a shell.
@@ -244,6 +246,26 @@ pub struct ReplayArgs {
     /// Options of the screens.
     #[command(flatten)]
     pub screen: ScreenArgs,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The session or the run.
+    #[arg(value_name = "SESSION[/RUN]")]
+    pub target: String,
+    /// The file to write; its ending says the format: .svg, .html, .md, .csv or .json.
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// The screen a picture shows (default: label for a session, watch for a run).
+    #[arg(long, value_parser = ["label", "launch", "watch", "replay"])]
+    pub screen: Option<String>,
+    /// Columns and rows of a picture.
+    #[arg(long, value_name = "WxH", default_value = "100x30", value_parser = super::commands::report_size)]
+    pub size: (u16, u16),
+    /// Keys pressed before the picture is taken.
+    #[arg(long, value_name = "KEYS", default_value = "")]
+    pub keys: String,
 }
 
 fn temperature(text: &str) -> Result<f64, String> {

@@ -5,9 +5,12 @@ mod doctor;
 mod follow;
 mod launch;
 mod models;
+mod report;
 mod runs;
 mod screens;
 mod session;
+
+pub use report::size as report_size;
 
 use super::cli::{Cli, Command};
 use super::error::{Error, Result};
@@ -54,6 +57,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Watch { target, screen } => screens::watch(context, &target, &screen),
         Command::Replay(args) if args.check => check::run(&context, &args.session),
         Command::Replay(args) => screens::open(context, Some((args.session, Goal::Replay)), None, &args.screen),
+        Command::Report(args) => report::run(&context, &args),
         Command::Doctor => doctor::run(&context),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,0 +1,283 @@
+//! `report`: a saved session or run as a file for others: a picture of a screen, a page, a table, or data.
+//!
+//! Owns the formats. The picture is the screen itself, painted by the same code from the same logs, without a terminal.
+//! Text that a model wrote is sanitised here as everywhere.
+
+use super::super::cli::ReportArgs;
+use super::super::error::{Error, Result};
+use super::super::{out, supervisor};
+use super::Context;
+use crate::app::{Code, Goal, Key, Model, Msg, Opened, Theme, update};
+use crate::domain::{Metrics, Outcome, Rater, RunId, RunState, RunStatus, Session, sanitise};
+use crate::protocol::{Envelope, RunEvent};
+use crate::storage::{Home, RunDir, SessionDir};
+use crate::ui;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+
+/// Writes the report.
+pub fn run(context: &Context, args: &ReportArgs) -> Result<()> {
+    let (dir, run) = target(&context.home, &args.target)?;
+    let format = args.to.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let text = match format.as_str() {
+        "svg" => picture(&dir, run.as_ref(), args)?,
+        "html" => page(&dir, run.as_ref(), args)?,
+        "md" => markdown(&dir, run.as_ref())?,
+        "csv" => table(&dir, run.as_ref())?,
+        "json" => format!("{:#}\n", data(&dir, run.as_ref())?),
+        _ => {
+            return Err(Error::Usage(format!(
+                "{} does not end in a format a report is written in: .svg, .html, .md, .csv or .json",
+                args.to.display()
+            )));
+        }
+    };
+    std::fs::write(&args.to, &text).map_err(|e| Error::io("write", &args.to, e))?;
+    if context.json {
+        out::json(&json!({ "file": args.to, "bytes": text.len() }))
+    } else {
+        out::line(&format!("wrote {} ({} bytes)", args.to.display(), text.len()))
+    }
+}
+
+/// The session, and the run if one is named.
+fn target(home: &Home, text: &str) -> Result<(SessionDir, Option<RunDir>)> {
+    match (SessionDir::find(home, text), text.trim_end_matches('/').rsplit_once('/')) {
+        (Ok(dir), _) => Ok((dir, None)),
+        (Err(_), Some((session, run))) => {
+            let dir = SessionDir::find(home, session)?;
+            let run = dir.run(&RunId::new(run))?;
+            Ok((dir, Some(run)))
+        }
+        (Err(error), None) => Err(error.into()),
+    }
+}
+
+/// The run asked for, or the session's last training run.
+fn chosen(dir: &SessionDir, run: Option<&RunDir>) -> Result<Option<RunDir>> {
+    if let Some(run) = run {
+        return Ok(Some(dir.run(&run.id())?));
+    }
+    let mut last = None;
+    for run in dir.runs()? {
+        if run.spec()?.kind() != "sample" {
+            last = Some(run);
+        }
+    }
+    Ok(last)
+}
+
+/// A screen of the workbench with the session in it, as SVG.
+fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<String> {
+    let (width, height) = args.size;
+    let screen = match (args.screen.as_deref(), run) {
+        (Some(name), _) => name,
+        (None, Some(_)) => "watch",
+        (None, None) => "label",
+    };
+    let goal = match screen {
+        "label" => Goal::Label,
+        "launch" => Goal::Launch,
+        "watch" => Goal::Watch(run.map(RunDir::id)),
+        _ => Goal::Replay,
+    };
+    let records = dir.tail().poll()?;
+    let mut now = records.last().map_or(0, |e| e.w);
+    let mut messages = Vec::new();
+    for run in dir.runs()? {
+        let (id, events) = (run.id(), run.tail().poll()?);
+        now = now.max(events.last().map_or(0, |e| e.w));
+        messages.push(Msg::RunFound(run.spec()?));
+        messages.push(Msg::RunRecords { run: id.clone(), records: events });
+        messages.push(Msg::RunAlive { run: id, alive: run.is_alive() });
+    }
+    let name = dir.name();
+    let rater = rater_of(dir)?;
+    let mut model = Model::new(Theme::default(), (width, height), now);
+    model.goal = Some((name.clone(), goal));
+    let opened = Opened {
+        name: name.clone(),
+        path: dir.path().display().to_string(),
+        meta: dir.meta()?,
+        read_only: None,
+        rater,
+    };
+    let opening = [Msg::Tick { now_ms: now }, Msg::SessionOpened(opened), Msg::Records(records)];
+    for msg in opening.into_iter().chain(messages).chain([Msg::SessionLoaded]) {
+        update(&mut model, msg);
+    }
+    // Effects of keys (saving, launching) are not run here: a picture changes nothing.
+    for key in args.keys.chars() {
+        update(&mut model, Msg::Key(Key::plain(Code::Char(key))));
+    }
+    let mut buffer = Buffer::empty(Rect::new(0, 0, width, height));
+    let area = buffer.area;
+    ui::paint(&mut buffer, area, &model);
+    Ok(ui::svg(&buffer, &format!("tiebreak: the {screen} screen of session {name}")))
+}
+
+/// The rater whose labels the session holds most of.
+fn rater_of(dir: &SessionDir) -> Result<Rater> {
+    let (session, _) = dir.state()?;
+    let mut counts: Vec<(usize, Rater)> = Vec::new();
+    for (_, judged) in session.verdicts().filter(|(_, j)| !j.verdict.rater.is_import()) {
+        match counts.iter_mut().find(|(_, r)| *r == judged.verdict.rater) {
+            Some((n, _)) => *n += 1,
+            None => counts.push((1, judged.verdict.rater.clone())),
+        }
+    }
+    Ok(counts.into_iter().max_by_key(|(n, _)| *n).map_or_else(|| Rater::new("me"), |(_, r)| r))
+}
+
+/// The metrics of a run, one line a step: the steps that count, as the charts show them.
+fn table(dir: &SessionDir, run: Option<&RunDir>) -> Result<String> {
+    let Some(run) = chosen(dir, run)? else {
+        return Err(Error::failed(format!("session {} has no training run whose metrics could be listed", dir.name())));
+    };
+    let events: Vec<Envelope<RunEvent>> = run.tail().poll()?;
+    let mut steps: Vec<(u64, f64, Metrics)> = Vec::new();
+    for event in events.iter().filter_map(Envelope::known) {
+        match event {
+            RunEvent::Started { from_step: Some(from), .. } => steps.retain(|(step, ..)| *step <= *from),
+            RunEvent::Stepped { step, epoch, metrics } => steps.push((*step, *epoch, metrics.clone())),
+            _ => {}
+        }
+    }
+    let mut names: Vec<String> = Vec::new();
+    for (name, _) in steps.iter().flat_map(|(_, _, m)| m.iter()) {
+        if !names.iter().any(|n| n == name) {
+            names.push(name.to_owned());
+        }
+    }
+    let mut text = format!("step,epoch,{}\n", names.join(","));
+    for (step, epoch, metrics) in &steps {
+        let _ = write!(text, "{step},{epoch}");
+        for name in &names {
+            let _ = match metrics.get(name) {
+                Some(value) => write!(text, ",{value}"),
+                None => write!(text, ","),
+            };
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// Counts of a session's outcomes.
+fn counts(session: &Session) -> [(&'static str, usize); 5] {
+    let of = |wanted: fn(Outcome) -> bool| session.pairs().iter().filter(|p| wanted(session.outcome(&p.id))).count();
+    [
+        ("preferred", of(|o| matches!(o, Outcome::Prefer(..)))),
+        ("ties", of(|o| o == Outcome::Tie)),
+        ("both bad", of(|o| o == Outcome::BothBad)),
+        ("unresolved", of(|o| o == Outcome::Unresolved)),
+        ("open", of(|o| o == Outcome::Open)),
+    ]
+}
+
+/// A run's folded state and status.
+fn look(run: &RunDir) -> Result<(RunState, RunStatus)> {
+    supervisor::look(run)
+}
+
+fn data(dir: &SessionDir, run: Option<&RunDir>) -> Result<Value> {
+    let (session, _) = dir.state()?;
+    let meta = dir.meta()?;
+    let mut runs = Vec::new();
+    for candidate in dir.runs()? {
+        if run.is_some_and(|r| r.id() != candidate.id()) {
+            continue;
+        }
+        let spec = candidate.spec()?;
+        let (state, status) = look(&candidate)?;
+        let latest: serde_json::Map<String, Value> =
+            state.metrics().filter_map(|m| Some((m.to_owned(), json!(state.latest(m)?)))).collect();
+        runs.push(json!({
+            "run": candidate.id(), "kind": spec.kind(), "status": status.word(), "step": state.step,
+            "objective": state.plan.as_ref().map(|p| p.objective.as_str()), "latest": latest, "spec": spec,
+            "findings": state.findings,
+        }));
+    }
+    let outcomes: serde_json::Map<String, Value> =
+        counts(&session).into_iter().map(|(word, n)| (word.replace(' ', "_"), json!(n))).collect();
+    Ok(json!({
+        "session": dir.name(), "model": meta.model, "app": meta.app, "prompts": session.prompts().len(),
+        "completions": session.completion_count(), "pairs": session.pairs().len(), "outcomes": outcomes,
+        "state": session.state_hash(), "runs": runs,
+    }))
+}
+
+fn markdown(dir: &SessionDir, run: Option<&RunDir>) -> Result<String> {
+    let (session, _) = dir.state()?;
+    let meta = dir.meta()?;
+    let mut text = format!("# {}\n\nModel {}. ", dir.name(), cell(&meta.model));
+    let _ = writeln!(
+        text,
+        "{} prompts, {} answers, {} pairs: {}.",
+        session.prompts().len(),
+        session.completion_count(),
+        session.pairs().len(),
+        counts(&session).map(|(word, n)| format!("{n} {word}")).join(", ")
+    );
+    for candidate in dir.runs()? {
+        if run.is_some_and(|r| r.id() != candidate.id()) {
+            continue;
+        }
+        let (state, status) = look(&candidate)?;
+        let _ = writeln!(text, "\n## {}\n\n{} after {} steps.", candidate.id(), capital(status.word()), state.step);
+        let Some(plan) = state.plan.as_ref().filter(|p| !p.objective.is_empty()) else { continue };
+        let _ = writeln!(text, "\n`{}`\n\n| metric | first | last |\n|---|---|---|", plan.objective);
+        for name in state.metrics() {
+            let (Some(series), Some(last)) = (state.series(name), state.latest(name)) else { continue };
+            let first = series.live().point(0).map_or(last, |(_, y, _)| y);
+            let _ = writeln!(text, "| {name} | {first:.4} | {last:.4} |");
+        }
+        for finding in &state.findings {
+            let _ = writeln!(text, "\n* step {}: {} {}", finding.step, cell(&finding.text), cell(&finding.remedy));
+        }
+        for sample in &state.samples {
+            let _ = writeln!(
+                text,
+                "\n> **step {} · {}**\n>\n> {}",
+                sample.step,
+                cell(&sample.prompt),
+                cell(&sample.text).replace('\n', "\n> ")
+            );
+        }
+    }
+    Ok(text)
+}
+
+/// Text made harmless for a terminal and for a Markdown table.
+fn cell(text: &str) -> String {
+    sanitise(text).replace('|', "\\|")
+}
+
+fn capital(word: &str) -> String {
+    let mut chars = word.chars();
+    chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
+}
+
+fn page(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<String> {
+    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let summary = escape(&markdown(dir, run)?);
+    let picture = picture(dir, chosen(dir, run)?.as_ref(), args)?;
+    Ok(format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{0}</title>\n<style>body{{max-width:70rem;margin:2rem auto;font-family:sans-serif}}svg{{max-width:100%;height:auto}}pre{{white-space:pre-wrap}}</style>\n<h1>{0}</h1>\n{picture}\n<pre>{summary}</pre>\n</html>\n",
+        escape(&dir.name())
+    ))
+}
+
+/// `WxH` as columns and rows.
+///
+/// # Errors
+/// When it is not of that form or below the smallest screen.
+pub fn size(text: &str) -> std::result::Result<(u16, u16), String> {
+    let parsed = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    match parsed {
+        Some((w @ 60..=500, h @ 16..=200)) => Ok((w, h)),
+        _ => Err("it takes columns x rows from 60x16 to 500x200, as 100x30".into()),
+    }
+}
