@@ -3,7 +3,7 @@
 use crate::trl::{cases, fixtures, rows, spec};
 use std::path::Path;
 use tiebreak::domain::{Metrics, PairRow, Severity};
-use tiebreak::engine::{StepOutcome, Trainer};
+use tiebreak::engine::{StepOutcome, Trainer, estimate};
 use tiebreak::protocol::{RunEvent, RunSpec, Task};
 
 fn settings<'a>(more: &[(&'a str, &str)]) -> Vec<(&'a str, String)> {
@@ -257,6 +257,24 @@ fn what_is_not_finite_stops_the_run_with_the_pair_named_and_nothing_changed() {
 }
 
 #[test]
+fn the_estimate_is_what_the_run_plans() {
+    let mut rows = rows(&cases(), false);
+    rows[3].chosen = " ".into();
+    let dir = tempfile::tempdir().unwrap();
+    for tune in ["lora", "full"] {
+        let more = [("tune", tune), ("num_train_epochs", "2"), ("eval_fraction", "0.3"), ("max_length", "80")];
+        let spec = spec("dpo", &settings(&more));
+        let said = estimate(&spec, &rows).unwrap();
+        let (_, events) = open(&spec, &rows, dir.path(), None);
+        let Some(RunEvent::Planned(plan)) = events.last() else { panic!("no plan") };
+        assert_eq!((said.steps, said.train_rows, said.eval_rows), (plan.total_steps, plan.train_rows, plan.eval_rows));
+        assert_eq!((&said.dropped, said.longest, said.trainable), (&plan.dropped, plan.longest, plan.trainable));
+        assert!(said.dropped.iter().any(|d| d.reason == "an empty answer"));
+        assert!((0.0..=1.0).contains(&said.longer_wins) && said.memory_bytes > 0 && said.tokens > 0);
+    }
+}
+
+#[test]
 fn without_a_row_to_train_on_the_reasons_are_named() {
     let rows = rows(&cases(), false);
     let spec = spec("dpo", &settings(&[("max_length", "8")]));
@@ -294,6 +312,7 @@ fn a_step_on_smollm2_fits_its_time_and_memory() {
         let Task::Train(train) = &mut spec.task else { panic!("a training run") };
         train.model.path = model.display().to_string();
         let cache = tempfile::tempdir().unwrap();
+        println!("{:?}", estimate(&spec, &rows).unwrap());
         let (mut trainer, events) = open(&spec, &rows, cache.path(), None);
         println!("{:?}", events.last());
         let mut events = Vec::new();
