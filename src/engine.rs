@@ -15,6 +15,8 @@ mod frozen;
 mod gguf;
 mod language_model;
 mod loss;
+pub mod merge;
+pub mod models;
 mod optim;
 mod policy;
 mod random;

@@ -302,12 +302,16 @@ impl Gguf {
         Ok(q.dequantize(&Device::Cpu)?)
     }
 
-    /// The tokenizer that the metadata describes.
+    /// Whether the tokenizer inside can be used, without building it.
     ///
     /// # Errors
-    /// When its model or pre-tokenizer is not implemented, or its lists do not fit together.
-    pub fn tokenizer(&self, config: &Config) -> Result<Tokenizer, Error> {
-        let fail = |why: String| Error::file(&self.path, why);
+    /// When its model or pre-tokenizer is not implemented.
+    pub fn check_tokenizer(&self) -> Result<(), Error> {
+        self.pre().map(drop)
+    }
+
+    /// The pre-tokenizer's name, what it stands for, and whether whole words skip the merges.
+    fn pre(&self) -> Result<(&str, Value, bool), Error> {
         let model = self.text("tokenizer.ggml.model").unwrap_or("missing");
         if model != "gpt2" {
             let known = "only byte-level BPE (`gpt2`) is; use the model's Hugging Face folder";
@@ -315,8 +319,18 @@ impl Gguf {
         }
         let pre = self.text("tokenizer.ggml.pre").unwrap_or("default");
         let known = "smollm, llama-bpe, qwen2, gpt-2 and default are";
-        let (pre_tokenizer, ignore_merges) = pre_tokenizer(pre)
+        let (spec, ignore_merges) = pre_tokenizer(pre)
             .ok_or_else(|| Error::unsupported(&self.path, format!("the pre-tokenizer `{pre}`"), known))?;
+        Ok((pre, spec, ignore_merges))
+    }
+
+    /// The tokenizer that the metadata describes.
+    ///
+    /// # Errors
+    /// When its model or pre-tokenizer is not implemented, or its lists do not fit together.
+    pub fn tokenizer(&self, config: &Config) -> Result<Tokenizer, Error> {
+        let fail = |why: String| Error::file(&self.path, why);
+        let (pre, pre_tokenizer, ignore_merges) = self.pre()?;
         let tokens = self.list("tokenizer.ggml.tokens").ok_or_else(|| fail("has no tokenizer.ggml.tokens".into()))?;
         let merges = self.list("tokenizer.ggml.merges").ok_or_else(|| fail("has no tokenizer.ggml.merges".into()))?;
         let kinds = self.list("tokenizer.ggml.token_type");

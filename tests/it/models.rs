@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::path::PathBuf;
 use tiebreak::domain::{Message, PromptBody, Sampler};
-use tiebreak::engine::{LanguageModel, SpecialTokens, Template, Tune, generate, stream};
+use tiebreak::engine::{Batch, LanguageModel, LoraSpec, Policy, Row, SpecialTokens, Template, Tune, generate, stream};
 
 fn fixture(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
@@ -100,5 +100,57 @@ fn greedy_continuations_equal_transformers_token_for_token() {
         for row in made {
             assert_eq!(row.ids, expected, "prompt {i}");
         }
+    }
+}
+
+/// `cargo test --release --test it models::a_training_step -- --ignored --nocapture`: one LoRA step (forward with scores and
+/// backward) on four pairs of at most 320 tokens, its time and the process's peak memory.
+#[test]
+#[ignore = "a measurement of minutes, not a check"]
+fn a_training_step_on_four_pairs() {
+    let Some(path) = smollm2("hf") else { return };
+    let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data/oasst_pairs.jsonl");
+    let Ok(data) = std::fs::read_to_string(&data) else { return };
+    let model = LanguageModel::open(&path).unwrap();
+    let targets = tiebreak::engine::LINEARS.iter().map(|t| (*t).to_owned()).collect();
+    let tune = Tune::Lora(LoraSpec { r: 16, alpha: 32.0, rslora: false, dropout: 0.0, targets, seed: 1 });
+    let mut policy = Policy::new(model.decoder(&candle_core::Device::Cpu, &tune).unwrap());
+    let text = |v: &Value| v.as_str().or_else(|| v[0]["content"].as_str()).unwrap_or_default().to_owned();
+    let mut rows = Vec::new();
+    for line in data.lines() {
+        let pair: Value = serde_json::from_str(line).unwrap();
+        let two = ["chosen", "rejected"].map(|side| {
+            let prompt = model.encode_prompt(&PromptBody::user(text(&pair["prompt"]))).unwrap();
+            let mut ids = prompt.clone();
+            ids.extend(model.tokenizer.encode(&format!("{}<|im_end|>\n", text(&pair[side])), false).unwrap());
+            Row { scored: (prompt.len()..ids.len()).collect(), ids }
+        });
+        if two.iter().all(|r| (128..=320).contains(&r.ids.len())) {
+            rows.extend(two);
+        }
+        if rows.len() == 8 {
+            break;
+        }
+    }
+    let (tokens, scored) = rows.iter().fold((0, 0), |n, r| (n.0 + r.ids.len(), n.1 + r.scored.len()));
+    let batch = Batch { rows };
+    let memory = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        status.lines().find(|l| l.starts_with("VmHWM")).unwrap_or("").to_owned()
+    };
+    println!("{tokens} tokens, {scored} scored; {} after loading", memory());
+    for _ in 0..2 {
+        let at = std::time::Instant::now();
+        let (scores, tape) = policy.score_train(&batch).unwrap();
+        let forward = at.elapsed();
+        let g: Vec<Vec<f64>> = scores.rows.iter().map(|r| vec![-1.0; r.logp.len()]).collect();
+        policy.backward(tape, &g).unwrap();
+        let all = at.elapsed();
+        println!(
+            "forward {forward:.1?}, step {all:.1?}, {:.0} tokens/s, {}",
+            tokens as f64 / all.as_secs_f64(),
+            memory()
+        );
+        assert!(policy.take_gradients().iter().all(|g| g.is_some()));
     }
 }

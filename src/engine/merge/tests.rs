@@ -1,0 +1,91 @@
+//! The merged folder computes what base and adapter compute together; both formats are whole or absent.
+
+use super::*;
+use crate::domain::PromptBody;
+use crate::engine::{Batch, LINEARS, LoraSpec, Policy, Row, stream, uniform};
+
+fn tiny() -> ModelRef {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama");
+    ModelRef { name: "tiny".into(), path: path.display().to_string() }
+}
+
+/// A policy whose adapter is not zero.
+fn perturbed(base: &ModelRef, tune: &Tune, size: f64) -> Policy {
+    let model = LanguageModel::open(Path::new(&base.path)).unwrap();
+    let policy = Policy::new(model.decoder(&Device::Cpu, tune).unwrap());
+    for (k, (_, var)) in policy.trainables().iter().enumerate() {
+        let mut rng = stream(3, k as u64);
+        let noise: Vec<f32> = (0..var.elem_count()).map(|_| ((uniform(&mut rng) - 0.5) * size) as f32).collect();
+        let noise = Tensor::from_vec(noise, var.shape(), &Device::Cpu).unwrap();
+        var.set(&(var.as_tensor() + noise).unwrap()).unwrap();
+    }
+    policy
+}
+
+fn lora() -> Tune {
+    let targets = LINEARS.iter().map(|t| (*t).to_owned()).collect();
+    Tune::Lora(LoraSpec { r: 4, alpha: 6.0, rslora: false, dropout: 0.0, targets, seed: 1 })
+}
+
+fn batch() -> Batch {
+    let model = LanguageModel::open(Path::new(&tiny().path)).unwrap();
+    let ids = model.encode_prompt(&PromptBody::user("The river is wide; what is a tuple?")).unwrap();
+    Batch { rows: vec![Row { scored: (1..ids.len()).collect(), ids }] }
+}
+
+#[test]
+fn the_merged_folder_gives_the_log_probs_of_base_and_adapter() {
+    for tune in [lora(), Tune::Full] {
+        let dir = tempfile::tempdir().unwrap();
+        let (ckpt, out) = (dir.path().join("ckpt"), dir.path().join("merged"));
+        std::fs::create_dir(&ckpt).unwrap();
+        let policy = perturbed(&tiny(), &tune, 0.2);
+        Trained::write(&ckpt, &tune, policy.trainables()).unwrap();
+        let mut events: Vec<RunEvent> = Vec::new();
+        to_hf(&tiny(), &ckpt, &out, Precision::Exact, &mut events).unwrap();
+        assert!(events.len() >= 3);
+        let merged = LanguageModel::open(&out).unwrap();
+        let merged = Policy::new(merged.decoder(&Device::Cpu, &Tune::None).unwrap());
+        let (a, b) = (policy.score(&batch(), true).unwrap(), merged.score(&batch(), true).unwrap());
+        let base = policy.score(&batch(), false).unwrap();
+        let gap = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
+        assert!(gap(&a.rows[0].logp, &b.rows[0].logp) < 1e-4);
+        assert!(tune == Tune::Full || gap(&a.rows[0].logp, &base.rows[0].logp) > 1e-2);
+        let again = to_hf(&tiny(), &ckpt, &out, Precision::Exact, &mut events).unwrap_err().to_string();
+        assert!(again.contains("not an empty folder"), "{again}");
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+    }
+}
+
+#[test]
+fn a_full_run_makes_no_adapter() {
+    let dir = tempfile::tempdir().unwrap();
+    Trained::write(dir.path(), &Tune::Full, perturbed(&tiny(), &Tune::Full, 0.1).trainables()).unwrap();
+    let out = dir.path().join("peft");
+    assert!(to_peft(&tiny(), dir.path(), &out).unwrap_err().to_string().contains("no adapter"));
+    assert!(!out.exists());
+}
+
+/// Writes what tests/fixtures/merge/check.py compares with transformers and peft: set `TIEBREAK_MERGE_CHECK` to an empty folder
+/// and `TIEBREAK_MERGE_BASE` to a model's folder.
+#[test]
+#[ignore = "its result is checked by tests/fixtures/merge/check.py"]
+fn write_for_python() {
+    let out = std::path::PathBuf::from(std::env::var_os("TIEBREAK_MERGE_CHECK").unwrap());
+    let path = std::env::var("TIEBREAK_MERGE_BASE").unwrap_or(tiny().path);
+    let base = ModelRef { name: "base".into(), path };
+    let policy = perturbed(&base, &lora(), 0.05);
+    let ckpt = out.join("ckpt");
+    std::fs::create_dir_all(&ckpt).unwrap();
+    Trained::write(&ckpt, &lora(), policy.trainables()).unwrap();
+    to_hf(&base, &ckpt, &out.join("merged"), Precision::Exact, &mut Vec::<RunEvent>::new()).unwrap();
+    to_peft(&base, &ckpt, &out.join("peft")).unwrap();
+    let model = LanguageModel::open(Path::new(&base.path)).unwrap();
+    let ids = model.encode_prompt(&PromptBody::user("What is the sea?")).unwrap();
+    let mut cache = policy.decoder().cache(1, ids.len()).unwrap();
+    let tensor = Tensor::new(ids.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+    let logits: Vec<Vec<f32>> = policy.decoder().step(&tensor, &mut cache, true).unwrap().to_vec2().unwrap();
+    let text = json!({"base": base.path, "ids": ids, "logits": logits[0]}).to_string();
+    std::fs::write(out.join("logits.json"), text).unwrap();
+}
