@@ -7,7 +7,6 @@ use super::config::Config;
 use super::decoder::Decoder;
 use super::error::Error;
 use super::gguf::Gguf;
-use super::rows::Encode;
 use super::template::Template;
 use super::tokenizer::Tokenizer;
 use super::tune::Tune;
@@ -128,31 +127,10 @@ impl LanguageModel {
     }
 }
 
-/// As TRL has it: a conversation is rendered whole and nothing is added to what the template emits; a plain text gets the
-/// end-of-text token behind it unless it ends in it, and whatever the tokenizer puts before a text.
-impl Encode for LanguageModel {
-    fn prompt(&self, prompt: &PromptBody) -> Result<Vec<u32>, Error> {
-        self.encode_prompt(prompt)
-    }
-
-    fn answered(&self, prompt: &PromptBody, answer: &str) -> Result<Vec<u32>, Error> {
-        match prompt {
-            PromptBody::Chat(messages) => {
-                let mut all = messages.clone();
-                all.push(Message { role: "assistant".into(), content: answer.to_owned() });
-                self.tokenizer.encode(&self.render(&all, false)?, false)
-            }
-            PromptBody::Text(text) => {
-                let end = self.tokenizer.eos_text().filter(|eos| !answer.ends_with(eos)).unwrap_or("");
-                self.tokenizer.encode(&format!("{text}{answer}{end}"), true)
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Encode;
 
     #[test]
     fn an_answer_follows_its_prompt_and_ends_in_the_end_token() {
