@@ -6,7 +6,7 @@ mod card;
 mod score;
 
 pub use card::{Card, Pane, Places};
-pub use score::{Stats, history, sampler, stats};
+pub use score::{Stats, history, sampler, stats, words};
 
 use super::act::travel;
 use super::edit::EditBuffer;

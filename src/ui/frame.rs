@@ -1,8 +1,8 @@
 //! The frame around every screen: header (where am I, what is running, is it saved), status line, footer (the keys that
 //! matter here), and rules with titles.
 
-use crate::app::{Model, Tone, cells, clip};
-use crate::ui::theme::{ACCENT, BOLD, DIM, TEXT, WARN};
+use crate::app::{Model, RunView, Saved, Tone, cells, clip};
+use crate::ui::theme::{ACCENT, BAD, BOLD, DIM, GOOD, TEXT, WARN};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -66,6 +66,29 @@ pub fn put_line(buf: &mut Buffer, area: Rect, line: Line) {
 /// Cells of a line.
 pub fn width_of(line: &Line) -> u16 {
     line.spans.iter().map(|span| cells(&span.content) as u16).sum()
+}
+
+/// Whether everything is on disk, in words, at most `room` cells.
+#[must_use]
+pub fn saved(model: &Model, room: usize) -> Vec<Span<'static>> {
+    let Some(open) = &model.open else { return Vec::new() };
+    let (text, style) = match (&open.read_only, open.saved()) {
+        (Some(holder), _) => (format!("read-only: held by {holder}"), WARN),
+        (None, Saved::All) => ("✓ saved".to_owned(), GOOD),
+        (None, Saved::Saving(_)) => ("saving…".to_owned(), WARN),
+        (None, Saved::Failed(error)) => (format!("NOT SAVED: {error}"), BAD),
+    };
+    vec![Span::styled(clip(&text, room), style)]
+}
+
+/// The live training run of the open session, in words.
+#[must_use]
+pub fn running(model: &Model) -> Vec<Span<'static>> {
+    let live = |run: &&RunView| !run.is_sampling() && run.alive && run.status().is_live();
+    let Some(run) = model.open.as_ref().and_then(|open| open.runs.iter().rev().find(live)) else { return Vec::new() };
+    let total = run.state.plan.as_ref().map_or(0, |plan| plan.total_steps);
+    let step = if total > 0 { format!(" {}/{total}", run.state.step) } else { format!(" {}", run.status().word()) };
+    vec![Span::styled(run.id.to_string(), GOOD), Span::raw(step), Span::raw("   ")]
 }
 
 /// The header: the place on the left, state on the right. Where both do not fit, the place gives way.

@@ -1,15 +1,222 @@
-//! Draws the list of sessions.
-use crate::app::Model;
+//! Draws the list of sessions, what is running, and what this machine has.
+
+use super::frame::{put, put_line, rule, running, saved};
+use super::theme::{ACCENT, ACCENT_BOLD, BOLD, DIM, GOOD, TEXT, WARN};
+use super::widgets::sparkline::sparkline;
+use crate::app::{Model, Running, SessionCard, clip, home, model_line};
+use crate::domain;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::text::Line;
+use ratatui::text::{Line, Span};
+
+/// From this many columns on, machine and sessions stand side by side.
+const SIDE_BY_SIDE: u16 = 120;
+/// Columns of a loss sparkline.
+const SPARK: usize = 12;
 
 /// Place and state for the header.
 pub fn header(model: &Model) -> (Vec<String>, Line<'static>) {
-    (vec!["tiebreak".into()], Line::from(model.device.clone()))
+    let mut spans = running(model);
+    let device = if model.device.is_empty() { "looking for the device …" } else { &model.device };
+    spans.push(Span::styled(device.to_owned(), DIM));
+    if model.open.is_some() {
+        spans.push(Span::raw("   "));
+        spans.extend(saved(model, 40));
+    }
+    (vec!["tiebreak".into(), "sessions".into()], Line::from(spans))
 }
 
 /// Draws the body and gives the status line.
-pub fn body(_buf: &mut Buffer, _area: Rect, _model: &Model) -> Line<'static> {
-    Line::default()
+pub fn body(buf: &mut Buffer, area: Rect, model: &Model) -> Line<'static> {
+    let live: Vec<(&str, &Running)> = model
+        .sessions
+        .iter()
+        .flatten()
+        .flat_map(|card| card.running.iter().map(|run| (card.name.as_str(), run)))
+        .collect();
+    let models = model.models.as_ref().map_or(1, |m| m.len().max(1)) as u16;
+    if area.width >= SIDE_BY_SIDE {
+        let right = (area.width / 3).min(64);
+        let left = Rect { width: area.width - right, ..area };
+        let side = Rect { x: left.right(), width: right, ..area };
+        sessions(buf, left, model);
+        let top = (live.len() as u16).max(1) + 2;
+        now(buf, Rect { height: top.min(side.height), ..side }, &live);
+        let rest = Rect { y: side.y + top.min(side.height), height: side.height.saturating_sub(top), ..side };
+        machine(buf, rest, model);
+    } else {
+        let bottom = (models + 1).min(6);
+        let middle = if live.is_empty() { 0 } else { (live.len() as u16 + 2).min(6) };
+        let top = area.height.saturating_sub(bottom + middle);
+        sessions(buf, Rect { height: top, ..area }, model);
+        now(buf, Rect { y: area.y + top, height: middle, ..area }, &live);
+        machine(buf, Rect { y: area.y + top + middle, height: bottom, ..area }, model);
+    }
+    match home::current(model) {
+        Some(card) => {
+            Line::from(vec![Span::styled(format!("{}  ·  ", card.name), DIM), Span::styled(card.model.clone(), DIM)])
+        }
+        None => Line::default(),
+    }
+}
+
+fn sessions(buf: &mut Buffer, area: Rect, model: &Model) {
+    let count = model
+        .sessions
+        .as_ref()
+        .map_or(String::new(), |s| if s.is_empty() { String::new() } else { s.len().to_string() });
+    rule(buf, area, &Span::styled("sessions", BOLD), &count);
+    let area = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
+    let Some(cards) = &model.sessions else {
+        put(buf, area.x + 3, area.y + 1, area.width, "reading the sessions …", DIM);
+        return;
+    };
+    if cards.is_empty() {
+        let lines = [
+            vec![Span::raw("No sessions yet.")],
+            vec![],
+            vec![Span::styled("n", ACCENT), Span::raw("  makes one: a name, a model, a file of prompts.")],
+            vec![
+                Span::raw("   Then "),
+                Span::styled("s", ACCENT),
+                Span::raw(" samples answers, "),
+                Span::styled("l", ACCENT),
+                Span::raw(" labels them, "),
+                Span::styled("t", ACCENT),
+                Span::raw(" trains, "),
+                Span::styled("w", ACCENT),
+                Span::raw(" watches."),
+            ],
+        ];
+        for (i, spans) in lines.into_iter().enumerate() {
+            let row = Rect { x: area.x + 3, y: area.y + 1 + i as u16, width: area.width.saturating_sub(4), height: 1 };
+            put_line(buf, row, Line::from(spans));
+        }
+        return;
+    }
+    let selected = home::selected(model).unwrap_or(0);
+    let rows = usize::from(area.height);
+    let first = (selected + 1).saturating_sub(rows).min(cards.len().saturating_sub(rows));
+    for (i, card) in cards.iter().enumerate().skip(first).take(rows) {
+        let row = Rect { y: area.y + (i - first) as u16, height: 1, ..area };
+        session(buf, row, card, i == selected, model);
+    }
+}
+
+fn session(buf: &mut Buffer, row: Rect, card: &SessionCard, selected: bool, model: &Model) {
+    let (mark, name_style) = if selected { ("›", ACCENT_BOLD) } else { (" ", TEXT) };
+    put(buf, row.x + 1, row.y, 1, mark, ACCENT_BOLD);
+    // Fixed columns from the right; the name takes what is left.
+    let ago = ago(model.now_ms, card.changed_ms);
+    let mut x = row.right().saturating_sub(13);
+    put(buf, x, row.y, 12, &format!("{ago:>12}"), DIM);
+    x = x.saturating_sub(SPARK as u16 + 2);
+    put(buf, x, row.y, SPARK as u16, &spark(&card.losses, model.theme.ascii), TEXT);
+    x = x.saturating_sub(10);
+    put(buf, x, row.y, 8, &counted(card.runs, "run"), DIM);
+    x = x.saturating_sub(13);
+    put(buf, x, row.y, 12, &counted(card.labels, "label"), DIM);
+    let name = clip(&card.name, usize::from(x.saturating_sub(row.x + 4)));
+    let used = put(buf, row.x + 3, row.y, x.saturating_sub(row.x + 4), &name, name_style);
+    if !card.running.is_empty() {
+        let at = row.x + 3 + used + 2;
+        put(buf, at, row.y, x.saturating_sub(at + 1), "running", GOOD);
+    }
+}
+
+fn counted(n: usize, noun: &str) -> String {
+    format!("{n:>4} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+fn spark(losses: &[f64], ascii: bool) -> String {
+    let mut line = domain::Line::default();
+    for (i, loss) in losses.iter().enumerate() {
+        line.push(i as u64 + 1, *loss, 0);
+    }
+    sparkline(&line, SPARK, ascii)
+}
+
+fn now(buf: &mut Buffer, area: Rect, live: &[(&str, &Running)]) {
+    if area.height == 0 {
+        return;
+    }
+    rule(buf, area, &Span::styled("running now", BOLD), "");
+    if live.is_empty() {
+        put(buf, area.x + 3, area.y + 1, area.width.saturating_sub(3), "nothing", DIM);
+    }
+    for (i, (session, run)) in live.iter().take(usize::from(area.height.saturating_sub(1))).enumerate() {
+        let mut spans =
+            vec![Span::raw((*session).to_owned()), Span::styled(" › ", DIM), Span::styled(run.run.to_string(), BOLD)];
+        if run.total > 0 {
+            spans.push(Span::styled(format!("   {} of {}  ", run.step, run.total), TEXT));
+            spans.push(Span::styled(bar(run.step as f64 / run.total as f64, 8), ACCENT));
+        } else {
+            spans.push(Span::styled("   starting", DIM));
+        }
+        let row = Rect { x: area.x + 3, y: area.y + 1 + i as u16, width: area.width.saturating_sub(4), height: 1 };
+        put_line(buf, row, Line::from(spans));
+    }
+}
+
+fn machine(buf: &mut Buffer, area: Rect, model: &Model) {
+    if area.height == 0 {
+        return;
+    }
+    rule(buf, area, &Span::styled("models on this machine", BOLD), "");
+    let width = area.width.saturating_sub(4);
+    let say = |buf: &mut Buffer, text: &str| {
+        put(buf, area.x + 3, area.y + 1, width, text, DIM);
+    };
+    match &model.models {
+        None => say(buf, "looking for models …"),
+        Some(models) if models.is_empty() => say(buf, "none found; `tiebreak models get smollm2` obtains a small one"),
+        Some(models) => {
+            let rows = usize::from(area.height - 1);
+            let shown = if models.len() > rows { rows.saturating_sub(1) } else { models.len() };
+            for (i, card) in models.iter().take(shown).enumerate() {
+                let y = area.y + 1 + i as u16;
+                let (detail, style) = match &card.problem {
+                    Some(problem) => (format!("cannot be used: {problem}"), WARN),
+                    None => (model_line(card), DIM),
+                };
+                let name = clip(&card.name, usize::from(width / 2));
+                let used = put(buf, area.x + 3, y, width, &name, TEXT);
+                let column = used.max(26.min(width / 2)) + 2;
+                let room = width.saturating_sub(column);
+                put(buf, area.x + 3 + column, y, room, &clip(&detail, usize::from(room)), style);
+            }
+            if shown < models.len() {
+                let more = format!("and {} more", models.len() - shown);
+                put(buf, area.x + 3, area.y + 1 + shown as u16, width, &more, DIM);
+            }
+        }
+    }
+}
+
+/// A bar of `width` cells, full at 1, in eighths of a cell.
+#[must_use]
+pub fn bar(share: f64, width: usize) -> String {
+    let eighths = (share.clamp(0.0, 1.0) * width as f64 * 8.0).round() as usize;
+    let mut out = "█".repeat(eighths / 8);
+    if let Some(part) = [None, Some('▏'), Some('▎'), Some('▍'), Some('▌'), Some('▋'), Some('▊'), Some('▉')][eighths % 8]
+    {
+        out.push(part);
+    }
+    while out.chars().count() < width {
+        out.push('░');
+    }
+    out
+}
+
+/// How long ago, for people.
+fn ago(now: u64, then: u64) -> String {
+    let s = now.saturating_sub(then) / 1000;
+    match s {
+        _ if then == 0 => String::new(),
+        0..60 => "just now".into(),
+        60..3600 => format!("{} min ago", s / 60),
+        3600..86_400 => format!("{} h ago", s / 3600),
+        86_400..172_800 => "yesterday".into(),
+        _ => format!("{} days ago", s / 86_400),
+    }
 }

@@ -1,17 +1,202 @@
-//! Draws the label screen.
-use crate::app::Model;
-use crate::app::label::Label;
+//! Draws the label screen: the prompt, two answers, the last verdicts.
+
+use super::frame::{duration, put, put_line, rule, running, saved};
+use super::home::bar;
+use super::theme::{ACCENT, BOLD, DIFFERS, DIM, TEXT};
+use crate::app::label::{Card, Label, Pane, history, sampler, stats};
+use crate::app::{Model, Open, clip, presentable};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::text::Line;
+use ratatui::text::{Line, Span};
+use std::ops::Range;
 
 /// Place and state for the header.
 pub fn header(model: &Model) -> (Vec<String>, Line<'static>) {
-    let name = model.open.as_ref().map(|open| open.meta.name.clone()).unwrap_or_default();
-    (vec![name, "label".into()], Line::default())
+    let Some(open) = &model.open else { return (vec!["label".into()], Line::default()) };
+    let mut spans = running(model);
+    let stats = stats(open);
+    if stats.total > 0 {
+        spans.push(Span::styled(format!("{} of {} ", stats.done, stats.total), BOLD));
+        spans.push(Span::styled(bar(stats.done as f64 / stats.total as f64, 6), ACCENT));
+        if let Some(rate) = stats.per_hour {
+            spans.push(Span::styled(format!("   {rate:.0}/h"), TEXT));
+        }
+        if let Some(ms) = stats.left_ms.filter(|ms| *ms > 0.0) {
+            spans.push(Span::styled(format!("   {} left", roughly(ms / 1000.0)), DIM));
+        }
+        spans.push(Span::raw("   "));
+    }
+    spans.extend(saved(model, usize::from(model.size.0 / 2)));
+    (vec![clip(&open.meta.name, 40), "label".into()], Line::from(spans))
+}
+
+/// Time left without more digits than are known.
+fn roughly(seconds: f64) -> String {
+    if seconds < 90.0 {
+        duration((seconds / 10.0).ceil() * 10.0)
+    } else if seconds < 3600.0 {
+        format!("{:.0} m", seconds / 60.0)
+    } else {
+        duration(seconds)
+    }
 }
 
 /// Draws the body and gives the status line.
-pub fn body(_buf: &mut Buffer, _area: Rect, _model: &Model, _screen: &Label) -> Line<'static> {
-    Line::default()
+pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Label) -> Line<'static> {
+    let Some(open) = &model.open else { return Line::default() };
+    match &screen.card {
+        Some(card) => pair(buf, area, open, screen, card),
+        None => empty(buf, area, open),
+    }
+    last_verdicts(open, area.width)
+}
+
+fn pair(buf: &mut Buffer, area: Rect, open: &Open, screen: &Label, card: &Card) {
+    let places = card.places;
+    let mut title = format!("prompt {}", card.prompt_id);
+    for tag in &card.tags {
+        title.push_str(" · ");
+        title.push_str(tag);
+    }
+    let mut remark = Vec::new();
+    if let Some((_, verdict)) = open.session.verdict_of(&card.pair, &open.rater) {
+        remark.push(format!("you said: {}", crate::app::label::words(verdict)));
+    }
+    if let Some(note) = open.session.note_of(&card.pair, &open.rater) {
+        remark.push(format!("note: {}", clip(&presentable(note), usize::from(area.width / 3))));
+    }
+    if card.prompt_lines.len() > usize::from(places.prompt) {
+        remark.push(format!("{} more lines", card.prompt_lines.len() - usize::from(places.prompt)));
+    }
+    rule(buf, area, &Span::styled(title, DIM), &remark.join(" · "));
+    for (i, line) in card.prompt_lines.iter().take(usize::from(places.prompt)).enumerate() {
+        put(buf, area.x + 3, area.y + 1 + i as u16, area.width.saturating_sub(3), &card.prompt[line.clone()], BOLD);
+    }
+    let top = area.y + 1 + places.prompt;
+    if places.beside {
+        let left = (area.width - 1) / 2;
+        let height = places.rows[0] + 1;
+        answer(buf, Rect { x: area.x, y: top, width: left, height }, screen, card, Pane::First);
+        let second = Rect { x: area.x + left + 1, y: top, width: area.width - left - 1, height };
+        answer(buf, second, screen, card, Pane::Second);
+        put(buf, area.x + left, top, 1, "┬", DIM);
+        for y in 1..height {
+            put(buf, area.x + left, top + y, 1, "│", DIM);
+        }
+    } else {
+        let mut y = top;
+        for pane in [Pane::First, Pane::Second] {
+            let rows = places.rows[pane.index()];
+            if rows > 0 {
+                answer(buf, Rect { y, height: rows + 1, ..area }, screen, card, pane);
+                y += rows + 1;
+            }
+        }
+    }
+}
+
+fn answer(buf: &mut Buffer, area: Rect, screen: &Label, card: &Card, pane: Pane) {
+    let i = pane.index();
+    let mut remark = Vec::new();
+    if card.tokens[i] > 0 {
+        remark.push(format!("{} tok", card.tokens[i]));
+    }
+    remark.push(match card.read_percent(pane) {
+        100 => "all read".to_owned(),
+        percent => format!("{percent} % read ↓"),
+    });
+    let focused = card.focus == pane;
+    let title = match (screen.zoom, focused) {
+        (true, _) => format!("{} alone", pane.number()),
+        _ => pane.number().to_string(),
+    };
+    let style = if focused { super::theme::ACCENT_BOLD } else { BOLD };
+    rule(buf, area, &Span::styled(title, style), &remark.join(" · "));
+    let marks = if screen.diff { card.diff.as_ref().map(|diff| diff.only[i].as_slice()) } else { None };
+    let text = &card.text[i];
+    if text.trim().is_empty() {
+        put(buf, area.x + 3, area.y + 1, area.width.saturating_sub(3), "(an empty answer)", DIM);
+        return;
+    }
+    let rows = usize::from(area.height.saturating_sub(1));
+    for (row, line) in card.lines[i].iter().skip(card.scroll[i]).take(rows).enumerate() {
+        let at = Rect { x: area.x + 3, y: area.y + 1 + row as u16, width: area.width.saturating_sub(3), height: 1 };
+        marked(buf, at, text, line.clone(), marks);
+    }
+}
+
+/// One line of text; with marks, what is marked stands out and the rest steps back.
+fn marked(buf: &mut Buffer, at: Rect, text: &str, line: Range<usize>, marks: Option<&[Range<usize>]>) {
+    let Some(marks) = marks else {
+        put(buf, at.x, at.y, at.width, &text[line], TEXT);
+        return;
+    };
+    let mut spans = Vec::new();
+    let mut from = line.start;
+    for mark in marks.iter().filter(|mark| mark.start < line.end && mark.end > line.start) {
+        let (start, end) = (mark.start.max(line.start), mark.end.min(line.end));
+        spans.push(Span::styled(&text[from..start], DIM));
+        spans.push(Span::styled(&text[start..end], DIFFERS));
+        from = end;
+    }
+    spans.push(Span::styled(&text[from..line.end], DIM));
+    put_line(buf, at, Line::from(spans));
+}
+
+/// What to do when there is no pair to judge.
+fn empty(buf: &mut Buffer, area: Rect, open: &Open) {
+    let key = |k: &'static str, text: &str| vec![Span::styled(k, ACCENT), Span::raw(format!("  {text}"))];
+    let stats = stats(open);
+    let sampler = sampler(open);
+    let mut lines: Vec<Vec<Span>> = Vec::new();
+    if !open.loaded {
+        lines.push(vec![Span::styled("reading the session …", DIM)]);
+    } else if !sampler.is_empty() {
+        lines.push(vec![Span::styled("No pair to judge yet: they appear here as they are finished.", BOLD)]);
+        lines.push(vec![Span::raw(sampler)]);
+        lines.push(vec![]);
+        lines.push(key("w", "watch it"));
+    } else if stats.done > 0 {
+        lines.push(vec![Span::styled(format!("All {} pairs are judged.", stats.total), BOLD)]);
+        lines.push(vec![]);
+        lines.push(key("t", "train on the verdicts"));
+        lines.push(key("s", "sample more answers"));
+        lines.push(key("g", "look at a pair again"));
+        lines.push(key("u", "take the last verdict back"));
+    } else if open.session.prompts().is_empty() {
+        lines.push(vec![Span::styled("This session has no prompts yet.", BOLD)]);
+        lines.push(vec![]);
+        lines.push(key("i", "import a file: prompts one a line or JSONL, or pairs as JSONL"));
+    } else {
+        let n = open.session.prompts().len();
+        lines.push(vec![Span::styled(format!("{n} prompts, and no answers to compare yet."), BOLD)]);
+        lines.push(vec![]);
+        lines.push(key("s", &format!("sample answers with {}", open.meta.model)));
+        lines.push(key("i", "import pairs from a file"));
+    }
+    let top = area.y + area.height.saturating_sub(lines.len() as u16) / 3;
+    for (i, spans) in lines.into_iter().enumerate() {
+        let row = Rect { x: area.x + 3, y: top + i as u16, width: area.width.saturating_sub(4), height: 1 };
+        put_line(buf, row, Line::from(spans));
+    }
+}
+
+/// The status line: the last verdicts, newest first, and the sampler.
+fn last_verdicts(open: &Open, width: u16) -> Line<'static> {
+    let mut spans = Vec::new();
+    for (i, (prompt, words)) in history(open, 3).into_iter().enumerate() {
+        if i > 0 {
+            spans.push(Span::styled(" · ", DIM));
+        }
+        spans.push(Span::styled(format!("{prompt} "), DIM));
+        spans.push(Span::styled(words, if i == 0 { BOLD } else { DIM }));
+    }
+    let sampler = sampler(open);
+    if !sampler.is_empty() {
+        let used: usize = spans.iter().map(|span| crate::app::cells(&span.content)).sum();
+        let gap = usize::from(width.saturating_sub(2)).saturating_sub(used + crate::app::cells(&sampler));
+        spans.push(Span::raw(" ".repeat(gap.max(2))));
+        spans.push(Span::styled(sampler, DIM));
+    }
+    Line::from(spans)
 }

@@ -1,7 +1,234 @@
-//! Draws what lies over a screen.
-use crate::app::Model;
+//! Draws what lies over a screen: one sheet at a time, the topmost.
+
+use super::frame::{put, put_line};
+use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, TEXT};
+use crate::app::{EditBuffer, Form, Help, Input, Model, Palette, Popup, cells, clip, keymap, wrap};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use ratatui::style::{Modifier, Style};
+use ratatui::text::{Line, Span};
+
+/// From this many columns on the help has two columns.
+const TWO_COLUMNS: u16 = 110;
+/// Columns for keys in the help.
+const KEYS: u16 = 15;
 
 /// Draws the topmost popup.
-pub fn draw(_buf: &mut Buffer, _area: Rect, _model: &Model) {}
+pub fn draw(buf: &mut Buffer, area: Rect, model: &Model) {
+    match model.popups.last() {
+        None => {}
+        Some(Popup::Help(popup)) => help(buf, area, popup),
+        Some(Popup::Palette(popup)) => palette(buf, area, popup),
+        Some(Popup::Input(popup)) => input(buf, area, popup),
+        Some(Popup::Form(popup)) => form(buf, area, popup),
+        Some(Popup::Confirm(popup)) => text(buf, area, "", &popup.question),
+        Some(Popup::Message { title, body }) => text(buf, area, title, body),
+    }
+}
+
+/// Clears a sheet in the middle of `area`, frames it, and gives the place inside.
+fn sheet(buf: &mut Buffer, area: Rect, width: u16, height: u16, title: &str) -> Rect {
+    let (w, h) = ((width + 4).min(area.width), (height + 2).min(area.height));
+    let at = Rect { x: area.x + (area.width - w) / 2, y: area.y + (area.height - h) / 3, width: w, height: h };
+    for y in at.top()..at.bottom() {
+        for x in at.left()..at.right() {
+            if let Some(cell) = buf.cell_mut((x, y)) {
+                cell.reset();
+            }
+        }
+    }
+    let line = "─".repeat(usize::from(w.saturating_sub(2)));
+    put(buf, at.x, at.y, w, &format!("╭{line}╮"), DIM);
+    put(buf, at.x, at.bottom() - 1, w, &format!("╰{line}╯"), DIM);
+    for y in at.y + 1..at.bottom().saturating_sub(1) {
+        put(buf, at.x, y, 1, "│", DIM);
+        put(buf, at.right() - 1, y, 1, "│", DIM);
+    }
+    if !title.is_empty() {
+        put(
+            buf,
+            at.x + 2,
+            at.y,
+            w.saturating_sub(4),
+            &format!(" {} ", clip(title, usize::from(w.saturating_sub(6)))),
+            BOLD,
+        );
+    }
+    Rect { x: at.x + 2, y: at.y + 1, width: w.saturating_sub(4), height: h.saturating_sub(2) }
+}
+
+fn row(area: Rect, y: u16) -> Rect {
+    Rect { y: area.y + y, height: 1, ..area }
+}
+
+fn help(buf: &mut Buffer, area: Rect, help: &Help) {
+    let sections = keymap::help(&help.contexts);
+    let two = area.width >= TWO_COLUMNS && sections.len() > 1;
+    let columns: Vec<Vec<(String, &str, bool)>> = {
+        let lines = |part: &[(&'static str, Vec<(String, &'static str)>)]| {
+            let mut out = Vec::new();
+            for (i, (title, rows)) in part.iter().enumerate() {
+                if i > 0 {
+                    out.push((String::new(), "", false));
+                }
+                out.push(((*title).to_owned(), "", true));
+                out.extend(rows.iter().map(|(keys, what)| (keys.clone(), *what, false)));
+            }
+            out
+        };
+        if two { vec![lines(&sections[..1]), lines(&sections[1..])] } else { vec![lines(&sections)] }
+    };
+    let tallest = columns.iter().map(Vec::len).max().unwrap_or(0);
+    let width = if two { 108.min(area.width.saturating_sub(4)) } else { 76 };
+    let inner = sheet(buf, area, width, tallest as u16, "keys");
+    let rows = usize::from(inner.height);
+    let scroll = help.scroll.min(tallest.saturating_sub(rows));
+    let each = inner.width / columns.len() as u16;
+    for (c, lines) in columns.iter().enumerate() {
+        let x = inner.x + c as u16 * each;
+        for (i, (keys, what, title)) in lines.iter().skip(scroll).take(rows).enumerate() {
+            let y = inner.y + i as u16;
+            if *title {
+                put(buf, x, y, each, keys, BOLD);
+                continue;
+            }
+            put(buf, x + 1, y, KEYS - 2, keys, ACCENT);
+            let room = each.saturating_sub(KEYS + 1);
+            put(buf, x + KEYS, y, room, &clip(what, usize::from(room)), TEXT);
+        }
+    }
+    if scroll + rows < tallest {
+        let more = format!(" ↓ {} more ", tallest - rows - scroll);
+        let at = inner.right().saturating_sub(cells(&more) as u16);
+        put(buf, at, inner.bottom(), inner.width, &more, DIM);
+    }
+}
+
+fn palette(buf: &mut Buffer, area: Rect, palette: &Palette) {
+    let found = palette.matches();
+    let width = area.width.saturating_sub(8).min(84);
+    // The sheet keeps its size while typing.
+    let height = (palette.entries.len() as u16 + 2).min(area.height.saturating_sub(2)).min(20);
+    let inner = sheet(buf, area, width, height, &palette.title);
+    typed(buf, row(inner, 0), &palette.query, "type to find");
+    let rows = usize::from(inner.height.saturating_sub(2));
+    if found.is_empty() {
+        put(buf, inner.x, inner.y + 2, inner.width, "nothing matches; backspace widens", DIM);
+    }
+    let selected = palette.selected.min(found.len().saturating_sub(1));
+    let first = (selected + 1).saturating_sub(rows);
+    for (i, entry) in found.iter().enumerate().skip(first).take(rows) {
+        let y = inner.y + 2 + (i - first) as u16;
+        let (mark, style) = if i == selected { ("› ", ACCENT_BOLD) } else { ("  ", TEXT) };
+        let detail = clip(&entry.detail, usize::from(inner.width / 3));
+        let detail_width = cells(&detail) as u16;
+        let room = inner.width.saturating_sub(detail_width + 4);
+        put(buf, inner.x, y, 2, mark, ACCENT_BOLD);
+        put(buf, inner.x + 2, y, room, &clip(&entry.title, usize::from(room)), style);
+        put(buf, inner.right().saturating_sub(detail_width), y, detail_width, &detail, DIM);
+    }
+    if found.len() > first + rows {
+        let more = format!(" ↓ {} more ", found.len() - first - rows);
+        put(buf, inner.right().saturating_sub(cells(&more) as u16), inner.bottom(), inner.width, &more, DIM);
+    }
+}
+
+/// One line being typed, with its cursor; the end is kept in sight.
+fn typed(buf: &mut Buffer, area: Rect, buffer: &EditBuffer, hint: &str) {
+    put(buf, area.x, area.y, 2, "> ", ACCENT);
+    let area = Rect { x: area.x + 2, width: area.width.saturating_sub(2), ..area };
+    if buffer.text().is_empty() {
+        put(buf, area.x + 2, area.y, area.width.saturating_sub(2), hint, DIM);
+    }
+    line_with_cursor(buf, area, buffer.text(), buffer.cursor(), TEXT);
+}
+
+fn line_with_cursor(buf: &mut Buffer, area: Rect, text: &str, cursor: usize, style: Style) {
+    let before = cells(&text[..cursor]) as u16;
+    // Cut from the left so that the cursor stays inside.
+    let mut from = 0;
+    let mut hidden = 0;
+    while before - hidden + 1 > area.width {
+        let Some(c) = text[from..].chars().next() else { break };
+        from += c.len_utf8();
+        hidden = cells(&text[..from]) as u16;
+    }
+    put(buf, area.x, area.y, area.width, &text[from..], style);
+    if let Some(cell) = buf.cell_mut((area.x + before - hidden, area.y)) {
+        cell.modifier.insert(Modifier::REVERSED);
+    }
+}
+
+fn input(buf: &mut Buffer, area: Rect, input: &Input) {
+    let many = input.buffer.is_multiline();
+    let width = area.width.saturating_sub(8).min(if many { 100 } else { 72 });
+    let lines = wrap(input.buffer.text(), usize::from(width.max(1)));
+    let height = if many { (lines.len() as u16 + 4).clamp(8, area.height.saturating_sub(2)) } else { 3 };
+    let inner = sheet(buf, area, width, height, &input.title);
+    if many {
+        let rows = usize::from(inner.height.saturating_sub(2));
+        let cursor = input.buffer.cursor();
+        // The cursor may stand in blanks that the wrapping leaves out: it belongs to the last line that begins before it.
+        let at = lines.iter().rposition(|line| line.start <= cursor).unwrap_or(0);
+        let first = (at + 1).saturating_sub(rows);
+        for (i, line) in lines.iter().enumerate().skip(first).take(rows) {
+            let here = row(inner, (i - first) as u16);
+            put(buf, here.x, here.y, here.width, &input.buffer.text()[line.clone()], TEXT);
+            if i == at {
+                let column = cells(&input.buffer.text()[line.start..cursor.clamp(line.start, line.end)]);
+                if let Some(cell) = buf.cell_mut((here.x + (column as u16).min(here.width.saturating_sub(1)), here.y)) {
+                    cell.modifier.insert(Modifier::REVERSED);
+                }
+            }
+        }
+    } else {
+        typed(buf, row(inner, 0), &input.buffer, "");
+    }
+    let last = row(inner, inner.height.saturating_sub(1));
+    let (text, style) = match &input.error {
+        Some(error) => (error.as_str(), BAD),
+        None => (input.hint.as_str(), DIM),
+    };
+    put(buf, last.x, last.y, last.width, &clip(text, usize::from(last.width)), style);
+}
+
+fn form(buf: &mut Buffer, area: Rect, form: &Form) {
+    let width = area.width.saturating_sub(8).min(84);
+    let inner = sheet(buf, area, width, form.fields.len() as u16 + 4, &form.title);
+    put(buf, inner.x, inner.y, inner.width, &clip(&form.about, usize::from(inner.width)), DIM);
+    for (i, field) in form.fields.iter().enumerate() {
+        let here = row(inner, 2 + i as u16);
+        if here.y >= inner.bottom() {
+            break;
+        }
+        let chosen = i == form.selected;
+        let style = if chosen { ACCENT_BOLD } else { TEXT };
+        put(buf, here.x, here.y, 2, if chosen { "› " } else { "  " }, ACCENT_BOLD);
+        put(buf, here.x + 2, here.y, 18, field.row.key, style);
+        let value = Rect { x: here.x + 20, width: 14.min(here.width.saturating_sub(20)), ..here };
+        if chosen {
+            line_with_cursor(buf, value, field.buffer.text(), field.buffer.cursor(), BOLD);
+        } else {
+            put(buf, value.x, value.y, value.width, field.buffer.text(), TEXT);
+        }
+        put(buf, here.x + 35, here.y, here.width.saturating_sub(35), field.row.usual, DIM);
+    }
+    if let Some(field) = form.fields.get(form.selected) {
+        let last = row(inner, inner.height.saturating_sub(1));
+        let (text, style) = match &field.error {
+            Some(error) => (error.as_str(), BAD),
+            None => (field.row.help, DIM),
+        };
+        put(buf, last.x, last.y, last.width, &clip(text, usize::from(last.width)), style);
+    }
+}
+
+fn text(buf: &mut Buffer, area: Rect, title: &str, body: &str) {
+    let body = crate::app::presentable(body);
+    let width = area.width.saturating_sub(8).min(72);
+    let lines = wrap(&body, usize::from(width.max(1)));
+    let inner = sheet(buf, area, width, lines.len() as u16, title);
+    for (i, line) in lines.iter().take(usize::from(inner.height)).enumerate() {
+        put_line(buf, row(inner, i as u16), Line::from(Span::raw(&body[line.clone()])));
+    }
+}
