@@ -14,5 +14,7 @@ mod models;
 mod screens_runs;
 mod storage;
 mod trainer;
+mod screens_core;
+mod support;
 mod trl;
 mod worker;

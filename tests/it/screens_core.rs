@@ -1,0 +1,144 @@
+//! Home, label, help and palette as a person sees them, in their empty, loading and busy states; and no terminal too small.
+
+use crate::support::{Desk, cards, envelopes, models, paint, pairs, sampling, sampling_began};
+use tiebreak::app::{Msg, Theme};
+use tiebreak::domain::RunId;
+use tiebreak::protocol::SessionRecord;
+
+const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (200, 60)];
+
+fn snap(name: &str, mut desk: Desk) {
+    for (w, h) in SIZES {
+        desk.send(Msg::Resize(w, h));
+        insta::with_settings!({ snapshot_path => "../snapshots", prepend_module_to_snapshot => false, omit_expression => true }, {
+            insta::assert_snapshot!(format!("{name}_{w}x{h}"), desk.screen());
+        });
+    }
+}
+
+/// A list of sessions and models, as on a machine in use.
+fn busy_home() -> Desk {
+    let mut desk = Desk::new(80, 24);
+    desk.send(Msg::SessionsListed(cards()));
+    desk.send(Msg::ModelsListed(models()));
+    desk.send(Msg::DeviceKnown("CPU 2 cores · 21 GB free".into()));
+    desk
+}
+
+/// A session in which half an hour was spent labelling, while the sampler is still at work.
+fn busy_label() -> Desk {
+    let mut desk = Desk::with_session(80, 24, pairs(12));
+    desk.keys("1 2 ! 0 . b 1 space");
+    desk.send(Msg::RunFound(sampling("sample-1")));
+    desk.send(Msg::RunAlive { run: RunId::new("sample-1"), alive: true });
+    desk.send(Msg::RunRecords { run: RunId::new("sample-1"), records: envelopes(&sampling_began(120)) });
+    desk
+}
+
+#[test]
+fn home() {
+    snap("home_loading", Desk::new(80, 24));
+    let mut empty = Desk::new(80, 24);
+    empty.send(Msg::SessionsListed(Vec::new()));
+    empty.send(Msg::ModelsListed(Vec::new()));
+    empty.send(Msg::DeviceKnown("CPU 2 cores · 21 GB free".into()));
+    snap("home_empty", empty);
+    let mut busy = busy_home();
+    busy.keys("down");
+    snap("home_busy", busy);
+}
+
+#[test]
+fn label() {
+    let mut loading = Desk::new(80, 24);
+    loading.keys("n");
+    loading.keys("esc");
+    loading.model.goal = Some(("story-tone".into(), tiebreak::app::Goal::Label));
+    loading.send(Msg::SessionOpened(crate::support::opened("story-tone")));
+    snap("label_loading", loading);
+    snap("label_empty", Desk::with_session(80, 24, Vec::new()));
+    let prompts: Vec<SessionRecord> =
+        pairs(4).into_iter().filter(|record| matches!(record, SessionRecord::Prompted(_))).collect();
+    snap("label_no_answers", Desk::with_session(80, 24, prompts));
+    snap("label_busy", busy_label());
+    let mut diff = busy_label();
+    diff.keys("d tab");
+    snap("label_diff", diff);
+    let mut done = Desk::with_session(80, 24, pairs(2));
+    done.keys("1 2");
+    snap("label_done", done);
+}
+
+#[test]
+fn popups() {
+    let mut help = busy_label();
+    help.keys("?");
+    snap("help", help);
+    let mut palette = busy_home();
+    palette.keys(": w a t");
+    snap("palette", palette);
+    let mut form = busy_label();
+    form.keys("esc");
+    let mut form = {
+        form.send(Msg::SessionsListed(cards()));
+        form.keys("l");
+        form
+    };
+    form.send(Msg::RunAlive { run: RunId::new("sample-1"), alive: false });
+    form.keys("s down down 7");
+    snap("sample_form", form);
+    let mut name = busy_home();
+    name.keys("n");
+    name.type_text("story-tone");
+    name.keys("enter");
+    snap("new_session_name", name);
+    let mut edit = Desk::with_session(120, 40, pairs(2));
+    edit.keys("e");
+    snap("edit", edit);
+}
+
+#[test]
+fn without_colour_and_without_unicode_the_same_is_said() {
+    let mut desk = busy_label();
+    desk.model.theme = Theme { colour: false, ascii: true };
+    let text = paint(&desk.model);
+    let own: String = text.chars().filter(|c| "─│┬›…✓·█░▎".contains(*c)).collect();
+    assert_eq!(own, "", "{text}");
+    assert!(text.contains("+ saved") && text.contains("7 of 12"), "{text}");
+}
+
+#[test]
+fn no_size_is_too_small_to_draw() {
+    let mut desks = [busy_home(), busy_label(), busy_label(), busy_home(), busy_label(), busy_label()];
+    desks[2].keys("?");
+    desks[3].keys(":");
+    desks[4].keys("e");
+    desks[5].keys("z d");
+    for desk in &mut desks {
+        for w in (0..130).step_by(3) {
+            for h in (0..40).step_by(3) {
+                desk.send(Msg::Resize(w, h));
+                if w > 0 && h > 0 {
+                    let text = desk.screen();
+                    if w >= 45 && (w < 60 || h < 16) {
+                        assert!(text.contains(&format!("too small: needs 60x16, is {w}x{h}")), "{w}x{h}: {text}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn hostile_text_reaches_no_terminal() {
+    let mut records = pairs(1);
+    for record in &mut records {
+        if let SessionRecord::Completed(c) = record {
+            c.text = format!("\u{1b}[2J\u{1b}]0;owned\u{7}a\u{202e}b\rc {}\u{0}é", "\u{301}".repeat(4000));
+        }
+    }
+    let desk = Desk::with_session(80, 24, records);
+    let text = desk.screen();
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+    assert!(text.contains("[2J") && text.contains("owned"), "it is shown as text: {text}");
+}
