@@ -2,7 +2,7 @@
 
 use super::effect::Effect;
 use super::key::{Code, Key};
-use super::keymap::Action;
+use super::keymap::{Action, Context};
 use super::model::{Goal, Model, Tone};
 use super::msg::Msg;
 use super::open::Open;
@@ -223,12 +223,12 @@ fn press(model: &mut Model, key: Key) -> Vec<Effect> {
 pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
     match action {
         Action::Help => {
-            let contexts = model.screen_contexts();
+            let contexts = vec![model.screen.context(), Context::Anywhere];
             model.popups.push(Popup::Help(Help { contexts, scroll: 0 }));
         }
         Action::Palette => {
             let names: Vec<String> = model.sessions.iter().flatten().map(|card| card.name.clone()).collect();
-            let palette = Palette::commands(&model.screen_contexts(), names.into_iter());
+            let palette = Palette::commands(&[model.screen.context(), Context::Anywhere], names.into_iter());
             model.popups.push(Popup::Palette(palette));
         }
         Action::Quit => return flow::quit(model),
@@ -238,6 +238,17 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
             Some(open) => return open.outbox.retry(),
             None => model.say("nothing is open"),
         },
+        Action::Back
+        | Action::GoLabel
+        | Action::GoLaunch
+        | Action::GoWatch
+        | Action::GoReplay
+        | Action::Sample
+        | Action::Import
+            if !matches!(model.screen, Screen::Home(_)) =>
+        {
+            return travel(model, action);
+        }
         _ => {
             return match model.screen {
                 Screen::Home(_) => home::act(model, action),
@@ -251,7 +262,7 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Handles the common ways out of a session's screen; the screens call it for actions they do not know.
+/// Handles the common ways between a session's screens.
 pub fn travel(model: &mut Model, action: Action) -> Vec<Effect> {
     match action {
         Action::GoLabel => flow::go(model, None, Goal::Label),

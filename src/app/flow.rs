@@ -248,9 +248,9 @@ pub fn model_line(card: &ModelCard) -> String {
     let size = match card.parameters {
         0 => String::new(),
         n if n >= 1_000_000_000 => format!("{:.1} B  ", n as f64 / 1e9),
-        n => format!("{} M  ", n / 1_000_000),
+        n => format!("{:.0} M  ", n as f64 / 1e6),
     };
-    format!("{size}{} · {}", card.family, card.format)
+    format!("{size}{}  {}", card.family, card.format)
 }
 
 /// Asks for the file of prompts of a new session.

@@ -16,6 +16,8 @@ pub enum Context {
     Home,
     /// Judging pairs.
     Label,
+    /// The label screen while there is no pair to judge.
+    Idle,
     /// The launch form.
     Launch,
     /// A run's charts.
@@ -44,6 +46,7 @@ impl Context {
             Self::Anywhere => "everywhere",
             Self::Home => "home",
             Self::Label => "label",
+            Self::Idle => "label, nothing to judge",
             Self::Launch => "launch",
             Self::Watch => "watch",
             Self::Replay => "replay",
@@ -61,6 +64,7 @@ impl Context {
         Self::Anywhere,
         Self::Home,
         Self::Label,
+        Self::Idle,
         Self::Launch,
         Self::Watch,
         Self::Replay,
@@ -254,31 +258,20 @@ const fn k(code: Code) -> Key {
 use Context as C;
 
 /// The table.
+#[rustfmt::skip]
 pub const TABLE: &[Binding] = &[
     // Label: the order of rows is the order of the footer.
     on(C::Label, c('1'), Action::Prefer(Pane::First, Strength::Better), "better", "the first answer is better"),
     on(C::Label, c('2'), Action::Prefer(Pane::Second, Strength::Better), "better", "the second answer is better"),
     on(C::Label, c('!'), Action::Prefer(Pane::First, Strength::Much), "much", "the first answer is much better"),
     on(C::Label, c('@'), Action::Prefer(Pane::Second, Strength::Much), "much", "the second answer is much better"),
-    on(
-        C::Label,
-        c(','),
-        Action::Prefer(Pane::First, Strength::Slight),
-        "slightly",
-        "the first answer is slightly better",
-    ),
-    on(
-        C::Label,
-        c('.'),
-        Action::Prefer(Pane::Second, Strength::Slight),
-        "slightly",
-        "the second answer is slightly better",
-    ),
+    on(C::Label, c(','), Action::Prefer(Pane::First, Strength::Slight), "slight", "the first answer is slightly better"),
+    on(C::Label, c('.'), Action::Prefer(Pane::Second, Strength::Slight), "slight", "the second answer is slightly better"),
     on(C::Label, c('0'), Action::Tie, "tie", "neither is better"),
-    on(C::Label, c('b'), Action::BothBad, "both bad", "neither is acceptable"),
-    on(C::Label, c(' '), Action::Skip, "skip", "decide later: the pair comes back at the end"),
+    on(C::Label, c('b'), Action::BothBad, "bad", "neither is acceptable"),
+    on(C::Label, c(' '), Action::Skip, "skip", "decide later: the pair comes back"),
+    on(C::Label, c('u'), Action::Undo, "undo", "take the last verdict back, without limit"),
     on(C::Label, c('d'), Action::Diff, "diff", "mark the words that differ"),
-    on(C::Label, c('u'), Action::Undo, "undo", "take the last verdict back; without limit, also after a restart"),
     on(C::Label, Key::ctrl('r'), Action::Redo, "", "give the verdict again that was taken back"),
     on(C::Label, c(']'), Action::NextDifference, "", "scroll to the next difference"),
     on(C::Label, c('j'), Action::ScrollDown, "", "scroll both answers down"),
@@ -288,17 +281,17 @@ pub const TABLE: &[Binding] = &[
     on(C::Label, k(Code::PageDown), Action::PageDown, "", "scroll both answers a page down"),
     on(C::Label, k(Code::PageUp), Action::PageUp, "", "scroll both answers a page up"),
     on(C::Label, k(Code::Tab), Action::SwapPane, "", "give the other answer the focus"),
-    on(C::Label, c('z'), Action::Zoom, "", "show the focused answer alone, or both again"),
-    on(C::Label, c('e'), Action::Edit, "", "write a better version of the focused answer"),
+    on(C::Label, c('z'), Action::Zoom, "", "show the focused answer alone, or both"),
+    on(C::Label, c('e'), Action::Edit, "", "write a better version of the answer"),
     on(C::Label, c('n'), Action::Note, "", "write a note on this pair"),
     on(C::Label, c('g'), Action::GoTo, "", "go to any pair, judged ones too"),
     // Home.
     on(C::Home, k(Code::Enter), Action::Open, "open", "open the session"),
-    on(C::Home, c('n'), Action::NewSession, "new", "make a session: its name, its model, its prompts"),
+    on(C::Home, c('n'), Action::NewSession, "new", "make a session: name, model, prompts"),
     on(C::Home, c('l'), Action::GoLabel, "label", "judge pairs of the session"),
     on(C::Home, c('t'), Action::GoLaunch, "train", "launch a training run"),
     on(C::Home, c('w'), Action::GoWatch, "watch", "watch its runs"),
-    on(C::Home, c('s'), Action::Sample, "", "sample candidate answers in the background"),
+    on(C::Home, c('s'), Action::Sample, "", "sample answers in the background"),
     on(C::Home, c('i'), Action::Import, "", "import prompts or pairs from a file"),
     on(C::Home, c('r'), Action::GoReplay, "", "replay the session"),
     on(C::Home, k(Code::Down), Action::Down, "", "next session"),
@@ -307,7 +300,7 @@ pub const TABLE: &[Binding] = &[
     on(C::Home, c('k'), Action::Up, "", "previous session"),
     on(C::Home, c('R'), Action::Refresh, "", "look for sessions and models again"),
     // In a session, from the label screen.
-    on(C::Label, c('s'), Action::Sample, "", "sample candidate answers in the background"),
+    on(C::Label, c('s'), Action::Sample, "", "sample answers in the background"),
     on(C::Label, c('t'), Action::GoLaunch, "", "launch a training run on the verdicts"),
     on(C::Label, c('w'), Action::GoWatch, "", "watch the session's runs"),
     on(C::Label, c('r'), Action::GoReplay, "", "replay the session"),
@@ -368,12 +361,19 @@ pub const TABLE: &[Binding] = &[
     on(C::Replay, c('y'), Action::LogScale, "", "logarithmic values"),
     on(C::Watch, k(Code::Esc), Action::Back, "", "back to labelling"),
     on(C::Replay, k(Code::Esc), Action::Back, "", "back to labelling"),
+    // The label screen while there is no pair.
+    on(C::Idle, c('s'), Action::Sample, "sample", "sample answers in the background"),
+    on(C::Idle, c('i'), Action::Import, "import", "import prompts or pairs from a file"),
+    on(C::Idle, c('t'), Action::GoLaunch, "train", "launch a training run on the verdicts"),
+    on(C::Idle, c('w'), Action::GoWatch, "watch", "watch the session's runs"),
+    on(C::Idle, c('u'), Action::Undo, "undo", "take the last verdict back, without limit"),
+    on(C::Idle, k(Code::Esc), Action::Back, "sessions", "back to the sessions"),
     // Everywhere.
     on(C::Anywhere, c('?'), Action::Help, "help", "every key that works here"),
     on(C::Anywhere, c(':'), Action::Palette, "", "find any action or session by name"),
-    on(C::Anywhere, c('q'), Action::Quit, "", "leave; runs go on without the workbench"),
-    on(C::Anywhere, Key::ctrl('c'), Action::Quit, "", "leave; runs go on without the workbench"),
-    on(C::Anywhere, Key::ctrl('s'), Action::SaveAgain, "", "try again to save what could not be saved"),
+    on(C::Anywhere, c('q'), Action::Quit, "", "leave; runs go on"),
+    on(C::Anywhere, Key::ctrl('c'), Action::Quit, "", "leave; runs go on"),
+    on(C::Anywhere, Key::ctrl('s'), Action::SaveAgain, "", "save again what could not be saved"),
     on(C::Anywhere, Key::ctrl('l'), Action::Redraw, "", "paint everything again"),
     on(C::Anywhere, Key::ctrl('z'), Action::Suspend, "", "back to your shell; `fg` returns"),
     // Popups.
@@ -388,14 +388,8 @@ pub const TABLE: &[Binding] = &[
     on(C::Palette, k(Code::Up), Action::Up, "select", "previous"),
     on(C::Palette, k(Code::Down), Action::Down, "select", "next"),
     on(C::Palette, k(Code::Esc), Action::Cancel, "close", "close"),
-    on(C::Input, k(Code::Enter), Action::Accept, "take it", "take what was typed"),
-    on(
-        C::Input,
-        Key::ctrl('s'),
-        Action::Accept,
-        "take a text",
-        "take a text of several lines, where enter makes a new line",
-    ),
+    on(C::Input, k(Code::Enter), Action::Accept, "take it", "take what was typed; in a text, a new line"),
+    on(C::Input, Key::ctrl('s'), Action::Accept, "take it", "take a text of several lines"),
     on(C::Input, k(Code::Esc), Action::Cancel, "leave it", "close without taking it"),
     on(C::Form, k(Code::Enter), Action::Accept, "start", "take the values"),
     on(C::Form, k(Code::Up), Action::Up, "field", "previous field"),
@@ -424,11 +418,10 @@ pub fn rows(context: Context) -> impl Iterator<Item = &'static Binding> {
     TABLE.iter().filter(move |row| row.context == context)
 }
 
-/// The footer's entries for these contexts: keys that share a word, and the word.
-#[must_use]
-pub fn footer(contexts: &[Context]) -> Vec<(String, &'static str)> {
+/// The footer's entries for these contexts and the rows that matter: keys that share a word, and the word.
+pub fn footer(contexts: &[Context], matters: impl Fn(&Binding) -> bool) -> Vec<(String, &'static str)> {
     let mut out: Vec<(String, &'static str)> = Vec::new();
-    for row in contexts.iter().flat_map(|context| rows(*context)).filter(|row| !row.foot.is_empty()) {
+    for row in contexts.iter().flat_map(|context| rows(*context)).filter(|row| !row.foot.is_empty() && matters(row)) {
         match out.last_mut() {
             Some((keys, word)) if *word == row.foot => {
                 keys.push(' ');

@@ -8,7 +8,6 @@ mod score;
 pub use card::{Card, Pane, Places};
 pub use score::{Stats, history, sampler, stats, words};
 
-use super::act::travel;
 use super::edit::EditBuffer;
 use super::effect::Effect;
 use super::flow;
@@ -82,7 +81,7 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
     }
     let size = model.size;
     let Screen::Label(label) = &mut model.screen else { return Vec::new() };
-    let Some(card) = &mut label.card else { return travel(model, action) };
+    let Some(card) = &mut label.card else { return Vec::new() };
     match action {
         Action::ScrollDown => card.scroll_by(1),
         Action::ScrollUp => card.scroll_by(-1),
@@ -109,7 +108,7 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
                 model.say("no further difference");
             }
         }
-        _ => return travel(model, action),
+        _ => {}
     }
     Vec::new()
 }

@@ -151,13 +151,32 @@ impl Model {
     /// The contexts of the screen itself, popups aside.
     #[must_use]
     pub fn screen_contexts(&self) -> Vec<Context> {
-        vec![self.screen.context(), Context::Anywhere]
+        match &self.screen {
+            Screen::Label(label) if label.card.is_none() => vec![Context::Idle, Context::Label, Context::Anywhere],
+            screen => vec![screen.context(), Context::Anywhere],
+        }
     }
 
-    /// The footer's entries.
+    /// The footer's entries: of the keys that hold now, those that matter in this state.
     #[must_use]
     pub fn footer(&self) -> Vec<(String, &'static str)> {
-        super::keymap::footer(&self.contexts())
+        use super::keymap::{Action, footer};
+        let contexts = self.contexts();
+        if let Some(Popup::Input(input)) = self.popups.last() {
+            let many = input.buffer.is_multiline();
+            return footer(&contexts, |row| row.action != Action::Accept || row.key.ctrl == many);
+        }
+        if !self.popups.is_empty() {
+            return footer(&contexts, |_| true);
+        }
+        match &self.screen {
+            // Nothing to judge: what helps is to get something.
+            Screen::Label(label) if label.card.is_none() => footer(&[Context::Idle, Context::Anywhere], |_| true),
+            Screen::Home(_) if self.sessions.as_ref().is_none_or(Vec::is_empty) => {
+                footer(&contexts, |row| matches!(row.action, Action::NewSession | Action::Help))
+            }
+            _ => footer(&contexts, |_| true),
+        }
     }
 
     /// What a key asks for now.

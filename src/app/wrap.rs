@@ -69,7 +69,7 @@ fn wrap_line(line: &str, offset: usize, width: usize, lines: &mut Vec<Range<usiz
     let mut start = 0; // of the line being filled
     let mut end = 0; // of its last word
     let mut used = 0; // cells from start, blanks included
-    for (at, word) in line.split_word_bound_indices() {
+    for (at, word) in pieces(line) {
         let w = cells(word);
         let blank = word.trim().is_empty();
         if used + w <= width {
@@ -81,34 +81,45 @@ fn wrap_line(line: &str, offset: usize, width: usize, lines: &mut Vec<Range<usiz
         } else {
             if end > start {
                 lines.push(offset + start..offset + end);
-                used = 0;
-                start = at;
             }
+            start = at;
+            used = 0;
             // A word longer than a line is cut where the line is full.
-            if w > width {
-                for (i, cluster) in word.grapheme_indices(true) {
-                    let c = cells(cluster);
-                    if used + c > width && at + i > start {
-                        lines.push(offset + start..offset + at + i);
-                        start = at + i;
-                        used = 0;
-                    }
-                    used += c;
+            for (i, cluster) in word.grapheme_indices(true) {
+                let c = cells(cluster);
+                if used + c > width && at + i > start {
+                    lines.push(offset + start..offset + at + i);
+                    start = at + i;
+                    used = 0;
                 }
-            } else if start == at {
-                used = w;
-            } else {
-                start = at;
-                used = w;
+                used += c;
             }
         }
         if !blank {
             end = at + word.len();
         }
     }
-    if end > start || lines.is_empty() || line.trim().is_empty() {
-        lines.push(offset + start..offset + end.max(start));
+    lines.push(offset + start..offset + end.max(start));
+}
+
+/// The pieces between which a line may break, with their places: blanks, words with their punctuation, and each wide
+/// character (Chinese, Japanese and Korean text has no blanks) with the narrow ones and the closing marks after it.
+fn pieces(line: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut borders = vec![0];
+    let mut last: Option<&str> = None;
+    for (at, cluster) in line.grapheme_indices(true) {
+        if let Some(before) = last {
+            let blank = |c: &str| c.trim().is_empty();
+            let wide = |c: &str| cells(c) > 1;
+            let closing = "、。，．！？：；）」』】〕》〉".contains(cluster);
+            if blank(before) != blank(cluster) || (!closing && !blank(cluster) && (wide(before) || wide(cluster))) {
+                borders.push(at);
+            }
+        }
+        last = Some(cluster);
     }
+    borders.push(line.len());
+    borders.windows(2).map(|b| (b[0], &line[b[0]..b[1]])).collect::<Vec<_>>().into_iter()
 }
 
 #[cfg(test)]
@@ -125,6 +136,8 @@ mod tests {
         assert_eq!(lines("one\n\ntwo", 8), ["one", "", "two"]);
         assert_eq!(lines("    code();\nx", 20), ["    code();", "x"]);
         assert_eq!(lines("abcdefghij k", 4), ["abcd", "efgh", "ij k"]);
+        assert_eq!(lines("to the end. (9)", 9), ["to the", "end. (9)"]);
+        assert_eq!(lines("空が青い。", 6), ["空が青", "い。"]);
         assert_eq!(lines("", 4), [""]);
         assert_eq!(lines("  \nx", 4), ["", "x"]);
     }

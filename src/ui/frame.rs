@@ -127,18 +127,20 @@ pub fn status(buf: &mut Buffer, area: Rect, model: &Model, line: Line) {
 /// The footer: as many of the keys that matter here as fit; the last one (help) always does.
 pub fn footer(buf: &mut Buffer, area: Rect, model: &Model) {
     let mut entries = model.footer();
-    let width = |(keys, word): &(String, &str)| cells(keys) + cells(word) + 4;
     let room = usize::from(area.width);
+    let all = |gap: usize| 1 + entries.iter().map(|(keys, word)| cells(keys) + cells(word) + 1 + gap).sum::<usize>();
+    let gap = if all(3) <= room + 3 { 3 } else { 2 };
+    let width = |(keys, word): &(String, &str)| cells(keys) + cells(word) + 1 + gap;
     let help = entries.iter().position(|(_, word)| *word == "help").map(|at| entries.remove(at));
     let mut used = 1 + help.as_ref().map_or(0, width);
     let mut spans = vec![Span::raw(" ")];
     let fits = entries.into_iter().take_while(|entry| {
         used += width(entry);
-        used <= room + 3
+        used <= room + gap
     });
     for (i, (keys, word)) in fits.chain(help).enumerate() {
         if i > 0 {
-            spans.push(Span::raw("   "));
+            spans.push(Span::raw(" ".repeat(gap)));
         }
         spans.push(Span::styled(keys, ACCENT));
         spans.push(Span::styled(format!(" {word}"), DIM));

@@ -3,7 +3,7 @@
 use super::frame::{put, put_line, rule, running, saved};
 use super::theme::{ACCENT, ACCENT_BOLD, BOLD, DIM, GOOD, TEXT, WARN};
 use super::widgets::sparkline::sparkline;
-use crate::app::{Model, Running, SessionCard, clip, home, model_line};
+use crate::app::{Model, Running, SessionCard, cells, clip, home, model_line};
 use crate::domain;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -38,7 +38,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model) -> Line<'static> {
     if area.width >= SIDE_BY_SIDE {
         let right = (area.width / 3).min(64);
         let left = Rect { width: area.width - right, ..area };
-        let side = Rect { x: left.right(), width: right, ..area };
+        let side = Rect { x: left.right() + 2, width: right - 2, ..area };
         sessions(buf, left, model);
         let top = (live.len() as u16).max(1) + 2;
         now(buf, Rect { height: top.min(side.height), ..side }, &live);
@@ -112,8 +112,8 @@ fn session(buf: &mut Buffer, row: Rect, card: &SessionCard, selected: bool, mode
     put(buf, x, row.y, 12, &format!("{ago:>12}"), DIM);
     x = x.saturating_sub(SPARK as u16 + 2);
     put(buf, x, row.y, SPARK as u16, &spark(&card.losses, model.theme.ascii), TEXT);
-    x = x.saturating_sub(10);
-    put(buf, x, row.y, 8, &counted(card.runs, "run"), DIM);
+    x = x.saturating_sub(11);
+    put(buf, x, row.y, 9, &counted(card.runs, "run"), DIM);
     x = x.saturating_sub(13);
     put(buf, x, row.y, 12, &counted(card.labels, "label"), DIM);
     let name = clip(&card.name, usize::from(x.saturating_sub(row.x + 4)));
@@ -173,15 +173,15 @@ fn machine(buf: &mut Buffer, area: Rect, model: &Model) {
         Some(models) => {
             let rows = usize::from(area.height - 1);
             let shown = if models.len() > rows { rows.saturating_sub(1) } else { models.len() };
+            let longest = models.iter().map(|card| cells(&card.name) as u16).max().unwrap_or(0);
             for (i, card) in models.iter().take(shown).enumerate() {
                 let y = area.y + 1 + i as u16;
                 let (detail, style) = match &card.problem {
                     Some(problem) => (format!("cannot be used: {problem}"), WARN),
                     None => (model_line(card), DIM),
                 };
-                let name = clip(&card.name, usize::from(width / 2));
-                let used = put(buf, area.x + 3, y, width, &name, TEXT);
-                let column = used.max(26.min(width / 2)) + 2;
+                let column = longest.clamp(16, (width * 2 / 3).max(16)) + 2;
+                put(buf, area.x + 3, y, width, &clip(&card.name, usize::from(column - 2)), TEXT);
                 let room = width.saturating_sub(column);
                 put(buf, area.x + 3 + column, y, room, &clip(&detail, usize::from(room)), style);
             }

@@ -11,7 +11,9 @@ use ratatui::text::{Line, Span};
 /// From this many columns on the help has two columns.
 const TWO_COLUMNS: u16 = 110;
 /// Columns for keys in the help.
-const KEYS: u16 = 15;
+const KEYS: u16 = 13;
+/// Below this many columns a sheet takes the whole width.
+const NARROW: u16 = 100;
 
 /// Draws the topmost popup.
 pub fn draw(buf: &mut Buffer, area: Rect, model: &Model) {
@@ -28,7 +30,10 @@ pub fn draw(buf: &mut Buffer, area: Rect, model: &Model) {
 
 /// Clears a sheet in the middle of `area`, frames it, and gives the place inside.
 fn sheet(buf: &mut Buffer, area: Rect, width: u16, height: u16, title: &str) -> Rect {
-    let (w, h) = ((width + 4).min(area.width), (height + 2).min(area.height));
+    // On a narrow terminal a sheet takes the whole width: scraps of text beside it would only disturb.
+    let width = if area.width < NARROW { area.width } else { width + 4 };
+    let (w, h) = (width.min(area.width), (height + 2).min(area.height));
+    buf.set_style(area, DIM);
     let at = Rect { x: area.x + (area.width - w) / 2, y: area.y + (area.height - h) / 3, width: w, height: h };
     for y in at.top()..at.bottom() {
         for x in at.left()..at.right() {
@@ -79,7 +84,7 @@ fn help(buf: &mut Buffer, area: Rect, help: &Help) {
         if two { vec![lines(&sections[..1]), lines(&sections[1..])] } else { vec![lines(&sections)] }
     };
     let tallest = columns.iter().map(Vec::len).max().unwrap_or(0);
-    let width = if two { 108.min(area.width.saturating_sub(4)) } else { 76 };
+    let width = if two { 116.min(area.width.saturating_sub(4)) } else { 76 };
     let inner = sheet(buf, area, width, tallest as u16, "keys");
     let rows = usize::from(inner.height);
     let scroll = help.scroll.min(tallest.saturating_sub(rows));
@@ -161,7 +166,8 @@ fn line_with_cursor(buf: &mut Buffer, area: Rect, text: &str, cursor: usize, sty
 
 fn input(buf: &mut Buffer, area: Rect, input: &Input) {
     let many = input.buffer.is_multiline();
-    let width = area.width.saturating_sub(8).min(if many { 100 } else { 72 });
+    let most = if many || area.width < NARROW { 100 } else { 72 };
+    let width = area.width.saturating_sub(4).min(most);
     let lines = wrap(input.buffer.text(), usize::from(width.max(1)));
     let height = if many { (lines.len() as u16 + 4).clamp(8, area.height.saturating_sub(2)) } else { 3 };
     let inner = sheet(buf, area, width, height, &input.title);

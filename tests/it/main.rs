@@ -18,3 +18,4 @@ mod screens_core;
 mod support;
 mod trl;
 mod worker;
+mod workbench;

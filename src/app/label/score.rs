@@ -61,7 +61,7 @@ pub fn words(verdict: &Verdict) -> String {
             let number = if side == verdict.left { 1 } else { 2 };
             let how = match strength {
                 Strength::Slight => " slightly",
-                Strength::Better => "",
+                Strength::Better => " better",
                 Strength::Much => " much",
             };
             format!("{number}{how}")

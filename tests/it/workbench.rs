@@ -1,0 +1,349 @@
+//! The state machine by its keys: what a verdict becomes on disk, undo and redo, a slow and a failing disk, the keymap,
+//! and the way from an empty machine to a session.
+
+use crate::support::{Desk, cards, key, models, opened, pairs, sampling};
+use std::collections::HashSet;
+use tiebreak::app::{Action, Binding, Context, Effect, Goal, Key, Msg, Popup, Saved, Screen, keymap, update};
+use tiebreak::domain::{Choice, Rater, Seen, Side, Strength, hash64};
+use tiebreak::protocol::SessionRecord;
+
+fn judged(desk: &Desk) -> Vec<(String, Choice)> {
+    let session = desk.session();
+    session.verdicts().filter(|(_, j)| !j.undone).map(|(_, j)| (j.verdict.pair.to_string(), j.verdict.choice)).collect()
+}
+
+fn shown(desk: &Desk) -> Option<String> {
+    match &desk.model.screen {
+        Screen::Label(label) => label.card.as_ref().map(|card| card.pair.to_string()),
+        _ => None,
+    }
+}
+
+fn saved(desk: &Desk) -> Saved {
+    desk.model.open.as_ref().unwrap().saved()
+}
+
+#[test]
+fn one_key_is_one_verdict_and_what_is_pressed_is_what_is_stored() {
+    let mut desk = Desk::with_session(80, 24, pairs(8));
+    let before = desk.log.len();
+    desk.keys("1 2 ! @ , . 0 b");
+    let told: Vec<_> = desk.log[before..]
+        .iter()
+        .map(|record| match record {
+            SessionRecord::Judged(v) => v.clone(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(told.len(), 8);
+    let strengths =
+        [Strength::Better, Strength::Better, Strength::Much, Strength::Much, Strength::Slight, Strength::Slight];
+    for (i, verdict) in told.iter().enumerate() {
+        assert_eq!(verdict.pair.as_str(), format!("p{}:0-1", i + 1), "the next pair is there at once");
+        assert_eq!((verdict.seen, verdict.ms), (Seen::Full, 4_000));
+        let expected = match i {
+            6 => Choice::Tie,
+            7 => Choice::BothBad,
+            _ => Choice::Prefer(if i % 2 == 0 { verdict.left } else { verdict.left.other() }, strengths[i]),
+        };
+        assert_eq!(verdict.choice, expected, "key {i}");
+        if let Choice::Prefer(side, _) = verdict.choice {
+            let pair = desk.session().pair(&verdict.pair).unwrap();
+            let id = if side == Side::A { &pair.a } else { &pair.b };
+            let text = &desk.session().completion(id).unwrap().text;
+            assert_eq!(verdict.winner_hash, Some(format!("{:016x}", hash64(text.as_bytes()))));
+        }
+    }
+    let sides: HashSet<bool> = told.iter().map(|v| v.left == Side::A).collect();
+    assert_eq!(sides.len(), 2, "both orders occur");
+    assert!(desk.screen().contains("All 8 pairs are judged."), "{}", desk.screen());
+}
+
+#[test]
+fn sides_are_blind_stable_and_balanced() {
+    let ada = Rater::new("ada");
+    let first = (0..1000)
+        .filter(|i| {
+            let pair = tiebreak::domain::PairId::new(format!("p{i}:0-1"));
+            let side = tiebreak::app::label::first_side(&pair, &ada);
+            assert_eq!(side, tiebreak::app::label::first_side(&pair, &ada));
+            side == Side::A
+        })
+        .count();
+    assert!((450..550).contains(&first), "{first} of 1000");
+}
+
+#[test]
+fn undo_takes_back_exactly_what_was_said_and_replay_agrees() {
+    let mut desk = Desk::with_session(80, 24, pairs(6));
+    let (pair, queue) = (shown(&desk), desk.model.open.as_ref().unwrap().queue.clone());
+    for key in ["1", "@", "0", "b", "space"] {
+        desk.keys(key);
+        desk.keys("u");
+        assert_eq!((shown(&desk), judged(&desk)), (pair.clone(), Vec::new()), "undo after {key}");
+        assert_eq!(desk.model.open.as_ref().unwrap().queue, queue);
+        desk.keys("ctrl-r");
+        assert_eq!(judged(&desk).len(), 1, "redo of {key}");
+        desk.keys("u");
+    }
+    desk.keys("1 2 0 b u u ctrl-r");
+    assert_eq!(judged(&desk).len(), 3);
+    assert_eq!(desk.replayed().state_hash(), desk.session().state_hash());
+}
+
+/// Random keys on disks of every speed: the log on the disk folds to the live state, whatever the order of acknowledgements.
+#[test]
+fn replay_of_the_log_is_the_live_state_for_any_keys_on_any_disk() {
+    let keys = ["1", "2", "!", "@", ",", ".", "0", "b", "space", "u", "u", "ctrl-r", "j", "d", "z", "tab"];
+    for seed in 0..60u64 {
+        let mut random = seed;
+        let mut next = |n: usize| {
+            random = tiebreak::domain::mix64(random);
+            (random % n as u64) as usize
+        };
+        let mut desk = Desk::with_session(80, 24, pairs(12));
+        desk.prompt_disk = false;
+        for _ in 0..80 {
+            desk.keys(keys[next(keys.len())]);
+            for _ in 0..next(3) {
+                desk.flush_one();
+            }
+        }
+        let shown_before = judged(&desk);
+        while desk.flush_one() {}
+        assert_eq!(saved(&desk), Saved::All, "seed {seed}");
+        assert_eq!(judged(&desk), shown_before, "the disk changes nothing on the screen, seed {seed}");
+        assert_eq!(desk.replayed().state_hash(), desk.session().state_hash(), "seed {seed}");
+        let open = desk.model.open.as_ref().unwrap();
+        assert_eq!(open.queue, desk.replayed().queue(&open.rater), "seed {seed}");
+        // A restart goes on where it was, undo included.
+        let mut again = Desk::with_session(80, 24, desk.log.clone());
+        assert_eq!(judged(&again), judged(&desk), "seed {seed}");
+        desk.keys("u");
+        again.keys("u");
+        desk.flush();
+        again.flush();
+        assert_eq!(judged(&again), judged(&desk), "seed {seed}");
+    }
+}
+
+#[test]
+fn saved_is_said_only_when_the_disk_has_said_so() {
+    let mut desk = Desk::with_session(100, 30, pairs(4));
+    desk.prompt_disk = false;
+    desk.keys("1 2");
+    assert_eq!(saved(&desk), Saved::Saving(2));
+    assert!(desk.screen().contains("saving…") && desk.screen().contains("2 of 4"), "{}", desk.screen());
+    // Taking back a verdict whose number is not known yet waits for the number; what follows waits behind it.
+    desk.keys("u 0");
+    assert_eq!(desk.waiting.len(), 2, "the undo cannot be written before the verdict it names");
+    desk.flush();
+    assert!(matches!(&desk.log[desk.log.len() - 2], SessionRecord::Undone { of } if *of == desk.log.len() as u64 - 2));
+    assert!(desk.screen().contains("✓ saved"));
+    // A disk that refuses.
+    desk.keys("1");
+    let (ticket, record) = desk.waiting.pop_front().unwrap();
+    update(&mut desk.model, Msg::AppendFailed { ticket, error: "no space left on the device".into() });
+    assert!(desk.screen().contains("NOT SAVED: no space left on the device"), "{}", desk.screen());
+    desk.keys("q");
+    assert!(matches!(desk.model.popups.last(), Some(Popup::Confirm(_))), "leaving asks");
+    desk.keys("n ctrl-s");
+    assert_eq!(desk.waiting.front().map(|(_, record)| record), Some(&record), "it goes again");
+    desk.flush();
+    desk.effects();
+    desk.keys("q");
+    assert_eq!(desk.effects(), [Effect::Quit]);
+}
+
+#[test]
+fn a_key_that_repeats_into_the_next_pair_is_not_a_verdict() {
+    let mut desk = Desk::with_session(80, 24, pairs(3));
+    desk.pace_ms = 1_000;
+    desk.keys("1");
+    desk.pace_ms = 40;
+    desk.keys("1 1 1");
+    assert_eq!(judged(&desk).len(), 1);
+    desk.pace_ms = 200;
+    desk.keys("2");
+    assert_eq!(judged(&desk).len(), 2, "after 250 ms it is meant");
+    desk.send(Msg::Paste("1 2 1 2".into()));
+    assert_eq!(judged(&desk).len(), 2, "pasted text judges nothing");
+}
+
+#[test]
+fn what_was_not_scrolled_into_sight_is_recorded_as_such() {
+    let mut records = pairs(2);
+    for record in &mut records {
+        if let SessionRecord::Completed(c) = record {
+            c.text = (0..60).map(|i| format!("{} line {i}\n", c.id)).collect();
+        }
+    }
+    let mut desk = Desk::with_session(120, 24, records);
+    desk.keys("1");
+    desk.keys("pgdn pgdn pgdn pgdn pgdn pgdn");
+    assert!(desk.screen().matches("all read").count() == 2, "{}", desk.screen());
+    desk.keys("2");
+    let seen: Vec<Seen> = desk.session().verdicts().map(|(_, j)| j.verdict.seen).collect();
+    assert_eq!(seen, [Seen::Partial, Seen::Full]);
+}
+
+#[test]
+fn notes_and_corrections_are_records_and_a_skipped_pair_comes_back() {
+    let mut desk = Desk::with_session(120, 40, pairs(2));
+    desk.keys("n");
+    desk.type_text("both 1 2 dodge the question");
+    desk.keys("enter");
+    assert!(desk.screen().contains("note: both 1 2 dodge the question"), "{}", desk.screen());
+    desk.keys("tab e");
+    desk.type_text(" The end.");
+    desk.keys("enter");
+    desk.type_text("q");
+    desk.keys("ctrl-s");
+    let correction = desk.session().corrections()[0].clone();
+    assert!(correction.text.ends_with(" The end.\nq"), "{}", correction.text);
+    assert_eq!(judged(&desk), [], "typing judges nothing");
+    desk.keys("space 1");
+    assert_eq!(shown(&desk).as_deref(), Some("p1:0-1"), "the skipped pair comes back");
+    desk.keys("g down enter");
+    assert_eq!(shown(&desk).as_deref(), Some("p2:0-1"), "and a judged one can be seen again");
+    assert!(desk.screen().contains("you said: 1 better"), "{}", desk.screen());
+    assert_eq!(desk.replayed().state_hash(), desk.session().state_hash());
+}
+
+#[test]
+fn a_read_only_session_is_looked_at_and_not_written() {
+    let mut desk = Desk::new(80, 24);
+    let mut holder = opened("story-tone");
+    holder.read_only = Some("process 4711".into());
+    desk.send(Msg::SessionOpened(holder));
+    desk.send(Msg::Records(crate::support::envelopes(&pairs(2))));
+    desk.send(Msg::SessionLoaded);
+    assert!(desk.screen().contains("read-only: held by process 4711"), "{}", desk.screen());
+    for keys in ["1", "u", "n", "e", "s", "i"] {
+        desk.keys(keys);
+        assert!(desk.model.popups.is_empty() && desk.waiting.is_empty() && desk.log.is_empty(), "{keys}");
+        assert!(desk.screen().contains("process 4711 holds this session"), "{keys}: {}", desk.screen());
+    }
+}
+
+#[test]
+fn from_an_empty_machine_to_labelling_by_keys_alone() {
+    let mut desk = Desk::new(80, 24);
+    assert_eq!(desk.effects(), [Effect::ListSessions, Effect::AskDevice, Effect::ListModels]);
+    desk.send(Msg::SessionsListed(Vec::new()));
+    desk.send(Msg::ModelsListed(models()));
+    desk.keys("n");
+    desk.type_text("my tone");
+    desk.keys("enter");
+    assert!(desk.screen().contains("` ` cannot be in a name"), "{}", desk.screen());
+    desk.keys("ctrl-u");
+    desk.type_text("my-tone");
+    desk.keys("enter");
+    assert!(desk.screen().contains("SmolLM2-135M-Instruct") && !desk.screen().contains("› gpt2"), "{}", desk.screen());
+    desk.keys("enter");
+    desk.send(Msg::Paste("prompts.txt\n".into()));
+    desk.keys("enter");
+    let create = Effect::CreateSession {
+        name: "my-tone".into(),
+        model: "SmolLM2-135M-Instruct".into(),
+        prompts: Some("prompts.txt".into()),
+    };
+    assert_eq!(desk.effects(), [create]);
+    desk.send(Msg::Created { name: "my-tone".into() });
+    assert_eq!(desk.effects(), [Effect::OpenSession { name: "my-tone".into() }, Effect::ListSessions]);
+    desk.send(Msg::SessionOpened(opened("my-tone")));
+    let prompts: Vec<_> = pairs(4).into_iter().filter(|r| matches!(r, SessionRecord::Prompted(_))).collect();
+    desk.send(Msg::Records(crate::support::envelopes(&prompts)));
+    desk.send(Msg::SessionLoaded);
+    assert!(desk.screen().contains("4 prompts, and no answers to compare yet."), "{}", desk.screen());
+    desk.keys("s backspace 1 enter");
+    assert!(desk.screen().contains("per_prompt=1 cannot be"), "{}", desk.screen());
+    desk.keys("backspace 3 down backspace 9 enter");
+    match desk.effects().as_slice() {
+        [Effect::Sample(ask)] => {
+            assert_eq!((ask.per_prompt, ask.sampler.temperature, ask.sampler.seed), (3, 0.9, 42));
+        }
+        other => panic!("{other:?}"),
+    }
+    desk.send(Msg::RunFound(sampling("sample-1")));
+    desk.send(Msg::Launched { run: tiebreak::domain::RunId::new("sample-1") });
+    assert!(
+        desk.screen().contains("pairs appear here") || desk.screen().contains("No pair to judge yet"),
+        "{}",
+        desk.screen()
+    );
+    desk.send(Msg::Records(crate::support::envelopes(&pairs(4))));
+    assert!(shown(&desk).is_some(), "the first finished pair is shown without a key");
+}
+
+#[test]
+fn the_screens_of_a_session_are_a_key_away_and_failures_are_told() {
+    let mut desk = Desk::new(80, 24);
+    desk.send(Msg::SessionsListed(cards()));
+    desk.effects();
+    desk.keys("down t");
+    assert_eq!(desk.effects(), [Effect::OpenSession { name: "kitchen-help".into() }]);
+    desk.send(Msg::Failed("kitchen-help/session.json line 1 is not JSON; restore it from a copy".into()));
+    assert!(desk.screen().contains("line 1 is not JSON"), "{}", desk.screen());
+    desk.keys("enter");
+    assert!(matches!(desk.model.screen, Screen::Home(_)) && desk.model.goal.is_none());
+    desk.keys("down t");
+    desk.send(Msg::SessionOpened(opened("safety-probe")));
+    let mut desk = Desk::with_session(80, 24, pairs(2));
+    for (keys, context) in [
+        ("t", Context::Launch),
+        ("esc", Context::Label),
+        ("w", Context::Watch),
+        ("esc", Context::Label),
+        ("r", Context::Replay),
+        ("esc", Context::Label),
+        ("esc", Context::Home),
+    ] {
+        desk.keys(keys);
+        assert_eq!(desk.model.screen.context(), context, "{keys}");
+    }
+    desk.send(Msg::SessionsListed(cards()));
+    desk.effects();
+    desk.keys("l");
+    assert_eq!(desk.model.screen.context(), Context::Label, "the open session needs no opening");
+    desk.keys(": s a f e t y enter");
+    assert_eq!(desk.effects(), [Effect::OpenSession { name: "safety-probe".into() }]);
+    assert_eq!(desk.model.goal, Some(("safety-probe".into(), Goal::Label)));
+}
+
+#[test]
+fn nothing_visible_changes_without_the_version() {
+    let mut desk = Desk::with_session(80, 24, pairs(3));
+    for word in ["1", "d", "?", "j", "esc", ":", "u", "esc", "0", "u", "n", "x", "esc", "z", "q"] {
+        let (version, screen) = (desk.model.version, desk.screen());
+        desk.send(Msg::Key(key(word)));
+        assert!(desk.model.version > version || desk.screen() == screen, "{word}");
+    }
+    let (version, screen) = (desk.model.version, desk.screen());
+    desk.model.notice = None;
+    let now_ms = desk.model.now_ms + 10;
+    desk.send(Msg::Tick { now_ms });
+    assert_eq!(desk.model.version, version, "time alone draws nothing");
+    assert!(!screen.is_empty());
+}
+
+#[test]
+fn the_keymap_has_no_key_twice_and_explains_every_key() {
+    let mut seen = HashSet::new();
+    for Binding { context, key, help, .. } in keymap::TABLE {
+        assert!(seen.insert((*context, *key)), "{key} is bound twice in {}", context.title());
+        assert!(!help.is_empty() && help.len() <= 60, "{key}: {help}");
+        assert!(*context == Context::Anywhere || *context != Context::Home || *key != Key::char('?'));
+    }
+    // A screen must not take a key away that works everywhere.
+    for row in keymap::rows(Context::Anywhere) {
+        for screen in [Context::Home, Context::Label, Context::Idle, Context::Launch, Context::Watch, Context::Replay] {
+            assert!(!keymap::rows(screen).any(|r| r.key == row.key), "{} hides {}", screen.title(), row.key);
+        }
+    }
+    for context in Context::ALL {
+        assert!(keymap::rows(*context).next().is_some(), "{} has no keys", context.title());
+    }
+    assert!(keymap::rows(Context::Label).any(|row| row.action == Action::Undo));
+    assert!(keymap::markdown().lines().count() > 40);
+}
