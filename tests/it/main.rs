@@ -11,11 +11,11 @@
 
 mod architecture;
 mod models;
+mod screens_core;
 mod screens_runs;
 mod storage;
-mod trainer;
-mod screens_core;
 mod support;
+mod trainer;
 mod trl;
-mod worker;
 mod workbench;
+mod worker;

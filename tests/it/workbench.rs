@@ -175,7 +175,7 @@ fn what_was_not_scrolled_into_sight_is_recorded_as_such() {
     let mut records = pairs(2);
     for record in &mut records {
         if let SessionRecord::Completed(c) = record {
-            c.text = (0..60).map(|i| format!("{} line {i}\n", c.id)).collect();
+            c.text = (0..60).map(|i| format!("{} line {i}", c.id)).collect::<Vec<_>>().join("\n");
         }
     }
     let mut desk = Desk::with_session(120, 24, records);
