@@ -12,9 +12,9 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 /// Where the values begin, after the names.
-const VALUES: u16 = 30;
+const VALUES: u16 = 32;
 /// Where the usual ranges begin.
-const USUAL: u16 = 46;
+const USUAL: u16 = 47;
 
 /// Place and state for the header.
 pub fn header(model: &Model, _screen: &Launch) -> (Vec<String>, Line<'static>) {
@@ -138,15 +138,18 @@ fn param_row(row: &ParamRow, field: Field, screen: &Launch, out: &mut Vec<Row>) 
         (None, false, false) => TEXT,
     };
     let mut parts = vec![(3, row.key.to_owned(), label(focused)), (VALUES, value, style)];
-    if let Some(problem) = &problem {
-        parts.push((USUAL, format!("⚠ {problem}"), WARN));
+    if problem.is_some() {
+        parts.push((USUAL, "⚠ cannot be taken".to_owned(), WARN));
     } else if focused && matches!(row.kind, Kind::Choice(_)) {
         if let Kind::Choice(words) = row.kind {
             parts.push((USUAL + 3, words.join("  "), DIM));
         }
     } else {
         let usual = if row.key == "num_train_epochs" {
-            format!("{} → {} steps", row.usual, form.steps(screen.data.pairs))
+            let steps = form.steps(screen.data.pairs);
+            format!("{} → {steps} step{}", row.usual, if steps == 1 { "" } else { "s" })
+        } else if row.usual.is_empty() && !focused {
+            row.help.to_owned()
         } else {
             row.usual.to_owned()
         };
@@ -155,7 +158,8 @@ fn param_row(row: &ParamRow, field: Field, screen: &Launch, out: &mut Vec<Row>) 
     out.push(Row { field: Some(field), parts });
     if focused {
         let default = if form.changed(row) { format!(" · default {}", row.default) } else { String::new() };
-        out.push(Row { field: None, parts: vec![(5, format!("{}{default}", row.help), DIM)] });
+        let line = problem.map_or((5, format!("{}{default}", row.help), DIM), |why| (5, format!("⚠ {why}"), WARN));
+        out.push(Row { field: None, parts: vec![line] });
     }
 }
 
@@ -207,7 +211,7 @@ fn summary(buf: &mut Buffer, area: Rect, screen: &Launch) {
 
 fn estimate_lines(screen: &Launch) -> Vec<(String, Style)> {
     if screen.data.pairs == 0 {
-        let text = "no pairs to train on yet: judge some first (esc), or import pairs";
+        let text = "no pairs yet: judge some first (esc), or import pairs";
         return vec![(text.into(), WARN)];
     }
     let steps = screen.form.steps(screen.data.pairs);

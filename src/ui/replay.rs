@@ -1,18 +1,208 @@
-//! Draws the replay screen.
+//! Draws the replay: what was judged or the curves as they were, above the time line.
 
-use crate::app::Model;
-use crate::app::replay::Replay;
+use super::frame::{put, rule};
+use super::theme::{ACCENT, ACCENT_BOLD, BOLD, DIM, GOOD, TEXT, WARN};
+use super::watch::{Scene, draw_scene, headline, settings};
+use super::widgets::chart::clock;
+use super::widgets::plain::middle;
+use crate::app::replay::{Mark, Replay, Timeline};
+use crate::app::{Model, presentable, wrap};
+use crate::domain::{Choice, Completion, Session, Side, Strength, Verdict};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::text::Line;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+/// Rows of the time line: a rule, the line itself, what its marks mean.
+const TIMELINE: u16 = 3;
+/// From this width on, the two answers stand side by side.
+const SIDE_BY_SIDE: u16 = 90;
 
 /// Place and state for the header.
-pub fn header(model: &Model, _screen: &Replay) -> (Vec<String>, Line<'static>) {
+pub fn header(model: &Model, screen: &Replay) -> (Vec<String>, Line<'static>) {
     let name = model.open.as_ref().map(|open| open.meta.name.clone()).unwrap_or_default();
-    (vec![name, "replay".into()], Line::default())
+    let place = vec![name, "replay".into()];
+    let Some(line) = &screen.line else { return (place, Line::styled("REPLAY", ACCENT_BOLD)) };
+    let digits = line.len().to_string().len();
+    let how = if screen.playing { "playing" } else { "paused " };
+    let state = format!("  {how} {}×  entry {:>digits$}/{}", screen.speed(), line.cursor(), line.len());
+    (place, Line::from(vec![Span::styled("REPLAY", ACCENT_BOLD), Span::raw(state)]))
 }
 
 /// Draws the body and gives the status line.
-pub fn body(_buf: &mut Buffer, _area: Rect, _model: &Model, _screen: &Replay) -> Line<'static> {
-    Line::default()
+pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Replay) -> Line<'static> {
+    let Some(line) = &screen.line else {
+        middle(buf, area, &["reading the session …".into()]);
+        return Line::default();
+    };
+    if line.is_empty() {
+        middle(buf, area, &["nothing to replay yet".into(), "what you judge and train is played back here".into()]);
+        return Line::default();
+    }
+    let above = Rect { height: area.height.saturating_sub(TIMELINE), ..area };
+    time_line(buf, Rect { y: above.bottom(), height: TIMELINE.min(area.height), ..area }, screen, line);
+    if screen.shows_curves()
+        && let Some((id, run)) = screen.run()
+    {
+        let spec = line.runs().iter().find(|(run, _)| *run == id).and_then(|(_, spec)| spec.as_ref());
+        // In a replay the worker counts as alive until the log says otherwise.
+        let status = run.status(true);
+        let sampling = spec.map_or(run.tokens > 0 && run.metrics().next().is_none(), |s| s.kind() == "sample");
+        let mut parts = vec![Span::raw(" "), Span::styled(format!("{id}  "), BOLD)];
+        parts.extend(headline(run, &status, sampling, area.width).spans);
+        let scene = Scene {
+            run,
+            status,
+            sampling,
+            watch: &screen.watch,
+            facts: spec.map_or_else(Vec::new, crate::app::watch::spec_facts),
+            runs: Some(Line::from(parts)),
+            replay: true,
+            ascii: model.theme.ascii,
+        };
+        draw_scene(&scene, above, buf);
+        return settings(&scene);
+    }
+    let session = &line.now().session;
+    if let Some((_, verdict, undone)) = screen.judged() {
+        judged(buf, above, session, verdict, undone);
+    } else {
+        let have = format!(
+            "{} prompts · {} answers · {} pairs",
+            session.prompts().len(),
+            session.completion_count(),
+            session.pairs().len()
+        );
+        middle(buf, above, &["nothing judged yet".into(), have]);
+    }
+    Line::styled(tally(session), DIM)
+}
+
+/// How many verdicts count at this point.
+fn tally(session: &Session) -> String {
+    let counting = session.verdicts().filter(|(_, j)| !j.undone).count();
+    let undone = session.verdicts().count() - counting;
+    let taken = if undone > 0 { format!(" · {undone} taken back") } else { String::new() };
+    format!("{counting} verdicts on {} pairs{taken}", session.pairs().len())
+}
+
+/// The pair of a verdict as it stood on the screen, and what was said of it.
+fn judged(buf: &mut Buffer, area: Rect, session: &Session, verdict: &Verdict, undone: bool) {
+    let pair = session.pair(&verdict.pair);
+    let Some((pair, (a, b))) = pair.and_then(|p| Some((p, session.sides(p)?))) else {
+        return middle(buf, area, &[format!("pair {} was judged; its answers are not in the logs", verdict.pair)]);
+    };
+    let prompt = session.prompt(&pair.prompt).map_or(String::new(), |p| presentable(p.body.headline()));
+    rule(buf, area, &Span::styled(format!("prompt {}", pair.prompt), DIM), &verdict.pair.to_string());
+    let used =
+        paragraph(buf, Rect { y: area.y + 1, height: 3.min(area.height.saturating_sub(1)), ..area }, &prompt, BOLD);
+    let said = {
+        let mut text = format!("{} said: {}", presentable(verdict.rater.as_str()), decision(verdict));
+        if undone {
+            text.push_str(" — taken back since");
+        }
+        text
+    };
+    let y = area.y + 2 + used;
+    put(buf, area.x + 2, y, area.width.saturating_sub(3), &said, if undone { WARN } else { GOOD });
+    let rest = Rect { y: y + 2, height: area.bottom().saturating_sub(y + 2), ..area };
+    // As they stood: the left one was `verdict.left`.
+    let shown: [(&Completion, Side); 2] = match verdict.left {
+        Side::A => [(a, Side::A), (b, Side::B)],
+        Side::B => [(b, Side::B), (a, Side::A)],
+    };
+    let parts = if area.width >= SIDE_BY_SIDE {
+        let half = area.width / 2;
+        [Rect { width: half - 1, ..rest }, Rect { x: rest.x + half + 1, width: area.width - half - 1, ..rest }]
+    } else {
+        let half = rest.height / 2;
+        [Rect { height: half, ..rest }, Rect { y: rest.y + half, height: rest.height - half, ..rest }]
+    };
+    for (i, ((completion, side), part)) in shown.into_iter().zip(parts).enumerate() {
+        let won = matches!(verdict.choice, Choice::Prefer(s, _) if s == side) && !undone;
+        let title = format!("{}{}", i + 1, if won { " ✓ preferred" } else { "" });
+        let style = if won { ACCENT_BOLD } else { BOLD };
+        rule(buf, part, &Span::styled(title, style), &format!("{} tok", completion.tokens));
+        let text = Rect { y: part.y + 1, height: part.height.saturating_sub(1), ..part };
+        paragraph(buf, text, &presentable(&completion.text), TEXT);
+    }
+}
+
+/// Writes a text; gives the rows used. What is cut says so.
+fn paragraph(buf: &mut Buffer, area: Rect, text: &str, style: Style) -> u16 {
+    let width = area.width.saturating_sub(4);
+    let lines = wrap(text, usize::from(width));
+    let mut used = 0;
+    for range in lines.iter().take(usize::from(area.height)) {
+        put(buf, area.x + 2, area.y + used, width, &text[range.clone()], style);
+        used += 1;
+    }
+    if lines.len() > usize::from(area.height) && used > 0 {
+        put(buf, area.right().saturating_sub(2), area.y + used - 1, 1, "…", DIM);
+    }
+    used
+}
+
+/// The decision in words, as seen on the screen.
+fn decision(verdict: &Verdict) -> String {
+    match verdict.choice {
+        Choice::Prefer(side, strength) => {
+            let which = if side == verdict.left { 1 } else { 2 };
+            let how = match strength {
+                Strength::Slight => "slightly better",
+                Strength::Better => "better",
+                Strength::Much => "much better",
+            };
+            format!("{which} is {how}")
+        }
+        Choice::Tie => "a tie".into(),
+        Choice::BothBad => "both bad".into(),
+        Choice::Skip => "later".into(),
+    }
+}
+
+/// The time line: what was played, the marks, the play head.
+fn time_line(buf: &mut Buffer, area: Rect, screen: &Replay, line: &Timeline) {
+    if area.height < TIMELINE || area.width < 20 {
+        return;
+    }
+    rule(buf, area, &Span::styled("time", DIM), "");
+    let (x, y, width) = (area.x + 1, area.y + 1, area.width - 2);
+    let length = line.length().max(1) as f64;
+    let place = |ms: u64| ((ms as f64 / length) * f64::from(width - 1)).round() as u16;
+    let head = place(screen.head_ms());
+    for column in 0..width {
+        let played = column <= head;
+        put(buf, x + column, y, 1, if played { "━" } else { "─" }, if played { ACCENT } else { DIM });
+    }
+    // Rarer marks are drawn over more frequent ones.
+    for kind in [Mark::Label, Mark::Checkpoint, Mark::Launch, Mark::Finding] {
+        for (at, _) in line.marks().iter().filter(|(_, mark)| *mark == kind) {
+            let (symbol, style) = picture(kind);
+            put(buf, x + place(line.time_of(*at)), y, 1, symbol, style);
+        }
+    }
+    put(buf, x + head, y, 1, "┃", ACCENT_BOLD);
+    let seconds = |ms: u64| clock(ms as f64 / 1000.0);
+    let mut at =
+        x + put(buf, x, y + 1, 24, &format!("{} of {}", seconds(screen.head_ms()), seconds(line.length())), TEXT) + 3;
+    for (kind, word) in
+        [(Mark::Label, "label"), (Mark::Launch, "launch"), (Mark::Checkpoint, "checkpoint"), (Mark::Finding, "finding")]
+    {
+        if !line.marks().iter().any(|(_, mark)| *mark == kind) {
+            continue;
+        }
+        let (symbol, style) = picture(kind);
+        at += put(buf, at, y + 1, 1, symbol, style);
+        at += put(buf, at, y + 1, area.right().saturating_sub(at), &format!(" {word}   "), DIM);
+    }
+}
+
+fn picture(mark: Mark) -> (&'static str, Style) {
+    match mark {
+        Mark::Label => ("•", TEXT),
+        Mark::Launch => ("▶", GOOD),
+        Mark::Checkpoint => ("◆", TEXT),
+        Mark::Finding => ("!", WARN),
+    }
 }

@@ -7,7 +7,7 @@ mod panes;
 mod sampling;
 
 use super::frame::{duration, put_line, rule};
-use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, GOOD, WARN};
+use super::theme::{ACCENT, BAD, BOLD, DIM, GOOD, WARN};
 use super::widgets::plain::{bar, bytes, count, middle};
 use crate::app::watch::{Watch, XUnit, panes as panes_of};
 use crate::app::{Model, RunView, cells, clip, presentable, wrap};
@@ -44,7 +44,7 @@ pub fn header(model: &Model, screen: &Watch) -> (Vec<String>, Line<'static>) {
     match screen.shown(open) {
         Some(run) => {
             let place = vec![open.meta.name.clone(), format!("run {}", run.id)];
-            (place, headline(&run.state, &run.status(), run.is_sampling(), false, model.size.0))
+            (place, headline(&run.state, &run.status(), run.is_sampling(), model.size.0))
         }
         None => (vec![open.meta.name.clone(), "watch".into()], Line::default()),
     }
@@ -55,7 +55,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Watch) -> Line
     let Some(open) = &model.open else { return Line::default() };
     let Some(run) = screen.shown(open) else {
         if open.loaded {
-            let how = "s samples candidate answers · t trains on the verdicts · esc back to labelling";
+            let how = "t trains on the verdicts · esc goes back to labelling, where s samples answers";
             middle(buf, area, &["no run yet".into(), how.into()]);
         } else {
             middle(buf, area, &["reading the session …".into()]);
@@ -132,9 +132,8 @@ pub fn draw_scene(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
 
 /// What the header says of a run: state, step, epoch, speed, time left.
 #[must_use]
-pub fn headline(run: &RunState, status: &RunStatus, sampling: bool, replay: bool, width: u16) -> Line<'static> {
+pub fn headline(run: &RunState, status: &RunStatus, sampling: bool, width: u16) -> Line<'static> {
     let (word, style) = match status {
-        _ if replay => ("REPLAY", ACCENT_BOLD),
         RunStatus::Starting => ("STARTING", ACCENT),
         RunStatus::Running => ("LIVE", GOOD),
         RunStatus::Paused => ("PAUSED", WARN),

@@ -581,7 +581,67 @@ fn launch_shows_advanced_options_and_resets() {
     assert!(look(&mut model, (120, 40)).contains("more options"));
     press(&mut model, "enter");
     assert!(look(&mut model, (200, 60)).contains("adam_beta1"));
-    press(&mut model, "tab tab tab 5");
-    press(&mut model, "r");
     snap("launch_advanced", &mut model);
+    // Two fields on is beta; what was typed goes back to the default with one key.
+    press(&mut model, "up up up up up up up up up up up 5");
+    let before = look(&mut model, (120, 40));
+    assert!(before.contains("· default"), "{before}");
+    press(&mut model, "r");
+    assert!(!look(&mut model, (120, 40)).contains("· default"));
+}
+
+fn replaying(loaded: bool) -> Model {
+    let specs = [train_spec("dpo-1")];
+    let mut session = session_log(9, &specs);
+    session.add(200, SessionRecord::Undone { of: session.rows.len() as u64 - 1 });
+    let mut run = train_log(214, 640, |_, _| {});
+    // The run began after the labels.
+    for row in &mut run.rows {
+        row.w += 70_000;
+    }
+    open_with(Goal::Replay, Theme::default(), session, vec![(specs[0].clone(), run, false)], loaded).0
+}
+
+#[test]
+fn replay_shows_labels_and_curves_as_they_were() {
+    let mut model = replaying(true);
+    snap("replay_start", &mut model);
+    // Marks: nine labels, the launch, four checkpoints, a finding.
+    press(&mut model, "] ] ] ]");
+    snap("replay_label", &mut model);
+    for _ in 0..8 {
+        press(&mut model, "]");
+    }
+    snap("replay_curves", &mut model);
+    press(&mut model, "end");
+    assert!(look(&mut model, (120, 40)).contains("step 214/640"));
+    press(&mut model, "[");
+    assert!(!look(&mut model, (120, 40)).contains("step 214/640"));
+}
+
+#[test]
+fn replay_plays_in_its_own_time_and_stops_at_the_end() {
+    let mut model = replaying(true);
+    let now = T0 + 10_000_000;
+    update(&mut model, Msg::Tick { now_ms: now });
+    press(&mut model, "space");
+    let before = model.version;
+    update(&mut model, Msg::Tick { now_ms: now + 5_000 });
+    assert!(model.version > before);
+    assert!(look(&mut model, (80, 24)).contains("playing 1×"));
+    assert!(!look(&mut model, (80, 24)).contains("entry   0/"));
+    press(&mut model, "+ + + + + +");
+    assert!(look(&mut model, (80, 24)).contains("playing 64×"));
+    // Gaps of seven seconds between labels and of five between steps are cut to two: the whole lasts under ten minutes.
+    update(&mut model, Msg::Tick { now_ms: now + 5_000 + 10_000 });
+    assert!(look(&mut model, (80, 24)).contains("paused"));
+    let before = model.version;
+    update(&mut model, Msg::Tick { now_ms: now + 60_000 });
+    assert_eq!(model.version, before, "nothing is painted while nothing moves");
+}
+
+#[test]
+fn replay_loading_and_empty() {
+    let mut model = open_with(Goal::Replay, Theme::default(), Log::new(0), Vec::new(), true).0;
+    snap("replay_empty", &mut model);
 }

@@ -112,7 +112,7 @@ fn value_at(line: &crate::domain::Line, axis: Axis, cursor: Option<f64>) -> Stri
     at.and_then(|at| line.point(at)).map_or_else(|| "–".into(), |(_, y, _)| value(y))
 }
 
-/// A value with four digits that tell something, always seven characters.
+/// A value with four digits that tell something, always eight characters, the first one blank.
 pub fn value(y: f64) -> String {
     let size = y.abs();
     let text = if !y.is_finite() {
@@ -132,7 +132,7 @@ pub fn value(y: f64) -> String {
     } else {
         format!("{y:.2e}").replace('-', "−")
     };
-    format!("{text:>7}")
+    format!(" {text:>7}")
 }
 
 #[cfg(test)]
@@ -140,10 +140,10 @@ mod tests {
     use super::value;
 
     #[test]
-    fn values_are_seven_wide() {
+    fn values_are_eight_wide() {
         for y in [0.0, 0.5931, -0.4031, 1e-5, -2.5e-6, 12.3456, 123.4, 98_765.4, 1.5e7, f64::NAN, f64::NEG_INFINITY] {
-            assert_eq!(value(y).chars().count(), 7, "{y}: {:?}", value(y));
+            assert_eq!(value(y).chars().count(), 8, "{y}: {:?}", value(y));
         }
-        assert_eq!(value(0.593_15), " 0.5931");
+        assert_eq!(value(0.593_15), "  0.5931");
     }
 }
