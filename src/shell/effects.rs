@@ -81,7 +81,7 @@ impl Effects {
             Effect::Suspend => return Ask::Suspend,
             Effect::Quit => return Ask::Quit,
             Effect::ListSessions => return self.aside("sessions", sessions),
-            Effect::ListModels => return self.aside("models", |home| Ok(Msg::ModelsListed(models::list(home)?))),
+            Effect::ListModels => return self.list_models(),
             Effect::AskDevice => return self.aside("device", |_| Ok(Msg::DeviceKnown(device()))),
             Effect::CreateSession { name, model, prompts } => {
                 return self.aside("create", move |home| create(home, &name, &model, prompts.as_deref()));
@@ -115,6 +115,19 @@ impl Effects {
     pub fn end(self) {
         let _ = self.desk.send(Order::End);
         let _ = self.ended.recv_timeout(LEAVE);
+    }
+
+    /// Nobody waits for the list: that it cannot be made is said in passing.
+    fn list_models(&self) -> Ask {
+        let (home, replies) = (self.home.clone(), self.replies.clone());
+        aside(&self.replies, "models", move || {
+            let cards = models::list(&home).unwrap_or_else(|error| {
+                replies.send(Msg::Note(format!("the models on this machine cannot be listed: {error}")));
+                Vec::new()
+            });
+            replies.send(Msg::ModelsListed(cards));
+        });
+        Ask::Nothing
     }
 
     fn aside(&self, name: &str, work: impl FnOnce(&Home) -> Result<Msg> + Send + 'static) -> Ask {

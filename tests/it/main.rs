@@ -13,6 +13,7 @@ mod architecture;
 mod models;
 mod screens_core;
 mod screens_runs;
+mod pty;
 mod storage;
 mod support;
 mod trainer;

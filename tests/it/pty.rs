@@ -1,0 +1,312 @@
+//! The real binary in a real pseudo-terminal: it draws, reacts, rests, and leaves the terminal and the labels behind whole.
+
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tiebreak::domain::{Completion, CompletionId, Finish, Pair, PairId, Prompt, PromptBody, PromptId};
+use tiebreak::protocol::{SessionMeta, SessionRecord};
+use tiebreak::storage::{Home, SessionDir};
+
+/// Generous: the machine may be busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Screen {
+    parser: vt100::Parser,
+    bytes: Vec<u8>,
+}
+
+struct Pty {
+    master: Option<Box<dyn MasterPty + Send>>,
+    writer: Option<Box<dyn Write + Send>>,
+    child: Box<dyn Child + Send + Sync>,
+    screen: Arc<Mutex<Screen>>,
+}
+
+impl Pty {
+    fn open(home: &Path, args: &[&str]) -> Self {
+        let (mut pty, mut reader) = Self::unread(home, args);
+        let seen = Arc::clone(&pty.screen);
+        std::thread::spawn(move || {
+            let mut buffer = [0u8; 65536];
+            while let Ok(n) = reader.read(&mut buffer) {
+                if n == 0 {
+                    return;
+                }
+                let mut screen = seen.lock().unwrap();
+                screen.parser.process(&buffer[..n]);
+                screen.bytes.extend_from_slice(&buffer[..n]);
+            }
+        });
+        pty.writer = pty.master.as_ref().map(|m| m.take_writer().unwrap());
+        pty
+    }
+
+    /// A program whose output nobody reads yet.
+    fn unread(home: &Path, args: &[&str]) -> (Self, Box<dyn Read + Send>) {
+        let size = PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).unwrap();
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_tiebreak"));
+        command.args(args);
+        command.env("TIEBREAK_HOME", home);
+        command.env("TERM", "xterm-256color");
+        command.env("LANG", "C.UTF-8");
+        command.env_remove("SSH_CONNECTION");
+        command.env_remove("NO_COLOR");
+        let child = pair.slave.spawn_command(command).unwrap();
+        drop(pair.slave);
+        let screen = Arc::new(Mutex::new(Screen { parser: vt100::Parser::new(24, 80, 0), bytes: Vec::new() }));
+        let reader = pair.master.try_clone_reader().unwrap();
+        (Self { master: Some(pair.master), writer: None, child, screen }, reader)
+    }
+
+    fn keys(&mut self, text: &str) {
+        let writer = self.writer.as_mut().unwrap();
+        writer.write_all(text.as_bytes()).unwrap();
+        writer.flush().unwrap();
+    }
+
+    fn text(&self) -> String {
+        self.screen.lock().unwrap().parser.screen().contents()
+    }
+
+    fn written(&self) -> usize {
+        self.screen.lock().unwrap().bytes.len()
+    }
+
+    /// Waits until the screen satisfies `is`, and gives back how long that took.
+    fn wait(&self, what: &str, is: impl Fn(&str) -> bool) -> Duration {
+        let start = Instant::now();
+        loop {
+            let text = self.text();
+            if is(&text) {
+                return start.elapsed();
+            }
+            assert!(start.elapsed() < PATIENCE, "no {what} on the screen:\n{text}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits until nothing has been written for `quiet`.
+    fn settle(&self, quiet: Duration) {
+        let start = Instant::now();
+        let mut last = (self.written(), Instant::now());
+        while last.1.elapsed() < quiet {
+            assert!(start.elapsed() < PATIENCE, "the screen never rests:\n{}", self.text());
+            std::thread::sleep(Duration::from_millis(20));
+            if self.written() != last.0 {
+                last = (self.written(), Instant::now());
+            }
+        }
+    }
+
+    /// Waits for the process's end, and gives back how long that took and its exit code.
+    fn ended(&mut self) -> (Duration, u32) {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (start.elapsed(), status.exit_code());
+            }
+            assert!(start.elapsed() < PATIENCE, "the process does not end:\n{}", self.text());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.child.process_id().unwrap() as i32).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+}
+
+impl Drop for Pty {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A session with unjudged pairs, written as an import would write them.
+fn session(home: &Path, name: &str, pairs: usize) -> PathBuf {
+    let home = Home::resolve(Some(home)).unwrap();
+    home.create().unwrap();
+    let meta = SessionMeta { format: 1, name: name.into(), model: "none".into(), created_ms: 1, app: "test".into() };
+    let dir = SessionDir::create(&home, name, &meta).unwrap();
+    let lock = dir.lock().unwrap().unwrap();
+    let mut writer = dir.writer(&lock).unwrap();
+    for i in 1..=pairs {
+        let prompt = PromptId(format!("p{i}"));
+        let body = PromptBody::user(format!("question number {i}"));
+        writer
+            .append(&SessionRecord::Prompted(Prompt { id: prompt.clone(), body, source: "test".into(), tags: vec![] }))
+            .unwrap();
+        let side = |name: &str| Completion {
+            id: CompletionId(format!("i{i}.{name}")),
+            prompt: prompt.clone(),
+            model: "test".into(),
+            text: format!("answer {name} to question {i}"),
+            tokens: 5,
+            finish: Finish::Given,
+            sampler: None,
+            logprob: None,
+        };
+        let (a, b) = (side("a"), side("b"));
+        let pair = Pair {
+            id: PairId(format!("i{i}")),
+            prompt: prompt.clone(),
+            a: a.id.clone(),
+            b: b.id.clone(),
+            strategy: "import".into(),
+            p_select: 1.0,
+        };
+        for record in [SessionRecord::Completed(a), SessionRecord::Completed(b), SessionRecord::Paired(pair)] {
+            writer.append(&record).unwrap();
+        }
+    }
+    writer.sync().unwrap();
+    dir.path().to_owned()
+}
+
+#[test]
+fn it_starts_reacts_follows_the_window_and_gives_the_terminal_back() {
+    let home = tempfile::tempdir().unwrap();
+    session(home.path(), "tone", 3);
+    let mut pty = Pty::open(home.path(), &[]);
+    pty.wait("session", |t| t.contains("tone"));
+    pty.keys("?");
+    pty.wait("help", |t| t.contains("ctrl-z"));
+    pty.keys("\x1b");
+    pty.wait("screen without help", |t| !t.contains("ctrl-z"));
+    let size = PtySize { rows: 40, cols: 120, pixel_width: 0, pixel_height: 0 };
+    pty.screen.lock().unwrap().parser.screen_mut().set_size(40, 120);
+    pty.master.as_ref().unwrap().resize(size).unwrap();
+    pty.wait("footer at the bottom", |t| t.lines().nth(39).is_some_and(|l| l.contains("help")));
+    pty.keys("q");
+    let (_, code) = pty.ended();
+    assert_eq!(code, 0);
+    std::thread::sleep(Duration::from_millis(100));
+    let screen = pty.screen.lock().unwrap();
+    let now = screen.parser.screen();
+    assert!(!now.alternate_screen() && !now.hide_cursor() && !now.bracketed_paste(), "the terminal is not restored");
+}
+
+#[test]
+fn nothing_is_written_while_nothing_changes() {
+    let home = tempfile::tempdir().unwrap();
+    session(home.path(), "tone", 3);
+    for args in [&[][..], &["label", "tone"]] {
+        let pty = Pty::open(home.path(), args);
+        pty.wait("footer", |t| t.contains("help"));
+        pty.settle(Duration::from_millis(1500));
+        let before = pty.written();
+        std::thread::sleep(Duration::from_millis(2500));
+        assert_eq!(pty.written(), before, "written while idle:\n{}", pty.text());
+    }
+}
+
+#[test]
+fn it_is_gone_soon_after_its_terminal_or_a_signal() {
+    let home = tempfile::tempdir().unwrap();
+    session(home.path(), "tone", 3);
+    let opened = || {
+        let pty = Pty::open(home.path(), &["label", "tone"]);
+        pty.wait("session", |t| t.contains("tone"));
+        pty
+    };
+    // A busy machine gets three seconds for what should take one.
+    let bound = Duration::from_secs(3);
+    for signal in [rustix::process::Signal::HUP, rustix::process::Signal::TERM] {
+        let mut pty = opened();
+        pty.signal(signal);
+        let (took, code) = pty.ended();
+        assert!(took < bound, "{signal:?}: {took:?}");
+        assert_eq!(code, 128 + signal.as_raw() as u32);
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!pty.screen.lock().unwrap().parser.screen().alternate_screen(), "{signal:?} leaves the screen taken");
+    }
+}
+
+#[test]
+fn it_is_gone_soon_after_the_terminal_is() {
+    let home = tempfile::tempdir().unwrap();
+    session(home.path(), "tone", 3);
+    let (mut pty, mut reader) = Pty::unread(home.path(), &["label", "tone"]);
+    let mut bytes = Vec::new();
+    while !String::from_utf8_lossy(&bytes).contains("tone") {
+        let mut buffer = [0u8; 4096];
+        let n = reader.read(&mut buffer).unwrap();
+        bytes.extend_from_slice(&buffer[..n]);
+    }
+    drop(reader);
+    pty.master = None;
+    let (took, code) = pty.ended();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert_ne!(code, 0);
+}
+
+#[test]
+fn a_killed_workbench_has_lost_no_acknowledged_verdict() {
+    kills(10);
+}
+
+#[test]
+#[ignore = "takes minutes: the long version of the one above"]
+fn a_workbench_killed_a_hundred_times_has_lost_no_acknowledged_verdict() {
+    kills(100);
+}
+
+fn kills(times: u32) {
+    let mut acknowledged = 0;
+    for round in 0..times {
+        let home = tempfile::tempdir().unwrap();
+        session(home.path(), "tone", 400);
+        let mut pty = Pty::open(home.path(), &["label", "tone"]);
+        pty.wait("pair", |t| t.contains("question number 1"));
+        // Keys as fast as the terminal takes them, while the screen is watched for what it says is saved.
+        let mut writer = pty.writer.take().unwrap();
+        let typist = std::thread::spawn(move || {
+            for i in 0..300 {
+                let key: &[u8] = if i % 2 == 0 { b"1" } else { b"2" };
+                if writer.write_all(key).and_then(|()| writer.flush()).is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        std::thread::sleep(Duration::from_millis(60 + u64::from(round) * 37 % 500));
+        pty.signal(rustix::process::Signal::KILL);
+        pty.child.wait().unwrap();
+        typist.join().unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        let said = saved(&pty.screen.lock().unwrap().bytes);
+        let dir = SessionDir::find(&Home::resolve(Some(home.path())).unwrap(), "tone").unwrap();
+        let (state, _) = dir.state().unwrap();
+        let kept = state.verdicts().filter(|(_, j)| !j.undone).count();
+        assert!(kept >= said, "round {round}: the screen called {said} verdicts saved, the log holds {kept}");
+        acknowledged += said;
+    }
+    assert!(acknowledged > 0, "no verdict was ever acknowledged: the test does not bite");
+}
+
+/// The most verdicts that the screen ever showed together with the word that all is saved.
+fn saved(bytes: &[u8]) -> usize {
+    let mut parser = vt100::Parser::new(24, 80, 0);
+    let mut most = 0;
+    // Frame by frame: each begins with a cursor movement after the last one's reset.
+    for part in bytes.split_inclusive(|b| *b == b'm') {
+        parser.process(part);
+        if part.ends_with(b"\x1b[0m") {
+            let text = parser.screen().contents();
+            if text.contains("✓ saved") {
+                most = most.max(done(&text));
+            }
+        }
+    }
+    most
+}
+
+/// The number before ` of ` in the header.
+fn done(text: &str) -> usize {
+    let Some((before, _)) = text.lines().next().and_then(|l| l.split_once(" of ")) else { return 0 };
+    before.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
