@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod terminal;
 
+mod bundle;
 mod commands;
 mod desk;
 mod effects;

@@ -6,7 +6,7 @@
 use super::error::Error;
 use crate::domain::nearest;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -47,6 +47,14 @@ pub struct ScreenArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Open a copy of a bundled session: works offline, needs no model.
+    Demo {
+        /// Which one (default: the first).
+        name: Option<String>,
+        /// Options of the screens.
+        #[command(flatten)]
+        screen: ScreenArgs,
+    },
     /// List the models on this machine, or get one.
     Models {
         /// What to do instead of listing.
@@ -295,13 +303,19 @@ pub enum Parsed {
     Show(String),
 }
 
+/// The definition of the command line. Without bundled sessions the demo is not offered.
+pub fn definition() -> clap::Command {
+    Cli::command().mut_subcommand("demo", |demo| demo.hide(super::bundle::names().is_empty()))
+}
+
 /// Parses the process's arguments.
 ///
 /// # Errors
 /// Wrong usage in one sentence, with the nearest name where there is one.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error> {
     let args: Vec<OsString> = args.into_iter().collect();
-    match Cli::try_parse_from(&args) {
+    let parsed = definition().try_get_matches_from(&args).and_then(|m| Cli::from_arg_matches(&m));
+    match parsed {
         Ok(cli) => Ok(Parsed::Run(Box::new(cli))),
         Err(e) => match e.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Parsed::Show(e.render().to_string())),
@@ -329,7 +343,7 @@ fn nearest_name(error: &clap::Error, args: &[OsString]) -> Option<String> {
         ContextValue::String(s) => Some(s.clone()),
         _ => None,
     };
-    let mut command = Cli::command();
+    let mut command = definition();
     command.build();
     if let Some(given) = wrong(ContextKind::InvalidSubcommand) {
         let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
@@ -359,7 +373,7 @@ mod tests {
 
     #[test]
     fn the_definition_is_sound() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]

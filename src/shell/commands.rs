@@ -12,13 +12,12 @@ mod session;
 
 pub use report::size as report_size;
 
-use super::cli::{Cli, Command};
+use super::cli::{Cli, Command, definition};
 use super::error::{Error, Result};
 use crate::app::Goal;
 use crate::domain::RunId;
 use crate::protocol::RunCommand;
 use crate::storage::{Home, RunDir, SessionDir};
-use clap::CommandFactory;
 
 /// What every command knows.
 #[derive(Debug)]
@@ -40,6 +39,7 @@ pub fn run(cli: Cli) -> Result<()> {
         return screens::open(context, None, None, &cli.screen);
     };
     match command {
+        Command::Demo { name, screen } => screens::demo(context, name.as_deref(), &screen),
         Command::Models { action } => models::run(&context, action),
         Command::New(args) => session::new(&context, &args),
         Command::Import(args) => session::import(&context, &args),
@@ -61,7 +61,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Doctor => doctor::run(&context),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "tiebreak", &mut script);
+            clap_complete::generate(shell, &mut definition(), "tiebreak", &mut script);
             super::out::raw(&script)
         }
     }

@@ -11,9 +11,9 @@
 
 mod architecture;
 mod models;
+mod pty;
 mod screens_core;
 mod screens_runs;
-mod pty;
 mod storage;
 mod support;
 mod trainer;

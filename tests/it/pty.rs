@@ -29,7 +29,7 @@ impl Pty {
         let (mut pty, mut reader) = Self::unread(home, args);
         let seen = Arc::clone(&pty.screen);
         std::thread::spawn(move || {
-            let mut buffer = [0u8; 65536];
+            let mut buffer = vec![0u8; 1 << 16];
             while let Ok(n) = reader.read(&mut buffer) {
                 if n == 0 {
                     return;

@@ -1,11 +1,12 @@
 //! The commands that open a screen of the workbench.
 
+use super::super::bundle;
 use super::super::cli::ScreenArgs;
 use super::super::error::{Error, Result};
 use super::super::run::{Opening, workbench};
 use super::Context;
 use crate::app::Goal;
-use crate::domain::{Rater, RunId};
+use crate::domain::{Rater, RunId, nearest};
 use crate::storage::SessionDir;
 
 /// Opens the workbench, on a screen of a session if one is named.
@@ -25,6 +26,24 @@ pub fn open(context: Context, goal: Option<(String, Goal)>, rater: Option<String
         ));
     }
     workbench(Opening { home: context.home, goal, rater: Rater(rater), synchronise: !args.no_sync })
+}
+
+/// Opens a copy of a bundled session.
+pub fn demo(context: Context, name: Option<&str>, args: &ScreenArgs) -> Result<()> {
+    let names = bundle::names();
+    let name = match name {
+        Some(name) => names.iter().find(|n| **n == name).copied(),
+        None => names.first().copied(),
+    };
+    let Some(name) = name else {
+        return Err(Error::Usage(match nearest(name.unwrap_or_default(), names) {
+            Some(near) => format!("there is no bundled session of that name; did you mean `{near}`?"),
+            None => "this build carries no session: make one with `tiebreak new`".into(),
+        }));
+    };
+    let dir = bundle::unpack(&context.home, name)?;
+    let path = dir.path().display().to_string();
+    open(context, Some((path, Goal::Watch(None))), None, args)
 }
 
 /// Opens the charts of a session or of one run of it.
