@@ -490,3 +490,6 @@ fn pre_tokenizer(pre: &str) -> Option<(Value, bool)> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests;

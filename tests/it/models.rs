@@ -3,7 +3,9 @@
 use serde_json::Value;
 use std::path::PathBuf;
 use tiebreak::domain::{Message, PromptBody, Sampler};
-use tiebreak::engine::{Batch, LanguageModel, LoraSpec, Policy, Row, SpecialTokens, Template, Tune, generate, stream};
+use tiebreak::engine::{
+    Batch, Config, LanguageModel, LoraSpec, Policy, Row, SpecialTokens, Template, Tune, generate, stream,
+};
 
 fn fixture(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
@@ -152,5 +154,25 @@ fn a_training_step_on_four_pairs() {
             memory()
         );
         assert!(policy.take_gradients().iter().all(|g| g.is_some()));
+    }
+}
+
+#[test]
+fn the_gguf_holds_the_folders_weights() {
+    let (Some(folder), Some(gguf)) = (smollm2("hf"), smollm2(GGUF)) else { return };
+    let [folder, gguf] = [folder, gguf].map(|p| LanguageModel::open(&p).unwrap());
+    assert_eq!(folder.config, Config { rms_eps: folder.config.rms_eps, ..gguf.config.clone() });
+    let open = |m: &LanguageModel| m.weights(&candle_core::Device::Cpu, candle_core::DType::F32).unwrap();
+    let (mut a, mut b) = (open(&folder), open(&gguf));
+    for (name, shape) in [
+        ("model.layers.3.self_attn.q_proj.weight", [576, 576]),
+        ("model.layers.3.self_attn.k_proj.weight", [192, 576]),
+        ("model.layers.29.mlp.down_proj.weight", [576, 1536]),
+    ] {
+        let (a, b) = (a.take(name, &shape).unwrap(), b.take(name, &shape).unwrap());
+        // The folder's weights are the file's, rounded to bf16.
+        let rounded = b.to_dtype(candle_core::DType::BF16).unwrap().to_dtype(candle_core::DType::F32).unwrap();
+        let worst = (a - rounded).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(worst < 1e-6, "{name}: {worst}");
     }
 }
