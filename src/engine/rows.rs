@@ -32,9 +32,16 @@ pub trait Encode {
     /// # Errors
     /// When the template or the tokenizer refuses it.
     fn answered(&self, prompt: &PromptBody, answer: &str) -> Result<Vec<u32>, Error>;
+
+    /// The most tokens the model was made for.
+    fn context(&self) -> usize;
 }
 
 impl Encode for LanguageModel {
+    fn context(&self) -> usize {
+        self.config.context
+    }
+
     fn prompt(&self, prompt: &PromptBody) -> Result<Vec<u32>, Error> {
         self.encode_prompt(prompt)
     }
@@ -164,6 +171,8 @@ pub fn tokenise(
             out.drop("equal answers");
         } else if pair.longest() > max_length {
             out.drop("longer than max_length");
+        } else if pair.longest() > encode.context() {
+            out.drop("longer than the model's context");
         } else if is_eval(&row.prompt_id, eval_fraction) {
             out.eval.push(pair);
         } else {
@@ -217,6 +226,10 @@ mod tests {
     struct Bytes;
 
     impl Encode for Bytes {
+        fn context(&self) -> usize {
+            50
+        }
+
         fn prompt(&self, prompt: &PromptBody) -> Result<Vec<u32>, Error> {
             Ok(match prompt {
                 PromptBody::Text(t) => t.bytes().map(u32::from).collect(),
@@ -281,6 +294,8 @@ mod tests {
         assert_eq!(counts, [("longer than max_length", 1), ("an empty answer", 1), ("equal answers", 1)]);
         assert_eq!(out.train.len(), 1);
         assert_eq!(out.train[0].row, 3);
+        let out = tokens(&[row(1, "ab", &"c".repeat(60), "e")], 100);
+        assert_eq!(out.dropped[0].reason, "longer than the model's context");
     }
 
     #[test]

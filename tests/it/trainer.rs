@@ -283,10 +283,10 @@ fn without_a_row_to_train_on_the_reasons_are_named() {
     assert!(said.contains("12 longer than max_length"), "{said}");
 }
 
-/// Four pairs of at most 320 tokens on SmolLM2; prints what it measures. Takes minutes: `--ignored --nocapture`.
+/// Four pairs of at most 320 tokens on SmolLM2: starts at ln 2, fits its memory, and prints what it measures.
 #[test]
 #[ignore = "takes minutes on two cores; run it with --ignored --nocapture"]
-fn a_step_on_smollm2_fits_its_time_and_memory() {
+fn a_step_on_smollm2_fits_its_memory() {
     let models = std::env::var("TIEBREAK_MODELS").map_or_else(
         |_| Path::new(&std::env::var("HOME").unwrap()).join(".cache/tiebreak-models"),
         |p| Path::new(&p).to_owned(),
@@ -298,7 +298,7 @@ fn a_step_on_smollm2_fits_its_time_and_memory() {
         return;
     }
     let text = std::fs::read_to_string(data).unwrap();
-    let rows: Vec<PairRow> = text.lines().take(40).enumerate().map(|(i, l)| conversational(i, l)).collect();
+    let rows: Vec<PairRow> = text.lines().take(16).enumerate().map(|(i, l)| conversational(i, l)).collect();
     for (tune, rate) in [("lora", "1e-4"), ("full", "1e-6")] {
         let more = [
             ("per_device_train_batch_size", "4"),
@@ -316,13 +316,22 @@ fn a_step_on_smollm2_fits_its_time_and_memory() {
         let (mut trainer, events) = open(&spec, &rows, cache.path(), None);
         println!("{:?}", events.last());
         let mut events = Vec::new();
-        for _ in 0..3 {
+        for step in 0..2 {
+            let before = cpu_seconds();
             trainer.step(&mut events).unwrap();
             let last = metrics(&events).pop().unwrap();
-            println!("{tune} {last:?}");
-            assert!(last.get("step_seconds").unwrap() < 60.0 && last.get("peak_mib").unwrap() < 6.0 * 1024.0);
+            println!("{tune} CPU {:.1} s {last:?}", cpu_seconds() - before);
+            assert!(last.get("peak_mib").unwrap() < 6.0 * 1024.0);
+            assert!(step > 0 || (last.get("loss").unwrap() - std::f64::consts::LN_2).abs() < 1e-4);
         }
     }
+}
+
+/// Processor time of this process so far, all threads together; 0 where the system does not tell.
+fn cpu_seconds() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after = text.rsplit(") ").next().unwrap_or_default();
+    after.split(' ').skip(11).take(2).filter_map(|t| t.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 fn conversational(i: usize, line: &str) -> PairRow {

@@ -13,7 +13,8 @@ use crate::engine::rows::TokenPair;
 use crate::engine::sink::Sink;
 use crate::protocol::RunEvent;
 
-/// How far loss and margins may be from their values at the reference.
+/// How far loss and margins may be from their values at the reference, at β up to 0.1. Above, both carry the rounding of the
+/// summed log-probs times β.
 const TOLERANCE: f64 = 1e-4;
 
 /// Which checks are still due.
@@ -41,7 +42,8 @@ impl Trainer {
     pub(super) fn check_start(&mut self, loss: f64, tally: &Tally, sink: &mut dyn Sink) -> Result<(), Error> {
         let Some(want) = self.check.start.take().filter(|_| self.step == 0) else { return Ok(()) };
         let margin = tally.mean("rewards/margins").unwrap_or(0.0);
-        if (loss - want).abs() <= TOLERANCE * want.max(1.0) && margin.abs() <= TOLERANCE {
+        let tolerance = TOLERANCE * (self.spec.params.f64("beta") / 0.1).max(1.0);
+        if (loss - want).abs() <= tolerance.max(TOLERANCE * want) && margin.abs() <= tolerance {
             return Ok(());
         }
         Err(self.stop(
