@@ -219,6 +219,11 @@ fn press(model: &mut Model, key: Key) -> Vec<Effect> {
     }
 }
 
+/// Whether leaving is the screen's own affair: where curves are looked at, it first takes back a closer look.
+fn looks_closer(model: &Model, action: Action) -> bool {
+    action == Action::Back && matches!(model.screen, Screen::Watch(_) | Screen::Replay(_))
+}
+
 /// Does what an action asks for on this screen.
 pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
     match action {
@@ -245,7 +250,7 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         | Action::GoReplay
         | Action::Sample
         | Action::Import
-            if !matches!(model.screen, Screen::Home(_)) =>
+            if !matches!(model.screen, Screen::Home(_)) && !looks_closer(model, action) =>
         {
             return travel(model, action);
         }

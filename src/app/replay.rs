@@ -188,14 +188,14 @@ impl Replay {
                 };
             }
             other => {
+                let mut watch = std::mem::take(&mut self.watch);
                 if let Some((_, state)) = self.run() {
-                    let state = state.clone();
-                    self.watch.look(&state, other);
-                    let beta = self.watch.smoothing();
-                    if let Some(line) = &mut self.line {
-                        line.set_smoothing(beta);
-                    }
+                    watch.look(state, other);
                 }
+                if let Some(line) = &mut self.line {
+                    line.set_smoothing(watch.smoothing());
+                }
+                self.watch = watch;
             }
         }
         self.fit();

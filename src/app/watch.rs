@@ -181,12 +181,6 @@ impl Watch {
         SMOOTHING[self.smoothing]
     }
 
-    /// Whether values of a pane are on a logarithmic scale.
-    #[must_use]
-    pub fn is_log(&self, pane: &Pane) -> bool {
-        self.log_scale && !pane.share
-    }
-
     /// The visible part of the x-axis.
     #[must_use]
     pub fn window(&self, run: &RunState) -> Window {
@@ -230,7 +224,8 @@ impl Watch {
                 }
             }
             let previous = self.spans.get(&pane.title).copied();
-            match Span::fit(previous, all.min, all.max, self.is_log(&pane)) {
+            // A pane with values that have no logarithm stays as it is: nothing may vanish from it.
+            match Span::fit(previous, all.min, all.max, self.log_scale && all.min > 0.0) {
                 Some(span) => self.spans.insert(pane.title, span),
                 None => self.spans.remove(&pane.title),
             };
@@ -406,11 +401,4 @@ pub fn spec_facts(spec: &RunSpec) -> Vec<(&'static str, String)> {
             ]
         }
     }
-}
-
-/// What to say on leaving while runs go on; none when none does.
-#[must_use]
-pub fn farewell(open: &Open) -> Option<String> {
-    let live = open.runs.iter().any(|r| r.status().is_live());
-    live.then(|| format!("the run goes on; `tiebreak watch {}` brings you back", open.name))
 }

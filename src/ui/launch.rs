@@ -60,7 +60,7 @@ fn fields(buf: &mut Buffer, area: Rect, model: &Model, screen: &Launch) {
         }
     }
     if first + height < rows.len() {
-        buf.set_stringn(area.right().saturating_sub(9), area.bottom() - 1, "↓ more", 8, DIM);
+        buf.set_stringn(area.right().saturating_sub(10), area.bottom() - 1, "   ↓ more ", 10, DIM);
     }
 }
 
@@ -249,9 +249,9 @@ fn estimate_lines(screen: &Launch) -> Vec<(String, Style)> {
 fn confound(longer_wins: f64) -> String {
     let share = longer_wins * 100.0;
     if longer_wins > 0.5 {
-        format!("⚠ the longer answer wins {share:.0} % of pairs: length may be what is learned")
+        format!("⚠ the longer answer wins {share:.0} %: length may be what is learned")
     } else {
-        format!("⚠ the longer answer wins only {share:.0} % of pairs: brevity may be what is learned")
+        format!("⚠ the longer answer wins only {share:.0} %: brevity may be what is learned")
     }
 }
 

@@ -49,7 +49,9 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Replay) -> Lin
         let status = run.status(true);
         let sampling = spec.map_or(run.tokens > 0 && run.metrics().next().is_none(), |s| s.kind() == "sample");
         let mut parts = vec![Span::raw(" "), Span::styled(format!("{id}  "), BOLD)];
-        parts.extend(headline(run, &status, sampling, area.width).spans);
+        // What was so then is said in lower case: only the present is LIVE.
+        parts.push(Span::raw(status.word()));
+        parts.extend(headline(run, &status, sampling, area.width).spans.into_iter().skip(1));
         let scene = Scene {
             run,
             status,

@@ -450,6 +450,17 @@ fn watch_closer() {
 }
 
 #[test]
+fn watch_axes_turn() {
+    let mut model = watching(vec![(train_spec("dpo-1"), train_log(214, 640, |_, _| {}), true)]);
+    press(&mut model, "x");
+    assert!(look(&mut model, (80, 24)).contains("x epoch"));
+    press(&mut model, "x y");
+    assert_snapshot!("watch_time_log_80x24", look(&mut model, (80, 24)));
+    press(&mut model, "y x");
+    assert!(look(&mut model, (80, 24)).contains("x step"));
+}
+
+#[test]
 fn watch_ascii_is_ascii() {
     let theme = Theme { colour: false, ascii: true };
     let runs = vec![(train_spec("dpo-1"), train_log(214, 640, |_, _| {}), true)];

@@ -63,7 +63,7 @@ pub fn draw(scene: &Scene<'_>, pane: &Pane, focused: bool, area: Rect, buf: &mut
         }
         legend.push(Span::raw(" "));
     }
-    if watch.is_log(pane) {
+    if watch.span(pane).is_some_and(|s| s.log) {
         legend.push(Span::styled("log ", DIM));
     }
     title(buf, area, &pane.title, focused, legend);
