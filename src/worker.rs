@@ -6,6 +6,7 @@
 //! **Invariants.** Only the holder of a run's lock writes to its folder. A step that failed overwrites nothing. What the log
 //! says about a checkpoint is true on disk before the log says it.
 
+mod answer;
 mod drive;
 mod error;
 mod log;
@@ -20,7 +21,7 @@ pub use error::Error;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Runs the worker on the arguments behind `worker`: a verb and what it needs. 0: done; 1: failed, with one sentence on
@@ -28,11 +29,19 @@ use std::process::ExitCode;
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let words: Vec<&str> = args.iter().map(|a| a.to_str().unwrap_or_default()).collect();
-    let done = if let ["run", _] = words.as_slice() {
-        run::run(Path::new(&args[1]))
-    } else {
-        say("tiebreak: `worker` is the workbench's own child process; use the commands of `tiebreak --help`");
-        return ExitCode::from(2);
+    let path = |i: usize| Path::new(&args[i]);
+    let done = match words.as_slice() {
+        ["run", _] => run::run(path(1)),
+        ["models", roots @ ..] => {
+            let roots: Vec<PathBuf> = (1..=roots.len()).map(|i| path(i).to_owned()).collect();
+            answer::models(&roots)
+        }
+        ["estimate", _] => answer::estimate(path(1)),
+        ["merge", _, _, format] => answer::merge(path(1), path(2), format),
+        _ => {
+            say("tiebreak: `worker` is the workbench's own child process; use the commands of `tiebreak --help`");
+            return ExitCode::from(2);
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,13 +21,16 @@ pub enum Error {
         reason: String,
     },
     /// A run whose adapter is needed has none.
-    #[error("run `{run}` has no usable checkpoint{why}: choose another run to start from")]
+    #[error("run `{run}` has no usable checkpoint{why}: let it train to a checkpoint, or name another run")]
     NoAdapter {
         /// The run.
         run: String,
         /// Why not, in parentheses, or nothing.
         why: String,
     },
+    /// Asked of a sampling run what only a training run has.
+    #[error("run `{0}` samples and has nothing trained: name a training run")]
+    NotTraining(String),
     /// The run failed; its log says so too.
     #[error("{0}")]
     Failed(String),

@@ -46,7 +46,7 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
 }
 
 /// The rows of a run's data, which must be the bytes it was launched on.
-fn rows<T: DeserializeOwned>(run: &RunDir, file: &str, expected: &str) -> Result<Vec<T>, Error> {
+pub(super) fn rows<T: DeserializeOwned>(run: &RunDir, file: &str, expected: &str) -> Result<Vec<T>, Error> {
     let path = run.path().join(file);
     let wrong = |reason: String| Error::Data { path: path.clone(), reason };
     let bytes = std::fs::read(&path).map_err(|e| storage::Error::io("read", &path, e))?;
@@ -61,8 +61,8 @@ fn rows<T: DeserializeOwned>(run: &RunDir, file: &str, expected: &str) -> Result
         .collect()
 }
 
-/// The newest checkpoint of another run of the session.
-fn adapter_of(run: &RunDir, id: &RunId) -> Result<PathBuf, Error> {
+/// The newest checkpoint of a run of the same session.
+pub(super) fn adapter_of(run: &RunDir, id: &RunId) -> Result<PathBuf, Error> {
     let other = RunDir::open(&run.session_path().join("runs").join(id.as_str()))?;
     let found = other.latest_checkpoint()?;
     found.checkpoint.map(|c| c.path).ok_or_else(|| Error::NoAdapter {

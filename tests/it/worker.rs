@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tiebreak::domain::{PairId, PairRow, Params, Prompt, PromptBody, PromptId, RunId, Sampler, method};
 use tiebreak::protocol::{
-    DataSnapshot, ModelRef, RunCommand, RunEvent, RunSpec, SampleSpec, SessionMeta, Task, TrainSpec,
+    DataSnapshot, Estimate, ModelCard, ModelRef, RunCommand, RunEvent, RunSpec, SampleSpec, SessionMeta, Task,
+    TrainSpec,
 };
 use tiebreak::storage::{Home, RunDir, SessionDir, sha256};
 
@@ -249,4 +250,36 @@ fn wrong_orders_and_changed_data_get_one_sentence() {
     let Some(RunEvent::Failed { step: 0, error }) = events(&run).last().cloned() else { panic!("{:?}", events(&run)) };
     assert!(error.contains("data.jsonl was changed since the run was launched"), "{error}");
     assert!(said.contains(&error));
+}
+
+fn asked(args: &[&str]) -> Vec<String> {
+    let out = Command::new(env!("CARGO_BIN_EXE_tiebreak")).arg("worker").args(args).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn questions_are_answered_in_lines_of_json() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let cards: Vec<ModelCard> =
+        asked(&["models", fixtures.to_str().unwrap()]).iter().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let tiny = cards.iter().find(|c| c.path.ends_with("tests/fixtures/tiny-llama")).unwrap();
+    assert_eq!((tiny.family.as_str(), &tiny.problem), ("llama", &None));
+
+    let (dir, run) = training(&["max_steps=3"]);
+    let at = run.path().to_str().unwrap();
+    let lines = asked(&["estimate", at]);
+    let estimate: Estimate = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!((lines.len(), estimate.steps, estimate.train_rows), (1, 3, 10));
+
+    let out = dir.path().join("merged");
+    let early = Command::new(env!("CARGO_BIN_EXE_tiebreak")).args(["worker", "merge", at]).arg(&out).arg("hf").output();
+    assert!(String::from_utf8_lossy(&early.unwrap().stderr).contains("has no usable checkpoint"));
+    finish(&run);
+    for (format, file) in [("hf", "model.safetensors"), ("peft", "adapter_model.safetensors")] {
+        let out = dir.path().join(format);
+        let lines = asked(&["merge", at, out.to_str().unwrap(), format]);
+        assert!(lines.iter().all(|l| serde_json::from_str::<RunEvent>(l).is_ok()), "{lines:?}");
+        assert!(out.join(file).is_file());
+    }
 }

@@ -1,0 +1,65 @@
+//! Short questions: one JSON object a line on standard output, then the end. These workers die with whoever asked.
+
+use super::error::Error;
+use super::task::{adapter_of, rows};
+use crate::domain::PairRow;
+use crate::engine::merge::{Precision, to_hf, to_peft};
+use crate::engine::{self, Sink};
+use crate::protocol::{RunEvent, Task};
+use crate::storage::{self, RunDir};
+use serde::Serialize;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// `worker models [ROOT…]`: a [`crate::protocol::ModelCard`] for every model found.
+pub(super) fn models(roots: &[PathBuf]) -> Result<(), Error> {
+    engine::models::discover(roots).iter().try_for_each(say)
+}
+
+/// `worker estimate RUN_DIR`: the [`crate::protocol::Estimate`] of a training run. The folder holds `spec.json` (which may be
+/// given itself) and the data; it need not be a session's.
+pub(super) fn estimate(path: &Path) -> Result<(), Error> {
+    let dir = if path.is_file() { path.parent().unwrap_or(path) } else { path };
+    let run = RunDir::open(dir)?;
+    let spec = run.spec()?;
+    let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
+    let rows: Vec<PairRow> = rows(&run, &train.data.file, &train.data.sha256)?;
+    say(&engine::estimate(&spec, &rows)?)
+}
+
+/// `worker merge RUN_DIR OUT FORMAT`: the run's newest checkpoint as a folder for other programs. `hf` keeps the base model's
+/// number type, `hf-f32` computes exactly what base and adapter compute together, `peft` writes the adapter alone. Progress
+/// comes as [`RunEvent`]s.
+pub(super) fn merge(path: &Path, out: &Path, format: &str) -> Result<(), Error> {
+    let run = RunDir::open(path)?;
+    let spec = run.spec()?;
+    let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
+    let trained = adapter_of(&run, &run.id())?;
+    match format {
+        "hf" => to_hf(&train.model, &trained, out, Precision::AsBase, &mut Lines)?,
+        "hf-f32" => to_hf(&train.model, &trained, out, Precision::Exact, &mut Lines)?,
+        "peft" => {
+            to_peft(&train.model, &trained, out)?;
+            Lines.emit(RunEvent::Progressed { stage: "written".into(), done: 1, total: 1 })?;
+        }
+        other => {
+            return Err(storage::Error::Format { given: other.into(), known: "hf, hf-f32 or peft" }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Events as lines on standard output.
+struct Lines;
+
+impl Sink for Lines {
+    fn emit(&mut self, event: RunEvent) -> Result<(), engine::Error> {
+        say(&event).map_err(|e| engine::Error::Sink(e.to_string()))
+    }
+}
+
+fn say<T: Serialize>(answer: &T) -> Result<(), Error> {
+    let line = serde_json::to_string(answer).map_err(|e| Error::Failed(format!("an answer does not write: {e}")))?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|e| Error::Failed(format!("nobody listens: {e}")))
+}
