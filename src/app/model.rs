@@ -2,7 +2,7 @@
 
 use super::home::Home;
 use super::key::Key;
-use super::keymap::Context;
+use super::keymap::{Action, Context};
 use super::msg::SessionCard;
 use super::open::Open;
 use super::popup::Popup;
@@ -95,6 +95,16 @@ pub struct Model {
     pub next_question: u64,
 }
 
+/// Whether an action does something on the label screen while there is no pair to judge.
+fn matters_idle(open: &Open, action: Action) -> bool {
+    match action {
+        Action::Sample => !open.session.prompts().is_empty(),
+        Action::GoLaunch | Action::Undo => open.session.undoable(&open.rater).is_some(),
+        Action::GoWatch => !open.runs.is_empty(),
+        _ => true,
+    }
+}
+
 impl Model {
     /// An empty workbench on the list of sessions.
     #[must_use]
@@ -160,7 +170,7 @@ impl Model {
     /// The footer's entries: of the keys that hold now, those that matter in this state.
     #[must_use]
     pub fn footer(&self) -> Vec<(String, &'static str)> {
-        use super::keymap::{Action, footer};
+        use super::keymap::footer;
         let contexts = self.contexts();
         if let Some(Popup::Input(input)) = self.popups.last() {
             let many = input.buffer.is_multiline();
@@ -171,7 +181,10 @@ impl Model {
         }
         match &self.screen {
             // Nothing to judge: what helps is to get something.
-            Screen::Label(label) if label.card.is_none() => footer(&[Context::Idle, Context::Anywhere], |_| true),
+            Screen::Label(label) if label.card.is_none() => {
+                let idle = [Context::Idle, Context::Anywhere];
+                footer(&idle, |row| self.open.as_ref().is_some_and(|open| matters_idle(open, row.action)))
+            }
             Screen::Home(_) if self.sessions.as_ref().is_none_or(Vec::is_empty) => {
                 footer(&contexts, |row| matches!(row.action, Action::NewSession | Action::Help))
             }

@@ -10,7 +10,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 /// From this many columns on, machine and sessions stand side by side.
-const SIDE_BY_SIDE: u16 = 120;
+const SIDE_BY_SIDE: u16 = 150;
 /// Columns of a loss sparkline.
 const SPARK: usize = 12;
 
