@@ -165,7 +165,8 @@ impl RunState {
         self.epoch = epoch;
         self.stage = None;
         if let Some(n) = metrics.get("num_tokens").filter(|n| n.is_finite()) {
-            self.tokens = n as u64;
+            // A sampling run taken up again counts from nothing; its completions have been counted already.
+            self.tokens = self.tokens.max(n as u64);
         }
         self.measure(step, metrics);
         self.keep_pace();

@@ -30,8 +30,8 @@ const FRAME: Duration = Duration::from_millis(100);
 const FRAME_SSH: Duration = Duration::from_millis(250);
 /// How long sizes are collected while a window is being dragged.
 const RESIZE: Duration = Duration::from_millis(30);
-/// The model's clock.
-const TICK: Duration = Duration::from_secs(1);
+/// The model's clock; a replay plays by it, and nothing is painted unless something moved.
+const TICK: Duration = Duration::from_millis(250);
 /// Answers taken in before input is looked at again.
 const BATCH: usize = 64;
 

@@ -147,7 +147,7 @@ pub fn headline(run: &RunState, status: &RunStatus, sampling: bool, width: u16) 
         parts.push(Span::raw("  "));
         parts.push(Span::raw(text));
     };
-    if let Some(stage) = run.stage.as_ref().filter(|_| status.is_live()) {
+    if let Some(stage) = run.stage.as_ref().filter(|_| status.is_live() && !(sampling && run.step > 0)) {
         let share = if stage.total > 0 { format!(" {}/{}", stage.done, stage.total) } else { String::new() };
         say(format!("{}{share}", clip(&presentable(&stage.name), 30)));
     }

@@ -28,6 +28,8 @@ const ROWS: &[Row] = &[
     row("tokens/s", &[("tokens_per_second", "")]),
     row("log odds", &[("log_odds_chosen", ""), ("log_odds_ratio", "ratio")]),
     row("nll", &[("nll_loss", "")]),
+    row("seconds a step", &[("step_seconds", "")]),
+    row("peak memory, MiB", &[("peak_mib", "")]),
     row("logits", &[("logits/chosen", "chosen"), ("logits/rejected", "rejected")]),
 ];
 

@@ -129,3 +129,28 @@ fn the_hash_sees_the_log_and_not_the_view() {
     b.advance(6, 0.6, &metrics(0.0));
     assert_ne!(a.state_hash(), b.state_hash());
 }
+
+#[test]
+fn a_sampling_run_says_itself_how_far_it_is() {
+    let mut run = RunState::default();
+    run.start(1, "CPU", None, 0);
+    let completion = |k: u64| Completion {
+        id: CompletionId::new(format!("s1.p1.{k}")),
+        prompt: PromptId::new("p1"),
+        model: "m".into(),
+        text: "t".into(),
+        tokens: 10,
+        finish: Finish::Eos,
+        sampler: None,
+        logprob: None,
+    };
+    // Three of four candidates were distinct; the prompt as a whole counts four answers and 45 tokens.
+    for k in 0..3 {
+        run.complete(&completion(k));
+    }
+    let mut m = Metrics::new();
+    m.set("num_tokens", 45.0);
+    m.set("tokens_per_second", 9.0);
+    run.advance(4, 0.1, &m);
+    assert_eq!((run.step, run.tokens, run.tokens_per_second()), (4, 45, Some(9.0)));
+}
