@@ -142,3 +142,39 @@ fn hostile_text_reaches_no_terminal() {
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
     assert!(text.contains("[2J") && text.contains("owned"), "it is shown as text: {text}");
 }
+
+#[test]
+fn an_empty_area_is_left_alone() {
+    use ratatui::{buffer::Buffer, layout::Rect};
+    let desk = busy_label();
+    for (w, h) in [(0, 0), (0, 5), (5, 0), (1, 1), (59, 16), (60, 15)] {
+        let area = Rect::new(0, 0, w, h);
+        tiebreak::ui::paint(&mut Buffer::empty(area), area, &desk.model);
+    }
+}
+
+#[test]
+fn a_picture_says_what_the_screen_says() {
+    use ratatui::{buffer::Buffer, layout::Rect};
+    let mut desk = busy_label();
+    desk.keys("d");
+    desk.send(Msg::Resize(100, 30));
+    let area = Rect::new(0, 0, 100, 30);
+    let mut buf = Buffer::empty(area);
+    tiebreak::ui::paint(&mut buf, area, &desk.model);
+    buf.set_string(0, 25, "a < b & \"c\" 日本 x", ratatui::style::Style::new());
+    let svg = tiebreak::ui::svg(&buf, "labelling <one> pair");
+    assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"));
+    assert!(svg.contains("<title>labelling &lt;one&gt; pair</title>"));
+    assert!(svg.contains("a &lt; b &amp; &quot;c&quot; "), "{svg}");
+    assert!(svg.contains("font-weight=\"bold\"") && svg.contains("underline"));
+    // Every piece of text stands inside the picture, and every tag is closed.
+    assert_eq!(svg.matches("<text ").count(), svg.matches("</text>").count());
+    let width: f64 = svg.split("viewBox=\"0 0 ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    for piece in svg.split("<text ").skip(1) {
+        let number = |name: &str| -> f64 {
+            piece.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
+        };
+        assert!(number("x") + number("textLength") <= width, "{piece}");
+    }
+}
