@@ -142,6 +142,7 @@ impl RunState {
             self.checkpoints.retain(|c| c.step <= from);
             self.findings.retain(|f| f.step <= from);
             self.step = self.step.min(from);
+            self.tokens = self.latest("num_tokens").filter(|n| n.is_finite()).map_or(0, |n| n as u64);
             if let Some(plan) = self.plan.as_ref().filter(|p| p.steps_per_epoch > 0) {
                 self.epoch = self.step as f64 / plan.steps_per_epoch as f64;
             }

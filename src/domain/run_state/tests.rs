@@ -1,3 +1,5 @@
+//! The fold of a run: status, attempts, pace and hash.
+
 use super::*;
 use crate::domain::{CompletionId, Finish, PromptId, Severity};
 

@@ -1,3 +1,5 @@
+//! Series: buckets against brute force, gaps, attempts and smoothing.
+
 use super::*;
 use crate::domain::mix64;
 

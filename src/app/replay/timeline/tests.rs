@@ -1,3 +1,5 @@
+//! The replayed time line: seeking equals folding, order survives broken clocks, idle time is cut.
+
 use super::*;
 use crate::domain::{
     Choice, Metrics, PairId, Prompt, PromptBody, PromptId, Rater, Seen, Side, Strength, Verdict, mix64,

@@ -1,3 +1,5 @@
+//! The chart: spikes, NaN, gaps, narrow windows, ASCII, and how few cells one more point touches.
+
 use super::*;
 use crate::domain::mix64;
 
