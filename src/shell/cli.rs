@@ -104,6 +104,8 @@ pub enum Command {
     Stop(RunArgs),
     /// Write a session's judged pairs to a file for other programs.
     Export(ExportArgs),
+    /// Write a run's result as a model's folder or an adapter's folder.
+    Merge(MergeArgs),
     /// Play a saved session back, or verify its logs.
     Replay(ReplayArgs),
     /// Write a session or a run to a file: a picture of a screen, a page, a table or data.
@@ -241,6 +243,20 @@ pub struct RunArgs {
     /// The run, as SESSION/RUN.
     #[arg(value_name = "SESSION/RUN")]
     pub run: String,
+}
+
+/// `merge`.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// The run, as SESSION/RUN.
+    #[arg(value_name = "SESSION/RUN")]
+    pub run: String,
+    /// The folder to write; it must not hold anything.
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// hf: a whole model in the base model's number type; hf-f32: the same in f32, exact; peft: the adapter alone.
+    #[arg(long, default_value = "hf", value_parser = ["hf", "hf-f32", "peft"])]
+    pub format: String,
 }
 
 /// `replay`.

@@ -46,6 +46,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Export(args) => session::export(&context, &args),
         Command::Sample(args) => launch::sample(&context, args),
         Command::Train(args) => launch::train(&context, args),
+        Command::Merge(args) => runs::merge(&context, &args),
         Command::Runs { session } => runs::list(&context, &session),
         Command::Pause(args) => runs::tell(&context, &args.run, RunCommand::Pause),
         Command::Resume(args) => runs::resume(&context, &args.run),

@@ -10,6 +10,7 @@
 )]
 
 mod architecture;
+mod cli;
 mod models;
 mod pty;
 mod screens_core;

@@ -1,10 +1,11 @@
-//! `runs`, `pause`, `resume`, `checkpoint`, `stop`: seeing runs and telling them something.
+//! `runs`, `pause`, `resume`, `checkpoint`, `stop`, `merge`: seeing runs, telling them something, taking their result.
 
+use super::super::cli::MergeArgs;
 use super::super::error::{Error, Result};
 use super::super::{out, supervisor};
 use super::{Context, run_named};
 use crate::domain::RunStatus;
-use crate::protocol::RunCommand;
+use crate::protocol::{RunCommand, RunEvent};
 use crate::storage::SessionDir;
 use serde_json::json;
 
@@ -68,6 +69,29 @@ pub fn resume(context: &Context, name: &str) -> Result<()> {
     }
     supervisor::resume(&run)?;
     answer(context, name, RunCommand::Resume, "has a worker again and goes on from its last checkpoint")
+}
+
+/// Lets a worker write a run's result as a folder.
+pub fn merge(context: &Context, args: &MergeArgs) -> Result<()> {
+    let (_, run) = run_named(context, &args.run)?;
+    let to = std::path::absolute(&args.to).map_err(|e| Error::io("find", &args.to, e))?;
+    let bar = out::bar(0, "steps");
+    let words = ["merge".as_ref(), run.path().as_os_str(), to.as_os_str(), args.format.as_ref()];
+    let merged = supervisor::ask(&words, |event: RunEvent| {
+        if let RunEvent::Progressed { stage, done, total } = event {
+            bar.set_length(total);
+            bar.set_position(done);
+            bar.set_message(stage);
+        }
+        Ok(())
+    });
+    bar.finish_and_clear();
+    merged?;
+    if context.json {
+        out::json(&json!({ "run": args.run, "format": args.format, "path": to }))
+    } else {
+        out::line(&format!("wrote {} of run {} to {}", args.format, args.run, to.display()))
+    }
 }
 
 fn answer(context: &Context, name: &str, command: RunCommand, does: &str) -> Result<()> {

@@ -1,0 +1,100 @@
+//! The command line as scripts see it: exit codes, one sentence for what is wrong, JSON on standard output.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn tiebreak(home: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tiebreak")).args(args).env("TIEBREAK_HOME", home).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What went wrong, after checking that it is one sentence and the exit code is `code`.
+fn refused(home: &Path, args: &[&str], code: i32) -> String {
+    let output = tiebreak(home, args);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+    assert_eq!(said.trim_end().lines().count(), 1, "{args:?}: {said}");
+    assert!(output.stdout.is_empty(), "{args:?}");
+    said
+}
+
+fn json(home: &Path, args: &[&str]) -> serde_json::Value {
+    let output = tiebreak(home, args);
+    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}: {}", text(&output.stdout)))
+}
+
+/// A session with two judged pairs and one bad line in its file.
+fn with_pairs(home: &Path) {
+    let model = home.join("a-model");
+    fs::create_dir(&model).unwrap();
+    json(home, &["new", "tone", "--model", model.to_str().unwrap(), "--json"]);
+    let file = home.join("pairs.jsonl");
+    fs::write(
+        &file,
+        "{\"prompt\":\"q1\",\"chosen\":\"good\",\"rejected\":\"bad\"}\nnot json\n{\"prompt\":\"q2\",\"chosen\":\"fine\",\"rejected\":\"poor\"}\n",
+    )
+    .unwrap();
+    let added = json(home, &["import", "tone", file.to_str().unwrap(), "--json"]);
+    assert_eq!((&added["pairs"], &added["bad_lines"]), (&2.into(), &1.into()), "{added}");
+}
+
+#[test]
+fn mistakes_are_one_sentence_and_the_right_exit_code() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    with_pairs(home);
+    assert!(refused(home, &["smaple"], 2).contains("`sample`"));
+    assert!(refused(home, &["train", "tone", "dpp"], 2).contains("`dpo`"));
+    assert!(refused(home, &["train", "tone", "dpo", "--set", "btea=1"], 2).contains("`beta`"));
+    assert!(refused(home, &["train", "tone", "dpo", "--set", "beta=x"], 2).contains("number"));
+    assert!(refused(home, &["runs", "tune"], 1).contains("`tone`"));
+    assert!(refused(home, &["pause", "tone"], 2).contains("SESSION/RUN"));
+    assert!(refused(home, &["pause", "tone/dpo-1"], 1).contains("dpo-1"));
+    assert!(refused(home, &["import", "tone", "/nowhere/file"], 1).contains("/nowhere/file"));
+    assert!(refused(home, &["export", "tone", "--to", "/tmp/x", "--format", "hv"], 2).contains("trl"));
+    assert!(refused(home, &["new", "tone", "--model", home.to_str().unwrap()], 1).contains("exists"));
+    assert!(refused(home, &["models", "get", "gpt"], 2).contains("smollm2"));
+    assert!(refused(home, &["label", "tone"], 2).contains("terminal"));
+}
+
+#[test]
+fn a_session_goes_in_and_out_and_verifies() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    with_pairs(home);
+    let checked = json(home, &["replay", "tone", "--check", "--json"]);
+    assert_eq!((&checked["ok"], &checked["verdicts"]), (&true.into(), &2.into()), "{checked}");
+    assert_eq!((&checked["hashes_verified"], &checked["winners_verified"]), (&1.into(), &2.into()), "{checked}");
+    let out = home.join("out.jsonl");
+    assert_eq!(json(home, &["export", "tone", "--to", out.to_str().unwrap(), "--json"])["rows"], 2);
+    assert_eq!(fs::read_to_string(&out).unwrap().lines().count(), 2);
+    // A changed byte in the middle is found and fails.
+    let log = home.join("sessions/tone/events/000001.jsonl");
+    let bytes = fs::read_to_string(&log).unwrap().replacen("good", "goad", 1);
+    fs::write(&log, bytes).unwrap();
+    let output = tiebreak(home, &["replay", "tone", "--check"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("does not verify"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn help_names_every_command_and_no_unknown_one() {
+    let home = tempfile::tempdir().unwrap();
+    let help = text(&tiebreak(home.path(), &["--help"]).stdout);
+    for name in
+        ["models", "new", "import", "sample", "label", "train", "runs", "watch", "pause", "resume", "checkpoint"]
+    {
+        assert!(help.contains(&format!("  {name} ")), "{name}:\n{help}");
+        let own = tiebreak(home.path(), &[name, "--help"]);
+        assert!(own.status.success(), "{name}");
+    }
+    assert!(!help.contains("worker"), "{help}");
+    let doctor = json(home.path(), &["doctor", "--json"]);
+    assert!(doctor["cores"].as_u64() > Some(0), "{doctor}");
+    assert!(text(&tiebreak(home.path(), &["completions", "bash"]).stdout).contains("tiebreak"));
+}
