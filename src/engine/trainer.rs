@@ -105,13 +105,13 @@ impl Batches {
         self.micro().div_ceil(self.accumulate) as u64
     }
 
-    /// The micro-batches of the step after `done` steps, as indices of rows, and how many came before them in the run.
+    /// The micro-batches of the step after `done` steps, as indices of rows, and how many pairs came before them in the run.
     fn window(&self, done: u64) -> (Vec<Vec<usize>>, u64) {
         let (epoch, within) = (done / self.per_epoch(), (done % self.per_epoch()) as usize);
         let order = order(self.rows, self.shuffle, self.seed, epoch);
         let first = within * self.accumulate;
         let micro = order.chunks(self.size).skip(first).take(self.accumulate).map(<[usize]>::to_vec).collect();
-        (micro, epoch * self.micro() as u64 + first as u64)
+        (micro, epoch * self.rows as u64 + (first * self.size) as u64)
     }
 }
 
@@ -266,13 +266,12 @@ impl Trainer {
             self.show_answers(sink)?;
         }
         let began = Instant::now();
-        let (window, passes) = self.batches.window(self.step);
-        // Dropout is a function of how many batches came before, however the run got here.
-        self.policy.set_passes(passes);
+        let (window, mut before) = self.batches.window(self.step);
         let mut tally = Tally::default();
         let mut tokens = 0;
         for micro in &window {
-            let out = self.forward_backward(micro, window.len(), &mut tally, sink)?;
+            let out = self.forward_backward(micro, before, window.len(), &mut tally, sink)?;
+            before += micro.len() as u64;
             tally.add("loss", out.loss, 1.0);
             tokens += micro.iter().map(|i| self.train.pairs[*i].tokens()).sum::<usize>();
         }
@@ -350,32 +349,49 @@ impl Trainer {
         &self.policy
     }
 
-    /// Scores a micro-batch of the training rows, adds its gradient ÷ `windows`, and gives its loss.
+    /// Scores a micro-batch of the training rows, adds its gradient ÷ `windows`, and gives its loss. `before` is how many
+    /// pairs the run has seen before it.
+    ///
+    /// On the CPU each pair goes through the decoder alone, without the batch's padding: the same sums, less work, and the
+    /// same bits as its reference log-probs, so that margins start at exactly 0.
     fn forward_backward(
         &mut self,
         micro: &[usize],
+        before: u64,
         windows: usize,
         tally: &mut Tally,
         sink: &mut dyn Sink,
     ) -> Result<PairLoss, Error> {
         let pairs: Vec<&TokenPair> = micro.iter().map(|i| &self.train.pairs[*i]).collect();
-        let batch = batch_of(&pairs, self.recipe.covers_prompt());
-        let (scores, tape) = self.policy.score_train(&batch)?;
+        let covers = self.recipe.covers_prompt();
+        let together = if self.policy.decoder().device().is_cpu() { 1 } else { pairs.len() };
+        let (mut scores, mut tapes) = (TokenScores::default(), Vec::new());
+        for (i, group) in pairs.chunks(together).enumerate() {
+            // Dropout is a function of how many pairs came before, however the run got here.
+            self.policy.set_passes(before + i as u64);
+            let (part, tape) = self.policy.score_train(&batch_of(group, covers))?;
+            scores.rows.extend(part.rows);
+            tapes.push((tape, 2 * group.len()));
+        }
         if let Some(bad) = watch::not_finite(&scores, &pairs) {
             return Err(self.bad_scores(bad, sink)?);
         }
         let references: Vec<Option<&Reference>> = micro.iter().map(|i| self.train.references.get(*i)).collect();
-        let out = self.recipe.loss(&scored(&pairs, &scores, &references, self.recipe.covers_prompt()), tally)?;
+        let out = self.recipe.loss(&scored(&pairs, &scores, &references, covers), tally)?;
         if !out.loss.is_finite() {
             return Err(self.bad_scores(pairs[0].pair.clone(), sink)?);
         }
         let share = 1.0 / windows as f64;
-        let mut g = Vec::with_capacity(batch.rows.len());
+        let mut g = Vec::with_capacity(scores.rows.len());
         for pair in &out.g {
             g.push(pair.chosen.iter().map(|x| x * share).collect());
             g.push(pair.rejected.iter().map(|x| x * share).collect());
         }
-        self.policy.backward(tape, &g)?;
+        let mut from = 0;
+        for (tape, rows) in tapes {
+            self.policy.backward(tape, &g[from..from + rows])?;
+            from += rows;
+        }
         Ok(out)
     }
 

@@ -100,7 +100,7 @@ impl Trainer {
     pub(super) fn bad_gradient(&mut self, window: &[Vec<usize>], sink: &mut dyn Sink) -> Result<Error, Error> {
         let mut culprit = None;
         for i in window.iter().flatten() {
-            self.forward_backward(&[*i], 1, &mut Tally::default(), sink)?;
+            self.forward_backward(&[*i], 0, 1, &mut Tally::default(), sink)?;
             let gradients = self.policy.take_gradients();
             if !AdamW::norm(&gradients)?.is_finite() {
                 culprit = Some(self.train.pairs[*i].pair.clone());
