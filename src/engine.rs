@@ -13,6 +13,7 @@ mod error;
 mod estimate;
 mod frozen;
 mod gguf;
+mod inference;
 mod language_model;
 mod loss;
 pub mod merge;

@@ -9,6 +9,7 @@
 use super::config::{Config, RopeScaling};
 use super::error::Error;
 use super::frozen;
+use super::inference;
 use super::random::{stream, uniform};
 use super::tune::{LINEARS, LoraSpec, Tune};
 use super::weights::Weights;
@@ -121,7 +122,7 @@ impl Norm {
     /// RMSNorm over the last dimension (Zhang and Sennrich 2019): `x / √(mean x² + eps) ⊙ gamma`.
     fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor, Error> {
         if !pass.grad && x.dtype() != DType::F64 {
-            return Ok(candle_nn::ops::rms_norm(&x.contiguous()?, &self.gamma.tensor(false), self.eps as f32)?);
+            return inference::rms_norm(x, &self.gamma.tensor(false), self.eps);
         }
         let inverse = (x.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?.recip()?;
         let unit = x.broadcast_mul(&inverse)?;
@@ -441,7 +442,7 @@ impl Layer {
 /// Rotary positions (Su et al. 2021) in the half-split order of Hugging Face: x (B, heads, T, hd).
 fn rotate(x: &Tensor, span: &Span, pass: &Pass) -> Result<Tensor, Error> {
     if !pass.grad {
-        return Ok(candle_nn::rotary_emb::rope(x, &span.cos, &span.sin)?);
+        return inference::rope(x, &span.cos, &span.sin);
     }
     let half = x.dim(D::Minus1)? / 2;
     let (first, second) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
@@ -472,7 +473,7 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, span: &Span, pass: &Pass) -> Resul
         let e = scores.apply_op1(frozen::Plus { constant: top })?.exp()?;
         e.broadcast_div(&e.sum_keepdim(D::Minus1)?)?
     } else {
-        candle_nn::ops::softmax_last_dim(&scores)?
+        inference::softmax(&scores)?
     };
     Ok(weights.matmul(&v.contiguous()?)?.reshape((b, heads, t, hd))?)
 }

@@ -10,6 +10,7 @@
 
 use super::decoder::{Decoder, Pass};
 use super::error::Error;
+use super::inference;
 use candle_core::{D, DType, Tensor, Var};
 use std::collections::HashMap;
 
@@ -252,7 +253,7 @@ impl Policy {
             let g = Tensor::new(&g[start..end], &device)?.to_dtype(dtype)?.reshape((n, 1))?;
             let x = Var::from_tensor(&flat.index_select(&from, 0)?)?;
             let state = self.decoder.norm(x.as_tensor(), pass)?;
-            let p = softmax(&state.detach().matmul(&weight.t()?)?)?;
+            let p = inference::softmax(&state.detach().matmul(&weight.t()?)?)?;
             let du = (weight.index_select(&target, 0)? - p.matmul(&weight)?)?.broadcast_mul(&g)?;
             if let Some(head) = self.decoder.trained_head().and_then(|v| self.index.get(&v.as_tensor().id())) {
                 let ones = g.contiguous()?;
@@ -330,11 +331,6 @@ impl Policy {
 fn seeded(y: &Tensor, upstream: &Tensor) -> Result<Tensor, Error> {
     let constant = upstream.detach();
     Ok(y.contiguous()?.apply_op1(super::frozen::Times { constant })?.sum_all()?)
-}
-
-/// Softmax over the last dimension, outside any graph.
-fn softmax(logits: &Tensor) -> Result<Tensor, Error> {
-    Ok(candle_nn::ops::softmax_last_dim(logits)?)
 }
 
 /// Adds what `logits` (n, V) say about `targets` to `out`.
