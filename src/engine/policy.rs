@@ -238,7 +238,7 @@ impl Policy {
     /// dL/d(last hidden states), (B·T, H); adds the head's and the final norm's parts.
     ///
     /// With p = softmax of the logits, dlogp/dlogits = onehot − p, so the gradient of the normed state is
-    /// g·(W[target] − p·W), and the head's is Σ g·(onehot − p)ᵀ·state.
+    /// `g·(W[target] − p·W)`, and the head's is Σ g·(onehot − p)ᵀ·state.
     fn head_backward(&mut self, last: &Tensor, s: &Scored, g: &[f64], pass: &Pass) -> Result<Tensor, Error> {
         let (b, t, h) = last.dims3()?;
         let flat = last.reshape((b * t, h))?;
