@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct ModelRef {
     /// As the user named it.
     pub name: String,
-    /// The folder or the `.gguf` file it was found at.
+    /// The folder or the `.gguf` file it was found at; a relative path stands under the session's data folder, so that a
+    /// data folder can be moved to another machine with its models.
     pub path: String,
 }
 
@@ -83,6 +84,14 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
+    /// The models named in it.
+    pub fn models_mut(&mut self) -> &mut [ModelRef] {
+        match &mut self.task {
+            Task::Train(t) => std::slice::from_mut(&mut t.model),
+            Task::Sample(s) => &mut s.models,
+        }
+    }
+
     /// `sample`, or the training method's name.
     #[must_use]
     pub fn kind(&self) -> &str {

@@ -27,6 +27,7 @@ const LAST_WORDS: usize = 3;
 /// # Errors
 /// When the folder cannot be made or the worker does not come up.
 pub fn launch(dir: &SessionDir, journal: Option<&mut Journal>, spec: &RunSpec, data: &[u8]) -> Result<RunDir> {
+    let spec = &dir.portable(spec);
     let run = dir.create_run(spec, data)?;
     match journal {
         Some(journal) => {

@@ -6,6 +6,7 @@ use super::error::{Error, Result};
 use super::files::{create_dir, read_json};
 use super::lock::{Holder, Lock, is_locked, lock_holder};
 use super::log::{LogTail, LogWriter};
+use super::session::data_root;
 use crate::domain::RunId;
 use crate::protocol::{RunCommand, RunEvent, RunSpec, Task};
 use std::path::{Path, PathBuf};
@@ -54,6 +55,21 @@ impl RunDir {
     /// When `spec.json` does not read.
     pub fn spec(&self) -> Result<RunSpec> {
         read_json(&self.path.join("spec.json"), "a run's specification")
+    }
+
+    /// What it was asked to do, with the models' paths as they are on this machine.
+    ///
+    /// # Errors
+    /// When `spec.json` does not read.
+    pub fn placed_spec(&self) -> Result<RunSpec> {
+        let mut spec = self.spec()?;
+        if let Some(root) = data_root(self.session_path()) {
+            for model in spec.models_mut() {
+                // Joining an absolute path leaves it as it is.
+                model.path = root.join(&model.path).display().to_string();
+            }
+        }
+        Ok(spec)
     }
 
     /// The data it was launched on.

@@ -209,6 +209,20 @@ impl SessionDir {
         Ok(RunId(format!("{kind}-{}", last + 1)))
     }
 
+    /// `spec` with the paths of models below the data folder written relative to it.
+    #[must_use]
+    pub fn portable(&self, spec: &RunSpec) -> RunSpec {
+        let mut spec = spec.clone();
+        if let Some(root) = data_root(&self.path) {
+            for model in spec.models_mut() {
+                if let Ok(below) = Path::new(&model.path).strip_prefix(root) {
+                    model.path = below.display().to_string();
+                }
+            }
+        }
+        spec
+    }
+
     /// Makes a run's folder with its specification and its data, frozen. Nobody sees it half made.
     ///
     /// # Errors
@@ -245,6 +259,12 @@ impl SessionDir {
     fn quarantine(&self) -> PathBuf {
         self.path.join("quarantine")
     }
+}
+
+/// The data folder that a session's folder stands in; none for a session that stands elsewhere.
+pub(super) fn data_root(session: &Path) -> Option<&Path> {
+    let sessions = session.parent().filter(|p| p.file_name().is_some_and(|name| name == "sessions"))?;
+    sessions.parent()
 }
 
 /// The number at the end of a run's id, so that `dpo-10` comes after `dpo-9` when both were made in one millisecond.

@@ -21,7 +21,7 @@ pub(super) fn models(roots: &[PathBuf]) -> Result<(), Error> {
 pub(super) fn estimate(path: &Path) -> Result<(), Error> {
     let dir = if path.is_file() { path.parent().unwrap_or(path) } else { path };
     let run = RunDir::open(dir)?;
-    let spec = run.spec()?;
+    let spec = run.placed_spec()?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
     let rows: Vec<PairRow> = rows(&run, &train.data.file, &train.data.sha256)?;
     say(&engine::estimate(&spec, &rows)?)
@@ -32,7 +32,7 @@ pub(super) fn estimate(path: &Path) -> Result<(), Error> {
 /// comes as [`RunEvent`]s.
 pub(super) fn merge(path: &Path, out: &Path, format: &str) -> Result<(), Error> {
     let run = RunDir::open(path)?;
-    let spec = run.spec()?;
+    let spec = run.placed_spec()?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
     let trained = adapter_of(&run, &run.id())?;
     match format {

@@ -70,7 +70,7 @@ pub(super) fn run(dir: &Path) -> Result<(), Error> {
 /// Takes the run's lock and log, does the work, logs the end.
 pub(super) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result<(), Error> {
     let began_ms = storage::wall_ms();
-    let spec = run.spec()?;
+    let spec = run.placed_spec()?;
     let Some(lock) = run.lock()? else {
         say(&format!("run {} has a worker already", run.id()));
         return Ok(());

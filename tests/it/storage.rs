@@ -342,3 +342,21 @@ fn a_list_counts_what_counts_and_goes_on_from_where_it_was() {
     assert!(seen.losses.len() >= 20 && seen.losses.last() == Some(&(1.0 / 500.0)), "{:?}", seen.losses);
     assert_eq!(seen.model, "smollm2");
 }
+
+#[test]
+fn a_data_folder_can_be_moved_with_its_models() {
+    let home = tempfile::tempdir().unwrap();
+    let here = Home::resolve(Some(home.path())).unwrap();
+    let session = SessionDir::create(&here, "s", &meta()).unwrap();
+    let mut asked = spec(&RunId::new("dpo-1"), b"row\n");
+    let model = here.root().join("models/small").display().to_string();
+    asked.models_mut()[0].path.clone_from(&model);
+    let run = session.create_run(&session.portable(&asked), b"row\n").unwrap();
+    assert_eq!(run.spec().unwrap().models_mut()[0].path, "models/small");
+    assert_eq!(run.placed_spec().unwrap().models_mut()[0].path, model);
+    // A model elsewhere keeps its path.
+    asked.models_mut()[0].path = "/elsewhere/model".into();
+    asked.id = RunId::new("dpo-2");
+    let run = session.create_run(&session.portable(&asked), b"row\n").unwrap();
+    assert_eq!(run.placed_spec().unwrap().models_mut()[0].path, "/elsewhere/model");
+}
