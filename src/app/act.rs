@@ -91,7 +91,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         }
         Msg::RunAlive { run, alive } => {
             if let Some(open) = &mut model.open {
-                open.run_mut(&run).alive = alive;
+                open.run_mut(&run).alive = Some(alive);
             }
             model.touch();
             return refresh(model);
@@ -273,7 +273,7 @@ pub fn travel(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::GoLabel => flow::go(model, None, Goal::Label),
         Action::GoLaunch => flow::go(model, None, Goal::Launch),
         Action::GoWatch => flow::go(model, None, Goal::Watch(None)),
-        Action::GoReplay => flow::go(model, None, Goal::Replay),
+        Action::GoReplay => flow::go(model, None, Goal::Replay(None)),
         Action::Sample => flow::go(model, None, Goal::Sample),
         Action::Import => flow::go(model, None, Goal::Import),
         Action::Back => match model.screen {

@@ -55,7 +55,7 @@ pub fn arrive(model: &mut Model, goal: Goal) -> Vec<Effect> {
         Goal::Label => label(model),
         Goal::Launch => return launch::show(model),
         Goal::Watch(run) => return watch::show(model, run),
-        Goal::Replay => return replay::show(model),
+        Goal::Replay(speed) => return replay::show(model, speed),
         Goal::Sample => {
             if !shows_session {
                 label(model);
@@ -143,7 +143,7 @@ fn ask_sample(model: &mut Model) {
         model.warn("no prompts to sample for: i imports a file of prompts");
         return;
     }
-    if open.runs.iter().any(|run| run.is_sampling() && run.status().is_live() && run.alive) {
+    if open.runs.iter().any(|run| run.is_sampling() && run.status().is_live()) {
         model.warn("the sampler is already at work here: w shows it");
         return;
     }

@@ -39,7 +39,7 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::Open | Action::GoLabel => return flow::go(model, name, Goal::Label),
         Action::GoLaunch => return flow::go(model, name, Goal::Launch),
         Action::GoWatch => return flow::go(model, name, Goal::Watch(None)),
-        Action::GoReplay => return flow::go(model, name, Goal::Replay),
+        Action::GoReplay => return flow::go(model, name, Goal::Replay(None)),
         Action::Sample => return flow::go(model, name, Goal::Sample),
         Action::Import => return flow::go(model, name, Goal::Import),
         Action::NewSession => {

@@ -38,7 +38,9 @@ pub struct Label {
 pub fn refresh(model: &mut Model) {
     let Some(open) = &model.open else { return };
     let Screen::Label(label) = &mut model.screen else { return };
+    // Before all logs are read, a pair may seem open that was judged long ago.
     if label.card.is_none()
+        && open.loaded
         && let Some(next) = open.queue.first()
     {
         label.card = Card::of(open, next, model.now_ms);

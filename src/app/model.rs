@@ -46,7 +46,7 @@ pub struct Notice {
 }
 
 /// Where to go once a session is open.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Goal {
     /// Stay on the list of sessions.
     Home,
@@ -56,12 +56,26 @@ pub enum Goal {
     Launch,
     /// The charts: of this run, or of the one that matters most.
     Watch(Option<RunId>),
-    /// Play it back.
-    Replay,
+    /// Play it back: from the start at this many times its speed, or waiting at the start for a key.
+    Replay(Option<f64>),
     /// The form for sampling, over the label screen.
     Sample,
     /// The question for a file, over the label screen.
     Import,
+}
+
+impl Goal {
+    /// The screen it comes to, in one word.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Home => "sessions",
+            Self::Label | Self::Sample | Self::Import => "label",
+            Self::Launch => "launch",
+            Self::Watch(_) => "watch",
+            Self::Replay(_) => "replay",
+        }
+    }
 }
 
 /// The state of the workbench.

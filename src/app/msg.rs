@@ -84,7 +84,7 @@ pub enum Msg {
         /// Its records.
         records: Vec<Envelope<RunEvent>>,
     },
-    /// Whether somebody holds the run's lock.
+    /// Whether somebody holds the run's lock. Not told before it is certain: a worker may still be coming up.
     RunAlive {
         /// The run.
         run: RunId,

@@ -20,8 +20,8 @@ pub struct RunView {
     pub state: RunState,
     /// Its records in order, for replay and the log's tail.
     pub records: Vec<Envelope<RunEvent>>,
-    /// Whether somebody holds its lock.
-    pub alive: bool,
+    /// Whether somebody holds its lock; none before that was asked.
+    pub alive: Option<bool>,
 }
 
 impl RunView {
@@ -97,7 +97,7 @@ impl Open {
                 spec: None,
                 state: RunState::default(),
                 records: Vec::new(),
-                alive: false,
+                alive: None,
             });
             self.runs.len() - 1
         });

@@ -17,6 +17,8 @@ use crate::protocol::SessionRecord;
 
 /// The speeds the keys go through.
 pub const SPEEDS: &[f64] = &[0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+/// The slowest and the fastest of them.
+pub const SPEED_RANGE: (f64, f64) = (0.25, 64.0);
 /// After a verdict it stays in view for so long (on the time line, at normal speed), even while a run logs beside it.
 const LABEL_STAYS_MS: f64 = 1_500.0;
 
@@ -39,8 +41,8 @@ pub struct Replay {
     pub line: Option<Timeline>,
     /// Whether it plays.
     pub playing: bool,
-    /// Place in [`SPEEDS`].
-    speed: usize,
+    /// How many times faster than it was.
+    speed: f64,
     /// The play head in milliseconds of the time line.
     head: f64,
     /// When the head was last moved, in the model's time.
@@ -53,13 +55,28 @@ pub struct Replay {
 
 impl Default for Replay {
     fn default() -> Self {
-        Self { line: None, playing: false, speed: 2, head: 0.0, moved_ms: 0, view: View::Auto, watch: Watch::default() }
+        Self {
+            line: None,
+            playing: false,
+            speed: 1.0,
+            head: 0.0,
+            moved_ms: 0,
+            view: View::Auto,
+            watch: Watch::default(),
+        }
     }
 }
 
-/// Shows the screen for the open session.
-pub fn show(model: &mut Model) -> Vec<Effect> {
-    model.screen = Screen::Replay(Box::default());
+/// Shows the screen for the open session; with a speed it begins to play.
+pub fn show(model: &mut Model, speed: Option<f64>) -> Vec<Effect> {
+    let (least, most) = SPEED_RANGE;
+    let replay = Replay {
+        playing: speed.is_some(),
+        speed: speed.map_or(1.0, |speed| speed.clamp(least, most)),
+        moved_ms: model.now_ms,
+        ..Replay::default()
+    };
+    model.screen = Screen::Replay(Box::new(replay));
     model.touch();
     refresh(model)
 }
@@ -108,7 +125,7 @@ impl Replay {
     /// How many times faster than it was.
     #[must_use]
     pub fn speed(&self) -> f64 {
-        SPEEDS[self.speed]
+        self.speed
     }
 
     /// The play head in milliseconds of the time line.
@@ -172,8 +189,8 @@ impl Replay {
                 self.playing = !self.playing;
                 self.moved_ms = now_ms;
             }
-            Action::Faster => self.speed = (self.speed + 1).min(SPEEDS.len() - 1),
-            Action::Slower => self.speed = self.speed.saturating_sub(1),
+            Action::Faster => self.speed = SPEEDS.iter().copied().find(|s| *s > self.speed).unwrap_or(self.speed),
+            Action::Slower => self.speed = SPEEDS.iter().rev().copied().find(|s| *s < self.speed).unwrap_or(self.speed),
             Action::NextEvent => self.hop(|l| Some(l.cursor() + 1)),
             Action::PreviousEvent => self.hop(|l| l.cursor().checked_sub(1)),
             Action::NextMark => self.hop(|l| l.next_mark().or(Some(l.len()))),

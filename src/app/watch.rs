@@ -375,6 +375,14 @@ pub fn facts(run: &RunView) -> Vec<(&'static str, String)> {
     run.spec.as_ref().map_or_else(Vec::new, spec_facts)
 }
 
+/// A model's name without the folders it lies in; `owner/name` stays whole.
+fn short(name: &str) -> &str {
+    match name.trim_end_matches('/').rsplit_once('/') {
+        Some((folders, last)) if folders.starts_with(['/', '.', '~']) || folders.contains('/') => last,
+        _ => name,
+    }
+}
+
 /// What a run was asked to do: name and value.
 #[must_use]
 pub fn spec_facts(spec: &RunSpec) -> Vec<(&'static str, String)> {
@@ -384,7 +392,7 @@ pub fn spec_facts(spec: &RunSpec) -> Vec<(&'static str, String)> {
             let p = &train.params;
             let mut out = vec![
                 ("method", format!("{} · {}", train.method, p.text("tune"))),
-                ("model", format!("{}{from}", train.model.name)),
+                ("model", format!("{}{from}", short(&train.model.name))),
                 ("rate", format!("{} {}", p.text("learning_rate"), p.text("lr_scheduler_type"))),
             ];
             if !p.text("beta").is_empty() {
@@ -393,7 +401,7 @@ pub fn spec_facts(spec: &RunSpec) -> Vec<(&'static str, String)> {
             out
         }
         Task::Sample(sample) => {
-            let models: Vec<&str> = sample.models.iter().map(|m| m.name.as_str()).collect();
+            let models: Vec<&str> = sample.models.iter().map(|m| short(&m.name)).collect();
             vec![
                 ("model", models.join(", ")),
                 ("answers", format!("{} a prompt", sample.per_prompt)),

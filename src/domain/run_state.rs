@@ -244,13 +244,15 @@ impl RunState {
         self.status.clone().unwrap_or(RunStatus::Starting)
     }
 
-    /// The status, given whether somebody holds the run's lock. A log without an end and without a lock is a lost run;
-    /// one without any event is still starting, since a worker logs `Started` only once it holds the lock.
+    /// The status, given whether somebody holds the run's lock; none while that is not known. A log without an end and
+    /// without a lock is a lost run. As long as nobody has looked at the lock, a run without an end is starting: it is
+    /// called neither live nor lost on a guess.
     #[must_use]
-    pub fn status(&self, alive: bool) -> RunStatus {
-        match self.logged_status() {
-            live if live.is_live() && !alive && self.status.is_some() => RunStatus::Lost,
-            other => other,
+    pub fn status(&self, alive: Option<bool>) -> RunStatus {
+        match (self.logged_status(), alive) {
+            (live, Some(false)) if live.is_live() => RunStatus::Lost,
+            (live, None) if live.is_live() => RunStatus::Starting,
+            (logged, _) => logged,
         }
     }
 

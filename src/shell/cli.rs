@@ -267,6 +267,9 @@ pub struct ReplayArgs {
     /// Fold every log without a screen and verify checksums, sequence and hashes.
     #[arg(long)]
     pub check: bool,
+    /// Begin to play at once, so many times as fast as it was (0.25 to 64).
+    #[arg(long, value_name = "X", conflicts_with = "check", allow_negative_numbers = true, value_parser = speed)]
+    pub speed: Option<f64>,
     /// Options of the screens.
     #[command(flatten)]
     pub screen: ScreenArgs,
@@ -298,6 +301,11 @@ fn temperature(text: &str) -> Result<f64, String> {
 
 fn share(text: &str) -> Result<f64, String> {
     between(text, f64::MIN_POSITIVE, 1.0)
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let (least, most) = crate::app::replay::SPEED_RANGE;
+    between(text, least, most)
 }
 
 fn between(text: &str, lo: f64, hi: f64) -> Result<f64, String> {
@@ -409,6 +417,7 @@ mod tests {
     fn numbers_out_of_range_say_the_range() {
         assert!(usage(&["sample", "x", "--top-p", "1.5"]).contains("to 1"));
         assert!(usage(&["sample", "x", "--temperature", "-1"]).contains('0'));
+        assert!(usage(&["replay", "x", "--speed", "0.1"]).contains("from 0.25 to 64"));
         assert!(usage(&["sample", "x", "--per-prompt", "0"]).contains("1..=64"));
     }
 }

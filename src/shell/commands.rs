@@ -57,7 +57,9 @@ pub fn run(cli: Cli) -> Result<()> {
         }
         Command::Watch { target, screen } => screens::watch(context, &target, &screen),
         Command::Replay(args) if args.check => check::run(&context, &args.session),
-        Command::Replay(args) => screens::open(context, Some((args.session, Goal::Replay)), None, &args.screen),
+        Command::Replay(args) => {
+            screens::open(context, Some((args.session, Goal::Replay(args.speed))), None, &args.screen)
+        }
         Command::Report(args) => report::run(&context, &args),
         Command::Doctor => doctor::run(&context),
         Command::Completions { shell } => {

@@ -120,7 +120,7 @@ fn theme() -> Theme {
 /// Says which runs go on without the workbench.
 fn farewell(model: &Model) {
     let Some(open) = &model.open else { return };
-    for run in open.runs.iter().filter(|run| run.alive) {
+    for run in open.runs.iter().filter(|run| run.alive == Some(true)) {
         out::note(&format!("run {} goes on; `tiebreak watch {}` brings you back", run.id, open.name));
     }
 }

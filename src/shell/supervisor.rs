@@ -111,6 +111,18 @@ fn last_words(run: &RunDir, from: u64) -> String {
     sanitise(&lines[lines.len().saturating_sub(LAST_WORDS)..].join("; "))
 }
 
+/// Whether a run has a worker; none while that cannot be said. A free lock means nothing as long as the log is empty and
+/// the folder is young: its worker is then still coming up.
+#[must_use]
+pub fn liveness(run: &RunDir, began: bool) -> Option<bool> {
+    if run.is_alive() {
+        return Some(true);
+    }
+    let changed = std::fs::metadata(run.path()).and_then(|m| m.modified()).ok();
+    let age = changed.and_then(|at| at.elapsed().ok());
+    (began || age.is_none_or(|age| age >= START_TIME)).then_some(false)
+}
+
 /// The run as its log tells it, and where it is in its life.
 ///
 /// # Errors
@@ -118,11 +130,12 @@ fn last_words(run: &RunDir, from: u64) -> String {
 pub fn look(run: &RunDir) -> Result<(RunState, RunStatus)> {
     let mut state = RunState::default();
     // The lock first: a worker that ends in between has then written its end, and is not called lost.
-    let alive = run.is_alive();
-    for envelope in run.tail().poll()? {
-        apply_run(&mut state, &envelope);
+    let held = run.is_alive();
+    let events = run.tail().poll()?;
+    for envelope in &events {
+        apply_run(&mut state, envelope);
     }
-    let status = state.status(alive);
+    let status = state.status(if held { Some(true) } else { liveness(run, !events.is_empty()) });
     Ok((state, status))
 }
 

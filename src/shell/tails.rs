@@ -82,6 +82,8 @@ struct Run {
     id: RunId,
     tail: LogTail<RunEvent>,
     alive: Option<bool>,
+    /// Whether its log has a record.
+    began: bool,
 }
 
 struct WorkerLog {
@@ -138,9 +140,15 @@ impl Following {
         let mut complaint = None;
         for run in &mut self.runs {
             // The lock first: a worker that ends in between has then written its end, and is not called lost.
-            let alive = look_alive.then(|| run.dir.is_alive());
+            let mut alive = look_alive.then(|| supervisor::liveness(&run.dir, run.began)).flatten();
             match run.tail.poll() {
                 Ok(records) => {
+                    // A free lock from before these records says nothing of who wrote them: the next look tells.
+                    if !records.is_empty() && alive == Some(false) && run.alive != Some(false) {
+                        alive = None;
+                        self.looked_alive = None;
+                    }
+                    run.began |= !records.is_empty();
                     for records in chunks(records) {
                         ok &= replies.of(opening, Msg::RunRecords { run: run.id.clone(), records });
                     }
@@ -187,7 +195,7 @@ impl Following {
             match dir.spec() {
                 Ok(spec) => {
                     ok &= replies.of(self.opening, Msg::RunFound(spec));
-                    self.runs.push(Run { tail: dir.tail(), alive: None, id, dir });
+                    self.runs.push(Run { tail: dir.tail(), alive: None, began: false, id, dir });
                 }
                 Err(e) => self.complain(replies, e.to_string()),
             }

@@ -5,7 +5,7 @@ use crate::app::{Model, RunView, Saved, Tone, cells, clip};
 use crate::ui::theme::{ACCENT, BAD, BOLD, DIM, GOOD, TEXT, WARN};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::style::Style;
+use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
@@ -84,7 +84,7 @@ pub fn saved(model: &Model, room: usize) -> Vec<Span<'static>> {
 /// The live training run of the open session, in words.
 #[must_use]
 pub fn running(model: &Model) -> Vec<Span<'static>> {
-    let live = |run: &&RunView| !run.is_sampling() && run.alive && run.status().is_live();
+    let live = |run: &&RunView| !run.is_sampling() && run.alive == Some(true) && run.status().is_live();
     let Some(run) = model.open.as_ref().and_then(|open| open.runs.iter().rev().find(live)) else { return Vec::new() };
     let total = run.state.plan.as_ref().map_or(0, |plan| plan.total_steps);
     let step = if total > 0 { format!(" {}/{total}", run.state.step) } else { format!(" {}", run.status().word()) };
@@ -158,7 +158,7 @@ pub fn rule(buf: &mut Buffer, area: Rect, title: &Span, remark: &str) {
     }
     let room = area.width.saturating_sub(4);
     if !title.content.is_empty() {
-        let style = title.style;
+        let style = over_rule(title.style);
         let text = clip(&title.content, usize::from(room));
         put(buf, area.x + 1, area.y, room + 2, &format!(" {text} "), style);
     }
@@ -166,6 +166,12 @@ pub fn rule(buf: &mut Buffer, area: Rect, title: &Span, remark: &str) {
     if !remark.is_empty() && cells(&title.content) as u16 + want + 6 < area.width {
         put(buf, area.right() - want - 1, area.y, want, &format!(" {remark} "), DIM);
     }
+}
+
+/// A style for text written over a rule, which is dim: text that is not meant to be stays clear.
+#[must_use]
+pub fn over_rule(style: Style) -> Style {
+    if style.add_modifier.contains(Modifier::DIM) { style } else { style.remove_modifier(Modifier::DIM) }
 }
 
 /// A span of time for people: `8 s`, `4 m 10 s`, `1 h 10 m`, `3 d`.

@@ -11,6 +11,8 @@ use ratatui::text::{Line, Span};
 
 /// From this many columns on, machine and sessions stand side by side.
 const SIDE_BY_SIDE: u16 = 150;
+/// Columns that the header's place takes, with room around it.
+const PLACE: usize = 25;
 /// Columns of a loss sparkline.
 const SPARK: usize = 12;
 
@@ -18,11 +20,19 @@ const SPARK: usize = 12;
 pub fn header(model: &Model) -> (Vec<String>, Line<'static>) {
     let mut spans = running(model);
     let device = if model.device.is_empty() { "looking for the device …" } else { &model.device };
-    spans.push(Span::styled(device.to_owned(), DIM));
-    if model.open.is_some() {
-        spans.push(Span::raw("   "));
-        spans.extend(saved(model, 40));
+    let mut state = saved(model, 40);
+    let used = |spans: &[Span]| spans.iter().map(|s| cells(&s.content)).sum::<usize>();
+    // What is running and whether all is saved comes before what computes here.
+    let room = usize::from(model.size.0).saturating_sub(PLACE);
+    if used(&spans) + used(&state) + cells(device) + 3 <= room {
+        spans.push(Span::styled(device.to_owned(), DIM));
+        if !state.is_empty() {
+            spans.push(Span::raw("   "));
+        }
+    } else {
+        state = saved(model, room.saturating_sub(used(&spans)));
     }
+    spans.extend(state);
     (vec!["tiebreak".into(), "sessions".into()], Line::from(spans))
 }
 

@@ -15,7 +15,7 @@ pub fn header(model: &Model) -> (Vec<String>, Line<'static>) {
     let Some(open) = &model.open else { return (vec!["label".into()], Line::default()) };
     let mut spans = running(model);
     let stats = stats(open);
-    if stats.total > 0 {
+    if stats.total > 0 && open.loaded {
         spans.push(Span::styled(format!("{} of {} ", stats.done, stats.total), BOLD));
         spans.push(Span::styled(bar(stats.done as f64 / stats.total as f64, 6), ACCENT));
         if let Some(rate) = stats.per_hour {
@@ -27,7 +27,9 @@ pub fn header(model: &Model) -> (Vec<String>, Line<'static>) {
         spans.push(Span::raw("   "));
     }
     spans.extend(saved(model, usize::from(model.size.0 / 2)));
-    (vec![clip(&open.meta.name, 40), "label".into()], Line::from(spans))
+    // While the logs are read, the place is the one asked for.
+    let place = model.goal.as_ref().filter(|_| !open.loaded).map_or("label", |(_, goal)| goal.word());
+    (vec![clip(&open.meta.name, 40), place.into()], Line::from(spans))
 }
 
 /// Time left without more digits than are known.
@@ -48,7 +50,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Label) -> Line
         Some(card) => pair(buf, area, open, screen, card),
         None => empty(buf, area, open),
     }
-    last_verdicts(open, area.width)
+    if open.loaded { last_verdicts(open, area.width) } else { Line::default() }
 }
 
 fn pair(buf: &mut Buffer, area: Rect, open: &Open, screen: &Label, card: &Card) {

@@ -15,6 +15,8 @@ use ratatui::text::{Line, Span};
 const VALUES: u16 = 32;
 /// Where the usual ranges begin.
 const USUAL: u16 = 47;
+/// Below this width, what does not fit beside the fields is said below them.
+const NARROW: u16 = 100;
 
 /// Place and state for the header.
 pub fn header(model: &Model, _screen: &Launch) -> (Vec<String>, Line<'static>) {
@@ -29,12 +31,13 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Launch) -> Lin
         return Line::default();
     }
     // The summary at the bottom is always there; the fields scroll above it.
-    let tail_height = 6.min(area.height);
+    let narrow = area.width < NARROW;
+    let tail_height = if narrow { 7 } else { 6 }.min(area.height);
     let head = Rect { height: area.height - tail_height, ..area };
     let tail = Rect { y: head.bottom(), height: tail_height, ..area };
     fields(buf, head, model, screen);
     summary(buf, tail, screen);
-    status(screen)
+    status(screen, narrow)
 }
 
 /// One line of the form: the field it belongs to, if keys can go there, and its parts at their columns.
@@ -146,8 +149,11 @@ fn param_row(row: &ParamRow, field: Field, screen: &Launch, out: &mut Vec<Row>) 
         }
     } else {
         let usual = if row.key == "num_train_epochs" {
-            let steps = form.steps(screen.data.pairs);
-            format!("{} → {steps} step{}", row.usual, if steps == 1 { "" } else { "s" })
+            let (about, steps) = match &screen.answer {
+                Answer::Known(e) => ("", e.steps),
+                _ => ("about ", form.steps(screen.data.pairs)),
+            };
+            format!("{} → {about}{steps} step{}", row.usual, if steps == 1 { "" } else { "s" })
         } else if row.usual.is_empty() && !focused {
             row.help.to_owned()
         } else {
@@ -201,11 +207,13 @@ fn summary(buf: &mut Buffer, area: Rect, screen: &Launch) {
     let lines = estimate_lines(screen);
     buf.set_stringn(area.x + 3, y, "estimate", 12, DIM);
     for (text, style) in lines {
-        if y >= area.bottom() {
-            return;
+        for range in wrap(&text, width) {
+            if y >= area.bottom() {
+                return;
+            }
+            buf.set_stringn(area.x + 16, y, &text[range], width, style);
+            y += 1;
         }
-        buf.set_stringn(area.x + 16, y, clip(&text, width), width, style);
-        y += 1;
     }
 }
 
@@ -255,8 +263,10 @@ fn confound(longer_wins: f64) -> String {
     }
 }
 
-fn status(screen: &Launch) -> Line<'static> {
+fn status(screen: &Launch, narrow: bool) -> Line<'static> {
     match screen.form.focus {
+        // Beside the methods there is no room to say in full what the chosen one does.
+        Field::Method if narrow => Line::styled(format!("← → choose · {}", screen.form.method().help), DIM),
         Field::Method => Line::styled("← → choose the method", DIM),
         Field::Start => Line::styled("← → choose what the run starts from", DIM),
         Field::More => Line::styled("enter shows or hides the advanced options", DIM),

@@ -46,7 +46,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Replay) -> Lin
     {
         let spec = line.runs().iter().find(|(run, _)| *run == id).and_then(|(_, spec)| spec.as_ref());
         // In a replay the worker counts as alive until the log says otherwise.
-        let status = run.status(true);
+        let status = run.status(Some(true));
         let sampling = spec.map_or(run.tokens > 0 && run.metrics().next().is_none(), |s| s.kind() == "sample");
         let mut parts = vec![Span::raw(" "), Span::styled(format!("{id}  "), BOLD)];
         // What was so then is said in lower case: only the present is LIVE.
@@ -63,7 +63,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Replay) -> Lin
             ascii: model.theme.ascii,
         };
         draw_scene(&scene, above, buf);
-        return settings(&scene);
+        return settings(&scene, area.width);
     }
     let session = &line.now().session;
     if let Some((_, verdict, undone)) = screen.judged() {
@@ -99,7 +99,11 @@ fn judged(buf: &mut Buffer, area: Rect, session: &Session, verdict: &Verdict, un
     let used =
         paragraph(buf, Rect { y: area.y + 1, height: 3.min(area.height.saturating_sub(1)), ..area }, &prompt, BOLD);
     let said = {
-        let mut text = format!("{} said: {}", presentable(verdict.rater.as_str()), decision(verdict));
+        let who = presentable(verdict.rater.as_str());
+        let mut text = match who.strip_prefix("import:") {
+            Some(file) => format!("imported from {file}: {}", decision(verdict)),
+            None => format!("{who} said: {}", decision(verdict)),
+        };
         if undone {
             text.push_str(" — taken back since");
         }
@@ -124,7 +128,9 @@ fn judged(buf: &mut Buffer, area: Rect, session: &Session, verdict: &Verdict, un
         let won = matches!(verdict.choice, Choice::Prefer(s, _) if s == side) && !undone;
         let title = format!("{}{}", i + 1, if won { " ✓ preferred" } else { "" });
         let style = if won { ACCENT_BOLD } else { BOLD };
-        rule(buf, part, &Span::styled(title, style), &format!("{} tok", completion.tokens));
+        // An imported answer's tokens were never counted.
+        let tokens = if completion.tokens > 0 { format!("{} tok", completion.tokens) } else { String::new() };
+        rule(buf, part, &Span::styled(title, style), &tokens);
         let text = Rect { y: part.y + 1, height: part.height.saturating_sub(1), ..part };
         paragraph(buf, text, &presentable(&completion.text), TEXT);
     }

@@ -3,7 +3,7 @@
 use ratatui::buffer::{Buffer, Cell};
 use ratatui::style::{Color, Modifier};
 use std::fmt::Write;
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Width and height of a cell and the font's size, in the picture's units.
 const CELL: (f64, f64) = (8.4, 18.0);
@@ -68,6 +68,7 @@ fn run(out: &mut String, cell: &Cell, at: (u16, u16), cells: u16, text: &str) {
     if text.trim().is_empty() {
         return;
     }
+    let dim = if cell.modifier.contains(Modifier::DIM) { " opacity=\"0.55\"" } else { "" };
     let mut look = String::new();
     if cell.modifier.contains(Modifier::BOLD) {
         look.push_str(" font-weight=\"bold\"");
@@ -78,15 +79,100 @@ fn run(out: &mut String, cell: &Cell, at: (u16, u16), cells: u16, text: &str) {
     if cell.modifier.contains(Modifier::UNDERLINED) {
         look.push_str(" text-decoration=\"underline\"");
     }
-    if cell.modifier.contains(Modifier::DIM) {
-        look.push_str(" opacity=\"0.55\"");
+    let mut shapes = String::new();
+    let mut piece = Piece { x, cells: 0, text: String::new() };
+    let mut say = |piece: &mut Piece, next: f64| {
+        let words = piece.text.trim_end_matches(' ');
+        if !words.trim().is_empty() {
+            let width = piece.cells as f64 * CELL.0;
+            let _ = writeln!(
+                out,
+                "<text x=\"{:.1}\" y=\"{:.1}\" textLength=\"{width:.1}\" lengthAdjust=\"spacingAndGlyphs\" fill=\"{fg}\" xml:space=\"preserve\"{look}{dim}>{}</text>",
+                piece.x,
+                y + CELL.1 * 0.75,
+                escape(&piece.text)
+            );
+        }
+        *piece = Piece { x: next, cells: 0, text: String::new() };
+    };
+    let mut at = x;
+    for c in text.chars() {
+        let wide = c.width().unwrap_or(0);
+        let next = at + wide as f64 * CELL.0;
+        if shape(&mut shapes, c, (at, y)) {
+            say(&mut piece, next);
+        } else if c == ' ' && (piece.text.is_empty() || piece.text.ends_with(' ')) {
+            // Words far apart stand each in their own place: a font that is a little wider moves none of them.
+            say(&mut piece, next);
+        } else {
+            piece.text.push(c);
+            piece.cells += wide;
+        }
+        at = next;
     }
-    let _ = writeln!(
-        out,
-        "<text x=\"{x:.1}\" y=\"{:.1}\" textLength=\"{width:.1}\" lengthAdjust=\"spacingAndGlyphs\" fill=\"{fg}\" xml:space=\"preserve\"{look}>{}</text>",
-        y + CELL.1 * 0.75,
-        escape(text)
-    );
+    say(&mut piece, at);
+    if !shapes.is_empty() {
+        let _ = writeln!(out, "<path d=\"{shapes}\" fill=\"{fg}\"{dim}/>");
+    }
+}
+
+/// A stretch of text that is written in one go.
+struct Piece {
+    x: f64,
+    cells: usize,
+    text: String,
+}
+
+/// Draws rules, bars and the dots of charts as shapes, since fonts differ in where and how wide these are. False for a
+/// character that is text.
+fn shape(out: &mut String, c: char, (x, y): (f64, f64)) -> bool {
+    let (w, h) = CELL;
+    let (mx, my) = (x + w / 2.0, y + h / 2.0);
+    let mut fill = |x: f64, y: f64, w: f64, h: f64| {
+        let _ = write!(out, "M{x:.1} {y:.1}h{w:.1}v{h:.1}h{:.1}z", -w);
+    };
+    let code = u32::from(c);
+    match c {
+        '\u{2800}'..='\u{28ff}' => {
+            for (bit, column, row) in
+                [(0, 0, 0), (1, 0, 1), (2, 0, 2), (6, 0, 3), (3, 1, 0), (4, 1, 1), (5, 1, 2), (7, 1, 3)]
+            {
+                if (code >> bit) & 1 == 1 {
+                    let (x, y) = (x + w * (0.25 + 0.5 * f64::from(column)), y + h * (0.125 + 0.25 * f64::from(row)));
+                    fill(x - 1.1, y - 1.1, 2.2, 2.2);
+                }
+            }
+        }
+        '─' => fill(x, my - 0.5, w, 1.0),
+        '━' => fill(x, my - 1.0, w, 2.0),
+        '╌' => {
+            fill(x + w * 0.1, my - 0.5, w * 0.3, 1.0);
+            fill(x + w * 0.6, my - 0.5, w * 0.3, 1.0);
+        }
+        '│' => fill(mx - 0.5, y, 1.0, h),
+        '┃' => fill(mx - 1.0, y, 2.0, h),
+        '┌' | '┐' | '└' | '┘' | '├' | '┤' | '┬' | '┴' | '┼' => {
+            // Which arms it has.
+            let (left, right) = ("┐┘┤┬┴┼".contains(c), "┌└├┬┴┼".contains(c));
+            let (up, down) = ("└┘├┤┴┼".contains(c), "┌┐├┤┬┼".contains(c));
+            let (from, to) = (if left { x } else { mx - 0.5 }, if right { x + w } else { mx + 0.5 });
+            fill(from, my - 0.5, to - from, 1.0);
+            let (from, to) = (if up { y } else { my - 0.5 }, if down { y + h } else { my + 0.5 });
+            fill(mx - 0.5, from, 1.0, to - from);
+        }
+        '▁'..='█' => {
+            let share = f64::from(code - 0x2580) / 8.0;
+            fill(x, y + h * (1.0 - share), w, h * share);
+        }
+        '▉'..='▏' => fill(x, y + h * 0.15, w * f64::from(0x2590 - code) / 8.0, h * 0.7),
+        '░' => {
+            for (dx, dy) in [(0.15, 0.25), (0.6, 0.4), (0.15, 0.55), (0.6, 0.7)] {
+                fill(x + w * dx, y + h * dy, 1.2, 1.2);
+            }
+        }
+        _ => return false,
+    }
+    true
 }
 
 fn colour(colour: Color) -> Option<&'static str> {

@@ -73,11 +73,11 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Watch) -> Line
         ascii: model.theme.ascii,
     };
     draw_scene(&scene, area, buf);
-    settings(&scene)
+    settings(&scene, area.width)
 }
 
 /// How the run is looked at, for the status line.
-pub fn settings(scene: &Scene<'_>) -> Line<'static> {
+pub fn settings(scene: &Scene<'_>, width: u16) -> Line<'static> {
     if scene.sampling {
         return Line::default();
     }
@@ -98,6 +98,18 @@ pub fn settings(scene: &Scene<'_>) -> Line<'static> {
     }
     if watch.zoom > 0 {
         parts.push(format!("zoom {}×", 1_u32 << watch.zoom));
+    }
+    // Where there is no room for the facts beside the curves, the most telling ones stand here.
+    if !layout::has_side(width) {
+        if let Some(plan) = &scene.run.plan {
+            parts.push(format!("{} train · {} eval rows", plan.train_rows, plan.eval_rows));
+        }
+        if scene.run.dropped() > 0 {
+            parts.push(format!("{} left out", scene.run.dropped()));
+        }
+        if let Some((name, value)) = scene.facts.iter().find(|(name, _)| *name == "beta") {
+            parts.push(format!("{name} {value}"));
+        }
     }
     Line::styled(parts.join(" · "), DIM)
 }
@@ -307,8 +319,15 @@ fn facts_and_findings(scene: &Scene<'_>, hidden: usize, area: Rect, buf: &mut Bu
         }
         buf.set_stringn(area.x + 1, y, name, 11, DIM);
         let width = usize::from(area.width).saturating_sub(13);
-        buf.set_stringn(area.x + 13, y, clip(&presentable(&value), width), width, Style::default());
-        y += 1;
+        // What is cut says so.
+        let mut lines = wrapped(&value, width);
+        if lines.len() > 2 {
+            lines[1] = clip(&format!("{} {}", lines[1], lines[2]), width);
+        }
+        for line in lines.into_iter().take(2) {
+            buf.set_stringn(area.x + 13, y, line, width, Style::default());
+            y += 1;
+        }
     }
     if y + 2 >= area.bottom() {
         return;

@@ -120,7 +120,7 @@ fn step_events(log: &mut Log<RunEvent>, step: u64, total: u64, f: &impl Fn(u64, 
     m.set("rewards/rejected", rejected);
     m.set("rewards/margins", chosen - rejected);
     m.set("rewards/accuracies", (0.5 + 0.4 * (1.0 - (-t).exp()) + noise(4) * 0.2).clamp(0.0, 1.0));
-    m.set("kl", 0.9 * t + noise(5).abs() * 0.1);
+    m.set("kl/chosen", 0.9 * t + noise(5).abs() * 0.1);
     m.set("grad_norm", 1.6 + noise(6) + if step == 90 { 14.0 } else { 0.0 });
     m.set("learning_rate", 1e-5 * (1.0 - step as f64 / total as f64));
     m.set("num_tokens", (step * 910) as f64);
@@ -563,6 +563,7 @@ fn launch_asking_and_empty() {
 fn launch_loading() {
     // Until the logs have been read, the label screen says so; the form comes after.
     let (mut model, _) = launching(3, false);
+    snap("launch_loading", &mut model);
     assert!(!look(&mut model, (80, 24)).contains("learning_rate"));
     update(&mut model, Msg::SessionLoaded);
     assert!(look(&mut model, (80, 24)).contains("learning_rate"));
@@ -610,7 +611,7 @@ fn replaying(loaded: bool) -> Model {
     for row in &mut run.rows {
         row.w += 70_000;
     }
-    open_with(Goal::Replay, Theme::default(), session, vec![(specs[0].clone(), run, false)], loaded).0
+    open_with(Goal::Replay(None), Theme::default(), session, vec![(specs[0].clone(), run, false)], loaded).0
 }
 
 #[test]
@@ -652,7 +653,48 @@ fn replay_plays_in_its_own_time_and_stops_at_the_end() {
 }
 
 #[test]
+fn replay_begins_to_play_at_the_speed_asked_for() {
+    let mut model = open_with(Goal::Replay(Some(3.0)), Theme::default(), session_log(9, &[]), Vec::new(), true).0;
+    assert!(look(&mut model, (80, 24)).contains("playing 3×"));
+    let before = look(&mut model, (80, 24));
+    let now = model.now_ms;
+    update(&mut model, Msg::Tick { now_ms: now + 2_000 });
+    assert_ne!(look(&mut model, (80, 24)), before, "it moved by itself");
+    press(&mut model, "+");
+    assert!(look(&mut model, (80, 24)).contains("playing 4×"));
+    press(&mut model, "- -");
+    assert!(look(&mut model, (80, 24)).contains("playing 1×"), "{}", look(&mut model, (80, 24)));
+}
+
+#[test]
+fn a_run_is_neither_live_nor_lost_before_its_lock_was_looked_at() {
+    let mut model = watching(Vec::new());
+    let (spec, log) = (train_spec("dpo-1"), train_log(9, 640, |_, _| {}));
+    let run = spec.id.clone();
+    update(&mut model, Msg::RunFound(spec));
+    assert!(look(&mut model, (80, 24)).contains("STARTING"));
+    update(&mut model, Msg::RunRecords { run: run.clone(), records: log.rows });
+    let text = look(&mut model, (80, 24));
+    assert!(text.contains("STARTING") && !text.contains("LOST") && !text.contains("LIVE"), "{text}");
+    update(&mut model, Msg::RunAlive { run: run.clone(), alive: true });
+    assert!(look(&mut model, (80, 24)).contains("LIVE"));
+    update(&mut model, Msg::RunAlive { run, alive: false });
+    assert!(look(&mut model, (80, 24)).contains("LOST"));
+}
+
+#[test]
+fn a_worker_that_died_before_its_first_word_is_lost() {
+    let mut model = watching(vec![(train_spec("dpo-1"), Log::new(0), false)]);
+    assert!(look(&mut model, (80, 24)).contains("LOST"));
+    assert_eq!(press(&mut model, "R"), [Effect::ResumeRun { run: RunId::new("dpo-1") }]);
+}
+
+#[test]
 fn replay_loading_and_empty() {
-    let mut model = open_with(Goal::Replay, Theme::default(), Log::new(0), Vec::new(), true).0;
+    let mut model = open_with(Goal::Replay(None), Theme::default(), Log::new(0), Vec::new(), true).0;
     snap("replay_empty", &mut model);
+    let mut model = replaying(false);
+    snap("replay_loading", &mut model);
+    update(&mut model, Msg::SessionLoaded);
+    assert!(look(&mut model, (80, 24)).contains("REPLAY"));
 }

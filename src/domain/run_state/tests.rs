@@ -22,18 +22,22 @@ fn steps(run: &mut RunState, from: u64, to: u64, m0: u64) {
 }
 
 #[test]
-fn a_log_without_lock_is_lost_and_an_empty_one_is_starting() {
+fn a_log_without_lock_is_lost_and_one_nobody_has_looked_at_is_starting() {
     let mut run = RunState::default();
-    assert_eq!(run.status(false), RunStatus::Starting);
+    assert_eq!(run.status(None), RunStatus::Starting);
+    assert_eq!(run.status(Some(true)), RunStatus::Starting);
+    assert_eq!(run.status(Some(false)), RunStatus::Lost);
     run.tick(0, 5);
     run.start(1, "CPU", None, 0);
-    assert_eq!(run.status(true), RunStatus::Running);
-    assert_eq!(run.status(false), RunStatus::Lost);
+    assert_eq!(run.status(None), RunStatus::Starting);
+    assert_eq!(run.status(Some(true)), RunStatus::Running);
+    assert_eq!(run.status(Some(false)), RunStatus::Lost);
     run.obey("pause");
-    assert_eq!(run.status(true), RunStatus::Paused);
-    assert_eq!(run.status(false), RunStatus::Lost);
+    assert_eq!(run.status(Some(true)), RunStatus::Paused);
+    assert_eq!(run.status(Some(false)), RunStatus::Lost);
     run.end(RunStatus::Finished, 3);
-    assert_eq!(run.status(false), RunStatus::Finished);
+    assert_eq!(run.status(Some(false)), RunStatus::Finished);
+    assert_eq!(run.status(None), RunStatus::Finished);
 }
 
 #[test]

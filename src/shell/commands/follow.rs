@@ -35,7 +35,7 @@ pub fn run(context: &Context, dir: &SessionDir, run: &RunDir) -> Result<()> {
         for envelope in &batch {
             follower.take_in(envelope)?;
         }
-        let status = follower.state.status(alive);
+        let status = follower.state.status(Some(alive));
         let ended = match status {
             RunStatus::Starting => !alive && quiet,
             _ => !status.is_live(),

@@ -81,7 +81,7 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
         "label" => Goal::Label,
         "launch" => Goal::Launch,
         "watch" => Goal::Watch(run.map(RunDir::id)),
-        _ => Goal::Replay,
+        _ => Goal::Replay(None),
     };
     let records = dir.tail().poll()?;
     let mut now = records.last().map_or(0, |e| e.w);
@@ -89,9 +89,12 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
     for run in dir.runs()? {
         let (id, events) = (run.id(), run.tail().poll()?);
         now = now.max(events.last().map_or(0, |e| e.w));
+        let began = !events.is_empty();
         messages.push(Msg::RunFound(run.spec()?));
         messages.push(Msg::RunRecords { run: id.clone(), records: events });
-        messages.push(Msg::RunAlive { run: id, alive: run.is_alive() });
+        if let Some(alive) = supervisor::liveness(&run, began) {
+            messages.push(Msg::RunAlive { run: id, alive });
+        }
     }
     let name = dir.name();
     let rater = rater_of(dir)?;

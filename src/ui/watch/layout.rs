@@ -35,12 +35,18 @@ pub struct Parts {
     pub foot: Rect,
 }
 
+/// Whether an area of this width has a column for facts and findings.
+#[must_use]
+pub fn has_side(width: u16) -> bool {
+    width >= WIDE
+}
+
 /// Lays out `panes` panes of which `focus` must be visible; `runs` tells whether a line for the runs is wanted.
 #[must_use]
 pub fn parts(area: Rect, panes: usize, focus: usize, runs: bool, enlarged: bool) -> Parts {
     let mut rest = area;
     let runs = (runs && rest.height > 8).then(|| take_top(&mut rest, 1));
-    let side = (rest.width >= WIDE).then(|| {
+    let side = has_side(rest.width).then(|| {
         rest.width -= SIDE + 1;
         Rect { x: rest.right() + 1, width: SIDE, ..rest }
     });

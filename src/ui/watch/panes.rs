@@ -4,7 +4,7 @@ use super::Scene;
 use crate::app::watch::{Pane, XUnit};
 use crate::app::{cells, clip};
 use crate::domain::{Axis, tick_label};
-use crate::ui::frame::{put_line, rule};
+use crate::ui::frame::{over_rule, put_line, rule};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM};
 use crate::ui::widgets::chart::{Chart, Curve, Ink, Stroke, Unit};
 use ratatui::buffer::Buffer;
@@ -88,8 +88,8 @@ pub fn draw(scene: &Scene<'_>, pane: &Pane, focused: bool, area: Rect, buf: &mut
 
 /// The pane's first row: its name and what it shows now. What does not fit is left off from the right.
 fn title(buf: &mut Buffer, area: Rect, name: &str, focused: bool, legend: Vec<Span<'static>>) {
-    let mark = if focused { Span::styled("▸ ", ACCENT_BOLD) } else { Span::styled("─ ", DIM) };
-    let style = if focused { ACCENT_BOLD } else { BOLD };
+    let mark = if focused { Span::styled("▸ ", over_rule(ACCENT_BOLD)) } else { Span::styled("─ ", DIM) };
+    let style = over_rule(if focused { ACCENT_BOLD } else { BOLD });
     let mut spans = vec![mark, Span::styled(clip(name, usize::from(area.width) / 2), style), Span::raw(" ")];
     let mut used: usize = spans.iter().map(|s| cells(&s.content)).sum();
     for span in legend {
@@ -97,7 +97,7 @@ fn title(buf: &mut Buffer, area: Rect, name: &str, focused: bool, legend: Vec<Sp
         if used > usize::from(area.width) {
             break;
         }
-        spans.push(span);
+        spans.push(Span::styled(span.content, over_rule(span.style)));
     }
     rule(buf, area, &Span::raw(""), "");
     put_line(buf, area, Line::from(spans));

@@ -200,6 +200,7 @@ impl Chart<'_> {
             let most = usize::from(plot.height / 2).clamp(2, 8).min(usize::from(plot.height));
             let values = span.ticks(most);
             let step = if span.log { 0.0 } else { values.windows(2).map(|w| w[1] - w[0]).next().unwrap_or(span.hi) };
+            let mut said: Vec<String> = Vec::new();
             for value in values {
                 let row = ((1.0 - span.place(value)) * (f64::from(plot.height) - 1.0)).round() as u16;
                 let text = if span.log {
@@ -208,8 +209,12 @@ impl Chart<'_> {
                     tick_label(value, step, usize::from(GUTTER) - 1)
                 };
                 let text = if self.ascii { text.replace('−', "-") } else { text };
-                let text = format!("{text:>6}");
-                buf.set_string(area.x, plot.y + row.min(plot.height - 1), text, self.ink.faint);
+                // Numbers that differ by less than there is room for are not said twice.
+                if said.contains(&text) {
+                    continue;
+                }
+                buf.set_string(area.x, plot.y + row.min(plot.height - 1), format!("{text:>6}"), self.ink.faint);
+                said.push(text);
             }
         }
         let y = area.bottom() - 1;
