@@ -44,7 +44,8 @@ pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Replaces a file in one step: a reader sees the old bytes or the new ones, also after a power cut when `durable`.
 pub(super) fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
+    // A bare file name has the empty path as its parent, which cannot be opened.
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temp = temp_in(dir, "replace");
     let written = (|| {
         let mut file = create_new(&temp)?;

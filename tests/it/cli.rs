@@ -98,3 +98,14 @@ fn help_names_every_command_and_no_unknown_one() {
     assert!(doctor["cores"].as_u64() > Some(0), "{doctor}");
     assert!(text(&tiebreak(home.path(), &["completions", "bash"]).stdout).contains("tiebreak"));
 }
+
+#[test]
+fn a_bare_file_name_is_written_where_the_command_was_given() {
+    let home = tempfile::tempdir().unwrap();
+    with_pairs(home.path());
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tiebreak"));
+    command.current_dir(home.path()).args(["--home", ".", "export", "tone", "--to", "pairs.jsonl"]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(home.path().join("pairs.jsonl").exists());
+}

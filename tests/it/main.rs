@@ -12,6 +12,7 @@
 mod architecture;
 mod cli;
 mod models;
+mod prose;
 mod pty;
 mod screens_core;
 mod screens_runs;

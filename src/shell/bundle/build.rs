@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-const LEFT_OUT: &[&str] = &["lock", "summary.json", "ckpt", "ctl", "quarantine", "worker.log"];
+const LEFT_OUT: &[&str] = &["lock", "summary.json", "ckpt", "ctl", "quarantine", "worker.log", "cache", "reserve"];
 
 fn main() -> io::Result<()> {
     let root = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
