@@ -376,7 +376,8 @@ pub fn facts(run: &RunView) -> Vec<(&'static str, String)> {
 }
 
 /// A model's name without the folders it lies in; `owner/name` stays whole.
-fn short(name: &str) -> &str {
+#[must_use]
+pub fn short(name: &str) -> &str {
     match name.trim_end_matches('/').rsplit_once('/') {
         Some((folders, last)) if folders.starts_with(['/', '.', '~']) || folders.contains('/') => last,
         _ => name,

@@ -151,12 +151,15 @@ pub fn tick_label(value: f64, step: f64, width: usize) -> String {
     let decimals = if step > 0.0 && step < 1.0 { (-step.log10() - 1e-9).ceil() as usize } else { 0 };
     // 2.5, 0.25 … need one more.
     let shown = (step * 10f64.powi(decimals as i32)).fract();
-    let decimals = decimals + usize::from(decimals > 0 && (0.01..0.99).contains(&shown));
+    let decimals = decimals + usize::from(step < 10.0 && (0.01..0.99).contains(&shown));
     if decimals <= 4 {
         let text = format!("{value:.decimals$}").replace('-', "−");
         if text.chars().count() <= width {
             return text;
         }
+    }
+    if value == 0.0 {
+        return "0".to_owned();
     }
     let text = format!("{value:.1e}").replace('-', "−");
     if text.chars().count() <= width { text } else { format!("{value:.0e}").replace('-', "−") }
@@ -228,6 +231,9 @@ mod tests {
             (12000.0, 2000.0, "12000"),
             (1.5e7, 1e6, "1.5e7"),
             (-0.0, 0.5, "0.0"),
+            (2.5, 2.5, "2.5"),
+            (5.0, 2.5, "5.0"),
+            (0.0, 2e-6, "0"),
         ];
         for (value, step, want) in cases {
             let got = tick_label(value, step, 6);

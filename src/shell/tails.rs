@@ -100,6 +100,8 @@ struct Following {
     runs_changed: Option<SystemTime>,
     looked_alive: Option<Instant>,
     worker_log: Option<WorkerLog>,
+    /// Launches noted in the log, not yet compared with the folders.
+    noted: Vec<RunId>,
     loaded: bool,
     /// The last complaint, so that the same one is not made at every look.
     complaint: String,
@@ -115,6 +117,7 @@ impl Following {
             runs_changed: None,
             looked_alive: None,
             worker_log: None,
+            noted: Vec::new(),
             loaded: false,
             complaint: String::new(),
         }
@@ -126,11 +129,21 @@ impl Following {
         let mut ok = true;
         match self.tail.poll() {
             Ok(records) => {
+                self.noted.extend(records.iter().filter_map(|e| match e.known()? {
+                    SessionRecord::Launched(spec) => Some(spec.id.clone()),
+                    _ => None,
+                }));
                 for chunk in chunks(records) {
                     ok &= replies.of(opening, Msg::Records(chunk));
                 }
             }
             Err(e) => self.complain(replies, e.to_string()),
+        }
+        // A folder is made before its launch is noted: one that is not there any more holds no worker.
+        for run in std::mem::take(&mut self.noted) {
+            if self.dir.run(&run).is_err() {
+                ok &= replies.of(opening, Msg::RunAlive { run, alive: false });
+            }
         }
         ok &= self.find_runs(replies, adopt);
         let look_alive = self.looked_alive.is_none_or(|at| at.elapsed() >= ALIVE);

@@ -4,6 +4,7 @@ use super::frame::{duration, put, put_line, rule, running, saved};
 use super::home::bar;
 use super::theme::{ACCENT, BOLD, DIFFERS, DIM, TEXT};
 use crate::app::label::{Card, Label, Pane, history, sampler, stats};
+use crate::app::watch::short;
 use crate::app::{Model, Open, clip, presentable};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -165,6 +166,13 @@ fn empty(buf: &mut Buffer, area: Rect, open: &Open) {
         lines.push(key("s", "sample more answers"));
         lines.push(key("g", "look at a pair again"));
         lines.push(key("u", "take the last verdict back"));
+    } else if !open.session.pairs().is_empty() {
+        let n = open.session.pairs().len();
+        lines.push(vec![Span::styled(format!("Nothing to judge: all {n} pairs came with their verdicts."), BOLD)]);
+        lines.push(vec![]);
+        lines.push(key("t", "train on the verdicts"));
+        lines.push(key("s", "sample answers to judge yourself"));
+        lines.push(key("g", "look at a pair"));
     } else if open.session.prompts().is_empty() {
         lines.push(vec![Span::styled("This session has no prompts yet.", BOLD)]);
         lines.push(vec![]);
@@ -173,7 +181,7 @@ fn empty(buf: &mut Buffer, area: Rect, open: &Open) {
         let n = open.session.prompts().len();
         lines.push(vec![Span::styled(format!("{n} prompts, and no answers to compare yet."), BOLD)]);
         lines.push(vec![]);
-        lines.push(key("s", &format!("sample answers with {}", open.meta.model)));
+        lines.push(key("s", &format!("sample answers with {}", short(&open.meta.model))));
         lines.push(key("i", "import pairs from a file"));
     }
     let top = area.y + area.height.saturating_sub(lines.len() as u16) / 3;

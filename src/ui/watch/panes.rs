@@ -27,6 +27,7 @@ pub fn draw(scene: &Scene<'_>, pane: &Pane, focused: bool, area: Rect, buf: &mut
     let axis = watch.unit.axis();
     let smooth = watch.smoothing() > 0.0;
     let mut curves = Vec::new();
+    let mut groups = Vec::new();
     let mut legend = Vec::new();
     // What is context lies below what matters.
     for (at, (name, _)) in pane.curves.iter().enumerate() {
@@ -56,17 +57,20 @@ pub fn draw(scene: &Scene<'_>, pane: &Pane, focused: bool, area: Rect, buf: &mut
             }
             legend.push(Span::styled(value_at(shown, axis, watch.cursor), Style::default()));
         }
+        groups.push(Group { spans: std::mem::take(&mut legend), marks: false });
         if let Some(eval) = run.eval_series(name) {
             curves.push(Curve { line: eval.live(), stroke: Stroke::Marks, style: MARK });
             legend.push(Span::styled(format!(" {} eval ", Stroke::Marks.sample(scene.ascii)), MARK));
             legend.push(Span::styled(value_at(eval.live(), axis, watch.cursor), Style::default()));
+            groups.push(Group { spans: std::mem::take(&mut legend), marks: true });
         }
         legend.push(Span::raw(" "));
     }
     if watch.span(pane).is_some_and(|s| s.log) {
         legend.push(Span::styled("log ", DIM));
     }
-    title(buf, area, &pane.title, focused, legend);
+    groups.push(Group { spans: legend, marks: false });
+    title(buf, area, &pane.title, focused, groups);
     let per_epoch = run.plan.as_ref().map_or(0, |p| p.steps_per_epoch);
     let chart = Chart {
         curves,
@@ -86,18 +90,28 @@ pub fn draw(scene: &Scene<'_>, pane: &Pane, focused: bool, area: Rect, buf: &mut
     (&chart).render(Rect { y: area.y + 1, height: area.height - 1, ..area }, buf);
 }
 
-/// The pane's first row: its name and what it shows now. What does not fit is left off from the right.
-fn title(buf: &mut Buffer, area: Rect, name: &str, focused: bool, legend: Vec<Span<'static>>) {
+/// A curve's entry in the legend, or its evaluation's: shown whole or not at all.
+struct Group {
+    spans: Vec<Span<'static>>,
+    marks: bool,
+}
+
+/// The pane's first row: its name and what it shows now. Where not all fits, the evaluations' numbers go first (their marks
+/// stay in the chart), then what is rightmost.
+fn title(buf: &mut Buffer, area: Rect, name: &str, focused: bool, groups: Vec<Group>) {
     let mark = if focused { Span::styled("▸ ", over_rule(ACCENT_BOLD)) } else { Span::styled("─ ", DIM) };
     let style = over_rule(if focused { ACCENT_BOLD } else { BOLD });
     let mut spans = vec![mark, Span::styled(clip(name, usize::from(area.width) / 2), style), Span::raw(" ")];
     let mut used: usize = spans.iter().map(|s| cells(&s.content)).sum();
-    for span in legend {
-        used += cells(&span.content);
+    let width = |group: &Group| group.spans.iter().map(|s| cells(&s.content)).sum::<usize>();
+    let all = groups.iter().map(width).sum::<usize>();
+    let marks_fit = used + all <= usize::from(area.width);
+    for group in groups.into_iter().filter(|group| marks_fit || !group.marks) {
+        used += width(&group);
         if used > usize::from(area.width) {
             break;
         }
-        spans.push(Span::styled(span.content, over_rule(span.style)));
+        spans.extend(group.spans.into_iter().map(|span| Span::styled(span.content, over_rule(span.style))));
     }
     rule(buf, area, &Span::raw(""), "");
     put_line(buf, area, Line::from(spans));

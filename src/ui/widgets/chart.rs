@@ -231,6 +231,8 @@ impl Chart<'_> {
         let values =
             if self.unit == Unit::Time { clock_ticks(lo, hi, plot.width) } else { round_ticks(lo, hi, plot.width) };
         let step = values.windows(2).map(|w| w[1] - w[0]).next().unwrap_or(1.0);
+        // There is no step between two steps.
+        let values = values.into_iter().filter(|v| self.unit != Unit::Step || v.fract() == 0.0);
         let mut free = plot.x;
         for value in values {
             let text = match self.unit {
