@@ -237,7 +237,8 @@ impl Chart<'_> {
         for value in values {
             let text = match self.unit {
                 Unit::Time => clock(value),
-                Unit::Step | Unit::Epoch(_) => tick_label(value, step, 6),
+                Unit::Step => tick_label(value, step.floor(), 6),
+                Unit::Epoch(_) => tick_label(value, step, 6),
             };
             let len = text.chars().count() as u16;
             let at = plot.x + self.column(value * scale, usize::from(plot.width)).max(0) as u16;
