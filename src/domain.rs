@@ -22,7 +22,7 @@ mod verdict;
 mod tests;
 
 pub use axis::{Span, Window, tick_label, ticks};
-pub use hash::{Fold64, hash64, mix64};
+pub use hash::{Fold64, SampledHash, hash64, mix64};
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId};
 pub use method::{Method, Needs, method, methods};
 pub use metric::{Metrics, Num};

@@ -16,7 +16,7 @@ use super::sink::Sink;
 use super::trained::Trained;
 use super::tune::Tune;
 use crate::domain::{
-    Completion, CompletionId, Finding, Finish, Fold64, Metrics, Pair, PairId, Prompt, RunId, Sampler, Severity, hash64,
+    Completion, CompletionId, Finding, Finish, Metrics, Pair, PairId, Prompt, RunId, Sampler, Severity, hash64,
 };
 use crate::protocol::{Plan, RunEvent, SampleSpec};
 use candle_core::{Device, Tensor};
@@ -113,7 +113,6 @@ pub struct Sampling {
     tokens: u64,
     seconds: f64,
     empty: usize,
-    hash: Fold64,
     planned: bool,
 }
 
@@ -157,8 +156,7 @@ impl Sampling {
         }
         let (run, spec) = (run.clone(), spec.clone());
         let next = done.min(prompts.len());
-        let hash = Fold64::default();
-        Ok(Self { run, spec, prompts, next, voices, tokens: 0, seconds: 0.0, empty: 0, hash, planned: false })
+        Ok(Self { run, spec, prompts, next, voices, tokens: 0, seconds: 0.0, empty: 0, planned: false })
     }
 
     /// Samples the next prompt. False when none was left.
@@ -177,8 +175,6 @@ impl Sampling {
         self.seconds += before.elapsed().as_secs_f64();
         let (distinct, same) = distinct(completions);
         for c in &distinct {
-            self.hash.add(c.id.as_str().as_bytes());
-            self.hash.add(c.text.as_bytes());
             sink.emit(RunEvent::Completed(c.clone()))?;
         }
         if same > 0 {
@@ -216,12 +212,6 @@ impl Sampling {
     #[must_use]
     pub fn tokens_per_second(&self) -> f64 {
         if self.seconds > 0.0 { self.tokens as f64 / self.seconds } else { 0.0 }
-    }
-
-    /// A hash of the texts sampled by this process.
-    #[must_use]
-    pub fn state_hash(&self) -> String {
-        self.hash.hex()
     }
 
     fn plan(&self) -> Plan {

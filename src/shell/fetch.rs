@@ -17,6 +17,8 @@ use std::time::Duration;
 pub const SMOLLM2: &str = "smollm2";
 /// The hub, and the model's place there.
 const HUB: &str = "https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct/resolve/main";
+/// The folder that the hub's files go to.
+const HUB_FOLDER: &str = "SmolLM2-135M-Instruct";
 /// Its files, the large one last so that a wrong hub is noticed early.
 const FILES: &[&str] = &[
     "config.json",
@@ -32,19 +34,25 @@ const GGUF: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 /// SHA-256 of that file.
 const GGUF_SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 
+/// Where the model lies below `folder` after it was fetched: as a folder from the hub, or as the package's file.
+#[must_use]
+pub fn fetched(folder: &Path) -> Option<PathBuf> {
+    let hub = folder.join(HUB_FOLDER);
+    if FILES.iter().all(|file| hub.join(file).is_file()) {
+        return Some(hub);
+    }
+    Some(folder.join(GGUF)).filter(|gguf| gguf.is_file())
+}
+
 /// Fetches the model into `folder` and gives back where it lies; does nothing where it is there already.
 ///
 /// # Errors
 /// When neither the hub nor the package can be had, or what came is not what it should be.
 pub fn smollm2(folder: &Path) -> Result<PathBuf> {
-    let hub = folder.join("SmolLM2-135M-Instruct");
-    if FILES.iter().all(|file| hub.join(file).is_file()) {
-        return Ok(hub);
+    if let Some(there) = fetched(folder) {
+        return Ok(there);
     }
-    let gguf = folder.join(GGUF);
-    if gguf.is_file() {
-        return Ok(gguf);
-    }
+    let (hub, gguf) = (folder.join(HUB_FOLDER), folder.join(GGUF));
     fs::create_dir_all(&hub).map_err(|e| Error::io("create", &hub, e))?;
     match from_hub(HUB, FILES, &hub) {
         Ok(()) => Ok(hub),

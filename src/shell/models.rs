@@ -1,6 +1,7 @@
 //! Which models this machine has, as a short-lived worker finds them.
 
 use super::error::{Error, Result};
+use super::fetch;
 use super::supervisor::ask;
 use crate::domain::nearest;
 use crate::protocol::{ModelCard, ModelRef};
@@ -39,6 +40,13 @@ pub fn find(home: &Home, name: &str) -> Result<ModelRef> {
         return Ok(ModelRef { name: name.into(), path: path.display().to_string() });
     }
     let cards = list(home)?;
+    // The name it is fetched by is not that of its folder or file.
+    if name.eq_ignore_ascii_case(fetch::SMOLLM2)
+        && let Some(path) = fetch::fetched(&folder(home)).map(|path| path.display().to_string())
+        && let Some(card) = cards.iter().find(|card| card.path == path && card.problem.is_none())
+    {
+        return Ok(ModelRef { name: card.name.clone(), path });
+    }
     let same = |card: &&ModelCard| card.name == name || card.path == name;
     let like = |card: &&ModelCard| card.name.eq_ignore_ascii_case(name);
     if let Some(card) = cards.iter().find(same).or_else(|| cards.iter().find(like)) {

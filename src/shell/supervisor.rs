@@ -196,7 +196,7 @@ pub fn ask<T: DeserializeOwned>(args: &[&OsStr], mut each: impl FnMut(T) -> Resu
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     match lines.last() {
         // A worker's last line is a whole sentence about what is wrong.
-        Some(last) => Err(Error::failed(sanitise(last.strip_prefix("tiebreak worker: ").unwrap_or(last)))),
+        Some(last) => Err(Error::failed(sanitise(last.strip_prefix("tiebreak: ").unwrap_or(last)))),
         None => Err(Error::Worker { what, end: format!("ended with {status}") }),
     }
 }

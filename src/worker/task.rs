@@ -5,12 +5,11 @@ use super::drive::{Did, Saving, Work};
 use super::error::Error;
 use super::log::Log;
 use super::run::Prepared;
-use crate::domain::{Fold64, PairRow, Prompt, RunId};
+use crate::domain::{PairRow, Prompt, RunId, SampledHash};
 use crate::engine::{self, Sampling, StepOutcome, Trainer};
 use crate::protocol::{RunEvent, RunSpec, Task};
 use crate::storage::{self, RunDir, sha256};
 use serde::de::DeserializeOwned;
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// Names the device and defers the rest until the log says that the run has started.
@@ -125,16 +124,11 @@ impl Work for SampleWork {
         None
     }
 
-    /// Ids and texts in the log's order, whichever attempt sampled them; one that a crash made an attempt repeat counts once.
     fn state_hash(&mut self) -> Result<String, Error> {
-        let mut hash = Fold64::default();
-        let mut seen = HashSet::new();
+        let mut hash = SampledHash::default();
         for envelope in self.run.tail().poll()? {
-            if let Ok(RunEvent::Completed(completion)) = envelope.data
-                && seen.insert(completion.id.clone())
-            {
-                hash.add(completion.id.as_str().as_bytes());
-                hash.add(completion.text.as_bytes());
+            if let Ok(RunEvent::Completed(completion)) = &envelope.data {
+                hash.add(completion);
             }
         }
         Ok(hash.hex())

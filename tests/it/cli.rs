@@ -109,3 +109,49 @@ fn a_bare_file_name_is_written_where_the_command_was_given() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(home.path().join("pairs.jsonl").exists());
 }
+
+/// A copy of the tiny model with something wrong, a session on it and one pair to train on.
+fn with_model(home: &Path, name: &str, spoil: impl Fn(&Path)) {
+    let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama");
+    let model = home.join(format!("model-{name}"));
+    fs::create_dir(&model).unwrap();
+    for file in ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"] {
+        fs::copy(whole.join(file), model.join(file)).unwrap();
+    }
+    spoil(&model);
+    let pairs = home.join("pair.jsonl");
+    fs::write(&pairs, "{\"prompt\":\"q\",\"chosen\":\"good\",\"rejected\":\"bad\"}\n").unwrap();
+    json(home, &["new", name, "--model", model.to_str().unwrap(), "--json"]);
+    json(home, &["import", name, pairs.to_str().unwrap(), "--json"]);
+}
+
+#[test]
+fn a_model_that_cannot_be_used_is_named_with_what_is_wrong() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let edit = |file: &'static str, from: &'static str, to: &'static str| {
+        move |model: &Path| {
+            let text = fs::read_to_string(model.join(file)).unwrap();
+            assert!(text.contains(from), "{from}");
+            fs::write(model.join(file), text.replace(from, to)).unwrap();
+        }
+    };
+    with_model(home, "tokens", |model| fs::remove_file(model.join("tokenizer.json")).unwrap());
+    assert!(refused(home, &["train", "tokens", "dpo"], 1).contains("has no tokenizer.json"));
+    with_model(home, "kind", edit("config.json", "\"llama\"", "\"gpt_neox\""));
+    assert!(refused(home, &["train", "kind", "dpo"], 1).contains("`gpt_neox` is not supported"));
+    with_model(home, "shape", edit("config.json", "\"intermediate_size\": 64", "\"intermediate_size\": 48"));
+    assert!(
+        refused(home, &["train", "shape", "dpo"], 1).contains("has shape [64, 32], but config.json asks for [48, 32]")
+    );
+    with_model(home, "cut", |model| {
+        let file = model.join("model.safetensors");
+        let bytes = fs::read(&file).unwrap();
+        fs::write(&file, &bytes[..20_000]).unwrap();
+    });
+    assert!(refused(home, &["train", "cut", "dpo"], 1).contains("model.safetensors"));
+    assert!(refused(home, &["new", "none", "--model", "/no/such/model"], 1).contains("/no/such/model"));
+    let file = home.join("pair.jsonl");
+    assert!(refused(home, &["--home", file.to_str().unwrap(), "runs", "x"], 1).contains("pair.jsonl"));
+    assert!(refused(home, &["sample", "tokens", "--top-k", "3"], 2).contains("`--top-p`"));
+}

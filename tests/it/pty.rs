@@ -1,130 +1,13 @@
 //! The real binary in a real pseudo-terminal: it draws, reacts, rests, and leaves the terminal and the labels behind whole.
 
-use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use crate::terminal::Pty;
+use portable_pty::PtySize;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tiebreak::domain::{Completion, CompletionId, Finish, Pair, PairId, Prompt, PromptBody, PromptId};
 use tiebreak::protocol::{SessionMeta, SessionRecord};
 use tiebreak::storage::{Home, SessionDir};
-
-/// Generous: the machine may be busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-struct Screen {
-    parser: vt100::Parser,
-    bytes: Vec<u8>,
-}
-
-struct Pty {
-    master: Option<Box<dyn MasterPty + Send>>,
-    writer: Option<Box<dyn Write + Send>>,
-    child: Box<dyn Child + Send + Sync>,
-    screen: Arc<Mutex<Screen>>,
-}
-
-impl Pty {
-    fn open(home: &Path, args: &[&str]) -> Self {
-        let (mut pty, mut reader) = Self::unread(home, args);
-        let seen = Arc::clone(&pty.screen);
-        std::thread::spawn(move || {
-            let mut buffer = vec![0u8; 1 << 16];
-            while let Ok(n) = reader.read(&mut buffer) {
-                if n == 0 {
-                    return;
-                }
-                let mut screen = seen.lock().unwrap();
-                screen.parser.process(&buffer[..n]);
-                screen.bytes.extend_from_slice(&buffer[..n]);
-            }
-        });
-        pty.writer = pty.master.as_ref().map(|m| m.take_writer().unwrap());
-        pty
-    }
-
-    /// A program whose output nobody reads yet.
-    fn unread(home: &Path, args: &[&str]) -> (Self, Box<dyn Read + Send>) {
-        let size = PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 };
-        let pair = native_pty_system().openpty(size).unwrap();
-        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_tiebreak"));
-        command.args(args);
-        command.env("TIEBREAK_HOME", home);
-        command.env("TERM", "xterm-256color");
-        command.env("LANG", "C.UTF-8");
-        command.env_remove("SSH_CONNECTION");
-        command.env_remove("NO_COLOR");
-        let child = pair.slave.spawn_command(command).unwrap();
-        drop(pair.slave);
-        let screen = Arc::new(Mutex::new(Screen { parser: vt100::Parser::new(24, 80, 0), bytes: Vec::new() }));
-        let reader = pair.master.try_clone_reader().unwrap();
-        (Self { master: Some(pair.master), writer: None, child, screen }, reader)
-    }
-
-    fn keys(&mut self, text: &str) {
-        let writer = self.writer.as_mut().unwrap();
-        writer.write_all(text.as_bytes()).unwrap();
-        writer.flush().unwrap();
-    }
-
-    fn text(&self) -> String {
-        self.screen.lock().unwrap().parser.screen().contents()
-    }
-
-    fn written(&self) -> usize {
-        self.screen.lock().unwrap().bytes.len()
-    }
-
-    /// Waits until the screen satisfies `is`, and gives back how long that took.
-    fn wait(&self, what: &str, is: impl Fn(&str) -> bool) -> Duration {
-        let start = Instant::now();
-        loop {
-            let text = self.text();
-            if is(&text) {
-                return start.elapsed();
-            }
-            assert!(start.elapsed() < PATIENCE, "no {what} on the screen:\n{text}");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    /// Waits until nothing has been written for `quiet`.
-    fn settle(&self, quiet: Duration) {
-        let start = Instant::now();
-        let mut last = (self.written(), Instant::now());
-        while last.1.elapsed() < quiet {
-            assert!(start.elapsed() < PATIENCE, "the screen never rests:\n{}", self.text());
-            std::thread::sleep(Duration::from_millis(20));
-            if self.written() != last.0 {
-                last = (self.written(), Instant::now());
-            }
-        }
-    }
-
-    /// Waits for the process's end, and gives back how long that took and its exit code.
-    fn ended(&mut self) -> (Duration, u32) {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return (start.elapsed(), status.exit_code());
-            }
-            assert!(start.elapsed() < PATIENCE, "the process does not end:\n{}", self.text());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(self.child.process_id().unwrap() as i32).unwrap();
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-}
-
-impl Drop for Pty {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// A session with unjudged pairs, written as an import would write them.
 fn session(home: &Path, name: &str, pairs: usize) -> PathBuf {
@@ -309,4 +192,13 @@ fn saved(bytes: &[u8]) -> usize {
 fn done(text: &str) -> usize {
     let Some((before, _)) = text.lines().next().and_then(|l| l.split_once(" of ")) else { return 0 };
     before.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn a_terminal_too_small_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    let mut pty = Pty::sized(home.path(), &[], 40, 10);
+    pty.wait("sentence", |t| t.contains("too small: needs 60x16, is 40x10"));
+    pty.keys("q");
+    assert_eq!(pty.ended().1, 0);
 }

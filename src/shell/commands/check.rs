@@ -7,7 +7,7 @@
 use super::super::error::{Error, Result};
 use super::super::out;
 use super::Context;
-use crate::domain::{Choice, Fold64, Session, Side, hash64};
+use crate::domain::{Choice, SampledHash, Session, Side, hash64};
 use crate::protocol::{Envelope, RunEvent, SessionRecord, Task, apply_record, apply_run_event};
 use crate::storage::{LogRecord, LogTail, RunDir, SessionDir, sha256};
 use serde_json::json;
@@ -102,7 +102,7 @@ fn check_run(run: &RunDir, whole: &mut Session, tally: &mut Tally) -> Result<()>
     if sha256(&bytes) != data.sha256 {
         tally.wrong.push(format!("the data of run {id} is not what it was launched on"));
     }
-    let mut texts = Fold64::default();
+    let mut texts = SampledHash::default();
     for envelope in read(&mut run.tail(), &format!("the log of run {id}"), tally)? {
         let Some(event) = envelope.known() else { continue };
         if matches!(spec.task, Task::Sample(_)) {
@@ -110,7 +110,7 @@ fn check_run(run: &RunDir, whole: &mut Session, tally: &mut Tally) -> Result<()>
         }
         match event {
             RunEvent::Stepped { .. } => tally.steps += 1,
-            RunEvent::Completed(c) => texts.add(c.text.as_bytes()),
+            RunEvent::Completed(completion) => texts.add(completion),
             RunEvent::Finished { state, .. } if matches!(spec.task, Task::Sample(_)) => {
                 tally.hashes += 1;
                 if *state != texts.hex() {

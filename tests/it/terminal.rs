@@ -1,0 +1,140 @@
+//! A real pseudo-terminal with the real binary in it: keys go in, the screen is read as a person sees it.
+
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Generous: the machine may be busy with other tests.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// What the terminal shows, and every byte it was sent.
+pub struct Screen {
+    pub parser: vt100::Parser,
+    pub bytes: Vec<u8>,
+}
+
+/// The binary and its terminal of 80x24.
+pub struct Pty {
+    pub master: Option<Box<dyn MasterPty + Send>>,
+    pub writer: Option<Box<dyn Write + Send>>,
+    pub child: Box<dyn Child + Send + Sync>,
+    pub screen: Arc<Mutex<Screen>>,
+}
+
+impl Pty {
+    /// Starts the binary in a terminal of 80x24 that is read all the time.
+    pub fn open(home: &Path, args: &[&str]) -> Self {
+        Self::sized(home, args, 80, 24)
+    }
+
+    /// The same in a terminal of another size.
+    pub fn sized(home: &Path, args: &[&str], cols: u16, rows: u16) -> Self {
+        let (mut pty, mut reader) = Self::started(home, args, cols, rows);
+        let seen = Arc::clone(&pty.screen);
+        std::thread::spawn(move || {
+            let mut buffer = vec![0u8; 1 << 16];
+            while let Ok(n) = reader.read(&mut buffer) {
+                if n == 0 {
+                    return;
+                }
+                let mut screen = seen.lock().unwrap();
+                screen.parser.process(&buffer[..n]);
+                screen.bytes.extend_from_slice(&buffer[..n]);
+            }
+        });
+        pty.writer = pty.master.as_ref().map(|m| m.take_writer().unwrap());
+        pty
+    }
+
+    /// A program whose output nobody reads yet.
+    pub fn unread(home: &Path, args: &[&str]) -> (Self, Box<dyn Read + Send>) {
+        Self::started(home, args, 80, 24)
+    }
+
+    fn started(home: &Path, args: &[&str], cols: u16, rows: u16) -> (Self, Box<dyn Read + Send>) {
+        let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).unwrap();
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_tiebreak"));
+        command.args(args);
+        command.env("TIEBREAK_HOME", home);
+        command.env("TERM", "xterm-256color");
+        command.env("LANG", "C.UTF-8");
+        command.env_remove("SSH_CONNECTION");
+        command.env_remove("NO_COLOR");
+        let child = pair.slave.spawn_command(command).unwrap();
+        drop(pair.slave);
+        let screen = Arc::new(Mutex::new(Screen { parser: vt100::Parser::new(rows, cols, 0), bytes: Vec::new() }));
+        let reader = pair.master.try_clone_reader().unwrap();
+        (Self { master: Some(pair.master), writer: None, child, screen }, reader)
+    }
+
+    /// Types.
+    pub fn keys(&mut self, text: &str) {
+        let writer = self.writer.as_mut().unwrap();
+        writer.write_all(text.as_bytes()).unwrap();
+        writer.flush().unwrap();
+    }
+
+    /// What stands on the screen.
+    pub fn text(&self) -> String {
+        self.screen.lock().unwrap().parser.screen().contents()
+    }
+
+    /// Bytes written so far.
+    pub fn written(&self) -> usize {
+        self.screen.lock().unwrap().bytes.len()
+    }
+
+    /// Waits until the screen satisfies `is`, and gives back how long that took.
+    pub fn wait(&self, what: &str, is: impl Fn(&str) -> bool) -> Duration {
+        let start = Instant::now();
+        loop {
+            let text = self.text();
+            if is(&text) {
+                return start.elapsed();
+            }
+            assert!(start.elapsed() < PATIENCE, "no {what} on the screen:\n{text}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits until nothing has been written for `quiet`.
+    pub fn settle(&self, quiet: Duration) {
+        let start = Instant::now();
+        let mut last = (self.written(), Instant::now());
+        while last.1.elapsed() < quiet {
+            assert!(start.elapsed() < PATIENCE, "the screen never rests:\n{}", self.text());
+            std::thread::sleep(Duration::from_millis(20));
+            if self.written() != last.0 {
+                last = (self.written(), Instant::now());
+            }
+        }
+    }
+
+    /// Waits for the process's end, and gives back how long that took and its exit code.
+    pub fn ended(&mut self) -> (Duration, u32) {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (start.elapsed(), status.exit_code());
+            }
+            assert!(start.elapsed() < PATIENCE, "the process does not end:\n{}", self.text());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends the process a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.child.process_id().unwrap() as i32).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+}
+
+impl Drop for Pty {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
