@@ -10,6 +10,7 @@
 )]
 
 mod architecture;
+mod bundled;
 mod cli;
 mod models;
 mod prose;
