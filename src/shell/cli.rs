@@ -254,8 +254,8 @@ pub struct MergeArgs {
     /// The folder to write; it must not hold anything.
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
-    /// hf: a whole model in the base model's number type; hf-f32: the same in f32, exact; peft: the adapter alone.
-    #[arg(long, default_value = "hf", value_parser = ["hf", "hf-f32", "peft"])]
+    /// hf: a whole model, exact (f32); hf-base: the same rounded to the base model's number type; peft: the adapter alone.
+    #[arg(long, default_value = "hf", value_parser = ["hf", "hf-base", "peft"])]
     pub format: String,
 }
 

@@ -27,23 +27,23 @@ pub(super) fn estimate(path: &Path) -> Result<(), Error> {
     say(&engine::estimate(&spec, &rows)?)
 }
 
-/// `worker merge RUN_DIR OUT FORMAT`: the run's newest checkpoint as a folder for other programs. `hf` keeps the base model's
-/// number type, `hf-f32` computes exactly what base and adapter compute together, `peft` writes the adapter alone. Progress
-/// comes as [`RunEvent`]s.
+/// `worker merge RUN_DIR OUT FORMAT`: the run's newest checkpoint as a folder for other programs. `hf` computes exactly what
+/// base and adapter compute together (f32), `hf-base` rounds to the base model's number type, `peft` writes the adapter
+/// alone. Progress comes as [`RunEvent`]s.
 pub(super) fn merge(path: &Path, out: &Path, format: &str) -> Result<(), Error> {
     let run = RunDir::open(path)?;
     let spec = run.placed_spec()?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
     let trained = adapter_of(&run, &run.id())?;
     match format {
-        "hf" => to_hf(&train.model, &trained, out, Precision::AsBase, &mut Lines)?,
-        "hf-f32" => to_hf(&train.model, &trained, out, Precision::Exact, &mut Lines)?,
+        "hf-base" => to_hf(&train.model, &trained, out, Precision::AsBase, &mut Lines)?,
+        "hf" => to_hf(&train.model, &trained, out, Precision::Exact, &mut Lines)?,
         "peft" => {
             to_peft(&train.model, &trained, out)?;
             Lines.emit(RunEvent::Progressed { stage: "written".into(), done: 1, total: 1 })?;
         }
         other => {
-            return Err(storage::Error::Format { given: other.into(), known: "hf, hf-f32 or peft" }.into());
+            return Err(storage::Error::Format { given: other.into(), known: "hf, hf-base or peft" }.into());
         }
     }
     Ok(())

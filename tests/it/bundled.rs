@@ -35,7 +35,8 @@ fn every_bundled_session_verifies_and_holds_labels_a_run_and_its_samples() {
     let mut labels = 0;
     for entry in std::fs::read_dir(home.path().join("sessions")).unwrap().flatten().filter(|e| e.path().is_dir()) {
         let name = entry.file_name().into_string().unwrap();
-        let checked: serde_json::Value = serde_json::from_str(&tiebreak(home.path(), &["replay", &name, "--check", "--json"])).unwrap();
+        let checked: serde_json::Value =
+            serde_json::from_str(&tiebreak(home.path(), &["replay", &name, "--check", "--json"])).unwrap();
         assert_eq!(checked["ok"], true, "{checked}");
         labels += checked["verdicts"].as_u64().unwrap();
         for line in tiebreak(home.path(), &["runs", &name, "--json"]).lines() {
@@ -43,12 +44,17 @@ fn every_bundled_session_verifies_and_holds_labels_a_run_and_its_samples() {
             assert_eq!(run["status"], "finished", "{run}");
             methods.push(run["kind"].as_str().unwrap().to_owned());
             if run["kind"] != "sample" {
-                let log = std::fs::read_to_string(Path::new(run["path"].as_str().unwrap()).join("metrics/000001.jsonl")).unwrap();
+                let log =
+                    std::fs::read_to_string(Path::new(run["path"].as_str().unwrap()).join("metrics/000001.jsonl"))
+                        .unwrap();
                 assert!(log.matches(r#""k":"sampled""#).count() >= 2, "samples before and after");
             }
         }
     }
-    assert!(labels >= 20 && ["dpo", "orpo", "sample"].iter().all(|m| methods.iter().any(|k| k == m)), "{labels} {methods:?}");
+    assert!(
+        labels >= 20 && ["dpo", "orpo", "sample"].iter().all(|m| methods.iter().any(|k| k == m)),
+        "{labels} {methods:?}"
+    );
 }
 
 #[test]
