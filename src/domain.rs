@@ -31,5 +31,7 @@ pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use series::{Axis, Bucket, Line, Series};
 pub use session::{Correction, Judged, LeftOut, Outcome, Session};
-pub use text::{Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, Sampler, sanitise};
+pub use text::{
+    Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, sanitise,
+};
 pub use verdict::{Choice, Seen, Side, Strength, Verdict};

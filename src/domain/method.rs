@@ -1,13 +1,22 @@
 //! The method table: one row a training method. The launch form, the command line, the docs and the replay read it; adding
-//! a method is a row here and a recipe file in the engine.
+//! a method is a file beside `dpo.rs`, its name in [`METHODS`], and a recipe file in the engine.
+
+mod dpo;
+mod orpo;
 
 use super::param::{Kind, ParamRow, Params};
 
 /// What a method learns from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    /// Preference pairs: prompt, chosen, rejected.
+    /// Preference pairs ([`crate::domain::PairRow`]): prompt, chosen, rejected.
     Pairs,
+    /// Texts to imitate ([`crate::domain::SftRow`]).
+    Examples,
+    /// Single answers with a thumb up or down ([`crate::domain::RatedRow`]).
+    Ratings,
+    /// Prompts ([`crate::domain::Prompt`]) that the policy itself answers.
+    Prompts,
 }
 
 /// A training method.
@@ -166,84 +175,5 @@ const SHARED: &[ParamRow] = &[
     ),
 ];
 
-const METHODS: &[Method] = &[
-    Method {
-        name: "dpo",
-        title: "Direct preference optimisation",
-        help: "push chosen above rejected, held near the frozen reference",
-        needs: Needs::Pairs,
-        reference: true,
-        own: &[
-            row("beta", Kind::Float(1e-6, 1000.0), "0.1", "0.01 – 0.5", "how hard to stay near the reference", true),
-            row(
-                "loss_type",
-                Kind::Choice(&["sigmoid", "ipo", "ipo_sum", "hinge"]),
-                "sigmoid",
-                "",
-                "shape of the loss over the margin",
-                true,
-            ),
-            row(
-                "label_smoothing",
-                Kind::Float(0.0, 0.499),
-                "0",
-                "0 – 0.2",
-                "share of labels taken to be wrong (sigmoid: cDPO)",
-                false,
-            ),
-        ],
-        defaults: &[("learning_rate", "1e-5", "LoRA 1e-6 – 2e-5, full 1e-7 – 2e-6")],
-        objective: dpo_objective,
-    },
-    Method {
-        name: "orpo",
-        title: "Odds-ratio preference optimisation",
-        help: "one stage from a base model: answer like chosen, with better odds than rejected; no reference",
-        needs: Needs::Pairs,
-        reference: false,
-        own: &[
-            row(
-                "beta",
-                Kind::Float(0.0, 1000.0),
-                "0.1",
-                "0.05 – 0.5",
-                "weight of the odds ratio beside the SFT term (lambda)",
-                true,
-            ),
-            row(
-                "orpo_nll",
-                Kind::Choice(&["prompt_and_chosen", "completion_token_mean", "completion_seq_mean"]),
-                "prompt_and_chosen",
-                "",
-                "which tokens the SFT term covers",
-                false,
-            ),
-        ],
-        defaults: &[("learning_rate", "2e-5", "LoRA 5e-6 – 1e-4, full 1e-6 – 5e-6")],
-        objective: orpo_objective,
-    },
-];
-
-fn dpo_objective(p: &Params) -> String {
-    let beta = p.text("beta");
-    let ratio = "(log π(c) − log π_ref(c)) − (log π(r) − log π_ref(r))";
-    match p.text("loss_type") {
-        "ipo" => format!("(Δ − 1/(2·{beta}))²,  Δ = mean-token {ratio}"),
-        "ipo_sum" => format!("(Δ − 1/(2·{beta}))²,  Δ = {ratio}"),
-        "hinge" => format!("max(0, 1 − {beta}·Δ),  Δ = {ratio}"),
-        _ if p.f64("label_smoothing") > 0.0 => {
-            let e = p.text("label_smoothing");
-            format!("−(1−{e})·log σ({beta}·Δ) − {e}·log σ(−{beta}·Δ),  Δ = {ratio}")
-        }
-        _ => format!("−log σ({beta}·Δ),  Δ = {ratio}"),
-    }
-}
-
-fn orpo_objective(p: &Params) -> String {
-    let nll = match p.text("orpo_nll") {
-        "completion_token_mean" => "NLL(chosen, per token)",
-        "completion_seq_mean" => "NLL(chosen, per answer)",
-        _ => "NLL(prompt + chosen, per token)",
-    };
-    format!("{nll} − {}·log σ(log odds(c) − log odds(r)),  odds = p/(1−p), p = exp(mean log π)", p.text("beta"))
-}
+/// The table, in the order the form shows it.
+const METHODS: &[Method] = &[dpo::METHOD, orpo::METHOD];

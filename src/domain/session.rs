@@ -380,6 +380,7 @@ impl Session {
                 chosen: chosen.text.clone(),
                 rejected: rejected.text.clone(),
                 margin: Some(margin),
+                agreed: None,
             });
         }
         (rows, left)

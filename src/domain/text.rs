@@ -145,6 +145,53 @@ pub struct PairRow {
     /// Strength of the preference in 0..=1 (1 = much better), for margins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub margin: Option<f64>,
+    /// Share of the votes in 0.5..=1 that stand behind the preference, where raters differed; none when all agree or one
+    /// alone judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreed: Option<f64>,
+}
+
+/// A text to imitate, as supervised fine-tuning takes it: frozen in the run's folder at launch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SftRow {
+    /// Its id within the session, so that findings can name it.
+    pub id: PairId,
+    /// What decides the split into training and evaluation.
+    pub prompt_id: PromptId,
+    /// The text.
+    pub body: SftBody,
+}
+
+/// The three shapes of supervised data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SftBody {
+    /// A conversation; what is learned of it is the method's option `assistant_only_loss`.
+    Messages(Vec<Message>),
+    /// A prompt and its answer; the answer is learned unless `completion_only_loss` is false.
+    Completion {
+        /// What is asked.
+        prompt: PromptBody,
+        /// The answer.
+        completion: String,
+    },
+    /// Plain text, all of it learned.
+    Text(String),
+}
+
+/// One answer and whether it is a good one, as KTO takes it: frozen in the run's folder at launch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RatedRow {
+    /// The pair or the imported row it came from, so that findings can name it.
+    pub id: PairId,
+    /// What decides the split into training and evaluation.
+    pub prompt_id: PromptId,
+    /// What was asked.
+    pub prompt: PromptBody,
+    /// The answer.
+    pub completion: String,
+    /// Desirable (true) or undesirable.
+    pub good: bool,
 }
 
 /// Makes text from a model or a file safe for a terminal: every control character but newline and tab becomes visible or

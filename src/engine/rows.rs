@@ -258,6 +258,7 @@ mod tests {
             chosen: chosen.into(),
             rejected: rejected.into(),
             margin: None,
+            agreed: None,
         }
     }
 

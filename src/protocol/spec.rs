@@ -38,8 +38,25 @@ pub struct TrainSpec {
     pub init: Option<RunId>,
     /// Every hyper-parameter, resolved.
     pub params: Params,
-    /// Rows of [`crate::domain::PairRow`].
+    /// Rows of what the method needs: [`crate::domain::Needs`].
     pub data: DataSnapshot,
+    /// [`crate::domain::SftRow`]s mixed into a preference run against forgetting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mix: Option<DataSnapshot>,
+    /// [`crate::domain::SftRow`]s of general text on which forgetting is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<DataSnapshot>,
+    /// A reward-model run of the same session that scores the policy's answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<RunId>,
+}
+
+impl TrainSpec {
+    /// A run of `method` on `data` from the model as it is, with nothing mixed in, probed or scored.
+    #[must_use]
+    pub fn new(method: &str, model: ModelRef, params: Params, data: DataSnapshot) -> Self {
+        Self { method: method.into(), model, init: None, params, data, mix: None, probe: None, reward: None }
+    }
 }
 
 /// A sampling run.

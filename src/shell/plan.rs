@@ -87,7 +87,7 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
     };
     let model = models::find(home, &dir.meta()?.model)?;
     let (data, bytes) = freeze(dir, &rows)?;
-    let task = Task::Train(TrainSpec { method: order.method, model, init: order.init, params: order.params, data });
+    let task = Task::Train(TrainSpec { init: order.init, ..TrainSpec::new(&order.method, model, order.params, data) });
     Ok((spec(id, task, order.device), bytes))
 }
 

@@ -84,13 +84,12 @@ fn run_in(dir: &Path) -> RunDir {
     let session = SessionDir::create(&home, "s", &meta).unwrap();
     let spec = RunSpec {
         id: RunId::new("dpo-1"),
-        task: Task::Train(TrainSpec {
-            method: "dpo".into(),
-            model: ModelRef { name: "m".into(), path: "m".into() },
-            init: None,
-            params: Params::default(),
-            data: DataSnapshot { file: "data.jsonl".into(), sha256: sha256(b""), rows: 0, session_seq: 0 },
-        }),
+        task: Task::Train(TrainSpec::new(
+            "dpo",
+            ModelRef { name: "m".into(), path: "m".into() },
+            Params::default(),
+            DataSnapshot { file: "data.jsonl".into(), sha256: sha256(b""), rows: 0, session_seq: 0 },
+        )),
         device: "cpu".into(),
         created_ms: 1,
         app: "0".into(),

@@ -46,13 +46,12 @@ fn model_ref() -> ModelRef {
 fn train_spec(id: &str) -> RunSpec {
     RunSpec {
         id: RunId::new(id),
-        task: Task::Train(TrainSpec {
-            method: "dpo".into(),
-            model: model_ref(),
-            init: None,
-            params: Params::defaults(&method("dpo").unwrap().rows()),
-            data: snapshot_of("data.jsonl", 41),
-        }),
+        task: Task::Train(TrainSpec::new(
+            "dpo",
+            model_ref(),
+            Params::defaults(&method("dpo").unwrap().rows()),
+            snapshot_of("data.jsonl", 41),
+        )),
         device: "cpu".into(),
         created_ms: T0,
         app: "0.1.0".into(),

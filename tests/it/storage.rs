@@ -39,13 +39,12 @@ fn judged(pair: usize, choice: Choice) -> SessionRecord {
 fn spec(id: &RunId, data: &[u8]) -> RunSpec {
     RunSpec {
         id: id.clone(),
-        task: Task::Train(TrainSpec {
-            method: "dpo".into(),
-            model: ModelRef { name: "m".into(), path: "m".into() },
-            init: None,
-            params: Params::default(),
-            data: DataSnapshot { file: "data.jsonl".into(), sha256: sha256(data), rows: 1, session_seq: 0 },
-        }),
+        task: Task::Train(TrainSpec::new(
+            "dpo",
+            ModelRef { name: "m".into(), path: "m".into() },
+            Params::default(),
+            DataSnapshot { file: "data.jsonl".into(), sha256: sha256(data), rows: 1, session_seq: 0 },
+        )),
         device: "cpu".into(),
         created_ms: 1,
         app: "0".into(),

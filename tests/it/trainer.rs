@@ -343,5 +343,6 @@ fn conversational(i: usize, line: &str) -> PairRow {
         chosen: v["chosen"][0]["content"].as_str().unwrap().into(),
         rejected: v["rejected"][0]["content"].as_str().unwrap().into(),
         margin: None,
+        agreed: None,
     }
 }

@@ -25,7 +25,7 @@ pub fn spec(name: &str, settings: &[(&str, String)]) -> RunSpec {
     let data = DataSnapshot { file: "data.jsonl".into(), sha256: String::new(), rows: 0, session_seq: 0 };
     RunSpec {
         id: RunId::new(format!("{name}-1")),
-        task: Task::Train(TrainSpec { method: name.into(), model, init: None, params, data }),
+        task: Task::Train(TrainSpec::new(name, model, params, data)),
         device: "cpu".into(),
         created_ms: 0,
         app: "test".into(),
@@ -54,6 +54,7 @@ pub fn rows(doc: &Value, plain: bool) -> Vec<PairRow> {
             chosen: if plain { text(&r["chosen"]) } else { said(&r["chosen"]) },
             rejected: if plain { text(&r["rejected"]) } else { said(&r["rejected"]) },
             margin: None,
+            agreed: None,
         })
         .collect()
 }

@@ -54,11 +54,11 @@ fn training(sets: &[&str]) -> (TempDir, RunDir) {
             chosen: format!("It is {}.", 2 * i),
             rejected: "I do not know.".into(),
             margin: None,
+            agreed: None,
         })
         .map(|row| serde_json::to_string(&row).unwrap() + "\n")
         .collect();
-    let task =
-        Task::Train(TrainSpec { method: "dpo".into(), model: model(), init: None, params, data: snapshot(&data) });
+    let task = Task::Train(TrainSpec::new("dpo", model(), params, snapshot(&data)));
     let run = created(&session(dir.path()), task, &data);
     (dir, run)
 }
