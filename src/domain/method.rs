@@ -3,6 +3,8 @@
 
 mod dpo;
 mod orpo;
+mod reward;
+mod sft;
 
 use super::param::{Kind, ParamRow, Params};
 
@@ -32,6 +34,12 @@ pub struct Method {
     pub needs: Needs,
     /// Whether it compares with a frozen reference.
     pub reference: bool,
+    /// Whether it trains on the answers' tokens, so that forgetting can be measured on general text.
+    pub probes: bool,
+    /// Whether supervised rows can be mixed in against forgetting.
+    pub mixes: bool,
+    /// Shared hyper-parameters that mean nothing to it.
+    pub without: &'static [&'static str],
     /// Its own hyper-parameters; the shared ones follow in [`Method::rows`].
     pub own: &'static [ParamRow],
     /// Defaults that differ from the shared rows': `(key, default, usual)`.
@@ -45,7 +53,9 @@ impl Method {
     #[must_use]
     pub fn rows(&self) -> Vec<ParamRow> {
         let mut rows = self.own.to_vec();
-        for row in SHARED {
+        let mix = MIX.iter().filter(|_| self.mixes);
+        let probe = PROBE.iter().filter(|_| self.probes);
+        for row in SHARED.iter().chain(mix).chain(probe).filter(|row| !self.without.contains(&row.key)) {
             let mut row = *row;
             if let Some((_, default, usual)) = self.defaults.iter().find(|(key, ..)| *key == row.key) {
                 row.default = default;
@@ -175,5 +185,46 @@ const SHARED: &[ParamRow] = &[
     ),
 ];
 
+/// Hyper-parameters of methods that can mix supervised rows in.
+const MIX: &[ParamRow] = &[
+    row(
+        "mix_ratio",
+        Kind::Float(0.0, 0.9),
+        "0",
+        "0.1 – 0.3",
+        "share of supervised rows mixed in against forgetting",
+        false,
+    ),
+    row(
+        "mix_order",
+        Kind::Choice(&["interleaved", "sequential"]),
+        "interleaved",
+        "",
+        "mixed into every step, or in steps of their own behind the others",
+        false,
+    ),
+    row("mix_weight", Kind::Float(0.0, 1000.0), "1", "0.1 – 1", "weight of the mixed rows' loss", false),
+];
+
+/// Hyper-parameters of methods under which general text can be forgotten.
+const PROBE: &[ParamRow] = &[
+    row(
+        "probe_steps",
+        Kind::Int(0, 1_000_000),
+        "0",
+        "10 – 100",
+        "measure general text every so many steps; 0 does not measure it",
+        false,
+    ),
+    row(
+        "probe_alarm",
+        Kind::Float(0.0, 100.0),
+        "0.1",
+        "0.05 – 0.5",
+        "nats a token of KL to the base model on general text that are too much; 0 never",
+        false,
+    ),
+];
+
 /// The table, in the order the form shows it.
-const METHODS: &[Method] = &[dpo::METHOD, orpo::METHOD];
+const METHODS: &[Method] = &[dpo::METHOD, orpo::METHOD, sft::METHOD, reward::METHOD];

@@ -202,7 +202,12 @@ pub struct Decoder {
     head: Option<Weight>,
     frequencies: Vec<f32>,
     trainables: Vec<(String, Var)>,
+    /// The scalar head (1, H), for rewards and values; trained with the rest.
+    score: Option<Var>,
 }
+
+/// The scalar head's name among the trainables, as Hugging Face's classifiers have it.
+pub(super) const SCORE: &str = "score.weight";
 
 /// Reads parameters and makes the trainables as it goes, so that their order is the model's order.
 struct Maker<'a> {
@@ -293,7 +298,30 @@ impl Decoder {
         m.weights.finish()?;
         let trainables = m.trainables;
         let frequencies = frequencies(c);
-        Ok(Self { config: c.clone(), device, dtype, embed, layers, norm, head, frequencies, trainables })
+        Ok(Self { config: c.clone(), device, dtype, embed, layers, norm, head, frequencies, trainables, score: None })
+    }
+
+    /// Puts a scalar head without bias on the final norm, one number of `first` for each hidden dimension; it is trained.
+    /// With `alone` nothing asks for tokens, and a language-model head of its own is not trained.
+    ///
+    /// # Errors
+    /// When there are not as many numbers as hidden dimensions.
+    pub(super) fn add_score(&mut self, first: Vec<f64>, alone: bool) -> Result<(), Error> {
+        if let Some(Weight::Trained(v)) = self.head.as_ref().filter(|_| alone) {
+            let id = v.as_tensor().id();
+            self.trainables.retain(|(_, t)| t.as_tensor().id() != id);
+            self.head = Some(Weight::Frozen(v.as_detached_tensor()));
+        }
+        let head = Tensor::from_vec(first, (1, self.config.hidden), &Device::Cpu)?;
+        let head = Var::from_tensor(&head.to_dtype(self.dtype)?.to_device(&self.device)?)?;
+        self.trainables.push((SCORE.into(), head.clone()));
+        self.score = Some(head);
+        Ok(())
+    }
+
+    /// The scalar head (1, H), where there is one.
+    pub(super) fn score(&self) -> Option<&Var> {
+        self.score.as_ref()
     }
 
     /// What the decoder is made of.
@@ -353,23 +381,40 @@ impl Decoder {
 
     /// Rotary tables and mask of `len` positions from `start` on.
     pub(super) fn span(&self, start: usize, len: usize) -> Result<Span, Error> {
-        let half = self.frequencies.len();
+        let (cos, sin) = self.rotary(start..start + len)?;
+        let seen = start + len;
+        let mask = if len == 1 { None } else { Some(self.mask(len, seen, |i, j| j <= start + i)?) };
+        Ok(Span { cos, sin, mask })
+    }
+
+    /// As [`Decoder::span`] for `len` positions that hold several documents, which begin at `starts`: positions begin anew
+    /// with each, and none sees another.
+    pub(super) fn packed_span(&self, starts: &[usize], len: usize) -> Result<Span, Error> {
+        let first = |i: usize| starts.iter().rev().find(|s| **s <= i).copied().unwrap_or(0);
+        let (cos, sin) = self.rotary((0..len).map(|i| i - first(i)))?;
+        let mask = Some(self.mask(len, len, |i, j| j <= i && j >= first(i))?);
+        Ok(Span { cos, sin, mask })
+    }
+
+    /// Cosines and sines, (T, head_dim/2), of these positions.
+    fn rotary(&self, positions: impl Iterator<Item = usize>) -> Result<(Tensor, Tensor), Error> {
         // The product is rounded to f32 as the models' authors do; at long positions that is visible.
-        let angles = (start..start + len).flat_map(|p| self.frequencies.iter().map(move |f| f64::from(p as f32 * f)));
-        let angles: Vec<f64> = angles.collect();
+        let angles: Vec<f64> =
+            positions.flat_map(|p| self.frequencies.iter().map(move |f| f64::from(p as f32 * f))).collect();
+        let half = self.frequencies.len();
+        let shape = (angles.len() / half.max(1), half);
         let table = |f: fn(f64) -> f64| -> Result<Tensor, Error> {
             let values: Vec<f64> = angles.iter().map(|a| f(*a)).collect();
-            Ok(Tensor::from_vec(values, (len, half), &Device::Cpu)?.to_dtype(self.dtype)?.to_device(&self.device)?)
+            Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.dtype)?.to_device(&self.device)?)
         };
-        let mask = if len == 1 {
-            None
-        } else {
-            let seen = start + len;
-            let value = |i: usize| if i % seen > start + i / seen { f32::NEG_INFINITY } else { 0.0 };
-            let mask: Vec<f32> = (0..len * seen).map(value).collect();
-            Some(Tensor::from_vec(mask, (len, seen), &self.device)?.to_dtype(self.dtype)?)
-        };
-        Ok(Span { cos: table(f64::cos)?, sin: table(f64::sin)?, mask })
+        Ok((table(f64::cos)?, table(f64::sin)?))
+    }
+
+    /// (len, seen): 0 where query i sees key j, −∞ where not.
+    fn mask(&self, len: usize, seen: usize, sees: impl Fn(usize, usize) -> bool) -> Result<Tensor, Error> {
+        let value = |k: usize| if sees(k / seen, k % seen) { 0.0 } else { f32::NEG_INFINITY };
+        let mask: Vec<f32> = (0..len * seen).map(value).collect();
+        Ok(Tensor::from_vec(mask, (len, seen), &self.device)?.to_dtype(self.dtype)?)
     }
 
     /// An empty cache for `rows` rows of at most `capacity` tokens.

@@ -6,10 +6,10 @@
 use super::config::Config;
 use super::error::Error;
 use super::language_model::LanguageModel;
-use super::rows::{TokenPair, tokenise};
+use super::recipe::recipe;
+use super::rows::{Example, Rows, tokenise};
 use super::trainer::{Batches, train_spec, tune_of};
 use super::tune::Tune;
-use crate::domain::PairRow;
 use crate::protocol::{Estimate, RunSpec};
 use std::path::Path;
 
@@ -24,11 +24,11 @@ const HEAD: u64 = 256 * 6;
 ///
 /// # Errors
 /// When the model cannot be opened or a row cannot be tokenised.
-pub fn estimate(spec: &RunSpec, rows: &[PairRow]) -> Result<Estimate, Error> {
+pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let train = train_spec(spec)?;
     let params = &train.params;
     let model = LanguageModel::open(Path::new(&train.model.path))?;
-    let made = tokenise(&model, rows, params.usize("max_length"), params.f64("eval_fraction"), |_| Ok(()))?;
+    let made = tokenise(&model, rows, &recipe(&train.method, params)?.making(params), |_| Ok(()))?;
     let batches = Batches::new(made.train.len(), params);
     let tune = tune_of(params);
     let trainable = trainable(&model.config, &tune);
@@ -38,14 +38,14 @@ pub fn estimate(spec: &RunSpec, rows: &[PairRow]) -> Result<Estimate, Error> {
         .train
         .iter()
         .chain(&made.eval)
-        .filter(|p| p.chosen.len() != p.rejected.len())
-        .map(|p| p.chosen.len() > p.rejected.len())
+        .filter(|e| e.rows.len() == 2 && e.answer(0).len() != e.answer(1).len())
+        .map(|e| e.answer(0).len() > e.answer(1).len())
         .collect();
     Ok(Estimate {
         steps: batches.total,
         train_rows: made.train.len(),
         eval_rows: made.eval.len(),
-        tokens: made.train.iter().map(|p| TokenPair::tokens(p) as u64).sum(),
+        tokens: made.train.iter().map(|p| Example::tokens(p) as u64).sum(),
         longest,
         trainable,
         memory_bytes: memory(&model.config, &tune, trainable, batch as u64, longest as u64),

@@ -5,32 +5,53 @@
 //! [`Policy::backward`], which adds dL/dθ to the policy's [`Gradients`]. Refuses to know any loss.
 //!
 //! **Memory.** The forward keeps only each layer's input, cut from the graph; the backward makes each layer again and chains
-//! the gradients, so that one layer's graph is alive at a time. Logits exist for scored positions only, in chunks of
-//! [`CHUNK`] positions.
+//! the gradients, so that one layer's graph is alive at a time. Logits exist for scored positions only, a chunk of
+//! them at a time.
 
-use super::decoder::{Decoder, Pass};
+mod head;
+
+use super::decoder::{Decoder, Pass, Span};
 use super::error::Error;
-use super::inference;
-use candle_core::{D, DType, Tensor, Var};
+use candle_core::{Tensor, Var};
 use std::collections::HashMap;
 
-/// Scored positions whose logits exist at one time.
-const CHUNK: usize = 256;
-
 /// One sequence: prompt and completion in one, without padding.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Row {
     /// The tokens.
     pub ids: Vec<u32>,
     /// Indices into `ids` of the tokens whose log-probs given everything before them are wanted; each at least 1, ascending.
     pub scored: Vec<usize>,
+    /// Indices into `ids` of the positions at which the scalar head is read.
+    pub valued: Vec<usize>,
+    /// First tokens of the documents packed into this row, ascending from 0; empty or one: a single document. No token sees
+    /// another document, and positions begin anew with each.
+    pub starts: Vec<usize>,
+}
+
+impl Row {
+    /// One document whose tokens at `scored` are wanted.
+    #[must_use]
+    pub fn new(ids: Vec<u32>, scored: Vec<usize>) -> Self {
+        Self { ids, scored, ..Self::default() }
+    }
 }
 
 /// Sequences that go through the decoder together. Padding is the policy's business.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// The sequences.
+    /// The sequences. A row of several documents must be alone.
     pub rows: Vec<Row>,
+    /// Divides the logits; 1 leaves them as they are.
+    pub temperature: f64,
+}
+
+impl Batch {
+    /// Sequences under the model's own distribution.
+    #[must_use]
+    pub fn new(rows: Vec<Row>) -> Self {
+        Self { rows, temperature: 1.0 }
+    }
 }
 
 /// What the model says about a row's scored tokens, in the order of [`Row::scored`].
@@ -44,6 +65,27 @@ pub struct RowScores {
     pub top1: Vec<bool>,
     /// Mean of the logits over the vocabulary.
     pub mean_logit: Vec<f64>,
+    /// log Σ p² over the vocabulary: the expected log-prob's scale in WPO's weights.
+    pub collision: Vec<f64>,
+    /// The scalar head's output at each position of [`Row::valued`].
+    pub value: Vec<f64>,
+}
+
+/// dL/d of what was said about one row.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RowGradient {
+    /// By the log-prob of each scored token.
+    pub logp: Vec<f64>,
+    /// By the entropy at each scored token; empty: by none.
+    pub entropy: Vec<f64>,
+    /// By the scalar head's output at each valued position; empty: by none.
+    pub value: Vec<f64>,
+}
+
+impl From<Vec<f64>> for RowGradient {
+    fn from(logp: Vec<f64>) -> Self {
+        Self { logp, ..Self::default() }
+    }
 }
 
 /// What the model says about a batch, row by row.
@@ -62,7 +104,7 @@ pub struct Tape {
     dropout: Option<u64>,
 }
 
-/// The scored tokens of a batch, flat.
+/// The scored tokens and valued positions of a batch, flat.
 struct Scored {
     /// Index into (B·T) of the position that predicts each token.
     from: Vec<u32>,
@@ -70,6 +112,14 @@ struct Scored {
     target: Vec<u32>,
     /// How many belong to each row.
     counts: Vec<usize>,
+    /// Index into (B·T) of each valued position.
+    valued: Vec<u32>,
+    /// How many belong to each row.
+    value_counts: Vec<usize>,
+    /// First tokens of the documents, where one row holds several.
+    starts: Vec<usize>,
+    /// 1 / temperature.
+    cold: f64,
 }
 
 /// Sums of dL/dθ, in the order of [`Decoder::trainables`]; none until something was added.
@@ -161,12 +211,35 @@ impl Policy {
     pub fn score(&self, batch: &Batch, adapter: bool) -> Result<TokenScores, Error> {
         let pass = Pass::plain(adapter);
         let (ids, scored) = self.pack(batch)?;
-        let span = self.decoder.span(0, ids.dim(1)?)?;
-        let mut x = self.decoder.embed(&ids, false)?;
-        for i in 0..self.decoder.depth() {
-            x = self.decoder.layer(i, &x, &span, &pass)?;
-        }
+        let x = self.last_layer(&ids, &scored, &pass)?;
         self.scores(&x, &scored, &pass)
+    }
+
+    /// The final states from which the scored tokens of `batch` are predicted, (n, H), and which tokens they are.
+    ///
+    /// # Errors
+    /// As [`Policy::score`].
+    pub(super) fn states(&self, batch: &Batch, adapter: bool) -> Result<(Tensor, Vec<u32>), Error> {
+        let pass = Pass::plain(adapter);
+        let (ids, scored) = self.pack(batch)?;
+        let x = self.last_layer(&ids, &scored, &pass)?;
+        let (b, t, h) = x.dims3()?;
+        let from = Tensor::new(scored.from.as_slice(), x.device())?;
+        let states = self.decoder.norm(&x.reshape((b * t, h))?.index_select(&from, 0)?, &pass)?;
+        Ok((states, scored.target))
+    }
+
+    fn last_layer(&self, ids: &Tensor, scored: &Scored, pass: &Pass) -> Result<Tensor, Error> {
+        let span = self.span(scored, ids.dim(1)?)?;
+        let mut x = self.decoder.embed(ids, false)?;
+        for i in 0..self.decoder.depth() {
+            x = self.decoder.layer(i, &x, &span, pass)?;
+        }
+        Ok(x)
+    }
+
+    fn span(&self, scored: &Scored, len: usize) -> Result<Span, Error> {
+        if scored.starts.len() > 1 { self.decoder.packed_span(&scored.starts, len) } else { self.decoder.span(0, len) }
     }
 
     /// Scores with the adapter on and keeps what [`Policy::backward`] needs.
@@ -178,7 +251,7 @@ impl Policy {
         self.pass += 1;
         let pass = Pass { grad: false, adapter: true, dropout };
         let (ids, scored) = self.pack(batch)?;
-        let span = self.decoder.span(0, ids.dim(1)?)?;
+        let span = self.span(&scored, ids.dim(1)?)?;
         let mut hidden = vec![self.decoder.embed(&ids, false)?];
         for i in 0..self.decoder.depth() {
             hidden.push(self.decoder.layer(i, &hidden[i], &span, &pass)?);
@@ -187,21 +260,25 @@ impl Policy {
         Ok((scores, Tape { ids, hidden, scored, dropout }))
     }
 
-    /// Adds dL/dθ to the gradients, given `g` = dL/dlogp of every scored token, row by row as in [`TokenScores`].
+    /// Adds dL/dθ to the gradients, given `g`, dL/d of what was said about each row, as in [`TokenScores`].
     ///
     /// # Errors
     /// When `g` has not the batch's shape, or a tensor operation fails.
-    pub fn backward(&mut self, tape: Tape, g: &[Vec<f64>]) -> Result<(), Error> {
-        if g.len() != tape.scored.counts.len() || g.iter().zip(&tape.scored.counts).any(|(row, n)| row.len() != *n) {
+    pub fn backward(&mut self, tape: Tape, g: &[RowGradient]) -> Result<(), Error> {
+        let counts = tape.scored.counts.iter().zip(&tape.scored.value_counts);
+        let fits = |(row, (n, v)): (&RowGradient, (&usize, &usize))| {
+            let may_be = |x: &[f64], n: usize| x.is_empty() || x.len() == n;
+            row.logp.len() == *n && may_be(&row.entropy, *n) && may_be(&row.value, *v)
+        };
+        if g.len() != tape.scored.counts.len() || !g.iter().zip(counts).all(fits) {
             return Err(Error::Asked("the gradients have not the shape of the scored tokens".into()));
         }
-        let g: Vec<f64> = g.iter().flatten().copied().collect();
         let Tape { ids, mut hidden, scored, dropout } = tape;
         let pass = Pass { grad: true, adapter: true, dropout };
         let (b, t) = ids.dims2()?;
-        let span = self.decoder.span(0, t)?;
+        let span = self.span(&scored, t)?;
         let Some(last) = hidden.pop() else { return Err(Error::Asked("the tape is empty".into())) };
-        let mut upstream = self.head_backward(&last, &scored, &g, &pass)?.reshape((b, t, ()))?;
+        let mut upstream = self.head_backward(&last, &scored, g, &pass)?.reshape((b, t, ()))?;
         drop(last);
         for i in (0..self.decoder.depth()).rev() {
             let Some(input) = hidden.pop() else { return Err(Error::Asked("the tape is too short".into())) };
@@ -235,66 +312,6 @@ impl Policy {
         Ok(dx)
     }
 
-    /// dL/d(last hidden states), (B·T, H); adds the head's and the final norm's parts.
-    ///
-    /// With p = softmax of the logits, dlogp/dlogits = onehot − p, so the gradient of the normed state is
-    /// `g·(W[target] − p·W)`, and the head's is Σ g·(onehot − p)ᵀ·state.
-    fn head_backward(&mut self, last: &Tensor, s: &Scored, g: &[f64], pass: &Pass) -> Result<Tensor, Error> {
-        let (b, t, h) = last.dims3()?;
-        let flat = last.reshape((b * t, h))?;
-        let weight = self.decoder.head();
-        let (device, dtype) = (last.device().clone(), last.dtype());
-        let mut total = Tensor::zeros((b * t, h), dtype, &device)?;
-        for start in (0..s.from.len()).step_by(CHUNK) {
-            let end = (start + CHUNK).min(s.from.len());
-            let n = end - start;
-            let from = Tensor::new(&s.from[start..end], &device)?;
-            let target = Tensor::new(&s.target[start..end], &device)?;
-            let g = Tensor::new(&g[start..end], &device)?.to_dtype(dtype)?.reshape((n, 1))?;
-            let x = Var::from_tensor(&flat.index_select(&from, 0)?)?;
-            let state = self.decoder.norm(x.as_tensor(), pass)?;
-            let p = inference::softmax(&state.detach().matmul(&weight.t()?)?)?;
-            let du = (weight.index_select(&target, 0)? - p.matmul(&weight)?)?.broadcast_mul(&g)?;
-            if let Some(head) = self.decoder.trained_head().and_then(|v| self.index.get(&v.as_tensor().id())) {
-                let ones = g.contiguous()?;
-                let dlogits = p.broadcast_mul(&g.neg()?)?.scatter_add(&target.reshape((n, 1))?, &ones, 1)?;
-                let dw = dlogits.t()?.matmul(&state.detach())?;
-                self.gradients.add(*head, &dw)?;
-            }
-            let dx = self.chain(&state, &du, &x)?;
-            total = total.index_add(&from, &dx, 0)?;
-        }
-        Ok(total)
-    }
-
-    /// Log-prob, entropy, top-1 and mean logit of every scored token.
-    fn scores(&self, last: &Tensor, s: &Scored, pass: &Pass) -> Result<TokenScores, Error> {
-        let (b, t, h) = last.dims3()?;
-        let flat = last.reshape((b * t, h))?;
-        let weight = self.decoder.head().t()?;
-        let mut all = RowScores::default();
-        for start in (0..s.from.len()).step_by(CHUNK) {
-            let end = (start + CHUNK).min(s.from.len());
-            let from = Tensor::new(&s.from[start..end], last.device())?;
-            let state = self.decoder.norm(&flat.index_select(&from, 0)?, pass)?;
-            let logits = state.matmul(&weight)?;
-            measure(&logits, &s.target[start..end], &mut all)?;
-        }
-        let mut rows = Vec::with_capacity(s.counts.len());
-        let mut at = 0;
-        for n in &s.counts {
-            let span = at..at + n;
-            rows.push(RowScores {
-                logp: all.logp[span.clone()].to_vec(),
-                entropy: all.entropy[span.clone()].to_vec(),
-                top1: all.top1[span.clone()].to_vec(),
-                mean_logit: all.mean_logit[span].to_vec(),
-            });
-            at += n;
-        }
-        Ok(TokenScores { rows })
-    }
-
     /// Pads the rows on the right to (B, T) and flattens the scored positions.
     fn pack(&self, batch: &Batch) -> Result<(Tensor, Scored), Error> {
         let longest = batch.rows.iter().map(|r| r.ids.len()).max().unwrap_or(0);
@@ -302,7 +319,21 @@ impl Policy {
             return Err(Error::Asked("a batch without tokens cannot be scored".into()));
         }
         let mut ids = Vec::with_capacity(batch.rows.len() * longest);
-        let mut scored = Scored { from: Vec::new(), target: Vec::new(), counts: Vec::new() };
+        let mut scored = Scored {
+            from: Vec::new(),
+            target: Vec::new(),
+            counts: Vec::new(),
+            valued: Vec::new(),
+            value_counts: Vec::new(),
+            starts: Vec::new(),
+            cold: 1.0 / batch.temperature,
+        };
+        if let Some(packed) = batch.rows.iter().find(|r| r.starts.len() > 1) {
+            if batch.rows.len() > 1 {
+                return Err(Error::Asked("a row of several documents must be alone in its batch".into()));
+            }
+            scored.starts.clone_from(&packed.starts);
+        }
         let vocab = self.decoder.config().vocab;
         for (r, row) in batch.rows.iter().enumerate() {
             if let Some(id) = row.ids.iter().find(|id| **id as usize >= vocab) {
@@ -317,7 +348,14 @@ impl Policy {
                 scored.from.push((r * longest + at - 1) as u32);
                 scored.target.push(row.ids[at]);
             }
+            for &at in &row.valued {
+                if at >= row.ids.len() {
+                    return Err(Error::Asked(format!("position {at} of a row of {} has no value", row.ids.len())));
+                }
+                scored.valued.push((r * longest + at) as u32);
+            }
             scored.counts.push(row.scored.len());
+            scored.value_counts.push(row.valued.len());
             ids.extend_from_slice(&row.ids);
             // What the padding says does not matter: no real token sees it.
             ids.resize((r + 1) * longest, 0);
@@ -331,28 +369,6 @@ impl Policy {
 fn seeded(y: &Tensor, upstream: &Tensor) -> Result<Tensor, Error> {
     let constant = upstream.detach();
     Ok(y.contiguous()?.apply_op1(super::frozen::Times { constant })?.sum_all()?)
-}
-
-/// Adds what `logits` (n, V) say about `targets` to `out`.
-fn measure(logits: &Tensor, targets: &[u32], out: &mut RowScores) -> Result<(), Error> {
-    let n = targets.len();
-    let index = Tensor::new(targets, logits.device())?.reshape((n, 1))?;
-    let top = logits.max_keepdim(D::Minus1)?;
-    let shifted = logits.broadcast_sub(&top)?;
-    let e = shifted.exp()?;
-    let sum = e.sum_keepdim(D::Minus1)?;
-    let log_sum = sum.log()?;
-    let logp = (shifted.gather(&index, 1)? - &log_sum)?;
-    // H = log Σe − Σ e·z / Σe, both with the maximum taken off.
-    let entropy = (&log_sum - ((&e * &shifted)?.sum_keepdim(D::Minus1)? / &sum)?)?;
-    let mean = logits.mean(D::Minus1)?;
-    let first = logits.argmax(D::Minus1)?.to_dtype(DType::U32)?.to_vec1::<u32>()?;
-    let read = |t: &Tensor| -> Result<Vec<f64>, Error> { Ok(t.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?) };
-    out.logp.extend(read(&logp)?);
-    out.entropy.extend(read(&entropy)?);
-    out.mean_logit.extend(read(&mean)?);
-    out.top1.extend(first.iter().zip(targets).map(|(a, b)| a == b));
-    Ok(())
 }
 
 #[cfg(test)]

@@ -18,6 +18,13 @@ pub fn uniform(rng: &mut ChaCha8Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }
 
+/// The next number of a standard normal distribution (Box and Muller 1958); takes two uniform ones.
+pub fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    // 1 − u is in (0, 1], whose logarithm is finite.
+    let radius = (-2.0 * (1.0 - uniform(rng)).ln()).sqrt();
+    radius * (std::f64::consts::TAU * uniform(rng)).cos()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,5 +36,15 @@ mod tests {
         assert_ne!(draw(7, 1), draw(7, 2));
         assert_ne!(draw(7, 1), draw(8, 1));
         assert!(draw(7, 1).iter().all(|x| (0.0..1.0).contains(x)));
+    }
+
+    #[test]
+    fn normal_numbers_have_mean_0_and_variance_1() {
+        let mut rng = stream(3, 3);
+        let x: Vec<f64> = (0..20_000).map(|_| normal(&mut rng)).collect();
+        let mean = x.iter().sum::<f64>() / x.len() as f64;
+        let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / x.len() as f64;
+        assert!(mean.abs() < 0.03 && (variance - 1.0).abs() < 0.05, "{mean} {variance}");
+        assert!(x.iter().any(|v| *v > 3.0) && x.iter().any(|v| *v < -3.0));
     }
 }

@@ -4,29 +4,23 @@
 //! for full weights the weights as loaded, so that no second copy of them is needed. Refuses to trust a file: an entry that is
 //! damaged or of the wrong length is computed again.
 //!
-//! **Invariant.** An entry depends on its key alone: every pair is scored in a batch of its own, so that a cache that is full,
+//! **Invariant.** An entry depends on its key alone: every example is scored in batches of its own, so that a cache that is full,
 //! empty or half there gives the same bits.
 
 use super::error::Error;
-use super::policy::{Batch, Policy, Row, TokenScores};
-use super::rows::TokenPair;
+use super::policy::{Batch, Policy, Row};
+use super::rows::Example;
 use sha2::{Digest, Sha256};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// First bytes of an entry; the digit is the format.
-const MAGIC: &[u8; 8] = b"tbref 1\n";
+const MAGIC: &[u8; 8] = b"tbref 2\n";
 
-/// Reference log-probs of a pair's answer tokens, in nats.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Reference {
-    /// Of the chosen answer.
-    pub chosen: Vec<f64>,
-    /// Of the rejected answer.
-    pub rejected: Vec<f64>,
-}
+/// Reference log-probs of an example's scored tokens in nats: one entry a sequence, those scored aside last.
+pub type Reference = Vec<Vec<f64>>;
 
-/// Reference log-probs on disk, one file a pair.
+/// Reference log-probs on disk, one file an example.
 pub struct ReferenceCache {
     dir: PathBuf,
     identity: String,
@@ -50,8 +44,8 @@ impl ReferenceCache {
         Self { dir: dir.into(), identity: identity.into() }
     }
 
-    /// Log-probs of every pair, read or computed with the policy as it is. `adapter`: whether its adapter is part of the
-    /// reference. `watch(done)` is called after every computed pair.
+    /// Log-probs of every example, read or computed with the policy as it is. `adapter`: whether its adapter is part of the
+    /// reference. `watch(done)` is called after every computed one.
     ///
     /// # Errors
     /// When a tensor operation fails. A cache that cannot be written is no error: the run goes on without it.
@@ -59,23 +53,23 @@ impl ReferenceCache {
         &self,
         policy: &Policy,
         adapter: bool,
-        pairs: &[&TokenPair],
+        examples: &[&Example],
         mut watch: impl FnMut(usize) -> Result<(), Error>,
     ) -> Result<(Vec<Reference>, CacheUse), Error> {
         let mut used = CacheUse::default();
-        let mut out = Vec::with_capacity(pairs.len());
-        for pair in pairs {
-            let path = self.path(pair);
+        let mut out = Vec::with_capacity(examples.len());
+        for example in examples {
+            let path = self.path(example);
             let bytes = std::fs::read(&path).ok();
-            if let Some(entry) = bytes.as_deref().and_then(|b| parse(b, pair)) {
+            if let Some(entry) = bytes.as_deref().and_then(|b| parse(b, example)) {
                 used.found += 1;
                 out.push(entry);
                 continue;
             }
             used.damaged += usize::from(bytes.is_some());
-            let entry = score(policy, adapter, pair)?;
+            let entry = score(policy, adapter, example)?;
             // What is not finite is the trainer's to report, with the pair's name; it must not outlive this run.
-            if entry.chosen.iter().chain(&entry.rejected).all(|x| x.is_finite()) {
+            if entry.iter().flatten().all(|x| x.is_finite()) {
                 keep(&path, &entry);
             }
             out.push(entry);
@@ -85,32 +79,37 @@ impl ReferenceCache {
         Ok((out, used))
     }
 
-    fn path(&self, pair: &TokenPair) -> PathBuf {
+    fn path(&self, example: &Example) -> PathBuf {
         let mut hash = Sha256::new();
-        for part in [self.identity.as_bytes().to_vec(), bytes(&pair.prompt), bytes(&pair.chosen), bytes(&pair.rejected)]
-        {
+        let mut add = |part: &[u8]| {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
+        };
+        add(self.identity.as_bytes());
+        for row in sequences(example) {
+            add(&row.ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
+            add(&row.scored.iter().flat_map(|at| (*at as u64).to_le_bytes()).collect::<Vec<u8>>());
         }
         let key = hex(&hash.finalize());
         self.dir.join(&key[..2]).join(format!("{key}.ref"))
     }
 }
 
-/// The two rows of a pair for the policy; with `prompt` the chosen row's prompt is scored too.
-#[must_use]
-pub(super) fn rows(pair: &TokenPair, prompt: bool) -> [Row; 2] {
-    let row = |answer: &[u32], from: usize| {
-        let ids: Vec<u32> = pair.prompt.iter().chain(answer).copied().collect();
-        Row { scored: (from.max(1)..ids.len()).collect(), ids }
-    };
-    [row(&pair.chosen, if prompt { 1 } else { pair.prompt.len() }), row(&pair.rejected, pair.prompt.len())]
+/// All sequences of an example in the order of its reference.
+fn sequences(example: &Example) -> impl Iterator<Item = &Row> {
+    example.rows.iter().chain(&example.aside)
 }
 
-fn score(policy: &Policy, adapter: bool, pair: &TokenPair) -> Result<Reference, Error> {
-    let TokenScores { rows } = policy.score(&Batch { rows: rows(pair, false).to_vec() }, adapter)?;
-    let mut sides = rows.into_iter().map(|r| r.logp);
-    Ok(Reference { chosen: sides.next().unwrap_or_default(), rejected: sides.next().unwrap_or_default() })
+/// The log-probs of an example, in the batches in which the trainer scores it on the CPU.
+fn score(policy: &Policy, adapter: bool, example: &Example) -> Result<Reference, Error> {
+    let mut out = Vec::new();
+    for rows in [&example.rows, &example.aside] {
+        if !rows.is_empty() {
+            let scores = policy.score(&Batch::new(rows.clone()), adapter)?;
+            out.extend(scores.rows.into_iter().map(|r| r.logp));
+        }
+    }
+    Ok(out)
 }
 
 /// Bytes as hex digits.
@@ -118,32 +117,25 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|b| [b >> 4, b & 15]).filter_map(|d| char::from_digit(u32::from(d), 16)).collect()
 }
 
-fn bytes(ids: &[u32]) -> Vec<u8> {
-    ids.iter().flat_map(|id| id.to_le_bytes()).collect()
-}
-
-/// Magic, the values of chosen and rejected as little-endian f64, then the first eight bytes of the SHA-256 of all that.
+/// Magic, the values sequence after sequence as little-endian f64, then the first eight bytes of the SHA-256 of all that.
 fn format(entry: &Reference) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
-    entry.chosen.iter().chain(&entry.rejected).for_each(|x| out.extend(x.to_le_bytes()));
+    entry.iter().flatten().for_each(|x| out.extend(x.to_le_bytes()));
     let check = Sha256::digest(&out);
     out.extend(&check[..8]);
     out
 }
 
-fn parse(bytes: &[u8], pair: &TokenPair) -> Option<Reference> {
+fn parse(bytes: &[u8], example: &Example) -> Option<Reference> {
     let (body, check) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
     if Sha256::digest(body)[..8] != *check {
         return None;
     }
     let values = body.strip_prefix(MAGIC)?;
-    let mut values: Vec<f64> =
-        values.chunks_exact(8).filter_map(|c| Some(f64::from_le_bytes(c.try_into().ok()?))).collect();
-    if values.len() != pair.chosen.len() + pair.rejected.len() {
-        return None;
-    }
-    let rejected = values.split_off(pair.chosen.len());
-    Some(Reference { chosen: values, rejected })
+    let mut values = values.chunks_exact(8).filter_map(|c| Some(f64::from_le_bytes(c.try_into().ok()?)));
+    let entry: Reference = sequences(example).map(|row| values.by_ref().take(row.scored.len()).collect()).collect();
+    let whole = entry.iter().zip(sequences(example)).all(|(x, row)| x.len() == row.scored.len());
+    (whole && values.next().is_none()).then_some(entry)
 }
 
 /// Writes an entry so that it is there whole or not at all.
@@ -172,14 +164,20 @@ mod tests {
         Policy::new(LanguageModel::open(&dir).unwrap().decoder(&Device::Cpu, &Tune::None).unwrap())
     }
 
-    fn pair(n: u32) -> TokenPair {
-        TokenPair {
-            pair: PairId::new(format!("q{n}")),
+    fn pair(n: u32) -> Example {
+        Example {
+            id: PairId::new(format!("q{n}")),
             prompt_id: PromptId::new(format!("p{n}")),
             row: 0,
-            prompt: vec![1, 40 + n, 50],
-            chosen: vec![60, 61 + n, 2],
-            rejected: vec![70 + n, 2],
+            prompt: 3,
+            rows: vec![
+                Row::new(vec![1, 40 + n, 50, 60, 61 + n, 2], vec![3, 4, 5]),
+                Row::new(vec![1, 40 + n, 50, 70 + n, 2], vec![3, 4]),
+            ],
+            aside: Vec::new(),
+            margin: None,
+            agreed: None,
+            good: true,
         }
     }
 
@@ -191,7 +189,7 @@ mod tests {
         let cache = ReferenceCache::new(dir.path(), "m");
         let (first, used) = cache.get(&policy, false, &[&a, &b], |_| Ok(())).unwrap();
         assert_eq!(used, CacheUse { found: 0, computed: 2, damaged: 0 });
-        assert_eq!((first[0].chosen.len(), first[0].rejected.len()), (3, 2));
+        assert_eq!((first[0][0].len(), first[0][1].len()), (3, 2));
         let (again, used) = cache.get(&policy, false, &[&b, &a], |_| Ok(())).unwrap();
         assert_eq!(used, CacheUse { found: 2, computed: 0, damaged: 0 });
         assert_eq!(again, [first[1].clone(), first[0].clone()]);

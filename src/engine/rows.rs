@@ -1,4 +1,4 @@
-//! Preference rows to tokens and masks, once, before anything is trained.
+//! A run's rows to tokens and masks, once, before anything is trained.
 //!
 //! Owns the boundary between prompt and answer, the end-of-text token, what is left out, the split into training and
 //! evaluation, and the order of rows. Refuses to cut: a row that does not fit is left out and counted.
@@ -13,11 +13,15 @@
 //! ORPO's rows are made the same way. TRL's ORPO trainer differs: it appends the end-of-text id again behind a template that
 //! ends in a newline, and cuts long answers.
 
+mod single;
+
 use super::error::Error;
 use super::language_model::LanguageModel;
+use super::policy::Row;
 use super::random::{stream, uniform};
-use crate::domain::{Finding, Message, PairId, PairRow, PromptBody, PromptId, Severity, hash64};
-use crate::protocol::DroppedRows;
+use crate::domain::{
+    DroppedRows, Finding, Message, PairId, PairRow, Prompt, PromptBody, PromptId, RatedRow, Severity, SftRow, hash64,
+};
 
 /// Turns rows' texts into tokens: a model's tokenizer and chat template.
 pub trait Encode {
@@ -32,6 +36,18 @@ pub trait Encode {
     /// # Errors
     /// When the template or the tokenizer refuses it.
     fn answered(&self, prompt: &PromptBody, answer: &str) -> Result<Vec<u32>, Error>;
+
+    /// A conversation whole; with `open` followed by the head of the assistant's turn.
+    ///
+    /// # Errors
+    /// When the template or the tokenizer refuses it.
+    fn conversation(&self, messages: &[Message], open: bool) -> Result<Vec<u32>, Error>;
+
+    /// Plain text to its end, the end-of-text token too.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses it.
+    fn text(&self, text: &str) -> Result<Vec<u32>, Error>;
 
     /// The most tokens the model was made for.
     fn context(&self) -> usize;
@@ -53,55 +69,163 @@ impl Encode for LanguageModel {
                 messages.push(Message { role: "assistant".into(), content: answer.into() });
                 self.tokenizer.encode(&self.render(&messages, false)?, false)
             }
-            PromptBody::Text(text) => {
-                let mut whole = format!("{text}{answer}");
-                if let Some(eos) = self.tokenizer.eos_text().filter(|eos| !whole.ends_with(eos)) {
-                    whole.push_str(eos);
-                }
-                self.tokenizer.encode(&whole, true)
-            }
+            PromptBody::Text(text) => self.text(&format!("{text}{answer}")),
+        }
+    }
+
+    fn conversation(&self, messages: &[Message], open: bool) -> Result<Vec<u32>, Error> {
+        self.tokenizer.encode(&self.render(messages, open)?, false)
+    }
+
+    fn text(&self, text: &str) -> Result<Vec<u32>, Error> {
+        match self.tokenizer.eos_text().filter(|eos| !text.ends_with(eos)) {
+            Some(eos) => self.tokenizer.encode(&format!("{text}{eos}"), true),
+            None => self.tokenizer.encode(text, true),
         }
     }
 }
 
-/// A preference row in tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenPair {
-    /// The pair it came from.
-    pub pair: PairId,
+/// A run's rows, of the kind its method needs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Rows {
+    /// Preference pairs.
+    Pairs(Vec<PairRow>),
+    /// Texts to imitate.
+    Examples(Vec<SftRow>),
+    /// Single answers with a thumb up or down.
+    Ratings(Vec<RatedRow>),
+    /// Prompts that the policy answers itself.
+    Prompts(Vec<Prompt>),
+}
+
+impl Rows {
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Pairs(r) => r.len(),
+            Self::Examples(r) => r.len(),
+            Self::Ratings(r) => r.len(),
+            Self::Prompts(r) => r.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The prompt of row `i` as a model can be asked it; none where the row has none of its own.
+    #[must_use]
+    pub fn prompt(&self, i: usize) -> Option<PromptBody> {
+        match self {
+            Self::Pairs(r) => r.get(i).map(|r| r.prompt.clone()),
+            Self::Examples(r) => r.get(i).and_then(single::question),
+            Self::Ratings(r) => r.get(i).map(|r| r.prompt.clone()),
+            Self::Prompts(r) => r.get(i).map(|r| r.body.clone()),
+        }
+    }
+}
+
+/// How rows become examples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Making {
+    /// Longer examples are left out.
+    pub max_length: usize,
+    /// Share of prompts kept for evaluation.
+    pub eval_fraction: f64,
+    /// Pairs: the chosen side's prompt is scored too.
+    pub prompt: bool,
+    /// Pairs: no token is scored, the scalar head is read at each answer's last token instead.
+    pub valued: bool,
+    /// Conversations: only the assistant's turns are learned.
+    pub assistant_only: bool,
+    /// Prompt and completion: only the completion is learned.
+    pub completion_only: bool,
+    /// Ratings: every answer is also scored on its neighbour's prompt, in blocks of so many rows; 0: it is not.
+    pub mismatch: usize,
+}
+
+impl Making {
+    /// Pairs or anything else of at most `max_length` tokens, answers scored, nothing kept for evaluation.
+    #[must_use]
+    pub fn plain(max_length: usize) -> Self {
+        Self {
+            max_length,
+            eval_fraction: 0.0,
+            prompt: false,
+            valued: false,
+            assistant_only: false,
+            completion_only: true,
+            mismatch: 0,
+        }
+    }
+}
+
+/// A unit of training in tokens: the sequences whose loss needs each other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// The row it came from, so that findings can name it.
+    pub id: PairId,
     /// The prompt's id.
     pub prompt_id: PromptId,
     /// Index of the row it came from.
     pub row: usize,
-    /// What both whole texts begin with; never empty.
-    pub prompt: Vec<u32>,
-    /// The chosen answer behind it; never empty.
-    pub chosen: Vec<u32>,
-    /// The rejected answer behind it; never empty.
-    pub rejected: Vec<u32>,
+    /// Tokens of the prompt, at the beginning of every sequence of `rows`; 0 where there is no one prompt.
+    pub prompt: usize,
+    /// The sequences trained on: chosen and rejected, or one alone.
+    pub rows: Vec<Row>,
+    /// Sequences scored beside them without a gradient.
+    pub aside: Vec<Row>,
+    /// Strength of the preference in 0..=1, where known.
+    pub margin: Option<f64>,
+    /// Share of the votes behind the preference, where raters differed.
+    pub agreed: Option<f64>,
+    /// Whether the answer is a good one (ratings; true elsewhere).
+    pub good: bool,
 }
 
-impl TokenPair {
-    /// Tokens of the longer side.
+impl Example {
+    /// Tokens of the longest sequence.
     #[must_use]
     pub fn longest(&self) -> usize {
-        self.prompt.len() + self.chosen.len().max(self.rejected.len())
+        self.rows.iter().chain(&self.aside).map(|r| r.ids.len()).max().unwrap_or(0)
     }
 
-    /// Tokens of both sides, the prompt counted twice, as a trainer without prefix sharing computes them.
+    /// Tokens of all sequences trained on, a shared prompt counted with each, as a trainer without prefix sharing computes
+    /// them.
     #[must_use]
     pub fn tokens(&self) -> usize {
-        2 * self.prompt.len() + self.chosen.len() + self.rejected.len()
+        self.rows.iter().map(|r| r.ids.len()).sum()
+    }
+
+    /// Tokens whose log-probs are trained on.
+    #[must_use]
+    pub fn scored(&self) -> usize {
+        self.rows.iter().map(|r| r.scored.len()).sum()
+    }
+
+    /// How many of the first sequence's scored tokens are the prompt's.
+    #[must_use]
+    pub fn skip(&self) -> usize {
+        self.rows.first().map_or(0, |r| r.scored.iter().take_while(|at| **at < self.prompt).count())
+    }
+
+    /// Tokens of the answer in sequence `side`.
+    #[must_use]
+    pub fn answer(&self, side: usize) -> &[u32] {
+        self.rows.get(side).map_or(&[], |r| &r.ids[self.prompt.min(r.ids.len())..])
     }
 }
 
 /// Rows in tokens, split, and what was left out.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Tokenised {
-    /// Rows to train on, in the file's order.
-    pub train: Vec<TokenPair>,
-    /// Rows kept for evaluation, in the file's order.
-    pub eval: Vec<TokenPair>,
+    /// Examples to train on, in the file's order.
+    pub train: Vec<Example>,
+    /// Examples kept for evaluation, in the file's order.
+    pub eval: Vec<Example>,
     /// Rows left out, by reason.
     pub dropped: Vec<DroppedRows>,
     /// What the user should know about the rows.
@@ -109,16 +233,29 @@ pub struct Tokenised {
 }
 
 impl Tokenised {
-    /// Tokens of the longest row, 0 without rows.
+    /// Tokens of the longest example, 0 without any.
     #[must_use]
     pub fn longest(&self) -> usize {
-        self.train.iter().chain(&self.eval).map(TokenPair::longest).max().unwrap_or(0)
+        self.train.iter().chain(&self.eval).map(Example::longest).max().unwrap_or(0)
     }
 
     fn drop(&mut self, reason: &str) {
         match self.dropped.iter_mut().find(|d| d.reason == reason) {
             Some(d) => d.count += 1,
             None => self.dropped.push(DroppedRows { reason: reason.into(), count: 1 }),
+        }
+    }
+
+    /// Takes an example, unless it is too long.
+    fn take(&mut self, example: Example, making: &Making, context: usize) {
+        if example.longest() > making.max_length {
+            self.drop("longer than max_length");
+        } else if example.longest() > context {
+            self.drop("longer than the model's context");
+        } else if is_eval(&example.prompt_id, making.eval_fraction) {
+            self.eval.push(example);
+        } else {
+            self.train.push(example);
         }
     }
 }
@@ -130,54 +267,30 @@ pub fn is_eval(prompt: &PromptId, fraction: f64) -> bool {
     ((hash64(prompt.as_str().as_bytes()) >> 11) as f64 / (1u64 << 53) as f64) < fraction
 }
 
-/// Tokenises `rows`; none longer than `max_length` stays. `watch(done)` is called after every row.
+/// Tokenises `rows`. `watch(done)` is called after every row.
 ///
 /// # Errors
-/// When the template or the tokenizer refuses a row; the sentence names its pair.
+/// When the template or the tokenizer refuses a row; the sentence names it.
 pub fn tokenise(
     encode: &dyn Encode,
-    rows: &[PairRow],
-    max_length: usize,
-    eval_fraction: f64,
+    rows: &Rows,
+    making: &Making,
     mut watch: impl FnMut(usize) -> Result<(), Error>,
 ) -> Result<Tokenised, Error> {
     let mut out = Tokenised::default();
-    let mut parted: Vec<&PairId> = Vec::new();
-    for (i, row) in rows.iter().enumerate() {
+    let mut parted: Vec<PairId> = Vec::new();
+    for i in 0..rows.len() {
         watch(i)?;
-        if row.chosen.trim().is_empty() || row.rejected.trim().is_empty() {
-            out.drop("an empty answer");
-            continue;
+        match rows {
+            Rows::Pairs(rows) => pair(encode, i, &rows[i], making, &mut out, &mut parted)?,
+            Rows::Examples(rows) => single::example(encode, i, &rows[i], making, &mut out, &mut parted)?,
+            Rows::Ratings(rows) => single::rating(encode, i, &rows[i], making, &mut out, &mut parted)?,
+            Rows::Prompts(rows) => single::prompt(encode, i, &rows[i], making, &mut out)?,
         }
-        let fail = |e: Error| Error::Asked(format!("pair {}: {e}", row.pair));
-        let prompt = encode.prompt(&row.prompt).map_err(fail)?;
-        let mut chosen = encode.answered(&row.prompt, &row.chosen).map_err(fail)?;
-        let mut rejected = encode.answered(&row.prompt, &row.rejected).map_err(fail)?;
-        let boundary = common(&prompt, &chosen).min(common(&prompt, &rejected));
-        if boundary < prompt.len() {
-            parted.push(&row.pair);
-        }
-        if boundary == 0 {
-            out.drop("no common beginning of prompt and answers");
-            continue;
-        }
-        let (chosen, rejected) = (chosen.split_off(boundary), rejected.split_off(boundary));
-        let prompt = prompt[..boundary].to_vec();
-        let pair =
-            TokenPair { pair: row.pair.clone(), prompt_id: row.prompt_id.clone(), row: i, prompt, chosen, rejected };
-        if pair.chosen.is_empty() || pair.rejected.is_empty() {
-            out.drop("an empty answer");
-        } else if pair.chosen == pair.rejected {
-            out.drop("equal answers");
-        } else if pair.longest() > max_length {
-            out.drop("longer than max_length");
-        } else if pair.longest() > encode.context() {
-            out.drop("longer than the model's context");
-        } else if is_eval(&row.prompt_id, eval_fraction) {
-            out.eval.push(pair);
-        } else {
-            out.train.push(pair);
-        }
+    }
+    if let Rows::Ratings(_) = rows {
+        single::mismatch(&mut out.train, making.mismatch);
+        single::mismatch(&mut out.eval, making.mismatch);
     }
     watch(rows.len())?;
     if let Some(first) = parted.first() {
@@ -192,10 +305,59 @@ pub fn tokenise(
                 rows.len()
             ),
             remedy: "Look at the chat template, or end plain prompts with a space or newline.".into(),
-            pair: Some((*first).clone()),
+            pair: Some(first.clone()),
         });
     }
     Ok(out)
+}
+
+/// A preference pair: two sequences, chosen first.
+fn pair(
+    encode: &dyn Encode,
+    i: usize,
+    row: &PairRow,
+    making: &Making,
+    out: &mut Tokenised,
+    parted: &mut Vec<PairId>,
+) -> Result<(), Error> {
+    if row.chosen.trim().is_empty() || row.rejected.trim().is_empty() {
+        out.drop("an empty answer");
+        return Ok(());
+    }
+    let fail = |e: Error| Error::Asked(format!("pair {}: {e}", row.pair));
+    let prompt = encode.prompt(&row.prompt).map_err(fail)?;
+    let chosen = encode.answered(&row.prompt, &row.chosen).map_err(fail)?;
+    let rejected = encode.answered(&row.prompt, &row.rejected).map_err(fail)?;
+    let boundary = common(&prompt, &chosen).min(common(&prompt, &rejected));
+    if boundary < prompt.len() {
+        parted.push(row.pair.clone());
+    }
+    if boundary == 0 {
+        out.drop("no common beginning of prompt and answers");
+    } else if chosen.len() == boundary || rejected.len() == boundary {
+        out.drop("an empty answer");
+    } else if chosen == rejected {
+        out.drop("equal answers");
+    } else {
+        let side = |ids: Vec<u32>, from: usize| match making.valued {
+            true => Row { valued: vec![ids.len() - 1], ids, ..Row::default() },
+            false => Row::new(ids.clone(), (from..ids.len()).collect()),
+        };
+        let rows = vec![side(chosen, if making.prompt { 1 } else { boundary }), side(rejected, boundary)];
+        let example = Example {
+            id: row.pair.clone(),
+            prompt_id: row.prompt_id.clone(),
+            row: i,
+            prompt: boundary,
+            rows,
+            aside: Vec::new(),
+            margin: row.margin,
+            agreed: row.agreed,
+            good: true,
+        };
+        out.take(example, making, encode.context());
+    }
+    Ok(())
 }
 
 /// Length of the common prefix.
@@ -228,6 +390,22 @@ mod tests {
     impl Encode for Bytes {
         fn context(&self) -> usize {
             50
+        }
+
+        fn conversation(&self, messages: &[Message], open: bool) -> Result<Vec<u32>, Error> {
+            let turn = |m: &Message| {
+                let name = m.role.bytes().next().map(u32::from);
+                name.into_iter().chain(m.content.bytes().map(u32::from)).chain([0]).collect::<Vec<u32>>()
+            };
+            let mut ids: Vec<u32> = messages.iter().flat_map(turn).collect();
+            if open {
+                ids.push(u32::from(b'a'));
+            }
+            Ok(ids)
+        }
+
+        fn text(&self, text: &str) -> Result<Vec<u32>, Error> {
+            Ok(text.bytes().map(u32::from).chain([1]).collect())
         }
 
         fn prompt(&self, prompt: &PromptBody) -> Result<Vec<u32>, Error> {
@@ -263,16 +441,17 @@ mod tests {
     }
 
     fn tokens(rows: &[PairRow], max: usize) -> Tokenised {
-        tokenise(&Bytes, rows, max, 0.0, |_| Ok(())).unwrap()
+        tokenise(&Bytes, &Rows::Pairs(rows.to_vec()), &Making::plain(max), |_| Ok(())).unwrap()
     }
 
     #[test]
     fn the_answer_begins_behind_the_prompt_and_its_end_counts() {
         let out = tokens(&[row(1, "ab", "cd", "e")], 100);
         let pair = &out.train[0];
-        assert_eq!(pair.prompt, [97, 98]);
-        assert_eq!(pair.chosen, [99, 100, 1]);
-        assert_eq!(pair.rejected, [101, 1]);
+        assert_eq!((pair.prompt, &pair.rows[0].ids[..2]), (2, &[97, 98][..]));
+        assert_eq!(pair.answer(0), [99, 100, 1]);
+        assert_eq!(pair.answer(1), [101, 1]);
+        assert_eq!((pair.rows[0].scored.as_slice(), pair.rows[1].scored.as_slice()), (&[2, 3, 4][..], &[2, 3][..]));
         assert_eq!((pair.longest(), pair.tokens()), (5, 9));
         assert!(out.findings.is_empty() && out.dropped.is_empty());
     }
@@ -280,9 +459,9 @@ mod tests {
     #[test]
     fn where_a_token_spans_the_boundary_both_sides_begin_before_it() {
         let out = tokens(&[row(7, "ab ", "x", "!y")], 100);
-        assert_eq!(out.train[0].prompt, [97, 98]);
-        assert_eq!(out.train[0].chosen, [32, 120, 1]);
-        assert_eq!(out.train[0].rejected[0], 999);
+        assert_eq!(out.train[0].prompt, 2);
+        assert_eq!(out.train[0].answer(0), [32, 120, 1]);
+        assert_eq!(out.train[0].answer(1)[0], 999);
         assert_eq!(out.findings[0].pair, Some(PairId::new("q7")));
         assert_eq!(out.findings[0].severity, Severity::Warn);
     }

@@ -3,6 +3,7 @@
 //! Owns `model.safetensors` of a checkpoint folder: every trainable under its own name in its own type, and in the file's
 //! metadata, under `tune`, what kind of training it belongs to. Refuses to put it on a model of another shape.
 
+use super::decoder::SCORE;
 use super::error::Error;
 use super::tune::Tune;
 use candle_core::{Device, Tensor, Var};
@@ -55,7 +56,9 @@ impl Trained {
     /// # Errors
     /// When names or shapes do not fit: the checkpoint belongs to another model or another set of trained modules.
     pub fn put_on(&self, trainables: &[(String, Var)]) -> Result<(), Error> {
-        if self.tensors.len() != trainables.len() {
+        // A scalar head comes and goes with the method: a policy has none, a reward model begins with a fresh one.
+        let others = self.tensors.keys().filter(|k| *k != SCORE).count();
+        if others != trainables.iter().filter(|(name, _)| name != SCORE).count() {
             return Err(Error::Asked(format!(
                 "the checkpoint holds {} trained tensors, the run trains {}; its tune, lora_r and target modules must be the \
                  checkpoint's",
@@ -64,6 +67,9 @@ impl Trained {
             )));
         }
         for (name, var) in trainables {
+            if name == SCORE && !self.tensors.contains_key(SCORE) {
+                continue;
+            }
             let found = self.tensors.get(name).ok_or_else(|| {
                 Error::Asked(format!("the checkpoint has no trained tensor {name}; it belongs to another model"))
             })?;

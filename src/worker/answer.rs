@@ -1,8 +1,7 @@
 //! Short questions: one JSON object a line on standard output, then the end. These workers die with whoever asked.
 
 use super::error::Error;
-use super::task::{adapter_of, rows};
-use crate::domain::PairRow;
+use super::task::{adapter_of, run_rows};
 use crate::engine::merge::{Precision, to_hf, to_peft};
 use crate::engine::{self, Sink};
 use crate::protocol::{RunEvent, Task};
@@ -23,8 +22,7 @@ pub(super) fn estimate(path: &Path) -> Result<(), Error> {
     let run = RunDir::open(dir)?;
     let spec = run.placed_spec()?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
-    let rows: Vec<PairRow> = rows(&run, &train.data.file, &train.data.sha256)?;
-    say(&engine::estimate(&spec, &rows)?)
+    say(&engine::estimate(&spec, &run_rows(&run, train)?.rows)?)
 }
 
 /// `worker merge RUN_DIR OUT FORMAT`: the run's newest checkpoint as a folder for other programs. `hf` computes exactly what

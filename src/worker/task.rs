@@ -5,9 +5,9 @@ use super::drive::{Did, Saving, Work};
 use super::error::Error;
 use super::log::Log;
 use super::run::Prepared;
-use crate::domain::{PairRow, Prompt, RunId, SampledHash};
-use crate::engine::{self, Sampling, StepOutcome, Trainer};
-use crate::protocol::{RunEvent, RunSpec, Task};
+use crate::domain::{Needs, Prompt, RunId, SampledHash, method};
+use crate::engine::{self, Places, Rows, RunRows, Sampling, StepOutcome, Trainer};
+use crate::protocol::{DataSnapshot, RunEvent, RunSpec, Task, TrainSpec};
 use crate::storage::{self, RunDir, sha256};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
@@ -30,10 +30,11 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
         Task::Train(train) => Prepared {
             device: name,
             open: Box::new(move |_, from, log| {
-                let rows: Vec<PairRow> = rows(run, &train.data.file, &train.data.sha256)?;
+                let data = run_rows(run, train)?;
                 let init = train.init.as_ref().map(|id| adapter_of(run, id)).transpose()?;
-                let from = from.map(|c| c.path.as_path());
-                let trainer = Trainer::open(spec, &rows, &run.cache()?, init.as_deref(), from, log)?;
+                let cache = run.cache()?;
+                let places = Places { cache: &cache, init: init.as_deref(), resume: from.map(|c| c.path.as_path()) };
+                let trainer = Trainer::open(spec, &data, &places, log)?;
                 let saving = Saving {
                     every: train.params.usize("save_steps") as u64,
                     keep: train.params.usize("save_total_limit"),
@@ -58,6 +59,25 @@ pub(super) fn rows<T: DeserializeOwned>(run: &RunDir, file: &str, expected: &str
         .filter(|(_, line)| !line.trim().is_empty())
         .map(|(i, line)| serde_json::from_str(line).map_err(|e| wrong(format!("line {} does not read: {e}", i + 1))))
         .collect()
+}
+
+/// A training run's rows, of the kind its method needs, and the texts mixed in and probed.
+pub(super) fn run_rows(run: &RunDir, train: &TrainSpec) -> Result<RunRows, Error> {
+    let found = method(&train.method).ok_or_else(|| {
+        Error::Failed(format!("run {} asks for the method `{}`; there is none", run.id(), train.method))
+    })?;
+    let (file, sha) = (&train.data.file, &train.data.sha256);
+    let main = match found.needs {
+        Needs::Pairs => Rows::Pairs(rows(run, file, sha)?),
+        Needs::Examples => Rows::Examples(rows(run, file, sha)?),
+        Needs::Ratings => Rows::Ratings(rows(run, file, sha)?),
+        Needs::Prompts => Rows::Prompts(rows(run, file, sha)?),
+    };
+    let more = |data: &Option<DataSnapshot>| match data {
+        Some(data) => rows(run, &data.file, &data.sha256),
+        None => Ok(Vec::new()),
+    };
+    Ok(RunRows { rows: main, mix: more(&train.mix)?, probe: more(&train.probe)? })
 }
 
 /// The newest checkpoint of a run of the same session.

@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 use tiebreak::domain::{Message, PromptBody, Sampler};
 use tiebreak::engine::{
-    Batch, Config, LanguageModel, LoraSpec, Policy, Row, SpecialTokens, Template, Tune, generate, stream,
+    Batch, Config, LanguageModel, LoraSpec, Policy, Row, RowGradient, SpecialTokens, Template, Tune, generate, stream,
 };
 
 fn fixture(name: &str) -> String {
@@ -124,7 +124,7 @@ fn smollm2_a_training_step_on_four_pairs() {
             let prompt = model.encode_prompt(&PromptBody::user(text(&pair["prompt"]))).unwrap();
             let mut ids = prompt.clone();
             ids.extend(model.tokenizer.encode(&format!("{}<|im_end|>\n", text(&pair[side])), false).unwrap());
-            Row { scored: (prompt.len()..ids.len()).collect(), ids }
+            Row::new(ids.clone(), (prompt.len()..ids.len()).collect())
         });
         if two.iter().all(|r| (128..=320).contains(&r.ids.len())) {
             rows.extend(two);
@@ -134,7 +134,7 @@ fn smollm2_a_training_step_on_four_pairs() {
         }
     }
     let (tokens, scored) = rows.iter().fold((0, 0), |n, r| (n.0 + r.ids.len(), n.1 + r.scored.len()));
-    let batch = Batch { rows };
+    let batch = Batch::new(rows);
     let memory = || {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         status.lines().find(|l| l.starts_with("VmHWM")).unwrap_or("").to_owned()
@@ -145,7 +145,7 @@ fn smollm2_a_training_step_on_four_pairs() {
         let (scores, tape) = policy.score_train(&batch).unwrap();
         let forward = at.elapsed();
         let g: Vec<Vec<f64>> = scores.rows.iter().map(|r| vec![-1.0; r.logp.len()]).collect();
-        policy.backward(tape, &g).unwrap();
+        policy.backward(tape, &g.iter().cloned().map(RowGradient::from).collect::<Vec<_>>()).unwrap();
         let all = at.elapsed();
         println!(
             "forward {forward:.1?}, step {all:.1?}, {:.0} tokens/s, {}",

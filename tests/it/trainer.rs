@@ -3,7 +3,7 @@
 use crate::trl::{cases, fixtures, rows, spec};
 use std::path::Path;
 use tiebreak::domain::{Metrics, PairRow, Severity};
-use tiebreak::engine::{StepOutcome, Trainer, estimate};
+use tiebreak::engine::{Places, Rows, StepOutcome, Trainer, estimate};
 use tiebreak::protocol::{RunEvent, RunSpec, Task};
 
 fn settings<'a>(more: &[(&'a str, &str)]) -> Vec<(&'a str, String)> {
@@ -14,7 +14,8 @@ fn settings<'a>(more: &[(&'a str, &str)]) -> Vec<(&'a str, String)> {
 
 fn open(spec: &RunSpec, rows: &[PairRow], cache: &Path, resume: Option<&Path>) -> (Trainer, Vec<RunEvent>) {
     let mut events = Vec::new();
-    let trainer = Trainer::open(spec, rows, cache, None, resume, &mut events).unwrap();
+    let places = Places { resume, ..Places::new(cache) };
+    let trainer = Trainer::open(spec, &Rows::Pairs(rows.to_vec()).into(), &places, &mut events).unwrap();
     (trainer, events)
 }
 
@@ -102,7 +103,8 @@ fn a_checkpoint_of_another_run_is_refused() {
     let (trainer, _) = open(&spec("dpo", &settings(&[])), &rows, dir.path(), None);
     trainer.save(dir.path()).unwrap();
     let other = spec("dpo", &settings(&[("beta", "0.2")]));
-    let said = Trainer::open(&other, &rows, dir.path(), None, Some(dir.path()), &mut Vec::new());
+    let places = Places { resume: Some(dir.path()), ..Places::new(dir.path()) };
+    let said = Trainer::open(&other, &Rows::Pairs(rows).into(), &places, &mut Vec::new());
     assert!(said.err().unwrap().to_string().contains("start a new run"));
 }
 
@@ -264,7 +266,7 @@ fn the_estimate_is_what_the_run_plans() {
     for tune in ["lora", "full"] {
         let more = [("tune", tune), ("num_train_epochs", "2"), ("eval_fraction", "0.3"), ("max_length", "80")];
         let spec = spec("dpo", &settings(&more));
-        let said = estimate(&spec, &rows).unwrap();
+        let said = estimate(&spec, &Rows::Pairs(rows.clone())).unwrap();
         let (_, events) = open(&spec, &rows, dir.path(), None);
         let Some(RunEvent::Planned(plan)) = events.last() else { panic!("no plan") };
         assert_eq!((said.steps, said.train_rows, said.eval_rows), (plan.total_steps, plan.train_rows, plan.eval_rows));
@@ -279,7 +281,8 @@ fn without_a_row_to_train_on_the_reasons_are_named() {
     let rows = rows(&cases(), false);
     let spec = spec("dpo", &settings(&[("max_length", "8")]));
     let dir = tempfile::tempdir().unwrap();
-    let said = Trainer::open(&spec, &rows, dir.path(), None, None, &mut Vec::new()).err().unwrap().to_string();
+    let said = Trainer::open(&spec, &Rows::Pairs(rows).into(), &Places::new(dir.path()), &mut Vec::new());
+    let said = said.err().unwrap().to_string();
     assert!(said.contains("12 longer than max_length"), "{said}");
 }
 
@@ -312,7 +315,7 @@ fn a_step_on_smollm2_fits_its_memory() {
         let Task::Train(train) = &mut spec.task else { panic!("a training run") };
         train.model.path = model.display().to_string();
         let cache = tempfile::tempdir().unwrap();
-        println!("{:?}", estimate(&spec, &rows).unwrap());
+        println!("{:?}", estimate(&spec, &Rows::Pairs(rows.clone())).unwrap());
         let (mut trainer, events) = open(&spec, &rows, cache.path(), None);
         println!("{:?}", events.last());
         let mut events = Vec::new();

@@ -4,7 +4,7 @@ use candle_core::Var;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tiebreak::domain::{Message, Metrics, PairId, PairRow, Params, PromptBody, PromptId, RunId, method};
-use tiebreak::engine::{StepOutcome, Trained, Trainer, tune_of};
+use tiebreak::engine::{Places, Rows, StepOutcome, Trained, Trainer, tune_of};
 use tiebreak::protocol::{DataSnapshot, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
 
 /// Relative tolerance.
@@ -126,11 +126,12 @@ fn run(name: &str) {
     let rows = rows(&doc, word("method") == "orpo");
     // TRL too takes an adapter that it is given as the reference, frozen as it was.
     let init = (word("tune") == "lora").then(|| adapters(name, &spec, dir.path()));
-    let mut trainer = Trainer::open(&spec, &rows, dir.path(), init.as_deref(), None, &mut events).unwrap();
-    for (ours, theirs) in trainer.pairs().iter().zip(case["ids"].as_array().unwrap()) {
-        assert_eq!(ours.prompt, ids(&theirs["prompt"]));
-        assert_eq!(ours.chosen, ids(&theirs["chosen"]));
-        assert_eq!(ours.rejected, ids(&theirs["rejected"]));
+    let places = Places { init: init.as_deref(), ..Places::new(dir.path()) };
+    let mut trainer = Trainer::open(&spec, &Rows::Pairs(rows).into(), &places, &mut events).unwrap();
+    for (ours, theirs) in trainer.examples().iter().zip(case["ids"].as_array().unwrap()) {
+        assert_eq!(ours.rows[0].ids[..ours.prompt], ids(&theirs["prompt"]));
+        assert_eq!(ours.answer(0), ids(&theirs["chosen"]));
+        assert_eq!(ours.answer(1), ids(&theirs["rejected"]));
     }
     while trainer.step(&mut events).unwrap() == StepOutcome::Stepped {}
     let steps: Vec<&Metrics> = events

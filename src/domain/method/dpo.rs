@@ -10,6 +10,9 @@ pub(super) const METHOD: Method = Method {
     help: "push chosen above rejected, held near the frozen reference",
     needs: Needs::Pairs,
     reference: true,
+    probes: true,
+    mixes: true,
+    without: &[],
     own: &[
         row("beta", Kind::Float(1e-6, 1000.0), "0.1", "0.01 – 0.5", "how hard to stay near the reference", true),
         row(

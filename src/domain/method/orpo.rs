@@ -10,6 +10,9 @@ pub(super) const METHOD: Method = Method {
     help: "one stage from a base model: answer like chosen, with better odds than rejected; no reference",
     needs: Needs::Pairs,
     reference: false,
+    probes: true,
+    mixes: true,
+    without: &[],
     own: &[
         row(
             "beta",

@@ -30,7 +30,7 @@ fn lora() -> Tune {
 fn batch() -> Batch {
     let model = LanguageModel::open(Path::new(&tiny().path)).unwrap();
     let ids = model.encode_prompt(&PromptBody::user("The river is wide; what is a tuple?")).unwrap();
-    Batch { rows: vec![Row { scored: (1..ids.len()).collect(), ids }] }
+    Batch::new(vec![Row::new(ids.clone(), (1..ids.len()).collect())])
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::{Config, Decoder, LoraSpec, Tune, Weights, stream, uniform};
-use candle_core::Device;
+use candle_core::{D, DType, Device};
 use std::path::Path;
 
 const TINY: &str = r#"{"model_type":"KIND","hidden_size":12,"num_attention_heads":4,"num_key_value_heads":2,"head_dim":4,
@@ -59,8 +59,8 @@ fn perturb(policy: &Policy) {
 }
 
 fn batch() -> Batch {
-    let row = |ids: &[u32], from: usize| Row { ids: ids.to_vec(), scored: (from..ids.len()).collect() };
-    Batch { rows: vec![row(&[1, 5, 9, 2, 7, 22], 3), row(&[4, 3, 8], 1), row(&[6, 6, 12, 13, 1], 2)] }
+    let row = |ids: &[u32], from: usize| Row::new(ids.to_vec(), (from..ids.len()).collect());
+    Batch::new(vec![row(&[1, 5, 9, 2, 7, 22], 3), row(&[4, 3, 8], 1), row(&[6, 6, 12, 13, 1], 2)])
 }
 
 /// Arbitrary dL/dlogp for each scored token.
@@ -73,6 +73,10 @@ fn weights_of(batch: &Batch) -> Vec<Vec<f64>> {
     batch.rows.iter().map(|r| r.scored.iter().map(&mut next).collect()).collect()
 }
 
+fn gradients(g: &[Vec<f64>]) -> Vec<RowGradient> {
+    g.iter().cloned().map(RowGradient::from).collect()
+}
+
 fn loss(scores: &TokenScores, g: &[Vec<f64>]) -> f64 {
     scores.rows.iter().zip(g).flat_map(|(r, g)| r.logp.iter().zip(g)).map(|(l, g)| l * g).sum()
 }
@@ -82,7 +86,7 @@ fn against_differences(mut policy: Policy) {
     let (batch, g) = (batch(), weights_of(&batch()));
     policy.set_passes(4);
     let (_, tape) = policy.score_train(&batch).unwrap();
-    policy.backward(tape, &g).unwrap();
+    policy.backward(tape, &gradients(&g)).unwrap();
     let grads = policy.take_gradients();
     let eps = 1e-5;
     for i in 0..policy.trainables().len() {
@@ -131,7 +135,7 @@ fn recomputing_layers_equals_plain_backpropagation() {
         perturb(&policy);
         let (batch, g) = (batch(), weights_of(&batch()));
         let (_, tape) = policy.score_train(&batch).unwrap();
-        policy.backward(tape, &g).unwrap();
+        policy.backward(tape, &gradients(&g)).unwrap();
         let ours = policy.take_gradients();
 
         let pass = Pass { grad: true, adapter: true, dropout: None };
@@ -167,7 +171,7 @@ fn a_fresh_adapter_changes_nothing_and_only_b_has_a_gradient() {
     let batch = batch();
     assert_eq!(policy.score(&batch, true).unwrap(), policy.score(&batch, false).unwrap());
     let (_, tape) = policy.score_train(&batch).unwrap();
-    policy.backward(tape, &weights_of(&batch)).unwrap();
+    policy.backward(tape, &gradients(&weights_of(&batch))).unwrap();
     let grads = policy.take_gradients();
     for (i, (name, _)) in policy.trainables().iter().enumerate() {
         let norm = grads.get(i).unwrap().abs().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
@@ -188,7 +192,7 @@ fn neither_padding_nor_order_nor_company_changes_a_row() {
     turned.rows.reverse();
     let reversed = policy.score(&turned, true).unwrap();
     for (i, row) in batch().rows.into_iter().enumerate() {
-        let alone = policy.score(&Batch { rows: vec![row] }, true).unwrap();
+        let alone = policy.score(&Batch::new(vec![row]), true).unwrap();
         for other in [&all.rows[i], &reversed.rows[2 - i]] {
             assert_eq!(alone.rows[0].top1, other.top1);
             for (a, b) in alone.rows[0].logp.iter().zip(&other.logp) {
@@ -203,11 +207,11 @@ fn gradients_add_up_over_batches() {
     let mut policy = toy("llama", false, &Tune::Full);
     let (whole, g) = (batch(), weights_of(&batch()));
     let (_, tape) = policy.score_train(&whole).unwrap();
-    policy.backward(tape, &g).unwrap();
+    policy.backward(tape, &gradients(&g)).unwrap();
     let once = policy.take_gradients();
     for (row, g) in whole.rows.into_iter().zip(g) {
-        let (_, tape) = policy.score_train(&Batch { rows: vec![row] }).unwrap();
-        policy.backward(tape, &[g]).unwrap();
+        let (_, tape) = policy.score_train(&Batch::new(vec![row])).unwrap();
+        policy.backward(tape, &[g.into()]).unwrap();
     }
     let sum = policy.take_gradients();
     for (a, b) in once.iter().zip(sum.iter()) {
@@ -219,12 +223,109 @@ fn gradients_add_up_over_batches() {
 #[test]
 fn what_cannot_be_scored_is_said() {
     let mut policy = toy("llama", true, &lora(0.0));
-    let one = |ids: Vec<u32>, at: usize| Batch { rows: vec![Row { ids, scored: vec![at] }] };
-    assert!(policy.score(&Batch::default(), true).is_err());
+    let one = |ids: Vec<u32>, at: usize| Batch::new(vec![Row::new(ids, vec![at])]);
+    assert!(policy.score(&Batch::new(Vec::new()), true).is_err());
     assert!(policy.score(&one(vec![1, 2], 0), true).is_err());
     assert!(policy.score(&one(vec![1, 2], 2), true).is_err());
     let said = policy.score(&one(vec![1, 23], 1), true).unwrap_err().to_string();
     assert!(said.contains("token 23") && said.contains("knows 23"), "{said}");
     let (_, tape) = policy.score_train(&one(vec![1, 2], 1)).unwrap();
-    assert!(policy.backward(tape, &[vec![]]).is_err());
+    assert!(policy.backward(tape, &[vec![].into()]).is_err());
+}
+
+/// A toy with a scalar head of random numbers.
+fn with_score(tune: &Tune) -> Policy {
+    let Policy { mut decoder, .. } = toy("llama", true, tune);
+    let mut rng = stream(8, 8);
+    decoder.add_score((0..12).map(|_| uniform(&mut rng) - 0.5).collect(), false).unwrap();
+    Policy::new(decoder)
+}
+
+/// Log-probs, entropies and values at a temperature: every gradient is the slope.
+#[test]
+fn entropy_and_values_have_the_slopes_too() {
+    for tune in [lora(0.0), Tune::Full] {
+        let mut policy = with_score(&tune);
+        perturb(&policy);
+        let mut batch = Batch { temperature: 0.7, ..batch() };
+        for row in &mut batch.rows {
+            row.valued = vec![0, row.ids.len() - 1];
+        }
+        let g: Vec<RowGradient> = weights_of(&batch)
+            .into_iter()
+            .map(|logp| RowGradient { entropy: logp.iter().map(|x| 0.3 - x).collect(), value: vec![0.8, -1.1], logp })
+            .collect();
+        let total = |scores: &TokenScores| -> f64 {
+            let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+            let of = |(r, g): (&RowScores, &RowGradient)| {
+                dot(&r.logp, &g.logp) + dot(&r.entropy, &g.entropy) + dot(&r.value, &g.value)
+            };
+            scores.rows.iter().zip(&g).map(of).sum()
+        };
+        let (scores, tape) = policy.score_train(&batch).unwrap();
+        assert!(scores.rows.iter().all(|r| r.value.len() == 2));
+        policy.backward(tape, &g).unwrap();
+        let grads = policy.take_gradients();
+        let eps = 1e-5;
+        for i in 0..policy.trainables().len() {
+            let (name, var) = policy.trainables()[i].clone();
+            let grad: Vec<f64> = grads.get(i).expect("no gradient").flatten_all().unwrap().to_vec1().unwrap();
+            let at: Vec<f64> = var.flatten_all().unwrap().to_vec1().unwrap();
+            for j in [0, at.len() / 2, at.len() - 1] {
+                let at_offset = |d: f64| {
+                    let mut moved = at.clone();
+                    moved[j] += d;
+                    var.set(&Tensor::from_vec(moved, var.shape(), &Device::Cpu).unwrap()).unwrap();
+                    total(&policy.score(&batch, true).unwrap())
+                };
+                let slope = (at_offset(eps) - at_offset(-eps)) / (2.0 * eps);
+                at_offset(0.0);
+                assert!((slope - grad[j]).abs() < 1e-6 * (1.0 + slope.abs()), "{name}[{j}]: {slope} and {}", grad[j]);
+            }
+        }
+    }
+}
+
+#[test]
+fn packed_documents_do_not_see_each_other() {
+    let mut policy = toy("qwen3", true, &lora(0.0));
+    perturb(&policy);
+    let apart = batch();
+    let mut packed = Row::default();
+    for row in &apart.rows {
+        let at = packed.ids.len();
+        packed.starts.push(at);
+        packed.scored.extend(row.scored.iter().map(|s| s + at));
+        packed.ids.extend(&row.ids);
+    }
+    let g = weights_of(&apart);
+    let (scores, tape) = policy.score_train(&apart).unwrap();
+    policy.backward(tape, &gradients(&g)).unwrap();
+    let want = policy.take_gradients();
+    let (together, tape) = policy.score_train(&Batch::new(vec![packed.clone()])).unwrap();
+    policy.backward(tape, &[g.concat().into()]).unwrap();
+    let got = policy.take_gradients();
+    let flat: Vec<f64> = scores.rows.iter().flat_map(|r| r.logp.clone()).collect();
+    assert!(flat.iter().zip(&together.rows[0].logp).all(|(a, b)| (a - b).abs() < 1e-10));
+    for (a, b) in want.iter().zip(got.iter()) {
+        let values = |t: Option<&Tensor>| t.unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        assert!(values(a).iter().zip(values(b)).all(|(x, y)| (x - y).abs() < 1e-9));
+    }
+    assert!(policy.score(&Batch::new(vec![packed.clone(), packed]), true).is_err(), "two rows, one of them packed");
+}
+
+#[test]
+fn the_divergence_from_itself_is_0_and_grows() {
+    let policy = toy("llama", false, &lora(0.0));
+    let head = policy.decoder().head();
+    let (base, targets) = policy.states(&batch(), false).unwrap();
+    let (kl, logp) = policy.divergence(&base, &head, &base, &targets).unwrap();
+    assert!(kl.iter().all(|x| x.abs() < 1e-12));
+    let scores = policy.score(&batch(), false).unwrap();
+    let flat: Vec<f64> = scores.rows.iter().flat_map(|r| r.logp.clone()).collect();
+    assert!(flat.iter().zip(&logp).all(|(a, b)| (a - b).abs() < 1e-9));
+    perturb(&policy);
+    let (now, _) = policy.states(&batch(), true).unwrap();
+    let (kl, _) = policy.divergence(&base, &head, &now, &targets).unwrap();
+    assert!(kl.iter().all(|x| *x > 0.0), "{kl:?}");
 }

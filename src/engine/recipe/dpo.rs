@@ -6,10 +6,10 @@
 //! fit `max_length` are left out and not cut, and metrics of a step are weighted by pairs and tokens, not by micro-batches.
 //! It also logs `kl/chosen`.
 
-use super::{Recipe, Scored, token_metrics};
+use super::{Loss, Recipe, Seen, Window, pair_tokens, reference, sides};
 use crate::domain::Params;
 use crate::engine::error::Error;
-use crate::engine::loss::{Dpo, DpoForm, DpoPair, PairLoss, Tally};
+use crate::engine::loss::{Dpo, DpoForm, DpoPair, Tally};
 
 /// The recipe.
 pub(super) struct DpoRecipe(Dpo);
@@ -38,29 +38,23 @@ impl Recipe for DpoRecipe {
         true
     }
 
-    fn covers_prompt(&self) -> bool {
-        false
-    }
-
     fn at_reference(&self) -> Option<f64> {
         Some(self.0.at_reference())
     }
 
-    fn loss(&self, batch: &[Scored<'_>], tally: &mut Tally) -> Result<PairLoss, Error> {
+    fn loss(&self, batch: &[Seen<'_>], window: &Window, tally: &mut Tally) -> Result<Loss, Error> {
         let mut pairs = Vec::with_capacity(batch.len());
         for pair in batch {
-            let Some(reference) = pair.reference else {
-                return Err(Error::Asked("DPO was asked for without reference log-probs".into()));
-            };
+            let ((chosen, rejected), reference) = (sides(pair)?, reference(pair)?);
             pairs.push(DpoPair {
-                chosen: &pair.chosen.logp[pair.prompt..],
-                rejected: &pair.rejected.logp,
-                ref_chosen: &reference.chosen,
-                ref_rejected: &reference.rejected,
+                chosen: &chosen.logp,
+                rejected: &rejected.logp,
+                ref_chosen: &reference[0],
+                ref_rejected: &reference[1],
             });
         }
         let out = self.0.loss(&pairs, tally);
-        token_metrics(batch, tally);
-        Ok(out)
+        pair_tokens(batch, tally);
+        Ok(Loss::of_pairs(out, window))
     }
 }

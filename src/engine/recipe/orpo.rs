@@ -5,10 +5,11 @@
 //! Differs from TRL 1.16: no second end-of-text token behind a chat template, pairs that do not fit are left out and not cut,
 //! `logits/*` are means over answer tokens (TRL: over every position, padding too), and the odds stay finite at p = 1.
 
-use super::{Recipe, Scored, token_metrics};
+use super::{Loss, Recipe, Seen, Window, pair_tokens, sides};
 use crate::domain::Params;
 use crate::engine::error::Error;
-use crate::engine::loss::{Nll, Orpo, OrpoPair, PairLoss, Tally};
+use crate::engine::loss::{Nll, Orpo, OrpoPair, Tally};
+use crate::engine::rows::Making;
 
 /// The recipe.
 pub(super) struct OrpoRecipe(Orpo);
@@ -30,28 +31,23 @@ impl OrpoRecipe {
 }
 
 impl Recipe for OrpoRecipe {
-    fn needs_reference(&self) -> bool {
-        false
+    fn making(&self, params: &Params) -> Making {
+        Making {
+            prompt: self.0.nll == Nll::PromptAndChosen,
+            eval_fraction: params.f64("eval_fraction"),
+            ..Making::plain(params.usize("max_length"))
+        }
     }
 
-    fn covers_prompt(&self) -> bool {
-        self.0.nll == Nll::PromptAndChosen
-    }
-
-    fn at_reference(&self) -> Option<f64> {
-        None
-    }
-
-    fn loss(&self, batch: &[Scored<'_>], tally: &mut Tally) -> Result<PairLoss, Error> {
-        let pairs: Vec<_> = batch
-            .iter()
-            .map(|pair| {
-                let (prompt, chosen) = pair.chosen.logp.split_at(pair.prompt);
-                OrpoPair { prompt, chosen, rejected: &pair.rejected.logp }
-            })
-            .collect();
+    fn loss(&self, batch: &[Seen<'_>], window: &Window, tally: &mut Tally) -> Result<Loss, Error> {
+        let mut pairs = Vec::with_capacity(batch.len());
+        for pair in batch {
+            let (chosen, rejected) = sides(pair)?;
+            let (prompt, chosen) = chosen.logp.split_at(pair.example.skip());
+            pairs.push(OrpoPair { prompt, chosen, rejected: &rejected.logp });
+        }
         let out = self.0.loss(&pairs, tally);
-        token_metrics(batch, tally);
-        Ok(out)
+        pair_tokens(batch, tally);
+        Ok(Loss::of_pairs(out, window))
     }
 }

@@ -4,9 +4,10 @@
 //! answers are greedy: two answers to a prompt differ because the weights do.
 
 use super::Trainer;
-use crate::domain::Sampler;
+use crate::domain::{PromptBody, Sampler};
 use crate::engine::error::Error;
 use crate::engine::random::stream;
+use crate::engine::rows::{Example, Rows};
 use crate::engine::sampling::generate;
 use crate::engine::sink::Sink;
 use crate::protocol::RunEvent;
@@ -16,20 +17,24 @@ const PROMPTS: usize = 3;
 /// The most tokens of an answer.
 const LENGTH: usize = 64;
 
+/// The first distinct prompts of the evaluation's rows, else of the training's.
+pub(super) fn asked(rows: &Rows, eval: &[Example], train: &[Example]) -> Vec<PromptBody> {
+    let mut asked: Vec<PromptBody> = Vec::new();
+    for prompt in eval.iter().chain(train).filter_map(|e| rows.prompt(e.row)) {
+        if !asked.contains(&prompt) {
+            asked.push(prompt);
+        }
+        if asked.len() == PROMPTS {
+            break;
+        }
+    }
+    asked
+}
+
 impl Trainer {
     /// Says one `Sampled` a prompt.
     pub(super) fn show_answers(&self, sink: &mut dyn Sink) -> Result<(), Error> {
-        let mut asked: Vec<&crate::domain::PromptBody> = Vec::new();
-        for pair in self.eval.pairs.iter().chain(&self.train.pairs) {
-            let Some(prompt) = self.asked.get(pair.row) else { continue };
-            if !asked.contains(&prompt) {
-                asked.push(prompt);
-            }
-            if asked.len() == PROMPTS {
-                break;
-            }
-        }
-        for prompt in asked {
+        for prompt in &self.asked {
             let text = self.answer(&self.model.encode_prompt(prompt)?)?;
             sink.emit(RunEvent::Sampled { step: self.step, prompt: prompt.headline().to_owned(), text })?;
         }

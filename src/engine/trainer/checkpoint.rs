@@ -42,6 +42,9 @@ struct State {
     run: String,
     /// Hash of the trained tensors.
     weights: String,
+    /// What the method adds: a reward model's calibration.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    notes: serde_json::Value,
 }
 
 impl Trainer {
@@ -64,6 +67,7 @@ impl Trainer {
             moves: self.check.moves,
             run: self.run_hash(),
             weights: self.state_hash()?,
+            notes: self.recipe.notes(),
         };
         let path = dir.join(STATE);
         let text = serde_json::to_string_pretty(&state).map_err(|e| Error::file(&path, e))?;
@@ -101,6 +105,7 @@ impl Trainer {
         self.step = state.step;
         self.tokens = state.tokens;
         self.check.moves = state.moves;
+        self.recipe.recall(&state.notes);
         self.introduced = state.step > 0;
         Ok(())
     }
@@ -113,10 +118,11 @@ impl Trainer {
         for (key, value) in &self.spec.params.0 {
             hash.add(format!("{key}={value}").as_bytes());
         }
-        for pair in &self.train.pairs {
-            hash.add(pair.pair.as_str().as_bytes());
-            for ids in [&pair.prompt, &pair.chosen, &pair.rejected] {
-                hash.add(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
+        let mixed = self.mix.iter().flat_map(|m| &m.examples);
+        for example in self.train.examples.iter().chain(mixed) {
+            hash.add(example.id.as_str().as_bytes());
+            for row in &example.rows {
+                hash.add(&row.ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
             }
         }
         for (name, var) in self.policy.trainables() {

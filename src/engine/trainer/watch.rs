@@ -8,8 +8,7 @@ use crate::domain::{Finding, PairId, Severity};
 use crate::engine::error::Error;
 use crate::engine::loss::Tally;
 use crate::engine::optim::{AdamW, Update};
-use crate::engine::policy::TokenScores;
-use crate::engine::rows::TokenPair;
+use crate::engine::recipe::Window;
 use crate::engine::sink::Sink;
 use crate::protocol::RunEvent;
 
@@ -96,20 +95,21 @@ impl Trainer {
         self.stop("non_finite", text, REMEDY.into(), Some(pair), sink)
     }
 
-    /// A gradient is not finite although the losses are: finds the pair by going through the window again, one by one.
-    pub(super) fn bad_gradient(&mut self, window: &[Vec<usize>], sink: &mut dyn Sink) -> Result<Error, Error> {
+    /// A gradient is not finite although the losses are: finds the example by going through the step again, one by one.
+    pub(super) fn bad_gradient(&mut self, sink: &mut dyn Sink) -> Result<Error, Error> {
         let mut culprit = None;
-        for i in window.iter().flatten() {
-            self.forward_backward(&[*i], 0, 1, &mut Tally::default(), sink)?;
+        for i in self.batches.window(self.step).0.into_iter().flatten() {
+            let window = Window { micro: 1, tokens: self.train.examples[i].scored() };
+            self.pass(&[i], 0, &window, &mut Tally::default(), sink)?;
             let gradients = self.policy.take_gradients();
             if !AdamW::norm(&gradients)?.is_finite() {
-                culprit = Some(self.train.pairs[*i].pair.clone());
+                culprit = Some(self.train.examples[i].id.clone());
                 break;
             }
         }
         let whose = match &culprit {
             Some(pair) => format!("The gradient of pair {pair} is not finite"),
-            None => "The gradients of this step's pairs together are not finite".to_owned(),
+            None => "The gradients of this step's rows together are not finite".to_owned(),
         };
         let text = format!("{whose}; no weight has been changed by it.");
         self.stop("non_finite", text, REMEDY.into(), culprit, sink)
@@ -137,12 +137,6 @@ impl Trainer {
 }
 
 const REMEDY: &str = "Lower learning_rate and go on from the last checkpoint, or leave the pair out.";
-
-/// The first pair whose scores are not all finite; rows come in twos.
-pub(super) fn not_finite(scores: &TokenScores, pairs: &[&TokenPair]) -> Option<PairId> {
-    let bad = scores.rows.iter().position(|row| row.logp.iter().any(|x| !x.is_finite()))?;
-    pairs.get(bad / 2).map(|p| p.pair.clone())
-}
 
 /// The process's largest resident memory so far in MiB, where the system tells.
 pub(super) fn peak_mib() -> Option<f64> {

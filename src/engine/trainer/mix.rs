@@ -1,0 +1,134 @@
+//! Supervised rows mixed into a preference run, so that it does not forget.
+//!
+//! Owns which of them a step takes and what they weigh. `mix_ratio` is their share of all rows trained on; interleaved, every
+//! step takes its part of them, sequential, they follow the preference steps in steps of their own. Their loss is the mean
+//! over their tokens times `mix_weight`, added to the step's.
+
+use super::Trainer;
+use super::batches::Batches;
+use super::pass::forward_backward;
+use crate::domain::{DroppedRows, Params, SftRow};
+use crate::engine::error::Error;
+use crate::engine::language_model::LanguageModel;
+use crate::engine::loss::Tally;
+use crate::engine::recipe::imitate;
+use crate::engine::rows::{Example, Making, Rows, order, tokenise};
+use crate::engine::sink::Sink;
+
+/// Dropout's passes of mixed rows are counted from here on, so that they are not the preference rows'.
+const PASSES: u64 = 1 << 44;
+
+/// The mixed rows of a run.
+pub(super) struct Mix {
+    pub(super) examples: Vec<Example>,
+    /// Mixed rows for each preference row.
+    rate: f64,
+    weight: f64,
+    sequential: bool,
+}
+
+impl Mix {
+    /// Tokenises `rows`; none where the run mixes nothing.
+    pub(super) fn new(
+        model: &LanguageModel,
+        rows: &[SftRow],
+        params: &Params,
+        dropped: &mut Vec<DroppedRows>,
+    ) -> Result<Option<Self>, Error> {
+        let ratio = params.f64("mix_ratio");
+        if !(ratio > 0.0) {
+            return Ok(None);
+        }
+        let making = Making { assistant_only: true, ..Making::plain(params.usize("max_length")) };
+        let made = tokenise(model, &Rows::Examples(rows.to_vec()), &making, |_| Ok(()))?;
+        let left_out = made.dropped.into_iter();
+        dropped.extend(left_out.map(|d| DroppedRows { reason: format!("mixed in: {}", d.reason), count: d.count }));
+        if made.train.is_empty() {
+            return Err(Error::Asked(format!(
+                "mix_ratio={ratio} asks for texts to mix in and none is left of {}; import some as sft, raise max_length, \
+                 or set mix_ratio=0",
+                rows.len()
+            )));
+        }
+        Ok(Some(Self {
+            examples: made.train,
+            rate: ratio / (1.0 - ratio),
+            weight: params.f64("mix_weight"),
+            sequential: params.text("mix_order") == "sequential",
+        }))
+    }
+
+    /// Steps of mixed rows alone, behind the preference steps.
+    pub(super) fn steps_alone(&self, batches: &Batches) -> u64 {
+        if !self.sequential {
+            return 0;
+        }
+        let rows = self.rate * self.preferences(batches.total, batches) as f64;
+        (rows / batches.rows_per_step() as f64).ceil() as u64
+    }
+
+    /// Preference rows of the first `done` steps.
+    fn preferences(&self, done: u64, batches: &Batches) -> u64 {
+        let (epoch, within) = (done / batches.per_epoch(), done % batches.per_epoch());
+        epoch * batches.rows as u64 + (within as usize * batches.rows_per_step()).min(batches.rows) as u64
+    }
+
+    /// Indices of the mixed rows of the step after `done` steps, and how many came before them in the run.
+    fn window(&self, done: u64, batches: &Batches) -> (Vec<usize>, u64) {
+        let per_step = batches.rows_per_step() as u64;
+        let (from, to) = if self.sequential {
+            let all = (self.rate * self.preferences(batches.total, batches) as f64).round() as u64;
+            let first = done.saturating_sub(batches.total) * per_step;
+            if done < batches.total { (0, 0) } else { (first, (first + per_step).min(all.max(first + 1))) }
+        } else {
+            let so_far = |done| (self.rate * self.preferences(done, batches) as f64).floor() as u64;
+            (so_far(done), so_far(done + 1))
+        };
+        let n = self.examples.len() as u64;
+        let mut epoch = (u64::MAX, Vec::new());
+        let mut rows = Vec::new();
+        for k in from..to {
+            if epoch.0 != k / n {
+                // Another stream than the preference rows' order.
+                epoch = (k / n, order(self.examples.len(), true, batches.seed ^ 0x006d_6978, k / n));
+            }
+            rows.push(epoch.1[(k % n) as usize]);
+        }
+        (rows, from)
+    }
+
+    /// Tokens of the step after `done` steps.
+    pub(super) fn tokens(&self, done: u64, batches: &Batches) -> usize {
+        self.window(done, batches).0.iter().map(|i| self.examples[*i].tokens()).sum()
+    }
+}
+
+impl Trainer {
+    /// Adds the gradient of this step's mixed rows and gives their part of the loss.
+    pub(super) fn imitate_mixed(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<f64, Error> {
+        let Some(mix) = &self.mix else { return Ok(0.0) };
+        let (rows, before) = mix.window(self.step, &self.batches);
+        let tokens: usize = rows.iter().map(|i| mix.examples[*i].scored()).sum();
+        let (mut loss, weight) = (0.0, mix.weight);
+        for (n, chunk) in rows.chunks(self.batches.size).enumerate() {
+            let examples: Vec<&Example> = chunk.iter().map(|i| &mix.examples[*i]).collect();
+            let number = PASSES + before + (n * self.batches.size) as u64;
+            let nothing = vec![None; examples.len()];
+            let done = forward_backward(&mut self.policy, &examples, &nothing, number, 1.0, &mut |seen| {
+                let mut out = imitate(seen, tokens, false, &mut Tally::default());
+                out.loss *= weight;
+                out.g.iter_mut().flat_map(|g| &mut g.logp).for_each(|x| *x *= weight);
+                Ok(out)
+            })?;
+            match done {
+                Ok(part) => loss += part,
+                Err(bad) => return Err(self.bad_scores(bad, sink)?),
+            }
+        }
+        if tokens > 0 {
+            tally.add("mix/loss", loss / weight, 1.0);
+            tally.add("mix/rows", rows.len() as f64, 1.0);
+        }
+        Ok(loss)
+    }
+}
