@@ -6,6 +6,7 @@
 //! **Invariant:** folding the same records gives the same state, whichever process does it.
 
 mod axis;
+mod check;
 mod hash;
 mod ids;
 mod method;
@@ -22,6 +23,7 @@ mod verdict;
 mod tests;
 
 pub use axis::{Span, Window, tick_label, ticks};
+pub use check::{Check, CheckError, Checks, Takes, checks};
 pub use hash::{Fold64, SampledHash, hash64, mix64};
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId};
 pub use method::{Method, Needs, method, methods};
@@ -30,8 +32,9 @@ pub use param::{Kind, ParamError, ParamRow, Params, nearest};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use series::{Axis, Bucket, Line, Series};
-pub use session::{Correction, Judged, LeftOut, Outcome, Session};
+pub use session::{Correction, Judged, Lack, LeftOut, Outcome, Session, Supply};
 pub use text::{
-    Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, sanitise,
+    Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TaughtSet,
+    sanitise,
 };
 pub use verdict::{Choice, Seen, Side, Strength, Verdict};

@@ -2,6 +2,7 @@
 //!
 //! Owns names, kinds, defaults, ranges and their checking. Refuses unknown keys: an option that is not used is an error.
 
+use super::check::Checks;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -18,6 +19,10 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// Words separated by commas, each one of these.
     List(&'static [&'static str]),
+    /// A run's name, or nothing.
+    Word,
+    /// Verifiable checks as [`super::Checks`] reads them, or nothing.
+    Checks,
 }
 
 /// One hyper-parameter.
@@ -98,6 +103,11 @@ impl ParamRow {
                     None => Ok(given.join(",")),
                 }
             }
+            Kind::Word if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) => {
+                Ok(text.to_owned())
+            }
+            Kind::Word => Err(fail("it takes a run's name, or nothing".into())),
+            Kind::Checks => Checks::parse(text).map(|checks| checks.to_string()).map_err(|e| fail(e.to_string())),
         }
     }
 }

@@ -1,11 +1,17 @@
 //! The state of a session: what its logs fold to.
 //!
-//! Owns prompts, completions, pairs, verdicts with undo and redo, notes, and the rules that make training rows of them.
-//! Verdicts and the pairs they judge come from different logs, so the order in which the two arrive does not matter.
+//! Owns prompts, completions, pairs, verdicts with undo and redo, notes, imported rows, and the rules that make training rows
+//! of them. Verdicts and the pairs they judge come from different logs, so the order in which the two arrive does not matter.
+
+mod rows;
+#[cfg(test)]
+mod tests;
+
+pub use rows::{Lack, LeftOut, Supply};
 
 use super::hash::{Fold64, hash64};
 use super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
-use super::text::{Completion, Pair, PairRow, Prompt};
+use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TaughtSet};
 use super::verdict::{Choice, Side, Verdict};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -46,29 +52,6 @@ pub enum Outcome {
     Unresolved,
 }
 
-/// Judged pairs that make no training row, and why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LeftOut {
-    /// Ties.
-    pub ties: usize,
-    /// Both bad.
-    pub both_bad: usize,
-    /// Votes that stand against each other.
-    pub unresolved: usize,
-    /// Both texts are the same but for white space.
-    pub equal: usize,
-    /// A text is empty.
-    pub empty: usize,
-}
-
-impl LeftOut {
-    /// How many in all.
-    #[must_use]
-    pub fn total(&self) -> usize {
-        self.ties + self.both_bad + self.unresolved + self.equal + self.empty
-    }
-}
-
 /// A rater's undo and redo stacks of verdict sequence numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct History {
@@ -89,6 +72,8 @@ pub struct Session {
     history: HashMap<Rater, History>,
     notes: BTreeMap<(PairId, Rater), String>,
     corrections: Vec<Correction>,
+    taught: Vec<(TaughtSet, SftRow)>,
+    rated: Vec<RatedRow>,
     runs: Vec<RunId>,
 }
 
@@ -172,6 +157,16 @@ impl Session {
     /// Adds a correction.
     pub fn correct(&mut self, correction: Correction) {
         self.corrections.push(correction);
+    }
+
+    /// Adds an imported text to imitate, or one to measure forgetting on.
+    pub fn teach(&mut self, set: TaughtSet, row: SftRow) {
+        self.taught.push((set, row));
+    }
+
+    /// Adds an imported rating.
+    pub fn rate(&mut self, row: RatedRow) {
+        self.rated.push(row);
     }
 
     /// Notes that a run was launched.
@@ -297,6 +292,18 @@ impl Session {
         &self.corrections
     }
 
+    /// Imported texts of both sets, in order of arrival.
+    #[must_use]
+    pub fn taught(&self) -> &[(TaughtSet, SftRow)] {
+        &self.taught
+    }
+
+    /// Imported ratings in order of arrival.
+    #[must_use]
+    pub fn rated(&self) -> &[RatedRow] {
+        &self.rated
+    }
+
     /// Runs in order of launch.
     #[must_use]
     pub fn runs(&self) -> &[RunId] {
@@ -338,55 +345,7 @@ impl Session {
         }
     }
 
-    /// The training rows that the verdicts make, in the pairs' order, and what was left out.
-    #[must_use]
-    pub fn rows(&self) -> (Vec<PairRow>, LeftOut) {
-        let mut rows = Vec::new();
-        let mut left = LeftOut::default();
-        for pair in &self.pairs {
-            let (side, margin) = match self.outcome(&pair.id) {
-                Outcome::Open => continue,
-                Outcome::Tie => {
-                    left.ties += 1;
-                    continue;
-                }
-                Outcome::BothBad => {
-                    left.both_bad += 1;
-                    continue;
-                }
-                Outcome::Unresolved => {
-                    left.unresolved += 1;
-                    continue;
-                }
-                Outcome::Prefer(side, margin) => (side, margin),
-            };
-            let (Some((a, b)), Some(prompt)) = (self.sides(pair), self.prompt(&pair.prompt)) else { continue };
-            if a.text.trim().is_empty() || b.text.trim().is_empty() {
-                left.empty += 1;
-                continue;
-            }
-            if a.text.split_whitespace().eq(b.text.split_whitespace()) {
-                left.equal += 1;
-                continue;
-            }
-            let (chosen, rejected) = match side {
-                Side::A => (a, b),
-                Side::B => (b, a),
-            };
-            rows.push(PairRow {
-                pair: pair.id.clone(),
-                prompt_id: prompt.id.clone(),
-                prompt: prompt.body.clone(),
-                chosen: chosen.text.clone(),
-                rejected: rejected.text.clone(),
-                margin: Some(margin),
-                agreed: None,
-            });
-        }
-        (rows, left)
-    }
-
-    /// A hash of everything that verdicts, undo, notes and corrections have made: equal for equal logs.
+    /// A hash of everything that verdicts, undo, notes, corrections and imported rows have made: equal for equal logs.
     #[must_use]
     pub fn state_hash(&self) -> String {
         let mut h = Fold64::default();
@@ -404,6 +363,17 @@ impl Session {
         for c in &self.corrections {
             h.add(c.completion.as_str().as_bytes());
             h.add(&hash64(c.text.as_bytes()).to_le_bytes());
+        }
+        for (set, row) in &self.taught {
+            h.add(set.word().as_bytes());
+            h.add(row.id.as_str().as_bytes());
+            row.body.fold(&mut h);
+        }
+        for row in &self.rated {
+            h.add(row.id.as_str().as_bytes());
+            row.prompt.fold(&mut h);
+            h.add(row.completion.as_bytes());
+            h.add(&[u8::from(row.good)]);
         }
         h.hex()
     }

@@ -1,10 +1,11 @@
 //! Prompts, completions and pairs, and the one rule by which text from outside is made safe to show.
 
+use super::hash::Fold64;
 use super::ids::{CompletionId, PairId, PromptId};
 use serde::{Deserialize, Serialize};
 
 /// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
     /// `system`, `user` or `assistant`, or whatever the model's chat template knows.
     pub role: String,
@@ -13,7 +14,7 @@ pub struct Message {
 }
 
 /// What a model is asked to continue.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PromptBody {
     /// A conversation that goes through the model's chat template.
@@ -37,6 +38,28 @@ impl PromptBody {
                 messages.iter().rev().find(|m| m.role == "user").or(messages.last()).map_or("", |m| m.content.as_str())
             }
         }
+    }
+
+    /// The id that a prompt gets that no session holds as one: equal prompts get equal ids.
+    #[must_use]
+    pub fn derived_id(&self) -> PromptId {
+        let mut h = Fold64::default();
+        self.fold(&mut h);
+        PromptId(format!("h{}", h.hex()))
+    }
+
+    pub(super) fn fold(&self, h: &mut Fold64) {
+        match self {
+            Self::Text(text) => h.add(text.as_bytes()),
+            Self::Chat(turns) => fold_turns(turns, h),
+        }
+    }
+}
+
+fn fold_turns(turns: &[Message], h: &mut Fold64) {
+    for turn in turns {
+        h.add(turn.role.as_bytes());
+        h.add(turn.content.as_bytes());
     }
 }
 
@@ -152,7 +175,7 @@ pub struct PairRow {
 }
 
 /// A text to imitate, as supervised fine-tuning takes it: frozen in the run's folder at launch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SftRow {
     /// Its id within the session, so that findings can name it.
     pub id: PairId,
@@ -163,7 +186,7 @@ pub struct SftRow {
 }
 
 /// The three shapes of supervised data.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SftBody {
     /// A conversation; what is learned of it is the method's option `assistant_only_loss`.
@@ -177,6 +200,53 @@ pub enum SftBody {
     },
     /// Plain text, all of it learned.
     Text(String),
+}
+
+impl SftBody {
+    /// What is asked in it: a conversation up to its last user turn, a prompt; plain text as a whole.
+    #[must_use]
+    pub fn asked(&self) -> PromptBody {
+        match self {
+            Self::Messages(turns) => {
+                let end = turns.iter().rposition(|m| m.role == "user").map_or(turns.len(), |last| last + 1);
+                PromptBody::Chat(turns[..end].to_vec())
+            }
+            Self::Completion { prompt, .. } => prompt.clone(),
+            Self::Text(text) => PromptBody::Text(text.clone()),
+        }
+    }
+
+    pub(super) fn fold(&self, h: &mut Fold64) {
+        match self {
+            Self::Messages(turns) => fold_turns(turns, h),
+            Self::Completion { prompt, completion } => {
+                prompt.fold(h);
+                h.add(completion.as_bytes());
+            }
+            Self::Text(text) => h.add(text.as_bytes()),
+        }
+    }
+}
+
+/// What imported texts are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaughtSet {
+    /// To imitate.
+    Sft,
+    /// General text on which forgetting is measured; nothing trains on it.
+    Probe,
+}
+
+impl TaughtSet {
+    /// Its name on the command line.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Sft => "sft",
+            Self::Probe => "probe",
+        }
+    }
 }
 
 /// One answer and whether it is a good one, as KTO takes it: frozen in the run's folder at launch.

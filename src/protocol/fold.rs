@@ -21,6 +21,8 @@ pub fn apply_record(session: &mut Session, seq: u64, record: &SessionRecord) {
             rater: rater.clone(),
             text: text.clone(),
         }),
+        SessionRecord::Taught { set, row } => session.teach(*set, row.clone()),
+        SessionRecord::Rated(row) => session.rate(row.clone()),
         SessionRecord::Launched(spec) => session.launch(spec.id.clone()),
         SessionRecord::Hashed { .. } | SessionRecord::Repaired { .. } => {}
     }

@@ -1,7 +1,7 @@
 //! What a session's log says: everything a person did, in order. Nothing is rewritten; undo is a record.
 
 use super::spec::RunSpec;
-use crate::domain::{Completion, CompletionId, Pair, PairId, Prompt, Rater, Verdict};
+use crate::domain::{Completion, CompletionId, Pair, PairId, Prompt, RatedRow, Rater, SftRow, TaughtSet, Verdict};
 use serde::{Deserialize, Serialize};
 
 /// The first line of every log file.
@@ -74,6 +74,15 @@ pub enum SessionRecord {
         /// The corrected text.
         text: String,
     },
+    /// A text to imitate, or one to measure forgetting on, came with a file.
+    Taught {
+        /// What it is for.
+        set: TaughtSet,
+        /// The text.
+        row: SftRow,
+    },
+    /// An answer with a thumb up or down came with a file.
+    Rated(RatedRow),
     /// A run was launched; its folder has the same specification.
     Launched(RunSpec),
     /// The hash of the state folded from this log up to here, for `replay --check`.

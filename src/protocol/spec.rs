@@ -109,6 +109,15 @@ impl RunSpec {
         }
     }
 
+    /// The data files frozen beside it: what the run works on first.
+    #[must_use]
+    pub fn data(&self) -> Vec<&DataSnapshot> {
+        match &self.task {
+            Task::Train(t) => [Some(&t.data), t.mix.as_ref(), t.probe.as_ref()].into_iter().flatten().collect(),
+            Task::Sample(s) => vec![&s.data],
+        }
+    }
+
     /// `sample`, or the training method's name.
     #[must_use]
     pub fn kind(&self) -> &str {

@@ -1,0 +1,296 @@
+//! The rows that a session gives its trainers: what verdicts, corrections and imported files come to.
+//!
+//! Owns the rules. Refuses to settle what raters left unsettled: such pairs are left out and counted.
+
+use super::super::ids::{CompletionId, PairId, PromptId, Rater};
+use super::super::method::{Method, Needs};
+use super::super::param::{Kind, Params};
+use super::super::text::{Completion, Pair, PairRow, PromptBody, RatedRow, SftBody, SftRow, TaughtSet};
+use super::super::verdict::{Choice, Side};
+use super::{Correction, Outcome, Session};
+use std::collections::{HashMap, HashSet};
+
+/// Judged pairs that make no training row, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LeftOut {
+    /// Ties.
+    pub ties: usize,
+    /// Both bad.
+    pub both_bad: usize,
+    /// Votes that stand against each other.
+    pub unresolved: usize,
+    /// Both texts are the same but for white space.
+    pub equal: usize,
+    /// A text is empty.
+    pub empty: usize,
+}
+
+impl LeftOut {
+    /// How many in all.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.ties + self.both_bad + self.unresolved + self.equal + self.empty
+    }
+}
+
+/// How much of each kind of training data a session has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Supply {
+    /// Verdicts that count.
+    pub verdicts: usize,
+    /// Preference pairs they make: [`Session::rows`].
+    pub pairs: usize,
+    /// Judged pairs that make none.
+    pub left: LeftOut,
+    /// Texts to imitate: [`Session::sft_rows`].
+    pub examples: usize,
+    /// How many of them are corrections.
+    pub corrections: usize,
+    /// Good answers: [`Session::rated_rows`].
+    pub good: usize,
+    /// Bad answers.
+    pub bad: usize,
+    /// Prompts.
+    pub prompts: usize,
+    /// Texts to measure forgetting on: [`Session::probe_rows`].
+    pub probe: usize,
+}
+
+impl Supply {
+    /// Rows of what a method needs.
+    #[must_use]
+    pub fn rows(&self, needs: Needs) -> usize {
+        match needs {
+            Needs::Pairs => self.pairs,
+            Needs::Examples => self.examples,
+            Needs::Ratings => self.good + self.bad,
+            Needs::Prompts => self.prompts,
+        }
+    }
+
+    /// The first thing that a run of `method` with these hyper-parameters would go without; none when it can start.
+    #[must_use]
+    pub fn lacks(&self, method: &Method, params: &Params) -> Option<Lack> {
+        let asked = |key: &str| params.f64(key) > 0.0;
+        if self.rows(method.needs) == 0 {
+            Some(Lack::Rows(method.needs))
+        } else if asked("mix_ratio") && self.examples == 0 {
+            Some(Lack::Mix)
+        } else if asked("probe_steps") && self.probe == 0 {
+            Some(Lack::Probe)
+        } else {
+            unscored(method, params).then_some(Lack::Scorer)
+        }
+    }
+}
+
+/// Something that a training run cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// What the method learns from.
+    Rows(Needs),
+    /// Texts to imitate, which `mix_ratio` mixes in.
+    Mix,
+    /// Texts on which `probe_steps` measures forgetting.
+    Probe,
+    /// A reward model or checks: nothing scores the answers.
+    Scorer,
+}
+
+/// Whether a method that scores its own answers was given nothing to score them with.
+fn unscored(method: &Method, params: &Params) -> bool {
+    let rows = method.rows();
+    let mut scorers = rows.iter().filter(|row| row.kind == Kind::Checks || row.key == "reward_model").peekable();
+    scorers.peek().is_some() && scorers.all(|row| params.text(row.key).is_empty())
+}
+
+impl Session {
+    /// The training rows that the verdicts make, in the pairs' order, and what was left out.
+    #[must_use]
+    pub fn rows(&self) -> (Vec<PairRow>, LeftOut) {
+        let mut rows = Vec::new();
+        let mut left = LeftOut::default();
+        for pair in &self.pairs {
+            let (side, margin) = match self.outcome(&pair.id) {
+                Outcome::Open => continue,
+                Outcome::Tie => {
+                    left.ties += 1;
+                    continue;
+                }
+                Outcome::BothBad => {
+                    left.both_bad += 1;
+                    continue;
+                }
+                Outcome::Unresolved => {
+                    left.unresolved += 1;
+                    continue;
+                }
+                Outcome::Prefer(side, margin) => (side, margin),
+            };
+            let (Some((a, b)), Some(prompt)) = (self.sides(pair), self.prompt(&pair.prompt)) else { continue };
+            if is_empty(&a.text) || is_empty(&b.text) {
+                left.empty += 1;
+                continue;
+            }
+            if same(&a.text, &b.text) {
+                left.equal += 1;
+                continue;
+            }
+            let (chosen, rejected) = match side {
+                Side::A => (a, b),
+                Side::B => (b, a),
+            };
+            rows.push(PairRow {
+                pair: pair.id.clone(),
+                prompt_id: prompt.id.clone(),
+                prompt: prompt.body.clone(),
+                chosen: chosen.text.clone(),
+                rejected: rejected.text.clone(),
+                margin: Some(margin),
+                agreed: self.agreed(&pair.id, side),
+            });
+        }
+        (rows, left)
+    }
+
+    /// The share of the votes for either side that `winner` has; none when no vote is for the other side.
+    fn agreed(&self, pair: &PairId, winner: Side) -> Option<f64> {
+        let (mut with, mut against) = (0usize, 0usize);
+        for (_, verdict) in self.counting(pair) {
+            match verdict.choice {
+                Choice::Prefer(side, _) if side == winner => with += 1,
+                Choice::Prefer(..) => against += 1,
+                Choice::Tie | Choice::BothBad | Choice::Skip => {}
+            }
+        }
+        (against > 0).then(|| with as f64 / (with + against) as f64)
+    }
+
+    /// The texts to imitate: imported ones in order of arrival, then what raters wrote in place of an answer. Of a rater's
+    /// corrections to one answer the latest counts; an empty one takes the earlier ones back.
+    #[must_use]
+    pub fn sft_rows(&self) -> Vec<SftRow> {
+        let mut rows = self.taught_rows(TaughtSet::Sft);
+        rows.extend(self.corrected().filter_map(|correction| {
+            let prompt = self.prompt(&self.completion(&correction.completion)?.prompt)?;
+            Some(SftRow {
+                id: correction.pair.clone(),
+                prompt_id: prompt.id.clone(),
+                body: SftBody::Completion { prompt: prompt.body.clone(), completion: correction.text.clone() },
+            })
+        }));
+        rows
+    }
+
+    /// The imported texts on which forgetting is measured, in order of arrival.
+    #[must_use]
+    pub fn probe_rows(&self) -> Vec<SftRow> {
+        self.taught_rows(TaughtSet::Probe)
+    }
+
+    /// Answers with a thumb up or down: imported ones in order of arrival, then the judged pairs'. A preference makes its
+    /// chosen answer a good one and the other a bad one; both bad makes two bad ones; ties, skips and votes that stand
+    /// against each other make none, nor do a preference between equal texts and an empty answer.
+    #[must_use]
+    pub fn rated_rows(&self) -> Vec<RatedRow> {
+        let known = self.known_prompts();
+        let imported = self.rated.iter().map(|row| {
+            let mut row = row.clone();
+            place(&mut row.prompt_id, &row.prompt, &known);
+            row
+        });
+        let judged =
+            self.pairs.iter().flat_map(|pair| self.rated_sides(pair)).filter_map(|(pair, completion, good)| {
+                let prompt = self.prompt(&pair.prompt)?;
+                Some(RatedRow {
+                    id: pair.id.clone(),
+                    prompt_id: prompt.id.clone(),
+                    prompt: prompt.body.clone(),
+                    completion: completion.text.clone(),
+                    good,
+                })
+            });
+        imported.chain(judged).collect()
+    }
+
+    /// How much there is of each kind of training data.
+    #[must_use]
+    pub fn supply(&self) -> Supply {
+        let (rows, left) = self.rows();
+        let of = |set| self.taught.iter().filter(|(s, _)| *s == set).count();
+        let has_prompt = |c: &&Correction| {
+            self.completion(&c.completion).is_some_and(|completion| self.prompt(&completion.prompt).is_some())
+        };
+        let corrections = self.corrected().filter(has_prompt).count();
+        let judged = self.pairs.iter().filter(|pair| self.prompt(&pair.prompt).is_some());
+        let judged: Vec<bool> = judged.flat_map(|pair| self.rated_sides(pair)).map(|(.., good)| good).collect();
+        let imported = self.rated.iter().map(|row| row.good);
+        let good = imported.chain(judged.iter().copied()).filter(|good| *good).count();
+        Supply {
+            verdicts: self.verdicts.values().filter(|judged| !judged.undone).count(),
+            pairs: rows.len(),
+            left,
+            examples: of(TaughtSet::Sft) + corrections,
+            corrections,
+            good,
+            bad: self.rated.len() + judged.len() - good,
+            prompts: self.prompts.len(),
+            probe: of(TaughtSet::Probe),
+        }
+    }
+
+    /// The latest correction of each answer by each rater, in the order in which they were written, empty ones left out.
+    fn corrected(&self) -> impl Iterator<Item = &Correction> {
+        let mut seen: HashSet<(&CompletionId, &Rater)> = HashSet::new();
+        let mut latest: Vec<&Correction> =
+            self.corrections.iter().rev().filter(|c| seen.insert((&c.completion, &c.rater))).collect();
+        latest.reverse();
+        latest.into_iter().filter(|c| !is_empty(&c.text))
+    }
+
+    fn taught_rows(&self, set: TaughtSet) -> Vec<SftRow> {
+        let known = self.known_prompts();
+        let rows = self.taught.iter().filter(|(s, _)| *s == set).map(|(_, row)| row);
+        rows.cloned()
+            .map(|mut row| {
+                place(&mut row.prompt_id, &row.body.asked(), &known);
+                row
+            })
+            .collect()
+    }
+
+    /// The session's prompts by what they ask.
+    fn known_prompts(&self) -> HashMap<&PromptBody, &PromptId> {
+        self.prompts.iter().map(|p| (&p.body, &p.id)).collect()
+    }
+
+    /// A judged pair's answers that are good (true) or bad.
+    fn rated_sides<'a>(&'a self, pair: &'a Pair) -> Vec<(&'a Pair, &'a Completion, bool)> {
+        let Some((a, b)) = self.sides(pair) else { return Vec::new() };
+        let sides = match self.outcome(&pair.id) {
+            Outcome::Prefer(..) if same(&a.text, &b.text) => Vec::new(),
+            Outcome::Prefer(Side::A, _) => vec![(a, true), (b, false)],
+            Outcome::Prefer(Side::B, _) => vec![(b, true), (a, false)],
+            Outcome::BothBad if a.text == b.text => vec![(a, false)],
+            Outcome::BothBad => vec![(a, false), (b, false)],
+            Outcome::Open | Outcome::Tie | Outcome::Unresolved => Vec::new(),
+        };
+        sides.into_iter().filter(|(c, _)| !is_empty(&c.text)).map(|(c, good)| (pair, c, good)).collect()
+    }
+}
+
+/// Gives a row the id of the session's prompt that asks the same, so that training and evaluation are split alike for every
+/// kind of data, whichever was imported first.
+fn place(id: &mut PromptId, asked: &PromptBody, known: &HashMap<&PromptBody, &PromptId>) {
+    if let Some(prompt) = known.get(asked) {
+        *id = (*prompt).clone();
+    }
+}
+
+fn is_empty(text: &str) -> bool {
+    text.trim().is_empty()
+}
+
+fn same(a: &str, b: &str) -> bool {
+    a.split_whitespace().eq(b.split_whitespace())
+}
