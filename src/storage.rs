@@ -28,5 +28,5 @@ pub use home::{Home, list_sessions};
 pub use lock::{Holder, Lock, is_locked, lock_holder};
 pub use log::{LogRecord, LogTail, LogWriter};
 pub use run::RunDir;
-pub use session::SessionDir;
+pub use session::{DataFile, SessionDir};
 pub use summary::SessionSummary;

@@ -57,6 +57,12 @@ pub enum Error {
         /// `; did you mean …?`, or nothing.
         hint: String,
     },
+    /// A run's specification names data that was not given.
+    #[error("{} was not given, but the run's specification names it: launch the run again", path.display())]
+    NoData {
+        /// The data's file.
+        path: PathBuf,
+    },
     /// A JSON file that does not read.
     #[error("{} does not read as {what}: {reason}", path.display())]
     Json {

@@ -1,21 +1,25 @@
-//! Prompts and preference pairs from files: good lines load, bad ones are counted and say why.
+//! Prompts, preference pairs, texts to imitate and ratings from files: good lines load, bad ones are counted and say why.
 //!
 //! Owns the formats and their tolerance. Refuses to guess: a line that fits no format is left out with its number and a
 //! reason, never half taken.
 
+mod examples;
 mod lines;
 mod pairs;
 mod prompts;
+mod ratings;
 mod records;
 
 #[cfg(test)]
 mod tests;
 
+pub use examples::examples;
 pub use pairs::{ImportedPair, pairs};
 pub use prompts::prompts;
-pub use records::{Added, add_pairs, add_prompts};
+pub use ratings::{ImportedRating, ratings};
+pub use records::{Added, add_examples, add_pairs, add_prompts, add_ratings};
 
-use crate::domain::Message;
+use crate::domain::{Message, PromptBody};
 use crate::protocol::MAX_LINE;
 use serde_json::Value;
 
@@ -125,6 +129,34 @@ fn messages(field: &str, value: &Value) -> Result<Vec<Message>, String> {
             }
         })
         .collect()
+}
+
+/// The one assistant turn that a list of messages is as an answer.
+fn turn(field: &str, turns: Vec<Message>) -> Result<String, String> {
+    match <[Message; 1]>::try_from(turns) {
+        Ok([turn]) if turn.role == "assistant" => Ok(turn.content),
+        Ok([turn]) => Err(format!("has a `{field}` answer by `{}` instead of `assistant`", turn.role)),
+        Err(turns) => Err(format!("has a `{field}` answer of {} turns: one assistant turn is taken", turns.len())),
+    }
+}
+
+/// A prompt and the answer in `field`, both texts or both lists of messages.
+fn answer(field: &str, prompt: &Value, answer: &Value) -> Result<(PromptBody, String), String> {
+    match (prompt, answer) {
+        (Value::String(prompt), Value::String(answer)) => Ok((PromptBody::Text(prompt.clone()), answer.clone())),
+        (Value::Array(_), Value::Array(_)) => {
+            Ok((PromptBody::Chat(messages("prompt", prompt)?), turn(field, messages(field, answer)?)?))
+        }
+        _ => Err(format!("has a `prompt` and a `{field}` that are not both texts or both lists of messages")),
+    }
+}
+
+/// An instruction and its input, where there is one, as one user turn.
+fn instruction(text: &str, input: Option<&Value>) -> PromptBody {
+    match input.and_then(Value::as_str).filter(|input| !input.trim().is_empty()) {
+        Some(input) => PromptBody::user(format!("{text}\n\n{input}")),
+        None => PromptBody::user(text),
+    }
 }
 
 /// A text must fit into one record of a log.

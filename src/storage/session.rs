@@ -11,6 +11,15 @@ use crate::domain::{RunId, Session, nearest};
 use crate::protocol::{RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run_event};
 use std::path::{Path, PathBuf};
 
+/// A file of a run's frozen data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataFile {
+    /// Its name within the run's folder, as the specification's snapshot of it says.
+    pub name: String,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
 /// A session's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionDir {
@@ -223,11 +232,21 @@ impl SessionDir {
         spec
     }
 
-    /// Makes a run's folder with its specification and its data, frozen. Nobody sees it half made.
+    /// Makes a run's folder with its specification and the one data file it names, frozen.
     ///
     /// # Errors
-    /// When there is a run of that id already, or the files cannot be written.
+    /// As [`SessionDir::create_run_with`].
     pub fn create_run(&self, spec: &RunSpec, data: &[u8]) -> Result<RunDir> {
+        let name = spec.data().first().map(|data| data.file.clone()).unwrap_or_default();
+        self.create_run_with(spec, &[DataFile { name, bytes: data.to_vec() }])
+    }
+
+    /// Makes a run's folder with its specification and every data file it names, frozen. Nobody sees it half made.
+    ///
+    /// # Errors
+    /// When there is a run of that id already, a file that the specification names is not among `files`, or the files cannot
+    /// be written.
+    pub fn create_run_with(&self, spec: &RunSpec, files: &[DataFile]) -> Result<RunDir> {
         if !is_name(spec.id.as_str()) {
             return Err(Error::Name(spec.id.as_str().into()));
         }
@@ -236,15 +255,16 @@ impl SessionDir {
         if path.exists() {
             return Err(Error::Exists(path));
         }
+        if let Some(data) = spec.data().into_iter().find(|data| !files.iter().any(|file| file.name == data.file)) {
+            return Err(Error::NoData { path: path.join(&data.file) });
+        }
         let temp = temp_in(&runs, spec.id.as_str());
         for part in ["metrics", "ctl", "ckpt"] {
             create_dir(&temp.join(part))?;
         }
-        let file = match &spec.task {
-            Task::Train(t) => &t.data.file,
-            Task::Sample(s) => &s.data.file,
-        };
-        write_new(&temp.join(file), data)?;
+        for file in files {
+            write_new(&temp.join(&file.name), &file.bytes)?;
+        }
         write_new(&temp.join("spec.json"), &pretty(spec, &path)?)?;
         sync_dir(&temp)?;
         std::fs::rename(&temp, &path).map_err(|e| Error::io("create", &path, e))?;

@@ -1,6 +1,8 @@
 //! Lines of a file from anywhere: byte order mark, CR LF, bytes that are no text, lines without an end.
 
 use super::super::error::{Error, Result};
+use super::{Imported, Refusal};
+use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -40,6 +42,36 @@ pub(super) fn each(path: &Path, mut take: impl FnMut(usize, Result<&str, String>
             return Ok(());
         }
     }
+}
+
+/// The rows of a file of JSON objects, at most `limit`: `take` makes a row of each or says why it is left out.
+pub(super) fn rows<T>(
+    path: &Path,
+    limit: Option<usize>,
+    take: impl Fn(&Value) -> Result<T, Refusal>,
+) -> Result<Imported<T>> {
+    let file = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut out = Imported::new(file);
+    let limit = limit.unwrap_or(usize::MAX);
+    each(path, |number, line| {
+        if out.rows.len() >= limit {
+            out.limited = true;
+            return false;
+        }
+        match line.map_err(Refusal::Bad).and_then(object).and_then(|value| take(&value)) {
+            Ok(row) => out.rows.push(row),
+            Err(Refusal::Bad(reason)) => out.refuse(number, reason),
+            Err(Refusal::Empty) => out.empty += 1,
+            Err(Refusal::Equal) => out.equal += 1,
+        }
+        true
+    })?;
+    Ok(out)
+}
+
+fn object(line: &str) -> Result<Value, Refusal> {
+    let value: Value = serde_json::from_str(line).map_err(|e| format!("is not JSON: {e}"))?;
+    if value.is_object() { Ok(value) } else { Err("is not a JSON object".into()) }
 }
 
 /// Reads a line without its newline, keeping at most [`LONGEST`] bytes of it. Gives back its length and whether the file

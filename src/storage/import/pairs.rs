@@ -1,7 +1,7 @@
 //! Preference files, one JSON object a line with `chosen` and `rejected`.
 
 use super::super::error::{Error, Result};
-use super::{Imported, Refusal, fits, lines, messages};
+use super::{Imported, Refusal, fits, lines, messages, turn};
 use crate::domain::{Message, PromptBody};
 use serde_json::Value;
 use std::path::Path;
@@ -24,22 +24,7 @@ pub struct ImportedPair {
 /// # Errors
 /// When the file cannot be read or holds no pair at all.
 pub fn pairs(path: &Path, limit: Option<usize>) -> Result<Imported<ImportedPair>> {
-    let file = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut out = Imported::new(file);
-    let limit = limit.unwrap_or(usize::MAX);
-    lines::each(path, |number, line| {
-        if out.rows.len() >= limit {
-            out.limited = true;
-            return false;
-        }
-        match line.map_err(Refusal::Bad).and_then(from_json) {
-            Ok(pair) => out.rows.push(pair),
-            Err(Refusal::Bad(reason)) => out.refuse(number, reason),
-            Err(Refusal::Empty) => out.empty += 1,
-            Err(Refusal::Equal) => out.equal += 1,
-        }
-        true
-    })?;
+    let out = lines::rows(path, limit, from_json)?;
     if out.rows.is_empty() {
         let why = out.left_out().map_or_else(String::new, |left| format!(" ({left})"));
         return Err(Error::Import {
@@ -52,11 +37,7 @@ pub fn pairs(path: &Path, limit: Option<usize>) -> Result<Imported<ImportedPair>
     Ok(out)
 }
 
-fn from_json(line: &str) -> Result<ImportedPair, Refusal> {
-    let value: Value = serde_json::from_str(line).map_err(|e| format!("is not JSON: {e}"))?;
-    if !value.is_object() {
-        return Err("is not a JSON object".into());
-    }
+fn from_json(value: &Value) -> Result<ImportedPair, Refusal> {
     let field = |name: &str| value.get(name).filter(|v| !v.is_null());
     let (Some(chosen), Some(rejected)) = (field("chosen"), field("rejected")) else {
         let missing = if field("chosen").is_none() { "chosen" } else { "rejected" };
@@ -152,15 +133,10 @@ fn conversations(
     if body.is_empty() {
         return Err("has no `prompt`, and its conversations begin with nothing in common".into());
     }
-    let answer = |name: &str, turns: Vec<Message>| match <[Message; 1]>::try_from(turns) {
-        Ok([turn]) if turn.role == "assistant" => Ok(turn.content),
-        Ok([turn]) => Err(format!("has a `{name}` answer by `{}` instead of `assistant`", turn.role)),
-        Err(turns) => Err(format!("has a `{name}` answer of {} turns: one assistant turn is taken", turns.len())),
-    };
     Ok(ImportedPair {
         prompt: PromptBody::Chat(body),
-        chosen: answer("chosen", chosen)?,
-        rejected: answer("rejected", rejected)?,
+        chosen: turn("chosen", chosen)?,
+        rejected: turn("rejected", rejected)?,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Prompt files: one prompt a line as plain text, or JSON lines.
 
 use super::super::error::{Error, Result};
-use super::{Imported, Refusal, fits, lines, messages};
+use super::{Imported, Refusal, fits, instruction, lines, messages};
 use crate::domain::{Message, PromptBody};
 use serde_json::Value;
 use std::path::Path;
@@ -58,12 +58,7 @@ fn from_json(line: &str) -> Result<PromptBody, Refusal> {
         (Some(Value::String(text)), ..) => Ok(PromptBody::user(text.as_str())),
         (Some(list), ..) => asked(messages("prompt", list)?),
         (None, Some(list), _) => asked(messages("messages", list)?),
-        (None, None, Some(Value::String(text))) => {
-            Ok(match value.get("input").and_then(Value::as_str).filter(|input| !input.trim().is_empty()) {
-                Some(input) => PromptBody::user(format!("{text}\n\n{input}")),
-                None => PromptBody::user(text.as_str()),
-            })
-        }
+        (None, None, Some(Value::String(text))) => Ok(instruction(text, value.get("input"))),
         _ => Err("has none of `prompt`, `messages` and `instruction`".into()),
     }
 }

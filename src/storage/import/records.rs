@@ -2,13 +2,13 @@
 
 use super::super::error::Result;
 use super::super::log::LogWriter;
-use super::{Imported, ImportedPair};
+use super::{Imported, ImportedPair, ImportedRating};
 use crate::domain::{
-    Choice, Completion, CompletionId, Finish, Pair, PairId, Prompt, PromptBody, PromptId, Rater, Seen, Session, Side,
-    Strength, Verdict, hash64,
+    Choice, Completion, CompletionId, Finish, Pair, PairId, Prompt, PromptBody, PromptId, RatedRow, Rater, Seen,
+    Session, SftBody, SftRow, Side, Strength, TaughtSet, Verdict, hash64,
 };
 use crate::protocol::SessionRecord;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What an import added to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,6 +21,10 @@ pub struct Added {
     pub pairs: usize,
     /// Pairs that were there already: the same prompt with the same two answers from the same file.
     pub known_pairs: usize,
+    /// New texts to imitate or to measure forgetting on, or new ratings.
+    pub rows: usize,
+    /// Texts or ratings that were there already.
+    pub known_rows: usize,
 }
 
 /// Hands out prompt ids: the same body is the same prompt.
@@ -159,6 +163,69 @@ pub fn add_pairs(
             winner_hash: Some(format!("{winner:016x}")),
         }))?;
         added.pairs += 1;
+    }
+    writer.sync()?;
+    Ok(added)
+}
+
+/// Appends the texts that `session` does not have in that set yet and brings them to the disk. Their prompts do not become
+/// prompts of the session: they are answered already.
+///
+/// # Errors
+/// When the log cannot be written.
+pub fn add_examples(
+    imported: &Imported<SftBody>,
+    set: TaughtSet,
+    session: &Session,
+    writer: &mut LogWriter<SessionRecord>,
+) -> Result<Added> {
+    let mut known: HashSet<&SftBody> =
+        session.taught().iter().filter(|(s, _)| *s == set).map(|(_, row)| &row.body).collect();
+    let mut next = after(session.taught().iter().map(|(_, row)| row.id.as_str()), 't');
+    let mut added = Added::default();
+    for body in &imported.rows {
+        if !known.insert(body) {
+            added.known_rows += 1;
+            continue;
+        }
+        let id = PairId(format!("t{next}"));
+        next += 1;
+        let row = SftRow { id, prompt_id: body.asked().derived_id(), body: body.clone() };
+        writer.append(&SessionRecord::Taught { set, row })?;
+        added.rows += 1;
+    }
+    writer.sync()?;
+    Ok(added)
+}
+
+/// Appends the ratings that `session` does not have yet and brings them to the disk.
+///
+/// # Errors
+/// When the log cannot be written.
+pub fn add_ratings(
+    imported: &Imported<ImportedRating>,
+    session: &Session,
+    writer: &mut LogWriter<SessionRecord>,
+) -> Result<Added> {
+    let mut known: HashSet<(&PromptBody, &str, bool)> =
+        session.rated().iter().map(|row| (&row.prompt, row.completion.as_str(), row.good)).collect();
+    let mut next = after(session.rated().iter().map(|row| row.id.as_str()), 'r');
+    let mut added = Added::default();
+    for row in &imported.rows {
+        if !known.insert((&row.prompt, &row.completion, row.good)) {
+            added.known_rows += 1;
+            continue;
+        }
+        let id = PairId(format!("r{next}"));
+        next += 1;
+        writer.append(&SessionRecord::Rated(RatedRow {
+            id,
+            prompt_id: row.prompt.derived_id(),
+            prompt: row.prompt.clone(),
+            completion: row.completion.clone(),
+            good: row.good,
+        }))?;
+        added.rows += 1;
     }
     writer.sync()?;
     Ok(added)

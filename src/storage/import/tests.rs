@@ -1,7 +1,7 @@
 //! Import formats, hostile files and the way back out.
 
 use super::*;
-use crate::domain::{PromptBody, Rater, Session};
+use crate::domain::{PromptBody, Rater, Session, SftBody, TaughtSet};
 use crate::protocol::SessionMeta;
 use crate::storage::export::{Format, lines as export_lines};
 use crate::storage::{Home, SessionDir};
@@ -132,13 +132,13 @@ fn importing_twice_adds_nothing_and_another_file_shares_prompts() {
     );
     let (_home, session) = session();
     let (added, state) = add(&session, &path);
-    assert_eq!(added, Added { prompts: 1, known_prompts: 1, pairs: 2, known_pairs: 0 });
+    assert_eq!(added, Added { prompts: 1, known_prompts: 1, pairs: 2, ..Added::default() });
     assert_eq!(state.rows().0.len(), 2);
     assert_eq!(state.verdict_of(&state.pairs()[0].id, &Rater::new("import:a.jsonl")).unwrap().1.ms, 0);
     assert_eq!(add(&session, &path).0.known_pairs, 2);
     let (_dir2, other) = file("b.jsonl", b"{\"prompt\":\"q\",\"chosen\":\"b\",\"rejected\":\"c\"}\n");
     let (added, state) = add(&session, &other);
-    assert_eq!(added, Added { prompts: 0, known_prompts: 1, pairs: 1, known_pairs: 0 });
+    assert_eq!(added, Added { known_prompts: 1, pairs: 1, ..Added::default() });
     let ids: Vec<&str> = state.pairs().iter().map(|p| p.id.as_str()).collect();
     assert_eq!(ids, ["i1", "i2", "i3"]);
 }
@@ -156,7 +156,126 @@ fn oasst_pairs_go_in_and_come_out_the_same() {
     let (rows, left) = state.rows();
     assert_eq!((rows.len(), left.total()), (imported.rows.len(), 0));
     for format in [Format::Trl, Format::TrlImplicit] {
-        let (_dir, out) = file("out.jsonl", export_lines(&rows, format).as_bytes());
+        let (_dir, out) = file("out.jsonl", export_lines(&state, format).0.concat().as_bytes());
         assert_eq!(pairs(&out, None).unwrap().rows, imported.rows, "{format:?}");
     }
+}
+
+const EXAMPLES: &str = concat!(
+    "{\"messages\":[{\"role\":\"user\",\"content\":\"Sky?\"},{\"role\":\"assistant\",\"content\":\"Blue.\"}],\"id\":1}\n",
+    "{\"prompt\":\"Sky?\",\"completion\":\" Blue.\"}\n",
+    "{\"prompt\":[{\"role\":\"user\",\"content\":\"Sky?\"}],\"completion\":[{\"role\":\"assistant\",\"content\":\"Blue.\"}]}\n",
+    "{\"text\":\"The sky is blue.\",\"domain\":\"chat\"}\n",
+    "{\"conversations\":[{\"from\":\"human\",\"value\":\"Sea?\"},{\"from\":\"gpt\",\"value\":\"Green.\"}]}\n",
+    "{\"instruction\":\"Name it\",\"input\":\"#00f\",\"output\":\"blue\"}\n",
+    // Left out: an empty answer, no answer at all, mixed shapes, two turns, no known field, no JSON, no object.
+    "{\"prompt\":\"Sky?\",\"completion\":\" \"}\n",
+    "{\"messages\":[{\"role\":\"user\",\"content\":\"Sky?\"}]}\n",
+    "{\"prompt\":\"Sky?\",\"completion\":[{\"role\":\"assistant\",\"content\":\"Blue.\"}]}\n",
+    "{\"prompt\":[],\"completion\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}]}\n",
+    "{\"prompt\":\"Sky?\"}\n{\"text\":1}\n{oops\n[]\n",
+);
+
+fn example_bodies() -> Vec<SftBody> {
+    let turns = |turns: &[(&str, &str)]| match chat(turns) {
+        PromptBody::Chat(turns) => SftBody::Messages(turns),
+        PromptBody::Text(_) => unreachable!(),
+    };
+    let completion = |prompt: PromptBody, text: &str| SftBody::Completion { prompt, completion: text.into() };
+    vec![
+        turns(&[("user", "Sky?"), ("assistant", "Blue.")]),
+        completion(PromptBody::Text("Sky?".into()), " Blue."),
+        completion(PromptBody::user("Sky?"), "Blue."),
+        SftBody::Text("The sky is blue.".into()),
+        turns(&[("user", "Sea?"), ("assistant", "Green.")]),
+        completion(PromptBody::user("Name it\n\n#00f"), "blue"),
+    ]
+}
+
+#[test]
+fn examples_come_in_every_form_and_go_out_the_same() {
+    let (_dir, path) = file("e.jsonl", EXAMPLES.as_bytes());
+    let got = examples(&path, None).unwrap();
+    assert_eq!(got.rows, example_bodies());
+    assert_eq!((got.empty, got.bad_lines), (1, 7));
+    assert_eq!(got.bad.iter().map(|b| b.line).collect::<Vec<_>>(), [8, 9, 10, 11, 12, 13, 14]);
+    assert_eq!(got.bad[0].reason, "has no message of the role `assistant` in `messages`");
+    assert_eq!(got.bad[3].reason, "has none of `messages`, `prompt` with `completion`, and `text`");
+    assert_eq!(examples(&path, Some(2)).unwrap().rows.len(), 2);
+
+    let (_home, session) = session();
+    let add = |set: TaughtSet| {
+        let lock = session.lock().unwrap().unwrap();
+        let mut writer = session.writer(&lock).unwrap();
+        let added = add_examples(&got, set, &session.state().unwrap().0, &mut writer).unwrap();
+        (added.rows, added.known_rows)
+    };
+    assert_eq!((add(TaughtSet::Sft), add(TaughtSet::Sft)), ((6, 0), (0, 6)));
+    // The same texts may be probed too.
+    assert_eq!(add(TaughtSet::Probe), (6, 0));
+    let (state, skipped) = session.state().unwrap();
+    assert_eq!((state.sft_rows().len(), state.probe_rows().len(), skipped, state.prompts().len()), (6, 6, 0, 0));
+    let ids: Vec<String> = state.taught().iter().map(|(_, row)| row.id.to_string()).collect();
+    assert_eq!(ids, (1..=12).map(|n| format!("t{n}")).collect::<Vec<_>>());
+
+    let (_dir, out) = file("out.jsonl", export_lines(&state, Format::Sft).0.concat().as_bytes());
+    assert_eq!(examples(&out, None).unwrap().rows, example_bodies());
+    let (_dir, none) = file("none.jsonl", b"{\"prompt\":\"q\"}\n");
+    let error = examples(&none, None).unwrap_err().to_string();
+    assert!(error.contains("holds no usable texts (none.jsonl: left out line 1 has none of"), "{error}");
+}
+
+#[test]
+fn ratings_come_as_texts_and_messages_and_go_out_the_same() {
+    let text = concat!(
+        "{\"prompt\":\"Sky?\",\"completion\":\" Blue.\",\"label\":true}\n",
+        "{\"prompt\":\"Sky?\",\"completion\":\" Green.\",\"label\":0}\n",
+        "{\"prompt\":[{\"role\":\"user\",\"content\":\"Sky?\"}],\"completion\":[{\"role\":\"assistant\",\"content\":\"Blue.\"}],",
+        "\"label\":1}\n",
+        "{\"prompt\":\"Sky?\",\"completion\":\" Blue.\",\"label\":true}\n",
+        "{\"prompt\":\"Sky?\",\"completion\":\"x\",\"label\":\"yes\"}\n{\"prompt\":\"Sky?\",\"completion\":\"x\",\"label\":2}\n",
+        "{\"prompt\":\"Sky?\",\"completion\":\"x\"}\n{\"prompt\":\"Sky?\",\"label\":true}\n",
+        "{\"prompt\":\" \",\"completion\":\"x\",\"label\":true}\n",
+    );
+    let (_dir, path) = file("r.jsonl", text.as_bytes());
+    let got = ratings(&path, None).unwrap();
+    let rating = |prompt: PromptBody, completion: &str, good: bool| ImportedRating {
+        prompt,
+        completion: completion.into(),
+        good,
+    };
+    let plain = PromptBody::Text("Sky?".into());
+    let rows = [
+        rating(plain.clone(), " Blue.", true),
+        rating(plain.clone(), " Green.", false),
+        rating(PromptBody::user("Sky?"), "Blue.", true),
+        rating(plain, " Blue.", true),
+    ];
+    assert_eq!(got.rows, rows);
+    assert_eq!((got.empty, got.bad_lines), (1, 4));
+    let reasons: Vec<&str> = got.bad.iter().map(|b| b.reason.as_str()).collect();
+    assert_eq!(reasons[1..], ["has a `label` that is neither true nor false", "has no `label`", "has no `completion`"]);
+
+    let (_home, session) = session();
+    let lock = session.lock().unwrap().unwrap();
+    let mut writer = session.writer(&lock).unwrap();
+    let added = add_ratings(&got, &session.state().unwrap().0, &mut writer).unwrap();
+    assert_eq!((added.rows, added.known_rows), (3, 1));
+    let state = session.state().unwrap().0;
+    let ids: Vec<&str> = state.rated().iter().map(|row| row.id.as_str()).collect();
+    assert_eq!(ids, ["r1", "r2", "r3"]);
+    let (_dir, out) = file("out.jsonl", export_lines(&state, Format::Kto).0.concat().as_bytes());
+    assert_eq!(ratings(&out, None).unwrap().rows, rows[..3]);
+}
+
+#[test]
+fn the_public_probe_imports_whole() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/forgetting_probe.jsonl");
+    if !path.exists() {
+        println!("skipped: {} is missing", path.display());
+        return;
+    }
+    let got = examples(&path, None).unwrap();
+    assert_eq!((got.rows.len(), got.bad_lines, got.empty), (192, 0, 0));
+    assert!(got.rows.iter().all(|body| matches!(body, SftBody::Text(_))));
 }
