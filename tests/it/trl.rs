@@ -1,4 +1,5 @@
-//! Three steps of DPO and ORPO against what TRL logged for them (tests/fixtures/trl/make_dpo.py), LoRA and full weights.
+//! Three steps of DPO and ORPO against what TRL logged for them, LoRA and full weights: the cases of
+//! tests/fixtures/trl/cases.json and, of dpo_family.json, those that the engine has so far (README.md there has the shapes).
 
 use candle_core::Var;
 use serde_json::Value;
@@ -33,15 +34,24 @@ pub fn spec(name: &str, settings: &[(&str, String)]) -> RunSpec {
 }
 
 pub fn cases() -> Value {
-    serde_json::from_str(&std::fs::read_to_string(fixtures().join("trl/cases.json")).unwrap()).unwrap()
+    golden("cases")
+}
+
+fn golden(name: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(fixtures().join(format!("trl/{name}.json"))).unwrap()).unwrap()
 }
 
 /// The fixture's rows, as conversations or as plain text.
 pub fn rows(doc: &Value, plain: bool) -> Vec<PairRow> {
+    pair_rows(&doc[if plain { "plain" } else { "chat" }], plain)
+}
+
+fn pair_rows(list: &Value, plain: bool) -> Vec<PairRow> {
     let text = |v: &Value| v.as_str().unwrap().to_owned();
     let said = |v: &Value| text(&v[0]["content"]);
-    let list = doc[if plain { "plain" } else { "chat" }].as_array().unwrap();
-    list.iter()
+    list.as_array()
+        .unwrap()
+        .iter()
         .enumerate()
         .map(|(i, r)| PairRow {
             pair: PairId::new(format!("q{i}")),
@@ -63,18 +73,18 @@ fn ids(v: &Value) -> Vec<u32> {
     v.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect()
 }
 
-/// A checkpoint folder of the adapters TRL started from, under our names.
-fn adapters(case: &str, spec: &RunSpec, dir: &Path) -> PathBuf {
-    let all =
-        candle_core::safetensors::load(fixtures().join("trl/lora.safetensors"), &candle_core::Device::Cpu).unwrap();
-    let prefix = format!("{case}/base_model.model.");
+/// A checkpoint folder of the adapters TRL started from, under our names: those of `file` whose names begin with `key`.
+fn adapters(file: &str, key: &str, spec: &RunSpec, dir: &Path) -> PathBuf {
+    let file = fixtures().join(format!("trl/{file}.safetensors"));
+    let all = candle_core::safetensors::load(file, &candle_core::Device::Cpu).unwrap();
+    let prefix = format!("{key}/base_model.model.");
     let ours: Vec<(String, Var)> = all
         .into_iter()
         .filter_map(|(k, t)| {
             Some((k.strip_prefix(&prefix)?.replace(".default.weight", ".weight"), Var::from_tensor(&t).unwrap()))
         })
         .collect();
-    assert!(!ours.is_empty(), "no adapters for {case}");
+    assert!(!ours.is_empty(), "no adapters for {key}");
     let dir = dir.join("init");
     std::fs::create_dir(&dir).unwrap();
     let Task::Train(train) = &spec.task else { panic!("not a training run") };
@@ -100,35 +110,29 @@ fn check(case: &Value, step: usize, ours: &Metrics, theirs: &Value, keys: &[&str
     }
 }
 
-fn run(name: &str) {
-    let doc = cases();
-    let case = doc["cases"].as_array().unwrap().iter().find(|c| c["name"] == name).unwrap();
-    let word = |key: &str| case[key].as_str().unwrap();
-    let number = |key: &str| case[key].to_string();
-    let mut settings = vec![
-        ("tune", word("tune").to_owned()),
-        ("per_device_train_batch_size", number("batch")),
-        ("gradient_accumulation_steps", number("accumulate")),
-        ("learning_rate", number("learning_rate")),
+/// The settings of a case over the method's defaults.
+fn settings(case: &Value) -> Vec<(&'static str, String)> {
+    let plain = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+    vec![
+        ("tune", plain(&case["tune"])),
+        ("per_device_train_batch_size", plain(&case["batch"])),
+        ("gradient_accumulation_steps", plain(&case["accumulate"])),
+        ("learning_rate", plain(&case["learning_rate"])),
         ("max_steps", "3".into()),
         ("max_length", "256".into()),
         ("shuffle", "false".into()),
         ("eval_fraction", "0".into()),
         ("lora_r", "4".into()),
         ("lora_alpha", "8".into()),
-    ];
-    for (key, value) in case["own"].as_object().unwrap() {
-        settings.push((key, value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let spec = spec(word("method"), &settings);
+    ]
+}
+
+/// Trains three steps and compares what was trained on and logged with TRL's ids and the case's steps.
+fn compare(case: &Value, spec: &RunSpec, rows: &[PairRow], their_ids: &Value, init: Option<&Path>, dir: &Path) {
     let mut events: Vec<RunEvent> = Vec::new();
-    let rows = rows(&doc, word("method") == "orpo");
-    // TRL too takes an adapter that it is given as the reference, frozen as it was.
-    let init = (word("tune") == "lora").then(|| adapters(name, &spec, dir.path()));
-    let places = Places { init: init.as_deref(), ..Places::new(dir.path()) };
-    let mut trainer = Trainer::open(&spec, &Rows::Pairs(rows).into(), &places, &mut events).unwrap();
-    for (ours, theirs) in trainer.examples().iter().zip(case["ids"].as_array().unwrap()) {
+    let places = Places { init, ..Places::new(dir) };
+    let mut trainer = Trainer::open(spec, &Rows::Pairs(rows.to_vec()).into(), &places, &mut events).unwrap();
+    for (ours, theirs) in trainer.examples().iter().zip(their_ids.as_array().unwrap()) {
         assert_eq!(ours.rows[0].ids[..ours.prompt], ids(&theirs["prompt"]));
         assert_eq!(ours.answer(0), ids(&theirs["chosen"]));
         assert_eq!(ours.answer(1), ids(&theirs["rejected"]));
@@ -150,7 +154,7 @@ fn run(name: &str) {
         "logps/chosen",
         "logps/rejected",
     ];
-    let own: &[&str] = if word("method") == "orpo" {
+    let own: &[&str] = if case["method"] == "orpo" {
         &["nll_loss", "log_odds_ratio", "log_odds_chosen"]
     } else if case["accumulate"] == 1 {
         // Ours are weighted by tokens over the step, TRL's are means of micro-batches: equal with one of them.
@@ -164,13 +168,53 @@ fn run(name: &str) {
     }
 }
 
+/// A case of cases.json. TRL too takes an adapter that it is given as the reference, frozen as it was.
+fn run(name: &str) {
+    let doc = cases();
+    let case = find(&doc, name);
+    let method = case["method"].as_str().unwrap();
+    let mut settings = settings(case);
+    for (key, value) in case["own"].as_object().unwrap() {
+        settings.push((key, value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let spec = spec(method, &settings);
+    let init = (case["tune"] == "lora").then(|| adapters("lora", name, &spec, dir.path()));
+    compare(case, &spec, &rows(&doc, method == "orpo"), &case["ids"], init.as_deref(), dir.path());
+}
+
+/// A case of dpo_family.json with one loss; an option that the engine has not is an error here.
+fn run_family(name: &str) {
+    let doc = golden("dpo_family");
+    let case = find(&doc, name);
+    let own = &case["own"];
+    assert_eq!(own["loss_type"].as_array().unwrap().len(), 1, "{name} has a list of losses");
+    let mut settings = settings(case);
+    for (key, value) in own.as_object().unwrap() {
+        let value = if key == "loss_type" { &value[0] } else { value };
+        settings.push((key, value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let spec = spec("dpo", &settings);
+    let data = case["data"].as_str().unwrap();
+    let rows = pair_rows(&doc["rows"][data], false);
+    let rows = &rows[..usize::try_from(case["rows"].as_u64().unwrap()).unwrap()];
+    let init = case["adapter"].as_str().map(|key| adapters("dpo_family", key, &spec, dir.path()));
+    compare(case, &spec, rows, &doc["ids"][data], init.as_deref(), dir.path());
+}
+
+fn find<'a>(doc: &'a Value, name: &str) -> &'a Value {
+    doc["cases"].as_array().unwrap().iter().find(|c| c["name"] == name).unwrap()
+}
+
 macro_rules! cases {
-    ($($name:ident)*) => {$(
+    ($run:ident: $($name:ident)*) => {$(
         #[test]
         fn $name() {
-            run(stringify!($name));
+            $run(stringify!($name));
         }
     )*};
 }
 
-cases! { dpo_sigmoid_lora dpo_ipo_lora dpo_hinge_lora dpo_sigmoid_full dpo_ipo_full dpo_hinge_full orpo_lora orpo_full }
+cases! { run: dpo_sigmoid_lora dpo_ipo_lora dpo_hinge_lora dpo_sigmoid_full dpo_ipo_full dpo_hinge_full orpo_lora orpo_full }
+cases! { run_family: sigmoid_near_lora short_window_lora }
