@@ -16,6 +16,7 @@ mod run;
 mod run_state;
 mod series;
 mod session;
+mod stats;
 mod text;
 mod verdict;
 
@@ -33,6 +34,7 @@ pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use series::{Axis, Bucket, Line, Series};
 pub use session::{Correction, Judged, Lack, LeftOut, Outcome, Session, Supply};
+pub use stats::{ece, wilson};
 pub use text::{
     Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TaughtSet,
     sanitise,

@@ -42,7 +42,12 @@ pub use error::Error;
 pub use estimate::{estimate, trainable};
 pub use gguf::Gguf;
 pub use language_model::LanguageModel;
-pub use loss::{Dpo, DpoForm, DpoPair, Nll, Orpo, OrpoPair, PairGradient, PairLoss, Tally};
+pub use loss::{
+    AdaptiveKl, Calibration, Cpo, CpoForm, CpoPair, Divergence, Dpo, DpoForm, DpoPair, Grpo, GrpoRow, KlEstimator, Kto,
+    KtoForm, KtoRow, Level, Nll, Orpo, OrpoPair, PairGradient, PairLoss, Ppo, PpoLoss, PpoRow, Reduction, Reward,
+    RewardLoss, RewardPair, Rloo, RlooRow, Rollout, RowLoss, Scale, Sft, SftForm, Tally, calibrate, fit_temperature,
+    gae, group_advantages, leave_one_out, reward_metrics, rollout_metrics, token_rewards, whiten,
+};
 pub use optim::{AdamW, Update};
 pub use policy::{Batch, Gradients, Policy, Row, RowGradient, RowScores, Tape, TokenScores};
 pub use random::{normal, stream, uniform};

@@ -23,6 +23,8 @@ pub enum Kind {
     Word,
     /// Verifiable checks as [`super::Checks`] reads them, or nothing.
     Checks,
+    /// Real numbers separated by commas, each within the bounds, both included.
+    Floats(f64, f64),
 }
 
 /// One hyper-parameter.
@@ -108,6 +110,15 @@ impl ParamRow {
             }
             Kind::Word => Err(fail("it takes a run's name, or nothing".into())),
             Kind::Checks => Checks::parse(text).map(|checks| checks.to_string()).map_err(|e| fail(e.to_string())),
+            Kind::Floats(lo, hi) => {
+                let given: Vec<&str> = text.split(',').map(str::trim).collect();
+                let fits = |w: &&str| w.parse::<f64>().is_ok_and(|x| x.is_finite() && x >= lo && x <= hi);
+                if given.iter().all(fits) {
+                    Ok(given.join(","))
+                } else {
+                    Err(fail(format!("it takes numbers from {lo} to {hi}, separated by commas")))
+                }
+            }
         }
     }
 }
@@ -168,6 +179,11 @@ impl Params {
     #[must_use]
     pub fn i64(&self, key: &str) -> i64 {
         self.text(key).parse().unwrap_or(0)
+    }
+
+    /// A key as words between commas; none if absent.
+    pub fn words(&self, key: &str) -> impl Iterator<Item = &str> {
+        self.text(key).split(',').filter(|w| !w.is_empty())
     }
 
     /// A key as a truth value; false if absent.

@@ -162,6 +162,18 @@ fn unknown_options_offer_the_nearest_and_bad_values_say_what_is_taken() {
 }
 
 #[test]
+fn numbers_between_commas_are_checked_one_by_one() {
+    let row = |kind| ParamRow { key: "loss_weights", kind, default: "1", usual: "", help: "", basic: false };
+    let row = row(Kind::Floats(0.0, 10.0));
+    assert_eq!(row.parse(" 0.8, 0.2,1e0 ").as_deref(), Ok("0.8,0.2,1e0"));
+    assert_eq!(row.parse("1").as_deref(), Ok("1"));
+    for bad in ["", "1,", "1,-1", "1,11", "NaN", "0.5;0.5"] {
+        let e = row.parse(bad).unwrap_err();
+        assert!(e.to_string().contains("numbers from 0 to 10"), "{e}");
+    }
+}
+
+#[test]
 fn every_method_default_is_a_value_its_row_takes_and_keys_are_unique() {
     for m in methods() {
         let rows = m.rows();
@@ -183,7 +195,13 @@ fn every_option_of_a_loss_shows_in_the_objective() {
         ("dpo", "loss_type", "ipo"),
         ("dpo", "loss_type", "ipo_sum"),
         ("dpo", "loss_type", "hinge"),
+        ("dpo", "loss_type", "sigmoid_norm"),
+        ("dpo", "loss_type", "sigmoid,sft"),
+        ("dpo", "loss_weights", "0.5"),
         ("dpo", "label_smoothing", "0.1"),
+        ("dpo", "f_divergence_type", "js_divergence"),
+        ("dpo", "ld_alpha", "0.5"),
+        ("dpo", "use_weighting", "true"),
         ("orpo", "beta", "0.3"),
         ("orpo", "orpo_nll", "completion_token_mean"),
         ("orpo", "orpo_nll", "completion_seq_mean"),
@@ -195,6 +213,39 @@ fn every_option_of_a_loss_shows_in_the_objective() {
         p.set(&rows, m.name, key, value).expect("a value");
         assert_ne!((m.objective)(&p), before, "{key}={value}");
     }
+}
+
+#[test]
+fn every_loss_type_has_a_formula_of_its_own_and_its_options_show_in_it() {
+    let m = method("dpo").expect("a method");
+    let rows = m.rows();
+    let with = |settings: &[(&str, &str)]| {
+        let mut p = Params::defaults(&rows);
+        settings.iter().for_each(|(key, value)| p.set(&rows, m.name, key, value).expect("a value"));
+        (m.objective)(&p)
+    };
+    let row = rows.iter().find(|r| r.key == "loss_type").expect("a row");
+    let Kind::List(words) = row.kind else { panic!("loss_type is no list") };
+    let formulas: BTreeSet<String> =
+        words.iter().map(|w| with(&[("loss_type", *w), ("label_smoothing", "0.1")])).collect();
+    assert_eq!(formulas.len(), words.len());
+    for (loss, key, value) in [
+        ("robust", "label_smoothing", "0.123"),
+        ("exo_pair", "label_smoothing", "0.123"),
+        ("sigmoid_norm", "label_smoothing", "0.123"),
+        ("aot", "label_smoothing", "0.123"),
+        ("aot_unpaired", "label_smoothing", "0.123"),
+        ("discopop", "discopop_tau", "0.123"),
+        ("dpop", "dpop_lambda", "123"),
+        ("nca_pair", "beta", "0.123"),
+    ] {
+        let text = with(&[("loss_type", loss), (key, value)]);
+        assert!(text.contains(value), "{loss}: {text}");
+    }
+    let alpha = with(&[("f_divergence_type", "alpha_divergence"), ("f_alpha_divergence_coef", "0.3")]);
+    assert!(alpha.contains("0.3"), "{alpha}");
+    let two = with(&[("loss_type", "sigmoid,sft"), ("loss_weights", "1,0.25")]);
+    assert!(two.contains(" + 0.25·NLL"), "{two}");
 }
 
 #[test]

@@ -3,11 +3,29 @@
 //! Owns the formulas, their gradients dL/dlogp_t and the metrics that follow from them. Refuses tensors, tokens and models:
 //! what a log-prob belongs to is the caller's business.
 
+mod advantage;
+mod calibration;
+mod cpo;
 mod dpo;
+mod grpo;
+mod kto;
 mod orpo;
+mod ppo;
+mod reward;
+mod rloo;
+mod sft;
 
-pub use dpo::{Dpo, DpoForm, DpoPair};
+pub use advantage::{Scale, gae, group_advantages, leave_one_out, reward_metrics, whiten};
+pub use calibration::{Calibration, calibrate, fit_temperature};
+pub use cpo::{Cpo, CpoForm, CpoPair};
+pub use dpo::{Divergence, Dpo, DpoForm, DpoPair};
+pub use grpo::{Grpo, GrpoRow, Level, Reduction};
+pub use kto::{Kto, KtoForm, KtoRow};
 pub use orpo::{Nll, Orpo, OrpoPair};
+pub use ppo::{AdaptiveKl, KlEstimator, Ppo, PpoLoss, PpoRow, Rollout, rollout_metrics, token_rewards};
+pub use reward::{Reward, RewardLoss, RewardPair};
+pub use rloo::{Rloo, RlooRow};
+pub use sft::{Sft, SftForm};
 
 use crate::domain::Metrics;
 
@@ -27,6 +45,15 @@ pub struct PairGradient {
     pub chosen: Vec<f64>,
     /// Of the rejected answer.
     pub rejected: Vec<f64>,
+}
+
+/// What a loss over single rows gives back for one micro-batch.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RowLoss {
+    /// The loss, reduced as its method says.
+    pub loss: f64,
+    /// dL/dlogp of every token, row by row, in the order of the inputs.
+    pub g: Vec<Vec<f64>>,
 }
 
 /// Weighted means by name, in the order in which the names first came.
@@ -76,6 +103,21 @@ pub fn sigmoid(x: f64) -> f64 {
         let e = x.exp();
         e / (1.0 + e)
     }
+}
+
+/// The largest log-ratio of new to old policy that is raised to a power (verl's and OpenRLHF's guard): a ratio beyond e^20
+/// stays there and has no slope.
+const LARGEST_LOG_RATIO: f64 = 20.0;
+
+/// π_new/π_old from its logarithm, and its derivative by it.
+fn ratio(log_ratio: f64) -> (f64, f64) {
+    let value = log_ratio.min(LARGEST_LOG_RATIO).exp();
+    (value, if log_ratio > LARGEST_LOG_RATIO { 0.0 } else { value })
+}
+
+/// The sum of a slice.
+fn total(x: &[f64]) -> f64 {
+    x.iter().sum()
 }
 
 /// The rewards' four metrics by TRL's names. Accuracy is strict: equal rewards count as wrong, so it is 0 where the policy

@@ -172,7 +172,7 @@ impl Form {
                 let words: &[&str] = match row.kind {
                     Kind::Choice(words) => words,
                     Kind::Bool => &["true", "false"],
-                    Kind::Float(..) | Kind::Int(..) | Kind::List(_) => return false,
+                    Kind::Float(..) | Kind::Int(..) | Kind::List(_) | Kind::Floats(..) => return false,
                 };
                 let now = words.iter().position(|w| *w == self.text(row)).unwrap_or(0);
                 self.typed.insert(row.key.to_owned(), words[around(now, words.len())].to_owned());
@@ -186,6 +186,7 @@ impl Form {
         let Some(row) = self.focused_row() else { return false };
         let takes = match row.kind {
             Kind::Float(..) => c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E'),
+            Kind::Floats(..) => c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E' | ','),
             Kind::Int(..) => c.is_ascii_digit() || c == '-',
             Kind::List(_) => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ','),
             Kind::Bool | Kind::Choice(_) => false,

@@ -23,6 +23,14 @@ pub(super) const METHOD: Method = Method {
             true,
         ),
         row(
+            "soft_labels",
+            Kind::Bool,
+            "false",
+            "",
+            "where raters differed, the share of the votes against it as the chance that its label is wrong",
+            false,
+        ),
+        row(
             "center_rewards_coefficient",
             Kind::Float(0.0, 100.0),
             "0.01",
@@ -41,5 +49,6 @@ fn objective(p: &Params) -> String {
         c if c > 0.0 => format!(" + {}·(r(c) + r(r))²", p.text("center_rewards_coefficient")),
         _ => String::new(),
     };
-    format!("−log σ(r(c) − r(r){margin}){center},  r = w·h at the answer's last token")
+    let soft = if p.bool("soft_labels") { ", ε of a pair = its votes against" } else { "" };
+    format!("−log σ(r(c) − r(r){margin}){center}{soft},  r = w·h at the answer's last token")
 }

@@ -4,7 +4,7 @@
 //! `log_odds = (A_c − A_r) − (log(1−e^{A_c}) − log(1−e^{A_r}))`, `loss = NLL − β·mean log σ(log_odds)`.
 //! Unlike TRL, A is held at or below −1e-6 inside log(1−e^A): at A = 0 (a model sure of every token) its gradient is NaN.
 
-use super::{PairGradient, PairLoss, Tally, log_sigmoid, rewards, sigmoid};
+use super::{PairGradient, PairLoss, Tally, log_sigmoid, rewards, sigmoid, total};
 
 /// The largest mean log-prob at which the odds are still computed.
 const CEILING: f64 = -1e-6;
@@ -57,7 +57,6 @@ impl Orpo {
     pub fn loss(&self, pairs: &[OrpoPair<'_>], tally: &mut Tally) -> PairLoss {
         let mut out = PairLoss::default();
         let share = 1.0 / pairs.len() as f64;
-        let sum = |x: &[f64]| x.iter().sum::<f64>();
         let with_prompt = self.nll == Nll::PromptAndChosen;
         let covered: usize =
             pairs.iter().map(|p| p.chosen.len() + if with_prompt { p.prompt.len() } else { 0 }).sum::<usize>();
@@ -65,7 +64,7 @@ impl Orpo {
         let mut odds_term = 0.0;
         for pair in pairs {
             let (nc, nr) = (pair.chosen.len() as f64, pair.rejected.len() as f64);
-            let (sc, sr) = (sum(pair.chosen), sum(pair.rejected));
+            let (sc, sr) = (total(pair.chosen), total(pair.rejected));
             let (ac, ar) = (sc / nc, sr / nr);
             let log_odds = (ac - ar) - (log1mexp(ac) - log1mexp(ar));
             let ratio = log_sigmoid(log_odds);
@@ -75,7 +74,7 @@ impl Orpo {
             let up = slope * (1.0 - log1mexp_slope(ac)) / nc;
             let down = -slope * (1.0 - log1mexp_slope(ar)) / nr;
             let (weight, part) = match self.nll {
-                Nll::PromptAndChosen => (1.0 / covered as f64, sum(pair.prompt) + sc),
+                Nll::PromptAndChosen => (1.0 / covered as f64, total(pair.prompt) + sc),
                 Nll::CompletionTokenMean => (1.0 / covered as f64, sc),
                 Nll::CompletionSeqMean => (share / nc, sc),
             };

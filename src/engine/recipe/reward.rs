@@ -1,32 +1,34 @@
 //! Reward model: −log σ(r_c − r_r − margin) (Bradley and Terry 1952; Ouyang et al. 2022), r the scalar head on the last token.
 //!
 //! `center_rewards_coefficient` adds its multiple of mean (r_c + r_r)² (Eisenstein et al. 2023). `use_margin` takes the
-//! strength of the verdict as the margin. Differs from TRL 1.16: the score is read at the answer's true last token, never
-//! looked for by the padding's id; what was learned is calibrated on the held-out pairs, and the calibration is part of the
-//! checkpoint, together with the way rows are rendered.
+//! strength of the verdict as the margin, `soft_labels` the share of the votes as the label. Differs from TRL 1.16: the score
+//! is read at the answer's true last token, never looked for by the padding's id; what was learned is calibrated on the
+//! held-out pairs, and the calibration is part of the checkpoint, together with the way rows are rendered.
 
 use super::{Loss, Recipe, Seen, Window};
 use crate::domain::{Metrics, Params};
 use crate::engine::error::Error;
-use crate::engine::loss::{Tally, log_sigmoid, sigmoid};
+use crate::engine::loss::{Calibration, Reward, RewardPair, Tally, calibrate};
 use crate::engine::policy::{RowGradient, RowScores};
 use crate::engine::random::{normal, stream};
 use crate::engine::rows::Making;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The recipe.
 pub(super) struct RewardRecipe {
+    reward: Reward,
     margin: bool,
-    center: f64,
-    calibration: Value,
+    soft: bool,
+    calibration: Option<Calibration>,
 }
 
 impl RewardRecipe {
     pub(super) fn new(params: &Params) -> Self {
         Self {
+            reward: Reward { center_rewards_coefficient: params.f64("center_rewards_coefficient") },
             margin: params.bool("use_margin"),
-            center: params.f64("center_rewards_coefficient"),
-            calibration: Value::Null,
+            soft: params.bool("soft_labels"),
+            calibration: None,
         }
     }
 }
@@ -51,44 +53,41 @@ impl Recipe for RewardRecipe {
     }
 
     fn loss(&self, batch: &[Seen<'_>], window: &Window, tally: &mut Tally) -> Result<Loss, Error> {
-        let mut out = Loss::default();
-        let mut all = Vec::with_capacity(2 * batch.len());
-        let share = 1.0 / (batch.len() * window.micro) as f64;
+        let mut pairs = Vec::with_capacity(batch.len());
         for pair in batch {
-            let Some((c, r)) = scores(pair.scores) else {
+            let Some((chosen, rejected)) = scores(pair.scores) else {
                 return Err(Error::Asked(format!("pair {} was not scored on both sides", pair.example.id)));
             };
-            let margin = if self.margin { pair.example.margin.unwrap_or(0.0) } else { 0.0 };
-            let z = c - r - margin;
-            out.loss += share * (self.center * (c + r).powi(2) - log_sigmoid(z));
-            let (slope, pull) = (-sigmoid(-z) * share, 2.0 * self.center * (c + r) * share);
-            for g in [slope + pull, pull - slope] {
-                out.g.push(RowGradient { value: vec![g], ..RowGradient::default() });
-            }
-            tally.add("accuracy", f64::from(c > r), 1.0);
-            tally.add("margin", c - r, 1.0);
-            tally.add("mean_reward", c.midpoint(r), 1.0);
-            all.extend([c, r]);
+            let margin = pair.example.margin.filter(|_| self.margin).unwrap_or(0.0);
+            let epsilon = pair.example.agreed.filter(|_| self.soft).map_or(0.0, |agreed| 1.0 - agreed);
+            pairs.push(RewardPair { chosen, rejected, margin, epsilon });
         }
-        tally.add("min_reward", all.iter().copied().fold(f64::INFINITY, f64::min), 1.0);
-        tally.add("max_reward", all.iter().copied().fold(f64::NEG_INFINITY, f64::max), 1.0);
-        Ok(out)
+        let out = self.reward.loss(&pairs, tally);
+        let share = 1.0 / window.micro as f64;
+        let value = |g: f64| RowGradient { value: vec![g * share], ..RowGradient::default() };
+        Ok(Loss { loss: out.loss * share, g: out.g.into_iter().flat_map(|(c, r)| [value(c), value(r)]).collect() })
     }
 
     fn evaluated(&mut self, all: &[Vec<RowScores>], metrics: &mut Metrics) {
         let pairs: Vec<(f64, f64)> = all.iter().filter_map(|p| scores(p)).collect();
-        if pairs.is_empty() {
-            return;
+        let Some(found) = calibrate(&pairs) else { return };
+        for (name, value) in [
+            ("eval_accuracy_low", found.accuracy_low),
+            ("eval_accuracy_high", found.accuracy_high),
+            ("eval_ece", found.ece),
+            ("eval_ece_raw", found.ece_raw),
+            ("eval_temperature", found.temperature),
+        ] {
+            metrics.set(name, value);
         }
-        let _ = metrics;
-        self.calibration = json!({ "pairs": pairs.len() });
+        self.calibration = Some(found);
     }
 
     fn notes(&self) -> Value {
-        self.calibration.clone()
+        serde_json::to_value(self.calibration).unwrap_or_default()
     }
 
     fn recall(&mut self, notes: &Value) {
-        self.calibration = notes.clone();
+        self.calibration = serde_json::from_value(notes.clone()).unwrap_or_default();
     }
 }

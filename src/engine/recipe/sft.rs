@@ -7,26 +7,26 @@
 use super::{Loss, Recipe, Seen, Window};
 use crate::domain::Params;
 use crate::engine::error::Error;
-use crate::engine::loss::Tally;
+use crate::engine::loss::{Sft, SftForm, Tally};
 use crate::engine::rows::Making;
 
 /// The recipe.
 pub(super) struct SftRecipe {
-    dft: bool,
+    form: SftForm,
     assistant_only: bool,
     completion_only: bool,
 }
 
 impl SftRecipe {
     pub(super) fn new(params: &Params) -> Result<Self, Error> {
-        let dft = match params.text("loss_type") {
-            "nll" => false,
-            "dft" => true,
+        let form = match params.text("loss_type") {
+            "nll" => SftForm::Nll,
+            "dft" => SftForm::Dft,
             other => return Err(Error::Asked(format!("loss_type={other} is none of nll, dft"))),
         };
         let (assistant_only, completion_only) =
             (params.bool("assistant_only_loss"), params.bool("completion_only_loss"));
-        Ok(Self { dft, assistant_only, completion_only })
+        Ok(Self { form, assistant_only, completion_only })
     }
 }
 
@@ -45,20 +45,18 @@ impl Recipe for SftRecipe {
     }
 
     fn loss(&self, batch: &[Seen<'_>], window: &Window, tally: &mut Tally) -> Result<Loss, Error> {
-        Ok(imitate(batch, window.tokens, self.dft, tally))
+        Ok(imitate(batch, window.tokens, self.form, tally))
     }
 }
 
 /// The loss of imitating every scored token, divided by `tokens`; adds `entropy` and `mean_token_accuracy` to `tally`.
-pub(in crate::engine) fn imitate(batch: &[Seen<'_>], tokens: usize, dft: bool, tally: &mut Tally) -> Loss {
-    let mut out = Loss::default();
-    let share = 1.0 / tokens.max(1) as f64;
-    for row in batch.iter().flat_map(|seen| seen.scores) {
-        let weight = |lp: &f64| if dft { lp.exp() * share } else { share };
-        out.loss -= row.logp.iter().map(|lp| weight(lp) * lp).sum::<f64>();
-        out.g.push(row.logp.iter().map(|lp| -weight(lp)).collect::<Vec<f64>>().into());
+pub(in crate::engine) fn imitate(batch: &[Seen<'_>], tokens: usize, form: SftForm, tally: &mut Tally) -> Loss {
+    let rows = || batch.iter().flat_map(|seen| seen.scores);
+    let logps: Vec<&[f64]> = rows().map(|row| row.logp.as_slice()).collect();
+    let out = Sft { form }.loss(&logps, tokens as f64);
+    for row in rows() {
         row.entropy.iter().for_each(|x| tally.add("entropy", *x, 1.0));
         row.top1.iter().for_each(|hit| tally.add("mean_token_accuracy", f64::from(*hit), 1.0));
     }
-    out
+    Loss { loss: out.loss, g: out.g.into_iter().map(Into::into).collect() }
 }

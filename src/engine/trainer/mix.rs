@@ -10,7 +10,7 @@ use super::pass::forward_backward;
 use crate::domain::{DroppedRows, Params, SftRow};
 use crate::engine::error::Error;
 use crate::engine::language_model::LanguageModel;
-use crate::engine::loss::Tally;
+use crate::engine::loss::{SftForm, Tally};
 use crate::engine::recipe::imitate;
 use crate::engine::rows::{Example, Making, Rows, order, tokenise};
 use crate::engine::sink::Sink;
@@ -115,7 +115,7 @@ impl Trainer {
             let number = PASSES + before + (n * self.batches.size) as u64;
             let nothing = vec![None; examples.len()];
             let done = forward_backward(&mut self.policy, &examples, &nothing, number, 1.0, &mut |seen| {
-                let mut out = imitate(seen, tokens, false, &mut Tally::default());
+                let mut out = imitate(seen, tokens, SftForm::Nll, &mut Tally::default());
                 out.loss *= weight;
                 out.g.iter_mut().flat_map(|g| &mut g.logp).for_each(|x| *x *= weight);
                 Ok(out)

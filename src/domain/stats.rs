@@ -1,0 +1,72 @@
+//! Statistics of counts and probabilities: how sure a share is, and whether probabilities mean what they say.
+//!
+//! Owns the formulas. Refuses to know what was counted.
+
+/// The Wilson score interval of a share of `k` successes in `n` trials, as (low, high) within 0..=1; z = 1.96 for 95 %.
+///
+/// Wilson 1927, "Probable inference, the law of succession, and statistical inference". `k` may be half (a tie). Of no
+/// trials nothing is known: (0, 1).
+#[must_use]
+pub fn wilson(k: f64, n: f64, z: f64) -> (f64, f64) {
+    if n <= 0.0 {
+        return (0.0, 1.0);
+    }
+    let p = k / n;
+    let z2 = z * z;
+    let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
+    let half = z / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
+    ((centre - half).max(0.0), (centre + half).min(1.0))
+}
+
+/// The expected calibration error (Naeini et al. 2015) over `bins` bins of equal width on 0..=1: the mean, weighted by
+/// count, of |share of hits − mean confidence| in each. `predictions`: confidence and whether it came true. 0 of none.
+#[must_use]
+pub fn ece(predictions: &[(f64, bool)], bins: usize) -> f64 {
+    let bins = bins.max(1);
+    // Count, summed confidence, hits.
+    let mut of = vec![(0.0, 0.0, 0.0); bins];
+    for (confidence, hit) in predictions {
+        let at = ((confidence * bins as f64) as usize).min(bins - 1);
+        of[at].0 += 1.0;
+        of[at].1 += confidence;
+        of[at].2 += f64::from(*hit);
+    }
+    let gap: f64 = of.iter().map(|(_, confidence, hits)| f64::abs(hits - confidence)).sum();
+    gap / (predictions.len() as f64).max(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(got: f64, want: f64) {
+        assert!((got - want).abs() < 1e-6, "{got} is not {want}");
+    }
+
+    #[test]
+    fn wilson_by_hand_and_at_the_ends() {
+        // 8 of 10, z = 1.96: centre (0.8 + 0.19208)/1.38416, half 1.96/1.38416·√(0.016 + 0.009604).
+        let (low, high) = wilson(8.0, 10.0, 1.96);
+        near(low, 0.490_157);
+        near(high, 0.943_319);
+        let (low, high) = wilson(0.0, 20.0, 1.96);
+        assert_eq!(low, 0.0);
+        near(high, 3.8416 / 23.8416);
+        let (low, high) = wilson(20.0, 20.0, 1.96);
+        near(low, 20.0 / 23.8416);
+        assert_eq!(high, 1.0);
+        assert_eq!(wilson(0.0, 0.0, 1.96), (0.0, 1.0));
+    }
+
+    #[test]
+    fn ece_is_nought_where_confidence_is_the_share_and_the_gap_where_it_is_not() {
+        let sure = |n: usize, hits: usize, c: f64| (0..n).map(move |i| (c, i < hits));
+        let calibrated: Vec<_> = sure(4, 3, 0.75).collect();
+        near(ece(&calibrated, 10), 0.0);
+        // Two bins: four predictions off by 0.25, six off by 0.45.
+        let off: Vec<_> = sure(4, 2, 0.75).chain(sure(6, 3, 0.95)).collect();
+        near(ece(&off, 10), (4.0 * 0.25 + 6.0 * 0.45) / 10.0);
+        near(ece(&[(1.0, true), (1.0, false)], 10), 0.5);
+        assert_eq!(ece(&[], 10), 0.0);
+    }
+}
