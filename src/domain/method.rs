@@ -2,8 +2,11 @@
 //! a method is a file beside `dpo.rs`, its name in [`METHODS`], and a recipe file in the engine.
 
 mod dpo;
+mod grpo;
 mod orpo;
+mod ppo;
 mod reward;
+mod rloo;
 mod sft;
 
 use super::param::{Kind, ParamRow, Params};
@@ -55,7 +58,8 @@ impl Method {
         let mut rows = self.own.to_vec();
         let mix = MIX.iter().filter(|_| self.mixes);
         let probe = PROBE.iter().filter(|_| self.probes);
-        for row in SHARED.iter().chain(mix).chain(probe).filter(|row| !self.without.contains(&row.key)) {
+        let online = ONLINE.iter().filter(|_| self.needs == Needs::Prompts);
+        for row in online.chain(SHARED).chain(mix).chain(probe).filter(|row| !self.without.contains(&row.key)) {
             let mut row = *row;
             if let Some((_, default, usual)) = self.defaults.iter().find(|(key, ..)| *key == row.key) {
                 row.default = default;
@@ -226,5 +230,58 @@ const PROBE: &[ParamRow] = &[
     ),
 ];
 
+/// How the policy answers, and what its answers are worth: shared by the methods that learn from their own answers.
+const ONLINE: &[ParamRow] = &[
+    row("reward_model", Kind::Word, "", "", "a reward run of this session whose score the answers climb", true),
+    row(
+        "reward_checks",
+        Kind::Checks,
+        "",
+        "any_of=…;max_words=…",
+        "verifiable checks: the share that holds is the reward",
+        true,
+    ),
+    row("checks_weight", Kind::Float(0.0, 1000.0), "1", "", "weight of the checks beside the reward model", false),
+    row("num_generations", Kind::Int(1, 256), "4", "2 – 16", "answers to each prompt", true),
+    row("max_completion_length", Kind::Int(1, 100_000), "64", "16 – 512", "the most tokens of an answer", true),
+    row(
+        "temperature",
+        Kind::Float(0.01, 100.0),
+        "1",
+        "0.7 – 1",
+        "divides the logits of policy and reference alike",
+        false,
+    ),
+    row(
+        "missing_eos_penalty",
+        Kind::Float(0.0, 1000.0),
+        "0",
+        "0 – 1",
+        "taken off the reward of an answer that did not end",
+        false,
+    ),
+    row("num_iterations", Kind::Int(1, 100), "1", "1 – 4", "passes over each round of answers", false),
+    row("num_mini_batches", Kind::Int(1, 1024), "1", "1 – 4", "updates that a pass over a round is cut into", false),
+];
+
+/// Where the reward comes from, as part of a formula.
+fn reward_formula(p: &Params) -> String {
+    let weight = match p.text("checks_weight") {
+        "1" => String::new(),
+        w => format!("{w}·"),
+    };
+    let penalty = match p.text("missing_eos_penalty") {
+        "0" => String::new(),
+        x => format!(" − {x}·[no end]"),
+    };
+    let from = match (p.text("reward_model"), p.text("reward_checks")) {
+        ("", "") => "none yet: set reward_model or reward_checks".to_owned(),
+        (run, "") => format!("score of {run}"),
+        ("", checks) => format!("{weight}checks({checks})"),
+        (run, checks) => format!("score of {run} + {weight}checks({checks})"),
+    };
+    format!("R = {from}{penalty}")
+}
+
 /// The table, in the order the form shows it.
-const METHODS: &[Method] = &[dpo::METHOD, orpo::METHOD, sft::METHOD, reward::METHOD];
+const METHODS: &[Method] = &[dpo::METHOD, orpo::METHOD, sft::METHOD, reward::METHOD, ppo::METHOD, grpo::METHOD, rloo::METHOD];

@@ -194,6 +194,9 @@ fn imported_rows_are_part_of_the_state_and_nothing_else_changes_it() {
 
 /// A method with everything that can be lacking.
 const GREEDY: Method = Method {
+    probes: false,
+    mixes: false,
+    without: &[],
     name: "greedy",
     title: "",
     help: "",
