@@ -79,7 +79,7 @@ impl ParamRow {
     /// When the text does not parse or lies outside the bounds.
     pub fn parse(&self, text: &str) -> Result<String, ParamError> {
         let text = text.trim();
-        let fail = |wants: String| ParamError::Value { key: self.key.into(), value: text.into(), wants };
+        let fail = |wants: String| ParamError::Value { key: self.key.into(), value: shown(text), wants };
         match self.kind {
             Kind::Float(lo, hi) => match text.parse::<f64>() {
                 Ok(x) if x.is_finite() && x >= lo && x <= hi => Ok(text.to_owned()),
@@ -120,6 +120,14 @@ impl ParamRow {
                 }
             }
         }
+    }
+}
+
+/// A value as errors repeat it: the reason behind it matters more than all of a long one.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(32) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text.to_owned(),
     }
 }
 

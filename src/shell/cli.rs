@@ -4,7 +4,7 @@
 //! `commands` does it.
 
 use super::error::Error;
-use crate::domain::nearest;
+use crate::domain::{methods, nearest};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
@@ -63,11 +63,11 @@ pub enum Command {
     },
     /// Make a session.
     New(NewArgs),
-    /// Bring a file of prompts or of judged pairs into a session.
+    /// Bring a file of prompts, judged pairs, texts or ratings into a session.
     Import(ImportArgs),
     /// Sample candidate answers to a session's prompts, in the background.
     Sample(SampleArgs),
-    /// Train on a session's verdicts, in the background.
+    /// Train on a session's data, in the background.
     Train(TrainArgs),
     /// Open a session on its labelling screen.
     Label {
@@ -102,7 +102,7 @@ pub enum Command {
     Checkpoint(RunArgs),
     /// Let a run write a checkpoint and end.
     Stop(RunArgs),
-    /// Write a session's judged pairs to a file for other programs.
+    /// Write a session's judged pairs, texts to imitate or ratings to a file for other programs.
     Export(ExportArgs),
     /// Write a run's result as a model's folder or an adapter's folder.
     Merge(MergeArgs),
@@ -147,8 +147,14 @@ pub struct NewArgs {
 pub enum ImportKind {
     /// One prompt a line, plain or JSON.
     Prompts,
-    /// Judged pairs in TRL's forms.
+    /// Judged pairs in TRL's forms: `chosen` and `rejected`.
     Pairs,
+    /// Texts to imitate in TRL's forms: `messages`, `prompt` with `completion`, `text`.
+    Sft,
+    /// General texts on which forgetting is measured, in the same forms.
+    Probe,
+    /// Single answers with a thumb up or down: `prompt`, `completion`, `label`.
+    Ratings,
 }
 
 /// `import`.
@@ -158,7 +164,7 @@ pub struct ImportArgs {
     pub session: String,
     /// The file.
     pub file: PathBuf,
-    /// What it holds (default: found out from its content).
+    /// What it holds (default: found out from its content; `messages` are prompts then, and no texts are probed).
     #[arg(long = "as", value_name = "KIND")]
     pub kind: Option<ImportKind>,
     /// The most rows to take.
@@ -174,7 +180,7 @@ pub struct ExportArgs {
     /// The file to write; one that is there is replaced.
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
-    /// The format: trl or trl-implicit.
+    /// The format: trl or trl-implicit (judged pairs), sft (texts to imitate), kto (ratings).
     #[arg(long, default_value = "trl")]
     pub format: String,
 }
@@ -218,7 +224,8 @@ pub struct SampleArgs {
 pub struct TrainArgs {
     /// The session.
     pub session: String,
-    /// The method: dpo, orpo.
+    /// The method.
+    #[arg(help = method_help())]
     pub method: String,
     /// Sets a hyper-parameter.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -293,6 +300,12 @@ pub struct ReportArgs {
     /// Keys pressed before the picture is taken.
     #[arg(long, value_name = "KEYS", default_value = "")]
     pub keys: String,
+}
+
+/// `The method: dpo, orpo`, from the method table.
+fn method_help() -> String {
+    let names: Vec<&str> = methods().iter().map(|m| m.name).collect();
+    format!("The method: {}", names.join(", "))
 }
 
 fn temperature(text: &str) -> Result<f64, String> {

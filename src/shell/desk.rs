@@ -13,7 +13,7 @@ use super::tails;
 use crate::app::{Msg, Opened, SampleAsk, TrainAsk};
 use crate::domain::{Rater, RunId};
 use crate::protocol::{RunCommand, RunSpec, SessionRecord};
-use crate::storage::{Home, SessionDir};
+use crate::storage::{DataFile, Home, SessionDir};
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -61,7 +61,7 @@ pub enum Order {
 }
 
 /// A question about a run that is not launched: its number, and what it would be.
-pub type Question = (u64, u64, Result<(RunSpec, Vec<u8>)>);
+pub type Question = (u64, u64, Result<(RunSpec, Vec<DataFile>)>);
 
 /// Starts the desk. `tails` follows the session it opens; `questions` gets the estimates to make. What comes back says when
 /// it has ended: everything is on disk then.
@@ -266,7 +266,7 @@ impl Bench {
     }
 
     /// Launches in a thread: a worker may take seconds to come up, and verdicts must not wait for it.
-    fn launch(&self, opening: u64, dir: SessionDir, spec: RunSpec, data: Vec<u8>) {
+    fn launch(&self, opening: u64, dir: SessionDir, spec: RunSpec, data: Vec<DataFile>) {
         let (replies, tails) = (self.replies.clone(), self.tails.clone());
         aside(&self.replies, "launch", move || {
             let launched = supervisor::launch(&dir, None, &spec, &data);

@@ -11,7 +11,7 @@ use super::{models, plan, tails};
 use crate::app::{Effect, Msg, SessionCard};
 use crate::domain::Rater;
 use crate::protocol::{Estimate, SCHEMA_VERSION, SessionMeta};
-use crate::storage::{Home, SessionDir, list_sessions};
+use crate::storage::{DataFile, Home, SessionDir, list_sessions};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -239,10 +239,11 @@ fn estimates(asked: &Receiver<Question>, replies: &Replies, cache: &Path) {
 }
 
 /// Puts a run's specification and data where a worker can read them, and asks it.
-fn estimate(dir: &Path, spec: &crate::protocol::RunSpec, data: &[u8]) -> Result<Estimate> {
+fn estimate(dir: &Path, spec: &crate::protocol::RunSpec, data: &[DataFile]) -> Result<Estimate> {
     std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
     let text = serde_json::to_vec(spec).map_err(|e| Error::failed(format!("the run does not write as JSON: {e}")))?;
-    for (name, bytes) in [("spec.json", text.as_slice()), ("data.jsonl", data)] {
+    let files = data.iter().map(|file| (file.name.as_str(), file.bytes.as_slice()));
+    for (name, bytes) in files.chain([("spec.json", text.as_slice())]) {
         let path = dir.join(name);
         std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))?;
     }

@@ -2,7 +2,8 @@
 
 use super::error::{Error, Result};
 use super::journal::Journal;
-use crate::storage::import::{self, Added};
+use crate::domain::TaughtSet;
+use crate::storage::import::{self, Added, Imported};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -14,11 +15,30 @@ pub enum Kind {
     Prompts,
     /// Judged pairs.
     Pairs,
+    /// Texts to imitate, or to measure forgetting on.
+    Examples(TaughtSet),
+    /// Answers with a thumb up or down.
+    Ratings,
+}
+
+impl Kind {
+    /// Its name on the command line.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Prompts => "prompts",
+            Self::Pairs => "pairs",
+            Self::Examples(set) => set.word(),
+            Self::Ratings => "ratings",
+        }
+    }
 }
 
 /// What an import came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Intake {
+    /// What the file was taken for.
+    pub kind: Kind,
     /// What was added.
     pub added: Added,
     /// What was left out and why, as one sentence.
@@ -38,30 +58,53 @@ pub fn bring_in(journal: &mut Journal, path: &Path, kind: Option<Kind>, limit: O
         Some(kind) => kind,
         None => guess(path)?,
     };
-    let (added, left_out, bad_lines, file) = match kind {
+    match kind {
         Kind::Prompts => {
             let imported = import::prompts(path, limit)?;
             let added = journal.bulk(|state, writer| import::add_prompts(&imported, state, writer))?;
-            (added, imported.left_out(), imported.bad_lines, imported.file)
+            Ok(intake(kind, added, &imported))
         }
         Kind::Pairs => {
             let imported = import::pairs(path, limit)?;
             let added = journal.bulk(|state, writer| import::add_pairs(&imported, state, writer))?;
-            (added, imported.left_out(), imported.bad_lines, imported.file)
+            Ok(intake(kind, added, &imported))
         }
-    };
+        Kind::Examples(set) => {
+            let imported = import::examples(path, limit)?;
+            let added = journal.bulk(|state, writer| import::add_examples(&imported, set, state, writer))?;
+            Ok(intake(kind, added, &imported))
+        }
+        Kind::Ratings => {
+            let imported = import::ratings(path, limit)?;
+            let added = journal.bulk(|state, writer| import::add_ratings(&imported, state, writer))?;
+            Ok(intake(kind, added, &imported))
+        }
+    }
+}
+
+fn intake<T>(kind: Kind, added: Added, imported: &Imported<T>) -> Intake {
+    let file = &imported.file;
     let mut text = match kind {
         Kind::Prompts => format!("{file}: {} new prompts", added.prompts),
         Kind::Pairs => format!("{file}: {} new pairs with their verdicts, {} new prompts", added.pairs, added.prompts),
+        Kind::Examples(TaughtSet::Sft) => format!("{file}: {} new texts to imitate", added.rows),
+        Kind::Examples(TaughtSet::Probe) => format!("{file}: {} new texts to measure forgetting on", added.rows),
+        Kind::Ratings => format!("{file}: {} new ratings", added.rows),
     };
-    let known = if kind == Kind::Prompts { added.known_prompts } else { added.known_pairs };
+    let known = match kind {
+        Kind::Prompts => added.known_prompts,
+        Kind::Pairs => added.known_pairs,
+        Kind::Examples(_) | Kind::Ratings => added.known_rows,
+    };
     if known > 0 {
         text.push_str(&format!(", {known} already there"));
     }
-    Ok(Intake { added, left_out, bad_lines, text })
+    Intake { kind, added, left_out: imported.left_out(), bad_lines: imported.bad_lines, text }
 }
 
-/// Pairs have a `chosen` in their first object; everything else is prompts.
+/// What the first object's fields say: pairs have `chosen`; ratings have `completion` and `label`; texts to imitate have
+/// `completion`, `conversations` or `text`. Everything else is prompts, `messages` too: a conversation may be there to be
+/// imitated or to be answered anew, and only its owner knows.
 fn guess(path: &Path) -> Result<Kind> {
     let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
     let mut reader = BufReader::new(file);
@@ -74,7 +117,15 @@ fn guess(path: &Path) -> Result<Kind> {
         }
         let text = String::from_utf8_lossy(&line);
         let value: Option<serde_json::Value> = serde_json::from_str(text.trim_start_matches('\u{feff}').trim()).ok();
-        let pairs = value.is_some_and(|v| v.get("chosen").is_some());
-        return Ok(if pairs { Kind::Pairs } else { Kind::Prompts });
+        let has = |name: &str| value.as_ref().is_some_and(|v| v.get(name).is_some());
+        return Ok(if has("chosen") {
+            Kind::Pairs
+        } else if has("completion") && has("label") {
+            Kind::Ratings
+        } else if has("completion") || has("conversations") || has("text") {
+            Kind::Examples(TaughtSet::Sft)
+        } else {
+            Kind::Prompts
+        });
     }
 }

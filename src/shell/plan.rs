@@ -2,11 +2,16 @@
 //!
 //! The launch screen and the commands `train` and `sample` both come through here, so that both make the same runs.
 
+#[cfg(test)]
+mod tests;
+
 use super::error::{Error, Result};
 use super::models;
-use crate::domain::{Params, Prompt, RunId, Sampler, method, methods, nearest};
+use crate::domain::{
+    Kind, Lack, LeftOut, Method, Needs, Params, Prompt, RunId, Sampler, Session, method, methods, nearest,
+};
 use crate::protocol::{DataSnapshot, ModelRef, RunSpec, SampleSpec, Task, TrainSpec};
-use crate::storage::{Home, SessionDir, sha256};
+use crate::storage::{DataFile, Home, RunDir, SessionDir, sha256};
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -48,11 +53,7 @@ pub struct SampleOrder {
 /// # Errors
 /// When the method or a key is unknown (the nearest is named) or a value does not fit.
 pub fn params(name: &str, set: &[String]) -> Result<Params> {
-    let Some(found) = method(name) else {
-        let near = nearest(name, methods().iter().map(|m| m.name)).unwrap_or_default();
-        return Err(Error::Usage(format!("`{name}` is not a method; did you mean `{near}`?")));
-    };
-    let rows = found.rows();
+    let rows = named(name)?.rows();
     let mut params = Params::defaults(&rows);
     for pair in set {
         params.set_pair(&rows, name, pair).map_err(|e| Error::Usage(e.to_string()))?;
@@ -60,42 +61,98 @@ pub fn params(name: &str, set: &[String]) -> Result<Params> {
     Ok(params)
 }
 
-/// The specification and the data of a training run on the session's verdicts.
+/// The method of that name.
 ///
 /// # Errors
-/// When there is nothing to train on, the model cannot be found, or the session cannot be read.
-pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpec, Vec<u8>)> {
+/// When there is none; the nearest is named.
+fn named(name: &str) -> Result<&'static Method> {
+    method(name).ok_or_else(|| {
+        let near = nearest(name, methods().iter().map(|m| m.name)).unwrap_or_default();
+        Error::Usage(format!("`{name}` is not a method; did you mean `{near}`?"))
+    })
+}
+
+/// The specification of a training run and the data it is frozen on: what the method learns from, and what is mixed in or
+/// probed where the hyper-parameters ask for it.
+///
+/// # Errors
+/// When there is nothing to train on, a run or the model that is named cannot be used, or the session cannot be read.
+pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpec, Vec<DataFile>)> {
+    let method = named(&order.method)?;
     let (session, _) = dir.state()?;
-    let (rows, left) = session.rows();
-    if rows.is_empty() {
-        let why = if left.total() > 0 {
-            format!("all {} judged pairs are ties, both bad, equal or empty", left.total())
-        } else {
-            "no pair has been judged".into()
-        };
-        return Err(Error::failed(format!(
-            "session {0} has nothing to train on: {why}; label some with `tiebreak label {0}`",
-            dir.name()
-        )));
+    let supply = session.supply();
+    if let Some(lack) = supply.lacks(method, &order.params) {
+        return Err(Error::failed(lacking(&dir.name(), lack, method, &order.params, &supply.left)));
     }
     if let Some(init) = &order.init {
-        adapter(dir, init)?;
+        trained(dir, init)?.check_policy(&order.method)?;
     }
+    let reward = match order.params.text("reward_model") {
+        "" => None,
+        name => Some(trained(dir, &RunId::new(name))?.check_reward()?),
+    };
     let id = match order.name {
         Some(name) => RunId(name),
         None => dir.next_run_id(&order.method)?,
     };
     let model = models::find(home, &dir.meta()?.model)?;
-    let (data, bytes) = freeze(dir, &rows)?;
-    let task = Task::Train(TrainSpec { init: order.init, ..TrainSpec::new(&order.method, model, order.params, data) });
-    Ok((spec(id, task, order.device), bytes))
+    let mut frozen = Frozen { seq: last_seq(dir)?, files: Vec::new() };
+    let data = frozen.rows_for(method.needs, &session)?;
+    let asked = |key: &str| order.params.f64(key) > 0.0;
+    let mix = if asked("mix_ratio") { Some(frozen.add("mix.jsonl", &session.sft_rows())?) } else { None };
+    let probe = if asked("probe_steps") { Some(frozen.add("probe.jsonl", &session.probe_rows())?) } else { None };
+    let spec_of = TrainSpec::new(&order.method, model, order.params, data);
+    let task = Task::Train(TrainSpec { init: order.init, mix, probe, reward, ..spec_of });
+    Ok((spec(id, task, order.device), frozen.files))
+}
+
+/// What a run would go without, and the remedy, as one sentence.
+fn lacking(session: &str, lack: Lack, method: &Method, params: &Params, left: &LeftOut) -> String {
+    match lack {
+        Lack::Rows(Needs::Pairs) => {
+            let why = match left.total() {
+                0 => "no pair has been judged".into(),
+                n => format!("all {n} judged pairs are ties, both bad, unresolved, equal or empty"),
+            };
+            format!("session {session} has nothing to train on: {why}; label some with `tiebreak label {session}`")
+        }
+        Lack::Rows(Needs::Examples) => format!(
+            "session {session} has no texts to imitate: bring some in with `tiebreak import {session} FILE --as sft`, or \
+             write better answers while labelling (`tiebreak label {session}`, key e)"
+        ),
+        Lack::Rows(Needs::Ratings) => format!(
+            "session {session} has no good or bad answers: judge pairs with `tiebreak label {session}`, or bring ratings in \
+             with `tiebreak import {session} FILE --as ratings`"
+        ),
+        Lack::Rows(Needs::Prompts) => {
+            format!("session {session} has no prompts: add some with `tiebreak import {session} FILE`")
+        }
+        Lack::Mix => format!(
+            "mix_ratio={} mixes in texts to imitate, and session {session} has none: bring some in with \
+             `tiebreak import {session} FILE --as sft`, or set mix_ratio=0",
+            params.text("mix_ratio")
+        ),
+        Lack::Probe => format!(
+            "probe_steps={} measures forgetting on probe texts, and session {session} has none: bring some in with \
+             `tiebreak import {session} FILE --as probe`, or set probe_steps=0",
+            params.text("probe_steps")
+        ),
+        Lack::Scorer => {
+            let rows = method.rows();
+            let checks = rows.iter().find(|row| row.kind == Kind::Checks).map(|row| row.key);
+            let model = rows.iter().any(|row| row.key == "reward_model").then_some("--set reward_model=RUN");
+            let checks = checks.map(|key| format!("--set \"{key}=contains=please;max_words=40\""));
+            let ways: Vec<&str> = model.into_iter().chain(checks.as_deref()).collect();
+            format!("nothing scores the answers of {}: give {}", method.name, ways.join(" or "))
+        }
+    }
 }
 
 /// The specification and the data of a sampling run over the session's prompts.
 ///
 /// # Errors
 /// When there is no prompt, a model cannot be found, or the session cannot be read.
-pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunSpec, Vec<u8>)> {
+pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunSpec, Vec<DataFile>)> {
     let (session, _) = dir.state()?;
     let prompts: &[Prompt] = session.prompts();
     if prompts.is_empty() {
@@ -105,7 +162,7 @@ pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunS
         )));
     }
     if let Some(run) = &order.adapter {
-        adapter(dir, run)?;
+        trained(dir, run)?.check_policy("sample")?;
     }
     let names = if order.models.is_empty() { vec![dir.meta()?.model] } else { order.models };
     let models: Vec<ModelRef> = names.iter().map(|name| models::find(home, name)).collect::<Result<_>>()?;
@@ -114,9 +171,10 @@ pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunS
         let earlier = dir.runs()?.iter().filter(|r| r.spec().is_ok_and(|s| s.kind() == "sample")).count();
         sampler.seed = Sampler::default().seed + earlier as u64;
     }
-    let (data, bytes) = freeze(dir, prompts)?;
+    let mut frozen = Frozen { seq: last_seq(dir)?, files: Vec::new() };
+    let data = frozen.add("data.jsonl", prompts)?;
     let task = Task::Sample(SampleSpec { models, adapter: order.adapter, per_prompt: order.per_prompt, sampler, data });
-    Ok((spec(dir.next_run_id("sample")?, task, order.device), bytes))
+    Ok((spec(dir.next_run_id("sample")?, task, order.device), frozen.files))
 }
 
 /// Milliseconds since 1970.
@@ -125,42 +183,90 @@ pub fn wall_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
-/// Checks that a run has an adapter to start from.
-fn adapter(dir: &SessionDir, id: &RunId) -> Result<()> {
-    let run = dir.run(id)?;
-    if matches!(run.spec()?.task, Task::Sample(_)) {
-        return Err(Error::failed(format!("run {id} sampled answers and trained nothing: name a training run")));
-    }
+/// A training run with a checkpoint.
+struct Trained {
+    id: RunId,
+    method: String,
+}
+
+/// The run of that id, which must have trained something and have a checkpoint of it.
+fn trained(dir: &SessionDir, id: &RunId) -> Result<Trained> {
+    let run: RunDir = dir.run(id)?;
+    let method = match run.spec()?.task {
+        Task::Train(train) => train.method,
+        Task::Sample(_) => {
+            return Err(Error::failed(format!("run {id} sampled answers and trained nothing: name a training run")));
+        }
+    };
     if run.checkpoints()?.is_empty() {
         return Err(Error::failed(format!(
             "run {id} has no checkpoint yet: write one with `tiebreak checkpoint {}/{id}` or let it finish",
             dir.name()
         )));
     }
-    Ok(())
+    Ok(Trained { id: id.clone(), method })
+}
+
+impl Trained {
+    /// A reward model's adapter serves scores, not answers: only another reward model can start from it.
+    fn check_policy(&self, user: &str) -> Result<()> {
+        if self.method == "reward" && user != "reward" {
+            let id = &self.id;
+            return Err(Error::failed(format!("run {id} is a reward model and writes no answers: name another run")));
+        }
+        Ok(())
+    }
+
+    fn check_reward(self) -> Result<RunId> {
+        if self.method == "reward" {
+            return Ok(self.id);
+        }
+        Err(Error::failed(format!(
+            "run {} is a {} run and scores no answers: reward_model takes a run of the method reward",
+            self.id, self.method
+        )))
+    }
 }
 
 fn spec(id: RunId, task: Task, device: String) -> RunSpec {
     RunSpec { id, task, device, created_ms: wall_ms(), app: env!("CARGO_PKG_VERSION").into() }
 }
 
-/// Rows as the bytes of `data.jsonl`, and the note of them in the specification.
-fn freeze<T: Serialize>(dir: &SessionDir, rows: &[T]) -> Result<(DataSnapshot, Vec<u8>)> {
-    let mut bytes = Vec::new();
-    for row in rows {
-        serde_json::to_writer(&mut bytes, row)
-            .map_err(|e| Error::failed(format!("a row does not write as JSON: {e}")))?;
-        bytes.push(b'\n');
-    }
+/// The number of the last record that the data is frozen behind.
+fn last_seq(dir: &SessionDir) -> Result<u64> {
     let mut tail = dir.tail();
     tail.poll()?;
-    Ok((
-        DataSnapshot {
-            file: "data.jsonl".into(),
-            sha256: sha256(&bytes),
-            rows: rows.len(),
-            session_seq: tail.last_seq(),
-        },
-        bytes,
-    ))
+    Ok(tail.last_seq())
+}
+
+/// The data files of a run as they are made.
+struct Frozen {
+    seq: u64,
+    files: Vec<DataFile>,
+}
+
+impl Frozen {
+    /// What a method learns from, as `data.jsonl`.
+    fn rows_for(&mut self, needs: Needs, session: &Session) -> Result<DataSnapshot> {
+        match needs {
+            Needs::Pairs => self.add("data.jsonl", &session.rows().0),
+            Needs::Examples => self.add("data.jsonl", &session.sft_rows()),
+            Needs::Ratings => self.add("data.jsonl", &session.rated_rows()),
+            Needs::Prompts => self.add("data.jsonl", session.prompts()),
+        }
+    }
+
+    /// Rows as the lines of a file, and the specification's note of it.
+    fn add<T: Serialize>(&mut self, name: &str, rows: &[T]) -> Result<DataSnapshot> {
+        let mut bytes = Vec::new();
+        for row in rows {
+            serde_json::to_writer(&mut bytes, row)
+                .map_err(|e| Error::failed(format!("a row does not write as JSON: {e}")))?;
+            bytes.push(b'\n');
+        }
+        let snapshot =
+            DataSnapshot { file: name.into(), sha256: sha256(&bytes), rows: rows.len(), session_seq: self.seq };
+        self.files.push(DataFile { name: name.into(), bytes });
+        Ok(snapshot)
+    }
 }

@@ -7,7 +7,7 @@ use super::error::{Error, Result};
 use super::journal::Journal;
 use crate::domain::{RunState, RunStatus, sanitise};
 use crate::protocol::{RunEvent, RunSpec, SessionRecord, apply_run};
-use crate::storage::{RunDir, SessionDir};
+use crate::storage::{DataFile, RunDir, SessionDir};
 use serde::de::DeserializeOwned;
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
@@ -26,9 +26,9 @@ const LAST_WORDS: usize = 3;
 ///
 /// # Errors
 /// When the folder cannot be made or the worker does not come up.
-pub fn launch(dir: &SessionDir, journal: Option<&mut Journal>, spec: &RunSpec, data: &[u8]) -> Result<RunDir> {
+pub fn launch(dir: &SessionDir, journal: Option<&mut Journal>, spec: &RunSpec, data: &[DataFile]) -> Result<RunDir> {
     let spec = &dir.portable(spec);
-    let run = dir.create_run(spec, data)?;
+    let run = dir.create_run_with(spec, data)?;
     match journal {
         Some(journal) => {
             journal.append(&SessionRecord::Launched(spec.clone()))?;

@@ -83,6 +83,57 @@ fn a_session_goes_in_and_out_and_verifies() {
 }
 
 #[test]
+fn texts_and_ratings_go_in_and_out_as_what_they_are() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    with_pairs(home);
+    let chat = "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"a\"}]}\n";
+    let turns = "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"gpt\",\"value\":\"b\"}]}\n";
+    let answer = "{\"prompt\":\"q\",\"completion\":\"a\"}\n";
+    let rating = "{\"prompt\":\"q\",\"completion\":\"a\",\"label\":false}\nnot json\n";
+    let general = "{\"text\":\"All is well.\"}\n";
+    let bring = |text: &str, kind: &[&str]| {
+        let file = home.join("rows.jsonl");
+        fs::write(&file, text).unwrap();
+        let mut args = vec!["import", "tone", file.to_str().unwrap(), "--json"];
+        args.extend(kind);
+        let added = json(home, &args);
+        let count = |name: &str| added[name].as_u64().unwrap();
+        (added["kind"].as_str().unwrap().to_owned(), count("rows") + count("prompts"), count("bad_lines"))
+    };
+    let told = |kind: &str, rows, bad| (kind.to_owned(), rows, bad);
+    // Found out from the content where only one reading is possible; a conversation may be a prompt.
+    assert_eq!(bring(answer, &[]), told("sft", 1, 0));
+    assert_eq!(bring(turns, &[]), told("sft", 1, 0));
+    assert_eq!(bring(general, &[]), told("sft", 1, 0));
+    assert_eq!(bring(rating, &[]), told("ratings", 1, 1));
+    assert_eq!(bring(chat, &[]), told("prompts", 1, 0));
+    assert_eq!(bring(chat, &["--as", "sft"]), told("sft", 1, 0));
+    assert_eq!(bring(general, &["--as", "probe"]), told("probe", 1, 0));
+    assert_eq!(bring(&answer.replace('q', "new"), &["--as", "prompts"]), told("prompts", 1, 0));
+    assert!(
+        refused(home, &["import", "tone", home.join("rows.jsonl").to_str().unwrap(), "--as", "ratings"], 1)
+            .contains("holds no usable ratings")
+    );
+
+    let out = home.join("out.jsonl");
+    let export = |format: &str| {
+        let done = json(home, &["export", "tone", "--to", out.to_str().unwrap(), "--format", format, "--json"]);
+        let text = fs::read_to_string(&out).unwrap();
+        assert_eq!(done["rows"].as_u64(), Some(text.lines().count() as u64));
+        text
+    };
+    assert_eq!(export("sft").lines().count(), 4);
+    assert!(export("sft").contains(general.trim_end()));
+    // The imported one, and a good and a bad one of each of the two pairs.
+    let ratings = export("kto");
+    let labels = |good: bool| ratings.lines().filter(|line| line.contains(&format!("\"label\":{good}"))).count();
+    assert_eq!((labels(true), labels(false)), (2, 3));
+    assert_eq!(export("trl").lines().count(), 2);
+    assert_eq!(json(home, &["replay", "tone", "--check", "--json"])["ok"], true);
+}
+
+#[test]
 fn help_names_every_command_and_no_unknown_one() {
     let home = tempfile::tempdir().unwrap();
     let help = text(&tiebreak(home.path(), &["--help"]).stdout);

@@ -93,14 +93,12 @@ fn check_run(run: &RunDir, whole: &mut Session, tally: &mut Tally) -> Result<()>
     tally.runs += 1;
     let id = run.id();
     let spec = run.spec()?;
-    let data = match &spec.task {
-        Task::Train(t) => &t.data,
-        Task::Sample(s) => &s.data,
-    };
-    let path = run.data_path()?;
-    let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
-    if sha256(&bytes) != data.sha256 {
-        tally.wrong.push(format!("the data of run {id} is not what it was launched on"));
+    for data in spec.data() {
+        let path = run.path().join(&data.file);
+        let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        if sha256(&bytes) != data.sha256 {
+            tally.wrong.push(format!("{} of run {id} is not what it was launched on", data.file));
+        }
     }
     let mut texts = SampledHash::default();
     for envelope in read(&mut run.tail(), &format!("the log of run {id}"), tally)? {

@@ -7,6 +7,7 @@ use super::super::intake::{self, Kind};
 use super::super::journal::Journal;
 use super::super::out;
 use super::Context;
+use crate::domain::TaughtSet;
 use crate::storage::{SessionDir, export};
 use serde_json::json;
 use std::path::Path;
@@ -37,6 +38,9 @@ pub fn import(context: &Context, args: &ImportArgs) -> Result<()> {
     let kind = args.kind.map(|kind| match kind {
         ImportKind::Prompts => Kind::Prompts,
         ImportKind::Pairs => Kind::Pairs,
+        ImportKind::Sft => Kind::Examples(TaughtSet::Sft),
+        ImportKind::Probe => Kind::Examples(TaughtSet::Probe),
+        ImportKind::Ratings => Kind::Ratings,
     });
     bring_in(context, &dir, &args.file, kind, args.limit)
 }
@@ -52,21 +56,21 @@ fn bring_in(context: &Context, dir: &SessionDir, file: &Path, kind: Option<Kind>
     if context.json {
         let added = intake.added;
         out::json(&json!({
-            "session": dir.name(), "file": file, "prompts": added.prompts, "pairs": added.pairs,
-            "known_prompts": added.known_prompts, "known_pairs": added.known_pairs, "bad_lines": intake.bad_lines,
-            "left_out": intake.left_out,
+            "session": dir.name(), "file": file, "kind": intake.kind.word(), "prompts": added.prompts, "pairs": added.pairs,
+            "rows": added.rows, "known_prompts": added.known_prompts, "known_pairs": added.known_pairs,
+            "known_rows": added.known_rows, "bad_lines": intake.bad_lines, "left_out": intake.left_out,
         }))
     } else {
         out::line(&intake.text)
     }
 }
 
-/// Writes a session's judged pairs to a file.
+/// Writes a session's training rows to a file.
 pub fn export(context: &Context, args: &ExportArgs) -> Result<()> {
     let format = export::Format::named(&args.format).map_err(|e| Error::Usage(e.to_string()))?;
     let dir = SessionDir::find(&context.home, &args.session)?;
     let (session, _) = dir.state()?;
-    let done = export::trl(&session, format, &args.to)?;
+    let done = export::write(&session, format, &args.to)?;
     if context.json {
         return out::json(
             &json!({ "session": dir.name(), "file": args.to, "rows": done.rows, "left_out": done.left.total() }),
