@@ -67,7 +67,13 @@ pub fn arrive(model: &mut Model, goal: Goal) -> Vec<Effect> {
                 label(model);
             }
             if writable(model) {
-                input(model, "import a file", "prompts: one a line, or JSONL · pairs: JSONL", Ask::Import, "");
+                input(
+                    model,
+                    "import a file",
+                    "prompts: one a line, or JSONL · pairs, texts, ratings: JSONL",
+                    Ask::Import,
+                    "",
+                );
             }
         }
     }

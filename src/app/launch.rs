@@ -1,6 +1,7 @@
 //! The launch screen: a form that knows the data.
 //!
-//! Owns what is typed and when an estimate is asked for. Refuses to start without pairs or with a value that cannot be.
+//! Owns what is typed and when an estimate is asked for. Refuses to start without the data that the method needs or with a
+//! value that cannot be.
 
 mod form;
 
@@ -12,7 +13,7 @@ use super::keymap::Action;
 use super::model::Model;
 use super::open::Open;
 use super::screen::Screen;
-use crate::domain::{LeftOut, RunStatus};
+use crate::domain::{Kind, Lack, Needs, RunStatus, Supply};
 use crate::protocol::Estimate;
 
 /// After the last key, so many milliseconds pass before an estimate is asked for.
@@ -38,24 +39,15 @@ pub enum Answer {
     Failed(String),
 }
 
-/// The verdicts as training data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Data {
-    /// Verdicts that count.
-    pub verdicts: usize,
-    /// Rows they make.
-    pub pairs: usize,
-    /// Judged pairs that make none.
-    pub left: LeftOut,
-}
-
 /// What the screen knows.
 #[derive(Debug, Clone, Default)]
 pub struct Launch {
     /// The form.
     pub form: Form,
-    /// The data it will use.
-    pub data: Data,
+    /// The training data there is.
+    pub data: Supply,
+    /// The session's name.
+    session: String,
     /// The estimate.
     pub answer: Answer,
     /// Number of the question that [`Answer::Asked`] waits for.
@@ -76,20 +68,69 @@ impl Launch {
         }
     }
 
+    /// Rows of what the chosen method needs.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.data.rows(self.form.method().needs)
+    }
+
+    /// Why the run cannot start, as one sentence.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<String> {
+        let lack = self.data.lacks(self.form.method(), &self.form.params_so_far());
+        let rows = lack.filter(|lack| matches!(lack, Lack::Rows(_))).map(|lack| self.lacking(lack));
+        rows.or_else(|| self.form.params().err().map(|why| format!("cannot start: {why}")))
+            .or_else(|| lack.map(|lack| self.lacking(lack)))
+    }
+
+    /// What is lacking and what helps.
+    fn lacking(&self, lack: Lack) -> String {
+        let import = |kind: &str| format!("`tiebreak import {} FILE --as {kind}`", self.session);
+        match lack {
+            Lack::Rows(Needs::Pairs) => {
+                "there are no pairs to train on yet: judge some first (esc), or import pairs".into()
+            }
+            Lack::Rows(Needs::Examples) => format!(
+                "there are no texts to imitate yet: {}, or write better answers while judging (esc, then e)",
+                import("sft")
+            ),
+            Lack::Rows(Needs::Ratings) => {
+                "there are no good or bad answers yet: judge pairs first (esc), or import ratings".into()
+            }
+            Lack::Rows(Needs::Prompts) => "there are no prompts yet: import some (esc, then i)".into(),
+            Lack::Mix => {
+                format!("mix_ratio mixes in texts to imitate, and there are none: {}, or set it to 0", import("sft"))
+            }
+            Lack::Probe => format!(
+                "probe_steps measures forgetting on probe texts, and there are none: {}, or set it to 0",
+                import("probe")
+            ),
+            Lack::Scorer => {
+                let rows = self.form.method().rows();
+                let keys = rows.iter().filter(|row| row.kind == Kind::Checks || row.key == "reward_model");
+                let keys: Vec<&str> = keys.map(|row| row.key).collect();
+                format!("nothing scores the answers: fill in {}", keys.join(" or "))
+            }
+        }
+    }
+
     fn take_data(&mut self, open: &Open) {
-        let (rows, left) = open.session.rows();
-        let verdicts = open.session.verdicts().filter(|(_, j)| !j.undone).count();
-        self.data = Data { verdicts, pairs: rows.len(), left };
+        self.data = open.session.supply();
+        self.session.clone_from(&open.meta.name);
         let finished = open.runs.iter().filter(|r| {
             let trained = matches!(r.status(), RunStatus::Finished | RunStatus::Stopped);
             trained && !r.is_sampling()
         });
-        self.form.set_runs(finished.map(|r| r.id.clone()));
+        // A reward model scores answers and writes none: no policy starts from it.
+        let (rewards, policies): (Vec<_>, Vec<_>) =
+            finished.partition(|run| run.spec.as_ref().is_some_and(|spec| spec.kind() == "reward"));
+        self.form.set_runs(policies.into_iter().map(|run| run.id.clone()));
+        self.form.set_rewards(rewards.into_iter().map(|run| run.id.clone()));
     }
 
     fn ask(&self) -> Result<TrainAsk, String> {
-        if self.data.pairs == 0 {
-            return Err("there are no pairs to train on yet: judge some first (esc), or import pairs".into());
+        if let Some(why) = self.obstacle() {
+            return Err(why);
         }
         let init = match self.form.start() {
             Start::Model => None,
@@ -175,9 +216,10 @@ fn start(model: &mut Model) -> Vec<Effect> {
 pub fn refresh(model: &mut Model) -> Vec<Effect> {
     let now_ms = model.now_ms;
     let (Screen::Launch(launch), Some(open)) = (&mut model.screen, &model.open) else { return Vec::new() };
-    let before = (launch.data, launch.form.starts().len());
+    let known = |launch: &Launch| (launch.data, launch.form.starts().len(), launch.form.rewards().len());
+    let before = known(launch);
     launch.take_data(open);
-    if before == (launch.data, launch.form.starts().len()) {
+    if before == known(launch) {
         return Vec::new();
     }
     launch.changed_ms = Some(now_ms);

@@ -113,7 +113,12 @@ pub struct Model {
 fn matters_idle(open: &Open, action: Action) -> bool {
     match action {
         Action::Sample => !open.session.prompts().is_empty(),
-        Action::GoLaunch => open.session.verdicts().any(|(_, judged)| !judged.undone),
+        Action::GoLaunch => {
+            let session = &open.session;
+            !session.taught().is_empty()
+                || !session.rated().is_empty()
+                || session.verdicts().any(|(_, judged)| !judged.undone)
+        }
         Action::Undo => open.session.undoable(&open.rater).is_some(),
         Action::GoWatch => !open.runs.is_empty(),
         _ => true,

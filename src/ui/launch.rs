@@ -5,7 +5,7 @@ use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, TEXT, WARN};
 use super::widgets::plain::{bytes, count, middle};
 use crate::app::launch::{Answer, Field, Launch, Start};
 use crate::app::{Model, cells, clip, wrap};
-use crate::domain::{Kind, ParamRow, methods};
+use crate::domain::{Kind, LeftOut, Needs, ParamRow, checks, methods};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -37,7 +37,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Launch) -> Lin
     let tail = Rect { y: head.bottom(), height: tail_height, ..area };
     fields(buf, head, model, screen);
     summary(buf, tail, screen);
-    status(screen, narrow)
+    status(screen, usize::from(area.width))
 }
 
 /// One line of the form: the field it belongs to, if keys can go there, and its parts at their columns.
@@ -47,7 +47,7 @@ struct Row {
 }
 
 fn fields(buf: &mut Buffer, area: Rect, model: &Model, screen: &Launch) {
-    let rows = form_rows(model, screen);
+    let rows = form_rows(model, screen, usize::from(area.width));
     let height = usize::from(area.height);
     let at = rows.iter().position(|r| r.field == Some(screen.form.focus)).unwrap_or(0);
     // The focused field and two after it are in sight; the method stays in sight as long as it can.
@@ -72,20 +72,60 @@ fn clip_keeping(text: &str, room: usize) -> String {
     if cells(text) <= room { text.to_owned() } else { clip(text, room) }
 }
 
-fn form_rows(model: &Model, screen: &Launch) -> Vec<Row> {
+/// The methods with the chosen one marked, those around it where not all have room.
+fn choice_line(names: &[&str], chosen: usize, room: usize) -> String {
+    let items: Vec<String> =
+        names.iter().enumerate().map(|(i, name)| format!("{} {name}", if i == chosen { "◉" } else { "○" })).collect();
+    for gap in ["   ", "  "] {
+        let line = items.join(gap);
+        if cells(&line) <= room {
+            return line;
+        }
+    }
+    let (mut first, mut last) = (chosen, chosen);
+    let line = |first: usize, last: usize| {
+        let before = if first > 0 { "… " } else { "" };
+        let after = if last + 1 < items.len() { " …" } else { "" };
+        format!("{before}{}{after}", items[first..=last].join("  "))
+    };
+    // The neighbour on the left, so that it is plain where ← leads; then what comes next; then what was passed.
+    if first > 0 && cells(&line(first - 1, last)) <= room {
+        first -= 1;
+    }
+    loop {
+        if last + 1 < items.len() && cells(&line(first, last + 1)) <= room {
+            last += 1;
+        } else if first > 0 && cells(&line(first - 1, last)) <= room {
+            first -= 1;
+        } else {
+            return line(first, last);
+        }
+    }
+}
+
+/// The line of methods for a screen of that width, and the column at which the chosen one's help begins beside it; none
+/// where the help has no room there.
+fn method_line(screen: &Launch, width: usize) -> (String, Option<u16>) {
+    let method = screen.form.method();
+    let names: Vec<&str> = methods().iter().map(|m| m.name).collect();
+    let chosen = names.iter().position(|name| *name == method.name).unwrap_or(0);
+    let line = choice_line(&names, chosen, width.saturating_sub(17));
+    let help = 16 + cells(&line) + 3;
+    (line, (help + 24 <= width).then_some(help as u16))
+}
+
+fn form_rows(model: &Model, screen: &Launch, width: usize) -> Vec<Row> {
     let form = &screen.form;
     let method = form.method();
     let mut out = vec![Row { field: None, parts: Vec::new() }];
-    let names: Vec<String> =
-        methods().iter().map(|m| format!("{} {}", if m.name == method.name { "◉" } else { "○" }, m.name)).collect();
+    let (names, help) = method_line(screen, width);
     let style = |field| if form.focus == field { ACCENT } else { TEXT };
     out.push(Row {
         field: Some(Field::Method),
-        parts: vec![
-            (3, "method".into(), label(form.focus == Field::Method)),
-            (16, names.join("   "), style(Field::Method)),
-            (16 + cells(&names.join("   ")) as u16 + 3, method.help.into(), DIM),
-        ],
+        parts: [(3, "method".into(), label(form.focus == Field::Method)), (16, names, style(Field::Method))]
+            .into_iter()
+            .chain(help.map(|x| (x, method.help.into(), DIM)))
+            .collect(),
     });
     out.push(Row { field: None, parts: vec![(3, "data".into(), TEXT), (16, data_line(screen), TEXT)] });
     let base = model.open.as_ref().map_or("", |open| open.meta.model.as_str());
@@ -115,7 +155,7 @@ fn form_rows(model: &Model, screen: &Launch) -> Vec<Row> {
                 let text = if form.advanced { "… fewer options".to_owned() } else { format!("… {n} more options") };
                 out.push(Row { field: Some(field), parts: vec![(3, text, style(field))] });
             }
-            Field::Param(at) => param_row(&rows[at], field, screen, &mut out),
+            Field::Param(at) => param_row(&rows[at], field, screen, width, &mut out),
         }
     }
     out
@@ -125,13 +165,15 @@ fn label(focused: bool) -> Style {
     if focused { ACCENT_BOLD } else { TEXT }
 }
 
-fn param_row(row: &ParamRow, field: Field, screen: &Launch, out: &mut Vec<Row>) {
+fn param_row(row: &ParamRow, field: Field, screen: &Launch, width: usize, out: &mut Vec<Row>) {
     let form = &screen.form;
     let focused = form.focus == field;
-    let value = match (form.text(row), row.kind) {
-        ("", _) => "·".to_owned(),
-        (text, Kind::Choice(_) | Kind::Bool) if focused => format!("‹ {text} ›"),
-        (text, _) => text.to_owned(),
+    let choices = form.choices(row);
+    let text = if form.text(row).is_empty() { "·" } else { form.text(row) };
+    let value = match choices.is_empty() {
+        false if focused => format!("‹ {text} ›"),
+        _ if focused => tail_of(text, width.saturating_sub(usize::from(VALUES) + 1)),
+        _ => text.to_owned(),
     };
     let problem = form.problem(row);
     let style = match (&problem, focused, form.changed(row)) {
@@ -140,18 +182,19 @@ fn param_row(row: &ParamRow, field: Field, screen: &Launch, out: &mut Vec<Row>) 
         (None, false, true) => BOLD,
         (None, false, false) => TEXT,
     };
+    // A long value pushes what stands beside it to the right.
+    let beside = USUAL.max(VALUES + cells(&value) as u16 + 2);
     let mut parts = vec![(3, row.key.to_owned(), label(focused)), (VALUES, value, style)];
     if problem.is_some() {
-        parts.push((USUAL, "⚠ cannot be taken".to_owned(), WARN));
-    } else if focused && matches!(row.kind, Kind::Choice(_)) {
-        if let Kind::Choice(words) = row.kind {
-            parts.push((USUAL + 3, words.join("  "), DIM));
-        }
+        parts.push((beside, "⚠ cannot be taken".to_owned(), WARN));
+    } else if focused && !choices.is_empty() && row.kind != Kind::Bool {
+        let named: Vec<&str> = choices.into_iter().filter(|choice| !choice.is_empty()).collect();
+        parts.push((beside.max(USUAL + 3), named.join("  "), DIM));
     } else {
         let usual = if row.key == "num_train_epochs" {
             let (about, steps) = match &screen.answer {
                 Answer::Known(e) => ("", e.steps),
-                _ => ("about ", form.steps(screen.data.pairs)),
+                _ => ("about ", form.steps(screen.rows())),
             };
             format!("{} → {about}{steps} step{}", row.usual, if steps == 1 { "" } else { "s" })
         } else if row.usual.is_empty() && !focused {
@@ -159,19 +202,67 @@ fn param_row(row: &ParamRow, field: Field, screen: &Launch, out: &mut Vec<Row>) 
         } else {
             row.usual.to_owned()
         };
-        parts.push((USUAL, usual, DIM));
+        parts.push((beside, usual, DIM));
     }
     out.push(Row { field: Some(field), parts });
     if focused {
-        let default = if form.changed(row) { format!(" · default {}", row.default) } else { String::new() };
-        let line = problem.map_or((5, format!("{}{default}", row.help), DIM), |why| (5, format!("⚠ {why}"), WARN));
-        out.push(Row { field: None, parts: vec![line] });
+        let default = match row.default {
+            _ if !form.changed(row) => String::new(),
+            "" => " · default: nothing".into(),
+            default => format!(" · default {default}"),
+        };
+        let mut below = |text: String, style| out.push(Row { field: None, parts: vec![(5, text, style)] });
+        match problem.map(|why| format!("⚠ {why}")) {
+            // Help is cut where it has no room; why a value cannot be taken is said in full.
+            Some(why) => wrap(&why, width.saturating_sub(6)).into_iter().for_each(|r| below(why[r].to_owned(), WARN)),
+            None => below(format!("{}{default}", row.help), DIM),
+        }
+        if row.kind == Kind::Checks {
+            let names: Vec<&str> = checks().iter().map(|check| check.name).collect();
+            let names = format!("checks: {}", names.join(" "));
+            wrap(&names, width.saturating_sub(6)).into_iter().for_each(|r| below(names[r].to_owned(), DIM));
+        }
     }
 }
 
-/// `48 verdicts → 41 pairs  (4 ties, 2 both bad, 1 equal left out)`.
+/// The end of a text that has no room as a whole, so that what is being typed stays in sight.
+fn tail_of(text: &str, room: usize) -> String {
+    if cells(text) <= room {
+        return text.to_owned();
+    }
+    let from = text.char_indices().map(|(at, _)| at).find(|at| cells(&text[*at..]) < room);
+    format!("…{}", &text[from.unwrap_or(text.len())..])
+}
+
+fn plural(n: usize, word: &str) -> String {
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
+}
+
+/// What the chosen method learns from, what is mixed in or probed, and what was left out.
 fn data_line(screen: &Launch) -> String {
-    let (data, left) = (&screen.data, &screen.data.left);
+    let data = &screen.data;
+    let (mut line, more) = match screen.form.method().needs {
+        Needs::Pairs => {
+            let line = format!("{} → {}", plural(data.verdicts, "verdict"), plural(data.pairs, "pair"));
+            (line, left_out(&data.left))
+        }
+        Needs::Examples if data.corrections == 0 => (plural(data.examples, "example"), String::new()),
+        Needs::Examples => (plural(data.examples, "example"), plural(data.corrections, "correction")),
+        Needs::Ratings => (plural(data.good + data.bad, "rating"), format!("{} good, {} bad", data.good, data.bad)),
+        Needs::Prompts => (plural(data.prompts, "prompt"), String::new()),
+    };
+    let params = screen.form.params_so_far();
+    if params.f64("mix_ratio") > 0.0 {
+        line.push_str(&format!(" · {} mixed in", plural(data.examples, "example")));
+    }
+    if params.f64("probe_steps") > 0.0 {
+        line.push_str(&format!(" · {} probed", plural(data.probe, "text")));
+    }
+    if more.is_empty() { line } else { format!("{line}  ({more})") }
+}
+
+/// `4 ties, 2 both bad, 1 equal left out`, or nothing.
+fn left_out(left: &LeftOut) -> String {
     let named = [
         (left.ties, "tie", "ties"),
         (left.both_bad, "both bad", "both bad"),
@@ -184,9 +275,7 @@ fn data_line(screen: &Launch) -> String {
         .filter(|(n, ..)| *n > 0)
         .map(|(n, one, many)| format!("{n} {}", if n == 1 { one } else { many }))
         .collect();
-    let left = if parts.is_empty() { String::new() } else { format!("  ({} left out)", parts.join(", ")) };
-    let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
-    format!("{} → {}{left}", plural(data.verdicts, "verdict"), plural(data.pairs, "pair"))
+    if parts.is_empty() { String::new() } else { format!("{} left out", parts.join(", ")) }
 }
 
 /// Objective, estimate and warning: what pressing enter comes to.
@@ -218,16 +307,12 @@ fn summary(buf: &mut Buffer, area: Rect, screen: &Launch) {
 }
 
 fn estimate_lines(screen: &Launch) -> Vec<(String, Style)> {
-    if screen.data.pairs == 0 {
-        let text = "no pairs yet: judge some first (esc), or import pairs";
-        return vec![(text.into(), WARN)];
+    if let Some(why) = screen.obstacle() {
+        return vec![(why, WARN)];
     }
-    let steps = screen.form.steps(screen.data.pairs);
+    let steps = screen.form.steps(screen.rows());
     match &screen.answer {
-        Answer::None => match screen.form.params() {
-            Ok(_) => vec![(format!("about {steps} steps"), TEXT)],
-            Err(why) => vec![(format!("cannot start: {why}"), WARN)],
-        },
+        Answer::None => vec![(format!("about {steps} steps"), TEXT)],
         Answer::Asked => vec![(format!("about {steps} steps · asking a worker for time and memory …"), DIM)],
         Answer::Failed(why) => vec![(why.clone(), WARN)],
         Answer::Known(e) => {
@@ -263,16 +348,56 @@ fn confound(longer_wins: f64) -> String {
     }
 }
 
-fn status(screen: &Launch, narrow: bool) -> Line<'static> {
+fn status(screen: &Launch, width: usize) -> Line<'static> {
+    let help = screen.form.method().help;
+    let (_, beside) = method_line(screen, width);
+    // Where the methods leave no room to say in full what the chosen one does, it is said here.
+    let in_full = width >= usize::from(NARROW) && beside.is_some_and(|x| usize::from(x) + cells(help) < width);
     match screen.form.focus {
-        // Beside the methods there is no room to say in full what the chosen one does.
-        Field::Method if narrow => Line::styled(format!("← → choose · {}", screen.form.method().help), DIM),
+        Field::Method if !in_full => Line::styled(format!("← → choose · {help}"), DIM),
         Field::Method => Line::styled("← → choose the method", DIM),
         Field::Start => Line::styled("← → choose what the run starts from", DIM),
         Field::More => Line::styled("enter shows or hides the advanced options", DIM),
-        Field::Param(_) => match screen.form.focused_row().map(|r| r.kind) {
-            Some(Kind::Choice(_) | Kind::Bool) => Line::styled("← → choose", DIM),
+        Field::Param(_) => match screen.form.focused_row() {
+            Some(row) if row.kind == Kind::Word && !screen.form.choices(&row).is_empty() => {
+                Line::styled("← → choose a finished run, or type its name", DIM)
+            }
+            Some(row) if !screen.form.choices(&row).is_empty() => Line::styled("← → choose", DIM),
+            Some(row) if row.kind == Kind::Checks => {
+                Line::styled("type checks with ; between them: contains=please;max_words=40;json", DIM)
+            }
             _ => Line::styled("type a value; it replaces what stands there", DIM),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twelve_methods_stay_readable_at_any_width() {
+        let names =
+            ["dpo", "orpo", "sft", "reward", "kto", "cpo", "simpo", "ppo", "grpo", "rloo", "online_dpo", "nash_md"];
+        for room in [20, 63, 103, 200] {
+            for chosen in 0..names.len() {
+                let line = choice_line(&names, chosen, room);
+                assert!(cells(&line) <= room, "{room}: {line}");
+                assert!(line.contains(&format!("◉ {}", names[chosen])), "{room}: {line}");
+                let whole = |name: &str| line.contains(&format!("○ {name}")) || line.contains(&format!("◉ {name}"));
+                assert_eq!(line.starts_with('…'), !whole("dpo"), "{room}: {line}");
+                assert_eq!(line.ends_with('…'), !whole("nash_md"), "{room}: {line}");
+            }
+        }
+        assert_eq!(choice_line(&names[..2], 1, 63), "○ dpo   ◉ orpo");
+        assert_eq!(choice_line(&names, 0, 63), "◉ dpo  ○ orpo  ○ sft  ○ reward  ○ kto  ○ cpo  ○ simpo  ○ ppo …");
+        assert_eq!(choice_line(&names, 11, 20), "… ◉ nash_md");
+    }
+
+    #[test]
+    fn a_long_value_shows_its_end() {
+        assert_eq!(tail_of("short", 5), "short");
+        assert_eq!(tail_of("contains=please", 7), "…please");
+        assert_eq!(tail_of("好好好", 5), "…好好");
     }
 }

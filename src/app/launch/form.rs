@@ -34,6 +34,7 @@ pub struct Form {
     method: usize,
     start: usize,
     starts: Vec<Start>,
+    rewards: Vec<RunId>,
     /// What was typed, by key; kept when the method changes. Absent: the method's default.
     typed: BTreeMap<String, String>,
     /// Whether the advanced hyper-parameters are shown.
@@ -50,6 +51,7 @@ impl Default for Form {
             method: 0,
             start: 0,
             starts: vec![Start::Model],
+            rewards: Vec::new(),
             typed: BTreeMap::new(),
             advanced: false,
             focus: Field::Method,
@@ -77,6 +79,32 @@ impl Form {
         let chosen = self.start().clone();
         self.starts = std::iter::once(Start::Model).chain(runs.into_iter().map(Start::Run)).collect();
         self.start = self.starts.iter().position(|s| *s == chosen).unwrap_or(0);
+    }
+
+    /// The finished reward runs, which `reward_model` can name.
+    pub fn set_rewards(&mut self, runs: impl IntoIterator<Item = RunId>) {
+        self.rewards = runs.into_iter().collect();
+    }
+
+    /// The finished reward runs.
+    #[must_use]
+    pub fn rewards(&self) -> &[RunId] {
+        &self.rewards
+    }
+
+    /// What ← and → choose among for a hyper-parameter; nothing where its value is typed.
+    #[must_use]
+    pub fn choices(&self, row: &ParamRow) -> Vec<&str> {
+        match row.kind {
+            Kind::Choice(words) => words.to_vec(),
+            Kind::Bool => vec!["true", "false"],
+            Kind::Word if row.key == "reward_model" && !self.rewards.is_empty() => {
+                std::iter::once("").chain(self.rewards.iter().map(RunId::as_str)).collect()
+            }
+            Kind::Float(..) | Kind::Floats(..) | Kind::Int(..) | Kind::List(_) | Kind::Word | Kind::Checks => {
+                Vec::new()
+            }
+        }
     }
 
     /// What can be started from.
@@ -169,13 +197,13 @@ impl Form {
             Field::Param(at) => {
                 let rows = self.method().rows();
                 let Some(row) = rows.get(at) else { return false };
-                let words: &[&str] = match row.kind {
-                    Kind::Choice(words) => words,
-                    Kind::Bool => &["true", "false"],
-                    Kind::Float(..) | Kind::Int(..) | Kind::List(_) | Kind::Floats(..) => return false,
-                };
+                let words = self.choices(row);
+                if words.is_empty() {
+                    return false;
+                }
                 let now = words.iter().position(|w| *w == self.text(row)).unwrap_or(0);
-                self.typed.insert(row.key.to_owned(), words[around(now, words.len())].to_owned());
+                let next = words[around(now, words.len())].to_owned();
+                self.typed.insert(row.key.to_owned(), next);
                 true
             }
         }
@@ -184,19 +212,12 @@ impl Form {
     /// Types a character into the focused field. False when the field does not take it, so that it can mean a command.
     pub fn type_char(&mut self, c: char) -> bool {
         let Some(row) = self.focused_row() else { return false };
-        let takes = match row.kind {
-            Kind::Float(..) => c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E'),
-            Kind::Floats(..) => c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E' | ','),
-            Kind::Int(..) => c.is_ascii_digit() || c == '-',
-            Kind::List(_) => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ','),
-            Kind::Bool | Kind::Choice(_) => false,
-        };
-        if !takes {
+        if !takes(row.kind, c) {
             return false;
         }
         let mut text = if self.fresh { String::new() } else { self.text(&row).to_owned() };
-        // No value of any row is longer; what a paste brings beyond that is not taken.
-        if text.len() < 120 {
+        // No number or word is longer; checks are a few phrases.
+        if text.len() < if row.kind == Kind::Checks { 1000 } else { 120 } {
             text.push(c);
         }
         self.typed.insert(row.key.to_owned(), text);
@@ -242,6 +263,20 @@ impl Form {
         let batches = train.div_ceil(p.usize("per_device_train_batch_size").max(1));
         let updates = batches.div_ceil(p.usize("gradient_accumulation_steps").max(1));
         (updates as f64 * p.f64("num_train_epochs")).ceil() as u64
+    }
+}
+
+/// Whether a character can stand in a value of that kind.
+fn takes(kind: Kind, c: char) -> bool {
+    match kind {
+        Kind::Float(..) => c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E'),
+        Kind::Floats(..) => c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E' | ','),
+        Kind::Int(..) => c.is_ascii_digit() || c == '-',
+        Kind::List(_) => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ','),
+        Kind::Word => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'),
+        // Phrases hold blanks and marks of every kind.
+        Kind::Checks => !c.is_control(),
+        Kind::Bool | Kind::Choice(_) => false,
     }
 }
 
@@ -317,6 +352,19 @@ mod tests {
         assert_eq!(seen.len(), rows + 3);
         form.go(-1);
         assert_eq!(Some(&form.focus), seen.last());
+    }
+
+    #[test]
+    fn reward_runs_are_offered_and_checks_are_typed() {
+        let row = |key, kind| ParamRow { key, kind, default: "", usual: "", help: "", basic: true };
+        let mut form = Form::default();
+        let reward = row("reward_model", Kind::Word);
+        assert!(form.choices(&reward).is_empty(), "without reward runs the name is typed");
+        form.set_rewards(["reward-1", "reward-3"].map(RunId::new));
+        assert_eq!(form.choices(&reward), ["", "reward-1", "reward-3"]);
+        assert!(form.choices(&row("ref_model", Kind::Word)).is_empty());
+        assert!("reward-1.b".chars().all(|c| takes(Kind::Word, c)) && !takes(Kind::Word, ' '));
+        assert!("any_of=ja, nein;ends_with=?".chars().all(|c| takes(Kind::Checks, c)) && !takes(Kind::Checks, '\n'));
     }
 
     #[test]
