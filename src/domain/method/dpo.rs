@@ -138,16 +138,20 @@ fn objective(p: &Params) -> String {
     let mut sum = Vec::new();
     for (i, loss) in p.words("loss_type").enumerate() {
         let term = formula(loss, p);
-        match weights.get(i).or(weights.first()).copied().unwrap_or("1") {
-            "1" => sum.push(term),
-            weight if loss == "sft" || term.starts_with("max(") => sum.push(format!("{weight}·{term}")),
-            weight => sum.push(format!("{weight}·[{term}]")),
+        let mut factors = Vec::new();
+        if p.bool("use_weighting") && loss != "sft" {
+            factors.push("w");
+        }
+        factors.extend(weights.get(i).or(weights.first()).copied().filter(|weight| *weight != "1"));
+        if factors.is_empty() {
+            sum.push(term);
+        } else if loss == "sft" || loss == "hinge" {
+            sum.push(format!("{}·{term}", factors.join("·")));
+        } else {
+            sum.push(format!("{}·[{term}]", factors.join("·")));
         }
     }
-    let mut text = sum.join(" + ");
-    if p.bool("use_weighting") {
-        text = format!("w·({text})");
-    }
+    let text = sum.join(" + ");
     let meanings = meanings(&text, p);
     if meanings.is_empty() { text } else { format!("{text},  {}", meanings.join(",  ")) }
 }

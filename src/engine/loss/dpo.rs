@@ -51,7 +51,8 @@ pub struct Dpo {
     pub divergence: Divergence,
     /// Weight in 0..=1 of the tokens beyond the shorter answer's length; 1 is plain DPO.
     pub ld_alpha: f64,
-    /// Whether pairs are weighed by WPO's exp(mean log π − log Σ π²) of both answers; no gradient goes through the weight.
+    /// Whether pairs are weighed by WPO's exp(mean log π − log Σ π²) of both answers, in every form but `sft`, which is of
+    /// no pair; no gradient goes through the weight.
     pub wpo: bool,
 }
 
@@ -102,10 +103,8 @@ impl Dpo {
         let mut imitate = 0.0;
         for (form, weight) in &self.terms {
             if *form == DpoForm::Sft {
-                let mean_weight = seen.iter().map(|s| s.weight).sum::<f64>() * share;
-                imitate -= weight * mean_weight / chosen_tokens;
-                let sum: f64 = pairs.iter().map(|pair| total(pair.chosen)).sum();
-                out.loss -= weight * mean_weight * sum / chosen_tokens;
+                imitate -= weight / chosen_tokens;
+                out.loss -= weight * pairs.iter().map(|pair| total(pair.chosen)).sum::<f64>() / chosen_tokens;
                 continue;
             }
             let losses = self.of_form(*form, pairs, &seen);

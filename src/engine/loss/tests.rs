@@ -1,5 +1,7 @@
 //! Golden values (computed from the formulas in f64 by an independent script), finite differences, and edge cases.
 
+mod trl;
+
 use super::*;
 
 pub(super) const SC: [f64; 2] = [-20.0, -35.5];
