@@ -1,6 +1,7 @@
 //! The method table: one row a training method. The launch form, the command line, the docs and the replay read it; adding
 //! a method is a file beside `dpo.rs`, its name in [`METHODS`], and a recipe file in the engine.
 
+mod cpo;
 mod dpo;
 mod grpo;
 mod orpo;
@@ -8,6 +9,7 @@ mod ppo;
 mod reward;
 mod rloo;
 mod sft;
+mod simpo;
 
 use super::param::{Kind, ParamRow, Params};
 
@@ -284,4 +286,14 @@ fn reward_formula(p: &Params) -> String {
 }
 
 /// The table, in the order the form shows it.
-const METHODS: &[Method] = &[dpo::METHOD, orpo::METHOD, sft::METHOD, reward::METHOD, ppo::METHOD, grpo::METHOD, rloo::METHOD];
+const METHODS: &[Method] = &[
+    dpo::METHOD,
+    orpo::METHOD,
+    sft::METHOD,
+    reward::METHOD,
+    ppo::METHOD,
+    grpo::METHOD,
+    rloo::METHOD,
+    cpo::METHOD,
+    simpo::METHOD,
+];

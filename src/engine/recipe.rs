@@ -3,6 +3,7 @@
 //! Owns what the methods share: how a batch is seen, and the metrics that hang on tokens. Refuses data, optimizers and
 //! schedules: those are the trainer's, the same for every method.
 
+mod cpo;
 mod dpo;
 mod orpo;
 mod reward;
@@ -110,9 +111,11 @@ impl Loss {
 /// When there is none of that name, or its options contradict each other.
 pub(super) fn recipe(method: &str, params: &Params) -> Result<Box<dyn Recipe>, Error> {
     match method {
+        "cpo" => Ok(Box::new(cpo::CpoRecipe::new(params)?)),
         "dpo" => Ok(Box::new(dpo::DpoRecipe::new(params)?)),
         "orpo" => Ok(Box::new(orpo::OrpoRecipe::new(params)?)),
         "reward" => Ok(Box::new(reward::RewardRecipe::new(params))),
+        "simpo" => Ok(Box::new(cpo::CpoRecipe::simpo(params))),
         "sft" => Ok(Box::new(sft::SftRecipe::new(params)?)),
         other => Err(Error::Asked(format!("there is no recipe for the method `{other}`"))),
     }
