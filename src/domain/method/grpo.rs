@@ -32,7 +32,14 @@ pub(super) const METHOD: Method = Method {
             false,
         ),
         row("epsilon", Kind::Float(0.0, 10.0), "0.2", "0.1 – 0.3", "a ratio this far below 1 counts no more", false),
-        row("epsilon_high", Kind::Float(0.0, 10.0), "0.2", "0.2 – 0.4", "a ratio this far above 1 counts no more", false),
+        row(
+            "epsilon_high",
+            Kind::Float(0.0, 10.0),
+            "0.2",
+            "0.2 – 0.4",
+            "a ratio this far above 1 counts no more",
+            false,
+        ),
         row(
             "importance_sampling_level",
             Kind::Choice(&["token", "sequence"]),

@@ -14,9 +14,23 @@ pub(super) const METHOD: Method = Method {
     mixes: true,
     without: &[],
     own: &[
-        row("beta", Kind::Float(0.0, 100.0), "0.05", "0.01 – 0.1", "price of a nat of distance from the reference", true),
+        row(
+            "beta",
+            Kind::Float(0.0, 100.0),
+            "0.05",
+            "0.01 – 0.1",
+            "price of a nat of distance from the reference",
+            true,
+        ),
         row("epsilon", Kind::Float(0.0, 10.0), "0.2", "0.1 – 0.3", "a ratio this far below 1 counts no more", false),
-        row("epsilon_high", Kind::Float(0.0, 10.0), "0.2", "0.2 – 0.4", "a ratio this far above 1 counts no more", false),
+        row(
+            "epsilon_high",
+            Kind::Float(0.0, 10.0),
+            "0.2",
+            "0.2 – 0.4",
+            "a ratio this far above 1 counts no more",
+            false,
+        ),
         row("normalize_advantages", Kind::Bool, "false", "", "scale the advantages to mean 0 and variance 1", false),
     ],
     defaults: &[

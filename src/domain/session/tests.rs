@@ -202,9 +202,6 @@ const GREEDY: Method = Method {
     help: "",
     needs: Needs::Prompts,
     reference: false,
-    probes: false,
-    mixes: false,
-    without: &[],
     own: &[
         ParamRow { key: "mix_ratio", kind: Kind::Float(0.0, 1.0), default: "0", usual: "", help: "", basic: true },
         ParamRow { key: "probe_steps", kind: Kind::Int(0, 9), default: "0", usual: "", help: "", basic: true },
