@@ -14,6 +14,7 @@ mod estimate;
 mod frozen;
 mod gguf;
 mod inference;
+mod judge;
 mod language_model;
 mod loss;
 pub mod merge;
@@ -41,6 +42,7 @@ pub use device::{describe, device};
 pub use error::Error;
 pub use estimate::{estimate, trainable};
 pub use gguf::Gguf;
+pub use judge::Judge;
 pub use language_model::LanguageModel;
 pub use loss::{
     AdaptiveKl, Calibration, Cpo, CpoForm, CpoPair, Divergence, Dpo, DpoForm, DpoPair, Grpo, GrpoRow, KlEstimator, Kto,
@@ -51,6 +53,7 @@ pub use loss::{
 pub use optim::{AdamW, Update};
 pub use policy::{Batch, Gradients, Policy, Row, RowGradient, RowScores, Tape, TokenScores};
 pub use random::{normal, stream, uniform};
+pub use recipe::Answer;
 pub use reference::{CacheUse, Reference, ReferenceCache};
 pub use rows::{Encode, Example, Making, Rows, Tokenised, is_eval, order, tokenise};
 pub use sampler::{Drawn, draw};

@@ -19,7 +19,7 @@ const WINDOW: usize = 24;
 const RECENT: usize = 50;
 
 /// An answer sampled from the model in training.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// Steps made before it.
     pub step: u64,
@@ -27,6 +27,8 @@ pub struct Sample {
     pub prompt: String,
     /// The answer. Sanitise before showing.
     pub text: String,
+    /// What it was worth, where answers are scored.
+    pub score: Option<f64>,
 }
 
 /// A checkpoint on disk.
@@ -189,8 +191,8 @@ impl RunState {
     }
 
     /// An answer was sampled from the model in training.
-    pub fn sample(&mut self, step: u64, prompt: &str, text: &str) {
-        self.samples.push(Sample { step, prompt: prompt.to_owned(), text: text.to_owned() });
+    pub fn sample(&mut self, step: u64, prompt: &str, text: &str, score: Option<f64>) {
+        self.samples.push(Sample { step, prompt: prompt.to_owned(), text: text.to_owned(), score });
     }
 
     /// A candidate was sampled.

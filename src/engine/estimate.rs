@@ -6,9 +6,9 @@
 use super::config::Config;
 use super::error::Error;
 use super::language_model::LanguageModel;
-use super::recipe::recipe;
+use super::recipe::{online, recipe};
 use super::rows::{Example, Rows, tokenise};
-use super::trainer::{Batches, train_spec, tune_of};
+use super::trainer::{Batches, making, train_spec, tune_of};
 use super::tune::Tune;
 use crate::protocol::{Estimate, RunSpec};
 use std::path::Path;
@@ -28,8 +28,13 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let train = train_spec(spec)?;
     let params = &train.params;
     let model = LanguageModel::open(Path::new(&train.model.path))?;
-    let made = tokenise(&model, rows, &recipe(&train.method, params)?.making(params), |_| Ok(()))?;
-    let batches = Batches::new(made.train.len(), params);
+    let answers = online(&train.method, params)?.is_some();
+    let offline = if answers { None } else { Some(recipe(&train.method, params)?) };
+    let made = tokenise(&model, rows, &making(offline.as_deref(), params), |_| Ok(()))?;
+    let batches = match answers {
+        true => Batches::rounds(made.train.len(), params)?,
+        false => Batches::new(made.train.len(), params),
+    };
     let tune = tune_of(params);
     let trainable = trainable(&model.config, &tune);
     let longest = made.longest();

@@ -5,10 +5,16 @@
 
 mod cpo;
 mod dpo;
+mod grpo;
+mod online;
 mod orpo;
+mod ppo;
 mod reward;
+mod rloo;
 mod sft;
 
+pub use online::Answer;
+pub(super) use online::{OnlineRecipe, UpdateWindow, online};
 pub(super) use sft::imitate;
 
 use super::error::Error;

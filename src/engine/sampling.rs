@@ -33,6 +33,8 @@ pub struct Generated {
     pub logp: f64,
     /// Why it ended.
     pub finish: Finish,
+    /// The token that ended it, where one did.
+    pub end: Option<u32>,
 }
 
 /// Continues one prompt once for each generator, all rows together: one prefill, then one step a token for the rows that are
@@ -52,7 +54,7 @@ pub fn generate(
         return Err(Error::Asked("an empty prompt cannot be continued; give it at least one token of text".into()));
     }
     let mut out: Vec<Generated> =
-        rngs.iter().map(|_| Generated { ids: Vec::new(), logp: 0.0, finish: Finish::Length }).collect();
+        rngs.iter().map(|_| Generated { ids: Vec::new(), logp: 0.0, finish: Finish::Length, end: None }).collect();
     if rngs.is_empty() || sampler.max_new_tokens == 0 {
         return Ok(out);
     }
@@ -72,6 +74,7 @@ pub fn generate(
             out[row].logp += drawn.logp;
             if stops.contains(&drawn.token) {
                 out[row].finish = Finish::Eos;
+                out[row].end = Some(drawn.token);
                 continue;
             }
             out[row].ids.push(drawn.token);

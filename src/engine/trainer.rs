@@ -12,6 +12,7 @@ mod answers;
 mod batches;
 mod checkpoint;
 mod mix;
+mod online;
 mod pass;
 mod probe;
 mod watch;
@@ -22,19 +23,21 @@ use super::language_model::LanguageModel;
 use super::loss::Tally;
 use super::optim::AdamW;
 use super::policy::Policy;
-use super::recipe::{Recipe, Window, recipe};
+use super::recipe::{Recipe, Window, online as online_recipe, recipe};
 use super::reference::{Reference, ReferenceCache};
-use super::rows::{Example, Rows, Tokenised, tokenise};
+use super::rows::{Example, Making, Rows, Tokenised, tokenise};
 use super::schedule::Schedule;
 use super::sink::Sink;
 use super::tune::{LINEARS, LoraSpec, Tune};
 use crate::domain::{Metrics, Params, PromptBody, SftRow, method};
 use crate::protocol::{Plan, RunEvent, RunSpec, Task, TrainSpec};
+use online::Online;
 use std::path::Path;
 use std::time::Instant;
 use watch::Check;
 
 pub(super) use batches::Batches;
+pub(super) use checkpoint::notes;
 
 /// What a call of [`Trainer::step`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,13 +75,15 @@ pub struct Places<'a> {
     pub init: Option<&'a Path>,
     /// A checkpoint folder of this very run.
     pub resume: Option<&'a Path>,
+    /// The model and the checkpoint folder of the reward run that scores answers.
+    pub reward: Option<(&'a Path, &'a Path)>,
 }
 
 impl<'a> Places<'a> {
     /// A fresh run from the model as it is.
     #[must_use]
     pub fn new(cache: &'a Path) -> Self {
-        Self { cache, init: None, resume: None }
+        Self { cache, init: None, resume: None, reward: None }
     }
 }
 
@@ -86,7 +91,7 @@ impl<'a> Places<'a> {
 pub struct Trainer {
     model: LanguageModel,
     policy: Policy,
-    recipe: Box<dyn Recipe>,
+    way: Way,
     optimizer: AdamW,
     schedule: Schedule,
     spec: TrainSpec,
@@ -105,6 +110,45 @@ pub struct Trainer {
     check: Check,
     /// Answers of the untrained model have been shown.
     introduced: bool,
+}
+
+/// What a method learns from: rows that are there, or the policy's own answers.
+enum Way {
+    Rows(Box<dyn Recipe>),
+    Answers(Box<Online>),
+}
+
+impl Way {
+    /// What the method adds to a checkpoint for those who use its result.
+    fn notes(&self) -> serde_json::Value {
+        match self {
+            Self::Rows(recipe) => recipe.notes(),
+            Self::Answers(_) => serde_json::Value::Null,
+        }
+    }
+
+    /// Takes back what [`Way::notes`] gave.
+    fn recall(&mut self, notes: &serde_json::Value) {
+        if let Self::Rows(recipe) = self {
+            recipe.recall(notes);
+        }
+    }
+
+    /// Where the method is beyond the number of steps.
+    fn state(&self) -> serde_json::Value {
+        match self {
+            Self::Rows(_) => serde_json::Value::Null,
+            Self::Answers(online) => online.state(),
+        }
+    }
+
+    /// Takes back what [`Way::state`] gave.
+    fn restore(&mut self, state: &serde_json::Value) -> Result<(), Error> {
+        match self {
+            Self::Rows(_) => Ok(()),
+            Self::Answers(online) => online.restore(state),
+        }
+    }
 }
 
 /// Examples with their reference log-probs; `references` is empty where the method has none.
@@ -149,13 +193,18 @@ impl Trainer {
     pub fn open(spec: &RunSpec, rows: &RunRows, places: &Places<'_>, sink: &mut dyn Sink) -> Result<Self, Error> {
         let train_spec = train_spec(spec)?.clone();
         let params = &train_spec.params;
-        let recipe = recipe(&train_spec.method, params)?;
-        let making = recipe.making(params);
+        let learner = online_recipe(&train_spec.method, params)?;
+        let offline = if learner.is_some() { None } else { Some(recipe(&train_spec.method, params)?) };
+        let making = making(offline.as_deref(), params);
 
         progress(sink, "loading the model", 0, 1)?;
         let model = LanguageModel::open(Path::new(&train_spec.model.path))?;
-        let mut decoder = model.decoder(&device(&spec.device)?, &tune_of(params))?;
-        if let Some(first) = recipe.score_head(model.config.hidden, params) {
+        let device = device(&spec.device)?;
+        let mut decoder = model.decoder(&device, &tune_of(params))?;
+        let hidden = model.config.hidden;
+        // A value head begins at 0, which is no opinion.
+        let value = learner.as_ref().filter(|l| l.shape().values).map(|_| vec![0.0; hidden]);
+        if let Some(first) = value.or_else(|| offline.as_ref().and_then(|r| r.score_head(hidden, params))) {
             decoder.add_score(first, making.valued)?;
         }
         let policy = Policy::new(decoder);
@@ -186,7 +235,7 @@ impl Trainer {
             identity = format!("{identity} {}", checkpoint::weights_hash(&policy)?);
         }
         let all: Vec<&Example> = train.iter().chain(&eval).collect();
-        let mut references = if recipe.needs_reference() {
+        let mut references = if offline.as_ref().is_some_and(|r| r.needs_reference()) {
             let total = all.len();
             let watch = |done: usize| progress(sink, "reference log-probs", done, total);
             let adapter = places.init.is_some();
@@ -200,12 +249,29 @@ impl Trainer {
         };
         let eval_references = references.split_off(train.len().min(references.len()));
 
-        let batches = Batches::new(train.len(), params);
+        let way = match (offline, learner) {
+            (Some(recipe), _) => Way::Rows(recipe),
+            (None, Some(learner)) => {
+                progress(sink, "loading what scores", 0, 1)?;
+                let online = Online::open(learner, &model, &rows.rows, params, places, &device)?;
+                progress(sink, "loading what scores", 1, 1)?;
+                Way::Answers(Box::new(online))
+            }
+            (None, None) => return Err(Error::Asked(format!("there is no recipe for {}", train_spec.method))),
+        };
+        let batches = match &way {
+            Way::Rows(_) => Batches::new(train.len(), params),
+            Way::Answers(_) => Batches::rounds(train.len(), params)?,
+        };
         let mix = mix::Mix::new(&model, &rows.mix, params, &mut dropped)?;
         let total = batches.total + mix.as_ref().map_or(0, |m| m.steps_alone(&batches));
         let schedule = Schedule::new(params, total)?;
         let optimizer = AdamW::new(params, policy.trainables())?;
-        let at_reference = recipe.at_reference().filter(|_| places.init.is_none() || params.f64("lora_dropout") == 0.0);
+        let at_reference = match &way {
+            Way::Rows(recipe) => recipe.at_reference(),
+            Way::Answers(_) => None,
+        };
+        let at_reference = at_reference.filter(|_| places.init.is_none() || params.f64("lora_dropout") == 0.0);
         sink.emit(RunEvent::Planned(Plan {
             total_steps: total,
             steps_per_epoch: batches.per_epoch(),
@@ -221,7 +287,7 @@ impl Trainer {
             asked: answers::asked(&rows.rows, &eval, &train),
             model,
             policy,
-            recipe,
+            way,
             optimizer,
             schedule,
             spec: train_spec,
@@ -259,8 +325,10 @@ impl Trainer {
         }
         let began = Instant::now();
         let mut tally = Tally::default();
-        let loss = self.gather(&mut tally, sink)?;
-        self.check_start(loss, &tally, sink)?;
+        let (own, tokens) = self.gather(&mut tally, sink)?;
+        self.check_start(own, &tally, sink)?;
+        let (mixed, more) = self.imitate_mixed(&mut tally, sink)?;
+        let (loss, tokens) = (own + mixed, tokens + more);
 
         let gradients = self.policy.take_gradients();
         let norm = AdamW::norm(&gradients)?;
@@ -268,15 +336,15 @@ impl Trainer {
             return Err(self.bad_gradient(sink)?);
         }
         let rate = self.schedule.rate(self.step);
-        let watching = self.check.watching(rate);
+        // Answers that all earned the same teach nothing, and that is no fault of the tensors.
+        let watching = self.check.watching(rate) && (norm > 0.0 || matches!(self.way, Way::Rows(_)));
         let update = self.optimizer.update(self.policy.trainables(), &gradients, norm, rate, watching)?;
         drop(gradients);
         if watching {
             self.check_moved(&update, sink)?;
         }
         self.step += 1;
-        let before = self.tokens;
-        self.tokens += self.tokens_of(self.step - 1);
+        self.tokens += tokens;
 
         let seconds = began.elapsed().as_secs_f64();
         let mut metrics = Metrics::new();
@@ -286,7 +354,7 @@ impl Trainer {
         tally.write("", &mut metrics);
         metrics.set("num_tokens", self.tokens as f64);
         metrics.set("step_seconds", seconds);
-        metrics.set("tokens_per_second", (self.tokens - before) as f64 / seconds);
+        metrics.set("tokens_per_second", tokens as f64 / seconds);
         if let Some(mib) = watch::peak_mib() {
             metrics.set("peak_mib", mib);
         }
@@ -310,30 +378,21 @@ impl Trainer {
         self.step == self.total || (every > 0 && self.step.is_multiple_of(every))
     }
 
-    /// Adds up the gradient of the next step and gives its loss.
-    fn gather(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<f64, Error> {
+    /// Adds up the gradient of the next step's own rows; gives its loss and how many tokens it was made of.
+    fn gather(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, u64), Error> {
+        if let Way::Answers(_) = self.way {
+            return self.learn_from_answers(tally, sink);
+        }
         let (micro, mut before) = self.batches.window(self.step);
-        let window = Window { micro: micro.len(), tokens: self.scored(&micro) };
+        let examples = || micro.iter().flatten().map(|i| &self.train.examples[*i]);
+        let window = Window { micro: micro.len(), tokens: examples().map(Example::scored).sum() };
+        let tokens: usize = examples().map(Example::tokens).sum();
         let mut loss = 0.0;
         for rows in &micro {
             loss += self.pass(rows, before, &window, tally, sink)?;
             before += rows.len() as u64;
         }
-        loss += self.imitate_mixed(tally, sink)?;
-        Ok(loss)
-    }
-
-    /// Scored tokens of these training examples.
-    fn scored(&self, micro: &[Vec<usize>]) -> usize {
-        micro.iter().flatten().map(|i| self.train.examples[*i].scored()).sum()
-    }
-
-    /// Tokens that the step after `done` steps trains on.
-    fn tokens_of(&self, done: u64) -> u64 {
-        let (micro, _) = self.batches.window(done);
-        let own: usize = micro.iter().flatten().map(|i| self.train.examples[*i].tokens()).sum();
-        let mixed = self.mix.as_ref().map_or(0, |m| m.tokens(done, &self.batches));
-        (own + mixed) as u64
+        Ok((loss, tokens as u64))
     }
 
     /// Steps made.
@@ -364,6 +423,17 @@ impl Trainer {
     #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+}
+
+/// How rows become examples: as the recipe says, or, for methods that answer themselves, as prompts.
+pub(super) fn making(recipe: Option<&dyn Recipe>, params: &Params) -> Making {
+    match recipe {
+        Some(recipe) => recipe.making(params),
+        None => Making {
+            eval_fraction: params.f64("eval_fraction"),
+            ..Making::plain(params.usize("max_length").saturating_sub(params.usize("max_completion_length")))
+        },
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a run says. The worker appends these to the run's log; live view, re-attach, replay and tests fold the same lines.
 
 use super::command::RunCommand;
-use crate::domain::{Completion, Finding, Metrics, Pair, Plan, PromptId};
+use crate::domain::{Completion, Finding, Metrics, Num, Pair, Plan, PromptId};
 use serde::{Deserialize, Serialize};
 
 /// One event of a run.
@@ -55,6 +55,9 @@ pub enum RunEvent {
         prompt: String,
         /// The answer.
         text: String,
+        /// What it was worth, where answers are scored.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        score: Option<Num>,
     },
     /// A candidate was sampled (sampling runs).
     Completed(Completion),

@@ -67,7 +67,7 @@ pub fn apply_run(run: &mut RunState, envelope: &Envelope<RunEvent>) {
         RunEvent::Progressed { stage, done, total } => run.progress(stage, *done, *total),
         RunEvent::Stepped { step, epoch, metrics } => run.advance(*step, *epoch, metrics),
         RunEvent::Evaluated { step, metrics } => run.measure(*step, metrics),
-        RunEvent::Sampled { step, prompt, text } => run.sample(*step, prompt, text),
+        RunEvent::Sampled { step, prompt, text, score } => run.sample(*step, prompt, text, score.map(|s| s.0)),
         RunEvent::Completed(completion) => run.complete(completion),
         RunEvent::Paired(_) => run.paired += 1,
         RunEvent::Deduplicated { count, .. } => run.duplicates += *count as u64,

@@ -33,7 +33,13 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
                 let data = run_rows(run, train)?;
                 let init = train.init.as_ref().map(|id| adapter_of(run, id)).transpose()?;
                 let cache = run.cache()?;
-                let places = Places { cache: &cache, init: init.as_deref(), resume: from.map(|c| c.path.as_path()) };
+                let reward = train.reward.as_ref().map(|id| reward_of(run, id)).transpose()?;
+                let places = Places {
+                    init: init.as_deref(),
+                    resume: from.map(|c| c.path.as_path()),
+                    reward: reward.as_ref().map(|(model, dir)| (model.as_path(), dir.as_path())),
+                    ..Places::new(&cache)
+                };
                 let trainer = Trainer::open(spec, &data, &places, log)?;
                 let saving = Saving {
                     every: train.params.usize("save_steps") as u64,
@@ -59,6 +65,14 @@ pub(super) fn rows<T: DeserializeOwned>(run: &RunDir, file: &str, expected: &str
         .filter(|(_, line)| !line.trim().is_empty())
         .map(|(i, line)| serde_json::from_str(line).map_err(|e| wrong(format!("line {} does not read: {e}", i + 1))))
         .collect()
+}
+
+/// The model and the newest checkpoint of a reward run of the same session.
+pub(super) fn reward_of(run: &RunDir, id: &RunId) -> Result<(PathBuf, PathBuf), Error> {
+    let other = RunDir::open(&run.session_path().join("runs").join(id.as_str()))?;
+    let spec = other.placed_spec()?;
+    let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(id.0.clone())) };
+    Ok((PathBuf::from(&train.model.path), adapter_of(run, id)?))
 }
 
 /// A training run's rows, of the kind its method needs, and the texts mixed in and probed.

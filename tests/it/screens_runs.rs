@@ -87,6 +87,7 @@ fn train_log(steps: u64, total: u64, f: impl Fn(u64, &mut Metrics)) -> Log<RunEv
             prompt: "Why is the sky blue?".into(),
             text: "The sky is blue because of Rayleigh scattering, in which shorter wavelengths are scattered more."
                 .into(),
+            score: None,
         },
     );
     for step in 1..=steps {
@@ -137,6 +138,7 @@ fn step_events(log: &mut Log<RunEvent>, step: u64, total: u64, f: &impl Fn(u64, 
                 step,
                 prompt: "Why is the sky blue?".into(),
                 text: "Sunlight is made of many colours, and the air bounces the blue light around the most.\u{1b}[31m So\nblue comes to your eyes!".into(),
+                score: None,
             },
         );
     }

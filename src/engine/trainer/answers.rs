@@ -36,7 +36,8 @@ impl Trainer {
     pub(super) fn show_answers(&self, sink: &mut dyn Sink) -> Result<(), Error> {
         for prompt in &self.asked {
             let text = self.answer(&self.model.encode_prompt(prompt)?)?;
-            sink.emit(RunEvent::Sampled { step: self.step, prompt: prompt.headline().to_owned(), text })?;
+            let prompt = prompt.headline().to_owned();
+            sink.emit(RunEvent::Sampled { step: self.step, prompt, text, score: None })?;
         }
         Ok(())
     }

@@ -45,6 +45,9 @@ struct State {
     /// What the method adds: a reward model's calibration.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     notes: serde_json::Value,
+    /// Where a method that learns from its own answers is: its round of answers and what its recipe carries on.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    online: serde_json::Value,
 }
 
 impl Trainer {
@@ -67,7 +70,8 @@ impl Trainer {
             moves: self.check.moves,
             run: self.run_hash(),
             weights: self.state_hash()?,
-            notes: self.recipe.notes(),
+            notes: self.way.notes(),
+            online: self.way.state(),
         };
         let path = dir.join(STATE);
         let text = serde_json::to_string_pretty(&state).map_err(|e| Error::file(&path, e))?;
@@ -85,9 +89,7 @@ impl Trainer {
     /// Goes on from a checkpoint that [`Trainer::save`] wrote in this very run.
     pub(super) fn restore(&mut self, dir: &Path) -> Result<(), Error> {
         let path = dir.join(STATE);
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
-        let state: State =
-            serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("is not a checkpoint's state: {e}")))?;
+        let state = read_state(dir)?;
         if state.run != self.run_hash() {
             return Err(Error::file(
                 &path,
@@ -105,7 +107,8 @@ impl Trainer {
         self.step = state.step;
         self.tokens = state.tokens;
         self.check.moves = state.moves;
-        self.recipe.recall(&state.notes);
+        self.way.recall(&state.notes);
+        self.way.restore(&state.online)?;
         self.introduced = state.step > 0;
         Ok(())
     }
@@ -130,6 +133,20 @@ impl Trainer {
         }
         hash.hex()
     }
+}
+
+/// What a run's method noted in its checkpoint folder `dir`; null for nothing.
+///
+/// # Errors
+/// When the folder holds no checkpoint's state.
+pub(in crate::engine) fn notes(dir: &Path) -> Result<serde_json::Value, Error> {
+    Ok(read_state(dir)?.notes)
+}
+
+fn read_state(dir: &Path) -> Result<State, Error> {
+    let path = dir.join(STATE);
+    let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
+    serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("is not a checkpoint's state: {e}")))
 }
 
 /// Puts an earlier run's trained tensors into the policy.

@@ -36,7 +36,7 @@ impl Mix {
         dropped: &mut Vec<DroppedRows>,
     ) -> Result<Option<Self>, Error> {
         let ratio = params.f64("mix_ratio");
-        if !(ratio > 0.0) {
+        if ratio.is_nan() || ratio <= 0.0 {
             return Ok(None);
         }
         let making = Making { assistant_only: true, ..Making::plain(params.usize("max_length")) };
@@ -63,25 +63,19 @@ impl Mix {
         if !self.sequential {
             return 0;
         }
-        let rows = self.rate * self.preferences(batches.total, batches) as f64;
-        (rows / batches.rows_per_step() as f64).ceil() as u64
-    }
-
-    /// Preference rows of the first `done` steps.
-    fn preferences(&self, done: u64, batches: &Batches) -> u64 {
-        let (epoch, within) = (done / batches.per_epoch(), done % batches.per_epoch());
-        epoch * batches.rows as u64 + (within as usize * batches.rows_per_step()).min(batches.rows) as u64
+        let rows = self.rate * batches.rows_seen(batches.total);
+        (rows / batches.rows_per_step().ceil()).ceil() as u64
     }
 
     /// Indices of the mixed rows of the step after `done` steps, and how many came before them in the run.
     fn window(&self, done: u64, batches: &Batches) -> (Vec<usize>, u64) {
-        let per_step = batches.rows_per_step() as u64;
+        let per_step = batches.rows_per_step().ceil() as u64;
         let (from, to) = if self.sequential {
-            let all = (self.rate * self.preferences(batches.total, batches) as f64).round() as u64;
+            let all = (self.rate * batches.rows_seen(batches.total)).round() as u64;
             let first = done.saturating_sub(batches.total) * per_step;
             if done < batches.total { (0, 0) } else { (first, (first + per_step).min(all.max(first + 1))) }
         } else {
-            let so_far = |done| (self.rate * self.preferences(done, batches) as f64).floor() as u64;
+            let so_far = |done| (self.rate * batches.rows_seen(done)).floor() as u64;
             (so_far(done), so_far(done + 1))
         };
         let n = self.examples.len() as u64;
@@ -96,21 +90,17 @@ impl Mix {
         }
         (rows, from)
     }
-
-    /// Tokens of the step after `done` steps.
-    pub(super) fn tokens(&self, done: u64, batches: &Batches) -> usize {
-        self.window(done, batches).0.iter().map(|i| self.examples[*i].tokens()).sum()
-    }
 }
 
 impl Trainer {
-    /// Adds the gradient of this step's mixed rows and gives their part of the loss.
-    pub(super) fn imitate_mixed(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<f64, Error> {
-        let Some(mix) = &self.mix else { return Ok(0.0) };
+    /// Adds the gradient of this step's mixed rows; gives their part of the loss and how many tokens they have.
+    pub(super) fn imitate_mixed(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, u64), Error> {
+        let Some(mix) = &self.mix else { return Ok((0.0, 0)) };
         let (rows, before) = mix.window(self.step, &self.batches);
         let tokens: usize = rows.iter().map(|i| mix.examples[*i].scored()).sum();
+        let all: usize = rows.iter().map(|i| mix.examples[*i].tokens()).sum();
         let (mut loss, weight) = (0.0, mix.weight);
-        for (n, chunk) in rows.chunks(self.batches.size).enumerate() {
+        for (n, chunk) in rows.chunks(self.batches.size.max(1)).enumerate() {
             let examples: Vec<&Example> = chunk.iter().map(|i| &mix.examples[*i]).collect();
             let number = PASSES + before + (n * self.batches.size) as u64;
             let nothing = vec![None; examples.len()];
@@ -129,6 +119,6 @@ impl Trainer {
             tally.add("mix/loss", loss / weight, 1.0);
             tally.add("mix/rows", rows.len() as f64, 1.0);
         }
-        Ok(loss)
+        Ok((loss, all as u64))
     }
 }

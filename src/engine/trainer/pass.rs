@@ -3,7 +3,7 @@
 //! On the CPU each example goes through the decoder alone, without the batch's padding: the same sums, less work, and the
 //! same bits as its reference log-probs, so that margins start at exactly 0.
 
-use super::{Data, Trainer};
+use super::{Data, Trainer, Way};
 use crate::domain::{Metrics, PairId};
 use crate::engine::error::Error;
 use crate::engine::loss::Tally;
@@ -27,7 +27,7 @@ impl Trainer {
     ) -> Result<f64, Error> {
         let examples: Vec<&Example> = micro.iter().map(|i| &self.train.examples[*i]).collect();
         let references: Vec<Option<&Reference>> = micro.iter().map(|i| self.train.references.get(*i)).collect();
-        let recipe = &self.recipe;
+        let Way::Rows(recipe) = &self.way else { return Ok(0.0) };
         let done = forward_backward(&mut self.policy, &examples, &references, before, 1.0, &mut |seen| {
             recipe.loss(seen, window, tally)
         })?;
@@ -40,6 +40,7 @@ impl Trainer {
     /// Measures the evaluation examples and says `Evaluated`; every metric is weighted by examples or tokens, not by batches.
     pub(super) fn evaluate(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
         let mut tally = Tally::default();
+        let Way::Rows(recipe) = &mut self.way else { return self.evaluate_answers(sink) };
         let Data { examples, references } = &self.eval;
         let mut all = Vec::with_capacity(examples.len());
         for first in (0..examples.len()).step_by(self.batches.size) {
@@ -49,13 +50,13 @@ impl Trainer {
             let references: Vec<Option<&Reference>> = (first..end).map(|i| references.get(i)).collect();
             let seen = see(&batch, &scores, &references);
             let window = Window { micro: 1, tokens: batch.iter().map(|e| e.scored()).sum() };
-            let out = self.recipe.loss(&seen, &window, &mut tally)?;
-            tally.add("loss", out.loss, self.recipe.weight(&seen));
+            let out = recipe.loss(&seen, &window, &mut tally)?;
+            tally.add("loss", out.loss, recipe.weight(&seen));
             all.extend(scores.into_iter().map(|s| s.rows));
         }
         let mut metrics = Metrics::new();
         tally.write("eval_", &mut metrics);
-        self.recipe.evaluated(&all, &mut metrics);
+        recipe.evaluated(&all, &mut metrics);
         sink.emit(RunEvent::Evaluated { step: self.step, metrics })
     }
 }

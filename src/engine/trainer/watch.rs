@@ -3,7 +3,7 @@
 //! Owns when a check is due and the sentences. Each failing one is a `Found` of severity stop and an error, before the next
 //! update; what is odd but possible is a warning.
 
-use super::Trainer;
+use super::{Trainer, Way};
 use crate::domain::{Finding, PairId, Severity};
 use crate::engine::error::Error;
 use crate::engine::loss::Tally;
@@ -98,7 +98,8 @@ impl Trainer {
     /// A gradient is not finite although the losses are: finds the example by going through the step again, one by one.
     pub(super) fn bad_gradient(&mut self, sink: &mut dyn Sink) -> Result<Error, Error> {
         let mut culprit = None;
-        for i in self.batches.window(self.step).0.into_iter().flatten() {
+        let rows = if let Way::Rows(_) = self.way { self.batches.window(self.step).0 } else { Vec::new() };
+        for i in rows.into_iter().flatten() {
             let window = Window { micro: 1, tokens: self.train.examples[i].scored() };
             self.pass(&[i], 0, &window, &mut Tally::default(), sink)?;
             let gradients = self.policy.take_gradients();
