@@ -77,7 +77,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::RunFound(spec) => {
             if let Some(open) = &mut model.open {
                 let id = spec.id.clone();
-                open.run_mut(&id).spec = Some(spec);
+                open.run_mut(&id).spec = Some(*spec);
             }
             model.touch();
             return refresh(model);

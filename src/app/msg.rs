@@ -76,7 +76,7 @@ pub enum Msg {
     /// Everything that was in the logs when the session was opened has been sent.
     SessionLoaded,
     /// The specification of a run of the open session.
-    RunFound(RunSpec),
+    RunFound(Box<RunSpec>),
     /// New records of a run's log, in order and without repetition.
     RunRecords {
         /// The run.

@@ -123,7 +123,7 @@ impl Open {
                 }
                 apply_record(&mut self.session, envelope.n, record);
                 if let SessionRecord::Launched(spec) = record {
-                    self.run_mut(&spec.id).spec = Some(spec.clone());
+                    self.run_mut(&spec.id).spec = Some((**spec).clone());
                 }
             }
             self.known.insert(envelope.n);

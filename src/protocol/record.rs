@@ -84,7 +84,7 @@ pub enum SessionRecord {
     /// An answer with a thumb up or down came with a file.
     Rated(RatedRow),
     /// A run was launched; its folder has the same specification.
-    Launched(RunSpec),
+    Launched(Box<RunSpec>),
     /// The hash of the state folded from this log up to here, for `replay --check`.
     Hashed {
         /// [`crate::domain::Fold64`] of the state.

@@ -105,7 +105,7 @@ impl Journal {
             }
             // A folder whose specification does not read is shown by `runs`; it is not a launch to remember.
             if let Ok(spec) = run.spec() {
-                self.append(&SessionRecord::Launched(spec))?;
+                self.append(&SessionRecord::Launched(Box::new(spec)))?;
                 adopted += 1;
             }
         }

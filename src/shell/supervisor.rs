@@ -31,7 +31,7 @@ pub fn launch(dir: &SessionDir, journal: Option<&mut Journal>, spec: &RunSpec, d
     let run = dir.create_run_with(spec, data)?;
     match journal {
         Some(journal) => {
-            journal.append(&SessionRecord::Launched(spec.clone()))?;
+            journal.append(&SessionRecord::Launched(Box::new(spec.clone())))?;
             journal.sync()?;
         }
         // Opening takes the missing launch in.

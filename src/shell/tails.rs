@@ -207,7 +207,7 @@ impl Following {
             }
             match dir.spec() {
                 Ok(spec) => {
-                    ok &= replies.of(self.opening, Msg::RunFound(spec));
+                    ok &= replies.of(self.opening, Msg::RunFound(Box::new(spec)));
                     self.runs.push(Run { tail: dir.tail(), alive: None, began: false, id, dir });
                 }
                 Err(e) => self.complain(replies, e.to_string()),

@@ -214,13 +214,19 @@ fn param_row(row: &ParamRow, field: Field, screen: &Launch, width: usize, out: &
         let mut below = |text: String, style| out.push(Row { field: None, parts: vec![(5, text, style)] });
         match problem.map(|why| format!("⚠ {why}")) {
             // Help is cut where it has no room; why a value cannot be taken is said in full.
-            Some(why) => wrap(&why, width.saturating_sub(6)).into_iter().for_each(|r| below(why[r].to_owned(), WARN)),
+            Some(why) => {
+                for range in wrap(&why, width.saturating_sub(6)) {
+                    below(why[range].to_owned(), WARN);
+                }
+            }
             None => below(format!("{}{default}", row.help), DIM),
         }
         if row.kind == Kind::Checks {
             let names: Vec<&str> = checks().iter().map(|check| check.name).collect();
             let names = format!("checks: {}", names.join(" "));
-            wrap(&names, width.saturating_sub(6)).into_iter().for_each(|r| below(names[r].to_owned(), DIM));
+            for range in wrap(&names, width.saturating_sub(6)) {
+                below(names[range].to_owned(), DIM);
+            }
         }
     }
 }

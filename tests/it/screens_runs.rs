@@ -240,7 +240,7 @@ fn session_log(verdicts: u64, runs: &[RunSpec]) -> Log<SessionRecord> {
         );
     }
     for spec in runs {
-        log.add(3_000, SessionRecord::Launched(spec.clone()));
+        log.add(3_000, SessionRecord::Launched(Box::new(spec.clone())));
     }
     log
 }
@@ -277,7 +277,7 @@ fn open_with(
     send(&mut model, Msg::Records(session.rows));
     for (spec, log, alive) in runs {
         let run = spec.id.clone();
-        send(&mut model, Msg::RunFound(spec));
+        send(&mut model, Msg::RunFound(Box::new(spec)));
         send(&mut model, Msg::RunRecords { run: run.clone(), records: log.rows });
         send(&mut model, Msg::RunAlive { run, alive });
     }
@@ -672,7 +672,7 @@ fn a_run_is_neither_live_nor_lost_before_its_lock_was_looked_at() {
     let mut model = watching(Vec::new());
     let (spec, log) = (train_spec("dpo-1"), train_log(9, 640, |_, _| {}));
     let run = spec.id.clone();
-    update(&mut model, Msg::RunFound(spec));
+    update(&mut model, Msg::RunFound(Box::new(spec)));
     assert!(look(&mut model, (80, 24)).contains("STARTING"));
     update(&mut model, Msg::RunRecords { run: run.clone(), records: log.rows });
     let text = look(&mut model, (80, 24));

@@ -265,7 +265,7 @@ fn from_an_empty_machine_to_labelling_by_keys_alone() {
         }
         other => panic!("{other:?}"),
     }
-    desk.send(Msg::RunFound(sampling("sample-1")));
+    desk.send(Msg::RunFound(Box::new(sampling("sample-1"))));
     desk.send(Msg::Launched { run: tiebreak::domain::RunId::new("sample-1") });
     assert!(
         desk.screen().contains("pairs appear here") || desk.screen().contains("No pair to judge yet"),

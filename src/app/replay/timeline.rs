@@ -79,7 +79,7 @@ impl Timeline {
             .iter()
             .map(|(id, _)| {
                 session.iter().find_map(|e| match e.known() {
-                    Some(SessionRecord::Launched(spec)) if spec.id == *id => Some(spec.clone()),
+                    Some(SessionRecord::Launched(spec)) if spec.id == *id => Some((**spec).clone()),
                     _ => None,
                 })
             })

@@ -90,7 +90,7 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
         let (id, events) = (run.id(), run.tail().poll()?);
         now = now.max(events.last().map_or(0, |e| e.w));
         let began = !events.is_empty();
-        messages.push(Msg::RunFound(run.spec()?));
+        messages.push(Msg::RunFound(Box::new(run.spec()?)));
         messages.push(Msg::RunRecords { run: id.clone(), records: events });
         if let Some(alive) = supervisor::liveness(&run, began) {
             messages.push(Msg::RunAlive { run: id, alive });
