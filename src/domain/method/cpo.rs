@@ -39,6 +39,14 @@ pub(super) const METHOD: Method = Method {
             "share of labels taken to be wrong (sigmoid)",
             false,
         ),
+        row(
+            "soft_labels",
+            Kind::Bool,
+            "false",
+            "",
+            "where raters differed, the share of the votes against it as a pair's own label smoothing",
+            false,
+        ),
     ],
     defaults: &[("learning_rate", "1e-5", "LoRA 1e-6 – 2e-5, full 1e-7 – 2e-6")],
     objective,
@@ -51,7 +59,7 @@ fn objective(p: &Params) -> String {
         "ipo" => (format!("(d − 1/(2·{beta}))²"), "d = mean log π(c) − mean log π(r)"),
         _ => (smoothed(&format!("{beta}·d"), p), "d = log π(c) − log π(r)"),
     };
-    format!("{term}{},  {d}", imitation(p))
+    format!("{term}{},  {d}{}", imitation(p), votes(p))
 }
 
 /// −log σ(x), smoothed where that is asked for.
@@ -62,6 +70,11 @@ pub(super) fn smoothed(x: &str, p: &Params) -> String {
     } else {
         format!("−log σ({x})")
     }
+}
+
+/// What stands in for the run's ε.
+pub(super) fn votes(p: &Params) -> &'static str {
+    if p.bool("soft_labels") { ",  ε of a pair = its votes against" } else { "" }
 }
 
 /// The term that imitates the chosen answers.

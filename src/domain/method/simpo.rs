@@ -1,6 +1,6 @@
 //! The row of SimPO: its options and its objective as a formula.
 
-use super::cpo::{imitation, smoothed};
+use super::cpo::{imitation, smoothed, votes};
 use super::{Method, Needs, row};
 use crate::domain::param::{Kind, Params};
 
@@ -33,6 +33,14 @@ pub(super) const METHOD: Method = Method {
             false,
         ),
         row("label_smoothing", Kind::Float(0.0, 0.499), "0", "0 – 0.2", "share of labels taken to be wrong", false),
+        row(
+            "soft_labels",
+            Kind::Bool,
+            "false",
+            "",
+            "where raters differed, the share of the votes against it as a pair's own label smoothing",
+            false,
+        ),
     ],
     defaults: &[("learning_rate", "1e-5", "LoRA 1e-6 – 2e-5, full 3e-7 – 1e-6")],
     objective,
@@ -40,5 +48,5 @@ pub(super) const METHOD: Method = Method {
 
 fn objective(p: &Params) -> String {
     let term = smoothed(&format!("{}·d − {}", p.text("beta"), p.text("simpo_gamma")), p);
-    format!("{term}{},  d = mean log π(c) − mean log π(r)", imitation(p))
+    format!("{term}{},  d = mean log π(c) − mean log π(r){}", imitation(p), votes(p))
 }

@@ -1,8 +1,8 @@
 //! CPO: −log σ(β·[log π(c) − log π(r)]) + α·NLL(c), sums over the answers' tokens; SimPO: −log σ(β·[means] − γ).
 //!
 //! Xu et al. 2024, "Contrastive Preference Optimization"; Meng et al. 2024, "SimPO: Simple Preference Optimization with a
-//! Reference-Free Reward". Neither has a reference. `loss_type` of CPO: `sigmoid`, `hinge`, `ipo` (means). Where raters
-//! differed over a pair, the share of contrary votes stands in for `label_smoothing`.
+//! Reference-Free Reward". Neither has a reference. `loss_type` of CPO: `sigmoid`, `hinge`, `ipo` (means). With
+//! `soft_labels` the share of contrary votes stands in for `label_smoothing` where raters differed over a pair.
 //! Differs from TRL 1.16: SimPO is a method of its own with `cpo_alpha=0`, as published (TRL's default adds the NLL);
 //! no second end-of-text token behind a chat template, pairs that do not fit are left out and not cut, and `logits/*` are
 //! means over answer tokens (TRL: over every position, padding too).
@@ -13,7 +13,10 @@ use crate::engine::error::Error;
 use crate::engine::loss::{Cpo, CpoForm, CpoPair, Tally};
 
 /// The recipe of both.
-pub(super) struct CpoRecipe(Cpo);
+pub(super) struct CpoRecipe {
+    cpo: Cpo,
+    soft: bool,
+}
 
 impl CpoRecipe {
     /// CPO.
@@ -24,9 +27,13 @@ impl CpoRecipe {
             "ipo" => CpoForm::Ipo,
             other => return Err(Error::Asked(format!("loss_type={other} is none of sigmoid, hinge, ipo"))),
         };
-        if params.f64("label_smoothing") > 0.0 && !form.uses_label_smoothing() {
+        let used = [
+            ("label_smoothing", "0", params.f64("label_smoothing") > 0.0),
+            ("soft_labels", "false", params.bool("soft_labels")),
+        ];
+        if let Some((key, off, _)) = used.iter().find(|(.., used)| *used && !form.uses_label_smoothing()) {
             return Err(Error::Asked(format!(
-                "label_smoothing has no meaning for loss_type={}; set it to 0 or take loss_type=sigmoid",
+                "{key} has no meaning for loss_type={}; set it to {off} or take loss_type=sigmoid",
                 params.text("loss_type")
             )));
         }
@@ -39,12 +46,13 @@ impl CpoRecipe {
     }
 
     fn of(form: CpoForm, params: &Params) -> Self {
-        Self(Cpo {
+        let cpo = Cpo {
             beta: params.f64("beta"),
             form,
             label_smoothing: params.f64("label_smoothing"),
             alpha: params.f64("cpo_alpha"),
-        })
+        };
+        Self { cpo, soft: params.bool("soft_labels") }
     }
 }
 
@@ -53,10 +61,10 @@ impl Recipe for CpoRecipe {
         let mut pairs = Vec::with_capacity(batch.len());
         for pair in batch {
             let (chosen, rejected) = sides(pair)?;
-            let epsilon = pair.example.agreed.map(|share| 1.0 - share);
+            let epsilon = pair.example.agreed.filter(|_| self.soft).map(|agreed| 1.0 - agreed);
             pairs.push(CpoPair { chosen: &chosen.logp, rejected: &rejected.logp, epsilon });
         }
-        let out = self.0.loss(&pairs, tally);
+        let out = self.cpo.loss(&pairs, tally);
         pair_tokens(batch, tally);
         Ok(Loss::of_pairs(out, window))
     }
@@ -78,17 +86,19 @@ mod tests {
 
     #[test]
     fn options_reach_the_loss() {
-        let cpo = CpoRecipe::new(&params("cpo", &[("loss_type", "ipo"), ("cpo_alpha", "0.5")])).unwrap().0;
+        let cpo = CpoRecipe::new(&params("cpo", &[("loss_type", "ipo"), ("cpo_alpha", "0.5")])).unwrap().cpo;
         assert_eq!(cpo, Cpo { beta: 0.1, form: CpoForm::Ipo, label_smoothing: 0.0, alpha: 0.5 });
-        let simpo = CpoRecipe::simpo(&params("simpo", &[("simpo_gamma", "1.2"), ("label_smoothing", "0.1")])).0;
+        let simpo = CpoRecipe::simpo(&params("simpo", &[("simpo_gamma", "1.2"), ("label_smoothing", "0.1")])).cpo;
         assert_eq!(simpo, Cpo { beta: 2.0, form: CpoForm::Simpo { gamma: 1.2 }, label_smoothing: 0.1, alpha: 0.0 });
     }
 
     #[test]
     fn smoothing_is_refused_where_it_means_nothing() {
         for form in ["hinge", "ipo"] {
-            let refused = CpoRecipe::new(&params("cpo", &[("loss_type", form), ("label_smoothing", "0.1")]));
-            assert!(refused.is_err_and(|e| e.to_string().contains("label_smoothing has no meaning")));
+            for (key, value) in [("label_smoothing", "0.1"), ("soft_labels", "true")] {
+                let refused = CpoRecipe::new(&params("cpo", &[("loss_type", form), (key, value)]));
+                assert!(refused.is_err_and(|e| e.to_string().contains(&format!("{key} has no meaning"))));
+            }
         }
     }
 }
