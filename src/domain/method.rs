@@ -4,6 +4,7 @@
 mod cpo;
 mod dpo;
 mod grpo;
+mod kto;
 mod orpo;
 mod ppo;
 mod reward;
@@ -296,4 +297,5 @@ const METHODS: &[Method] = &[
     rloo::METHOD,
     cpo::METHOD,
     simpo::METHOD,
+    kto::METHOD,
 ];

@@ -6,6 +6,7 @@
 mod cpo;
 mod dpo;
 mod grpo;
+mod kto;
 mod online;
 mod orpo;
 mod ppo;
@@ -18,7 +19,7 @@ pub(super) use online::{OnlineRecipe, UpdateWindow, online};
 pub(super) use sft::imitate;
 
 use super::error::Error;
-use super::loss::{PairLoss, Tally};
+use super::loss::{PairLoss, RowLoss, Tally};
 use super::policy::{RowGradient, RowScores};
 use super::reference::Reference;
 use super::rows::{Example, Making};
@@ -109,6 +110,13 @@ impl Loss {
         }
         Self { loss: mean.loss * share, g }
     }
+
+    /// The part of a mean over rows in a window of equal micro-batches.
+    fn of_rows(mean: RowLoss, window: &Window) -> Self {
+        let share = 1.0 / window.micro as f64;
+        let scaled = |row: Vec<f64>| RowGradient::from(row.into_iter().map(|x| x * share).collect::<Vec<f64>>());
+        Self { loss: mean.loss * share, g: mean.g.into_iter().map(scaled).collect() }
+    }
 }
 
 /// The recipe of a method.
@@ -119,6 +127,7 @@ pub(super) fn recipe(method: &str, params: &Params) -> Result<Box<dyn Recipe>, E
     match method {
         "cpo" => Ok(Box::new(cpo::CpoRecipe::new(params)?)),
         "dpo" => Ok(Box::new(dpo::DpoRecipe::new(params)?)),
+        "kto" => Ok(Box::new(kto::KtoRecipe::new(params)?)),
         "orpo" => Ok(Box::new(orpo::OrpoRecipe::new(params)?)),
         "reward" => Ok(Box::new(reward::RewardRecipe::new(params))),
         "simpo" => Ok(Box::new(cpo::CpoRecipe::simpo(params))),
