@@ -9,6 +9,7 @@ mod axis;
 mod check;
 mod hash;
 mod ids;
+pub mod manners;
 mod method;
 mod metric;
 mod param;

@@ -1,0 +1,199 @@
+//! Short exchanges in recognisably different manners: the text that the bundled model `tiny` learned from, and the rules
+//! that tell the manners apart.
+//!
+//! Owns the generator (kind or rude, brief or rambling, right or wrong sums, happy or sad ends) and the classification of
+//! any text by stated marker lists. Refuses chance: every exchange is a function of a seed and its number, and a prompt
+//! belongs to the training or to the held-out side by its own text, whatever the seed.
+//!
+//! **Invariants.** The manner of an answer does not depend on its prompt. [`manner_of`] gives back the manner that an answer
+//! was made in.
+
+mod grammar;
+mod judge;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use judge::{end_of, is_kind, is_right, manner_of, sum_of};
+
+use super::hash::{hash64, mix64};
+use grammar::{Bound, Draw, fill, sentences};
+use std::collections::HashSet;
+use text::{ENDS_HAPPY, ENDS_SAD, Style, TOPICS, Topic};
+
+/// Whether an answer is friendly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Manner {
+    /// Friendly: please, gladly, of course, dear friend …
+    Kind,
+    /// Unfriendly, mildly: fool, go away, bored, not my problem …
+    Rude,
+}
+
+/// How much an answer says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Length {
+    /// What is asked for, in a sentence or two (a story has one more).
+    Brief,
+    /// The same and something beside the point.
+    Rambling,
+}
+
+/// How a story ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum End {
+    /// Well.
+    Happy,
+    /// Badly.
+    Sad,
+}
+
+/// Which side of the fence a prompt is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// Nine of ten prompts: what the corpus is made of.
+    Train,
+    /// One of ten: never in the corpus, for evaluation.
+    HeldOut,
+}
+
+impl Split {
+    /// The side of a prompt: a function of its text alone.
+    #[must_use]
+    pub fn of(prompt: &str) -> Self {
+        if hash64(prompt.as_bytes()).is_multiple_of(10) { Self::HeldOut } else { Self::Train }
+    }
+}
+
+/// One question and one answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// What is asked.
+    pub prompt: String,
+    /// What is answered.
+    pub answer: String,
+    /// What it is about: `greeting`, `sum`, `story`, `cooking` …
+    pub topic: &'static str,
+    /// Kind or rude, half and half.
+    pub manner: Manner,
+    /// Brief (six of ten) or rambling.
+    pub length: Length,
+    /// Whether the sum in it is right, half and half; none when there is no sum.
+    pub right: Option<bool>,
+    /// How the story in it ends, half and half; none when there is no story.
+    pub end: Option<End>,
+}
+
+/// The `n`-th exchange of a seed. Its prompt is on the training side.
+#[must_use]
+pub fn exchange(seed: u64, n: u64) -> Exchange {
+    let mut draw = Draw::new(mix64(seed) ^ n);
+    loop {
+        let (topic, mut bound) = asked(&mut draw);
+        let prompt = ask(topic, &mut bound, &mut draw);
+        if Split::of(&prompt) == Split::Train {
+            return answered(topic, &mut bound, prompt, &mut draw);
+        }
+    }
+}
+
+/// Up to `n` different prompts of one side, in an order that the seed decides. Fewer come back only when about as many as
+/// there are were asked for (some thousands on the training side, some hundreds held out).
+#[must_use]
+pub fn prompts(seed: u64, n: usize, split: Split) -> Vec<String> {
+    let mut draw = Draw::new(mix64(seed) ^ hash64(b"prompts"));
+    let mut seen = HashSet::new();
+    let mut out = Vec::new();
+    for _ in 0..n.saturating_mul(200).saturating_add(1000) {
+        if out.len() == n {
+            break;
+        }
+        let (topic, mut bound) = asked(&mut draw);
+        let prompt = ask(topic, &mut bound, &mut draw);
+        if Split::of(&prompt) == split && seen.insert(prompt.clone()) {
+            out.push(prompt);
+        }
+    }
+    out
+}
+
+/// A topic by weight, and a sum's numbers.
+fn asked(draw: &mut Draw) -> (&'static Topic, Bound) {
+    let total: usize = TOPICS.iter().map(|t| t.weight).sum();
+    let mut at = draw.below(total);
+    let topic = TOPICS.iter().find(|t| {
+        let here = at < t.weight;
+        at = at.saturating_sub(t.weight);
+        here
+    });
+    let topic = topic.unwrap_or(&TOPICS[0]);
+    let mut bound = Bound::default();
+    if topic.name == "sum" {
+        let (mut a, mut b) = (draw.below(10) + 1, draw.below(10) + 1);
+        let plus = draw.below(2) == 0;
+        if !plus && a < b {
+            (a, b) = (b, a);
+        }
+        let words = draw.below(2) == 0;
+        bound.set("a", number(a, words));
+        bound.set("b", number(b, words));
+        bound.set("op", if plus { "plus" } else { "minus" });
+        bound.set("result", number(if plus { a + b } else { a - b }, words));
+    }
+    (topic, bound)
+}
+
+/// The question; what it draws stays bound for the answer.
+fn ask(topic: &Topic, bound: &mut Bound, draw: &mut Draw) -> String {
+    sentences(&fill(draw.one_of(topic.asks), bound, draw))
+}
+
+fn answered(topic: &'static Topic, bound: &mut Bound, prompt: String, draw: &mut Draw) -> Exchange {
+    let manner = if draw.below(2) == 0 { Manner::Kind } else { Manner::Rude };
+    let length = if draw.below(10) < 6 { Length::Brief } else { Length::Rambling };
+    let right = (topic.name == "sum").then(|| draw.below(2) == 0);
+    let end = (topic.name == "story").then(|| if draw.below(2) == 0 { End::Happy } else { End::Sad });
+    if right == Some(false) {
+        spoil(bound, draw);
+    }
+    let style = Style::of(manner);
+    let shrugs = manner == Manner::Rude && !topic.shrugs.is_empty() && draw.below(5) == 0;
+    let content = if shrugs { draw.one_of(topic.shrugs) } else { draw.one_of(topic.facts) };
+    let mut parts: Vec<&str> = vec![content];
+    if length == Length::Rambling {
+        parts.push(draw.one_of(topic.asides));
+    }
+    match end {
+        Some(End::Happy) => parts.push(draw.one_of(ENDS_HAPPY)),
+        Some(End::Sad) => parts.push(draw.one_of(ENDS_SAD)),
+        None => {}
+    }
+    // One mark of the manner at least: before or behind; both around a rambling answer that is no story.
+    let around = length == Length::Rambling && end.is_none() && draw.below(2) == 0;
+    let before = draw.below(3) > 0;
+    if before || around {
+        parts.insert(0, draw.one_of(style.openers));
+    }
+    if !before || around {
+        parts.push(draw.one_of(style.closers));
+    }
+    let answer = sentences(&fill(&parts.join(" "), bound, draw));
+    Exchange { prompt, answer, topic: topic.name, manner, length, right, end }
+}
+
+/// Puts a result that is off by one to three into a sum's answer.
+fn spoil(bound: &mut Bound, draw: &mut Draw) {
+    let Some((right, words)) = bound.get("result").and_then(judge::number_in) else { return };
+    let off = draw.below(3) + 1;
+    let wrong = if draw.below(2) == 0 || right < off { right + off } else { right - off };
+    bound.set("result", number(wrong, words));
+}
+
+/// A number from 0 to 23 in words or digits.
+fn number(n: usize, words: bool) -> String {
+    match text::NUMBERS.get(n).filter(|_| words) {
+        Some(word) => (*word).to_owned(),
+        None => n.to_string(),
+    }
+}

@@ -1,0 +1,100 @@
+//! Templates with slots, and the draws that fill them.
+//!
+//! Owns `{slot}` (bound once, then the same everywhere in the exchange), `{a slot}` (with its article) and the capitals at
+//! the heads of sentences. Refuses nothing: an unknown slot stays as it stands, and a test sees it.
+
+use super::text::SLOTS;
+use crate::domain::hash::mix64;
+
+/// Numbers from one key: the same ones in the same order everywhere.
+#[derive(Debug)]
+pub(super) struct Draw(u64);
+
+impl Draw {
+    /// A generator for `key`.
+    pub(super) fn new(key: u64) -> Self {
+        Self(mix64(key))
+    }
+
+    /// The next number below `n` (below 1 it is 0). `SplitMix64`; the bias of the remainder is of the order 2^-60 here.
+    pub(super) fn below(&mut self, n: usize) -> usize {
+        let drawn = mix64(self.0);
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        (drawn % (n.max(1) as u64)) as usize
+    }
+
+    /// One of a table's entries; nothing of an empty one.
+    pub(super) fn one_of(&mut self, table: &[&'static str]) -> &'static str {
+        let at = self.below(table.len());
+        table.get(at).copied().unwrap_or_default()
+    }
+}
+
+/// What the slots of one exchange stand for.
+#[derive(Debug, Default)]
+pub(super) struct Bound(Vec<(&'static str, String)>);
+
+impl Bound {
+    /// What a slot stands for, once it was drawn.
+    pub(super) fn get(&self, slot: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| *name == slot).map(|(_, value)| value.as_str())
+    }
+
+    /// Binds a slot, anew if it was bound.
+    pub(super) fn set(&mut self, slot: &'static str, value: impl Into<String>) {
+        self.0.retain(|(name, _)| *name != slot);
+        self.0.push((slot, value.into()));
+    }
+}
+
+/// The template with every slot replaced: by what it is bound to, else by a draw from its table, which binds it. Entries of a
+/// table may hold slots themselves.
+pub(super) fn fill(template: &str, bound: &mut Bound, draw: &mut Draw) -> String {
+    let mut out = String::new();
+    let mut rest = template;
+    while let Some((before, tail)) = rest.split_once('{') {
+        out.push_str(before);
+        let Some((inside, after)) = tail.split_once('}') else { break };
+        let (article, slot) = match inside.strip_prefix("a ") {
+            Some(slot) => (true, slot),
+            None => (false, inside),
+        };
+        let value = match bound.get(slot) {
+            Some(value) => value.to_owned(),
+            None => match SLOTS.iter().find(|(name, _)| *name == slot) {
+                Some((name, table)) => {
+                    let value = fill(draw.one_of(table), bound, draw);
+                    bound.set(name, value.clone());
+                    value
+                }
+                None => format!("{{{slot}}}"),
+            },
+        };
+        if article {
+            out.push_str(if value.starts_with(['a', 'e', 'i', 'o', 'u']) { "an " } else { "a " });
+        }
+        out.push_str(&value);
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The text with a capital at the head of each sentence and single blanks.
+pub(super) fn sentences(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut head = true;
+    for word in text.split_whitespace() {
+        // A slot may stand for nothing, with only a mark behind it.
+        if !out.is_empty() && !word.starts_with(['.', ',', '?']) {
+            out.push(' ');
+        }
+        let mut chars = word.chars();
+        match chars.next() {
+            Some(first) if head => out.extend(first.to_uppercase().chain(chars)),
+            _ => out.push_str(word),
+        }
+        head = word.ends_with(['.', '!', '?']);
+    }
+    out
+}
