@@ -38,6 +38,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         ["estimate", _] => answer::estimate(path(1)),
         ["merge", _, _, format] => answer::merge(path(1), path(2), format),
+        ["make", _, spec] => answer::make(path(1), spec),
         _ => {
             say("tiebreak: `worker` is the workbench's own child process; use the commands of `tiebreak --help`");
             return ExitCode::from(2);

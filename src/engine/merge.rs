@@ -1,12 +1,13 @@
 //! Trained weights out of a checkpoint: a Hugging Face folder that `transformers` loads, or a PEFT adapter folder.
 //!
-//! Owns the arithmetic of merging and the files of both formats. Refuses to write into a folder that holds something, and to
-//! make an adapter of a full run. The folder is written beside its place and renamed, so that it is whole or absent.
+//! Owns the arithmetic of merging and the files of both formats. Refuses to make an adapter of a
+//! full run.
 
 use super::config::{Config, RopeScaling};
 use super::decoder::Decoder;
 use super::error::Error;
 use super::language_model::LanguageModel;
+use super::place::Place;
 use super::sink::Sink;
 use super::trained::{Trained, write_tensors};
 use super::tune::Tune;
@@ -14,7 +15,7 @@ use crate::protocol::{ModelRef, RunEvent};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The number type of merged weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,53 +220,6 @@ fn companions(model: &LanguageModel, place: &Place) -> Result<(), Error> {
     match &model.template {
         Some(template) => write("chat_template.jinja", template.source()),
         None => Ok(()),
-    }
-}
-
-/// A folder in the making; what is unfinished is removed.
-struct Place {
-    out: PathBuf,
-    part: PathBuf,
-    done: bool,
-}
-
-impl Place {
-    fn new(out: &Path) -> Result<Self, Error> {
-        let holds = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
-        if holds || out.is_file() {
-            return Err(Error::file(out, "exists and is not an empty folder; name another place"));
-        }
-        let mut name = out.file_name().map_or_else(|| "merged".into(), std::ffi::OsStr::to_os_string);
-        name.push(format!(".part-{}", std::process::id()));
-        let part = out.with_file_name(name);
-        std::fs::create_dir_all(&part).map_err(|e| Error::file(&part, format!("cannot be made: {e}")))?;
-        Ok(Self { out: out.into(), part, done: false })
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.part.join(name)
-    }
-
-    fn json(&self, name: &str, value: &Value) -> Result<(), Error> {
-        let path = self.file(name);
-        let text = serde_json::to_string_pretty(value).map_err(|e| Error::file(&path, e))?;
-        std::fs::write(&path, text + "\n").map_err(|e| Error::file(&path, format!("cannot be written: {e}")))
-    }
-
-    fn finish(mut self) -> Result<(), Error> {
-        // An empty folder may stand in the way; a full one was refused.
-        let _ = std::fs::remove_dir(&self.out);
-        std::fs::rename(&self.part, &self.out).map_err(|e| Error::file(&self.out, format!("cannot be made: {e}")))?;
-        self.done = true;
-        Ok(())
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if !self.done {
-            let _ = std::fs::remove_dir_all(&self.part);
-        }
     }
 }
 

@@ -10,7 +10,7 @@ pub struct ModelCard {
     pub name: String,
     /// The folder or `.gguf` file.
     pub path: String,
-    /// `safetensors` or `gguf`.
+    /// `safetensors`, `gguf`, or `embedded` for the one that the binary carries.
     pub format: String,
     /// `llama`, `qwen2`, `qwen3`; empty when unknown.
     pub family: String,

@@ -55,7 +55,8 @@ fn unpack_from(files: &[(&str, &[u8])], home: &Home, name: &str) -> Result<Sessi
     Ok(SessionDir::open(&target)?)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a private file and the folders it lies in.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let dir = path.parent().unwrap_or(path);
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| Error::io("create", dir, e))?;
     OpenOptions::new()

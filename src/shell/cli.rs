@@ -127,6 +127,51 @@ pub enum ModelsAction {
         /// Its name: smollm2.
         name: String,
     },
+    /// Make an untrained model and the texts to train it on: how the bundled model `tiny` begins.
+    Make(MakeArgs),
+}
+
+/// `models make`.
+#[derive(Debug, Args)]
+pub struct MakeArgs {
+    /// What to make.
+    #[arg(value_parser = ["tiny"])]
+    pub name: String,
+    /// The folder to make; it must not hold anything. The model goes to DIR/model, the texts to DIR/corpus.jsonl,
+    /// DIR/prompts.txt and DIR/held_out.txt.
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// Seed of the weights and of the texts.
+    #[arg(long, value_name = "S", default_value_t = 42)]
+    pub seed: u64,
+    /// Exchanges in the corpus, as rows of {"messages": …}.
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub rows: u64,
+    /// The most prompts to list from the side that the corpus is made of.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub prompts: usize,
+    /// The most prompts to list from the side that is never in the corpus.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub held_out: usize,
+    /// Width of the model; a multiple of twice its heads.
+    #[arg(long, value_name = "N", default_value_t = 160, value_parser = size(4096))]
+    pub hidden: u64,
+    /// Layers.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = size(64))]
+    pub layers: u64,
+    /// Attention heads.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = size(64))]
+    pub heads: u64,
+    /// Heads of keys and values; divides the heads.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = size(64))]
+    pub kv_heads: u64,
+    /// Width of the feed-forward layers.
+    #[arg(long, value_name = "N", default_value_t = 448, value_parser = size(16_384))]
+    pub ff: u64,
+}
+
+fn size(most: u64) -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=most)
 }
 
 /// `new`.

@@ -4,6 +4,7 @@ mod check;
 mod doctor;
 mod follow;
 mod launch;
+mod make;
 mod models;
 mod report;
 mod runs;

@@ -3,8 +3,8 @@
 use super::error::Error;
 use super::task::{adapter_of, run_rows};
 use crate::engine::merge::{Precision, to_hf, to_peft};
-use crate::engine::{self, Sink};
-use crate::protocol::{RunEvent, Task};
+use crate::engine::{self, Sink, fresh};
+use crate::protocol::{FreshSpec, RunEvent, Task};
 use crate::storage::{self, RunDir};
 use serde::Serialize;
 use std::io::Write;
@@ -45,6 +45,14 @@ pub(super) fn merge(path: &Path, out: &Path, format: &str) -> Result<(), Error> 
         }
     }
     Ok(())
+}
+
+/// `worker make OUT SPEC`: a model's folder with random weights; SPEC is a [`FreshSpec`] as JSON. Progress comes as
+/// [`RunEvent`]s.
+pub(super) fn make(out: &Path, spec: &str) -> Result<(), Error> {
+    let spec: FreshSpec = serde_json::from_str(spec)
+        .map_err(|e| Error::Failed(format!("what to make is not said as `models make` says it: {e}")))?;
+    Ok(fresh::make(&spec, out, &mut Lines)?)
 }
 
 /// Events as lines on standard output.

@@ -10,6 +10,7 @@ use serde_json::json;
 pub fn run(context: &Context, action: Option<ModelsAction>) -> Result<()> {
     match action {
         Some(ModelsAction::Get { name }) => get(context, &name),
+        Some(ModelsAction::Make(args)) => super::make::run(context, &args),
         None => list(context),
     }
 }
