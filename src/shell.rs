@@ -13,6 +13,7 @@ mod bundle;
 mod commands;
 mod desk;
 mod effects;
+mod embedded;
 mod error;
 mod events;
 mod fetch;

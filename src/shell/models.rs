@@ -1,31 +1,57 @@
 //! Which models this machine has, as a short-lived worker finds them.
 
 use super::error::{Error, Result};
-use super::fetch;
 use super::supervisor::ask;
+use super::{embedded, fetch};
 use crate::domain::nearest;
 use crate::protocol::{ModelCard, ModelRef};
 use crate::storage::Home;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// The folder that fetched models go to.
+/// The format of the model that the binary carries, in lists.
+const EMBEDDED: &str = "embedded";
+
+/// The folder that fetched models and the embedded one go to.
 #[must_use]
 pub fn folder(home: &Home) -> PathBuf {
     home.root().join("models")
 }
 
-/// Every model found: under the data folder, and where the worker looks by itself (the Hugging Face cache).
+/// Every model found: the embedded one, those under the data folder, and where the worker looks by itself (the Hugging Face
+/// cache).
 ///
 /// # Errors
 /// When the worker fails.
 pub fn list(home: &Home) -> Result<Vec<ModelCard>> {
     let root = folder(home);
     let mut cards = Vec::new();
+    let laid = embedded::lay_down(&root);
     ask(&[OsStr::new("models"), root.as_os_str()], |card: ModelCard| {
         cards.push(card);
         Ok(())
     })?;
+    match laid {
+        Ok(None) => {}
+        Ok(Some(path)) => {
+            let path = path.display().to_string();
+            if let Some(card) = cards.iter_mut().find(|card| card.path == path) {
+                EMBEDDED.clone_into(&mut card.format);
+            }
+        }
+        // The others can be used all the same.
+        Err(e) => cards.push(ModelCard {
+            name: embedded::NAME.into(),
+            path: root.join(embedded::NAME).display().to_string(),
+            format: EMBEDDED.into(),
+            family: String::new(),
+            parameters: 0,
+            bytes: 0,
+            context: 0,
+            chat: false,
+            problem: Some(e.to_string()),
+        }),
+    }
     Ok(cards)
 }
 
@@ -38,6 +64,11 @@ pub fn find(home: &Home, name: &str) -> Result<ModelRef> {
     if path.exists() {
         let path = std::path::absolute(path).map_err(|e| Error::io("find", path, e))?;
         return Ok(ModelRef { name: name.into(), path: path.display().to_string() });
+    }
+    if name.eq_ignore_ascii_case(embedded::NAME)
+        && let Some(path) = embedded::lay_down(&folder(home))?
+    {
+        return Ok(ModelRef { name: embedded::NAME.into(), path: path.display().to_string() });
     }
     let cards = list(home)?;
     // The name it is fetched by is not that of its folder or file.

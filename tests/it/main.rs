@@ -21,6 +21,7 @@ mod screens_runs;
 mod storage;
 mod support;
 mod terminal;
+mod tiny;
 mod trainer;
 mod trl;
 mod workbench;

@@ -1,17 +1,20 @@
-//! The build script: lists the committed sessions in `sessions/` so that the binary carries them.
+//! The build script: lists the committed sessions in `sessions/` and the model in `assets/tiny/` so that the binary carries
+//! them.
 //!
-//! Written out is one table of relative path and bytes. Left out are locks and derived files, and checkpoints: the demo needs
-//! no weights. Refuses nothing: without sessions the table is empty.
+//! Written out are two tables of relative path and bytes. Left out are locks and derived files, and checkpoints: the demo needs
+//! no weights. Refuses nothing: without sessions or without a whole model its table is empty.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 const LEFT_OUT: &[&str] = &["lock", "summary.json", "ckpt", "ctl", "quarantine", "worker.log", "cache", "reserve"];
+/// What a model's folder needs to be one.
+const WHOLE: &[&str] = &["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
 
 fn main() -> io::Result<()> {
     let root = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("bundle.rs");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
     let sessions = root.join("sessions");
     let mut table = String::from("&[\n");
     if sessions.is_dir() {
@@ -22,9 +25,17 @@ fn main() -> io::Result<()> {
         }
     }
     table.push_str("]\n");
-    std::fs::write(out, table)?;
+    std::fs::write(out.join("bundle.rs"), table)?;
+    let tiny = root.join("assets/tiny");
+    let mut table = String::from("&[\n");
+    if WHOLE.iter().all(|name| tiny.join(name).is_file()) {
+        add(&tiny, &tiny, &mut table)?;
+    }
+    table.push_str("]\n");
+    std::fs::write(out.join("embedded.rs"), table)?;
     let mut stdout = io::stdout();
     writeln!(stdout, "cargo::rerun-if-changed=sessions")?;
+    writeln!(stdout, "cargo::rerun-if-changed=assets")?;
     writeln!(stdout, "cargo::rerun-if-changed=src/shell/bundle/build.rs")
 }
 
