@@ -46,7 +46,8 @@ fn objective(p: &Params) -> String {
     let ratio = "a = log π(y) − log π_ref(y)";
     if p.text("loss_type") == "kto" {
         format!(
-            "good: {good}·(1 − σ({beta}·(a − z))), bad: {bad}·(1 − σ({beta}·(z − a))),  {ratio},  z = max(0, mean a of answers to other prompts)"
+            "good: {good}·(1 − σ({beta}·(a − z))), bad: {bad}·(1 − σ({beta}·(z − a))),  {ratio},  \
+             z = max(0, mean a of answers to other prompts)"
         )
     } else {
         format!("good: {good}·(1 − σ({beta}·a)), bad: {bad}·σ({beta}·a),  {ratio}")

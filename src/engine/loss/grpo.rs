@@ -103,7 +103,9 @@ impl Grpo {
                     Level::Sequence => shared += weight * by_log_ratio / n,
                 }
             }
-            g.iter_mut().for_each(|x| *x += shared);
+            for x in &mut g {
+                *x += shared;
+            }
             out.g.push(g);
             let ratios = deltas().map(|delta| if self.level == Level::Token { ratio(delta).0 } else { of_answer.0 });
             let once = if self.level == Level::Token { row.new.len() } else { row.new.len().min(1) };

@@ -24,7 +24,9 @@ impl KtoRecipe {
         };
         if form == KtoForm::Kto && params.usize("per_device_train_batch_size") < 2 {
             return Err(Error::Asked(
-                "kto scores every answer on its neighbour's prompt as well; set per_device_train_batch_size to 2 or more, or take loss_type=apo_zero_unpaired".into(),
+                "kto scores every answer on its neighbour's prompt as well; set per_device_train_batch_size to 2 or more, \
+                 or take loss_type=apo_zero_unpaired"
+                    .into(),
             ));
         }
         Ok(Self(Kto {
