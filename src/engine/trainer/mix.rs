@@ -6,7 +6,7 @@
 
 use super::Trainer;
 use super::batches::Batches;
-use super::pass::forward_backward;
+use super::pass::{Grouping, How, forward_backward};
 use crate::domain::{DroppedRows, Params, SftRow};
 use crate::engine::error::Error;
 use crate::engine::language_model::LanguageModel;
@@ -104,7 +104,8 @@ impl Trainer {
             let examples: Vec<&Example> = chunk.iter().map(|i| &mix.examples[*i]).collect();
             let number = PASSES + before + (n * self.batches.size) as u64;
             let nothing = vec![None; examples.len()];
-            let done = forward_backward(&mut self.policy, &examples, &nothing, number, 1.0, &mut |seen| {
+            let how = How { number, temperature: 1.0, grouping: Grouping::Together };
+            let done = forward_backward(&mut self.policy, &examples, &nothing, how, &mut |seen| {
                 let mut out = imitate(seen, tokens, SftForm::Nll, &mut Tally::default());
                 out.loss *= weight;
                 out.g.iter_mut().flat_map(|g| &mut g.logp).for_each(|x| *x *= weight);

@@ -6,7 +6,7 @@
 //! `online`.
 
 use super::batches::Round;
-use super::pass::forward_backward;
+use super::pass::{Grouping, How, forward_backward};
 use super::{Places, Trainer, Way, checkpoint, tune_of};
 use crate::domain::{Checks, Metrics, PairId, Params, PromptBody, PromptId, Sampler};
 use crate::engine::error::Error;
@@ -334,11 +334,11 @@ impl Trainer {
             let examples: Vec<&Example> = examples.iter().collect();
             let nothing = vec![None; examples.len()];
             let recipe = &online.recipe;
-            let done =
-                forward_backward(&mut self.policy, &examples, &nothing, seen, online.temperature, &mut |batch| {
-                    let scored: Vec<_> = answers.iter().zip(batch).map(|(a, s)| (*a, &s.scores[0])).collect();
-                    Ok(recipe.loss(&scored, &window, tally))
-                })?;
+            let how = How { number: seen, temperature: online.temperature, grouping: Grouping::Together };
+            let done = forward_backward(&mut self.policy, &examples, &nothing, how, &mut |batch| {
+                let scored: Vec<_> = answers.iter().zip(batch).map(|(a, s)| (*a, &s.scores[0])).collect();
+                Ok(recipe.loss(&scored, &window, tally))
+            })?;
             match done {
                 Ok(part) => loss += part,
                 Err(bad) => return Err(self.bad_scores(bad, sink)?),

@@ -1,7 +1,8 @@
 //! One micro-batch through the policy and back, and the evaluation.
 //!
-//! On the CPU each example goes through the decoder alone, without the batch's padding: the same sums, less work, and the
-//! same bits as its reference log-probs, so that margins start at exactly 0.
+//! On the CPU an example that is compared with a reference goes through the decoder alone, without the batch's padding: the
+//! same sums, and the same bits as its reference log-probs, so that margins start at exactly 0. Others go together up to
+//! [`TOGETHER`] tokens, padding counted: below that the work for each operation is more than the operation's.
 
 use super::{Data, Trainer, Way};
 use crate::domain::{Metrics, PairId};
@@ -13,6 +14,42 @@ use crate::engine::reference::Reference;
 use crate::engine::rows::Example;
 use crate::engine::sink::Sink;
 use crate::protocol::RunEvent;
+
+/// Tokens that go through the decoder together on the CPU.
+const TOGETHER: usize = 1024;
+
+/// How a micro-batch is cut into what goes through the decoder together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grouping {
+    /// Each example as its reference was computed.
+    Alone,
+    /// As many as fit.
+    Together,
+}
+
+impl Grouping {
+    /// The length of the first group of `examples`.
+    fn first(self, examples: &[&Example], policy: &Policy) -> usize {
+        let packed = |e: &&Example| e.rows.iter().any(|r| r.starts.len() > 1);
+        if examples.first().is_some_and(packed) {
+            return 1;
+        }
+        let apart = examples.iter().position(packed).unwrap_or(examples.len());
+        if !policy.decoder().device().is_cpu() {
+            return apart;
+        }
+        if self == Self::Alone {
+            return 1;
+        }
+        let (mut longest, mut sequences) = (0, 0);
+        let fits = |e: &&&Example| {
+            longest = longest.max(e.longest());
+            sequences += e.rows.len();
+            longest * sequences <= TOGETHER
+        };
+        examples[..apart].iter().take_while(fits).count().max(1)
+    }
+}
 
 impl Trainer {
     /// Scores a micro-batch of the training examples, adds its gradient, and gives its part of the window's loss. `before`
@@ -28,7 +65,9 @@ impl Trainer {
         let examples: Vec<&Example> = micro.iter().map(|i| &self.train.examples[*i]).collect();
         let references: Vec<Option<&Reference>> = micro.iter().map(|i| self.train.references.get(*i)).collect();
         let Way::Rows(recipe) = &self.way else { return Ok(0.0) };
-        let done = forward_backward(&mut self.policy, &examples, &references, before, 1.0, &mut |seen| {
+        let grouping = if recipe.needs_reference() { Grouping::Alone } else { Grouping::Together };
+        let how = How { number: before, temperature: 1.0, grouping };
+        let done = forward_backward(&mut self.policy, &examples, &references, how, &mut |seen| {
             recipe.loss(seen, window, tally)
         })?;
         match done {
@@ -93,23 +132,35 @@ fn see<'a>(examples: &[&'a Example], scores: &'a [Scored], references: &[Option<
     .collect()
 }
 
+/// How a micro-batch goes through the policy.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How {
+    /// Number of the first training pass, for dropout: a function of how many examples came before, however the run got
+    /// here.
+    pub number: u64,
+    /// Divides the logits.
+    pub temperature: f64,
+    /// What goes together.
+    pub grouping: Grouping,
+}
+
 /// Scores examples, computes their loss, and adds its gradient; gives the loss, or the example whose scores or loss are not
-/// finite, before any gradient was added. `number` is the first training pass's, for dropout: a function of how many
-/// examples came before, however the run got here.
+/// finite, before any gradient was added.
 pub(super) fn forward_backward(
     policy: &mut Policy,
     examples: &[&Example],
     references: &[Option<&Reference>],
-    number: u64,
-    temperature: f64,
+    how: How,
     loss: &mut dyn FnMut(&[Seen<'_>]) -> Result<Loss, Error>,
 ) -> Result<Result<f64, PairId>, Error> {
-    let together = if policy.decoder().device().is_cpu() { 1 } else { examples.len() };
     let (mut scores, mut tapes) = (Vec::with_capacity(examples.len()), Vec::new());
-    for (i, group) in examples.chunks(together.max(1)).enumerate() {
-        policy.set_passes(number + i as u64);
+    let mut left = examples;
+    while !left.is_empty() {
+        let (group, rest) = left.split_at(how.grouping.first(left, policy).min(left.len()));
+        policy.set_passes(how.number + (examples.len() - left.len()) as u64);
+        left = rest;
         let rows = group.iter().flat_map(|e| e.rows.iter().cloned()).collect();
-        let (part, tape) = policy.score_train(&Batch { rows, temperature })?;
+        let (part, tape) = policy.score_train(&Batch { rows, temperature: how.temperature })?;
         let TokenScores { rows } = part;
         let mut rows = rows.into_iter();
         for example in group {
