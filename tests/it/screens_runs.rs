@@ -643,6 +643,7 @@ fn replay_plays_in_its_own_time_and_stops_at_the_end() {
     assert!(model.version > before);
     assert!(look(&mut model, (80, 24)).contains("playing 1×"));
     assert!(!look(&mut model, (80, 24)).contains("entry   0/"));
+    snap("replay_busy", &mut model);
     press(&mut model, "+ + + + + +");
     assert!(look(&mut model, (80, 24)).contains("playing 64×"));
     // Gaps of seven seconds between labels and of five between steps are cut to two: the whole lasts under ten minutes.
