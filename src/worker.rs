@@ -36,6 +36,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             let roots: Vec<PathBuf> = (1..=roots.len()).map(|i| path(i).to_owned()).collect();
             answer::models(&roots)
         }
+        ["model", _] => answer::model(path(1)),
         ["estimate", _] => answer::estimate(path(1)),
         ["merge", _, _, format] => answer::merge(path(1), path(2), format),
         ["make", _, spec] => answer::make(path(1), spec),

@@ -4,11 +4,15 @@
 //! A model that cannot be used is listed with the reason, not hidden.
 
 use super::config::Config;
+use super::decoder::Decoder;
 use super::error::Error;
 use super::gguf::Gguf;
+use super::language_model::LanguageModel;
 use super::tokenizer::json;
+use super::tune::Tune;
 use super::weights::files;
 use crate::protocol::{ModelCard, ModelRef};
+use candle_core::{DType, Device};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -53,6 +57,22 @@ pub fn discover(roots: &[PathBuf]) -> Vec<ModelCard> {
 pub fn inspect(path: &Path) -> ModelCard {
     let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
     card(stem.map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned()), path)
+}
+
+/// Everything about a model that can be known without reading its numbers: configuration, tokenizer, chat template, and the
+/// names and shapes of its tensors.
+///
+/// # Errors
+/// When it could not be loaded; the sentence names what is wrong.
+pub fn check(path: &Path) -> Result<ModelCard, Error> {
+    if path.is_dir() && !path.join("config.json").is_file() {
+        let why = "is not a model's folder: it has no config.json; name a folder that has one, or a .gguf file";
+        return Err(Error::file(path, why));
+    }
+    let model = LanguageModel::open(path)?;
+    let mut weights = model.weights(&Device::Cpu, DType::F32)?.outlined();
+    Decoder::new(&model.config, &mut weights, &Tune::None)?;
+    Ok(inspect(path))
 }
 
 /// The model a name means: a path as it stands, else the discovered model of that name, of that last part of a name, or the

@@ -157,23 +157,37 @@ fn sessions(home: &Home) -> Result<Msg> {
 }
 
 fn create(home: &Home, name: &str, model: &str, prompts: Option<&str>) -> Result<Msg> {
+    let prompts = prompts.filter(|path| !path.trim().is_empty()).map(home_path);
+    prompts.as_deref().map_or(Ok(()), check_prompts)?;
     let dir = make_session(home, name, model)?;
-    if let Some(path) = prompts.filter(|path| !path.trim().is_empty()) {
+    if let Some(path) = prompts {
         let mut journal = Journal::require(&dir)?;
-        let intake = intake::bring_in(&mut journal, &home_path(path), Some(Kind::Prompts), None);
+        let intake = intake::bring_in(&mut journal, &path, Some(Kind::Prompts), None);
         journal.close()?;
         intake?;
     }
     Ok(Msg::Created { name: dir.name() })
 }
 
+/// Looks for a file of prompts before anything is made, so that a mistyped name leaves no half-made session behind.
+///
+/// # Errors
+/// When there is no such file.
+pub fn check_prompts(path: &Path) -> Result<()> {
+    if path.is_file() {
+        return Ok(());
+    }
+    Err(Error::failed(format!("{} is not a file: name a file of prompts, one a line or JSONL", path.display())))
+}
+
 /// Makes a session on a model that is on this machine. A model that is given as a path is kept as an absolute one.
 ///
 /// # Errors
-/// When the model cannot be found, or the name is taken or cannot be one.
+/// When the model cannot be found or could not be loaded, or the name is taken or cannot be one.
 pub fn make_session(home: &Home, name: &str, model: &str) -> Result<SessionDir> {
     let path = home_path(model);
     let found = models::find(home, &path.to_string_lossy())?;
+    models::check(&found)?;
     let meta = SessionMeta {
         format: SCHEMA_VERSION,
         name: name.into(),

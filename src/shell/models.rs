@@ -92,3 +92,12 @@ pub fn find(home: &Home, name: &str) -> Result<ModelRef> {
         None => format!("there is no model `{name}` on this machine: get one with `tiebreak models get smollm2`"),
     }))
 }
+
+/// Asks a worker whether a model could be loaded: its configuration, tokenizer and template are read and its tensors counted
+/// and measured, but not read.
+///
+/// # Errors
+/// When it could not be loaded, with what is wrong.
+pub fn check(model: &ModelRef) -> Result<()> {
+    ask(&[OsStr::new("model"), OsStr::new(&model.path)], |_: ModelCard| Ok(()))
+}

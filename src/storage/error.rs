@@ -95,6 +95,9 @@ pub enum Error {
     /// The data folder can be written by everybody.
     #[error("{} can be written by every user of this machine: run `chmod o-w` on it or choose another --home", .0.display())]
     Shared(PathBuf),
+    /// A file stands where the data folder should be.
+    #[error("{} is a file and cannot be the data folder: name a folder with --home DIR or TIEBREAK_HOME", .0.display())]
+    NotAFolder(PathBuf),
     /// No data folder can be found.
     #[error("this platform names no data folder: give one with --home DIR or TIEBREAK_HOME")]
     NoHome,

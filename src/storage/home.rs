@@ -17,7 +17,7 @@ impl Home {
     /// The folder given, else `TIEBREAK_HOME`, else the platform's data folder.
     ///
     /// # Errors
-    /// When the platform names none, or when every user of the machine may write to it.
+    /// When the platform names none, when it is no folder, or when every user of the machine may write to it.
     pub fn resolve(given: Option<&Path>) -> Result<Self> {
         let root = given
             .map(Path::to_owned)
@@ -27,6 +27,7 @@ impl Home {
         // Absolute, since a worker's working folder is another one.
         let root = std::path::absolute(&root).map_err(|e| Error::io("find", &root, e))?;
         match std::fs::metadata(&root) {
+            Ok(meta) if !meta.is_dir() => Err(Error::NotAFolder(root)),
             Ok(meta) if meta.mode() & 0o002 != 0 => Err(Error::Shared(root)),
             _ => Ok(Self { root }),
         }

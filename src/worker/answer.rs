@@ -15,6 +15,11 @@ pub(super) fn models(roots: &[PathBuf]) -> Result<(), Error> {
     engine::models::discover(roots).iter().try_for_each(say)
 }
 
+/// `worker model PATH`: the [`crate::protocol::ModelCard`] of a model that could be loaded; else it fails with the reason.
+pub(super) fn model(path: &Path) -> Result<(), Error> {
+    say(&engine::models::check(path)?)
+}
+
 /// `worker estimate RUN_DIR`: the [`crate::protocol::Estimate`] of a training run. The folder holds `spec.json` (which may be
 /// given itself) and the data; it need not be a session's.
 pub(super) fn estimate(path: &Path) -> Result<(), Error> {

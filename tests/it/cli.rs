@@ -1,7 +1,7 @@
 //! The command line as scripts see it: exit codes, one sentence for what is wrong, JSON on standard output.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn tiebreak(home: &Path, args: &[&str]) -> Output {
@@ -28,11 +28,13 @@ fn json(home: &Path, args: &[&str]) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}: {}", text(&output.stdout)))
 }
 
+fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama")
+}
+
 /// A session with two judged pairs and one bad line in its file.
 fn with_pairs(home: &Path) {
-    let model = home.join("a-model");
-    fs::create_dir(&model).unwrap();
-    json(home, &["new", "tone", "--model", model.to_str().unwrap(), "--json"]);
+    json(home, &["new", "tone", "--model", tiny().to_str().unwrap(), "--json"]);
     let file = home.join("pairs.jsonl");
     fs::write(
         &file,
@@ -57,7 +59,7 @@ fn mistakes_are_one_sentence_and_the_right_exit_code() {
     assert!(refused(home, &["pause", "tone/dpo-1"], 1).contains("dpo-1"));
     assert!(refused(home, &["import", "tone", "/nowhere/file"], 1).contains("/nowhere/file"));
     assert!(refused(home, &["export", "tone", "--to", "/tmp/x", "--format", "hv"], 2).contains("trl"));
-    assert!(refused(home, &["new", "tone", "--model", home.to_str().unwrap()], 1).contains("exists"));
+    assert!(refused(home, &["new", "tone", "--model", tiny().to_str().unwrap()], 1).contains("exists"));
     assert!(refused(home, &["models", "get", "gpt"], 2).contains("smollm2"));
     assert!(refused(home, &["label", "tone"], 2).contains("terminal"));
 }
@@ -161,48 +163,77 @@ fn a_bare_file_name_is_written_where_the_command_was_given() {
     assert!(home.path().join("pairs.jsonl").exists());
 }
 
-/// A copy of the tiny model with something wrong, a session on it and one pair to train on.
-fn with_model(home: &Path, name: &str, spoil: impl Fn(&Path)) {
-    let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama");
+/// A copy of the tiny model with something wrong.
+fn spoiled(home: &Path, name: &str, spoil: impl Fn(&Path)) -> PathBuf {
     let model = home.join(format!("model-{name}"));
     fs::create_dir(&model).unwrap();
     for file in ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"] {
-        fs::copy(whole.join(file), model.join(file)).unwrap();
+        fs::copy(tiny().join(file), model.join(file)).unwrap();
     }
     spoil(&model);
-    let pairs = home.join("pair.jsonl");
-    fs::write(&pairs, "{\"prompt\":\"q\",\"chosen\":\"good\",\"rejected\":\"bad\"}\n").unwrap();
-    json(home, &["new", name, "--model", model.to_str().unwrap(), "--json"]);
-    json(home, &["import", name, pairs.to_str().unwrap(), "--json"]);
+    model
+}
+
+fn edit(file: &'static str, from: &'static str, to: &'static str) -> impl Fn(&Path) {
+    move |model: &Path| {
+        let text = fs::read_to_string(model.join(file)).unwrap();
+        assert!(text.contains(from), "{from}");
+        fs::write(model.join(file), text.replace(from, to)).unwrap();
+    }
+}
+
+fn cut(model: &Path) {
+    let file = model.join("model.safetensors");
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..20_000]).unwrap();
 }
 
 #[test]
-fn a_model_that_cannot_be_used_is_named_with_what_is_wrong() {
+fn a_model_that_cannot_be_used_is_named_with_what_is_wrong_before_a_session_is_made() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
-    let edit = |file: &'static str, from: &'static str, to: &'static str| {
-        move |model: &Path| {
-            let text = fs::read_to_string(model.join(file)).unwrap();
-            assert!(text.contains(from), "{from}");
-            fs::write(model.join(file), text.replace(from, to)).unwrap();
+    let new = |name: &str, model: &Path| refused(home, &["new", name, "--model", model.to_str().unwrap()], 1);
+    let tokens = spoiled(home, "tokens", |model| fs::remove_file(model.join("tokenizer.json")).unwrap());
+    assert!(new("tokens", &tokens).contains("tokenizer.json"));
+    let kind = spoiled(home, "kind", edit("config.json", "\"llama\"", "\"gpt_neox\""));
+    assert!(new("kind", &kind).contains("`gpt_neox` is not supported"));
+    let shape = spoiled(home, "shape", edit("config.json", "\"intermediate_size\": 64", "\"intermediate_size\": 48"));
+    assert!(new("shape", &shape).contains("has shape [64, 32], but config.json asks for [48, 32]"));
+    let deep = spoiled(home, "deep", edit("config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3"));
+    assert!(new("deep", &deep).contains("tensors are missing"));
+    assert!(new("cut", &spoiled(home, "cut", cut)).contains("model.safetensors"));
+    let empty = spoiled(home, "empty", |model| {
+        for file in fs::read_dir(model).unwrap() {
+            fs::remove_file(file.unwrap().path()).unwrap();
         }
-    };
-    with_model(home, "tokens", |model| fs::remove_file(model.join("tokenizer.json")).unwrap());
-    assert!(refused(home, &["train", "tokens", "dpo"], 1).contains("has no tokenizer.json"));
-    with_model(home, "kind", edit("config.json", "\"llama\"", "\"gpt_neox\""));
-    assert!(refused(home, &["train", "kind", "dpo"], 1).contains("`gpt_neox` is not supported"));
-    with_model(home, "shape", edit("config.json", "\"intermediate_size\": 64", "\"intermediate_size\": 48"));
-    assert!(
-        refused(home, &["train", "shape", "dpo"], 1).contains("has shape [64, 32], but config.json asks for [48, 32]")
-    );
-    with_model(home, "cut", |model| {
-        let file = model.join("model.safetensors");
-        let bytes = fs::read(&file).unwrap();
-        fs::write(&file, &bytes[..20_000]).unwrap();
     });
+    assert!(new("empty", &empty).contains("has no config.json"));
+    let file = home.join("file.gguf");
+    fs::write(&file, "not a model").unwrap();
+    assert!(new("file", &file).contains("file.gguf"));
+    assert!(new("none", Path::new("/no/such/model")).contains("/no/such/model"));
+    assert!(!home.join("sessions").exists(), "a refused session leaves nothing behind");
+}
+
+#[test]
+fn a_model_that_was_spoiled_after_its_session_was_made_is_named_when_it_is_trained() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let pairs = home.join("pair.jsonl");
+    fs::write(&pairs, "{\"prompt\":\"q\",\"chosen\":\"good\",\"rejected\":\"bad\"}\n").unwrap();
+    let model = spoiled(home, "cut", |_| ());
+    json(home, &["new", "cut", "--model", model.to_str().unwrap(), "--json"]);
+    json(home, &["import", "cut", pairs.to_str().unwrap(), "--json"]);
+    cut(&model);
     assert!(refused(home, &["train", "cut", "dpo"], 1).contains("model.safetensors"));
-    assert!(refused(home, &["new", "none", "--model", "/no/such/model"], 1).contains("/no/such/model"));
-    let file = home.join("pair.jsonl");
-    assert!(refused(home, &["--home", file.to_str().unwrap(), "runs", "x"], 1).contains("pair.jsonl"));
-    assert!(refused(home, &["sample", "tokens", "--top-k", "3"], 2).contains("`--top-p`"));
+    assert!(refused(home, &["sample", "cut", "--top-k", "3"], 2).contains("`--top-p`"));
+}
+
+#[test]
+fn a_file_in_place_of_the_data_folder_is_named_with_the_remedy() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("a-file");
+    fs::write(&file, "").unwrap();
+    let said = refused(home.path(), &["--home", file.to_str().unwrap(), "runs", "x"], 1);
+    assert!(said.contains("a-file is a file") && said.contains("--home"), "{said}");
 }

@@ -71,7 +71,8 @@ impl Follower<'_> {
             RunEvent::Planned(plan) => {
                 self.bar.set_length(plan.total_steps);
                 for row in &plan.dropped {
-                    self.say(&format!("{} rows left out: {}", row.count, row.reason));
+                    let rows = if row.count == 1 { "row" } else { "rows" };
+                    self.say(&format!("{} {rows} left out: {}", row.count, row.reason));
                 }
             }
             RunEvent::Progressed { stage, done, total } => {

@@ -1,7 +1,7 @@
 //! `new`, `import`, `export`: making sessions, bringing data in and taking it out.
 
 use super::super::cli::{ExportArgs, ImportArgs, ImportKind, NewArgs};
-use super::super::effects::make_session;
+use super::super::effects::{check_prompts, make_session};
 use super::super::error::{Error, Result};
 use super::super::intake::{self, Kind};
 use super::super::journal::Journal;
@@ -14,15 +14,7 @@ use std::path::Path;
 
 /// Makes a session, with prompts if files are named.
 pub fn new(context: &Context, args: &NewArgs) -> Result<()> {
-    // Read before anything is made: a bad file leaves no half-made session behind.
-    for file in &args.prompts {
-        if !file.is_file() {
-            return Err(Error::failed(format!(
-                "{} is not a file: name a file of prompts, one a line or JSONL",
-                file.display()
-            )));
-        }
-    }
+    args.prompts.iter().try_for_each(|file| check_prompts(file))?;
     let dir = make_session(&context.home, &args.session, &args.model)?;
     if context.json {
         out::json(&json!({ "session": dir.name(), "path": dir.path(), "model": dir.meta()?.model }))?;
