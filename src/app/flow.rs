@@ -10,6 +10,7 @@ use super::palette::{Entry, Palette, Pick};
 use super::popup::{Ask, Confirm, Input, Popup, Then};
 use super::screen::Screen;
 use super::{EditBuffer, replay, watch};
+use crate::domain::counted;
 use crate::protocol::ModelCard;
 
 /// The first effects of a workbench that opens on the list of sessions, or on a session and a screen of it.
@@ -153,7 +154,7 @@ fn ask_sample(model: &mut Model) {
         model.warn("the sampler is already at work here: w shows it");
         return;
     }
-    let about = format!("{prompts} prompts · {}", open.meta.model);
+    let about = format!("{} · {}", counted(prompts, "prompt"), open.meta.model);
     model.popups.push(Popup::Form(Form::sample(about)));
 }
 

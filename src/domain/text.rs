@@ -63,6 +63,13 @@ fn fold_turns(turns: &[Message], h: &mut Fold64) {
     }
 }
 
+/// A number with its noun: `1 pair`, `2 pairs`.
+#[must_use]
+pub fn counted<N: std::fmt::Display + PartialEq + From<u8>>(n: N, noun: &str) -> String {
+    let ending = if n == N::from(1) { "" } else { "s" };
+    format!("{n} {noun}{ending}")
+}
+
 /// A prompt of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prompt {

@@ -6,6 +6,7 @@ use super::theme::{ACCENT, BOLD, DIFFERS, DIM, TEXT};
 use crate::app::label::{Card, Label, Pane, history, sampler, stats};
 use crate::app::watch::short;
 use crate::app::{Model, Open, clip, presentable};
+use crate::domain::counted;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -160,7 +161,13 @@ fn empty(buf: &mut Buffer, area: Rect, open: &Open) {
         lines.push(vec![]);
         lines.push(key("w", "watch it"));
     } else if stats.done > 0 {
-        lines.push(vec![Span::styled(format!("All {} pairs are judged.", stats.total), BOLD)]);
+        lines.push(vec![Span::styled(
+            match stats.total {
+                1 => "The only pair is judged.".into(),
+                n => format!("All {n} pairs are judged."),
+            },
+            BOLD,
+        )]);
         lines.push(vec![]);
         lines.push(key("t", "train on the verdicts"));
         lines.push(key("s", "sample more answers"));
@@ -168,7 +175,11 @@ fn empty(buf: &mut Buffer, area: Rect, open: &Open) {
         lines.push(key("u", "take the last verdict back"));
     } else if !open.session.pairs().is_empty() {
         let n = open.session.pairs().len();
-        lines.push(vec![Span::styled(format!("Nothing to judge: all {n} pairs came with their verdicts."), BOLD)]);
+        let came = match n {
+            1 => "the only pair came with its verdict".into(),
+            n => format!("all {n} pairs came with their verdicts"),
+        };
+        lines.push(vec![Span::styled(format!("Nothing to judge: {came}."), BOLD)]);
         lines.push(vec![]);
         lines.push(key("t", "train on the verdicts"));
         lines.push(key("s", "sample answers to judge yourself"));
@@ -178,8 +189,8 @@ fn empty(buf: &mut Buffer, area: Rect, open: &Open) {
         lines.push(vec![]);
         lines.push(key("i", "import a file: prompts one a line or JSONL, or pairs as JSONL"));
     } else {
-        let n = open.session.prompts().len();
-        lines.push(vec![Span::styled(format!("{n} prompts, and no answers to compare yet."), BOLD)]);
+        let prompts = counted(open.session.prompts().len(), "prompt");
+        lines.push(vec![Span::styled(format!("{prompts}, and no answers to compare yet."), BOLD)]);
         lines.push(vec![]);
         lines.push(key("s", &format!("sample answers with {}", short(&open.meta.model))));
         lines.push(key("i", "import pairs from a file"));
@@ -193,15 +204,22 @@ fn empty(buf: &mut Buffer, area: Rect, open: &Open) {
 
 /// The status line: the last verdicts, newest first, and the sampler.
 fn last_verdicts(open: &Open, width: u16) -> Line<'static> {
+    let sampler = sampler(open);
+    let room = usize::from(width.saturating_sub(4)).saturating_sub(crate::app::cells(&sampler));
+    let mut used = 0;
     let mut spans = Vec::new();
     for (i, (prompt, words)) in history(open, 3).into_iter().enumerate() {
+        // What the sampler says is not pushed over the edge by older verdicts.
+        used += crate::app::cells(&prompt) + crate::app::cells(&words) + if i > 0 { 4 } else { 1 };
+        if i > 0 && used > room {
+            break;
+        }
         if i > 0 {
             spans.push(Span::styled(" · ", DIM));
         }
         spans.push(Span::styled(format!("{prompt} "), DIM));
         spans.push(Span::styled(words, if i == 0 { BOLD } else { DIM }));
     }
-    let sampler = sampler(open);
     if !sampler.is_empty() {
         let used: usize = spans.iter().map(|span| crate::app::cells(&span.content)).sum();
         let gap = usize::from(width.saturating_sub(2)).saturating_sub(used + crate::app::cells(&sampler));

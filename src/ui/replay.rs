@@ -7,7 +7,7 @@ use super::widgets::chart::clock;
 use super::widgets::plain::middle;
 use crate::app::replay::{Mark, Replay, Timeline};
 use crate::app::{Model, presentable, wrap};
-use crate::domain::{Choice, Completion, Session, Side, Strength, Verdict};
+use crate::domain::{Choice, Completion, Session, Side, Strength, Verdict, counted};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -70,10 +70,10 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Replay) -> Lin
         judged(buf, above, session, verdict, undone);
     } else {
         let have = format!(
-            "{} prompts · {} answers · {} pairs",
-            session.prompts().len(),
-            session.completion_count(),
-            session.pairs().len()
+            "{} · {} · {}",
+            counted(session.prompts().len(), "prompt"),
+            counted(session.completion_count(), "answer"),
+            counted(session.pairs().len(), "pair")
         );
         middle(buf, above, &["nothing judged yet".into(), have]);
     }
@@ -85,7 +85,7 @@ fn tally(session: &Session) -> String {
     let counting = session.verdicts().filter(|(_, j)| !j.undone).count();
     let undone = session.verdicts().count() - counting;
     let taken = if undone > 0 { format!(" · {undone} taken back") } else { String::new() };
-    format!("{counting} verdicts on {} pairs{taken}", session.pairs().len())
+    format!("{} on {}{taken}", counted(counting, "verdict"), counted(session.pairs().len(), "pair"))
 }
 
 /// The pair of a verdict as it stood on the screen, and what was said of it.

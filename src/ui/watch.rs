@@ -11,7 +11,7 @@ use super::theme::{ACCENT, BAD, BOLD, DIM, GOOD, WARN};
 use super::widgets::plain::{bar, bytes, count, middle};
 use crate::app::watch::{Watch, XUnit, panes as panes_of};
 use crate::app::{Model, RunView, cells, clip, presentable, wrap};
-use crate::domain::{Finding, RunState, RunStatus, Severity};
+use crate::domain::{Finding, RunState, RunStatus, Severity, counted};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -245,7 +245,7 @@ fn waiting(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     }
     if let Some(plan) = &scene.run.plan {
         lines.push(String::new());
-        lines.push(format!("{} steps on {} rows", plan.total_steps, plan.train_rows));
+        lines.push(format!("{} on {}", counted(plan.total_steps, "step"), counted(plan.train_rows, "row")));
         lines.push(clip(&plan.objective, usize::from(area.width)));
     }
     middle(buf, area, &lines);

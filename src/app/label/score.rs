@@ -1,7 +1,7 @@
 //! Numbers about labelling: how far, how fast, how long still, and the last verdicts in words.
 
 use crate::app::open::Open;
-use crate::domain::{Choice, RunStatus, Strength, Verdict};
+use crate::domain::{Choice, RunStatus, Strength, Verdict, counted};
 
 /// How many of the last decisions the rate looks back on.
 const WINDOW: usize = 20;
@@ -99,11 +99,11 @@ pub fn sampler(open: &Open) -> String {
         RunStatus::Starting => "sampler: starting".into(),
         RunStatus::Running => match &run.state.stage {
             Some(stage) if run.state.step == 0 => format!("sampler: {}", stage.name),
-            _ => format!("sampler:{progress} · {ahead} pairs ahead"),
+            _ => format!("sampler:{progress} · {} ahead", counted(ahead, "pair")),
         },
         RunStatus::Paused => format!("sampler: paused at{progress}"),
         RunStatus::Failed(_) => "sampler: failed, w shows why".into(),
-        RunStatus::Lost => format!("sampler: lost at{progress}, w resumes it"),
+        RunStatus::Lost => format!("sampler: lost at{progress}, w shows it"),
         RunStatus::Finished | RunStatus::Stopped => String::new(),
     }
 }

@@ -7,7 +7,7 @@
 use super::super::error::{Error, Result};
 use super::super::out;
 use super::Context;
-use crate::domain::{Choice, SampledHash, Session, Side, hash64};
+use crate::domain::{Choice, SampledHash, Session, Side, counted, hash64};
 use crate::protocol::{Envelope, RunEvent, SessionRecord, Task, apply_record, apply_run_event};
 use crate::storage::{LogRecord, LogTail, RunDir, SessionDir, sha256};
 use serde_json::json;
@@ -134,17 +134,17 @@ fn report(context: &Context, dir: &SessionDir, whole: &Session, tally: &Tally) -
         }))?;
     } else {
         out::line(&format!(
-            "{}: {} records, {} prompts, {} completions, {} pairs, {} verdicts, {} runs, {} steps; {} state hashes and {} preferred texts verified; state {}",
+            "{}: {}, {}, {}, {}, {}, {}, {}; {} and {} verified; state {}",
             dir.name(),
-            tally.records,
-            whole.prompts().len(),
-            whole.completion_count(),
-            whole.pairs().len(),
-            tally.verdicts,
-            tally.runs,
-            tally.steps,
-            tally.hashes,
-            tally.winners,
+            counted(tally.records, "record"),
+            counted(whole.prompts().len(), "prompt"),
+            counted(whole.completion_count(), "completion"),
+            counted(whole.pairs().len(), "pair"),
+            counted(tally.verdicts, "verdict"),
+            counted(tally.runs, "run"),
+            counted(tally.steps, "step"),
+            counted(tally.hashes, "state"),
+            counted(tally.winners, "preferred text"),
             whole.state_hash()
         ))?;
     }

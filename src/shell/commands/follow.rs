@@ -5,7 +5,7 @@
 use super::super::error::{Error, Result};
 use super::super::out;
 use super::Context;
-use crate::domain::{RunState, RunStatus, Severity};
+use crate::domain::{RunState, RunStatus, Severity, counted};
 use crate::protocol::{Envelope, RunEvent, apply_run};
 use crate::storage::{RunDir, SessionDir};
 use indicatif::ProgressBar;
@@ -71,8 +71,7 @@ impl Follower<'_> {
             RunEvent::Planned(plan) => {
                 self.bar.set_length(plan.total_steps);
                 for row in &plan.dropped {
-                    let rows = if row.count == 1 { "row" } else { "rows" };
-                    self.say(&format!("{} {rows} left out: {}", row.count, row.reason));
+                    self.say(&format!("{} left out: {}", counted(row.count, "row"), row.reason));
                 }
             }
             RunEvent::Progressed { stage, done, total } => {
@@ -111,15 +110,15 @@ impl Follower<'_> {
     }
 
     fn end(&self, status: &RunStatus) -> Result<()> {
-        let (name, step) = (&self.name, self.state.step);
+        let (name, step) = (&self.name, &self.state.step);
         match status {
             RunStatus::Failed(error) => Err(Error::failed(format!("run {name} failed at step {step}: {error}"))),
             RunStatus::Lost | RunStatus::Starting => Err(Error::failed(format!(
                 "run {name} was lost at step {step}: its worker is gone; `tiebreak resume {name}` takes it up from its last checkpoint"
             ))),
             status => {
-                let what = if self.state.recent.is_empty() { "steps" } else { "completions" };
-                out::note(&format!("run {name} {} after {step} {what}", status.word()));
+                let what = if self.state.recent.is_empty() { "step" } else { "completion" };
+                out::note(&format!("run {name} {} after {}", status.word(), counted(*step, what)));
                 Ok(())
             }
         }

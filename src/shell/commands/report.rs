@@ -8,7 +8,7 @@ use super::super::error::{Error, Result};
 use super::super::{out, supervisor};
 use super::Context;
 use crate::app::{Code, Goal, Key, Model, Msg, Opened, Theme, update};
-use crate::domain::{Metrics, Outcome, Rater, RunId, RunState, RunStatus, Session, sanitise};
+use crate::domain::{Metrics, Outcome, Rater, RunId, RunState, RunStatus, Session, counted, sanitise};
 use crate::protocol::{Envelope, RunEvent};
 use crate::storage::{Home, RunDir, SessionDir};
 use crate::ui;
@@ -218,10 +218,10 @@ fn markdown(dir: &SessionDir, run: Option<&RunDir>) -> Result<String> {
     let mut text = format!("# {}\n\nModel {}. ", dir.name(), cell(&meta.model));
     let _ = writeln!(
         text,
-        "{} prompts, {} answers, {} pairs: {}.",
-        session.prompts().len(),
-        session.completion_count(),
-        session.pairs().len(),
+        "{}, {}, {}: {}.",
+        counted(session.prompts().len(), "prompt"),
+        counted(session.completion_count(), "answer"),
+        counted(session.pairs().len(), "pair"),
         counts(&session).map(|(word, n)| format!("{n} {word}")).join(", ")
     );
     for candidate in dir.runs()? {
@@ -229,7 +229,8 @@ fn markdown(dir: &SessionDir, run: Option<&RunDir>) -> Result<String> {
             continue;
         }
         let (state, status) = look(&candidate)?;
-        let _ = writeln!(text, "\n## {}\n\n{} after {} steps.", candidate.id(), capital(status.word()), state.step);
+        let after = counted(state.step, "step");
+        let _ = writeln!(text, "\n## {}\n\n{} after {after}.", candidate.id(), capital(status.word()));
         let Some(plan) = state.plan.as_ref().filter(|p| !p.objective.is_empty()) else { continue };
         let _ = writeln!(text, "\n`{}`\n\n| metric | first | last |\n|---|---|---|", plan.objective);
         for name in state.metrics() {

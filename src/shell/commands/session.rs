@@ -7,7 +7,7 @@ use super::super::intake::{self, Kind};
 use super::super::journal::Journal;
 use super::super::out;
 use super::Context;
-use crate::domain::TaughtSet;
+use crate::domain::{TaughtSet, counted};
 use crate::storage::{SessionDir, export};
 use serde_json::json;
 use std::path::Path;
@@ -72,5 +72,5 @@ pub fn export(context: &Context, args: &ExportArgs) -> Result<()> {
         0 => String::new(),
         n => format!(" ({n} judged pairs make no row: ties, both bad, unresolved, equal or empty)"),
     };
-    out::line(&format!("wrote {} rows to {}{left}", done.rows, args.to.display()))
+    out::line(&format!("wrote {} to {}{left}", counted(done.rows, "row"), args.to.display()))
 }

@@ -2,7 +2,7 @@
 
 use super::{Scene, urgent, wrapped};
 use crate::app::{clip, presentable};
-use crate::domain::{Finish, RunStatus};
+use crate::domain::{Finish, RunStatus, counted};
 use crate::ui::frame::{duration, put_line, rule};
 use crate::ui::theme::DIM;
 use crate::ui::widgets::plain::bar;
@@ -42,10 +42,10 @@ pub fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     if let Some(left) = run.seconds_left().filter(|_| scene.status == RunStatus::Running) {
         facts.push(format!("{} left", duration(left)));
     }
-    facts.push(format!("{} pairs made", run.paired));
+    facts.push(format!("{} made", counted(run.paired, "pair")));
     facts.push(match run.duplicates {
         0 => "no duplicates".to_owned(),
-        n => format!("{n} identical answers dropped"),
+        n => format!("{} dropped", counted(n, "identical answer")),
     });
     put(facts.join(" · "), Style::default(), &mut rows);
     let about: Vec<String> = scene.facts.iter().map(|(name, value)| format!("{name} {value}")).collect();
