@@ -38,7 +38,6 @@ pub use session::{Correction, Judged, Lack, LeftOut, Outcome, Session, Supply};
 pub use stats::{ece, wilson};
 pub use text::{
     Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TaughtSet,
-    counted,
-    sanitise,
+    counted, sanitise,
 };
 pub use verdict::{Choice, Seen, Side, Strength, Verdict};

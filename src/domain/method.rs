@@ -74,6 +74,24 @@ impl Method {
     }
 }
 
+impl Method {
+    /// The whole objective as a formula in plain characters, with what is mixed in.
+    #[must_use]
+    pub fn formula(&self, params: &Params) -> String {
+        let own = (self.objective)(params);
+        let ratio = params.f64("mix_ratio");
+        if !self.mixes || ratio.is_nan() || ratio <= 0.0 {
+            return own;
+        }
+        let weight = match params.text("mix_weight") {
+            "1" => String::new(),
+            w => format!("{w}·"),
+        };
+        let order = if params.text("mix_order") == "sequential" { "then" } else { "+" };
+        format!("{own},  {order} {weight}NLL(mixed rows, {} of all)", params.text("mix_ratio"))
+    }
+}
+
 /// The methods, in the order the form shows them.
 #[must_use]
 pub fn methods() -> &'static [Method] {

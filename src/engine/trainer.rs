@@ -280,7 +280,7 @@ impl Trainer {
             trainable: policy.trainables().iter().map(|(_, v)| v.elem_count() as u64).sum(),
             parameters: model.config.parameters(),
             dropped,
-            objective: method(&train_spec.method).map(|m| (m.objective)(params)).unwrap_or_default(),
+            objective: method(&train_spec.method).map(|m| m.formula(params)).unwrap_or_default(),
             longest: train.iter().chain(&eval).map(Example::longest).max().unwrap_or(0),
         }))?;
         let mut trainer = Self {

@@ -7,7 +7,7 @@ use crate::storage::{Home, SessionDir};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Path within `sessions/` and content of every file, sorted.
 const FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/bundle.rs"));
@@ -33,7 +33,11 @@ pub fn unpack(home: &Home, name: &str) -> Result<SessionDir> {
     unpack_from(FILES, home, name)
 }
 
-fn unpack_from(files: &[(&str, &[u8])], home: &Home, name: &str) -> Result<SessionDir> {
+/// Where a fresh demo of that name can be made: its last copy is taken away, unless it is open elsewhere.
+///
+/// # Errors
+/// When the old copy cannot be looked at or deleted.
+pub fn fresh(home: &Home, name: &str) -> Result<PathBuf> {
     let base = home.cache().join("demo");
     let mut target = base.join(name);
     let mut number = 1;
@@ -47,6 +51,11 @@ fn unpack_from(files: &[(&str, &[u8])], home: &Home, name: &str) -> Result<Sessi
         number += 1;
         target = base.join(format!("{name}-{number}"));
     }
+    Ok(target)
+}
+
+fn unpack_from(files: &[(&str, &[u8])], home: &Home, name: &str) -> Result<SessionDir> {
+    let target = fresh(home, name)?;
     for (path, bytes) in files {
         if let Some(rest) = path.strip_prefix(name).and_then(|rest| rest.strip_prefix('/')) {
             write(&target.join(rest), bytes)?;

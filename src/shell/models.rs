@@ -55,6 +55,15 @@ pub fn list(home: &Home) -> Result<Vec<ModelCard>> {
     Ok(cards)
 }
 
+/// The model that the binary carries, laid down where it was not; none in a build without one.
+///
+/// # Errors
+/// When its files cannot be written.
+pub fn embedded(home: &Home) -> Result<Option<ModelRef>> {
+    let path = embedded::lay_down(&folder(home))?;
+    Ok(path.map(|path| ModelRef { name: embedded::NAME.into(), path: path.display().to_string() }))
+}
+
 /// The model a user means: a folder or file that is there, else a name of [`list`].
 ///
 /// # Errors
@@ -66,9 +75,9 @@ pub fn find(home: &Home, name: &str) -> Result<ModelRef> {
         return Ok(ModelRef { name: name.into(), path: path.display().to_string() });
     }
     if name.eq_ignore_ascii_case(embedded::NAME)
-        && let Some(path) = embedded::lay_down(&folder(home))?
+        && let Some(model) = embedded(home)?
     {
-        return Ok(ModelRef { name: embedded::NAME.into(), path: path.display().to_string() });
+        return Ok(model);
     }
     let cards = list(home)?;
     // The name it is fetched by is not that of its folder or file.

@@ -292,7 +292,7 @@ fn summary(buf: &mut Buffer, area: Rect, screen: &Launch) {
     rule(buf, area, &Span::styled("this run", DIM), "");
     let width = usize::from(area.width).saturating_sub(18);
     let method = screen.form.method();
-    let formula = (method.objective)(&screen.form.params_so_far());
+    let formula = method.formula(&screen.form.params_so_far());
     buf.set_stringn(area.x + 3, area.y + 1, "objective", 12, DIM);
     let mut y = area.y + 1;
     for range in wrap(&formula, width).into_iter().take(2) {

@@ -48,8 +48,9 @@ fn objective(p: &Params) -> String {
         (false, true) => "all tokens; of prompt and completion the completion's",
         (false, false) => "all tokens",
     };
+    let packed = if p.bool("packing") { ", several texts to a row" } else { "" };
     match p.text("loss_type") {
-        "dft" => format!("−Σ p_t·log π(y_t) / N,  p_t = π(y_t) held constant, y_t the {tokens}"),
-        _ => format!("−Σ log π(y_t) / N,  y_t the {tokens}"),
+        "dft" => format!("−Σ p_t·log π(y_t) / N,  p_t = π(y_t) held constant, y_t the {tokens}{packed}"),
+        _ => format!("−Σ log π(y_t) / N,  y_t the {tokens}{packed}"),
     }
 }

@@ -75,6 +75,9 @@ impl Dpo {
                 "label_smoothing has no meaning for loss_type={list}; set it to 0 or take loss_type=sigmoid"
             ));
         }
+        if label_smoothing == 0.0 && !params.bool("soft_labels") && forms.contains(&DpoForm::Robust) {
+            return refuse("loss_type=robust with label_smoothing=0 is sigmoid; set it to 0.1, or take sigmoid".into());
+        }
         if label_smoothing == 0.0 && forms.contains(&DpoForm::ExoPair) {
             return refuse("loss_type=exo_pair needs label_smoothing above 0; its authors take 0.001".into());
         }

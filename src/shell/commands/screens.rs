@@ -1,13 +1,17 @@
 //! The commands that open a screen of the workbench.
 
-use super::super::bundle;
 use super::super::cli::ScreenArgs;
 use super::super::error::{Error, Result};
+use super::super::journal::Journal;
+use super::super::plan::{self, SampleOrder};
 use super::super::run::{Opening, workbench};
+use super::super::{bundle, models, supervisor};
 use super::Context;
 use crate::app::Goal;
-use crate::domain::{Rater, RunId, nearest};
-use crate::storage::SessionDir;
+use crate::domain::manners::{self, Split};
+use crate::domain::{Prompt, PromptBody, PromptId, Rater, RunId, Sampler, nearest};
+use crate::protocol::{SessionMeta, SessionRecord};
+use crate::storage::{Home, SessionDir};
 
 /// Opens the workbench, on a screen of a session if one is named.
 pub fn open(context: Context, goal: Option<(String, Goal)>, rater: Option<String>, args: &ScreenArgs) -> Result<()> {
@@ -28,8 +32,18 @@ pub fn open(context: Context, goal: Option<(String, Goal)>, rater: Option<String
     workbench(Opening { home: context.home, goal, rater: Rater(rater), synchronise: !args.no_sync })
 }
 
-/// Opens a copy of a bundled session.
+/// Prompts of the live demo.
+const LIVE_PROMPTS: usize = 60;
+
+/// Opens a copy of a bundled session; without a name, a fresh session on the model that the binary carries, which answers
+/// its first prompts at once. A build without the model opens its first bundled session instead.
 pub fn demo(context: Context, name: Option<&str>, args: &ScreenArgs) -> Result<()> {
+    if name.is_none_or(|name| name == LIVE)
+        && let Some(dir) = live(&context.home)?
+    {
+        let path = dir.path().display().to_string();
+        return open(context, Some((path, Goal::Label)), None, args);
+    }
     let names = bundle::names();
     let name = match name {
         Some(name) => names.iter().find(|n| **n == name).copied(),
@@ -44,6 +58,45 @@ pub fn demo(context: Context, name: Option<&str>, args: &ScreenArgs) -> Result<(
     let dir = bundle::unpack(&context.home, name)?;
     let path = dir.path().display().to_string();
     open(context, Some((path, Goal::Watch(None))), None, args)
+}
+
+/// The live demo's name.
+const LIVE: &str = "live";
+
+/// A fresh session on the embedded model with a sampling run under way; none where the binary carries no model.
+fn live(home: &Home) -> Result<Option<SessionDir>> {
+    let Some(model) = models::embedded(home)? else { return Ok(None) };
+    let target = bundle::fresh(home, LIVE)?;
+    let meta = SessionMeta {
+        format: 1,
+        name: String::new(),
+        model: model.name.clone(),
+        created_ms: plan::wall_ms(),
+        app: env!("CARGO_PKG_VERSION").into(),
+    };
+    let dir = SessionDir::create(home, &target.display().to_string(), &meta)?;
+    let mut journal = Journal::require(&dir)?;
+    for (n, text) in manners::prompts(plan::wall_ms(), LIVE_PROMPTS, Split::HeldOut).into_iter().enumerate() {
+        journal.append(&SessionRecord::Prompted(Prompt {
+            id: PromptId::new(format!("p{}", n + 1)),
+            body: PromptBody::user(text),
+            source: "demo".into(),
+            tags: Vec::new(),
+        }))?;
+    }
+    journal.sync()?;
+    let order = SampleOrder {
+        models: Vec::new(),
+        adapter: None,
+        per_prompt: 2,
+        sampler: Sampler { temperature: 1.0, top_p: 1.0, max_new_tokens: 64, ..Sampler::default() },
+        count_seed: true,
+        device: "cpu".into(),
+    };
+    let (spec, data) = plan::sample(home, &dir, order)?;
+    supervisor::launch(&dir, Some(&mut journal), &spec, &data)?;
+    journal.close()?;
+    Ok(Some(dir))
 }
 
 /// Opens the charts of a session or of one run of it.
