@@ -4,10 +4,10 @@ use super::home::Home;
 use super::key::Key;
 use super::keymap::{Action, Context};
 use super::msg::SessionCard;
-use super::open::Open;
+use super::open::{Open, RunView};
 use super::popup::Popup;
 use super::screen::Screen;
-use crate::domain::RunId;
+use crate::domain::{RunId, RunStatus};
 use crate::protocol::ModelCard;
 
 /// How to paint. Meaning never depends on it: states are in words too.
@@ -125,6 +125,17 @@ fn matters_idle(open: &Open, action: Action) -> bool {
     }
 }
 
+/// Whether a key matters on the watch screen while the run shown is at this point of its life.
+fn matters_watching(status: Option<&RunStatus>, action: Action) -> bool {
+    let live = status.is_some_and(RunStatus::is_live);
+    match action {
+        Action::PauseRun | Action::CheckpointRun | Action::StopRun => live,
+        Action::ResumeRun => matches!(status, Some(RunStatus::Lost | RunStatus::Stopped | RunStatus::Failed(_))),
+        Action::GoLaunch | Action::GoLabel => !live,
+        _ => status.is_some() || action == Action::Help,
+    }
+}
+
 impl Model {
     /// An empty workbench on the list of sessions.
     #[must_use]
@@ -207,6 +218,10 @@ impl Model {
             }
             Screen::Home(_) if self.sessions.as_ref().is_none_or(Vec::is_empty) => {
                 footer(&contexts, |row| matches!(row.action, Action::NewSession | Action::Help))
+            }
+            Screen::Watch(watch) => {
+                let status = self.open.as_ref().and_then(|open| watch.shown(open)).map(RunView::status);
+                footer(&contexts, |row| matters_watching(status.as_ref(), row.action))
             }
             _ => footer(&contexts, |_| true),
         }

@@ -102,7 +102,7 @@ pub fn settings(scene: &Scene<'_>, width: u16) -> Line<'static> {
     // Where there is no room for the facts beside the curves, the most telling ones stand here.
     if !layout::has_side(width) {
         if let Some(plan) = &scene.run.plan {
-            parts.push(format!("{} train · {} eval rows", plan.train_rows, plan.eval_rows));
+            parts.push(format!("{} train · {} eval", plan.train_rows, plan.eval_rows));
         }
         if scene.run.dropped() > 0 {
             parts.push(format!("{} left out", scene.run.dropped()));
