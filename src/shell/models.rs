@@ -79,6 +79,12 @@ pub fn find(home: &Home, name: &str) -> Result<ModelRef> {
     {
         return Ok(model);
     }
+    // No model's name begins like this: a path was meant.
+    if name.starts_with(['/', '.', '~']) {
+        return Err(Error::failed(format!(
+            "{name} does not exist: name a model's folder, a .gguf file, or a model that `tiebreak models` lists"
+        )));
+    }
     let cards = list(home)?;
     // The name it is fetched by is not that of its folder or file.
     if name.eq_ignore_ascii_case(fetch::SMOLLM2)

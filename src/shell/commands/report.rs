@@ -236,7 +236,7 @@ fn markdown(dir: &SessionDir, run: Option<&RunDir>) -> Result<String> {
         for name in state.metrics() {
             let (Some(series), Some(last)) = (state.series(name), state.latest(name)) else { continue };
             let first = series.live().point(0).map_or(last, |(_, y, _)| y);
-            let _ = writeln!(text, "| {name} | {first:.4} | {last:.4} |");
+            let _ = writeln!(text, "| {name} | {} | {} |", number(first), number(last));
         }
         for finding in &state.findings {
             let _ = writeln!(text, "\n* step {}: {} {}", finding.step, cell(&finding.text), cell(&finding.remedy));
@@ -252,6 +252,15 @@ fn markdown(dir: &SessionDir, run: Option<&RunDir>) -> Result<String> {
         }
     }
     Ok(text)
+}
+
+/// A value with the digits that tell something: a learning rate is not rounded to nothing, a count has no fraction.
+fn number(x: f64) -> String {
+    match x.abs() {
+        size if x.fract() == 0.0 && size < 1e15 => format!("{x:.0}"),
+        size if (1e-3..1e5).contains(&size) => format!("{x:.4}"),
+        _ => format!("{x:.2e}"),
+    }
 }
 
 /// Text made harmless for a terminal and for a Markdown table.
@@ -283,5 +292,16 @@ pub fn size(text: &str) -> std::result::Result<(u16, u16), String> {
     match parsed {
         Some((w @ 60..=500, h @ 16..=200)) => Ok((w, h)),
         _ => Err("it takes columns x rows from 60x16 to 500x200, as 100x30".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_numbers_and_counts_stay_what_they_are() {
+        let said = [1e-5, 0.693_147, 111.0, -47.25, 123_456.5, 0.0].map(number);
+        assert_eq!(said, ["1.00e-5", "0.6931", "111", "-47.2500", "1.23e5", "0"]);
     }
 }
