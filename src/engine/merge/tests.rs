@@ -68,17 +68,24 @@ fn a_full_run_makes_no_adapter() {
 }
 
 /// Writes what tests/fixtures/merge/check.py compares with transformers and peft: set `TIEBREAK_MERGE_CHECK` to an empty folder
-/// and `TIEBREAK_MERGE_BASE` to a model's folder.
+/// and `TIEBREAK_MERGE_BASE` to a model's folder; `TIEBREAK_MERGE_CKPT` takes a run's checkpoint instead of a made adapter.
 #[test]
 #[ignore = "its result is checked by tests/fixtures/merge/check.py"]
 fn write_for_python() {
     let out = std::path::PathBuf::from(std::env::var_os("TIEBREAK_MERGE_CHECK").unwrap());
     let path = std::env::var("TIEBREAK_MERGE_BASE").unwrap_or(tiny().path);
     let base = ModelRef { name: "base".into(), path };
-    let policy = perturbed(&base, &lora(), 0.05);
-    let ckpt = out.join("ckpt");
-    std::fs::create_dir_all(&ckpt).unwrap();
-    Trained::write(&ckpt, &lora(), policy.trainables()).unwrap();
+    let (policy, ckpt) = if let Some(ckpt) = std::env::var_os("TIEBREAK_MERGE_CKPT").map(std::path::PathBuf::from) {
+        let trained = Trained::read(&ckpt).unwrap();
+        let policy = perturbed(&base, &trained.tune, 0.0);
+        trained.put_on(policy.trainables()).unwrap();
+        (policy, ckpt)
+    } else {
+        let (policy, ckpt) = (perturbed(&base, &lora(), 0.05), out.join("ckpt"));
+        std::fs::create_dir_all(&ckpt).unwrap();
+        Trained::write(&ckpt, &lora(), policy.trainables()).unwrap();
+        (policy, ckpt)
+    };
     to_hf(&base, &ckpt, &out.join("merged"), Precision::Exact, &mut Vec::<RunEvent>::new()).unwrap();
     to_peft(&base, &ckpt, &out.join("peft")).unwrap();
     let model = LanguageModel::open(Path::new(&base.path)).unwrap();
