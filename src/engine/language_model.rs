@@ -146,4 +146,15 @@ mod tests {
         assert_eq!(whole.last(), Some(&2));
         assert_eq!(whole, model.answered(&plain, " more<|im_end|>").unwrap());
     }
+
+    #[test]
+    fn whitespace_behind_the_end_of_a_turn_is_no_part_of_it() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama");
+        let model = LanguageModel::open(&dir).unwrap();
+        let separator = |text: &str| model.separator(&model.tokenizer.encode(text, false).unwrap());
+        assert_eq!(separator("Well.<|im_end|>\n"), 1);
+        assert_eq!(separator("Well.<|im_end|>"), 0);
+        assert_eq!(separator("Well.<|im_end|>\nAnd"), 0, "what is no whitespace is no separator");
+        assert_eq!(separator("Well.\n\n"), 0, "nothing ends this turn but its whitespace");
+    }
 }

@@ -13,6 +13,7 @@
 //! ORPO's rows are made the same way. TRL's ORPO trainer differs: it appends the end-of-text id again behind a template that
 //! ends in a newline, and cuts long answers.
 
+mod pack;
 mod single;
 
 use super::error::Error;
@@ -42,6 +43,9 @@ pub trait Encode {
     /// # Errors
     /// When the template or the tokenizer refuses it.
     fn conversation(&self, messages: &[Message], open: bool) -> Result<Vec<u32>, Error>;
+
+    /// How many of a turn's last tokens only part it from the next one: whitespace behind the token that ends the turn.
+    fn separator(&self, turn: &[u32]) -> usize;
 
     /// Plain text to its end, the end-of-text token too.
     ///
@@ -75,6 +79,13 @@ impl Encode for LanguageModel {
 
     fn conversation(&self, messages: &[Message], open: bool) -> Result<Vec<u32>, Error> {
         self.tokenizer.encode(&self.render(messages, open)?, false)
+    }
+
+    fn separator(&self, turn: &[u32]) -> usize {
+        let Some(end) = turn.iter().rposition(|id| self.tokenizer.stops().contains(id)) else { return 0 };
+        let behind = &turn[end + 1..];
+        let blank = self.tokenizer.decode(behind).is_ok_and(|text| text.trim().is_empty());
+        if blank { behind.len() } else { 0 }
     }
 
     fn text(&self, text: &str) -> Result<Vec<u32>, Error> {
@@ -143,6 +154,8 @@ pub struct Making {
     pub assistant_only: bool,
     /// Prompt and completion: only the completion is learned.
     pub completion_only: bool,
+    /// Texts to imitate: several short ones share a row of at most `max_length` tokens, those kept for evaluation do not.
+    pub packing: bool,
     /// Ratings: every answer is also scored on its neighbour's prompt, in blocks of so many rows; 0: it is not.
     pub mismatch: usize,
 }
@@ -158,6 +171,7 @@ impl Making {
             valued: false,
             assistant_only: false,
             completion_only: true,
+            packing: false,
             mismatch: 0,
         }
     }
@@ -292,6 +306,9 @@ pub fn tokenise(
         single::mismatch(&mut out.train, making.mismatch);
         single::mismatch(&mut out.eval, making.mismatch);
     }
+    if let (Rows::Examples(_), true) = (rows, making.packing) {
+        out.train = pack::pack(std::mem::take(&mut out.train), making.max_length);
+    }
     watch(rows.len())?;
     if let Some(first) = parted.first() {
         out.findings.push(Finding {
@@ -402,6 +419,10 @@ mod tests {
                 ids.push(u32::from(b'a'));
             }
             Ok(ids)
+        }
+
+        fn separator(&self, _turn: &[u32]) -> usize {
+            0
         }
 
         fn text(&self, text: &str) -> Result<Vec<u32>, Error> {

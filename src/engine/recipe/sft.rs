@@ -2,7 +2,8 @@
 //!
 //! `loss_type=dft` weighs each token with its own probability, held constant (Wu et al. 2025, "On the Generalization of SFT: A
 //! Reinforcement Learning Perspective with Reward Rectification"). Differs from TRL 1.16: rows longer than `max_length` are
-//! left out and not cut; what the assistant said is found without markers in the template.
+//! left out and not cut; what the assistant said is found without markers in the template; rows kept for evaluation are not
+//! packed.
 
 use super::{Loss, Recipe, Seen, Window};
 use crate::domain::Params;
@@ -15,6 +16,7 @@ pub(super) struct SftRecipe {
     form: SftForm,
     assistant_only: bool,
     completion_only: bool,
+    packing: bool,
 }
 
 impl SftRecipe {
@@ -26,7 +28,7 @@ impl SftRecipe {
         };
         let (assistant_only, completion_only) =
             (params.bool("assistant_only_loss"), params.bool("completion_only_loss"));
-        Ok(Self { form, assistant_only, completion_only })
+        Ok(Self { form, assistant_only, completion_only, packing: params.bool("packing") })
     }
 }
 
@@ -35,6 +37,7 @@ impl Recipe for SftRecipe {
         Making {
             assistant_only: self.assistant_only,
             completion_only: self.completion_only,
+            packing: self.packing,
             eval_fraction: params.f64("eval_fraction"),
             ..Making::plain(params.usize("max_length"))
         }

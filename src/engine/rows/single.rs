@@ -77,13 +77,15 @@ pub(super) fn example(
 }
 
 /// The tokens of the assistant's turns: of each turn, those that come behind the conversation before it with the turn's
-/// head, up to the end of the conversation with it.
+/// head, up to the token that ends it. What a template puts between two turns is not the assistant's, as in templates that
+/// mark what is; where no token ends a turn, all of it counts.
 fn assistant(encode: &dyn Encode, messages: &[Message], whole: &[u32]) -> Result<Vec<usize>, Error> {
     let mut out = Vec::new();
     for (i, _) in messages.iter().enumerate().filter(|(_, m)| m.role == "assistant") {
         let from = if i == 0 { 1 } else { common(&encode.conversation(&messages[..i], true)?, whole) };
         let to = common(&encode.conversation(&messages[..=i], false)?, whole);
-        out.extend(from.max(1)..to);
+        let turn = whole.get(from..to).unwrap_or_default();
+        out.extend(from.max(1)..to - encode.separator(turn));
     }
     Ok(out)
 }
