@@ -151,6 +151,15 @@ impl Way {
     }
 }
 
+/// Tokens of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Work {
+    /// New to the run: `num_tokens` counts them.
+    seen: u64,
+    /// Gone through forwards and backwards: what the speed is measured by.
+    done: u64,
+}
+
 /// Examples with their reference log-probs; `references` is empty where the method has none.
 #[derive(Default)]
 struct Data {
@@ -325,10 +334,12 @@ impl Trainer {
         }
         let began = Instant::now();
         let mut tally = Tally::default();
-        let (own, tokens) = self.gather(&mut tally, sink)?;
+        let (own, mut work) = self.gather(&mut tally, sink)?;
         self.check_start(own, &tally, sink)?;
         let (mixed, more) = self.imitate_mixed(&mut tally, sink)?;
-        let (loss, tokens) = (own + mixed, tokens + more);
+        let loss = own + mixed;
+        work.seen += more;
+        work.done += more;
 
         let gradients = self.policy.take_gradients();
         let norm = AdamW::norm(&gradients)?;
@@ -344,7 +355,7 @@ impl Trainer {
             self.check_moved(&update, sink)?;
         }
         self.step += 1;
-        self.tokens += tokens;
+        self.tokens += work.seen;
 
         let seconds = began.elapsed().as_secs_f64();
         let mut metrics = Metrics::new();
@@ -354,7 +365,7 @@ impl Trainer {
         tally.write("", &mut metrics);
         metrics.set("num_tokens", self.tokens as f64);
         metrics.set("step_seconds", seconds);
-        metrics.set("tokens_per_second", tokens as f64 / seconds);
+        metrics.set("tokens_per_second", work.done as f64 / seconds);
         if let Some(mib) = watch::peak_mib() {
             metrics.set("peak_mib", mib);
         }
@@ -378,8 +389,8 @@ impl Trainer {
         self.step == self.total || (every > 0 && self.step.is_multiple_of(every))
     }
 
-    /// Adds up the gradient of the next step's own rows; gives its loss and how many tokens it was made of.
-    fn gather(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, u64), Error> {
+    /// Adds up the gradient of the next step's own rows; gives its loss and the work it was.
+    fn gather(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, Work), Error> {
         if let Way::Answers(_) = self.way {
             return self.learn_from_answers(tally, sink);
         }
@@ -392,7 +403,7 @@ impl Trainer {
             loss += self.pass(rows, before, &window, tally, sink)?;
             before += rows.len() as u64;
         }
-        Ok((loss, tokens as u64))
+        Ok((loss, Work { seen: tokens as u64, done: tokens as u64 }))
     }
 
     /// Steps made.

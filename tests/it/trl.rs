@@ -6,6 +6,7 @@
 //! computed here from the policy's scores before the step: the first must be what we log, the second what TRL logged.
 
 mod kto;
+mod online;
 mod pairs;
 mod reward;
 mod sft;

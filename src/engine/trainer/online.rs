@@ -7,7 +7,7 @@
 
 use super::batches::Round;
 use super::pass::{Grouping, How, forward_backward};
-use super::{Places, Trainer, Way, checkpoint, tune_of};
+use super::{Places, Trainer, Way, Work, checkpoint, tune_of};
 use crate::domain::{Checks, Metrics, PairId, Params, PromptBody, PromptId, Sampler};
 use crate::engine::error::Error;
 use crate::engine::judge::Judge;
@@ -274,13 +274,13 @@ impl Trainer {
     }
 
     /// Adds the gradient of the next update on a round's answers, sampling the round first where it begins; gives the loss
-    /// and how many tokens were sampled for it or gone through again.
-    pub(super) fn learn_from_answers(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, u64), Error> {
+    /// and the work it was.
+    pub(super) fn learn_from_answers(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, Work), Error> {
         let (rows, number, place) = self.batches.round(self.step);
         if rows.is_empty() {
-            return Ok((0.0, 0));
+            return Ok((0.0, Work::default()));
         }
-        let Way::Answers(online) = &mut self.way else { return Ok((0.0, 0)) };
+        let Way::Answers(online) = &mut self.way else { return Ok((0.0, Work::default())) };
         let mut sampled = 0;
         if online.round.as_ref().is_none_or(|r| r.number != number) {
             let round = match online.given.pop_front() {
@@ -308,7 +308,7 @@ impl Trainer {
             }
             online.round = Some(round);
         }
-        let Some(round) = &online.round else { return Ok((0.0, 0)) };
+        let Some(round) = &online.round else { return Ok((0.0, Work::default())) };
         let (pass, mini) = (place as usize / online.cut.minis, place as usize % online.cut.minis);
         let n = round.answers.len();
         let order = match &round.given {
@@ -346,7 +346,7 @@ impl Trainer {
             seen += micro.len() as u64;
             tokens += answers.iter().map(|a| a.ids.len() as u64).sum::<u64>();
         }
-        Ok((loss, if place == 0 { sampled } else { tokens }))
+        Ok((loss, Work { seen: sampled, done: tokens }))
     }
 
     /// Answers the prompts kept for evaluation once each and says what the answers are worth and how far they are from the
