@@ -65,7 +65,7 @@ fn fold_turns(turns: &[Message], h: &mut Fold64) {
 
 /// A number with its noun: `1 pair`, `2 pairs`.
 #[must_use]
-pub fn counted<N: std::fmt::Display + PartialEq + From<u8>>(n: N, noun: &str) -> String {
+pub fn counted<N: Copy + std::fmt::Display + PartialEq + From<u8>>(n: N, noun: &str) -> String {
     let ending = if n == N::from(1) { "" } else { "s" };
     format!("{n} {noun}{ending}")
 }
