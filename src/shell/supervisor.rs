@@ -139,11 +139,18 @@ pub fn look(run: &RunDir) -> Result<(RunState, RunStatus)> {
     Ok((state, status))
 }
 
+/// How many threads compute. Where it is not said, candle counts the machine's cores anew at every matrix product, which on
+/// a small model takes longer than the product.
+const THREADS: &str = "RAYON_NUM_THREADS";
+
 /// This program as a worker.
 fn worker<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> Result<Command> {
     let exe = std::env::current_exe().map_err(|e| Error::Io { doing: "find this program".into(), source: e })?;
     let mut command = Command::new(exe);
     command.arg("worker").args(args);
+    if std::env::var_os(THREADS).is_none() {
+        command.env(THREADS, num_cpus::get_physical().max(1).to_string());
+    }
     Ok(command)
 }
 
