@@ -1,6 +1,7 @@
-//! The size of a step over the run: linear, cosine or constant after a warm-up, as Hugging Face's trainer has them.
+//! The size of a step over the run, after a warm-up: linear, cosine, inverse square root, stable and then falling, constant.
 //!
-//! Owns the multiplier of the learning rate. Refuses to count steps itself: the rate is a pure function of the step.
+//! Owns the multiplier of the learning rate; the shapes are those of Hugging Face's trainer. Refuses to count steps itself:
+//! the rate is a pure function of the step.
 
 use super::error::Error;
 use crate::domain::Params;
@@ -14,7 +15,19 @@ pub enum Decay {
     Cosine,
     /// Not at all.
     Constant,
+    /// As 1/√step (Vaswani et al. 2017), scaled so that the peak is where the warm-up ends. Without a warm-up the peak is the
+    /// first step's, and the rate has halved after 30,000.
+    InverseSqrt,
+    /// Not at all until the last so many steps of the run, then to 0 in a straight line (warm-up, stable, decay: Hu et al.
+    /// 2024). More than what the warm-up leaves are all it leaves.
+    Stable(u64),
 }
+
+/// Steps by which `inverse_sqrt` is stretched without a warm-up, as in Hugging Face's trainer.
+const TIMESCALE: f64 = 10_000.0;
+
+/// The default share of the run in which `warmup_stable_decay` falls.
+const DECAY_SHARE: f64 = 0.2;
 
 /// The learning rate of every step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,19 +43,32 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The schedule that `params` ask for in a run of `total` steps. `warmup_steps` below 1 is a share of all steps.
+    /// The schedule that `params` ask for in a run of `total` steps. `warmup_steps` below 1 is a share of all steps, rounded
+    /// up, as `lr_decay_share` is.
     ///
     /// # Errors
-    /// When the scheduler's name is unknown.
+    /// When the scheduler's name is unknown, or `lr_decay_share` is set for another one than `warmup_stable_decay`.
     pub fn new(params: &Params, total: u64) -> Result<Self, Error> {
+        let share = if params.text("lr_decay_share").is_empty() { DECAY_SHARE } else { params.f64("lr_decay_share") };
         let decay = match params.text("lr_scheduler_type") {
             "linear" => Decay::Linear,
             "cosine" => Decay::Cosine,
             "constant" => Decay::Constant,
+            "inverse_sqrt" => Decay::InverseSqrt,
+            "warmup_stable_decay" => Decay::Stable((share * total as f64).ceil() as u64),
             other => {
-                return Err(Error::Asked(format!("lr_scheduler_type={other} is none of linear, cosine, constant")));
+                return Err(Error::Asked(format!(
+                    "lr_scheduler_type={other} is none of linear, cosine, constant, inverse_sqrt, warmup_stable_decay"
+                )));
             }
         };
+        if share != DECAY_SHARE && !matches!(decay, Decay::Stable(_)) {
+            return Err(Error::Asked(format!(
+                "lr_decay_share has no meaning for lr_scheduler_type={}; leave it at {DECAY_SHARE} or take \
+                 lr_scheduler_type=warmup_stable_decay",
+                params.text("lr_scheduler_type")
+            )));
+        }
         let asked = params.f64("warmup_steps");
         let warmup = if asked >= 1.0 { asked as u64 } else { (asked * total as f64).ceil() as u64 };
         Ok(Self { decay, peak: params.f64("learning_rate"), warmup, total })
@@ -55,12 +81,21 @@ impl Schedule {
             return self.peak * done as f64 / self.warmup as f64;
         }
         let rest = self.total.saturating_sub(self.warmup).max(1) as f64;
-        let gone = (done - self.warmup) as f64 / rest;
+        let after = (done - self.warmup) as f64;
+        let gone = after / rest;
         self.peak
             * match self.decay {
                 Decay::Constant => 1.0,
                 Decay::Linear => (1.0 - gone).max(0.0),
                 Decay::Cosine => (0.5 * (1.0 + (std::f64::consts::PI * gone).cos())).max(0.0),
+                Decay::InverseSqrt => {
+                    let scale = if self.warmup == 0 { TIMESCALE } else { self.warmup as f64 };
+                    (scale / (after + scale)).sqrt()
+                }
+                Decay::Stable(decay) => {
+                    let falling = (decay as f64).min(rest);
+                    ((rest - after) / falling.max(1.0)).clamp(0.0, 1.0)
+                }
             }
     }
 }
@@ -87,6 +122,39 @@ mod tests {
         let cosine = at(Decay::Cosine, 0);
         assert!((cosine[0] - 2.0).abs() < 1e-12 && (cosine[5] - 1.0).abs() < 1e-12 && cosine[10].abs() < 1e-12);
         assert_eq!(at(Decay::Constant, 4), [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]);
+    }
+
+    #[test]
+    fn the_inverse_root_peaks_at_the_end_of_the_warm_up() {
+        let root = at(Decay::InverseSqrt, 2);
+        assert_eq!(root[..3], [0.0, 1.0, 2.0]);
+        // √(2/8)·2 six steps after the warm-up of two.
+        assert!((root[8] - 1.0).abs() < 1e-12);
+        let bare = Schedule { decay: Decay::InverseSqrt, peak: 2.0, warmup: 0, total: 10 };
+        assert_eq!((bare.rate(0), bare.rate(30_000)), (2.0, 1.0));
+    }
+
+    #[test]
+    fn stable_then_a_line_to_zero() {
+        let rates = at(Decay::Stable(4), 2);
+        assert_eq!(rates, [0.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.5, 1.0, 0.5, 0.0]);
+        // A decay longer than what the warm-up leaves begins at its end.
+        assert_eq!(at(Decay::Stable(9), 6), at(Decay::Linear, 6));
+        assert_eq!(at(Decay::Stable(0), 0)[9..], [2.0, 0.0]);
+    }
+
+    #[test]
+    fn a_decay_share_is_for_the_schedule_that_has_one() {
+        let with = |scheduler: &str, share: &str| {
+            let mut params = Params::default();
+            let all = [("lr_scheduler_type", scheduler), ("learning_rate", "0.1"), ("lr_decay_share", share)];
+            all.iter().for_each(|(k, v)| drop(params.0.insert((*k).into(), (*v).into())));
+            Schedule::new(&params, 25)
+        };
+        assert_eq!(with("warmup_stable_decay", "0.1").unwrap().decay, Decay::Stable(3));
+        assert_eq!(with("warmup_stable_decay", "").unwrap().decay, Decay::Stable(5));
+        assert_eq!(with("linear", "0.2").unwrap().decay, Decay::Linear);
+        assert!(with("cosine", "0.3").unwrap_err().to_string().contains("lr_decay_share has no meaning"));
     }
 
     #[test]
