@@ -21,6 +21,8 @@ pub enum Kind {
     List(&'static [&'static str]),
     /// A run's name, or nothing.
     Word,
+    /// A metric's name, or nothing.
+    Metric,
     /// Verifiable checks as [`super::Checks`] reads them, or nothing.
     Checks,
     /// Real numbers separated by commas, each within the bounds, both included.
@@ -109,6 +111,12 @@ impl ParamRow {
                 Ok(text.to_owned())
             }
             Kind::Word => Err(fail("it takes a run's name, or nothing".into())),
+            Kind::Metric
+                if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/' | b'@')) =>
+            {
+                Ok(text.to_owned())
+            }
+            Kind::Metric => Err(fail("it takes a metric's name (eval_loss), or nothing".into())),
             Kind::Checks => Checks::parse(text).map(|checks| checks.to_string()).map_err(|e| fail(e.to_string())),
             Kind::Floats(lo, hi) => {
                 let given: Vec<&str> = text.split(',').map(str::trim).collect();

@@ -6,14 +6,16 @@
 //! **Invariants.** Right padding changes no value: attention is causal, and no real token sees a later one. The trainables
 //! stand in one fixed order. With the adapter off, the computation is the base model's, bit for bit.
 
+mod linear;
+
 use super::config::{Config, RopeScaling};
 use super::error::Error;
 use super::frozen;
 use super::inference;
-use super::random::{stream, uniform};
-use super::tune::{LINEARS, LoraSpec, Tune};
+use super::tune::{LINEARS, Tune};
 use super::weights::Weights;
 use candle_core::{D, DType, Device, Tensor, Var};
+use linear::{Linear, Weight};
 
 /// How a forward pass is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,92 +26,15 @@ pub struct Pass {
     pub adapter: bool,
     /// Number of the training pass that draws its own dropout masks; none drops nothing.
     pub dropout: Option<u64>,
+    /// Tokens of the batch before the ones at hand, which go through a layer apart from them: their dropout masks are skipped.
+    pub skipped: usize,
 }
 
 impl Pass {
     /// No gradient, no dropout.
     #[must_use]
     pub fn plain(adapter: bool) -> Self {
-        Self { grad: false, adapter, dropout: None }
-    }
-}
-
-/// A parameter: a constant, or trained.
-enum Weight {
-    Frozen(Tensor),
-    Trained(Var),
-}
-
-impl Weight {
-    fn tensor(&self, grad: bool) -> Tensor {
-        match self {
-            Self::Frozen(t) => t.clone(),
-            Self::Trained(v) if grad => v.as_tensor().clone(),
-            Self::Trained(v) => v.as_detached_tensor(),
-        }
-    }
-}
-
-struct Lora {
-    /// (r, in).
-    a: Var,
-    /// (out, r).
-    b: Var,
-    scale: f64,
-    dropout: f64,
-    seed: u64,
-    /// Number of the module in the model, for its dropout stream.
-    module: u64,
-}
-
-/// `y = x·Wᵀ (+ b) (+ scale·dropout(x)·Aᵀ·Bᵀ)`.
-struct Linear {
-    weight: Weight,
-    bias: Option<Weight>,
-    lora: Option<Lora>,
-}
-
-impl Linear {
-    /// (…, in) to (…, out).
-    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor, Error> {
-        let mut dims = x.dims().to_vec();
-        let width = dims.pop().unwrap_or(0);
-        let flat = x.reshape(((), width))?;
-        let mut y = match &self.weight {
-            Weight::Frozen(w) => flat.apply_op1(frozen::Linear { weight: w.clone() })?,
-            trained @ Weight::Trained(_) => flat.matmul(&trained.tensor(pass.grad).t()?)?,
-        };
-        y = match &self.bias {
-            None => y,
-            Some(Weight::Frozen(b)) => y.apply_op1(frozen::Plus { constant: b.clone() })?,
-            Some(trained @ Weight::Trained(_)) => y.broadcast_add(&trained.tensor(pass.grad))?,
-        };
-        if let Some(lora) = self.lora.as_ref().filter(|_| pass.adapter) {
-            let (a, b) = if pass.grad {
-                (lora.a.as_tensor().clone(), lora.b.as_tensor().clone())
-            } else {
-                (lora.a.as_detached_tensor(), lora.b.as_detached_tensor())
-            };
-            let input = match pass.dropout.filter(|_| lora.dropout > 0.0) {
-                None => flat,
-                Some(number) => flat.apply_op1(frozen::Times { constant: lora.mask(&flat, number)? })?,
-            };
-            let update = input.matmul(&a.t()?)?.matmul(&b.t()?)?;
-            y = (y + update.affine(lora.scale, 0.0)?)?;
-        }
-        dims.push(y.dim(1)?);
-        Ok(y.reshape(dims)?)
-    }
-}
-
-impl Lora {
-    /// The dropout mask of training pass `number`, scaled by 1/(1−p): the same whenever the pass is made again.
-    fn mask(&self, like: &Tensor, number: u64) -> Result<Tensor, Error> {
-        let mut rng = stream(self.seed ^ 0x6472_6f70, (number << 16) | self.module);
-        let keep = 1.0 / (1.0 - self.dropout);
-        let values: Vec<f32> =
-            (0..like.elem_count()).map(|_| if uniform(&mut rng) < self.dropout { 0.0 } else { keep as f32 }).collect();
-        Ok(Tensor::from_vec(values, like.shape(), like.device())?.to_dtype(like.dtype())?)
+        Self { grad: false, adapter, dropout: None, skipped: 0 }
     }
 }
 
@@ -157,10 +82,20 @@ struct Layer {
     down: Linear,
 }
 
-/// Keys and values of the tokens seen so far, per layer (rows, kv_heads, capacity, head_dim).
+/// Keys and values of the tokens seen so far, and what of the adapters is the same for all of them.
 pub struct Cache {
-    layers: Vec<(Tensor, Tensor)>,
+    layers: Vec<Held>,
     len: usize,
+}
+
+/// What a cache holds of a layer.
+struct Held {
+    /// (rows, kv_heads, capacity, head_dim).
+    keys: Tensor,
+    /// As the keys.
+    values: Tensor,
+    /// DoRA's factors of the linear modules, as the adapter was when the cache was made.
+    stretches: [Option<Tensor>; LINEARS.len()],
 }
 
 impl Cache {
@@ -181,10 +116,10 @@ impl Cache {
     /// # Errors
     /// When a row does not exist.
     pub fn select(&mut self, rows: &[u32]) -> Result<(), Error> {
-        for (k, v) in &mut self.layers {
-            let index = Tensor::new(rows, k.device())?;
-            *k = k.index_select(&index, 0)?;
-            *v = v.index_select(&index, 0)?;
+        for held in &mut self.layers {
+            let index = Tensor::new(rows, held.keys.device())?;
+            held.keys = held.keys.index_select(&index, 0)?;
+            held.values = held.values.index_select(&index, 0)?;
         }
         Ok(())
     }
@@ -218,44 +153,8 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Weight, Error> {
-        let tensor = self.weights.take(name, shape)?;
-        if *self.tune != Tune::Full {
-            return Ok(Weight::Frozen(tensor));
-        }
-        let var = Var::from_tensor(&tensor)?;
-        self.trainables.push((name.to_owned(), var.clone()));
-        Ok(Weight::Trained(var))
-    }
-
     fn norm(&mut self, name: &str, width: usize, eps: f64) -> Result<Norm, Error> {
         Ok(Norm { gamma: self.weight(&format!("{name}.weight"), &[width])?, eps })
-    }
-
-    fn linear(&mut self, name: &str, out: usize, width: usize, bias: bool) -> Result<Linear, Error> {
-        let weight = self.weight(&format!("{name}.weight"), &[out, width])?;
-        let bias = if bias { Some(self.weight(&format!("{name}.bias"), &[out])?) } else { None };
-        self.modules += 1;
-        let last = name.rsplit('.').next().unwrap_or(name);
-        let lora = match self.tune {
-            Tune::Lora(spec) if spec.targets.iter().any(|t| t == last) => Some(self.lora(name, out, width, spec)?),
-            _ => None,
-        };
-        Ok(Linear { weight, bias, lora })
-    }
-
-    /// A from U(−1/√in, 1/√in), which is torch's kaiming_uniform with a = √5; B zero.
-    fn lora(&mut self, name: &str, out: usize, width: usize, spec: &LoraSpec) -> Result<Lora, Error> {
-        let mut rng = stream(spec.seed, self.modules);
-        let bound = 1.0 / (width as f64).sqrt();
-        let first: Vec<f64> = (0..spec.r * width).map(|_| (2.0 * uniform(&mut rng) - 1.0) * bound).collect();
-        let (device, dtype) = (self.weights.device().clone(), self.weights.dtype());
-        let a = Tensor::from_vec(first, (spec.r, width), &Device::Cpu)?.to_dtype(dtype)?.to_device(&device)?;
-        let a = Var::from_tensor(&a)?;
-        let b = Var::zeros((out, spec.r), dtype, &device)?;
-        self.trainables.push((format!("{name}.lora_A.weight"), a.clone()));
-        self.trainables.push((format!("{name}.lora_B.weight"), b.clone()));
-        Ok(Lora { a, b, scale: spec.scale(), dropout: spec.dropout, seed: spec.seed, module: self.modules })
     }
 }
 
@@ -348,6 +247,13 @@ impl Decoder {
         self.layers.len()
     }
 
+    /// DoRA's factors of every module that has one, in the trainables' order.
+    #[cfg(test)]
+    pub(super) fn stretches(&self) -> Result<Vec<Tensor>, Error> {
+        let layers = self.layers.iter().map(Layer::stretches).collect::<Result<Vec<_>, Error>>()?;
+        Ok(layers.into_iter().flatten().flatten().collect())
+    }
+
     /// The embedding (V, H) if it is trained.
     pub(super) fn trained_embedding(&self) -> Option<&Var> {
         if let Weight::Trained(v) = &self.embed { Some(v) } else { None }
@@ -417,14 +323,15 @@ impl Decoder {
         Ok(Tensor::from_vec(mask, (len, seen), &self.device)?.to_dtype(self.dtype)?)
     }
 
-    /// An empty cache for `rows` rows of at most `capacity` tokens.
+    /// An empty cache for `rows` rows of at most `capacity` tokens of the decoder as it is now: after an update, make another.
     ///
     /// # Errors
     /// When the memory cannot be had.
     pub fn cache(&self, rows: usize, capacity: usize) -> Result<Cache, Error> {
         let shape = (rows, self.config.kv_heads, capacity, self.config.head_dim);
         let zeros = || Tensor::zeros(shape, self.dtype, &self.device);
-        let layers = (0..self.layers.len()).map(|_| Ok((zeros()?, zeros()?))).collect::<Result<_, Error>>()?;
+        let held = |layer: &Layer| Ok(Held { keys: zeros()?, values: zeros()?, stretches: layer.stretches()? });
+        let layers = self.layers.iter().map(held).collect::<Result<_, Error>>()?;
         Ok(Cache { layers, len: 0 })
     }
 
@@ -447,16 +354,23 @@ impl Decoder {
 }
 
 impl Layer {
-    /// `cached` holds this layer's keys and values and how many positions of them are filled.
+    /// DoRA's factors of the linear modules, in the order of [`LINEARS`].
+    fn stretches(&self) -> Result<[Option<Tensor>; LINEARS.len()], Error> {
+        let of = |linear: &Linear| linear.stretch();
+        Ok([of(&self.q)?, of(&self.k)?, of(&self.v)?, of(&self.o)?, of(&self.gate)?, of(&self.up)?, of(&self.down)?])
+    }
+
+    /// `cached` is what is held of this layer and how many positions of it are filled.
     fn forward(
         &self,
         x: &Tensor,
         span: &Span,
         pass: &Pass,
         c: &Config,
-        cached: Option<(&(Tensor, Tensor), usize)>,
+        cached: Option<(&Held, usize)>,
     ) -> Result<Tensor, Error> {
         let (b, t, _) = x.dims3()?;
+        let stretch = |i: usize| cached.and_then(|(held, _)| held.stretches[i].as_ref());
         let h = self.input_norm.forward(x, pass)?;
         // (B, T, heads·hd) to (B, heads, T, hd).
         let split = |y: Tensor, heads: usize, norm: Option<&Norm>| -> Result<Tensor, Error> {
@@ -464,23 +378,23 @@ impl Layer {
             let y = if let Some(norm) = norm { norm.forward(&y, pass)? } else { y };
             Ok(y.transpose(1, 2)?.contiguous()?)
         };
-        let q = rotate(&split(self.q.forward(&h, pass)?, c.heads, self.q_norm.as_ref())?, span, pass)?;
-        let k = rotate(&split(self.k.forward(&h, pass)?, c.kv_heads, self.k_norm.as_ref())?, span, pass)?;
-        let v = split(self.v.forward(&h, pass)?, c.kv_heads, None)?;
+        let q = rotate(&split(self.q.forward(&h, pass, stretch(0))?, c.heads, self.q_norm.as_ref())?, span, pass)?;
+        let k = rotate(&split(self.k.forward(&h, pass, stretch(1))?, c.kv_heads, self.k_norm.as_ref())?, span, pass)?;
+        let v = split(self.v.forward(&h, pass, stretch(2))?, c.kv_heads, None)?;
         let (k, v) = match cached {
             None => (k, v),
-            Some(((keys, values), filled)) => {
-                keys.slice_set(&k, 2, filled)?;
-                values.slice_set(&v, 2, filled)?;
-                (keys.narrow(2, 0, filled + t)?, values.narrow(2, 0, filled + t)?)
+            Some((held, filled)) => {
+                held.keys.slice_set(&k, 2, filled)?;
+                held.values.slice_set(&v, 2, filled)?;
+                (held.keys.narrow(2, 0, filled + t)?, held.values.narrow(2, 0, filled + t)?)
             }
         };
         let a = attend(&q, &k, &v, span, pass)?;
         let a = a.transpose(1, 2)?.reshape((b, t, c.heads * c.head_dim))?;
-        let x = (x + self.o.forward(&a, pass)?)?;
+        let x = (x + self.o.forward(&a, pass, stretch(3))?)?;
         let h = self.ff_norm.forward(&x, pass)?;
-        let inner = (self.gate.forward(&h, pass)?.silu()? * self.up.forward(&h, pass)?)?;
-        Ok((&x + self.down.forward(&inner, pass)?)?)
+        let inner = (self.gate.forward(&h, pass, stretch(4))?.silu()? * self.up.forward(&h, pass, stretch(5))?)?;
+        Ok((&x + self.down.forward(&inner, pass, stretch(6))?)?)
     }
 }
 

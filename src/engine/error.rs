@@ -99,6 +99,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a device's memory ran out, as CUDA's and Metal's drivers say it; a smaller piece of the same work may fit.
+    #[must_use]
+    pub fn is_out_of_memory(&self) -> bool {
+        use candle_core::Error::{Context, WithBacktrace, WithPath};
+        let Self::Tensor(e) = self else { return false };
+        let mut e = e;
+        // A backtrace names functions, and one of them may be called like this one.
+        while let WithBacktrace { inner, .. } | Context { inner, .. } | WithPath { inner, .. } = e {
+            e = inner;
+        }
+        let text = e.to_string().to_lowercase();
+        ["out of memory", "out_of_memory", "outofmemory", "failed to allocate"].iter().any(|part| text.contains(part))
+    }
+
     /// A problem with a file.
     pub fn file(path: &Path, why: impl std::fmt::Display) -> Self {
         Self::File { path: path.display().to_string(), why: why.to_string() }
@@ -107,5 +121,19 @@ impl Error {
     /// Something in a file that is not implemented.
     pub fn unsupported(path: &Path, what: impl Into<String>, known: impl Into<String>) -> Self {
         Self::Unsupported { path: path.display().to_string(), what: what.into(), known: known.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn running_out_of_memory_is_told_from_other_failures() {
+        let tensor = |text: &str| Error::from(candle_core::Error::Msg(text.into()).bt());
+        assert!(tensor("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")").is_out_of_memory());
+        assert!(tensor("Failed to allocate buffer").is_out_of_memory());
+        assert!(!tensor("shape mismatch in matmul").is_out_of_memory());
+        assert!(!Error::Asked("memory of a pair: out of memory".into()).is_out_of_memory());
     }
 }

@@ -109,7 +109,15 @@ mod tests {
         let model = LanguageModel::open(&dir).unwrap();
         let lora = |targets: &[&str]| {
             let targets = targets.iter().map(|t| (*t).to_owned()).collect();
-            Tune::Lora(crate::engine::LoraSpec { r: 4, alpha: 8.0, rslora: false, dropout: 0.0, targets, seed: 1 })
+            Tune::Lora(crate::engine::LoraSpec {
+                r: 4,
+                alpha: 8.0,
+                rslora: false,
+                dora: false,
+                dropout: 0.0,
+                targets,
+                seed: 1,
+            })
         };
         for tune in [lora(&crate::engine::LINEARS), lora(&["k_proj", "down_proj"]), Tune::Full, Tune::None] {
             let decoder = model.decoder(&Device::Cpu, &tune).unwrap();

@@ -9,10 +9,10 @@ use super::error::Error;
 use super::language_model::LanguageModel;
 use super::place::Place;
 use super::sink::Sink;
-use super::trained::{Trained, write_tensors};
+use super::trained::{LORA_A, LORA_B, MAGNITUDE, Trained, write_tensors};
 use super::tune::Tune;
 use crate::protocol::{ModelRef, RunEvent};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -107,14 +107,16 @@ pub fn to_peft(base: &ModelRef, trained: &Path, out: &Path) -> Result<(), Error>
     let alpha: Value = if spec.alpha.fract() == 0.0 { (spec.alpha as i64).into() } else { spec.alpha.into() };
     let config = json!({
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base.path, "inference_mode": true,
-        "r": spec.r, "lora_alpha": alpha, "lora_dropout": spec.dropout, "use_rslora": spec.rslora, "bias": "none",
+        "r": spec.r, "lora_alpha": alpha, "lora_dropout": spec.dropout, "use_rslora": spec.rslora, "use_dora": spec.dora,
+        "bias": "none",
         "target_modules": spec.targets, "fan_in_fan_out": false, "init_lora_weights": true, "modules_to_save": null,
     });
     place.json("adapter_config.json", &config)?;
     place.finish()
 }
 
-/// Puts the trained tensors in: full weights replace, adapters are added as `W + scale·B·A`.
+/// Puts the trained tensors in: full weights replace, adapters are added as `W + scale·B·A`, whose rows DoRA puts on its
+/// lengths.
 fn merge(trained: &Trained, tensors: &mut BTreeMap<String, Tensor>) -> Result<(), Error> {
     let unfit =
         |name: &str| Error::Asked(format!("the checkpoint's {name} does not fit the model; it belongs to another one"));
@@ -129,12 +131,18 @@ fn merge(trained: &Trained, tensors: &mut BTreeMap<String, Tensor>) -> Result<()
         }
         Tune::Lora(spec) => {
             for (name, a) in &trained.tensors {
-                let Some(module) = name.strip_suffix(".lora_A.weight") else { continue };
-                let b = trained.tensors.get(&format!("{module}.lora_B.weight")).ok_or_else(|| unfit(name))?;
+                let Some(module) = name.strip_suffix(LORA_A) else { continue };
+                let b = trained.tensors.get(&format!("{module}{LORA_B}")).ok_or_else(|| unfit(name))?;
                 let update = b.to_dtype(DType::F32)?.matmul(&a.to_dtype(DType::F32)?)?.affine(spec.scale(), 0.0)?;
                 let weight = tensors.get_mut(&format!("{module}.weight")).filter(|w| w.dims() == update.dims());
                 let weight = weight.ok_or_else(|| unfit(name))?;
                 *weight = (&*weight + update)?;
+                if spec.dora {
+                    let lengths = trained.tensors.get(&format!("{module}{MAGNITUDE}"));
+                    let lengths = lengths.filter(|m| m.dims() == &weight.dims()[..1]).ok_or_else(|| unfit(name))?;
+                    let stretch = lengths.to_dtype(DType::F32)?.div(&weight.sqr()?.sum(D::Minus1)?.sqrt()?)?;
+                    *weight = weight.broadcast_mul(&stretch.unsqueeze(1)?)?;
+                }
             }
             Ok(())
         }

@@ -6,13 +6,15 @@
 //!
 //! **Memory.** The forward keeps only each layer's input, cut from the graph; the backward makes each layer again and chains
 //! the gradients, so that one layer's graph is alive at a time. Logits exist for scored positions only, a chunk of
-//! them at a time.
+//! them at a time. Where memory runs out within a layer, fewer rows go through it at one time.
 
 mod head;
+mod room;
 
 use super::decoder::{Decoder, Pass, Span};
 use super::error::Error;
 use candle_core::{Tensor, Var};
+use room::Room;
 use std::collections::HashMap;
 
 /// One sequence: prompt and completion in one, without padding.
@@ -147,12 +149,22 @@ impl Gradients {
     }
 
     fn add(&mut self, i: usize, more: &Tensor) -> Result<(), Error> {
-        let sum = &mut self.sums[i];
-        // Copied from the graph it came with, so that the sum holds nothing else alive.
-        *sum = Some(match sum.take() {
-            None => more.detach(),
-            Some(s) => (s + more.detach())?,
-        });
+        self.add_all(&[(i, more)])
+    }
+
+    /// Adds all of them, or none where there is no memory for it.
+    fn add_all(&mut self, more: &[(usize, &Tensor)]) -> Result<(), Error> {
+        let sum = |&(i, more): &(usize, &Tensor)| {
+            // Cut from the graph it came with, so that the sum holds nothing else alive.
+            Ok(match &self.sums[i] {
+                None => more.detach(),
+                Some(s) => (s + more.detach())?,
+            })
+        };
+        let sums = more.iter().map(sum).collect::<Result<Vec<Tensor>, Error>>()?;
+        for ((i, _), sum) in more.iter().zip(sums) {
+            self.sums[*i] = Some(sum);
+        }
         Ok(())
     }
 }
@@ -164,6 +176,7 @@ pub struct Policy {
     index: HashMap<candle_core::TensorId, usize>,
     /// Number of the next training pass, for dropout.
     pass: u64,
+    room: Room,
 }
 
 impl Policy {
@@ -172,7 +185,7 @@ impl Policy {
     pub fn new(decoder: Decoder) -> Self {
         let index = decoder.trainables().iter().enumerate().map(|(i, (_, v))| (v.as_tensor().id(), i)).collect();
         let gradients = Gradients { sums: vec![None; decoder.trainables().len()] };
-        Self { decoder, gradients, index, pass: 0 }
+        Self { decoder, gradients, index, pass: 0, room: Room::default() }
     }
 
     /// The decoder.
@@ -233,7 +246,7 @@ impl Policy {
         let span = self.span(scored, ids.dim(1)?)?;
         let mut x = self.decoder.embed(ids, false)?;
         for i in 0..self.decoder.depth() {
-            x = self.decoder.layer(i, &x, &span, pass)?;
+            x = self.through(i, &x, &span, pass)?;
         }
         Ok(x)
     }
@@ -249,12 +262,12 @@ impl Policy {
     pub fn score_train(&mut self, batch: &Batch) -> Result<(TokenScores, Tape), Error> {
         let dropout = Some(self.pass);
         self.pass += 1;
-        let pass = Pass { grad: false, adapter: true, dropout };
+        let pass = Pass { dropout, ..Pass::plain(true) };
         let (ids, scored) = self.pack(batch)?;
         let span = self.span(&scored, ids.dim(1)?)?;
         let mut hidden = vec![self.decoder.embed(&ids, false)?];
         for i in 0..self.decoder.depth() {
-            hidden.push(self.decoder.layer(i, &hidden[i], &span, &pass)?);
+            hidden.push(self.through(i, &hidden[i], &span, &pass)?);
         }
         let scores = self.scores(&hidden[self.decoder.depth()], &scored, &pass)?;
         Ok((scores, Tape { ids, hidden, scored, dropout }))
@@ -274,7 +287,7 @@ impl Policy {
             return Err(Error::Asked("the gradients have not the shape of the scored tokens".into()));
         }
         let Tape { ids, mut hidden, scored, dropout } = tape;
-        let pass = Pass { grad: true, adapter: true, dropout };
+        let pass = Pass { grad: true, dropout, ..Pass::plain(true) };
         let (b, t) = ids.dims2()?;
         let span = self.span(&scored, t)?;
         let Some(last) = hidden.pop() else { return Err(Error::Asked("the tape is empty".into())) };
@@ -282,9 +295,7 @@ impl Policy {
         drop(last);
         for i in (0..self.decoder.depth()).rev() {
             let Some(input) = hidden.pop() else { return Err(Error::Asked("the tape is too short".into())) };
-            let x = Var::from_tensor(&input)?;
-            let y = self.decoder.layer(i, x.as_tensor(), &span, &pass)?;
-            upstream = self.chain(&y, &upstream, &x)?;
+            upstream = self.back_through(i, &input, &upstream, &span, &pass)?;
         }
         if self.decoder.trained_embedding().is_some() {
             let y = self.decoder.embed(&ids, true)?;
@@ -295,20 +306,11 @@ impl Policy {
         Ok(())
     }
 
-    /// Runs backward from `y` with the gradient `upstream`, adds the trainables' parts, and gives the gradient of `x`.
-    fn chain(&mut self, y: &Tensor, upstream: &Tensor, x: &Var) -> Result<Tensor, Error> {
-        let grads = seeded(y, upstream)?.backward()?;
-        self.collect(grads, x)?.ok_or_else(|| Error::Asked("no gradient reached a layer's input".into()))
-    }
-
     fn collect(&mut self, mut grads: candle_core::backprop::GradStore, x: &Var) -> Result<Option<Tensor>, Error> {
         let dx = grads.remove(x.as_tensor());
-        let ids: Vec<_> = grads.get_ids().copied().collect();
-        for id in ids {
-            if let (Some(i), Some(grad)) = (self.index.get(&id), grads.get_id(id)) {
-                self.gradients.add(*i, grad)?;
-            }
-        }
+        let trained = grads.get_ids().filter_map(|id| Some((*self.index.get(id)?, grads.get_id(*id)?)));
+        let trained: Vec<(usize, &Tensor)> = trained.collect();
+        self.gradients.add_all(&trained)?;
         Ok(dx)
     }
 

@@ -11,6 +11,13 @@ use safetensors::SafeTensors;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+/// What follows a module's name in the names of its adapter's tensors, as in peft's files: A, B, and DoRA's lengths.
+pub(super) const LORA_A: &str = ".lora_A.weight";
+/// See [`LORA_A`].
+pub(super) const LORA_B: &str = ".lora_B.weight";
+/// See [`LORA_A`].
+pub(super) const MAGNITUDE: &str = ".lora_magnitude_vector";
+
 /// Name of the file within a checkpoint folder.
 pub const TRAINED_FILE: &str = "model.safetensors";
 
@@ -109,7 +116,7 @@ mod tests {
         let model = LanguageModel::open(&dir).unwrap();
         let spec = |seed, r| {
             let targets = vec!["q_proj".to_owned(), "down_proj".to_owned()];
-            Tune::Lora(LoraSpec { r, alpha: 8.0, rslora: true, dropout: 0.0, targets, seed })
+            Tune::Lora(LoraSpec { r, alpha: 8.0, rslora: true, dora: false, dropout: 0.0, targets, seed })
         };
         let a = model.decoder(&Device::Cpu, &spec(1, 4)).unwrap();
         let b = model.decoder(&Device::Cpu, &spec(2, 4)).unwrap();

@@ -10,9 +10,11 @@
 
 mod answers;
 mod batches;
+mod best;
 mod checkpoint;
 mod mix;
 mod online;
+mod options;
 mod pass;
 mod probe;
 mod watch;
@@ -28,9 +30,9 @@ use super::reference::{Reference, ReferenceCache};
 use super::rows::{Example, Making, Rows, Tokenised, tokenise};
 use super::schedule::Schedule;
 use super::sink::Sink;
-use super::tune::{LINEARS, LoraSpec, Tune};
 use crate::domain::{Metrics, Params, PromptBody, SftRow, method};
 use crate::protocol::{Plan, RunEvent, RunSpec, Task, TrainSpec};
+use best::Best;
 use online::Online;
 use std::path::Path;
 use std::time::Instant;
@@ -38,13 +40,16 @@ use watch::Check;
 
 pub(super) use batches::Batches;
 pub(super) use checkpoint::notes;
+pub(super) use options::check;
+pub use options::tune_of;
+pub(super) use pass::Grouping;
 
 /// What a call of [`Trainer::step`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepOutcome {
     /// One update was made; there may be more.
     Stepped,
-    /// Nothing: every planned step has been made.
+    /// Nothing: every planned step has been made, or the run has ended early.
     Done,
 }
 
@@ -108,6 +113,9 @@ pub struct Trainer {
     /// Real tokens trained on so far, prompts of both sides counted.
     tokens: u64,
     check: Check,
+    best: Best,
+    /// It has been said that memory ran out.
+    narrowed: bool,
     /// Answers of the untrained model have been shown.
     introduced: bool,
 }
@@ -167,24 +175,6 @@ struct Data {
     references: Vec<Reference>,
 }
 
-/// What is trained, by `tune` and the `lora_*` parameters.
-#[must_use]
-pub fn tune_of(params: &Params) -> Tune {
-    if params.text("tune") == "full" {
-        return Tune::Full;
-    }
-    let modules: Vec<&str> = params.text("lora_target_modules").split(',').map(str::trim).collect();
-    let wanted = |name: &&&str| modules.contains(&"all-linear") || modules.contains(*name);
-    Tune::Lora(LoraSpec {
-        r: params.usize("lora_r"),
-        alpha: params.f64("lora_alpha"),
-        rslora: false,
-        dropout: params.f64("lora_dropout"),
-        targets: LINEARS.iter().filter(wanted).map(|name| (*name).to_owned()).collect(),
-        seed: params.i64("seed") as u64,
-    })
-}
-
 /// The training part of a specification.
 pub(super) fn train_spec(spec: &RunSpec) -> Result<&TrainSpec, Error> {
     match &spec.task {
@@ -202,6 +192,7 @@ impl Trainer {
     pub fn open(spec: &RunSpec, rows: &RunRows, places: &Places<'_>, sink: &mut dyn Sink) -> Result<Self, Error> {
         let train_spec = train_spec(spec)?.clone();
         let params = &train_spec.params;
+        check(params)?;
         let learner = online_recipe(&train_spec.method, params)?;
         let offline = if learner.is_some() { None } else { Some(recipe(&train_spec.method, params)?) };
         let making = making(offline.as_deref(), params);
@@ -269,7 +260,7 @@ impl Trainer {
             (None, None) => return Err(Error::Asked(format!("there is no recipe for {}", train_spec.method))),
         };
         let batches = match &way {
-            Way::Rows(_) => Batches::new(train.len(), params),
+            Way::Rows(_) => Batches::of(&train, params),
             Way::Answers(_) => Batches::rounds(train.len(), params)?,
         };
         let mix = mix::Mix::new(&model, &rows.mix, params, &mut dropped)?;
@@ -309,6 +300,8 @@ impl Trainer {
             total,
             tokens: 0,
             check: Check::new(at_reference),
+            best: Best::default(),
+            narrowed: false,
             introduced: false,
         };
         if let Some(dir) = places.resume {
@@ -324,7 +317,7 @@ impl Trainer {
     /// When the loss or a gradient is not finite (no weight has changed by it then) or a self-check fails, both after a `Found`
     /// of severity stop; or when a tensor operation fails.
     pub fn step(&mut self, sink: &mut dyn Sink) -> Result<StepOutcome, Error> {
-        if self.step >= self.total {
+        if self.step >= self.total || self.best.ended {
             return Ok(StepOutcome::Done);
         }
         if self.step == 0 && !self.introduced {
@@ -337,6 +330,7 @@ impl Trainer {
         let (own, mut work) = self.gather(&mut tally, sink)?;
         self.check_start(own, &tally, sink)?;
         let (mixed, more) = self.imitate_mixed(&mut tally, sink)?;
+        self.say_narrowed(sink)?;
         let loss = own + mixed;
         work.seen += more;
         work.done += more;
@@ -372,7 +366,9 @@ impl Trainer {
         sink.emit(RunEvent::Stepped { step: self.step, epoch: self.epoch(), metrics })?;
 
         if self.due("eval_steps") && !self.eval.examples.is_empty() {
-            self.evaluate(sink)?;
+            let metrics = self.evaluate()?;
+            sink.emit(RunEvent::Evaluated { step: self.step, metrics: metrics.clone() })?;
+            self.compare(&metrics, sink)?;
         }
         if self.due("probe_steps") {
             self.probe(sink)?;
@@ -386,7 +382,7 @@ impl Trainer {
     /// Whether what happens every so many steps happens now; it always does at the end.
     fn due(&self, key: &str) -> bool {
         let every = self.spec.params.usize(key) as u64;
-        self.step == self.total || (every > 0 && self.step.is_multiple_of(every))
+        self.step == self.total || self.best.ended || (every > 0 && self.step.is_multiple_of(every))
     }
 
     /// Adds up the gradient of the next step's own rows; gives its loss and the work it was.

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 /// The linear modules of a decoder layer that an adapter may sit on, in the layer's order.
 pub const LINEARS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
-/// LoRA (Hu et al. 2021) as in peft: `y = Wx + s·B(A(dropout x))`, `s = alpha/r`, or `alpha/√r` with `rslora`.
+/// LoRA (Hu et al. 2021) as in peft: `y = Wx + s·B(A(dropout x))`, `s = alpha/r`, or `alpha/√r` with `rslora`
+/// (Kalajdzievski 2023). With `dora` (Liu et al. 2024) each output is put on a trained length:
+/// `y = m/‖W + s·BA‖ ⊙ (Wx + s·B(A(dropout x)))`, the norms over the rows of W and constants of the gradient, m first ‖W‖. peft
+/// drops inputs of W too where DoRA and dropout meet; here only A's are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoraSpec {
     /// Rank of the update.
@@ -15,6 +18,9 @@ pub struct LoraSpec {
     pub alpha: f64,
     /// Scale by `alpha/√r` (rank-stabilised).
     pub rslora: bool,
+    /// Weight-decomposed: a trained length for each output.
+    #[serde(default)]
+    pub dora: bool,
     /// Probability that an input of A is dropped while training; 0 drops none.
     pub dropout: f64,
     /// Which of [`LINEARS`] get an adapter.

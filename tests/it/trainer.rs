@@ -97,6 +97,44 @@ fn an_interrupted_orpo_run_ends_in_the_same_bytes() {
 }
 
 #[test]
+fn an_interrupted_dora_run_by_length_ends_in_the_same_bytes() {
+    let more = [("use_dora", "true"), ("use_rslora", "true"), ("group_by_length", "true"), ("num_train_epochs", "3")];
+    let schedule = [("lr_scheduler_type", "warmup_stable_decay"), ("warmup_steps", "2"), ("lr_decay_share", "0.5")];
+    resumes("dpo", &[&more[..], &schedule[..]].concat());
+}
+
+/// With a learning rate of 0 nothing gets better: the first evaluation stays the best, and the third ends the run.
+#[test]
+fn a_run_that_gets_no_better_ends_early_and_a_resumed_one_at_the_same_step() {
+    let rows = rows(&cases(), false);
+    let more = [("learning_rate", "0"), ("eval_fraction", "0.3"), ("num_train_epochs", "6"), ("eval_steps", "2")];
+    let spec = spec("dpo", &settings(&[&more[..], &[("early_stopping_patience", "2")]].concat()));
+    let dir = tempfile::tempdir().unwrap();
+    let found = |events: &[RunEvent]| {
+        let rule = |e: &RunEvent| if let RunEvent::Found(f) = e { Some((f.rule.clone(), f.step)) } else { None };
+        events.iter().filter_map(rule).collect::<Vec<_>>()
+    };
+    let (mut trainer, _) = open(&spec, &rows, dir.path(), None);
+    let mut events = Vec::new();
+    let mut saved = Vec::new();
+    while trainer.step(&mut events).unwrap() == StepOutcome::Stepped {
+        assert_eq!(trainer.is_best_now(), trainer.step_count() == 2);
+        let at = dir.path().join(format!("{}", trainer.step_count()));
+        std::fs::create_dir(&at).unwrap();
+        trainer.save(&at).unwrap();
+        saved.push(at);
+    }
+    assert!(trainer.total_steps() > 6);
+    assert_eq!((trainer.step_count(), trainer.best_step()), (6, Some(2)));
+    assert_eq!(found(&events), [("early_stopping".to_owned(), 6)]);
+    for (at, left) in [(3, 2), (5, 0)] {
+        let (mut part, _) = open(&spec, &rows, dir.path(), Some(&saved[at]));
+        let events = finish(&mut part);
+        assert_eq!((part.step_count(), part.best_step(), metrics(&events).len()), (6, Some(2), left));
+    }
+}
+
+#[test]
 fn a_checkpoint_of_another_run_is_refused() {
     let rows = rows(&cases(), false);
     let dir = tempfile::tempdir().unwrap();

@@ -101,9 +101,13 @@ impl Form {
             Kind::Word if row.key == "reward_model" && !self.rewards.is_empty() => {
                 std::iter::once("").chain(self.rewards.iter().map(RunId::as_str)).collect()
             }
-            Kind::Float(..) | Kind::Floats(..) | Kind::Int(..) | Kind::List(_) | Kind::Word | Kind::Checks => {
-                Vec::new()
-            }
+            Kind::Float(..)
+            | Kind::Floats(..)
+            | Kind::Int(..)
+            | Kind::List(_)
+            | Kind::Word
+            | Kind::Metric
+            | Kind::Checks => Vec::new(),
         }
     }
 
@@ -274,6 +278,7 @@ fn takes(kind: Kind, c: char) -> bool {
         Kind::Int(..) => c.is_ascii_digit() || c == '-',
         Kind::List(_) => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ','),
         Kind::Word => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'),
+        Kind::Metric => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '@'),
         // Phrases hold blanks and marks of every kind.
         Kind::Checks => !c.is_control(),
         Kind::Bool | Kind::Choice(_) => false,

@@ -12,7 +12,7 @@ pub(super) const METHOD: Method = Method {
     reference: true,
     probes: true,
     mixes: true,
-    without: &[],
+    without: &["group_by_length"],
     own: &[
         row("beta", Kind::Float(0.0, 100.0), "0", "0 – 0.1", "weight of the KL to the reference; 0 needs none", true),
         row(
@@ -56,6 +56,7 @@ pub(super) const METHOD: Method = Method {
         ("num_generations", "8", "4 – 16"),
         ("per_device_train_batch_size", "16", "8 – 64"),
         ("eval_fraction", "0", "0 – 0.2"),
+        ("metric_for_best_model", "eval_reward", ""),
     ],
     objective,
 };

@@ -12,7 +12,7 @@ pub(super) const METHOD: Method = Method {
     reference: true,
     probes: true,
     mixes: true,
-    without: &[],
+    without: &["group_by_length"],
     own: &[
         row(
             "kl_coef",
@@ -58,6 +58,7 @@ pub(super) const METHOD: Method = Method {
         ("num_iterations", "4", "1 – 4"),
         ("per_device_train_batch_size", "16", "8 – 64"),
         ("eval_fraction", "0", "0 – 0.2"),
+        ("metric_for_best_model", "eval_reward", ""),
     ],
     objective,
 };

@@ -12,7 +12,7 @@ pub(super) const METHOD: Method = Method {
     reference: true,
     probes: true,
     mixes: true,
-    without: &[],
+    without: &["group_by_length"],
     own: &[
         row(
             "beta",
@@ -37,6 +37,7 @@ pub(super) const METHOD: Method = Method {
         ("learning_rate", "1e-4", "LoRA 1e-5 – 3e-4, full 1e-6 – 1e-5"),
         ("per_device_train_batch_size", "16", "8 – 64"),
         ("eval_fraction", "0", "0 – 0.2"),
+        ("metric_for_best_model", "eval_reward", ""),
     ],
     objective,
 };

@@ -23,8 +23,12 @@ fn perturbed(base: &ModelRef, tune: &Tune, size: f64) -> Policy {
 }
 
 fn lora() -> Tune {
+    adapter(false, false)
+}
+
+fn adapter(rslora: bool, dora: bool) -> Tune {
     let targets = LINEARS.iter().map(|t| (*t).to_owned()).collect();
-    Tune::Lora(LoraSpec { r: 4, alpha: 6.0, rslora: false, dropout: 0.0, targets, seed: 1 })
+    Tune::Lora(LoraSpec { r: 4, alpha: 6.0, rslora, dora, dropout: 0.0, targets, seed: 1 })
 }
 
 fn batch() -> Batch {
@@ -35,7 +39,7 @@ fn batch() -> Batch {
 
 #[test]
 fn the_merged_folder_gives_the_log_probs_of_base_and_adapter() {
-    for tune in [lora(), Tune::Full] {
+    for tune in [lora(), adapter(true, false), adapter(true, true), Tune::Full] {
         let dir = tempfile::tempdir().unwrap();
         let (ckpt, out) = (dir.path().join("ckpt"), dir.path().join("merged"));
         std::fs::create_dir(&ckpt).unwrap();
@@ -56,6 +60,24 @@ fn the_merged_folder_gives_the_log_probs_of_base_and_adapter() {
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left.len(), 2, "{left:?}");
     }
+}
+
+#[test]
+fn an_adapters_folder_says_how_it_is_scaled_and_holds_the_lengths() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ckpt, out) = (dir.path().join("ckpt"), dir.path().join("peft"));
+    std::fs::create_dir(&ckpt).unwrap();
+    let tune = adapter(true, true);
+    let policy = perturbed(&tiny(), &tune, 0.1);
+    Trained::write(&ckpt, &tune, policy.trainables()).unwrap();
+    to_peft(&tiny(), &ckpt, &out).unwrap();
+    let config: Value = serde_json::from_slice(&std::fs::read(out.join("adapter_config.json")).unwrap()).unwrap();
+    assert_eq!((&config["use_rslora"], &config["use_dora"]), (&Value::Bool(true), &Value::Bool(true)));
+    let held = candle_core::safetensors::load(out.join("adapter_model.safetensors"), &Device::Cpu).unwrap();
+    let name = "base_model.model.model.layers.0.mlp.up_proj.lora_magnitude_vector";
+    let ours = policy.trainables().iter().find(|(n, _)| name.ends_with(n)).unwrap();
+    assert_eq!(held[name].to_vec1::<f32>().unwrap(), ours.1.to_vec1::<f32>().unwrap());
+    assert_eq!(held.len(), policy.trainables().len());
 }
 
 #[test]

@@ -45,7 +45,12 @@ fn toy(kind: &str, tied: bool, tune: &Tune) -> Policy {
 
 fn lora(dropout: f64) -> Tune {
     let targets = crate::engine::LINEARS.iter().map(|t| (*t).to_owned()).collect();
-    Tune::Lora(LoraSpec { r: 2, alpha: 3.0, rslora: false, dropout, targets, seed: 11 })
+    Tune::Lora(LoraSpec { r: 2, alpha: 3.0, rslora: false, dora: false, dropout, targets, seed: 11 })
+}
+
+fn dora(dropout: f64) -> Tune {
+    let Tune::Lora(spec) = lora(dropout) else { return Tune::None };
+    Tune::Lora(LoraSpec { dora: true, rslora: true, ..spec })
 }
 
 /// Fills every trainable with random numbers, so that LoRA's B is not zero.
@@ -116,6 +121,77 @@ fn lora_gradients_are_the_slopes_for_every_family() {
     }
 }
 
+/// DoRA's norms are constants of the gradient, so its slopes are those with the norms held: of A and B as if the lengths grew
+/// with the norms, of the lengths as they are.
+#[test]
+fn dora_gradients_are_the_slopes_with_the_norms_held() {
+    let mut policy = toy("qwen2", false, &dora(0.3));
+    perturb(&policy);
+    let (batch, g) = (batch(), weights_of(&batch()));
+    policy.set_passes(4);
+    let (_, tape) = policy.score_train(&batch).unwrap();
+    policy.backward(tape, &gradients(&g)).unwrap();
+    let grads = policy.take_gradients();
+    let trainables = policy.trainables().to_vec();
+    let before = policy.decoder().stretches().unwrap();
+    let eps = 1e-5;
+    for (i, (name, var)) in trainables.iter().enumerate() {
+        let grad: Vec<f64> = grads.get(i).expect("no gradient").flatten_all().unwrap().to_vec1().unwrap();
+        assert!(grad.iter().any(|x| *x != 0.0), "{name}");
+        // Modules stand in the trainables as A, B, lengths.
+        let (module, magnitude) = (i / 3, &trainables[i / 3 * 3 + 2].1);
+        let (at, lengths) = (var.as_tensor().copy().unwrap(), magnitude.as_tensor().copy().unwrap());
+        let flat: Vec<f64> = at.flatten_all().unwrap().to_vec1().unwrap();
+        for j in [0, flat.len() / 2, flat.len() - 1] {
+            let mut at_offset = |d: f64| {
+                let mut moved = flat.clone();
+                moved[j] += d;
+                var.set(&Tensor::from_vec(moved, var.shape(), &Device::Cpu).unwrap()).unwrap();
+                if i % 3 < 2 {
+                    let grown = before[module].div(&policy.decoder().stretches().unwrap()[module]).unwrap();
+                    magnitude.set(&(&lengths * grown).unwrap()).unwrap();
+                }
+                policy.set_passes(4);
+                let out = loss(&policy.score_train(&batch).unwrap().0, &g);
+                magnitude.set(&lengths).unwrap();
+                var.set(&at).unwrap();
+                out
+            };
+            let slope = (at_offset(eps) - at_offset(-eps)) / (2.0 * eps);
+            assert!((slope - grad[j]).abs() < 1e-6 * (1.0 + slope.abs()), "{name}[{j}]: {slope} and {}", grad[j]);
+        }
+    }
+}
+
+#[test]
+fn an_untrained_dora_is_the_base_model_and_a_cache_holds_its_factors() {
+    let policy = toy("qwen3", true, &dora(0.0));
+    let both = |p: &Policy| (p.score(&batch(), true).unwrap(), p.score(&batch(), false).unwrap());
+    let (with, without) = both(&policy);
+    assert_eq!(with, without);
+    perturb(&policy);
+    let (with, without) = both(&policy);
+    assert_eq!(without, policy.score(&batch(), false).unwrap());
+    assert_ne!(with, without);
+    // Token by token from a cache, the last row says what it says at once.
+    let row = &batch().rows[2];
+    let mut cache = policy.decoder().cache(1, row.ids.len()).unwrap();
+    let mut said = Vec::new();
+    for (at, id) in row.ids.iter().enumerate().take(row.ids.len() - 1) {
+        let ids = Tensor::new(&[[*id]], &Device::Cpu).unwrap();
+        let logits = policy.decoder().step(&ids, &mut cache, true).unwrap().squeeze(0).unwrap();
+        let logits: Vec<f64> = logits.to_vec1().unwrap();
+        if row.scored.contains(&(at + 1)) {
+            let sum: f64 = logits.iter().map(|x| x.exp()).sum();
+            said.push(logits[row.ids[at + 1] as usize] - sum.ln());
+        }
+    }
+    for (a, b) in said.iter().zip(&with.rows[2].logp) {
+        assert!((a - b).abs() < 1e-9, "{a} {b}");
+    }
+    assert_eq!(said.len(), with.rows[2].logp.len());
+}
+
 #[test]
 fn dropout_is_drawn_again_in_the_backward() {
     against_differences(toy("llama", true, &lora(0.3)));
@@ -128,6 +204,41 @@ fn full_gradients_are_the_slopes_with_a_tied_and_an_untied_head() {
     against_differences(toy("qwen2", false, &Tune::Full));
 }
 
+/// Rows go through a layer apart where they do not fit together; neither scores nor gradients change, nothing is counted
+/// twice, and dropout's masks are the whole batch's.
+#[test]
+fn when_memory_runs_out_fewer_rows_go_together_and_the_sums_stay() {
+    for tune in [lora(0.4), dora(0.0), Tune::Full] {
+        let run = |there_is: usize| {
+            let mut policy = toy("llama", true, &tune);
+            perturb(&policy);
+            policy.room.there_is = there_is;
+            policy.set_passes(4);
+            let (scores, tape) = policy.score_train(&batch())?;
+            policy.backward(tape, &gradients(&weights_of(&batch())))?;
+            let grads = policy.take_gradients();
+            let flat = |g: &Tensor| g.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            Ok::<_, Error>((scores, grads.iter().map(|g| g.map(flat)).collect::<Vec<_>>(), policy.narrowed()))
+        };
+        let (scores, grads, narrowed) = run(usize::MAX).unwrap();
+        assert_eq!(narrowed, None);
+        // Three rows of six tokens: two fit together, then only one.
+        for (there_is, left) in [(12, 6), (6, 6)] {
+            let (parts, sums, narrowed) = run(there_is).unwrap();
+            assert_eq!(narrowed, Some(left));
+            for (a, b) in scores.rows.iter().zip(&parts.rows) {
+                assert!(a.logp.iter().zip(&b.logp).all(|(x, y)| (x - y).abs() < 1e-12));
+            }
+            for (a, b) in grads.iter().zip(&sums) {
+                let (a, b) = (a.as_ref().unwrap(), b.as_ref().unwrap());
+                assert!(a.iter().zip(b).all(|(x, y)| (x - y).abs() < 1e-10), "{tune:?}");
+            }
+        }
+        let sentence = run(5).unwrap_err().to_string();
+        assert!(sentence.contains("a single sequence of 6 tokens"), "{sentence}");
+    }
+}
+
 #[test]
 fn recomputing_layers_equals_plain_backpropagation() {
     for tune in [lora(0.0), Tune::Full] {
@@ -138,7 +249,7 @@ fn recomputing_layers_equals_plain_backpropagation() {
         policy.backward(tape, &gradients(&g)).unwrap();
         let ours = policy.take_gradients();
 
-        let pass = Pass { grad: true, adapter: true, dropout: None };
+        let pass = Pass { grad: true, ..Pass::plain(true) };
         let d = policy.decoder();
         let (ids, scored) = policy.pack(&batch).unwrap();
         let span = d.span(0, ids.dim(1).unwrap()).unwrap();

@@ -2,7 +2,11 @@
 
 use crate::domain::Params;
 use crate::engine::error::Error;
-use crate::engine::rows::order;
+use crate::engine::rows::{self, Example};
+use std::cmp::Reverse;
+
+/// Micro-batches that are sorted by length together, at most: enough for little padding, few enough for epochs that differ.
+const SORTED: usize = 50;
 
 /// How the answers of a round are cut into updates and micro-batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +65,11 @@ impl Round {
 }
 
 /// How rows make batches and batches make steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::engine) struct Batches {
     pub(super) rows: usize,
+    /// Tokens of each row's longest sequence, where rows of similar length go together.
+    lengths: Option<Vec<usize>>,
     /// Pairs in a micro-batch.
     pub(super) size: usize,
     /// Micro-batches in a step.
@@ -83,10 +89,16 @@ impl Batches {
         let size = params.usize("per_device_train_batch_size").max(1);
         let accumulate = params.usize("gradient_accumulation_steps").max(1);
         let seed = params.i64("seed") as u64;
-        let mut out =
-            Self { rows, size, accumulate, seed, shuffle: params.bool("shuffle"), repeat: 1, times: 1, total: 0 };
+        let shuffle = params.bool("shuffle");
+        let mut out = Self { rows, lengths: None, size, accumulate, seed, shuffle, repeat: 1, times: 1, total: 0 };
         out.set_total(params);
         out
+    }
+
+    /// Batches of these examples, those of similar length together where `group_by_length` asks for it.
+    pub(in crate::engine) fn of(examples: &[Example], params: &Params) -> Self {
+        let lengths = params.bool("group_by_length").then(|| examples.iter().map(Example::longest).collect());
+        Self { lengths, ..Self::new(examples.len(), params) }
     }
 
     /// Rounds of prompts for a method that answers them itself: every step of a round is one update on its answers.
@@ -98,6 +110,7 @@ impl Batches {
         let seed = params.i64("seed") as u64;
         let mut out = Self {
             rows,
+            lengths: None,
             size: round.prompts().min(rows.max(1)),
             accumulate: 1,
             seed,
@@ -146,15 +159,121 @@ impl Batches {
         (rows.concat(), done / self.repeat, done % self.repeat)
     }
 
+    /// The order of rows in an epoch.
+    fn order(&self, epoch: u64) -> Vec<usize> {
+        let order = rows::order(self.rows, self.shuffle, self.seed, epoch);
+        match &self.lengths {
+            Some(lengths) => by_length(lengths, self.size, order, self.seed, epoch),
+            None => order,
+        }
+    }
+
+    /// The micro-batches of an epoch.
+    fn epoch(&self, epoch: u64) -> Vec<Vec<usize>> {
+        self.order(epoch).chunks(self.size).map(<[usize]>::to_vec).collect()
+    }
+
+    /// The micro-batches of the run in their order; of as many passes over the data as have at most `rows` rows together, and
+    /// of the first in any case.
+    pub(in crate::engine) fn ahead(&self, rows: usize) -> Vec<Vec<usize>> {
+        let steps = self.per_epoch() / self.repeat;
+        if steps == 0 {
+            return Vec::new();
+        }
+        let total = self.total.div_ceil(self.repeat);
+        let epochs = total.div_ceil(steps).min((rows / self.rows).max(1) as u64);
+        let of = |epoch: u64| {
+            let left = total.saturating_sub(epoch * steps).min(steps) as usize;
+            self.epoch(epoch).into_iter().take(left * self.accumulate)
+        };
+        (0..epochs).flat_map(of).collect()
+    }
+
     /// The micro-batches of the step after `done` steps, as indices of rows, and how many pairs came before them in the run.
     pub(super) fn window(&self, done: u64) -> (Vec<Vec<usize>>, u64) {
         if done >= self.total {
             return (Vec::new(), 0);
         }
         let (epoch, within) = (done / self.per_epoch(), (done % self.per_epoch() / self.repeat) as usize);
-        let order = order(self.rows, self.shuffle, self.seed, epoch);
+        let order = self.order(epoch);
         let first = within * self.accumulate;
         let micro = order.chunks(self.size).skip(first).take(self.accumulate).map(<[usize]>::to_vec).collect();
         (micro, epoch * self.rows as u64 + (first * self.size) as u64)
+    }
+}
+
+/// Rows in micro-batches of similar length: sorted within stretches of a shuffled `order`, cut into micro-batches, and these
+/// shuffled. The one with the longest row is the first, so that a run whose memory is too small says so at once; an
+/// incomplete one is the last.
+fn by_length(lengths: &[usize], size: usize, mut order: Vec<usize>, seed: u64, epoch: u64) -> Vec<usize> {
+    let Some(top) = (0..order.len()).max_by_key(|at| (lengths[order[*at]], Reverse(*at))) else { return order };
+    order.swap(0, top);
+    // At least four stretches where there are rows enough, as Hugging Face's sampler has it.
+    let stretch = size * (order.len() / (4 * size)).clamp(1, SORTED);
+    for part in order.chunks_mut(stretch) {
+        part.sort_by_key(|row| Reverse(lengths[*row]));
+    }
+    let micro: Vec<&[usize]> = order.chunks(size).collect();
+    let whole = order.len() / size;
+    // Another stream than the rows' order.
+    let places = rows::order(whole.saturating_sub(1), true, seed ^ 0x006c_656e, epoch);
+    let rest = places.into_iter().map(|k| k + 1).chain(whole.max(1)..micro.len());
+    std::iter::once(0).chain(rest).flat_map(|k| micro[k].iter().copied()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batches(rows: usize, grouped: bool) -> Batches {
+        let mut params = Params::default();
+        let all = [("per_device_train_batch_size", "4"), ("num_train_epochs", "2"), ("shuffle", "true"), ("seed", "7")];
+        all.iter().for_each(|(k, v)| drop(params.0.insert((*k).into(), (*v).into())));
+        // Lengths without an order to them.
+        let lengths = grouped.then(|| (0..rows).map(|i| i * 37 % 101).collect());
+        Batches { lengths, ..Batches::new(rows, &params) }
+    }
+
+    #[test]
+    fn the_longest_row_is_in_the_first_batch_and_every_row_in_one() {
+        for rows in [1, 3, 4, 5, 17, 90, 401] {
+            let b = batches(rows, true);
+            let lengths = b.lengths.clone().unwrap();
+            for epoch in 0..2 {
+                let micro = b.epoch(epoch);
+                let longest = lengths.iter().max().unwrap();
+                assert!(micro[0].iter().any(|i| lengths[*i] == *longest), "{rows} rows: {:?}", micro[0]);
+                assert!(micro[..micro.len() - 1].iter().all(|m| m.len() == 4), "{rows} rows");
+                let mut all = micro.concat();
+                all.sort_unstable();
+                assert_eq!(all, (0..rows).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_go_together_in_an_order_of_each_epochs_own() {
+        let (grouped, plain) = (batches(401, true), batches(401, false));
+        let lengths = grouped.lengths.clone().unwrap();
+        let padding = |b: &Batches| -> usize {
+            let micro = b.epoch(0);
+            let of = |m: &Vec<usize>| {
+                let longest = m.iter().map(|i| lengths[*i]).max().unwrap();
+                m.iter().map(|i| longest - lengths[*i]).sum::<usize>()
+            };
+            micro.iter().map(of).sum()
+        };
+        assert!(padding(&grouped) * 5 < padding(&plain), "{} {}", padding(&grouped), padding(&plain));
+        let tops: Vec<usize> = grouped.epoch(0).iter().map(|m| lengths[m[0]]).collect();
+        assert!(!tops.is_sorted_by(|a, b| a >= b), "the batches are shuffled");
+        assert_eq!(grouped.epoch(1), batches(401, true).epoch(1));
+        assert_ne!(grouped.epoch(0), grouped.epoch(1));
+        // A step's window is its part of the epoch.
+        let steps: Vec<Vec<usize>> = (0..grouped.per_epoch()).flat_map(|k| grouped.window(k).0).collect();
+        assert_eq!(steps, grouped.epoch(0));
+        assert_eq!(grouped.ahead(1), grouped.epoch(0));
+        assert_eq!(grouped.ahead(10_000), [grouped.epoch(0), grouped.epoch(1)].concat());
+        let three = Batches { total: 3, ..grouped.clone() };
+        assert_eq!(three.ahead(10_000), grouped.epoch(0)[..3]);
     }
 }

@@ -4,6 +4,7 @@
 //! moments) and `trainer.json` (where the run is). Making the folder appear whole and durably is the caller's. Refuses a
 //! checkpoint of another run.
 
+use super::best::Best;
 use super::{Trainer, tune_of};
 use crate::domain::{Fold64, Params};
 use crate::engine::error::Error;
@@ -38,6 +39,9 @@ struct State {
     tokens: u64,
     /// Updates with a learning rate above 0, as far as they are counted.
     moves: u64,
+    /// The best evaluation so far.
+    #[serde(default)]
+    best: Best,
     /// Hash over method, model, hyper-parameters and data.
     run: String,
     /// Hash of the trained tensors.
@@ -68,6 +72,7 @@ impl Trainer {
             seed: self.batches.seed,
             tokens: self.tokens,
             moves: self.check.moves,
+            best: self.best,
             run: self.run_hash(),
             weights: self.state_hash()?,
             notes: self.way.notes(),
@@ -107,6 +112,7 @@ impl Trainer {
         self.step = state.step;
         self.tokens = state.tokens;
         self.check.moves = state.moves;
+        self.best = state.best;
         self.way.recall(&state.notes);
         self.way.restore(&state.online)?;
         self.introduced = state.step > 0;
@@ -156,13 +162,15 @@ fn read_state(dir: &Path) -> Result<State, Error> {
 pub(super) fn start_from(policy: &Policy, params: &Params, dir: &Path) -> Result<(), Error> {
     let trained = Trained::read(dir)?;
     let alike = match (&trained.tune, &tune_of(params)) {
-        (Tune::Lora(a), Tune::Lora(b)) => a.scale() == b.scale() && a.r == b.r && a.targets == b.targets,
+        (Tune::Lora(a), Tune::Lora(b)) => {
+            a.scale() == b.scale() && a.r == b.r && a.dora == b.dora && a.targets == b.targets
+        }
         (a, b) => a == b,
     };
     if !alike {
         return Err(Error::file(
             dir,
-            "was trained with other tune, lora_r, lora_alpha or lora_target_modules; take the same for a run that starts from it",
+            "was trained with other tune, lora_r, lora_alpha, use_rslora, use_dora or lora_target_modules; take the same for a run that starts from it",
         ));
     }
     trained.put_on(policy.trainables())

@@ -349,10 +349,10 @@ impl Trainer {
         Ok((loss, Work { seen: sampled, done: tokens }))
     }
 
-    /// Answers the prompts kept for evaluation once each and says what the answers are worth and how far they are from the
-    /// reference.
-    pub(super) fn evaluate_answers(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
-        let Way::Answers(online) = &self.way else { return Ok(()) };
+    /// Answers the prompts kept for evaluation once each and measures what the answers are worth and how far they are from
+    /// the reference.
+    pub(super) fn evaluate_answers(&mut self) -> Result<Metrics, Error> {
+        let Way::Answers(online) = &self.way else { return Ok(Metrics::new()) };
         let prompts: Vec<&Example> = self.eval.examples.iter().collect();
         // The same numbers at every evaluation, and no round's.
         let mut answers = online.sample(&self.policy, &self.model, &prompts, 1, self.batches.seed ^ 0x6576_616c, 0)?;
@@ -369,7 +369,7 @@ impl Trainer {
         lengths(&answers, &mut tally);
         let mut metrics = Metrics::new();
         tally.write("eval_", &mut metrics);
-        sink.emit(RunEvent::Evaluated { step: self.step, metrics })
+        Ok(metrics)
     }
 }
 

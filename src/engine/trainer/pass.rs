@@ -9,18 +9,17 @@ use crate::domain::{Metrics, PairId};
 use crate::engine::error::Error;
 use crate::engine::loss::Tally;
 use crate::engine::policy::{Batch, Policy, RowScores, TokenScores};
-use crate::engine::recipe::{Loss, Seen, Window};
+use crate::engine::recipe::{Loss, Recipe, Seen, Window};
 use crate::engine::reference::Reference;
 use crate::engine::rows::Example;
 use crate::engine::sink::Sink;
-use crate::protocol::RunEvent;
 
 /// Tokens that go through the decoder together on the CPU.
 const TOGETHER: usize = 1024;
 
 /// How a micro-batch is cut into what goes through the decoder together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Grouping {
+pub(in crate::engine) enum Grouping {
     /// Each example as its reference was computed.
     Alone,
     /// As many as fit.
@@ -28,14 +27,19 @@ pub(super) enum Grouping {
 }
 
 impl Grouping {
-    /// The length of the first group of `examples`.
-    fn first(self, examples: &[&Example], policy: &Policy) -> usize {
+    /// The grouping of a method's rows.
+    pub(in crate::engine) fn of(recipe: &dyn Recipe) -> Self {
+        if recipe.needs_reference() { Self::Alone } else { Self::Together }
+    }
+
+    /// The length of the first group of `examples`; `cpu`: whether they are computed there.
+    pub(in crate::engine) fn first(self, examples: &[&Example], cpu: bool) -> usize {
         let packed = |e: &&Example| e.rows.iter().any(|r| r.starts.len() > 1);
         if examples.first().is_some_and(packed) {
             return 1;
         }
         let apart = examples.iter().position(packed).unwrap_or(examples.len());
-        if !policy.decoder().device().is_cpu() {
+        if !cpu {
             return apart;
         }
         if self == Self::Alone {
@@ -65,8 +69,7 @@ impl Trainer {
         let examples: Vec<&Example> = micro.iter().map(|i| &self.train.examples[*i]).collect();
         let references: Vec<Option<&Reference>> = micro.iter().map(|i| self.train.references.get(*i)).collect();
         let Way::Rows(recipe) = &self.way else { return Ok(0.0) };
-        let grouping = if recipe.needs_reference() { Grouping::Alone } else { Grouping::Together };
-        let how = How { number: before, temperature: 1.0, grouping };
+        let how = How { number: before, temperature: 1.0, grouping: Grouping::of(recipe.as_ref()) };
         let done = forward_backward(&mut self.policy, &examples, &references, how, &mut |seen| {
             recipe.loss(seen, window, tally)
         })?;
@@ -76,10 +79,10 @@ impl Trainer {
         }
     }
 
-    /// Measures the evaluation examples and says `Evaluated`; every metric is weighted by examples or tokens, not by batches.
-    pub(super) fn evaluate(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+    /// Measures the evaluation examples; every metric is weighted by examples or tokens, not by batches.
+    pub(super) fn evaluate(&mut self) -> Result<Metrics, Error> {
         let mut tally = Tally::default();
-        let Way::Rows(recipe) = &mut self.way else { return self.evaluate_answers(sink) };
+        let Way::Rows(recipe) = &mut self.way else { return self.evaluate_answers() };
         let Data { examples, references } = &self.eval;
         let mut all = Vec::with_capacity(examples.len());
         for first in (0..examples.len()).step_by(self.batches.size) {
@@ -96,7 +99,7 @@ impl Trainer {
         let mut metrics = Metrics::new();
         tally.write("eval_", &mut metrics);
         recipe.evaluated(&all, &mut metrics);
-        sink.emit(RunEvent::Evaluated { step: self.step, metrics })
+        Ok(metrics)
     }
 }
 
@@ -156,7 +159,7 @@ pub(super) fn forward_backward(
     let (mut scores, mut tapes) = (Vec::with_capacity(examples.len()), Vec::new());
     let mut left = examples;
     while !left.is_empty() {
-        let (group, rest) = left.split_at(how.grouping.first(left, policy).min(left.len()));
+        let (group, rest) = left.split_at(how.grouping.first(left, policy.decoder().device().is_cpu()).min(left.len()));
         policy.set_passes(how.number + (examples.len() - left.len()) as u64);
         left = rest;
         let rows = group.iter().flat_map(|e| e.rows.iter().cloned()).collect();

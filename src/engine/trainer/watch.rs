@@ -88,6 +88,23 @@ impl Trainer {
         Ok(())
     }
 
+    /// Says once that memory ran out and what was done about it.
+    pub(super) fn say_narrowed(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+        let Some(tokens) = self.policy.narrowed().filter(|_| !self.narrowed) else { return Ok(()) };
+        self.narrowed = true;
+        sink.emit(RunEvent::Found(Finding {
+            rule: "memory_full".into(),
+            step: self.step,
+            severity: Severity::Note,
+            text: format!(
+                "Memory ran out; from here on at most {tokens} tokens go through a layer at one time. The result is the same, \
+                 the steps take longer."
+            ),
+            remedy: "Lower per_device_train_batch_size and raise gradient_accumulation_steps by as much.".into(),
+            pair: None,
+        }))
+    }
+
     /// A pair's log-probs or loss are not finite.
     pub(super) fn bad_scores(&self, pair: PairId, sink: &mut dyn Sink) -> Result<Error, Error> {
         let text =
