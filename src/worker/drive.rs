@@ -28,6 +28,10 @@ pub(super) trait Work {
     fn step(&mut self, log: &mut Log) -> Result<Did, engine::Error>;
     /// Steps made.
     fn done(&self) -> u64;
+    /// Whether it stands at the best step so far, which is to be kept.
+    fn is_best_now(&self) -> bool {
+        false
+    }
     /// Writes all that is needed to go on from here into a folder.
     fn save(&mut self, dir: &Path) -> Result<(), engine::Error>;
     /// When to save and how much to keep; none when the log alone is enough to go on from.
@@ -63,6 +67,10 @@ pub(super) fn drive(
     signals: &Signals,
     mut saved: Option<u64>,
 ) -> Result<Ending, Error> {
+    // The process may have ended between the checkpoint and its mark.
+    if saved.is_some() && work.is_best_now() {
+        mark_best(work, run, log)?;
+    }
     loop {
         if obey(work, run, log, signals, &mut saved)? == Ending::Stopped {
             checkpoint(work, run, log, &mut saved)?;
@@ -75,6 +83,10 @@ pub(super) fn drive(
         log.tick()?;
         if work.saving().is_some_and(|s| s.every > 0 && work.done().is_multiple_of(s.every)) {
             checkpoint(work, run, log, &mut saved)?;
+        }
+        if work.is_best_now() {
+            checkpoint(work, run, log, &mut saved)?;
+            mark_best(work, run, log)?;
         }
     }
     checkpoint(work, run, log, &mut saved)?;
@@ -120,6 +132,16 @@ fn obey(
         }
         log.sync()?;
         std::thread::sleep(PAUSE_POLL);
+    }
+}
+
+/// Points `ckpt/best` at this step's checkpoint, which is there.
+fn mark_best(work: &dyn Work, run: &RunDir, log: &mut Log) -> Result<(), Error> {
+    loop {
+        match run.mark_best(work.done()) {
+            Err(e) if e.is_no_space() => log.wait_for_space(&e)?,
+            marked => return Ok(marked?),
+        }
     }
 }
 

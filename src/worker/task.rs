@@ -122,6 +122,10 @@ impl Work for TrainWork {
         self.trainer.step_count()
     }
 
+    fn is_best_now(&self) -> bool {
+        self.trainer.is_best_now()
+    }
+
     fn save(&mut self, dir: &Path) -> Result<(), engine::Error> {
         self.trainer.save(dir)
     }

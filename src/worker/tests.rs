@@ -20,6 +20,8 @@ struct Toy {
     numbers: Vec<u64>,
     step: u64,
     total: u64,
+    /// The step that turns out to be the best.
+    best: Option<u64>,
     /// Called before each step.
     before: Box<dyn FnMut(u64) -> Result<(), engine::Error>>,
 }
@@ -30,7 +32,8 @@ impl Toy {
         from: Option<&Checkpoint>,
         before: impl FnMut(u64) -> Result<(), engine::Error> + 'static,
     ) -> Self {
-        let mut toy = Self { numbers: (0..64).map(mix64).collect(), step: 0, total, before: Box::new(before) };
+        let mut toy =
+            Self { numbers: (0..64).map(mix64).collect(), step: 0, total, best: None, before: Box::new(before) };
         if let Some(checkpoint) = from {
             let bytes = std::fs::read(checkpoint.path.join("toy.bin")).unwrap();
             toy.numbers = bytes.chunks(8).map(|c| u64::from_le_bytes(c.try_into().unwrap())).collect();
@@ -63,6 +66,9 @@ impl Work for Toy {
     }
     fn save(&mut self, dir: &Path) -> Result<(), engine::Error> {
         std::fs::write(dir.join("toy.bin"), self.bytes()).map_err(|e| engine::Error::file(dir, e))
+    }
+    fn is_best_now(&self) -> bool {
+        self.best == Some(self.step)
     }
     fn saving(&self) -> Option<Saving> {
         Some(Saving { every: 10, keep: 2 })
@@ -168,6 +174,30 @@ fn a_run_resumed_after_an_error_and_a_panic_ends_with_the_same_numbers() {
         })
         .collect();
     assert_eq!(starts, [(1, None), (2, Some(20)), (3, Some(30))]);
+}
+
+#[test]
+fn the_best_step_is_a_checkpoint_of_its_own_that_stays() {
+    let (_dir, run) = new_run();
+    let run_to = |last: u64| {
+        live(&run, &Signals::default(), &move |_, _| {
+            let before = move |step| match step == last {
+                true => Err(engine::Error::Asked("enough".into())),
+                false => Ok(()),
+            };
+            let open: Open =
+                Box::new(move |_, from, _| Ok(Box::new(Toy { best: Some(17), ..Toy::open(45, from, before) })));
+            Prepared { device: "toy".into(), open }
+        })
+    };
+    assert!(run_to(17).is_err());
+    assert_eq!(run.best_checkpoint().checkpoint.unwrap().step, 17);
+    // As if the process had ended before the mark was made.
+    std::fs::remove_file(run.path().join("ckpt/best")).unwrap();
+    run_to(99).unwrap();
+    assert_eq!(run.best_checkpoint().checkpoint.unwrap().step, 17);
+    let steps: Vec<u64> = run.checkpoints().unwrap().iter().map(|c| c.step).collect();
+    assert_eq!(steps, [17, 40, 45]);
 }
 
 #[test]
