@@ -207,6 +207,8 @@ pub enum Action {
     StopRun,
     /// Take a lost or stopped run up again.
     ResumeRun,
+    /// Judge a pair again that a finding names.
+    Relabel,
     // Replay.
     /// Play or pause.
     PlayPause,
@@ -318,6 +320,7 @@ pub const TABLE: &[Binding] = &[
     on(C::Launch, c('r'), Action::ResetForm, "reset", "everything back to the method's defaults"),
     on(C::Launch, k(Code::Esc), Action::Back, "back", "back to labelling"),
     // Watch.
+    on(C::Watch, c('f'), Action::Relabel, "judge again", "judge a pair again that a finding names"),
     on(C::Watch, k(Code::Left), Action::CursorLeft, "cursor", "move the cursor left and read values there"),
     on(C::Watch, k(Code::Right), Action::CursorRight, "cursor", "move the cursor right and read values there"),
     on(C::Watch, c('+'), Action::ZoomIn, "zoom", "look closer, at the cursor or at the end"),

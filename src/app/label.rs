@@ -78,7 +78,7 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::Redo => return redo(model),
         Action::Note => ask_note(model),
         Action::Edit => ask_correction(model),
-        Action::GoTo => ask_pair(model),
+        Action::GoTo => ask_pair(model, |_| true),
         _ => {}
     }
     let size = model.size;
@@ -228,9 +228,10 @@ pub fn take_correction(model: &mut Model, pair: PairId, completion: CompletionId
     effects
 }
 
-fn ask_pair(model: &mut Model) {
+/// Asks for one of the pairs that `among` takes, and shows it.
+pub fn ask_pair(model: &mut Model, among: impl Fn(&PairId) -> bool) {
     let Some(open) = &model.open else { return };
-    let entries = open.session.pairs().iter().filter_map(|pair| {
+    let entries = open.session.pairs().iter().filter(|pair| among(&pair.id)).filter_map(|pair| {
         let prompt = open.session.prompt(&pair.prompt)?;
         let said = open.session.verdict_of(&pair.id, &open.rater).map(|(_, verdict)| score::words(verdict));
         Some(Entry {

@@ -221,7 +221,11 @@ impl Model {
             }
             Screen::Watch(watch) => {
                 let status = self.open.as_ref().and_then(|open| watch.shown(open)).map(RunView::status);
-                footer(&contexts, |row| matters_watching(status.as_ref(), row.action))
+                let named = self.open.as_ref().is_some_and(|open| !watch.named(open).is_empty());
+                footer(&contexts, |row| match row.action {
+                    Action::Relabel => named,
+                    action => matters_watching(status.as_ref(), action),
+                })
             }
             _ => footer(&contexts, |_| true),
         }

@@ -8,13 +8,14 @@ mod panes;
 pub use panes::{Pane, panes};
 
 use super::effect::Effect;
+use super::flow;
 use super::key::Key;
 use super::keymap::Action;
-use super::model::Model;
+use super::model::{Goal, Model};
 use super::open::{Open, RunView};
 use super::popup::{Confirm, Popup, Then};
 use super::screen::Screen;
-use crate::domain::{Axis, RunId, RunState, RunStatus, Span, Window};
+use crate::domain::{Axis, PairId, RunId, RunState, RunStatus, Span, Window};
 use crate::protocol::{RunCommand, RunSpec, Task};
 use std::collections::HashMap;
 
@@ -70,6 +71,8 @@ enum Outcome {
     ConfirmStop(RunId),
     /// Nothing to do; the sentence says why.
     Refused(String),
+    /// Judge this pair again, or one of these.
+    Relabel(Vec<PairId>),
     /// Something was asked of the worker; the words say what.
     Said(String),
 }
@@ -97,10 +100,21 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         Outcome::Leave => return super::act::travel(model, Action::Back),
         Outcome::Refused(why) => model.warn(why),
         Outcome::Said(what) => model.say(what),
+        Outcome::Relabel(pairs) => return relabel(model, pairs),
         Outcome::ConfirmStop(run) => model.popups.push(Popup::Confirm(Confirm {
             question: format!("Stop {run}? It writes a checkpoint first; `R` takes it up again from there."),
             then: Then::Effects(vec![Effect::Command { run, command: RunCommand::Stop }]),
         })),
+    }
+    effects
+}
+
+/// Goes to the label screen, at the pair; with several, the one is asked for there.
+fn relabel(model: &mut Model, pairs: Vec<PairId>) -> Vec<Effect> {
+    let effects = flow::go(model, None, Goal::Label);
+    match pairs.as_slice() {
+        [pair] => super::label::show_pair(model, pair),
+        pairs => super::label::ask_pair(model, |pair| pairs.contains(pair)),
     }
     effects
 }
@@ -246,6 +260,13 @@ impl Watch {
             Action::PauseRun | Action::CheckpointRun | Action::StopRun | Action::ResumeRun => {
                 self.control(open, action)
             }
+            Action::Relabel => match self.named(open) {
+                none if none.is_empty() => {
+                    let why = "no finding of this run names a pair that can be judged here";
+                    (Outcome::Refused(why.into()), Vec::new())
+                }
+                pairs => (Outcome::Relabel(pairs), Vec::new()),
+            },
             Action::Back if self.unwind() => done,
             Action::Back => (Outcome::Leave, Vec::new()),
             _ => {
@@ -338,6 +359,19 @@ impl Watch {
         self.spans.clear();
         (self.cursor, self.zoom, self.pane) = (None, 0, 0);
         self.run = Some(run);
+    }
+
+    /// The pairs of this session that the run's findings name, newest finding first.
+    #[must_use]
+    pub fn named(&self, open: &Open) -> Vec<PairId> {
+        let findings = self.shown(open).map_or(&[][..], |run| run.state.findings.as_slice());
+        let mut pairs: Vec<PairId> = Vec::new();
+        for pair in findings.iter().rev().filter_map(|f| f.pair.as_ref()) {
+            if open.session.pair(pair).is_some() && !pairs.contains(pair) {
+                pairs.push(pair.clone());
+            }
+        }
+        pairs
     }
 
     fn control(&self, open: &Open, action: Action) -> (Outcome, Vec<Effect>) {

@@ -11,7 +11,7 @@ use super::theme::{ACCENT, BAD, BOLD, DIM, GOOD, WARN};
 use super::widgets::plain::{bar, bytes, count, middle};
 use crate::app::watch::{Watch, XUnit, panes as panes_of};
 use crate::app::{Model, RunView, cells, clip, presentable, wrap};
-use crate::domain::{Finding, RunState, RunStatus, Severity, counted};
+use crate::domain::{Finding, RunState, RunStatus, Sample, Severity, counted};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -123,7 +123,19 @@ pub fn draw_scene(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         return sampling::draw(scene, area, buf);
     }
     let panes = panes_of(scene.run);
-    let parts = layout::parts(area, panes.len(), scene.watch.pane, scene.runs.is_some(), scene.watch.enlarged);
+    let wanted = layout::Wanted {
+        panes: panes.len(),
+        focus: scene.watch.pane,
+        runs: scene.runs.is_some(),
+        formula: scene.run.plan.as_ref().is_some_and(|p| !p.objective.is_empty()) && !panes.is_empty(),
+        enlarged: scene.watch.enlarged,
+    };
+    let parts = layout::parts(area, wanted);
+    if let (Some(at), Some(plan)) = (parts.formula, &scene.run.plan) {
+        let width = usize::from(at.width).saturating_sub(12);
+        buf.set_stringn(at.x + 1, at.y, "objective", 10, DIM);
+        buf.set_stringn(at.x + 12, at.y, clip(&plan.objective, width), width, Style::default());
+    }
     if let (Some(at), Some(line)) = (parts.runs, &scene.runs) {
         put_line(buf, at, line.clone());
     }
@@ -431,13 +443,21 @@ fn samples(scene: &Scene<'_>, rows: &mut impl ExactSizeIterator<Item = u16>, x: 
         return;
     };
     if rows.len() == 1 {
-        let text = format!("step {} › {} › {}", last.step, presentable(&last.prompt), presentable(&last.text));
+        let score = last.score.map_or(String::new(), |s| format!("{} › ", panes::value(s).trim_start()));
+        let text = format!("step {} › {} › {score}{}", last.step, presentable(&last.prompt), presentable(&last.text));
         if let Some(y) = rows.next() {
             buf.set_stringn(x, y, clip(&text, width), width, Style::default());
         }
         return;
     }
     let newest: Vec<_> = all.iter().filter(|s| s.step == last.step).collect();
+    // Where answers are scored, each has its number in the same column; a greedy one beside them has none.
+    let scored = all.iter().any(|s| s.score.is_some());
+    let score = |s: &Sample| match s.score {
+        _ if !scored => String::new(),
+        Some(score) => panes::value(score),
+        None => format!("{:>8}", "–"),
+    };
     for now in newest {
         let Some(y) = rows.next() else { return };
         let ask = clip(&presentable(&now.prompt), width);
@@ -445,8 +465,9 @@ fn samples(scene: &Scene<'_>, rows: &mut impl ExactSizeIterator<Item = u16>, x: 
         let before = all.iter().find(|s| s.prompt == now.prompt && s.step < now.step);
         for (sample, style) in before.map(|s| (s, DIM)).into_iter().chain([(now, Style::default())]) {
             let Some(y) = rows.next() else { return };
-            let text = format!("step {:>4}  {}", sample.step, presentable(&sample.text));
-            buf.set_stringn(x + 1, y, clip(&text, width - 1), width, style);
+            let head = format!("step {:>4}{}  ", sample.step, score(sample));
+            let text = clip(&presentable(&sample.text), width.saturating_sub(cells(&head) + 1));
+            buf.set_stringn(x + 1, y, head + &text, width - 1, style);
         }
     }
 }

@@ -349,6 +349,123 @@ fn watch_busy() {
     snap("watch_busy", &mut model);
 }
 
+/// A run of `name` with these metrics a step: what its method logs, each as a function of the share of the run done.
+fn other_run(name: &str, steps: u64, curves: &[(&str, fn(f64) -> f64)]) -> (RunSpec, Log<RunEvent>, bool) {
+    let mut spec = train_spec(&format!("{name}-1"));
+    let table = method(name).unwrap();
+    let params = Params::defaults(&table.rows());
+    if let Task::Train(train) = &mut spec.task {
+        (train.method, train.params) = (name.into(), params.clone());
+    }
+    let mut log = Log::new(1_000);
+    log.add(0, RunEvent::Started { attempt: 1, pid: 77, device: "CPU · 2 threads".into(), from_step: None });
+    let objective = (table.objective)(&params);
+    let plan = Plan { total_steps: 120, steps_per_epoch: 40, train_rows: 160, objective, ..Plan::default() };
+    log.add(800, RunEvent::Planned(plan));
+    let text = "The sky is blue because of Rayleigh scattering, in which short waves are scattered more.";
+    let sampled = |step, text: &str, score: Option<f64>| RunEvent::Sampled {
+        step,
+        prompt: "Why is the sky blue?".into(),
+        text: text.into(),
+        score: score.map(tiebreak::domain::Num),
+    };
+    log.add(500, sampled(0, text, None));
+    for step in 1..=steps {
+        let share = step as f64 / 120.0;
+        let noise = (mix64(step * 37) % 1000) as f64 / 1000.0 - 0.5;
+        let mut m = Metrics::new();
+        curves.iter().for_each(|(name, f)| m.set(name, f(share) * (1.0 + 0.1 * noise)));
+        log.add(4_000, RunEvent::Stepped { step, epoch: share * 3.0, metrics: m });
+        let scored = curves.iter().any(|(name, _)| name.ends_with("/scores"));
+        if scored && step.is_multiple_of(20) {
+            log.add(10, sampled(step, "Sunlight has many colours; air bounces blue around the most.", Some(1.25)));
+            log.add(10, sampled(step, "Blue.", Some(-0.5)));
+        }
+    }
+    (spec, log, true)
+}
+
+#[test]
+fn watch_ppo() {
+    let run = other_run(
+        "ppo",
+        84,
+        &[
+            ("loss", |x| 0.3 - 0.2 * x),
+            ("grad_norm", |x| 1.0 + x),
+            ("learning_rate", |x| 1e-5 * (1.0 - x)),
+            ("objective/kl", |x| 4.0 * x),
+            ("objective/entropy", |x| 60.0 - 20.0 * x),
+            ("objective/scores", |x| 2.0 * x - 0.4),
+            ("objective/rlhf_reward", |x| 1.8 * x - 0.4),
+            ("loss/policy_avg", |x| -0.02 - 0.01 * x),
+            ("loss/value_avg", |x| 0.6 - 0.4 * x),
+            ("policy/clipfrac_avg", |x| 0.2 * x),
+            ("val/clipfrac_avg", |x| 0.1 * x),
+            ("policy/entropy_avg", |x| 2.0 - x),
+            ("completions/mean_length", |x| 40.0 + 9.0 * x),
+            ("probe/nll", |x| 2.6 + 0.1 * x),
+            ("probe/kl", |x| 0.05 * x),
+        ],
+    );
+    let mut model = watching(vec![run]);
+    snap("watch_ppo", &mut model);
+    let text = look(&mut model, (120, 40));
+    assert!(text.contains("−0.5000  Blue.") && text.contains("1.2500  Sunlight"), "{text}");
+}
+
+#[test]
+fn watch_sft() {
+    let run = other_run(
+        "sft",
+        96,
+        &[
+            ("loss", |x| 2.4 - x),
+            ("grad_norm", |x| 1.0 + x),
+            ("learning_rate", |x| 2e-5 * (1.0 - x)),
+            ("entropy", |x| 2.2 - x),
+            ("mean_token_accuracy", |x| 0.4 + 0.3 * x),
+            ("num_tokens", |x| 9e4 * x),
+        ],
+    );
+    let mut model = watching(vec![run]);
+    snap("watch_sft", &mut model);
+}
+
+#[test]
+fn a_pair_that_a_finding_names_is_judged_again() {
+    let found = |pair: &str| {
+        RunEvent::Found(Finding {
+            rule: "pair_fights".into(),
+            step: 60,
+            severity: Severity::Note,
+            text: "The model holds against it.".into(),
+            remedy: "Look at it again.".into(),
+            pair: Some(PairId::new(pair)),
+        })
+    };
+    let mut log = train_log(60, 640, |_, _| {});
+    let mut model = watching(vec![(train_spec("dpo-1"), log, true)]);
+    assert!(!look(&mut model, (120, 40)).contains("f judge again"));
+    press(&mut model, "f");
+    assert!(look(&mut model, (120, 40)).contains("no finding of this run names a pair"));
+    log = train_log(60, 640, |_, _| {});
+    log.add(0, found("p3:a-b"));
+    log.add(0, found("elsewhere"));
+    let mut model = watching(vec![(train_spec("dpo-1"), log, true)]);
+    assert!(look(&mut model, (120, 40)).contains("f judge again"));
+    press(&mut model, "f");
+    let text = look(&mut model, (120, 40));
+    assert!(text.contains("› label") && text.contains("prompt p3"), "{text}");
+    // Several are asked for by name.
+    let mut log = train_log(60, 640, |_, _| {});
+    ["p3:a-b", "p4:a-b"].iter().for_each(|pair| log.add(0, found(pair)));
+    let mut model = watching(vec![(train_spec("dpo-1"), log, true)]);
+    press(&mut model, "f");
+    let text = look(&mut model, (120, 40));
+    assert!(text.contains("which pair") && text.contains("p4") && !text.contains("p5 "), "{text}");
+}
+
 #[test]
 fn watch_empty() {
     let mut model = watching(Vec::new());

@@ -15,24 +15,51 @@ const fn row(title: &'static str, curves: &'static [(&'static str, &'static str)
     Row { title, curves, share: false }
 }
 
-/// The table, most telling first. Metrics that no row names get a pane of their own after these.
+/// A row of shares of one.
+const fn share(title: &'static str, curves: &'static [(&'static str, &'static str)]) -> Row {
+    Row { title, curves, share: true }
+}
+
+/// The table, most telling first, whatever the method: what a method does not measure has no pane, so that each method sees
+/// its own rows in this order. Metrics that no row names get a pane of their own after these.
 const ROWS: &[Row] = &[
+    // Where answers are scored, their worth says more than the loss, which is near 0 by construction.
+    row("reward", &[("objective/rlhf_reward", "less kl"), ("objective/scores", "score"), ("reward", "")]),
     row("loss", &[("loss", "")]),
     row("rewards", &[("rewards/chosen", "chosen"), ("rewards/rejected", "rejected")]),
-    row("margin", &[("rewards/margins", "")]),
-    Row { title: "accuracy", curves: &[("rewards/accuracies", ""), ("accuracy", "")], share: true },
+    row("margin", &[("rewards/margins", ""), ("margin", "")]),
+    share("accuracy", &[("rewards/accuracies", ""), ("accuracy", "")]),
+    share("token accuracy", &[("mean_token_accuracy", "")]),
+    row("mean reward", &[("mean_reward", "")]),
     row("kl to reference", &[("kl/chosen", "chosen"), ("kl/rejected", "rejected"), ("kl", ""), ("objective/kl", "")]),
+    row("policy loss", &[("loss/policy_avg", "")]),
+    row("value loss", &[("loss/value_avg", "")]),
+    row("answer length", &[("completions/mean_length", "all"), ("completions/mean_terminated_length", "ended")]),
+    row("entropy", &[("entropy", ""), ("policy/entropy_avg", "")]),
+    share("clipped", &[("val/clipfrac_avg", "value"), ("policy/clipfrac_avg", "policy")]),
+    share("clipped ratios", &[("clip_ratio/low_mean", "low"), ("clip_ratio/high_mean", "high")]),
     row("gradient norm", &[("grad_norm", "")]),
+    // Forgetting beside learning.
+    row("general text, nll", &[("probe/nll", "")]),
+    row("general text, kl", &[("probe/kl", "")]),
+    row("mixed-in loss", &[("mix/loss", "")]),
     row("log-probs", &[("logps/chosen", "chosen"), ("logps/rejected", "rejected")]),
     row("learning rate", &[("learning_rate", "")]),
     row("tokens/s", &[("tokens_per_second", "")]),
-    row("entropy", &[("entropy", "")]),
-    Row { title: "token accuracy", curves: &[("mean_token_accuracy", "")], share: true },
     row("log odds", &[("log_odds_chosen", ""), ("log_odds_ratio", "ratio")]),
     row("nll", &[("nll_loss", "")]),
+    share("groups that earn the same", &[("frac_reward_zero_std", "")]),
+    row("reward spread", &[("reward_std", "")]),
+    share("answers cut off", &[("completions/clipped_ratio", "")]),
+    row("score", &[("rewards/model/std", "spread"), ("rewards/model/mean", "mean")]),
+    row("checks", &[("rewards/checks/std", "spread"), ("rewards/checks/mean", "mean")]),
+    row("least and greatest reward", &[("min_reward", "min"), ("max_reward", "max")]),
+    row("kl coefficient", &[("kl_coef", "")]),
     row("seconds a step", &[("step_seconds", "")]),
     row("peak memory, MiB", &[("peak_mib", "")]),
     row("logits", &[("logits/chosen", "chosen"), ("logits/rejected", "rejected")]),
+    row("shortest answer", &[("completions/min_length", "all"), ("completions/min_terminated_length", "ended")]),
+    row("longest answer", &[("completions/max_length", "all"), ("completions/max_terminated_length", "ended")]),
 ];
 
 /// Counters that only rise: numbers for the header, not curves.
@@ -97,6 +124,24 @@ mod tests {
         run.measure(1, &eval);
         let titles: Vec<String> = panes(&run).into_iter().map(|p| p.title).collect();
         assert_eq!(titles, ["loss", "rewards", "gradient norm", "my/new", "other"]);
+    }
+
+    #[test]
+    fn a_method_sees_its_own_curves_first() {
+        let first = |names: &[&str]| {
+            let (mut run, mut m) = (RunState::default(), Metrics::new());
+            names.iter().for_each(|name| m.set(name, 0.5));
+            run.advance(1, 0.1, &m);
+            panes(&run).into_iter().map(|p| p.title).take(4).collect::<Vec<_>>()
+        };
+        let shared = ["learning_rate", "grad_norm", "loss", "step_seconds"];
+        let with = |own: &[&'static str]| first(&[&shared, own].concat());
+        assert_eq!(with(&["entropy", "mean_token_accuracy"]), ["loss", "token accuracy", "entropy", "gradient norm"]);
+        assert_eq!(with(&["accuracy", "margin", "mean_reward"]), ["loss", "margin", "accuracy", "mean reward"]);
+        let ppo = ["objective/kl", "objective/scores", "loss/policy_avg", "loss/value_avg", "policy/clipfrac_avg"];
+        assert_eq!(with(&ppo), ["reward", "loss", "kl to reference", "policy loss"]);
+        let grpo = ["reward", "kl", "completions/mean_length", "entropy", "clip_ratio/low_mean"];
+        assert_eq!(with(&grpo), ["reward", "loss", "kl to reference", "answer length"]);
     }
 
     #[test]

@@ -70,6 +70,9 @@ impl Follower<'_> {
         match event {
             RunEvent::Planned(plan) => {
                 self.bar.set_length(plan.total_steps);
+                if !plan.objective.is_empty() {
+                    self.say(&format!("objective: {}", plan.objective));
+                }
                 for row in &plan.dropped {
                     self.say(&format!("{} left out: {}", counted(row.count, "row"), row.reason));
                 }

@@ -25,6 +25,8 @@ const LEAST: (u16, u16) = (34, 6);
 pub struct Parts {
     /// The runs, one line; none when there is but one.
     pub runs: Option<Rect>,
+    /// What is optimised, one line; none when there is no room to spare.
+    pub formula: Option<Rect>,
     /// The charts of this page.
     pub charts: Vec<Rect>,
     /// The first pane shown.
@@ -35,17 +37,37 @@ pub struct Parts {
     pub foot: Rect,
 }
 
+/// From this many rows on, the objective has a line of its own.
+const ROOMY: u16 = 24;
+
 /// Whether an area of this width has a column for facts and findings.
 #[must_use]
 pub fn has_side(width: u16) -> bool {
     width >= WIDE
 }
 
-/// Lays out `panes` panes of which `focus` must be visible; `runs` tells whether a line for the runs is wanted.
+/// What is to be laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Panes in all.
+    pub panes: usize,
+    /// The one that must be visible.
+    pub focus: usize,
+    /// Whether a line for the runs is wanted.
+    pub runs: bool,
+    /// Whether a line for the objective is wanted.
+    pub formula: bool,
+    /// Whether the focused pane stands alone.
+    pub enlarged: bool,
+}
+
+/// Lays out what is wanted.
 #[must_use]
-pub fn parts(area: Rect, panes: usize, focus: usize, runs: bool, enlarged: bool) -> Parts {
+pub fn parts(area: Rect, wanted: Wanted) -> Parts {
+    let Wanted { panes, focus, runs, formula, enlarged } = wanted;
     let mut rest = area;
     let runs = (runs && rest.height > 8).then(|| take_top(&mut rest, 1));
+    let formula = (formula && rest.height >= ROOMY).then(|| take_top(&mut rest, 1));
     let side = has_side(rest.width).then(|| {
         rest.width -= SIDE + 1;
         Rect { x: rest.right() + 1, width: SIDE, ..rest }
@@ -53,14 +75,14 @@ pub fn parts(area: Rect, panes: usize, focus: usize, runs: bool, enlarged: bool)
     let foot_height = if rest.height < 12 { 0 } else { (rest.height / 4).clamp(4, 9) };
     let foot = take_bottom(&mut rest, foot_height);
     if enlarged || panes <= 1 {
-        return Parts { runs, charts: vec![rest], first: focus.min(panes.saturating_sub(1)), side, foot };
+        return Parts { runs, formula, charts: vec![rest], first: focus.min(panes.saturating_sub(1)), side, foot };
     }
     let (columns, rows) = grid(rest.width, rest.height, panes);
     let page = columns * rows;
     let first = focus.min(panes - 1) / page * page;
     let shown = page.min(panes - first);
     let charts = (0..shown).map(|i| cell(rest, columns, shown.div_ceil(columns).min(rows), shown, i)).collect();
-    Parts { runs, charts, first, side, foot }
+    Parts { runs, formula, charts, first, side, foot }
 }
 
 /// Columns and rows: as few pages as can be, then charts about four times as wide as high.
@@ -110,9 +132,10 @@ mod tests {
         for (w, h) in [(80, 20), (120, 36), (200, 56), (60, 14), (40, 9), (20, 5), (1, 1), (0, 0)] {
             for panes in [1, 2, 5, 9, 14] {
                 let area = Rect::new(0, 2, w, h);
-                let p = parts(area, panes, panes - 1, true, false);
+                let wanted = Wanted { panes, focus: panes - 1, runs: true, formula: true, enlarged: false };
+                let p = parts(area, wanted);
                 let mut all: Vec<Rect> = p.charts.clone();
-                all.extend(p.runs.into_iter().chain(p.side).chain([p.foot]));
+                all.extend(p.runs.into_iter().chain(p.formula).chain(p.side).chain([p.foot]));
                 all.retain(|r| !r.is_empty());
                 for (i, a) in all.iter().enumerate() {
                     assert_eq!(area.intersection(*a), *a, "{w}x{h} {panes}");
@@ -127,7 +150,7 @@ mod tests {
     fn the_focused_pane_is_on_the_page() {
         let area = Rect::new(0, 1, 80, 20);
         for focus in 0..9 {
-            let p = parts(area, 9, focus, false, false);
+            let p = parts(area, Wanted { panes: 9, focus, runs: false, formula: false, enlarged: false });
             assert!((p.first..p.first + p.charts.len()).contains(&focus), "{focus} {p:?}");
         }
     }
