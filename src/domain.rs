@@ -8,6 +8,7 @@
 mod axis;
 mod check;
 mod hash;
+mod health;
 mod ids;
 pub mod manners;
 mod method;
@@ -27,6 +28,7 @@ mod tests;
 pub use axis::{Span, Window, tick_label, ticks};
 pub use check::{Check, CheckError, Checks, Takes, checks};
 pub use hash::{Fold64, SampledHash, hash64, mix64};
+pub use health::{Facts, Health, Memory, PairMargin};
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId};
 pub use method::{Method, Needs, method, methods};
 pub use metric::{Metrics, Num};

@@ -140,9 +140,11 @@ impl RunState {
             for (_, series) in &mut self.series {
                 series.restart(from);
             }
-            self.samples.retain(|s| s.step <= from);
+            // A run that begins again says everything again, what comes before its first step too.
+            let stays = |step: u64| from_step.is_some() && step <= from;
+            self.samples.retain(|s| stays(s.step));
             self.checkpoints.retain(|c| c.step <= from);
-            self.findings.retain(|f| f.step <= from);
+            self.findings.retain(|f| stays(f.step));
             self.step = self.step.min(from);
             self.tokens = self.latest("num_tokens").filter(|n| n.is_finite()).map_or(0, |n| n as u64);
             if let Some(plan) = self.plan.as_ref().filter(|p| p.steps_per_epoch > 0) {

@@ -12,6 +12,7 @@ mod answers;
 mod batches;
 mod best;
 mod checkpoint;
+mod health;
 mod mix;
 mod online;
 mod options;
@@ -116,6 +117,7 @@ pub struct Trainer {
     best: Best,
     /// It has been said that memory ran out.
     narrowed: bool,
+    health: health::Watcher,
     /// Answers of the untrained model have been shown.
     introduced: bool,
 }
@@ -272,7 +274,7 @@ impl Trainer {
             Way::Answers(_) => None,
         };
         let at_reference = at_reference.filter(|_| places.init.is_none() || params.f64("lora_dropout") == 0.0);
-        sink.emit(RunEvent::Planned(Plan {
+        let plan = Plan {
             total_steps: total,
             steps_per_epoch: batches.per_epoch(),
             train_rows: train.len(),
@@ -282,7 +284,7 @@ impl Trainer {
             dropped,
             objective: method(&train_spec.method).map(|m| m.formula(params)).unwrap_or_default(),
             longest: train.iter().chain(&eval).map(Example::longest).max().unwrap_or(0),
-        }))?;
+        };
         let mut trainer = Self {
             asked: answers::asked(&rows.rows, &eval, &train),
             model,
@@ -302,11 +304,15 @@ impl Trainer {
             check: Check::new(at_reference),
             best: Best::default(),
             narrowed: false,
+            health: health::Watcher::default(),
             introduced: false,
         };
-        if let Some(dir) = places.resume {
-            trainer.restore(dir)?;
+        trainer.begin_watching(&plan.dropped);
+        match places.resume {
+            Some(dir) => trainer.restore(dir)?,
+            None => trainer.health.report_plan(sink)?,
         }
+        sink.emit(RunEvent::Planned(plan))?;
         Ok(trainer)
     }
 
@@ -363,7 +369,11 @@ impl Trainer {
         if let Some(mib) = watch::peak_mib() {
             metrics.set("peak_mib", mib);
         }
+        let found = self.health.observe(self.step, &metrics);
         sink.emit(RunEvent::Stepped { step: self.step, epoch: self.epoch(), metrics })?;
+        for finding in found {
+            sink.emit(RunEvent::Found(finding))?;
+        }
 
         if self.due("eval_steps") && !self.eval.examples.is_empty() {
             let metrics = self.evaluate()?;

@@ -2,7 +2,7 @@
 
 use crate::trl::{cases, fixtures, rows, spec};
 use std::path::Path;
-use tiebreak::domain::{Metrics, PairRow, Severity};
+use tiebreak::domain::{Finding, Metrics, PairId, PairRow, Severity};
 use tiebreak::engine::{Places, Rows, StepOutcome, Trainer, estimate};
 use tiebreak::protocol::{RunEvent, RunSpec, Task};
 
@@ -312,6 +312,40 @@ fn the_estimate_is_what_the_run_plans() {
         assert!(said.dropped.iter().any(|d| d.reason == "an empty answer"));
         assert!((0.0..=1.0).contains(&said.longer_wins) && said.memory_bytes > 0 && said.tokens > 0);
     }
+}
+
+#[test]
+fn a_contrary_label_is_found_by_name_and_told_once_however_the_run_is_cut() {
+    let mut rows = rows(&cases(), false);
+    let named = |row: &PairRow, id: &str| PairRow { pair: PairId::new(id), ..row.clone() };
+    let contrary = PairRow { chosen: rows[0].rejected.clone(), rejected: rows[0].chosen.clone(), ..rows[0].clone() };
+    rows.extend([named(&rows[0], "same-1"), named(&rows[0], "same-2"), named(&contrary, "contrary")]);
+    rows[3].chosen = " ".into();
+    let dir = tempfile::tempdir().unwrap();
+    let spec = spec("dpo", &settings(&[("num_train_epochs", "4"), ("max_length", "400")]));
+    let found = |events: &[RunEvent]| -> Vec<Finding> {
+        let finding = |e: &RunEvent| if let RunEvent::Found(f) = e { Some(f.clone()) } else { None };
+        events.iter().filter_map(finding).collect()
+    };
+    let (mut whole, before) = open(&spec, &rows, dir.path(), None);
+    let planned: Vec<String> = found(&before).into_iter().map(|f| f.rule).collect();
+    assert!(planned.contains(&"dropped_rows".into()), "{planned:?}");
+    let said = found(&finish(&mut whole));
+    let fight = said.iter().find(|f| f.rule == "pair_fights").unwrap();
+    assert_eq!(fight.pair, Some(PairId::new("contrary")), "{said:?}");
+
+    let (mut part, _) = open(&spec, &rows, dir.path(), None);
+    let mut events = Vec::new();
+    while part.step_count() < fight.step + 1 {
+        part.step(&mut events).unwrap();
+    }
+    let at = dir.path().join("ckpt");
+    std::fs::create_dir(&at).unwrap();
+    part.save(&at).unwrap();
+    let (mut rest, again) = open(&spec, &rows, dir.path(), Some(&at));
+    assert_eq!(found(&again), [], "what was said before the first step is not said again");
+    events.extend(finish(&mut rest));
+    assert_eq!(found(&events), said);
 }
 
 #[test]

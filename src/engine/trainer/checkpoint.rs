@@ -6,7 +6,7 @@
 
 use super::best::Best;
 use super::{Trainer, tune_of};
-use crate::domain::{Fold64, Params};
+use crate::domain::{Fold64, Memory, Params};
 use crate::engine::error::Error;
 use crate::engine::policy::Policy;
 use crate::engine::reference::hex;
@@ -52,6 +52,9 @@ struct State {
     /// Where a method that learns from its own answers is: its round of answers and what its recipe carries on.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     online: serde_json::Value,
+    /// What the health rules remember, so that a run taken up again says nothing twice.
+    #[serde(default)]
+    health: Memory,
 }
 
 impl Trainer {
@@ -77,6 +80,7 @@ impl Trainer {
             weights: self.state_hash()?,
             notes: self.way.notes(),
             online: self.way.state(),
+            health: self.health.memory().clone(),
         };
         let path = dir.join(STATE);
         let text = serde_json::to_string_pretty(&state).map_err(|e| Error::file(&path, e))?;
@@ -115,6 +119,7 @@ impl Trainer {
         self.best = state.best;
         self.way.recall(&state.notes);
         self.way.restore(&state.online)?;
+        self.health.restore(state.health);
         self.introduced = state.step > 0;
         Ok(())
     }

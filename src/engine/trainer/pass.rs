@@ -70,7 +70,11 @@ impl Trainer {
         let references: Vec<Option<&Reference>> = micro.iter().map(|i| self.train.references.get(*i)).collect();
         let Way::Rows(recipe) = &self.way else { return Ok(0.0) };
         let how = How { number: before, temperature: 1.0, grouping: Grouping::of(recipe.as_ref()) };
+        let health = &mut self.health;
         let done = forward_backward(&mut self.policy, &examples, &references, how, &mut |seen| {
+            for one in seen {
+                health.see(one);
+            }
             recipe.loss(seen, window, tally)
         })?;
         match done {
