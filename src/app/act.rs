@@ -50,7 +50,9 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
                     Goal::Label
                 }
             };
-            model.open = Some(Open::new(opened));
+            let mut open = Open::new(opened);
+            open.order = model.order;
+            model.open = Some(open);
             model.touch();
             // The forms need what is in the logs; until they have come, the label screen says that it is reading.
             model.goal = model.open.as_ref().map(|open| (open.name.clone(), goal));

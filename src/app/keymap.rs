@@ -151,6 +151,8 @@ pub enum Action {
     Zoom,
     /// Go to a pair.
     GoTo,
+    /// The other order of the pairs to judge.
+    TurnOrder,
     /// Scroll both answers a line down.
     ScrollDown,
     /// Scroll both answers a line up.
@@ -287,6 +289,7 @@ pub const TABLE: &[Binding] = &[
     on(C::Label, c('e'), Action::Edit, "", "write a better version of the answer"),
     on(C::Label, c('n'), Action::Note, "", "write a note on this pair"),
     on(C::Label, c('g'), Action::GoTo, "", "go to any pair, judged ones too"),
+    on(C::Label, c('o'), Action::TurnOrder, "", "pairs in order of arrival, or least certain scores first"),
     // Home.
     on(C::Home, k(Code::Enter), Action::Open, "open", "open the session"),
     on(C::Home, c('n'), Action::NewSession, "new", "make a session: name, model, prompts"),

@@ -17,7 +17,7 @@ use super::palette::{Entry, Palette, Pick};
 use super::popup::{Ask, Input, Popup};
 use super::screen::Screen;
 use super::wrap::{clip, presentable};
-use crate::domain::{Choice, CompletionId, PairId, Strength, Verdict, hash64};
+use crate::domain::{Choice, CompletionId, PairId, QueueOrder, Strength, Verdict, hash64};
 use crate::protocol::SessionRecord;
 
 /// Verdicts within this time after a pair appears are taken for a repeating key.
@@ -78,6 +78,7 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::Redo => return redo(model),
         Action::Note => ask_note(model),
         Action::Edit => ask_correction(model),
+        Action::TurnOrder => turn_order(model),
         Action::GoTo => ask_pair(model, |_| true),
         _ => {}
     }
@@ -176,6 +177,35 @@ fn take_back(model: &mut Model, back: bool) -> Vec<Effect> {
         _ => show_next(model),
     }
     effects
+}
+
+/// Takes the pairs in the other order, beginning with the next one.
+fn turn_order(model: &mut Model) {
+    let Some(open) = &mut model.open else { return };
+    let said = match open.order {
+        QueueOrder::Uncertain => "pairs come as they arrived".to_owned(),
+        QueueOrder::Arrival => {
+            let of_queue =
+                |pair: &&PairId| open.session.pair(pair).is_some_and(|p| open.session.score_gap(p).is_some());
+            match open.queue.iter().filter(of_queue).count() {
+                0 => {
+                    let name = open.meta.name.clone();
+                    return model.warn(format!(
+                        "no pair left to judge has scores: `tiebreak score {name} --with RUN` gives them"
+                    ));
+                }
+                n => format!("the pairs whose scores differ least come first: {n} of {} have scores", open.queue.len()),
+            }
+        }
+    };
+    open.order = match open.order {
+        QueueOrder::Arrival => QueueOrder::Uncertain,
+        QueueOrder::Uncertain => QueueOrder::Arrival,
+    };
+    model.order = open.order;
+    open.requeue();
+    show_next(model);
+    model.say(said);
 }
 
 fn ask_note(model: &mut Model) {

@@ -7,7 +7,7 @@ use super::msg::SessionCard;
 use super::open::{Open, RunView};
 use super::popup::Popup;
 use super::screen::Screen;
-use crate::domain::{RunId, RunStatus};
+use crate::domain::{QueueOrder, RunId, RunStatus};
 use crate::protocol::ModelCard;
 
 /// How to paint. Meaning never depends on it: states are in words too.
@@ -107,6 +107,8 @@ pub struct Model {
     pub notice: Option<Notice>,
     /// Numbers questions to the shell.
     pub next_question: u64,
+    /// The order in which pairs are asked.
+    pub order: QueueOrder,
 }
 
 /// Whether an action does something on the label screen while there is no pair to judge.
@@ -154,6 +156,7 @@ impl Model {
             goal: None,
             notice: None,
             next_question: 1,
+            order: QueueOrder::default(),
         }
     }
 

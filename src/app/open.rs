@@ -3,7 +3,7 @@
 use super::effect::Effect;
 use super::msg::Opened;
 use super::outbox::{Outbox, Saved};
-use crate::domain::{PairId, Rater, RunId, RunState, RunStatus, Session};
+use crate::domain::{PairId, QueueOrder, Rater, RunId, RunState, RunStatus, Session};
 use crate::protocol::{
     Envelope, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run, apply_run_event,
 };
@@ -66,6 +66,8 @@ pub struct Open {
     pub outbox: Outbox,
     /// The pairs this rater has still to judge.
     pub queue: Vec<PairId>,
+    /// Their order.
+    pub order: QueueOrder,
     known: HashSet<u64>,
 }
 
@@ -85,6 +87,7 @@ impl Open {
             runs: Vec::new(),
             outbox: Outbox::default(),
             queue: Vec::new(),
+            order: QueueOrder::default(),
             known: HashSet::new(),
         }
     }
@@ -179,6 +182,6 @@ impl Open {
 
     /// Works out again which pairs are left to judge.
     pub fn requeue(&mut self) {
-        self.queue = self.session.queue(&self.rater);
+        self.queue = self.session.queue_in(&self.rater, self.order);
     }
 }

@@ -37,6 +37,25 @@ pub struct Correction {
     pub text: String,
 }
 
+/// What a reward run says of a completion.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Score {
+    /// The run.
+    pub run: RunId,
+    /// In standard deviations from the mean of the answers that the run was calibrated on.
+    pub value: f64,
+}
+
+/// The order in which a rater is shown the pairs still to judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueueOrder {
+    /// As they came.
+    #[default]
+    Arrival,
+    /// Those first whose scores differ least: there a verdict tells the scorer most.
+    Uncertain,
+}
+
 /// The decision on a pair that all counting verdicts make together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Outcome {
@@ -74,6 +93,7 @@ pub struct Session {
     corrections: Vec<Correction>,
     taught: Vec<(TaughtSet, SftRow)>,
     rated: Vec<RatedRow>,
+    scores: BTreeMap<CompletionId, Score>,
     runs: Vec<RunId>,
 }
 
@@ -169,6 +189,11 @@ impl Session {
         self.rated.push(row);
     }
 
+    /// Notes what a reward run says of a completion; a later score replaces an earlier one.
+    pub fn score(&mut self, completion: CompletionId, run: RunId, value: f64) {
+        self.scores.insert(completion, Score { run, value });
+    }
+
     /// Notes that a run was launched.
     pub fn launch(&mut self, run: RunId) {
         if !self.runs.contains(&run) {
@@ -192,6 +217,27 @@ impl Session {
     #[must_use]
     pub fn completion(&self, id: &CompletionId) -> Option<&Completion> {
         self.completions.get(id)
+    }
+
+    /// Every completion, in order of their ids.
+    #[must_use]
+    pub fn completions(&self) -> Vec<&Completion> {
+        let mut all: Vec<&Completion> = self.completions.values().collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
+    }
+
+    /// What a reward run last said of a completion.
+    #[must_use]
+    pub fn score_of(&self, completion: &CompletionId) -> Option<&Score> {
+        self.scores.get(completion)
+    }
+
+    /// How far apart a pair's answers are in the eyes of the reward run that scored them; none where it has not scored both.
+    #[must_use]
+    pub fn score_gap(&self, pair: &Pair) -> Option<f64> {
+        let (a, b) = (self.score_of(&pair.a)?, self.score_of(&pair.b)?);
+        (a.run == b.run).then_some((a.value - b.value).abs()).filter(|gap| gap.is_finite())
     }
 
     /// How many completions there are.
@@ -243,11 +289,17 @@ impl Session {
         self.counting(pair).into_iter().find(|(_, v)| v.rater == *rater)
     }
 
-    /// The pairs a rater has still to judge: fresh ones in order of arrival, then the skipped ones, longest ago first.
-    /// Pairs that came with their verdict are not asked again.
+    /// The pairs a rater has still to judge, in order of arrival.
     #[must_use]
     pub fn queue(&self, rater: &Rater) -> Vec<PairId> {
-        let mut fresh = Vec::new();
+        self.queue_in(rater, QueueOrder::Arrival)
+    }
+
+    /// The pairs a rater has still to judge: fresh ones in `order` (those without scores after those with), then the skipped
+    /// ones, longest ago first. Pairs that came with their verdict are not asked again.
+    #[must_use]
+    pub fn queue_in(&self, rater: &Rater, order: QueueOrder) -> Vec<PairId> {
+        let mut fresh: Vec<(f64, PairId)> = Vec::new();
         let mut skipped = Vec::new();
         for pair in &self.pairs {
             if self.sides(pair).is_none() {
@@ -258,14 +310,21 @@ impl Session {
                 continue;
             }
             match votes.iter().find(|(_, v)| v.rater == *rater) {
-                None => fresh.push(pair.id.clone()),
+                None => {
+                    let gap = match order {
+                        QueueOrder::Arrival => None,
+                        QueueOrder::Uncertain => self.score_gap(pair),
+                    };
+                    fresh.push((gap.unwrap_or(f64::INFINITY), pair.id.clone()));
+                }
                 Some((seq, v)) if v.choice == Choice::Skip => skipped.push((*seq, pair.id.clone())),
                 Some(_) => {}
             }
         }
         skipped.sort();
-        fresh.extend(skipped.into_iter().map(|(_, id)| id));
-        fresh
+        // Stable: what is as certain, or has no score, stays in order of arrival.
+        fresh.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        fresh.into_iter().map(|(_, id)| id).chain(skipped.into_iter().map(|(_, id)| id)).collect()
     }
 
     /// The verdict that `undo` by this rater would take back.
@@ -345,7 +404,7 @@ impl Session {
         }
     }
 
-    /// A hash of everything that verdicts, undo, notes, corrections and imported rows have made: equal for equal logs.
+    /// A hash of everything that verdicts, undo, notes, corrections and imported rows have made, and of scores: equal for equal logs.
     #[must_use]
     pub fn state_hash(&self) -> String {
         let mut h = Fold64::default();
@@ -374,6 +433,11 @@ impl Session {
             row.prompt.fold(&mut h);
             h.add(row.completion.as_bytes());
             h.add(&[u8::from(row.good)]);
+        }
+        for (completion, score) in &self.scores {
+            h.add(completion.as_str().as_bytes());
+            h.add(score.run.as_str().as_bytes());
+            h.add(&score.value.to_le_bytes());
         }
         h.hex()
     }

@@ -1,6 +1,6 @@
 //! What a short-lived worker answers to a question: one JSON object a line on its standard output.
 
-use crate::domain::DroppedRows;
+use crate::domain::{CompletionId, DroppedRows, Num};
 use serde::{Deserialize, Serialize};
 
 /// A model found on this machine.
@@ -51,4 +51,13 @@ pub struct Estimate {
     pub seconds: Option<f64>,
     /// Share of the pairs won by the longer answer, in 0..=1.
     pub longer_wins: f64,
+}
+
+/// What a reward run says of one completion.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scoring {
+    /// The completion.
+    pub completion: CompletionId,
+    /// Its score, as in [`super::SessionRecord::Scored`].
+    pub score: Num,
 }

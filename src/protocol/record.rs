@@ -1,7 +1,9 @@
 //! What a session's log says: everything a person did, in order. Nothing is rewritten; undo is a record.
 
 use super::spec::RunSpec;
-use crate::domain::{Completion, CompletionId, Pair, PairId, Prompt, RatedRow, Rater, SftRow, TaughtSet, Verdict};
+use crate::domain::{
+    Completion, CompletionId, Num, Pair, PairId, Prompt, RatedRow, Rater, RunId, SftRow, TaughtSet, Verdict,
+};
 use serde::{Deserialize, Serialize};
 
 /// The first line of every log file.
@@ -83,6 +85,15 @@ pub enum SessionRecord {
     },
     /// An answer with a thumb up or down came with a file.
     Rated(RatedRow),
+    /// A reward run said what a completion is worth; a later score replaces it.
+    Scored {
+        /// The completion.
+        completion: CompletionId,
+        /// The reward run.
+        run: RunId,
+        /// Its score, in standard deviations from the mean of the answers that the run was calibrated on.
+        score: Num,
+    },
     /// A run was launched; its folder has the same specification.
     Launched(Box<RunSpec>),
     /// The hash of the state folded from this log up to here, for `replay --check`.

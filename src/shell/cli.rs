@@ -69,10 +69,15 @@ pub enum Command {
     Sample(SampleArgs),
     /// Train on a session's data, in the background.
     Train(TrainArgs),
+    /// Let a reward run score a session's answers.
+    Score(ScoreArgs),
     /// Open a session on its labelling screen.
     Label {
         /// The session.
         session: String,
+        /// Which pairs come first: as they arrived, or those whose scores differ least (`tiebreak score` gives scores).
+        #[arg(long, default_value = "arrival", value_parser = ["arrival", "uncertain"])]
+        order: String,
         /// Whose verdicts are given (default: the user's name).
         #[arg(long, value_name = "NAME")]
         rater: Option<String>,
@@ -287,6 +292,16 @@ pub struct TrainArgs {
     /// Come back at once; the run goes on.
     #[arg(long)]
     pub detach: bool,
+}
+
+/// `score`.
+#[derive(Debug, Args)]
+pub struct ScoreArgs {
+    /// The session.
+    pub session: String,
+    /// The reward run of this session whose score is taken.
+    #[arg(long = "with", value_name = "RUN")]
+    pub run: String,
 }
 
 /// Commands on one run.

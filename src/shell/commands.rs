@@ -8,6 +8,7 @@ mod make;
 mod models;
 mod report;
 mod runs;
+mod score;
 mod screens;
 mod session;
 
@@ -53,9 +54,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Resume(args) => runs::resume(&context, &args.run),
         Command::Checkpoint(args) => runs::tell(&context, &args.run, RunCommand::Checkpoint),
         Command::Stop(args) => runs::tell(&context, &args.run, RunCommand::Stop),
-        Command::Label { session, rater, screen } => {
-            screens::open(context, Some((session, Goal::Label)), rater, &screen)
-        }
+        Command::Score(args) => score::run(&context, &args),
+        Command::Label { session, order, rater, screen } => screens::label(context, session, &order, rater, &screen),
         Command::Watch { target, screen } => screens::watch(context, &target, &screen),
         Command::Replay(args) if args.check => check::run(&context, &args.session),
         Command::Replay(args) => {

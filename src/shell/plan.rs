@@ -207,6 +207,15 @@ fn trained(dir: &SessionDir, id: &RunId) -> Result<Trained> {
     Ok(Trained { id: id.clone(), method })
 }
 
+/// The reward run of that id, which must have a checkpoint.
+///
+/// # Errors
+/// When there is no such run, or it scores nothing.
+pub fn reward_run(dir: &SessionDir, id: &RunId) -> Result<RunDir> {
+    let id = trained(dir, id)?.check_reward()?;
+    Ok(dir.run(&id)?)
+}
+
 impl Trained {
     /// A reward model's adapter serves scores, not answers: only another reward model can start from it.
     fn check_policy(&self, user: &str) -> Result<()> {
@@ -222,7 +231,7 @@ impl Trained {
             return Ok(self.id);
         }
         Err(Error::failed(format!(
-            "run {} is a {} run and scores no answers: reward_model takes a run of the method reward",
+            "run {} is a {} run and scores no answers: name a run of the method reward",
             self.id, self.method
         )))
     }

@@ -11,7 +11,7 @@ use super::out;
 use super::reply::Reply;
 use super::terminal::{Alarm, FrameBackend, TerminalGuard, Tty, install_panic_hook, restore, watch};
 use crate::app::{Goal, Model, Msg, Theme, begin, update};
-use crate::domain::Rater;
+use crate::domain::{QueueOrder, Rater};
 use crate::storage::Home;
 use crate::ui;
 use ratatui::backend::Backend;
@@ -44,6 +44,8 @@ pub struct Opening {
     pub goal: Option<(String, Goal)>,
     /// Whose verdicts are given.
     pub rater: Rater,
+    /// The order of the pairs to judge.
+    pub order: QueueOrder,
     /// Whether synchronised output may be used where the terminal answers for it.
     pub synchronise: bool,
 }
@@ -63,7 +65,7 @@ enum End {
 /// # Errors
 /// When there is no terminal, or it goes away.
 pub fn workbench(opening: Opening) -> Result<()> {
-    let Opening { home, goal, rater, synchronise } = opening;
+    let Opening { home, goal, rater, order, synchronise } = opening;
     install_panic_hook();
     let guard = TerminalGuard::take(synchronise)?;
     let sync = Arc::new(AtomicBool::new(false));
@@ -90,6 +92,7 @@ pub fn workbench(opening: Opening) -> Result<()> {
         due: None,
         frame: if std::env::var_os("SSH_CONNECTION").is_some() { FRAME_SSH } else { FRAME },
     };
+    bench.model.order = order;
     let first = begin(&mut bench.model, goal);
     bench.draw().map_err(io)?;
     // Input is read after the first frame is out: the probe's answers come first and may take a moment.

@@ -1,11 +1,12 @@
 //! Short questions: one JSON object a line on standard output, then the end. These workers die with whoever asked.
 
 use super::error::Error;
-use super::task::{adapter_of, run_rows};
+use super::task::{adapter_of, reward_of, run_rows};
+use crate::domain::Num;
 use crate::engine::merge::{Precision, to_hf, to_peft};
-use crate::engine::{self, Sink, fresh};
-use crate::protocol::{FreshSpec, RunEvent, Task};
-use crate::storage::{self, RunDir};
+use crate::engine::{self, Judge, Sink, fresh};
+use crate::protocol::{FreshSpec, RunEvent, Scoring, Task};
+use crate::storage::{self, RunDir, SessionDir};
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,23 @@ pub(super) fn estimate(path: &Path) -> Result<(), Error> {
     let spec = run.placed_spec()?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
     say(&engine::estimate(&spec, &run_rows(&run, train)?.rows)?)
+}
+
+
+/// `worker score RUN_DIR`: a [`Scoring`] for every completion of the run's session that this reward run has not scored yet.
+pub(super) fn score(path: &Path) -> Result<(), Error> {
+    let run = RunDir::open(path)?;
+    let spec = run.placed_spec()?;
+    let (model, checkpoint) = reward_of(&run, &run.id())?;
+    let judge = Judge::open(&model, &checkpoint, &engine::device(&spec.device)?)?;
+    let (session, _) = SessionDir::open(run.session_path())?.state()?;
+    for completion in session.completions() {
+        let known = session.score_of(&completion.id).is_some_and(|score| score.run == run.id());
+        let Some(prompt) = session.prompt(&completion.prompt).filter(|_| !known) else { continue };
+        let score = Num(judge.standard(judge.score(&prompt.body, &completion.text)?));
+        say(&Scoring { completion: completion.id.clone(), score })?;
+    }
+    Ok(())
 }
 
 /// `worker merge RUN_DIR OUT FORMAT`: the run's newest checkpoint as a folder for other programs. `hf` computes exactly what

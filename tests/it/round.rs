@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
-use tiebreak::domain::{Choice, Rater, RunId, Seen, Side, Strength, Verdict, hash64};
+use tiebreak::domain::{Choice, CompletionId, Rater, RunId, Seen, Side, Strength, Verdict, hash64};
 use tiebreak::protocol::{RunEvent, SessionRecord};
 use tiebreak::storage::{Home, RunDir, SessionDir};
 
@@ -387,4 +387,39 @@ fn a_run_seen_by_several_workbenches() {
     let checked = json(home, &["replay", "tone", "--check", "--json"]);
     assert_eq!(checked["ok"], true, "{checked}");
     assert_eq!(status(home, "tone", "dpo-1")["attempt"], 2);
+}
+
+#[test]
+fn a_reward_run_scores_every_answer_once() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let model = model();
+    done(home, &["new", "tone", "--model", model.to_str().unwrap()]);
+    let file = home.join("pairs.jsonl");
+    let pair =
+        |i: usize| format!(r#"{{"prompt": "Name {i} birds.", "chosen": "A wren, {i} times.", "rejected": "No."}}"#);
+    let write = |n: std::ops::Range<usize>| fs::write(&file, n.map(pair).collect::<Vec<_>>().join("\n")).unwrap();
+    write(0..4);
+    done(home, &["import", "tone", file.to_str().unwrap()]);
+    done(home, &train(&["reward", "--set", "max_steps=2"]));
+    done(home, &train(&["dpo", "--set", "max_steps=1"]));
+
+    let refused = tiebreak(home, &["score", "tone", "--with", "dpo-1"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && said.contains("is a dpo run and scores no answers"), "{said}");
+
+    let scored = lines(&done(home, &["score", "tone", "--with", "reward-1", "--json"]));
+    assert_eq!(scored.len(), 8, "four pairs, two answers each");
+    let (state, _) = session(home, "tone").state().unwrap();
+    for line in &scored {
+        let kept = state.score_of(&CompletionId::new(line["completion"].as_str().unwrap())).unwrap();
+        assert_eq!((kept.run.as_str(), line["score"].as_f64()), ("reward-1", Some(kept.value)));
+    }
+    assert!(state.pairs().iter().all(|pair| state.score_gap(pair).is_some()));
+    // Only what is new is scored the next time.
+    write(4..5);
+    done(home, &["import", "tone", file.to_str().unwrap()]);
+    let text = done(home, &["score", "tone", "--with", "reward-1"]);
+    assert!(text.contains("2 answers scored by reward-1, 8 had been before"), "{text}");
+    done(home, &["replay", "tone", "--check"]);
 }

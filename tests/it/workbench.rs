@@ -4,7 +4,7 @@
 use crate::support::{Desk, cards, key, models, opened, pairs, sampling};
 use std::collections::HashSet;
 use tiebreak::app::{Action, Binding, Context, Effect, Goal, Key, Msg, Popup, Saved, Screen, keymap, update};
-use tiebreak::domain::{Choice, Rater, Seen, Side, Strength, hash64};
+use tiebreak::domain::{Choice, CompletionId, Num, Rater, RunId, Seen, Side, Strength, hash64};
 use tiebreak::protocol::SessionRecord;
 
 fn judged(desk: &Desk) -> Vec<(String, Choice)> {
@@ -346,4 +346,31 @@ fn the_keymap_has_no_key_twice_and_explains_every_key() {
     }
     assert!(keymap::rows(Context::Label).any(|row| row.action == Action::Undo));
     assert!(keymap::markdown().lines().count() > 40);
+}
+
+#[test]
+fn pairs_can_be_asked_in_the_order_of_their_scores() {
+    let mut records = pairs(3);
+    let mut desk = Desk::with_session(100, 30, records.clone());
+    desk.keys("o");
+    assert!(desk.screen().contains("no pair left to judge has scores"), "{}", desk.screen());
+    for (completion, score) in [("p1.0", 1.0), ("p1.1", -1.0), ("p3.0", 0.25), ("p3.1", 0.5)] {
+        records.push(SessionRecord::Scored {
+            completion: CompletionId::new(completion),
+            run: RunId::new("reward-1"),
+            score: Num(score),
+        });
+    }
+    let mut desk = Desk::with_session(100, 30, records);
+    assert!(desk.screen().contains("prompt p1"), "the order of arrival is the default");
+    desk.keys("o");
+    let screen = desk.screen();
+    assert!(screen.contains("prompt p3") && screen.contains("2 of 3 have scores"), "{screen}");
+    desk.keys("1");
+    assert!(desk.screen().contains("prompt p1"));
+    desk.keys("1");
+    assert!(desk.screen().contains("prompt p2"), "what has no scores comes last");
+    desk.keys("u o");
+    assert!(desk.screen().contains("prompt p1") && desk.screen().contains("as they arrived"));
+    assert_eq!(desk.session().state_hash(), desk.replayed().state_hash());
 }

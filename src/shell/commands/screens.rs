@@ -9,12 +9,28 @@ use super::super::{bundle, models, supervisor};
 use super::Context;
 use crate::app::Goal;
 use crate::domain::manners::{self, Split};
-use crate::domain::{Prompt, PromptBody, PromptId, Rater, RunId, Sampler, nearest};
+use crate::domain::{Prompt, PromptBody, PromptId, QueueOrder, Rater, RunId, Sampler, nearest};
 use crate::protocol::{SessionMeta, SessionRecord};
 use crate::storage::{Home, SessionDir};
 
 /// Opens the workbench, on a screen of a session if one is named.
 pub fn open(context: Context, goal: Option<(String, Goal)>, rater: Option<String>, args: &ScreenArgs) -> Result<()> {
+    open_in(context, goal, rater, QueueOrder::Arrival, args)
+}
+
+/// Opens the labelling screen, with the pairs in this order.
+pub fn label(context: Context, session: String, order: &str, rater: Option<String>, args: &ScreenArgs) -> Result<()> {
+    let order = if order == "uncertain" { QueueOrder::Uncertain } else { QueueOrder::Arrival };
+    open_in(context, Some((session, Goal::Label)), rater, order, args)
+}
+
+fn open_in(
+    context: Context,
+    goal: Option<(String, Goal)>,
+    rater: Option<String>,
+    order: QueueOrder,
+    args: &ScreenArgs,
+) -> Result<()> {
     if context.json {
         return Err(Error::Usage("--json is for commands, and this opens a screen: leave it out".into()));
     }
@@ -29,7 +45,7 @@ pub fn open(context: Context, goal: Option<(String, Goal)>, rater: Option<String
             "a rater's name cannot begin with `import:`: that marks verdicts that came with a file".into(),
         ));
     }
-    workbench(Opening { home: context.home, goal, rater: Rater(rater), synchronise: !args.no_sync })
+    workbench(Opening { home: context.home, goal, rater: Rater(rater), order, synchronise: !args.no_sync })
 }
 
 /// Prompts of the live demo.
