@@ -17,6 +17,7 @@ mod key;
 pub mod keymap;
 pub mod label;
 pub mod launch;
+pub mod masks;
 mod model;
 mod msg;
 mod open;

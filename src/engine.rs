@@ -18,6 +18,7 @@ mod inference;
 mod judge;
 mod language_model;
 mod loss;
+mod masks;
 pub mod merge;
 pub mod models;
 mod optim;
@@ -52,6 +53,7 @@ pub use loss::{
     RewardLoss, RewardPair, Rloo, RlooRow, Rollout, RowLoss, Scale, Sft, SftForm, Tally, calibrate, fit_temperature,
     gae, group_advantages, leave_one_out, reward_metrics, rollout_metrics, token_rewards, whiten,
 };
+pub use masks::masks;
 pub use optim::{AdamW, Update};
 pub use policy::{Batch, Gradients, Policy, Row, RowGradient, RowScores, Tape, TokenScores};
 pub use random::{normal, stream, uniform};

@@ -14,7 +14,7 @@ mod record;
 mod spec;
 
 pub use crate::domain::{DroppedRows, Plan};
-pub use answer::{Estimate, ModelCard, Scoring};
+pub use answer::{Estimate, MaskPiece, MaskedRow, Masks, ModelCard, Scoring};
 pub use command::RunCommand;
 pub use event::RunEvent;
 pub use fold::{apply_record, apply_run, apply_run_event};

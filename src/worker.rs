@@ -38,6 +38,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         ["model", _] => answer::model(path(1)),
         ["estimate", _] => answer::estimate(path(1)),
+        ["masks", _] => answer::masks(path(1)),
         ["score", _] => answer::score(path(1)),
         ["merge", _, _, format] => answer::merge(path(1), path(2), format),
         ["make", _, spec] => answer::make(path(1), spec),

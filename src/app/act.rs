@@ -27,6 +27,11 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::Paste(text) => paste(model, &text),
         Msg::Resize(w, h) => {
             model.size = (w, h);
+            for popup in &mut model.popups {
+                if let Popup::Masks(sheet) = popup {
+                    sheet.lay_out((w, h));
+                }
+            }
             model.touch();
             return refresh(model);
         }
@@ -115,6 +120,15 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         }
         Msg::EstimateReady { ticket, answer } => {
             launch::estimate_ready(model, ticket, answer);
+            model.touch();
+        }
+        Msg::MasksReady { ticket, answer } => {
+            let size = model.size;
+            let sheets = model.popups.iter_mut().filter_map(|popup| match popup {
+                Popup::Masks(sheet) if sheet.ticket == ticket => Some(sheet),
+                _ => None,
+            });
+            sheets.for_each(|sheet| sheet.fill(&answer, size));
             model.touch();
         }
         Msg::Launched { run } => {
@@ -299,6 +313,16 @@ fn press_popup(model: &mut Model, mut popup: Popup, key: Key) -> Vec<Effect> {
             Some(Action::Up) => help.scroll = help.scroll.saturating_sub(1),
             _ => {}
         },
+        Popup::Masks(sheet) => {
+            let page = super::masks::room(model.size).1.saturating_sub(1) as isize;
+            match action {
+                Some(Action::Down) => sheet.scroll_by(1, model.size),
+                Some(Action::Up) => sheet.scroll_by(-1, model.size),
+                Some(Action::PageDown) => sheet.scroll_by(page, model.size),
+                Some(Action::PageUp) => sheet.scroll_by(-page, model.size),
+                _ => {}
+            }
+        }
         Popup::Palette(palette) => {
             let found = palette.matches().len();
             match action {

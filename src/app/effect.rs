@@ -85,6 +85,13 @@ pub enum Effect {
         /// The run.
         ask: TrainAsk,
     },
+    /// What would this run read and learn of its first rows? Answer with [`super::Msg::MasksReady`].
+    Masks {
+        /// Names it in the answer.
+        ticket: u64,
+        /// The run.
+        ask: TrainAsk,
+    },
     /// Send the last lines of a run's worker.log, and again when they change, until asked for another run.
     ReadWorkerLog {
         /// The run.

@@ -34,6 +34,8 @@ pub enum Context {
     Form,
     /// A question with yes and no.
     Confirm,
+    /// What a run would read and learn.
+    Masks,
     /// A message.
     Message,
 }
@@ -55,6 +57,7 @@ impl Context {
             Self::Input => "typing",
             Self::Form => "form",
             Self::Confirm => "question",
+            Self::Masks => "masks",
             Self::Message => "message",
         }
     }
@@ -73,6 +76,7 @@ impl Context {
         Self::Input,
         Self::Form,
         Self::Confirm,
+        Self::Masks,
         Self::Message,
     ];
 }
@@ -172,6 +176,8 @@ pub enum Action {
     PreviousChoice,
     /// Everything back to the method's defaults.
     ResetForm,
+    /// Show what the run would read and learn.
+    ShowMasks,
     // Watch.
     /// The cursor to the left.
     CursorLeft,
@@ -320,6 +326,7 @@ pub const TABLE: &[Binding] = &[
     on(C::Launch, k(Code::Left), Action::PreviousChoice, "choose", "previous choice of a field that has choices"),
     on(C::Launch, k(Code::Right), Action::NextChoice, "choose", "next choice of a field that has choices"),
     on(C::Launch, c(' '), Action::NextChoice, "", "next choice of a field that has choices"),
+    on(C::Launch, c('m'), Action::ShowMasks, "masks", "show what the model reads, and what of it is learned"),
     on(C::Launch, c('r'), Action::ResetForm, "reset", "everything back to the method's defaults"),
     on(C::Launch, k(Code::Esc), Action::Back, "back", "back to labelling"),
     // Watch.
@@ -406,6 +413,15 @@ pub const TABLE: &[Binding] = &[
     on(C::Confirm, c('y'), Action::Accept, "yes", "yes"),
     on(C::Confirm, c('n'), Action::Cancel, "no", "no"),
     on(C::Confirm, k(Code::Esc), Action::Cancel, "", "no"),
+    on(C::Masks, k(Code::Esc), Action::Cancel, "close", "close"),
+    on(C::Masks, c('m'), Action::Cancel, "", "close"),
+    on(C::Masks, c('q'), Action::Cancel, "", "close"),
+    on(C::Masks, k(Code::Down), Action::Down, "scroll", "scroll down"),
+    on(C::Masks, k(Code::Up), Action::Up, "scroll", "scroll up"),
+    on(C::Masks, c('j'), Action::Down, "", "scroll down"),
+    on(C::Masks, c('k'), Action::Up, "", "scroll up"),
+    on(C::Masks, k(Code::PageDown), Action::PageDown, "page", "a page down"),
+    on(C::Masks, k(Code::PageUp), Action::PageUp, "page", "a page up"),
     on(C::Message, k(Code::Enter), Action::Cancel, "close", "close"),
     on(C::Message, k(Code::Esc), Action::Cancel, "", "close"),
     on(C::Message, c('q'), Action::Cancel, "", "close"),

@@ -10,8 +10,10 @@ pub use form::{Field, Form, Start};
 use super::effect::{Effect, TrainAsk};
 use super::key::{Code, Key};
 use super::keymap::Action;
+use super::masks::MaskSheet;
 use super::model::Model;
 use super::open::Open;
+use super::popup::Popup;
 use super::screen::Screen;
 use crate::domain::{Kind, Lack, Needs, RunStatus, Supply};
 use crate::protocol::Estimate;
@@ -183,11 +185,29 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
             launch.form.turn(1);
         }
         Action::Accept => return start(model),
+        Action::ShowMasks => return show_masks(model),
         _ => return super::act::travel(model, action),
     }
     model.touch();
     // Leaving a field settles it.
     if matches!(action, Action::NextField | Action::PreviousField) { question(model) } else { Vec::new() }
+}
+
+/// Asks what the run would read and learn, and shows it when it comes.
+fn show_masks(model: &mut Model) -> Vec<Effect> {
+    let ticket = model.question();
+    let Screen::Launch(launch) = &model.screen else { return Vec::new() };
+    match launch.ask() {
+        Ok(ask) => {
+            model.popups.push(Popup::Masks(MaskSheet::new(ticket)));
+            model.touch();
+            vec![Effect::Masks { ticket, ask }]
+        }
+        Err(why) => {
+            model.warn(why);
+            Vec::new()
+        }
+    }
 }
 
 fn start(model: &mut Model) -> Vec<Effect> {

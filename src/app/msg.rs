@@ -2,7 +2,7 @@
 
 use super::key::Key;
 use crate::domain::{Rater, RunId};
-use crate::protocol::{Envelope, Estimate, ModelCard, RunEvent, RunSpec, SessionMeta, SessionRecord};
+use crate::protocol::{Envelope, Estimate, Masks, ModelCard, RunEvent, RunSpec, SessionMeta, SessionRecord};
 
 /// A run with a living worker, for the list of sessions.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,6 +118,13 @@ pub enum Msg {
         ticket: u64,
         /// The estimate, or why there is none.
         answer: Result<Estimate, String>,
+    },
+    /// The answer to [`super::Effect::Masks`].
+    MasksReady {
+        /// The question's number.
+        ticket: u64,
+        /// What is read and learned, or why that cannot be told.
+        answer: Result<Masks, String>,
     },
     /// A run was launched and its worker started.
     Launched {

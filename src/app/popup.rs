@@ -4,6 +4,7 @@ use super::edit::EditBuffer;
 use super::effect::Effect;
 use super::form::Form;
 use super::keymap::Context;
+use super::masks::MaskSheet;
 use super::palette::Palette;
 use crate::domain::{CompletionId, PairId};
 
@@ -20,6 +21,8 @@ pub enum Popup {
     Form(Form),
     /// A question with yes and no.
     Confirm(Confirm),
+    /// What a run would read and learn.
+    Masks(MaskSheet),
     /// A text to read: title and body.
     Message {
         /// What it is about.
@@ -39,6 +42,7 @@ impl Popup {
             Self::Input(_) => Context::Input,
             Self::Form(_) => Context::Form,
             Self::Confirm(_) => Context::Confirm,
+            Self::Masks(_) => Context::Masks,
             Self::Message { .. } => Context::Message,
         }
     }

@@ -127,6 +127,14 @@ impl Tokenizer {
         self.inner.decode(ids, true).map_err(|e| Error::Tokenizer { model: self.model.clone(), why: e.to_string() })
     }
 
+    /// The text of tokens, special ones too, as the model reads it.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn decode_all(&self, ids: &[u32]) -> Result<String, Error> {
+        self.inner.decode(ids, false).map_err(|e| Error::Tokenizer { model: self.model.clone(), why: e.to_string() })
+    }
+
     /// The tokens that end a completion; never empty.
     #[must_use]
     pub fn stops(&self) -> &[u32] {

@@ -1,6 +1,6 @@
 //! What a short-lived worker answers to a question: one JSON object a line on its standard output.
 
-use crate::domain::{CompletionId, DroppedRows, Num};
+use crate::domain::{CompletionId, DroppedRows, Num, PairId};
 use serde::{Deserialize, Serialize};
 
 /// A model found on this machine.
@@ -60,4 +60,48 @@ pub struct Scoring {
     pub completion: CompletionId,
     /// Its score, as in [`super::SessionRecord::Scored`].
     pub score: Num,
+}
+
+/// What a run would read of its rows and what it would learn of it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Masks {
+    /// The first sequences that are trained on, then some rows that are left out.
+    pub rows: Vec<MaskedRow>,
+    /// Rows in all.
+    pub all: usize,
+}
+
+/// A sequence as the model reads it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MaskedRow {
+    /// The row it came from.
+    pub id: PairId,
+    /// `chosen` or `rejected`; empty where a row is one sequence.
+    pub part: String,
+    /// Tokens.
+    pub tokens: usize,
+    /// How many of them are learned.
+    pub learned: usize,
+    /// The text, special tokens too.
+    pub pieces: Vec<MaskPiece>,
+    /// Why the row is left out; none where it is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
+}
+
+impl MaskedRow {
+    /// A row that is left out, and why.
+    #[must_use]
+    pub fn left_out(id: PairId, why: &str) -> Self {
+        Self { id, part: String::new(), tokens: 0, learned: 0, pieces: Vec::new(), left_out: Some(why.into()) }
+    }
+}
+
+/// A stretch of a sequence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MaskPiece {
+    /// Its text. Sanitise before showing.
+    pub text: String,
+    /// Whether its tokens are learned, or only read.
+    pub learned: bool,
 }

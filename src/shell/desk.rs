@@ -56,6 +56,13 @@ pub enum Order {
         /// The run.
         ask: TrainAsk,
     },
+    /// What would this run read and learn?
+    Masks {
+        /// Names it in the answer.
+        ticket: u64,
+        /// The run.
+        ask: TrainAsk,
+    },
     /// Close what is open and end.
     End,
 }
@@ -140,6 +147,10 @@ impl Bench {
             Order::Command(run, command) => self.command(&run, command),
             Order::Estimate { ticket, ask } => {
                 self.estimate(ticket, ask);
+                Ok(())
+            }
+            Order::Masks { ticket, ask } => {
+                self.masks(ticket, ask);
                 Ok(())
             }
         };
@@ -304,6 +315,17 @@ impl Bench {
         let Some((opening, dir)) = self.session() else { return };
         let planned = plan::train(&self.home, &dir, order(ask));
         let _ = self.questions.send((opening, ticket, planned));
+    }
+
+    fn masks(&self, ticket: u64, ask: TrainAsk) {
+        let Some((opening, dir)) = self.session() else { return };
+        let planned = plan::train(&self.home, &dir, order(ask));
+        let replies = self.replies.clone();
+        let place = self.home.cache().join(format!("masks-{}-{ticket}", std::process::id()));
+        aside(&self.replies, "masks", move || {
+            let answer = planned.and_then(|(spec, data)| supervisor::ask_about("masks", &place, &spec, &data));
+            replies.of(opening, Msg::MasksReady { ticket, answer: answer.map_err(|e| e.to_string()) });
+        });
     }
 
     fn session(&self) -> Option<(u64, SessionDir)> {

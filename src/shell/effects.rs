@@ -6,12 +6,12 @@ use super::error::{Error, Result};
 use super::intake::{self, Kind};
 use super::journal::Journal;
 use super::reply::{Replies, Reply};
-use super::supervisor::ask;
+use super::supervisor::ask_about;
 use super::{models, plan, tails};
 use crate::app::{Effect, Msg, SessionCard};
 use crate::domain::Rater;
 use crate::protocol::{Estimate, SCHEMA_VERSION, SessionMeta};
-use crate::storage::{DataFile, Home, SessionDir, list_sessions};
+use crate::storage::{Home, SessionDir, list_sessions};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -105,6 +105,7 @@ impl Effects {
             Effect::ResumeRun { run } => Order::Resume(run),
             Effect::Command { run, command } => Order::Command(run, command),
             Effect::Estimate { ticket, ask } => Order::Estimate { ticket, ask },
+            Effect::Masks { ticket, ask } => Order::Masks { ticket, ask },
         };
         // The desk ends only after the loop has.
         let _ = self.desk.send(order);
@@ -244,27 +245,8 @@ fn estimates(asked: &Receiver<Question>, replies: &Replies, cache: &Path) {
         let (opening, ticket, planned) = question;
         let answer = planned.and_then(|(spec, data)| {
             let dir = cache.join(format!("estimate-{}", std::process::id()));
-            let answer = estimate(&dir, &spec, &data);
-            let _ = std::fs::remove_dir_all(&dir);
-            answer
+            ask_about::<Estimate>("estimate", &dir, &spec, &data)
         });
         replies.of(opening, Msg::EstimateReady { ticket, answer: answer.map_err(|e| e.to_string()) });
     }
-}
-
-/// Puts a run's specification and data where a worker can read them, and asks it.
-fn estimate(dir: &Path, spec: &crate::protocol::RunSpec, data: &[DataFile]) -> Result<Estimate> {
-    std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
-    let text = serde_json::to_vec(spec).map_err(|e| Error::failed(format!("the run does not write as JSON: {e}")))?;
-    let files = data.iter().map(|file| (file.name.as_str(), file.bytes.as_slice()));
-    for (name, bytes) in files.chain([("spec.json", text.as_slice())]) {
-        let path = dir.join(name);
-        std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))?;
-    }
-    let mut answer = None;
-    ask(&["estimate".as_ref(), dir.as_os_str()], |estimate: Estimate| {
-        answer = Some(estimate);
-        Ok(())
-    })?;
-    answer.ok_or_else(|| Error::failed("the worker gave no estimate: try again"))
 }

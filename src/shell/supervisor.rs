@@ -13,6 +13,7 @@ use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -206,6 +207,33 @@ pub fn ask<T: DeserializeOwned>(args: &[&OsStr], mut each: impl FnMut(T) -> Resu
         Some(last) => Err(Error::failed(sanitise(last.strip_prefix("tiebreak: ").unwrap_or(last)))),
         None => Err(Error::Worker { what, end: format!("ended with {status}") }),
     }
+}
+
+/// Asks a worker about a run that is not launched: its specification and data are put into the folder `dir` for as long as
+/// that takes.
+///
+/// # Errors
+/// When the folder cannot be written or the worker fails.
+pub fn ask_about<T: DeserializeOwned>(verb: &str, dir: &Path, spec: &RunSpec, data: &[DataFile]) -> Result<T> {
+    let answer = put_and_ask(verb, dir, spec, data);
+    let _ = std::fs::remove_dir_all(dir);
+    answer
+}
+
+fn put_and_ask<T: DeserializeOwned>(verb: &str, dir: &Path, spec: &RunSpec, data: &[DataFile]) -> Result<T> {
+    std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
+    let text = serde_json::to_vec(spec).map_err(|e| Error::failed(format!("the run does not write as JSON: {e}")))?;
+    let files = data.iter().map(|file| (file.name.as_str(), file.bytes.as_slice()));
+    for (name, bytes) in files.chain([("spec.json", text.as_slice())]) {
+        let path = dir.join(name);
+        std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))?;
+    }
+    let mut answer = None;
+    ask(&[verb.as_ref(), dir.as_os_str()], |said: T| {
+        answer = Some(said);
+        Ok(())
+    })?;
+    answer.ok_or_else(|| Error::failed("the worker gave no answer: try again"))
 }
 
 /// Starts a worker for a run that has ended without reaching its plan: lost, stopped or failed.

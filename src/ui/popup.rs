@@ -1,7 +1,8 @@
 //! Draws what lies over a screen: one sheet at a time, the topmost.
 
 use super::frame::{put, put_line};
-use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, TEXT};
+use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, TEXT, WARN};
+use crate::app::masks::{Ink, MaskSheet, room};
 use crate::app::{EditBuffer, Form, Help, Input, Model, Palette, Popup, cells, clip, keymap, wrap};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -23,6 +24,7 @@ pub fn draw(buf: &mut Buffer, area: Rect, model: &Model) {
         Some(Popup::Palette(popup)) => palette(buf, area, popup),
         Some(Popup::Input(popup)) => input(buf, area, popup),
         Some(Popup::Form(popup)) => form(buf, area, popup),
+        Some(Popup::Masks(popup)) => masks(buf, area, popup, model.size),
         Some(Popup::Confirm(popup)) => text(buf, area, "", &popup.question),
         Some(Popup::Message { title, body }) => text(buf, area, title, body),
     }
@@ -226,6 +228,33 @@ fn form(buf: &mut Buffer, area: Rect, form: &Form) {
             None => (field.row.help, DIM),
         };
         put(buf, last.x, last.y, last.width, &clip(text, usize::from(last.width)), style);
+    }
+}
+
+/// What is learned is underlined and in the accent, what is only read dim.
+fn masks(buf: &mut Buffer, area: Rect, sheet_of: &MaskSheet, size: (u16, u16)) {
+    let (width, rows) = room(size);
+    let height = sheet_of.lines.len().clamp(3, rows) as u16;
+    let inner = sheet(buf, area, width as u16, height, "what the model reads · underlined: what it learns");
+    let rows = usize::from(inner.height);
+    for (i, line) in sheet_of.lines.iter().skip(sheet_of.scroll).take(rows).enumerate() {
+        let spans = line.iter().map(|(text, ink)| {
+            Span::styled(
+                text.as_str(),
+                match ink {
+                    Ink::Head => BOLD,
+                    Ink::Read => DIM,
+                    Ink::Learned => ACCENT.add_modifier(Modifier::UNDERLINED),
+                    Ink::LeftOut => WARN,
+                },
+            )
+        });
+        put_line(buf, row(inner, i as u16), spans.collect::<Line>());
+    }
+    if sheet_of.scroll + rows < sheet_of.lines.len() {
+        let more = format!(" ↓ {} more ", sheet_of.lines.len() - rows - sheet_of.scroll);
+        let at = inner.right().saturating_sub(cells(&more) as u16);
+        put(buf, at, inner.bottom(), inner.width, &more, DIM);
     }
 }
 

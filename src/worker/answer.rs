@@ -11,6 +11,9 @@ use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// Rows whose masks are shown.
+const MASKED: usize = 5;
+
 /// `worker models [ROOT…]`: a [`crate::protocol::ModelCard`] for every model found.
 pub(super) fn models(roots: &[PathBuf]) -> Result<(), Error> {
     engine::models::discover(roots).iter().try_for_each(say)
@@ -31,6 +34,13 @@ pub(super) fn estimate(path: &Path) -> Result<(), Error> {
     say(&engine::estimate(&spec, &run_rows(&run, train)?.rows)?)
 }
 
+/// `worker masks RUN_DIR`: the [`crate::protocol::Masks`] of a training run's first rows, from a folder as for `estimate`.
+pub(super) fn masks(path: &Path) -> Result<(), Error> {
+    let run = RunDir::open(path)?;
+    let spec = run.placed_spec()?;
+    let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
+    say(&engine::masks(&spec, &run_rows(&run, train)?.rows, MASKED)?)
+}
 
 /// `worker score RUN_DIR`: a [`Scoring`] for every completion of the run's session that this reward run has not scored yet.
 pub(super) fn score(path: &Path) -> Result<(), Error> {

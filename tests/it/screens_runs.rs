@@ -9,8 +9,8 @@ use tiebreak::domain::{
     PromptId, Rater, RunId, Sampler, Seen, Severity, Side, Strength, Verdict, method, mix64,
 };
 use tiebreak::protocol::{
-    DataSnapshot, DroppedRows, Envelope, Estimate, ModelRef, RunCommand, RunEvent, RunSpec, SampleSpec, SessionMeta,
-    SessionRecord, Task, TrainSpec,
+    DataSnapshot, DroppedRows, Envelope, Estimate, MaskPiece, MaskedRow, Masks, ModelRef, RunCommand, RunEvent,
+    RunSpec, SampleSpec, SessionMeta, SessionRecord, Task, TrainSpec,
 };
 
 const T0: u64 = 1_750_000_000_000;
@@ -816,4 +816,44 @@ fn replay_loading_and_empty() {
     snap("replay_loading", &mut model);
     update(&mut model, Msg::SessionLoaded);
     assert!(look(&mut model, (80, 24)).contains("REPLAY"));
+}
+
+#[test]
+fn masks_are_shown_before_a_run_and_scroll() {
+    let mut model = open_with(Goal::Launch, Theme::default(), session_log(12, &[]), Vec::new(), true).0;
+    let effects = press(&mut model, "m");
+    let [Effect::Masks { ticket, ask }] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!(ask.method, "dpo");
+    assert!(look(&mut model, (80, 24)).contains("reading the first rows"));
+    let row = |i: usize, part: &str, answer: &str| MaskedRow {
+        id: PairId::new(format!("p{i}:a-b")),
+        part: part.into(),
+        tokens: 34,
+        learned: 12,
+        pieces: vec![
+            MaskPiece {
+                text: "<|im_start|>user\nWhy is the sky blue?<|im_end|>\n<|im_start|>assistant\n".into(),
+                learned: false,
+            },
+            MaskPiece { text: format!("{answer}<|im_end|>"), learned: true },
+            MaskPiece { text: "\n".into(), learned: false },
+        ],
+        left_out: None,
+    };
+    let mut rows: Vec<MaskedRow> =
+        (1..=4).flat_map(|i| [row(i, "chosen", TEXTS[0].0), row(i, "rejected", TEXTS[0].1)]).collect();
+    rows.push(MaskedRow::left_out(PairId::new("p9:a-b"), "longer than max_length"));
+    update(&mut model, Msg::MasksReady { ticket: *ticket, answer: Ok(Masks { rows, all: 10 }) });
+    snap("launch_masks", &mut model);
+    look(&mut model, (80, 24));
+    for _ in 0..60 {
+        press(&mut model, "down");
+    }
+    let text = look(&mut model, (80, 24));
+    assert!(text.contains("left out: longer than max_length") && !text.contains("more"), "{text}");
+    press(&mut model, "esc");
+    assert!(look(&mut model, (80, 24)).contains("method"));
+    // A late answer to a sheet that was closed shows nothing.
+    update(&mut model, Msg::MasksReady { ticket: *ticket, answer: Err("too late".into()) });
+    assert!(!look(&mut model, (80, 24)).contains("too late"));
 }

@@ -1,0 +1,177 @@
+//! What a run would read and learn of its first rows: a sheet over the launch screen.
+//!
+//! Owns how masked rows become lines, and scrolling. A line break of the text is shown by its mark, so that a learned one is
+//! seen.
+
+use super::wrap::{presentable, wrap};
+use crate::domain::counted;
+use crate::protocol::{MaskedRow, Masks};
+
+/// How a stretch of a line is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ink {
+    /// What the row is called.
+    Head,
+    /// Read and not learned.
+    Read,
+    /// Learned.
+    Learned,
+    /// Left out, with the reason.
+    LeftOut,
+}
+
+/// A line: its stretches in order.
+pub type MaskLine = Vec<(String, Ink)>;
+
+/// The sheet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MaskSheet {
+    /// Number of the question that it waits for.
+    pub ticket: u64,
+    /// The answer, once it has come.
+    answer: Option<Result<Masks, String>>,
+    /// Its lines at the present width.
+    pub lines: Vec<MaskLine>,
+    /// Lines scrolled off its top.
+    pub scroll: usize,
+}
+
+/// The columns and rows that the sheet's text has on a screen of this size.
+#[must_use]
+pub fn room((columns, rows): (u16, u16)) -> (usize, usize) {
+    let columns = usize::from(columns);
+    // Wider lines are hard to read; a narrow screen is taken whole. Rows: header, footer, status and the frame stay.
+    (
+        if columns < 100 { columns.saturating_sub(4) } else { (columns - 12).min(110) },
+        usize::from(rows).saturating_sub(6),
+    )
+}
+
+impl MaskSheet {
+    /// A sheet that waits for the answer to this question.
+    #[must_use]
+    pub fn new(ticket: u64) -> Self {
+        let lines = vec![vec![("reading the first rows …".to_owned(), Ink::Read)]];
+        Self { ticket, answer: None, lines, scroll: 0 }
+    }
+
+    /// Takes the answer.
+    pub fn fill(&mut self, answer: &Result<Masks, String>, size: (u16, u16)) {
+        self.answer = Some(answer.clone());
+        self.lay_out(size);
+    }
+
+    /// Lays the text out for a screen of this size.
+    pub fn lay_out(&mut self, size: (u16, u16)) {
+        let (width, _) = room(size);
+        match &self.answer {
+            None => return,
+            Some(Err(why)) => {
+                let why = presentable(why);
+                self.lines = wrap(&why, width).into_iter().map(|l| vec![(why[l].to_owned(), Ink::LeftOut)]).collect();
+            }
+            Some(Ok(masks)) => {
+                self.lines = masks.rows.iter().flat_map(|row| row_lines(row, width)).collect();
+                if masks.rows.is_empty() {
+                    self.lines = vec![vec![("there are no rows".to_owned(), Ink::Read)]];
+                }
+            }
+        }
+        self.scroll_by(0, size);
+    }
+
+    /// Scrolls by so many lines, within the text.
+    pub fn scroll_by(&mut self, by: isize, size: (u16, u16)) {
+        let most = self.lines.len().saturating_sub(room(size).1);
+        self.scroll = self.scroll.saturating_add_signed(by).min(most);
+    }
+}
+
+/// A row's head and its text in lines of `width` cells, and a blank line.
+fn row_lines(row: &MaskedRow, width: usize) -> Vec<MaskLine> {
+    let mut head = presentable(row.id.as_str());
+    if !row.part.is_empty() {
+        head.push_str(&format!(" · {}", row.part));
+    }
+    if let Some(why) = &row.left_out {
+        return vec![vec![(head, Ink::Head), (format!("  left out: {}", presentable(why)), Ink::LeftOut)], Vec::new()];
+    }
+    let counts = format!("  {}, {} learned", counted(row.tokens, "token"), row.learned);
+    let mut out = vec![vec![(head, Ink::Head), (counts, Ink::Read)]];
+    let mut text = String::new();
+    let mut ends = Vec::new();
+    for piece in &row.pieces {
+        text.push_str(&presentable(&piece.text).replace('\n', "↵\n"));
+        ends.push((text.len(), if piece.learned { Ink::Learned } else { Ink::Read }));
+    }
+    for line in wrap(&text, width) {
+        let mut parts = MaskLine::new();
+        let mut from = line.start;
+        for (end, ink) in &ends {
+            let to = (*end).min(line.end);
+            if to > from {
+                parts.push((text[from..to].to_owned(), *ink));
+                from = to;
+            }
+        }
+        out.push(parts);
+    }
+    out.push(Vec::new());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::PairId;
+    use crate::protocol::MaskPiece;
+
+    fn masks() -> Masks {
+        let piece = |text: &str, learned| MaskPiece { text: text.into(), learned };
+        let row = MaskedRow {
+            id: PairId::new("p1"),
+            part: "chosen".into(),
+            tokens: 9,
+            learned: 3,
+            pieces: vec![
+                piece("<s>user\nWhy?", false),
+                piece(" Because of\u{1b}[31m light.\n", true),
+                piece("x", false),
+            ],
+            left_out: None,
+        };
+        let left = MaskedRow::left_out(PairId::new("p2"), "equal answers");
+        Masks { rows: vec![row, left], all: 2 }
+    }
+
+    #[test]
+    fn every_character_is_there_with_its_ink() {
+        for width in [5, 12, 60] {
+            let lines: Vec<MaskLine> = masks().rows.iter().flat_map(|row| row_lines(row, width)).collect();
+            let of = |ink: Ink| {
+                let parts = lines.iter().flatten().filter(|(_, i)| *i == ink).map(|(t, _)| t.as_str());
+                parts.flat_map(str::chars).filter(|c| !c.is_whitespace()).collect::<String>()
+            };
+            // A control character is shown by its picture, as everywhere.
+            assert_eq!(of(Ink::Learned), "Becauseof␛[31mlight.↵", "{width}");
+            assert_eq!(of(Ink::Read), "9tokens,3learned<s>user↵Why?x");
+            assert_eq!((of(Ink::Head).as_str(), of(Ink::LeftOut).as_str()), ("p1·chosenp2", "leftout:equalanswers"));
+        }
+    }
+
+    #[test]
+    fn scrolling_stays_within_the_text() {
+        let size = (80, 10);
+        let mut sheet = MaskSheet::new(1);
+        sheet.scroll_by(5, size);
+        assert_eq!(sheet.scroll, 0);
+        sheet.fill(&Ok(masks()), size);
+        let most = sheet.lines.len() - 4;
+        sheet.scroll_by(100, size);
+        assert_eq!(sheet.scroll, most);
+        sheet.scroll_by(-1, size);
+        assert_eq!(sheet.scroll, most - 1);
+        sheet.lay_out((80, 60));
+        assert_eq!(sheet.scroll, 0, "where everything fits nothing is scrolled away");
+    }
+}
