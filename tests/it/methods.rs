@@ -216,6 +216,7 @@ fn other(row: &tiebreak::domain::ParamRow) -> Vec<String> {
         Kind::Floats(..) => vec!["0.5".into()],
         Kind::Int(lo, _) => vec![(lo.max(2) + 1).to_string()],
         Kind::Word => vec!["reward-1".into()],
+        Kind::Metric => vec!["eval_other".into()],
         Kind::Checks => vec!["max_words=7".into()],
     }
 }
