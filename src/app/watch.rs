@@ -100,7 +100,7 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         Outcome::Leave => return super::act::travel(model, Action::Back),
         Outcome::Refused(why) => model.warn(why),
         Outcome::Said(what) => model.say(what),
-        Outcome::Relabel(pairs) => return relabel(model, pairs),
+        Outcome::Relabel(pairs) => return relabel(model, &pairs),
         Outcome::ConfirmStop(run) => model.popups.push(Popup::Confirm(Confirm {
             question: format!("Stop {run}? It writes a checkpoint first; `R` takes it up again from there."),
             then: Then::Effects(vec![Effect::Command { run, command: RunCommand::Stop }]),
@@ -110,9 +110,9 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
 }
 
 /// Goes to the label screen, at the pair; with several, the one is asked for there.
-fn relabel(model: &mut Model, pairs: Vec<PairId>) -> Vec<Effect> {
+fn relabel(model: &mut Model, pairs: &[PairId]) -> Vec<Effect> {
     let effects = flow::go(model, None, Goal::Label);
-    match pairs.as_slice() {
+    match pairs {
         [pair] => super::label::show_pair(model, pair),
         pairs => super::label::ask_pair(model, |pair| pairs.contains(pair)),
     }

@@ -256,7 +256,9 @@ fn every_loss_type_has_a_formula_of_its_own_and_its_options_show_in_it() {
     let rows = m.rows();
     let with = |settings: &[(&str, &str)]| {
         let mut p = Params::defaults(&rows);
-        settings.iter().for_each(|(key, value)| p.set(&rows, m.name, key, value).expect("a value"));
+        for (key, value) in settings {
+            p.set(&rows, m.name, key, value).expect("a value");
+        }
         (m.objective)(&p)
     };
     let row = rows.iter().find(|r| r.key == "loss_type").expect("a row");

@@ -107,7 +107,9 @@ mod tests {
     fn spec(name: &str, set: &[&str]) -> RunSpec {
         let rows = method(name).unwrap().rows();
         let mut params = Params::defaults(&rows);
-        set.iter().for_each(|pair| params.set_pair(&rows, name, pair).unwrap());
+        for pair in set {
+            params.set_pair(&rows, name, pair).unwrap();
+        }
         let path = format!("{}/tests/fixtures/tiny-llama", env!("CARGO_MANIFEST_DIR"));
         let model = ModelRef { name: "tiny-llama".into(), path };
         let data = DataSnapshot { file: "data.jsonl".into(), sha256: String::new(), rows: 1, session_seq: 1 };

@@ -356,9 +356,13 @@ fn pair(
     } else if chosen == rejected {
         out.drop("equal answers");
     } else {
-        let side = |ids: Vec<u32>, from: usize| match making.valued {
-            true => Row { valued: vec![ids.len() - 1], ids, ..Row::default() },
-            false => Row::new(ids.clone(), (from..ids.len()).collect()),
+        let side = |ids: Vec<u32>, from: usize| {
+            let all = ids.len();
+            if making.valued {
+                Row { valued: vec![all - 1], ids, ..Row::default() }
+            } else {
+                Row::new(ids, (from..all).collect())
+            }
         };
         let rows = vec![side(chosen, if making.prompt { 1 } else { boundary }), side(rejected, boundary)];
         let example = Example {

@@ -148,7 +148,9 @@ mod tests {
         let with = |scheduler: &str, share: &str| {
             let mut params = Params::default();
             let all = [("lr_scheduler_type", scheduler), ("learning_rate", "0.1"), ("lr_decay_share", share)];
-            all.iter().for_each(|(k, v)| drop(params.0.insert((*k).into(), (*v).into())));
+            for (k, v) in &all {
+                params.0.insert((*k).into(), (*v).into());
+            }
             Schedule::new(&params, 25)
         };
         assert_eq!(with("warmup_stable_decay", "0.1").unwrap().decay, Decay::Stable(3));

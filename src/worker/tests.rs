@@ -181,10 +181,7 @@ fn the_best_step_is_a_checkpoint_of_its_own_that_stays() {
     let (_dir, run) = new_run();
     let run_to = |last: u64| {
         live(&run, &Signals::default(), &move |_, _| {
-            let before = move |step| match step == last {
-                true => Err(engine::Error::Asked("enough".into())),
-                false => Ok(()),
-            };
+            let before = move |step| if step == last { Err(engine::Error::Asked("enough".into())) } else { Ok(()) };
             let open: Open =
                 Box::new(move |_, from, _| Ok(Box::new(Toy { best: Some(17), ..Toy::open(45, from, before) })));
             Prepared { device: "toy".into(), open }

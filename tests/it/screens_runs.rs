@@ -350,7 +350,10 @@ fn watch_busy() {
 }
 
 /// A run of `name` with these metrics a step: what its method logs, each as a function of the share of the run done.
-fn other_run(name: &str, steps: u64, curves: &[(&str, fn(f64) -> f64)]) -> (RunSpec, Log<RunEvent>, bool) {
+/// A metric's name and its value at a share of the run.
+type Curve<'a> = (&'a str, fn(f64) -> f64);
+
+fn other_run(name: &str, steps: u64, curves: &[Curve<'_>]) -> (RunSpec, Log<RunEvent>, bool) {
     let mut spec = train_spec(&format!("{name}-1"));
     let table = method(name).unwrap();
     let params = Params::defaults(&table.rows());
@@ -374,7 +377,9 @@ fn other_run(name: &str, steps: u64, curves: &[(&str, fn(f64) -> f64)]) -> (RunS
         let share = step as f64 / 120.0;
         let noise = (mix64(step * 37) % 1000) as f64 / 1000.0 - 0.5;
         let mut m = Metrics::new();
-        curves.iter().for_each(|(name, f)| m.set(name, f(share) * (1.0 + 0.1 * noise)));
+        for (name, f) in curves {
+            m.set(name, f(share) * (1.0 + 0.1 * noise));
+        }
         log.add(4_000, RunEvent::Stepped { step, epoch: share * 3.0, metrics: m });
         let scored = curves.iter().any(|(name, _)| name.ends_with("/scores"));
         if scored && step.is_multiple_of(20) {
@@ -459,7 +464,9 @@ fn a_pair_that_a_finding_names_is_judged_again() {
     assert!(text.contains("› label") && text.contains("prompt p3"), "{text}");
     // Several are asked for by name.
     let mut log = train_log(60, 640, |_, _| {});
-    ["p3:a-b", "p4:a-b"].iter().for_each(|pair| log.add(0, found(pair)));
+    for pair in ["p3:a-b", "p4:a-b"] {
+        log.add(0, found(pair));
+    }
     let mut model = watching(vec![(train_spec("dpo-1"), log, true)]);
     press(&mut model, "f");
     let text = look(&mut model, (120, 40));

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use tiebreak::domain::manners::{Split, manner_of};
-use tiebreak::engine::{LanguageModel, Tune};
+use tiebreak::domain::manners::{self, Manner, Split, manner_of};
+use tiebreak::domain::{PairId, PairRow, Params, PromptBody, PromptId, RunId, Sampler, method};
+use tiebreak::engine::{Decoder, LanguageModel, Places, Rows, StepOutcome, Trainer, Tune, generate, stream};
+use tiebreak::protocol::{DataSnapshot, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
 
 fn tiebreak(home: &Path, args: &[&str]) -> Output {
     let empty = home.join("no-cache");
@@ -78,4 +80,72 @@ fn the_carried_model_is_there_by_its_name() {
     let bytes: u64 = fs::read_dir(dir).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
     assert!(bytes <= 6 << 20, "{bytes}");
     assert_eq!(fs::read(asset).unwrap(), fs::read(home.path().join("models/tiny/model.safetensors")).unwrap());
+}
+
+/// `n` answers to each prompt at temperature 1.
+fn answers(model: &LanguageModel, decoder: &Decoder, prompts: &[String], n: u64) -> Vec<Vec<String>> {
+    let sampler = Sampler { temperature: 1.0, top_p: 1.0, max_new_tokens: 64, ..Sampler::default() };
+    let answer = |(i, prompt): (usize, &String)| {
+        let ids = model.encode_prompt(&PromptBody::user(prompt.as_str())).unwrap();
+        let mut rngs: Vec<_> = (0..n).map(|k| stream(7, i as u64 * 64 + k)).collect();
+        let made = generate(decoder, &ids, model.tokenizer.stops(), &sampler, &mut rngs, true).unwrap();
+        made.iter().map(|g| model.tokenizer.decode(&g.ids).unwrap()).collect()
+    };
+    prompts.iter().enumerate().map(answer).collect()
+}
+
+/// Pairs of its own answers, ranked by the stated rule kind over rude, make it kinder where it was never asked before.
+#[test]
+fn two_hundred_ranked_pairs_make_it_kinder_by_dpo() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/tiny");
+    let model = LanguageModel::open(&path).unwrap();
+    let base = model.decoder(&candle_core::Device::Cpu, &Tune::None).unwrap();
+    let prompts = manners::prompts(42, 120, Split::Train);
+    let mut pairs = Vec::new();
+    for (i, answers) in answers(&model, &base, &prompts, 8).into_iter().enumerate() {
+        let (kind, rest): (Vec<_>, Vec<_>) = answers.into_iter().partition(|a| manner_of(a) == Some(Manner::Kind));
+        let rude = rest.into_iter().filter(|a| manner_of(a) == Some(Manner::Rude));
+        for (k, (chosen, rejected)) in kind.into_iter().zip(rude).enumerate() {
+            pairs.push(PairRow {
+                pair: PairId::new(format!("q{i}.{k}")),
+                prompt_id: PromptId::new(format!("p{i}")),
+                prompt: PromptBody::user(prompts[i].as_str()),
+                chosen,
+                rejected,
+                margin: None,
+                agreed: None,
+            });
+        }
+    }
+    assert!(pairs.len() >= 200, "{}", pairs.len());
+    pairs.truncate(200);
+
+    let dpo = method("dpo").unwrap();
+    let mut params = Params::defaults(&dpo.rows());
+    for set in ["learning_rate=3e-3", "num_train_epochs=3", "per_device_train_batch_size=8", "eval_fraction=0"] {
+        params.set_pair(&dpo.rows(), "dpo", set).unwrap();
+    }
+    let data = DataSnapshot { file: "data.jsonl".into(), sha256: String::new(), rows: 200, session_seq: 0 };
+    let asked = ModelRef { name: "tiny".into(), path: path.display().to_string() };
+    let spec = RunSpec {
+        id: RunId::new("dpo-1"),
+        task: Task::Train(TrainSpec::new("dpo", asked, params, data)),
+        device: "cpu".into(),
+        created_ms: 0,
+        app: "test".into(),
+    };
+    let cache = tempfile::tempdir().unwrap();
+    let mut events: Vec<RunEvent> = Vec::new();
+    let mut trainer =
+        Trainer::open(&spec, &Rows::Pairs(pairs).into(), &Places::new(cache.path()), &mut events).unwrap();
+    while trainer.step(&mut events).unwrap() == StepOutcome::Stepped {}
+
+    let held_out = manners::prompts(42, 100, Split::HeldOut);
+    let kind = |decoder: &Decoder| {
+        let all = answers(&model, decoder, &held_out, 1);
+        all.iter().flatten().filter(|a| manner_of(a) == Some(Manner::Kind)).count()
+    };
+    let (before, after) = (kind(&base), kind(trainer.policy().decoder()));
+    println!("kind answers on 100 held-out prompts: {before} before, {after} after");
+    assert!(after >= before + 30, "{before} of 100 kind before, {after} after");
 }

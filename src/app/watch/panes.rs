@@ -130,7 +130,9 @@ mod tests {
     fn a_method_sees_its_own_curves_first() {
         let first = |names: &[&str]| {
             let (mut run, mut m) = (RunState::default(), Metrics::new());
-            names.iter().for_each(|name| m.set(name, 0.5));
+            for name in names {
+                m.set(name, 0.5);
+            }
             run.advance(1, 0.1, &m);
             panes(&run).into_iter().map(|p| p.title).take(4).collect::<Vec<_>>()
         };

@@ -12,7 +12,9 @@ fn speak(facts: Facts, steps: u64, of: impl Fn(u64) -> Vec<(&'static str, f64)>)
     let mut out = Vec::new();
     for step in 1..=steps {
         let mut metrics = Metrics::new();
-        of(step).into_iter().for_each(|(name, value)| metrics.set(name, value));
+        for (name, value) in of(step) {
+            metrics.set(name, value);
+        }
         out.extend(health.observe(step, &metrics, &[]).into_iter().map(|f| (f.rule, f.step)));
     }
     out

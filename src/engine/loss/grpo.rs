@@ -273,7 +273,7 @@ mod tests {
         for level in [Level::Token, Level::Sequence] {
             for reduction in REDUCTIONS {
                 for (beta, use_bias_correction_kl) in [(0.0, true), (0.4, true), (0.4, false)] {
-                    let loss = Grpo { level, reduction, beta, use_bias_correction_kl, ..PLAIN };
+                    let loss = Grpo { beta, use_bias_correction_kl, level, reduction, ..PLAIN };
                     slopes_match(&new(), |rows| {
                         let out = grpo(loss, rows).0;
                         (out.loss, out.g)

@@ -45,7 +45,9 @@ impl OnlineRecipe for RlooRecipe {
             let n = advantages.len() as f64;
             let mean = advantages.iter().sum::<f64>() / n;
             let std = (advantages.iter().map(|a| (a - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
-            advantages.iter_mut().for_each(|a| *a = (*a - mean) / (std + STD_FLOOR));
+            for a in &mut advantages {
+                *a = (*a - mean) / (std + STD_FLOOR);
+            }
         }
         for (answer, advantage) in answers.iter_mut().zip(advantages) {
             answer.advantages = vec![advantage];

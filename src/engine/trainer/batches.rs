@@ -228,7 +228,9 @@ mod tests {
     fn batches(rows: usize, grouped: bool) -> Batches {
         let mut params = Params::default();
         let all = [("per_device_train_batch_size", "4"), ("num_train_epochs", "2"), ("shuffle", "true"), ("seed", "7")];
-        all.iter().for_each(|(k, v)| drop(params.0.insert((*k).into(), (*v).into())));
+        for (k, v) in &all {
+            params.0.insert((*k).into(), (*v).into());
+        }
         // Lengths without an order to them.
         let lengths = grouped.then(|| (0..rows).map(|i| i * 37 % 101).collect());
         Batches { lengths, ..Batches::new(rows, &params) }

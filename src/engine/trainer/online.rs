@@ -52,7 +52,7 @@ pub(super) struct Online {
 /// A round in progress.
 struct Answers {
     number: u64,
-    answers: Vec<Answer>,
+    all: Vec<Answer>,
     /// The order in which the answers are learned from, where it was given.
     given: Option<Vec<usize>>,
 }
@@ -103,7 +103,7 @@ impl Online {
 
     /// The round in progress and what the recipe carries on, for a checkpoint.
     pub(super) fn state(&self) -> Value {
-        let round = self.round.as_ref().map(|r| json!({ "number": r.number, "answers": r.answers, "given": r.given }));
+        let round = self.round.as_ref().map(|r| json!({ "number": r.number, "answers": r.all, "given": r.given }));
         json!({ "recipe": self.recipe.state(), "round": round })
     }
 
@@ -115,7 +115,7 @@ impl Online {
         let damaged = |e: serde_json::Error| Error::Asked(format!("the checkpoint's round of answers is damaged: {e}"));
         let answers = serde_json::from_value(round["answers"].clone()).map_err(damaged)?;
         let given = serde_json::from_value(round["given"].clone()).map_err(damaged)?;
-        self.round = Some(Answers { number, answers, given });
+        self.round = Some(Answers { number, all: answers, given });
         Ok(())
     }
 
@@ -283,25 +283,24 @@ impl Trainer {
         let Way::Answers(online) = &mut self.way else { return Ok((0.0, Work::default())) };
         let mut sampled = 0;
         if online.round.as_ref().is_none_or(|r| r.number != number) {
-            let round = match online.given.pop_front() {
-                Some(given) => take_given(online, &self.policy, number, given, tally)?,
-                None => {
-                    let prompts: Vec<&Example> = rows.iter().map(|i| &self.train.examples[*i]).collect();
-                    let (group, seed) = (online.cut.group, self.batches.seed);
-                    let mut answers = online.sample(&self.policy, &self.model, &prompts, group, seed, number)?;
-                    online.score(&mut answers, tally)?;
-                    online.measure(&self.policy, &mut answers)?;
-                    if let Some(bad) = answers.iter().find(|a| a.old.iter().chain(&a.values).any(|x| !x.is_finite())) {
-                        let bad = example(bad, false).id;
-                        return Err(self.bad_scores(bad, sink)?);
-                    }
-                    online.recipe.judge(&mut answers, group, tally);
-                    Answers { number, answers, given: None }
+            let round = if let Some(given) = online.given.pop_front() {
+                take_given(online, &self.policy, number, &given, tally)?
+            } else {
+                let prompts: Vec<&Example> = rows.iter().map(|i| &self.train.examples[*i]).collect();
+                let (group, seed) = (online.cut.group, self.batches.seed);
+                let mut answers = online.sample(&self.policy, &self.model, &prompts, group, seed, number)?;
+                online.score(&mut answers, tally)?;
+                online.measure(&self.policy, &mut answers)?;
+                if let Some(bad) = answers.iter().find(|a| a.old.iter().chain(&a.values).any(|x| !x.is_finite())) {
+                    let bad = example(bad, false).id;
+                    return Err(self.bad_scores(bad, sink)?);
                 }
+                online.recipe.judge(&mut answers, group, tally);
+                Answers { number, all: answers, given: None }
             };
-            lengths(&round.answers, tally);
-            sampled = round.answers.iter().map(|a| a.ids.len() as u64).sum();
-            for answer in round.answers.iter().step_by(online.cut.group).take(SHOWN) {
+            lengths(&round.all, tally);
+            sampled = round.all.iter().map(|a| a.ids.len() as u64).sum();
+            for answer in round.all.iter().step_by(online.cut.group).take(SHOWN) {
                 let prompt = online.prompts.get(answer.row).map(|p| p.headline().to_owned()).unwrap_or_default();
                 let score = Some(crate::domain::Num(answer.reward));
                 sink.emit(RunEvent::Sampled { step: self.step, prompt, text: answer.text.clone(), score })?;
@@ -310,7 +309,7 @@ impl Trainer {
         }
         let Some(round) = &online.round else { return Ok((0.0, Work::default())) };
         let (pass, mini) = (place as usize / online.cut.minis, place as usize % online.cut.minis);
-        let n = round.answers.len();
+        let n = round.all.len();
         let order = match &round.given {
             Some(order) => order.clone(),
             // Another stream than the prompts' order; every pass over a round has its own.
@@ -321,7 +320,7 @@ impl Trainer {
         let per_update = n.div_ceil(online.cut.minis);
         let part: Vec<usize> = order.into_iter().skip(mini * per_update).take(per_update).collect();
         let values = online.recipe.shape().values;
-        let all: usize = round.answers.iter().map(Answer::tokens).sum();
+        let all: usize = round.all.iter().map(Answer::tokens).sum();
         let window = UpdateWindow {
             micro: part.len().div_ceil(online.cut.size).max(1),
             tokens: all as f64 / online.cut.minis as f64,
@@ -329,7 +328,7 @@ impl Trainer {
         let (mut loss, mut seen) = (0.0, PASSES + self.step * n as u64);
         let mut tokens = 0;
         for micro in part.chunks(online.cut.size) {
-            let answers: Vec<&Answer> = micro.iter().map(|i| &round.answers[*i]).collect();
+            let answers: Vec<&Answer> = micro.iter().map(|i| &round.all[*i]).collect();
             let examples: Vec<Example> = answers.iter().map(|a| example(a, values)).collect();
             let examples: Vec<&Example> = examples.iter().collect();
             let nothing = vec![None; examples.len()];
@@ -378,7 +377,7 @@ fn take_given(
     online: &mut Online,
     policy: &Policy,
     number: u64,
-    given: Vec<Answer>,
+    given: &[Answer],
     tally: &mut Tally,
 ) -> Result<Answers, Error> {
     let mut by_row: Vec<usize> = (0..given.len()).collect();
@@ -391,5 +390,5 @@ fn take_given(
     online.measure(policy, &mut answers)?;
     let group = online.cut.group;
     online.recipe.judge(&mut answers, group, tally);
-    Ok(Answers { number, answers, given: Some(order) })
+    Ok(Answers { number, all: answers, given: Some(order) })
 }

@@ -64,7 +64,9 @@ mod tests {
     fn with(settings: &[(&str, &str)]) -> Params {
         let rows = method("dpo").unwrap().rows();
         let mut params = Params::defaults(&rows);
-        settings.iter().for_each(|(key, value)| params.set(&rows, "dpo", key, value).unwrap());
+        for (key, value) in settings {
+            params.set(&rows, "dpo", key, value).unwrap();
+        }
         params
     }
 
