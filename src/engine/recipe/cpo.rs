@@ -1,4 +1,5 @@
-//! CPO: −log σ(β·[log π(c) − log π(r)]) + α·NLL(c), sums over the answers' tokens; SimPO: −log σ(β·[means] − γ).
+//! CPO: −log σ(β·[log π(c) − log π(r)]) + α·NLL(c), sums over the answers' tokens; SimPO: −log σ(β·(A_c − A_r) − γ),
+//! A the means.
 //!
 //! Xu et al. 2024, "Contrastive Preference Optimization"; Meng et al. 2024, "SimPO: Simple Preference Optimization with a
 //! Reference-Free Reward". Neither has a reference. `loss_type` of CPO: `sigmoid`, `hinge`, `ipo` (means). With

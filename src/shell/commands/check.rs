@@ -99,7 +99,11 @@ fn check_run(run: &RunDir, whole: &mut Session, tally: &mut Tally) -> Result<()>
         let recipe = run.path().join(format!("{}.recipe", data.file));
         match std::fs::read(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && recipe.is_file() => {
-                out::note(&format!("{} of run {id} is not kept: {} says how to make it again", data.file, recipe.display()));
+                out::note(&format!(
+                    "{} of run {id} is not kept: {} says how to make it again",
+                    data.file,
+                    recipe.display()
+                ));
             }
             Err(e) => return Err(Error::io("read", &path, e)),
             Ok(bytes) if sha256(&bytes) != data.sha256 => {
