@@ -38,6 +38,11 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         ],
     ),
     ("storage", &["domain", "protocol"], &["tokio", "candle_core", "candle_nn", "ratatui", "crossterm"]),
+    (
+        "kernels",
+        &[],
+        &["tokio", "candle_core", "ratatui", "crossterm", "std::fs", "std::time", "std::process", "std::net"],
+    ),
     ("engine", &["domain", "protocol"], &["tokio", "ratatui", "crossterm"]),
     ("worker", &["domain", "protocol", "storage", "engine"], &["ratatui", "crossterm", "candle_core", "candle_nn"]),
     (

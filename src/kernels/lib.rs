@@ -1,0 +1,12 @@
+//! The innermost loops of the engine on the CPU: matrix products, norms, rotations, attention, softmax, the optimizer.
+//!
+//! Owns arithmetic on slices of numbers and its spreading over threads and SIMD lanes (chosen at run time). Refuses to know
+//! models, tensors, files and errors: a caller that gives slices of the wrong length is wrong, and an assertion says so.
+//!
+//! A package of its own, so that the builds in which the rest is not optimised still compute at full speed.
+//!
+//! **Invariant.** Results do not depend on how work is spread: every sum has one order, whatever the number of threads.
+
+#![allow(clippy::inline_always, reason = "what is dispatched to SIMD lanes must be inlined into the dispatch")]
+
+pub mod leaf;
