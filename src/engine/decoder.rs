@@ -15,7 +15,7 @@ use super::inference;
 use super::tune::{LINEARS, Tune};
 use super::weights::Weights;
 use candle_core::{D, DType, Device, Tensor, Var};
-use linear::{Linear, Weight};
+pub(super) use linear::{Linear, Lora, Weight};
 
 /// How a forward pass is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,9 +38,9 @@ impl Pass {
     }
 }
 
-struct Norm {
-    gamma: Weight,
-    eps: f64,
+pub(super) struct Norm {
+    pub(super) gamma: Weight,
+    pub(super) eps: f64,
 }
 
 impl Norm {
@@ -68,18 +68,19 @@ pub(super) struct Span {
     mask: Option<Tensor>,
 }
 
-struct Layer {
-    input_norm: Norm,
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    o: Linear,
-    q_norm: Option<Norm>,
-    k_norm: Option<Norm>,
-    ff_norm: Norm,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
+/// The parameters of a layer.
+pub(super) struct Layer {
+    pub(super) input_norm: Norm,
+    pub(super) q: Linear,
+    pub(super) k: Linear,
+    pub(super) v: Linear,
+    pub(super) o: Linear,
+    pub(super) q_norm: Option<Norm>,
+    pub(super) k_norm: Option<Norm>,
+    pub(super) ff_norm: Norm,
+    pub(super) gate: Linear,
+    pub(super) up: Linear,
+    pub(super) down: Linear,
 }
 
 /// Keys and values of the tokens seen so far, and what of the adapters is the same for all of them.
@@ -241,6 +242,31 @@ impl Decoder {
         &self.trainables
     }
 
+    /// Type of the weights.
+    pub(super) fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The layers' parameters in order.
+    pub(super) fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// The final norm.
+    pub(super) fn last_norm(&self) -> &Norm {
+        &self.norm
+    }
+
+    /// The embedding (V, H).
+    pub(super) fn embedding(&self) -> &Weight {
+        &self.embed
+    }
+
+    /// The head (V, H): the embedding itself when tied.
+    pub(super) fn head_weight(&self) -> &Weight {
+        self.head.as_ref().unwrap_or(&self.embed)
+    }
+
     /// Layers.
     #[must_use]
     pub fn depth(&self) -> usize {
@@ -304,9 +330,7 @@ impl Decoder {
 
     /// Cosines and sines, (T, head_dim/2), of these positions.
     fn rotary(&self, positions: impl Iterator<Item = usize>) -> Result<(Tensor, Tensor), Error> {
-        // The product is rounded to f32 as the models' authors do; at long positions that is visible.
-        let angles: Vec<f64> =
-            positions.flat_map(|p| self.frequencies.iter().map(move |f| f64::from(p as f32 * f))).collect();
+        let angles = self.angles(positions);
         let half = self.frequencies.len();
         let shape = (angles.len() / half.max(1), half);
         let table = |f: fn(f64) -> f64| -> Result<Tensor, Error> {
@@ -314,6 +338,12 @@ impl Decoder {
             Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.dtype)?.to_device(&self.device)?)
         };
         Ok((table(f64::cos)?, table(f64::sin)?))
+    }
+
+    /// Rotary angles, (T, head_dim/2), of these positions.
+    pub(super) fn angles(&self, positions: impl Iterator<Item = usize>) -> Vec<f64> {
+        // The product is rounded to f32 as the models' authors do; at long positions that is visible.
+        positions.flat_map(|p| self.frequencies.iter().map(move |f| f64::from(p as f32 * f))).collect()
     }
 
     /// (len, seen): 0 where query i sees key j, −∞ where not.

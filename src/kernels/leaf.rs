@@ -1,9 +1,12 @@
-//! Leaf operations on rows of f32: what is neither a matrix product nor attention.
+//! Leaf operations on rows: what is neither a matrix product nor attention.
+//!
+//! Owns forward and backward of RMSNorm, SwiGLU, the rotary positions and the small sums between them.
 
+use crate::lanes::{add_scaled, dot, exp, sigmoid};
 use pulp::Arch;
 use rayon::prelude::*;
 
-/// Rows for which it is worth waking another thread.
+/// Rows that go to a thread together: enough to be worth it, few enough to share evenly.
 const ROWS: usize = 16;
 
 /// RMSNorm (Zhang and Sennrich 2019) of rows of `gamma.len()` numbers: `y = x · r ⊙ gamma` with `r = 1/√(mean x² + eps)`.
@@ -32,16 +35,420 @@ fn inverse(x: &[f32], eps: f32) -> f32 {
     1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
 }
 
-/// Σ a·b in 16 lanes, so that the sum has one order and vectorises.
-#[inline(always)]
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0f32; 16];
-    let (pa, pb) = (a.chunks_exact(16), b.chunks_exact(16));
-    let rest: f32 = pa.remainder().iter().zip(pb.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in pa.zip(pb) {
-        for i in 0..16 {
-            lanes[i] = a[i].mul_add(b[i], lanes[i]);
+/// The way back through [`rms_norm`]: adds dL/dx to `dx`, given `dy`; with `dgamma` also dL/dgamma to that.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn rms_norm_back(x: &[f32], gamma: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], dgamma: Option<&mut [f32]>) {
+    let width = gamma.len();
+    assert!(x.len() == dy.len() && x.len() == dx.len());
+    let arch = Arch::new();
+    let parts = dx.par_chunks_mut(width * ROWS).zip(x.par_chunks(width * ROWS)).zip(dy.par_chunks(width * ROWS));
+    parts.for_each(|((dx, x), dy)| {
+        arch.dispatch(|| {
+            let rows = dx.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(dy.chunks_exact(width));
+            for ((dx, x), dy) in rows {
+                let r = inverse(x, eps);
+                let mut lanes = [0f32; 16];
+                let whole = width / 16 * 16;
+                for i in (0..whole).step_by(16) {
+                    for k in 0..16 {
+                        lanes[k] = (dy[i + k] * gamma[i + k]).mul_add(x[i + k], lanes[k]);
+                    }
+                }
+                let rest: f32 = (whole..width).map(|i| dy[i] * gamma[i] * x[i]).sum();
+                let pull = (lanes.iter().sum::<f32>() + rest) * r * r * r / width as f32;
+                for i in 0..width {
+                    dx[i] += (dy[i] * gamma[i]).mul_add(r, -(x[i] * pull));
+                }
+            }
+        });
+    });
+    if let Some(dgamma) = dgamma {
+        for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
+            let r = inverse(x, eps);
+            for ((d, x), dy) in dgamma.iter_mut().zip(x).zip(dy) {
+                *d += dy * x * r;
+            }
         }
     }
-    lanes.iter().sum::<f32>() + rest
+}
+
+/// SwiGLU (Shazeer 2020) on rows `[gate | up]` of 2·`width`: `out = silu(gate) ⊙ up`.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn swiglu(gate_up: &[f32], width: usize, out: &mut [f32]) {
+    assert_eq!(gate_up.len(), 2 * out.len());
+    let arch = Arch::new();
+    out.par_chunks_mut(width * ROWS).zip(gate_up.par_chunks(2 * width * ROWS)).for_each(|(out, both)| {
+        arch.dispatch(|| {
+            for (out, both) in out.chunks_exact_mut(width).zip(both.chunks_exact(2 * width)) {
+                let (gate, up) = both.split_at(width);
+                for ((o, g), u) in out.iter_mut().zip(gate).zip(up) {
+                    *o = g * sigmoid(*g) * u;
+                }
+            }
+        });
+    });
+}
+
+/// The way back through [`swiglu`]: `[dgate | dup]` from `[gate | up]` and dL/dout.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn swiglu_back(gate_up: &[f32], width: usize, dout: &[f32], back: &mut [f32]) {
+    assert!(gate_up.len() == back.len() && gate_up.len() == 2 * dout.len());
+    let arch = Arch::new();
+    let parts = back.par_chunks_mut(2 * width * ROWS).zip(gate_up.par_chunks(2 * width * ROWS));
+    parts.zip(dout.par_chunks(width * ROWS)).for_each(|((back, both), dout)| {
+        arch.dispatch(|| {
+            let rows = back.chunks_exact_mut(2 * width).zip(both.chunks_exact(2 * width));
+            for ((back, both), dout) in rows.zip(dout.chunks_exact(width)) {
+                let (gate, up) = both.split_at(width);
+                let (dgate, dup) = back.split_at_mut(width);
+                for i in 0..width {
+                    let (g, d) = (gate[i], dout[i]);
+                    let s = sigmoid(g);
+                    dup[i] = d * g * s;
+                    dgate[i] = d * up[i] * s * (1.0 + g * (1.0 - s));
+                }
+            }
+        });
+    });
+}
+
+/// Which way the pairs of a head are turned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// By the position's angles.
+    Forward,
+    /// Back, which is the gradient's way.
+    Back,
+}
+
+/// Heads out of token rows, turned by their positions (Su et al. 2021, halves of a head paired): from `x`, rows of `stride`
+/// numbers whose heads begin at `first`, to `y` (heads, tokens, width). `tables` are cosines and sines (tokens, width/2).
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn heads_out(
+    x: &[f32],
+    stride: usize,
+    first: usize,
+    width: usize,
+    tables: Option<(&[f32], &[f32])>,
+    y: &mut [f32],
+) {
+    let tokens = x.len() / stride;
+    let arch = Arch::new();
+    y.par_chunks_mut(tokens * width).enumerate().for_each(|(head, y)| {
+        let at = first + head * width;
+        arch.dispatch(|| {
+            for (t, y) in y.chunks_exact_mut(width).enumerate() {
+                let x = &x[t * stride + at..t * stride + at + width];
+                match tables {
+                    None => y.copy_from_slice(x),
+                    Some(tables) => turn(x, y, tables, t, Turn::Forward),
+                }
+            }
+        });
+    });
+}
+
+/// The way back of [`heads_out`]: heads of `x` (heads, tokens, width) turned back into rows of `y`.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn heads_in(x: &[f32], stride: usize, first: usize, width: usize, tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
+    let tokens = y.len() / stride;
+    let heads = x.len() / (tokens * width).max(1);
+    let arch = Arch::new();
+    y.par_chunks_mut(stride * ROWS).enumerate().for_each(|(block, y)| {
+        arch.dispatch(|| {
+            for (i, y) in y.chunks_exact_mut(stride).enumerate() {
+                let t = block * ROWS + i;
+                for head in 0..heads {
+                    let from = (head * tokens + t) * width;
+                    let x = &x[from..from + width];
+                    let y = &mut y[first + head * width..first + (head + 1) * width];
+                    match tables {
+                        None => y.copy_from_slice(x),
+                        Some(tables) => turn(x, y, tables, t, Turn::Back),
+                    }
+                }
+            }
+        });
+    });
+}
+
+#[inline(always)]
+fn turn(x: &[f32], y: &mut [f32], (cos, sin): (&[f32], &[f32]), t: usize, way: Turn) {
+    let half = x.len() / 2;
+    let (cos, sin) = (&cos[t * half..(t + 1) * half], &sin[t * half..(t + 1) * half]);
+    let (x0, x1) = x.split_at(half);
+    let (y0, y1) = y.split_at_mut(half);
+    let sign = if way == Turn::Forward { 1.0 } else { -1.0 };
+    for i in 0..half {
+        let s = sign * sin[i];
+        y0[i] = x0[i] * cos[i] - x1[i] * s;
+        y1[i] = x1[i] * cos[i] + x0[i] * s;
+    }
+}
+
+/// `y += x`.
+pub fn add(y: &mut [f32], x: &[f32]) {
+    scale_add(y, 1.0, x);
+}
+
+/// `y += a · x`.
+pub fn scale_add(y: &mut [f32], a: f32, x: &[f32]) {
+    let arch = Arch::new();
+    y.par_chunks_mut(1 << 13).zip(x.par_chunks(1 << 13)).for_each(|(y, x)| arch.dispatch(|| add_scaled(y, a, x)));
+}
+
+/// Each row of `y` times `factors`, element by element.
+pub fn scale_columns(y: &mut [f32], stride: usize, factors: &[f32]) {
+    y.par_chunks_mut(stride * ROWS).for_each(|rows| {
+        for row in rows.chunks_mut(stride) {
+            for (y, f) in row.iter_mut().zip(factors) {
+                *y *= f;
+            }
+        }
+    });
+}
+
+/// `y ⊙= x`.
+pub fn multiply(y: &mut [f32], x: &[f32]) {
+    y.par_chunks_mut(1 << 13).zip(x.par_chunks(1 << 13)).for_each(|(y, x)| {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y *= x;
+        }
+    });
+}
+
+/// The bias added to the first `bias.len()` columns from `first` on of rows `stride` apart.
+pub fn add_bias(y: &mut [f32], stride: usize, first: usize, bias: &[f32]) {
+    y.par_chunks_mut(stride * ROWS).for_each(|rows| {
+        for row in rows.chunks_mut(stride) {
+            for (y, b) in row[first..].iter_mut().zip(bias) {
+                *y += b;
+            }
+        }
+    });
+}
+
+/// What an AdamW update needs beside the slices.
+#[derive(Debug, Clone, Copy)]
+pub struct Adam {
+    /// Factor on the gradient, from clipping.
+    pub scale: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second.
+    pub beta2: f32,
+    /// `1 − beta2^count`.
+    pub bias2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// Learning rate over `1 − beta1^count`.
+    pub rate: f32,
+    /// What of the old value is kept: `1 − rate · decay`.
+    pub keep: f32,
+}
+
+/// One AdamW update (Loshchilov and Hutter 2019) in place.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn adamw(x: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], how: Adam) {
+    const PART: usize = 1 << 13;
+    assert!(x.len() == g.len() && m.len() == g.len() && v.len() == g.len());
+    let arch = Arch::new();
+    let parts = x.par_chunks_mut(PART).zip(m.par_chunks_mut(PART)).zip(v.par_chunks_mut(PART)).zip(g.par_chunks(PART));
+    parts.for_each(|(((x, m), v), g)| {
+        arch.dispatch(|| {
+            for i in 0..g.len() {
+                let d = g[i] * how.scale;
+                m[i] = m[i] * how.beta1 + d * (1.0 - how.beta1);
+                v[i] = v[i] * how.beta2 + d * d * (1.0 - how.beta2);
+                let step = m[i] / ((v[i] / how.bias2).sqrt() + how.eps);
+                x[i] = x[i] * how.keep - step * how.rate;
+            }
+        });
+    });
+}
+
+/// What is known of a row of logits.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Told {
+    /// Log-prob of the target.
+    pub logp: f64,
+    /// Entropy in nats.
+    pub entropy: f64,
+    /// Mean of the logits.
+    pub mean: f64,
+    /// log Σ p².
+    pub collision: f64,
+    /// Whether the target is the first of the largest.
+    pub top1: bool,
+}
+
+/// Reads a row of logits against its target, the logits times `cold` first; leaves the probabilities in their place.
+#[must_use]
+pub fn tell(arch: Arch, z: &mut [f32], target: usize, cold: f32) -> Told {
+    arch.dispatch(
+        #[inline(always)]
+        || {
+            if cold != 1.0 {
+                for x in z.iter_mut() {
+                    *x *= cold;
+                }
+            }
+            let top = crate::lanes::max(z);
+            let first = z.iter().position(|x| *x == top).unwrap_or(0);
+            let at = z[target];
+            // Four sums in one pass, each in blocks whose sums are f64: the vocabulary is long.
+            let (mut sum, mut bent, mut square, mut total) = (0f64, 0f64, 0f64, 0f64);
+            for block in z.chunks_mut(512) {
+                let (mut s, mut b, mut q, mut t) = ([0f32; 8], [0f32; 8], [0f32; 8], [0f32; 8]);
+                let mut parts = block.chunks_exact_mut(8);
+                for part in parts.by_ref() {
+                    for k in 0..8 {
+                        let shifted = part[k] - top;
+                        let e = exp(shifted);
+                        t[k] += part[k];
+                        s[k] += e;
+                        b[k] = e.mul_add(shifted, b[k]);
+                        q[k] = e.mul_add(e, q[k]);
+                        part[k] = e;
+                    }
+                }
+                for x in parts.into_remainder() {
+                    let shifted = *x - top;
+                    let e = exp(shifted);
+                    t[0] += *x;
+                    s[0] += e;
+                    b[0] += e * shifted;
+                    q[0] += e * e;
+                    *x = e;
+                }
+                let add = |x: [f32; 8]| x.iter().map(|x| f64::from(*x)).sum::<f64>();
+                sum += add(s);
+                bent += add(b);
+                square += add(q);
+                total += add(t);
+            }
+            let log_sum = sum.ln();
+            let inverse = (1.0 / sum) as f32;
+            for x in z.iter_mut() {
+                *x *= inverse;
+            }
+            Told {
+                logp: f64::from(at - top) - log_sum,
+                entropy: log_sum - bent / sum,
+                mean: total / z.len() as f64,
+                collision: square.ln() - 2.0 * log_sum,
+                top1: first == target,
+            }
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(n: usize, seed: f32) -> Vec<f32> {
+        (0..n).map(|i| ((i as f32 + seed) * 12.9898).sin() * 1.3).collect()
+    }
+
+    /// Asserts that `back` is the slope of Σ forward(x) ⊙ d at x.
+    fn slopes(x: &[f32], d: &[f32], back: &[f32], forward: impl Fn(&[f32]) -> Vec<f32>) {
+        let loss = |x: &[f32]| forward(x).iter().zip(d).map(|(y, d)| f64::from(*y) * f64::from(*d)).sum::<f64>();
+        for i in 0..x.len() {
+            let at = |by: f32| {
+                let mut x = x.to_vec();
+                x[i] += by;
+                loss(&x)
+            };
+            let slope = (at(1e-2) - at(-1e-2)) / 2e-2;
+            assert!((f64::from(back[i]) - slope).abs() < 1e-3 * (1.0 + slope.abs()), "{i}: {} {slope}", back[i]);
+        }
+    }
+
+    #[test]
+    fn the_norm_goes_back_by_its_slope() {
+        for width in [4, 16, 21] {
+            let (x, gamma, dy) = (noise(3 * width, 0.1), noise(width, 0.7), noise(3 * width, 0.5));
+            let forward = |x: &[f32]| {
+                let mut y = vec![9.0; x.len()];
+                rms_norm(x, &gamma, 1e-5, &mut y);
+                y
+            };
+            let (mut dx, mut dgamma) = (vec![1.0; 3 * width], vec![0.0; width]);
+            rms_norm_back(&x, &gamma, 1e-5, &dy, &mut dx, Some(&mut dgamma));
+            dx.iter_mut().for_each(|d| *d -= 1.0);
+            slopes(&x, &dy, &dx, forward);
+            slopes(&gamma, &dy, &dgamma, |gamma| {
+                let mut y = vec![0.0; x.len()];
+                rms_norm(&x, gamma, 1e-5, &mut y);
+                y
+            });
+        }
+    }
+
+    #[test]
+    fn swiglu_goes_back_by_its_slope() {
+        let (x, d) = (noise(2 * 2 * 9, 0.1), noise(2 * 9, 0.4));
+        let mut back = vec![5.0; x.len()];
+        swiglu_back(&x, 9, &d, &mut back);
+        slopes(&x, &d, &back, |x| {
+            let mut y = vec![9.0; 18];
+            swiglu(x, 9, &mut y);
+            y
+        });
+    }
+
+    #[test]
+    fn heads_come_out_turned_and_go_back_in() {
+        let (tokens, stride, width) = (5, 30, 6);
+        let x = noise(tokens * stride, 0.2);
+        let angles = noise(tokens * width / 2, 0.9);
+        let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|a| (a.cos(), a.sin())).unzip();
+        for tables in [None, Some((cos.as_slice(), sin.as_slice()))] {
+            let mut heads = vec![0.0; 2 * tokens * width];
+            heads_out(&x, stride, 12, width, tables, &mut heads);
+            let (a, b) = (x[2 * stride + 18 + 1], x[2 * stride + 18 + 4]);
+            let (c, s) = if tables.is_some() { (cos[7], sin[7]) } else { (1.0, 0.0) };
+            assert!((heads[(tokens + 2) * width + 1] - (a * c - b * s)).abs() < 1e-6);
+            let mut back = vec![0.0; x.len()];
+            heads_in(&heads, stride, 12, width, tables, &mut back);
+            for (i, (x, back)) in x.iter().zip(&back).enumerate() {
+                let want = if (12..24).contains(&(i % stride)) { *x } else { 0.0 };
+                assert!((want - back).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_of_logits_is_told_as_defined() {
+        for (n, cold) in [(7, 1.0), (1037, 0.7)] {
+            let z: Vec<f32> = noise(n, 0.3).iter().map(|x| x * 5.0).collect();
+            let mut p = z.clone();
+            let told = tell(Arch::new(), &mut p, 3, cold);
+            let wide: Vec<f64> = z.iter().map(|z| f64::from(z * cold)).collect();
+            let sum: f64 = wide.iter().map(|z| z.exp()).sum();
+            let prob: Vec<f64> = wide.iter().map(|z| z.exp() / sum).collect();
+            let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-5 * (1.0 + b.abs()), "{a} {b}");
+            near(told.logp, prob[3].ln());
+            near(told.entropy, -prob.iter().map(|p| p * p.ln()).sum::<f64>());
+            near(told.mean, wide.iter().sum::<f64>() / n as f64);
+            near(told.collision, prob.iter().map(|p| p * p).sum::<f64>().ln());
+            let top = wide.iter().enumerate().fold(0, |m, (i, z)| if *z > wide[m] { i } else { m });
+            assert_eq!(told.top1, top == 3);
+            assert!(tell(Arch::new(), &mut z.clone(), top, cold).top1);
+            p.iter().zip(&prob).for_each(|(a, b)| near(f64::from(*a), *b));
+        }
+    }
 }

@@ -6,7 +6,9 @@
 //! A package of its own, so that the builds in which the rest is not optimised still compute at full speed.
 //!
 //! **Invariant.** Results do not depend on how work is spread: every sum has one order, whatever the number of threads.
-
 #![allow(clippy::inline_always, reason = "what is dispatched to SIMD lanes must be inlined into the dispatch")]
 
+pub mod attention;
+pub mod lanes;
 pub mod leaf;
+pub mod product;

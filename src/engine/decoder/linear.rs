@@ -11,12 +11,25 @@ use crate::engine::tune::{LoraSpec, Tune};
 use candle_core::{D, Device, Tensor, Var};
 
 /// A parameter: a constant, or trained.
-pub(super) enum Weight {
+pub(in crate::engine) enum Weight {
     Frozen(Tensor),
     Trained(Var),
 }
 
 impl Weight {
+    /// Its values where they lie.
+    pub(in crate::engine) fn stored(&self) -> &Tensor {
+        match self {
+            Self::Frozen(t) => t,
+            Self::Trained(v) => v.as_tensor(),
+        }
+    }
+
+    /// The variable, if it is trained.
+    pub(in crate::engine) fn trained(&self) -> Option<&Var> {
+        if let Self::Trained(v) = self { Some(v) } else { None }
+    }
+
     pub(super) fn tensor(&self, grad: bool) -> Tensor {
         match self {
             Self::Frozen(t) => t.clone(),
@@ -30,32 +43,33 @@ fn read(var: &Var, grad: bool) -> Tensor {
     if grad { var.as_tensor().clone() } else { var.as_detached_tensor() }
 }
 
-struct Lora {
+/// An adapter.
+pub(in crate::engine) struct Lora {
     /// (r, in).
-    a: Var,
+    pub(in crate::engine) a: Var,
     /// (out, r).
-    b: Var,
-    scale: f64,
-    dropout: f64,
+    pub(in crate::engine) b: Var,
+    pub(in crate::engine) scale: f64,
+    pub(in crate::engine) dropout: f64,
     seed: u64,
     /// Number of the module in the model, for its dropout stream.
     module: u64,
-    dora: Option<Dora>,
+    pub(in crate::engine) dora: Option<Dora>,
 }
 
 /// The trained lengths of a weight-decomposed adapter.
-struct Dora {
+pub(in crate::engine) struct Dora {
     /// (out).
-    magnitude: Var,
+    pub(in crate::engine) magnitude: Var,
     /// Σ W² over each row of the frozen weight, (out).
     squares: Tensor,
 }
 
 /// `y = x·Wᵀ (+ b) (+ scale·dropout(x)·Aᵀ·Bᵀ)`; with DoRA all but the bias times `m / ‖W + scale·B·A‖`.
-pub(super) struct Linear {
-    weight: Weight,
-    bias: Option<Weight>,
-    lora: Option<Lora>,
+pub(in crate::engine) struct Linear {
+    pub(in crate::engine) weight: Weight,
+    pub(in crate::engine) bias: Option<Weight>,
+    pub(in crate::engine) lora: Option<Lora>,
 }
 
 impl Linear {
@@ -91,7 +105,7 @@ impl Linear {
     }
 
     /// DoRA's factor on each output, (out), `m / ‖W + scale·B·A‖`, outside any graph; none without DoRA.
-    pub(super) fn stretch(&self) -> Result<Option<Tensor>, Error> {
+    pub(in crate::engine) fn stretch(&self) -> Result<Option<Tensor>, Error> {
         let Some((lora, dora)) = self.lora.as_ref().and_then(|l| l.dora.as_ref().map(|d| (l, d))) else {
             return Ok(None);
         };
@@ -125,14 +139,18 @@ impl Lora {
     /// The dropout mask of training pass `number` behind its first `skipped` tokens, scaled by 1/(1−p): the same whenever the
     /// pass is made again, whole or in parts.
     fn mask(&self, like: &Tensor, number: u64, skipped: usize) -> Result<Tensor, Error> {
-        let mut rng = stream(self.seed ^ 0x6472_6f70, (number << 16) | self.module);
-        for _ in 0..skipped * like.dim(D::Minus1)? {
-            let _ = uniform(&mut rng);
-        }
-        let keep = 1.0 / (1.0 - self.dropout);
-        let values: Vec<f32> =
-            (0..like.elem_count()).map(|_| if uniform(&mut rng) < self.dropout { 0.0 } else { keep as f32 }).collect();
+        let mut values = vec![0.0; like.elem_count()];
+        self.keep(number, skipped * like.dim(D::Minus1)?, &mut values);
         Ok(Tensor::from_vec(values, like.shape(), like.device())?.to_dtype(like.dtype())?)
+    }
+
+    /// Numbers `skipped..` of the dropout mask of training pass `number`.
+    pub(in crate::engine) fn keep(&self, number: u64, skipped: usize, mask: &mut [f32]) {
+        let mut rng = stream(self.seed ^ 0x6472_6f70, (number << 16) | self.module);
+        // Each draw takes two words.
+        rng.set_word_pos(2 * skipped as u128);
+        let keep = (1.0 / (1.0 - self.dropout)) as f32;
+        mask.iter_mut().for_each(|m| *m = if uniform(&mut rng) < self.dropout { 0.0 } else { keep });
     }
 }
 

@@ -1,0 +1,360 @@
+//! Causal attention of segments that may share a prefix, forward and backward, in blocks of queries: no (tokens × tokens)
+//! matrix exists.
+//!
+//! Owns the arithmetic of one layer's attention over heads laid out as (heads, tokens, width). Every query sees the prefix of
+//! its segment, its own segment up to itself, and nothing else. Query head h reads key head `h / (heads / kv_heads)`.
+//!
+//! The backward makes each block's weights again from the kept log-sums (Dao 2023): with `P = exp(S − lse)` and
+//! `D = rowsum(dO ⊙ O)`, `dV = Pᵀ·dO`, `dS = P ⊙ (dO·Vᵀ − D)`, `dQ = dS·K`, `dK = dSᵀ·Q`, each times the scale where due.
+
+use crate::lanes::{dot, exp, max};
+use crate::product::{Onto, View, product_here};
+use pulp::Arch;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Queries of a block.
+const BLOCK: usize = 64;
+
+/// Consecutive tokens that see a prefix and themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Tokens all of the segment sees; may be empty.
+    pub prefix: Range<usize>,
+    /// Its own tokens, each of which sees those up to itself.
+    pub own: Range<usize>,
+}
+
+/// The shape of a layer's attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Tokens.
+    pub tokens: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub width: usize,
+}
+
+impl Shape {
+    fn scale(&self) -> f32 {
+        1.0 / (self.width as f32).sqrt()
+    }
+
+    fn kv(&self, head: usize) -> usize {
+        head / (self.heads / self.kv_heads)
+    }
+
+    fn of<'a>(&self, all: &'a [f32], head: usize) -> &'a [f32] {
+        let size = self.tokens * self.width;
+        &all[head * size..(head + 1) * size]
+    }
+}
+
+/// The weights of a block of queries: prefix columns first, then its own segment's.
+struct Block {
+    queries: Range<usize>,
+    /// Columns of the prefix.
+    prefix: Range<usize>,
+    /// Columns of the own segment up to the block's last query.
+    own: Range<usize>,
+}
+
+impl Block {
+    fn columns(&self) -> usize {
+        self.prefix.len() + self.own.len()
+    }
+
+    /// The two stretches of keys with the first column of each.
+    fn stretches(&self) -> [(Range<usize>, usize); 2] {
+        [(self.prefix.clone(), 0), (self.own.clone(), self.prefix.len())]
+    }
+
+    /// How many columns query `i` of the block sees: those from there on are in its future.
+    fn sees(&self, i: usize) -> usize {
+        self.prefix.len() + self.queries.start + i + 1 - self.own.start
+    }
+}
+
+fn blocks(segment: &Segment) -> impl Iterator<Item = Block> + '_ {
+    segment.own.clone().step_by(BLOCK).map(|first| {
+        let last = (first + BLOCK).min(segment.own.end);
+        Block { queries: first..last, prefix: segment.prefix.clone(), own: segment.own.start..last }
+    })
+}
+
+/// `scale · Q·Kᵀ` of a block into `s`.
+fn scores(s: &mut [f32], block: &Block, q: &[f32], k: &[f32], shape: Shape) {
+    let (w, columns) = (shape.width, block.columns());
+    for (keys, first) in block.stretches() {
+        if keys.is_empty() {
+            continue;
+        }
+        let size = (block.queries.len(), keys.len(), w);
+        let queries = View::rows(&q[block.queries.start * w..], w);
+        product_here(
+            &mut s[first..],
+            columns,
+            Onto::Fresh,
+            queries,
+            View::columns(&k[keys.start * w..], w),
+            size,
+            shape.scale(),
+        );
+    }
+}
+
+/// Attention: `out` (heads, tokens, width) and the log of every query's weight sum `lse` (heads, tokens) from q (heads, tokens,
+/// width), k and v (kv_heads, tokens, width). Tokens of no segment are left as they are.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn forward(segments: &[Segment], shape: Shape, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32], lse: &mut [f32]) {
+    let (w, size) = (shape.width, shape.tokens * shape.width);
+    let arch = Arch::new();
+    let heads = out.par_chunks_mut(size).zip(lse.par_chunks_mut(shape.tokens)).enumerate();
+    heads.for_each_init(Vec::new, |s: &mut Vec<f32>, (head, (out, lse))| {
+        let (q, k, v) = (shape.of(q, head), shape.of(k, shape.kv(head)), shape.of(v, shape.kv(head)));
+        for block in segments.iter().flat_map(blocks) {
+            let (rows, columns) = (block.queries.len(), block.columns());
+            if s.len() < rows * columns {
+                s.resize(rows * columns, 0.0);
+            }
+            let s = &mut s[..rows * columns];
+            scores(s, &block, q, k, shape);
+            for (i, row) in s.chunks_exact_mut(columns).enumerate() {
+                let (seen, future) = row.split_at_mut(block.sees(i));
+                lse[block.queries.start + i] = arch.dispatch(
+                    #[inline(always)]
+                    || soften(seen),
+                );
+                future.fill(0.0);
+            }
+            let out = &mut out[block.queries.start * w..block.queries.end * w];
+            let mut onto = Onto::Fresh;
+            for (keys, first) in block.stretches() {
+                if keys.is_empty() {
+                    continue;
+                }
+                let (weights, values) = (View::rows(&s[first..], columns), View::rows(&v[keys.start * w..], w));
+                product_here(out, w, onto, weights, values, (rows, w, keys.len()), 1.0);
+                onto = Onto::Sum;
+            }
+        }
+    });
+}
+
+/// Softmax in place; gives log Σ e^x.
+#[inline(always)]
+fn soften(x: &mut [f32]) -> f32 {
+    let top = max(x);
+    let mut lanes = [0f32; 8];
+    let mut parts = x.chunks_exact_mut(8);
+    for part in parts.by_ref() {
+        for k in 0..8 {
+            part[k] = exp(part[k] - top);
+            lanes[k] += part[k];
+        }
+    }
+    let mut sum = 0f32;
+    for x in parts.into_remainder() {
+        *x = exp(*x - top);
+        sum += *x;
+    }
+    sum += lanes.iter().sum::<f32>();
+    let inverse = 1.0 / sum;
+    for x in x.iter_mut() {
+        *x *= inverse;
+    }
+    top + sum.ln()
+}
+
+/// What the backward gets from the forward, and the gradient that reaches it.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// (heads, tokens, width).
+    pub q: &'a [f32],
+    /// (kv_heads, tokens, width).
+    pub k: &'a [f32],
+    /// (kv_heads, tokens, width).
+    pub v: &'a [f32],
+    /// (heads, tokens, width).
+    pub out: &'a [f32],
+    /// (heads, tokens).
+    pub lse: &'a [f32],
+    /// dL/dout, (heads, tokens, width).
+    pub dout: &'a [f32],
+}
+
+/// The way back: dL/dq (heads, tokens, width), and for each query head its part of dL/dk and dL/dv, (heads, tokens, width)
+/// both, which [`fold`] sums over the heads that share keys. All three are overwritten.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn backward(segments: &[Segment], shape: Shape, seen: Seen<'_>, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
+    let (w, size) = (shape.width, shape.tokens * shape.width);
+    let arch = Arch::new();
+    let heads = dq.par_chunks_mut(size).zip(dk.par_chunks_mut(size)).zip(dv.par_chunks_mut(size)).enumerate();
+    heads.for_each_init(
+        || (Vec::new(), Vec::new()),
+        |(p, d): &mut (Vec<f32>, Vec<f32>), (head, ((dq, dk), dv))| {
+            let (q, out, dout) = (shape.of(seen.q, head), shape.of(seen.out, head), shape.of(seen.dout, head));
+            let (k, v) = (shape.of(seen.k, shape.kv(head)), shape.of(seen.v, shape.kv(head)));
+            let lse = &seen.lse[head * shape.tokens..(head + 1) * shape.tokens];
+            dk.fill(0.0);
+            dv.fill(0.0);
+            for block in segments.iter().flat_map(blocks) {
+                let (rows, columns) = (block.queries.len(), block.columns());
+                for buffer in [&mut *p, &mut *d] {
+                    if buffer.len() < rows * columns {
+                        buffer.resize(rows * columns, 0.0);
+                    }
+                }
+                let (p, d) = (&mut p[..rows * columns], &mut d[..rows * columns]);
+                let here = block.queries.start * w;
+                scores(p, &block, q, k, shape);
+                for (keys, first) in block.stretches() {
+                    if !keys.is_empty() {
+                        let (a, b) = (View::rows(&dout[here..], w), View::columns(&v[keys.start * w..], w));
+                        product_here(&mut d[first..], columns, Onto::Fresh, a, b, (rows, keys.len(), w), 1.0);
+                    }
+                }
+                arch.dispatch(
+                    #[inline(always)]
+                    || {
+                        for (i, (p, d)) in p.chunks_exact_mut(columns).zip(d.chunks_exact_mut(columns)).enumerate() {
+                            let t = block.queries.start + i;
+                            let pull = dot(&dout[t * w..(t + 1) * w], &out[t * w..(t + 1) * w]);
+                            let sees = block.sees(i);
+                            for (p, d) in p[..sees].iter_mut().zip(&mut d[..sees]) {
+                                *p = exp(*p - lse[t]);
+                                *d = *p * (*d - pull);
+                            }
+                            p[sees..].fill(0.0);
+                            d[sees..].fill(0.0);
+                        }
+                    },
+                );
+                let mut onto = Onto::Fresh;
+                for (keys, first) in block.stretches() {
+                    if keys.is_empty() {
+                        continue;
+                    }
+                    let at = keys.start * w;
+                    let (p, d) = (View::rows(&p[first..], columns), View::rows(&d[first..], columns));
+                    let back = (keys.len(), w, rows);
+                    product_here(&mut dv[at..], w, Onto::Sum, p.transposed(), View::rows(&dout[here..], w), back, 1.0);
+                    product_here(
+                        &mut dk[at..],
+                        w,
+                        Onto::Sum,
+                        d.transposed(),
+                        View::rows(&q[here..], w),
+                        back,
+                        shape.scale(),
+                    );
+                    let size = (rows, w, keys.len());
+                    product_here(&mut dq[here..], w, onto, d, View::rows(&k[at..], w), size, shape.scale());
+                    onto = Onto::Sum;
+                }
+            }
+        },
+    );
+}
+
+/// Sums the parts (heads, tokens, width) of the query heads that share keys into `whole` (kv_heads, tokens, width).
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn fold(parts: &[f32], shape: Shape, whole: &mut [f32]) {
+    let size = shape.tokens * shape.width;
+    let group = shape.heads / shape.kv_heads;
+    whole.par_chunks_mut(size).zip(parts.par_chunks(size * group)).for_each(|(whole, parts)| {
+        whole.copy_from_slice(&parts[..size]);
+        for part in parts[size..].chunks_exact(size) {
+            for (w, p) in whole.iter_mut().zip(part) {
+                *w += p;
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(n: usize, seed: f32) -> Vec<f32> {
+        (0..n).map(|i| ((i as f32 + seed) * 12.9898).sin() * 1.3).collect()
+    }
+
+    /// Attention by its definition, in f64.
+    fn plain(segments: &[Segment], shape: Shape, q: &[f64], k: &[f64], v: &[f64]) -> Vec<f64> {
+        let (n, w) = (shape.tokens, shape.width);
+        let mut out = vec![0.0; shape.heads * n * w];
+        for head in 0..shape.heads {
+            let kv = shape.kv(head);
+            for s in segments {
+                for t in s.own.clone() {
+                    let keys: Vec<usize> = s.prefix.clone().chain(s.own.start..=t).collect();
+                    let row = |x: &[f64], h: usize, t: usize| x[(h * n + t) * w..(h * n + t + 1) * w].to_vec();
+                    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+                    let e: Vec<f64> = keys
+                        .iter()
+                        .map(|j| (dot(&row(q, head, t), &row(k, kv, *j)) / (w as f64).sqrt()).exp())
+                        .collect();
+                    let sum: f64 = e.iter().sum();
+                    for (e, j) in e.iter().zip(&keys) {
+                        for i in 0..w {
+                            out[(head * n + t) * w + i] += e / sum * v[(kv * n + j) * w + i];
+                        }
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn forward_is_the_definition_and_backward_its_slope() {
+        let shape = Shape { tokens: 150, heads: 4, kv_heads: 2, width: 8 };
+        // A prefix with two branches, the longer of more than one block, and a document of its own.
+        let segments = [
+            Segment { prefix: 0..0, own: 0..9 },
+            Segment { prefix: 0..9, own: 9..90 },
+            Segment { prefix: 0..9, own: 90..91 },
+            Segment { prefix: 0..0, own: 91..150 },
+        ];
+        let size = shape.tokens * shape.width;
+        let (q, k, v) = (noise(4 * size, 0.1), noise(2 * size, 0.2), noise(2 * size, 0.3));
+        let dout = noise(4 * size, 0.4);
+        let (mut out, mut lse) = (vec![0.0; 4 * size], vec![0.0; 4 * shape.tokens]);
+        forward(&segments, shape, &q, &k, &v, &mut out, &mut lse);
+        let wide = |x: &[f32]| x.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
+        let want = plain(&segments, shape, &wide(&q), &wide(&k), &wide(&v));
+        for (a, b) in out.iter().zip(&want) {
+            assert!((f64::from(*a) - b).abs() < 2e-6, "{a} {b}");
+        }
+        let (mut dq, mut dk, mut dv) = (vec![0.0; 4 * size], vec![0.0; 4 * size], vec![0.0; 4 * size]);
+        let seen = Seen { q: &q, k: &k, v: &v, out: &out, lse: &lse, dout: &dout };
+        backward(&segments, shape, seen, &mut dq, &mut dk, &mut dv);
+        let (mut dk2, mut dv2) = (vec![0.0; 2 * size], vec![0.0; 2 * size]);
+        fold(&dk, shape, &mut dk2);
+        fold(&dv, shape, &mut dv2);
+        let loss = |q: &[f64], k: &[f64], v: &[f64]| -> f64 {
+            plain(&segments, shape, q, k, v).iter().zip(&dout).map(|(o, d)| o * f64::from(*d)).sum()
+        };
+        for i in (0..2 * size).step_by(97) {
+            for (which, got) in [(0, dq[i * 2]), (1, dk2[i]), (2, dv2[i])] {
+                let at = |by: f64| {
+                    let mut all = [wide(&q), wide(&k), wide(&v)];
+                    all[which][if which == 0 { i * 2 } else { i }] += by;
+                    loss(&all[0], &all[1], &all[2])
+                };
+                let slope = (at(1e-5) - at(-1e-5)) / 2e-5;
+                assert!((f64::from(got) - slope).abs() < 2e-5 * (1.0 + slope.abs()), "{which} {i}: {got} {slope}");
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Arithmetic that vectorises: loops of a fixed width, and functions without branches.
+//!
+//! Everything here is inlined into a dispatch of [`pulp::Arch`], which compiles it once for each instruction set.
+
+/// Numbers of one accumulator.
+const LANES: usize = 16;
+
+/// e^x for finite x, to 2 units in the last place; below −87.3 it is e^−87.3, a number without effect on a sum. Cephes'
+/// polynomial on [−ln 2/2, ln 2/2], scaled by a power of two.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.clamp(-87.3, 88.0);
+    let n = x.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let r = n.mul_add(-0.693_359_4, x);
+    let r = n.mul_add(2.121_944_4e-4, r);
+    let mut p = 1.987_569_1e-4f32;
+    p = p.mul_add(r, 1.398_199_9e-3);
+    p = p.mul_add(r, 8.333_452e-3);
+    p = p.mul_add(r, 4.166_579_6e-2);
+    p = p.mul_add(r, 1.666_666_5e-1);
+    p = p.mul_add(r, 0.5);
+    let y = (p * r).mul_add(r, r) + 1.0;
+    y * f32::from_bits((((n as i32) + 127) << 23) as u32)
+}
+
+/// 1 / (1 + e^−x).
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// The sum of `f` over pairs, in lanes, so that it has one order and vectorises.
+#[inline(always)]
+pub fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (pa, pb) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let mut rest = 0.0;
+    for (a, b) in pa.remainder().iter().zip(pb.remainder()) {
+        rest += f(*a, *b);
+    }
+    for (a, b) in pa.zip(pb) {
+        for i in 0..LANES {
+            lanes[i] += f(a[i], b[i]);
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// Σ a·b.
+#[inline(always)]
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (pa, pb) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let mut rest = 0f32;
+    for (a, b) in pa.remainder().iter().zip(pb.remainder()) {
+        rest = a.mul_add(*b, rest);
+    }
+    for (a, b) in pa.zip(pb) {
+        for i in 0..LANES {
+            lanes[i] = a[i].mul_add(b[i], lanes[i]);
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// The largest number; −∞ of none.
+#[inline(always)]
+pub fn max(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let parts = x.chunks_exact(LANES);
+    let rest = parts.remainder().iter().fold(f32::NEG_INFINITY, |m, x| if *x > m { *x } else { m });
+    for part in parts {
+        for i in 0..LANES {
+            lanes[i] = if part[i] > lanes[i] { part[i] } else { lanes[i] };
+        }
+    }
+    lanes.iter().fold(rest, |m, x| if *x > m { *x } else { m })
+}
+
+/// `y += a · x`.
+#[inline(always)]
+pub fn add_scaled(y: &mut [f32], a: f32, x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = a.mul_add(*x, *y);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_exact_to_two_units_and_never_negative() {
+        let mut worst = 0f64;
+        for i in -87_000..88_000 {
+            let x = i as f32 / 1000.0;
+            let (got, want) = (f64::from(exp(x)), f64::from(x).exp());
+            worst = worst.max((got / want - 1.0).abs());
+        }
+        assert!(worst < 2.4e-7, "{worst}");
+        assert!(exp(-1e30) > 0.0 && exp(-1e30) < 2e-38 && exp(0.0) == 1.0);
+    }
+
+    #[test]
+    fn sums_and_maxima_take_every_number() {
+        for n in [0, 1, 15, 16, 17, 100] {
+            let a: Vec<f32> = (0..n).map(|i| i as f32).collect();
+            let want: f32 = a.iter().map(|x| x * x).sum();
+            assert_eq!((dot(&a, &a), sum2(&a, &a, |x, y| x * y)), (want, want));
+            assert_eq!(max(&a), if n == 0 { f32::NEG_INFINITY } else { n as f32 - 1.0 });
+        }
+    }
+}

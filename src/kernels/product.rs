@@ -1,0 +1,154 @@
+//! Matrix products on strided views of f32: the one place where the gemm crate is called.
+//!
+//! Owns the check that a view lies within its slice. Refuses products whose dimensions do not fit, by an assertion.
+
+use gemm::Parallelism;
+
+/// A matrix within a slice: element (i, j) is `data[i · rows + j · columns]`.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    data: &'a [f32],
+    /// Distance from one row to the next.
+    rows: usize,
+    /// Distance from one column to the next.
+    columns: usize,
+}
+
+impl<'a> View<'a> {
+    /// Rows one after another, `stride` numbers apart.
+    #[must_use]
+    pub fn rows(data: &'a [f32], stride: usize) -> Self {
+        Self { data, rows: stride, columns: 1 }
+    }
+
+    /// The transpose of [`View::rows`].
+    #[must_use]
+    pub fn columns(data: &'a [f32], stride: usize) -> Self {
+        Self { data, rows: 1, columns: stride }
+    }
+
+    /// The same numbers with rows and columns exchanged.
+    #[must_use]
+    pub fn transposed(self) -> Self {
+        Self { data: self.data, rows: self.columns, columns: self.rows }
+    }
+
+    fn holds(&self, m: usize, n: usize) -> bool {
+        m == 0 || n == 0 || (m - 1) * self.rows + (n - 1) * self.columns < self.data.len()
+    }
+}
+
+/// What becomes of the numbers that stand in the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Onto {
+    /// They are overwritten, and may be anything.
+    Fresh,
+    /// The product is added to them.
+    Sum,
+}
+
+/// `c (m×n, rows stride apart) = [c +] factor · a (m×k) · b (k×n)` on the calling thread.
+///
+/// # Panics
+/// When a view is too short for its dimensions.
+pub fn product_here(
+    c: &mut [f32],
+    stride: usize,
+    onto: Onto,
+    a: View<'_>,
+    b: View<'_>,
+    (m, n, k): (usize, usize, usize),
+    factor: f32,
+) {
+    run(c, stride, onto, a, b, (m, n, k), factor, Parallelism::None);
+}
+
+/// As [`product_here`] on all threads of rayon's pool.
+///
+/// # Panics
+/// When a view is too short for its dimensions.
+pub fn product(
+    c: &mut [f32],
+    stride: usize,
+    onto: Onto,
+    a: View<'_>,
+    b: View<'_>,
+    (m, n, k): (usize, usize, usize),
+    factor: f32,
+) {
+    run(c, stride, onto, a, b, (m, n, k), factor, Parallelism::Rayon(rayon::current_num_threads()));
+}
+
+#[allow(clippy::too_many_arguments, reason = "a matrix product has that many")]
+fn run(
+    c: &mut [f32],
+    stride: usize,
+    onto: Onto,
+    a: View<'_>,
+    b: View<'_>,
+    (m, n, k): (usize, usize, usize),
+    factor: f32,
+    parallelism: Parallelism,
+) {
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(n <= stride && (m - 1) * stride + n <= c.len(), "the destination is too short");
+    assert!(a.holds(m, k) && b.holds(k, n), "a factor is too short");
+    #[allow(unsafe_code, reason = "gemm takes pointers")]
+    // SAFETY: the assertions above hold every access within the three slices, and `c` is borrowed alone.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            c.as_mut_ptr(),
+            1,
+            stride as isize,
+            onto == Onto::Sum,
+            a.data.as_ptr(),
+            a.columns as isize,
+            a.rows as isize,
+            b.data.as_ptr(),
+            b.columns as isize,
+            b.rows as isize,
+            1.0,
+            factor,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strided_products_equal_their_definition() {
+        let (m, n, k) = (5, 7, 3);
+        let a: Vec<f32> = (0..m * 4).map(|i| (i as f32 * 0.7).sin()).collect();
+        let b: Vec<f32> = (0..n * 6).map(|i| (i as f32 * 0.3).cos()).collect();
+        for onto in [Onto::Fresh, Onto::Sum] {
+            let mut c = vec![0.5f32; m * 9];
+            // a (m×k) with rows 4 apart, b the transpose of (n×k) with rows 6 apart.
+            product(&mut c, 9, onto, View::rows(&a, 4), View::columns(&b, 6), (m, n, k), 2.0);
+            for i in 0..m {
+                for j in 0..9 {
+                    let sum: f32 = (0..k).map(|p| a[i * 4 + p] * if j < n { b[j * 6 + p] } else { 0.0 }).sum();
+                    let before = if onto == Onto::Sum || j >= n { 0.5 } else { 0.0 };
+                    assert!((c[i * 9 + j] - before - 2.0 * sum).abs() < 1e-5);
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "too short")]
+    fn a_view_beyond_its_slice_is_refused() {
+        let mut c = vec![0.0; 4];
+        product_here(&mut c, 2, Onto::Fresh, View::rows(&[0.0; 3], 2), View::rows(&[0.0; 4], 2), (2, 2, 2), 1.0);
+    }
+}
