@@ -11,6 +11,7 @@ mod decoder;
 mod device;
 mod error;
 mod estimate;
+mod fast;
 pub mod fresh;
 mod frozen;
 mod gguf;

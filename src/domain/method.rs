@@ -235,6 +235,14 @@ const SHARED: &[ParamRow] = &[
     ),
     row("save_total_limit", Kind::Int(1, 1000), "2", "1 – 5", "checkpoints kept", false),
     row(
+        "engine",
+        Kind::Choice(&["fast", "reference"]),
+        "fast",
+        "",
+        "fast: written by hand for this machine; reference: the plain path it is checked against, several times slower",
+        false,
+    ),
+    row(
         "sample_steps",
         Kind::Int(0, 1_000_000),
         "0",

@@ -4,7 +4,10 @@
 //! log-probs of the tokens it wants, computes its loss and `g_t = dL/dlogp_t` for each of them, and hands `g` to
 //! [`Policy::backward`], which adds dL/dθ to the policy's [`Gradients`]. Refuses to know any loss.
 //!
-//! **Memory.** The forward keeps only each layer's input, cut from the graph; the backward makes each layer again and chains
+//! Two paths keep the contract: the fast one ([`super::fast`]) wherever it can, and this file's, the reference, which is written
+//! from candle's differentiable operations and is what the other is held to.
+//!
+//! **Memory of the reference path.** The forward keeps only each layer's input, cut from the graph; the backward makes each layer again and chains
 //! the gradients, so that one layer's graph is alive at a time. Logits exist for scored positions only, a chunk of
 //! them at a time. Where memory runs out within a layer, fewer rows go through it at one time.
 
@@ -13,7 +16,9 @@ mod room;
 
 use super::decoder::{Decoder, Pass, Span};
 use super::error::Error;
+use super::fast::{self, Fast, Sums};
 use candle_core::{Tensor, Var};
+pub(super) use head::padded;
 use room::Room;
 use std::collections::HashMap;
 
@@ -53,6 +58,34 @@ impl Batch {
     #[must_use]
     pub fn new(rows: Vec<Row>) -> Self {
         Self { rows, temperature: 1.0 }
+    }
+
+    /// Tokens of the longest row, once it is known that every row can be scored by a model of `vocab` tokens.
+    ///
+    /// # Errors
+    /// When there is no token, or a row names a token or position that does not exist.
+    pub(super) fn check(&self, vocab: usize) -> Result<usize, Error> {
+        let longest = self.rows.iter().map(|r| r.ids.len()).max().unwrap_or(0);
+        if longest == 0 {
+            return Err(Error::Asked("a batch without tokens cannot be scored".into()));
+        }
+        if self.rows.len() > 1 && self.rows.iter().any(|r| r.starts.len() > 1) {
+            return Err(Error::Asked("a row of several documents must be alone in its batch".into()));
+        }
+        for row in &self.rows {
+            if let Some(id) = row.ids.iter().find(|id| **id as usize >= vocab) {
+                return Err(Error::Asked(format!(
+                    "the tokenizer made token {id}, but the model knows {vocab}; they do not belong together"
+                )));
+            }
+            if let Some(at) = row.scored.iter().find(|at| **at == 0 || **at >= row.ids.len()) {
+                return Err(Error::Asked(format!("token {at} of a row of {} cannot be scored", row.ids.len())));
+            }
+            if let Some(at) = row.valued.iter().find(|at| **at >= row.ids.len()) {
+                return Err(Error::Asked(format!("position {at} of a row of {} has no value", row.ids.len())));
+            }
+        }
+        Ok(longest)
     }
 }
 
@@ -97,8 +130,17 @@ pub struct TokenScores {
     pub rows: Vec<RowScores>,
 }
 
-/// What [`Policy::backward`] needs of the forward: each layer's input and which tokens were scored.
-pub struct Tape {
+/// What [`Policy::backward`] needs of the forward.
+pub struct Tape(Taped);
+
+/// By the path that made it.
+enum Taped {
+    Reference(Kept),
+    Fast(fast::Tape),
+}
+
+/// What the reference path keeps: each layer's input and which tokens were scored.
+struct Kept {
     ids: Tensor,
     /// Inputs of layers 0..L, then the last layer's output; each (B, T, H).
     hidden: Vec<Tensor>,
@@ -177,15 +219,38 @@ pub struct Policy {
     /// Number of the next training pass, for dropout.
     pass: u64,
     room: Room,
+    /// The fast path and its sums, where it is taken.
+    fast: Option<(Fast, Sums)>,
 }
 
 impl Policy {
-    /// Takes a decoder into training.
+    /// Takes a decoder into training, on the fast path where there is one for its device and type.
     #[must_use]
     pub fn new(decoder: Decoder) -> Self {
+        let fast = Fast::new(&decoder).map(|fast| (fast, Sums::new(&decoder)));
+        Self { fast, ..Self::reference(decoder) }
+    }
+
+    /// Takes a decoder into training on the reference path.
+    #[must_use]
+    pub fn reference(decoder: Decoder) -> Self {
         let index = decoder.trainables().iter().enumerate().map(|(i, (_, v))| (v.as_tensor().id(), i)).collect();
         let gradients = Gradients { sums: vec![None; decoder.trainables().len()] };
-        Self { decoder, gradients, index, pass: 0, room: Room::default() }
+        Self { decoder, gradients, index, pass: 0, room: Room::default(), fast: None }
+    }
+
+    /// Name of the path taken: `fast` or `reference`.
+    #[must_use]
+    pub fn path(&self) -> &'static str {
+        if self.fast.is_some() { "fast" } else { "reference" }
+    }
+
+    /// Bytes of activations that the fast path may keep beside the layers' inputs.
+    #[cfg(test)]
+    pub(super) fn set_room(&mut self, bytes: usize) {
+        if let Some((fast, _)) = &mut self.fast {
+            fast.set_room(bytes);
+        }
     }
 
     /// The decoder.
@@ -212,9 +277,15 @@ impl Policy {
     }
 
     /// Gives the gradients summed since the last call and starts again from none.
-    pub fn take_gradients(&mut self) -> Gradients {
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn take_gradients(&mut self) -> Result<Gradients, Error> {
+        if let Some((_, sums)) = &mut self.fast {
+            return sums.take(&self.decoder);
+        }
         let fresh = Gradients { sums: vec![None; self.decoder.trainables().len()] };
-        std::mem::replace(&mut self.gradients, fresh)
+        Ok(std::mem::replace(&mut self.gradients, fresh))
     }
 
     /// Scores without gradients or dropout. `adapter` false is the reference: the base model.
@@ -222,6 +293,9 @@ impl Policy {
     /// # Errors
     /// When the batch is empty or malformed, or a tensor operation fails.
     pub fn score(&self, batch: &Batch, adapter: bool) -> Result<TokenScores, Error> {
+        if let Some((fast, _)) = &self.fast {
+            return fast.score(&self.decoder, batch, adapter);
+        }
         let pass = Pass::plain(adapter);
         let (ids, scored) = self.pack(batch)?;
         let x = self.last_layer(&ids, &scored, &pass)?;
@@ -233,6 +307,9 @@ impl Policy {
     /// # Errors
     /// As [`Policy::score`].
     pub(super) fn states(&self, batch: &Batch, adapter: bool) -> Result<(Tensor, Vec<u32>), Error> {
+        if let Some((fast, _)) = &self.fast {
+            return fast.states(&self.decoder, batch, adapter);
+        }
         let pass = Pass::plain(adapter);
         let (ids, scored) = self.pack(batch)?;
         let x = self.last_layer(&ids, &scored, &pass)?;
@@ -260,8 +337,13 @@ impl Policy {
     /// # Errors
     /// As [`Policy::score`].
     pub fn score_train(&mut self, batch: &Batch) -> Result<(TokenScores, Tape), Error> {
-        let dropout = Some(self.pass);
+        let number = self.pass;
         self.pass += 1;
+        if let Some((fast, _)) = &self.fast {
+            let (scores, tape) = fast.score_train(&self.decoder, batch, number)?;
+            return Ok((scores, Tape(Taped::Fast(tape))));
+        }
+        let dropout = Some(number);
         let pass = Pass { dropout, ..Pass::plain(true) };
         let (ids, scored) = self.pack(batch)?;
         let span = self.span(&scored, ids.dim(1)?)?;
@@ -270,7 +352,7 @@ impl Policy {
             hidden.push(self.through(i, &hidden[i], &span, &pass)?);
         }
         let scores = self.scores(&hidden[self.decoder.depth()], &scored, &pass)?;
-        Ok((scores, Tape { ids, hidden, scored, dropout }))
+        Ok((scores, Tape(Taped::Reference(Kept { ids, hidden, scored, dropout }))))
     }
 
     /// Adds dL/dθ to the gradients, given `g`, dL/d of what was said about each row, as in [`TokenScores`].
@@ -278,15 +360,22 @@ impl Policy {
     /// # Errors
     /// When `g` has not the batch's shape, or a tensor operation fails.
     pub fn backward(&mut self, tape: Tape, g: &[RowGradient]) -> Result<(), Error> {
-        let counts = tape.scored.counts.iter().zip(&tape.scored.value_counts);
-        let fits = |(row, (n, v)): (&RowGradient, (&usize, &usize))| {
+        let counts: Vec<(usize, usize)> = match &tape.0 {
+            Taped::Fast(tape) => tape.counts().collect(),
+            Taped::Reference(k) => k.scored.counts.iter().copied().zip(k.scored.value_counts.iter().copied()).collect(),
+        };
+        let fits = |(row, (n, v)): (&RowGradient, &(usize, usize))| {
             let may_be = |x: &[f64], n: usize| x.is_empty() || x.len() == n;
             row.logp.len() == *n && may_be(&row.entropy, *n) && may_be(&row.value, *v)
         };
-        if g.len() != tape.scored.counts.len() || !g.iter().zip(counts).all(fits) {
+        if g.len() != counts.len() || !g.iter().zip(&counts).all(fits) {
             return Err(Error::Asked("the gradients have not the shape of the scored tokens".into()));
         }
-        let Tape { ids, mut hidden, scored, dropout } = tape;
+        let Kept { ids, mut hidden, scored, dropout } = match (tape.0, &mut self.fast) {
+            (Taped::Fast(tape), Some((fast, sums))) => return fast.backward(&self.decoder, tape, g, sums),
+            (Taped::Reference(kept), None) => kept,
+            _ => return Err(Error::Asked("a tape goes back on the path that made it".into())),
+        };
         let pass = Pass { grad: true, dropout, ..Pass::plain(true) };
         let (b, t) = ids.dims2()?;
         let span = self.span(&scored, t)?;
@@ -316,10 +405,7 @@ impl Policy {
 
     /// Pads the rows on the right to (B, T) and flattens the scored positions.
     fn pack(&self, batch: &Batch) -> Result<(Tensor, Scored), Error> {
-        let longest = batch.rows.iter().map(|r| r.ids.len()).max().unwrap_or(0);
-        if longest == 0 {
-            return Err(Error::Asked("a batch without tokens cannot be scored".into()));
-        }
+        let longest = batch.check(self.decoder.config().vocab)?;
         let mut ids = Vec::with_capacity(batch.rows.len() * longest);
         let mut scored = Scored {
             from: Vec::new(),
@@ -331,31 +417,14 @@ impl Policy {
             cold: 1.0 / batch.temperature,
         };
         if let Some(packed) = batch.rows.iter().find(|r| r.starts.len() > 1) {
-            if batch.rows.len() > 1 {
-                return Err(Error::Asked("a row of several documents must be alone in its batch".into()));
-            }
             scored.starts.clone_from(&packed.starts);
         }
-        let vocab = self.decoder.config().vocab;
         for (r, row) in batch.rows.iter().enumerate() {
-            if let Some(id) = row.ids.iter().find(|id| **id as usize >= vocab) {
-                return Err(Error::Asked(format!(
-                    "the tokenizer made token {id}, but the model knows {vocab}; they do not belong together"
-                )));
-            }
             for &at in &row.scored {
-                if at == 0 || at >= row.ids.len() {
-                    return Err(Error::Asked(format!("token {at} of a row of {} cannot be scored", row.ids.len())));
-                }
                 scored.from.push((r * longest + at - 1) as u32);
                 scored.target.push(row.ids[at]);
             }
-            for &at in &row.valued {
-                if at >= row.ids.len() {
-                    return Err(Error::Asked(format!("position {at} of a row of {} has no value", row.ids.len())));
-                }
-                scored.valued.push((r * longest + at) as u32);
-            }
+            scored.valued.extend(row.valued.iter().map(|at| (r * longest + at) as u32));
             scored.counts.push(row.scored.len());
             scored.value_counts.push(row.valued.len());
             ids.extend_from_slice(&row.ids);

@@ -20,6 +20,7 @@ mod pass;
 mod probe;
 mod watch;
 
+use super::decoder::Decoder;
 use super::device::device;
 use super::error::Error;
 use super::language_model::LanguageModel;
@@ -185,6 +186,11 @@ pub(super) fn train_spec(spec: &RunSpec) -> Result<&TrainSpec, Error> {
     }
 }
 
+/// The policy on the path that `params` ask for.
+fn policy_of(decoder: Decoder, params: &Params) -> Policy {
+    if params.text("engine") == "reference" { Policy::reference(decoder) } else { Policy::new(decoder) }
+}
+
 impl Trainer {
     /// Makes everything ready for the first step: loads the model, tokenises the rows, computes or reads the reference
     /// log-probs, and says `Progressed` and `Planned`.
@@ -209,7 +215,7 @@ impl Trainer {
         if let Some(first) = value.or_else(|| offline.as_ref().and_then(|r| r.score_head(hidden, params))) {
             decoder.add_score(first, making.valued)?;
         }
-        let policy = Policy::new(decoder);
+        let policy = policy_of(decoder, params);
         progress(sink, "loading the model", 1, 1)?;
 
         let watch = |done| progress(sink, "tokenising", done, rows.rows.len());
@@ -230,7 +236,7 @@ impl Trainer {
             }
         }
 
-        let mut identity = format!("{} f32", model.fingerprint()?);
+        let mut identity = format!("{} f32 {}", model.fingerprint()?, policy.path());
         let probe = probe::Probe::new(&model, &policy, &rows.probe, params)?;
         if let Some(dir) = places.init {
             checkpoint::start_from(&policy, params, dir)?;
@@ -341,7 +347,7 @@ impl Trainer {
         work.seen += more;
         work.done += more;
 
-        let gradients = self.policy.take_gradients();
+        let gradients = self.policy.take_gradients()?;
         let norm = AdamW::norm(&gradients)?;
         if !norm.is_finite() {
             return Err(self.bad_gradient(sink)?);

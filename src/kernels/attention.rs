@@ -7,9 +7,8 @@
 //! The backward makes each block's weights again from the kept log-sums (Dao 2023): with `P = exp(S − lse)` and
 //! `D = rowsum(dO ⊙ O)`, `dV = Pᵀ·dO`, `dS = P ⊙ (dO·Vᵀ − D)`, `dQ = dS·K`, `dK = dSᵀ·Q`, each times the scale where due.
 
-use crate::lanes::{dot, exp, max};
+use crate::lanes::{dot, exp, max, wide};
 use crate::product::{Onto, View, product_here};
-use pulp::Arch;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -113,7 +112,6 @@ fn scores(s: &mut [f32], block: &Block, q: &[f32], k: &[f32], shape: Shape) {
 /// When the lengths do not fit.
 pub fn forward(segments: &[Segment], shape: Shape, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32], lse: &mut [f32]) {
     let (w, size) = (shape.width, shape.tokens * shape.width);
-    let arch = Arch::new();
     let heads = out.par_chunks_mut(size).zip(lse.par_chunks_mut(shape.tokens)).enumerate();
     heads.for_each_init(Vec::new, |s: &mut Vec<f32>, (head, (out, lse))| {
         let (q, k, v) = (shape.of(q, head), shape.of(k, shape.kv(head)), shape.of(v, shape.kv(head)));
@@ -126,10 +124,7 @@ pub fn forward(segments: &[Segment], shape: Shape, q: &[f32], k: &[f32], v: &[f3
             scores(s, &block, q, k, shape);
             for (i, row) in s.chunks_exact_mut(columns).enumerate() {
                 let (seen, future) = row.split_at_mut(block.sees(i));
-                lse[block.queries.start + i] = arch.dispatch(
-                    #[inline(always)]
-                    || soften(seen),
-                );
+                lse[block.queries.start + i] = soften(seen);
                 future.fill(0.0);
             }
             let out = &mut out[block.queries.start * w..block.queries.end * w];
@@ -146,29 +141,39 @@ pub fn forward(segments: &[Segment], shape: Shape, q: &[f32], k: &[f32], v: &[f3
     });
 }
 
-/// Softmax in place; gives log Σ e^x.
-#[inline(always)]
-fn soften(x: &mut [f32]) -> f32 {
-    let top = max(x);
-    let mut lanes = [0f32; 8];
-    let mut parts = x.chunks_exact_mut(8);
-    for part in parts.by_ref() {
-        for k in 0..8 {
-            part[k] = exp(part[k] - top);
-            lanes[k] += part[k];
+wide! {
+    /// Softmax in place; gives log Σ e^x.
+    fn soften(x: &mut [f32]) -> f32 {
+        let top = max(x);
+        let mut lanes = [0f32; 16];
+        let mut parts = x.chunks_exact_mut(16);
+        for part in parts.by_ref() {
+            for k in 0..16 {
+                part[k] = exp(part[k] - top);
+                lanes[k] += part[k];
+            }
+        }
+        let mut sum = 0f32;
+        for x in parts.into_remainder() {
+            *x = exp(*x - top);
+            sum += *x;
+        }
+        sum += lanes.iter().sum::<f32>();
+        let inverse = 1.0 / sum;
+        for x in x.iter_mut() {
+            *x *= inverse;
+        }
+        top + sum.ln()
+    }
+
+    /// A query's weights from its scores `p`, and `d`, dL/dweights, to dL/dscores; `dout` and `out` are the query's.
+    fn harden(p: &mut [f32], d: &mut [f32], dout: &[f32], out: &[f32], lse: f32) {
+        let pull = dot(dout, out);
+        for (p, d) in p.iter_mut().zip(d) {
+            *p = exp(*p - lse);
+            *d = *p * (*d - pull);
         }
     }
-    let mut sum = 0f32;
-    for x in parts.into_remainder() {
-        *x = exp(*x - top);
-        sum += *x;
-    }
-    sum += lanes.iter().sum::<f32>();
-    let inverse = 1.0 / sum;
-    for x in x.iter_mut() {
-        *x *= inverse;
-    }
-    top + sum.ln()
 }
 
 /// What the backward gets from the forward, and the gradient that reaches it.
@@ -195,7 +200,6 @@ pub struct Seen<'a> {
 /// When the lengths do not fit.
 pub fn backward(segments: &[Segment], shape: Shape, seen: Seen<'_>, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
     let (w, size) = (shape.width, shape.tokens * shape.width);
-    let arch = Arch::new();
     let heads = dq.par_chunks_mut(size).zip(dk.par_chunks_mut(size)).zip(dv.par_chunks_mut(size)).enumerate();
     heads.for_each_init(
         || (Vec::new(), Vec::new()),
@@ -221,22 +225,14 @@ pub fn backward(segments: &[Segment], shape: Shape, seen: Seen<'_>, dq: &mut [f3
                         product_here(&mut d[first..], columns, Onto::Fresh, a, b, (rows, keys.len(), w), 1.0);
                     }
                 }
-                arch.dispatch(
-                    #[inline(always)]
-                    || {
-                        for (i, (p, d)) in p.chunks_exact_mut(columns).zip(d.chunks_exact_mut(columns)).enumerate() {
-                            let t = block.queries.start + i;
-                            let pull = dot(&dout[t * w..(t + 1) * w], &out[t * w..(t + 1) * w]);
-                            let sees = block.sees(i);
-                            for (p, d) in p[..sees].iter_mut().zip(&mut d[..sees]) {
-                                *p = exp(*p - lse[t]);
-                                *d = *p * (*d - pull);
-                            }
-                            p[sees..].fill(0.0);
-                            d[sees..].fill(0.0);
-                        }
-                    },
-                );
+                for (i, (p, d)) in p.chunks_exact_mut(columns).zip(d.chunks_exact_mut(columns)).enumerate() {
+                    let t = block.queries.start + i;
+                    let sees = block.sees(i);
+                    let own = t * w..(t + 1) * w;
+                    harden(&mut p[..sees], &mut d[..sees], &dout[own.clone()], &out[own], lse[t]);
+                    p[sees..].fill(0.0);
+                    d[sees..].fill(0.0);
+                }
                 let mut onto = Onto::Fresh;
                 for (keys, first) in block.stretches() {
                     if keys.is_empty() {

@@ -1,6 +1,35 @@
 //! Arithmetic that vectorises: loops of a fixed width, and functions without branches.
 //!
-//! Everything here is inlined into a dispatch of [`pulp::Arch`], which compiles it once for each instruction set.
+//! Everything here is inlined into functions made by [`wide!`], which compiles them once for each instruction set and chooses at
+//! run time.
+
+/// Defines functions twice on x86-64: for AVX2 with FMA, and for any processor; the call goes to the one that this machine can run.
+/// What they call must be `#[inline(always)]`, so that it is compiled with them.
+macro_rules! wide {
+    ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block)*) => {$(
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments, reason = "slices and their lengths")]
+        $vis fn $name($($arg: $type),*) $(-> $out)? {
+            #[inline(always)]
+            fn plain($($arg: $type),*) $(-> $out)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($arg: $type),*) $(-> $out)? {
+                    plain($($arg),*)
+                }
+                if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+                    #[allow(unsafe_code, reason = "the features were detected")]
+                    // SAFETY: the processor has the features that the function is compiled for.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            plain($($arg),*)
+        }
+    )*};
+}
+pub(crate) use wide;
 
 /// Numbers of one accumulator.
 const LANES: usize = 16;
@@ -10,8 +39,11 @@ const LANES: usize = 16;
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
-    let x = x.clamp(-87.3, 88.0);
-    let n = x.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let x = if x > -87.3 { x } else { -87.3 };
+    let x = if x < 88.0 { x } else { 88.0 };
+    // The sum's last bits are the nearest whole number.
+    let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = rounded - ROUND;
     let r = n.mul_add(-0.693_359_4, x);
     let r = n.mul_add(2.121_944_4e-4, r);
     let mut p = 1.987_569_1e-4f32;
@@ -21,7 +53,7 @@ pub fn exp(x: f32) -> f32 {
     p = p.mul_add(r, 1.666_666_5e-1);
     p = p.mul_add(r, 0.5);
     let y = (p * r).mul_add(r, r) + 1.0;
-    y * f32::from_bits((((n as i32) + 127) << 23) as u32)
+    y * f32::from_bits((rounded.to_bits() << 23).wrapping_add(0x3f80_0000))
 }
 
 /// 1 / (1 + e^−x).

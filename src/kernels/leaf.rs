@@ -2,8 +2,7 @@
 //!
 //! Owns forward and backward of RMSNorm, SwiGLU, the rotary positions and the small sums between them.
 
-use crate::lanes::{add_scaled, dot, exp, sigmoid};
-use pulp::Arch;
+use crate::lanes::{add_scaled, dot, exp, sigmoid, wide};
 use rayon::prelude::*;
 
 /// Rows that go to a thread together: enough to be worth it, few enough to share evenly.
@@ -16,17 +15,102 @@ const ROWS: usize = 16;
 pub fn rms_norm(x: &[f32], gamma: &[f32], eps: f32, y: &mut [f32]) {
     let width = gamma.len();
     assert_eq!(x.len(), y.len());
-    let arch = Arch::new();
-    y.par_chunks_mut(width * ROWS).zip(x.par_chunks(width * ROWS)).for_each(|(y, x)| {
-        arch.dispatch(|| {
-            for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                let r = inverse(x, eps);
-                for ((y, x), g) in y.iter_mut().zip(x).zip(gamma) {
-                    *y = x * r * g;
+    y.par_chunks_mut(width * ROWS).zip(x.par_chunks(width * ROWS)).for_each(|(y, x)| norm_rows(x, gamma, eps, y));
+}
+
+wide! {
+    fn norm_rows(x: &[f32], gamma: &[f32], eps: f32, y: &mut [f32]) {
+        let width = gamma.len();
+        for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+            let r = inverse(x, eps);
+            for ((y, x), g) in y.iter_mut().zip(x).zip(gamma) {
+                *y = x * r * g;
+            }
+        }
+    }
+
+    fn norm_rows_back(x: &[f32], gamma: &[f32], eps: f32, dy: &[f32], dx: &mut [f32]) {
+        let width = gamma.len();
+        let rows = dx.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(dy.chunks_exact(width));
+        for ((dx, x), dy) in rows {
+            let r = inverse(x, eps);
+            let mut lanes = [0f32; 16];
+            let whole = width / 16 * 16;
+            let parts = x.chunks_exact(16).zip(dy.chunks_exact(16)).zip(gamma.chunks_exact(16));
+            for ((x, dy), gamma) in parts {
+                for k in 0..16 {
+                    lanes[k] = (dy[k] * gamma[k]).mul_add(x[k], lanes[k]);
                 }
             }
-        });
-    });
+            let rest: f32 = (whole..width).map(|i| dy[i] * gamma[i] * x[i]).sum();
+            let pull = (lanes.iter().sum::<f32>() + rest) * r * r * r / width as f32;
+            for (((dx, x), dy), gamma) in dx.iter_mut().zip(x).zip(dy).zip(gamma) {
+                *dx += (dy * gamma).mul_add(r, -(x * pull));
+            }
+        }
+    }
+
+    fn swiglu_rows(gate_up: &[f32], width: usize, out: &mut [f32]) {
+        for (out, both) in out.chunks_exact_mut(width).zip(gate_up.chunks_exact(2 * width)) {
+            let (gate, up) = both.split_at(width);
+            for ((o, g), u) in out.iter_mut().zip(gate).zip(up) {
+                *o = g * sigmoid(*g) * u;
+            }
+        }
+    }
+
+    fn swiglu_rows_back(gate_up: &[f32], width: usize, dout: &[f32], back: &mut [f32]) {
+        let rows = back.chunks_exact_mut(2 * width).zip(gate_up.chunks_exact(2 * width));
+        for ((back, both), dout) in rows.zip(dout.chunks_exact(width)) {
+            let (gate, up) = both.split_at(width);
+            let (dgate, dup) = back.split_at_mut(width);
+            for ((((dg, du), g), u), d) in dgate.iter_mut().zip(dup).zip(gate).zip(up).zip(dout) {
+                let s = sigmoid(*g);
+                *du = d * g * s;
+                *dg = d * u * s * (1.0 + g * (1.0 - s));
+            }
+        }
+    }
+
+    fn scale_add_here(y: &mut [f32], a: f32, x: &[f32]) {
+        add_scaled(y, a, x);
+    }
+
+    fn adamw_here(x: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], how: Adam) {
+        for (((x, m), v), g) in x.iter_mut().zip(m).zip(v).zip(g) {
+            let d = g * how.scale;
+            *m = *m * how.beta1 + d * (1.0 - how.beta1);
+            *v = *v * how.beta2 + d * d * (1.0 - how.beta2);
+            let step = *m / ((*v / how.bias2).sqrt() + how.eps);
+            *x = *x * how.keep - step * how.rate;
+        }
+    }
+
+    fn heads_out_here(x: &[f32], stride: usize, at: usize, width: usize, tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
+        for (t, y) in y.chunks_exact_mut(width).enumerate() {
+            let x = &x[t * stride + at..t * stride + at + width];
+            match tables {
+                None => y.copy_from_slice(x),
+                Some(tables) => turn(x, y, tables, t, 1.0),
+            }
+        }
+    }
+
+    fn heads_in_here(x: &[f32], stride: usize, first: usize, width: usize, tables: Option<(&[f32], &[f32])>, start: usize, tokens: usize, y: &mut [f32]) {
+        let heads = x.len() / (tokens * width).max(1);
+        for (i, y) in y.chunks_exact_mut(stride).enumerate() {
+            let t = start + i;
+            for head in 0..heads {
+                let from = (head * tokens + t) * width;
+                let x = &x[from..from + width];
+                let y = &mut y[first + head * width..first + (head + 1) * width];
+                match tables {
+                    None => y.copy_from_slice(x),
+                    Some(tables) => turn(x, y, tables, t, -1.0),
+                }
+            }
+        }
+    }
 }
 
 /// `1/√(mean x² + eps)`.
@@ -42,28 +126,8 @@ fn inverse(x: &[f32], eps: f32) -> f32 {
 pub fn rms_norm_back(x: &[f32], gamma: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], dgamma: Option<&mut [f32]>) {
     let width = gamma.len();
     assert!(x.len() == dy.len() && x.len() == dx.len());
-    let arch = Arch::new();
     let parts = dx.par_chunks_mut(width * ROWS).zip(x.par_chunks(width * ROWS)).zip(dy.par_chunks(width * ROWS));
-    parts.for_each(|((dx, x), dy)| {
-        arch.dispatch(|| {
-            let rows = dx.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(dy.chunks_exact(width));
-            for ((dx, x), dy) in rows {
-                let r = inverse(x, eps);
-                let mut lanes = [0f32; 16];
-                let whole = width / 16 * 16;
-                for i in (0..whole).step_by(16) {
-                    for k in 0..16 {
-                        lanes[k] = (dy[i + k] * gamma[i + k]).mul_add(x[i + k], lanes[k]);
-                    }
-                }
-                let rest: f32 = (whole..width).map(|i| dy[i] * gamma[i] * x[i]).sum();
-                let pull = (lanes.iter().sum::<f32>() + rest) * r * r * r / width as f32;
-                for i in 0..width {
-                    dx[i] += (dy[i] * gamma[i]).mul_add(r, -(x[i] * pull));
-                }
-            }
-        });
-    });
+    parts.for_each(|((dx, x), dy)| norm_rows_back(x, gamma, eps, dy, dx));
     if let Some(dgamma) = dgamma {
         for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
             let r = inverse(x, eps);
@@ -80,17 +144,8 @@ pub fn rms_norm_back(x: &[f32], gamma: &[f32], eps: f32, dy: &[f32], dx: &mut [f
 /// When the lengths do not fit.
 pub fn swiglu(gate_up: &[f32], width: usize, out: &mut [f32]) {
     assert_eq!(gate_up.len(), 2 * out.len());
-    let arch = Arch::new();
-    out.par_chunks_mut(width * ROWS).zip(gate_up.par_chunks(2 * width * ROWS)).for_each(|(out, both)| {
-        arch.dispatch(|| {
-            for (out, both) in out.chunks_exact_mut(width).zip(both.chunks_exact(2 * width)) {
-                let (gate, up) = both.split_at(width);
-                for ((o, g), u) in out.iter_mut().zip(gate).zip(up) {
-                    *o = g * sigmoid(*g) * u;
-                }
-            }
-        });
-    });
+    let parts = out.par_chunks_mut(width * ROWS).zip(gate_up.par_chunks(2 * width * ROWS));
+    parts.for_each(|(out, both)| swiglu_rows(both, width, out));
 }
 
 /// The way back through [`swiglu`]: `[dgate | dup]` from `[gate | up]` and dL/dout.
@@ -99,32 +154,9 @@ pub fn swiglu(gate_up: &[f32], width: usize, out: &mut [f32]) {
 /// When the lengths do not fit.
 pub fn swiglu_back(gate_up: &[f32], width: usize, dout: &[f32], back: &mut [f32]) {
     assert!(gate_up.len() == back.len() && gate_up.len() == 2 * dout.len());
-    let arch = Arch::new();
     let parts = back.par_chunks_mut(2 * width * ROWS).zip(gate_up.par_chunks(2 * width * ROWS));
-    parts.zip(dout.par_chunks(width * ROWS)).for_each(|((back, both), dout)| {
-        arch.dispatch(|| {
-            let rows = back.chunks_exact_mut(2 * width).zip(both.chunks_exact(2 * width));
-            for ((back, both), dout) in rows.zip(dout.chunks_exact(width)) {
-                let (gate, up) = both.split_at(width);
-                let (dgate, dup) = back.split_at_mut(width);
-                for i in 0..width {
-                    let (g, d) = (gate[i], dout[i]);
-                    let s = sigmoid(g);
-                    dup[i] = d * g * s;
-                    dgate[i] = d * up[i] * s * (1.0 + g * (1.0 - s));
-                }
-            }
-        });
-    });
-}
-
-/// Which way the pairs of a head are turned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// By the position's angles.
-    Forward,
-    /// Back, which is the gradient's way.
-    Back,
+    let parts = parts.zip(dout.par_chunks(width * ROWS));
+    parts.for_each(|((back, both), dout)| swiglu_rows_back(both, width, dout, back));
 }
 
 /// Heads out of token rows, turned by their positions (Su et al. 2021, halves of a head paired): from `x`, rows of `stride`
@@ -141,19 +173,8 @@ pub fn heads_out(
     y: &mut [f32],
 ) {
     let tokens = x.len() / stride;
-    let arch = Arch::new();
-    y.par_chunks_mut(tokens * width).enumerate().for_each(|(head, y)| {
-        let at = first + head * width;
-        arch.dispatch(|| {
-            for (t, y) in y.chunks_exact_mut(width).enumerate() {
-                let x = &x[t * stride + at..t * stride + at + width];
-                match tables {
-                    None => y.copy_from_slice(x),
-                    Some(tables) => turn(x, y, tables, t, Turn::Forward),
-                }
-            }
-        });
-    });
+    let heads = y.par_chunks_mut(tokens * width).enumerate();
+    heads.for_each(|(head, y)| heads_out_here(x, stride, first + head * width, width, tables, y));
 }
 
 /// The way back of [`heads_out`]: heads of `x` (heads, tokens, width) turned back into rows of `y`.
@@ -162,33 +183,17 @@ pub fn heads_out(
 /// When the lengths do not fit.
 pub fn heads_in(x: &[f32], stride: usize, first: usize, width: usize, tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
     let tokens = y.len() / stride;
-    let heads = x.len() / (tokens * width).max(1);
-    let arch = Arch::new();
-    y.par_chunks_mut(stride * ROWS).enumerate().for_each(|(block, y)| {
-        arch.dispatch(|| {
-            for (i, y) in y.chunks_exact_mut(stride).enumerate() {
-                let t = block * ROWS + i;
-                for head in 0..heads {
-                    let from = (head * tokens + t) * width;
-                    let x = &x[from..from + width];
-                    let y = &mut y[first + head * width..first + (head + 1) * width];
-                    match tables {
-                        None => y.copy_from_slice(x),
-                        Some(tables) => turn(x, y, tables, t, Turn::Back),
-                    }
-                }
-            }
-        });
-    });
+    let blocks = y.par_chunks_mut(stride * ROWS).enumerate();
+    blocks.for_each(|(block, y)| heads_in_here(x, stride, first, width, tables, block * ROWS, tokens, y));
 }
 
+/// Turns the pairs of a head by the angles of position `t`, forward with sign 1, back with −1.
 #[inline(always)]
-fn turn(x: &[f32], y: &mut [f32], (cos, sin): (&[f32], &[f32]), t: usize, way: Turn) {
+fn turn(x: &[f32], y: &mut [f32], (cos, sin): (&[f32], &[f32]), t: usize, sign: f32) {
     let half = x.len() / 2;
     let (cos, sin) = (&cos[t * half..(t + 1) * half], &sin[t * half..(t + 1) * half]);
     let (x0, x1) = x.split_at(half);
     let (y0, y1) = y.split_at_mut(half);
-    let sign = if way == Turn::Forward { 1.0 } else { -1.0 };
     for i in 0..half {
         let s = sign * sin[i];
         y0[i] = x0[i] * cos[i] - x1[i] * s;
@@ -203,8 +208,7 @@ pub fn add(y: &mut [f32], x: &[f32]) {
 
 /// `y += a · x`.
 pub fn scale_add(y: &mut [f32], a: f32, x: &[f32]) {
-    let arch = Arch::new();
-    y.par_chunks_mut(1 << 13).zip(x.par_chunks(1 << 13)).for_each(|(y, x)| arch.dispatch(|| add_scaled(y, a, x)));
+    y.par_chunks_mut(1 << 13).zip(x.par_chunks(1 << 13)).for_each(|(y, x)| scale_add_here(y, a, x));
 }
 
 /// Each row of `y` times `factors`, element by element.
@@ -264,19 +268,8 @@ pub struct Adam {
 pub fn adamw(x: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], how: Adam) {
     const PART: usize = 1 << 13;
     assert!(x.len() == g.len() && m.len() == g.len() && v.len() == g.len());
-    let arch = Arch::new();
     let parts = x.par_chunks_mut(PART).zip(m.par_chunks_mut(PART)).zip(v.par_chunks_mut(PART)).zip(g.par_chunks(PART));
-    parts.for_each(|(((x, m), v), g)| {
-        arch.dispatch(|| {
-            for i in 0..g.len() {
-                let d = g[i] * how.scale;
-                m[i] = m[i] * how.beta1 + d * (1.0 - how.beta1);
-                v[i] = v[i] * how.beta2 + d * d * (1.0 - how.beta2);
-                let step = m[i] / ((v[i] / how.bias2).sqrt() + how.eps);
-                x[i] = x[i] * how.keep - step * how.rate;
-            }
-        });
-    });
+    parts.for_each(|(((x, m), v), g)| adamw_here(x, m, v, g, how));
 }
 
 /// What is known of a row of logits.
@@ -294,65 +287,85 @@ pub struct Told {
     pub top1: bool,
 }
 
-/// Reads a row of logits against its target, the logits times `cold` first; leaves the probabilities in their place.
-#[must_use]
-pub fn tell(arch: Arch, z: &mut [f32], target: usize, cold: f32) -> Told {
-    arch.dispatch(
-        #[inline(always)]
-        || {
-            if cold != 1.0 {
-                for x in z.iter_mut() {
-                    *x *= cold;
-                }
-            }
-            let top = crate::lanes::max(z);
-            let first = z.iter().position(|x| *x == top).unwrap_or(0);
-            let at = z[target];
-            // Four sums in one pass, each in blocks whose sums are f64: the vocabulary is long.
-            let (mut sum, mut bent, mut square, mut total) = (0f64, 0f64, 0f64, 0f64);
-            for block in z.chunks_mut(512) {
-                let (mut s, mut b, mut q, mut t) = ([0f32; 8], [0f32; 8], [0f32; 8], [0f32; 8]);
-                let mut parts = block.chunks_exact_mut(8);
-                for part in parts.by_ref() {
-                    for k in 0..8 {
-                        let shifted = part[k] - top;
-                        let e = exp(shifted);
-                        t[k] += part[k];
-                        s[k] += e;
-                        b[k] = e.mul_add(shifted, b[k]);
-                        q[k] = e.mul_add(e, q[k]);
-                        part[k] = e;
-                    }
-                }
-                for x in parts.into_remainder() {
-                    let shifted = *x - top;
-                    let e = exp(shifted);
-                    t[0] += *x;
-                    s[0] += e;
-                    b[0] += e * shifted;
-                    q[0] += e * e;
-                    *x = e;
-                }
-                let add = |x: [f32; 8]| x.iter().map(|x| f64::from(*x)).sum::<f64>();
-                sum += add(s);
-                bent += add(b);
-                square += add(q);
-                total += add(t);
-            }
-            let log_sum = sum.ln();
-            let inverse = (1.0 / sum) as f32;
+wide! {
+    /// Reads a row of logits against its target, the logits times `cold` first; leaves the probabilities in their place.
+    pub fn tell(z: &mut [f32], target: usize, cold: f32) -> Told {
+        if cold != 1.0 {
             for x in z.iter_mut() {
-                *x *= inverse;
+                *x *= cold;
             }
-            Told {
-                logp: f64::from(at - top) - log_sum,
-                entropy: log_sum - bent / sum,
-                mean: total / z.len() as f64,
-                collision: square.ln() - 2.0 * log_sum,
-                top1: first == target,
+        }
+        let top = crate::lanes::max(z);
+        let at = z[target];
+        let top1 = at == top && crate::lanes::max(&z[..target]) < top;
+        // Four sums in one pass, each in blocks whose sums are f64: the vocabulary is long.
+        let (mut sum, mut bent, mut square, mut total) = (0f64, 0f64, 0f64, 0f64);
+        for block in z.chunks_mut(1024) {
+            let (mut s, mut b, mut q, mut t) = ([0f32; 16], [0f32; 16], [0f32; 16], [0f32; 16]);
+            let mut parts = block.chunks_exact_mut(16);
+            for part in parts.by_ref() {
+                for k in 0..16 {
+                    let shifted = part[k] - top;
+                    let e = exp(shifted);
+                    t[k] += part[k];
+                    s[k] += e;
+                    b[k] = e.mul_add(shifted, b[k]);
+                    q[k] = e.mul_add(e, q[k]);
+                    part[k] = e;
+                }
             }
-        },
-    )
+            for x in parts.into_remainder() {
+                let shifted = *x - top;
+                let e = exp(shifted);
+                t[0] += *x;
+                s[0] += e;
+                b[0] += e * shifted;
+                q[0] += e * e;
+                *x = e;
+            }
+            let add = |x: [f32; 16]| x.iter().map(|x| f64::from(*x)).sum::<f64>();
+            sum += add(s);
+            bent += add(b);
+            square += add(q);
+            total += add(t);
+        }
+        let log_sum = sum.ln();
+        let inverse = (1.0 / sum) as f32;
+        for x in z.iter_mut() {
+            *x *= inverse;
+        }
+        Told {
+            logp: f64::from(at - top) - log_sum,
+            entropy: log_sum - bent / sum,
+            mean: total / z.len() as f64,
+            collision: square.ln() - 2.0 * log_sum,
+            top1,
+        }
+    }
+
+    /// From a row of logits to dL/dlogits, `cold · (g·(onehot − p) − e·p ⊙ (log p + H))`, given dL/dlogp of its target and
+    /// dL/dH.
+    pub fn tell_back(z: &mut [f32], target: usize, cold: f32, g: f32, e: f32) {
+        if cold != 1.0 {
+            for x in z.iter_mut() {
+                *x *= cold;
+            }
+        }
+        let top = crate::lanes::max(z);
+        let (mut sum, mut bent) = (0f64, 0f64);
+        for block in z.chunks(1024) {
+            sum += f64::from(crate::lanes::sum2(block, block, |z, _| exp(z - top)));
+            bent += f64::from(crate::lanes::sum2(block, block, |z, _| exp(z - top) * (z - top)));
+        }
+        let (log_sum, inverse) = (sum.ln() as f32, (1.0 / sum) as f32);
+        let entropy = (sum.ln() - bent / sum) as f32;
+        for x in z.iter_mut() {
+            let shifted = *x - top;
+            let p = exp(shifted) * inverse;
+            *x = -cold * p * (g + e * (shifted - log_sum + entropy));
+        }
+        z[target] += cold * g;
+    }
 }
 
 #[cfg(test)]
@@ -436,7 +449,7 @@ mod tests {
         for (n, cold) in [(7, 1.0), (1037, 0.7)] {
             let z: Vec<f32> = noise(n, 0.3).iter().map(|x| x * 5.0).collect();
             let mut p = z.clone();
-            let told = tell(Arch::new(), &mut p, 3, cold);
+            let told = tell(&mut p, 3, cold);
             let wide: Vec<f64> = z.iter().map(|z| f64::from(z * cold)).collect();
             let sum: f64 = wide.iter().map(|z| z.exp()).sum();
             let prob: Vec<f64> = wide.iter().map(|z| z.exp() / sum).collect();
@@ -447,8 +460,15 @@ mod tests {
             near(told.collision, prob.iter().map(|p| p * p).sum::<f64>().ln());
             let top = wide.iter().enumerate().fold(0, |m, (i, z)| if *z > wide[m] { i } else { m });
             assert_eq!(told.top1, top == 3);
-            assert!(tell(Arch::new(), &mut z.clone(), top, cold).top1);
+            assert!(tell(&mut z.clone(), top, cold).top1);
             p.iter().zip(&prob).for_each(|(a, b)| near(f64::from(*a), *b));
+            let mut back = z.clone();
+            tell_back(&mut back, 3, cold, 0.8, -0.3);
+            for (i, (got, p)) in back.iter().zip(&prob).enumerate() {
+                let one = if i == 3 { 1.0 } else { 0.0 };
+                let want = f64::from(cold) * (0.8 * (one - p) + 0.3 * p * (p.ln() + told.entropy));
+                assert!((f64::from(*got) - want).abs() < 1e-5, "{got} {want}");
+            }
         }
     }
 }

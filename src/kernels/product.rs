@@ -3,6 +3,13 @@
 //! Owns the check that a view lies within its slice. Refuses products whose dimensions do not fit, by an assertion.
 
 use gemm::Parallelism;
+use rayon::prelude::*;
+
+/// Rows that the innermost kernel works on together.
+const TILE: usize = 16;
+
+/// Rows a thread must have before they are shared out.
+const SHARED: usize = 64;
 
 /// A matrix within a slice: element (i, j) is `data[i · rows + j · columns]`.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +83,22 @@ pub fn product(
     (m, n, k): (usize, usize, usize),
     factor: f32,
 ) {
-    run(c, stride, onto, a, b, (m, n, k), factor, Parallelism::Rayon(rayon::current_num_threads()));
+    let threads = rayon::current_num_threads();
+    // gemm alone leaves threads idle at the sizes of small models; many rows are shared out here. The order of a sum is along
+    // k, which no cut touches.
+    let part = m.div_ceil(threads).next_multiple_of(TILE);
+    if threads == 1 || m < SHARED * threads || stride > c.len() / m {
+        run(c, stride, onto, a, b, (m, n, k), factor, Parallelism::Rayon(threads));
+        return;
+    }
+    assert!(a.holds(m, k), "a factor is too short");
+    c.par_chunks_mut(part * stride).enumerate().for_each(|(i, c)| {
+        let first = i * part;
+        if first < m {
+            let a = View { data: &a.data[first * a.rows..], ..a };
+            run(c, stride, onto, a, b, (part.min(m - first), n, k), factor, Parallelism::None);
+        }
+    });
 }
 
 #[allow(clippy::too_many_arguments, reason = "a matrix product has that many")]

@@ -151,7 +151,11 @@ impl Policy {
 }
 
 /// One number a scored token; zeros where a row has none.
-fn padded(g: &[RowGradient], counts: &[usize], of: impl Fn(&RowGradient) -> &Vec<f64>) -> Vec<f64> {
+pub(in crate::engine) fn padded(
+    g: &[RowGradient],
+    counts: &[usize],
+    of: impl Fn(&RowGradient) -> &Vec<f64>,
+) -> Vec<f64> {
     let mut out = Vec::with_capacity(counts.iter().sum());
     for (row, n) in g.iter().zip(counts) {
         let end = out.len() + n;

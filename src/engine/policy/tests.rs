@@ -92,7 +92,7 @@ fn against_differences(mut policy: Policy) {
     policy.set_passes(4);
     let (_, tape) = policy.score_train(&batch).unwrap();
     policy.backward(tape, &gradients(&g)).unwrap();
-    let grads = policy.take_gradients();
+    let grads = policy.take_gradients().unwrap();
     let eps = 1e-5;
     for i in 0..policy.trainables().len() {
         let (name, var) = policy.trainables()[i].clone();
@@ -131,7 +131,7 @@ fn dora_gradients_are_the_slopes_with_the_norms_held() {
     policy.set_passes(4);
     let (_, tape) = policy.score_train(&batch).unwrap();
     policy.backward(tape, &gradients(&g)).unwrap();
-    let grads = policy.take_gradients();
+    let grads = policy.take_gradients().unwrap();
     let trainables = policy.trainables().to_vec();
     let before = policy.decoder().stretches().unwrap();
     let eps = 1e-5;
@@ -216,7 +216,7 @@ fn when_memory_runs_out_fewer_rows_go_together_and_the_sums_stay() {
             policy.set_passes(4);
             let (scores, tape) = policy.score_train(&batch())?;
             policy.backward(tape, &gradients(&weights_of(&batch())))?;
-            let grads = policy.take_gradients();
+            let grads = policy.take_gradients().unwrap();
             let flat = |g: &Tensor| g.flatten_all().unwrap().to_vec1::<f64>().unwrap();
             Ok::<_, Error>((scores, grads.iter().map(|g| g.map(flat)).collect::<Vec<_>>(), policy.narrowed()))
         };
@@ -247,7 +247,7 @@ fn recomputing_layers_equals_plain_backpropagation() {
         let (batch, g) = (batch(), weights_of(&batch()));
         let (_, tape) = policy.score_train(&batch).unwrap();
         policy.backward(tape, &gradients(&g)).unwrap();
-        let ours = policy.take_gradients();
+        let ours = policy.take_gradients().unwrap();
 
         let pass = Pass { grad: true, ..Pass::plain(true) };
         let d = policy.decoder();
@@ -283,7 +283,7 @@ fn a_fresh_adapter_changes_nothing_and_only_b_has_a_gradient() {
     assert_eq!(policy.score(&batch, true).unwrap(), policy.score(&batch, false).unwrap());
     let (_, tape) = policy.score_train(&batch).unwrap();
     policy.backward(tape, &gradients(&weights_of(&batch))).unwrap();
-    let grads = policy.take_gradients();
+    let grads = policy.take_gradients().unwrap();
     for (i, (name, _)) in policy.trainables().iter().enumerate() {
         let norm = grads.get(i).unwrap().abs().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
         assert_eq!(norm > 0.0, name.ends_with("lora_B.weight"), "{name}: {norm}");
@@ -319,12 +319,12 @@ fn gradients_add_up_over_batches() {
     let (whole, g) = (batch(), weights_of(&batch()));
     let (_, tape) = policy.score_train(&whole).unwrap();
     policy.backward(tape, &gradients(&g)).unwrap();
-    let once = policy.take_gradients();
+    let once = policy.take_gradients().unwrap();
     for (row, g) in whole.rows.into_iter().zip(g) {
         let (_, tape) = policy.score_train(&Batch::new(vec![row])).unwrap();
         policy.backward(tape, &[g.into()]).unwrap();
     }
-    let sum = policy.take_gradients();
+    let sum = policy.take_gradients().unwrap();
     for (a, b) in once.iter().zip(sum.iter()) {
         let worst = (a.unwrap() - b.unwrap()).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
         assert!(worst < 1e-12, "{worst}");
@@ -376,7 +376,7 @@ fn entropy_and_values_have_the_slopes_too() {
         let (scores, tape) = policy.score_train(&batch).unwrap();
         assert!(scores.rows.iter().all(|r| r.value.len() == 2));
         policy.backward(tape, &g).unwrap();
-        let grads = policy.take_gradients();
+        let grads = policy.take_gradients().unwrap();
         let eps = 1e-5;
         for i in 0..policy.trainables().len() {
             let (name, var) = policy.trainables()[i].clone();
@@ -412,10 +412,10 @@ fn packed_documents_do_not_see_each_other() {
     let g = weights_of(&apart);
     let (scores, tape) = policy.score_train(&apart).unwrap();
     policy.backward(tape, &gradients(&g)).unwrap();
-    let want = policy.take_gradients();
+    let want = policy.take_gradients().unwrap();
     let (together, tape) = policy.score_train(&Batch::new(vec![packed.clone()])).unwrap();
     policy.backward(tape, &[g.concat().into()]).unwrap();
-    let got = policy.take_gradients();
+    let got = policy.take_gradients().unwrap();
     let flat: Vec<f64> = scores.rows.iter().flat_map(|r| r.logp.clone()).collect();
     assert!(flat.iter().zip(&together.rows[0].logp).all(|(a, b)| (a - b).abs() < 1e-10));
     for (a, b) in want.iter().zip(got.iter()) {

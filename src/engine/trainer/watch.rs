@@ -119,7 +119,7 @@ impl Trainer {
         for i in rows.into_iter().flatten() {
             let window = Window { micro: 1, tokens: self.train.examples[i].scored() };
             self.pass(&[i], 0, &window, &mut Tally::default(), sink)?;
-            let gradients = self.policy.take_gradients();
+            let gradients = self.policy.take_gradients()?;
             if !AdamW::norm(&gradients)?.is_finite() {
                 culprit = Some(self.train.examples[i].id.clone());
                 break;
