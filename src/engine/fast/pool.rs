@@ -36,7 +36,8 @@ impl Pool {
     /// A buffer of `len` numbers, whatever they are.
     pub(super) fn take(&self, len: usize) -> Buffer {
         let found = self.with(|store| {
-            let fits = |v: &Vec<f32>| v.len() >= len && v.len() <= 2 * len + 1024;
+            // A buffer much larger than what is asked would be memory that nobody uses.
+            let fits = |v: &Vec<f32>| v.len() >= len && v.len() <= len + len / 8 + 1024;
             let best = (0..store.free.len()).filter(|i| fits(&store.free[*i])).min_by_key(|i| store.free[*i].len());
             let found = best.map(|i| store.free.swap_remove(i));
             store.resting -= found.as_ref().map_or(0, Vec::len);
