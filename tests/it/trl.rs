@@ -8,6 +8,7 @@
 mod kto;
 mod online;
 mod pairs;
+mod ppo;
 mod reward;
 mod sft;
 
