@@ -73,10 +73,11 @@ fn objective(p: &Params) -> String {
         _ => String::new(),
     };
     format!(
-        "−min(ρA, clip(ρ, 1±{})A) + {}·½(V − G)²{entropy},  A = GAE(γ {}, λ {}) of r_t = −{price}·(log π − log π_ref) + R at \
-         the end,  {}",
+        "−min(ρA, clip(ρ, 1±{})A) + {}·½max((V − G)², (clip(V, V_old±{}) − G)²){entropy},  A = GAE(γ {}, λ {}) of \
+         r_t = −{price}·(log π − log π_ref) + R at the end,  {}",
         p.text("cliprange"),
         p.text("vf_coef"),
+        p.text("cliprange_value"),
         p.text("gamma"),
         p.text("lam"),
         reward_formula(p)

@@ -1,0 +1,149 @@
+//! Every option of every method has an effect or is refused: it changes the printed objective, or the plan, or what three steps
+//! make of the weights, or a sentence says why not.
+
+use super::{data, settings};
+use crate::trl::spec;
+use tiebreak::domain::{Kind, Needs, ParamRow, Params, method};
+use tiebreak::engine::{Places, Rows, RunRows, StepOutcome, Trainer};
+use tiebreak::protocol::RunEvent;
+
+/// Options that say what is reported, shown or kept on the way and so change neither objective nor weights, with the reason.
+/// The law for them is the other way round: a run has the same weights with and without.
+const REPORTS: &[(&str, &str)] = &[
+    ("eval_steps", "measures held-out rows on the way"),
+    ("metric_for_best_model", "chooses which checkpoint is kept as the best"),
+    ("save_steps", "writes checkpoints on the way"),
+    ("save_total_limit", "says how many checkpoints are kept"),
+    ("sample_steps", "shows answers on the way"),
+    ("probe_steps", "measures general text on the way"),
+    ("probe_alarm", "says how much forgetting is reported as too much"),
+];
+
+/// Options that belong to another one, and the setting under which they mean something.
+const UNDER: &[(&str, &[(&str, &str)])] = &[
+    ("num_train_epochs", &[("max_steps", "-1")]),
+    ("lr_decay_share", &[("lr_scheduler_type", "warmup_stable_decay"), ("max_steps", "3")]),
+    ("mix_order", &[("mix_ratio", "0.3")]),
+    ("mix_weight", &[("mix_ratio", "0.3")]),
+    ("kl_horizon", &[("kl_target", "1"), ("num_iterations", "1")]),
+    ("use_bias_correction_kl", &[("beta", "0.1")]),
+];
+
+/// Other values that a row's kind takes.
+fn other(row: &ParamRow) -> Vec<String> {
+    match row.kind {
+        Kind::Bool => vec![if row.default == "true" { "false" } else { "true" }.into()],
+        Kind::Choice(words) | Kind::List(words) => {
+            words.iter().filter(|w| **w != row.default).map(|w| (*w).to_owned()).collect()
+        }
+        Kind::Float(lo, hi) => vec![format!("{}", (lo + (hi - lo).min(1.0) * 0.37).min(hi))],
+        Kind::Floats(..) => vec!["0.5".into()],
+        Kind::Int(lo, _) => vec![(lo.max(2) + 1).to_string()],
+        Kind::Word => vec!["reward-1".into()],
+        Kind::Metric => vec!["eval_other".into()],
+        Kind::Checks => vec!["max_words=7".into()],
+    }
+}
+
+/// Rows over some of which raters differed and of which some were more certain than others.
+fn voted(needs: Needs) -> RunRows {
+    let mut rows = data(needs);
+    if let Rows::Pairs(pairs) = &mut rows.rows {
+        for (i, pair) in pairs.iter_mut().enumerate() {
+            pair.agreed = (i % 2 == 0).then_some(0.75);
+            pair.margin = Some(i as f64 / 4.0);
+        }
+    }
+    rows
+}
+
+/// What a run's first three steps come to.
+#[derive(PartialEq)]
+struct Told {
+    /// Steps, rows, trained numbers and the formula.
+    plan: String,
+    /// The weights.
+    weights: String,
+}
+
+/// The start of a run with `more` over the short run's settings; else the sentence that refuses it.
+fn told(name: &str, more: &[(&'static str, &str)]) -> Result<Told, String> {
+    let m = method(name).unwrap();
+    let (spec, rows) = (spec(name, &settings(m, more)), voted(m.needs));
+    let dir = tempfile::tempdir().unwrap();
+    let mut events = Vec::new();
+    let mut trainer = Trainer::open(&spec, &rows, &Places::new(dir.path()), &mut events).map_err(|e| e.to_string())?;
+    let plan = events.iter().find_map(|e| if let RunEvent::Planned(p) = e { Some(format!("{p:?}")) } else { None });
+    while trainer.step_count() < trainer.total_steps().min(3) {
+        assert_eq!(trainer.step(&mut events).unwrap(), StepOutcome::Stepped);
+    }
+    Ok(Told { plan: plan.unwrap(), weights: trainer.state_hash().unwrap() })
+}
+
+fn has_an_effect(name: &str) {
+    let m = method(name).unwrap();
+    let all = m.rows();
+    for row in &all {
+        let under = UNDER.iter().find(|(key, _)| *key == row.key).map_or(&[][..], |(_, under)| *under);
+        let reports = REPORTS.iter().any(|(key, _)| *key == row.key);
+        let mut plain = Params::defaults(&all);
+        for (key, value) in settings(m, under) {
+            plain.set(&all, name, key, &value).unwrap();
+        }
+        let mut without = None;
+        for value in other(row).into_iter().filter(|v| *v != plain.text(row.key)) {
+            let what = format!("{name}: {}={value}", row.key);
+            let mut params = plain.clone();
+            if params.set(&all, name, row.key, &value).is_err() {
+                assert!(matches!(row.kind, Kind::Floats(..)), "{what} is not taken");
+                continue;
+            }
+            if m.formula(&params) != m.formula(&plain) {
+                assert!(!reports, "{what} changes the objective; it is no report");
+                continue;
+            }
+            let with = [under, &[(row.key, value.as_str())]].concat();
+            let Ok(run) = told(name, &with) else { continue };
+            let without = without.get_or_insert_with(|| told(name, under).unwrap());
+            if reports {
+                assert!(run.weights == without.weights, "{what} changes the weights; it is no report");
+            } else {
+                assert!(run != *without, "{what} changes nothing");
+            }
+        }
+    }
+}
+
+macro_rules! options {
+    ($($test:ident: $name:literal;)*) => {
+        const TRIED: &[&str] = &[$($name),*];
+        $(
+            #[test]
+            fn $test() {
+                has_an_effect($name);
+            }
+        )*
+    };
+}
+
+options! {
+    every_option_of_dpo_has_an_effect_or_is_refused: "dpo";
+    every_option_of_orpo_has_an_effect_or_is_refused: "orpo";
+    every_option_of_sft_has_an_effect_or_is_refused: "sft";
+    every_option_of_the_reward_model_has_an_effect_or_is_refused: "reward";
+    every_option_of_ppo_has_an_effect_or_is_refused: "ppo";
+    every_option_of_grpo_has_an_effect_or_is_refused: "grpo";
+    every_option_of_rloo_has_an_effect_or_is_refused: "rloo";
+    every_option_of_cpo_has_an_effect_or_is_refused: "cpo";
+    every_option_of_simpo_has_an_effect_or_is_refused: "simpo";
+    every_option_of_kto_has_an_effect_or_is_refused: "kto";
+}
+
+#[test]
+fn no_method_and_no_report_is_passed_by() {
+    let all = tiebreak::domain::methods();
+    assert!(all.iter().all(|m| TRIED.contains(&m.name)) && all.len() == TRIED.len());
+    for (key, why) in REPORTS {
+        assert!(!why.is_empty() && all.iter().any(|m| m.rows().iter().any(|r| r.key == *key)), "{key} is no option");
+    }
+}
