@@ -1,6 +1,6 @@
 //! Texts to imitate or to measure forgetting on, one JSON object a line.
 
-use super::super::error::{Error, Result};
+use super::super::error::Result;
 use super::{Imported, Refusal, answer, fits, instruction, lines, messages};
 use crate::domain::{PromptBody, SftBody};
 use serde_json::Value;
@@ -13,17 +13,7 @@ use std::path::Path;
 /// # Errors
 /// When the file cannot be read or holds no such text at all.
 pub fn examples(path: &Path, limit: Option<usize>) -> Result<Imported<SftBody>> {
-    let out = lines::rows(path, limit, from_json)?;
-    if out.rows.is_empty() {
-        let why = out.left_out().map_or_else(String::new, |left| format!(" ({left})"));
-        return Err(Error::Import {
-            path: path.to_owned(),
-            reason: format!(
-                "holds no usable texts{why}: each line is a JSON object with `messages`, `prompt` and `completion`, or `text`"
-            ),
-        });
-    }
-    Ok(out)
+    lines::some(path, limit, "texts", "`messages`, `prompt` and `completion`, or `text`", from_json)
 }
 
 fn from_json(value: &Value) -> Result<SftBody, Refusal> {

@@ -12,7 +12,7 @@ const LONGEST: usize = 16 << 20;
 
 /// Calls `take` with each line that is not blank, its number from 1 and its text or what is wrong with it, until it
 /// returns false.
-pub(super) fn each(path: &Path, mut take: impl FnMut(usize, Result<&str, String>) -> bool) -> Result<()> {
+fn each(path: &Path, mut take: impl FnMut(usize, Result<&str, String>) -> bool) -> Result<()> {
     let read = |e| Error::io("read", path, e);
     let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(read)?);
     let mut line = Vec::new();
@@ -44,11 +44,11 @@ pub(super) fn each(path: &Path, mut take: impl FnMut(usize, Result<&str, String>
     }
 }
 
-/// The rows of a file of JSON objects, at most `limit`: `take` makes a row of each or says why it is left out.
-pub(super) fn rows<T>(
+/// The rows of a file, at most `limit`: `take` makes a row of each line that is not blank or says why it is left out.
+pub(super) fn texts<T>(
     path: &Path,
     limit: Option<usize>,
-    take: impl Fn(&Value) -> Result<T, Refusal>,
+    mut take: impl FnMut(&str) -> Result<T, Refusal>,
 ) -> Result<Imported<T>> {
     let file = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let mut out = Imported::new(file);
@@ -58,7 +58,7 @@ pub(super) fn rows<T>(
             out.limited = true;
             return false;
         }
-        match line.map_err(Refusal::Bad).and_then(object).and_then(|value| take(&value)) {
+        match line.map_err(Refusal::Bad).and_then(&mut take) {
             Ok(row) => out.rows.push(row),
             Err(Refusal::Bad(reason)) => out.refuse(number, reason),
             Err(Refusal::Empty) => out.empty += 1,
@@ -66,6 +66,29 @@ pub(super) fn rows<T>(
         }
         true
     })?;
+    Ok(out)
+}
+
+/// The rows of a file of JSON objects, at most `limit`. `noun` names them and `form` the fields of a line, for the sentence
+/// that says that there are none.
+///
+/// # Errors
+/// When the file cannot be read or no row is left.
+pub(super) fn some<T>(
+    path: &Path,
+    limit: Option<usize>,
+    noun: &str,
+    form: &str,
+    take: impl Fn(&Value) -> Result<T, Refusal>,
+) -> Result<Imported<T>> {
+    let out = texts(path, limit, |line| take(&object(line)?))?;
+    if out.rows.is_empty() {
+        let why = out.left_out().map_or_else(String::new, |left| format!(" ({left})"));
+        return Err(Error::Import {
+            path: path.to_owned(),
+            reason: format!("holds no usable {noun}{why}: each line is a JSON object with {form}"),
+        });
+    }
     Ok(out)
 }
 

@@ -1,6 +1,6 @@
 //! Preference files, one JSON object a line with `chosen` and `rejected`.
 
-use super::super::error::{Error, Result};
+use super::super::error::Result;
 use super::{Imported, Refusal, fits, lines, messages, turn};
 use crate::domain::{Message, PromptBody};
 use serde_json::Value;
@@ -24,17 +24,7 @@ pub struct ImportedPair {
 /// # Errors
 /// When the file cannot be read or holds no pair at all.
 pub fn pairs(path: &Path, limit: Option<usize>) -> Result<Imported<ImportedPair>> {
-    let out = lines::rows(path, limit, from_json)?;
-    if out.rows.is_empty() {
-        let why = out.left_out().map_or_else(String::new, |left| format!(" ({left})"));
-        return Err(Error::Import {
-            path: path.to_owned(),
-            reason: format!(
-                "holds no usable pairs{why}: each line is a JSON object with `prompt`, `chosen` and `rejected`"
-            ),
-        });
-    }
-    Ok(out)
+    lines::some(path, limit, "pairs", "`prompt`, `chosen` and `rejected`", from_json)
 }
 
 fn from_json(value: &Value) -> Result<ImportedPair, Refusal> {

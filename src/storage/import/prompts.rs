@@ -14,30 +14,12 @@ use std::path::Path;
 /// # Errors
 /// When the file cannot be read or holds no prompt at all.
 pub fn prompts(path: &Path, limit: Option<usize>) -> Result<Imported<PromptBody>> {
-    let file = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut out = Imported::new(file);
     let mut json = path.extension().is_some_and(|e| e == "jsonl" || e == "json" || e == "ndjson").then_some(true);
     let text_file = path.extension().is_some_and(|e| e == "txt");
-    let limit = limit.unwrap_or(usize::MAX);
-    lines::each(path, |number, line| {
-        if out.rows.len() >= limit {
-            out.limited = true;
-            return false;
-        }
-        match line {
-            Err(reason) => out.refuse(number, reason),
-            Ok(line) => {
-                let is_object = || !text_file && serde_json::from_str::<Value>(line).is_ok_and(|v| v.is_object());
-                let body =
-                    if *json.get_or_insert_with(is_object) { from_json(line) } else { Ok(PromptBody::user(line)) };
-                match body.and_then(checked) {
-                    Ok(body) => out.rows.push(body),
-                    Err(Refusal::Bad(reason)) => out.refuse(number, reason),
-                    Err(Refusal::Empty | Refusal::Equal) => out.empty += 1,
-                }
-            }
-        }
-        true
+    let out = lines::texts(path, limit, |line| {
+        let is_object = || !text_file && serde_json::from_str::<Value>(line).is_ok_and(|v| v.is_object());
+        let body = if *json.get_or_insert_with(is_object) { from_json(line) } else { Ok(PromptBody::user(line)) };
+        body.and_then(checked)
     })?;
     if out.rows.is_empty() {
         let why = out.bad.first().map_or_else(String::new, |bad| format!(" ({bad})"));

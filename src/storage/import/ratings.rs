@@ -1,6 +1,6 @@
 //! Answers with a thumb up or down, one JSON object a line with `prompt`, `completion` and `label`.
 
-use super::super::error::{Error, Result};
+use super::super::error::Result;
 use super::{Imported, Refusal, answer, examples, fits, lines};
 use crate::domain::PromptBody;
 use serde_json::Value;
@@ -23,17 +23,7 @@ pub struct ImportedRating {
 /// # Errors
 /// When the file cannot be read or holds no rating at all.
 pub fn ratings(path: &Path, limit: Option<usize>) -> Result<Imported<ImportedRating>> {
-    let out = lines::rows(path, limit, from_json)?;
-    if out.rows.is_empty() {
-        let why = out.left_out().map_or_else(String::new, |left| format!(" ({left})"));
-        return Err(Error::Import {
-            path: path.to_owned(),
-            reason: format!(
-                "holds no usable ratings{why}: each line is a JSON object with `prompt`, `completion` and `label`"
-            ),
-        });
-    }
-    Ok(out)
+    lines::some(path, limit, "ratings", "`prompt`, `completion` and `label`", from_json)
 }
 
 fn from_json(value: &Value) -> Result<ImportedRating, Refusal> {
