@@ -1,6 +1,7 @@
 //! The method table: one row a training method. The launch form, the command line, the docs and the replay read it; adding
 //! a method is a file beside `dpo.rs`, its name in [`METHODS`], and a recipe file in the engine.
 
+mod contradiction;
 mod cpo;
 mod dpo;
 mod grpo;
@@ -11,6 +12,8 @@ mod reward;
 mod rloo;
 mod sft;
 mod simpo;
+
+pub use contradiction::contradiction;
 
 use super::param::{Kind, ParamRow, Params};
 
@@ -326,6 +329,33 @@ const ONLINE: &[ParamRow] = &[
     row("num_iterations", Kind::Int(1, 100), "1", "1 – 4", "passes over each round of answers", false),
     row("num_mini_batches", Kind::Int(1, 1024), "1", "1 – 4", "updates that a pass over a round is cut into", false),
 ];
+
+/// How far a ratio may fall, of the methods that compare an answer with its group.
+const EPSILON: ParamRow =
+    row("epsilon", Kind::Float(0.0, 10.0), "0.2", "0.1 – 0.3", "a ratio this far below 1 counts no more", false);
+
+/// How far it may rise.
+const EPSILON_HIGH: ParamRow =
+    row("epsilon_high", Kind::Float(0.0, 10.0), "0.2", "0.2 – 0.4", "a ratio this far above 1 counts no more", false);
+
+/// A pair's own share of wrong labels, from its votes.
+const SOFT_LABELS: ParamRow = row(
+    "soft_labels",
+    Kind::Bool,
+    "false",
+    "",
+    "where raters differed, the share of the votes against it as a pair's own label smoothing",
+    false,
+);
+
+/// A default of a shared row that is another one for a method: `(key, default, usual)`.
+type Default = (&'static str, &'static str, &'static str);
+
+/// Defaults of the methods that learn from their own answers.
+const ANSWERS_RATE: Default = ("learning_rate", "1e-4", "LoRA 1e-5 – 3e-4, full 1e-6 – 1e-5");
+const ANSWERS_BATCH: Default = ("per_device_train_batch_size", "16", "8 – 64");
+const ANSWERS_EVAL: Default = ("eval_fraction", "0", "0 – 0.2");
+const ANSWERS_BEST: Default = ("metric_for_best_model", "eval_reward", "");
 
 /// Where the reward comes from, as part of a formula.
 fn reward_formula(p: &Params) -> String {

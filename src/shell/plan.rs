@@ -79,6 +79,9 @@ fn named(name: &str) -> Result<&'static Method> {
 /// When there is nothing to train on, a run or the model that is named cannot be used, or the session cannot be read.
 pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpec, Vec<DataFile>)> {
     let method = named(&order.method)?;
+    if let Some(why) = method.contradiction(&order.params) {
+        return Err(Error::Usage(why));
+    }
     let (session, _) = dir.state()?;
     let supply = session.supply();
     if let Some(lack) = supply.lacks(method, &order.params) {

@@ -1,6 +1,6 @@
 //! The row of CPO: its options and its objective as a formula.
 
-use super::{Method, Needs, row};
+use super::{Method, Needs, SOFT_LABELS, row};
 use crate::domain::param::{Kind, Params};
 
 /// The row.
@@ -39,14 +39,7 @@ pub(super) const METHOD: Method = Method {
             "share of labels taken to be wrong (sigmoid)",
             false,
         ),
-        row(
-            "soft_labels",
-            Kind::Bool,
-            "false",
-            "",
-            "where raters differed, the share of the votes against it as a pair's own label smoothing",
-            false,
-        ),
+        SOFT_LABELS,
     ],
     defaults: &[("learning_rate", "1e-5", "LoRA 1e-6 – 2e-5, full 1e-7 – 2e-6")],
     objective,

@@ -1,6 +1,6 @@
 //! The row of DPO: its options and its objective as a formula.
 
-use super::{Method, Needs, row};
+use super::{Method, Needs, SOFT_LABELS, row};
 use crate::domain::param::{Kind, Params};
 
 /// The values of `loss_type`.
@@ -107,14 +107,7 @@ pub(super) const METHOD: Method = Method {
             "weight of the tokens beyond the shorter answer's length; below 1 against verbosity (LD-DPO)",
             false,
         ),
-        row(
-            "soft_labels",
-            Kind::Bool,
-            "false",
-            "",
-            "where raters differed, the share of the votes against it as a pair's own label smoothing",
-            false,
-        ),
+        SOFT_LABELS,
         row(
             "use_weighting",
             Kind::Bool,

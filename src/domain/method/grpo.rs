@@ -1,6 +1,8 @@
 //! The row of GRPO: its options and its objective as a formula.
 
-use super::{Method, Needs, reward_formula, row};
+use super::{
+    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, EPSILON, EPSILON_HIGH, Method, Needs, reward_formula, row,
+};
 use crate::domain::param::{Kind, Params};
 
 /// The row.
@@ -31,15 +33,8 @@ pub(super) const METHOD: Method = Method {
             "standard deviation that advantages are divided by",
             false,
         ),
-        row("epsilon", Kind::Float(0.0, 10.0), "0.2", "0.1 – 0.3", "a ratio this far below 1 counts no more", false),
-        row(
-            "epsilon_high",
-            Kind::Float(0.0, 10.0),
-            "0.2",
-            "0.2 – 0.4",
-            "a ratio this far above 1 counts no more",
-            false,
-        ),
+        EPSILON,
+        EPSILON_HIGH,
         row(
             "importance_sampling_level",
             Kind::Choice(&["token", "sequence"]),
@@ -51,13 +46,7 @@ pub(super) const METHOD: Method = Method {
         row("use_bias_correction_kl", Kind::Bool, "true", "", "multiply the KL by the ratio", false),
         row("mask_truncated_completions", Kind::Bool, "false", "", "answers that did not end teach nothing", false),
     ],
-    defaults: &[
-        ("learning_rate", "1e-4", "LoRA 1e-5 – 3e-4, full 1e-6 – 1e-5"),
-        ("num_generations", "8", "4 – 16"),
-        ("per_device_train_batch_size", "16", "8 – 64"),
-        ("eval_fraction", "0", "0 – 0.2"),
-        ("metric_for_best_model", "eval_reward", ""),
-    ],
+    defaults: &[ANSWERS_RATE, ("num_generations", "8", "4 – 16"), ANSWERS_BATCH, ANSWERS_EVAL, ANSWERS_BEST],
     objective,
 };
 

@@ -1,6 +1,6 @@
 //! The row of PPO: its options and its objective as a formula.
 
-use super::{Method, Needs, reward_formula, row};
+use super::{ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, Method, Needs, reward_formula, row};
 use crate::domain::param::{Kind, Params};
 
 /// The row.
@@ -53,13 +53,7 @@ pub(super) const METHOD: Method = Method {
         row("lam", Kind::Float(0.0, 1.0), "0.95", "0.9 – 1", "lambda of the advantage estimate (GAE)", false),
         row("whiten_rewards", Kind::Bool, "false", "", "scale the tokens' rewards to variance 1", false),
     ],
-    defaults: &[
-        ("learning_rate", "1e-4", "LoRA 1e-5 – 3e-4, full 1e-6 – 1e-5"),
-        ("num_iterations", "4", "1 – 4"),
-        ("per_device_train_batch_size", "16", "8 – 64"),
-        ("eval_fraction", "0", "0 – 0.2"),
-        ("metric_for_best_model", "eval_reward", ""),
-    ],
+    defaults: &[ANSWERS_RATE, ("num_iterations", "4", "1 – 4"), ANSWERS_BATCH, ANSWERS_EVAL, ANSWERS_BEST],
     objective,
 };
 

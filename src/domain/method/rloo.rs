@@ -1,6 +1,8 @@
 //! The row of RLOO: its options and its objective as a formula.
 
-use super::{Method, Needs, reward_formula, row};
+use super::{
+    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, EPSILON, EPSILON_HIGH, Method, Needs, reward_formula, row,
+};
 use crate::domain::param::{Kind, Params};
 
 /// The row.
@@ -22,23 +24,11 @@ pub(super) const METHOD: Method = Method {
             "price of a nat of distance from the reference",
             true,
         ),
-        row("epsilon", Kind::Float(0.0, 10.0), "0.2", "0.1 – 0.3", "a ratio this far below 1 counts no more", false),
-        row(
-            "epsilon_high",
-            Kind::Float(0.0, 10.0),
-            "0.2",
-            "0.2 – 0.4",
-            "a ratio this far above 1 counts no more",
-            false,
-        ),
+        EPSILON,
+        EPSILON_HIGH,
         row("normalize_advantages", Kind::Bool, "false", "", "scale the advantages to mean 0 and variance 1", false),
     ],
-    defaults: &[
-        ("learning_rate", "1e-4", "LoRA 1e-5 – 3e-4, full 1e-6 – 1e-5"),
-        ("per_device_train_batch_size", "16", "8 – 64"),
-        ("eval_fraction", "0", "0 – 0.2"),
-        ("metric_for_best_model", "eval_reward", ""),
-    ],
+    defaults: &[ANSWERS_RATE, ANSWERS_BATCH, ANSWERS_EVAL, ANSWERS_BEST],
     objective,
 };
 

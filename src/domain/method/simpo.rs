@@ -1,7 +1,7 @@
 //! The row of SimPO: its options and its objective as a formula.
 
 use super::cpo::{imitation, smoothed, votes};
-use super::{Method, Needs, row};
+use super::{Method, Needs, SOFT_LABELS, row};
 use crate::domain::param::{Kind, Params};
 
 /// The row.
@@ -33,14 +33,7 @@ pub(super) const METHOD: Method = Method {
             false,
         ),
         row("label_smoothing", Kind::Float(0.0, 0.499), "0", "0 – 0.2", "share of labels taken to be wrong", false),
-        row(
-            "soft_labels",
-            Kind::Bool,
-            "false",
-            "",
-            "where raters differed, the share of the votes against it as a pair's own label smoothing",
-            false,
-        ),
+        SOFT_LABELS,
     ],
     defaults: &[("learning_rate", "1e-5", "LoRA 1e-6 – 2e-5, full 3e-7 – 1e-6")],
     objective,

@@ -6,7 +6,6 @@
 use super::Loss;
 use super::online::{Answer, OnlineRecipe, Shape, UpdateWindow};
 use crate::domain::Params;
-use crate::engine::error::Error;
 use crate::engine::loss::{Grpo, GrpoRow, Level, Reduction, Scale, Tally, group_advantages, reward_metrics};
 use crate::engine::policy::{RowGradient, RowScores};
 
@@ -18,12 +17,7 @@ pub(super) struct GrpoRecipe {
 }
 
 impl GrpoRecipe {
-    pub(super) fn new(params: &Params) -> Result<Self, Error> {
-        if params.usize("num_generations") < 2 {
-            return Err(Error::Asked(
-                "num_generations=1 leaves an answer nothing to be compared with; set it to 2 or more".into(),
-            ));
-        }
+    pub(super) fn new(params: &Params) -> Self {
         let reduction = match params.text("loss_type") {
             "grpo" => Reduction::Grpo,
             "bnpo" => Reduction::Bnpo,
@@ -36,7 +30,7 @@ impl GrpoRecipe {
             _ => Scale::Group,
         };
         let level = if params.text("importance_sampling_level") == "sequence" { Level::Sequence } else { Level::Token };
-        Ok(Self {
+        Self {
             grpo: Grpo {
                 epsilon_low: params.f64("epsilon"),
                 epsilon_high: params.f64("epsilon_high"),
@@ -47,7 +41,7 @@ impl GrpoRecipe {
             },
             scale,
             mask_truncated: params.bool("mask_truncated_completions"),
-        })
+        }
     }
 
     fn learned(&self, answer: &Answer) -> bool {

@@ -90,9 +90,12 @@ pub(in crate::engine) trait OnlineRecipe: Send {
 /// # Errors
 /// When its options contradict each other.
 pub(in crate::engine) fn online(method: &str, params: &Params) -> Result<Option<Box<dyn OnlineRecipe>>, Error> {
+    if let Some(sentence) = crate::domain::method(method).and_then(|m| m.contradiction(params)) {
+        return Err(Error::Asked(sentence));
+    }
     Ok(match method {
         "ppo" => Some(Box::new(ppo::PpoRecipe::new(params))),
-        "grpo" => Some(Box::new(grpo::GrpoRecipe::new(params)?)),
+        "grpo" => Some(Box::new(grpo::GrpoRecipe::new(params))),
         "rloo" => Some(Box::new(rloo::RlooRecipe::new(params))),
         _ => None,
     })
