@@ -230,6 +230,13 @@ impl Model {
                     action => matters_watching(status.as_ref(), action),
                 })
             }
+            Screen::Replay(replay) => {
+                let mut entries = footer(&contexts, |_| true);
+                if replay.playing {
+                    entries.iter_mut().filter(|(_, word)| *word == "play").for_each(|(_, word)| *word = "pause");
+                }
+                entries
+            }
             _ => footer(&contexts, |_| true),
         }
     }

@@ -36,7 +36,7 @@ pub enum Error {
         found: Vec<usize>,
     },
     /// Tensors that the model needs are not in its files.
-    #[error("{path}: {count} tensors are missing, the first is {first}; the download may be incomplete")]
+    #[error("{path}: {}; the download may be incomplete", lacking(*.count, .first))]
     Missing {
         /// The folder or file.
         path: String,
@@ -124,9 +124,24 @@ impl Error {
     }
 }
 
+/// That tensors are missing, and which.
+fn lacking(count: usize, first: &str) -> String {
+    match count {
+        1 => format!("the tensor {first} is missing"),
+        _ => format!("{count} tensors are missing, the first is {first}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_missing_tensor_is_one() {
+        let said = |count| Error::Missing { path: "m".into(), count, first: "a".into() }.to_string();
+        assert_eq!(said(1), "m: the tensor a is missing; the download may be incomplete");
+        assert_eq!(said(2), "m: 2 tensors are missing, the first is a; the download may be incomplete");
+    }
 
     #[test]
     fn running_out_of_memory_is_told_from_other_failures() {

@@ -2,7 +2,7 @@
 
 use super::error::{Error, Result};
 use super::journal::Journal;
-use crate::domain::TaughtSet;
+use crate::domain::{TaughtSet, counted};
 use crate::storage::import::{self, Added, Imported};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -84,12 +84,16 @@ pub fn bring_in(journal: &mut Journal, path: &Path, kind: Option<Kind>, limit: O
 
 fn intake<T>(kind: Kind, added: Added, imported: &Imported<T>) -> Intake {
     let file = &imported.file;
+    let (prompts, rows) = (counted(added.prompts, "new prompt"), |noun| counted(added.rows, noun));
     let mut text = match kind {
-        Kind::Prompts => format!("{file}: {} new prompts", added.prompts),
-        Kind::Pairs => format!("{file}: {} new pairs with their verdicts, {} new prompts", added.pairs, added.prompts),
-        Kind::Examples(TaughtSet::Sft) => format!("{file}: {} new texts to imitate", added.rows),
-        Kind::Examples(TaughtSet::Probe) => format!("{file}: {} new texts to measure forgetting on", added.rows),
-        Kind::Ratings => format!("{file}: {} new ratings", added.rows),
+        Kind::Prompts => format!("{file}: {prompts}"),
+        Kind::Pairs => {
+            let verdicts = if added.pairs == 1 { "its verdict" } else { "their verdicts" };
+            format!("{file}: {} with {verdicts}, {prompts}", counted(added.pairs, "new pair"))
+        }
+        Kind::Examples(TaughtSet::Sft) => format!("{file}: {} to imitate", rows("new text")),
+        Kind::Examples(TaughtSet::Probe) => format!("{file}: {} to measure forgetting on", rows("new text")),
+        Kind::Ratings => format!("{file}: {}", rows("new rating")),
     };
     let known = match kind {
         Kind::Prompts => added.known_prompts,

@@ -5,7 +5,7 @@ use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, TEXT, WARN};
 use super::widgets::plain::{bytes, count, middle};
 use crate::app::launch::{Answer, Field, Launch, Start};
 use crate::app::{Model, cells, clip, wrap};
-use crate::domain::{Kind, LeftOut, Needs, ParamRow, checks, methods};
+use crate::domain::{Kind, LeftOut, Needs, ParamRow, checks, counted, methods};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -196,7 +196,7 @@ fn param_row(row: &ParamRow, field: Field, screen: &Launch, width: usize, out: &
                 Answer::Known(e) => ("", e.steps),
                 _ => ("about ", form.steps(screen.rows())),
             };
-            format!("{} → {about}{steps} step{}", row.usual, if steps == 1 { "" } else { "s" })
+            format!("{} → {about}{}", row.usual, counted(steps, "step"))
         } else if row.usual.is_empty() && !focused {
             row.help.to_owned()
         } else {
@@ -240,29 +240,25 @@ fn tail_of(text: &str, room: usize) -> String {
     format!("…{}", &text[from.unwrap_or(text.len())..])
 }
 
-fn plural(n: usize, word: &str) -> String {
-    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
-}
-
 /// What the chosen method learns from, what is mixed in or probed, and what was left out.
 fn data_line(screen: &Launch) -> String {
     let data = &screen.data;
     let (mut line, more) = match screen.form.method().needs {
         Needs::Pairs => {
-            let line = format!("{} → {}", plural(data.verdicts, "verdict"), plural(data.pairs, "pair"));
+            let line = format!("{} → {}", counted(data.verdicts, "verdict"), counted(data.pairs, "pair"));
             (line, left_out(&data.left))
         }
-        Needs::Examples if data.corrections == 0 => (plural(data.examples, "example"), String::new()),
-        Needs::Examples => (plural(data.examples, "example"), plural(data.corrections, "correction")),
-        Needs::Ratings => (plural(data.good + data.bad, "rating"), format!("{} good, {} bad", data.good, data.bad)),
-        Needs::Prompts => (plural(data.prompts, "prompt"), String::new()),
+        Needs::Examples if data.corrections == 0 => (counted(data.examples, "example"), String::new()),
+        Needs::Examples => (counted(data.examples, "example"), counted(data.corrections, "correction")),
+        Needs::Ratings => (counted(data.good + data.bad, "rating"), format!("{} good, {} bad", data.good, data.bad)),
+        Needs::Prompts => (counted(data.prompts, "prompt"), String::new()),
     };
     let params = screen.form.params_so_far();
     if params.f64("mix_ratio") > 0.0 {
-        line.push_str(&format!(" · {} mixed in", plural(data.examples, "example")));
+        line.push_str(&format!(" · {} mixed in", counted(data.examples, "example")));
     }
     if params.f64("probe_steps") > 0.0 {
-        line.push_str(&format!(" · {} probed", plural(data.probe, "text")));
+        line.push_str(&format!(" · {} probed", counted(data.probe, "text")));
     }
     if more.is_empty() { line } else { format!("{line}  ({more})") }
 }
@@ -318,12 +314,14 @@ fn estimate_lines(screen: &Launch) -> Vec<(String, Style)> {
     }
     let steps = screen.form.steps(screen.rows());
     match &screen.answer {
-        Answer::None => vec![(format!("about {steps} steps"), TEXT)],
-        Answer::Asked => vec![(format!("about {steps} steps · asking a worker for time and memory …"), DIM)],
+        Answer::None => vec![(format!("about {}", counted(steps, "step")), TEXT)],
+        Answer::Asked => {
+            vec![(format!("about {} · asking a worker for time and memory …", counted(steps, "step")), DIM)]
+        }
         Answer::Failed(why) => vec![(why.clone(), WARN)],
         Answer::Known(e) => {
             let time = e.seconds.map_or("time known after the first steps".into(), duration);
-            let text = format!("{} steps · {time} · {} memory", e.steps, bytes(e.memory_bytes));
+            let text = format!("{} · {time} · {} memory", counted(e.steps, "step"), bytes(e.memory_bytes));
             let left: usize = e.dropped.iter().map(|d| d.count).sum();
             let cut = match left {
                 0 => String::new(),

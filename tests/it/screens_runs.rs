@@ -765,7 +765,8 @@ fn replay_plays_in_its_own_time_and_stops_at_the_end() {
     let before = model.version;
     update(&mut model, Msg::Tick { now_ms: now + 5_000 });
     assert!(model.version > before);
-    assert!(look(&mut model, (80, 24)).contains("playing 1×"));
+    let playing = look(&mut model, (80, 24));
+    assert!(playing.contains("playing 1×") && playing.contains("space pause"), "{playing}");
     assert!(!look(&mut model, (80, 24)).contains("entry   0/"));
     snap("replay_busy", &mut model);
     press(&mut model, "+ + + + + +");
