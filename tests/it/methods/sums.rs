@@ -18,11 +18,14 @@ struct First {
     gradient: BTreeMap<String, Vec<f32>>,
 }
 
+/// A round's answers to the prompts that a trainer has.
+type Answering<'a> = dyn Fn(&Trainer) -> Vec<Answer> + 'a;
+
 /// Options over the short run's.
 type More = [(&'static str, &'static str)];
 
 /// The first step on `rows`, in their order; `answers` are the round of a method that learns from its own.
-fn first(name: &str, more: &More, rows: &RunRows, answers: Option<&dyn Fn(&Trainer) -> Vec<Answer>>) -> First {
+fn first(name: &str, more: &More, rows: &RunRows, answers: Option<&Answering<'_>>) -> First {
     let m = method(name).unwrap();
     let mut all = vec![("max_steps", "1"), ("shuffle", "false"), ("max_grad_norm", "0")];
     all.extend(more);
@@ -105,7 +108,8 @@ fn even() -> Vec<PairRow> {
     let mut pairs = one_long();
     for (i, pair) in pairs.iter_mut().enumerate() {
         pair.prompt = PromptBody::user("Count.");
-        pair.chosen = (0..8).map(|k| format!(" {}", (k + i) % 8)).collect();
+        let count: Vec<String> = (0..8).map(|k| ((k + i) % 8).to_string()).collect();
+        pair.chosen = format!(" {}", count.join(" "));
     }
     pairs
 }
@@ -163,7 +167,7 @@ fn round(trainer: &Trainer, length: &dyn Fn(usize) -> usize) -> Vec<Answer> {
         // Plain tokens; the specials come first.
         ids.extend((0..length(k)).map(|_| 10 + (uniform(&mut rng) * 200.0) as u32));
         let reward = [0.1, 0.9, 0.4, 0.3, 0.7, 0.2, 0.8, 0.5][k];
-        Answer { row: k / 4, prompt: prompt.len(), ids, ended: k % 2 == 0, reward, ..Answer::default() }
+        Answer { row: k / 4, prompt: prompt.len(), ids, ended: k.is_multiple_of(2), reward, ..Answer::default() }
     };
     (0..8).map(answer).collect()
 }
@@ -239,8 +243,7 @@ fn means_over_the_tokens_of_a_micro_batch_hang_on_the_cut_unless_answers_are_equ
 /// Pairs whose chosen answers differ in length.
 fn uneven() -> Vec<PairRow> {
     let mut pairs = one_long();
-    pairs[5].chosen = pairs[5].rejected.clone();
-    pairs[5].rejected = "No.".into();
+    pairs[5].chosen = std::mem::replace(&mut pairs[5].rejected, "No.".into());
     pairs
 }
 
