@@ -37,7 +37,7 @@ pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use series::{Axis, Bucket, Line, Series};
 pub use session::{Correction, Judged, Lack, LeftOut, Outcome, QueueOrder, Score, Session, Supply};
-pub use stats::{ece, wilson};
+pub use stats::{ece, median, quantile, wilson};
 pub use text::{
     Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TaughtSet,
     counted, sanitise,

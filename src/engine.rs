@@ -6,6 +6,7 @@
 //! **Invariants.** A gradient path uses only operations whose backward is tested. Frozen weights get no gradient. Random
 //! numbers come from `(seed, stream, counter)`, never from candle or a clock, so a resumed run is the same run.
 
+pub mod bench;
 mod config;
 mod decoder;
 mod device;

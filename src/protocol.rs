@@ -5,6 +5,7 @@
 //! **Invariant:** a record of an unknown kind is kept and shown as opaque, never dropped and never an error.
 
 mod answer;
+mod bench;
 mod command;
 mod event;
 mod fold;
@@ -15,6 +16,10 @@ mod spec;
 
 pub use crate::domain::{DroppedRows, Plan};
 pub use answer::{Estimate, MaskPiece, MaskedRow, Masks, ModelCard, Scoring};
+pub use bench::{
+    BenchAnswer, BenchSpec, Flops, PairChoice, ProductFigures, RowsFigures, SampleBench, SampleFigures, SampleRun, StepFigures,
+    TrainBench, TrainFigures,
+};
 pub use command::RunCommand;
 pub use event::RunEvent;
 pub use fold::{apply_record, apply_run, apply_run_event};

@@ -7,6 +7,7 @@
 //! says about a checkpoint is true on disk before the log says it.
 
 mod answer;
+mod bench;
 mod drive;
 mod error;
 mod log;
@@ -42,6 +43,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         ["score", _] => answer::score(path(1)),
         ["merge", _, _, format] => answer::merge(path(1), path(2), format),
         ["make", _, spec] => answer::make(path(1), spec),
+        ["bench", spec] => bench::bench(spec),
         _ => {
             say("tiebreak: `worker` is the workbench's own child process; use the commands of `tiebreak --help`");
             return ExitCode::from(2);

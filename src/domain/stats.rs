@@ -35,6 +35,29 @@ pub fn ece(predictions: &[(f64, bool)], bins: usize) -> f64 {
     gap / (predictions.len() as f64).max(1.0)
 }
 
+/// The smallest value that at least the share `q` of the values reach or stay below (the nearest rank); NaN of none. `q` in
+/// 0..=1: 0.5 is the lower median, 0.99 the 99th percentile.
+#[must_use]
+pub fn quantile(values: &[f64], q: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (q * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
+}
+
+/// The middle value, or the mean of the middle two; NaN of none.
+#[must_use]
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let n = sorted.len();
+    match n {
+        0 => f64::NAN,
+        _ if n % 2 == 1 => sorted[n / 2],
+        _ => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +91,16 @@ mod tests {
         near(ece(&off, 10), (4.0 * 0.25 + 6.0 * 0.45) / 10.0);
         near(ece(&[(1.0, true), (1.0, false)], 10), 0.5);
         assert_eq!(ece(&[], 10), 0.0);
+    }
+
+    #[test]
+    fn ranks_by_hand() {
+        let values = [4.0, 1.0, 3.0, 2.0];
+        near(median(&values), 2.5);
+        near(median(&values[..3]), 3.0);
+        near(quantile(&values, 0.5), 2.0);
+        near(quantile(&values, 0.99), 4.0);
+        near(quantile(&values, 0.0), 1.0);
+        assert!(median(&[]).is_nan() && quantile(&[], 0.5).is_nan());
     }
 }

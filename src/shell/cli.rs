@@ -3,6 +3,10 @@
 //! Owns names, help texts and the parsing of arguments. A command is listed here when it works. Refuses to do anything:
 //! `commands` does it.
 
+mod bench;
+
+pub use bench::{BenchAction, BenchSampleArgs, BenchTrainArgs, BenchUiArgs};
+
 use super::error::Error;
 use crate::domain::{methods, nearest};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -115,6 +119,12 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Write a session or a run to a file: a picture of a screen, a page, a table or data.
     Report(ReportArgs),
+    /// Measure how fast this program is on this machine.
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        action: BenchAction,
+    },
     /// Say what this machine, its data folder and its terminal are like.
     Doctor,
     /// Print a completion script for a shell.

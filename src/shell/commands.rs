@@ -1,5 +1,6 @@
 //! The headless commands: each does what a screen can do, through the same code, and answers in words or JSON.
 
+mod bench;
 mod check;
 mod doctor;
 mod follow;
@@ -62,6 +63,7 @@ pub fn run(cli: Cli) -> Result<()> {
             screens::open(context, Some((args.session, Goal::Replay(args.speed))), None, &args.screen)
         }
         Command::Report(args) => report::run(&context, &args),
+        Command::Bench { action } => bench::run(&context, action),
         Command::Doctor => doctor::run(&context),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -97,7 +97,8 @@ impl Sink for Lines {
     }
 }
 
-fn say<T: Serialize>(answer: &T) -> Result<(), Error> {
+/// Says one answer as a line.
+pub(super) fn say<T: Serialize>(answer: &T) -> Result<(), Error> {
     let line = serde_json::to_string(answer).map_err(|e| Error::Failed(format!("an answer does not write: {e}")))?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|e| Error::Failed(format!("nobody listens: {e}")))

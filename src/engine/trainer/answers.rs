@@ -32,6 +32,11 @@ pub(super) fn asked(rows: &Rows, eval: &[Example], train: &[Example]) -> Vec<Pro
 }
 
 impl Trainer {
+    /// Asks no prompt from here on: nobody looks at the answers of a benchmark.
+    pub fn ask_nothing(&mut self) {
+        self.asked.clear();
+    }
+
     /// Says one `Sampled` a prompt.
     pub(super) fn show_answers(&self, sink: &mut dyn Sink) -> Result<(), Error> {
         for prompt in &self.asked {

@@ -157,7 +157,7 @@ impl Trainer {
 const REMEDY: &str = "Lower learning_rate and go on from the last checkpoint, or leave the pair out.";
 
 /// The process's largest resident memory so far in MiB, where the system tells.
-pub(super) fn peak_mib() -> Option<f64> {
+pub(in crate::engine) fn peak_mib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
     Some(line.trim().trim_end_matches("kB").trim().parse::<f64>().ok()? / 1024.0)

@@ -1,0 +1,67 @@
+//! What a measurement was made on: without this a number means nothing.
+
+use super::super::super::effects::memory;
+use serde_json::{Value, json};
+
+/// Processor, threads, memory, instruction sets, system, how this program was built.
+pub fn facts() -> Value {
+    json!({
+        "cpu": cpu(),
+        "threads": std::thread::available_parallelism().map_or(0, usize::from),
+        "memory_bytes": memory().0,
+        "features": features(),
+        "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        "build": build(),
+        "version": env!("CARGO_PKG_VERSION"),
+    })
+}
+
+/// The same as one line.
+pub fn words() -> String {
+    let gib = memory().0 as f64 / f64::from(1 << 30);
+    let threads = std::thread::available_parallelism().map_or(0, usize::from);
+    format!(
+        "{} · {threads} threads · {gib:.0} GiB · {} · {} build · tiebreak {}",
+        cpu(),
+        features().join(" "),
+        build(),
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// `debug` or `release`: the kernels are optimised in both, the rest in one of them.
+fn build() -> &'static str {
+    if cfg!(debug_assertions) { "debug" } else { "release" }
+}
+
+fn cpu() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = text.lines().find_map(|l| l.strip_prefix("model name")).and_then(|l| l.split_once(':'));
+    model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
+}
+
+/// The instruction sets that matrix products and kernels choose by.
+fn features() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        [
+            ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+            ("fma", std::arch::is_x86_feature_detected!("fma")),
+            ("f16c", std::arch::is_x86_feature_detected!("f16c")),
+            ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+            ("avx512vnni", std::arch::is_x86_feature_detected!("avx512vnni")),
+            ("avx512bf16", std::arch::is_x86_feature_detected!("avx512bf16")),
+        ]
+        .into_iter()
+        .filter_map(|(name, has)| has.then_some(name))
+        .collect()
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        vec!["neon"]
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        Vec::new()
+    }
+}
