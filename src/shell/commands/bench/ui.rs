@@ -21,9 +21,17 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// What is pressed, in turn: a verdict, another, one taken back, the differences, help and its end.
-const KEYS: &[(&str, &[u8])] =
-    &[("verdict", b"1"), ("verdict", b"2"), ("undo", b"u"), ("differences", b"d"), ("scroll", b"j"), ("scroll", b"k")];
+/// What is pressed, in turn; each changes what is on the screen: a verdict brings the next pair, taking it back the last one,
+/// and the answers are too long to be seen whole.
+const KEYS: &[(&str, &[u8])] = &[
+    ("verdict", b"1"),
+    ("scroll", b"j"),
+    ("scroll", b"k"),
+    ("verdict", b"2"),
+    ("one answer", b"z"),
+    ("both answers", b"z"),
+    ("undo", b"u"),
+];
 /// A frame is out when nothing has come for so long.
 const QUIET: Duration = Duration::from_millis(4);
 /// How long a key is waited for.
@@ -153,10 +161,14 @@ fn session(home: &Home, name: &str, model: &ModelRef) -> Result<SessionDir> {
     Ok(SessionDir::create(home, name, &meta)?)
 }
 
+/// Texts of the generator in an answer: more than a screen shows.
+const ANSWERS: u64 = 32;
+
 /// Two answers to one question: several exchanges of the generator as one text, so that there is something to draw.
 fn texts(n: u64) -> (String, [String; 2]) {
-    let whole = |from: u64| (from..from + 4).map(|i| exchange(7, i).answer).collect::<Vec<_>>().join("\n\n");
-    (exchange(7, 8 * n).prompt, [whole(8 * n), whole(8 * n + 4)])
+    let whole = |from: u64| (from..from + ANSWERS).map(|i| exchange(7, i).answer).collect::<Vec<_>>().join("\n\n");
+    let from = 2 * ANSWERS * n;
+    (exchange(7, from).prompt, [whole(from), whole(from + ANSWERS)])
 }
 
 /// The session `bench` with as many pairs to judge.
@@ -217,7 +229,7 @@ impl Load {
         let dir = session(home, "load", &model)?;
         let file = home.root().join("pairs.jsonl");
         let mut rows = String::new();
-        for n in 0..256 {
+        for n in 0..64 {
             let (question, [chosen, rejected]) = texts(n);
             let row = json!({
                 "prompt": [{"role": "user", "content": question}],
@@ -230,7 +242,7 @@ impl Load {
         let mut journal = Journal::require(&dir)?;
         intake::bring_in(&mut journal, &file, Some(Kind::Pairs), None)?;
         journal.close()?;
-        let set = ["num_train_epochs=1000", "per_device_train_batch_size=16", "eval_fraction=0", "save_steps=0"];
+        let set = ["num_train_epochs=1000", "per_device_train_batch_size=4", "eval_fraction=0", "save_steps=0"];
         let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
         let order = TrainOrder {
             method: "dpo".into(),
