@@ -15,10 +15,10 @@ mod record;
 mod spec;
 
 pub use crate::domain::{DroppedRows, Plan};
-pub use answer::{Estimate, MaskPiece, MaskedRow, Masks, ModelCard, Scoring};
+pub use answer::{Estimate, GpuCard, MaskPiece, MaskedRow, Masks, ModelCard, Scoring};
 pub use bench::{
-    BenchAnswer, BenchSpec, Flops, PairChoice, ProductFigures, RowsFigures, SampleBench, SampleFigures, SampleRun, StepFigures,
-    TrainBench, TrainFigures,
+    BenchAnswer, BenchSpec, Flops, PairChoice, ProductFigures, RowsFigures, SampleBench, SampleFigures, SampleRun,
+    StepFigures, TrainBench, TrainFigures,
 };
 pub use command::RunCommand;
 pub use event::RunEvent;

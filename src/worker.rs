@@ -10,6 +10,7 @@ mod answer;
 mod bench;
 mod drive;
 mod error;
+mod gpu;
 mod log;
 mod process;
 mod run;
@@ -38,6 +39,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             answer::models(&roots)
         }
         ["model", _] => answer::model(path(1)),
+        ["gpus"] => answer::gpus(),
         ["estimate", _] => answer::estimate(path(1)),
         ["masks", _] => answer::masks(path(1)),
         ["score", _] => answer::score(path(1)),

@@ -17,6 +17,7 @@ import torch
 import transformers
 import trl
 from datasets import Dataset
+from safetensors.torch import load_file
 from torch.utils.data import SequentialSampler
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
@@ -31,6 +32,7 @@ def arguments():
     p.add_argument("--min", type=int, default=128)
     p.add_argument("--max", type=int, default=320)
     p.add_argument("--threads", type=int, default=os.cpu_count())
+    p.add_argument("--start", help="a file of adapters to start from, as `tiebreak bench train --start-to` writes it")
     p.add_argument("--cuda", action="store_true")
     return p.parse_args()
 
@@ -53,6 +55,18 @@ def choose(a, tokenizer):
     if len(rows) < wanted:
         raise SystemExit(f"{wanted} pairs are needed, {len(rows)} fit")
     return rows, [sum(tokens[i:i + a.batch]) for i in range(0, wanted, a.batch)]
+
+
+def start_from(model, path):
+    """Gives the adapters the values of a file, every one of them."""
+    given = load_file(path)
+    own = {name.removeprefix("base_model.model.").replace(".default", ""): p
+           for name, p in model.named_parameters() if p.requires_grad}
+    if own.keys() != given.keys():
+        raise SystemExit(f"{path} holds other adapters: {sorted(own.keys() ^ given.keys())[:4]}")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(given[name])
 
 
 class Clock(TrainerCallback):
@@ -102,6 +116,8 @@ def main():
         before = time.perf_counter()
         trainer = FileOrder(model=model, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
                             peft_config=lora, callbacks=[clock])
+        if a.start:
+            start_from(trainer.model, a.start)
         trainer.train()
         whole = time.perf_counter() - before
     counted = clock.seconds[1:]

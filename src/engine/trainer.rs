@@ -44,8 +44,8 @@ pub(super) use batches::Batches;
 pub(super) use checkpoint::notes;
 pub(super) use options::check;
 pub use options::tune_of;
-pub(super) use watch::peak_mib;
 pub(super) use pass::Grouping;
+pub(super) use watch::peak_mib;
 
 /// What a call of [`Trainer::step`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,6 +27,27 @@ pub struct ModelCard {
     pub problem: Option<String>,
 }
 
+/// A GPU of this machine as its driver describes it; what it does not say is absent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuCard {
+    /// Its number.
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// Memory in all.
+    pub memory_bytes: Option<u64>,
+    /// Memory in use by all processes.
+    pub memory_used_bytes: Option<u64>,
+    /// Share of the time in which it computed something, in percent.
+    pub utilisation: Option<u32>,
+    /// °C.
+    pub temperature: Option<u32>,
+    /// The driver's version.
+    pub driver: String,
+    /// The newest CUDA version that the driver runs.
+    pub cuda: String,
+}
+
 /// What a training run would take, before it is launched.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {

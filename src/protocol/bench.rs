@@ -52,6 +52,9 @@ pub struct TrainBench {
     pub choice: PairChoice,
     /// Whether the matrix product alone is measured behind the steps.
     pub product: bool,
+    /// A folder for the trainables as they are before the first step, so that another trainer can start from the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_to: Option<String>,
 }
 
 /// A sampling benchmark.
@@ -150,6 +153,9 @@ pub struct TrainFigures {
     pub steps: Vec<StepFigures>,
     /// Peak resident memory of the process up to the last step, MiB; none where the system does not tell.
     pub peak_mib: Option<f64>,
+    /// Peak memory of the GPU beyond what was in use before, MiB; none on another device or without its driver.
+    #[serde(default)]
+    pub gpu_peak_mib: Option<f64>,
     /// Peak memory that was foretold before the start, MiB.
     pub planned_mib: f64,
     /// The matrix product alone; empty where it was not asked for.

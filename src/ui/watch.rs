@@ -191,6 +191,10 @@ pub fn headline(run: &RunState, status: &RunStatus, sampling: bool, width: u16) 
     if let Some(rate) = run.tokens_per_second().filter(|_| *status == RunStatus::Running) {
         say(format!("{rate:>4.0} tok/s"));
     }
+    let busy = run.latest("gpu/utilisation").filter(|_| *status == RunStatus::Running && width >= 100);
+    if let Some(busy) = busy {
+        say(format!("gpu {busy:>3.0} %"));
+    }
     if let Some(left) = run.seconds_left().filter(|_| *status == RunStatus::Running) {
         say(format!("{} left", duration(left)));
     } else if !status.is_live() && run.elapsed_ms() > 0 {
@@ -364,11 +368,27 @@ fn facts_and_findings(scene: &Scene<'_>, hidden: usize, area: Rect, buf: &mut Bu
     }
 }
 
+/// What the GPU said of itself at the last step; what its driver does not say is n/a.
+fn gpu(run: &RunState) -> String {
+    let figure = |name: &str, say: &dyn Fn(f64) -> String| {
+        run.latest(name).filter(|x| x.is_finite()).map_or_else(|| "n/a".to_owned(), say)
+    };
+    format!(
+        "{} · {} in use · {}",
+        figure("gpu/utilisation", &|x| format!("{x:.0} %")),
+        figure("gpu/memory_mib", &|x| bytes((x * f64::from(1 << 20)) as u64)),
+        figure("gpu/temperature", &|x| format!("{x:.0} °C")),
+    )
+}
+
 /// What the log says of the run, beside its curves.
 fn state_facts(run: &RunState) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
     if !run.device.is_empty() {
         out.push(("device", run.device.clone()));
+    }
+    if run.device.starts_with("CUDA") {
+        out.push(("gpu", gpu(run)));
     }
     if let Some(plan) = &run.plan {
         out.push(("rows", format!("{} train · {} eval", plan.train_rows, plan.eval_rows)));

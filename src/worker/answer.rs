@@ -1,6 +1,7 @@
 //! Short questions: one JSON object a line on standard output, then the end. These workers die with whoever asked.
 
 use super::error::Error;
+use super::gpu;
 use super::task::{adapter_of, reward_of, run_rows};
 use crate::domain::Num;
 use crate::engine::merge::{Precision, to_hf, to_peft};
@@ -22,6 +23,11 @@ pub(super) fn models(roots: &[PathBuf]) -> Result<(), Error> {
 /// `worker model PATH`: the [`crate::protocol::ModelCard`] of a model that could be loaded; else it fails with the reason.
 pub(super) fn model(path: &Path) -> Result<(), Error> {
     say(&engine::models::check(path)?)
+}
+
+/// `worker gpus`: a [`crate::protocol::GpuCard`] for every GPU that the driver knows; nothing where there is none.
+pub(super) fn gpus() -> Result<(), Error> {
+    gpu::cards().iter().try_for_each(say)
 }
 
 /// `worker estimate RUN_DIR`: the [`crate::protocol::Estimate`] of a training run. The folder holds `spec.json` (which may be

@@ -2,9 +2,10 @@
 
 use super::answer::say;
 use super::error::Error;
+use super::gpu::Peak;
 use crate::domain::{PairId, PairRow, PromptId};
 use crate::engine;
-use crate::protocol::{BenchAnswer, BenchSpec, TrainBench};
+use crate::protocol::{BenchAnswer, BenchSpec, TrainBench, TrainFigures};
 use crate::storage::import;
 use std::path::Path;
 
@@ -18,9 +19,12 @@ pub(super) fn bench(spec: &str) -> Result<(), Error> {
             let pairs = pairs(&ask)?;
             // Of this process alone, and empty: the reference pass is part of what is measured.
             let cache = std::env::temp_dir().join(format!("tiebreak-bench-{}", std::process::id()));
+            let device = engine::describe(&engine::device(&ask.device)?);
+            let peak = Peak::watch(&device);
             let figures = engine::bench::train(&ask, &pairs, &cache, &mut tell);
             let _ = std::fs::remove_dir_all(&cache);
-            say(&BenchAnswer::Trained(Box::new(figures?)))
+            let gpu_peak_mib = peak.map(Peak::mib);
+            say(&BenchAnswer::Trained(Box::new(TrainFigures { gpu_peak_mib, ..figures? })))
         }
         BenchSpec::Sample(ask) => {
             let figures = engine::bench::sample(&ask, &mut tell)?;

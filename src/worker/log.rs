@@ -1,6 +1,7 @@
 //! The run's log as the engine's sink: durable every two seconds, and patient when the disk is full.
 
 use super::error::Error;
+use super::gpu::Gpu;
 use super::process::Signals;
 use crate::domain::{Finding, Severity};
 use crate::engine;
@@ -33,6 +34,8 @@ pub(super) struct Log {
     pub(super) interrupted: bool,
     /// Orders taken while opening that are not about ending.
     pub(super) waiting: Vec<RunCommand>,
+    /// The GPU that the run computes on, whose figures every step carries.
+    pub(super) gpu: Option<Gpu>,
 }
 
 impl Log {
@@ -48,6 +51,7 @@ impl Log {
             opening: false,
             interrupted: false,
             waiting: Vec::new(),
+            gpu: None,
         };
         // Without a reserve the run only loses the sentence that says why it waits.
         let _ = log.hold_back();
@@ -56,9 +60,16 @@ impl Log {
 
     /// Appends an event; waits while there is no room for it.
     pub(super) fn put(&mut self, event: &RunEvent) -> Result<(), Error> {
-        if let RunEvent::Stepped { step, .. } = event {
+        let mut watched = None;
+        if let RunEvent::Stepped { step, epoch, metrics } = event {
             self.step = *step;
+            if let Some(gpu) = &self.gpu {
+                let mut metrics = metrics.clone();
+                gpu.report(&mut metrics);
+                watched = Some(RunEvent::Stepped { step: *step, epoch: *epoch, metrics });
+            }
         }
+        let event = watched.as_ref().unwrap_or(event);
         loop {
             match self.writer.append(event) {
                 Ok(_) => break,

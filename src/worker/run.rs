@@ -2,6 +2,7 @@
 
 use super::drive::{Ending, Work, drive};
 use super::error::Error;
+use super::gpu::Gpu;
 use super::log::Log;
 use super::process::{Signals, detach};
 use super::say;
@@ -109,12 +110,12 @@ fn take_up(
     let from_step = found.checkpoint.as_ref().map(|c| c.step);
     log.step = from_step.unwrap_or(0);
     let prepared = prepare(run, spec);
-    log.put_now(&RunEvent::Started {
-        attempt: past.attempts + 1,
-        pid: std::process::id(),
-        device: prepared.device,
-        from_step,
-    })?;
+    log.gpu = Gpu::of(&prepared.device);
+    let device = match log.gpu.as_ref().and_then(Gpu::name) {
+        Some(name) => format!("{} · {name}", prepared.device),
+        None => prepared.device,
+    };
+    log.put_now(&RunEvent::Started { attempt: past.attempts + 1, pid: std::process::id(), device, from_step })?;
     for why in found.passed_over {
         log.put(&RunEvent::Found(Finding {
             rule: "checkpoint_damaged".into(),

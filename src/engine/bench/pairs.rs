@@ -37,7 +37,8 @@ fn between(
         if taken.len() == count {
             break;
         }
-        let length = model.answered(&row.prompt, &row.chosen)?.len().max(model.answered(&row.prompt, &row.rejected)?.len());
+        let length =
+            model.answered(&row.prompt, &row.chosen)?.len().max(model.answered(&row.prompt, &row.rejected)?.len());
         if (least..=most).contains(&length) {
             taken.push(row.clone());
         }
@@ -64,7 +65,9 @@ fn alike(model: &LanguageModel, all: &[PairRow], tokens: usize, count: usize) ->
     }
     let side = tokens / 2;
     if text.len() < side.max(64) {
-        return Err(Error::Asked(format!("the file's texts are too short to cut pairs of {tokens} tokens out of them")));
+        return Err(Error::Asked(format!(
+            "the file's texts are too short to cut pairs of {tokens} tokens out of them"
+        )));
     }
     let mut texts = Texts { model, ids: text, at: 0 };
     let body = |text: String| if model.template.is_some() { PromptBody::user(text) } else { PromptBody::Text(text) };

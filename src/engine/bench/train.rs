@@ -10,6 +10,7 @@ use crate::engine::error::Error;
 use crate::engine::language_model::LanguageModel;
 use crate::engine::rows::{Example, Rows};
 use crate::engine::sink::Sink;
+use crate::engine::trained::Trained;
 use crate::engine::trainer::{Places, StepOutcome, Trainer, peak_mib, tune_of};
 use crate::engine::{describe, estimate};
 use crate::protocol::{
@@ -35,9 +36,13 @@ pub fn train(
     let began = Instant::now();
     let params = &ask.params;
     if !method(&ask.method).is_some_and(|m| m.needs == Needs::Pairs) {
-        return Err(Error::Asked(format!("`{}` does not learn from pairs: measure dpo, orpo, cpo or simpo", ask.method)));
+        return Err(Error::Asked(format!(
+            "`{}` does not learn from pairs: measure dpo, orpo, cpo or simpo",
+            ask.method
+        )));
     }
-    let together = params.usize("per_device_train_batch_size").max(1) * params.usize("gradient_accumulation_steps").max(1);
+    let together =
+        params.usize("per_device_train_batch_size").max(1) * params.usize("gradient_accumulation_steps").max(1);
     let wanted = params.usize("max_steps").max(2);
     let model = LanguageModel::open(Path::new(&ask.model.path))?;
     let rows = Rows::Pairs(choose(&model, all, ask.choice, together * wanted)?);
@@ -55,6 +60,9 @@ pub fn train(
         )));
     }
     trainer.ask_nothing();
+    if let Some(dir) = &ask.start_to {
+        Trained::write(Path::new(dir), &tune_of(params), trainer.policy().trainables())?;
+    }
     let reference_seconds = watch.reference.map_or(0.0, |began| (watch.ended - began).as_secs_f64());
     let load_seconds = began.elapsed().as_secs_f64() - reference_seconds;
     let mut done = 0;
@@ -107,6 +115,7 @@ pub fn train(
         reference_seconds,
         steps,
         peak_mib: peak,
+        gpu_peak_mib: None,
         planned_mib: foretold.memory_bytes as f64 / f64::from(1 << 20),
         products: limit.map(|limit| limit.figures).unwrap_or_default(),
     })
@@ -193,6 +202,7 @@ mod tests {
             data: String::new(),
             choice: PairChoice::Between { least: 1, most: 400 },
             product: true,
+            start_to: None,
         };
         let pairs: Vec<PairRow> = (0..7)
             .map(|i| PairRow {

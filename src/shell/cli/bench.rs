@@ -50,6 +50,9 @@ pub struct BenchTrainArgs {
     /// Instead: a table over so many pairs a step, each of 256 tokens.
     #[arg(long, value_name = "N,N…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub pairs: Vec<u32>,
+    /// Write what is trained, as it is before the first step, to DIR/model.safetensors: another trainer can start from it.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tokens", "pairs"])]
+    pub start_to: Option<PathBuf>,
     /// Leave out the measurement of the matrix product alone.
     #[arg(long)]
     pub no_product: bool,

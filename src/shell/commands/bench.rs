@@ -57,12 +57,7 @@ struct Spread {
 
 impl Spread {
     fn of(values: &[f64]) -> Self {
-        Self {
-            median: median(values),
-            least: quantile(values, 0.0),
-            most: quantile(values, 1.0),
-            count: values.len(),
-        }
+        Self { median: median(values), least: quantile(values, 0.0), most: quantile(values, 1.0), count: values.len() }
     }
 
     fn json(self, digits: u32) -> Value {

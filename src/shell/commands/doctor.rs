@@ -1,9 +1,12 @@
 //! `doctor`: what this machine, its data folder and its terminal are like, and what is wrong with them.
 
+mod cuda;
+
 use super::super::effects::memory;
 use super::super::error::Result;
-use super::super::{models, out};
+use super::super::{models, out, supervisor};
 use super::Context;
+use crate::protocol::GpuCard;
 use crate::storage::list_sessions;
 use serde_json::{Map, Value, json};
 use std::io::IsTerminal;
@@ -32,6 +35,10 @@ pub fn run(context: &Context) -> Result<()> {
             facts.insert("models_problem".into(), e.to_string().into());
         }
     }
+    facts.insert("gpus".into(), gpus());
+    for (name, value) in cuda::facts() {
+        facts.insert(name.into(), value);
+    }
     let term = std::env::var("TERM").unwrap_or_default();
     facts.insert("terminal".into(), term.into());
     facts.insert("terminal_size".into(), size().map_or(Value::Null, |(c, r)| json!([c, r])));
@@ -42,9 +49,20 @@ pub fn run(context: &Context) -> Result<()> {
         return out::json(&facts);
     }
     for (name, value) in &facts {
+        if name == "cuda_libraries" {
+            for (i, text) in cuda::words(value).iter().enumerate() {
+                out::line(&format!("{:<18} {text}", if i == 0 { "cuda libraries" } else { "" }))?;
+            }
+            continue;
+        }
         let text = match value {
             Value::String(s) => s.clone(),
+            Value::Array(list) if list.is_empty() && name == "gpus" => "n/a (no NVIDIA driver answers)".into(),
             Value::Array(list) if list.is_empty() => "none".into(),
+            Value::Array(list) if name == "gpus" => list.iter().map(gpu).collect::<Vec<_>>().join("; "),
+            Value::Array(list) if name == "cuda_searched" => {
+                list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+            }
             Value::Number(n) if name.ends_with("_bytes") => {
                 format!("{:.1} GB", n.as_f64().unwrap_or_default() / 1e9)
             }
@@ -53,6 +71,33 @@ pub fn run(context: &Context) -> Result<()> {
         out::line(&format!("{:<18} {text}", name.trim_end_matches("_bytes").replace('_', " ")))?;
     }
     Ok(())
+}
+
+/// What the driver says of the machine's GPUs, by a worker: a library that misbehaves ends the worker and not this.
+fn gpus() -> Value {
+    let mut cards: Vec<GpuCard> = Vec::new();
+    let asked = supervisor::ask(&["gpus".as_ref()], |card| {
+        cards.push(card);
+        Ok(())
+    });
+    if asked.is_ok() { json!(cards) } else { json!([]) }
+}
+
+/// A GPU in words; what its driver does not say is n/a.
+fn gpu(card: &Value) -> String {
+    let gb = |key: &str| card[key].as_f64().map_or_else(|| "n/a".to_owned(), |b| format!("{:.1}", b / 1e9));
+    let number = |key: &str, unit: &str| card[key].as_u64().map_or_else(|| "n/a".to_owned(), |n| format!("{n} {unit}"));
+    format!(
+        "{} {}, {} of {} GB in use, {}, {}, driver {}, CUDA {}",
+        card["index"],
+        card["name"].as_str().unwrap_or_default(),
+        gb("memory_used_bytes"),
+        gb("memory_bytes"),
+        number("utilisation", "%"),
+        number("temperature", "°C"),
+        card["driver"].as_str().unwrap_or_default(),
+        card["cuda"].as_str().unwrap_or_default(),
+    )
 }
 
 /// Bytes free for this user where the data folder is or will be.

@@ -39,7 +39,9 @@ impl Pty {
         let size = Winsize { ws_col: size.0, ws_row: size.1, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&other, size).map_err(failed("size a terminal"))?;
         let exe = std::env::current_exe().map_err(|e| Error::Io { doing: "find this program".into(), source: e })?;
-        let end = || other.try_clone().map(Stdio::from).map_err(|e| Error::Io { doing: "share a terminal".into(), source: e });
+        let end = || {
+            other.try_clone().map(Stdio::from).map_err(|e| Error::Io { doing: "share a terminal".into(), source: e })
+        };
         let child = Command::new(exe)
             .args(args)
             .env("TERM", "xterm-256color")
@@ -93,7 +95,9 @@ impl Pty {
             }
             match rustix::io::read(&self.terminal, &mut buffer) {
                 Ok(n) if n > 0 => last = Some((Instant::now(), last.map_or(0, |(_, bytes)| bytes) + n)),
-                _ => return Err(Error::failed("the screens ended while they were measured: open `tiebreak` to see why")),
+                _ => {
+                    return Err(Error::failed("the screens ended while they were measured: open `tiebreak` to see why"));
+                }
             }
         }
     }

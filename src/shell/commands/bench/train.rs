@@ -55,7 +55,21 @@ pub fn run(context: &Context, args: &BenchTrainArgs) -> Result<()> {
     if !data.is_file() {
         return Err(Error::failed(format!("{} does not exist: name a file of judged pairs", data.display())));
     }
-    let bench = Bench { args, given, model: models::find(&context.home, &args.model)?, data: data.display().to_string() };
+    let start_to = match &args.start_to {
+        Some(dir) => {
+            let dir = std::path::absolute(dir).map_err(|e| Error::io("find", dir, e))?;
+            std::fs::create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
+            Some(dir.display().to_string())
+        }
+        None => None,
+    };
+    let bench = Bench {
+        start_to,
+        args,
+        given,
+        model: models::find(&context.home, &args.model)?,
+        data: data.display().to_string(),
+    };
     if args.tokens.is_empty() && args.pairs.is_empty() {
         return bench.once(context);
     }
@@ -68,6 +82,7 @@ struct Bench<'a> {
     given: Params,
     model: ModelRef,
     data: String,
+    start_to: Option<String>,
 }
 
 impl Bench<'_> {
@@ -82,6 +97,7 @@ impl Bench<'_> {
             data: self.data.clone(),
             choice,
             product,
+            start_to: self.start_to.clone(),
         });
         (0..self.args.runs)
             .map(|_| match ask(&spec)? {
@@ -95,7 +111,8 @@ impl Bench<'_> {
         let name = &self.args.method;
         let rows = method(name).map(crate::domain::Method::rows).unwrap_or_default();
         let mut params = self.given.clone();
-        let set_by_hand = |key: &str| self.args.set.iter().any(|pair| pair.split('=').next().map(str::trim) == Some(key));
+        let set_by_hand =
+            |key: &str| self.args.set.iter().any(|pair| pair.split('=').next().map(str::trim) == Some(key));
         let mut set = |key: &str, value: &str| match rows.iter().any(|row| row.key == key) {
             true => params.set(&rows, name, key, value).map_err(|e| Error::Usage(e.to_string())),
             false => Ok(()),
@@ -142,13 +159,7 @@ impl Bench<'_> {
         }
         out::line(&format!(
             "{} on {} · {} steps of {} pairs of {} to {} tokens behind one of warm-up · {}",
-            args.method,
-            self.model.name,
-            summary.steps.count,
-            args.batch,
-            args.min,
-            args.max,
-            first.device
+            args.method, self.model.name, summary.steps.count, args.batch, args.min, args.max, first.device
         ))?;
         summary.say()?;
         line("machine", &machine::words())
@@ -240,6 +251,8 @@ struct Summary {
     steps: Spread,
     /// The highest peak of the runs, MiB.
     peak: Option<f64>,
+    /// The same of the GPU.
+    gpu_peak: Option<f64>,
     planned: f64,
     reference: Spread,
     load: Spread,
@@ -265,6 +278,7 @@ impl Summary {
             rates: Spread::of(&rates),
             steps: Spread::of(&counted.iter().map(|s| s.seconds).collect::<Vec<_>>()),
             peak: runs.iter().filter_map(|run| run.peak_mib).reduce(f64::max),
+            gpu_peak: runs.iter().filter_map(|run| run.gpu_peak_mib).reduce(f64::max),
             planned: all(&|run| run.planned_mib).most,
             reference: all(&|run| run.reference_seconds),
             load: all(&|run| run.load_seconds),
@@ -282,6 +296,7 @@ impl Summary {
             ("step_s", round(self.steps.median, 4).into()),
             ("step_s_spread", self.steps.json(4)),
             ("peak_mib", known(self.peak, 0)),
+            ("gpu_peak_mib", known(self.gpu_peak, 0)),
             ("planned_mib", round(self.planned, 0).into()),
             ("reference_s", round(self.reference.median, 3).into()),
             ("load_s", round(self.load.median, 3).into()),
@@ -301,12 +316,12 @@ impl Summary {
             Some(peak) => line("peak memory", &format!("{peak:.0} MiB, {foretold}"))?,
             None => line("peak memory", &format!("n/a, {foretold}"))?,
         }
+        if let Some(peak) = self.gpu_peak {
+            line("peak on the GPU", &format!("{peak:.0} MiB"))?;
+        }
         if let (Some(limit), Some(share)) = (self.limit, self.share) {
-            let text = format!(
-                "{limit:.0} GFLOP/s alone; {:.0} in a step, {:.0} % of the limit",
-                self.gflops,
-                share * 100.0
-            );
+            let text =
+                format!("{limit:.0} GFLOP/s alone; {:.0} in a step, {:.0} % of the limit", self.gflops, share * 100.0);
             line("matrix products", &text)?;
         }
         line("reference pass", &format!("{:.1} s, once for all steps", self.reference.median))?;
@@ -336,6 +351,7 @@ mod tests {
             reference_seconds: 2.0,
             steps,
             peak_mib: Some(peak),
+            gpu_peak_mib: None,
             planned_mib: 90.0,
             products: Vec::new(),
         }
@@ -349,7 +365,10 @@ mod tests {
         ];
         let summary = Summary::of(&runs);
         assert_eq!(summary.rate, 40.0);
-        assert_eq!((summary.steps.median, summary.steps.least, summary.steps.most, summary.steps.count), (2.0, 1.0, 5.0, 4));
+        assert_eq!(
+            (summary.steps.median, summary.steps.least, summary.steps.most, summary.steps.count),
+            (2.0, 1.0, 5.0, 4)
+        );
         assert_eq!((summary.rates.least, summary.rates.most), (20.0, 100.0));
         assert_eq!((summary.peak, summary.gflops), (Some(85.0), 2.0));
         assert_eq!((summary.limit, summary.share), (Some(10.0), Some(0.2)));

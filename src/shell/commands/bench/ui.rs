@@ -256,7 +256,9 @@ impl Load {
         let until = Instant::now() + RUN;
         while load.steps()? == 0 {
             if Instant::now() > until || !load.0.is_alive() {
-                return Err(Error::failed("the training run beside the screens did not get going: see `tiebreak train`"));
+                return Err(Error::failed(
+                    "the training run beside the screens did not get going: see `tiebreak train`",
+                ));
             }
             std::thread::sleep(Duration::from_millis(100));
         }
