@@ -11,4 +11,5 @@
 pub mod attention;
 pub mod lanes;
 pub mod leaf;
+pub mod packed;
 pub mod product;

@@ -1,0 +1,256 @@
+//! Weight matrices laid out for decoding, and their products with a few rows: the weights are read once for all rows.
+//!
+//! Owns the layout, the packing of rows into it, and the products. Eight outputs make a tile, whose numbers lie side by side,
+//! so that a SIMD lane is an output and nothing is summed across lanes. Weights stay as small as they came: blocks of 4 and 8
+//! bits with their scales, bf16 where every number is one, f32 else. Refuses to know where weights come from.
+//!
+//! Quantised weights meet inputs quantised to 8 bits in blocks of 32 (`x ≈ d·q`, `d = max|x|/127`), in whole numbers:
+//! `Σ w·x = d_w·d·Σ q_w·q + m_w·d·Σ q` for a block of weights `w = d_w·q_w + m_w`.
+//!
+//! **Invariant.** An output's sum has one order, whatever the number of rows and threads, and whichever instructions are there.
+
+mod blocks;
+mod floats;
+mod tile;
+
+use crate::lanes::wide;
+pub use blocks::Coding;
+use rayon::prelude::*;
+
+/// Outputs of a tile.
+pub const TILE: usize = 8;
+
+/// Inputs of a block.
+pub const BLOCK: usize = 32;
+
+/// Rows that go through a stretch of tiles together.
+const ROWS: usize = 64;
+
+/// Multiplications below which threads are not worth waking.
+const ALONE: usize = 1 << 15;
+
+/// The numbers of a matrix by tile; within a tile by input (floats) or by block.
+enum Cells {
+    /// [input][output].
+    Floats(Vec<f32>),
+    /// The upper halves of f32, [input][output].
+    Halves(Vec<u16>),
+    /// Blocks: 4 × 8 outputs × 4 bytes, low half-bytes inputs 0 to 15, high ones 16 to 31. Scales: 8 factors, 8 offsets.
+    Nibbles(Vec<[u8; 128]>, Vec<[f32; 16]>),
+    /// Blocks: 8 × 8 outputs × 4 bytes. Scales: 8 factors.
+    Bytes(Vec<[i8; 256]>, Vec<[f32; 8]>),
+    /// As [`Cells::Bytes`] with factors for each half of a block.
+    Halved(Vec<[i8; 256]>, Vec<[f32; 16]>),
+}
+
+/// A matrix (outputs, inputs) in tiles.
+pub struct Matrix {
+    out: usize,
+    width: usize,
+    cells: Cells,
+}
+
+impl Matrix {
+    /// From rows of f32, (out, width); kept as bf16 where no number loses anything by it.
+    ///
+    /// # Panics
+    /// When the length does not fit.
+    #[must_use]
+    pub fn floats(rows: &[f32], out: usize, width: usize) -> Self {
+        assert_eq!(rows.len(), out * width, "a matrix of another size");
+        let half = rows.par_iter().all(|x| x.to_bits() & 0xffff == 0);
+        let cells = if half {
+            Cells::Halves(floats::tiled(rows, out, width, |x| (x.to_bits() >> 16) as u16))
+        } else {
+            Cells::Floats(floats::tiled(rows, out, width, |x| x))
+        };
+        Self { out, width, cells }
+    }
+
+    /// From the blocks of a file; output `o` is the row `from(o)` of `bytes`. None when the lengths do not fit.
+    #[must_use]
+    pub fn blocks(
+        coding: Coding,
+        bytes: &[u8],
+        out: usize,
+        width: usize,
+        from: impl Fn(usize) -> usize + Sync,
+    ) -> Option<Self> {
+        blocks::packed(coding, bytes, out, width, from).map(|cells| Self { out, width, cells })
+    }
+
+    /// Outputs.
+    #[must_use]
+    pub fn out(&self) -> usize {
+        self.out
+    }
+
+    /// Inputs.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Tiles.
+    #[must_use]
+    pub fn tiles(&self) -> usize {
+        self.out.div_ceil(TILE)
+    }
+
+    /// Whether inputs are quantised for it.
+    #[must_use]
+    pub fn is_quantised(&self) -> bool {
+        !matches!(self.cells, Cells::Floats(_) | Cells::Halves(_))
+    }
+
+    /// Memory of its numbers in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match &self.cells {
+            Cells::Floats(x) => size_of_val(x.as_slice()),
+            Cells::Halves(x) => size_of_val(x.as_slice()),
+            Cells::Nibbles(q, s) => size_of_val(q.as_slice()) + size_of_val(s.as_slice()),
+            Cells::Bytes(q, s) => size_of_val(q.as_slice()) + size_of_val(s.as_slice()),
+            Cells::Halved(q, s) => size_of_val(q.as_slice()) + size_of_val(s.as_slice()),
+        }
+    }
+
+    /// Row `o` as numbers.
+    ///
+    /// # Panics
+    /// When there is no such row or `row` has another width.
+    pub fn row(&self, o: usize, row: &mut [f32]) {
+        assert!(o < self.out && row.len() == self.width, "no such row");
+        let (tile, lane) = (o / TILE, o % TILE);
+        let first = tile * self.width * TILE + lane;
+        let blocks = self.width / BLOCK;
+        for (k, x) in row.iter_mut().enumerate() {
+            let (b, g, j) = (tile * blocks + k / BLOCK, k % BLOCK / 4, k % 4);
+            *x = match &self.cells {
+                Cells::Floats(w) => w[first + k * TILE],
+                Cells::Halves(w) => f32::from_bits(u32::from(w[first + k * TILE]) << 16),
+                Cells::Nibbles(q, s) => {
+                    let pair = q[b][g % 4 * 32 + lane * 4 + j];
+                    let n = if g < 4 { pair & 15 } else { pair >> 4 };
+                    f32::from(n).mul_add(s[b][lane], s[b][8 + lane])
+                }
+                Cells::Bytes(q, s) => f32::from(q[b][g * 32 + lane * 4 + j]) * s[b][lane],
+                Cells::Halved(q, s) => f32::from(q[b][g * 32 + lane * 4 + j]) * s[b][g / 4 * 8 + lane],
+            };
+        }
+    }
+}
+
+/// Rows that matrices are multiplied with, (n, width).
+pub struct Input<'a> {
+    rows: &'a [f32],
+    width: usize,
+    quantised: Quantised,
+}
+
+/// Rows in 8 bits; empty where no matrix asks for them.
+#[derive(Default)]
+struct Quantised {
+    q: Vec<[i8; BLOCK]>,
+    /// Of each block the factor.
+    factor: Vec<f32>,
+    /// Of each block the sum of what it stands for.
+    sum: Vec<f32>,
+}
+
+impl<'a> Input<'a> {
+    /// Rows of `width` numbers for `parts`.
+    ///
+    /// # Panics
+    /// When the rows or a matrix have another width.
+    #[must_use]
+    pub fn new(rows: &'a [f32], width: usize, parts: &[&Matrix]) -> Self {
+        assert!(rows.len().is_multiple_of(width) && parts.iter().all(|m| m.width == width), "rows of another width");
+        let mut quantised = Quantised::default();
+        if parts.iter().any(|m| m.is_quantised()) {
+            let n = rows.len() / BLOCK;
+            quantised = Quantised { q: vec![[0; BLOCK]; n], factor: vec![0.0; n], sum: vec![0.0; n] };
+            quantise(rows, &mut quantised.q, &mut quantised.factor, &mut quantised.sum);
+        }
+        Self { rows, width, quantised }
+    }
+
+    fn len(&self) -> usize {
+        self.rows.len() / self.width
+    }
+}
+
+wide! {
+    fn quantise(rows: &[f32], q: &mut [[i8; BLOCK]], factor: &mut [f32], sum: &mut [f32]) {
+        for (((x, q), d), s) in rows.as_chunks::<BLOCK>().0.iter().zip(q).zip(factor).zip(sum) {
+            let mut top = [0f32; 8];
+            for part in x.as_chunks::<8>().0 {
+                for i in 0..8 {
+                    top[i] = if part[i].abs() > top[i] { part[i].abs() } else { top[i] };
+                }
+            }
+            let top = top.iter().fold(0f32, |m, x| if *x > m { *x } else { m });
+            let inverse = if top > 0.0 { 127.0 / top } else { 0.0 };
+            *d = top / 127.0;
+            let mut whole = 0i32;
+            for (q, x) in q.iter_mut().zip(x) {
+                // The sum's last bits are the nearest whole number.
+                let n = x.mul_add(inverse, 12_582_912.0).to_bits() as i32 - 0x4b40_0000;
+                whole += n;
+                *q = n as i8;
+            }
+            *s = *d * whole as f32;
+        }
+    }
+}
+
+/// The products of `x` with every matrix of `parts`, by tile: `y` (tiles of all parts, n, [`TILE`]).
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn products(parts: &[&Matrix], x: &Input<'_>, y: &mut [f32]) {
+    let n = x.len();
+    let tiles: usize = parts.iter().map(|m| m.tiles()).sum();
+    assert_eq!(y.len(), tiles * n * TILE, "the destination has another size");
+    if n == 0 || tiles == 0 {
+        return;
+    }
+    let some = |first: usize, y: &mut [f32]| {
+        let mut start = 0;
+        while start < n {
+            let rows = start..n.min(start + ROWS);
+            for (i, y) in y.chunks_exact_mut(n * TILE).enumerate() {
+                let mut t = first + i;
+                for m in parts {
+                    if t < m.tiles() {
+                        tile::product(m, t, x, rows.clone(), &mut y[rows.start * TILE..rows.end * TILE]);
+                        break;
+                    }
+                    t -= m.tiles();
+                }
+            }
+            start = rows.end;
+        }
+    };
+    if tiles * TILE * x.width * n < ALONE {
+        return some(0, y);
+    }
+    let part = tiles.div_ceil(4 * rayon::current_num_threads());
+    y.par_chunks_mut(part * n * TILE).enumerate().for_each(|(i, y)| some(i * part, y));
+}
+
+/// Takes the outputs of one part out of `y`: its tiles begin at `first`; rows of `to` are `out` numbers.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn untile(y: &[f32], n: usize, first: usize, out: usize, to: &mut [f32]) {
+    for (t, y) in y[first * n * TILE..].chunks_exact(n * TILE).take(out.div_ceil(TILE)).enumerate() {
+        let wide = TILE.min(out - t * TILE);
+        for (y, to) in y.chunks_exact(TILE).zip(to.chunks_exact_mut(out)) {
+            to[t * TILE..t * TILE + wide].copy_from_slice(&y[..wide]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

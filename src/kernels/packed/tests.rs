@@ -1,0 +1,103 @@
+//! Products against their definition, by every coding, alone and in company, with and without the wide instructions.
+
+use super::*;
+
+fn noise(n: usize, seed: u32) -> Vec<u8> {
+    let mut x = seed.wrapping_mul(747_796_405).wrapping_add(1);
+    let mut next = || {
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        (x >> 11) as u8
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+/// Blocks of random bytes with scales that are numbers.
+fn matrix(coding: Coding, out: usize, width: usize) -> Matrix {
+    let (weights, size, scales): (usize, usize, &[usize]) = match coding {
+        Coding::Q4_0 => (32, 18, &[0]),
+        Coding::Q4_1 => (32, 20, &[0, 2]),
+        Coding::Q8_0 => (32, 34, &[0]),
+        Coding::Q4K => (256, 144, &[0, 2]),
+        Coding::Q6K => (256, 210, &[208]),
+    };
+    let mut bytes = noise(out * width / weights * size, 3);
+    for block in bytes.chunks_exact_mut(size) {
+        for at in scales {
+            // Between 2^-7 and 2^-5.
+            block[at + 1] = 0x20 | block[at + 1] & 7;
+        }
+    }
+    // Rows are taken in reverse.
+    Matrix::blocks(coding, &bytes, out, width, |o| out - 1 - o).unwrap()
+}
+
+fn inputs(n: usize, width: usize) -> Vec<f32> {
+    noise(n * width, 9).iter().map(|b| f32::from(*b) / 64.0 - 2.0).collect()
+}
+
+fn multiplied(m: &Matrix, x: &[f32]) -> Vec<f32> {
+    let n = x.len() / m.width();
+    let mut y = vec![f32::NAN; m.tiles() * n * TILE];
+    products(&[m], &Input::new(x, m.width(), &[m]), &mut y);
+    let mut rows = vec![0.0; n * m.out()];
+    untile(&y, n, 0, m.out(), &mut rows);
+    rows
+}
+
+#[test]
+fn products_are_those_of_the_rows_and_do_not_depend_on_company_or_instructions() {
+    let (out, width, n) = (27, 512, 9);
+    let x = inputs(n, width);
+    let floats: Vec<f32> = inputs(out, width).iter().map(|x| x * 0.37).collect();
+    let halves: Vec<f32> = floats.iter().map(|x| f32::from_bits(x.to_bits() & 0xffff_0000)).collect();
+    let all = [Coding::Q4_0, Coding::Q4_1, Coding::Q8_0, Coding::Q4K, Coding::Q6K].map(|c| matrix(c, out, width));
+    let all = all.into_iter().chain([floats, halves].map(|f| Matrix::floats(&f, out, width)));
+    for m in all {
+        let y = multiplied(&m, &x);
+        for r in 0..n {
+            assert_eq!(y[r * out..(r + 1) * out], multiplied(&m, &x[r * width..(r + 1) * width]));
+        }
+        let mut w = vec![0.0; width];
+        for o in 0..out {
+            m.row(o, &mut w);
+            for r in 0..n {
+                let terms: Vec<f64> =
+                    w.iter().zip(&x[r * width..]).map(|(w, x)| f64::from(*w) * f64::from(*x)).collect();
+                let (want, size) = (terms.iter().sum::<f64>(), terms.iter().map(|t| t * t).sum::<f64>().sqrt());
+                let bar = if m.is_quantised() { 0.02 * size + 1e-4 } else { 1e-5 * size };
+                let off = (f64::from(y[r * out + o]) - want).abs();
+                assert!(off < bar, "{off} of {want}, {size}");
+            }
+        }
+        if m.is_quantised() {
+            let input = Input::new(&x, width, &[&m]);
+            for (t, r) in [(0, 0), (1, 4), (3, 8)] {
+                let mut plain = [0.0; TILE];
+                tile::tests::portable(&m, t, &input, r, &mut plain);
+                let outs = (out - t * TILE).min(TILE);
+                assert_eq!(plain[..outs], y[r * out + t * TILE..][..outs]);
+            }
+        }
+    }
+}
+
+#[test]
+fn several_matrices_are_multiplied_at_once() {
+    let (a, b) = (matrix(Coding::Q4_1, 16, 64), matrix(Coding::Q8_0, 5, 64));
+    let x = inputs(3, 64);
+    let mut y = vec![0.0; 3 * 3 * TILE];
+    products(&[&a, &b], &Input::new(&x, 64, &[&a, &b]), &mut y);
+    let (mut left, mut right) = (vec![0.0; 48], vec![0.0; 15]);
+    untile(&y, 3, 0, 16, &mut left);
+    untile(&y, 3, 2, 5, &mut right);
+    assert_eq!((left, right), (multiplied(&a, &x), multiplied(&b, &x)));
+}
+
+#[test]
+fn blocks_that_do_not_fill_their_rows_are_refused() {
+    assert!(Matrix::blocks(Coding::Q8_0, &[0; 34], 1, 31, |o| o).is_none());
+    assert!(Matrix::blocks(Coding::Q8_0, &[0; 33], 1, 32, |o| o).is_none());
+    assert!(Matrix::blocks(Coding::Q8_0, &[0; 34], 1, 32, |o| o + 1).is_none());
+}
