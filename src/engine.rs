@@ -8,6 +8,7 @@
 
 pub mod bench;
 mod config;
+mod decode;
 mod decoder;
 mod device;
 mod error;
@@ -42,6 +43,7 @@ mod tune;
 mod weights;
 
 pub use config::{Config, Family, RopeScaling};
+pub use decode::{Asked, Decode, Queue};
 pub use decoder::{Cache, Decoder, Pass};
 pub use device::{describe, device};
 pub use error::Error;
@@ -63,7 +65,7 @@ pub use recipe::Answer;
 pub use reference::{CacheUse, Reference, ReferenceCache};
 pub use rows::{Encode, Example, Making, Rows, Tokenised, is_eval, order, tokenise};
 pub use sampler::{Drawn, draw};
-pub use sampling::{Generated, Sampling, generate};
+pub use sampling::{Generated, Sampling, generate, generate_all};
 pub use schedule::{Decay, Schedule};
 pub use sink::Sink;
 pub use template::Template;

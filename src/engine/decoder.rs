@@ -468,7 +468,7 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, span: &Span, pass: &Pass) -> Resul
 }
 
 /// The rotary frequencies, (head_dim/2), in f32 as the models' authors compute them, stretched as the configuration says.
-fn frequencies(c: &Config) -> Vec<f32> {
+pub(super) fn frequencies(c: &Config) -> Vec<f32> {
     let of = |i: usize| 1.0 / (c.rope_theta as f32).powf((2 * i) as f32 / c.head_dim as f32);
     let stretch = |(i, f): (usize, f32)| match &c.rope_scaling {
         RopeScaling::None => f,

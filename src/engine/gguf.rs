@@ -12,6 +12,7 @@ use candle_core::{Device, Tensor};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use tiebreak_kernels::packed::{Coding, Matrix};
 
 /// An opened GGUF file. Tensors are read from the mapped file when they are asked for.
 pub struct Gguf {
@@ -267,14 +268,7 @@ impl Gguf {
     pub fn load(&self, name: &str, config: &Config) -> Result<Tensor, Error> {
         let missing = || Error::Missing { path: self.path.display().to_string(), count: 1, first: name.to_owned() };
         let tensor = self.read(&gguf_name(name).ok_or_else(missing)?)?;
-        let heads = match name.rsplit('.').nth(1) {
-            Some("q_proj") => config.heads,
-            Some("k_proj") => config.kv_heads,
-            _ => return Ok(tensor),
-        };
-        if config.family != Family::Llama {
-            return Ok(tensor);
-        }
+        let Some(heads) = turned_heads(name, config) else { return Ok(tensor) };
         // llama.cpp pairs rows (2i, 2i+1) of a head, Hugging Face pairs (i, i + head_dim/2).
         let mut shape = tensor.dims().to_vec();
         let rows = shape[0];
@@ -286,6 +280,37 @@ impl Gguf {
         let turned = tensor.reshape((heads, rows / heads / 2, 2, rest))?.transpose(1, 2)?.contiguous()?;
         shape[0] = rows;
         Ok(turned.reshape(shape)?)
+    }
+
+    /// The tensor of that Hugging Face name, (out, width), as it is coded in the file; none where it is of floats.
+    ///
+    /// # Errors
+    /// When it is missing or does not fit.
+    pub(super) fn packed(&self, name: &str, config: &Config) -> Result<Option<Matrix>, Error> {
+        let missing = || Error::Missing { path: self.path.display().to_string(), count: 1, first: name.to_owned() };
+        let entry = gguf_name(name).and_then(|n| self.tensors.get(&n)).ok_or_else(missing)?;
+        let coding = match entry.kind {
+            2 => Coding::Q4_0,
+            3 => Coding::Q4_1,
+            8 => Coding::Q8_0,
+            12 => Coding::Q4K,
+            14 => Coding::Q6K,
+            _ => return Ok(None),
+        };
+        let damaged = || Error::file(&self.path, format!("the tensor {name} does not fit its shape"));
+        let [out, width] = *entry.shape.as_slice() else { return Err(damaged()) };
+        let turned = turned_heads(name, config);
+        if turned.is_some_and(|heads| out % (2 * heads) != 0) {
+            return Err(damaged());
+        }
+        // As in [`Gguf::load`]: row (head, j, i) of Hugging Face, j of 2, is row (head, i, j) of the file.
+        let from = |o: usize| {
+            let Some(heads) = turned else { return o };
+            let (rows, half) = (out / heads, out / heads / 2);
+            o / rows * rows + o % half * 2 + o % rows / half
+        };
+        let bytes = &self.bytes[entry.start..entry.start + entry.len];
+        Matrix::blocks(coding, bytes, out, width, from).map(Some).ok_or_else(damaged)
     }
 
     fn floats(&self, name: &str) -> Result<Vec<f32>, Error> {
@@ -429,6 +454,16 @@ fn header(bytes: &[u8]) -> Result<Header, String> {
         tensors.insert(name, Entry { shape, kind, start: start as usize, len: len as usize });
     }
     Ok((meta, tensors))
+}
+
+/// The heads of a tensor whose rows the file has in llama.cpp's rotary order.
+fn turned_heads(name: &str, config: &Config) -> Option<usize> {
+    let heads = match name.rsplit('.').nth(1) {
+        Some("q_proj") => config.heads,
+        Some("k_proj") => config.kv_heads,
+        _ => return None,
+    };
+    (config.family == Family::Llama).then_some(heads)
 }
 
 /// The GGUF name of a Hugging Face tensor.

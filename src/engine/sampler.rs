@@ -1,11 +1,12 @@
 //! Drawing a token from logits: temperature, then top-k, then top-p, then min-p, in that order as `transformers` has it.
 //!
-//! Owns the sampling policy and the log-prob under it. Never sorts the whole vocabulary: a selection finds the likeliest part
-//! and only that part is ordered. Refuses global randomness: one uniform number a token, from the candidate's own stream.
+//! Owns the sampling policy and the log-prob under it. Never sorts the whole vocabulary: only the tokens heavier
+//! than a bound are ordered. Refuses global randomness: one uniform number a token, from the candidate's own stream.
 
 use super::random::uniform;
 use crate::domain::Sampler;
 use rand_chacha::ChaCha8Rng;
+use tiebreak_kernels::softmax::{top, weigh};
 
 /// A drawn token.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,78 +24,92 @@ pub fn draw(logits: &[f32], sampler: &Sampler, rng: &mut ChaCha8Rng) -> Drawn {
         return Drawn { token: best, logp: 0.0 };
     }
     // Weights relative to the likeliest token, whose weight is 1.
-    let heat = 1.0 / sampler.temperature;
-    let weight = |z: f32| ((f64::from(z) - f64::from(top)) * heat).exp();
-    let mut kept: Vec<(f64, u32)> = logits.iter().enumerate().map(|(i, z)| (weight(*z), i as u32)).collect();
-    if sampler.top_k > 0 && sampler.top_k < kept.len() {
-        select(&mut kept, sampler.top_k);
-        kept.truncate(sampler.top_k);
+    let mut weights = vec![0f64; logits.len()];
+    let mass = weigh(logits, top, 1.0 / sampler.temperature, &mut weights);
+    let limited = sampler.top_k > 0 && sampler.top_k < weights.len();
+    if !limited && sampler.top_p >= 1.0 {
+        // Lighter ones are as if they were not there; the likeliest always stays.
+        let least = sampler.min_p.min(1.0);
+        let kept = weights.iter().copied().zip(0..).filter(|(w, _)| *w >= least);
+        let mass = if least > 0.0 { kept.clone().map(|(w, _)| w).sum() } else { mass };
+        return pick(kept, mass, best, rng);
     }
+    let mut kept = if limited { heaviest(&weights, |kept, _| kept.len() >= sampler.top_k) } else { Vec::new() };
+    kept.truncate(sampler.top_k);
     if sampler.top_p < 1.0 {
-        nucleus(&mut kept, sampler.top_p);
+        let mass = if limited { kept.iter().map(|(w, _)| w).sum() } else { mass };
+        let target = sampler.top_p * mass;
+        if !limited {
+            kept = heaviest(&weights, |_, sum| sum >= target);
+        }
+        nucleus(&mut kept, target);
     }
     if sampler.min_p > 0.0 {
-        // The likeliest always stays.
         kept.retain(|(w, i)| *w >= sampler.min_p || *i == best);
     }
     let mass: f64 = kept.iter().map(|(w, _)| w).sum();
+    pick(kept.into_iter(), mass, best, rng)
+}
+
+/// Draws one of `kept`, whose weights' sum is `mass`.
+fn pick(kept: impl Iterator<Item = (f64, u32)>, mass: f64, best: u32, rng: &mut ChaCha8Rng) -> Drawn {
     let mut left = uniform(rng) * mass;
-    // Rounding may leave a rest after the last one; then the last one with any weight is it.
-    let mut chosen = kept.iter().rev().find(|(w, _)| *w > 0.0).copied().unwrap_or((1.0, best));
-    for (w, i) in &kept {
+    let mut chosen = None;
+    for (w, i) in kept {
+        // Rounding may leave a rest after the last one; then the last one with any weight is it.
+        if w > 0.0 {
+            chosen = Some((w, i));
+        }
         left -= w;
         if left < 0.0 {
-            chosen = (*w, *i);
             break;
         }
     }
-    Drawn { token: chosen.1, logp: (chosen.0 / mass).ln() }
+    let (w, token) = chosen.unwrap_or((mass, best));
+    Drawn { token, logp: (w / mass).ln() }
+}
+
+/// The heaviest tokens in order, at least so many that `enough` holds of them and their sum, or all. Weights fall off fast:
+/// what is lighter than some bound is mostly not needed, and never sorted.
+fn heaviest(weights: &[f64], enough: impl Fn(&[(f64, u32)], f64) -> bool) -> Vec<(f64, u32)> {
+    let mut bound = 1.0 / 64.0;
+    loop {
+        let mut kept: Vec<(f64, u32)> = Vec::new();
+        for (w, i) in weights.iter().zip(0..) {
+            if *w >= bound {
+                kept.push((*w, i));
+            }
+        }
+        let sum = kept.iter().map(|(w, _)| w).sum();
+        if bound == 0.0 || enough(&kept, sum) {
+            kept.sort_unstable_by(order);
+            return kept;
+        }
+        bound = if bound > 1e-9 { bound / 16.0 } else { 0.0 };
+    }
+}
+
+/// Keeps of an ordered set the smallest beginning that reaches `target`; at least one.
+fn nucleus(kept: &mut Vec<(f64, u32)>, target: f64) {
+    let mut sum = 0.0;
+    let reached = kept.iter().position(|(w, _)| {
+        sum += w;
+        sum >= target
+    });
+    if let Some(at) = reached {
+        kept.truncate(at + 1);
+    }
 }
 
 /// The largest logit's index, the first of equals, and its value.
 fn argmax(logits: &[f32]) -> (u32, f32) {
-    let mut best = (0, f32::NEG_INFINITY);
-    for (i, z) in logits.iter().enumerate() {
-        if *z > best.1 {
-            best = (i as u32, *z);
-        }
-    }
-    best
+    let top = top(logits);
+    (logits.iter().position(|z| *z == top).unwrap_or(0) as u32, top)
 }
 
 /// Heavier first; equal weights in the vocabulary's order, so that a draw does not depend on the selection's way.
 fn order(a: &(f64, u32), b: &(f64, u32)) -> std::cmp::Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
-}
-
-/// Brings the `n` heaviest to the front, in order.
-fn select(kept: &mut [(f64, u32)], n: usize) {
-    if n < kept.len() {
-        kept.select_nth_unstable_by(n, order);
-    }
-    let n = n.min(kept.len());
-    kept[..n].sort_unstable_by(order);
-}
-
-/// Keeps the smallest set of the heaviest whose share reaches `top_p`; at least one.
-fn nucleus(kept: &mut Vec<(f64, u32)>, top_p: f64) {
-    let target = top_p * kept.iter().map(|(w, _)| w).sum::<f64>();
-    let mut n = 64.min(kept.len());
-    loop {
-        select(kept, n);
-        let mut sum = 0.0;
-        let reached = kept[..n].iter().position(|(w, _)| {
-            sum += w;
-            sum >= target
-        });
-        if let Some(at) = reached {
-            return kept.truncate(at + 1);
-        }
-        if n == kept.len() {
-            return;
-        }
-        n = (n * 4).min(kept.len());
-    }
 }
 
 #[cfg(test)]

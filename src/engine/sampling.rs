@@ -7,6 +7,7 @@
 //! matching, so that no candidate is judged twice while another waits. Of n candidates each pair is chosen with probability
 //! `⌊n/2⌋ / C(n, 2)`; for two or three candidates that is one uniformly random pair.
 
+use super::decode::{Asked, Decode, Queue};
 use super::decoder::{Cache, Decoder};
 use super::error::Error;
 use super::language_model::LanguageModel;
@@ -21,6 +22,7 @@ use crate::domain::{
 use crate::protocol::{Plan, RunEvent, SampleSpec};
 use candle_core::{Device, Tensor};
 use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -50,9 +52,45 @@ pub fn generate(
     rngs: &mut [ChaCha8Rng],
     adapter: bool,
 ) -> Result<Vec<Generated>, Error> {
-    if prompt.is_empty() {
+    let asked = Asked { number: 0, prompt: prompt.to_vec(), rngs: rngs.to_vec(), sampler: *sampler };
+    Ok(generate_all(decoder, vec![asked], stops, adapter)?.concat())
+}
+
+/// Continues several prompts, rows of different prompts together where the decoder's device is the CPU: the weights are packed
+/// once. A row's tokens are those of [`generate`].
+///
+/// # Errors
+/// When a prompt is empty or a tensor operation fails.
+pub fn generate_all(
+    decoder: &Decoder,
+    asked: Vec<Asked>,
+    stops: &[u32],
+    adapter: bool,
+) -> Result<Vec<Vec<Generated>>, Error> {
+    if asked.iter().any(|a| a.prompt.is_empty()) {
         return Err(Error::Asked("an empty prompt cannot be continued; give it at least one token of text".into()));
     }
+    if !decoder.device().is_cpu() {
+        return asked.into_iter().map(|mut a| stepwise(decoder, &mut a, stops, adapter)).collect();
+    }
+    let widest = asked.iter().map(|a| a.rngs.len()).max().unwrap_or(0);
+    let decode = Decode::of(decoder, adapter)?;
+    let mut queue = Queue::new(rows(widest), stops);
+    let numbers: Vec<usize> = asked.iter().map(|a| a.number).collect();
+    asked.into_iter().for_each(|a| queue.ask(a));
+    while queue.turn(&decode)? > 0 {}
+    Ok(numbers.into_iter().map(|n| queue.take(n).unwrap_or_default()).collect())
+}
+
+/// Rows decoded together when a prompt has `candidates`: the weights are read once for all of them, and while a prompt's last
+/// candidates are written, the next prompt's begin.
+fn rows(candidates: usize) -> usize {
+    (2 * candidates).clamp(8, 16).max(candidates)
+}
+
+/// One prompt by the decoder itself, on any device.
+fn stepwise(decoder: &Decoder, asked: &mut Asked, stops: &[u32], adapter: bool) -> Result<Vec<Generated>, Error> {
+    let Asked { prompt, rngs, sampler, .. } = asked;
     let mut out: Vec<Generated> =
         rngs.iter().map(|_| Generated { ids: Vec::new(), logp: 0.0, finish: Finish::Length, end: None }).collect();
     if rngs.is_empty() || sampler.max_new_tokens == 0 {
@@ -60,7 +98,7 @@ pub fn generate(
     }
     let device = decoder.device();
     let mut cache: Cache = decoder.cache(1, prompt.len() + sampler.max_new_tokens)?;
-    let ids = Tensor::new(prompt, device)?.unsqueeze(0)?;
+    let ids = Tensor::new(prompt.as_slice(), device)?.unsqueeze(0)?;
     let first = logits(&decoder.step(&ids, &mut cache, adapter)?)?;
     // Every row starts from the same logits.
     let mut rows = vec![first.concat(); rngs.len()];
@@ -103,7 +141,15 @@ fn logits(tensor: &Tensor) -> Result<Vec<Vec<f32>>, Error> {
 struct Voice {
     name: String,
     model: LanguageModel,
-    decoder: Decoder,
+    way: Way,
+}
+
+/// How a voice's tokens are made.
+enum Way {
+    /// On the CPU: rows of several prompts together.
+    Queued(Box<Decode>, Queue),
+    /// On other devices: one prompt at a time; what is finished by its number.
+    Stepwise(Box<Decoder>, BTreeMap<usize, Vec<Generated>>),
 }
 
 /// A sampling run in progress.
@@ -112,6 +158,10 @@ pub struct Sampling {
     spec: SampleSpec,
     prompts: Vec<Prompt>,
     next: usize,
+    /// The prompts before this one have been given to the voices.
+    given: usize,
+    /// Tokens of prompts that are as long as the context or longer, by the prompt's number and the voice.
+    too_long: BTreeMap<(usize, usize), usize>,
     voices: Vec<Voice>,
     tokens: u64,
     seconds: f64,
@@ -146,20 +196,42 @@ impl Sampling {
         for (i, asked) in spec.models.iter().enumerate() {
             sink.emit(RunEvent::Progressed { stage: format!("loading {}", asked.name), done: i as u64, total })?;
             let model = LanguageModel::open(Path::new(&asked.path))?;
-            let tune = trained.as_ref().map_or(&Tune::None, |t| &t.tune);
-            let decoder = model.decoder(device, tune)?;
             let mut name = asked.name.clone();
-            if let Some(trained) = &trained {
-                trained.put_on(decoder.trainables())?;
-                if let Some(from) = &spec.adapter {
-                    name = format!("{name}+{from}");
+            let way = if device.is_cpu() && trained.is_none() {
+                Decode::open(&model)?
+            } else {
+                let tune = trained.as_ref().map_or(&Tune::None, |t| &t.tune);
+                let decoder = model.decoder(device, tune)?;
+                if let Some(trained) = &trained {
+                    trained.put_on(decoder.trainables())?;
+                    if let Some(from) = &spec.adapter {
+                        name = format!("{name}+{from}");
+                    }
                 }
-            }
-            voices.push(Voice { name, model, decoder });
+                if !device.is_cpu() {
+                    let way = Way::Stepwise(Box::new(decoder), BTreeMap::new());
+                    voices.push(Voice { name, model, way });
+                    continue;
+                }
+                Decode::of(&decoder, true)?
+            };
+            let queue = Queue::new(rows(spec.per_prompt.div_ceil(spec.models.len())), model.tokenizer.stops());
+            voices.push(Voice { name, model, way: Way::Queued(Box::new(way), queue) });
         }
-        let (run, spec) = (run.clone(), spec.clone());
         let next = done.min(prompts.len());
-        Ok(Self { run, spec, prompts, next, voices, tokens: 0, seconds: 0.0, empty: 0, planned: false })
+        Ok(Self {
+            run: run.clone(),
+            spec: spec.clone(),
+            prompts,
+            next,
+            given: next,
+            too_long: BTreeMap::new(),
+            voices,
+            tokens: 0,
+            seconds: 0.0,
+            empty: 0,
+            planned: false,
+        })
     }
 
     /// Samples the next prompt. False when none was left.
@@ -172,9 +244,10 @@ impl Sampling {
             sink.emit(RunEvent::Planned(self.plan()))?;
         }
         let Some(prompt) = self.prompts.get(self.next).cloned() else { return Ok(false) };
+        let number = self.next;
         self.next += 1;
         let before = Instant::now();
-        let completions = self.candidates(&prompt, sink)?;
+        let completions = self.candidates(number, &prompt, sink)?;
         self.seconds += before.elapsed().as_secs_f64();
         let (distinct, same) = distinct(completions);
         for c in &distinct {
@@ -190,6 +263,8 @@ impl Sampling {
         let mut metrics = Metrics::new();
         metrics.set("tokens_per_second", self.tokens_per_second());
         metrics.set("num_tokens", self.tokens as f64);
+        metrics.set("queue_depth", (self.prompts.len() - self.next) as f64);
+        metrics.set("rows", self.rows_open() as f64);
         let step = done * self.spec.per_prompt as u64;
         sink.emit(RunEvent::Stepped { step, epoch: done as f64 / total as f64, metrics })?;
         sink.emit(RunEvent::Progressed { stage: "sampling".into(), done, total })?;
@@ -217,6 +292,11 @@ impl Sampling {
         if self.seconds > 0.0 { self.tokens as f64 / self.seconds } else { 0.0 }
     }
 
+    /// Candidates in progress.
+    fn rows_open(&self) -> usize {
+        self.voices.iter().map(|v| if let Way::Queued(_, queue) = &v.way { queue.open() } else { 0 }).sum()
+    }
+
     fn plan(&self) -> Plan {
         Plan {
             total_steps: (self.prompts.len() * self.spec.per_prompt) as u64,
@@ -226,28 +306,85 @@ impl Sampling {
         }
     }
 
-    /// The prompt's candidates, empty ones dropped, in the candidates' order.
-    fn candidates(&mut self, prompt: &Prompt, sink: &mut dyn Sink) -> Result<Vec<Completion>, Error> {
-        let mut out = Vec::new();
-        for (v, voice) in self.voices.iter().enumerate() {
-            let numbers: Vec<usize> = (0..self.spec.per_prompt).filter(|k| k % self.voices.len() == v).collect();
-            let ids = voice.model.encode_prompt(&prompt.body)?;
+    /// The candidates' numbers that a voice makes.
+    fn numbers(&self, voice: usize) -> Vec<usize> {
+        (0..self.spec.per_prompt).filter(|k| k % self.voices.len() == voice).collect()
+    }
+
+    /// Gives the voices a prompt.
+    fn give(&mut self, number: usize) -> Result<(), Error> {
+        let prompt = &self.prompts[number];
+        // Nothing is given before everything can be.
+        let encoded: Vec<Vec<u32>> =
+            self.voices.iter().map(|v| v.model.encode_prompt(&prompt.body)).collect::<Result<_, Error>>()?;
+        let name = |k: &usize| hash64(format!("{} {k}", prompt.id).as_bytes());
+        for (v, ids) in encoded.into_iter().enumerate() {
             let mut sampler = self.spec.sampler;
-            let context = voice.model.config.context;
+            let context = self.voices[v].model.config.context;
             if context > 0 {
                 let room = context.saturating_sub(ids.len());
                 if room == 0 {
-                    sink.emit(RunEvent::Found(too_long(prompt, ids.len(), context, self.next)))?;
+                    self.too_long.insert((number, v), ids.len());
                     continue;
                 }
                 sampler.max_new_tokens = sampler.max_new_tokens.min(room);
             }
-            let name = |k: usize| hash64(format!("{} {k}", prompt.id).as_bytes());
-            let mut rngs: Vec<ChaCha8Rng> = numbers.iter().map(|k| stream(sampler.seed, name(*k))).collect();
-            let stops = voice.model.tokenizer.stops();
-            let made = generate(&voice.decoder, &ids, stops, &sampler, &mut rngs, true)?;
-            for (k, g) in numbers.into_iter().zip(made) {
-                self.tokens += g.ids.len() as u64 + u64::from(g.finish == Finish::Eos);
+            let rngs = self.numbers(v).iter().map(|k| stream(sampler.seed, name(k))).collect();
+            let mut asked = Asked { number, prompt: ids, rngs, sampler };
+            let Voice { model, way, .. } = &mut self.voices[v];
+            match way {
+                Way::Queued(_, queue) => queue.ask(asked),
+                Way::Stepwise(decoder, made) => {
+                    made.insert(number, stepwise(decoder, &mut asked, model.tokenizer.stops(), true)?);
+                }
+            }
+        }
+        self.given = self.given.max(number + 1);
+        Ok(())
+    }
+
+    /// Gives later prompts while rows wait for them. One that cannot be given is told of when its turn comes.
+    fn give_ahead(&mut self) {
+        let idle = |v: &Voice| matches!(&v.way, Way::Queued(_, queue) if queue.waiting() == 0);
+        while self.given < self.prompts.len() && self.voices.iter().any(idle) && self.give(self.given).is_ok() {}
+    }
+
+    /// The prompt's candidates, empty ones dropped, in the candidates' order.
+    fn candidates(&mut self, number: usize, prompt: &Prompt, sink: &mut dyn Sink) -> Result<Vec<Completion>, Error> {
+        if self.given <= number {
+            self.give(number)?;
+        }
+        let mut out = Vec::new();
+        for v in 0..self.voices.len() {
+            if let Some(tokens) = self.too_long.remove(&(number, v)) {
+                let context = self.voices[v].model.config.context;
+                sink.emit(RunEvent::Found(too_long(prompt, tokens, context, self.next)))?;
+                continue;
+            }
+            let made = loop {
+                self.give_ahead();
+                match &mut self.voices[v].way {
+                    Way::Queued(decode, queue) => {
+                        if let Some(made) = queue.take(number) {
+                            break made;
+                        }
+                        self.tokens += queue.turn(decode)? as u64;
+                    }
+                    Way::Stepwise(_, made) => {
+                        let made = made.remove(&number).unwrap_or_default();
+                        let ended = |g: &Generated| u64::from(g.finish == Finish::Eos);
+                        self.tokens += made.iter().map(|g| g.ids.len() as u64 + ended(g)).sum::<u64>();
+                        break made;
+                    }
+                }
+            };
+            let voice = &self.voices[v];
+            let mut sampler = self.spec.sampler;
+            if voice.model.config.context > 0 {
+                let room = voice.model.config.context.saturating_sub(voice.model.encode_prompt(&prompt.body)?.len());
+                sampler.max_new_tokens = sampler.max_new_tokens.min(room);
+            }
+            for (k, g) in self.numbers(v).into_iter().zip(made) {
                 let text = voice.model.tokenizer.decode(&g.ids)?;
                 if text.trim().is_empty() {
                     self.empty += 1;

@@ -10,6 +10,7 @@ use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use tiebreak_kernels::packed::Matrix;
 
 /// Where tensors come from.
 pub struct Weights {
@@ -127,6 +128,28 @@ impl Weights {
             return Err(Error::unsupported(&self.path, what, "weights are f32, f16 or bf16"));
         }
         Ok(tensor.to_device(&self.device)?.to_dtype(self.dtype)?.contiguous()?)
+    }
+
+    /// The matrix of that name laid out for decoding, as small as it is in its file: quantised blocks stay what they are.
+    ///
+    /// # Errors
+    /// As [`Weights::take`].
+    pub(super) fn pack(&mut self, name: &str, out: usize, width: usize) -> Result<Matrix, Error> {
+        if let Source::Gguf(g, config) = &self.source
+            && g.shape(name) == Some(&[out, width])
+            && let Some(packed) = g.packed(name, config)?
+        {
+            return Ok(packed);
+        }
+        Ok(Matrix::floats(&self.floats(name, &[out, width])?, out, width))
+    }
+
+    /// The numbers of the tensor of that name in f32.
+    ///
+    /// # Errors
+    /// As [`Weights::take`].
+    pub(super) fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
+        Ok(self.take(name, shape)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
     }
 
     /// Ends the reading.

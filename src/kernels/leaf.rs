@@ -50,6 +50,13 @@ wide! {
         }
     }
 
+    /// SwiGLU (Shazeer 2020) of gates and ups that lie apart: `out = gate · σ(gate) · up`.
+    pub fn gated(gate: &[f32], up: &[f32], out: &mut [f32]) {
+        for ((o, g), u) in out.iter_mut().zip(gate).zip(up) {
+            *o = g * sigmoid(*g) * u;
+        }
+    }
+
     fn swiglu_rows(gate_up: &[f32], width: usize, out: &mut [f32]) {
         for (out, both) in out.chunks_exact_mut(width).zip(gate_up.chunks_exact(2 * width)) {
             let (gate, up) = both.split_at(width);

@@ -9,7 +9,9 @@
 #![allow(clippy::inline_always, reason = "what is dispatched to SIMD lanes must be inlined into the dispatch")]
 
 pub mod attention;
+pub mod cached;
 pub mod lanes;
 pub mod leaf;
 pub mod packed;
 pub mod product;
+pub mod softmax;

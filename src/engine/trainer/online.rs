@@ -9,6 +9,7 @@ use super::batches::Round;
 use super::pass::{Grouping, How, forward_backward};
 use super::{Places, Trainer, Way, Work, checkpoint, tune_of};
 use crate::domain::{Checks, Metrics, PairId, Params, PromptBody, PromptId, Sampler};
+use crate::engine::decode::Asked;
 use crate::engine::error::Error;
 use crate::engine::judge::Judge;
 use crate::engine::language_model::LanguageModel;
@@ -17,7 +18,7 @@ use crate::engine::policy::{Batch, Policy, Row};
 use crate::engine::random::stream;
 use crate::engine::recipe::{Answer, OnlineRecipe, UpdateWindow};
 use crate::engine::rows::{Example, Rows, order};
-use crate::engine::sampling::generate;
+use crate::engine::sampling::generate_all;
 use crate::engine::sink::Sink;
 use crate::protocol::RunEvent;
 use candle_core::Device;
@@ -137,15 +138,21 @@ impl Online {
             seed,
             max_new_tokens: self.longest,
         };
+        // Streams from 2^41 on are the rounds'.
+        let place =
+            |row: usize, k: usize| (1 << 41) + ((round * self.prompts.len() as u64 + row as u64) << 8) + k as u64;
+        let ask = |(number, example): (usize, &&Example)| Asked {
+            number,
+            prompt: example.rows[0].ids.clone(),
+            rngs: (0..group).map(|k| stream(seed, place(example.row, k))).collect(),
+            sampler,
+        };
+        let asked = prompts.iter().enumerate().map(ask).collect();
+        let made = generate_all(policy.decoder(), asked, model.tokenizer.stops(), true)?;
         let mut out = Vec::with_capacity(prompts.len() * group);
-        for example in prompts {
+        for (example, made) in prompts.iter().zip(made) {
             let prompt = &example.rows[0].ids;
-            // Streams from 2^41 on are the rounds'.
-            let place =
-                |k: usize| (1 << 41) + ((round * self.prompts.len() as u64 + example.row as u64) << 8) + k as u64;
-            let mut rngs: Vec<_> = (0..group).map(|k| stream(seed, place(k))).collect();
-            let stops = model.tokenizer.stops();
-            for made in generate(policy.decoder(), prompt, stops, &sampler, &mut rngs, true)? {
+            for made in made {
                 let text = model.tokenizer.decode(&made.ids)?;
                 let ids = prompt.iter().chain(&made.ids).chain(&made.end).copied().collect();
                 out.push(Answer {

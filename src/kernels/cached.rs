@@ -1,0 +1,103 @@
+//! Attention of single queries over keys and values that lie in stretches: a shared beginning, then a row's own.
+//!
+//! Owns the arithmetic for queries that see everything they are given. Keys and values are (positions, kv_heads · width).
+//! Query head h reads key head `h / (heads / kv_heads)`.
+//!
+//! **Invariant.** A query's result depends on its own numbers only, in an order that no cut into stretches changes.
+
+use crate::lanes::{add_scaled, dot, exp, max, wide};
+use rayon::prelude::*;
+
+/// The keys and values of consecutive positions.
+#[derive(Debug, Clone, Copy)]
+pub struct Stretch<'a> {
+    /// (positions, kv_heads · width).
+    pub keys: &'a [f32],
+    /// As the keys.
+    pub values: &'a [f32],
+}
+
+/// Attention of queries (n, heads · width), each over its own two stretches, to `out` of the same shape.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn attend(seen: &[[Stretch<'_>; 2]], q: &[f32], heads: usize, kv_heads: usize, width: usize, out: &mut [f32]) {
+    let group = heads / kv_heads * width;
+    assert!(out.len() == q.len() && q.len() == seen.len() * heads * width, "queries of another size");
+    let parts = out.par_chunks_mut(group).zip(q.par_chunks(group)).enumerate();
+    parts.with_min_len(kv_heads.div_ceil(2)).for_each_init(Vec::new, |weights, (i, (out, q))| {
+        one(&seen[i / kv_heads], q, i % kv_heads * width, kv_heads * width, width, weights, out);
+    });
+}
+
+wide! {
+    /// The queries of one key head.
+    fn one(
+        seen: &[Stretch<'_>; 2],
+        q: &[f32],
+        first: usize,
+        stride: usize,
+        width: usize,
+        weights: &mut Vec<f32>,
+        out: &mut [f32],
+    ) {
+        let scale = 1.0 / (width as f32).sqrt();
+        for (q, out) in q.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            weights.clear();
+            for keys in seen.iter().flat_map(|s| s.keys.chunks_exact(stride)) {
+                weights.push(dot(q, &keys[first..first + width]) * scale);
+            }
+            let top = max(weights);
+            let mut total = 0f32;
+            for w in weights.iter_mut() {
+                *w = exp(*w - top);
+            }
+            for w in weights.iter() {
+                total += *w;
+            }
+            out.fill(0.0);
+            for (w, values) in weights.iter().zip(seen.iter().flat_map(|s| s.values.chunks_exact(stride))) {
+                add_scaled(out, *w, &values[first..first + width]);
+            }
+            let inverse = 1.0 / total;
+            for o in out.iter_mut() {
+                *o *= inverse;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attention_is_its_definition_wherever_the_stretches_are_cut() {
+        let (heads, kv, width, n) = (4, 2, 5, 7);
+        let keys: Vec<f32> = (0..n * kv * width).map(|i| (i as f32 * 0.7).sin()).collect();
+        let values: Vec<f32> = (0..n * kv * width).map(|i| (i as f32 * 0.3).cos()).collect();
+        let q: Vec<f32> = (0..heads * width).map(|i| (i as f32).sin()).collect();
+        let run = |cut: usize| {
+            let at = cut * kv * width;
+            let stretch = |k, v| Stretch { keys: k, values: v };
+            let seen = [[stretch(&keys[..at], &values[..at]), stretch(&keys[at..], &values[at..])]];
+            let mut out = vec![0.0; q.len()];
+            attend(&seen, &q, heads, kv, width, &mut out);
+            out
+        };
+        let whole = run(0);
+        assert_eq!(whole, run(3));
+        assert_eq!(whole, run(7));
+        for h in 0..heads {
+            let of = |p: usize, x: &[f32], i: usize| f64::from(x[p * kv * width + h / 2 * width + i]);
+            let w: Vec<f64> = (0..n)
+                .map(|p| (0..width).map(|i| f64::from(q[h * width + i]) * of(p, &keys, i)).sum::<f64>())
+                .map(|s| (s / (width as f64).sqrt()).exp())
+                .collect();
+            for i in 0..width {
+                let want = (0..n).map(|p| w[p] * of(p, &values, i)).sum::<f64>() / w.iter().sum::<f64>();
+                assert!((f64::from(whole[h * width + i]) - want).abs() < 1e-5);
+            }
+        }
+    }
+}

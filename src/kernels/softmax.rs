@@ -1,0 +1,80 @@
+//! Weights of a softmax over a vocabulary in f64, as sampling needs them.
+//!
+//! Owns the vectorised exponential. Refuses cuts and draws: those are the sampler's.
+
+use crate::lanes::wide;
+
+/// e^x in f64 for x ≤ 0, to about one unit in the last place; below −708 it is 0. Taylor's polynomial on [−ln 2/2, ln 2/2],
+/// scaled by a power of two.
+#[inline(always)]
+fn exp(x: f64) -> f64 {
+    const ROUND: f64 = 6_755_399_441_055_744.0;
+    let held = if x > -708.0 { x } else { -708.0 };
+    // The sum's last bits are the nearest whole number.
+    let rounded = held.mul_add(std::f64::consts::LOG2_E, ROUND);
+    let n = rounded - ROUND;
+    let r = n.mul_add(-0.693_147_180_369_123_8, held);
+    let r = n.mul_add(-1.908_214_929_270_587_7e-10, r);
+    let mut p = 1.0 / 6_227_020_800.0;
+    for c in [
+        1.0 / 479_001_600.0,
+        1.0 / 39_916_800.0,
+        1.0 / 3_628_800.0,
+        1.0 / 362_880.0,
+        1.0 / 40_320.0,
+        1.0 / 5_040.0,
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+        1.0,
+    ] {
+        p = f64::mul_add(p, r, c);
+    }
+    let y = p * f64::from_bits((rounded.to_bits() << 52).wrapping_add(0x3ff0_0000_0000_0000));
+    if x > -708.0 { y } else { 0.0 }
+}
+
+wide! {
+    /// The largest number; −∞ of none.
+    pub fn top(z: &[f32]) -> f32 {
+        crate::lanes::max(z)
+    }
+
+    /// `w = e^((z − top)·heat)` for heat > 0; gives Σ w. A number that is not a number weighs nothing.
+    pub fn weigh(z: &[f32], top: f32, heat: f64, w: &mut [f64]) -> f64 {
+        let mut sums = [0f64; 8];
+        let (parts, rest) = z.as_chunks::<8>();
+        let (w_parts, w_rest) = w.as_chunks_mut::<8>();
+        for (z, w) in parts.iter().zip(w_parts) {
+            for i in 0..8 {
+                w[i] = exp((f64::from(z[i]) - f64::from(top)) * heat);
+                sums[i] += w[i];
+            }
+        }
+        for ((z, w), sum) in rest.iter().zip(w_rest).zip(&mut sums) {
+            *w = exp((f64::from(*z) - f64::from(top)) * heat);
+            *sum += *w;
+        }
+        sums.iter().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_those_of_the_standard_library() {
+        let z: Vec<f32> = (0..70_001).map(|i| -(i as f32) / 100.0).collect();
+        let mut w = vec![0.0; z.len()];
+        let sum = weigh(&z, 0.0, 1.0, &mut w);
+        for (z, w) in z.iter().zip(&w) {
+            assert!((w / f64::from(*z).exp() - 1.0).abs() < 1e-14, "{z}: {w}");
+        }
+        assert!((sum / w.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        assert_eq!(weigh(&[f32::NEG_INFINITY, 2.0, f32::NAN], 2.0, 0.5, &mut [1.0; 3]), 1.0);
+    }
+}
