@@ -84,10 +84,6 @@ impl History {
         Self { prefix: prefix.clone(), own: Kept::default() }
     }
 
-    fn len(&self) -> usize {
-        self.prefix.len + self.own.len
-    }
-
     /// Keys and values of a layer up to and with own position `last`.
     fn seen(&self, layer: usize, last: usize, stride: usize) -> [Stretch<'_>; 2] {
         let shared = match self.prefix.len {
@@ -99,7 +95,7 @@ impl History {
     }
 }
 
-/// What each of the layer's inputs is multiplied with, rows × tokens.
+/// What linear modules with the same input make of x, (rows, out) each.
 fn linear(parts: &[&Linear], x: &[f32]) -> Vec<Vec<f32>> {
     let matrices: Vec<&Matrix> = parts.iter().map(|l| &l.weight).collect();
     let mut out = multiply(&matrices, x);
@@ -230,7 +226,6 @@ impl Decode {
         for (row, count) in rows.iter_mut().zip(counts) {
             row.own.len = count;
         }
-        debug_assert!(rows.iter().all(|r| r.len() >= r.own.len));
         Ok(x)
     }
 

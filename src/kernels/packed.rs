@@ -58,7 +58,7 @@ impl Matrix {
     #[must_use]
     pub fn floats(rows: &[f32], out: usize, width: usize) -> Self {
         assert_eq!(rows.len(), out * width, "a matrix of another size");
-        let half = rows.par_iter().all(|x| x.to_bits() & 0xffff == 0);
+        let half = rows.par_iter().all(|x| x.to_bits().trailing_zeros() >= 16);
         let cells = if half {
             Cells::Halves(floats::tiled(rows, out, width, |x| (x.to_bits() >> 16) as u16))
         } else {

@@ -1,5 +1,6 @@
 //! What makes this process outlive its parent: its own session, deaf to hang-ups, private files, a polite end on SIGTERM.
 
+use crate::protocol::Task;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGUSR1};
 use std::io;
 use std::sync::Arc;
@@ -27,6 +28,17 @@ impl Signals {
     pub(super) fn end(&self) {
         self.end.store(true, Ordering::Relaxed);
     }
+}
+
+/// Puts this process behind others in the claim on processors: training behind the screen at which somebody labels, sampling
+/// behind training too. Threads made later inherit it.
+pub(super) fn give_way(task: &Task) {
+    let step = match task {
+        Task::Train(_) => 5,
+        Task::Sample(_) => 15,
+    };
+    // Where it is refused the run only shares more evenly.
+    let _ = rustix::process::nice(step);
 }
 
 /// Leaves the parent's session and terminal and listens to signals.

@@ -4,7 +4,7 @@ use super::drive::{Ending, Work, drive};
 use super::error::Error;
 use super::gpu::Gpu;
 use super::log::Log;
-use super::process::{Signals, detach};
+use super::process::{Signals, detach, give_way};
 use super::say;
 use super::task::prepare;
 use crate::domain::{Finding, Severity};
@@ -65,6 +65,7 @@ pub(super) type Prepare = dyn for<'a> Fn(&'a RunDir, &'a RunSpec) -> Prepared<'a
 pub(super) fn run(dir: &Path) -> Result<(), Error> {
     let run = RunDir::open(dir)?;
     let signals = detach().map_err(|e| storage::Error::io("listen to signals for", run.path(), e))?;
+    give_way(&run.placed_spec()?.task);
     live(&run, &signals, &prepare)
 }
 

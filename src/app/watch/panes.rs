@@ -46,6 +46,7 @@ const ROWS: &[Row] = &[
     row("log-probs", &[("logps/chosen", "chosen"), ("logps/rejected", "rejected")]),
     row("learning rate", &[("learning_rate", "")]),
     row("tokens/s", &[("tokens_per_second", "")]),
+    row("prompts waiting", &[("queue_depth", "")]),
     row("log odds", &[("log_odds_chosen", ""), ("log_odds_ratio", "ratio")]),
     row("nll", &[("nll_loss", "")]),
     share("groups that earn the same", &[("frac_reward_zero_std", "")]),

@@ -74,7 +74,7 @@ fn read(coding: Coding, block: &[u8], at: usize) -> Block {
                 (s[at + 4] & 15 | s[at - 4] >> 6 << 4, s[at + 4] >> 4 | s[at] >> 6 << 4)
             };
             let q = &block[16 + at / 2 * 32..];
-            let q = std::array::from_fn(|i| if at % 2 == 0 { q[i] & 15 } else { q[i] >> 4 } as i8);
+            let q = std::array::from_fn(|i| if at.is_multiple_of(2) { q[i] & 15 } else { q[i] >> 4 } as i8);
             Block { q, factor: [f16(block) * f32::from(scale); 2], offset: -f16(&block[2..]) * f32::from(least) }
         }
         Coding::Q6K => {

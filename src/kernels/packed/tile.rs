@@ -198,8 +198,8 @@ mod avx2 {
                 let x = &row.q[b];
                 // 16 products of at most 15·127 are 30 480: no sum of 16 bits overflows.
                 let mut pairs = _mm256_maddubs_epi16(w[0], four(x, 0));
-                for g in 1..8 {
-                    pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(w[g], four(x, g)));
+                for (g, w) in w.iter().enumerate().skip(1) {
+                    pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(*w, four(x, g)));
                 }
                 let whole = _mm256_cvtepi32_ps(_mm256_madd_epi16(pairs, ones));
                 *sum = _mm256_fmadd_ps(whole, _mm256_mul_ps(factor, _mm256_set1_ps(row.factor[b])), *sum);

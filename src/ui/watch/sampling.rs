@@ -39,6 +39,9 @@ pub fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     if let Some(rate) = run.tokens_per_second() {
         facts.push(format!("{rate:.0} tok/s"));
     }
+    if let Some(waiting) = run.latest("queue_depth").filter(|n| *n > 0.0) {
+        facts.push(format!("{} waiting", counted(waiting as u64, "prompt")));
+    }
     if let Some(left) = run.seconds_left().filter(|_| scene.status == RunStatus::Running) {
         facts.push(format!("{} left", duration(left)));
     }
