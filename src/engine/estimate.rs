@@ -35,6 +35,8 @@ struct Group {
     length: u64,
     /// Positions whose logits are wanted.
     scored: u64,
+    /// Tokens without padding.
+    tokens: u64,
 }
 
 /// Measures `rows` for the run that `spec` asks for.
@@ -59,7 +61,10 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
             let examples: Vec<&Example> = rows.iter().map(|i| &made.train[*i]).collect();
             groups(&examples, Grouping::of(recipe.as_ref()), cpu)
         };
-        batches.ahead(LOOKED_AT).into_iter().map(groups).collect()
+        let all = batches.ahead(LOOKED_AT).into_iter().map(groups);
+        // What goes back before the next comes is never kept together.
+        let apart = cpu && recipe.apart() && Grouping::of(recipe.as_ref()) == Grouping::Alone;
+        all.flat_map(|all| if apart { all.into_iter().map(|g| vec![g]).collect() } else { vec![all] }).collect()
     } else {
         // The answers are not there yet: all as long as they may become.
         let size = params.usize("per_device_train_batch_size").max(1);
@@ -69,7 +74,8 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
         let examples: Vec<&Example> = whole.iter().flat_map(|e| std::iter::repeat_n(e, size)).collect();
         vec![groups(&examples, Grouping::Together, cpu)]
     };
-    let work = micro.iter().map(|groups| work(&model.config, &tune, groups)).max().unwrap_or(0);
+    let of = if cpu && params.text("engine") != "reference" { work_fast } else { work };
+    let work = micro.iter().map(|groups| of(&model.config, &tune, groups)).max().unwrap_or(0);
     // What scores answers is a model of its own, and so is the reference of a policy without adapters.
     let scored = answers && !params.text("reward_model").is_empty();
     let others = u64::from(scored) + u64::from(answers && tune == Tune::Full);
@@ -124,6 +130,7 @@ fn groups(examples: &[&Example], grouping: Grouping, cpu: bool) -> Vec<Group> {
             rows: group.iter().map(|e| e.rows.len() as u64).sum(),
             length: group.iter().map(|e| e.longest() as u64).max().unwrap_or(0),
             scored: group.iter().map(|e| e.scored() as u64).sum(),
+            tokens: group.iter().map(|e| e.tokens() as u64).sum(),
         });
     }
     out
@@ -140,6 +147,28 @@ fn work(c: &Config, tune: &Tune, groups: &[Group]) -> u64 {
         let n = g.rows * g.length;
         let layer = 10 * heads * n * g.length + wide * n * ff + narrow * n * hidden;
         layer.max(LOGITS * g.scored.min(CHUNK) * c.vocab as u64)
+    };
+    (kept + groups.iter().map(at_once).max().unwrap_or(0)) * BYTES
+}
+
+/// As [`work`] on the fast path, where as much as there is room for is kept of every layer: of a token its input and what
+/// follows from it up to the feed-forward's halves, and of a scored token the state that its log-prob pulls at.
+fn work_fast(c: &Config, tune: &Tune, groups: &[Group]) -> u64 {
+    let (hidden, ff) = (c.hidden as u64, c.ff as u64);
+    let (q, kv) = ((c.heads * c.head_dim) as u64, (c.kv_heads * c.head_dim) as u64);
+    let low = match tune {
+        Tune::Lora(l) => (l.r * l.targets.len()) as u64,
+        _ => 0,
+    };
+    let raw = if c.qk_norm { q + kv } else { 0 };
+    let layer = hidden + 2 * q + 2 * kv + raw + c.heads as u64 + hidden + 2 * ff + low;
+    let inputs = |g: &Group| g.tokens * hidden * (c.layers as u64 + 1) + g.scored * hidden;
+    let rest = |g: &Group| g.tokens * (layer - hidden) * c.layers as u64;
+    let room = super::fast::room() as u64 / BYTES;
+    let kept: u64 = groups.iter().map(inputs).sum::<u64>() + groups.iter().map(rest).sum::<u64>().min(room);
+    let at_once = |g: &Group| {
+        let layer = g.tokens * (4 * ff + 4 * q + 3 * hidden);
+        layer.max(g.scored.min(super::fast::CHUNK as u64) * c.vocab as u64)
     };
     (kept + groups.iter().map(at_once).max().unwrap_or(0)) * BYTES
 }
@@ -205,7 +234,7 @@ mod tests {
         let lora = crate::engine::LoraSpec { r: 16, alpha: 32.0, rslora: false, dora, dropout: 0.0, targets, seed: 1 };
         let tune = Tune::Lora(lora);
         for (length, measured) in [(140, 938.0), (320, 1095.0), (1024, 2242.0)] {
-            let pairs = [Group { rows: 2, length, scored: 2 * length }; 4];
+            let pairs = [Group { rows: 2, length, scored: 2 * length, tokens: 2 * length }; 4];
             let bytes = memory(&c, &tune, trainable(&c, &tune), work(&c, &tune, &pairs), 0);
             let off = bytes as f64 / f64::from(1 << 20) / measured - 1.0;
             assert!(off.abs() < 0.2, "{length} tokens: {off}");
@@ -217,7 +246,7 @@ mod tests {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama");
         let c = LanguageModel::open(&dir).unwrap().config;
         let of = |groups: &[Group]| work(&c, &Tune::None, groups);
-        let group = |rows, length| Group { rows, length, scored: 1 };
+        let group = |rows, length| Group { rows, length, scored: 1, tokens: rows * length };
         assert!(of(&[group(64, 512)]) > of(&[group(32, 512); 2]));
         assert!(of(&[group(32, 512); 2]) > of(&[group(32, 512)]) && of(&[group(32, 512)]) > of(&[group(32, 256)]));
     }

@@ -22,6 +22,7 @@ use super::decoder::Decoder;
 use super::error::Error;
 use super::policy::{Batch, RowGradient, TokenScores};
 use candle_core::{DType, Storage, Tensor};
+pub(super) use head::CHUNK;
 use layer::Saved;
 use plan::Plan;
 use pool::{Buffer, Pool};
@@ -72,12 +73,6 @@ impl Fast {
     #[cfg(test)]
     pub(super) fn set_room(&mut self, bytes: usize) {
         self.room = bytes;
-    }
-
-    /// Bytes of activations that may be kept, and how many layers of a pass of `tokens` tokens that is.
-    pub(super) fn kept(&self, decoder: &Decoder, tokens: usize) -> usize {
-        let one = layer::bytes(decoder, tokens);
-        (self.room / one.max(1)).min(decoder.depth())
     }
 
     /// Scores without gradients or dropout; `adapter` false is the base model.
@@ -166,7 +161,7 @@ impl Fast {
 }
 
 /// A third of the memory that is free when a run begins: the rest is for weights still to be read, moments and the logits.
-fn room() -> usize {
+pub(super) fn room() -> usize {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<usize>().ok());

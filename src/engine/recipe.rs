@@ -50,6 +50,12 @@ pub(super) trait Recipe: Send {
     /// Loss and gradient of a micro-batch as its part of the whole window's; its metrics go to `tally`.
     fn loss(&self, batch: &[Seen<'_>], window: &Window, tally: &mut Tally) -> Result<Loss, Error>;
 
+    /// Whether a micro-batch's loss is the mean of its examples' losses, so that one after another can go forward and back and
+    /// nothing of the others has to be kept.
+    fn apart(&self) -> bool {
+        false
+    }
+
     /// How much a batch weighs in the mean loss of an evaluation.
     fn weight(&self, batch: &[Seen<'_>]) -> f64 {
         batch.len() as f64

@@ -16,7 +16,7 @@ use tiebreak_kernels::leaf::{self, Told};
 use tiebreak_kernels::product::{Onto, View, product};
 
 /// Scored tokens whose logits exist at one time.
-const CHUNK: usize = 128;
+pub(in crate::engine) const CHUNK: usize = 128;
 
 /// `u` of each scored token, (n, H), unless the head is trained.
 pub(super) struct Tape(Option<Buffer>);

@@ -148,6 +148,12 @@ impl Recipe for DpoRecipe {
         self.dpo.at_reference()
     }
 
+    fn apart(&self) -> bool {
+        use DpoForm::{Hinge, Ipo, Robust, Sigmoid};
+        // The others sort, average or shift over the micro-batch, or count its tokens.
+        self.dpo.terms.iter().all(|(form, _)| matches!(form, Sigmoid | Hinge | Ipo | Robust)) && !self.dpo.wpo
+    }
+
     fn loss(&self, batch: &[Seen<'_>], window: &Window, tally: &mut Tally) -> Result<Loss, Error> {
         let mut pairs = Vec::with_capacity(batch.len());
         for pair in batch {

@@ -104,7 +104,7 @@ impl Trainer {
             let examples: Vec<&Example> = chunk.iter().map(|i| &mix.examples[*i]).collect();
             let number = PASSES + before + (n * self.batches.size) as u64;
             let nothing = vec![None; examples.len()];
-            let how = How { number, temperature: 1.0, grouping: Grouping::Together };
+            let how = How { number, temperature: 1.0, grouping: Grouping::Together, apart: false };
             let done = forward_backward(&mut self.policy, &examples, &nothing, how, &mut |seen| {
                 let mut out = imitate(seen, tokens, SftForm::Nll, &mut Tally::default());
                 out.loss *= weight;

@@ -340,7 +340,7 @@ impl Trainer {
             let examples: Vec<&Example> = examples.iter().collect();
             let nothing = vec![None; examples.len()];
             let recipe = &online.recipe;
-            let how = How { number: seen, temperature: online.temperature, grouping: Grouping::Together };
+            let how = How { number: seen, temperature: online.temperature, grouping: Grouping::Together, apart: false };
             let done = forward_backward(&mut self.policy, &examples, &nothing, how, &mut |batch| {
                 let scored: Vec<_> = answers.iter().zip(batch).map(|(a, s)| (*a, &s.scores[0])).collect();
                 Ok(recipe.loss(&scored, &window, tally))

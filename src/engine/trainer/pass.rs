@@ -69,7 +69,8 @@ impl Trainer {
         let examples: Vec<&Example> = micro.iter().map(|i| &self.train.examples[*i]).collect();
         let references: Vec<Option<&Reference>> = micro.iter().map(|i| self.train.references.get(*i)).collect();
         let Way::Rows(recipe) = &self.way else { return Ok(0.0) };
-        let how = How { number: before, temperature: 1.0, grouping: Grouping::of(recipe.as_ref()) };
+        let grouping = Grouping::of(recipe.as_ref());
+        let how = How { number: before, temperature: 1.0, grouping, apart: recipe.apart() };
         let health = &mut self.health;
         let done = forward_backward(&mut self.policy, &examples, &references, how, &mut |seen| {
             for one in seen {
@@ -149,11 +150,44 @@ pub(super) struct How {
     pub temperature: f64,
     /// What goes together.
     pub grouping: Grouping,
+    /// Whether the loss is the mean of the examples' losses, and each may go back before the next comes.
+    pub apart: bool,
 }
 
 /// Scores examples, computes their loss, and adds its gradient; gives the loss, or the example whose scores or loss are not
-/// finite, before any gradient was added.
+/// finite: no update may follow then.
 pub(super) fn forward_backward(
+    policy: &mut Policy,
+    examples: &[&Example],
+    references: &[Option<&Reference>],
+    how: How,
+    loss: &mut dyn FnMut(&[Seen<'_>]) -> Result<Loss, Error>,
+) -> Result<Result<f64, PairId>, Error> {
+    if !how.apart || how.grouping != Grouping::Alone || examples.len() < 2 {
+        return together(policy, examples, references, how, loss);
+    }
+    let share = 1.0 / examples.len() as f64;
+    let mut sum = 0.0;
+    for (i, (example, reference)) in examples.iter().zip(references).enumerate() {
+        let how = How { number: how.number + i as u64, ..how };
+        let mut shared = |seen: &[Seen<'_>]| {
+            let mut out = loss(seen)?;
+            out.loss *= share;
+            for g in &mut out.g {
+                g.logp.iter_mut().chain(&mut g.entropy).chain(&mut g.value).for_each(|x| *x *= share);
+            }
+            Ok(out)
+        };
+        match together(policy, &[*example], &[*reference], how, &mut shared)? {
+            Ok(part) => sum += part,
+            Err(bad) => return Ok(Err(bad)),
+        }
+    }
+    Ok(Ok(sum))
+}
+
+/// As [`forward_backward`], the loss of all of them at once.
+fn together(
     policy: &mut Policy,
     examples: &[&Example],
     references: &[Option<&Reference>],

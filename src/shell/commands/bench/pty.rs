@@ -96,7 +96,9 @@ impl Pty {
             match rustix::io::read(&self.terminal, &mut buffer) {
                 Ok(n) if n > 0 => last = Some((Instant::now(), last.map_or(0, |(_, bytes)| bytes) + n)),
                 _ => {
-                    return Err(Error::failed("the screens ended while they were measured: open `tiebreak` to see why"));
+                    return Err(Error::failed(
+                        "the screens ended while they were measured: open `tiebreak` to see why",
+                    ));
                 }
             }
         }
