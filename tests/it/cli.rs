@@ -237,3 +237,76 @@ fn a_file_in_place_of_the_data_folder_is_named_with_the_remedy() {
     let said = refused(home.path(), &["--home", file.to_str().unwrap(), "runs", "x"], 1);
     assert!(said.contains("a-file is a file") && said.contains("--home"), "{said}");
 }
+
+#[test]
+fn a_benchmark_says_speed_memory_and_machine_and_takes_the_pairs_that_fit() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let file = home.join("pairs.jsonl");
+    let row = |i: usize| {
+        format!("{{\"prompt\":\"question {i} \",\"chosen\":\"{}\",\"rejected\":\"no\"}}\n", "well said ".repeat(i + 1))
+    };
+    fs::write(&file, (0..8).map(row).collect::<String>()).unwrap();
+    let (model, data, start) = (tiny(), file.to_str().unwrap().to_owned(), home.join("start"));
+    let train = |more: &[&str]| {
+        let mut args = vec!["bench", "train", "--model", model.to_str().unwrap(), "--data", &data];
+        args.extend(["--batch", "2", "--min", "1", "--max", "400"]);
+        args.extend(more);
+        args.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let asked = |more: &[&str]| {
+        let args = train(more);
+        json(home, &args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let said = asked(&["--json", "--steps", "2", "--start-to", start.to_str().unwrap()]);
+    for key in ["real_tokens_per_s", "step_s", "reference_s", "product_gflops", "share_of_product"] {
+        assert!(said[key].as_f64().is_some_and(|x| x > 0.0), "{key}: {said}");
+    }
+    assert!(!cfg!(target_os = "linux") || said["peak_mib"].as_f64().is_some_and(|x| x > 1.0), "{said}");
+    assert!(said["machine"]["threads"].as_u64().is_some_and(|n| n > 0), "{said}");
+    let steps = said["steps"].as_array().unwrap();
+    assert_eq!((steps.len(), &said["pairs"], &steps[0]["warm_up"]), (3, &6.into(), &true.into()));
+    assert!((steps[0]["metrics"]["loss"].as_f64().unwrap() - std::f64::consts::LN_2).abs() < 1e-5);
+    assert!(start.join("model.safetensors").is_file());
+    let tables = asked(&["--json", "--tokens", "64,128", "--pairs", "1", "--no-product"]);
+    let tokens: Vec<_> = tables["by_tokens"].as_array().unwrap().iter().map(|r| r["tokens_a_pair"].clone()).collect();
+    assert_eq!((tokens, &tables["by_pairs"][0]["pairs_a_step"]), (vec![64.into(), 128.into()], &1.into()));
+    let refuse = |more: &[&str], code| {
+        let args = train(more);
+        refused(home, &args.iter().map(String::as_str).collect::<Vec<_>>(), code)
+    };
+    assert!(refuse(&["--set", "shuffle=true"], 2).contains("the benchmark's own"));
+    assert!(refuse(&["--steps", "9"], 1).contains("lower --steps"));
+    assert!(refuse(&["--device", "cuda:9", "--steps", "1"], 1).contains("cpu"));
+    let sampled = json(
+        home,
+        &[
+            "bench",
+            "sample",
+            "--model",
+            model.to_str().unwrap(),
+            "--rows",
+            "1,2",
+            "--tokens",
+            "4",
+            "--runs",
+            "2",
+            "--json",
+        ],
+    );
+    assert_eq!(sampled["rows"].as_array().unwrap().len(), 2, "{sampled}");
+    assert!(sampled["rows"][1]["tokens_per_s"].as_f64().is_some_and(|x| x > 0.0), "{sampled}");
+}
+
+#[test]
+fn doctor_names_what_a_cuda_build_needs_and_where_it_looks() {
+    let home = tempfile::tempdir().unwrap();
+    let said = json(home.path(), &["doctor", "--json"]);
+    assert!(said["gpus"].is_array() && said["cuda_build"].is_boolean(), "{said}");
+    for library in ["libcuda.so", "libcublas.so", "libnvrtc.so"] {
+        assert!(said["cuda_libraries"][library].is_object(), "{said}");
+    }
+    assert!(said["cuda_searched"].as_array().is_some_and(|places| !places.is_empty()), "{said}");
+    let words = text(&tiebreak(home.path(), &["doctor"]).stdout);
+    assert!(words.contains("libcuda.so (the driver)"), "{words}");
+}

@@ -85,8 +85,8 @@ impl Limit {
                 let weight = noise(out, inner, device, dtype)?;
                 let x = noise(ROWS, inner, device, dtype)?;
                 let dy = noise(ROWS, out, device, dtype)?;
-                let forward = repeat(device, || Ok(drop(x.matmul(&weight.t()?)?)))?;
-                (forward, repeat(device, || Ok(drop(dy.matmul(&weight)?)))?)
+                let forward = repeat(device, || x.matmul(&weight.t()?).map(drop).map_err(Error::from))?;
+                (forward, repeat(device, || dy.matmul(&weight).map(drop).map_err(Error::from))?)
             };
             let ops = 2.0 * (ROWS * inner * out) as f64;
             for (word, times, shape) in

@@ -79,7 +79,7 @@ impl Pty {
     pub fn frame(&self, quiet: Duration, patience: Duration) -> Result<Option<(Instant, usize)>> {
         let until = Instant::now() + patience;
         let mut last: Option<(Instant, usize)> = None;
-        let mut buffer = [0u8; 1 << 16];
+        let mut buffer = vec![0u8; 1 << 16];
         loop {
             let now = Instant::now();
             let wait = last.map_or(until, |(at, _)| (at + quiet).min(until)).saturating_duration_since(now);

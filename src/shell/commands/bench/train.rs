@@ -113,9 +113,11 @@ impl Bench<'_> {
         let mut params = self.given.clone();
         let set_by_hand =
             |key: &str| self.args.set.iter().any(|pair| pair.split('=').next().map(str::trim) == Some(key));
-        let mut set = |key: &str, value: &str| match rows.iter().any(|row| row.key == key) {
-            true => params.set(&rows, name, key, value).map_err(|e| Error::Usage(e.to_string())),
-            false => Ok(()),
+        let mut set = |key: &str, value: &str| {
+            if rows.iter().any(|row| row.key == key) {
+                params.set(&rows, name, key, value).map_err(|e| Error::Usage(e.to_string()))?;
+            }
+            Ok::<(), Error>(())
         };
         for (key, value) in SETTING.iter().filter(|(key, _)| !set_by_hand(key)) {
             set(key, value)?;

@@ -41,16 +41,13 @@ const PAUSE: Duration = Duration::from_millis(40);
 /// Keys that warm up.
 const WARM: u32 = 10;
 /// How long a run has to make its first step, and to end.
-const RUN: Duration = Duration::from_secs(120);
+const RUN: Duration = Duration::from_mins(2);
 
 /// Measures and says.
 pub fn run(context: &Context, args: &BenchUiArgs) -> Result<()> {
     let place = Place::new()?;
     labels(&place.home, args.keys + WARM)?;
-    let load = match args.under_load {
-        false => None,
-        true => Some(Load::start(context, &place.home, args.model.as_deref())?),
-    };
+    let load = args.under_load.then(|| Load::start(context, &place.home, args.model.as_deref())).transpose()?;
     let measured = measure(&place.home, args)?;
     let trained = load.as_ref().map(Load::steps).transpose()?;
     drop(load);
