@@ -77,7 +77,9 @@ pub fn generate_all(
     let decode = Decode::of(decoder, adapter)?;
     let mut queue = Queue::new(rows(widest), stops);
     let numbers: Vec<usize> = asked.iter().map(|a| a.number).collect();
-    asked.into_iter().for_each(|a| queue.ask(a));
+    for a in asked {
+        queue.ask(a);
+    }
     while queue.turn(&decode)? > 0 {}
     Ok(numbers.into_iter().map(|n| queue.take(n).unwrap_or_default()).collect())
 }

@@ -408,7 +408,9 @@ mod tests {
             };
             let (mut dx, mut dgamma) = (vec![1.0; 3 * width], vec![0.0; width]);
             rms_norm_back(&x, &gamma, 1e-5, &dy, &mut dx, Some(&mut dgamma));
-            dx.iter_mut().for_each(|d| *d -= 1.0);
+            for d in &mut dx {
+                *d -= 1.0;
+            }
             slopes(&x, &dy, &dx, forward);
             slopes(&gamma, &dy, &dgamma, |gamma| {
                 let mut y = vec![0.0; x.len()];

@@ -82,7 +82,9 @@ fn a_row_is_the_same_to_the_bit_whatever_is_beside_it() {
     };
     let run = |rows: usize, numbers: &[usize]| {
         let mut queue = Queue::new(rows, &stops);
-        numbers.iter().for_each(|n| queue.ask(ask(*n, 5)));
+        for n in numbers {
+            queue.ask(ask(*n, 5));
+        }
         let mut fullest = 0;
         while queue.turn(&decode).unwrap() > 0 {
             fullest = fullest.max(queue.open());

@@ -150,7 +150,9 @@ impl Lora {
         // Each draw takes two words.
         rng.set_word_pos(2 * skipped as u128);
         let keep = (1.0 / (1.0 - self.dropout)) as f32;
-        mask.iter_mut().for_each(|m| *m = if uniform(&mut rng) < self.dropout { 0.0 } else { keep });
+        for m in mask {
+            *m = if uniform(&mut rng) < self.dropout { 0.0 } else { keep };
+        }
     }
 }
 
