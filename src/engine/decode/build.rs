@@ -80,7 +80,7 @@ impl Decode {
         Self::read(&model.config, &mut model.weights(&Device::Cpu, DType::F32)?)
     }
 
-    fn read(c: &Config, weights: &mut Weights) -> Result<Self, Error> {
+    pub(super) fn read(c: &Config, weights: &mut Weights) -> Result<Self, Error> {
         let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
         let embed = weights.pack("model.embed_tokens.weight", c.vocab, c.hidden)?;
         let mut layers = Vec::new();
