@@ -1,6 +1,6 @@
 //! Arithmetic that vectorises: loops of a fixed width, and functions without branches.
 //!
-//! Everything here is inlined into functions made by [`wide!`], which compiles them once for each instruction set and chooses at
+//! Everything here is inlined into functions made by `wide!`, which compiles them once for each instruction set and chooses at
 //! run time.
 
 /// Defines functions twice on x86-64: for AVX2 with FMA, and for any processor; the call goes to the one that this machine can run.

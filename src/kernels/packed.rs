@@ -31,9 +31,9 @@ const ALONE: usize = 1 << 15;
 
 /// The numbers of a matrix by tile; within a tile by input (floats) or by block.
 enum Cells {
-    /// [input][output].
+    /// `[input][output]`.
     Floats(Vec<f32>),
-    /// The upper halves of f32, [input][output].
+    /// The upper halves of f32, `[input][output]`.
     Halves(Vec<u16>),
     /// Blocks: 4 × 8 outputs × 4 bytes, low half-bytes inputs 0 to 15, high ones 16 to 31. Scales: 8 factors, 8 offsets.
     Nibbles(Vec<[u8; 128]>, Vec<[f32; 16]>),

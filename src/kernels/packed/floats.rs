@@ -7,7 +7,7 @@ use rayon::prelude::*;
 /// Partial sums of an output, over inputs that are as many apart; they hide the latency of an addition.
 const SPLIT: usize = 4;
 
-/// Rows (out, width) by tile, [input][output]; outputs beyond the last are zero.
+/// Rows (out, width) by tile, `[input][output]`; outputs beyond the last are zero.
 pub(super) fn tiled<T: Copy + Default + Send + Sync>(
     rows: &[f32],
     out: usize,
