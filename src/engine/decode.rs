@@ -1,7 +1,7 @@
 //! Decoding on the CPU: a model's weights packed for it, and one forward pass for tokens of many rows at many positions.
 //!
-//! Owns the packed model, made from a [`Decoder`] (with its adapters as they are at that moment), or straight from a model's
-//! files without a copy in f32. Refuses gradients and other devices; [`Decoder`] is its oracle.
+//! Owns the packed model, made from a `Decoder` (with its adapters as they are at that moment), or straight from a model's
+//! files without a copy in f32. Refuses gradients and other devices; `Decoder` is its oracle.
 //!
 //! **Invariant.** What is computed for a token depends on its row's tokens only, to the bit: not on the rows beside it, on
 //! whether it came in a prompt or alone, on where the row's shared beginning ends, or on the number of threads.
