@@ -491,3 +491,24 @@ fn samples(scene: &Scene<'_>, rows: &mut impl ExactSizeIterator<Item = u16>, x: 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Metrics;
+
+    #[test]
+    fn a_gpu_says_what_it_knows_and_the_rest_is_not_available() {
+        let mut run = RunState::default();
+        assert_eq!(gpu(&run), "n/a · n/a in use · n/a");
+        let mut metrics = Metrics::new();
+        metrics.set("gpu/utilisation", 61.0);
+        metrics.set("gpu/temperature", 54.0);
+        run.advance(1, 0.0, &metrics);
+        assert_eq!(gpu(&run), "61 % · n/a in use · 54 °C");
+        run.device = "CUDA 0 · H100".into();
+        assert!(state_facts(&run).iter().any(|(name, _)| *name == "gpu"));
+        run.device = "CPU · 2 threads".into();
+        assert!(state_facts(&run).iter().all(|(name, _)| *name != "gpu"));
+    }
+}

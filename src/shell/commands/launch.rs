@@ -1,12 +1,14 @@
 //! `sample` and `train`: launching runs and following them.
 
 use super::super::cli::{SampleArgs, TrainArgs};
+use super::super::effects::memory;
 use super::super::error::Result;
 use super::super::plan::{self, SampleOrder, TrainOrder};
 use super::super::{out, supervisor};
 use super::{Context, follow};
-use crate::domain::{RunId, Sampler};
-use crate::storage::{RunDir, SessionDir};
+use crate::domain::{RunId, Sampler, counted};
+use crate::protocol::{Estimate, RunSpec};
+use crate::storage::{DataFile, RunDir, SessionDir};
 use serde_json::json;
 
 /// Launches a sampling run.
@@ -40,8 +42,37 @@ pub fn train(context: &Context, args: TrainArgs) -> Result<()> {
     let order =
         TrainOrder { method: args.method, params, name: args.name, init: args.init.map(RunId), device: args.device };
     let (spec, data) = plan::train(&context.home, &dir, order)?;
+    foretell(context, &spec, &data);
     let run = supervisor::launch(&dir, None, &spec, &data)?;
     launched(context, &dir, &run, args.detach)
+}
+
+/// Says what the run is going to take, and whether that is there. What cannot be foretold is left to the run to say.
+fn foretell(context: &Context, spec: &RunSpec, data: &[DataFile]) {
+    let place = context.home.cache().join(format!("plan-{}", std::process::id()));
+    if let Ok(plan) = supervisor::ask_about::<Estimate>("estimate", &place, spec, data) {
+        out::note(&words(&plan, memory().1));
+    }
+}
+
+/// A plan as a sentence; `free` bytes of memory, 0 where the system does not say.
+fn words(plan: &Estimate, free: u64) -> String {
+    let gb = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
+    let mut text = format!(
+        "plan: {} on {}, at most {} tokens each, {} numbers trained, {} of memory",
+        counted(plan.steps as usize, "step"),
+        counted(plan.train_rows, "row"),
+        plan.longest,
+        plan.trainable,
+        gb(plan.memory_bytes)
+    );
+    if free > 0 {
+        text.push_str(&format!(" ({} free)", gb(free)));
+    }
+    if free > 0 && plan.memory_bytes > free {
+        text.push_str(": it may not fit; lower per_device_train_batch_size or max_length");
+    }
+    text
 }
 
 /// Follows the run, or says where it is.
@@ -54,5 +85,33 @@ fn launched(context: &Context, dir: &SessionDir, run: &RunDir, detach: bool) -> 
         out::json(&json!({ "session": dir.name(), "run": run.id(), "path": run.path() }))
     } else {
         out::line(&format!("run {name} is going; `tiebreak watch {name}` shows it"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_that_does_not_fit_says_so() {
+        let plan = Estimate {
+            steps: 3,
+            train_rows: 1,
+            eval_rows: 0,
+            dropped: Vec::new(),
+            longest: 320,
+            tokens: 500,
+            trainable: 42,
+            memory_bytes: 1_500_000_000,
+            seconds: None,
+            longer_wins: 0.5,
+        };
+        let fits = words(&plan, 2_000_000_000);
+        assert_eq!(
+            fits,
+            "plan: 3 steps on 1 row, at most 320 tokens each, 42 numbers trained, 1.5 GB of memory (2.0 GB free)"
+        );
+        assert!(words(&plan, 1_000_000_000).ends_with("lower per_device_train_batch_size or max_length"));
+        assert!(!words(&plan, 0).contains("free"));
     }
 }

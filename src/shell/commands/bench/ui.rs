@@ -22,22 +22,31 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// What is pressed, in turn; each changes what is on the screen: a verdict brings the next pair, taking it back the last one,
-/// and the answers are too long to be seen whole.
+/// and the answers are too long to be seen whole. Between a new pair and its verdict lie four other keys, since a verdict
+/// that comes at once is taken for a key held down.
 const KEYS: &[(&str, &[u8])] = &[
     ("verdict", b"1"),
     ("scroll", b"j"),
     ("scroll", b"k"),
+    ("one answer", b"z"),
+    ("both answers", b"z"),
     ("verdict", b"2"),
+    ("scroll", b"j"),
+    ("scroll", b"k"),
     ("one answer", b"z"),
     ("both answers", b"z"),
     ("undo", b"u"),
+    ("scroll", b"j"),
+    ("scroll", b"k"),
+    ("one answer", b"z"),
+    ("both answers", b"z"),
 ];
 /// A frame is out when nothing has come for so long.
 const QUIET: Duration = Duration::from_millis(4);
 /// How long a key is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two keys: as fast as a person's, so that what a verdict sets off (its saving) falls into it.
-const PAUSE: Duration = Duration::from_millis(40);
+const PAUSE: Duration = Duration::from_millis(80);
 /// Keys that warm up.
 const WARM: u32 = 10;
 /// How long a run has to make its first step, and to end.
@@ -158,14 +167,16 @@ fn session(home: &Home, name: &str, model: &ModelRef) -> Result<SessionDir> {
     Ok(SessionDir::create(home, name, &meta)?)
 }
 
-/// Texts of the generator in an answer: more than a screen shows.
-const ANSWERS: u64 = 32;
+/// Texts of the generator in an answer that is judged: more than a screen shows.
+const SHOWN: u64 = 32;
+/// And in one that is trained on: what the smallest model's context holds.
+const TRAINED: u64 = 4;
 
-/// Two answers to one question: several exchanges of the generator as one text, so that there is something to draw.
-fn texts(n: u64) -> (String, [String; 2]) {
-    let whole = |from: u64| (from..from + ANSWERS).map(|i| exchange(7, i).answer).collect::<Vec<_>>().join("\n\n");
-    let from = 2 * ANSWERS * n;
-    (exchange(7, from).prompt, [whole(from), whole(from + ANSWERS)])
+/// Two answers to one question, each of so many exchanges of the generator as one text.
+fn texts(n: u64, exchanges: u64) -> (String, [String; 2]) {
+    let whole = |from: u64| (from..from + exchanges).map(|i| exchange(7, i).answer).collect::<Vec<_>>().join("\n\n");
+    let from = 2 * exchanges * n;
+    (exchange(7, from).prompt, [whole(from), whole(from + exchanges)])
 }
 
 /// The session `bench` with as many pairs to judge.
@@ -173,7 +184,7 @@ fn labels(home: &Home, pairs: u32) -> Result<()> {
     let dir = session(home, "bench", &ModelRef { name: "none".into(), path: "none".into() })?;
     let mut journal = Journal::require(&dir)?;
     for n in 0..u64::from(pairs) {
-        let (question, answers) = texts(n);
+        let (question, answers) = texts(n, SHOWN);
         let prompt = PromptId(format!("p{n}"));
         let body = PromptBody::user(question);
         journal.append(&SessionRecord::Prompted(Prompt {
@@ -227,7 +238,7 @@ impl Load {
         let file = home.root().join("pairs.jsonl");
         let mut rows = String::new();
         for n in 0..64 {
-            let (question, [chosen, rejected]) = texts(n);
+            let (question, [chosen, rejected]) = texts(n, TRAINED);
             let row = json!({
                 "prompt": [{"role": "user", "content": question}],
                 "chosen": [{"role": "assistant", "content": chosen}],
