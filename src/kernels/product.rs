@@ -84,21 +84,24 @@ pub fn product(
     factor: f32,
 ) {
     let threads = rayon::current_num_threads();
-    // gemm alone leaves threads idle at the sizes of small models; many rows are shared out here. The order of a sum is along
-    // k, which no cut touches.
-    let part = m.div_ceil(threads).next_multiple_of(TILE);
-    if threads == 1 || m < SHARED * threads || stride > c.len() / m {
+    if threads == 1 || m < SHARED * threads {
         run(c, stride, onto, a, b, (m, n, k), factor, Parallelism::Rayon(threads));
         return;
     }
-    assert!(a.holds(m, k), "a factor is too short");
-    c.par_chunks_mut(part * stride).enumerate().for_each(|(i, c)| {
+    assert!(fits(c, stride, (m, n)) && a.holds(m, k), "a matrix is too short");
+    // gemm alone leaves threads idle at the sizes of small models; many rows are shared out here. The order of a sum is along
+    // k, which no cut touches.
+    let part = m.div_ceil(threads).next_multiple_of(TILE);
+    c.par_chunks_mut(part * stride).take(m.div_ceil(part)).enumerate().for_each(|(i, c)| {
         let first = i * part;
-        if first < m {
-            let a = View { data: &a.data[first * a.rows..], ..a };
-            run(c, stride, onto, a, b, (part.min(m - first), n, k), factor, Parallelism::None);
-        }
+        let a = View { data: &a.data[first * a.rows..], ..a };
+        run(c, stride, onto, a, b, (part.min(m - first), n, k), factor, Parallelism::None);
     });
+}
+
+/// Whether m rows of n numbers, `stride` apart, lie in `c`.
+fn fits(c: &[f32], stride: usize, (m, n): (usize, usize)) -> bool {
+    n <= stride && (m - 1) * stride + n <= c.len()
 }
 
 #[allow(clippy::too_many_arguments, reason = "a matrix product has that many")]
@@ -115,7 +118,7 @@ fn run(
     if m == 0 || n == 0 {
         return;
     }
-    assert!(n <= stride && (m - 1) * stride + n <= c.len(), "the destination is too short");
+    assert!(fits(c, stride, (m, n)), "the destination is too short");
     assert!(a.holds(m, k) && b.holds(k, n), "a factor is too short");
     #[allow(unsafe_code, reason = "gemm takes pointers")]
     // SAFETY: the assertions above hold every access within the three slices, and `c` is borrowed alone.
@@ -164,6 +167,21 @@ mod tests {
                     assert!((c[i * 9 + j] - before - 2.0 * sum).abs() < 1e-5);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn rows_shared_out_over_threads_are_those_of_one() {
+        let (m, n, k, stride, first) = (SHARED * rayon::current_num_threads() + 37, 5, 33, 17, 12);
+        let a: Vec<f32> = (0..m * k).map(|i| (i as f32 * 0.7).sin()).collect();
+        let b: Vec<f32> = (0..n * k).map(|i| (i as f32 * 0.3).cos()).collect();
+        // Columns 12 to 16 of rows of 17: the last row ends where the slice does.
+        let (mut here, mut there) = (vec![0.5f32; m * stride], vec![0.5f32; m * stride]);
+        let (x, w) = (View::rows(&a, k), View::columns(&b, k));
+        product_here(&mut here[first..], stride, Onto::Sum, x, w, (m, n, k), 1.0);
+        product(&mut there[first..], stride, Onto::Sum, x, w, (m, n, k), 1.0);
+        for (i, (a, b)) in here.iter().zip(&there).enumerate() {
+            assert!((a - b).abs() < 1e-5 && (i % stride >= first || *b == 0.5), "{i}: {a} {b}");
         }
     }
 
