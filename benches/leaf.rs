@@ -4,7 +4,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use tiebreak_kernels::attention::{self, Seen, Segment, Shape};
-use tiebreak_kernels::leaf::{self, Adam};
+use tiebreak_kernels::leaf;
 use tiebreak_kernels::product::{Onto, View, product};
 
 /// Tokens of a few pairs.
@@ -76,17 +76,6 @@ fn head(c: &mut Criterion) {
     group.finish();
 }
 
-fn optimizer(c: &mut Criterion) {
-    // The adapters of rank 16 on all linear modules.
-    let count = 4_884_480;
-    let (mut x, mut m, mut v, g) = (numbers(count), vec![0.0; count], vec![0.0; count], numbers(count));
-    let how = Adam { scale: 1.0, beta1: 0.9, beta2: 0.999, bias2: 0.5, eps: 1e-8, rate: 1e-6, keep: 1.0 };
-    let mut group = c.benchmark_group("adamw");
-    group.throughput(bytes(7 * count));
-    group.bench_function("update", |b| b.iter(|| leaf::adamw(black_box(&mut x), &mut m, &mut v, &g, how)));
-    group.finish();
-}
-
 fn attend(c: &mut Criterion) {
     let shape = Shape { tokens: ROWS, heads: HEADS, kv_heads: KV_HEADS, width: WIDTH };
     // A pair: a prompt, and two answers that see it and themselves.
@@ -130,5 +119,5 @@ fn products(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, norms, swiglu, rotations, head, optimizer, attend, products);
+criterion_group!(benches, norms, swiglu, rotations, head, attend, products);
 criterion_main!(benches);

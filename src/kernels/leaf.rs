@@ -52,17 +52,13 @@ wide! {
 
     /// SwiGLU (Shazeer 2020) of gates and ups that lie apart: `out = gate · σ(gate) · up`.
     pub fn gated(gate: &[f32], up: &[f32], out: &mut [f32]) {
-        for ((o, g), u) in out.iter_mut().zip(gate).zip(up) {
-            *o = g * sigmoid(*g) * u;
-        }
+        gate_row(gate, up, out);
     }
 
     fn swiglu_rows(gate_up: &[f32], width: usize, out: &mut [f32]) {
         for (out, both) in out.chunks_exact_mut(width).zip(gate_up.chunks_exact(2 * width)) {
             let (gate, up) = both.split_at(width);
-            for ((o, g), u) in out.iter_mut().zip(gate).zip(up) {
-                *o = g * sigmoid(*g) * u;
-            }
+            gate_row(gate, up, out);
         }
     }
 
@@ -81,16 +77,6 @@ wide! {
 
     fn scale_add_here(y: &mut [f32], a: f32, x: &[f32]) {
         add_scaled(y, a, x);
-    }
-
-    fn adamw_here(x: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], how: Adam) {
-        for (((x, m), v), g) in x.iter_mut().zip(m).zip(v).zip(g) {
-            let d = g * how.scale;
-            *m = *m * how.beta1 + d * (1.0 - how.beta1);
-            *v = *v * how.beta2 + d * d * (1.0 - how.beta2);
-            let step = *m / ((*v / how.bias2).sqrt() + how.eps);
-            *x = *x * how.keep - step * how.rate;
-        }
     }
 
     fn heads_out_here(x: &[f32], stride: usize, at: usize, width: usize, tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
@@ -117,6 +103,13 @@ wide! {
                 }
             }
         }
+    }
+}
+
+#[inline(always)]
+fn gate_row(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for ((o, g), u) in out.iter_mut().zip(gate).zip(up) {
+        *o = g * sigmoid(*g) * u;
     }
 }
 
@@ -247,36 +240,6 @@ pub fn add_bias(y: &mut [f32], stride: usize, first: usize, bias: &[f32]) {
             }
         }
     });
-}
-
-/// What an AdamW update needs beside the slices.
-#[derive(Debug, Clone, Copy)]
-pub struct Adam {
-    /// Factor on the gradient, from clipping.
-    pub scale: f32,
-    /// Decay of the first moment.
-    pub beta1: f32,
-    /// Decay of the second.
-    pub beta2: f32,
-    /// `1 − beta2^count`.
-    pub bias2: f32,
-    /// Added to the root of the second moment.
-    pub eps: f32,
-    /// Learning rate over `1 − beta1^count`.
-    pub rate: f32,
-    /// What of the old value is kept: `1 − rate · decay`.
-    pub keep: f32,
-}
-
-/// One AdamW update (Loshchilov and Hutter 2019) in place.
-///
-/// # Panics
-/// When the lengths differ.
-pub fn adamw(x: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], how: Adam) {
-    const PART: usize = 1 << 13;
-    assert!(x.len() == g.len() && m.len() == g.len() && v.len() == g.len());
-    let parts = x.par_chunks_mut(PART).zip(m.par_chunks_mut(PART)).zip(v.par_chunks_mut(PART)).zip(g.par_chunks(PART));
-    parts.for_each(|(((x, m), v), g)| adamw_here(x, m, v, g, how));
 }
 
 /// What is known of a row of logits.

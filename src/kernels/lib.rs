@@ -1,4 +1,4 @@
-//! The innermost loops of the engine on the CPU: matrix products, norms, rotations, attention, softmax, the optimizer.
+//! The innermost loops of the engine on the CPU: matrix products, norms, rotations, attention, softmax, packed weights.
 //!
 //! Owns arithmetic on slices of numbers and its spreading over threads and SIMD lanes (chosen at run time). Refuses to know
 //! models, tensors, files and errors: a caller that gives slices of the wrong length is wrong, and an assertion says so.

@@ -17,7 +17,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tiebreak::domain::{Message, Metrics, PairId, PairRow, Params, PromptBody, PromptId, RunId, method};
-use tiebreak::engine::{Batch, Places, RowScores, Rows, StepOutcome, Trained, Trainer, tune_of};
+use tiebreak::engine::{Answer, Batch, Places, RowScores, Rows, StepOutcome, Trained, Trainer, tune_of};
 use tiebreak::protocol::{DataSnapshot, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
 
 /// Relative tolerance.
@@ -62,6 +62,20 @@ pub fn golden(name: &str) -> Value {
 /// The case of that name.
 pub fn find<'a>(doc: &'a Value, name: &str) -> &'a Value {
     doc["cases"].as_array().unwrap().iter().find(|c| c["name"] == name).unwrap()
+}
+
+/// A rollout as an answer: what was sampled and what it was worth.
+fn rollout(v: &Value) -> Answer {
+    let (prompt, completion) = (numbers(&v["prompt"]), numbers(&v["completion"]));
+    Answer {
+        row: count(&v["row"]),
+        prompt: prompt.len(),
+        // The tiny tokenizer's end of turn.
+        ended: completion.last() == Some(&2),
+        ids: prompt.into_iter().chain(completion).collect(),
+        reward: v["reward"].as_f64().unwrap(),
+        ..Answer::default()
+    }
 }
 
 /// Fails when a case of the fixture is neither in `tried` nor in `apart`, which have tests of their own.

@@ -5,10 +5,11 @@
 
 use super::Trainer;
 use crate::domain::{PromptBody, Sampler};
+use crate::engine::decode::Asked;
 use crate::engine::error::Error;
 use crate::engine::random::stream;
 use crate::engine::rows::{Example, Rows};
-use crate::engine::sampling::generate;
+use crate::engine::sampling::generate_all;
 use crate::engine::sink::Sink;
 use crate::protocol::RunEvent;
 
@@ -39,20 +40,19 @@ impl Trainer {
 
     /// Says one `Sampled` a prompt.
     pub(super) fn show_answers(&self, sink: &mut dyn Sink) -> Result<(), Error> {
-        for prompt in &self.asked {
-            let text = self.answer(&self.model.encode_prompt(prompt)?)?;
+        let greedy = Sampler { temperature: 0.0, top_p: 1.0, max_new_tokens: LENGTH, ..Sampler::default() };
+        let of = |(number, prompt): (usize, &PromptBody)| {
+            let prompt = self.model.encode_prompt(prompt)?;
+            Ok(Asked { number, prompt, rngs: vec![stream(0, 0)], sampler: greedy })
+        };
+        let asked = self.asked.iter().enumerate().map(of).collect::<Result<Vec<Asked>, Error>>()?;
+        let tokenizer = &self.model.tokenizer;
+        let answers = generate_all(self.policy.decoder(), asked, tokenizer.stops(), true)?;
+        for (prompt, answers) in self.asked.iter().zip(&answers) {
+            let text = tokenizer.decode(answers.first().map_or(&[], |a| &a.ids))?;
             let prompt = prompt.headline().to_owned();
             sink.emit(RunEvent::Sampled { step: self.step, prompt, text, score: None })?;
         }
         Ok(())
-    }
-
-    /// The greedy continuation of a prompt's tokens as text.
-    fn answer(&self, prompt: &[u32]) -> Result<String, Error> {
-        let tokenizer = &self.model.tokenizer;
-        let greedy = Sampler { temperature: 0.0, top_p: 1.0, max_new_tokens: LENGTH, ..Sampler::default() };
-        let rngs = &mut [stream(0, 0)];
-        let answers = generate(self.policy.decoder(), prompt, tokenizer.stops(), &greedy, rngs, true)?;
-        tokenizer.decode(answers.first().map_or(&[], |a| &a.ids))
     }
 }

@@ -3,25 +3,10 @@
 //! Not the same on purpose: `entropy` and `kl` are weighted by tokens over the step, TRL's are means of micro-batches, equal
 //! with one of them; old log-probs are always those of the training forward.
 
-use super::{FLOOR, TOLERANCE, count, covers, find, golden, numbers, open, prompt, settings, spec, start, tries};
-use serde_json::Value;
+use super::{FLOOR, TOLERANCE, covers, find, golden, open, prompt, rollout, settings, spec, start, tries};
 use tiebreak::domain::{Metrics, Prompt, PromptId};
-use tiebreak::engine::{Answer, Rows, StepOutcome};
+use tiebreak::engine::{Rows, StepOutcome};
 use tiebreak::protocol::RunEvent;
-
-/// A rollout as an answer: what was sampled and what it was worth.
-fn answer(v: &Value) -> Answer {
-    let (prompt, completion) = (numbers(&v["prompt"]), numbers(&v["completion"]));
-    Answer {
-        row: count(&v["row"]),
-        prompt: prompt.len(),
-        // The tiny tokenizer's end of turn.
-        ended: completion.last() == Some(&2),
-        ids: prompt.into_iter().chain(completion).collect(),
-        reward: v["reward"].as_f64().unwrap(),
-        ..Answer::default()
-    }
-}
 
 fn run(name: &str) {
     let doc = golden("online");
@@ -63,7 +48,7 @@ fn run(name: &str) {
             // A round whose second half was not recorded cannot be judged.
             let Some(round) = round else { break };
             let micro = round.iter().flat_map(|s| s["micro"].as_array().unwrap());
-            trainer.give_round(micro.flat_map(|m| m["rollouts"].as_array().unwrap()).map(answer).collect());
+            trainer.give_round(micro.flat_map(|m| m["rollouts"].as_array().unwrap()).map(rollout).collect());
         }
         let mut events: Vec<RunEvent> = Vec::new();
         assert_eq!(trainer.step(&mut events).unwrap(), StepOutcome::Stepped);

@@ -5,7 +5,7 @@
 //! padding's part is taken out of TRL's number, where it is known (a ratio of 1), and else the metric passed by.
 
 use super::{
-    FLOOR, TOLERANCE, adapters, checkpoint, count, covers, find, fixtures, golden, numbers, open, prompt, settings,
+    FLOOR, TOLERANCE, adapters, checkpoint, count, covers, find, fixtures, golden, open, prompt, rollout, settings,
     spec, tries,
 };
 use candle_core::{Device, Var};
@@ -20,20 +20,6 @@ const LOGP: f64 = 3e-6;
 
 fn floats(v: &Value) -> Vec<f64> {
     v.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
-}
-
-/// A rollout as an answer: what was sampled and what it was worth.
-fn answer(v: &Value) -> Answer {
-    let (prompt, completion) = (numbers(&v["prompt"]), numbers(&v["completion"]));
-    Answer {
-        row: count(&v["row"]),
-        prompt: prompt.len(),
-        // The tiny tokenizer's end of turn.
-        ended: completion.last() == Some(&2),
-        ids: prompt.into_iter().chain(completion).collect(),
-        reward: v["reward"].as_f64().unwrap(),
-        ..Answer::default()
-    }
 }
 
 /// The tensors a case starts from: its adapter or the model's own weights, and the value head.
@@ -95,7 +81,7 @@ fn start(case: &Value, dir: &Path) -> Trainer {
 
 /// Makes the round's updates on its answers; what was logged, and the round as it was judged.
 fn round(trainer: &mut Trainer, step: &Value, dir: &Path) -> (Vec<Metrics>, Vec<Answer>) {
-    trainer.give_round(step["rollouts"].as_array().unwrap().iter().map(answer).collect());
+    trainer.give_round(step["rollouts"].as_array().unwrap().iter().map(rollout).collect());
     let mut logged = Vec::new();
     for _ in step["grad_norms"].as_array().unwrap() {
         let mut events: Vec<RunEvent> = Vec::new();
