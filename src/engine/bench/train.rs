@@ -16,7 +16,6 @@ use crate::engine::{describe, estimate};
 use crate::protocol::{
     BenchAnswer, DataSnapshot, Flops, RunEvent, RunSpec, StepFigures, Task, TrainBench, TrainFigures, TrainSpec,
 };
-use candle_core::DType;
 use std::path::Path;
 use std::time::Instant;
 
@@ -86,7 +85,7 @@ pub fn train(
         .collect();
     let longest = trainer.examples().iter().map(Example::longest).max().unwrap_or(0);
     let device = trainer.policy().decoder().device().clone();
-    let dtype = if device.is_cpu() { DType::F32 } else { DType::BF16 };
+    let dtype = trainer.policy().decoder().dtype();
     drop(trainer);
     let limit = if ask.product {
         watch.say("the matrix product alone", 0, 1)?;
