@@ -40,6 +40,6 @@ pub use session::{Correction, Judged, Lack, LeftOut, Outcome, QueueOrder, Score,
 pub use stats::{ece, median, quantile, wilson};
 pub use text::{
     Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TaughtSet,
-    counted, sanitise,
+    counted, model_name, sanitise,
 };
 pub use verdict::{Choice, Seen, Side, Strength, Verdict};

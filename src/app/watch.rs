@@ -15,7 +15,7 @@ use super::model::{Goal, Model};
 use super::open::{Open, RunView};
 use super::popup::{Confirm, Popup, Then};
 use super::screen::Screen;
-use crate::domain::{Axis, PairId, RunId, RunState, RunStatus, Span, Window};
+use crate::domain::{Axis, PairId, RunId, RunState, RunStatus, Span, Window, model_name};
 use crate::protocol::{RunCommand, RunSpec, Task};
 use std::collections::HashMap;
 
@@ -411,11 +411,9 @@ pub fn facts(run: &RunView) -> Vec<(&'static str, String)> {
 
 /// A model's name without the folders it lies in; `owner/name` stays whole.
 #[must_use]
-pub fn short(name: &str) -> &str {
-    match name.trim_end_matches('/').rsplit_once('/') {
-        Some((folders, last)) if folders.starts_with(['/', '.', '~']) || folders.contains('/') => last,
-        _ => name,
-    }
+pub fn short(name: &str) -> String {
+    let path = name.starts_with(['/', '.', '~']) || name.matches('/').count() > 1;
+    if path { model_name(name) } else { name.to_owned() }
 }
 
 /// What a run was asked to do: name and value.
@@ -436,7 +434,7 @@ pub fn spec_facts(spec: &RunSpec) -> Vec<(&'static str, String)> {
             out
         }
         Task::Sample(sample) => {
-            let models: Vec<&str> = sample.models.iter().map(|m| short(&m.name)).collect();
+            let models: Vec<String> = sample.models.iter().map(|m| short(&m.name)).collect();
             vec![
                 ("model", models.join(", ")),
                 ("answers", format!("{} a prompt", sample.per_prompt)),

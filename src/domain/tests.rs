@@ -307,3 +307,21 @@ fn no_control_character_survives_sanitising() {
     assert_eq!(sanitise(&safe), safe);
     assert_eq!(sanitise("plain — text 你好 👩‍🚀"), "plain — text 你好 👩‍🚀");
 }
+
+#[test]
+fn a_model_whose_folder_says_nothing_is_called_by_the_one_above() {
+    let hash = "0123456789abcdef0123456789abcdef01234567";
+    let snapshot = format!("/c/models--acme--tiny/snapshots/{hash}");
+    for (path, name) in [
+        ("/m/smollm2/hf", "smollm2"),
+        ("/m/smollm2/gguf/", "smollm2"),
+        ("/m/smollm2/model", "smollm2"),
+        ("/m/q/Smol.Q4_1.gguf", "Smol.Q4_1"),
+        (snapshot.as_str(), "acme/tiny"),
+        ("/m/smollm2", "smollm2"),
+        ("hf", "hf"),
+        ("/", "/"),
+    ] {
+        assert_eq!(model_name(path), name, "{path}");
+    }
+}

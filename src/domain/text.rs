@@ -295,3 +295,20 @@ pub fn sanitise(text: &str) -> String {
     }
     out
 }
+/// What a model is called by its path alone: its last part without `.gguf`, or where that says nothing of the model (`hf`,
+/// `gguf`, `model`, a revision of the Hugging Face cache) the folder it lies in.
+#[must_use]
+pub fn model_name(path: &str) -> String {
+    let mut parts = path.rsplit(['/', '\\']).filter(|part| !part.is_empty());
+    let Some(last) = parts.next() else { return path.to_owned() };
+    let last = last.strip_suffix(".gguf").unwrap_or(last);
+    let revision = last.len() == 40 && last.bytes().all(|b| b.is_ascii_hexdigit());
+    let better = match parts.next() {
+        Some("snapshots") if revision => {
+            parts.next().map(|repo| repo.strip_prefix("models--").map_or(repo.to_owned(), |id| id.replace("--", "/")))
+        }
+        Some(above) if revision || matches!(last, "hf" | "gguf" | "model") => Some(above.to_owned()),
+        _ => None,
+    };
+    better.unwrap_or_else(|| last.to_owned())
+}

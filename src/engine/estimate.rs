@@ -42,7 +42,7 @@ struct Group {
 /// Measures `rows` for the run that `spec` asks for.
 ///
 /// # Errors
-/// When the model cannot be opened or a row cannot be tokenised.
+/// When the model cannot be opened, a row cannot be tokenised, or there is no such device.
 pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let train = train_spec(spec)?;
     let params = &train.params;
@@ -55,7 +55,7 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let tune = tune_of(params);
     let trainable = trainable(&model.config, &tune);
     let longest = made.longest();
-    let cpu = device(&spec.device).is_ok_and(|d| d.is_cpu());
+    let cpu = device(&spec.device)?.is_cpu();
     let micro: Vec<Vec<Group>> = if let Some(recipe) = &offline {
         let groups = |rows: Vec<usize>| {
             let examples: Vec<&Example> = rows.iter().map(|i| &made.train[*i]).collect();

@@ -11,6 +11,7 @@ use super::language_model::LanguageModel;
 use super::tokenizer::json;
 use super::tune::Tune;
 use super::weights::files;
+use crate::domain::model_name;
 use crate::protocol::{ModelCard, ModelRef};
 use candle_core::{DType, Device};
 use std::collections::BTreeSet;
@@ -55,7 +56,7 @@ pub fn discover(roots: &[PathBuf]) -> Vec<ModelCard> {
 /// The card of one folder or file. What is wrong with it stands in its `problem`.
 #[must_use]
 pub fn inspect(path: &Path) -> ModelCard {
-    card(own_name(path), path)
+    card(model_name(&path.display().to_string()), path)
 }
 
 /// Everything about a model that can be known without reading its numbers: configuration, tokenizer, chat template, and the
@@ -177,28 +178,8 @@ fn name_of(root: &Path, at: &Path) -> String {
     let at_stem = if at.is_file() { at.with_extension("") } else { at.to_path_buf() };
     match at_stem.strip_prefix(root) {
         Ok(below) if !below.as_os_str().is_empty() => below.to_string_lossy().replace('\\', "/"),
-        _ => own_name(at),
+        _ => model_name(&at.display().to_string()),
     }
-}
-
-/// What a model is called by its path alone: its last part, or where that says nothing of the model (`hf`, `gguf`, `model`, a
-/// revision of the Hugging Face cache) the folder it lies in.
-fn own_name(at: &Path) -> String {
-    let text = |part: Option<&std::ffi::OsStr>| part.map(|n| n.to_string_lossy().into_owned());
-    let last = text(if at.is_file() { at.file_stem() } else { at.file_name() });
-    let above = |at: &Path| text(at.parent().and_then(Path::file_name));
-    let revision = |name: &str| name.len() == 40 && name.bytes().all(|b| b.is_ascii_hexdigit());
-    let better = match last.as_deref() {
-        Some("hf" | "gguf" | "model") => above(at).filter(|name| !name.is_empty()),
-        Some(name) if revision(name) => match at.parent() {
-            Some(all) if all.ends_with("snapshots") => {
-                above(all).map(|repo| repo.strip_prefix("models--").map_or(repo.clone(), |id| id.replace("--", "/")))
-            }
-            _ => above(at),
-        },
-        _ => None,
-    };
-    better.or(last).unwrap_or_else(|| at.display().to_string())
 }
 
 fn card(name: String, path: &Path) -> ModelCard {
@@ -253,22 +234,6 @@ mod tests {
 
     fn tiny() -> PathBuf {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama")
-    }
-
-    #[test]
-    fn a_folder_whose_name_says_nothing_is_called_by_the_one_above() {
-        let hash = "0123456789abcdef0123456789abcdef01234567";
-        let snapshot = format!("/c/models--acme--tiny/snapshots/{hash}");
-        for (path, name) in [
-            ("/m/smollm2/hf", "smollm2"),
-            ("/m/smollm2/gguf", "smollm2"),
-            ("/m/smollm2/model", "smollm2"),
-            (snapshot.as_str(), "acme/tiny"),
-            ("/m/smollm2", "smollm2"),
-            ("hf", "hf"),
-        ] {
-            assert_eq!(own_name(Path::new(path)), name, "{path}");
-        }
     }
 
     /// A root with a Hugging Face cache entry, a plain folder and a broken file.

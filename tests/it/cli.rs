@@ -226,6 +226,12 @@ fn a_model_that_was_spoiled_after_its_session_was_made_is_named_when_it_is_train
     json(home, &["import", "cut", pairs.to_str().unwrap(), "--json"]);
     cut(&model);
     assert!(refused(home, &["train", "cut", "dpo"], 1).contains("model.safetensors"));
+    let whole = spoiled(home, "whole", |_| ());
+    json(home, &["new", "whole", "--model", whole.to_str().unwrap(), "--json"]);
+    json(home, &["import", "whole", pairs.to_str().unwrap(), "--json"]);
+    let said = refused(home, &["train", "whole", "dpo", "--device", "tpu"], 1);
+    assert!(said.contains("no device `tpu`") && said.contains("cpu"), "{said}");
+    assert_eq!(text(&tiebreak(home, &["runs", "whole", "--json"]).stdout), "", "no run was made");
     assert!(refused(home, &["sample", "cut", "--top-k", "3"], 2).contains("`--top-p`"));
 }
 

@@ -4,10 +4,10 @@ use super::super::cli::{SampleArgs, TrainArgs};
 use super::super::effects::memory;
 use super::super::error::Result;
 use super::super::plan::{self, SampleOrder, TrainOrder};
-use super::super::{out, supervisor};
+use super::super::{models, out, supervisor};
 use super::{Context, follow};
 use crate::domain::{RunId, Sampler, counted};
-use crate::protocol::{Estimate, RunSpec};
+use crate::protocol::{Estimate, RunSpec, Task};
 use crate::storage::{DataFile, RunDir, SessionDir};
 use serde_json::json;
 
@@ -42,17 +42,24 @@ pub fn train(context: &Context, args: TrainArgs) -> Result<()> {
     let order =
         TrainOrder { method: args.method, params, name: args.name, init: args.init.map(RunId), device: args.device };
     let (spec, data) = plan::train(&context.home, &dir, order)?;
-    foretell(context, &spec, &data);
+    foretell(context, &spec, &data)?;
     let run = supervisor::launch(&dir, None, &spec, &data)?;
     launched(context, &dir, &run, args.detach)
 }
 
-/// Says what the run is going to take, and whether that is there. What cannot be foretold is left to the run to say.
-fn foretell(context: &Context, spec: &RunSpec, data: &[DataFile]) {
+/// Says what the run is going to take, and whether that is there; what it could not even begin with is refused here, before
+/// there is a run.
+fn foretell(context: &Context, spec: &RunSpec, data: &[DataFile]) -> Result<()> {
+    if let Task::Train(train) = &spec.task {
+        models::check(&train.model)?;
+    }
     let place = context.home.cache().join(format!("plan-{}", std::process::id()));
-    if let Ok(plan) = supervisor::ask_about::<Estimate>("estimate", &place, spec, data) {
+    let plan = supervisor::ask_about::<Estimate>("estimate", &place, spec, data)?;
+    // Of nothing to train on the run says why.
+    if plan.steps > 0 {
         out::note(&words(&plan, memory().1));
     }
+    Ok(())
 }
 
 /// A plan as a sentence; `free` bytes of memory, 0 where the system does not say.
