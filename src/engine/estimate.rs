@@ -8,7 +8,7 @@ use super::device::device;
 use super::error::Error;
 use super::language_model::LanguageModel;
 use super::policy::Row;
-use super::recipe::{online, recipe};
+use super::recipe::{Apart, online, recipe};
 use super::rows::{Example, Rows, tokenise};
 use super::trainer::{Batches, Grouping, check, making, train_spec, tune_of};
 use super::tune::Tune;
@@ -56,14 +56,16 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let trainable = trainable(&model.config, &tune);
     let longest = made.longest();
     let cpu = device(&spec.device)?.is_cpu();
+    let fast = cpu && params.text("engine") != "reference";
+    let packs = fast && params.f64("lora_dropout") == 0.0;
     let micro: Vec<Vec<Group>> = if let Some(recipe) = &offline {
         let groups = |rows: Vec<usize>| {
             let examples: Vec<&Example> = rows.iter().map(|i| &made.train[*i]).collect();
-            groups(&examples, Grouping::of(recipe.as_ref()), cpu)
+            groups(&examples, Grouping::of(recipe.needs_reference(), packs), cpu)
         };
         let all = batches.ahead(LOOKED_AT).into_iter().map(groups);
         // What goes back before the next comes is never kept together.
-        let apart = cpu && recipe.apart() && Grouping::of(recipe.as_ref()) == Grouping::Alone;
+        let apart = recipe.apart() != Apart::No;
         all.flat_map(|all| if apart { all.into_iter().map(|g| vec![g]).collect() } else { vec![all] }).collect()
     } else {
         // The answers are not there yet: all as long as they may become.
@@ -72,9 +74,9 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
         let row = Row { scored: (longest.max(1)..ids.len()).collect(), ids, ..Row::default() };
         let whole = made.train.first().map(|e| Example { rows: vec![row], aside: Vec::new(), ..e.clone() });
         let examples: Vec<&Example> = whole.iter().flat_map(|e| std::iter::repeat_n(e, size)).collect();
-        vec![groups(&examples, Grouping::Together, cpu)]
+        vec![groups(&examples, Grouping::of(false, packs), cpu)]
     };
-    let of = if cpu && params.text("engine") != "reference" { work_fast } else { work };
+    let of = if fast { work_fast } else { work };
     let work = micro.iter().map(|groups| of(&model.config, &tune, groups)).max().unwrap_or(0);
     // What scores answers is a model of its own, and so is the reference of a policy without adapters.
     let scored = answers && !params.text("reward_model").is_empty();

@@ -25,6 +25,7 @@ use candle_core::{DType, Storage, Tensor};
 pub(super) use head::CHUNK;
 use layer::Saved;
 use plan::Plan;
+pub(super) use plan::drops;
 use pool::{Buffer, Pool};
 use std::ops::Deref;
 pub(super) use sums::Sums;
@@ -108,7 +109,7 @@ impl Fast {
         batch: &Batch,
         number: u64,
     ) -> Result<(TokenScores, Tape), Error> {
-        let way = Way { adapter: true, dropout: Some(number).filter(|_| plan::drops(decoder)) };
+        let way = Way { adapter: true, dropout: Some(number).filter(|_| drops(decoder)) };
         let plan = Plan::new(decoder, batch, way.dropout.is_none())?;
         let mut x = self.embed(decoder, &plan)?;
         let mut layers = Vec::with_capacity(decoder.depth());

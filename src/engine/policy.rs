@@ -51,13 +51,16 @@ pub struct Batch {
     pub rows: Vec<Row>,
     /// Divides the logits; 1 leaves them as they are.
     pub temperature: f64,
+    /// Numbers of consecutive rows among which a common beginning may be computed once, for all rows in order; empty: among
+    /// all. A row's numbers are the same to the last digits either way, and to the bit where its family is.
+    pub families: Vec<usize>,
 }
 
 impl Batch {
     /// Sequences under the model's own distribution.
     #[must_use]
     pub fn new(rows: Vec<Row>) -> Self {
-        Self { rows, temperature: 1.0 }
+        Self { rows, temperature: 1.0, families: Vec::new() }
     }
 
     /// Tokens of the longest row, once it is known that every row can be scored by a model of `vocab` tokens.
@@ -243,6 +246,13 @@ impl Policy {
     #[must_use]
     pub fn path(&self) -> &'static str {
         if self.fast.is_some() { "fast" } else { "reference" }
+    }
+
+    /// Whether rows are laid without padding, so that none changes another's numbers: on the fast path, but where dropout draws
+    /// its masks for the padded batch.
+    #[must_use]
+    pub fn packs(&self) -> bool {
+        self.fast.is_some() && !fast::drops(&self.decoder)
     }
 
     /// Bytes of activations that the fast path may keep beside the layers' inputs.

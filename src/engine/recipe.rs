@@ -50,10 +50,9 @@ pub(super) trait Recipe: Send {
     /// Loss and gradient of a micro-batch as its part of the whole window's; its metrics go to `tally`.
     fn loss(&self, batch: &[Seen<'_>], window: &Window, tally: &mut Tally) -> Result<Loss, Error>;
 
-    /// Whether a micro-batch's loss is the mean of its examples' losses, so that one after another can go forward and back and
-    /// nothing of the others has to be kept.
-    fn apart(&self) -> bool {
-        false
+    /// How a micro-batch's loss is made of its examples'.
+    fn apart(&self) -> Apart {
+        Apart::No
     }
 
     /// How much a batch weighs in the mean loss of an evaluation.
@@ -71,6 +70,17 @@ pub(super) trait Recipe: Send {
 
     /// Takes back what [`Recipe::notes`] gave.
     fn recall(&mut self, _notes: &serde_json::Value) {}
+}
+
+/// Whether a part of a micro-batch can go forward and back before the rest comes, so that nothing of it has to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Apart {
+    /// The examples' losses depend on one another.
+    No,
+    /// The micro-batch's loss is the mean of the examples'.
+    Mean,
+    /// It is their sum.
+    Sum,
 }
 
 /// What goes into one update together.

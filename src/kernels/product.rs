@@ -186,6 +186,23 @@ mod tests {
     }
 
     #[test]
+    fn a_row_has_the_same_bits_in_whatever_company() {
+        for (n, k) in [(192, 576), (576, 192), (2048, 64)] {
+            let a: Vec<f32> = (0..900 * k).map(|i| (i as f32 * 0.7).sin()).collect();
+            let b: Vec<f32> = (0..n * k).map(|i| (i as f32 * 0.3).cos()).collect();
+            let of = |m: usize| {
+                let mut c = vec![0.0f32; m * n];
+                product(&mut c, n, Onto::Fresh, View::rows(&a, k), View::columns(&b, k), (m, n, k), 1.0);
+                c
+            };
+            let most = of(900);
+            for m in [3, 17, 64, 97, 128, 231, 512] {
+                assert!(of(m) == most[..m * n], "{m} rows of {k} into {n}");
+            }
+        }
+    }
+
+    #[test]
     #[should_panic(expected = "too short")]
     fn a_view_beyond_its_slice_is_refused() {
         let mut c = vec![0.0; 4];

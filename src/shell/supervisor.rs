@@ -144,6 +144,10 @@ pub fn look(run: &RunDir) -> Result<(RunState, RunStatus)> {
 /// a small model takes longer than the product.
 const THREADS: &str = "RAYON_NUM_THREADS";
 
+/// Bytes from which glibc gives a block pages of its own and takes them back when it is freed. Left alone it raises the bound
+/// to the largest block freed so far, and batches of changing lengths leave ever more holes.
+const OWN_PAGES: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "1048576");
+
 /// This program as a worker.
 fn worker<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> Result<Command> {
     let exe = std::env::current_exe().map_err(|e| Error::Io { doing: "find this program".into(), source: e })?;
@@ -151,6 +155,9 @@ fn worker<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> Result<Command> {
     command.arg("worker").args(args);
     if std::env::var_os(THREADS).is_none() {
         command.env(THREADS, num_cpus::get_physical().max(1).to_string());
+    }
+    if std::env::var_os(OWN_PAGES.0).is_none() {
+        command.env(OWN_PAGES.0, OWN_PAGES.1);
     }
     Ok(command)
 }

@@ -6,7 +6,7 @@
 
 use crate::engine::decoder::Decoder;
 use crate::engine::error::Error;
-use crate::engine::policy::Batch;
+use crate::engine::policy::{Batch, Row};
 use tiebreak_kernels::attention::Segment;
 
 /// Fewer tokens in common are not worth a prefix of their own.
@@ -72,8 +72,7 @@ impl Plan {
         let mut positions = Vec::new();
         let mut lies = Vec::with_capacity(batch.rows.len());
         let mut r = 0;
-        while r < batch.rows.len() {
-            let (rows, prefix) = if share { family(batch, r) } else { (1, 0) };
+        for (rows, prefix) in if share { shared(batch) } else { vec![(1, 0); batch.rows.len()] } {
             let shared = out.ids.len();
             out.lay(&batch.rows[r].ids[..prefix], 0, 0..0, &mut positions);
             for row in &batch.rows[r..r + rows] {
@@ -125,32 +124,98 @@ impl Plan {
     }
 }
 
-/// How many rows from `first` on share a beginning, and how long it is.
-fn family(batch: &Batch, first: usize) -> (usize, usize) {
-    let head = &batch.rows[first];
-    if head.starts.len() > 1 {
-        return (1, 0);
+/// The rows cut into runs with a prefix each, so that as many tokens as can be are computed once; (1, 0) is a row for itself.
+fn shared(batch: &Batch) -> Vec<(usize, usize)> {
+    let whole = [batch.rows.len()];
+    let families = if batch.families.is_empty() { &whole[..] } else { &batch.families };
+    let mut rows = batch.rows.as_slice();
+    let mut out = Vec::with_capacity(rows.len());
+    for n in families {
+        let (family, rest) = rows.split_at((*n).min(rows.len()));
+        out.extend(runs(family));
+        rows = rest;
     }
-    let (mut rows, mut prefix) = (1, head.ids.len());
-    for row in &batch.rows[first + 1..] {
-        let common = head.ids.iter().zip(&row.ids).take_while(|(a, b)| a == b).count().min(prefix);
-        // A row that shares much less than the others would cost them more than it saves.
-        let worth = common >= SHARED && (rows == 1 || 2 * common >= prefix);
-        if row.starts.len() > 1 || !worth {
-            break;
+    out.extend(runs(rows));
+    out
+}
+
+/// As [`shared`] within a family.
+fn runs(rows: &[Row]) -> Vec<(usize, usize)> {
+    let common = |pair: &[Row]| {
+        let whole = pair.iter().all(|r| r.starts.len() < 2);
+        let same = pair[0].ids.iter().zip(&pair[1].ids).take_while(|(a, b)| a == b).count();
+        if whole && same >= SHARED { same } else { 0 }
+    };
+    let common: Vec<usize> = rows.windows(2).map(common).collect();
+    // For the first `end` rows: the most tokens saved, and the last run with its prefix.
+    let mut best = vec![(0, 1, 0); rows.len() + 1];
+    for end in 1..=rows.len() {
+        best[end] = (best[end - 1].0, 1, 0);
+        let mut prefix = usize::MAX;
+        for start in (0..end - 1).rev() {
+            prefix = prefix.min(common[start]);
+            if prefix == 0 {
+                break;
+            }
+            let saved = best[start].0 + (end - start - 1) * prefix;
+            if saved > best[end].0 {
+                best[end] = (saved, end - start, prefix);
+            }
         }
-        prefix = common;
-        rows += 1;
     }
-    if rows == 1 { (1, 0) } else { (rows, prefix) }
+    let mut out = Vec::new();
+    let mut end = rows.len();
+    while end > 0 {
+        let (_, n, prefix) = best[end];
+        out.push((n, prefix));
+        end -= n;
+    }
+    out.reverse();
+    out
 }
 
 /// Whether some adapter of `decoder` has dropout.
-pub(super) fn drops(decoder: &Decoder) -> bool {
+pub(in crate::engine) fn drops(decoder: &Decoder) -> bool {
     let all = |l: &crate::engine::decoder::Layer| {
         [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down]
             .iter()
             .any(|linear| linear.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0))
     };
     decoder.layers().iter().any(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(prompt: &[u32], answer: &[u32]) -> Row {
+        Row { ids: [prompt, answer].concat(), ..Row::default() }
+    }
+
+    #[test]
+    fn runs_save_the_most_tokens() {
+        let system: Vec<u32> = (0..20).collect();
+        let prompt = |n: u32, len: u32| -> Vec<u32> { system.iter().copied().chain((0..len).map(|i| n + i)).collect() };
+        let (a, b) = (prompt(100, 30), prompt(200, 30));
+        let pairs = [row(&a, &[1, 2]), row(&a, &[3]), row(&b, &[4]), row(&b, &[5, 6])];
+        assert_eq!(runs(&pairs), [(2, 50), (2, 50)], "two prompts of 50 are worth more than thrice 20");
+        let (a, b) = (prompt(100, 2), prompt(200, 2));
+        let short = [row(&a, &[1, 2]), row(&a, &[3]), row(&b, &[4]), row(&b, &[5, 6])];
+        assert_eq!(runs(&short), [(4, 20)]);
+        let group: Vec<Row> = (0..8).map(|i| row(&a, &[7, 8 + i / 2, i])).collect();
+        assert_eq!(runs(&group), [(8, 23)], "answers that begin alike by chance split no group");
+        assert_eq!(runs(&[row(&[1, 2, 3], &[4]), row(&[1, 2, 3], &[5])]), [(1, 0), (1, 0)], "too short to share");
+        let mut packed = row(&a, &[1]);
+        packed.starts = vec![0, 5];
+        assert_eq!(runs(&[packed, row(&a, &[1])]), [(1, 0), (1, 0)]);
+        assert!(runs(&[]).is_empty());
+    }
+
+    #[test]
+    fn no_run_crosses_a_family() {
+        let a: Vec<u32> = (0..20).collect();
+        let rows: Vec<Row> = (0..4).map(|i| row(&a, &[i])).collect();
+        assert_eq!(shared(&Batch::new(rows.clone())), [(4, 20)]);
+        assert_eq!(shared(&Batch { families: vec![2, 2], ..Batch::new(rows) }), [(2, 20), (2, 20)]);
+    }
 }

@@ -1,20 +1,51 @@
 //! Buffers that go round: taken by a length, given back when dropped, so that a step maps no fresh memory.
 //!
-//! Owns the numbers' memory. Refuses to say what is in a buffer when it is taken: whoever takes one writes it first.
+//! Owns the numbers' memory: what rests and what is lent are together never more than what was once lent at a time. Refuses
+//! to say what is in a buffer when it is taken: whoever takes one writes it first.
 
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Buffers at rest and how much is lent.
 #[derive(Debug, Default)]
 struct Store {
-    free: Vec<Vec<f32>>,
+    /// The one that has rested longest first.
+    free: VecDeque<Vec<f32>>,
     /// Numbers in `free`.
     resting: usize,
     /// Numbers lent out.
     lent: usize,
     /// The most that was ever lent at a time.
     most: usize,
+}
+
+impl Store {
+    /// A buffer of exactly `size` numbers that rests.
+    fn find(&mut self, size: usize) -> Option<Vec<f32>> {
+        // The last to come is the likeliest to be in a cache.
+        let at = self.free.iter().rposition(|v| v.len() == size)?;
+        let found = self.free.remove(at)?;
+        self.resting -= size;
+        Some(found)
+    }
+
+    /// Counts `size` numbers as lent, and lets go of what has rested longest where it would be too much.
+    fn lend(&mut self, size: usize) {
+        self.lent += size;
+        self.most = self.most.max(self.lent);
+        while self.resting + self.lent > self.most {
+            let Some(old) = self.free.pop_front() else { return };
+            self.resting -= old.len();
+        }
+    }
+}
+
+/// Sizes of buffers: at most an eighth more than what is asked, so that batches of about one length share them. Memory that is
+/// never written costs nothing.
+fn class(len: usize) -> usize {
+    let step = (len.next_power_of_two() / 16).max(256);
+    len.next_multiple_of(step)
 }
 
 /// The store that buffers come from.
@@ -35,17 +66,13 @@ impl Pool {
 
     /// A buffer of `len` numbers, whatever they are.
     pub(super) fn take(&self, len: usize) -> Buffer {
+        let size = class(len);
         let found = self.with(|store| {
-            // A buffer much larger than what is asked would be memory that nobody uses.
-            let fits = |v: &Vec<f32>| v.len() >= len && v.len() <= len + len / 8 + 1024;
-            let best = (0..store.free.len()).filter(|i| fits(&store.free[*i])).min_by_key(|i| store.free[*i].len());
-            let found = best.map(|i| store.free.swap_remove(i));
-            store.resting -= found.as_ref().map_or(0, Vec::len);
-            store.lent += found.as_ref().map_or(len, Vec::len);
-            store.most = store.most.max(store.lent);
+            let found = store.find(size);
+            store.lend(size);
             found
         });
-        Buffer { numbers: found.unwrap_or_else(|| vec![0.0; len]), len, pool: self.clone() }
+        Buffer { numbers: found.unwrap_or_else(|| vec![0.0; size]), len, pool: self.clone() }
     }
 
     /// A buffer of `len` zeros.
@@ -83,7 +110,7 @@ impl Drop for Buffer {
             // No more rests than was ever needed at a time.
             if store.resting + store.lent + numbers.len() <= store.most {
                 store.resting += numbers.len();
-                store.free.push(numbers);
+                store.free.push_back(numbers);
             }
         });
     }
@@ -97,7 +124,7 @@ mod tests {
     fn buffers_go_round_and_no_more_rest_than_were_needed() {
         let pool = Pool::default();
         let first = pool.take(5000);
-        assert_eq!((first.len(), pool.lent()), (5000, 20_000));
+        assert_eq!((first.len(), pool.lent()), (5000, 4 * 5120));
         let at = first.as_ptr();
         drop(first);
         let again = pool.take(4900);
@@ -105,9 +132,32 @@ mod tests {
         let other = pool.zeros(30_000);
         drop((again, other));
         let resting = pool.with(|s| (s.resting, s.lent, s.free.len()));
-        assert_eq!(resting, (35_000, 0, 2));
-        // One of another size replaces none of them and does not stay.
+        assert_eq!(resting, (5120 + 30_720, 0, 2));
+        // One of another size takes the place of the one that rested longest.
         drop(pool.take(100));
-        assert_eq!(pool.with(|s| (s.resting, s.lent)), (35_000, 0));
+        assert_eq!(pool.with(|s| (s.resting, s.lent, s.free.len())), (30_720 + 256, 0, 2));
+    }
+
+    #[test]
+    fn what_rests_and_what_is_lent_are_never_more_than_was_needed() {
+        let pool = Pool::default();
+        let most: usize = {
+            let all: Vec<Buffer> = (1..20).map(|i| pool.take(i * 1000)).collect();
+            all.iter().map(|b| class(b.len())).sum()
+        };
+        for round in 0..50 {
+            let all: Vec<Buffer> = (1..15).map(|i| pool.take(i * 1000 + round * 37)).collect();
+            let (resting, lent) = pool.with(|s| (s.resting, s.lent));
+            assert!(resting + lent <= most, "{resting} + {lent} > {most}");
+            drop(all);
+        }
+    }
+
+    #[test]
+    fn a_size_is_at_most_an_eighth_too_large() {
+        for len in (1..2_000_000).step_by(997) {
+            let size = class(len);
+            assert!(size >= len && size <= len + len / 8 + 256, "{len}: {size}");
+        }
     }
 }

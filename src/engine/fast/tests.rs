@@ -108,7 +108,7 @@ impl Toy {
             let scored = (first.min(ids.len() - 1)..ids.len()).collect();
             rows.push(Row { valued: vec![1, ids.len() - 1], ..Row::new(ids, scored) });
         }
-        Batch { rows, temperature: 0.8 }
+        Batch { temperature: 0.8, ..Batch::new(rows) }
     }
 
     fn packed(&self, seed: u64) -> Batch {

@@ -7,7 +7,7 @@
 //! `dpop` exist, pairs that do not fit `max_length` are left out and not cut, and metrics of a step are weighted by pairs and
 //! tokens, not by micro-batches. It also logs `kl/chosen`.
 
-use super::{Loss, Recipe, Seen, Window, pair_tokens, reference, sides};
+use super::{Apart, Loss, Recipe, Seen, Window, pair_tokens, reference, sides};
 use crate::domain::{Params, method};
 use crate::engine::error::Error;
 use crate::engine::loss::{Divergence, Dpo, DpoForm, DpoPair, Tally};
@@ -148,10 +148,11 @@ impl Recipe for DpoRecipe {
         self.dpo.at_reference()
     }
 
-    fn apart(&self) -> bool {
+    fn apart(&self) -> Apart {
         use DpoForm::{Hinge, Ipo, Robust, Sigmoid};
         // The others sort, average or shift over the micro-batch, or count its tokens.
-        self.dpo.terms.iter().all(|(form, _)| matches!(form, Sigmoid | Hinge | Ipo | Robust)) && !self.dpo.wpo
+        let alone = self.dpo.terms.iter().all(|(form, _)| matches!(form, Sigmoid | Hinge | Ipo | Robust));
+        if alone && !self.dpo.wpo { Apart::Mean } else { Apart::No }
     }
 
     fn loss(&self, batch: &[Seen<'_>], window: &Window, tally: &mut Tally) -> Result<Loss, Error> {

@@ -5,7 +5,7 @@
 //! left out and not cut; what the assistant said is found without markers in the template; rows kept for evaluation are not
 //! packed.
 
-use super::{Loss, Recipe, Seen, Window};
+use super::{Apart, Loss, Recipe, Seen, Window};
 use crate::domain::Params;
 use crate::engine::error::Error;
 use crate::engine::loss::{Sft, SftForm, Tally};
@@ -41,6 +41,10 @@ impl Recipe for SftRecipe {
             eval_fraction: params.f64("eval_fraction"),
             ..Making::plain(params.usize("max_length"))
         }
+    }
+
+    fn apart(&self) -> Apart {
+        Apart::Sum
     }
 
     fn weight(&self, batch: &[Seen<'_>]) -> f64 {

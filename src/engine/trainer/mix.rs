@@ -11,7 +11,7 @@ use crate::domain::{DroppedRows, Params, SftRow};
 use crate::engine::error::Error;
 use crate::engine::language_model::LanguageModel;
 use crate::engine::loss::{SftForm, Tally};
-use crate::engine::recipe::imitate;
+use crate::engine::recipe::{Apart, imitate};
 use crate::engine::rows::{Example, Making, Rows, order, tokenise};
 use crate::engine::sink::Sink;
 
@@ -100,11 +100,12 @@ impl Trainer {
         let tokens: usize = rows.iter().map(|i| mix.examples[*i].scored()).sum();
         let all: usize = rows.iter().map(|i| mix.examples[*i].tokens()).sum();
         let (mut loss, weight) = (0.0, mix.weight);
+        let grouping = Grouping::of(false, self.policy.packs());
         for (n, chunk) in rows.chunks(self.batches.size.max(1)).enumerate() {
             let examples: Vec<&Example> = chunk.iter().map(|i| &mix.examples[*i]).collect();
             let number = PASSES + before + (n * self.batches.size) as u64;
             let nothing = vec![None; examples.len()];
-            let how = How { number, temperature: 1.0, grouping: Grouping::Together, apart: false };
+            let how = How { number, temperature: 1.0, grouping, apart: Apart::Sum };
             let done = forward_backward(&mut self.policy, &examples, &nothing, how, &mut |seen| {
                 let mut out = imitate(seen, tokens, SftForm::Nll, &mut Tally::default());
                 out.loss *= weight;

@@ -6,7 +6,7 @@
 //! `online`.
 
 use super::batches::Round;
-use super::pass::{Grouping, How, forward_backward};
+use super::pass::{Grouping, How, PACKED, forward_backward};
 use super::{Places, Trainer, Way, Work, checkpoint, tune_of};
 use crate::domain::{Checks, Metrics, PairId, Params, PromptBody, PromptId, Sampler};
 use crate::engine::decode::Asked;
@@ -16,7 +16,7 @@ use crate::engine::language_model::LanguageModel;
 use crate::engine::loss::Tally;
 use crate::engine::policy::{Batch, Policy, Row};
 use crate::engine::random::stream;
-use crate::engine::recipe::{Answer, OnlineRecipe, UpdateWindow};
+use crate::engine::recipe::{Answer, Apart, OnlineRecipe, UpdateWindow};
 use crate::engine::rows::{Example, Rows, order};
 use crate::engine::sampling::generate_all;
 use crate::engine::sink::Sink;
@@ -208,17 +208,31 @@ impl Online {
     /// Measures each answer under the policy and the reference as they are.
     fn measure(&self, policy: &Policy, answers: &mut [Answer]) -> Result<(), Error> {
         let shape = self.recipe.shape();
-        for answer in answers {
-            let batch = Batch { rows: vec![row(answer, shape.values)], temperature: self.temperature };
-            let own = policy.score(&batch, true)?.rows.swap_remove(0);
-            (answer.old, answer.values) = (own.logp, own.value);
-            if shape.reference {
-                let batch = Batch { rows: vec![row(answer, false)], temperature: self.temperature };
-                let scores = match &self.reference {
-                    Some(reference) => reference.score(&batch, true)?,
-                    None => policy.score(&batch, false)?,
-                };
-                answer.reference = scores.rows.into_iter().next().unwrap_or_default().logp;
+        let mut left = answers;
+        while !left.is_empty() {
+            let mut tokens = 0;
+            let fits = |a: &&Answer| {
+                tokens += a.ids.len();
+                tokens <= PACKED
+            };
+            let n = if policy.packs() { left.iter().take_while(fits).count().max(1) } else { 1 };
+            let (group, rest) = left.split_at_mut(n);
+            left = rest;
+            let batch = |values| Batch {
+                temperature: self.temperature,
+                ..Batch::new(group.iter().map(|a| row(a, values)).collect())
+            };
+            let own = policy.score(&batch(shape.values), true)?.rows;
+            let reference = match (shape.reference, &self.reference) {
+                (false, _) => Vec::new(),
+                (true, Some(reference)) => reference.score(&batch(false), true)?.rows,
+                (true, None) => policy.score(&batch(false), false)?.rows,
+            };
+            for (answer, own) in group.iter_mut().zip(own) {
+                (answer.old, answer.values) = (own.logp, own.value);
+            }
+            for (answer, reference) in group.iter_mut().zip(reference) {
+                answer.reference = reference.logp;
             }
         }
         Ok(())
@@ -334,13 +348,14 @@ impl Trainer {
         };
         let (mut loss, mut seen) = (0.0, PASSES + self.step * n as u64);
         let mut tokens = 0;
+        let grouping = Grouping::of(false, self.policy.packs());
         for micro in part.chunks(online.cut.size) {
             let answers: Vec<&Answer> = micro.iter().map(|i| &round.all[*i]).collect();
             let examples: Vec<Example> = answers.iter().map(|a| example(a, values)).collect();
             let examples: Vec<&Example> = examples.iter().collect();
             let nothing = vec![None; examples.len()];
             let recipe = &online.recipe;
-            let how = How { number: seen, temperature: online.temperature, grouping: Grouping::Together, apart: false };
+            let how = How { number: seen, temperature: online.temperature, grouping, apart: Apart::No };
             let done = forward_backward(&mut self.policy, &examples, &nothing, how, &mut |batch| {
                 let scored: Vec<_> = answers.iter().zip(batch).map(|(a, s)| (*a, &s.scores[0])).collect();
                 Ok(recipe.loss(&scored, &window, tally))

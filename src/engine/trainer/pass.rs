@@ -1,21 +1,26 @@
 //! One micro-batch through the policy and back, and the evaluation.
 //!
-//! On the CPU an example that is compared with a reference goes through the decoder alone, without the batch's padding: the
-//! same sums, and the same bits as its reference log-probs, so that margins start at exactly 0. Others go together up to
-//! [`TOGETHER`] tokens, padding counted: below that the work for each operation is more than the operation's.
+//! On the fast path, where rows lie without padding and none changes another's numbers, examples go together up to [`PACKED`]
+//! tokens: a weight that is read once serves them all. On the reference path on the CPU an example that is compared with a
+//! reference goes through the decoder alone, without the batch's padding: the same sums as its reference log-probs, so that
+//! margins start at 0. Others go together up to [`TOGETHER`] tokens, padding counted: below that the work for each operation
+//! is more than the operation's.
 
 use super::{Data, Trainer, Way};
 use crate::domain::{Metrics, PairId};
 use crate::engine::error::Error;
 use crate::engine::loss::Tally;
 use crate::engine::policy::{Batch, Policy, RowScores, TokenScores};
-use crate::engine::recipe::{Loss, Recipe, Seen, Window};
+use crate::engine::recipe::{Apart, Loss, Seen, Window};
 use crate::engine::reference::Reference;
 use crate::engine::rows::Example;
 use crate::engine::sink::Sink;
 
-/// Tokens that go through the decoder together on the CPU.
+/// Tokens that go through the decoder together on the CPU, padding counted.
 const TOGETHER: usize = 1024;
+
+/// Tokens that go through the fast path together: more make no product much quicker, and their activations are kept.
+pub(super) const PACKED: usize = 1024;
 
 /// How a micro-batch is cut into what goes through the decoder together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,12 +29,18 @@ pub(in crate::engine) enum Grouping {
     Alone,
     /// As many as fit.
     Together,
+    /// As many as fit, one after another without padding.
+    Packed,
 }
 
 impl Grouping {
-    /// The grouping of a method's rows.
-    pub(in crate::engine) fn of(recipe: &dyn Recipe) -> Self {
-        if recipe.needs_reference() { Self::Alone } else { Self::Together }
+    /// The grouping of rows, compared with a `reference` or not; `packs`: by a policy that lays them without padding.
+    pub(in crate::engine) fn of(reference: bool, packs: bool) -> Self {
+        match (packs, reference) {
+            (true, _) => Self::Packed,
+            (false, true) => Self::Alone,
+            (false, false) => Self::Together,
+        }
     }
 
     /// The length of the first group of `examples`; `cpu`: whether they are computed there.
@@ -45,11 +56,12 @@ impl Grouping {
         if self == Self::Alone {
             return 1;
         }
-        let (mut longest, mut sequences) = (0, 0);
+        let (mut longest, mut sequences, mut tokens) = (0, 0, 0);
         let fits = |e: &&&Example| {
             longest = longest.max(e.longest());
             sequences += e.rows.len();
-            longest * sequences <= TOGETHER
+            tokens += e.tokens();
+            if self == Self::Packed { tokens <= PACKED } else { longest * sequences <= TOGETHER }
         };
         examples[..apart].iter().take_while(fits).count().max(1)
     }
@@ -69,7 +81,7 @@ impl Trainer {
         let examples: Vec<&Example> = micro.iter().map(|i| &self.train.examples[*i]).collect();
         let references: Vec<Option<&Reference>> = micro.iter().map(|i| self.train.references.get(*i)).collect();
         let Way::Rows(recipe) = &self.way else { return Ok(0.0) };
-        let grouping = Grouping::of(recipe.as_ref());
+        let grouping = Grouping::of(recipe.needs_reference(), self.policy.packs());
         let how = How { number: before, temperature: 1.0, grouping, apart: recipe.apart() };
         let health = &mut self.health;
         let done = forward_backward(&mut self.policy, &examples, &references, how, &mut |seen| {
@@ -150,8 +162,8 @@ pub(super) struct How {
     pub temperature: f64,
     /// What goes together.
     pub grouping: Grouping,
-    /// Whether the loss is the mean of the examples' losses, and each may go back before the next comes.
-    pub apart: bool,
+    /// Whether a part may go back before the next comes.
+    pub apart: Apart,
 }
 
 /// Scores examples, computes their loss, and adds its gradient; gives the loss, or the example whose scores or loss are not
@@ -163,13 +175,18 @@ pub(super) fn forward_backward(
     how: How,
     loss: &mut dyn FnMut(&[Seen<'_>]) -> Result<Loss, Error>,
 ) -> Result<Result<f64, PairId>, Error> {
-    if !how.apart || how.grouping != Grouping::Alone || examples.len() < 2 {
+    let cpu = policy.decoder().device().is_cpu();
+    if how.apart == Apart::No {
         return together(policy, examples, references, how, loss);
     }
-    let share = 1.0 / examples.len() as f64;
     let mut sum = 0.0;
-    for (i, (example, reference)) in examples.iter().zip(references).enumerate() {
-        let how = How { number: how.number + i as u64, ..how };
+    let mut done = 0;
+    while done < examples.len() {
+        let n = how.grouping.first(&examples[done..], cpu);
+        let share = if how.apart == Apart::Mean { n as f64 / examples.len() as f64 } else { 1.0 };
+        let (group, compared) = (&examples[done..done + n], &references[done..done + n]);
+        let how = How { number: how.number + done as u64, ..how };
+        done += n;
         let mut shared = |seen: &[Seen<'_>]| {
             let mut out = loss(seen)?;
             out.loss *= share;
@@ -178,7 +195,7 @@ pub(super) fn forward_backward(
             }
             Ok(out)
         };
-        match together(policy, &[*example], &[*reference], how, &mut shared)? {
+        match together(policy, group, compared, how, &mut shared)? {
             Ok(part) => sum += part,
             Err(bad) => return Ok(Err(bad)),
         }
@@ -201,7 +218,10 @@ fn together(
         policy.set_passes(how.number + (examples.len() - left.len()) as u64);
         left = rest;
         let rows = group.iter().flat_map(|e| e.rows.iter().cloned()).collect();
-        let (part, tape) = policy.score_train(&Batch { rows, temperature: how.temperature })?;
+        // What is compared with a reference is computed as the reference was.
+        let compared = references.iter().any(Option::is_some);
+        let families = if compared { group.iter().map(|e| e.rows.len()).collect() } else { Vec::new() };
+        let (part, tape) = policy.score_train(&Batch { rows, temperature: how.temperature, families })?;
         let TokenScores { rows } = part;
         let mut rows = rows.into_iter();
         for example in group {
