@@ -170,7 +170,7 @@ fn work_fast(c: &Config, tune: &Tune, groups: &[Group]) -> u64 {
     let kept: u64 = groups.iter().map(inputs).sum::<u64>() + groups.iter().map(rest).sum::<u64>().min(room);
     let at_once = |g: &Group| {
         let layer = g.tokens * (4 * ff + 4 * q + 3 * hidden);
-        layer.max(g.scored.min(super::fast::CHUNK as u64) * c.vocab as u64)
+        layer.max(g.scored * (super::fast::BLOCK as u64).min(c.vocab as u64))
     };
     (kept + groups.iter().map(at_once).max().unwrap_or(0)) * BYTES
 }

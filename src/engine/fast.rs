@@ -22,7 +22,7 @@ use super::decoder::Decoder;
 use super::error::Error;
 use super::policy::{Batch, RowGradient, TokenScores};
 use candle_core::{DType, Storage, Tensor};
-pub(super) use head::CHUNK;
+pub(super) use head::BLOCK;
 use layer::Saved;
 use plan::Plan;
 pub(super) use plan::drops;
@@ -78,11 +78,12 @@ impl Fast {
 
     /// Scores without gradients or dropout; `adapter` false is the base model.
     pub(super) fn score(&self, decoder: &Decoder, batch: &Batch, adapter: bool) -> Result<TokenScores, Error> {
-        let way = Way { adapter, dropout: None };
-        let plan = Plan::new(decoder, batch, true)?;
-        let last = self.through(decoder, &plan, way)?;
-        let (scores, _) = head::forward(self, decoder, &plan, &last, false)?;
-        Ok(scores)
+        within(|| {
+            let plan = Plan::new(decoder, batch, true)?;
+            let last = self.through(decoder, &plan, Way { adapter, dropout: None })?;
+            let (scores, _) = head::forward(self, decoder, &plan, &last, false)?;
+            Ok(scores)
+        })
     }
 
     /// The normed final states from which the scored tokens are predicted, (n, H), and these tokens.
@@ -109,6 +110,15 @@ impl Fast {
         batch: &Batch,
         number: u64,
     ) -> Result<(TokenScores, Tape), Error> {
+        within(|| self.score_train_here(decoder, batch, number))
+    }
+
+    fn score_train_here(
+        &self,
+        decoder: &Decoder,
+        batch: &Batch,
+        number: u64,
+    ) -> Result<(TokenScores, Tape), Error> {
         let way = Way { adapter: true, dropout: Some(number).filter(|_| drops(decoder)) };
         let plan = Plan::new(decoder, batch, way.dropout.is_none())?;
         let mut x = self.embed(decoder, &plan)?;
@@ -127,6 +137,16 @@ impl Fast {
 
     /// Adds dL/dθ to `sums`, given dL/d of what was said about each row.
     pub(super) fn backward(
+        &self,
+        decoder: &Decoder,
+        tape: Tape,
+        g: &[RowGradient],
+        sums: &mut Sums,
+    ) -> Result<(), Error> {
+        within(|| self.backward_here(decoder, tape, g, sums))
+    }
+
+    fn backward_here(
         &self,
         decoder: &Decoder,
         tape: Tape,
@@ -159,6 +179,12 @@ impl Fast {
         }
         Ok(x)
     }
+}
+
+/// Runs `f` on a thread of rayon's pool: from there a loop is shared out without waking the pool, which between the thousands of
+/// loops of a step takes longer than some of them.
+fn within<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| f())
 }
 
 /// A third of the memory that is free when a run begins: the rest is for weights still to be read, moments and the logits.

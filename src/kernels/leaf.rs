@@ -2,7 +2,7 @@
 //!
 //! Owns forward and backward of RMSNorm, SwiGLU, the rotary positions and the small sums between them.
 
-use crate::lanes::{add_scaled, dot, exp, sigmoid, wide};
+use crate::lanes::{add_scaled, dot, sigmoid, wide};
 use rayon::prelude::*;
 
 /// Rows that go to a thread together: enough to be worth it, few enough to share evenly.
@@ -242,102 +242,6 @@ pub fn add_bias(y: &mut [f32], stride: usize, first: usize, bias: &[f32]) {
     });
 }
 
-/// What is known of a row of logits.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Told {
-    /// Log-prob of the target.
-    pub logp: f64,
-    /// Entropy in nats.
-    pub entropy: f64,
-    /// Mean of the logits.
-    pub mean: f64,
-    /// log Σ p².
-    pub collision: f64,
-    /// Whether the target is the first of the largest.
-    pub top1: bool,
-}
-
-wide! {
-    /// Reads a row of logits against its target, the logits times `cold` first; leaves the probabilities in their place.
-    pub fn tell(z: &mut [f32], target: usize, cold: f32) -> Told {
-        if cold != 1.0 {
-            for x in z.iter_mut() {
-                *x *= cold;
-            }
-        }
-        let top = crate::lanes::max(z);
-        let at = z[target];
-        let top1 = at == top && crate::lanes::max(&z[..target]) < top;
-        // Four sums in one pass, each in blocks whose sums are f64: the vocabulary is long.
-        let (mut sum, mut bent, mut square, mut total) = (0f64, 0f64, 0f64, 0f64);
-        for block in z.chunks_mut(1024) {
-            let (mut s, mut b, mut q, mut t) = ([0f32; 16], [0f32; 16], [0f32; 16], [0f32; 16]);
-            let mut parts = block.chunks_exact_mut(16);
-            for part in parts.by_ref() {
-                for k in 0..16 {
-                    let shifted = part[k] - top;
-                    let e = exp(shifted);
-                    t[k] += part[k];
-                    s[k] += e;
-                    b[k] = e.mul_add(shifted, b[k]);
-                    q[k] = e.mul_add(e, q[k]);
-                    part[k] = e;
-                }
-            }
-            for x in parts.into_remainder() {
-                let shifted = *x - top;
-                let e = exp(shifted);
-                t[0] += *x;
-                s[0] += e;
-                b[0] += e * shifted;
-                q[0] += e * e;
-                *x = e;
-            }
-            let add = |x: [f32; 16]| x.iter().map(|x| f64::from(*x)).sum::<f64>();
-            sum += add(s);
-            bent += add(b);
-            square += add(q);
-            total += add(t);
-        }
-        let log_sum = sum.ln();
-        let inverse = (1.0 / sum) as f32;
-        for x in z.iter_mut() {
-            *x *= inverse;
-        }
-        Told {
-            logp: f64::from(at - top) - log_sum,
-            entropy: log_sum - bent / sum,
-            mean: total / z.len() as f64,
-            collision: square.ln() - 2.0 * log_sum,
-            top1,
-        }
-    }
-
-    /// From a row of logits to dL/dlogits, `cold · (g·(onehot − p) − e·p ⊙ (log p + H))`, given dL/dlogp of its target and
-    /// dL/dH.
-    pub fn tell_back(z: &mut [f32], target: usize, cold: f32, g: f32, e: f32) {
-        if cold != 1.0 {
-            for x in z.iter_mut() {
-                *x *= cold;
-            }
-        }
-        let top = crate::lanes::max(z);
-        let (mut sum, mut bent) = (0f64, 0f64);
-        for block in z.chunks(1024) {
-            sum += f64::from(crate::lanes::sum2(block, block, |z, _| exp(z - top)));
-            bent += f64::from(crate::lanes::sum2(block, block, |z, _| exp(z - top) * (z - top)));
-        }
-        let (log_sum, inverse) = (sum.ln() as f32, (1.0 / sum) as f32);
-        let entropy = (sum.ln() - bent / sum) as f32;
-        for x in z.iter_mut() {
-            let shifted = *x - top;
-            let p = exp(shifted) * inverse;
-            *x = -cold * p * (g + e * (shifted - log_sum + entropy));
-        }
-        z[target] += cold * g;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -412,34 +316,6 @@ mod tests {
             for (i, (x, back)) in x.iter().zip(&back).enumerate() {
                 let want = if (12..24).contains(&(i % stride)) { *x } else { 0.0 };
                 assert!((want - back).abs() < 1e-6);
-            }
-        }
-    }
-
-    #[test]
-    fn a_row_of_logits_is_told_as_defined() {
-        for (n, cold) in [(7, 1.0), (1037, 0.7)] {
-            let z: Vec<f32> = noise(n, 0.3).iter().map(|x| x * 5.0).collect();
-            let mut p = z.clone();
-            let told = tell(&mut p, 3, cold);
-            let wide: Vec<f64> = z.iter().map(|z| f64::from(z * cold)).collect();
-            let sum: f64 = wide.iter().map(|z| z.exp()).sum();
-            let prob: Vec<f64> = wide.iter().map(|z| z.exp() / sum).collect();
-            let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-5 * (1.0 + b.abs()), "{a} {b}");
-            near(told.logp, prob[3].ln());
-            near(told.entropy, -prob.iter().map(|p| p * p.ln()).sum::<f64>());
-            near(told.mean, wide.iter().sum::<f64>() / n as f64);
-            near(told.collision, prob.iter().map(|p| p * p).sum::<f64>().ln());
-            let top = wide.iter().enumerate().fold(0, |m, (i, z)| if *z > wide[m] { i } else { m });
-            assert_eq!(told.top1, top == 3);
-            assert!(tell(&mut z.clone(), top, cold).top1);
-            p.iter().zip(&prob).for_each(|(a, b)| near(f64::from(*a), *b));
-            let mut back = z.clone();
-            tell_back(&mut back, 3, cold, 0.8, -0.3);
-            for (i, (got, p)) in back.iter().zip(&prob).enumerate() {
-                let one = if i == 3 { 1.0 } else { 0.0 };
-                let want = f64::from(cold) * (0.8 * (one - p) + 0.3 * p * (p.ln() + told.entropy));
-                assert!((f64::from(*got) - want).abs() < 1e-5, "{got} {want}");
             }
         }
     }

@@ -12,6 +12,8 @@ pub mod attention;
 pub mod cached;
 pub mod lanes;
 pub mod leaf;
+pub mod logits;
 pub mod packed;
 pub mod product;
 pub mod softmax;
+mod turn;

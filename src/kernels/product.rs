@@ -2,14 +2,24 @@
 //!
 //! Owns the check that a view lies within its slice. Refuses products whose dimensions do not fit, by an assertion.
 
+use crate::turn::turn;
 use gemm::Parallelism;
 use rayon::prelude::*;
+use std::cell::Cell;
 
 /// Rows that the innermost kernel works on together.
 const TILE: usize = 16;
 
 /// Rows a thread must have before they are shared out.
 const SHARED: usize = 64;
+
+/// Rows from which a factor that lies the wrong way round is turned first.
+const TURNED: usize = 64;
+
+thread_local! {
+    /// Room for a factor that was turned.
+    static TURNED_COPY: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
 
 /// A matrix within a slice: element (i, j) is `data[i · rows + j · columns]`.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +85,31 @@ pub fn product_here(
 /// # Panics
 /// When a view is too short for its dimensions.
 pub fn product(
+    c: &mut [f32],
+    stride: usize,
+    onto: Onto,
+    a: View<'_>,
+    b: View<'_>,
+    (m, n, k): (usize, usize, usize),
+    factor: f32,
+) {
+    // gemm packs a factor whose numbers of one column lie apart number by number, once for every thread: slower than to turn
+    // it whole. The sums stay the same.
+    if m >= TURNED && n >= TILE && k >= TILE && b.rows == 1 && b.columns > 1 {
+        assert!(b.holds(k, n), "a factor is too short");
+        // Taken, not borrowed: this thread may come by here again while it waits for the others.
+        let mut turned = TURNED_COPY.take();
+        turned.resize(turned.len().max(n * k), 0.0);
+        turn(b.data, b.columns, (n, k), &mut turned[..n * k]);
+        shared(c, stride, onto, a, View::rows(&turned[..n * k], n), (m, n, k), factor);
+        TURNED_COPY.set(turned);
+        return;
+    }
+    shared(c, stride, onto, a, b, (m, n, k), factor);
+}
+
+/// As [`product`], factors as they lie.
+fn shared(
     c: &mut [f32],
     stride: usize,
     onto: Onto,

@@ -144,9 +144,9 @@ pub fn look(run: &RunDir) -> Result<(RunState, RunStatus)> {
 /// a small model takes longer than the product.
 const THREADS: &str = "RAYON_NUM_THREADS";
 
-/// Bytes from which glibc gives a block pages of its own and takes them back when it is freed. Left alone it raises the bound
-/// to the largest block freed so far, and batches of changing lengths leave ever more holes.
-const OWN_PAGES: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "1048576");
+/// Bytes from which glibc gives a block pages of its own, and bytes at the end of its heap from which it gives them back. Left
+/// alone it raises the first to the largest block freed so far, and batches of changing lengths leave ever more holes.
+const ALLOCATOR: [(&str, &str); 2] = [("MALLOC_MMAP_THRESHOLD_", "16777216"), ("MALLOC_TRIM_THRESHOLD_", "67108864")];
 
 /// This program as a worker.
 fn worker<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> Result<Command> {
@@ -156,8 +156,10 @@ fn worker<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> Result<Command> {
     if std::env::var_os(THREADS).is_none() {
         command.env(THREADS, num_cpus::get_physical().max(1).to_string());
     }
-    if std::env::var_os(OWN_PAGES.0).is_none() {
-        command.env(OWN_PAGES.0, OWN_PAGES.1);
+    for (name, value) in ALLOCATOR {
+        if std::env::var_os(name).is_none() {
+            command.env(name, value);
+        }
     }
     Ok(command)
 }

@@ -1,8 +1,9 @@
-//! The two ends of the decoder on the fast path: token log-probs in chunks of logits, and the scalar head.
+//! The two ends of the decoder on the fast path: token log-probs in blocks of the vocabulary, and the scalar head.
 //!
-//! With p the softmax of the logits `z = cold · W·h`, `dlogp/dh = cold · (W[y] − Σ_v p_v W_v)`: this `u` is made where the
-//! logits are at hand and kept instead of them, and the way back is `g · u`. Where the head is trained or the entropy has a
-//! gradient the logits are made again.
+//! All scored tokens meet a block of the vocabulary at a time: what is known of a row is summed up over the blocks, so that
+//! logits exist for one block only and each part of the head's weight is read once. With p the softmax of the logits
+//! `z = cold · W·h`, `dlogp/dh = cold · (W[y] − Σ_v p_v W_v)`: this `u` is made where the logits are at hand and kept instead of
+//! them, and the way back is `g · u`. Where the head is trained or the entropy has a gradient the logits are made again.
 
 use super::layer::norm_back;
 use super::plan::Plan;
@@ -12,14 +13,19 @@ use crate::engine::decoder::Decoder;
 use crate::engine::error::Error;
 use crate::engine::policy::{RowGradient, RowScores, TokenScores, padded};
 use rayon::prelude::*;
-use tiebreak_kernels::leaf::{self, Told};
+use tiebreak_kernels::leaf;
+use tiebreak_kernels::logits::{Telling, Told, tell, tell_back};
 use tiebreak_kernels::product::{Onto, View, product};
 
-/// Scored tokens whose logits exist at one time.
-pub(in crate::engine) const CHUNK: usize = 128;
+/// Tokens of the vocabulary whose logits exist at one time.
+pub(in crate::engine) const BLOCK: usize = 1024;
 
-/// `u` of each scored token, (n, H), unless the head is trained.
-pub(super) struct Tape(Option<Buffer>);
+/// What the way back needs of the scored tokens.
+pub(super) struct Tape {
+    /// `u` of each, (n, H), unless the head is trained.
+    u: Option<Buffer>,
+    told: Vec<Told>,
+}
 
 /// The normed states at these places, (n, H).
 pub(super) fn states(fast: &Fast, decoder: &Decoder, last: &[f32], at: &[usize]) -> Result<Buffer, Error> {
@@ -48,28 +54,47 @@ pub(super) fn forward(
     let n = plan.from.len();
     let kept = train && decoder.trained_head().is_none();
     let mut u = kept.then(|| fast.pool.take(n * hidden));
-    let mut told: Vec<Told> = Vec::with_capacity(n);
-    let mut logits = fast.pool.take(CHUNK.min(n) * vocab);
+    let mut told: Vec<Telling> = plan.target.iter().map(|y| Telling::new(*y as usize)).collect();
+    let mut logits = fast.pool.take(BLOCK.min(vocab) * n);
     let cold = plan.cold as f32;
-    for first in (0..n).step_by(CHUNK) {
-        let rows = CHUNK.min(n - first);
-        let z = &mut logits[..rows * vocab];
-        let size = (rows, vocab, hidden);
-        let here = View::rows(&state[first * hidden..], hidden);
-        product(z, vocab, Onto::Fresh, here, View::columns(&head, hidden), size, 1.0);
-        let targets = &plan.target[first..first + rows];
-        let part = z.par_chunks_mut(vocab).zip(targets).map(|(z, y)| leaf::tell(z, *y as usize, cold));
-        told.extend(part.collect::<Vec<Told>>());
-        if let Some(u) = &mut u {
-            let u = &mut u[first * hidden..(first + rows) * hidden];
-            let size = (rows, hidden, vocab);
-            product(u, hidden, Onto::Fresh, View::rows(z, vocab), View::rows(&head, hidden), size, -cold);
-            for (u, y) in u.chunks_exact_mut(hidden).zip(targets) {
-                let w = &head[*y as usize * hidden..(*y as usize + 1) * hidden];
-                u.iter_mut().zip(w).for_each(|(u, w)| *u += cold * w);
+    for first in (0..vocab).step_by(BLOCK) {
+        let width = BLOCK.min(vocab - first);
+        let weight = &head[first * hidden..(first + width) * hidden];
+        let z = &mut logits[..n * width];
+        product(
+            z,
+            width,
+            Onto::Fresh,
+            View::rows(&state, hidden),
+            View::columns(weight, hidden),
+            (n, width, hidden),
+            1.0,
+        );
+        let rows = z.par_chunks_mut(width).zip(&mut told);
+        match &mut u {
+            None => rows.for_each(|(z, told)| {
+                tell(told, z, cold);
+            }),
+            Some(u) => {
+                rows.zip(u.par_chunks_mut(hidden)).for_each(|((z, told), u)| {
+                    let factor = tell(told, z, cold);
+                    if first > 0 && factor != 1.0 {
+                        u.iter_mut().for_each(|u| *u *= factor);
+                    }
+                });
+                let onto = if first == 0 { Onto::Fresh } else { Onto::Sum };
+                product(u, hidden, onto, View::rows(z, width), View::rows(weight, hidden), (n, hidden, width), 1.0);
             }
         }
     }
+    if let Some(u) = &mut u {
+        for ((u, told), y) in u.chunks_exact_mut(hidden).zip(&told).zip(&plan.target) {
+            let w = &head[*y as usize * hidden..(*y as usize + 1) * hidden];
+            let inverse = told.inverse();
+            u.iter_mut().zip(w).for_each(|(u, w)| *u = cold * (w - *u * inverse));
+        }
+    }
+    let told: Vec<Told> = told.iter().map(Telling::told).collect();
     drop(logits);
     let mut value = Vec::new();
     if !plan.valued.is_empty() {
@@ -82,10 +107,10 @@ pub(super) fn forward(
         value.extend(state.chunks_exact(hidden).map(dot));
     }
     let mut rows = Vec::new();
-    let (mut told, mut value) = (told.into_iter(), value.into_iter());
+    let (mut each, mut value) = (told.iter(), value.into_iter());
     for (scored, valued) in plan.counts() {
         let mut row = RowScores::default();
-        for t in told.by_ref().take(scored) {
+        for t in each.by_ref().take(scored) {
             row.logp.push(t.logp);
             row.entropy.push(t.entropy);
             row.top1.push(t.top1);
@@ -95,7 +120,7 @@ pub(super) fn forward(
         row.value.extend(value.by_ref().take(valued));
         rows.push(row);
     }
-    Ok((TokenScores { rows }, Tape(u)))
+    Ok((TokenScores { rows }, Tape { u, told }))
 }
 
 /// dL/d(the last layer's output), (tokens, H); adds the heads' and the final norm's parts to `sums`.
@@ -104,7 +129,7 @@ pub(super) fn backward(
     decoder: &Decoder,
     plan: &Plan,
     last: &[f32],
-    Tape(u): Tape,
+    Tape { u, told }: Tape,
     g: &[RowGradient],
     sums: &mut Sums,
 ) -> Result<Buffer, Error> {
@@ -124,7 +149,7 @@ pub(super) fn backward(
                 to.iter_mut().zip(u).for_each(|(d, u)| *d += *g as f32 * u);
             }
         }
-        None => through_logits(fast, decoder, plan, last, (&logp, &entropy), &mut dstate, sums)?,
+        None => through_logits(fast, decoder, plan, last, (&told, &logp, &entropy), &mut dstate, sums)?,
     }
     if let Some(score) = decoder.score().filter(|_| value.iter().any(|x| *x != 0.0)) {
         let weight = values(score.as_tensor())?;
@@ -150,38 +175,47 @@ fn through_logits(
     decoder: &Decoder,
     plan: &Plan,
     last: &[f32],
-    (logp, entropy): (&[f64], &[f64]),
+    (told, logp, entropy): (&[Told], &[f64], &[f64]),
     dstate: &mut [f32],
     sums: &mut Sums,
 ) -> Result<(), Error> {
     let (hidden, vocab) = (decoder.config().hidden, decoder.config().vocab);
     let head = values(decoder.head_weight().stored())?;
-    let state = states(fast, decoder, last, &plan.from)?;
-    let n = plan.from.len();
-    let mut logits = fast.pool.take(CHUNK.min(n) * vocab);
-    let mut part = fast.pool.take(CHUNK.min(n) * hidden);
+    // Tokens whose gradients are all 0 stay out.
+    let wanted: Vec<usize> = (0..plan.from.len()).filter(|i| logp[*i] != 0.0 || entropy[*i] != 0.0).collect();
+    let from: Vec<usize> = wanted.iter().map(|i| plan.from[*i]).collect();
+    let state = states(fast, decoder, last, &from)?;
+    let n = wanted.len();
+    let mut logits = fast.pool.take(BLOCK.min(vocab) * n);
+    let mut part = fast.pool.zeros(n * hidden);
     let cold = plan.cold as f32;
-    for first in (0..n).step_by(CHUNK) {
-        let rows = CHUNK.min(n - first);
-        let here = first..first + rows;
-        if logp[here.clone()].iter().chain(&entropy[here.clone()]).all(|x| *x == 0.0) {
-            continue;
-        }
-        let z = &mut logits[..rows * vocab];
-        let states = View::rows(&state[first * hidden..], hidden);
-        product(z, vocab, Onto::Fresh, states, View::columns(&head, hidden), (rows, vocab, hidden), 1.0);
-        let given = plan.target[here.clone()].iter().zip(&logp[here.clone()]).zip(&entropy[here.clone()]);
-        let given: Vec<(usize, f32, f32)> = given.map(|((y, g), e)| (*y as usize, *g as f32, *e as f32)).collect();
-        z.par_chunks_mut(vocab).zip(&given).for_each(|(z, (y, g, e))| leaf::tell_back(z, *y, cold, *g, *e));
-        let part = &mut part[..rows * hidden];
-        product(part, hidden, Onto::Fresh, View::rows(z, vocab), View::rows(&head, hidden), (rows, hidden, vocab), 1.0);
-        for (at, d) in plan.from[here].iter().zip(part.chunks_exact(hidden)) {
-            dstate[at * hidden..(at + 1) * hidden].iter_mut().zip(d).for_each(|(s, d)| *s += d);
-        }
+    let states = View::rows(&state, hidden);
+    for first in (0..vocab).step_by(BLOCK) {
+        let width = BLOCK.min(vocab - first);
+        let here = first * hidden..(first + width) * hidden;
+        let weight = &head[here.clone()];
+        let z = &mut logits[..n * width];
+        product(z, width, Onto::Fresh, states, View::columns(weight, hidden), (n, width, hidden), 1.0);
+        z.par_chunks_mut(width).zip(&wanted).for_each(|(z, i)| {
+            let (g, e) = (logp[*i] as f32, entropy[*i] as f32);
+            tell_back(z, first, plan.target[*i] as usize, &told[*i], cold, g, e);
+        });
+        product(
+            &mut part,
+            hidden,
+            Onto::Sum,
+            View::rows(z, width),
+            View::rows(weight, hidden),
+            (n, hidden, width),
+            1.0,
+        );
         if let Some(sum) = decoder.trained_head().and_then(|var| sums.of(var)) {
-            let back = View::rows(z, vocab).transposed();
-            product(sum, hidden, Onto::Sum, back, states, (vocab, hidden, rows), 1.0);
+            let back = View::rows(z, width).transposed();
+            product(&mut sum[here], hidden, Onto::Sum, back, states, (width, hidden, n), 1.0);
         }
+    }
+    for (at, d) in from.iter().zip(part.chunks_exact(hidden)) {
+        dstate[at * hidden..(at + 1) * hidden].iter_mut().zip(d).for_each(|(s, d)| *s += d);
     }
     Ok(())
 }
