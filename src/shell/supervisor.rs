@@ -145,8 +145,10 @@ pub fn look(run: &RunDir) -> Result<(RunState, RunStatus)> {
 const THREADS: &str = "RAYON_NUM_THREADS";
 
 /// Bytes from which glibc gives a block pages of its own, and bytes at the end of its heap from which it gives them back. Left
-/// alone it raises the first to the largest block freed so far, and batches of changing lengths leave ever more holes.
-const ALLOCATOR: [(&str, &str); 2] = [("MALLOC_MMAP_THRESHOLD_", "16777216"), ("MALLOC_TRIM_THRESHOLD_", "67108864")];
+/// alone it raises the first to the largest block freed so far, and batches of changing lengths leave ever more holes; and one
+/// heap for all threads, since what one thread frees another can use then.
+const ALLOCATOR: [(&str, &str); 3] =
+    [("MALLOC_MMAP_THRESHOLD_", "16777216"), ("MALLOC_TRIM_THRESHOLD_", "67108864"), ("MALLOC_ARENA_MAX", "1")];
 
 /// This program as a worker.
 fn worker<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> Result<Command> {

@@ -40,6 +40,9 @@ impl Trainer {
 
     /// Says one `Sampled` a prompt.
     pub(super) fn show_answers(&self, sink: &mut dyn Sink) -> Result<(), Error> {
+        if self.asked.is_empty() {
+            return Ok(());
+        }
         let greedy = Sampler { temperature: 0.0, top_p: 1.0, max_new_tokens: LENGTH, ..Sampler::default() };
         let of = |(number, prompt): (usize, &PromptBody)| {
             let prompt = self.model.encode_prompt(prompt)?;
