@@ -78,6 +78,10 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     };
     let of = if fast { work_fast } else { work };
     let work = micro.iter().map(|groups| of(&model.config, &tune, groups)).max().unwrap_or(0);
+    // Answers are written from a packed copy of the weights, while no step is at work.
+    let halves = tune != Tune::Full && !train.model.path.ends_with(".gguf");
+    let packed = if cpu { model.config.parameters() * if halves { BYTES / 2 } else { BYTES } } else { 0 };
+    let work = work.max(packed);
     // What scores answers is a model of its own, and so is the reference of a policy without adapters.
     let scored = answers && !params.text("reward_model").is_empty();
     let others = u64::from(scored) + u64::from(answers && tune == Tune::Full);

@@ -70,6 +70,11 @@ impl Fast {
         here.then(|| Self { pool: Pool::default(), room: room() })
     }
 
+    /// Lets go of memory that waits for the next pass.
+    pub(super) fn rest(&self) {
+        self.pool.clear();
+    }
+
     /// Keeps at most `bytes` of activations beside the layers' inputs.
     #[cfg(test)]
     pub(super) fn set_room(&mut self, bytes: usize) {

@@ -263,6 +263,13 @@ impl Policy {
         }
     }
 
+    /// Lets go of memory that waits for the next pass: something else needs it now.
+    pub fn rest(&self) {
+        if let Some((fast, _)) = &self.fast {
+            fast.rest();
+        }
+    }
+
     /// The decoder.
     #[must_use]
     pub fn decoder(&self) -> &Decoder {

@@ -82,6 +82,15 @@ impl Pool {
         buffer
     }
 
+    /// Lets go of what rests.
+    pub(super) fn clear(&self) {
+        self.with(|store| {
+            store.free.clear();
+            store.resting = 0;
+            store.most = store.lent;
+        });
+    }
+
     /// Bytes lent out now.
     pub(super) fn lent(&self) -> usize {
         self.with(|store| store.lent * size_of::<f32>())
@@ -151,6 +160,17 @@ mod tests {
             assert!(resting + lent <= most, "{resting} + {lent} > {most}");
             drop(all);
         }
+    }
+
+    #[test]
+    fn nothing_rests_after_a_clearance() {
+        let pool = Pool::default();
+        let kept = pool.take(1000);
+        drop(pool.take(3000));
+        pool.clear();
+        assert_eq!(pool.with(|s| (s.resting, s.lent, s.most, s.free.len())), (0, 1024, 1024, 0));
+        drop(kept);
+        assert_eq!(pool.with(|s| (s.resting, s.lent)), (1024, 0));
     }
 
     #[test]

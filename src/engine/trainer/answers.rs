@@ -43,6 +43,7 @@ impl Trainer {
         if self.asked.is_empty() {
             return Ok(());
         }
+        self.policy.rest();
         let greedy = Sampler { temperature: 0.0, top_p: 1.0, max_new_tokens: LENGTH, ..Sampler::default() };
         let of = |(number, prompt): (usize, &PromptBody)| {
             let prompt = self.model.encode_prompt(prompt)?;

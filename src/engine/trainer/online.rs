@@ -148,6 +148,7 @@ impl Online {
             sampler,
         };
         let asked = prompts.iter().enumerate().map(ask).collect();
+        policy.rest();
         let made = generate_all(policy.decoder(), asked, model.tokenizer.stops(), true)?;
         let mut out = Vec::with_capacity(prompts.len() * group);
         for (example, made) in prompts.iter().zip(made) {
