@@ -81,7 +81,11 @@ impl Launch {
     pub fn obstacle(&self) -> Option<String> {
         let lack = self.data.lacks(self.form.method(), &self.form.params_so_far());
         let rows = lack.filter(|lack| matches!(lack, Lack::Rows(_))).map(|lack| self.lacking(lack));
-        rows.or_else(|| self.form.params().err().map(|why| format!("cannot start: {why}")))
+        let unfit = || match self.form.params() {
+            Ok(params) => self.form.method().contradiction(&params),
+            Err(why) => Some(why),
+        };
+        rows.or_else(|| unfit().map(|why| format!("cannot start: {why}")))
             .or_else(|| lack.map(|lack| self.lacking(lack)))
     }
 
