@@ -120,6 +120,14 @@ impl Launch {
         }
     }
 
+    /// Why the run as it stands in the form could not go, where a worker or the disk has said so.
+    fn unfit(&self) -> Option<&str> {
+        match &self.answer {
+            Answer::Failed(why) if self.changed_ms.is_none() => Some(why),
+            Answer::Failed(_) | Answer::None | Answer::Asked | Answer::Known(_) => None,
+        }
+    }
+
     fn take_data(&mut self, open: &Open) {
         self.data = open.session.supply();
         self.session.clone_from(&open.meta.name);
@@ -221,7 +229,7 @@ fn start(model: &mut Model) -> Vec<Effect> {
     let ask = match read_only {
         Some(holder) => Err(format!("this session is open for reading only: {holder} holds it")),
         None if launch.asked_ms.is_some_and(|at| now_ms < at + LAUNCH_MS) => Err("the run is being started".into()),
-        None => launch.ask(),
+        None => launch.unfit().map_or_else(|| launch.ask(), |why| Err(format!("cannot start: {why}"))),
     };
     match ask {
         Ok(ask) => {

@@ -42,6 +42,7 @@ use watch::Check;
 
 pub(super) use batches::Batches;
 pub(super) use checkpoint::notes;
+pub(super) use mix::making as mix_making;
 pub(super) use options::check;
 pub use options::tune_of;
 pub(super) use pass::Grouping;

@@ -45,7 +45,7 @@ pub(super) fn masks(path: &Path) -> Result<(), Error> {
     let run = RunDir::open(path)?;
     let spec = run.placed_spec()?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
-    say(&engine::masks(&spec, &run_rows(&run, train)?.rows, MASKED)?)
+    say(&engine::masks(&spec, &run_rows(&run, train)?, MASKED)?)
 }
 
 /// `worker score RUN_DIR`: a [`Scoring`] for every completion of the run's session that this reward run has not scored yet.
