@@ -12,11 +12,11 @@ use super::key::{Code, Key};
 use super::keymap::Action;
 use super::masks::MaskSheet;
 use super::model::Model;
-use super::open::Open;
+use super::open::{Open, RunView};
 use super::popup::Popup;
 use super::screen::Screen;
-use crate::domain::{Kind, Lack, Needs, RunStatus, Supply};
-use crate::protocol::Estimate;
+use crate::domain::{Kind, Lack, Needs, RunId, RunStatus, Supply};
+use crate::protocol::{Estimate, Task};
 
 /// After the last key, so many milliseconds pass before an estimate is asked for.
 const SETTLE_MS: u64 = 400;
@@ -138,8 +138,8 @@ impl Launch {
         // A reward model scores answers and writes none: no policy starts from it.
         let (rewards, policies): (Vec<_>, Vec<_>) =
             finished.partition(|run| run.spec.as_ref().is_some_and(|spec| spec.kind() == "reward"));
-        self.form.set_runs(policies.into_iter().map(|run| run.id.clone()));
-        self.form.set_rewards(rewards.into_iter().map(|run| run.id.clone()));
+        self.form.set_runs(policies.into_iter().flat_map(states));
+        self.form.set_rewards(rewards.into_iter().flat_map(states));
     }
 
     fn ask(&self) -> Result<TrainAsk, String> {
@@ -152,6 +152,15 @@ impl Launch {
         };
         Ok(TrainAsk { method: self.form.method().name.into(), params: self.form.params()?, init })
     }
+}
+
+/// The states of a finished run that can be gone on from: its last one, and its best one where it was looked for on the way.
+fn states(run: &RunView) -> Vec<RunId> {
+    let looked = matches!(run.spec.as_ref().map(|spec| &spec.task), Some(Task::Train(train))
+        if train.params.usize("eval_steps") > 0 && !train.params.text("metric_for_best_model").is_empty());
+    let mut out = vec![run.id.clone()];
+    out.extend(looked.then(|| run.id.at_best()));
+    out
 }
 
 /// Shows the screen for the open session.

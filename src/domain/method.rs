@@ -302,7 +302,14 @@ const PROBE: &[ParamRow] = &[
 
 /// How the policy answers, and what its answers are worth: shared by the methods that learn from their own answers.
 const ONLINE: &[ParamRow] = &[
-    row("reward_model", Kind::Word, "", "", "a reward run of this session whose score the answers climb", true),
+    row(
+        "reward_model",
+        Kind::Word,
+        "",
+        "",
+        "a reward run of this session whose score the answers climb; RUN@best takes its best checkpoint",
+        true,
+    ),
     row(
         "reward_checks",
         Kind::Checks,

@@ -192,9 +192,10 @@ struct Trained {
     method: String,
 }
 
-/// The run of that id, which must have trained something and have a checkpoint of it.
+/// The run of that id, which must have trained something and have a checkpoint of it: the best one where `id` says so.
 fn trained(dir: &SessionDir, id: &RunId) -> Result<Trained> {
-    let run: RunDir = dir.run(id)?;
+    let (own, best) = id.parts();
+    let run: RunDir = dir.run(&own)?;
     let method = match run.spec()?.task {
         Task::Train(train) => train.method,
         Task::Sample(_) => {
@@ -203,8 +204,13 @@ fn trained(dir: &SessionDir, id: &RunId) -> Result<Trained> {
     };
     if run.checkpoints()?.is_empty() {
         return Err(Error::failed(format!(
-            "run {id} has no checkpoint yet: write one with `tiebreak checkpoint {}/{id}` or let it finish",
+            "run {own} has no checkpoint yet: write one with `tiebreak checkpoint {}/{own}` or let it finish",
             dir.name()
+        )));
+    }
+    if best && run.best_checkpoint().checkpoint.is_none() {
+        return Err(Error::failed(format!(
+            "run {own} has no best checkpoint, as it was not evaluated by metric_for_best_model: name {own} for its newest"
         )));
     }
     Ok(Trained { id: id.clone(), method })
@@ -216,7 +222,16 @@ fn trained(dir: &SessionDir, id: &RunId) -> Result<Trained> {
 /// When there is no such run, or it scores nothing.
 pub fn reward_run(dir: &SessionDir, id: &RunId) -> Result<RunDir> {
     let id = trained(dir, id)?.check_reward()?;
-    Ok(dir.run(&id)?)
+    Ok(dir.run(&id.parts().0)?)
+}
+
+/// The training run of that id, which must have a checkpoint: the best one where `id` says so.
+///
+/// # Errors
+/// When there is no such run or checkpoint.
+pub fn trained_run(dir: &SessionDir, id: &RunId) -> Result<RunDir> {
+    let id = trained(dir, id)?.id;
+    Ok(dir.run(&id.parts().0)?)
 }
 
 impl Trained {
