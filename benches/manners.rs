@@ -36,11 +36,30 @@ type Way = (&'static str, &'static [&'static str]);
 /// The five ways, the reward model before those that climb it.
 const WAYS: &[Way] = &[
     ("dpo", &["learning_rate=3e-3", "num_train_epochs=2", "per_device_train_batch_size=8", "eval_fraction=0"]),
-    ("orpo", &["learning_rate=3e-3", "num_train_epochs=3", "per_device_train_batch_size=8", "eval_fraction=0"]),
-    ("sft", &["learning_rate=3e-3", "num_train_epochs=3", "eval_fraction=0"]),
+    (
+        "orpo",
+        &[
+            "learning_rate=3e-3",
+            "num_train_epochs=4",
+            "per_device_train_batch_size=8",
+            "beta=2",
+            "orpo_nll=completion_token_mean",
+            "eval_fraction=0",
+        ],
+    ),
+    ("sft", &["learning_rate=3e-3", "eval_fraction=0"]),
     ("reward", &["learning_rate=2e-3", "num_train_epochs=3", "per_device_train_batch_size=8"]),
-    ("ppo", &["reward_model=reward-1", "learning_rate=2e-3", "num_train_epochs=2", "per_device_train_batch_size=32"]),
-    ("grpo", &["reward_model=reward-1", "learning_rate=2e-3", "num_train_epochs=1", "per_device_train_batch_size=64"]),
+    ("ppo", &["reward_model=reward-1", "learning_rate=2e-3", "per_device_train_batch_size=32"]),
+    (
+        "grpo",
+        &[
+            "reward_model=reward-1",
+            "learning_rate=3e-3",
+            "num_generations=4",
+            "num_iterations=4",
+            "per_device_train_batch_size=32",
+        ],
+    ),
 ];
 
 /// Runs a command of the program and waits for it.
@@ -125,7 +144,12 @@ fn main() {
         .take(PAIRS)
         .collect();
     assert_eq!(ranked.len(), PAIRS, "there are too few pairs of a kind and a rude answer");
-    let rows = ranked.iter().map(|(p, c, r)| json!({ "prompt": p, "chosen": c, "rejected": r }).to_string());
+    // As conversations, so that the prompts are the session's own.
+    let turn = |role: &str, text: &str| json!([{ "role": role, "content": text }]);
+    let rows = ranked.iter().map(|(p, c, r)| {
+        let (chosen, rejected) = (turn("assistant", c), turn("assistant", r));
+        json!({ "prompt": turn("user", p), "chosen": chosen, "rejected": rejected }).to_string()
+    });
     tiebreak(home, &["import", "manners", &written(home, "pairs.jsonl", rows), "--as", "pairs"]);
     let kind = ranked.iter().map(|(p, c, _)| {
         json!({ "messages": [{ "role": "user", "content": p }, { "role": "assistant", "content": c }] }).to_string()

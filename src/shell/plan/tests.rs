@@ -135,6 +135,10 @@ fn the_best_checkpoint_of_a_run_is_asked_for_by_name_and_must_be_there() {
     let from = |init: &RunId| TrainOrder { init: Some(init.clone()), ..order(&[]) };
     let said = refused(&home, &dir, from(&best));
     assert!(said.contains("run dpo-1 has no best checkpoint") && said.contains("name dpo-1"), "{said}");
+    let other = TrainOrder { init: Some(policy.clone()), ..order(&[("lora_r", "8")]) };
+    assert!(refused(&home, &dir, other).contains("run dpo-1 was trained with lora_r=16"));
+    let same = TrainOrder { init: Some(policy.clone()), ..order(&[("lora_alpha", "32.0")]) };
+    train(&home, &dir, same).unwrap();
     dir.run(&policy).unwrap().mark_best(1).unwrap();
     let Task::Train(task) = train(&home, &dir, from(&best)).unwrap().0.task else { panic!() };
     assert_eq!(task.init, Some(RunId::new("dpo-1@best")));
