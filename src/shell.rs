@@ -17,6 +17,7 @@ mod embedded;
 mod error;
 mod events;
 mod fetch;
+mod foretell;
 mod intake;
 mod journal;
 mod models;

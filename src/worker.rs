@@ -21,6 +21,7 @@ mod tests;
 
 pub use error::Error;
 
+use crate::domain::RunId;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -42,8 +43,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         ["gpus"] => answer::gpus(),
         ["estimate", _] => answer::estimate(path(1)),
         ["masks", _] => answer::masks(path(1)),
-        ["score", _] => answer::score(path(1)),
-        ["merge", _, _, format] => answer::merge(path(1), path(2), format),
+        ["score", _, id] => answer::score(path(1), &RunId::new(*id)),
+        ["merge", _, id, _, format] => answer::merge(path(1), &RunId::new(*id), path(3), format),
         ["make", _, spec] => answer::make(path(1), spec),
         ["bench", spec] => bench::bench(spec),
         _ => {

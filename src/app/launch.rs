@@ -12,11 +12,11 @@ use super::key::{Code, Key};
 use super::keymap::Action;
 use super::masks::MaskSheet;
 use super::model::Model;
-use super::open::Open;
+use super::open::{Open, RunView};
 use super::popup::Popup;
 use super::screen::Screen;
-use crate::domain::{Kind, Lack, Needs, RunStatus, Supply};
-use crate::protocol::Estimate;
+use crate::domain::{Kind, Lack, Needs, RunId, RunStatus, Supply};
+use crate::protocol::{Estimate, Task};
 
 /// After the last key, so many milliseconds pass before an estimate is asked for.
 const SETTLE_MS: u64 = 400;
@@ -81,7 +81,11 @@ impl Launch {
     pub fn obstacle(&self) -> Option<String> {
         let lack = self.data.lacks(self.form.method(), &self.form.params_so_far());
         let rows = lack.filter(|lack| matches!(lack, Lack::Rows(_))).map(|lack| self.lacking(lack));
-        rows.or_else(|| self.form.params().err().map(|why| format!("cannot start: {why}")))
+        let unfit = || match self.form.params() {
+            Ok(params) => self.form.method().contradiction(&params),
+            Err(why) => Some(why),
+        };
+        rows.or_else(|| unfit().map(|why| format!("cannot start: {why}")))
             .or_else(|| lack.map(|lack| self.lacking(lack)))
     }
 
@@ -116,6 +120,14 @@ impl Launch {
         }
     }
 
+    /// Why the run as it stands in the form could not go, where a worker or the disk has said so.
+    fn unfit(&self) -> Option<&str> {
+        match &self.answer {
+            Answer::Failed(why) if self.changed_ms.is_none() => Some(why),
+            Answer::Failed(_) | Answer::None | Answer::Asked | Answer::Known(_) => None,
+        }
+    }
+
     fn take_data(&mut self, open: &Open) {
         self.data = open.session.supply();
         self.session.clone_from(&open.meta.name);
@@ -126,8 +138,8 @@ impl Launch {
         // A reward model scores answers and writes none: no policy starts from it.
         let (rewards, policies): (Vec<_>, Vec<_>) =
             finished.partition(|run| run.spec.as_ref().is_some_and(|spec| spec.kind() == "reward"));
-        self.form.set_runs(policies.into_iter().map(|run| run.id.clone()));
-        self.form.set_rewards(rewards.into_iter().map(|run| run.id.clone()));
+        self.form.set_runs(policies.into_iter().flat_map(states));
+        self.form.set_rewards(rewards.into_iter().flat_map(states));
     }
 
     fn ask(&self) -> Result<TrainAsk, String> {
@@ -140,6 +152,15 @@ impl Launch {
         };
         Ok(TrainAsk { method: self.form.method().name.into(), params: self.form.params()?, init })
     }
+}
+
+/// The states of a finished run that can be gone on from: its last one, and its best one where it was looked for on the way.
+fn states(run: &RunView) -> Vec<RunId> {
+    let looked = matches!(run.spec.as_ref().map(|spec| &spec.task), Some(Task::Train(train))
+        if train.params.usize("eval_steps") > 0 && !train.params.text("metric_for_best_model").is_empty());
+    let mut out = vec![run.id.clone()];
+    out.extend(looked.then(|| run.id.at_best()));
+    out
 }
 
 /// Shows the screen for the open session.
@@ -217,7 +238,7 @@ fn start(model: &mut Model) -> Vec<Effect> {
     let ask = match read_only {
         Some(holder) => Err(format!("this session is open for reading only: {holder} holds it")),
         None if launch.asked_ms.is_some_and(|at| now_ms < at + LAUNCH_MS) => Err("the run is being started".into()),
-        None => launch.ask(),
+        None => launch.unfit().map_or_else(|| launch.ask(), |why| Err(format!("cannot start: {why}"))),
     };
     match ask {
         Ok(ask) => {

@@ -5,7 +5,7 @@
 
 use super::wrap::{presentable, wrap};
 use crate::domain::counted;
-use crate::protocol::{MaskedRow, Masks};
+use crate::protocol::{MaskPiece, MaskedRow, Masks};
 
 /// How a stretch of a line is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,10 @@ pub enum Ink {
     Read,
     /// Learned.
     Learned,
+    /// Learned of a row that is mixed in.
+    Mixed,
+    /// Where a packed text begins.
+    Begins,
     /// Left out, with the reason.
     LeftOut,
 }
@@ -71,10 +75,13 @@ impl MaskSheet {
                 self.lines = wrap(&why, width).into_iter().map(|l| vec![(why[l].to_owned(), Ink::LeftOut)]).collect();
             }
             Some(Ok(masks)) => {
-                self.lines = masks.rows.iter().flat_map(|row| row_lines(row, width)).collect();
-                if masks.rows.is_empty() {
-                    self.lines = vec![vec![("there are no rows".to_owned(), Ink::Read)]];
+                let mut about = format!("the first of {}", counted(masks.all, "row"));
+                if masks.mixed > 0 {
+                    about.push_str(&format!(", and of {} mixed in", counted(masks.mixed, "text")));
                 }
+                let about = if masks.rows.is_empty() { "there are no rows".to_owned() } else { about };
+                self.lines = vec![vec![(about, Ink::Read)]];
+                self.lines.extend(masks.rows.iter().flat_map(|row| row_lines(row, width)));
             }
         }
         self.scroll_by(0, size);
@@ -90,19 +97,41 @@ impl MaskSheet {
 /// A row's head and its text in lines of `width` cells, and a blank line.
 fn row_lines(row: &MaskedRow, width: usize) -> Vec<MaskLine> {
     let mut head = presentable(row.id.as_str());
-    if !row.part.is_empty() {
-        head.push_str(&format!(" · {}", row.part));
+    let texts = row.texts();
+    if texts > 1 {
+        head.push_str(&format!(" and {} more, packed", texts - 1));
+    }
+    for part in [row.part.as_str(), if row.mixed { "mixed in" } else { "" }] {
+        if !part.is_empty() {
+            head.push_str(&format!(" · {part}"));
+        }
     }
     if let Some(why) = &row.left_out {
         return vec![vec![(head, Ink::Head), (format!("  left out: {}", presentable(why)), Ink::LeftOut)], Vec::new()];
     }
     let counts = format!("  {}, {} learned", counted(row.tokens, "token"), row.learned);
     let mut out = vec![vec![(head, Ink::Head), (counts, Ink::Read)]];
+    let learned = if row.mixed { Ink::Mixed } else { Ink::Learned };
+    let (mut rest, mut number) = (row.pieces.as_slice(), 1);
+    while !rest.is_empty() {
+        let to = rest.iter().skip(1).position(|piece| piece.begins).map_or(rest.len(), |at| at + 1);
+        if number > 1 {
+            out.push(vec![(format!("┄ text {number} of {texts}: it sees nothing above this line ┄"), Ink::Begins)]);
+        }
+        text_lines(&rest[..to], learned, width, &mut out);
+        (rest, number) = (&rest[to..], number + 1);
+    }
+    out.push(Vec::new());
+    out
+}
+
+/// The pieces of one text in lines.
+fn text_lines(pieces: &[MaskPiece], learned: Ink, width: usize, out: &mut Vec<MaskLine>) {
     let mut text = String::new();
     let mut ends = Vec::new();
-    for piece in &row.pieces {
+    for piece in pieces {
         text.push_str(&presentable(&piece.text).replace('\n', "↵\n"));
-        ends.push((text.len(), if piece.learned { Ink::Learned } else { Ink::Read }));
+        ends.push((text.len(), if piece.learned { learned } else { Ink::Read }));
     }
     for line in wrap(&text, width) {
         let mut parts = MaskLine::new();
@@ -116,21 +145,19 @@ fn row_lines(row: &MaskedRow, width: usize) -> Vec<MaskLine> {
         }
         out.push(parts);
     }
-    out.push(Vec::new());
-    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::PairId;
-    use crate::protocol::MaskPiece;
 
     fn masks() -> Masks {
-        let piece = |text: &str, learned| MaskPiece { text: text.into(), learned };
+        let piece = |text: &str, learned| MaskPiece { text: text.into(), learned, begins: false };
         let row = MaskedRow {
             id: PairId::new("p1"),
             part: "chosen".into(),
+            mixed: false,
             tokens: 9,
             learned: 3,
             pieces: vec![
@@ -141,7 +168,7 @@ mod tests {
             left_out: None,
         };
         let left = MaskedRow::left_out(PairId::new("p2"), "equal answers");
-        Masks { rows: vec![row, left], all: 2 }
+        Masks { rows: vec![row, left], all: 2, mixed: 0 }
     }
 
     #[test]
@@ -157,6 +184,24 @@ mod tests {
             assert_eq!(of(Ink::Read), "9tokens,3learned<s>user↵Why?x");
             assert_eq!((of(Ink::Head).as_str(), of(Ink::LeftOut).as_str()), ("p1·chosenp2", "leftout:equalanswers"));
         }
+    }
+
+    #[test]
+    fn packed_texts_are_parted_and_mixed_rows_have_an_ink_of_their_own() {
+        let mut masks = masks();
+        let row = &mut masks.rows[0];
+        row.mixed = true;
+        row.pieces[2].begins = true;
+        let lines = row_lines(row, 60);
+        let flat: Vec<String> = lines.iter().map(|l| l.iter().map(|(t, _)| t.as_str()).collect()).collect();
+        assert_eq!(flat[0], "p1 and 1 more, packed · chosen · mixed in  9 tokens, 3 learned");
+        assert!(flat[flat.len() - 3].starts_with("┄ text 2 of 2") && flat[flat.len() - 2] == "x", "{flat:?}");
+        assert!(lines.iter().flatten().any(|(text, ink)| text.contains("Because") && *ink == Ink::Mixed));
+        assert!(lines.iter().flatten().all(|(_, ink)| *ink != Ink::Learned));
+        masks.mixed = 7;
+        let mut sheet = MaskSheet::new(1);
+        sheet.fill(&Ok(masks), (80, 24));
+        assert_eq!(sheet.lines[0][0].0, "the first of 2 rows, and of 7 texts mixed in");
     }
 
     #[test]

@@ -52,6 +52,26 @@ id!(
     Rater
 );
 
+/// Behind a run's name: its best checkpoint is meant, not its newest.
+const BEST: &str = "@best";
+
+impl RunId {
+    /// The run itself, and whether its best checkpoint is meant instead of its newest: `dpo-1@best`.
+    #[must_use]
+    pub fn parts(&self) -> (Self, bool) {
+        match self.0.strip_suffix(BEST) {
+            Some(run) => (Self(run.into()), true),
+            None => (self.clone(), false),
+        }
+    }
+
+    /// The same run, its best checkpoint meant.
+    #[must_use]
+    pub fn at_best(&self) -> Self {
+        Self(format!("{}{BEST}", self.parts().0))
+    }
+}
+
 impl Rater {
     /// Whether these verdicts came with an imported file, not from a person at this keyboard.
     #[must_use]

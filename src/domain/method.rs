@@ -13,7 +13,7 @@ mod rloo;
 mod sft;
 mod simpo;
 
-pub use contradiction::contradiction;
+pub use contradiction::{Under, contradiction};
 
 use super::param::{Kind, ParamRow, Params};
 
@@ -53,6 +53,10 @@ pub struct Method {
     pub own: &'static [ParamRow],
     /// Defaults that differ from the shared rows': `(key, default, usual)`.
     pub defaults: &'static [(&'static str, &'static str, &'static str)],
+    /// Options that mean something only under another one's setting, beside the shared ones.
+    pub under: &'static [Under],
+    /// Why these options cannot stand together, as one sentence, where it is no matter of [`Method::under`].
+    pub refuse: fn(&Params) -> Option<String>,
     /// The resolved objective as a formula in plain characters.
     pub objective: fn(&Params) -> String,
 }
@@ -298,7 +302,14 @@ const PROBE: &[ParamRow] = &[
 
 /// How the policy answers, and what its answers are worth: shared by the methods that learn from their own answers.
 const ONLINE: &[ParamRow] = &[
-    row("reward_model", Kind::Word, "", "", "a reward run of this session whose score the answers climb", true),
+    row(
+        "reward_model",
+        Kind::Word,
+        "",
+        "",
+        "a reward run of this session whose score the answers climb; RUN@best takes its best checkpoint",
+        true,
+    ),
     row(
         "reward_checks",
         Kind::Checks,
@@ -347,6 +358,19 @@ const SOFT_LABELS: ParamRow = row(
     "where raters differed, the share of the votes against it as a pair's own label smoothing",
     false,
 );
+
+/// What the methods share that learn from their own answers.
+const CHECKS_UNDER: Under = Under {
+    keys: &["checks_weight"],
+    holds: |p| !p.text("reward_checks").is_empty(),
+    of: "reward_checks",
+    remedy: "name checks",
+};
+
+/// Of a method whose options all go together.
+fn nothing(_: &Params) -> Option<String> {
+    None
+}
 
 /// A default of a shared row that is another one for a method: `(key, default, usual)`.
 type Default = (&'static str, &'static str, &'static str);

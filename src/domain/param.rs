@@ -107,7 +107,7 @@ impl ParamRow {
                     None => Ok(given.join(",")),
                 }
             }
-            Kind::Word if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) => {
+            Kind::Word if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'@')) => {
                 Ok(text.to_owned())
             }
             Kind::Word => Err(fail("it takes a run's name, or nothing".into())),

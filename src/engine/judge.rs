@@ -1,7 +1,7 @@
 //! A trained reward model at work: answers in, scores out.
 //!
 //! Owns that an answer is scored as the reward model learned it: through its own template, to the answer's end, read at the
-//! last token. Refuses a checkpoint without a scalar head.
+//! last token. Refuses a checkpoint without a scalar head, and a model that reads texts in another way than it did then.
 
 use super::decoder::SCORE;
 use super::error::Error;
@@ -36,11 +36,19 @@ impl Judge {
                 "holds no reward model (no score.weight); name a run of method reward",
             ));
         }
+        let (notes, reading) = notes(checkpoint)?;
+        if reading.is_some_and(|learned| model.reading().is_ok_and(|now| now != learned)) {
+            return Err(Error::file(
+                path,
+                "has another tokenizer, chat template or end of text than when the reward run learned to score its answers; \
+                 train the reward model again",
+            ));
+        }
         let mut decoder = model.decoder(device, &trained.tune)?;
         // A head of its own is not trained by a reward run, and so not in its checkpoint.
         decoder.add_score(vec![0.0; model.config.hidden], !trained.tensors.contains_key("lm_head.weight"))?;
         trained.put_on(decoder.trainables())?;
-        let calibration = serde_json::from_value(notes(checkpoint)?).unwrap_or_default();
+        let calibration = serde_json::from_value(notes).unwrap_or_default();
         Ok(Self { model, policy: Policy::new(decoder), calibration })
     }
 

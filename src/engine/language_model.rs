@@ -13,6 +13,7 @@ use super::tune::Tune;
 use super::weights::{Weights, files};
 use crate::domain::{Fold64, Message, PromptBody};
 use candle_core::{DType, Device};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// A model that can be tokenised for, and loaded.
@@ -25,6 +26,17 @@ pub struct LanguageModel {
     pub tokenizer: Tokenizer,
     /// Its chat template; none for a base model.
     pub template: Option<Template>,
+}
+
+/// How texts become tokens: what a score means only together with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    /// The chat template's source; none for plain texts alone. A conversation ends as the template ends it.
+    pub template: Option<String>,
+    /// What plain texts end in.
+    pub end_of_text: Option<String>,
+    /// Hash of the tokenizer.
+    pub tokenizer: String,
 }
 
 impl LanguageModel {
@@ -96,6 +108,20 @@ impl LanguageModel {
             PromptBody::Chat(messages) => self.tokenizer.encode(&self.render(messages, true)?, false),
             PromptBody::Text(text) => self.tokenizer.encode(text, true),
         }
+    }
+
+    /// The way in which this model's texts become tokens.
+    ///
+    /// # Errors
+    /// When the tokenizer does not write.
+    pub fn reading(&self) -> Result<Reading, Error> {
+        let mut tokenizer = Fold64::default();
+        tokenizer.add(self.tokenizer.to_json()?.as_bytes());
+        Ok(Reading {
+            template: self.template.as_ref().map(|t| t.source().to_owned()),
+            end_of_text: self.tokenizer.eos_text().map(str::to_owned),
+            tokenizer: tokenizer.hex(),
+        })
     }
 
     /// Text of a hash over weights, tokenizer and template: equal for equal models wherever they lie. Of weight files the

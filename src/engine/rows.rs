@@ -16,6 +16,8 @@
 mod pack;
 mod single;
 
+pub(super) use pack::pack;
+
 use super::error::Error;
 use super::language_model::LanguageModel;
 use super::policy::Row;
@@ -307,7 +309,7 @@ pub fn tokenise(
         single::mismatch(&mut out.eval, making.mismatch);
     }
     if let (Rows::Examples(_), true) = (rows, making.packing) {
-        out.train = pack::pack(std::mem::take(&mut out.train), making.max_length);
+        out.train = pack(std::mem::take(&mut out.train), making.max_length);
     }
     watch(rows.len())?;
     if let Some(first) = parted.first() {

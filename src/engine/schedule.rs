@@ -47,7 +47,7 @@ impl Schedule {
     /// up, as `lr_decay_share` is.
     ///
     /// # Errors
-    /// When the scheduler's name is unknown, or `lr_decay_share` is set for another one than `warmup_stable_decay`.
+    /// When the scheduler's name is unknown.
     pub fn new(params: &Params, total: u64) -> Result<Self, Error> {
         let share = if params.text("lr_decay_share").is_empty() { DECAY_SHARE } else { params.f64("lr_decay_share") };
         let decay = match params.text("lr_scheduler_type") {
@@ -62,13 +62,6 @@ impl Schedule {
                 )));
             }
         };
-        if share != DECAY_SHARE && !matches!(decay, Decay::Stable(_)) {
-            return Err(Error::Asked(format!(
-                "lr_decay_share has no meaning for lr_scheduler_type={}; leave it at {DECAY_SHARE} or take \
-                 lr_scheduler_type=warmup_stable_decay",
-                params.text("lr_scheduler_type")
-            )));
-        }
         let asked = params.f64("warmup_steps");
         let warmup = if asked >= 1.0 { asked as u64 } else { (asked * total as f64).ceil() as u64 };
         Ok(Self { decay, peak: params.f64("learning_rate"), warmup, total })
@@ -156,7 +149,6 @@ mod tests {
         assert_eq!(with("warmup_stable_decay", "0.1").unwrap().decay, Decay::Stable(3));
         assert_eq!(with("warmup_stable_decay", "").unwrap().decay, Decay::Stable(5));
         assert_eq!(with("linear", "0.2").unwrap().decay, Decay::Linear);
-        assert!(with("cosine", "0.3").unwrap_err().to_string().contains("lr_decay_share has no meaning"));
     }
 
     #[test]

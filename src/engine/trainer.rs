@@ -23,7 +23,7 @@ mod watch;
 use super::decoder::Decoder;
 use super::device::device;
 use super::error::Error;
-use super::language_model::LanguageModel;
+use super::language_model::{LanguageModel, Reading};
 use super::loss::Tally;
 use super::optim::AdamW;
 use super::policy::Policy;
@@ -42,6 +42,7 @@ use watch::Check;
 
 pub(super) use batches::Batches;
 pub(super) use checkpoint::notes;
+pub(super) use mix::making as mix_making;
 pub(super) use options::check;
 pub use options::tune_of;
 pub(super) use pass::Grouping;
@@ -120,6 +121,8 @@ pub struct Trainer {
     /// It has been said that memory ran out.
     narrowed: bool,
     health: health::Watcher,
+    /// How answers become tokens, where scores will hang on it.
+    reading: Option<Reading>,
     /// Answers of the untrained model have been shown.
     introduced: bool,
 }
@@ -237,6 +240,7 @@ impl Trainer {
             }
         }
 
+        let reading = if making.valued { Some(model.reading()?) } else { None };
         let mut identity = format!("{} f32 {}", model.fingerprint()?, policy.path());
         let probe = probe::Probe::new(&model, &policy, &rows.probe, params)?;
         if let Some(dir) = places.init {
@@ -312,6 +316,7 @@ impl Trainer {
             best: Best::default(),
             narrowed: false,
             health: health::Watcher::default(),
+            reading,
             introduced: false,
         };
         trainer.begin_watching(&plan.dropped);

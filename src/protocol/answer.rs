@@ -86,10 +86,14 @@ pub struct Scoring {
 /// What a run would read of its rows and what it would learn of it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Masks {
-    /// The first sequences that are trained on, then some rows that are left out.
+    /// The first sequences that are trained on, those of mixed rows among them where steps take both, then some rows that
+    /// are left out.
     pub rows: Vec<MaskedRow>,
-    /// Rows in all.
+    /// Rows in all, mixed ones apart.
     pub all: usize,
+    /// Rows that there are to mix in; 0 where nothing is mixed in.
+    #[serde(default)]
+    pub mixed: usize,
 }
 
 /// A sequence as the model reads it.
@@ -97,8 +101,11 @@ pub struct Masks {
 pub struct MaskedRow {
     /// The row it came from.
     pub id: PairId,
-    /// `chosen` or `rejected`; empty where a row is one sequence.
+    /// `chosen` or `rejected`, `good` or `bad`; empty where a row is one sequence without a judgement.
     pub part: String,
+    /// Whether it is mixed in against forgetting.
+    #[serde(default)]
+    pub mixed: bool,
     /// Tokens.
     pub tokens: usize,
     /// How many of them are learned.
@@ -114,7 +121,21 @@ impl MaskedRow {
     /// A row that is left out, and why.
     #[must_use]
     pub fn left_out(id: PairId, why: &str) -> Self {
-        Self { id, part: String::new(), tokens: 0, learned: 0, pieces: Vec::new(), left_out: Some(why.into()) }
+        Self {
+            id,
+            part: String::new(),
+            mixed: false,
+            tokens: 0,
+            learned: 0,
+            pieces: Vec::new(),
+            left_out: Some(why.into()),
+        }
+    }
+
+    /// How many texts share the sequence; 1 where nothing was packed.
+    #[must_use]
+    pub fn texts(&self) -> usize {
+        1 + self.pieces.iter().filter(|piece| piece.begins).count()
     }
 }
 
@@ -125,4 +146,7 @@ pub struct MaskPiece {
     pub text: String,
     /// Whether its tokens are learned, or only read.
     pub learned: bool,
+    /// Whether another text begins here that was packed behind the one before and does not see it.
+    #[serde(default)]
+    pub begins: bool,
 }

@@ -268,7 +268,7 @@ pub struct SampleArgs {
     /// A model to sample from instead of the session's; several take turns.
     #[arg(long = "model", value_name = "MODEL")]
     pub models: Vec<String>,
-    /// A training run of this session whose adapter is put on the model.
+    /// A training run of this session whose adapter is put on the model; RUN@best takes its best checkpoint.
     #[arg(long, value_name = "RUN", conflicts_with = "models")]
     pub adapter: Option<String>,
     /// What computes: auto, cpu, cuda:0, metal.
@@ -293,7 +293,7 @@ pub struct TrainArgs {
     /// The run's name (default: the method and a number).
     #[arg(long)]
     pub name: Option<String>,
-    /// A run of this session whose adapter it starts from.
+    /// A run of this session whose adapter it starts from; RUN@best takes its best checkpoint.
     #[arg(long, value_name = "RUN")]
     pub init: Option<String>,
     /// What computes: auto, cpu, cuda:0, metal.
@@ -309,7 +309,7 @@ pub struct TrainArgs {
 pub struct ScoreArgs {
     /// The session.
     pub session: String,
-    /// The reward run of this session whose score is taken.
+    /// The reward run of this session whose score is taken; RUN@best takes its best checkpoint.
     #[arg(long = "with", value_name = "RUN")]
     pub run: String,
 }
@@ -325,7 +325,7 @@ pub struct RunArgs {
 /// `merge`.
 #[derive(Debug, Args)]
 pub struct MergeArgs {
-    /// The run, as SESSION/RUN.
+    /// The run, as SESSION/RUN; SESSION/RUN@best takes its best checkpoint.
     #[arg(value_name = "SESSION/RUN")]
     pub run: String,
     /// The folder to write; it must not hold anything.

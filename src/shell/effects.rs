@@ -3,14 +3,14 @@
 
 use super::desk::{self, Order, Question, aside};
 use super::error::{Error, Result};
+use super::foretell::foretell;
 use super::intake::{self, Kind};
 use super::journal::Journal;
 use super::reply::{Replies, Reply};
-use super::supervisor::ask_about;
 use super::{models, plan, tails};
 use crate::app::{Effect, Msg, SessionCard};
 use crate::domain::Rater;
-use crate::protocol::{Estimate, SCHEMA_VERSION, SessionMeta};
+use crate::protocol::{SCHEMA_VERSION, SessionMeta};
 use crate::storage::{Home, SessionDir, list_sessions};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -59,10 +59,10 @@ impl Effects {
         let adopt = desk.clone();
         let tails = tails::spawn(replies.clone(), move || drop(adopt.send(Order::Adopt))).map_err(io)?;
         let (questions, asked) = channel();
-        let (answers, cache) = (replies.clone(), home.cache());
+        let (answers, place) = (replies.clone(), home.clone());
         std::thread::Builder::new()
             .name("estimates".into())
-            .spawn(move || estimates(&asked, &answers, &cache))
+            .spawn(move || estimates(&asked, &answers, &place))
             .map_err(io)?;
         let ended = desk::spawn(home.clone(), rater, replies.clone(), inbox, tails.clone(), questions).map_err(io)?;
         Ok((Self { home, replies, desk, ended, tails, opening: 0 }, receiver))
@@ -237,15 +237,14 @@ pub fn memory() -> (u64, u64) {
 }
 
 /// Answers questions about runs that are not launched; of those that wait only the newest is answered.
-fn estimates(asked: &Receiver<Question>, replies: &Replies, cache: &Path) {
+fn estimates(asked: &Receiver<Question>, replies: &Replies, home: &Home) {
     while let Ok(mut question) = asked.recv() {
         while let Ok(newer) = asked.try_recv() {
             question = newer;
         }
         let (opening, ticket, planned) = question;
         let answer = planned.and_then(|(spec, data)| {
-            let dir = cache.join(format!("estimate-{}", std::process::id()));
-            ask_about::<Estimate>("estimate", &dir, &spec, &data)
+            foretell(home, &home.cache().join(format!("estimate-{}", std::process::id())), &spec, &data)
         });
         replies.of(opening, Msg::EstimateReady { ticket, answer: answer.map_err(|e| e.to_string()) });
     }

@@ -88,7 +88,9 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
         return Err(Error::failed(lacking(&dir.name(), lack, method, &order.params, &supply.left)));
     }
     if let Some(init) = &order.init {
-        trained(dir, init)?.check_policy(&order.method)?;
+        let trained = trained(dir, init)?;
+        trained.check_alike(&order.params)?;
+        trained.check_policy(&order.method)?;
     }
     let reward = match order.params.text("reward_model") {
         "" => None,
@@ -190,24 +192,34 @@ pub fn wall_ms() -> u64 {
 struct Trained {
     id: RunId,
     method: String,
+    params: Params,
 }
 
-/// The run of that id, which must have trained something and have a checkpoint of it.
+/// What must be the same for a run that starts from another one: with another scale the same adapter is another model.
+const ALIKE: &[&str] = &["tune", "lora_r", "lora_alpha", "use_rslora", "use_dora", "lora_target_modules"];
+
+/// The run of that id, which must have trained something and have a checkpoint of it: the best one where `id` says so.
 fn trained(dir: &SessionDir, id: &RunId) -> Result<Trained> {
-    let run: RunDir = dir.run(id)?;
-    let method = match run.spec()?.task {
-        Task::Train(train) => train.method,
+    let (own, best) = id.parts();
+    let run: RunDir = dir.run(&own)?;
+    let TrainSpec { method, params, .. } = match run.spec()?.task {
+        Task::Train(train) => train,
         Task::Sample(_) => {
             return Err(Error::failed(format!("run {id} sampled answers and trained nothing: name a training run")));
         }
     };
     if run.checkpoints()?.is_empty() {
         return Err(Error::failed(format!(
-            "run {id} has no checkpoint yet: write one with `tiebreak checkpoint {}/{id}` or let it finish",
+            "run {own} has no checkpoint yet: write one with `tiebreak checkpoint {}/{own}` or let it finish",
             dir.name()
         )));
     }
-    Ok(Trained { id: id.clone(), method })
+    if best && run.best_checkpoint().checkpoint.is_none() {
+        return Err(Error::failed(format!(
+            "run {own} has no best checkpoint, as it was not evaluated by metric_for_best_model: name {own} for its newest"
+        )));
+    }
+    Ok(Trained { id: id.clone(), method, params })
 }
 
 /// The reward run of that id, which must have a checkpoint.
@@ -216,10 +228,38 @@ fn trained(dir: &SessionDir, id: &RunId) -> Result<Trained> {
 /// When there is no such run, or it scores nothing.
 pub fn reward_run(dir: &SessionDir, id: &RunId) -> Result<RunDir> {
     let id = trained(dir, id)?.check_reward()?;
-    Ok(dir.run(&id)?)
+    Ok(dir.run(&id.parts().0)?)
+}
+
+/// The training run of that id, which must have a checkpoint: the best one where `id` says so.
+///
+/// # Errors
+/// When there is no such run or checkpoint.
+pub fn trained_run(dir: &SessionDir, id: &RunId) -> Result<RunDir> {
+    let id = trained(dir, id)?.id;
+    Ok(dir.run(&id.parts().0)?)
 }
 
 impl Trained {
+    /// Refuses another kind of adapter than the run's own.
+    fn check_alike(&self, params: &Params) -> Result<()> {
+        let same = |key: &str| match (self.params.f64(key), params.f64(key)) {
+            (a, b) if a.is_nan() || b.is_nan() => self.params.text(key) == params.text(key),
+            (a, b) => a == b,
+        };
+        // What did not exist when the run was made, or means nothing for it, is no difference.
+        let lora = self.params.text("tune") != "full";
+        let asked = |key: &&&str| !self.params.text(key).is_empty() && (lora || **key == "tune");
+        match ALIKE.iter().filter(asked).find(|key| !same(key)) {
+            None => Ok(()),
+            Some(key) => Err(Error::Usage(format!(
+                "run {} was trained with {key}={}, and a run that starts from it must be too; set it, or start from the model",
+                self.id,
+                self.params.text(key)
+            ))),
+        }
+    }
+
     /// A reward model's adapter serves scores, not answers: only another reward model can start from it.
     fn check_policy(&self, user: &str) -> Result<()> {
         if self.method == "reward" && user != "reward" {

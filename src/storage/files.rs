@@ -15,6 +15,12 @@ pub fn wall_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
+/// Bytes free for this user on the disk where that folder is or will be; none where the system does not say.
+#[must_use]
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    path.ancestors().find_map(|p| rustix::fs::statvfs(p).ok()).map(|s| s.f_bavail * s.f_frsize)
+}
+
 /// A number that no other call in this process gets, for names of temporary files.
 pub(super) fn ticket() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);

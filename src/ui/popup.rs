@@ -1,7 +1,7 @@
 //! Draws what lies over a screen: one sheet at a time, the topmost.
 
 use super::frame::{put, put_line};
-use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, TEXT, WARN};
+use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, GOOD, TEXT, WARN};
 use crate::app::masks::{Ink, MaskSheet, room};
 use crate::app::{EditBuffer, Form, Help, Input, Model, Palette, Popup, cells, clip, keymap, wrap};
 use ratatui::buffer::Buffer;
@@ -231,7 +231,7 @@ fn form(buf: &mut Buffer, area: Rect, form: &Form) {
     }
 }
 
-/// What is learned is underlined and in the accent, what is only read dim.
+/// What is learned is underlined and in the accent, of mixed rows in green; what is only read is dim.
 fn masks(buf: &mut Buffer, area: Rect, sheet_of: &MaskSheet, size: (u16, u16)) {
     let (width, rows) = room(size);
     let height = sheet_of.lines.len().clamp(3, rows) as u16;
@@ -245,6 +245,8 @@ fn masks(buf: &mut Buffer, area: Rect, sheet_of: &MaskSheet, size: (u16, u16)) {
                     Ink::Head => BOLD,
                     Ink::Read => DIM,
                     Ink::Learned => ACCENT.add_modifier(Modifier::UNDERLINED),
+                    Ink::Mixed => GOOD.add_modifier(Modifier::UNDERLINED),
+                    Ink::Begins => ACCENT,
                     Ink::LeftOut => WARN,
                 },
             )

@@ -3,7 +3,7 @@
 use super::error::Error;
 use super::gpu;
 use super::task::{adapter_of, reward_of, run_rows};
-use crate::domain::Num;
+use crate::domain::{Num, RunId};
 use crate::engine::merge::{Precision, to_hf, to_peft};
 use crate::engine::{self, Judge, Sink, fresh};
 use crate::protocol::{FreshSpec, RunEvent, Scoring, Task};
@@ -45,18 +45,19 @@ pub(super) fn masks(path: &Path) -> Result<(), Error> {
     let run = RunDir::open(path)?;
     let spec = run.placed_spec()?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
-    say(&engine::masks(&spec, &run_rows(&run, train)?.rows, MASKED)?)
+    say(&engine::masks(&spec, &run_rows(&run, train)?, MASKED)?)
 }
 
-/// `worker score RUN_DIR`: a [`Scoring`] for every completion of the run's session that this reward run has not scored yet.
-pub(super) fn score(path: &Path) -> Result<(), Error> {
+/// `worker score RUN_DIR ID`: a [`Scoring`] for every completion of the run's session that this reward run has not scored
+/// yet. ID is the run's, or its best checkpoint's (`reward-1@best`).
+pub(super) fn score(path: &Path, id: &RunId) -> Result<(), Error> {
     let run = RunDir::open(path)?;
     let spec = run.placed_spec()?;
-    let (model, checkpoint) = reward_of(&run, &run.id())?;
+    let (model, checkpoint) = reward_of(&run, id)?;
     let judge = Judge::open(&model, &checkpoint, &engine::device(&spec.device)?)?;
     let (session, _) = SessionDir::open(run.session_path())?.state()?;
     for completion in session.completions() {
-        let known = session.score_of(&completion.id).is_some_and(|score| score.run == run.id());
+        let known = session.score_of(&completion.id).is_some_and(|score| score.run == *id);
         let Some(prompt) = session.prompt(&completion.prompt).filter(|_| !known) else { continue };
         let score = Num(judge.standard(judge.score(&prompt.body, &completion.text)?));
         say(&Scoring { completion: completion.id.clone(), score })?;
@@ -64,14 +65,15 @@ pub(super) fn score(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// `worker merge RUN_DIR OUT FORMAT`: the run's newest checkpoint as a folder for other programs. `hf` computes exactly what
+/// `worker merge RUN_DIR ID OUT FORMAT`: the run's newest checkpoint, or its best one where ID says so, as a folder for other
+/// programs. `hf` computes exactly what
 /// base and adapter compute together (f32), `hf-base` rounds to the base model's number type, `peft` writes the adapter
 /// alone. Progress comes as [`RunEvent`]s.
-pub(super) fn merge(path: &Path, out: &Path, format: &str) -> Result<(), Error> {
+pub(super) fn merge(path: &Path, id: &RunId, out: &Path, format: &str) -> Result<(), Error> {
     let run = RunDir::open(path)?;
     let spec = run.placed_spec()?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
-    let trained = adapter_of(&run, &run.id())?;
+    let trained = adapter_of(&run, id)?;
     match format {
         "hf-base" => to_hf(&train.model, &trained, out, Precision::AsBase, &mut Lines)?,
         "hf" => to_hf(&train.model, &trained, out, Precision::Exact, &mut Lines)?,

@@ -65,6 +65,29 @@ fn mistakes_are_one_sentence_and_the_right_exit_code() {
 }
 
 #[test]
+fn every_method_refuses_options_that_contradict_each_other_before_there_is_a_run() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    with_pairs(home);
+    let own: &[(&str, &str, &str)] = &[
+        ("dpo", "loss_type=hinge", "label_smoothing=0.1"),
+        ("cpo", "loss_type=ipo", "soft_labels=true"),
+        ("kto", "loss_type=kto", "per_device_train_batch_size=1"),
+        ("ppo", "kl_target=0", "kl_horizon=5"),
+        ("grpo", "beta=0", "use_bias_correction_kl=false"),
+        ("rloo", "reward_checks=", "checks_weight=2"),
+    ];
+    let shared = tiebreak::domain::methods().iter().map(|m| (m.name, "tune=full", "lora_r=8"));
+    for (method, one, other) in shared.chain(own.iter().copied()) {
+        let said = refused(home, &["train", "tone", method, "--set", one, "--set", other], 2);
+        let key = other.split('=').next().unwrap();
+        assert!(said.contains(key), "{method} {one} {other}: {said}");
+    }
+    assert_eq!(text(&tiebreak(home, &["runs", "tone", "--json"]).stdout), "", "no run was made");
+    assert_eq!(fs::read_dir(home.join("sessions/tone/runs")).map_or(0, Iterator::count), 0);
+}
+
+#[test]
 fn a_session_goes_in_and_out_and_verifies() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();

@@ -214,6 +214,14 @@ fn a_reward_run_scores_answers_as_it_learned_to() {
     let calibration = judge.calibration().unwrap();
     assert_eq!(calibration.pairs as f64, n);
     assert!(last.get("eval_accuracy_low").unwrap() <= right / n);
+    // A model that now reads texts in another way is refused: a score would mean something else.
+    let state = at.join("trainer.json");
+    let text = std::fs::read_to_string(&state).unwrap();
+    assert!(text.contains("\"template\"") && text.contains("\"end_of_text\"") && text.contains("\"ece\""), "{text}");
+    std::fs::write(&state, text.replace("\"end_of_text\": \"", "\"end_of_text\": \"x")).unwrap();
+    let path = Path::new(&train.model.path);
+    let refused = tiebreak::engine::Judge::open(path, &at, &candle_core::Device::Cpu);
+    assert!(refused.err().unwrap().to_string().contains("train the reward model again"));
     let other = PromptBody::user("What is a tuple?");
     assert!(judge.score(&other, "Water.").unwrap().is_finite());
 }

@@ -712,6 +712,38 @@ fn launch_takes_values_as_typed_and_starts_once() {
 }
 
 #[test]
+fn launch_does_not_start_what_a_worker_or_the_disk_refused() {
+    let (mut model, effects) = launching(12, true);
+    let ticket = ticket(&effects);
+    update(&mut model, Msg::EstimateReady { ticket, answer: Err("the disk of data has 0.01 GB free".into()) });
+    assert!(look(&mut model, (80, 24)).contains("0.01 GB free"));
+    assert_eq!(press(&mut model, "enter"), []);
+    assert!(look(&mut model, (80, 24)).contains("cannot start: the disk of data"));
+    // With another value the question is open again.
+    press(&mut model, "tab tab 0 . 2");
+    assert!(press(&mut model, "enter").iter().any(|e| matches!(e, Effect::Launch(_))));
+}
+
+#[test]
+fn launch_says_what_contradicts_what_and_does_not_start() {
+    let (mut model, _) = launching(12, true);
+    let at = |key: &str| {
+        let rows = tiebreak::domain::method("dpo").unwrap().rows();
+        rows.iter().filter(|row| row.basic).position(|row| row.key == key).unwrap()
+    };
+    for _ in 0..at("tune") + 2 {
+        press(&mut model, "tab");
+    }
+    press(&mut model, "right tab 8");
+    let text = look(&mut model, (80, 24));
+    assert!(text.contains("cannot start: lora_r has no meaning for tune=full"), "{text}");
+    assert_eq!(press(&mut model, "enter"), []);
+    assert_eq!(press(&mut model, "m").len(), 0);
+    press(&mut model, "r");
+    assert!(press(&mut model, "enter").iter().any(|e| matches!(e, Effect::Launch(_))));
+}
+
+#[test]
 fn launch_shows_advanced_options_and_resets() {
     let (mut model, _) = launching(12, true);
     press(&mut model, "up");
@@ -836,22 +868,25 @@ fn masks_are_shown_before_a_run_and_scroll() {
     let row = |i: usize, part: &str, answer: &str| MaskedRow {
         id: PairId::new(format!("p{i}:a-b")),
         part: part.into(),
+        mixed: false,
         tokens: 34,
         learned: 12,
         pieces: vec![
             MaskPiece {
                 text: "<|im_start|>user\nWhy is the sky blue?<|im_end|>\n<|im_start|>assistant\n".into(),
                 learned: false,
+                begins: false,
             },
-            MaskPiece { text: format!("{answer}<|im_end|>"), learned: true },
-            MaskPiece { text: "\n".into(), learned: false },
+            MaskPiece { text: format!("{answer}<|im_end|>"), learned: true, begins: false },
+            MaskPiece { text: "\n".into(), learned: false, begins: false },
         ],
         left_out: None,
     };
     let mut rows: Vec<MaskedRow> =
         (1..=4).flat_map(|i| [row(i, "chosen", TEXTS[0].0), row(i, "rejected", TEXTS[0].1)]).collect();
+    rows.insert(2, MaskedRow { mixed: true, ..row(7, "", TEXTS[0].0) });
     rows.push(MaskedRow::left_out(PairId::new("p9:a-b"), "longer than max_length"));
-    update(&mut model, Msg::MasksReady { ticket: *ticket, answer: Ok(Masks { rows, all: 10 }) });
+    update(&mut model, Msg::MasksReady { ticket: *ticket, answer: Ok(Masks { rows, all: 10, mixed: 6 }) });
     snap("launch_masks", &mut model);
     look(&mut model, (80, 24));
     for _ in 0..60 {

@@ -35,7 +35,9 @@ pub fn fixtures() -> PathBuf {
 pub fn spec(name: &str, settings: &[(&str, String)]) -> RunSpec {
     let row = method(name).unwrap();
     let mut params = Params::defaults(&row.rows());
-    for (key, value) in settings {
+    // Without adapters nothing may be said of them.
+    let full = settings.iter().any(|(key, value)| *key == "tune" && value == "full");
+    for (key, value) in settings.iter().filter(|(key, _)| !full || !key.starts_with("lora_")) {
         params.set(&row.rows(), name, key, value).unwrap();
     }
     let model = ModelRef { name: "tiny".into(), path: fixtures().join("tiny-llama").display().to_string() };

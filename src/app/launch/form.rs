@@ -277,7 +277,7 @@ fn takes(kind: Kind, c: char) -> bool {
         Kind::Floats(..) => c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E' | ','),
         Kind::Int(..) => c.is_ascii_digit() || c == '-',
         Kind::List(_) => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ','),
-        Kind::Word => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'),
+        Kind::Word => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '@'),
         Kind::Metric => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '@'),
         // Phrases hold blanks and marks of every kind.
         Kind::Checks => !c.is_control(),

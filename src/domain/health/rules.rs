@@ -126,7 +126,7 @@ fn chosen_falling(past: &Past<'_>) -> Option<Sign> {
         None => return None,
     };
     let (before, now) = (past.begin("rewards/margins")?, past.recent("rewards/margins")?);
-    (fallen > FALL && now > before).then(|| Sign {
+    (fallen > FALL && now > before.max(0.0)).then(|| Sign {
         bad: fallen,
         text: format!(
             "The chosen answers have become less likely by {fallen:.2} nats a token while the margin has grown to \

@@ -56,6 +56,8 @@ fn the_chosen_falls_and_again_when_twice_as_far() {
     // A margin that shrinks is another matter, and so is a chosen answer that only jitters.
     let shrinking = |s: u64| vec![("kl/chosen", -0.01 * s as f64), ("rewards/margins", 1.0 - 0.001 * s as f64)];
     assert_eq!(speak(facts(), 60, shrinking), []);
+    let below = |s: u64| vec![("kl/chosen", -0.01 * s as f64), ("rewards/margins", -9.0 + 0.05 * s as f64)];
+    assert_eq!(speak(facts(), 60, below), [], "a margin below 0 has not grown to anything");
     let jitter =
         |s: u64| vec![("kl/chosen", if s.is_multiple_of(2) { -0.3 } else { 0.2 }), ("rewards/margins", s as f64)];
     assert_eq!(speak(facts(), 60, jitter), []);

@@ -1,6 +1,6 @@
 //! The row of CPO: its options and its objective as a formula.
 
-use super::{Method, Needs, SOFT_LABELS, row};
+use super::{Method, Needs, SOFT_LABELS, Under, nothing, row};
 use crate::domain::param::{Kind, Params};
 
 /// The row.
@@ -42,6 +42,13 @@ pub(super) const METHOD: Method = Method {
         SOFT_LABELS,
     ],
     defaults: &[("learning_rate", "1e-5", "LoRA 1e-6 – 2e-5, full 1e-7 – 2e-6")],
+    under: &[Under {
+        keys: &["label_smoothing", "soft_labels"],
+        holds: |p| p.text("loss_type") == "sigmoid",
+        of: "loss_type",
+        remedy: "take loss_type=sigmoid",
+    }],
+    refuse: nothing,
     objective,
 };
 

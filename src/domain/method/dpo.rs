@@ -1,6 +1,6 @@
 //! The row of DPO: its options and its objective as a formula.
 
-use super::{Method, Needs, SOFT_LABELS, row};
+use super::{Method, Needs, SOFT_LABELS, Under, row};
 use crate::domain::param::{Kind, Params};
 
 /// The values of `loss_type`.
@@ -23,6 +23,15 @@ const LOSSES: &[&str] = &[
     "dpop",
     "sft",
 ];
+
+/// Those that a share of wrong labels enters, of the run or of a pair.
+pub const SMOOTHED: &[&str] = &["sigmoid", "sigmoid_norm", "robust", "exo_pair", "aot", "aot_unpaired"];
+/// Those that have a meaning under another divergence than the reverse KL. `sft` compares with no reference, so that any
+/// divergence may stand beside it.
+pub const DIVERGENT: &[&str] =
+    &["sigmoid", "sigmoid_norm", "robust", "hinge", "ipo", "ipo_sum", "exo_pair", "discopop", "sft"];
+/// Those that sort a whole batch.
+pub const SORTING: &[&str] = &["aot", "aot_unpaired"];
 
 /// The row.
 pub(super) const METHOD: Method = Method {
@@ -118,8 +127,83 @@ pub(super) const METHOD: Method = Method {
         ),
     ],
     defaults: &[("learning_rate", "1e-5", "LoRA 1e-6 – 2e-5, full 1e-7 – 2e-6")],
+    under: &[
+        Under {
+            keys: &["label_smoothing", "soft_labels"],
+            holds: |p| any_of(p, SMOOTHED),
+            of: "loss_type",
+            remedy: "take loss_type=sigmoid",
+        },
+        Under {
+            keys: &["discopop_tau"],
+            holds: |p| any_of(p, &["discopop"]),
+            of: "loss_type",
+            remedy: "take loss_type=discopop",
+        },
+        Under {
+            keys: &["dpop_lambda"],
+            holds: |p| any_of(p, &["dpop"]),
+            of: "loss_type",
+            remedy: "take loss_type=dpop",
+        },
+        Under {
+            keys: &["f_alpha_divergence_coef"],
+            holds: |p| p.text("f_divergence_type") == "alpha_divergence",
+            of: "f_divergence_type",
+            remedy: "take f_divergence_type=alpha_divergence",
+        },
+    ],
+    refuse: refuse,
     objective,
 };
+
+/// Whether one of these losses is asked for. Absent, the loss is the default one.
+fn any_of(p: &Params, losses: &[&str]) -> bool {
+    p.words("loss_type").any(|loss| losses.contains(&loss))
+}
+
+fn refuse(p: &Params) -> Option<String> {
+    let names: Vec<&str> = p.words("loss_type").collect();
+    let list = p.text("loss_type");
+    if let Some(twice) = names.iter().enumerate().find_map(|(i, name)| names[..i].contains(name).then_some(name)) {
+        return Some(format!("loss_type={list} names {twice} twice; give it once and weigh it by loss_weights"));
+    }
+    if !names.is_empty() && names.iter().all(|name| *name == "sft") {
+        return Some(
+            "loss_type=sft alone learns no preference; add another (loss_type=sigmoid,sft) or take the method sft"
+                .into(),
+        );
+    }
+    let weights = p.words("loss_weights").count();
+    if weights > 1 && weights != names.len() {
+        return Some(format!(
+            "loss_weights has {weights} numbers and loss_type={list} {} losses; give one number for each, or one for all",
+            names.len()
+        ));
+    }
+    // Absent, it is the default.
+    let certain = !(p.f64("label_smoothing") > 0.0);
+    if certain && !p.bool("soft_labels") && names.contains(&"robust") {
+        return Some("loss_type=robust with label_smoothing=0 is sigmoid; set it to 0.1, or take sigmoid".into());
+    }
+    if certain && names.contains(&"exo_pair") {
+        return Some("loss_type=exo_pair needs label_smoothing above 0; its authors take 0.001".into());
+    }
+    let first_outside = |losses: &[&str]| names.iter().find(|name| !losses.contains(name));
+    if !matches!(p.text("f_divergence_type"), "" | "reverse_kl")
+        && let Some(name) = first_outside(DIVERGENT)
+    {
+        return Some(format!(
+            "loss_type={name} is only defined for f_divergence_type=reverse_kl; take that, or another loss"
+        ));
+    }
+    let sorting = names.iter().find(|name| SORTING.contains(name));
+    sorting.filter(|_| p.bool("use_weighting")).map(|name| {
+        format!(
+            "use_weighting weighs pairs, but loss_type={name} sorts them over the batch; set it to false or take another loss"
+        )
+    })
+}
 
 /// log π(c) − log π_ref(c), the chosen answer's log-ratio.
 const A: &str = "log π(c) − log π_ref(c)";

@@ -1,7 +1,8 @@
 //! The row of GRPO: its options and its objective as a formula.
 
 use super::{
-    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, EPSILON, EPSILON_HIGH, Method, Needs, reward_formula, row,
+    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_UNDER, EPSILON, EPSILON_HIGH, Method, Needs, Under,
+    nothing, reward_formula, row,
 };
 use crate::domain::param::{Kind, Params};
 
@@ -47,6 +48,11 @@ pub(super) const METHOD: Method = Method {
         row("mask_truncated_completions", Kind::Bool, "false", "", "answers that did not end teach nothing", false),
     ],
     defaults: &[ANSWERS_RATE, ("num_generations", "8", "4 – 16"), ANSWERS_BATCH, ANSWERS_EVAL, ANSWERS_BEST],
+    under: &[
+        CHECKS_UNDER,
+        Under { keys: &["use_bias_correction_kl"], holds: |p| p.f64("beta") > 0.0, of: "beta", remedy: "raise beta" },
+    ],
+    refuse: nothing,
     objective,
 };
 

@@ -37,8 +37,20 @@ pub(super) const METHOD: Method = Method {
         ("learning_rate", "1e-5", "LoRA 5e-6 – 5e-5, full 5e-7 – 5e-6"),
         ("per_device_train_batch_size", "8", "4 – 32; kto at least 2"),
     ],
+    under: &[],
+    refuse: refuse,
     objective,
 };
+
+fn refuse(p: &Params) -> Option<String> {
+    // Absent, the form is the default one; the batch may be absent as well.
+    let neighbours = matches!(p.text("loss_type"), "" | "kto");
+    (neighbours && p.usize("per_device_train_batch_size") == 1).then(|| {
+        "kto scores every answer on its neighbour's prompt as well; set per_device_train_batch_size to 2 or more, or take \
+         loss_type=apo_zero_unpaired"
+            .into()
+    })
+}
 
 fn objective(p: &Params) -> String {
     let beta = p.text("beta");

@@ -1,6 +1,6 @@
 //! The row of ORPO: its options and its objective as a formula.
 
-use super::{Method, Needs, row};
+use super::{Method, Needs, nothing, row};
 use crate::domain::param::{Kind, Params};
 
 /// The row.
@@ -32,6 +32,8 @@ pub(super) const METHOD: Method = Method {
         ),
     ],
     defaults: &[("learning_rate", "2e-5", "LoRA 5e-6 – 1e-4, full 1e-6 – 5e-6")],
+    under: &[],
+    refuse: nothing,
     objective,
 };
 

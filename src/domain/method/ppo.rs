@@ -1,6 +1,9 @@
 //! The row of PPO: its options and its objective as a formula.
 
-use super::{ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, Method, Needs, reward_formula, row};
+use super::{
+    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_UNDER, Method, Needs, Under, nothing,
+    reward_formula, row,
+};
 use crate::domain::param::{Kind, Params};
 
 /// The row.
@@ -54,6 +57,12 @@ pub(super) const METHOD: Method = Method {
         row("whiten_rewards", Kind::Bool, "false", "", "scale the tokens' rewards to variance 1", false),
     ],
     defaults: &[ANSWERS_RATE, ("num_iterations", "4", "1 – 4"), ANSWERS_BATCH, ANSWERS_EVAL, ANSWERS_BEST],
+    under: &[
+        CHECKS_UNDER,
+        Under { keys: &["kl_horizon"], holds: |p| p.f64("kl_target") > 0.0, of: "kl_target", remedy: "set kl_target" },
+        Under { keys: &["cliprange_value"], holds: |p| p.f64("vf_coef") > 0.0, of: "vf_coef", remedy: "raise vf_coef" },
+    ],
+    refuse: nothing,
     objective,
 };
 

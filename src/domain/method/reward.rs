@@ -1,6 +1,6 @@
 //! The row of the reward model: its options and its objective as a formula.
 
-use super::{Method, Needs, row};
+use super::{Method, Needs, nothing, row};
 use crate::domain::param::{Kind, Params};
 
 /// The row.
@@ -40,6 +40,8 @@ pub(super) const METHOD: Method = Method {
         ),
     ],
     defaults: &[("learning_rate", "1e-4", "LoRA 5e-5 – 5e-4, full 5e-6 – 2e-5"), ("eval_fraction", "0.2", "0.1 – 0.3")],
+    under: &[],
+    refuse: nothing,
     objective,
 };
 

@@ -1,7 +1,8 @@
 //! The row of RLOO: its options and its objective as a formula.
 
 use super::{
-    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, EPSILON, EPSILON_HIGH, Method, Needs, reward_formula, row,
+    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_UNDER, EPSILON, EPSILON_HIGH, Method, Needs,
+    nothing, reward_formula, row,
 };
 use crate::domain::param::{Kind, Params};
 
@@ -29,6 +30,8 @@ pub(super) const METHOD: Method = Method {
         row("normalize_advantages", Kind::Bool, "false", "", "scale the advantages to mean 0 and variance 1", false),
     ],
     defaults: &[ANSWERS_RATE, ANSWERS_BATCH, ANSWERS_EVAL, ANSWERS_BEST],
+    under: &[CHECKS_UNDER],
+    refuse: nothing,
     objective,
 };
 

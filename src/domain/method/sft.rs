@@ -1,6 +1,6 @@
 //! The row of supervised fine-tuning: its options and its objective as a formula.
 
-use super::{Method, Needs, row};
+use super::{Method, Needs, nothing, row};
 use crate::domain::param::{Kind, Params};
 
 /// The row.
@@ -38,6 +38,8 @@ pub(super) const METHOD: Method = Method {
         ("num_train_epochs", "3", "1 – 3"),
         ("per_device_train_batch_size", "8", "1 – 32"),
     ],
+    under: &[],
+    refuse: nothing,
     objective,
 };
 

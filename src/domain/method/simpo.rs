@@ -1,7 +1,7 @@
 //! The row of SimPO: its options and its objective as a formula.
 
 use super::cpo::{imitation, smoothed, votes};
-use super::{Method, Needs, SOFT_LABELS, row};
+use super::{Method, Needs, SOFT_LABELS, nothing, row};
 use crate::domain::param::{Kind, Params};
 
 /// The row.
@@ -36,6 +36,8 @@ pub(super) const METHOD: Method = Method {
         SOFT_LABELS,
     ],
     defaults: &[("learning_rate", "1e-5", "LoRA 1e-6 – 2e-5, full 3e-7 – 1e-6")],
+    under: &[],
+    refuse: nothing,
     objective,
 };
 

@@ -209,6 +209,8 @@ const GREEDY: Method = Method {
         ParamRow { key: "checks", kind: Kind::Checks, default: "", usual: "", help: "", basic: true },
     ],
     defaults: &[],
+    under: &[],
+    refuse: |_| None,
     objective: |_| String::new(),
 };
 

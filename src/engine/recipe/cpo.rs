@@ -28,16 +28,6 @@ impl CpoRecipe {
             "ipo" => CpoForm::Ipo,
             other => return Err(Error::Asked(format!("loss_type={other} is none of sigmoid, hinge, ipo"))),
         };
-        let used = [
-            ("label_smoothing", "0", params.f64("label_smoothing") > 0.0),
-            ("soft_labels", "false", params.bool("soft_labels")),
-        ];
-        if let Some((key, off, _)) = used.iter().find(|(.., used)| *used && !form.uses_label_smoothing()) {
-            return Err(Error::Asked(format!(
-                "{key} has no meaning for loss_type={}; set it to {off} or take loss_type=sigmoid",
-                params.text("loss_type")
-            )));
-        }
         Ok(Self::of(form, params))
     }
 
@@ -91,15 +81,5 @@ mod tests {
         assert_eq!(cpo, Cpo { beta: 0.1, form: CpoForm::Ipo, label_smoothing: 0.0, alpha: 0.5 });
         let simpo = CpoRecipe::simpo(&params("simpo", &[("simpo_gamma", "1.2"), ("label_smoothing", "0.1")])).cpo;
         assert_eq!(simpo, Cpo { beta: 2.0, form: CpoForm::Simpo { gamma: 1.2 }, label_smoothing: 0.1, alpha: 0.0 });
-    }
-
-    #[test]
-    fn smoothing_is_refused_where_it_means_nothing() {
-        for form in ["hinge", "ipo"] {
-            for (key, value) in [("label_smoothing", "0.1"), ("soft_labels", "true")] {
-                let refused = CpoRecipe::new(&params("cpo", &[("loss_type", form), (key, value)]));
-                assert!(refused.is_err_and(|e| e.to_string().contains(&format!("{key} has no meaning"))));
-            }
-        }
     }
 }

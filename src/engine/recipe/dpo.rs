@@ -2,7 +2,7 @@
 //!
 //! Rafailov et al. 2023, "Direct Preference Optimization: Your Language Model is Secretly a Reward Model". `loss_type` lists
 //! the forms of [`DpoForm`] that add up, `loss_weights` their weights; `label_smoothing`, `f_divergence_type`, `ld_alpha` and
-//! `use_weighting` (WPO) change what they are taken of. An option that no form of the list uses is refused.
+//! `use_weighting` (WPO) change what they are taken of. The method's row refuses an option that no form of the list uses.
 //! Differs from TRL 1.16: label smoothing acts on `sigmoid` and `sigmoid_norm` (TRL has dropped it there), `ipo_sum` and
 //! `dpop` exist, pairs that do not fit `max_length` are left out and not cut, and metrics of a step are weighted by pairs and
 //! tokens, not by micro-batches. It also logs `kl/chosen`.
@@ -33,102 +33,31 @@ impl Dpo {
     /// The loss that the hyper-parameters describe.
     ///
     /// # Errors
-    /// When an option has no meaning for the losses chosen, or contradicts them; the sentence says what to do.
+    /// When a loss or a divergence is unknown. What contradicts what is the method row's to say.
     pub(super) fn from_params(params: &Params) -> Result<Self, Error> {
-        let refuse = |sentence: String| Err(Error::Asked(sentence));
-        let list = params.text("loss_type");
         let (tau, lambda) = (number(params, "discopop_tau"), number(params, "dpop_lambda"));
-        let names: Vec<&str> = params.words("loss_type").collect();
-        let mut forms = Vec::new();
-        for (i, name) in names.iter().enumerate() {
-            let Some(form) = DpoForm::named(name, tau, lambda) else {
-                return refuse(format!("loss_type={name} is no loss of dpo"));
-            };
-            if names[..i].contains(name) {
-                return refuse(format!(
-                    "loss_type={list} names {name} twice; give it once and weigh it by loss_weights"
-                ));
-            }
-            forms.push(form);
-        }
-        if forms.iter().all(|form| *form == DpoForm::Sft) {
-            return refuse(
-                "loss_type=sft alone learns no preference; add another (loss_type=sigmoid,sft) or take the method sft"
-                    .into(),
-            );
-        }
         let weights: Vec<f64> = params.words("loss_weights").filter_map(|w| w.parse().ok()).collect();
-        let weights = match weights.len() {
-            0 => vec![1.0; forms.len()],
-            1 => vec![weights[0]; forms.len()],
-            n if n == forms.len() => weights,
-            n => {
-                return refuse(format!(
-                    "loss_weights has {n} numbers and loss_type={list} {} losses; give one number for each, or one for all",
-                    forms.len()
-                ));
-            }
-        };
-        let label_smoothing = number(params, "label_smoothing");
-        if label_smoothing > 0.0 && !forms.iter().any(|form| form.uses_label_smoothing()) {
-            return refuse(format!(
-                "label_smoothing has no meaning for loss_type={list}; set it to 0 or take loss_type=sigmoid"
-            ));
+        let mut terms = Vec::new();
+        for (i, name) in params.words("loss_type").enumerate() {
+            let Some(form) = DpoForm::named(name, tau, lambda) else {
+                return Err(Error::Asked(format!("loss_type={name} is no loss of dpo")));
+            };
+            terms.push((form, weights.get(i).or(weights.first()).copied().unwrap_or(1.0)));
         }
-        if label_smoothing == 0.0 && !params.bool("soft_labels") && forms.contains(&DpoForm::Robust) {
-            return refuse("loss_type=robust with label_smoothing=0 is sigmoid; set it to 0.1, or take sigmoid".into());
-        }
-        if label_smoothing == 0.0 && forms.contains(&DpoForm::ExoPair) {
-            return refuse("loss_type=exo_pair needs label_smoothing above 0; its authors take 0.001".into());
-        }
-        let unused = |key: &str, loss: &str| number(params, key) != default(key) && !names.contains(&loss);
-        for (key, loss) in [("discopop_tau", "discopop"), ("dpop_lambda", "dpop")] {
-            if unused(key, loss) {
-                return refuse(format!(
-                    "{key} has no meaning for loss_type={list}; leave it at {} or take loss_type={loss}",
-                    default(key)
-                ));
-            }
-        }
-        let coefficient = number(params, "f_alpha_divergence_coef");
         let divergence = match params.text("f_divergence_type") {
             "" | "reverse_kl" => Divergence::ReverseKl,
             "forward_kl" => Divergence::ForwardKl,
             "js_divergence" => Divergence::Js,
-            "alpha_divergence" => Divergence::Alpha(coefficient),
-            other => return refuse(format!("f_divergence_type={other} is no divergence of dpo")),
+            "alpha_divergence" => Divergence::Alpha(number(params, "f_alpha_divergence_coef")),
+            other => return Err(Error::Asked(format!("f_divergence_type={other} is no divergence of dpo"))),
         };
-        if coefficient != default("f_alpha_divergence_coef") && !matches!(divergence, Divergence::Alpha(_)) {
-            return refuse(format!(
-                "f_alpha_divergence_coef has no meaning here; leave it at {} or take f_divergence_type=alpha_divergence",
-                default("f_alpha_divergence_coef")
-            ));
-        }
-        if divergence != Divergence::ReverseKl
-            && let Some(at) = forms.iter().position(|form| !form.takes_divergence())
-        {
-            return refuse(format!(
-                "loss_type={} is only defined for f_divergence_type=reverse_kl; take that, or another loss",
-                names[at]
-            ));
-        }
-        if params.bool("soft_labels") && !forms.iter().any(|form| form.uses_label_smoothing()) {
-            return refuse(format!("soft_labels has no meaning for loss_type={list}; set it to false or take sigmoid"));
-        }
-        let wpo = params.bool("use_weighting");
-        if wpo && let Some(at) = forms.iter().position(|form| form.sorts_batch()) {
-            return refuse(format!(
-                "use_weighting weighs pairs, but loss_type={} sorts them over the batch; set it to false or take another loss",
-                names[at]
-            ));
-        }
         Ok(Self {
             beta: params.f64("beta"),
-            terms: forms.into_iter().zip(weights).collect(),
-            label_smoothing,
+            terms,
+            label_smoothing: number(params, "label_smoothing"),
             divergence,
             ld_alpha: number(params, "ld_alpha"),
-            wpo,
+            wpo: params.bool("use_weighting"),
         })
     }
 }
@@ -178,6 +107,7 @@ impl Recipe for DpoRecipe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Kind;
 
     fn with(settings: &[(&str, &str)]) -> Result<Dpo, Error> {
         let rows = method("dpo").unwrap().rows();
@@ -227,24 +157,28 @@ mod tests {
         assert_eq!(dpo.terms, [(DpoForm::Sigmoid, 0.5), (DpoForm::Hinge, 0.5)]);
     }
 
+    /// What the method's row says of each loss, so that options without effect are refused, is so of its form.
     #[test]
-    fn an_option_that_no_loss_uses_is_refused_by_name() {
-        let refused: [(&[(&str, &str)], &str); 11] = [
-            (&[("loss_type", "hinge"), ("label_smoothing", "0.1")], "label_smoothing has no meaning"),
-            (&[("loss_type", "exo_pair")], "needs label_smoothing"),
-            (&[("discopop_tau", "0.1")], "discopop_tau has no meaning"),
-            (&[("dpop_lambda", "5")], "dpop_lambda has no meaning"),
-            (&[("f_alpha_divergence_coef", "0.3")], "f_alpha_divergence_coef has no meaning"),
-            (&[("loss_type", "nca_pair"), ("f_divergence_type", "js_divergence")], "nca_pair is only defined"),
-            (&[("loss_type", "dpop"), ("f_divergence_type", "forward_kl")], "dpop is only defined"),
-            (&[("loss_type", "sigmoid,aot"), ("use_weighting", "true")], "loss_type=aot sorts"),
-            (&[("loss_type", "sigmoid,sft"), ("loss_weights", "1,2,3")], "3 numbers"),
-            (&[("loss_type", "ipo,ipo")], "twice"),
-            (&[("loss_type", "sft")], "no preference"),
-        ];
-        for (settings, part) in refused {
-            let sentence = with(settings).unwrap_err().to_string();
-            assert!(sentence.contains(part), "{settings:?}: {sentence}");
+    fn the_rules_about_options_know_the_forms() {
+        let dpo = method("dpo").unwrap();
+        let losses = dpo.own.iter().find(|row| row.key == "loss_type").map(|row| row.kind);
+        let Some(Kind::List(names)) = losses else { panic!("{losses:?}") };
+        for name in names.iter().filter(|name| **name != "sft") {
+            let form = DpoForm::named(name, 0.05, 50.0).unwrap();
+            let refused = |settings: &[(&str, &str)]| {
+                let mut params = Params::defaults(&dpo.rows());
+                for (key, value) in [&[("loss_type", *name)], settings].concat() {
+                    params.set(&dpo.rows(), "dpo", key, value).unwrap();
+                }
+                dpo.contradiction(&params).is_some()
+            };
+            assert_eq!(refused(&[("label_smoothing", "0.1")]), !form.uses_label_smoothing(), "{name}");
+            let smoothing: &[(&str, &str)] =
+                if form.uses_label_smoothing() { &[("label_smoothing", "0.1")] } else { &[] };
+            let with = |more: (&'static str, &'static str)| refused(&[smoothing, &[more]].concat());
+            assert_eq!(with(("soft_labels", "true")), !form.uses_label_smoothing(), "{name}");
+            assert_eq!(with(("f_divergence_type", "js_divergence")), !form.takes_divergence(), "{name}");
+            assert_eq!(with(("use_weighting", "true")), form.sorts_batch(), "{name}");
         }
     }
 }

@@ -22,13 +22,6 @@ impl KtoRecipe {
             "apo_zero_unpaired" => KtoForm::ApoZeroUnpaired,
             other => return Err(Error::Asked(format!("loss_type={other} is none of kto, apo_zero_unpaired"))),
         };
-        if form == KtoForm::Kto && params.usize("per_device_train_batch_size") < 2 {
-            return Err(Error::Asked(
-                "kto scores every answer on its neighbour's prompt as well; set per_device_train_batch_size to 2 or more, \
-                 or take loss_type=apo_zero_unpaired"
-                    .into(),
-            ));
-        }
         Ok(Self(Kto {
             beta: params.f64("beta"),
             form,
@@ -94,13 +87,6 @@ mod tests {
             params.set(&rows, "kto", key, value).unwrap();
         }
         KtoRecipe::new(&params)
-    }
-
-    #[test]
-    fn a_batch_of_one_has_no_neighbour() {
-        let refused = kto(&[("per_device_train_batch_size", "1")]);
-        assert!(refused.is_err_and(|e| e.to_string().contains("per_device_train_batch_size to 2")));
-        assert!(kto(&[("per_device_train_batch_size", "1"), ("loss_type", "apo_zero_unpaired")]).is_ok());
     }
 
     #[test]

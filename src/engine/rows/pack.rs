@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Packs examples of one sequence each into rows of at most `length` tokens. A row goes by the id of the first text in it,
 /// and has no one prompt.
-pub(super) fn pack(examples: Vec<Example>, length: usize) -> Vec<Example> {
+pub(in crate::engine) fn pack(examples: Vec<Example>, length: usize) -> Vec<Example> {
     let mut examples = examples;
     // Stable: of equally long texts the file's first comes first.
     examples.sort_by_key(|e| std::cmp::Reverse(e.tokens()));

@@ -98,7 +98,7 @@ impl Trainer {
                 "{name} has not improved for {} evaluations: {best}. The run ends here, after {} of {} steps.",
                 self.best.since, self.step, self.total
             ),
-            remedy: "Take the checkpoint that ckpt/best names, or raise early_stopping_patience and run it again."
+            remedy: "Go on from its best checkpoint (RUN@best), or raise early_stopping_patience and run it again."
                 .into(),
             pair: None,
         }))

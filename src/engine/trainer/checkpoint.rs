@@ -8,6 +8,7 @@ use super::best::Best;
 use super::{Trainer, tune_of};
 use crate::domain::{Fold64, Memory, Params};
 use crate::engine::error::Error;
+use crate::engine::language_model::Reading;
 use crate::engine::policy::Policy;
 use crate::engine::reference::hex;
 use crate::engine::trained::{TRAINED_FILE, Trained};
@@ -49,6 +50,9 @@ struct State {
     /// What the method adds: a reward model's calibration.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     notes: serde_json::Value,
+    /// How a reward model's answers became tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reading: Option<Reading>,
     /// Where a method that learns from its own answers is: its round of answers and what its recipe carries on.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     online: serde_json::Value,
@@ -79,6 +83,7 @@ impl Trainer {
             run: self.run_hash(),
             weights: self.state_hash()?,
             notes: self.way.notes(),
+            reading: self.reading.clone(),
             online: self.way.state(),
             health: self.health.memory().clone(),
         };
@@ -146,12 +151,14 @@ impl Trainer {
     }
 }
 
-/// What a run's method noted in its checkpoint folder `dir`; null for nothing.
+/// What a run's method noted in its checkpoint folder `dir`, null for nothing, and how a reward model's answers became
+/// tokens.
 ///
 /// # Errors
 /// When the folder holds no checkpoint's state.
-pub(in crate::engine) fn notes(dir: &Path) -> Result<serde_json::Value, Error> {
-    Ok(read_state(dir)?.notes)
+pub(in crate::engine) fn notes(dir: &Path) -> Result<(serde_json::Value, Option<Reading>), Error> {
+    let state = read_state(dir)?;
+    Ok((state.notes, state.reading))
 }
 
 fn read_state(dir: &Path) -> Result<State, Error> {

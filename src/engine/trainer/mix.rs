@@ -18,6 +18,12 @@ use crate::engine::sink::Sink;
 /// Dropout's passes of mixed rows are counted from here on, so that they are not the preference rows'.
 const PASSES: u64 = 1 << 44;
 
+/// How mixed rows become examples; none where the run mixes nothing.
+pub(in crate::engine) fn making(params: &Params) -> Option<Making> {
+    let mixes = params.f64("mix_ratio") > 0.0;
+    mixes.then(|| Making { assistant_only: true, ..Making::plain(params.usize("max_length")) })
+}
+
 /// The mixed rows of a run.
 pub(super) struct Mix {
     pub(super) examples: Vec<Example>,
@@ -35,11 +41,8 @@ impl Mix {
         params: &Params,
         dropped: &mut Vec<DroppedRows>,
     ) -> Result<Option<Self>, Error> {
+        let Some(making) = making(params) else { return Ok(None) };
         let ratio = params.f64("mix_ratio");
-        if ratio.is_nan() || ratio <= 0.0 {
-            return Ok(None);
-        }
-        let making = Making { assistant_only: true, ..Making::plain(params.usize("max_length")) };
         let made = tokenise(model, &Rows::Examples(rows.to_vec()), &making, |_| Ok(()))?;
         let left_out = made.dropped.into_iter();
         dropped.extend(left_out.map(|d| DroppedRows { reason: format!("mixed in: {}", d.reason), count: d.count }));
@@ -99,7 +102,7 @@ impl Trainer {
         let (rows, before) = mix.window(self.step, &self.batches);
         let tokens: usize = rows.iter().map(|i| mix.examples[*i].scored()).sum();
         let all: usize = rows.iter().map(|i| mix.examples[*i].tokens()).sum();
-        let (mut loss, weight) = (0.0, mix.weight);
+        let (mut loss, mut unweighted, weight) = (0.0, 0.0, mix.weight);
         let grouping = Grouping::of(false, self.policy.packs());
         for (n, chunk) in rows.chunks(self.batches.size.max(1)).enumerate() {
             let examples: Vec<&Example> = chunk.iter().map(|i| &mix.examples[*i]).collect();
@@ -108,6 +111,7 @@ impl Trainer {
             let how = How { number, temperature: 1.0, grouping, apart: Apart::Sum };
             let done = forward_backward(&mut self.policy, &examples, &nothing, how, &mut |seen| {
                 let mut out = imitate(seen, tokens, SftForm::Nll, &mut Tally::default());
+                unweighted += out.loss;
                 out.loss *= weight;
                 out.g.iter_mut().flat_map(|g| &mut g.logp).for_each(|x| *x *= weight);
                 Ok(out)
@@ -118,7 +122,7 @@ impl Trainer {
             }
         }
         if tokens > 0 {
-            tally.add("mix/loss", loss / weight, 1.0);
+            tally.add("mix/loss", unweighted, 1.0);
             tally.add("mix/rows", rows.len() as f64, 1.0);
         }
         Ok((loss, all as u64))

@@ -48,8 +48,8 @@ mod tests {
     #[test]
     fn defaults_make_sense_and_what_has_no_effect_is_refused_by_name() {
         check(&with(&[])).unwrap();
-        let sentence = check(&with(&[("use_dora", "true"), ("tune", "full")])).unwrap_err().to_string();
-        assert!(sentence.contains("use_dora has no meaning"), "{sentence}");
+        let sentence = check(&with(&[("early_stopping_patience", "2")])).unwrap_err().to_string();
+        assert!(sentence.contains("set eval_steps"), "{sentence}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::super::error::Result;
 use super::super::{models, out, supervisor};
 use super::Context;
 use crate::protocol::GpuCard;
-use crate::storage::list_sessions;
+use crate::storage::{free_bytes, list_sessions};
 use serde_json::{Map, Value, json};
 use std::io::IsTerminal;
 
@@ -23,7 +23,7 @@ pub fn run(context: &Context) -> Result<()> {
     facts.insert("memory_available_bytes".into(), memory.1.into());
     facts.insert("data_folder".into(), json!(root));
     facts.insert("data_folder_exists".into(), root.is_dir().into());
-    facts.insert("free_bytes".into(), free(root).into());
+    facts.insert("free_bytes".into(), free_bytes(root).unwrap_or(0).into());
     facts.insert("sessions".into(), list_sessions(&context.home)?.len().into());
     match models::list(&context.home) {
         Ok(cards) => {
@@ -98,11 +98,6 @@ fn gpu(card: &Value) -> String {
         card["driver"].as_str().unwrap_or_default(),
         card["cuda"].as_str().unwrap_or_default(),
     )
-}
-
-/// Bytes free for this user where the data folder is or will be.
-fn free(root: &std::path::Path) -> u64 {
-    root.ancestors().find_map(|p| rustix::fs::statvfs(p).ok()).map_or(0, |s| s.f_bavail * s.f_frsize)
 }
 
 fn size() -> Option<(u16, u16)> {

@@ -3,6 +3,7 @@
 use super::super::cli::{SampleArgs, TrainArgs};
 use super::super::effects::memory;
 use super::super::error::Result;
+use super::super::foretell::foretell;
 use super::super::plan::{self, SampleOrder, TrainOrder};
 use super::super::{models, out, supervisor};
 use super::{Context, follow};
@@ -42,19 +43,19 @@ pub fn train(context: &Context, args: TrainArgs) -> Result<()> {
     let order =
         TrainOrder { method: args.method, params, name: args.name, init: args.init.map(RunId), device: args.device };
     let (spec, data) = plan::train(&context.home, &dir, order)?;
-    foretell(context, &spec, &data)?;
+    announce(context, &spec, &data)?;
     let run = supervisor::launch(&dir, None, &spec, &data)?;
     launched(context, &dir, &run, args.detach)
 }
 
 /// Says what the run is going to take, and whether that is there; what it could not even begin with is refused here, before
 /// there is a run.
-fn foretell(context: &Context, spec: &RunSpec, data: &[DataFile]) -> Result<()> {
+fn announce(context: &Context, spec: &RunSpec, data: &[DataFile]) -> Result<()> {
     if let Task::Train(train) = &spec.task {
         models::check(&train.model)?;
     }
     let place = context.home.cache().join(format!("plan-{}", std::process::id()));
-    let plan = supervisor::ask_about::<Estimate>("estimate", &place, spec, data)?;
+    let plan = foretell(&context.home, &place, spec, data)?;
     // Of nothing to train on the run says why.
     if plan.steps > 0 {
         out::note(&words(&plan, memory().1));

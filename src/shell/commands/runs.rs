@@ -2,9 +2,9 @@
 
 use super::super::cli::MergeArgs;
 use super::super::error::{Error, Result};
-use super::super::{out, supervisor};
+use super::super::{out, plan, supervisor};
 use super::{Context, run_named};
-use crate::domain::RunStatus;
+use crate::domain::{RunId, RunStatus};
 use crate::protocol::{RunCommand, RunEvent};
 use crate::storage::SessionDir;
 use serde_json::json;
@@ -73,10 +73,13 @@ pub fn resume(context: &Context, name: &str) -> Result<()> {
 
 /// Lets a worker write a run's result as a folder.
 pub fn merge(context: &Context, args: &MergeArgs) -> Result<()> {
-    let (_, run) = run_named(context, &args.run)?;
+    let (name, best) = RunId::new(&args.run).parts();
+    let (dir, run) = run_named(context, name.as_str())?;
+    let id = if best { run.id().at_best() } else { run.id() };
+    let run = plan::trained_run(&dir, &id)?;
     let to = std::path::absolute(&args.to).map_err(|e| Error::io("find", &args.to, e))?;
     let bar = out::bar(0, "steps");
-    let words = ["merge".as_ref(), run.path().as_os_str(), to.as_os_str(), args.format.as_ref()];
+    let words = ["merge".as_ref(), run.path().as_os_str(), id.as_str().as_ref(), to.as_os_str(), args.format.as_ref()];
     let merged = supervisor::ask(&words, |event: RunEvent| {
         if let RunEvent::Progressed { stage, done, total } = event {
             bar.set_length(total);

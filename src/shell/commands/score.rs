@@ -14,23 +14,24 @@ use serde_json::json;
 /// Lets a worker score every answer that the run has not scored yet. What was scored stays when it is interrupted.
 pub fn run(context: &Context, args: &ScoreArgs) -> Result<()> {
     let dir = SessionDir::find(&context.home, &args.session)?;
-    let run = plan::reward_run(&dir, &RunId::new(&args.run))?;
+    let id = RunId::new(&args.run);
+    let run = plan::reward_run(&dir, &id)?;
     // The right to write comes first: scoring takes a while, and must not be for nothing.
     let mut journal = Journal::require(&dir)?;
     let (session, _) = dir.state()?;
     let answers = session.completions();
-    let known = answers.iter().filter(|c| session.score_of(&c.id).is_some_and(|s| s.run == run.id())).count();
+    let known = answers.iter().filter(|c| session.score_of(&c.id).is_some_and(|s| s.run == id)).count();
     let bar = out::bar((answers.len() - known) as u64, "answers");
-    bar.set_message(format!("{}/{}", dir.name(), run.id()));
+    bar.set_message(format!("{}/{id}", dir.name()));
     let mut scored = 0;
-    let asked = ask(&["score".as_ref(), run.path().as_os_str()], |said: Scoring| {
+    let asked = ask(&["score".as_ref(), run.path().as_os_str(), id.as_str().as_ref()], |said: Scoring| {
         let Scoring { completion, score } = said;
         bar.inc(1);
         scored += 1;
         if context.json {
-            out::json(&json!({ "completion": completion, "run": run.id(), "score": score }))?;
+            out::json(&json!({ "completion": completion, "run": id, "score": score }))?;
         }
-        journal.append(&SessionRecord::Scored { completion, run: run.id(), score })?;
+        journal.append(&SessionRecord::Scored { completion, run: id.clone(), score })?;
         Ok(())
     });
     bar.finish_and_clear();
@@ -41,9 +42,8 @@ pub fn run(context: &Context, args: &ScoreArgs) -> Result<()> {
     }
     let before = if known > 0 { format!(", {known} had been before") } else { String::new() };
     out::line(&format!(
-        "{} scored by {}{before}; `tiebreak label {} --order uncertain` asks first about the pairs it is least sure of",
+        "{} scored by {id}{before}; `tiebreak label {} --order uncertain` asks first about the pairs it is least sure of",
         counted(scored, "answer"),
-        run.id(),
         dir.name()
     ))
 }

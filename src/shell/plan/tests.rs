@@ -127,6 +127,31 @@ fn a_reward_model_is_a_reward_run_with_a_checkpoint_and_starts_no_policy() {
 }
 
 #[test]
+fn the_best_checkpoint_of_a_run_is_asked_for_by_name_and_must_be_there() {
+    let (_folder, home, dir) = session();
+    import(&dir, FileKind::Pairs, PAIR);
+    let policy = trained_run(&home, &dir, "dpo", true);
+    let best = policy.at_best();
+    let from = |init: &RunId| TrainOrder { init: Some(init.clone()), ..order(&[]) };
+    let said = refused(&home, &dir, from(&best));
+    assert!(said.contains("run dpo-1 has no best checkpoint") && said.contains("name dpo-1"), "{said}");
+    let other = TrainOrder { init: Some(policy.clone()), ..order(&[("lora_r", "8")]) };
+    assert!(refused(&home, &dir, other).contains("run dpo-1 was trained with lora_r=16"));
+    let same = TrainOrder { init: Some(policy.clone()), ..order(&[("lora_alpha", "32.0")]) };
+    train(&home, &dir, same).unwrap();
+    dir.run(&policy).unwrap().mark_best(1).unwrap();
+    let Task::Train(task) = train(&home, &dir, from(&best)).unwrap().0.task else { panic!() };
+    assert_eq!(task.init, Some(RunId::new("dpo-1@best")));
+    assert!(refused(&home, &dir, from(&RunId::new("dpo-7@best"))).contains("has no run `dpo-7`"));
+    assert_eq!(super::trained_run(&dir, &best).unwrap().id(), policy);
+    // A reward run's best is still a reward run.
+    let reward = trained_run(&home, &dir, "reward", true);
+    dir.run(&reward).unwrap().mark_best(1).unwrap();
+    assert!(refused(&home, &dir, from(&reward.at_best())).contains("is a reward model and writes no answers"));
+    assert_eq!(reward_run(&dir, &reward.at_best()).unwrap().id(), reward);
+}
+
+#[test]
 fn each_need_gets_its_own_rows() {
     let (_folder, _home, dir) = session();
     import(&dir, FileKind::Pairs, PAIR);

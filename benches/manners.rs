@@ -1,0 +1,228 @@
+//! The bundled model made kinder in five ways, each from the model as it is, and judged on prompts that nothing was tuned
+//! on: `cargo bench --bench manners`.
+//!
+//! Owns the measurement, through the program's own commands as a person would give them: answers to 200 prompts are sampled,
+//! ranked by the stated rule (kind over rude: [`manner_of`]) into 200 pairs, five methods and a reward model learn from them,
+//! and each result answers 100 prompts of the side that neither the model nor these pairs ever saw. Refuses to choose: the
+//! settings below were chosen on the prompts of `-- --tuning`, which are disjoint from those that judge.
+//!
+//! `-- --tuning` judges on the prompts that settings may be chosen on, `-- --only dpo,ppo` runs some methods, `-- --json` gives
+//! one object.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that fails may say so by ending")]
+
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+use tiebreak::domain::manners::{self, Manner, Split, is_kind, manner_of};
+use tiebreak::domain::{Completion, CompletionId, RunId, wilson};
+use tiebreak::protocol::RunEvent;
+use tiebreak::storage::{Home, SessionDir};
+
+/// Seed of the prompts that pairs are made on, and of the tuning set.
+const SEED: u64 = 42;
+/// Seed of the prompts that judge.
+const JUDGING_SEED: u64 = 2026;
+/// Prompts that judge.
+const JUDGING: usize = 100;
+/// Pairs that are learned from.
+const PAIRS: usize = 200;
+
+/// A run: its method and what is set beside the defaults.
+type Way = (&'static str, &'static [&'static str]);
+
+/// The five ways, the reward model before those that climb it.
+const WAYS: &[Way] = &[
+    ("dpo", &["learning_rate=3e-3", "num_train_epochs=2", "per_device_train_batch_size=8", "eval_fraction=0"]),
+    (
+        "orpo",
+        &[
+            "learning_rate=3e-3",
+            "num_train_epochs=4",
+            "per_device_train_batch_size=8",
+            "beta=2",
+            "orpo_nll=completion_token_mean",
+            "eval_fraction=0",
+        ],
+    ),
+    ("sft", &["learning_rate=3e-3", "eval_fraction=0"]),
+    ("reward", &["learning_rate=2e-3", "num_train_epochs=3", "per_device_train_batch_size=8"]),
+    ("ppo", &["reward_model=reward-1", "learning_rate=2e-3", "per_device_train_batch_size=32"]),
+    (
+        "grpo",
+        &[
+            "reward_model=reward-1",
+            "learning_rate=3e-3",
+            "num_generations=4",
+            "num_iterations=4",
+            "per_device_train_batch_size=32",
+        ],
+    ),
+];
+
+/// Runs a command of the program and waits for it.
+fn tiebreak(home: &Path, args: &[&str]) {
+    let said = Command::new(env!("CARGO_BIN_EXE_tiebreak")).args(args).env("TIEBREAK_HOME", home).output().unwrap();
+    assert!(said.status.success(), "tiebreak {}: {}", args.join(" "), String::from_utf8_lossy(&said.stderr));
+}
+
+/// Writes lines to a file and gives its name.
+fn written(home: &Path, name: &str, lines: impl IntoIterator<Item = String>) -> String {
+    let path = home.join(name);
+    fs::write(&path, lines.into_iter().map(|line| line + "\n").collect::<String>()).unwrap();
+    path.display().to_string()
+}
+
+/// The answers of a sampling run, by the text of their prompts.
+fn answers(dir: &SessionDir, run: &str) -> BTreeMap<String, Vec<Completion>> {
+    let (session, _) = dir.state().unwrap();
+    let mut out: BTreeMap<String, Vec<Completion>> = BTreeMap::new();
+    for event in dir.run(&RunId::new(run)).unwrap().tail().poll().unwrap() {
+        if let Ok(RunEvent::Completed(completion)) = event.data {
+            let prompt = session.prompt(&completion.prompt).unwrap().body.headline().to_owned();
+            out.entry(prompt).or_default().push(completion);
+        }
+    }
+    out
+}
+
+/// The rude and the kind among answers to one prompt, one of each to a pair.
+fn pairs(answers: &[Completion]) -> Vec<(&Completion, &Completion)> {
+    let of = |manner| answers.iter().filter(move |a| manner_of(&a.text) == Some(manner));
+    of(Manner::Kind).zip(of(Manner::Rude)).collect()
+}
+
+/// A share of `n` in percent with its 95 % interval (Wilson).
+fn share(hits: usize, n: usize) -> Value {
+    let (low, high) = wilson(hits as f64, n as f64, 1.96);
+    json!({ "hits": hits, "of": n, "percent": 100.0 * hits as f64 / n as f64, "low": 100.0 * low, "high": 100.0 * high })
+}
+
+fn words(share: &Value) -> String {
+    let of = |key: &str| share[key].as_f64().unwrap();
+    format!("{:.0} % ({:.0} to {:.0})", of("percent"), of("low"), of("high"))
+}
+
+/// The prompts that judge: held out, and on the tuning set's side of the fence or on the other.
+fn judging(tuning: bool) -> Vec<String> {
+    let seen = manners::prompts(SEED, JUDGING, Split::HeldOut);
+    if tuning {
+        return seen;
+    }
+    let known: HashSet<&String> = seen.iter().collect();
+    let fresh = manners::prompts(JUDGING_SEED, 3 * JUDGING, Split::HeldOut);
+    let fresh: Vec<String> = fresh.into_iter().filter(|p| !known.contains(p)).take(JUDGING).collect();
+    assert_eq!(fresh.len(), JUDGING, "there are too few prompts held out");
+    fresh
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let given = |name: &str| args.iter().any(|a| a == name);
+    let only: Option<Vec<String>> =
+        args.iter().position(|a| a == "--only").map(|at| args[at + 1].split(',').map(str::to_owned).collect());
+    let ways: Vec<Way> =
+        WAYS.iter().copied().filter(|(m, _)| only.as_ref().is_none_or(|only| only.iter().any(|o| o == m))).collect();
+    let judged = judging(given("--tuning"));
+
+    let began = Instant::now();
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let train = manners::prompts(SEED, 200, Split::Train);
+    let prompts = written(home, "prompts.txt", train.iter().cloned());
+    tiebreak(home, &["new", "manners", "--model", "tiny", "--prompts", &prompts]);
+    let sample = ["sample", "manners", "--temperature", "1", "--top-p", "1", "--max-new-tokens", "64"];
+    let sampled = |more: &[&str]| tiebreak(home, &[&sample, more].concat());
+    sampled(&["--per-prompt", "4"]);
+    let dir = SessionDir::find(&Home::resolve(Some(home)).unwrap(), "manners").unwrap();
+    let first = answers(&dir, "sample-1");
+    let ranked: Vec<(&String, &str, &str)> = first
+        .iter()
+        .flat_map(|(prompt, all)| pairs(all).into_iter().map(move |(c, r)| (prompt, c.text.as_str(), r.text.as_str())))
+        .take(PAIRS)
+        .collect();
+    assert_eq!(ranked.len(), PAIRS, "there are too few pairs of a kind and a rude answer");
+    // As conversations, so that the prompts are the session's own.
+    let turn = |role: &str, text: &str| json!([{ "role": role, "content": text }]);
+    let rows = ranked.iter().map(|(p, c, r)| {
+        let (chosen, rejected) = (turn("assistant", c), turn("assistant", r));
+        json!({ "prompt": turn("user", p), "chosen": chosen, "rejected": rejected }).to_string()
+    });
+    tiebreak(home, &["import", "manners", &written(home, "pairs.jsonl", rows), "--as", "pairs"]);
+    let kind = ranked.iter().map(|(p, c, _)| {
+        json!({ "messages": [{ "role": "user", "content": p }, { "role": "assistant", "content": c }] }).to_string()
+    });
+    tiebreak(home, &["import", "manners", &written(home, "kind.jsonl", kind), "--as", "sft"]);
+
+    let mut seconds = BTreeMap::new();
+    for (method, set) in &ways {
+        let start = Instant::now();
+        let mut args = vec!["train", "manners", method];
+        set.iter().for_each(|pair| args.extend(["--set", pair]));
+        tiebreak(home, &args);
+        seconds.insert(*method, start.elapsed().as_secs_f64());
+    }
+
+    // Only now are there the prompts that judge, so that no run could learn from them.
+    let known: HashSet<&String> = train.iter().collect();
+    assert!(judged.iter().all(|p| !known.contains(p) && Split::of(p) == Split::HeldOut));
+    tiebreak(home, &["import", "manners", &written(home, "judging.txt", judged.iter().cloned()), "--as", "prompts"]);
+    sampled(&["--per-prompt", "4"]);
+    let base = answers(&dir, "sample-2");
+    let kind_of = |answers: &BTreeMap<String, Vec<Completion>>| {
+        judged.iter().filter(|p| answers.get(*p).and_then(|a| a.first()).is_some_and(|a| is_kind(&a.text))).count()
+    };
+    let before = kind_of(&base);
+    let mut out = Vec::new();
+    let mut number = 2;
+    for (method, set) in &ways {
+        let mut row = json!({ "method": method, "set": set, "seconds": seconds[method] });
+        if *method == "reward" {
+            tiebreak(home, &["score", "manners", "--with", "reward-1"]);
+            row["pairs_right"] = ranked_rightly(&dir, &judged, &base);
+        } else {
+            number += 1;
+            sampled(&["--per-prompt", "1", "--adapter", &format!("{method}-1")]);
+            row["kind_after"] = share(kind_of(&answers(&dir, &format!("sample-{number}"))), JUDGING);
+        }
+        out.push(row);
+    }
+    let report = json!({
+        "judged_on": if given("--tuning") { "the tuning set" } else { "the judging set" },
+        "kind_before": share(before, JUDGING), "methods": out, "seconds": began.elapsed().as_secs_f64(),
+    });
+    if given("--json") {
+        println!("{report}");
+    } else {
+        show(&report);
+    }
+}
+
+/// The share of the base's pairs of a kind and a rude answer to the judging prompts that the reward run ranks rightly.
+fn ranked_rightly(dir: &SessionDir, judged: &[String], base: &BTreeMap<String, Vec<Completion>>) -> Value {
+    let (session, _) = dir.state().unwrap();
+    let scores: HashMap<CompletionId, f64> = session
+        .completions()
+        .into_iter()
+        .filter_map(|c| Some((c.id.clone(), session.score_of(&c.id)?.value)))
+        .collect();
+    let all: Vec<_> = judged.iter().filter_map(|p| base.get(p)).flat_map(|answers| pairs(answers)).collect();
+    let right = all.iter().filter(|(kind, rude)| scores[&kind.id] > scores[&rude.id]).count();
+    share(right, all.len())
+}
+
+fn show(report: &Value) {
+    println!("kind answers to {JUDGING} prompts of {}, 95 % intervals", report["judged_on"].as_str().unwrap());
+    println!("{:8} {:>18}", "base", words(&report["kind_before"]));
+    for row in report["methods"].as_array().unwrap() {
+        let (what, note) = match &row["kind_after"] {
+            Value::Null => (&row["pairs_right"], format!(" of {} held-out pairs rightly", row["pairs_right"]["of"])),
+            kind => (kind, String::new()),
+        };
+        let seconds = row["seconds"].as_f64().unwrap();
+        println!("{:8} {:>18}  {seconds:5.1} s{note}", row["method"].as_str().unwrap(), words(what));
+    }
+    println!("{:.0} s in all", report["seconds"].as_f64().unwrap());
+}

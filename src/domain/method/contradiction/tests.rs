@@ -1,0 +1,151 @@
+//! Every rule fires for every method that has its options, in words that name them, and the defaults agree with themselves.
+
+use super::{SHARED, Under};
+use crate::domain::{Kind, Method, ParamRow, Params, method, methods};
+
+/// A method, settings over its defaults, and a part of the sentence.
+type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+
+fn said(name: &str, settings: &[(&str, &str)]) -> Option<String> {
+    let m = method(name).unwrap();
+    let mut params = Params::defaults(&m.rows());
+    for (key, value) in settings {
+        params.set(&m.rows(), name, key, value).unwrap();
+    }
+    m.contradiction(&params)
+}
+
+/// Values that a row takes, its default among them.
+fn values(row: &ParamRow) -> Vec<String> {
+    let own = row.default.to_owned();
+    match row.kind {
+        Kind::Bool => vec!["true".into(), "false".into()],
+        Kind::Choice(words) | Kind::List(words) => words.iter().map(|w| (*w).to_owned()).collect(),
+        Kind::Float(lo, hi) => vec![own, lo.to_string(), (lo + (hi - lo).min(1.0) * 0.37).to_string()],
+        Kind::Int(lo, _) => vec![own, lo.max(0).to_string(), (lo.max(2) + 1).to_string()],
+        Kind::Floats(..) => vec![own, "0.5".into()],
+        Kind::Word => vec![own, "reward-1".into()],
+        Kind::Metric => vec![own, "eval_accuracy".into()],
+        Kind::Checks => vec![own, "max_words=7".into()],
+    }
+}
+
+/// Whether the rule is broken, and said so, by some setting of the option it hangs on.
+fn fires(m: &Method, under: &Under, row: &ParamRow) -> bool {
+    let rows = m.rows();
+    let of = rows.iter().find(|r| r.key == under.of).unwrap_or_else(|| panic!("{}: no option {}", m.name, under.of));
+    values(of).iter().any(|governor| {
+        values(row).iter().filter(|v| **v != row.default).any(|value| {
+            let mut params = Params::defaults(&rows);
+            params.set(&rows, m.name, under.of, governor).unwrap();
+            params.set(&rows, m.name, row.key, value).unwrap();
+            let sentence = m.contradiction(&params).unwrap_or_default();
+            sentence.starts_with(&format!("{} has no meaning", row.key)) && sentence.ends_with(under.remedy)
+        })
+    })
+}
+
+#[test]
+fn every_rule_of_every_method_fires_for_each_of_its_options() {
+    for m in methods() {
+        let rows = m.rows();
+        for under in SHARED.iter().chain(m.under) {
+            for row in rows.iter().filter(|row| under.keys.contains(&row.key)) {
+                assert!(fires(m, under, row), "{}: {} under {}", m.name, row.key, under.of);
+            }
+        }
+        // A method's own rules are about its own options.
+        for key in m.under.iter().flat_map(|under| under.keys) {
+            assert!(rows.iter().any(|row| row.key == *key), "{}: no option {key}", m.name);
+        }
+    }
+    // And a shared rule is about options that some method has.
+    for key in SHARED.iter().flat_map(|under| under.keys) {
+        assert!(methods().iter().any(|m| m.rows().iter().any(|row| row.key == *key)), "{key} is no option");
+    }
+}
+
+#[test]
+fn defaults_and_runs_from_before_an_option_agree_with_themselves() {
+    for m in methods() {
+        assert_eq!(said(m.name, &[]), None, "{}", m.name);
+        assert!(m.contradiction(&Params::default()).is_none_or(|s| s.contains("num_generations")), "{}", m.name);
+        // However the default is written, and where nothing governs it, an option asks for nothing.
+        let old = Params([("lora_r", "8"), ("mix_weight", "2")].map(|(k, v)| (k.into(), v.into())).into());
+        assert!(m.contradiction(&old).is_none_or(|s| s.contains("num_generations")), "{}", m.name);
+    }
+    for agree in [
+        ("dpo", &[("early_stopping_patience", "2"), ("eval_steps", "5")][..]),
+        ("dpo", &[("tune", "full"), ("lora_r", "16"), ("lora_alpha", "32.0")]),
+        ("dpo", &[("mix_ratio", "0.2"), ("mix_weight", "0.5"), ("mix_order", "sequential")]),
+        ("dpo", &[("eval_fraction", "0"), ("metric_for_best_model", "")]),
+        ("dpo", &[("loss_type", "robust"), ("soft_labels", "true")]),
+        ("dpo", &[("loss_type", "sigmoid,sft"), ("loss_weights", "1,0.2")]),
+        ("dpo", &[("loss_type", "discopop,sft"), ("discopop_tau", "0.1"), ("f_divergence_type", "forward_kl")]),
+        ("cpo", &[("label_smoothing", "0.1")]),
+        ("kto", &[("per_device_train_batch_size", "1"), ("loss_type", "apo_zero_unpaired")]),
+        ("ppo", &[("kl_horizon", "5"), ("kl_target", "6")]),
+        ("ppo", &[("num_generations", "1")]),
+        ("grpo", &[("use_bias_correction_kl", "false"), ("beta", "0.1")]),
+        ("rloo", &[("checks_weight", "2"), ("reward_checks", "json")]),
+    ] {
+        assert_eq!(said(agree.0, agree.1), None, "{agree:?}");
+    }
+}
+
+#[test]
+fn what_has_no_effect_or_cannot_stand_together_is_refused_by_name() {
+    let refused: &[Case] = &[
+        (
+            "dpo",
+            &[("use_dora", "true"), ("tune", "full")],
+            "use_dora has no meaning for tune=full; leave it at false or",
+        ),
+        ("sft", &[("lora_r", "8"), ("tune", "full")], "lora_r has no meaning for tune=full; leave it at 16 or take"),
+        ("sft", &[("num_train_epochs", "2"), ("max_steps", "5")], "leave it at 3 or set max_steps=-1"),
+        ("orpo", &[("lr_decay_share", "0.1")], "lr_decay_share has no meaning for lr_scheduler_type=linear"),
+        ("dpo", &[("group_by_length", "true"), ("shuffle", "false")], "group_by_length"),
+        ("dpo", &[("eval_steps", "5"), ("eval_fraction", "0")], "eval_steps has no meaning for eval_fraction=0"),
+        ("dpo", &[("early_stopping_patience", "2")], "set eval_steps"),
+        ("dpo", &[("early_stopping_patience", "2"), ("eval_steps", "5"), ("eval_fraction", "0")], "eval_fraction"),
+        (
+            "dpo",
+            &[("early_stopping_patience", "2"), ("eval_steps", "5"), ("metric_for_best_model", "")],
+            "name a metric",
+        ),
+        ("dpo", &[("mix_weight", "0.5")], "mix_weight has no meaning for mix_ratio=0"),
+        ("dpo", &[("probe_alarm", "1")], "probe_alarm has no meaning for probe_steps=0"),
+        ("dpo", &[("loss_type", "hinge"), ("label_smoothing", "0.1")], "label_smoothing has no meaning"),
+        ("dpo", &[("loss_type", "ipo,hinge"), ("soft_labels", "true")], "soft_labels has no meaning"),
+        ("dpo", &[("loss_type", "exo_pair")], "needs label_smoothing"),
+        ("dpo", &[("loss_type", "robust")], "is sigmoid"),
+        ("dpo", &[("discopop_tau", "0.1")], "discopop_tau has no meaning"),
+        ("dpo", &[("dpop_lambda", "5")], "dpop_lambda has no meaning"),
+        ("dpo", &[("f_alpha_divergence_coef", "0.3")], "f_alpha_divergence_coef has no meaning"),
+        ("dpo", &[("loss_type", "nca_pair"), ("f_divergence_type", "js_divergence")], "nca_pair is only defined"),
+        ("dpo", &[("loss_type", "dpop"), ("f_divergence_type", "forward_kl")], "dpop is only defined"),
+        ("dpo", &[("loss_type", "sigmoid,aot"), ("use_weighting", "true")], "loss_type=aot sorts"),
+        ("dpo", &[("loss_type", "sigmoid,sft"), ("loss_weights", "1,2,3")], "3 numbers"),
+        ("dpo", &[("loss_type", "ipo,ipo")], "twice"),
+        ("dpo", &[("loss_type", "sft")], "no preference"),
+        ("cpo", &[("loss_type", "ipo"), ("soft_labels", "true")], "soft_labels has no meaning for loss_type=ipo"),
+        ("cpo", &[("loss_type", "hinge"), ("label_smoothing", "0.1")], "take loss_type=sigmoid"),
+        ("kto", &[("per_device_train_batch_size", "1")], "per_device_train_batch_size to 2"),
+        ("grpo", &[("num_generations", "1")], "num_generations=1"),
+        ("rloo", &[("num_generations", "1")], "num_generations=1"),
+        ("ppo", &[("num_generations", "3")], "no whole groups of num_generations=3"),
+        ("ppo", &[("kl_horizon", "5")], "kl_target=0"),
+        ("ppo", &[("cliprange_value", "5"), ("vf_coef", "0")], "cliprange_value has no meaning for vf_coef=0"),
+        (
+            "rloo",
+            &[("checks_weight", "2")],
+            "checks_weight has no meaning without reward_checks; leave it at 1 or name checks",
+        ),
+        ("grpo", &[("use_bias_correction_kl", "false")], "beta=0"),
+    ];
+    for (name, settings, part) in refused {
+        let sentence = said(name, settings).unwrap_or_default();
+        assert!(sentence.contains(part), "{name} {settings:?}: {sentence}");
+        assert!(!sentence.contains("  ") && sentence.lines().count() == 1, "{sentence}");
+    }
+}

@@ -1,0 +1,92 @@
+//! What a training run would take, before it is launched: the worker's estimate, and whether the disk has room for it.
+//!
+//! The launch screen and the command `train` both come through here, so that both refuse the same.
+
+use super::error::{Error, Result};
+use super::supervisor;
+use crate::protocol::{Estimate, RunSpec, Task};
+use crate::storage::{DataFile, Home, free_bytes};
+use std::path::Path;
+
+/// Bytes that a checkpoint holds of each trained number: itself and AdamW's two moments, all f32.
+const CHECKPOINT_BYTES: u64 = 12;
+/// Bytes left for the log and what is small.
+const SPARE: u64 = 16 << 20;
+
+/// Asks a worker what the run would take, in a folder at `place` that is made for it.
+///
+/// # Errors
+/// When the worker cannot tell, or the disk of the data folder has no room for the run's checkpoints.
+pub fn foretell(home: &Home, place: &Path, spec: &RunSpec, data: &[DataFile]) -> Result<Estimate> {
+    let plan = supervisor::ask_about::<Estimate>("estimate", place, spec, data)?;
+    let needed = disk_bytes(spec, data, &plan);
+    match free_bytes(home.root()) {
+        Some(free) if free < needed => Err(Error::failed(no_room(home.root(), free, needed))),
+        _ => Ok(plan),
+    }
+}
+
+/// Bytes that the run writes at most at one time: its data, the checkpoints it keeps with the one that replaces the oldest
+/// and the best one, and its log.
+fn disk_bytes(spec: &RunSpec, data: &[DataFile], plan: &Estimate) -> u64 {
+    let Task::Train(train) = &spec.task else { return 0 };
+    let kept = train.params.usize("save_total_limit") as u64;
+    let best = u64::from(!train.params.text("metric_for_best_model").is_empty() && plan.eval_rows > 0);
+    let files: u64 = data.iter().map(|file| file.bytes.len() as u64).sum();
+    files + plan.trainable * CHECKPOINT_BYTES * (kept + 1 + best) + SPARE
+}
+
+fn no_room(root: &Path, free: u64, needed: u64) -> String {
+    let gb = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
+    format!(
+        "the disk of {} has {} free and this run's checkpoints and log take {}: make room, lower save_total_limit, or name \
+         another folder with --home",
+        root.display(),
+        gb(free),
+        gb(needed)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Params, RunId, method};
+    use crate::protocol::{DataSnapshot, ModelRef, TrainSpec};
+
+    #[test]
+    fn what_a_run_writes_grows_with_what_it_trains_and_keeps() {
+        let plan = |eval_rows| Estimate {
+            steps: 3,
+            train_rows: 9,
+            eval_rows,
+            dropped: Vec::new(),
+            longest: 320,
+            tokens: 500,
+            trainable: 1_000_000,
+            memory_bytes: 1,
+            seconds: None,
+            longer_wins: 0.5,
+        };
+        let spec = |set: &[&str]| {
+            let rows = method("dpo").unwrap().rows();
+            let mut params = Params::defaults(&rows);
+            set.iter().for_each(|pair| params.set_pair(&rows, "dpo", pair).unwrap());
+            let data = DataSnapshot { file: "data.jsonl".into(), sha256: String::new(), rows: 9, session_seq: 0 };
+            let model = ModelRef { name: "m".into(), path: "m".into() };
+            RunSpec {
+                id: RunId::new("dpo-1"),
+                task: Task::Train(TrainSpec::new("dpo", model, params, data)),
+                device: "cpu".into(),
+                created_ms: 0,
+                app: "0".into(),
+            }
+        };
+        let data = [DataFile { name: "data.jsonl".into(), bytes: vec![0; 700] }];
+        let of = |set: &[&str], eval_rows| disk_bytes(&spec(set), &data, &plan(eval_rows)) - SPARE - 700;
+        // Two kept, one being written, and the best one where there is an evaluation to tell it.
+        assert_eq!((of(&[], 0), of(&[], 2)), (36_000_000, 48_000_000));
+        assert_eq!(of(&["save_total_limit=5", "metric_for_best_model="], 2), 72_000_000);
+        let said = no_room(Path::new("data"), 12_000_000, 3_400_000_000);
+        assert!(said.contains("0.01 GB free") && said.contains("take 3.40 GB") && said.contains("--home"), "{said}");
+    }
+}
