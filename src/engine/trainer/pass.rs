@@ -250,3 +250,45 @@ fn together(
     }
     Ok(Ok(out.loss))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::PromptId;
+    use crate::engine::policy::Row;
+
+    fn example(lengths: [usize; 2]) -> Example {
+        Example {
+            id: PairId::new("p"),
+            prompt_id: PromptId::new("q"),
+            row: 0,
+            prompt: 1,
+            rows: lengths.map(|n| Row::new(vec![1; n], vec![1])).into(),
+            aside: Vec::new(),
+            margin: None,
+            agreed: None,
+            good: true,
+        }
+    }
+
+    #[test]
+    fn without_padding_more_go_together() {
+        let all = [[100, 400], [400, 100], [10, 10], [600, 600], [600, 600]].map(example);
+        let all: Vec<&Example> = all.iter().collect();
+        assert_eq!(Grouping::of(true, false).first(&all, true), 1, "as the reference was computed");
+        assert_eq!(Grouping::of(false, false).first(&all, true), 1, "four rows of 400 with padding");
+        assert_eq!(Grouping::of(true, true).first(&all, true), 3, "1020 tokens");
+        assert_eq!(Grouping::of(true, true).first(&all[3..], true), 1, "too long for any company");
+        assert_eq!(Grouping::of(true, false).first(&all, false), 5, "a device that is no CPU takes all");
+    }
+
+    #[test]
+    fn packed_documents_stay_alone() {
+        let mut packed = example([9, 9]);
+        packed.rows.truncate(1);
+        packed.rows[0].starts = vec![0, 4];
+        let plain = example([3, 3]);
+        assert_eq!(Grouping::Packed.first(&[&packed, &plain], true), 1);
+        assert_eq!(Grouping::Packed.first(&[&plain, &plain, &packed], true), 2);
+    }
+}
