@@ -14,7 +14,7 @@
 mod head;
 mod layer;
 mod linear;
-mod plan;
+pub(super) mod plan;
 mod pool;
 mod sums;
 
@@ -118,12 +118,7 @@ impl Fast {
         within(|| self.score_train_here(decoder, batch, number))
     }
 
-    fn score_train_here(
-        &self,
-        decoder: &Decoder,
-        batch: &Batch,
-        number: u64,
-    ) -> Result<(TokenScores, Tape), Error> {
+    fn score_train_here(&self, decoder: &Decoder, batch: &Batch, number: u64) -> Result<(TokenScores, Tape), Error> {
         let way = Way { adapter: true, dropout: Some(number).filter(|_| drops(decoder)) };
         let plan = Plan::new(decoder, batch, way.dropout.is_none())?;
         let mut x = self.embed(decoder, &plan)?;
@@ -151,13 +146,7 @@ impl Fast {
         within(|| self.backward_here(decoder, tape, g, sums))
     }
 
-    fn backward_here(
-        &self,
-        decoder: &Decoder,
-        tape: Tape,
-        g: &[RowGradient],
-        sums: &mut Sums,
-    ) -> Result<(), Error> {
+    fn backward_here(&self, decoder: &Decoder, tape: Tape, g: &[RowGradient], sums: &mut Sums) -> Result<(), Error> {
         let Tape { plan, way, layers, head, last } = tape;
         let mut upstream = head::backward(self, decoder, &plan, &last, head, g, sums)?;
         drop(last);

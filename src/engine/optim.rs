@@ -227,8 +227,12 @@ fn read(path: &Path, device: Option<&candle_core::Device>) -> Result<HashMap<Str
         .map_err(|e| Error::file(path, format!("cannot be read: {e}")))
 }
 
-/// An update of what lies elsewhere, composed of candle's operations.
+/// An update of what lies elsewhere: by a kernel of its own, or composed of candle's operations.
 fn step(var: &Var, gradient: &Tensor, m: &mut Tensor, v: &mut Tensor, by: Adam) -> Result<(), Error> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::adamw(var.as_tensor(), &gradient.contiguous()?, m, v, by)? {
+        return Ok(());
+    }
     let g = (gradient.to_dtype(DType::F32)? * by.scale)?;
     *m = ((&*m * by.beta1)? + (&g * (1.0 - by.beta1))?)?;
     *v = ((&*v * by.beta2)? + (g.sqr()? * (1.0 - by.beta2))?)?;

@@ -71,7 +71,8 @@ fn square(wide: bool, x: &[f32], from: usize, y: &mut [f32], to: usize, (rows, c
 #[inline]
 fn square_avx(x: &[f32], from: usize, y: &mut [f32], to: usize) {
     use std::arch::x86_64::{
-        _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+        _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps,
+        _mm256_unpacklo_ps,
     };
     assert!(x.len() >= 7 * from + SIDE && y.len() >= 7 * to + SIDE, "a square is too short");
     #[allow(unsafe_code, reason = "eight numbers are read and written at once")]
