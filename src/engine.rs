@@ -17,6 +17,7 @@ mod fast;
 pub mod fresh;
 mod frozen;
 mod gguf;
+mod gpu;
 mod inference;
 mod judge;
 mod language_model;
@@ -37,6 +38,8 @@ mod schedule;
 mod sink;
 mod template;
 mod tokenizer;
+#[cfg(test)]
+mod toy;
 mod trained;
 mod trainer;
 mod tune;

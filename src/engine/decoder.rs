@@ -13,7 +13,7 @@ use super::error::Error;
 use super::frozen;
 use super::inference;
 use super::tune::{LINEARS, Tune};
-use super::weights::Weights;
+use super::weights::{Weights, trained_dtype};
 use candle_core::{D, DType, Device, Tensor, Var};
 pub(super) use linear::{Linear, Lora, Weight};
 
@@ -47,14 +47,18 @@ impl Norm {
     /// RMSNorm over the last dimension (Zhang and Sennrich 2019): `x / √(mean x² + eps) ⊙ gamma`.
     fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor, Error> {
         if !pass.grad && x.dtype() != DType::F64 {
-            return inference::rms_norm(x, &self.gamma.tensor(false), self.eps);
+            return inference::rms_norm(x, &self.gamma.cast(false, x.dtype())?, self.eps);
         }
-        let inverse = (x.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?.recip()?;
-        let unit = x.broadcast_mul(&inverse)?;
-        Ok(match &self.gamma {
-            Weight::Frozen(g) => unit.apply_op1(frozen::Times { constant: g.clone() })?,
-            trained @ Weight::Trained(_) => unit.broadcast_mul(&trained.tensor(pass.grad))?,
-        })
+        // Squares and their mean want more than 16 bits.
+        let wide = x.to_dtype(trained_dtype(x.dtype()))?;
+        let inverse = (wide.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?.recip()?;
+        let unit = wide.broadcast_mul(&inverse)?;
+        let gamma = self.gamma.cast(pass.grad, wide.dtype())?;
+        let y = match &self.gamma {
+            Weight::Frozen(_) => unit.apply_op1(frozen::Times { constant: gamma })?,
+            Weight::Trained(_) => unit.broadcast_mul(&gamma)?,
+        };
+        Ok(y.to_dtype(x.dtype())?)
     }
 }
 
@@ -81,6 +85,9 @@ pub(super) struct Layer {
     pub(super) gate: Linear,
     pub(super) up: Linear,
     pub(super) down: Linear,
+    /// The weights of q, k and v, and of gate and up, one below the other, of which theirs are views; none until
+    /// [`Decoder::join`].
+    pub(super) joined: Option<[Tensor; 2]>,
 }
 
 /// Keys and values of the tokens seen so far, and what of the adapters is the same for all of them.
@@ -189,6 +196,7 @@ impl Decoder {
                 gate: m.linear(&name(4), c.ff, c.hidden, c.mlp_bias)?,
                 up: m.linear(&name(5), c.ff, c.hidden, c.mlp_bias)?,
                 down: m.linear(&name(6), c.hidden, c.ff, c.mlp_bias)?,
+                joined: None,
             });
             // A configuration with a huge layer count and no weights stops at its first missing layer.
             m.weights.finish()?;
@@ -213,9 +221,22 @@ impl Decoder {
             self.head = Some(Weight::Frozen(v.as_detached_tensor()));
         }
         let head = Tensor::from_vec(first, (1, self.config.hidden), &Device::Cpu)?;
-        let head = Var::from_tensor(&head.to_dtype(self.dtype)?.to_device(&self.device)?)?;
+        let head = Var::from_tensor(&head.to_dtype(trained_dtype(self.dtype))?.to_device(&self.device)?)?;
         self.trainables.push((SCORE.into(), head.clone()));
         self.score = Some(head);
+        Ok(())
+    }
+
+    /// Puts frozen weights that read the same input into one piece, so that one product serves them; no number changes.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    pub(super) fn join(&mut self) -> Result<(), Error> {
+        for layer in &mut self.layers {
+            let qkv = linear::join(&mut [&mut layer.q, &mut layer.k, &mut layer.v])?;
+            let gate_up = linear::join(&mut [&mut layer.gate, &mut layer.up])?;
+            layer.joined = qkv.zip(gate_up).map(|(a, b)| [a, b]);
+        }
         Ok(())
     }
 
@@ -242,7 +263,7 @@ impl Decoder {
         &self.trainables
     }
 
-    /// Type of the weights.
+    /// The type it computes in: its frozen weights'. What is trained is f32 where that has 16 bits.
     pub(super) fn dtype(&self) -> DType {
         self.dtype
     }
@@ -290,15 +311,16 @@ impl Decoder {
         if let Weight::Trained(v) = self.head.as_ref().unwrap_or(&self.embed) { Some(v) } else { None }
     }
 
-    /// The head's weight (V, H), outside any graph.
-    pub(super) fn head(&self) -> Tensor {
-        self.head.as_ref().unwrap_or(&self.embed).tensor(false)
+    /// The head's weight (V, H) in the type it computes in, outside any graph.
+    pub(super) fn head(&self) -> Result<Tensor, Error> {
+        self.head_weight().cast(false, self.dtype)
     }
 
     /// Token ids (B, T) to their vectors (B, T, H).
     pub(super) fn embed(&self, ids: &Tensor, grad: bool) -> Result<Tensor, Error> {
         let (b, t) = ids.dims2()?;
-        Ok(self.embed.tensor(grad).index_select(&ids.flatten_all()?, 0)?.reshape((b, t, self.config.hidden))?)
+        let rows = self.embed.tensor(grad).index_select(&ids.flatten_all()?, 0)?.to_dtype(self.dtype)?;
+        Ok(rows.reshape((b, t, self.config.hidden))?)
     }
 
     /// One layer: (B, T, H) to (B, T, H).
@@ -379,7 +401,7 @@ impl Decoder {
         }
         cache.len += t;
         let last = x.narrow(1, t - 1, 1)?.squeeze(1)?.contiguous()?;
-        Ok(self.norm(&last, &pass)?.matmul(&self.head().t()?)?)
+        Ok(self.norm(&last, &pass)?.matmul(&self.head()?.t()?)?)
     }
 }
 

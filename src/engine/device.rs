@@ -1,7 +1,7 @@
 //! Which device computes: `auto`, `cpu`, `cuda`, `cuda:1`, `metal`.
 
 use super::error::Error;
-use candle_core::Device;
+use candle_core::{DType, Device};
 
 /// The device of that name. `auto` takes a GPU that this build can use and the machine has, else the CPU.
 ///
@@ -22,6 +22,24 @@ pub fn device(name: &str) -> Result<Device, Error> {
             Device::new_cuda(ordinal).map_err(|_| absent())
         }
     }
+}
+
+/// The type of frozen weights on a device: bf16 where CUDA has units for it, f32 elsewhere.
+pub(super) fn weights_dtype(device: &Device) -> DType {
+    if device.is_cuda() { DType::BF16 } else { DType::F32 }
+}
+
+/// Bytes that are free on a device with a memory of its own, where it tells.
+#[cfg(feature = "cuda")]
+pub(super) fn free(device: &Device) -> Option<usize> {
+    let Device::Cuda(cuda) = device else { return None };
+    cuda.cuda_stream().context().mem_get_info().ok().map(|(free, _)| free)
+}
+
+/// Bytes that are free on a device with a memory of its own: this build knows none.
+#[cfg(not(feature = "cuda"))]
+pub(super) fn free(_device: &Device) -> Option<usize> {
+    None
 }
 
 /// The device in words for headers: `CPU · 2 threads`, `CUDA 0`, `Metal`.

@@ -110,7 +110,9 @@ impl Error {
             e = inner;
         }
         let text = e.to_string().to_lowercase();
-        ["out of memory", "out_of_memory", "outofmemory", "failed to allocate"].iter().any(|part| text.contains(part))
+        ["out of memory", "out_of_memory", "outofmemory", "failed to allocate", "alloc_failed"]
+            .iter()
+            .any(|part| text.contains(part))
     }
 
     /// A problem with a file.
@@ -148,6 +150,7 @@ mod tests {
         let tensor = |text: &str| Error::from(candle_core::Error::Msg(text.into()).bt());
         assert!(tensor("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")").is_out_of_memory());
         assert!(tensor("Failed to allocate buffer").is_out_of_memory());
+        assert!(tensor("CublasError(CUBLAS_STATUS_ALLOC_FAILED)").is_out_of_memory());
         assert!(!tensor("shape mismatch in matmul").is_out_of_memory());
         assert!(!Error::Asked("memory of a pair: out of memory".into()).is_out_of_memory());
     }

@@ -4,7 +4,7 @@
 //! computes nothing on a device. Refuses to guess seconds: nothing like it has been measured yet.
 
 use super::config::Config;
-use super::device::device;
+use super::device::{device, free, weights_dtype};
 use super::error::Error;
 use super::language_model::LanguageModel;
 use super::policy::Row;
@@ -55,9 +55,9 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let tune = tune_of(params);
     let trainable = trainable(&model.config, &tune);
     let longest = made.longest();
-    let cpu = device(&spec.device)?.is_cpu();
-    let fast = cpu && params.text("engine") != "reference";
-    let packs = fast && params.f64("lora_dropout") == 0.0;
+    let device = device(&spec.device)?;
+    let (cpu, narrow) = (device.is_cpu(), weights_dtype(&device).size_in_bytes() as u64);
+    let packs = cpu && params.text("engine") != "reference" && params.f64("lora_dropout") == 0.0;
     let micro: Vec<Vec<Group>> = if let Some(recipe) = &offline {
         let groups = |rows: Vec<usize>| {
             let examples: Vec<&Example> = rows.iter().map(|i| &made.train[*i]).collect();
@@ -76,8 +76,13 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
         let examples: Vec<&Example> = whole.iter().flat_map(|e| std::iter::repeat_n(e, size)).collect();
         vec![groups(&examples, Grouping::of(false, packs), cpu)]
     };
-    let of = if fast { work_fast } else { work };
-    let work = micro.iter().map(|groups| of(&model.config, &tune, groups)).max().unwrap_or(0);
+    let room = free(&device).map_or_else(super::fast::room, |bytes| bytes / 2) as u64;
+    let of = |groups: &Vec<Group>| match (params.text("engine"), cpu) {
+        ("reference", _) => work(&model.config, &tune, groups),
+        (_, true) => work_fast(&model.config, &tune, groups),
+        (_, false) => work_gpu(&model.config, &tune, groups, narrow, room),
+    };
+    let work = micro.iter().map(of).max().unwrap_or(0);
     // Answers are written from a packed copy of the weights, while no step is at work.
     let halves = tune != Tune::Full && !train.model.path.ends_with(".gguf");
     let packed = if cpu { model.config.parameters() * if halves { BYTES / 2 } else { BYTES } } else { 0 };
@@ -99,7 +104,7 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
         tokens: made.train.iter().map(|p| Example::tokens(p) as u64).sum(),
         longest,
         trainable,
-        memory_bytes: memory(&model.config, &tune, trainable, work, others),
+        memory_bytes: memory(&model.config, &tune, trainable, work, others, narrow),
         seconds: None,
         longer_wins: decided.iter().filter(|won| **won).count() as f64 / decided.len().max(1) as f64,
         dropped: made.dropped,
@@ -179,6 +184,27 @@ fn work_fast(c: &Config, tune: &Tune, groups: &[Group]) -> u64 {
     (kept + groups.iter().map(at_once).max().unwrap_or(0)) * BYTES
 }
 
+/// As [`work_fast`] on another device, where what is kept beside the residual stream has `narrow` bytes a number, at most `room`
+/// in all, and the logits of a chunk are there in f32 beside their softmax.
+fn work_gpu(c: &Config, tune: &Tune, groups: &[Group], narrow: u64, room: u64) -> u64 {
+    let (hidden, ff, layers) = (c.hidden as u64, c.ff as u64, c.layers as u64);
+    let (q, kv) = ((c.heads * c.head_dim) as u64, (c.kv_heads * c.head_dim) as u64);
+    let low = match tune {
+        Tune::Lora(l) => (l.r * l.targets.len()) as u64,
+        _ => 0,
+    };
+    let raw = if c.qk_norm { q + 2 * kv } else { 0 };
+    let rest = narrow * (2 * q + 2 * kv + raw + 2 * ff + low) + BYTES * (hidden + c.heads as u64);
+    let inputs: u64 = groups.iter().map(|g| BYTES * hidden * (g.tokens * (layers + 1) + g.scored)).sum();
+    let kept = inputs + groups.iter().map(|g| g.tokens * rest * layers).sum::<u64>().min(room);
+    let chunk = super::gpu::chunk(c.vocab) as u64;
+    let at_once = |g: &Group| {
+        let layer = g.tokens * (narrow * (6 * ff + 6 * q) + BYTES * 4 * hidden);
+        layer.max(g.scored.min(chunk) * c.vocab as u64 * (BYTES + narrow))
+    };
+    kept + groups.iter().map(at_once).max().unwrap_or(0)
+}
+
 /// Peak memory of a run in bytes: the larger of loading (the weights, and their file of half the size while it is read) and of
 /// a step (the weights, what is trained with its gradient and two moments, and `work` or the update), beside `others` models
 /// of the same size.
@@ -186,11 +212,12 @@ fn work_fast(c: &Config, tune: &Tune, groups: &[Group]) -> u64 {
 /// Fitted to the peak resident sizes (VmHWM) of DPO on SmolLM2-135M (f32 from bf16, LoRA r 16 on all linear modules, batches of
 /// 4 pairs) on the CPU of Linux: 938 MiB for rows of 140 tokens, 1,095 for 320, 2,242 for 1,024; the formula gives 1,016, 1,115
 /// and 2,173. Of two such runs whose rows are known, eight pairs of at most 318 tokens take 1,114 and seven of at most 139, whose
-/// peak is near the loading's, 816; it gives 1,093 and 837. On a GPU a micro-batch goes through a layer whole, which is counted
-/// and has not been measured.
-fn memory(c: &Config, tune: &Tune, trainable: u64, work: u64, others: u64) -> u64 {
-    let weights = c.parameters() * BYTES;
-    let loading = weights + weights / 2;
+/// peak is near the loading's, 816; it gives 1,093 and 837. On a GPU it has not been
+/// measured; frozen weights have `narrow` bytes a number there.
+fn memory(c: &Config, tune: &Tune, trainable: u64, work: u64, others: u64, narrow: u64) -> u64 {
+    // What is trained is f32 beside whatever the rest is.
+    let weights = c.parameters() * if *tune == Tune::Full { BYTES } else { narrow };
+    let loading = weights + c.parameters() * 2;
     let (trained, update) = match tune {
         // While one tensor is updated a few of its size live beside it; the largest is the embedding.
         Tune::Full => (3 * trainable, 6 * (c.vocab * c.hidden) as u64),
@@ -241,7 +268,7 @@ mod tests {
         let tune = Tune::Lora(lora);
         for (length, measured) in [(140, 938.0), (320, 1095.0), (1024, 2242.0)] {
             let pairs = [Group { rows: 2, length, scored: 2 * length, tokens: 2 * length }; 4];
-            let bytes = memory(&c, &tune, trainable(&c, &tune), work(&c, &tune, &pairs), 0);
+            let bytes = memory(&c, &tune, trainable(&c, &tune), work(&c, &tune, &pairs), 0, BYTES);
             let off = bytes as f64 / f64::from(1 << 20) / measured - 1.0;
             assert!(off.abs() < 0.2, "{length} tokens: {off}");
         }

@@ -14,7 +14,7 @@
 mod head;
 mod layer;
 mod linear;
-mod plan;
+pub(super) mod plan;
 mod pool;
 mod sums;
 
@@ -190,7 +190,7 @@ pub(super) fn room() -> usize {
 }
 
 /// A tensor's numbers where they lie.
-struct Values<G> {
+pub(super) struct Values<G> {
     storage: G,
     first: usize,
     len: usize,
@@ -207,7 +207,8 @@ impl<G: Deref<Target = Storage>> Deref for Values<G> {
     }
 }
 
-fn values(tensor: &Tensor) -> Result<Values<impl Deref<Target = Storage> + '_>, Error> {
+/// The numbers of an f32 tensor in the processor's memory, where they lie.
+pub(super) fn values(tensor: &Tensor) -> Result<Values<impl Deref<Target = Storage> + '_>, Error> {
     let (storage, layout) = tensor.storage_and_layout();
     let Some((first, end)) = layout.contiguous_offsets() else {
         return Err(Error::Asked("a weight does not lie in one piece; this is an error of the program".into()));

@@ -49,7 +49,7 @@ impl Judge {
         decoder.add_score(vec![0.0; model.config.hidden], !trained.tensors.contains_key("lm_head.weight"))?;
         trained.put_on(decoder.trainables())?;
         let calibration = serde_json::from_value(notes).unwrap_or_default();
-        Ok(Self { model, policy: Policy::new(decoder), calibration })
+        Ok(Self { model, policy: Policy::new(decoder)?, calibration })
     }
 
     /// What its scores mean, where it was measured on held-out pairs.

@@ -5,6 +5,7 @@
 
 use super::config::Config;
 use super::decoder::Decoder;
+use super::device::weights_dtype;
 use super::error::Error;
 use super::gguf::Gguf;
 use super::template::Template;
@@ -76,12 +77,12 @@ impl LanguageModel {
         Ok(Weights::gguf(Gguf::open(&self.path)?, &self.config, device, dtype))
     }
 
-    /// Loads the decoder in f32.
+    /// Loads the decoder in the type in which the device computes.
     ///
     /// # Errors
     /// When a tensor is missing or has the wrong shape.
     pub fn decoder(&self, device: &Device, tune: &Tune) -> Result<Decoder, Error> {
-        Decoder::new(&self.config, &mut self.weights(device, DType::F32)?, tune)
+        Decoder::new(&self.config, &mut self.weights(device, weights_dtype(device))?, tune)
     }
 
     /// The text of a conversation by the model's chat template.

@@ -5,12 +5,15 @@
 //! min(1, max/(norm + 1e-6)).
 
 use super::error::Error;
+use super::fast::values;
 use super::policy::Gradients;
 use super::trained::write_tensors;
 use crate::domain::Params;
-use candle_core::{D, DType, Tensor, Var};
+use candle_core::{CpuStorage, D, DType, InplaceOp1, Layout, Tensor, Var};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use tiebreak_kernels::adam::{self, Adam};
 
 /// The optimizer and its state.
 pub struct AdamW {
@@ -21,8 +24,60 @@ pub struct AdamW {
     /// 0 never clips.
     max_norm: f64,
     count: u64,
-    /// First and second moment of each trainable, of its shape.
-    moments: Vec<(Tensor, Tensor)>,
+    /// First and second moment of each trainable.
+    moments: Vec<Moments>,
+}
+
+/// The moments of a trainable, of its shape.
+enum Moments {
+    /// Beside f32 in the processor's memory: one loop updates them with it.
+    Host { m: Vec<f32>, v: Vec<f32> },
+    /// Elsewhere.
+    Tensors { m: Tensor, v: Tensor },
+}
+
+impl Moments {
+    /// Those given, kept where `var` wants them.
+    fn of(var: &Var, m: Tensor, v: Tensor) -> Result<Self, Error> {
+        if !(var.device().is_cpu() && var.dtype() == DType::F32) {
+            return Ok(Self::Tensors { m, v });
+        }
+        let numbers = |t: Tensor| t.flatten_all()?.to_vec1::<f32>();
+        Ok(Self::Host { m: numbers(m)?, v: numbers(v)? })
+    }
+
+    /// Both as tensors.
+    fn tensors(&self, var: &Var) -> Result<(Tensor, Tensor), Error> {
+        Ok(match self {
+            Self::Tensors { m, v } => (m.clone(), v.clone()),
+            Self::Host { m, v } => {
+                let tensor = |x: &Vec<f32>| Tensor::from_slice(x, var.shape(), var.device());
+                (tensor(m)?, tensor(v)?)
+            }
+        })
+    }
+}
+
+/// An update of what lies in the processor's memory.
+struct Step<'a> {
+    gradient: &'a [f32],
+    moments: RefCell<(&'a mut [f32], &'a mut [f32])>,
+    by: Adam,
+}
+
+impl InplaceOp1 for Step<'_> {
+    fn name(&self) -> &'static str {
+        "adamw"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let (CpuStorage::F32(all), Some((first, end))) = (storage, layout.contiguous_offsets()) else {
+            candle_core::bail!("adamw: a parameter of f32 in one piece is updated here");
+        };
+        let (m, v) = &mut *self.moments.borrow_mut();
+        adam::adamw(&mut all[first..end], self.gradient, m, v, self.by);
+        Ok(())
+    }
 }
 
 /// What an update did.
@@ -41,7 +96,7 @@ impl AdamW {
     /// When the memory cannot be had.
     pub fn new(params: &Params, trainables: &[(String, Var)]) -> Result<Self, Error> {
         let zeros = |v: &Var| Tensor::zeros(v.shape(), DType::F32, v.device());
-        let moments = trainables.iter().map(|(_, v)| Ok((zeros(v)?, zeros(v)?))).collect::<Result<_, Error>>()?;
+        let moments = trainables.iter().map(|(_, v)| Moments::of(v, zeros(v)?, zeros(v)?)).collect::<Result<_, _>>()?;
         Ok(Self {
             beta1: params.f64("adam_beta1"),
             beta2: params.f64("adam_beta2"),
@@ -58,9 +113,17 @@ impl AdamW {
     /// # Errors
     /// When a tensor operation fails.
     pub fn norm(gradients: &Gradients) -> Result<f64, Error> {
-        let mut sum = 0.0;
+        let (mut sum, mut elsewhere) = (0.0, Vec::new());
         for g in gradients.iter().flatten() {
-            sum += squares(g)?;
+            if g.device().is_cpu() {
+                sum += squares(g)?;
+            } else {
+                elsewhere.push(g.to_dtype(DType::F32)?.sqr()?.sum_all()?);
+            }
+        }
+        if !elsewhere.is_empty() {
+            // One number after another would wait for the device each time.
+            sum += Tensor::stack(&elsewhere, 0)?.to_vec1::<f32>()?.into_iter().map(f64::from).sum::<f64>();
         }
         Ok(sum.sqrt())
     }
@@ -86,7 +149,7 @@ impl AdamW {
         let count = self.count as f64;
         let (bias1, bias2) = (1.0 - self.beta1.powf(count), 1.0 - self.beta2.powf(count));
         let mut done = Update::default();
-        for (i, ((_, var), (m, v))) in trainables.iter().zip(&mut self.moments).enumerate() {
+        for (i, ((_, var), moments)) in trainables.iter().zip(&mut self.moments).enumerate() {
             let Some(gradient) = gradients.get(i) else {
                 done.without_gradient.push(i);
                 continue;
@@ -94,17 +157,25 @@ impl AdamW {
             if watch && squares(gradient)? == 0.0 {
                 done.without_gradient.push(i);
             }
-            let g = (gradient.to_dtype(DType::F32)? * scale)?;
-            *m = ((&*m * self.beta1)? + (&g * (1.0 - self.beta1))?)?;
-            *v = ((&*v * self.beta2)? + (g.sqr()? * (1.0 - self.beta2))?)?;
-            let step = (&*m / ((&*v / bias2)?.sqrt()? + self.eps)?)?;
-            let old = var.as_tensor().to_dtype(DType::F32)?;
-            let kept = if self.decay > 0.0 && var.rank() > 1 { (&old * (1.0 - rate * self.decay))? } else { old };
-            let new = (kept - (step * (rate / bias1))?)?.to_dtype(var.dtype())?;
-            if watch && squares(&(&new - var.as_tensor())?)? == 0.0 && done.without_gradient.last() != Some(&i) {
+            let before = if watch { Some(var.as_tensor().copy()?) } else { None };
+            let decay = if var.rank() > 1 { self.decay } else { 0.0 };
+            let (beta1, beta2, eps) = (self.beta1, self.beta2, self.eps);
+            let by = Adam { scale, beta1, beta2, bias2, eps, rate: rate / bias1, keep: 1.0 - rate * decay };
+            match moments {
+                Moments::Host { m, v } => {
+                    let gradient = gradient.to_dtype(DType::F32)?.contiguous()?;
+                    let gradient = values(&gradient)?;
+                    let step = Step { gradient: &gradient, moments: RefCell::new((m, v)), by };
+                    var.as_tensor().inplace_op1(&step)?;
+                }
+                Moments::Tensors { m, v } => step(var, gradient, m, v, by)?,
+            }
+            if let Some(before) = before
+                && squares(&(before - var.as_tensor())?)? == 0.0
+                && done.without_gradient.last() != Some(&i)
+            {
                 done.unmoved.push(i);
             }
-            var.set(&new)?;
         }
         Ok(done)
     }
@@ -121,9 +192,10 @@ impl AdamW {
     /// When the file cannot be written.
     pub fn save(&self, trainables: &[(String, Var)], path: &Path) -> Result<(), Error> {
         let mut all = BTreeMap::new();
-        for ((name, _), (m, v)) in trainables.iter().zip(&self.moments) {
-            all.insert(format!("m.{name}"), m.clone());
-            all.insert(format!("v.{name}"), v.clone());
+        for ((name, var), moments) in trainables.iter().zip(&self.moments) {
+            let (m, v) = moments.tensors(var)?;
+            all.insert(format!("m.{name}"), m);
+            all.insert(format!("v.{name}"), v);
         }
         write_tensors(path, &all, HashMap::new())
     }
@@ -141,7 +213,7 @@ impl AdamW {
                     Error::file(path, format!("has no fitting {kind}.{name}; the checkpoint belongs to another run"))
                 })
             };
-            moments.push((take("m")?, take("v")?));
+            moments.push(Moments::of(var, take("m")?, take("v")?)?);
         }
         self.moments = moments;
         self.count = count;
@@ -155,8 +227,26 @@ fn read(path: &Path, device: Option<&candle_core::Device>) -> Result<HashMap<Str
         .map_err(|e| Error::file(path, format!("cannot be read: {e}")))
 }
 
-/// Σ x², the rows summed in the tensor's type and the rest in f64.
+/// An update of what lies elsewhere: by a kernel of its own, or composed of candle's operations.
+fn step(var: &Var, gradient: &Tensor, m: &mut Tensor, v: &mut Tensor, by: Adam) -> Result<(), Error> {
+    #[cfg(feature = "cuda")]
+    if super::gpu::adamw(var.as_tensor(), &gradient.contiguous()?, m, v, by)? {
+        return Ok(());
+    }
+    let g = (gradient.to_dtype(DType::F32)? * by.scale)?;
+    *m = ((&*m * by.beta1)? + (&g * (1.0 - by.beta1))?)?;
+    *v = ((&*v * by.beta2)? + (g.sqr()? * (1.0 - by.beta2))?)?;
+    let step = (&*m / ((&*v / by.bias2)?.sqrt()? + by.eps)?)?;
+    let old = var.as_tensor().to_dtype(DType::F32)?;
+    let kept = if by.keep == 1.0 { old } else { (old * by.keep)? };
+    Ok(var.set(&(kept - (step * by.rate)?)?.to_dtype(var.dtype())?)?)
+}
+
+/// Σ x².
 fn squares(x: &Tensor) -> Result<f64, Error> {
+    if x.device().is_cpu() && x.dtype() == DType::F32 {
+        return Ok(adam::squares(&values(&x.contiguous()?)?));
+    }
     let rows = x.sqr()?.sum(D::Minus1)?;
     Ok(rows.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?)
 }

@@ -4,8 +4,8 @@
 //! log-probs of the tokens it wants, computes its loss and `g_t = dL/dlogp_t` for each of them, and hands `g` to
 //! [`Policy::backward`], which adds dL/dθ to the policy's [`Gradients`]. Refuses to know any loss.
 //!
-//! Two paths keep the contract: the fast one ([`super::fast`]) wherever it can, and this file's, the reference, which is written
-//! from candle's differentiable operations and is what the other is held to.
+//! Two paths keep the contract: the fast one, [`super::fast`] on the CPU and [`super::gpu`] on other devices, and this file's,
+//! the reference, which is written from candle's differentiable operations and is what the others are held to.
 //!
 //! **Memory of the reference path.** The forward keeps only each layer's input, cut from the graph; the backward makes each layer again and chains
 //! the gradients, so that one layer's graph is alive at a time. Logits exist for scored positions only, a chunk of
@@ -17,9 +17,10 @@ mod room;
 use super::decoder::{Decoder, Pass, Span};
 use super::error::Error;
 use super::fast::{self, Fast, Sums};
+use super::gpu::{self, Gpu};
 use candle_core::{Tensor, Var};
 pub(super) use head::padded;
-use room::Room;
+pub(super) use room::{Room, joined};
 use std::collections::HashMap;
 
 /// One sequence: prompt and completion in one, without padding.
@@ -140,6 +141,14 @@ pub struct Tape(Taped);
 enum Taped {
     Reference(Kept),
     Fast(fast::Tape),
+    Gpu(Box<gpu::Tape>),
+}
+
+/// The path taken.
+enum Path {
+    Reference,
+    Fast(Fast, Sums),
+    Gpu(Box<Gpu>),
 }
 
 /// What the reference path keeps: each layer's input and which tokens were scored.
@@ -222,16 +231,26 @@ pub struct Policy {
     /// Number of the next training pass, for dropout.
     pass: u64,
     room: Room,
-    /// The fast path and its sums, where it is taken.
-    fast: Option<(Fast, Sums)>,
+    path: Path,
 }
 
 impl Policy {
     /// Takes a decoder into training, on the fast path where there is one for its device and type.
-    #[must_use]
-    pub fn new(decoder: Decoder) -> Self {
-        let fast = Fast::new(&decoder).map(|fast| (fast, Sums::new(&decoder)));
-        Self { fast, ..Self::reference(decoder) }
+    ///
+    /// # Errors
+    /// When a device has no memory for it.
+    pub fn new(decoder: Decoder) -> Result<Self, Error> {
+        if !decoder.device().is_cpu() {
+            return Self::gpu(decoder);
+        }
+        let path = Fast::new(&decoder).map(|fast| Path::Fast(fast, Sums::new(&decoder)));
+        Ok(Self { path: path.unwrap_or(Path::Reference), ..Self::reference(decoder) })
+    }
+
+    /// Takes a decoder into training on the path of accelerators, wherever it computes.
+    pub(super) fn gpu(mut decoder: Decoder) -> Result<Self, Error> {
+        let gpu = Gpu::new(&mut decoder)?;
+        Ok(Self { path: Path::Gpu(Box::new(gpu)), ..Self::reference(decoder) })
     }
 
     /// Takes a decoder into training on the reference path.
@@ -239,33 +258,38 @@ impl Policy {
     pub fn reference(decoder: Decoder) -> Self {
         let index = decoder.trainables().iter().enumerate().map(|(i, (_, v))| (v.as_tensor().id(), i)).collect();
         let gradients = Gradients { sums: vec![None; decoder.trainables().len()] };
-        Self { decoder, gradients, index, pass: 0, room: Room::default(), fast: None }
+        Self { decoder, gradients, index, pass: 0, room: Room::default(), path: Path::Reference }
     }
 
     /// Name of the path taken: `fast` or `reference`.
     #[must_use]
     pub fn path(&self) -> &'static str {
-        if self.fast.is_some() { "fast" } else { "reference" }
+        match &self.path {
+            Path::Reference => "reference",
+            Path::Fast(..) | Path::Gpu(_) => "fast",
+        }
     }
 
     /// Whether rows are laid without padding, so that none changes another's numbers: on the fast path, but where dropout draws
     /// its masks for the padded batch.
     #[must_use]
     pub fn packs(&self) -> bool {
-        self.fast.is_some() && !fast::drops(&self.decoder)
+        !matches!(self.path, Path::Reference) && !fast::drops(&self.decoder)
     }
 
     /// Bytes of activations that the fast path may keep beside the layers' inputs.
     #[cfg(test)]
     pub(super) fn set_room(&mut self, bytes: usize) {
-        if let Some((fast, _)) = &mut self.fast {
-            fast.set_room(bytes);
+        match &mut self.path {
+            Path::Reference => {}
+            Path::Fast(fast, _) => fast.set_room(bytes),
+            Path::Gpu(gpu) => gpu.set_room(bytes),
         }
     }
 
     /// Lets go of memory that waits for the next pass: something else needs it now.
     pub fn rest(&self) {
-        if let Some((fast, _)) = &self.fast {
+        if let Path::Fast(fast, _) = &self.path {
             fast.rest();
         }
     }
@@ -298,8 +322,10 @@ impl Policy {
     /// # Errors
     /// When a tensor operation fails.
     pub fn take_gradients(&mut self) -> Result<Gradients, Error> {
-        if let Some((_, sums)) = &mut self.fast {
-            return sums.take(&self.decoder);
+        match &mut self.path {
+            Path::Reference => {}
+            Path::Fast(_, sums) => return sums.take(&self.decoder),
+            Path::Gpu(gpu) => return gpu.take(&self.decoder),
         }
         let fresh = Gradients { sums: vec![None; self.decoder.trainables().len()] };
         Ok(std::mem::replace(&mut self.gradients, fresh))
@@ -310,8 +336,10 @@ impl Policy {
     /// # Errors
     /// When the batch is empty or malformed, or a tensor operation fails.
     pub fn score(&self, batch: &Batch, adapter: bool) -> Result<TokenScores, Error> {
-        if let Some((fast, _)) = &self.fast {
-            return fast.score(&self.decoder, batch, adapter);
+        match &self.path {
+            Path::Reference => {}
+            Path::Fast(fast, _) => return fast.score(&self.decoder, batch, adapter),
+            Path::Gpu(gpu) => return gpu.score(&self.decoder, batch, adapter, &self.room),
         }
         let pass = Pass::plain(adapter);
         let (ids, scored) = self.pack(batch)?;
@@ -324,8 +352,10 @@ impl Policy {
     /// # Errors
     /// As [`Policy::score`].
     pub(super) fn states(&self, batch: &Batch, adapter: bool) -> Result<(Tensor, Vec<u32>), Error> {
-        if let Some((fast, _)) = &self.fast {
-            return fast.states(&self.decoder, batch, adapter);
+        match &self.path {
+            Path::Reference => {}
+            Path::Fast(fast, _) => return fast.states(&self.decoder, batch, adapter),
+            Path::Gpu(gpu) => return gpu.states(&self.decoder, batch, adapter, &self.room),
         }
         let pass = Pass::plain(adapter);
         let (ids, scored) = self.pack(batch)?;
@@ -356,9 +386,16 @@ impl Policy {
     pub fn score_train(&mut self, batch: &Batch) -> Result<(TokenScores, Tape), Error> {
         let number = self.pass;
         self.pass += 1;
-        if let Some((fast, _)) = &self.fast {
-            let (scores, tape) = fast.score_train(&self.decoder, batch, number)?;
-            return Ok((scores, Tape(Taped::Fast(tape))));
+        match &self.path {
+            Path::Reference => {}
+            Path::Fast(fast, _) => {
+                let (scores, tape) = fast.score_train(&self.decoder, batch, number)?;
+                return Ok((scores, Tape(Taped::Fast(tape))));
+            }
+            Path::Gpu(gpu) => {
+                let (scores, tape) = gpu.score_train(&self.decoder, batch, number, &self.room)?;
+                return Ok((scores, Tape(Taped::Gpu(Box::new(tape)))));
+            }
         }
         let dropout = Some(number);
         let pass = Pass { dropout, ..Pass::plain(true) };
@@ -379,6 +416,7 @@ impl Policy {
     pub fn backward(&mut self, tape: Tape, g: &[RowGradient]) -> Result<(), Error> {
         let counts: Vec<(usize, usize)> = match &tape.0 {
             Taped::Fast(tape) => tape.counts().collect(),
+            Taped::Gpu(tape) => tape.counts().collect(),
             Taped::Reference(k) => k.scored.counts.iter().copied().zip(k.scored.value_counts.iter().copied()).collect(),
         };
         let fits = |(row, (n, v)): (&RowGradient, &(usize, usize))| {
@@ -388,9 +426,10 @@ impl Policy {
         if g.len() != counts.len() || !g.iter().zip(&counts).all(fits) {
             return Err(Error::Asked("the gradients have not the shape of the scored tokens".into()));
         }
-        let Kept { ids, mut hidden, scored, dropout } = match (tape.0, &mut self.fast) {
-            (Taped::Fast(tape), Some((fast, sums))) => return fast.backward(&self.decoder, tape, g, sums),
-            (Taped::Reference(kept), None) => kept,
+        let Kept { ids, mut hidden, scored, dropout } = match (tape.0, &mut self.path) {
+            (Taped::Fast(tape), Path::Fast(fast, sums)) => return fast.backward(&self.decoder, tape, g, sums),
+            (Taped::Gpu(tape), Path::Gpu(gpu)) => return gpu.backward(&self.decoder, *tape, g, &self.room),
+            (Taped::Reference(kept), Path::Reference) => kept,
             _ => return Err(Error::Asked("a tape goes back on the path that made it".into())),
         };
         let pass = Pass { grad: true, dropout, ..Pass::plain(true) };

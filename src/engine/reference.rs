@@ -161,7 +161,7 @@ mod tests {
 
     fn policy() -> Policy {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama");
-        Policy::new(LanguageModel::open(&dir).unwrap().decoder(&Device::Cpu, &Tune::None).unwrap())
+        Policy::new(LanguageModel::open(&dir).unwrap().decoder(&Device::Cpu, &Tune::None).unwrap()).unwrap()
     }
 
     fn pair(n: u32) -> Example {

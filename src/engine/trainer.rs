@@ -191,8 +191,8 @@ pub(super) fn train_spec(spec: &RunSpec) -> Result<&TrainSpec, Error> {
 }
 
 /// The policy on the path that `params` ask for.
-fn policy_of(decoder: Decoder, params: &Params) -> Policy {
-    if params.text("engine") == "reference" { Policy::reference(decoder) } else { Policy::new(decoder) }
+fn policy_of(decoder: Decoder, params: &Params) -> Result<Policy, Error> {
+    if params.text("engine") == "reference" { Ok(Policy::reference(decoder)) } else { Policy::new(decoder) }
 }
 
 impl Trainer {
@@ -219,7 +219,7 @@ impl Trainer {
         if let Some(first) = value.or_else(|| offline.as_ref().and_then(|r| r.score_head(hidden, params))) {
             decoder.add_score(first, making.valued)?;
         }
-        let policy = policy_of(decoder, params);
+        let policy = policy_of(decoder, params)?;
         progress(sink, "loading the model", 1, 1)?;
 
         let watch = |done| progress(sink, "tokenising", done, rows.rows.len());
@@ -241,7 +241,8 @@ impl Trainer {
         }
 
         let reading = if making.valued { Some(model.reading()?) } else { None };
-        let mut identity = format!("{} f32 {}", model.fingerprint()?, policy.path());
+        let dtype = policy.decoder().dtype().as_str();
+        let mut identity = format!("{} {dtype} {}", model.fingerprint()?, policy.path());
         let probe = probe::Probe::new(&model, &policy, &rows.probe, params)?;
         if let Some(dir) = places.init {
             checkpoint::start_from(&policy, params, dir)?;

@@ -99,26 +99,34 @@ impl Weights {
     /// # Errors
     /// When the shape differs or the file's type is not a float type.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
+        self.take_as(name, shape, self.dtype)
+    }
+
+    /// As [`Weights::take`], in another type.
+    ///
+    /// # Errors
+    /// As [`Weights::take`].
+    pub(super) fn take_as(&mut self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor, Error> {
         let tensor = match &self.source {
             Source::Files(f) => match f.get(name) {
                 Err(_) => None,
                 Ok(view) if view.shape() != shape => {
                     return Err(self.wrong(name, shape, view.shape()));
                 }
-                Ok(_) if self.outline => return self.zero(shape),
+                Ok(_) if self.outline => return self.zero(shape, dtype),
                 Ok(_) => Some(f.load(name, &self.device)?),
             },
             Source::Memory(m) => m.get(name).cloned(),
             Source::Gguf(g, config) => match g.shape(name) {
                 None => None,
                 Some(found) if found != shape => return Err(self.wrong(name, shape, found)),
-                Some(_) if self.outline => return self.zero(shape),
+                Some(_) if self.outline => return self.zero(shape, dtype),
                 Some(_) => Some(g.load(name, config)?),
             },
         };
         let Some(tensor) = tensor else {
             self.missing.push(name.to_owned());
-            return self.zero(shape);
+            return self.zero(shape, dtype);
         };
         if tensor.dims() != shape {
             return Err(self.wrong(name, shape, tensor.dims()));
@@ -127,7 +135,7 @@ impl Weights {
             let what = format!("the tensor {name} of type {:?}", tensor.dtype());
             return Err(Error::unsupported(&self.path, what, "weights are f32, f16 or bf16"));
         }
-        Ok(tensor.to_device(&self.device)?.to_dtype(self.dtype)?.contiguous()?)
+        Ok(tensor.to_device(&self.device)?.to_dtype(dtype)?.contiguous()?)
     }
 
     /// The matrix of that name laid out for decoding, as small as it is in its file: quantised blocks stay what they are.
@@ -168,8 +176,8 @@ impl Weights {
     }
 
     /// One zero seen through strides: a hostile configuration costs no memory.
-    fn zero(&self, shape: &[usize]) -> Result<Tensor, Error> {
-        Ok(Tensor::zeros(1, self.dtype, &self.device)?.broadcast_as(shape)?)
+    fn zero(&self, shape: &[usize], dtype: DType) -> Result<Tensor, Error> {
+        Ok(Tensor::zeros(1, dtype, &self.device)?.broadcast_as(shape)?)
     }
 
     fn wrong(&self, name: &str, expected: &[usize], found: &[usize]) -> Error {
@@ -180,6 +188,11 @@ impl Weights {
             found: found.to_vec(),
         }
     }
+}
+
+/// The type in which numbers are trained beside frozen ones of `dtype`: updates are lost in 16 bits.
+pub(super) fn trained_dtype(dtype: DType) -> DType {
+    if matches!(dtype, DType::BF16 | DType::F16) { DType::F32 } else { dtype }
 }
 
 /// `model.safetensors.index.json`: which file holds which tensor.

@@ -8,6 +8,7 @@
 //! **Invariant.** Results do not depend on how work is spread: every sum has one order, whatever the number of threads.
 #![allow(clippy::inline_always, reason = "what is dispatched to SIMD lanes must be inlined into the dispatch")]
 
+pub mod adam;
 pub mod attention;
 pub mod cached;
 pub mod lanes;

@@ -8,7 +8,8 @@ use crate::engine::frozen;
 use crate::engine::random::{stream, uniform};
 use crate::engine::trained::{LORA_A, LORA_B, MAGNITUDE};
 use crate::engine::tune::{LoraSpec, Tune};
-use candle_core::{D, Device, Tensor, Var};
+use crate::engine::weights::trained_dtype;
+use candle_core::{D, DType, Device, Tensor, Var};
 
 /// A parameter: a constant, or trained.
 pub(in crate::engine) enum Weight {
@@ -36,6 +37,28 @@ impl Weight {
             Self::Trained(v) => read(v, grad),
         }
     }
+
+    /// Its values in that type, in the graph or out of it.
+    pub(in crate::engine) fn cast(&self, grad: bool, dtype: DType) -> Result<Tensor, Error> {
+        Ok(self.tensor(grad).to_dtype(dtype)?)
+    }
+}
+
+/// Puts the frozen weights of `parts` (all of one input) one below the other and makes theirs views of it; none where one is
+/// trained.
+pub(super) fn join(parts: &mut [&mut Linear]) -> Result<Option<Tensor>, Error> {
+    if parts.iter().any(|part| part.weight.trained().is_some()) {
+        return Ok(None);
+    }
+    let all: Vec<&Tensor> = parts.iter().map(|part| part.weight.stored()).collect();
+    let joined = Tensor::cat(&all, 0)?;
+    let mut first = 0;
+    for part in parts {
+        let rows = part.weight.stored().dim(0)?;
+        part.weight = Weight::Frozen(joined.narrow(0, first, rows)?);
+        first += rows;
+    }
+    Ok(Some(joined))
 }
 
 /// A variable's values, in the graph or out of it.
@@ -80,7 +103,7 @@ impl Linear {
         let flat = x.reshape(((), width))?;
         let mut y = match &self.weight {
             Weight::Frozen(w) => flat.apply_op1(frozen::Linear { weight: w.clone() })?,
-            trained @ Weight::Trained(_) => flat.matmul(&trained.tensor(pass.grad).t()?)?,
+            trained @ Weight::Trained(_) => flat.matmul(&trained.cast(pass.grad, flat.dtype())?.t()?)?,
         };
         let lora = self.lora.as_ref().filter(|_| pass.adapter);
         let dora = lora.and_then(|l| l.dora.as_ref().map(|d| (l, d)));
@@ -90,12 +113,12 @@ impl Linear {
                 Some(stretch) => stretch.clone(),
                 None => read(&dora.magnitude, pass.grad).div(&self.norms(lora, dora)?)?,
             };
-            y = y.broadcast_mul(&stretch)?;
+            y = y.broadcast_mul(&stretch.to_dtype(y.dtype())?)?;
         }
         y = match &self.bias {
             None => y,
             Some(Weight::Frozen(b)) => y.apply_op1(frozen::Plus { constant: b.clone() })?,
-            Some(trained @ Weight::Trained(_)) => y.broadcast_add(&trained.tensor(pass.grad))?,
+            Some(trained @ Weight::Trained(_)) => y.broadcast_add(&trained.cast(pass.grad, y.dtype())?)?,
         };
         if let Some(lora) = lora.filter(|_| dora.is_none()) {
             y = (y + lora.update(flat, pass)?)?;
@@ -120,7 +143,7 @@ impl Linear {
 /// ‖W + scale·B·A‖ of every row, (out): `Σ W² + 2·scale·Σ_r B ⊙ W·Aᵀ + scale²·Σ_r B ⊙ B·(A·Aᵀ)` under a root, so that no
 /// matrix of W's size is made. With B = 0 it is √Σ W² to the bit, and an untrained adapter changes nothing.
 fn norms(w: &Tensor, squares: &Tensor, a: &Tensor, b: &Tensor, scale: f64) -> Result<Tensor, Error> {
-    let cross = (b * w.matmul(&a.t()?)?)?.sum(D::Minus1)?;
+    let cross = (b * w.matmul(&a.to_dtype(w.dtype())?.t()?)?.to_dtype(b.dtype())?)?.sum(D::Minus1)?;
     let own = (b * b.matmul(&a.matmul(&a.t()?)?)?)?.sum(D::Minus1)?;
     Ok(((squares + (cross * (2.0 * scale))?)? + (own * (scale * scale))?)?.sqrt()?)
 }
@@ -132,7 +155,9 @@ impl Lora {
             None => x,
             Some(number) => x.apply_op1(frozen::Times { constant: self.mask(&x, number, pass.skipped)? })?,
         };
-        let update = input.matmul(&read(&self.a, pass.grad).t()?)?.matmul(&read(&self.b, pass.grad).t()?)?;
+        let (a, b) =
+            (read(&self.a, pass.grad).to_dtype(input.dtype())?, read(&self.b, pass.grad).to_dtype(input.dtype())?);
+        let update = input.matmul(&a.t()?)?.matmul(&b.t()?)?;
         Ok(update.affine(self.scale, 0.0)?)
     }
 
@@ -158,11 +183,10 @@ impl Lora {
 
 impl Maker<'_> {
     pub(super) fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Weight, Error> {
-        let tensor = self.weights.take(name, shape)?;
         if *self.tune != Tune::Full {
-            return Ok(Weight::Frozen(tensor));
+            return Ok(Weight::Frozen(self.weights.take(name, shape)?));
         }
-        let var = Var::from_tensor(&tensor)?;
+        let var = Var::from_tensor(&self.weights.take_as(name, shape, trained_dtype(self.weights.dtype()))?)?;
         self.trainables.push((name.to_owned(), var.clone()));
         Ok(Weight::Trained(var))
     }
@@ -188,14 +212,14 @@ impl Maker<'_> {
         let mut rng = stream(spec.seed, self.modules);
         let bound = 1.0 / (width as f64).sqrt();
         let first: Vec<f64> = (0..spec.r * width).map(|_| (2.0 * uniform(&mut rng) - 1.0) * bound).collect();
-        let (device, dtype) = (self.weights.device().clone(), self.weights.dtype());
+        let (device, dtype) = (self.weights.device().clone(), trained_dtype(self.weights.dtype()));
         let a = Tensor::from_vec(first, (spec.r, width), &Device::Cpu)?.to_dtype(dtype)?.to_device(&device)?;
         let a = Var::from_tensor(&a)?;
         let b = Var::zeros((out, spec.r), dtype, &device)?;
         self.trainables.push((format!("{name}{LORA_A}"), a.clone()));
         self.trainables.push((format!("{name}{LORA_B}"), b.clone()));
         let dora = if spec.dora {
-            let squares = weight.sqr()?.sum(D::Minus1)?;
+            let squares = weight.to_dtype(dtype)?.sqr()?.sum(D::Minus1)?;
             let magnitude = Var::from_tensor(&norms(weight, &squares, &read(&a, false), &read(&b, false), 1.0)?)?;
             self.trainables.push((format!("{name}{MAGNITUDE}"), magnitude.clone()));
             Some(Dora { magnitude, squares })

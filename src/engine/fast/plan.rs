@@ -13,25 +13,27 @@ use tiebreak_kernels::attention::Segment;
 const SHARED: usize = 8;
 
 /// The tokens of a batch as they go through the decoder.
-pub(super) struct Plan {
+pub(in crate::engine) struct Plan {
     /// The tokens.
-    pub(super) ids: Vec<u32>,
+    pub(in crate::engine) ids: Vec<u32>,
     /// What sees what.
-    pub(super) segments: Vec<Segment>,
+    pub(in crate::engine) segments: Vec<Segment>,
     /// Cosines of each token's position, (tokens, head_dim/2).
-    pub(super) cos: Vec<f32>,
+    pub(in crate::engine) cos: Vec<f32>,
     /// Sines, as the cosines.
-    pub(super) sin: Vec<f32>,
+    pub(in crate::engine) sin: Vec<f32>,
     /// The place that predicts each scored token.
-    pub(super) from: Vec<usize>,
+    pub(in crate::engine) from: Vec<usize>,
     /// Each scored token.
-    pub(super) target: Vec<u32>,
+    pub(in crate::engine) target: Vec<u32>,
     /// Each valued place.
-    pub(super) valued: Vec<usize>,
+    pub(in crate::engine) valued: Vec<usize>,
     /// 1 / temperature.
-    pub(super) cold: f64,
+    pub(in crate::engine) cold: f64,
     /// For every row its stretch of places and the first of them in the padded batch, by which dropout masks are drawn.
-    pub(super) padded: Vec<(usize, usize, usize)>,
+    pub(in crate::engine) padded: Vec<(usize, usize, usize)>,
+    /// The places at which rows begin that see nothing before them: a family's, or a row's of its own.
+    pub(in crate::engine) families: Vec<usize>,
     /// Scored tokens and valued positions of each row.
     counts: Vec<(usize, usize)>,
 }
@@ -55,7 +57,7 @@ impl Plan {
     ///
     /// # Errors
     /// When there is no token, or a row names one that the model or the row does not have.
-    pub(super) fn new(decoder: &Decoder, batch: &Batch, share: bool) -> Result<Self, Error> {
+    pub(in crate::engine) fn new(decoder: &Decoder, batch: &Batch, share: bool) -> Result<Self, Error> {
         let longest = batch.check(decoder.config().vocab)?;
         let mut out = Self {
             ids: Vec::new(),
@@ -67,6 +69,7 @@ impl Plan {
             valued: Vec::new(),
             cold: 1.0 / batch.temperature,
             padded: Vec::new(),
+            families: Vec::new(),
             counts: Vec::new(),
         };
         let mut positions = Vec::new();
@@ -74,6 +77,7 @@ impl Plan {
         let mut r = 0;
         for (rows, prefix) in if share { shared(batch) } else { vec![(1, 0); batch.rows.len()] } {
             let shared = out.ids.len();
+            out.families.push(shared);
             out.lay(&batch.rows[r].ids[..prefix], 0, 0..0, &mut positions);
             for row in &batch.rows[r..r + rows] {
                 let own = out.ids.len();
@@ -114,12 +118,12 @@ impl Plan {
     }
 
     /// Tokens.
-    pub(super) fn tokens(&self) -> usize {
+    pub(in crate::engine) fn tokens(&self) -> usize {
         self.ids.len()
     }
 
     /// Scored tokens and valued positions of each row.
-    pub(super) fn counts(&self) -> impl Iterator<Item = (usize, usize)> {
+    pub(in crate::engine) fn counts(&self) -> impl Iterator<Item = (usize, usize)> {
         self.counts.iter().copied()
     }
 }

@@ -1,195 +1,13 @@
 //! The fast path against the reference path in f64, over shapes, adapters and layouts drawn at random.
 
-use crate::engine::policy::{Batch, Policy, Row, RowGradient, TokenScores};
-use crate::engine::{Config, Decoder, LINEARS, LoraSpec, Tune, Weights, stream, uniform};
-use candle_core::{DType, Device, Tensor};
-use rand_chacha::ChaCha8Rng;
-use std::collections::HashMap;
-use std::path::Path;
+use crate::engine::Tune;
+use crate::engine::policy::{Batch, Policy, Row};
+use crate::engine::toy::{F32, Toy, flat, gradients, lora};
+use candle_core::DType;
 
-/// A model drawn at random.
-struct Toy {
-    config: Config,
-    tensors: HashMap<String, Tensor>,
-    score: Vec<f64>,
-}
-
-fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
-    (uniform(rng) * n as f64) as usize
-}
-
-fn noise(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
-    let n: usize = shape.iter().product();
-    let width = *shape.last().unwrap() as f64;
-    let values: Vec<f64> = (0..n).map(|_| (uniform(rng) - 0.5) * 4.0 / width.sqrt()).collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-}
-
-impl Toy {
-    fn new(seed: u64) -> Self {
-        let rng = &mut stream(seed, 1);
-        let kind = ["llama", "qwen2", "qwen3"][below(rng, 3)];
-        let kv = 1 + below(rng, 3);
-        let heads = kv * (1 + below(rng, 3));
-        let (head_dim, hidden, ff) = (2 * (1 + below(rng, 6)), 3 + below(rng, 40), 1 + below(rng, 50));
-        let (vocab, tied) = (11 + below(rng, 90), below(rng, 2) == 0);
-        let text = format!(
-            r#"{{"model_type":"{kind}","hidden_size":{hidden},"num_attention_heads":{heads},"num_key_value_heads":{kv},
-            "head_dim":{head_dim},"num_hidden_layers":2,"intermediate_size":{ff},"vocab_size":{vocab},"rope_theta":100.0,
-            "tie_word_embeddings":{tied}}}"#
-        );
-        let config = Config::parse(&text, Path::new("toy")).unwrap();
-        let mut names = vec![
-            ("model.embed_tokens.weight".to_owned(), vec![vocab, hidden]),
-            ("model.norm.weight".into(), vec![hidden]),
-            ("lm_head.weight".into(), vec![vocab, hidden]),
-        ];
-        let (q, k) = (heads * head_dim, kv * head_dim);
-        for i in 0..2 {
-            let mut add = |n: &str, s: &[usize]| names.push((format!("model.layers.{i}.{n}"), s.to_vec()));
-            for (n, s) in [("q", [q, hidden]), ("k", [k, hidden]), ("v", [k, hidden]), ("o", [hidden, q])] {
-                add(&format!("self_attn.{n}_proj.weight"), &s);
-                add(&format!("self_attn.{n}_proj.bias"), &s[..1]);
-            }
-            add("self_attn.q_norm.weight", &[head_dim]);
-            add("self_attn.k_norm.weight", &[head_dim]);
-            add("input_layernorm.weight", &[hidden]);
-            add("post_attention_layernorm.weight", &[hidden]);
-            add("mlp.gate_proj.weight", &[ff, hidden]);
-            add("mlp.up_proj.weight", &[ff, hidden]);
-            add("mlp.down_proj.weight", &[hidden, ff]);
-        }
-        let tensors = names.into_iter().map(|(name, shape)| {
-            let t = noise(rng, &shape);
-            // Norms are near 1, as in models that learned something.
-            let t = if name.contains("norm") { t.affine(0.2, 1.0).unwrap() } else { t };
-            (name, t)
-        });
-        let tensors = tensors.collect();
-        Self { config, tensors, score: (0..hidden).map(|_| uniform(rng) - 0.5).collect() }
-    }
-
-    fn decoder(&self, dtype: DType, tune: &Tune) -> Decoder {
-        let tensors = self.tensors.iter().map(|(k, t)| (k.clone(), t.to_dtype(dtype).unwrap())).collect();
-        let mut weights = Weights::memory(tensors, Path::new("toy"), &Device::Cpu, dtype);
-        let mut decoder = Decoder::new(&self.config, &mut weights, tune).unwrap();
-        decoder.add_score(self.score.clone(), false).unwrap();
-        // Away from the first values: LoRA's B is 0 there.
-        for (i, (_, var)) in decoder.trainables().iter().enumerate() {
-            let rng = &mut stream(77, i as u64);
-            let values: Vec<f64> = (0..var.elem_count()).map(|_| (uniform(rng) - 0.5) * 0.3).collect();
-            let off = Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
-            var.set(&(var.as_tensor() + off).unwrap()).unwrap();
-        }
-        decoder
-    }
-
-    fn ids(&self, rng: &mut ChaCha8Rng, n: usize) -> Vec<u32> {
-        (0..n).map(|_| below(rng, self.config.vocab) as u32).collect()
-    }
-
-    /// Rows of every sort: alone, of one token's completion, families with a common beginning, one that is another's beginning,
-    /// twice the same.
-    fn batch(&self, seed: u64) -> Batch {
-        let rng = &mut stream(seed, 2);
-        let mut rows = Vec::new();
-        for _ in 0..2 {
-            let n = 2 + below(rng, 80);
-            let ids = self.ids(rng, n);
-            rows.push(Row::new(ids, vec![n - 1]));
-        }
-        let n = 8 + below(rng, 70);
-        let prompt = self.ids(rng, n);
-        for extra in [1 + below(rng, 70), 1, 0, 0, 3] {
-            let mut ids = prompt.clone();
-            ids.extend(self.ids(rng, extra));
-            // Some of the beginning is scored too, for every row of the family.
-            let first = prompt.len() - below(rng, 3);
-            let scored = (first.min(ids.len() - 1)..ids.len()).collect();
-            rows.push(Row { valued: vec![1, ids.len() - 1], ..Row::new(ids, scored) });
-        }
-        Batch { temperature: 0.8, ..Batch::new(rows) }
-    }
-
-    fn packed(&self, seed: u64) -> Batch {
-        let rng = &mut stream(seed, 3);
-        let ids = self.ids(rng, 90);
-        let starts = vec![0, 1, 30, 31, 77];
-        let row = Row { starts, valued: vec![29, 89], ..Row::new(ids, (2..30).chain(32..76).chain(78..90).collect()) };
-        Batch::new(vec![row])
-    }
-}
-
-fn lora(dora: bool, dropout: f64) -> Tune {
-    let targets = LINEARS.iter().map(|t| (*t).to_owned()).collect();
-    Tune::Lora(LoraSpec { r: 3, alpha: 5.0, rslora: dora, dora, dropout, targets, seed: 11 })
-}
-
-fn gradients(batch: &Batch, entropy: bool) -> Vec<RowGradient> {
-    let mut k = 0.0;
-    let mut some = |n: usize| -> Vec<f64> {
-        let next = |_| {
-            k += 1.0;
-            (k * 1.7_f64).sin()
-        };
-        (0..n).map(next).collect()
-    };
-    let one = |r: &Row| RowGradient {
-        logp: some(r.scored.len()),
-        entropy: if entropy { some(r.scored.len()) } else { Vec::new() },
-        value: some(r.valued.len()),
-    };
-    batch.rows.iter().map(one).collect()
-}
-
-fn near(a: &TokenScores, b: &TokenScores) {
-    for (a, b) in a.rows.iter().zip(&b.rows) {
-        assert_eq!(a.top1, b.top1);
-        let pairs = [
-            (&a.logp, &b.logp),
-            (&a.entropy, &b.entropy),
-            (&a.mean_logit, &b.mean_logit),
-            (&a.collision, &b.collision),
-            (&a.value, &b.value),
-        ];
-        for (a, b) in pairs {
-            assert_eq!(a.len(), b.len());
-            for (a, b) in a.iter().zip(b) {
-                assert!((a - b).abs() < 1e-5 * (1.0 + b.abs()), "{a} {b}");
-            }
-        }
-    }
-}
-
-fn flat(t: &Tensor) -> Vec<f64> {
-    t.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
-}
-
-/// Both paths say the same of `batch` and give the same gradients.
 fn equal(toy: &Toy, tune: &Tune, batch: &Batch, entropy: bool) {
-    let mut exact = Policy::reference(toy.decoder(DType::F64, tune));
-    let mut fast = Policy::new(toy.decoder(DType::F32, tune));
-    assert_eq!((exact.path(), fast.path()), ("reference", "fast"));
-    for adapter in [true, false] {
-        near(&fast.score(batch, adapter).unwrap(), &exact.score(batch, adapter).unwrap());
-    }
-    let g = gradients(batch, entropy);
-    for policy in [&mut exact, &mut fast] {
-        policy.set_passes(5);
-    }
-    let (want, tape) = exact.score_train(batch).unwrap();
-    exact.backward(tape, &g).unwrap();
-    let (got, tape) = fast.score_train(batch).unwrap();
-    near(&got, &want);
-    fast.backward(tape, &g).unwrap();
-    let (want, got) = (exact.take_gradients().unwrap(), fast.take_gradients().unwrap());
-    for (i, (name, _)) in exact.trainables().iter().enumerate() {
-        let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
-        let want = flat(want.get(i).unwrap_or_else(|| panic!("no gradient of {name}")));
-        let got = flat(got.get(i).unwrap_or_else(|| panic!("no fast gradient of {name}")));
-        let off: Vec<f64> = want.iter().zip(&got).map(|(a, b)| a - b).collect();
-        assert!(norm(&off) <= 1e-4 * norm(&want), "{name}: off by {} of {}", norm(&off), norm(&want));
-    }
+    let exact = Policy::reference(toy.decoder(DType::F64, tune));
+    crate::engine::toy::equal(exact, Policy::new(toy.decoder(DType::F32, tune)).unwrap(), batch, entropy, F32);
 }
 
 #[test]
@@ -219,7 +37,7 @@ fn what_is_made_again_is_the_same_to_the_bit() {
     let batch = toy.batch(31);
     let g = gradients(&batch, false);
     let run = |room: Option<usize>| {
-        let mut policy = Policy::new(toy.decoder(DType::F32, &lora(false, 0.1)));
+        let mut policy = Policy::new(toy.decoder(DType::F32, &lora(false, 0.1))).unwrap();
         if let Some(bytes) = room {
             policy.set_room(bytes);
         }

@@ -12,7 +12,7 @@ fn tiny() -> ModelRef {
 /// A policy whose adapter is not zero.
 fn perturbed(base: &ModelRef, tune: &Tune, size: f64) -> Policy {
     let model = LanguageModel::open(Path::new(&base.path)).unwrap();
-    let policy = Policy::new(model.decoder(&Device::Cpu, tune).unwrap());
+    let policy = Policy::new(model.decoder(&Device::Cpu, tune).unwrap()).unwrap();
     for (k, (_, var)) in policy.trainables().iter().enumerate() {
         let mut rng = stream(3, k as u64);
         let noise: Vec<f32> = (0..var.elem_count()).map(|_| ((uniform(&mut rng) - 0.5) * size) as f32).collect();
@@ -49,7 +49,7 @@ fn the_merged_folder_gives_the_log_probs_of_base_and_adapter() {
         to_hf(&tiny(), &ckpt, &out, Precision::Exact, &mut events).unwrap();
         assert!(events.len() >= 3);
         let merged = LanguageModel::open(&out).unwrap();
-        let merged = Policy::new(merged.decoder(&Device::Cpu, &Tune::None).unwrap());
+        let merged = Policy::new(merged.decoder(&Device::Cpu, &Tune::None).unwrap()).unwrap();
         let (a, b) = (policy.score(&batch(), true).unwrap(), merged.score(&batch(), true).unwrap());
         let base = policy.score(&batch(), false).unwrap();
         let gap = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);

@@ -6,6 +6,7 @@ use super::{Policy, RowGradient, RowScores, Scored, TokenScores};
 use crate::engine::decoder::Pass;
 use crate::engine::error::Error;
 use crate::engine::inference;
+use crate::engine::weights::trained_dtype;
 use candle_core::{D, DType, Tensor, Var};
 
 /// Scored positions whose logits exist at one time.
@@ -25,10 +26,10 @@ impl Policy {
     ) -> Result<Tensor, Error> {
         let (b, t, h) = last.dims3()?;
         let flat = last.reshape((b * t, h))?;
-        let weight = self.decoder.head();
+        let weight = self.decoder.head()?;
         let (device, dtype) = (last.device().clone(), last.dtype());
         let column = |x: &[f64]| -> Result<Tensor, Error> {
-            Ok(Tensor::new(x, &device)?.to_dtype(dtype)?.reshape((x.len(), 1))?)
+            Ok(Tensor::new(x, &device)?.to_dtype(trained_dtype(dtype))?.reshape((x.len(), 1))?)
         };
         let logp: Vec<f64> = g.iter().flat_map(|row| row.logp.iter().map(|x| x * s.cold)).collect();
         let entropy: Vec<f64> = padded(g, &s.counts, |row| &row.entropy).iter().map(|x| x * s.cold).collect();
@@ -46,7 +47,7 @@ impl Policy {
             let g = column(&logp[start..end])?;
             let x = Var::from_tensor(&flat.index_select(&from, 0)?)?;
             let state = self.decoder.norm(x.as_tensor(), pass)?;
-            let logits = tempered(state.detach().matmul(&weight.t()?)?, s.cold)?;
+            let logits = tempered(wide(&state.detach().matmul(&weight.t()?)?)?, s.cold)?;
             let p = inference::softmax(&logits)?;
             let bent = if entropy[start..end].iter().any(|e| *e != 0.0) {
                 let log_p = log_softmax(&logits)?;
@@ -55,9 +56,10 @@ impl Policy {
             } else {
                 None
             };
-            let mut du = (weight.index_select(&target, 0)? - p.matmul(&weight)?)?.broadcast_mul(&g)?;
+            let through = |dlogits: &Tensor| wide(&dlogits.to_dtype(dtype)?.matmul(&weight)?);
+            let mut du = (wide(&weight.index_select(&target, 0)?)? - through(&p)?)?.broadcast_mul(&g)?;
             if let Some(bent) = &bent {
-                du = (du + bent.matmul(&weight)?)?;
+                du = (du + through(bent)?)?;
             }
             if let Some(head) = trained {
                 let ones = g.contiguous()?;
@@ -65,10 +67,10 @@ impl Policy {
                 if let Some(bent) = bent {
                     dlogits = (dlogits + bent)?;
                 }
-                let dw = dlogits.t()?.matmul(&state.detach())?;
-                self.gradients.add(head, &dw)?;
+                let dw = dlogits.to_dtype(dtype)?.t()?.matmul(&state.detach())?;
+                self.gradients.add(head, &wide(&dw)?)?;
             }
-            let dx = self.chain(&state, &du, &x)?;
+            let dx = self.chain(&state, &du.to_dtype(dtype)?, &x)?;
             total = total.index_add(&from, &dx, 0)?;
         }
         if let Some(score) = self.decoder.score().filter(|_| value.iter().any(|x| *x != 0.0)).cloned() {
@@ -77,9 +79,9 @@ impl Policy {
             let x = Var::from_tensor(&flat.index_select(&at, 0)?)?;
             let state = self.decoder.norm(x.as_tensor(), pass)?;
             if let Some(i) = self.index.get(&score.as_tensor().id()).copied() {
-                self.gradients.add(i, &g.t()?.matmul(&state.detach())?)?;
+                self.gradients.add(i, &g.t()?.matmul(&wide(&state.detach())?)?)?;
             }
-            let dx = self.chain(&state, &g.matmul(&score.as_detached_tensor())?, &x)?;
+            let dx = self.chain(&state, &g.matmul(&score.as_detached_tensor())?.to_dtype(dtype)?, &x)?;
             total = total.index_add(&at, &dx, 0)?;
         }
         Ok(total)
@@ -89,13 +91,13 @@ impl Policy {
     pub(super) fn scores(&self, last: &Tensor, s: &Scored, pass: &Pass) -> Result<TokenScores, Error> {
         let (b, t, h) = last.dims3()?;
         let flat = last.reshape((b * t, h))?;
-        let weight = self.decoder.head().t()?;
+        let weight = self.decoder.head()?.t()?;
         let mut all = RowScores::default();
         for start in (0..s.from.len()).step_by(CHUNK) {
             let end = (start + CHUNK).min(s.from.len());
             let from = Tensor::new(&s.from[start..end], last.device())?;
             let state = self.decoder.norm(&flat.index_select(&from, 0)?, pass)?;
-            let logits = tempered(state.matmul(&weight)?, s.cold)?;
+            let logits = tempered(wide(&state.matmul(&weight)?)?, s.cold)?;
             measure(&logits, &s.target[start..end], &mut all)?;
         }
         if !s.valued.is_empty() {
@@ -104,7 +106,7 @@ impl Policy {
             };
             let at = Tensor::new(s.valued.as_slice(), last.device())?;
             let state = self.decoder.norm(&flat.index_select(&at, 0)?, pass)?;
-            all.value = read(&state.matmul(&score.as_detached_tensor().t()?)?)?;
+            all.value = read(&wide(&state)?.matmul(&score.as_detached_tensor().t()?)?)?;
         }
         let mut rows = Vec::with_capacity(s.counts.len());
         let (mut at, mut value_at) = (0, 0);
@@ -137,11 +139,11 @@ impl Policy {
         targets: &[u32],
     ) -> Result<(Vec<f64>, Vec<f64>), Error> {
         let (mut kl, mut logp) = (Vec::new(), Vec::new());
-        let weight = self.decoder.head();
+        let weight = self.decoder.head()?;
         for start in (0..targets.len()).step_by(CHUNK) {
             let n = CHUNK.min(targets.len() - start);
-            let log_q = log_softmax(&base.narrow(0, start, n)?.matmul(&head.t()?)?)?;
-            let log_p = log_softmax(&now.narrow(0, start, n)?.matmul(&weight.t()?)?)?;
+            let log_q = log_softmax(&wide(&base.narrow(0, start, n)?.matmul(&head.t()?)?)?)?;
+            let log_p = log_softmax(&wide(&now.narrow(0, start, n)?.matmul(&weight.t()?)?)?)?;
             kl.extend(read(&(log_q.exp()? * (&log_q - &log_p)?)?.sum(D::Minus1)?)?);
             let index = Tensor::new(&targets[start..start + n], now.device())?.reshape((n, 1))?;
             logp.extend(read(&log_p.gather(&index, 1)?)?);
@@ -163,6 +165,11 @@ pub(in crate::engine) fn padded(
         out.resize(end, 0.0);
     }
     out
+}
+
+/// In a type in which sums over the vocabulary can be made: f32 instead of 16 bits.
+fn wide(x: &Tensor) -> Result<Tensor, Error> {
+    Ok(x.to_dtype(trained_dtype(x.dtype()))?)
 }
 
 fn tempered(logits: Tensor, cold: f64) -> Result<Tensor, Error> {

@@ -40,7 +40,7 @@ fn toy(kind: &str, tied: bool, tune: &Tune) -> Policy {
         tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap());
     }
     let mut weights = Weights::memory(tensors, Path::new("toy"), &Device::Cpu, DType::F64);
-    Policy::new(Decoder::new(&config, &mut weights, tune).unwrap())
+    Policy::new(Decoder::new(&config, &mut weights, tune).unwrap()).unwrap()
 }
 
 fn lora(dropout: f64) -> Tune {
@@ -260,7 +260,7 @@ fn recomputing_layers_equals_plain_backpropagation() {
         let from = Tensor::new(scored.from.as_slice(), &Device::Cpu).unwrap();
         let flat = x.reshape(((), 12)).unwrap().index_select(&from, 0).unwrap();
         let state = d.norm(&flat, &pass).unwrap();
-        let head = d.trained_head().map_or(d.head(), |v| v.as_tensor().clone());
+        let head = d.trained_head().map_or(d.head().unwrap(), |v| v.as_tensor().clone());
         let logits = state.matmul(&head.t().unwrap()).unwrap();
         let logp = candle_nn::ops::log_softmax(&logits, D::Minus1).unwrap();
         let target = Tensor::new(scored.target.as_slice(), &Device::Cpu).unwrap().unsqueeze(1).unwrap();
@@ -349,7 +349,7 @@ fn with_score(tune: &Tune) -> Policy {
     let Policy { mut decoder, .. } = toy("llama", true, tune);
     let mut rng = stream(8, 8);
     decoder.add_score((0..12).map(|_| uniform(&mut rng) - 0.5).collect(), false).unwrap();
-    Policy::new(decoder)
+    Policy::new(decoder).unwrap()
 }
 
 /// Log-probs, entropies and values at a temperature: every gradient is the slope.
@@ -428,7 +428,7 @@ fn packed_documents_do_not_see_each_other() {
 #[test]
 fn the_divergence_from_itself_is_0_and_grows() {
     let policy = toy("llama", false, &lora(0.0));
-    let head = policy.decoder().head();
+    let head = policy.decoder().head().unwrap();
     let (base, targets) = policy.states(&batch(), false).unwrap();
     let (kl, logp) = policy.divergence(&base, &head, &base, &targets).unwrap();
     assert!(kl.iter().all(|x| x.abs() < 1e-12));

@@ -78,7 +78,7 @@ impl Online {
         }
         let own = places.init.is_some() || params.text("tune") == "full";
         let reference = if recipe.shape().reference && own {
-            let reference = super::policy_of(model.decoder(device, &tune_of(params))?, params);
+            let reference = super::policy_of(model.decoder(device, &tune_of(params))?, params)?;
             if let Some(dir) = places.init {
                 checkpoint::start_from(&reference, params, dir)?;
             }

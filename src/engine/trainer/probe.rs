@@ -50,7 +50,7 @@ impl Probe {
         let states = |e: &Example| Ok(policy.states(&Batch::new(e.rows.clone()), false)?.0);
         let base = examples.iter().map(states).collect::<Result<_, Error>>()?;
         let head = match policy.decoder().trained_head() {
-            Some(_) => Some(policy.decoder().head().copy()?),
+            Some(_) => Some(policy.decoder().head()?.copy()?),
             None => None,
         };
         let alarm = params.f64("probe_alarm");
@@ -62,7 +62,10 @@ impl Trainer {
     /// Measures the probe and says `Evaluated`, and once a finding where the alarm's level is passed.
     pub(super) fn probe(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
         let Some(probe) = &mut self.probe else { return Ok(()) };
-        let head = probe.head.clone().unwrap_or_else(|| self.policy.decoder().head());
+        let head = match &probe.head {
+            Some(head) => head.clone(),
+            None => self.policy.decoder().head()?,
+        };
         let (mut kl, mut nll, mut n) = (0.0, 0.0, 0.0);
         for (example, base) in probe.examples.iter().zip(&probe.base) {
             let (now, targets) = self.policy.states(&Batch::new(example.rows.clone()), true)?;

@@ -1,12 +1,13 @@
 //! The build script: lists the committed sessions in `sessions/` and the model in `assets/tiny/` so that the binary carries
-//! them.
+//! them, and compiles the CUDA kernels where the feature `cuda` is on.
 //!
 //! Written out are two tables of relative path and bytes. Left out are locks and derived files, and checkpoints: the demo needs
-//! no weights. Refuses nothing: without sessions or without a whole model its table is empty.
+//! no weights. Without sessions or without a whole model its table is empty. Refuses a build with `cuda` without nvcc.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const LEFT_OUT: &[&str] = &["lock", "summary.json", "ckpt", "ctl", "quarantine", "worker.log", "cache", "reserve"];
 /// What a model's folder needs to be one.
@@ -33,10 +34,36 @@ fn main() -> io::Result<()> {
     }
     table.push_str("]\n");
     std::fs::write(out.join("embedded.rs"), table)?;
+    if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
+        kernels(&root.join("src/engine/gpu/kernels"), &out)?;
+    }
     let mut stdout = io::stdout();
     writeln!(stdout, "cargo::rerun-if-changed=sessions")?;
     writeln!(stdout, "cargo::rerun-if-changed=assets")?;
     writeln!(stdout, "cargo::rerun-if-changed=src/shell/bundle/build.rs")
+}
+
+/// Compiles `SOURCES/*.cu` to PTX in `out`: for the oldest GPUs with bf16, from which the driver makes newer ones' code.
+fn kernels(sources: &Path, out: &Path) -> io::Result<()> {
+    let home = ["CUDA_HOME", "CUDA_PATH", "CUDA_ROOT"].iter().find_map(std::env::var_os);
+    let nvcc = home.map_or_else(|| PathBuf::from("nvcc"), |home| PathBuf::from(home).join("bin/nvcc"));
+    for source in sorted(sources)? {
+        writeln!(io::stdout(), "cargo::rerun-if-changed={}", source.display())?;
+        if source.extension().is_none_or(|e| e != "cu") {
+            continue;
+        }
+        let ptx = out.join(source.file_stem().unwrap_or_default()).with_extension("ptx");
+        let mut command = Command::new(&nvcc);
+        command.args(["-ptx", "-O3", "-std=c++17", "-arch=compute_80", "-o"]).arg(&ptx).arg(&source);
+        let done = command.output().map_err(|e| {
+            io::Error::other(format!("{} cannot be run ({e}): install CUDA or set CUDA_HOME", nvcc.display()))
+        })?;
+        if !done.status.success() {
+            let said = String::from_utf8_lossy(&done.stderr);
+            return Err(io::Error::other(format!("{} does not compile: {said}", source.display())));
+        }
+    }
+    Ok(())
 }
 
 fn add(base: &Path, dir: &Path, table: &mut String) -> io::Result<()> {
