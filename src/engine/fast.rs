@@ -93,11 +93,28 @@ impl Fast {
 
     /// The normed final states from which the scored tokens are predicted, (n, H), and these tokens.
     pub(super) fn states(&self, decoder: &Decoder, batch: &Batch, adapter: bool) -> Result<(Tensor, Vec<u32>), Error> {
-        let plan = Plan::new(decoder, batch, true)?;
-        let last = self.through(decoder, &plan, Way { adapter, dropout: None })?;
-        let states = head::states(self, decoder, &last, &plan.from)?;
-        let shape = (plan.from.len(), decoder.config().hidden);
-        Ok((Tensor::from_vec(states.to_vec(), shape, decoder.device())?, plan.target))
+        within(|| {
+            let plan = Plan::new(decoder, batch, true)?;
+            let last = self.through(decoder, &plan, Way { adapter, dropout: None })?;
+            let states = head::states(self, decoder, &last, &plan.from)?;
+            let shape = (plan.from.len(), decoder.config().hidden);
+            Ok((Tensor::from_vec(states.to_vec(), shape, decoder.device())?, plan.target))
+        })
+    }
+
+    /// KL(base ‖ policy) and the policy's log-prob of `targets` from final states, the base's under `head` (V, H).
+    pub(super) fn divergence(
+        &self,
+        decoder: &Decoder,
+        base: &Tensor,
+        head: &Tensor,
+        now: &Tensor,
+        targets: &[u32],
+    ) -> Result<(Vec<f64>, Vec<f64>), Error> {
+        within(|| {
+            let (base, head, now) = (values(base)?, values(head)?, values(now)?);
+            head::divergence(self, decoder, (&base, &head), &now, targets)
+        })
     }
 
     fn through(&self, decoder: &Decoder, plan: &Plan, way: Way) -> Result<Buffer, Error> {

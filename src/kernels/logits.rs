@@ -91,7 +91,48 @@ impl Telling {
     }
 }
 
+/// How far one row of logits is from another's distribution, while both come in blocks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Diverging {
+    /// The largest of the row that is departed from.
+    top: f32,
+    /// Σ e^(q − top).
+    sum: f64,
+    /// Σ e^(q − top)·(q − p).
+    cross: f64,
+}
+
+impl Default for Diverging {
+    fn default() -> Self {
+        Self { top: f32::NEG_INFINITY, sum: 0.0, cross: 0.0 }
+    }
+}
+
+impl Diverging {
+    /// KL(q ‖ p) in nats once every block has been read, given what was told of p's row.
+    #[must_use]
+    pub fn from(&self, p: &Told) -> f64 {
+        self.cross / self.sum - (f64::from(self.top) + self.sum.ln()) + p.log_sum
+    }
+}
+
 wide! {
+    /// Reads the next block of two rows of logits.
+    pub fn diverge(diverging: &mut Diverging, q: &[f32], p: &[f32]) {
+        let most = crate::lanes::max(q);
+        if most > diverging.top {
+            let factor = if diverging.sum > 0.0 { (f64::from(diverging.top) - f64::from(most)).exp() } else { 0.0 };
+            diverging.sum *= factor;
+            diverging.cross *= factor;
+            diverging.top = most;
+        }
+        let top = diverging.top;
+        for (q, p) in q.chunks(1024).zip(p.chunks(1024)) {
+            diverging.sum += f64::from(crate::lanes::sum2(q, p, |q, _| exp(q - top)));
+            diverging.cross += f64::from(crate::lanes::sum2(q, p, |q, p| exp(q - top) * (q - p)));
+        }
+    }
+
     /// Reads the next block of a row's logits, the logits times `cold` first; leaves e^(z − top) in their place. Gives by what
     /// everything made of the blocks before is to be multiplied, since `top` may have risen: 0 for the first block.
     pub fn tell(telling: &mut Telling, z: &mut [f32], cold: f32) -> f32 {
@@ -202,6 +243,28 @@ mod tests {
                 let one = if i == 3 { 1.0 } else { 0.0 };
                 let want = f64::from(cold) * (0.8 * (one - p) + 0.3 * p * (p.ln() + told.entropy));
                 assert!((f64::from(*got) - want).abs() < 1e-5, "{got} {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_divergence_is_its_definition() {
+        let q: Vec<f32> = (0..2500).map(|i| (i as f32 * 12.9898).sin() * 4.0).collect();
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-6 * (1.0 + b.abs()), "{a} {b}");
+        for by in [0.0, 0.01, 3.0] {
+            let p: Vec<f32> = q.iter().enumerate().map(|(i, q)| q + by * (i as f32 * 0.7).cos()).collect();
+            let log = |z: &[f32]| -> Vec<f64> {
+                let sum: f64 = z.iter().map(|z| f64::from(*z).exp()).sum();
+                z.iter().map(|z| f64::from(*z) - sum.ln()).collect()
+            };
+            let want: f64 = log(&q).iter().zip(log(&p)).map(|(q, p)| q.exp() * (q - p)).sum();
+            for block in [100, 1024, 2500] {
+                let (mut diverging, mut telling) = (Diverging::default(), Telling::new(5));
+                for (q, p) in q.chunks(block).zip(p.chunks(block)) {
+                    diverge(&mut diverging, q, p);
+                    tell(&mut telling, &mut p.to_vec(), 1.0);
+                }
+                near(diverging.from(&telling.told()), want);
             }
         }
     }

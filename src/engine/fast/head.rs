@@ -14,7 +14,7 @@ use crate::engine::error::Error;
 use crate::engine::policy::{RowGradient, RowScores, TokenScores, padded};
 use rayon::prelude::*;
 use tiebreak_kernels::leaf;
-use tiebreak_kernels::logits::{Telling, Told, tell, tell_back};
+use tiebreak_kernels::logits::{Diverging, Telling, Told, diverge, tell, tell_back};
 use tiebreak_kernels::product::{Onto, View, product};
 
 /// Tokens of the vocabulary whose logits exist at one time.
@@ -38,6 +38,37 @@ pub(super) fn states(fast: &Fast, decoder: &Decoder, last: &[f32], at: &[usize])
     let mut y = fast.pool.take(x.len());
     leaf::rms_norm(&x, &values(norm.gamma.stored())?, norm.eps as f32, &mut y);
     Ok(y)
+}
+
+/// KL(base ‖ policy) and the policy's log-prob of each target, from final states (n, H): the base's under its own `weight`
+/// (V, H), and the policy's `now`.
+pub(super) fn divergence(
+    fast: &Fast,
+    decoder: &Decoder,
+    (base, weight): (&[f32], &[f32]),
+    now: &[f32],
+    targets: &[u32],
+) -> Result<(Vec<f64>, Vec<f64>), Error> {
+    let (hidden, vocab, n) = (decoder.config().hidden, decoder.config().vocab, targets.len());
+    let own = values(decoder.head_weight().stored())?;
+    let mut rows: Vec<(Diverging, Telling)> =
+        targets.iter().map(|y| (Diverging::default(), Telling::new(*y as usize))).collect();
+    let (mut q, mut p) = (fast.pool.take(BLOCK.min(vocab) * n), fast.pool.take(BLOCK.min(vocab) * n));
+    for first in (0..vocab).step_by(BLOCK) {
+        let width = BLOCK.min(vocab - first);
+        let here = first * hidden..(first + width) * hidden;
+        let size = (n, width, hidden);
+        let (q, p) = (&mut q[..n * width], &mut p[..n * width]);
+        let before = View::columns(&weight[here.clone()], hidden);
+        product(q, width, Onto::Fresh, View::rows(base, hidden), before, size, 1.0);
+        product(p, width, Onto::Fresh, View::rows(now, hidden), View::columns(&own[here], hidden), size, 1.0);
+        let both = q.par_chunks(width).zip(p.par_chunks_mut(width));
+        both.zip(&mut rows).for_each(|((q, p), (diverging, telling))| {
+            diverge(diverging, q, p);
+            tell(telling, p, 1.0);
+        });
+    }
+    Ok(rows.iter().map(|(diverging, telling)| (diverging.from(&telling.told()), telling.told().logp)).unzip())
 }
 
 /// What is said about every scored token and valued position; with `train` also what the way back needs.

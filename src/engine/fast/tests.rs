@@ -62,3 +62,24 @@ fn a_common_beginning_goes_through_once() {
     assert_eq!(plan.tokens(), 10 + 2 + 3 + 2);
     assert_eq!(super::Plan::new(&decoder, &batch, false).unwrap().tokens(), 12 + 13 + 2);
 }
+
+#[test]
+fn the_divergence_from_the_base_equals_the_references() {
+    for seed in 40..43 {
+        let toy = Toy::new(seed);
+        let batch = toy.batch(seed);
+        let measure = |policy: Policy| {
+            let (head, base) = (policy.decoder().head().unwrap(), policy.states(&batch, false).unwrap().0);
+            let (now, targets) = policy.states(&batch, true).unwrap();
+            let same = policy.divergence(&base, &head, &base, &targets).unwrap().0;
+            (policy.divergence(&base, &head, &now, &targets).unwrap(), same)
+        };
+        let tune = lora(false, 0.0);
+        let ((kl, logp), _) = measure(Policy::reference(toy.decoder(DType::F64, &tune)));
+        let ((fast_kl, fast_logp), same) = measure(Policy::new(toy.decoder(DType::F32, &tune)).unwrap());
+        assert!(kl.iter().any(|x| *x > 1e-3) && same.iter().all(|x| x.abs() < 1e-6), "{kl:?} {same:?}");
+        for (a, b) in fast_kl.iter().chain(&fast_logp).zip(kl.iter().chain(&logp)) {
+            assert!((a - b).abs() < 1e-5, "{a} {b}");
+        }
+    }
+}

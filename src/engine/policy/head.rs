@@ -2,7 +2,7 @@
 //!
 //! Owns what is computed from the last layer's output and the way back from it. Refuses logits of positions nobody asked for.
 
-use super::{Policy, RowGradient, RowScores, Scored, TokenScores};
+use super::{Path, Policy, RowGradient, RowScores, Scored, TokenScores};
 use crate::engine::decoder::Pass;
 use crate::engine::error::Error;
 use crate::engine::inference;
@@ -138,6 +138,9 @@ impl Policy {
         now: &Tensor,
         targets: &[u32],
     ) -> Result<(Vec<f64>, Vec<f64>), Error> {
+        if let Path::Fast(fast, _) = &self.path {
+            return fast.divergence(&self.decoder, base, head, now, targets);
+        }
         let (mut kl, mut logp) = (Vec::new(), Vec::new());
         let weight = self.decoder.head()?;
         for start in (0..targets.len()).step_by(CHUNK) {

@@ -5,10 +5,11 @@
 //! first update (and its head, where the head is trained), so that no second model is.
 
 use super::Trainer;
+use super::pass::PACKED;
 use crate::domain::{Finding, Metrics, Params, Severity, SftRow};
 use crate::engine::error::Error;
 use crate::engine::language_model::LanguageModel;
-use crate::engine::policy::{Batch, Policy};
+use crate::engine::policy::{Batch, Policy, Row};
 use crate::engine::rows::{Example, Making, Rows, tokenise};
 use crate::engine::sink::Sink;
 use crate::protocol::RunEvent;
@@ -19,8 +20,9 @@ const TOKENS: usize = 256;
 
 /// The probe of a run.
 pub(super) struct Probe {
-    examples: Vec<Example>,
-    /// The base model's final states (n, H) of each text.
+    /// The texts.
+    batches: Vec<Batch>,
+    /// The base model's final states (n, H) of each batch.
     base: Vec<Tensor>,
     /// The base model's head (V, H), where it is trained.
     head: Option<Tensor>,
@@ -47,15 +49,33 @@ impl Probe {
             row.ids.truncate(row.scored.last().map_or(0, |at| at + 1));
         }
         examples.retain(|e| e.scored() > 0);
-        let states = |e: &Example| Ok(policy.states(&Batch::new(e.rows.clone()), false)?.0);
-        let base = examples.iter().map(states).collect::<Result<_, Error>>()?;
+        let batches = together(examples, policy.packs());
+        let states = |batch: &Batch| Ok(policy.states(batch, false)?.0);
+        let base = batches.iter().map(states).collect::<Result<_, Error>>()?;
         let head = match policy.decoder().trained_head() {
             Some(_) => Some(policy.decoder().head()?.copy()?),
             None => None,
         };
         let alarm = params.f64("probe_alarm");
-        Ok(Some(Self { examples, base, head, alarm, alarmed: false }))
+        Ok(Some(Self { batches, base, head, alarm, alarmed: false }))
     }
+}
+
+/// The texts in batches: one each, or where the policy `packs` them as many as go through it together.
+fn together(examples: Vec<Example>, packs: bool) -> Vec<Batch> {
+    let mut batches: Vec<Vec<Row>> = Vec::new();
+    let mut tokens = 0;
+    for example in examples {
+        tokens += example.tokens();
+        match batches.last_mut() {
+            Some(rows) if packs && tokens <= PACKED => rows.extend(example.rows),
+            _ => {
+                tokens = example.tokens();
+                batches.push(example.rows);
+            }
+        }
+    }
+    batches.into_iter().map(Batch::new).collect()
 }
 
 impl Trainer {
@@ -67,8 +87,8 @@ impl Trainer {
             None => self.policy.decoder().head()?,
         };
         let (mut kl, mut nll, mut n) = (0.0, 0.0, 0.0);
-        for (example, base) in probe.examples.iter().zip(&probe.base) {
-            let (now, targets) = self.policy.states(&Batch::new(example.rows.clone()), true)?;
+        for (batch, base) in probe.batches.iter().zip(&probe.base) {
+            let (now, targets) = self.policy.states(batch, true)?;
             let (diverged, logp) = self.policy.divergence(base, &head, &now, &targets)?;
             kl += diverged.iter().sum::<f64>();
             nll -= logp.iter().sum::<f64>();
