@@ -78,11 +78,13 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     };
     let room = free(&device).map_or_else(super::fast::room, |bytes| bytes / 2) as u64;
     let of = |groups: &Vec<Group>| match (params.text("engine"), cpu) {
-        ("reference", _) => work(&model.config, &tune, groups),
-        (_, true) => work_fast(&model.config, &tune, groups),
+        ("reference", _) => (work(&model.config, &tune, groups), 0),
+        (_, true) => work_fast(&model.config, &tune, groups, room),
         (_, false) => work_gpu(&model.config, &tune, groups, narrow, room),
     };
-    let work = micro.iter().map(of).max().unwrap_or(0);
+    let works: Vec<(u64, u64)> = micro.iter().map(of).collect();
+    let work = works.iter().map(|w| w.0).max().unwrap_or(0);
+    let kept_layers = works.iter().map(|w| w.1).min().unwrap_or(0);
     // Answers are written from a packed copy of the weights, while no step is at work.
     let halves = tune != Tune::Full && !train.model.path.ends_with(".gguf");
     let packed = if cpu { model.config.parameters() * if halves { BYTES / 2 } else { BYTES } } else { 0 };
@@ -105,6 +107,10 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
         longest,
         trainable,
         memory_bytes: memory(&model.config, &tune, trainable, work, others, narrow),
+        weights_bytes: (1 + others) * weights(&model.config, &tune, narrow),
+        trained_bytes: trained(&tune, trainable) * BYTES,
+        layers: model.config.layers as u64,
+        kept_layers,
         seconds: None,
         longer_wins: decided.iter().filter(|won| **won).count() as f64 / decided.len().max(1) as f64,
         dropped: made.dropped,
@@ -162,9 +168,10 @@ fn work(c: &Config, tune: &Tune, groups: &[Group]) -> u64 {
     (kept + groups.iter().map(at_once).max().unwrap_or(0)) * BYTES
 }
 
-/// As [`work`] on the fast path, where as much as there is room for is kept of every layer: of a token its input and what
-/// follows from it up to the feed-forward's halves, and of a scored token the state that its log-prob pulls at.
-fn work_fast(c: &Config, tune: &Tune, groups: &[Group]) -> u64 {
+/// As [`work`] on the fast path, where as much as there is `room` for is kept of every layer: of a token its input and what
+/// follows from it up to the feed-forward's halves, and of a scored token the state that its log-prob pulls at. Also of how many
+/// layers all is kept.
+fn work_fast(c: &Config, tune: &Tune, groups: &[Group], room: u64) -> (u64, u64) {
     let (hidden, ff) = (c.hidden as u64, c.ff as u64);
     let (q, kv) = ((c.heads * c.head_dim) as u64, (c.kv_heads * c.head_dim) as u64);
     let low = match tune {
@@ -174,19 +181,24 @@ fn work_fast(c: &Config, tune: &Tune, groups: &[Group]) -> u64 {
     let raw = if c.qk_norm { q + kv } else { 0 };
     let layer = hidden + 2 * q + 2 * kv + raw + c.heads as u64 + hidden + 2 * ff + low;
     let inputs = |g: &Group| g.tokens * hidden * (c.layers as u64 + 1) + g.scored * hidden;
-    let rest = |g: &Group| g.tokens * (layer - hidden) * c.layers as u64;
-    let room = super::fast::room() as u64 / BYTES;
-    let kept: u64 = groups.iter().map(inputs).sum::<u64>() + groups.iter().map(rest).sum::<u64>().min(room);
+    let rest = groups.iter().map(|g| g.tokens * (layer - hidden)).sum::<u64>();
+    let layers = kept_layers(c, rest * BYTES, room);
+    let kept = groups.iter().map(inputs).sum::<u64>() + rest * layers;
     let at_once = |g: &Group| {
         let layer = g.tokens * (4 * ff + 4 * q + 3 * hidden);
         layer.max(g.scored * (super::fast::BLOCK as u64).min(c.vocab as u64))
     };
-    (kept + groups.iter().map(at_once).max().unwrap_or(0)) * BYTES
+    ((kept + groups.iter().map(at_once).max().unwrap_or(0)) * BYTES, layers)
+}
+
+/// Of how many layers all is kept when that takes `bytes` a layer.
+fn kept_layers(c: &Config, bytes: u64, room: u64) -> u64 {
+    (c.layers as u64).min(room.checked_div(bytes).unwrap_or(u64::MAX))
 }
 
 /// As [`work_fast`] on another device, where what is kept beside the residual stream has `narrow` bytes a number, at most `room`
 /// in all, and the logits of a chunk are there in f32 beside their softmax.
-fn work_gpu(c: &Config, tune: &Tune, groups: &[Group], narrow: u64, room: u64) -> u64 {
+fn work_gpu(c: &Config, tune: &Tune, groups: &[Group], narrow: u64, room: u64) -> (u64, u64) {
     let (hidden, ff, layers) = (c.hidden as u64, c.ff as u64, c.layers as u64);
     let (q, kv) = ((c.heads * c.head_dim) as u64, (c.kv_heads * c.head_dim) as u64);
     let low = match tune {
@@ -196,13 +208,15 @@ fn work_gpu(c: &Config, tune: &Tune, groups: &[Group], narrow: u64, room: u64) -
     let raw = if c.qk_norm { q + 2 * kv } else { 0 };
     let rest = narrow * (2 * q + 2 * kv + raw + 2 * ff + low) + BYTES * (hidden + c.heads as u64);
     let inputs: u64 = groups.iter().map(|g| BYTES * hidden * (g.tokens * (layers + 1) + g.scored)).sum();
-    let kept = inputs + groups.iter().map(|g| g.tokens * rest * layers).sum::<u64>().min(room);
+    let rest = groups.iter().map(|g| g.tokens * rest).sum::<u64>();
+    let whole = kept_layers(c, rest, room);
+    let kept = inputs + rest * whole;
     let chunk = super::gpu::chunk(c.vocab) as u64;
     let at_once = |g: &Group| {
         let layer = g.tokens * (narrow * (6 * ff + 6 * q) + BYTES * 4 * hidden);
         layer.max(g.scored.min(chunk) * c.vocab as u64 * (BYTES + narrow))
     };
-    kept + groups.iter().map(at_once).max().unwrap_or(0)
+    (kept + groups.iter().map(at_once).max().unwrap_or(0), whole)
 }
 
 /// Peak memory of a run in bytes: the larger of loading (the weights, and their file of half the size while it is read) and of
@@ -212,19 +226,25 @@ fn work_gpu(c: &Config, tune: &Tune, groups: &[Group], narrow: u64, room: u64) -
 /// Fitted to the peak resident sizes (VmHWM) of DPO on SmolLM2-135M (f32 from bf16, LoRA r 16 on all linear modules, batches of
 /// 4 pairs) on the CPU of Linux: 938 MiB for rows of 140 tokens, 1,095 for 320, 2,242 for 1,024; the formula gives 1,016, 1,115
 /// and 2,173. Of two such runs whose rows are known, eight pairs of at most 318 tokens take 1,114 and seven of at most 139, whose
-/// peak is near the loading's, 816; it gives 1,093 and 837. On a GPU it has not been
-/// measured; frozen weights have `narrow` bytes a number there.
+/// peak is near the loading's, 816; it gives 1,093 and 837. On a GPU it has not been measured; frozen weights have `narrow` bytes a
+/// number there.
 fn memory(c: &Config, tune: &Tune, trainable: u64, work: u64, others: u64, narrow: u64) -> u64 {
-    // What is trained is f32 beside whatever the rest is.
-    let weights = c.parameters() * if *tune == Tune::Full { BYTES } else { narrow };
+    let weights = weights(c, tune, narrow);
     let loading = weights + c.parameters() * 2;
-    let (trained, update) = match tune {
-        // While one tensor is updated a few of its size live beside it; the largest is the embedding.
-        Tune::Full => (3 * trainable, 6 * (c.vocab * c.hidden) as u64),
-        _ => (4 * trainable, 0),
-    };
-    let step = weights + trained * BYTES + work.max(update * BYTES);
+    // Outside the processor's memory a few tensors of the size of the largest, the embedding, live beside it while it is updated.
+    let update = if *tune == Tune::Full && narrow < BYTES { 6 * (c.vocab * c.hidden) as u64 } else { 0 };
+    let step = weights + (trained(tune, trainable) + update) * BYTES + work;
     PROGRAM + others * weights + loading.max(step)
+}
+
+/// Bytes of the weights; what is trained is f32 beside whatever the rest is.
+fn weights(c: &Config, tune: &Tune, narrow: u64) -> u64 {
+    c.parameters() * if *tune == Tune::Full { BYTES } else { narrow }
+}
+
+/// Numbers beside the weights for what is trained: gradients and two moments, and an adapter itself.
+fn trained(tune: &Tune, trainable: u64) -> u64 {
+    trainable * if *tune == Tune::Full { 3 } else { 4 }
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub struct GpuCard {
 }
 
 /// What a training run would take, before it is launched.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Estimate {
     /// Optimizer steps.
     pub steps: u64,
@@ -67,6 +67,18 @@ pub struct Estimate {
     pub trainable: u64,
     /// Peak memory expected, in bytes.
     pub memory_bytes: u64,
+    /// Of these the weights of all models.
+    #[serde(default)]
+    pub weights_bytes: u64,
+    /// Of these what is trained with its gradients and moments, beside the weights.
+    #[serde(default)]
+    pub trained_bytes: u64,
+    /// The model's layers.
+    #[serde(default)]
+    pub layers: u64,
+    /// Layers whose activations stay in memory until the way back; those of the others are made again.
+    #[serde(default)]
+    pub kept_layers: u64,
     /// Seconds expected for the whole run; none before anything like it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,

@@ -55,18 +55,8 @@ mod tests {
 
     #[test]
     fn what_a_run_writes_grows_with_what_it_trains_and_keeps() {
-        let plan = |eval_rows| Estimate {
-            steps: 3,
-            train_rows: 9,
-            eval_rows,
-            dropped: Vec::new(),
-            longest: 320,
-            tokens: 500,
-            trainable: 1_000_000,
-            memory_bytes: 1,
-            seconds: None,
-            longer_wins: 0.5,
-        };
+        let plan =
+            |eval_rows| Estimate { steps: 3, train_rows: 9, eval_rows, trainable: 1_000_000, ..Estimate::default() };
         let spec = |set: &[&str]| {
             let rows = method("dpo").unwrap().rows();
             let mut params = Params::defaults(&rows);

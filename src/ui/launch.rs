@@ -327,8 +327,12 @@ fn estimate_lines(screen: &Launch) -> Vec<(String, Style)> {
                 0 => String::new(),
                 n => format!(" · {n} too long or unusable, left out"),
             };
+            let again = match e.layers - e.kept_layers.min(e.layers) {
+                0 => String::new(),
+                n => format!(" · {n} of {} layers made again", e.layers),
+            };
             let rows = format!(
-                "{} train · {} eval{cut} · longest {} tok · {} numbers trained",
+                "{} train · {} eval{cut} · longest {} tok · {} numbers trained{again}",
                 e.train_rows,
                 e.eval_rows,
                 e.longest,

@@ -639,13 +639,13 @@ fn estimate(longer_wins: f64) -> Estimate {
         steps: 33,
         train_rows: 37,
         eval_rows: 4,
-        dropped: Vec::new(),
         longest: 312,
         tokens: 12_345,
         trainable: 4_884_480,
         memory_bytes: 1_900_000_000,
         seconds: Some(360.0),
         longer_wins,
+        ..Estimate::default()
     }
 }
 

@@ -74,13 +74,33 @@ fn words(plan: &Estimate, free: u64) -> String {
         plan.trainable,
         gb(plan.memory_bytes)
     );
+    let activations = match (plan.kept_layers, plan.layers) {
+        (kept, all) if kept == all => "all activations kept".to_owned(),
+        (0, all) => format!("each of {all} layers made again"),
+        (kept, all) => format!("{} of {all} layers made again", all - kept),
+    };
     if free > 0 {
-        text.push_str(&format!(" ({} free)", gb(free)));
+        text.push_str(&format!(" ({} free; {activations})", gb(free)));
+    } else {
+        text.push_str(&format!(" ({activations})"));
     }
     if free > 0 && plan.memory_bytes > free {
-        text.push_str(": it may not fit; lower per_device_train_batch_size or max_length");
+        text.push_str(&format!(": it may not fit; {}", remedy(plan, free)));
     }
     text
+}
+
+/// What would make a run fit that needs more than `free` bytes: whatever the most of it goes to.
+fn remedy(plan: &Estimate, free: u64) -> String {
+    let gb = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
+    let rest = plan.memory_bytes.saturating_sub(plan.weights_bytes + plan.trained_bytes);
+    if plan.weights_bytes > free {
+        return format!("the weights alone take {}: take a smaller model", gb(plan.weights_bytes));
+    }
+    if plan.trained_bytes > rest {
+        return format!("what is trained takes {}: take tune=lora or a lower lora_r", gb(plan.trained_bytes));
+    }
+    format!("a step's work takes {}: lower max_length or per_device_train_batch_size", gb(rest))
 }
 
 /// Follows the run, or says where it is.
@@ -101,25 +121,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_that_does_not_fit_says_so() {
+    fn a_plan_that_does_not_fit_says_what_would() {
         let plan = Estimate {
             steps: 3,
             train_rows: 1,
-            eval_rows: 0,
-            dropped: Vec::new(),
             longest: 320,
-            tokens: 500,
             trainable: 42,
             memory_bytes: 1_500_000_000,
-            seconds: None,
-            longer_wins: 0.5,
+            weights_bytes: 500_000_000,
+            trained_bytes: 100_000_000,
+            layers: 30,
+            kept_layers: 30,
+            ..Estimate::default()
         };
         let fits = words(&plan, 2_000_000_000);
         assert_eq!(
             fits,
-            "plan: 3 steps on 1 row, at most 320 tokens each, 42 numbers trained, 1.5 GB of memory (2.0 GB free)"
+            "plan: 3 steps on 1 row, at most 320 tokens each, 42 numbers trained, 1.5 GB of memory (2.0 GB free; all \
+             activations kept)"
         );
-        assert!(words(&plan, 1_000_000_000).ends_with("lower per_device_train_batch_size or max_length"));
+        let ends = |plan: &Estimate, with: &str| {
+            let said = words(plan, 1_000_000_000);
+            assert!(said.ends_with(with), "{said}");
+        };
+        ends(&plan, "a step's work takes 0.9 GB: lower max_length or per_device_train_batch_size");
+        let full = Estimate { trained_bytes: 800_000_000, ..plan.clone() };
+        ends(&full, "what is trained takes 0.8 GB: take tune=lora or a lower lora_r");
+        let large = Estimate { weights_bytes: 1_200_000_000, ..plan.clone() };
+        ends(&large, "the weights alone take 1.2 GB: take a smaller model");
         assert!(!words(&plan, 0).contains("free"));
+        let some = Estimate { kept_layers: 22, ..plan.clone() };
+        assert!(words(&some, 0).ends_with("(8 of 30 layers made again)"));
+        assert!(words(&Estimate { kept_layers: 0, ..plan }, 0).ends_with("(each of 30 layers made again)"));
     }
 }
