@@ -115,6 +115,16 @@ impl Error {
             .any(|part| text.contains(part))
     }
 
+    /// What ran out of memory where nothing could be made smaller, with the remedy; others as they are.
+    pub(super) fn with_remedy(self) -> Self {
+        if !self.is_out_of_memory() {
+            return self;
+        }
+        Self::Asked(format!(
+            "the device's memory ran out ({self}); lower per_device_train_batch_size or max_length, or take a smaller model"
+        ))
+    }
+
     /// A problem with a file.
     pub fn file(path: &Path, why: impl std::fmt::Display) -> Self {
         Self::File { path: path.display().to_string(), why: why.to_string() }
@@ -152,6 +162,9 @@ mod tests {
         assert!(tensor("Failed to allocate buffer").is_out_of_memory());
         assert!(tensor("CublasError(CUBLAS_STATUS_ALLOC_FAILED)").is_out_of_memory());
         assert!(!tensor("shape mismatch in matmul").is_out_of_memory());
+        let said = tensor("Failed to allocate buffer").with_remedy().to_string();
+        assert!(said.contains("lower per_device_train_batch_size"), "{said}");
+        assert!(!tensor("shape mismatch").with_remedy().to_string().contains("memory"));
         assert!(!Error::Asked("memory of a pair: out of memory".into()).is_out_of_memory());
     }
 }

@@ -31,7 +31,7 @@ use super::policy::{Batch, Gradients, Room, RowGradient, TokenScores, joined};
 use candle_core::{D, DType, Tensor};
 pub(super) use head::chunk;
 #[cfg(feature = "cuda")]
-pub(super) use kernels::adamw;
+pub(super) use kernels::{adamw, keep_memory, squares};
 use layer::Saved;
 use leaf::Leaves;
 use plan::Plan;
@@ -82,6 +82,8 @@ impl Gpu {
     /// When the memory cannot be had.
     pub(super) fn new(decoder: &mut Decoder) -> Result<Self, Error> {
         decoder.join()?;
+        #[cfg(feature = "cuda")]
+        keep_memory(decoder.device())?;
         let room = AtomicUsize::new(room(decoder.device()));
         let leaves = Leaves::of(decoder.device());
         Ok(Self { leaves, sums: Sums::new(decoder), room, kept: Arc::default() })
@@ -134,7 +136,7 @@ impl Gpu {
                 || false,
                 |first, count| {
                     let part = plan.part(first, count)?;
-                    let modules = layer::Modules::new(decoder, i, way)?;
+                    let modules = layer::Modules::new(self, decoder, i, way)?;
                     Ok(layer::forward(self, decoder, &modules, &part, way, &part.cut(&x)?)?.0)
                 },
             )?)?;
@@ -155,7 +157,7 @@ impl Gpu {
         let mut x = embed(decoder, &plan)?;
         let mut layers: Vec<Saved> = Vec::with_capacity(decoder.depth());
         for i in 0..decoder.depth() {
-            let modules = layer::Modules::new(decoder, i, way)?;
+            let modules = layer::Modules::new(self, decoder, i, way)?;
             let mut rest = None;
             let parts = room.parts(
                 &plan.pieces,
@@ -210,7 +212,7 @@ impl Gpu {
             };
             let modules = match modules {
                 Some(modules) => modules,
-                None => layer::Modules::new(decoder, i, way)?,
+                None => layer::Modules::new(self, decoder, i, way)?,
             };
             let mut sums = std::mem::take(&mut self.sums);
             let parts = room.parts(

@@ -118,12 +118,11 @@ impl AdamW {
             if g.device().is_cpu() {
                 sum += squares(g)?;
             } else {
-                elsewhere.push(g.to_dtype(DType::F32)?.sqr()?.sum_all()?);
+                elsewhere.push(g);
             }
         }
         if !elsewhere.is_empty() {
-            // One number after another would wait for the device each time.
-            sum += Tensor::stack(&elsewhere, 0)?.to_vec1::<f32>()?.into_iter().map(f64::from).sum::<f64>();
+            sum += squares_elsewhere(&elsewhere)?;
         }
         Ok(sum.sqrt())
     }
@@ -148,7 +147,9 @@ impl AdamW {
         self.count += 1;
         let count = self.count as f64;
         let (bias1, bias2) = (1.0 - self.beta1.powf(count), 1.0 - self.beta2.powf(count));
+        let (beta1, beta2, eps) = (self.beta1, self.beta2, self.eps);
         let mut done = Update::default();
+        let (mut before, mut elsewhere) = (Vec::new(), Vec::new());
         for (i, ((_, var), moments)) in trainables.iter().zip(&mut self.moments).enumerate() {
             let Some(gradient) = gradients.get(i) else {
                 done.without_gradient.push(i);
@@ -157,9 +158,10 @@ impl AdamW {
             if watch && squares(gradient)? == 0.0 {
                 done.without_gradient.push(i);
             }
-            let before = if watch { Some(var.as_tensor().copy()?) } else { None };
+            if watch {
+                before.push((i, var.as_tensor().copy()?));
+            }
             let decay = if var.rank() > 1 { self.decay } else { 0.0 };
-            let (beta1, beta2, eps) = (self.beta1, self.beta2, self.eps);
             let by = Adam { scale, beta1, beta2, bias2, eps, rate: rate / bias1, keep: 1.0 - rate * decay };
             match moments {
                 Moments::Host { m, v } => {
@@ -168,12 +170,15 @@ impl AdamW {
                     let step = Step { gradient: &gradient, moments: RefCell::new((m, v)), by };
                     var.as_tensor().inplace_op1(&step)?;
                 }
-                Moments::Tensors { m, v } => step(var, gradient, m, v, by)?,
+                Moments::Tensors { m, v } => {
+                    elsewhere.push(Elsewhere { var, gradient: gradient.to_dtype(DType::F32)?.contiguous()?, m, v, by });
+                }
             }
-            if let Some(before) = before
-                && squares(&(before - var.as_tensor())?)? == 0.0
-                && done.without_gradient.last() != Some(&i)
-            {
+        }
+        update_elsewhere(&mut elsewhere)?;
+        for (i, before) in before {
+            let same = squares(&(before - trainables[i].1.as_tensor())?)? == 0.0;
+            if same && !done.without_gradient.contains(&i) {
                 done.unmoved.push(i);
             }
         }
@@ -227,19 +232,55 @@ fn read(path: &Path, device: Option<&candle_core::Device>) -> Result<HashMap<Str
         .map_err(|e| Error::file(path, format!("cannot be read: {e}")))
 }
 
-/// An update of what lies elsewhere: by a kernel of its own, or composed of candle's operations.
-fn step(var: &Var, gradient: &Tensor, m: &mut Tensor, v: &mut Tensor, by: Adam) -> Result<(), Error> {
+/// An update of what does not lie in the processor's memory as f32.
+pub(super) struct Elsewhere<'a> {
+    /// What is trained.
+    pub(super) var: &'a Var,
+    /// Its gradient in f32, in one piece.
+    pub(super) gradient: Tensor,
+    /// Its moments.
+    pub(super) m: &'a mut Tensor,
+    /// The second.
+    pub(super) v: &'a mut Tensor,
+    /// The numbers of the update.
+    pub(super) by: Adam,
+}
+
+impl Elsewhere<'_> {
+    /// Composed of candle's operations.
+    fn step(&mut self) -> Result<(), Error> {
+        let Self { var, gradient, m, v, by } = self;
+        let g = (&*gradient * by.scale)?;
+        **m = ((&**m * by.beta1)? + (&g * (1.0 - by.beta1))?)?;
+        **v = ((&**v * by.beta2)? + (g.sqr()? * (1.0 - by.beta2))?)?;
+        let step = (&**m / ((&**v / by.bias2)?.sqrt()? + by.eps)?)?;
+        let old = var.as_tensor().to_dtype(DType::F32)?;
+        let kept = if by.keep == 1.0 { old } else { (old * by.keep)? };
+        Ok(var.set(&(kept - (step * by.rate)?)?.to_dtype(var.dtype())?)?)
+    }
+}
+
+/// All of them at once where there is a kernel for it, else one after another.
+fn update_elsewhere(all: &mut [Elsewhere<'_>]) -> Result<(), Error> {
     #[cfg(feature = "cuda")]
-    if super::gpu::adamw(var.as_tensor(), &gradient.contiguous()?, m, v, by)? {
+    if super::gpu::adamw(all)? {
         return Ok(());
     }
-    let g = (gradient.to_dtype(DType::F32)? * by.scale)?;
-    *m = ((&*m * by.beta1)? + (&g * (1.0 - by.beta1))?)?;
-    *v = ((&*v * by.beta2)? + (g.sqr()? * (1.0 - by.beta2))?)?;
-    let step = (&*m / ((&*v / by.bias2)?.sqrt()? + by.eps)?)?;
-    let old = var.as_tensor().to_dtype(DType::F32)?;
-    let kept = if by.keep == 1.0 { old } else { (old * by.keep)? };
-    Ok(var.set(&(kept - (step * by.rate)?)?.to_dtype(var.dtype())?)?)
+    for one in all {
+        one.step()?;
+    }
+    Ok(())
+}
+
+/// Σ x² of gradients on another device. Read back once: one number after another would wait for the device each time.
+fn squares_elsewhere(all: &[&Tensor]) -> Result<f64, Error> {
+    #[cfg(feature = "cuda")]
+    if let Some(sum) = super::gpu::squares(all)? {
+        return Ok(sum);
+    }
+    let sums: Vec<Tensor> =
+        all.iter().map(|g| Ok(g.to_dtype(DType::F32)?.sqr()?.sum_all()?)).collect::<Result<_, Error>>()?;
+    Ok(Tensor::stack(&sums, 0)?.to_vec1::<f32>()?.into_iter().map(f64::from).sum())
 }
 
 /// Σ x².

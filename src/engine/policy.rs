@@ -339,7 +339,7 @@ impl Policy {
         match &self.path {
             Path::Reference => {}
             Path::Fast(fast, _) => return fast.score(&self.decoder, batch, adapter),
-            Path::Gpu(gpu) => return gpu.score(&self.decoder, batch, adapter, &self.room),
+            Path::Gpu(gpu) => return gpu.score(&self.decoder, batch, adapter, &self.room).map_err(Error::with_remedy),
         }
         let pass = Pass::plain(adapter);
         let (ids, scored) = self.pack(batch)?;
@@ -355,7 +355,7 @@ impl Policy {
         match &self.path {
             Path::Reference => {}
             Path::Fast(fast, _) => return fast.states(&self.decoder, batch, adapter),
-            Path::Gpu(gpu) => return gpu.states(&self.decoder, batch, adapter, &self.room),
+            Path::Gpu(gpu) => return gpu.states(&self.decoder, batch, adapter, &self.room).map_err(Error::with_remedy),
         }
         let pass = Pass::plain(adapter);
         let (ids, scored) = self.pack(batch)?;
@@ -393,7 +393,8 @@ impl Policy {
                 return Ok((scores, Tape(Taped::Fast(tape))));
             }
             Path::Gpu(gpu) => {
-                let (scores, tape) = gpu.score_train(&self.decoder, batch, number, &self.room)?;
+                let done = gpu.score_train(&self.decoder, batch, number, &self.room);
+                let (scores, tape) = done.map_err(Error::with_remedy)?;
                 return Ok((scores, Tape(Taped::Gpu(Box::new(tape)))));
             }
         }
@@ -428,7 +429,9 @@ impl Policy {
         }
         let Kept { ids, mut hidden, scored, dropout } = match (tape.0, &mut self.path) {
             (Taped::Fast(tape), Path::Fast(fast, sums)) => return fast.backward(&self.decoder, tape, g, sums),
-            (Taped::Gpu(tape), Path::Gpu(gpu)) => return gpu.backward(&self.decoder, *tape, g, &self.room),
+            (Taped::Gpu(tape), Path::Gpu(gpu)) => {
+                return gpu.backward(&self.decoder, *tape, g, &self.room).map_err(Error::with_remedy);
+            }
             (Taped::Reference(kept), Path::Reference) => kept,
             _ => return Err(Error::Asked("a tape goes back on the path that made it".into())),
         };

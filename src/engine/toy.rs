@@ -29,10 +29,20 @@ impl Toy {
     /// The model of that seed: a family, sizes and numbers.
     pub(super) fn new(seed: u64) -> Self {
         let rng = &mut stream(seed, 1);
+        let head_dim = 2 * (1 + below(rng, 6));
+        Self::with(rng, head_dim)
+    }
+
+    /// The model of that seed with heads of so many numbers.
+    pub(super) fn with_heads(seed: u64, head_dim: usize) -> Self {
+        Self::with(&mut stream(seed, 1), head_dim)
+    }
+
+    fn with(rng: &mut ChaCha8Rng, head_dim: usize) -> Self {
         let kind = ["llama", "qwen2", "qwen3"][below(rng, 3)];
         let kv = 1 + below(rng, 3);
         let heads = kv * (1 + below(rng, 3));
-        let (head_dim, hidden, ff) = (2 * (1 + below(rng, 6)), 3 + below(rng, 40), 1 + below(rng, 50));
+        let (hidden, ff) = (3 + below(rng, 40), 1 + below(rng, 50));
         let (vocab, tied) = (11 + below(rng, 90), below(rng, 2) == 0);
         let text = format!(
             r#"{{"model_type":"{kind}","hidden_size":{hidden},"num_attention_heads":{heads},"num_key_value_heads":{kv},
@@ -80,8 +90,13 @@ impl Toy {
 
     /// Its decoder in that type, away from the first values of what is trained.
     pub(super) fn decoder(&self, dtype: DType, tune: &Tune) -> Decoder {
+        self.decoder_on(&Device::Cpu, dtype, tune)
+    }
+
+    /// The same on a device.
+    pub(super) fn decoder_on(&self, device: &Device, dtype: DType, tune: &Tune) -> Decoder {
         let tensors = self.tensors.iter().map(|(k, t)| (k.clone(), t.to_dtype(dtype).unwrap())).collect();
-        let mut weights = Weights::memory(tensors, Path::new("toy"), &Device::Cpu, dtype);
+        let mut weights = Weights::memory(tensors, Path::new("toy"), device, dtype);
         let mut decoder = Decoder::new(&self.config, &mut weights, tune).unwrap();
         decoder.add_score(self.score.clone(), false).unwrap();
         // Away from the first values: LoRA's B is 0 there.
@@ -89,6 +104,7 @@ impl Toy {
             let rng = &mut stream(77, i as u64);
             let values: Vec<f64> = (0..var.elem_count()).map(|_| (uniform(rng) - 0.5) * 0.3).collect();
             let off = Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap().to_dtype(var.dtype()).unwrap();
+            let off = off.to_device(device).unwrap();
             var.set(&(var.as_tensor() + off).unwrap()).unwrap();
         }
         decoder
@@ -157,7 +173,7 @@ pub(super) fn gradients(batch: &Batch, entropy: bool) -> Vec<RowGradient> {
 
 /// A tensor's numbers.
 pub(super) fn flat(t: &Tensor) -> Vec<f64> {
-    t.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
+    t.to_device(&Device::Cpu).unwrap().flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
 }
 
 /// How near a path must be to the reference.
@@ -197,9 +213,14 @@ impl Near {
     }
 }
 
-/// Both paths say the same of `batch` and give the same gradients, dropout's masks included.
-pub(super) fn equal(mut exact: Policy, mut other: Policy, batch: &Batch, entropy: bool, near: Near) {
-    assert_eq!((exact.path(), other.path()), ("reference", "fast"));
+/// The reference and a fast path say the same of `batch` and give the same gradients, dropout's masks included.
+pub(super) fn equal(exact: Policy, fast: Policy, batch: &Batch, entropy: bool, near: Near) {
+    assert_eq!((exact.path(), fast.path()), ("reference", "fast"));
+    same(exact, fast, batch, entropy, near);
+}
+
+/// As [`equal`], of any two paths.
+pub(super) fn same(mut exact: Policy, mut other: Policy, batch: &Batch, entropy: bool, near: Near) {
     for adapter in [true, false] {
         near.holds(&other.score(batch, adapter).unwrap(), &exact.score(batch, adapter).unwrap());
     }

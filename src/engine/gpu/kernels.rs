@@ -1,23 +1,25 @@
 //! The innermost operations as kernels of CUDA's, and products in types that candle's do not offer.
 //!
-//! Owns the launching: the only unsafe code of the path, in [`launch`], [`empty`] and [`multiply`]. What a kernel does not know (types,
+//! Owns the launching: the only unsafe code of the path, in [`launch`], [`empty`], [`multiply`] and [`keep_memory`]. What a kernel does not know (types,
 //! widths of heads) is composed of candle's operations. The sources beside this file are compiled to PTX by the build script.
 #![allow(unsafe_code, reason = "a kernel's arguments are pointers that nobody but its author can check")]
 
 use super::attention;
 use super::blocks::{self, Side, side};
-use super::leaf::{Asked, COMPOSED, Leaves, Shape, Told};
+use super::leaf::{Asked, COMPOSED, Leaves, Own, Shape, Told};
 use super::plan::Part;
 use crate::engine::error::Error;
+use crate::engine::optim::Elsewhere;
 use candle_core::backend::BackendStorage;
 use candle_core::cuda::cudarc::cublas::{result, sys};
+use candle_core::cuda::cudarc::driver::result as driver;
 use candle_core::cuda::cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+use candle_core::cuda::cudarc::driver::sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
 use candle_core::cuda::cudarc::driver::{CudaView, DevicePtr, LaunchConfig, PushKernelArg};
 use candle_core::cuda::{CudaDevice, CudaStorage, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{DType, Device, Layout, Shape as Dims, Storage, Tensor, bail};
 use half::bf16;
-use tiebreak_kernels::adam::Adam;
 use tiebreak_kernels::attention::Segment;
 
 /// Threads of a block that takes a row.
@@ -27,7 +29,7 @@ const BLOCKS: usize = 4096;
 
 /// The table: kernels where they are.
 pub(super) const LEAVES: Leaves =
-    Leaves { norm, norm_back, turn, attend, attend_back, swiglu, swiglu_back, tell, plus, tell_back, wide, onto };
+    Leaves { norm, norm_back, turn, attend, attend_back, swiglu, swiglu_back, tell, plus, tell_back, wide, onto, join };
 
 /// The blocks in which attention's kernels go over the segments of a batch.
 #[derive(Clone)]
@@ -81,6 +83,7 @@ enum Passed<'a> {
     F32(CudaView<'a, f32>),
     Bf16(CudaView<'a, bf16>),
     U32(CudaView<'a, u32>),
+    I64(CudaView<'a, i64>),
     None(u64),
     Count(u32),
     Real(f32),
@@ -131,6 +134,7 @@ fn launch(module: Module, name: &str, grid: &Grid, args: &[Arg<'_>]) -> candle_c
                     DType::F32 => Passed::F32(storage.as_cuda_slice::<f32>()?.slice(first..end)),
                     DType::BF16 => Passed::Bf16(storage.as_cuda_slice::<bf16>()?.slice(first..end)),
                     DType::U32 => Passed::U32(storage.as_cuda_slice::<u32>()?.slice(first..end)),
+                    DType::I64 => Passed::I64(storage.as_cuda_slice::<i64>()?.slice(first..end)),
                     other => bail!("no kernel takes {other:?}"),
                 }
             }
@@ -147,6 +151,7 @@ fn launch(module: Module, name: &str, grid: &Grid, args: &[Arg<'_>]) -> candle_c
             Passed::F32(view) => builder.arg(view),
             Passed::Bf16(view) => builder.arg(view),
             Passed::U32(view) => builder.arg(view),
+            Passed::I64(view) => builder.arg(view),
             Passed::None(null) => builder.arg(null),
             Passed::Count(n) => builder.arg(n),
             Passed::Real(x) => builder.arg(x),
@@ -463,17 +468,99 @@ fn onto(y: Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
     Ok(y)
 }
 
-/// One update by AdamW of f32 on a CUDA device, in place; false where it is not that.
-pub(in crate::engine) fn adamw(x: &Tensor, g: &Tensor, m: &Tensor, v: &Tensor, by: Adam) -> Result<bool, Error> {
-    let known = |t: &Tensor| t.device().is_cuda() && t.dtype() == DType::F32 && t.is_contiguous();
-    if ![x, g, m, v].into_iter().all(known) {
-        return Ok(false);
+fn join(parts: &[Own<'_>], to: DType) -> Result<(Tensor, Tensor), Error> {
+    let ours = |t: &Tensor| t.device().is_cuda() && t.dtype() == DType::F32 && t.is_contiguous();
+    let known = parts.iter().all(|p| p.adapter.is_none_or(|(a, b, _)| ours(a) && ours(b)));
+    let first = parts.iter().find_map(|p| p.adapter);
+    let (Some(kind), Some((a, ..)), true) = (letter(to), first, known && parts.len() <= 3) else {
+        return (COMPOSED.join)(parts, to);
+    };
+    let (device, width) = (device(a)?, a.dim(1)?);
+    let (mut args, mut ranks, mut rows) = (Vec::new(), 0, 0);
+    for i in 0..3 {
+        let part = parts.get(i);
+        let own = part.map_or(0, |p| p.rows);
+        if let Some((a, b, scale)) = part.and_then(|p| p.adapter) {
+            let rank = a.dim(0)?;
+            args.extend([Arg::Tensor(a), Arg::Tensor(b), Arg::Count(rank), Arg::Count(own), Arg::Real(scale)]);
+            ranks += rank;
+        } else {
+            args.extend([Arg::None, Arg::None, Arg::Count(0), Arg::Count(own), Arg::Real(0.0)]);
+        }
+        rows += own;
     }
-    let n = x.elem_count();
-    let numbers =
-        [by.scale, by.beta1, by.beta2, 1.0 - by.beta1, 1.0 - by.beta2, 1.0 / by.bias2, by.eps, by.rate, by.keep];
-    let tensors = [x, g, m, v].map(Arg::Tensor).into_iter().chain([Arg::Count(n)]);
-    let args: Vec<Arg<'_>> = tensors.chain(numbers.map(Arg::Real)).collect();
-    launch(Module::Rows, "adamw", &flat(n), &args)?;
+    let (all_a, all_b) = (empty((ranks, width), to, &device)?, empty((rows, ranks), to, &device)?);
+    args.extend([Arg::Tensor(&all_a), Arg::Tensor(&all_b), Arg::Count(width)]);
+    launch(Module::Rows, &format!("join_{kind}"), &flat(ranks * (width + rows)), &args)?;
+    Ok((all_a, all_b))
+}
+
+/// Addresses of f32 tensors in one piece as kernels find them, five numbers an entry; none where one is something else.
+fn entries(rows: &[[Option<&Tensor>; 4]]) -> candle_core::Result<Option<Tensor>> {
+    let some = rows.iter().flatten().flatten();
+    if !some.clone().all(|t| t.device().is_cuda() && t.dtype() == DType::F32 && t.is_contiguous()) {
+        return Ok(None);
+    }
+    let Some(first) = some.clone().next() else { return Ok(None) };
+    let stream = device(first)?.cuda_stream();
+    let mut all = Vec::with_capacity(rows.len() * 5);
+    for row in rows {
+        for tensor in row {
+            let Some(tensor) = tensor else {
+                all.push(0);
+                continue;
+            };
+            let (storage, layout) = tensor.storage_and_layout();
+            let Storage::Cuda(storage) = &*storage else { bail!("a tensor is on another device") };
+            let (pointer, _guard) = storage.as_cuda_slice::<f32>()?.device_ptr(&stream);
+            all.push((pointer + layout.start_offset() as u64 * 4) as i64);
+        }
+        all.push(row.iter().flatten().next().map_or(0, |t| t.elem_count()) as i64);
+    }
+    Ok(Some(Tensor::from_vec(all, (rows.len(), 5), first.device())?))
+}
+
+/// Blocks for each of several entries, the longest of which has `n` numbers.
+fn each(entries: usize, n: usize) -> Grid {
+    Grid { blocks: (n.div_ceil(4 * THREADS).clamp(1, 512), entries), threads: THREADS, shared: 0 }
+}
+
+/// One update by AdamW of f32 on a CUDA device, all of them in place by one kernel; false where they are not that.
+pub(in crate::engine) fn adamw(all: &[Elsewhere<'_>]) -> Result<bool, Error> {
+    let Some(by) = all.first().map(|e| e.by) else { return Ok(false) };
+    let rows: Vec<_> =
+        all.iter().map(|e| [Some(e.var.as_tensor()), Some(&e.gradient), Some(&*e.m), Some(&*e.v)]).collect();
+    let Some(table) = entries(&rows)? else { return Ok(false) };
+    let keep: Vec<f32> = all.iter().map(|e| e.by.keep as f32).collect();
+    let keep = Tensor::from_vec(keep, all.len(), table.device())?;
+    let numbers = [by.scale, by.beta1, by.beta2, 1.0 - by.beta1, 1.0 - by.beta2, 1.0 / by.bias2, by.eps, by.rate];
+    let args: Vec<Arg<'_>> = [&table, &keep].map(Arg::Tensor).into_iter().chain(numbers.map(Arg::Real)).collect();
+    let longest = all.iter().map(|e| e.var.elem_count()).max().unwrap_or(0);
+    launch(Module::Rows, "adamw", &each(all.len(), longest), &args)?;
     Ok(true)
+}
+
+/// Σ x² of f32 on a CUDA device, by one kernel; none where they are not that.
+pub(in crate::engine) fn squares(all: &[&Tensor]) -> Result<Option<f64>, Error> {
+    let pieces = all.iter().map(|t| t.contiguous()).collect::<candle_core::Result<Vec<Tensor>>>()?;
+    let rows: Vec<_> = pieces.iter().map(|t| [None, Some(t), None, None]).collect();
+    let Some(table) = entries(&rows)? else { return Ok(None) };
+    let longest = pieces.iter().map(Tensor::elem_count).max().unwrap_or(0);
+    let grid = each(all.len(), longest);
+    let sums = empty((grid.blocks.0, all.len()), DType::F32, &device(&table)?)?;
+    launch(Module::Rows, "squares", &grid, &[Arg::Tensor(&table), Arg::Tensor(&sums)])?;
+    Ok(Some(sums.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).sum()))
+}
+
+/// Lets the device's pool keep what is freed: else it would be given back at every wait for the device and asked for again.
+pub(in crate::engine) fn keep_memory(device: &Device) -> Result<(), Error> {
+    let Device::Cuda(device) = device else { return Ok(()) };
+    let mut all = u64::MAX;
+    // SAFETY: the device is the one that candle has opened, its default pool lives as long as it does, and the attribute is a
+    // number of 64 bits.
+    unsafe {
+        let pool = driver::device::get_default_mem_pool(device.cuda_stream().context().cu_device()).w()?;
+        driver::mem_pool::set_attribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, (&raw mut all).cast()).w()?;
+    }
+    Ok(())
 }

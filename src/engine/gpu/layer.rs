@@ -78,14 +78,14 @@ const PLACES: [Place; 4] = [Place::Qkv, Place::Out, Place::GateUp, Place::Down];
 
 impl Modules {
     /// Those of layer `index`.
-    pub(super) fn new(decoder: &Decoder, index: usize, way: Way) -> Result<Self, Error> {
+    pub(super) fn new(gpu: &Gpu, decoder: &Decoder, index: usize, way: Way) -> Result<Self, Error> {
         let layer = &decoder.layers()[index];
         let joined = |place| match (place, &layer.joined) {
             (Place::Qkv, Some([qkv, _])) => Some(qkv),
             (Place::GateUp, Some([_, gate_up])) => Some(gate_up),
             _ => None,
         };
-        let of = |place| Tensors::new(&at(layer, place), joined(place), way, decoder.dtype());
+        let of = |place| Tensors::new(&gpu.leaves, &at(layer, place), joined(place), way, decoder.dtype());
         let [qkv, out, gate_up, down] = PLACES;
         let all = [of(qkv)?, of(out)?, of(gate_up)?, of(down)?];
         Ok(Self { index, all, trained: layer.o.weight.trained().is_some() })

@@ -60,6 +60,16 @@ pub(super) struct Asked<'a> {
     pub(super) cold: f64,
 }
 
+/// A module's own part among several that read one input.
+pub(super) struct Own<'a> {
+    /// A (r, in) and B (out, r) in f32 and the adapter's scale.
+    pub(super) adapter: Option<(&'a Tensor, &'a Tensor, f64)>,
+    /// out.
+    pub(super) rows: usize,
+    /// Where it is.
+    pub(super) device: &'a Device,
+}
+
 /// The table.
 #[derive(Clone, Copy)]
 pub(super) struct Leaves {
@@ -88,8 +98,12 @@ pub(super) struct Leaves {
     pub(super) wide: fn(&Tensor, &Tensor) -> Result<Tensor, Error>,
     /// y + a·b.
     pub(super) onto: fn(Tensor, &Tensor, &Tensor) -> Result<Tensor, Error>,
+    /// The adapters of several modules as one: (R, in) of every A, one below the other, and (out, R) of every scale·B on the
+    /// diagonal.
+    pub(super) join: Join,
 }
 
+type Join = fn(&[Own<'_>], DType) -> Result<(Tensor, Tensor), Error>;
 type Attend = fn(&Tensor, &Part, Shape) -> Result<(Tensor, Tensor), Error>;
 type AttendBack = fn(&Tensor, &Tensor, &Tensor, &Tensor, &Part, Shape) -> Result<Tensor, Error>;
 type NormBack = fn(&Tensor, &Tensor, f64, &Tensor, Option<&Tensor>, bool) -> Result<(Tensor, Option<Tensor>), Error>;
@@ -108,6 +122,7 @@ pub(super) const COMPOSED: Leaves = Leaves {
     tell_back,
     wide,
     onto,
+    join,
 };
 
 impl Leaves {
@@ -240,4 +255,26 @@ fn wide(a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
 
 fn onto(y: Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
     Ok((y + a.matmul(b)?)?)
+}
+
+/// One below the other; the one itself where it is alone.
+pub(super) fn stack(parts: &[Tensor]) -> Result<Tensor, Error> {
+    if let [one] = parts { Ok(one.clone()) } else { Ok(Tensor::cat(parts, 0)?) }
+}
+
+fn join(parts: &[Own<'_>], to: DType) -> Result<(Tensor, Tensor), Error> {
+    let rank = |part: &Own<'_>| part.adapter.map_or(Ok(0), |(a, ..)| a.dim(0));
+    let total: usize = parts.iter().map(rank).sum::<candle_core::Result<usize>>()?;
+    let (mut a, mut b, mut first) = (Vec::new(), Vec::new(), 0);
+    for part in parts {
+        let Some((own_a, own_b, scale)) = part.adapter else {
+            b.push(Tensor::zeros((part.rows, total), to, part.device)?);
+            continue;
+        };
+        let r = rank(part)?;
+        a.push(own_a.to_dtype(to)?);
+        b.push((own_b * scale)?.to_dtype(to)?.pad_with_zeros(1, first, total - first - r)?);
+        first += r;
+    }
+    Ok((stack(&a)?, stack(&b)?))
 }

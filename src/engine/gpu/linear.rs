@@ -5,7 +5,7 @@
 //! gives what three modules say, and two more what their adapters add.
 
 use super::Way;
-use super::leaf::Leaves;
+use super::leaf::{Leaves, Own, stack};
 use super::plan::Part;
 use super::sums::{Kind, Place, Slot};
 use crate::engine::decoder::{Linear, Lora};
@@ -49,14 +49,15 @@ fn rank(linear: &Linear) -> usize {
     linear.lora.as_ref().map_or(0, |l| l.a.dims().first().copied().unwrap_or(0))
 }
 
-/// One below the other; the one itself where it is alone.
-fn stack(parts: &[Tensor]) -> Result<Tensor, Error> {
-    if let [one] = parts { Ok(one.clone()) } else { Ok(Tensor::cat(parts, 0)?) }
-}
-
 impl Tensors {
     /// The numbers of `parts` in `dtype`; `joined` is what their frozen weights are views of.
-    pub(super) fn new(parts: &[&Linear], joined: Option<&Tensor>, way: Way, dtype: DType) -> Result<Self, Error> {
+    pub(super) fn new(
+        leaves: &Leaves,
+        parts: &[&Linear],
+        joined: Option<&Tensor>,
+        way: Way,
+        dtype: DType,
+    ) -> Result<Self, Error> {
         let weight = match joined {
             Some(joined) => joined.clone(),
             None => stack(&parts.iter().map(|p| p.weight.cast(false, dtype)).collect::<Result<Vec<_>, _>>()?)?,
@@ -71,31 +72,25 @@ impl Tensors {
             None
         };
         let adapted = way.adapter && parts.iter().any(|p| p.lora.is_some());
-        let adapter = if adapted { Some(Adapter::new(parts, dtype)?) } else { None };
+        let adapter = if adapted { Some(Adapter::new(leaves, parts, dtype)?) } else { None };
         Ok(Self { weight, bias, adapter })
     }
 }
 
 impl Adapter {
-    fn new(parts: &[&Linear], dtype: DType) -> Result<Self, Error> {
+    fn new(leaves: &Leaves, parts: &[&Linear], dtype: DType) -> Result<Self, Error> {
         let loras: Vec<&Lora> = parts.iter().filter_map(|p| p.lora.as_ref()).collect();
-        let a: Vec<Tensor> =
-            loras.iter().map(|l| Ok(l.a.as_detached_tensor().to_dtype(dtype)?)).collect::<Result<_, Error>>()?;
-        let total: usize = parts.iter().map(|p| rank(p)).sum();
-        let (mut b, mut first) = (Vec::new(), 0);
-        for part in parts {
-            let device = part.weight.stored().device();
-            b.push(match &part.lora {
-                None => Tensor::zeros((rows(part), total), dtype, device)?,
-                Some(lora) => {
-                    let r = rank(part);
-                    let own = (lora.b.as_detached_tensor() * lora.scale)?.to_dtype(dtype)?;
-                    let own = own.pad_with_zeros(1, first, total - first - r)?;
-                    first += r;
-                    own
-                }
-            });
-        }
+        let detached: Vec<Option<(Tensor, Tensor, f64)>> = parts
+            .iter()
+            .map(|p| p.lora.as_ref().map(|l| (l.a.as_detached_tensor(), l.b.as_detached_tensor(), l.scale)))
+            .collect();
+        let own = parts.iter().zip(&detached).map(|(part, lora)| Own {
+            adapter: lora.as_ref().map(|(a, b, scale)| (a, b, *scale)),
+            rows: rows(part),
+            device: part.weight.stored().device(),
+        });
+        let all: Vec<Own<'_>> = own.collect();
+        let (a, b) = (leaves.join)(&all, dtype)?;
         let (mut stretch, mut inverse) = (None, None);
         if loras.iter().any(|l| l.dora.is_some()) {
             let (mut all, mut over) = (Vec::new(), Vec::new());
@@ -114,7 +109,7 @@ impl Adapter {
             }
             (stretch, inverse) = (Some(stack(&all)?), Some(stack(&over)?));
         }
-        Ok(Self { a: stack(&a)?, b: stack(&b)?, stretch, inverse })
+        Ok(Self { a, b, stretch, inverse })
     }
 }
 

@@ -4,12 +4,20 @@ mod host;
 
 use crate::engine::Tune;
 use crate::engine::policy::{Batch, Policy, Row};
-use crate::engine::toy::{F32, Near, Toy, equal, flat, gradients, lora};
-use candle_core::DType;
+use crate::engine::toy::{F32, Near, Toy, equal, flat, gradients, lora, same};
+use candle_core::{DType, Device};
 
 fn both(toy: &Toy, dtype: DType, tune: &Tune) -> (Policy, Policy) {
-    (Policy::reference(toy.decoder(DType::F64, tune)), Policy::gpu(toy.decoder(dtype, tune)).unwrap())
+    both_on(toy, &Device::Cpu, dtype, tune)
 }
+
+fn both_on(toy: &Toy, device: &Device, dtype: DType, tune: &Tune) -> (Policy, Policy) {
+    let gpu = Policy::gpu(toy.decoder_on(device, dtype, tune)).unwrap();
+    (Policy::reference(toy.decoder(DType::F64, tune)), gpu)
+}
+
+/// How near bf16 comes to these toys, whose numbers are as large as their sums.
+const BF16: Near = Near { scores: 0.05, gradient: 0.1, floor: 0.05 };
 
 #[test]
 fn every_shape_adapter_and_layout_equals_the_reference() {
@@ -48,13 +56,45 @@ fn dropout_masks_are_the_references() {
 
 #[test]
 fn in_bf16_it_is_as_near_as_bf16_can_be() {
-    let near = Near { scores: 0.1, gradient: 0.1, floor: 0.05 };
     for seed in 40..46 {
         let toy = Toy::new(seed).rounded();
         for tune in [lora(false, 0.2), lora(true, 0.0), Tune::Full] {
             let (exact, gpu) = both(&toy, DType::BF16, &tune);
             assert!(gpu.trainables().iter().all(|(_, var)| var.dtype() == DType::F32));
-            equal(exact, gpu, &toy.batch(seed), true, near);
+            equal(exact, gpu, &toy.batch(seed), true, BF16);
+        }
+    }
+}
+
+/// The reference path in bf16, scalar head and all: what runs with `engine=reference` on a GPU.
+#[test]
+fn the_reference_path_takes_bf16_too() {
+    let toy = Toy::new(43).rounded();
+    for tune in [lora(true, 0.0), Tune::Full] {
+        let exact = Policy::reference(toy.decoder(DType::F64, &tune));
+        let narrow = Policy::reference(toy.decoder(DType::BF16, &tune));
+        same(exact, narrow, &toy.batch(43), true, Near { gradient: 0.2, ..BF16 });
+    }
+}
+
+/// On a GPU, with its kernels: in f32 and in bf16, with heads that attention's kernels know and with others.
+#[test]
+fn on_a_gpu_it_is_the_reference_too() {
+    let Ok(device) = Device::new_cuda(0) else {
+        eprintln!("not seen here: the kernels on a GPU, which this build or this machine has not");
+        return;
+    };
+    // Sums have another order there, and the toys' numbers are as large as their sums.
+    let near = Near { scores: 1e-4, gradient: 1e-3, floor: 0.01 };
+    for (seed, head_dim) in [(50, 6), (51, 64), (52, 128), (53, 96), (54, 64), (55, 128)] {
+        let toy = Toy::with_heads(seed, head_dim).rounded();
+        for tune in [lora(false, 0.2), lora(true, 0.0), Tune::Full] {
+            for (dtype, near) in [(DType::F32, near), (DType::BF16, BF16)] {
+                for batch in [toy.batch(seed), toy.packed(seed)] {
+                    let (exact, gpu) = both_on(&toy, &device, dtype, &tune);
+                    equal(exact, gpu, &batch, seed % 2 == 0, near);
+                }
+            }
         }
     }
 }

@@ -39,10 +39,23 @@ static const std::map<std::string, void (*)(Call &)> kernels = {
     {"tell_b", [](Call &c) { tell_b(c.f(0), c.u(1), c.f(2), c.b(3), c.counts[0], c.reals[0]); }},
     {"tell_f", [](Call &c) { tell_f(c.f(0), c.u(1), c.f(2), c.f(3), c.counts[0], c.reals[0]); }},
     {"tell_back_f", [](Call &c) { tell_back_f(c.f(0), c.u(1), c.f(2), c.f(3), c.f(4), c.counts[0], c.reals[0]); }},
+    {"join_b",
+     [](Call &c) {
+         const std::vector<uint32_t> &n = c.counts;
+         const std::vector<float> &r = c.reals;
+         join_b(c.f(0), c.f(1), n[0], n[1], r[0], c.f(2), c.f(3), n[2], n[3], r[1], c.f(4), c.f(5), n[4], n[5], r[2], c.b(6),
+                c.b(7), n[6]);
+     }},
     {"adamw",
      [](Call &c) {
          const std::vector<float> &r = c.reals;
-         adamw(c.f(0), c.f(1), c.f(2), c.f(3), c.counts[0], r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8]);
+         Entry all[2] = {{c.f(0), c.f(1), c.f(2), c.f(3), c.counts[0]}, {c.f(4), c.f(5), c.f(6), c.f(7), c.counts[1]}};
+         adamw(all, c.f(8), r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7]);
+     }},
+    {"squares",
+     [](Call &c) {
+         Entry all[2] = {{nullptr, c.f(0), nullptr, nullptr, c.counts[0]}, {nullptr, c.f(1), nullptr, nullptr, c.counts[1]}};
+         squares(all, c.f(2));
      }},
     {"attend_64", [](Call &c) { attend_64(c.b(0), c.u(1), c.b(2), c.f(3), HEADS); }},
     {"attend_128", [](Call &c) { attend_128(c.b(0), c.u(1), c.b(2), c.f(3), HEADS); }},

@@ -221,13 +221,76 @@ DEVICE void tell_back(const float *logits, const unsigned *target, const float *
 EACH(float, f)
 EACH(bf16, b)
 
-// AdamW of one parameter and its moments, number by number.
-KERNEL adamw(float *x, const float *g, float *m, float *v, unsigned n, float scale, float beta1, float beta2, float rest1,
-             float rest2, float over, float eps, float rate, float keep) {
-    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (size_t)gridDim.x * blockDim.x) {
-        float d = g[i] * scale;
-        m[i] = m[i] * beta1 + d * rest1;
-        v[i] = v[i] * beta2 + d * d * rest2;
-        x[i] = x[i] * keep - m[i] / (sqrtf(v[i] * over) + eps) * rate;
+// Several adapters as one: every A, one below the other, and every scale*B on the diagonal, in another type. Parts without an
+// adapter have null and rank 0.
+struct Part {
+    const float *a, *b;
+    unsigned rank, rows;
+    float scale;
+};
+
+template <typename T>
+DEVICE void join(const Part *parts, T *a, T *b, unsigned width) {
+    unsigned ranks = parts[0].rank + parts[1].rank + parts[2].rank, rows = parts[0].rows + parts[1].rows + parts[2].rows;
+    size_t above = (size_t)ranks * width, all = above + (size_t)rows * ranks;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < all; i += (size_t)gridDim.x * blockDim.x) {
+        int p = 0;
+        if (i < above) {
+            unsigned row = i / width;
+            while (row >= parts[p].rank) row -= parts[p++].rank;
+            put(a[i], parts[p].a[(size_t)row * width + i % width]);
+        } else {
+            unsigned row = (i - above) / ranks, column = (i - above) % ranks;
+            while (row >= parts[p].rows) {
+                row -= parts[p].rows;
+                column -= parts[p++].rank;
+            }
+            // A column to the left of its own has wrapped around and is beyond them too.
+            put(b[i - above], column < parts[p].rank ? parts[p].b[(size_t)row * parts[p].rank + column] * parts[p].scale : 0.0f);
+        }
     }
+}
+
+#define JOIN(T, t)                                                                                                          \
+    KERNEL join_##t(const float *a0, const float *b0, unsigned rank0, unsigned rows0, float scale0, const float *a1,        \
+                    const float *b1, unsigned rank1, unsigned rows1, float scale1, const float *a2, const float *b2,        \
+                    unsigned rank2, unsigned rows2, float scale2, T *a, T *b, unsigned width) {                             \
+        Part parts[3] = {                                                                                                   \
+            {a0, b0, rank0, rows0, scale0}, {a1, b1, rank1, rows1, scale1}, {a2, b2, rank2, rows2, scale2}};                \
+        join(parts, a, b, width);                                                                                           \
+    }
+
+JOIN(float, f)
+JOIN(bf16, b)
+
+// A parameter to be updated, or a gradient to be summed, as its addresses: five numbers a row.
+struct Entry {
+    float *x;
+    const float *g;
+    float *m, *v;
+    unsigned long long n;
+};
+
+// AdamW of many parameters and their moments, number by number; `keep` is what each is multiplied by.
+KERNEL adamw(const Entry *entries, const float *keep, float scale, float beta1, float beta2, float rest1, float rest2,
+             float over, float eps, float rate) {
+    Entry e = entries[blockIdx.y];
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < e.n; i += (size_t)gridDim.x * blockDim.x) {
+        float d = e.g[i] * scale;
+        e.m[i] = e.m[i] * beta1 + d * rest1;
+        e.v[i] = e.v[i] * beta2 + d * d * rest2;
+        e.x[i] = e.x[i] * keep[blockIdx.y] - e.m[i] / (sqrtf(e.v[i] * over) + eps) * rate;
+    }
+}
+
+// The sums of squares of many gradients, gridDim.x parts of each.
+KERNEL squares(const Entry *entries, float *sums) {
+    SHARED float shared[THREADS];
+    Entry e = entries[blockIdx.y];
+    float sum = 0.0f;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < e.n; i += (size_t)gridDim.x * blockDim.x) {
+        sum += e.g[i] * e.g[i];
+    }
+    sum = block_sum(sum, shared);
+    if (threadIdx.x == 0) sums[(size_t)blockIdx.y * gridDim.x + blockIdx.x] = sum;
 }

@@ -2,7 +2,7 @@
 //! such compiler there is nothing to see.
 
 use super::super::blocks::{self, Side, side};
-use super::super::leaf::{Asked, COMPOSED, Shape};
+use super::super::leaf::{Asked, COMPOSED, Own, Shape};
 use super::super::plan::Part;
 use crate::engine::toy::flat;
 use crate::engine::{stream, uniform};
@@ -41,11 +41,17 @@ impl Host {
         number(name.len());
         bytes.extend(name.as_bytes());
         let mut number = |n: usize| bytes.extend(u32::try_from(n).unwrap().to_le_bytes());
-        grid.iter().for_each(|n| number(*n));
+        for n in grid {
+            number(n);
+        }
         number(counts.len());
-        counts.iter().for_each(|n| number(*n));
+        for n in counts {
+            number(*n);
+        }
         number(reals.len());
-        reals.iter().for_each(|x| number((*x as f32).to_bits() as usize));
+        for x in reals {
+            number((*x as f32).to_bits() as usize);
+        }
         number(arrays.len());
         for array in arrays {
             let own = raw(array);
@@ -161,16 +167,48 @@ fn the_vocabulary_and_the_update_are_too() {
         near("tell_back", &got[4], &(COMPOSED.tell_back)(&z, &asked, f).unwrap());
     }
     let by = Adam { scale: 0.5, beta1: 0.9, beta2: 0.99, bias2: 0.3, eps: 1e-8, rate: 0.01, keep: 0.999 };
-    let numbers =
-        [by.scale, by.beta1, by.beta2, 1.0 - by.beta1, 1.0 - by.beta2, 1.0 / by.bias2, by.eps, by.rate, by.keep];
-    let [x, g, m, v] = [20, 21, 22, 23].map(|seed| noise(seed, &[333], f));
-    let v = v.abs().unwrap();
-    let got = host.run("adamw", [3, 1, 32], &[333], &numbers, &[&x, &g, &m, &v]);
-    let [mut x, g, mut m, mut v] = [&x, &g, &m, &v].map(|t| t.to_vec1::<f32>().unwrap());
-    tiebreak_kernels::adam::adamw(&mut x, &g, &mut m, &mut v, by);
-    for (got, want) in [(&got[0], x), (&got[2], m), (&got[3], v)] {
-        near("adamw", got, &Tensor::new(want, &Device::Cpu).unwrap());
+    let numbers = [by.scale, by.beta1, by.beta2, 1.0 - by.beta1, 1.0 - by.beta2, 1.0 / by.bias2, by.eps, by.rate];
+    let four = |n: usize, seed: u64| {
+        let [x, g, m, v] = [0, 1, 2, 3].map(|i| noise(seed + i, &[n], f));
+        [x, g, m, v.abs().unwrap()]
+    };
+    let both: Vec<Tensor> = four(333, 20).into_iter().chain(four(40, 30)).collect();
+    let keep = Tensor::new(&[by.keep as f32, 1.0], &Device::Cpu).unwrap();
+    let arrays: Vec<&Tensor> = both.iter().chain([&keep]).collect();
+    let got = host.run("adamw", [3, 2, 32], &[333, 40], &numbers, &arrays);
+    for (first, keep) in [(0, by.keep), (4, 1.0)] {
+        let mut four: Vec<Vec<f32>> = both[first..first + 4].iter().map(|t| t.to_vec1().unwrap()).collect();
+        let [x, g, m, v] = &mut four[..] else { panic!("four") };
+        tiebreak_kernels::adam::adamw(x, g, m, v, Adam { keep, ..by });
+        for i in [0, 2, 3] {
+            near("adamw", &got[first + i], &Tensor::new(four[i].as_slice(), &Device::Cpu).unwrap());
+        }
     }
+    let got = host.run("squares", [3, 2, 32], &[333, 40], &[], &[&both[1], &both[5], &zeros(&[2, 3], f)]);
+    let want: Vec<f64> = [&both[1], &both[5]].map(|t| flat(t).iter().map(|x| x * x).sum()).into();
+    near("squares", &got[2].sum(1).unwrap(), &Tensor::new(want, &Device::Cpu).unwrap());
+}
+
+#[test]
+fn adapters_are_joined_as_the_composed_operation_joins_them() {
+    let Some(host) = Host::new() else { return };
+    let f = DType::F32;
+    let (a, b) = (noise(1, &[2, 9], f), noise(2, &[5, 2], f));
+    let (a2, b2) = (noise(3, &[3, 9], f), noise(4, &[4, 3], f));
+    let device = &Device::Cpu;
+    let parts = [
+        Own { adapter: Some((&a, &b, 0.5)), rows: 5, device },
+        Own { adapter: None, rows: 3, device },
+        Own { adapter: Some((&a2, &b2, 2.0)), rows: 4, device },
+    ];
+    let (want_a, want_b) = (COMPOSED.join)(&parts, DType::BF16).unwrap();
+    assert_eq!((want_a.dims(), want_b.dims()), (&[5, 9][..], &[12, 5][..]));
+    let none = zeros(&[0], f);
+    let out = [zeros(&[5, 9], DType::BF16), zeros(&[12, 5], DType::BF16)];
+    let arrays = [&a, &b, &none, &none, &a2, &b2, &out[0], &out[1]];
+    let got = host.run("join_b", [2, 1, 32], &[2, 5, 0, 3, 3, 4, 9], &[0.5, 0.0, 2.0], &arrays);
+    near("A", &got[6], &want_a);
+    near("B", &got[7], &want_b);
 }
 
 /// A prompt with two branches, one of them of one token, and a document of its own.
