@@ -21,10 +21,8 @@ use tiebreak::domain::{Completion, CompletionId, RunId, wilson};
 use tiebreak::protocol::RunEvent;
 use tiebreak::storage::{Home, SessionDir};
 
-/// Seed of the prompts that pairs are made on, and of the tuning set.
+/// Seed of the prompts that pairs are made on.
 const SEED: u64 = 42;
-/// Seed of the prompts that judge.
-const JUDGING_SEED: u64 = 2026;
 /// Prompts that judge.
 const JUDGING: usize = 100;
 /// Pairs that are learned from.
@@ -105,19 +103,6 @@ fn words(share: &Value) -> String {
     format!("{:.0} % ({:.0} to {:.0})", of("percent"), of("low"), of("high"))
 }
 
-/// The prompts that judge: held out, and on the tuning set's side of the fence or on the other.
-fn judging(tuning: bool) -> Vec<String> {
-    let seen = manners::prompts(SEED, JUDGING, Split::HeldOut);
-    if tuning {
-        return seen;
-    }
-    let known: HashSet<&String> = seen.iter().collect();
-    let fresh = manners::prompts(JUDGING_SEED, 3 * JUDGING, Split::HeldOut);
-    let fresh: Vec<String> = fresh.into_iter().filter(|p| !known.contains(p)).take(JUDGING).collect();
-    assert_eq!(fresh.len(), JUDGING, "there are too few prompts held out");
-    fresh
-}
-
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let given = |name: &str| args.iter().any(|a| a == name);
@@ -125,7 +110,7 @@ fn main() {
         args.iter().position(|a| a == "--only").map(|at| args[at + 1].split(',').map(str::to_owned).collect());
     let ways: Vec<Way> =
         WAYS.iter().copied().filter(|(m, _)| only.as_ref().is_none_or(|only| only.iter().any(|o| o == m))).collect();
-    let judged = judging(given("--tuning"));
+    let judged = if given("--tuning") { manners::tuning(JUDGING) } else { manners::judging(JUDGING) };
 
     let began = Instant::now();
     let folder = tempfile::tempdir().unwrap();
@@ -167,7 +152,7 @@ fn main() {
 
     // Only now are there the prompts that judge, so that no run could learn from them.
     let known: HashSet<&String> = train.iter().collect();
-    assert!(judged.iter().all(|p| !known.contains(p) && Split::of(p) == Split::HeldOut));
+    assert!(judged.len() == JUDGING && judged.iter().all(|p| !known.contains(p) && Split::of(p) == Split::HeldOut));
     tiebreak(home, &["import", "manners", &written(home, "judging.txt", judged.iter().cloned()), "--as", "prompts"]);
     sampled(&["--per-prompt", "4"]);
     let base = answers(&dir, "sample-2");

@@ -118,6 +118,28 @@ pub fn prompts(seed: u64, n: usize, split: Split) -> Vec<String> {
     out
 }
 
+/// Seed of the prompts on which settings for the bundled model are chosen.
+const TUNING: u64 = 42;
+/// Seed of the prompts that judge what those settings made of it.
+const JUDGING: u64 = 2026;
+
+/// `n` held-out prompts on which settings for the bundled model may be chosen.
+#[must_use]
+pub fn tuning(n: usize) -> Vec<String> {
+    prompts(TUNING, n, Split::HeldOut)
+}
+
+/// `n` held-out prompts that judge, of which none is among the first hundred of [`tuning`]. Nothing may be chosen by them.
+#[must_use]
+pub fn judging(n: usize) -> Vec<String> {
+    let known: HashSet<String> = tuning(100).into_iter().collect();
+    // The tuning set's prompts may all be among them.
+    let mut out = prompts(JUDGING, n + known.len(), Split::HeldOut);
+    out.retain(|prompt| !known.contains(prompt));
+    out.truncate(n);
+    out
+}
+
 /// A topic by weight, and a sum's numbers.
 fn asked(draw: &mut Draw) -> (&'static Topic, Bound) {
     let total: usize = TOPICS.iter().map(|t| t.weight).sum();

@@ -349,13 +349,13 @@ const EPSILON: ParamRow =
 const EPSILON_HIGH: ParamRow =
     row("epsilon_high", Kind::Float(0.0, 10.0), "0.2", "0.2 – 0.4", "a ratio this far above 1 counts no more", false);
 
-/// A pair's own share of wrong labels, from its votes.
+/// A pair's own share of wrong labels, from its votes or from its rater's second judgements.
 const SOFT_LABELS: ParamRow = row(
     "soft_labels",
     Kind::Bool,
     "false",
     "",
-    "where raters differed, the share of the votes against it as a pair's own label smoothing",
+    "a pair's own label smoothing: the votes against it, or how often its one rater judged other pairs otherwise again",
     false,
 );
 

@@ -175,8 +175,8 @@ pub struct PairRow {
     /// Strength of the preference in 0..=1 (1 = much better), for margins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub margin: Option<f64>,
-    /// Share of the votes in 0.5..=1 that stand behind the preference, where raters differed; none when all agree or one
-    /// alone judged.
+    /// Share of the votes in 0.5..=1 that stand behind the preference, where raters differed. Where one rater alone judged,
+    /// how likely that rater's preference is no slip, if second judgements of other pairs have shown it. None when all agree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agreed: Option<f64>,
 }

@@ -94,7 +94,8 @@ fn answers(model: &LanguageModel, decoder: &Decoder, prompts: &[String], n: u64)
     prompts.iter().enumerate().map(answer).collect()
 }
 
-/// Pairs of its own answers, ranked by the stated rule kind over rude, make it kinder where it was never asked before.
+/// Pairs of its own answers, ranked by the stated rule kind over rude, make it kinder where it was never asked before, on
+/// prompts by which no setting was chosen. `cargo bench --bench manners` runs the other ways too.
 #[test]
 fn two_hundred_ranked_pairs_make_it_kinder_by_dpo() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/tiny");
@@ -140,7 +141,7 @@ fn two_hundred_ranked_pairs_make_it_kinder_by_dpo() {
         Trainer::open(&spec, &Rows::Pairs(pairs).into(), &Places::new(cache.path()), &mut events).unwrap();
     while trainer.step(&mut events).unwrap() == StepOutcome::Stepped {}
 
-    let held_out = manners::prompts(42, 100, Split::HeldOut);
+    let held_out = manners::judging(100);
     let kind = |decoder: &Decoder| {
         let all = answers(&model, decoder, &held_out, 1);
         all.iter().flatten().filter(|a| manner_of(a) == Some(Manner::Kind)).count()

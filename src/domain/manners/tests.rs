@@ -27,6 +27,16 @@ fn the_sides_are_disjoint_and_large_enough() {
 }
 
 #[test]
+fn what_judges_is_held_out_and_was_not_tuned_on() {
+    let set = |prompts: Vec<String>| prompts.into_iter().collect::<BTreeSet<_>>();
+    let (tuned, judges) = (set(tuning(100)), set(judging(100)));
+    assert_eq!((tuned.len(), judges.len()), (100, 100));
+    assert!(tuned.is_disjoint(&judges));
+    assert!(tuned.union(&judges).all(|prompt| Split::of(prompt) == Split::HeldOut));
+    assert_eq!(tuning(100), prompts(42, 100, Split::HeldOut), "the list that `models make` writes by default");
+}
+
+#[test]
 fn the_vocabulary_is_small_and_the_exchanges_are_many() {
     let all = many(1, 30_000);
     let text = all.iter().flat_map(|e| [&e.prompt, &e.answer]);

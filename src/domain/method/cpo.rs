@@ -74,7 +74,7 @@ pub(super) fn smoothed(x: &str, p: &Params) -> String {
 
 /// What stands in for the run's ε.
 pub(super) fn votes(p: &Params) -> &'static str {
-    if p.bool("soft_labels") { ",  ε of a pair = its votes against" } else { "" }
+    if p.bool("soft_labels") { ",  ε of a pair = its votes against, or its rater's slips" } else { "" }
 }
 
 /// The term that imitates the chosen answers.

@@ -318,7 +318,7 @@ fn meanings(text: &str, p: &Params) -> Vec<String> {
         out.push(format!("tokens beyond the shorter answer's length times {}", p.text("ld_alpha")));
     }
     if p.bool("soft_labels") {
-        out.push("ε of a pair = its votes against".into());
+        out.push("ε of a pair = its votes against, or its rater's slips".into());
     }
     if p.bool("use_weighting") {
         out.push("w = exp(mean log π − log Σπ²) of c times that of r".into());

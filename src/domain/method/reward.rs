@@ -27,7 +27,7 @@ pub(super) const METHOD: Method = Method {
             Kind::Bool,
             "false",
             "",
-            "where raters differed, the share of the votes against it as the chance that its label is wrong",
+            "a pair's own chance of a wrong label: the votes against it, or how often its one rater judged otherwise again",
             false,
         ),
         row(
@@ -51,6 +51,6 @@ fn objective(p: &Params) -> String {
         c if c > 0.0 => format!(" + {}·(r(c) + r(r))²", p.text("center_rewards_coefficient")),
         _ => String::new(),
     };
-    let soft = if p.bool("soft_labels") { ", ε of a pair = its votes against" } else { "" };
+    let soft = if p.bool("soft_labels") { ", ε of a pair = its votes against, or its rater's slips" } else { "" };
     format!("−log σ(r(c) − r(r){margin}){center}{soft},  r = w·h at the answer's last token")
 }

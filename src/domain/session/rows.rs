@@ -6,9 +6,12 @@ use super::super::ids::{CompletionId, PairId, PromptId, Rater};
 use super::super::method::{Method, Needs};
 use super::super::param::{Kind, Params};
 use super::super::text::{Completion, Pair, PairRow, PromptBody, RatedRow, SftBody, SftRow, TaughtSet};
-use super::super::verdict::{Choice, Side};
+use super::super::verdict::{Choice, Side, Verdict};
 use super::{Correction, Outcome, Session};
 use std::collections::{HashMap, HashSet};
+
+/// Pairs that a rater must have judged twice before the second judgements say how sure the first ones are.
+const JUDGED_TWICE: usize = 10;
 
 /// Judged pairs that make no training row, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -110,6 +113,8 @@ impl Session {
     pub fn rows(&self) -> (Vec<PairRow>, LeftOut) {
         let mut rows = Vec::new();
         let mut left = LeftOut::default();
+        let raters: HashSet<&Rater> = self.verdicts.values().map(|judged| &judged.verdict.rater).collect();
+        let slips: HashMap<&Rater, f64> = raters.into_iter().filter_map(|r| Some((r, self.slips(r)?))).collect();
         for pair in &self.pairs {
             let (side, margin) = match self.outcome(&pair.id) {
                 Outcome::Open => continue,
@@ -147,7 +152,7 @@ impl Session {
                 chosen: chosen.text.clone(),
                 rejected: rejected.text.clone(),
                 margin: Some(margin),
-                agreed: self.agreed(&pair.id, side),
+                agreed: self.agreed(&pair.id, side).or_else(|| self.steady(&pair.id, &slips)),
             });
         }
         (rows, left)
@@ -164,6 +169,35 @@ impl Session {
             }
         }
         (against > 0).then(|| with as f64 / (with + against) as f64)
+    }
+
+    /// How likely the one rater who judged a pair would judge it the same way, where that was measured; none where several
+    /// did, and where nobody ever slipped.
+    fn steady(&self, pair: &PairId, slips: &HashMap<&Rater, f64>) -> Option<f64> {
+        let preferences = |(_, verdict): &(u64, &Verdict)| matches!(verdict.choice, Choice::Prefer(..));
+        let votes: Vec<_> = self.counting(pair).into_iter().filter(preferences).collect();
+        let [(_, verdict)] = votes.as_slice() else { return None };
+        slips.get(&verdict.rater).filter(|e| **e > 0.0).map(|e| 1.0 - e)
+    }
+
+    /// How often a rater's preference is a slip, in 0..=0.5, by the rater's own second judgements of the same pairs. Two
+    /// judgements differ where just one of them is a slip, in a share d = 2e(1 − e) of pairs, so that e = (1 − √(1 − 2d))/2.
+    /// None before ten pairs have been judged twice.
+    #[must_use]
+    pub fn slips(&self, rater: &Rater) -> Option<f64> {
+        let (mut twice, mut other) = (0usize, 0usize);
+        for seqs in self.of_pair.values() {
+            let mut sides = seqs.iter().filter_map(|seq| {
+                let judged = self.verdicts.get(seq).filter(|j| !j.undone && j.verdict.rater == *rater)?;
+                if let Choice::Prefer(side, _) = judged.verdict.choice { Some(side) } else { None }
+            });
+            if let (Some(first), Some(second)) = (sides.next(), sides.next()) {
+                twice += 1;
+                other += usize::from(first != second);
+            }
+        }
+        let d = (other as f64 / twice.max(1) as f64).min(0.5);
+        (twice >= JUDGED_TWICE).then(|| (1.0 - (1.0 - 2.0 * d).sqrt()) / 2.0)
     }
 
     /// The texts to imitate: imported ones in order of arrival, then what raters wrote in place of an answer. Of a rater's

@@ -98,6 +98,40 @@ fn agreement_is_the_share_of_the_votes_for_a_side() {
 }
 
 #[test]
+fn a_raters_slips_are_measured_by_second_judgements_and_soften_pairs_judged_alone() {
+    let texts: Vec<[&str; 2]> = vec![["a", "b"]; 12];
+    let mut s = session(&texts);
+    let mut seq = 0;
+    let mut say = |s: &mut Session, pair: usize, rater: &str, choice| {
+        seq += 1;
+        judge(s, seq, &format!("x{pair}"), rater, choice);
+    };
+    (0..12).for_each(|pair| say(&mut s, pair, "ann", A));
+    (0..9).for_each(|pair| say(&mut s, pair, "ann", if pair < 2 { B } else { A }));
+    assert_eq!(s.slips(&Rater::new("ann")), None, "nine pairs judged twice are too few");
+    assert!(s.rows().0.iter().all(|row| row.agreed.is_none()));
+    // A tie is no preference and does not count; the tenth pair does.
+    say(&mut s, 10, "ann", Choice::Tie);
+    say(&mut s, 9, "ann", A);
+    // 2 of 10 differ: 2e(1 − e) = 0.2.
+    let e = s.slips(&Rater::new("ann")).unwrap();
+    assert!((2.0 * e * (1.0 - e) - 0.2).abs() < 1e-12 && e < 0.5, "{e}");
+    say(&mut s, 11, "bob", A);
+    let agreed: Vec<Option<f64>> = s.rows().0.iter().map(|row| row.agreed).collect();
+    assert_eq!(agreed.len(), 11, "the tie makes no row");
+    assert_eq!(
+        (agreed[0], agreed[9], agreed[10]),
+        (Some(1.0 - e), Some(1.0 - e), None),
+        "two raters agree on the last"
+    );
+    assert_eq!(s.slips(&Rater::new("bob")), None);
+    // One who judges every pair the other way round says nothing at all: as likely wrong as right.
+    (0..11).for_each(|pair| say(&mut s, pair, "cat", A));
+    (0..11).for_each(|pair| say(&mut s, pair, "cat", B));
+    assert_eq!(s.slips(&Rater::new("cat")), Some(0.5));
+}
+
+#[test]
 fn examples_are_imported_texts_and_the_latest_corrections() {
     let mut s = session(&[["a", "b"], ["c", "d"]]);
     correct(&mut s, "c0.0", "ann", "first");
