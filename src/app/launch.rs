@@ -64,7 +64,9 @@ impl Launch {
     /// The share of pairs that the longer answer wins, where it is far enough from chance to say so.
     #[must_use]
     pub fn length_confound(&self) -> Option<f64> {
+        // Where nothing is preferred to anything, no answer wins.
         match &self.answer {
+            Answer::Known(_) if self.form.method().needs != Needs::Pairs => None,
             Answer::Known(e) => Some(e.longer_wins).filter(|w| *w >= LENGTH_CONFOUND || *w <= 1.0 - LENGTH_CONFOUND),
             Answer::None | Answer::Asked | Answer::Failed(_) => None,
         }

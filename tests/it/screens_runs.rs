@@ -674,6 +674,21 @@ fn launch_busy() {
 }
 
 #[test]
+fn launch_speaks_of_lengths_only_where_answers_are_compared() {
+    let (mut model, effects) = launching(12, true);
+    let first = ticket(&effects);
+    update(&mut model, Msg::EstimateReady { ticket: first, answer: Ok(estimate(0.0)) });
+    assert!(look(&mut model, (80, 24)).contains("the longer answer wins only 0 %"));
+    // Ratings, which KTO learns from, are judged one by one: the worker's share of won pairs means nothing.
+    let kto = tiebreak::domain::methods().iter().position(|m| m.name == "kto").unwrap();
+    press(&mut model, &"right ".repeat(kto));
+    let effects = press(&mut model, "tab");
+    update(&mut model, Msg::EstimateReady { ticket: ticket(&effects), answer: Ok(estimate(0.0)) });
+    let text = look(&mut model, (80, 24));
+    assert!(text.contains("37 train") && !text.contains("longer answer"), "{text}");
+}
+
+#[test]
 fn launch_asking_and_empty() {
     let (mut model, _) = launching(12, true);
     snap("launch_asking", &mut model);

@@ -69,13 +69,11 @@ impl Method {
     #[must_use]
     pub fn contradiction(&self, params: &Params) -> Option<String> {
         let rows = self.rows();
-        let own = || {
-            if self.needs == Needs::Prompts { answering(self.name, params) } else { None }
-                .or_else(|| (self.refuse)(params))
-        };
+        let answers = self.needs == Needs::Prompts;
         contradiction(params)
             .or_else(|| SHARED.iter().chain(self.under).find_map(|under| under.broken(&rows, params)))
-            .or_else(own)
+            .or_else(|| answering(self.name, params).filter(|_| answers))
+            .or_else(|| (self.refuse)(params))
     }
 }
 

@@ -25,13 +25,13 @@ const LOSSES: &[&str] = &[
 ];
 
 /// Those that a share of wrong labels enters, of the run or of a pair.
-pub const SMOOTHED: &[&str] = &["sigmoid", "sigmoid_norm", "robust", "exo_pair", "aot", "aot_unpaired"];
+const SMOOTHED: &[&str] = &["sigmoid", "sigmoid_norm", "robust", "exo_pair", "aot", "aot_unpaired"];
 /// Those that have a meaning under another divergence than the reverse KL. `sft` compares with no reference, so that any
 /// divergence may stand beside it.
-pub const DIVERGENT: &[&str] =
+const DIVERGENT: &[&str] =
     &["sigmoid", "sigmoid_norm", "robust", "hinge", "ipo", "ipo_sum", "exo_pair", "discopop", "sft"];
 /// Those that sort a whole batch.
-pub const SORTING: &[&str] = &["aot", "aot_unpaired"];
+const SORTING: &[&str] = &["aot", "aot_unpaired"];
 
 /// The row.
 pub(super) const METHOD: Method = Method {
@@ -181,8 +181,9 @@ fn refuse(p: &Params) -> Option<String> {
             names.len()
         ));
     }
-    // Absent, it is the default.
-    let certain = !(p.f64("label_smoothing") > 0.0);
+    // Absent, it is the default, 0.
+    let smoothing = p.f64("label_smoothing");
+    let certain = smoothing.is_nan() || smoothing <= 0.0;
     if certain && !p.bool("soft_labels") && names.contains(&"robust") {
         return Some("loss_type=robust with label_smoothing=0 is sigmoid; set it to 0.1, or take sigmoid".into());
     }
