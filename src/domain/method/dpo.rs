@@ -153,7 +153,7 @@ pub(super) const METHOD: Method = Method {
             remedy: "take f_divergence_type=alpha_divergence",
         },
     ],
-    refuse: refuse,
+    refuse,
     objective,
 };
 

@@ -38,7 +38,7 @@ pub(super) const METHOD: Method = Method {
         ("per_device_train_batch_size", "8", "4 – 32; kto at least 2"),
     ],
     under: &[],
-    refuse: refuse,
+    refuse,
     objective,
 };
 
