@@ -145,7 +145,9 @@ fn main() {
     for (method, set) in &ways {
         let start = Instant::now();
         let mut args = vec!["train", "manners", method];
-        set.iter().for_each(|pair| args.extend(["--set", pair]));
+        for pair in *set {
+            args.extend(["--set", pair]);
+        }
         tiebreak(home, &args);
         seconds.insert(*method, start.elapsed().as_secs_f64());
     }

@@ -60,7 +60,9 @@ mod tests {
         let spec = |set: &[&str]| {
             let rows = method("dpo").unwrap().rows();
             let mut params = Params::defaults(&rows);
-            set.iter().for_each(|pair| params.set_pair(&rows, "dpo", pair).unwrap());
+            for pair in set {
+                params.set_pair(&rows, "dpo", pair).unwrap();
+            }
             let data = DataSnapshot { file: "data.jsonl".into(), sha256: String::new(), rows: 9, session_seq: 0 };
             let model = ModelRef { name: "m".into(), path: "m".into() };
             RunSpec {

@@ -98,7 +98,7 @@ impl Under {
 fn differs(row: &ParamRow, params: &Params) -> bool {
     let text = params.text(row.key);
     match (text.parse::<f64>(), row.default.parse::<f64>()) {
-        (Ok(x), Ok(default)) => x < default || x > default,
+        (Ok(x), Ok(default)) => x != default,
         _ => !text.is_empty() && text != row.default,
     }
 }
