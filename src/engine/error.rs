@@ -164,7 +164,7 @@ mod tests {
         assert!(!tensor("shape mismatch in matmul").is_out_of_memory());
         let said = tensor("Failed to allocate buffer").with_remedy().to_string();
         assert!(said.contains("lower per_device_train_batch_size"), "{said}");
-        assert!(!tensor("shape mismatch").with_remedy().to_string().contains("lower per_device_train_batch_size"));
+        assert!(!tensor("shape mismatch").with_remedy().to_string().contains("per_device_train_batch_size"));
         assert!(!Error::Asked("memory of a pair: out of memory".into()).is_out_of_memory());
     }
 }

@@ -185,10 +185,12 @@ pub(super) struct Near {
     pub(super) gradient: f64,
     /// A share of the largest gradient's norm below which a gradient is only rounding.
     pub(super) floor: f64,
+    /// All gradients' distance beside the norm of all.
+    pub(super) whole: f64,
 }
 
 /// f32 throughout.
-pub(super) const F32: Near = Near { scores: 1e-5, gradient: 1e-4, floor: 0.0 };
+pub(super) const F32: Near = Near { scores: 1e-5, gradient: 1e-4, floor: 0.0, whole: 1e-4 };
 
 impl Near {
     fn holds(self, a: &TokenScores, b: &TokenScores) {
@@ -235,6 +237,7 @@ pub(super) fn same(mut exact: Policy, mut other: Policy, batch: &Batch, entropy:
     other.backward(tape, &g).unwrap();
     let (want, got) = (exact.take_gradients().unwrap(), other.take_gradients().unwrap());
     let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let (mut apart, mut size) = (0.0, 0.0);
     let largest = want.iter().flatten().map(|t| norm(&flat(t))).fold(0.0, f64::max);
     for (i, (name, _)) in exact.trainables().iter().enumerate() {
         let want = flat(want.get(i).unwrap_or_else(|| panic!("no gradient of {name}")));
@@ -242,5 +245,8 @@ pub(super) fn same(mut exact: Policy, mut other: Policy, batch: &Batch, entropy:
         let off: Vec<f64> = want.iter().zip(&got).map(|(a, b)| a - b).collect();
         let most = near.gradient * norm(&want).max(near.floor * largest);
         assert!(norm(&off) <= most, "{name}: off by {} of {}", norm(&off), norm(&want));
+        (apart, size) = (apart + norm(&off).powi(2), size + norm(&want).powi(2));
     }
+    let share = (apart / size).sqrt();
+    assert!(share <= near.whole, "all gradients together are off by {share} of their norm");
 }
