@@ -6,6 +6,7 @@
 use super::config::Config;
 use super::device::{device, free, weights_dtype};
 use super::error::Error;
+use super::fast::places;
 use super::language_model::LanguageModel;
 use super::policy::Row;
 use super::recipe::{Apart, online, recipe};
@@ -18,7 +19,7 @@ use std::path::Path;
 /// Bytes of a number in the compute type, f32.
 const BYTES: u64 = 4;
 /// Program, tokenizer, libraries and the allocator's slack.
-const PROGRAM: u64 = 64 << 20;
+const PROGRAM: u64 = 32 << 20;
 /// Positions whose logits exist at one time.
 const CHUNK: u64 = 256;
 /// Arrays of the size of these logits.
@@ -35,7 +36,7 @@ struct Group {
     length: u64,
     /// Positions whose logits are wanted.
     scored: u64,
-    /// Tokens without padding.
+    /// Tokens without padding; on the fast path what an example's sequences have in common only once.
     tokens: u64,
 }
 
@@ -61,7 +62,7 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let micro: Vec<Vec<Group>> = if let Some(recipe) = &offline {
         let groups = |rows: Vec<usize>| {
             let examples: Vec<&Example> = rows.iter().map(|i| &made.train[*i]).collect();
-            groups(&examples, Grouping::of(recipe.needs_reference(), packs), cpu)
+            groups(&examples, Grouping::of(recipe.needs_reference(), packs), cpu, packs)
         };
         let all = batches.ahead(LOOKED_AT).into_iter().map(groups);
         // What goes back before the next comes is never kept together.
@@ -74,7 +75,7 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
         let row = Row { scored: (longest.max(1)..ids.len()).collect(), ids, ..Row::default() };
         let whole = made.train.first().map(|e| Example { rows: vec![row], aside: Vec::new(), ..e.clone() });
         let examples: Vec<&Example> = whole.iter().flat_map(|e| std::iter::repeat_n(e, size)).collect();
-        vec![groups(&examples, Grouping::of(false, packs), cpu)]
+        vec![groups(&examples, Grouping::of(false, packs), cpu, packs)]
     };
     let room = free(&device).map_or_else(super::fast::room, |bytes| bytes / 2) as u64;
     let of = |groups: &Vec<Group>| match (params.text("engine"), cpu) {
@@ -136,8 +137,8 @@ pub fn trainable(c: &Config, tune: &Tune) -> u64 {
     (c.layers * lora.targets.iter().map(|t| adapter(sides(t))).sum::<usize>()) as u64
 }
 
-/// A micro-batch as it goes through the decoder.
-fn groups(examples: &[&Example], grouping: Grouping, cpu: bool) -> Vec<Group> {
+/// A micro-batch as it goes through the decoder; `shared`: with what an example's sequences have in common only once.
+fn groups(examples: &[&Example], grouping: Grouping, cpu: bool, shared: bool) -> Vec<Group> {
     let mut out = Vec::new();
     let mut left = examples;
     while !left.is_empty() {
@@ -147,7 +148,7 @@ fn groups(examples: &[&Example], grouping: Grouping, cpu: bool) -> Vec<Group> {
             rows: group.iter().map(|e| e.rows.len() as u64).sum(),
             length: group.iter().map(|e| e.longest() as u64).max().unwrap_or(0),
             scored: group.iter().map(|e| e.scored() as u64).sum(),
-            tokens: group.iter().map(|e| e.tokens() as u64).sum(),
+            tokens: group.iter().map(|e| if shared { places(&e.rows) } else { e.tokens() } as u64).sum(),
         });
     }
     out

@@ -25,7 +25,7 @@ use candle_core::{DType, Storage, Tensor};
 pub(super) use head::BLOCK;
 use layer::Saved;
 use plan::Plan;
-pub(super) use plan::drops;
+pub(super) use plan::{drops, places};
 use pool::{Buffer, Pool};
 use std::ops::Deref;
 pub(super) use sums::Sums;
