@@ -87,7 +87,7 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let work = works.iter().map(|w| w.0).max().unwrap_or(0);
     let kept_layers = works.iter().map(|w| w.1).min().unwrap_or(0);
     // Answers are written from a packed copy of the weights, while no step is at work.
-    let halves = tune != Tune::Full && !train.model.path.ends_with(".gguf");
+    let halves = tune != Tune::Full && Path::new(&train.model.path).extension().is_none_or(|e| e != "gguf");
     let packed = if cpu { model.config.parameters() * if halves { BYTES / 2 } else { BYTES } } else { 0 };
     let work = work.max(packed);
     // What scores answers is a model of its own, and so is the reference of a policy without adapters.

@@ -110,7 +110,9 @@ pub(super) fn forward(
                 rows.zip(u.par_chunks_mut(hidden)).for_each(|((z, told), u)| {
                     let factor = tell(told, z, cold);
                     if first > 0 && factor != 1.0 {
-                        u.iter_mut().for_each(|u| *u *= factor);
+                        for u in u.iter_mut() {
+                            *u *= factor;
+                        }
                     }
                 });
                 let onto = if first == 0 { Onto::Fresh } else { Onto::Sum };
