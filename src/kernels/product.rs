@@ -16,6 +16,9 @@ const SHARED: usize = 64;
 /// Rows from which a factor that lies the wrong way round is turned first.
 const TURNED: usize = 64;
 
+/// Numbers of a product up to which gemm takes another way.
+const SMALLEST: usize = 16 * 16;
+
 thread_local! {
     /// Room for a factor that was turned.
     static TURNED_COPY: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
@@ -93,9 +96,16 @@ pub fn product(
     (m, n, k): (usize, usize, usize),
     factor: f32,
 ) {
+    if m == 0 || n == 0 || k == 0 {
+        // Sums of nothing; gemm itself sets them to 0 where they are to be fresh.
+        run(c, stride, onto, a, b, (m, n, k), factor, Parallelism::None);
+        return;
+    }
     // gemm packs a factor whose numbers of one column lie apart number by number, once for every thread: slower than to turn
     // it whole. The sums stay the same.
-    if m >= TURNED && n >= TILE && k >= TILE && b.rows == 1 && b.columns > 1 {
+    // It also has a way of its own for the smallest products, in another order of the sums: turned, they go the way of the others,
+    // so that a row's bits do not hang on how many stand beside it.
+    if (m >= TURNED || m * n <= SMALLEST) && b.rows == 1 && b.columns > 1 && n > 1 {
         assert!(b.holds(k, n), "a factor is too short");
         // Taken, not borrowed: this thread may come by here again while it waits for the others.
         let mut turned = TURNED_COPY.take();
@@ -221,8 +231,19 @@ mod tests {
     }
 
     #[test]
+    fn sums_of_nothing_are_0() {
+        for m in [0, 1, 500] {
+            let mut c = vec![1.0f32; m * 3];
+            product(&mut c, 3, Onto::Sum, View::rows(&[], 0), View::rows(&[], 3), (m, 3, 0), 1.0);
+            assert!(c.iter().all(|x| *x == 1.0));
+            product(&mut c, 3, Onto::Fresh, View::rows(&[], 1).transposed(), View::columns(&[], 1), (m, 3, 0), 1.0);
+            assert!(c.iter().all(|x| *x == 0.0));
+        }
+    }
+
+    #[test]
     fn a_row_has_the_same_bits_in_whatever_company() {
-        for (n, k) in [(192, 576), (576, 192), (2048, 64)] {
+        for (n, k) in [(192, 576), (576, 192), (2048, 64), (16, 16), (8, 24), (40, 12)] {
             let a: Vec<f32> = (0..900 * k).map(|i| (i as f32 * 0.7).sin()).collect();
             let b: Vec<f32> = (0..n * k).map(|i| (i as f32 * 0.3).cos()).collect();
             let of = |m: usize| {
@@ -231,7 +252,7 @@ mod tests {
                 c
             };
             let most = of(900);
-            for m in [3, 17, 64, 97, 128, 231, 512] {
+            for m in [2, 3, 5, 17, 64, 97, 128, 231, 512] {
                 assert!(of(m) == most[..m * n], "{m} rows of {k} into {n}");
             }
         }

@@ -280,7 +280,8 @@ fn questions_are_answered_in_lines_of_json() {
 
     let out = dir.path().join("merged");
     let early = Command::new(env!("CARGO_BIN_EXE_tiebreak")).args(["worker", "merge", at]).arg(&out).arg("hf").output();
-    assert!(String::from_utf8_lossy(&early.unwrap().stderr).contains("has no usable checkpoint"));
+    let said = String::from_utf8_lossy(&early.unwrap().stderr).into_owned();
+    assert!(said.contains("has no usable checkpoint"), "{said}");
     finish(&run);
     for (format, file) in [("hf", "model.safetensors"), ("peft", "adapter_model.safetensors")] {
         let out = dir.path().join(format);

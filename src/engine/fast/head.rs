@@ -216,6 +216,9 @@ fn through_logits(
     let head = values(decoder.head_weight().stored())?;
     // Tokens whose gradients are all 0 stay out.
     let wanted: Vec<usize> = (0..plan.from.len()).filter(|i| logp[*i] != 0.0 || entropy[*i] != 0.0).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
     let from: Vec<usize> = wanted.iter().map(|i| plan.from[*i]).collect();
     let state = states(fast, decoder, last, &from)?;
     let n = wanted.len();
