@@ -279,13 +279,14 @@ fn questions_are_answered_in_lines_of_json() {
     assert_eq!((lines.len(), estimate.steps, estimate.train_rows), (1, 3, 10));
 
     let out = dir.path().join("merged");
-    let early = Command::new(env!("CARGO_BIN_EXE_tiebreak")).args(["worker", "merge", at]).arg(&out).arg("hf").output();
+    let id = run.path().file_name().unwrap().to_str().unwrap();
+    let early = Command::new(env!("CARGO_BIN_EXE_tiebreak")).args(["worker", "merge", at, id]).arg(&out).arg("hf").output();
     let said = String::from_utf8_lossy(&early.unwrap().stderr).into_owned();
     assert!(said.contains("has no usable checkpoint"), "{said}");
     finish(&run);
     for (format, file) in [("hf", "model.safetensors"), ("peft", "adapter_model.safetensors")] {
         let out = dir.path().join(format);
-        let lines = asked(&["merge", at, out.to_str().unwrap(), format]);
+        let lines = asked(&["merge", at, id, out.to_str().unwrap(), format]);
         assert!(lines.iter().all(|l| serde_json::from_str::<RunEvent>(l).is_ok()), "{lines:?}");
         assert!(out.join(file).is_file());
     }
