@@ -280,7 +280,8 @@ fn questions_are_answered_in_lines_of_json() {
 
     let out = dir.path().join("merged");
     let id = run.path().file_name().unwrap().to_str().unwrap();
-    let early = Command::new(env!("CARGO_BIN_EXE_tiebreak")).args(["worker", "merge", at, id]).arg(&out).arg("hf").output();
+    let early =
+        Command::new(env!("CARGO_BIN_EXE_tiebreak")).args(["worker", "merge", at, id]).arg(&out).arg("hf").output();
     let said = String::from_utf8_lossy(&early.unwrap().stderr).into_owned();
     assert!(said.contains("has no usable checkpoint"), "{said}");
     finish(&run);

@@ -30,7 +30,9 @@ fn slack(key: &str, theirs: &Value) -> f64 {
     let size = |key: &str| theirs[key].as_f64().unwrap().abs();
     match key {
         "grad_norm" => TOLERANCE * size(key),
-        key if key.contains("reward") || key == "margin" => 3.0 * TOLERANCE * size("min_reward").max(size("max_reward")),
+        key if key.contains("reward") || key == "margin" => {
+            3.0 * TOLERANCE * size("min_reward").max(size("max_reward"))
+        }
         _ => 0.0,
     }
 }
