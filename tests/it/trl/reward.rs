@@ -23,18 +23,11 @@ const LOGGED: &[&str] = &[
 /// What an f32 score of about 1 is good for.
 const SCORE: f64 = 1e-6;
 
-/// A small score is what is left of large ones: it is good to a share of the step's largest. Scores and norms behind an update
-/// also carry what rounding, which is the processor's, made of Adam's first steps, in which gradients near 0 count as much as the
-/// largest.
+/// A small score is what is left of large ones: it is good to a share of the step's largest.
 fn slack(key: &str, theirs: &Value) -> f64 {
     let size = |key: &str| theirs[key].as_f64().unwrap().abs();
-    match key {
-        "grad_norm" => TOLERANCE * size(key),
-        key if key.contains("reward") || key == "margin" => {
-            3.0 * TOLERANCE * size("min_reward").max(size("max_reward"))
-        }
-        _ => 0.0,
-    }
+    let score = key.contains("reward") || key == "margin";
+    if score { TOLERANCE * size("min_reward").max(size("max_reward")) } else { 0.0 }
 }
 
 /// The tensors a case starts from: its adapter or the model's own weights, and the head.
