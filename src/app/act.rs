@@ -119,8 +119,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             model.touch();
         }
         Msg::EstimateReady { ticket, answer } => {
-            launch::estimate_ready(model, ticket, answer);
-            model.touch();
+            return launch::estimate_ready(model, ticket, answer);
         }
         Msg::MasksReady { ticket, answer } => {
             let size = model.size;

@@ -58,6 +58,8 @@ pub struct Launch {
     changed_ms: Option<u64>,
     /// When a launch was last asked for.
     asked_ms: Option<u64>,
+    /// Whether the run starts when the estimate comes, if nothing speaks against it.
+    waits: bool,
 }
 
 impl Launch {
@@ -122,6 +124,17 @@ impl Launch {
         }
     }
 
+    /// Whether a worker has still to say if the run as it stands in the form could go.
+    fn unsettled(&self) -> bool {
+        self.changed_ms.is_some() || self.answer == Answer::Asked
+    }
+
+    /// Notes a change, after which what was said of the run no longer holds.
+    fn change(&mut self, now_ms: u64) {
+        self.changed_ms = Some(now_ms);
+        self.waits = false;
+    }
+
     /// Why the run as it stands in the form could not go, where a worker or the disk has said so.
     fn unfit(&self) -> Option<&str> {
         match &self.answer {
@@ -183,7 +196,7 @@ pub fn press(model: &mut Model, key: Key) -> Option<Vec<Effect>> {
     if !taken {
         return None;
     }
-    launch.changed_ms = Some(now_ms);
+    launch.change(now_ms);
     model.touch();
     Some(Vec::new())
 }
@@ -197,12 +210,12 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::PreviousField => launch.form.go(-1),
         Action::NextChoice | Action::PreviousChoice => {
             if launch.form.turn(if action == Action::NextChoice { 1 } else { -1 }) {
-                launch.changed_ms = Some(now_ms);
+                launch.change(now_ms);
             }
         }
         Action::ResetForm => {
             launch.form.reset();
-            launch.changed_ms = Some(now_ms);
+            launch.change(now_ms);
         }
         Action::Accept if launch.form.focus == Field::More => {
             launch.form.turn(1);
@@ -243,7 +256,14 @@ fn start(model: &mut Model) -> Vec<Effect> {
         None => launch.unfit().map_or_else(|| launch.ask(), |why| Err(format!("cannot start: {why}"))),
     };
     match ask {
+        // What could not go would only say so when it has begun; who does not want to wait presses once more.
+        Ok(_) if launch.unsettled() && !launch.waits => {
+            launch.waits = true;
+            model.say("checking whether it fits, then it starts · enter: at once");
+            question(model)
+        }
         Ok(ask) => {
+            launch.waits = false;
             launch.asked_ms = Some(now_ms);
             model.say("starting the run …");
             vec![Effect::Launch(ask)]
@@ -265,7 +285,7 @@ pub fn refresh(model: &mut Model) -> Vec<Effect> {
     if before == known(launch) {
         return Vec::new();
     }
-    launch.changed_ms = Some(now_ms);
+    launch.change(now_ms);
     model.touch();
     question(model)
 }
@@ -296,13 +316,14 @@ fn question(model: &mut Model) -> Vec<Effect> {
     ask.into_iter().map(|ask| Effect::Estimate { ticket, ask }).collect()
 }
 
-/// The answer to an estimate this screen asked for.
-pub fn estimate_ready(model: &mut Model, ticket: u64, answer: Result<Estimate, String>) {
-    if let Screen::Launch(launch) = &mut model.screen
-        && launch.ticket == ticket
-        && launch.answer == Answer::Asked
-    {
-        launch.answer = answer.map_or_else(Answer::Failed, Answer::Known);
-        model.touch();
+/// The answer to an estimate this screen asked for; a run that waited for it starts, or is said not to.
+pub fn estimate_ready(model: &mut Model, ticket: u64, answer: Result<Estimate, String>) -> Vec<Effect> {
+    let Screen::Launch(launch) = &mut model.screen else { return Vec::new() };
+    if launch.ticket != ticket || launch.answer != Answer::Asked {
+        return Vec::new();
     }
+    launch.answer = answer.map_or_else(Answer::Failed, Answer::Known);
+    let waits = std::mem::take(&mut launch.waits);
+    model.touch();
+    if waits { start(model) } else { Vec::new() }
 }

@@ -721,22 +721,46 @@ fn launch_takes_values_as_typed_and_starts_once() {
     assert_snapshot!("launch_bad_value_80x24", look(&mut model, (80, 24)));
     assert_eq!(press(&mut model, "enter"), [], "a bad value does not start");
     press(&mut model, "backspace backspace backspace backspace 0 . 2");
+    // The first asks a worker whether it fits, the second does not wait for it, the third is one too many.
     let effects = press(&mut model, "enter enter enter");
-    let [Effect::Launch(ask)] = effects.as_slice() else { panic!("one launch, not {effects:?}") };
+    let [Effect::Estimate { .. }, Effect::Launch(ask)] = effects.as_slice() else {
+        panic!("one launch, not {effects:?}")
+    };
     assert_eq!((ask.method.as_str(), ask.params.text("beta"), &ask.init), ("dpo", "0.2", &None));
 }
 
 #[test]
 fn launch_does_not_start_what_a_worker_or_the_disk_refused() {
     let (mut model, effects) = launching(12, true);
-    let ticket = ticket(&effects);
-    update(&mut model, Msg::EstimateReady { ticket, answer: Err("the disk of data has 0.01 GB free".into()) });
+    let first = ticket(&effects);
+    let answer = Err("the disk of data has 0.01 GB free".into());
+    update(&mut model, Msg::EstimateReady { ticket: first, answer });
     assert!(look(&mut model, (80, 24)).contains("0.01 GB free"));
     assert_eq!(press(&mut model, "enter"), []);
     assert!(look(&mut model, (80, 24)).contains("cannot start: the disk of data"));
-    // With another value the question is open again.
+    // With another value the question is open again, and the run waits for the answer.
     press(&mut model, "tab tab 0 . 2");
-    assert!(press(&mut model, "enter").iter().any(|e| matches!(e, Effect::Launch(_))));
+    let ticket = ticket(&press(&mut model, "enter"));
+    assert!(look(&mut model, (80, 24)).contains("checking whether it fits"));
+    let again = Err("the disk of data has 0.02 GB free".into());
+    assert_eq!(update(&mut model, Msg::EstimateReady { ticket, answer: again }), []);
+    assert!(look(&mut model, (80, 24)).contains("cannot start: the disk of data has 0.02"));
+}
+
+#[test]
+fn launch_starts_what_waited_when_a_worker_has_nothing_against_it() {
+    let launches = |effects: &[Effect]| effects.iter().filter(|e| matches!(e, Effect::Launch(_))).count();
+    let (mut model, effects) = launching(12, true);
+    let first = ticket(&effects);
+    assert_eq!(press(&mut model, "enter"), [], "the question is under way already");
+    let effects = update(&mut model, Msg::EstimateReady { ticket: first, answer: Ok(estimate(0.5)) });
+    assert_eq!(launches(&effects), 1);
+    // Who changes a value after enter has not asked for that run.
+    let (mut model, effects) = launching(12, true);
+    let first = ticket(&effects);
+    press(&mut model, "enter tab tab 0 . 2");
+    let answer = Ok(estimate(0.5));
+    assert_eq!(launches(&update(&mut model, Msg::EstimateReady { ticket: first, answer })), 0);
 }
 
 #[test]
@@ -755,7 +779,7 @@ fn launch_says_what_contradicts_what_and_does_not_start() {
     assert_eq!(press(&mut model, "enter"), []);
     assert_eq!(press(&mut model, "m").len(), 0);
     press(&mut model, "r");
-    assert!(press(&mut model, "enter").iter().any(|e| matches!(e, Effect::Launch(_))));
+    assert!(press(&mut model, "enter enter").iter().any(|e| matches!(e, Effect::Launch(_))));
 }
 
 #[test]
