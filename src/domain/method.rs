@@ -201,6 +201,14 @@ const SHARED: &[ParamRow] = &[
         false,
     ),
     row(
+        "max_tokens_per_batch",
+        Kind::Int(0, 10_000_000),
+        "0",
+        "1024 – 16384",
+        "instead of a number of rows: as many rows of similar length as fit into so many tokens, padding counted, the longest first",
+        false,
+    ),
+    row(
         "eval_fraction",
         Kind::Float(0.0, 0.9),
         "0.1",

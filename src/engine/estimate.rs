@@ -52,7 +52,7 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let answers = online(&train.method, params)?.is_some();
     let offline = if answers { None } else { Some(recipe(&train.method, params)?) };
     let made = tokenise(&model, rows, &making(offline.as_deref(), params), |_| Ok(()))?;
-    let batches = if answers { Batches::rounds(made.train.len(), params)? } else { Batches::of(&made.train, params) };
+    let batches = if answers { Batches::rounds(made.train.len(), params)? } else { Batches::of(&made.train, params)? };
     let tune = tune_of(params);
     let trainable = trainable(&model.config, &tune);
     let longest = made.longest();

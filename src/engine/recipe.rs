@@ -84,10 +84,10 @@ pub(super) enum Apart {
 }
 
 /// What goes into one update together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Window {
-    /// Micro-batches.
-    pub micro: usize,
+    /// What a mean over this micro-batch counts for in the update's.
+    pub share: f64,
     /// Scored tokens.
     pub tokens: usize,
 }
@@ -115,9 +115,9 @@ pub(super) struct Loss {
 }
 
 impl Loss {
-    /// The part of a mean over pairs in a window of equal micro-batches.
+    /// The part of a mean over pairs in a window.
     fn of_pairs(mean: PairLoss, window: &Window) -> Self {
-        let share = 1.0 / window.micro as f64;
+        let share = window.share;
         let mut g = Vec::with_capacity(2 * mean.g.len());
         for pair in mean.g {
             for side in [pair.chosen, pair.rejected] {
@@ -127,9 +127,9 @@ impl Loss {
         Self { loss: mean.loss * share, g }
     }
 
-    /// The part of a mean over rows in a window of equal micro-batches.
+    /// The part of a mean over rows in a window.
     fn of_rows(mean: RowLoss, window: &Window) -> Self {
-        let share = 1.0 / window.micro as f64;
+        let share = window.share;
         let scaled = |row: Vec<f64>| RowGradient::from(row.into_iter().map(|x| x * share).collect::<Vec<f64>>());
         Self { loss: mean.loss * share, g: mean.g.into_iter().map(scaled).collect() }
     }

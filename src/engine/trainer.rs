@@ -274,7 +274,7 @@ impl Trainer {
             (None, None) => return Err(Error::Asked(format!("there is no recipe for {}", train_spec.method))),
         };
         let batches = match &way {
-            Way::Rows(_) => Batches::of(&train, params),
+            Way::Rows(_) => Batches::of(&train, params)?,
             Way::Answers(_) => Batches::rounds(train.len(), params)?,
         };
         let mix = mix::Mix::new(&model, &rows.mix, params, &mut dropped)?;
@@ -415,10 +415,14 @@ impl Trainer {
         }
         let (micro, mut before) = self.batches.window(self.step);
         let examples = || micro.iter().flatten().map(|i| &self.train.examples[*i]);
-        let window = Window { micro: micro.len(), tokens: examples().map(Example::scored).sum() };
+        let (all, scored) = (examples().count(), examples().map(Example::scored).sum());
         let tokens: usize = examples().map(Example::tokens).sum();
         let mut loss = 0.0;
         for rows in &micro {
+            // Micro-batches of the same size count alike, also a shorter last one, as TRL has it.
+            let share =
+                if self.batches.by_tokens() { rows.len() as f64 / all as f64 } else { 1.0 / micro.len() as f64 };
+            let window = Window { share, tokens: scored };
             loss += self.pass(rows, before, &window, tally, sink)?;
             before += rows.len() as u64;
         }

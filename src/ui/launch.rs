@@ -192,11 +192,11 @@ fn param_row(row: &ParamRow, field: Field, screen: &Launch, width: usize, out: &
         parts.push((beside.max(USUAL + 3), named.join("  "), DIM));
     } else {
         let usual = if row.key == "num_train_epochs" {
-            let (about, steps) = match &screen.answer {
-                Answer::Known(e) => ("", e.steps),
-                _ => ("about ", form.steps(screen.rows())),
+            let steps = match &screen.answer {
+                Answer::Known(e) => counted(e.steps, "step"),
+                _ => about(screen),
             };
-            format!("{} → {about}{}", row.usual, counted(steps, "step"))
+            format!("{} → {steps}", row.usual)
         } else if row.usual.is_empty() && !focused {
             row.help.to_owned()
         } else {
@@ -308,16 +308,21 @@ fn summary(buf: &mut Buffer, area: Rect, screen: &Launch) {
     }
 }
 
+/// How many steps the run will have, before its rows were looked at.
+fn about(screen: &Launch) -> String {
+    match screen.form.steps(screen.rows()) {
+        Some(steps) => format!("about {}", counted(steps, "step")),
+        None => "as many steps as the lengths make".into(),
+    }
+}
+
 fn estimate_lines(screen: &Launch) -> Vec<(String, Style)> {
     if let Some(why) = screen.obstacle() {
         return vec![(why, WARN)];
     }
-    let steps = screen.form.steps(screen.rows());
     match &screen.answer {
-        Answer::None => vec![(format!("about {}", counted(steps, "step")), TEXT)],
-        Answer::Asked => {
-            vec![(format!("about {} · asking a worker for time and memory …", counted(steps, "step")), DIM)]
-        }
+        Answer::None => vec![(about(screen), TEXT)],
+        Answer::Asked => vec![(format!("{} · asking a worker for time and memory …", about(screen)), DIM)],
         Answer::Failed(why) => vec![(why.clone(), WARN)],
         Answer::Known(e) => {
             let time = e.seconds.map_or("time known after the first steps".into(), duration);

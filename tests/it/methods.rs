@@ -157,6 +157,9 @@ interrupted! {
     a_reward_model_goes_on_exactly: "reward" [];
     kto_goes_on_exactly: "kto" [];
     simpo_goes_on_exactly: "simpo" [];
+    dpo_in_batches_that_tokens_bound_goes_on_exactly: "dpo" [
+        ("max_tokens_per_batch", "512"), ("per_device_train_batch_size", "4"), ("lora_dropout", "0.1"),
+    ];
     dpo_with_mixed_rows_goes_on_exactly: "dpo" [("mix_ratio", "0.3"), ("probe_steps", "2"), ("max_steps", "4")];
     ppo_goes_on_exactly_within_a_round: "ppo" [("num_iterations", "2"), ("num_mini_batches", "2"), ("kl_target", "1")];
     grpo_goes_on_exactly_within_a_round: "grpo" [("num_iterations", "2"), ("beta", "0.04")];

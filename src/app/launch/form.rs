@@ -256,17 +256,21 @@ impl Form {
         }
     }
 
-    /// Optimizer steps that `rows` training rows come to, as far as they can be told without the split by prompt.
+    /// Optimizer steps that `rows` training rows come to, as far as they can be told without the split by prompt; none where
+    /// they hang on the rows' lengths.
     #[must_use]
-    pub fn steps(&self, rows: usize) -> u64 {
+    pub fn steps(&self, rows: usize) -> Option<u64> {
         let p = self.params_so_far();
         if p.i64("max_steps") > 0 {
-            return p.i64("max_steps") as u64;
+            return Some(p.i64("max_steps") as u64);
+        }
+        if p.usize("max_tokens_per_batch") > 0 {
+            return None;
         }
         let train = ((rows as f64) * (1.0 - p.f64("eval_fraction"))).round().max(1.0) as usize;
         let batches = train.div_ceil(p.usize("per_device_train_batch_size").max(1));
         let updates = batches.div_ceil(p.usize("gradient_accumulation_steps").max(1));
-        (updates as f64 * p.f64("num_train_epochs")).ceil() as u64
+        Some((updates as f64 * p.f64("num_train_epochs")).ceil() as u64)
     }
 }
 
@@ -378,9 +382,9 @@ mod tests {
         focus(&mut form, "num_train_epochs");
         type_text(&mut form, "3");
         // 41 pairs, a tenth kept for evaluation: 37 rows, 10 batches of 4, three times.
-        assert_eq!(form.steps(41), 30);
+        assert_eq!(form.steps(41), Some(30));
         focus(&mut form, "max_steps");
         type_text(&mut form, "7");
-        assert_eq!(form.steps(41), 7);
+        assert_eq!(form.steps(41), Some(7));
     }
 }

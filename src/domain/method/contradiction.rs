@@ -33,6 +33,12 @@ const SHARED: &[Under] = &[
         remedy: "take tune=lora",
     },
     Under {
+        keys: &["per_device_train_batch_size", "group_by_length"],
+        holds: |p| p.usize("max_tokens_per_batch") == 0,
+        of: "max_tokens_per_batch",
+        remedy: "set max_tokens_per_batch=0",
+    },
+    Under {
         keys: &["num_train_epochs"],
         holds: |p| p.i64("max_steps") <= 0,
         of: "max_steps",
@@ -108,6 +114,8 @@ fn differs(row: &ParamRow, params: &Params) -> bool {
 pub fn contradiction(params: &Params) -> Option<String> {
     let sentence = if params.bool("group_by_length") && !params.bool("shuffle") {
         "group_by_length changes the order that shuffle=false keeps; set one of them to the other value"
+    } else if params.usize("max_tokens_per_batch") > 0 && !params.bool("shuffle") {
+        "max_tokens_per_batch changes the order that shuffle=false keeps; set it to 0 or take shuffle=true"
     } else if params.usize("early_stopping_patience") == 0 {
         return None;
     } else if params.usize("eval_steps") == 0 {

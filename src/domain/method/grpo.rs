@@ -15,7 +15,7 @@ pub(super) const METHOD: Method = Method {
     reference: true,
     probes: true,
     mixes: true,
-    without: &["group_by_length"],
+    without: &["group_by_length", "max_tokens_per_batch"],
     own: &[
         row("beta", Kind::Float(0.0, 100.0), "0", "0 – 0.1", "weight of the KL to the reference; 0 needs none", true),
         row(

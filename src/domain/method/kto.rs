@@ -12,7 +12,7 @@ pub(super) const METHOD: Method = Method {
     reference: true,
     probes: true,
     mixes: true,
-    without: &[],
+    without: &["max_tokens_per_batch"],
     own: &[
         row("beta", Kind::Float(1e-6, 1000.0), "0.1", "0.01 – 0.5", "how hard to stay near the reference", true),
         row(

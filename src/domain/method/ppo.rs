@@ -15,7 +15,7 @@ pub(super) const METHOD: Method = Method {
     reference: true,
     probes: true,
     mixes: true,
-    without: &["group_by_length"],
+    without: &["group_by_length", "max_tokens_per_batch"],
     own: &[
         row(
             "kl_coef",

@@ -63,7 +63,7 @@ impl Recipe for RewardRecipe {
             pairs.push(RewardPair { chosen, rejected, margin, epsilon });
         }
         let out = self.reward.loss(&pairs, tally);
-        let share = 1.0 / window.micro as f64;
+        let share = window.share;
         let value = |g: f64| RowGradient { value: vec![g * share], ..RowGradient::default() };
         Ok(Loss { loss: out.loss * share, g: out.g.into_iter().flat_map(|(c, r)| [value(c), value(r)]).collect() })
     }

@@ -70,8 +70,10 @@ pub(in crate::engine) struct Batches {
     pub(super) rows: usize,
     /// Tokens of each row's longest sequence, where rows of similar length go together.
     lengths: Option<Vec<usize>>,
-    /// Pairs in a micro-batch.
-    pub(super) size: usize,
+    /// Pairs in a micro-batch, where tokens do not bound it.
+    size: usize,
+    /// Where micro-batches that tokens bound end, in rows that are sorted by length.
+    ends: Option<Vec<usize>>,
     /// Micro-batches in a step.
     accumulate: usize,
     pub(super) seed: u64,
@@ -90,15 +92,36 @@ impl Batches {
         let accumulate = params.usize("gradient_accumulation_steps").max(1);
         let seed = params.i64("seed") as u64;
         let shuffle = params.bool("shuffle");
-        let mut out = Self { rows, lengths: None, size, accumulate, seed, shuffle, repeat: 1, times: 1, total: 0 };
+        let mut out =
+            Self { rows, lengths: None, size, ends: None, accumulate, seed, shuffle, repeat: 1, times: 1, total: 0 };
         out.set_total(params);
         out
     }
 
-    /// Batches of these examples, those of similar length together where `group_by_length` asks for it.
-    pub(in crate::engine) fn of(examples: &[Example], params: &Params) -> Self {
-        let lengths = params.bool("group_by_length").then(|| examples.iter().map(Example::longest).collect());
-        Self { lengths, ..Self::new(examples.len(), params) }
+    /// Batches of these examples: those of similar length together where `group_by_length` asks for it, and as many as fit into
+    /// `max_tokens_per_batch`.
+    ///
+    /// # Errors
+    /// When that holds not even the longest of them.
+    pub(in crate::engine) fn of(examples: &[Example], params: &Params) -> Result<Self, Error> {
+        let budget = params.usize("max_tokens_per_batch");
+        let mut out = Self::new(examples.len(), params);
+        if !params.bool("group_by_length") && budget == 0 {
+            return Ok(out);
+        }
+        let lengths: Vec<usize> = examples.iter().map(Example::longest).collect();
+        if budget > 0 {
+            let sizes = examples.iter().map(|e| (e.longest(), e.rows.len())).collect();
+            out.ends = Some(filled(sizes, budget).map_err(|least| {
+                Error::Asked(format!(
+                    "max_tokens_per_batch={budget} does not hold the longest row, which takes {least} tokens; set it to \
+                     {least} or more, or lower max_length"
+                ))
+            })?);
+        }
+        out.lengths = Some(lengths);
+        out.set_total(params);
+        Ok(out)
     }
 
     /// Rounds of prompts for a method that answers them itself: every step of a round is one update on its answers.
@@ -112,6 +135,7 @@ impl Batches {
             rows,
             lengths: None,
             size: round.prompts().min(rows.max(1)),
+            ends: None,
             accumulate: 1,
             seed,
             shuffle: params.bool("shuffle"),
@@ -133,7 +157,12 @@ impl Batches {
 
     /// Micro-batches of an epoch.
     fn micro(&self) -> usize {
-        self.rows.div_ceil(self.size)
+        self.ends.as_ref().map_or_else(|| self.rows.div_ceil(self.size), Vec::len)
+    }
+
+    /// Whether tokens bound a micro-batch, so that micro-batches differ in rows: a row counts in its update as much as any other.
+    pub(super) fn by_tokens(&self) -> bool {
+        self.ends.is_some()
     }
 
     /// Steps of an epoch; the last one may have fewer micro-batches.
@@ -141,9 +170,19 @@ impl Batches {
         self.micro().div_ceil(self.accumulate) as u64 * self.repeat
     }
 
-    /// Sequences of a full step.
+    /// Sequences of a full step, on average where tokens bound it.
     pub(super) fn rows_per_step(&self) -> f64 {
-        (self.size * self.accumulate * self.times) as f64 / self.repeat as f64
+        let size = match &self.ends {
+            Some(ends) => self.rows as f64 / ends.len().max(1) as f64,
+            None => self.size as f64,
+        };
+        size * (self.accumulate * self.times) as f64 / self.repeat as f64
+    }
+
+    /// Rows that are worked on at once, where they are no rows of these batches.
+    pub(super) fn rows_at_once(&self) -> usize {
+        let most = |ends: &Vec<usize>| ends.first().copied().unwrap_or(1);
+        self.ends.as_ref().map_or(self.size, most).max(1)
     }
 
     /// Sequences trained on by the first `done` steps.
@@ -159,18 +198,15 @@ impl Batches {
         (rows.concat(), done / self.repeat, done % self.repeat)
     }
 
-    /// The order of rows in an epoch.
-    fn order(&self, epoch: u64) -> Vec<usize> {
-        let order = rows::order(self.rows, self.shuffle, self.seed, epoch);
-        match &self.lengths {
-            Some(lengths) => by_length(lengths, self.size, order, self.seed, epoch),
-            None => order,
-        }
-    }
-
     /// The micro-batches of an epoch.
     fn epoch(&self, epoch: u64) -> Vec<Vec<usize>> {
-        self.order(epoch).chunks(self.size).map(<[usize]>::to_vec).collect()
+        let order = rows::order(self.rows, self.shuffle, self.seed, epoch);
+        let order = match (&self.lengths, &self.ends) {
+            (Some(lengths), Some(ends)) => return by_tokens(lengths, ends, order, self.seed, epoch),
+            (Some(lengths), None) => by_length(lengths, self.size, order, self.seed, epoch),
+            (None, _) => order,
+        };
+        order.chunks(self.size).map(<[usize]>::to_vec).collect()
     }
 
     /// The micro-batches of the run in their order; of as many passes over the data as have at most `rows` rows together, and
@@ -195,10 +231,11 @@ impl Batches {
             return (Vec::new(), 0);
         }
         let (epoch, within) = (done / self.per_epoch(), (done % self.per_epoch() / self.repeat) as usize);
-        let order = self.order(epoch);
         let first = within * self.accumulate;
-        let micro = order.chunks(self.size).skip(first).take(self.accumulate).map(<[usize]>::to_vec).collect();
-        (micro, epoch * self.rows as u64 + (first * self.size) as u64)
+        let mut micro = self.epoch(epoch);
+        let before: usize = micro.iter().take(first).map(Vec::len).sum();
+        let micro = micro.drain(first..(first + self.accumulate).min(micro.len())).collect();
+        (micro, epoch * self.rows as u64 + before as u64)
     }
 }
 
@@ -215,10 +252,46 @@ fn by_length(lengths: &[usize], size: usize, mut order: Vec<usize>, seed: u64, e
     }
     let micro: Vec<&[usize]> = order.chunks(size).collect();
     let whole = order.len() / size;
-    // Another stream than the rows' order.
-    let places = rows::order(whole.saturating_sub(1), true, seed ^ 0x006c_656e, epoch);
-    let rest = places.into_iter().map(|k| k + 1).chain(whole.max(1)..micro.len());
+    let rest = behind_the_first(whole, seed, epoch).chain(whole.max(1)..micro.len());
     std::iter::once(0).chain(rest).flat_map(|k| micro[k].iter().copied()).collect()
+}
+
+/// The places of all micro-batches but the first, shuffled.
+fn behind_the_first(micro: usize, seed: u64, epoch: u64) -> impl Iterator<Item = usize> {
+    // Another stream than the rows' order.
+    rows::order(micro.saturating_sub(1), true, seed ^ 0x006c_656e, epoch).into_iter().map(|k| k + 1)
+}
+
+/// Where micro-batches end that hold as many rows as fit into `budget` tokens, padding counted, in rows sorted by (length of
+/// the longest sequence, sequences); the longest come first.
+///
+/// # Errors
+/// The tokens of the largest row, when they are more.
+fn filled(mut sizes: Vec<(usize, usize)>, budget: usize) -> Result<Vec<usize>, usize> {
+    if let Some(most) = sizes.iter().map(|(length, count)| length * count).max().filter(|most| *most > budget) {
+        return Err(most);
+    }
+    sizes.sort_by_key(|size| Reverse(size.0));
+    let (mut ends, mut first, mut sequences) = (Vec::new(), 0, 0);
+    for (at, (_, count)) in sizes.iter().enumerate() {
+        if sizes[first].0 * (sequences + count) > budget && at > first {
+            ends.push(at);
+            (first, sequences) = (at, 0);
+        }
+        sequences += count;
+    }
+    ends.extend((!sizes.is_empty()).then_some(sizes.len()));
+    Ok(ends)
+}
+
+/// Rows sorted by length, those of the same length in the order of a shuffled `order`, cut at `ends`; the micro-batches are shuffled
+/// but for the first, which has the longest row.
+fn by_tokens(lengths: &[usize], ends: &[usize], mut order: Vec<usize>, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
+    order.sort_by_key(|row| Reverse(lengths[*row]));
+    let mut starts = std::iter::once(0).chain(ends.iter().copied());
+    let micro: Vec<Vec<usize>> = ends.iter().filter_map(|end| Some(order[starts.next()?..*end].to_vec())).collect();
+    let rest = behind_the_first(micro.len(), seed, epoch);
+    std::iter::once(0).chain(rest).filter_map(|k| micro.get(k).cloned()).collect()
 }
 
 #[cfg(test)]
@@ -277,5 +350,39 @@ mod tests {
         assert_eq!(grouped.ahead(10_000), [grouped.epoch(0), grouped.epoch(1)].concat());
         let three = Batches { total: 3, ..grouped.clone() };
         assert_eq!(three.ahead(10_000), grouped.epoch(0)[..3]);
+    }
+
+    #[test]
+    fn tokens_bound_a_batch_and_the_longest_comes_first() {
+        for (rows, sequences) in [(1, 1), (5, 2), (401, 1), (401, 2)] {
+            let plain = batches(rows, true);
+            let lengths = plain.lengths.clone().unwrap();
+            let sizes: Vec<(usize, usize)> = lengths.iter().map(|n| (*n, sequences)).collect();
+            let budget = 300;
+            let ends = filled(sizes, budget).unwrap();
+            let b = Batches { ends: Some(ends), ..plain };
+            let mut seen = 0;
+            for epoch in 0..2 {
+                let micro = b.epoch(epoch);
+                assert_eq!(micro.len() as u64, b.per_epoch());
+                let cost = |m: &[usize]| m.iter().map(|i| lengths[*i]).max().unwrap() * m.len() * sequences;
+                assert!(micro.iter().all(|m| cost(m) <= budget), "{rows} rows of {sequences}");
+                assert!(micro[0].iter().any(|i| lengths[*i] == *lengths.iter().max().unwrap()));
+                let mut all = micro.concat();
+                all.sort_unstable();
+                assert_eq!(all, (0..rows).collect::<Vec<_>>());
+                // A step's window is its part of the epoch, and what came before it is counted in rows.
+                let b = Batches { total: 2 * b.per_epoch(), ..b.clone() };
+                for (k, m) in micro.iter().enumerate() {
+                    let (window, before) = b.window(epoch * b.per_epoch() + k as u64);
+                    assert_eq!((&window[0], before), (m, seen));
+                    seen += m.len() as u64;
+                }
+            }
+            assert!(rows < 400 || b.epoch(0) != b.epoch(1));
+        }
+        assert_eq!(filled(vec![(10, 2), (200, 2)], 300), Err(400));
+        assert_eq!(filled(vec![(100, 1), (50, 1), (150, 1), (150, 1)], 300), Ok(vec![2, 4]));
+        assert_eq!(filled(Vec::new(), 300), Ok(Vec::new()));
     }
 }

@@ -104,9 +104,10 @@ impl Trainer {
         let all: usize = rows.iter().map(|i| mix.examples[*i].tokens()).sum();
         let (mut loss, mut unweighted, weight) = (0.0, 0.0, mix.weight);
         let grouping = Grouping::of(false, self.policy.packs());
-        for (n, chunk) in rows.chunks(self.batches.size.max(1)).enumerate() {
+        let size = self.batches.rows_at_once();
+        for (n, chunk) in rows.chunks(size).enumerate() {
             let examples: Vec<&Example> = chunk.iter().map(|i| &mix.examples[*i]).collect();
-            let number = PASSES + before + (n * self.batches.size) as u64;
+            let number = PASSES + before + (n * size) as u64;
             let nothing = vec![None; examples.len()];
             let how = How { number, temperature: 1.0, grouping, apart: Apart::Sum };
             let done = forward_backward(&mut self.policy, &examples, &nothing, how, &mut |seen| {

@@ -102,13 +102,14 @@ impl Trainer {
         let Way::Rows(recipe) = &mut self.way else { return self.evaluate_answers() };
         let Data { examples, references } = &self.eval;
         let mut all = Vec::with_capacity(examples.len());
-        for first in (0..examples.len()).step_by(self.batches.size) {
-            let end = (first + self.batches.size).min(examples.len());
+        let size = self.batches.rows_at_once();
+        for first in (0..examples.len()).step_by(size) {
+            let end = (first + size).min(examples.len());
             let batch: Vec<&Example> = examples[first..end].iter().collect();
             let scores = score(&self.policy, &batch)?;
             let references: Vec<Option<&Reference>> = (first..end).map(|i| references.get(i)).collect();
             let seen = see(&batch, &scores, &references);
-            let window = Window { micro: 1, tokens: batch.iter().map(|e| e.scored()).sum() };
+            let window = Window { share: 1.0, tokens: batch.iter().map(|e| e.scored()).sum() };
             let out = recipe.loss(&seen, &window, &mut tally)?;
             tally.add("loss", out.loss, recipe.weight(&seen));
             all.extend(scores.into_iter().map(|s| s.rows));

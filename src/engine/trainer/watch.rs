@@ -122,7 +122,7 @@ impl Trainer {
         let mut culprit = None;
         let rows = if let Way::Rows(_) = self.way { self.batches.window(self.step).0 } else { Vec::new() };
         for i in rows.into_iter().flatten() {
-            let window = Window { micro: 1, tokens: self.train.examples[i].scored() };
+            let window = Window { share: 1.0, tokens: self.train.examples[i].scored() };
             self.pass(&[i], 0, &window, &mut Tally::default(), sink)?;
             let gradients = self.policy.take_gradients()?;
             if !AdamW::norm(&gradients)?.is_finite() {

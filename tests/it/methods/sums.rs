@@ -218,6 +218,36 @@ fn one_batch_of_eight_is_eight_of_one_under_every_method() {
     }
 }
 
+/// However many rows each of its batches has, an update that tokens bound is the mean over all of its rows.
+#[test]
+fn batches_that_tokens_bound_teach_what_one_batch_does() {
+    let pairs = one_long();
+    for (name, form) in SUMS {
+        let m = method(name).unwrap();
+        if m.without.contains(&"max_tokens_per_batch") {
+            continue;
+        }
+        let what = format!("{name} {form:?}");
+        let rows = m.rows();
+        let size = rows.iter().find(|row| row.key == "per_device_train_batch_size").unwrap().default;
+        let under = |budget: &'static str| -> Vec<(&'static str, &'static str)> {
+            let cut =
+                [("per_device_train_batch_size", size), ("gradient_accumulation_steps", "8"), ("shuffle", "true")];
+            [form, &cut[..], &[("max_tokens_per_batch", budget)]].concat()
+        };
+        let refused = {
+            let dir = tempfile::tempdir().unwrap();
+            let spec = spec(name, &settings(m, &under("9")));
+            let places = tiebreak::engine::Places::new(dir.path());
+            Trainer::open(&spec, &of(m.needs, &pairs), &places, &mut Vec::new()).err().unwrap().to_string()
+        };
+        // The longest alone fills a batch.
+        let least = refused.split_once("set it to ").and_then(|(_, rest)| rest.split_once(' ')).expect(&refused).0;
+        let bound = step(name, &[&under(String::leak(least.to_owned()))], &pairs, &ragged, false);
+        same(&what, &step(name, &[form, EIGHT], &pairs, &ragged, false), &bound);
+    }
+}
+
 #[test]
 fn a_round_that_is_sampled_is_the_same_in_every_cut() {
     for m in methods().iter().filter(|m| m.needs == Needs::Prompts) {
