@@ -205,7 +205,7 @@ const SHARED: &[ParamRow] = &[
         Kind::Int(0, 10_000_000),
         "0",
         "1024 – 16384",
-        "instead of a number of rows: as many rows of similar length as fit into so many tokens, padding counted, the longest first",
+        "batches filled up to so many tokens, padding counted, the longest first; 0: rows",
         false,
     ),
     row(
