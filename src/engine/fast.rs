@@ -15,7 +15,6 @@ mod head;
 mod layer;
 mod linear;
 pub(super) mod plan;
-mod pool;
 mod sums;
 
 use super::decoder::Decoder;
@@ -26,13 +25,13 @@ pub(super) use head::BLOCK;
 use layer::Saved;
 use plan::Plan;
 pub(super) use plan::{drops, places};
-use pool::{Buffer, Pool};
 use std::ops::Deref;
 pub(super) use sums::Sums;
+use tiebreak_kernels::arena::{self, Arena, Buffer};
 
 /// What lasts from pass to pass.
 pub(super) struct Fast {
-    pool: Pool,
+    arena: Arena,
     /// Bytes of activations that may be kept beside the layers' inputs.
     room: usize,
 }
@@ -67,12 +66,17 @@ impl Fast {
     /// The fast path for `decoder`; none where it has none: on other devices, and in other types than f32.
     pub(super) fn new(decoder: &Decoder) -> Option<Self> {
         let here = decoder.device().is_cpu() && decoder.dtype() == DType::F32;
-        here.then(|| Self { pool: Pool::default(), room: room() })
+        here.then(|| {
+            // What loading has left behind is not there for buffers.
+            arena::trim();
+            Self { arena: Arena::default(), room: room() }
+        })
     }
 
     /// Lets go of memory that waits for the next pass.
     pub(super) fn rest(&self) {
-        self.pool.clear();
+        self.arena.clear();
+        arena::trim();
     }
 
     /// Keeps at most `bytes` of activations beside the layers' inputs.
@@ -142,7 +146,7 @@ impl Fast {
         let mut layers = Vec::with_capacity(decoder.depth());
         let one = layer::bytes(decoder, plan.tokens());
         for layer in decoder.layers() {
-            let kept = self.pool.lent() + one <= self.room;
+            let kept = self.arena.lent() + one <= self.room;
             let mut rest = None;
             let y = layer::forward(self, decoder, layer, &plan, way, &x, kept.then_some(&mut rest))?;
             layers.push(Saved { x, rest });
@@ -184,7 +188,7 @@ impl Fast {
     fn embed(&self, decoder: &Decoder, plan: &Plan) -> Result<Buffer, Error> {
         let hidden = decoder.config().hidden;
         let table = values(decoder.embedding().stored())?;
-        let mut x = self.pool.take(plan.tokens() * hidden);
+        let mut x = self.arena.take(plan.tokens() * hidden);
         for (id, row) in plan.ids.iter().zip(x.chunks_exact_mut(hidden)) {
             row.copy_from_slice(&table[*id as usize * hidden..(*id as usize + 1) * hidden]);
         }

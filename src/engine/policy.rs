@@ -140,7 +140,7 @@ pub struct Tape(Taped);
 /// By the path that made it.
 enum Taped {
     Reference(Kept),
-    Fast(fast::Tape),
+    Fast(Box<fast::Tape>),
     Gpu(Box<gpu::Tape>),
 }
 
@@ -390,7 +390,7 @@ impl Policy {
             Path::Reference => {}
             Path::Fast(fast, _) => {
                 let (scores, tape) = fast.score_train(&self.decoder, batch, number)?;
-                return Ok((scores, Tape(Taped::Fast(tape))));
+                return Ok((scores, Tape(Taped::Fast(Box::new(tape)))));
             }
             Path::Gpu(gpu) => {
                 let done = gpu.score_train(&self.decoder, batch, number, &self.room);
@@ -428,7 +428,7 @@ impl Policy {
             return Err(Error::Asked("the gradients have not the shape of the scored tokens".into()));
         }
         let Kept { ids, mut hidden, scored, dropout } = match (tape.0, &mut self.path) {
-            (Taped::Fast(tape), Path::Fast(fast, sums)) => return fast.backward(&self.decoder, tape, g, sums),
+            (Taped::Fast(tape), Path::Fast(fast, sums)) => return fast.backward(&self.decoder, *tape, g, sums),
             (Taped::Gpu(tape), Path::Gpu(gpu)) => {
                 return gpu.backward(&self.decoder, *tape, g, &self.room).map_err(Error::with_remedy);
             }

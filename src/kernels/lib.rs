@@ -9,6 +9,7 @@
 #![allow(clippy::inline_always, reason = "what is dispatched to SIMD lanes must be inlined into the dispatch")]
 
 pub mod adam;
+pub mod arena;
 pub mod attention;
 pub mod cached;
 pub mod lanes;

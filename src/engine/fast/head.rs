@@ -7,12 +7,12 @@
 
 use super::layer::norm_back;
 use super::plan::Plan;
-use super::pool::Buffer;
 use super::{Fast, Sums, values};
 use crate::engine::decoder::Decoder;
 use crate::engine::error::Error;
 use crate::engine::policy::{RowGradient, RowScores, TokenScores, padded};
 use rayon::prelude::*;
+use tiebreak_kernels::arena::Buffer;
 use tiebreak_kernels::leaf;
 use tiebreak_kernels::logits::{Diverging, Telling, Told, diverge, tell, tell_back};
 use tiebreak_kernels::product::{Onto, View, product};
@@ -30,12 +30,12 @@ pub(super) struct Tape {
 /// The normed states at these places, (n, H).
 pub(super) fn states(fast: &Fast, decoder: &Decoder, last: &[f32], at: &[usize]) -> Result<Buffer, Error> {
     let hidden = decoder.config().hidden;
-    let mut x = fast.pool.take(at.len() * hidden);
+    let mut x = fast.arena.take(at.len() * hidden);
     for (to, at) in x.chunks_exact_mut(hidden).zip(at) {
         to.copy_from_slice(&last[at * hidden..(at + 1) * hidden]);
     }
     let norm = decoder.last_norm();
-    let mut y = fast.pool.take(x.len());
+    let mut y = fast.arena.take(x.len());
     leaf::rms_norm(&x, &values(norm.gamma.stored())?, norm.eps as f32, &mut y);
     Ok(y)
 }
@@ -53,7 +53,7 @@ pub(super) fn divergence(
     let own = values(decoder.head_weight().stored())?;
     let mut rows: Vec<(Diverging, Telling)> =
         targets.iter().map(|y| (Diverging::default(), Telling::new(*y as usize))).collect();
-    let (mut q, mut p) = (fast.pool.take(BLOCK.min(vocab) * n), fast.pool.take(BLOCK.min(vocab) * n));
+    let (mut q, mut p) = (fast.arena.take(BLOCK.min(vocab) * n), fast.arena.take(BLOCK.min(vocab) * n));
     for first in (0..vocab).step_by(BLOCK) {
         let width = BLOCK.min(vocab - first);
         let here = first * hidden..(first + width) * hidden;
@@ -84,9 +84,9 @@ pub(super) fn forward(
     let state = states(fast, decoder, last, &plan.from)?;
     let n = plan.from.len();
     let kept = train && decoder.trained_head().is_none();
-    let mut u = kept.then(|| fast.pool.take(n * hidden));
+    let mut u = kept.then(|| fast.arena.take(n * hidden));
     let mut told: Vec<Telling> = plan.target.iter().map(|y| Telling::new(*y as usize)).collect();
-    let mut logits = fast.pool.take(BLOCK.min(vocab) * n);
+    let mut logits = fast.arena.take(BLOCK.min(vocab) * n);
     let cold = plan.cold as f32;
     for first in (0..vocab).step_by(BLOCK) {
         let width = BLOCK.min(vocab - first);
@@ -174,7 +174,7 @@ pub(super) fn backward(
     let entropy = padded(g, &scored, |row| &row.entropy);
     let value = padded(g, &valued, |row| &row.value);
     // dL/d(normed state) of every token, summed where a place is scored for several rows.
-    let mut dstate = fast.pool.zeros(plan.tokens() * hidden);
+    let mut dstate = fast.arena.zeros(plan.tokens() * hidden);
     match u.filter(|_| entropy.iter().all(|e| *e == 0.0)) {
         Some(u) => {
             for ((at, g), u) in plan.from.iter().zip(&logp).zip(u.chunks_exact(hidden)) {
@@ -197,7 +197,7 @@ pub(super) fn backward(
             }
         }
     }
-    let mut dx = fast.pool.zeros(dstate.len());
+    let mut dx = fast.arena.zeros(dstate.len());
     norm_back(decoder.last_norm(), last, &dstate, &mut dx, sums)?;
     Ok(dx)
 }
@@ -222,8 +222,8 @@ fn through_logits(
     let from: Vec<usize> = wanted.iter().map(|i| plan.from[*i]).collect();
     let state = states(fast, decoder, last, &from)?;
     let n = wanted.len();
-    let mut logits = fast.pool.take(BLOCK.min(vocab) * n);
-    let mut part = fast.pool.zeros(n * hidden);
+    let mut logits = fast.arena.take(BLOCK.min(vocab) * n);
+    let mut part = fast.arena.zeros(n * hidden);
     let cold = plan.cold as f32;
     let states = View::rows(&state, hidden);
     for first in (0..vocab).step_by(BLOCK) {

@@ -7,11 +7,11 @@
 
 use super::linear::{self, Columns};
 use super::plan::Plan;
-use super::pool::Buffer;
 use super::{Fast, Sums, Way, values};
 use crate::engine::decoder::{Decoder, Layer, Norm};
 use crate::engine::error::Error;
 use rayon::prelude::*;
+use tiebreak_kernels::arena::Buffer;
 use tiebreak_kernels::attention::{self, Shape};
 use tiebreak_kernels::leaf;
 use tiebreak_kernels::product::Onto;
@@ -60,7 +60,7 @@ fn shape(decoder: &Decoder, plan: &Plan) -> Shape {
 }
 
 fn norm(fast: &Fast, norm: &Norm, x: &[f32]) -> Result<Buffer, Error> {
-    let mut y = fast.pool.take(x.len());
+    let mut y = fast.arena.take(x.len());
     leaf::rms_norm(x, &values(norm.gamma.stored())?, norm.eps as f32, &mut y);
     Ok(y)
 }
@@ -82,11 +82,11 @@ pub(super) fn forward(
     x: &[f32],
     keep: Option<&mut Option<Rest>>,
 ) -> Result<Buffer, Error> {
-    let (c, n, pool) = (decoder.config(), plan.tokens(), &fast.pool);
+    let (c, n, arena) = (decoder.config(), plan.tokens(), &fast.arena);
     let (q_width, kv_width) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
     let stride = q_width + 2 * kv_width;
     let h = norm(fast, &layer.input_norm, x)?;
-    let mut qkv = pool.take(n * stride);
+    let mut qkv = arena.take(n * stride);
     let mut into =
         |module, first| linear::forward(fast, module, plan, way, &h, &mut qkv, Columns { stride, first }, Onto::Fresh);
     let low_q = into(&layer.q, 0)?;
@@ -94,11 +94,11 @@ pub(super) fn forward(
     let low_v = into(&layer.v, q_width + kv_width)?;
     drop(h);
     let tables = (plan.cos.as_slice(), plan.sin.as_slice());
-    let (mut q, mut k, mut v) = (pool.take(n * q_width), pool.take(n * kv_width), pool.take(n * kv_width));
+    let (mut q, mut k, mut v) = (arena.take(n * q_width), arena.take(n * kv_width), arena.take(n * kv_width));
     leaf::heads_out(&qkv, stride, q_width + kv_width, c.head_dim, None, &mut v);
     let mut raw = None;
     if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
-        let (mut raw_q, mut raw_k) = (pool.take(n * q_width), pool.take(n * kv_width));
+        let (mut raw_q, mut raw_k) = (arena.take(n * q_width), arena.take(n * kv_width));
         leaf::heads_out(&qkv, stride, 0, c.head_dim, None, &mut raw_q);
         leaf::heads_out(&qkv, stride, q_width, c.head_dim, None, &mut raw_k);
         turn(&norm(fast, q_norm, &raw_q)?, n * c.head_dim, c.head_dim, tables, &mut q);
@@ -109,16 +109,16 @@ pub(super) fn forward(
         leaf::heads_out(&qkv, stride, q_width, c.head_dim, Some(tables), &mut k);
     }
     drop(qkv);
-    let (mut apart, mut lse) = (pool.take(n * q_width), pool.take(c.heads * n));
+    let (mut apart, mut lse) = (arena.take(n * q_width), arena.take(c.heads * n));
     attention::forward(&plan.segments, shape(decoder, plan), &q, &k, &v, &mut apart, &mut lse);
-    let mut out = pool.take(n * q_width);
+    let mut out = arena.take(n * q_width);
     leaf::heads_in(&apart, q_width, 0, c.head_dim, None, &mut out);
     drop(apart);
-    let mut mid = pool.take(n * c.hidden);
+    let mut mid = arena.take(n * c.hidden);
     mid.copy_from_slice(x);
     let low_o = linear::forward(fast, &layer.o, plan, way, &out, &mut mid, Columns::all(c.hidden), Onto::Sum)?;
     let h = norm(fast, &layer.ff_norm, &mid)?;
-    let mut gate_up = pool.take(n * 2 * c.ff);
+    let mut gate_up = arena.take(n * 2 * c.ff);
     let mut into = |module, first| {
         let at = Columns { stride: 2 * c.ff, first };
         linear::forward(fast, module, plan, way, &h, &mut gate_up, at, Onto::Fresh)
@@ -126,9 +126,9 @@ pub(super) fn forward(
     let low_gate = into(&layer.gate, 0)?;
     let low_up = into(&layer.up, c.ff)?;
     drop(h);
-    let mut inner = pool.take(n * c.ff);
+    let mut inner = arena.take(n * c.ff);
     leaf::swiglu(&gate_up, c.ff, &mut inner);
-    let mut y = pool.take(n * c.hidden);
+    let mut y = arena.take(n * c.hidden);
     y.copy_from_slice(&mid);
     let low_down = linear::forward(fast, &layer.down, plan, way, &inner, &mut y, Columns::all(c.hidden), Onto::Sum)?;
     if let Some(keep) = keep {
@@ -164,7 +164,7 @@ pub(super) fn backward(
     upstream: &mut Buffer,
     sums: &mut Sums,
 ) -> Result<(), Error> {
-    let (c, n, pool) = (decoder.config(), plan.tokens(), &fast.pool);
+    let (c, n, arena) = (decoder.config(), plan.tokens(), &fast.arena);
     let (q_width, kv_width) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
     let stride = q_width + 2 * kv_width;
     let Saved { x, mut rest } = saved;
@@ -177,18 +177,18 @@ pub(super) fn backward(
     let [low_q, low_k, low_v, low_o, low_gate, low_up, low_down] = low;
     let all = Columns::all(c.hidden);
 
-    let mut inner = pool.take(n * c.ff);
+    let mut inner = arena.take(n * c.ff);
     leaf::swiglu(&gate_up, c.ff, &mut inner);
-    let mut dinner = pool.take(n * c.ff);
+    let mut dinner = arena.take(n * c.ff);
     let through = (&inner[..], low_down.as_ref());
     let to = (&mut dinner[..], Onto::Fresh);
     linear::backward(fast, &layer.down, plan, way, through, (&*upstream, all), to, sums)?;
     drop(inner);
-    let mut dboth = pool.take(n * 2 * c.ff);
+    let mut dboth = arena.take(n * 2 * c.ff);
     leaf::swiglu_back(&gate_up, c.ff, &dinner, &mut dboth);
     drop((gate_up, dinner));
     let h = norm(fast, &layer.ff_norm, &mid)?;
-    let mut dh = pool.take(n * c.hidden);
+    let mut dh = arena.take(n * c.hidden);
     let at = |first| Columns { stride: 2 * c.ff, first };
     let to = (&mut dh[..], Onto::Fresh);
     linear::backward(fast, &layer.gate, plan, way, (&h, low_gate.as_ref()), (&dboth, at(0)), to, sums)?;
@@ -198,29 +198,29 @@ pub(super) fn backward(
     norm_back(&layer.ff_norm, &mid, &dh, upstream, sums)?;
     drop(mid);
 
-    let mut dout = pool.take(n * q_width);
+    let mut dout = arena.take(n * q_width);
     let to = (&mut dout[..], Onto::Fresh);
     linear::backward(fast, &layer.o, plan, way, (&out, low_o.as_ref()), (&*upstream, all), to, sums)?;
-    let (mut out_heads, mut dout_heads) = (pool.take(n * q_width), pool.take(n * q_width));
+    let (mut out_heads, mut dout_heads) = (arena.take(n * q_width), arena.take(n * q_width));
     leaf::heads_out(&out, q_width, 0, c.head_dim, None, &mut out_heads);
     leaf::heads_out(&dout, q_width, 0, c.head_dim, None, &mut dout_heads);
     drop((out, dout));
-    let (mut dq, mut dk, mut dv) = (pool.take(n * q_width), pool.take(n * q_width), pool.take(n * q_width));
+    let (mut dq, mut dk, mut dv) = (arena.take(n * q_width), arena.take(n * q_width), arena.take(n * q_width));
     let seen = attention::Seen { q: &q, k: &k, v: &v, out: &out_heads, lse: &lse, dout: &dout_heads };
     attention::backward(&plan.segments, shape(decoder, plan), seen, &mut dq, &mut dk, &mut dv);
     drop((out_heads, dout_heads, q, k, v, lse));
-    let (mut dk_all, mut dv_all) = (pool.take(n * kv_width), pool.take(n * kv_width));
+    let (mut dk_all, mut dv_all) = (arena.take(n * kv_width), arena.take(n * kv_width));
     attention::fold(&dk, shape(decoder, plan), &mut dk_all);
     attention::fold(&dv, shape(decoder, plan), &mut dv_all);
     drop((dk, dv));
-    let mut dqkv = pool.take(n * stride);
+    let mut dqkv = arena.take(n * stride);
     let tables = (plan.cos.as_slice(), plan.sin.as_slice());
     leaf::heads_in(&dv_all, stride, q_width + kv_width, c.head_dim, None, &mut dqkv);
     if let (Some(q_norm), Some(k_norm), Some((raw_q, raw_k))) = (&layer.q_norm, &layer.k_norm, &raw) {
         for (d, raw, norm, first) in [(&dq, raw_q, q_norm, 0), (&dk_all, raw_k, k_norm, q_width)] {
-            let mut back = pool.take(d.len());
+            let mut back = arena.take(d.len());
             turn_back(d, n * c.head_dim, c.head_dim, tables, &mut back);
-            let mut draw = pool.zeros(d.len());
+            let mut draw = arena.zeros(d.len());
             norm_back(norm, raw, &back, &mut draw, sums)?;
             leaf::heads_in(&draw, stride, first, c.head_dim, None, &mut dqkv);
         }

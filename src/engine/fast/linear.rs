@@ -1,10 +1,10 @@
 //! A linear module with its adapter, forward and back: `y = x·Wᵀ + scale·drop(x)·Aᵀ·Bᵀ (+ b)`, DoRA's lengths on it.
 
 use super::plan::Plan;
-use super::pool::Buffer;
 use super::{Fast, Sums, Way, values};
 use crate::engine::decoder::{Linear, Lora};
 use crate::engine::error::Error;
+use tiebreak_kernels::arena::Buffer;
 use tiebreak_kernels::leaf;
 use tiebreak_kernels::product::{Onto, View, product};
 
@@ -41,7 +41,7 @@ fn dropped(fast: &Fast, lora: &Lora, plan: &Plan, way: Way, x: &[f32], width: us
 
 /// The dropout mask of the rows as they lie.
 fn mask(fast: &Fast, lora: &Lora, plan: &Plan, number: u64, width: usize) -> Buffer {
-    let mut mask = fast.pool.take(plan.tokens() * width);
+    let mut mask = fast.arena.take(plan.tokens() * width);
     for (start, end, padded) in &plan.padded {
         lora.keep(number, padded * width, &mut mask[start * width..end * width]);
     }
@@ -66,7 +66,7 @@ pub(super) fn forward(
     let lora = linear.lora.as_ref().filter(|_| way.adapter);
     let stretch = if lora.is_some() { linear.stretch()? } else { None };
     // What is stretched is put on top of something else only afterwards.
-    let mut apart = stretch.as_ref().map(|_| fast.pool.take(n * out));
+    let mut apart = stretch.as_ref().map(|_| fast.arena.take(n * out));
     let (to, columns, onto_here) = match &mut apart {
         Some(buffer) => (&mut buffer[..], Columns::all(out), Onto::Fresh),
         None => (&mut *y, at, onto),
@@ -85,7 +85,7 @@ pub(super) fn forward(
     if let Some(lora) = lora {
         let (a, b) = (values(lora.a.as_tensor())?, values(lora.b.as_tensor())?);
         let r = a.len() / width;
-        let mut xa = fast.pool.take(n * r);
+        let mut xa = fast.arena.take(n * r);
         let kept = dropped(fast, lora, plan, way, x, width);
         let input = View::rows(kept.as_deref().unwrap_or(x), width);
         product(&mut xa, r, Onto::Fresh, input, View::columns(&a, width), (n, r, width), 1.0);
@@ -138,7 +138,7 @@ pub(super) fn backward(
             return Err(Error::Asked("an adapter has no lengths; this is an error of the program".into()));
         };
         // Before the lengths: made again, since only what came after them was kept.
-        let mut before = fast.pool.take(n * out);
+        let mut before = fast.arena.take(n * out);
         let b = values(lora.b.as_tensor())?;
         let r = b.len() / out;
         product(
@@ -185,7 +185,7 @@ pub(super) fn backward(
     };
     let (a, b, scale) = (values(lora.a.as_tensor())?, values(lora.b.as_tensor())?, lora.scale as f32);
     let r = b.len() / out;
-    let mut dlow = fast.pool.take(n * r);
+    let mut dlow = fast.arena.take(n * r);
     product(&mut dlow, r, Onto::Fresh, dy_view, View::rows(&b, r), (n, r, out), scale);
     if let Some(sum) = sums.of(&lora.b) {
         product(sum, r, Onto::Sum, dy_view.transposed(), View::rows(low, r), (out, r, n), scale);
@@ -199,7 +199,7 @@ pub(super) fn backward(
     match way.dropout.filter(|_| lora.dropout > 0.0) {
         None => product(dx, width, Onto::Sum, dlow_view, a_view, (n, width, r), 1.0),
         Some(number) => {
-            let mut part = fast.pool.take(n * width);
+            let mut part = fast.arena.take(n * width);
             product(&mut part, width, Onto::Fresh, dlow_view, a_view, (n, width, r), 1.0);
             leaf::multiply(&mut part, &mask(fast, lora, plan, number, width));
             leaf::add(dx, &part);

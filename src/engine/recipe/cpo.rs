@@ -8,7 +8,7 @@
 //! no second end-of-text token behind a chat template, pairs that do not fit are left out and not cut, and `logits/*` are
 //! means over answer tokens (TRL: over every position, padding too).
 
-use super::{Loss, Recipe, Seen, Window, pair_tokens, sides};
+use super::{Apart, Loss, Recipe, Seen, Window, pair_tokens, sides};
 use crate::domain::Params;
 use crate::engine::error::Error;
 use crate::engine::loss::{Cpo, CpoForm, CpoPair, Tally};
@@ -48,6 +48,11 @@ impl CpoRecipe {
 }
 
 impl Recipe for CpoRecipe {
+    fn apart(&self) -> Apart {
+        // The part that imitates is a mean over the micro-batch's tokens.
+        if self.cpo.alpha == 0.0 { Apart::Mean } else { Apart::No }
+    }
+
     fn loss(&self, batch: &[Seen<'_>], window: &Window, tally: &mut Tally) -> Result<Loss, Error> {
         let mut pairs = Vec::with_capacity(batch.len());
         for pair in batch {

@@ -78,10 +78,9 @@ impl Recipe for DpoRecipe {
     }
 
     fn apart(&self) -> Apart {
-        use DpoForm::{Hinge, Ipo, Robust, Sigmoid};
-        // The others sort, average or shift over the micro-batch, or count its tokens.
-        let alone = self.dpo.terms.iter().all(|(form, _)| matches!(form, Sigmoid | Hinge | Ipo | Robust));
-        if alone && !self.dpo.wpo { Apart::Mean } else { Apart::No }
+        // The others sort the micro-batch, or count its tokens.
+        let of_batch = |form: &DpoForm| form.sorts_batch() || *form == DpoForm::Sft;
+        if self.dpo.terms.iter().any(|(form, _)| of_batch(form)) { Apart::No } else { Apart::Mean }
     }
 
     fn loss(&self, batch: &[Seen<'_>], window: &Window, tally: &mut Tally) -> Result<Loss, Error> {

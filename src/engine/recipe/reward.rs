@@ -5,7 +5,7 @@
 //! is read at the answer's true last token, never looked for by the padding's id; what was learned is calibrated on the
 //! held-out pairs, and the calibration is part of the checkpoint, together with the way rows are rendered.
 
-use super::{Loss, Recipe, Seen, Window};
+use super::{Apart, Loss, Recipe, Seen, Window};
 use crate::domain::{Metrics, Params};
 use crate::engine::error::Error;
 use crate::engine::loss::{Calibration, Reward, RewardPair, Tally, calibrate};
@@ -50,6 +50,10 @@ impl Recipe for RewardRecipe {
         // N(0, 0.02) as Hugging Face starts a classifier's head.
         let mut rng = stream(params.i64("seed") as u64, 1 << 39);
         Some((0..hidden).map(|_| 0.02 * normal(&mut rng)).collect())
+    }
+
+    fn apart(&self) -> Apart {
+        Apart::Mean
     }
 
     fn loss(&self, batch: &[Seen<'_>], window: &Window, tally: &mut Tally) -> Result<Loss, Error> {

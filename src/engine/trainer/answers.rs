@@ -52,6 +52,7 @@ impl Trainer {
         let asked = self.asked.iter().enumerate().map(of).collect::<Result<Vec<Asked>, Error>>()?;
         let tokenizer = &self.model.tokenizer;
         let answers = generate_all(self.policy.decoder(), asked, tokenizer.stops(), true)?;
+        self.policy.rest();
         for (prompt, answers) in self.asked.iter().zip(&answers) {
             let text = tokenizer.decode(answers.first().map_or(&[], |a| &a.ids))?;
             let prompt = prompt.headline().to_owned();

@@ -150,6 +150,7 @@ impl Online {
         let asked = prompts.iter().enumerate().map(ask).collect();
         policy.rest();
         let made = generate_all(policy.decoder(), asked, model.tokenizer.stops(), true)?;
+        policy.rest();
         let mut out = Vec::with_capacity(prompts.len() * group);
         for (example, made) in prompts.iter().zip(made) {
             let prompt = &example.rows[0].ids;

@@ -1,0 +1,325 @@
+//! Buffers that go round: taken by a length, given back when dropped, so that a step maps no fresh memory and memory does not
+//! fall to pieces over steps of changing lengths.
+//!
+//! Owns stretches of memory in which a buffer takes the first gap that is wide enough, and in which gaps that touch become one:
+//! whenever nothing is lent all is one gap again, whatever was lent before. So what a run holds is what its largest step
+//! needed. Refuses to say what is in a buffer when it is taken: whoever takes one writes it first.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Numbers of a cache line: where buffers begin, and what their sizes are multiples of.
+const LINE: usize = 16;
+
+/// Numbers in a region, unless one buffer is larger: 1 GiB. Pages that were never written take no memory.
+const REGION: usize = 1 << 28;
+
+/// A stretch of memory.
+struct Region {
+    start: NonNull<f32>,
+    layout: Layout,
+    /// Numbers before the first whole cache line.
+    skipped: usize,
+    /// Numbers from there on.
+    len: usize,
+    /// Gaps: where, and how wide. No two touch.
+    gaps: BTreeMap<usize, usize>,
+    /// Numbers from the first to the last that was ever lent.
+    reached: usize,
+}
+
+// SAFETY: a region owns its memory, and its parts are lent to one buffer at a time.
+#[allow(unsafe_code, reason = "a pointer to memory of its own")]
+unsafe impl Send for Region {}
+
+impl Region {
+    /// A region with room for `len` numbers; none when there is no such stretch of addresses.
+    fn new(len: usize) -> Option<Self> {
+        let layout = Layout::array::<f32>(len + LINE).ok()?;
+        // SAFETY: the size is not 0. Zeros are numbers, so that all of it may be read at once.
+        #[allow(unsafe_code, reason = "memory that may be lent in parts")]
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?.cast::<f32>();
+        let skipped = start.align_offset(LINE * size_of::<f32>()).min(LINE);
+        Some(Self { start, layout, skipped, len, gaps: BTreeMap::from([(0, len)]), reached: 0 })
+    }
+
+    /// Whether nothing of it is lent.
+    fn is_whole(&self) -> bool {
+        self.gaps.get(&0) == Some(&self.len)
+    }
+
+    /// Takes the first gap of `size` numbers or more.
+    fn take(&mut self, size: usize) -> Option<usize> {
+        let (at, width) = self.gaps.iter().find(|(_, width)| **width >= size).map(|(at, width)| (*at, *width))?;
+        self.gaps.remove(&at);
+        if width > size {
+            self.gaps.insert(at + size, width - size);
+        }
+        self.reached = self.reached.max(at + size);
+        Some(at)
+    }
+
+    /// Gives `size` numbers from `at` on back; the gaps beside them become one with theirs.
+    fn give(&mut self, at: usize, size: usize) {
+        let (mut first, mut end) = (at, at + size);
+        let before = self.gaps.range(..at).next_back().map(|(before, width)| (*before, before + width));
+        if let Some((before, _)) = before.filter(|(_, end)| *end == at) {
+            first = before;
+        }
+        if let Some(width) = self.gaps.remove(&end) {
+            end += width;
+        }
+        self.gaps.insert(first, end - first);
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: it was allocated with this layout, and no buffer of it is left.
+        #[allow(unsafe_code, reason = "as it was allocated")]
+        unsafe {
+            dealloc(self.start.as_ptr().cast(), self.layout);
+        }
+    }
+}
+
+/// Regions and how much of them is lent.
+#[derive(Default)]
+struct Regions {
+    /// Each with its number.
+    all: Vec<(u64, Region)>,
+    /// Regions there ever were.
+    made: u64,
+    /// Numbers lent out.
+    lent: usize,
+    /// The most that was ever lent at a time.
+    most: usize,
+}
+
+impl Regions {
+    /// Lends `size` numbers: which region, from where on.
+    fn lend(&mut self, size: usize) -> (u64, NonNull<f32>, usize) {
+        let found = self
+            .all
+            .iter_mut()
+            .find_map(|(number, region)| Some((*number, region.start, region.skipped, region.take(size)?)));
+        let (number, start, skipped, at) = found.unwrap_or_else(|| self.grow(size));
+        self.lent += size;
+        self.most = self.most.max(self.lent);
+        // SAFETY: the gap lies within the region.
+        #[allow(unsafe_code, reason = "a place in a region")]
+        (number, unsafe { start.add(skipped + at) }, at)
+    }
+
+    /// A new region whose first `size` numbers are taken.
+    fn grow(&mut self, size: usize) -> (u64, NonNull<f32>, usize, usize) {
+        // Where addresses are counted as memory there may be none for a whole region.
+        let region = Region::new(size.max(REGION)).or_else(|| Region::new(size));
+        let Some(mut region) = region else {
+            handle_alloc_error(Layout::array::<f32>(size).unwrap_or(Layout::new::<f32>()));
+        };
+        self.made += 1;
+        let taken = (self.made, region.start, region.skipped, region.take(size).unwrap_or(0));
+        self.all.push((self.made, region));
+        taken
+    }
+}
+
+/// Gives pages of the heap that nothing lies in back to the system, where its allocator keeps them: what was read and dropped
+/// while a model was loaded, or a packed copy of it.
+pub fn trim() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[allow(unsafe_code, reason = "a function of the C library")]
+    // SAFETY: it may be called at any time, from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Where buffers come from.
+#[derive(Default, Clone)]
+pub struct Arena(Arc<Mutex<Regions>>);
+
+impl Arena {
+    fn with<T>(&self, f: impl FnOnce(&mut Regions) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A buffer of `len` numbers, whatever they are.
+    pub fn take(&self, len: usize) -> Buffer {
+        let size = len.max(1).next_multiple_of(LINE);
+        let (region, start, at) = self.with(|regions| regions.lend(size));
+        Buffer { start, len, region, at, size, arena: self.clone() }
+    }
+
+    /// A buffer of `len` zeros.
+    pub fn zeros(&self, len: usize) -> Buffer {
+        let mut buffer = self.take(len);
+        buffer.fill(0.0);
+        buffer
+    }
+
+    /// Gives memory of which nothing is lent back to the system.
+    pub fn clear(&self) {
+        self.with(|regions| regions.all.retain(|(_, region)| !region.is_whole()));
+    }
+
+    /// Bytes lent out now.
+    pub fn lent(&self) -> usize {
+        self.with(|regions| regions.lent * size_of::<f32>())
+    }
+
+    /// The most bytes that were ever lent at a time.
+    pub fn most(&self) -> usize {
+        self.with(|regions| regions.most * size_of::<f32>())
+    }
+
+    /// Bytes of the memory that it holds and that was ever lent.
+    pub fn held(&self) -> usize {
+        self.with(|regions| regions.all.iter().map(|(_, region)| region.reached * size_of::<f32>()).sum())
+    }
+}
+
+/// A buffer of some length.
+pub struct Buffer {
+    start: NonNull<f32>,
+    len: usize,
+    /// The number of its region, the place in it, and the numbers taken there.
+    region: u64,
+    at: usize,
+    size: usize,
+    /// Keeps the region there.
+    arena: Arena,
+}
+
+// SAFETY: a buffer is the only one that is lent its numbers.
+#[allow(unsafe_code, reason = "a pointer to numbers that are lent to it alone")]
+unsafe impl Send for Buffer {}
+// SAFETY: as above; shared, it only lets them be read.
+#[allow(unsafe_code, reason = "a pointer to numbers that are lent to it alone")]
+unsafe impl Sync for Buffer {}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: `len` numbers from there on are lent to this buffer alone, and were zeros before they were anything else.
+        #[allow(unsafe_code, reason = "its part of a region")]
+        unsafe {
+            std::slice::from_raw_parts(self.start.as_ptr(), self.len)
+        }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as above.
+        #[allow(unsafe_code, reason = "its part of a region")]
+        unsafe {
+            std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len)
+        }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let (number, at, size) = (self.region, self.at, self.size);
+        self.arena.with(|regions| {
+            regions.lent -= size;
+            if let Some((_, region)) = regions.all.iter_mut().find(|(n, _)| *n == number) {
+                region.give(at, size);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_takes_the_first_gap_that_is_wide_enough() {
+        let arena = Arena::default();
+        let first = arena.take(5000);
+        assert_eq!((first.len(), arena.lent()), (5000, 4 * 5008));
+        assert_eq!(first.as_ptr().align_offset(64), 0);
+        let second = arena.take(100);
+        let at = first.as_ptr();
+        drop(first);
+        let again = arena.take(4900);
+        assert_eq!((again.as_ptr(), again.len()), (at, 4900));
+        let beside = arena.take(6000);
+        assert!(beside.as_ptr() > second.as_ptr(), "it does not fit between");
+        assert_eq!(arena.held(), 4 * (5008 + 112 + 6000));
+        assert!(arena.zeros(300).iter().all(|x| *x == 0.0));
+    }
+
+    #[test]
+    fn whatever_the_order_all_is_one_gap_at_the_end() {
+        let arena = Arena::default();
+        for round in 0..6 {
+            let mut all: Vec<Option<Buffer>> = (1..40).map(|i| Some(arena.take(i * 100 + round))).collect();
+            for step in 0..all.len() {
+                let n = all.len();
+                all[(step * 7 + round) % n] = None;
+            }
+            assert_eq!(arena.lent(), 0);
+            assert_eq!(arena.with(|r| r.all.iter().map(|(_, r)| r.gaps.len()).collect::<Vec<_>>()), [1]);
+        }
+    }
+
+    #[test]
+    fn buffers_do_not_overlap() {
+        let arena = Arena::default();
+        let mut all: Vec<(f32, Buffer)> = Vec::new();
+        for i in 0..500_usize {
+            let mut buffer = arena.take((i * 7919) % 3000 + 1);
+            buffer.fill(i as f32);
+            all.push((i as f32, buffer));
+            if i % 3 == 2 {
+                all.swap_remove((i * 31) % all.len());
+            }
+        }
+        assert!(all.iter().all(|(number, buffer)| buffer.iter().all(|x| x == number)));
+    }
+
+    #[test]
+    fn steps_of_changing_lengths_hold_little_more_than_the_largest_needs() {
+        let arena = Arena::default();
+        for step in 0..60 {
+            let tokens = 100 + (step * 37) % 400;
+            let mut kept = Vec::new();
+            for _ in 0..20 {
+                let (wide, narrow) = (arena.take(tokens * 30), arena.take(tokens * 10));
+                kept.push(arena.take(tokens * 10));
+                drop(narrow);
+                kept.push(arena.take(tokens * 53));
+                drop(wide);
+                kept.push(arena.take(tokens));
+            }
+            while kept.pop().is_some() {
+                drop((arena.take(tokens * 10), arena.take(tokens * 53)));
+            }
+        }
+        let (held, most) = (arena.held(), arena.most());
+        assert!(held * 10 < most * 11, "{held} held for {most}");
+    }
+
+    #[test]
+    fn what_is_not_lent_goes_back() {
+        let arena = Arena::default();
+        let kept = arena.take(1000);
+        let other = arena.take(REGION);
+        assert_eq!(arena.with(|r| r.all.len()), 2);
+        drop(other);
+        arena.clear();
+        assert_eq!(arena.with(|r| r.all.len()), 1);
+        drop(kept);
+        arena.clear();
+        assert_eq!((arena.with(|r| r.all.len()), arena.lent(), arena.held()), (0, 0, 0));
+        assert_eq!(arena.take(10).len(), 10, "and there is more where it came from");
+    }
+}
