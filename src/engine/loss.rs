@@ -60,6 +60,8 @@ pub struct RowLoss {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Tally {
     sums: Vec<(&'static str, f64, f64)>,
+    /// The extremes of the micro-batch at hand, which may come in parts.
+    open: Vec<(&'static str, f64)>,
 }
 
 impl Tally {
@@ -71,6 +73,24 @@ impl Tally {
                 *total += weight;
             }
             None => self.sums.push((name, value * weight, weight)),
+        }
+    }
+
+    /// Keeps the least (by `f64::min`) or most of the values named so in this micro-batch.
+    pub fn extreme(&mut self, name: &'static str, value: f64, of: fn(f64, f64) -> f64) {
+        if let Some((_, so_far)) = self.open.iter_mut().find(|(n, _)| *n == name) {
+            *so_far = of(*so_far, value);
+            return;
+        }
+        self.open.push((name, value));
+        // Its place among the others.
+        self.add(name, 0.0, 0.0);
+    }
+
+    /// The micro-batch is over: its extremes go into the means over micro-batches.
+    pub fn close(&mut self) {
+        for (name, value) in std::mem::take(&mut self.open) {
+            self.add(name, value, 1.0);
         }
     }
 

@@ -181,3 +181,6 @@ fn reference<'a>(pair: &Seen<'a>) -> Result<&'a Reference, Error> {
         .filter(|r| r.len() == pair.scores.len() + pair.aside.len())
         .ok_or_else(|| Error::Asked(format!("{} has no reference log-probs", pair.example.id)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,7 +42,6 @@ impl Reward {
         let share = 1.0 / pairs.len() as f64;
         let coef = self.center_rewards_coefficient;
         let mut out = RewardLoss::default();
-        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for pair in pairs {
             let (c, r) = (pair.chosen, pair.rejected);
             let (loss, slope) = smoothed(c - r - pair.margin, pair.epsilon);
@@ -52,12 +51,8 @@ impl Reward {
             tally.add("accuracy", f64::from(c > r), 1.0);
             tally.add("margin", c - r, 1.0);
             tally.add("mean_reward", f64::midpoint(c, r), 2.0);
-            low = low.min(c.min(r));
-            high = high.max(c.max(r));
-        }
-        if !pairs.is_empty() {
-            tally.add("min_reward", low, 1.0);
-            tally.add("max_reward", high, 1.0);
+            tally.extreme("min_reward", c.min(r), f64::min);
+            tally.extreme("max_reward", c.max(r), f64::max);
         }
         out
     }
@@ -86,8 +81,9 @@ mod tests {
     fn golden_values() {
         near(reward(0.0, &scores(), [0.0; 2], 0.0).0.loss, 0.771_100_67, 1e-8);
         near(reward(0.0, &scores(), [0.5, 0.0], 0.0).0.loss, 0.862_727_96, 1e-8);
-        let (out, tally) = reward(0.01, &scores(), [0.0; 2], 0.0);
+        let (out, mut tally) = reward(0.01, &scores(), [0.0; 2], 0.0);
         near(out.loss, 0.784_100_67, 1e-8);
+        tally.close();
         let want =
             [("accuracy", 0.5), ("margin", 0.0), ("min_reward", -0.3), ("mean_reward", 0.45), ("max_reward", 1.2)];
         for (name, value) in want {

@@ -90,6 +90,7 @@ impl Trainer {
             }
             recipe.loss(seen, window, tally)
         })?;
+        tally.close();
         match done {
             Ok(loss) => Ok(loss),
             Err(bad) => Err(self.bad_scores(bad, sink)?),
@@ -111,6 +112,7 @@ impl Trainer {
             let seen = see(&batch, &scores, &references);
             let window = Window { share: 1.0, tokens: batch.iter().map(|e| e.scored()).sum() };
             let out = recipe.loss(&seen, &window, &mut tally)?;
+            tally.close();
             tally.add("loss", out.loss, recipe.weight(&seen));
             all.extend(scores.into_iter().map(|s| s.rows));
         }

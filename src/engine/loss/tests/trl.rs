@@ -162,6 +162,7 @@ fn reward() {
             .collect();
         let mut tally = Tally::default();
         let out = Reward { center_rewards_coefficient: number(&case["coef"]) }.loss(&pairs, &mut tally);
+        tally.close();
         near(out.loss, number(&case["loss"]), 1e-10);
         for (i, (c, r)) in out.g.iter().enumerate() {
             near(*c, number(&case["g_chosen"][i]), 1e-10);
