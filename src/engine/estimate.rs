@@ -26,6 +26,8 @@ const CHUNK: u64 = 256;
 const LOGITS: u64 = 6;
 /// Rows whose batches are laid out to find the largest; more make no larger ones worth waiting for.
 const LOOKED_AT: usize = 100_000;
+/// The same of prompts, each of which has several answers.
+const ANSWERED: usize = 10_000;
 
 /// What goes through the decoder together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,12 +72,17 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
         all.flat_map(|all| if apart { all.into_iter().map(|g| vec![g]).collect() } else { vec![all] }).collect()
     } else {
         // The answers are not there yet: all as long as they may become.
-        let size = params.usize("per_device_train_batch_size").max(1);
-        let ids = vec![0; longest + params.usize("max_completion_length")];
-        let row = Row { scored: (longest.max(1)..ids.len()).collect(), ids, ..Row::default() };
-        let whole = made.train.first().map(|e| Example { rows: vec![row], aside: Vec::new(), ..e.clone() });
-        let examples: Vec<&Example> = whole.iter().flat_map(|e| std::iter::repeat_n(e, size)).collect();
-        vec![groups(&examples, Grouping::of(false, packs), cpu, packs)]
+        let answered = |i: usize| {
+            let prompt = made.train[i].rows.first().map_or(0, |r| r.ids.len());
+            let ids = vec![0; prompt + params.usize("max_completion_length")];
+            let row = Row { scored: (prompt.max(1)..ids.len()).collect(), ids, ..Row::default() };
+            Example { rows: vec![row], aside: Vec::new(), ..made.train[i].clone() }
+        };
+        let all = batches.answers_ahead(ANSWERED, params)?.into_iter().map(|micro| {
+            let examples: Vec<Example> = micro.into_iter().map(answered).collect();
+            groups(&examples.iter().collect::<Vec<_>>(), Grouping::of(false, packs), cpu, packs)
+        });
+        all.collect()
     };
     let room = free(&device).map_or_else(super::fast::room, |bytes| bytes / 2) as u64;
     let of = |groups: &Vec<Group>| match (params.text("engine"), cpu) {

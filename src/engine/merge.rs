@@ -100,9 +100,9 @@ pub fn to_peft(base: &ModelRef, trained: &Path, out: &Path) -> Result<(), Error>
         return Err(Error::Asked("this run trained every weight and has no adapter; merge it with --format hf".into()));
     };
     let place = Place::new(out)?;
-    let tensors = trained.tensors.iter().map(|(n, t)| (format!("base_model.model.{n}"), t.clone())).collect();
+    let tensors: Vec<_> = trained.tensors.iter().map(|(n, t)| (format!("base_model.model.{n}"), t.clone())).collect();
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_tensors(&place.file("adapter_model.safetensors"), &tensors, metadata)?;
+    write_tensors(&place.file("adapter_model.safetensors"), tensors, metadata)?;
     // peft reads alpha as a whole number where it is one.
     let alpha: Value = if spec.alpha.fract() == 0.0 { (spec.alpha as i64).into() } else { spec.alpha.into() };
     let config = json!({

@@ -10,8 +10,10 @@ use super::policy::Gradients;
 use super::trained::write_tensors;
 use crate::domain::Params;
 use candle_core::{CpuStorage, D, DType, InplaceOp1, Layout, Tensor, Var};
-use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use safetensors::{Dtype, View};
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::path::Path;
 use tiebreak_kernels::adam::{self, Adam};
 
@@ -46,15 +48,48 @@ impl Moments {
         Ok(Self::Host { m: numbers(m)?, v: numbers(v)? })
     }
 
-    /// Both as tensors.
-    fn tensors(&self, var: &Var) -> Result<(Tensor, Tensor), Error> {
-        Ok(match self {
-            Self::Tensors { m, v } => (m.clone(), v.clone()),
-            Self::Host { m, v } => {
-                let tensor = |x: &Vec<f32>| Tensor::from_slice(x, var.shape(), var.device());
-                (tensor(m)?, tensor(v)?)
-            }
-        })
+    /// Both as they are written, the first one first.
+    fn both<'a>(&'a self, shape: &'a [usize]) -> [Written<'a>; 2] {
+        match self {
+            Self::Tensors { m, v } => [m, v].map(Written::Tensor),
+            Self::Host { m, v } => [m, v].map(|numbers| Written::Numbers { shape, numbers }),
+        }
+    }
+}
+
+/// A moment on its way to a file: no copy of all of them is made for it.
+enum Written<'a> {
+    Numbers { shape: &'a [usize], numbers: &'a [f32] },
+    Tensor(&'a Tensor),
+}
+
+impl View for Written<'_> {
+    fn dtype(&self) -> Dtype {
+        match self {
+            Self::Numbers { .. } => Dtype::F32,
+            Self::Tensor(tensor) => View::dtype(tensor),
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        match self {
+            Self::Numbers { shape, .. } => shape,
+            Self::Tensor(tensor) => tensor.dims(),
+        }
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::Numbers { numbers, .. } => numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Self::Tensor(tensor) => View::data(tensor),
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        match self {
+            Self::Numbers { numbers, .. } => size_of_val(*numbers),
+            Self::Tensor(tensor) => View::data_len(tensor),
+        }
     }
 }
 
@@ -63,6 +98,8 @@ struct Step<'a> {
     gradient: &'a [f32],
     moments: RefCell<(&'a mut [f32], &'a mut [f32])>,
     by: Adam,
+    /// Whether it changed anything.
+    moved: Cell<bool>,
 }
 
 impl InplaceOp1 for Step<'_> {
@@ -75,7 +112,7 @@ impl InplaceOp1 for Step<'_> {
             candle_core::bail!("adamw: a parameter of f32 in one piece is updated here");
         };
         let (m, v) = &mut *self.moments.borrow_mut();
-        adam::adamw(&mut all[first..end], self.gradient, m, v, self.by);
+        self.moved.set(adam::adamw(&mut all[first..end], self.gradient, m, v, self.by));
         Ok(())
     }
 }
@@ -158,19 +195,22 @@ impl AdamW {
             if watch && squares(gradient)? == 0.0 {
                 done.without_gradient.push(i);
             }
-            if watch {
-                before.push((i, var.as_tensor().copy()?));
-            }
             let decay = if var.rank() > 1 { self.decay } else { 0.0 };
             let by = Adam { scale, beta1, beta2, bias2, eps, rate: rate / bias1, keep: 1.0 - rate * decay };
             match moments {
                 Moments::Host { m, v } => {
                     let gradient = gradient.to_dtype(DType::F32)?.contiguous()?;
                     let gradient = values(&gradient)?;
-                    let step = Step { gradient: &gradient, moments: RefCell::new((m, v)), by };
+                    let step = Step { gradient: &gradient, moments: RefCell::new((m, v)), by, moved: Cell::new(true) };
                     var.as_tensor().inplace_op1(&step)?;
+                    if watch && !step.moved.get() && !done.without_gradient.contains(&i) {
+                        done.unmoved.push(i);
+                    }
                 }
                 Moments::Tensors { m, v } => {
+                    if watch {
+                        before.push((i, var.as_tensor().copy()?));
+                    }
                     elsewhere.push(Elsewhere { var, gradient: gradient.to_dtype(DType::F32)?.contiguous()?, m, v, by });
                 }
             }
@@ -196,13 +236,13 @@ impl AdamW {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, trainables: &[(String, Var)], path: &Path) -> Result<(), Error> {
-        let mut all = BTreeMap::new();
+        let mut all = Vec::with_capacity(2 * trainables.len());
         for ((name, var), moments) in trainables.iter().zip(&self.moments) {
-            let (m, v) = moments.tensors(var)?;
-            all.insert(format!("m.{name}"), m);
-            all.insert(format!("v.{name}"), v);
+            for (kind, moment) in ["m", "v"].into_iter().zip(moments.both(var.dims())) {
+                all.push((format!("{kind}.{name}"), moment));
+            }
         }
-        write_tensors(path, &all, HashMap::new())
+        write_tensors(path, all, HashMap::new())
     }
 
     /// Takes the moments from a file that [`AdamW::save`] wrote, after `count` updates.

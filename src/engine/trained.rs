@@ -38,8 +38,8 @@ impl Trained {
     pub fn write(dir: &Path, tune: &Tune, trainables: &[(String, Var)]) -> Result<(), Error> {
         let path = dir.join(TRAINED_FILE);
         let kind = serde_json::to_string(tune).map_err(|e| Error::file(&path, e))?;
-        let tensors = trainables.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
-        write_tensors(&path, &tensors, HashMap::from([("tune".to_owned(), kind)]))
+        let tensors: Vec<_> = trainables.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
+        write_tensors(&path, tensors, HashMap::from([("tune".to_owned(), kind)]))
     }
 
     /// Reads `DIR/model.safetensors`.
@@ -94,9 +94,9 @@ impl Trained {
 }
 
 /// Writes tensors as one safetensors file.
-pub(super) fn write_tensors(
+pub(super) fn write_tensors<V: safetensors::View>(
     path: &Path,
-    tensors: &BTreeMap<String, Tensor>,
+    tensors: impl IntoIterator<Item = (impl AsRef<str> + Ord + std::fmt::Display, V)>,
     metadata: HashMap<String, String>,
 ) -> Result<(), Error> {
     let fail = |e: &dyn std::fmt::Display| Error::file(path, format!("cannot be written: {e}"));

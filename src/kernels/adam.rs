@@ -27,14 +27,16 @@ pub struct Adam {
     pub keep: f64,
 }
 
-/// One update of parameters `x` and their moments `m` and `v` by gradients `g`, number by number.
+/// One update of parameters `x` and their moments `m` and `v` by gradients `g`, number by number; gives whether any parameter
+/// is another than before.
 ///
 /// # Panics
 /// When the lengths do not fit.
-pub fn adamw(x: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], by: Adam) {
+pub fn adamw(x: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], by: Adam) -> bool {
     assert!(x.len() == g.len() && x.len() == m.len() && x.len() == v.len());
     let parts = x.par_chunks_mut(APART).zip(g.par_chunks(APART)).zip(m.par_chunks_mut(APART));
-    parts.zip(v.par_chunks_mut(APART)).for_each(|(((x, g), m), v)| adamw_part(x, g, m, v, by));
+    let moved = parts.zip(v.par_chunks_mut(APART)).map(|(((x, g), m), v)| adamw_part(x, g, m, v, by));
+    moved.reduce(|| false, |a, b| a | b)
 }
 
 /// Σ x²: blocks in f32, their sums in f64 and in order.
@@ -44,16 +46,20 @@ pub fn squares(x: &[f32]) -> f64 {
 }
 
 wide! {
-    fn adamw_part(x: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], by: Adam) {
+    fn adamw_part(x: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], by: Adam) -> bool {
         let (scale, beta1, beta2) = (by.scale as f32, by.beta1 as f32, by.beta2 as f32);
         let (rest1, rest2) = ((1.0 - by.beta1) as f32, (1.0 - by.beta2) as f32);
         let (over, eps) = ((1.0 / by.bias2) as f32, by.eps as f32);
         let (rate, keep) = (by.rate as f32, by.keep as f32);
+        let mut moved = false;
         for (((x, g), m), v) in x.iter_mut().zip(g).zip(m.iter_mut()).zip(v.iter_mut()) {
             let g = g * scale;
             *m = *m * beta1 + g * rest1;
             *v = *v * beta2 + g * g * rest2;
-            *x = *x * keep - *m / ((*v * over).sqrt() + eps) * rate;
+            let new = *x * keep - *m / ((*v * over).sqrt() + eps) * rate;
+            moved |= new != *x;
+            *x = new;
         }
+        moved
     }
 }

@@ -24,6 +24,17 @@ pub(super) struct Round {
 }
 
 impl Round {
+    /// In which order a pass over the `n` answers of round `number` takes them; every pass has its own, from another stream
+    /// than the prompts' order.
+    pub(super) fn order(&self, n: usize, seed: u64, number: u64, pass: usize) -> Vec<usize> {
+        rows::order(n, true, seed ^ 0x7061_7373, number * self.iterations as u64 + pass as u64)
+    }
+
+    /// Answers of an update, when a round has `n`.
+    pub(super) fn per_update(&self, n: usize) -> usize {
+        n.div_ceil(self.minis)
+    }
+
     /// The round that `params` ask for.
     ///
     /// # Errors
@@ -225,6 +236,24 @@ impl Batches {
         (0..epochs).flat_map(of).collect()
     }
 
+    /// The micro-batches of answers that come of as many prompts, as indices of the prompts' rows, one an answer.
+    ///
+    /// # Errors
+    /// When the answers of a round do not come out even.
+    pub(in crate::engine) fn answers_ahead(&self, rows: usize, params: &Params) -> Result<Vec<Vec<usize>>, Error> {
+        let round = Round::new(params)?;
+        let mut out = Vec::new();
+        for (number, prompts) in self.ahead(rows).into_iter().enumerate() {
+            let n = prompts.len() * round.group;
+            for pass in 0..round.iterations {
+                let order = round.order(n, self.seed, number as u64, pass);
+                let micro = order.chunks(round.per_update(n)).flat_map(|part| part.chunks(round.size));
+                out.extend(micro.map(|micro| micro.iter().map(|i| prompts[i / round.group]).collect()));
+            }
+        }
+        Ok(out)
+    }
+
     /// The micro-batches of the step after `done` steps, as indices of rows, and how many pairs came before them in the run.
     pub(super) fn window(&self, done: u64) -> (Vec<Vec<usize>>, u64) {
         if done >= self.total {
@@ -307,6 +336,26 @@ mod tests {
         // Lengths without an order to them.
         let lengths = grouped.then(|| (0..rows).map(|i| i * 37 % 101).collect());
         Batches { lengths, ..Batches::new(rows, &params) }
+    }
+
+    #[test]
+    fn every_answer_of_a_round_is_in_one_micro_batch_of_a_pass() {
+        let mut params = Params::defaults(&crate::domain::method("grpo").unwrap().rows());
+        for (k, v) in [("num_generations", "3"), ("per_device_train_batch_size", "2"), ("num_iterations", "2")] {
+            params.0.insert(k.into(), v.into());
+        }
+        params.0.insert("gradient_accumulation_steps".into(), "3".into());
+        params.0.insert("max_steps".into(), "8".into());
+        let batches = Batches::rounds(5, &params).unwrap();
+        let rounds = batches.ahead(100);
+        let micro = batches.answers_ahead(100, &params).unwrap();
+        assert!(micro.iter().all(|m| (1..=2).contains(&m.len())));
+        let mut count = [0; 5];
+        micro.iter().flatten().for_each(|i| count[*i] += 1);
+        let mut want = [0; 5];
+        rounds.iter().flatten().for_each(|i| want[*i] += 3 * 2);
+        assert_eq!(count, want);
+        assert!(want.iter().any(|n| *n > 0));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::engine::loss::Tally;
 use crate::engine::policy::{Batch, Policy, Row};
 use crate::engine::random::stream;
 use crate::engine::recipe::{Answer, Apart, OnlineRecipe, UpdateWindow};
-use crate::engine::rows::{Example, Rows, order};
+use crate::engine::rows::{Example, Rows};
 use crate::engine::sampling::generate_all;
 use crate::engine::sink::Sink;
 use crate::protocol::RunEvent;
@@ -335,12 +335,9 @@ impl Trainer {
         let n = round.all.len();
         let order = match &round.given {
             Some(order) => order.clone(),
-            // Another stream than the prompts' order; every pass over a round has its own.
-            None => {
-                order(n, true, self.batches.seed ^ 0x7061_7373, number * online.cut.iterations as u64 + pass as u64)
-            }
+            None => online.cut.order(n, self.batches.seed, number, pass),
         };
-        let per_update = n.div_ceil(online.cut.minis);
+        let per_update = online.cut.per_update(n);
         let part: Vec<usize> = order.into_iter().skip(mini * per_update).take(per_update).collect();
         let values = online.recipe.shape().values;
         let all: usize = round.all.iter().map(Answer::tokens).sum();
