@@ -197,7 +197,7 @@ const SHARED: &[ParamRow] = &[
         Kind::Bool,
         "false",
         "",
-        "rows of similar length work together, the longest first: less padding, and memory runs out at once or never",
+        "rows of like length together, the longest first: out of memory at once or never",
         false,
     ),
     row(
@@ -254,7 +254,7 @@ const SHARED: &[ParamRow] = &[
         Kind::Choice(&["fast", "reference"]),
         "fast",
         "",
-        "fast: written by hand for this machine; reference: the plain path it is checked against, several times slower",
+        "fast: written by hand; reference: the plain path it is checked against, slow",
         false,
     ),
     row(
@@ -315,7 +315,7 @@ const ONLINE: &[ParamRow] = &[
         Kind::Word,
         "",
         "",
-        "a reward run of this session whose score the answers climb; RUN@best takes its best checkpoint",
+        "a reward run whose score the answers climb; RUN@best: its best checkpoint",
         true,
     ),
     row(

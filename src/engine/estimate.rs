@@ -231,11 +231,12 @@ fn work_gpu(c: &Config, tune: &Tune, groups: &[Group], narrow: u64, room: u64) -
 /// a step (the weights, what is trained with its gradient and two moments, and `work` or the update), beside `others` models
 /// of the same size.
 ///
-/// Fitted to the peak resident sizes (VmHWM) of DPO on SmolLM2-135M (f32 from bf16, LoRA r 16 on all linear modules, batches of
-/// 4 pairs) on the CPU of Linux: 938 MiB for rows of 140 tokens, 1,095 for 320, 2,242 for 1,024; the formula gives 1,016, 1,115
-/// and 2,173. Of two such runs whose rows are known, eight pairs of at most 318 tokens take 1,114 and seven of at most 139, whose
-/// peak is near the loading's, 816; it gives 1,093 and 837. On a GPU it has not been measured; frozen weights have `narrow` bytes a
-/// number there.
+/// Held against the peak resident sizes (VmHWM) of SmolLM2-135M (f32 from bf16) on the CPU of Linux. Fast path, rank 16 on all
+/// linear modules, MiB foretold and used: DPO on four pairs of 256, 512, 1,024 and 2,048 tokens 1,221 and 1,246, 1,264 and 1,286,
+/// 1,286 and 1,309, 1,974 and 1,994; 128 pairs of 256 tokens a step 1,222 and 1,252. Rows of at most 640 tokens: ORPO 1,812 and
+/// 1,813, KTO 2,575 and 2,639, SFT of all weights 2,766 and 2,747; PPO on answers of at most 32 tokens 3,910 and 3,726, GRPO 4,673
+/// and 4,338. Reference path, LoRA: rows of 140, 320 and 1,024 tokens 1,016 and 938, 1,115 and 1,095, 2,173 and 2,242. On a GPU it
+/// has not been measured; frozen weights have `narrow` bytes a number there.
 fn memory(c: &Config, tune: &Tune, trainable: u64, work: u64, others: u64, narrow: u64) -> u64 {
     let weights = weights(c, tune, narrow);
     let loading = weights + c.parameters() * 2;

@@ -212,14 +212,13 @@ fn param_row(row: &ParamRow, field: Field, screen: &Launch, width: usize, out: &
             default => format!(" · default {default}"),
         };
         let mut below = |text: String, style| out.push(Row { field: None, parts: vec![(5, text, style)] });
-        match problem.map(|why| format!("⚠ {why}")) {
-            // Help is cut where it has no room; why a value cannot be taken is said in full.
-            Some(why) => {
-                for range in wrap(&why, width.saturating_sub(6)) {
-                    below(why[range].to_owned(), WARN);
-                }
-            }
-            None => below(format!("{}{default}", row.help), DIM),
+        // Said in full, on as many lines as that takes.
+        let (text, style) = match problem {
+            Some(why) => (format!("⚠ {why}"), WARN),
+            None => (format!("{}{default}", row.help), DIM),
+        };
+        for range in wrap(&text, width.saturating_sub(6)) {
+            below(text[range].to_owned(), style);
         }
         if row.kind == Kind::Checks {
             let names: Vec<&str> = checks().iter().map(|check| check.name).collect();
