@@ -5,12 +5,16 @@
 //!
 //! # Map
 //! ```text
-//! domain ← protocol ← { storage, engine } ← worker          domain ← protocol ← app ← ui          shell on top of app, ui, storage
+//! domain ← protocol ← { storage, model }      model ← nn ← generate ← train ← worker      (nn, generate use kernels)
+//! domain ← protocol ← app ← ui                shell on top of app, ui, storage
 //! ```
 //! * [`domain`]: the nouns and rules. Pure.
 //! * [`protocol`]: what processes and files say to each other.
 //! * [`storage`]: session folders on disk: logs, repair, locks, checkpoints, import and export.
-//! * [`engine`]: candle lives here and only here.
+//! * [`model`]: what lies in files and becomes a model: configuration, weights, tokenizer, template, merging.
+//! * [`nn`]: computing a model: log-probs of a batch, gradients, the optimizer.
+//! * [`generate`]: drawing text: sampler, packed decoder, sampling runs.
+//! * [`train`]: rows to batches, losses, recipes, the trainer.
 //! * [`worker`]: the child process that samples and trains.
 //! * [`app`]: the pure state machine of the workbench.
 //! * [`ui`]: pure drawing of the application's model.
@@ -22,9 +26,12 @@
 
 pub mod app;
 pub mod domain;
-pub mod engine;
+pub mod generate;
+pub mod model;
+pub mod nn;
 pub mod protocol;
 pub mod shell;
 pub mod storage;
+pub mod train;
 pub mod ui;
 pub mod worker;

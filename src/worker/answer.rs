@@ -4,10 +4,13 @@ use super::error::Error;
 use super::gpu;
 use super::task::{adapter_of, reward_of, run_rows};
 use crate::domain::{Num, RunId};
-use crate::engine::merge::{Precision, to_hf, to_peft};
-use crate::engine::{self, Judge, Sink, fresh};
+use crate::model::Sink;
+use crate::model::merge::{Precision, to_hf, to_peft};
 use crate::protocol::{FreshSpec, RunEvent, Scoring, Task};
 use crate::storage::{self, RunDir, SessionDir};
+use crate::train::Judge;
+use crate::train::fresh;
+use crate::{model, nn, train};
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,13 +19,13 @@ use std::path::{Path, PathBuf};
 const MASKED: usize = 5;
 
 /// `worker models [ROOT…]`: a [`crate::protocol::ModelCard`] for every model found.
-pub(super) fn models(roots: &[PathBuf]) -> Result<(), Error> {
-    engine::models::discover(roots).iter().try_for_each(say)
+pub(crate) fn models(roots: &[PathBuf]) -> Result<(), Error> {
+    model::discover::discover(roots).iter().try_for_each(say)
 }
 
 /// `worker model PATH`: the [`crate::protocol::ModelCard`] of a model that could be loaded; else it fails with the reason.
-pub(super) fn model(path: &Path) -> Result<(), Error> {
-    say(&engine::models::check(path)?)
+pub(crate) fn model(path: &Path) -> Result<(), Error> {
+    say(&model::discover::check(path)?)
 }
 
 /// `worker gpus`: a [`crate::protocol::GpuCard`] for every GPU that the driver knows; nothing where there is none.
@@ -32,29 +35,29 @@ pub(super) fn gpus() -> Result<(), Error> {
 
 /// `worker estimate RUN_DIR`: the [`crate::protocol::Estimate`] of a training run. The folder holds `spec.json` (which may be
 /// given itself) and the data; it need not be a session's.
-pub(super) fn estimate(path: &Path) -> Result<(), Error> {
+pub(crate) fn estimate(path: &Path) -> Result<(), Error> {
     let dir = if path.is_file() { path.parent().unwrap_or(path) } else { path };
     let run = RunDir::open(dir)?;
     let spec = run.placed_spec()?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
-    say(&engine::estimate(&spec, &run_rows(&run, train)?.rows)?)
+    say(&train::estimate(&spec, &run_rows(&run, train)?.rows)?)
 }
 
 /// `worker masks RUN_DIR`: the [`crate::protocol::Masks`] of a training run's first rows, from a folder as for `estimate`.
-pub(super) fn masks(path: &Path) -> Result<(), Error> {
+pub(crate) fn masks(path: &Path) -> Result<(), Error> {
     let run = RunDir::open(path)?;
     let spec = run.placed_spec()?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
-    say(&engine::masks(&spec, &run_rows(&run, train)?, MASKED)?)
+    say(&train::masks(&spec, &run_rows(&run, train)?, MASKED)?)
 }
 
 /// `worker score RUN_DIR ID`: a [`Scoring`] for every completion of the run's session that this reward run has not scored
 /// yet. ID is the run's, or its best checkpoint's (`reward-1@best`).
-pub(super) fn score(path: &Path, id: &RunId) -> Result<(), Error> {
+pub(crate) fn score(path: &Path, id: &RunId) -> Result<(), Error> {
     let run = RunDir::open(path)?;
     let spec = run.placed_spec()?;
     let (model, checkpoint) = reward_of(&run, id)?;
-    let judge = Judge::open(&model, &checkpoint, &engine::device(&spec.device)?)?;
+    let judge = Judge::open(&model, &checkpoint, &nn::device(&spec.device)?)?;
     let (session, _) = SessionDir::open(run.session_path())?.state()?;
     for completion in session.completions() {
         let known = session.score_of(&completion.id).is_some_and(|score| score.run == *id);
@@ -69,7 +72,7 @@ pub(super) fn score(path: &Path, id: &RunId) -> Result<(), Error> {
 /// programs. `hf` computes exactly what
 /// base and adapter compute together (f32), `hf-base` rounds to the base model's number type, `peft` writes the adapter
 /// alone. Progress comes as [`RunEvent`]s.
-pub(super) fn merge(path: &Path, id: &RunId, out: &Path, format: &str) -> Result<(), Error> {
+pub(crate) fn merge(path: &Path, id: &RunId, out: &Path, format: &str) -> Result<(), Error> {
     let run = RunDir::open(path)?;
     let spec = run.placed_spec()?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
@@ -90,7 +93,7 @@ pub(super) fn merge(path: &Path, id: &RunId, out: &Path, format: &str) -> Result
 
 /// `worker make OUT SPEC`: a model's folder with random weights; SPEC is a [`FreshSpec`] as JSON. Progress comes as
 /// [`RunEvent`]s.
-pub(super) fn make(out: &Path, spec: &str) -> Result<(), Error> {
+pub(crate) fn make(out: &Path, spec: &str) -> Result<(), Error> {
     let spec: FreshSpec = serde_json::from_str(spec)
         .map_err(|e| Error::Failed(format!("what to make is not said as `models make` says it: {e}")))?;
     Ok(fresh::make(&spec, out, &mut Lines)?)
@@ -100,13 +103,13 @@ pub(super) fn make(out: &Path, spec: &str) -> Result<(), Error> {
 struct Lines;
 
 impl Sink for Lines {
-    fn emit(&mut self, event: RunEvent) -> Result<(), engine::Error> {
-        say(&event).map_err(|e| engine::Error::Sink(e.to_string()))
+    fn emit(&mut self, event: RunEvent) -> Result<(), model::Error> {
+        say(&event).map_err(|e| model::Error::Sink(e.to_string()))
     }
 }
 
 /// Says one answer as a line.
-pub(super) fn say<T: Serialize>(answer: &T) -> Result<(), Error> {
+pub(crate) fn say<T: Serialize>(answer: &T) -> Result<(), Error> {
     let line = serde_json::to_string(answer).map_err(|e| Error::Failed(format!("an answer does not write: {e}")))?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|e| Error::Failed(format!("nobody listens: {e}")))

@@ -4,30 +4,30 @@ use super::answer::say;
 use super::error::Error;
 use super::gpu::Peak;
 use crate::domain::{PairId, PairRow, PromptId};
-use crate::engine;
 use crate::protocol::{BenchAnswer, BenchSpec, TrainBench, TrainFigures};
 use crate::storage::import;
+use crate::{model, nn, train};
 use std::path::Path;
 
 /// `worker bench SPEC`: [`BenchAnswer`]s, the figures last. SPEC is a [`BenchSpec`] as JSON.
-pub(super) fn bench(spec: &str) -> Result<(), Error> {
+pub(crate) fn bench(spec: &str) -> Result<(), Error> {
     let spec: BenchSpec = serde_json::from_str(spec)
         .map_err(|e| Error::Failed(format!("what to measure is not said as `tiebreak bench` says it: {e}")))?;
-    let mut tell = |answer: BenchAnswer| say(&answer).map_err(|e| engine::Error::Sink(e.to_string()));
+    let mut tell = |answer: BenchAnswer| say(&answer).map_err(|e| model::Error::Sink(e.to_string()));
     match spec {
         BenchSpec::Train(ask) => {
             let pairs = pairs(&ask)?;
             // Of this process alone, and empty: the reference pass is part of what is measured.
             let cache = std::env::temp_dir().join(format!("tiebreak-bench-{}", std::process::id()));
-            let device = engine::describe(&engine::device(&ask.device)?);
+            let device = nn::describe(&nn::device(&ask.device)?);
             let peak = Peak::watch(&device);
-            let figures = engine::bench::train(&ask, &pairs, &cache, &mut tell);
+            let figures = train::bench::train(&ask, &pairs, &cache, &mut tell);
             let _ = std::fs::remove_dir_all(&cache);
             let gpu_peak_mib = peak.map(Peak::mib);
             say(&BenchAnswer::Trained(Box::new(TrainFigures { gpu_peak_mib, ..figures? })))
         }
         BenchSpec::Sample(ask) => {
-            let figures = engine::bench::sample(&ask, &mut tell)?;
+            let figures = train::bench::sample(&ask, &mut tell)?;
             say(&BenchAnswer::Sampled(Box::new(figures)))
         }
     }

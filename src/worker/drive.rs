@@ -4,7 +4,7 @@ use super::error::Error;
 use super::log::Log;
 use super::process::Signals;
 use crate::domain::{Finding, Severity};
-use crate::engine;
+use crate::model;
 use crate::protocol::{RunCommand, RunEvent};
 use crate::storage::RunDir;
 use std::path::Path;
@@ -23,9 +23,9 @@ pub(super) enum Did {
 }
 
 /// Work that goes step by step: a recipe's training or a sampling run.
-pub(super) trait Work {
+pub(crate) trait Work {
     /// Does the next step, telling the log of it.
-    fn step(&mut self, log: &mut Log) -> Result<Did, engine::Error>;
+    fn step(&mut self, log: &mut Log) -> Result<Did, model::Error>;
     /// Steps made.
     fn done(&self) -> u64;
     /// Whether it stands at the best step so far, which is to be kept.
@@ -33,7 +33,7 @@ pub(super) trait Work {
         false
     }
     /// Writes all that is needed to go on from here into a folder.
-    fn save(&mut self, dir: &Path) -> Result<(), engine::Error>;
+    fn save(&mut self, dir: &Path) -> Result<(), model::Error>;
     /// When to save and how much to keep; none when the log alone is enough to go on from.
     fn saving(&self) -> Option<Saving>;
     /// The hash of what the run made.
@@ -44,9 +44,9 @@ pub(super) trait Work {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Saving {
     /// Every so many steps; 0: only at the end.
-    pub(super) every: u64,
+    pub(crate) every: u64,
     /// Checkpoints kept.
-    pub(super) keep: usize,
+    pub(crate) keep: usize,
 }
 
 /// How the loop ended.

@@ -1,6 +1,6 @@
 //! Why a worker ends before its work does.
 
-use crate::{engine, storage};
+use crate::{model, storage};
 use std::path::PathBuf;
 
 /// A failure of the worker room.
@@ -11,7 +11,7 @@ pub enum Error {
     Storage(#[from] storage::Error),
     /// Models and mathematics.
     #[error(transparent)]
-    Engine(#[from] engine::Error),
+    Engine(#[from] model::Error),
     /// The frozen data is not what the specification says.
     #[error("{} {reason}", path.display())]
     Data {

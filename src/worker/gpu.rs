@@ -23,7 +23,7 @@ fn library() -> Option<Nvml> {
 
 /// Every GPU of the machine.
 #[must_use]
-pub(super) fn cards() -> Vec<GpuCard> {
+pub(crate) fn cards() -> Vec<GpuCard> {
     let Some(nvml) = library() else { return Vec::new() };
     let driver = nvml.sys_driver_version().unwrap_or_default();
     let cuda =
@@ -48,7 +48,7 @@ pub(super) fn cards() -> Vec<GpuCard> {
 }
 
 /// The GPU that a run computes on.
-pub(super) struct Gpu {
+pub(crate) struct Gpu {
     nvml: Nvml,
     which: Which,
 }
@@ -62,7 +62,7 @@ enum Which {
 
 impl Gpu {
     /// The GPU of a device's description (`CUDA 0`); none on another device or without the library.
-    pub(super) fn of(device: &str) -> Option<Self> {
+    pub(crate) fn of(device: &str) -> Option<Self> {
         let which = which(device, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())?;
         let gpu = Self { nvml: library()?, which };
         gpu.device().is_some().then_some(gpu)
@@ -76,7 +76,7 @@ impl Gpu {
     }
 
     /// Its name.
-    pub(super) fn name(&self) -> Option<String> {
+    pub(crate) fn name(&self) -> Option<String> {
         self.device()?.name().ok()
     }
 
@@ -86,7 +86,7 @@ impl Gpu {
     }
 
     /// Sets `gpu/utilisation` in percent, `gpu/memory_mib` in use by all processes, `gpu/temperature` in °C, as far as known.
-    pub(super) fn report(&self, metrics: &mut Metrics) {
+    pub(crate) fn report(&self, metrics: &mut Metrics) {
         let Some(device) = self.device() else { return };
         if let Ok(rates) = device.utilization_rates() {
             metrics.set("gpu/utilisation", rates.gpu.into());
@@ -114,7 +114,7 @@ fn which(device: &str, visible: Option<&str>) -> Option<Which> {
 }
 
 /// Watches how much memory of a GPU is in use, until it is asked for the peak.
-pub(super) struct Peak {
+pub(crate) struct Peak {
     before: u64,
     most: Arc<AtomicU64>,
     ended: Arc<AtomicBool>,
@@ -123,7 +123,7 @@ pub(super) struct Peak {
 
 impl Peak {
     /// Begins to watch; none where there is nothing to watch.
-    pub(super) fn watch(device: &str) -> Option<Self> {
+    pub(crate) fn watch(device: &str) -> Option<Self> {
         let gpu = Gpu::of(device)?;
         let before = gpu.used()?;
         let (most, ended) = (Arc::new(AtomicU64::new(before)), Arc::new(AtomicBool::new(false)));
@@ -141,7 +141,7 @@ impl Peak {
     }
 
     /// The most that was in use beyond what was in use before, MiB.
-    pub(super) fn mib(self) -> f64 {
+    pub(crate) fn mib(self) -> f64 {
         self.ended.store(true, Ordering::Relaxed);
         let _ = self.thread.join();
         self.most.load(Ordering::Relaxed).saturating_sub(self.before) as f64 / f64::from(1 << 20)

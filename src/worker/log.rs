@@ -4,7 +4,7 @@ use super::error::Error;
 use super::gpu::Gpu;
 use super::process::Signals;
 use crate::domain::{Finding, Severity};
-use crate::engine;
+use crate::model;
 use crate::protocol::{RunCommand, RunEvent};
 use crate::storage::{self, LogWriter, RunDir};
 use std::path::PathBuf;
@@ -18,28 +18,28 @@ const RESERVE: usize = 256 << 10;
 const RETRY_EVERY: Duration = Duration::from_secs(3);
 
 /// The writer of a run's log.
-pub(super) struct Log {
+pub(crate) struct Log {
     writer: LogWriter<RunEvent>,
     signals: Signals,
     synced: Instant,
     dirty: bool,
     reserve: PathBuf,
     /// Steps made, as the log says.
-    pub(super) step: u64,
+    pub(crate) step: u64,
     run: RunDir,
     /// Whether the work is being opened: loading and reference log-probs take long, and the loop that takes orders has not
     /// begun.
     pub(super) opening: bool,
     /// Told to end while opening.
-    pub(super) interrupted: bool,
+    pub(crate) interrupted: bool,
     /// Orders taken while opening that are not about ending.
-    pub(super) waiting: Vec<RunCommand>,
+    pub(crate) waiting: Vec<RunCommand>,
     /// The GPU that the run computes on, whose figures every step carries.
-    pub(super) gpu: Option<Gpu>,
+    pub(crate) gpu: Option<Gpu>,
 }
 
 impl Log {
-    pub(super) fn new(writer: LogWriter<RunEvent>, run: &RunDir, signals: Signals) -> Self {
+    pub(crate) fn new(writer: LogWriter<RunEvent>, run: &RunDir, signals: Signals) -> Self {
         let log = Self {
             writer,
             signals,
@@ -59,7 +59,7 @@ impl Log {
     }
 
     /// Appends an event; waits while there is no room for it.
-    pub(super) fn put(&mut self, event: &RunEvent) -> Result<(), Error> {
+    pub(crate) fn put(&mut self, event: &RunEvent) -> Result<(), Error> {
         let mut watched = None;
         if let RunEvent::Stepped { step, epoch, metrics } = event {
             self.step = *step;
@@ -102,7 +102,7 @@ impl Log {
     }
 
     /// Brings everything appended to the disk.
-    pub(super) fn sync(&mut self) -> Result<(), Error> {
+    pub(crate) fn sync(&mut self) -> Result<(), Error> {
         self.writer.sync()?;
         self.synced = Instant::now();
         self.dirty = false;
@@ -167,12 +167,12 @@ impl Drop for Log {
     }
 }
 
-impl engine::Sink for Log {
-    fn emit(&mut self, event: RunEvent) -> Result<(), engine::Error> {
-        let sink = |e: Error| engine::Error::Sink(e.to_string());
+impl model::Sink for Log {
+    fn emit(&mut self, event: RunEvent) -> Result<(), model::Error> {
+        let sink = |e: Error| model::Error::Sink(e.to_string());
         self.put(&event).map_err(sink)?;
         if self.opening && self.told_to_end().map_err(sink)? {
-            return Err(engine::Error::Sink("told to end before the first step".into()));
+            return Err(model::Error::Sink("told to end before the first step".into()));
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ pub(super) struct Signals {
 
 impl Signals {
     /// Whether SIGTERM came: write a checkpoint and end.
-    pub(super) fn ended(&self) -> bool {
+    pub(crate) fn ended(&self) -> bool {
         self.end.load(Ordering::Relaxed)
     }
 
@@ -25,7 +25,7 @@ impl Signals {
     }
 
     #[cfg(test)]
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.end.store(true, Ordering::Relaxed);
     }
 }
@@ -42,7 +42,7 @@ pub(super) fn give_way(task: &Task) {
 }
 
 /// Leaves the parent's session and terminal and listens to signals.
-pub(super) fn detach() -> io::Result<Signals> {
+pub(crate) fn detach() -> io::Result<Signals> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     // A process that leads a group already (started by hand from a shell) cannot leave; it is deaf to hang-ups all the same.
     let _ = rustix::process::setsid();

@@ -18,15 +18,15 @@ use std::path::Path;
 #[derive(Debug, Default)]
 pub(super) struct Past {
     /// Workers so far.
-    pub(super) attempts: u32,
+    pub(crate) attempts: u32,
     /// The planned end was reached.
-    pub(super) finished: bool,
+    pub(crate) finished: bool,
     /// The last step logged, for runs that go on from their log.
-    pub(super) steps: u64,
+    pub(crate) steps: u64,
 }
 
 impl Past {
-    pub(super) fn of(run: &RunDir) -> Result<Self, storage::Error> {
+    pub(crate) fn of(run: &RunDir) -> Result<Self, storage::Error> {
         let mut past = Self::default();
         let events = run.tail().poll()?;
         for event in events.into_iter().filter_map(|Envelope { data, .. }| data.ok()) {
@@ -45,14 +45,14 @@ impl Past {
 }
 
 /// Opens a run's work; the checkpoint is the one to go on from.
-pub(super) type Open<'a> = Box<dyn FnOnce(&Past, Option<&Checkpoint>, &mut Log) -> Result<Box<dyn Work>, Error> + 'a>;
+pub(crate) type Open<'a> = Box<dyn FnOnce(&Past, Option<&Checkpoint>, &mut Log) -> Result<Box<dyn Work>, Error> + 'a>;
 
 /// A run's work before it is opened.
 pub(super) struct Prepared<'a> {
     /// What computes: `CPU · 2 threads`.
-    pub(super) device: String,
+    pub(crate) device: String,
     /// Loads and tokenises, telling the log how far it is.
-    pub(super) open: Open<'a>,
+    pub(crate) open: Open<'a>,
 }
 
 /// How a run's work is prepared.
@@ -62,7 +62,7 @@ pub(super) type Prepare = dyn for<'a> Fn(&'a RunDir, &'a RunSpec) -> Prepared<'a
 ///
 /// # Errors
 /// When the run cannot be opened or fails; its log says so too, where it can be written.
-pub(super) fn run(dir: &Path) -> Result<(), Error> {
+pub(crate) fn run(dir: &Path) -> Result<(), Error> {
     let run = RunDir::open(dir)?;
     let signals = detach().map_err(|e| storage::Error::io("listen to signals for", run.path(), e))?;
     give_way(&run.placed_spec()?.task);
@@ -70,7 +70,7 @@ pub(super) fn run(dir: &Path) -> Result<(), Error> {
 }
 
 /// Takes the run's lock and log, does the work, logs the end.
-pub(super) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result<(), Error> {
+pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result<(), Error> {
     let began_ms = storage::wall_ms();
     let spec = run.placed_spec()?;
     let Some(lock) = run.lock()? else {

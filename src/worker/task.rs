@@ -6,16 +6,18 @@ use super::error::Error;
 use super::log::Log;
 use super::run::Prepared;
 use crate::domain::{Needs, Prompt, RunId, SampledHash, method};
-use crate::engine::{self, Places, Rows, RunRows, Sampling, StepOutcome, Trainer};
+use crate::generate::Sampling;
 use crate::protocol::{DataSnapshot, RunEvent, RunSpec, Task, TrainSpec};
 use crate::storage::{self, RunDir, sha256};
+use crate::train::{Places, Rows, RunRows, StepOutcome, Trainer};
+use crate::{model, nn};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
 /// Names the device and defers the rest until the log says that the run has started.
 pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
-    let device = engine::device(&spec.device);
-    let name = device.as_ref().map_or_else(|_| spec.device.clone(), engine::describe);
+    let device = nn::device(&spec.device);
+    let name = device.as_ref().map_or_else(|_| spec.device.clone(), nn::describe);
     match &spec.task {
         Task::Sample(sample) => Prepared {
             device: name,
@@ -52,7 +54,7 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
 }
 
 /// The rows of a run's data, which must be the bytes it was launched on.
-pub(super) fn rows<T: DeserializeOwned>(run: &RunDir, file: &str, expected: &str) -> Result<Vec<T>, Error> {
+pub(crate) fn rows<T: DeserializeOwned>(run: &RunDir, file: &str, expected: &str) -> Result<Vec<T>, Error> {
     let path = run.path().join(file);
     let wrong = |reason: String| Error::Data { path: path.clone(), reason };
     let bytes = std::fs::read(&path).map_err(|e| storage::Error::io("read", &path, e))?;
@@ -112,7 +114,7 @@ struct TrainWork {
 }
 
 impl Work for TrainWork {
-    fn step(&mut self, log: &mut Log) -> Result<Did, engine::Error> {
+    fn step(&mut self, log: &mut Log) -> Result<Did, model::Error> {
         Ok(match self.trainer.step(log)? {
             StepOutcome::Stepped => Did::Step,
             StepOutcome::Done => Did::Nothing,
@@ -127,7 +129,7 @@ impl Work for TrainWork {
         self.trainer.is_best_now()
     }
 
-    fn save(&mut self, dir: &Path) -> Result<(), engine::Error> {
+    fn save(&mut self, dir: &Path) -> Result<(), model::Error> {
         self.trainer.save(dir)
     }
 
@@ -147,7 +149,7 @@ struct SampleWork {
 }
 
 impl Work for SampleWork {
-    fn step(&mut self, log: &mut Log) -> Result<Did, engine::Error> {
+    fn step(&mut self, log: &mut Log) -> Result<Did, model::Error> {
         Ok(if self.sampling.next(log)? { Did::Step } else { Did::Nothing })
     }
 
@@ -155,7 +157,7 @@ impl Work for SampleWork {
         self.sampling.step_count()
     }
 
-    fn save(&mut self, _dir: &Path) -> Result<(), engine::Error> {
+    fn save(&mut self, _dir: &Path) -> Result<(), model::Error> {
         Ok(())
     }
 

@@ -6,8 +6,8 @@ use super::log::Log;
 use super::process::Signals;
 use super::run::{Open, Prepared, live};
 use crate::domain::{Metrics, Params, RunId, mix64};
-use crate::engine;
-use crate::engine::Sink;
+use crate::model;
+use crate::model::Sink;
 use crate::protocol::{DataSnapshot, ModelRef, RunCommand, RunEvent, RunSpec, SessionMeta, Task, TrainSpec};
 use crate::storage::{Checkpoint, Home, RunDir, SessionDir, sha256};
 use std::panic::catch_unwind;
@@ -23,14 +23,14 @@ struct Toy {
     /// The step that turns out to be the best.
     best: Option<u64>,
     /// Called before each step.
-    before: Box<dyn FnMut(u64) -> Result<(), engine::Error>>,
+    before: Box<dyn FnMut(u64) -> Result<(), model::Error>>,
 }
 
 impl Toy {
     fn open(
         total: u64,
         from: Option<&Checkpoint>,
-        before: impl FnMut(u64) -> Result<(), engine::Error> + 'static,
+        before: impl FnMut(u64) -> Result<(), model::Error> + 'static,
     ) -> Self {
         let mut toy =
             Self { numbers: (0..64).map(mix64).collect(), step: 0, total, best: None, before: Box::new(before) };
@@ -47,7 +47,7 @@ impl Toy {
 }
 
 impl Work for Toy {
-    fn step(&mut self, log: &mut Log) -> Result<Did, engine::Error> {
+    fn step(&mut self, log: &mut Log) -> Result<Did, model::Error> {
         if self.step == self.total {
             return Ok(Did::Nothing);
         }
@@ -64,8 +64,8 @@ impl Work for Toy {
     fn done(&self) -> u64 {
         self.step
     }
-    fn save(&mut self, dir: &Path) -> Result<(), engine::Error> {
-        std::fs::write(dir.join("toy.bin"), self.bytes()).map_err(|e| engine::Error::file(dir, e))
+    fn save(&mut self, dir: &Path) -> Result<(), model::Error> {
+        std::fs::write(dir.join("toy.bin"), self.bytes()).map_err(|e| model::Error::file(dir, e))
     }
     fn is_best_now(&self) -> bool {
         self.best == Some(self.step)
@@ -107,7 +107,7 @@ fn go(
     run: &RunDir,
     signals: &Signals,
     total: u64,
-    before: impl FnMut(u64) -> Result<(), engine::Error> + Clone + 'static,
+    before: impl FnMut(u64) -> Result<(), model::Error> + Clone + 'static,
 ) -> Result<(), Error> {
     live(run, signals, &move |_, _| {
         let before = before.clone();
@@ -148,7 +148,7 @@ fn a_run_resumed_after_an_error_and_a_panic_ends_with_the_same_numbers() {
     go(&whole, &Signals::default(), 45, |_| Ok(())).unwrap();
     let (_dir2, run) = new_run();
     let failed = go(&run, &Signals::default(), 45, |step| match step {
-        23 => Err(engine::Error::Asked("the loss is not a number at step 24, pair i7: lower the learning rate".into())),
+        23 => Err(model::Error::Asked("the loss is not a number at step 24, pair i7: lower the learning rate".into())),
         _ => Ok(()),
     });
     assert!(failed.is_err());
@@ -181,7 +181,7 @@ fn the_best_step_is_a_checkpoint_of_its_own_that_stays() {
     let (_dir, run) = new_run();
     let run_to = |last: u64| {
         live(&run, &Signals::default(), &move |_, _| {
-            let before = move |step| if step == last { Err(engine::Error::Asked("enough".into())) } else { Ok(()) };
+            let before = move |step| if step == last { Err(model::Error::Asked("enough".into())) } else { Ok(()) };
             let open: Open =
                 Box::new(move |_, from, _| Ok(Box::new(Toy { best: Some(17), ..Toy::open(45, from, before) })));
             Prepared { device: "toy".into(), open }

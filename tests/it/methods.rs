@@ -9,8 +9,9 @@ use std::path::Path;
 use tiebreak::domain::{
     Method, Metrics, Needs, PairId, Prompt, PromptBody, PromptId, RatedRow, SftBody, SftRow, method, methods,
 };
-use tiebreak::engine::{Places, Rows, RunRows, StepOutcome, Trained, Trainer, tune_of};
+use tiebreak::model::Trained;
 use tiebreak::protocol::{RunEvent, RunSpec, Task};
+use tiebreak::train::{Places, Rows, RunRows, StepOutcome, Trainer, tune_of};
 
 /// Rows of the kind a method needs, made of the pairs of the golden runs.
 fn data(needs: Needs) -> RunRows {
@@ -110,9 +111,9 @@ fn resumes(name: &str, more: &[(&'static str, &str)]) {
     let mut events = Vec::new();
     while whole.step(&mut events).unwrap() == StepOutcome::Stepped {}
     let plain = metrics(&events);
-    let mut rng = tiebreak::engine::stream(7, name.len() as u64);
+    let mut rng = tiebreak::nn::stream(7, name.len() as u64);
     let total = whole.total_steps() as f64;
-    let mut stops: Vec<u64> = (0..10).map(|_| (tiebreak::engine::uniform(&mut rng) * total) as u64).collect();
+    let mut stops: Vec<u64> = (0..10).map(|_| (tiebreak::nn::uniform(&mut rng) * total) as u64).collect();
     stops.sort_unstable();
     let (mut from, mut parts) = (None, Vec::new());
     for (n, stop) in stops.into_iter().enumerate() {
@@ -198,10 +199,10 @@ fn a_reward_run_scores_answers_as_it_learned_to() {
     std::fs::create_dir(&at).unwrap();
     trainer.save(&at).unwrap();
     let Task::Train(train) = &spec.task else { panic!("not training") };
-    let judge = tiebreak::engine::Judge::open(Path::new(&train.model.path), &at, &candle_core::Device::Cpu).unwrap();
+    let judge = tiebreak::train::Judge::open(Path::new(&train.model.path), &at, &candle_core::Device::Cpu).unwrap();
     assert_eq!(Trained::read(&at).unwrap().tune, tune_of(&train.params));
     let Rows::Pairs(pairs) = &rows.rows else { panic!("not pairs") };
-    let held = |r: &&tiebreak::domain::PairRow| tiebreak::engine::is_eval(&r.prompt_id, 0.4);
+    let held = |r: &&tiebreak::domain::PairRow| tiebreak::train::is_eval(&r.prompt_id, 0.4);
     let (mut right, mut n) = (0.0, 0.0);
     for row in pairs.iter().filter(held) {
         let (c, r) = (judge.score(&row.prompt, &row.chosen).unwrap(), judge.score(&row.prompt, &row.rejected).unwrap());
@@ -223,7 +224,7 @@ fn a_reward_run_scores_answers_as_it_learned_to() {
     assert!(text.contains("\"template\"") && text.contains("\"end_of_text\"") && text.contains("\"ece\""), "{text}");
     std::fs::write(&state, text.replace("\"end_of_text\": \"", "\"end_of_text\": \"x")).unwrap();
     let path = Path::new(&train.model.path);
-    let refused = tiebreak::engine::Judge::open(path, &at, &candle_core::Device::Cpu);
+    let refused = tiebreak::train::Judge::open(path, &at, &candle_core::Device::Cpu);
     assert!(refused.err().unwrap().to_string().contains("train the reward model again"));
     let other = PromptBody::user("What is a tuple?");
     assert!(judge.score(&other, "Water.").unwrap().is_finite());

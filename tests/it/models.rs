@@ -3,9 +3,9 @@
 use serde_json::Value;
 use std::path::PathBuf;
 use tiebreak::domain::{Message, PromptBody, Sampler};
-use tiebreak::engine::{
-    Batch, Config, LanguageModel, LoraSpec, Policy, Row, RowGradient, SpecialTokens, Template, Tune, generate, stream,
-};
+use tiebreak::generate::generate;
+use tiebreak::model::{Config, LanguageModel, LoraSpec, SpecialTokens, Template, Tune};
+use tiebreak::nn::{Batch, Policy, Row, RowGradient, stream};
 
 fn fixture(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
@@ -113,7 +113,7 @@ fn smollm2_a_training_step_on_four_pairs() {
     let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data/oasst_pairs.jsonl");
     let Ok(data) = std::fs::read_to_string(&data) else { return };
     let model = LanguageModel::open(&path).unwrap();
-    let targets = tiebreak::engine::LINEARS.iter().map(|t| (*t).to_owned()).collect();
+    let targets = tiebreak::model::LINEARS.iter().map(|t| (*t).to_owned()).collect();
     let tune = Tune::Lora(LoraSpec { r: 16, alpha: 32.0, rslora: false, dora: false, dropout: 0.0, targets, seed: 1 });
     let mut policy = Policy::new(model.decoder(&candle_core::Device::Cpu, &tune).unwrap()).unwrap();
     let text = |v: &Value| v.as_str().or_else(|| v[0]["content"].as_str()).unwrap_or_default().to_owned();

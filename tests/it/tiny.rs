@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tiebreak::domain::manners::{self, Manner, Split, manner_of};
 use tiebreak::domain::{PairId, PairRow, Params, PromptBody, PromptId, RunId, Sampler, method};
-use tiebreak::engine::{Decoder, LanguageModel, Places, Rows, StepOutcome, Trainer, Tune, generate, stream};
+use tiebreak::generate::generate;
+use tiebreak::model::{LanguageModel, Tune};
+use tiebreak::nn::{Decoder, stream};
 use tiebreak::protocol::{DataSnapshot, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
+use tiebreak::train::{Places, Rows, StepOutcome, Trainer};
 
 fn tiebreak(home: &Path, args: &[&str]) -> Output {
     let empty = home.join("no-cache");

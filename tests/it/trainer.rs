@@ -3,8 +3,8 @@
 use crate::trl::{cases, fixtures, rows, spec};
 use std::path::Path;
 use tiebreak::domain::{Finding, Metrics, PairId, PairRow, Severity};
-use tiebreak::engine::{Places, Rows, StepOutcome, Trainer, estimate};
 use tiebreak::protocol::{RunEvent, RunSpec, Task};
+use tiebreak::train::{Places, Rows, StepOutcome, Trainer, estimate};
 
 fn settings<'a>(more: &[(&'a str, &str)]) -> Vec<(&'a str, String)> {
     let base =
@@ -43,8 +43,8 @@ fn resumes(method: &str, more: &[(&str, &str)]) {
     std::fs::create_dir(&whole_dir).unwrap();
     whole.save(&whole_dir).unwrap();
 
-    let mut rng = tiebreak::engine::stream(5, 1);
-    let mut stops: Vec<u64> = (0..10).map(|_| (tiebreak::engine::uniform(&mut rng) * total as f64) as u64).collect();
+    let mut rng = tiebreak::nn::stream(5, 1);
+    let mut stops: Vec<u64> = (0..10).map(|_| (tiebreak::nn::uniform(&mut rng) * total as f64) as u64).collect();
     stops.sort_unstable();
     let mut from = None;
     let mut parts = Vec::new();

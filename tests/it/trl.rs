@@ -17,8 +17,10 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tiebreak::domain::{Message, Metrics, PairId, PairRow, Params, PromptBody, PromptId, RunId, method};
-use tiebreak::engine::{Answer, Batch, Places, RowScores, Rows, StepOutcome, Trained, Trainer, tune_of};
+use tiebreak::model::Trained;
+use tiebreak::nn::{Batch, RowScores};
 use tiebreak::protocol::{DataSnapshot, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
+use tiebreak::train::{Answer, Places, Rows, StepOutcome, Trainer, tune_of};
 
 /// Relative tolerance.
 const TOLERANCE: f64 = 1e-4;

@@ -4,8 +4,8 @@
 use super::{data, settings};
 use crate::trl::spec;
 use tiebreak::domain::{Kind, Needs, ParamRow, Params, method};
-use tiebreak::engine::{Places, Rows, RunRows, StepOutcome, Trainer};
 use tiebreak::protocol::RunEvent;
+use tiebreak::train::{Places, Rows, RunRows, StepOutcome, Trainer};
 
 /// Options that say what is reported, shown or kept on the way and so change neither objective nor weights, with the reason.
 /// The law for them is the other way round: a run has the same weights with and without.

@@ -7,7 +7,8 @@ use super::{data, metrics, open, rows_of, settings};
 use crate::trl::spec;
 use std::collections::BTreeMap;
 use tiebreak::domain::{Needs, PairRow, Prompt, PromptBody, RatedRow, SftBody, SftRow, method, methods};
-use tiebreak::engine::{Answer, Rows, RunRows, StepOutcome, Trainer, stream, uniform};
+use tiebreak::nn::{stream, uniform};
+use tiebreak::train::{Answer, Rows, RunRows, StepOutcome, Trainer};
 
 /// How far apart two ways to the same gradient may be, relative to its norm: sums of f32 in another order.
 const OURS: f64 = 2e-5;
@@ -238,7 +239,7 @@ fn batches_that_tokens_bound_teach_what_one_batch_does() {
         let refused = {
             let dir = tempfile::tempdir().unwrap();
             let spec = spec(name, &settings(m, &under("9")));
-            let places = tiebreak::engine::Places::new(dir.path());
+            let places = tiebreak::train::Places::new(dir.path());
             Trainer::open(&spec, &of(m.needs, &pairs), &places, &mut Vec::new()).err().unwrap().to_string()
         };
         // The longest alone fills a batch.
@@ -286,7 +287,7 @@ fn kto_hangs_on_the_cut_by_its_baseline_alone() {
         let m = method("kto").unwrap();
         let dir = tempfile::tempdir().unwrap();
         let spec = spec("kto", &settings(m, ONES));
-        let places = tiebreak::engine::Places::new(dir.path());
+        let places = tiebreak::train::Places::new(dir.path());
         Trainer::open(&spec, &of(m.needs, &pairs), &places, &mut Vec::new()).err().unwrap().to_string()
     };
     assert!(refused.contains("per_device_train_batch_size to 2"), "{refused}");

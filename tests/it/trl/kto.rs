@@ -10,7 +10,7 @@ use super::{
 };
 use serde_json::Value;
 use tiebreak::domain::{PairId, PromptId, RatedRow};
-use tiebreak::engine::{Rows, Trainer};
+use tiebreak::train::{Rows, Trainer};
 
 fn rows(list: &Value) -> Vec<RatedRow> {
     let row = |(i, r): (usize, &Value)| RatedRow {

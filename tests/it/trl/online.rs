@@ -5,8 +5,8 @@
 
 use super::{FLOOR, TOLERANCE, covers, find, golden, open, prompt, rollout, settings, spec, start, tries};
 use tiebreak::domain::{Metrics, Prompt, PromptId};
-use tiebreak::engine::{Rows, StepOutcome};
 use tiebreak::protocol::RunEvent;
+use tiebreak::train::{Rows, StepOutcome};
 
 fn run(name: &str) {
     let doc = golden("online");

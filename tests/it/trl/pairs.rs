@@ -11,8 +11,8 @@ use super::{
 use serde_json::{Value, json};
 use std::path::Path;
 use tiebreak::domain::{PairRow, Params, method};
-use tiebreak::engine::{Places, Rows, Trainer};
 use tiebreak::protocol::{RunEvent, RunSpec};
+use tiebreak::train::{Places, Rows, Trainer};
 
 const SHARED: &[&str] = &[
     "loss",

@@ -12,8 +12,9 @@ use candle_core::{Device, Var};
 use serde_json::Value;
 use std::path::Path;
 use tiebreak::domain::{Metrics, Prompt, PromptId};
-use tiebreak::engine::{Answer, KlEstimator, LanguageModel, Rows, StepOutcome, Trainer, Tune, token_rewards, whiten};
+use tiebreak::model::{LanguageModel, Tune};
 use tiebreak::protocol::{RunEvent, RunSpec};
+use tiebreak::train::{Answer, KlEstimator, Rows, StepOutcome, Trainer, token_rewards, whiten};
 
 /// What an f32 log-prob of about 5 is good for, and what is summed of them.
 const LOGP: f64 = 3e-6;

@@ -6,7 +6,8 @@ use super::{
 };
 use candle_core::{Device, Var};
 use serde_json::Value;
-use tiebreak::engine::{LanguageModel, Rows, Tune};
+use tiebreak::model::{LanguageModel, Tune};
+use tiebreak::train::Rows;
 
 const LOGGED: &[&str] = &[
     "loss",

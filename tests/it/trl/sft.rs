@@ -8,8 +8,8 @@ use super::{
 };
 use serde_json::Value;
 use tiebreak::domain::{PairId, PromptId, SftBody, SftRow};
-use tiebreak::engine::{Places, Rows, Trainer};
 use tiebreak::protocol::RunEvent;
+use tiebreak::train::{Places, Rows, Trainer};
 
 const LOGGED: &[&str] = &["loss", "grad_norm", "learning_rate", "num_tokens"];
 

@@ -1,0 +1,284 @@
+//! Decoding on the CPU: a model's weights packed for it, and one forward pass for tokens of many rows at many positions.
+//!
+//! Owns the packed model, made from a `Decoder` (with its adapters as they are at that moment), or straight from a model's
+//! files without a copy in f32. Refuses gradients and other devices; `Decoder` is its oracle.
+//!
+//! **Invariant.** What is computed for a token depends on its row's tokens only, to the bit: not on the rows beside it, on
+//! whether it came in a prompt or alone, on where the row's shared beginning ends, or on the number of threads.
+
+mod build;
+mod queue;
+
+use crate::model::config::Config;
+use crate::model::error::Error;
+pub use queue::{Asked, Queue};
+use rayon::prelude::*;
+use std::sync::Arc;
+use tiebreak_kernels::cached::{Stretch, attend};
+use tiebreak_kernels::leaf;
+use tiebreak_kernels::packed::{Input, Matrix, TILE, products, untile};
+
+/// An adapter's matrices.
+struct Lora {
+    /// (r, in).
+    a: Matrix,
+    /// (out, r).
+    b: Matrix,
+    scale: f32,
+    /// DoRA's factor on each output.
+    stretch: Option<Vec<f32>>,
+}
+
+/// A linear module.
+struct Linear {
+    weight: Matrix,
+    bias: Option<Vec<f32>>,
+    lora: Option<Lora>,
+}
+
+struct Layer {
+    input_norm: Vec<f32>,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    o: Linear,
+    q_norm: Option<Vec<f32>>,
+    k_norm: Option<Vec<f32>>,
+    ff_norm: Vec<f32>,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+/// A language model packed for decoding.
+pub struct Decode {
+    config: Config,
+    embed: Matrix,
+    layers: Vec<Layer>,
+    norm: Vec<f32>,
+    /// None when the head is the embedding.
+    head: Option<Matrix>,
+    frequencies: Vec<f32>,
+}
+
+/// Keys and values of consecutive positions: per layer (positions, kv_heads · head_dim).
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    keys: Vec<Vec<f32>>,
+    values: Vec<Vec<f32>>,
+    len: usize,
+}
+
+/// What a row has seen: a beginning that it may share with others, and its own continuation.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    /// The shared beginning.
+    pub(crate) prefix: Arc<Kept>,
+    /// What came after it.
+    pub(crate) own: Kept,
+}
+
+impl History {
+    /// A row that goes on from `prefix`.
+    pub(crate) fn after(prefix: &Arc<Kept>) -> Self {
+        Self { prefix: prefix.clone(), own: Kept::default() }
+    }
+
+    /// Keys and values of a layer up to and with own position `last`.
+    fn seen(&self, layer: usize, last: usize, stride: usize) -> [Stretch<'_>; 2] {
+        let shared = match self.prefix.len {
+            0 => Stretch { keys: &[], values: &[] },
+            _ => Stretch { keys: &self.prefix.keys[layer], values: &self.prefix.values[layer] },
+        };
+        let end = (last + 1) * stride;
+        [shared, Stretch { keys: &self.own.keys[layer][..end], values: &self.own.values[layer][..end] }]
+    }
+}
+
+/// What linear modules with the same input make of x, (rows, out) each.
+fn linear(parts: &[&Linear], x: &[f32]) -> Vec<Vec<f32>> {
+    let matrices: Vec<&Matrix> = parts.iter().map(|l| &l.weight).collect();
+    let mut out = multiply(&matrices, x);
+    for (part, y) in parts.iter().zip(&mut out) {
+        let width = part.weight.out();
+        if let Some(lora) = &part.lora {
+            let low = multiply(&[&lora.a], x).concat();
+            let up = multiply(&[&lora.b], &low).concat();
+            leaf::scale_add(y, lora.scale, &up);
+            if let Some(stretch) = &lora.stretch {
+                leaf::scale_columns(y, width, stretch);
+            }
+        }
+        if let Some(bias) = &part.bias {
+            leaf::add_bias(y, width, 0, bias);
+        }
+    }
+    out
+}
+
+/// The products of rows with matrices, (rows, out) each.
+fn multiply(parts: &[&Matrix], x: &[f32]) -> Vec<Vec<f32>> {
+    let width = parts.first().map_or(1, |m| m.width());
+    let n = x.len() / width;
+    let tiles: usize = parts.iter().map(|m| m.tiles()).sum();
+    let mut tiled = vec![0.0; tiles * n * TILE];
+    products(parts, &Input::new(x, width, parts), &mut tiled);
+    let mut first = 0;
+    parts
+        .iter()
+        .map(|m| {
+            if n == 1 && parts.len() == 1 && m.out() % TILE == 0 {
+                return std::mem::take(&mut tiled);
+            }
+            let mut y = vec![0.0; n * m.out()];
+            untile(&tiled, n, first, m.out(), &mut y);
+            first += m.tiles();
+            y
+        })
+        .collect()
+}
+
+impl Decode {
+    /// What the model is made of.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Memory of the weights in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let layer = |l: &Layer| -> usize {
+            [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down].iter().map(|l| l.weight.bytes()).sum()
+        };
+        self.embed.bytes() + self.head.as_ref().map_or(0, Matrix::bytes) + self.layers.iter().map(layer).sum::<usize>()
+    }
+
+    fn head(&self) -> &Matrix {
+        self.head.as_ref().unwrap_or(&self.embed)
+    }
+
+    /// Takes a prompt: what a row keeps of it, and the logits (V) after it.
+    ///
+    /// # Errors
+    /// When the prompt is empty, or a token is not in the vocabulary.
+    pub(crate) fn prefill(&self, prompt: &[u32]) -> Result<(Kept, Vec<f32>), Error> {
+        if prompt.is_empty() {
+            return Err(Error::Asked("an empty prompt cannot be continued; give it at least one token of text".into()));
+        }
+        let mut history = History::default();
+        let rows: Vec<usize> = vec![0; prompt.len()];
+        let x = self.forward(prompt, &rows, &mut [&mut history])?;
+        let last = &x[x.len() - self.config.hidden..];
+        Ok((history.own, self.logits(last)))
+    }
+
+    /// Takes one token of each row and gives the logits (rows, V) after it.
+    ///
+    /// # Errors
+    /// When a token is not in the vocabulary.
+    pub(super) fn step(&self, tokens: &[u32], rows: &mut [&mut History]) -> Result<Vec<f32>, Error> {
+        let each: Vec<usize> = (0..tokens.len()).collect();
+        let x = self.forward(tokens, &each, rows)?;
+        Ok(self.logits(&x))
+    }
+
+    fn logits(&self, x: &[f32]) -> Vec<f32> {
+        // Within the pool a thread that waits for others works or spins, and need not be woken.
+        rayon::scope(|_| multiply(&[self.head()], &self.normed(x, &self.norm)).concat())
+    }
+
+    fn normed(&self, x: &[f32], gamma: &[f32]) -> Vec<f32> {
+        let mut y = vec![0.0; x.len()];
+        leaf::rms_norm(x, gamma, self.config.rms_eps as f32, &mut y);
+        y
+    }
+
+    /// The last layer's output (n, H) for tokens in the order of their positions within each row; `of` says whose each is.
+    fn forward(&self, tokens: &[u32], of: &[usize], rows: &mut [&mut History]) -> Result<Vec<f32>, Error> {
+        let c = &self.config;
+        if let Some(token) = tokens.iter().find(|t| **t as usize >= c.vocab) {
+            return Err(Error::Asked(format!("token {token} is not among the model's {} tokens", c.vocab)));
+        }
+        let mut x = vec![0.0; tokens.len() * c.hidden];
+        x.par_chunks_mut(c.hidden).zip(tokens).with_min_len(16).for_each(|(x, t)| self.embed.row(*t as usize, x));
+        // Where each token stands in its row's own part, and in all.
+        let mut counts: Vec<usize> = rows.iter().map(|r| r.own.len).collect();
+        let own: Vec<usize> = of
+            .iter()
+            .map(|r| {
+                counts[*r] += 1;
+                counts[*r] - 1
+            })
+            .collect();
+        for row in rows.iter_mut() {
+            row.own.keys.resize_with(c.layers, Vec::new);
+            row.own.values.resize_with(c.layers, Vec::new);
+        }
+        let at: Vec<usize> = of.iter().zip(&own).map(|(r, o)| rows[*r].prefix.len + o).collect();
+        let angles = at.iter().flat_map(|p| self.frequencies.iter().map(|f| f64::from(*p as f32 * f)));
+        let (sin, cos): (Vec<f32>, Vec<f32>) = angles.map(|a| (a.sin() as f32, a.cos() as f32)).unzip();
+        rayon::scope(|_| {
+            for (i, layer) in self.layers.iter().enumerate() {
+                self.layer(i, layer, &mut x, of, &own, (&cos, &sin), rows);
+            }
+        });
+        for (row, count) in rows.iter_mut().zip(counts) {
+            row.own.len = count;
+        }
+        Ok(x)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "a layer, its input, and where its tokens stand")]
+    fn layer(
+        &self,
+        i: usize,
+        layer: &Layer,
+        x: &mut [f32],
+        of: &[usize],
+        own: &[usize],
+        (cos, sin): (&[f32], &[f32]),
+        rows: &mut [&mut History],
+    ) {
+        let c = &self.config;
+        let (hd, stride) = (c.head_dim, c.kv_heads * c.head_dim);
+        let h = self.normed(x, &layer.input_norm);
+        let mut qkv = linear(&[&layer.q, &layer.k, &layer.v], &h).into_iter();
+        let mut next = || qkv.next().unwrap_or_default();
+        let (mut q, mut k, v) = (next(), next(), next());
+        if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
+            (q, k) = (self.normed(&q, q_norm), self.normed(&k, k_norm));
+        }
+        turn(&mut q, c.heads * hd, hd, cos, sin);
+        turn(&mut k, stride, hd, cos, sin);
+        for ((r, k), v) in of.iter().zip(k.chunks_exact(stride)).zip(v.chunks_exact(stride)) {
+            rows[*r].own.keys[i].extend_from_slice(k);
+            rows[*r].own.values[i].extend_from_slice(v);
+        }
+        let seen: Vec<_> = of.iter().zip(own).map(|(r, last)| rows[*r].seen(i, *last, stride)).collect();
+        let mut out = vec![0.0; q.len()];
+        attend(&seen, &q, c.heads, c.kv_heads, hd, &mut out);
+        leaf::add(x, &linear(&[&layer.o], &out).concat());
+        let h = self.normed(x, &layer.ff_norm);
+        let both = linear(&[&layer.gate, &layer.up], &h);
+        let mut inner = vec![0.0; both[0].len()];
+        leaf::gated(&both[0], &both[1], &mut inner);
+        leaf::add(x, &linear(&[&layer.down], &inner).concat());
+    }
+}
+
+/// Rotary positions (Su et al. 2021) in the half-split order, in place: x (n, heads · hd), tables (n, hd/2).
+fn turn(x: &mut [f32], width: usize, hd: usize, cos: &[f32], sin: &[f32]) {
+    let half = hd / 2;
+    for ((x, cos), sin) in x.chunks_exact_mut(width).zip(cos.chunks_exact(half)).zip(sin.chunks_exact(half)) {
+        for head in x.chunks_exact_mut(hd) {
+            let (left, right) = head.split_at_mut(half);
+            for (((l, r), c), s) in left.iter_mut().zip(right).zip(cos).zip(sin) {
+                (*l, *r) = (*l * c - *r * s, *r * c + *l * s);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

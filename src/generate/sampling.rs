@@ -1,0 +1,481 @@
+//! A sampling run: the candidates of one prompt after another, decoded together, made unique, and paired.
+//!
+//! Owns the decoding loop, the pairing strategy `random`, and the order of its events. Refuses to know logs: the caller says how
+//! many prompts are done already, and the same seed gives the same candidates whenever a prompt is sampled.
+//!
+//! **Pairs.** A prompt's distinct candidates are shuffled and taken two by two: every disjoint pair of a uniformly random
+//! matching, so that no candidate is judged twice while another waits. Of n candidates each pair is chosen with probability
+//! `⌊n/2⌋ / C(n, 2)`; for two or three candidates that is one uniformly random pair.
+
+use super::decode::{Asked, Decode, Queue};
+use super::sampler::draw;
+use crate::domain::{
+    Completion, CompletionId, Finding, Finish, Metrics, Pair, PairId, Prompt, RunId, Sampler, Severity, hash64,
+};
+use crate::model::error::Error;
+use crate::model::language_model::LanguageModel;
+use crate::model::sink::Sink;
+use crate::model::trained::Trained;
+use crate::model::tune::Tune;
+use crate::nn::decoder::{Cache, Decoder};
+use crate::nn::random::{stream, uniform};
+use crate::protocol::{Plan, RunEvent, SampleSpec};
+use candle_core::{Device, Tensor};
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+/// One decoded row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generated {
+    /// Its tokens, the ending one left out.
+    pub ids: Vec<u32>,
+    /// Sum of the log-probs under the sampling policy, the ending token's included.
+    pub logp: f64,
+    /// Why it ended.
+    pub finish: Finish,
+    /// The token that ended it, where one did.
+    pub end: Option<u32>,
+}
+
+/// Continues one prompt once for each generator, all rows together: one prefill, then one step a token for the rows that are
+/// still open. A row's tokens depend on its own generator only, not on its company.
+///
+/// # Errors
+/// When the prompt is empty or a tensor operation fails.
+pub fn generate(
+    decoder: &Decoder,
+    prompt: &[u32],
+    stops: &[u32],
+    sampler: &Sampler,
+    rngs: &mut [ChaCha8Rng],
+    adapter: bool,
+) -> Result<Vec<Generated>, Error> {
+    let asked = Asked { number: 0, prompt: prompt.to_vec(), rngs: rngs.to_vec(), sampler: *sampler };
+    Ok(generate_all(decoder, vec![asked], stops, adapter)?.concat())
+}
+
+/// Continues several prompts, rows of different prompts together where the decoder's device is the CPU: the weights are packed
+/// once. A row's tokens are those of [`generate`].
+///
+/// # Errors
+/// When a prompt is empty or a tensor operation fails.
+pub fn generate_all(
+    decoder: &Decoder,
+    asked: Vec<Asked>,
+    stops: &[u32],
+    adapter: bool,
+) -> Result<Vec<Vec<Generated>>, Error> {
+    if asked.iter().any(|a| a.prompt.is_empty()) {
+        return Err(Error::Asked("an empty prompt cannot be continued; give it at least one token of text".into()));
+    }
+    if !decoder.device().is_cpu() {
+        return asked.into_iter().map(|mut a| stepwise(decoder, &mut a, stops, adapter)).collect();
+    }
+    let widest = asked.iter().map(|a| a.rngs.len()).max().unwrap_or(0);
+    let decode = Decode::of(decoder, adapter)?;
+    let mut queue = Queue::new(rows(widest), stops);
+    let numbers: Vec<usize> = asked.iter().map(|a| a.number).collect();
+    for a in asked {
+        queue.ask(a);
+    }
+    while queue.turn(&decode)? > 0 {}
+    Ok(numbers.into_iter().map(|n| queue.take(n).unwrap_or_default()).collect())
+}
+
+/// Rows decoded together when a prompt has `candidates`: the weights are read once for all of them, and while a prompt's last
+/// candidates are written, the next prompt's begin.
+fn rows(candidates: usize) -> usize {
+    (2 * candidates).clamp(8, 16).max(candidates)
+}
+
+/// One prompt by the decoder itself, on any device.
+fn stepwise(decoder: &Decoder, asked: &mut Asked, stops: &[u32], adapter: bool) -> Result<Vec<Generated>, Error> {
+    let Asked { prompt, rngs, sampler, .. } = asked;
+    let mut out: Vec<Generated> =
+        rngs.iter().map(|_| Generated { ids: Vec::new(), logp: 0.0, finish: Finish::Length, end: None }).collect();
+    if rngs.is_empty() || sampler.max_new_tokens == 0 {
+        return Ok(out);
+    }
+    let device = decoder.device();
+    let mut cache: Cache = decoder.cache(1, prompt.len() + sampler.max_new_tokens)?;
+    let ids = Tensor::new(prompt.as_slice(), device)?.unsqueeze(0)?;
+    let first = logits(&decoder.step(&ids, &mut cache, adapter)?)?;
+    // Every row starts from the same logits.
+    let mut rows = vec![first.concat(); rngs.len()];
+    cache.select(&vec![0; rngs.len()])?;
+    let mut open: Vec<usize> = (0..rngs.len()).collect();
+    loop {
+        let mut kept = Vec::new();
+        let mut next = Vec::new();
+        for (at, &row) in open.iter().enumerate() {
+            let drawn = draw(&rows[at], sampler, &mut rngs[row]);
+            out[row].logp += drawn.logp;
+            if stops.contains(&drawn.token) {
+                out[row].finish = Finish::Eos;
+                out[row].end = Some(drawn.token);
+                continue;
+            }
+            out[row].ids.push(drawn.token);
+            if out[row].ids.len() < sampler.max_new_tokens {
+                kept.push(at as u32);
+                next.push(drawn.token);
+            }
+        }
+        if kept.is_empty() {
+            return Ok(out);
+        }
+        if kept.len() < open.len() {
+            cache.select(&kept)?;
+            open = kept.iter().map(|at| open[*at as usize]).collect();
+        }
+        let ids = Tensor::from_vec(next, (open.len(), 1), device)?;
+        rows = logits(&decoder.step(&ids, &mut cache, adapter)?)?;
+    }
+}
+
+fn logits(tensor: &Tensor) -> Result<Vec<Vec<f32>>, Error> {
+    Ok(tensor.to_dtype(candle_core::DType::F32)?.to_vec2()?)
+}
+
+/// A loaded model and the name its completions carry.
+struct Voice {
+    name: String,
+    model: LanguageModel,
+    way: Way,
+}
+
+/// How a voice's tokens are made.
+enum Way {
+    /// On the CPU: rows of several prompts together.
+    Queued(Box<Decode>, Queue),
+    /// On other devices: one prompt at a time; what is finished by its number.
+    Stepwise(Box<Decoder>, BTreeMap<usize, Vec<Generated>>),
+}
+
+/// A sampling run in progress.
+pub struct Sampling {
+    run: RunId,
+    spec: SampleSpec,
+    prompts: Vec<Prompt>,
+    next: usize,
+    /// The prompts before this one have been given to the voices.
+    given: usize,
+    /// Tokens of prompts that are as long as the context or longer, by the prompt's number and the voice.
+    too_long: BTreeMap<(usize, usize), usize>,
+    voices: Vec<Voice>,
+    tokens: u64,
+    seconds: f64,
+    empty: usize,
+    planned: bool,
+}
+
+impl Sampling {
+    /// Loads the models. `done` prompts are already in the run's log and are not sampled again. `adapter` is the checkpoint
+    /// folder of the run that [`SampleSpec::adapter`] names.
+    ///
+    /// # Errors
+    /// When a model cannot be loaded, or the adapter does not fit it.
+    pub fn open(
+        run: &RunId,
+        spec: &SampleSpec,
+        prompts: Vec<Prompt>,
+        done: usize,
+        adapter: Option<&Path>,
+        device: &Device,
+        sink: &mut dyn Sink,
+    ) -> Result<Self, Error> {
+        if spec.models.is_empty() || spec.per_prompt == 0 {
+            return Err(Error::Asked("a sampling run needs a model and at least one candidate a prompt".into()));
+        }
+        let trained = adapter.map(Trained::read).transpose()?;
+        if trained.is_some() && spec.models.len() != 1 {
+            return Err(Error::Asked("an adapter goes on one model; sample several models without one".into()));
+        }
+        let total = spec.models.len() as u64;
+        let mut voices = Vec::new();
+        for (i, asked) in spec.models.iter().enumerate() {
+            sink.emit(RunEvent::Progressed { stage: format!("loading {}", asked.name), done: i as u64, total })?;
+            let model = LanguageModel::open(Path::new(&asked.path))?;
+            let mut name = asked.name.clone();
+            let way = if device.is_cpu() && trained.is_none() {
+                Decode::open(&model)?
+            } else {
+                let tune = trained.as_ref().map_or(&Tune::None, |t| &t.tune);
+                let decoder = model.decoder(device, tune)?;
+                if let Some(trained) = &trained {
+                    trained.put_on(decoder.trainables())?;
+                    if let Some(from) = &spec.adapter {
+                        name = format!("{name}+{from}");
+                    }
+                }
+                if !device.is_cpu() {
+                    let way = Way::Stepwise(Box::new(decoder), BTreeMap::new());
+                    voices.push(Voice { name, model, way });
+                    continue;
+                }
+                Decode::of(&decoder, true)?
+            };
+            let queue = Queue::new(rows(spec.per_prompt.div_ceil(spec.models.len())), model.tokenizer.stops());
+            voices.push(Voice { name, model, way: Way::Queued(Box::new(way), queue) });
+        }
+        let next = done.min(prompts.len());
+        Ok(Self {
+            run: run.clone(),
+            spec: spec.clone(),
+            prompts,
+            next,
+            given: next,
+            too_long: BTreeMap::new(),
+            voices,
+            tokens: 0,
+            seconds: 0.0,
+            empty: 0,
+            planned: false,
+        })
+    }
+
+    /// Samples the next prompt. False when none was left.
+    ///
+    /// # Errors
+    /// When the template refuses a prompt, or a tensor operation fails.
+    pub fn next(&mut self, sink: &mut dyn Sink) -> Result<bool, Error> {
+        if !self.planned {
+            self.planned = true;
+            sink.emit(RunEvent::Planned(self.plan()))?;
+        }
+        let Some(prompt) = self.prompts.get(self.next).cloned() else { return Ok(false) };
+        let number = self.next;
+        self.next += 1;
+        let before = Instant::now();
+        let completions = self.candidates(number, &prompt, sink)?;
+        self.seconds += before.elapsed().as_secs_f64();
+        let (distinct, same) = distinct(completions);
+        for c in &distinct {
+            sink.emit(RunEvent::Completed(c.clone()))?;
+        }
+        if same > 0 {
+            sink.emit(RunEvent::Deduplicated { prompt: prompt.id.clone(), count: same })?;
+        }
+        for pair in pairs(&self.run, &prompt, &distinct, self.spec.sampler.seed) {
+            sink.emit(RunEvent::Paired(pair))?;
+        }
+        let (done, total) = (self.next as u64, self.prompts.len() as u64);
+        let mut metrics = Metrics::new();
+        metrics.set("tokens_per_second", self.tokens_per_second());
+        metrics.set("num_tokens", self.tokens as f64);
+        metrics.set("queue_depth", (self.prompts.len() - self.next) as f64);
+        metrics.set("rows", self.rows_open() as f64);
+        let step = done * self.spec.per_prompt as u64;
+        sink.emit(RunEvent::Stepped { step, epoch: done as f64 / total as f64, metrics })?;
+        sink.emit(RunEvent::Progressed { stage: "sampling".into(), done, total })?;
+        if done == total && self.empty > 0 {
+            sink.emit(RunEvent::Found(self.empty_finding()))?;
+        }
+        Ok(true)
+    }
+
+    /// Prompts done, those of earlier attempts included.
+    #[must_use]
+    pub fn done(&self) -> usize {
+        self.next
+    }
+
+    /// Completions asked for so far: the run's step count.
+    #[must_use]
+    pub fn step_count(&self) -> u64 {
+        (self.next * self.spec.per_prompt) as u64
+    }
+
+    /// Tokens drawn a second so far, prefill time included.
+    #[must_use]
+    pub fn tokens_per_second(&self) -> f64 {
+        if self.seconds > 0.0 { self.tokens as f64 / self.seconds } else { 0.0 }
+    }
+
+    /// Candidates in progress.
+    fn rows_open(&self) -> usize {
+        self.voices.iter().map(|v| if let Way::Queued(_, queue) = &v.way { queue.open() } else { 0 }).sum()
+    }
+
+    fn plan(&self) -> Plan {
+        Plan {
+            total_steps: (self.prompts.len() * self.spec.per_prompt) as u64,
+            train_rows: self.prompts.len(),
+            parameters: self.voices.iter().map(|v| v.model.config.parameters()).max().unwrap_or(0),
+            ..Plan::default()
+        }
+    }
+
+    /// The candidates' numbers that a voice makes.
+    fn numbers(&self, voice: usize) -> Vec<usize> {
+        (0..self.spec.per_prompt).filter(|k| k % self.voices.len() == voice).collect()
+    }
+
+    /// Gives the voices a prompt.
+    fn give(&mut self, number: usize) -> Result<(), Error> {
+        let prompt = &self.prompts[number];
+        // Nothing is given before everything can be.
+        let encoded: Vec<Vec<u32>> =
+            self.voices.iter().map(|v| v.model.encode_prompt(&prompt.body)).collect::<Result<_, Error>>()?;
+        let name = |k: &usize| hash64(format!("{} {k}", prompt.id).as_bytes());
+        for (v, ids) in encoded.into_iter().enumerate() {
+            let mut sampler = self.spec.sampler;
+            let context = self.voices[v].model.config.context;
+            if context > 0 {
+                let room = context.saturating_sub(ids.len());
+                if room == 0 {
+                    self.too_long.insert((number, v), ids.len());
+                    continue;
+                }
+                sampler.max_new_tokens = sampler.max_new_tokens.min(room);
+            }
+            let rngs = self.numbers(v).iter().map(|k| stream(sampler.seed, name(k))).collect();
+            let mut asked = Asked { number, prompt: ids, rngs, sampler };
+            let Voice { model, way, .. } = &mut self.voices[v];
+            match way {
+                Way::Queued(_, queue) => queue.ask(asked),
+                Way::Stepwise(decoder, made) => {
+                    made.insert(number, stepwise(decoder, &mut asked, model.tokenizer.stops(), true)?);
+                }
+            }
+        }
+        self.given = self.given.max(number + 1);
+        Ok(())
+    }
+
+    /// Gives later prompts while rows wait for them. One that cannot be given is told of when its turn comes.
+    fn give_ahead(&mut self) {
+        let idle = |v: &Voice| matches!(&v.way, Way::Queued(_, queue) if queue.waiting() == 0);
+        while self.given < self.prompts.len() && self.voices.iter().any(idle) && self.give(self.given).is_ok() {}
+    }
+
+    /// The prompt's candidates, empty ones dropped, in the candidates' order.
+    fn candidates(&mut self, number: usize, prompt: &Prompt, sink: &mut dyn Sink) -> Result<Vec<Completion>, Error> {
+        if self.given <= number {
+            self.give(number)?;
+        }
+        let mut out = Vec::new();
+        for v in 0..self.voices.len() {
+            if let Some(tokens) = self.too_long.remove(&(number, v)) {
+                let context = self.voices[v].model.config.context;
+                sink.emit(RunEvent::Found(too_long(prompt, tokens, context, self.next)))?;
+                continue;
+            }
+            let made = loop {
+                self.give_ahead();
+                match &mut self.voices[v].way {
+                    Way::Queued(decode, queue) => {
+                        if let Some(made) = queue.take(number) {
+                            break made;
+                        }
+                        self.tokens += queue.turn(decode)? as u64;
+                    }
+                    Way::Stepwise(_, made) => {
+                        let made = made.remove(&number).unwrap_or_default();
+                        let ended = |g: &Generated| u64::from(g.finish == Finish::Eos);
+                        self.tokens += made.iter().map(|g| g.ids.len() as u64 + ended(g)).sum::<u64>();
+                        break made;
+                    }
+                }
+            };
+            let voice = &self.voices[v];
+            let mut sampler = self.spec.sampler;
+            if voice.model.config.context > 0 {
+                let room = voice.model.config.context.saturating_sub(voice.model.encode_prompt(&prompt.body)?.len());
+                sampler.max_new_tokens = sampler.max_new_tokens.min(room);
+            }
+            for (k, g) in self.numbers(v).into_iter().zip(made) {
+                let text = voice.model.tokenizer.decode(&g.ids)?;
+                if text.trim().is_empty() {
+                    self.empty += 1;
+                    continue;
+                }
+                out.push(Completion {
+                    id: CompletionId::new(format!("{}.{}.{k}", self.run, prompt.id)),
+                    prompt: prompt.id.clone(),
+                    model: voice.name.clone(),
+                    text,
+                    tokens: g.ids.len(),
+                    finish: g.finish,
+                    sampler: Some(sampler),
+                    logprob: Some(g.logp),
+                });
+            }
+        }
+        // `RUN.PROMPT.K`: in the order of K, whichever model they came from.
+        out.sort_by_key(|c| c.id.as_str().rsplit('.').next().and_then(|k| k.parse::<usize>().ok()));
+        Ok(out)
+    }
+
+    fn empty_finding(&self) -> Finding {
+        Finding {
+            rule: "empty_completions".into(),
+            step: self.next as u64,
+            severity: Severity::Note,
+            text: format!("{} candidates were empty and were dropped", self.empty),
+            remedy: "a model that ends at once may not know this chat template; try an instruct model".into(),
+            pair: None,
+        }
+    }
+}
+
+fn too_long(prompt: &Prompt, tokens: usize, context: usize, step: usize) -> Finding {
+    Finding {
+        rule: "prompt_too_long".into(),
+        step: step as u64,
+        severity: Severity::Warn,
+        text: format!(
+            "the prompt {} has {tokens} tokens, the model's context is {context}; it was left out",
+            prompt.id
+        ),
+        remedy: "shorten the prompt, or use a model with a longer context".into(),
+        pair: None,
+    }
+}
+
+/// The completions whose texts differ by more than surrounding white space, first come first kept, and how many were dropped.
+fn distinct(completions: Vec<Completion>) -> (Vec<Completion>, usize) {
+    let all = completions.len();
+    let mut kept: Vec<Completion> = Vec::new();
+    for c in completions {
+        if kept.iter().all(|k| k.text.trim() != c.text.trim()) {
+            kept.push(c);
+        }
+    }
+    let same = all - kept.len();
+    (kept, same)
+}
+
+/// The disjoint pairs of a uniformly random matching.
+fn pairs(run: &RunId, prompt: &Prompt, distinct: &[Completion], seed: u64) -> Vec<Pair> {
+    let n = distinct.len();
+    if n < 2 {
+        return Vec::new();
+    }
+    let mut order: Vec<usize> = (0..n).collect();
+    let mut rng = stream(seed, hash64(format!("{} pairs", prompt.id).as_bytes()));
+    for i in (1..n).rev() {
+        order.swap(i, (uniform(&mut rng) * (i + 1) as f64) as usize);
+    }
+    let p_select = (n / 2) as f64 / (n * (n - 1) / 2) as f64;
+    let number = |c: &Completion| c.id.as_str().rsplit('.').next().unwrap_or_default().to_owned();
+    order
+        .chunks_exact(2)
+        .map(|two| {
+            let (a, b) = (&distinct[two[0]], &distinct[two[1]]);
+            Pair {
+                id: PairId::new(format!("{}:{run}.{}-{}", prompt.id, number(a), number(b))),
+                prompt: prompt.id.clone(),
+                a: a.id.clone(),
+                b: b.id.clone(),
+                strategy: "random".into(),
+                p_select,
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,35 @@
+//! What lies in files and becomes a model, and what training makes of it in files again.
+//!
+//! Owns configurations, weights (safetensors and GGUF), tokenizers, chat templates, the search for models, trained parameters
+//! as a checkpoint holds them, and merging: arithmetic on weights. A [`LanguageModel`] opens all of it by one path. Refuses to
+//! compute a forward pass, to train or to sample, and to know the folders of sessions.
+//!
+//! **Invariant.** What is not supported is refused by name when a model is opened, never at the first step.
+
+pub(crate) mod config;
+pub mod discover;
+pub(crate) mod error;
+pub(crate) mod gguf;
+pub(crate) mod language_model;
+pub mod merge;
+pub(crate) mod place;
+pub(crate) mod sink;
+pub(crate) mod template;
+pub(crate) mod tokenizer;
+pub(crate) mod trained;
+pub(crate) mod tune;
+pub(crate) mod weights;
+
+pub use config::{Config, Family, RopeScaling};
+pub use error::Error;
+pub use gguf::Gguf;
+pub use language_model::LanguageModel;
+pub use sink::Sink;
+pub use template::Template;
+pub use tokenizer::{SpecialTokens, Tokenizer};
+pub use trained::{TRAINED_FILE, Trained};
+pub use tune::{LINEARS, LoraSpec, Tune};
+pub use weights::Weights;
+
+/// What the rooms that compute give back.
+pub type Result<T> = std::result::Result<T, Error>;

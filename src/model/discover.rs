@@ -1,0 +1,285 @@
+//! Which models are on this machine, and which one a name means.
+//!
+//! Owns the search: the Hugging Face cache, plain folders, `.gguf` files. Reads configurations and headers, never weights.
+//! A model that cannot be used is listed with the reason, not hidden.
+
+use super::config::Config;
+use super::error::Error;
+use super::gguf::Gguf;
+use super::language_model::LanguageModel;
+use super::tokenizer::json;
+use super::weights::files;
+use crate::domain::model_name;
+use crate::protocol::{ModelCard, ModelRef};
+use candle_core::{DType, Device};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// How deep a plain folder is searched.
+const DEPTH: usize = 4;
+
+/// The Hugging Face cache of this user, where it is: `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME/hub`, else
+/// `~/.cache/huggingface/hub`. None if there is no such folder.
+#[must_use]
+pub fn hub_cache() -> Option<PathBuf> {
+    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let path = var("HF_HUB_CACHE")
+        .or_else(|| var("HUGGINGFACE_HUB_CACHE"))
+        .or_else(|| Some(var("HF_HOME")?.join("hub")))
+        .or_else(|| Some(var("XDG_CACHE_HOME")?.join("huggingface/hub")))
+        .or_else(|| Some(var("HOME")?.join(".cache/huggingface/hub")))?;
+    path.is_dir().then_some(path)
+}
+
+/// Every model below the roots: a root is a Hugging Face cache, a folder of models, a model's folder or a `.gguf` file. The
+/// user's Hugging Face cache is searched too. In order of name; a path once.
+#[must_use]
+pub fn discover(roots: &[PathBuf]) -> Vec<ModelCard> {
+    let mut seen = BTreeSet::new();
+    let mut cards = Vec::new();
+    for root in roots.iter().cloned().chain(hub_cache()) {
+        let mut found = Vec::new();
+        search(&root, &root, 0, &mut found);
+        for (name, path) in found {
+            let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+            if seen.insert(real) {
+                cards.push(card(name, &path));
+            }
+        }
+    }
+    cards.sort_by(|a: &ModelCard, b| a.name.cmp(&b.name).then(a.path.cmp(&b.path)));
+    cards
+}
+
+/// The card of one folder or file. What is wrong with it stands in its `problem`.
+#[must_use]
+pub fn inspect(path: &Path) -> ModelCard {
+    card(model_name(&path.display().to_string()), path)
+}
+
+/// Everything about a model that can be known without reading its numbers: configuration, tokenizer, chat template, and the
+/// names and shapes of its tensors.
+///
+/// # Errors
+/// When it could not be loaded; the sentence names what is wrong.
+pub fn check(path: &Path) -> Result<ModelCard, Error> {
+    if path.is_dir() && !path.join("config.json").is_file() {
+        let why = "is not a model's folder: it has no config.json; name a folder that has one, or a .gguf file";
+        return Err(Error::file(path, why));
+    }
+    let model = LanguageModel::open(path)?;
+    let mut weights = model.weights(&Device::Cpu, DType::F32)?.outlined();
+    for (name, shape) in model.config.tensors() {
+        weights.take(&name, &shape)?;
+        // A configuration with a huge layer count and no weights stops at its first missing tensor.
+        weights.finish()?;
+    }
+    Ok(inspect(path))
+}
+
+/// The model a name means: a path as it stands, else the discovered model of that name, of that last part of a name, or the
+/// only one of a Hugging Face id.
+///
+/// # Errors
+/// When there is none, or more than one; the near ones are named.
+pub fn resolve(name: &str, roots: &[PathBuf]) -> Result<ModelRef, Error> {
+    let path = Path::new(name);
+    if path.is_dir() || path.is_file() {
+        let full = path.canonicalize().map_err(|e| Error::file(path, e))?;
+        return Ok(ModelRef { name: name.to_owned(), path: full.display().to_string() });
+    }
+    let cards = discover(roots);
+    let last = |full: &str| full.rsplit('/').next().unwrap_or(full).to_lowercase();
+    let mut hits: Vec<&ModelCard> = cards.iter().filter(|c| c.name == name).collect();
+    if hits.is_empty() {
+        hits = cards
+            .iter()
+            .filter(|c| c.name.to_lowercase() == name.to_lowercase() || last(&c.name) == name.to_lowercase())
+            .collect();
+    }
+    match hits.as_slice() {
+        [one] => Ok(ModelRef { name: one.name.clone(), path: one.path.clone() }),
+        [] => Err(Error::NoModel { name: name.to_owned(), hint: hint(name, &cards) }),
+        many => {
+            let list: Vec<&str> = many.iter().map(|c| c.path.as_str()).collect();
+            Err(Error::NoModel {
+                name: name.to_owned(),
+                hint: format!(" alone: it could be {}; give the path", list.join(" or ")),
+            })
+        }
+    }
+}
+
+fn hint(name: &str, cards: &[ModelCard]) -> String {
+    if cards.is_empty() {
+        return "; there is none at all: `tiebreak models get smollm2` obtains a small one".into();
+    }
+    let asked = name.to_lowercase();
+    let mut near: Vec<&str> =
+        cards.iter().map(|c| c.name.as_str()).filter(|n| n.to_lowercase().contains(&asked)).collect();
+    if near.is_empty() {
+        near.extend(crate::domain::nearest(name, cards.iter().map(|c| c.name.as_str())));
+    }
+    near.truncate(3);
+    format!("; near it: {} (`tiebreak models` lists all)", near.join(", "))
+}
+
+fn search(root: &Path, at: &Path, depth: usize, found: &mut Vec<(String, PathBuf)>) {
+    let is_gguf = |p: &Path| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+    if at.is_file() {
+        if is_gguf(at) {
+            found.push((name_of(root, at), at.into()));
+        }
+        return;
+    }
+    if at.join("config.json").is_file() {
+        found.push((name_of(root, at), at.into()));
+        return;
+    }
+    let Ok(entries) = std::fs::read_dir(at) else { return };
+    let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+    paths.sort();
+    for path in paths {
+        let file = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        if let Some(id) = file.strip_prefix("models--") {
+            if let Some(snapshot) = snapshot(&path) {
+                hub(&id.replace("--", "/"), &snapshot, found);
+            }
+        } else if depth < DEPTH && !file.starts_with('.') {
+            search(root, &path, depth + 1, found);
+        }
+    }
+}
+
+/// A snapshot of the Hugging Face cache: a model's folder, or GGUF files.
+fn hub(id: &str, snapshot: &Path, found: &mut Vec<(String, PathBuf)>) {
+    if snapshot.join("config.json").is_file() && files(snapshot).is_ok() {
+        return found.push((id.to_owned(), snapshot.into()));
+    }
+    let mut below = Vec::new();
+    search(snapshot, snapshot, DEPTH, &mut below);
+    found.extend(below.into_iter().map(|(name, path)| (format!("{id}/{name}"), path)));
+}
+
+/// The snapshot that `refs/main` names, else the last one in order of name.
+fn snapshot(repo: &Path) -> Option<PathBuf> {
+    let all = repo.join("snapshots");
+    if let Ok(revision) = std::fs::read_to_string(repo.join("refs/main")) {
+        let path = all.join(revision.trim());
+        if path.is_dir() {
+            return Some(path);
+        }
+    }
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(all).ok()?.filter_map(|e| Some(e.ok()?.path())).collect();
+    paths.sort();
+    paths.pop()
+}
+
+/// The path below its root; the last part alone for a root that is a model itself.
+fn name_of(root: &Path, at: &Path) -> String {
+    let at_stem = if at.is_file() { at.with_extension("") } else { at.to_path_buf() };
+    match at_stem.strip_prefix(root) {
+        Ok(below) if !below.as_os_str().is_empty() => below.to_string_lossy().replace('\\', "/"),
+        _ => model_name(&at.display().to_string()),
+    }
+}
+
+fn card(name: String, path: &Path) -> ModelCard {
+    let format = if path.is_dir() { "safetensors" } else { "gguf" };
+    let mut card = ModelCard {
+        name,
+        path: path.display().to_string(),
+        format: format.into(),
+        family: String::new(),
+        parameters: 0,
+        bytes: 0,
+        context: 0,
+        chat: false,
+        problem: None,
+    };
+    let filled = if path.is_dir() { folder(path, &mut card) } else { file(path, &mut card) };
+    card.problem = filled.err().map(|e| e.to_string());
+    card
+}
+
+fn describe(config: &Config, card: &mut ModelCard) {
+    card.family = config.family.name().into();
+    card.parameters = config.parameters();
+    card.context = config.context;
+}
+
+fn folder(path: &Path, card: &mut ModelCard) -> Result<(), Error> {
+    card.chat = path.join("chat_template.jinja").is_file()
+        || json(&path.join("tokenizer_config.json"))?
+            .is_some_and(|c| c.get("chat_template").is_some_and(|t| !t.is_null()));
+    describe(&Config::read(path)?, card);
+    let size = |f: &PathBuf| std::fs::metadata(f).map_or(0, |m| m.len());
+    card.bytes = files(path)?.iter().map(size).sum();
+    if !path.join("tokenizer.json").is_file() {
+        return Err(Error::file(path, "has no tokenizer.json; copy it from where the weights came from"));
+    }
+    Ok(())
+}
+
+fn file(path: &Path, card: &mut ModelCard) -> Result<(), Error> {
+    card.bytes = std::fs::metadata(path).map_or(0, |m| m.len());
+    let gguf = Gguf::open(path)?;
+    card.chat = gguf.template().is_some();
+    let config = gguf.config()?;
+    describe(&config, card);
+    gguf.check_tokenizer()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tiny() -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama")
+    }
+
+    /// A root with a Hugging Face cache entry, a plain folder and a broken file.
+    fn root() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let copy = |to: PathBuf| {
+            std::fs::create_dir_all(&to).unwrap();
+            for f in ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"] {
+                std::fs::copy(tiny().join(f), to.join(f)).unwrap();
+            }
+        };
+        let repo = dir.path().join("hub/models--acme--tiny");
+        copy(repo.join("snapshots/abc"));
+        std::fs::create_dir_all(repo.join("snapshots/zzz")).unwrap();
+        std::fs::create_dir_all(repo.join("refs")).unwrap();
+        std::fs::write(repo.join("refs/main"), "abc\n").unwrap();
+        copy(dir.path().join("mine/small"));
+        std::fs::remove_file(dir.path().join("mine/small/tokenizer.json")).unwrap();
+        std::fs::write(dir.path().join("mine/bad.gguf"), b"GGUF\x03\0\0\0").unwrap();
+        dir
+    }
+
+    #[test]
+    fn models_are_found_with_what_is_wrong_with_them() {
+        let dir = root();
+        let cards = discover(&[dir.path().to_path_buf()]);
+        let find = |n: &str| cards.iter().find(|c| c.name == n).unwrap_or_else(|| panic!("{n}: {cards:?}"));
+        let hub = find("acme/tiny");
+        assert!(hub.problem.is_none() && hub.chat && hub.family == "llama" && hub.context == 512);
+        let weights =
+            candle_core::safetensors::load(tiny().join("model.safetensors"), &candle_core::Device::Cpu).unwrap();
+        assert_eq!(hub.parameters, weights.values().map(|t| t.elem_count() as u64).sum::<u64>());
+        assert!(find("mine/small").problem.as_ref().unwrap().contains("tokenizer.json"));
+        assert!(find("mine/bad").problem.as_ref().unwrap().contains("ends at byte"));
+    }
+
+    #[test]
+    fn names_are_resolved_and_near_ones_offered() {
+        let dir = root();
+        let roots = [dir.path().to_path_buf()];
+        assert!(resolve("acme/tiny", &roots).unwrap().path.ends_with("snapshots/abc"));
+        assert_eq!(resolve("Tiny", &roots).unwrap().name, "acme/tiny");
+        assert!(resolve(&tiny().display().to_string(), &roots).is_ok());
+        let said = resolve("acme/tine", &roots).unwrap_err().to_string();
+        assert!(said.contains("near it: acme/tiny"), "{said}");
+    }
+}

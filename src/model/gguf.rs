@@ -1,0 +1,531 @@
+//! GGUF files: metadata, tensors and the tokenizer inside.
+//!
+//! Owns the container format (version 2 and 3, little endian) and its mapping to Hugging Face names and rotary order. Every
+//! length is checked against the bytes that are there before anything is allocated, so that a malformed file is one sentence.
+//! Refuses tensor types, architectures and pre-tokenizers that are not implemented, by their names.
+
+use super::config::{Config, Family, RopeScaling};
+use super::error::Error;
+use super::tokenizer::{SpecialTokens, Tokenizer};
+use candle_core::quantized::{GgmlDType, ggml_file::qtensor_from_ggml};
+use candle_core::{Device, Tensor};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use tiebreak_kernels::packed::{Coding, Matrix};
+
+/// An opened GGUF file. Tensors are read from the mapped file when they are asked for.
+pub struct Gguf {
+    path: PathBuf,
+    bytes: memmap2::Mmap,
+    meta: HashMap<String, Value>,
+    tensors: HashMap<String, Entry>,
+}
+
+struct Entry {
+    /// Rows first, as in Hugging Face.
+    shape: Vec<usize>,
+    kind: u32,
+    start: usize,
+    len: usize,
+}
+
+/// A cursor that never reads past the end.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, n: usize) -> Result<&'a [u8], String> {
+        let end = self.at.checked_add(n).filter(|e| *e <= self.bytes.len());
+        let end = end.ok_or_else(|| format!("ends at byte {} in the middle of its header", self.bytes.len()))?;
+        let out = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(out)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        self.take(N)?.try_into().map_err(|_| "cannot be read".to_owned())
+    }
+
+    fn u32(&mut self) -> Result<u32, String> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn u64(&mut self) -> Result<u64, String> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    /// A count of things that take at least `least` bytes each.
+    fn count(&mut self, least: usize) -> Result<usize, String> {
+        let n = self.u64()?;
+        if n > (self.bytes.len() / least) as u64 {
+            return Err(format!("claims {n} entries at byte {}, more than it has room for", self.at));
+        }
+        Ok(n as usize)
+    }
+
+    fn text(&mut self) -> Result<String, String> {
+        let n = self.count(1)?;
+        Ok(String::from_utf8_lossy(self.take(n)?).into_owned())
+    }
+
+    fn value(&mut self, kind: u32, depth: usize) -> Result<Value, String> {
+        Ok(match kind {
+            0 => self.array::<1>()?[0].into(),
+            1 => i8::from_le_bytes(self.array()?).into(),
+            2 => u16::from_le_bytes(self.array()?).into(),
+            3 => i16::from_le_bytes(self.array()?).into(),
+            4 => self.u32()?.into(),
+            5 => i32::from_le_bytes(self.array()?).into(),
+            6 => f64::from(f32::from_le_bytes(self.array()?)).into(),
+            7 => (self.array::<1>()?[0] != 0).into(),
+            8 => self.text()?.into(),
+            9 if depth < 4 => {
+                let of = self.u32()?;
+                let n = self.count(1)?;
+                let mut items = Vec::new();
+                for _ in 0..n {
+                    items.push(self.value(of, depth + 1)?);
+                }
+                items.into()
+            }
+            10 => self.u64()?.into(),
+            11 => i64::from_le_bytes(self.array()?).into(),
+            12 => f64::from_le_bytes(self.array()?).into(),
+            _ => return Err(format!("has a metadata value of unknown type {kind} at byte {}", self.at)),
+        })
+    }
+}
+
+/// Name, block length and bytes a block of the tensor types that can be read.
+fn block(kind: u32) -> Result<(GgmlDType, usize, usize), String> {
+    Ok(match kind {
+        0 => (GgmlDType::F32, 1, 4),
+        1 => (GgmlDType::F16, 1, 2),
+        2 => (GgmlDType::Q4_0, 32, 18),
+        3 => (GgmlDType::Q4_1, 32, 20),
+        8 => (GgmlDType::Q8_0, 32, 34),
+        12 => (GgmlDType::Q4K, 256, 144),
+        14 => (GgmlDType::Q6K, 256, 210),
+        other => {
+            const NAMES: [(u32, &str); 8] = [
+                (6, "Q5_0"),
+                (7, "Q5_1"),
+                (10, "Q2_K"),
+                (11, "Q3_K"),
+                (13, "Q5_K"),
+                (15, "Q8_K"),
+                (20, "IQ4_NL"),
+                (30, "BF16"),
+            ];
+            let name = NAMES.iter().find(|(k, _)| *k == other).map_or("unknown", |(_, n)| *n);
+            return Err(format!(
+                "holds a tensor of type {name} ({other}), which is not supported; F32, F16, Q8_0, Q4_0, Q4_1, Q4_K and Q6_K are"
+            ));
+        }
+    })
+}
+
+impl Gguf {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    /// When it is no GGUF file, is cut off, or holds a tensor type that is not supported.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let file = std::fs::File::open(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+        // SAFETY: mapped read-only; changing a model's file while it is in use is outside the contract.
+        #[allow(unsafe_code, reason = "mapping weights instead of copying them needs it")]
+        let bytes = unsafe { memmap2::Mmap::map(&file) };
+        let bytes = bytes.map_err(|e| Error::file(path, format!("cannot be mapped: {e}")))?;
+        let (meta, tensors) = header(&bytes).map_err(|why| Error::file(path, why))?;
+        Ok(Self { path: path.into(), bytes, meta, tensors })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        self.meta.get(key).and_then(Value::as_str)
+    }
+
+    fn list(&self, key: &str) -> Option<&Vec<Value>> {
+        self.meta.get(key).and_then(Value::as_array)
+    }
+
+    fn id(&self, key: &str) -> Option<u32> {
+        self.meta.get(key).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok())
+    }
+
+    /// The chat template's source, if there is one.
+    #[must_use]
+    pub fn template(&self) -> Option<&str> {
+        self.text("tokenizer.chat_template")
+    }
+
+    /// Numbers in all tensors.
+    #[must_use]
+    pub fn parameters(&self) -> u64 {
+        self.tensors.values().map(|t| t.shape.iter().product::<usize>() as u64).sum()
+    }
+
+    /// The configuration that the metadata describes.
+    ///
+    /// # Errors
+    /// When the architecture is not supported or a field is missing.
+    pub fn config(&self) -> Result<Config, Error> {
+        let arch = self.text("general.architecture").unwrap_or("");
+        let family = match arch {
+            "llama" => Family::Llama,
+            "qwen2" => Family::Qwen2,
+            "qwen3" => Family::Qwen3,
+            other => {
+                let known = "the supported ones are llama, qwen2 and qwen3";
+                return Err(Error::unsupported(&self.path, format!("the architecture `{other}`"), known));
+            }
+        };
+        let field = |key: &str| self.meta.get(&format!("{arch}.{key}"));
+        let size = |key: &str| {
+            field(key).and_then(Value::as_u64).filter(|n| (1..=1 << 32).contains(n)).map(|n| n as usize).ok_or_else(
+                || Error::file(&self.path, format!("the metadata `{arch}.{key}` is missing or not a number")),
+            )
+        };
+        if let Some(experts) = field("expert_count").and_then(Value::as_u64).filter(|n| *n > 0) {
+            return Err(Error::unsupported(&self.path, format!("a mixture of {experts} experts"), "use a dense model"));
+        }
+        let kind = self.text(&format!("{arch}.rope.scaling.type")).unwrap_or("none");
+        let rope_scaling = match (kind, self.tensors.contains_key("rope_freqs.weight")) {
+            ("none", false) => RopeScaling::None,
+            ("none", true) => RopeScaling::Divided(self.floats("rope_freqs.weight")?),
+            ("linear", false) => RopeScaling::Linear(
+                field("rope.scaling.factor").and_then(Value::as_f64).filter(|f| *f > 0.0).unwrap_or(1.0),
+            ),
+            (other, _) => {
+                let known = "none and linear are implemented";
+                return Err(Error::unsupported(&self.path, format!("the rope scaling `{other}`"), known));
+            }
+        };
+        let (hidden, heads) = (size("embedding_length")?, size("attention.head_count")?);
+        let kv_heads = size("attention.head_count_kv").unwrap_or(heads);
+        let head_dim = size("attention.key_length").unwrap_or((hidden / heads).max(1));
+        if heads % kv_heads != 0 || head_dim % 2 != 0 {
+            let why = format!("{heads} query heads, {kv_heads} key heads of width {head_dim} do not fit together");
+            return Err(Error::file(&self.path, why));
+        }
+        if let Some(n) = size("rope.dimension_count").ok().filter(|n| *n != head_dim) {
+            let what = format!("rotary positions on {n} of {head_dim} head dimensions");
+            return Err(Error::unsupported(&self.path, what, "only full rotary heads are implemented"));
+        }
+        let vocab = match self.tensors.get("token_embd.weight").map(|t| t.shape.as_slice()) {
+            Some([vocab, _]) => *vocab,
+            _ => return Err(Error::file(&self.path, "has no tensor token_embd.weight of two dimensions")),
+        };
+        let bias = |name: &str| self.tensors.contains_key(&format!("blk.0.{name}.bias"));
+        Ok(Config {
+            family,
+            hidden,
+            layers: size("block_count")?,
+            heads,
+            kv_heads,
+            head_dim,
+            ff: size("feed_forward_length")?,
+            vocab,
+            rope_theta: field("rope.freq_base").and_then(Value::as_f64).filter(|t| *t > 0.0).unwrap_or(10_000.0),
+            rope_scaling,
+            rms_eps: field("attention.layer_norm_rms_epsilon").and_then(Value::as_f64).unwrap_or(1e-6),
+            tied: !self.tensors.contains_key("output.weight"),
+            qkv_bias: bias("attn_q"),
+            o_bias: bias("attn_output"),
+            mlp_bias: bias("ffn_up"),
+            qk_norm: family == Family::Qwen3,
+            context: size("context_length").unwrap_or(0),
+            eos: self.id("tokenizer.ggml.eos_token_id").into_iter().collect(),
+            bos: self.id("tokenizer.ggml.bos_token_id"),
+            pad: self.id("tokenizer.ggml.padding_token_id"),
+        })
+    }
+
+    /// Whether there is a tensor under that Hugging Face name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        gguf_name(name).is_some_and(|n| self.tensors.contains_key(&n))
+    }
+
+    /// The shape of the tensor of that Hugging Face name.
+    #[must_use]
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(&gguf_name(name)?).map(|t| t.shape.as_slice())
+    }
+
+    /// The tensor of that Hugging Face name in f32 and in Hugging Face's rotary order.
+    ///
+    /// # Errors
+    /// When it is missing or its bytes cannot be decoded.
+    pub fn load(&self, name: &str, config: &Config) -> Result<Tensor, Error> {
+        let missing = || Error::Missing { path: self.path.display().to_string(), count: 1, first: name.to_owned() };
+        let tensor = self.read(&gguf_name(name).ok_or_else(missing)?)?;
+        let Some(heads) = turned_heads(name, config) else { return Ok(tensor) };
+        // llama.cpp pairs rows (2i, 2i+1) of a head, Hugging Face pairs (i, i + head_dim/2).
+        let mut shape = tensor.dims().to_vec();
+        let rows = shape[0];
+        let rest: usize = shape.iter().skip(1).product();
+        if rows % (2 * heads) != 0 {
+            let why = format!("the tensor {name} has {rows} rows, which {heads} heads do not share evenly");
+            return Err(Error::file(&self.path, why));
+        }
+        let turned = tensor.reshape((heads, rows / heads / 2, 2, rest))?.transpose(1, 2)?.contiguous()?;
+        shape[0] = rows;
+        Ok(turned.reshape(shape)?)
+    }
+
+    /// The tensor of that Hugging Face name, (out, width), as it is coded in the file; none where it is of floats.
+    ///
+    /// # Errors
+    /// When it is missing or does not fit.
+    pub(crate) fn packed(&self, name: &str, config: &Config) -> Result<Option<Matrix>, Error> {
+        let missing = || Error::Missing { path: self.path.display().to_string(), count: 1, first: name.to_owned() };
+        let entry = gguf_name(name).and_then(|n| self.tensors.get(&n)).ok_or_else(missing)?;
+        let coding = match entry.kind {
+            2 => Coding::Q4_0,
+            3 => Coding::Q4_1,
+            8 => Coding::Q8_0,
+            12 => Coding::Q4K,
+            14 => Coding::Q6K,
+            _ => return Ok(None),
+        };
+        let damaged = || Error::file(&self.path, format!("the tensor {name} does not fit its shape"));
+        let [out, width] = *entry.shape.as_slice() else { return Err(damaged()) };
+        let turned = turned_heads(name, config);
+        if turned.is_some_and(|heads| out % (2 * heads) != 0) {
+            return Err(damaged());
+        }
+        // As in [`Gguf::load`]: row (head, j, i) of Hugging Face, j of 2, is row (head, i, j) of the file.
+        let from = |o: usize| {
+            let Some(heads) = turned else { return o };
+            let (rows, half) = (out / heads, out / heads / 2);
+            o / rows * rows + o % half * 2 + o % rows / half
+        };
+        let bytes = &self.bytes[entry.start..entry.start + entry.len];
+        Matrix::blocks(coding, bytes, out, width, from).map(Some).ok_or_else(damaged)
+    }
+
+    fn floats(&self, name: &str) -> Result<Vec<f32>, Error> {
+        Ok(self.read(name)?.flatten_all()?.to_vec1()?)
+    }
+
+    fn read(&self, name: &str) -> Result<Tensor, Error> {
+        let missing = || Error::Missing { path: self.path.display().to_string(), count: 1, first: name.to_owned() };
+        let entry = self.tensors.get(name).ok_or_else(missing)?;
+        let (dtype, ..) = block(entry.kind).map_err(|why| Error::file(&self.path, why))?;
+        // Copied, since the file's offsets need not be aligned as the block types are.
+        let raw = self.bytes[entry.start..entry.start + entry.len].to_vec();
+        let q = qtensor_from_ggml(dtype, &raw, entry.shape.clone(), &Device::Cpu)?;
+        Ok(q.dequantize(&Device::Cpu)?)
+    }
+
+    /// Whether the tokenizer inside can be used, without building it.
+    ///
+    /// # Errors
+    /// When its model or pre-tokenizer is not implemented.
+    pub fn check_tokenizer(&self) -> Result<(), Error> {
+        self.pre().map(drop)
+    }
+
+    /// The pre-tokenizer's name, what it stands for, and whether whole words skip the merges.
+    fn pre(&self) -> Result<(&str, Value, bool), Error> {
+        let model = self.text("tokenizer.ggml.model").unwrap_or("missing");
+        if model != "gpt2" {
+            let known = "only byte-level BPE (`gpt2`) is; use the model's Hugging Face folder";
+            return Err(Error::unsupported(&self.path, format!("the tokenizer model `{model}`"), known));
+        }
+        let pre = self.text("tokenizer.ggml.pre").unwrap_or("default");
+        let known = "smollm, llama-bpe, qwen2, gpt-2 and default are";
+        let (spec, ignore_merges) = pre_tokenizer(pre)
+            .ok_or_else(|| Error::unsupported(&self.path, format!("the pre-tokenizer `{pre}`"), known))?;
+        Ok((pre, spec, ignore_merges))
+    }
+
+    /// The tokenizer that the metadata describes.
+    ///
+    /// # Errors
+    /// When its model or pre-tokenizer is not implemented, or its lists do not fit together.
+    pub fn tokenizer(&self, config: &Config) -> Result<Tokenizer, Error> {
+        let fail = |why: String| Error::file(&self.path, why);
+        let (pre, pre_tokenizer, ignore_merges) = self.pre()?;
+        let tokens = self.list("tokenizer.ggml.tokens").ok_or_else(|| fail("has no tokenizer.ggml.tokens".into()))?;
+        let merges = self.list("tokenizer.ggml.merges").ok_or_else(|| fail("has no tokenizer.ggml.merges".into()))?;
+        let kinds = self.list("tokenizer.ggml.token_type");
+        let mut vocab = Map::new();
+        let mut added = Vec::new();
+        for (id, token) in tokens.iter().enumerate() {
+            let text = token.as_str().ok_or_else(|| fail(format!("token {id} is not a text")))?;
+            vocab.insert(text.to_owned(), id.into());
+            // 3 is a control token, 4 one that the model's makers added.
+            let kind = kinds.and_then(|k| k.get(id)).and_then(Value::as_u64).unwrap_or(1);
+            if kind == 3 || kind == 4 {
+                added.push(json!({"id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false,
+                    "normalized": false, "special": kind == 3}));
+            }
+        }
+        let name =
+            |key: &str| self.id(key).and_then(|id| tokens.get(id as usize)).and_then(Value::as_str).map(str::to_owned);
+        let special = SpecialTokens {
+            bos: name("tokenizer.ggml.bos_token_id"),
+            eos: name("tokenizer.ggml.eos_token_id"),
+            pad: name("tokenizer.ggml.padding_token_id"),
+            unk: name("tokenizer.ggml.unknown_token_id"),
+        };
+        let adds_bos =
+            self.meta.get("tokenizer.ggml.add_bos_token").and_then(Value::as_bool).unwrap_or(pre == "llama-bpe");
+        let post = match (&special.bos, config.bos) {
+            (Some(bos), Some(id)) if adds_bos => json!({"type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": bos, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+                "special_tokens": {bos: {"id": bos, "ids": [id], "tokens": [bos]}}}),
+            _ => Value::Null,
+        };
+        let spec = json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+            "pre_tokenizer": pre_tokenizer, "post_processor": post,
+            "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+            "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
+                "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false, "ignore_merges": ignore_merges,
+                "vocab": vocab, "merges": merges},
+        });
+        let stops = config.eos.iter().copied().chain(self.id("tokenizer.ggml.eot_token_id")).collect();
+        Tokenizer::from_json(spec.to_string().as_bytes(), &self.path.display().to_string(), special, stops, config)
+    }
+}
+
+type Header = (HashMap<String, Value>, HashMap<String, Entry>);
+
+fn header(bytes: &[u8]) -> Result<Header, String> {
+    let mut r = Reader { bytes, at: 0 };
+    if r.take(4).ok() != Some(b"GGUF") {
+        return Err("is not a GGUF file".into());
+    }
+    let version = r.u32()?;
+    if !(2..=3).contains(&version) {
+        return Err(format!("is GGUF version {version}; 2 and 3 are supported"));
+    }
+    let (tensor_count, meta_count) = (r.count(24)?, r.count(13)?);
+    let mut meta = HashMap::new();
+    for _ in 0..meta_count {
+        let key = r.text()?;
+        let kind = r.u32()?;
+        meta.insert(key, r.value(kind, 0)?);
+    }
+    let mut entries = Vec::new();
+    for _ in 0..tensor_count {
+        let name = r.text()?;
+        let dims = r.u32()?;
+        if dims > 4 {
+            return Err(format!("gives the tensor {name} {dims} dimensions"));
+        }
+        let mut shape = Vec::new();
+        for _ in 0..dims {
+            shape.push(r.u64()?);
+        }
+        let kind = r.u32()?;
+        entries.push((name, shape, kind, r.u64()?));
+    }
+    let alignment =
+        meta.get("general.alignment").and_then(Value::as_u64).filter(|a| (1..=4096).contains(a)).unwrap_or(32);
+    let base = (r.at as u64).div_ceil(alignment) * alignment;
+    let mut tensors = HashMap::new();
+    for (name, shape, kind, offset) in entries {
+        let (_, block_len, block_bytes) = block(kind)?;
+        let elements = shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d));
+        let whole = shape.first().is_none_or(|row| row % block_len as u64 == 0);
+        let len = elements.filter(|_| whole).and_then(|n| (n / block_len as u64).checked_mul(block_bytes as u64));
+        let start = base.checked_add(offset);
+        let end = start.zip(len).and_then(|(s, l)| s.checked_add(l)).filter(|e| *e <= bytes.len() as u64);
+        let (Some(start), Some(len), Some(_)) = (start, len, end) else {
+            return Err(format!(
+                "is cut off: the tensor {name} of shape {shape:?} lies outside the file; download it again"
+            ));
+        };
+        // GGUF counts dimensions from the innermost.
+        let shape = shape.iter().rev().map(|d| *d as usize).collect();
+        tensors.insert(name, Entry { shape, kind, start: start as usize, len: len as usize });
+    }
+    Ok((meta, tensors))
+}
+
+/// The heads of a tensor whose rows the file has in llama.cpp's rotary order.
+fn turned_heads(name: &str, config: &Config) -> Option<usize> {
+    let heads = match name.rsplit('.').nth(1) {
+        Some("q_proj") => config.heads,
+        Some("k_proj") => config.kv_heads,
+        _ => return None,
+    };
+    (config.family == Family::Llama).then_some(heads)
+}
+
+/// The GGUF name of a Hugging Face tensor.
+fn gguf_name(name: &str) -> Option<String> {
+    const PARTS: [(&str, &str); 11] = [
+        ("input_layernorm", "attn_norm"),
+        ("post_attention_layernorm", "ffn_norm"),
+        ("self_attn.q_proj", "attn_q"),
+        ("self_attn.k_proj", "attn_k"),
+        ("self_attn.v_proj", "attn_v"),
+        ("self_attn.o_proj", "attn_output"),
+        ("self_attn.q_norm", "attn_q_norm"),
+        ("self_attn.k_norm", "attn_k_norm"),
+        ("mlp.gate_proj", "ffn_gate"),
+        ("mlp.up_proj", "ffn_up"),
+        ("mlp.down_proj", "ffn_down"),
+    ];
+    let (stem, end) = name.rsplit_once('.')?;
+    match stem {
+        "model.embed_tokens" => Some(format!("token_embd.{end}")),
+        "model.norm" => Some(format!("output_norm.{end}")),
+        "lm_head" => Some(format!("output.{end}")),
+        _ => {
+            let (layer, part) = stem.strip_prefix("model.layers.")?.split_once('.')?;
+            let (_, short) = PARTS.iter().find(|(long, _)| *long == part)?;
+            Some(format!("blk.{layer}.{short}.{end}"))
+        }
+    }
+}
+
+/// The pre-tokenizer that a `tokenizer.ggml.pre` stands for, and whether whole words in the vocabulary skip the merges.
+fn pre_tokenizer(pre: &str) -> Option<(Value, bool)> {
+    const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
+    let level =
+        |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex});
+    let split = |pattern: &str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
+    let sequence = |parts: Vec<Value>| json!({"type": "Sequence", "pretokenizers": parts});
+    let words = |digits: &str| {
+        let pattern = format!(
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        );
+        sequence(vec![split(&pattern), level(false)])
+    };
+    Some(match pre {
+        // SmolLM2's vocabulary holds no joined digits, so digits come out one by one without being split first; where two
+        // blanks stand before a digit this keeps the ids of the tokenizer.json made from the same file.
+        "smollm" | "gpt-2" => (level(true), false),
+        "llama-bpe" => (words(r"\p{N}{1,3}"), true),
+        "qwen2" => (words(r"\p{N}"), false),
+        "default" => (
+            sequence(vec![
+                split(r"[\p{P}\$\+<=>\^~\|]+"),
+                split(GPT2),
+                split(r"\p{N}+"),
+                split("[0-9][0-9][0-9]"),
+                level(false),
+            ]),
+            false,
+        ),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! A GGUF file written here by hand: its values, its rotary order, and what becomes of damaged copies.
+
+use super::*;
+use crate::model::{LanguageModel, Tune};
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
+}
+
+fn put(out: &mut Vec<u8>, key: &str, value: &Value) {
+    put_text(out, key);
+    let (kind, bytes) = match value {
+        Value::String(s) => (8u32, {
+            let mut b = Vec::new();
+            put_text(&mut b, s);
+            b
+        }),
+        Value::Array(items) => (9, {
+            let mut b = 8u32.to_le_bytes().to_vec();
+            b.extend((items.len() as u64).to_le_bytes());
+            for item in items {
+                put_text(&mut b, item.as_str().unwrap());
+            }
+            b
+        }),
+        Value::Number(n) if n.is_u64() => (4, (n.as_u64().unwrap() as u32).to_le_bytes().to_vec()),
+        other => (6, (other.as_f64().unwrap() as f32).to_le_bytes().to_vec()),
+    };
+    out.extend(kind.to_le_bytes());
+    out.extend(bytes);
+}
+
+/// A one-layer Llama of hidden width 32; tensor `n` counts up from `n·1000` in f32, the embedding is Q8_0.
+fn file(pre: &str) -> Vec<u8> {
+    let tokens: Vec<Value> = (0..300u32).map(|i| format!("<t{i}>").into()).collect();
+    let meta = [
+        ("general.architecture", "llama".into()),
+        ("llama.block_count", 1.into()),
+        ("llama.embedding_length", 32.into()),
+        ("llama.feed_forward_length", 32.into()),
+        ("llama.attention.head_count", 4.into()),
+        ("llama.attention.head_count_kv", 2.into()),
+        ("llama.attention.layer_norm_rms_epsilon", 1e-5.into()),
+        ("tokenizer.ggml.model", "gpt2".into()),
+        ("tokenizer.ggml.pre", pre.into()),
+        ("tokenizer.ggml.tokens", tokens.into()),
+        ("tokenizer.ggml.merges", Vec::<Value>::new().into()),
+        ("tokenizer.ggml.eos_token_id", 2.into()),
+    ];
+    let tensors: [(&str, &[u64]); 11] = [
+        ("token_embd.weight", &[32, 300]),
+        ("output_norm.weight", &[32]),
+        ("blk.0.attn_norm.weight", &[32]),
+        ("blk.0.ffn_norm.weight", &[32]),
+        ("blk.0.attn_q.weight", &[32, 32]),
+        ("blk.0.attn_k.weight", &[32, 16]),
+        ("blk.0.attn_v.weight", &[32, 16]),
+        ("blk.0.attn_output.weight", &[32, 32]),
+        ("blk.0.ffn_gate.weight", &[32, 32]),
+        ("blk.0.ffn_up.weight", &[32, 32]),
+        ("blk.0.ffn_down.weight", &[32, 32]),
+    ];
+    let mut out = b"GGUF".to_vec();
+    out.extend(3u32.to_le_bytes());
+    out.extend((tensors.len() as u64).to_le_bytes());
+    out.extend((meta.len() as u64).to_le_bytes());
+    for (key, value) in &meta {
+        put(&mut out, key, value);
+    }
+    let mut data: Vec<u8> = Vec::new();
+    for (n, (name, shape)) in tensors.iter().enumerate() {
+        put_text(&mut out, name);
+        out.extend((shape.len() as u32).to_le_bytes());
+        for d in *shape {
+            out.extend(d.to_le_bytes());
+        }
+        let count: u64 = shape.iter().product();
+        out.extend(if n == 0 { 8u32 } else { 0 }.to_le_bytes());
+        out.extend((data.len() as u64).to_le_bytes());
+        if n == 0 {
+            for _ in 0..count / 32 {
+                data.extend(half::f16::from_f32(0.5).to_le_bytes());
+                data.extend((0..32).map(|i| i as u8));
+            }
+        } else {
+            for i in 0..count {
+                data.extend(((n as u64 * 1000 + i) as f32).to_le_bytes());
+            }
+        }
+        data.resize(data.len().div_ceil(32) * 32, 0);
+    }
+    out.resize(out.len().div_ceil(32) * 32, 0);
+    out.extend(data);
+    out
+}
+
+fn opened(bytes: &[u8]) -> (tempfile::TempDir, Result<Gguf, Error>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.gguf");
+    std::fs::write(&path, bytes).unwrap();
+    let gguf = Gguf::open(&path);
+    (dir, gguf)
+}
+
+#[test]
+fn tensors_come_in_hugging_face_order_and_quantised_ones_are_expanded() {
+    let (_dir, gguf) = opened(&file("smollm"));
+    let gguf = gguf.unwrap();
+    let config = gguf.config().unwrap();
+    assert_eq!((config.vocab, config.head_dim, config.kv_heads, config.tied), (300, 8, 2, true));
+    let rows = |name: &str| -> Vec<f32> {
+        let t = gguf.load(name, &config).unwrap();
+        t.narrow(1, 0, 1).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    };
+    // The file's rows of a head are 0 0' 1 1' 2 2' 3 3'; Hugging Face has 0 1 2 3 0' 1' 2' 3'.
+    let q: Vec<f32> = [0, 2, 4, 6, 1, 3, 5, 7, 8, 10].iter().map(|r| 4000.0 + 32.0 * *r as f32).collect();
+    assert_eq!(rows("model.layers.0.self_attn.q_proj.weight")[..10], q);
+    assert_eq!(rows("model.layers.0.self_attn.v_proj.weight")[..3], [6000.0, 6032.0, 6064.0]);
+    let embed = gguf.load("model.embed_tokens.weight", &config).unwrap();
+    assert_eq!(embed.to_vec2::<f32>().unwrap()[299][..4], [0.0, 0.5, 1.0, 1.5]);
+}
+
+#[test]
+fn a_whole_file_loads_and_an_unknown_pre_tokenizer_is_named() {
+    let (dir, _) = opened(&file("smollm"));
+    let model = LanguageModel::open(&dir.path().join("m.gguf")).unwrap();
+    assert_eq!(model.tokenizer.stops(), [2]);
+    assert!(model.decoder(&Device::Cpu, &Tune::None).is_ok());
+    let (dir, _) = opened(&file("jais-9"));
+    let said = LanguageModel::open(&dir.path().join("m.gguf")).err().unwrap().to_string();
+    assert!(said.contains("`jais-9`"), "{said}");
+}
+
+#[test]
+fn every_cut_and_many_flips_give_a_sentence_or_a_file_never_a_panic() {
+    let whole = file("gpt-2");
+    let last = b"blk.0.ffn_down.weight";
+    let header = whole.windows(last.len()).rposition(|w| w == last).unwrap() + 64;
+    for cut in (0..whole.len()).step_by(613).chain([3, 4, 8, 12, 16, 23, 24, 25]) {
+        let (_dir, gguf) = opened(&whole[..cut]);
+        assert!(gguf.is_err(), "cut at {cut}");
+    }
+    // Long runs of ones make every count and length absurd in turn.
+    for at in (4..header).step_by(7) {
+        let mut bytes = whole.clone();
+        let end = (at + 8).min(bytes.len());
+        bytes[at..end].fill(0xff);
+        let (_dir, gguf) = opened(&bytes);
+        let Ok(gguf) = gguf else { continue };
+        let Ok(config) = gguf.config() else { continue };
+        let _ = gguf.tokenizer(&config);
+        let _ = gguf.load("model.layers.0.self_attn.q_proj.weight", &config);
+    }
+}

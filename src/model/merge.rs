@@ -1,0 +1,236 @@
+//! Trained weights out of a checkpoint: a Hugging Face folder that `transformers` loads, or a PEFT adapter folder.
+//!
+//! Owns the arithmetic of merging and the files of both formats. Refuses to make an adapter of a
+//! full run.
+
+use super::config::{Config, RopeScaling};
+use super::error::Error;
+use super::language_model::LanguageModel;
+use super::place::Place;
+use super::sink::Sink;
+use super::trained::{LORA_A, LORA_B, MAGNITUDE, Trained, write_tensors};
+use super::tune::Tune;
+use crate::protocol::{ModelRef, RunEvent};
+use candle_core::{D, DType, Device, Tensor};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// The number type of merged weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// f32: the merged model computes what base and adapter compute together.
+    Exact,
+    /// The base model's own type: half the size for bf16, and each weight rounded to it.
+    AsBase,
+}
+
+/// Files that go along with the weights as they are.
+const COMPANIONS: [&str; 10] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "generation_config.json",
+    "chat_template.jinja",
+    "LICENSE",
+];
+
+/// Writes the model at `base` with the checkpoint `trained` merged in as a Hugging Face folder at `out`.
+///
+/// # Errors
+/// When the checkpoint does not fit the model, or `out` holds something or cannot be written.
+pub fn to_hf(
+    base: &ModelRef,
+    trained: &Path,
+    out: &Path,
+    precision: Precision,
+    sink: &mut dyn Sink,
+) -> Result<(), Error> {
+    let trained = Trained::read(trained)?;
+    let model = LanguageModel::open(Path::new(&base.path))?;
+    let place = Place::new(out)?;
+    let total = 3;
+    sink.emit(RunEvent::Progressed { stage: "reading weights".into(), done: 0, total })?;
+    let mut weights = model.weights(&Device::Cpu, DType::F32)?;
+    let mut tensors = BTreeMap::new();
+    for (name, shape) in model.config.tensors() {
+        let tensor = weights.take(&name, &shape)?;
+        tensors.insert(name, tensor);
+    }
+    weights.finish()?;
+    sink.emit(RunEvent::Progressed { stage: "merging".into(), done: 1, total })?;
+    merge(&trained, &mut tensors)?;
+    let mut config = hf_config(&model)?;
+    let dtype = match precision {
+        Precision::Exact => DType::F32,
+        Precision::AsBase => base_type(&config),
+    };
+    for tensor in tensors.values_mut() {
+        *tensor = tensor.to_dtype(dtype)?;
+    }
+    let name = if dtype == DType::BF16 {
+        "bfloat16"
+    } else if dtype == DType::F16 {
+        "float16"
+    } else {
+        "float32"
+    };
+    if let Some(map) = config.as_object_mut() {
+        let key = if map.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
+        map.insert(key.into(), name.into());
+    }
+    sink.emit(RunEvent::Progressed { stage: "writing".into(), done: 2, total })?;
+    write_tensors(&place.file("model.safetensors"), &tensors, HashMap::from([("format".to_owned(), "pt".to_owned())]))?;
+    place.json("config.json", &config)?;
+    companions(&model, &place)?;
+    place.finish()?;
+    sink.emit(RunEvent::Progressed { stage: "written".into(), done: total, total })
+}
+
+/// Writes the checkpoint's adapter as a folder that Python's peft loads on the model named `base`.
+///
+/// # Errors
+/// When the checkpoint is of a full run, or `out` holds something or cannot be written.
+pub fn to_peft(base: &ModelRef, trained: &Path, out: &Path) -> Result<(), Error> {
+    let trained = Trained::read(trained)?;
+    let Tune::Lora(spec) = &trained.tune else {
+        return Err(Error::Asked("this run trained every weight and has no adapter; merge it with --format hf".into()));
+    };
+    let place = Place::new(out)?;
+    let tensors: Vec<_> = trained.tensors.iter().map(|(n, t)| (format!("base_model.model.{n}"), t.clone())).collect();
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    write_tensors(&place.file("adapter_model.safetensors"), tensors, metadata)?;
+    // peft reads alpha as a whole number where it is one.
+    let alpha: Value = if spec.alpha.fract() == 0.0 { (spec.alpha as i64).into() } else { spec.alpha.into() };
+    let config = json!({
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base.path, "inference_mode": true,
+        "r": spec.r, "lora_alpha": alpha, "lora_dropout": spec.dropout, "use_rslora": spec.rslora, "use_dora": spec.dora,
+        "bias": "none",
+        "target_modules": spec.targets, "fan_in_fan_out": false, "init_lora_weights": true, "modules_to_save": null,
+    });
+    place.json("adapter_config.json", &config)?;
+    place.finish()
+}
+
+/// Puts the trained tensors in: full weights replace, adapters are added as `W + scale·B·A`, whose rows DoRA puts on its
+/// lengths.
+fn merge(trained: &Trained, tensors: &mut BTreeMap<String, Tensor>) -> Result<(), Error> {
+    let unfit =
+        |name: &str| Error::Asked(format!("the checkpoint's {name} does not fit the model; it belongs to another one"));
+    match &trained.tune {
+        Tune::None => Ok(()),
+        Tune::Full => {
+            for (name, tensor) in &trained.tensors {
+                let old = tensors.get_mut(name).filter(|t| t.dims() == tensor.dims()).ok_or_else(|| unfit(name))?;
+                *old = tensor.to_dtype(DType::F32)?;
+            }
+            Ok(())
+        }
+        Tune::Lora(spec) => {
+            for (name, a) in &trained.tensors {
+                let Some(module) = name.strip_suffix(LORA_A) else { continue };
+                let b = trained.tensors.get(&format!("{module}{LORA_B}")).ok_or_else(|| unfit(name))?;
+                let update = b.to_dtype(DType::F32)?.matmul(&a.to_dtype(DType::F32)?)?.affine(spec.scale(), 0.0)?;
+                let weight = tensors.get_mut(&format!("{module}.weight")).filter(|w| w.dims() == update.dims());
+                let weight = weight.ok_or_else(|| unfit(name))?;
+                *weight = (&*weight + update)?;
+                if spec.dora {
+                    let lengths = trained.tensors.get(&format!("{module}{MAGNITUDE}"));
+                    let lengths = lengths.filter(|m| m.dims() == &weight.dims()[..1]).ok_or_else(|| unfit(name))?;
+                    let stretch = lengths.to_dtype(DType::F32)?.div(&weight.sqr()?.sum(D::Minus1)?.sqrt()?)?;
+                    *weight = weight.broadcast_mul(&stretch.unsqueeze(1)?)?;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+fn base_type(config: &Value) -> DType {
+    match config.get("dtype").or(config.get("torch_dtype")).and_then(Value::as_str) {
+        Some("bfloat16") => DType::BF16,
+        Some("float16") => DType::F16,
+        _ => DType::F32,
+    }
+}
+
+/// The base folder's own config.json, or one made from a GGUF file's metadata.
+fn hf_config(model: &LanguageModel) -> Result<Value, Error> {
+    if model.path.is_dir() {
+        let path = model.path.join("config.json");
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
+        return serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("is not valid JSON: {e}")));
+    }
+    let c: &Config = &model.config;
+    let mut rope = json!({"rope_type": "default", "rope_theta": c.rope_theta});
+    match &c.rope_scaling {
+        RopeScaling::None => {}
+        RopeScaling::Linear(factor) => {
+            rope = json!({"rope_type": "linear", "factor": factor, "rope_theta": c.rope_theta});
+        }
+        RopeScaling::Llama3 { factor, low, high, original } => {
+            rope = json!({"rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,
+                "original_max_position_embeddings": original, "rope_theta": c.rope_theta});
+        }
+        RopeScaling::Divided(_) => {
+            let known = "merge from the model's Hugging Face folder instead";
+            return Err(Error::unsupported(
+                &model.path,
+                "writing a config.json for rope frequencies of a GGUF file",
+                known,
+            ));
+        }
+    }
+    let name = match c.family.name() {
+        "qwen2" => "Qwen2ForCausalLM",
+        "qwen3" => "Qwen3ForCausalLM",
+        _ => "LlamaForCausalLM",
+    };
+    Ok(json!({
+        "architectures": [name], "model_type": c.family.name(), "hidden_size": c.hidden, "num_hidden_layers": c.layers,
+        "num_attention_heads": c.heads, "num_key_value_heads": c.kv_heads, "head_dim": c.head_dim,
+        "intermediate_size": c.ff, "vocab_size": c.vocab, "rope_parameters": rope, "rope_theta": c.rope_theta,
+        "rms_norm_eps": c.rms_eps, "tie_word_embeddings": c.tied, "hidden_act": "silu", "attention_bias": c.o_bias,
+        "mlp_bias": c.mlp_bias, "max_position_embeddings": c.context, "eos_token_id": c.eos.first(),
+        "bos_token_id": c.bos, "pad_token_id": c.pad, "dtype": "float32",
+    }))
+}
+
+/// Copies tokenizer and template of a folder; writes those of a GGUF file out.
+fn companions(model: &LanguageModel, place: &Place) -> Result<(), Error> {
+    if model.path.is_dir() {
+        for name in COMPANIONS {
+            let from = model.path.join(name);
+            if from.is_file() {
+                std::fs::copy(&from, place.file(name))
+                    .map_err(|e| Error::file(&from, format!("cannot be copied: {e}")))?;
+            }
+        }
+        return Ok(());
+    }
+    let write = |name: &str, text: &str| {
+        let path = place.file(name);
+        std::fs::write(&path, text).map_err(|e| Error::file(&path, format!("cannot be written: {e}")))
+    };
+    write("tokenizer.json", &model.tokenizer.to_json()?)?;
+    let s = &model.tokenizer.special;
+    let mut config = json!({"tokenizer_class": "PreTrainedTokenizerFast"});
+    for (key, text) in [("bos_token", &s.bos), ("eos_token", &s.eos), ("pad_token", &s.pad), ("unk_token", &s.unk)] {
+        if let Some(text) = text {
+            config[key] = text.clone().into();
+        }
+    }
+    place.json("tokenizer_config.json", &config)?;
+    place.json("generation_config.json", &json!({"eos_token_id": model.tokenizer.stops()}))?;
+    match &model.template {
+        Some(template) => write("chat_template.jinja", template.source()),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! What training made: the trainables by name and how they are put on a model. The model part of a checkpoint.
+//!
+//! Owns `model.safetensors` of a checkpoint folder: every trainable under its own name in its own type, and in the file's
+//! metadata, under `tune`, what kind of training it belongs to. Refuses to put it on a model of another shape.
+
+use super::error::Error;
+use super::tune::Tune;
+use candle_core::{Device, Tensor, Var};
+use safetensors::SafeTensors;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// What follows a module's name in the names of its adapter's tensors, as in peft's files: A, B, and DoRA's lengths.
+pub(crate) const LORA_A: &str = ".lora_A.weight";
+/// See [`LORA_A`].
+pub(crate) const LORA_B: &str = ".lora_B.weight";
+/// See [`LORA_A`].
+pub(crate) const MAGNITUDE: &str = ".lora_magnitude_vector";
+
+/// The scalar head's name among the trainables, as Hugging Face's classifiers have it.
+pub(crate) const SCORE: &str = "score.weight";
+
+/// Name of the file within a checkpoint folder.
+pub const TRAINED_FILE: &str = "model.safetensors";
+
+/// The trainables of a checkpoint.
+#[derive(Debug)]
+pub struct Trained {
+    /// What was trained.
+    pub tune: Tune,
+    /// The tensors, on the CPU.
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+impl Trained {
+    /// Writes trainables into `DIR/model.safetensors`. Equal trainables give equal bytes.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(dir: &Path, tune: &Tune, trainables: &[(String, Var)]) -> Result<(), Error> {
+        let path = dir.join(TRAINED_FILE);
+        let kind = serde_json::to_string(tune).map_err(|e| Error::file(&path, e))?;
+        let tensors: Vec<_> = trainables.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
+        write_tensors(&path, tensors, HashMap::from([("tune".to_owned(), kind)]))
+    }
+
+    /// Reads `DIR/model.safetensors`.
+    ///
+    /// # Errors
+    /// When the file is missing, damaged, or was not written by [`Trained::write`].
+    pub fn read(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join(TRAINED_FILE);
+        let bytes = std::fs::read(&path).map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
+        let damaged = |e: &dyn std::fmt::Display| Error::file(&path, format!("is damaged: {e}"));
+        let (_, meta) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
+        let kind = meta.metadata().as_ref().and_then(|m| m.get("tune"));
+        let kind = kind.ok_or_else(|| Error::file(&path, "is no checkpoint of this program (no `tune` inside)"))?;
+        let tune: Tune = serde_json::from_str(kind).map_err(|e| damaged(&e))?;
+        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| damaged(&e))?;
+        Ok(Self { tune, tensors: tensors.into_iter().collect() })
+    }
+
+    /// Sets a decoder's trainables to these.
+    ///
+    /// # Errors
+    /// When names or shapes do not fit: the checkpoint belongs to another model or another set of trained modules.
+    pub fn put_on(&self, trainables: &[(String, Var)]) -> Result<(), Error> {
+        // A scalar head comes and goes with the method: a policy has none, a reward model begins with a fresh one.
+        let others = self.tensors.keys().filter(|k| *k != SCORE).count();
+        if others != trainables.iter().filter(|(name, _)| name != SCORE).count() {
+            return Err(Error::Asked(format!(
+                "the checkpoint holds {} trained tensors, the run trains {}; its tune, lora_r and target modules must be the \
+                 checkpoint's",
+                self.tensors.len(),
+                trainables.len()
+            )));
+        }
+        for (name, var) in trainables {
+            if name == SCORE && !self.tensors.contains_key(SCORE) {
+                continue;
+            }
+            let found = self.tensors.get(name).ok_or_else(|| {
+                Error::Asked(format!("the checkpoint has no trained tensor {name}; it belongs to another model"))
+            })?;
+            if found.dims() != var.dims() {
+                return Err(Error::Asked(format!(
+                    "the checkpoint's {name} has shape {:?}, the model's is {:?}; it belongs to another model or rank",
+                    found.dims(),
+                    var.dims()
+                )));
+            }
+            var.set(&found.to_device(var.device())?.to_dtype(var.dtype())?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes tensors as one safetensors file.
+pub(crate) fn write_tensors<V: safetensors::View>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (impl AsRef<str> + Ord + std::fmt::Display, V)>,
+    metadata: HashMap<String, String>,
+) -> Result<(), Error> {
+    let fail = |e: &dyn std::fmt::Display| Error::file(path, format!("cannot be written: {e}"));
+    safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|e| fail(&e))?;
+    let file = std::fs::File::open(path).map_err(|e| fail(&e))?;
+    file.sync_all().map_err(|e| fail(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{LanguageModel, LoraSpec};
+
+    #[test]
+    fn what_is_written_is_read_and_put_on_again_and_the_bytes_are_the_same() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama");
+        let model = LanguageModel::open(&dir).unwrap();
+        let spec = |seed, r| {
+            let targets = vec!["q_proj".to_owned(), "down_proj".to_owned()];
+            Tune::Lora(LoraSpec { r, alpha: 8.0, rslora: true, dora: false, dropout: 0.0, targets, seed })
+        };
+        let a = model.decoder(&Device::Cpu, &spec(1, 4)).unwrap();
+        let b = model.decoder(&Device::Cpu, &spec(2, 4)).unwrap();
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        Trained::write(one.path(), &spec(1, 4), a.trainables()).unwrap();
+        let read = Trained::read(one.path()).unwrap();
+        assert_eq!(read.tune, spec(1, 4));
+        read.put_on(b.trainables()).unwrap();
+        Trained::write(two.path(), &spec(1, 4), b.trainables()).unwrap();
+        let bytes = |d: &tempfile::TempDir| std::fs::read(d.path().join(TRAINED_FILE)).unwrap();
+        assert_eq!(bytes(&one), bytes(&two));
+        let other = model.decoder(&Device::Cpu, &spec(1, 2)).unwrap();
+        assert!(read.put_on(other.trainables()).unwrap_err().to_string().contains("rank"));
+        std::fs::write(two.path().join(TRAINED_FILE), &bytes(&one)[..200]).unwrap();
+        assert!(Trained::read(two.path()).is_err());
+    }
+}

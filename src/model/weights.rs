@@ -1,0 +1,285 @@
+//! Weights by Hugging Face names, from one safetensors file, a sharded set, a GGUF file, or memory.
+//!
+//! Owns finding, checking and converting tensors: f32, f16 and bf16 become the compute type. Refuses wrong shapes and
+//! missing tensors by name. Files are mapped, so that a tensor is read when it is asked for.
+
+use super::config::Config;
+use super::error::Error;
+use super::gguf::Gguf;
+use candle_core::safetensors::MmapedSafetensors;
+use candle_core::{DType, Device, Tensor};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use tiebreak_kernels::packed::Matrix;
+
+/// Where tensors come from.
+pub struct Weights {
+    path: PathBuf,
+    source: Source,
+    device: Device,
+    dtype: DType,
+    missing: Vec<String>,
+    outline: bool,
+}
+
+enum Source {
+    Files(MmapedSafetensors),
+    Memory(HashMap<String, Tensor>),
+    Gguf(Box<Gguf>, Box<Config>),
+}
+
+impl Weights {
+    /// Opens `DIR/model.safetensors`, or the shards that `DIR/model.safetensors.index.json` names.
+    ///
+    /// # Errors
+    /// When neither is there, a shard is missing, or a file is not safetensors.
+    pub fn open(dir: &Path, device: &Device, dtype: DType) -> Result<Self, Error> {
+        let files = files(dir)?;
+        for file in &files {
+            // A truncated file must be a sentence here, not a fault in the middle of a mapped read.
+            check_length(file)?;
+        }
+        // SAFETY: the files are mapped read-only; changing a model's files while it is in use is outside the contract of
+        // every program that maps weights.
+        #[allow(unsafe_code, reason = "mapping weights instead of copying them needs it")]
+        let mapped = unsafe { MmapedSafetensors::multi(&files) };
+        let mapped = mapped.map_err(|e| Error::file(dir, format!("the weights are not valid safetensors: {e}")))?;
+        Ok(Self::new(dir, Source::Files(mapped), device, dtype))
+    }
+
+    /// Tensors already in memory, under Hugging Face names; `path` is for messages.
+    #[must_use]
+    pub fn memory(tensors: HashMap<String, Tensor>, path: &Path, device: &Device, dtype: DType) -> Self {
+        Self::new(path, Source::Memory(tensors), device, dtype)
+    }
+
+    /// Tensors of a GGUF file, under Hugging Face names; quantised ones are expanded when they are asked for.
+    #[must_use]
+    pub fn gguf(file: Gguf, config: &Config, device: &Device, dtype: DType) -> Self {
+        let path = file.path().to_path_buf();
+        let source = Source::Gguf(Box::new(file), Box::new(config.clone()));
+        Self::new(&path, source, device, dtype)
+    }
+
+    fn new(path: &Path, source: Source, device: &Device, dtype: DType) -> Self {
+        Self { path: path.into(), source, device: device.clone(), dtype, missing: Vec::new(), outline: false }
+    }
+
+    /// From here on names and shapes are compared and no number is read: every tensor taken is a zero.
+    #[must_use]
+    pub fn outlined(self) -> Self {
+        Self { outline: true, ..self }
+    }
+
+    /// The device tensors are put on.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The type tensors are converted to.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Whether there is a tensor of that name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        match &self.source {
+            Source::Files(f) => f.get(name).is_ok(),
+            Source::Memory(m) => m.contains_key(name),
+            Source::Gguf(g, _) => g.has(name),
+        }
+    }
+
+    /// The tensor of that name in the compute type, its shape checked. A missing tensor is noted and replaced by zeros;
+    /// [`Weights::finish`] then refuses with the whole count.
+    ///
+    /// # Errors
+    /// When the shape differs or the file's type is not a float type.
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
+        self.take_as(name, shape, self.dtype)
+    }
+
+    /// As [`Weights::take`], in another type.
+    ///
+    /// # Errors
+    /// As [`Weights::take`].
+    pub(crate) fn take_as(&mut self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor, Error> {
+        let tensor = match &self.source {
+            Source::Files(f) => match f.get(name) {
+                Err(_) => None,
+                Ok(view) if view.shape() != shape => {
+                    return Err(self.wrong(name, shape, view.shape()));
+                }
+                Ok(_) if self.outline => return self.zero(shape, dtype),
+                Ok(_) => Some(f.load(name, &self.device)?),
+            },
+            Source::Memory(m) => m.get(name).cloned(),
+            Source::Gguf(g, config) => match g.shape(name) {
+                None => None,
+                Some(found) if found != shape => return Err(self.wrong(name, shape, found)),
+                Some(_) if self.outline => return self.zero(shape, dtype),
+                Some(_) => Some(g.load(name, config)?),
+            },
+        };
+        let Some(tensor) = tensor else {
+            self.missing.push(name.to_owned());
+            return self.zero(shape, dtype);
+        };
+        if tensor.dims() != shape {
+            return Err(self.wrong(name, shape, tensor.dims()));
+        }
+        if !tensor.dtype().is_float() {
+            let what = format!("the tensor {name} of type {:?}", tensor.dtype());
+            return Err(Error::unsupported(&self.path, what, "weights are f32, f16 or bf16"));
+        }
+        Ok(tensor.to_device(&self.device)?.to_dtype(dtype)?.contiguous()?)
+    }
+
+    /// The matrix of that name laid out for decoding, as small as it is in its file: quantised blocks stay what they are.
+    ///
+    /// # Errors
+    /// As [`Weights::take`].
+    pub(crate) fn pack(&mut self, name: &str, out: usize, width: usize) -> Result<Matrix, Error> {
+        if let Source::Gguf(g, config) = &self.source
+            && g.shape(name) == Some(&[out, width])
+            && let Some(packed) = g.packed(name, config)?
+        {
+            return Ok(packed);
+        }
+        Ok(Matrix::floats(&self.floats(name, &[out, width])?, out, width))
+    }
+
+    /// The numbers of the tensor of that name in f32.
+    ///
+    /// # Errors
+    /// As [`Weights::take`].
+    pub(crate) fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
+        Ok(self.take(name, shape)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// When tensors were missing; the first is named.
+    pub fn finish(&self) -> Result<(), Error> {
+        match self.missing.first() {
+            None => Ok(()),
+            Some(first) => Err(Error::Missing {
+                path: self.path.display().to_string(),
+                count: self.missing.len(),
+                first: first.clone(),
+            }),
+        }
+    }
+
+    /// One zero seen through strides: a hostile configuration costs no memory.
+    fn zero(&self, shape: &[usize], dtype: DType) -> Result<Tensor, Error> {
+        Ok(Tensor::zeros(1, dtype, &self.device)?.broadcast_as(shape)?)
+    }
+
+    fn wrong(&self, name: &str, expected: &[usize], found: &[usize]) -> Error {
+        Error::Shape {
+            path: self.path.display().to_string(),
+            tensor: name.to_owned(),
+            expected: expected.to_vec(),
+            found: found.to_vec(),
+        }
+    }
+}
+
+/// The type in which numbers are trained beside frozen ones of `dtype`: updates are lost in 16 bits.
+pub(crate) fn trained_dtype(dtype: DType) -> DType {
+    if matches!(dtype, DType::BF16 | DType::F16) { DType::F32 } else { dtype }
+}
+
+/// `model.safetensors.index.json`: which file holds which tensor.
+#[derive(serde::Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The weight files of a folder, each once.
+///
+/// # Errors
+/// When there are none, or the index names one that is not there.
+pub fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let single = dir.join("model.safetensors");
+    if single.is_file() {
+        return Ok(vec![single]);
+    }
+    let index = dir.join("model.safetensors.index.json");
+    let Ok(text) = std::fs::read_to_string(&index) else {
+        let why = if dir.join("pytorch_model.bin").is_file() {
+            "holds pickled weights (pytorch_model.bin), which are not read; convert them to safetensors"
+        } else {
+            "holds neither model.safetensors nor model.safetensors.index.json"
+        };
+        return Err(Error::file(dir, why));
+    };
+    let parsed: Index =
+        serde_json::from_str(&text).map_err(|e| Error::file(&index, format!("is not a weight index: {e}")))?;
+    let mut names: Vec<String> = parsed.weight_map.into_values().collect();
+    names.sort();
+    names.dedup();
+    let mut files = Vec::new();
+    for name in names {
+        let file = dir.join(&name);
+        // A shard lies beside its index: a name that leaves the folder is not followed.
+        if name.contains('/') || name.contains("..") || !file.is_file() {
+            return Err(Error::file(&index, format!("the shard {name} is not in the folder; download it again")));
+        }
+        files.push(file);
+    }
+    if files.is_empty() {
+        return Err(Error::file(&index, "names no files"));
+    }
+    Ok(files)
+}
+
+/// Compares a safetensors file's length with what its header promises.
+fn check_length(file: &Path) -> Result<(), Error> {
+    use std::io::Read;
+    let bad = |why: String| Error::file(file, why);
+    let mut reader = std::fs::File::open(file).map_err(|e| bad(format!("cannot be read: {e}")))?;
+    let size = reader.metadata().map_err(|e| bad(format!("cannot be read: {e}")))?.len();
+    let mut head = [0u8; 8];
+    reader.read_exact(&mut head).map_err(|_| bad("is too short to be safetensors; download it again".into()))?;
+    let header = u64::from_le_bytes(head);
+    if header > size.saturating_sub(8) || header > 100 << 20 {
+        return Err(bad(format!("its header claims {header} bytes of {size}; the file is cut or not safetensors")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_shapes_and_missing_tensors_are_named() {
+        let cpu = Device::Cpu;
+        let dir = tempfile::tempdir().unwrap();
+        let t = Tensor::zeros((2, 3), DType::F32, &cpu).unwrap();
+        candle_core::safetensors::save(&HashMap::from([("a".to_owned(), t)]), dir.path().join("model.safetensors"))
+            .unwrap();
+        let mut w = Weights::open(dir.path(), &cpu, DType::F32).unwrap();
+        assert!(w.take("a", &[2, 3]).is_ok());
+        let said = w.take("a", &[3, 2]).unwrap_err().to_string();
+        assert!(said.contains("tensor a") && said.contains("[2, 3]") && said.contains("[3, 2]"), "{said}");
+        w.take("b", &[1]).unwrap();
+        let said = w.finish().unwrap_err().to_string();
+        assert!(said.contains("the tensor b is missing"), "{said}");
+    }
+
+    #[test]
+    fn a_cut_file_and_an_empty_folder_are_one_sentence_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = Weights::open(dir.path(), &Device::Cpu, DType::F32).err().unwrap().to_string();
+        assert!(said.contains("neither model.safetensors"), "{said}");
+        std::fs::write(dir.path().join("model.safetensors"), [255u8; 12]).unwrap();
+        assert!(Weights::open(dir.path(), &Device::Cpu, DType::F32).is_err());
+    }
+}

@@ -1,0 +1,257 @@
+//! The two ends of the decoder on the fast path: token log-probs in blocks of the vocabulary, and the scalar head.
+//!
+//! All scored tokens meet a block of the vocabulary at a time: what is known of a row is summed up over the blocks, so that
+//! logits exist for one block only and each part of the head's weight is read once. With p the softmax of the logits
+//! `z = cold · W·h`, `dlogp/dh = cold · (W[y] − Σ_v p_v W_v)`: this `u` is made where the logits are at hand and kept instead of
+//! them, and the way back is `g · u`. Where the head is trained or the entropy has a gradient the logits are made again.
+
+use super::layer::norm_back;
+use super::plan::Plan;
+use super::{Fast, Sums, values};
+use crate::model::error::Error;
+use crate::nn::decoder::Decoder;
+use crate::nn::policy::{RowGradient, RowScores, TokenScores, padded};
+use rayon::prelude::*;
+use tiebreak_kernels::arena::Buffer;
+use tiebreak_kernels::leaf;
+use tiebreak_kernels::logits::{Diverging, Telling, Told, diverge, tell, tell_back};
+use tiebreak_kernels::product::{Onto, View, product};
+
+/// Tokens of the vocabulary whose logits exist at one time.
+pub(crate) const BLOCK: usize = 1024;
+
+/// What the way back needs of the scored tokens.
+pub(super) struct Tape {
+    /// `u` of each, (n, H), unless the head is trained.
+    u: Option<Buffer>,
+    told: Vec<Told>,
+}
+
+/// The normed states at these places, (n, H).
+pub(super) fn states(fast: &Fast, decoder: &Decoder, last: &[f32], at: &[usize]) -> Result<Buffer, Error> {
+    let hidden = decoder.config().hidden;
+    let mut x = fast.arena.take(at.len() * hidden);
+    for (to, at) in x.chunks_exact_mut(hidden).zip(at) {
+        to.copy_from_slice(&last[at * hidden..(at + 1) * hidden]);
+    }
+    let norm = decoder.last_norm();
+    let mut y = fast.arena.take(x.len());
+    leaf::rms_norm(&x, &values(norm.gamma.stored())?, norm.eps as f32, &mut y);
+    Ok(y)
+}
+
+/// KL(base ‖ policy) and the policy's log-prob of each target, from final states (n, H): the base's under its own `weight`
+/// (V, H), and the policy's `now`.
+pub(super) fn divergence(
+    fast: &Fast,
+    decoder: &Decoder,
+    (base, weight): (&[f32], &[f32]),
+    now: &[f32],
+    targets: &[u32],
+) -> Result<(Vec<f64>, Vec<f64>), Error> {
+    let (hidden, vocab, n) = (decoder.config().hidden, decoder.config().vocab, targets.len());
+    let own = values(decoder.head_weight().stored())?;
+    let mut rows: Vec<(Diverging, Telling)> =
+        targets.iter().map(|y| (Diverging::default(), Telling::new(*y as usize))).collect();
+    let (mut q, mut p) = (fast.arena.take(BLOCK.min(vocab) * n), fast.arena.take(BLOCK.min(vocab) * n));
+    for first in (0..vocab).step_by(BLOCK) {
+        let width = BLOCK.min(vocab - first);
+        let here = first * hidden..(first + width) * hidden;
+        let size = (n, width, hidden);
+        let (q, p) = (&mut q[..n * width], &mut p[..n * width]);
+        let before = View::columns(&weight[here.clone()], hidden);
+        product(q, width, Onto::Fresh, View::rows(base, hidden), before, size, 1.0);
+        product(p, width, Onto::Fresh, View::rows(now, hidden), View::columns(&own[here], hidden), size, 1.0);
+        let both = q.par_chunks(width).zip(p.par_chunks_mut(width));
+        both.zip(&mut rows).for_each(|((q, p), (diverging, telling))| {
+            diverge(diverging, q, p);
+            tell(telling, p, 1.0);
+        });
+    }
+    Ok(rows.iter().map(|(diverging, telling)| (diverging.from(&telling.told()), telling.told().logp)).unzip())
+}
+
+/// What is said about every scored token and valued position; with `train` also what the way back needs.
+pub(super) fn forward(
+    fast: &Fast,
+    decoder: &Decoder,
+    plan: &Plan,
+    last: &[f32],
+    train: bool,
+) -> Result<(TokenScores, Tape), Error> {
+    let (hidden, vocab) = (decoder.config().hidden, decoder.config().vocab);
+    let head = values(decoder.head_weight().stored())?;
+    let state = states(fast, decoder, last, &plan.from)?;
+    let n = plan.from.len();
+    let kept = train && decoder.trained_head().is_none();
+    let mut u = kept.then(|| fast.arena.take(n * hidden));
+    let mut told: Vec<Telling> = plan.target.iter().map(|y| Telling::new(*y as usize)).collect();
+    let mut logits = fast.arena.take(BLOCK.min(vocab) * n);
+    let cold = plan.cold as f32;
+    for first in (0..vocab).step_by(BLOCK) {
+        let width = BLOCK.min(vocab - first);
+        let weight = &head[first * hidden..(first + width) * hidden];
+        let z = &mut logits[..n * width];
+        product(
+            z,
+            width,
+            Onto::Fresh,
+            View::rows(&state, hidden),
+            View::columns(weight, hidden),
+            (n, width, hidden),
+            1.0,
+        );
+        let rows = z.par_chunks_mut(width).zip(&mut told);
+        match &mut u {
+            None => rows.for_each(|(z, told)| {
+                tell(told, z, cold);
+            }),
+            Some(u) => {
+                rows.zip(u.par_chunks_mut(hidden)).for_each(|((z, told), u)| {
+                    let factor = tell(told, z, cold);
+                    if first > 0 && factor != 1.0 {
+                        for u in u.iter_mut() {
+                            *u *= factor;
+                        }
+                    }
+                });
+                let onto = if first == 0 { Onto::Fresh } else { Onto::Sum };
+                product(u, hidden, onto, View::rows(z, width), View::rows(weight, hidden), (n, hidden, width), 1.0);
+            }
+        }
+    }
+    if let Some(u) = &mut u {
+        for ((u, told), y) in u.chunks_exact_mut(hidden).zip(&told).zip(&plan.target) {
+            let w = &head[*y as usize * hidden..(*y as usize + 1) * hidden];
+            let inverse = told.inverse();
+            u.iter_mut().zip(w).for_each(|(u, w)| *u = cold * (w - *u * inverse));
+        }
+    }
+    let told: Vec<Told> = told.iter().map(Telling::told).collect();
+    drop(logits);
+    let mut value = Vec::new();
+    if !plan.valued.is_empty() {
+        let Some(score) = decoder.score() else {
+            return Err(Error::Asked("values were asked of a model without a scalar head".into()));
+        };
+        let score = values(score.as_tensor())?;
+        let state = states(fast, decoder, last, &plan.valued)?;
+        let dot = |row: &[f32]| row.iter().zip(score.iter()).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        value.extend(state.chunks_exact(hidden).map(dot));
+    }
+    let mut rows = Vec::new();
+    let (mut each, mut value) = (told.iter(), value.into_iter());
+    for (scored, valued) in plan.counts() {
+        let mut row = RowScores::default();
+        for t in each.by_ref().take(scored) {
+            row.logp.push(t.logp);
+            row.entropy.push(t.entropy);
+            row.top1.push(t.top1);
+            row.mean_logit.push(t.mean);
+            row.collision.push(t.collision);
+        }
+        row.value.extend(value.by_ref().take(valued));
+        rows.push(row);
+    }
+    Ok((TokenScores { rows }, Tape { u, told }))
+}
+
+/// dL/d(the last layer's output), (tokens, H); adds the heads' and the final norm's parts to `sums`.
+pub(super) fn backward(
+    fast: &Fast,
+    decoder: &Decoder,
+    plan: &Plan,
+    last: &[f32],
+    Tape { u, told }: Tape,
+    g: &[RowGradient],
+    sums: &mut Sums,
+) -> Result<Buffer, Error> {
+    let hidden = decoder.config().hidden;
+    let counts: Vec<(usize, usize)> = plan.counts().collect();
+    let scored: Vec<usize> = counts.iter().map(|c| c.0).collect();
+    let valued: Vec<usize> = counts.iter().map(|c| c.1).collect();
+    let logp: Vec<f64> = g.iter().flat_map(|row| row.logp.iter().copied()).collect();
+    let entropy = padded(g, &scored, |row| &row.entropy);
+    let value = padded(g, &valued, |row| &row.value);
+    // dL/d(normed state) of every token, summed where a place is scored for several rows.
+    let mut dstate = fast.arena.zeros(plan.tokens() * hidden);
+    match u.filter(|_| entropy.iter().all(|e| *e == 0.0)) {
+        Some(u) => {
+            for ((at, g), u) in plan.from.iter().zip(&logp).zip(u.chunks_exact(hidden)) {
+                let to = &mut dstate[at * hidden..(at + 1) * hidden];
+                to.iter_mut().zip(u).for_each(|(d, u)| *d += *g as f32 * u);
+            }
+        }
+        None => through_logits(fast, decoder, plan, last, (&told, &logp, &entropy), &mut dstate, sums)?,
+    }
+    if let Some(score) = decoder.score().filter(|_| value.iter().any(|x| *x != 0.0)) {
+        let weight = values(score.as_tensor())?;
+        for (at, g) in plan.valued.iter().zip(&value) {
+            let to = &mut dstate[at * hidden..(at + 1) * hidden];
+            to.iter_mut().zip(weight.iter()).for_each(|(d, w)| *d += *g as f32 * w);
+        }
+        let state = states(fast, decoder, last, &plan.valued)?;
+        if let Some(sum) = sums.of(score) {
+            for (state, g) in state.chunks_exact(hidden).zip(&value) {
+                sum.iter_mut().zip(state).for_each(|(s, x)| *s += *g as f32 * x);
+            }
+        }
+    }
+    let mut dx = fast.arena.zeros(dstate.len());
+    norm_back(decoder.last_norm(), last, &dstate, &mut dx, sums)?;
+    Ok(dx)
+}
+
+/// dL/d(normed states) by way of dL/dlogits, which a trained head needs too.
+fn through_logits(
+    fast: &Fast,
+    decoder: &Decoder,
+    plan: &Plan,
+    last: &[f32],
+    (told, logp, entropy): (&[Told], &[f64], &[f64]),
+    dstate: &mut [f32],
+    sums: &mut Sums,
+) -> Result<(), Error> {
+    let (hidden, vocab) = (decoder.config().hidden, decoder.config().vocab);
+    let head = values(decoder.head_weight().stored())?;
+    // Tokens whose gradients are all 0 stay out.
+    let wanted: Vec<usize> = (0..plan.from.len()).filter(|i| logp[*i] != 0.0 || entropy[*i] != 0.0).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let from: Vec<usize> = wanted.iter().map(|i| plan.from[*i]).collect();
+    let state = states(fast, decoder, last, &from)?;
+    let n = wanted.len();
+    let mut logits = fast.arena.take(BLOCK.min(vocab) * n);
+    let mut part = fast.arena.zeros(n * hidden);
+    let cold = plan.cold as f32;
+    let states = View::rows(&state, hidden);
+    for first in (0..vocab).step_by(BLOCK) {
+        let width = BLOCK.min(vocab - first);
+        let here = first * hidden..(first + width) * hidden;
+        let weight = &head[here.clone()];
+        let z = &mut logits[..n * width];
+        product(z, width, Onto::Fresh, states, View::columns(weight, hidden), (n, width, hidden), 1.0);
+        z.par_chunks_mut(width).zip(&wanted).for_each(|(z, i)| {
+            let (g, e) = (logp[*i] as f32, entropy[*i] as f32);
+            tell_back(z, first, plan.target[*i] as usize, &told[*i], cold, g, e);
+        });
+        product(
+            &mut part,
+            hidden,
+            Onto::Sum,
+            View::rows(z, width),
+            View::rows(weight, hidden),
+            (n, hidden, width),
+            1.0,
+        );
+        if let Some(sum) = decoder.trained_head().and_then(|var| sums.of(var)) {
+            let back = View::rows(z, width).transposed();
+            product(&mut sum[here], hidden, Onto::Sum, back, states, (width, hidden, n), 1.0);
+        }
+    }
+    for (at, d) in from.iter().zip(part.chunks_exact(hidden)) {
+        dstate[at * hidden..(at + 1) * hidden].iter_mut().zip(d).for_each(|(s, d)| *s += d);
+    }
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! A linear module with its adapter, forward and back: `y = x·Wᵀ + scale·drop(x)·Aᵀ·Bᵀ (+ b)`, DoRA's lengths on it.
+
+use super::plan::Plan;
+use super::{Fast, Sums, Way, values};
+use crate::model::error::Error;
+use crate::nn::decoder::{Linear, Lora};
+use tiebreak_kernels::arena::Buffer;
+use tiebreak_kernels::leaf;
+use tiebreak_kernels::product::{Onto, View, product};
+
+/// Columns of rows: where a module's outputs lie among those of its neighbours.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Columns {
+    /// Numbers from one row to the next.
+    pub(super) stride: usize,
+    /// The first column.
+    pub(super) first: usize,
+}
+
+impl Columns {
+    /// Rows of `width` numbers with nothing beside them.
+    pub(super) fn all(width: usize) -> Self {
+        Self { stride: width, first: 0 }
+    }
+}
+
+impl Linear {
+    /// (out, in).
+    fn sizes(&self) -> (usize, usize) {
+        self.weight.stored().dims2().unwrap_or((0, 0))
+    }
+}
+
+/// The input of A: x, or what dropout leaves of it.
+fn dropped(fast: &Fast, lora: &Lora, plan: &Plan, way: Way, x: &[f32], width: usize) -> Option<Buffer> {
+    let number = way.dropout.filter(|_| lora.dropout > 0.0)?;
+    let mut kept = mask(fast, lora, plan, number, width);
+    leaf::multiply(&mut kept, x);
+    Some(kept)
+}
+
+/// The dropout mask of the rows as they lie.
+fn mask(fast: &Fast, lora: &Lora, plan: &Plan, number: u64, width: usize) -> Buffer {
+    let mut mask = fast.arena.take(plan.tokens() * width);
+    for (start, end, padded) in &plan.padded {
+        lora.keep(number, padded * width, &mut mask[start * width..end * width]);
+    }
+    mask
+}
+
+/// Puts the module's outputs into the columns `at` of `y`, on top of what is there with [`Onto::Sum`]; gives `drop(x)·Aᵀ`.
+#[allow(clippy::too_many_arguments, reason = "a module, where it stands, and what goes in and out")]
+pub(super) fn forward(
+    fast: &Fast,
+    linear: &Linear,
+    plan: &Plan,
+    way: Way,
+    x: &[f32],
+    y: &mut [f32],
+    at: Columns,
+    onto: Onto,
+) -> Result<Option<Buffer>, Error> {
+    let (out, width) = linear.sizes();
+    let n = plan.tokens();
+    let weight = values(linear.weight.stored())?;
+    let lora = linear.lora.as_ref().filter(|_| way.adapter);
+    let stretch = if lora.is_some() { linear.stretch()? } else { None };
+    // What is stretched is put on top of something else only afterwards.
+    let mut apart = stretch.as_ref().map(|_| fast.arena.take(n * out));
+    let (to, columns, onto_here) = match &mut apart {
+        Some(buffer) => (&mut buffer[..], Columns::all(out), Onto::Fresh),
+        None => (&mut *y, at, onto),
+    };
+    let x_view = View::rows(x, width);
+    product(
+        &mut to[columns.first..],
+        columns.stride,
+        onto_here,
+        x_view,
+        View::columns(&weight, width),
+        (n, out, width),
+        1.0,
+    );
+    let mut low = None;
+    if let Some(lora) = lora {
+        let (a, b) = (values(lora.a.as_tensor())?, values(lora.b.as_tensor())?);
+        let r = a.len() / width;
+        let mut xa = fast.arena.take(n * r);
+        let kept = dropped(fast, lora, plan, way, x, width);
+        let input = View::rows(kept.as_deref().unwrap_or(x), width);
+        product(&mut xa, r, Onto::Fresh, input, View::columns(&a, width), (n, r, width), 1.0);
+        let (low_view, b_view, scale) = (View::rows(&xa, r), View::columns(&b, r), lora.scale as f32);
+        product(&mut to[columns.first..], columns.stride, Onto::Sum, low_view, b_view, (n, out, r), scale);
+        low = Some(xa);
+    }
+    if let (Some(mut stretched), Some(stretch)) = (apart, stretch) {
+        leaf::scale_columns(&mut stretched, out, &values(&stretch)?);
+        let rows = y.chunks_mut(at.stride).zip(stretched.chunks_exact(out));
+        for (y, s) in rows {
+            let y = &mut y[at.first..at.first + out];
+            match onto {
+                Onto::Fresh => y.copy_from_slice(s),
+                Onto::Sum => y.iter_mut().zip(s).for_each(|(y, s)| *y += s),
+            }
+        }
+    }
+    if let Some(bias) = &linear.bias {
+        leaf::add_bias(y, at.stride, at.first, &values(bias.stored())?);
+    }
+    Ok(low)
+}
+
+/// The way back: dL/dx into `dx`, on top of it with [`Onto::Sum`], and the trainables' parts into `sums`. `x` and `low` are the
+/// forward's input and what it gave; `dy` holds dL/dy in the columns `at`.
+#[allow(clippy::too_many_arguments, reason = "a module, where it stands, and what goes in and out")]
+pub(super) fn backward(
+    fast: &Fast,
+    linear: &Linear,
+    plan: &Plan,
+    way: Way,
+    (x, low): (&[f32], Option<&Buffer>),
+    (dy, at): (&[f32], Columns),
+    (dx, onto): (&mut [f32], Onto),
+    sums: &mut Sums,
+) -> Result<(), Error> {
+    let (out, width) = linear.sizes();
+    let n = plan.tokens();
+    let weight = values(linear.weight.stored())?;
+    if let Some(sum) = linear.bias.as_ref().and_then(|b| b.trained()).and_then(|var| sums.of(var)) {
+        for row in dy.chunks(at.stride) {
+            leaf_add(sum, &row[at.first..at.first + out]);
+        }
+    }
+    let lora = linear.lora.as_ref().filter(|_| way.adapter);
+    let mut stretched = None;
+    if let Some((lora, dora)) = lora.and_then(|l| l.dora.as_ref().map(|d| (l, d))) {
+        let (Some(stretch), Some(low)) = (linear.stretch()?, low) else {
+            return Err(Error::Asked("an adapter has no lengths; this is an error of the program".into()));
+        };
+        // Before the lengths: made again, since only what came after them was kept.
+        let mut before = fast.arena.take(n * out);
+        let b = values(lora.b.as_tensor())?;
+        let r = b.len() / out;
+        product(
+            &mut before,
+            out,
+            Onto::Fresh,
+            View::rows(x, width),
+            View::columns(&weight, width),
+            (n, out, width),
+            1.0,
+        );
+        let (low_view, b_view) = (View::rows(low, r), View::columns(&b, r));
+        product(&mut before, out, Onto::Sum, low_view, b_view, (n, out, r), lora.scale as f32);
+        let (stretch, magnitude) = (values(&stretch)?, values(dora.magnitude.as_tensor())?);
+        if let Some(sum) = sums.of(&dora.magnitude) {
+            // m/‖·‖ is the stretch, so 1/‖·‖ is the stretch over m.
+            let mut through = vec![0f64; out];
+            for (row, pre) in dy.chunks(at.stride).zip(before.chunks_exact(out)) {
+                let d = &row[at.first..at.first + out];
+                through.iter_mut().zip(d).zip(pre).for_each(|((t, d), p)| *t += f64::from(*d) * f64::from(*p));
+            }
+            for (i, t) in through.iter().enumerate() {
+                sum[i] += (t * f64::from(stretch[i] / magnitude[i])) as f32;
+            }
+        }
+        for (row, to) in dy.chunks(at.stride).zip(before.chunks_exact_mut(out)) {
+            to.copy_from_slice(&row[at.first..at.first + out]);
+        }
+        leaf::scale_columns(&mut before, out, &stretch);
+        stretched = Some(before);
+    }
+    let (dy, at) = match &stretched {
+        Some(d) => (&d[..], Columns::all(out)),
+        None => (dy, at),
+    };
+    let dy_view = View::rows(&dy[at.first..], at.stride);
+    if let Some(sum) = linear.weight.trained().and_then(|var| sums.of(var)) {
+        product(sum, width, Onto::Sum, dy_view.transposed(), View::rows(x, width), (out, width, n), 1.0);
+    }
+    product(dx, width, onto, dy_view, View::rows(&weight, width), (n, width, out), 1.0);
+    let Some(lora) = lora else { return Ok(()) };
+    let Some(low) = low else {
+        return Err(Error::Asked("an adapter's forward was not kept; this is an error of the program".into()));
+    };
+    let (a, b, scale) = (values(lora.a.as_tensor())?, values(lora.b.as_tensor())?, lora.scale as f32);
+    let r = b.len() / out;
+    let mut dlow = fast.arena.take(n * r);
+    product(&mut dlow, r, Onto::Fresh, dy_view, View::rows(&b, r), (n, r, out), scale);
+    if let Some(sum) = sums.of(&lora.b) {
+        product(sum, r, Onto::Sum, dy_view.transposed(), View::rows(low, r), (out, r, n), scale);
+    }
+    let kept = dropped(fast, lora, plan, way, x, width);
+    if let Some(sum) = sums.of(&lora.a) {
+        let input = View::rows(kept.as_deref().unwrap_or(x), width);
+        product(sum, width, Onto::Sum, View::rows(&dlow, r).transposed(), input, (r, width, n), 1.0);
+    }
+    let (dlow_view, a_view) = (View::rows(&dlow, r), View::rows(&a, width));
+    match way.dropout.filter(|_| lora.dropout > 0.0) {
+        None => product(dx, width, Onto::Sum, dlow_view, a_view, (n, width, r), 1.0),
+        Some(number) => {
+            let mut part = fast.arena.take(n * width);
+            product(&mut part, width, Onto::Fresh, dlow_view, a_view, (n, width, r), 1.0);
+            leaf::multiply(&mut part, &mask(fast, lora, plan, number, width));
+            leaf::add(dx, &part);
+        }
+    }
+    Ok(())
+}
+
+fn leaf_add(sum: &mut [f32], row: &[f32]) {
+    sum.iter_mut().zip(row).for_each(|(s, x)| *s += x);
+}

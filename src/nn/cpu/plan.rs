@@ -1,0 +1,232 @@
+//! How a batch lies in memory: rows one after another without padding, what they share only once.
+//!
+//! Owns the map from (row, token) to a place in memory. Consecutive rows that begin with the same tokens become a prefix and
+//! their branches: the prefix goes through the decoder once and every branch sees it, which gives the same numbers, since a
+//! token depends on those before it alone. Refuses batches that name tokens or positions that do not exist.
+
+use crate::model::error::Error;
+use crate::nn::decoder::Decoder;
+use crate::nn::policy::{Batch, Row};
+use tiebreak_kernels::attention::Segment;
+
+/// Fewer tokens in common are not worth a prefix of their own.
+const SHARED: usize = 8;
+
+/// The tokens of a batch as they go through the decoder.
+pub(crate) struct Plan {
+    /// The tokens.
+    pub(crate) ids: Vec<u32>,
+    /// What sees what.
+    pub(crate) segments: Vec<Segment>,
+    /// Cosines of each token's position, (tokens, head_dim/2).
+    pub(crate) cos: Vec<f32>,
+    /// Sines, as the cosines.
+    pub(crate) sin: Vec<f32>,
+    /// The place that predicts each scored token.
+    pub(crate) from: Vec<usize>,
+    /// Each scored token.
+    pub(crate) target: Vec<u32>,
+    /// Each valued place.
+    pub(crate) valued: Vec<usize>,
+    /// 1 / temperature.
+    pub(crate) cold: f64,
+    /// For every row its stretch of places and the first of them in the padded batch, by which dropout masks are drawn.
+    pub(crate) padded: Vec<(usize, usize, usize)>,
+    /// The places at which rows begin that see nothing before them: a family's, or a row's of its own.
+    pub(crate) families: Vec<usize>,
+    /// Scored tokens and valued positions of each row.
+    counts: Vec<(usize, usize)>,
+}
+
+/// Where a row lies: its first `prefix` tokens from one place on, the rest from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lie {
+    shared: usize,
+    prefix: usize,
+    own: usize,
+}
+
+impl Lie {
+    fn at(&self, token: usize) -> usize {
+        if token < self.prefix { self.shared + token } else { self.own + token - self.prefix }
+    }
+}
+
+impl Plan {
+    /// Lays out a batch; with `share` common beginnings lie in memory once.
+    ///
+    /// # Errors
+    /// When there is no token, or a row names one that the model or the row does not have.
+    pub(crate) fn new(decoder: &Decoder, batch: &Batch, share: bool) -> Result<Self, Error> {
+        let longest = batch.check(decoder.config().vocab)?;
+        let mut out = Self {
+            ids: Vec::new(),
+            segments: Vec::new(),
+            cos: Vec::new(),
+            sin: Vec::new(),
+            from: Vec::new(),
+            target: Vec::new(),
+            valued: Vec::new(),
+            cold: 1.0 / batch.temperature,
+            padded: Vec::new(),
+            families: Vec::new(),
+            counts: Vec::new(),
+        };
+        let mut positions = Vec::new();
+        let mut lies = Vec::with_capacity(batch.rows.len());
+        let mut r = 0;
+        for (rows, prefix) in if share { shared(batch) } else { vec![(1, 0); batch.rows.len()] } {
+            let shared = out.ids.len();
+            out.families.push(shared);
+            out.lay(&batch.rows[r].ids[..prefix], 0, 0..0, &mut positions);
+            for row in &batch.rows[r..r + rows] {
+                let own = out.ids.len();
+                lies.push(Lie { shared, prefix, own });
+                if row.starts.len() > 1 {
+                    let ends = row.starts[1..].iter().copied().chain([row.ids.len()]);
+                    for (start, end) in row.starts.iter().zip(ends) {
+                        out.lay(&row.ids[*start..end], 0, 0..0, &mut positions);
+                    }
+                } else {
+                    out.lay(&row.ids[prefix..], prefix, shared..shared + prefix, &mut positions);
+                }
+            }
+            r += rows;
+        }
+        for (r, (row, lie)) in batch.rows.iter().zip(&lies).enumerate() {
+            out.from.extend(row.scored.iter().map(|at| lie.at(at - 1)));
+            out.target.extend(row.scored.iter().map(|at| row.ids[*at]));
+            out.valued.extend(row.valued.iter().map(|at| lie.at(*at)));
+            out.counts.push((row.scored.len(), row.valued.len()));
+            out.padded.push((lie.own, lie.own + row.ids.len() - lie.prefix, r * longest));
+        }
+        let angles = decoder.angles(positions.into_iter());
+        out.cos = angles.iter().map(|a| a.cos() as f32).collect();
+        out.sin = angles.iter().map(|a| a.sin() as f32).collect();
+        Ok(out)
+    }
+
+    /// Adds tokens from a position on as a segment that sees `prefix`.
+    fn lay(&mut self, ids: &[u32], first: usize, prefix: std::ops::Range<usize>, positions: &mut Vec<usize>) {
+        if ids.is_empty() {
+            return;
+        }
+        let start = self.ids.len();
+        self.ids.extend_from_slice(ids);
+        positions.extend(first..first + ids.len());
+        self.segments.push(Segment { prefix, own: start..self.ids.len() });
+    }
+
+    /// Tokens.
+    pub(crate) fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Scored tokens and valued positions of each row.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.counts.iter().copied()
+    }
+}
+
+/// Tokens of these rows when what they have in common goes through the decoder once.
+pub(crate) fn places(rows: &[Row]) -> usize {
+    let all: usize = rows.iter().map(|r| r.ids.len()).sum();
+    all - runs(rows).iter().map(|(n, prefix)| (n - 1) * prefix).sum::<usize>()
+}
+
+/// The rows cut into runs with a prefix each, so that as many tokens as can be are computed once; (1, 0) is a row for itself.
+fn shared(batch: &Batch) -> Vec<(usize, usize)> {
+    let whole = [batch.rows.len()];
+    let families = if batch.families.is_empty() { &whole[..] } else { &batch.families };
+    let mut rows = batch.rows.as_slice();
+    let mut out = Vec::with_capacity(rows.len());
+    for n in families {
+        let (family, rest) = rows.split_at((*n).min(rows.len()));
+        out.extend(runs(family));
+        rows = rest;
+    }
+    out.extend(runs(rows));
+    out
+}
+
+/// As [`shared`] within a family.
+fn runs(rows: &[Row]) -> Vec<(usize, usize)> {
+    let common = |pair: &[Row]| {
+        let whole = pair.iter().all(|r| r.starts.len() < 2);
+        let same = pair[0].ids.iter().zip(&pair[1].ids).take_while(|(a, b)| a == b).count();
+        if whole && same >= SHARED { same } else { 0 }
+    };
+    let common: Vec<usize> = rows.windows(2).map(common).collect();
+    // For the first `end` rows: the most tokens saved, and the last run with its prefix.
+    let mut best = vec![(0, 1, 0); rows.len() + 1];
+    for end in 1..=rows.len() {
+        best[end] = (best[end - 1].0, 1, 0);
+        let mut prefix = usize::MAX;
+        for start in (0..end - 1).rev() {
+            prefix = prefix.min(common[start]);
+            if prefix == 0 {
+                break;
+            }
+            let saved = best[start].0 + (end - start - 1) * prefix;
+            if saved > best[end].0 {
+                best[end] = (saved, end - start, prefix);
+            }
+        }
+    }
+    let mut out = Vec::new();
+    let mut end = rows.len();
+    while end > 0 {
+        let (_, n, prefix) = best[end];
+        out.push((n, prefix));
+        end -= n;
+    }
+    out.reverse();
+    out
+}
+
+/// Whether some adapter of `decoder` has dropout.
+pub(crate) fn drops(decoder: &Decoder) -> bool {
+    let all = |l: &crate::nn::decoder::Layer| {
+        [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down]
+            .iter()
+            .any(|linear| linear.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0))
+    };
+    decoder.layers().iter().any(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(prompt: &[u32], answer: &[u32]) -> Row {
+        Row { ids: [prompt, answer].concat(), ..Row::default() }
+    }
+
+    #[test]
+    fn runs_save_the_most_tokens() {
+        let system: Vec<u32> = (0..20).collect();
+        let prompt = |n: u32, len: u32| -> Vec<u32> { system.iter().copied().chain((0..len).map(|i| n + i)).collect() };
+        let (a, b) = (prompt(100, 30), prompt(200, 30));
+        let pairs = [row(&a, &[1, 2]), row(&a, &[3]), row(&b, &[4]), row(&b, &[5, 6])];
+        assert_eq!(runs(&pairs), [(2, 50), (2, 50)], "two prompts of 50 are worth more than thrice 20");
+        let (a, b) = (prompt(100, 2), prompt(200, 2));
+        let short = [row(&a, &[1, 2]), row(&a, &[3]), row(&b, &[4]), row(&b, &[5, 6])];
+        assert_eq!(runs(&short), [(4, 20)]);
+        let group: Vec<Row> = (0..8).map(|i| row(&a, &[7, 8 + i / 2, i])).collect();
+        assert_eq!(runs(&group), [(8, 23)], "answers that begin alike by chance split no group");
+        assert_eq!(runs(&[row(&[1, 2, 3], &[4]), row(&[1, 2, 3], &[5])]), [(1, 0), (1, 0)], "too short to share");
+        let mut packed = row(&a, &[1]);
+        packed.starts = vec![0, 5];
+        assert_eq!(runs(&[packed, row(&a, &[1])]), [(1, 0), (1, 0)]);
+        assert!(runs(&[]).is_empty());
+        assert_eq!((places(&group), places(&pairs)), (8 * 25 - 7 * 23, 2 * 50 + 2 + 1 + 1 + 2));
+    }
+
+    #[test]
+    fn no_run_crosses_a_family() {
+        let a: Vec<u32> = (0..20).collect();
+        let rows: Vec<Row> = (0..4).map(|i| row(&a, &[i])).collect();
+        assert_eq!(shared(&Batch::new(rows.clone())), [(4, 20)]);
+        assert_eq!(shared(&Batch { families: vec![2, 2], ..Batch::new(rows) }), [(2, 20), (2, 20)]);
+    }
+}

@@ -1,0 +1,566 @@
+//! The innermost operations as kernels of CUDA's, and products in types that candle's do not offer.
+//!
+//! Owns the launching: the only unsafe code of the path, in [`launch`], [`empty`], [`multiply`] and [`keep_memory`]. What a kernel does not know (types,
+//! widths of heads) is composed of candle's operations. The sources beside this file are compiled to PTX by the build script.
+#![allow(unsafe_code, reason = "a kernel's arguments are pointers that nobody but its author can check")]
+
+use super::attention;
+use super::blocks::{self, Side, side};
+use super::leaf::{Asked, COMPOSED, Leaves, Own, Shape, Told};
+use super::plan::Part;
+use crate::model::error::Error;
+use crate::nn::optim::Elsewhere;
+use candle_core::backend::BackendStorage;
+use candle_core::cuda::cudarc::cublas::{result, sys};
+use candle_core::cuda::cudarc::driver::result as driver;
+use candle_core::cuda::cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+use candle_core::cuda::cudarc::driver::sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+use candle_core::cuda::cudarc::driver::{CudaView, DevicePtr, LaunchConfig, PushKernelArg};
+use candle_core::cuda::{CudaDevice, CudaStorage, WrapErr};
+use candle_core::op::BackpropOp;
+use candle_core::{DType, Device, Layout, Shape as Dims, Storage, Tensor, bail};
+use half::bf16;
+use tiebreak_kernels::attention::Segment;
+
+/// Threads of a block that takes a row.
+const THREADS: usize = 256;
+/// Most blocks of an operation without rows.
+const BLOCKS: usize = 4096;
+
+/// The table: kernels where they are.
+pub(super) const LEAVES: Leaves =
+    Leaves { norm, norm_back, turn, attend, attend_back, swiglu, swiglu_back, tell, plus, tell_back, wide, onto, join };
+
+/// The blocks in which attention's kernels go over the segments of a batch.
+#[derive(Clone)]
+pub(super) struct Blocks {
+    /// (blocks, 5).
+    queries: Tensor,
+    /// (blocks, 3).
+    keys: Tensor,
+}
+
+impl Blocks {
+    /// Those of `segments`, on the device.
+    pub(super) fn new(segments: &[Segment], device: &Device) -> Result<Self, Error> {
+        let (queries, keys) = (blocks::queries(segments), blocks::keys(segments));
+        let (n, k) = (queries.len(), keys.len());
+        Ok(Self {
+            queries: Tensor::from_vec(queries.into_flattened(), (n, 5), device)?,
+            keys: Tensor::from_vec(keys.into_flattened(), (k, 3), device)?,
+        })
+    }
+}
+
+/// A file of kernels.
+#[derive(Debug, Clone, Copy)]
+enum Module {
+    Rows,
+    Attention,
+}
+
+impl Module {
+    fn ptx(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Rows => ("tiebreak-rows", include_str!(concat!(env!("OUT_DIR"), "/rows.ptx"))),
+            Self::Attention => ("tiebreak-attention", include_str!(concat!(env!("OUT_DIR"), "/attention.ptx"))),
+        }
+    }
+}
+
+/// An argument of a kernel.
+enum Arg<'a> {
+    /// A tensor in one piece, read or written.
+    Tensor(&'a Tensor),
+    /// No tensor.
+    None,
+    Count(usize),
+    Real(f64),
+}
+
+/// An argument as it is passed.
+enum Passed<'a> {
+    F32(CudaView<'a, f32>),
+    Bf16(CudaView<'a, bf16>),
+    U32(CudaView<'a, u32>),
+    I64(CudaView<'a, i64>),
+    None(u64),
+    Count(u32),
+    Real(f32),
+}
+
+/// How a kernel is spread.
+struct Grid {
+    blocks: (usize, usize),
+    threads: usize,
+    /// Bytes of shared memory beside what the kernel itself asks for.
+    shared: usize,
+}
+
+impl Grid {
+    fn rows(rows: usize, width: usize) -> Self {
+        Self { blocks: (rows, 1), threads: width.next_power_of_two().clamp(32, THREADS), shared: 0 }
+    }
+}
+
+fn device(tensor: &Tensor) -> candle_core::Result<CudaDevice> {
+    match tensor.device() {
+        Device::Cuda(device) => Ok(device.clone()),
+        _ => bail!("a kernel of CUDA's was asked for elsewhere"),
+    }
+}
+
+fn offsets(layout: &Layout) -> candle_core::Result<(usize, usize)> {
+    layout.contiguous_offsets().ok_or_else(|| candle_core::Error::Msg("a kernel takes tensors in one piece".into()))
+}
+
+/// Runs a kernel on the device of the tensors among its arguments.
+fn launch(module: Module, name: &str, grid: &Grid, args: &[Arg<'_>]) -> candle_core::Result<()> {
+    let tensors = args.iter().filter_map(|a| if let Arg::Tensor(t) = a { Some(*t) } else { None });
+    let held: Vec<_> = tensors.clone().map(Tensor::storage_and_layout).collect();
+    let Some(device) = tensors.clone().next().map(device).transpose()? else { bail!("a kernel without tensors") };
+    let mut held_next = held.iter();
+    let mut passed = Vec::with_capacity(args.len());
+    for arg in args {
+        passed.push(match arg {
+            Arg::None => Passed::None(0),
+            Arg::Count(n) => Passed::Count(u32::try_from(*n).map_err(candle_core::Error::wrap)?),
+            Arg::Real(x) => Passed::Real(*x as f32),
+            Arg::Tensor(_) => {
+                let Some((storage, layout)) = held_next.next() else { bail!("a tensor is missing") };
+                let Storage::Cuda(storage) = &**storage else { bail!("a tensor is on another device") };
+                let (first, end) = offsets(layout)?;
+                match storage.dtype() {
+                    DType::F32 => Passed::F32(storage.as_cuda_slice::<f32>()?.slice(first..end)),
+                    DType::BF16 => Passed::Bf16(storage.as_cuda_slice::<bf16>()?.slice(first..end)),
+                    DType::U32 => Passed::U32(storage.as_cuda_slice::<u32>()?.slice(first..end)),
+                    DType::I64 => Passed::I64(storage.as_cuda_slice::<i64>()?.slice(first..end)),
+                    other => bail!("no kernel takes {other:?}"),
+                }
+            }
+        });
+    }
+    let (module_name, ptx) = module.ptx();
+    let function = device.get_or_load_custom_func(name, module_name, ptx)?;
+    if grid.shared > 48 << 10 {
+        function.set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, grid.shared as i32).w()?;
+    }
+    let mut builder = function.builder();
+    for one in &passed {
+        match one {
+            Passed::F32(view) => builder.arg(view),
+            Passed::Bf16(view) => builder.arg(view),
+            Passed::U32(view) => builder.arg(view),
+            Passed::I64(view) => builder.arg(view),
+            Passed::None(null) => builder.arg(null),
+            Passed::Count(n) => builder.arg(n),
+            Passed::Real(x) => builder.arg(x),
+        };
+    }
+    let config = LaunchConfig {
+        grid_dim: (grid.blocks.0 as u32, grid.blocks.1 as u32, 1),
+        block_dim: (grid.threads as u32, 1, 1),
+        shared_mem_bytes: grid.shared as u32,
+    };
+    // SAFETY: the callers in this file pass what the kernel of that name declares, in its order, with the types that its name
+    // ends in, and tensors of the sizes that the numbers say; what a kernel writes is a tensor that the caller made for it or
+    // owns. Everything runs on one stream, so that nothing is read before it is written or freed before it is read.
+    unsafe { builder.launch(config) }.w()?;
+    Ok(())
+}
+
+/// A tensor whose numbers are whatever they are: the kernel that it is made for writes every one of them.
+fn empty(shape: impl Into<Dims>, dtype: DType, device: &CudaDevice) -> candle_core::Result<Tensor> {
+    let shape = shape.into();
+    let n = shape.elem_count();
+    // SAFETY: the memory is written by the kernel that it is passed to before anything reads it.
+    let storage = unsafe {
+        match dtype {
+            DType::F32 => CudaStorage::wrap_cuda_slice(device.alloc::<f32>(n)?, device.clone()),
+            DType::BF16 => CudaStorage::wrap_cuda_slice(device.alloc::<bf16>(n)?, device.clone()),
+            other => bail!("no kernel gives {other:?}"),
+        }
+    };
+    Ok(Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false))
+}
+
+/// `c = a·b + beta·c` with sums in f32; a (m, k) and b (k, n) of one type, each in one piece or seen transposed, c (m, n) in one
+/// piece of that type or f32.
+fn multiply(a: &Tensor, b: &Tensor, c: &Tensor, beta: f32) -> candle_core::Result<()> {
+    let ((m, k), (_, n)) = (a.dims2()?, b.dims2()?);
+    let device = device(a)?;
+    let stream = device.cuda_stream();
+    let held = [a, b, c].map(Tensor::storage_and_layout);
+    let [left, right] = [0, 1].map(|i| {
+        let layout = held[i].1;
+        side(layout.dims(), layout.stride())
+    });
+    let (Some(left), Some(right)) = (left, right) else {
+        bail!("a product of matrices that are neither in rows nor in columns")
+    };
+    let mut pointers = [0u64; 3];
+    let mut kinds = [sys::cudaDataType_t::CUDA_R_32F; 3];
+    let mut guards = Vec::new();
+    for (i, (storage, layout)) in held.iter().enumerate() {
+        let Storage::Cuda(storage) = &**storage else { bail!("a matrix is on another device") };
+        let first = layout.start_offset() as u64;
+        match storage.dtype() {
+            DType::F32 => {
+                let (pointer, guard) = storage.as_cuda_slice::<f32>()?.device_ptr(&stream);
+                pointers[i] = pointer + first * 4;
+                guards.push(guard);
+            }
+            DType::BF16 => {
+                let (pointer, guard) = storage.as_cuda_slice::<bf16>()?.device_ptr(&stream);
+                pointers[i] = pointer + first * 2;
+                kinds[i] = sys::cudaDataType_t::CUDA_R_16BF;
+                guards.push(guard);
+            }
+            other => bail!("no product of {other:?}"),
+        }
+    }
+    offsets(held[2].1)?;
+    let turned = |side: Side| {
+        if side.turned { sys::cublasOperation_t::CUBLAS_OP_T } else { sys::cublasOperation_t::CUBLAS_OP_N }
+    };
+    let alpha = 1f32;
+    // SAFETY: cuBLAS stores by columns, in which cᵀ = bᵀ·aᵀ, each as `side` says how it lies; pointers and types are those of the
+    // tensors held above, whose sizes candle has checked; one stream orders this with all that reads and writes them.
+    unsafe {
+        result::gemm_ex(
+            *device.cublas_handle().handle(),
+            turned(right),
+            turned(left),
+            n as i32,
+            m as i32,
+            k as i32,
+            (&raw const alpha).cast(),
+            pointers[1] as *const _,
+            kinds[1],
+            right.ld as i32,
+            pointers[0] as *const _,
+            kinds[0],
+            left.ld as i32,
+            (&raw const beta).cast(),
+            pointers[2] as *mut _,
+            kinds[2],
+            n as i32,
+            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+            sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP,
+        )
+    }
+    .w()
+}
+
+/// The letter that stands for a type in kernels' names.
+fn letter(dtype: DType) -> Option<char> {
+    match dtype {
+        DType::F32 => Some('f'),
+        DType::BF16 => Some('b'),
+        _ => None,
+    }
+}
+
+/// The letters of a norm's types, where there is a kernel for them.
+fn letters(x: DType, gamma: DType, y: DType) -> Option<String> {
+    let name: String = [letter(x)?, letter(gamma)?, letter(y)?].iter().collect();
+    ["fff", "fbb", "ffb", "bbb", "bfb", "fbf"].contains(&name.as_str()).then_some(name)
+}
+
+fn norm(x: &Tensor, gamma: &Tensor, eps: f64, to: DType) -> Result<Tensor, Error> {
+    let width = gamma.elem_count();
+    let Some(types) = letters(x.dtype(), gamma.dtype(), to) else { return (COMPOSED.norm)(x, gamma, eps, to) };
+    let x = x.contiguous()?;
+    let y = empty(x.shape(), to, &device(&x)?)?;
+    let args = [Arg::Tensor(&x), Arg::Tensor(gamma), Arg::Tensor(&y), Arg::Count(width), Arg::Real(eps)];
+    launch(Module::Rows, &format!("norm_{types}"), &Grid::rows(x.elem_count() / width, width), &args)?;
+    Ok(y)
+}
+
+fn norm_back(
+    x: &Tensor,
+    gamma: &Tensor,
+    eps: f64,
+    dy: &Tensor,
+    on: Option<&Tensor>,
+    trained: bool,
+) -> Result<(Tensor, Option<Tensor>), Error> {
+    let width = gamma.elem_count();
+    let types = letters(x.dtype(), gamma.dtype(), dy.dtype()).filter(|_| !trained);
+    let Some(types) = types else { return (COMPOSED.norm_back)(x, gamma, eps, dy, on, trained) };
+    let (x, dy, on) = (x.contiguous()?, dy.contiguous()?, on.map(Tensor::contiguous).transpose()?);
+    let dx = empty(x.shape(), DType::F32, &device(&x)?)?;
+    let on = on.as_ref().map_or(Arg::None, Arg::Tensor);
+    let args = [
+        Arg::Tensor(&x),
+        Arg::Tensor(gamma),
+        Arg::Tensor(&dy),
+        on,
+        Arg::Tensor(&dx),
+        Arg::Count(width),
+        Arg::Real(eps),
+    ];
+    launch(Module::Rows, &format!("norm_back_{types}"), &Grid::rows(x.elem_count() / width, width), &args)?;
+    Ok((dx, None))
+}
+
+fn turn(qkv: &Tensor, cos: &Tensor, sin: &Tensor, shape: Shape, back: bool) -> Result<Tensor, Error> {
+    let Some(kind) = letter(qkv.dtype()) else { return (COMPOSED.turn)(qkv, cos, sin, shape, back) };
+    let (n, half) = cos.dims2()?;
+    let all = shape.heads + 2 * shape.kv_heads;
+    let (qkv, cos, sin) = (qkv.contiguous()?, cos.contiguous()?, sin.contiguous()?);
+    let y = empty(qkv.shape(), qkv.dtype(), &device(&qkv)?)?;
+    let side = if back { -1.0 } else { 1.0 };
+    let heads = [Arg::Count(shape.heads + shape.kv_heads), Arg::Count(all), Arg::Count(half), Arg::Real(side)];
+    let tensors = [&qkv, &cos, &sin, &y].map(Arg::Tensor);
+    let args: Vec<Arg<'_>> = tensors.into_iter().chain(heads).collect();
+    launch(Module::Rows, &format!("turn_{kind}"), &Grid::rows(n, all * half), &args)?;
+    Ok(y)
+}
+
+fn swiglu(gate_up: &Tensor) -> Result<Tensor, Error> {
+    let Some(kind) = letter(gate_up.dtype()) else { return (COMPOSED.swiglu)(gate_up) };
+    let x = gate_up.contiguous()?;
+    let (n, both) = x.dims2()?;
+    let y = empty((n, both / 2), x.dtype(), &device(&x)?)?;
+    let args = [Arg::Tensor(&x), Arg::Tensor(&y), Arg::Count(both / 2)];
+    launch(Module::Rows, &format!("swiglu_{kind}"), &Grid::rows(n, both / 2), &args)?;
+    Ok(y)
+}
+
+fn swiglu_back(gate_up: &Tensor, d: &Tensor) -> Result<Tensor, Error> {
+    let kind = letter(gate_up.dtype()).filter(|_| d.dtype() == gate_up.dtype());
+    let Some(kind) = kind else { return (COMPOSED.swiglu_back)(gate_up, d) };
+    let (x, d) = (gate_up.contiguous()?, d.contiguous()?);
+    let (n, both) = x.dims2()?;
+    let dx = empty(x.shape(), x.dtype(), &device(&x)?)?;
+    let args = [Arg::Tensor(&x), Arg::Tensor(&d), Arg::Tensor(&dx), Arg::Count(both / 2)];
+    launch(Module::Rows, &format!("swiglu_back_{kind}"), &Grid::rows(n, both / 2), &args)?;
+    Ok(dx)
+}
+
+fn plus(x: &Tensor, y: &Tensor) -> Result<Tensor, Error> {
+    let kind = letter(y.dtype()).filter(|_| x.dtype() == DType::F32);
+    let Some(kind) = kind else { return (COMPOSED.plus)(x, y) };
+    let (x, y) = (x.contiguous()?, y.contiguous()?);
+    let sum = empty(x.shape(), DType::F32, &device(&x)?)?;
+    let args = [Arg::Tensor(&x), Arg::Tensor(&y), Arg::Tensor(&sum), Arg::Count(x.elem_count())];
+    launch(Module::Rows, &format!("plus_{kind}"), &flat(x.elem_count()), &args)?;
+    Ok(sum)
+}
+
+fn flat(n: usize) -> Grid {
+    Grid { blocks: (n.div_ceil(THREADS).clamp(1, BLOCKS), 1), threads: THREADS, shared: 0 }
+}
+
+fn tell(logits: &Tensor, target: &Tensor, cold: f64, to: DType) -> Result<Told, Error> {
+    let kind = letter(to).filter(|_| logits.dtype() == DType::F32);
+    let Some(kind) = kind else { return (COMPOSED.tell)(logits, target, cold, to) };
+    let (z, target) = (logits.contiguous()?, target.contiguous()?);
+    let (n, vocab) = z.dims2()?;
+    let device = device(&z)?;
+    let told = Told { said: empty((n, 5), DType::F32, &device)?, p: empty((n, vocab), to, &device)? };
+    let tensors = [&z, &target, &told.said, &told.p].map(Arg::Tensor);
+    let args: Vec<Arg<'_>> = tensors.into_iter().chain([Arg::Count(vocab), Arg::Real(cold)]).collect();
+    launch(Module::Rows, &format!("tell_{kind}"), &Grid::rows(n, vocab), &args)?;
+    Ok(told)
+}
+
+fn tell_back(logits: &Tensor, asked: &Asked<'_>, to: DType) -> Result<Tensor, Error> {
+    let kind = letter(to).filter(|_| logits.dtype() == DType::F32);
+    let Some(kind) = kind else { return (COMPOSED.tell_back)(logits, asked, to) };
+    let (z, target, logp) = (logits.contiguous()?, asked.target.contiguous()?, asked.logp.contiguous()?);
+    let entropy = asked.entropy.map(Tensor::contiguous).transpose()?;
+    let (n, vocab) = z.dims2()?;
+    let d = empty((n, vocab), to, &device(&z)?)?;
+    let entropy = entropy.as_ref().map_or(Arg::None, Arg::Tensor);
+    let [z, target, logp, d_arg] = [&z, &target, &logp, &d].map(Arg::Tensor);
+    let args = [z, target, logp, entropy, d_arg, Arg::Count(vocab), Arg::Real(asked.cold)];
+    launch(Module::Rows, &format!("tell_back_{kind}"), &Grid::rows(n, vocab), &args)?;
+    Ok(d)
+}
+
+/// Whether attention's kernels know this.
+fn known(qkv: &Tensor, shape: Shape) -> bool {
+    qkv.dtype() == DType::BF16 && [64, 96, 128].contains(&shape.width)
+}
+
+/// The numbers that attention's kernels end with.
+fn heads<'a>(shape: Shape) -> [Arg<'a>; 3] {
+    [Arg::Count(shape.heads), Arg::Count(shape.kv_heads), Arg::Real(1.0 / (shape.width as f64).sqrt())]
+}
+
+fn attend(qkv: &Tensor, part: &Part, shape: Shape) -> Result<(Tensor, Tensor), Error> {
+    if !known(qkv, shape) {
+        return attention::forward(qkv, part, shape);
+    }
+    let qkv = qkv.contiguous()?;
+    let device = device(&qkv)?;
+    let out = empty((part.tokens(), shape.queries()), DType::BF16, &device)?;
+    let lse = empty((part.tokens(), shape.heads), DType::F32, &device)?;
+    let all = &part.blocks.queries;
+    let grid = Grid {
+        blocks: (all.dim(0)?, shape.heads),
+        threads: blocks::THREADS,
+        shared: blocks::shared_forward(shape.width),
+    };
+    let tensors = [&qkv, all, &out, &lse].map(Arg::Tensor);
+    let args: Vec<Arg<'_>> = tensors.into_iter().chain(heads(shape)).collect();
+    launch(Module::Attention, &format!("attend_{}", shape.width), &grid, &args)?;
+    Ok((out, lse))
+}
+
+fn attend_back(
+    qkv: &Tensor,
+    out: &Tensor,
+    lse: &Tensor,
+    dout: &Tensor,
+    part: &Part,
+    shape: Shape,
+) -> Result<Tensor, Error> {
+    if !known(qkv, shape) {
+        return attention::backward(qkv, out, lse, dout, part, shape);
+    }
+    let [qkv, out, lse, dout] = [qkv, out, lse, dout].map(Tensor::contiguous);
+    let (qkv, out, lse, dout) = (qkv?, out?, lse?, dout?);
+    let (device, n, width) = (device(&qkv)?, part.tokens(), shape.width);
+    let along = empty((n, shape.heads), DType::F32, &device)?;
+    let dqkv = empty(qkv.shape(), DType::BF16, &device)?;
+    let args = [Arg::Tensor(&out), Arg::Tensor(&dout), Arg::Tensor(&along), Arg::Count(shape.heads)];
+    launch(Module::Attention, &format!("delta_{width}"), &Grid::rows(n, shape.heads), &args)?;
+    for (name, all, columns) in
+        [("queries_back", &part.blocks.queries, shape.heads), ("keys_back", &part.blocks.keys, shape.kv_heads)]
+    {
+        let grid =
+            Grid { blocks: (all.dim(0)?, columns), threads: blocks::THREADS, shared: blocks::shared_back(width) };
+        let tensors = [&qkv, all, &dout, &lse, &along, &dqkv].map(Arg::Tensor);
+        let args: Vec<Arg<'_>> = tensors.into_iter().chain(heads(shape)).collect();
+        launch(Module::Attention, &format!("{name}_{width}"), &grid, &args)?;
+    }
+    Ok(dqkv)
+}
+
+/// Whether a product of these can be made here.
+fn fits(a: &Tensor, b: &Tensor) -> bool {
+    let lies = |t: &Tensor| side(t.dims(), t.stride()).is_some();
+    a.dtype() == b.dtype()
+        && letter(a.dtype()).is_some()
+        && lies(a)
+        && lies(b)
+        && a.elem_count() > 0
+        && b.elem_count() > 0
+}
+
+fn wide(a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
+    if !fits(a, b) {
+        return (COMPOSED.wide)(a, b);
+    }
+    let c = empty((a.dim(0)?, b.dim(1)?), DType::F32, &device(a)?)?;
+    multiply(a, b, &c, 0.0)?;
+    Ok(c)
+}
+
+fn onto(y: Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
+    if !(fits(a, b) && y.dtype() == a.dtype() && y.is_contiguous()) {
+        return (COMPOSED.onto)(y, a, b);
+    }
+    multiply(a, b, &y, 1.0)?;
+    Ok(y)
+}
+
+fn join(parts: &[Own<'_>], to: DType) -> Result<(Tensor, Tensor), Error> {
+    let ours = |t: &Tensor| t.device().is_cuda() && t.dtype() == DType::F32 && t.is_contiguous();
+    let known = parts.iter().all(|p| p.adapter.is_none_or(|(a, b, _)| ours(a) && ours(b)));
+    let first = parts.iter().find_map(|p| p.adapter);
+    let (Some(kind), Some((a, ..)), true) = (letter(to), first, known && parts.len() <= 3) else {
+        return (COMPOSED.join)(parts, to);
+    };
+    let (device, width) = (device(a)?, a.dim(1)?);
+    let (mut args, mut ranks, mut rows) = (Vec::new(), 0, 0);
+    for i in 0..3 {
+        let part = parts.get(i);
+        let own = part.map_or(0, |p| p.rows);
+        if let Some((a, b, scale)) = part.and_then(|p| p.adapter) {
+            let rank = a.dim(0)?;
+            args.extend([Arg::Tensor(a), Arg::Tensor(b), Arg::Count(rank), Arg::Count(own), Arg::Real(scale)]);
+            ranks += rank;
+        } else {
+            args.extend([Arg::None, Arg::None, Arg::Count(0), Arg::Count(own), Arg::Real(0.0)]);
+        }
+        rows += own;
+    }
+    let (all_a, all_b) = (empty((ranks, width), to, &device)?, empty((rows, ranks), to, &device)?);
+    args.extend([Arg::Tensor(&all_a), Arg::Tensor(&all_b), Arg::Count(width)]);
+    launch(Module::Rows, &format!("join_{kind}"), &flat(ranks * (width + rows)), &args)?;
+    Ok((all_a, all_b))
+}
+
+/// Addresses of f32 tensors in one piece as kernels find them, five numbers an entry; none where one is something else.
+fn entries(rows: &[[Option<&Tensor>; 4]]) -> candle_core::Result<Option<Tensor>> {
+    let some = rows.iter().flatten().flatten();
+    if !some.clone().all(|t| t.device().is_cuda() && t.dtype() == DType::F32 && t.is_contiguous()) {
+        return Ok(None);
+    }
+    let Some(first) = some.clone().next() else { return Ok(None) };
+    let stream = device(first)?.cuda_stream();
+    let mut all = Vec::with_capacity(rows.len() * 5);
+    for row in rows {
+        for tensor in row {
+            let Some(tensor) = tensor else {
+                all.push(0);
+                continue;
+            };
+            let (storage, layout) = tensor.storage_and_layout();
+            let Storage::Cuda(storage) = &*storage else { bail!("a tensor is on another device") };
+            let (pointer, _guard) = storage.as_cuda_slice::<f32>()?.device_ptr(&stream);
+            all.push((pointer + layout.start_offset() as u64 * 4) as i64);
+        }
+        all.push(row.iter().flatten().next().map_or(0, |t| t.elem_count()) as i64);
+    }
+    Ok(Some(Tensor::from_vec(all, (rows.len(), 5), first.device())?))
+}
+
+/// Blocks for each of several entries, the longest of which has `n` numbers.
+fn each(entries: usize, n: usize) -> Grid {
+    Grid { blocks: (n.div_ceil(4 * THREADS).clamp(1, 512), entries), threads: THREADS, shared: 0 }
+}
+
+/// One update by AdamW of f32 on a CUDA device, all of them in place by one kernel; false where they are not that.
+pub(crate) fn adamw(all: &[Elsewhere<'_>]) -> Result<bool, Error> {
+    let Some(by) = all.first().map(|e| e.by) else { return Ok(false) };
+    let rows: Vec<_> =
+        all.iter().map(|e| [Some(e.var.as_tensor()), Some(&e.gradient), Some(&*e.m), Some(&*e.v)]).collect();
+    let Some(table) = entries(&rows)? else { return Ok(false) };
+    let keep: Vec<f32> = all.iter().map(|e| e.by.keep as f32).collect();
+    let keep = Tensor::from_vec(keep, all.len(), table.device())?;
+    let numbers = [by.scale, by.beta1, by.beta2, 1.0 - by.beta1, 1.0 - by.beta2, 1.0 / by.bias2, by.eps, by.rate];
+    let args: Vec<Arg<'_>> = [&table, &keep].map(Arg::Tensor).into_iter().chain(numbers.map(Arg::Real)).collect();
+    let longest = all.iter().map(|e| e.var.elem_count()).max().unwrap_or(0);
+    launch(Module::Rows, "adamw", &each(all.len(), longest), &args)?;
+    Ok(true)
+}
+
+/// Σ x² of f32 on a CUDA device, by one kernel; none where they are not that.
+pub(crate) fn squares(all: &[&Tensor]) -> Result<Option<f64>, Error> {
+    let pieces = all.iter().map(|t| t.contiguous()).collect::<candle_core::Result<Vec<Tensor>>>()?;
+    let rows: Vec<_> = pieces.iter().map(|t| [None, Some(t), None, None]).collect();
+    let Some(table) = entries(&rows)? else { return Ok(None) };
+    let longest = pieces.iter().map(Tensor::elem_count).max().unwrap_or(0);
+    let grid = each(all.len(), longest);
+    let sums = empty((grid.blocks.0, all.len()), DType::F32, &device(&table)?)?;
+    launch(Module::Rows, "squares", &grid, &[Arg::Tensor(&table), Arg::Tensor(&sums)])?;
+    Ok(Some(sums.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).sum()))
+}
+
+/// Lets the device's pool keep what is freed: else it would be given back at every wait for the device and asked for again.
+pub(crate) fn keep_memory(device: &Device) -> Result<(), Error> {
+    let Device::Cuda(device) = device else { return Ok(()) };
+    let mut all = u64::MAX;
+    // SAFETY: the device is the one that candle has opened, its default pool lives as long as it does, and the attribute is a
+    // number of 64 bits.
+    unsafe {
+        let pool = driver::device::get_default_mem_pool(device.cuda_stream().context().cu_device()).w()?;
+        driver::mem_pool::set_attribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, (&raw mut all).cast()).w()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! Linear modules that read one input, as one, with their adapters: `y = x·Wᵀ + scale·drop(x)·Aᵀ·Bᵀ (+ b)`, DoRA's lengths
+//! on it.
+//!
+//! The weights stand one below the other, so do the adapters' A; their B stand on the diagonal of one matrix. So one product
+//! gives what three modules say, and two more what their adapters add.
+
+use super::Way;
+use super::leaf::{Leaves, Own, stack};
+use super::plan::Part;
+use super::sums::{Kind, Place, Slot};
+use crate::model::error::Error;
+use crate::nn::decoder::{Linear, Lora};
+use candle_core::{DType, Tensor};
+
+/// Modules ready for a pass.
+pub(super) struct Modules<'a> {
+    parts: Vec<&'a Linear>,
+    tensors: Tensors,
+}
+
+/// Their numbers in the type of the pass.
+#[derive(Clone)]
+pub(super) struct Tensors {
+    /// (out, in).
+    weight: Tensor,
+    /// (out).
+    bias: Option<Tensor>,
+    adapter: Option<Adapter>,
+}
+
+/// The adapters of several modules as one.
+#[derive(Clone)]
+struct Adapter {
+    /// (R, in): every module's A, one below the other.
+    a: Tensor,
+    /// (out, R): every module's scale·B on the diagonal.
+    b: Tensor,
+    /// DoRA's factors, (out) in f32; 1 for modules without one.
+    stretch: Option<Tensor>,
+    /// DoRA's factors over its lengths, (out) in f32.
+    inverse: Option<Tensor>,
+}
+
+fn rows(linear: &Linear) -> usize {
+    linear.weight.stored().dims().first().copied().unwrap_or(0)
+}
+
+fn rank(linear: &Linear) -> usize {
+    linear.lora.as_ref().map_or(0, |l| l.a.dims().first().copied().unwrap_or(0))
+}
+
+impl Tensors {
+    /// The numbers of `parts` in `dtype`; `joined` is what their frozen weights are views of.
+    pub(super) fn new(
+        leaves: &Leaves,
+        parts: &[&Linear],
+        joined: Option<&Tensor>,
+        way: Way,
+        dtype: DType,
+    ) -> Result<Self, Error> {
+        let weight = match joined {
+            Some(joined) => joined.clone(),
+            None => stack(&parts.iter().map(|p| p.weight.cast(false, dtype)).collect::<Result<Vec<_>, _>>()?)?,
+        };
+        let bias = if parts.iter().any(|p| p.bias.is_some()) {
+            let one = |p: &&Linear| match &p.bias {
+                Some(bias) => bias.cast(false, dtype),
+                None => Ok(Tensor::zeros(rows(p), dtype, weight.device())?),
+            };
+            Some(stack(&parts.iter().map(one).collect::<Result<Vec<_>, _>>()?)?)
+        } else {
+            None
+        };
+        let adapted = way.adapter && parts.iter().any(|p| p.lora.is_some());
+        let adapter = if adapted { Some(Adapter::new(leaves, parts, dtype)?) } else { None };
+        Ok(Self { weight, bias, adapter })
+    }
+}
+
+impl Adapter {
+    fn new(leaves: &Leaves, parts: &[&Linear], dtype: DType) -> Result<Self, Error> {
+        let loras: Vec<&Lora> = parts.iter().filter_map(|p| p.lora.as_ref()).collect();
+        let detached: Vec<Option<(Tensor, Tensor, f64)>> = parts
+            .iter()
+            .map(|p| p.lora.as_ref().map(|l| (l.a.as_detached_tensor(), l.b.as_detached_tensor(), l.scale)))
+            .collect();
+        let own = parts.iter().zip(&detached).map(|(part, lora)| Own {
+            adapter: lora.as_ref().map(|(a, b, scale)| (a, b, *scale)),
+            rows: rows(part),
+            device: part.weight.stored().device(),
+        });
+        let all: Vec<Own<'_>> = own.collect();
+        let (a, b) = (leaves.join)(&all, dtype)?;
+        let (mut stretch, mut inverse) = (None, None);
+        if loras.iter().any(|l| l.dora.is_some()) {
+            let (mut all, mut over) = (Vec::new(), Vec::new());
+            for part in parts {
+                let lengths =
+                    part.lora.as_ref().and_then(|l| l.dora.as_ref()).map(|d| d.magnitude.as_detached_tensor());
+                // m/‖·‖ is the stretch, so 1/‖·‖ is the stretch over m.
+                let (s, i) = if let (Some(s), Some(m)) = (part.stretch()?, lengths) {
+                    (s.clone(), s.div(&m)?)
+                } else {
+                    let ones = Tensor::ones(rows(part), DType::F32, part.weight.stored().device())?;
+                    (ones.clone(), ones)
+                };
+                all.push(s);
+                over.push(i);
+            }
+            (stretch, inverse) = (Some(stack(&all)?), Some(stack(&over)?));
+        }
+        Ok(Self { a, b, stretch, inverse })
+    }
+}
+
+impl<'a> Modules<'a> {
+    /// `parts` with their numbers.
+    pub(super) fn of(parts: Vec<&'a Linear>, tensors: Tensors) -> Self {
+        Self { parts, tensors }
+    }
+
+    /// Every adapted module's dropout mask of the part's tokens, (tokens, in).
+    fn masks(&self, part: &Part, way: Way, x: &Tensor) -> Result<Option<Vec<Tensor>>, Error> {
+        let Some(number) = way.dropout else { return Ok(None) };
+        let width = x.dim(1)?;
+        let mask = |lora: &Lora| {
+            let mut mask = vec![1f32; part.tokens() * width];
+            if lora.dropout > 0.0 {
+                for (places, padded) in &part.padded {
+                    lora.keep(number, padded * width, &mut mask[places.start * width..places.end * width]);
+                }
+            }
+            Ok(Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?)
+        };
+        Ok(Some(self.parts.iter().filter_map(|p| p.lora.as_ref()).map(mask).collect::<Result<_, Error>>()?))
+    }
+
+    /// First row of each adapted module in A, and how many.
+    fn ranks(&self) -> Vec<(usize, usize)> {
+        let mut end = 0;
+        let stretch = |r: usize| {
+            end += r;
+            (end - r, r)
+        };
+        self.parts.iter().map(|p| rank(p)).filter(|r| *r > 0).map(stretch).collect()
+    }
+
+    /// drop(x)·Aᵀ, (tokens, R).
+    fn low(&self, adapter: &Adapter, part: &Part, way: Way, x: &Tensor) -> Result<Tensor, Error> {
+        let Some(masks) = self.masks(part, way, x)? else { return Ok(x.matmul(&adapter.a.t()?)?) };
+        let one = |((first, r), mask): ((usize, usize), &Tensor)| {
+            Ok((x * mask)?.matmul(&adapter.a.narrow(0, first, r)?.t()?)?)
+        };
+        let all = self.ranks().into_iter().zip(&masks).map(one).collect::<Result<Vec<Tensor>, Error>>()?;
+        Ok(if all.len() == 1 { all[0].clone() } else { Tensor::cat(&all, 1)? })
+    }
+
+    /// What they say of x (tokens, in), (tokens, out), and drop(x)·Aᵀ.
+    pub(super) fn forward(
+        &self,
+        leaves: &Leaves,
+        part: &Part,
+        way: Way,
+        x: &Tensor,
+    ) -> Result<(Tensor, Option<Tensor>), Error> {
+        let t = &self.tensors;
+        let mut y = x.matmul(&t.weight.t()?)?;
+        let mut low = None;
+        if let Some(adapter) = &t.adapter {
+            let xa = self.low(adapter, part, way, x)?;
+            y = (leaves.onto)(y, &xa, &adapter.b.t()?)?;
+            if let Some(stretch) = &adapter.stretch {
+                y = y.broadcast_mul(&stretch.to_dtype(y.dtype())?)?;
+            }
+            low = Some(xa);
+        }
+        if let Some(bias) = &t.bias {
+            y = y.broadcast_add(bias)?;
+        }
+        Ok((y, low))
+    }
+
+    /// dL/dx from dL/dy (tokens, out), and the trainables' gradients. `x` and `low` are the forward's input and what it gave.
+    #[allow(clippy::too_many_arguments, reason = "modules, where they stand, and what goes in and out")]
+    pub(super) fn backward(
+        &self,
+        leaves: &Leaves,
+        part: &Part,
+        way: Way,
+        (layer, place): (usize, Place),
+        (x, low): (&Tensor, Option<&Tensor>),
+        dy: &Tensor,
+        grads: &mut Vec<(Slot, Tensor)>,
+    ) -> Result<Tensor, Error> {
+        let t = &self.tensors;
+        let slot = |kind| Slot::Module(layer, place, kind);
+        if self.parts.iter().any(|p| p.bias.as_ref().is_some_and(|b| b.trained().is_some())) {
+            grads.push((slot(Kind::Bias), dy.to_dtype(DType::F32)?.sum(0)?));
+        }
+        let adapter = t.adapter.as_ref().zip(low);
+        let mut dy = dy.clone();
+        if let Some((adapter, low)) = adapter
+            && let (Some(stretch), Some(inverse)) = (&adapter.stretch, &adapter.inverse)
+        {
+            // Before the lengths: made again, since only what came after them was kept.
+            let before = (leaves.onto)(x.matmul(&t.weight.t()?)?, low, &adapter.b.t()?)?;
+            let through = (dy.to_dtype(DType::F32)? * before.to_dtype(DType::F32)?)?.sum(0)?;
+            grads.push((slot(Kind::Magnitude), (through * inverse)?));
+            dy = dy.broadcast_mul(&stretch.to_dtype(dy.dtype())?)?;
+        }
+        if self.parts.iter().any(|p| p.weight.trained().is_some()) {
+            grads.push((slot(Kind::Weight), (leaves.wide)(&dy.t()?, x)?));
+        }
+        let dx = dy.matmul(&t.weight)?;
+        let Some((adapter, low)) = adapter else { return Ok(dx) };
+        grads.push((slot(Kind::B), (leaves.wide)(&dy.t()?, low)?));
+        let dlow = dy.matmul(&adapter.b)?;
+        let Some(masks) = self.masks(part, way, x)? else {
+            grads.push((slot(Kind::A), (leaves.wide)(&dlow.t()?, x)?));
+            return (leaves.onto)(dx, &dlow, &adapter.a);
+        };
+        let (mut dx, mut da) = (dx, Vec::new());
+        for ((first, r), mask) in self.ranks().into_iter().zip(&masks) {
+            let own = dlow.narrow(1, first, r)?.contiguous()?;
+            da.push((leaves.wide)(&own.t()?, &(x * mask)?)?);
+            dx = (dx + (own.matmul(&adapter.a.narrow(0, first, r)?)? * mask)?)?;
+        }
+        grads.push((slot(Kind::A), stack(&da)?));
+        Ok(dx)
+    }
+}

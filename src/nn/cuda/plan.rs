@@ -1,0 +1,144 @@
+//! How a batch lies in memory, on the device.
+//!
+//! Owns the tensors of the CPU path's plan, and cutting it between families of rows. Refuses to lay out anything itself.
+
+use crate::model::error::Error;
+use crate::nn::cpu::plan::Plan as Lie;
+use crate::nn::decoder::Decoder;
+use crate::nn::policy::Batch;
+use candle_core::{Device, Tensor};
+use std::ops::Range;
+use tiebreak_kernels::attention::Segment;
+
+/// The tokens of a batch as they go through the decoder.
+pub(super) struct Plan {
+    /// Where everything lies.
+    pub(super) lie: Lie,
+    /// The tokens, (tokens).
+    pub(super) ids: Tensor,
+    /// The place that predicts each scored token, (n).
+    pub(super) from: Tensor,
+    /// Each scored token, (n).
+    pub(super) target: Tensor,
+    /// Each valued place.
+    pub(super) valued: Tensor,
+    /// Tokens of each family of rows.
+    pub(super) pieces: Vec<usize>,
+    whole: Part,
+}
+
+/// Families of rows that go through a layer together.
+#[derive(Clone)]
+pub(super) struct Part {
+    /// Whether it is the whole batch.
+    pub(super) whole: bool,
+    /// Its places in the batch.
+    pub(super) places: Range<usize>,
+    /// What sees what, by places of the part.
+    pub(super) segments: Vec<Segment>,
+    /// The segments in the blocks that attention's kernels take.
+    #[cfg(feature = "cuda")]
+    pub(super) blocks: super::kernels::Blocks,
+    /// Cosines of each token's position, (tokens, head_dim/2), f32.
+    pub(super) cos: Tensor,
+    /// Sines, as the cosines.
+    pub(super) sin: Tensor,
+    /// Stretches of places and the first of each in the padded batch, by which dropout masks are drawn.
+    pub(super) padded: Vec<(Range<usize>, usize)>,
+}
+
+impl Plan {
+    /// Lays out a batch; with `share` common beginnings lie in memory once.
+    ///
+    /// # Errors
+    /// When there is no token, or a row names one that the model or the row does not have.
+    pub(super) fn new(decoder: &Decoder, batch: &Batch, share: bool) -> Result<Self, Error> {
+        let lie = Lie::new(decoder, batch, share)?;
+        let device = decoder.device();
+        let (n, half) = (lie.tokens(), decoder.config().head_dim / 2);
+        let places = |x: &[usize]| places(x, device);
+        let ends = lie.families.iter().skip(1).copied().chain([n]);
+        let whole = Part {
+            whole: true,
+            places: 0..n,
+            #[cfg(feature = "cuda")]
+            blocks: super::kernels::Blocks::new(&lie.segments, device)?,
+            segments: lie.segments.clone(),
+            cos: Tensor::from_slice(&lie.cos, (n, half), device)?,
+            sin: Tensor::from_slice(&lie.sin, (n, half), device)?,
+            padded: lie.padded.iter().map(|(start, end, at)| (*start..*end, *at)).collect(),
+        };
+        Ok(Self {
+            ids: Tensor::from_slice(&lie.ids, n, device)?,
+            from: places(&lie.from)?,
+            target: Tensor::from_slice(&lie.target, lie.target.len(), device)?,
+            valued: places(&lie.valued)?,
+            pieces: lie.families.iter().zip(ends).map(|(start, end)| end - start).collect(),
+            whole,
+            lie,
+        })
+    }
+
+    /// `count` families of rows from the one numbered `first` on.
+    pub(super) fn part(&self, first: usize, count: usize) -> Result<Part, Error> {
+        if count == self.pieces.len() {
+            return Ok(self.whole.clone());
+        }
+        let start: usize = self.pieces[..first].iter().sum();
+        let places = start..start + self.pieces[first..first + count].iter().sum::<usize>();
+        let moved = |r: &Range<usize>| r.start.saturating_sub(start)..r.end.saturating_sub(start);
+        let inside = |r: &&Segment| places.contains(&r.own.start);
+        let shifted = |s: &Segment| Segment { prefix: moved(&s.prefix), own: moved(&s.own) };
+        let segments: Vec<Segment> = self.whole.segments.iter().filter(inside).map(shifted).collect();
+        let padded = self.whole.padded.iter().filter(|(r, _)| places.contains(&r.start) && !r.is_empty());
+        Ok(Part {
+            whole: false,
+            #[cfg(feature = "cuda")]
+            blocks: super::kernels::Blocks::new(&segments, self.ids.device())?,
+            segments,
+            cos: self.whole.cos.narrow(0, start, places.len())?,
+            sin: self.whole.sin.narrow(0, start, places.len())?,
+            padded: padded.map(|(r, at)| (moved(r), *at)).collect(),
+            places,
+        })
+    }
+
+    /// Scored tokens and valued positions of each row.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.lie.counts()
+    }
+}
+
+impl Part {
+    /// Segments alone, without positions.
+    #[cfg(test)]
+    pub(super) fn of(segments: Vec<Segment>, device: &Device) -> Result<Self, Error> {
+        let places = 0..segments.last().map_or(0, |s| s.own.end);
+        let none = Tensor::zeros((places.len(), 0), candle_core::DType::F32, device)?;
+        Ok(Self {
+            whole: true,
+            #[cfg(feature = "cuda")]
+            blocks: super::kernels::Blocks::new(&segments, device)?,
+            places,
+            segments,
+            cos: none.clone(),
+            sin: none,
+            padded: Vec::new(),
+        })
+    }
+
+    /// Tokens.
+    pub(super) fn tokens(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Its rows of (tokens of the batch, …).
+    pub(super) fn cut(&self, x: &Tensor) -> Result<Tensor, Error> {
+        if self.whole { Ok(x.clone()) } else { Ok(x.narrow(0, self.places.start, self.places.len())?) }
+    }
+}
+
+fn places(x: &[usize], device: &Device) -> Result<Tensor, Error> {
+    let narrow: Vec<u32> = x.iter().map(|at| *at as u32).collect();
+    Ok(Tensor::from_vec(narrow, x.len(), device)?)
+}

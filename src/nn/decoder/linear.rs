@@ -1,0 +1,231 @@
+//! Linear modules with their adapters, and what a parameter is: a constant, or trained.
+//!
+//! Owns the adapters' arithmetic, LoRA's and DoRA's, first values and dropout. Refuses to know where in a layer it stands.
+
+use super::{Maker, Pass};
+use crate::model::error::Error;
+use crate::model::trained::{LORA_A, LORA_B, MAGNITUDE};
+use crate::model::tune::{LoraSpec, Tune};
+use crate::model::weights::trained_dtype;
+use crate::nn::frozen;
+use crate::nn::random::{stream, uniform};
+use candle_core::{D, DType, Device, Tensor, Var};
+
+/// A parameter: a constant, or trained.
+pub(crate) enum Weight {
+    Frozen(Tensor),
+    Trained(Var),
+}
+
+impl Weight {
+    /// Its values where they lie.
+    pub(crate) fn stored(&self) -> &Tensor {
+        match self {
+            Self::Frozen(t) => t,
+            Self::Trained(v) => v.as_tensor(),
+        }
+    }
+
+    /// The variable, if it is trained.
+    pub(crate) fn trained(&self) -> Option<&Var> {
+        if let Self::Trained(v) = self { Some(v) } else { None }
+    }
+
+    pub(super) fn tensor(&self, grad: bool) -> Tensor {
+        match self {
+            Self::Frozen(t) => t.clone(),
+            Self::Trained(v) => read(v, grad),
+        }
+    }
+
+    /// Its values in that type, in the graph or out of it.
+    pub(crate) fn cast(&self, grad: bool, dtype: DType) -> Result<Tensor, Error> {
+        Ok(self.tensor(grad).to_dtype(dtype)?)
+    }
+}
+
+/// Puts the frozen weights of `parts` (all of one input) one below the other and makes theirs views of it; none where one is
+/// trained.
+pub(super) fn join(parts: &mut [&mut Linear]) -> Result<Option<Tensor>, Error> {
+    if parts.iter().any(|part| part.weight.trained().is_some()) {
+        return Ok(None);
+    }
+    let all: Vec<&Tensor> = parts.iter().map(|part| part.weight.stored()).collect();
+    let joined = Tensor::cat(&all, 0)?;
+    let mut first = 0;
+    for part in parts {
+        let rows = part.weight.stored().dim(0)?;
+        part.weight = Weight::Frozen(joined.narrow(0, first, rows)?);
+        first += rows;
+    }
+    Ok(Some(joined))
+}
+
+/// A variable's values, in the graph or out of it.
+fn read(var: &Var, grad: bool) -> Tensor {
+    if grad { var.as_tensor().clone() } else { var.as_detached_tensor() }
+}
+
+/// An adapter.
+pub(crate) struct Lora {
+    /// (r, in).
+    pub(crate) a: Var,
+    /// (out, r).
+    pub(crate) b: Var,
+    pub(crate) scale: f64,
+    pub(crate) dropout: f64,
+    seed: u64,
+    /// Number of the module in the model, for its dropout stream.
+    module: u64,
+    pub(crate) dora: Option<Dora>,
+}
+
+/// The trained lengths of a weight-decomposed adapter.
+pub(crate) struct Dora {
+    /// (out).
+    pub(crate) magnitude: Var,
+    /// Σ W² over each row of the frozen weight, (out).
+    squares: Tensor,
+}
+
+/// `y = x·Wᵀ (+ b) (+ scale·dropout(x)·Aᵀ·Bᵀ)`; with DoRA all but the bias times `m / ‖W + scale·B·A‖`.
+pub(crate) struct Linear {
+    pub(crate) weight: Weight,
+    pub(crate) bias: Option<Weight>,
+    pub(crate) lora: Option<Lora>,
+}
+
+impl Linear {
+    /// (…, in) to (…, out). `held` is [`Linear::stretch`] for values that have not changed since; none: it is computed.
+    pub(super) fn forward(&self, x: &Tensor, pass: &Pass, held: Option<&Tensor>) -> Result<Tensor, Error> {
+        let mut dims = x.dims().to_vec();
+        let width = dims.pop().unwrap_or(0);
+        let flat = x.reshape(((), width))?;
+        let mut y = match &self.weight {
+            Weight::Frozen(w) => flat.apply_op1(frozen::Linear { weight: w.clone() })?,
+            trained @ Weight::Trained(_) => flat.matmul(&trained.cast(pass.grad, flat.dtype())?.t()?)?,
+        };
+        let lora = self.lora.as_ref().filter(|_| pass.adapter);
+        let dora = lora.and_then(|l| l.dora.as_ref().map(|d| (l, d)));
+        if let Some((lora, dora)) = dora {
+            y = (y + lora.update(flat.clone(), pass)?)?;
+            let stretch = match held {
+                Some(stretch) => stretch.clone(),
+                None => read(&dora.magnitude, pass.grad).div(&self.norms(lora, dora)?)?,
+            };
+            y = y.broadcast_mul(&stretch.to_dtype(y.dtype())?)?;
+        }
+        y = match &self.bias {
+            None => y,
+            Some(Weight::Frozen(b)) => y.apply_op1(frozen::Plus { constant: b.clone() })?,
+            Some(trained @ Weight::Trained(_)) => y.broadcast_add(&trained.cast(pass.grad, y.dtype())?)?,
+        };
+        if let Some(lora) = lora.filter(|_| dora.is_none()) {
+            y = (y + lora.update(flat, pass)?)?;
+        }
+        dims.push(y.dim(1)?);
+        Ok(y.reshape(dims)?)
+    }
+
+    /// DoRA's factor on each output, (out), `m / ‖W + scale·B·A‖`, outside any graph; none without DoRA.
+    pub(crate) fn stretch(&self) -> Result<Option<Tensor>, Error> {
+        let Some((lora, dora)) = self.lora.as_ref().and_then(|l| l.dora.as_ref().map(|d| (l, d))) else {
+            return Ok(None);
+        };
+        Ok(Some(read(&dora.magnitude, false).div(&self.norms(lora, dora)?)?))
+    }
+
+    fn norms(&self, lora: &Lora, dora: &Dora) -> Result<Tensor, Error> {
+        norms(&self.weight.tensor(false), &dora.squares, &read(&lora.a, false), &read(&lora.b, false), lora.scale)
+    }
+}
+
+/// ‖W + scale·B·A‖ of every row, (out): `Σ W² + 2·scale·Σ_r B ⊙ W·Aᵀ + scale²·Σ_r B ⊙ B·(A·Aᵀ)` under a root, so that no
+/// matrix of W's size is made. With B = 0 it is √Σ W² to the bit, and an untrained adapter changes nothing.
+fn norms(w: &Tensor, squares: &Tensor, a: &Tensor, b: &Tensor, scale: f64) -> Result<Tensor, Error> {
+    let cross = (b * w.matmul(&a.to_dtype(w.dtype())?.t()?)?.to_dtype(b.dtype())?)?.sum(D::Minus1)?;
+    let own = (b * b.matmul(&a.matmul(&a.t()?)?)?)?.sum(D::Minus1)?;
+    Ok(((squares + (cross * (2.0 * scale))?)? + (own * (scale * scale))?)?.sqrt()?)
+}
+
+impl Lora {
+    /// `scale·dropout(x)·Aᵀ·Bᵀ` for x (N, in).
+    fn update(&self, x: Tensor, pass: &Pass) -> Result<Tensor, Error> {
+        let input = match pass.dropout.filter(|_| self.dropout > 0.0) {
+            None => x,
+            Some(number) => x.apply_op1(frozen::Times { constant: self.mask(&x, number, pass.skipped)? })?,
+        };
+        let (a, b) =
+            (read(&self.a, pass.grad).to_dtype(input.dtype())?, read(&self.b, pass.grad).to_dtype(input.dtype())?);
+        let update = input.matmul(&a.t()?)?.matmul(&b.t()?)?;
+        Ok(update.affine(self.scale, 0.0)?)
+    }
+
+    /// The dropout mask of training pass `number` behind its first `skipped` tokens, scaled by 1/(1−p): the same whenever the
+    /// pass is made again, whole or in parts.
+    fn mask(&self, like: &Tensor, number: u64, skipped: usize) -> Result<Tensor, Error> {
+        let mut values = vec![0.0; like.elem_count()];
+        self.keep(number, skipped * like.dim(D::Minus1)?, &mut values);
+        Ok(Tensor::from_vec(values, like.shape(), like.device())?.to_dtype(like.dtype())?)
+    }
+
+    /// Numbers `skipped..` of the dropout mask of training pass `number`.
+    pub(crate) fn keep(&self, number: u64, skipped: usize, mask: &mut [f32]) {
+        let mut rng = stream(self.seed ^ 0x6472_6f70, (number << 16) | self.module);
+        // Each draw takes two words.
+        rng.set_word_pos(2 * skipped as u128);
+        let keep = (1.0 / (1.0 - self.dropout)) as f32;
+        for m in mask {
+            *m = if uniform(&mut rng) < self.dropout { 0.0 } else { keep };
+        }
+    }
+}
+
+impl Maker<'_> {
+    pub(super) fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Weight, Error> {
+        if *self.tune != Tune::Full {
+            return Ok(Weight::Frozen(self.weights.take(name, shape)?));
+        }
+        let var = Var::from_tensor(&self.weights.take_as(name, shape, trained_dtype(self.weights.dtype()))?)?;
+        self.trainables.push((name.to_owned(), var.clone()));
+        Ok(Weight::Trained(var))
+    }
+
+    pub(super) fn linear(&mut self, name: &str, out: usize, width: usize, bias: bool) -> Result<Linear, Error> {
+        let weight = self.weight(&format!("{name}.weight"), &[out, width])?;
+        let bias = if bias { Some(self.weight(&format!("{name}.bias"), &[out])?) } else { None };
+        self.modules += 1;
+        let last = name.rsplit('.').next().unwrap_or(name);
+        let lora = match self.tune {
+            Tune::Lora(spec) if spec.targets.iter().any(|t| t == last) => {
+                Some(self.lora(name, &weight.tensor(false), spec)?)
+            }
+            _ => None,
+        };
+        Ok(Linear { weight, bias, lora })
+    }
+
+    /// The adapter on `weight` (out, in). A from U(−1/√in, 1/√in), which is torch's kaiming_uniform with a = √5; B zero; DoRA's
+    /// lengths those of the rows.
+    fn lora(&mut self, name: &str, weight: &Tensor, spec: &LoraSpec) -> Result<Lora, Error> {
+        let (out, width) = weight.dims2()?;
+        let mut rng = stream(spec.seed, self.modules);
+        let bound = 1.0 / (width as f64).sqrt();
+        let first: Vec<f64> = (0..spec.r * width).map(|_| (2.0 * uniform(&mut rng) - 1.0) * bound).collect();
+        let (device, dtype) = (self.weights.device().clone(), trained_dtype(self.weights.dtype()));
+        let a = Tensor::from_vec(first, (spec.r, width), &Device::Cpu)?.to_dtype(dtype)?.to_device(&device)?;
+        let a = Var::from_tensor(&a)?;
+        let b = Var::zeros((out, spec.r), dtype, &device)?;
+        self.trainables.push((format!("{name}{LORA_A}"), a.clone()));
+        self.trainables.push((format!("{name}{LORA_B}"), b.clone()));
+        let dora = if spec.dora {
+            let squares = weight.to_dtype(dtype)?.sqr()?.sum(D::Minus1)?;
+            let magnitude = Var::from_tensor(&norms(weight, &squares, &read(&a, false), &read(&b, false), 1.0)?)?;
+            self.trainables.push((format!("{name}{MAGNITUDE}"), magnitude.clone()));
+            Some(Dora { magnitude, squares })
+        } else {
+            None
+        };
+        Ok(Lora { a, b, scale: spec.scale(), dropout: spec.dropout, seed: spec.seed, module: self.modules, dora })
+    }
+}

@@ -1,0 +1,75 @@
+//! Which device computes: `auto`, `cpu`, `cuda`, `cuda:1`, `metal`.
+
+use crate::model::error::Error;
+use candle_core::{DType, Device};
+
+/// The device of that name. `auto` takes a GPU that this build can use and the machine has, else the CPU.
+///
+/// # Errors
+/// When there is no such device; the sentence names those present.
+pub fn device(name: &str) -> Result<Device, Error> {
+    let absent = || Error::Device { asked: name.to_owned(), present: present().join(", ") };
+    match name.trim() {
+        "" | "auto" => Ok(Device::new_cuda(0).or_else(|_| Device::new_metal(0)).unwrap_or(Device::Cpu)),
+        "cpu" => Ok(Device::Cpu),
+        "metal" => Device::new_metal(0).map_err(|_| absent()),
+        other => {
+            let ordinal = match other.strip_prefix("cuda") {
+                Some("") => 0,
+                Some(rest) => rest.strip_prefix(':').and_then(|n| n.parse().ok()).ok_or_else(absent)?,
+                None => return Err(absent()),
+            };
+            Device::new_cuda(ordinal).map_err(|_| absent())
+        }
+    }
+}
+
+/// The type of frozen weights on a device: bf16 where CUDA has units for it, f32 elsewhere.
+pub(crate) fn weights_dtype(device: &Device) -> DType {
+    if device.is_cuda() { DType::BF16 } else { DType::F32 }
+}
+
+/// Bytes that are free on a device with a memory of its own, where it tells.
+#[cfg(feature = "cuda")]
+pub(crate) fn free(device: &Device) -> Option<usize> {
+    let Device::Cuda(cuda) = device else { return None };
+    cuda.cuda_stream().context().mem_get_info().ok().map(|(free, _)| free)
+}
+
+/// Bytes that are free on a device with a memory of its own: this build knows none.
+#[cfg(not(feature = "cuda"))]
+pub(crate) fn free(_device: &Device) -> Option<usize> {
+    None
+}
+
+/// The device in words for headers: `CPU · 2 threads`, `CUDA 0`, `Metal`.
+#[must_use]
+pub fn describe(device: &Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cpu => format!("CPU · {} threads", rayon::current_num_threads()),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("CUDA {gpu_id}"),
+        candle_core::DeviceLocation::Metal { .. } => "Metal".to_owned(),
+    }
+}
+
+/// Names of the devices that can be asked for here.
+fn present() -> Vec<String> {
+    let mut names = vec!["cpu".to_owned()];
+    names.extend((0..16).take_while(|n| Device::new_cuda(*n).is_ok()).map(|n| format!("cuda:{n}")));
+    if Device::new_metal(0).is_ok() {
+        names.push("metal".to_owned());
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_is_always_there_and_an_unknown_name_lists_it() {
+        assert!(device("cpu").unwrap().is_cpu());
+        let said = device("tpu").unwrap_err().to_string();
+        assert!(said.contains("`tpu`") && said.contains("cpu"), "{said}");
+    }
+}

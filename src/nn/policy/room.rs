@@ -1,0 +1,154 @@
+//! How much goes through a layer at one time, and less of it after memory ran out.
+//!
+//! Owns the cutting of a batch along its rows (or families of rows), layer by layer, and putting the parts together again. Rows do not see each
+//! other and a layer's gradients are added only when all of them are there, so a cut changes nothing but the time. Refuses to
+//! cut a row: attention needs it whole.
+
+use super::{Policy, seeded};
+use crate::model::error::Error;
+use crate::nn::decoder::{Pass, Span};
+use candle_core::{Tensor, Var};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Tokens, padding counted, that go through a layer at one time.
+#[derive(Debug)]
+pub(crate) struct Room {
+    tokens: AtomicUsize,
+    /// More tokens than these are out of memory.
+    #[cfg(test)]
+    pub(super) there_is: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            tokens: AtomicUsize::new(usize::MAX),
+            #[cfg(test)]
+            there_is: usize::MAX,
+        }
+    }
+}
+
+impl Room {
+    /// Calls `part(first, count)` for consecutive pieces of so many tokens each, fewer at a time where memory runs out, and
+    /// gives what it gave in order. `relieve` is asked first whether it could free something.
+    pub(crate) fn parts<T>(
+        &self,
+        pieces: &[usize],
+        mut relieve: impl FnMut() -> bool,
+        mut part: impl FnMut(usize, usize) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let mut parts = Vec::new();
+        let mut first = 0;
+        while first < pieces.len() {
+            let most = self.tokens.load(Ordering::Relaxed);
+            let mut sum = 0;
+            let fits = |tokens: &&usize| {
+                sum += **tokens;
+                sum <= most
+            };
+            let count = pieces[first..].iter().take_while(fits).count().max(1);
+            let tokens: usize = pieces[first..first + count].iter().sum();
+            match self.check(tokens).and_then(|()| part(first, count)) {
+                Ok(done) => {
+                    parts.push(done);
+                    first += count;
+                }
+                Err(e) if !e.is_out_of_memory() => return Err(e),
+                Err(_) if relieve() => {}
+                Err(_) if count > 1 => {
+                    self.tokens.store(pieces[first..first + count / 2].iter().sum(), Ordering::Relaxed);
+                }
+                Err(e) => {
+                    return Err(Error::Asked(format!(
+                        "memory is too small for a single sequence of {tokens} tokens ({e}); lower max_length, or take a \
+                         smaller model"
+                    )));
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Tokens that go through a layer at one time since memory ran out; none if it never did.
+    pub(crate) fn narrowed(&self) -> Option<usize> {
+        Some(self.tokens.load(Ordering::Relaxed)).filter(|tokens| *tokens < usize::MAX)
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "tests run out of memory here")]
+    fn check(&self, _tokens: usize) -> Result<(), Error> {
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn check(&self, tokens: usize) -> Result<(), Error> {
+        let full = || candle_core::Error::Msg("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".into());
+        if tokens > self.there_is { Err(full().into()) } else { Ok(()) }
+    }
+}
+
+/// Parts one after another along the rows.
+pub(crate) fn joined(mut parts: Vec<Tensor>) -> Result<Tensor, Error> {
+    if parts.len() == 1 { Ok(parts.swap_remove(0)) } else { Ok(Tensor::cat(&parts, 0)?) }
+}
+
+/// Rows `first..first + count` of (B, …).
+fn cut(x: &Tensor, first: usize, count: usize) -> Result<Tensor, Error> {
+    if x.dim(0)? == count { Ok(x.clone()) } else { Ok(x.narrow(0, first, count)?.contiguous()?) }
+}
+
+impl Policy {
+    /// More tokens than these are out of memory from here on.
+    #[cfg(test)]
+    pub(crate) fn set_there_is(&mut self, tokens: usize) {
+        self.room.there_is = tokens;
+    }
+
+    /// Tokens that go through a layer at one time since memory ran out; none if it never did.
+    #[must_use]
+    pub fn narrowed(&self) -> Option<usize> {
+        self.room.narrowed()
+    }
+
+    /// Layer `i` without a gradient: (B, T, H) to (B, T, H).
+    pub(super) fn through(&self, i: usize, x: &Tensor, span: &Span, pass: &Pass) -> Result<Tensor, Error> {
+        let (b, t, _) = x.dims3()?;
+        joined(self.room.parts(
+            &vec![t; b],
+            || false,
+            |first, count| self.decoder.layer(i, &cut(x, first, count)?, span, &Pass { skipped: first * t, ..*pass }),
+        )?)
+    }
+
+    /// Layer `i` again with a gradient, from its input (B, T, H) and the gradient of its output; adds the trainables' parts and
+    /// gives the gradient of the input.
+    pub(super) fn back_through(
+        &mut self,
+        i: usize,
+        input: &Tensor,
+        upstream: &Tensor,
+        span: &Span,
+        pass: &Pass,
+    ) -> Result<Tensor, Error> {
+        let (b, t, _) = input.dims3()?;
+        let room = std::mem::take(&mut self.room);
+        let done = room.parts(
+            &vec![t; b],
+            || false,
+            |first, count| {
+                let x = Var::from_tensor(&cut(input, first, count)?)?;
+                let y = self.decoder.layer(i, x.as_tensor(), span, &Pass { skipped: first * t, ..*pass })?;
+                self.chain(&y, &cut(upstream, first, count)?, &x)
+            },
+        );
+        self.room = room;
+        joined(done?)
+    }
+
+    /// Runs backward from `y` with the gradient `upstream`, adds the trainables' parts, and gives the gradient of `x`.
+    pub(super) fn chain(&mut self, y: &Tensor, upstream: &Tensor, x: &Var) -> Result<Tensor, Error> {
+        let grads = seeded(y, upstream)?.backward()?;
+        self.collect(grads, x)?.ok_or_else(|| Error::Asked("no gradient reached a layer's input".into()))
+    }
+}

@@ -1,0 +1,253 @@
+//! Models, adapters and batches drawn at random, and the comparison of a path with the reference in f64. For tests alone.
+
+use crate::model::{Config, LINEARS, LoraSpec, Tune, Weights};
+use crate::nn::policy::{Batch, Policy, Row, RowGradient, TokenScores};
+use crate::nn::{Decoder, stream, uniform};
+use candle_core::{DType, Device, Tensor};
+use rand_chacha::ChaCha8Rng;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// A model drawn at random.
+pub(crate) struct Toy {
+    pub(crate) config: Config,
+    tensors: HashMap<String, Tensor>,
+    score: Vec<f64>,
+}
+
+fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
+    (uniform(rng) * n as f64) as usize
+}
+
+fn noise(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
+    let n: usize = shape.iter().product();
+    let width = *shape.last().unwrap() as f64;
+    let values: Vec<f64> = (0..n).map(|_| (uniform(rng) - 0.5) * 4.0 / width.sqrt()).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+impl Toy {
+    /// The model of that seed: a family, sizes and numbers.
+    pub(crate) fn new(seed: u64) -> Self {
+        let rng = &mut stream(seed, 1);
+        let head_dim = 2 * (1 + below(rng, 6));
+        Self::with(rng, head_dim)
+    }
+
+    /// The model of that seed with heads of so many numbers.
+    pub(super) fn with_heads(seed: u64, head_dim: usize) -> Self {
+        Self::with(&mut stream(seed, 1), head_dim)
+    }
+
+    fn with(rng: &mut ChaCha8Rng, head_dim: usize) -> Self {
+        let kind = ["llama", "qwen2", "qwen3"][below(rng, 3)];
+        let kv = 1 + below(rng, 3);
+        let heads = kv * (1 + below(rng, 3));
+        let (hidden, ff) = (3 + below(rng, 40), 1 + below(rng, 50));
+        let (vocab, tied) = (11 + below(rng, 90), below(rng, 2) == 0);
+        let text = format!(
+            r#"{{"model_type":"{kind}","hidden_size":{hidden},"num_attention_heads":{heads},"num_key_value_heads":{kv},
+            "head_dim":{head_dim},"num_hidden_layers":2,"intermediate_size":{ff},"vocab_size":{vocab},"rope_theta":100.0,
+            "tie_word_embeddings":{tied}}}"#
+        );
+        let config = Config::parse(&text, Path::new("toy")).unwrap();
+        let mut names = vec![
+            ("model.embed_tokens.weight".to_owned(), vec![vocab, hidden]),
+            ("model.norm.weight".into(), vec![hidden]),
+            ("lm_head.weight".into(), vec![vocab, hidden]),
+        ];
+        let (q, k) = (heads * head_dim, kv * head_dim);
+        for i in 0..2 {
+            let mut add = |n: &str, s: &[usize]| names.push((format!("model.layers.{i}.{n}"), s.to_vec()));
+            for (n, s) in [("q", [q, hidden]), ("k", [k, hidden]), ("v", [k, hidden]), ("o", [hidden, q])] {
+                add(&format!("self_attn.{n}_proj.weight"), &s);
+                add(&format!("self_attn.{n}_proj.bias"), &s[..1]);
+            }
+            add("self_attn.q_norm.weight", &[head_dim]);
+            add("self_attn.k_norm.weight", &[head_dim]);
+            add("input_layernorm.weight", &[hidden]);
+            add("post_attention_layernorm.weight", &[hidden]);
+            add("mlp.gate_proj.weight", &[ff, hidden]);
+            add("mlp.up_proj.weight", &[ff, hidden]);
+            add("mlp.down_proj.weight", &[hidden, ff]);
+        }
+        let tensors = names.into_iter().map(|(name, shape)| {
+            let t = noise(rng, &shape);
+            // Norms are near 1, as in models that learned something.
+            let t = if name.contains("norm") { t.affine(0.2, 1.0).unwrap() } else { t };
+            (name, t)
+        });
+        let tensors = tensors.collect();
+        Self { config, tensors, score: (0..hidden).map(|_| uniform(rng) - 0.5).collect() }
+    }
+
+    /// The same model with its numbers rounded to what bf16 holds.
+    pub(crate) fn rounded(mut self) -> Self {
+        for t in self.tensors.values_mut() {
+            *t = t.to_dtype(DType::BF16).unwrap().to_dtype(DType::F64).unwrap();
+        }
+        self
+    }
+
+    /// Its decoder in that type, away from the first values of what is trained.
+    pub(crate) fn decoder(&self, dtype: DType, tune: &Tune) -> Decoder {
+        self.decoder_on(&Device::Cpu, dtype, tune)
+    }
+
+    /// The same on a device.
+    pub(super) fn decoder_on(&self, device: &Device, dtype: DType, tune: &Tune) -> Decoder {
+        let tensors = self.tensors.iter().map(|(k, t)| (k.clone(), t.to_dtype(dtype).unwrap())).collect();
+        let mut weights = Weights::memory(tensors, Path::new("toy"), device, dtype);
+        let mut decoder = Decoder::new(&self.config, &mut weights, tune).unwrap();
+        decoder.add_score(self.score.clone(), false).unwrap();
+        // Away from the first values: LoRA's B is 0 there.
+        for (i, (_, var)) in decoder.trainables().iter().enumerate() {
+            let rng = &mut stream(77, i as u64);
+            let values: Vec<f64> = (0..var.elem_count()).map(|_| (uniform(rng) - 0.5) * 0.3).collect();
+            let off = Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap().to_dtype(var.dtype()).unwrap();
+            let off = off.to_device(device).unwrap();
+            var.set(&(var.as_tensor() + off).unwrap()).unwrap();
+        }
+        decoder
+    }
+
+    fn ids(&self, rng: &mut ChaCha8Rng, n: usize) -> Vec<u32> {
+        (0..n).map(|_| below(rng, self.config.vocab) as u32).collect()
+    }
+
+    /// Rows of every sort: alone, of one token's completion, families with a common beginning, one that is another's beginning,
+    /// twice the same.
+    pub(crate) fn batch(&self, seed: u64) -> Batch {
+        let rng = &mut stream(seed, 2);
+        let mut rows = Vec::new();
+        for _ in 0..2 {
+            let n = 2 + below(rng, 80);
+            let ids = self.ids(rng, n);
+            rows.push(Row::new(ids, vec![n - 1]));
+        }
+        let n = 8 + below(rng, 70);
+        let prompt = self.ids(rng, n);
+        for extra in [1 + below(rng, 70), 1, 0, 0, 3] {
+            let mut ids = prompt.clone();
+            ids.extend(self.ids(rng, extra));
+            // Some of the beginning is scored too, for every row of the family.
+            let first = prompt.len() - below(rng, 3);
+            let scored = (first.min(ids.len() - 1)..ids.len()).collect();
+            rows.push(Row { valued: vec![1, ids.len() - 1], ..Row::new(ids, scored) });
+        }
+        Batch { temperature: 0.8, ..Batch::new(rows) }
+    }
+
+    /// A row of several documents.
+    pub(crate) fn packed(&self, seed: u64) -> Batch {
+        let rng = &mut stream(seed, 3);
+        let ids = self.ids(rng, 90);
+        let starts = vec![0, 1, 30, 31, 77];
+        let row = Row { starts, valued: vec![29, 89], ..Row::new(ids, (2..30).chain(32..76).chain(78..90).collect()) };
+        Batch::new(vec![row])
+    }
+}
+
+/// An adapter on every linear module; with `dora` also rank-stabilised.
+pub(crate) fn lora(dora: bool, dropout: f64) -> Tune {
+    let targets = LINEARS.iter().map(|t| (*t).to_owned()).collect();
+    Tune::Lora(LoraSpec { r: 3, alpha: 5.0, rslora: dora, dora, dropout, targets, seed: 11 })
+}
+
+/// Arbitrary gradients of what is said about a batch.
+pub(crate) fn gradients(batch: &Batch, entropy: bool) -> Vec<RowGradient> {
+    let mut k = 0.0;
+    let mut some = |n: usize| -> Vec<f64> {
+        let next = |_| {
+            k += 1.0;
+            (k * 1.7_f64).sin()
+        };
+        (0..n).map(next).collect()
+    };
+    let one = |r: &Row| RowGradient {
+        logp: some(r.scored.len()),
+        entropy: if entropy { some(r.scored.len()) } else { Vec::new() },
+        value: some(r.valued.len()),
+    };
+    batch.rows.iter().map(one).collect()
+}
+
+/// A tensor's numbers.
+pub(crate) fn flat(t: &Tensor) -> Vec<f64> {
+    t.to_device(&Device::Cpu).unwrap().flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
+}
+
+/// How near a path must be to the reference.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Near {
+    /// Log-probs and the like, beside their size and 1.
+    pub(crate) scores: f64,
+    /// A gradient's distance beside its norm.
+    pub(crate) gradient: f64,
+    /// A share of the largest gradient's norm below which a gradient is only rounding.
+    pub(crate) floor: f64,
+    /// All gradients' distance beside the norm of all.
+    pub(crate) whole: f64,
+}
+
+/// f32 throughout.
+pub(super) const F32: Near = Near { scores: 1e-5, gradient: 1e-4, floor: 0.0, whole: 1e-4 };
+
+impl Near {
+    fn holds(self, a: &TokenScores, b: &TokenScores) {
+        assert_eq!(a.rows.len(), b.rows.len());
+        for (a, b) in a.rows.iter().zip(&b.rows) {
+            // Which of two nearly equal tokens is the likelier one, rounding decides.
+            assert!(self.scores > 1e-4 || a.top1 == b.top1);
+            let pairs = [
+                (&a.logp, &b.logp),
+                (&a.entropy, &b.entropy),
+                (&a.mean_logit, &b.mean_logit),
+                (&a.collision, &b.collision),
+                (&a.value, &b.value),
+            ];
+            for (a, b) in pairs {
+                assert_eq!(a.len(), b.len());
+                for (a, b) in a.iter().zip(b) {
+                    assert!((a - b).abs() < self.scores * (1.0 + b.abs()), "{a} {b}");
+                }
+            }
+        }
+    }
+}
+
+/// The reference and a fast path say the same of `batch` and give the same gradients, dropout's masks included.
+pub(super) fn equal(exact: Policy, fast: Policy, batch: &Batch, entropy: bool, near: Near) {
+    assert_eq!((exact.path(), fast.path()), ("reference", "fast"));
+    same(exact, fast, batch, entropy, near);
+}
+
+/// As [`equal`], of any two paths.
+pub(super) fn same(mut exact: Policy, mut other: Policy, batch: &Batch, entropy: bool, near: Near) {
+    for adapter in [true, false] {
+        near.holds(&other.score(batch, adapter).unwrap(), &exact.score(batch, adapter).unwrap());
+    }
+    let g = gradients(batch, entropy);
+    for policy in [&mut exact, &mut other] {
+        policy.set_passes(5);
+    }
+    let (want, tape) = exact.score_train(batch).unwrap();
+    exact.backward(tape, &g).unwrap();
+    let (got, tape) = other.score_train(batch).unwrap();
+    near.holds(&got, &want);
+    other.backward(tape, &g).unwrap();
+    let (want, got) = (exact.take_gradients().unwrap(), other.take_gradients().unwrap());
+    let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let (mut apart, mut size) = (0.0, 0.0);
+    let largest = want.iter().flatten().map(|t| norm(&flat(t))).fold(0.0, f64::max);
+    for (i, (name, _)) in exact.trainables().iter().enumerate() {
+        let want = flat(want.get(i).unwrap_or_else(|| panic!("no gradient of {name}")));
+        let got = flat(got.get(i).unwrap_or_else(|| panic!("no fast gradient of {name}")));
+        let off: Vec<f64> = want.iter().zip(&got).map(|(a, b)| a - b).collect();
+        let most = near.gradient * norm(&want).max(near.floor * largest);
+        assert!(norm(&off) <= most, "{name}: off by {} of {}", norm(&off), norm(&want));
+        (apart, size) = (apart + norm(&off).powi(2), size + norm(&want).powi(2));
+    }
+    let share = (apart / size).sqrt();
+    assert!(share <= near.whole, "all gradients together are off by {share} of their norm");
+}

@@ -1,0 +1,35 @@
+//! Training: rows to batches, batches to losses, losses to updates, and what is watched meanwhile.
+//!
+//! Owns `data/` (a run's rows as tokens and masks), `loss/` (pure functions of f64, without candle), `recipe/` (one file a
+//! method), the trainer with its checkpoints, evaluations and health, the cache of reference log-probs, reward models at work,
+//! the estimate before a run, and the benchmark. Refuses the terminal, tokio and the layout of session folders: it speaks
+//! through a [`Sink`](crate::model::Sink) of run events and through its results.
+//!
+//! **Invariant.** What a step does is a function of (specification, rows, step): a resumed run is the same run.
+
+pub mod bench;
+pub(crate) mod data;
+mod estimate;
+pub mod fresh;
+mod loss;
+mod masks;
+mod recipe;
+mod reference;
+mod schedule;
+mod scorer;
+mod trainer;
+
+pub use data::{Encode, Example, Making, Rows, Tokenised, is_eval, order, tokenise};
+pub use estimate::{estimate, trainable};
+pub use loss::{
+    AdaptiveKl, Calibration, Cpo, CpoForm, CpoPair, Divergence, Dpo, DpoForm, DpoPair, Grpo, GrpoRow, KlEstimator, Kto,
+    KtoForm, KtoRow, Level, Nll, Orpo, OrpoPair, PairGradient, PairLoss, Ppo, PpoLoss, PpoRow, Reduction, Reward,
+    RewardLoss, RewardPair, Rloo, RlooRow, Rollout, RowLoss, Scale, Sft, SftForm, Tally, calibrate, fit_temperature,
+    gae, group_advantages, leave_one_out, reward_metrics, rollout_metrics, token_rewards, whiten,
+};
+pub use masks::masks;
+pub use recipe::Answer;
+pub use reference::{CacheUse, Reference, ReferenceCache};
+pub use schedule::{Decay, Schedule};
+pub use scorer::Judge;
+pub use trainer::{Places, RunRows, StepOutcome, Trainer, tune_of};

@@ -1,0 +1,237 @@
+//! Training as it is measured: the trainer that runs use, on chosen pairs in the file's order, without a log or a checkpoint.
+//!
+//! A step's duration is the trainer's own figure: batch, forward, backward, update. The reference pass is timed apart, since
+//! its result is kept on disk and used again; answers shown to a person are left out.
+
+use super::pairs::choose;
+use super::product::{Limit, flops};
+use crate::domain::{Metrics, Needs, PairRow, RunId, method};
+use crate::model::error::Error;
+use crate::model::language_model::LanguageModel;
+use crate::model::sink::Sink;
+use crate::model::trained::Trained;
+use crate::nn::describe;
+use crate::protocol::{
+    BenchAnswer, DataSnapshot, Flops, RunEvent, RunSpec, StepFigures, Task, TrainBench, TrainFigures, TrainSpec,
+};
+use crate::train::data::{Example, Rows};
+use crate::train::estimate;
+use crate::train::trainer::{Places, StepOutcome, Trainer, peak_mib, tune_of};
+use std::path::Path;
+use std::time::Instant;
+
+/// The stage in which the trainer makes the reference pass.
+const REFERENCE: &str = "reference log-probs";
+
+/// Trains as `ask` says on pairs chosen from `all`; `cache` is an empty folder for the reference, `tell` hears how far it is.
+///
+/// # Errors
+/// When the method does not learn from pairs, the pairs do not suffice, or the run fails.
+pub fn train(
+    ask: &TrainBench,
+    all: &[PairRow],
+    cache: &Path,
+    tell: &mut dyn FnMut(BenchAnswer) -> Result<(), Error>,
+) -> Result<TrainFigures, Error> {
+    let began = Instant::now();
+    let params = &ask.params;
+    if !method(&ask.method).is_some_and(|m| m.needs == Needs::Pairs) {
+        return Err(Error::Asked(format!(
+            "`{}` does not learn from pairs: measure dpo, orpo, cpo or simpo",
+            ask.method
+        )));
+    }
+    let together =
+        params.usize("per_device_train_batch_size").max(1) * params.usize("gradient_accumulation_steps").max(1);
+    let wanted = params.usize("max_steps").max(2);
+    let model = LanguageModel::open(Path::new(&ask.model.path))?;
+    let rows = Rows::Pairs(choose(&model, all, ask.choice, together * wanted)?);
+    let spec = spec(ask, rows.len());
+    let foretold = estimate(&spec, &rows)?;
+
+    let mut watch = Watch { tell, began, reference: None, ended: began, metrics: Vec::new() };
+    let mut trainer = Trainer::open(&spec, &rows.into(), &Places::new(cache), &mut watch)?;
+    if trainer.examples().len() != together * wanted {
+        return Err(Error::Asked(format!(
+            "{} of the {} pairs are too long for the model or for max_length={}: choose shorter ones",
+            together * wanted - trainer.examples().len(),
+            together * wanted,
+            params.text("max_length")
+        )));
+    }
+    trainer.ask_nothing();
+    if let Some(dir) = &ask.start_to {
+        Trained::write(Path::new(dir), &tune_of(params), trainer.policy().trainables())?;
+    }
+    let reference_seconds = watch.reference.map_or(0.0, |began| (watch.ended - began).as_secs_f64());
+    let load_seconds = began.elapsed().as_secs_f64() - reference_seconds;
+    let mut done = 0;
+    watch.say("steps", 0, wanted as u64)?;
+    while trainer.step(&mut watch)? == StepOutcome::Stepped {
+        done += 1;
+        watch.say("steps", done, wanted as u64)?;
+    }
+    let peak = peak_mib();
+    let metrics = std::mem::take(&mut watch.metrics);
+
+    let config = &model.config;
+    let tune = tune_of(params);
+    let work: Vec<(u64, Flops)> = trainer
+        .examples()
+        .chunks(together)
+        .map(|chunk| {
+            let chunk: Vec<&Example> = chunk.iter().collect();
+            (chunk.iter().map(|e| e.tokens() as u64).sum(), flops(config, &tune, &chunk))
+        })
+        .collect();
+    let longest = trainer.examples().iter().map(Example::longest).max().unwrap_or(0);
+    let device = trainer.policy().decoder().device().clone();
+    let dtype = trainer.policy().decoder().dtype();
+    drop(trainer);
+    let limit = if ask.product {
+        watch.say("the matrix product alone", 0, 1)?;
+        Some(Limit::measure(config, &tune, &device, dtype)?)
+    } else {
+        None
+    };
+    let steps = metrics
+        .into_iter()
+        .zip(work)
+        .map(|(metrics, (tokens, flops))| StepFigures {
+            seconds: metrics.get("step_seconds").unwrap_or(f64::NAN),
+            tokens,
+            flops,
+            product_seconds: limit.as_ref().map_or(0.0, |limit| limit.seconds(config, &flops)),
+            metrics,
+        })
+        .collect();
+    Ok(TrainFigures {
+        device: describe(&device),
+        parameters: config.parameters(),
+        trainable: foretold.trainable,
+        pairs: together * wanted,
+        longest,
+        load_seconds,
+        reference_seconds,
+        steps,
+        peak_mib: peak,
+        gpu_peak_mib: None,
+        planned_mib: foretold.memory_bytes as f64 / f64::from(1 << 20),
+        products: limit.map(|limit| limit.figures).unwrap_or_default(),
+    })
+}
+
+fn spec(ask: &TrainBench, rows: usize) -> RunSpec {
+    let data = DataSnapshot { file: String::new(), sha256: String::new(), rows, session_seq: 0 };
+    RunSpec {
+        id: RunId::new("bench"),
+        task: Task::Train(TrainSpec::new(&ask.method, ask.model.clone(), ask.params.clone(), data)),
+        device: ask.device.clone(),
+        created_ms: 0,
+        app: env!("CARGO_PKG_VERSION").into(),
+    }
+}
+
+/// Hears the trainer: passes on how far it is, keeps the steps' metrics and the reference pass's time.
+struct Watch<'a> {
+    tell: &'a mut dyn FnMut(BenchAnswer) -> Result<(), Error>,
+    /// When anything was last heard before the reference pass.
+    began: Instant,
+    /// When the reference pass began.
+    reference: Option<Instant>,
+    /// When it was last heard of.
+    ended: Instant,
+    metrics: Vec<Metrics>,
+}
+
+impl Watch<'_> {
+    fn say(&mut self, stage: &str, done: u64, total: u64) -> Result<(), Error> {
+        (self.tell)(BenchAnswer::Progressed { stage: stage.into(), done, total })
+    }
+}
+
+impl Sink for Watch<'_> {
+    fn emit(&mut self, event: RunEvent) -> Result<(), Error> {
+        match event {
+            RunEvent::Progressed { stage, done, total } => {
+                let now = Instant::now();
+                if stage == REFERENCE {
+                    // It is first heard of when it has done something.
+                    self.reference.get_or_insert(self.began);
+                    self.ended = now;
+                }
+                self.began = now;
+                self.say(&stage, done, total)
+            }
+            RunEvent::Stepped { metrics, .. } => {
+                self.metrics.push(metrics);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{PairId, Params, PromptBody, PromptId};
+    use crate::protocol::{ModelRef, PairChoice};
+
+    #[test]
+    fn a_benchmark_counts_what_it_trained_on() {
+        let rows = method("dpo").unwrap().rows();
+        let mut params = Params::defaults(&rows);
+        let set = [
+            ("max_steps", "3"),
+            ("per_device_train_batch_size", "2"),
+            ("gradient_accumulation_steps", "1"),
+            ("shuffle", "false"),
+            ("eval_fraction", "0"),
+            ("lora_r", "4"),
+        ];
+        for (key, value) in set {
+            params.set(&rows, "dpo", key, value).unwrap();
+        }
+        let model = format!("{}/tests/fixtures/tiny-llama", env!("CARGO_MANIFEST_DIR"));
+        let ask = TrainBench {
+            model: ModelRef { name: "tiny-llama".into(), path: model },
+            method: "dpo".into(),
+            params,
+            device: "cpu".into(),
+            data: String::new(),
+            choice: PairChoice::Between { least: 1, most: 400 },
+            product: true,
+            start_to: None,
+        };
+        let pairs: Vec<PairRow> = (0..7)
+            .map(|i| PairRow {
+                pair: PairId::new(format!("p{i}")),
+                prompt_id: PromptId(format!("p{i}")),
+                prompt: PromptBody::user(format!("What is {i}?")),
+                chosen: "a number ".repeat(i + 1),
+                rejected: "no".into(),
+                margin: None,
+                agreed: None,
+            })
+            .collect();
+        let cache = tempfile::tempdir().unwrap();
+        let mut stages = Vec::new();
+        let figures = train(&ask, &pairs, cache.path(), &mut |said| {
+            if let BenchAnswer::Progressed { stage, .. } = said {
+                stages.push(stage);
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!((figures.steps.len(), figures.pairs), (3, 6));
+        let counted: u64 = figures.steps.iter().map(|s| s.tokens).sum();
+        assert_eq!(figures.steps[2].metrics.get("num_tokens"), Some(counted as f64));
+        assert!((figures.steps[0].metrics.get("loss").unwrap() - std::f64::consts::LN_2).abs() < 1e-6);
+        assert!(figures.reference_seconds > 0.0 && figures.load_seconds > 0.0);
+        assert!(figures.steps.iter().all(|s| s.seconds > 0.0 && s.product_seconds > 0.0 && s.flops.head > 0.0));
+        assert!(stages.iter().any(|s| s == "steps") && figures.products.iter().any(|p| p.name == "head backward"));
+        let few = train(&TrainBench { method: "sft".into(), ..ask }, &pairs, cache.path(), &mut |_| Ok(()));
+        assert!(few.unwrap_err().to_string().contains("does not learn from pairs"));
+    }
+}

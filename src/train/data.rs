@@ -1,0 +1,527 @@
+//! A run's rows to tokens and masks, once, before anything is trained.
+//!
+//! Owns the boundary between prompt and answer, the end-of-text token, what is left out, the split into training and
+//! evaluation, and the order of rows. Refuses to cut: a row that does not fit is left out and counted.
+//!
+//! * A conversation goes through the chat template: the prompt alone with the head of the assistant's turn, prompt and answer
+//!   whole. Whatever the template emits stays as it is; nothing is added.
+//! * Plain text gets the end-of-text token's text after the answer if it does not end in it, and whatever the tokenizer puts
+//!   before a text, once.
+//! * The boundary is the longest prefix that the prompt shares with both whole texts (TRL ≥ 1). Every answer token counts,
+//!   the end-of-text token too. There is no padding here, so none can be in a mask.
+//!
+//! ORPO's rows are made the same way. TRL's ORPO trainer differs: it appends the end-of-text id again behind a template that
+//! ends in a newline, and cuts long answers.
+
+mod pack;
+mod single;
+
+pub(crate) use pack::pack;
+
+use crate::domain::{
+    DroppedRows, Finding, Message, PairId, PairRow, Prompt, PromptBody, PromptId, RatedRow, Severity, SftRow, hash64,
+};
+use crate::model::error::Error;
+use crate::model::language_model::LanguageModel;
+use crate::nn::policy::Row;
+use crate::nn::random::{stream, uniform};
+
+/// Turns rows' texts into tokens: a model's tokenizer and chat template.
+pub trait Encode {
+    /// The prompt as the model continues it.
+    ///
+    /// # Errors
+    /// When the template or the tokenizer refuses it.
+    fn prompt(&self, prompt: &PromptBody) -> Result<Vec<u32>, Error>;
+
+    /// Prompt and answer whole, to the answer's end.
+    ///
+    /// # Errors
+    /// When the template or the tokenizer refuses it.
+    fn answered(&self, prompt: &PromptBody, answer: &str) -> Result<Vec<u32>, Error>;
+
+    /// A conversation whole; with `open` followed by the head of the assistant's turn.
+    ///
+    /// # Errors
+    /// When the template or the tokenizer refuses it.
+    fn conversation(&self, messages: &[Message], open: bool) -> Result<Vec<u32>, Error>;
+
+    /// How many of a turn's last tokens only part it from the next one: whitespace behind the token that ends the turn.
+    fn separator(&self, turn: &[u32]) -> usize;
+
+    /// Plain text to its end, the end-of-text token too.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses it.
+    fn text(&self, text: &str) -> Result<Vec<u32>, Error>;
+
+    /// The most tokens the model was made for.
+    fn context(&self) -> usize;
+}
+
+impl Encode for LanguageModel {
+    fn context(&self) -> usize {
+        self.config.context
+    }
+
+    fn prompt(&self, prompt: &PromptBody) -> Result<Vec<u32>, Error> {
+        self.encode_prompt(prompt)
+    }
+
+    fn answered(&self, prompt: &PromptBody, answer: &str) -> Result<Vec<u32>, Error> {
+        match prompt {
+            PromptBody::Chat(messages) => {
+                let mut messages = messages.clone();
+                messages.push(Message { role: "assistant".into(), content: answer.into() });
+                self.tokenizer.encode(&self.render(&messages, false)?, false)
+            }
+            PromptBody::Text(text) => self.text(&format!("{text}{answer}")),
+        }
+    }
+
+    fn conversation(&self, messages: &[Message], open: bool) -> Result<Vec<u32>, Error> {
+        self.tokenizer.encode(&self.render(messages, open)?, false)
+    }
+
+    fn separator(&self, turn: &[u32]) -> usize {
+        let Some(end) = turn.iter().rposition(|id| self.tokenizer.stops().contains(id)) else { return 0 };
+        let behind = &turn[end + 1..];
+        let blank = self.tokenizer.decode(behind).is_ok_and(|text| text.trim().is_empty());
+        if blank { behind.len() } else { 0 }
+    }
+
+    fn text(&self, text: &str) -> Result<Vec<u32>, Error> {
+        match self.tokenizer.eos_text().filter(|eos| !text.ends_with(eos)) {
+            Some(eos) => self.tokenizer.encode(&format!("{text}{eos}"), true),
+            None => self.tokenizer.encode(text, true),
+        }
+    }
+}
+
+/// A run's rows, of the kind its method needs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Rows {
+    /// Preference pairs.
+    Pairs(Vec<PairRow>),
+    /// Texts to imitate.
+    Examples(Vec<SftRow>),
+    /// Single answers with a thumb up or down.
+    Ratings(Vec<RatedRow>),
+    /// Prompts that the policy answers itself.
+    Prompts(Vec<Prompt>),
+}
+
+impl Rows {
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Pairs(r) => r.len(),
+            Self::Examples(r) => r.len(),
+            Self::Ratings(r) => r.len(),
+            Self::Prompts(r) => r.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The prompt of row `i` as a model can be asked it; none where the row has none of its own.
+    #[must_use]
+    pub fn prompt(&self, i: usize) -> Option<PromptBody> {
+        match self {
+            Self::Pairs(r) => r.get(i).map(|r| r.prompt.clone()),
+            Self::Examples(r) => r.get(i).and_then(single::question),
+            Self::Ratings(r) => r.get(i).map(|r| r.prompt.clone()),
+            Self::Prompts(r) => r.get(i).map(|r| r.body.clone()),
+        }
+    }
+}
+
+/// How rows become examples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Making {
+    /// Longer examples are left out.
+    pub max_length: usize,
+    /// Share of prompts kept for evaluation.
+    pub eval_fraction: f64,
+    /// Pairs: the chosen side's prompt is scored too.
+    pub prompt: bool,
+    /// Pairs: no token is scored, the scalar head is read at each answer's last token instead.
+    pub valued: bool,
+    /// Conversations: only the assistant's turns are learned.
+    pub assistant_only: bool,
+    /// Prompt and completion: only the completion is learned.
+    pub completion_only: bool,
+    /// Texts to imitate: several short ones share a row of at most `max_length` tokens, those kept for evaluation do not.
+    pub packing: bool,
+    /// Ratings: every answer is also scored on its neighbour's prompt, in blocks of so many rows; 0: it is not.
+    pub mismatch: usize,
+}
+
+impl Making {
+    /// Pairs or anything else of at most `max_length` tokens, answers scored, nothing kept for evaluation.
+    #[must_use]
+    pub fn plain(max_length: usize) -> Self {
+        Self {
+            max_length,
+            eval_fraction: 0.0,
+            prompt: false,
+            valued: false,
+            assistant_only: false,
+            completion_only: true,
+            packing: false,
+            mismatch: 0,
+        }
+    }
+}
+
+/// A unit of training in tokens: the sequences whose loss needs each other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// The row it came from, so that findings can name it.
+    pub id: PairId,
+    /// The prompt's id.
+    pub prompt_id: PromptId,
+    /// Index of the row it came from.
+    pub row: usize,
+    /// Tokens of the prompt, at the beginning of every sequence of `rows`; 0 where there is no one prompt.
+    pub prompt: usize,
+    /// The sequences trained on: chosen and rejected, or one alone.
+    pub rows: Vec<Row>,
+    /// Sequences scored beside them without a gradient.
+    pub aside: Vec<Row>,
+    /// Strength of the preference in 0..=1, where known.
+    pub margin: Option<f64>,
+    /// Share of the votes behind the preference, where raters differed.
+    pub agreed: Option<f64>,
+    /// Whether the answer is a good one (ratings; true elsewhere).
+    pub good: bool,
+}
+
+impl Example {
+    /// Tokens of the longest sequence.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.rows.iter().chain(&self.aside).map(|r| r.ids.len()).max().unwrap_or(0)
+    }
+
+    /// Tokens of all sequences trained on, a shared prompt counted with each, as a trainer without prefix sharing computes
+    /// them.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.rows.iter().map(|r| r.ids.len()).sum()
+    }
+
+    /// Tokens whose log-probs are trained on.
+    #[must_use]
+    pub fn scored(&self) -> usize {
+        self.rows.iter().map(|r| r.scored.len()).sum()
+    }
+
+    /// How many of the first sequence's scored tokens are the prompt's.
+    #[must_use]
+    pub fn skip(&self) -> usize {
+        self.rows.first().map_or(0, |r| r.scored.iter().take_while(|at| **at < self.prompt).count())
+    }
+
+    /// Tokens of the answer in sequence `side`.
+    #[must_use]
+    pub fn answer(&self, side: usize) -> &[u32] {
+        self.rows.get(side).map_or(&[], |r| &r.ids[self.prompt.min(r.ids.len())..])
+    }
+}
+
+/// Rows in tokens, split, and what was left out.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tokenised {
+    /// Examples to train on, in the file's order.
+    pub train: Vec<Example>,
+    /// Examples kept for evaluation, in the file's order.
+    pub eval: Vec<Example>,
+    /// Rows left out, by reason.
+    pub dropped: Vec<DroppedRows>,
+    /// What the user should know about the rows.
+    pub findings: Vec<Finding>,
+}
+
+impl Tokenised {
+    /// Tokens of the longest example, 0 without any.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.train.iter().chain(&self.eval).map(Example::longest).max().unwrap_or(0)
+    }
+
+    fn drop(&mut self, reason: &str) {
+        match self.dropped.iter_mut().find(|d| d.reason == reason) {
+            Some(d) => d.count += 1,
+            None => self.dropped.push(DroppedRows { reason: reason.into(), count: 1 }),
+        }
+    }
+
+    /// Takes an example, unless it is too long.
+    fn take(&mut self, example: Example, making: &Making, context: usize) {
+        if example.longest() > making.max_length {
+            self.drop("longer than max_length");
+        } else if example.longest() > context {
+            self.drop("longer than the model's context");
+        } else if is_eval(&example.prompt_id, making.eval_fraction) {
+            self.eval.push(example);
+        } else {
+            self.train.push(example);
+        }
+    }
+}
+
+/// Whether a prompt's rows are kept for evaluation: the same for every run with the same `fraction`.
+#[must_use]
+pub fn is_eval(prompt: &PromptId, fraction: f64) -> bool {
+    // 53 bits of the hash as a number in 0..1.
+    ((hash64(prompt.as_str().as_bytes()) >> 11) as f64 / (1u64 << 53) as f64) < fraction
+}
+
+/// Tokenises `rows`. `watch(done)` is called after every row.
+///
+/// # Errors
+/// When the template or the tokenizer refuses a row; the sentence names it.
+pub fn tokenise(
+    encode: &dyn Encode,
+    rows: &Rows,
+    making: &Making,
+    mut watch: impl FnMut(usize) -> Result<(), Error>,
+) -> Result<Tokenised, Error> {
+    let mut out = Tokenised::default();
+    let mut parted: Vec<PairId> = Vec::new();
+    for i in 0..rows.len() {
+        watch(i)?;
+        match rows {
+            Rows::Pairs(rows) => pair(encode, i, &rows[i], making, &mut out, &mut parted)?,
+            Rows::Examples(rows) => single::example(encode, i, &rows[i], making, &mut out, &mut parted)?,
+            Rows::Ratings(rows) => single::rating(encode, i, &rows[i], making, &mut out, &mut parted)?,
+            Rows::Prompts(rows) => single::prompt(encode, i, &rows[i], making, &mut out)?,
+        }
+    }
+    if let Rows::Ratings(_) = rows {
+        single::mismatch(&mut out.train, making.mismatch);
+        single::mismatch(&mut out.eval, making.mismatch);
+    }
+    if let (Rows::Examples(_), true) = (rows, making.packing) {
+        out.train = pack(std::mem::take(&mut out.train), making.max_length);
+    }
+    watch(rows.len())?;
+    if let Some(first) = parted.first() {
+        out.findings.push(Finding {
+            rule: "prompt_not_a_prefix".into(),
+            step: 0,
+            severity: Severity::Warn,
+            text: format!(
+                "In {} of {} rows the prompt is not how prompt and answer together begin; the tokens from where they \
+                 part on count as the answer.",
+                parted.len(),
+                rows.len()
+            ),
+            remedy: "Look at the chat template, or end plain prompts with a space or newline.".into(),
+            pair: Some(first.clone()),
+        });
+    }
+    Ok(out)
+}
+
+/// A preference pair: two sequences, chosen first.
+fn pair(
+    encode: &dyn Encode,
+    i: usize,
+    row: &PairRow,
+    making: &Making,
+    out: &mut Tokenised,
+    parted: &mut Vec<PairId>,
+) -> Result<(), Error> {
+    if row.chosen.trim().is_empty() || row.rejected.trim().is_empty() {
+        out.drop("an empty answer");
+        return Ok(());
+    }
+    let fail = |e: Error| Error::Asked(format!("pair {}: {e}", row.pair));
+    let prompt = encode.prompt(&row.prompt).map_err(fail)?;
+    let chosen = encode.answered(&row.prompt, &row.chosen).map_err(fail)?;
+    let rejected = encode.answered(&row.prompt, &row.rejected).map_err(fail)?;
+    let boundary = common(&prompt, &chosen).min(common(&prompt, &rejected));
+    if boundary < prompt.len() {
+        parted.push(row.pair.clone());
+    }
+    if boundary == 0 {
+        out.drop("no common beginning of prompt and answers");
+    } else if chosen.len() == boundary || rejected.len() == boundary {
+        out.drop("an empty answer");
+    } else if chosen == rejected {
+        out.drop("equal answers");
+    } else {
+        let side = |ids: Vec<u32>, from: usize| {
+            let all = ids.len();
+            if making.valued {
+                Row { valued: vec![all - 1], ids, ..Row::default() }
+            } else {
+                Row::new(ids, (from..all).collect())
+            }
+        };
+        let rows = vec![side(chosen, if making.prompt { 1 } else { boundary }), side(rejected, boundary)];
+        let example = Example {
+            id: row.pair.clone(),
+            prompt_id: row.prompt_id.clone(),
+            row: i,
+            prompt: boundary,
+            rows,
+            aside: Vec::new(),
+            margin: row.margin,
+            agreed: row.agreed,
+            good: true,
+        };
+        out.take(example, making, encode.context());
+    }
+    Ok(())
+}
+
+/// Length of the common prefix.
+fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(x, y)| x == y).count()
+}
+
+/// The order of `n` rows in an epoch: the file's, or a permutation that depends on nothing but seed and epoch.
+#[must_use]
+pub fn order(n: usize, shuffle: bool, seed: u64, epoch: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    if shuffle {
+        // Streams from 2^40 on are the epochs'; modules' adapters and dropout lie below.
+        let mut rng = stream(seed, (1 << 40) + epoch);
+        for i in (1..n).rev() {
+            let j = (uniform(&mut rng) * (i + 1) as f64) as usize;
+            order.swap(i, j.min(i));
+        }
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One token a byte; a conversation ends its turns with 0, plain text ends in 1.
+    struct Bytes;
+
+    impl Encode for Bytes {
+        fn context(&self) -> usize {
+            50
+        }
+
+        fn conversation(&self, messages: &[Message], open: bool) -> Result<Vec<u32>, Error> {
+            let turn = |m: &Message| {
+                let name = m.role.bytes().next().map(u32::from);
+                name.into_iter().chain(m.content.bytes().map(u32::from)).chain([0]).collect::<Vec<u32>>()
+            };
+            let mut ids: Vec<u32> = messages.iter().flat_map(turn).collect();
+            if open {
+                ids.push(u32::from(b'a'));
+            }
+            Ok(ids)
+        }
+
+        fn separator(&self, _turn: &[u32]) -> usize {
+            0
+        }
+
+        fn text(&self, text: &str) -> Result<Vec<u32>, Error> {
+            Ok(text.bytes().map(u32::from).chain([1]).collect())
+        }
+
+        fn prompt(&self, prompt: &PromptBody) -> Result<Vec<u32>, Error> {
+            Ok(match prompt {
+                PromptBody::Text(t) => t.bytes().map(u32::from).collect(),
+                PromptBody::Chat(m) => m.iter().flat_map(|m| m.content.bytes().map(u32::from).chain([0])).collect(),
+            })
+        }
+
+        fn answered(&self, prompt: &PromptBody, answer: &str) -> Result<Vec<u32>, Error> {
+            let mut ids = self.prompt(prompt)?;
+            // As a byte-pair tokenizer may: a space and what follows it become one token.
+            if answer.starts_with('!') {
+                ids.pop();
+                ids.push(999);
+            }
+            ids.extend(answer.bytes().map(u32::from));
+            ids.push(1);
+            Ok(ids)
+        }
+    }
+
+    fn row(n: usize, prompt: &str, chosen: &str, rejected: &str) -> PairRow {
+        PairRow {
+            pair: PairId::new(format!("q{n}")),
+            prompt_id: PromptId::new(format!("p{n}")),
+            prompt: PromptBody::Text(prompt.into()),
+            chosen: chosen.into(),
+            rejected: rejected.into(),
+            margin: None,
+            agreed: None,
+        }
+    }
+
+    fn tokens(rows: &[PairRow], max: usize) -> Tokenised {
+        tokenise(&Bytes, &Rows::Pairs(rows.to_vec()), &Making::plain(max), |_| Ok(())).unwrap()
+    }
+
+    #[test]
+    fn the_answer_begins_behind_the_prompt_and_its_end_counts() {
+        let out = tokens(&[row(1, "ab", "cd", "e")], 100);
+        let pair = &out.train[0];
+        assert_eq!((pair.prompt, &pair.rows[0].ids[..2]), (2, &[97, 98][..]));
+        assert_eq!(pair.answer(0), [99, 100, 1]);
+        assert_eq!(pair.answer(1), [101, 1]);
+        assert_eq!((pair.rows[0].scored.as_slice(), pair.rows[1].scored.as_slice()), (&[2, 3, 4][..], &[2, 3][..]));
+        assert_eq!((pair.longest(), pair.tokens()), (5, 9));
+        assert!(out.findings.is_empty() && out.dropped.is_empty());
+    }
+
+    #[test]
+    fn where_a_token_spans_the_boundary_both_sides_begin_before_it() {
+        let out = tokens(&[row(7, "ab ", "x", "!y")], 100);
+        assert_eq!(out.train[0].prompt, 2);
+        assert_eq!(out.train[0].answer(0), [32, 120, 1]);
+        assert_eq!(out.train[0].answer(1)[0], 999);
+        assert_eq!(out.findings[0].pair, Some(PairId::new("q7")));
+        assert_eq!(out.findings[0].severity, Severity::Warn);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted_and_not_cut() {
+        let rows = [row(1, "ab", "cdefg", "e"), row(2, "ab", " ", "x"), row(3, "ab", "x", "x"), row(4, "ab", "x", "y")];
+        let out = tokens(&rows, 7);
+        let counts: Vec<_> = out.dropped.iter().map(|d| (d.reason.as_str(), d.count)).collect();
+        assert_eq!(counts, [("longer than max_length", 1), ("an empty answer", 1), ("equal answers", 1)]);
+        assert_eq!(out.train.len(), 1);
+        assert_eq!(out.train[0].row, 3);
+        let out = tokens(&[row(1, "ab", &"c".repeat(60), "e")], 100);
+        assert_eq!(out.dropped[0].reason, "longer than the model's context");
+    }
+
+    #[test]
+    fn the_split_goes_by_the_prompt_alone() {
+        let ids: Vec<_> = (0..2000).map(|i| PromptId::new(format!("p{i}"))).collect();
+        let share = ids.iter().filter(|p| is_eval(p, 0.2)).count();
+        assert!((300..500).contains(&share), "{share} of 2000");
+        assert!(ids.iter().all(|p| !is_eval(p, 0.0)));
+        assert!(ids.iter().filter(|p| is_eval(p, 0.1)).all(|p| is_eval(p, 0.2)), "a smaller share is part of a larger");
+    }
+
+    #[test]
+    fn the_order_is_a_permutation_of_seed_and_epoch() {
+        let a = order(50, true, 1, 0);
+        let mut sorted = a.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..50).collect::<Vec<_>>());
+        assert_eq!(a, order(50, true, 1, 0));
+        assert!(a != order(50, true, 1, 1) && a != order(50, true, 2, 0));
+        assert_eq!(order(3, false, 1, 5), [0, 1, 2]);
+    }
+}

@@ -1,0 +1,105 @@
+//! Several short texts in one row, so that a batch of rows is a batch of about as many tokens.
+//!
+//! Owns which texts share a row: best-fit decreasing, the longest first, each into the fullest row that it still fits (TRL's
+//! `bfd`; at most 11/9 of the fewest rows possible, Johnson 1973). Refuses to cut a text over two rows: what is longer than a
+//! row was left out before.
+//!
+//! Texts in one row do not see each other and their positions begin anew, so a packed run's window has the loss and the
+//! gradient of the same texts apart.
+
+use super::Example;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Packs examples of one sequence each into rows of at most `length` tokens. A row goes by the id of the first text in it,
+/// and has no one prompt.
+pub(crate) fn pack(examples: Vec<Example>, length: usize) -> Vec<Example> {
+    let mut examples = examples;
+    // Stable: of equally long texts the file's first comes first.
+    examples.sort_by_key(|e| std::cmp::Reverse(e.tokens()));
+    let mut packed: Vec<Example> = Vec::new();
+    // Rows by the tokens that still fit, of equals the one that has been as full for longest.
+    let mut room: BTreeMap<usize, VecDeque<usize>> = BTreeMap::new();
+    for example in examples {
+        let tokens = example.tokens();
+        let fullest = room.range_mut(tokens..).find_map(|(left, rows)| Some((*left, rows.pop_front()?)));
+        let (left, at) = if let Some((left, at)) = fullest {
+            join(&mut packed[at], example);
+            (left, at)
+        } else {
+            packed.push(example);
+            (length.max(tokens), packed.len() - 1)
+        };
+        room.entry(left - tokens).or_default().push_back(at);
+    }
+    packed
+}
+
+/// Puts the text of `more` behind those of `into`.
+fn join(into: &mut Example, more: Example) {
+    into.prompt = 0;
+    for (row, next) in into.rows.iter_mut().zip(more.rows) {
+        let at = row.ids.len();
+        if row.starts.is_empty() {
+            row.starts.push(0);
+        }
+        row.starts.push(at);
+        row.scored.extend(next.scored.iter().map(|s| s + at));
+        row.ids.extend(next.ids);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{PairId, PromptId};
+    use crate::nn::policy::Row;
+
+    fn text(n: u32, tokens: usize) -> Example {
+        Example {
+            id: PairId::new(format!("t{n}")),
+            prompt_id: PromptId::new(format!("p{n}")),
+            row: n as usize,
+            prompt: 1,
+            rows: vec![Row::new(vec![n; tokens], (1..tokens).collect())],
+            aside: Vec::new(),
+            margin: None,
+            agreed: None,
+            good: true,
+        }
+    }
+
+    fn packed(tokens: &[usize], length: usize) -> Vec<Example> {
+        pack(tokens.iter().enumerate().map(|(n, t)| text(n as u32, *t)).collect(), length)
+    }
+
+    #[test]
+    fn the_longest_come_first_and_each_text_goes_into_the_fullest_row_that_it_fits() {
+        let out = packed(&[3, 7, 2, 6, 1], 10);
+        let ids: Vec<&str> = out.iter().map(|e| e.id.as_str()).collect();
+        assert_eq!(ids, ["t1", "t3"]);
+        assert_eq!(out[0].rows[0].ids, [vec![1; 7], vec![0; 3]].concat());
+        assert_eq!(out[1].rows[0].ids, [vec![3; 6], vec![2; 2], vec![4]].concat());
+        assert_eq!(out[1].rows[0].starts, [0, 6, 8]);
+        assert_eq!(out[1].rows[0].scored, [1, 2, 3, 4, 5, 7], "the first token of a text is never predicted");
+        assert_eq!(out[1].prompt, 0);
+    }
+
+    #[test]
+    fn a_text_alone_in_its_row_stays_as_it_was() {
+        assert_eq!(packed(&[9, 8], 10), [text(0, 9), text(1, 8)]);
+    }
+
+    #[test]
+    fn every_token_is_packed_once_and_no_row_is_too_long() {
+        let lengths: Vec<usize> = (0..500).map(|i| 1 + (i * 7919) % 97).collect();
+        let out = packed(&lengths, 100);
+        let mut counts = vec![0; lengths.len()];
+        for example in &out {
+            assert!(example.longest() <= 100);
+            example.rows[0].ids.iter().for_each(|id| counts[*id as usize] += 1);
+        }
+        assert_eq!(counts, lengths);
+        let fewest = lengths.iter().sum::<usize>().div_ceil(100);
+        assert!(out.len() * 9 <= fewest * 11 + 9, "{} rows, at least {fewest} are needed", out.len());
+    }
+}

@@ -1,0 +1,179 @@
+//! Rows of one sequence: texts to imitate, rated answers, prompts.
+//!
+//! Owns which of their tokens are learned. What a chat template marks of the assistant's turns is derived by rendering the
+//! conversation turn by turn, so that no template needs markers.
+
+use super::{Encode, Example, Making, Tokenised, common};
+use crate::domain::{Message, PairId, Prompt, PromptBody, RatedRow, SftBody, SftRow};
+use crate::model::error::Error;
+use crate::nn::policy::Row;
+
+/// What the row asks, where an answer to it can be sampled.
+pub(super) fn question(row: &SftRow) -> Option<PromptBody> {
+    match &row.body {
+        SftBody::Completion { prompt, .. } => Some(prompt.clone()),
+        SftBody::Messages(messages) => {
+            let last = messages.iter().rposition(|m| m.role == "assistant")?;
+            Some(PromptBody::Chat(messages[..last].to_vec())).filter(|_| last > 0)
+        }
+        SftBody::Text(_) => None,
+    }
+}
+
+/// A text to imitate.
+pub(super) fn example(
+    encode: &dyn Encode,
+    i: usize,
+    row: &SftRow,
+    making: &Making,
+    out: &mut Tokenised,
+    parted: &mut Vec<PairId>,
+) -> Result<(), Error> {
+    let fail = |e: Error| Error::Asked(format!("example {}: {e}", row.id));
+    let (ids, scored, prompt) = match &row.body {
+        SftBody::Text(text) => {
+            let ids = encode.text(text).map_err(fail)?;
+            let scored = (1..ids.len()).collect();
+            (ids, scored, 0)
+        }
+        SftBody::Messages(messages) => {
+            let ids = encode.conversation(messages, false).map_err(fail)?;
+            let scored = if making.assistant_only {
+                assistant(encode, messages, &ids).map_err(fail)?
+            } else {
+                (1..ids.len()).collect()
+            };
+            (ids, scored, 0)
+        }
+        SftBody::Completion { prompt, completion } => {
+            let asked = encode.prompt(prompt).map_err(fail)?;
+            let ids = encode.answered(prompt, completion).map_err(fail)?;
+            let boundary = common(&asked, &ids);
+            if boundary < asked.len() {
+                parted.push(row.id.clone());
+            }
+            let from = if making.completion_only { boundary } else { 1 };
+            let scored = (from.max(1)..ids.len()).collect();
+            (ids, scored, boundary)
+        }
+    };
+    if scored.is_empty() {
+        out.drop("nothing to learn in it");
+        return Ok(());
+    }
+    let example = Example {
+        id: row.id.clone(),
+        prompt_id: row.prompt_id.clone(),
+        row: i,
+        prompt,
+        rows: vec![Row::new(ids, scored)],
+        aside: Vec::new(),
+        margin: None,
+        agreed: None,
+        good: true,
+    };
+    out.take(example, making, encode.context());
+    Ok(())
+}
+
+/// The tokens of the assistant's turns: of each turn, those that come behind the conversation before it with the turn's
+/// head, up to the token that ends it. What a template puts between two turns is not the assistant's, as in templates that
+/// mark what is; where no token ends a turn, all of it counts.
+fn assistant(encode: &dyn Encode, messages: &[Message], whole: &[u32]) -> Result<Vec<usize>, Error> {
+    let mut out = Vec::new();
+    for (i, _) in messages.iter().enumerate().filter(|(_, m)| m.role == "assistant") {
+        let from = if i == 0 { 1 } else { common(&encode.conversation(&messages[..i], true)?, whole) };
+        let to = common(&encode.conversation(&messages[..=i], false)?, whole);
+        let turn = whole.get(from..to).unwrap_or_default();
+        out.extend(from.max(1)..to - encode.separator(turn));
+    }
+    Ok(out)
+}
+
+/// A rated answer.
+pub(super) fn rating(
+    encode: &dyn Encode,
+    i: usize,
+    row: &RatedRow,
+    making: &Making,
+    out: &mut Tokenised,
+    parted: &mut Vec<PairId>,
+) -> Result<(), Error> {
+    if row.completion.trim().is_empty() {
+        out.drop("an empty answer");
+        return Ok(());
+    }
+    let fail = |e: Error| Error::Asked(format!("rating {}: {e}", row.id));
+    let prompt = encode.prompt(&row.prompt).map_err(fail)?;
+    let ids = encode.answered(&row.prompt, &row.completion).map_err(fail)?;
+    let boundary = common(&prompt, &ids);
+    if boundary < prompt.len() {
+        parted.push(row.id.clone());
+    }
+    if boundary == 0 || boundary == ids.len() {
+        out.drop("an empty answer");
+        return Ok(());
+    }
+    let scored = (boundary..ids.len()).collect();
+    let example = Example {
+        id: row.id.clone(),
+        prompt_id: row.prompt_id.clone(),
+        row: i,
+        prompt: boundary,
+        rows: vec![Row::new(ids, scored)],
+        aside: Vec::new(),
+        margin: None,
+        agreed: None,
+        good: row.good,
+    };
+    out.take(example, making, encode.context());
+    Ok(())
+}
+
+/// Puts beside every answer the one before it in its block of `size`, behind this one's prompt; the first gets the last.
+/// A block of one has nothing to offer.
+pub(super) fn mismatch(examples: &mut [Example], size: usize) {
+    if size == 0 {
+        return;
+    }
+    for block in examples.chunks_mut(size) {
+        let answers: Vec<Vec<u32>> = block.iter().map(|e| e.answer(0).to_vec()).collect();
+        let n = block.len();
+        for (i, example) in block.iter_mut().enumerate() {
+            if n > 1 {
+                let mut ids = example.rows[0].ids[..example.prompt].to_vec();
+                ids.extend_from_slice(&answers[(i + n - 1) % n]);
+                let scored = (example.prompt..ids.len()).collect();
+                example.aside = vec![Row::new(ids, scored)];
+            }
+        }
+    }
+}
+
+/// A prompt that the policy answers itself: one sequence without anything scored.
+pub(super) fn prompt(
+    encode: &dyn Encode,
+    i: usize,
+    row: &Prompt,
+    making: &Making,
+    out: &mut Tokenised,
+) -> Result<(), Error> {
+    let ids = encode.prompt(&row.body).map_err(|e| Error::Asked(format!("prompt {}: {e}", row.id)))?;
+    if ids.is_empty() {
+        out.drop("an empty prompt");
+        return Ok(());
+    }
+    let example = Example {
+        id: PairId::new(row.id.as_str()),
+        prompt_id: row.id.clone(),
+        row: i,
+        prompt: ids.len(),
+        rows: vec![Row::new(ids, Vec::new())],
+        aside: Vec::new(),
+        margin: None,
+        agreed: None,
+        good: true,
+    };
+    out.take(example, making, encode.context());
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! A small model from nothing: random weights, a tokenizer that learned from the generator's text, a chat template.
+//!
+//! Owns the files of an untrained model's Hugging Face folder. Refuses shapes that no decoder can have, and to write into a
+//! folder that holds something. The same specification makes the same folder.
+
+use crate::domain::manners::exchange;
+use crate::model::config::Config;
+use crate::model::error::Error;
+use crate::model::place::Place;
+use crate::model::sink::Sink;
+use crate::model::trained::write_tensors;
+use crate::nn::random::{stream, uniform};
+use crate::protocol::{FreshSpec, RunEvent};
+use candle_core::{DType, Device, Tensor};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, NormalizerWrapper, TokenizerBuilder};
+
+/// Ends a text; its id is 0. It pads, too.
+const END_OF_TEXT: &str = "<|endoftext|>";
+/// Begins a turn; its id is 1.
+const TURN: &str = "<|im_start|>";
+/// Ends a turn and every answer; its id is 2.
+const END_OF_TURN: &str = "<|im_end|>";
+/// ChatML as SmolLM2 and Qwen write it, without a system prompt of its own.
+const TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + \
+                        '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' \
+                        }}{% endif %}";
+/// Exchanges that the tokenizer learns from, and their seed. Fixed, so that every model made here speaks the same tokens.
+const TEXTS: u64 = 8000;
+const TEXT_SEED: u64 = 0;
+/// Standard deviation of the weights.
+const DEVIATION: f64 = 0.02;
+
+/// Writes the folder of an untrained model to `out`: config.json, generation_config.json, tokenizer.json,
+/// tokenizer_config.json and model.safetensors (f16, which [`crate::model::merge::Precision::AsBase`] keeps to).
+///
+/// Weights are N(0, 0.02), those that write into the residual stream divided by √(2·layers) (Radford et al. 2019, Language
+/// Models are Unsupervised Multitask Learners, §2.3); norms are 1; the head is the embedding.
+///
+/// # Errors
+/// When the shape fits no decoder, or `out` holds something or cannot be written.
+pub fn make(spec: &FreshSpec, out: &Path, sink: &mut dyn Sink) -> Result<(), Error> {
+    let total = 3;
+    if spec.heads == 0 || !spec.hidden.is_multiple_of(2 * spec.heads) {
+        return Err(Error::Asked(format!(
+            "a width of {} does not fit {} heads: --hidden is to be a multiple of twice --heads",
+            spec.hidden, spec.heads
+        )));
+    }
+    let place = Place::new(out)?;
+    sink.emit(RunEvent::Progressed { stage: "learning a vocabulary".into(), done: 0, total })?;
+    let (tokenizer, vocab) = tokenizer(spec.vocab)?;
+    let config = config(spec, vocab);
+    let shape = Config::parse(&config.to_string(), &out.join("config.json"))?;
+    place.json("config.json", &config)?;
+    place.json("generation_config.json", &json!({"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 0}))?;
+    place.json(
+        "tokenizer_config.json",
+        &json!({
+            "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": END_OF_TEXT, "eos_token": END_OF_TURN,
+            "pad_token": END_OF_TEXT, "model_max_length": spec.context, "clean_up_tokenization_spaces": false,
+            "chat_template": TEMPLATE,
+        }),
+    )?;
+    let path = place.file("tokenizer.json");
+    std::fs::write(&path, tokenizer).map_err(|e| Error::file(&path, format!("cannot be written: {e}")))?;
+    sink.emit(RunEvent::Progressed { stage: "drawing weights".into(), done: 1, total })?;
+    let tensors = weights(&shape, spec.seed)?;
+    sink.emit(RunEvent::Progressed { stage: "writing".into(), done: 2, total })?;
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    write_tensors(&place.file("model.safetensors"), &tensors, metadata)?;
+    place.finish()?;
+    sink.emit(RunEvent::Progressed { stage: "written".into(), done: total, total })
+}
+
+fn config(spec: &FreshSpec, vocab: usize) -> Value {
+    json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": spec.hidden,
+        "num_hidden_layers": spec.layers, "num_attention_heads": spec.heads, "num_key_value_heads": spec.kv_heads,
+        "head_dim": spec.hidden / spec.heads, "intermediate_size": spec.ff, "vocab_size": vocab, "hidden_act": "silu",
+        "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "attention_bias": false,
+        "mlp_bias": false, "initializer_range": DEVIATION, "max_position_embeddings": spec.context,
+        "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 0, "torch_dtype": "float16",
+    })
+}
+
+/// A byte-level BPE of at most `size` entries (Sennrich et al. 2016, over bytes as in GPT-2), as the text of a tokenizer.json,
+/// and how many entries it has. Any text is round-tripped, since every byte is an entry.
+fn tokenizer(size: usize) -> Result<(String, usize), Error> {
+    let fail = |e: tokenizers::Error| Error::Tokenizer { model: "the new model".into(), why: e.to_string() };
+    let mut tokenizer = TokenizerBuilder::new()
+        .with_model(BPE::default())
+        .with_normalizer(None::<NormalizerWrapper>)
+        .with_pre_tokenizer(Some(ByteLevel::new(false, true, true)))
+        .with_post_processor(None::<ByteLevel>)
+        .with_decoder(Some(ByteLevel::new(false, true, true)))
+        .build()
+        .map_err(fail)?;
+    let special = [END_OF_TEXT, TURN, END_OF_TURN].map(|text| AddedToken::from(text, true));
+    let mut trainer = BpeTrainerBuilder::new()
+        .show_progress(false)
+        .vocab_size(size)
+        .min_frequency(2)
+        .special_tokens(special.to_vec())
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+        .build();
+    // Turns as the template sets them, so that the roles' names are learned too.
+    let texts = (0..TEXTS).flat_map(|n| {
+        let e = exchange(TEXT_SEED, n);
+        [format!("user\n{}\n", e.prompt), format!("assistant\n{}\n", e.answer)]
+    });
+    tokenizer.train(&mut trainer, texts).map_err(fail)?;
+    let entries = tokenizer.get_vocab_size(true);
+    Ok((tokenizer.to_string(true).map_err(fail)?, entries))
+}
+
+/// Every tensor by its Hugging Face name, in f16. Each has its own stream of random numbers: in order of the list below.
+fn weights(c: &Config, seed: u64) -> Result<BTreeMap<String, Tensor>, Error> {
+    let (h, q, kv) = (c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim);
+    let into_stream = DEVIATION / (2.0 * c.layers as f64).sqrt();
+    let mut list = vec![("model.embed_tokens".to_owned(), vec![c.vocab, h], Some(DEVIATION))];
+    for i in 0..c.layers {
+        let mut add = |name: &str, shape: &[usize], deviation| {
+            list.push((format!("model.layers.{i}.{name}"), shape.to_vec(), deviation));
+        };
+        add("input_layernorm", &[h], None);
+        add("self_attn.q_proj", &[q, h], Some(DEVIATION));
+        add("self_attn.k_proj", &[kv, h], Some(DEVIATION));
+        add("self_attn.v_proj", &[kv, h], Some(DEVIATION));
+        add("self_attn.o_proj", &[h, q], Some(into_stream));
+        add("post_attention_layernorm", &[h], None);
+        add("mlp.gate_proj", &[c.ff, h], Some(DEVIATION));
+        add("mlp.up_proj", &[c.ff, h], Some(DEVIATION));
+        add("mlp.down_proj", &[h, c.ff], Some(into_stream));
+    }
+    list.push(("model.norm".to_owned(), vec![h], None));
+    let mut tensors = BTreeMap::new();
+    for (k, (name, shape, deviation)) in list.into_iter().enumerate() {
+        let count = shape.iter().product();
+        let numbers = match deviation {
+            Some(deviation) => normals(&mut stream(seed, k as u64), count, deviation),
+            None => vec![1.0; count],
+        };
+        let tensor = Tensor::from_vec(numbers, shape, &Device::Cpu)?.to_dtype(DType::F16)?;
+        tensors.insert(format!("{name}.weight"), tensor);
+    }
+    Ok(tensors)
+}
+
+/// Numbers of N(0, deviation²) (Box and Muller 1958).
+fn normals(rng: &mut ChaCha8Rng, count: usize, deviation: f64) -> Vec<f32> {
+    let mut out = Vec::with_capacity(count + 1);
+    while out.len() < count {
+        // 1 − u lies in (0, 1], so that its logarithm is finite.
+        let radius = deviation * (-2.0 * (1.0 - uniform(rng)).ln()).sqrt();
+        let (sin, cos) = (std::f64::consts::TAU * uniform(rng)).sin_cos();
+        out.extend([(radius * cos) as f32, (radius * sin) as f32]);
+    }
+    out.truncate(count);
+    out
+}
+
+#[cfg(test)]
+mod tests;

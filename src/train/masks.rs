@@ -1,0 +1,286 @@
+//! What a run would read and learn of its rows, to be looked at before it is launched.
+//!
+//! Owns how tokens become text again with nothing hidden: special tokens stand where the model reads them. Tokenises as the
+//! run will, row by row; reads no weights.
+
+use super::data::{Example, Making, Rows, pack, tokenise};
+use super::recipe::{online, recipe};
+use super::trainer::{RunRows, making, mix_making, train_spec};
+use crate::domain::PairId;
+use crate::model::error::Error;
+use crate::model::language_model::LanguageModel;
+use crate::nn::policy::Row;
+use crate::protocol::{MaskPiece, MaskedRow, Masks, RunSpec};
+use std::path::Path;
+
+/// Rows looked through for some that are left out, and for what is packed together.
+const LOOKED_THROUGH: usize = 1000;
+/// Rows left out that are shown, with the reason.
+const LEFT_OUT: usize = 3;
+/// Mixed rows that are shown.
+const MIXED: usize = 3;
+
+/// The first `most` rows that the run would take, among them the first that it would mix in, and the first few that it would
+/// leave out. Packed rows are those of the first 1000 texts.
+///
+/// # Errors
+/// When the model cannot be opened or a row cannot be tokenised.
+pub fn masks(spec: &RunSpec, rows: &RunRows, most: usize) -> Result<Masks, Error> {
+    let train = train_spec(spec)?;
+    let params = &train.params;
+    let model = LanguageModel::open(Path::new(&train.model.path))?;
+    let offline = match online(&train.method, params)? {
+        Some(_) => None,
+        None => Some(recipe(&train.method, params)?),
+    };
+    let own = found(&model, &rows.rows, &making(offline.as_deref(), params), most, false)?;
+    let (mixed, all_mixed) = match mix_making(params) {
+        Some(making) => (found(&model, &Rows::Examples(rows.mix.clone()), &making, MIXED, true)?, rows.mix.len()),
+        None => (Found::default(), 0),
+    };
+    let mut taken = Vec::new();
+    let mut mixed_in = mixed.taken.into_iter();
+    for sequences in own.taken {
+        taken.extend(sequences);
+        // As the run takes them: beside the others in every step, or behind them all.
+        if params.text("mix_order") != "sequential" {
+            taken.extend(mixed_in.next().unwrap_or_default());
+        }
+    }
+    taken.extend(mixed_in.flatten());
+    taken.extend(own.left_out);
+    taken.extend(mixed.left_out);
+    Ok(Masks { rows: taken, all: rows.rows.len(), mixed: all_mixed })
+}
+
+/// The first rows that are taken, each as its sequences, and the first that are left out.
+#[derive(Default)]
+struct Found {
+    taken: Vec<Vec<MaskedRow>>,
+    left_out: Vec<MaskedRow>,
+}
+
+fn found(model: &LanguageModel, rows: &Rows, making: &Making, most: usize, mixed: bool) -> Result<Found, Error> {
+    // Which rows are kept for evaluation changes nothing of what is read of a row, but what it is packed with.
+    let eval_fraction = if making.packing { making.eval_fraction } else { 0.0 };
+    let alone = Making { eval_fraction, packing: false, ..*making };
+    let enough = if making.packing { LOOKED_THROUGH } else { most };
+    let mut out = Found::default();
+    let mut examples: Vec<Example> = Vec::new();
+    for i in 0..rows.len().min(LOOKED_THROUGH) {
+        if examples.len() >= enough && out.left_out.len() == LEFT_OUT {
+            break;
+        }
+        let (id, one) = single(rows, i);
+        let made = tokenise(model, &one, &alone, |_| Ok(()))?;
+        if let Some(dropped) = made.dropped.first().filter(|_| out.left_out.len() < LEFT_OUT) {
+            out.left_out.push(MaskedRow { mixed, ..MaskedRow::left_out(id, &dropped.reason) });
+        }
+        let room = enough - examples.len();
+        examples.extend(made.train.into_iter().take(room));
+    }
+    if making.packing {
+        examples = pack(examples, making.max_length);
+    }
+    let judged = matches!(rows, Rows::Ratings(_));
+    for example in examples.into_iter().take(most) {
+        let mut sequences = Vec::new();
+        for (side, row) in example.rows.iter().enumerate() {
+            let part = match example.rows.len() {
+                1 if judged && example.good => "good",
+                1 if judged => "bad",
+                1 => "",
+                _ if side == 0 => "chosen",
+                _ => "rejected",
+            };
+            sequences.push(MaskedRow {
+                id: example.id.clone(),
+                part: part.into(),
+                mixed,
+                tokens: row.ids.len(),
+                learned: row.scored.len() + row.valued.len(),
+                pieces: pieces(model, row)?,
+                left_out: None,
+            });
+        }
+        out.taken.push(sequences);
+    }
+    Ok(out)
+}
+
+/// The row of that index alone, and its id.
+fn single(rows: &Rows, i: usize) -> (PairId, Rows) {
+    match rows {
+        Rows::Pairs(r) => (r[i].pair.clone(), Rows::Pairs(vec![r[i].clone()])),
+        Rows::Examples(r) => (r[i].id.clone(), Rows::Examples(vec![r[i].clone()])),
+        Rows::Ratings(r) => (r[i].id.clone(), Rows::Ratings(vec![r[i].clone()])),
+        Rows::Prompts(r) => (PairId::new(r[i].id.as_str()), Rows::Prompts(vec![r[i].clone()])),
+    }
+}
+
+/// A sequence as stretches of text that are learned or only read, cut where a packed text begins. What a scalar head is read
+/// at is learned too.
+fn pieces(model: &LanguageModel, row: &Row) -> Result<Vec<MaskPiece>, Error> {
+    let mut learned = vec![false; row.ids.len()];
+    for at in row.scored.iter().chain(&row.valued) {
+        learned[*at] = true;
+    }
+    let mut out = Vec::new();
+    let mut before = String::new();
+    let mut from = 0;
+    for to in 1..=learned.len() {
+        let begins = |at: usize| at > 0 && row.starts.contains(&at);
+        if to < learned.len() && learned[to] == learned[from] && !begins(to) {
+            continue;
+        }
+        // The text so far less the text before: a stretch decoded by itself may lose its leading space.
+        let text = model.tokenizer.decode_all(&row.ids[..to])?;
+        let own = match text.strip_prefix(&before) {
+            Some(own) => own.to_owned(),
+            None => model.tokenizer.decode_all(&row.ids[from..to])?,
+        };
+        out.push(MaskPiece { text: own, learned: learned[from], begins: begins(from) });
+        (before, from) = (text, to);
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Message, PairRow, Params, PromptBody, PromptId, RatedRow, RunId, SftBody, SftRow, method};
+    use crate::protocol::{DataSnapshot, ModelRef, Task, TrainSpec};
+
+    fn spec(name: &str, set: &[&str]) -> RunSpec {
+        let rows = method(name).unwrap().rows();
+        let mut params = Params::defaults(&rows);
+        for pair in set {
+            params.set_pair(&rows, name, pair).unwrap();
+        }
+        let path = format!("{}/tests/fixtures/tiny-llama", env!("CARGO_MANIFEST_DIR"));
+        let model = ModelRef { name: "tiny-llama".into(), path };
+        let data = DataSnapshot { file: "data.jsonl".into(), sha256: String::new(), rows: 1, session_seq: 1 };
+        RunSpec {
+            id: RunId::new(format!("{name}-1")),
+            task: Task::Train(TrainSpec::new(name, model, params, data)),
+            device: "cpu".into(),
+            created_ms: 0,
+            app: "test".into(),
+        }
+    }
+
+    fn pair(id: &str, chosen: &str, rejected: &str) -> PairRow {
+        PairRow {
+            pair: PairId::new(id),
+            prompt_id: PromptId::new("p1"),
+            prompt: PromptBody::user("Why is the sky blue?"),
+            chosen: chosen.into(),
+            rejected: rejected.into(),
+            margin: None,
+            agreed: None,
+        }
+    }
+
+    fn text(row: &MaskedRow, learned: bool) -> String {
+        row.pieces.iter().filter(|p| p.learned == learned).map(|p| p.text.as_str()).collect()
+    }
+
+    #[test]
+    fn the_answers_are_learned_and_the_prompt_is_read() {
+        let long = "because ".repeat(200);
+        let rows: RunRows =
+            Rows::Pairs(vec![pair("a", "Light scatters.", "No."), pair("b", &long, "No."), pair("c", "Air.", "It.")])
+                .into();
+        let found = masks(&spec("dpo", &["max_length=96"]), &rows, 1).unwrap();
+        let heads: Vec<_> = found.rows.iter().map(|r| (r.id.as_str(), r.part.as_str())).collect();
+        assert_eq!(heads, [("a", "chosen"), ("a", "rejected"), ("b", "")]);
+        let chosen = &found.rows[0];
+        assert!(text(chosen, true).starts_with("Light scatters."), "{chosen:?}");
+        assert!(text(chosen, false).contains("Why is the sky blue?") && !text(chosen, true).contains("sky"));
+        assert!(chosen.learned > 0 && chosen.learned < chosen.tokens);
+        assert_eq!(found.rows[2].left_out.as_deref(), Some("longer than max_length"));
+        // A reward model reads the score at the end alone.
+        let found = masks(&spec("reward", &[]), &rows, 1).unwrap();
+        assert_eq!(found.rows[0].learned, 1);
+        assert!(text(&found.rows[0], false).contains("Light scatters."));
+    }
+
+    #[test]
+    fn every_byte_of_a_conversation_is_there_and_only_the_assistant_is_learned() {
+        let say = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+        let turns =
+            vec![say("user", "Hi."), say("assistant", "Hello!"), say("user", "Bye."), say("assistant", "So long.")];
+        let body = SftBody::Messages(turns);
+        let rows = Rows::Examples(vec![SftRow { id: PairId::new("t1"), prompt_id: PromptId::new("p1"), body }]);
+        let found = masks(&spec("sft", &["assistant_only_loss=true"]), &rows.into(), 5).unwrap();
+        let row = &found.rows[0];
+        let (learned, read) = (text(row, true), text(row, false));
+        assert!(learned.contains("Hello!") && learned.contains("So long."), "{learned:?}");
+        assert!(read.contains("Hi.") && read.contains("Bye.") && !learned.contains("Bye."), "{read:?}");
+        assert!(row.pieces.len() >= 4, "{row:?}");
+    }
+
+    fn told(id: &str, completion: &str) -> SftRow {
+        let prompt = PromptBody::user("Why is the sky blue?");
+        let body = SftBody::Completion { prompt, completion: completion.into() };
+        SftRow { id: PairId::new(id), prompt_id: PromptId::new(format!("p{id}")), body }
+    }
+
+    #[test]
+    fn mixed_rows_stand_among_the_others_as_steps_take_them_and_are_marked() {
+        let long = "because ".repeat(200);
+        let rows = RunRows {
+            mix: vec![told("m1", "Light."), told("m2", &long), told("m3", "Air.")],
+            ..Rows::Pairs(vec![pair("a", "Light scatters.", "No."), pair("b", "Air.", "It.")]).into()
+        };
+        let heads = |set: &[&str]| {
+            let found = masks(&spec("dpo", set), &rows, 5).unwrap();
+            let heads: Vec<String> = found
+                .rows
+                .iter()
+                .map(|r| {
+                    format!("{}{}{}", r.id, if r.mixed { "+" } else { "" }, if r.left_out.is_some() { "!" } else { "" })
+                })
+                .collect();
+            (heads.join(" "), found.mixed)
+        };
+        assert_eq!(heads(&["max_length=96", "mix_ratio=0.2"]), ("a a m1+ b b m3+ m2+!".into(), 3));
+        let sequential = ["max_length=96", "mix_ratio=0.2", "mix_order=sequential"];
+        assert_eq!(heads(&sequential), ("a a b b m1+ m3+ m2+!".into(), 3));
+        assert_eq!(heads(&["max_length=96"]), ("a a b b".into(), 0));
+        let found = masks(&spec("dpo", &["mix_ratio=0.2"]), &rows, 1).unwrap();
+        let mixed = found.rows.iter().find(|r| r.mixed).unwrap();
+        assert!(text(mixed, true).starts_with("Light.") && text(mixed, false).contains("sky"), "{mixed:?}");
+    }
+
+    #[test]
+    fn packed_texts_share_a_row_and_each_begins_anew() {
+        let rows = Rows::Examples(vec![told("t1", "Light scatters."), told("t2", "Air."), told("t3", "Dust.")]);
+        let set = ["packing=true", "eval_fraction=0"];
+        let found = masks(&spec("sft", &set), &rows.clone().into(), 5).unwrap();
+        let [row] = found.rows.as_slice() else { panic!("{:?}", found.rows) };
+        assert_eq!((row.id.as_str(), row.texts()), ("t1", 3));
+        let begins: Vec<&str> = row.pieces.iter().filter(|p| p.begins).map(|p| p.text.as_str()).collect();
+        assert!(begins.len() == 2 && begins.iter().all(|text| text.contains("sky")), "{:?}", row.pieces);
+        assert!(row.pieces.iter().filter(|p| p.begins).all(|p| !p.learned), "a prompt is only read");
+        // The same texts by themselves: as many tokens, as many learned, nothing begins inside.
+        let apart = masks(&spec("sft", &set[1..]), &rows.into(), 5).unwrap();
+        let sum = |of: fn(&MaskedRow) -> usize| apart.rows.iter().map(of).sum::<usize>();
+        assert_eq!((sum(|r| r.tokens), sum(|r| r.learned)), (row.tokens, row.learned));
+        assert!(apart.rows.iter().all(|r| r.texts() == 1));
+    }
+
+    #[test]
+    fn a_rating_is_shown_with_its_thumb() {
+        let rating = |id: &str, good| RatedRow {
+            id: PairId::new(id),
+            prompt_id: PromptId::new("p1"),
+            prompt: PromptBody::user("Why?"),
+            completion: "Light.".into(),
+            good,
+        };
+        let rows = Rows::Ratings(vec![rating("a", true), rating("b", false)]);
+        let found = masks(&spec("kto", &[]), &rows.into(), 5).unwrap();
+        assert_eq!(found.rows.iter().map(|r| r.part.as_str()).collect::<Vec<_>>(), ["good", "bad"]);
+    }
+}

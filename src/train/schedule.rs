@@ -1,0 +1,164 @@
+//! The size of a step over the run, after a warm-up: linear, cosine, inverse square root, stable and then falling, constant.
+//!
+//! Owns the multiplier of the learning rate; the shapes are those of Hugging Face's trainer. Refuses to count steps itself:
+//! the rate is a pure function of the step.
+
+use crate::domain::Params;
+use crate::model::error::Error;
+
+/// How the rate falls after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decay {
+    /// To 0 at the last step, in a straight line.
+    Linear,
+    /// To 0 at the last step, along half a cosine.
+    Cosine,
+    /// Not at all.
+    Constant,
+    /// As 1/√step (Vaswani et al. 2017), scaled so that the peak is where the warm-up ends. Without a warm-up the peak is the
+    /// first step's, and the rate has halved after 30,000.
+    InverseSqrt,
+    /// Not at all until the last so many steps of the run, then to 0 in a straight line (warm-up, stable, decay: Hu et al.
+    /// 2024). More than what the warm-up leaves are all it leaves.
+    Stable(u64),
+}
+
+/// Steps by which `inverse_sqrt` is stretched without a warm-up, as in Hugging Face's trainer.
+const TIMESCALE: f64 = 10_000.0;
+
+/// The default share of the run in which `warmup_stable_decay` falls.
+const DECAY_SHARE: f64 = 0.2;
+
+/// The learning rate of every step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Schedule {
+    /// Shape after the warm-up.
+    pub decay: Decay,
+    /// Rate at the end of the warm-up.
+    pub peak: f64,
+    /// Steps of rising rate.
+    pub warmup: u64,
+    /// Steps in all.
+    pub total: u64,
+}
+
+impl Schedule {
+    /// The schedule that `params` ask for in a run of `total` steps. `warmup_steps` below 1 is a share of all steps, rounded
+    /// up, as `lr_decay_share` is.
+    ///
+    /// # Errors
+    /// When the scheduler's name is unknown.
+    pub fn new(params: &Params, total: u64) -> Result<Self, Error> {
+        let share = if params.text("lr_decay_share").is_empty() { DECAY_SHARE } else { params.f64("lr_decay_share") };
+        let decay = match params.text("lr_scheduler_type") {
+            "linear" => Decay::Linear,
+            "cosine" => Decay::Cosine,
+            "constant" => Decay::Constant,
+            "inverse_sqrt" => Decay::InverseSqrt,
+            "warmup_stable_decay" => Decay::Stable((share * total as f64).ceil() as u64),
+            other => {
+                return Err(Error::Asked(format!(
+                    "lr_scheduler_type={other} is none of linear, cosine, constant, inverse_sqrt, warmup_stable_decay"
+                )));
+            }
+        };
+        let asked = params.f64("warmup_steps");
+        let warmup = if asked >= 1.0 { asked as u64 } else { (asked * total as f64).ceil() as u64 };
+        Ok(Self { decay, peak: params.f64("learning_rate"), warmup, total })
+    }
+
+    /// The rate of the update that follows `done` updates. With a warm-up the first update's rate is 0.
+    #[must_use]
+    pub fn rate(&self, done: u64) -> f64 {
+        if done < self.warmup {
+            return self.peak * done as f64 / self.warmup as f64;
+        }
+        let rest = self.total.saturating_sub(self.warmup).max(1) as f64;
+        let after = (done - self.warmup) as f64;
+        let gone = after / rest;
+        self.peak
+            * match self.decay {
+                Decay::Constant => 1.0,
+                Decay::Linear => (1.0 - gone).max(0.0),
+                Decay::Cosine => (0.5 * (1.0 + (std::f64::consts::PI * gone).cos())).max(0.0),
+                Decay::InverseSqrt => {
+                    let scale = if self.warmup == 0 { TIMESCALE } else { self.warmup as f64 };
+                    (scale / (after + scale)).sqrt()
+                }
+                Decay::Stable(decay) => {
+                    let falling = (decay as f64).min(rest);
+                    ((rest - after) / falling.max(1.0)).clamp(0.0, 1.0)
+                }
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(decay: Decay, warmup: u64) -> Vec<f64> {
+        let s = Schedule { decay, peak: 2.0, warmup, total: 10 };
+        (0..=10).map(|k| s.rate(k)).collect()
+    }
+
+    #[test]
+    fn warm_up_starts_at_zero_and_the_line_ends_there() {
+        let line = at(Decay::Linear, 2);
+        assert_eq!(line[..3], [0.0, 1.0, 2.0]);
+        assert!((line[6] - 1.0).abs() < 1e-12 && line[10] == 0.0);
+        assert_eq!(at(Decay::Linear, 0)[0], 2.0);
+    }
+
+    #[test]
+    fn cosine_and_constant() {
+        let cosine = at(Decay::Cosine, 0);
+        assert!((cosine[0] - 2.0).abs() < 1e-12 && (cosine[5] - 1.0).abs() < 1e-12 && cosine[10].abs() < 1e-12);
+        assert_eq!(at(Decay::Constant, 4), [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]);
+    }
+
+    #[test]
+    fn the_inverse_root_peaks_at_the_end_of_the_warm_up() {
+        let root = at(Decay::InverseSqrt, 2);
+        assert_eq!(root[..3], [0.0, 1.0, 2.0]);
+        // √(2/8)·2 six steps after the warm-up of two.
+        assert!((root[8] - 1.0).abs() < 1e-12);
+        let bare = Schedule { decay: Decay::InverseSqrt, peak: 2.0, warmup: 0, total: 10 };
+        assert_eq!((bare.rate(0), bare.rate(30_000)), (2.0, 1.0));
+    }
+
+    #[test]
+    fn stable_then_a_line_to_zero() {
+        let rates = at(Decay::Stable(4), 2);
+        assert_eq!(rates, [0.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.5, 1.0, 0.5, 0.0]);
+        // A decay longer than what the warm-up leaves begins at its end.
+        assert_eq!(at(Decay::Stable(9), 6), at(Decay::Linear, 6));
+        assert_eq!(at(Decay::Stable(0), 0)[9..], [2.0, 0.0]);
+    }
+
+    #[test]
+    fn a_decay_share_is_for_the_schedule_that_has_one() {
+        let with = |scheduler: &str, share: &str| {
+            let mut params = Params::default();
+            let all = [("lr_scheduler_type", scheduler), ("learning_rate", "0.1"), ("lr_decay_share", share)];
+            for (k, v) in &all {
+                params.0.insert((*k).into(), (*v).into());
+            }
+            Schedule::new(&params, 25)
+        };
+        assert_eq!(with("warmup_stable_decay", "0.1").unwrap().decay, Decay::Stable(3));
+        assert_eq!(with("warmup_stable_decay", "").unwrap().decay, Decay::Stable(5));
+        assert_eq!(with("linear", "0.2").unwrap().decay, Decay::Linear);
+    }
+
+    #[test]
+    fn a_share_of_the_steps_is_rounded_up() {
+        let mut params = Params::default();
+        for (k, v) in [("lr_scheduler_type", "linear"), ("learning_rate", "0.1"), ("warmup_steps", "0.1")] {
+            params.0.insert(k.into(), v.into());
+        }
+        assert_eq!(Schedule::new(&params, 25).unwrap().warmup, 3);
+        params.0.insert("warmup_steps".into(), "4".into());
+        assert_eq!(Schedule::new(&params, 25).unwrap().warmup, 4);
+    }
+}

@@ -1,0 +1,131 @@
+//! Supervised rows mixed into a preference run, so that it does not forget.
+//!
+//! Owns which of them a step takes and what they weigh. `mix_ratio` is their share of all rows trained on; interleaved, every
+//! step takes its part of them, sequential, they follow the preference steps in steps of their own. Their loss is the mean
+//! over their tokens times `mix_weight`, added to the step's.
+
+use super::Trainer;
+use super::batches::Batches;
+use super::pass::{Grouping, How, forward_backward};
+use crate::domain::{DroppedRows, Params, SftRow};
+use crate::model::error::Error;
+use crate::model::language_model::LanguageModel;
+use crate::model::sink::Sink;
+use crate::train::data::{Example, Making, Rows, order, tokenise};
+use crate::train::loss::{SftForm, Tally};
+use crate::train::recipe::{Apart, imitate};
+
+/// Dropout's passes of mixed rows are counted from here on, so that they are not the preference rows'.
+const PASSES: u64 = 1 << 44;
+
+/// How mixed rows become examples; none where the run mixes nothing.
+pub(crate) fn making(params: &Params) -> Option<Making> {
+    let mixes = params.f64("mix_ratio") > 0.0;
+    mixes.then(|| Making { assistant_only: true, ..Making::plain(params.usize("max_length")) })
+}
+
+/// The mixed rows of a run.
+pub(super) struct Mix {
+    pub(super) examples: Vec<Example>,
+    /// Mixed rows for each preference row.
+    rate: f64,
+    weight: f64,
+    sequential: bool,
+}
+
+impl Mix {
+    /// Tokenises `rows`; none where the run mixes nothing.
+    pub(super) fn new(
+        model: &LanguageModel,
+        rows: &[SftRow],
+        params: &Params,
+        dropped: &mut Vec<DroppedRows>,
+    ) -> Result<Option<Self>, Error> {
+        let Some(making) = making(params) else { return Ok(None) };
+        let ratio = params.f64("mix_ratio");
+        let made = tokenise(model, &Rows::Examples(rows.to_vec()), &making, |_| Ok(()))?;
+        let left_out = made.dropped.into_iter();
+        dropped.extend(left_out.map(|d| DroppedRows { reason: format!("mixed in: {}", d.reason), count: d.count }));
+        if made.train.is_empty() {
+            return Err(Error::Asked(format!(
+                "mix_ratio={ratio} asks for texts to mix in and none is left of {}; import some as sft, raise max_length, \
+                 or set mix_ratio=0",
+                rows.len()
+            )));
+        }
+        Ok(Some(Self {
+            examples: made.train,
+            rate: ratio / (1.0 - ratio),
+            weight: params.f64("mix_weight"),
+            sequential: params.text("mix_order") == "sequential",
+        }))
+    }
+
+    /// Steps of mixed rows alone, behind the preference steps.
+    pub(super) fn steps_alone(&self, batches: &Batches) -> u64 {
+        if !self.sequential {
+            return 0;
+        }
+        let rows = self.rate * batches.rows_seen(batches.total);
+        (rows / batches.rows_per_step().ceil()).ceil() as u64
+    }
+
+    /// Indices of the mixed rows of the step after `done` steps, and how many came before them in the run.
+    fn window(&self, done: u64, batches: &Batches) -> (Vec<usize>, u64) {
+        let per_step = batches.rows_per_step().ceil() as u64;
+        let (from, to) = if self.sequential {
+            let all = (self.rate * batches.rows_seen(batches.total)).round() as u64;
+            let first = done.saturating_sub(batches.total) * per_step;
+            if done < batches.total { (0, 0) } else { (first, (first + per_step).min(all.max(first + 1))) }
+        } else {
+            let so_far = |done| (self.rate * batches.rows_seen(done)).floor() as u64;
+            (so_far(done), so_far(done + 1))
+        };
+        let n = self.examples.len() as u64;
+        let mut epoch = (u64::MAX, Vec::new());
+        let mut rows = Vec::new();
+        for k in from..to {
+            if epoch.0 != k / n {
+                // Another stream than the preference rows' order.
+                epoch = (k / n, order(self.examples.len(), true, batches.seed ^ 0x006d_6978, k / n));
+            }
+            rows.push(epoch.1[(k % n) as usize]);
+        }
+        (rows, from)
+    }
+}
+
+impl Trainer {
+    /// Adds the gradient of this step's mixed rows; gives their part of the loss and how many tokens they have.
+    pub(super) fn imitate_mixed(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, u64), Error> {
+        let Some(mix) = &self.mix else { return Ok((0.0, 0)) };
+        let (rows, before) = mix.window(self.step, &self.batches);
+        let tokens: usize = rows.iter().map(|i| mix.examples[*i].scored()).sum();
+        let all: usize = rows.iter().map(|i| mix.examples[*i].tokens()).sum();
+        let (mut loss, mut unweighted, weight) = (0.0, 0.0, mix.weight);
+        let grouping = Grouping::of(false, self.policy.packs());
+        let size = self.batches.rows_at_once();
+        for (n, chunk) in rows.chunks(size).enumerate() {
+            let examples: Vec<&Example> = chunk.iter().map(|i| &mix.examples[*i]).collect();
+            let number = PASSES + before + (n * size) as u64;
+            let nothing = vec![None; examples.len()];
+            let how = How { number, temperature: 1.0, grouping, apart: Apart::Sum };
+            let done = forward_backward(&mut self.policy, &examples, &nothing, how, &mut |seen| {
+                let mut out = imitate(seen, tokens, SftForm::Nll, &mut Tally::default());
+                unweighted += out.loss;
+                out.loss *= weight;
+                out.g.iter_mut().flat_map(|g| &mut g.logp).for_each(|x| *x *= weight);
+                Ok(out)
+            })?;
+            match done {
+                Ok(part) => loss += part,
+                Err(bad) => return Err(self.bad_scores(bad, sink)?),
+            }
+        }
+        if tokens > 0 {
+            tally.add("mix/loss", unweighted, 1.0);
+            tally.add("mix/rows", rows.len() as f64, 1.0);
+        }
+        Ok((loss, all as u64))
+    }
+}

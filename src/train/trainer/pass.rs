@@ -1,0 +1,297 @@
+//! One micro-batch through the policy and back, and the evaluation.
+//!
+//! On the fast path, where rows lie without padding and none changes another's numbers, examples go together up to [`PACKED`]
+//! tokens: a weight that is read once serves them all. On the reference path on the CPU an example that is compared with a
+//! reference goes through the decoder alone, without the batch's padding: the same sums as its reference log-probs, so that
+//! margins start at 0. Others go together up to [`TOGETHER`] tokens, padding counted: below that the work for each operation
+//! is more than the operation's.
+
+use super::{Data, Trainer, Way};
+use crate::domain::{Metrics, PairId};
+use crate::model::error::Error;
+use crate::model::sink::Sink;
+use crate::nn::policy::{Batch, Policy, RowScores, TokenScores};
+use crate::train::data::Example;
+use crate::train::loss::Tally;
+use crate::train::recipe::{Apart, Loss, Seen, Window};
+use crate::train::reference::Reference;
+
+/// Tokens that go through the decoder together on the CPU, padding counted.
+const TOGETHER: usize = 1024;
+
+/// Tokens that go through the fast path together: more make no product much quicker, and their activations are kept.
+pub(super) const PACKED: usize = 1024;
+
+/// How a micro-batch is cut into what goes through the decoder together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grouping {
+    /// Each example as its reference was computed.
+    Alone,
+    /// As many as fit.
+    Together,
+    /// As many as fit, one after another without padding.
+    Packed,
+}
+
+impl Grouping {
+    /// The grouping of rows, compared with a `reference` or not; `packs`: by a policy that lays them without padding.
+    pub(crate) fn of(reference: bool, packs: bool) -> Self {
+        match (packs, reference) {
+            (true, _) => Self::Packed,
+            (false, true) => Self::Alone,
+            (false, false) => Self::Together,
+        }
+    }
+
+    /// The length of the first group of `examples`; `cpu`: whether they are computed there.
+    pub(crate) fn first(self, examples: &[&Example], cpu: bool) -> usize {
+        let packed = |e: &&Example| e.rows.iter().any(|r| r.starts.len() > 1);
+        if examples.first().is_some_and(packed) {
+            return 1;
+        }
+        let apart = examples.iter().position(packed).unwrap_or(examples.len());
+        if !cpu {
+            return apart;
+        }
+        if self == Self::Alone {
+            return 1;
+        }
+        let (mut longest, mut sequences, mut tokens) = (0, 0, 0);
+        let fits = |e: &&&Example| {
+            longest = longest.max(e.longest());
+            sequences += e.rows.len();
+            tokens += e.tokens();
+            if self == Self::Packed { tokens <= PACKED } else { longest * sequences <= TOGETHER }
+        };
+        examples[..apart].iter().take_while(fits).count().max(1)
+    }
+}
+
+impl Trainer {
+    /// Scores a micro-batch of the training examples, adds its gradient, and gives its part of the window's loss. `before`
+    /// is how many examples the run has seen before it.
+    pub(super) fn pass(
+        &mut self,
+        micro: &[usize],
+        before: u64,
+        window: &Window,
+        tally: &mut Tally,
+        sink: &mut dyn Sink,
+    ) -> Result<f64, Error> {
+        let examples: Vec<&Example> = micro.iter().map(|i| &self.train.examples[*i]).collect();
+        let references: Vec<Option<&Reference>> = micro.iter().map(|i| self.train.references.get(*i)).collect();
+        let Way::Rows(recipe) = &self.way else { return Ok(0.0) };
+        let grouping = Grouping::of(recipe.needs_reference(), self.policy.packs());
+        let how = How { number: before, temperature: 1.0, grouping, apart: recipe.apart() };
+        let health = &mut self.health;
+        let done = forward_backward(&mut self.policy, &examples, &references, how, &mut |seen| {
+            for one in seen {
+                health.see(one);
+            }
+            recipe.loss(seen, window, tally)
+        })?;
+        tally.close();
+        match done {
+            Ok(loss) => Ok(loss),
+            Err(bad) => Err(self.bad_scores(bad, sink)?),
+        }
+    }
+
+    /// Measures the evaluation examples; every metric is weighted by examples or tokens, not by batches.
+    pub(super) fn evaluate(&mut self) -> Result<Metrics, Error> {
+        let mut tally = Tally::default();
+        let Way::Rows(recipe) = &mut self.way else { return self.evaluate_answers() };
+        let Data { examples, references } = &self.eval;
+        let mut all = Vec::with_capacity(examples.len());
+        let size = self.batches.rows_at_once();
+        for first in (0..examples.len()).step_by(size) {
+            let end = (first + size).min(examples.len());
+            let batch: Vec<&Example> = examples[first..end].iter().collect();
+            let scores = score(&self.policy, &batch)?;
+            let references: Vec<Option<&Reference>> = (first..end).map(|i| references.get(i)).collect();
+            let seen = see(&batch, &scores, &references);
+            let window = Window { share: 1.0, tokens: batch.iter().map(|e| e.scored()).sum() };
+            let out = recipe.loss(&seen, &window, &mut tally)?;
+            tally.close();
+            tally.add("loss", out.loss, recipe.weight(&seen));
+            all.extend(scores.into_iter().map(|s| s.rows));
+        }
+        let mut metrics = Metrics::new();
+        tally.write("eval_", &mut metrics);
+        recipe.evaluated(&all, &mut metrics);
+        Ok(metrics)
+    }
+}
+
+/// What the policy says about one example.
+pub(super) struct Scored {
+    rows: Vec<RowScores>,
+    aside: Vec<RowScores>,
+}
+
+/// Scores examples without a gradient, each in batches of its own.
+fn score(policy: &Policy, examples: &[&Example]) -> Result<Vec<Scored>, Error> {
+    examples
+        .iter()
+        .map(|e| Ok(Scored { rows: policy.score(&Batch::new(e.rows.clone()), true)?.rows, aside: aside(policy, e)? }))
+        .collect()
+}
+
+fn aside(policy: &Policy, example: &Example) -> Result<Vec<RowScores>, Error> {
+    if example.aside.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(policy.score(&Batch::new(example.aside.clone()), true)?.rows)
+}
+
+fn see<'a>(examples: &[&'a Example], scores: &'a [Scored], references: &[Option<&'a Reference>]) -> Vec<Seen<'a>> {
+    let all = examples.iter().zip(scores).zip(references);
+    all.map(|((example, scored), reference)| Seen {
+        example,
+        scores: &scored.rows,
+        aside: &scored.aside,
+        reference: *reference,
+    })
+    .collect()
+}
+
+/// How a micro-batch goes through the policy.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How {
+    /// Number of the first training pass, for dropout: a function of how many examples came before, however the run got
+    /// here.
+    pub number: u64,
+    /// Divides the logits.
+    pub temperature: f64,
+    /// What goes together.
+    pub grouping: Grouping,
+    /// Whether a part may go back before the next comes.
+    pub apart: Apart,
+}
+
+/// Scores examples, computes their loss, and adds its gradient; gives the loss, or the example whose scores or loss are not
+/// finite: no update may follow then.
+pub(super) fn forward_backward(
+    policy: &mut Policy,
+    examples: &[&Example],
+    references: &[Option<&Reference>],
+    how: How,
+    loss: &mut dyn FnMut(&[Seen<'_>]) -> Result<Loss, Error>,
+) -> Result<Result<f64, PairId>, Error> {
+    let cpu = policy.decoder().device().is_cpu();
+    if how.apart == Apart::No {
+        return together(policy, examples, references, how, loss);
+    }
+    let mut sum = 0.0;
+    let mut done = 0;
+    while done < examples.len() {
+        let n = how.grouping.first(&examples[done..], cpu);
+        let share = if how.apart == Apart::Mean { n as f64 / examples.len() as f64 } else { 1.0 };
+        let (group, compared) = (&examples[done..done + n], &references[done..done + n]);
+        let how = How { number: how.number + done as u64, ..how };
+        done += n;
+        let mut shared = |seen: &[Seen<'_>]| {
+            let mut out = loss(seen)?;
+            out.loss *= share;
+            for g in &mut out.g {
+                g.logp.iter_mut().chain(&mut g.entropy).chain(&mut g.value).for_each(|x| *x *= share);
+            }
+            Ok(out)
+        };
+        match together(policy, group, compared, how, &mut shared)? {
+            Ok(part) => sum += part,
+            Err(bad) => return Ok(Err(bad)),
+        }
+    }
+    Ok(Ok(sum))
+}
+
+/// As [`forward_backward`], the loss of all of them at once.
+fn together(
+    policy: &mut Policy,
+    examples: &[&Example],
+    references: &[Option<&Reference>],
+    how: How,
+    loss: &mut dyn FnMut(&[Seen<'_>]) -> Result<Loss, Error>,
+) -> Result<Result<f64, PairId>, Error> {
+    let (mut scores, mut tapes) = (Vec::with_capacity(examples.len()), Vec::new());
+    let mut left = examples;
+    while !left.is_empty() {
+        let (group, rest) = left.split_at(how.grouping.first(left, policy.decoder().device().is_cpu()).min(left.len()));
+        policy.set_passes(how.number + (examples.len() - left.len()) as u64);
+        left = rest;
+        let rows = group.iter().flat_map(|e| e.rows.iter().cloned()).collect();
+        // What is compared with a reference is computed as the reference was.
+        let compared = references.iter().any(Option::is_some);
+        let families = if compared { group.iter().map(|e| e.rows.len()).collect() } else { Vec::new() };
+        let (part, tape) = policy.score_train(&Batch { rows, temperature: how.temperature, families })?;
+        let TokenScores { rows } = part;
+        let mut rows = rows.into_iter();
+        for example in group {
+            let own = rows.by_ref().take(example.rows.len()).collect();
+            scores.push(Scored { rows: own, aside: aside(policy, example)? });
+        }
+        tapes.push((tape, group.iter().map(|e| e.rows.len()).sum::<usize>()));
+    }
+    let finite =
+        |s: &Scored| s.rows.iter().chain(&s.aside).all(|r| r.logp.iter().chain(&r.value).all(|x| x.is_finite()));
+    if let Some(bad) = scores.iter().position(|s| !finite(s)) {
+        return Ok(Err(examples[bad].id.clone()));
+    }
+    let out = loss(&see(examples, &scores, references))?;
+    if !out.loss.is_finite() {
+        return Ok(Err(examples[0].id.clone()));
+    }
+    let mut from = 0;
+    for (tape, rows) in tapes {
+        let g = out
+            .g
+            .get(from..from + rows)
+            .ok_or_else(|| Error::Asked(format!("the loss gave {} gradients for more sequences", out.g.len())))?;
+        policy.backward(tape, g)?;
+        from += rows;
+    }
+    Ok(Ok(out.loss))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::PromptId;
+    use crate::nn::policy::Row;
+
+    fn example(lengths: [usize; 2]) -> Example {
+        Example {
+            id: PairId::new("p"),
+            prompt_id: PromptId::new("q"),
+            row: 0,
+            prompt: 1,
+            rows: lengths.map(|n| Row::new(vec![1; n], vec![1])).into(),
+            aside: Vec::new(),
+            margin: None,
+            agreed: None,
+            good: true,
+        }
+    }
+
+    #[test]
+    fn without_padding_more_go_together() {
+        let all = [[100, 400], [400, 100], [10, 10], [600, 600], [600, 600]].map(example);
+        let all: Vec<&Example> = all.iter().collect();
+        assert_eq!(Grouping::of(true, false).first(&all, true), 1, "as the reference was computed");
+        assert_eq!(Grouping::of(false, false).first(&all, true), 1, "four rows of 400 with padding");
+        assert_eq!(Grouping::of(true, true).first(&all, true), 3, "1020 tokens");
+        assert_eq!(Grouping::of(true, true).first(&all[3..], true), 1, "too long for any company");
+        assert_eq!(Grouping::of(true, false).first(&all, false), 5, "a device that is no CPU takes all");
+    }
+
+    #[test]
+    fn packed_documents_stay_alone() {
+        let mut packed = example([9, 9]);
+        packed.rows.truncate(1);
+        packed.rows[0].starts = vec![0, 4];
+        let plain = example([3, 3]);
+        assert_eq!(Grouping::Packed.first(&[&packed, &plain], true), 1);
+        assert_eq!(Grouping::Packed.first(&[&plain, &plain, &packed], true), 2);
+    }
+}

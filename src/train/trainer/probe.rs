@@ -1,0 +1,119 @@
+//! How much a run forgets: general text that is never trained on, measured every so often.
+//!
+//! Owns `probe/nll`, nats a token of the probe's texts under the policy, and `probe/kl`, the mean over their tokens of
+//! KL(base ‖ policy) over the whole vocabulary. The base model's final states at those tokens are kept from before the
+//! first update (and its head, where the head is trained), so that no second model is.
+
+use super::Trainer;
+use super::pass::PACKED;
+use crate::domain::{Finding, Metrics, Params, Severity, SftRow};
+use crate::model::error::Error;
+use crate::model::language_model::LanguageModel;
+use crate::model::sink::Sink;
+use crate::nn::policy::{Batch, Policy, Row};
+use crate::protocol::RunEvent;
+use crate::train::data::{Example, Making, Rows, tokenise};
+use candle_core::Tensor;
+
+/// Tokens of a text that are measured; what comes later adds time and says the same.
+const TOKENS: usize = 256;
+
+/// The probe of a run.
+pub(super) struct Probe {
+    /// The texts.
+    batches: Vec<Batch>,
+    /// The base model's final states (n, H) of each batch.
+    base: Vec<Tensor>,
+    /// The base model's head (V, H), where it is trained.
+    head: Option<Tensor>,
+    /// KL in nats a token from which on there is a finding.
+    alarm: f64,
+    alarmed: bool,
+}
+
+impl Probe {
+    /// Measures the policy as it is now, which is the base model; none where the run has no probe.
+    pub(super) fn new(
+        model: &LanguageModel,
+        policy: &Policy,
+        rows: &[SftRow],
+        params: &Params,
+    ) -> Result<Option<Self>, Error> {
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let making = Making { assistant_only: true, ..Making::plain(usize::MAX) };
+        let mut examples = tokenise(model, &Rows::Examples(rows.to_vec()), &making, |_| Ok(()))?.train;
+        for row in examples.iter_mut().flat_map(|e| &mut e.rows) {
+            row.scored.truncate(TOKENS);
+            row.ids.truncate(row.scored.last().map_or(0, |at| at + 1));
+        }
+        examples.retain(|e| e.scored() > 0);
+        let batches = together(examples, policy.packs());
+        let states = |batch: &Batch| Ok(policy.states(batch, false)?.0);
+        let base = batches.iter().map(states).collect::<Result<_, Error>>()?;
+        let head = match policy.decoder().trained_head() {
+            Some(_) => Some(policy.decoder().head()?.copy()?),
+            None => None,
+        };
+        let alarm = params.f64("probe_alarm");
+        Ok(Some(Self { batches, base, head, alarm, alarmed: false }))
+    }
+}
+
+/// The texts in batches: one each, or where the policy `packs` them as many as go through it together.
+fn together(examples: Vec<Example>, packs: bool) -> Vec<Batch> {
+    let mut batches: Vec<Vec<Row>> = Vec::new();
+    let mut tokens = 0;
+    for example in examples {
+        tokens += example.tokens();
+        match batches.last_mut() {
+            Some(rows) if packs && tokens <= PACKED => rows.extend(example.rows),
+            _ => {
+                tokens = example.tokens();
+                batches.push(example.rows);
+            }
+        }
+    }
+    batches.into_iter().map(Batch::new).collect()
+}
+
+impl Trainer {
+    /// Measures the probe and says `Evaluated`, and once a finding where the alarm's level is passed.
+    pub(super) fn probe(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+        let Some(probe) = &mut self.probe else { return Ok(()) };
+        let head = match &probe.head {
+            Some(head) => head.clone(),
+            None => self.policy.decoder().head()?,
+        };
+        let (mut kl, mut nll, mut n) = (0.0, 0.0, 0.0);
+        for (batch, base) in probe.batches.iter().zip(&probe.base) {
+            let (now, targets) = self.policy.states(batch, true)?;
+            let (diverged, logp) = self.policy.divergence(base, &head, &now, &targets)?;
+            kl += diverged.iter().sum::<f64>();
+            nll -= logp.iter().sum::<f64>();
+            n += targets.len() as f64;
+        }
+        let mut metrics = Metrics::new();
+        metrics.set("probe/nll", nll / n);
+        metrics.set("probe/kl", kl / n);
+        sink.emit(RunEvent::Evaluated { step: self.step, metrics })?;
+        if !probe.alarmed && probe.alarm > 0.0 && kl / n > probe.alarm {
+            probe.alarmed = true;
+            let text = format!(
+                "General text has moved by {:.3} nats a token from the base model, the alarm stands at {}.",
+                kl / n,
+                probe.alarm
+            );
+            sink.emit(RunEvent::Found(Finding {
+                rule: "forgetting".into(),
+                step: self.step,
+                severity: Severity::Warn,
+                text,
+                remedy: "Mix in supervised rows (mix_ratio 0.2), lower learning_rate, or stop earlier.".into(),
+                pair: None,
+            }))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! The run's checks on itself: does it start at the reference, does everything that is trained move, is all of it finite.
+//!
+//! Owns when a check is due and the sentences. Each failing one is a `Found` of severity stop and an error, before the next
+//! update; what is odd but possible is a warning.
+
+use super::{Trainer, Way};
+use crate::domain::{Finding, PairId, Severity};
+use crate::model::error::Error;
+use crate::model::sink::Sink;
+use crate::nn::optim::{AdamW, Update};
+use crate::protocol::RunEvent;
+use crate::train::loss::Tally;
+use crate::train::recipe::Window;
+
+/// How far loss and margins may be from their values at the reference, at β up to 0.1. Above, both carry the rounding of the
+/// summed log-probs times β.
+const TOLERANCE: f64 = 1e-4;
+/// The same where products are made in 16 bits: a batch's shape decides how they are rounded, and the reference is computed in
+/// other batches.
+const TOLERANCE_16: f64 = 5e-2;
+
+/// Which checks are still due.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Check {
+    /// The loss at the reference, until the first batch has been seen.
+    pub(super) start: Option<f64>,
+    /// Updates with a learning rate above 0 so far, up to 2: adapters' A moves only after B did.
+    pub(super) moves: u64,
+}
+
+impl Check {
+    pub(super) fn new(at_reference: Option<f64>) -> Self {
+        Self { start: at_reference, moves: 0 }
+    }
+
+    /// Whether the update with this learning rate is one to look at.
+    pub(super) fn watching(&self, rate: f64) -> bool {
+        rate > 0.0 && self.moves < 2
+    }
+}
+
+impl Trainer {
+    /// Before the first update: the policy is the reference, so loss and margins are known.
+    pub(super) fn check_start(&mut self, loss: f64, tally: &Tally, sink: &mut dyn Sink) -> Result<(), Error> {
+        let Some(want) = self.check.start.take().filter(|_| self.step == 0) else { return Ok(()) };
+        let margin = tally.mean("rewards/margins").unwrap_or(0.0);
+        let narrow = self.policy.decoder().dtype().size_in_bytes() < 4;
+        let least = if narrow { TOLERANCE_16 } else { TOLERANCE };
+        let tolerance = least * (self.spec.params.f64("beta") / 0.1).max(1.0);
+        if (loss - want).abs() <= tolerance.max(least * want) && margin.abs() <= tolerance {
+            return Ok(());
+        }
+        Err(self.stop(
+            "step0_self_check",
+            format!(
+                "Before the first update the loss is {loss:.6} and the mean margin {margin:.6}, where {want:.6} and 0 are \
+                 right: the policy is not the reference it is compared with."
+            ),
+            "Delete the reference cache and start again; if it stays, report it with the model's name.".into(),
+            None,
+            sink,
+        )?)
+    }
+
+    /// After the first two updates that could move anything.
+    pub(super) fn check_moved(&mut self, update: &Update, sink: &mut dyn Sink) -> Result<(), Error> {
+        self.check.moves += 1;
+        let names = self.policy.trainables();
+        // B starts at 0, so A has no gradient before B has moved.
+        let counts = |i: &&usize| self.check.moves > 1 || !names[**i].0.contains(".lora_A.");
+        let cut: Vec<&str> = update.without_gradient.iter().filter(counts).map(|i| names[*i].0.as_str()).collect();
+        if let Some(first) = cut.first() {
+            let what =
+                format!("{} of {} trained tensors got no gradient, the first is {first}.", cut.len(), names.len());
+            let remedy = "Check that the rows' answers differ; if they do, report it with the model's name.".into();
+            return Err(self.stop("no_gradient", what, remedy, None, sink)?);
+        }
+        if let Some(first) = update.unmoved.iter().find(counts) {
+            let text = format!(
+                "{} trained tensors did not move in this update, the first is {}: its steps are smaller than f32 resolves.",
+                update.unmoved.len(),
+                names[*first].0
+            );
+            sink.emit(RunEvent::Found(Finding {
+                rule: "did_not_move".into(),
+                step: self.step,
+                severity: Severity::Warn,
+                text,
+                remedy: "Raise learning_rate.".into(),
+                pair: None,
+            }))?;
+        }
+        Ok(())
+    }
+
+    /// Says once that memory ran out and what was done about it.
+    pub(super) fn say_narrowed(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+        let Some(tokens) = self.policy.narrowed().filter(|_| !self.narrowed) else { return Ok(()) };
+        self.narrowed = true;
+        sink.emit(RunEvent::Found(Finding {
+            rule: "memory_full".into(),
+            step: self.step,
+            severity: Severity::Note,
+            text: format!(
+                "Memory ran out; from here on at most {tokens} tokens go through a layer at one time. The result is the same, \
+                 the steps take longer."
+            ),
+            remedy: "Lower per_device_train_batch_size and raise gradient_accumulation_steps by as much.".into(),
+            pair: None,
+        }))
+    }
+
+    /// A pair's log-probs or loss are not finite.
+    pub(super) fn bad_scores(&self, pair: PairId, sink: &mut dyn Sink) -> Result<Error, Error> {
+        let text =
+            format!("The log-probs or the loss of pair {pair} are not finite; no weight has been changed by it.");
+        self.stop("non_finite", text, REMEDY.into(), Some(pair), sink)
+    }
+
+    /// A gradient is not finite although the losses are: finds the example by going through the step again, one by one.
+    pub(super) fn bad_gradient(&mut self, sink: &mut dyn Sink) -> Result<Error, Error> {
+        let mut culprit = None;
+        let rows = if let Way::Rows(_) = self.way { self.batches.window(self.step).0 } else { Vec::new() };
+        for i in rows.into_iter().flatten() {
+            let window = Window { share: 1.0, tokens: self.train.examples[i].scored() };
+            self.pass(&[i], 0, &window, &mut Tally::default(), sink)?;
+            let gradients = self.policy.take_gradients()?;
+            if !AdamW::norm(&gradients)?.is_finite() {
+                culprit = Some(self.train.examples[i].id.clone());
+                break;
+            }
+        }
+        let whose = match &culprit {
+            Some(pair) => format!("The gradient of pair {pair} is not finite"),
+            None => "The gradients of this step's rows together are not finite".to_owned(),
+        };
+        let text = format!("{whose}; no weight has been changed by it.");
+        self.stop("non_finite", text, REMEDY.into(), culprit, sink)
+    }
+
+    /// Says why the run stops here, and gives the error to stop it with.
+    fn stop(
+        &self,
+        rule: &str,
+        text: String,
+        remedy: String,
+        pair: Option<PairId>,
+        sink: &mut dyn Sink,
+    ) -> Result<Error, Error> {
+        sink.emit(RunEvent::Found(Finding {
+            rule: rule.into(),
+            step: self.step,
+            severity: Severity::Stop,
+            text: text.clone(),
+            remedy: remedy.clone(),
+            pair,
+        }))?;
+        Ok(Error::Unsound { step: self.step, what: text, remedy })
+    }
+}
+
+const REMEDY: &str = "Lower learning_rate and go on from the last checkpoint, or leave the pair out.";
+
+/// The process's largest resident memory so far in MiB, where the system tells.
+pub(crate) fn peak_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches("kB").trim().parse::<f64>().ok()? / 1024.0)
+}
