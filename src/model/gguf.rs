@@ -508,9 +508,10 @@ fn pre_tokenizer(pre: &str) -> Option<(Value, bool)> {
         sequence(vec![split(&pattern), level(false)])
     };
     Some(match pre {
-        // SmolLM2's vocabulary holds no joined digits, so digits come out one by one without being split first; where two
-        // blanks stand before a digit this keeps the ids of the tokenizer.json made from the same file.
-        "smollm" | "gpt-2" => (level(true), false),
+        // llama.cpp splits every digit off first and then applies GPT-2's pattern, as SmolLM2's published tokenizer.json does:
+        // the blanks before a digit then stay together.
+        "smollm" => (sequence(vec![json!({"type": "Digits", "individual_digits": true}), level(true)]), false),
+        "gpt-2" => (level(true), false),
         "llama-bpe" => (words(r"\p{N}{1,3}"), true),
         "qwen2" => (words(r"\p{N}"), false),
         "default" => (

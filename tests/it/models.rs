@@ -28,7 +28,7 @@ fn smollm2(below: &str) -> Option<PathBuf> {
 const GGUF: &str = "gguf/SmolLM2-135M-Instruct.Q4_1.gguf";
 
 #[test]
-fn smollm2_two_hundred_texts_have_the_ids_that_the_tokenizers_library_gives() {
+fn smollm2_two_hundred_texts_have_the_ids_of_the_tokenizers_library_and_of_llama_cpp() {
     let (Some(folder), Some(gguf)) = (smollm2("hf"), smollm2(GGUF)) else { return };
     let folder = LanguageModel::open(&folder).unwrap();
     let gguf = LanguageModel::open(&gguf).unwrap();
@@ -38,7 +38,9 @@ fn smollm2_two_hundred_texts_have_the_ids_that_the_tokenizers_library_gives() {
     assert!(rows.len() >= 200);
     for row in &rows {
         let text = row["text"].as_str().unwrap();
-        let ids: Vec<u32> = serde_json::from_value(row["ids"].clone()).unwrap();
+        // Two independent sources: the folder's tokenizer.json, and llama.cpp's own reading of the GGUF file.
+        let [ids, llama] = ["ids", "llama"].map(|k| serde_json::from_value::<Vec<u32>>(row[k].clone()).unwrap());
+        assert_eq!(ids, llama, "the sources differ: {text:?}");
         assert_eq!(folder.tokenizer.encode(text, false).unwrap(), ids, "folder: {text:?}");
         assert_eq!(gguf.tokenizer.encode(text, false).unwrap(), ids, "gguf: {text:?}");
     }
