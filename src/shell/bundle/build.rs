@@ -35,7 +35,7 @@ fn main() -> io::Result<()> {
     table.push_str("]\n");
     std::fs::write(out.join("embedded.rs"), table)?;
     if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
-        kernels(&root.join("src/engine/gpu/kernels"), &out)?;
+        kernels(&root.join("src/nn/cuda/kernels"), &out)?;
     }
     let mut stdout = io::stdout();
     writeln!(stdout, "cargo::rerun-if-changed=sessions")?;

@@ -18,7 +18,7 @@ struct Host(tempfile::TempDir);
 
 impl Host {
     fn new() -> Option<Self> {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine/gpu/kernels/host.cpp");
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/nn/cuda/kernels/host.cpp");
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("c++");
         command.args(["-std=c++20", "-O1", "-pthread", "-o"]).arg(folder.path().join("host")).arg(here);
