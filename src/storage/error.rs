@@ -89,6 +89,9 @@ pub enum Error {
         /// Why not.
         source: LineError,
     },
+    /// A number so large that none can follow.
+    #[error("{} has the largest number there is, so nothing can follow it: export the session and go on in a new one", .0.display())]
+    Numbers(PathBuf),
     /// An earlier failure left the log in an unknown state.
     #[error("{} failed to reach the disk before: open the session again so that its log is checked", .0.display())]
     Suspect(PathBuf),

@@ -8,7 +8,9 @@ use super::log::{LogTail, LogWriter};
 use super::run::RunDir;
 use super::summary::{self, SessionSummary};
 use crate::domain::{RunId, Session, nearest};
-use crate::protocol::{RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run_event};
+use crate::protocol::{
+    Damage, DamagedPlace, Integrity, RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run_event,
+};
 use std::path::{Path, PathBuf};
 
 /// A file of a run's frozen data.
@@ -146,32 +148,45 @@ impl SessionDir {
         LogTail::new(&self.events())
     }
 
-    /// Folds the session's log and the logs of its sampling runs. The second value counts lines passed over.
+    /// Folds the session's log and the logs of its sampling runs. The second value says what is wrong with them: whoever
+    /// makes something of the state has to say it.
     ///
     /// # Errors
     /// When a log cannot be read.
-    pub fn state(&self) -> Result<(Session, usize)> {
+    pub fn state(&self) -> Result<(Session, Integrity)> {
         let mut session = Session::default();
         let mut tail = self.tail();
-        for envelope in tail.poll()? {
+        for envelope in tail.finish()? {
             if let Some(record) = envelope.known() {
                 apply_record(&mut session, envelope.n, record);
             }
         }
-        let mut skipped = tail.skipped();
+        let mut found = tail.integrity();
+        let mut seen = tail.last_seq();
         for run in self.runs()? {
-            if !matches!(run.spec(), Ok(RunSpec { task: Task::Sample(_), .. })) {
+            let spec = match run.spec() {
+                Ok(spec) => spec,
+                Err(error) => {
+                    found.note(1, unread(&run, &error));
+                    continue;
+                }
+            };
+            if let Some((missing, place)) = cut_off(&spec, seen) {
+                seen += missing;
+                found.note(missing, place);
+            }
+            if !matches!(spec.task, Task::Sample(_)) {
                 continue;
             }
             let mut tail = run.tail();
-            for envelope in tail.poll()? {
+            for envelope in tail.finish()? {
                 if let Some(event) = envelope.known() {
                     apply_run_event(&mut session, event);
                 }
             }
-            skipped += tail.skipped();
+            found.merge(&tail.integrity());
         }
-        Ok((session, skipped))
+        Ok((session, found))
     }
 
     /// Every run, in order of launch.
@@ -279,6 +294,20 @@ impl SessionDir {
     fn quarantine(&self) -> PathBuf {
         self.path.join("quarantine")
     }
+}
+
+/// A run whose specification does not read: what it is, and so what its log adds to the session, is not known.
+fn unread(run: &RunDir, error: &Error) -> DamagedPlace {
+    let file = format!("runs/{}/spec.json", run.id());
+    DamagedPlace { damage: Damage::File, file, line: 0, what: format!("it does not read ({error})") }
+}
+
+/// Records at the end of the session's log that a run was launched behind, and that are not there any more.
+fn cut_off(spec: &RunSpec, last: u64) -> Option<(u64, DamagedPlace)> {
+    let behind = spec.data().iter().map(|data| data.session_seq).max()?;
+    let missing = behind.checked_sub(last).filter(|n| *n > 0)?;
+    let what = format!("run {} was launched behind record {behind}, but the last one is {last}", spec.id);
+    Some((missing, DamagedPlace { damage: Damage::Missing, file: "events".into(), line: 0, what }))
 }
 
 /// The data folder that a session's folder stands in; none for a session that stands elsewhere.
