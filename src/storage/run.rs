@@ -83,6 +83,14 @@ impl RunDir {
         }))
     }
 
+    /// The last record of the session's log that its data was taken behind, as its specification says; 0 where a recipe in
+    /// place of the data says that the session was made smaller since.
+    #[must_use]
+    pub fn launched_behind(&self, spec: &RunSpec) -> u64 {
+        let kept = |file: &str| !self.path.join(format!("{file}.recipe")).is_file();
+        spec.data().into_iter().filter(|data| kept(&data.file)).map(|data| data.session_seq).max().unwrap_or(0)
+    }
+
     /// A reader at the beginning of its log.
     #[must_use]
     pub fn tail(&self) -> LogTail<RunEvent> {

@@ -171,9 +171,12 @@ impl SessionDir {
                     continue;
                 }
             };
-            if let Some((missing, place)) = cut_off(&spec, seen) {
-                seen += missing;
-                found.note(missing, place);
+            let behind = run.launched_behind(&spec);
+            if behind > seen {
+                let what = format!("run {} was launched behind record {behind}, but the last one is {seen}", run.id());
+                let place = DamagedPlace { damage: Damage::Missing, file: "events".into(), line: 0, what };
+                found.note(behind - seen, place);
+                seen = behind;
             }
             if !matches!(spec.task, Task::Sample(_)) {
                 continue;
@@ -300,14 +303,6 @@ impl SessionDir {
 fn unread(run: &RunDir, error: &Error) -> DamagedPlace {
     let file = format!("runs/{}/spec.json", run.id());
     DamagedPlace { damage: Damage::File, file, line: 0, what: format!("it does not read ({error})") }
-}
-
-/// Records at the end of the session's log that a run was launched behind, and that are not there any more.
-fn cut_off(spec: &RunSpec, last: u64) -> Option<(u64, DamagedPlace)> {
-    let behind = spec.data().iter().map(|data| data.session_seq).max()?;
-    let missing = behind.checked_sub(last).filter(|n| *n > 0)?;
-    let what = format!("run {} was launched behind record {behind}, but the last one is {last}", spec.id);
-    Some((missing, DamagedPlace { damage: Damage::Missing, file: "events".into(), line: 0, what }))
 }
 
 /// The data folder that a session's folder stands in; none for a session that stands elsewhere.

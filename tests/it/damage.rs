@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use tiebreak::domain::{Choice, PairId, Rater, Seen, Side, Strength, Verdict};
-use tiebreak::protocol::{SessionRecord, encode};
-use tiebreak::storage::{Home, LogWriter, SessionDir};
+use tiebreak::domain::{Choice, PairId, Params, Rater, RunId, Seen, Side, Strength, Verdict};
+use tiebreak::protocol::{DataSnapshot, ModelRef, RunSpec, SessionRecord, Task, TrainSpec, encode};
+use tiebreak::storage::{Home, LogWriter, SessionDir, list_sessions, sha256};
 
 const PAIRS: usize = 12;
 /// Verdicts acknowledged before the damage.
@@ -36,7 +36,17 @@ impl Place {
         crate::pty::session(home.path(), "tone", PAIRS);
         let place = Self { home };
         place.judge(1..=BEFORE);
+        // The list keeps what it counted: that must not hide what happens next.
+        assert!(place.listed().1.is_empty());
+        std::thread::sleep(std::time::Duration::from_millis(10));
         place
+    }
+
+    /// What the list of sessions says: verdicts that count, and the damage in words.
+    fn listed(&self) -> (usize, String) {
+        let mut all = list_sessions(&Home::resolve(Some(self.home.path())).unwrap()).unwrap();
+        let listed = all.remove(0);
+        (listed.labels, listed.integrity.words())
     }
 
     fn dir(&self) -> SessionDir {
@@ -261,6 +271,9 @@ fn acknowledged_verdicts_survive_every_kind_of_damage_at_every_place() {
             if place.read() != want {
                 wrong.push(format!("{kind} at {at}: after two more, read {:?}", place.read()));
             }
+            if place.listed().0 != want.len() || place.listed().1.is_empty() {
+                wrong.push(format!("{kind} at {at}: after two more, listed {:?}", place.listed()));
+            }
             let (code, said) = place.check();
             if code != 1 || said.is_empty() {
                 wrong.push(format!("{kind} at {at}: --check after two more says {code} {said}"));
@@ -360,6 +373,9 @@ fn acknowledged_verdicts_survive_odd_folders() {
         if place.read() != want {
             wrong.push(format!("{kind}: after two more, read {:?}", place.read()));
         }
+        if place.listed().0 != want.len() || place.listed().1.is_empty() {
+            wrong.push(format!("{kind}: after two more, listed {:?}", place.listed()));
+        }
         let (code, said) = place.check();
         if code != 1 || said.is_empty() {
             wrong.push(format!("{kind}: --check after two more says {code} {said}"));
@@ -380,6 +396,22 @@ fn a_log_without_a_readable_line_does_not_verify() {
             assert_eq!(place.check().0, 1, "whole lines went to quarantine: {bytes:?}");
         }
     }
+}
+
+#[test]
+fn a_log_cut_behind_a_record_that_a_run_was_launched_on_does_not_verify() {
+    let place = Place::new();
+    let data = DataSnapshot { file: "data.jsonl".into(), sha256: sha256(b""), rows: 0, session_seq: 56 };
+    let model = ModelRef { name: "m".into(), path: "m".into() };
+    let task = Task::Train(TrainSpec::new("dpo", model, Params::default(), data));
+    let spec = RunSpec { id: RunId::new("dpo-1"), task, device: "cpu".into(), created_ms: 1, app: "0".into() };
+    place.dir().create_run(&spec, b"").unwrap();
+    assert_eq!(place.check(), (0, String::new()));
+    let lines = place.lines();
+    place.put("000001.jsonl", &lines[..lines.len() - 3].concat());
+    let (code, said) = place.check();
+    assert!(code == 1 && said.contains("dpo-1 was launched behind record 56"), "{code} {said}");
+    assert_eq!(place.dir().state().unwrap().1.missing_records, 3);
 }
 
 #[test]
