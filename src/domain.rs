@@ -6,6 +6,7 @@
 //! **Invariant:** folding the same records gives the same state, whichever process does it.
 
 mod axis;
+mod canonical;
 mod check;
 mod hash;
 mod health;
