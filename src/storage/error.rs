@@ -31,6 +31,19 @@ pub enum Error {
         "`{0}` cannot name a session: use up to 64 letters, digits, `-`, `_` and `.`, beginning with a letter or digit"
     )]
     Name(String),
+    /// A name in a session's files that could lead out of its folder.
+    #[error(
+        "{} gives {what} as `{}`, which is no name of a file in its folder: do not use this session unless you trust its \
+         maker, or correct the file", path.display(), shown(name)
+    )]
+    ForeignName {
+        /// The file that holds it.
+        path: PathBuf,
+        /// What it names.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
     /// There is something already.
     #[error("{} exists already: choose another name", .0.display())]
     Exists(PathBuf),
@@ -128,6 +141,12 @@ pub enum Error {
         /// The formats there are.
         known: &'static str,
     },
+}
+
+/// The beginning of a name, which may be as long as its maker liked.
+fn shown(name: &str) -> String {
+    let start: String = name.chars().take(60).collect();
+    if start.len() < name.len() { start + "…" } else { start }
 }
 
 impl Error {
