@@ -21,7 +21,7 @@ fn judged(i: usize) -> SessionRecord {
     SessionRecord::Judged(Verdict {
         pair: PairId(format!("i{i}")),
         rater: Rater::new("ann"),
-        choice: Choice::Prefer(if i % 2 == 0 { Side::A } else { Side::B }, Strength::Better),
+        choice: Choice::Prefer(if i.is_multiple_of(2) { Side::A } else { Side::B }, Strength::Better),
         left: Side::A,
         seen: Seen::Full,
         ms: 900 + i as u64,
@@ -322,10 +322,10 @@ const FOLDERS: &[(&str, Segments)] = &[
         p.put("4294967294.jsonl", &p.lines_of("4294967295.jsonl")[..10].concat());
     }),
     ("a record of the largest number", |p| {
-        p.append("000001.jsonl", encode(u64::MAX, 1, 1, &judged(11)).unwrap().as_bytes())
+        p.append("000001.jsonl", encode(u64::MAX, 1, 1, &judged(11)).unwrap().as_bytes());
     }),
     ("a record of a number above all exact ones", |p| {
-        p.append("000001.jsonl", encode(1 << 60, 1, 1, &judged(11)).unwrap().as_bytes())
+        p.append("000001.jsonl", encode(1 << 60, 1, 1, &judged(11)).unwrap().as_bytes());
     }),
     ("a gap in the numbers", |p| p.append("000001.jsonl", encode(5000, 1, 1, &judged(11)).unwrap().as_bytes())),
     ("a folder with a segment's name", |p| fs::create_dir(p.file("000002.jsonl")).unwrap()),

@@ -374,7 +374,8 @@ fn names_in_a_strangers_session_cannot_lead_out_of_its_folder() {
             .into();
     bad.extend(["x".repeat(65), "x".repeat(5000), "\u{202e}x".into()]);
     for name in &bad {
-        let edits: [(&str, fn(&mut serde_json::Value, &str)); 6] = [
+        type Edit = fn(&mut serde_json::Value, &str);
+        let edits: [(&str, Edit); 6] = [
             ("the run's id", |spec, name| spec["id"] = name.into()),
             ("a data file", |spec, name| spec["task"]["train"]["data"]["file"] = name.into()),
             ("a data file", |spec, name| {
@@ -406,7 +407,11 @@ fn names_in_a_strangers_session_cannot_lead_out_of_its_folder() {
     fs::write(&path, &good).unwrap();
     assert!(run.spec().is_ok());
 
-    let made = run.write_checkpoint::<Error>(1, |dir| Ok(fs::write(dir.join("weights"), "w").unwrap())).unwrap();
+    let fill = |dir: &Path| {
+        fs::write(dir.join("weights"), "w").unwrap();
+        Ok::<_, Error>(())
+    };
+    let made = run.write_checkpoint(1, fill).unwrap();
     let manifest = made.path.join("MANIFEST.json");
     let text = fs::read_to_string(&manifest).unwrap();
     for name in ["..", ".hidden", "../../spec.json"] {

@@ -243,7 +243,9 @@ impl Place {
                     self.pending_lost += u64::from(records.is_empty() && number > 1);
                     if closed || !records.is_empty() {
                         self.settle(number, end, book);
-                        records.into_iter().for_each(|range| self.take(&line.bytes[range], book, taken));
+                        for range in records {
+                            self.take(&line.bytes[range], book, taken);
+                        }
                     }
                 }
                 Holds::Record | Holds::Damage(_) => self.pending.unfinished_bytes += bytes,
