@@ -33,8 +33,7 @@ pub enum Error {
     Name(String),
     /// A name in a session's files that could lead out of its folder.
     #[error(
-        "{} gives {what} as `{}`, which is no name of a file in its folder: do not use this session unless you trust its \
-         maker, or correct the file", path.display(), shown(name)
+        "{}: {what} is `{}`, which is not a plain name: correct the file, or do not use this session", path.display(), shown(name)
     )]
     ForeignName {
         /// The file that holds it.
@@ -103,7 +102,7 @@ pub enum Error {
         source: LineError,
     },
     /// A number so large that none can follow.
-    #[error("{} has the largest number there is, so nothing can follow it: export the session and go on in a new one", .0.display())]
+    #[error("{} already holds the largest record number, so nothing can be appended: export the session and continue in a new one", .0.display())]
     Numbers(PathBuf),
     /// An earlier failure left the log in an unknown state.
     #[error("{} failed to reach the disk before: open the session again so that its log is checked", .0.display())]

@@ -175,7 +175,8 @@ impl SessionDir {
             };
             let behind = run.launched_behind(&spec);
             if behind > seen {
-                let what = format!("run {} was launched behind record {behind}, but the last one is {seen}", run.id());
+                let what =
+                    format!("run {} was launched after record {behind}, but the log ends at record {seen}", run.id());
                 let place = DamagedPlace { damage: Damage::Missing, file: "events".into(), line: 0, what };
                 found.note(behind - seen, place);
                 seen = behind;
@@ -310,7 +311,7 @@ impl SessionDir {
 /// A run whose specification does not read: what it is, and so what its log adds to the session, is not known.
 fn unread(run: &RunDir, error: &Error) -> DamagedPlace {
     let file = format!("runs/{}/spec.json", run.id());
-    DamagedPlace { damage: Damage::File, file, line: 0, what: format!("it does not read ({error})") }
+    DamagedPlace { damage: Damage::File, file, line: 0, what: format!("it cannot be read ({error})") }
 }
 
 /// The data folder that a session's folder stands in; none for a session that stands elsewhere.

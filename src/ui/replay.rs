@@ -93,7 +93,7 @@ fn opaque(line: &Timeline) -> Option<String> {
     };
     let kind = value.get("k").and_then(|k| k.as_str()).unwrap_or("?");
     Some(format!(
-        "entry {} of {log} is of the unknown kind `{}`: it is kept as it is",
+        "entry {} of {log} is of the unknown kind `{}`: it is kept unchanged",
         line.cursor(),
         presentable(kind)
     ))

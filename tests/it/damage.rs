@@ -410,7 +410,7 @@ fn a_log_cut_behind_a_record_that_a_run_was_launched_on_does_not_verify() {
     let lines = place.lines();
     place.put("000001.jsonl", &lines[..lines.len() - 3].concat());
     let (code, said) = place.check();
-    assert!(code == 1 && said.contains("dpo-1 was launched behind record 56"), "{code} {said}");
+    assert!(code == 1 && said.contains("dpo-1 was launched after record 56"), "{code} {said}");
     assert_eq!(place.dir().state().unwrap().1.missing_records, 3);
 }
 

@@ -423,5 +423,5 @@ fn names_in_a_strangers_session_cannot_lead_out_of_its_folder() {
     let text = fs::read_to_string(&header).unwrap();
     fs::write(&header, text.replace("\"name\": \"s\"", "\"name\": \"../../s\"")).unwrap();
     let said = session.meta().unwrap_err().to_string();
-    assert!(said.contains("session.json gives the name as `../../s`"), "{said}");
+    assert!(said.contains("session.json: the name is `../../s`"), "{said}");
 }

@@ -87,7 +87,7 @@ fn read<T: LogRecord>(tail: &mut LogTail<T>, live: bool, what: &str, tally: &mut
     }
     if found.unfinished_bytes > 0 && !live {
         tally.wrong.push(format!(
-            "{what} ends in {} bytes that are no record: what writes to it next moves them to the quarantine",
+            "{what} ends in {} bytes that are not a record: open the session once to move them to the quarantine",
             found.unfinished_bytes
         ));
     }
@@ -122,7 +122,7 @@ fn check_run(run: &RunDir, last_seq: u64, whole: &mut Session, tally: &mut Tally
     let behind = run.launched_behind(&spec);
     if behind > last_seq {
         tally.wrong.push(format!(
-            "run {id} was launched behind record {behind}, but the last one of the session's log is {last_seq}"
+            "run {id} was launched after record {behind}, but the session's log ends at record {last_seq}"
         ));
     }
     for envelope in read(&mut run.tail(), run.is_alive(), &format!("the log of run {id}"), tally)? {

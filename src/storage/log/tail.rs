@@ -91,7 +91,7 @@ impl<T: LogRecord> LogTail<T> {
         let whole = |damage, file: String, what: String| DamagedPlace { damage, file, line: 0, what };
         for name in &self.foreign {
             let file = format!("{}/{name}", self.book.folder);
-            found.note(1, whole(Damage::File, file, "it is no segment of this log and was not read".into()));
+            found.note(1, whole(Damage::File, file, "not a segment of this log, so it was not read".into()));
         }
         // A damaged line is said as such; what is missing beyond it is said here.
         let lost = self.book.lost + self.places.iter().map(|place| place.pending_lost).sum::<u64>();
@@ -237,7 +237,7 @@ impl Place {
                     self.take(line.bytes, book, taken);
                 }
                 Holds::Damage(records) if ended || (finish && !records.is_empty()) => {
-                    let what = "it is no whole record: the checksum does not match";
+                    let what = "not a complete record: the checksum does not match";
                     self.pending.note(1, self.damaged(Damage::Line, number, what));
                     // The header has no number to be missed.
                     self.pending_lost += u64::from(records.is_empty() && number > 1);
@@ -281,12 +281,12 @@ impl Place {
         if envelope.n == 0 {
             match header(record) {
                 Some(header) if first && header.log != T::LOG => {
-                    let what = format!("it is a log of the kind `{}` and was not read", header.log);
+                    let what = format!("a log of the kind `{}`, so it was not read", header.log);
                     book.integrity.note(1, self.damaged(Damage::File, 0, &what));
                     self.done = true;
                 }
                 Some(_) if first => {}
-                _ => book.integrity.note(1, self.damaged(Damage::Repeated, self.line, "the header stands here again")),
+                _ => book.integrity.note(1, self.damaged(Damage::Repeated, self.line, "the header is repeated here")),
             }
             return;
         }
@@ -301,12 +301,12 @@ impl Place {
                 book.integrity.note(1, self.damaged(Damage::Order, self.line, &what));
             }
             Met::Again => {
-                let what = format!("record {n} stands here again");
+                let what = format!("record {n} is repeated here");
                 book.integrity.note(1, self.damaged(Damage::Repeated, self.line, &what));
                 return;
             }
             Met::Conflict(other) => {
-                let what = format!("another record has number {n} too");
+                let what = format!("another record already has number {n}");
                 book.integrity.note(1, self.damaged(Damage::Conflict, self.line, &what));
                 envelope.n = other;
                 // It was written beside others of its kind: what it is about is one of them.
