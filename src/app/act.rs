@@ -81,6 +81,12 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             model.touch();
             return refresh(model);
         }
+        Msg::Integrity(found) => {
+            if let Some(open) = &mut model.open {
+                open.integrity = found;
+            }
+            model.touch();
+        }
         Msg::RunFound(spec) => {
             if let Some(open) = &mut model.open {
                 let id = spec.id.clone();

@@ -4,12 +4,12 @@
 //! of them. Verdicts and the pairs they judge come from different logs, so the order in which the two arrive does not matter.
 
 mod rows;
+mod state_hash;
 #[cfg(test)]
 mod tests;
 
 pub use rows::{Lack, LeftOut, Supply};
 
-use super::hash::{Fold64, hash64};
 use super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
 use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TaughtSet};
 use super::verdict::{Choice, Side, Verdict};
@@ -402,43 +402,5 @@ impl Session {
             Some(2) => Outcome::Tie,
             _ => Outcome::BothBad,
         }
-    }
-
-    /// A hash of everything that verdicts, undo, notes, corrections and imported rows have made, and of scores: equal for equal logs.
-    #[must_use]
-    pub fn state_hash(&self) -> String {
-        let mut h = Fold64::default();
-        for (seq, judged) in &self.verdicts {
-            h.add(&seq.to_le_bytes());
-            h.add(judged.verdict.pair.as_str().as_bytes());
-            h.add(judged.verdict.rater.as_str().as_bytes());
-            h.add(format!("{:?} {}", judged.verdict.choice, judged.undone).as_bytes());
-        }
-        for ((pair, rater), text) in &self.notes {
-            h.add(pair.as_str().as_bytes());
-            h.add(rater.as_str().as_bytes());
-            h.add(text.as_bytes());
-        }
-        for c in &self.corrections {
-            h.add(c.completion.as_str().as_bytes());
-            h.add(&hash64(c.text.as_bytes()).to_le_bytes());
-        }
-        for (set, row) in &self.taught {
-            h.add(set.word().as_bytes());
-            h.add(row.id.as_str().as_bytes());
-            row.body.fold(&mut h);
-        }
-        for row in &self.rated {
-            h.add(row.id.as_str().as_bytes());
-            row.prompt.fold(&mut h);
-            h.add(row.completion.as_bytes());
-            h.add(&[u8::from(row.good)]);
-        }
-        for (completion, score) in &self.scores {
-            h.add(completion.as_str().as_bytes());
-            h.add(score.run.as_str().as_bytes());
-            h.add(&score.value.to_le_bytes());
-        }
-        h.hex()
     }
 }

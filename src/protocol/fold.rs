@@ -25,7 +25,7 @@ pub fn apply_record(session: &mut Session, seq: u64, record: &SessionRecord) {
         SessionRecord::Rated(row) => session.rate(row.clone()),
         SessionRecord::Scored { completion, run, score } => session.score(completion.clone(), run.clone(), score.0),
         SessionRecord::Launched(spec) => session.launch(spec.id.clone()),
-        SessionRecord::Hashed { .. } | SessionRecord::Repaired { .. } => {}
+        SessionRecord::Hashed { .. } | SessionRecord::StateHashed { .. } | SessionRecord::Repaired { .. } => {}
     }
 }
 

@@ -14,7 +14,7 @@ const KEPT: usize = 8;
 pub enum Damage {
     /// A line that is no record: its checksum does not match, or it has not the format's shape.
     Line,
-    /// A number that no record has, between or below those that are there.
+    /// A number that no record has, between or below those that are there, beyond what damaged lines account for.
     Missing,
     /// Two different records with one number. Both are kept.
     Conflict,

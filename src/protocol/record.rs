@@ -96,9 +96,15 @@ pub enum SessionRecord {
     },
     /// A run was launched; its folder has the same specification.
     Launched(Box<RunSpec>),
-    /// The hash of the state folded from this log up to here, for `replay --check`.
+    /// The hash of the state folded from this log up to here, as releases up to 2026-11-26 made it. It is verified and no
+    /// longer written.
     Hashed {
-        /// [`crate::domain::Fold64`] of the state.
+        /// [`crate::domain::Session::state_hash_2026_11`].
+        state: String,
+    },
+    /// The hash of the state folded from this log up to here, for `replay --check`.
+    StateHashed {
+        /// [`crate::domain::Session::state_hash`].
         state: String,
     },
     /// Bytes were cut from the end of the log after a crash.

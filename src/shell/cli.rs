@@ -243,6 +243,9 @@ pub struct ExportArgs {
     /// The format: trl or trl-implicit (judged pairs), sft (texts to imitate), kto (ratings).
     #[arg(long, default_value = "trl")]
     pub format: String,
+    /// Export what can be read of a session whose logs are damaged.
+    #[arg(long)]
+    pub allow_damaged: bool,
 }
 
 /// `sample`.
@@ -296,6 +299,9 @@ pub struct TrainArgs {
     /// A run of this session whose adapter it starts from; RUN@best takes its best checkpoint.
     #[arg(long, value_name = "RUN")]
     pub init: Option<String>,
+    /// Train on what can be read of a session whose logs are damaged.
+    #[arg(long)]
+    pub allow_damaged: bool,
     /// What computes: auto, cpu, cuda:0, metal.
     #[arg(long, default_value = "auto")]
     pub device: String,

@@ -131,7 +131,7 @@ impl Journal {
     }
 
     fn hash(&mut self) -> Result<()> {
-        let record = SessionRecord::Hashed { state: self.state.state_hash() };
+        let record = SessionRecord::StateHashed { state: self.state.state_hash() };
         self.last_seq = self.writer.append(&record)?;
         self.since_hash = 0;
         Ok(())
@@ -157,7 +157,7 @@ impl Journal {
     fn take_in(&mut self, seq: u64, record: &SessionRecord) {
         apply_record(&mut self.state, seq, record);
         match record {
-            SessionRecord::Hashed { .. } => self.since_hash = 0,
+            SessionRecord::StateHashed { .. } => self.since_hash = 0,
             _ => self.since_hash += 1,
         }
     }

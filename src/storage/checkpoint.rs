@@ -2,6 +2,7 @@
 
 use super::error::{Error, Result};
 use super::files::{create_dir, names, read_json, replace, sync_dir, temp_in, wall_ms, write_new};
+use crate::domain::is_name;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -130,7 +131,7 @@ fn measure(path: &Path) -> Result<Manifest> {
     let manifest: Manifest = read_json(&path.join(MANIFEST), "a checkpoint's manifest")?;
     for (name, sum) in &manifest.files {
         let wrong = |reason: String| Error::Checkpoint { path: path.to_owned(), reason };
-        if name.contains('/') {
+        if !is_name(name) {
             return Err(wrong(format!("its manifest names `{name}`, which is not in its folder")));
         }
         match std::fs::metadata(path.join(name)) {

@@ -7,7 +7,7 @@ use super::lock::{Holder, Lock, lock_holder};
 use super::log::{LogTail, LogWriter};
 use super::run::RunDir;
 use super::summary::{self, SessionSummary};
-use crate::domain::{RunId, Session, nearest};
+use crate::domain::{RunId, Session, is_name, nearest};
 use crate::protocol::{
     Damage, DamagedPlace, Integrity, RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run_event,
 };
@@ -107,9 +107,11 @@ impl SessionDir {
     /// What `session.json` says.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When it cannot be read, or gives the session a name that cannot be one.
     pub fn meta(&self) -> Result<SessionMeta> {
-        read_json(&self.path.join("session.json"), "a session's header")
+        let path = self.path.join("session.json");
+        let meta: SessionMeta = read_json(&path, "a session's header")?;
+        if is_name(&meta.name) { Ok(meta) } else { Err(Error::ForeignName { path, what: "the name", name: meta.name }) }
     }
 
     /// A short look at the session for lists.
@@ -171,9 +173,13 @@ impl SessionDir {
                     continue;
                 }
             };
-            if let Some((missing, place)) = cut_off(&spec, seen) {
-                seen += missing;
-                found.note(missing, place);
+            let behind = run.launched_behind(&spec);
+            if behind > seen {
+                let what =
+                    format!("run {} was launched after record {behind}, but the log ends at record {seen}", run.id());
+                let place = DamagedPlace { damage: Damage::Missing, file: "events".into(), line: 0, what };
+                found.note(behind - seen, place);
+                seen = behind;
             }
             if !matches!(spec.task, Task::Sample(_)) {
                 continue;
@@ -270,12 +276,18 @@ impl SessionDir {
         if path.exists() {
             return Err(Error::Exists(path));
         }
+        if let Some((what, name)) = spec.unsafe_name() {
+            return Err(Error::ForeignName { path: path.join("spec.json"), what, name: name.into() });
+        }
         if let Some(data) = spec.data().into_iter().find(|data| !files.iter().any(|file| file.name == data.file)) {
             return Err(Error::NoData { path: path.join(&data.file) });
         }
         let temp = temp_in(&runs, spec.id.as_str());
         for part in ["metrics", "ctl", "ckpt"] {
             create_dir(&temp.join(part))?;
+        }
+        if let Some(file) = files.iter().find(|file| !is_name(&file.name)) {
+            return Err(Error::Name(file.name.clone()));
         }
         for file in files {
             write_new(&temp.join(&file.name), &file.bytes)?;
@@ -299,15 +311,7 @@ impl SessionDir {
 /// A run whose specification does not read: what it is, and so what its log adds to the session, is not known.
 fn unread(run: &RunDir, error: &Error) -> DamagedPlace {
     let file = format!("runs/{}/spec.json", run.id());
-    DamagedPlace { damage: Damage::File, file, line: 0, what: format!("it does not read ({error})") }
-}
-
-/// Records at the end of the session's log that a run was launched behind, and that are not there any more.
-fn cut_off(spec: &RunSpec, last: u64) -> Option<(u64, DamagedPlace)> {
-    let behind = spec.data().iter().map(|data| data.session_seq).max()?;
-    let missing = behind.checked_sub(last).filter(|n| *n > 0)?;
-    let what = format!("run {} was launched behind record {behind}, but the last one is {last}", spec.id);
-    Some((missing, DamagedPlace { damage: Damage::Missing, file: "events".into(), line: 0, what }))
+    DamagedPlace { damage: Damage::File, file, line: 0, what: format!("it cannot be read ({error})") }
 }
 
 /// The data folder that a session's folder stands in; none for a session that stands elsewhere.
@@ -320,12 +324,6 @@ pub(super) fn data_root(session: &Path) -> Option<&Path> {
 fn number_in(run: &RunDir) -> (u64, String) {
     let id = run.id().0;
     (id.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0), id)
-}
-
-fn is_name(text: &str) -> bool {
-    text.len() <= 64
-        && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 fn pretty<T: serde::Serialize>(value: &T, path: &Path) -> Result<Vec<u8>> {

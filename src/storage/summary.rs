@@ -61,8 +61,10 @@ struct Stamp {
 struct Counted {
     /// Of which segments.
     stamps: Vec<Stamp>,
-    /// Bytes counted of the last one.
+    /// Bytes counted of the last one …
     offset: u64,
+    /// … and their CRC-32: when the file changed, it shows whether it only grew.
+    sum: u32,
     /// Number of the last record counted: a log in order has all from 1 to it.
     last: u64,
     /// Verdicts other than skips, undone or not.
@@ -183,13 +185,18 @@ fn count_on(before: &Counted, dir: &Path, stamps: &[Stamp]) -> Option<Counted> {
     let first = counted.stamps.len().saturating_sub(1);
     for (at, stamp) in stamps.iter().enumerate().skip(first) {
         if at > first || counted.stamps.is_empty() {
-            counted.offset = 0;
+            (counted.offset, counted.sum) = (0, 0);
         }
-        let bytes = read_from(&dir.join(&stamp.name), counted.offset);
-        let used = count_lines(&bytes, &mut counted)?;
-        counted.offset += used;
+        let bytes = read_from(&dir.join(&stamp.name), 0);
+        let (known, new) = bytes.split_at_checked(counted.offset as usize)?;
+        if crc32fast::hash(known) != counted.sum {
+            return None;
+        }
+        let used = count_lines(new, &mut counted)?;
+        counted.offset += used as u64;
+        counted.sum = crc32fast::hash(&bytes[..counted.offset as usize]);
         // A writer goes on in the next segment only after a whole line.
-        if at + 1 < stamps.len() && used < bytes.len() as u64 {
+        if at + 1 < stamps.len() && used < new.len() {
             return None;
         }
     }
@@ -199,7 +206,7 @@ fn count_on(before: &Counted, dir: &Path, stamps: &[Stamp]) -> Option<Counted> {
 
 /// Counts whole lines and gives back how many bytes they are; none when they are not in order. Only the kinds that matter
 /// are decoded.
-fn count_lines(bytes: &[u8], counted: &mut Counted) -> Option<u64> {
+fn count_lines(bytes: &[u8], counted: &mut Counted) -> Option<usize> {
     let mut used = 0;
     for line in bytes.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n")) {
         let (n, _) = verify(line).ok()?;
@@ -230,7 +237,7 @@ fn count_lines(bytes: &[u8], counted: &mut Counted) -> Option<u64> {
             _ => {}
         }
     }
-    Some(used as u64)
+    Some(used)
 }
 
 /// The kinds of record that change the count.

@@ -1,6 +1,6 @@
 //! Draws the label screen: the prompt, two answers, the last verdicts.
 
-use super::frame::{duration, put, put_line, rule, running, saved};
+use super::frame::{damage, duration, put, put_line, rule, running, saved};
 use super::home::bar;
 use super::theme::{ACCENT, BOLD, DIFFERS, DIM, TEXT};
 use crate::app::label::{Card, Label, Pane, history, sampler, stats};
@@ -28,6 +28,7 @@ pub fn header(model: &Model) -> (Vec<String>, Line<'static>) {
         }
         spans.push(Span::raw("   "));
     }
+    spans.extend(damage(model, usize::from(model.size.0 / 3)));
     spans.extend(saved(model, usize::from(model.size.0 / 2)));
     // While the logs are read, the place is the one asked for.
     let place = model.goal.as_ref().filter(|_| !open.loaded).map_or("label", |(_, goal)| goal.word());

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use tiebreak::domain::{Choice, PairId, Rater, Seen, Side, Strength, Verdict};
-use tiebreak::protocol::{SessionRecord, encode};
-use tiebreak::storage::{Home, LogWriter, SessionDir};
+use tiebreak::domain::{Choice, PairId, Params, Rater, RunId, Seen, Side, Strength, Verdict};
+use tiebreak::protocol::{DataSnapshot, ModelRef, RunSpec, SessionRecord, Task, TrainSpec, encode};
+use tiebreak::storage::{Home, LogWriter, SessionDir, list_sessions, sha256};
 
 const PAIRS: usize = 12;
 /// Verdicts acknowledged before the damage.
@@ -21,7 +21,7 @@ fn judged(i: usize) -> SessionRecord {
     SessionRecord::Judged(Verdict {
         pair: PairId(format!("i{i}")),
         rater: Rater::new("ann"),
-        choice: Choice::Prefer(if i % 2 == 0 { Side::A } else { Side::B }, Strength::Better),
+        choice: Choice::Prefer(if i.is_multiple_of(2) { Side::A } else { Side::B }, Strength::Better),
         left: Side::A,
         seen: Seen::Full,
         ms: 900 + i as u64,
@@ -36,7 +36,17 @@ impl Place {
         crate::pty::session(home.path(), "tone", PAIRS);
         let place = Self { home };
         place.judge(1..=BEFORE);
+        // The list keeps what it counted: that must not hide what happens next.
+        assert!(place.listed().1.is_empty());
+        std::thread::sleep(std::time::Duration::from_millis(10));
         place
+    }
+
+    /// What the list of sessions says: verdicts that count, and the damage in words.
+    fn listed(&self) -> (usize, String) {
+        let mut all = list_sessions(&Home::resolve(Some(self.home.path())).unwrap()).unwrap();
+        let listed = all.remove(0);
+        (listed.labels, listed.integrity.words())
     }
 
     fn dir(&self) -> SessionDir {
@@ -261,6 +271,9 @@ fn acknowledged_verdicts_survive_every_kind_of_damage_at_every_place() {
             if place.read() != want {
                 wrong.push(format!("{kind} at {at}: after two more, read {:?}", place.read()));
             }
+            if place.listed().0 != want.len() || place.listed().1.is_empty() {
+                wrong.push(format!("{kind} at {at}: after two more, listed {:?}", place.listed()));
+            }
             let (code, said) = place.check();
             if code != 1 || said.is_empty() {
                 wrong.push(format!("{kind} at {at}: --check after two more says {code} {said}"));
@@ -309,10 +322,10 @@ const FOLDERS: &[(&str, Segments)] = &[
         p.put("4294967294.jsonl", &p.lines_of("4294967295.jsonl")[..10].concat());
     }),
     ("a record of the largest number", |p| {
-        p.append("000001.jsonl", encode(u64::MAX, 1, 1, &judged(11)).unwrap().as_bytes())
+        p.append("000001.jsonl", encode(u64::MAX, 1, 1, &judged(11)).unwrap().as_bytes());
     }),
     ("a record of a number above all exact ones", |p| {
-        p.append("000001.jsonl", encode(1 << 60, 1, 1, &judged(11)).unwrap().as_bytes())
+        p.append("000001.jsonl", encode(1 << 60, 1, 1, &judged(11)).unwrap().as_bytes());
     }),
     ("a gap in the numbers", |p| p.append("000001.jsonl", encode(5000, 1, 1, &judged(11)).unwrap().as_bytes())),
     ("a folder with a segment's name", |p| fs::create_dir(p.file("000002.jsonl")).unwrap()),
@@ -360,6 +373,9 @@ fn acknowledged_verdicts_survive_odd_folders() {
         if place.read() != want {
             wrong.push(format!("{kind}: after two more, read {:?}", place.read()));
         }
+        if place.listed().0 != want.len() || place.listed().1.is_empty() {
+            wrong.push(format!("{kind}: after two more, listed {:?}", place.listed()));
+        }
         let (code, said) = place.check();
         if code != 1 || said.is_empty() {
             wrong.push(format!("{kind}: --check after two more says {code} {said}"));
@@ -380,6 +396,22 @@ fn a_log_without_a_readable_line_does_not_verify() {
             assert_eq!(place.check().0, 1, "whole lines went to quarantine: {bytes:?}");
         }
     }
+}
+
+#[test]
+fn a_log_cut_behind_a_record_that_a_run_was_launched_on_does_not_verify() {
+    let place = Place::new();
+    let data = DataSnapshot { file: "data.jsonl".into(), sha256: sha256(b""), rows: 0, session_seq: 56 };
+    let model = ModelRef { name: "m".into(), path: "m".into() };
+    let task = Task::Train(TrainSpec::new("dpo", model, Params::default(), data));
+    let spec = RunSpec { id: RunId::new("dpo-1"), task, device: "cpu".into(), created_ms: 1, app: "0".into() };
+    place.dir().create_run(&spec, b"").unwrap();
+    assert_eq!(place.check(), (0, String::new()));
+    let lines = place.lines();
+    place.put("000001.jsonl", &lines[..lines.len() - 3].concat());
+    let (code, said) = place.check();
+    assert!(code == 1 && said.contains("dpo-1 was launched after record 56"), "{code} {said}");
+    assert_eq!(place.dir().state().unwrap().1.missing_records, 3);
 }
 
 #[test]
@@ -415,6 +447,103 @@ fn two_verdicts_on_a_damaged_log_are_there_when_it_is_opened_again() {
     pty.keys("q");
     assert_eq!(pty.ended().1, 0);
     let mut pty = open("10 of 12");
+    pty.keys("q");
+    assert_eq!(pty.ended().1, 0);
+}
+
+/// Eight verdicts, one of them damaged on the disk.
+fn with_a_damaged_verdict() -> Place {
+    let place = Place::new();
+    let mut lines = place.lines();
+    let at = lines.len() - 4;
+    let middle = lines[at].len() / 2;
+    lines[at][middle] ^= 1;
+    place.put("000001.jsonl", &lines.concat());
+    place
+}
+
+#[test]
+fn nothing_is_made_of_a_damaged_log_in_silence() {
+    let place = with_a_damaged_verdict();
+    let to = place.home.path().join("rows.jsonl");
+    let export = ["export", "tone", "--to", to.to_str().unwrap()];
+    for args in [&export[..], &["train", "tone", "dpo"]] {
+        let out = place.command(args);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(1), "{args:?}: {said}");
+        for words in ["1 damaged line", "events/000001.jsonl line 54", "--allow-damaged"] {
+            assert!(said.contains(words), "{args:?}: {said}");
+        }
+        assert!(said.trim_end().lines().count() == 1 && !to.exists(), "{args:?}: {said}");
+    }
+    let out = place.command(&[&export[..], &["--allow-damaged"]].concat());
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.success() && said.contains("1 damaged line"), "{said}");
+    assert_eq!(fs::read_to_string(&to).unwrap().lines().count(), 7);
+    // There is no model: the damage is passed, and what comes next is said.
+    let out = place.command(&["train", "tone", "dpo", "--allow-damaged"]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.code() == Some(1) && said.contains("none") && !said.contains("--allow-damaged"), "{said}");
+}
+
+#[test]
+fn every_kind_of_damage_keeps_an_export_from_being_made_in_silence() {
+    let mut places: Vec<(&str, Place)> = Vec::new();
+    for (kind, damage, _) in KINDS {
+        let place = Place::new();
+        let mut lines = place.lines();
+        let at = lines.len() - 4;
+        damage(&mut lines, at);
+        place.put("000001.jsonl", &lines.concat());
+        places.push((*kind, place));
+    }
+    for (kind, damage) in FOLDERS {
+        let place = Place::new();
+        damage(&place);
+        places.push((*kind, place));
+    }
+    for (kind, place) in places {
+        let to = place.home.path().join("rows.jsonl");
+        let out = place.command(&["export", "tone", "--to", to.to_str().unwrap()]);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(out.status.code() == Some(1) && said.contains("--allow-damaged") && !to.exists(), "{kind}: {said}");
+        let out = place.command(&["export", "tone", "--to", to.to_str().unwrap(), "--allow-damaged"]);
+        assert!(out.status.success() && to.exists(), "{kind}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+}
+
+#[test]
+fn a_damaged_log_is_said_in_the_header_and_in_the_list() {
+    let place = with_a_damaged_verdict();
+    let mut pty = Pty::sized(place.home.path(), &["label", "tone", "--rater", "ann"], 120, 30);
+    let header = |t: &str| t.lines().next().unwrap_or_default().to_owned();
+    pty.wait("damage in the header", |t| header(t).contains("⚠ 1 damaged line ") && header(t).contains("7 of 12"));
+    pty.keys("q");
+    assert_eq!(pty.ended().1, 0);
+    let mut pty = Pty::sized(place.home.path(), &[], 120, 30);
+    pty.wait("damage in the list", |t| t.contains("⚠ 1 damaged line") && t.contains("7 labels"));
+    pty.keys("q");
+    assert_eq!(pty.ended().1, 0);
+}
+
+#[test]
+fn records_of_an_unknown_kind_are_kept_shown_and_no_damage() {
+    let place = Place::new();
+    let later = serde_json::json!({"k": "from_the_future", "d": {"x": 1}});
+    place.append("000001.jsonl", encode(57, 1, 1, &later).unwrap().as_bytes());
+    place.judge(9..=9);
+    assert_eq!((place.read(), place.check().0), (verdicts(1..=9), 0));
+    let out = place.command(&["replay", "tone", "--check", "--json"]);
+    let said: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((&said["unknown"], &said["ok"]), (&1.into(), &true.into()), "{said}");
+    let mut pty = Pty::sized(place.home.path(), &["replay", "tone"], 120, 30);
+    pty.wait("unknown record in the header", |t| t.lines().next().is_some_and(|l| l.contains("1 unknown record")));
+    // Escape sequences are not taken while the terminal is being asked what it can do.
+    std::thread::sleep(std::time::Duration::from_millis(800));
+    pty.keys("\x1b[F");
+    pty.wait("the end", |t| t.contains("entry 58/58"));
+    pty.keys("\x1b[D");
+    pty.wait("the unknown kind", |t| t.contains("of the unknown kind `from_the_future`"));
     pty.keys("q");
     assert_eq!(pty.ended().1, 0);
 }

@@ -37,14 +37,18 @@ pub fn run(context: &Context, session: &str) -> Result<()> {
     let mut tail = dir.tail();
     for envelope in read(&mut tail, live, "the session's log", &mut tally)? {
         let Some(record) = envelope.known() else { continue };
-        if let SessionRecord::Hashed { state } = record {
+        let hashed = match record {
+            SessionRecord::Hashed { state } => Some((state, own.state_hash_2026_11())),
+            SessionRecord::StateHashed { state } => Some((state, own.state_hash())),
+            _ => None,
+        };
+        if let Some((said, is)) = hashed {
             tally.hashes += 1;
-            if *state != own.state_hash() {
-                tally.wrong.push(format!(
-                    "record {} says the state is {state}, but the records before it fold to {}",
-                    envelope.n,
-                    own.state_hash()
-                ));
+            if *said != is {
+                let n = envelope.n;
+                tally
+                    .wrong
+                    .push(format!("record {n} says the state is {said}, but the records before it fold to {is}"));
             }
         }
         if let SessionRecord::Judged(verdict) = record {
@@ -83,7 +87,7 @@ fn read<T: LogRecord>(tail: &mut LogTail<T>, live: bool, what: &str, tally: &mut
     }
     if found.unfinished_bytes > 0 && !live {
         tally.wrong.push(format!(
-            "{what} ends in {} bytes that are no record: what writes to it next moves them to the quarantine",
+            "{what} ends in {} bytes that are not a record: open the session once to move them to the quarantine",
             found.unfinished_bytes
         ));
     }
@@ -115,10 +119,10 @@ fn check_run(run: &RunDir, last_seq: u64, whole: &mut Session, tally: &mut Tally
         }
     }
     let mut texts = SampledHash::default();
-    let behind = spec.data().iter().map(|data| data.session_seq).max().unwrap_or(0);
+    let behind = run.launched_behind(&spec);
     if behind > last_seq {
         tally.wrong.push(format!(
-            "run {id} was launched behind record {behind}, but the last one of the session's log is {last_seq}"
+            "run {id} was launched after record {behind}, but the session's log ends at record {last_seq}"
         ));
     }
     for envelope in read(&mut run.tail(), run.is_alive(), &format!("the log of run {id}"), tally)? {

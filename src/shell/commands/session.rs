@@ -5,7 +5,7 @@ use super::super::effects::{check_prompts, make_session};
 use super::super::error::{Error, Result};
 use super::super::intake::{self, Kind};
 use super::super::journal::Journal;
-use super::super::out;
+use super::super::{out, plan};
 use super::Context;
 use crate::domain::{TaughtSet, counted};
 use crate::storage::{SessionDir, export};
@@ -61,11 +61,16 @@ fn bring_in(context: &Context, dir: &SessionDir, file: &Path, kind: Option<Kind>
 pub fn export(context: &Context, args: &ExportArgs) -> Result<()> {
     let format = export::Format::named(&args.format).map_err(|e| Error::Usage(e.to_string()))?;
     let dir = SessionDir::find(&context.home, &args.session)?;
-    let (session, _) = dir.state()?;
+    let (session, found) = dir.state()?;
+    if !args.allow_damaged {
+        plan::check_whole(&dir.name(), &found, "export")?;
+    }
+    out::damaged(&found);
     let done = export::write(&session, format, &args.to)?;
     if context.json {
         return out::json(
-            &json!({ "session": dir.name(), "file": args.to, "rows": done.rows, "left_out": done.left.total() }),
+            &json!({ "session": dir.name(), "file": args.to, "rows": done.rows, "left_out": done.left.total(),
+                "damage": found.damage() }),
         );
     }
     let left = match done.left.total() {

@@ -38,6 +38,8 @@ struct Book {
     folder: String,
     seen: Seen,
     integrity: Integrity,
+    /// Damaged lines that held nothing whole: each accounts for one missing number.
+    lost: u64,
 }
 
 /// A segment and how far it is read.
@@ -59,6 +61,8 @@ struct Place {
     looked: Option<(u64, Option<SystemTime>)>,
     /// Damaged lines at the end, which repair may still cut.
     pending: Integrity,
+    /// Those of them that hold nothing whole.
+    pending_lost: u64,
 }
 
 impl<T: LogRecord> LogTail<T> {
@@ -87,14 +91,17 @@ impl<T: LogRecord> LogTail<T> {
         let whole = |damage, file: String, what: String| DamagedPlace { damage, file, line: 0, what };
         for name in &self.foreign {
             let file = format!("{}/{name}", self.book.folder);
-            found.note(1, whole(Damage::File, file, "it is no segment of this log and was not read".into()));
+            found.note(1, whole(Damage::File, file, "not a segment of this log, so it was not read".into()));
         }
-        if let Some((first, next)) = self.book.seen.first_gap() {
+        // A damaged line is said as such; what is missing beyond it is said here.
+        let lost = self.book.lost + self.places.iter().map(|place| place.pending_lost).sum::<u64>();
+        let missing = self.book.seen.missing().saturating_sub(lost);
+        if let Some((first, next)) = self.book.seen.first_gap().filter(|_| missing > 0) {
             let what = match next - 1 {
                 last if last == first => format!("record {first} is missing"),
                 last => format!("records {first} to {last} are missing"),
             };
-            found.note(self.book.seen.missing(), whole(Damage::Missing, self.book.folder.clone(), what));
+            found.note(missing, whole(Damage::Missing, self.book.folder.clone(), what));
         }
         found
     }
@@ -171,6 +178,7 @@ impl Place {
             begun: false,
             looked: None,
             pending: Integrity::default(),
+            pending_lost: 0,
         }
     }
 
@@ -212,7 +220,7 @@ impl Place {
         book: &mut Book,
         taken: &mut Vec<(u64, Envelope<T>)>,
     ) -> Result<()> {
-        self.pending = Integrity::default();
+        (self.pending, self.pending_lost) = (Integrity::default(), 0);
         let (mut number, mut end) = (self.line, self.offset);
         let path = self.path.clone();
         let read = lines(file, self.offset, len, |line| {
@@ -229,11 +237,15 @@ impl Place {
                     self.take(line.bytes, book, taken);
                 }
                 Holds::Damage(records) if ended || (finish && !records.is_empty()) => {
-                    let what = "it is no whole record: the checksum does not match";
+                    let what = "not a complete record: the checksum does not match";
                     self.pending.note(1, self.damaged(Damage::Line, number, what));
+                    // The header has no number to be missed.
+                    self.pending_lost += u64::from(records.is_empty() && number > 1);
                     if closed || !records.is_empty() {
                         self.settle(number, end, book);
-                        records.into_iter().for_each(|range| self.take(&line.bytes[range], book, taken));
+                        for range in records {
+                            self.take(&line.bytes[range], book, taken);
+                        }
                     }
                 }
                 Holds::Record | Holds::Damage(_) => self.pending.unfinished_bytes += bytes,
@@ -251,6 +263,7 @@ impl Place {
         let pending = std::mem::take(&mut self.pending);
         self.begun |= !pending.is_intact();
         book.integrity.merge(&pending);
+        book.lost += std::mem::take(&mut self.pending_lost);
         (self.line, self.offset) = (line, end);
     }
 
@@ -268,12 +281,12 @@ impl Place {
         if envelope.n == 0 {
             match header(record) {
                 Some(header) if first && header.log != T::LOG => {
-                    let what = format!("it is a log of the kind `{}` and was not read", header.log);
+                    let what = format!("a log of the kind `{}`, so it was not read", header.log);
                     book.integrity.note(1, self.damaged(Damage::File, 0, &what));
                     self.done = true;
                 }
                 Some(_) if first => {}
-                _ => book.integrity.note(1, self.damaged(Damage::Repeated, self.line, "the header stands here again")),
+                _ => book.integrity.note(1, self.damaged(Damage::Repeated, self.line, "the header is repeated here")),
             }
             return;
         }
@@ -288,12 +301,12 @@ impl Place {
                 book.integrity.note(1, self.damaged(Damage::Order, self.line, &what));
             }
             Met::Again => {
-                let what = format!("record {n} stands here again");
+                let what = format!("record {n} is repeated here");
                 book.integrity.note(1, self.damaged(Damage::Repeated, self.line, &what));
                 return;
             }
             Met::Conflict(other) => {
-                let what = format!("another record has number {n} too");
+                let what = format!("another record already has number {n}");
                 book.integrity.note(1, self.damaged(Damage::Conflict, self.line, &what));
                 envelope.n = other;
                 // It was written beside others of its kind: what it is about is one of them.

@@ -260,7 +260,9 @@ impl End {
                     true
                 }
                 Holds::Damage(records) => {
-                    records.iter().for_each(|range| take(&line.bytes[range.clone()]));
+                    for range in &records {
+                        take(&line.bytes[range.clone()]);
+                    }
                     !records.is_empty()
                 }
             };
