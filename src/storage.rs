@@ -12,6 +12,7 @@ mod checkpoint;
 mod control;
 mod error;
 pub mod export;
+mod fault;
 mod files;
 mod home;
 pub mod import;
@@ -23,6 +24,8 @@ mod summary;
 
 pub use checkpoint::{Checkpoint, Found, sha256};
 pub use error::{Error, Result};
+#[cfg(test)]
+pub(crate) use fault::plan as faults;
 pub use files::{free_bytes, wall_ms};
 pub use home::{Home, list_sessions};
 pub use lock::{Holder, Lock, is_locked, lock_holder};

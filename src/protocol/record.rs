@@ -76,6 +76,16 @@ pub enum SessionRecord {
         /// The corrected text.
         text: String,
     },
+    /// A correction no longer counts. Programs before this kind pass it over: to them the correction still counts.
+    Withdrawn {
+        /// Sequence number of the `Corrected` record.
+        of: u64,
+    },
+    /// A withdrawn correction counts again.
+    Restored {
+        /// Sequence number of the `Corrected` record.
+        of: u64,
+    },
     /// A text to imitate, or one to measure forgetting on, came with a file.
     Taught {
         /// What it is for.

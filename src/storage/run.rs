@@ -3,7 +3,7 @@
 use super::checkpoint::{self, Checkpoint, Found};
 use super::control;
 use super::error::{Error, Result};
-use super::files::{create_dir, free_bytes, read_json};
+use super::files::{create_dir, read_json};
 use super::lock::{Holder, Lock, is_locked, lock_holder};
 use super::log::{LogTail, LogWriter};
 use super::session::data_root;
@@ -232,12 +232,6 @@ impl RunDir {
         let path = self.session_path().join("cache");
         create_dir(&path)?;
         Ok(path)
-    }
-
-    /// An error that says so when the disk below this run has less than a mebibyte left.
-    #[must_use]
-    pub fn no_room(&self) -> Option<Error> {
-        (free_bytes(&self.path)? < 1 << 20).then(|| Error::NoSpace { path: self.path.clone() })
     }
 
     pub(super) fn metrics(&self) -> PathBuf {

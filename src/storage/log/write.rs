@@ -1,6 +1,7 @@
 //! The writer of a log: repair on opening, one write a record, rotation.
 
 use super::super::error::{Error, Result};
+use super::super::fault::pass;
 use super::super::files::{create_dir, replace, sync_dir, ticket, wall_ms, write_new};
 use super::super::lock::Lock;
 use super::scan::{Holds, lines};
@@ -143,7 +144,7 @@ impl<T: LogRecord> LogWriter<T> {
         if self.suspect {
             return Err(Error::Suspect(self.path.clone()));
         }
-        self.file.sync_data().map_err(|e| {
+        pass("sync").and_then(|()| self.file.sync_data()).map_err(|e| {
             self.suspect = true;
             Error::io("save", &self.path, e)
         })
@@ -155,7 +156,7 @@ impl<T: LogRecord> LogWriter<T> {
             return Err(Error::Suspect(self.path.clone()));
         }
         let error = loop {
-            match self.file.write(bytes) {
+            match pass("append").and_then(|()| self.file.write(bytes)) {
                 Ok(n) if n == bytes.len() => {
                     self.len += n as u64;
                     return Ok(());
