@@ -60,7 +60,7 @@ pub(super) fn write<E: From<Error>>(
     fill: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<Checkpoint, E> {
     create_dir(dir)?;
-    let temp = temp_in(dir, &folder(step));
+    let temp = temp_in(dir, &folder(step))?;
     create_dir(&temp)?;
     let done = fill(&temp).and_then(|()| Ok(publish(dir, &temp, step)?));
     if done.is_err() {
@@ -89,7 +89,7 @@ fn publish(dir: &Path, temp: &Path, step: u64) -> Result<Checkpoint> {
         std::fs::remove_dir_all(temp).map_err(|e| Error::io("remove", temp, e))?;
     } else {
         if path.exists() {
-            let aside = temp_in(dir, "replaced");
+            let aside = temp_in(dir, "replaced")?;
             std::fs::rename(&path, &aside).map_err(|e| Error::io("replace", &path, e))?;
         }
         std::fs::rename(temp, &path).map_err(|e| Error::io("save", &path, e))?;

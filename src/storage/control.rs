@@ -8,7 +8,7 @@ use std::path::Path;
 /// Puts an order into the folder, where it appears whole.
 pub(super) fn post(dir: &Path, command: RunCommand) -> Result<()> {
     create_dir(dir)?;
-    let temp = temp_in(dir, command.word());
+    let temp = temp_in(dir, command.word())?;
     let text = serde_json::to_vec(&command).map_err(|e| Error::io("write", dir, e.into()))?;
     write_new(&temp, &text)?;
     // The name orders by time, then by the poster's own count.

@@ -79,7 +79,7 @@ impl SessionDir {
         }
         let parent = path.parent().unwrap_or(Path::new("/"));
         create_dir(parent)?;
-        let temp = temp_in(parent, slug);
+        let temp = temp_in(parent, slug)?;
         create_dir(&temp.join("events"))?;
         create_dir(&temp.join("runs"))?;
         let meta = SessionMeta { name: slug.into(), ..meta.clone() };
@@ -151,9 +151,24 @@ impl SessionDir {
     /// # Errors
     /// When a log cannot be read.
     pub fn state(&self) -> Result<(Session, usize)> {
+        self.fold(u64::MAX).map(|(session, skipped, _)| (session, skipped))
+    }
+
+    /// As [`SessionDir::state`] without what was written after the record `upto`, while somebody goes on writing. The second
+    /// value is the number of the last record in it.
+    ///
+    /// # Errors
+    /// When a log cannot be read.
+    pub fn snapshot(&self, upto: Option<u64>) -> Result<(Session, u64)> {
+        self.fold(upto.unwrap_or(u64::MAX)).map(|(session, _, last)| (session, last))
+    }
+
+    fn fold(&self, upto: u64) -> Result<(Session, usize, u64)> {
         let mut session = Session::default();
         let mut tail = self.tail();
-        for envelope in tail.poll()? {
+        let mut last = 0;
+        for envelope in tail.poll()?.into_iter().filter(|envelope| envelope.n <= upto) {
+            last = envelope.n.max(last);
             if let Some(record) = envelope.known() {
                 apply_record(&mut session, envelope.n, record);
             }
@@ -171,7 +186,7 @@ impl SessionDir {
             }
             skipped += tail.skipped();
         }
-        Ok((session, skipped))
+        Ok((session, skipped, last))
     }
 
     /// Every run, in order of launch.
@@ -258,7 +273,7 @@ impl SessionDir {
         if let Some(data) = spec.data().into_iter().find(|data| !files.iter().any(|file| file.name == data.file)) {
             return Err(Error::NoData { path: path.join(&data.file) });
         }
-        let temp = temp_in(&runs, spec.id.as_str());
+        let temp = temp_in(&runs, spec.id.as_str())?;
         for part in ["metrics", "ctl", "ckpt"] {
             create_dir(&temp.join(part))?;
         }

@@ -1,7 +1,7 @@
 //! The writer of a log: repair on opening, one write a record, rotation.
 
 use super::super::error::{Error, Result};
-use super::super::files::{create_dir, create_new, replace, sync_dir, ticket, wall_ms, write_new};
+use super::super::files::{create_dir, create_new, put, sync_dir, ticket, wall_ms, write_new};
 use super::super::lock::Lock;
 use super::{HeaderLine, LogRecord, MAJOR, file_at, numbers};
 use crate::protocol::{Header, MAX_LINE, decode, encode};
@@ -14,6 +14,8 @@ use std::time::Instant;
 
 /// Bytes after which a new file is begun.
 const ROTATE_AT: u64 = 64 << 20;
+/// Bytes that are brought to the disk without being asked, since they are kept in memory until then.
+const UNSAVED: usize = 8 << 20;
 
 /// The only writer of a log.
 #[derive(Debug)]
@@ -27,7 +29,11 @@ pub struct LogWriter<T> {
     /// The last sequence number given.
     seq: u64,
     rotate_at: u64,
-    /// Set when the file could not be brought back to a known state.
+    /// Length up to which every byte is on the disk.
+    saved: u64,
+    /// The lines after that, to be written again where the disk failed.
+    unsaved: Vec<u8>,
+    /// Set when the file could not be brought back to a known state: the log goes on in a new one.
     suspect: bool,
     start: Instant,
     _lock: Lock,
@@ -91,6 +97,8 @@ impl<T: LogRecord> LogWriter<T> {
             len,
             seq,
             rotate_at,
+            saved: len,
+            unsaved: Vec::new(),
             suspect: false,
             start: Instant::now(),
             _lock: lock.clone(),
@@ -116,15 +124,20 @@ impl<T: LogRecord> LogWriter<T> {
     /// Appends a record in one write and gives back its number. It is durable after [`LogWriter::sync`].
     ///
     /// # Errors
-    /// When the record is too long or the write fails; the file then ends where it ended before.
+    /// When the record is too long or the write fails; the record is not in the log then.
     pub fn append(&mut self, record: &T) -> Result<u64> {
+        self.recover()?;
         let n = self.seq + 1;
         let line = encode(n, self.start.elapsed().as_millis() as u64, wall_ms(), record)
             .map_err(|source| Error::Record { path: self.path.clone(), source })?;
+        if self.unsaved.len() + line.len() > UNSAVED {
+            self.sync()?;
+        }
         if self.len > 0 && self.len + line.len() as u64 > self.rotate_at {
             self.rotate()?;
         }
         self.write(line.as_bytes())?;
+        self.unsaved.extend_from_slice(line.as_bytes());
         self.seq = n;
         Ok(n)
     }
@@ -132,22 +145,34 @@ impl<T: LogRecord> LogWriter<T> {
     /// Brings every record appended so far to the disk.
     ///
     /// # Errors
-    /// When the disk fails. After that the kernel may have dropped the bytes, so the writer refuses further work.
+    /// When the disk fails. The kernel may have dropped the bytes then: the next call writes the records again, under their
+    /// numbers, to a new file.
     pub fn sync(&mut self) -> Result<()> {
-        if self.suspect {
-            return Err(Error::Suspect(self.path.clone()));
-        }
-        self.file.sync_data().map_err(|e| {
+        self.recover()?;
+        sync_data(&self.file).map_err(|e| {
             self.suspect = true;
             Error::io("save", &self.path, e)
-        })
+        })?;
+        self.saved = self.len;
+        self.unsaved.clear();
+        Ok(())
+    }
+
+    /// Goes on in a new file where the disk failed before, with the records that may not have reached it.
+    fn recover(&mut self) -> Result<()> {
+        if !self.suspect {
+            return Ok(());
+        }
+        // Where the old file cannot be cut, its readers pass over the repeated lines.
+        let _ = self.file.set_len(self.saved);
+        let lines = self.unsaved.clone();
+        self.begin_file(&lines)?;
+        self.unsaved.clear();
+        Ok(())
     }
 
     /// One write; anything but the whole of it is taken back.
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.suspect {
-            return Err(Error::Suspect(self.path.clone()));
-        }
         let error = loop {
             match self.file.write(bytes) {
                 Ok(n) if n == bytes.len() => {
@@ -170,6 +195,7 @@ impl<T: LogRecord> LogWriter<T> {
         let line = header_line::<T>(&self.path)?;
         self.write(line.as_bytes())?;
         self.file.sync_all().map_err(|e| Error::io("save", &self.path, e))?;
+        self.saved = self.len;
         sync_dir(&self.dir)
     }
 
@@ -186,21 +212,46 @@ impl<T: LogRecord> LogWriter<T> {
         if last == *b"\n" { Ok(()) } else { self.write(b"\n") }
     }
 
-    /// Goes on in a new file, which gets its name only when its header is on disk: a reader that sees it knows that this
-    /// one is complete.
+    /// Goes on in a new file.
     fn rotate(&mut self) -> Result<()> {
         self.sync()?;
+        self.begin_file(&[])
+    }
+
+    /// Begins the next file with these lines. It gets its name only when they are on disk: a reader that sees it knows that
+    /// this one is complete.
+    fn begin_file(&mut self, lines: &[u8]) -> Result<()> {
         let path = file_at(&self.dir, self.number + 1);
-        let line = header_line::<T>(&path)?;
-        replace(&path, line.as_bytes(), true)?;
-        self.file = OpenOptions::new().read(true).append(true).open(&path).map_err(|e| {
-            self.suspect = true;
-            Error::io("open", &path, e)
-        })?;
+        let header = header_line::<T>(&path)?;
+        put(&path, &[header.as_bytes(), lines].concat(), true)?;
+        // Readers may be in the new file already: should anything below fail, the log goes on in yet another one.
+        self.suspect = true;
+        self.file = OpenOptions::new().read(true).append(true).open(&path).map_err(|e| Error::io("open", &path, e))?;
         self.path = path;
         self.number += 1;
-        self.len = line.len() as u64;
+        self.saved = header.len() as u64;
+        self.len = self.saved + lines.len() as u64;
+        sync_dir(&self.dir)?;
+        self.saved = self.len;
+        self.suspect = false;
         Ok(())
+    }
+}
+
+#[cfg(not(test))]
+fn sync_data(file: &File) -> std::io::Result<()> {
+    file.sync_data()
+}
+
+/// The disk of the tests fails on demand.
+#[cfg(test)]
+fn sync_data(file: &File) -> std::io::Result<()> {
+    match super::tests::FAULTS.get() {
+        0 => file.sync_data(),
+        n => {
+            super::tests::FAULTS.set(n - 1);
+            Err(std::io::Error::from_raw_os_error(5))
+        }
     }
 }
 
