@@ -29,6 +29,7 @@ pub fn sample(context: &Context, args: SampleArgs) -> Result<()> {
         sampler,
         count_seed: args.seed.is_none(),
         device: args.device,
+        upto: None,
     };
     let (spec, data) = plan::sample(&context.home, &dir, order)?;
     let run = supervisor::launch(&dir, None, &spec, &data)?;
@@ -40,8 +41,14 @@ pub fn train(context: &Context, args: TrainArgs) -> Result<()> {
     // The method and its options are checked before the disk is looked at.
     let params = plan::params(&args.method, &args.set)?;
     let dir = SessionDir::find(&context.home, &args.session)?;
-    let order =
-        TrainOrder { method: args.method, params, name: args.name, init: args.init.map(RunId), device: args.device };
+    let order = TrainOrder {
+        method: args.method,
+        params,
+        name: args.name,
+        init: args.init.map(RunId),
+        device: args.device,
+        upto: None,
+    };
     let (spec, data) = plan::train(&context.home, &dir, order)?;
     announce(context, &spec, &data)?;
     let run = supervisor::launch(&dir, None, &spec, &data)?;
@@ -54,8 +61,7 @@ fn announce(context: &Context, spec: &RunSpec, data: &[DataFile]) -> Result<()> 
     if let Task::Train(train) = &spec.task {
         models::check(&train.model)?;
     }
-    let place = context.home.cache().join(format!("plan-{}", std::process::id()));
-    let plan = foretell(&context.home, &place, spec, data)?;
+    let plan = foretell(&context.home, None, spec, data)?;
     // Of nothing to train on the run says why.
     if plan.steps > 0 {
         out::note(&words(&plan, memory().1));

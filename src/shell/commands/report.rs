@@ -107,7 +107,7 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
         read_only: None,
         rater,
     };
-    let opening = [Msg::Tick { now_ms: now }, Msg::SessionOpened(opened), Msg::Records(records)];
+    let opening = [Msg::Tick { now_ms: now, clock_ms: 0 }, Msg::SessionOpened(opened), Msg::Records(records)];
     for msg in opening.into_iter().chain(messages).chain([Msg::SessionLoaded]) {
         update(&mut model, msg);
     }

@@ -108,6 +108,7 @@ fn live(home: &Home) -> Result<Option<SessionDir>> {
         sampler: Sampler { temperature: 1.0, top_p: 1.0, max_new_tokens: 64, ..Sampler::default() },
         count_seed: true,
         device: "cpu".into(),
+        upto: None,
     };
     let (spec, data) = plan::sample(home, &dir, order)?;
     supervisor::launch(&dir, Some(&mut journal), &spec, &data)?;

@@ -53,7 +53,7 @@ fn bring_in(context: &Context, dir: &SessionDir, file: &Path, kind: Option<Kind>
             "known_rows": added.known_rows, "bad_lines": intake.bad_lines, "left_out": intake.left_out,
         }))
     } else {
-        out::line(&intake.text)
+        out::line(&intake.text())
     }
 }
 

@@ -37,7 +37,7 @@ fn order(set: &[(&str, &str)]) -> TrainOrder {
     for (key, value) in set {
         params.0.insert((*key).into(), (*value).into());
     }
-    TrainOrder { method: "dpo".into(), params, name: None, init: None, device: "cpu".into() }
+    TrainOrder { method: "dpo".into(), params, name: None, init: None, device: "cpu".into(), upto: None }
 }
 
 fn refused(home: &Home, dir: &SessionDir, order: TrainOrder) -> String {

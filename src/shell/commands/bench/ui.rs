@@ -258,6 +258,7 @@ impl Load {
             name: None,
             init: None,
             device: "cpu".into(),
+            upto: None,
         };
         let (spec, data) = plan::train(home, &dir, order)?;
         let load = Self(supervisor::launch(&dir, None, &spec, &data)?);
