@@ -95,11 +95,13 @@ impl Desk {
             })?
         };
         // A stuck screen must not keep the writer from the disk: its answers wait in a queue without end.
-        let (answers, queued) = channel::<(Option<u64>, Msg)>();
+        let (answers, queued) = channel::<Answer>();
+        let follower = tails.clone();
         std::thread::Builder::new().name("answers".into()).spawn(move || {
-            queued.iter().all(|(opening, msg)| match opening {
-                Some(opening) => replies.of(opening, msg),
-                None => replies.send(msg),
+            queued.iter().all(|answer| match answer {
+                Answer::Of(opening, msg) => replies.of(opening, msg),
+                Answer::Say(msg) => replies.send(msg),
+                Answer::Tails(order) => follower.send(order).is_ok(),
             })
         })?;
         let ended = Arc::clone(&desk.ended);
@@ -219,6 +221,16 @@ impl Queue {
     }
 }
 
+/// What the writer has to say, in the order in which it is heard.
+enum Answer {
+    /// To the screen, about this opening.
+    Of(u64, Msg),
+    /// To the screen.
+    Say(Msg),
+    /// To the thread that follows logs: what it reads must not come before the session is open on the screen.
+    Tails(tails::Order),
+}
+
 struct Open {
     opening: u64,
     dir: SessionDir,
@@ -228,7 +240,7 @@ struct Open {
 struct Writer {
     home: Home,
     rater: Rater,
-    answers: Sender<(Option<u64>, Msg)>,
+    answers: Sender<Answer>,
     tails: Sender<tails::Order>,
     errands: Errands,
     open: Option<Open>,
@@ -287,7 +299,7 @@ impl Writer {
     }
 
     fn answer(&self, msg: Msg) {
-        let _ = self.answers.send((None, msg));
+        let _ = self.answers.send(Answer::Say(msg));
     }
 
     fn open(&mut self, opening: u64, name: String) -> Result<()> {
@@ -301,15 +313,15 @@ impl Writer {
         };
         let path = dir.path().display().to_string();
         let opened = Opened { name, path, meta, read_only, rater: self.rater.clone() };
-        let _ = self.answers.send((Some(opening), Msg::SessionOpened(opened)));
-        let _ = self.tails.send(tails::Order::Follow { opening, dir: dir.clone() });
+        let _ = self.answers.send(Answer::Of(opening, Msg::SessionOpened(opened)));
+        let _ = self.answers.send(Answer::Tails(tails::Order::Follow { opening, dir: dir.clone() }));
         self.open = Some(Open { opening, dir, journal });
         Ok(())
     }
 
     /// Closes the session with the hash of its state.
     fn close(&mut self) {
-        let _ = self.tails.send(tails::Order::Leave);
+        let _ = self.answers.send(Answer::Tails(tails::Order::Leave));
         let queue = std::mem::take(&mut self.queue);
         let Some(Open { dir, journal: Some(journal), .. }) = self.open.take() else { return };
         if queue.len() > 0 {
@@ -328,7 +340,13 @@ impl Writer {
         }
         let opening = self.open.as_ref().map(|open| open.opening);
         let answers = &self.answers;
-        let refuse = |ticket, error| drop(answers.send((opening, Msg::AppendFailed { ticket, error })));
+        let say = |msg: Msg| {
+            let _ = answers.send(match opening {
+                Some(opening) => Answer::Of(opening, msg),
+                None => Answer::Say(msg),
+            });
+        };
+        let refuse = |ticket, error| say(Msg::AppendFailed { ticket, error });
         let Some(Open { journal: Some(journal), .. }) = &mut self.open else {
             let why = match opening {
                 None => "no session is open: open one and try again",
@@ -338,12 +356,12 @@ impl Writer {
             };
             return self.queue.waiting.drain(..).for_each(|(ticket, _)| refuse(ticket, why.into()));
         };
-        let saved = |ticket, seq| drop(answers.send((opening, Msg::Acknowledged { ticket, seq })));
+        let saved = |ticket, seq| say(Msg::Acknowledged { ticket, seq });
         match self.queue.save(journal, refuse, saved) {
             Ok(()) => (self.queue.failures, self.queue.again) = (0, None),
             Err(error) => {
                 let in_ms = self.queue.back_off().as_millis() as u64;
-                let _ = answers.send((opening, Msg::SaveDelayed { error: error.to_string(), in_ms }));
+                say(Msg::SaveDelayed { error: error.to_string(), in_ms });
             }
         }
     }
@@ -394,7 +412,7 @@ impl Writer {
         let _ = self.tails.send(tails::Order::Look);
         if let Some(intake) = intake {
             let text = [Some(intake.text()), intake.left_out].into_iter().flatten().collect::<Vec<_>>().join("; ");
-            let _ = self.answers.send((Some(opening), Msg::Imported(text)));
+            let _ = self.answers.send(Answer::Of(opening, Msg::Imported(text)));
         }
         Ok(())
     }
