@@ -58,6 +58,43 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     options.open(path).and_then(|mut file| file.write_all(bytes)).map_err(|e| Error::io("write", path, e))
 }
 
+/// What a result was written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// A file of its own.
+    File,
+    /// Something that others read from: a pipe, a device, a terminal.
+    Stream,
+}
+
+/// Writes a result to the place a user names. A regular file is replaced in one step, also at the end of a link; the link
+/// stays. A pipe, a device or a dangling link is written into.
+///
+/// # Errors
+/// When it is a folder or cannot be written.
+pub fn write_result(path: &Path, bytes: &[u8]) -> Result<Target> {
+    let into = |path: &Path| {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).mode(0o600);
+        options.open(path).and_then(|mut file| file.write_all(bytes)).map_err(|e| Error::io("write to", path, e))
+    };
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_file() => {
+            // The file at the end of a link, so that the link stays.
+            let file = std::fs::canonicalize(path).map_err(|e| Error::io("find", path, e))?;
+            replace(&file, bytes, true)?;
+            Ok(Target::File)
+        }
+        Ok(meta) if meta.is_dir() => {
+            Err(Error::io("write to", path, std::io::Error::other("it is a folder; name a file in it")))
+        }
+        Ok(_) => into(path).map(|()| Target::Stream),
+        // A link to a file that is not there yet makes that file.
+        Err(_) if std::fs::symlink_metadata(path).is_ok() => into(path).map(|()| Target::File),
+        Err(_) => replace(path, bytes, true).map(|()| Target::File),
+    }
+}
+
 /// Replaces a file in one step: a reader sees the old bytes or the new ones, also after a power cut when `durable`.
 pub(super) fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
     put(path, bytes, durable)?;
@@ -101,12 +138,14 @@ pub(super) fn temp_in(dir: &Path, what: &str) -> Result<PathBuf> {
     named.into_temp_path().keep().map_err(|e| Error::io("create a file in", dir, e.error))
 }
 
-/// A private temporary folder in `dir`, removed when it goes out of scope. `dir` is made where it is missing.
+/// A private temporary folder in `dir`, removed when it goes out of scope. `dir` is made private, too.
 ///
 /// # Errors
 /// When it cannot be made.
 pub fn temp_dir(dir: &Path, what: &str) -> Result<tempfile::TempDir> {
     create_dir(dir)?;
+    // An earlier version made it as the umask said.
+    let _ = std::fs::set_permissions(dir, Permissions::from_mode(0o700));
     sweep(dir);
     let prefix = format!("{TEMPORARY}{what}-");
     let mut builder = temporary(&prefix);

@@ -1,7 +1,7 @@
 //! One session's folder: its header, lock, log and runs.
 
 use super::error::{Error, Result};
-use super::files::{create_dir, names, read_json, sync_dir, temp_in, write_new};
+use super::files::{create_dir, names, read_json, sweep, sync_dir, temp_in, write_new};
 use super::home::Home;
 use super::lock::{Holder, Lock, lock_holder};
 use super::log::{LogTail, LogWriter};
@@ -137,6 +137,8 @@ impl SessionDir {
     /// # Errors
     /// When it cannot be opened or repaired.
     pub fn writer(&self, lock: &Lock) -> Result<LogWriter<SessionRecord>> {
+        // Whoever may write tidies up after those who were killed while writing.
+        [self.events(), self.path.join("runs"), self.path.clone()].iter().for_each(|dir| sweep(dir));
         LogWriter::open(&self.events(), &self.quarantine(), lock)
     }
 

@@ -15,6 +15,7 @@ mod cli;
 mod faults;
 mod methods;
 mod models;
+mod places;
 mod prose;
 mod pty;
 mod round;
