@@ -26,7 +26,7 @@ pub use checkpoint::{Checkpoint, Found, sha256};
 pub use error::{Error, Result};
 #[cfg(test)]
 pub(crate) use fault::plan as faults;
-pub use files::{free_bytes, wall_ms};
+pub use files::{Target, free_bytes, temp_dir, wall_ms, write_private, write_result};
 pub use home::{Home, list_sessions};
 pub use lock::{Holder, Lock, is_locked, lock_holder};
 pub use log::{LogRecord, LogTail, LogWriter};

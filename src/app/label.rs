@@ -43,7 +43,7 @@ pub fn refresh(model: &mut Model) {
         && open.loaded
         && let Some(next) = open.queue.first()
     {
-        label.card = Card::of(open, next, model.now_ms);
+        label.card = Card::of(open, next, model.clock_ms);
     }
     if let Some(card) = &mut label.card {
         card.lay_out(model.size, label.zoom);
@@ -54,7 +54,7 @@ pub fn refresh(model: &mut Model) {
 pub fn show_pair(model: &mut Model, pair: &PairId) {
     let Some(open) = &model.open else { return };
     let Screen::Label(label) = &mut model.screen else { return };
-    if let Some(card) = Card::of(open, pair, model.now_ms) {
+    if let Some(card) = Card::of(open, pair, model.clock_ms) {
         label.card = Some(card);
     }
     refresh(model);
@@ -132,7 +132,7 @@ fn judge(model: &mut Model, said: Said) -> Vec<Effect> {
         model.warn("no pair to judge");
         return Vec::new();
     };
-    let ms = model.now_ms.saturating_sub(card.shown_ms);
+    let ms = model.clock_ms.saturating_sub(card.shown_ms);
     if ms < GUARD_MS {
         model.warn("that key came with the pair itself and was not taken: once more");
         return Vec::new();

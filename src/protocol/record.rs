@@ -17,6 +17,9 @@ pub struct Header {
     pub minor: u32,
     /// `session` or `run`.
     pub log: String,
+    /// How many records at the beginning of this file an earlier one may hold too: the disk failed there.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub again: u64,
 }
 
 /// `session.json`: written once.

@@ -121,7 +121,7 @@ pub(super) fn write<E: From<Error>>(
 ) -> Result<Checkpoint, E> {
     create_dir(dir)?;
     mend(dir)?;
-    let temp = temp_in(dir, &folder(step));
+    let temp = temp_in(dir, &folder(step))?;
     create_dir(&temp)?;
     let done = fill(&temp).and_then(|()| Ok(publish(dir, &temp, step)?));
     if done.is_err() {
@@ -142,7 +142,7 @@ fn put_in_place(dir: &Path, temp: &Path, path: &Path, step: u64) -> Result<()> {
             Err(e) if cannot_exchange(&e) => {}
             Err(e) => return Err(replace(e)),
         }
-        let aside = temp_in(dir, &format!("replaced-{}", folder(step)));
+        let aside = temp_in(dir, &format!("replaced-{}", folder(step)))?;
         pass("rename").and_then(|()| std::fs::rename(path, &aside)).map_err(replace)?;
     }
     pass("rename").and_then(|()| std::fs::rename(temp, path)).map_err(|e| Error::io("save", path, e))?;
@@ -285,7 +285,7 @@ pub(super) fn prune(dir: &Path, keep: usize) -> Result<()> {
     let surplus = whole.len().saturating_sub(keep.max(1));
     for old in whole[..surplus].iter().filter(|old| !kept.contains(&Some(old.step))) {
         // Out of sight in one step, so that no half of it is ever found.
-        let gone = temp_in(dir, &format!("old-{}", folder(old.step)));
+        let gone = temp_in(dir, &format!("old-{}", folder(old.step)))?;
         let moved = pass("rename").and_then(|()| std::fs::rename(&old.path, &gone));
         remove(if moved.is_ok() { &gone } else { &old.path })?;
     }

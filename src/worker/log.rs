@@ -6,7 +6,7 @@ use super::process::Signals;
 use crate::domain::{Finding, Severity};
 use crate::model;
 use crate::protocol::{RunCommand, RunEvent};
-use crate::storage::{self, Lock, LogWriter, RunDir, free_bytes};
+use crate::storage::{self, LogWriter, RunDir, free_bytes};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -25,9 +25,6 @@ const RETRY_AFTER: Duration = if cfg!(test) { Duration::from_millis(100) } else 
 /// The writer of a run's log.
 pub(crate) struct Log {
     writer: LogWriter<RunEvent>,
-    lock: Lock,
-    /// What was appended and may not be on the disk yet, by number.
-    unsynced: Vec<(u64, RunEvent)>,
     signals: Signals,
     synced: Instant,
     dirty: bool,
@@ -53,11 +50,9 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn new(writer: LogWriter<RunEvent>, lock: &Lock, run: &RunDir, signals: Signals) -> Self {
+    pub(crate) fn new(writer: LogWriter<RunEvent>, run: &RunDir, signals: Signals) -> Self {
         let log = Self {
             writer,
-            lock: lock.clone(),
-            unsynced: Vec::new(),
             signals,
             synced: Instant::now(),
             dirty: false,
@@ -89,16 +84,7 @@ impl Log {
             }
         }
         let event = watched.as_ref().unwrap_or(event);
-        loop {
-            match self.writer.append(event) {
-                Ok(seq) => {
-                    self.unsynced.push((seq, event.clone()));
-                    break;
-                }
-                Err(e) if e.is_no_space() => self.start_again(&e)?,
-                Err(e) => return Err(e.into()),
-            }
-        }
+        self.append(event)?;
         self.dirty = true;
         self.has_space()?;
         self.tick()
@@ -114,15 +100,28 @@ impl Log {
     pub(super) fn put_finished(&mut self, event: &RunEvent) -> Result<(), Error> {
         // Its room was held back for this.
         let _ = std::fs::remove_file(&self.reserve);
-        while let Err(e) = self.writer.append(event).and_then(|_| self.writer.sync()) {
-            if !e.is_no_space() {
-                return Err(e.into());
-            }
-            self.start_again(&e)?;
+        while let Err(e) = self.writer.append(event) {
+            self.wait_out(e)?;
             // Before the last word, not after it.
             self.has_space()?;
         }
+        while let Err(e) = self.writer.sync() {
+            self.wait_out(e)?;
+        }
         Ok(())
+    }
+
+    /// Appends; waits while there is no room.
+    fn append(&mut self, event: &RunEvent) -> Result<(), Error> {
+        while let Err(e) = self.writer.append(event) {
+            self.wait_out(e)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for space where that is what the writer lacks: its next call writes again what may not have reached the disk.
+    fn wait_out(&mut self, error: storage::Error) -> Result<(), Error> {
+        if error.is_no_space() { self.wait_for_space(&error) } else { Err(error.into()) }
     }
 
     /// Appends the event that ends the run, without waiting: on a full disk the run is found lost instead.
@@ -142,38 +141,11 @@ impl Log {
     /// Brings everything appended to the disk.
     pub(crate) fn sync(&mut self) -> Result<(), Error> {
         while let Err(e) = self.writer.sync() {
-            if !e.is_no_space() {
-                return Err(e.into());
-            }
-            self.start_again(&e)?;
+            self.wait_out(e)?;
         }
-        self.unsynced.clear();
         self.has_space()?;
         self.synced = Instant::now();
         self.dirty = false;
-        Ok(())
-    }
-
-    /// Waits for space, then opens the log again.
-    fn start_again(&mut self, cause: &dyn fmt::Display) -> Result<(), Error> {
-        self.wait_for_space(cause)?;
-        while let Err(e) = self.reopen() {
-            if !e.is_no_space() {
-                return Err(e.into());
-            }
-            self.wait_for_space(&e)?;
-        }
-        Ok(())
-    }
-
-    /// Opens the log anew: after a failed write to the disk only a fresh look says what is in it. What it lacks is appended again.
-    fn reopen(&mut self) -> Result<(), storage::Error> {
-        let mut writer = self.run.writer(&self.lock)?;
-        let there = writer.last_seq();
-        for (_, event) in self.unsynced.iter().filter(|(seq, _)| *seq > there) {
-            writer.append(event)?;
-        }
-        self.writer = writer;
         Ok(())
     }
 
@@ -192,9 +164,9 @@ impl Log {
             });
             // The space held back is for this; if it does not fit even so, the run's silence has to do.
             let _ = std::fs::remove_file(&self.reserve);
-            let said = self.writer.append(&finding).and_then(|_| self.writer.sync());
-            if said.is_err() && self.reopen().is_ok() {
-                let _ = self.writer.append(&finding).and_then(|_| self.writer.sync());
+            if self.writer.append(&finding).is_ok() || self.writer.append(&finding).is_ok() {
+                // A failed call is made good by the next one, in a new file.
+                let _ = self.writer.sync().or_else(|_| self.writer.sync());
             }
         }
         let path = self.run.path().to_owned();
@@ -245,8 +217,6 @@ impl Log {
         let saved = self.run.latest_checkpoint()?.checkpoint.map(|c| c.step);
         let from = saved.map_or("the beginning".to_owned(), |step| format!("its checkpoint of step {step}"));
         let _ = std::fs::remove_file(&self.reserve);
-        // Where this fails the next line says why.
-        let _ = self.reopen();
         self.writer.append(&RunEvent::Found(Finding {
             rule: "disk_full".into(),
             step: self.step,

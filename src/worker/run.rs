@@ -86,7 +86,7 @@ pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result
         // Orders given to a worker that died are not this one's.
         run.discard_commands(began_ms)?;
     }
-    let mut log = Log::new(run.writer(&lock)?, &lock, run, signals.clone());
+    let mut log = Log::new(run.writer(&lock)?, run, signals.clone());
     // A step's work may fail in ways no error type foresees; the log must say so whatever it was.
     let lived = catch_unwind(AssertUnwindSafe(|| take_up(run, &spec, &past, &mut log, signals, prepare)));
     let failed = match lived {
