@@ -24,9 +24,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 /// How long planning a run may take: it reads whole logs and looks for models.
-const PLAN_TIME: Duration = Duration::from_secs(120);
+const PLAN_TIME: Duration = Duration::from_mins(2);
 /// How long a worker may take to answer a question about a run.
-const ASK_TIME: Duration = Duration::from_secs(300);
+const ASK_TIME: Duration = Duration::from_mins(5);
 
 /// Something to do for the open session.
 #[derive(Debug)]
@@ -164,7 +164,7 @@ impl Errands {
                 Ok(())
             }
             Errand::Import(path) => {
-                self.import(place, path);
+                self.import(place.opening, path);
                 Ok(())
             }
         };
@@ -183,11 +183,11 @@ impl Errands {
         });
     }
 
-    fn import(&self, place: Place, path: PathBuf) {
+    fn import(&self, opening: u64, path: PathBuf) {
         let (replies, take_in) = (self.replies.clone(), Arc::clone(&self.take_in));
         aside(&self.replies, "import", move || match Rows::read(&path, None, None) {
-            Ok(rows) => take_in(place.opening, rows),
-            Err(error) => drop(replies.of(place.opening, Msg::Failed(error.to_string()))),
+            Ok(rows) => take_in(opening, rows),
+            Err(error) => drop(replies.of(opening, Msg::Failed(error.to_string()))),
         });
     }
 }

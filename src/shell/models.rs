@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long looking at models may take: their weights are not read.
-const LOOK_TIME: Duration = Duration::from_secs(60);
+const LOOK_TIME: Duration = Duration::from_mins(1);
 /// The format of the model that the binary carries, in lists.
 const EMBEDDED: &str = "embedded";
 

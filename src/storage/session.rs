@@ -142,7 +142,9 @@ impl SessionDir {
     /// When it cannot be opened or repaired.
     pub fn writer(&self, lock: &Lock) -> Result<LogWriter<SessionRecord>> {
         // Whoever may write tidies up after those who were killed while writing.
-        [self.events(), self.path.join("runs"), self.path.clone()].iter().for_each(|dir| sweep(dir));
+        for dir in [self.events(), self.path.join("runs"), self.path.clone()] {
+            sweep(&dir);
+        }
         LogWriter::open(&self.events(), &self.quarantine(), lock)
     }
 

@@ -75,8 +75,8 @@ impl Bench {
 
     /// Verdicts in the log, each pair counted once, and lines passed over.
     fn kept(&self) -> (usize, usize) {
-        let (state, skipped) = self.dir().state().unwrap();
-        (state.verdicts().filter(|(_, j)| !j.undone).count(), skipped)
+        let (state, found) = self.dir().state().unwrap();
+        (state.verdicts().filter(|(_, j)| !j.undone).count(), found.damage() as usize)
     }
 }
 

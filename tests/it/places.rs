@@ -143,7 +143,7 @@ fn what_killed_processes_left_behind_is_removed_and_what_lives_is_not() {
     let home = dir.path();
     with_pairs(home);
     let session = SessionDir::find(&Home::resolve(Some(home)).unwrap(), "tone").unwrap();
-    let old = SystemTime::now() - Duration::from_secs(7200);
+    let old = SystemTime::now() - Duration::from_hours(2);
     let places = [session.path().join("events"), session.path().join("runs"), session.path().to_owned()];
     let mut gone = Vec::new();
     for place in &places {
@@ -203,7 +203,7 @@ fn labels_of_the_last_demo_are_kept_and_it_is_said_where() {
     let live = SessionDir::open(&home.cache().join("demo/live")).unwrap();
     // The sampler of the demo ends by itself.
     let until = std::time::Instant::now() + crate::terminal::PATIENCE;
-    while live.runs().unwrap().iter().any(|run| run.is_alive()) {
+    while live.runs().unwrap().iter().any(tiebreak::storage::RunDir::is_alive) {
         assert!(std::time::Instant::now() < until, "the sampler does not end");
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -88,7 +88,9 @@ impl Pty {
         command.env("LANG", "C.UTF-8");
         command.env_remove("SSH_CONNECTION");
         command.env_remove("NO_COLOR");
-        env.iter().for_each(|(name, value)| command.env(name, value));
+        for (name, value) in env {
+            command.env(name, value);
+        }
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
         let screen = Arc::new(Mutex::new(Screen { parser: vt100::Parser::new(rows, cols, 0), bytes: Vec::new() }));
