@@ -106,7 +106,11 @@ impl Log {
             self.has_space()?;
         }
         while let Err(e) = self.writer.sync() {
-            self.wait_out(e)?;
+            if !e.is_no_space() {
+                return Err(e.into());
+            }
+            // Nothing is said behind the last word.
+            self.wait()?;
         }
         Ok(())
     }
@@ -169,6 +173,11 @@ impl Log {
                 let _ = self.writer.sync().or_else(|_| self.writer.sync());
             }
         }
+        self.wait()
+    }
+
+    /// Waits until more of the disk is free than now, or for half a minute, and takes orders meanwhile.
+    fn wait(&mut self) -> Result<(), Error> {
         let path = self.run.path().to_owned();
         let free = || free_bytes(&path);
         let (began, before) = (Instant::now(), free());
