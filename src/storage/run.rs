@@ -119,7 +119,9 @@ impl RunDir {
     /// # Errors
     /// When it cannot be opened or repaired.
     pub fn writer(&self, lock: &Lock) -> Result<LogWriter<RunEvent>> {
-        [self.metrics(), self.path.join("ctl")].iter().for_each(|dir| sweep(dir));
+        for dir in [self.metrics(), self.path.join("ctl")] {
+            sweep(&dir);
+        }
         LogWriter::open(&self.metrics(), &self.session_path().join("quarantine"), lock)
     }
 
