@@ -12,6 +12,8 @@ mod drive;
 mod error;
 mod gpu;
 mod log;
+mod out;
+mod prepared;
 mod process;
 mod run;
 mod task;
@@ -23,7 +25,6 @@ pub use error::Error;
 
 use crate::domain::RunId;
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -48,21 +49,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         ["make", _, spec] => answer::make(path(1), spec),
         ["bench", spec] => bench::bench(spec),
         _ => {
-            say("tiebreak: `worker` is the workbench's own child process; use the commands of `tiebreak --help`");
+            out::note("tiebreak: `worker` is the workbench's own child process; use the commands of `tiebreak --help`");
             return ExitCode::from(2);
         }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            say(&format!("tiebreak: {e}"));
+            out::note(&format!("tiebreak: {e}"));
             ExitCode::FAILURE
         }
     }
-}
-
-/// Says something on standard error, which is the run's `worker.log`.
-fn say(text: &str) {
-    // Where nobody listens there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -1,62 +1,19 @@
 //! `worker run DIR`: takes a run up, from its beginning or from its last checkpoint, and lives through it.
 
-use super::drive::{Ending, Work, drive};
+use super::drive::{Ending, drive};
 use super::error::Error;
 use super::gpu::Gpu;
 use super::log::Log;
+use super::out::note;
+use super::prepared::{Past, Prepare};
 use super::process::{Signals, detach, give_way};
-use super::say;
 use super::task::prepare;
 use crate::domain::{Finding, Severity};
-use crate::protocol::{Envelope, RunEvent, RunSpec};
-use crate::storage::{self, Checkpoint, RunDir};
+use crate::protocol::{RunEvent, RunSpec};
+use crate::storage::{self, RunDir};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-
-/// What an earlier worker left behind.
-#[derive(Debug, Default)]
-pub(super) struct Past {
-    /// Workers so far.
-    pub(crate) attempts: u32,
-    /// The planned end was reached.
-    pub(crate) finished: bool,
-    /// The last step logged, for runs that go on from their log.
-    pub(crate) steps: u64,
-}
-
-impl Past {
-    pub(crate) fn of(run: &RunDir) -> Result<Self, storage::Error> {
-        let mut past = Self::default();
-        let events = run.tail().poll()?;
-        for event in events.into_iter().filter_map(|Envelope { data, .. }| data.ok()) {
-            match event {
-                RunEvent::Started { attempt, .. } => {
-                    past.attempts = past.attempts.max(attempt);
-                    past.finished = false;
-                }
-                RunEvent::Finished { .. } => past.finished = true,
-                RunEvent::Stepped { step, .. } => past.steps = step,
-                _ => {}
-            }
-        }
-        Ok(past)
-    }
-}
-
-/// Opens a run's work; the checkpoint is the one to go on from.
-pub(crate) type Open<'a> = Box<dyn FnOnce(&Past, Option<&Checkpoint>, &mut Log) -> Result<Box<dyn Work>, Error> + 'a>;
-
-/// A run's work before it is opened.
-pub(super) struct Prepared<'a> {
-    /// What computes: `CPU · 2 threads`.
-    pub(crate) device: String,
-    /// Loads and tokenises, telling the log how far it is.
-    pub(crate) open: Open<'a>,
-}
-
-/// How a run's work is prepared.
-pub(super) type Prepare = dyn for<'a> Fn(&'a RunDir, &'a RunSpec) -> Prepared<'a>;
 
 /// Runs the worker process on a run's folder.
 ///
@@ -74,12 +31,12 @@ pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result
     let began_ms = storage::wall_ms();
     let spec = run.placed_spec()?;
     let Some(lock) = run.lock()? else {
-        say(&format!("run {} has a worker already", run.id()));
+        note(&format!("run {} has a worker already", run.id()));
         return Ok(());
     };
     let past = Past::of(run)?;
     if past.finished {
-        say(&format!("run {} is finished", run.id()));
+        note(&format!("run {} is finished", run.id()));
         return Ok(());
     }
     if past.attempts > 0 {
