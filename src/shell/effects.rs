@@ -4,14 +4,14 @@
 use super::desk::{self, Order, Question, aside};
 use super::error::{Error, Result};
 use super::foretell::foretell;
-use super::intake::{self, Kind};
+use super::intake;
 use super::journal::Journal;
 use super::reply::{Replies, Reply};
 use super::{models, plan, tails};
 use crate::app::{Effect, Msg, SessionCard};
 use crate::domain::Rater;
 use crate::protocol::{SCHEMA_VERSION, SessionMeta};
-use crate::storage::{Home, SessionDir, list_sessions};
+use crate::storage::{Home, SessionDir, formats, list_sessions};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -163,7 +163,7 @@ fn create(home: &Home, name: &str, model: &str, prompts: Option<&str>) -> Result
     let dir = make_session(home, name, model)?;
     if let Some(path) = prompts {
         let mut journal = Journal::require(&dir)?;
-        let intake = intake::bring_in(&mut journal, &path, Some(Kind::Prompts), None);
+        let intake = intake::bring_in(&mut journal, &path, Some(formats::import_named("prompts")?), None);
         journal.close()?;
         intake?;
     }

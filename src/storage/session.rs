@@ -2,11 +2,10 @@
 
 use super::error::{Error, Result};
 use super::files::{create_dir, names, read_json, sync_dir, temp_in, write_new};
-use super::home::Home;
+use super::home::{Home, data_root};
 use super::lock::{Holder, Lock, lock_holder};
 use super::log::{LogTail, LogWriter};
 use super::run::RunDir;
-use super::summary::{self, SessionSummary};
 use crate::domain::{RunId, Session, nearest};
 use crate::protocol::{RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run_event};
 use std::path::{Path, PathBuf};
@@ -108,14 +107,6 @@ impl SessionDir {
     /// When it cannot be read.
     pub fn meta(&self) -> Result<SessionMeta> {
         read_json(&self.path.join("session.json"), "a session's header")
-    }
-
-    /// A short look at the session for lists.
-    ///
-    /// # Errors
-    /// When its folder cannot be read.
-    pub fn summary(&self) -> Result<SessionSummary> {
-        summary::of(self)
     }
 
     /// The right to write to the session's log; none when somebody else has it.
@@ -279,12 +270,6 @@ impl SessionDir {
     fn quarantine(&self) -> PathBuf {
         self.path.join("quarantine")
     }
-}
-
-/// The data folder that a session's folder stands in; none for a session that stands elsewhere.
-pub(super) fn data_root(session: &Path) -> Option<&Path> {
-    let sessions = session.parent().filter(|p| p.file_name().is_some_and(|name| name == "sessions"))?;
-    sessions.parent()
 }
 
 /// The number at the end of a run's id, so that `dpo-10` comes after `dpo-9` when both were made in one millisecond.

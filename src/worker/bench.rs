@@ -1,11 +1,12 @@
 //! Benchmarks: a question that is answered by doing the work once, in this process and no other.
 
-use super::answer::say;
 use super::error::Error;
 use super::gpu::Peak;
+use super::out::say;
 use crate::domain::{PairId, PairRow, PromptId};
 use crate::protocol::{BenchAnswer, BenchSpec, TrainBench, TrainFigures};
-use crate::storage::import;
+use crate::storage::formats::import_named;
+use crate::storage::import::{self, ImportedRows};
 use crate::{model, nn, train};
 use std::path::Path;
 
@@ -35,9 +36,16 @@ pub(crate) fn bench(spec: &str) -> Result<(), Error> {
 
 /// The file's pairs as rows.
 fn pairs(ask: &TrainBench) -> Result<Vec<PairRow>, Error> {
-    let imported = import::pairs(Path::new(&ask.data), None)?;
-    let rows = imported.rows.into_iter().enumerate();
-    Ok(rows
+    let path = Path::new(&ask.data);
+    let ImportedRows::Pairs(pairs) = import::read(path, import_named("pairs")?, None)?.rows else {
+        return Err(Error::Data {
+            path: path.to_owned(),
+            reason: "holds no pairs: name a file of judged pairs".into(),
+        });
+    };
+    Ok(pairs
+        .into_iter()
+        .enumerate()
         .map(|(i, pair)| PairRow {
             pair: PairId::new(format!("row{}", i + 1)),
             prompt_id: PromptId(format!("row{}", i + 1)),

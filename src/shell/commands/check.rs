@@ -6,7 +6,7 @@
 
 use super::super::error::{Error, Result};
 use super::super::out;
-use super::Context;
+use super::context::Context;
 use crate::domain::{Choice, SampledHash, Session, Side, counted, hash64};
 use crate::protocol::{Envelope, RunEvent, SessionRecord, Task, apply_record, apply_run_event};
 use crate::storage::{LogRecord, LogTail, RunDir, SessionDir, sha256};

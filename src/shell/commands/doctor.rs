@@ -5,7 +5,7 @@ mod cuda;
 use super::super::effects::memory;
 use super::super::error::Result;
 use super::super::{models, out, supervisor};
-use super::Context;
+use super::context::Context;
 use crate::protocol::GpuCard;
 use crate::storage::{free_bytes, list_sessions};
 use serde_json::{Map, Value, json};

@@ -4,7 +4,7 @@
 
 use super::super::error::{Error, Result};
 use super::super::out;
-use super::Context;
+use super::context::Context;
 use crate::domain::{RunState, RunStatus, Severity, counted};
 use crate::protocol::{Envelope, RunEvent, apply_run};
 use crate::storage::{RunDir, SessionDir};

@@ -4,7 +4,7 @@ use super::super::bundle::write;
 use super::super::cli::MakeArgs;
 use super::super::error::{Error, Result};
 use super::super::{out, supervisor};
-use super::Context;
+use super::context::Context;
 use crate::domain::manners::{Split, exchange, prompts};
 use crate::protocol::{FreshSpec, RunEvent};
 use serde_json::json;

@@ -3,7 +3,7 @@
 use super::super::cli::ModelsAction;
 use super::super::error::{Error, Result};
 use super::super::{fetch, models, out};
-use super::Context;
+use super::context::Context;
 use serde_json::json;
 
 /// Lists models or fetches one.

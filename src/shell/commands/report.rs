@@ -6,7 +6,7 @@
 use super::super::cli::ReportArgs;
 use super::super::error::{Error, Result};
 use super::super::{out, supervisor};
-use super::Context;
+use super::context::Context;
 use crate::app::{Code, Goal, Key, Model, Msg, Opened, Theme, update};
 use crate::domain::{Metrics, Outcome, Rater, RunId, RunState, RunStatus, Session, counted, sanitise};
 use crate::protocol::{Envelope, RunEvent};
@@ -281,18 +281,6 @@ fn page(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<Str
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{0}</title>\n<style>body{{max-width:70rem;margin:2rem auto;font-family:sans-serif}}svg{{max-width:100%;height:auto}}pre{{white-space:pre-wrap}}</style>\n<h1>{0}</h1>\n{picture}\n<pre>{summary}</pre>\n</html>\n",
         escape(&dir.name())
     ))
-}
-
-/// `WxH` as columns and rows.
-///
-/// # Errors
-/// When it is not of that form or below the smallest screen.
-pub fn size(text: &str) -> std::result::Result<(u16, u16), String> {
-    let parsed = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
-    match parsed {
-        Some((w @ 60..=500, h @ 16..=200)) => Ok((w, h)),
-        _ => Err("it takes columns x rows from 60x16 to 500x200, as 100x30".into()),
-    }
 }
 
 #[cfg(test)]

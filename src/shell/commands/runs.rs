@@ -3,7 +3,7 @@
 use super::super::cli::MergeArgs;
 use super::super::error::{Error, Result};
 use super::super::{out, plan, supervisor};
-use super::{Context, run_named};
+use super::context::{Context, run_named};
 use crate::domain::{RunId, RunStatus};
 use crate::protocol::{RunCommand, RunEvent};
 use crate::storage::SessionDir;

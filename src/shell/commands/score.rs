@@ -5,7 +5,7 @@ use super::super::error::Result;
 use super::super::journal::Journal;
 use super::super::supervisor::ask;
 use super::super::{out, plan};
-use super::Context;
+use super::context::Context;
 use crate::domain::{RunId, counted};
 use crate::protocol::{Scoring, SessionRecord};
 use crate::storage::SessionDir;

@@ -6,7 +6,7 @@ use super::super::journal::Journal;
 use super::super::plan::{self, SampleOrder};
 use super::super::run::{Opening, workbench};
 use super::super::{bundle, models, supervisor};
-use super::Context;
+use super::context::Context;
 use crate::app::Goal;
 use crate::domain::manners::{self, Split};
 use crate::domain::{Prompt, PromptBody, PromptId, QueueOrder, Rater, RunId, Sampler, nearest};

@@ -3,8 +3,9 @@
 use super::super::super::cli::BenchSampleArgs;
 use super::super::super::error::{Error, Result};
 use super::super::super::{models, out};
-use super::super::Context;
-use super::{Spread, ask, line, machine, round};
+use super::super::context::Context;
+use super::figures::{Spread, ask, line, round};
+use super::machine;
 use crate::protocol::{BenchAnswer, BenchSpec, RowsFigures, SampleBench};
 use serde_json::{Value, json};
 

@@ -7,8 +7,9 @@
 use super::super::super::cli::BenchTrainArgs;
 use super::super::super::error::{Error, Result};
 use super::super::super::{models, out, plan};
-use super::super::Context;
-use super::{Spread, ask, line, machine, round};
+use super::super::context::Context;
+use super::figures::{Spread, ask, line, round};
+use super::machine;
 use crate::domain::{Params, method};
 use crate::protocol::{BenchAnswer, BenchSpec, ModelRef, PairChoice, StepFigures, TrainBench, TrainFigures};
 use serde_json::{Map, Value, json};

@@ -5,17 +5,18 @@
 
 use super::super::super::cli::BenchUiArgs;
 use super::super::super::error::{Error, Result};
-use super::super::super::intake::{self, Kind};
+use super::super::super::intake;
 use super::super::super::journal::Journal;
 use super::super::super::plan::{self, TrainOrder};
 use super::super::super::{models, out, supervisor};
-use super::super::Context;
+use super::super::context::Context;
+use super::figures::{Spread, line, round};
+use super::machine;
 use super::pty::Pty;
-use super::{Spread, line, machine, round};
 use crate::domain::manners::exchange;
 use crate::domain::{Completion, CompletionId, Finish, Pair, PairId, Prompt, PromptBody, PromptId, quantile};
 use crate::protocol::{ModelRef, RunCommand, RunEvent, SessionMeta, SessionRecord};
-use crate::storage::{Home, RunDir, SessionDir};
+use crate::storage::{Home, RunDir, SessionDir, formats};
 use serde_json::json;
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -248,7 +249,7 @@ impl Load {
         }
         std::fs::write(&file, rows).map_err(|e| Error::io("write", &file, e))?;
         let mut journal = Journal::require(&dir)?;
-        intake::bring_in(&mut journal, &file, Some(Kind::Pairs), None)?;
+        intake::bring_in(&mut journal, &file, Some(formats::import_named("pairs")?), None)?;
         journal.close()?;
         let set = ["num_train_epochs=1000", "per_device_train_batch_size=4", "eval_fraction=0", "save_steps=0"];
         let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
