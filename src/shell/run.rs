@@ -9,7 +9,7 @@ use super::error::{Error, Result};
 use super::events;
 use super::out;
 use super::reply::Reply;
-use super::terminal::{Alarm, FrameBackend, TerminalGuard, Tty, install_panic_hook, restore, watch};
+use super::terminal::{Alarm, FrameBackend, TerminalGuard, Tty, restore, watch};
 use crate::app::{Goal, Model, Msg, Theme, begin, update};
 use crate::domain::{QueueOrder, Rater};
 use crate::storage::Home;
@@ -66,7 +66,6 @@ enum End {
 /// When there is no terminal, or it goes away.
 pub fn workbench(opening: Opening) -> Result<()> {
     let Opening { home, goal, rater, order, synchronise } = opening;
-    install_panic_hook();
     let guard = TerminalGuard::take(synchronise)?;
     let sync = Arc::new(AtomicBool::new(false));
     let backend = FrameBackend::tty(Arc::clone(&sync));

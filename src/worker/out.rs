@@ -2,12 +2,23 @@
 
 use super::error::Error;
 use serde::Serialize;
+use std::any::Any;
 use std::io::Write;
 
 /// Says something in words, on standard error: a run's `worker.log`.
 pub(super) fn note(text: &str) {
     // A closed standard error is no reason to fail.
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// A panic as a sentence; its report has been written before.
+pub(super) fn panicked(panic: &(dyn Any + Send), when: &str, remedy: &str) -> String {
+    let what = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    format!("tiebreak has a bug that showed {when} ({what}): {remedy}")
 }
 
 /// Says one answer as a line.

@@ -4,14 +4,13 @@ use super::drive::{Ending, drive};
 use super::error::Error;
 use super::gpu::Gpu;
 use super::log::Log;
-use super::out::note;
+use super::out::{note, panicked};
 use super::prepared::{Past, Prepare};
 use super::process::{Signals, detach, give_way};
 use super::task::prepare;
 use crate::domain::{Finding, Severity};
 use crate::protocol::{RunEvent, RunSpec};
 use crate::storage::{self, RunDir};
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -49,7 +48,11 @@ pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result
     let failed = match lived {
         Ok(Ok(_)) => return Ok(()),
         Ok(Err(e)) => e.to_string(),
-        Err(panic) => panicked(panic.as_ref(), log.step),
+        Err(panic) => panicked(
+            panic.as_ref(),
+            &format!("after step {}", log.step),
+            "worker.log names the place, please report it",
+        ),
     };
     let step = log.step;
     log.put_last(&RunEvent::Failed { step, error: failed.clone() })?;
@@ -96,14 +99,4 @@ fn take_up(
     }
     let mut work = opened?;
     drive(work.as_mut(), run, log, signals, from_step)
-}
-
-/// A panic as a sentence.
-fn panicked(panic: &(dyn Any + Send), step: u64) -> String {
-    let what = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message");
-    format!("tiebreak has a bug that showed after step {step} ({what}): worker.log names the place, please report it")
 }

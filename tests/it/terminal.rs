@@ -31,7 +31,15 @@ impl Pty {
 
     /// The same in a terminal of another size.
     pub fn sized(home: &Path, args: &[&str], cols: u16, rows: u16) -> Self {
-        let (mut pty, mut reader) = Self::started(home, args, cols, rows);
+        Self::watched(Self::started(home, args, cols, rows))
+    }
+
+    /// Another program in a terminal of 80x24 that is read all the time.
+    pub fn program(command: CommandBuilder) -> Self {
+        Self::watched(Self::spawned(command, 80, 24))
+    }
+
+    fn watched((mut pty, mut reader): (Self, Box<dyn Read + Send>)) -> Self {
         let seen = Arc::clone(&pty.screen);
         std::thread::spawn(move || {
             let mut buffer = vec![0u8; 1 << 16];
@@ -54,8 +62,6 @@ impl Pty {
     }
 
     fn started(home: &Path, args: &[&str], cols: u16, rows: u16) -> (Self, Box<dyn Read + Send>) {
-        let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
-        let pair = native_pty_system().openpty(size).unwrap();
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_tiebreak"));
         command.args(args);
         command.env("TIEBREAK_HOME", home);
@@ -63,6 +69,12 @@ impl Pty {
         command.env("LANG", "C.UTF-8");
         command.env_remove("SSH_CONNECTION");
         command.env_remove("NO_COLOR");
+        Self::spawned(command, cols, rows)
+    }
+
+    fn spawned(command: CommandBuilder, cols: u16, rows: u16) -> (Self, Box<dyn Read + Send>) {
+        let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).unwrap();
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
         let screen = Arc::new(Mutex::new(Screen { parser: vt100::Parser::new(rows, cols, 0), bytes: Vec::new() }));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// Asks a new worker and gives its figures; how far it is stands on a bar.
 pub(super) fn ask(spec: &BenchSpec) -> Result<BenchAnswer> {
-    let text = serde_json::to_string(spec).map_err(|e| Error::failed(format!("the question does not write: {e}")))?;
+    let text = serde_json::to_string(spec).map_err(|e| Error::bug("write a question", e))?;
     let bar = out::bar(0, "steps");
     let mut figures = None;
     let asked = supervisor::ask(&["bench".as_ref(), text.as_ref()], |answer: BenchAnswer| {
