@@ -27,6 +27,7 @@ mod reply;
 mod reports;
 mod run;
 mod supervisor;
+mod system;
 mod tails;
 
 pub use error::{Error, Result};

@@ -321,7 +321,7 @@ impl Bench {
         let Some((opening, dir)) = self.session() else { return };
         let planned = plan::train(&self.home, &dir, order(ask));
         let replies = self.replies.clone();
-        let place = self.home.cache().join(format!("masks-{}-{ticket}", std::process::id()));
+        let place = self.home.cache();
         aside(&self.replies, "masks", move || {
             let answer = planned.and_then(|(spec, data)| supervisor::ask_about("masks", &place, &spec, &data));
             replies.of(opening, Msg::MasksReady { ticket, answer: answer.map_err(|e| e.to_string()) });

@@ -7,7 +7,7 @@ use super::foretell::foretell;
 use super::intake;
 use super::journal::Journal;
 use super::reply::{Replies, Reply};
-use super::{models, plan, tails};
+use super::{models, plan, system, tails};
 use crate::app::{Effect, Msg, SessionCard};
 use crate::domain::Rater;
 use crate::protocol::{SCHEMA_VERSION, SessionMeta};
@@ -211,9 +211,9 @@ fn home_path(text: &str) -> PathBuf {
 
 /// What computes here, in a few words.
 fn device() -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let cores = system::threads();
     let mut text = format!("CPU {cores} core{}", if cores == 1 { "" } else { "s" });
-    let (_, available) = memory();
+    let (_, available) = system::memory();
     if available > 0 {
         text.push_str(&format!(" · {:.0} GB free", available as f64 / 1e9));
     }
@@ -226,16 +226,6 @@ fn device() -> String {
     text
 }
 
-/// Memory in all and still available, in bytes; 0 where the platform does not say.
-pub fn memory() -> (u64, u64) {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = text.lines().find_map(|l| l.strip_prefix(name))?;
-        line.trim_start_matches(':').trim().trim_end_matches("kB").trim().parse::<u64>().ok()
-    };
-    (field("MemTotal").unwrap_or(0) * 1024, field("MemAvailable").unwrap_or(0) * 1024)
-}
-
 /// Answers questions about runs that are not launched; of those that wait only the newest is answered.
 fn estimates(asked: &Receiver<Question>, replies: &Replies, home: &Home) {
     while let Ok(mut question) = asked.recv() {
@@ -243,9 +233,7 @@ fn estimates(asked: &Receiver<Question>, replies: &Replies, home: &Home) {
             question = newer;
         }
         let (opening, ticket, planned) = question;
-        let answer = planned.and_then(|(spec, data)| {
-            foretell(home, &home.cache().join(format!("estimate-{}", std::process::id())), &spec, &data)
-        });
+        let answer = planned.and_then(|(spec, data)| foretell(home, &spec, &data));
         replies.of(opening, Msg::EstimateReady { ticket, answer: answer.map_err(|e| e.to_string()) });
     }
 }

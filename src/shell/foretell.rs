@@ -13,12 +13,12 @@ const CHECKPOINT_BYTES: u64 = 12;
 /// Bytes left for the log and what is small.
 const SPARE: u64 = 16 << 20;
 
-/// Asks a worker what the run would take, in a folder at `place` that is made for it.
+/// Asks a worker what the run would take.
 ///
 /// # Errors
 /// When the worker cannot tell, or the disk of the data folder has no room for the run's checkpoints.
-pub fn foretell(home: &Home, place: &Path, spec: &RunSpec, data: &[DataFile]) -> Result<Estimate> {
-    let plan = supervisor::ask_about::<Estimate>("estimate", place, spec, data)?;
+pub fn foretell(home: &Home, spec: &RunSpec, data: &[DataFile]) -> Result<Estimate> {
+    let plan = supervisor::ask_about::<Estimate>("estimate", &home.cache(), spec, data)?;
     let needed = disk_bytes(spec, data, &plan);
     match free_bytes(home.root()) {
         Some(free) if free < needed => Err(Error::failed(no_room(home.root(), free, needed))),

@@ -5,14 +5,15 @@
 
 use super::error::{Error, Result};
 use super::journal::Journal;
+use super::system;
 use crate::domain::{RunState, RunStatus, sanitise};
 use crate::protocol::{RunEvent, RunSpec, SessionRecord, apply_run};
 use crate::storage::{DataFile, RunDir, SessionDir};
 use serde::de::DeserializeOwned;
 use std::ffi::OsStr;
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -156,7 +157,7 @@ fn worker<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> Result<Command> {
     let mut command = Command::new(exe);
     command.arg("worker").args(args);
     if std::env::var_os(THREADS).is_none() {
-        command.env(THREADS, num_cpus::get_physical().max(1).to_string());
+        command.env(THREADS, system::cores().to_string());
     }
     for (name, value) in ALLOCATOR {
         if std::env::var_os(name).is_none() {
@@ -220,20 +221,20 @@ pub fn ask<T: DeserializeOwned>(args: &[&OsStr], mut each: impl FnMut(T) -> Resu
     }
 }
 
-/// Asks a worker about a run that is not launched: its specification and data are put into the folder `dir` for as long as
-/// that takes.
+/// Asks a worker about a run that is not launched: its specification and data are put into a private folder below `place`
+/// for as long as that takes.
 ///
 /// # Errors
 /// When the folder cannot be written or the worker fails.
-pub fn ask_about<T: DeserializeOwned>(verb: &str, dir: &Path, spec: &RunSpec, data: &[DataFile]) -> Result<T> {
-    let answer = put_and_ask(verb, dir, spec, data);
-    let _ = std::fs::remove_dir_all(dir);
-    answer
-}
-
-fn put_and_ask<T: DeserializeOwned>(verb: &str, dir: &Path, spec: &RunSpec, data: &[DataFile]) -> Result<T> {
-    std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
-    let text = serde_json::to_vec(spec).map_err(|e| Error::failed(format!("the run does not write as JSON: {e}")))?;
+pub fn ask_about<T: DeserializeOwned>(verb: &str, place: &Path, spec: &RunSpec, data: &[DataFile]) -> Result<T> {
+    std::fs::create_dir_all(place).map_err(|e| Error::io("create", place, e))?;
+    let temporary = tempfile::Builder::new()
+        .prefix(&format!("{verb}-"))
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(place)
+        .map_err(|e| Error::io("create a folder in", place, e))?;
+    let dir = temporary.path();
+    let text = serde_json::to_vec(spec).map_err(|e| Error::bug("write a run's specification", e))?;
     let files = data.iter().map(|file| (file.name.as_str(), file.bytes.as_slice()));
     for (name, bytes) in files.chain([("spec.json", text.as_slice())]) {
         let path = dir.join(name);

@@ -7,7 +7,7 @@ use crate::domain::{PairId, PairRow, PromptId};
 use crate::protocol::{BenchAnswer, BenchSpec, TrainBench, TrainFigures};
 use crate::storage::formats::import_named;
 use crate::storage::import::{self, ImportedRows};
-use crate::{model, nn, train};
+use crate::{model, nn, storage, train};
 use std::path::Path;
 
 /// `worker bench SPEC`: [`BenchAnswer`]s, the figures last. SPEC is a [`BenchSpec`] as JSON.
@@ -19,11 +19,13 @@ pub(crate) fn bench(spec: &str) -> Result<(), Error> {
         BenchSpec::Train(ask) => {
             let pairs = pairs(&ask)?;
             // Of this process alone, and empty: the reference pass is part of what is measured.
-            let cache = std::env::temp_dir().join(format!("tiebreak-bench-{}", std::process::id()));
+            let cache = tempfile::Builder::new()
+                .prefix("tiebreak-bench-")
+                .tempdir()
+                .map_err(|e| storage::Error::io("create a folder in", &std::env::temp_dir(), e))?;
             let device = nn::describe(&nn::device(&ask.device)?);
             let peak = Peak::watch(&device);
-            let figures = train::bench::train(&ask, &pairs, &cache, &mut tell);
-            let _ = std::fs::remove_dir_all(&cache);
+            let figures = train::bench::train(&ask, &pairs, cache.path(), &mut tell);
             let gpu_peak_mib = peak.map(Peak::mib);
             say(&BenchAnswer::Trained(Box::new(TrainFigures { gpu_peak_mib, ..figures? })))
         }

@@ -1,11 +1,10 @@
 //! `sample` and `train`: launching runs and following them.
 
 use super::super::cli::{SampleArgs, TrainArgs};
-use super::super::effects::memory;
 use super::super::error::Result;
 use super::super::foretell::foretell;
 use super::super::plan::{self, SampleOrder, TrainOrder};
-use super::super::{models, out, supervisor};
+use super::super::{models, out, supervisor, system};
 use super::context::Context;
 use super::follow;
 use crate::domain::{RunId, Sampler, counted};
@@ -55,11 +54,10 @@ fn announce(context: &Context, spec: &RunSpec, data: &[DataFile]) -> Result<()> 
     if let Task::Train(train) = &spec.task {
         models::check(&train.model)?;
     }
-    let place = context.home.cache().join(format!("plan-{}", std::process::id()));
-    let plan = foretell(&context.home, &place, spec, data)?;
+    let plan = foretell(&context.home, spec, data)?;
     // Of nothing to train on the run says why.
     if plan.steps > 0 {
-        out::note(&words(&plan, memory().1));
+        out::note(&words(&plan, system::memory().1));
     }
     Ok(())
 }

@@ -19,8 +19,8 @@ use crate::protocol::{ModelRef, RunCommand, RunEvent, SessionMeta, SessionRecord
 use crate::storage::{Home, RunDir, SessionDir, formats};
 use serde_json::json;
 use std::ffi::OsStr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// What is pressed, in turn; each changes what is on the screen: a verdict brings the next pair, taking it back the last one,
 /// and the answers are too long to be seen whole. Between a new pair and its verdict lie four other keys, since a verdict
@@ -137,22 +137,19 @@ fn measure(home: &Home, args: &BenchUiArgs) -> Result<Vec<(&'static str, Option<
 
 /// A data folder that is gone afterwards.
 struct Place {
-    root: PathBuf,
     home: Home,
+    _folder: TempDir,
 }
 
 impl Place {
     fn new() -> Result<Self> {
-        let root = std::env::temp_dir().join(format!("tiebreak-bench-ui-{}", std::process::id()));
-        let home = Home::resolve(Some(&root))?;
+        let folder = tempfile::Builder::new()
+            .prefix("tiebreak-bench-ui-")
+            .tempdir()
+            .map_err(|e| Error::io("create a folder in", &std::env::temp_dir(), e))?;
+        let home = Home::resolve(Some(folder.path()))?;
         home.create()?;
-        Ok(Self { root, home })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.root);
+        Ok(Self { home, _folder: folder })
     }
 }
 
