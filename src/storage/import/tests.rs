@@ -198,12 +198,9 @@ fn importing_twice_adds_nothing_and_another_file_shares_prompts() {
 }
 
 #[test]
-fn oasst_pairs_go_in_and_come_out_the_same() {
+#[ignore = "needs oasst_pairs.jsonl beside the repository: .ci/run runs it where it is"]
+fn shared_data_oasst_pairs_go_in_and_come_out_the_same() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/oasst_pairs.jsonl");
-    if !path.exists() {
-        println!("skipped: {} is missing", path.display());
-        return;
-    }
     let (_home, session) = session();
     let imported = pairs(&path, None).unwrap();
     let (_, state) = add(&session, &path);
@@ -318,12 +315,9 @@ fn ratings_come_as_texts_and_messages_and_go_out_the_same() {
 }
 
 #[test]
-fn the_public_probe_imports_whole() {
+#[ignore = "needs forgetting_probe.jsonl beside the repository: .ci/run runs it where it is"]
+fn shared_data_the_public_probe_imports_whole() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/forgetting_probe.jsonl");
-    if !path.exists() {
-        println!("skipped: {} is missing", path.display());
-        return;
-    }
     let got = texts(&path, "probe", None).unwrap();
     assert_eq!((got.rows.len(), got.bad_lines, got.empty), (192, 0, 0));
     assert!(got.rows.iter().all(|body| matches!(body, SftBody::Text(_))));
