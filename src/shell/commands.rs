@@ -19,7 +19,7 @@ use super::error::Result;
 use crate::app::Goal;
 use crate::protocol::RunCommand;
 use crate::storage::Home;
-use context::Context;
+use context::CommandContext;
 
 /// Does what the command line asks for.
 ///
@@ -27,7 +27,7 @@ use context::Context;
 /// When it cannot be done.
 pub fn run(cli: Cli) -> Result<()> {
     let home = Home::resolve(cli.home.as_deref())?;
-    let context = Context { home, json: cli.json };
+    let context = CommandContext { home, json: cli.json };
     let Some(command) = cli.command else {
         return screens::open(context, None, None, &cli.screen);
     };

@@ -24,7 +24,7 @@ const LEAVE: Duration = Duration::from_secs(5);
 
 /// What an effect asks of the loop itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
+pub enum LoopAction {
     /// Nothing.
     Nothing,
     /// Paint everything again.
@@ -75,11 +75,11 @@ impl Effects {
     }
 
     /// Carries an effect out.
-    pub fn run(&mut self, effect: Effect) -> Ask {
+    pub fn run(&mut self, effect: Effect) -> LoopAction {
         let order = match effect {
-            Effect::Redraw => return Ask::Redraw,
-            Effect::Suspend => return Ask::Suspend,
-            Effect::Quit => return Ask::Quit,
+            Effect::Redraw => return LoopAction::Redraw,
+            Effect::Suspend => return LoopAction::Suspend,
+            Effect::Quit => return LoopAction::Quit,
             Effect::ListSessions => return self.aside("sessions", sessions),
             Effect::ListModels => return self.list_models(),
             Effect::AskDevice => return self.aside("device", |_| Ok(Msg::DeviceKnown(device()))),
@@ -88,7 +88,7 @@ impl Effects {
             }
             Effect::ReadWorkerLog { run } => {
                 let _ = self.tails.send(tails::Order::WorkerLog(run));
-                return Ask::Nothing;
+                return LoopAction::Nothing;
             }
             Effect::OpenSession { name } => {
                 self.opening += 1;
@@ -109,7 +109,7 @@ impl Effects {
         };
         // The desk ends only after the loop has.
         let _ = self.desk.send(order);
-        Ask::Nothing
+        LoopAction::Nothing
     }
 
     /// Waits until everything is on disk and the session is closed. Nobody may read answers any more.
@@ -119,7 +119,7 @@ impl Effects {
     }
 
     /// Nobody waits for the list: that it cannot be made is said in passing.
-    fn list_models(&self) -> Ask {
+    fn list_models(&self) -> LoopAction {
         let (home, replies) = (self.home.clone(), self.replies.clone());
         aside(&self.replies, "models", move || {
             let cards = models::list(&home).unwrap_or_else(|error| {
@@ -128,16 +128,16 @@ impl Effects {
             });
             replies.send(Msg::ModelsListed(cards));
         });
-        Ask::Nothing
+        LoopAction::Nothing
     }
 
-    fn aside(&self, name: &str, work: impl FnOnce(&Home) -> Result<Msg> + Send + 'static) -> Ask {
+    fn aside(&self, name: &str, work: impl FnOnce(&Home) -> Result<Msg> + Send + 'static) -> LoopAction {
         let (home, replies) = (self.home.clone(), self.replies.clone());
         aside(&self.replies, name, move || {
             let msg = work(&home).unwrap_or_else(|error| Msg::Failed(error.to_string()));
             replies.send(msg);
         });
-        Ask::Nothing
+        LoopAction::Nothing
     }
 }
 

@@ -4,7 +4,7 @@
 //! only if the model's version changed. Keys are drawn at once; what comes from logs at most ten times a second, four over
 //! SSH. This thread waits for nothing but the terminal itself.
 
-use super::effects::{Ask, Effects};
+use super::effects::{Effects, LoopAction};
 use super::error::{Error, Result};
 use super::events;
 use super::out;
@@ -259,13 +259,13 @@ impl Loop {
 
     fn effect(&mut self, effect: crate::app::Effect) -> Option<End> {
         match self.effects.run(effect) {
-            Ask::Nothing => None,
-            Ask::Redraw => self.repaint(false).err().map(End::Gone),
-            Ask::Suspend => {
+            LoopAction::Nothing => None,
+            LoopAction::Redraw => self.repaint(false).err().map(End::Gone),
+            LoopAction::Suspend => {
                 suspend();
                 None
             }
-            Ask::Quit => Some(End::Quit),
+            LoopAction::Quit => Some(End::Quit),
         }
     }
 

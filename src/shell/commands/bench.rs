@@ -12,10 +12,10 @@ mod ui;
 
 use super::super::cli::BenchAction;
 use super::super::error::Result;
-use super::context::Context;
+use super::context::CommandContext;
 
 /// Measures what is asked for.
-pub fn run(context: &Context, action: BenchAction) -> Result<()> {
+pub fn run(context: &CommandContext, action: BenchAction) -> Result<()> {
     match action {
         BenchAction::Train(args) => train::run(context, &args),
         BenchAction::Sample(args) => sample::run(context, &args),

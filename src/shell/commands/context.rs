@@ -6,7 +6,7 @@ use crate::storage::{Home, RunDir, SessionDir};
 
 /// What every command knows.
 #[derive(Debug)]
-pub struct Context {
+pub struct CommandContext {
     /// The data folder.
     pub home: Home,
     /// Answer in JSON.
@@ -14,7 +14,7 @@ pub struct Context {
 }
 
 /// The session and the run that `SESSION/RUN` names.
-pub(super) fn run_named(context: &Context, text: &str) -> Result<(SessionDir, RunDir)> {
+pub(super) fn run_named(context: &CommandContext, text: &str) -> Result<(SessionDir, RunDir)> {
     let Some((session, run)) = text.trim_end_matches('/').rsplit_once('/') else {
         return Err(Error::Usage(format!(
             "`{text}` names no run: write SESSION/RUN (`tiebreak runs {text}` lists them)"

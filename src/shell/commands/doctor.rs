@@ -4,14 +4,14 @@ mod cuda;
 
 use super::super::error::Result;
 use super::super::{models, out, supervisor, system};
-use super::context::Context;
+use super::context::CommandContext;
 use crate::protocol::GpuCard;
 use crate::storage::{free_bytes, list_sessions};
 use serde_json::{Map, Value, json};
 use std::io::IsTerminal;
 
 /// Says what there is. Something wrong is said, and is no failure of the command.
-pub fn run(context: &Context) -> Result<()> {
+pub fn run(context: &CommandContext) -> Result<()> {
     let root = context.home.root();
     let mut facts = Map::new();
     facts.insert("version".into(), env!("CARGO_PKG_VERSION").into());

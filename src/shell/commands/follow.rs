@@ -4,7 +4,7 @@
 
 use super::super::error::{Error, Result};
 use super::super::out;
-use super::context::Context;
+use super::context::CommandContext;
 use crate::domain::{RunState, RunStatus, Severity, counted};
 use crate::protocol::{Envelope, RunEvent, apply_run};
 use crate::storage::{RunDir, SessionDir};
@@ -19,7 +19,7 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Follows a run until it ends.
-pub fn run(context: &Context, dir: &SessionDir, run: &RunDir) -> Result<()> {
+pub fn run(context: &CommandContext, dir: &SessionDir, run: &RunDir) -> Result<()> {
     let name = format!("{}/{}", dir.name(), run.id());
     let interrupted = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGINT, Arc::clone(&interrupted))
@@ -57,7 +57,7 @@ pub fn run(context: &Context, dir: &SessionDir, run: &RunDir) -> Result<()> {
 }
 
 struct Follower<'a> {
-    context: &'a Context,
+    context: &'a CommandContext,
     name: String,
     bar: ProgressBar,
     state: RunState,

@@ -5,7 +5,7 @@ use super::super::error::Result;
 use super::super::foretell::foretell;
 use super::super::plan::{self, SampleOrder, TrainOrder};
 use super::super::{models, out, supervisor, system};
-use super::context::Context;
+use super::context::CommandContext;
 use super::follow;
 use crate::domain::{RunId, Sampler, counted};
 use crate::protocol::{Estimate, RunSpec, Task};
@@ -13,7 +13,7 @@ use crate::storage::{DataFile, RunDir, SessionDir};
 use serde_json::json;
 
 /// Launches a sampling run.
-pub fn sample(context: &Context, args: SampleArgs) -> Result<()> {
+pub fn sample(context: &CommandContext, args: SampleArgs) -> Result<()> {
     let dir = SessionDir::find(&context.home, &args.session)?;
     let sampler = Sampler {
         temperature: args.temperature,
@@ -36,7 +36,7 @@ pub fn sample(context: &Context, args: SampleArgs) -> Result<()> {
 }
 
 /// Launches a training run.
-pub fn train(context: &Context, args: TrainArgs) -> Result<()> {
+pub fn train(context: &CommandContext, args: TrainArgs) -> Result<()> {
     // The method and its options are checked before the disk is looked at.
     let params = plan::params(&args.method, &args.set)?;
     let dir = SessionDir::find(&context.home, &args.session)?;
@@ -50,7 +50,7 @@ pub fn train(context: &Context, args: TrainArgs) -> Result<()> {
 
 /// Says what the run is going to take, and whether that is there; what it could not even begin with is refused here, before
 /// there is a run.
-fn announce(context: &Context, spec: &RunSpec, data: &[DataFile]) -> Result<()> {
+fn announce(context: &CommandContext, spec: &RunSpec, data: &[DataFile]) -> Result<()> {
     if let Task::Train(train) = &spec.task {
         models::check(&train.model)?;
     }
@@ -103,7 +103,7 @@ fn remedy(plan: &Estimate, free: u64) -> String {
 }
 
 /// Follows the run, or says where it is.
-fn launched(context: &Context, dir: &SessionDir, run: &RunDir, detach: bool) -> Result<()> {
+fn launched(context: &CommandContext, dir: &SessionDir, run: &RunDir, detach: bool) -> Result<()> {
     if !detach {
         return follow::run(context, dir, run);
     }

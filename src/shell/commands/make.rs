@@ -4,7 +4,7 @@ use super::super::bundle::write;
 use super::super::cli::MakeArgs;
 use super::super::error::{Error, Result};
 use super::super::{out, supervisor};
-use super::context::Context;
+use super::context::CommandContext;
 use crate::domain::manners::{Split, exchange, prompts};
 use crate::protocol::{FreshSpec, RunEvent};
 use serde_json::json;
@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 
 /// Makes the folder: the model by a worker, the texts here.
-pub fn run(context: &Context, args: &MakeArgs) -> Result<()> {
+pub fn run(context: &CommandContext, args: &MakeArgs) -> Result<()> {
     let to = std::path::absolute(&args.to).map_err(|e| Error::io("find", &args.to, e))?;
     if to.is_file() || fs::read_dir(&to).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(Error::failed(format!("{} exists and is not an empty folder: name another place", to.display())));

@@ -6,7 +6,7 @@
 use super::super::cli::ReportArgs;
 use super::super::error::{Error, Result};
 use super::super::{out, supervisor};
-use super::context::Context;
+use super::context::CommandContext;
 use crate::app::{Code, Goal, Key, Model, Msg, Opened, Theme, update};
 use crate::domain::{Metrics, Outcome, Rater, RunId, RunState, RunStatus, Session, counted, sanitise};
 use crate::protocol::{Envelope, RunEvent};
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 
 /// Writes the report.
-pub fn run(context: &Context, args: &ReportArgs) -> Result<()> {
+pub fn run(context: &CommandContext, args: &ReportArgs) -> Result<()> {
     let (dir, run) = target(&context.home, &args.target)?;
     let format = args.to.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
     let text = match format.as_str() {

@@ -3,14 +3,14 @@
 use super::super::cli::MergeArgs;
 use super::super::error::{Error, Result};
 use super::super::{out, plan, supervisor};
-use super::context::{Context, run_named};
+use super::context::{CommandContext, run_named};
 use crate::domain::{RunId, RunStatus};
 use crate::protocol::{RunCommand, RunEvent};
 use crate::storage::SessionDir;
 use serde_json::json;
 
 /// Lists a session's runs in order of launch.
-pub fn list(context: &Context, session: &str) -> Result<()> {
+pub fn list(context: &CommandContext, session: &str) -> Result<()> {
     let dir = SessionDir::find(&context.home, session)?;
     let runs = dir.runs()?;
     if runs.is_empty() && !context.json {
@@ -41,7 +41,7 @@ pub fn list(context: &Context, session: &str) -> Result<()> {
 }
 
 /// Tells a living run something.
-pub fn tell(context: &Context, name: &str, command: RunCommand) -> Result<()> {
+pub fn tell(context: &CommandContext, name: &str, command: RunCommand) -> Result<()> {
     let (_, run) = run_named(context, name)?;
     if !run.is_alive() {
         let (_, status) = supervisor::look(&run)?;
@@ -62,7 +62,7 @@ pub fn tell(context: &Context, name: &str, command: RunCommand) -> Result<()> {
 }
 
 /// Lets a paused run go on, or starts a worker for a lost, stopped or failed one.
-pub fn resume(context: &Context, name: &str) -> Result<()> {
+pub fn resume(context: &CommandContext, name: &str) -> Result<()> {
     let (_, run) = run_named(context, name)?;
     if run.is_alive() {
         return tell(context, name, RunCommand::Resume);
@@ -72,7 +72,7 @@ pub fn resume(context: &Context, name: &str) -> Result<()> {
 }
 
 /// Lets a worker write a run's result as a folder.
-pub fn merge(context: &Context, args: &MergeArgs) -> Result<()> {
+pub fn merge(context: &CommandContext, args: &MergeArgs) -> Result<()> {
     let (name, best) = RunId::new(&args.run).parts();
     let (dir, run) = run_named(context, name.as_str())?;
     let id = if best { run.id().at_best() } else { run.id() };
@@ -97,7 +97,7 @@ pub fn merge(context: &Context, args: &MergeArgs) -> Result<()> {
     }
 }
 
-fn answer(context: &Context, name: &str, command: RunCommand, does: &str) -> Result<()> {
+fn answer(context: &CommandContext, name: &str, command: RunCommand, does: &str) -> Result<()> {
     if context.json {
         out::json(&json!({ "run": name, "command": command.word() }))
     } else {

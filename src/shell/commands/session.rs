@@ -6,7 +6,7 @@ use super::super::error::Result;
 use super::super::intake;
 use super::super::journal::Journal;
 use super::super::out;
-use super::context::Context;
+use super::context::CommandContext;
 use crate::domain::counted;
 use crate::storage::formats::{self, Format};
 use crate::storage::{SessionDir, export};
@@ -14,7 +14,7 @@ use serde_json::json;
 use std::path::Path;
 
 /// Makes a session, with prompts if files are named.
-pub fn new(context: &Context, args: &NewArgs) -> Result<()> {
+pub fn new(context: &CommandContext, args: &NewArgs) -> Result<()> {
     args.prompts.iter().try_for_each(|file| check_prompts(file))?;
     let dir = make_session(&context.home, &args.session, &args.model)?;
     if context.json {
@@ -27,13 +27,13 @@ pub fn new(context: &Context, args: &NewArgs) -> Result<()> {
 }
 
 /// Brings a file into a session.
-pub fn import(context: &Context, args: &ImportArgs) -> Result<()> {
+pub fn import(context: &CommandContext, args: &ImportArgs) -> Result<()> {
     let dir = SessionDir::find(&context.home, &args.session)?;
     bring_in(context, &dir, &args.file, args.format, args.limit)
 }
 
 fn bring_in(
-    context: &Context,
+    context: &CommandContext,
     dir: &SessionDir,
     file: &Path,
     format: Option<&'static Format>,
@@ -59,7 +59,7 @@ fn bring_in(
 }
 
 /// Writes a session's training rows to a file.
-pub fn export(context: &Context, args: &ExportArgs) -> Result<()> {
+pub fn export(context: &CommandContext, args: &ExportArgs) -> Result<()> {
     let dir = SessionDir::find(&context.home, &args.session)?;
     let (session, _) = dir.state()?;
     let done = export::write(&session, args.format, &args.to)?;

@@ -9,7 +9,7 @@ use super::super::super::intake;
 use super::super::super::journal::Journal;
 use super::super::super::plan::{self, TrainOrder};
 use super::super::super::{models, out, supervisor};
-use super::super::context::Context;
+use super::super::context::CommandContext;
 use super::figures::{Spread, line, round};
 use super::machine;
 use super::pty::Pty;
@@ -54,7 +54,7 @@ const WARM: u32 = 10;
 const RUN: Duration = Duration::from_mins(2);
 
 /// Measures and says.
-pub fn run(context: &Context, args: &BenchUiArgs) -> Result<()> {
+pub fn run(context: &CommandContext, args: &BenchUiArgs) -> Result<()> {
     let place = Place::new()?;
     labels(&place.home, args.keys + WARM)?;
     let load = args.under_load.then(|| Load::start(context, &place.home, args.model.as_deref())).transpose()?;
@@ -226,7 +226,7 @@ struct Load(RunDir);
 
 impl Load {
     /// Launches the run and waits for its first step.
-    fn start(context: &Context, home: &Home, model: Option<&str>) -> Result<Self> {
+    fn start(context: &CommandContext, home: &Home, model: Option<&str>) -> Result<Self> {
         let model = match model {
             Some(name) => models::find(&context.home, name)?,
             None => models::embedded(home)?
