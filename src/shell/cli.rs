@@ -75,7 +75,7 @@ pub enum Command {
     Sample(SampleArgs),
     /// Train on a session's data, in the background.
     Train(TrainArgs),
-    /// Let a reward run score a session's answers.
+    /// Score a session's answers with a reward run.
     Score(ScoreArgs),
     /// Open a session on its labelling screen.
     Label {
@@ -105,13 +105,13 @@ pub enum Command {
         /// The session.
         session: String,
     },
-    /// Let a run wait before its next step.
+    /// Pause a run before its next step.
     Pause(RunArgs),
-    /// Let a paused run go on, or take up a lost or stopped one from its last checkpoint.
+    /// Resume a paused run, or a lost or stopped one from its last checkpoint.
     Resume(RunArgs),
-    /// Let a run write a checkpoint now.
+    /// Write a checkpoint of a run now.
     Checkpoint(RunArgs),
-    /// Let a run write a checkpoint and end.
+    /// Stop a run after a checkpoint.
     Stop(RunArgs),
     /// Write a session's judged pairs, texts to imitate or ratings to a file for other programs.
     Export(ExportArgs),
@@ -328,7 +328,7 @@ pub struct ReplayArgs {
     /// Fold every log without a screen and verify checksums, sequence and hashes.
     #[arg(long)]
     pub check: bool,
-    /// Begin to play at once, so many times as fast as it was (0.25 to 64).
+    /// Start playing at this speed (0.25 to 64).
     #[arg(long, value_name = "X", conflicts_with = "check", allow_negative_numbers = true, value_parser = values::speed)]
     pub speed: Option<f64>,
     /// Options of the screens.
@@ -399,10 +399,12 @@ fn sentence(error: &clap::Error, args: &[OsString]) -> String {
     let words: Vec<&str> = paragraph.split_whitespace().collect();
     let words = words.join(" ");
     let what = words.strip_prefix("error: ").unwrap_or(&words);
-    match nearest_name(error, args) {
-        Some(near) => format!("{what}; did you mean `{near}`?"),
-        None => format!("{what}; `tiebreak --help` says what there is"),
+    if let Some(near) = nearest_name(error, args) {
+        return format!("{what}; did you mean `{near}`?");
     }
+    let command = definition();
+    let asked = args.iter().skip(1).find_map(|arg| command.find_subcommand(arg));
+    format!("{what}; see `tiebreak{} --help`", asked.map_or_else(String::new, |c| format!(" {}", c.get_name())))
 }
 
 /// The nearest name for a wrong command or option.
@@ -463,5 +465,6 @@ mod tests {
         assert!(usage(&["sample", "x", "--temperature", "-1"]).contains('0'));
         assert!(usage(&["replay", "x", "--speed", "0.1"]).contains("from 0.25 to 64"));
         assert!(usage(&["sample", "x", "--per-prompt", "0"]).contains("1..=64"));
+        assert!(usage(&["sample", "x", "--per-prompt", "0"]).ends_with("see `tiebreak sample --help`"));
     }
 }

@@ -297,7 +297,7 @@ impl Bench {
             let resumed = supervisor::resume(&run);
             let _ = tails.send(tails::Order::Look);
             match resumed {
-                Ok(()) => replies.of(opening, Msg::Note(format!("{id} has a worker again"))),
+                Ok(()) => replies.of(opening, Msg::Note(format!("{id} resumed"))),
                 Err(error) => replies.of(opening, Msg::Failed(error.to_string())),
             };
         });

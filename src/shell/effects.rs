@@ -27,7 +27,7 @@ const LEAVE: Duration = Duration::from_secs(5);
 pub enum LoopAction {
     /// Nothing.
     Nothing,
-    /// Paint everything again.
+    /// Redraw.
     Redraw,
     /// Stop as ctrl-z does.
     Suspend,

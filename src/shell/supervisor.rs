@@ -53,7 +53,7 @@ pub fn launch(dir: &SessionDir, journal: Option<&mut Journal>, spec: &RunSpec, d
 /// When one is alive already, or the worker does not come up: with its last words.
 pub fn start(run: &RunDir) -> Result<()> {
     if run.is_alive() {
-        return Err(Error::failed(format!("run {} has a worker already: watch it with `tiebreak watch`", run.id())));
+        return Err(Error::failed(format!("run {} is active already: watch it with `tiebreak watch`", run.id())));
     }
     let log_path = run.worker_log();
     let from = std::fs::metadata(&log_path).map_or(0, |m| m.len());
@@ -108,7 +108,7 @@ fn last_words(run: &RunDir, from: u64) -> String {
     let text = String::from_utf8_lossy(bytes.get(from as usize..).unwrap_or_default()).into_owned();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     if lines.is_empty() {
-        return format!("it said nothing in {}", run.worker_log().display());
+        return format!("the worker log {} is empty", run.worker_log().display());
     }
     sanitise(&lines[lines.len().saturating_sub(LAST_WORDS)..].join("; "))
 }

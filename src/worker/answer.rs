@@ -93,8 +93,7 @@ pub(crate) fn merge(path: &Path, id: &RunId, out: &Path, format: &str) -> Result
 /// `worker make OUT SPEC`: a model's folder with random weights; SPEC is a [`FreshSpec`] as JSON. Progress comes as
 /// [`RunEvent`]s.
 pub(crate) fn make(out: &Path, spec: &str) -> Result<(), Error> {
-    let spec: FreshSpec = serde_json::from_str(spec)
-        .map_err(|e| Error::Failed(format!("what to make is not said as `models make` says it: {e}")))?;
+    let spec: FreshSpec = serde_json::from_str(spec).map_err(|e| Error::Failed(format!("invalid model spec: {e}")))?;
     Ok(fresh::make(&spec, out, &mut Lines)?)
 }
 

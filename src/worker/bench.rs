@@ -12,8 +12,8 @@ use std::path::Path;
 
 /// `worker bench SPEC`: [`BenchAnswer`]s, the figures last. SPEC is a [`BenchSpec`] as JSON.
 pub(crate) fn bench(spec: &str) -> Result<(), Error> {
-    let spec: BenchSpec = serde_json::from_str(spec)
-        .map_err(|e| Error::Failed(format!("what to measure is not said as `tiebreak bench` says it: {e}")))?;
+    let spec: BenchSpec =
+        serde_json::from_str(spec).map_err(|e| Error::Failed(format!("invalid benchmark spec: {e}")))?;
     let mut tell = |answer: BenchAnswer| say(&answer).map_err(|e| model::Error::Sink(e.to_string()));
     match spec {
         BenchSpec::Train(ask) => {

@@ -30,7 +30,7 @@ pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result
     let began_ms = storage::wall_ms();
     let spec = run.placed_spec()?;
     let Some(lock) = run.lock()? else {
-        note(&format!("run {} has a worker already", run.id()));
+        note(&format!("run {} is active already", run.id()));
         return Ok(());
     };
     let past = Past::of(run)?;

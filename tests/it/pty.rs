@@ -222,9 +222,9 @@ fn panicked(colour: bool) -> (String, String, u32) {
     command.env("TERM", "xterm-256color");
     command.env_remove("RUST_BACKTRACE");
     if colour {
-        command.env_remove("NO_COLOR")
+        command.env_remove("NO_COLOR");
     } else {
-        command.env("NO_COLOR", "1")
+        command.env("NO_COLOR", "1");
     }
     let mut pty = Pty::program(command);
     let (_, code) = pty.ended();

@@ -47,7 +47,7 @@ pub fn run(context: &CommandContext, dir: &SessionDir, run: &RunDir) -> Result<(
         if interrupted.load(Ordering::Relaxed) {
             follower.bar.finish_and_clear();
             return Err(Error::failed(format!(
-                "no longer following; the run goes on: `tiebreak watch {name}` shows it"
+                "no longer following; the run goes on: follow it with `tiebreak watch {name}`"
             )));
         }
         if quiet {
@@ -117,7 +117,7 @@ impl Follower<'_> {
         match status {
             RunStatus::Failed(error) => Err(Error::failed(format!("run {name} failed at step {step}: {error}"))),
             RunStatus::Lost | RunStatus::Starting => Err(Error::failed(format!(
-                "run {name} was lost at step {step}: its worker is gone; `tiebreak resume {name}` takes it up from its last checkpoint"
+                "run {name} was lost at step {step}: its worker is gone; `tiebreak resume {name}` resumes it from its last checkpoint"
             ))),
             status => {
                 let what = if self.state.recent.is_empty() { "step" } else { "completion" };

@@ -66,7 +66,7 @@ fn announce(context: &CommandContext, spec: &RunSpec, data: &[DataFile]) -> Resu
 fn words(plan: &Estimate, free: u64) -> String {
     let gb = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
     let mut text = format!(
-        "plan: {} on {}, at most {} tokens each, {} numbers trained, {} of memory",
+        "plan: {} on {}, at most {} tokens each, {} trainable parameters, {} of memory",
         counted(plan.steps as usize, "step"),
         counted(plan.train_rows, "row"),
         plan.longest,
@@ -75,8 +75,8 @@ fn words(plan: &Estimate, free: u64) -> String {
     );
     let activations = match (plan.kept_layers, plan.layers) {
         (kept, all) if kept == all => "all activations kept".to_owned(),
-        (0, all) => format!("each of {all} layers made again"),
-        (kept, all) => format!("{} of {all} layers made again", all - kept),
+        (0, all) => format!("each of {all} layers recomputed"),
+        (kept, all) => format!("{} of {all} layers recomputed", all - kept),
     };
     if free > 0 {
         text.push_str(&format!(" ({} free; {activations})", gb(free)));
@@ -111,7 +111,7 @@ fn launched(context: &CommandContext, dir: &SessionDir, run: &RunDir, detach: bo
     if context.json {
         out::json(&json!({ "session": dir.name(), "run": run.id(), "path": run.path() }))
     } else {
-        out::line(&format!("run {name} is going; `tiebreak watch {name}` shows it"))
+        out::line(&format!("run {name} started; follow it with `tiebreak watch {name}`"))
     }
 }
 
@@ -136,7 +136,7 @@ mod tests {
         let fits = words(&plan, 2_000_000_000);
         assert_eq!(
             fits,
-            "plan: 3 steps on 1 row, at most 320 tokens each, 42 numbers trained, 1.5 GB of memory (2.0 GB free; all \
+            "plan: 3 steps on 1 row, at most 320 tokens each, 42 trainable parameters, 1.5 GB of memory (2.0 GB free; all \
              activations kept)"
         );
         let ends = |plan: &Estimate, with: &str| {
@@ -150,7 +150,7 @@ mod tests {
         ends(&large, "the weights alone take 1.2 GB: take a smaller model");
         assert!(!words(&plan, 0).contains("free"));
         let some = Estimate { kept_layers: 22, ..plan.clone() };
-        assert!(words(&some, 0).ends_with("(8 of 30 layers made again)"));
-        assert!(words(&Estimate { kept_layers: 0, ..plan }, 0).ends_with("(each of 30 layers made again)"));
+        assert!(words(&some, 0).ends_with("(8 of 30 layers recomputed)"));
+        assert!(words(&Estimate { kept_layers: 0, ..plan }, 0).ends_with("(each of 30 layers recomputed)"));
     }
 }

@@ -43,7 +43,7 @@ fn list(context: &CommandContext) -> Result<()> {
 fn get(context: &CommandContext, name: &str) -> Result<()> {
     if name != fetch::SMOLLM2 {
         return Err(Error::Usage(format!(
-            "`{name}` cannot be fetched by name; did you mean `{}`? (other models are found where they lie: name their folder or .gguf file)",
+            "`{name}` cannot be fetched by name; did you mean `{}`? (for another model give its folder or .gguf file)",
             fetch::SMOLLM2
         )));
     }

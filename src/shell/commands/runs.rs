@@ -47,16 +47,16 @@ pub fn tell(context: &CommandContext, name: &str, command: RunCommand) -> Result
         let (_, status) = supervisor::look(&run)?;
         let remedy = match status {
             RunStatus::Finished => String::new(),
-            _ => format!("; `tiebreak resume {name}` takes it up again"),
+            _ => format!("; `tiebreak resume {name}` resumes it"),
         };
-        return Err(Error::failed(format!("run {name} is not going, it is {}{remedy}", status.word())));
+        return Err(Error::failed(format!("run {name} is not active, it is {}{remedy}", status.word())));
     }
     run.post(command)?;
     let does = match command {
         RunCommand::Pause => "pauses before its next step",
-        RunCommand::Resume => "goes on",
+        RunCommand::Resume => "resumes",
         RunCommand::Checkpoint => "writes a checkpoint after its step",
-        RunCommand::Stop => "writes a checkpoint and ends",
+        RunCommand::Stop => "stops after a checkpoint",
     };
     answer(context, name, command, does)
 }
@@ -68,7 +68,7 @@ pub fn resume(context: &CommandContext, name: &str) -> Result<()> {
         return tell(context, name, RunCommand::Resume);
     }
     supervisor::resume(&run)?;
-    answer(context, name, RunCommand::Resume, "has a worker again and goes on from its last checkpoint")
+    answer(context, name, RunCommand::Resume, "resumed from its last checkpoint")
 }
 
 /// Lets a worker write a run's result as a folder.
@@ -93,7 +93,7 @@ pub fn merge(context: &CommandContext, args: &MergeArgs) -> Result<()> {
     if context.json {
         out::json(&json!({ "run": args.run, "format": args.format, "path": to }))
     } else {
-        out::line(&format!("wrote {} of run {} to {}", args.format, args.run, to.display()))
+        out::line(&format!("merged {} into {} ({})", args.run, to.display(), args.format))
     }
 }
 

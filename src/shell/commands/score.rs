@@ -40,7 +40,7 @@ pub fn run(context: &CommandContext, args: &ScoreArgs) -> Result<()> {
     if context.json {
         return Ok(());
     }
-    let before = if known > 0 { format!(", {known} had been before") } else { String::new() };
+    let before = if known > 0 { format!(", {known} already scored") } else { String::new() };
     out::line(&format!(
         "{} scored by {id}{before}; `tiebreak label {} --order uncertain` asks first about the pairs it is least sure of",
         counted(scored, "answer"),
