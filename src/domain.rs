@@ -6,6 +6,7 @@
 //! **Invariant:** folding the same records gives the same state, whichever process does it.
 
 mod axis;
+mod canonical;
 mod check;
 mod hash;
 mod health;
@@ -30,7 +31,7 @@ pub use axis::{Span, Window, tick_label, ticks};
 pub use check::{Check, CheckError, Checks, Takes, checks};
 pub use hash::{Fold64, SampledHash, hash64, mix64};
 pub use health::{Facts, Health, Memory, PairMargin};
-pub use ids::{CompletionId, PairId, PromptId, Rater, RunId};
+pub use ids::{CompletionId, PairId, PromptId, Rater, RunId, is_name};
 pub use method::{Method, Needs, contradiction, method, methods};
 pub use metric::{Metrics, Num};
 pub use nearest::nearest;

@@ -10,6 +10,7 @@ mod command;
 mod event;
 mod fold;
 mod fresh;
+mod integrity;
 mod line;
 mod record;
 mod spec;
@@ -24,9 +25,16 @@ pub use command::RunCommand;
 pub use event::RunEvent;
 pub use fold::{apply_record, apply_run, apply_run_event};
 pub use fresh::FreshSpec;
-pub use line::{Envelope, LineError, MAX_LINE, decode, encode};
+pub use integrity::{Damage, DamagedPlace, Integrity};
+pub use line::{Envelope, LineError, MAX_LINE, MAX_SEQ, decode, encode, records_within, verify};
 pub use record::{Header, SessionMeta, SessionRecord};
 pub use spec::{DataSnapshot, ModelRef, RunSpec, SampleSpec, Task, TrainSpec};
 
 /// Version of the records' data; readers take every older one.
 pub const SCHEMA_VERSION: u32 = 1;
+
+/// Leaves a field out that an earlier version did not know.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}

@@ -16,6 +16,7 @@ mod container;
 mod control;
 mod error;
 pub mod export;
+mod fault;
 mod files;
 pub mod formats;
 mod home;
@@ -30,6 +31,8 @@ mod summary;
 
 pub use checkpoint::{Checkpoint, Found, sha256};
 pub use error::{Error, Result};
+#[cfg(test)]
+pub(crate) use fault::plan as faults;
 pub use files::{free_bytes, wall_ms};
 pub use home::Home;
 pub use lock::{Holder, Lock, is_locked, lock_holder};

@@ -7,7 +7,7 @@ use super::model::{Goal, Model, Tone};
 use super::msg::Msg;
 use super::open::Open;
 use super::palette::Palette;
-use super::popup::{Help, Popup, Then};
+use super::popup::{Ask, Confirm, Help, Popup, Then};
 use super::screen::Screen;
 use super::{flow, home, label, launch, replay, watch};
 
@@ -80,6 +80,12 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             }
             model.touch();
             return refresh(model);
+        }
+        Msg::Integrity(found) => {
+            if let Some(open) = &mut model.open {
+                open.integrity = found;
+            }
+            model.touch();
         }
         Msg::RunFound(spec) => {
             if let Some(open) = &mut model.open {
@@ -304,6 +310,12 @@ pub fn travel(model: &mut Model, action: Action) -> Vec<Effect> {
 fn press_popup(model: &mut Model, mut popup: Popup, key: Key) -> Vec<Effect> {
     let action = super::keymap::lookup(&[popup.context()], key);
     if action == Some(Action::Cancel) {
+        // A sentence of somebody's own is not thrown away by one key.
+        if matches!(&popup, Popup::Input(input) if input.is_worth_asking()) {
+            model.popups.push(popup);
+            let question = "Discard what you typed?".into();
+            model.popups.push(Popup::Confirm(Confirm { question, then: Then::Discard }));
+        }
         return Vec::new();
     }
     match &mut popup {
@@ -347,6 +359,11 @@ fn press_popup(model: &mut Model, mut popup: Popup, key: Key) -> Vec<Effect> {
                     _ => Vec::new(),
                 };
             }
+            if action == Some(Action::Withdraw)
+                && let Ask::Correct { pair, completion } = &input.ask
+            {
+                return label::withdraw(model, pair.clone(), completion.clone());
+            }
             if input.buffer.press(key) {
                 input.error = None;
             }
@@ -372,6 +389,10 @@ fn press_popup(model: &mut Model, mut popup: Popup, key: Key) -> Vec<Effect> {
             if action == Some(Action::Accept) {
                 return match confirm.then.clone() {
                     Then::Quit => vec![Effect::Quit],
+                    Then::Discard => {
+                        model.popups.pop();
+                        Vec::new()
+                    }
                     Then::Effects(effects) => effects,
                 };
             }

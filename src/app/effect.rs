@@ -21,6 +21,8 @@ pub struct TrainAsk {
     pub params: Params,
     /// A run whose adapter it starts from.
     pub init: Option<RunId>,
+    /// Whether it may train on what a damaged log still holds.
+    pub allow_damaged: bool,
 }
 
 /// A wish.

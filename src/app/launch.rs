@@ -13,7 +13,7 @@ use super::keymap::Action;
 use super::masks::MaskSheet;
 use super::model::Model;
 use super::open::{Open, RunView};
-use super::popup::Popup;
+use super::popup::{Confirm, Popup, Then};
 use super::screen::Screen;
 use crate::domain::{Kind, Lack, Needs, RunId, RunStatus, Supply};
 use crate::protocol::{Estimate, Task};
@@ -165,7 +165,7 @@ impl Launch {
             Start::Model => None,
             Start::Run(id) => Some(id.clone()),
         };
-        Ok(TrainAsk { method: self.form.method().name.into(), params: self.form.params()?, init })
+        Ok(TrainAsk { method: self.form.method().name.into(), params: self.form.params()?, init, allow_damaged: false })
     }
 }
 
@@ -264,6 +264,15 @@ fn start(model: &mut Model) -> Vec<Effect> {
         }
         Ok(ask) => {
             launch.waits = false;
+            let damage = model.open.as_ref().filter(|open| !open.integrity.is_intact());
+            if let Some(damage) = damage.map(|open| open.integrity.sentence()) {
+                let ask = TrainAsk { allow_damaged: true, ..ask };
+                model.popups.push(Popup::Confirm(Confirm {
+                    question: format!("The session's logs have {damage}. Train on what can be read?"),
+                    then: Then::Effects(vec![Effect::Launch(ask)]),
+                }));
+                return Vec::new();
+            }
             launch.asked_ms = Some(now_ms);
             model.say("starting the run …");
             vec![Effect::Launch(ask)]

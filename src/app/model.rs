@@ -208,7 +208,11 @@ impl Model {
         let contexts = self.contexts();
         if let Some(Popup::Input(input)) = self.popups.last() {
             let many = input.buffer.is_multiline();
-            return footer(&contexts, |row| row.action != Action::Accept || row.key.ctrl == many);
+            return footer(&contexts, |row| match row.action {
+                Action::Accept => row.key.ctrl == many,
+                Action::Withdraw => many,
+                _ => true,
+            });
         }
         if !self.popups.is_empty() {
             return footer(&contexts, |_| true);

@@ -2,7 +2,7 @@
 
 use super::key::Key;
 use crate::domain::{Rater, RunId};
-use crate::protocol::{Envelope, Estimate, Masks, ModelCard, RunEvent, RunSpec, SessionMeta, SessionRecord};
+use crate::protocol::{Envelope, Estimate, Integrity, Masks, ModelCard, RunEvent, RunSpec, SessionMeta, SessionRecord};
 
 /// A run with a living worker, for the list of sessions.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,8 @@ pub struct SessionCard {
     pub model: String,
     /// Verdicts that count.
     pub labels: usize,
+    /// What is wrong with its log.
+    pub integrity: Integrity,
     /// Runs of every kind.
     pub runs: usize,
     /// Runs with a living worker.
@@ -73,6 +75,8 @@ pub enum Msg {
     SessionOpened(Opened),
     /// Records of the open session's own log, in order. Records already acknowledged may come again.
     Records(Vec<Envelope<SessionRecord>>),
+    /// What is wrong with the open session's log and its runs' logs, all together. Told when it changes.
+    Integrity(Integrity),
     /// Everything that was in the logs when the session was opened has been sent.
     SessionLoaded,
     /// The specification of a run of the open session.

@@ -5,7 +5,7 @@ use super::msg::Opened;
 use super::outbox::{Outbox, Saved};
 use crate::domain::{PairId, QueueOrder, Rater, RunId, RunState, RunStatus, Session};
 use crate::protocol::{
-    Envelope, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run, apply_run_event,
+    Envelope, Integrity, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run, apply_run_event,
 };
 use std::collections::HashSet;
 
@@ -56,6 +56,8 @@ pub struct Open {
     pub rater: Rater,
     /// Whether everything that was in the logs at opening has arrived.
     pub loaded: bool,
+    /// What is wrong with its logs.
+    pub integrity: Integrity,
     /// The state, with what is still on its way to the disk.
     pub session: Session,
     /// The records of its own log, for replay.
@@ -82,6 +84,7 @@ impl Open {
             read_only: opened.read_only,
             rater: opened.rater,
             loaded: false,
+            integrity: Integrity::default(),
             session: Session::default(),
             records: Vec::new(),
             runs: Vec::new(),
@@ -165,7 +168,7 @@ impl Open {
     /// A record is on disk under its number.
     pub fn acknowledge(&mut self, ticket: u64, seq: u64, now_ms: u64) -> Vec<Effect> {
         let Some(sent) = self.outbox.acknowledge(ticket, seq) else { return Vec::new() };
-        if matches!(sent.record, SessionRecord::Judged(_)) {
+        if matches!(sent.record, SessionRecord::Judged(_) | SessionRecord::Corrected { .. }) {
             self.session.renumber(sent.provisional, seq);
         }
         if self.known.insert(seq) {

@@ -1,7 +1,7 @@
 //! Records on their way to the disk, in the order they were made.
 //!
-//! A verdict that is not on disk yet has a provisional number; taking it back must name its real one, so such a record waits
-//! until the verdict is acknowledged, and everything made after it waits behind it: the log keeps the order of the keys.
+//! A verdict or correction that is not on disk yet has a provisional number; undoing it must name its real one, so such a record
+//! waits until the first one is acknowledged, and everything made after it waits behind it: the log keeps the order of the keys.
 
 use super::effect::Effect;
 use crate::protocol::SessionRecord;
@@ -67,7 +67,10 @@ impl Outbox {
             if entry.state != State::Waiting {
                 continue;
             }
-            if let SessionRecord::Undone { of } | SessionRecord::Redone { of } = &mut entry.record
+            if let SessionRecord::Undone { of }
+            | SessionRecord::Redone { of }
+            | SessionRecord::Withdrawn { of }
+            | SessionRecord::Restored { of } = &mut entry.record
                 && *of > PROVISIONAL
             {
                 let Some(seq) = self.numbers.get(of) else { break };
@@ -84,7 +87,7 @@ impl Outbox {
         let at = self.entries.iter().position(|entry| entry.ticket == ticket)?;
         let entry = self.entries.remove(at)?;
         let provisional = PROVISIONAL + ticket;
-        if matches!(entry.record, SessionRecord::Judged(_)) {
+        if matches!(entry.record, SessionRecord::Judged(_) | SessionRecord::Corrected { .. }) {
             self.numbers.insert(provisional, seq);
         }
         Some(Sent { provisional, record: entry.record })

@@ -52,6 +52,15 @@ id!(
     Rater
 );
 
+/// Whether a text can name a session, a run or a file of one: up to 64 letters, digits, `-`, `_` and `.`, beginning with a
+/// letter or digit. Such a name joined to a folder stays in that folder.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    text.len() <= 64
+        && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
 /// Behind a run's name: its best checkpoint is meant, not its newest.
 const BEST: &str = "@best";
 
@@ -63,6 +72,12 @@ impl RunId {
             Some(run) => (Self(run.into()), true),
             None => (self.clone(), false),
         }
+    }
+
+    /// The run's own name, whichever checkpoint is meant.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.strip_suffix(BEST).unwrap_or(&self.0)
     }
 
     /// The same run, its best checkpoint meant.

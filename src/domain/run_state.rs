@@ -3,11 +3,13 @@
 //! Owns status, plan, series, findings, samples, checkpoints and the estimate of the time left. Refuses clocks: durations
 //! come from the writer's monotonic milliseconds, and whether a process is alive is told from outside.
 
-use super::hash::Fold64;
-use super::metric::Metrics;
+use super::canonical::CanonicalHash;
+use super::metric::{Metrics, Num};
 use super::run::{Finding, Plan, RunStatus};
 use super::series::Series;
 use super::text::Completion;
+use serde::Serialize;
+use serde_json::json;
 use std::collections::VecDeque;
 
 #[cfg(test)]
@@ -19,7 +21,7 @@ const WINDOW: usize = 24;
 const RECENT: usize = 50;
 
 /// An answer sampled from the model in training.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sample {
     /// Steps made before it.
     pub step: u64,
@@ -32,7 +34,7 @@ pub struct Sample {
 }
 
 /// A checkpoint on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Checkpoint {
     /// Its step.
     pub step: u64,
@@ -43,7 +45,7 @@ pub struct Checkpoint {
 }
 
 /// A command that the worker took.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Obeyed {
     /// Steps made before it.
     pub step: u64,
@@ -52,7 +54,7 @@ pub struct Obeyed {
 }
 
 /// Work between steps, such as loading or reference log-probs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stage {
     /// What is being done.
     pub name: String,
@@ -336,27 +338,22 @@ impl RunState {
     /// A hash of everything the log says: equal for equal logs, whatever was looked at in between.
     #[must_use]
     pub fn state_hash(&self) -> String {
-        let mut h = Fold64::default();
-        h.add(format!("{:?} {} {} {}", self.status, self.attempt, self.device, self.clock.now).as_bytes());
-        h.add(format!("{:?} {} {:?} {:?}", self.plan, self.step, self.epoch, self.stage).as_bytes());
+        let mut h = CanonicalHash::default();
+        h.add(&json!({
+            "status": self.status, "attempt": self.attempt, "device": self.device, "running_ms": self.clock.now,
+            "plan": self.plan, "step": self.step, "epoch": Num(self.epoch), "stage": self.stage,
+            "findings": self.findings, "samples": self.samples, "checkpoints": self.checkpoints, "obeyed": self.obeyed,
+            "tokens": self.tokens, "paired": self.paired, "duplicates": self.duplicates, "final": self.final_state,
+        }));
         for (name, series) in &self.series {
-            h.add(name.as_bytes());
-            for line in std::iter::once(series.live()).chain(series.ghosts()) {
-                for (step, value, ms) in line.points() {
-                    h.add(&step.to_le_bytes());
-                    h.add(&value.to_bits().to_le_bytes());
-                    h.add(&ms.to_le_bytes());
-                }
-                h.add(b"end of line");
+            for (ghost, line) in std::iter::once(series.live()).chain(series.ghosts()).enumerate() {
+                let points: Vec<_> = line.points().map(|(step, value, ms)| (step, Num(value), ms)).collect();
+                h.add(&json!({"series": name, "ghost": ghost, "points": points}));
             }
         }
-        h.add(format!("{:?}", self.findings).as_bytes());
-        h.add(format!("{:?} {:?} {:?}", self.samples, self.checkpoints, self.obeyed).as_bytes());
         for completion in &self.recent {
-            h.add(completion.id.as_str().as_bytes());
-            h.add(completion.text.as_bytes());
+            h.add(&json!({"completion": completion.id, "text": completion.text}));
         }
-        h.add(format!("{} {} {} {:?}", self.tokens, self.paired, self.duplicates, self.final_state).as_bytes());
         h.hex()
     }
 }

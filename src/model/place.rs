@@ -39,7 +39,7 @@ impl Place {
     pub(crate) fn json(&self, name: &str, value: &Value) -> Result<(), Error> {
         let path = self.file(name);
         let text = serde_json::to_string_pretty(value).map_err(|e| Error::file(&path, e))?;
-        std::fs::write(&path, text + "\n").map_err(|e| Error::file(&path, format!("cannot be written: {e}")))
+        std::fs::write(&path, text + "\n").map_err(|e| Error::write(&path, &e))
     }
 
     /// Gives the folder its name.

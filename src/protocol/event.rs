@@ -106,5 +106,8 @@ pub enum RunEvent {
         offset: u64,
         /// How many bytes went to quarantine.
         bytes: u64,
+        /// How many whole lines were among them: records that had been written completely and were damaged later.
+        #[serde(default, skip_serializing_if = "super::is_zero")]
+        lines: u64,
     },
 }

@@ -12,20 +12,18 @@ pub fn apply_record(session: &mut Session, seq: u64, record: &SessionRecord) {
         SessionRecord::Completed(c) => session.add_completion(c.clone()),
         SessionRecord::Paired(p) => session.add_pair(p.clone()),
         SessionRecord::Judged(v) => session.judge(seq, v.clone()),
-        SessionRecord::Undone { of } => session.undo(*of),
-        SessionRecord::Redone { of } => session.redo(*of),
+        SessionRecord::Undone { of } | SessionRecord::Withdrawn { of } => session.undo(*of),
+        SessionRecord::Redone { of } | SessionRecord::Restored { of } => session.redo(*of),
         SessionRecord::Noted { pair, rater, text } => session.note(pair.clone(), rater.clone(), text.clone()),
-        SessionRecord::Corrected { pair, completion, rater, text } => session.correct(Correction {
-            pair: pair.clone(),
-            completion: completion.clone(),
-            rater: rater.clone(),
-            text: text.clone(),
-        }),
+        SessionRecord::Corrected { pair, completion, rater, text } => session.correct(
+            seq,
+            Correction { pair: pair.clone(), completion: completion.clone(), rater: rater.clone(), text: text.clone() },
+        ),
         SessionRecord::Taught { set, row } => session.teach(*set, row.clone()),
         SessionRecord::Rated(row) => session.rate(row.clone()),
         SessionRecord::Scored { completion, run, score } => session.score(completion.clone(), run.clone(), score.0),
         SessionRecord::Launched(spec) => session.launch(spec.id.clone()),
-        SessionRecord::Hashed { .. } | SessionRecord::Repaired { .. } => {}
+        SessionRecord::Hashed { .. } | SessionRecord::StateHashed { .. } | SessionRecord::Repaired { .. } => {}
     }
 }
 

@@ -6,14 +6,19 @@
 use super::SCHEMA_VERSION;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use std::ops::Range;
 
 /// The longest line a log may hold, in bytes, its newline included.
 pub const MAX_LINE: usize = 1 << 20;
 
+/// The largest number a record may have: the largest that every JSON reader takes exactly.
+pub const MAX_SEQ: u64 = (1 << 53) - 1;
+
 /// A record with its place in a log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Envelope<T> {
-    /// Sequence number within its log: 1, 2, 3 … without gaps.
+    /// Sequence number within its log: 1, 2, 3 … without gaps; at most [`MAX_SEQ`] on disk. A reader gives a record whose
+    /// number another one has a number of its own above that.
     pub n: u64,
     /// Milliseconds on the writer's monotonic clock.
     pub m: u64,
@@ -61,26 +66,85 @@ pub fn encode<T: Serialize>(n: u64, m: u64, w: u64, record: &T) -> Result<String
     Ok(line)
 }
 
+/// The number and the checksum of a line (with or without its newline), without reading its data.
+///
+/// # Errors
+/// When the checksum does not match, or the line does not begin with a number that a record may have.
+pub fn verify(line: &[u8]) -> Result<(u64, u32), LineError> {
+    let line = trimmed(line);
+    let crc = checksum(line)?;
+    let digits = line.strip_prefix(b"{\"n\":").ok_or_else(|| LineError::Shape("no number `n`".into()))?;
+    let end = digits.iter().position(|b| !b.is_ascii_digit()).unwrap_or(digits.len());
+    let n = std::str::from_utf8(&digits[..end]).ok().and_then(|text| text.parse().ok());
+    Ok((in_range(n)?, crc))
+}
+
+fn in_range(n: Option<u64>) -> Result<u64, LineError> {
+    n.filter(|n| *n <= MAX_SEQ).ok_or_else(|| LineError::Shape(format!("its number is not from 0 to {MAX_SEQ}")))
+}
+
+fn trimmed(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// Bytes of a line's end: `,"c":"xxxxxxxx"}`.
+const TAIL: usize = 16;
+
+/// The checksum, if it is right.
+fn checksum(line: &[u8]) -> Result<u32, LineError> {
+    let split = line.len().checked_sub(TAIL).ok_or(LineError::Checksum)?;
+    let (body, tail) = line.split_at(split);
+    let given = tail.strip_prefix(b",\"c\":\"").and_then(|t| t.strip_suffix(b"\"}")).ok_or(LineError::Checksum)?;
+    let given = std::str::from_utf8(given).ok().and_then(|t| u32::from_str_radix(t, 16).ok());
+    let crc = crc32fast::hash(body);
+    if given == Some(crc) { Ok(crc) } else { Err(LineError::Checksum) }
+}
+
+/// How many beginnings are tried for one end, and how many bytes are summed for one line, when a damaged line is searched.
+const TRIES: usize = 4;
+const SEARCH_BYTES: usize = 16 << 20;
+
+/// The whole records inside a damaged line: two lines that lost the newline between them, or a half line before a whole one.
+///
+/// A record's first and last bytes cannot stand inside a JSON text unescaped, and its checksum has to be right.
+#[must_use]
+pub fn records_within(line: &[u8]) -> Vec<Range<usize>> {
+    let mut starts: Vec<usize> = Vec::new();
+    let mut found = Vec::new();
+    let mut budget = SEARCH_BYTES;
+    for at in 0..line.len() {
+        let rest = &line[at..];
+        if rest.starts_with(b"{\"n\":") {
+            starts.push(at);
+        } else if rest.starts_with(b",\"c\":\"") && rest.get(TAIL - 2..TAIL) == Some(b"\"}") {
+            let end = at + TAIL;
+            for start in starts.iter().rev().take(TRIES) {
+                let Some(left) = budget.checked_sub(end - start) else { return found };
+                budget = left;
+                if verify(&line[*start..end]).is_ok() {
+                    found.push(*start..end);
+                    starts.clear();
+                    break;
+                }
+            }
+        }
+    }
+    found
+}
+
 /// The record of a line (with or without its newline).
 ///
 /// # Errors
 /// When the checksum does not match or the line has not the format's shape. An unknown kind is no error.
 pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<Envelope<T>, LineError> {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    // The tail is `,"c":"xxxxxxxx"}`: 16 bytes.
-    let split = line.len().checked_sub(16).ok_or(LineError::Checksum)?;
-    let (body, tail) = line.split_at(split);
-    let given = tail.strip_prefix(b",\"c\":\"").and_then(|t| t.strip_suffix(b"\"}")).ok_or(LineError::Checksum)?;
-    let given = std::str::from_utf8(given).ok().and_then(|t| u32::from_str_radix(t, 16).ok());
-    if given != Some(crc32fast::hash(body)) {
-        return Err(LineError::Checksum);
-    }
+    let line = trimmed(line);
+    checksum(line)?;
     let value: Value = serde_json::from_slice(line).map_err(|e| LineError::Shape(e.to_string()))?;
     let number = |key: &str| {
         value.get(key).and_then(Value::as_u64).ok_or_else(|| LineError::Shape(format!("no number `{key}`")))
     };
-    let (n, m, w) = (number("n")?, number("m")?, number("w")?);
+    let (n, m, w) = (in_range(number("n").ok())?, number("m")?, number("w")?);
     let mut record = serde_json::Map::new();
     record.insert("k".into(), value.get("k").cloned().unwrap_or(Value::Null));
     if let Some(d) = value.get("d").filter(|d| !d.is_null()) {
@@ -94,6 +158,7 @@ pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<Envelope<T>, LineError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{PairId, Rater};
     use crate::protocol::SessionRecord;
 
     #[test]
@@ -136,5 +201,33 @@ mod tests {
         let line = encode(1, 2, 3, &Later { k: "from_the_future", d: 5 }).expect("encodes");
         let back: Envelope<SessionRecord> = decode(line.as_bytes()).expect("decodes");
         assert_eq!(back.data.expect_err("unknown")["k"], "from_the_future");
+    }
+
+    #[test]
+    fn whole_records_are_found_inside_a_damaged_line_and_nothing_else() {
+        let line = |n: u64| encode(n, 2, 3, &SessionRecord::Undone { of: 7 }).expect("encodes").trim_end().to_owned();
+        let (one, two) = (line(1), line(2));
+        let glued = format!("{one}{two}");
+        assert_eq!(records_within(glued.as_bytes()), [0..one.len(), one.len()..glued.len()]);
+        let torn = format!("{}{two}#", &one[..30]);
+        assert_eq!(records_within(torn.as_bytes()), vec![30..30 + two.len(); 1]);
+        assert!(records_within(one.replace("\"of\":7", "\"of\":8").as_bytes()).is_empty());
+        // A text that holds a line is escaped: what it holds is no record.
+        let note = SessionRecord::Noted { pair: PairId::new("p"), rater: Rater::new("a"), text: one };
+        let note = encode(3, 1, 1, &note).expect("encodes").replace("\"rater\":\"a\"", "\"rater\":\"b\"");
+        assert!(records_within(note.as_bytes()).is_empty());
+        // Hostile bytes end soon.
+        assert!(records_within("{\"n\":,\"c\":\"00000000\"}".repeat(MAX_LINE / 23).as_bytes()).is_empty());
+    }
+
+    #[test]
+    fn a_number_that_no_writer_gives_is_damage() {
+        for n in [MAX_SEQ + 1, u64::MAX] {
+            let line = encode(n, 2, 3, &SessionRecord::Undone { of: 7 }).expect("encodes");
+            assert!(verify(line.as_bytes()).is_err() && decode::<SessionRecord>(line.as_bytes()).is_err());
+        }
+        let line = encode(MAX_SEQ, 2, 3, &SessionRecord::Undone { of: 7 }).expect("encodes");
+        assert_eq!(verify(line.as_bytes()).map(|(n, _)| n), Ok(MAX_SEQ));
+        assert_eq!(decode::<SessionRecord>(line.as_bytes()).map(|e| e.n), Ok(MAX_SEQ));
     }
 }

@@ -76,6 +76,16 @@ pub enum SessionRecord {
         /// The corrected text.
         text: String,
     },
+    /// A correction no longer counts. Programs before this kind pass it over: to them the correction still counts.
+    Withdrawn {
+        /// Sequence number of the `Corrected` record.
+        of: u64,
+    },
+    /// A withdrawn correction counts again.
+    Restored {
+        /// Sequence number of the `Corrected` record.
+        of: u64,
+    },
     /// A text to imitate, or one to measure forgetting on, came with a file.
     Taught {
         /// What it is for.
@@ -96,9 +106,15 @@ pub enum SessionRecord {
     },
     /// A run was launched; its folder has the same specification.
     Launched(Box<RunSpec>),
-    /// The hash of the state folded from this log up to here, for `replay --check`.
+    /// The hash of the state folded from this log up to here, as releases up to 2026-11-26 made it. It is verified and no
+    /// longer written.
     Hashed {
-        /// [`crate::domain::Fold64`] of the state.
+        /// [`crate::domain::Session::state_hash_2026_11`].
+        state: String,
+    },
+    /// The hash of the state folded from this log up to here, for `replay --check`.
+    StateHashed {
+        /// [`crate::domain::Session::state_hash`].
         state: String,
     },
     /// Bytes were cut from the end of the log after a crash.
@@ -107,5 +123,8 @@ pub enum SessionRecord {
         offset: u64,
         /// How many bytes went to quarantine.
         bytes: u64,
+        /// How many whole lines were among them: records that had been written completely and were damaged later.
+        #[serde(default, skip_serializing_if = "super::is_zero")]
+        lines: u64,
     },
 }

@@ -1,7 +1,8 @@
 //! What a run is asked to do, frozen at launch in the run folder's `spec.json`.
 
-use crate::domain::{Params, RunId, Sampler};
+use crate::domain::{Params, RunId, Sampler, is_name};
 use serde::{Deserialize, Serialize};
+use std::path::{Component, Path};
 
 /// A model on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +117,27 @@ impl RunSpec {
             Task::Train(t) => [Some(&t.data), t.mix.as_ref(), t.probe.as_ref()].into_iter().flatten().collect(),
             Task::Sample(s) => vec![&s.data],
         }
+    }
+
+    /// The first name in it that could lead out of the folder it is joined to, and what it is the name of. A specification
+    /// may come from somebody else's session.
+    #[must_use]
+    pub fn unsafe_name(&self) -> Option<(&'static str, &str)> {
+        let mut names: Vec<(&'static str, &str)> = vec![("the run's id", self.id.as_str())];
+        names.extend(self.data().into_iter().map(|data| ("a data file", data.file.as_str())));
+        let runs = match &self.task {
+            Task::Train(t) => [t.init.as_ref().map(|id| ("init", id)), t.reward.as_ref().map(|id| ("reward", id))],
+            Task::Sample(s) => [s.adapter.as_ref().map(|id| ("adapter", id)), None],
+        };
+        names.extend(runs.into_iter().flatten().map(|(what, id)| (what, id.name())));
+        let models = match &self.task {
+            Task::Train(t) => std::slice::from_ref(&t.model),
+            Task::Sample(s) => &s.models,
+        };
+        let leaves = |path: &str| Path::new(path).components().any(|part| part == Component::ParentDir);
+        let model =
+            models.iter().find(|model| leaves(&model.path)).map(|model| ("a model's path", model.path.as_str()));
+        names.into_iter().find(|(_, name)| !is_name(name)).or(model)
     }
 
     /// `sample`, or the training method's name.

@@ -227,6 +227,9 @@ pub struct ExportArgs {
     /// The format it is written in.
     #[arg(long, value_name = "NAME", default_value = "trl", value_parser = values::export_format())]
     pub format: &'static Format,
+    /// Export what can be read of a session whose logs are damaged.
+    #[arg(long)]
+    pub allow_damaged: bool,
 }
 
 /// `sample`.
@@ -280,6 +283,9 @@ pub struct TrainArgs {
     /// A run of this session whose adapter it starts from; RUN@best takes its best checkpoint.
     #[arg(long, value_name = "RUN")]
     pub init: Option<String>,
+    /// Train on what can be read of a session whose logs are damaged.
+    #[arg(long)]
+    pub allow_damaged: bool,
     /// What computes: auto, cpu, cuda:0, metal.
     #[arg(long, default_value = "auto")]
     pub device: String,

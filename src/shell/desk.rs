@@ -313,13 +313,13 @@ impl Bench {
 
     fn estimate(&mut self, ticket: u64, ask: TrainAsk) {
         let Some((opening, dir)) = self.session() else { return };
-        let planned = plan::train(&self.home, &dir, order(ask));
+        let planned = plan::train(&self.home, &dir, question(ask));
         let _ = self.questions.send((opening, ticket, planned));
     }
 
     fn masks(&self, ticket: u64, ask: TrainAsk) {
         let Some((opening, dir)) = self.session() else { return };
-        let planned = plan::train(&self.home, &dir, order(ask));
+        let planned = plan::train(&self.home, &dir, question(ask));
         let replies = self.replies.clone();
         let place = self.home.cache();
         aside(&self.replies, "masks", move || {
@@ -342,7 +342,19 @@ impl Bench {
 }
 
 fn order(ask: TrainAsk) -> TrainOrder {
-    TrainOrder { method: ask.method, params: ask.params, name: None, init: ask.init, device: "auto".into() }
+    TrainOrder {
+        method: ask.method,
+        params: ask.params,
+        name: None,
+        init: ask.init,
+        device: "auto".into(),
+        allow_damaged: ask.allow_damaged,
+    }
+}
+
+/// A run that is only asked about: damage stands in the header, and is asked about at the launch.
+fn question(ask: TrainAsk) -> TrainOrder {
+    TrainOrder { allow_damaged: true, ..order(ask) }
 }
 
 /// Runs something in a thread of its own.

@@ -150,6 +150,7 @@ fn sessions(home: &Home) -> Result<Msg> {
         name: summary.name,
         model: summary.model,
         labels: summary.labels,
+        integrity: summary.integrity,
         runs: summary.runs,
         changed_ms: summary.changed_ms,
         losses: summary.losses,

@@ -25,6 +25,9 @@ pub struct Journal {
     tail: LogTail<SessionRecord>,
     state: Session,
     since_hash: u64,
+    /// The last record that was read from the log …
+    read_seq: u64,
+    /// … and the last one that was written or read: those between them are known without being read.
     last_seq: u64,
 }
 
@@ -37,7 +40,8 @@ impl Journal {
         let Some(lock) = dir.lock()? else { return Ok(None) };
         let writer = dir.writer(&lock)?;
         let (tail, state) = (dir.tail(), Session::default());
-        let mut journal = Self { dir: dir.clone(), _lock: lock, writer, tail, state, since_hash: 0, last_seq: 0 };
+        let mut journal =
+            Self { dir: dir.clone(), _lock: lock, writer, tail, state, since_hash: 0, read_seq: 0, last_seq: 0 };
         journal.catch_up()?;
         journal.adopt_runs()?;
         Ok(Some(journal))
@@ -127,7 +131,7 @@ impl Journal {
     }
 
     fn hash(&mut self) -> Result<()> {
-        let record = SessionRecord::Hashed { state: self.state.state_hash() };
+        let record = SessionRecord::StateHashed { state: self.state.state_hash() };
         self.last_seq = self.writer.append(&record)?;
         self.since_hash = 0;
         Ok(())
@@ -135,23 +139,25 @@ impl Journal {
 
     /// Takes in what is in the log beyond what is known.
     fn catch_up(&mut self) -> Result<()> {
+        let known = self.read_seq + 1..=self.last_seq;
         for envelope in self.tail.poll()? {
-            if envelope.n <= self.last_seq {
+            if known.contains(&envelope.n) {
                 continue;
             }
-            self.last_seq = envelope.n;
             match envelope.known() {
                 Some(record) => self.take_in(envelope.n, record),
                 None => self.since_hash += 1,
             }
         }
+        self.last_seq = self.writer.last_seq();
+        self.read_seq = self.last_seq;
         Ok(())
     }
 
     fn take_in(&mut self, seq: u64, record: &SessionRecord) {
         apply_record(&mut self.state, seq, record);
         match record {
-            SessionRecord::Hashed { .. } => self.since_hash = 0,
+            SessionRecord::StateHashed { .. } => self.since_hash = 0,
             _ => self.since_hash += 1,
         }
     }

@@ -5,6 +5,7 @@
 
 use super::error::{Error, Result};
 use crate::domain::sanitise;
+use crate::protocol::Integrity;
 use color_eyre::eyre::Report;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -58,6 +59,13 @@ pub fn bug(report: &Report) {
 /// Says something to the person, on standard error. A closed standard error is no reason to fail.
 pub fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", sanitise(text));
+}
+
+/// Says what is wrong with the logs that something was made of; nothing when they are intact.
+pub fn damaged(found: &Integrity) {
+    if !found.is_intact() {
+        note(&format!("the session's logs have {}: what cannot be read is left out", found.sentence()));
+    }
 }
 
 /// A progress bar on standard error; it draws nothing where standard error is not a terminal.

@@ -10,7 +10,7 @@ use super::models;
 use crate::domain::{
     Kind, Lack, LeftOut, Method, Needs, Params, Prompt, RunId, Sampler, Session, method, methods, nearest,
 };
-use crate::protocol::{DataSnapshot, ModelRef, RunSpec, SampleSpec, Task, TrainSpec};
+use crate::protocol::{DataSnapshot, Integrity, ModelRef, RunSpec, SampleSpec, Task, TrainSpec};
 use crate::storage::{DataFile, Home, RunDir, SessionDir, sha256};
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -28,6 +28,8 @@ pub struct TrainOrder {
     pub init: Option<RunId>,
     /// What computes.
     pub device: String,
+    /// Whether it may train on what a damaged log still holds.
+    pub allow_damaged: bool,
 }
 
 /// A sampling run as it is asked for.
@@ -82,7 +84,10 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
     if let Some(why) = method.contradiction(&order.params) {
         return Err(Error::Usage(why));
     }
-    let (session, _) = dir.state()?;
+    let (session, found) = dir.state()?;
+    if !order.allow_damaged {
+        check_whole(&dir.name(), &found, "train")?;
+    }
     let supply = session.supply();
     if let Some(lack) = supply.lacks(method, &order.params) {
         return Err(Error::failed(lacking(&dir.name(), lack, method, &order.params, &supply.left)));
@@ -109,6 +114,21 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
     let spec_of = TrainSpec::new(&order.method, model, order.params, data);
     let task = Task::Train(TrainSpec { init: order.init, mix, probe, reward, ..spec_of });
     Ok((spec(id, task, order.device), frozen.files))
+}
+
+/// Refuses to make something of damaged logs in silence.
+///
+/// # Errors
+/// When they are damaged: the first place is named, and how to go on anyway.
+pub fn check_whole(session: &str, found: &Integrity, verb: &str) -> Result<()> {
+    if found.is_intact() {
+        return Ok(());
+    }
+    Err(Error::failed(format!(
+        "session {session} has {}: look at `tiebreak replay {session} --check`, then {verb} on what can be read with \
+         --allow-damaged",
+        found.sentence()
+    )))
 }
 
 /// What a run would go without, and the remedy, as one sentence.

@@ -6,7 +6,7 @@ use super::reply::Replies;
 use super::supervisor;
 use crate::app::Msg;
 use crate::domain::{RunId, sanitise};
-use crate::protocol::{Envelope, RunEvent, SessionRecord};
+use crate::protocol::{Envelope, Integrity, RunEvent, SessionRecord};
 use crate::storage::{LogTail, RunDir, SessionDir};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -103,6 +103,8 @@ struct Following {
     /// Launches noted in the log, not yet compared with the folders.
     noted: Vec<RunId>,
     loaded: bool,
+    /// What was last said to be wrong with the logs.
+    integrity: Integrity,
     /// The last complaint, so that the same one is not made at every look.
     complaint: String,
 }
@@ -119,6 +121,7 @@ impl Following {
             worker_log: None,
             noted: Vec::new(),
             loaded: false,
+            integrity: Integrity::default(),
             complaint: String::new(),
         }
     }
@@ -177,6 +180,14 @@ impl Following {
         }
         if let Some(text) = complaint {
             self.complain(replies, text);
+        }
+        let mut integrity = self.tail.integrity();
+        self.runs.iter().for_each(|run| integrity.merge(&run.tail.integrity()));
+        // An unfinished line changes with every look at a log that is being written to, and is no damage.
+        integrity.unfinished_bytes = 0;
+        if integrity != self.integrity {
+            self.integrity = integrity.clone();
+            ok &= replies.of(opening, Msg::Integrity(integrity));
         }
         if !self.loaded {
             self.loaded = true;

@@ -31,6 +31,18 @@ pub enum Error {
         "`{0}` cannot name a session: use up to 64 letters, digits, `-`, `_` and `.`, beginning with a letter or digit"
     )]
     Name(String),
+    /// A name in a session's files that could lead out of its folder.
+    #[error(
+        "{}: {what} is `{}`, which is not a plain name: correct the file, or do not use this session", path.display(), shown(name)
+    )]
+    ForeignName {
+        /// The file that holds it.
+        path: PathBuf,
+        /// What it names.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
     /// There is something already.
     #[error("{} exists already: choose another name", .0.display())]
     Exists(PathBuf),
@@ -89,6 +101,9 @@ pub enum Error {
         /// Why not.
         source: LineError,
     },
+    /// A number so large that none can follow.
+    #[error("{} already holds the largest record number, so nothing can be appended: export the session and continue in a new one", .0.display())]
+    Numbers(PathBuf),
     /// An earlier failure left the log in an unknown state.
     #[error("{} failed to reach the disk before: open the session again so that its log is checked", .0.display())]
     Suspect(PathBuf),
@@ -125,6 +140,12 @@ pub enum Error {
         /// The formats there are.
         known: String,
     },
+}
+
+/// The beginning of a name, which may be as long as its maker liked.
+fn shown(name: &str) -> String {
+    let start: String = name.chars().take(60).collect();
+    if start.len() < name.len() { start + "…" } else { start }
 }
 
 impl Error {

@@ -1,6 +1,7 @@
 //! Files and folders that are private and durable: modes, fsync, atomic replacement, clocks for names.
 
 use super::error::{Error, Result};
+use super::fault::pass;
 use serde::de::DeserializeOwned;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
@@ -34,18 +35,24 @@ pub(super) fn create_dir(path: &Path) -> Result<()> {
 
 /// Makes the names in a folder durable.
 pub(super) fn sync_dir(path: &Path) -> Result<()> {
-    File::open(path).and_then(|f| f.sync_all()).map_err(|e| Error::io("save", path, e))
+    pass("sync").and_then(|()| File::open(path)).and_then(|f| f.sync_all()).map_err(|e| Error::io("save", path, e))
 }
 
 /// A new private file, empty and open for writing. Fails when there is one.
 pub(super) fn create_new(path: &Path) -> Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|e| Error::io("create", path, e))
+    pass("create")
+        .and_then(|()| OpenOptions::new().write(true).create_new(true).mode(0o600).open(path))
+        .map_err(|e| Error::io("create", path, e))
 }
 
 /// Writes a new private file and makes its bytes durable (its name is not yet: see [`sync_dir`]).
 pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = create_new(path)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| Error::io("write", path, e))
+    pass("write")
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| pass("sync"))
+        .and_then(|()| file.sync_all())
+        .map_err(|e| Error::io("write", path, e))
 }
 
 /// Replaces a file in one step: a reader sees the old bytes or the new ones, also after a power cut when `durable`.
@@ -55,15 +62,15 @@ pub(super) fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
     let temp = temp_in(dir, "replace");
     let written = (|| {
         let mut file = create_new(&temp)?;
-        file.write_all(bytes).map_err(|e| Error::io("write", path, e))?;
+        pass("write").and_then(|()| file.write_all(bytes)).map_err(|e| Error::io("write", path, e))?;
         if durable {
-            file.sync_all().map_err(|e| Error::io("save", path, e))?;
+            pass("sync").and_then(|()| file.sync_all()).map_err(|e| Error::io("save", path, e))?;
         }
-        std::fs::rename(&temp, path).map_err(|e| Error::io("replace", path, e))
+        pass("rename").and_then(|()| std::fs::rename(&temp, path)).map_err(|e| Error::io("replace", path, e))
     })();
     if written.is_err() {
         // The error that counts is the one above; a temporary file left behind is only untidy.
-        let _ = std::fs::remove_file(&temp);
+        let _ = pass("remove").and_then(|()| std::fs::remove_file(&temp));
     }
     written?;
     if durable { sync_dir(dir) } else { Ok(()) }

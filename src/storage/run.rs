@@ -3,11 +3,11 @@
 use super::checkpoint::{self, Checkpoint, Found};
 use super::control;
 use super::error::{Error, Result};
-use super::files::{create_dir, free_bytes, read_json};
+use super::files::{create_dir, read_json};
 use super::home::data_root;
 use super::lock::{Holder, Lock, is_locked, lock_holder};
 use super::log::{LogTail, LogWriter};
-use crate::domain::RunId;
+use crate::domain::{RunId, is_name};
 use crate::protocol::{RunCommand, RunEvent, RunSpec, Task};
 use std::path::{Path, PathBuf};
 
@@ -49,12 +49,29 @@ impl RunDir {
         self.path.parent().and_then(Path::parent).unwrap_or(&self.path)
     }
 
-    /// What it was asked to do.
+    /// What it was asked to do. Its names were checked: each stays in the folder it is joined to.
     ///
     /// # Errors
-    /// When `spec.json` does not read.
+    /// When `spec.json` does not read, or a name in it could lead elsewhere.
     pub fn spec(&self) -> Result<RunSpec> {
-        read_json(&self.path.join("spec.json"), "a run's specification")
+        let path = self.path.join("spec.json");
+        let spec: RunSpec = read_json(&path, "a run's specification")?;
+        match spec.unsafe_name() {
+            None => Ok(spec),
+            Some((what, name)) => Err(Error::ForeignName { path, what, name: name.into() }),
+        }
+    }
+
+    /// Another run of the same session.
+    ///
+    /// # Errors
+    /// When there is none, or the id cannot be a run's.
+    pub fn sibling(&self, id: &RunId) -> Result<Self> {
+        let name = id.name();
+        if !is_name(name) {
+            return Err(Error::ForeignName { path: self.path.join("spec.json"), what: "a run", name: name.into() });
+        }
+        Self::open(&self.session_path().join("runs").join(name))
     }
 
     /// What it was asked to do, with the models' paths as they are on this machine.
@@ -81,6 +98,14 @@ impl RunDir {
             Task::Train(t) => t.data.file,
             Task::Sample(s) => s.data.file,
         }))
+    }
+
+    /// The last record of the session's log that its data was taken behind, as its specification says; 0 where a recipe in
+    /// place of the data says that the session was made smaller since.
+    #[must_use]
+    pub fn launched_behind(&self, spec: &RunSpec) -> u64 {
+        let kept = |file: &str| !self.path.join(format!("{file}.recipe")).is_file();
+        spec.data().into_iter().filter(|data| kept(&data.file)).map(|data| data.session_seq).max().unwrap_or(0)
     }
 
     /// A reader at the beginning of its log.
@@ -207,12 +232,6 @@ impl RunDir {
         let path = self.session_path().join("cache");
         create_dir(&path)?;
         Ok(path)
-    }
-
-    /// An error that says so when the disk below this run has less than a mebibyte left.
-    #[must_use]
-    pub fn no_room(&self) -> Option<Error> {
-        (free_bytes(&self.path)? < 1 << 20).then(|| Error::NoSpace { path: self.path.clone() })
     }
 
     pub(super) fn metrics(&self) -> PathBuf {

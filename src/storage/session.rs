@@ -6,8 +6,10 @@ use super::home::{Home, data_root};
 use super::lock::{Holder, Lock, lock_holder};
 use super::log::{LogTail, LogWriter};
 use super::run::RunDir;
-use crate::domain::{RunId, Session, nearest};
-use crate::protocol::{RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run_event};
+use crate::domain::{RunId, Session, is_name, nearest};
+use crate::protocol::{
+    Damage, DamagedPlace, Integrity, RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run_event,
+};
 use std::path::{Path, PathBuf};
 
 /// A file of a run's frozen data.
@@ -104,9 +106,11 @@ impl SessionDir {
     /// What `session.json` says.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When it cannot be read, or gives the session a name that cannot be one.
     pub fn meta(&self) -> Result<SessionMeta> {
-        read_json(&self.path.join("session.json"), "a session's header")
+        let path = self.path.join("session.json");
+        let meta: SessionMeta = read_json(&path, "a session's header")?;
+        if is_name(&meta.name) { Ok(meta) } else { Err(Error::ForeignName { path, what: "the name", name: meta.name }) }
     }
 
     /// The right to write to the session's log; none when somebody else has it.
@@ -137,32 +141,49 @@ impl SessionDir {
         LogTail::new(&self.events())
     }
 
-    /// Folds the session's log and the logs of its sampling runs. The second value counts lines passed over.
+    /// Folds the session's log and the logs of its sampling runs. The second value says what is wrong with them: whoever
+    /// makes something of the state has to say it.
     ///
     /// # Errors
     /// When a log cannot be read.
-    pub fn state(&self) -> Result<(Session, usize)> {
+    pub fn state(&self) -> Result<(Session, Integrity)> {
         let mut session = Session::default();
         let mut tail = self.tail();
-        for envelope in tail.poll()? {
+        for envelope in tail.finish()? {
             if let Some(record) = envelope.known() {
                 apply_record(&mut session, envelope.n, record);
             }
         }
-        let mut skipped = tail.skipped();
+        let mut found = tail.integrity();
+        let mut seen = tail.last_seq();
         for run in self.runs()? {
-            if !matches!(run.spec(), Ok(RunSpec { task: Task::Sample(_), .. })) {
+            let spec = match run.spec() {
+                Ok(spec) => spec,
+                Err(error) => {
+                    found.note(1, unread(&run, &error));
+                    continue;
+                }
+            };
+            let behind = run.launched_behind(&spec);
+            if behind > seen {
+                let what =
+                    format!("run {} was launched after record {behind}, but the log ends at record {seen}", run.id());
+                let place = DamagedPlace { damage: Damage::Missing, file: "events".into(), line: 0, what };
+                found.note(behind - seen, place);
+                seen = behind;
+            }
+            if !matches!(spec.task, Task::Sample(_)) {
                 continue;
             }
             let mut tail = run.tail();
-            for envelope in tail.poll()? {
+            for envelope in tail.finish()? {
                 if let Some(event) = envelope.known() {
                     apply_run_event(&mut session, event);
                 }
             }
-            skipped += tail.skipped();
+            found.merge(&tail.integrity());
         }
-        Ok((session, skipped))
+        Ok((session, found))
     }
 
     /// Every run, in order of launch.
@@ -246,12 +267,18 @@ impl SessionDir {
         if path.exists() {
             return Err(Error::Exists(path));
         }
+        if let Some((what, name)) = spec.unsafe_name() {
+            return Err(Error::ForeignName { path: path.join("spec.json"), what, name: name.into() });
+        }
         if let Some(data) = spec.data().into_iter().find(|data| !files.iter().any(|file| file.name == data.file)) {
             return Err(Error::NoData { path: path.join(&data.file) });
         }
         let temp = temp_in(&runs, spec.id.as_str());
         for part in ["metrics", "ctl", "ckpt"] {
             create_dir(&temp.join(part))?;
+        }
+        if let Some(file) = files.iter().find(|file| !is_name(&file.name)) {
+            return Err(Error::Name(file.name.clone()));
         }
         for file in files {
             write_new(&temp.join(&file.name), &file.bytes)?;
@@ -272,16 +299,16 @@ impl SessionDir {
     }
 }
 
+/// A run whose specification does not read: what it is, and so what its log adds to the session, is not known.
+fn unread(run: &RunDir, error: &Error) -> DamagedPlace {
+    let file = format!("runs/{}/spec.json", run.id());
+    DamagedPlace { damage: Damage::File, file, line: 0, what: format!("it cannot be read ({error})") }
+}
+
 /// The number at the end of a run's id, so that `dpo-10` comes after `dpo-9` when both were made in one millisecond.
 fn number_in(run: &RunDir) -> (u64, String) {
     let id = run.id().0;
     (id.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0), id)
-}
-
-fn is_name(text: &str) -> bool {
-    text.len() <= 64
-        && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 fn pretty<T: serde::Serialize>(value: &T, path: &Path) -> Result<Vec<u8>> {

@@ -1,16 +1,16 @@
 //! The list of sessions, and a short look at each: cheap enough for fifty of them before the first frame.
 //!
 //! What has to be counted over the whole log is kept in `summary.json`, a derived file that says how far it has counted;
-//! it may be deleted at any time.
+//! it may be deleted at any time. A log in order is counted on from there; a damaged one is folded, as everywhere else.
 
 use super::error::Result;
 use super::files::{names, read_json, replace};
 use super::home::Home;
 use super::lock::is_locked;
-use super::log::{newest, numbers};
+use super::log::{Listing, newest};
 use super::session::SessionDir;
-use crate::domain::{Choice, RunId};
-use crate::protocol::{RunEvent, SessionRecord, decode};
+use crate::domain::{Choice, RunId, Session};
+use crate::protocol::{Integrity, RunEvent, SessionRecord, apply_record, decode, verify};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -37,6 +37,8 @@ pub struct SessionSummary {
     pub changed_ms: u64,
     /// Verdicts that count: neither undone nor skipped.
     pub labels: usize,
+    /// What is wrong with its own log.
+    pub integrity: Integrity,
     /// Runs of every kind.
     pub runs: usize,
     /// Runs with a living worker.
@@ -47,15 +49,39 @@ pub struct SessionSummary {
     pub losses: Vec<f64>,
 }
 
-/// What was counted up to `offset` of the file of that number.
+/// A segment as it was when it was counted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+struct Stamp {
+    name: String,
+    len: u64,
+    changed_ms: u64,
+}
+
+/// What was counted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct Counted {
-    file: u32,
+    /// Of which segments.
+    stamps: Vec<Stamp>,
+    /// Bytes counted of the last one …
     offset: u64,
+    /// … and their CRC-32: when the file changed, it shows whether it only grew.
+    sum: u32,
+    /// Number of the last record counted: a log in order has all from 1 to it.
+    last: u64,
     /// Verdicts other than skips, undone or not.
     judged: usize,
     skipped: BTreeSet<u64>,
     undone: BTreeSet<u64>,
+    /// What folding gave, where the log is not in order: verdicts that count, and what is wrong.
+    folded: Option<(usize, Integrity)>,
+}
+
+impl Counted {
+    fn result(&self) -> (usize, Integrity) {
+        self.folded.clone().unwrap_or_else(|| {
+            (self.judged.saturating_sub(self.undone.difference(&self.skipped).count()), Integrity::default())
+        })
+    }
 }
 
 impl SessionSummary {
@@ -66,7 +92,7 @@ impl SessionSummary {
     pub fn of(session: &SessionDir) -> Result<Self> {
         let meta = session.meta()?;
         let mut changed_ms = meta.created_ms;
-        if let Some((_, path)) = newest(&session.events())? {
+        if let Some(path) = newest(&session.events())? {
             changed_ms = changed_ms.max(modified_ms(&path));
         }
         let runs_dir = session.path().join("runs");
@@ -82,19 +108,21 @@ impl SessionSummary {
             if is_locked(&dir.join("lock")) {
                 running.push(RunId(name.clone()));
             }
-            if let Some((_, log)) = newest(&dir.join("metrics"))? {
+            if let Some(log) = newest(&dir.join("metrics"))? {
                 logs.push((modified_ms(&log), RunId(name), log));
             }
         }
         logs.sort();
         changed_ms = changed_ms.max(logs.last().map_or(0, |(ms, ..)| *ms));
+        let (labels, integrity) = labels(session)?;
         let losses = logs.iter().rev().map(|(.., log)| losses(log)).find(|l| !l.is_empty()).unwrap_or_default();
         Ok(Self {
             name: session.name(),
             path: session.path().to_owned(),
             model: meta.model,
             changed_ms,
-            labels: labels(session)?,
+            labels,
+            integrity,
             runs,
             running,
             last_run: logs.last().map(|(_, id, _)| id.clone()),
@@ -131,46 +159,99 @@ fn modified_ms(path: &Path) -> u64 {
         .map_or(0, |d| d.as_millis() as u64)
 }
 
-/// Verdicts that count, counted on from where the derived file left off.
-fn labels(session: &SessionDir) -> Result<usize> {
+/// Verdicts that count, counted on from where the derived file left off, and what is wrong with the log.
+fn labels(session: &SessionDir) -> Result<(usize, Integrity)> {
     let cache = session.path().join("summary.json");
     let dir = session.events();
-    let numbers = numbers(&dir)?;
+    let listing = Listing::of(&dir)?;
+    let stamps: Vec<Stamp> = listing.segments.iter().map(|segment| stamp(&dir, &segment.name)).collect();
     let before: Counted = read_json(&cache, "counts").unwrap_or_default();
-    let mut counted = before.clone();
-    let path = |number: u32| dir.join(format!("{number:06}.jsonl"));
-    let length = |number: u32| std::fs::metadata(path(number)).map_or(0, |m| m.len());
-    if !numbers.contains(&counted.file) || length(counted.file) < counted.offset {
-        counted = Counted::default();
+    if before.stamps == stamps && listing.is_pure() {
+        return Ok(before.result());
     }
-    let first = counted.file;
-    for number in numbers.into_iter().filter(|n| *n >= first) {
-        if number > counted.file {
-            (counted.file, counted.offset) = (number, 0);
-        }
-        let bytes = read_from(&path(number), counted.offset);
-        let used = count_lines(&bytes, &mut counted);
-        counted.offset += used;
-    }
+    let counted = match count_on(&before, &dir, &stamps).filter(|_| listing.is_pure()) {
+        Some(counted) => counted,
+        None => Counted { folded: Some(fold(session)?), stamps, ..Counted::default() },
+    };
     if counted != before {
         // A session on a read-only disk is counted anew each time: slower, not wrong.
         let _ = replace(&cache, &serde_json::to_vec(&counted).unwrap_or_default(), false);
     }
-    Ok(counted.judged.saturating_sub(counted.undone.difference(&counted.skipped).count()))
+    Ok(counted.result())
 }
 
-/// Counts whole lines and gives back how many bytes they are. Only the kinds that matter are decoded.
-fn count_lines(bytes: &[u8], counted: &mut Counted) -> u64 {
+fn stamp(dir: &Path, name: &str) -> Stamp {
+    let path = dir.join(name);
+    let len = std::fs::metadata(&path).map_or(0, |m| m.len());
+    Stamp { name: name.into(), len, changed_ms: modified_ms(&path) }
+}
+
+/// What folding the log gives.
+fn fold(session: &SessionDir) -> Result<(usize, Integrity)> {
+    let mut state = Session::default();
+    let mut tail = session.tail();
+    for envelope in tail.finish()? {
+        if let Some(record) = envelope.known() {
+            apply_record(&mut state, envelope.n, record);
+        }
+    }
+    let labels = state.verdicts().filter(|(_, j)| !j.undone && j.verdict.choice != Choice::Skip).count();
+    Ok((labels, tail.integrity()))
+}
+
+/// Counts what came after `before`; none when the log is not in order.
+fn count_on(before: &Counted, dir: &Path, stamps: &[Stamp]) -> Option<Counted> {
+    // Only the last segment grows; of those before it nothing may have changed.
+    let goes_on = before.folded.is_none()
+        && before.stamps.len() <= stamps.len()
+        && before.stamps.split_last().is_some_and(|(last, closed)| {
+            let now = &stamps[closed.len()];
+            closed == &stamps[..closed.len()] && now.name == last.name && now.len >= before.offset
+        });
+    let mut counted = if goes_on { before.clone() } else { Counted::default() };
+    let first = counted.stamps.len().saturating_sub(1);
+    for (at, stamp) in stamps.iter().enumerate().skip(first) {
+        if at > first || counted.stamps.is_empty() {
+            (counted.offset, counted.sum) = (0, 0);
+        }
+        let bytes = read_from(&dir.join(&stamp.name), 0);
+        let (known, new) = bytes.split_at_checked(counted.offset as usize)?;
+        if crc32fast::hash(known) != counted.sum {
+            return None;
+        }
+        let used = count_lines(new, &mut counted)?;
+        counted.offset += used as u64;
+        counted.sum = crc32fast::hash(&bytes[..counted.offset as usize]);
+        // A writer goes on in the next segment only after a whole line.
+        if at + 1 < stamps.len() && used < new.len() {
+            return None;
+        }
+    }
+    counted.stamps = stamps.to_vec();
+    Some(counted)
+}
+
+/// Counts whole lines and gives back how many bytes they are; none when they are not in order. Only the kinds that matter
+/// are decoded.
+fn count_lines(bytes: &[u8], counted: &mut Counted) -> Option<usize> {
     let mut used = 0;
     for line in bytes.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n")) {
+        let (n, _) = verify(line).ok()?;
+        let begins = counted.offset == 0 && used == 0;
         used += line.len();
+        if begins != (n == 0) || (n > 0 && n != counted.last + 1) {
+            return None;
+        }
+        counted.last = counted.last.max(n);
+        if begins && !String::from_utf8_lossy(line).contains("\"log\":\"session\"") {
+            return None;
+        }
         if !KINDS.contains(&kind(line)) {
             continue;
         }
-        let Ok(envelope) = decode::<SessionRecord>(line) else { continue };
-        match envelope.data {
+        match decode::<SessionRecord>(line).ok()?.data {
             Ok(SessionRecord::Judged(v)) if v.choice == Choice::Skip => {
-                counted.skipped.insert(envelope.n);
+                counted.skipped.insert(n);
             }
             Ok(SessionRecord::Judged(_)) => counted.judged += 1,
             Ok(SessionRecord::Undone { of }) => {
@@ -179,14 +260,15 @@ fn count_lines(bytes: &[u8], counted: &mut Counted) -> u64 {
             Ok(SessionRecord::Redone { of }) => {
                 counted.undone.remove(&of);
             }
+            Ok(SessionRecord::Repaired { lines, .. }) if lines > 0 => return None,
             _ => {}
         }
     }
-    used as u64
+    Some(used)
 }
 
 /// The kinds of record that change the count.
-const KINDS: [&[u8]; 3] = [b"judged", b"undone", b"redone"];
+const KINDS: [&[u8]; 4] = [b"judged", b"undone", b"redone", b"repaired"];
 
 /// A line's kind without decoding it: the text behind `"k":"`, the fourth of the codec's fields.
 fn kind(line: &[u8]) -> &[u8] {

@@ -2,6 +2,7 @@
 //! matter here), and rules with titles.
 
 use crate::app::{Model, RunView, Saved, Tone, cells, clip};
+use crate::domain::counted;
 use crate::ui::theme::{ACCENT, BAD, BOLD, DIM, GOOD, TEXT, WARN};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -79,6 +80,18 @@ pub fn saved(model: &Model, room: usize) -> Vec<Span<'static>> {
         (None, Saved::Failed(error)) => (format!("NOT SAVED: {error}"), BAD),
     };
     vec![Span::styled(clip(&text, room), style)]
+}
+
+/// What is wrong with the open session's logs, in words, at most `room` cells: damage first, then what is not known.
+#[must_use]
+pub fn damage(model: &Model, room: usize) -> Vec<Span<'static>> {
+    let Some(open) = &model.open else { return Vec::new() };
+    let (text, style) = match (open.integrity.is_intact(), open.integrity.opaque) {
+        (false, _) => (format!("⚠ {}", open.integrity.words()), BAD),
+        (true, 0) => return Vec::new(),
+        (true, n) => (counted(n, "unknown record"), WARN),
+    };
+    vec![Span::styled(clip(&text, room), style), Span::raw("   ")]
 }
 
 /// The live training run of the open session, in words.

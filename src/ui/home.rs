@@ -1,7 +1,7 @@
 //! Draws the list of sessions, what is running, and what this machine has.
 
-use super::frame::{put, put_line, rule, running, saved};
-use super::theme::{ACCENT, ACCENT_BOLD, BOLD, DIM, GOOD, TEXT, WARN};
+use super::frame::{damage, put, put_line, rule, running, saved};
+use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, GOOD, TEXT, WARN};
 use super::widgets::sparkline::sparkline;
 use crate::app::{Model, Running, SessionCard, cells, clip, home, model_line};
 use crate::domain;
@@ -19,6 +19,7 @@ const SPARK: usize = 12;
 /// Place and state for the header.
 pub fn header(model: &Model) -> (Vec<String>, Line<'static>) {
     let mut spans = running(model);
+    spans.extend(damage(model, usize::from(model.size.0 / 3)));
     let device = if model.device.is_empty() { "looking for the device …" } else { &model.device };
     let mut state = saved(model, 40);
     let used = |spans: &[Span]| spans.iter().map(|s| cells(&s.content)).sum::<usize>();
@@ -64,7 +65,11 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model) -> Line<'static> {
     }
     match home::current(model) {
         Some(card) => {
-            Line::from(vec![Span::styled(format!("{}  ·  ", card.name), DIM), Span::styled(card.model.clone(), DIM)])
+            let mut spans = vec![Span::styled(format!("{}  ·  {}", card.name, card.model), DIM)];
+            if !card.integrity.is_intact() {
+                spans.push(Span::styled(format!("  ·  ⚠ {}", card.integrity.sentence()), BAD));
+            }
+            Line::from(spans)
         }
         None => Line::default(),
     }
@@ -128,9 +133,12 @@ fn session(buf: &mut Buffer, row: Rect, card: &SessionCard, selected: bool, mode
     put(buf, x, row.y, 12, &counted(card.labels, "label"), DIM);
     let name = clip(&card.name, usize::from(x.saturating_sub(row.x + 4)));
     let used = put(buf, row.x + 3, row.y, x.saturating_sub(row.x + 4), &name, name_style);
+    let mut at = row.x + 3 + used + 2;
     if !card.running.is_empty() {
-        let at = row.x + 3 + used + 2;
-        put(buf, at, row.y, x.saturating_sub(at + 1), "running", GOOD);
+        at += put(buf, at, row.y, x.saturating_sub(at + 1), "running", GOOD) + 2;
+    }
+    if !card.integrity.is_intact() {
+        put(buf, at, row.y, x.saturating_sub(at + 1), &format!("⚠ {}", card.integrity.words()), BAD);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Draws the launch screen: a form that knows the data.
 
-use super::frame::{duration, rule};
+use super::frame::{damage, duration, rule};
 use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, TEXT, WARN};
 use super::widgets::plain::{bytes, count, middle};
 use crate::app::launch::{Answer, Field, Launch, Start};
@@ -21,7 +21,9 @@ const NARROW: u16 = 100;
 /// Place and state for the header.
 pub fn header(model: &Model, _screen: &Launch) -> (Vec<String>, Line<'static>) {
     let name = model.open.as_ref().map(|open| open.meta.name.clone()).unwrap_or_default();
-    (vec![name, "launch".into()], Line::styled(format!("device  {}", model.device), DIM))
+    let mut spans = damage(model, usize::from(model.size.0 / 3));
+    spans.push(Span::styled(format!("device  {}", model.device), DIM));
+    (vec![name, "launch".into()], Line::from(spans))
 }
 
 /// Draws the body and gives the status line.

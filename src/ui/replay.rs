@@ -1,11 +1,11 @@
 //! Draws the replay: what was judged or the curves as they were, above the time line.
 
-use super::frame::{put, rule};
+use super::frame::{damage, put, rule};
 use super::theme::{ACCENT, ACCENT_BOLD, BOLD, DIM, GOOD, TEXT, WARN};
 use super::watch::{Scene, draw_scene, headline, settings};
 use super::widgets::chart::clock;
 use super::widgets::plain::middle;
-use crate::app::replay::{Mark, Replay, Timeline};
+use crate::app::replay::{Entry, Mark, Replay, Timeline};
 use crate::app::{Model, presentable, wrap};
 use crate::domain::{Choice, Completion, Session, Side, Strength, Verdict, counted};
 use ratatui::buffer::Buffer;
@@ -26,7 +26,9 @@ pub fn header(model: &Model, screen: &Replay) -> (Vec<String>, Line<'static>) {
     let digits = line.len().to_string().len();
     let how = if screen.playing { "playing" } else { "paused " };
     let state = format!("  {how} {}×  entry {:>digits$}/{}", screen.speed(), line.cursor(), line.len());
-    (place, Line::from(vec![Span::styled("REPLAY", ACCENT_BOLD), Span::raw(state)]))
+    let mut spans = damage(model, usize::from(model.size.0 / 3));
+    spans.extend([Span::styled("REPLAY", ACCENT_BOLD), Span::raw(state)]);
+    (place, Line::from(spans))
 }
 
 /// Draws the body and gives the status line.
@@ -77,7 +79,24 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Replay) -> Lin
         );
         middle(buf, above, &["nothing judged yet".into(), have]);
     }
-    Line::styled(tally(session), DIM)
+    match opaque(line) {
+        Some(text) => Line::styled(text, WARN),
+        None => Line::styled(tally(session), DIM),
+    }
+}
+
+/// The entry at the cursor, where it is of a kind that this version does not know.
+fn opaque(line: &Timeline) -> Option<String> {
+    let (value, log) = match line.current()? {
+        Entry::Session(e) => (e.data.as_ref().err()?, "the session's log"),
+        Entry::Run(_, e) => (e.data.as_ref().err()?, "a run's log"),
+    };
+    let kind = value.get("k").and_then(|k| k.as_str()).unwrap_or("?");
+    Some(format!(
+        "entry {} of {log} is of the unknown kind `{}`: it is kept unchanged",
+        line.cursor(),
+        presentable(kind)
+    ))
 }
 
 /// How many verdicts count at this point.

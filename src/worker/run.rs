@@ -42,11 +42,12 @@ pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result
         // Orders given to a worker that died are not this one's.
         run.discard_commands(began_ms)?;
     }
-    let mut log = Log::new(run.writer(&lock)?, run, signals.clone());
+    let mut log = Log::new(run.writer(&lock)?, &lock, run, signals.clone());
     // A step's work may fail in ways no error type foresees; the log must say so whatever it was.
     let lived = catch_unwind(AssertUnwindSafe(|| take_up(run, &spec, &past, &mut log, signals, prepare)));
     let failed = match lived {
         Ok(Ok(_)) => return Ok(()),
+        Ok(Err(_)) if log.starved => return log.put_starved(),
         Ok(Err(e)) => e.to_string(),
         Err(panic) => panicked(
             panic.as_ref(),

@@ -71,7 +71,7 @@ pub(crate) fn rows<T: DeserializeOwned>(run: &RunDir, file: &str, expected: &str
 
 /// The model and the newest checkpoint of a reward run of the same session, or the best one where the id says so.
 pub(super) fn reward_of(run: &RunDir, id: &RunId) -> Result<(PathBuf, PathBuf), Error> {
-    let other = RunDir::open(&run.session_path().join("runs").join(id.parts().0.as_str()))?;
+    let other = run.sibling(id)?;
     let spec = other.placed_spec()?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(id.0.clone())) };
     Ok((PathBuf::from(&train.model.path), adapter_of(run, id)?))
@@ -99,7 +99,7 @@ pub(super) fn run_rows(run: &RunDir, train: &TrainSpec) -> Result<RunRows, Error
 /// The newest checkpoint of a run of the same session, or the best one where the id says so (`dpo-1@best`).
 pub(super) fn adapter_of(run: &RunDir, id: &RunId) -> Result<PathBuf, Error> {
     let (own, best) = id.parts();
-    let other = RunDir::open(&run.session_path().join("runs").join(own.as_str()))?;
+    let other = run.sibling(&own)?;
     let found = if best { other.best_checkpoint() } else { other.latest_checkpoint()? };
     found.checkpoint.map(|c| c.path).ok_or_else(|| Error::NoAdapter {
         run: id.0.clone(),

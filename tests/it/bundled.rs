@@ -9,6 +9,10 @@ fn root() -> PathBuf {
 
 /// The bundled sessions copied into a fresh data folder: nothing writes into the repository.
 fn copied() -> tempfile::TempDir {
+    copied_from("sessions")
+}
+
+fn copied_from(folder: &str) -> tempfile::TempDir {
     fn copy(from: &Path, to: &Path) {
         std::fs::create_dir_all(to).unwrap();
         for entry in std::fs::read_dir(from).unwrap() {
@@ -18,7 +22,7 @@ fn copied() -> tempfile::TempDir {
         }
     }
     let home = tempfile::tempdir().unwrap();
-    copy(&root().join("sessions"), &home.path().join("sessions"));
+    copy(&root().join(folder), &home.path().join("sessions"));
     home
 }
 
@@ -65,4 +69,55 @@ fn nothing_of_the_machine_they_were_made_on_is_in_them() {
             assert!(!spec.contains("\"path\": \"/"), "{spec}");
         }
     }
+}
+
+/// Sessions as the release of 2026-11-26 wrote them, kept as they were.
+#[test]
+fn sessions_of_the_release_of_2026_11_26_verify_before_and_after_this_version_wrote_to_them() {
+    let home = copied_from("tests/fixtures/sessions-2026-11-26");
+    let pairs = home.path().join("pairs.jsonl");
+    std::fs::write(&pairs, "{\"prompt\":\"q\",\"chosen\":\"good\",\"rejected\":\"bad\"}\n").unwrap();
+    for (name, hashes) in [("everyday", 4), ("odds", 2), ("tiny", 1)] {
+        let check = || -> serde_json::Value {
+            serde_json::from_str(&tiebreak(home.path(), &["replay", name, "--check", "--json"])).unwrap()
+        };
+        let before = check();
+        assert_eq!(
+            (before["ok"].as_bool(), before["hashes_verified"].as_u64()),
+            (Some(true), Some(hashes)),
+            "{before}"
+        );
+        assert_eq!(before["unknown"], 0, "{before}");
+        tiebreak(home.path(), &["import", name, pairs.to_str().unwrap()]);
+        let after = check();
+        assert_eq!(
+            (after["ok"].as_bool(), after["hashes_verified"].as_u64()),
+            (Some(true), Some(hashes + 1)),
+            "{after}"
+        );
+        let log = home.path().join("sessions").join(name).join("events/000001.jsonl");
+        let text = std::fs::read_to_string(&log).unwrap();
+        assert!(text.lines().last().unwrap().contains("\"k\":\"state_hashed\""), "{text}");
+        // A verdict that was changed together with its checksum is noticed by either hash.
+        let changed: Vec<String> = text.lines().map(|line| turned(line).unwrap_or_else(|| line.into())).collect();
+        assert_ne!(changed.join("\n"), text.trim_end());
+        std::fs::write(&log, changed.join("\n") + "\n").unwrap();
+        let out = Command::new(env!("CARGO_BIN_EXE_tiebreak"))
+            .args(["replay", name, "--check", "--json", "--home"])
+            .arg(home.path())
+            .output()
+            .unwrap();
+        assert_eq!(out.status.code(), Some(1));
+        let wrong = String::from_utf8_lossy(&out.stdout).matches("but the records before it fold to").count();
+        // The old hash of `tiny` was made before there was a verdict.
+        assert!(wrong >= if name == "tiny" { 1 } else { 2 }, "{}", String::from_utf8_lossy(&out.stdout));
+    }
+}
+
+/// A verdict's line with the other side preferred, its checksum made right.
+fn turned(line: &str) -> Option<String> {
+    let body = line.get(..line.len().checked_sub(16)?)?;
+    let (from, to) = if body.contains("\"prefer\":[\"a\"") { ("[\"a\"", "[\"b\"") } else { ("[\"b\"", "[\"a\"") };
+    let body = body.contains("\"prefer\":").then(|| body.replacen(from, to, 1))?;
+    Some(format!("{body},\"c\":\"{:08x}\"}}", crc32fast::hash(body.as_bytes())))
 }

@@ -12,6 +12,7 @@
 mod architecture;
 mod bundled;
 mod cli;
+mod damage;
 mod methods;
 mod models;
 mod prose;

@@ -10,7 +10,7 @@ use tiebreak::protocol::{SessionMeta, SessionRecord};
 use tiebreak::storage::{Home, SessionDir};
 
 /// A session with unjudged pairs, written as an import would write them.
-fn session(home: &Path, name: &str, pairs: usize) -> PathBuf {
+pub fn session(home: &Path, name: &str, pairs: usize) -> PathBuf {
     let home = Home::resolve(Some(home)).unwrap();
     home.create().unwrap();
     let meta = SessionMeta { format: 1, name: name.into(), model: "none".into(), created_ms: 1, app: "test".into() };

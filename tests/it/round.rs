@@ -218,9 +218,14 @@ fn the_loop_with_commands_only() {
     let other = tempfile::tempdir().unwrap();
     with_keys(other.path());
     let (commands, keys) = (kinds(&session(home, "tone")), kinds(&session(other.path(), "tone")));
-    for kind in
-        ["session judged", "session undone", "session launched", "session hashed", "sample completed", "dpo stepped"]
-    {
+    for kind in [
+        "session judged",
+        "session undone",
+        "session launched",
+        "session state_hashed",
+        "sample completed",
+        "dpo stepped",
+    ] {
         assert!(commands.contains(kind), "{kind} is not in {commands:?}");
     }
     // Importing pairs, which the keys here leave out, puts completions and pairs into the session's own log.

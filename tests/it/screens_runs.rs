@@ -9,8 +9,8 @@ use tiebreak::domain::{
     PromptId, Rater, RunId, Sampler, Seen, Severity, Side, Strength, Verdict, method, mix64,
 };
 use tiebreak::protocol::{
-    DataSnapshot, DroppedRows, Envelope, Estimate, MaskPiece, MaskedRow, Masks, ModelRef, RunCommand, RunEvent,
-    RunSpec, SampleSpec, SessionMeta, SessionRecord, Task, TrainSpec,
+    Damage, DamagedPlace, DataSnapshot, DroppedRows, Envelope, Estimate, Integrity, MaskPiece, MaskedRow, Masks,
+    ModelRef, RunCommand, RunEvent, RunSpec, SampleSpec, SessionMeta, SessionRecord, Task, TrainSpec,
 };
 
 const T0: u64 = 1_750_000_000_000;
@@ -761,6 +761,31 @@ fn launch_starts_what_waited_when_a_worker_has_nothing_against_it() {
     press(&mut model, "enter tab tab 0 . 2");
     let answer = Ok(estimate(0.5));
     assert_eq!(launches(&update(&mut model, Msg::EstimateReady { ticket: first, answer })), 0);
+}
+
+#[test]
+fn launch_on_a_damaged_log_starts_only_when_it_is_asked_for_a_second_time() {
+    let (mut model, effects) = launching(12, true);
+    let place = DamagedPlace {
+        damage: Damage::Line,
+        file: "events/000001.jsonl".into(),
+        line: 7,
+        what: "it is no whole record".into(),
+    };
+    let mut found = Integrity::default();
+    found.note(3, place);
+    update(&mut model, Msg::Integrity(found));
+    let text = look(&mut model, (80, 24));
+    assert!(text.contains("⚠ 3 damaged lines"), "{text}");
+    let answer = Ok(estimate(0.5));
+    update(&mut model, Msg::EstimateReady { ticket: ticket(&effects), answer });
+    assert_eq!(press(&mut model, "enter"), [], "a run on fewer rows than were judged is asked about");
+    let text = look(&mut model, (80, 24));
+    assert!(text.contains("Train on what can be read?") && text.contains("the first: events/000001.jsonl"), "{text}");
+    assert_eq!(press(&mut model, "n"), []);
+    let effects = press(&mut model, "enter y");
+    let [Effect::Launch(ask)] = effects.as_slice() else { panic!("one launch, not {effects:?}") };
+    assert!(ask.allow_damaged);
 }
 
 #[test]

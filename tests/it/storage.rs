@@ -357,3 +357,69 @@ fn a_data_folder_can_be_moved_with_its_models() {
     let run = session.create_run(&session.portable(&asked), b"row\n").unwrap();
     assert_eq!(run.placed_spec().unwrap().models_mut()[0].path, "/elsewhere/model");
 }
+
+#[test]
+fn names_in_a_strangers_session_cannot_lead_out_of_its_folder() {
+    let (_dir, home) = home();
+    let run = new_run(&home);
+    let session = SessionDir::find(&home, "s").unwrap();
+    let path = run.path().join("spec.json");
+    let good = fs::read_to_string(&path).unwrap();
+    fs::write(home.root().join("secret.jsonl"), "secret").unwrap();
+    let mut bad: Vec<String> =
+        ["", ".", "..", "../../../secret.jsonl", "/etc/passwd", "a/b", ".hidden", "a\\b", "a\u{0}b"]
+            .map(str::to_owned)
+            .into();
+    bad.extend(["x".repeat(65), "x".repeat(5000), "\u{202e}x".into()]);
+    for name in &bad {
+        type Edit = fn(&mut serde_json::Value, &str);
+        let edits: [(&str, Edit); 6] = [
+            ("the run's id", |spec, name| spec["id"] = name.into()),
+            ("a data file", |spec, name| spec["task"]["train"]["data"]["file"] = name.into()),
+            ("a data file", |spec, name| {
+                let mut mix = spec["task"]["train"]["data"].clone();
+                mix["file"] = name.into();
+                spec["task"]["train"]["mix"] = mix;
+            }),
+            ("init", |spec, name| spec["task"]["train"]["init"] = name.into()),
+            ("init", |spec, name| spec["task"]["train"]["init"] = format!("{name}@best").into()),
+            ("reward", |spec, name| spec["task"]["train"]["reward"] = name.into()),
+        ];
+        for (what, edit) in edits {
+            let mut spec: serde_json::Value = serde_json::from_str(&good).unwrap();
+            edit(&mut spec, name);
+            fs::write(&path, spec.to_string()).unwrap();
+            let run = session.run(&RunId::new("dpo-1")).unwrap();
+            let said = run.spec().map(|_| ()).unwrap_err().to_string();
+            assert!(said.contains("dpo-1/spec.json") && said.contains(what) && said.len() < 400, "{name:?}: {said}");
+            assert!(run.data_path().is_err() && run.placed_spec().is_err(), "{name:?}");
+            assert_eq!(session.state().unwrap().1.unread_files, 1, "{name:?}");
+        }
+        assert!(run.sibling(&RunId::new(name.as_str())).is_err(), "{name:?}");
+        assert!(session.run(&RunId::new(name.as_str())).is_err(), "{name:?}");
+    }
+    let mut spec: serde_json::Value = serde_json::from_str(&good).unwrap();
+    spec["task"]["train"]["model"]["path"] = "../../elsewhere".into();
+    fs::write(&path, spec.to_string()).unwrap();
+    assert!(run.spec().unwrap_err().to_string().contains("a model's path"));
+    fs::write(&path, &good).unwrap();
+    assert!(run.spec().is_ok());
+
+    let fill = |dir: &Path| {
+        fs::write(dir.join("weights"), "w").unwrap();
+        Ok::<_, Error>(())
+    };
+    let made = run.write_checkpoint(1, fill).unwrap();
+    let manifest = made.path.join("MANIFEST.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    for name in ["..", ".hidden", "../../spec.json"] {
+        fs::write(&manifest, text.replace("\"weights\"", &format!("\"{name}\""))).unwrap();
+        assert!(run.latest_checkpoint().unwrap().checkpoint.is_none(), "{name}");
+    }
+
+    let header = session.path().join("session.json");
+    let text = fs::read_to_string(&header).unwrap();
+    fs::write(&header, text.replace("\"name\": \"s\"", "\"name\": \"../../s\"")).unwrap();
+    let said = session.meta().unwrap_err().to_string();
+    assert!(said.contains("session.json: the name is `../../s`"), "{said}");
+}

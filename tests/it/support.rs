@@ -9,8 +9,8 @@ use tiebreak::domain::{
     Session,
 };
 use tiebreak::protocol::{
-    DataSnapshot, Envelope, ModelCard, ModelRef, Plan, RunEvent, RunSpec, SampleSpec, SessionMeta, SessionRecord, Task,
-    apply_record,
+    DataSnapshot, Envelope, Integrity, ModelCard, ModelRef, Plan, RunEvent, RunSpec, SampleSpec, SessionMeta,
+    SessionRecord, Task, apply_record,
 };
 use tiebreak::ui;
 
@@ -311,6 +311,7 @@ pub fn cards() -> Vec<SessionCard> {
         name: name.into(),
         model: "SmolLM2-135M-Instruct".into(),
         labels,
+        integrity: Integrity::default(),
         runs,
         running,
         changed_ms: BEGIN_MS - ago_ms,

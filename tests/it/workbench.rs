@@ -211,6 +211,68 @@ fn notes_and_corrections_are_records_and_a_skipped_pair_comes_back() {
 }
 
 #[test]
+fn a_correction_is_kept_as_it_is_reopened_withdrawn_and_undone() {
+    // Tabs and direction marks are what an answer in code or Arabic is made of.
+    let original = "fn f() {\n\treturn \u{202b}\u{5d0}\u{202c}\r\n}";
+    let mut records = pairs(2);
+    for record in &mut records {
+        if let SessionRecord::Completed(c) = record {
+            c.text = original.into();
+        }
+    }
+    let mut desk = Desk::with_session(120, 40, records);
+    let texts = |desk: &Desk| -> Vec<String> {
+        desk.session().sft_rows().iter().map(|row| format!("{:?}", row.body)).collect()
+    };
+    desk.keys("e");
+    desk.type_text(" //");
+    desk.keys("tab");
+    desk.type_text("ok");
+    desk.keys("ctrl-s");
+    let first = format!("{original} //\tok");
+    assert_eq!(desk.session().corrections()[0].text, first, "byte for byte");
+    assert!(desk.screen().contains("✎ corrected"), "{}", desk.screen());
+    assert!(!desk.screen().contains('\u{202b}'), "what is shown is made safe");
+    // The correction is opened again, not the original; typing is not thrown away by one key.
+    desk.keys("e");
+    desk.type_text("!");
+    desk.keys("esc");
+    assert!(desk.screen().contains("Discard what you typed?"), "{}", desk.screen());
+    desk.keys("n ctrl-s");
+    assert_eq!(desk.session().corrections().last().unwrap().text, format!("{first}!"));
+    desk.keys("e");
+    desk.type_text("?");
+    desk.keys("esc y");
+    desk.keys("e esc");
+    assert!(!desk.screen().contains("Discard"), "nothing was typed");
+    assert_eq!(desk.session().corrections().len(), 2);
+    // Undo and redo, one by one.
+    desk.keys("u");
+    assert_eq!(desk.session().corrections().last().unwrap().text, first);
+    desk.keys("ctrl-r");
+    assert_eq!(desk.session().corrections().last().unwrap().text, format!("{first}!"));
+    desk.keys("u u");
+    assert!(desk.session().corrections().is_empty() && texts(&desk).is_empty());
+    assert!(!desk.screen().contains("✎ corrected"), "{}", desk.screen());
+    desk.keys("u");
+    assert!(desk.screen().contains("Nothing to undo."), "{}", desk.screen());
+    desk.keys("ctrl-r");
+    assert_eq!(texts(&desk).len(), 1);
+    // Withdrawn by its key; undo brings it back.
+    desk.keys("e ctrl-x");
+    assert!(texts(&desk).is_empty() && !desk.screen().contains("✎ corrected"), "{}", desk.screen());
+    desk.keys("u");
+    assert_eq!(texts(&desk).len(), 1);
+    // Verdicts and corrections undo in the order in which they were made.
+    desk.keys("1 u");
+    assert_eq!((desk.session().verdicts().count(), texts(&desk).len()), (1, 1));
+    assert!(desk.session().verdicts().all(|(_, judged)| judged.undone));
+    desk.keys("u");
+    assert!(texts(&desk).is_empty());
+    assert_eq!(desk.replayed().state_hash(), desk.session().state_hash());
+}
+
+#[test]
 fn a_read_only_session_is_looked_at_and_not_written() {
     let mut desk = Desk::new(80, 24);
     let mut holder = opened("story-tone");

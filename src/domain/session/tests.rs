@@ -54,12 +54,14 @@ fn judge(s: &mut Session, seq: u64, pair: &str, rater: &str, choice: Choice) {
 }
 
 fn correct(s: &mut Session, completion: &str, rater: &str, text: &str) {
-    s.correct(Correction {
+    let seq = 1000 + s.corrections().len() as u64;
+    let correction = Correction {
         pair: PairId::new(completion.replace('c', "x").split('.').next().unwrap()),
         completion: CompletionId::new(completion),
         rater: Rater::new(rater),
         text: text.into(),
-    });
+    };
+    s.correct(seq, correction);
 }
 
 const A: Choice = Choice::Prefer(Side::A, Strength::Better);
@@ -217,8 +219,9 @@ fn imported_rows_are_part_of_the_state_and_nothing_else_changes_it() {
     let mut s = session(&[["a", "b"]]);
     judge(&mut s, 1, "x0", "ann", A);
     let before = s.state_hash();
-    // What logs without imported rows fold to must not change: sessions hold this hash.
-    assert_eq!(before, "59ae2faa831ce01f");
+    // What logs fold to must not change: sessions hold these hashes.
+    assert_eq!(s.state_hash_2026_11(), "59ae2faa831ce01f");
+    assert_eq!(before, "53030b3380305848");
     s.teach(TaughtSet::Sft, text_row("t1", "one"));
     let taught = s.state_hash();
     assert_ne!(taught, before);
@@ -285,4 +288,36 @@ fn words_and_checks_are_taken_or_refused_in_words() {
     assert!(row("reward_model").parse("a b").unwrap_err().to_string().contains("a run's name"));
     let error = row("checks").parse("max_word=3").unwrap_err().to_string();
     assert_eq!(error, "checks=max_word=3 cannot be: `max_word` is not a check; did you mean `max_words`?");
+}
+
+#[test]
+fn every_choice_keeps_both_its_hashes_whatever_it_is_called_in_the_code() {
+    let mut s = session(&[["a", "b"]]);
+    let sides = [Side::A, Side::B].into_iter();
+    let prefer = sides.flat_map(|side| {
+        [Strength::Slight, Strength::Better, Strength::Much].map(|strength| Choice::Prefer(side, strength))
+    });
+    let choices: Vec<Choice> = prefer.chain([Choice::Tie, Choice::BothBad, Choice::Skip]).collect();
+    for (seq, choice) in (1..).zip(choices) {
+        judge(&mut s, seq, "x0", "ann", choice);
+    }
+    s.undo(3);
+    assert_eq!((s.state_hash_2026_11().as_str(), s.state_hash().as_str()), ("f9af872853babb78", "dd1b140292b50d68"));
+}
+
+#[test]
+fn undone_corrections_change_the_state_and_redone_ones_change_it_back() {
+    let mut s = Session::default();
+    correct(&mut s, "c0.0", "ann", "first");
+    // As the release of 2026-11-26 computes it.
+    let mut h = crate::domain::Fold64::default();
+    h.add(b"c0.0");
+    h.add(&crate::domain::hash64(b"first").to_le_bytes());
+    assert_eq!(s.state_hash_2026_11(), h.hex());
+    let before = s.state_hash();
+    let seq = s.undoable(&Rater::new("ann")).unwrap();
+    s.undo(seq);
+    assert_ne!(s.state_hash(), before, "an undone one is another state");
+    s.redo(seq);
+    assert_eq!(s.state_hash(), before);
 }

@@ -8,15 +8,15 @@ use super::super::error::{Error, Result};
 use super::super::out;
 use super::context::CommandContext;
 use crate::domain::{Choice, SampledHash, Session, Side, counted, hash64};
-use crate::protocol::{Envelope, RunEvent, SessionRecord, Task, apply_record, apply_run_event};
-use crate::storage::{LogRecord, LogTail, RunDir, SessionDir, sha256};
+use crate::protocol::{Envelope, Integrity, RunEvent, SessionRecord, Task, apply_record, apply_run_event};
+use crate::storage::{LogRecord, LogTail, RunDir, SessionDir, is_locked, sha256};
 use serde_json::json;
 
 /// What was counted.
 #[derive(Debug, Default)]
 struct Tally {
     records: usize,
-    unknown: usize,
+    integrity: Integrity,
     verdicts: usize,
     hashes: usize,
     winners: usize,
@@ -33,16 +33,22 @@ pub fn run(context: &CommandContext, session: &str) -> Result<()> {
     let mut whole = Session::default();
     let mut judged = Vec::new();
     let mut own = Session::default();
-    for envelope in read(&mut dir.tail(), "the session's log", &mut tally)? {
+    let live = is_locked(&dir.path().join("lock"));
+    let mut tail = dir.tail();
+    for envelope in read(&mut tail, live, "the session's log", &mut tally)? {
         let Some(record) = envelope.known() else { continue };
-        if let SessionRecord::Hashed { state } = record {
+        let hashed = match record {
+            SessionRecord::Hashed { state } => Some((state, own.state_hash_2026_11())),
+            SessionRecord::StateHashed { state } => Some((state, own.state_hash())),
+            _ => None,
+        };
+        if let Some((said, is)) = hashed {
             tally.hashes += 1;
-            if *state != own.state_hash() {
-                tally.wrong.push(format!(
-                    "record {} says the state is {state}, but the records before it fold to {}",
-                    envelope.n,
-                    own.state_hash()
-                ));
+            if *said != is {
+                let n = envelope.n;
+                tally
+                    .wrong
+                    .push(format!("record {n} says the state is {said}, but the records before it fold to {is}"));
             }
         }
         if let SessionRecord::Judged(verdict) = record {
@@ -52,7 +58,7 @@ pub fn run(context: &CommandContext, session: &str) -> Result<()> {
         apply_record(&mut whole, envelope.n, record);
     }
     for run in dir.runs()? {
-        check_run(&run, &mut whole, &mut tally)?;
+        check_run(&run, tail.last_seq(), &mut whole, &mut tally)?;
     }
     tally.verdicts = judged.len();
     for (n, verdict) in judged {
@@ -71,25 +77,25 @@ pub fn run(context: &CommandContext, session: &str) -> Result<()> {
     report(context, &dir, &whole, &tally)
 }
 
-/// Every record of a log; gaps and damaged lines are noted.
-fn read<T: LogRecord>(tail: &mut LogTail<T>, what: &str, tally: &mut Tally) -> Result<Vec<Envelope<T>>> {
-    let envelopes = tail.poll()?;
-    let mut last = 0;
-    for envelope in &envelopes {
-        if envelope.n != last + 1 {
-            tally.wrong.push(format!("{what} goes from record {last} to record {}", envelope.n));
-        }
-        last = envelope.n;
-        tally.unknown += usize::from(envelope.data.is_err());
-    }
+/// Every record of a log, which is at rest unless somebody writes to it; what is wrong with it is noted.
+fn read<T: LogRecord>(tail: &mut LogTail<T>, live: bool, what: &str, tally: &mut Tally) -> Result<Vec<Envelope<T>>> {
+    let envelopes = if live { tail.poll()? } else { tail.finish()? };
     tally.records += envelopes.len();
-    if tail.skipped() > 0 {
-        tally.wrong.push(format!("{what} has {} damaged or repeated lines", tail.skipped()));
+    let found = tail.integrity();
+    if !found.is_intact() {
+        tally.wrong.push(format!("{what} has {}", found.sentence()));
     }
+    if found.unfinished_bytes > 0 && !live {
+        tally.wrong.push(format!(
+            "{what} ends in {} bytes that are not a record: open the session once to move them to the quarantine",
+            found.unfinished_bytes
+        ));
+    }
+    tally.integrity.merge(&found);
     Ok(envelopes)
 }
 
-fn check_run(run: &RunDir, whole: &mut Session, tally: &mut Tally) -> Result<()> {
+fn check_run(run: &RunDir, last_seq: u64, whole: &mut Session, tally: &mut Tally) -> Result<()> {
     tally.runs += 1;
     let id = run.id();
     let spec = run.spec()?;
@@ -113,7 +119,13 @@ fn check_run(run: &RunDir, whole: &mut Session, tally: &mut Tally) -> Result<()>
         }
     }
     let mut texts = SampledHash::default();
-    for envelope in read(&mut run.tail(), &format!("the log of run {id}"), tally)? {
+    let behind = run.launched_behind(&spec);
+    if behind > last_seq {
+        tally.wrong.push(format!(
+            "run {id} was launched after record {behind}, but the session's log ends at record {last_seq}"
+        ));
+    }
+    for envelope in read(&mut run.tail(), run.is_alive(), &format!("the log of run {id}"), tally)? {
         let Some(event) = envelope.known() else { continue };
         if matches!(spec.task, Task::Sample(_)) {
             apply_run_event(whole, event);
@@ -139,7 +151,8 @@ fn report(context: &CommandContext, dir: &SessionDir, whole: &Session, tally: &T
     let (rows, left) = whole.rows();
     if context.json {
         out::json(&json!({
-            "session": dir.name(), "ok": tally.wrong.is_empty(), "records": tally.records, "unknown": tally.unknown,
+            "session": dir.name(), "ok": tally.wrong.is_empty(), "records": tally.records, "unknown": tally.integrity.opaque,
+            "integrity": tally.integrity,
             "prompts": whole.prompts().len(), "completions": whole.completion_count(), "pairs": whole.pairs().len(),
             "verdicts": tally.verdicts, "rows": rows.len(), "left_out": left.total(), "runs": tally.runs, "steps": tally.steps,
             "hashes_verified": tally.hashes, "winners_verified": tally.winners, "state": whole.state_hash(), "wrong": tally.wrong,

@@ -30,6 +30,7 @@ pub fn sample(context: &CommandContext, args: SampleArgs) -> Result<()> {
         count_seed: args.seed.is_none(),
         device: args.device,
     };
+    out::damaged(&dir.state()?.1);
     let (spec, data) = plan::sample(&context.home, &dir, order)?;
     let run = supervisor::launch(&dir, None, &spec, &data)?;
     launched(context, &dir, &run, args.detach)
@@ -40,9 +41,19 @@ pub fn train(context: &CommandContext, args: TrainArgs) -> Result<()> {
     // The method and its options are checked before the disk is looked at.
     let params = plan::params(&args.method, &args.set)?;
     let dir = SessionDir::find(&context.home, &args.session)?;
-    let order =
-        TrainOrder { method: args.method, params, name: args.name, init: args.init.map(RunId), device: args.device };
+    let order = TrainOrder {
+        method: args.method,
+        params,
+        name: args.name,
+        init: args.init.map(RunId),
+        device: args.device,
+        allow_damaged: args.allow_damaged,
+    };
+    let allowed = order.allow_damaged;
     let (spec, data) = plan::train(&context.home, &dir, order)?;
+    if allowed {
+        out::damaged(&dir.state()?.1);
+    }
     announce(context, &spec, &data)?;
     let run = supervisor::launch(&dir, None, &spec, &data)?;
     launched(context, &dir, &run, args.detach)

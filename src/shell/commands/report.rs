@@ -83,11 +83,15 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
         "watch" => Goal::Watch(run.map(RunDir::id)),
         _ => Goal::Replay(None),
     };
-    let records = dir.tail().poll()?;
+    let mut tail = dir.tail();
+    let records = tail.finish()?;
+    let mut integrity = tail.integrity();
     let mut now = records.last().map_or(0, |e| e.w);
     let mut messages = Vec::new();
     for run in dir.runs()? {
-        let (id, events) = (run.id(), run.tail().poll()?);
+        let mut tail = run.tail();
+        let (id, events) = (run.id(), tail.finish()?);
+        integrity.merge(&tail.integrity());
         now = now.max(events.last().map_or(0, |e| e.w));
         let began = !events.is_empty();
         messages.push(Msg::RunFound(Box::new(run.spec()?)));
@@ -108,7 +112,7 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
         rater,
     };
     let opening = [Msg::Tick { now_ms: now }, Msg::SessionOpened(opened), Msg::Records(records)];
-    for msg in opening.into_iter().chain(messages).chain([Msg::SessionLoaded]) {
+    for msg in opening.into_iter().chain(messages).chain([Msg::Integrity(integrity), Msg::SessionLoaded]) {
         update(&mut model, msg);
     }
     // Effects of keys (saving, launching) are not run here: a picture changes nothing.
@@ -190,7 +194,8 @@ fn look(run: &RunDir) -> Result<(RunState, RunStatus)> {
 }
 
 fn data(dir: &SessionDir, run: Option<&RunDir>) -> Result<Value> {
-    let (session, _) = dir.state()?;
+    let (session, found) = dir.state()?;
+    out::damaged(&found);
     let meta = dir.meta()?;
     let mut runs = Vec::new();
     for candidate in dir.runs()? {
@@ -217,7 +222,8 @@ fn data(dir: &SessionDir, run: Option<&RunDir>) -> Result<Value> {
 }
 
 fn markdown(dir: &SessionDir, run: Option<&RunDir>) -> Result<String> {
-    let (session, _) = dir.state()?;
+    let (session, found) = dir.state()?;
+    out::damaged(&found);
     let meta = dir.meta()?;
     let mut text = format!("# {}\n\nModel {}. ", dir.name(), cell(&meta.model));
     let _ = writeln!(

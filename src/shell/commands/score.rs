@@ -18,7 +18,8 @@ pub fn run(context: &CommandContext, args: &ScoreArgs) -> Result<()> {
     let run = plan::reward_run(&dir, &id)?;
     // The right to write comes first: scoring takes a while, and must not be for nothing.
     let mut journal = Journal::require(&dir)?;
-    let (session, _) = dir.state()?;
+    let (session, found) = dir.state()?;
+    out::damaged(&found);
     let answers = session.completions();
     let known = answers.iter().filter(|c| session.score_of(&c.id).is_some_and(|s| s.run == id)).count();
     let bar = out::bar((answers.len() - known) as u64, "answers");

@@ -5,7 +5,7 @@ use super::super::effects::{check_prompts, make_session};
 use super::super::error::Result;
 use super::super::intake;
 use super::super::journal::Journal;
-use super::super::out;
+use super::super::{out, plan};
 use super::context::CommandContext;
 use crate::domain::counted;
 use crate::storage::formats::{self, Format};
@@ -61,11 +61,16 @@ fn bring_in(
 /// Writes a session's training rows to a file.
 pub fn export(context: &CommandContext, args: &ExportArgs) -> Result<()> {
     let dir = SessionDir::find(&context.home, &args.session)?;
-    let (session, _) = dir.state()?;
+    let (session, found) = dir.state()?;
+    if !args.allow_damaged {
+        plan::check_whole(&dir.name(), &found, "export")?;
+    }
+    out::damaged(&found);
     let done = export::write(&session, args.format, &args.to)?;
     if context.json {
         return out::json(
-            &json!({ "session": dir.name(), "file": args.to, "rows": done.rows, "left_out": done.left.total() }),
+            &json!({ "session": dir.name(), "file": args.to, "rows": done.rows, "left_out": done.left.total(),
+                "damage": found.damage() }),
         );
     }
     let left = match done.left.total() {

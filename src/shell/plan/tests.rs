@@ -38,7 +38,7 @@ fn order(set: &[(&str, &str)]) -> TrainOrder {
     for (key, value) in set {
         params.0.insert((*key).into(), (*value).into());
     }
-    TrainOrder { method: "dpo".into(), params, name: None, init: None, device: "cpu".into() }
+    TrainOrder { method: "dpo".into(), params, name: None, init: None, device: "cpu".into(), allow_damaged: false }
 }
 
 fn refused(home: &Home, dir: &SessionDir, order: TrainOrder) -> String {

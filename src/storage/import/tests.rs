@@ -262,8 +262,8 @@ fn examples_come_in_every_form_and_go_out_the_same() {
     assert_eq!((add("sft"), add("sft")), ((6, 0), (0, 6)));
     // The same texts may be probed too.
     assert_eq!(add("probe"), (6, 0));
-    let (state, skipped) = session.state().unwrap();
-    assert_eq!((state.sft_rows().len(), state.probe_rows().len(), skipped, state.prompts().len()), (6, 6, 0, 0));
+    let (state, found) = session.state().unwrap();
+    assert_eq!((state.sft_rows().len(), state.probe_rows().len(), found.damage(), state.prompts().len()), (6, 6, 0, 0));
     let ids: Vec<String> = state.taught().iter().map(|(_, row)| row.id.to_string()).collect();
     assert_eq!(ids, (1..=12).map(|n| format!("t{n}")).collect::<Vec<_>>());
 

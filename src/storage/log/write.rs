@@ -1,11 +1,12 @@
 //! The writer of a log: repair on opening, one write a record, rotation.
 
 use super::super::error::{Error, Result};
-use super::super::files::{create_dir, create_new, replace, sync_dir, ticket, wall_ms, write_new};
+use super::super::fault::pass;
+use super::super::files::{create_dir, replace, sync_dir, ticket, wall_ms, write_new};
 use super::super::lock::Lock;
-use super::{HeaderLine, LogRecord, MAJOR, file_at, numbers};
-use crate::protocol::{Header, MAX_LINE, decode, encode};
-use serde_json::Value;
+use super::scan::{Holds, lines};
+use super::{Cut, FAR, HeaderLine, Listing, LogRecord, MAJOR, file_at, header};
+use crate::protocol::{Header, MAX_SEQ, encode, verify};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::marker::PhantomData;
@@ -20,7 +21,8 @@ const ROTATE_AT: u64 = 64 << 20;
 pub struct LogWriter<T> {
     dir: PathBuf,
     path: PathBuf,
-    number: u32,
+    /// The number of the next segment.
+    next: u64,
     file: File,
     /// Length up to which every byte is a whole line.
     len: u64,
@@ -36,7 +38,8 @@ pub struct LogWriter<T> {
 
 impl<T: LogRecord> LogWriter<T> {
     /// Opens the log in `dir` under its folder's lock, repairing what a crash left at its end: those bytes go to
-    /// `quarantine` and a `Repaired` record says so. Bad lines further up stay where they are.
+    /// `quarantine` and a `Repaired` record says so. Bad lines further up stay where they are. The first new record gets the
+    /// number above the highest one of all segments, so that no reader mistakes it for an old one.
     ///
     /// # Errors
     /// When files cannot be read or written, or a newer version of the program made the log.
@@ -53,42 +56,43 @@ impl<T: LogRecord> LogWriter<T> {
             create_dir(dir)?;
             sync_dir(dir.parent().unwrap_or(dir))?;
         }
-        let numbers = numbers(dir)?;
-        let number = numbers.last().copied().unwrap_or(1);
-        let path = file_at(dir, number);
+        let listing = Listing::of(dir)?;
         let mut seq = 0;
-        let mut cut = None;
-        let mut len = 0;
-        if numbers.is_empty() {
-            create_new(&path)?;
-        } else {
-            refuse_newer(&path)?;
-            let tail = Tail::of(&path)?;
-            seq = tail.seq;
-            len = tail.good_end;
-            if tail.good_end < tail.len {
-                let bytes = tail.len - tail.good_end;
-                set_aside(&path, tail.good_end, quarantine)?;
-                cut = Some((tail.good_end, bytes));
+        let mut newest = None;
+        for segment in &listing.segments {
+            let path = dir.join(&segment.name);
+            let end = End::of(&path)?;
+            match &end.header {
+                Some(header) if header.log != T::LOG => continue,
+                Some(header) if header.major > MAJOR => return Err(Error::Newer { path, major: header.major }),
+                _ => {}
             }
+            seq = seq.max(end.highest);
+            newest = Some((segment, path, end)).filter(|(segment, ..)| segment.near);
+        }
+        // A segment that is no log of this kind, or whose number leaves none for the next one, is not written to.
+        let (number, path, end) = match newest {
+            Some((segment, path, end)) if Some(segment) == listing.segments.last() => (segment.number, path, end),
+            _ => {
+                let path = file_at(dir, listing.next);
+                let len = begin::<T>(&path)?;
+                (listing.next, path, End { len, good: len, ..End::default() })
+            }
+        };
+        let cut = Cut { offset: end.good, bytes: end.len - end.good, lines: end.lines };
+        if cut.bytes > 0 {
+            set_aside(&path, cut.offset, quarantine)?;
         }
         let file = OpenOptions::new().read(true).append(true).open(&path).map_err(|e| Error::io("open", &path, e))?;
-        if cut.is_some() {
-            file.set_len(len).and_then(|()| file.sync_all()).map_err(|e| Error::io("repair", &path, e))?;
-        }
-        // A file that holds only its header (just rotated) does not know the last number: the ones before it do.
-        for earlier in numbers.iter().rev().skip(1) {
-            if seq > 0 {
-                break;
-            }
-            seq = Tail::of(&file_at(dir, *earlier))?.seq;
+        if cut.bytes > 0 {
+            file.set_len(end.good).and_then(|()| file.sync_all()).map_err(|e| Error::io("repair", &path, e))?;
         }
         let mut writer = Self {
             dir: dir.to_owned(),
             path,
-            number,
+            next: listing.next.max(number.saturating_add(1)),
             file,
-            len,
+            len: end.good,
             seq,
             rotate_at,
             suspect: false,
@@ -100,8 +104,8 @@ impl<T: LogRecord> LogWriter<T> {
         if writer.len == 0 {
             writer.write_header()?;
         }
-        if let Some((offset, bytes)) = cut {
-            writer.append(&T::repaired(offset, bytes))?;
+        if cut.bytes > 0 {
+            writer.append(&T::repaired(cut))?;
             writer.sync()?;
         }
         Ok(writer)
@@ -116,9 +120,12 @@ impl<T: LogRecord> LogWriter<T> {
     /// Appends a record in one write and gives back its number. It is durable after [`LogWriter::sync`].
     ///
     /// # Errors
-    /// When the record is too long or the write fails; the file then ends where it ended before.
+    /// When the record is too long, no number is left or the write fails; the file then ends where it ended before.
     pub fn append(&mut self, record: &T) -> Result<u64> {
         let n = self.seq + 1;
+        if n > MAX_SEQ {
+            return Err(Error::Numbers(self.path.clone()));
+        }
         let line = encode(n, self.start.elapsed().as_millis() as u64, wall_ms(), record)
             .map_err(|source| Error::Record { path: self.path.clone(), source })?;
         if self.len > 0 && self.len + line.len() as u64 > self.rotate_at {
@@ -137,7 +144,7 @@ impl<T: LogRecord> LogWriter<T> {
         if self.suspect {
             return Err(Error::Suspect(self.path.clone()));
         }
-        self.file.sync_data().map_err(|e| {
+        pass("sync").and_then(|()| self.file.sync_data()).map_err(|e| {
             self.suspect = true;
             Error::io("save", &self.path, e)
         })
@@ -149,7 +156,7 @@ impl<T: LogRecord> LogWriter<T> {
             return Err(Error::Suspect(self.path.clone()));
         }
         let error = loop {
-            match self.file.write(bytes) {
+            match pass("append").and_then(|()| self.file.write(bytes)) {
                 Ok(n) if n == bytes.len() => {
                     self.len += n as u64;
                     return Ok(());
@@ -190,18 +197,27 @@ impl<T: LogRecord> LogWriter<T> {
     /// one is complete.
     fn rotate(&mut self) -> Result<()> {
         self.sync()?;
-        let path = file_at(&self.dir, self.number + 1);
-        let line = header_line::<T>(&path)?;
-        replace(&path, line.as_bytes(), true)?;
+        let path = file_at(&self.dir, self.next);
+        if self.next >= FAR {
+            return Err(Error::Numbers(path));
+        }
+        let len = begin::<T>(&path)?;
         self.file = OpenOptions::new().read(true).append(true).open(&path).map_err(|e| {
             self.suspect = true;
             Error::io("open", &path, e)
         })?;
         self.path = path;
-        self.number += 1;
-        self.len = line.len() as u64;
+        self.next += 1;
+        self.len = len;
         Ok(())
     }
+}
+
+/// Makes a segment that holds its header, and gives back its length. It has its name only when its header is on disk.
+fn begin<T: LogRecord>(path: &Path) -> Result<u64> {
+    let line = header_line::<T>(path)?;
+    replace(path, line.as_bytes(), true)?;
+    Ok(line.len() as u64)
 }
 
 fn header_line<T: LogRecord>(path: &Path) -> Result<String> {
@@ -209,42 +225,59 @@ fn header_line<T: LogRecord>(path: &Path) -> Result<String> {
     encode(0, 0, wall_ms(), &header).map_err(|source| Error::Record { path: path.to_owned(), source })
 }
 
-/// Where a file's trustworthy part ends.
-struct Tail {
+/// What a writer has to know of a segment.
+#[derive(Debug, Default)]
+struct End {
     /// The file's length.
     len: u64,
-    /// End of the last whole record, its newline included where it has one.
-    good_end: u64,
-    /// That record's number; 0 for the header or none.
-    seq: u64,
+    /// End of the last line that holds a whole record, its newline included where it has one.
+    good: u64,
+    /// Whole lines after it that are not blank.
+    lines: u64,
+    /// The highest number of a record.
+    highest: u64,
+    /// The header, where the first line is one.
+    header: Option<Header>,
 }
 
-impl Tail {
-    /// Looks from the end of the file backwards for a line whose checksum is right.
+impl End {
     fn of(path: &Path) -> Result<Self> {
         let read = |e| Error::io("read", path, e);
-        let mut file = File::open(path).map_err(read)?;
-        let len = file.metadata().map_err(read)?.len();
-        // Two longest lines hold at least one whole one; only damage longer than that makes the rest worth reading.
-        let mut from = len.saturating_sub(2 * MAX_LINE as u64);
-        loop {
-            file.seek(SeekFrom::Start(from)).map_err(read)?;
-            let mut bytes = Vec::new();
-            (&file).take(len - from).read_to_end(&mut bytes).map_err(read)?;
-            let mut end = bytes.len();
-            while end > 0 {
-                let body = if bytes[end - 1] == b'\n' { end - 1 } else { end };
-                let start = bytes[..body].iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
-                if let Ok(envelope) = decode::<Value>(&bytes[start..end]) {
-                    return Ok(Self { len, good_end: from + end as u64, seq: envelope.n });
+        let file = File::open(path).map_err(read)?;
+        let mut end = Self { len: file.metadata().map_err(read)?.len(), ..Self::default() };
+        let len = end.len;
+        let mut first = true;
+        lines(&file, 0, len, |line| {
+            let mut take = |record: &[u8]| end.highest = end.highest.max(verify(record).map_or(0, |(n, _)| n));
+            let good = match line.holds() {
+                Holds::Nothing => {
+                    if line.whole && end.lines == 0 && end.good > 0 {
+                        end.good = line.end;
+                    }
+                    return;
                 }
-                end = start;
+                Holds::Record => {
+                    take(line.bytes);
+                    true
+                }
+                Holds::Damage(records) => {
+                    for range in &records {
+                        take(&line.bytes[range.clone()]);
+                    }
+                    !records.is_empty()
+                }
+            };
+            if std::mem::take(&mut first) {
+                end.header = header(line.bytes);
             }
-            if from == 0 {
-                return Ok(Self { len, good_end: 0, seq: 0 });
+            if good {
+                (end.good, end.lines) = (line.end, 0);
+            } else {
+                end.lines += u64::from(line.whole);
             }
-            from = 0;
-        }
+        })
+        .map_err(read)?;
+        Ok(end)
     }
 }
 
@@ -260,17 +293,4 @@ fn set_aside(path: &Path, offset: u64, quarantine: &Path) -> Result<()> {
     let name = log.into_iter().rev().collect::<Vec<_>>().join("-");
     write_new(&quarantine.join(format!("{name}-at-{offset}-{}-{}", wall_ms(), ticket())), &bytes)?;
     sync_dir(quarantine)
-}
-
-fn refuse_newer(path: &Path) -> Result<()> {
-    let mut first = Vec::new();
-    let file = File::open(path).map_err(|e| Error::io("read", path, e))?;
-    std::io::BufRead::read_until(&mut std::io::BufReader::new(file.take(MAX_LINE as u64)), b'\n', &mut first)
-        .map_err(|e| Error::io("read", path, e))?;
-    match decode::<HeaderLine>(&first).ok().and_then(|e| e.data.ok()) {
-        Some(HeaderLine::Header(header)) if header.major > MAJOR => {
-            Err(Error::Newer { path: path.to_owned(), major: header.major })
-        }
-        _ => Ok(()),
-    }
 }

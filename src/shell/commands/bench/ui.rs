@@ -256,6 +256,7 @@ impl Load {
             name: None,
             init: None,
             device: "cpu".into(),
+            allow_damaged: false,
         };
         let (spec, data) = plan::train(home, &dir, order)?;
         let load = Self(supervisor::launch(&dir, None, &spec, &data)?);

@@ -1,0 +1,186 @@
+//! What a reader of logs found wrong: how much of each kind, where it was first, and the words for it.
+//!
+//! Owns the kinds of damage. Refuses to judge it: who reads a log decides whether to go on.
+
+use crate::domain::counted;
+use serde::{Deserialize, Serialize};
+
+/// How many places are kept; the others are only counted.
+const KEPT: usize = 8;
+
+/// A kind of damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Damage {
+    /// A line that is no record: its checksum does not match, or it has not the format's shape.
+    Line,
+    /// A number that no record has, between or below those that are there, beyond what damaged lines account for.
+    Missing,
+    /// Two different records with one number. Both are kept.
+    Conflict,
+    /// Whole lines that repair moved to the quarantine: they had been written completely.
+    Quarantined,
+    /// A file among the log's files that is no part of the log. It is not read.
+    File,
+    /// A record (or header) that is there twice. It counts once.
+    Repeated,
+    /// A record after one of a higher number. It is read in its order.
+    Order,
+}
+
+/// Where damage was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedPlace {
+    /// The kind.
+    pub damage: Damage,
+    /// The file, relative to the session's folder.
+    pub file: String,
+    /// The line in it, from 1; 0 where no line is meant.
+    pub line: u64,
+    /// What is wrong there, as a clause.
+    pub what: String,
+}
+
+impl std::fmt::Display for DamagedPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.line {
+            0 => write!(f, "{}: {}", self.file, self.what),
+            line => write!(f, "{} line {line}: {}", self.file, self.what),
+        }
+    }
+}
+
+/// The integrity of one log, or of several together.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Integrity {
+    /// See [`Damage::Line`].
+    pub damaged_lines: u64,
+    /// See [`Damage::Missing`].
+    pub missing_records: u64,
+    /// See [`Damage::Conflict`].
+    pub conflicts: u64,
+    /// See [`Damage::Quarantined`].
+    pub quarantined_lines: u64,
+    /// See [`Damage::File`].
+    pub unread_files: u64,
+    /// See [`Damage::Repeated`].
+    pub repeated_lines: u64,
+    /// See [`Damage::Order`].
+    pub out_of_order: u64,
+    /// Bytes that repair moved to the quarantine. Mostly half-written lines of a crash, which is no damage.
+    pub quarantined_bytes: u64,
+    /// Bytes of an unfinished line at the end of the log, which the next writer repairs.
+    pub unfinished_bytes: u64,
+    /// Records of a kind that this version does not know. They are kept as they are; this is no damage.
+    pub opaque: u64,
+    /// The first places of damage.
+    pub first: Vec<DamagedPlace>,
+}
+
+impl Integrity {
+    /// Counts damage.
+    pub fn note(&mut self, count: u64, place: DamagedPlace) {
+        *self.count_mut(place.damage) += count;
+        if count > 0 && self.first.len() < KEPT {
+            self.first.push(place);
+        }
+    }
+
+    fn count_mut(&mut self, damage: Damage) -> &mut u64 {
+        match damage {
+            Damage::Line => &mut self.damaged_lines,
+            Damage::Missing => &mut self.missing_records,
+            Damage::Conflict => &mut self.conflicts,
+            Damage::Quarantined => &mut self.quarantined_lines,
+            Damage::File => &mut self.unread_files,
+            Damage::Repeated => &mut self.repeated_lines,
+            Damage::Order => &mut self.out_of_order,
+        }
+    }
+
+    /// Adds what was found in another log.
+    pub fn merge(&mut self, other: &Self) {
+        self.damaged_lines += other.damaged_lines;
+        self.missing_records += other.missing_records;
+        self.conflicts += other.conflicts;
+        self.quarantined_lines += other.quarantined_lines;
+        self.unread_files += other.unread_files;
+        self.repeated_lines += other.repeated_lines;
+        self.out_of_order += other.out_of_order;
+        self.quarantined_bytes += other.quarantined_bytes;
+        self.unfinished_bytes += other.unfinished_bytes;
+        self.opaque += other.opaque;
+        let room = KEPT.saturating_sub(self.first.len());
+        self.first.extend(other.first.iter().take(room).cloned());
+    }
+
+    /// Places of damage of every kind together.
+    #[must_use]
+    pub fn damage(&self) -> u64 {
+        self.parts().iter().map(|(n, _)| n).sum()
+    }
+
+    /// Whether nothing is damaged.
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        self.damage() == 0
+    }
+
+    fn parts(&self) -> [(u64, String); 7] {
+        let lines = |n: u64, what: &str| (n, format!("{} {what}", counted(n, "line")));
+        [
+            (self.damaged_lines, counted(self.damaged_lines, "damaged line")),
+            (self.missing_records, counted(self.missing_records, "missing record")),
+            (self.conflicts, counted(self.conflicts, "conflicting record")),
+            (self.quarantined_lines, counted(self.quarantined_lines, "quarantined line")),
+            (self.unread_files, counted(self.unread_files, "unread file")),
+            (self.repeated_lines, counted(self.repeated_lines, "repeated line")),
+            lines(self.out_of_order, "out of order"),
+        ]
+    }
+
+    /// The damage in a few words, the worst first: `3 damaged lines, 1 missing record`; empty when there is none.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let words: Vec<String> = self.parts().into_iter().filter(|(n, _)| *n > 0).map(|(_, words)| words).collect();
+        words.join(", ")
+    }
+
+    /// The damage with its first place, as one clause; empty when there is none.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self.first.first() {
+            Some(place) if self.damage() == 1 => format!("{} ({place})", self.words()),
+            Some(place) => format!("{} (the first: {place})", self.words()),
+            None => self.words(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(damage: Damage, line: u64) -> DamagedPlace {
+        DamagedPlace { damage, file: "events/000001.jsonl".into(), line, what: "the checksum does not match".into() }
+    }
+
+    #[test]
+    fn damage_is_counted_and_said_with_its_first_place() {
+        let mut found = Integrity { opaque: 2, quarantined_bytes: 40, unfinished_bytes: 3, ..Integrity::default() };
+        assert!(found.is_intact() && found.sentence().is_empty());
+        found.note(1, place(Damage::Line, 7));
+        assert_eq!(found.sentence(), "1 damaged line (events/000001.jsonl line 7: the checksum does not match)");
+        found.note(1, place(Damage::Line, 9));
+        found.note(1, place(Damage::Order, 12));
+        assert_eq!(found.words(), "2 damaged lines, 1 line out of order");
+        assert!(found.sentence().contains("(the first: events/000001.jsonl line 7: "));
+        let mut both = found.clone();
+        both.merge(&found);
+        assert_eq!((both.damage(), both.first.len(), both.opaque), (6, 6, 4));
+        for line in 0..100 {
+            both.note(1, place(Damage::Line, line));
+        }
+        assert_eq!((both.damaged_lines, both.first.len()), (104, KEPT));
+    }
+}
