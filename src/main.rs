@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-/// Runs the hidden worker subcommand or hands the arguments to the shell.
+/// Runs the hidden worker subcommand or hands the arguments to the shell. Both report bugs alike.
 fn main() -> ExitCode {
+    let reports = tiebreak::shell::reports();
     let mut args = std::env::args_os();
     if args.nth(1).is_some_and(|arg| arg == "worker") {
-        return tiebreak::worker::main(args);
+        return tiebreak::worker::main(args, reports);
     }
-    tiebreak::shell::main()
+    tiebreak::shell::main(reports)
 }

@@ -25,22 +25,31 @@ mod models;
 mod out;
 mod plan;
 mod reply;
+mod reports;
 mod run;
 mod supervisor;
+mod system;
 mod tails;
 
 pub use error::{Error, Result};
+pub use reports::{install, reports};
 
+use color_eyre::config::HookBuilder;
 use std::process::ExitCode;
 
-/// Runs the program on the process's arguments.
-pub fn main() -> ExitCode {
+/// Runs the program on the process's arguments. `reports` says how bugs are reported.
+pub fn main(reports: HookBuilder) -> ExitCode {
+    install(reports);
     let done = cli::parse(std::env::args_os()).and_then(|parsed| match parsed {
         cli::Parsed::Show(text) => out::raw(text.as_bytes()),
         cli::Parsed::Run(cli) => commands::run(*cli),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Bug(report)) => {
+            out::bug(&report);
+            ExitCode::FAILURE
+        }
         Err(error) => {
             if !matches!(error, Error::Closed | Error::Ended(_)) {
                 out::note(&format!("tiebreak: {error}"));

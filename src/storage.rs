@@ -3,23 +3,30 @@
 //! Owns the layout of the data folder and what makes a byte on disk trustworthy. Refuses to know models, terminals and
 //! runtimes; what the records mean is the protocol's and the domain's business.
 //!
+//! A line of a file from elsewhere becomes a row in three steps: `container` decodes the file into records, a file of
+//! `formats/` makes a row of each record, `import` adds the rows to a session. `export` goes the other way.
+//!
 //! **Invariants.** One writer per log, and only under the lock of its folder. A record is appended in one write; what a
 //! crash left behind is moved to `quarantine/` before the next record, never glued to it and never thrown away. A reader
 //! never repairs. A checkpoint becomes visible by one rename after every byte of it is on disk, and older ones go only
 //! after that. Folders are 0700 and files 0600.
 
 mod checkpoint;
+mod container;
 mod control;
 mod error;
 pub mod export;
 mod fault;
 mod files;
+pub mod formats;
 mod home;
 pub mod import;
 mod lock;
 mod log;
 mod run;
+mod schema;
 mod session;
+mod shapes;
 mod summary;
 
 pub use checkpoint::{Checkpoint, Found, sha256};
@@ -27,9 +34,9 @@ pub use error::{Error, Result};
 #[cfg(test)]
 pub(crate) use fault::plan as faults;
 pub use files::{Target, free_bytes, temp_dir, wall_ms, write_private, write_result};
-pub use home::{Home, list_sessions};
+pub use home::Home;
 pub use lock::{Holder, Lock, is_locked, lock_holder};
 pub use log::{LogRecord, LogTail, LogWriter};
 pub use run::RunDir;
 pub use session::{DataFile, SessionDir};
-pub use summary::SessionSummary;
+pub use summary::{SessionSummary, list_sessions};

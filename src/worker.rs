@@ -12,6 +12,8 @@ mod drive;
 mod error;
 mod gpu;
 mod log;
+mod out;
+mod prepared;
 mod process;
 mod run;
 mod task;
@@ -22,15 +24,25 @@ mod tests;
 pub use error::Error;
 
 use crate::domain::RunId;
+use color_eyre::config::HookBuilder;
 use std::ffi::OsString;
-use std::io::Write;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Runs the worker on the arguments behind `worker`: a verb and what it needs. 0: done; 1: failed, with one sentence on
-/// standard error; 2: not a worker's order.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Runs the worker on the arguments behind `worker`: a verb and what it needs. 0: done; 1: failed, with one sentence as the
+/// last line of standard error; 2: not a worker's order. `reports` says how bugs are reported; a report goes before that line.
+pub fn main(args: impl IntoIterator<Item = OsString>, reports: HookBuilder) -> ExitCode {
+    // Only one hook can be installed for a process; the first one stays.
+    let _ = reports.install();
     let args: Vec<OsString> = args.into_iter().collect();
+    catch_unwind(|| answer_to(&args)).unwrap_or_else(|panic| {
+        out::note(&format!("tiebreak: {}", out::panicked(panic.as_ref(), "in a worker", "please report it")));
+        ExitCode::FAILURE
+    })
+}
+
+fn answer_to(args: &[OsString]) -> ExitCode {
     let words: Vec<&str> = args.iter().map(|a| a.to_str().unwrap_or_default()).collect();
     let path = |i: usize| Path::new(&args[i]);
     let done = match words.as_slice() {
@@ -48,21 +60,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         ["make", _, spec] => answer::make(path(1), spec),
         ["bench", spec] => bench::bench(spec),
         _ => {
-            say("tiebreak: `worker` is the workbench's own child process; use the commands of `tiebreak --help`");
+            out::note("tiebreak: `worker` is the workbench's own child process; use the commands of `tiebreak --help`");
             return ExitCode::from(2);
         }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            say(&format!("tiebreak: {e}"));
+            out::note(&format!("tiebreak: {e}"));
             ExitCode::FAILURE
         }
     }
-}
-
-/// Says something on standard error, which is the run's `worker.log`.
-fn say(text: &str) {
-    // Where nobody listens there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -27,6 +27,7 @@ use plan::Plan;
 pub(crate) use plan::{drops, places};
 use std::ops::Deref;
 pub(crate) use sums::Sums;
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use tiebreak_kernels::arena::{self, Arena, Buffer};
 
 /// What lasts from pass to pass.
@@ -204,10 +205,9 @@ fn within<T: Send>(f: impl FnOnce() -> T + Send) -> T {
 
 /// A third of the memory that is free when a run begins: the rest is for weights still to be read, moments and the logits.
 pub(crate) fn room() -> usize {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<usize>().ok());
-    kib.map_or(1 << 30, |kib| kib * 1024 / 3)
+    let asked = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let free = System::new_with_specifics(asked).map_or(0, |system| system.available_memory());
+    if free == 0 { 1 << 30 } else { free as usize / 3 }
 }
 
 /// A tensor's numbers where they lie.

@@ -76,7 +76,7 @@ pub struct Estimate {
     /// The model's layers.
     #[serde(default)]
     pub layers: u64,
-    /// Layers whose activations stay in memory until the way back; those of the others are made again.
+    /// Layers whose activations stay in memory until the backward pass; those of the others are recomputed.
     #[serde(default)]
     pub kept_layers: u64,
     /// Seconds expected for the whole run; none before anything like it was measured.

@@ -64,7 +64,8 @@ impl Untouched {
         let records = tail.poll()?;
         let mut later = records.iter().filter(|envelope| envelope.n > self.records);
         // What the program notes by itself is nobody's work; a line that it cannot read may be.
-        let worked = later.any(|e| !matches!(e.known(), Some(Hashed { .. } | StateHashed { .. } | Launched(_) | Repaired { .. })));
+        let worked = later
+            .any(|e| !matches!(e.known(), Some(Hashed { .. } | StateHashed { .. } | Launched(_) | Repaired { .. })));
         Ok(worked || tail.skipped() > 0 || dir.runs()?.len() > self.runs)
     }
 }

@@ -4,11 +4,13 @@
 //! `commands` does it.
 
 mod bench;
+mod values;
 
 pub use bench::{BenchAction, BenchSampleArgs, BenchTrainArgs, BenchUiArgs};
 
 use super::error::Error;
 use crate::domain::{methods, nearest};
+use crate::storage::formats::Format;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
@@ -73,7 +75,7 @@ pub enum Command {
     Sample(SampleArgs),
     /// Train on a session's data, in the background.
     Train(TrainArgs),
-    /// Let a reward run score a session's answers.
+    /// Score a session's answers with a reward run.
     Score(ScoreArgs),
     /// Open a session on its labelling screen.
     Label {
@@ -103,13 +105,13 @@ pub enum Command {
         /// The session.
         session: String,
     },
-    /// Let a run wait before its next step.
+    /// Pause a run before its next step.
     Pause(RunArgs),
-    /// Let a paused run go on, or take up a lost or stopped one from its last checkpoint.
+    /// Resume a paused run, or a lost or stopped one from its last checkpoint.
     Resume(RunArgs),
-    /// Let a run write a checkpoint now.
+    /// Write a checkpoint of a run now.
     Checkpoint(RunArgs),
-    /// Let a run write a checkpoint and end.
+    /// Stop a run after a checkpoint.
     Stop(RunArgs),
     /// Write a session's judged pairs, texts to imitate or ratings to a file for other programs.
     Export(ExportArgs),
@@ -169,24 +171,20 @@ pub struct MakeArgs {
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub held_out: usize,
     /// Width of the model; a multiple of twice its heads.
-    #[arg(long, value_name = "N", default_value_t = 160, value_parser = size(4096))]
+    #[arg(long, value_name = "N", default_value_t = 160, value_parser = values::at_most(4096))]
     pub hidden: u64,
     /// Layers.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = size(64))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = values::at_most(64))]
     pub layers: u64,
     /// Attention heads.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = size(64))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = values::at_most(64))]
     pub heads: u64,
     /// Heads of keys and values; divides the heads.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = size(64))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = values::at_most(64))]
     pub kv_heads: u64,
     /// Width of the feed-forward layers.
-    #[arg(long, value_name = "N", default_value_t = 448, value_parser = size(16_384))]
+    #[arg(long, value_name = "N", default_value_t = 448, value_parser = values::at_most(16_384))]
     pub ff: u64,
-}
-
-fn size(most: u64) -> clap::builder::RangedU64ValueParser {
-    clap::value_parser!(u64).range(1..=most)
 }
 
 /// `new`.
@@ -202,21 +200,6 @@ pub struct NewArgs {
     pub prompts: Vec<PathBuf>,
 }
 
-/// What a file holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum ImportKind {
-    /// One prompt a line, plain or JSON.
-    Prompts,
-    /// Judged pairs in TRL's forms: `chosen` and `rejected`.
-    Pairs,
-    /// Texts to imitate in TRL's forms: `messages`, `prompt` with `completion`, `text`.
-    Sft,
-    /// General texts on which forgetting is measured, in the same forms.
-    Probe,
-    /// Single answers with a thumb up or down: `prompt`, `completion`, `label`.
-    Ratings,
-}
-
 /// `import`.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
@@ -224,9 +207,10 @@ pub struct ImportArgs {
     pub session: String,
     /// The file.
     pub file: PathBuf,
-    /// What it holds (default: found out from its content; `messages` are prompts then, and no texts are probed).
-    #[arg(long = "as", value_name = "KIND")]
-    pub kind: Option<ImportKind>,
+    /// The format it is read by (default: the one that its first record fits; `messages` are prompts then, and no texts are
+    /// probed).
+    #[arg(long = "as", value_name = "KIND", value_parser = values::import_format())]
+    pub format: Option<&'static Format>,
     /// The most rows to take.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
@@ -240,9 +224,9 @@ pub struct ExportArgs {
     /// The file to write (one that is there is replaced), or - for standard output.
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
-    /// The format: trl or trl-implicit (judged pairs), sft (texts to imitate), kto (ratings).
-    #[arg(long, default_value = "trl")]
-    pub format: String,
+    /// The format it is written in.
+    #[arg(long, value_name = "NAME", default_value = "trl", value_parser = values::export_format())]
+    pub format: &'static Format,
     /// Export what can be read of a session whose logs are damaged.
     #[arg(long)]
     pub allow_damaged: bool,
@@ -257,10 +241,10 @@ pub struct SampleArgs {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub per_prompt: u16,
     /// Divides the logits; 0 always takes the likeliest token.
-    #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true, value_parser = temperature)]
+    #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true, value_parser = values::temperature)]
     pub temperature: f64,
     /// Keeps the likeliest tokens up to this probability; 1 keeps all.
-    #[arg(long, value_name = "P", default_value_t = 0.95, allow_negative_numbers = true, value_parser = share)]
+    #[arg(long, value_name = "P", default_value_t = 0.95, allow_negative_numbers = true, value_parser = values::share)]
     pub top_p: f64,
     /// The most tokens an answer may have.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -350,8 +334,8 @@ pub struct ReplayArgs {
     /// Fold every log without a screen and verify checksums, sequence and hashes.
     #[arg(long)]
     pub check: bool,
-    /// Begin to play at once, so many times as fast as it was (0.25 to 64).
-    #[arg(long, value_name = "X", conflicts_with = "check", allow_negative_numbers = true, value_parser = speed)]
+    /// Start playing at this speed (0.25 to 64).
+    #[arg(long, value_name = "X", conflicts_with = "check", allow_negative_numbers = true, value_parser = values::speed)]
     pub speed: Option<f64>,
     /// Options of the screens.
     #[command(flatten)]
@@ -371,7 +355,7 @@ pub struct ReportArgs {
     #[arg(long, value_parser = ["label", "launch", "watch", "replay"])]
     pub screen: Option<String>,
     /// Columns and rows of a picture.
-    #[arg(long, value_name = "WxH", default_value = "100x30", value_parser = super::commands::report_size)]
+    #[arg(long, value_name = "WxH", default_value = "100x30", value_parser = values::size)]
     pub size: (u16, u16),
     /// Keys pressed before the picture is taken.
     #[arg(long, value_name = "KEYS", default_value = "")]
@@ -382,29 +366,6 @@ pub struct ReportArgs {
 fn method_help() -> String {
     let names: Vec<&str> = methods().iter().map(|m| m.name).collect();
     format!("The method: {}", names.join(", "))
-}
-
-fn temperature(text: &str) -> Result<f64, String> {
-    between(text, 0.0, 100.0)
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    between(text, f64::MIN_POSITIVE, 1.0)
-}
-
-fn speed(text: &str) -> Result<f64, String> {
-    let (least, most) = crate::app::replay::SPEED_RANGE;
-    between(text, least, most)
-}
-
-fn between(text: &str, lo: f64, hi: f64) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(x) if x >= lo && x <= hi => Ok(x),
-        _ => Err(format!(
-            "it takes a number from {} to {hi}",
-            if lo < 1e-300 && lo > 0.0 { "above 0".into() } else { lo.to_string() }
-        )),
-    }
 }
 
 /// What parsing came to.
@@ -444,10 +405,12 @@ fn sentence(error: &clap::Error, args: &[OsString]) -> String {
     let words: Vec<&str> = paragraph.split_whitespace().collect();
     let words = words.join(" ");
     let what = words.strip_prefix("error: ").unwrap_or(&words);
-    match nearest_name(error, args) {
-        Some(near) => format!("{what}; did you mean `{near}`?"),
-        None => format!("{what}; `tiebreak --help` says what there is"),
+    if let Some(near) = nearest_name(error, args) {
+        return format!("{what}; did you mean `{near}`?");
     }
+    let command = definition();
+    let asked = args.iter().skip(1).find_map(|arg| command.find_subcommand(arg));
+    format!("{what}; see `tiebreak{} --help`", asked.map_or_else(String::new, |c| format!(" {}", c.get_name())))
 }
 
 /// The nearest name for a wrong command or option.
@@ -508,5 +471,6 @@ mod tests {
         assert!(usage(&["sample", "x", "--temperature", "-1"]).contains('0'));
         assert!(usage(&["replay", "x", "--speed", "0.1"]).contains("from 0.25 to 64"));
         assert!(usage(&["sample", "x", "--per-prompt", "0"]).contains("1..=64"));
+        assert!(usage(&["sample", "x", "--per-prompt", "0"]).ends_with("see `tiebreak sample --help`"));
     }
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod context;
 mod doctor;
 mod follow;
 mod launch;
@@ -13,24 +14,13 @@ mod score;
 mod screens;
 mod session;
 
-pub use report::size as report_size;
-
 use super::cli::{Cli, Command, ModelsAction, definition};
-use super::error::{Error, Result};
+use super::error::Result;
 use crate::app::Goal;
-use crate::domain::RunId;
 use crate::protocol::RunCommand;
-use crate::storage::{Home, RunDir, SessionDir};
+use crate::storage::Home;
+use context::CommandContext;
 use rustix::fs::Mode;
-
-/// What every command knows.
-#[derive(Debug)]
-pub struct Context {
-    /// The data folder.
-    pub home: Home,
-    /// Answer in JSON.
-    pub json: bool,
-}
 
 /// Does what the command line asks for.
 ///
@@ -44,7 +34,7 @@ pub fn run(cli: Cli) -> Result<()> {
         let root = home.root().display();
         super::out::note(&format!("{root} can be written by its group (mode {mode:03o}): run `chmod g-w {root}`"));
     }
-    let context = Context { home, json: cli.json };
+    let context = CommandContext { home, json: cli.json };
     let Some(command) = cli.command else {
         return screens::open(context, None, None, &cli.screen);
     };
@@ -87,16 +77,4 @@ pub fn run(cli: Cli) -> Result<()> {
             super::out::raw(&script)
         }
     }
-}
-
-/// The session and the run that `SESSION/RUN` names.
-fn run_named(context: &Context, text: &str) -> Result<(SessionDir, RunDir)> {
-    let Some((session, run)) = text.trim_end_matches('/').rsplit_once('/') else {
-        return Err(Error::Usage(format!(
-            "`{text}` names no run: write SESSION/RUN (`tiebreak runs {text}` lists them)"
-        )));
-    };
-    let dir = SessionDir::find(&context.home, session)?;
-    let run = dir.run(&RunId::new(run))?;
-    Ok((dir, run))
 }

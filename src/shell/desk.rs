@@ -6,13 +6,14 @@
 
 use super::errands::{Errand, Errands, Place};
 use super::error::{Error, Result};
-use super::intake::Rows;
+use super::intake;
 use super::journal::Journal;
 use super::reply::Replies;
 use super::tails;
 use crate::app::{Msg, Numbers, Opened};
 use crate::domain::{Rater, counted};
 use crate::protocol::{RunSpec, SessionRecord};
+use crate::storage::import::Imported;
 use crate::storage::{self, Home, SessionDir};
 use std::collections::VecDeque;
 use std::io;
@@ -57,7 +58,7 @@ pub enum Order {
         /// The opening it was read for.
         opening: u64,
         /// What was read.
-        rows: Box<Rows>,
+        rows: Box<Imported>,
     },
     /// Runs were found: note the launches that are not noted.
     Adopt {
@@ -387,14 +388,14 @@ impl Writer {
     }
 
     /// Takes rows in by parts, and saves what the user decides meanwhile after each of them.
-    fn import(&mut self, opening: u64, rows: Rows, inbox: &Receiver<Order>) -> Result<()> {
+    fn import(&mut self, opening: u64, rows: Imported, inbox: &Receiver<Order>) -> Result<()> {
         let mut intake = None;
         for part in rows.parts() {
             let Some(Open { journal: Some(journal), opening: open, .. }) = &mut self.open else { break };
             if *open != opening {
                 break;
             }
-            let added = part.add(journal).map_err(|error| {
+            let added = intake::add(&part, journal).map_err(|error| {
                 Error::failed(format!("{error}; then import the file again: only what is missing is added"))
             })?;
             intake = Some(added.after(intake));

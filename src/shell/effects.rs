@@ -4,14 +4,14 @@
 use super::desk::{Desk, Order};
 use super::errands::{Errand, aside};
 use super::error::{Error, Result};
-use super::intake::{self, Kind};
+use super::intake;
 use super::journal::Journal;
 use super::reply::{Replies, Reply};
-use super::{models, plan, tails};
+use super::{models, plan, system, tails};
 use crate::app::{Effect, Msg, SessionCard};
 use crate::domain::{Rater, counted};
 use crate::protocol::{SCHEMA_VERSION, SessionMeta};
-use crate::storage::{Home, SessionDir, list_sessions};
+use crate::storage::{Home, SessionDir, formats, list_sessions};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
@@ -22,10 +22,10 @@ const WAITING: usize = 256;
 
 /// What an effect asks of the loop itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
+pub enum LoopAction {
     /// Nothing.
     Nothing,
-    /// Paint everything again.
+    /// Redraw.
     Redraw,
     /// Stop as ctrl-z does.
     Suspend,
@@ -79,11 +79,11 @@ impl Effects {
     }
 
     /// Carries an effect out.
-    pub fn run(&mut self, effect: Effect) -> Ask {
+    pub fn run(&mut self, effect: Effect) -> LoopAction {
         let order = match effect {
-            Effect::Redraw => return Ask::Redraw,
-            Effect::Suspend => return Ask::Suspend,
-            Effect::Quit => return Ask::Quit,
+            Effect::Redraw => return LoopAction::Redraw,
+            Effect::Suspend => return LoopAction::Suspend,
+            Effect::Quit => return LoopAction::Quit,
             Effect::ListSessions => return self.aside("sessions", sessions),
             Effect::ListModels => return self.list_models(),
             Effect::AskDevice => return self.aside("device", |_| Ok(Msg::DeviceKnown(device()))),
@@ -92,7 +92,7 @@ impl Effects {
             }
             Effect::ReadWorkerLog { run } => {
                 let _ = self.tails.send(tails::Order::WorkerLog(run));
-                return Ask::Nothing;
+                return LoopAction::Nothing;
             }
             Effect::OpenSession { name } => {
                 self.opening += 1;
@@ -113,7 +113,7 @@ impl Effects {
             Effect::Masks { ticket, ask } => Order::Send(Errand::Masks { ticket, ask }),
         };
         self.desk.order(order);
-        Ask::Nothing
+        LoopAction::Nothing
     }
 
     /// Waits until everything is on disk and the session is closed. Gives back what is not saved, as one sentence.
@@ -127,7 +127,7 @@ impl Effects {
     }
 
     /// Nobody waits for the list: that it cannot be made is said in passing.
-    fn list_models(&self) -> Ask {
+    fn list_models(&self) -> LoopAction {
         let (home, replies) = (self.home.clone(), self.replies.clone());
         aside(&self.replies, "models", move || {
             let cards = models::list(&home).unwrap_or_else(|error| {
@@ -136,16 +136,16 @@ impl Effects {
             });
             replies.send(Msg::ModelsListed(cards));
         });
-        Ask::Nothing
+        LoopAction::Nothing
     }
 
-    fn aside(&self, name: &str, work: impl FnOnce(&Home) -> Result<Msg> + Send + 'static) -> Ask {
+    fn aside(&self, name: &str, work: impl FnOnce(&Home) -> Result<Msg> + Send + 'static) -> LoopAction {
         let (home, replies) = (self.home.clone(), self.replies.clone());
         aside(&self.replies, name, move || {
             let msg = work(&home).unwrap_or_else(|error| Msg::Failed(error.to_string()));
             replies.send(msg);
         });
-        Ask::Nothing
+        LoopAction::Nothing
     }
 }
 
@@ -172,7 +172,7 @@ fn create(home: &Home, name: &str, model: &str, prompts: Option<&str>) -> Result
     let dir = make_session(home, name, model)?;
     if let Some(path) = prompts {
         let mut journal = Journal::require(&dir)?;
-        let intake = intake::bring_in(&mut journal, &path, Some(Kind::Prompts), None);
+        let intake = intake::bring_in(&mut journal, &path, Some(formats::import_named("prompts")?), None);
         journal.close()?;
         intake?;
     }
@@ -220,9 +220,9 @@ fn home_path(text: &str) -> PathBuf {
 
 /// What computes here, in a few words.
 fn device() -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let cores = system::threads();
     let mut text = format!("CPU {cores} core{}", if cores == 1 { "" } else { "s" });
-    let (_, available) = memory();
+    let (_, available) = system::memory();
     if available > 0 {
         text.push_str(&format!(" · {:.0} GB free", available as f64 / 1e9));
     }
@@ -233,14 +233,4 @@ fn device() -> String {
         text.insert_str(0, "Metal · ");
     }
     text
-}
-
-/// Memory in all and still available, in bytes; 0 where the platform does not say.
-pub fn memory() -> (u64, u64) {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = text.lines().find_map(|l| l.strip_prefix(name))?;
-        line.trim_start_matches(':').trim().trim_end_matches("kB").trim().parse::<u64>().ok()
-    };
-    (field("MemTotal").unwrap_or(0) * 1024, field("MemAvailable").unwrap_or(0) * 1024)
 }

@@ -6,7 +6,7 @@
 
 use super::error::{Error, Result};
 use super::foretell::foretell;
-use super::intake::Rows;
+use super::intake;
 use super::plan::{self, SampleOrder, TrainOrder};
 use super::reply::Replies;
 use super::supervisor::{self, Patience};
@@ -14,6 +14,7 @@ use super::tails;
 use crate::app::{Msg, SampleAsk, TrainAsk};
 use crate::domain::{RunId, Sampler};
 use crate::protocol::{RunCommand, RunSpec};
+use crate::storage::import::Imported;
 use crate::storage::{DataFile, Home, SessionDir};
 use std::fmt;
 use std::io;
@@ -89,7 +90,7 @@ enum Wish {
 }
 
 /// Takes in what was read from a file for an opening.
-type TakeIn = dyn Fn(u64, Rows) + Send + Sync;
+type TakeIn = dyn Fn(u64, Imported) + Send + Sync;
 
 /// The threads for errands.
 pub struct Errands {
@@ -117,7 +118,7 @@ impl Errands {
         home: Home,
         replies: Replies,
         tails: Sender<tails::Order>,
-        take_in: impl Fn(u64, Rows) + Send + Sync + 'static,
+        take_in: impl Fn(u64, Imported) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let (launches, wishes) = channel();
         let (launcher, looker, root) = (replies.clone(), tails.clone(), home.clone());
@@ -185,7 +186,7 @@ impl Errands {
 
     fn import(&self, opening: u64, path: PathBuf) {
         let (replies, take_in) = (self.replies.clone(), Arc::clone(&self.take_in));
-        aside(&self.replies, "import", move || match Rows::read(&path, None, None) {
+        aside(&self.replies, "import", move || match intake::read(&path, None, None) {
             Ok(rows) => take_in(opening, rows),
             Err(error) => drop(replies.of(opening, Msg::Failed(error.to_string()))),
         });

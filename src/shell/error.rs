@@ -2,6 +2,8 @@
 
 use super::terminal::TerminalError;
 use crate::storage;
+use color_eyre::Section;
+use color_eyre::eyre::Report;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -51,6 +53,9 @@ pub enum Error {
     /// A newer question took this one's place; nobody waits for its answer.
     #[error("a newer question took its place")]
     Superseded,
+    /// A bug of this program: reported in full.
+    #[error("{0}")]
+    Bug(Report),
     /// A signal or the end of the terminal ended the workbench: nothing to say, and nobody to say it to.
     #[error("ended from outside")]
     Ended(u8),
@@ -63,6 +68,11 @@ impl Error {
     /// A failure in words.
     pub fn failed(text: impl Into<String>) -> Self {
         Self::Failed(text.into())
+    }
+
+    /// What cannot fail unless this program is wrong; `doing` is a verb with its object.
+    pub fn bug(doing: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Bug(Report::new(source).wrap_err(format!("cannot {doing}")).note(super::reports::SECTION))
     }
 
     /// Wraps an operating system's error about a file.

@@ -187,14 +187,10 @@ fn sha256_of(path: &Path) -> Result<String> {
     loop {
         let n = file.read(&mut buffer).map_err(|e| Error::io("read", path, e))?;
         if n == 0 {
-            return Ok(hex(&hash.finalize()));
+            return Ok(hex::encode(hash.finalize()));
         }
         hash.update(&buffer[..n]);
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(64), |text, b| text + &format!("{b:02x}"))
 }
 
 /// Lets the user's own pip unpack the package beside the target, checks the file in it and moves it to its place.
@@ -289,7 +285,7 @@ mod tests {
     }
 
     fn sum(body: &[u8]) -> String {
-        hex(&Sha256::digest(body))
+        hex::encode(Sha256::digest(body))
     }
 
     #[test]

@@ -1,52 +1,36 @@
 //! Files brought into a session, the same way from the screen and from commands.
 
-use super::error::{Error, Result};
+use super::error::Result;
 use super::journal::Journal;
-use crate::domain::{PromptBody, SftBody, TaughtSet, counted};
-use crate::storage::import::{self, Added, Imported, ImportedPair, ImportedRating};
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use crate::domain::{TaughtSet, counted};
+use crate::storage::formats::{self, Format};
+use crate::storage::import::{self, Added, Imported, ImportedRows};
 use std::path::Path;
-
-/// What a file is taken for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Prompts.
-    Prompts,
-    /// Judged pairs.
-    Pairs,
-    /// Texts to imitate, or to measure forgetting on.
-    Examples(TaughtSet),
-    /// Answers with a thumb up or down.
-    Ratings,
-}
-
-impl Kind {
-    /// Its name on the command line.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Prompts => "prompts",
-            Self::Pairs => "pairs",
-            Self::Examples(set) => set.word(),
-            Self::Ratings => "ratings",
-        }
-    }
-}
 
 /// What an import came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Intake {
-    /// What the file was taken for.
-    pub kind: Kind,
+    /// The format that the file was read by.
+    pub format: &'static str,
     /// Its name without its folder.
     pub file: String,
+    /// The purpose of what was added.
+    purpose: Purpose,
     /// What was added.
     pub added: Added,
     /// What was left out and why, as one sentence.
     pub left_out: Option<String>,
     /// Lines that could not be taken.
     pub bad_lines: usize,
+}
+
+/// What the rows of a file are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Prompts,
+    Pairs,
+    Texts(TaughtSet),
+    Ratings,
 }
 
 impl Intake {
@@ -71,20 +55,21 @@ impl Intake {
     pub fn text(&self) -> String {
         let (file, added) = (&self.file, self.added);
         let (prompts, rows) = (counted(added.prompts, "new prompt"), |noun| counted(added.rows, noun));
-        let mut text = match self.kind {
-            Kind::Prompts => format!("{file}: {prompts}"),
-            Kind::Pairs => {
+        let (mut text, known) = match self.purpose {
+            Purpose::Prompts => (format!("{file}: {prompts}"), added.known_prompts),
+            Purpose::Pairs => {
                 let verdicts = if added.pairs == 1 { "its verdict" } else { "their verdicts" };
-                format!("{file}: {} with {verdicts}, {prompts}", counted(added.pairs, "new pair"))
+                let pairs = counted(added.pairs, "new pair");
+                (format!("{file}: {pairs} with {verdicts}, {prompts}"), added.known_pairs)
             }
-            Kind::Examples(TaughtSet::Sft) => format!("{file}: {} to imitate", rows("new text")),
-            Kind::Examples(TaughtSet::Probe) => format!("{file}: {} to measure forgetting on", rows("new text")),
-            Kind::Ratings => format!("{file}: {}", rows("new rating")),
-        };
-        let known = match self.kind {
-            Kind::Prompts => added.known_prompts,
-            Kind::Pairs => added.known_pairs,
-            Kind::Examples(_) | Kind::Ratings => added.known_rows,
+            Purpose::Texts(set) => {
+                let purpose = match set {
+                    TaughtSet::Sft => "to imitate",
+                    TaughtSet::Probe => "to measure forgetting on",
+                };
+                (format!("{file}: {} {purpose}", rows("new text")), added.known_rows)
+            }
+            Purpose::Ratings => (format!("{file}: {}", rows("new rating")), added.known_rows),
         };
         if known > 0 {
             text.push_str(&format!(", {known} already there"));
@@ -93,152 +78,49 @@ impl Intake {
     }
 }
 
-/// Brings a file into a session; without a `kind` it is found out from the first line that is not empty.
+/// Brings a file into a session; without a format it is the one that the file's first record fits best.
 ///
 /// # Errors
 /// When the file cannot be read or holds nothing that can be taken, or the log cannot be written.
-pub fn bring_in(journal: &mut Journal, path: &Path, kind: Option<Kind>, limit: Option<usize>) -> Result<Intake> {
-    let rows = Rows::read(path, kind, limit)?;
-    rows.add(journal)
+pub fn bring_in(
+    journal: &mut Journal,
+    path: &Path,
+    format: Option<&'static Format>,
+    limit: Option<usize>,
+) -> Result<Intake> {
+    add(&read(path, format, limit)?, journal)
 }
 
 /// The rows of a file, read but not yet in a session: reading may take long, and needs no right to write.
-#[derive(Debug)]
-pub enum Rows {
-    /// Prompts.
-    Prompts(Imported<PromptBody>),
-    /// Judged pairs.
-    Pairs(Imported<ImportedPair>),
-    /// Texts to imitate, or to measure forgetting on.
-    Examples(TaughtSet, Imported<SftBody>),
-    /// Answers with a thumb up or down.
-    Ratings(Imported<ImportedRating>),
+///
+/// # Errors
+/// When the file cannot be read or holds nothing that can be taken.
+pub fn read(path: &Path, format: Option<&'static Format>, limit: Option<usize>) -> Result<Imported> {
+    let format = match format {
+        Some(format) => format,
+        None => formats::recognise(path)?,
+    };
+    Ok(import::read(path, format, limit)?)
 }
 
-impl Rows {
-    /// Reads a file; without a `kind` it is found out from the first line that is not empty.
-    ///
-    /// # Errors
-    /// When the file cannot be read or holds nothing that can be taken.
-    pub fn read(path: &Path, kind: Option<Kind>, limit: Option<usize>) -> Result<Self> {
-        let kind = match kind {
-            Some(kind) => kind,
-            None => guess(path)?,
-        };
-        Ok(match kind {
-            Kind::Prompts => Self::Prompts(import::prompts(path, limit)?),
-            Kind::Pairs => Self::Pairs(import::pairs(path, limit)?),
-            Kind::Examples(set) => Self::Examples(set, import::examples(path, limit)?),
-            Kind::Ratings => Self::Ratings(import::ratings(path, limit)?),
-        })
-    }
-
-    /// The same rows in parts that are each taken in quickly. What was left out goes with the first one.
-    #[must_use]
-    pub fn parts(self) -> Vec<Self> {
-        match self {
-            Self::Prompts(rows) => parts(rows).map(Self::Prompts).collect(),
-            Self::Pairs(rows) => parts(rows).map(Self::Pairs).collect(),
-            Self::Examples(set, rows) => parts(rows).map(|part| Self::Examples(set, part)).collect(),
-            Self::Ratings(rows) => parts(rows).map(Self::Ratings).collect(),
-        }
-    }
-
-    /// Appends what the session does not have yet.
-    ///
-    /// # Errors
-    /// When the log cannot be written.
-    pub fn add(&self, journal: &mut Journal) -> Result<Intake> {
-        match self {
-            Self::Prompts(rows) => {
-                let added = journal.bulk(|state, writer| import::add_prompts(rows, state, writer))?;
-                Ok(intake(Kind::Prompts, added, rows))
-            }
-            Self::Pairs(rows) => {
-                let added = journal.bulk(|state, writer| import::add_pairs(rows, state, writer))?;
-                Ok(intake(Kind::Pairs, added, rows))
-            }
-            Self::Examples(set, rows) => {
-                let added = journal.bulk(|state, writer| import::add_examples(rows, *set, state, writer))?;
-                Ok(intake(Kind::Examples(*set), added, rows))
-            }
-            Self::Ratings(rows) => {
-                let added = journal.bulk(|state, writer| import::add_ratings(rows, state, writer))?;
-                Ok(intake(Kind::Ratings, added, rows))
-            }
-        }
-    }
-}
-
-fn intake<T>(kind: Kind, added: Added, rows: &Imported<T>) -> Intake {
-    Intake { kind, file: rows.file.clone(), added, left_out: rows.left_out(), bad_lines: rows.bad_lines }
-}
-
-/// Rows taken in at a time.
-const PART: usize = 10_000;
-
-fn parts<T>(mut all: Imported<T>) -> impl Iterator<Item = Imported<T>> {
-    let later = all.rows.split_off(all.rows.len().min(PART));
-    let (file, mut later) = (all.file.clone(), later.into_iter());
-    let rest = std::iter::from_fn(move || {
-        let rows: Vec<T> = later.by_ref().take(PART).collect();
-        let part =
-            Imported { file: file.clone(), rows, bad: Vec::new(), bad_lines: 0, empty: 0, equal: 0, limited: false };
-        (!part.rows.is_empty()).then_some(part)
-    });
-    std::iter::once(all).chain(rest)
-}
-
-/// What the first object's fields say: pairs have `chosen`; ratings have `completion` and `label`; texts to imitate have
-/// `completion`, `conversations` or `text`. Everything else is prompts, `messages` too: a conversation may be there to be
-/// imitated or to be answered anew, and only its owner knows.
-fn guess(path: &Path) -> Result<Kind> {
-    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-    let mut reader = BufReader::new(file);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let read = reader.read_until(b'\n', &mut line).map_err(|e| Error::io("read", path, e))?;
-        if read > 0 && line.trim_ascii().is_empty() {
-            continue;
-        }
-        let text = String::from_utf8_lossy(&line);
-        let value: Option<serde_json::Value> = serde_json::from_str(text.trim_start_matches('\u{feff}').trim()).ok();
-        let has = |name: &str| value.as_ref().is_some_and(|v| v.get(name).is_some());
-        return Ok(if has("chosen") {
-            Kind::Pairs
-        } else if has("completion") && has("label") {
-            Kind::Ratings
-        } else if has("completion") || has("conversations") || has("text") {
-            Kind::Examples(TaughtSet::Sft)
-        } else {
-            Kind::Prompts
-        });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_hold_every_row_once_and_say_once_what_was_left_out() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("prompts.jsonl");
-        let lines: Vec<String> = (0..2 * PART + 3).map(|i| format!("{{\"prompt\":\"question {i}\"}}")).collect();
-        std::fs::write(&file, lines.join("\n") + "\n{\"nothing\":1}\n").unwrap();
-        let whole = Rows::read(&file, Some(Kind::Prompts), None).unwrap();
-        let Rows::Prompts(rows) = &whole else { panic!("{whole:?}") };
-        let (rows, bad) = (rows.rows.clone(), rows.bad_lines);
-        assert_eq!((rows.len(), bad), (2 * PART + 3, 1));
-        let parts = whole.parts();
-        let mut again = Vec::new();
-        let mut bad = Vec::new();
-        for part in parts {
-            let Rows::Prompts(part) = part else { panic!("{part:?}") };
-            bad.push(part.bad_lines);
-            again.extend(part.rows);
-        }
-        assert_eq!((again, bad), (rows, vec![1, 0, 0]));
-    }
+/// Appends what the session does not have yet.
+///
+/// # Errors
+/// When the log cannot be written.
+pub fn add(imported: &Imported, journal: &mut Journal) -> Result<Intake> {
+    let added = journal.bulk(|state, writer| imported.add_to(state, writer))?;
+    let purpose = match &imported.rows {
+        ImportedRows::Prompts(_) => Purpose::Prompts,
+        ImportedRows::Pairs(_) => Purpose::Pairs,
+        ImportedRows::Texts(set, _) => Purpose::Texts(*set),
+        ImportedRows::Ratings(_) => Purpose::Ratings,
+    };
+    Ok(Intake {
+        format: imported.format,
+        file: imported.file.clone(),
+        purpose,
+        added,
+        left_out: imported.left_out(),
+        bad_lines: imported.refused.bad_lines,
+    })
 }

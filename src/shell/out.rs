@@ -7,6 +7,7 @@ use super::error::{Error, Result};
 use crate::domain::sanitise;
 use crate::protocol::Integrity;
 use crate::storage::{Target, write_result};
+use color_eyre::eyre::Report;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -25,8 +26,7 @@ pub fn line(text: &str) -> Result<()> {
 /// # Errors
 /// When the output is closed.
 pub fn json<T: Serialize>(value: &T) -> Result<()> {
-    let text =
-        serde_json::to_string(value).map_err(|e| Error::failed(format!("cannot write the answer as JSON: {e}")))?;
+    let text = serde_json::to_string(value).map_err(|e| Error::bug("write the answer as JSON", e))?;
     put(&text)
 }
 
@@ -82,6 +82,12 @@ fn closed(error: io::Error) -> Error {
     } else {
         Error::Io { doing: "write to standard output".into(), source: error }
     }
+}
+
+/// Reports a bug in full, on standard error.
+pub fn bug(report: &Report) {
+    // A closed standard error is no reason to fail.
+    let _ = writeln!(io::stderr().lock(), "{report:?}");
 }
 
 /// Says something to the person, on standard error. A closed standard error is no reason to fail.

@@ -330,8 +330,7 @@ impl Frozen {
     fn add<T: Serialize>(&mut self, name: &str, rows: &[T]) -> Result<DataSnapshot> {
         let mut bytes = Vec::new();
         for row in rows {
-            serde_json::to_writer(&mut bytes, row)
-                .map_err(|e| Error::failed(format!("a row does not write as JSON: {e}")))?;
+            serde_json::to_writer(&mut bytes, row).map_err(|e| Error::bug("write a row as JSON", e))?;
             bytes.push(b'\n');
         }
         let snapshot =

@@ -4,12 +4,12 @@
 //! only if the model's version changed. Keys are drawn at once; what comes from logs at most ten times a second, four over
 //! SSH. This thread waits for nothing but the terminal itself.
 
-use super::effects::{Ask, Effects};
+use super::effects::{Effects, LoopAction};
 use super::error::{Error, Result};
 use super::events;
 use super::out;
 use super::reply::Reply;
-use super::terminal::{Alarm, FrameBackend, TerminalGuard, Tty, install_panic_hook, restore, watch};
+use super::terminal::{Alarm, FrameBackend, TerminalGuard, Tty, restore, watch};
 use crate::app::{Goal, Model, Msg, Theme, begin, update};
 use crate::domain::{QueueOrder, Rater};
 use crate::storage::Home;
@@ -66,7 +66,6 @@ enum End {
 /// When there is no terminal, or it goes away.
 pub fn workbench(opening: Opening) -> Result<()> {
     let Opening { home, goal, rater, order, synchronise } = opening;
-    install_panic_hook();
     let guard = TerminalGuard::take(synchronise)?;
     let sync = Arc::new(AtomicBool::new(false));
     let backend = FrameBackend::tty(Arc::clone(&sync));
@@ -267,13 +266,13 @@ impl Loop {
 
     fn effect(&mut self, effect: crate::app::Effect) -> Option<End> {
         match self.effects.run(effect) {
-            Ask::Nothing => None,
-            Ask::Redraw => self.repaint(false).err().map(End::Gone),
-            Ask::Suspend => {
+            LoopAction::Nothing => None,
+            LoopAction::Redraw => self.repaint(false).err().map(End::Gone),
+            LoopAction::Suspend => {
                 suspend();
                 None
             }
-            Ask::Quit => Some(End::Quit),
+            LoopAction::Quit => Some(End::Quit),
         }
     }
 

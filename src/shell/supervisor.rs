@@ -5,6 +5,7 @@
 
 use super::error::{Error, Result};
 use super::journal::Journal;
+use super::system;
 use crate::domain::{RunState, RunStatus, sanitise};
 use crate::protocol::{RunEvent, RunSpec, SessionRecord, apply_run};
 use crate::storage::{DataFile, Home, RunDir, SessionDir, temp_dir, write_private};
@@ -57,7 +58,7 @@ pub fn launch(dir: &SessionDir, journal: Option<&mut Journal>, spec: &RunSpec, d
 /// When one is alive already, or the worker does not come up: with its last words.
 pub fn start(run: &RunDir) -> Result<()> {
     if run.is_alive() {
-        return Err(Error::failed(format!("run {} has a worker already: watch it with `tiebreak watch`", run.id())));
+        return Err(Error::failed(format!("run {} is active already: watch it with `tiebreak watch`", run.id())));
     }
     let log_path = run.worker_log();
     let from = std::fs::metadata(&log_path).map_or(0, |m| m.len());
@@ -112,7 +113,7 @@ fn last_words(run: &RunDir, from: u64) -> String {
     let text = String::from_utf8_lossy(bytes.get(from as usize..).unwrap_or_default()).into_owned();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     if lines.is_empty() {
-        return format!("it said nothing in {}", run.worker_log().display());
+        return format!("the worker log {} is empty", run.worker_log().display());
     }
     sanitise(&lines[lines.len().saturating_sub(LAST_WORDS)..].join("; "))
 }
@@ -178,7 +179,7 @@ fn worker<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> Result<Command> {
     let mut command = this_program()?;
     command.arg("worker").args(args);
     if std::env::var_os(THREADS).is_none() {
-        command.env(THREADS, num_cpus::get_physical().max(1).to_string());
+        command.env(THREADS, system::cores().to_string());
     }
     for (name, value) in ALLOCATOR {
         if std::env::var_os(name).is_none() {

@@ -91,28 +91,16 @@ impl Drop for TerminalGuard {
     }
 }
 
-/// Gives the terminal back, once per taking. Safe to call from any thread and at any time; errors are of no use here,
-/// since a terminal that cannot be restored is gone.
-pub fn restore() {
-    if ARMED.swap(false, Ordering::SeqCst) {
+/// Gives the terminal back, once per taking, and says whether it was taken. Safe to call from any thread and at any time;
+/// errors are of no use here, since a terminal that cannot be restored is gone.
+pub fn restore() -> bool {
+    let taken = ARMED.swap(false, Ordering::SeqCst);
+    if taken {
         // Straight to the descriptor: the buffered writer's lock may be held by the thread that panicked.
         let _ = rustix::io::write(rustix::stdio::stdout(), LEAVE.as_bytes());
         let _ = crossterm::terminal::disable_raw_mode();
     }
-}
-
-/// Makes panics in any thread restore the terminal before their message is printed. A panic outside the main thread ends
-/// the process: a program that lost its log writer or its input must not look alive.
-pub fn install_panic_hook() {
-    let earlier = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        let armed = ARMED.load(Ordering::SeqCst);
-        restore();
-        earlier(info);
-        if armed && std::thread::current().name() != Some("main") {
-            signal_hook::low_level::exit(101);
-        }
-    }));
+    taken
 }
 
 /// What [`read_probe`] learned.

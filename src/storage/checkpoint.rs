@@ -191,7 +191,7 @@ fn sum_of(path: &Path) -> Result<FileSum> {
     loop {
         let n = file.read(&mut buffer).map_err(read)?;
         if n == 0 {
-            return Ok(FileSum { size, sha256: hex(&hash.finalize()) });
+            return Ok(FileSum { size, sha256: hex::encode(hash.finalize()) });
         }
         hash.update(&buffer[..n]);
         size += n as u64;
@@ -201,11 +201,7 @@ fn sum_of(path: &Path) -> Result<FileSum> {
 /// SHA-256 of some bytes as 64 hex digits, as manifests and data snapshots hold it.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(64), |text, b| text + &format!("{b:02x}"))
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// The manifest, if the sizes of all files are what it says.

@@ -135,7 +135,7 @@ pub enum Error {
         /// What was given.
         given: String,
         /// The formats there are.
-        known: &'static str,
+        known: String,
     },
 }
 

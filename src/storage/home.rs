@@ -1,9 +1,7 @@
-//! The data folder: where sessions live, and which ones there are.
+//! The data folder: which one it is, and where its parts lie.
 
 use super::error::{Error, Result};
-use super::files::{create_dir, names, sweep};
-use super::session::SessionDir;
-use super::summary::SessionSummary;
+use super::files::{create_dir, sweep};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -69,22 +67,8 @@ impl Home {
     }
 }
 
-/// Every session under the data folder, the latest changed first. A folder that cannot be read is left out here and says
-/// why when it is opened by name.
-///
-/// # Errors
-/// When the folder of sessions cannot be listed.
-pub fn list_sessions(home: &Home) -> Result<Vec<SessionSummary>> {
-    let dir = home.sessions();
-    let mut out = Vec::new();
-    for name in names(&dir)? {
-        if name.starts_with('.') {
-            continue;
-        }
-        if let Ok(summary) = SessionDir::open(&dir.join(&name)).and_then(|s| s.summary()) {
-            out.push(summary);
-        }
-    }
-    out.sort_by(|a, b| b.changed_ms.cmp(&a.changed_ms).then_with(|| a.name.cmp(&b.name)));
-    Ok(out)
+/// The data folder that a session's folder lies in; none for a session that lies elsewhere.
+pub(super) fn data_root(session: &Path) -> Option<&Path> {
+    let sessions = session.parent().filter(|p| p.file_name().is_some_and(|name| name == "sessions"))?;
+    sessions.parent()
 }

@@ -1,32 +1,27 @@
-//! Prompts, preference pairs, texts to imitate and ratings from files: good lines load, bad ones are counted and say why.
+//! Files of other programs brought into a session: good records load, bad ones are counted and say why.
 //!
-//! Owns the formats and their tolerance. Refuses to guess: a line that fits no format is left out with its number and a
-//! reason, never half taken.
+//! Owns reading a whole file by a format of the table, what is said of it, and adding its rows. Refuses to guess: a record
+//! that does not fit the format is left out with its line and a reason, never half taken.
 
-mod examples;
-mod lines;
-mod pairs;
-mod prompts;
-mod ratings;
 mod records;
 
 #[cfg(test)]
 mod tests;
 
-pub use examples::examples;
-pub use pairs::{ImportedPair, pairs};
-pub use prompts::prompts;
-pub use ratings::{ImportedRating, ratings};
-pub use records::{Added, add_examples, add_pairs, add_prompts, add_ratings};
+pub use records::Added;
 
-use crate::domain::{Message, PromptBody};
-use crate::protocol::MAX_LINE;
-use serde_json::Value;
+use super::container;
+use super::error::{Error, Result};
+use super::formats::{Format, ImportedPair, ImportedRating, Reader, Record, Refusal};
+use super::log::LogWriter;
+use crate::domain::{PromptBody, Session, SftBody, TaughtSet};
+use crate::protocol::SessionRecord;
+use std::path::Path;
 
-/// A line that was left out.
+/// A record that was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadLine {
-    /// Its number in the file, from 1.
+    /// Its line in the file, from 1.
     pub line: usize,
     /// What is wrong with it, as the end of a sentence that begins with the line.
     pub reason: String,
@@ -41,131 +36,209 @@ impl std::fmt::Display for BadLine {
 /// How many bad lines are kept with their reasons; the others are only counted.
 const KEPT: usize = 1000;
 
+/// ImportedRows of one kind, in the file's order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ImportedRows {
+    /// Prompts to answer.
+    Prompts(Vec<PromptBody>),
+    /// Judged pairs.
+    Pairs(Vec<ImportedPair>),
+    /// Texts of a set.
+    Texts(TaughtSet, Vec<SftBody>),
+    /// Rated answers.
+    Ratings(Vec<ImportedRating>),
+}
+
+impl ImportedRows {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Prompts(rows) => rows.len(),
+            Self::Pairs(rows) => rows.len(),
+            Self::Texts(_, rows) => rows.len(),
+            Self::Ratings(rows) => rows.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What they are, in the plural.
+    #[must_use]
+    pub fn noun(&self) -> &'static str {
+        match self {
+            Self::Prompts(_) => "prompts",
+            Self::Pairs(_) => "pairs",
+            Self::Texts(..) => "texts",
+            Self::Ratings(_) => "ratings",
+        }
+    }
+}
+
 /// What a file held.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Imported<T> {
+pub struct Imported {
+    /// The format that it was read by.
+    pub format: &'static str,
     /// The file's name without its folder.
     pub file: String,
-    /// The good rows, in the file's order.
-    pub rows: Vec<T>,
-    /// The first bad lines.
-    pub bad: Vec<BadLine>,
-    /// Bad lines in all.
-    pub bad_lines: usize,
-    /// Rows left out since an answer (or the prompt) is empty.
-    pub empty: usize,
-    /// Rows left out since both answers are the same but for white space.
-    pub equal: usize,
+    /// The good rows.
+    pub rows: ImportedRows,
+    /// What was left out.
+    pub refused: Refused,
     /// Whether the limit was reached before the file's end.
     pub limited: bool,
 }
 
-impl<T> Imported<T> {
-    fn new(file: String) -> Self {
-        Self { file, rows: Vec::new(), bad: Vec::new(), bad_lines: 0, empty: 0, equal: 0, limited: false }
-    }
+/// Records that were left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Refused {
+    /// The first bad lines.
+    pub bad: Vec<BadLine>,
+    /// Bad lines in all.
+    pub bad_lines: usize,
+    /// ImportedRows left out since an answer (or the prompt) is empty.
+    pub empty: usize,
+    /// ImportedRows left out since both answers are the same but for white space.
+    pub equal: usize,
+}
 
-    fn refuse(&mut self, line: usize, reason: String) {
-        self.bad_lines += 1;
-        if self.bad.len() < KEPT {
-            self.bad.push(BadLine { line, reason });
+impl Refused {
+    fn add(&mut self, line: usize, refusal: Refusal) {
+        match refusal {
+            Refusal::Bad(reason) => {
+                self.bad_lines += 1;
+                if self.bad.len() < KEPT {
+                    self.bad.push(BadLine { line, reason });
+                }
+            }
+            Refusal::Empty => self.empty += 1,
+            Refusal::Equal => self.equal += 1,
         }
     }
+}
 
+impl Imported {
     /// What was left out, as one sentence; none when nothing was.
     #[must_use]
     pub fn left_out(&self) -> Option<String> {
         let mut parts = Vec::new();
-        if let Some(first) = self.bad.first() {
-            let lines =
-                if self.bad_lines == 1 { "line".into() } else { format!("{} lines, the first:", self.bad_lines) };
-            parts.push(if self.bad_lines == 1 { first.to_string() } else { format!("{lines} {first}") });
+        if let Some(first) = self.refused.bad.first() {
+            parts.push(match self.refused.bad_lines {
+                1 => first.to_string(),
+                n => format!("{n} lines, the first: {first}"),
+            });
         }
-        if self.empty > 0 {
-            parts.push(format!("{} with an empty answer or prompt", self.empty));
+        if self.refused.empty > 0 {
+            parts.push(format!("{} with an empty answer or prompt", self.refused.empty));
         }
-        if self.equal > 0 {
-            parts.push(format!("{} with two equal answers", self.equal));
+        if self.refused.equal > 0 {
+            parts.push(format!("{} with two equal answers", self.refused.equal));
         }
         (!parts.is_empty()).then(|| format!("{}: left out {}", self.file, parts.join("; ")))
     }
-}
 
-/// Why a row is left out.
-enum Refusal {
-    Bad(String),
-    Empty,
-    Equal,
-}
-
-impl From<String> for Refusal {
-    fn from(reason: String) -> Self {
-        Self::Bad(reason)
+    /// Appends the rows that `session` does not have yet and brings them to the disk. Importing a file again adds only what
+    /// is new in it.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub fn add_to(&self, session: &Session, writer: &mut LogWriter<SessionRecord>) -> Result<Added> {
+        let added = match &self.rows {
+            ImportedRows::Prompts(rows) => records::prompts(&self.file, rows, session, writer),
+            ImportedRows::Pairs(rows) => records::pairs(&self.file, rows, session, writer),
+            ImportedRows::Texts(set, rows) => records::texts(rows, *set, session, writer),
+            ImportedRows::Ratings(rows) => records::ratings(rows, session, writer),
+        }?;
+        writer.sync()?;
+        Ok(added)
     }
 }
 
-impl From<&str> for Refusal {
-    fn from(reason: &str) -> Self {
-        Self::Bad(reason.into())
-    }
-}
+/// Rows taken in at a time.
+const PART: usize = 10_000;
 
-/// A list of messages in TRL's form (`role`, `content`) or ShareGPT's (`from`, `value`).
-fn messages(field: &str, value: &Value) -> Result<Vec<Message>, String> {
-    let Some(list) = value.as_array() else { return Err(format!("has a `{field}` that is no list of messages")) };
-    list.iter()
-        .map(|message| {
-            let part = |a: &str, b: &str| message.get(a).or_else(|| message.get(b)).and_then(Value::as_str);
-            match (part("role", "from"), part("content", "value")) {
-                (Some(role), Some(content)) => {
-                    let role = match role {
-                        "human" => "user",
-                        "gpt" => "assistant",
-                        other => other,
-                    };
-                    Ok(Message { role: role.into(), content: content.into() })
-                }
-                _ => Err(format!("has a message in `{field}` without a `role` and a text as `content`")),
-            }
-        })
-        .collect()
-}
-
-/// The one assistant turn that a list of messages is as an answer.
-fn turn(field: &str, turns: Vec<Message>) -> Result<String, String> {
-    match <[Message; 1]>::try_from(turns) {
-        Ok([turn]) if turn.role == "assistant" => Ok(turn.content),
-        Ok([turn]) => Err(format!("has a `{field}` answer by `{}` instead of `assistant`", turn.role)),
-        Err(turns) => Err(format!("has a `{field}` answer of {} turns: one assistant turn is taken", turns.len())),
-    }
-}
-
-/// A prompt and the answer in `field`, both texts or both lists of messages.
-fn answer(field: &str, prompt: &Value, answer: &Value) -> Result<(PromptBody, String), String> {
-    match (prompt, answer) {
-        (Value::String(prompt), Value::String(answer)) => Ok((PromptBody::Text(prompt.clone()), answer.clone())),
-        (Value::Array(_), Value::Array(_)) => {
-            Ok((PromptBody::Chat(messages("prompt", prompt)?), turn(field, messages(field, answer)?)?))
+impl ImportedRows {
+    /// The same rows, at most so many together.
+    fn chunks(self, size: usize) -> Vec<Self> {
+        fn split<T>(rows: Vec<T>, size: usize) -> Vec<Vec<T>> {
+            let mut rows = rows.into_iter();
+            std::iter::from_fn(|| Some(rows.by_ref().take(size).collect()).filter(|part: &Vec<T>| !part.is_empty()))
+                .collect()
         }
-        _ => Err(format!("has a `prompt` and a `{field}` that are not both texts or both lists of messages")),
+        match self {
+            Self::Prompts(rows) => split(rows, size).into_iter().map(Self::Prompts).collect(),
+            Self::Pairs(rows) => split(rows, size).into_iter().map(Self::Pairs).collect(),
+            Self::Texts(set, rows) => split(rows, size).into_iter().map(|part| Self::Texts(set, part)).collect(),
+            Self::Ratings(rows) => split(rows, size).into_iter().map(Self::Ratings).collect(),
+        }
     }
 }
 
-/// An instruction and its input, where there is one, as one user turn.
-fn instruction(text: &str, input: Option<&Value>) -> PromptBody {
-    match input.and_then(Value::as_str).filter(|input| !input.trim().is_empty()) {
-        Some(input) => PromptBody::user(format!("{text}\n\n{input}")),
-        None => PromptBody::user(text),
+impl Imported {
+    /// The same rows in parts that are each taken in quickly. What was left out goes with the first one.
+    #[must_use]
+    pub fn parts(self) -> Vec<Self> {
+        let Self { format, file, rows, mut refused, limited } = self;
+        let part = |rows| Self { format, file: file.clone(), rows, refused: std::mem::take(&mut refused), limited };
+        rows.chunks(PART).into_iter().map(part).collect()
     }
 }
 
-/// A text must fit into one record of a log.
-fn fits(what: &str, text: &str) -> Result<(), String> {
-    let room = MAX_LINE - 8192;
-    // Escaping at most multiplies by six; only texts in between need to be measured.
-    if text.len() <= room / 6 || serde_json::to_string(text).map_or(usize::MAX, |t| t.len()) <= room {
-        Ok(())
-    } else {
-        Err(format!("has a {what} of {} bytes, longer than the limit of 1 MiB", text.len()))
+/// Reads a file by a format of the table, at most `limit` rows.
+///
+/// # Errors
+/// When the file cannot be read, holds no usable row, or the format is only written.
+pub fn read(path: &Path, format: &Format, limit: Option<usize>) -> Result<Imported> {
+    let Some(reads) = format.reads else {
+        return Err(Error::Import { path: path.to_owned(), reason: format!("cannot be read as {}", format.name) });
+    };
+    let mut file = Reading { path, plain_text: reads.plain_text, limit, refused: Refused::default(), limited: false };
+    let rows = match reads.row {
+        Reader::Prompts(row) => ImportedRows::Prompts(file.rows(row)?),
+        Reader::Pairs(row) => ImportedRows::Pairs(file.rows(row)?),
+        Reader::Texts(set, row) => ImportedRows::Texts(set, file.rows(row)?),
+        Reader::Ratings(row) => ImportedRows::Ratings(file.rows(row)?),
+    };
+    let Reading { refused, limited, .. } = file;
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let imported = Imported { format: format.name, file: name, rows, refused, limited };
+    if imported.rows.is_empty() {
+        let why = imported.left_out().map_or_else(String::new, |left| format!(" ({left})"));
+        let reason = format!("holds no usable {}{why}: each line is {}", imported.rows.noun(), reads.record);
+        return Err(Error::Import { path: path.to_owned(), reason });
+    }
+    Ok(imported)
+}
+
+/// A file as it is read.
+struct Reading<'a> {
+    path: &'a Path,
+    plain_text: bool,
+    limit: Option<usize>,
+    refused: Refused,
+    limited: bool,
+}
+
+impl Reading<'_> {
+    fn rows<T>(&mut self, row: fn(&Record) -> Result<T, Refusal>) -> Result<Vec<T>> {
+        let mut rows = Vec::new();
+        let limit = self.limit.unwrap_or(usize::MAX);
+        container::records(self.path, self.plain_text, |line, record| {
+            if rows.len() >= limit {
+                self.limited = true;
+                return false;
+            }
+            match record.map_err(Refusal::Bad).and_then(|record| row(&record)) {
+                Ok(row) => rows.push(row),
+                Err(refusal) => self.refused.add(line, refusal),
+            }
+            true
+        })?;
+        Ok(rows)
     }
 }

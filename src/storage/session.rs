@@ -2,11 +2,10 @@
 
 use super::error::{Error, Result};
 use super::files::{create_dir, names, read_json, sweep, sync_dir, temp_in, write_new};
-use super::home::Home;
+use super::home::{Home, data_root};
 use super::lock::{Holder, Lock, lock_holder};
 use super::log::{LogTail, LogWriter};
 use super::run::RunDir;
-use super::summary::{self, SessionSummary};
 use crate::domain::{RunId, Session, is_name, nearest};
 use crate::protocol::{
     Damage, DamagedPlace, Integrity, MAX_SEQ, RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run_event,
@@ -112,14 +111,6 @@ impl SessionDir {
         let path = self.path.join("session.json");
         let meta: SessionMeta = read_json(&path, "a session's header")?;
         if is_name(&meta.name) { Ok(meta) } else { Err(Error::ForeignName { path, what: "the name", name: meta.name }) }
-    }
-
-    /// A short look at the session for lists.
-    ///
-    /// # Errors
-    /// When its folder cannot be read.
-    pub fn summary(&self) -> Result<SessionSummary> {
-        summary::of(self)
     }
 
     /// The right to write to the session's log; none when somebody else has it.
@@ -331,12 +322,6 @@ impl SessionDir {
 fn unread(run: &RunDir, error: &Error) -> DamagedPlace {
     let file = format!("runs/{}/spec.json", run.id());
     DamagedPlace { damage: Damage::File, file, line: 0, what: format!("it cannot be read ({error})") }
-}
-
-/// The data folder that a session's folder stands in; none for a session that stands elsewhere.
-pub(super) fn data_root(session: &Path) -> Option<&Path> {
-    let sessions = session.parent().filter(|p| p.file_name().is_some_and(|name| name == "sessions"))?;
-    sessions.parent()
 }
 
 /// The number at the end of a run's id, so that `dpo-10` comes after `dpo-9` when both were made in one millisecond.

@@ -1,10 +1,11 @@
-//! A short look at a session for lists, cheap enough for fifty of them before the first frame.
+//! The list of sessions, and a short look at each: cheap enough for fifty of them before the first frame.
 //!
 //! What has to be counted over the whole log is kept in `summary.json`, a derived file that says how far it has counted;
 //! it may be deleted at any time. A log in order is counted on from there; a damaged one is folded, as everywhere else.
 
 use super::error::Result;
 use super::files::{names, read_json, replace};
+use super::home::Home;
 use super::lock::is_locked;
 use super::log::{Listing, newest};
 use super::session::SessionDir;
@@ -83,45 +84,71 @@ impl Counted {
     }
 }
 
-pub(super) fn of(session: &SessionDir) -> Result<SessionSummary> {
-    let meta = session.meta()?;
-    let mut changed_ms = meta.created_ms;
-    if let Some(path) = newest(&session.events())? {
-        changed_ms = changed_ms.max(modified_ms(&path));
+impl SessionSummary {
+    /// A short look at a session.
+    ///
+    /// # Errors
+    /// When its folder cannot be read.
+    pub fn of(session: &SessionDir) -> Result<Self> {
+        let meta = session.meta()?;
+        let mut changed_ms = meta.created_ms;
+        if let Some(path) = newest(&session.events())? {
+            changed_ms = changed_ms.max(modified_ms(&path));
+        }
+        let runs_dir = session.path().join("runs");
+        let mut running = Vec::new();
+        let mut logs: Vec<(u64, RunId, PathBuf)> = Vec::new();
+        let mut runs = 0;
+        for name in names(&runs_dir)?.into_iter().filter(|n| !n.starts_with('.')) {
+            let dir = runs_dir.join(&name);
+            if !dir.join("spec.json").is_file() {
+                continue;
+            }
+            runs += 1;
+            if is_locked(&dir.join("lock")) {
+                running.push(RunId(name.clone()));
+            }
+            if let Some(log) = newest(&dir.join("metrics"))? {
+                logs.push((modified_ms(&log), RunId(name), log));
+            }
+        }
+        logs.sort();
+        changed_ms = changed_ms.max(logs.last().map_or(0, |(ms, ..)| *ms));
+        let (labels, integrity) = labels(session)?;
+        let losses = logs.iter().rev().map(|(.., log)| losses(log)).find(|l| !l.is_empty()).unwrap_or_default();
+        Ok(Self {
+            name: session.name(),
+            path: session.path().to_owned(),
+            model: meta.model,
+            changed_ms,
+            labels,
+            integrity,
+            runs,
+            running,
+            last_run: logs.last().map(|(_, id, _)| id.clone()),
+            losses,
+        })
     }
-    let runs_dir = session.path().join("runs");
-    let mut running = Vec::new();
-    let mut logs: Vec<(u64, RunId, PathBuf)> = Vec::new();
-    let mut runs = 0;
-    for name in names(&runs_dir)?.into_iter().filter(|n| !n.starts_with('.')) {
-        let dir = runs_dir.join(&name);
-        if !dir.join("spec.json").is_file() {
+}
+
+/// Every session under the data folder, the latest changed first. A folder that cannot be read is left out here and says
+/// why when it is opened by name.
+///
+/// # Errors
+/// When the folder of sessions cannot be listed.
+pub fn list_sessions(home: &Home) -> Result<Vec<SessionSummary>> {
+    let dir = home.sessions();
+    let mut out = Vec::new();
+    for name in names(&dir)? {
+        if name.starts_with('.') {
             continue;
         }
-        runs += 1;
-        if is_locked(&dir.join("lock")) {
-            running.push(RunId(name.clone()));
-        }
-        if let Some(log) = newest(&dir.join("metrics"))? {
-            logs.push((modified_ms(&log), RunId(name), log));
+        if let Ok(summary) = SessionDir::open(&dir.join(&name)).and_then(|s| SessionSummary::of(&s)) {
+            out.push(summary);
         }
     }
-    logs.sort();
-    changed_ms = changed_ms.max(logs.last().map_or(0, |(ms, ..)| *ms));
-    let (labels, integrity) = labels(session)?;
-    let losses = logs.iter().rev().map(|(.., log)| losses(log)).find(|l| !l.is_empty()).unwrap_or_default();
-    Ok(SessionSummary {
-        name: session.name(),
-        path: session.path().to_owned(),
-        model: meta.model,
-        changed_ms,
-        labels,
-        integrity,
-        runs,
-        running,
-        last_run: logs.last().map(|(_, id, _)| id.clone()),
-        losses,
-    })
+    out.sort_by(|a, b| b.changed_ms.cmp(&a.changed_ms).then_with(|| a.name.cmp(&b.name)));
+    Ok(out)
 }
 
 fn modified_ms(path: &Path) -> u64 {

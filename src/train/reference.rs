@@ -91,7 +91,7 @@ impl ReferenceCache {
             add(&row.ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
             add(&row.scored.iter().flat_map(|at| (*at as u64).to_le_bytes()).collect::<Vec<u8>>());
         }
-        let key = hex(&hash.finalize());
+        let key = hex::encode(hash.finalize());
         self.dir.join(&key[..2]).join(format!("{key}.ref"))
     }
 }
@@ -111,11 +111,6 @@ fn score(policy: &Policy, adapter: bool, example: &Example) -> Result<Reference,
         }
     }
     Ok(out)
-}
-
-/// Bytes as hex digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|b| [b >> 4, b & 15]).filter_map(|d| char::from_digit(u32::from(d), 16)).collect()
 }
 
 /// Magic, the values sequence after sequence as little-endian f64, then the first eight bytes of the SHA-256 of all that.

@@ -2,6 +2,7 @@
 
 use super::error::Error;
 use super::gpu;
+use super::out::say;
 use super::task::{adapter_of, reward_of, run_rows};
 use crate::domain::{Num, RunId};
 use crate::model::Sink;
@@ -11,8 +12,6 @@ use crate::storage::{self, RunDir, SessionDir};
 use crate::train::Judge;
 use crate::train::fresh;
 use crate::{model, nn, train};
-use serde::Serialize;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Rows whose masks are shown.
@@ -85,7 +84,7 @@ pub(crate) fn merge(path: &Path, id: &RunId, out: &Path, format: &str) -> Result
             Lines.emit(RunEvent::Progressed { stage: "written".into(), done: 1, total: 1 })?;
         }
         other => {
-            return Err(storage::Error::Format { given: other.into(), known: "hf, hf-base or peft" }.into());
+            return Err(storage::Error::Format { given: other.into(), known: "hf, hf-base or peft".into() }.into());
         }
     }
     Ok(())
@@ -94,8 +93,7 @@ pub(crate) fn merge(path: &Path, id: &RunId, out: &Path, format: &str) -> Result
 /// `worker make OUT SPEC`: a model's folder with random weights; SPEC is a [`FreshSpec`] as JSON. Progress comes as
 /// [`RunEvent`]s.
 pub(crate) fn make(out: &Path, spec: &str) -> Result<(), Error> {
-    let spec: FreshSpec = serde_json::from_str(spec)
-        .map_err(|e| Error::Failed(format!("what to make is not said as `models make` says it: {e}")))?;
+    let spec: FreshSpec = serde_json::from_str(spec).map_err(|e| Error::Failed(format!("invalid model spec: {e}")))?;
     Ok(fresh::make(&spec, out, &mut Lines)?)
 }
 
@@ -106,11 +104,4 @@ impl Sink for Lines {
     fn emit(&mut self, event: RunEvent) -> Result<(), model::Error> {
         say(&event).map_err(|e| model::Error::Sink(e.to_string()))
     }
-}
-
-/// Says one answer as a line.
-pub(crate) fn say<T: Serialize>(answer: &T) -> Result<(), Error> {
-    let line = serde_json::to_string(answer).map_err(|e| Error::Failed(format!("an answer does not write: {e}")))?;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|e| Error::Failed(format!("nobody listens: {e}")))
 }

@@ -1,62 +1,18 @@
 //! `worker run DIR`: takes a run up, from its beginning or from its last checkpoint, and lives through it.
 
-use super::drive::{Ending, Work, drive};
+use super::drive::{Ending, drive};
 use super::error::Error;
 use super::gpu::Gpu;
 use super::log::Log;
+use super::out::{note, panicked};
+use super::prepared::{Past, Prepare};
 use super::process::{Signals, detach, give_way};
-use super::say;
 use super::task::prepare;
 use crate::domain::{Finding, Severity};
-use crate::protocol::{Envelope, RunEvent, RunSpec};
-use crate::storage::{self, Checkpoint, RunDir};
-use std::any::Any;
+use crate::protocol::{RunEvent, RunSpec};
+use crate::storage::{self, RunDir};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-
-/// What an earlier worker left behind.
-#[derive(Debug, Default)]
-pub(super) struct Past {
-    /// Workers so far.
-    pub(crate) attempts: u32,
-    /// The planned end was reached.
-    pub(crate) finished: bool,
-    /// The last step logged, for runs that go on from their log.
-    pub(crate) steps: u64,
-}
-
-impl Past {
-    pub(crate) fn of(run: &RunDir) -> Result<Self, storage::Error> {
-        let mut past = Self::default();
-        let events = run.tail().poll()?;
-        for event in events.into_iter().filter_map(|Envelope { data, .. }| data.ok()) {
-            match event {
-                RunEvent::Started { attempt, .. } => {
-                    past.attempts = past.attempts.max(attempt);
-                    past.finished = false;
-                }
-                RunEvent::Finished { .. } => past.finished = true,
-                RunEvent::Stepped { step, .. } => past.steps = step,
-                _ => {}
-            }
-        }
-        Ok(past)
-    }
-}
-
-/// Opens a run's work; the checkpoint is the one to go on from.
-pub(crate) type Open<'a> = Box<dyn FnOnce(&Past, Option<&Checkpoint>, &mut Log) -> Result<Box<dyn Work>, Error> + 'a>;
-
-/// A run's work before it is opened.
-pub(super) struct Prepared<'a> {
-    /// What computes: `CPU · 2 threads`.
-    pub(crate) device: String,
-    /// Loads and tokenises, telling the log how far it is.
-    pub(crate) open: Open<'a>,
-}
-
-/// How a run's work is prepared.
-pub(super) type Prepare = dyn for<'a> Fn(&'a RunDir, &'a RunSpec) -> Prepared<'a>;
 
 /// Runs the worker process on a run's folder.
 ///
@@ -74,12 +30,12 @@ pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result
     let began_ms = storage::wall_ms();
     let spec = run.placed_spec()?;
     let Some(lock) = run.lock()? else {
-        say(&format!("run {} has a worker already", run.id()));
+        note(&format!("run {} is active already", run.id()));
         return Ok(());
     };
     let past = Past::of(run)?;
     if past.finished {
-        say(&format!("run {} is finished", run.id()));
+        note(&format!("run {} is finished", run.id()));
         return Ok(());
     }
     if past.attempts > 0 {
@@ -93,7 +49,11 @@ pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result
         Ok(Ok(_)) => return Ok(()),
         Ok(Err(_)) if log.starved => return log.put_starved(),
         Ok(Err(e)) => e.to_string(),
-        Err(panic) => panicked(panic.as_ref(), log.step),
+        Err(panic) => panicked(
+            panic.as_ref(),
+            &format!("after step {}", log.step),
+            "worker.log names the place, please report it",
+        ),
     };
     let step = log.step;
     log.put_last(&RunEvent::Failed { step, error: failed.clone() })?;
@@ -140,14 +100,4 @@ fn take_up(
     }
     let mut work = opened?;
     drive(work.as_mut(), run, log, signals, from_step)
-}
-
-/// A panic as a sentence.
-fn panicked(panic: &(dyn Any + Send), step: u64) -> String {
-    let what = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message");
-    format!("tiebreak has a bug that showed after step {step} ({what}): worker.log names the place, please report it")
 }

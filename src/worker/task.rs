@@ -4,7 +4,7 @@
 use super::drive::{Did, Saving, Work};
 use super::error::Error;
 use super::log::Log;
-use super::run::Prepared;
+use super::prepared::Prepared;
 use crate::domain::{Needs, Prompt, RunId, SampledHash, method};
 use crate::generate::Sampling;
 use crate::protocol::{DataSnapshot, RunEvent, RunSpec, Task, TrainSpec};

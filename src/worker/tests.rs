@@ -3,8 +3,9 @@
 use super::drive::{Did, Saving, Work};
 use super::error::Error;
 use super::log::Log;
+use super::prepared::{Open, Prepared};
 use super::process::Signals;
-use super::run::{Open, Prepared, live};
+use super::run::live;
 use crate::domain::{Metrics, Params, RunId, Severity, mix64};
 use crate::model;
 use crate::model::Sink;

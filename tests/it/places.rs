@@ -174,7 +174,7 @@ fn a_worker_starts_after_the_program_file_was_replaced() {
     session(&home, "tone", 3);
     let program = dir.path().join("tiebreak");
     fs::copy(BINARY, &program).unwrap();
-    let mut pty = Pty::program(&program, &home, &["label", "tone"], (100, 30), &[]);
+    let mut pty = Pty::copy(&program, &home, &["label", "tone"], (100, 30), &[]);
     pty.wait("pair", |t| t.contains("question number 1") && t.contains("saved"));
     std::thread::sleep(Duration::from_millis(400));
     pty.keys("1");

@@ -1,7 +1,7 @@
 //! The real binary in a real pseudo-terminal: it draws, reacts, rests, and leaves the terminal and the labels behind whole.
 
 use crate::terminal::Pty;
-use portable_pty::PtySize;
+use portable_pty::{CommandBuilder, PtySize};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -201,4 +201,53 @@ fn a_terminal_too_small_says_so() {
     pty.wait("sentence", |t| t.contains("too small: needs 60x16, is 40x10"));
     pty.keys("q");
     assert_eq!(pty.ended().1, 0);
+}
+
+/// Takes the terminal, draws, and panics in a thread of its own as the log's writer might.
+#[test]
+#[ignore = "panics on purpose, inside the terminal of the test below"]
+fn inside_a_terminal_panics() {
+    tiebreak::shell::install(tiebreak::shell::reports());
+    let _guard = tiebreak::shell::terminal::TerminalGuard::take(false).unwrap();
+    std::io::stdout().write_all(b"drawn on the alternate screen").unwrap();
+    std::io::stdout().flush().unwrap();
+    let _ = std::thread::Builder::new().name("writer".into()).spawn(|| panic!("the log is gone")).unwrap().join();
+    // The hook has ended the process by now.
+    std::thread::sleep(crate::terminal::PATIENCE);
+}
+
+fn panicked(colour: bool) -> (String, String, u32) {
+    let mut command = CommandBuilder::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "pty::inside_a_terminal_panics", "--ignored", "--nocapture"]);
+    command.env("TERM", "xterm-256color");
+    command.env_remove("RUST_BACKTRACE");
+    if colour {
+        command.env_remove("NO_COLOR");
+    } else {
+        command.env("NO_COLOR", "1");
+    }
+    let mut pty = Pty::program(command);
+    let (_, code) = pty.ended();
+    pty.settle(Duration::from_millis(200));
+    let bytes = String::from_utf8_lossy(&pty.screen.lock().unwrap().bytes).into_owned();
+    (bytes, pty.text(), code)
+}
+
+#[test]
+fn a_panic_gives_the_terminal_back_before_its_report_is_written() {
+    let (bytes, text, code) = panicked(true);
+    assert_eq!(code, 101);
+    let left = bytes.find("\x1b[?1049l").expect("the alternate screen is left");
+    let report = bytes.find("the log is gone").expect("the panic is reported");
+    assert!(bytes.find("drawn on the alternate screen").unwrap() < left && left < report, "{bytes:?}");
+    assert!(text.contains("the log is gone") && text.contains("This is a bug in tiebreak"), "{text}");
+    assert!(!text.contains("drawn on"), "{text}");
+    assert!(bytes[report - 40..].contains("\x1b[3"), "the report has colours: {bytes:?}");
+}
+
+#[test]
+fn a_report_respects_no_color() {
+    let (bytes, _, _) = panicked(false);
+    let report = &bytes[bytes.find("\x1b[?1049l").unwrap() + 8..];
+    assert!(report.contains("the log is gone") && !report.contains("\x1b["), "{report:?}");
 }

@@ -426,6 +426,6 @@ fn a_reward_run_scores_every_answer_once() {
     write(4..5);
     done(home, &["import", "tone", file.to_str().unwrap()]);
     let text = done(home, &["score", "tone", "--with", "reward-1"]);
-    assert!(text.contains("2 answers scored by reward-1, 8 had been before"), "{text}");
+    assert!(text.contains("2 answers scored by reward-1, 8 already scored"), "{text}");
     done(home, &["replay", "tone", "--check"]);
 }

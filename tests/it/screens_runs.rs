@@ -15,8 +15,8 @@ use tiebreak::protocol::{
 
 const T0: u64 = 1_750_000_000_000;
 
-/// The sizes every screen is looked at in.
-const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (200, 60)];
+/// The sizes every screen is looked at in; the first is the smallest that is not refused.
+const SIZES: [(u16, u16); 4] = [(60, 16), (80, 24), (120, 40), (200, 60)];
 
 /// Records with numbers and times, one after the other.
 struct Log<T> {

@@ -45,12 +45,20 @@ impl Pty {
 
     /// The same with further variables in its environment.
     pub fn with(home: &Path, args: &[&str], size: (u16, u16), env: &[(&str, &OsStr)]) -> Self {
-        Self::program(Path::new(BINARY), home, args, size, env)
+        Self::copy(Path::new(BINARY), home, args, size, env)
     }
 
     /// Another copy of the binary.
-    pub fn program(binary: &Path, home: &Path, args: &[&str], size: (u16, u16), env: &[(&str, &OsStr)]) -> Self {
-        let (mut pty, mut reader) = Self::started(binary, home, args, size, env);
+    pub fn copy(binary: &Path, home: &Path, args: &[&str], size: (u16, u16), env: &[(&str, &OsStr)]) -> Self {
+        Self::watched(Self::started(binary, home, args, size, env))
+    }
+
+    /// Another program in a terminal of 80x24 that is read all the time.
+    pub fn program(command: CommandBuilder) -> Self {
+        Self::watched(Self::spawned(command, (80, 24)))
+    }
+
+    fn watched((mut pty, mut reader): (Self, Box<dyn Read + Send>)) -> Self {
         let (seen, gone) = (Arc::clone(&pty.screen), Arc::clone(&pty.gone));
         pty.reading = Some(std::thread::spawn(move || {
             let mut buffer = vec![0u8; 1 << 16];
@@ -76,11 +84,9 @@ impl Pty {
         binary: &Path,
         home: &Path,
         args: &[&str],
-        (cols, rows): (u16, u16),
+        size: (u16, u16),
         env: &[(&str, &OsStr)],
     ) -> (Self, Box<dyn Read + Send>) {
-        let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
-        let pair = native_pty_system().openpty(size).unwrap();
         let mut command = CommandBuilder::new(binary);
         command.args(args);
         command.env("TIEBREAK_HOME", home);
@@ -91,6 +97,12 @@ impl Pty {
         for (name, value) in env {
             command.env(name, value);
         }
+        Self::spawned(command, size)
+    }
+
+    fn spawned(command: CommandBuilder, (cols, rows): (u16, u16)) -> (Self, Box<dyn Read + Send>) {
+        let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).unwrap();
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
         let screen = Arc::new(Mutex::new(Screen { parser: vt100::Parser::new(rows, cols, 0), bytes: Vec::new() }));

@@ -368,17 +368,14 @@ fn without_a_row_to_train_on_the_reasons_are_named() {
 /// Four pairs of at most 320 tokens on SmolLM2: starts at ln 2, fits its memory, and prints what it measures.
 #[test]
 #[ignore = "takes minutes on two cores; run it with --ignored --nocapture"]
-fn a_step_on_smollm2_fits_its_memory() {
+fn measure_that_a_step_on_smollm2_fits_its_memory() {
     let models = std::env::var("TIEBREAK_MODELS").map_or_else(
         |_| Path::new(&std::env::var("HOME").unwrap()).join(".cache/tiebreak-models"),
         |p| Path::new(&p).to_owned(),
     );
     let model = models.join("smollm2/hf");
     let data = fixtures().join("../../../shared/data/oasst_pairs.jsonl");
-    if !model.exists() || !data.exists() {
-        println!("skipped: no SmolLM2 or no oasst_pairs.jsonl");
-        return;
-    }
+    assert!(model.exists() && data.exists(), "{} or {} is missing", model.display(), data.display());
     let text = std::fs::read_to_string(data).unwrap();
     let rows: Vec<PairRow> = text.lines().take(16).enumerate().map(|(i, l)| conversational(i, l)).collect();
     for (tune, rate) in [("lora", "1e-4"), ("full", "1e-6")] {

@@ -1,7 +1,7 @@
 //! The build script: lists the committed sessions in `sessions/` and the model in `assets/tiny/` so that the binary carries
-//! them, and compiles the CUDA kernels where the feature `cuda` is on.
+//! them, declares the files of folders that are tables, and compiles the CUDA kernels where the feature `cuda` is on.
 //!
-//! Written out are two tables of relative path and bytes. Left out are locks and derived files, and checkpoints: the demo needs
+//! Written out are two tables of relative path and bytes, and one of modules for each folder of [`TABLES`]. Left out are locks and derived files, and checkpoints: the demo needs
 //! no weights. Without sessions or without a whole model its table is empty. Refuses a build with `cuda` without nvcc.
 
 use std::fmt::Write as _;
@@ -12,6 +12,10 @@ use std::process::Command;
 const LEFT_OUT: &[&str] = &["lock", "summary.json", "ckpt", "ctl", "quarantine", "worker.log", "cache", "reserve"];
 /// What a model's folder needs to be one.
 const WHOLE: &[&str] = &["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
+
+/// Folders whose every file is a row of a table: the folder below `src`, the row's name in each file, its type. To add a row is
+/// to add a file.
+const TABLES: &[(&str, &str, &str)] = &[("storage/formats", "FORMAT", "Format")];
 
 fn main() -> io::Result<()> {
     let root = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
@@ -34,6 +38,11 @@ fn main() -> io::Result<()> {
     }
     table.push_str("]\n");
     std::fs::write(out.join("embedded.rs"), table)?;
+    for (folder, row, kind) in TABLES {
+        let (text, name) = modules(&root.join("src").join(folder), row, kind)?;
+        std::fs::write(out.join(name), text)?;
+        writeln!(io::stdout(), "cargo::rerun-if-changed=src/{folder}")?;
+    }
     if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
         kernels(&root.join("src/nn/cuda/kernels"), &out)?;
     }
@@ -64,6 +73,23 @@ fn kernels(sources: &Path, out: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Declares every file of a folder as a module and lists their rows as `ROWs: &[&KIND]`, sorted by file name. Gives back the
+/// text and its file's name.
+fn modules(folder: &Path, row: &str, kind: &str) -> io::Result<(String, String)> {
+    let (mut declared, mut listed) = (String::new(), String::new());
+    for path in sorted(folder)? {
+        if path.extension().is_none_or(|e| e != "rs") {
+            continue;
+        }
+        let module = path.file_stem().unwrap_or_default().to_string_lossy();
+        let place = path.display().to_string();
+        writeln!(declared, "#[path = {place:?}]\nmod {module};").map_err(io::Error::other)?;
+        writeln!(listed, "    &{module}::{row},").map_err(io::Error::other)?;
+    }
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    Ok((format!("{declared}static {row}S: &[&{kind}] = &[\n{listed}];\n"), format!("{name}.rs")))
 }
 
 fn add(base: &Path, dir: &Path, table: &mut String) -> io::Result<()> {

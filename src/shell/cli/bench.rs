@@ -94,7 +94,7 @@ pub struct BenchUiArgs {
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=100_000))]
     pub keys: u32,
     /// Columns and rows of the terminal.
-    #[arg(long, value_name = "WxH", default_value = "120x40", value_parser = super::super::commands::report_size)]
+    #[arg(long, value_name = "WxH", default_value = "120x40", value_parser = super::values::size)]
     pub size: (u16, u16),
     /// Meanwhile a training run uses every core.
     #[arg(long)]

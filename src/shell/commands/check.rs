@@ -6,7 +6,7 @@
 
 use super::super::error::{Error, Result};
 use super::super::out;
-use super::Context;
+use super::context::CommandContext;
 use crate::domain::{Choice, SampledHash, Session, Side, counted, hash64};
 use crate::protocol::{Envelope, Integrity, RunEvent, SessionRecord, Task, apply_record, apply_run_event};
 use crate::storage::{LogRecord, LogTail, RunDir, SessionDir, is_locked, sha256};
@@ -27,7 +27,7 @@ struct Tally {
 }
 
 /// Checks a session; anything wrong fails.
-pub fn run(context: &Context, session: &str) -> Result<()> {
+pub fn run(context: &CommandContext, session: &str) -> Result<()> {
     let dir = SessionDir::find(&context.home, session)?;
     let mut tally = Tally::default();
     let mut whole = Session::default();
@@ -147,7 +147,7 @@ fn check_run(run: &RunDir, last_seq: u64, whole: &mut Session, tally: &mut Tally
     Ok(())
 }
 
-fn report(context: &Context, dir: &SessionDir, whole: &Session, tally: &Tally) -> Result<()> {
+fn report(context: &CommandContext, dir: &SessionDir, whole: &Session, tally: &Tally) -> Result<()> {
     let (rows, left) = whole.rows();
     if context.json {
         out::json(&json!({

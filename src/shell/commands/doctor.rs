@@ -2,23 +2,22 @@
 
 mod cuda;
 
-use super::super::effects::memory;
 use super::super::error::Result;
-use super::super::{models, out, supervisor};
-use super::Context;
+use super::super::{models, out, supervisor, system};
+use super::context::CommandContext;
 use crate::protocol::GpuCard;
 use crate::storage::{free_bytes, list_sessions};
 use serde_json::{Map, Value, json};
 use std::io::IsTerminal;
 
 /// Says what there is. Something wrong is said, and is no failure of the command.
-pub fn run(context: &Context) -> Result<()> {
+pub fn run(context: &CommandContext) -> Result<()> {
     let root = context.home.root();
     let mut facts = Map::new();
     facts.insert("version".into(), env!("CARGO_PKG_VERSION").into());
     facts.insert("machine".into(), format!("{} {}", std::env::consts::OS, std::env::consts::ARCH).into());
-    facts.insert("cores".into(), std::thread::available_parallelism().map_or(0, usize::from).into());
-    let memory = memory();
+    facts.insert("cores".into(), system::threads().into());
+    let memory = system::memory();
     facts.insert("memory_bytes".into(), memory.0.into());
     facts.insert("memory_available_bytes".into(), memory.1.into());
     facts.insert("data_folder".into(), json!(root));

@@ -4,7 +4,7 @@
 
 use super::super::error::{Error, Result};
 use super::super::out;
-use super::Context;
+use super::context::CommandContext;
 use crate::domain::{RunState, RunStatus, Severity, counted};
 use crate::protocol::{Envelope, RunEvent, apply_run};
 use crate::storage::{RunDir, SessionDir};
@@ -19,7 +19,7 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Follows a run until it ends.
-pub fn run(context: &Context, dir: &SessionDir, run: &RunDir) -> Result<()> {
+pub fn run(context: &CommandContext, dir: &SessionDir, run: &RunDir) -> Result<()> {
     let name = format!("{}/{}", dir.name(), run.id());
     let interrupted = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGINT, Arc::clone(&interrupted))
@@ -47,7 +47,7 @@ pub fn run(context: &Context, dir: &SessionDir, run: &RunDir) -> Result<()> {
         if interrupted.load(Ordering::Relaxed) {
             follower.bar.finish_and_clear();
             return Err(Error::failed(format!(
-                "no longer following; the run goes on: `tiebreak watch {name}` shows it"
+                "no longer following; the run goes on: follow it with `tiebreak watch {name}`"
             )));
         }
         if quiet {
@@ -57,7 +57,7 @@ pub fn run(context: &Context, dir: &SessionDir, run: &RunDir) -> Result<()> {
 }
 
 struct Follower<'a> {
-    context: &'a Context,
+    context: &'a CommandContext,
     name: String,
     bar: ProgressBar,
     state: RunState,
@@ -117,7 +117,7 @@ impl Follower<'_> {
         match status {
             RunStatus::Failed(error) => Err(Error::failed(format!("run {name} failed at step {step}: {error}"))),
             RunStatus::Lost | RunStatus::Starting => Err(Error::failed(format!(
-                "run {name} was lost at step {step}: its worker is gone; `tiebreak resume {name}` takes it up from its last checkpoint"
+                "run {name} was lost at step {step}: its worker is gone; `tiebreak resume {name}` resumes it from its last checkpoint"
             ))),
             status => {
                 let what = if self.state.recent.is_empty() { "step" } else { "completion" };

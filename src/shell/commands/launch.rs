@@ -1,19 +1,19 @@
 //! `sample` and `train`: launching runs and following them.
 
 use super::super::cli::{SampleArgs, TrainArgs};
-use super::super::effects::memory;
 use super::super::error::Result;
 use super::super::foretell::foretell;
 use super::super::plan::{self, SampleOrder, TrainOrder};
-use super::super::{models, out, supervisor};
-use super::{Context, follow};
+use super::super::{models, out, supervisor, system};
+use super::context::CommandContext;
+use super::follow;
 use crate::domain::{RunId, Sampler, counted};
 use crate::protocol::{Estimate, RunSpec, Task};
 use crate::storage::{DataFile, RunDir, SessionDir};
 use serde_json::json;
 
 /// Launches a sampling run.
-pub fn sample(context: &Context, args: SampleArgs) -> Result<()> {
+pub fn sample(context: &CommandContext, args: SampleArgs) -> Result<()> {
     let dir = SessionDir::find(&context.home, &args.session)?;
     let sampler = Sampler {
         temperature: args.temperature,
@@ -38,7 +38,7 @@ pub fn sample(context: &Context, args: SampleArgs) -> Result<()> {
 }
 
 /// Launches a training run.
-pub fn train(context: &Context, args: TrainArgs) -> Result<()> {
+pub fn train(context: &CommandContext, args: TrainArgs) -> Result<()> {
     // The method and its options are checked before the disk is looked at.
     let params = plan::params(&args.method, &args.set)?;
     let dir = SessionDir::find(&context.home, &args.session)?;
@@ -63,14 +63,14 @@ pub fn train(context: &Context, args: TrainArgs) -> Result<()> {
 
 /// Says what the run is going to take, and whether that is there; what it could not even begin with is refused here, before
 /// there is a run.
-fn announce(context: &Context, spec: &RunSpec, data: &[DataFile]) -> Result<()> {
+fn announce(context: &CommandContext, spec: &RunSpec, data: &[DataFile]) -> Result<()> {
     if let Task::Train(train) = &spec.task {
         models::check(&train.model)?;
     }
     let plan = foretell(&context.home, None, spec, data)?;
     // Of nothing to train on the run says why.
     if plan.steps > 0 {
-        out::note(&words(&plan, memory().1));
+        out::note(&words(&plan, system::memory().1));
     }
     Ok(())
 }
@@ -79,7 +79,7 @@ fn announce(context: &Context, spec: &RunSpec, data: &[DataFile]) -> Result<()> 
 fn words(plan: &Estimate, free: u64) -> String {
     let gb = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
     let mut text = format!(
-        "plan: {} on {}, at most {} tokens each, {} numbers trained, {} of memory",
+        "plan: {} on {}, at most {} tokens each, {} trainable parameters, {} of memory",
         counted(plan.steps as usize, "step"),
         counted(plan.train_rows, "row"),
         plan.longest,
@@ -88,8 +88,8 @@ fn words(plan: &Estimate, free: u64) -> String {
     );
     let activations = match (plan.kept_layers, plan.layers) {
         (kept, all) if kept == all => "all activations kept".to_owned(),
-        (0, all) => format!("each of {all} layers made again"),
-        (kept, all) => format!("{} of {all} layers made again", all - kept),
+        (0, all) => format!("each of {all} layers recomputed"),
+        (kept, all) => format!("{} of {all} layers recomputed", all - kept),
     };
     if free > 0 {
         text.push_str(&format!(" ({} free; {activations})", gb(free)));
@@ -116,7 +116,7 @@ fn remedy(plan: &Estimate, free: u64) -> String {
 }
 
 /// Follows the run, or says where it is.
-fn launched(context: &Context, dir: &SessionDir, run: &RunDir, detach: bool) -> Result<()> {
+fn launched(context: &CommandContext, dir: &SessionDir, run: &RunDir, detach: bool) -> Result<()> {
     if !detach {
         return follow::run(context, dir, run);
     }
@@ -124,7 +124,7 @@ fn launched(context: &Context, dir: &SessionDir, run: &RunDir, detach: bool) -> 
     if context.json {
         out::json(&json!({ "session": dir.name(), "run": run.id(), "path": run.path() }))
     } else {
-        out::line(&format!("run {name} is going; `tiebreak watch {name}` shows it"))
+        out::line(&format!("run {name} started; follow it with `tiebreak watch {name}`"))
     }
 }
 
@@ -149,7 +149,7 @@ mod tests {
         let fits = words(&plan, 2_000_000_000);
         assert_eq!(
             fits,
-            "plan: 3 steps on 1 row, at most 320 tokens each, 42 numbers trained, 1.5 GB of memory (2.0 GB free; all \
+            "plan: 3 steps on 1 row, at most 320 tokens each, 42 trainable parameters, 1.5 GB of memory (2.0 GB free; all \
              activations kept)"
         );
         let ends = |plan: &Estimate, with: &str| {
@@ -163,7 +163,7 @@ mod tests {
         ends(&large, "the weights alone take 1.2 GB: take a smaller model");
         assert!(!words(&plan, 0).contains("free"));
         let some = Estimate { kept_layers: 22, ..plan.clone() };
-        assert!(words(&some, 0).ends_with("(8 of 30 layers made again)"));
-        assert!(words(&Estimate { kept_layers: 0, ..plan }, 0).ends_with("(each of 30 layers made again)"));
+        assert!(words(&some, 0).ends_with("(8 of 30 layers recomputed)"));
+        assert!(words(&Estimate { kept_layers: 0, ..plan }, 0).ends_with("(each of 30 layers recomputed)"));
     }
 }

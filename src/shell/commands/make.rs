@@ -4,7 +4,7 @@ use super::super::bundle::write;
 use super::super::cli::MakeArgs;
 use super::super::error::{Error, Result};
 use super::super::{out, supervisor};
-use super::Context;
+use super::context::CommandContext;
 use crate::domain::manners::{Split, exchange, prompts};
 use crate::protocol::{FreshSpec, RunEvent};
 use serde_json::json;
@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 
 /// Makes the folder: the model by a worker, the texts here.
-pub fn run(context: &Context, args: &MakeArgs) -> Result<()> {
+pub fn run(context: &CommandContext, args: &MakeArgs) -> Result<()> {
     let to = std::path::absolute(&args.to).map_err(|e| Error::io("find", &args.to, e))?;
     if to.is_file() || fs::read_dir(&to).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(Error::failed(format!("{} exists and is not an empty folder: name another place", to.display())));
@@ -53,7 +53,7 @@ pub fn run(context: &Context, args: &MakeArgs) -> Result<()> {
 }
 
 fn weights(spec: &FreshSpec, model: &Path) -> Result<()> {
-    let spec = serde_json::to_string(spec).map_err(|e| Error::failed(format!("the model does not write: {e}")))?;
+    let spec = serde_json::to_string(spec).map_err(|e| Error::bug("write the model's sizes", e))?;
     let bar = out::bar(0, "steps");
     let made = supervisor::ask(&["make".as_ref(), model.as_os_str(), spec.as_ref()], |event: RunEvent| {
         if let RunEvent::Progressed { stage, done, total } = event {
@@ -75,8 +75,7 @@ fn rows(seed: u64, count: u64) -> Result<Vec<u8>> {
         let row = json!({"messages": [
             {"role": "user", "content": e.prompt}, {"role": "assistant", "content": e.answer},
         ]});
-        serde_json::to_writer(&mut bytes, &row)
-            .map_err(|e| Error::failed(format!("a row does not write as JSON: {e}")))?;
+        serde_json::to_writer(&mut bytes, &row).map_err(|e| Error::bug("write a row as JSON", e))?;
         bytes.push(b'\n');
     }
     Ok(bytes)

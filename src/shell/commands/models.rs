@@ -3,11 +3,11 @@
 use super::super::cli::ModelsAction;
 use super::super::error::{Error, Result};
 use super::super::{fetch, models, out};
-use super::Context;
+use super::context::CommandContext;
 use serde_json::json;
 
 /// Lists models or fetches one.
-pub fn run(context: &Context, action: Option<ModelsAction>) -> Result<()> {
+pub fn run(context: &CommandContext, action: Option<ModelsAction>) -> Result<()> {
     match action {
         Some(ModelsAction::Get { name }) => get(context, &name),
         Some(ModelsAction::Make(args)) => super::make::run(context, &args),
@@ -15,7 +15,7 @@ pub fn run(context: &Context, action: Option<ModelsAction>) -> Result<()> {
     }
 }
 
-fn list(context: &Context) -> Result<()> {
+fn list(context: &CommandContext) -> Result<()> {
     let cards = models::list(&context.home)?;
     if context.json {
         return cards.iter().try_for_each(out::json);
@@ -40,10 +40,10 @@ fn list(context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn get(context: &Context, name: &str) -> Result<()> {
+fn get(context: &CommandContext, name: &str) -> Result<()> {
     if name != fetch::SMOLLM2 {
         return Err(Error::Usage(format!(
-            "`{name}` cannot be fetched by name; did you mean `{}`? (other models are found where they lie: name their folder or .gguf file)",
+            "`{name}` cannot be fetched by name; did you mean `{}`? (for another model give its folder or .gguf file)",
             fetch::SMOLLM2
         )));
     }

@@ -6,7 +6,7 @@
 use super::super::cli::ReportArgs;
 use super::super::error::{Error, Result};
 use super::super::{out, supervisor};
-use super::Context;
+use super::context::CommandContext;
 use crate::app::{Code, Goal, Key, Model, Msg, Opened, Theme, update};
 use crate::domain::{Metrics, Outcome, Rater, RunId, RunState, RunStatus, Session, counted, sanitise};
 use crate::protocol::{Envelope, RunEvent};
@@ -19,7 +19,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 /// Writes the report.
-pub fn run(context: &Context, args: &ReportArgs) -> Result<()> {
+pub fn run(context: &CommandContext, args: &ReportArgs) -> Result<()> {
     let (dir, run) = target(&context.home, &args.target)?;
     let ending = args.to.extension().and_then(|e| e.to_str());
     // A page of text suits standard output best.
@@ -159,18 +159,22 @@ fn table(dir: &SessionDir, run: Option<&RunDir>) -> Result<String> {
             names.push(name.to_owned());
         }
     }
-    let mut text = format!("step,epoch,{}\n", names.join(","));
-    for (step, epoch, metrics) in &steps {
-        let _ = write!(text, "{step},{epoch}");
-        for name in &names {
-            let _ = match metrics.get(name) {
-                Some(value) => write!(text, ",{value}"),
-                None => write!(text, ","),
-            };
-        }
-        text.push('\n');
+    let rows = steps.iter().map(|(step, epoch, metrics)| {
+        let values = names.iter().map(|name| metrics.get(name).map_or_else(String::new, |value| value.to_string()));
+        [step.to_string(), epoch.to_string()].into_iter().chain(values).collect()
+    });
+    let head = ["step", "epoch"].map(str::to_owned).into_iter().chain(names.iter().cloned()).collect();
+    csv(std::iter::once(head).chain(rows))
+}
+
+/// Rows as comma-separated values; a field with a comma, a quote or a line break is quoted.
+fn csv(rows: impl IntoIterator<Item = Vec<String>>) -> Result<String> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        table.write_record(&row).map_err(|e| Error::bug("write a table", e))?;
     }
-    Ok(text)
+    let bytes = table.into_inner().map_err(|e| Error::bug("write a table", e))?;
+    String::from_utf8(bytes).map_err(|e| Error::bug("write a table", e))
 }
 
 /// Counts of a session's outcomes.
@@ -290,21 +294,15 @@ fn page(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<Str
     ))
 }
 
-/// `WxH` as columns and rows.
-///
-/// # Errors
-/// When it is not of that form or below the smallest screen.
-pub fn size(text: &str) -> std::result::Result<(u16, u16), String> {
-    let parsed = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
-    match parsed {
-        Some((w @ 60..=500, h @ 16..=200)) => Ok((w, h)),
-        _ => Err("it takes columns x rows from 60x16 to 500x200, as 100x30".into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_of_a_table_keeps_its_commas() {
+        let rows = [["step", "check, strict"], ["1", "say \"a\""]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(csv(rows).unwrap(), "step,\"check, strict\"\n1,\"say \"\"a\"\"\"\n");
+    }
 
     #[test]
     fn small_numbers_and_counts_stay_what_they_are() {

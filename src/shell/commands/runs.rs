@@ -3,14 +3,14 @@
 use super::super::cli::MergeArgs;
 use super::super::error::{Error, Result};
 use super::super::{out, plan, supervisor};
-use super::{Context, run_named};
+use super::context::{CommandContext, run_named};
 use crate::domain::{RunId, RunStatus};
 use crate::protocol::{RunCommand, RunEvent};
 use crate::storage::SessionDir;
 use serde_json::json;
 
 /// Lists a session's runs in order of launch.
-pub fn list(context: &Context, session: &str) -> Result<()> {
+pub fn list(context: &CommandContext, session: &str) -> Result<()> {
     let dir = SessionDir::find(&context.home, session)?;
     let runs = dir.runs()?;
     if runs.is_empty() && !context.json {
@@ -41,38 +41,38 @@ pub fn list(context: &Context, session: &str) -> Result<()> {
 }
 
 /// Tells a living run something.
-pub fn tell(context: &Context, name: &str, command: RunCommand) -> Result<()> {
+pub fn tell(context: &CommandContext, name: &str, command: RunCommand) -> Result<()> {
     let (_, run) = run_named(context, name)?;
     if !run.is_alive() {
         let (_, status) = supervisor::look(&run)?;
         let remedy = match status {
             RunStatus::Finished => String::new(),
-            _ => format!("; `tiebreak resume {name}` takes it up again"),
+            _ => format!("; `tiebreak resume {name}` resumes it"),
         };
-        return Err(Error::failed(format!("run {name} is not going, it is {}{remedy}", status.word())));
+        return Err(Error::failed(format!("run {name} is not active, it is {}{remedy}", status.word())));
     }
     run.post(command)?;
     let does = match command {
         RunCommand::Pause => "pauses before its next step",
-        RunCommand::Resume => "goes on",
+        RunCommand::Resume => "resumes",
         RunCommand::Checkpoint => "writes a checkpoint after its step",
-        RunCommand::Stop => "writes a checkpoint and ends",
+        RunCommand::Stop => "stops after a checkpoint",
     };
     answer(context, name, command, does)
 }
 
 /// Lets a paused run go on, or starts a worker for a lost, stopped or failed one.
-pub fn resume(context: &Context, name: &str) -> Result<()> {
+pub fn resume(context: &CommandContext, name: &str) -> Result<()> {
     let (_, run) = run_named(context, name)?;
     if run.is_alive() {
         return tell(context, name, RunCommand::Resume);
     }
     supervisor::resume(&run)?;
-    answer(context, name, RunCommand::Resume, "has a worker again and goes on from its last checkpoint")
+    answer(context, name, RunCommand::Resume, "resumed from its last checkpoint")
 }
 
 /// Lets a worker write a run's result as a folder.
-pub fn merge(context: &Context, args: &MergeArgs) -> Result<()> {
+pub fn merge(context: &CommandContext, args: &MergeArgs) -> Result<()> {
     let (name, best) = RunId::new(&args.run).parts();
     let (dir, run) = run_named(context, name.as_str())?;
     let id = if best { run.id().at_best() } else { run.id() };
@@ -93,11 +93,11 @@ pub fn merge(context: &Context, args: &MergeArgs) -> Result<()> {
     if context.json {
         out::json(&json!({ "run": args.run, "format": args.format, "path": to }))
     } else {
-        out::line(&format!("wrote {} of run {} to {}", args.format, args.run, to.display()))
+        out::line(&format!("merged {} into {} ({})", args.run, to.display(), args.format))
     }
 }
 
-fn answer(context: &Context, name: &str, command: RunCommand, does: &str) -> Result<()> {
+fn answer(context: &CommandContext, name: &str, command: RunCommand, does: &str) -> Result<()> {
     if context.json {
         out::json(&json!({ "run": name, "command": command.word() }))
     } else {

@@ -5,14 +5,14 @@ use super::super::error::Result;
 use super::super::journal::Journal;
 use super::super::supervisor::ask;
 use super::super::{out, plan};
-use super::Context;
+use super::context::CommandContext;
 use crate::domain::{RunId, counted};
 use crate::protocol::{Scoring, SessionRecord};
 use crate::storage::SessionDir;
 use serde_json::json;
 
 /// Lets a worker score every answer that the run has not scored yet. What was scored stays when it is interrupted.
-pub fn run(context: &Context, args: &ScoreArgs) -> Result<()> {
+pub fn run(context: &CommandContext, args: &ScoreArgs) -> Result<()> {
     let dir = SessionDir::find(&context.home, &args.session)?;
     let id = RunId::new(&args.run);
     let run = plan::reward_run(&dir, &id)?;
@@ -41,7 +41,7 @@ pub fn run(context: &Context, args: &ScoreArgs) -> Result<()> {
     if context.json {
         return Ok(());
     }
-    let before = if known > 0 { format!(", {known} had been before") } else { String::new() };
+    let before = if known > 0 { format!(", {known} already scored") } else { String::new() };
     out::line(&format!(
         "{} scored by {id}{before}; `tiebreak label {} --order uncertain` asks first about the pairs it is least sure of",
         counted(scored, "answer"),

@@ -7,7 +7,7 @@ use super::super::journal::Journal;
 use super::super::plan::{self, SampleOrder};
 use super::super::run::{Opening, workbench};
 use super::super::{bundle, models, out, supervisor};
-use super::Context;
+use super::context::CommandContext;
 use crate::app::Goal;
 use crate::domain::manners::{self, Split};
 use crate::domain::{Prompt, PromptBody, PromptId, QueueOrder, Rater, RunId, Sampler, nearest};
@@ -15,18 +15,29 @@ use crate::protocol::{SessionMeta, SessionRecord};
 use crate::storage::{Home, SessionDir};
 
 /// Opens the workbench, on a screen of a session if one is named.
-pub fn open(context: Context, goal: Option<(String, Goal)>, rater: Option<String>, args: &ScreenArgs) -> Result<()> {
+pub fn open(
+    context: CommandContext,
+    goal: Option<(String, Goal)>,
+    rater: Option<String>,
+    args: &ScreenArgs,
+) -> Result<()> {
     open_in(context, goal, rater, QueueOrder::Arrival, args)
 }
 
 /// Opens the labelling screen, with the pairs in this order.
-pub fn label(context: Context, session: String, order: &str, rater: Option<String>, args: &ScreenArgs) -> Result<()> {
+pub fn label(
+    context: CommandContext,
+    session: String,
+    order: &str,
+    rater: Option<String>,
+    args: &ScreenArgs,
+) -> Result<()> {
     let order = if order == "uncertain" { QueueOrder::Uncertain } else { QueueOrder::Arrival };
     open_in(context, Some((session, Goal::Label)), rater, order, args)
 }
 
 fn open_in(
-    context: Context,
+    context: CommandContext,
     goal: Option<(String, Goal)>,
     rater: Option<String>,
     order: QueueOrder,
@@ -54,7 +65,7 @@ const LIVE_PROMPTS: usize = 60;
 
 /// Opens a copy of a bundled session; without a name, a fresh session on the model that the binary carries, which answers
 /// its first prompts at once. A build without the model opens its first bundled session instead.
-pub fn demo(context: Context, name: Option<&str>, args: &ScreenArgs) -> Result<()> {
+pub fn demo(context: CommandContext, name: Option<&str>, args: &ScreenArgs) -> Result<()> {
     if name.is_none_or(|name| name == LIVE)
         && let Some(dir) = live(&context.home)?
     {
@@ -133,7 +144,7 @@ fn live(home: &Home) -> Result<Option<SessionDir>> {
 }
 
 /// Opens the charts of a session or of one run of it.
-pub fn watch(context: Context, target: &str, args: &ScreenArgs) -> Result<()> {
+pub fn watch(context: CommandContext, target: &str, args: &ScreenArgs) -> Result<()> {
     let whole = SessionDir::find(&context.home, target);
     let goal = match (whole, target.trim_end_matches('/').rsplit_once('/')) {
         (Ok(_), _) => (target.to_owned(), Goal::Watch(None)),

@@ -1,19 +1,20 @@
 //! `new`, `import`, `export`: making sessions, bringing data in and taking it out.
 
-use super::super::cli::{ExportArgs, ImportArgs, ImportKind, NewArgs};
+use super::super::cli::{ExportArgs, ImportArgs, NewArgs};
 use super::super::effects::{check_prompts, make_session};
-use super::super::error::{Error, Result};
-use super::super::intake::{self, Kind};
+use super::super::error::Result;
+use super::super::intake;
 use super::super::journal::Journal;
 use super::super::{out, plan};
-use super::Context;
-use crate::domain::{TaughtSet, counted};
+use super::context::CommandContext;
+use crate::domain::counted;
+use crate::storage::formats::{self, Format};
 use crate::storage::{SessionDir, export};
 use serde_json::json;
 use std::path::Path;
 
 /// Makes a session, with prompts if files are named.
-pub fn new(context: &Context, args: &NewArgs) -> Result<()> {
+pub fn new(context: &CommandContext, args: &NewArgs) -> Result<()> {
     args.prompts.iter().try_for_each(|file| check_prompts(file))?;
     let dir = make_session(&context.home, &args.session, &args.model)?;
     if context.json {
@@ -21,25 +22,25 @@ pub fn new(context: &Context, args: &NewArgs) -> Result<()> {
     } else {
         out::line(&format!("made session {} in {}", dir.name(), dir.path().display()))?;
     }
-    args.prompts.iter().try_for_each(|file| bring_in(context, &dir, file, Some(Kind::Prompts), None))
+    let prompts = formats::import_named("prompts")?;
+    args.prompts.iter().try_for_each(|file| bring_in(context, &dir, file, Some(prompts), None))
 }
 
 /// Brings a file into a session.
-pub fn import(context: &Context, args: &ImportArgs) -> Result<()> {
+pub fn import(context: &CommandContext, args: &ImportArgs) -> Result<()> {
     let dir = SessionDir::find(&context.home, &args.session)?;
-    let kind = args.kind.map(|kind| match kind {
-        ImportKind::Prompts => Kind::Prompts,
-        ImportKind::Pairs => Kind::Pairs,
-        ImportKind::Sft => Kind::Examples(TaughtSet::Sft),
-        ImportKind::Probe => Kind::Examples(TaughtSet::Probe),
-        ImportKind::Ratings => Kind::Ratings,
-    });
-    bring_in(context, &dir, &args.file, kind, args.limit)
+    bring_in(context, &dir, &args.file, args.format, args.limit)
 }
 
-fn bring_in(context: &Context, dir: &SessionDir, file: &Path, kind: Option<Kind>, limit: Option<usize>) -> Result<()> {
+fn bring_in(
+    context: &CommandContext,
+    dir: &SessionDir,
+    file: &Path,
+    format: Option<&'static Format>,
+    limit: Option<usize>,
+) -> Result<()> {
     let mut journal = Journal::require(dir)?;
-    let intake = intake::bring_in(&mut journal, file, kind, limit);
+    let intake = intake::bring_in(&mut journal, file, format, limit);
     journal.close()?;
     let intake = intake?;
     if let Some(left_out) = &intake.left_out {
@@ -48,7 +49,7 @@ fn bring_in(context: &Context, dir: &SessionDir, file: &Path, kind: Option<Kind>
     if context.json {
         let added = intake.added;
         out::json(&json!({
-            "session": dir.name(), "file": file, "kind": intake.kind.word(), "prompts": added.prompts, "pairs": added.pairs,
+            "session": dir.name(), "file": file, "kind": intake.format, "prompts": added.prompts, "pairs": added.pairs,
             "rows": added.rows, "known_prompts": added.known_prompts, "known_pairs": added.known_pairs,
             "known_rows": added.known_rows, "bad_lines": intake.bad_lines, "left_out": intake.left_out,
         }))
@@ -58,15 +59,14 @@ fn bring_in(context: &Context, dir: &SessionDir, file: &Path, kind: Option<Kind>
 }
 
 /// Writes a session's training rows to a file or to standard output.
-pub fn export(context: &Context, args: &ExportArgs) -> Result<()> {
-    let format = export::Format::named(&args.format).map_err(|e| Error::Usage(e.to_string()))?;
+pub fn export(context: &CommandContext, args: &ExportArgs) -> Result<()> {
     let dir = SessionDir::find(&context.home, &args.session)?;
     let (session, found) = dir.state()?;
     if !args.allow_damaged {
         plan::check_whole(&dir.name(), &found, "export")?;
     }
     out::damaged(&found);
-    let (rows, left) = export::lines(&session, format);
+    let (rows, left) = export::lines(&session, args.format);
     let free = out::result(&args.to, rows.concat().as_bytes())?;
     let object = context.json.then(|| {
         json!({ "session": dir.name(), "file": args.to, "rows": rows.len(), "left_out": left.total(),

@@ -1,10 +1,11 @@
 //! What launches freeze, what they refuse, and in which words.
 
 use super::*;
-use crate::domain::{PairRow, ParamRow, RatedRow, SftBody, SftRow, TaughtSet};
+use crate::domain::{PairRow, ParamRow, RatedRow, SftBody, SftRow};
 use crate::protocol::SessionMeta;
-use crate::shell::intake::{self, Kind as FileKind};
+use crate::shell::intake;
 use crate::shell::journal::Journal;
+use crate::storage::formats::import_named;
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
@@ -24,11 +25,11 @@ fn session() -> (tempfile::TempDir, Home, SessionDir) {
     (folder, home, dir)
 }
 
-fn import(dir: &SessionDir, kind: FileKind, text: &str) {
-    let file = dir.path().join(format!("{}.jsonl", kind.word()));
+fn import(dir: &SessionDir, format: &str, text: &str) {
+    let file = dir.path().join(format!("{format}.jsonl"));
     std::fs::write(&file, text).unwrap();
     let mut journal = Journal::require(dir).unwrap();
-    intake::bring_in(&mut journal, &file, Some(kind), None).unwrap();
+    intake::bring_in(&mut journal, &file, Some(import_named(format).unwrap()), None).unwrap();
     journal.close().unwrap();
 }
 
@@ -79,16 +80,12 @@ fn trained_run(home: &Home, dir: &SessionDir, method: &str, checkpoint: bool) ->
 #[test]
 fn what_is_mixed_in_and_probed_is_frozen_beside_the_data() {
     let (_folder, home, dir) = session();
-    import(&dir, FileKind::Pairs, PAIR);
+    import(&dir, "pairs", PAIR);
     let asked = || order(&[("mix_ratio", "0.1"), ("probe_steps", "5")]);
     assert!(refused(&home, &dir, asked()).contains("`tiebreak import tone FILE --as sft`"));
-    import(
-        &dir,
-        FileKind::Examples(TaughtSet::Sft),
-        "{\"prompt\":\"q\",\"completion\":\"good\"}\n{\"text\":\"all\"}\n",
-    );
+    import(&dir, "sft", "{\"prompt\":\"q\",\"completion\":\"good\"}\n{\"text\":\"all\"}\n");
     assert!(refused(&home, &dir, asked()).contains("`tiebreak import tone FILE --as probe`"));
-    import(&dir, FileKind::Examples(TaughtSet::Probe), "{\"text\":\"general\"}\n");
+    import(&dir, "probe", "{\"text\":\"general\"}\n");
 
     let (spec, files) = train(&home, &dir, asked()).unwrap();
     assert_eq!(files.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["data.jsonl", "mix.jsonl", "probe.jsonl"]);
@@ -116,7 +113,7 @@ fn what_is_mixed_in_and_probed_is_frozen_beside_the_data() {
 #[test]
 fn a_reward_model_is_a_reward_run_with_a_checkpoint_and_starts_no_policy() {
     let (_folder, home, dir) = session();
-    import(&dir, FileKind::Pairs, PAIR);
+    import(&dir, "pairs", PAIR);
     let with = |run: &str| order(&[("reward_model", run)]);
     assert!(refused(&home, &dir, with("reward-1")).contains("has no run `reward-1`"));
     let bare = trained_run(&home, &dir, "reward", false);
@@ -137,7 +134,7 @@ fn a_reward_model_is_a_reward_run_with_a_checkpoint_and_starts_no_policy() {
 #[test]
 fn the_best_checkpoint_of_a_run_is_asked_for_by_name_and_must_be_there() {
     let (_folder, home, dir) = session();
-    import(&dir, FileKind::Pairs, PAIR);
+    import(&dir, "pairs", PAIR);
     let policy = trained_run(&home, &dir, "dpo", true);
     let best = policy.at_best();
     let from = |init: &RunId| TrainOrder { init: Some(init.clone()), ..order(&[]) };
@@ -162,9 +159,9 @@ fn the_best_checkpoint_of_a_run_is_asked_for_by_name_and_must_be_there() {
 #[test]
 fn each_need_gets_its_own_rows() {
     let (_folder, _home, dir) = session();
-    import(&dir, FileKind::Pairs, PAIR);
-    import(&dir, FileKind::Ratings, "{\"prompt\":\"q\",\"completion\":\"fine\",\"label\":true}\n");
-    import(&dir, FileKind::Examples(TaughtSet::Sft), "{\"text\":\"all\"}\n");
+    import(&dir, "pairs", PAIR);
+    import(&dir, "ratings", "{\"prompt\":\"q\",\"completion\":\"fine\",\"label\":true}\n");
+    import(&dir, "sft", "{\"text\":\"all\"}\n");
     let (session, _) = dir.state().unwrap();
     let mut frozen = Frozen { seq: 7, files: Vec::new() };
     let needs = [Needs::Pairs, Needs::Examples, Needs::Ratings, Needs::Prompts];
@@ -218,7 +215,7 @@ fn what_is_lacking_is_one_sentence_with_its_remedy() {
 #[test]
 fn options_that_contradict_each_other_are_refused_before_there_is_a_run() {
     let (_folder, home, dir) = session();
-    import(&dir, FileKind::Prompts, "{\"prompt\":\"q\"}\n");
+    import(&dir, "prompts", "{\"prompt\":\"q\"}\n");
     let with = |method: &str, set: &[&str]| {
         let set: Vec<String> = ["reward_checks=max_words=5"].iter().chain(set).map(|s| (*s).to_owned()).collect();
         TrainOrder { method: method.into(), params: params(method, &set).unwrap(), ..order(&[]) }

@@ -2,7 +2,7 @@
 
 use super::super::error::Result;
 use super::super::log::LogWriter;
-use super::{Imported, ImportedPair, ImportedRating};
+use super::super::schema::{ImportedPair, ImportedRating};
 use crate::domain::{
     Choice, Completion, CompletionId, Finish, Pair, PairId, Prompt, PromptBody, PromptId, RatedRow, Rater, Seen,
     Session, SftBody, SftRow, Side, Strength, TaughtSet, Verdict, hash64,
@@ -63,19 +63,17 @@ fn after<'a>(ids: impl Iterator<Item = &'a str>, letter: char) -> u64 {
     ids.filter_map(|id| id.strip_prefix(letter)?.parse::<u64>().ok()).max().unwrap_or(0) + 1
 }
 
-/// Appends the prompts that `session` does not have yet and brings them to the disk.
-///
-/// # Errors
-/// When the log cannot be written.
-pub fn add_prompts(
-    imported: &Imported<PromptBody>,
+/// Appends the prompts that `session` does not have yet.
+pub(super) fn prompts(
+    file: &str,
+    rows: &[PromptBody],
     session: &Session,
     writer: &mut LogWriter<SessionRecord>,
 ) -> Result<Added> {
     let mut prompts = Prompts::of(session);
     let mut added = Added::default();
-    for body in &imported.rows {
-        match prompts.get(body, &imported.file) {
+    for body in rows {
+        match prompts.get(body, file) {
             (_, Some(record)) => {
                 writer.append(&record)?;
                 added.prompts += 1;
@@ -83,33 +81,29 @@ pub fn add_prompts(
             (_, None) => added.known_prompts += 1,
         }
     }
-    writer.sync()?;
     Ok(added)
 }
 
-/// Appends prompts, completions, pairs and the file's verdicts, and brings them to the disk. Importing a file again adds
-/// only what is new in it.
-///
-/// # Errors
-/// When the log cannot be written.
-pub fn add_pairs(
-    imported: &Imported<ImportedPair>,
+/// Appends prompts, completions, pairs and the file's verdicts, as far as they are new.
+pub(super) fn pairs(
+    file: &str,
+    rows: &[ImportedPair],
     session: &Session,
     writer: &mut LogWriter<SessionRecord>,
 ) -> Result<Added> {
-    let rater = Rater(format!("import:{}", imported.file));
+    let rater = Rater(format!("import:{file}"));
     let mut prompts = Prompts::of(session);
     let mut next = after(session.pairs().iter().map(|p| p.id.as_str()), 'i');
     let mut known: HashMap<(PromptId, u64, u64), PairId> = HashMap::new();
     for pair in session.pairs().iter().filter(|p| p.id.as_str().starts_with('i')) {
-        if let Some((a, b)) = session.sides(pair).filter(|(a, _)| a.model == imported.file) {
+        if let Some((a, b)) = session.sides(pair).filter(|(a, _)| a.model == *file) {
             let key = (pair.prompt.clone(), hash64(a.text.as_bytes()), hash64(b.text.as_bytes()));
             known.insert(key, pair.id.clone());
         }
     }
     let mut added = Added::default();
-    for row in &imported.rows {
-        let (prompt, record) = prompts.get(&row.prompt, &imported.file);
+    for row in rows {
+        let (prompt, record) = prompts.get(&row.prompt, file);
         match record {
             Some(record) => {
                 writer.append(&record)?;
@@ -132,7 +126,7 @@ pub fn add_pairs(
             let side = |name: &str, text: &str| Completion {
                 id: CompletionId(format!("{id}.{name}")),
                 prompt: prompt.clone(),
-                model: imported.file.clone(),
+                model: file.to_owned(),
                 text: text.to_owned(),
                 tokens: 0,
                 finish: Finish::Given,
@@ -164,17 +158,13 @@ pub fn add_pairs(
         }))?;
         added.pairs += 1;
     }
-    writer.sync()?;
     Ok(added)
 }
 
-/// Appends the texts that `session` does not have in that set yet and brings them to the disk. Their prompts do not become
-/// prompts of the session: they are answered already.
-///
-/// # Errors
-/// When the log cannot be written.
-pub fn add_examples(
-    imported: &Imported<SftBody>,
+/// Appends the texts that `session` does not have in that set yet. Their prompts do not become prompts of the session: they
+/// are answered already.
+pub(super) fn texts(
+    rows: &[SftBody],
     set: TaughtSet,
     session: &Session,
     writer: &mut LogWriter<SessionRecord>,
@@ -183,7 +173,7 @@ pub fn add_examples(
         session.taught().iter().filter(|(s, _)| *s == set).map(|(_, row)| &row.body).collect();
     let mut next = after(session.taught().iter().map(|(_, row)| row.id.as_str()), 't');
     let mut added = Added::default();
-    for body in &imported.rows {
+    for body in rows {
         if !known.insert(body) {
             added.known_rows += 1;
             continue;
@@ -194,16 +184,12 @@ pub fn add_examples(
         writer.append(&SessionRecord::Taught { set, row })?;
         added.rows += 1;
     }
-    writer.sync()?;
     Ok(added)
 }
 
-/// Appends the ratings that `session` does not have yet and brings them to the disk.
-///
-/// # Errors
-/// When the log cannot be written.
-pub fn add_ratings(
-    imported: &Imported<ImportedRating>,
+/// Appends the ratings that `session` does not have yet.
+pub(super) fn ratings(
+    rows: &[ImportedRating],
     session: &Session,
     writer: &mut LogWriter<SessionRecord>,
 ) -> Result<Added> {
@@ -211,7 +197,7 @@ pub fn add_ratings(
         session.rated().iter().map(|row| (&row.prompt, row.completion.as_str(), row.good)).collect();
     let mut next = after(session.rated().iter().map(|row| row.id.as_str()), 'r');
     let mut added = Added::default();
-    for row in &imported.rows {
+    for row in rows {
         if !known.insert((&row.prompt, &row.completion, row.good)) {
             added.known_rows += 1;
             continue;
@@ -227,6 +213,5 @@ pub fn add_ratings(
         }))?;
         added.rows += 1;
     }
-    writer.sync()?;
     Ok(added)
 }

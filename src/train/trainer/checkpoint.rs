@@ -12,7 +12,6 @@ use crate::model::language_model::Reading;
 use crate::model::trained::{TRAINED_FILE, Trained};
 use crate::model::tune::Tune;
 use crate::nn::policy::Policy;
-use crate::train::reference::hex;
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -201,5 +200,5 @@ pub(super) fn weights_hash(policy: &Policy) -> Result<String, Error> {
             hash.update(&bytes);
         }
     }
-    Ok(hex(&hash.finalize()))
+    Ok(hex::encode(hash.finalize()))
 }

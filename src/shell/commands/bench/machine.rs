@@ -1,14 +1,14 @@
 //! What a measurement was made on: without this a number means nothing.
 
-use super::super::super::effects::memory;
+use super::super::super::system;
 use serde_json::{Value, json};
 
 /// Processor, threads, memory, instruction sets, system, how this program was built.
 pub fn facts() -> Value {
     json!({
-        "cpu": cpu(),
-        "threads": std::thread::available_parallelism().map_or(0, usize::from),
-        "memory_bytes": memory().0,
+        "cpu": system::processor(),
+        "threads": system::threads(),
+        "memory_bytes": system::memory().0,
         "features": features(),
         "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         "build": build(),
@@ -18,11 +18,11 @@ pub fn facts() -> Value {
 
 /// The same as one line.
 pub fn words() -> String {
-    let gib = memory().0 as f64 / f64::from(1 << 30);
-    let threads = std::thread::available_parallelism().map_or(0, usize::from);
+    let gib = system::memory().0 as f64 / f64::from(1 << 30);
+    let threads = system::threads();
     format!(
         "{} · {threads} threads · {gib:.0} GiB · {} · {} build · tiebreak {}",
-        cpu(),
+        system::processor(),
         features().join(" "),
         build(),
         env!("CARGO_PKG_VERSION")
@@ -32,12 +32,6 @@ pub fn words() -> String {
 /// `debug` or `release`: the kernels are optimised in both, the rest in one of them.
 fn build() -> &'static str {
     if cfg!(debug_assertions) { "debug" } else { "release" }
-}
-
-fn cpu() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = text.lines().find_map(|l| l.strip_prefix("model name")).and_then(|l| l.split_once(':'));
-    model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
 }
 
 /// The instruction sets that matrix products and kernels choose by.

@@ -3,13 +3,14 @@
 use super::super::super::cli::BenchSampleArgs;
 use super::super::super::error::{Error, Result};
 use super::super::super::{models, out};
-use super::super::Context;
-use super::{Spread, ask, line, machine, round};
+use super::super::context::CommandContext;
+use super::figures::{Spread, ask, line, round};
+use super::machine;
 use crate::protocol::{BenchAnswer, BenchSpec, RowsFigures, SampleBench};
 use serde_json::{Value, json};
 
 /// Measures and says.
-pub fn run(context: &Context, args: &BenchSampleArgs) -> Result<()> {
+pub fn run(context: &CommandContext, args: &BenchSampleArgs) -> Result<()> {
     let model = models::find(&context.home, &args.model)?;
     let spec = BenchSpec::Sample(SampleBench {
         model: model.clone(),

@@ -7,8 +7,9 @@
 use super::super::super::cli::BenchTrainArgs;
 use super::super::super::error::{Error, Result};
 use super::super::super::{models, out, plan};
-use super::super::Context;
-use super::{Spread, ask, line, machine, round};
+use super::super::context::CommandContext;
+use super::figures::{Spread, ask, line, round};
+use super::machine;
 use crate::domain::{Params, method};
 use crate::protocol::{BenchAnswer, BenchSpec, ModelRef, PairChoice, StepFigures, TrainBench, TrainFigures};
 use serde_json::{Map, Value, json};
@@ -39,7 +40,7 @@ const ONE: u32 = 1;
 const THREE: u32 = 3;
 
 /// Measures and says.
-pub fn run(context: &Context, args: &BenchTrainArgs) -> Result<()> {
+pub fn run(context: &CommandContext, args: &BenchTrainArgs) -> Result<()> {
     let given = plan::params(&args.method, &args.set)?;
     let own = args.set.iter().filter_map(|pair| pair.split_once('=')).map(|(key, _)| key.trim());
     for key in own {
@@ -139,7 +140,7 @@ impl Bench<'_> {
     }
 
     /// Real pairs of the file.
-    fn once(&self, context: &Context) -> Result<()> {
+    fn once(&self, context: &CommandContext) -> Result<()> {
         let args = self.args;
         let choice = PairChoice::Between { least: args.min, most: args.max };
         let figures = self.figures(choice, args.batch, args.steps.unwrap_or(THREE), !args.no_product)?;
@@ -168,7 +169,7 @@ impl Bench<'_> {
     }
 
     /// Pairs of one length, over lengths and over numbers of pairs.
-    fn tables(&self, context: &Context) -> Result<()> {
+    fn tables(&self, context: &CommandContext) -> Result<()> {
         let args = self.args;
         let mut answer = self.head();
         let by_tokens = args.tokens.iter().map(|n| (*n, *n as usize, args.batch));

@@ -5,21 +5,22 @@
 
 use super::super::super::cli::BenchUiArgs;
 use super::super::super::error::{Error, Result};
-use super::super::super::intake::{self, Kind};
+use super::super::super::intake;
 use super::super::super::journal::Journal;
 use super::super::super::plan::{self, TrainOrder};
 use super::super::super::{models, out, supervisor};
-use super::super::Context;
+use super::super::context::CommandContext;
+use super::figures::{Spread, line, round};
+use super::machine;
 use super::pty::Pty;
-use super::{Spread, line, machine, round};
 use crate::domain::manners::exchange;
 use crate::domain::{Completion, CompletionId, Finish, Pair, PairId, Prompt, PromptBody, PromptId, quantile};
 use crate::protocol::{ModelRef, RunCommand, RunEvent, SessionMeta, SessionRecord};
-use crate::storage::{Home, RunDir, SessionDir};
+use crate::storage::{Home, RunDir, SessionDir, formats};
 use serde_json::json;
 use std::ffi::OsStr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// What is pressed, in turn; each changes what is on the screen: a verdict brings the next pair, taking it back the last one,
 /// and the answers are too long to be seen whole. Between a new pair and its verdict lie four other keys, since a verdict
@@ -53,7 +54,7 @@ const WARM: u32 = 10;
 const RUN: Duration = Duration::from_mins(2);
 
 /// Measures and says.
-pub fn run(context: &Context, args: &BenchUiArgs) -> Result<()> {
+pub fn run(context: &CommandContext, args: &BenchUiArgs) -> Result<()> {
     let place = Place::new()?;
     labels(&place.home, args.keys + WARM)?;
     let load = args.under_load.then(|| Load::start(context, &place.home, args.model.as_deref())).transpose()?;
@@ -136,22 +137,19 @@ fn measure(home: &Home, args: &BenchUiArgs) -> Result<Vec<(&'static str, Option<
 
 /// A data folder that is gone afterwards.
 struct Place {
-    root: PathBuf,
     home: Home,
+    _folder: TempDir,
 }
 
 impl Place {
     fn new() -> Result<Self> {
-        let root = std::env::temp_dir().join(format!("tiebreak-bench-ui-{}", std::process::id()));
-        let home = Home::resolve(Some(&root))?;
+        let folder = tempfile::Builder::new()
+            .prefix("tiebreak-bench-ui-")
+            .tempdir()
+            .map_err(|e| Error::io("create a folder in", &std::env::temp_dir(), e))?;
+        let home = Home::resolve(Some(folder.path()))?;
         home.create()?;
-        Ok(Self { root, home })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.root);
+        Ok(Self { home, _folder: folder })
     }
 }
 
@@ -228,7 +226,7 @@ struct Load(RunDir);
 
 impl Load {
     /// Launches the run and waits for its first step.
-    fn start(context: &Context, home: &Home, model: Option<&str>) -> Result<Self> {
+    fn start(context: &CommandContext, home: &Home, model: Option<&str>) -> Result<Self> {
         let model = match model {
             Some(name) => models::find(&context.home, name)?,
             None => models::embedded(home)?
@@ -248,7 +246,7 @@ impl Load {
         }
         std::fs::write(&file, rows).map_err(|e| Error::io("write", &file, e))?;
         let mut journal = Journal::require(&dir)?;
-        intake::bring_in(&mut journal, &file, Some(Kind::Pairs), None)?;
+        intake::bring_in(&mut journal, &file, Some(formats::import_named("pairs")?), None)?;
         journal.close()?;
         let set = ["num_train_epochs=1000", "per_device_train_batch_size=4", "eval_fraction=0", "save_steps=0"];
         let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();

@@ -1,52 +1,48 @@
-//! Preference files, one JSON object a line with `chosen` and `rejected`.
+//! Judged pairs, read: one JSON object a line with `chosen` and `rejected`.
+//!
+//! Taken are TRL's forms (explicit prompt, strings or messages; implicit prompt, whose prompt is the longest common beginning)
+//! and Anthropic's transcripts (`\n\nHuman: …\n\nAssistant: …`), which become conversations.
 
-use super::super::error::Result;
-use super::{Imported, Refusal, fits, lines, messages, turn};
+use super::super::container::Record;
+use super::super::schema::{Fit, Format, ImportedPair, Reader, Reads, Refusal};
+use super::super::shapes::{fits, fits_as_json, is_blank, messages, turn};
 use crate::domain::{Message, PromptBody};
 use serde_json::Value;
-use std::path::Path;
 
-/// A preference as a file tells it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ImportedPair {
-    /// What was asked.
-    pub prompt: PromptBody,
-    /// The preferred answer.
-    pub chosen: String,
-    /// The other one.
-    pub rejected: String,
-}
+/// The row of the table.
+pub const FORMAT: Format = Format {
+    name: "pairs",
+    help: "Judged pairs in TRL's forms: `chosen` and `rejected`, with or without `prompt`",
+    reads: Some(Reads {
+        plain_text: false,
+        record: "a JSON object with `prompt`, `chosen` and `rejected`",
+        fit: |record| if record.has("chosen") { Fit::Sure } else { Fit::No },
+        row: Reader::Pairs(row),
+    }),
+    writes: None,
+};
 
-/// The pairs of a file, at most `limit`. Taken are TRL's forms (explicit prompt, strings or messages; implicit prompt, whose
-/// prompt is the longest common beginning) and Anthropic's transcripts (`\n\nHuman: …\n\nAssistant: …`), which become
-/// conversations.
-///
-/// # Errors
-/// When the file cannot be read or holds no pair at all.
-pub fn pairs(path: &Path, limit: Option<usize>) -> Result<Imported<ImportedPair>> {
-    lines::some(path, limit, "pairs", "`prompt`, `chosen` and `rejected`", from_json)
-}
-
-fn from_json(value: &Value) -> Result<ImportedPair, Refusal> {
-    let field = |name: &str| value.get(name).filter(|v| !v.is_null());
-    let (Some(chosen), Some(rejected)) = (field("chosen"), field("rejected")) else {
-        let missing = if field("chosen").is_none() { "chosen" } else { "rejected" };
+fn row(record: &Record) -> Result<ImportedPair, Refusal> {
+    record.object()?;
+    let (Some(chosen), Some(rejected)) = (record.field("chosen"), record.field("rejected")) else {
+        let missing = if record.field("chosen").is_none() { "chosen" } else { "rejected" };
         return Err(format!("has no `{missing}`").into());
     };
+    let prompt = record.field("prompt");
     let pair = match (chosen, rejected) {
-        (Value::String(chosen), Value::String(rejected)) => strings(field("prompt"), chosen, rejected)?,
+        (Value::String(chosen), Value::String(rejected)) => strings(prompt, chosen, rejected)?,
         (Value::Array(_), Value::Array(_)) => {
-            conversations(field("prompt"), messages("chosen", chosen)?, messages("rejected", rejected)?)?
+            conversations(prompt, messages("chosen", chosen)?, messages("rejected", rejected)?)?
         }
         _ => return Err("has a `chosen` and a `rejected` that are not both texts or both lists of messages".into()),
     };
-    if pair.chosen.trim().is_empty() || pair.rejected.trim().is_empty() || pair.prompt.headline().trim().is_empty() {
+    if pair.chosen.trim().is_empty() || pair.rejected.trim().is_empty() || is_blank(&pair.prompt) {
         return Err(Refusal::Empty);
     }
     if pair.chosen.split_whitespace().eq(pair.rejected.split_whitespace()) {
         return Err(Refusal::Equal);
     }
-    fits("prompt", &serde_json::to_string(&pair.prompt).unwrap_or_default())?;
+    fits_as_json("prompt", &pair.prompt)?;
     fits("chosen answer", &pair.chosen)?;
     fits("rejected answer", &pair.rejected)?;
     Ok(pair)

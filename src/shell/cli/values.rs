@@ -1,0 +1,55 @@
+//! Values of options: their ranges, forms and names, and how a wrong one is answered.
+
+use crate::storage::formats::{self, Format};
+use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+
+/// A format that a file can be read by.
+pub(super) fn import_format() -> impl TypedValueParser<Value = &'static Format> {
+    names(formats::imports()).try_map(|name| formats::import_named(&name))
+}
+
+/// A format that a file can be written in.
+pub(super) fn export_format() -> impl TypedValueParser<Value = &'static Format> {
+    names(formats::exports()).try_map(|name| formats::export_named(&name))
+}
+
+fn names(formats: impl Iterator<Item = &'static Format>) -> PossibleValuesParser {
+    formats.map(|format| PossibleValue::new(format.name).help(format.help)).collect::<Vec<_>>().into()
+}
+
+/// A size from 1 to `most`.
+pub(super) fn at_most(most: u64) -> RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=most)
+}
+
+pub(super) fn temperature(text: &str) -> Result<f64, String> {
+    between(text, 0.0, 100.0)
+}
+
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    between(text, f64::MIN_POSITIVE, 1.0)
+}
+
+pub(super) fn speed(text: &str) -> Result<f64, String> {
+    let (least, most) = crate::app::replay::SPEED_RANGE;
+    between(text, least, most)
+}
+
+fn between(text: &str, lo: f64, hi: f64) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x >= lo && x <= hi => Ok(x),
+        _ => Err(format!(
+            "it takes a number from {} to {hi}",
+            if lo < 1e-300 && lo > 0.0 { "above 0".into() } else { lo.to_string() }
+        )),
+    }
+}
+
+/// `WxH` as columns and rows of a picture or a terminal.
+pub(super) fn size(text: &str) -> Result<(u16, u16), String> {
+    let parsed = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    match parsed {
+        Some((w @ 60..=500, h @ 16..=200)) => Ok((w, h)),
+        _ => Err("it takes columns x rows from 60x16 to 500x200, as 100x30".into()),
+    }
+}

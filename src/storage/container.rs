@@ -1,0 +1,145 @@
+//! How the bytes of a file become records, whatever its format: lines with a byte order mark, CR LF, bytes that are no text
+//! and no end.
+//!
+//! Owns decoding. Refuses to know what a record means: that is the format's business. A container of another kind (arrays,
+//! columns, compressed files) is decoded here and gives the same records.
+
+use super::error::{Error, Result};
+use serde_json::Value;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+/// The longest line read into memory. Longer ones could not be kept as records anyway.
+const LONGEST: usize = 16 << 20;
+
+/// One record of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// A line of plain text.
+    Text(String),
+    /// A JSON value.
+    Json(Value),
+}
+
+impl Record {
+    /// A field that is there and not null.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&Value> {
+        self.get(name).filter(|value| !value.is_null())
+    }
+
+    /// Whether a field is there, null or not.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        match self {
+            Self::Text(_) => None,
+            Self::Json(value) => value.get(name),
+        }
+    }
+
+    /// Refuses what is not a JSON object.
+    pub(super) fn object(&self) -> Result<(), String> {
+        match self {
+            Self::Json(Value::Object(_)) => Ok(()),
+            _ => Err("is not a JSON object".into()),
+        }
+    }
+}
+
+/// Calls `take` with each record, its line's number from 1 and the record or what is wrong with it, until it returns false.
+///
+/// With `plain_text` a file holds lines of text unless its name ends in `.jsonl`, `.ndjson` or `.json`, or its first line is a
+/// JSON object (never so for `.txt`). Without, every record is JSON.
+pub(super) fn records(
+    path: &Path,
+    plain_text: bool,
+    mut take: impl FnMut(usize, Result<Record, String>) -> bool,
+) -> Result<()> {
+    let ends = |endings: &[&str]| path.extension().is_some_and(|e| endings.iter().any(|ending| e == *ending));
+    let mut json = (!plain_text || ends(&["jsonl", "ndjson", "json"])).then_some(true);
+    let text_file = ends(&["txt"]);
+    each(path, |number, line| {
+        let record = line.and_then(|line| {
+            let is_object = || !text_file && serde_json::from_str::<Value>(line).is_ok_and(|v| v.is_object());
+            if *json.get_or_insert_with(is_object) {
+                serde_json::from_str(line).map(Record::Json).map_err(|e| format!("is not JSON: {e}"))
+            } else {
+                Ok(Record::Text(line.to_owned()))
+            }
+        });
+        take(number, record)
+    })
+}
+
+/// The first record of a file, for recognising its format; an empty text where there is none or it is no text.
+pub(super) fn first(path: &Path) -> Result<Record> {
+    let mut first = Record::Text(String::new());
+    each(path, |_, line| {
+        if let Ok(line) = line {
+            first = serde_json::from_str(line).map_or_else(|_| Record::Text(line.to_owned()), Record::Json);
+        }
+        false
+    })?;
+    Ok(first)
+}
+
+/// Calls `take` with each line that is not blank, its number from 1 and its text or what is wrong with it, until it
+/// returns false.
+fn each(path: &Path, mut take: impl FnMut(usize, Result<&str, String>) -> bool) -> Result<()> {
+    let read = |e| Error::io("read", path, e);
+    let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(read)?);
+    let mut line = Vec::new();
+    let mut number = 0;
+    loop {
+        line.clear();
+        let (length, ended) = next(&mut reader, &mut line).map_err(read)?;
+        if length == 0 && ended {
+            return Ok(());
+        }
+        number += 1;
+        let mut bytes = line.as_slice();
+        if number == 1 {
+            bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        }
+        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        let text = if length > LONGEST {
+            Err(format!("is {length} bytes long: the longest taken is {LONGEST}"))
+        } else {
+            std::str::from_utf8(bytes)
+                .map_err(|e| format!("is not UTF-8 text from its byte {} on", e.valid_up_to() + 1))
+        };
+        if text.as_ref().is_ok_and(|t| t.trim().is_empty()) {
+            continue;
+        }
+        if !take(number, text) {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads a line without its newline, keeping at most [`LONGEST`] bytes of it. Gives back its length and whether the file
+/// ended without another newline.
+fn next(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<(usize, bool)> {
+    let mut length = 0;
+    loop {
+        let bytes = reader.fill_buf()?;
+        if bytes.is_empty() {
+            return Ok((length, true));
+        }
+        let newline = bytes.iter().position(|b| *b == b'\n');
+        let part = &bytes[..newline.unwrap_or(bytes.len())];
+        let room = LONGEST.saturating_sub(line.len());
+        line.extend_from_slice(&part[..part.len().min(room)]);
+        length += part.len();
+        let used = part.len() + usize::from(newline.is_some());
+        reader.consume(used);
+        if newline.is_some() {
+            return Ok((length, false));
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The table of import and export formats: one file a format in `formats/`, and nothing else to touch.
+//!
+//! The build script declares every file of the folder as a module and lists its `FORMAT` here, sorted by file name. Names,
+//! help texts, completions, error messages and the recognition of files derive from that list. Owns looking formats up.
+//! Refuses to read files: `container` decodes them into records, `import` and `export` do the rest.
+
+pub use super::container::Record;
+pub use super::schema::{Fit, Format, ImportedPair, ImportedRating, Reader, Reads, Refusal, Writer};
+
+use super::container;
+use super::error::{Error, Result};
+use std::path::Path;
+
+// Declares the modules, and `FORMATS: &[&Format]`.
+include!(concat!(env!("OUT_DIR"), "/formats.rs"));
+
+/// The formats that can be read.
+pub fn imports() -> impl Iterator<Item = &'static Format> + Clone {
+    FORMATS.iter().copied().filter(|format| format.reads.is_some())
+}
+
+/// The formats that can be written.
+pub fn exports() -> impl Iterator<Item = &'static Format> + Clone {
+    FORMATS.iter().copied().filter(|format| format.writes.is_some())
+}
+
+/// The format of that name that can be read.
+///
+/// # Errors
+/// When there is none; the known ones are listed.
+pub fn import_named(name: &str) -> Result<&'static Format> {
+    named(name, imports())
+}
+
+/// The format of that name that can be written.
+///
+/// # Errors
+/// When there is none; the known ones are listed.
+pub fn export_named(name: &str) -> Result<&'static Format> {
+    named(name, exports())
+}
+
+fn named(name: &str, mut formats: impl Iterator<Item = &'static Format> + Clone) -> Result<&'static Format> {
+    let known = formats.clone();
+    formats.find(|format| format.name == name).ok_or_else(|| Error::Format {
+        given: name.into(),
+        known: known.map(|format| format.name).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// The format that the first record of a file fits best.
+///
+/// # Errors
+/// When the file cannot be read or fits no format.
+pub fn recognise(path: &Path) -> Result<&'static Format> {
+    let first = container::first(path)?;
+    let mut best = (Fit::No, None);
+    for format in imports() {
+        let fit = format.reads.map_or(Fit::No, |reads| (reads.fit)(&first));
+        if fit > best.0 {
+            best = (fit, Some(format));
+        }
+    }
+    best.1.ok_or_else(|| Error::Import { path: path.to_owned(), reason: "fits no format: name one with --as".into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_folder_is_a_format_with_a_name_of_its_own() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/storage/formats");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().replace('_', "-"))
+            .collect();
+        files.sort();
+        let names: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
+        assert_eq!(names, files);
+        for format in FORMATS {
+            assert!(format.reads.is_some() || format.writes.is_some(), "{} does nothing", format.name);
+            assert!(!format.help.is_empty() && !format.help.ends_with('.'), "{}: {}", format.name, format.help);
+        }
+    }
+
+    #[test]
+    fn a_file_is_recognised_by_its_first_record() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, name) in [
+            ("\u{feff}\n\n{\"chosen\":\"a\",\"rejected\":\"b\"}\n", "pairs"),
+            ("{\"chosen\":1,\"completion\":\"a\",\"label\":true}\n", "pairs"),
+            ("{\"prompt\":\"q\",\"completion\":\"a\",\"label\":true}\n", "ratings"),
+            ("{\"prompt\":\"q\",\"completion\":\"a\"}\n", "sft"),
+            ("{\"text\":\"a\"}\n", "sft"),
+            ("{\"conversations\":[]}\n", "sft"),
+            ("{\"messages\":[]}\n", "prompts"),
+            ("Why?\n", "prompts"),
+            ("{oops\n", "prompts"),
+            ("", "prompts"),
+        ] {
+            let path = dir.path().join("file");
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(recognise(&path).unwrap().name, name, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_lists_the_known_ones() {
+        let said = import_named("trl").unwrap_err().to_string();
+        assert_eq!(said, "`trl` is not a format: use pairs, probe, prompts, ratings, sft");
+        assert!(export_named("pairs").unwrap_err().to_string().ends_with("use kto, sft, trl, trl-implicit"));
+    }
+}

@@ -1,0 +1,20 @@
+//! Ratings, written for TRL's unpaired preferences: `prompt`, `completion`, `label`.
+
+use super::super::schema::{Format, Writer};
+use super::super::shapes::completed;
+use crate::domain::RatedRow;
+use serde_json::Value;
+
+/// The row of the table.
+pub const FORMAT: Format = Format {
+    name: "kto",
+    help: "Ratings: `prompt`, `completion`, `label`",
+    reads: None,
+    writes: Some(Writer::Ratings(written)),
+};
+
+fn written(row: &RatedRow) -> Value {
+    let mut value = completed(&row.prompt, &row.completion);
+    value["label"] = row.good.into();
+    value
+}

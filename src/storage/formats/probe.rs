@@ -1,0 +1,20 @@
+//! General texts on which forgetting is measured, read in the shapes of texts to imitate.
+//!
+//! A file is never taken for one by its looks: only its owner knows that it is not to be imitated.
+
+use super::super::schema::{Fit, Format, Reader, Reads};
+use super::super::shapes::text_of;
+use crate::domain::TaughtSet;
+
+/// The row of the table.
+pub const FORMAT: Format = Format {
+    name: "probe",
+    help: "General texts on which forgetting is measured, in the forms of sft",
+    reads: Some(Reads {
+        plain_text: false,
+        record: "a JSON object with `messages`, `prompt` and `completion`, or `text`",
+        fit: |_| Fit::No,
+        row: Reader::Texts(TaughtSet::Probe, text_of),
+    }),
+    writes: None,
+};

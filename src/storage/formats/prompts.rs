@@ -1,0 +1,54 @@
+//! Prompts, read: one a line as plain text, or JSON lines.
+//!
+//! A JSON record is a string, `{"prompt": a string or messages}`, `{"messages": […]}` or `{"instruction": …, "input": …}`.
+//! Strings become conversations of one user turn; a conversation ends with its last user turn.
+
+use super::super::container::Record;
+use super::super::schema::{Fit, Format, Reader, Reads, Refusal};
+use super::super::shapes::{fits_as_json, instruction, is_blank, messages};
+use crate::domain::{Message, PromptBody};
+use serde_json::Value;
+
+/// The row of the table.
+pub const FORMAT: Format = Format {
+    name: "prompts",
+    help: "Prompts, one a line, as plain text or JSON",
+    reads: Some(Reads {
+        plain_text: true,
+        record: "a prompt, as text or as JSON with `prompt`, `messages` or `instruction`",
+        // `messages` may be there to be imitated or to be answered anew, and only their owner knows.
+        fit: |_| Fit::Possible,
+        row: Reader::Prompts(row),
+    }),
+    writes: None,
+};
+
+fn row(record: &Record) -> Result<PromptBody, Refusal> {
+    let body = match record {
+        Record::Text(text) => PromptBody::user(text.as_str()),
+        Record::Json(Value::String(text)) => PromptBody::user(text.as_str()),
+        Record::Json(value) => fields(value)?,
+    };
+    if is_blank(&body) {
+        return Err(Refusal::Empty);
+    }
+    fits_as_json("prompt", &body)?;
+    Ok(body)
+}
+
+fn fields(value: &Value) -> Result<PromptBody, Refusal> {
+    match (value.get("prompt"), value.get("messages"), value.get("instruction")) {
+        (Some(Value::String(text)), ..) => Ok(PromptBody::user(text.as_str())),
+        (Some(list), ..) => asked(messages("prompt", list)?),
+        (None, Some(list), _) => asked(messages("messages", list)?),
+        (None, None, Some(Value::String(text))) => Ok(instruction(text, value.get("input"))),
+        _ => Err("has none of `prompt`, `messages` and `instruction`".into()),
+    }
+}
+
+/// A conversation up to its last user turn: what follows is an answer.
+fn asked(mut turns: Vec<Message>) -> Result<PromptBody, Refusal> {
+    let last = turns.iter().rposition(|m| m.role == "user").ok_or("has no message of the role `user`")?;
+    turns.truncate(last + 1);
+    Ok(PromptBody::Chat(turns))
+}

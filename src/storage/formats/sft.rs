@@ -1,0 +1,35 @@
+//! Texts to imitate, read and written: one JSON object a line.
+//!
+//! Read are the shapes that `text_of` takes. Written are TRL's: `messages`, `prompt` with `completion`, `text`.
+
+use super::super::container::Record;
+use super::super::schema::{Fit, Format, Reader, Reads, Writer};
+use super::super::shapes::{completed, text_of};
+use crate::domain::{SftBody, SftRow, TaughtSet};
+use serde_json::{Value, json};
+
+/// The row of the table.
+pub const FORMAT: Format = Format {
+    name: "sft",
+    help: "Texts to imitate in TRL's forms: `messages`, `prompt` with `completion`, `text`",
+    reads: Some(Reads {
+        plain_text: false,
+        record: "a JSON object with `messages`, `prompt` and `completion`, or `text`",
+        fit,
+        row: Reader::Texts(TaughtSet::Sft, text_of),
+    }),
+    writes: Some(Writer::Texts(written)),
+};
+
+/// `messages` alone do not make a file texts to imitate: they may be prompts too.
+fn fit(record: &Record) -> Fit {
+    if ["completion", "conversations", "text"].iter().any(|name| record.has(name)) { Fit::Likely } else { Fit::No }
+}
+
+fn written(row: &SftRow) -> Value {
+    match &row.body {
+        SftBody::Messages(turns) => json!({"messages": turns}),
+        SftBody::Completion { prompt, completion } => completed(prompt, completion),
+        SftBody::Text(text) => json!({"text": text}),
+    }
+}

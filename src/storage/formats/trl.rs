@@ -1,0 +1,24 @@
+//! Judged pairs, written as TRL's explicit form: `prompt`, `chosen`, `rejected`. Messages for conversations, strings for plain
+//! text.
+
+use super::super::schema::{Format, Writer};
+use super::super::shapes::assistant;
+use crate::domain::{PairRow, PromptBody};
+use serde_json::{Value, json};
+
+/// The row of the table.
+pub const FORMAT: Format = Format {
+    name: "trl",
+    help: "Judged pairs: `prompt`, `chosen`, `rejected`",
+    reads: None,
+    writes: Some(Writer::Pairs(written)),
+};
+
+fn written(row: &PairRow) -> Value {
+    match &row.prompt {
+        PromptBody::Chat(turns) => {
+            json!({"prompt": turns, "chosen": [assistant(&row.chosen)], "rejected": [assistant(&row.rejected)]})
+        }
+        PromptBody::Text(text) => json!({"prompt": text, "chosen": row.chosen, "rejected": row.rejected}),
+    }
+}
