@@ -1,14 +1,16 @@
 //! A list to find something in by typing parts of it: actions, sessions, models, pairs.
 
 use super::edit::EditBuffer;
-use super::keymap::{self, Action, Context};
+use super::keymap::Table;
 use crate::domain::PairId;
 
 /// What taking an entry does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pick {
-    /// Do this.
-    Act(Action),
+    /// Do what this row of the screen's key table asks for.
+    Screen(usize),
+    /// Do what this row of the keys that work everywhere asks for.
+    Anywhere(usize),
     /// Open this session.
     Session(String),
     /// Make the new session of this name with this model.
@@ -24,7 +26,7 @@ pub enum Pick {
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
+pub struct PaletteEntry {
     /// What it is.
     pub title: String,
     /// What to know about it: its key, its size.
@@ -41,7 +43,7 @@ pub struct Palette {
     /// What is typed.
     pub query: EditBuffer,
     /// All there is.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<PaletteEntry>,
     /// The selected one among the matches.
     pub selected: usize,
 }
@@ -49,27 +51,18 @@ pub struct Palette {
 impl Palette {
     /// A list of entries, nothing typed.
     #[must_use]
-    pub fn new(title: impl Into<String>, entries: Vec<Entry>) -> Self {
+    pub fn new(title: impl Into<String>, entries: Vec<PaletteEntry>) -> Self {
         Self { title: title.into(), query: EditBuffer::default(), entries, selected: 0 }
     }
 
-    /// Every action of these contexts, and the sessions to go to.
+    /// Every action of the screen, every one that works everywhere, and the sessions to go to.
     #[must_use]
-    pub fn commands(contexts: &[Context], sessions: impl Iterator<Item = String>) -> Self {
-        let mut entries: Vec<Entry> = Vec::new();
-        for row in contexts.iter().flat_map(|context| keymap::rows(*context)) {
-            let known = entries.iter_mut().find(|e| e.pick == Pick::Act(row.action));
-            match known {
-                Some(entry) => entry.detail.push_str(&format!(" {}", row.key)),
-                None if row.action == Action::Palette => {}
-                None => entries.push(Entry {
-                    title: row.help.to_owned(),
-                    detail: row.key.to_string(),
-                    pick: Pick::Act(row.action),
-                }),
-            }
-        }
-        entries.extend(sessions.map(|name| Entry {
+    pub fn commands(screen: &Table, anywhere: &Table, sessions: impl Iterator<Item = String>) -> Self {
+        let entry = |keys: String, help: &str, pick: Pick| PaletteEntry { title: help.to_owned(), detail: keys, pick };
+        let here = screen.actions().into_iter().map(|(keys, row)| entry(keys, row.help, Pick::Screen(row.first)));
+        let there = anywhere.actions().into_iter().map(|(keys, row)| entry(keys, row.help, Pick::Anywhere(row.first)));
+        let mut entries: Vec<PaletteEntry> = here.chain(there).collect();
+        entries.extend(sessions.map(|name| PaletteEntry {
             title: format!("open session {name}"),
             detail: String::new(),
             pick: Pick::Session(name),
@@ -79,8 +72,8 @@ impl Palette {
 
     /// The entries that match what is typed, best first.
     #[must_use]
-    pub fn matches(&self) -> Vec<&Entry> {
-        let mut found: Vec<(u32, &Entry)> = self
+    pub fn matches(&self) -> Vec<&PaletteEntry> {
+        let mut found: Vec<(u32, &PaletteEntry)> = self
             .entries
             .iter()
             .filter_map(|entry| {
@@ -94,7 +87,7 @@ impl Palette {
 
     /// The selected match.
     #[must_use]
-    pub fn current(&self) -> Option<&Entry> {
+    pub fn current(&self) -> Option<&PaletteEntry> {
         self.matches().get(self.selected).copied()
     }
 }
@@ -127,12 +120,18 @@ fn score_from(query: &[char], text: &[char], start: usize) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::keymap::{Section, c, on};
+
+    const KEYS: Section<u8> = Section {
+        title: "label",
+        rows: &[on(c('0'), 0, "tie", "neither is better"), on(c('u'), 1, "undo", "take the last verdict back")],
+    };
 
     #[test]
     fn typing_parts_finds_the_action() {
-        let mut palette = Palette::commands(&[Context::Label, Context::Anywhere], ["kids".to_owned()].into_iter());
+        let mut palette = Palette::commands(&KEYS.table(), &Table::default(), ["kids".to_owned()].into_iter());
         palette.query.insert("take last");
-        assert_eq!(palette.current().unwrap().pick, Pick::Act(Action::Undo));
+        assert_eq!(palette.current().unwrap().pick, Pick::Screen(1));
         palette.query = EditBuffer::line("kids");
         assert_eq!(palette.current().unwrap().pick, Pick::Session("kids".into()));
         palette.query = EditBuffer::line("zzzz");

@@ -387,7 +387,7 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 fn speed(text: &str) -> Result<f64, String> {
-    let (least, most) = crate::app::replay::SPEED_RANGE;
+    let (least, most) = crate::app::screen::replay::SPEED_RANGE;
     between(text, least, most)
 }
 

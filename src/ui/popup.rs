@@ -2,8 +2,9 @@
 
 use super::frame::{put, put_line};
 use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, GOOD, TEXT, WARN};
-use crate::app::masks::{Ink, MaskSheet, room};
-use crate::app::{EditBuffer, Form, Help, Input, Model, Palette, Popup, cells, clip, keymap, wrap};
+use crate::app::keymap::Table;
+use crate::app::masks::{MaskInk, MaskSheet, room};
+use crate::app::{EditBuffer, Form, Help, Input, Model, Palette, Popup, cells, clip, wrap};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
@@ -69,21 +70,21 @@ fn row(area: Rect, y: u16) -> Rect {
 }
 
 fn help(buf: &mut Buffer, area: Rect, help: &Help) {
-    let sections = keymap::help(&help.contexts);
+    let sections = &help.tables;
     let two = area.width >= TWO_COLUMNS && sections.len() > 1;
     let columns: Vec<Vec<(String, &str, bool)>> = {
-        let lines = |part: &[(&'static str, Vec<(String, &'static str)>)]| {
+        let lines = |part: &[Table]| {
             let mut out = Vec::new();
-            for (i, (title, rows)) in part.iter().enumerate() {
+            for (i, table) in part.iter().enumerate() {
                 if i > 0 {
                     out.push((String::new(), "", false));
                 }
-                out.push(((*title).to_owned(), "", true));
-                out.extend(rows.iter().map(|(keys, what)| (keys.clone(), *what, false)));
+                out.push((table.title.to_owned(), "", true));
+                out.extend(table.actions().into_iter().map(|(keys, row)| (keys, row.help, false)));
             }
             out
         };
-        if two { vec![lines(&sections[..1]), lines(&sections[1..])] } else { vec![lines(&sections)] }
+        if two { vec![lines(&sections[..1]), lines(&sections[1..])] } else { vec![lines(sections)] }
     };
     let tallest = columns.iter().map(Vec::len).max().unwrap_or(0);
     let width = if two { 116.min(area.width.saturating_sub(4)) } else { 76 };
@@ -242,12 +243,12 @@ fn masks(buf: &mut Buffer, area: Rect, sheet_of: &MaskSheet, size: (u16, u16)) {
             Span::styled(
                 text.as_str(),
                 match ink {
-                    Ink::Head => BOLD,
-                    Ink::Read => DIM,
-                    Ink::Learned => ACCENT.add_modifier(Modifier::UNDERLINED),
-                    Ink::Mixed => GOOD.add_modifier(Modifier::UNDERLINED),
-                    Ink::Begins => ACCENT,
-                    Ink::LeftOut => WARN,
+                    MaskInk::Head => BOLD,
+                    MaskInk::Read => DIM,
+                    MaskInk::Learned => ACCENT.add_modifier(Modifier::UNDERLINED),
+                    MaskInk::Mixed => GOOD.add_modifier(Modifier::UNDERLINED),
+                    MaskInk::Begins => ACCENT,
+                    MaskInk::LeftOut => WARN,
                 },
             )
         });

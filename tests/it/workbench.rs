@@ -3,7 +3,7 @@
 
 use crate::support::{Desk, cards, key, models, opened, pairs, sampling};
 use std::collections::HashSet;
-use tiebreak::app::{Action, Binding, Context, Effect, Goal, Key, Msg, Popup, Saved, Screen, keymap, update};
+use tiebreak::app::{DOORS, Effect, Goal, Msg, Outcome, Popup, Saved, Shown, all_keys, keymap, update};
 use tiebreak::domain::{Choice, CompletionId, Num, Rater, RunId, Seen, Side, Strength, hash64};
 use tiebreak::protocol::SessionRecord;
 
@@ -14,7 +14,7 @@ fn judged(desk: &Desk) -> Vec<(String, Choice)> {
 
 fn shown(desk: &Desk) -> Option<String> {
     match &desk.model.screen {
-        Screen::Label(label) => label.card.as_ref().map(|card| card.pair.to_string()),
+        Shown::LabelScreen(label) => label.card.as_ref().map(|card| card.pair.to_string()),
         _ => None,
     }
 }
@@ -65,8 +65,8 @@ fn sides_are_blind_stable_and_balanced() {
     let first = (0..1000)
         .filter(|i| {
             let pair = tiebreak::domain::PairId::new(format!("p{i}:0-1"));
-            let side = tiebreak::app::label::first_side(&pair, &ada);
-            assert_eq!(side, tiebreak::app::label::first_side(&pair, &ada));
+            let side = tiebreak::app::screen::label::first_side(&pair, &ada);
+            assert_eq!(side, tiebreak::app::screen::label::first_side(&pair, &ada));
             side == Side::A
         })
         .count();
@@ -286,29 +286,29 @@ fn the_screens_of_a_session_are_a_key_away_and_failures_are_told() {
     desk.send(Msg::Failed("kitchen-help/session.json line 1 is not JSON; restore it from a copy".into()));
     assert!(desk.screen().contains("line 1 is not JSON"), "{}", desk.screen());
     desk.keys("enter");
-    assert!(matches!(desk.model.screen, Screen::Home(_)) && desk.model.goal.is_none());
+    assert!(matches!(desk.model.screen, Shown::HomeScreen(_)) && desk.model.goal.is_none());
     desk.keys("down t");
     desk.send(Msg::SessionOpened(opened("safety-probe")));
     let mut desk = Desk::with_session(80, 24, pairs(2));
-    for (keys, context) in [
-        ("t", Context::Launch),
-        ("esc", Context::Label),
-        ("w", Context::Watch),
-        ("esc", Context::Label),
-        ("r", Context::Replay),
-        ("esc", Context::Label),
-        ("esc", Context::Home),
+    for (keys, screen) in [
+        ("t", "launch"),
+        ("esc", "label"),
+        ("w", "watch"),
+        ("esc", "label"),
+        ("r", "replay"),
+        ("esc", "label"),
+        ("esc", "home"),
     ] {
         desk.keys(keys);
-        assert_eq!(desk.model.screen.context(), context, "{keys}");
+        assert_eq!(desk.model.screen.any().name(), screen, "{keys}");
     }
     desk.send(Msg::SessionsListed(cards()));
     desk.effects();
     desk.keys("l");
-    assert_eq!(desk.model.screen.context(), Context::Label, "the open session needs no opening");
+    assert_eq!(desk.model.screen.any().name(), "label", "the open session needs no opening");
     desk.keys(": s a f e t y enter");
     assert_eq!(desk.effects(), [Effect::OpenSession { name: "safety-probe".into() }]);
-    assert_eq!(desk.model.goal, Some(("safety-probe".into(), Goal::Label)));
+    assert_eq!(desk.model.goal, Some(("safety-probe".into(), Goal::to("label"))));
 }
 
 #[test]
@@ -329,23 +329,26 @@ fn nothing_visible_changes_without_the_version() {
 
 #[test]
 fn the_keymap_has_no_key_twice_and_explains_every_key() {
-    let mut seen = HashSet::new();
-    for Binding { context, key, help, .. } in keymap::TABLE {
-        assert!(seen.insert((*context, *key)), "{key} is bound twice in {}", context.title());
-        assert!(!help.is_empty() && help.len() <= 60, "{key}: {help}");
-        assert!(*context == Context::Anywhere || *context != Context::Home || *key != Key::char('?'));
-    }
-    // A screen must not take a key away that works everywhere.
-    for row in keymap::rows(Context::Anywhere) {
-        for screen in [Context::Home, Context::Label, Context::Idle, Context::Launch, Context::Watch, Context::Replay] {
-            assert!(!keymap::rows(screen).any(|r| r.key == row.key), "{} hides {}", screen.title(), row.key);
+    let tables = all_keys();
+    for table in &tables {
+        assert!(!table.rows.is_empty(), "{} has no keys", table.title);
+        let mut seen = HashSet::new();
+        for row in &table.rows {
+            let (key, help) = (row.key, row.help);
+            assert!(seen.insert(key), "{key} is bound twice in {}", table.title);
+            assert!(!help.is_empty() && help.len() <= 60, "{key}: {help}");
         }
     }
-    for context in Context::ALL {
-        assert!(keymap::rows(*context).next().is_some(), "{} has no keys", context.title());
+    // A screen must not take a key away that works everywhere.
+    for screen in DOORS.iter().flat_map(|door| (door.keys)()) {
+        for row in &tables[0].rows {
+            assert!(screen.rows.iter().all(|r| r.key != row.key), "{} hides {}", screen.title, row.key);
+        }
     }
-    assert!(keymap::rows(Context::Label).any(|row| row.action == Action::Undo));
-    assert!(keymap::markdown().lines().count() > 40);
+    let titles: HashSet<&str> = tables.iter().map(|table| table.title).collect();
+    assert_eq!(titles.len(), tables.len(), "no two places have one name");
+    assert!(titles.contains("everywhere") && DOORS.iter().all(|door| titles.contains(door.name)));
+    assert!(keymap::markdown(&tables).lines().count() > 40);
 }
 
 #[test]
@@ -373,4 +376,23 @@ fn pairs_can_be_asked_in_the_order_of_their_scores() {
     desk.keys("u o");
     assert!(desk.screen().contains("prompt p1") && desk.screen().contains("as they arrived"));
     assert_eq!(desk.session().state_hash(), desk.replayed().state_hash());
+}
+
+/// A destination is a name: a key whose name no screen has would lead nowhere.
+#[test]
+fn every_key_of_every_screen_leads_to_a_screen_that_exists() {
+    for door in DOORS {
+        let tables = (door.keys)();
+        for row in tables.iter().flat_map(|table| &table.rows) {
+            let mut desk = Desk::with_session(80, 24, pairs(2));
+            desk.send(Msg::SessionsListed(cards()));
+            tiebreak::app::follow(&mut desk.model, Outcome::go(Goal::to(door.name)));
+            assert_eq!(desk.model.screen.any().name(), door.name);
+            desk.send(Msg::Key(row.key));
+            let told = desk.model.notice.as_ref().map_or("", |notice| notice.text.as_str());
+            assert!(!told.contains("no screen is called"), "{} {}: {told}", door.name, row.key);
+            let goal = desk.model.goal.as_ref().map_or(door.name, |(_, goal)| goal.screen);
+            assert!(DOORS.iter().any(|door| door.name == goal), "{} {}: {goal}", door.name, row.key);
+        }
+    }
 }

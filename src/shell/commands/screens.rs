@@ -7,7 +7,7 @@ use super::super::plan::{self, SampleOrder};
 use super::super::run::{Opening, workbench};
 use super::super::{bundle, models, supervisor};
 use super::Context;
-use crate::app::Goal;
+use crate::app::{Goal, Show};
 use crate::domain::manners::{self, Split};
 use crate::domain::{Prompt, PromptBody, PromptId, QueueOrder, Rater, RunId, Sampler, nearest};
 use crate::protocol::{SessionMeta, SessionRecord};
@@ -21,7 +21,7 @@ pub fn open(context: Context, goal: Option<(String, Goal)>, rater: Option<String
 /// Opens the labelling screen, with the pairs in this order.
 pub fn label(context: Context, session: String, order: &str, rater: Option<String>, args: &ScreenArgs) -> Result<()> {
     let order = if order == "uncertain" { QueueOrder::Uncertain } else { QueueOrder::Arrival };
-    open_in(context, Some((session, Goal::Label)), rater, order, args)
+    open_in(context, Some((session, Goal::to("label"))), rater, order, args)
 }
 
 fn open_in(
@@ -58,7 +58,7 @@ pub fn demo(context: Context, name: Option<&str>, args: &ScreenArgs) -> Result<(
         && let Some(dir) = live(&context.home)?
     {
         let path = dir.path().display().to_string();
-        return open(context, Some((path, Goal::Label)), None, args);
+        return open(context, Some((path, Goal::to("label"))), None, args);
     }
     let names = bundle::names();
     let name = match name {
@@ -73,7 +73,7 @@ pub fn demo(context: Context, name: Option<&str>, args: &ScreenArgs) -> Result<(
     };
     let dir = bundle::unpack(&context.home, name)?;
     let path = dir.path().display().to_string();
-    open(context, Some((path, Goal::Watch(None))), None, args)
+    open(context, Some((path, Goal::to("watch"))), None, args)
 }
 
 /// The live demo's name.
@@ -119,11 +119,11 @@ fn live(home: &Home) -> Result<Option<SessionDir>> {
 pub fn watch(context: Context, target: &str, args: &ScreenArgs) -> Result<()> {
     let whole = SessionDir::find(&context.home, target);
     let goal = match (whole, target.trim_end_matches('/').rsplit_once('/')) {
-        (Ok(_), _) => (target.to_owned(), Goal::Watch(None)),
+        (Ok(_), _) => (target.to_owned(), Goal::to("watch")),
         (Err(_), Some((session, run))) => {
             let run = RunId::new(run);
             SessionDir::find(&context.home, session)?.run(&run)?;
-            (session.to_owned(), Goal::Watch(Some(run)))
+            (session.to_owned(), Goal::with("watch", Show::Run(run)))
         }
         (Err(error), None) => return Err(error.into()),
     };

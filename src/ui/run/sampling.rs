@@ -1,6 +1,7 @@
 //! A sampling run: how far it is, how fast, and what came last.
 
-use super::{Scene, urgent, wrapped};
+use super::findings::{severity_style, urgent, wrapped};
+use super::scene::Scene;
 use crate::app::{clip, presentable};
 use crate::domain::{Finish, RunStatus, counted};
 use crate::ui::frame::{duration, put_line, rule};
@@ -55,7 +56,7 @@ pub fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     put(about.join(" · "), DIM, &mut rows);
     for (text, severity) in urgent(scene) {
         for line in wrapped(&text, width) {
-            put(line, super::severity_style(severity), &mut rows);
+            put(line, severity_style(severity), &mut rows);
         }
     }
     rows.next();

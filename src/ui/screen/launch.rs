@@ -1,11 +1,11 @@
 //! Draws the launch screen: a form that knows the data.
 
-use super::frame::{duration, rule};
-use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, TEXT, WARN};
-use super::widgets::plain::{bytes, count, middle};
-use crate::app::launch::{Answer, Field, Launch, Start};
+use crate::app::screen::launch::{LaunchField, LaunchScreen, Prediction, Start};
 use crate::app::{Model, cells, clip, wrap};
 use crate::domain::{Kind, LeftOut, Needs, ParamRow, checks, counted, methods};
+use crate::ui::frame::{duration, rule};
+use crate::ui::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, TEXT, WARN};
+use crate::ui::widgets::plain::{bytes, count, middle};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -19,13 +19,13 @@ const USUAL: u16 = 47;
 const NARROW: u16 = 100;
 
 /// Place and state for the header.
-pub fn header(model: &Model, _screen: &Launch) -> (Vec<String>, Line<'static>) {
+pub fn header(model: &Model, _screen: &LaunchScreen) -> (Vec<String>, Line<'static>) {
     let name = model.open.as_ref().map(|open| open.meta.name.clone()).unwrap_or_default();
     (vec![name, "launch".into()], Line::styled(format!("device  {}", model.device), DIM))
 }
 
 /// Draws the body and gives the status line.
-pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Launch) -> Line<'static> {
+pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LaunchScreen) -> Line<'static> {
     if !model.open.as_ref().is_some_and(|open| open.loaded) {
         middle(buf, area, &["reading the session …".into()]);
         return Line::default();
@@ -42,11 +42,11 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Launch) -> Lin
 
 /// One line of the form: the field it belongs to, if keys can go there, and its parts at their columns.
 struct Row {
-    field: Option<Field>,
+    field: Option<LaunchField>,
     parts: Vec<(u16, String, Style)>,
 }
 
-fn fields(buf: &mut Buffer, area: Rect, model: &Model, screen: &Launch) {
+fn fields(buf: &mut Buffer, area: Rect, model: &Model, screen: &LaunchScreen) {
     let rows = form_rows(model, screen, usize::from(area.width));
     let height = usize::from(area.height);
     let at = rows.iter().position(|r| r.field == Some(screen.form.focus)).unwrap_or(0);
@@ -105,7 +105,7 @@ fn choice_line(names: &[&str], chosen: usize, room: usize) -> String {
 
 /// The line of methods for a screen of that width, and the column at which the chosen one's help begins beside it; none
 /// where the help has no room there.
-fn method_line(screen: &Launch, width: usize) -> (String, Option<u16>) {
+fn method_line(screen: &LaunchScreen, width: usize) -> (String, Option<u16>) {
     let method = screen.form.method();
     let names: Vec<&str> = methods().iter().map(|m| m.name).collect();
     let chosen = names.iter().position(|name| *name == method.name).unwrap_or(0);
@@ -114,18 +114,21 @@ fn method_line(screen: &Launch, width: usize) -> (String, Option<u16>) {
     (line, (help + 24 <= width).then_some(help as u16))
 }
 
-fn form_rows(model: &Model, screen: &Launch, width: usize) -> Vec<Row> {
+fn form_rows(model: &Model, screen: &LaunchScreen, width: usize) -> Vec<Row> {
     let form = &screen.form;
     let method = form.method();
     let mut out = vec![Row { field: None, parts: Vec::new() }];
     let (names, help) = method_line(screen, width);
     let style = |field| if form.focus == field { ACCENT } else { TEXT };
     out.push(Row {
-        field: Some(Field::Method),
-        parts: [(3, "method".into(), label(form.focus == Field::Method)), (16, names, style(Field::Method))]
-            .into_iter()
-            .chain(help.map(|x| (x, method.help.into(), DIM)))
-            .collect(),
+        field: Some(LaunchField::Method),
+        parts: [
+            (3, "method".into(), label(form.focus == LaunchField::Method)),
+            (16, names, style(LaunchField::Method)),
+        ]
+        .into_iter()
+        .chain(help.map(|x| (x, method.help.into(), DIM)))
+        .collect(),
     });
     out.push(Row { field: None, parts: vec![(3, "data".into(), TEXT), (16, data_line(screen), TEXT)] });
     let base = model.open.as_ref().map_or("", |open| open.meta.model.as_str());
@@ -138,10 +141,10 @@ fn form_rows(model: &Model, screen: &Launch, width: usize) -> Vec<Row> {
         n => format!("{} other start{}", n - 1, if n == 2 { "" } else { "s" }),
     };
     out.push(Row {
-        field: Some(Field::Start),
+        field: Some(LaunchField::Start),
         parts: vec![
-            (3, "start from".into(), label(form.focus == Field::Start)),
-            (16, start.clone(), style(Field::Start)),
+            (3, "start from".into(), label(form.focus == LaunchField::Start)),
+            (16, start.clone(), style(LaunchField::Start)),
             (16 + cells(&start) as u16 + 3, more, DIM),
         ],
     });
@@ -149,13 +152,13 @@ fn form_rows(model: &Model, screen: &Launch, width: usize) -> Vec<Row> {
     let rows = method.rows();
     for field in form.fields() {
         match field {
-            Field::Method | Field::Start => {}
-            Field::More => {
+            LaunchField::Method | LaunchField::Start => {}
+            LaunchField::More => {
                 let n = rows.iter().filter(|r| !r.basic).count();
                 let text = if form.advanced { "… fewer options".to_owned() } else { format!("… {n} more options") };
                 out.push(Row { field: Some(field), parts: vec![(3, text, style(field))] });
             }
-            Field::Param(at) => param_row(&rows[at], field, screen, width, &mut out),
+            LaunchField::Param(at) => param_row(&rows[at], field, screen, width, &mut out),
         }
     }
     out
@@ -165,7 +168,7 @@ fn label(focused: bool) -> Style {
     if focused { ACCENT_BOLD } else { TEXT }
 }
 
-fn param_row(row: &ParamRow, field: Field, screen: &Launch, width: usize, out: &mut Vec<Row>) {
+fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: usize, out: &mut Vec<Row>) {
     let form = &screen.form;
     let focused = form.focus == field;
     let choices = form.choices(row);
@@ -193,7 +196,7 @@ fn param_row(row: &ParamRow, field: Field, screen: &Launch, width: usize, out: &
     } else {
         let usual = if row.key == "num_train_epochs" {
             let steps = match &screen.answer {
-                Answer::Known(e) => counted(e.steps, "step"),
+                Prediction::Known(e) => counted(e.steps, "step"),
                 _ => about(screen),
             };
             format!("{} → {steps}", row.usual)
@@ -240,7 +243,7 @@ fn tail_of(text: &str, room: usize) -> String {
 }
 
 /// What the chosen method learns from, what is mixed in or probed, and what was left out.
-fn data_line(screen: &Launch) -> String {
+fn data_line(screen: &LaunchScreen) -> String {
     let data = &screen.data;
     let (mut line, more) = match screen.form.method().needs {
         Needs::Pairs => {
@@ -280,7 +283,7 @@ fn left_out(left: &LeftOut) -> String {
 }
 
 /// Objective, estimate and warning: what pressing enter comes to.
-fn summary(buf: &mut Buffer, area: Rect, screen: &Launch) {
+fn summary(buf: &mut Buffer, area: Rect, screen: &LaunchScreen) {
     if area.height < 4 {
         return;
     }
@@ -308,22 +311,22 @@ fn summary(buf: &mut Buffer, area: Rect, screen: &Launch) {
 }
 
 /// How many steps the run will have, before its rows were looked at.
-fn about(screen: &Launch) -> String {
+fn about(screen: &LaunchScreen) -> String {
     match screen.form.steps(screen.rows()) {
         Some(steps) => format!("about {}", counted(steps, "step")),
         None => "as many steps as the lengths make".into(),
     }
 }
 
-fn estimate_lines(screen: &Launch) -> Vec<(String, Style)> {
+fn estimate_lines(screen: &LaunchScreen) -> Vec<(String, Style)> {
     if let Some(why) = screen.obstacle() {
         return vec![(why, WARN)];
     }
     match &screen.answer {
-        Answer::None => vec![(about(screen), TEXT)],
-        Answer::Asked => vec![(format!("{} · asking a worker for time and memory …", about(screen)), DIM)],
-        Answer::Failed(why) => vec![(why.clone(), WARN)],
-        Answer::Known(e) => {
+        Prediction::None => vec![(about(screen), TEXT)],
+        Prediction::Asked => vec![(format!("{} · asking a worker for time and memory …", about(screen)), DIM)],
+        Prediction::Failed(why) => vec![(why.clone(), WARN)],
+        Prediction::Known(e) => {
             let time = e.seconds.map_or("time known after the first steps".into(), duration);
             let text = format!("{} · {time} · {} memory", counted(e.steps, "step"), bytes(e.memory_bytes));
             let left: usize = e.dropped.iter().map(|d| d.count).sum();
@@ -360,17 +363,17 @@ fn confound(longer_wins: f64) -> String {
     }
 }
 
-fn status(screen: &Launch, width: usize) -> Line<'static> {
+fn status(screen: &LaunchScreen, width: usize) -> Line<'static> {
     let help = screen.form.method().help;
     let (_, beside) = method_line(screen, width);
     // Where the methods leave no room to say in full what the chosen one does, it is said here.
     let in_full = width >= usize::from(NARROW) && beside.is_some_and(|x| usize::from(x) + cells(help) < width);
     match screen.form.focus {
-        Field::Method if !in_full => Line::styled(format!("← → choose · {help}"), DIM),
-        Field::Method => Line::styled("← → choose the method", DIM),
-        Field::Start => Line::styled("← → choose what the run starts from", DIM),
-        Field::More => Line::styled("enter shows or hides the advanced options", DIM),
-        Field::Param(_) => match screen.form.focused_row() {
+        LaunchField::Method if !in_full => Line::styled(format!("← → choose · {help}"), DIM),
+        LaunchField::Method => Line::styled("← → choose the method", DIM),
+        LaunchField::Start => Line::styled("← → choose what the run starts from", DIM),
+        LaunchField::More => Line::styled("enter shows or hides the advanced options", DIM),
+        LaunchField::Param(_) => match screen.form.focused_row() {
             Some(row) if row.kind == Kind::Word && !screen.form.choices(&row).is_empty() => {
                 Line::styled("← → choose a finished run, or type its name", DIM)
             }

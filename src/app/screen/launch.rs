@@ -5,16 +5,18 @@
 
 mod form;
 
-pub use form::{Field, Form, Start};
+pub use form::{LaunchField, LaunchForm, Start};
 
-use super::effect::{Effect, TrainAsk};
-use super::key::{Code, Key};
-use super::keymap::Action;
-use super::masks::MaskSheet;
-use super::model::Model;
-use super::open::{Open, RunView};
-use super::popup::Popup;
-use super::screen::Screen;
+use crate::app::contract::Screen;
+use crate::app::effect::{Effect, TrainAsk};
+use crate::app::goal::{Goal, Outcome, Show};
+use crate::app::key::{Code, Key};
+use crate::app::keymap::{Section, c, k, on};
+use crate::app::masks::MaskSheet;
+use crate::app::msg::Msg;
+use crate::app::open::{Open, RunView};
+use crate::app::popup::Popup;
+use crate::app::shared::Shared;
 use crate::domain::{Kind, Lack, Needs, RunId, RunStatus, Supply};
 use crate::protocol::{Estimate, Task};
 
@@ -29,7 +31,7 @@ const LENGTH_CONFOUND: f64 = 0.7;
 
 /// What is known of what the run would take.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub enum Answer {
+pub enum Prediction {
     /// Nothing was asked yet.
     #[default]
     None,
@@ -43,16 +45,16 @@ pub enum Answer {
 
 /// What the screen knows.
 #[derive(Debug, Clone, Default)]
-pub struct Launch {
+pub struct LaunchScreen {
     /// The form.
-    pub form: Form,
+    pub form: LaunchForm,
     /// The training data there is.
     pub data: Supply,
     /// The session's name.
     session: String,
     /// The estimate.
-    pub answer: Answer,
-    /// Number of the question that [`Answer::Asked`] waits for.
+    pub answer: Prediction,
+    /// Number of the question that [`Prediction::Asked`] waits for.
     ticket: u64,
     /// When the form changed after the last question.
     changed_ms: Option<u64>,
@@ -62,15 +64,17 @@ pub struct Launch {
     waits: bool,
 }
 
-impl Launch {
+impl LaunchScreen {
     /// The share of pairs that the longer answer wins, where it is far enough from chance to say so.
     #[must_use]
     pub fn length_confound(&self) -> Option<f64> {
         // Where nothing is preferred to anything, no answer wins.
         match &self.answer {
-            Answer::Known(_) if self.form.method().needs != Needs::Pairs => None,
-            Answer::Known(e) => Some(e.longer_wins).filter(|w| *w >= LENGTH_CONFOUND || *w <= 1.0 - LENGTH_CONFOUND),
-            Answer::None | Answer::Asked | Answer::Failed(_) => None,
+            Prediction::Known(_) if self.form.method().needs != Needs::Pairs => None,
+            Prediction::Known(e) => {
+                Some(e.longer_wins).filter(|w| *w >= LENGTH_CONFOUND || *w <= 1.0 - LENGTH_CONFOUND)
+            }
+            Prediction::None | Prediction::Asked | Prediction::Failed(_) => None,
         }
     }
 
@@ -126,7 +130,7 @@ impl Launch {
 
     /// Whether a worker has still to say if the run as it stands in the form could go.
     fn unsettled(&self) -> bool {
-        self.changed_ms.is_some() || self.answer == Answer::Asked
+        self.changed_ms.is_some() || self.answer == Prediction::Asked
     }
 
     /// Notes a change, after which what was said of the run no longer holds.
@@ -138,8 +142,8 @@ impl Launch {
     /// Why the run as it stands in the form could not go, where a worker or the disk has said so.
     fn unfit(&self) -> Option<&str> {
         match &self.answer {
-            Answer::Failed(why) if self.changed_ms.is_none() => Some(why),
-            Answer::Failed(_) | Answer::None | Answer::Asked | Answer::Known(_) => None,
+            Prediction::Failed(why) if self.changed_ms.is_none() => Some(why),
+            Prediction::Failed(_) | Prediction::None | Prediction::Asked | Prediction::Known(_) => None,
         }
     }
 
@@ -178,61 +182,128 @@ fn states(run: &RunView) -> Vec<RunId> {
     out
 }
 
-/// Shows the screen for the open session.
-pub fn show(model: &mut Model) -> Vec<Effect> {
-    model.screen = Screen::Launch(Box::default());
-    model.touch();
-    refresh(model)
+/// What its keys ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// To the next field.
+    NextField,
+    /// To the field before.
+    PreviousField,
+    /// The next of the field's choices.
+    NextChoice,
+    /// The one before.
+    PreviousChoice,
+    /// Everything back to the method's defaults.
+    Reset,
+    /// Show what the run would read and learn.
+    ShowMasks,
+    /// Start the run, or show and hide the advanced options.
+    Accept,
+    /// Back to labelling.
+    Back,
 }
 
-/// A chance to take a key before the keymap does, for typing; none passes it on.
-pub fn press(model: &mut Model, key: Key) -> Option<Vec<Effect>> {
-    let now_ms = model.now_ms;
-    let Screen::Launch(launch) = &mut model.screen else { return None };
-    let taken = match key.code {
-        Code::Backspace => launch.form.backspace(),
-        _ => key.typed().is_some_and(|c| launch.form.type_char(c)),
-    };
-    if !taken {
-        return None;
+#[rustfmt::skip]
+const KEYS: &[Section<Action>] = &[Section { title: "launch", rows: &[
+    on(k(Code::Enter), Action::Accept, "start", "start the run; on `…` show or hide the advanced options"),
+    on(k(Code::Tab), Action::NextField, "next", "next field"),
+    on(k(Code::Down), Action::NextField, "", "next field"),
+    on(k(Code::BackTab), Action::PreviousField, "", "previous field"),
+    on(k(Code::Up), Action::PreviousField, "", "previous field"),
+    on(k(Code::Left), Action::PreviousChoice, "choose", "previous choice of a field that has choices"),
+    on(k(Code::Right), Action::NextChoice, "choose", "next choice of a field that has choices"),
+    on(c(' '), Action::NextChoice, "", "next choice of a field that has choices"),
+    on(c('m'), Action::ShowMasks, "masks", "show what the model reads, and what of it is learned"),
+    on(c('r'), Action::Reset, "reset", "everything back to the method's defaults"),
+    on(k(Code::Esc), Action::Back, "back", "back to labelling"),
+] }];
+
+impl Screen for LaunchScreen {
+    type Action = Action;
+
+    const NAME: &'static str = "launch";
+    const KEYS: &'static [Section<Action>] = KEYS;
+
+    fn open(shared: &mut Shared, _show: Show) -> (Self, Vec<Effect>) {
+        let mut launch = Self::default();
+        let effects = Screen::refresh(&mut launch, shared);
+        (launch, effects)
     }
-    launch.change(now_ms);
-    model.touch();
-    Some(Vec::new())
-}
 
-/// Does what a key of this screen asks for.
-pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
-    let now_ms = model.now_ms;
-    let Screen::Launch(launch) = &mut model.screen else { return Vec::new() };
-    match action {
-        Action::NextField => launch.form.go(1),
-        Action::PreviousField => launch.form.go(-1),
-        Action::NextChoice | Action::PreviousChoice => {
-            if launch.form.turn(if action == Action::NextChoice { 1 } else { -1 }) {
-                launch.change(now_ms);
+    fn typed(&mut self, shared: &mut Shared, key: Key) -> Option<Vec<Effect>> {
+        let taken = match key.code {
+            Code::Backspace => self.form.backspace(),
+            _ => key.typed().is_some_and(|c| self.form.type_char(c)),
+        };
+        if !taken {
+            return None;
+        }
+        self.change(shared.now_ms);
+        shared.touch();
+        Some(Vec::new())
+    }
+
+    fn act(&mut self, shared: &mut Shared, action: Action) -> Outcome {
+        let now_ms = shared.now_ms;
+        match action {
+            Action::NextField => self.form.go(1),
+            Action::PreviousField => self.form.go(-1),
+            Action::NextChoice | Action::PreviousChoice => {
+                if self.form.turn(if action == Action::NextChoice { 1 } else { -1 }) {
+                    self.change(now_ms);
+                }
             }
+            Action::Reset => {
+                self.form.reset();
+                self.change(now_ms);
+            }
+            Action::Accept if self.form.focus == LaunchField::More => {
+                self.form.turn(1);
+            }
+            Action::Accept => return start(self, shared).into(),
+            Action::ShowMasks => return show_masks(self, shared).into(),
+            Action::Back => return Outcome::go(Goal::to("label")),
         }
-        Action::ResetForm => {
-            launch.form.reset();
-            launch.change(now_ms);
-        }
-        Action::Accept if launch.form.focus == Field::More => {
-            launch.form.turn(1);
-        }
-        Action::Accept => return start(model),
-        Action::ShowMasks => return show_masks(model),
-        _ => return super::act::travel(model, action),
+        shared.touch();
+        // Leaving a field settles it.
+        let leaves = matches!(action, Action::NextField | Action::PreviousField);
+        if leaves { question(self, shared).into() } else { Outcome::default() }
     }
-    model.touch();
-    // Leaving a field settles it.
-    if matches!(action, Action::NextField | Action::PreviousField) { question(model) } else { Vec::new() }
+
+    fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {
+        let Some(open) = &shared.open else { return Vec::new() };
+        let known = |launch: &Self| (launch.data, launch.form.starts().len(), launch.form.rewards().len());
+        let before = known(self);
+        self.take_data(open);
+        if before == known(self) {
+            return Vec::new();
+        }
+        self.change(shared.now_ms);
+        shared.touch();
+        question(self, shared)
+    }
+
+    fn tick(&mut self, shared: &mut Shared, _before_ms: u64) -> Vec<Effect> {
+        let settled = self.changed_ms.is_some_and(|at| shared.now_ms.saturating_sub(at) >= SETTLE_MS);
+        if settled { question(self, shared) } else { Vec::new() }
+    }
+
+    /// The answer to an estimate this screen asked for; a run that waited for it starts, or is said not to.
+    fn hear(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect> {
+        let Msg::EstimateReady { ticket, answer } = msg else { return Vec::new() };
+        if self.ticket != ticket || self.answer != Prediction::Asked {
+            return Vec::new();
+        }
+        self.answer = answer.map_or_else(Prediction::Failed, Prediction::Known);
+        let waits = std::mem::take(&mut self.waits);
+        shared.touch();
+        if waits { start(self, shared) } else { Vec::new() }
+    }
 }
 
 /// Asks what the run would read and learn, and shows it when it comes.
-fn show_masks(model: &mut Model) -> Vec<Effect> {
+fn show_masks(launch: &LaunchScreen, model: &mut Shared) -> Vec<Effect> {
     let ticket = model.question();
-    let Screen::Launch(launch) = &model.screen else { return Vec::new() };
     match launch.ask() {
         Ok(ask) => {
             model.popups.push(Popup::Masks(MaskSheet::new(ticket)));
@@ -246,9 +317,8 @@ fn show_masks(model: &mut Model) -> Vec<Effect> {
     }
 }
 
-fn start(model: &mut Model) -> Vec<Effect> {
+fn start(launch: &mut LaunchScreen, model: &mut Shared) -> Vec<Effect> {
     let now_ms = model.now_ms;
-    let Screen::Launch(launch) = &mut model.screen else { return Vec::new() };
     let read_only = model.open.as_ref().and_then(|o| o.read_only.clone());
     let ask = match read_only {
         Some(holder) => Err(format!("this session is open for reading only: {holder} holds it")),
@@ -260,7 +330,7 @@ fn start(model: &mut Model) -> Vec<Effect> {
         Ok(_) if launch.unsettled() && !launch.waits => {
             launch.waits = true;
             model.say("checking whether it fits, then it starts · enter: at once");
-            question(model)
+            question(launch, model)
         }
         Ok(ask) => {
             launch.waits = false;
@@ -275,35 +345,10 @@ fn start(model: &mut Model) -> Vec<Effect> {
     }
 }
 
-/// New records of the open session or its runs have been folded, or the size has changed.
-pub fn refresh(model: &mut Model) -> Vec<Effect> {
-    let now_ms = model.now_ms;
-    let (Screen::Launch(launch), Some(open)) = (&mut model.screen, &model.open) else { return Vec::new() };
-    let known = |launch: &Launch| (launch.data, launch.form.starts().len(), launch.form.rewards().len());
-    let before = known(launch);
-    launch.take_data(open);
-    if before == known(launch) {
-        return Vec::new();
-    }
-    launch.change(now_ms);
-    model.touch();
-    question(model)
-}
-
-/// Time passed.
-pub fn tick(model: &mut Model) -> Vec<Effect> {
-    let now_ms = model.now_ms;
-    match &model.screen {
-        Screen::Launch(l) if l.changed_ms.is_some_and(|at| now_ms.saturating_sub(at) >= SETTLE_MS) => question(model),
-        _ => Vec::new(),
-    }
-}
-
 /// Asks what the run would take, if the form changed since the last question and can be asked about.
-fn question(model: &mut Model) -> Vec<Effect> {
+fn question(launch: &mut LaunchScreen, model: &mut Shared) -> Vec<Effect> {
     let ticket = model.question();
     let loaded = model.open.as_ref().is_some_and(|o| o.loaded);
-    let Screen::Launch(launch) = &mut model.screen else { return Vec::new() };
     if launch.changed_ms.is_none() || !loaded {
         return Vec::new();
     }
@@ -311,19 +356,7 @@ fn question(model: &mut Model) -> Vec<Effect> {
     let ask = launch.ask();
     launch.ticket = ticket;
     // Without an answer the field or the data line says why there is none.
-    launch.answer = if ask.is_ok() { Answer::Asked } else { Answer::None };
+    launch.answer = if ask.is_ok() { Prediction::Asked } else { Prediction::None };
     model.touch();
     ask.into_iter().map(|ask| Effect::Estimate { ticket, ask }).collect()
-}
-
-/// The answer to an estimate this screen asked for; a run that waited for it starts, or is said not to.
-pub fn estimate_ready(model: &mut Model, ticket: u64, answer: Result<Estimate, String>) -> Vec<Effect> {
-    let Screen::Launch(launch) = &mut model.screen else { return Vec::new() };
-    if launch.ticket != ticket || launch.answer != Answer::Asked {
-        return Vec::new();
-    }
-    launch.answer = answer.map_or_else(Answer::Failed, Answer::Known);
-    let waits = std::mem::take(&mut launch.waits);
-    model.touch();
-    if waits { start(model) } else { Vec::new() }
 }

@@ -1,13 +1,13 @@
 //! Draws the replay: what was judged or the curves as they were, above the time line.
 
-use super::frame::{put, rule};
-use super::theme::{ACCENT, ACCENT_BOLD, BOLD, DIM, GOOD, TEXT, WARN};
-use super::watch::{Scene, draw_scene, headline, settings};
-use super::widgets::chart::clock;
-use super::widgets::plain::middle;
-use crate::app::replay::{Mark, Replay, Timeline};
+use crate::app::screen::replay::{Mark, ReplayScreen, Timeline};
 use crate::app::{Model, presentable, wrap};
 use crate::domain::{Choice, Completion, Session, Side, Strength, Verdict, counted};
+use crate::ui::frame::{put, rule};
+use crate::ui::run::{Scene, draw_scene, headline, settings};
+use crate::ui::theme::{ACCENT, ACCENT_BOLD, BOLD, DIM, GOOD, TEXT, WARN};
+use crate::ui::widgets::chart::clock;
+use crate::ui::widgets::plain::middle;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -19,7 +19,7 @@ const TIMELINE: u16 = 3;
 const SIDE_BY_SIDE: u16 = 90;
 
 /// Place and state for the header.
-pub fn header(model: &Model, screen: &Replay) -> (Vec<String>, Line<'static>) {
+pub fn header(model: &Model, screen: &ReplayScreen) -> (Vec<String>, Line<'static>) {
     let name = model.open.as_ref().map(|open| open.meta.name.clone()).unwrap_or_default();
     let place = vec![name, "replay".into()];
     let Some(line) = &screen.line else { return (place, Line::styled("REPLAY", ACCENT_BOLD)) };
@@ -30,7 +30,7 @@ pub fn header(model: &Model, screen: &Replay) -> (Vec<String>, Line<'static>) {
 }
 
 /// Draws the body and gives the status line.
-pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Replay) -> Line<'static> {
+pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) -> Line<'static> {
     let Some(line) = &screen.line else {
         middle(buf, area, &["reading the session …".into()]);
         return Line::default();
@@ -56,8 +56,8 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Replay) -> Lin
             run,
             status,
             sampling,
-            watch: &screen.watch,
-            facts: spec.map_or_else(Vec::new, crate::app::watch::spec_facts),
+            view: &screen.curves,
+            facts: spec.map_or_else(Vec::new, crate::app::spec_facts),
             runs: Some(Line::from(parts)),
             replay: true,
             ascii: model.theme.ascii,
@@ -170,7 +170,7 @@ fn decision(verdict: &Verdict) -> String {
 }
 
 /// The time line: what was played, the marks, the play head.
-fn time_line(buf: &mut Buffer, area: Rect, screen: &Replay, line: &Timeline) {
+fn time_line(buf: &mut Buffer, area: Rect, screen: &ReplayScreen, line: &Timeline) {
     if area.height < TIMELINE || area.width < 20 {
         return;
     }

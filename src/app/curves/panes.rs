@@ -68,7 +68,7 @@ const COUNTERS: &[&str] = &["epoch", "num_tokens", "step", "total_flos"];
 
 /// A pane of the watch screen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pane {
+pub struct CurvePane {
     /// What it shows.
     pub title: String,
     /// Metric names and their labels, the most important last (it is drawn on top).
@@ -79,7 +79,7 @@ pub struct Pane {
 
 /// The panes of a run, from the metrics it has measured.
 #[must_use]
-pub fn panes(run: &RunState) -> Vec<Pane> {
+pub fn panes(run: &RunState) -> Vec<CurvePane> {
     let has = |name: &str| run.series(name).is_some() || run.eval_series(name).is_some();
     let mut out = Vec::new();
     for row in ROWS {
@@ -90,7 +90,7 @@ pub fn panes(run: &RunState) -> Vec<Pane> {
             .map(|(name, label)| ((*name).to_owned(), (*label).to_owned()))
             .collect();
         if !curves.is_empty() {
-            out.push(Pane { title: row.title.to_owned(), curves, share: row.share });
+            out.push(CurvePane { title: row.title.to_owned(), curves, share: row.share });
         }
     }
     for name in run.metrics() {
@@ -101,7 +101,7 @@ pub fn panes(run: &RunState) -> Vec<Pane> {
             continue;
         }
         let title = name.to_owned();
-        out.push(Pane { curves: vec![(title.clone(), String::new())], title, share: false });
+        out.push(CurvePane { curves: vec![(title.clone(), String::new())], title, share: false });
     }
     out
 }

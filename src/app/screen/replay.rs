@@ -4,14 +4,15 @@
 
 mod timeline;
 
-pub use timeline::{Entry, IDLE_CAP_MS, Mark, Moment, Timeline};
+pub use timeline::{IDLE_CAP_MS, Mark, Moment, Timeline, TimelineEntry};
 
-use super::effect::Effect;
-use super::key::Key;
-use super::keymap::Action;
-use super::model::Model;
-use super::screen::Screen;
-use super::watch::Watch;
+use crate::app::contract::Screen;
+use crate::app::curves::{CurveView, Look};
+use crate::app::effect::Effect;
+use crate::app::goal::{Goal, Outcome, Show};
+use crate::app::key::Code;
+use crate::app::keymap::{Section, c, k, on};
+use crate::app::shared::Shared;
 use crate::domain::{RunId, RunState, Verdict};
 use crate::protocol::SessionRecord;
 
@@ -36,7 +37,7 @@ pub enum View {
 
 /// What the screen knows.
 #[derive(Debug, Clone)]
-pub struct Replay {
+pub struct ReplayScreen {
     /// The session; none while its logs are still being read.
     pub line: Option<Timeline>,
     /// Whether it plays.
@@ -50,10 +51,10 @@ pub struct Replay {
     /// What the person asked to see.
     pub view: View,
     /// How the curves are looked at.
-    pub watch: Watch,
+    pub curves: CurveView,
 }
 
-impl Default for Replay {
+impl Default for ReplayScreen {
     fn default() -> Self {
         Self {
             line: None,
@@ -62,66 +63,118 @@ impl Default for Replay {
             head: 0.0,
             moved_ms: 0,
             view: View::Auto,
-            watch: Watch::default(),
+            curves: CurveView::default(),
         }
     }
 }
 
-/// Shows the screen for the open session; with a speed it begins to play.
-pub fn show(model: &mut Model, speed: Option<f64>) -> Vec<Effect> {
-    let (least, most) = SPEED_RANGE;
-    let replay = Replay {
-        playing: speed.is_some(),
-        speed: speed.map_or(1.0, |speed| speed.clamp(least, most)),
-        moved_ms: model.now_ms,
-        ..Replay::default()
-    };
-    model.screen = Screen::Replay(Box::new(replay));
-    model.touch();
-    refresh(model)
+/// What its keys ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Play or pause.
+    PlayPause,
+    /// One entry on.
+    NextEvent,
+    /// One entry back.
+    PreviousEvent,
+    /// On to the next mark.
+    NextMark,
+    /// Back to the mark before.
+    PreviousMark,
+    /// Twice as fast.
+    Faster,
+    /// Half as fast.
+    Slower,
+    /// To the beginning.
+    ToStart,
+    /// To the end.
+    ToEnd,
+    /// What was judged, the curves, or whichever changed last.
+    View,
+    /// Look at the curves in another way.
+    Look(Look),
+    /// Back from looking closer, then to labelling.
+    Back,
 }
 
-/// A chance to take a key before the keymap does, for typing; none passes it on.
-pub fn press(_model: &mut Model, _key: Key) -> Option<Vec<Effect>> {
-    None
-}
+#[rustfmt::skip]
+const KEYS: &[Section<Action>] = &[Section { title: "replay", rows: &[
+    on(c(' '), Action::PlayPause, "play", "play or pause"),
+    on(k(Code::Left), Action::PreviousEvent, "event", "one entry back"),
+    on(k(Code::Right), Action::NextEvent, "event", "one entry on"),
+    on(c('['), Action::PreviousMark, "mark", "back to the mark before: label, launch, checkpoint, finding"),
+    on(c(']'), Action::NextMark, "mark", "on to the next mark"),
+    on(c('-'), Action::Slower, "speed", "half as fast"),
+    on(c('+'), Action::Faster, "speed", "twice as fast"),
+    on(c('v'), Action::View, "view", "what was judged, the curves, or whichever changed last"),
+    on(c('='), Action::Faster, "", "twice as fast"),
+    on(k(Code::Home), Action::ToStart, "", "to the beginning"),
+    on(k(Code::End), Action::ToEnd, "", "to the end"),
+    on(k(Code::Tab), Action::Look(Look::NextPane), "", "next pane of the curves"),
+    on(k(Code::BackTab), Action::Look(Look::PreviousPane), "", "previous pane of the curves"),
+    on(k(Code::Enter), Action::Look(Look::Enlarge), "", "one pane alone, or all again"),
+    on(c('s'), Action::Look(Look::Smooth), "", "smooth the curves more, then not at all"),
+    on(c('x'), Action::Look(Look::XAxis), "", "count steps, epochs or time below the curves"),
+    on(c('y'), Action::Look(Look::LogScale), "", "logarithmic values"),
+    on(k(Code::Esc), Action::Back, "", "back to labelling"),
+] }];
 
-/// Does what a key of this screen asks for.
-pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
-    let now_ms = model.now_ms;
-    let Screen::Replay(replay) = &mut model.screen else { return Vec::new() };
-    if action == Action::Back && !replay.watch.unwind() {
-        return super::act::travel(model, action);
+impl Screen for ReplayScreen {
+    type Action = Action;
+
+    const NAME: &'static str = "replay";
+    const KEYS: &'static [Section<Action>] = KEYS;
+
+    /// Shows the open session; with a speed it begins to play.
+    fn open(shared: &mut Shared, show: Show) -> (Self, Vec<Effect>) {
+        let speed = match show {
+            Show::Speed(speed) => Some(speed),
+            _ => None,
+        };
+        let (least, most) = SPEED_RANGE;
+        let mut replay = Self {
+            playing: speed.is_some(),
+            speed: speed.map_or(1.0, |speed| speed.clamp(least, most)),
+            moved_ms: shared.now_ms,
+            ..Self::default()
+        };
+        let effects = Screen::refresh(&mut replay, shared);
+        (replay, effects)
     }
-    replay.act(action, now_ms);
-    model.touch();
-    Vec::new()
-}
 
-/// New records of the open session or its runs have been folded, or the size has changed. What is replayed is what was in
-/// the logs when the replay began.
-pub fn refresh(model: &mut Model) -> Vec<Effect> {
-    let (Screen::Replay(replay), Some(open)) = (&mut model.screen, &model.open) else { return Vec::new() };
-    if replay.line.is_none() && open.loaded {
-        let runs = open.runs.iter().map(|r| (r.id.clone(), r.records.clone())).collect();
-        replay.line = Some(Timeline::merge(open.records.clone(), runs));
-        model.touch();
+    fn act(&mut self, shared: &mut Shared, action: Action) -> Outcome {
+        if action == Action::Back && !self.curves.unwind() {
+            return Outcome::go(Goal::to("label"));
+        }
+        self.control(action, shared.now_ms);
+        shared.touch();
+        Outcome::default()
     }
-    Vec::new()
-}
 
-/// Time passed.
-pub fn tick(model: &mut Model) -> Vec<Effect> {
-    let now_ms = model.now_ms;
-    if let Screen::Replay(replay) = &mut model.screen
-        && replay.play_to(now_ms)
-    {
-        model.touch();
+    fn foot(&self, _shared: &Shared, action: Action, word: &'static str) -> Option<&'static str> {
+        Some(if action == Action::PlayPause && self.playing { "pause" } else { word })
     }
-    Vec::new()
+
+    /// What is replayed is what was in the logs when the replay began.
+    fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {
+        let Some(open) = &shared.open else { return Vec::new() };
+        if self.line.is_none() && open.loaded {
+            let runs = open.runs.iter().map(|r| (r.id.clone(), r.records.clone())).collect();
+            self.line = Some(Timeline::merge(open.records.clone(), runs));
+            shared.touch();
+        }
+        Vec::new()
+    }
+
+    fn tick(&mut self, shared: &mut Shared, _before_ms: u64) -> Vec<Effect> {
+        if self.play_to(shared.now_ms) {
+            shared.touch();
+        }
+        Vec::new()
+    }
 }
 
-impl Replay {
+impl ReplayScreen {
     /// How many times faster than it was.
     #[must_use]
     pub fn speed(&self) -> f64 {
@@ -139,8 +192,8 @@ impl Replay {
     pub fn run(&self) -> Option<(RunId, &RunState)> {
         let line = self.line.as_ref()?;
         let at = line.entries()[..line.cursor()].iter().rev().find_map(|e| match e {
-            Entry::Run(at, _) => Some(*at),
-            Entry::Session(_) => None,
+            TimelineEntry::Run(at, _) => Some(*at),
+            TimelineEntry::Session(_) => None,
         })?;
         Some((line.runs()[at].0.clone(), &line.now().runs[at]))
     }
@@ -150,12 +203,12 @@ impl Replay {
     pub fn judged(&self) -> Option<(u64, &Verdict, bool)> {
         let line = self.line.as_ref()?;
         let seq = line.entries()[..line.cursor()].iter().rev().find_map(|e| match e {
-            Entry::Session(e) => match e.known()? {
+            TimelineEntry::Session(e) => match e.known()? {
                 SessionRecord::Judged(_) => Some(e.n),
                 SessionRecord::Undone { of } | SessionRecord::Redone { of } => Some(*of),
                 _ => None,
             },
-            Entry::Run(..) => None,
+            TimelineEntry::Run(..) => None,
         })?;
         let (_, judged) = line.now().session.verdicts().find(|(n, _)| *n == seq)?;
         Some((seq, &judged.verdict, judged.undone))
@@ -173,12 +226,12 @@ impl Replay {
                 let stays = LABEL_STAYS_MS * self.speed();
                 let recent = line.marks().iter().rev().find(|(at, m)| *at < line.cursor() && *m == Mark::Label);
                 let fresh = recent.is_some_and(|(at, _)| now - line.time_of(*at) as f64 <= stays);
-                !fresh && matches!(line.current(), Some(Entry::Run(..)))
+                !fresh && matches!(line.current(), Some(TimelineEntry::Run(..)))
             }
         }
     }
 
-    fn act(&mut self, action: Action, now_ms: u64) {
+    fn control(&mut self, action: Action, now_ms: u64) {
         self.play_to(now_ms);
         match action {
             Action::PlayPause => {
@@ -197,23 +250,24 @@ impl Replay {
             Action::PreviousMark => self.hop(|l| l.previous_mark().or(Some(0))),
             Action::ToStart => self.hop(|_| Some(0)),
             Action::ToEnd => self.hop(|l| Some(l.len())),
-            Action::ReplayView => {
+            Action::View => {
                 self.view = match self.view {
                     View::Auto if self.shows_curves() => View::Label,
                     View::Auto => View::Curves,
                     View::Label | View::Curves => View::Auto,
                 };
             }
-            other => {
-                let mut watch = std::mem::take(&mut self.watch);
+            Action::Look(look) => {
+                let mut curves = std::mem::take(&mut self.curves);
                 if let Some((_, state)) = self.run() {
-                    watch.look(state, other);
+                    curves.look(state, look);
                 }
                 if let Some(line) = &mut self.line {
-                    line.set_smoothing(watch.smoothing());
+                    line.set_smoothing(curves.smoothing());
                 }
-                self.watch = watch;
+                self.curves = curves;
             }
+            Action::Back => {}
         }
         self.fit();
     }
@@ -257,13 +311,13 @@ impl Replay {
     }
 
     fn fit(&mut self) {
-        let mut watch = std::mem::take(&mut self.watch);
+        let mut curves = std::mem::take(&mut self.curves);
         if let Some((id, state)) = self.run() {
-            if watch.run.as_ref() != Some(&id) {
-                watch.turn_to(id);
+            if curves.run.as_ref() != Some(&id) {
+                curves.turn_to(id);
             }
-            watch.fit(state);
+            curves.fit(state);
         }
-        self.watch = watch;
+        self.curves = curves;
     }
 }

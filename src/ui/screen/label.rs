@@ -1,25 +1,24 @@
 //! Draws the label screen: the prompt, two answers, the last verdicts.
 
-use super::frame::{duration, put, put_line, rule, running, saved};
-use super::home::bar;
-use super::theme::{ACCENT, BOLD, DIFFERS, DIM, TEXT};
-use crate::app::label::{Card, Label, Pane, history, sampler, stats};
-use crate::app::watch::short;
-use crate::app::{Model, Open, clip, presentable};
+use crate::app::screen::label::{Card, LabelScreen, Pane, history, sampler, stats};
+use crate::app::{Model, Open, clip, presentable, short};
 use crate::domain::counted;
+use crate::ui::frame::{duration, put, put_line, rule, running, saved};
+use crate::ui::theme::{ACCENT, ACCENT_BOLD, BOLD, DIFFERS, DIM, TEXT};
+use crate::ui::widgets::plain::gauge;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use std::ops::Range;
 
 /// Place and state for the header.
-pub fn header(model: &Model) -> (Vec<String>, Line<'static>) {
+pub fn header(model: &Model, _screen: &LabelScreen) -> (Vec<String>, Line<'static>) {
     let Some(open) = &model.open else { return (vec!["label".into()], Line::default()) };
     let mut spans = running(model);
     let stats = stats(open);
     if stats.total > 0 && open.loaded {
         spans.push(Span::styled(format!("{} of {} ", stats.done, stats.total), BOLD));
-        spans.push(Span::styled(bar(stats.done as f64 / stats.total as f64, 6), ACCENT));
+        spans.push(Span::styled(gauge(stats.done as f64 / stats.total as f64, 6), ACCENT));
         if let Some(rate) = stats.per_hour {
             spans.push(Span::styled(format!("   {rate:.0}/h"), TEXT));
         }
@@ -30,7 +29,7 @@ pub fn header(model: &Model) -> (Vec<String>, Line<'static>) {
     }
     spans.extend(saved(model, usize::from(model.size.0 / 2)));
     // While the logs are read, the place is the one asked for.
-    let place = model.goal.as_ref().filter(|_| !open.loaded).map_or("label", |(_, goal)| goal.word());
+    let place = model.goal.as_ref().filter(|_| !open.loaded).map_or("label", |(_, goal)| goal.screen);
     (vec![clip(&open.meta.name, 40), place.into()], Line::from(spans))
 }
 
@@ -46,7 +45,7 @@ fn roughly(seconds: f64) -> String {
 }
 
 /// Draws the body and gives the status line.
-pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Label) -> Line<'static> {
+pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LabelScreen) -> Line<'static> {
     let Some(open) = &model.open else { return Line::default() };
     match &screen.card {
         Some(card) => pair(buf, area, open, screen, card),
@@ -55,7 +54,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Label) -> Line
     if open.loaded { last_verdicts(open, area.width) } else { Line::default() }
 }
 
-fn pair(buf: &mut Buffer, area: Rect, open: &Open, screen: &Label, card: &Card) {
+fn pair(buf: &mut Buffer, area: Rect, open: &Open, screen: &LabelScreen, card: &Card) {
     let places = card.places;
     let mut title = format!("prompt {}", card.prompt_id);
     for tag in &card.tags {
@@ -64,7 +63,7 @@ fn pair(buf: &mut Buffer, area: Rect, open: &Open, screen: &Label, card: &Card) 
     }
     let mut remark = Vec::new();
     if let Some((_, verdict)) = open.session.verdict_of(&card.pair, &open.rater) {
-        remark.push(format!("you said: {}", crate::app::label::words(verdict)));
+        remark.push(format!("you said: {}", crate::app::screen::label::words(verdict)));
     }
     if let Some(note) = open.session.note_of(&card.pair, &open.rater) {
         remark.push(format!("note: {}", clip(&presentable(note), usize::from(area.width / 3))));
@@ -99,7 +98,7 @@ fn pair(buf: &mut Buffer, area: Rect, open: &Open, screen: &Label, card: &Card) 
     }
 }
 
-fn answer(buf: &mut Buffer, area: Rect, screen: &Label, card: &Card, pane: Pane) {
+fn answer(buf: &mut Buffer, area: Rect, screen: &LabelScreen, card: &Card, pane: Pane) {
     let i = pane.index();
     let mut remark = Vec::new();
     if card.tokens[i] > 0 {
@@ -114,7 +113,7 @@ fn answer(buf: &mut Buffer, area: Rect, screen: &Label, card: &Card, pane: Pane)
         (true, _) => format!("{} alone", pane.number()),
         _ => pane.number().to_string(),
     };
-    let style = if focused { super::theme::ACCENT_BOLD } else { BOLD };
+    let style = if focused { ACCENT_BOLD } else { BOLD };
     rule(buf, area, &Span::styled(title, style), &remark.join(" · "));
     let marks = if screen.diff { card.diff.as_ref().map(|diff| diff.only[i].as_slice()) } else { None };
     let text = &card.text[i];

@@ -1,0 +1,447 @@
+//! Judging pairs: one pair on the screen, one key a verdict, the next pair at once.
+//!
+//! Owns what is shown and what has been read. Sides are random and blind: a pure function of the pair and the rater.
+
+mod card;
+mod score;
+
+pub use card::{Card, CardLayout, Pane, first_side};
+pub use score::{Stats, history, sampler, stats, words};
+
+use crate::app::contract::Screen;
+use crate::app::edit::EditBuffer;
+use crate::app::effect::Effect;
+use crate::app::flow;
+use crate::app::goal::{Goal, Outcome, Show};
+use crate::app::key::{Code, Key};
+use crate::app::keymap::{Section, c, k, on};
+use crate::app::open::Open;
+use crate::app::palette::{Palette, PaletteEntry, Pick};
+use crate::app::popup::{Answer, Ask, Input, Popup};
+use crate::app::shared::Shared;
+use crate::app::wrap::{clip, presentable};
+use crate::domain::{Choice, CompletionId, PairId, QueueOrder, Strength, Verdict};
+use crate::protocol::SessionRecord;
+
+/// Verdicts within this time after a pair appears are taken for a repeating key.
+pub const GUARD_MS: u64 = 250;
+
+/// What the screen knows.
+#[derive(Debug, Clone, Default)]
+pub struct LabelScreen {
+    /// The pair on the screen.
+    pub card: Option<Card>,
+    /// Whether differing words are marked.
+    pub diff: bool,
+    /// Whether the focused answer stands alone.
+    pub zoom: bool,
+}
+
+/// What its keys ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// The answer in this pane is better.
+    Prefer(Pane, Strength),
+    /// Neither is better.
+    Tie,
+    /// Neither is acceptable.
+    BothBad,
+    /// Decide later.
+    Skip,
+    /// Take the last verdict back.
+    Undo,
+    /// Give it again.
+    Redo,
+    /// Write a note on the pair.
+    Note,
+    /// Write a better version of the focused answer.
+    Edit,
+    /// Show which words differ.
+    Diff,
+    /// Go to the next difference.
+    NextDifference,
+    /// Give the other answer the focus.
+    SwapPane,
+    /// Show the focused answer alone.
+    Zoom,
+    /// Go to a pair.
+    GoTo,
+    /// The other order of the pairs to judge.
+    TurnOrder,
+    /// Scroll both answers a line down.
+    ScrollDown,
+    /// Scroll both answers a line up.
+    ScrollUp,
+    /// Scroll both answers a page down.
+    PageDown,
+    /// Scroll both answers a page up.
+    PageUp,
+    /// Ask how to sample and start.
+    Sample,
+    /// Ask for a file and import it.
+    Import,
+    /// To another screen of the session.
+    Go(&'static str),
+    /// Back to the sessions.
+    Back,
+}
+
+const IDLE: usize = 1;
+
+#[rustfmt::skip]
+const KEYS: &[Section<Action>] = &[
+    Section { title: "label", rows: &[
+        on(c('1'), Action::Prefer(Pane::First, Strength::Better), "better", "the first answer is better"),
+        on(c('2'), Action::Prefer(Pane::Second, Strength::Better), "better", "the second answer is better"),
+        on(c('!'), Action::Prefer(Pane::First, Strength::Much), "much", "the first answer is much better"),
+        on(c('@'), Action::Prefer(Pane::Second, Strength::Much), "much", "the second answer is much better"),
+        on(c(','), Action::Prefer(Pane::First, Strength::Slight), "slight", "the first answer is slightly better"),
+        on(c('.'), Action::Prefer(Pane::Second, Strength::Slight), "slight", "the second answer is slightly better"),
+        on(c('0'), Action::Tie, "tie", "neither is better"),
+        on(c('b'), Action::BothBad, "bad", "neither is acceptable"),
+        on(c(' '), Action::Skip, "skip", "decide later: the pair comes back"),
+        on(c('u'), Action::Undo, "undo", "take the last verdict back, without limit"),
+        on(c('d'), Action::Diff, "diff", "mark the words that differ"),
+        on(Key::ctrl('r'), Action::Redo, "", "give the verdict again that was taken back"),
+        on(c(']'), Action::NextDifference, "", "scroll to the next difference"),
+        on(c('j'), Action::ScrollDown, "", "scroll both answers down"),
+        on(c('k'), Action::ScrollUp, "", "scroll both answers up"),
+        on(k(Code::Down), Action::ScrollDown, "", "scroll both answers down"),
+        on(k(Code::Up), Action::ScrollUp, "", "scroll both answers up"),
+        on(k(Code::PageDown), Action::PageDown, "", "scroll both answers a page down"),
+        on(k(Code::PageUp), Action::PageUp, "", "scroll both answers a page up"),
+        on(k(Code::Tab), Action::SwapPane, "", "give the other answer the focus"),
+        on(c('z'), Action::Zoom, "", "show the focused answer alone, or both"),
+        on(c('e'), Action::Edit, "", "write a better version of the answer"),
+        on(c('n'), Action::Note, "", "write a note on this pair"),
+        on(c('g'), Action::GoTo, "", "go to any pair, judged ones too"),
+        on(c('o'), Action::TurnOrder, "", "pairs in order of arrival, or least certain scores first"),
+        on(c('s'), Action::Sample, "", "sample answers in the background"),
+        on(c('t'), Action::Go("launch"), "", "launch a training run on the verdicts"),
+        on(c('w'), Action::Go("watch"), "", "watch the session's runs"),
+        on(c('r'), Action::Go("replay"), "", "replay the session"),
+        on(c('i'), Action::Import, "", "import prompts or pairs from a file"),
+        on(k(Code::Esc), Action::Back, "", "back to the sessions"),
+    ] },
+    Section { title: "label, nothing to judge", rows: &[
+        on(c('s'), Action::Sample, "sample", "sample answers in the background"),
+        on(c('i'), Action::Import, "import", "import prompts or pairs from a file"),
+        on(c('t'), Action::Go("launch"), "train", "launch a training run on the verdicts"),
+        on(c('w'), Action::Go("watch"), "watch", "watch the session's runs"),
+        on(c('u'), Action::Undo, "undo", "take the last verdict back, without limit"),
+        on(k(Code::Esc), Action::Back, "sessions", "back to the sessions"),
+    ] },
+];
+
+impl Screen for LabelScreen {
+    type Action = Action;
+
+    const NAME: &'static str = "label";
+    const KEYS: &'static [Section<Action>] = KEYS;
+
+    /// Shows the next pair, or what is asked for over it.
+    fn open(shared: &mut Shared, show: Show) -> (Self, Vec<Effect>) {
+        let mut label = Self::default();
+        refresh(&mut label, shared);
+        match show {
+            Show::Sample => flow::ask_sample(shared),
+            Show::Import => flow::ask_import(shared),
+            Show::Pairs(pairs) => match pairs.as_slice() {
+                [pair] => show_pair(&mut label, shared, pair),
+                pairs => ask_pair(shared, |pair| pairs.contains(pair)),
+            },
+            Show::Default | Show::Run(_) | Show::Speed(_) => {}
+        }
+        (label, Vec::new())
+    }
+
+    fn act(&mut self, shared: &mut Shared, action: Action) -> Outcome {
+        match action {
+            Action::Sample => flow::ask_sample(shared),
+            Action::Import => flow::ask_import(shared),
+            Action::Go(screen) => return Outcome::go(Goal::to(screen)),
+            Action::Back => return Outcome::go(Goal::to("home")),
+            _ => return act(self, shared, action).into(),
+        }
+        Outcome::default()
+    }
+
+    /// Without a pair other keys matter: what helps is to get something.
+    fn section(&self, _shared: &Shared) -> usize {
+        if self.card.is_none() { IDLE } else { 0 }
+    }
+
+    fn foot(&self, shared: &Shared, action: Action, word: &'static str) -> Option<&'static str> {
+        let matters = self.card.is_some() || shared.open.as_ref().is_some_and(|open| matters_idle(open, action));
+        matters.then_some(word)
+    }
+
+    fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {
+        refresh(self, shared);
+        Vec::new()
+    }
+
+    fn answered(&mut self, shared: &mut Shared, answer: Answer) -> Outcome {
+        match answer {
+            Answer::Picked(Pick::Pair(pair)) => show_pair(self, shared, &pair),
+            Answer::Typed(input) => match input.ask.clone() {
+                Ask::Note { pair } => return take_note(shared, pair, input.buffer.text().trim().to_owned()).into(),
+                Ask::Correct { pair, completion } => {
+                    return take_correction(shared, pair, completion, input.buffer.text().to_owned()).into();
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+        Outcome::default()
+    }
+}
+
+/// Whether an action does something while there is no pair to judge.
+fn matters_idle(open: &Open, action: Action) -> bool {
+    match action {
+        Action::Sample => !open.session.prompts().is_empty(),
+        Action::Go("launch") => {
+            let session = &open.session;
+            !session.taught().is_empty()
+                || !session.rated().is_empty()
+                || session.verdicts().any(|(_, judged)| !judged.undone)
+        }
+        Action::Undo => open.session.undoable(&open.rater).is_some(),
+        Action::Go("watch") => !open.runs.is_empty(),
+        _ => true,
+    }
+}
+
+/// Looks again at what has changed below: takes the next pair when none is shown, lays the text out for a new size.
+fn refresh(label: &mut LabelScreen, model: &Shared) {
+    let Some(open) = &model.open else { return };
+    // Before all logs are read, a pair may seem open that was judged long ago.
+    if label.card.is_none()
+        && open.loaded
+        && let Some(next) = open.queue.first()
+    {
+        label.card = Card::of(open, next, model.now_ms);
+    }
+    if let Some(card) = &mut label.card {
+        card.lay_out(model.size, label.zoom);
+    }
+}
+
+/// Shows a pair, judged or not.
+fn show_pair(label: &mut LabelScreen, model: &Shared, pair: &PairId) {
+    let Some(open) = &model.open else { return };
+    if let Some(card) = Card::of(open, pair, model.now_ms) {
+        label.card = Some(card);
+    }
+    refresh(label, model);
+}
+
+fn show_next(label: &mut LabelScreen, model: &Shared) {
+    label.card = None;
+    refresh(label, model);
+}
+
+/// Does what a key asks for.
+fn act(label: &mut LabelScreen, model: &mut Shared, action: Action) -> Vec<Effect> {
+    match action {
+        Action::Prefer(pane, strength) => return judge(label, model, Said::Prefer(pane, strength)),
+        Action::Tie => return judge(label, model, Said::Flat(Choice::Tie)),
+        Action::BothBad => return judge(label, model, Said::Flat(Choice::BothBad)),
+        Action::Skip => return judge(label, model, Said::Flat(Choice::Skip)),
+        Action::Undo => return undo(label, model),
+        Action::Redo => return redo(label, model),
+        Action::Note => ask_note(label, model),
+        Action::Edit => ask_correction(label, model),
+        Action::TurnOrder => turn_order(label, model),
+        Action::GoTo => ask_pair(model, |_| true),
+        _ => {}
+    }
+    let size = model.size;
+    let Some(card) = &mut label.card else { return Vec::new() };
+    match action {
+        Action::ScrollDown => card.scroll_by(1),
+        Action::ScrollUp => card.scroll_by(-1),
+        Action::PageDown => card.scroll_by(card.page()),
+        Action::PageUp => card.scroll_by(-card.page()),
+        Action::SwapPane => {
+            card.focus = card.focus.other();
+            card.lay_out(size, label.zoom);
+        }
+        Action::Zoom => {
+            label.zoom = !label.zoom;
+            card.lay_out(size, label.zoom);
+        }
+        Action::Diff => {
+            label.diff = !label.diff;
+            if label.diff {
+                card.compare();
+            }
+        }
+        Action::NextDifference => {
+            label.diff = true;
+            card.compare();
+            if !card.to_next_difference() {
+                model.say("no further difference");
+            }
+        }
+        _ => {}
+    }
+    Vec::new()
+}
+
+/// A decision as it was pressed: in terms of the screen.
+#[derive(Clone, Copy)]
+enum Said {
+    Prefer(Pane, Strength),
+    Flat(Choice),
+}
+
+fn judge(label: &mut LabelScreen, model: &mut Shared, said: Said) -> Vec<Effect> {
+    if !flow::writable(model) {
+        return Vec::new();
+    }
+    let Some(card) = &label.card else {
+        model.warn("no pair to judge");
+        return Vec::new();
+    };
+    let ms = model.now_ms.saturating_sub(card.shown_ms);
+    if ms < GUARD_MS {
+        model.warn("that key came with the pair itself and was not taken: once more");
+        return Vec::new();
+    }
+    let (choice, winner) = match said {
+        Said::Prefer(pane, strength) => {
+            let side = card.side(pane);
+            (Choice::Prefer(side, strength), Some(card.raw_hash(pane)))
+        }
+        Said::Flat(choice) => (choice, None),
+    };
+    let (pair, left, seen) = (card.pair.clone(), card.left, card.seen());
+    let Some(open) = &mut model.open else { return Vec::new() };
+    let verdict = Verdict { pair, rater: open.rater.clone(), choice, left, seen, ms, winner_hash: winner };
+    let effects = open.write(&SessionRecord::Judged(verdict));
+    show_next(label, model);
+    effects
+}
+
+fn undo(label: &mut LabelScreen, model: &mut Shared) -> Vec<Effect> {
+    take_back(label, model, true)
+}
+
+fn redo(label: &mut LabelScreen, model: &mut Shared) -> Vec<Effect> {
+    take_back(label, model, false)
+}
+
+fn take_back(label: &mut LabelScreen, model: &mut Shared, back: bool) -> Vec<Effect> {
+    if !flow::writable(model) {
+        return Vec::new();
+    }
+    let Some(open) = &mut model.open else { return Vec::new() };
+    let of = if back { open.session.undoable(&open.rater) } else { open.session.redoable(&open.rater) };
+    let Some(of) = of else {
+        model.say(if back { "nothing to take back" } else { "nothing to give again" });
+        return Vec::new();
+    };
+    let pair = open.session.verdicts().find(|(seq, _)| *seq == of).map(|(_, judged)| judged.verdict.pair.clone());
+    let effects = open.write(&if back { SessionRecord::Undone { of } } else { SessionRecord::Redone { of } });
+    match pair {
+        Some(pair) if back => show_pair(label, model, &pair),
+        _ => show_next(label, model),
+    }
+    effects
+}
+
+/// Takes the pairs in the other order, beginning with the next one.
+fn turn_order(label: &mut LabelScreen, model: &mut Shared) {
+    let Some(open) = &mut model.open else { return };
+    let said = match open.order {
+        QueueOrder::Uncertain => "pairs come as they arrived".to_owned(),
+        QueueOrder::Arrival => {
+            let of_queue =
+                |pair: &&PairId| open.session.pair(pair).is_some_and(|p| open.session.score_gap(p).is_some());
+            match open.queue.iter().filter(of_queue).count() {
+                0 => {
+                    let name = open.meta.name.clone();
+                    return model.warn(format!(
+                        "no pair left to judge has scores: `tiebreak score {name} --with RUN` gives them"
+                    ));
+                }
+                n => format!("the pairs whose scores differ least come first: {n} of {} have scores", open.queue.len()),
+            }
+        }
+    };
+    open.order = match open.order {
+        QueueOrder::Arrival => QueueOrder::Uncertain,
+        QueueOrder::Uncertain => QueueOrder::Arrival,
+    };
+    model.order = open.order;
+    open.requeue();
+    show_next(label, model);
+    model.say(said);
+}
+
+fn ask_note(label: &LabelScreen, model: &mut Shared) {
+    if !flow::writable(model) {
+        return;
+    }
+    let Some(open) = &model.open else { return };
+    let Some(card) = &label.card else { return };
+    let old = open.session.note_of(&card.pair, &open.rater).unwrap_or_default().to_owned();
+    let pair = card.pair.clone();
+    flow::input(model, "a note on this pair", "empty removes it", Ask::Note { pair }, &old);
+}
+
+/// Takes a note.
+fn take_note(model: &mut Shared, pair: PairId, text: String) -> Vec<Effect> {
+    let Some(open) = &mut model.open else { return Vec::new() };
+    let rater = open.rater.clone();
+    open.write(&SessionRecord::Noted { pair, rater, text })
+}
+
+fn ask_correction(label: &LabelScreen, model: &mut Shared) {
+    if !flow::writable(model) {
+        return;
+    }
+    let Some(card) = &label.card else { return };
+    let ask = Ask::Correct { pair: card.pair.clone(), completion: card.completion(card.focus).clone() };
+    let (title, text) =
+        (format!("a better version of answer {}", card.focus.number()), card.text[card.focus.index()].clone());
+    model.popups.push(Popup::Input(Input {
+        title,
+        hint: "ctrl-s takes it, esc leaves it".into(),
+        buffer: EditBuffer::text_of(text),
+        ask,
+        error: None,
+    }));
+}
+
+/// Takes a correction; one that changes nothing is none.
+fn take_correction(model: &mut Shared, pair: PairId, completion: CompletionId, text: String) -> Vec<Effect> {
+    let Some(open) = &mut model.open else { return Vec::new() };
+    let same = open.session.completion(&completion).is_some_and(|c| presentable(&c.text) == text);
+    if same || text.trim().is_empty() {
+        model.say("nothing was changed");
+        return Vec::new();
+    }
+    let rater = open.rater.clone();
+    let effects = open.write(&SessionRecord::Corrected { pair, completion, rater, text });
+    model.say("the better version is kept");
+    effects
+}
+
+/// Asks for one of the pairs that `among` takes, and shows it.
+fn ask_pair(model: &mut Shared, among: impl Fn(&PairId) -> bool) {
+    let Some(open) = &model.open else { return };
+    let entries = open.session.pairs().iter().filter(|pair| among(&pair.id)).filter_map(|pair| {
+        let prompt = open.session.prompt(&pair.prompt)?;
+        let said = open.session.verdict_of(&pair.id, &open.rater).map(|(_, verdict)| score::words(verdict));
+        Some(PaletteEntry {
+            title: format!("{}  {}", pair.prompt, clip(&presentable(prompt.body.headline()), 60)),
+            detail: said.unwrap_or_default(),
+            pick: Pick::Pair(pair.id.clone()),
+        })
+    });
+    let palette = Palette::new("which pair", entries.collect());
+    model.popups.push(Popup::Palette(palette));
+}
