@@ -139,17 +139,19 @@ fn choose_model(model: &mut Shared, name: String) {
         .iter()
         .flatten()
         .filter(|card| card.problem.is_none())
-        .map(|card| PaletteEntry {
-            title: card.name.clone(),
-            detail: model_line(card),
-            pick: Pick::Model { name: name.clone(), model: Some(card.name.clone()) },
+        .map(|card| {
+            PaletteEntry::new(
+                card.name.clone(),
+                model_line(card),
+                Pick::Model { name: name.clone(), model: Some(card.name.clone()) },
+            )
         })
         .collect();
-    entries.push(PaletteEntry {
-        title: "another: type a folder or a .gguf file".into(),
-        detail: String::new(),
-        pick: Pick::Model { name, model: None },
-    });
+    entries.push(PaletteEntry::new(
+        "another: type a folder or a .gguf file".into(),
+        String::new(),
+        Pick::Model { name, model: None },
+    ));
     model.popups.push(Popup::Palette(Palette::new("which model", entries)));
 }
 

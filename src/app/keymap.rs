@@ -16,11 +16,29 @@ pub struct Binding<A> {
     pub foot: &'static str,
     /// What it does, in one line.
     pub help: &'static str,
+    /// What the palette finds it by.
+    pub name: &'static str,
+    /// Whether it records a verdict. The palette never selects such a row by itself.
+    pub verdict: bool,
 }
 
-/// A row of a key table.
+/// A row of a key table. Its name is the footer's word, unless it has another.
 pub const fn on<A: Copy>(key: Key, action: A, foot: &'static str, help: &'static str) -> Binding<A> {
-    Binding { key, action, foot, help }
+    Binding { key, action, foot, help, name: foot, verdict: false }
+}
+
+impl<A: Copy> Binding<A> {
+    /// The row with a name of its own.
+    #[must_use]
+    pub const fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
+    }
+
+    /// The row as one that records a verdict.
+    #[must_use]
+    pub const fn verdict(self) -> Self {
+        Self { verdict: true, ..self }
+    }
 }
 
 /// A character's key.
@@ -54,7 +72,10 @@ impl<A: Copy + PartialEq> Section<A> {
     pub fn table(&self) -> Table {
         let same = |action: A| self.rows.iter().position(|row| row.action == action).unwrap_or(0);
         let rows = self.rows.iter();
-        let rows = rows.map(|row| Row { key: row.key, foot: row.foot, help: row.help, first: same(row.action) });
+        let rows = rows.map(|row| {
+            let Binding { key, foot, help, name, verdict, action } = *row;
+            Row { key, foot, help, name, verdict, first: same(action) }
+        });
         Table { title: self.title, rows: rows.collect() }
     }
 }
@@ -68,6 +89,10 @@ pub struct Row {
     pub foot: &'static str,
     /// What it does.
     pub help: &'static str,
+    /// What the palette finds it by.
+    pub name: &'static str,
+    /// Whether it records a verdict.
+    pub verdict: bool,
     /// The place of the first row with the same action.
     pub first: usize,
 }

@@ -187,23 +187,16 @@ impl Popup {
                     _ => {}
                 }
             }
-            Self::Palette(palette) => {
-                let found = palette.matches().len();
-                match action {
-                    Some(A::Accept) => {
-                        if let Some(pick) = palette.current().map(|entry| entry.pick.clone()) {
-                            return Pressed::Answered(Answer::Picked(pick));
-                        }
-                    }
-                    Some(A::Up) => palette.selected = palette.selected.saturating_sub(1),
-                    Some(A::Down) => palette.selected = (palette.selected + 1).min(found.saturating_sub(1)),
-                    _ => {
-                        if palette.query.press(key) {
-                            palette.selected = 0;
-                        }
+            Self::Palette(palette) => match action {
+                Some(A::Accept) => {
+                    if let Some(pick) = palette.current().map(|entry| entry.pick.clone()) {
+                        return Pressed::Answered(Answer::Picked(pick));
                     }
                 }
-            }
+                Some(A::Up) => palette.up(),
+                Some(A::Down) => palette.down(),
+                _ => palette.press(key),
+            },
             Self::Input(input) => {
                 let newline = input.buffer.is_multiline() && key.code == Code::Enter;
                 if action == Some(A::Accept) && !newline {
@@ -247,7 +240,7 @@ impl Popup {
     pub fn paste(&mut self, text: &str) -> bool {
         match self {
             Self::Input(input) => input.buffer.insert(text),
-            Self::Palette(palette) => palette.query.insert(text),
+            Self::Palette(palette) => palette.insert(text),
             Self::Form(form) => {
                 if let Some(field) = form.fields.get_mut(form.selected) {
                     field.buffer.insert(text);

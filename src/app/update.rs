@@ -10,6 +10,7 @@ use super::msg::Msg;
 use super::open::Open;
 use super::palette::{Palette, Pick};
 use super::popup::{Answer, Confirm, Help, Popup, Pressed, Then};
+use super::screen::DOORS;
 use super::shared::Tone;
 use super::travel;
 
@@ -214,6 +215,7 @@ fn answered(model: &mut Model, answer: Answer) -> Vec<Effect> {
         Answer::Picked(Pick::Anywhere(row)) => {
             return ANYWHERE.rows.get(row).map_or_else(Vec::new, |row| anywhere(model, row.action));
         }
+        Answer::Picked(Pick::Go(screen)) => Outcome::go(Goal::to(screen)),
         Answer::Picked(Pick::Session(name)) => Outcome::go_in(Some(name), Goal::to("label")),
         Answer::Picked(Pick::Model { name, model: of }) => {
             flow::pick_model(shared, name, of);
@@ -239,7 +241,9 @@ fn anywhere(model: &mut Model, action: Anywhere) -> Vec<Effect> {
             let names: Vec<String> = model.sessions.iter().flatten().map(|card| card.name.clone()).collect();
             let mut everywhere = ANYWHERE.table();
             everywhere.rows.retain(|row| ANYWHERE.rows[row.first].action != Anywhere::Palette);
-            let palette = Palette::commands(&model.screen.any().table(), &everywhere, names.into_iter());
+            let screens = DOORS.iter().filter(|door| model.open.is_some() || !door.needs_session).map(|door| door.name);
+            let here = model.screen.any().table();
+            let palette = Palette::commands(&here, &everywhere, screens, names.into_iter());
             model.popups.push(Popup::Palette(palette));
         }
         Anywhere::Quit => return quit(model),

@@ -14,6 +14,8 @@ use ratatui::text::{Line, Span};
 const TWO_COLUMNS: u16 = 110;
 /// Columns for keys in the help.
 const KEYS: u16 = 13;
+/// Columns for names in the palette.
+const NAMES: u16 = 19;
 /// Below this many columns a sheet takes the whole width.
 const NARROW: u16 = 100;
 
@@ -123,16 +125,19 @@ fn palette(buf: &mut Buffer, area: Rect, palette: &Palette) {
     if found.is_empty() {
         put(buf, inner.x, inner.y + 2, inner.width, "nothing matches; backspace widens", DIM);
     }
-    let selected = palette.selected.min(found.len().saturating_sub(1));
-    let first = (selected + 1).saturating_sub(rows);
+    let selected = palette.selected();
+    let first = (selected.unwrap_or(0) + 1).saturating_sub(rows);
     for (i, entry) in found.iter().enumerate().skip(first).take(rows) {
         let y = inner.y + 2 + (i - first) as u16;
-        let (mark, style) = if i == selected { ("› ", ACCENT_BOLD) } else { ("  ", TEXT) };
+        let (mark, style) = if Some(i) == selected { ("› ", ACCENT_BOLD) } else { ("  ", TEXT) };
         let detail = clip(&entry.detail, usize::from(inner.width / 3));
         let detail_width = cells(&detail) as u16;
         let room = inner.width.saturating_sub(detail_width + 4);
         put(buf, inner.x, y, 2, mark, ACCENT_BOLD);
-        put(buf, inner.x + 2, y, room, &clip(&entry.title, usize::from(room)), style);
+        let used = put(buf, inner.x + 2, y, room, &clip(&entry.title, usize::from(room)), style);
+        let at = (used + 2).max(NAMES);
+        let room = room.saturating_sub(at);
+        put(buf, inner.x + 2 + at, y, room, &clip(&entry.about, usize::from(room)), DIM);
         put(buf, inner.right().saturating_sub(detail_width), y, detail_width, &detail, DIM);
     }
     if found.len() > first + rows {

@@ -345,6 +345,14 @@ fn the_keymap_has_no_key_twice_and_explains_every_key() {
             assert!(screen.rows.iter().all(|r| r.key != row.key), "{} hides {}", screen.title, row.key);
         }
     }
+    // The palette finds by names: every action of a screen has one, and no two have the same.
+    for table in DOORS.iter().filter_map(|door| (door.keys)().into_iter().next()).chain([tables[0].clone()]) {
+        let mut names = HashSet::new();
+        for (keys, row) in table.actions() {
+            assert!(!row.name.is_empty(), "{} {keys} has no name", table.title);
+            assert!(names.insert(row.name), "{}: two actions are called {}", table.title, row.name);
+        }
+    }
     let titles: HashSet<&str> = tables.iter().map(|table| table.title).collect();
     assert_eq!(titles.len(), tables.len(), "no two places have one name");
     assert!(titles.contains("everywhere") && DOORS.iter().all(|door| titles.contains(door.name)));
@@ -395,4 +403,44 @@ fn every_key_of_every_screen_leads_to_a_screen_that_exists() {
             assert!(DOORS.iter().any(|door| door.name == goal), "{} {}: {goal}", door.name, row.key);
         }
     }
+}
+
+#[test]
+fn the_palette_records_no_verdict_that_was_not_selected() {
+    for query in
+        ["tie", "both bad", "better", "1 much", "slightly", "search", "filter", "theme", "home", "neither", "t"]
+    {
+        let mut desk = Desk::with_session(80, 24, pairs(4));
+        desk.keys(":");
+        desk.type_text(query);
+        desk.keys("enter");
+        assert_eq!(judged(&desk), [], "`{query}` and enter: {}", desk.screen());
+    }
+    // Who moves to a verdict means it.
+    let mut desk = Desk::with_session(80, 24, pairs(4));
+    desk.keys(": t i e down enter");
+    assert_eq!(judged(&desk), [("p1:0-1".to_owned(), Choice::Tie)]);
+}
+
+#[test]
+fn the_palette_finds_actions_by_their_names() {
+    let found = |query: &str| {
+        let mut desk = Desk::with_session(80, 24, pairs(4));
+        desk.keys("1 :");
+        desk.type_text(query);
+        match desk.model.popups.last() {
+            Some(Popup::Palette(palette)) => palette.current().map(|entry| entry.title.clone()),
+            other => panic!("{other:?}"),
+        }
+    };
+    for name in ["undo", "redo", "skip", "zoom", "note", "diff", "sample", "import", "replay", "help", "quit", "home"] {
+        assert_eq!(found(name).as_deref(), Some(name));
+    }
+    assert_eq!(found("zom").as_deref(), Some("zoom"), "a slip of the finger is forgiven");
+    assert_eq!(found("xyzzy"), None);
+    // What is chosen is done.
+    let mut desk = Desk::with_session(80, 24, pairs(4));
+    desk.keys("1 : u n d o enter");
+    assert_eq!(judged(&desk), []);
+    assert_eq!(shown(&desk).as_deref(), Some("p1:0-1"));
 }

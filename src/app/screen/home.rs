@@ -43,16 +43,16 @@ const KEYS: &[Section<Action>] = &[Section { title: "home", rows: &[
     on(k(Code::Enter), Action::Open, "open", "open the session"),
     on(c('n'), Action::NewSession, "new", "make a session: name, model, prompts"),
     on(c('l'), Action::Go("label"), "label", "judge pairs of the session"),
-    on(c('t'), Action::Go("launch"), "train", "launch a training run"),
+    on(c('t'), Action::Go("launch"), "train", "launch a training run").named("launch"),
     on(c('w'), Action::Go("watch"), "watch", "watch its runs"),
-    on(c('s'), Action::Sample, "", "sample answers in the background"),
-    on(c('i'), Action::Import, "", "import prompts or pairs from a file"),
-    on(c('r'), Action::Go("replay"), "", "replay the session"),
-    on(k(Code::Down), Action::Down, "", "next session"),
-    on(k(Code::Up), Action::Up, "", "previous session"),
+    on(c('s'), Action::Sample, "", "sample answers in the background").named("sample"),
+    on(c('i'), Action::Import, "", "import prompts or pairs from a file").named("import"),
+    on(c('r'), Action::Go("replay"), "", "replay the session").named("replay"),
+    on(k(Code::Down), Action::Down, "", "next session").named("next session"),
+    on(k(Code::Up), Action::Up, "", "previous session").named("previous session"),
     on(c('j'), Action::Down, "", "next session"),
     on(c('k'), Action::Up, "", "previous session"),
-    on(c('R'), Action::Refresh, "", "look for sessions and models again"),
+    on(c('R'), Action::Refresh, "", "look for sessions and models again").named("refresh"),
 ] }];
 
 impl Screen for HomeScreen {

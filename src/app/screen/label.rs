@@ -91,37 +91,37 @@ const IDLE: usize = 1;
 #[rustfmt::skip]
 const KEYS: &[Section<Action>] = &[
     Section { title: "label", rows: &[
-        on(c('1'), Action::Prefer(Pane::First, Strength::Better), "better", "the first answer is better"),
-        on(c('2'), Action::Prefer(Pane::Second, Strength::Better), "better", "the second answer is better"),
-        on(c('!'), Action::Prefer(Pane::First, Strength::Much), "much", "the first answer is much better"),
-        on(c('@'), Action::Prefer(Pane::Second, Strength::Much), "much", "the second answer is much better"),
-        on(c(','), Action::Prefer(Pane::First, Strength::Slight), "slight", "the first answer is slightly better"),
-        on(c('.'), Action::Prefer(Pane::Second, Strength::Slight), "slight", "the second answer is slightly better"),
-        on(c('0'), Action::Tie, "tie", "neither is better"),
-        on(c('b'), Action::BothBad, "bad", "neither is acceptable"),
+        on(c('1'), Action::Prefer(Pane::First, Strength::Better), "better", "the first answer is better").named("1 better").verdict(),
+        on(c('2'), Action::Prefer(Pane::Second, Strength::Better), "better", "the second answer is better").named("2 better").verdict(),
+        on(c('!'), Action::Prefer(Pane::First, Strength::Much), "much", "the first answer is much better").named("1 much better").verdict(),
+        on(c('@'), Action::Prefer(Pane::Second, Strength::Much), "much", "the second answer is much better").named("2 much better").verdict(),
+        on(c(','), Action::Prefer(Pane::First, Strength::Slight), "slight", "the first answer is slightly better").named("1 slightly better").verdict(),
+        on(c('.'), Action::Prefer(Pane::Second, Strength::Slight), "slight", "the second answer is slightly better").named("2 slightly better").verdict(),
+        on(c('0'), Action::Tie, "tie", "neither is better").verdict(),
+        on(c('b'), Action::BothBad, "bad", "neither is acceptable").named("both bad").verdict(),
         on(c(' '), Action::Skip, "skip", "decide later: the pair comes back"),
         on(c('u'), Action::Undo, "undo", "take the last verdict back, without limit"),
         on(c('d'), Action::Diff, "diff", "mark the words that differ"),
-        on(Key::ctrl('r'), Action::Redo, "", "give the verdict again that was taken back"),
-        on(c(']'), Action::NextDifference, "", "scroll to the next difference"),
-        on(c('j'), Action::ScrollDown, "", "scroll both answers down"),
-        on(c('k'), Action::ScrollUp, "", "scroll both answers up"),
+        on(Key::ctrl('r'), Action::Redo, "", "give the verdict again that was taken back").named("redo"),
+        on(c(']'), Action::NextDifference, "", "scroll to the next difference").named("next difference"),
+        on(c('j'), Action::ScrollDown, "", "scroll both answers down").named("scroll down"),
+        on(c('k'), Action::ScrollUp, "", "scroll both answers up").named("scroll up"),
         on(k(Code::Down), Action::ScrollDown, "", "scroll both answers down"),
         on(k(Code::Up), Action::ScrollUp, "", "scroll both answers up"),
-        on(k(Code::PageDown), Action::PageDown, "", "scroll both answers a page down"),
-        on(k(Code::PageUp), Action::PageUp, "", "scroll both answers a page up"),
-        on(k(Code::Tab), Action::SwapPane, "", "give the other answer the focus"),
-        on(c('z'), Action::Zoom, "", "show the focused answer alone, or both"),
-        on(c('e'), Action::Edit, "", "write a better version of the answer"),
-        on(c('n'), Action::Note, "", "write a note on this pair"),
-        on(c('g'), Action::GoTo, "", "go to any pair, judged ones too"),
-        on(c('o'), Action::TurnOrder, "", "pairs in order of arrival, or least certain scores first"),
-        on(c('s'), Action::Sample, "", "sample answers in the background"),
-        on(c('t'), Action::Go("launch"), "", "launch a training run on the verdicts"),
-        on(c('w'), Action::Go("watch"), "", "watch the session's runs"),
-        on(c('r'), Action::Go("replay"), "", "replay the session"),
-        on(c('i'), Action::Import, "", "import prompts or pairs from a file"),
-        on(k(Code::Esc), Action::Back, "", "back to the sessions"),
+        on(k(Code::PageDown), Action::PageDown, "", "scroll both answers a page down").named("page down"),
+        on(k(Code::PageUp), Action::PageUp, "", "scroll both answers a page up").named("page up"),
+        on(k(Code::Tab), Action::SwapPane, "", "give the other answer the focus").named("focus"),
+        on(c('z'), Action::Zoom, "", "show the focused answer alone, or both").named("zoom"),
+        on(c('e'), Action::Edit, "", "write a better version of the answer").named("edit"),
+        on(c('n'), Action::Note, "", "write a note on this pair").named("note"),
+        on(c('g'), Action::GoTo, "", "go to any pair, judged ones too").named("go to pair"),
+        on(c('o'), Action::TurnOrder, "", "pairs in order of arrival, or least certain scores first").named("order"),
+        on(c('s'), Action::Sample, "", "sample answers in the background").named("sample"),
+        on(c('t'), Action::Go("launch"), "", "launch a training run on the verdicts").named("launch"),
+        on(c('w'), Action::Go("watch"), "", "watch the session's runs").named("watch"),
+        on(c('r'), Action::Go("replay"), "", "replay the session").named("replay"),
+        on(c('i'), Action::Import, "", "import prompts or pairs from a file").named("import"),
+        on(k(Code::Esc), Action::Back, "", "back to the sessions").named("home"),
     ] },
     Section { title: "label, nothing to judge", rows: &[
         on(c('s'), Action::Sample, "sample", "sample answers in the background"),
@@ -436,11 +436,11 @@ fn ask_pair(model: &mut Shared, among: impl Fn(&PairId) -> bool) {
     let entries = open.session.pairs().iter().filter(|pair| among(&pair.id)).filter_map(|pair| {
         let prompt = open.session.prompt(&pair.prompt)?;
         let said = open.session.verdict_of(&pair.id, &open.rater).map(|(_, verdict)| score::words(verdict));
-        Some(PaletteEntry {
-            title: format!("{}  {}", pair.prompt, clip(&presentable(prompt.body.headline()), 60)),
-            detail: said.unwrap_or_default(),
-            pick: Pick::Pair(pair.id.clone()),
-        })
+        Some(PaletteEntry::new(
+            format!("{}  {}", pair.prompt, clip(&presentable(prompt.body.headline()), 60)),
+            said.unwrap_or_default(),
+            Pick::Pair(pair.id.clone()),
+        ))
     });
     let palette = Palette::new("which pair", entries.collect());
     model.popups.push(Popup::Palette(palette));

@@ -206,12 +206,12 @@ pub enum Action {
 #[rustfmt::skip]
 const KEYS: &[Section<Action>] = &[Section { title: "launch", rows: &[
     on(k(Code::Enter), Action::Accept, "start", "start the run; on `…` show or hide the advanced options"),
-    on(k(Code::Tab), Action::NextField, "next", "next field"),
+    on(k(Code::Tab), Action::NextField, "next", "next field").named("next field"),
     on(k(Code::Down), Action::NextField, "", "next field"),
-    on(k(Code::BackTab), Action::PreviousField, "", "previous field"),
+    on(k(Code::BackTab), Action::PreviousField, "", "previous field").named("previous field"),
     on(k(Code::Up), Action::PreviousField, "", "previous field"),
-    on(k(Code::Left), Action::PreviousChoice, "choose", "previous choice of a field that has choices"),
-    on(k(Code::Right), Action::NextChoice, "choose", "next choice of a field that has choices"),
+    on(k(Code::Left), Action::PreviousChoice, "choose", "previous choice of a field that has choices").named("previous choice"),
+    on(k(Code::Right), Action::NextChoice, "choose", "next choice of a field that has choices").named("next choice"),
     on(c(' '), Action::NextChoice, "", "next choice of a field that has choices"),
     on(c('m'), Action::ShowMasks, "masks", "show what the model reads, and what of it is learned"),
     on(c('r'), Action::Reset, "reset", "everything back to the method's defaults"),
