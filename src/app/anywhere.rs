@@ -25,9 +25,9 @@ pub enum Anywhere {
 pub const ANYWHERE: Section<Anywhere> = Section { title: "everywhere", rows: &[
     on(c('?'), Anywhere::Help, "help", "every key that works here"),
     on(c(':'), Anywhere::Palette, "", "find any action or session by name").named("palette"),
-    on(c('q'), Anywhere::Quit, "", "leave; runs go on").named("quit"),
-    on(Key::ctrl('c'), Anywhere::Quit, "", "leave; runs go on"),
-    on(Key::ctrl('s'), Anywhere::SaveAgain, "", "save again what could not be saved").named("retry saving"),
-    on(Key::ctrl('l'), Anywhere::Redraw, "", "paint everything again").named("redraw"),
+    on(c('q'), Anywhere::Quit, "", "quit; runs go on").named("quit"),
+    on(Key::ctrl('c'), Anywhere::Quit, "", "quit; runs go on"),
+    on(Key::ctrl('s'), Anywhere::SaveAgain, "", "retry saving").named("save"),
+    on(Key::ctrl('l'), Anywhere::Redraw, "", "redraw the screen").named("redraw"),
     on(Key::ctrl('z'), Anywhere::Suspend, "", "back to your shell; `fg` returns").named("suspend"),
 ] };

@@ -44,11 +44,11 @@ pub fn ask_sample(model: &mut Shared) {
     let Some(open) = &model.open else { return };
     let prompts = open.session.prompts().len();
     if prompts == 0 {
-        model.warn("no prompts to sample for: i imports a file of prompts");
+        model.warn("no prompts yet: i imports a file of prompts");
         return;
     }
     if open.runs.iter().any(|run| run.is_sampling() && run.status().is_live()) {
-        model.warn("the sampler is already at work here: w shows it");
+        model.warn("sampling is already running: w shows it");
         return;
     }
     let about = format!("{} · {}", counted(prompts, "prompt"), open.meta.model);
@@ -73,7 +73,7 @@ pub fn submit(model: &mut Shared, form: Form) -> Vec<Effect> {
     match form.what {
         FormFor::Sample => match form.sample_ask() {
             Some(ask) => {
-                model.say("starting the sampler …");
+                model.say("starting sampling …");
                 vec![Effect::Sample(ask)]
             }
             None => Vec::new(),
@@ -100,7 +100,7 @@ pub fn typed(model: &mut Shared, input: Input) -> Result<Vec<Effect>, Input> {
             Vec::new()
         }
         Ask::NewModel { .. } | Ask::Import if text.is_empty() => {
-            again(model, input, "type a path, or esc to leave it".into())
+            again(model, input, "type a path, or esc to cancel".into())
         }
         Ask::NewModel { name } => {
             ask_prompts(model, name, text);
@@ -124,13 +124,13 @@ fn name_problem(model: &Shared, name: &str) -> Option<String> {
         return Some("type a name".into());
     }
     if let Some(c) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))) {
-        return Some(format!("`{c}` cannot be in a name: letters, digits, - _ . can"));
+        return Some(format!("invalid character `{c}`: a name takes letters, digits, - _ ."));
     }
     if name.starts_with('.') {
-        return Some("a name cannot begin with a dot".into());
+        return Some("a name must not begin with a dot".into());
     }
     let taken = model.sessions.iter().flatten().any(|card| card.name == name);
-    taken.then(|| format!("there is already a session {name}"))
+    taken.then(|| format!("session {name} exists already"))
 }
 
 fn choose_model(model: &mut Shared, name: String) {
@@ -148,7 +148,7 @@ fn choose_model(model: &mut Shared, name: String) {
         })
         .collect();
     entries.push(PaletteEntry::new(
-        "another: type a folder or a .gguf file".into(),
+        "another: give a folder or a .gguf path".into(),
         String::new(),
         Pick::Model { name, model: None },
     ));

@@ -120,7 +120,10 @@ fn row_lines(row: &MaskedRow, width: usize) -> Vec<MaskLine> {
     while !rest.is_empty() {
         let to = rest.iter().skip(1).position(|piece| piece.begins).map_or(rest.len(), |at| at + 1);
         if number > 1 {
-            out.push(vec![(format!("┄ text {number} of {texts}: it sees nothing above this line ┄"), MaskInk::Begins)]);
+            out.push(vec![(
+                format!("┄ text {number} of {texts}: it does not attend to anything above ┄"),
+                MaskInk::Begins,
+            )]);
         }
         text_lines(&rest[..to], learned, width, &mut out);
         (rest, number) = (&rest[to..], number + 1);

@@ -45,9 +45,9 @@ pub enum PopupAction {
     PageUp,
     /// A page down.
     PageDown,
-    /// Take it.
+    /// Accept it.
     Accept,
-    /// Leave it.
+    /// Cancel it.
     Cancel,
 }
 
@@ -65,25 +65,25 @@ const HELP: Section<A> = Section { title: "help", rows: &[
 ] };
 #[rustfmt::skip]
 const PALETTE: Section<A> = Section { title: "palette, lists", rows: &[
-    on(k(Code::Enter), A::Accept, "take it", "take what is selected"),
+    on(k(Code::Enter), A::Accept, "choose", "choose what is selected"),
     on(k(Code::Up), A::Up, "select", "previous"),
     on(k(Code::Down), A::Down, "select", "next"),
     on(k(Code::Esc), A::Cancel, "close", "close"),
 ] };
 #[rustfmt::skip]
 const INPUT: Section<A> = Section { title: "typing", rows: &[
-    on(k(Code::Enter), A::Accept, "take it", "take what was typed; in a text, a new line"),
-    on(Key::ctrl('s'), A::Accept, "take it", "take a text of several lines"),
-    on(k(Code::Esc), A::Cancel, "leave it", "close without taking it"),
+    on(k(Code::Enter), A::Accept, "save", "save what was typed; in a text, a new line"),
+    on(Key::ctrl('s'), A::Accept, "save", "save a text of several lines"),
+    on(k(Code::Esc), A::Cancel, "cancel", "close without saving"),
 ] };
 #[rustfmt::skip]
 const FORM: Section<A> = Section { title: "form", rows: &[
-    on(k(Code::Enter), A::Accept, "start", "take the values"),
+    on(k(Code::Enter), A::Accept, "start", "start with these values"),
     on(k(Code::Up), A::Up, "field", "previous field"),
     on(k(Code::Down), A::Down, "field", "next field"),
     on(k(Code::Tab), A::Down, "", "next field"),
     on(k(Code::BackTab), A::Up, "", "previous field"),
-    on(k(Code::Esc), A::Cancel, "leave it", "close without starting"),
+    on(k(Code::Esc), A::Cancel, "cancel", "close without starting"),
 ] };
 #[rustfmt::skip]
 const CONFIRM: Section<A> = Section { title: "question", rows: &[

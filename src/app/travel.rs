@@ -36,7 +36,7 @@ pub fn go(model: &mut Model, session: Option<String>, goal: Goal) -> Vec<Effect>
         (Some(name), Some(open)) if name == open => arrive(model, goal),
         (None, Some(_)) => arrive(model, goal),
         (Some(_), Some(_)) if unsaved(model).is_some() => {
-            model.warn("this session has verdicts that are not saved yet: ctrl-s tries again, then open the other one");
+            model.warn("verdicts of this session are not saved yet: ctrl-s retries; then open the other session");
             Vec::new()
         }
         (Some(name), _) => {
@@ -74,7 +74,7 @@ pub fn show(model: &mut Model, goal: Goal) -> Vec<Effect> {
 pub fn unsaved(model: &Model) -> Option<String> {
     match model.open.as_ref()?.saved() {
         Saved::All => None,
-        Saved::Saving(n) => Some(format!("{n} records are still on their way to the disk.")),
+        Saved::Saving(n) => Some(format!("{n} records are not on disk yet.")),
         Saved::Failed(error) => Some(format!("Some verdicts are not saved: {error}.")),
     }
 }

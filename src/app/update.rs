@@ -132,7 +132,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::Launched { run } => {
             let sampling = model.open.as_mut().is_some_and(|open| open.run_mut(&run).is_sampling());
             if sampling {
-                model.say(format!("{run} is at work in the background: pairs appear as they are finished"));
+                model.say(format!("{run} is sampling in the background: pairs appear as they are ready"));
             } else {
                 return travel::arrive(model, Goal::with("watch", Show::Run(run)));
             }
@@ -151,7 +151,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
                     travel::show(model, Goal::to("home"));
                 }
             }
-            model.popups.push(Popup::Message { title: "this did not work".into(), body: sentence });
+            model.popups.push(Popup::Message { title: "Error".into(), body: sentence });
             model.touch();
         }
     }
@@ -176,11 +176,11 @@ fn tick(model: &mut Model, now_ms: u64) -> Vec<Effect> {
 fn paste(model: &mut Model, text: &str) {
     let end = text.len().min(MAX_PASTE);
     let text = &text[..text.floor_char_boundary(end)];
-    // Pasted text is never taken for keys: a paste into the label screen would judge pairs.
+    // Pasted text is never taken for keys: a paste into the label screen would label pairs.
     if model.popups.last_mut().is_some_and(|popup| popup.paste(text)) {
         model.touch();
     } else {
-        model.warn("pasted text is taken only where something is typed");
+        model.warn("paste works only where text is typed");
     }
 }
 
@@ -251,7 +251,7 @@ fn anywhere(model: &mut Model, action: Anywhere) -> Vec<Effect> {
         Anywhere::Suspend => return vec![Effect::Suspend],
         Anywhere::SaveAgain => match &mut model.open {
             Some(open) => return open.outbox.retry(),
-            None => model.say("nothing is open"),
+            None => model.say("no session is open"),
         },
     }
     Vec::new()

@@ -27,7 +27,7 @@ pub fn spec_facts(spec: &RunSpec) -> Vec<(&'static str, String)> {
             let mut out = vec![
                 ("method", format!("{} · {}", train.method, p.text("tune"))),
                 ("model", format!("{}{from}", short(&train.model.name))),
-                ("rate", format!("{} {}", p.text("learning_rate"), p.text("lr_scheduler_type"))),
+                ("learning rate", format!("{} {}", p.text("learning_rate"), p.text("lr_scheduler_type"))),
             ];
             if !p.text("beta").is_empty() {
                 out.push(("beta", p.text("beta").to_owned()));

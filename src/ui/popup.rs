@@ -123,7 +123,7 @@ fn palette(buf: &mut Buffer, area: Rect, palette: &Palette) {
     typed(buf, row(inner, 0), &palette.query, "type to find");
     let rows = usize::from(inner.height.saturating_sub(2));
     if found.is_empty() {
-        put(buf, inner.x, inner.y + 2, inner.width, "nothing matches; backspace widens", DIM);
+        put(buf, inner.x, inner.y + 2, inner.width, "no matches", DIM);
     }
     let selected = palette.selected();
     let first = (selected.unwrap_or(0) + 1).saturating_sub(rows);

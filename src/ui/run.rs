@@ -162,7 +162,7 @@ fn waiting(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
             lines.push("the run failed before its first step".into());
             lines.extend(wrapped(error, usize::from(area.width).saturating_sub(8)));
         }
-        (RunStatus::Lost, _) => lines.push("the worker is gone, and nothing was measured yet".into()),
+        (RunStatus::Lost, _) => lines.push("the worker is gone; no step was logged".into()),
         (_, Some(stage)) => {
             lines.push(clip(&presentable(&stage.name), usize::from(area.width)));
             if stage.total > 0 {
@@ -190,7 +190,7 @@ fn facts_and_findings(scene: &Scene<'_>, hidden: usize, area: Rect, buf: &mut Bu
     rule(buf, area, &Span::styled("run", DIM), "");
     y += 1;
     let mut facts = scene.facts.clone();
-    facts.extend(state_facts(scene.run));
+    facts.extend(state_facts(scene.run, scene.status.is_live()));
     if hidden > 0 {
         facts.push(("more panes", format!("{hidden} on other pages: tab")));
     }
@@ -198,15 +198,15 @@ fn facts_and_findings(scene: &Scene<'_>, hidden: usize, area: Rect, buf: &mut Bu
         if y + 3 >= area.bottom() {
             break;
         }
-        buf.set_stringn(area.x + 1, y, name, 11, DIM);
-        let width = usize::from(area.width).saturating_sub(13);
+        buf.set_stringn(area.x + 1, y, name, 13, DIM);
+        let width = usize::from(area.width).saturating_sub(15);
         // What is cut says so.
         let mut lines = wrapped(&value, width);
         if lines.len() > 2 {
             lines[1] = clip(&format!("{} {}", lines[1], lines[2]), width);
         }
         for line in lines.into_iter().take(2) {
-            buf.set_stringn(area.x + 13, y, line, width, Style::default());
+            buf.set_stringn(area.x + 15, y, line, width, Style::default());
             y += 1;
         }
     }
@@ -247,7 +247,7 @@ fn gpu(run: &RunState) -> String {
 }
 
 /// What the log says of the run, beside its curves.
-fn state_facts(run: &RunState) -> Vec<(&'static str, String)> {
+fn state_facts(run: &RunState, live: bool) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
     if !run.device.is_empty() {
         out.push(("device", run.device.clone()));
@@ -259,7 +259,7 @@ fn state_facts(run: &RunState) -> Vec<(&'static str, String)> {
         out.push(("rows", format!("{} train · {} eval", plan.train_rows, plan.eval_rows)));
         if plan.trainable > 0 {
             let share = plan.trainable as f64 * 100.0 / plan.parameters.max(1) as f64;
-            out.push(("trained", format!("{} numbers, {share:.1} %", count(plan.trainable))));
+            out.push(("parameters", format!("{} trainable, {share:.1} %", count(plan.trainable))));
         }
         for d in &plan.dropped {
             out.push(("left out", format!("{} {}", d.count, d.reason)));
@@ -272,7 +272,7 @@ fn state_facts(run: &RunState) -> Vec<(&'static str, String)> {
         out.push(("attempt", format!("{} (earlier ones dotted)", run.attempt)));
     }
     if run.elapsed_ms() > 0 {
-        out.push(("running", duration(run.elapsed_ms() as f64 / 1000.0)));
+        out.push((if live { "running" } else { "took" }, duration(run.elapsed_ms() as f64 / 1000.0)));
     }
     out
 }
@@ -294,7 +294,7 @@ fn foot(scene: &Scene<'_>, findings: bool, area: Rect, buf: &mut Buffer) {
     if scene.view.show_output {
         let skip = scene.view.output.len().saturating_sub(usize::from(area.height) - 1);
         if scene.view.output.is_empty() {
-            buf.set_stringn(area.x + 1, area.y + 1, "the worker has written nothing", width, DIM);
+            buf.set_stringn(area.x + 1, area.y + 1, "worker.log is empty", width, DIM);
         }
         for line in &scene.view.output[skip..] {
             let Some(y) = rows.next() else { return };
@@ -372,8 +372,8 @@ mod tests {
         run.advance(1, 0.0, &metrics);
         assert_eq!(gpu(&run), "61 % · n/a in use · 54 °C");
         run.device = "CUDA 0 · H100".into();
-        assert!(state_facts(&run).iter().any(|(name, _)| *name == "gpu"));
+        assert!(state_facts(&run, true).iter().any(|(name, _)| *name == "gpu"));
         run.device = "CPU · 2 threads".into();
-        assert!(state_facts(&run).iter().all(|(name, _)| *name != "gpu"));
+        assert!(state_facts(&run, true).iter().all(|(name, _)| *name != "gpu"));
     }
 }

@@ -451,14 +451,14 @@ fn a_pair_that_a_finding_names_is_judged_again() {
     };
     let mut log = train_log(60, 640, |_, _| {});
     let mut model = watching(vec![(train_spec("dpo-1"), log, true)]);
-    assert!(!look(&mut model, (120, 40)).contains("f judge again"));
+    assert!(!look(&mut model, (120, 40)).contains("f label again"));
     press(&mut model, "f");
     assert!(look(&mut model, (120, 40)).contains("no finding of this run names a pair"));
     log = train_log(60, 640, |_, _| {});
     log.add(0, found("p3:a-b"));
     log.add(0, found("elsewhere"));
     let mut model = watching(vec![(train_spec("dpo-1"), log, true)]);
-    assert!(look(&mut model, (120, 40)).contains("f judge again"));
+    assert!(look(&mut model, (120, 40)).contains("f label again"));
     press(&mut model, "f");
     let text = look(&mut model, (120, 40));
     assert!(text.contains("› label") && text.contains("prompt p3"), "{text}");
@@ -615,7 +615,8 @@ fn watch_keys_talk_to_the_worker() {
     let mut paused = Log::new(0);
     paused.add(0, RunEvent::Obeyed(RunCommand::Pause));
     update(&mut model, Msg::RunRecords { run: run.clone(), records: paused.rows });
-    assert!(look(&mut model, (80, 24)).contains("PAUSED"));
+    let paused = look(&mut model, (80, 24));
+    assert!(paused.contains("PAUSED") && paused.contains("p resume"), "{paused}");
     assert_eq!(press(&mut model, "p"), command(RunCommand::Resume));
     assert_eq!(press(&mut model, "o"), [Effect::ReadWorkerLog { run: run.clone() }]);
     update(&mut model, Msg::WorkerLog { run, lines: vec!["tokenising 41 pairs".into()] });
@@ -696,7 +697,7 @@ fn launch_asking_and_empty() {
     assert!(!effects.iter().any(|e| matches!(e, Effect::Estimate { .. })));
     snap("launch_empty", &mut model);
     assert_eq!(press(&mut model, "enter"), []);
-    assert!(look(&mut model, (80, 24)).contains("there are no pairs to train on yet"));
+    assert!(look(&mut model, (80, 24)).contains("no pairs to train on yet"));
 }
 
 #[test]

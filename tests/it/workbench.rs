@@ -56,7 +56,7 @@ fn one_key_is_one_verdict_and_what_is_pressed_is_what_is_stored() {
     }
     let sides: HashSet<bool> = told.iter().map(|v| v.left == Side::A).collect();
     assert_eq!(sides.len(), 2, "both orders occur");
-    assert!(desk.screen().contains("All 8 pairs are judged."), "{}", desk.screen());
+    assert!(desk.screen().contains("All 8 pairs are labelled."), "{}", desk.screen());
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn notes_and_corrections_are_records_and_a_skipped_pair_comes_back() {
     assert_eq!(shown(&desk).as_deref(), Some("p1:0-1"), "the skipped pair comes back");
     desk.keys("g down enter");
     assert_eq!(shown(&desk).as_deref(), Some("p2:0-1"), "and a judged one can be seen again");
-    assert!(desk.screen().contains("you said: 1 better"), "{}", desk.screen());
+    assert!(desk.screen().contains("your verdict: 1 better"), "{}", desk.screen());
     assert_eq!(desk.replayed().state_hash(), desk.session().state_hash());
 }
 
@@ -235,7 +235,7 @@ fn from_an_empty_machine_to_labelling_by_keys_alone() {
     desk.keys("n");
     desk.type_text("my tone");
     desk.keys("enter");
-    assert!(desk.screen().contains("` ` cannot be in a name"), "{}", desk.screen());
+    assert!(desk.screen().contains("invalid character ` `"), "{}", desk.screen());
     desk.keys("ctrl-u");
     desk.type_text("my-tone");
     desk.keys("enter");
@@ -268,7 +268,7 @@ fn from_an_empty_machine_to_labelling_by_keys_alone() {
     desk.send(Msg::RunFound(Box::new(sampling("sample-1"))));
     desk.send(Msg::Launched { run: tiebreak::domain::RunId::new("sample-1") });
     assert!(
-        desk.screen().contains("pairs appear here") || desk.screen().contains("No pair to judge yet"),
+        desk.screen().contains("pairs appear here") || desk.screen().contains("No pair to label yet"),
         "{}",
         desk.screen()
     );
@@ -364,7 +364,7 @@ fn pairs_can_be_asked_in_the_order_of_their_scores() {
     let mut records = pairs(3);
     let mut desk = Desk::with_session(100, 30, records.clone());
     desk.keys("o");
-    assert!(desk.screen().contains("no pair left to judge has scores"), "{}", desk.screen());
+    assert!(desk.screen().contains("no pair left to label has scores"), "{}", desk.screen());
     for (completion, score) in [("p1.0", 1.0), ("p1.1", -1.0), ("p3.0", 0.25), ("p3.1", 0.5)] {
         records.push(SessionRecord::Scored {
             completion: CompletionId::new(completion),
@@ -376,13 +376,13 @@ fn pairs_can_be_asked_in_the_order_of_their_scores() {
     assert!(desk.screen().contains("prompt p1"), "the order of arrival is the default");
     desk.keys("o");
     let screen = desk.screen();
-    assert!(screen.contains("prompt p3") && screen.contains("2 of 3 have scores"), "{screen}");
+    assert!(screen.contains("prompt p3") && screen.contains("2 of 3 pairs have scores"), "{screen}");
     desk.keys("1");
     assert!(desk.screen().contains("prompt p1"));
     desk.keys("1");
     assert!(desk.screen().contains("prompt p2"), "what has no scores comes last");
     desk.keys("u o");
-    assert!(desk.screen().contains("prompt p1") && desk.screen().contains("as they arrived"));
+    assert!(desk.screen().contains("prompt p1") && desk.screen().contains("order of arrival"));
     assert_eq!(desk.session().state_hash(), desk.replayed().state_hash());
 }
 

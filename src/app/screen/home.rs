@@ -42,7 +42,7 @@ pub enum Action {
 const KEYS: &[Section<Action>] = &[Section { title: "home", rows: &[
     on(k(Code::Enter), Action::Open, "open", "open the session"),
     on(c('n'), Action::NewSession, "new", "make a session: name, model, prompts"),
-    on(c('l'), Action::Go("label"), "label", "judge pairs of the session"),
+    on(c('l'), Action::Go("label"), "label", "label pairs of the session"),
     on(c('t'), Action::Go("launch"), "train", "launch a training run").named("launch"),
     on(c('w'), Action::Go("watch"), "watch", "watch its runs"),
     on(c('s'), Action::Sample, "", "sample answers in the background").named("sample"),

@@ -1,4 +1,4 @@
-//! Judging pairs: one pair on the screen, one key a verdict, the next pair at once.
+//! Labelling pairs: one pair on the screen, one key a verdict, the next pair at once.
 //!
 //! Owns what is shown and what has been read. Sides are random and blind: a pure function of the pair and the rater.
 
@@ -48,25 +48,25 @@ pub enum Action {
     BothBad,
     /// Decide later.
     Skip,
-    /// Take the last verdict back.
+    /// Undo the last verdict.
     Undo,
-    /// Give it again.
+    /// Redo it.
     Redo,
     /// Write a note on the pair.
     Note,
-    /// Write a better version of the focused answer.
+    /// Correct the focused answer.
     Edit,
     /// Show which words differ.
     Diff,
     /// Go to the next difference.
     NextDifference,
-    /// Give the other answer the focus.
+    /// Focus the other answer.
     SwapPane,
     /// Show the focused answer alone.
     Zoom,
     /// Go to a pair.
     GoTo,
-    /// The other order of the pairs to judge.
+    /// The other order of the pairs.
     TurnOrder,
     /// Scroll both answers a line down.
     ScrollDown,
@@ -95,14 +95,14 @@ const KEYS: &[Section<Action>] = &[
         on(c('2'), Action::Prefer(Pane::Second, Strength::Better), "better", "the second answer is better").named("2 better").verdict(),
         on(c('!'), Action::Prefer(Pane::First, Strength::Much), "much", "the first answer is much better").named("1 much better").verdict(),
         on(c('@'), Action::Prefer(Pane::Second, Strength::Much), "much", "the second answer is much better").named("2 much better").verdict(),
-        on(c(','), Action::Prefer(Pane::First, Strength::Slight), "slight", "the first answer is slightly better").named("1 slightly better").verdict(),
-        on(c('.'), Action::Prefer(Pane::Second, Strength::Slight), "slight", "the second answer is slightly better").named("2 slightly better").verdict(),
         on(c('0'), Action::Tie, "tie", "neither is better").verdict(),
-        on(c('b'), Action::BothBad, "bad", "neither is acceptable").named("both bad").verdict(),
+        on(c('b'), Action::BothBad, "both bad", "neither is acceptable").verdict(),
         on(c(' '), Action::Skip, "skip", "decide later: the pair comes back"),
-        on(c('u'), Action::Undo, "undo", "take the last verdict back, without limit"),
+        on(c('u'), Action::Undo, "undo", "undo the last verdict, without limit"),
         on(c('d'), Action::Diff, "diff", "mark the words that differ"),
-        on(Key::ctrl('r'), Action::Redo, "", "give the verdict again that was taken back").named("redo"),
+        on(c(','), Action::Prefer(Pane::First, Strength::Slight), "slightly", "the first answer is slightly better").named("1 slightly better").verdict(),
+        on(c('.'), Action::Prefer(Pane::Second, Strength::Slight), "slightly", "the second answer is slightly better").named("2 slightly better").verdict(),
+        on(Key::ctrl('r'), Action::Redo, "", "redo the verdict").named("redo"),
         on(c(']'), Action::NextDifference, "", "scroll to the next difference").named("next difference"),
         on(c('j'), Action::ScrollDown, "", "scroll both answers down").named("scroll down"),
         on(c('k'), Action::ScrollUp, "", "scroll both answers up").named("scroll up"),
@@ -110,12 +110,12 @@ const KEYS: &[Section<Action>] = &[
         on(k(Code::Up), Action::ScrollUp, "", "scroll both answers up"),
         on(k(Code::PageDown), Action::PageDown, "", "scroll both answers a page down").named("page down"),
         on(k(Code::PageUp), Action::PageUp, "", "scroll both answers a page up").named("page up"),
-        on(k(Code::Tab), Action::SwapPane, "", "give the other answer the focus").named("focus"),
+        on(k(Code::Tab), Action::SwapPane, "", "focus the other answer").named("focus"),
         on(c('z'), Action::Zoom, "", "show the focused answer alone, or both").named("zoom"),
-        on(c('e'), Action::Edit, "", "write a better version of the answer").named("edit"),
+        on(c('e'), Action::Edit, "", "correct the focused answer").named("edit"),
         on(c('n'), Action::Note, "", "write a note on this pair").named("note"),
-        on(c('g'), Action::GoTo, "", "go to any pair, judged ones too").named("go to pair"),
-        on(c('o'), Action::TurnOrder, "", "pairs in order of arrival, or least certain scores first").named("order"),
+        on(c('g'), Action::GoTo, "", "go to any pair, labelled ones too").named("go to pair"),
+        on(c('o'), Action::TurnOrder, "", "order of arrival, or least certain scores first").named("order"),
         on(c('s'), Action::Sample, "", "sample answers in the background").named("sample"),
         on(c('t'), Action::Go("launch"), "", "launch a training run on the verdicts").named("launch"),
         on(c('w'), Action::Go("watch"), "", "watch the session's runs").named("watch"),
@@ -123,12 +123,12 @@ const KEYS: &[Section<Action>] = &[
         on(c('i'), Action::Import, "", "import prompts or pairs from a file").named("import"),
         on(k(Code::Esc), Action::Back, "", "back to the sessions").named("home"),
     ] },
-    Section { title: "label, nothing to judge", rows: &[
+    Section { title: "label, no pair left", rows: &[
         on(c('s'), Action::Sample, "sample", "sample answers in the background"),
         on(c('i'), Action::Import, "import", "import prompts or pairs from a file"),
         on(c('t'), Action::Go("launch"), "train", "launch a training run on the verdicts"),
         on(c('w'), Action::Go("watch"), "watch", "watch the session's runs"),
-        on(c('u'), Action::Undo, "undo", "take the last verdict back, without limit"),
+        on(c('u'), Action::Undo, "undo", "undo the last verdict, without limit"),
         on(k(Code::Esc), Action::Back, "sessions", "back to the sessions"),
     ] },
 ];
@@ -302,12 +302,12 @@ fn judge(label: &mut LabelScreen, model: &mut Shared, said: Said) -> Vec<Effect>
         return Vec::new();
     }
     let Some(card) = &label.card else {
-        model.warn("no pair to judge");
+        model.warn("no pair to label");
         return Vec::new();
     };
     let ms = model.now_ms.saturating_sub(card.shown_ms);
     if ms < GUARD_MS {
-        model.warn("that key came with the pair itself and was not taken: once more");
+        model.warn("Ignored: pressed too soon. Press again.");
         return Vec::new();
     }
     let (choice, winner) = match said {
@@ -326,21 +326,21 @@ fn judge(label: &mut LabelScreen, model: &mut Shared, said: Said) -> Vec<Effect>
 }
 
 fn undo(label: &mut LabelScreen, model: &mut Shared) -> Vec<Effect> {
-    take_back(label, model, true)
+    undo_or_redo(label, model, true)
 }
 
 fn redo(label: &mut LabelScreen, model: &mut Shared) -> Vec<Effect> {
-    take_back(label, model, false)
+    undo_or_redo(label, model, false)
 }
 
-fn take_back(label: &mut LabelScreen, model: &mut Shared, back: bool) -> Vec<Effect> {
+fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, back: bool) -> Vec<Effect> {
     if !flow::writable(model) {
         return Vec::new();
     }
     let Some(open) = &mut model.open else { return Vec::new() };
     let of = if back { open.session.undoable(&open.rater) } else { open.session.redoable(&open.rater) };
     let Some(of) = of else {
-        model.say(if back { "nothing to take back" } else { "nothing to give again" });
+        model.say(if back { "Nothing to undo" } else { "Nothing to redo" });
         return Vec::new();
     };
     let pair = open.session.verdicts().find(|(seq, _)| *seq == of).map(|(_, judged)| judged.verdict.pair.clone());
@@ -352,11 +352,11 @@ fn take_back(label: &mut LabelScreen, model: &mut Shared, back: bool) -> Vec<Eff
     effects
 }
 
-/// Takes the pairs in the other order, beginning with the next one.
+/// Shows the pairs in the other order, beginning with the next one.
 fn turn_order(label: &mut LabelScreen, model: &mut Shared) {
     let Some(open) = &mut model.open else { return };
     let said = match open.order {
-        QueueOrder::Uncertain => "pairs come as they arrived".to_owned(),
+        QueueOrder::Uncertain => "pairs in order of arrival".to_owned(),
         QueueOrder::Arrival => {
             let of_queue =
                 |pair: &&PairId| open.session.pair(pair).is_some_and(|p| open.session.score_gap(p).is_some());
@@ -364,10 +364,10 @@ fn turn_order(label: &mut LabelScreen, model: &mut Shared) {
                 0 => {
                     let name = open.meta.name.clone();
                     return model.warn(format!(
-                        "no pair left to judge has scores: `tiebreak score {name} --with RUN` gives them"
+                        "no pair left to label has scores; `tiebreak score {name} --with RUN` adds them"
                     ));
                 }
-                n => format!("the pairs whose scores differ least come first: {n} of {} have scores", open.queue.len()),
+                n => format!("least certain scores first: {n} of {} pairs have scores", open.queue.len()),
             }
         }
     };
@@ -406,10 +406,10 @@ fn ask_correction(label: &LabelScreen, model: &mut Shared) {
     let Some(card) = &label.card else { return };
     let ask = Ask::Correct { pair: card.pair.clone(), completion: card.completion(card.focus).clone() };
     let (title, text) =
-        (format!("a better version of answer {}", card.focus.number()), card.text[card.focus.index()].clone());
+        (format!("correction of answer {}", card.focus.number()), card.text[card.focus.index()].clone());
     model.popups.push(Popup::Input(Input {
         title,
-        hint: "ctrl-s takes it, esc leaves it".into(),
+        hint: "ctrl-s saves, esc cancels".into(),
         buffer: EditBuffer::text_of(text),
         ask,
         error: None,
@@ -421,12 +421,12 @@ fn take_correction(model: &mut Shared, pair: PairId, completion: CompletionId, t
     let Some(open) = &mut model.open else { return Vec::new() };
     let same = open.session.completion(&completion).is_some_and(|c| presentable(&c.text) == text);
     if same || text.trim().is_empty() {
-        model.say("nothing was changed");
+        model.say("nothing changed");
         return Vec::new();
     }
     let rater = open.rater.clone();
     let effects = open.write(&SessionRecord::Corrected { pair, completion, rater, text });
-    model.say("the better version is kept");
+    model.say("correction saved");
     effects
 }
 

@@ -101,24 +101,18 @@ impl LaunchScreen {
     fn lacking(&self, lack: Lack) -> String {
         let import = |kind: &str| format!("`tiebreak import {} FILE --as {kind}`", self.session);
         match lack {
-            Lack::Rows(Needs::Pairs) => {
-                "there are no pairs to train on yet: judge some first (esc), or import pairs".into()
+            Lack::Rows(Needs::Pairs) => "no pairs to train on yet: label some first (esc), or import pairs".into(),
+            Lack::Rows(Needs::Examples) => {
+                format!("no example texts yet: {}, or correct answers while labelling (esc, then e)", import("sft"))
             }
-            Lack::Rows(Needs::Examples) => format!(
-                "there are no texts to imitate yet: {}, or write better answers while judging (esc, then e)",
-                import("sft")
-            ),
-            Lack::Rows(Needs::Ratings) => {
-                "there are no good or bad answers yet: judge pairs first (esc), or import ratings".into()
-            }
-            Lack::Rows(Needs::Prompts) => "there are no prompts yet: import some (esc, then i)".into(),
+            Lack::Rows(Needs::Ratings) => "no rated answers yet: label pairs first (esc), or import ratings".into(),
+            Lack::Rows(Needs::Prompts) => "no prompts yet: import some (esc, then i)".into(),
             Lack::Mix => {
-                format!("mix_ratio mixes in texts to imitate, and there are none: {}, or set it to 0", import("sft"))
+                format!("mix_ratio needs example texts, and there are none: {}, or set it to 0", import("sft"))
             }
-            Lack::Probe => format!(
-                "probe_steps measures forgetting on probe texts, and there are none: {}, or set it to 0",
-                import("probe")
-            ),
+            Lack::Probe => {
+                format!("probe_steps needs probe texts, and there are none: {}, or set it to 0", import("probe"))
+            }
             Lack::Scorer => {
                 let rows = self.form.method().rows();
                 let keys = rows.iter().filter(|row| row.kind == Kind::Checks || row.key == "reward_model");
@@ -213,8 +207,8 @@ const KEYS: &[Section<Action>] = &[Section { title: "launch", rows: &[
     on(k(Code::Left), Action::PreviousChoice, "choose", "previous choice of a field that has choices").named("previous choice"),
     on(k(Code::Right), Action::NextChoice, "choose", "next choice of a field that has choices").named("next choice"),
     on(c(' '), Action::NextChoice, "", "next choice of a field that has choices"),
-    on(c('m'), Action::ShowMasks, "masks", "show what the model reads, and what of it is learned"),
-    on(c('r'), Action::Reset, "reset", "everything back to the method's defaults"),
+    on(c('m'), Action::ShowMasks, "masks", "show what the model reads and what it learns"),
+    on(c('r'), Action::Reset, "reset", "reset everything to the method's defaults"),
     on(k(Code::Esc), Action::Back, "back", "back to labelling"),
 ] }];
 
@@ -321,15 +315,15 @@ fn start(launch: &mut LaunchScreen, model: &mut Shared) -> Vec<Effect> {
     let now_ms = model.now_ms;
     let read_only = model.open.as_ref().and_then(|o| o.read_only.clone());
     let ask = match read_only {
-        Some(holder) => Err(format!("this session is open for reading only: {holder} holds it")),
-        None if launch.asked_ms.is_some_and(|at| now_ms < at + LAUNCH_MS) => Err("the run is being started".into()),
+        Some(holder) => Err(format!("read-only: {holder} holds this session; close it there to write here")),
+        None if launch.asked_ms.is_some_and(|at| now_ms < at + LAUNCH_MS) => Err("the run is starting already".into()),
         None => launch.unfit().map_or_else(|| launch.ask(), |why| Err(format!("cannot start: {why}"))),
     };
     match ask {
         // What could not go would only say so when it has begun; who does not want to wait presses once more.
         Ok(_) if launch.unsettled() && !launch.waits => {
             launch.waits = true;
-            model.say("checking whether it fits, then it starts · enter: at once");
+            model.say("checking whether it fits, then starting · enter: start now");
             question(launch, model)
         }
         Ok(ask) => {

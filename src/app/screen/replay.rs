@@ -89,7 +89,7 @@ pub enum Action {
     ToStart,
     /// To the end.
     ToEnd,
-    /// What was judged, the curves, or whichever changed last.
+    /// The labels, the curves, or whichever changed last.
     View,
     /// Look at the curves in another way.
     Look(Look),
@@ -100,22 +100,22 @@ pub enum Action {
 #[rustfmt::skip]
 const KEYS: &[Section<Action>] = &[Section { title: "replay", rows: &[
     on(c(' '), Action::PlayPause, "play", "play or pause"),
-    on(k(Code::Left), Action::PreviousEvent, "event", "one entry back").named("previous entry"),
-    on(k(Code::Right), Action::NextEvent, "event", "one entry on").named("next entry"),
+    on(k(Code::Left), Action::PreviousEvent, "entry", "one entry back").named("previous entry"),
+    on(k(Code::Right), Action::NextEvent, "entry", "one entry on").named("next entry"),
     on(c('['), Action::PreviousMark, "mark", "back to the mark before: label, launch, checkpoint, finding").named("previous mark"),
     on(c(']'), Action::NextMark, "mark", "on to the next mark").named("next mark"),
     on(c('-'), Action::Slower, "speed", "half as fast").named("slower"),
     on(c('+'), Action::Faster, "speed", "twice as fast").named("faster"),
-    on(c('v'), Action::View, "view", "what was judged, the curves, or whichever changed last"),
+    on(c('v'), Action::View, "view", "the labels, the curves, or whichever changed last"),
     on(c('='), Action::Faster, "", "twice as fast"),
     on(k(Code::Home), Action::ToStart, "", "to the beginning").named("start"),
     on(k(Code::End), Action::ToEnd, "", "to the end").named("end"),
     on(k(Code::Tab), Action::Look(Look::NextPane), "", "next pane of the curves").named("next pane"),
     on(k(Code::BackTab), Action::Look(Look::PreviousPane), "", "previous pane of the curves").named("previous pane"),
-    on(k(Code::Enter), Action::Look(Look::Enlarge), "", "one pane alone, or all again").named("enlarge"),
+    on(k(Code::Enter), Action::Look(Look::Enlarge), "", "enlarge one pane, or show all").named("enlarge"),
     on(c('s'), Action::Look(Look::Smooth), "", "smooth the curves more, then not at all").named("smooth"),
-    on(c('x'), Action::Look(Look::XAxis), "", "count steps, epochs or time below the curves").named("x axis"),
-    on(c('y'), Action::Look(Look::LogScale), "", "logarithmic values").named("log scale"),
+    on(c('x'), Action::Look(Look::XAxis), "", "x axis in steps, epochs or time").named("x axis"),
+    on(c('y'), Action::Look(Look::LogScale), "", "logarithmic scale").named("log scale"),
     on(k(Code::Esc), Action::Back, "", "back to labelling").named("back"),
 ] }];
 
@@ -198,7 +198,7 @@ impl ReplayScreen {
         Some((line.runs()[at].0.clone(), &line.now().runs[at]))
     }
 
-    /// The last verdict at or before the cursor, its number and whether it was taken back since.
+    /// The last verdict at or before the cursor, its number and whether it was undone since.
     #[must_use]
     pub fn judged(&self) -> Option<(u64, &Verdict, bool)> {
         let line = self.line.as_ref()?;

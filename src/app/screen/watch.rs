@@ -1,6 +1,6 @@
 //! The watch screen: a run's curves, findings and samples, and its control.
 //!
-//! Every number comes from the run's folded log; nothing here changes it but by asking its worker.
+//! Every number comes from the run's folded log; this screen changes a run only by asking its worker.
 
 use crate::app::contract::Screen;
 use crate::app::curves::{CurveView, Look};
@@ -39,9 +39,9 @@ pub enum Action {
     CheckpointRun,
     /// Stop the run.
     StopRun,
-    /// Take a lost or stopped run up again.
+    /// Resume a lost or stopped run.
     ResumeRun,
-    /// Judge a pair again that a finding names.
+    /// Label a pair again that a finding names.
     Relabel,
     /// To another screen of the session.
     Go(&'static str),
@@ -51,30 +51,30 @@ pub enum Action {
 
 #[rustfmt::skip]
 const KEYS: &[Section<Action>] = &[Section { title: "watch", rows: &[
-    on(c('f'), Action::Relabel, "judge again", "judge a pair again that a finding names").named("label again"),
+    on(c('f'), Action::Relabel, "label again", "label a pair again that a finding names"),
     on(k(Code::Left), Action::Look(Look::CursorLeft), "cursor", "move the cursor left and read values there").named("cursor left"),
     on(k(Code::Right), Action::Look(Look::CursorRight), "cursor", "move the cursor right and read values there").named("cursor right"),
-    on(c('+'), Action::Look(Look::ZoomIn), "zoom", "look closer, at the cursor or at the end").named("zoom in"),
-    on(c('-'), Action::Look(Look::ZoomOut), "zoom", "look from further away").named("zoom out"),
+    on(c('+'), Action::Look(Look::ZoomIn), "zoom", "zoom in, at the cursor or at the end").named("zoom in"),
+    on(c('-'), Action::Look(Look::ZoomOut), "zoom", "zoom out").named("zoom out"),
     on(k(Code::Tab), Action::Look(Look::NextPane), "pane", "next pane").named("next pane"),
-    on(c('p'), Action::PauseRun, "pause", "pause the run after its step, or let it go on"),
+    on(c('p'), Action::PauseRun, "pause", "pause the run after its step, or resume it"),
     on(c('s'), Action::Look(Look::Smooth), "smooth", "smooth the curves more, then not at all"),
-    on(c('x'), Action::Look(Look::XAxis), "axis", "count steps, epochs or time below the curves").named("x axis"),
+    on(c('x'), Action::Look(Look::XAxis), "axis", "x axis in steps, epochs or time").named("x axis"),
     on(c('c'), Action::CheckpointRun, "checkpoint", "write a checkpoint now"),
     on(c('S'), Action::StopRun, "stop", "stop the run with a checkpoint; asks first"),
-    on(c('R'), Action::ResumeRun, "resume", "take a lost or stopped run up again from its checkpoint"),
-    on(c('='), Action::Look(Look::ZoomIn), "", "look closer, at the cursor or at the end"),
-    on(k(Code::End), Action::Look(Look::Follow), "", "no cursor and no zoom: follow the end").named("follow"),
-    on(c('y'), Action::Look(Look::LogScale), "", "logarithmic values").named("log scale"),
-    on(k(Code::Enter), Action::Look(Look::Enlarge), "", "one pane alone, or all again").named("enlarge"),
+    on(c('R'), Action::ResumeRun, "resume", "resume a lost or stopped run from its checkpoint"),
+    on(c('='), Action::Look(Look::ZoomIn), "", "zoom in, at the cursor or at the end"),
+    on(k(Code::End), Action::Look(Look::Follow), "", "follow the end, without cursor and zoom").named("follow"),
+    on(c('y'), Action::Look(Look::LogScale), "", "logarithmic scale").named("log scale"),
+    on(k(Code::Enter), Action::Look(Look::Enlarge), "", "enlarge one pane, or show all").named("enlarge"),
     on(k(Code::BackTab), Action::Look(Look::PreviousPane), "", "previous pane").named("previous pane"),
     on(c(']'), Action::Look(Look::NextPane), "", "next pane"),
     on(c('['), Action::Look(Look::PreviousPane), "", "previous pane"),
     on(k(Code::Down), Action::NextRun, "", "next run of the session").named("next run"),
     on(k(Code::Up), Action::PreviousRun, "", "previous run of the session").named("previous run"),
-    on(c('o'), Action::WorkerLog, "", "the worker's own output instead of the samples").named("worker log"),
+    on(c('o'), Action::WorkerLog, "", "show worker.log instead of the samples").named("worker log"),
     on(c('t'), Action::Go("launch"), "train", "launch another training run").named("launch"),
-    on(c('l'), Action::Go("label"), "label", "judge pairs meanwhile"),
+    on(c('l'), Action::Go("label"), "label", "label pairs"),
     on(k(Code::Esc), Action::Back, "", "back to labelling").named("back"),
 ] }];
 
@@ -113,7 +113,7 @@ impl Screen for WatchScreen {
             }
             Action::Relabel => match self.named(open) {
                 none if none.is_empty() => {
-                    shared.warn("no finding of this run names a pair that can be judged here");
+                    shared.warn("no finding of this run names a pair of this session");
                     Outcome::default()
                 }
                 pairs => return Outcome::go(Goal::with("label", Show::Pairs(pairs))),
@@ -133,6 +133,8 @@ impl Screen for WatchScreen {
     fn foot(&self, shared: &Shared, action: Action, word: &'static str) -> Option<&'static str> {
         let open = shared.open.as_ref()?;
         let status = self.view.shown(open).map(RunView::status);
+        let paused = status == Some(RunStatus::Paused);
+        let word = if action == Action::PauseRun && paused { "resume" } else { word };
         let matters = match action {
             Action::Relabel => !self.named(open).is_empty(),
             action => matters_watching(status.as_ref(), action),
@@ -216,31 +218,31 @@ impl WatchScreen {
     fn command(&self, open: Option<&Open>, action: Action) -> Result<(String, Effect), Refused> {
         let refuse = |why: String| Err(Refused::Because(why));
         let Some((open, run)) = open.and_then(|open| Some((open, self.view.shown(open)?))) else {
-            return refuse("there is no run to control yet".into());
+            return refuse("no run yet".into());
         };
         if let Some(holder) = &open.read_only {
-            return refuse(format!("this session is open for reading only: {holder} holds it"));
+            return refuse(format!("read-only: {holder} holds this session; close it there to write here"));
         }
         let (id, status) = (run.id.clone(), run.status());
         let command = |command: RunCommand, said: String| Ok((said, Effect::Command { run: id.clone(), command }));
         match (action, &status) {
-            (Action::PauseRun, RunStatus::Paused) => command(RunCommand::Resume, format!("{id} goes on")),
+            (Action::PauseRun, RunStatus::Paused) => command(RunCommand::Resume, format!("{id} resumes")),
             (Action::PauseRun, RunStatus::Running) => {
-                command(RunCommand::Pause, format!("{id} pauses after this step"))
+                command(RunCommand::Pause, format!("pausing {id} after this step"))
             }
             (Action::CheckpointRun, RunStatus::Running | RunStatus::Paused) => {
-                command(RunCommand::Checkpoint, format!("{id} writes a checkpoint after this step"))
+                command(RunCommand::Checkpoint, format!("writing a checkpoint of {id} after this step"))
             }
             (Action::StopRun, status) if status.is_live() => Err(Refused::AskFirst(Confirm {
-                question: format!("Stop {id}? It writes a checkpoint first; `R` takes it up again from there."),
+                question: format!("Stop {id}? It writes a checkpoint first; `R` resumes it from there."),
                 then: Then::Effects(vec![Effect::Command { run: id, command: RunCommand::Stop }]),
             })),
-            (Action::ResumeRun, RunStatus::Paused) => command(RunCommand::Resume, format!("{id} goes on")),
+            (Action::ResumeRun, RunStatus::Paused) => command(RunCommand::Resume, format!("{id} resumes")),
             (Action::ResumeRun, RunStatus::Lost | RunStatus::Stopped | RunStatus::Failed(_)) => {
-                Ok((format!("{id} is taken up again"), Effect::ResumeRun { run: id }))
+                Ok((format!("resuming {id}"), Effect::ResumeRun { run: id }))
             }
-            (Action::ResumeRun, status) => refuse(format!("{id} is {}: there is nothing to resume", status.word())),
-            (_, status) => refuse(format!("{id} is {}: nobody is there to tell", status.word())),
+            (Action::ResumeRun, status) => refuse(format!("{id} is {}: nothing to resume", status.word())),
+            (_, status) => refuse(format!("{id} is {}: the run is not active", status.word())),
         }
     }
 }

@@ -18,12 +18,12 @@ fn verdict_on_run(scene: &Scene<'_>) -> Option<(String, Severity)> {
         RunStatus::Failed(error) => Some((error.clone(), Severity::Stop)),
         RunStatus::Lost => {
             let from = match scene.run.checkpoints.last() {
-                Some(c) => format!("from its checkpoint at step {}", c.step),
-                None => "from the beginning: it had no checkpoint yet".into(),
+                Some(c) => format!("from the checkpoint at step {}", c.step),
+                None => "from the beginning (no checkpoint yet)".into(),
             };
-            let how = if scene.replay { "it can be taken up again" } else { "R takes it up again" };
+            let how = if scene.replay { "it can be resumed" } else { "R resumes it" };
             Some((
-                format!("The worker is gone: its log has no end and nobody holds its lock. {how} {from}."),
+                format!("The worker is gone: the log has no end and no process holds the lock. {how} {from}."),
                 Severity::Stop,
             ))
         }

@@ -49,7 +49,7 @@ pub fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     facts.push(format!("{} made", counted(run.paired, "pair")));
     facts.push(match run.duplicates {
         0 => "no duplicates".to_owned(),
-        n => format!("{} dropped", counted(n, "identical answer")),
+        n => format!("{} dropped", counted(n, "duplicate answer")),
     });
     put(facts.join(" · "), Style::default(), &mut rows);
     let about: Vec<String> = scene.facts.iter().map(|(name, value)| format!("{name} {value}")).collect();
@@ -74,7 +74,7 @@ pub fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
             return;
         }
         let (Some(a), Some(b)) = (rows.next(), rows.next()) else { return };
-        let end = if done.finish == Finish::Length { " · cut at the limit" } else { "" };
+        let end = if done.finish == Finish::Length { " · truncated at the limit" } else { "" };
         let head = format!("{} · {} tok{end}", done.prompt, done.tokens);
         buf.set_stringn(x, a, clip(&head, width), width, DIM);
         buf.set_stringn(x + 1, b, clip(&presentable(&done.text), width - 1), width, Style::default());

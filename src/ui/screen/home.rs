@@ -181,7 +181,9 @@ fn machine(buf: &mut Buffer, area: Rect, model: &Model) {
     };
     match &model.models {
         None => say(buf, "looking for models …"),
-        Some(models) if models.is_empty() => say(buf, "none found; `tiebreak models get smollm2` obtains a small one"),
+        Some(models) if models.is_empty() => {
+            say(buf, "none found; `tiebreak models get smollm2` downloads a small one")
+        }
         Some(models) => {
             let rows = usize::from(area.height - 1);
             let shown = if models.len() > rows { rows.saturating_sub(1) } else { models.len() };
@@ -189,7 +191,7 @@ fn machine(buf: &mut Buffer, area: Rect, model: &Model) {
             for (i, card) in models.iter().take(shown).enumerate() {
                 let y = area.y + 1 + i as u16;
                 let (detail, style) = match &card.problem {
-                    Some(problem) => (format!("cannot be used: {problem}"), WARN),
+                    Some(problem) => (format!("unusable: {problem}"), WARN),
                     None => (model_line(card), DIM),
                 };
                 let column = longest.clamp(16, (width * 2 / 3).max(16)) + 2;

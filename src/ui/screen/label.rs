@@ -63,7 +63,7 @@ fn pair(buf: &mut Buffer, area: Rect, open: &Open, screen: &LabelScreen, card: &
     }
     let mut remark = Vec::new();
     if let Some((_, verdict)) = open.session.verdict_of(&card.pair, &open.rater) {
-        remark.push(format!("you said: {}", crate::app::screen::label::words(verdict)));
+        remark.push(format!("your verdict: {}", crate::app::screen::label::words(verdict)));
     }
     if let Some(note) = open.session.note_of(&card.pair, &open.rater) {
         remark.push(format!("note: {}", clip(&presentable(note), usize::from(area.width / 3))));
@@ -110,7 +110,7 @@ fn answer(buf: &mut Buffer, area: Rect, screen: &LabelScreen, card: &Card, pane:
     });
     let focused = card.focus == pane;
     let title = match (screen.zoom, focused) {
-        (true, _) => format!("{} alone", pane.number()),
+        (true, _) => format!("{} zoomed", pane.number()),
         _ => pane.number().to_string(),
     };
     let style = if focused { ACCENT_BOLD } else { BOLD };
@@ -146,7 +146,7 @@ fn marked(buf: &mut Buffer, at: Rect, text: &str, line: Range<usize>, marks: Opt
     put_line(buf, at, Line::from(spans));
 }
 
-/// What to do when there is no pair to judge.
+/// What to do when there is no pair to label.
 fn empty(buf: &mut Buffer, area: Rect, open: &Open) {
     let key = |k: &'static str, text: &str| vec![Span::styled(k, ACCENT), Span::raw(format!("  {text}"))];
     let stats = stats(open);
@@ -155,15 +155,15 @@ fn empty(buf: &mut Buffer, area: Rect, open: &Open) {
     if !open.loaded {
         lines.push(vec![Span::styled("reading the session …", DIM)]);
     } else if !sampler.is_empty() {
-        lines.push(vec![Span::styled("No pair to judge yet: they appear here as they are finished.", BOLD)]);
+        lines.push(vec![Span::styled("No pair to label yet: pairs appear here as they are ready.", BOLD)]);
         lines.push(vec![Span::raw(sampler)]);
         lines.push(vec![]);
         lines.push(key("w", "watch it"));
     } else if stats.done > 0 {
         lines.push(vec![Span::styled(
             match stats.total {
-                1 => "The only pair is judged.".into(),
-                n => format!("All {n} pairs are judged."),
+                1 => "The only pair is labelled.".into(),
+                n => format!("All {n} pairs are labelled."),
             },
             BOLD,
         )]);
@@ -171,22 +171,22 @@ fn empty(buf: &mut Buffer, area: Rect, open: &Open) {
         lines.push(key("t", "train on the verdicts"));
         lines.push(key("s", "sample more answers"));
         lines.push(key("g", "look at a pair again"));
-        lines.push(key("u", "take the last verdict back"));
+        lines.push(key("u", "undo the last verdict"));
     } else if !open.session.pairs().is_empty() {
         let n = open.session.pairs().len();
         let came = match n {
-            1 => "the only pair came with its verdict".into(),
-            n => format!("all {n} pairs came with their verdicts"),
+            1 => "the only pair was imported with its verdict".into(),
+            n => format!("all {n} pairs were imported with verdicts"),
         };
-        lines.push(vec![Span::styled(format!("Nothing to judge: {came}."), BOLD)]);
+        lines.push(vec![Span::styled(format!("Nothing to label: {came}."), BOLD)]);
         lines.push(vec![]);
         lines.push(key("t", "train on the verdicts"));
-        lines.push(key("s", "sample answers to judge yourself"));
+        lines.push(key("s", "sample answers to label yourself"));
         lines.push(key("g", "look at a pair"));
     } else if open.session.prompts().is_empty() {
         lines.push(vec![Span::styled("This session has no prompts yet.", BOLD)]);
         lines.push(vec![]);
-        lines.push(key("i", "import a file: prompts one a line or JSONL, or pairs as JSONL"));
+        lines.push(key("i", "import a file: prompts one per line or as JSONL, or pairs as JSONL"));
     } else {
         let prompts = counted(open.session.prompts().len(), "prompt");
         lines.push(vec![Span::styled(format!("{prompts}, and no answers to compare yet."), BOLD)]);

@@ -189,7 +189,7 @@ fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: u
     let beside = USUAL.max(VALUES + cells(&value) as u16 + 2);
     let mut parts = vec![(3, row.key.to_owned(), label(focused)), (VALUES, value, style)];
     if problem.is_some() {
-        parts.push((beside, "⚠ cannot be taken".to_owned(), WARN));
+        parts.push((beside, "⚠ invalid".to_owned(), WARN));
     } else if focused && !choices.is_empty() && row.kind != Kind::Bool {
         let named: Vec<&str> = choices.into_iter().filter(|choice| !choice.is_empty()).collect();
         parts.push((beside.max(USUAL + 3), named.join("  "), DIM));
@@ -211,7 +211,7 @@ fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: u
     if focused {
         let default = match row.default {
             _ if !form.changed(row) => String::new(),
-            "" => " · default: nothing".into(),
+            "" => " · default: empty".into(),
             default => format!(" · default {default}"),
         };
         let mut below = |text: String, style| out.push(Row { field: None, parts: vec![(5, text, style)] });
@@ -314,7 +314,7 @@ fn summary(buf: &mut Buffer, area: Rect, screen: &LaunchScreen) {
 fn about(screen: &LaunchScreen) -> String {
     match screen.form.steps(screen.rows()) {
         Some(steps) => format!("about {}", counted(steps, "step")),
-        None => "as many steps as the lengths make".into(),
+        None => "the number of steps depends on the lengths".into(),
     }
 }
 
@@ -324,10 +324,10 @@ fn estimate_lines(screen: &LaunchScreen) -> Vec<(String, Style)> {
     }
     match &screen.answer {
         Prediction::None => vec![(about(screen), TEXT)],
-        Prediction::Asked => vec![(format!("{} · asking a worker for time and memory …", about(screen)), DIM)],
+        Prediction::Asked => vec![(format!("{} · estimating time and memory …", about(screen)), DIM)],
         Prediction::Failed(why) => vec![(why.clone(), WARN)],
         Prediction::Known(e) => {
-            let time = e.seconds.map_or("time known after the first steps".into(), duration);
+            let time = e.seconds.map_or("time unknown until the first steps".into(), duration);
             let text = format!("{} · {time} · {} memory", counted(e.steps, "step"), bytes(e.memory_bytes));
             let left: usize = e.dropped.iter().map(|d| d.count).sum();
             let cut = match left {
@@ -336,10 +336,10 @@ fn estimate_lines(screen: &LaunchScreen) -> Vec<(String, Style)> {
             };
             let again = match e.layers - e.kept_layers.min(e.layers) {
                 0 => String::new(),
-                n => format!(" · {n} of {} layers made again", e.layers),
+                n => format!(" · {n} of {} layers recomputed", e.layers),
             };
             let rows = format!(
-                "{} train · {} eval{cut} · longest {} tok · {} numbers trained{again}",
+                "{} train · {} eval{cut} · max {} tok · {} trainable parameters{again}",
                 e.train_rows,
                 e.eval_rows,
                 e.longest,
@@ -381,7 +381,7 @@ fn status(screen: &LaunchScreen, width: usize) -> Line<'static> {
             Some(row) if row.kind == Kind::Checks => {
                 Line::styled("type checks with ; between them: contains=please;max_words=40;json", DIM)
             }
-            _ => Line::styled("type a value; it replaces what stands there", DIM),
+            _ => Line::styled("type to replace the value", DIM),
         },
     }
 }

@@ -1,4 +1,4 @@
-//! Draws the replay: what was judged or the curves as they were, above the time line.
+//! Draws the replay: the verdicts or the curves as they were, above the time line.
 
 use crate::app::screen::replay::{Mark, ReplayScreen, Timeline};
 use crate::app::{Model, presentable, wrap};
@@ -36,7 +36,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) 
         return Line::default();
     };
     if line.is_empty() {
-        middle(buf, area, &["nothing to replay yet".into(), "what you judge and train is played back here".into()]);
+        middle(buf, area, &["nothing to replay yet".into(), "what you label and train is played back here".into()]);
         return Line::default();
     }
     let above = Rect { height: area.height.saturating_sub(TIMELINE), ..area };
@@ -75,7 +75,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) 
             counted(session.completion_count(), "answer"),
             counted(session.pairs().len(), "pair")
         );
-        middle(buf, above, &["nothing judged yet".into(), have]);
+        middle(buf, above, &["nothing labelled yet".into(), have]);
     }
     Line::styled(tally(session), DIM)
 }
@@ -84,7 +84,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) 
 fn tally(session: &Session) -> String {
     let counting = session.verdicts().filter(|(_, j)| !j.undone).count();
     let undone = session.verdicts().count() - counting;
-    let taken = if undone > 0 { format!(" · {undone} taken back") } else { String::new() };
+    let taken = if undone > 0 { format!(" · {undone} undone") } else { String::new() };
     format!("{} on {}{taken}", counted(counting, "verdict"), counted(session.pairs().len(), "pair"))
 }
 
@@ -92,7 +92,11 @@ fn tally(session: &Session) -> String {
 fn judged(buf: &mut Buffer, area: Rect, session: &Session, verdict: &Verdict, undone: bool) {
     let pair = session.pair(&verdict.pair);
     let Some((pair, (a, b))) = pair.and_then(|p| Some((p, session.sides(p)?))) else {
-        return middle(buf, area, &[format!("pair {} was judged; its answers are not in the logs", verdict.pair)]);
+        return middle(
+            buf,
+            area,
+            &[format!("pair {} has a verdict, but its answers are not in the logs", verdict.pair)],
+        );
     };
     let prompt = session.prompt(&pair.prompt).map_or(String::new(), |p| presentable(p.body.headline()));
     rule(buf, area, &Span::styled(format!("prompt {}", pair.prompt), DIM), &verdict.pair.to_string());
@@ -102,10 +106,10 @@ fn judged(buf: &mut Buffer, area: Rect, session: &Session, verdict: &Verdict, un
         let who = presentable(verdict.rater.as_str());
         let mut text = match who.strip_prefix("import:") {
             Some(file) => format!("imported from {file}: {}", decision(verdict)),
-            None => format!("{who} said: {}", decision(verdict)),
+            None => format!("{who}: {}", decision(verdict)),
         };
         if undone {
-            text.push_str(" — taken back since");
+            text.push_str(" (undone later)");
         }
         text
     };
@@ -165,7 +169,7 @@ fn decision(verdict: &Verdict) -> String {
         }
         Choice::Tie => "a tie".into(),
         Choice::BothBad => "both bad".into(),
-        Choice::Skip => "later".into(),
+        Choice::Skip => "skipped".into(),
     }
 }
 
