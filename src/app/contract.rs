@@ -4,11 +4,11 @@
 //! effects for the shell, and where to go next. It knows no other screen.
 
 use super::effect::Effect;
-use super::goal::{Outcome, Show};
+use super::goal::{Next, Show};
 use super::key::Key;
 use super::keymap::{Section, Table};
 use super::msg::Msg;
-use super::popup::Answer;
+use super::popup::PopupAnswer;
 use super::shared::Shared;
 use std::fmt::Debug;
 
@@ -28,7 +28,7 @@ pub trait Screen: Sized {
     fn open(shared: &mut Shared, show: Show) -> (Self, Vec<Effect>);
 
     /// Does what a key or the palette asks for.
-    fn act(&mut self, shared: &mut Shared, action: Self::Action) -> Outcome;
+    fn act(&mut self, shared: &mut Shared, action: Self::Action) -> Next;
 
     /// A chance to take a key before the key table does, for typing; none passes it on.
     fn typed(&mut self, _shared: &mut Shared, _key: Key) -> Option<Vec<Effect>> {
@@ -61,8 +61,8 @@ pub trait Screen: Sized {
     }
 
     /// What was typed or chosen in a popup that this screen opened.
-    fn answered(&mut self, _shared: &mut Shared, _answer: Answer) -> Outcome {
-        Outcome::default()
+    fn answered(&mut self, _shared: &mut Shared, _answer: PopupAnswer) -> Next {
+        Next::default()
     }
 }
 
@@ -75,9 +75,9 @@ pub trait AnyScreen {
     /// The footer's keys and words in this state.
     fn footer(&self, shared: &Shared) -> Vec<(Key, &'static str)>;
     /// Handles a key; none when it means nothing here.
-    fn press(&mut self, shared: &mut Shared, key: Key) -> Option<Outcome>;
+    fn press(&mut self, shared: &mut Shared, key: Key) -> Option<Next>;
     /// Does what a row of [`AnyScreen::table`] asks for.
-    fn act_row(&mut self, shared: &mut Shared, row: usize) -> Outcome;
+    fn act_row(&mut self, shared: &mut Shared, row: usize) -> Next;
     /// See [`Screen::refresh`].
     fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect>;
     /// See [`Screen::tick`].
@@ -85,7 +85,7 @@ pub trait AnyScreen {
     /// See [`Screen::hear`].
     fn hear(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect>;
     /// See [`Screen::answered`].
-    fn answered(&mut self, shared: &mut Shared, answer: Answer) -> Outcome;
+    fn answered(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next;
 }
 
 impl<S: Screen> AnyScreen for S {
@@ -103,19 +103,19 @@ impl<S: Screen> AnyScreen for S {
         shown.filter_map(|row| Some((row.key, self.foot(shared, row.action, row.foot)?))).collect()
     }
 
-    fn press(&mut self, shared: &mut Shared, key: Key) -> Option<Outcome> {
+    fn press(&mut self, shared: &mut Shared, key: Key) -> Option<Next> {
         if let Some(effects) = self.typed(shared, key) {
             return Some(effects.into());
         }
         let nearest = self.section(shared);
-        let sections = S::KEYS.get(nearest).into_iter().chain(S::KEYS.first());
-        let action = sections.filter_map(|section| section.lookup(key)).next()?;
+        let mut sections = S::KEYS.get(nearest).into_iter().chain(S::KEYS.first());
+        let action = sections.find_map(|section| section.lookup(key))?;
         Some(self.act(shared, action))
     }
 
-    fn act_row(&mut self, shared: &mut Shared, row: usize) -> Outcome {
+    fn act_row(&mut self, shared: &mut Shared, row: usize) -> Next {
         let row = S::KEYS.first().and_then(|section| section.rows.get(row));
-        row.map_or_else(Outcome::default, |row| self.act(shared, row.action))
+        row.map_or_else(Next::default, |row| self.act(shared, row.action))
     }
 
     fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {
@@ -130,7 +130,7 @@ impl<S: Screen> AnyScreen for S {
         Screen::hear(self, shared, msg)
     }
 
-    fn answered(&mut self, shared: &mut Shared, answer: Answer) -> Outcome {
+    fn answered(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next {
         Screen::answered(self, shared, answer)
     }
 }

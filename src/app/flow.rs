@@ -81,20 +81,17 @@ pub fn submit(model: &mut Shared, form: Form) -> Vec<Effect> {
     }
 }
 
-/// Takes what was typed; gives it back when the screen asked for it.
-///
-/// # Errors
-/// The input, when another asked for it.
-pub fn typed(model: &mut Shared, input: Input) -> Result<Vec<Effect>, Input> {
+/// Takes what was typed for one of the questions here.
+pub fn typed(model: &mut Shared, input: Input) -> Vec<Effect> {
     let text = input.buffer.text().trim().to_owned();
     let again = |model: &mut Shared, input: Input, error: String| {
         model.popups.push(Popup::Input(Input { error: Some(error), ..input }));
         Vec::new()
     };
-    Ok(match input.ask.clone() {
+    match input.ask.clone() {
         Ask::NewName => {
             if let Some(problem) = name_problem(model, &text) {
-                return Ok(again(model, input, problem));
+                return again(model, input, problem);
             }
             choose_model(model, text);
             Vec::new()
@@ -114,8 +111,9 @@ pub fn typed(model: &mut Shared, input: Input) -> Result<Vec<Effect>, Input> {
             model.say(format!("importing {text} …"));
             vec![Effect::Import { path: text }]
         }
-        Ask::Note { .. } | Ask::Correct { .. } => return Err(input),
-    })
+        // These the label screen asks.
+        Ask::Note { .. } | Ask::Correct { .. } => Vec::new(),
+    }
 }
 
 /// Why a session cannot be called that.

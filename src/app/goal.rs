@@ -53,16 +53,16 @@ pub struct Go {
     pub goal: Goal,
 }
 
-/// What a key, a message or an answer led to.
+/// What happens next: what a key, a message or an answer leads to.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Outcome {
+pub struct Next {
     /// What the shell is to do.
     pub effects: Vec<Effect>,
     /// Where to go next.
     pub go: Option<Go>,
 }
 
-impl Outcome {
+impl Next {
     /// Goes to a screen of the open session.
     #[must_use]
     pub fn go(goal: Goal) -> Self {
@@ -76,7 +76,7 @@ impl Outcome {
     }
 }
 
-impl From<Vec<Effect>> for Outcome {
+impl From<Vec<Effect>> for Next {
     fn from(effects: Vec<Effect>) -> Self {
         Self { effects, go: None }
     }

@@ -74,7 +74,7 @@ impl<A: Copy + PartialEq> Section<A> {
         let rows = self.rows.iter();
         let rows = rows.map(|row| {
             let Binding { key, foot, help, name, verdict, action } = *row;
-            Row { key, foot, help, name, verdict, first: same(action) }
+            KeyRow { key, foot, help, name, verdict, first: same(action) }
         });
         Table { title: self.title, rows: rows.collect() }
     }
@@ -82,7 +82,7 @@ impl<A: Copy + PartialEq> Section<A> {
 
 /// A row without its action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row {
+pub struct KeyRow {
     /// The key.
     pub key: Key,
     /// The footer's word.
@@ -103,14 +103,14 @@ pub struct Table {
     /// Where its keys hold.
     pub title: &'static str,
     /// Its rows.
-    pub rows: Vec<Row>,
+    pub rows: Vec<KeyRow>,
 }
 
 impl Table {
     /// What each action does with all its keys, in the order of the first ones.
     #[must_use]
-    pub fn actions(&self) -> Vec<(String, Row)> {
-        let mut out: Vec<(String, Row)> = Vec::new();
+    pub fn actions(&self) -> Vec<(String, KeyRow)> {
+        let mut out: Vec<(String, KeyRow)> = Vec::new();
         for row in &self.rows {
             match out.iter_mut().find(|(_, first)| first.first == row.first) {
                 Some((keys, _)) => {

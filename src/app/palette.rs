@@ -2,7 +2,7 @@
 
 use super::edit::EditBuffer;
 use super::key::Key;
-use super::keymap::{Row, Table};
+use super::keymap::{KeyRow, Table};
 use crate::domain::PairId;
 use nucleo_matcher::pattern::{AtomKind, CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
@@ -83,7 +83,7 @@ impl Palette {
         screens: impl Iterator<Item = &'static str>,
         sessions: impl Iterator<Item = String>,
     ) -> Self {
-        let entry = |keys: String, row: Row, pick: Pick| PaletteEntry {
+        let entry = |keys: String, row: KeyRow, pick: Pick| PaletteEntry {
             title: row.name.to_owned(),
             about: row.help.to_owned(),
             detail: keys,

@@ -121,12 +121,12 @@ pub enum Pressed {
     /// It is closed.
     Closed,
     /// It is closed with an answer.
-    Answered(Answer),
+    Answered(PopupAnswer),
 }
 
 /// What a popup was closed with.
 #[derive(Debug, Clone)]
-pub enum Answer {
+pub enum PopupAnswer {
     /// An entry of a list.
     Picked(Pick),
     /// A typed text.
@@ -190,7 +190,7 @@ impl Popup {
             Self::Palette(palette) => match action {
                 Some(A::Accept) => {
                     if let Some(pick) = palette.current().map(|entry| entry.pick.clone()) {
-                        return Pressed::Answered(Answer::Picked(pick));
+                        return Pressed::Answered(PopupAnswer::Picked(pick));
                     }
                 }
                 Some(A::Up) => palette.up(),
@@ -201,7 +201,7 @@ impl Popup {
                 let newline = input.buffer.is_multiline() && key.code == Code::Enter;
                 if action == Some(A::Accept) && !newline {
                     return match self {
-                        Self::Input(input) => Pressed::Answered(Answer::Typed(input)),
+                        Self::Input(input) => Pressed::Answered(PopupAnswer::Typed(input)),
                         other => Pressed::Stay(other),
                     };
                 }
@@ -212,7 +212,7 @@ impl Popup {
             Self::Form(form) => match action {
                 Some(A::Accept) => {
                     return match self {
-                        Self::Form(form) => Pressed::Answered(Answer::Filled(form)),
+                        Self::Form(form) => Pressed::Answered(PopupAnswer::Filled(form)),
                         other => Pressed::Stay(other),
                     };
                 }
@@ -228,7 +228,7 @@ impl Popup {
             },
             Self::Confirm(confirm) => {
                 if action == Some(A::Accept) {
-                    return Pressed::Answered(Answer::Yes(confirm.then.clone()));
+                    return Pressed::Answered(PopupAnswer::Yes(confirm.then.clone()));
                 }
             }
             Self::Message { .. } => {}
@@ -292,6 +292,17 @@ pub enum Ask {
         /// The completion.
         completion: CompletionId,
     },
+}
+
+impl Ask {
+    /// Whether the screen below asks, and not one of the questions that every screen may ask.
+    #[must_use]
+    pub fn is_of_the_screen(&self) -> bool {
+        match self {
+            Self::Note { .. } | Self::Correct { .. } => true,
+            Self::NewName | Self::NewModel { .. } | Self::NewPrompts { .. } | Self::Import => false,
+        }
+    }
 }
 
 /// Something to type.

@@ -1,7 +1,7 @@
 //! Going from screen to screen, opening the session first where needed.
 
 use super::effect::Effect;
-use super::goal::{Goal, Outcome};
+use super::goal::{Goal, Next};
 use super::model::Model;
 use super::outbox::Saved;
 use super::screen::door;
@@ -18,8 +18,8 @@ pub fn begin(model: &mut Model, session: Option<(String, Goal)>) -> Vec<Effect> 
 }
 
 /// Does what came of a key, a message or an answer: goes where it leads.
-pub fn follow(model: &mut Model, outcome: Outcome) -> Vec<Effect> {
-    let Outcome { mut effects, go: to } = outcome;
+pub fn follow(model: &mut Model, next: Next) -> Vec<Effect> {
+    let Next { mut effects, go: to } = next;
     if let Some(to) = to {
         effects.extend(go(model, to.session, to.goal));
     }

@@ -3,13 +3,13 @@
 use super::anywhere::{ANYWHERE, Anywhere};
 use super::effect::Effect;
 use super::flow;
-use super::goal::{Goal, Outcome, Show};
+use super::goal::{Goal, Next, Show};
 use super::key::Key;
 use super::model::Model;
 use super::msg::Msg;
 use super::open::Open;
 use super::palette::{Palette, Pick};
-use super::popup::{Answer, Confirm, Help, Popup, Pressed, Then};
+use super::popup::{Confirm, Help, Popup, PopupAnswer, Pressed, Then};
 use super::screen::DOORS;
 use super::shared::Tone;
 use super::travel;
@@ -198,36 +198,36 @@ fn press(model: &mut Model, key: Key) -> Vec<Effect> {
             Pressed::Answered(answer) => answered(model, answer),
         };
     }
-    if let Some(outcome) = model.screen.any_mut().press(&mut model.shared, key) {
-        return travel::follow(model, outcome);
+    if let Some(next) = model.screen.any_mut().press(&mut model.shared, key) {
+        return travel::follow(model, next);
     }
     ANYWHERE.lookup(key).map_or_else(Vec::new, |action| anywhere(model, action))
 }
 
 /// Does what a popup was closed with: here what every screen may ask, and what the screen asked by the screen.
-fn answered(model: &mut Model, answer: Answer) -> Vec<Effect> {
+fn answered(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
     let shared = &mut model.shared;
-    let outcome = match answer {
-        Answer::Yes(Then::Quit) => vec![Effect::Quit].into(),
-        Answer::Yes(Then::Effects(effects)) => effects.into(),
-        Answer::Filled(form) => flow::submit(shared, form).into(),
-        Answer::Picked(Pick::Screen(row)) => model.screen.any_mut().act_row(shared, row),
-        Answer::Picked(Pick::Anywhere(row)) => {
+    let next = match answer {
+        PopupAnswer::Yes(Then::Quit) => vec![Effect::Quit].into(),
+        PopupAnswer::Yes(Then::Effects(effects)) => effects.into(),
+        PopupAnswer::Filled(form) => flow::submit(shared, form).into(),
+        PopupAnswer::Picked(Pick::Screen(row)) => model.screen.any_mut().act_row(shared, row),
+        PopupAnswer::Picked(Pick::Anywhere(row)) => {
             return ANYWHERE.rows.get(row).map_or_else(Vec::new, |row| anywhere(model, row.action));
         }
-        Answer::Picked(Pick::Go(screen)) => Outcome::go(Goal::to(screen)),
-        Answer::Picked(Pick::Session(name)) => Outcome::go_in(Some(name), Goal::to("label")),
-        Answer::Picked(Pick::Model { name, model: of }) => {
+        PopupAnswer::Picked(Pick::Go(screen)) => Next::go(Goal::to(screen)),
+        PopupAnswer::Picked(Pick::Session(name)) => Next::go_in(Some(name), Goal::to("label")),
+        PopupAnswer::Picked(Pick::Model { name, model: of }) => {
             flow::pick_model(shared, name, of);
-            Outcome::default()
+            Next::default()
         }
-        Answer::Picked(pick @ Pick::Pair(_)) => model.screen.any_mut().answered(shared, Answer::Picked(pick)),
-        Answer::Typed(input) => match flow::typed(shared, input) {
-            Ok(effects) => effects.into(),
-            Err(input) => model.screen.any_mut().answered(shared, Answer::Typed(input)),
-        },
+        PopupAnswer::Picked(pick @ Pick::Pair(_)) => model.screen.any_mut().answered(shared, PopupAnswer::Picked(pick)),
+        PopupAnswer::Typed(input) if input.ask.is_of_the_screen() => {
+            model.screen.any_mut().answered(shared, PopupAnswer::Typed(input))
+        }
+        PopupAnswer::Typed(input) => flow::typed(shared, input).into(),
     };
-    travel::follow(model, outcome)
+    travel::follow(model, next)
 }
 
 /// Does what a key asks for that works on every screen.

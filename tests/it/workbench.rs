@@ -3,7 +3,7 @@
 
 use crate::support::{Desk, cards, key, models, opened, pairs, sampling};
 use std::collections::HashSet;
-use tiebreak::app::{DOORS, Effect, Goal, Msg, Outcome, Popup, Saved, Shown, all_keys, keymap, update};
+use tiebreak::app::{DOORS, Effect, Goal, Msg, Next, Popup, Saved, Shown, all_keys, keymap, update};
 use tiebreak::domain::{Choice, CompletionId, Num, Rater, RunId, Seen, Side, Strength, hash64};
 use tiebreak::protocol::SessionRecord;
 
@@ -394,7 +394,7 @@ fn every_key_of_every_screen_leads_to_a_screen_that_exists() {
         for row in tables.iter().flat_map(|table| &table.rows) {
             let mut desk = Desk::with_session(80, 24, pairs(2));
             desk.send(Msg::SessionsListed(cards()));
-            tiebreak::app::follow(&mut desk.model, Outcome::go(Goal::to(door.name)));
+            tiebreak::app::follow(&mut desk.model, Next::go(Goal::to(door.name)));
             assert_eq!(desk.model.screen.any().name(), door.name);
             desk.send(Msg::Key(row.key));
             let told = desk.model.notice.as_ref().map_or("", |notice| notice.text.as_str());

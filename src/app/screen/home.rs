@@ -3,7 +3,7 @@
 use crate::app::contract::Screen;
 use crate::app::effect::Effect;
 use crate::app::flow;
-use crate::app::goal::{Goal, Outcome, Show};
+use crate::app::goal::{Goal, Next, Show};
 use crate::app::key::Code;
 use crate::app::keymap::{Section, c, k, on};
 use crate::app::msg::SessionCard;
@@ -19,7 +19,7 @@ pub struct HomeScreen {
 
 /// What its keys ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum HomeAction {
     /// Go to a screen of the selected session.
     Go(&'static str),
     /// Open the selected session.
@@ -39,28 +39,28 @@ pub enum Action {
 }
 
 #[rustfmt::skip]
-const KEYS: &[Section<Action>] = &[Section { title: "home", rows: &[
-    on(k(Code::Enter), Action::Open, "open", "open the session"),
-    on(c('n'), Action::NewSession, "new", "make a session: name, model, prompts"),
-    on(c('l'), Action::Go("label"), "label", "label pairs of the session"),
-    on(c('t'), Action::Go("launch"), "train", "launch a training run").named("launch"),
-    on(c('w'), Action::Go("watch"), "watch", "watch its runs"),
-    on(c('s'), Action::Sample, "", "sample answers in the background").named("sample"),
-    on(c('i'), Action::Import, "", "import prompts or pairs from a file").named("import"),
-    on(c('r'), Action::Go("replay"), "", "replay the session").named("replay"),
-    on(k(Code::Down), Action::Down, "", "next session").named("next session"),
-    on(k(Code::Up), Action::Up, "", "previous session").named("previous session"),
-    on(c('j'), Action::Down, "", "next session"),
-    on(c('k'), Action::Up, "", "previous session"),
-    on(c('R'), Action::Refresh, "", "look for sessions and models again").named("refresh"),
+const KEYS: &[Section<HomeAction>] = &[Section { title: "home", rows: &[
+    on(k(Code::Enter), HomeAction::Open, "open", "open the session"),
+    on(c('n'), HomeAction::NewSession, "new", "make a session: name, model, prompts"),
+    on(c('l'), HomeAction::Go("label"), "label", "label pairs of the session"),
+    on(c('t'), HomeAction::Go("launch"), "train", "launch a training run").named("launch"),
+    on(c('w'), HomeAction::Go("watch"), "watch", "watch its runs"),
+    on(c('s'), HomeAction::Sample, "", "sample answers in the background").named("sample"),
+    on(c('i'), HomeAction::Import, "", "import prompts or pairs from a file").named("import"),
+    on(c('r'), HomeAction::Go("replay"), "", "replay the session").named("replay"),
+    on(k(Code::Down), HomeAction::Down, "", "next session").named("next session"),
+    on(k(Code::Up), HomeAction::Up, "", "previous session").named("previous session"),
+    on(c('j'), HomeAction::Down, "", "next session"),
+    on(c('k'), HomeAction::Up, "", "previous session"),
+    on(c('R'), HomeAction::Refresh, "", "look for sessions and models again").named("refresh"),
 ] }];
 
 impl Screen for HomeScreen {
-    type Action = Action;
+    type Action = HomeAction;
 
     const NAME: &'static str = "home";
     const NEEDS_SESSION: bool = false;
-    const KEYS: &'static [Section<Action>] = KEYS;
+    const KEYS: &'static [Section<HomeAction>] = KEYS;
 
     /// Shows the list of sessions; the open one stays open and selected.
     fn open(shared: &mut Shared, _show: Show) -> (Self, Vec<Effect>) {
@@ -68,26 +68,26 @@ impl Screen for HomeScreen {
         (Self { selected }, vec![Effect::ListSessions])
     }
 
-    fn act(&mut self, shared: &mut Shared, action: Action) -> Outcome {
+    fn act(&mut self, shared: &mut Shared, action: HomeAction) -> Next {
         let name = self.current(shared).map(|card| card.name.clone());
         match action {
-            Action::Up => self.step(shared, false),
-            Action::Down => self.step(shared, true),
-            Action::Open => return Outcome::go_in(name, Goal::to("label")),
-            Action::Go(screen) => return Outcome::go_in(name, Goal::to(screen)),
-            Action::Sample => return Outcome::go_in(name, Goal::with("label", Show::Sample)),
-            Action::Import => return Outcome::go_in(name, Goal::with("label", Show::Import)),
-            Action::NewSession => {
+            HomeAction::Up => self.step(shared, false),
+            HomeAction::Down => self.step(shared, true),
+            HomeAction::Open => return Next::go_in(name, Goal::to("label")),
+            HomeAction::Go(screen) => return Next::go_in(name, Goal::to(screen)),
+            HomeAction::Sample => return Next::go_in(name, Goal::with("label", Show::Sample)),
+            HomeAction::Import => return Next::go_in(name, Goal::with("label", Show::Import)),
+            HomeAction::NewSession => {
                 flow::input(shared, "a new session", "its name: letters, digits, - _ .", Ask::NewName, "");
             }
-            Action::Refresh => return vec![Effect::ListSessions, Effect::ListModels, Effect::AskDevice].into(),
+            HomeAction::Refresh => return vec![Effect::ListSessions, Effect::ListModels, Effect::AskDevice].into(),
         }
-        Outcome::default()
+        Next::default()
     }
 
-    fn foot(&self, shared: &Shared, action: Action, word: &'static str) -> Option<&'static str> {
+    fn foot(&self, shared: &Shared, action: HomeAction, word: &'static str) -> Option<&'static str> {
         let empty = shared.sessions.as_ref().is_none_or(Vec::is_empty);
-        (!empty || action == Action::NewSession).then_some(word)
+        (!empty || action == HomeAction::NewSession).then_some(word)
     }
 
     /// "3 min ago" changes once a minute.

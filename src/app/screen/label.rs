@@ -12,12 +12,12 @@ use crate::app::contract::Screen;
 use crate::app::edit::EditBuffer;
 use crate::app::effect::Effect;
 use crate::app::flow;
-use crate::app::goal::{Goal, Outcome, Show};
+use crate::app::goal::{Goal, Next, Show};
 use crate::app::key::{Code, Key};
 use crate::app::keymap::{Section, c, k, on};
 use crate::app::open::Open;
 use crate::app::palette::{Palette, PaletteEntry, Pick};
-use crate::app::popup::{Answer, Ask, Input, Popup};
+use crate::app::popup::{Ask, Input, Popup, PopupAnswer};
 use crate::app::shared::Shared;
 use crate::app::wrap::{clip, presentable};
 use crate::domain::{Choice, CompletionId, PairId, QueueOrder, Strength, Verdict};
@@ -39,7 +39,7 @@ pub struct LabelScreen {
 
 /// What its keys ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum LabelAction {
     /// The answer in this pane is better.
     Prefer(Pane, Strength),
     /// Neither is better.
@@ -89,55 +89,55 @@ pub enum Action {
 const IDLE: usize = 1;
 
 #[rustfmt::skip]
-const KEYS: &[Section<Action>] = &[
+const KEYS: &[Section<LabelAction>] = &[
     Section { title: "label", rows: &[
-        on(c('1'), Action::Prefer(Pane::First, Strength::Better), "better", "the first answer is better").named("1 better").verdict(),
-        on(c('2'), Action::Prefer(Pane::Second, Strength::Better), "better", "the second answer is better").named("2 better").verdict(),
-        on(c('!'), Action::Prefer(Pane::First, Strength::Much), "much", "the first answer is much better").named("1 much better").verdict(),
-        on(c('@'), Action::Prefer(Pane::Second, Strength::Much), "much", "the second answer is much better").named("2 much better").verdict(),
-        on(c('0'), Action::Tie, "tie", "neither is better").verdict(),
-        on(c('b'), Action::BothBad, "both bad", "neither is acceptable").verdict(),
-        on(c(' '), Action::Skip, "skip", "decide later: the pair comes back"),
-        on(c('u'), Action::Undo, "undo", "undo the last verdict, without limit"),
-        on(c('d'), Action::Diff, "diff", "mark the words that differ"),
-        on(c(','), Action::Prefer(Pane::First, Strength::Slight), "slightly", "the first answer is slightly better").named("1 slightly better").verdict(),
-        on(c('.'), Action::Prefer(Pane::Second, Strength::Slight), "slightly", "the second answer is slightly better").named("2 slightly better").verdict(),
-        on(Key::ctrl('r'), Action::Redo, "", "redo the verdict").named("redo"),
-        on(c(']'), Action::NextDifference, "", "scroll to the next difference").named("next difference"),
-        on(c('j'), Action::ScrollDown, "", "scroll both answers down").named("scroll down"),
-        on(c('k'), Action::ScrollUp, "", "scroll both answers up").named("scroll up"),
-        on(k(Code::Down), Action::ScrollDown, "", "scroll both answers down"),
-        on(k(Code::Up), Action::ScrollUp, "", "scroll both answers up"),
-        on(k(Code::PageDown), Action::PageDown, "", "scroll both answers a page down").named("page down"),
-        on(k(Code::PageUp), Action::PageUp, "", "scroll both answers a page up").named("page up"),
-        on(k(Code::Tab), Action::SwapPane, "", "focus the other answer").named("focus"),
-        on(c('z'), Action::Zoom, "", "show the focused answer alone, or both").named("zoom"),
-        on(c('e'), Action::Edit, "", "correct the focused answer").named("edit"),
-        on(c('n'), Action::Note, "", "write a note on this pair").named("note"),
-        on(c('g'), Action::GoTo, "", "go to any pair, labelled ones too").named("go to pair"),
-        on(c('o'), Action::TurnOrder, "", "order of arrival, or least certain scores first").named("order"),
-        on(c('s'), Action::Sample, "", "sample answers in the background").named("sample"),
-        on(c('t'), Action::Go("launch"), "", "launch a training run on the verdicts").named("launch"),
-        on(c('w'), Action::Go("watch"), "", "watch the session's runs").named("watch"),
-        on(c('r'), Action::Go("replay"), "", "replay the session").named("replay"),
-        on(c('i'), Action::Import, "", "import prompts or pairs from a file").named("import"),
-        on(k(Code::Esc), Action::Back, "", "back to the sessions").named("home"),
+        on(c('1'), LabelAction::Prefer(Pane::First, Strength::Better), "better", "the first answer is better").named("1 better").verdict(),
+        on(c('2'), LabelAction::Prefer(Pane::Second, Strength::Better), "better", "the second answer is better").named("2 better").verdict(),
+        on(c('!'), LabelAction::Prefer(Pane::First, Strength::Much), "much", "the first answer is much better").named("1 much better").verdict(),
+        on(c('@'), LabelAction::Prefer(Pane::Second, Strength::Much), "much", "the second answer is much better").named("2 much better").verdict(),
+        on(c('0'), LabelAction::Tie, "tie", "neither is better").verdict(),
+        on(c('b'), LabelAction::BothBad, "both bad", "neither is acceptable").verdict(),
+        on(c(' '), LabelAction::Skip, "skip", "decide later: the pair comes back"),
+        on(c('u'), LabelAction::Undo, "undo", "undo the last verdict, without limit"),
+        on(c('d'), LabelAction::Diff, "diff", "mark the words that differ"),
+        on(c(','), LabelAction::Prefer(Pane::First, Strength::Slight), "slightly", "the first answer is slightly better").named("1 slightly better").verdict(),
+        on(c('.'), LabelAction::Prefer(Pane::Second, Strength::Slight), "slightly", "the second answer is slightly better").named("2 slightly better").verdict(),
+        on(Key::ctrl('r'), LabelAction::Redo, "", "redo the verdict").named("redo"),
+        on(c(']'), LabelAction::NextDifference, "", "scroll to the next difference").named("next difference"),
+        on(c('j'), LabelAction::ScrollDown, "", "scroll both answers down").named("scroll down"),
+        on(c('k'), LabelAction::ScrollUp, "", "scroll both answers up").named("scroll up"),
+        on(k(Code::Down), LabelAction::ScrollDown, "", "scroll both answers down"),
+        on(k(Code::Up), LabelAction::ScrollUp, "", "scroll both answers up"),
+        on(k(Code::PageDown), LabelAction::PageDown, "", "scroll both answers a page down").named("page down"),
+        on(k(Code::PageUp), LabelAction::PageUp, "", "scroll both answers a page up").named("page up"),
+        on(k(Code::Tab), LabelAction::SwapPane, "", "focus the other answer").named("focus"),
+        on(c('z'), LabelAction::Zoom, "", "show the focused answer alone, or both").named("zoom"),
+        on(c('e'), LabelAction::Edit, "", "correct the focused answer").named("edit"),
+        on(c('n'), LabelAction::Note, "", "write a note on this pair").named("note"),
+        on(c('g'), LabelAction::GoTo, "", "go to any pair, labelled ones too").named("go to pair"),
+        on(c('o'), LabelAction::TurnOrder, "", "order of arrival, or least certain scores first").named("order"),
+        on(c('s'), LabelAction::Sample, "", "sample answers in the background").named("sample"),
+        on(c('t'), LabelAction::Go("launch"), "", "launch a training run on the verdicts").named("launch"),
+        on(c('w'), LabelAction::Go("watch"), "", "watch the session's runs").named("watch"),
+        on(c('r'), LabelAction::Go("replay"), "", "replay the session").named("replay"),
+        on(c('i'), LabelAction::Import, "", "import prompts or pairs from a file").named("import"),
+        on(k(Code::Esc), LabelAction::Back, "", "back to the sessions").named("home"),
     ] },
     Section { title: "label, no pair left", rows: &[
-        on(c('s'), Action::Sample, "sample", "sample answers in the background"),
-        on(c('i'), Action::Import, "import", "import prompts or pairs from a file"),
-        on(c('t'), Action::Go("launch"), "train", "launch a training run on the verdicts"),
-        on(c('w'), Action::Go("watch"), "watch", "watch the session's runs"),
-        on(c('u'), Action::Undo, "undo", "undo the last verdict, without limit"),
-        on(k(Code::Esc), Action::Back, "sessions", "back to the sessions"),
+        on(c('s'), LabelAction::Sample, "sample", "sample answers in the background"),
+        on(c('i'), LabelAction::Import, "import", "import prompts or pairs from a file"),
+        on(c('t'), LabelAction::Go("launch"), "train", "launch a training run on the verdicts"),
+        on(c('w'), LabelAction::Go("watch"), "watch", "watch the session's runs"),
+        on(c('u'), LabelAction::Undo, "undo", "undo the last verdict, without limit"),
+        on(k(Code::Esc), LabelAction::Back, "sessions", "back to the sessions"),
     ] },
 ];
 
 impl Screen for LabelScreen {
-    type Action = Action;
+    type Action = LabelAction;
 
     const NAME: &'static str = "label";
-    const KEYS: &'static [Section<Action>] = KEYS;
+    const KEYS: &'static [Section<LabelAction>] = KEYS;
 
     /// Shows the next pair, or what is asked for over it.
     fn open(shared: &mut Shared, show: Show) -> (Self, Vec<Effect>) {
@@ -155,15 +155,15 @@ impl Screen for LabelScreen {
         (label, Vec::new())
     }
 
-    fn act(&mut self, shared: &mut Shared, action: Action) -> Outcome {
+    fn act(&mut self, shared: &mut Shared, action: LabelAction) -> Next {
         match action {
-            Action::Sample => flow::ask_sample(shared),
-            Action::Import => flow::ask_import(shared),
-            Action::Go(screen) => return Outcome::go(Goal::to(screen)),
-            Action::Back => return Outcome::go(Goal::to("home")),
+            LabelAction::Sample => flow::ask_sample(shared),
+            LabelAction::Import => flow::ask_import(shared),
+            LabelAction::Go(screen) => return Next::go(Goal::to(screen)),
+            LabelAction::Back => return Next::go(Goal::to("home")),
             _ => return act(self, shared, action).into(),
         }
-        Outcome::default()
+        Next::default()
     }
 
     /// Without a pair other keys matter: what helps is to get something.
@@ -171,7 +171,7 @@ impl Screen for LabelScreen {
         if self.card.is_none() { IDLE } else { 0 }
     }
 
-    fn foot(&self, shared: &Shared, action: Action, word: &'static str) -> Option<&'static str> {
+    fn foot(&self, shared: &Shared, action: LabelAction, word: &'static str) -> Option<&'static str> {
         let matters = self.card.is_some() || shared.open.as_ref().is_some_and(|open| matters_idle(open, action));
         matters.then_some(word)
     }
@@ -181,10 +181,10 @@ impl Screen for LabelScreen {
         Vec::new()
     }
 
-    fn answered(&mut self, shared: &mut Shared, answer: Answer) -> Outcome {
+    fn answered(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next {
         match answer {
-            Answer::Picked(Pick::Pair(pair)) => show_pair(self, shared, &pair),
-            Answer::Typed(input) => match input.ask.clone() {
+            PopupAnswer::Picked(Pick::Pair(pair)) => show_pair(self, shared, &pair),
+            PopupAnswer::Typed(input) => match input.ask.clone() {
                 Ask::Note { pair } => return take_note(shared, pair, input.buffer.text().trim().to_owned()).into(),
                 Ask::Correct { pair, completion } => {
                     return take_correction(shared, pair, completion, input.buffer.text().to_owned()).into();
@@ -193,22 +193,22 @@ impl Screen for LabelScreen {
             },
             _ => {}
         }
-        Outcome::default()
+        Next::default()
     }
 }
 
 /// Whether an action does something while there is no pair to judge.
-fn matters_idle(open: &Open, action: Action) -> bool {
+fn matters_idle(open: &Open, action: LabelAction) -> bool {
     match action {
-        Action::Sample => !open.session.prompts().is_empty(),
-        Action::Go("launch") => {
+        LabelAction::Sample => !open.session.prompts().is_empty(),
+        LabelAction::Go("launch") => {
             let session = &open.session;
             !session.taught().is_empty()
                 || !session.rated().is_empty()
                 || session.verdicts().any(|(_, judged)| !judged.undone)
         }
-        Action::Undo => open.session.undoable(&open.rater).is_some(),
-        Action::Go("watch") => !open.runs.is_empty(),
+        LabelAction::Undo => open.session.undoable(&open.rater).is_some(),
+        LabelAction::Go("watch") => !open.runs.is_empty(),
         _ => true,
     }
 }
@@ -243,42 +243,42 @@ fn show_next(label: &mut LabelScreen, model: &Shared) {
 }
 
 /// Does what a key asks for.
-fn act(label: &mut LabelScreen, model: &mut Shared, action: Action) -> Vec<Effect> {
+fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<Effect> {
     match action {
-        Action::Prefer(pane, strength) => return judge(label, model, Said::Prefer(pane, strength)),
-        Action::Tie => return judge(label, model, Said::Flat(Choice::Tie)),
-        Action::BothBad => return judge(label, model, Said::Flat(Choice::BothBad)),
-        Action::Skip => return judge(label, model, Said::Flat(Choice::Skip)),
-        Action::Undo => return undo(label, model),
-        Action::Redo => return redo(label, model),
-        Action::Note => ask_note(label, model),
-        Action::Edit => ask_correction(label, model),
-        Action::TurnOrder => turn_order(label, model),
-        Action::GoTo => ask_pair(model, |_| true),
+        LabelAction::Prefer(pane, strength) => return judge(label, model, Said::Prefer(pane, strength)),
+        LabelAction::Tie => return judge(label, model, Said::Flat(Choice::Tie)),
+        LabelAction::BothBad => return judge(label, model, Said::Flat(Choice::BothBad)),
+        LabelAction::Skip => return judge(label, model, Said::Flat(Choice::Skip)),
+        LabelAction::Undo => return undo(label, model),
+        LabelAction::Redo => return redo(label, model),
+        LabelAction::Note => ask_note(label, model),
+        LabelAction::Edit => ask_correction(label, model),
+        LabelAction::TurnOrder => turn_order(label, model),
+        LabelAction::GoTo => ask_pair(model, |_| true),
         _ => {}
     }
     let size = model.size;
     let Some(card) = &mut label.card else { return Vec::new() };
     match action {
-        Action::ScrollDown => card.scroll_by(1),
-        Action::ScrollUp => card.scroll_by(-1),
-        Action::PageDown => card.scroll_by(card.page()),
-        Action::PageUp => card.scroll_by(-card.page()),
-        Action::SwapPane => {
+        LabelAction::ScrollDown => card.scroll_by(1),
+        LabelAction::ScrollUp => card.scroll_by(-1),
+        LabelAction::PageDown => card.scroll_by(card.page()),
+        LabelAction::PageUp => card.scroll_by(-card.page()),
+        LabelAction::SwapPane => {
             card.focus = card.focus.other();
             card.lay_out(size, label.zoom);
         }
-        Action::Zoom => {
+        LabelAction::Zoom => {
             label.zoom = !label.zoom;
             card.lay_out(size, label.zoom);
         }
-        Action::Diff => {
+        LabelAction::Diff => {
             label.diff = !label.diff;
             if label.diff {
                 card.compare();
             }
         }
-        Action::NextDifference => {
+        LabelAction::NextDifference => {
             label.diff = true;
             card.compare();
             if !card.to_next_difference() {

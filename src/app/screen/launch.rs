@@ -9,7 +9,7 @@ pub use form::{LaunchField, LaunchForm, Start};
 
 use crate::app::contract::Screen;
 use crate::app::effect::{Effect, TrainAsk};
-use crate::app::goal::{Goal, Outcome, Show};
+use crate::app::goal::{Goal, Next, Show};
 use crate::app::key::{Code, Key};
 use crate::app::keymap::{Section, c, k, on};
 use crate::app::masks::MaskSheet;
@@ -178,7 +178,7 @@ fn states(run: &RunView) -> Vec<RunId> {
 
 /// What its keys ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum LaunchAction {
     /// To the next field.
     NextField,
     /// To the field before.
@@ -198,25 +198,25 @@ pub enum Action {
 }
 
 #[rustfmt::skip]
-const KEYS: &[Section<Action>] = &[Section { title: "launch", rows: &[
-    on(k(Code::Enter), Action::Accept, "start", "start the run; on `…` show or hide the advanced options"),
-    on(k(Code::Tab), Action::NextField, "next", "next field").named("next field"),
-    on(k(Code::Down), Action::NextField, "", "next field"),
-    on(k(Code::BackTab), Action::PreviousField, "", "previous field").named("previous field"),
-    on(k(Code::Up), Action::PreviousField, "", "previous field"),
-    on(k(Code::Left), Action::PreviousChoice, "choose", "previous choice of a field that has choices").named("previous choice"),
-    on(k(Code::Right), Action::NextChoice, "choose", "next choice of a field that has choices").named("next choice"),
-    on(c(' '), Action::NextChoice, "", "next choice of a field that has choices"),
-    on(c('m'), Action::ShowMasks, "masks", "show what the model reads and what it learns"),
-    on(c('r'), Action::Reset, "reset", "reset everything to the method's defaults"),
-    on(k(Code::Esc), Action::Back, "back", "back to labelling"),
+const KEYS: &[Section<LaunchAction>] = &[Section { title: "launch", rows: &[
+    on(k(Code::Enter), LaunchAction::Accept, "start", "start the run; on `…` show or hide the advanced options"),
+    on(k(Code::Tab), LaunchAction::NextField, "next", "next field").named("next field"),
+    on(k(Code::Down), LaunchAction::NextField, "", "next field"),
+    on(k(Code::BackTab), LaunchAction::PreviousField, "", "previous field").named("previous field"),
+    on(k(Code::Up), LaunchAction::PreviousField, "", "previous field"),
+    on(k(Code::Left), LaunchAction::PreviousChoice, "choose", "previous choice of a field that has choices").named("previous choice"),
+    on(k(Code::Right), LaunchAction::NextChoice, "choose", "next choice of a field that has choices").named("next choice"),
+    on(c(' '), LaunchAction::NextChoice, "", "next choice of a field that has choices"),
+    on(c('m'), LaunchAction::ShowMasks, "masks", "show what the model reads and what it learns"),
+    on(c('r'), LaunchAction::Reset, "reset", "reset everything to the method's defaults"),
+    on(k(Code::Esc), LaunchAction::Back, "back", "back to labelling"),
 ] }];
 
 impl Screen for LaunchScreen {
-    type Action = Action;
+    type Action = LaunchAction;
 
     const NAME: &'static str = "launch";
-    const KEYS: &'static [Section<Action>] = KEYS;
+    const KEYS: &'static [Section<LaunchAction>] = KEYS;
 
     fn open(shared: &mut Shared, _show: Show) -> (Self, Vec<Effect>) {
         let mut launch = Self::default();
@@ -237,31 +237,31 @@ impl Screen for LaunchScreen {
         Some(Vec::new())
     }
 
-    fn act(&mut self, shared: &mut Shared, action: Action) -> Outcome {
+    fn act(&mut self, shared: &mut Shared, action: LaunchAction) -> Next {
         let now_ms = shared.now_ms;
         match action {
-            Action::NextField => self.form.go(1),
-            Action::PreviousField => self.form.go(-1),
-            Action::NextChoice | Action::PreviousChoice => {
-                if self.form.turn(if action == Action::NextChoice { 1 } else { -1 }) {
+            LaunchAction::NextField => self.form.go(1),
+            LaunchAction::PreviousField => self.form.go(-1),
+            LaunchAction::NextChoice | LaunchAction::PreviousChoice => {
+                if self.form.turn(if action == LaunchAction::NextChoice { 1 } else { -1 }) {
                     self.change(now_ms);
                 }
             }
-            Action::Reset => {
+            LaunchAction::Reset => {
                 self.form.reset();
                 self.change(now_ms);
             }
-            Action::Accept if self.form.focus == LaunchField::More => {
+            LaunchAction::Accept if self.form.focus == LaunchField::More => {
                 self.form.turn(1);
             }
-            Action::Accept => return start(self, shared).into(),
-            Action::ShowMasks => return show_masks(self, shared).into(),
-            Action::Back => return Outcome::go(Goal::to("label")),
+            LaunchAction::Accept => return start(self, shared).into(),
+            LaunchAction::ShowMasks => return show_masks(self, shared).into(),
+            LaunchAction::Back => return Next::go(Goal::to("label")),
         }
         shared.touch();
         // Leaving a field settles it.
-        let leaves = matches!(action, Action::NextField | Action::PreviousField);
-        if leaves { question(self, shared).into() } else { Outcome::default() }
+        let leaves = matches!(action, LaunchAction::NextField | LaunchAction::PreviousField);
+        if leaves { question(self, shared).into() } else { Next::default() }
     }
 
     fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {

@@ -9,7 +9,7 @@ pub use timeline::{IDLE_CAP_MS, Mark, Moment, Timeline, TimelineEntry};
 use crate::app::contract::Screen;
 use crate::app::curves::{CurveView, Look};
 use crate::app::effect::Effect;
-use crate::app::goal::{Goal, Outcome, Show};
+use crate::app::goal::{Goal, Next, Show};
 use crate::app::key::Code;
 use crate::app::keymap::{Section, c, k, on};
 use crate::app::shared::Shared;
@@ -25,7 +25,7 @@ const LABEL_STAYS_MS: f64 = 1_500.0;
 
 /// Which of the two pictures is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum View {
+pub enum ReplayView {
     /// The one in which something happened last.
     #[default]
     Auto,
@@ -49,7 +49,7 @@ pub struct ReplayScreen {
     /// When the head was last moved, in the model's time.
     moved_ms: u64,
     /// What the person asked to see.
-    pub view: View,
+    pub view: ReplayView,
     /// How the curves are looked at.
     pub curves: CurveView,
 }
@@ -62,7 +62,7 @@ impl Default for ReplayScreen {
             speed: 1.0,
             head: 0.0,
             moved_ms: 0,
-            view: View::Auto,
+            view: ReplayView::Auto,
             curves: CurveView::default(),
         }
     }
@@ -70,7 +70,7 @@ impl Default for ReplayScreen {
 
 /// What its keys ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum ReplayAction {
     /// Play or pause.
     PlayPause,
     /// One entry on.
@@ -98,32 +98,32 @@ pub enum Action {
 }
 
 #[rustfmt::skip]
-const KEYS: &[Section<Action>] = &[Section { title: "replay", rows: &[
-    on(c(' '), Action::PlayPause, "play", "play or pause"),
-    on(k(Code::Left), Action::PreviousEvent, "entry", "one entry back").named("previous entry"),
-    on(k(Code::Right), Action::NextEvent, "entry", "one entry on").named("next entry"),
-    on(c('['), Action::PreviousMark, "mark", "back to the mark before: label, launch, checkpoint, finding").named("previous mark"),
-    on(c(']'), Action::NextMark, "mark", "on to the next mark").named("next mark"),
-    on(c('-'), Action::Slower, "speed", "half as fast").named("slower"),
-    on(c('+'), Action::Faster, "speed", "twice as fast").named("faster"),
-    on(c('v'), Action::View, "view", "the labels, the curves, or whichever changed last"),
-    on(c('='), Action::Faster, "", "twice as fast"),
-    on(k(Code::Home), Action::ToStart, "", "to the beginning").named("start"),
-    on(k(Code::End), Action::ToEnd, "", "to the end").named("end"),
-    on(k(Code::Tab), Action::Look(Look::NextPane), "", "next pane of the curves").named("next pane"),
-    on(k(Code::BackTab), Action::Look(Look::PreviousPane), "", "previous pane of the curves").named("previous pane"),
-    on(k(Code::Enter), Action::Look(Look::Enlarge), "", "enlarge one pane, or show all").named("enlarge"),
-    on(c('s'), Action::Look(Look::Smooth), "", "smooth the curves more, then not at all").named("smooth"),
-    on(c('x'), Action::Look(Look::XAxis), "", "x axis in steps, epochs or time").named("x axis"),
-    on(c('y'), Action::Look(Look::LogScale), "", "logarithmic scale").named("log scale"),
-    on(k(Code::Esc), Action::Back, "", "back to labelling").named("back"),
+const KEYS: &[Section<ReplayAction>] = &[Section { title: "replay", rows: &[
+    on(c(' '), ReplayAction::PlayPause, "play", "play or pause"),
+    on(k(Code::Left), ReplayAction::PreviousEvent, "entry", "one entry back").named("previous entry"),
+    on(k(Code::Right), ReplayAction::NextEvent, "entry", "one entry on").named("next entry"),
+    on(c('['), ReplayAction::PreviousMark, "mark", "back to the mark before: label, launch, checkpoint, finding").named("previous mark"),
+    on(c(']'), ReplayAction::NextMark, "mark", "on to the next mark").named("next mark"),
+    on(c('-'), ReplayAction::Slower, "speed", "half as fast").named("slower"),
+    on(c('+'), ReplayAction::Faster, "speed", "twice as fast").named("faster"),
+    on(c('v'), ReplayAction::View, "view", "the labels, the curves, or whichever changed last"),
+    on(c('='), ReplayAction::Faster, "", "twice as fast"),
+    on(k(Code::Home), ReplayAction::ToStart, "", "to the beginning").named("start"),
+    on(k(Code::End), ReplayAction::ToEnd, "", "to the end").named("end"),
+    on(k(Code::Tab), ReplayAction::Look(Look::NextPane), "", "next pane of the curves").named("next pane"),
+    on(k(Code::BackTab), ReplayAction::Look(Look::PreviousPane), "", "previous pane of the curves").named("previous pane"),
+    on(k(Code::Enter), ReplayAction::Look(Look::Enlarge), "", "enlarge one pane, or show all").named("enlarge"),
+    on(c('s'), ReplayAction::Look(Look::Smooth), "", "smooth the curves more, then not at all").named("smooth"),
+    on(c('x'), ReplayAction::Look(Look::XAxis), "", "x axis in steps, epochs or time").named("x axis"),
+    on(c('y'), ReplayAction::Look(Look::LogScale), "", "logarithmic scale").named("log scale"),
+    on(k(Code::Esc), ReplayAction::Back, "", "back to labelling").named("back"),
 ] }];
 
 impl Screen for ReplayScreen {
-    type Action = Action;
+    type Action = ReplayAction;
 
     const NAME: &'static str = "replay";
-    const KEYS: &'static [Section<Action>] = KEYS;
+    const KEYS: &'static [Section<ReplayAction>] = KEYS;
 
     /// Shows the open session; with a speed it begins to play.
     fn open(shared: &mut Shared, show: Show) -> (Self, Vec<Effect>) {
@@ -142,17 +142,17 @@ impl Screen for ReplayScreen {
         (replay, effects)
     }
 
-    fn act(&mut self, shared: &mut Shared, action: Action) -> Outcome {
-        if action == Action::Back && !self.curves.unwind() {
-            return Outcome::go(Goal::to("label"));
+    fn act(&mut self, shared: &mut Shared, action: ReplayAction) -> Next {
+        if action == ReplayAction::Back && !self.curves.unwind() {
+            return Next::go(Goal::to("label"));
         }
         self.control(action, shared.now_ms);
         shared.touch();
-        Outcome::default()
+        Next::default()
     }
 
-    fn foot(&self, _shared: &Shared, action: Action, word: &'static str) -> Option<&'static str> {
-        Some(if action == Action::PlayPause && self.playing { "pause" } else { word })
+    fn foot(&self, _shared: &Shared, action: ReplayAction, word: &'static str) -> Option<&'static str> {
+        Some(if action == ReplayAction::PlayPause && self.playing { "pause" } else { word })
     }
 
     /// What is replayed is what was in the logs when the replay began.
@@ -219,9 +219,9 @@ impl ReplayScreen {
     pub fn shows_curves(&self) -> bool {
         let Some(line) = &self.line else { return false };
         match self.view {
-            View::Curves => true,
-            View::Label => false,
-            View::Auto => {
+            ReplayView::Curves => true,
+            ReplayView::Label => false,
+            ReplayView::Auto => {
                 let now = line.time_of(line.cursor().saturating_sub(1)) as f64;
                 let stays = LABEL_STAYS_MS * self.speed();
                 let recent = line.marks().iter().rev().find(|(at, m)| *at < line.cursor() && *m == Mark::Label);
@@ -231,10 +231,10 @@ impl ReplayScreen {
         }
     }
 
-    fn control(&mut self, action: Action, now_ms: u64) {
+    fn control(&mut self, action: ReplayAction, now_ms: u64) {
         self.play_to(now_ms);
         match action {
-            Action::PlayPause => {
+            ReplayAction::PlayPause => {
                 let ended = self.line.as_ref().is_some_and(|l| l.cursor() == l.len());
                 if ended && !self.playing {
                     self.seek(0);
@@ -242,22 +242,24 @@ impl ReplayScreen {
                 self.playing = !self.playing;
                 self.moved_ms = now_ms;
             }
-            Action::Faster => self.speed = SPEEDS.iter().copied().find(|s| *s > self.speed).unwrap_or(self.speed),
-            Action::Slower => self.speed = SPEEDS.iter().rev().copied().find(|s| *s < self.speed).unwrap_or(self.speed),
-            Action::NextEvent => self.hop(|l| Some(l.cursor() + 1)),
-            Action::PreviousEvent => self.hop(|l| l.cursor().checked_sub(1)),
-            Action::NextMark => self.hop(|l| l.next_mark().or(Some(l.len()))),
-            Action::PreviousMark => self.hop(|l| l.previous_mark().or(Some(0))),
-            Action::ToStart => self.hop(|_| Some(0)),
-            Action::ToEnd => self.hop(|l| Some(l.len())),
-            Action::View => {
+            ReplayAction::Faster => self.speed = SPEEDS.iter().copied().find(|s| *s > self.speed).unwrap_or(self.speed),
+            ReplayAction::Slower => {
+                self.speed = SPEEDS.iter().rev().copied().find(|s| *s < self.speed).unwrap_or(self.speed);
+            }
+            ReplayAction::NextEvent => self.hop(|l| Some(l.cursor() + 1)),
+            ReplayAction::PreviousEvent => self.hop(|l| l.cursor().checked_sub(1)),
+            ReplayAction::NextMark => self.hop(|l| l.next_mark().or(Some(l.len()))),
+            ReplayAction::PreviousMark => self.hop(|l| l.previous_mark().or(Some(0))),
+            ReplayAction::ToStart => self.hop(|_| Some(0)),
+            ReplayAction::ToEnd => self.hop(|l| Some(l.len())),
+            ReplayAction::View => {
                 self.view = match self.view {
-                    View::Auto if self.shows_curves() => View::Label,
-                    View::Auto => View::Curves,
-                    View::Label | View::Curves => View::Auto,
+                    ReplayView::Auto if self.shows_curves() => ReplayView::Label,
+                    ReplayView::Auto => ReplayView::Curves,
+                    ReplayView::Label | ReplayView::Curves => ReplayView::Auto,
                 };
             }
-            Action::Look(look) => {
+            ReplayAction::Look(look) => {
                 let mut curves = std::mem::take(&mut self.curves);
                 if let Some((_, state)) = self.run() {
                     curves.look(state, look);
@@ -267,7 +269,7 @@ impl ReplayScreen {
                 }
                 self.curves = curves;
             }
-            Action::Back => {}
+            ReplayAction::Back => {}
         }
         self.fit();
     }

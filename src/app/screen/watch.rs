@@ -5,7 +5,7 @@
 use crate::app::contract::Screen;
 use crate::app::curves::{CurveView, Look};
 use crate::app::effect::Effect;
-use crate::app::goal::{Goal, Outcome, Show};
+use crate::app::goal::{Goal, Next, Show};
 use crate::app::key::Code;
 use crate::app::keymap::{Section, c, k, on};
 use crate::app::msg::Msg;
@@ -24,7 +24,7 @@ pub struct WatchScreen {
 
 /// What its keys ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum WatchAction {
     /// Look at the curves in another way.
     Look(Look),
     /// The worker's own output.
@@ -50,39 +50,39 @@ pub enum Action {
 }
 
 #[rustfmt::skip]
-const KEYS: &[Section<Action>] = &[Section { title: "watch", rows: &[
-    on(c('f'), Action::Relabel, "label again", "label a pair again that a finding names"),
-    on(k(Code::Left), Action::Look(Look::CursorLeft), "cursor", "move the cursor left and read values there").named("cursor left"),
-    on(k(Code::Right), Action::Look(Look::CursorRight), "cursor", "move the cursor right and read values there").named("cursor right"),
-    on(c('+'), Action::Look(Look::ZoomIn), "zoom", "zoom in, at the cursor or at the end").named("zoom in"),
-    on(c('-'), Action::Look(Look::ZoomOut), "zoom", "zoom out").named("zoom out"),
-    on(k(Code::Tab), Action::Look(Look::NextPane), "pane", "next pane").named("next pane"),
-    on(c('p'), Action::PauseRun, "pause", "pause the run after its step, or resume it"),
-    on(c('s'), Action::Look(Look::Smooth), "smooth", "smooth the curves more, then not at all"),
-    on(c('x'), Action::Look(Look::XAxis), "axis", "x axis in steps, epochs or time").named("x axis"),
-    on(c('c'), Action::CheckpointRun, "checkpoint", "write a checkpoint now"),
-    on(c('S'), Action::StopRun, "stop", "stop the run with a checkpoint; asks first"),
-    on(c('R'), Action::ResumeRun, "resume", "resume a lost or stopped run from its checkpoint"),
-    on(c('='), Action::Look(Look::ZoomIn), "", "zoom in, at the cursor or at the end"),
-    on(k(Code::End), Action::Look(Look::Follow), "", "follow the end, without cursor and zoom").named("follow"),
-    on(c('y'), Action::Look(Look::LogScale), "", "logarithmic scale").named("log scale"),
-    on(k(Code::Enter), Action::Look(Look::Enlarge), "", "enlarge one pane, or show all").named("enlarge"),
-    on(k(Code::BackTab), Action::Look(Look::PreviousPane), "", "previous pane").named("previous pane"),
-    on(c(']'), Action::Look(Look::NextPane), "", "next pane"),
-    on(c('['), Action::Look(Look::PreviousPane), "", "previous pane"),
-    on(k(Code::Down), Action::NextRun, "", "next run of the session").named("next run"),
-    on(k(Code::Up), Action::PreviousRun, "", "previous run of the session").named("previous run"),
-    on(c('o'), Action::WorkerLog, "", "show worker.log instead of the samples").named("worker log"),
-    on(c('t'), Action::Go("launch"), "train", "launch another training run").named("launch"),
-    on(c('l'), Action::Go("label"), "label", "label pairs"),
-    on(k(Code::Esc), Action::Back, "", "back to labelling").named("back"),
+const KEYS: &[Section<WatchAction>] = &[Section { title: "watch", rows: &[
+    on(c('f'), WatchAction::Relabel, "label again", "label a pair again that a finding names"),
+    on(k(Code::Left), WatchAction::Look(Look::CursorLeft), "cursor", "move the cursor left and read values there").named("cursor left"),
+    on(k(Code::Right), WatchAction::Look(Look::CursorRight), "cursor", "move the cursor right and read values there").named("cursor right"),
+    on(c('+'), WatchAction::Look(Look::ZoomIn), "zoom", "zoom in, at the cursor or at the end").named("zoom in"),
+    on(c('-'), WatchAction::Look(Look::ZoomOut), "zoom", "zoom out").named("zoom out"),
+    on(k(Code::Tab), WatchAction::Look(Look::NextPane), "pane", "next pane").named("next pane"),
+    on(c('p'), WatchAction::PauseRun, "pause", "pause the run after its step, or resume it"),
+    on(c('s'), WatchAction::Look(Look::Smooth), "smooth", "smooth the curves more, then not at all"),
+    on(c('x'), WatchAction::Look(Look::XAxis), "axis", "x axis in steps, epochs or time").named("x axis"),
+    on(c('c'), WatchAction::CheckpointRun, "checkpoint", "write a checkpoint now"),
+    on(c('S'), WatchAction::StopRun, "stop", "stop the run with a checkpoint; asks first"),
+    on(c('R'), WatchAction::ResumeRun, "resume", "resume a lost or stopped run from its checkpoint"),
+    on(c('='), WatchAction::Look(Look::ZoomIn), "", "zoom in, at the cursor or at the end"),
+    on(k(Code::End), WatchAction::Look(Look::Follow), "", "follow the end, without cursor and zoom").named("follow"),
+    on(c('y'), WatchAction::Look(Look::LogScale), "", "logarithmic scale").named("log scale"),
+    on(k(Code::Enter), WatchAction::Look(Look::Enlarge), "", "enlarge one pane, or show all").named("enlarge"),
+    on(k(Code::BackTab), WatchAction::Look(Look::PreviousPane), "", "previous pane").named("previous pane"),
+    on(c(']'), WatchAction::Look(Look::NextPane), "", "next pane"),
+    on(c('['), WatchAction::Look(Look::PreviousPane), "", "previous pane"),
+    on(k(Code::Down), WatchAction::NextRun, "", "next run of the session").named("next run"),
+    on(k(Code::Up), WatchAction::PreviousRun, "", "previous run of the session").named("previous run"),
+    on(c('o'), WatchAction::WorkerLog, "", "show worker.log instead of the samples").named("worker log"),
+    on(c('t'), WatchAction::Go("launch"), "train", "launch another training run").named("launch"),
+    on(c('l'), WatchAction::Go("label"), "label", "label pairs"),
+    on(k(Code::Esc), WatchAction::Back, "", "back to labelling").named("back"),
 ] }];
 
 impl Screen for WatchScreen {
-    type Action = Action;
+    type Action = WatchAction;
 
     const NAME: &'static str = "watch";
-    const KEYS: &'static [Section<Action>] = KEYS;
+    const KEYS: &'static [Section<WatchAction>] = KEYS;
 
     /// Shows this run, or the one that matters most.
     fn open(shared: &mut Shared, show: Show) -> (Self, Vec<Effect>) {
@@ -95,48 +95,48 @@ impl Screen for WatchScreen {
         (watch, effects)
     }
 
-    fn act(&mut self, shared: &mut Shared, action: Action) -> Outcome {
-        let Some(open) = &shared.open else { return Outcome::default() };
-        let outcome = match action {
-            Action::Go(screen) => return Outcome::go(Goal::to(screen)),
-            Action::Back if !self.view.unwind() => return Outcome::go(Goal::to("label")),
-            Action::Back => Outcome::default(),
-            Action::NextRun => self.go_run(open, 1).into(),
-            Action::PreviousRun => self.go_run(open, -1).into(),
-            Action::WorkerLog => {
+    fn act(&mut self, shared: &mut Shared, action: WatchAction) -> Next {
+        let Some(open) = &shared.open else { return Next::default() };
+        let next = match action {
+            WatchAction::Go(screen) => return Next::go(Goal::to(screen)),
+            WatchAction::Back if !self.view.unwind() => return Next::go(Goal::to("label")),
+            WatchAction::Back => Next::default(),
+            WatchAction::NextRun => self.go_run(open, 1).into(),
+            WatchAction::PreviousRun => self.go_run(open, -1).into(),
+            WatchAction::WorkerLog => {
                 self.view.show_output = !self.view.show_output;
                 let ask = self.view.run.clone().filter(|_| self.view.show_output);
                 ask.map(|run| Effect::ReadWorkerLog { run }).into_iter().collect::<Vec<_>>().into()
             }
-            Action::PauseRun | Action::CheckpointRun | Action::StopRun | Action::ResumeRun => {
+            WatchAction::PauseRun | WatchAction::CheckpointRun | WatchAction::StopRun | WatchAction::ResumeRun => {
                 self.control(shared, action).into()
             }
-            Action::Relabel => match self.named(open) {
+            WatchAction::Relabel => match self.named(open) {
                 none if none.is_empty() => {
                     shared.warn("no finding of this run names a pair of this session");
-                    Outcome::default()
+                    Next::default()
                 }
-                pairs => return Outcome::go(Goal::with("label", Show::Pairs(pairs))),
+                pairs => return Next::go(Goal::with("label", Show::Pairs(pairs))),
             },
-            Action::Look(look) => {
+            WatchAction::Look(look) => {
                 if let Some(run) = self.view.shown(open) {
                     self.view.look(&run.state, look);
                 }
-                Outcome::default()
+                Next::default()
             }
         };
         Screen::refresh(self, shared);
         shared.touch();
-        outcome
+        next
     }
 
-    fn foot(&self, shared: &Shared, action: Action, word: &'static str) -> Option<&'static str> {
+    fn foot(&self, shared: &Shared, action: WatchAction, word: &'static str) -> Option<&'static str> {
         let open = shared.open.as_ref()?;
         let status = self.view.shown(open).map(RunView::status);
         let paused = status == Some(RunStatus::Paused);
-        let word = if action == Action::PauseRun && paused { "resume" } else { word };
+        let word = if action == WatchAction::PauseRun && paused { "resume" } else { word };
         let matters = match action {
-            Action::Relabel => !self.named(open).is_empty(),
+            WatchAction::Relabel => !self.named(open).is_empty(),
             action => matters_watching(status.as_ref(), action),
         };
         matters.then_some(word)
@@ -162,12 +162,12 @@ impl Screen for WatchScreen {
 }
 
 /// Whether a key matters while the run shown is at this point of its life.
-fn matters_watching(status: Option<&RunStatus>, action: Action) -> bool {
+fn matters_watching(status: Option<&RunStatus>, action: WatchAction) -> bool {
     let live = status.is_some_and(RunStatus::is_live);
     match action {
-        Action::PauseRun | Action::CheckpointRun | Action::StopRun => live,
-        Action::ResumeRun => matches!(status, Some(RunStatus::Lost | RunStatus::Stopped | RunStatus::Failed(_))),
-        Action::Go(_) => !live,
+        WatchAction::PauseRun | WatchAction::CheckpointRun | WatchAction::StopRun => live,
+        WatchAction::ResumeRun => matches!(status, Some(RunStatus::Lost | RunStatus::Stopped | RunStatus::Failed(_))),
+        WatchAction::Go(_) => !live,
         _ => status.is_some(),
     }
 }
@@ -197,7 +197,7 @@ impl WatchScreen {
         pairs
     }
 
-    fn control(&self, shared: &mut Shared, action: Action) -> Vec<Effect> {
+    fn control(&self, shared: &mut Shared, action: WatchAction) -> Vec<Effect> {
         match self.command(shared.open.as_ref(), action) {
             Ok((said, effect)) => {
                 shared.say(said);
@@ -215,7 +215,7 @@ impl WatchScreen {
     }
 
     /// What is asked of the worker, with words that say so.
-    fn command(&self, open: Option<&Open>, action: Action) -> Result<(String, Effect), Refused> {
+    fn command(&self, open: Option<&Open>, action: WatchAction) -> Result<(String, Effect), Refused> {
         let refuse = |why: String| Err(Refused::Because(why));
         let Some((open, run)) = open.and_then(|open| Some((open, self.view.shown(open)?))) else {
             return refuse("no run yet".into());
@@ -226,22 +226,22 @@ impl WatchScreen {
         let (id, status) = (run.id.clone(), run.status());
         let command = |command: RunCommand, said: String| Ok((said, Effect::Command { run: id.clone(), command }));
         match (action, &status) {
-            (Action::PauseRun, RunStatus::Paused) => command(RunCommand::Resume, format!("{id} resumes")),
-            (Action::PauseRun, RunStatus::Running) => {
+            (WatchAction::PauseRun, RunStatus::Paused) => command(RunCommand::Resume, format!("{id} resumes")),
+            (WatchAction::PauseRun, RunStatus::Running) => {
                 command(RunCommand::Pause, format!("pausing {id} after this step"))
             }
-            (Action::CheckpointRun, RunStatus::Running | RunStatus::Paused) => {
+            (WatchAction::CheckpointRun, RunStatus::Running | RunStatus::Paused) => {
                 command(RunCommand::Checkpoint, format!("writing a checkpoint of {id} after this step"))
             }
-            (Action::StopRun, status) if status.is_live() => Err(Refused::AskFirst(Confirm {
+            (WatchAction::StopRun, status) if status.is_live() => Err(Refused::AskFirst(Confirm {
                 question: format!("Stop {id}? It writes a checkpoint first; `R` resumes it from there."),
                 then: Then::Effects(vec![Effect::Command { run: id, command: RunCommand::Stop }]),
             })),
-            (Action::ResumeRun, RunStatus::Paused) => command(RunCommand::Resume, format!("{id} resumes")),
-            (Action::ResumeRun, RunStatus::Lost | RunStatus::Stopped | RunStatus::Failed(_)) => {
+            (WatchAction::ResumeRun, RunStatus::Paused) => command(RunCommand::Resume, format!("{id} resumes")),
+            (WatchAction::ResumeRun, RunStatus::Lost | RunStatus::Stopped | RunStatus::Failed(_)) => {
                 Ok((format!("resuming {id}"), Effect::ResumeRun { run: id }))
             }
-            (Action::ResumeRun, status) => refuse(format!("{id} is {}: nothing to resume", status.word())),
+            (WatchAction::ResumeRun, status) => refuse(format!("{id} is {}: nothing to resume", status.word())),
             (_, status) => refuse(format!("{id} is {}: the run is not active", status.word())),
         }
     }

@@ -182,7 +182,7 @@ fn machine(buf: &mut Buffer, area: Rect, model: &Model) {
     match &model.models {
         None => say(buf, "looking for models …"),
         Some(models) if models.is_empty() => {
-            say(buf, "none found; `tiebreak models get smollm2` downloads a small one")
+            say(buf, "none found; `tiebreak models get smollm2` downloads a small one");
         }
         Some(models) => {
             let rows = usize::from(area.height - 1);
