@@ -191,7 +191,7 @@ fn machine(buf: &mut Buffer, area: Rect, model: &Model) {
             for (i, card) in models.iter().take(shown).enumerate() {
                 let y = area.y + 1 + i as u16;
                 let (detail, style) = match &card.problem {
-                    Some(problem) => (format!("unusable: {problem}"), WARN),
+                    Some(problem) => (format!("cannot be used: {problem}"), WARN),
                     None => (model_line(card), DIM),
                 };
                 let column = longest.clamp(16, (width * 2 / 3).max(16)) + 2;
