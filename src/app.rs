@@ -3,20 +3,23 @@
 //! Owns what the screens know, what every key does and what the shell is asked to do. Refuses files, clocks, processes and
 //! terminals: time arrives as [`Msg::Tick`], results arrive as messages, wishes leave as [`Effect`]s.
 //!
+//! Each screen is one file in `app/screen/` that implements [`Screen`]: its keys, its state, what its keys do.
+//! `app/screen.rs` lists them, `app/update.rs` routes messages to the one that is shown.
+//!
 //! **Invariants.** The same messages give the same model. A verdict is on the screen at once and "saved" only when the
-//! shell acknowledged its record. Whatever is visible changes only together with [`Model::version`].
+//! shell acknowledged its record. Whatever is visible changes only together with [`Shared::version`].
 
-mod act;
+mod anywhere;
+mod contract;
+pub mod curves;
 mod diff;
 mod edit;
 mod effect;
 mod flow;
 mod form;
-pub mod home;
+mod goal;
 mod key;
 pub mod keymap;
-pub mod label;
-pub mod launch;
 pub mod masks;
 mod model;
 mod msg;
@@ -24,24 +27,31 @@ mod open;
 mod outbox;
 mod palette;
 mod popup;
-pub mod replay;
-mod screen;
-pub mod watch;
+pub mod screen;
+mod shared;
+mod travel;
+mod update;
+mod words;
 mod wrap;
 
-pub use act::{travel, update};
+pub use anywhere::Anywhere;
+pub use contract::{AnyScreen, Screen};
 pub use diff::WordDiff;
 pub use edit::EditBuffer;
 pub use effect::{Effect, SampleAsk, TrainAsk};
-pub use flow::{arrive, begin, go, input, model_line, writable};
 pub use form::{Field, Form, FormFor};
+pub use goal::{Go, Goal, Next, Show};
 pub use key::{Code, Key};
-pub use keymap::{Action, Binding, Context};
-pub use model::{Goal, Model, Notice, Theme, Tone};
+pub use model::{Model, all_keys};
 pub use msg::{Msg, Opened, Running, SessionCard};
 pub use open::{Open, RunView};
 pub use outbox::{Numbers, Outbox, Saved};
-pub use palette::{Entry, Palette, Pick};
-pub use popup::{Ask, Confirm, Help, Input, Popup, Then};
-pub use screen::Screen;
+pub use palette::{Palette, PaletteEntry, Pick};
+pub use popup::{Ask, Confirm, Help, Input, Popup, PopupAction, PopupAnswer, Then};
+pub(crate) use screen::screens;
+pub use screen::{DOORS, Door, Shown};
+pub use shared::{Notice, Shared, Theme, Tone};
+pub use travel::{begin, follow};
+pub use update::update;
+pub use words::{facts, model_line, short, spec_facts};
 pub use wrap::{cells, clip, presentable, wrap};

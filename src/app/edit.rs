@@ -2,6 +2,8 @@
 //!
 //! A text of several lines is kept as it is, tabs, direction marks and all; only what is shown of it is made safe. A single line
 //! takes no control characters. (ratatui-textarea would draw as well as edit, and this room knows no ratatui.)
+//! Its own code: `ratatui-textarea` is a widget of the terminal library, which this room does not know, and it moves and
+//! deletes by `char`, so that an accent or a joined emoji would come apart.
 
 use super::key::{Code, Key};
 use super::wrap::presentable;
@@ -160,5 +162,19 @@ impl EditBuffer {
         };
         let text = &self.text[line.0..line.1];
         self.cursor = line.0 + text.grapheme_indices(true).nth(column).map_or(text.len(), |(at, _)| at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_visible_character_is_deleted_and_passed_as_a_whole() {
+        let mut buffer = EditBuffer::line("a👩‍👩‍👧‍👦e\u{301}");
+        assert!(buffer.press(Key::plain(Code::Left)) && buffer.press(Key::plain(Code::Backspace)));
+        assert_eq!((buffer.text(), buffer.cursor()), ("ae\u{301}", 1));
+        assert!(buffer.press(Key::plain(Code::Delete)));
+        assert_eq!(buffer.text(), "a");
     }
 }

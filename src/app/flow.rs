@@ -1,122 +1,17 @@
-//! Going from screen to screen: opening a session, making one, sampling, importing, leaving.
+//! What any screen may ask for: a new session, a sampling run, a file to import. Owns these questions and what their answers
+//! lead to.
 
+use super::edit::EditBuffer;
 use super::effect::Effect;
 use super::form::{Form, FormFor};
-use super::home::Home;
-use super::launch;
-use super::model::{Goal, Model};
-use super::outbox::Saved;
-use super::palette::{Entry, Palette, Pick};
-use super::popup::{Ask, Confirm, Input, Popup, Then};
-use super::screen::Screen;
-use super::{EditBuffer, replay, watch};
+use super::palette::{Palette, PaletteEntry, Pick};
+use super::popup::{Ask, Input, Popup};
+use super::shared::Shared;
+use super::words::model_line;
 use crate::domain::counted;
-use crate::protocol::ModelCard;
-
-/// The first effects of a workbench that opens on the list of sessions, or on a session and a screen of it.
-pub fn begin(model: &mut Model, session: Option<(String, Goal)>) -> Vec<Effect> {
-    let mut effects = vec![Effect::ListSessions, Effect::AskDevice, Effect::ListModels];
-    if let Some((name, goal)) = session {
-        effects.insert(0, Effect::OpenSession { name: name.clone() });
-        model.goal = Some((name, goal));
-    }
-    model.touch();
-    effects
-}
-
-/// Goes to a screen of a session, opening the session first where needed.
-pub fn go(model: &mut Model, session: Option<String>, goal: Goal) -> Vec<Effect> {
-    let open = model.open.as_ref().map(|open| open.name.clone());
-    match (session, open) {
-        (Some(name), Some(open)) if name == open => arrive(model, goal),
-        (None, Some(_)) => arrive(model, goal),
-        (Some(_), Some(_)) if unsaved(model).is_some() => {
-            model.warn("this session has verdicts that are not saved yet: wait for ✓ saved (ctrl-s tries now), then open the other one");
-            Vec::new()
-        }
-        (Some(name), _) => {
-            model.open = None;
-            model.say(format!("opening {name} …"));
-            model.goal = Some((name.clone(), goal));
-            vec![Effect::OpenSession { name }]
-        }
-        (None, None) => {
-            model.warn("no session is selected: n makes one");
-            Vec::new()
-        }
-    }
-}
-
-/// Shows a screen of the open session.
-pub fn arrive(model: &mut Model, goal: Goal) -> Vec<Effect> {
-    model.notice = None;
-    let shows_session = matches!(model.screen, Screen::Label(_) | Screen::Launch(_) | Screen::Watch(_));
-    match goal {
-        Goal::Home => return home(model),
-        Goal::Label => label(model),
-        Goal::Launch => return launch::show(model),
-        Goal::Watch(run) => return watch::show(model, run),
-        Goal::Replay(speed) => return replay::show(model, speed),
-        Goal::Sample => {
-            if !shows_session {
-                label(model);
-            }
-            ask_sample(model);
-        }
-        Goal::Import => {
-            if !shows_session {
-                label(model);
-            }
-            if writable(model) {
-                input(
-                    model,
-                    "import a file",
-                    "prompts: one a line, or JSONL · pairs, texts, ratings: JSONL",
-                    Ask::Import,
-                    "",
-                );
-            }
-        }
-    }
-    Vec::new()
-}
-
-/// Shows the label screen at the next pair.
-pub fn label(model: &mut Model) {
-    model.screen = Screen::Label(Box::default());
-    super::label::refresh(model);
-}
-
-/// Shows the list of sessions; the open one stays open and selected.
-pub fn home(model: &mut Model) -> Vec<Effect> {
-    let name = model.open.as_ref().map(|open| open.name.clone());
-    model.screen = Screen::Home(Home { selected: name });
-    vec![Effect::ListSessions]
-}
-
-/// Leaves the program, asking only when something is not saved.
-pub fn quit(model: &mut Model) -> Vec<Effect> {
-    match unsaved(model) {
-        None => vec![Effect::Quit],
-        Some(why) => {
-            model.popups.push(Popup::Confirm(Confirm { question: format!("{why} Leave anyway?"), then: Then::Quit }));
-            Vec::new()
-        }
-    }
-}
-
-/// What is not saved, as one sentence.
-fn unsaved(model: &Model) -> Option<String> {
-    match model.open.as_ref()?.saved() {
-        Saved::All => None,
-        Saved::Saving(n) => Some(format!("{n} records are still on their way to the disk.")),
-        Saved::Delayed { records, error, .. } => Some(format!("{} not saved: {error}.", counted(records, "record"))),
-        Saved::Failed(error) => Some(format!("Some verdicts are not saved: {error}.")),
-    }
-}
 
 /// Whether the open session can be written; says why not.
-pub fn writable(model: &mut Model) -> bool {
+pub fn writable(model: &mut Shared) -> bool {
     match model.open.as_ref().map(|open| open.read_only.clone()) {
         Some(None) => true,
         Some(Some(holder)) => {
@@ -131,7 +26,7 @@ pub fn writable(model: &mut Model) -> bool {
 }
 
 /// Asks for a line.
-pub fn input(model: &mut Model, title: &str, hint: &str, ask: Ask, text: &str) {
+pub fn input(model: &mut Shared, title: &str, hint: &str, ask: Ask, text: &str) {
     model.popups.push(Popup::Input(Input {
         title: title.into(),
         hint: hint.into(),
@@ -141,26 +36,34 @@ pub fn input(model: &mut Model, title: &str, hint: &str, ask: Ask, text: &str) {
     }));
 }
 
-fn ask_sample(model: &mut Model) {
+/// Asks how to sample.
+pub fn ask_sample(model: &mut Shared) {
     if !writable(model) {
         return;
     }
     let Some(open) = &model.open else { return };
     let prompts = open.session.prompts().len();
     if prompts == 0 {
-        model.warn("no prompts to sample for: i imports a file of prompts");
+        model.warn("no prompts yet: i imports a file of prompts");
         return;
     }
     if open.runs.iter().any(|run| run.is_sampling() && run.status().is_live()) {
-        model.warn("the sampler is already at work here: w shows it");
+        model.warn("sampling is already running: w shows it");
         return;
     }
     let about = format!("{} · {}", counted(prompts, "prompt"), open.meta.model);
     model.popups.push(Popup::Form(Form::sample(about)));
 }
 
+/// Asks for a file to import.
+pub fn ask_import(model: &mut Shared) {
+    if writable(model) {
+        input(model, "import a file", "prompts: one a line, or JSONL · pairs, texts, ratings: JSONL", Ask::Import, "");
+    }
+}
+
 /// Takes a form.
-pub fn submit(model: &mut Model, form: Form) -> Vec<Effect> {
+pub fn submit(model: &mut Shared, form: Form) -> Vec<Effect> {
     let mut form = form;
     if !form.check() {
         form.selected = form.fields.iter().position(|f| f.error.is_some()).unwrap_or(0);
@@ -170,7 +73,7 @@ pub fn submit(model: &mut Model, form: Form) -> Vec<Effect> {
     match form.what {
         FormFor::Sample => match form.sample_ask() {
             Some(ask) => {
-                model.say("starting the sampler …");
+                model.say("starting sampling …");
                 vec![Effect::Sample(ask)]
             }
             None => Vec::new(),
@@ -178,10 +81,10 @@ pub fn submit(model: &mut Model, form: Form) -> Vec<Effect> {
     }
 }
 
-/// Takes what was typed.
-pub fn typed(model: &mut Model, input: Input) -> Vec<Effect> {
+/// Takes what was typed for one of the questions here.
+pub fn typed(model: &mut Shared, input: Input) -> Vec<Effect> {
     let text = input.buffer.text().trim().to_owned();
-    let again = |model: &mut Model, input: Input, error: String| {
+    let again = |model: &mut Shared, input: Input, error: String| {
         model.popups.push(Popup::Input(Input { error: Some(error), ..input }));
         Vec::new()
     };
@@ -194,7 +97,7 @@ pub fn typed(model: &mut Model, input: Input) -> Vec<Effect> {
             Vec::new()
         }
         Ask::NewModel { .. } | Ask::Import if text.is_empty() => {
-            again(model, input, "type a path, or esc to leave it".into())
+            again(model, input, "type a path, or esc to cancel".into())
         }
         Ask::NewModel { name } => {
             ask_prompts(model, name, text);
@@ -208,61 +111,50 @@ pub fn typed(model: &mut Model, input: Input) -> Vec<Effect> {
             model.say(format!("importing {text} …"));
             vec![Effect::Import { path: text }]
         }
-        Ask::Note { pair } => super::label::take_note(model, pair, text),
-        Ask::Correct { pair, completion } => {
-            super::label::take_correction(model, pair, completion, input.buffer.text().to_owned())
-        }
+        // These the label screen asks.
+        Ask::Note { .. } | Ask::Correct { .. } => Vec::new(),
     }
 }
 
 /// Why a session cannot be called that.
-fn name_problem(model: &Model, name: &str) -> Option<String> {
+fn name_problem(model: &Shared, name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("type a name".into());
     }
     if let Some(c) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))) {
-        return Some(format!("`{c}` cannot be in a name: letters, digits, - _ . can"));
+        return Some(format!("invalid character `{c}`: a name takes letters, digits, - _ ."));
     }
     if name.starts_with('.') {
-        return Some("a name cannot begin with a dot".into());
+        return Some("a name must not begin with a dot".into());
     }
     let taken = model.sessions.iter().flatten().any(|card| card.name == name);
-    taken.then(|| format!("there is already a session {name}"))
+    taken.then(|| format!("session {name} exists already"))
 }
 
-fn choose_model(model: &mut Model, name: String) {
-    let mut entries: Vec<Entry> = model
+fn choose_model(model: &mut Shared, name: String) {
+    let mut entries: Vec<PaletteEntry> = model
         .models
         .iter()
         .flatten()
         .filter(|card| card.problem.is_none())
-        .map(|card| Entry {
-            title: card.name.clone(),
-            detail: model_line(card),
-            pick: Pick::Model { name: name.clone(), model: Some(card.name.clone()) },
+        .map(|card| {
+            PaletteEntry::new(
+                card.name.clone(),
+                model_line(card),
+                Pick::Model { name: name.clone(), model: Some(card.name.clone()) },
+            )
         })
         .collect();
-    entries.push(Entry {
-        title: "another: type a folder or a .gguf file".into(),
-        detail: String::new(),
-        pick: Pick::Model { name, model: None },
-    });
+    entries.push(PaletteEntry::new(
+        "another: give a folder or a .gguf path".into(),
+        String::new(),
+        Pick::Model { name, model: None },
+    ));
     model.popups.push(Popup::Palette(Palette::new("which model", entries)));
 }
 
-/// What to know about a model in a few words.
-#[must_use]
-pub fn model_line(card: &ModelCard) -> String {
-    let size = match card.parameters {
-        0 => String::new(),
-        n if n >= 1_000_000_000 => format!("{:.1} B  ", n as f64 / 1e9),
-        n => format!("{:.0} M  ", n as f64 / 1e6),
-    };
-    format!("{size}{}  {}", card.family, card.format)
-}
-
 /// Asks for the file of prompts of a new session.
-pub fn ask_prompts(model: &mut Model, name: String, of: String) {
+pub fn ask_prompts(model: &mut Shared, name: String, of: String) {
     input(
         model,
         "a file of prompts",
@@ -272,28 +164,16 @@ pub fn ask_prompts(model: &mut Model, name: String, of: String) {
     );
 }
 
-/// Takes an entry of a list.
-pub fn pick(model: &mut Model, pick: Pick) -> Vec<Effect> {
-    match pick {
-        Pick::Act(action) => super::act::act(model, action),
-        Pick::Session(name) => go(model, Some(name), Goal::Label),
-        Pick::Model { name, model: Some(of) } => {
-            ask_prompts(model, name, of);
-            Vec::new()
-        }
-        Pick::Model { name, model: None } => {
-            input(
-                model,
-                "the model's folder",
-                "a Hugging Face folder, a .gguf file, or a name",
-                Ask::NewModel { name },
-                "",
-            );
-            Vec::new()
-        }
-        Pick::Pair(pair) => {
-            super::label::show_pair(model, &pair);
-            Vec::new()
-        }
+/// Takes the model of a new session; none to type its path.
+pub fn pick_model(model: &mut Shared, name: String, of: Option<String>) {
+    match of {
+        Some(of) => ask_prompts(model, name, of),
+        None => input(
+            model,
+            "the model's folder",
+            "a Hugging Face folder, a .gguf file, or a name",
+            Ask::NewModel { name },
+            "",
+        ),
     }
 }

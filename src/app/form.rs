@@ -49,10 +49,16 @@ const fn row(
 
 /// The values that sampling takes.
 const SAMPLE: &[ParamRow] = &[
-    row("per_prompt", Kind::Int(2, 64), "2", "2 – 8", "candidate answers for each prompt; two make a pair"),
-    row("temperature", Kind::Float(0.0, 10.0), "0.8", "0.7 – 1.2", "0 always takes the likeliest token"),
-    row("top_p", Kind::Float(0.01, 1.0), "0.95", "0.9 – 1", "draws from the likeliest tokens that make up this share"),
-    row("max_new_tokens", Kind::Int(1, 65_536), "256", "64 – 1024", "longest answer in tokens"),
+    row("per_prompt", Kind::Int(2, 64), "2", "2 – 8", "answers for each prompt; two make a pair"),
+    row("temperature", Kind::Float(0.0, 10.0), "0.8", "0.7 – 1.2", "0 is greedy: always the most likely token"),
+    row(
+        "top_p",
+        Kind::Float(0.01, 1.0),
+        "0.95",
+        "0.9 – 1",
+        "nucleus: sample from the most likely tokens of this total probability",
+    ),
+    row("max_new_tokens", Kind::Int(1, 65_536), "256", "64 – 1024", "maximum length of an answer in tokens"),
     row("seed", Kind::Int(0, i64::MAX), "42", "", "the same seed gives the same answers"),
 ];
 
@@ -62,7 +68,7 @@ impl Form {
     pub fn sample(about: String) -> Self {
         let fields =
             SAMPLE.iter().map(|row| Field { row: *row, buffer: EditBuffer::line(row.default), error: None }).collect();
-        Self { title: "sample candidate answers".into(), about, fields, selected: 0, what: FormFor::Sample }
+        Self { title: "sample answers".into(), about, fields, selected: 0, what: FormFor::Sample }
     }
 
     /// Checks every value; true when all can be.

@@ -9,7 +9,7 @@ use crate::protocol::{MaskPiece, MaskedRow, Masks};
 
 /// How a stretch of a line is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ink {
+pub enum MaskInk {
     /// What the row is called.
     Head,
     /// Read and not learned.
@@ -25,7 +25,7 @@ pub enum Ink {
 }
 
 /// A line: its stretches in order.
-pub type MaskLine = Vec<(String, Ink)>;
+pub type MaskLine = Vec<(String, MaskInk)>;
 
 /// The sheet.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +55,7 @@ impl MaskSheet {
     /// A sheet that waits for the answer to this question.
     #[must_use]
     pub fn new(ticket: u64) -> Self {
-        let lines = vec![vec![("reading the first rows …".to_owned(), Ink::Read)]];
+        let lines = vec![vec![("reading the first rows …".to_owned(), MaskInk::Read)]];
         Self { ticket, answer: None, lines, scroll: 0 }
     }
 
@@ -72,7 +72,8 @@ impl MaskSheet {
             None => return,
             Some(Err(why)) => {
                 let why = presentable(why);
-                self.lines = wrap(&why, width).into_iter().map(|l| vec![(why[l].to_owned(), Ink::LeftOut)]).collect();
+                self.lines =
+                    wrap(&why, width).into_iter().map(|l| vec![(why[l].to_owned(), MaskInk::LeftOut)]).collect();
             }
             Some(Ok(masks)) => {
                 let mut about = format!("the first of {}", counted(masks.all, "row"));
@@ -80,7 +81,7 @@ impl MaskSheet {
                     about.push_str(&format!(", and of {} mixed in", counted(masks.mixed, "text")));
                 }
                 let about = if masks.rows.is_empty() { "there are no rows".to_owned() } else { about };
-                self.lines = vec![vec![(about, Ink::Read)]];
+                self.lines = vec![vec![(about, MaskInk::Read)]];
                 self.lines.extend(masks.rows.iter().flat_map(|row| row_lines(row, width)));
             }
         }
@@ -107,16 +108,22 @@ fn row_lines(row: &MaskedRow, width: usize) -> Vec<MaskLine> {
         }
     }
     if let Some(why) = &row.left_out {
-        return vec![vec![(head, Ink::Head), (format!("  left out: {}", presentable(why)), Ink::LeftOut)], Vec::new()];
+        return vec![
+            vec![(head, MaskInk::Head), (format!("  left out: {}", presentable(why)), MaskInk::LeftOut)],
+            Vec::new(),
+        ];
     }
     let counts = format!("  {}, {} learned", counted(row.tokens, "token"), row.learned);
-    let mut out = vec![vec![(head, Ink::Head), (counts, Ink::Read)]];
-    let learned = if row.mixed { Ink::Mixed } else { Ink::Learned };
+    let mut out = vec![vec![(head, MaskInk::Head), (counts, MaskInk::Read)]];
+    let learned = if row.mixed { MaskInk::Mixed } else { MaskInk::Learned };
     let (mut rest, mut number) = (row.pieces.as_slice(), 1);
     while !rest.is_empty() {
         let to = rest.iter().skip(1).position(|piece| piece.begins).map_or(rest.len(), |at| at + 1);
         if number > 1 {
-            out.push(vec![(format!("┄ text {number} of {texts}: it sees nothing above this line ┄"), Ink::Begins)]);
+            out.push(vec![(
+                format!("┄ text {number} of {texts}: it does not attend to anything above ┄"),
+                MaskInk::Begins,
+            )]);
         }
         text_lines(&rest[..to], learned, width, &mut out);
         (rest, number) = (&rest[to..], number + 1);
@@ -126,12 +133,12 @@ fn row_lines(row: &MaskedRow, width: usize) -> Vec<MaskLine> {
 }
 
 /// The pieces of one text in lines.
-fn text_lines(pieces: &[MaskPiece], learned: Ink, width: usize, out: &mut Vec<MaskLine>) {
+fn text_lines(pieces: &[MaskPiece], learned: MaskInk, width: usize, out: &mut Vec<MaskLine>) {
     let mut text = String::new();
     let mut ends = Vec::new();
     for piece in pieces {
         text.push_str(&presentable(&piece.text).replace('\n', "↵\n"));
-        ends.push((text.len(), if piece.learned { learned } else { Ink::Read }));
+        ends.push((text.len(), if piece.learned { learned } else { MaskInk::Read }));
     }
     for line in wrap(&text, width) {
         let mut parts = MaskLine::new();
@@ -175,14 +182,17 @@ mod tests {
     fn every_character_is_there_with_its_ink() {
         for width in [5, 12, 60] {
             let lines: Vec<MaskLine> = masks().rows.iter().flat_map(|row| row_lines(row, width)).collect();
-            let of = |ink: Ink| {
+            let of = |ink: MaskInk| {
                 let parts = lines.iter().flatten().filter(|(_, i)| *i == ink).map(|(t, _)| t.as_str());
                 parts.flat_map(str::chars).filter(|c| !c.is_whitespace()).collect::<String>()
             };
             // A control character is shown by its picture, as everywhere.
-            assert_eq!(of(Ink::Learned), "Becauseof␛[31mlight.↵", "{width}");
-            assert_eq!(of(Ink::Read), "9tokens,3learned<s>user↵Why?x");
-            assert_eq!((of(Ink::Head).as_str(), of(Ink::LeftOut).as_str()), ("p1·chosenp2", "leftout:equalanswers"));
+            assert_eq!(of(MaskInk::Learned), "Becauseof␛[31mlight.↵", "{width}");
+            assert_eq!(of(MaskInk::Read), "9tokens,3learned<s>user↵Why?x");
+            assert_eq!(
+                (of(MaskInk::Head).as_str(), of(MaskInk::LeftOut).as_str()),
+                ("p1·chosenp2", "leftout:equalanswers")
+            );
         }
     }
 
@@ -196,8 +206,8 @@ mod tests {
         let flat: Vec<String> = lines.iter().map(|l| l.iter().map(|(t, _)| t.as_str()).collect()).collect();
         assert_eq!(flat[0], "p1 and 1 more, packed · chosen · mixed in  9 tokens, 3 learned");
         assert!(flat[flat.len() - 3].starts_with("┄ text 2 of 2") && flat[flat.len() - 2] == "x", "{flat:?}");
-        assert!(lines.iter().flatten().any(|(text, ink)| text.contains("Because") && *ink == Ink::Mixed));
-        assert!(lines.iter().flatten().all(|(_, ink)| *ink != Ink::Learned));
+        assert!(lines.iter().flatten().any(|(text, ink)| text.contains("Because") && *ink == MaskInk::Mixed));
+        assert!(lines.iter().flatten().all(|(_, ink)| *ink != MaskInk::Learned));
         masks.mixed = 7;
         let mut sheet = MaskSheet::new(1);
         sheet.fill(&Ok(masks), (80, 24));

@@ -1,14 +1,21 @@
 //! A list to find something in by typing parts of it: actions, sessions, models, pairs.
 
 use super::edit::EditBuffer;
-use super::keymap::{self, Action, Context};
+use super::key::Key;
+use super::keymap::{KeyRow, Table};
 use crate::domain::PairId;
+use nucleo_matcher::pattern::{AtomKind, CaseMatching, Normalization, Pattern};
+use nucleo_matcher::{Config, Matcher, Utf32Str};
 
 /// What taking an entry does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pick {
-    /// Do this.
-    Act(Action),
+    /// Do what this row of the screen's key table asks for.
+    Screen(usize),
+    /// Do what this row of the keys that work everywhere asks for.
+    Anywhere(usize),
+    /// Go to this screen.
+    Go(&'static str),
     /// Open this session.
     Session(String),
     /// Make the new session of this name with this model.
@@ -24,13 +31,25 @@ pub enum Pick {
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
+pub struct PaletteEntry {
     /// What it is.
     pub title: String,
+    /// What it does, in one line; empty where its name says it.
+    pub about: String,
     /// What to know about it: its key, its size.
     pub detail: String,
     /// What taking it does.
     pub pick: Pick,
+    /// Whether it records a verdict: such an entry comes last and is never selected by itself.
+    pub verdict: bool,
+}
+
+impl PaletteEntry {
+    /// An entry that its title explains.
+    #[must_use]
+    pub fn new(title: String, detail: String, pick: Pick) -> Self {
+        Self { title, about: String::new(), detail, pick, verdict: false }
+    }
 }
 
 /// The list.
@@ -41,101 +60,197 @@ pub struct Palette {
     /// What is typed.
     pub query: EditBuffer,
     /// All there is.
-    pub entries: Vec<Entry>,
-    /// The selected one among the matches.
-    pub selected: usize,
+    pub entries: Vec<PaletteEntry>,
+    /// Where the user has moved to among the matches; none since something was typed.
+    moved: Option<usize>,
+    /// Whether an entry is selected before anything is typed.
+    eager: bool,
 }
 
 impl Palette {
     /// A list of entries, nothing typed.
     #[must_use]
-    pub fn new(title: impl Into<String>, entries: Vec<Entry>) -> Self {
-        Self { title: title.into(), query: EditBuffer::default(), entries, selected: 0 }
+    pub fn new(title: impl Into<String>, entries: Vec<PaletteEntry>) -> Self {
+        Self { title: title.into(), query: EditBuffer::default(), entries, moved: None, eager: true }
     }
 
-    /// Every action of these contexts, and the sessions to go to.
+    /// Every action of the screen, every one that works everywhere, the other screens, and the sessions to go to. Nothing is
+    /// selected before something is typed.
     #[must_use]
-    pub fn commands(contexts: &[Context], sessions: impl Iterator<Item = String>) -> Self {
-        let mut entries: Vec<Entry> = Vec::new();
-        for row in contexts.iter().flat_map(|context| keymap::rows(*context)) {
-            let known = entries.iter_mut().find(|e| e.pick == Pick::Act(row.action));
-            match known {
-                Some(entry) => entry.detail.push_str(&format!(" {}", row.key)),
-                None if row.action == Action::Palette => {}
-                None => entries.push(Entry {
-                    title: row.help.to_owned(),
-                    detail: row.key.to_string(),
-                    pick: Pick::Act(row.action),
-                }),
+    pub fn commands(
+        screen: &Table,
+        anywhere: &Table,
+        screens: impl Iterator<Item = &'static str>,
+        sessions: impl Iterator<Item = String>,
+    ) -> Self {
+        let entry = |keys: String, row: KeyRow, pick: Pick| PaletteEntry {
+            title: row.name.to_owned(),
+            about: row.help.to_owned(),
+            detail: keys,
+            pick,
+            verdict: row.verdict,
+        };
+        let here = screen.actions().into_iter().map(|(keys, row)| entry(keys, row, Pick::Screen(row.first)));
+        let there = anywhere.actions().into_iter().map(|(keys, row)| entry(keys, row, Pick::Anywhere(row.first)));
+        let mut entries: Vec<PaletteEntry> = here.chain(there).collect();
+        for name in screens {
+            // Where a key of this screen leads there, its entry is in the list.
+            if name != screen.title && entries.iter().all(|entry| entry.title != name) {
+                let about = format!("go to the {name} screen");
+                entries.push(PaletteEntry { about, ..PaletteEntry::new(name.into(), String::new(), Pick::Go(name)) });
             }
         }
-        entries.extend(sessions.map(|name| Entry {
-            title: format!("open session {name}"),
-            detail: String::new(),
-            pick: Pick::Session(name),
-        }));
-        Self::new("what to do", entries)
+        entries.extend(
+            sessions.map(|name| PaletteEntry::new(format!("open session {name}"), String::new(), Pick::Session(name))),
+        );
+        Self { eager: false, ..Self::new("what to do", entries) }
     }
 
-    /// The entries that match what is typed, best first.
+    /// The entries that match what is typed, best first and verdicts last.
     #[must_use]
-    pub fn matches(&self) -> Vec<&Entry> {
-        let mut found: Vec<(u32, &Entry)> = self
-            .entries
-            .iter()
-            .filter_map(|entry| {
-                let text = format!("{} {}", entry.title, entry.detail);
-                score(self.query.text(), &text).map(|score| (score, entry))
-            })
-            .collect();
-        found.sort_by_key(|(score, _)| *score);
-        found.into_iter().map(|(_, entry)| entry).collect()
+    pub fn matches(&self) -> Vec<&PaletteEntry> {
+        self.ranked().into_iter().map(|(_, entry)| entry).collect()
+    }
+
+    /// The matches with their ranks, 0 for the best.
+    fn ranked(&self) -> Vec<(u32, &PaletteEntry)> {
+        let query = self.query.text().trim().to_lowercase();
+        let with = |rank: &dyn Fn(&PaletteEntry) -> Option<u32>| -> Vec<(u32, &PaletteEntry)> {
+            self.entries.iter().filter_map(|entry| Some((rank(entry)?, entry))).collect()
+        };
+        let mut found = with(&|entry| substring_rank(&query, entry));
+        if found.is_empty() {
+            found = fuzzy(&query, &self.entries);
+        }
+        found.sort_by_key(|(rank, entry)| (entry.verdict, *rank));
+        found
+    }
+
+    /// The place of the selected match. A verdict is selected only by moving to it, and nothing else is selected in its stead.
+    #[must_use]
+    pub fn selected(&self) -> Option<usize> {
+        let ranked = self.ranked();
+        if let Some(at) = self.moved {
+            return (!ranked.is_empty()).then(|| at.min(ranked.len() - 1));
+        }
+        let best = ranked.iter().map(|(rank, _)| *rank).min();
+        let asked = self.eager || !self.query.text().trim().is_empty();
+        let first = ranked.first().filter(|(rank, entry)| asked && !entry.verdict && Some(*rank) == best);
+        first.map(|_| 0)
     }
 
     /// The selected match.
     #[must_use]
-    pub fn current(&self) -> Option<&Entry> {
-        self.matches().get(self.selected).copied()
+    pub fn current(&self) -> Option<&PaletteEntry> {
+        self.matches().get(self.selected()?).copied()
     }
-}
 
-/// How well `query` matches `text`, smaller is better: every character must occur in order; gaps and a late begin cost,
-/// the beginning of a word costs nothing.
-fn score(query: &str, text: &str) -> Option<u32> {
-    let text: Vec<char> = text.to_lowercase().chars().collect();
-    let query: Vec<char> = query.to_lowercase().chars().filter(|c| !c.is_whitespace()).collect();
-    let Some(first) = query.first() else { return Some(0) };
-    let starts = text.iter().enumerate().filter(|(_, c)| *c == first).map(|(at, _)| at);
-    starts.filter_map(|start| score_from(&query, &text, start)).min()
-}
+    /// Moves to the next match, or to the first where none is selected.
+    pub fn down(&mut self) {
+        self.moved = Some(self.selected().map_or(0, |at| (at + 1).min(self.matches().len().saturating_sub(1))));
+    }
 
-fn score_from(query: &[char], text: &[char], start: usize) -> Option<u32> {
-    let word_start = |at: usize| at == 0 || !text[at - 1].is_alphanumeric();
-    let mut cost = if word_start(start) { 0 } else { 8 };
-    let mut at = start;
-    for c in &query[1..] {
-        let next = at + 1 + text[at + 1..].iter().position(|t| t == c)?;
-        if next != at + 1 {
-            let gap = (next - at - 1) as u32;
-            cost += if word_start(next) { 1 + gap.min(2) } else { 4 + gap.min(20) };
+    /// Moves to the match before.
+    pub fn up(&mut self) {
+        self.moved = Some(self.selected().map_or(0, |at| at.saturating_sub(1)));
+    }
+
+    /// Handles a key that types.
+    pub fn press(&mut self, key: Key) {
+        if self.query.press(key) {
+            self.moved = None;
         }
-        at = next;
     }
-    Some(cost * 64 + (start as u32).min(63))
+
+    /// Inserts pasted text.
+    pub fn insert(&mut self, text: &str) {
+        self.query.insert(text);
+        self.moved = None;
+    }
+}
+
+/// How well an entry holds the query as it stands, smaller is better: in its name, then every word of it anywhere.
+fn substring_rank(query: &str, entry: &PaletteEntry) -> Option<u32> {
+    let name = entry.title.to_lowercase();
+    let starts = |text: &str, part: &str| {
+        text.match_indices(part).any(|(at, _)| !text[..at].ends_with(|c: char| c.is_alphanumeric()))
+    };
+    if name.starts_with(query) {
+        return Some(0);
+    }
+    if starts(&name, query) {
+        return Some(1);
+    }
+    if name.contains(query) {
+        return Some(2);
+    }
+    let all = format!("{name} {} {}", entry.about, entry.detail).to_lowercase();
+    let words = || query.split_whitespace();
+    match () {
+        () if words().all(|word| starts(&all, word)) => Some(3),
+        () if words().all(|word| all.contains(word)) => Some(4),
+        () => None,
+    }
+}
+
+/// The entries whose names hold the query's characters in order, where nothing holds it as it stands.
+fn fuzzy<'a>(query: &str, entries: &'a [PaletteEntry]) -> Vec<(u32, &'a PaletteEntry)> {
+    let pattern = Pattern::new(query, CaseMatching::Ignore, Normalization::Smart, AtomKind::Fuzzy);
+    let mut matcher = Matcher::new(Config::DEFAULT);
+    let mut chars = Vec::new();
+    let mut score = |entry: &PaletteEntry| pattern.score(Utf32Str::new(&entry.title, &mut chars), &mut matcher);
+    // Greater scores are better.
+    entries.iter().filter_map(|entry| Some((u32::MAX - score(entry)?, entry))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::keymap::{Section, c, on};
+
+    const KEYS: Section<u8> = Section {
+        title: "label",
+        rows: &[
+            on(c('0'), 0, "tie", "neither is better").verdict(),
+            on(c('u'), 1, "undo", "undo the last verdict"),
+            on(c('d'), 2, "diff", "mark the words that differ"),
+            on(c('t'), 3, "train", "launch a training run on ties too").named("launch"),
+        ],
+    };
+
+    fn palette(query: &str) -> Palette {
+        let sessions = ["kids".to_owned()].into_iter();
+        let mut palette =
+            Palette::commands(&KEYS.table(), &Table::default(), ["home", "label", "launch"].into_iter(), sessions);
+        palette.query.insert(query);
+        palette
+    }
 
     #[test]
-    fn typing_parts_finds_the_action() {
-        let mut palette = Palette::commands(&[Context::Label, Context::Anywhere], ["kids".to_owned()].into_iter());
-        palette.query.insert("undo last");
-        assert_eq!(palette.current().unwrap().pick, Pick::Act(Action::Undo));
-        palette.query = EditBuffer::line("kids");
-        assert_eq!(palette.current().unwrap().pick, Pick::Session("kids".into()));
-        palette.query = EditBuffer::line("zzzz");
-        assert!(palette.current().is_none());
+    fn names_come_before_words_and_words_before_guesses() {
+        let found = |query: &str| palette(query).current().map(|entry| entry.pick.clone());
+        assert_eq!(found("und"), Some(Pick::Screen(1)));
+        assert_eq!(found("last undo"), Some(Pick::Screen(1)), "words in any order");
+        assert_eq!(found("training"), Some(Pick::Screen(3)));
+        assert_eq!(found("KIDS"), Some(Pick::Session("kids".into())));
+        assert_eq!(found("home"), Some(Pick::Go("home")));
+        assert_eq!(found("udo"), Some(Pick::Screen(1)), "a guess where nothing matches");
+        assert_eq!(found("zzzz"), None);
+        let all = palette("");
+        let names: Vec<&str> = all.entries.iter().map(|entry| entry.title.as_str()).collect();
+        assert_eq!(names, ["tie", "undo", "diff", "launch", "home", "open session kids"], "no place twice");
+    }
+
+    #[test]
+    fn a_verdict_is_selected_only_by_hand() {
+        let mut tie = palette("tie");
+        assert_eq!(tie.matches().last().unwrap().title, "tie");
+        assert!(tie.current().is_none(), "neither it nor what merely mentions it");
+        tie.down();
+        tie.down();
+        assert_eq!(tie.current().unwrap().pick, Pick::Screen(0));
+        tie.press(Key::char('x'));
+        assert!(tie.current().is_none());
+        assert!(palette("").current().is_none(), "before something is typed");
     }
 }

@@ -1,11 +1,13 @@
-//! What lies over a screen: one stack, topmost last.
+//! What lies over a screen: one stack, topmost last. Owns each popup's keys and what they do to it; what its answer leads to
+//! is decided elsewhere.
 
 use super::edit::EditBuffer;
 use super::effect::Effect;
 use super::form::Form;
-use super::keymap::Context;
-use super::masks::MaskSheet;
-use super::palette::Palette;
+use super::key::{Code, Key};
+use super::keymap::{Section, Table, c, k, on};
+use super::masks::{MaskSheet, room};
+use super::palette::{Palette, Pick};
 use crate::domain::{CompletionId, PairId};
 
 /// A popup.
@@ -32,27 +34,252 @@ pub enum Popup {
     },
 }
 
+/// What a popup's keys ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PopupAction {
+    /// One up.
+    Up,
+    /// One down.
+    Down,
+    /// A page up.
+    PageUp,
+    /// A page down.
+    PageDown,
+    /// Accept it.
+    Accept,
+    /// Cancel it.
+    Cancel,
+    /// Withdraw the correction.
+    Withdraw,
+}
+
+use PopupAction as A;
+
+#[rustfmt::skip]
+const HELP: Section<A> = Section { title: "help", rows: &[
+    on(k(Code::Esc), A::Cancel, "close", "close"),
+    on(c('?'), A::Cancel, "", "close"),
+    on(c('q'), A::Cancel, "", "close"),
+    on(c('j'), A::Down, "scroll", "scroll down"),
+    on(c('k'), A::Up, "scroll", "scroll up"),
+    on(k(Code::Down), A::Down, "", "scroll down"),
+    on(k(Code::Up), A::Up, "", "scroll up"),
+] };
+#[rustfmt::skip]
+const PALETTE: Section<A> = Section { title: "palette, lists", rows: &[
+    on(k(Code::Enter), A::Accept, "choose", "choose what is selected"),
+    on(k(Code::Up), A::Up, "select", "previous"),
+    on(k(Code::Down), A::Down, "select", "next"),
+    on(k(Code::Esc), A::Cancel, "close", "close"),
+] };
+#[rustfmt::skip]
+const INPUT: Section<A> = Section { title: "typing", rows: &[
+    on(k(Code::Enter), A::Accept, "save", "save what was typed; in a text, a new line"),
+    on(Key::ctrl('s'), A::Accept, "save", "save a text of several lines"),
+    on(Key::ctrl('x'), A::Withdraw, "withdraw", "withdraw the correction of this answer"),
+    on(k(Code::Esc), A::Cancel, "cancel", "close without saving; asks before a text is discarded"),
+] };
+#[rustfmt::skip]
+const FORM: Section<A> = Section { title: "form", rows: &[
+    on(k(Code::Enter), A::Accept, "start", "start with these values"),
+    on(k(Code::Up), A::Up, "field", "previous field"),
+    on(k(Code::Down), A::Down, "field", "next field"),
+    on(k(Code::Tab), A::Down, "", "next field"),
+    on(k(Code::BackTab), A::Up, "", "previous field"),
+    on(k(Code::Esc), A::Cancel, "cancel", "close without starting"),
+] };
+#[rustfmt::skip]
+const CONFIRM: Section<A> = Section { title: "question", rows: &[
+    on(c('y'), A::Accept, "yes", "yes"),
+    on(c('n'), A::Cancel, "no", "no"),
+    on(k(Code::Esc), A::Cancel, "", "no"),
+] };
+#[rustfmt::skip]
+const MASKS: Section<A> = Section { title: "masks", rows: &[
+    on(k(Code::Esc), A::Cancel, "close", "close"),
+    on(c('m'), A::Cancel, "", "close"),
+    on(c('q'), A::Cancel, "", "close"),
+    on(k(Code::Down), A::Down, "scroll", "scroll down"),
+    on(k(Code::Up), A::Up, "scroll", "scroll up"),
+    on(c('j'), A::Down, "", "scroll down"),
+    on(c('k'), A::Up, "", "scroll up"),
+    on(k(Code::PageDown), A::PageDown, "page", "a page down"),
+    on(k(Code::PageUp), A::PageUp, "page", "a page up"),
+] };
+#[rustfmt::skip]
+const MESSAGE: Section<A> = Section { title: "message", rows: &[
+    on(k(Code::Enter), A::Cancel, "close", "close"),
+    on(k(Code::Esc), A::Cancel, "", "close"),
+    on(c('q'), A::Cancel, "", "close"),
+] };
+
+/// Every popup's keys, in the README's order.
+pub const SECTIONS: &[&Section<PopupAction>] = &[&HELP, &PALETTE, &INPUT, &FORM, &CONFIRM, &MASKS, &MESSAGE];
+
+/// What a key did to a popup.
+#[derive(Debug)]
+pub enum Pressed {
+    /// It stays open.
+    Stay(Popup),
+    /// It is closed.
+    Closed,
+    /// It would be closed, and what was typed in it lost: asks first.
+    Discard(Input),
+    /// It is closed with an answer.
+    Answered(PopupAnswer),
+}
+
+/// What a popup was closed with.
+#[derive(Debug, Clone)]
+pub enum PopupAnswer {
+    /// An entry of a list.
+    Picked(Pick),
+    /// A typed text.
+    Typed(Input),
+    /// The correction that was open is to be withdrawn.
+    Withdrawn(Input),
+    /// A form.
+    Filled(Form),
+    /// Yes.
+    Yes(Then),
+}
+
 impl Popup {
-    /// Its place in the keymap.
+    /// Its keys.
     #[must_use]
-    pub fn context(&self) -> Context {
+    pub fn section(&self) -> &'static Section<PopupAction> {
         match self {
-            Self::Help(_) => Context::Help,
-            Self::Palette(_) => Context::Palette,
-            Self::Input(_) => Context::Input,
-            Self::Form(_) => Context::Form,
-            Self::Confirm(_) => Context::Confirm,
-            Self::Masks(_) => Context::Masks,
-            Self::Message { .. } => Context::Message,
+            Self::Help(_) => &HELP,
+            Self::Palette(_) => &PALETTE,
+            Self::Input(_) => &INPUT,
+            Self::Form(_) => &FORM,
+            Self::Confirm(_) => &CONFIRM,
+            Self::Masks(_) => &MASKS,
+            Self::Message { .. } => &MESSAGE,
         }
+    }
+
+    /// The footer's keys and words.
+    #[must_use]
+    pub fn footer(&self) -> Vec<(Key, &'static str)> {
+        let many = match self {
+            Self::Input(input) => Some(input.buffer.is_multiline()),
+            _ => None,
+        };
+        // A text of several lines is accepted with another key than a line.
+        let holds = |action: PopupAction, key: Key| {
+            many.is_none_or(|many| match action {
+                A::Accept => key.ctrl == many,
+                A::Withdraw => many,
+                _ => true,
+            })
+        };
+        let rows = self.section().rows.iter().filter(|row| !row.foot.is_empty() && holds(row.action, row.key));
+        rows.map(|row| (row.key, row.foot)).collect()
+    }
+
+    /// Handles a key on a screen of this size.
+    pub fn press(mut self, key: Key, size: (u16, u16)) -> Pressed {
+        let action = self.section().lookup(key);
+        if action == Some(A::Cancel) {
+            // A sentence of somebody's own is not thrown away by one key.
+            return match self {
+                Self::Input(input) if input.is_worth_asking() => Pressed::Discard(input),
+                _ => Pressed::Closed,
+            };
+        }
+        match &mut self {
+            Self::Help(help) => match action {
+                Some(A::Down) => help.scroll += 1,
+                Some(A::Up) => help.scroll = help.scroll.saturating_sub(1),
+                _ => {}
+            },
+            Self::Masks(sheet) => {
+                let page = room(size).1.saturating_sub(1) as isize;
+                match action {
+                    Some(A::Down) => sheet.scroll_by(1, size),
+                    Some(A::Up) => sheet.scroll_by(-1, size),
+                    Some(A::PageDown) => sheet.scroll_by(page, size),
+                    Some(A::PageUp) => sheet.scroll_by(-page, size),
+                    _ => {}
+                }
+            }
+            Self::Palette(palette) => match action {
+                Some(A::Accept) => {
+                    if let Some(pick) = palette.current().map(|entry| entry.pick.clone()) {
+                        return Pressed::Answered(PopupAnswer::Picked(pick));
+                    }
+                }
+                Some(A::Up) => palette.up(),
+                Some(A::Down) => palette.down(),
+                _ => palette.press(key),
+            },
+            Self::Input(input) => {
+                let newline = input.buffer.is_multiline() && key.code == Code::Enter;
+                if action == Some(A::Accept) && !newline {
+                    return match self {
+                        Self::Input(input) => Pressed::Answered(PopupAnswer::Typed(input)),
+                        other => Pressed::Stay(other),
+                    };
+                }
+                if action == Some(A::Withdraw) && matches!(input.ask, Ask::Correct { .. }) {
+                    return match self {
+                        Self::Input(input) => Pressed::Answered(PopupAnswer::Withdrawn(input)),
+                        other => Pressed::Stay(other),
+                    };
+                }
+                if input.buffer.press(key) {
+                    input.error = None;
+                }
+            }
+            Self::Form(form) => match action {
+                Some(A::Accept) => {
+                    return match self {
+                        Self::Form(form) => Pressed::Answered(PopupAnswer::Filled(form)),
+                        other => Pressed::Stay(other),
+                    };
+                }
+                Some(A::Up) => form.selected = form.selected.saturating_sub(1),
+                Some(A::Down) => form.selected = (form.selected + 1).min(form.fields.len().saturating_sub(1)),
+                _ => {
+                    if let Some(field) = form.fields.get_mut(form.selected)
+                        && field.buffer.press(key)
+                    {
+                        field.error = field.row.parse(field.buffer.text()).err().map(|e| e.to_string());
+                    }
+                }
+            },
+            Self::Confirm(confirm) => {
+                if action == Some(A::Accept) {
+                    return Pressed::Answered(PopupAnswer::Yes(confirm.then.clone()));
+                }
+            }
+            Self::Message { .. } => {}
+        }
+        Pressed::Stay(self)
+    }
+
+    /// Inserts pasted text where something is typed; false where nothing is.
+    pub fn paste(&mut self, text: &str) -> bool {
+        match self {
+            Self::Input(input) => input.buffer.insert(text),
+            Self::Palette(palette) => palette.insert(text),
+            Self::Form(form) => {
+                if let Some(field) = form.fields.get_mut(form.selected) {
+                    field.buffer.insert(text);
+                }
+            }
+            Self::Help(_) | Self::Confirm(_) | Self::Masks(_) | Self::Message { .. } => return false,
+        }
+        true
     }
 }
 
 /// The help.
 #[derive(Debug, Clone, Default)]
 pub struct Help {
-    /// The contexts it explains.
-    pub contexts: Vec<Context>,
+    /// The keys it explains.
+    pub tables: Vec<Table>,
     /// Rows scrolled off its top.
     pub scroll: usize,
 }
@@ -88,6 +315,17 @@ pub enum Ask {
         /// The completion.
         completion: CompletionId,
     },
+}
+
+impl Ask {
+    /// Whether the screen below asks, and not one of the questions that every screen may ask.
+    #[must_use]
+    pub fn is_of_the_screen(&self) -> bool {
+        match self {
+            Self::Note { .. } | Self::Correct { .. } => true,
+            Self::NewName | Self::NewModel { .. } | Self::NewPrompts { .. } | Self::Import => false,
+        }
+    }
 }
 
 /// Something to type.

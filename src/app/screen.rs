@@ -1,37 +1,90 @@
-//! Which screen is shown; each carries its own state.
+//! The list of screens, and what derives from it: which one is shown, what opens it, and the table of all keys.
+//!
+//! **To add a screen** write `app/screen/NAME.rs` (state, keys, what they do), `ui/screen/NAME.rs` (`header` and `body`), and
+//! one line in the list below. Help, footer, palette and the README's key table follow.
 
-use super::home::Home;
-use super::keymap::Context;
-use super::label::Label;
-use super::launch::Launch;
-use super::replay::Replay;
-use super::watch::Watch;
+use super::contract::{AnyScreen, Screen};
+use super::effect::Effect;
+use super::goal::Show;
+use super::keymap::Table;
+use super::shared::Shared;
 
-/// The screen and its state.
-#[derive(Debug, Clone)]
-pub enum Screen {
-    /// Sessions, running work, models.
-    Home(Home),
-    /// Judging pairs.
-    Label(Box<Label>),
-    /// The launch form.
-    Launch(Box<Launch>),
-    /// A run's charts.
-    Watch(Box<Watch>),
-    /// A session played back.
-    Replay(Box<Replay>),
+/// The list, in the README's order: file and state. The first one is shown at the start.
+macro_rules! screens {
+    ($then:ident) => {
+        $then! {
+            home::HomeScreen
+            label::LabelScreen
+            launch::LaunchScreen
+            watch::WatchScreen
+            replay::ReplayScreen
+        }
+    };
+}
+pub(crate) use screens;
+
+/// Makes of the list its files, [`Shown`] and [`DOORS`].
+macro_rules! routes {
+    ($($file:ident::$State:ident)*) => {
+        $(pub mod $file;)*
+
+        /// The screen that is shown, with its state.
+        #[derive(Debug, Clone)]
+        pub enum Shown {
+            $(
+                #[doc = concat!("See `app/screen/", stringify!($file), ".rs`.")]
+                $State(Box<$file::$State>),
+            )*
+        }
+
+        impl Shown {
+            /// What every screen can do.
+            #[must_use]
+            pub fn any(&self) -> &dyn AnyScreen {
+                match self {
+                    $(Self::$State(screen) => screen.as_ref(),)*
+                }
+            }
+
+            /// What every screen can do.
+            pub fn any_mut(&mut self) -> &mut dyn AnyScreen {
+                match self {
+                    $(Self::$State(screen) => screen.as_mut(),)*
+                }
+            }
+        }
+
+        /// The way into every screen.
+        pub const DOORS: &[Door] = &[$(
+            Door {
+                name: $file::$State::NAME,
+                needs_session: $file::$State::NEEDS_SESSION,
+                keys: || $file::$State::KEYS.iter().map(super::keymap::Section::table).collect(),
+                open: |shared, show| {
+                    let (screen, effects) = $file::$State::open(shared, show);
+                    (Shown::$State(Box::new(screen)), effects)
+                },
+            },
+        )*];
+    };
+}
+screens!(routes);
+
+/// The way into a screen.
+#[derive(Debug, Clone, Copy)]
+pub struct Door {
+    /// The screen's name.
+    pub name: &'static str,
+    /// Whether it shows the open session.
+    pub needs_session: bool,
+    /// Its sections of the key table.
+    pub keys: fn() -> Vec<Table>,
+    /// Opens it.
+    pub open: fn(&mut Shared, Show) -> (Shown, Vec<Effect>),
 }
 
-impl Screen {
-    /// Its place in the keymap.
-    #[must_use]
-    pub fn context(&self) -> Context {
-        match self {
-            Self::Home(_) => Context::Home,
-            Self::Label(_) => Context::Label,
-            Self::Launch(_) => Context::Launch,
-            Self::Watch(_) => Context::Watch,
-            Self::Replay(_) => Context::Replay,
-        }
-    }
+/// The way into the screen of this name.
+#[must_use]
+pub fn door(name: &str) -> Option<&'static Door> {
+    DOORS.iter().find(|door| door.name == name)
 }

@@ -1,4 +1,7 @@
 //! Text in terminal cells: making it presentable, measuring, clipping and wrapping it.
+//!
+//! Wrapping is its own code: `textwrap` breaks a long word by `char`, which takes joined emoji apart, and gives text where
+//! places in the text are needed.
 
 use crate::domain::sanitise;
 use std::ops::Range;
@@ -153,6 +156,13 @@ mod tests {
             let words = |s: &str| s.split_whitespace().collect::<String>();
             assert_eq!(words(&got.concat()), words(&text), "{width}");
         }
+    }
+
+    #[test]
+    fn no_visible_character_is_taken_apart() {
+        let families = "👩‍👩‍👧‍👦".repeat(3);
+        assert_eq!(lines(&families, 4), [&"👩‍👩‍👧‍👦".repeat(2), "👩‍👩‍👧‍👦"]);
+        assert_eq!(lines("e\u{301}e\u{301}e\u{301}", 2), ["e\u{301}e\u{301}", "e\u{301}"]);
     }
 
     #[test]

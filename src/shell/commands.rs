@@ -16,7 +16,7 @@ mod session;
 
 use super::cli::{Cli, Command, ModelsAction, definition};
 use super::error::Result;
-use crate::app::Goal;
+use crate::app::{Goal, Show};
 use crate::protocol::RunCommand;
 use crate::storage::Home;
 use context::CommandContext;
@@ -66,7 +66,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Watch { target, screen } => screens::watch(context, &target, &screen),
         Command::Replay(args) if args.check => check::run(&context, &args.session),
         Command::Replay(args) => {
-            screens::open(context, Some((args.session, Goal::Replay(args.speed))), None, &args.screen)
+            let goal = Goal::with("replay", args.speed.map_or(Show::Default, Show::Speed));
+            screens::open(context, Some((args.session, goal)), None, &args.screen)
         }
         Command::Report(args) => report::run(&context, &args),
         Command::Bench { action } => bench::run(&context, action),

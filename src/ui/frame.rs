@@ -15,7 +15,7 @@ const SMALLEST: (u16, u16) = (60, 16);
 
 /// Where the parts of the frame are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Frame {
+pub struct Areas {
     /// The first row.
     pub header: Rect,
     /// Everything between.
@@ -28,12 +28,12 @@ pub struct Frame {
 
 /// Where the parts of the frame are; none when the terminal is too small.
 #[must_use]
-pub fn places(area: Rect) -> Option<Frame> {
+pub fn areas(area: Rect) -> Option<Areas> {
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
         return None;
     }
     let row = |y: u16| Rect { y: area.y + y, height: 1, ..area };
-    Some(Frame {
+    Some(Areas {
         header: row(0),
         body: Rect { y: area.y + 1, height: area.height - 3, ..area },
         status: row(area.height - 2),

@@ -2,8 +2,9 @@
 
 use super::frame::{put, put_line};
 use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, GOOD, TEXT, WARN};
-use crate::app::masks::{Ink, MaskSheet, room};
-use crate::app::{EditBuffer, Form, Help, Input, Model, Palette, Popup, cells, clip, keymap, wrap};
+use crate::app::keymap::Table;
+use crate::app::masks::{MaskInk, MaskSheet, room};
+use crate::app::{EditBuffer, Form, Help, Input, Model, Palette, Popup, cells, clip, wrap};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
@@ -13,6 +14,8 @@ use ratatui::text::{Line, Span};
 const TWO_COLUMNS: u16 = 110;
 /// Columns for keys in the help.
 const KEYS: u16 = 13;
+/// Columns for names in the palette.
+const NAMES: u16 = 19;
 /// Below this many columns a sheet takes the whole width.
 const NARROW: u16 = 100;
 
@@ -69,21 +72,21 @@ fn row(area: Rect, y: u16) -> Rect {
 }
 
 fn help(buf: &mut Buffer, area: Rect, help: &Help) {
-    let sections = keymap::help(&help.contexts);
+    let sections = &help.tables;
     let two = area.width >= TWO_COLUMNS && sections.len() > 1;
     let columns: Vec<Vec<(String, &str, bool)>> = {
-        let lines = |part: &[(&'static str, Vec<(String, &'static str)>)]| {
+        let lines = |part: &[Table]| {
             let mut out = Vec::new();
-            for (i, (title, rows)) in part.iter().enumerate() {
+            for (i, table) in part.iter().enumerate() {
                 if i > 0 {
                     out.push((String::new(), "", false));
                 }
-                out.push(((*title).to_owned(), "", true));
-                out.extend(rows.iter().map(|(keys, what)| (keys.clone(), *what, false)));
+                out.push((table.title.to_owned(), "", true));
+                out.extend(table.actions().into_iter().map(|(keys, row)| (keys, row.help, false)));
             }
             out
         };
-        if two { vec![lines(&sections[..1]), lines(&sections[1..])] } else { vec![lines(&sections)] }
+        if two { vec![lines(&sections[..1]), lines(&sections[1..])] } else { vec![lines(sections)] }
     };
     let tallest = columns.iter().map(Vec::len).max().unwrap_or(0);
     let width = if two { 116.min(area.width.saturating_sub(4)) } else { 76 };
@@ -120,18 +123,21 @@ fn palette(buf: &mut Buffer, area: Rect, palette: &Palette) {
     typed(buf, row(inner, 0), &palette.query, "type to find");
     let rows = usize::from(inner.height.saturating_sub(2));
     if found.is_empty() {
-        put(buf, inner.x, inner.y + 2, inner.width, "nothing matches; backspace widens", DIM);
+        put(buf, inner.x, inner.y + 2, inner.width, "no matches", DIM);
     }
-    let selected = palette.selected.min(found.len().saturating_sub(1));
-    let first = (selected + 1).saturating_sub(rows);
+    let selected = palette.selected();
+    let first = (selected.unwrap_or(0) + 1).saturating_sub(rows);
     for (i, entry) in found.iter().enumerate().skip(first).take(rows) {
         let y = inner.y + 2 + (i - first) as u16;
-        let (mark, style) = if i == selected { ("› ", ACCENT_BOLD) } else { ("  ", TEXT) };
+        let (mark, style) = if Some(i) == selected { ("› ", ACCENT_BOLD) } else { ("  ", TEXT) };
         let detail = clip(&entry.detail, usize::from(inner.width / 3));
         let detail_width = cells(&detail) as u16;
         let room = inner.width.saturating_sub(detail_width + 4);
         put(buf, inner.x, y, 2, mark, ACCENT_BOLD);
-        put(buf, inner.x + 2, y, room, &clip(&entry.title, usize::from(room)), style);
+        let used = put(buf, inner.x + 2, y, room, &clip(&entry.title, usize::from(room)), style);
+        let at = (used + 2).max(NAMES);
+        let room = room.saturating_sub(at);
+        put(buf, inner.x + 2 + at, y, room, &clip(&entry.about, usize::from(room)), DIM);
         put(buf, inner.right().saturating_sub(detail_width), y, detail_width, &detail, DIM);
     }
     if found.len() > first + rows {
@@ -242,12 +248,12 @@ fn masks(buf: &mut Buffer, area: Rect, sheet_of: &MaskSheet, size: (u16, u16)) {
             Span::styled(
                 text.as_str(),
                 match ink {
-                    Ink::Head => BOLD,
-                    Ink::Read => DIM,
-                    Ink::Learned => ACCENT.add_modifier(Modifier::UNDERLINED),
-                    Ink::Mixed => GOOD.add_modifier(Modifier::UNDERLINED),
-                    Ink::Begins => ACCENT,
-                    Ink::LeftOut => WARN,
+                    MaskInk::Head => BOLD,
+                    MaskInk::Read => DIM,
+                    MaskInk::Learned => ACCENT.add_modifier(Modifier::UNDERLINED),
+                    MaskInk::Mixed => GOOD.add_modifier(Modifier::UNDERLINED),
+                    MaskInk::Begins => ACCENT,
+                    MaskInk::LeftOut => WARN,
                 },
             )
         });

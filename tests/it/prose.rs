@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use tiebreak::app::keymap;
+use tiebreak::app::{all_keys, keymap};
 
 fn readme() -> (PathBuf, String) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md");
@@ -17,7 +17,7 @@ fn the_readme_has_the_key_table_of_the_program() {
     let (begin, end) = ("<!-- keys: generated from the key table; `cargo test` checks it -->\n", "<!-- keys end -->");
     let (before, rest) = text.split_once(begin).expect("the README has the mark before its keys");
     let (shown, after) = rest.split_once(end).expect("the README has the mark after its keys");
-    let table = format!("{}\n", keymap::markdown().trim_end());
+    let table = format!("{}\n", keymap::markdown(&all_keys()).trim_end());
     if std::env::var_os("UPDATE_README").is_some() {
         fs::write(path, format!("{before}{begin}{table}{end}{after}")).unwrap();
     } else {

@@ -331,7 +331,7 @@ fn with_keys(home: &Path) {
 
 /// Presses a verdict's key at a person's pace: one that comes with the pair itself is not taken.
 fn judge_with(pty: &mut Pty, key: &str) {
-    std::thread::sleep(Duration::from_millis(tiebreak::app::label::GUARD_MS + 150));
+    std::thread::sleep(Duration::from_millis(tiebreak::app::screen::label::GUARD_MS + 150));
     pty.keys(key);
 }
 

@@ -53,7 +53,7 @@ fn label() {
     let mut loading = Desk::new(80, 24);
     loading.keys("n");
     loading.keys("esc");
-    loading.model.goal = Some(("story-tone".into(), tiebreak::app::Goal::Label));
+    loading.model.goal = Some(("story-tone".into(), tiebreak::app::Goal::to("label")));
     loading.send(Msg::SessionOpened(crate::support::opened("story-tone")));
     snap("label_loading", loading);
     snap("label_empty", Desk::with_session(80, 24, Vec::new()));

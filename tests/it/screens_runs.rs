@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use tiebreak::app::{Code, Effect, Goal, Key, Model, Msg, Opened, Theme, update};
+use tiebreak::app::{Code, Effect, Goal, Key, Model, Msg, Opened, Show, Theme, update};
 use tiebreak::domain::{
     Choice, Completion, CompletionId, Finding, Finish, Metrics, Pair, PairId, Params, Plan, Prompt, PromptBody,
     PromptId, Rater, RunId, Sampler, Seen, Severity, Side, Strength, Verdict, method, mix64,
@@ -293,7 +293,7 @@ fn open_with(
 
 fn watching(runs: Vec<(RunSpec, Log<RunEvent>, bool)>) -> Model {
     let specs: Vec<RunSpec> = runs.iter().map(|r| r.0.clone()).collect();
-    open_with(Goal::Watch(None), Theme::default(), session_log(12, &specs), runs, true).0
+    open_with(Goal::to("watch"), Theme::default(), session_log(12, &specs), runs, true).0
 }
 
 fn press(model: &mut Model, keys: &str) -> Vec<Effect> {
@@ -455,14 +455,14 @@ fn a_pair_that_a_finding_names_is_judged_again() {
     };
     let mut log = train_log(60, 640, |_, _| {});
     let mut model = watching(vec![(train_spec("dpo-1"), log, true)]);
-    assert!(!look(&mut model, (120, 40)).contains("f judge again"));
+    assert!(!look(&mut model, (120, 40)).contains("f label again"));
     press(&mut model, "f");
     assert!(look(&mut model, (120, 40)).contains("no finding of this run names a pair"));
     log = train_log(60, 640, |_, _| {});
     log.add(0, found("p3:a-b"));
     log.add(0, found("elsewhere"));
     let mut model = watching(vec![(train_spec("dpo-1"), log, true)]);
-    assert!(look(&mut model, (120, 40)).contains("f judge again"));
+    assert!(look(&mut model, (120, 40)).contains("f label again"));
     press(&mut model, "f");
     let text = look(&mut model, (120, 40));
     assert!(text.contains("› label") && text.contains("prompt p3"), "{text}");
@@ -593,7 +593,7 @@ fn watch_axes_turn() {
 fn watch_ascii_is_ascii() {
     let theme = Theme { colour: false, ascii: true };
     let runs = vec![(train_spec("dpo-1"), train_log(214, 640, |_, _| {}), true)];
-    let mut model = open_with(Goal::Watch(None), theme, session_log(12, &[]), runs, true).0;
+    let mut model = open_with(Goal::to("watch"), theme, session_log(12, &[]), runs, true).0;
     assert_snapshot!("watch_ascii_80x24", look(&mut model, (80, 24)));
 }
 
@@ -619,7 +619,8 @@ fn watch_keys_talk_to_the_worker() {
     let mut paused = Log::new(0);
     paused.add(0, RunEvent::Obeyed(RunCommand::Pause));
     update(&mut model, Msg::RunRecords { run: run.clone(), records: paused.rows });
-    assert!(look(&mut model, (80, 24)).contains("PAUSED"));
+    let paused = look(&mut model, (80, 24));
+    assert!(paused.contains("PAUSED") && paused.contains("p resume"), "{paused}");
     assert_eq!(press(&mut model, "p"), command(RunCommand::Resume));
     assert_eq!(press(&mut model, "o"), [Effect::ReadWorkerLog { run: run.clone() }]);
     update(&mut model, Msg::WorkerLog { run, lines: vec!["tokenising 41 pairs".into()] });
@@ -654,7 +655,7 @@ fn estimate(longer_wins: f64) -> Estimate {
 }
 
 fn launching(verdicts: u64, loaded: bool) -> (Model, Vec<Effect>) {
-    open_with(Goal::Launch, Theme::default(), session_log(verdicts, &[]), Vec::new(), loaded)
+    open_with(Goal::to("launch"), Theme::default(), session_log(verdicts, &[]), Vec::new(), loaded)
 }
 
 fn ticket(effects: &[Effect]) -> u64 {
@@ -700,7 +701,7 @@ fn launch_asking_and_empty() {
     assert!(!effects.iter().any(|e| matches!(e, Effect::Estimate { .. })));
     snap("launch_empty", &mut model);
     assert_eq!(press(&mut model, "enter"), []);
-    assert!(look(&mut model, (80, 24)).contains("there are no pairs to train on yet"));
+    assert!(look(&mut model, (80, 24)).contains("no pairs to train on yet"));
 }
 
 #[test]
@@ -836,7 +837,7 @@ fn replaying(loaded: bool) -> Model {
     for row in &mut run.rows {
         row.w += 70_000;
     }
-    open_with(Goal::Replay(None), Theme::default(), session, vec![(specs[0].clone(), run, false)], loaded).0
+    open_with(Goal::to("replay"), Theme::default(), session, vec![(specs[0].clone(), run, false)], loaded).0
 }
 
 #[test]
@@ -881,7 +882,8 @@ fn replay_plays_in_its_own_time_and_stops_at_the_end() {
 
 #[test]
 fn replay_begins_to_play_at_the_speed_asked_for() {
-    let mut model = open_with(Goal::Replay(Some(3.0)), Theme::default(), session_log(9, &[]), Vec::new(), true).0;
+    let mut model =
+        open_with(Goal::with("replay", Show::Speed(3.0)), Theme::default(), session_log(9, &[]), Vec::new(), true).0;
     assert!(look(&mut model, (80, 24)).contains("playing 3×"));
     let before = look(&mut model, (80, 24));
     let now = model.clock_ms;
@@ -918,7 +920,7 @@ fn a_worker_that_died_before_its_first_word_is_lost() {
 
 #[test]
 fn replay_loading_and_empty() {
-    let mut model = open_with(Goal::Replay(None), Theme::default(), Log::new(0), Vec::new(), true).0;
+    let mut model = open_with(Goal::to("replay"), Theme::default(), Log::new(0), Vec::new(), true).0;
     snap("replay_empty", &mut model);
     let mut model = replaying(false);
     snap("replay_loading", &mut model);
@@ -928,7 +930,7 @@ fn replay_loading_and_empty() {
 
 #[test]
 fn masks_are_shown_before_a_run_and_scroll() {
-    let mut model = open_with(Goal::Launch, Theme::default(), session_log(12, &[]), Vec::new(), true).0;
+    let mut model = open_with(Goal::to("launch"), Theme::default(), session_log(12, &[]), Vec::new(), true).0;
     let effects = press(&mut model, "m");
     let [Effect::Masks { ticket, ask }] = effects.as_slice() else { panic!("{effects:?}") };
     assert_eq!(ask.method, "dpo");

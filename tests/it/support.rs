@@ -55,7 +55,7 @@ impl Desk {
     pub fn with_session(w: u16, h: u16, records: Vec<SessionRecord>) -> Self {
         let mut desk = Self::new(w, h);
         desk.log = records;
-        desk.model.goal = Some(("story-tone".into(), Goal::Label));
+        desk.model.goal = Some(("story-tone".into(), Goal::to("label")));
         desk.send(Msg::SessionOpened(opened("story-tone")));
         let records = envelopes(&desk.log);
         desk.send(Msg::Records(records));

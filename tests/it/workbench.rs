@@ -3,7 +3,7 @@
 
 use crate::support::{Desk, cards, key, models, opened, pairs, sampling};
 use std::collections::HashSet;
-use tiebreak::app::{Action, Binding, Context, Effect, Goal, Key, Msg, Popup, Saved, Screen, keymap, update};
+use tiebreak::app::{DOORS, Effect, Goal, Msg, Next, Popup, Saved, Shown, all_keys, keymap, update};
 use tiebreak::domain::{Choice, CompletionId, Num, Rater, RunId, Seen, Side, Strength, hash64};
 use tiebreak::protocol::SessionRecord;
 
@@ -14,7 +14,7 @@ fn judged(desk: &Desk) -> Vec<(String, Choice)> {
 
 fn shown(desk: &Desk) -> Option<String> {
     match &desk.model.screen {
-        Screen::Label(label) => label.card.as_ref().map(|card| card.pair.to_string()),
+        Shown::LabelScreen(label) => label.card.as_ref().map(|card| card.pair.to_string()),
         _ => None,
     }
 }
@@ -56,7 +56,7 @@ fn one_key_is_one_verdict_and_what_is_pressed_is_what_is_stored() {
     }
     let sides: HashSet<bool> = told.iter().map(|v| v.left == Side::A).collect();
     assert_eq!(sides.len(), 2, "both orders occur");
-    assert!(desk.screen().contains("All 8 pairs are judged."), "{}", desk.screen());
+    assert!(desk.screen().contains("All 8 pairs are labelled."), "{}", desk.screen());
 }
 
 #[test]
@@ -65,8 +65,8 @@ fn sides_are_blind_stable_and_balanced() {
     let first = (0..1000)
         .filter(|i| {
             let pair = tiebreak::domain::PairId::new(format!("p{i}:0-1"));
-            let side = tiebreak::app::label::first_side(&pair, &ada);
-            assert_eq!(side, tiebreak::app::label::first_side(&pair, &ada));
+            let side = tiebreak::app::screen::label::first_side(&pair, &ada);
+            assert_eq!(side, tiebreak::app::screen::label::first_side(&pair, &ada));
             side == Side::A
         })
         .count();
@@ -240,7 +240,7 @@ fn notes_and_corrections_are_records_and_a_skipped_pair_comes_back() {
     assert_eq!(shown(&desk).as_deref(), Some("p1:0-1"), "the skipped pair comes back");
     desk.keys("g down enter");
     assert_eq!(shown(&desk).as_deref(), Some("p2:0-1"), "and a judged one can be seen again");
-    assert!(desk.screen().contains("you said: 1 better"), "{}", desk.screen());
+    assert!(desk.screen().contains("your verdict: 1 better"), "{}", desk.screen());
     assert_eq!(desk.replayed().state_hash(), desk.session().state_hash());
 }
 
@@ -289,7 +289,7 @@ fn a_correction_is_kept_as_it_is_reopened_withdrawn_and_undone() {
     assert!(desk.session().corrections().is_empty() && texts(&desk).is_empty());
     assert!(!desk.screen().contains("✎ corrected"), "{}", desk.screen());
     desk.keys("u");
-    assert!(desk.screen().contains("Nothing to undo."), "{}", desk.screen());
+    assert!(desk.screen().contains("Nothing to undo"), "{}", desk.screen());
     desk.keys("ctrl-r");
     assert_eq!(texts(&desk).len(), 1);
     // Withdrawn by its key; undo brings it back.
@@ -331,7 +331,7 @@ fn from_an_empty_machine_to_labelling_by_keys_alone() {
     desk.keys("n");
     desk.type_text("my tone");
     desk.keys("enter");
-    assert!(desk.screen().contains("` ` cannot be in a name"), "{}", desk.screen());
+    assert!(desk.screen().contains("invalid character ` `"), "{}", desk.screen());
     desk.keys("ctrl-u");
     desk.type_text("my-tone");
     desk.keys("enter");
@@ -364,7 +364,7 @@ fn from_an_empty_machine_to_labelling_by_keys_alone() {
     desk.send(Msg::RunFound(Box::new(sampling("sample-1"))));
     desk.send(Msg::Launched { run: tiebreak::domain::RunId::new("sample-1") });
     assert!(
-        desk.screen().contains("pairs appear here") || desk.screen().contains("No pair to judge yet"),
+        desk.screen().contains("pairs appear here") || desk.screen().contains("No pair to label yet"),
         "{}",
         desk.screen()
     );
@@ -382,29 +382,29 @@ fn the_screens_of_a_session_are_a_key_away_and_failures_are_told() {
     desk.send(Msg::Failed("kitchen-help/session.json line 1 is not JSON; restore it from a copy".into()));
     assert!(desk.screen().contains("line 1 is not JSON"), "{}", desk.screen());
     desk.keys("enter");
-    assert!(matches!(desk.model.screen, Screen::Home(_)) && desk.model.goal.is_none());
+    assert!(matches!(desk.model.screen, Shown::HomeScreen(_)) && desk.model.goal.is_none());
     desk.keys("down t");
     desk.send(Msg::SessionOpened(opened("safety-probe")));
     let mut desk = Desk::with_session(80, 24, pairs(2));
-    for (keys, context) in [
-        ("t", Context::Launch),
-        ("esc", Context::Label),
-        ("w", Context::Watch),
-        ("esc", Context::Label),
-        ("r", Context::Replay),
-        ("esc", Context::Label),
-        ("esc", Context::Home),
+    for (keys, screen) in [
+        ("t", "launch"),
+        ("esc", "label"),
+        ("w", "watch"),
+        ("esc", "label"),
+        ("r", "replay"),
+        ("esc", "label"),
+        ("esc", "home"),
     ] {
         desk.keys(keys);
-        assert_eq!(desk.model.screen.context(), context, "{keys}");
+        assert_eq!(desk.model.screen.any().name(), screen, "{keys}");
     }
     desk.send(Msg::SessionsListed(cards()));
     desk.effects();
     desk.keys("l");
-    assert_eq!(desk.model.screen.context(), Context::Label, "the open session needs no opening");
+    assert_eq!(desk.model.screen.any().name(), "label", "the open session needs no opening");
     desk.keys(": s a f e t y enter");
     assert_eq!(desk.effects(), [Effect::OpenSession { name: "safety-probe".into() }]);
-    assert_eq!(desk.model.goal, Some(("safety-probe".into(), Goal::Label)));
+    assert_eq!(desk.model.goal, Some(("safety-probe".into(), Goal::to("label"))));
 }
 
 #[test]
@@ -424,23 +424,34 @@ fn nothing_visible_changes_without_the_version() {
 
 #[test]
 fn the_keymap_has_no_key_twice_and_explains_every_key() {
-    let mut seen = HashSet::new();
-    for Binding { context, key, help, .. } in keymap::TABLE {
-        assert!(seen.insert((*context, *key)), "{key} is bound twice in {}", context.title());
-        assert!(!help.is_empty() && help.len() <= 60, "{key}: {help}");
-        assert!(*context == Context::Anywhere || *context != Context::Home || *key != Key::char('?'));
-    }
-    // A screen must not take a key away that works everywhere.
-    for row in keymap::rows(Context::Anywhere) {
-        for screen in [Context::Home, Context::Label, Context::Idle, Context::Launch, Context::Watch, Context::Replay] {
-            assert!(!keymap::rows(screen).any(|r| r.key == row.key), "{} hides {}", screen.title(), row.key);
+    let tables = all_keys();
+    for table in &tables {
+        assert!(!table.rows.is_empty(), "{} has no keys", table.title);
+        let mut seen = HashSet::new();
+        for row in &table.rows {
+            let (key, help) = (row.key, row.help);
+            assert!(seen.insert(key), "{key} is bound twice in {}", table.title);
+            assert!(!help.is_empty() && help.len() <= 60, "{key}: {help}");
         }
     }
-    for context in Context::ALL {
-        assert!(keymap::rows(*context).next().is_some(), "{} has no keys", context.title());
+    // A screen must not take a key away that works everywhere.
+    for screen in DOORS.iter().flat_map(|door| (door.keys)()) {
+        for row in &tables[0].rows {
+            assert!(screen.rows.iter().all(|r| r.key != row.key), "{} hides {}", screen.title, row.key);
+        }
     }
-    assert!(keymap::rows(Context::Label).any(|row| row.action == Action::Undo));
-    assert!(keymap::markdown().lines().count() > 40);
+    // The palette finds by names: every action of a screen has one, and no two have the same.
+    for table in DOORS.iter().filter_map(|door| (door.keys)().into_iter().next()).chain([tables[0].clone()]) {
+        let mut names = HashSet::new();
+        for (keys, row) in table.actions() {
+            assert!(!row.name.is_empty(), "{} {keys} has no name", table.title);
+            assert!(names.insert(row.name), "{}: two actions are called {}", table.title, row.name);
+        }
+    }
+    let titles: HashSet<&str> = tables.iter().map(|table| table.title).collect();
+    assert_eq!(titles.len(), tables.len(), "no two places have one name");
+    assert!(titles.contains("everywhere") && DOORS.iter().all(|door| titles.contains(door.name)));
+    assert!(keymap::markdown(&tables).lines().count() > 40);
 }
 
 #[test]
@@ -448,7 +459,7 @@ fn pairs_can_be_asked_in_the_order_of_their_scores() {
     let mut records = pairs(3);
     let mut desk = Desk::with_session(100, 30, records.clone());
     desk.keys("o");
-    assert!(desk.screen().contains("no pair left to judge has scores"), "{}", desk.screen());
+    assert!(desk.screen().contains("no pair left to label has scores"), "{}", desk.screen());
     for (completion, score) in [("p1.0", 1.0), ("p1.1", -1.0), ("p3.0", 0.25), ("p3.1", 0.5)] {
         records.push(SessionRecord::Scored {
             completion: CompletionId::new(completion),
@@ -460,12 +471,71 @@ fn pairs_can_be_asked_in_the_order_of_their_scores() {
     assert!(desk.screen().contains("prompt p1"), "the order of arrival is the default");
     desk.keys("o");
     let screen = desk.screen();
-    assert!(screen.contains("prompt p3") && screen.contains("2 of 3 have scores"), "{screen}");
+    assert!(screen.contains("prompt p3") && screen.contains("2 of 3 pairs have scores"), "{screen}");
     desk.keys("1");
     assert!(desk.screen().contains("prompt p1"));
     desk.keys("1");
     assert!(desk.screen().contains("prompt p2"), "what has no scores comes last");
     desk.keys("u o");
-    assert!(desk.screen().contains("prompt p1") && desk.screen().contains("as they arrived"));
+    assert!(desk.screen().contains("prompt p1") && desk.screen().contains("order of arrival"));
     assert_eq!(desk.session().state_hash(), desk.replayed().state_hash());
+}
+
+/// A destination is a name: a key whose name no screen has would lead nowhere.
+#[test]
+fn every_key_of_every_screen_leads_to_a_screen_that_exists() {
+    for door in DOORS {
+        let tables = (door.keys)();
+        for row in tables.iter().flat_map(|table| &table.rows) {
+            let mut desk = Desk::with_session(80, 24, pairs(2));
+            desk.send(Msg::SessionsListed(cards()));
+            tiebreak::app::follow(&mut desk.model, Next::go(Goal::to(door.name)));
+            assert_eq!(desk.model.screen.any().name(), door.name);
+            desk.send(Msg::Key(row.key));
+            let told = desk.model.notice.as_ref().map_or("", |notice| notice.text.as_str());
+            assert!(!told.contains("no screen is called"), "{} {}: {told}", door.name, row.key);
+            let goal = desk.model.goal.as_ref().map_or(door.name, |(_, goal)| goal.screen);
+            assert!(DOORS.iter().any(|door| door.name == goal), "{} {}: {goal}", door.name, row.key);
+        }
+    }
+}
+
+#[test]
+fn the_palette_records_no_verdict_that_was_not_selected() {
+    for query in
+        ["tie", "both bad", "better", "1 much", "slightly", "search", "filter", "theme", "home", "neither", "t"]
+    {
+        let mut desk = Desk::with_session(80, 24, pairs(4));
+        desk.keys(":");
+        desk.type_text(query);
+        desk.keys("enter");
+        assert_eq!(judged(&desk), [], "`{query}` and enter: {}", desk.screen());
+    }
+    // Who moves to a verdict means it.
+    let mut desk = Desk::with_session(80, 24, pairs(4));
+    desk.keys(": t i e down enter");
+    assert_eq!(judged(&desk), [("p1:0-1".to_owned(), Choice::Tie)]);
+}
+
+#[test]
+fn the_palette_finds_actions_by_their_names() {
+    let found = |query: &str| {
+        let mut desk = Desk::with_session(80, 24, pairs(4));
+        desk.keys("1 :");
+        desk.type_text(query);
+        match desk.model.popups.last() {
+            Some(Popup::Palette(palette)) => palette.current().map(|entry| entry.title.clone()),
+            other => panic!("{other:?}"),
+        }
+    };
+    for name in ["undo", "redo", "skip", "zoom", "note", "diff", "sample", "import", "replay", "help", "quit", "home"] {
+        assert_eq!(found(name).as_deref(), Some(name));
+    }
+    assert_eq!(found("zom").as_deref(), Some("zoom"), "a slip of the finger is forgiven");
+    assert_eq!(found("xyzzy"), None);
+    // What is chosen is done.
+    let mut desk = Desk::with_session(80, 24, pairs(4));
+    desk.keys("1 : u n d o enter");
+    assert_eq!(judged(&desk), []);
+    assert_eq!(shown(&desk).as_deref(), Some("p1:0-1"));
 }

@@ -31,7 +31,7 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn speed(text: &str) -> Result<f64, String> {
-    let (least, most) = crate::app::replay::SPEED_RANGE;
+    let (least, most) = crate::app::screen::replay::SPEED_RANGE;
     between(text, least, most)
 }
 

@@ -7,7 +7,7 @@ use super::super::cli::ReportArgs;
 use super::super::error::{Error, Result};
 use super::super::{out, supervisor};
 use super::context::CommandContext;
-use crate::app::{Code, Goal, Key, Model, Msg, Opened, Theme, update};
+use crate::app::{Code, Goal, Key, Model, Msg, Opened, Show, Theme, update};
 use crate::domain::{Metrics, Outcome, Rater, RunId, RunState, RunStatus, Session, counted, sanitise};
 use crate::protocol::{Envelope, RunEvent};
 use crate::storage::{Home, RunDir, SessionDir};
@@ -79,10 +79,10 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
         (None, None) => "label",
     };
     let goal = match screen {
-        "label" => Goal::Label,
-        "launch" => Goal::Launch,
-        "watch" => Goal::Watch(run.map(RunDir::id)),
-        _ => Goal::Replay(None),
+        "label" => Goal::to("label"),
+        "launch" => Goal::to("launch"),
+        "watch" => Goal::with("watch", run.map_or(Show::Default, |run| Show::Run(run.id()))),
+        _ => Goal::to("replay"),
     };
     let mut tail = dir.tail();
     let records = tail.finish()?;

@@ -8,7 +8,7 @@ use super::super::plan::{self, SampleOrder};
 use super::super::run::{Opening, workbench};
 use super::super::{bundle, models, out, supervisor};
 use super::context::CommandContext;
-use crate::app::Goal;
+use crate::app::{Goal, Show};
 use crate::domain::manners::{self, Split};
 use crate::domain::{Prompt, PromptBody, PromptId, QueueOrder, Rater, RunId, Sampler, nearest};
 use crate::protocol::{SessionMeta, SessionRecord};
@@ -33,7 +33,7 @@ pub fn label(
     args: &ScreenArgs,
 ) -> Result<()> {
     let order = if order == "uncertain" { QueueOrder::Uncertain } else { QueueOrder::Arrival };
-    open_in(context, Some((session, Goal::Label)), rater, order, args)
+    open_in(context, Some((session, Goal::to("label"))), rater, order, args)
 }
 
 fn open_in(
@@ -70,7 +70,7 @@ pub fn demo(context: CommandContext, name: Option<&str>, args: &ScreenArgs) -> R
         && let Some(dir) = live(&context.home)?
     {
         let path = dir.path().display().to_string();
-        return open(context, Some((path, Goal::Label)), None, args);
+        return open(context, Some((path, Goal::to("label"))), None, args);
     }
     let names = bundle::names();
     let name = match name {
@@ -86,7 +86,7 @@ pub fn demo(context: CommandContext, name: Option<&str>, args: &ScreenArgs) -> R
     let Fresh { demo: dir, kept } = bundle::unpack(&context.home, name)?;
     say_kept(&context.home, kept);
     let path = dir.path().display().to_string();
-    open(context, Some((path, Goal::Watch(None))), None, args)
+    open(context, Some((path, Goal::to("watch"))), None, args)
 }
 
 /// Says where the labels of the last demo are.
@@ -147,11 +147,11 @@ fn live(home: &Home) -> Result<Option<SessionDir>> {
 pub fn watch(context: CommandContext, target: &str, args: &ScreenArgs) -> Result<()> {
     let whole = SessionDir::find(&context.home, target);
     let goal = match (whole, target.trim_end_matches('/').rsplit_once('/')) {
-        (Ok(_), _) => (target.to_owned(), Goal::Watch(None)),
+        (Ok(_), _) => (target.to_owned(), Goal::to("watch")),
         (Err(_), Some((session, run))) => {
             let run = RunId::new(run);
             SessionDir::find(&context.home, session)?.run(&run)?;
-            (session.to_owned(), Goal::Watch(Some(run)))
+            (session.to_owned(), Goal::with("watch", Show::Run(run)))
         }
         (Err(error), None) => return Err(error.into()),
     };

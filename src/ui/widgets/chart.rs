@@ -3,6 +3,8 @@
 //! Owns how points become dots, numbers and marks. Refuses to choose ranges (the state machine does, so that they hold
 //! still) and to tell curves apart by colour alone: each has its own stroke.
 
+pub use super::raster::Stroke;
+
 use super::raster::Raster;
 use crate::domain::{Axis, Line, Span, Window, tick_label};
 use ratatui::buffer::Buffer;
@@ -15,36 +17,6 @@ mod tests;
 
 /// Characters in front of the plot for the numbers of the y-axis.
 pub const GUTTER: u16 = 7;
-
-/// How a curve is drawn, so that curves differ without colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stroke {
-    /// Unbroken.
-    Solid,
-    /// Broken.
-    Dashed,
-    /// Single dots, for what is context: raw values below a smoothed curve, superseded attempts.
-    Dotted,
-    /// One mark a point, joined by nothing: evaluations.
-    Marks,
-}
-
-impl Stroke {
-    /// Its picture in a legend.
-    #[must_use]
-    pub fn sample(self, ascii: bool) -> &'static str {
-        match (self, ascii) {
-            (Self::Solid, false) => "━",
-            (Self::Solid, true) => "*",
-            (Self::Dashed, false) => "╌",
-            (Self::Dashed, true) => "-",
-            (Self::Dotted, false) => "·",
-            (Self::Dotted, true) => ".",
-            (Self::Marks, false) => "◆",
-            (Self::Marks, true) => "o",
-        }
-    }
-}
 
 /// One curve.
 #[derive(Debug, Clone, Copy)]

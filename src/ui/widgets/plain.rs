@@ -18,6 +18,21 @@ pub fn bar(share: f64, width: usize) -> String {
     out + &"·".repeat(rest)
 }
 
+/// A share of one as a bar on a shaded ground, `width` cells wide, in eighths of a cell.
+#[must_use]
+pub fn gauge(share: f64, width: usize) -> String {
+    let eighths = (share.clamp(0.0, 1.0) * width as f64 * 8.0).round() as usize;
+    let mut out = "█".repeat(eighths / 8);
+    if let Some(part) = [None, Some('▏'), Some('▎'), Some('▍'), Some('▌'), Some('▋'), Some('▊'), Some('▉')][eighths % 8]
+    {
+        out.push(part);
+    }
+    while out.chars().count() < width {
+        out.push('░');
+    }
+    out
+}
+
 /// A few lines in the middle of an area, the first one strong.
 pub fn middle(buf: &mut Buffer, area: Rect, lines: &[String]) {
     let top = area.y + area.height.saturating_sub(lines.len() as u16) / 2;

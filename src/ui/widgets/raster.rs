@@ -2,10 +2,39 @@
 //!
 //! Owns the dots and which curve a cell belongs to. Knows nothing of values.
 
-use super::chart::Stroke;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
+
+/// How a curve is drawn, so that curves differ without colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stroke {
+    /// Unbroken.
+    Solid,
+    /// Broken.
+    Dashed,
+    /// Single dots, for what is context: raw values below a smoothed curve, superseded attempts.
+    Dotted,
+    /// One mark a point, joined by nothing: evaluations.
+    Marks,
+}
+
+impl Stroke {
+    /// Its picture in a legend.
+    #[must_use]
+    pub fn sample(self, ascii: bool) -> &'static str {
+        match (self, ascii) {
+            (Self::Solid, false) => "━",
+            (Self::Solid, true) => "*",
+            (Self::Dashed, false) => "╌",
+            (Self::Dashed, true) => "-",
+            (Self::Dotted, false) => "·",
+            (Self::Dotted, true) => ".",
+            (Self::Marks, false) => "◆",
+            (Self::Marks, true) => "o",
+        }
+    }
+}
 
 /// The bit of each dot of a braille cell, by row and column.
 const BITS: [[u8; 2]; 4] = [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]];

@@ -17,14 +17,14 @@ const SNAPSHOTS: usize = 16;
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Entry {
+pub enum TimelineEntry {
     /// Of the session's log.
     Session(Envelope<SessionRecord>),
     /// Of a run's log; the number is the run's place in [`Timeline::runs`].
     Run(usize, Envelope<RunEvent>),
 }
 
-impl Entry {
+impl TimelineEntry {
     /// Wall clock in milliseconds since 1970.
     #[must_use]
     pub fn wall(&self) -> u64 {
@@ -60,7 +60,7 @@ pub struct Moment {
 /// A saved session, folded up to a cursor.
 #[derive(Debug, Clone)]
 pub struct Timeline {
-    entries: Vec<Entry>,
+    entries: Vec<TimelineEntry>,
     /// Time of each entry in milliseconds from the first, idle time cut.
     at: Vec<u64>,
     runs: Vec<(RunId, Option<RunSpec>)>,
@@ -85,19 +85,19 @@ impl Timeline {
             })
             .collect();
         let ids: Vec<RunId> = runs.iter().map(|(id, _)| id.clone()).collect();
-        let mut queues: Vec<std::vec::IntoIter<Entry>> = Vec::new();
-        queues.push(session.into_iter().map(Entry::Session).collect::<Vec<_>>().into_iter());
+        let mut queues: Vec<std::vec::IntoIter<TimelineEntry>> = Vec::new();
+        queues.push(session.into_iter().map(TimelineEntry::Session).collect::<Vec<_>>().into_iter());
         for (place, (_, events)) in runs.into_iter().enumerate() {
-            queues.push(events.into_iter().map(|e| Entry::Run(place, e)).collect::<Vec<_>>().into_iter());
+            queues.push(events.into_iter().map(|e| TimelineEntry::Run(place, e)).collect::<Vec<_>>().into_iter());
         }
-        let mut entries: Vec<Entry> = Vec::new();
+        let mut entries: Vec<TimelineEntry> = Vec::new();
         loop {
             let next = (0..queues.len()).filter_map(|q| queues[q].as_slice().first().map(|e| (e.wall(), q))).min();
             let Some(entry) = next.and_then(|(_, q)| queues[q].next()) else { break };
             entries.push(entry);
         }
         let mut at = Vec::with_capacity(entries.len());
-        let (mut time, mut wall) = (0_u64, entries.first().map_or(0, Entry::wall));
+        let (mut time, mut wall) = (0_u64, entries.first().map_or(0, TimelineEntry::wall));
         for entry in &entries {
             time += entry.wall().saturating_sub(wall).min(IDLE_CAP_MS);
             wall = entry.wall();
@@ -136,13 +136,13 @@ impl Timeline {
 
     /// The entry folded last.
     #[must_use]
-    pub fn current(&self) -> Option<&Entry> {
+    pub fn current(&self) -> Option<&TimelineEntry> {
         self.entries.get(self.cursor.checked_sub(1)?)
     }
 
     /// Entries in order.
     #[must_use]
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[TimelineEntry] {
         &self.entries
     }
 
@@ -201,12 +201,12 @@ impl Timeline {
 
     fn step(&mut self) {
         match &self.entries[self.cursor] {
-            Entry::Session(e) => {
+            TimelineEntry::Session(e) => {
                 if let Some(record) = e.known() {
                     apply_record(&mut self.now.session, e.n, record);
                 }
             }
-            Entry::Run(place, e) => {
+            TimelineEntry::Run(place, e) => {
                 if let Some(event) = e.known() {
                     apply_run_event(&mut self.now.session, event);
                 }
@@ -240,14 +240,14 @@ impl Timeline {
     }
 }
 
-fn mark_of(entry: &Entry) -> Option<Mark> {
+fn mark_of(entry: &TimelineEntry) -> Option<Mark> {
     match entry {
-        Entry::Session(e) => match e.known()? {
+        TimelineEntry::Session(e) => match e.known()? {
             SessionRecord::Judged(_) => Some(Mark::Label),
             SessionRecord::Launched(_) => Some(Mark::Launch),
             _ => None,
         },
-        Entry::Run(_, e) => match e.known()? {
+        TimelineEntry::Run(_, e) => match e.known()? {
             RunEvent::Checkpointed { .. } => Some(Mark::Checkpoint),
             RunEvent::Found(_) => Some(Mark::Finding),
             _ => None,

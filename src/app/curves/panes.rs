@@ -24,7 +24,7 @@ const fn share(title: &'static str, curves: &'static [(&'static str, &'static st
 /// its own rows in this order. Metrics that no row names get a pane of their own after these.
 const ROWS: &[Row] = &[
     // Where answers are scored, their worth says more than the loss, which is near 0 by construction.
-    row("reward", &[("objective/rlhf_reward", "less kl"), ("objective/scores", "score"), ("reward", "")]),
+    row("reward", &[("objective/rlhf_reward", "net of kl"), ("objective/scores", "score"), ("reward", "")]),
     row("loss", &[("loss", "")]),
     row("rewards", &[("rewards/chosen", "chosen"), ("rewards/rejected", "rejected")]),
     row("margin", &[("rewards/margins", ""), ("margin", "")]),
@@ -49,14 +49,14 @@ const ROWS: &[Row] = &[
     row("prompts waiting", &[("queue_depth", "")]),
     row("log odds", &[("log_odds_chosen", ""), ("log_odds_ratio", "ratio")]),
     row("nll", &[("nll_loss", "")]),
-    share("groups that earn the same", &[("frac_reward_zero_std", "")]),
+    share("groups with equal rewards", &[("frac_reward_zero_std", "")]),
     row("reward spread", &[("reward_std", "")]),
-    share("answers cut off", &[("completions/clipped_ratio", "")]),
+    share("truncated answers", &[("completions/clipped_ratio", "")]),
     row("score", &[("rewards/model/std", "spread"), ("rewards/model/mean", "mean")]),
     row("checks", &[("rewards/checks/std", "spread"), ("rewards/checks/mean", "mean")]),
-    row("least and greatest reward", &[("min_reward", "min"), ("max_reward", "max")]),
+    row("minimum and maximum reward", &[("min_reward", "min"), ("max_reward", "max")]),
     row("kl coefficient", &[("kl_coef", "")]),
-    row("seconds a step", &[("step_seconds", "")]),
+    row("seconds per step", &[("step_seconds", "")]),
     row("peak memory, MiB", &[("peak_mib", "")]),
     row("logits", &[("logits/chosen", "chosen"), ("logits/rejected", "rejected")]),
     row("shortest answer", &[("completions/min_length", "all"), ("completions/min_terminated_length", "ended")]),
@@ -68,7 +68,7 @@ const COUNTERS: &[&str] = &["epoch", "num_tokens", "step", "total_flos"];
 
 /// A pane of the watch screen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pane {
+pub struct CurvePane {
     /// What it shows.
     pub title: String,
     /// Metric names and their labels, the most important last (it is drawn on top).
@@ -79,7 +79,7 @@ pub struct Pane {
 
 /// The panes of a run, from the metrics it has measured.
 #[must_use]
-pub fn panes(run: &RunState) -> Vec<Pane> {
+pub fn panes(run: &RunState) -> Vec<CurvePane> {
     let has = |name: &str| run.series(name).is_some() || run.eval_series(name).is_some();
     let mut out = Vec::new();
     for row in ROWS {
@@ -90,7 +90,7 @@ pub fn panes(run: &RunState) -> Vec<Pane> {
             .map(|(name, label)| ((*name).to_owned(), (*label).to_owned()))
             .collect();
         if !curves.is_empty() {
-            out.push(Pane { title: row.title.to_owned(), curves, share: row.share });
+            out.push(CurvePane { title: row.title.to_owned(), curves, share: row.share });
         }
     }
     for name in run.metrics() {
@@ -101,7 +101,7 @@ pub fn panes(run: &RunState) -> Vec<Pane> {
             continue;
         }
         let title = name.to_owned();
-        out.push(Pane { curves: vec![(title.clone(), String::new())], title, share: false });
+        out.push(CurvePane { curves: vec![(title.clone(), String::new())], title, share: false });
     }
     out
 }

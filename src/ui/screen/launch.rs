@@ -1,11 +1,11 @@
 //! Draws the launch screen: a form that knows the data.
 
-use super::frame::{damage, duration, rule};
-use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, TEXT, WARN};
-use super::widgets::plain::{bytes, count, middle};
-use crate::app::launch::{Answer, Field, Launch, Start};
+use crate::app::screen::launch::{LaunchField, LaunchScreen, Prediction, Start};
 use crate::app::{Model, cells, clip, wrap};
 use crate::domain::{Kind, LeftOut, Needs, ParamRow, checks, counted, methods};
+use crate::ui::frame::{damage, duration, rule};
+use crate::ui::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, TEXT, WARN};
+use crate::ui::widgets::plain::{bytes, count, middle};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -19,7 +19,7 @@ const USUAL: u16 = 47;
 const NARROW: u16 = 100;
 
 /// Place and state for the header.
-pub fn header(model: &Model, _screen: &Launch) -> (Vec<String>, Line<'static>) {
+pub fn header(model: &Model, _screen: &LaunchScreen) -> (Vec<String>, Line<'static>) {
     let name = model.open.as_ref().map(|open| open.meta.name.clone()).unwrap_or_default();
     let mut spans = damage(model, usize::from(model.size.0 / 3));
     spans.push(Span::styled(format!("device  {}", model.device), DIM));
@@ -27,7 +27,7 @@ pub fn header(model: &Model, _screen: &Launch) -> (Vec<String>, Line<'static>) {
 }
 
 /// Draws the body and gives the status line.
-pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Launch) -> Line<'static> {
+pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LaunchScreen) -> Line<'static> {
     if !model.open.as_ref().is_some_and(|open| open.loaded) {
         middle(buf, area, &["reading the session …".into()]);
         return Line::default();
@@ -44,11 +44,11 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Launch) -> Lin
 
 /// One line of the form: the field it belongs to, if keys can go there, and its parts at their columns.
 struct Row {
-    field: Option<Field>,
+    field: Option<LaunchField>,
     parts: Vec<(u16, String, Style)>,
 }
 
-fn fields(buf: &mut Buffer, area: Rect, model: &Model, screen: &Launch) {
+fn fields(buf: &mut Buffer, area: Rect, model: &Model, screen: &LaunchScreen) {
     let rows = form_rows(model, screen, usize::from(area.width));
     let height = usize::from(area.height);
     let at = rows.iter().position(|r| r.field == Some(screen.form.focus)).unwrap_or(0);
@@ -107,7 +107,7 @@ fn choice_line(names: &[&str], chosen: usize, room: usize) -> String {
 
 /// The line of methods for a screen of that width, and the column at which the chosen one's help begins beside it; none
 /// where the help has no room there.
-fn method_line(screen: &Launch, width: usize) -> (String, Option<u16>) {
+fn method_line(screen: &LaunchScreen, width: usize) -> (String, Option<u16>) {
     let method = screen.form.method();
     let names: Vec<&str> = methods().iter().map(|m| m.name).collect();
     let chosen = names.iter().position(|name| *name == method.name).unwrap_or(0);
@@ -116,18 +116,21 @@ fn method_line(screen: &Launch, width: usize) -> (String, Option<u16>) {
     (line, (help + 24 <= width).then_some(help as u16))
 }
 
-fn form_rows(model: &Model, screen: &Launch, width: usize) -> Vec<Row> {
+fn form_rows(model: &Model, screen: &LaunchScreen, width: usize) -> Vec<Row> {
     let form = &screen.form;
     let method = form.method();
     let mut out = vec![Row { field: None, parts: Vec::new() }];
     let (names, help) = method_line(screen, width);
     let style = |field| if form.focus == field { ACCENT } else { TEXT };
     out.push(Row {
-        field: Some(Field::Method),
-        parts: [(3, "method".into(), label(form.focus == Field::Method)), (16, names, style(Field::Method))]
-            .into_iter()
-            .chain(help.map(|x| (x, method.help.into(), DIM)))
-            .collect(),
+        field: Some(LaunchField::Method),
+        parts: [
+            (3, "method".into(), label(form.focus == LaunchField::Method)),
+            (16, names, style(LaunchField::Method)),
+        ]
+        .into_iter()
+        .chain(help.map(|x| (x, method.help.into(), DIM)))
+        .collect(),
     });
     out.push(Row { field: None, parts: vec![(3, "data".into(), TEXT), (16, data_line(screen), TEXT)] });
     let base = model.open.as_ref().map_or("", |open| open.meta.model.as_str());
@@ -140,10 +143,10 @@ fn form_rows(model: &Model, screen: &Launch, width: usize) -> Vec<Row> {
         n => format!("{} other start{}", n - 1, if n == 2 { "" } else { "s" }),
     };
     out.push(Row {
-        field: Some(Field::Start),
+        field: Some(LaunchField::Start),
         parts: vec![
-            (3, "start from".into(), label(form.focus == Field::Start)),
-            (16, start.clone(), style(Field::Start)),
+            (3, "start from".into(), label(form.focus == LaunchField::Start)),
+            (16, start.clone(), style(LaunchField::Start)),
             (16 + cells(&start) as u16 + 3, more, DIM),
         ],
     });
@@ -151,13 +154,13 @@ fn form_rows(model: &Model, screen: &Launch, width: usize) -> Vec<Row> {
     let rows = method.rows();
     for field in form.fields() {
         match field {
-            Field::Method | Field::Start => {}
-            Field::More => {
+            LaunchField::Method | LaunchField::Start => {}
+            LaunchField::More => {
                 let n = rows.iter().filter(|r| !r.basic).count();
                 let text = if form.advanced { "… fewer options".to_owned() } else { format!("… {n} more options") };
                 out.push(Row { field: Some(field), parts: vec![(3, text, style(field))] });
             }
-            Field::Param(at) => param_row(&rows[at], field, screen, width, &mut out),
+            LaunchField::Param(at) => param_row(&rows[at], field, screen, width, &mut out),
         }
     }
     out
@@ -167,7 +170,7 @@ fn label(focused: bool) -> Style {
     if focused { ACCENT_BOLD } else { TEXT }
 }
 
-fn param_row(row: &ParamRow, field: Field, screen: &Launch, width: usize, out: &mut Vec<Row>) {
+fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: usize, out: &mut Vec<Row>) {
     let form = &screen.form;
     let focused = form.focus == field;
     let choices = form.choices(row);
@@ -188,14 +191,14 @@ fn param_row(row: &ParamRow, field: Field, screen: &Launch, width: usize, out: &
     let beside = USUAL.max(VALUES + cells(&value) as u16 + 2);
     let mut parts = vec![(3, row.key.to_owned(), label(focused)), (VALUES, value, style)];
     if problem.is_some() {
-        parts.push((beside, "⚠ cannot be taken".to_owned(), WARN));
+        parts.push((beside, "⚠ invalid".to_owned(), WARN));
     } else if focused && !choices.is_empty() && row.kind != Kind::Bool {
         let named: Vec<&str> = choices.into_iter().filter(|choice| !choice.is_empty()).collect();
         parts.push((beside.max(USUAL + 3), named.join("  "), DIM));
     } else {
         let usual = if row.key == "num_train_epochs" {
             let steps = match &screen.answer {
-                Answer::Known(e) => counted(e.steps, "step"),
+                Prediction::Known(e) => counted(e.steps, "step"),
                 _ => about(screen),
             };
             format!("{} → {steps}", row.usual)
@@ -210,7 +213,7 @@ fn param_row(row: &ParamRow, field: Field, screen: &Launch, width: usize, out: &
     if focused {
         let default = match row.default {
             _ if !form.changed(row) => String::new(),
-            "" => " · default: nothing".into(),
+            "" => " · default: empty".into(),
             default => format!(" · default {default}"),
         };
         let mut below = |text: String, style| out.push(Row { field: None, parts: vec![(5, text, style)] });
@@ -242,7 +245,7 @@ fn tail_of(text: &str, room: usize) -> String {
 }
 
 /// What the chosen method learns from, what is mixed in or probed, and what was left out.
-fn data_line(screen: &Launch) -> String {
+fn data_line(screen: &LaunchScreen) -> String {
     let data = &screen.data;
     let (mut line, more) = match screen.form.method().needs {
         Needs::Pairs => {
@@ -282,7 +285,7 @@ fn left_out(left: &LeftOut) -> String {
 }
 
 /// Objective, estimate and warning: what pressing enter comes to.
-fn summary(buf: &mut Buffer, area: Rect, screen: &Launch) {
+fn summary(buf: &mut Buffer, area: Rect, screen: &LaunchScreen) {
     if area.height < 4 {
         return;
     }
@@ -310,23 +313,23 @@ fn summary(buf: &mut Buffer, area: Rect, screen: &Launch) {
 }
 
 /// How many steps the run will have, before its rows were looked at.
-fn about(screen: &Launch) -> String {
+fn about(screen: &LaunchScreen) -> String {
     match screen.form.steps(screen.rows()) {
         Some(steps) => format!("about {}", counted(steps, "step")),
-        None => "as many steps as the lengths make".into(),
+        None => "the number of steps depends on the lengths".into(),
     }
 }
 
-fn estimate_lines(screen: &Launch) -> Vec<(String, Style)> {
+fn estimate_lines(screen: &LaunchScreen) -> Vec<(String, Style)> {
     if let Some(why) = screen.obstacle() {
         return vec![(why, WARN)];
     }
     match &screen.answer {
-        Answer::None => vec![(about(screen), TEXT)],
-        Answer::Asked => vec![(format!("{} · asking a worker for time and memory …", about(screen)), DIM)],
-        Answer::Failed(why) => vec![(why.clone(), WARN)],
-        Answer::Known(e) => {
-            let time = e.seconds.map_or("time known after the first steps".into(), duration);
+        Prediction::None => vec![(about(screen), TEXT)],
+        Prediction::Asked => vec![(format!("{} · estimating time and memory …", about(screen)), DIM)],
+        Prediction::Failed(why) => vec![(why.clone(), WARN)],
+        Prediction::Known(e) => {
+            let time = e.seconds.map_or("time unknown until the first steps".into(), duration);
             let text = format!("{} · {time} · {} memory", counted(e.steps, "step"), bytes(e.memory_bytes));
             let left: usize = e.dropped.iter().map(|d| d.count).sum();
             let cut = match left {
@@ -335,10 +338,10 @@ fn estimate_lines(screen: &Launch) -> Vec<(String, Style)> {
             };
             let again = match e.layers - e.kept_layers.min(e.layers) {
                 0 => String::new(),
-                n => format!(" · {n} of {} layers made again", e.layers),
+                n => format!(" · {n} of {} layers recomputed", e.layers),
             };
             let rows = format!(
-                "{} train · {} eval{cut} · longest {} tok · {} numbers trained{again}",
+                "{} train · {} eval{cut} · max {} tok · {} trainable parameters{again}",
                 e.train_rows,
                 e.eval_rows,
                 e.longest,
@@ -362,17 +365,17 @@ fn confound(longer_wins: f64) -> String {
     }
 }
 
-fn status(screen: &Launch, width: usize) -> Line<'static> {
+fn status(screen: &LaunchScreen, width: usize) -> Line<'static> {
     let help = screen.form.method().help;
     let (_, beside) = method_line(screen, width);
     // Where the methods leave no room to say in full what the chosen one does, it is said here.
     let in_full = width >= usize::from(NARROW) && beside.is_some_and(|x| usize::from(x) + cells(help) < width);
     match screen.form.focus {
-        Field::Method if !in_full => Line::styled(format!("← → choose · {help}"), DIM),
-        Field::Method => Line::styled("← → choose the method", DIM),
-        Field::Start => Line::styled("← → choose what the run starts from", DIM),
-        Field::More => Line::styled("enter shows or hides the advanced options", DIM),
-        Field::Param(_) => match screen.form.focused_row() {
+        LaunchField::Method if !in_full => Line::styled(format!("← → choose · {help}"), DIM),
+        LaunchField::Method => Line::styled("← → choose the method", DIM),
+        LaunchField::Start => Line::styled("← → choose what the run starts from", DIM),
+        LaunchField::More => Line::styled("enter shows or hides the advanced options", DIM),
+        LaunchField::Param(_) => match screen.form.focused_row() {
             Some(row) if row.kind == Kind::Word && !screen.form.choices(&row).is_empty() => {
                 Line::styled("← → choose a finished run, or type its name", DIM)
             }
@@ -380,7 +383,7 @@ fn status(screen: &Launch, width: usize) -> Line<'static> {
             Some(row) if row.kind == Kind::Checks => {
                 Line::styled("type checks with ; between them: contains=please;max_words=40;json", DIM)
             }
-            _ => Line::styled("type a value; it replaces what stands there", DIM),
+            _ => Line::styled("type to replace the value", DIM),
         },
     }
 }

@@ -1,87 +1,33 @@
-//! The watch screen: curves, findings, samples, and what the run is about.
+//! Draws a run: curves, findings, samples, and what it is about.
 //!
 //! Draws a [`Scene`], so that the live view and the replay are one picture. Changes nothing.
 
+mod findings;
 mod layout;
 mod panes;
 mod sampling;
+mod scene;
 
-use super::frame::{duration, put_line, rule};
-use super::theme::{ACCENT, BAD, BOLD, DIM, GOOD, WARN};
-use super::widgets::plain::{bar, bytes, count, middle};
-use crate::app::watch::{Watch, XUnit, panes as panes_of};
-use crate::app::{Model, RunView, cells, clip, presentable, wrap};
-use crate::domain::{Finding, RunState, RunStatus, Sample, Severity, counted};
+pub use scene::Scene;
+
+use self::findings::{severity_style, urgent, wrapped};
+use crate::app::curves::{XUnit, panes as panes_of};
+use crate::app::{cells, clip, presentable};
+use crate::domain::{RunState, RunStatus, Sample, counted};
+use crate::ui::frame::{duration, put_line, rule};
+use crate::ui::theme::{ACCENT, BAD, BOLD, DIM, GOOD, WARN};
+use crate::ui::widgets::plain::{bar, bytes, count, middle};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-
-/// A run as it is looked at.
-#[derive(Debug, Clone)]
-pub struct Scene<'a> {
-    /// Its folded log.
-    pub run: &'a RunState,
-    /// Where it is in its life.
-    pub status: RunStatus,
-    /// Whether it samples candidates.
-    pub sampling: bool,
-    /// How it is looked at.
-    pub watch: &'a Watch,
-    /// What it is about: name and value.
-    pub facts: Vec<(&'static str, String)>,
-    /// The session's runs as a line, when it has several.
-    pub runs: Option<Line<'a>>,
-    /// Replay: nothing can be resumed.
-    pub replay: bool,
-    /// Whether only ASCII may be drawn.
-    pub ascii: bool,
-}
-
-/// Place and state for the header.
-pub fn header(model: &Model, screen: &Watch) -> (Vec<String>, Line<'static>) {
-    let Some(open) = &model.open else { return (vec!["watch".into()], Line::default()) };
-    match screen.shown(open) {
-        Some(run) => {
-            let place = vec![open.meta.name.clone(), format!("run {}", run.id)];
-            (place, headline(&run.state, &run.status(), run.is_sampling(), model.size.0))
-        }
-        None => (vec![open.meta.name.clone(), "watch".into()], Line::default()),
-    }
-}
-
-/// Draws the body and gives the status line.
-pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Watch) -> Line<'static> {
-    let Some(open) = &model.open else { return Line::default() };
-    let Some(run) = screen.shown(open) else {
-        if open.loaded {
-            let how = "t trains on the verdicts · esc goes back to labelling, where s samples answers";
-            middle(buf, area, &["no run yet".into(), how.into()]);
-        } else {
-            middle(buf, area, &["reading the session …".into()]);
-        }
-        return Line::default();
-    };
-    let scene = Scene {
-        run: &run.state,
-        status: run.status(),
-        sampling: run.is_sampling(),
-        watch: screen,
-        facts: crate::app::watch::facts(run),
-        runs: (open.runs.len() > 1).then(|| runs_line(&open.runs, &run.id, area.width)),
-        replay: false,
-        ascii: model.theme.ascii,
-    };
-    draw_scene(&scene, area, buf);
-    settings(&scene, area.width)
-}
 
 /// How the run is looked at, for the status line.
 pub fn settings(scene: &Scene<'_>, width: u16) -> Line<'static> {
     if scene.sampling {
         return Line::default();
     }
-    let watch = scene.watch;
+    let watch = scene.view;
     let mut parts = vec![format!("x {}", watch.unit.word())];
     if let Some(x) = watch.cursor {
         let at = match watch.unit {
@@ -125,10 +71,10 @@ pub fn draw_scene(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let panes = panes_of(scene.run);
     let wanted = layout::Wanted {
         panes: panes.len(),
-        focus: scene.watch.pane,
+        focus: scene.view.pane,
         runs: scene.runs.is_some(),
         formula: scene.run.plan.as_ref().is_some_and(|p| !p.objective.is_empty()) && !panes.is_empty(),
-        enlarged: scene.watch.enlarged,
+        enlarged: scene.view.enlarged,
     };
     let parts = layout::parts(area, wanted);
     if let (Some(at), Some(plan)) = (parts.formula, &scene.run.plan) {
@@ -143,7 +89,7 @@ pub fn draw_scene(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         waiting(scene, parts.charts[0], buf);
     }
     for (i, (pane, at)) in panes.iter().skip(parts.first).zip(&parts.charts).enumerate() {
-        panes::draw(scene, pane, parts.first + i == scene.watch.pane, *at, buf);
+        panes::draw(scene, pane, parts.first + i == scene.view.pane, *at, buf);
     }
     let hidden = panes.len().saturating_sub(parts.charts.len());
     if let Some(side) = parts.side {
@@ -208,35 +154,6 @@ fn trim(x: f64) -> String {
     if (x - x.round()).abs() < 0.05 { format!("{x:.0}") } else { format!("{x:.1}") }
 }
 
-/// The runs, the one looked at in front of the eye even when not all fit.
-fn runs_line<'a>(runs: &[RunView], now: &crate::domain::RunId, width: u16) -> Line<'a> {
-    let label = |r: &RunView| format!("{} {}", r.id, r.status().word());
-    let at = runs.iter().position(|r| r.id == *now).unwrap_or(0);
-    let room = usize::from(width).saturating_sub(8);
-    let mut from = at;
-    let mut used = cells(&label(&runs[at])) + 3;
-    while from > 0 && used + cells(&label(&runs[from - 1])) + 3 < room {
-        from -= 1;
-        used += cells(&label(&runs[from])) + 3;
-    }
-    let mut parts = vec![Span::styled(if from > 0 { " ‹ " } else { " " }, DIM)];
-    let mut left = room;
-    for run in &runs[from..] {
-        let text = label(run);
-        if cells(&text) + 3 > left {
-            parts.push(Span::styled("›", DIM));
-            break;
-        }
-        left -= cells(&text) + 3;
-        let here = run.id == *now;
-        let mark = if here { "▸" } else { " " };
-        parts.push(Span::styled(mark, ACCENT));
-        parts.push(Span::styled(text, if here { BOLD } else { DIM }));
-        parts.push(Span::raw("  "));
-    }
-    Line::from(parts)
-}
-
 /// Before the first step: what is being done, and what is going to be.
 fn waiting(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let mut lines: Vec<String> = Vec::new();
@@ -245,7 +162,7 @@ fn waiting(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
             lines.push("the run failed before its first step".into());
             lines.extend(wrapped(error, usize::from(area.width).saturating_sub(8)));
         }
-        (RunStatus::Lost, _) => lines.push("the worker is gone, and nothing was measured yet".into()),
+        (RunStatus::Lost, _) => lines.push("the worker is gone; no step was logged".into()),
         (_, Some(stage)) => {
             lines.push(clip(&presentable(&stage.name), usize::from(area.width)));
             if stage.total > 0 {
@@ -267,65 +184,13 @@ fn waiting(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     middle(buf, area, &lines);
 }
 
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let text = presentable(text);
-    wrap(&text, width).into_iter().map(|r| text[r].to_owned()).collect()
-}
-
-/// A run that does not go on says why and what can be done, before anything else.
-fn verdict_on_run(scene: &Scene<'_>) -> Option<(String, Severity)> {
-    match &scene.status {
-        RunStatus::Failed(error) => Some((error.clone(), Severity::Stop)),
-        RunStatus::Lost => {
-            let from = match scene.run.checkpoints.last() {
-                Some(c) => format!("from its checkpoint at step {}", c.step),
-                None => "from the beginning: it had no checkpoint yet".into(),
-            };
-            let how = if scene.replay { "it can be taken up again" } else { "R takes it up again" };
-            Some((
-                format!("The worker is gone: its log has no end and nobody holds its lock. {how} {from}."),
-                Severity::Stop,
-            ))
-        }
-        _ => None,
-    }
-}
-
-/// Text of a finding: where, what, what to do.
-fn finding_text(f: &Finding) -> String {
-    let word = match f.severity {
-        Severity::Note => "note",
-        Severity::Warn => "warning",
-        Severity::Stop => "stop",
-    };
-    let pair = f.pair.as_ref().map_or(String::new(), |p| format!(" · pair {p}"));
-    format!("{word} · step {}{pair} · {} {}", f.step, f.text, f.remedy)
-}
-
-fn severity_style(severity: Severity) -> Style {
-    match severity {
-        Severity::Note => Style::default(),
-        Severity::Warn => WARN,
-        Severity::Stop => BAD,
-    }
-}
-
-/// Paragraphs to show, most urgent first: the run's own state, then findings from the newest.
-fn urgent(scene: &Scene<'_>) -> Vec<(String, Severity)> {
-    let mut out: Vec<(String, Severity)> = verdict_on_run(scene).into_iter().collect();
-    let mut findings: Vec<&Finding> = scene.run.findings.iter().rev().collect();
-    findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
-    out.extend(findings.into_iter().map(|f| (finding_text(f), f.severity)));
-    out
-}
-
 /// The side column: what the run is about, then findings.
 fn facts_and_findings(scene: &Scene<'_>, hidden: usize, area: Rect, buf: &mut Buffer) {
     let mut y = area.y;
     rule(buf, area, &Span::styled("run", DIM), "");
     y += 1;
     let mut facts = scene.facts.clone();
-    facts.extend(state_facts(scene.run));
+    facts.extend(state_facts(scene.run, scene.status.is_live()));
     if hidden > 0 {
         facts.push(("more panes", format!("{hidden} on other pages: tab")));
     }
@@ -333,15 +198,15 @@ fn facts_and_findings(scene: &Scene<'_>, hidden: usize, area: Rect, buf: &mut Bu
         if y + 3 >= area.bottom() {
             break;
         }
-        buf.set_stringn(area.x + 1, y, name, 11, DIM);
-        let width = usize::from(area.width).saturating_sub(13);
+        buf.set_stringn(area.x + 1, y, name, 13, DIM);
+        let width = usize::from(area.width).saturating_sub(15);
         // What is cut says so.
         let mut lines = wrapped(&value, width);
         if lines.len() > 2 {
             lines[1] = clip(&format!("{} {}", lines[1], lines[2]), width);
         }
         for line in lines.into_iter().take(2) {
-            buf.set_stringn(area.x + 13, y, line, width, Style::default());
+            buf.set_stringn(area.x + 15, y, line, width, Style::default());
             y += 1;
         }
     }
@@ -382,7 +247,7 @@ fn gpu(run: &RunState) -> String {
 }
 
 /// What the log says of the run, beside its curves.
-fn state_facts(run: &RunState) -> Vec<(&'static str, String)> {
+fn state_facts(run: &RunState, live: bool) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
     if !run.device.is_empty() {
         out.push(("device", run.device.clone()));
@@ -394,7 +259,7 @@ fn state_facts(run: &RunState) -> Vec<(&'static str, String)> {
         out.push(("rows", format!("{} train · {} eval", plan.train_rows, plan.eval_rows)));
         if plan.trainable > 0 {
             let share = plan.trainable as f64 * 100.0 / plan.parameters.max(1) as f64;
-            out.push(("trained", format!("{} numbers, {share:.1} %", count(plan.trainable))));
+            out.push(("parameters", format!("{} trainable, {share:.1} %", count(plan.trainable))));
         }
         for d in &plan.dropped {
             out.push(("left out", format!("{} {}", d.count, d.reason)));
@@ -407,7 +272,7 @@ fn state_facts(run: &RunState) -> Vec<(&'static str, String)> {
         out.push(("attempt", format!("{} (earlier ones dotted)", run.attempt)));
     }
     if run.elapsed_ms() > 0 {
-        out.push(("running", duration(run.elapsed_ms() as f64 / 1000.0)));
+        out.push((if live { "running" } else { "took" }, duration(run.elapsed_ms() as f64 / 1000.0)));
     }
     out
 }
@@ -419,19 +284,19 @@ fn foot(scene: &Scene<'_>, findings: bool, area: Rect, buf: &mut Buffer) {
     }
     let width = usize::from(area.width).saturating_sub(2);
     let mut rows = area.y + 1..area.bottom();
-    let urgent = if findings && !scene.watch.show_output { urgent(scene) } else { Vec::new() };
-    let title = match (scene.watch.show_output, urgent.is_empty()) {
+    let urgent = if findings && !scene.view.show_output { urgent(scene) } else { Vec::new() };
+    let title = match (scene.view.show_output, urgent.is_empty()) {
         (true, _) => "worker.log",
         (false, false) => "findings · samples",
         (false, true) => "samples",
     };
     rule(buf, area, &Span::styled(title, DIM), "");
-    if scene.watch.show_output {
-        let skip = scene.watch.output.len().saturating_sub(usize::from(area.height) - 1);
-        if scene.watch.output.is_empty() {
-            buf.set_stringn(area.x + 1, area.y + 1, "the worker has written nothing", width, DIM);
+    if scene.view.show_output {
+        let skip = scene.view.output.len().saturating_sub(usize::from(area.height) - 1);
+        if scene.view.output.is_empty() {
+            buf.set_stringn(area.x + 1, area.y + 1, "worker.log is empty", width, DIM);
         }
-        for line in &scene.watch.output[skip..] {
+        for line in &scene.view.output[skip..] {
             let Some(y) = rows.next() else { return };
             buf.set_stringn(area.x + 1, y, clip(&presentable(line), width), width, DIM);
         }
@@ -507,8 +372,8 @@ mod tests {
         run.advance(1, 0.0, &metrics);
         assert_eq!(gpu(&run), "61 % · n/a in use · 54 °C");
         run.device = "CUDA 0 · H100".into();
-        assert!(state_facts(&run).iter().any(|(name, _)| *name == "gpu"));
+        assert!(state_facts(&run, true).iter().any(|(name, _)| *name == "gpu"));
         run.device = "CPU · 2 threads".into();
-        assert!(state_facts(&run).iter().all(|(name, _)| *name != "gpu"));
+        assert!(state_facts(&run, true).iter().all(|(name, _)| *name != "gpu"));
     }
 }

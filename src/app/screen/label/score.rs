@@ -103,7 +103,7 @@ pub fn sampler(open: &Open) -> String {
         },
         RunStatus::Paused => format!("sampler: paused at{progress}"),
         RunStatus::Failed(_) => "sampler: failed, w shows why".into(),
-        RunStatus::Lost => format!("sampler: lost at{progress}, w shows it"),
+        RunStatus::Lost => format!("sampler: lost at{progress}, w shows why"),
         RunStatus::Finished | RunStatus::Stopped => String::new(),
     }
 }

@@ -1,13 +1,13 @@
-//! Draws the replay: what was judged or the curves as they were, above the time line.
+//! Draws the replay: the verdicts or the curves as they were, above the time line.
 
-use super::frame::{damage, put, rule};
-use super::theme::{ACCENT, ACCENT_BOLD, BOLD, DIM, GOOD, TEXT, WARN};
-use super::watch::{Scene, draw_scene, headline, settings};
-use super::widgets::chart::clock;
-use super::widgets::plain::middle;
-use crate::app::replay::{Entry, Mark, Replay, Timeline};
+use crate::app::screen::replay::{Mark, ReplayScreen, Timeline, TimelineEntry};
 use crate::app::{Model, presentable, wrap};
 use crate::domain::{Choice, Completion, Session, Side, Strength, Verdict, counted};
+use crate::ui::frame::{damage, put, rule};
+use crate::ui::run::{Scene, draw_scene, headline, settings};
+use crate::ui::theme::{ACCENT, ACCENT_BOLD, BOLD, DIM, GOOD, TEXT, WARN};
+use crate::ui::widgets::chart::clock;
+use crate::ui::widgets::plain::middle;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -19,7 +19,7 @@ const TIMELINE: u16 = 3;
 const SIDE_BY_SIDE: u16 = 90;
 
 /// Place and state for the header.
-pub fn header(model: &Model, screen: &Replay) -> (Vec<String>, Line<'static>) {
+pub fn header(model: &Model, screen: &ReplayScreen) -> (Vec<String>, Line<'static>) {
     let name = model.open.as_ref().map(|open| open.meta.name.clone()).unwrap_or_default();
     let place = vec![name, "replay".into()];
     let Some(line) = &screen.line else { return (place, Line::styled("REPLAY", ACCENT_BOLD)) };
@@ -32,13 +32,13 @@ pub fn header(model: &Model, screen: &Replay) -> (Vec<String>, Line<'static>) {
 }
 
 /// Draws the body and gives the status line.
-pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Replay) -> Line<'static> {
+pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) -> Line<'static> {
     let Some(line) = &screen.line else {
         middle(buf, area, &["reading the session …".into()]);
         return Line::default();
     };
     if line.is_empty() {
-        middle(buf, area, &["nothing to replay yet".into(), "what you judge and train is played back here".into()]);
+        middle(buf, area, &["nothing to replay yet".into(), "what you label and train is played back here".into()]);
         return Line::default();
     }
     let above = Rect { height: area.height.saturating_sub(TIMELINE), ..area };
@@ -58,8 +58,8 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Replay) -> Lin
             run,
             status,
             sampling,
-            watch: &screen.watch,
-            facts: spec.map_or_else(Vec::new, crate::app::watch::spec_facts),
+            view: &screen.curves,
+            facts: spec.map_or_else(Vec::new, crate::app::spec_facts),
             runs: Some(Line::from(parts)),
             replay: true,
             ascii: model.theme.ascii,
@@ -77,7 +77,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Replay) -> Lin
             counted(session.completion_count(), "answer"),
             counted(session.pairs().len(), "pair")
         );
-        middle(buf, above, &["nothing judged yet".into(), have]);
+        middle(buf, above, &["nothing labelled yet".into(), have]);
     }
     match opaque(line) {
         Some(text) => Line::styled(text, WARN),
@@ -88,8 +88,8 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Replay) -> Lin
 /// The entry at the cursor, where it is of a kind that this version does not know.
 fn opaque(line: &Timeline) -> Option<String> {
     let (value, log) = match line.current()? {
-        Entry::Session(e) => (e.data.as_ref().err()?, "the session's log"),
-        Entry::Run(_, e) => (e.data.as_ref().err()?, "a run's log"),
+        TimelineEntry::Session(e) => (e.data.as_ref().err()?, "the session's log"),
+        TimelineEntry::Run(_, e) => (e.data.as_ref().err()?, "a run's log"),
     };
     let kind = value.get("k").and_then(|k| k.as_str()).unwrap_or("?");
     Some(format!(
@@ -103,7 +103,7 @@ fn opaque(line: &Timeline) -> Option<String> {
 fn tally(session: &Session) -> String {
     let counting = session.verdicts().filter(|(_, j)| !j.undone).count();
     let undone = session.verdicts().count() - counting;
-    let taken = if undone > 0 { format!(" · {undone} taken back") } else { String::new() };
+    let taken = if undone > 0 { format!(" · {undone} undone") } else { String::new() };
     format!("{} on {}{taken}", counted(counting, "verdict"), counted(session.pairs().len(), "pair"))
 }
 
@@ -111,7 +111,11 @@ fn tally(session: &Session) -> String {
 fn judged(buf: &mut Buffer, area: Rect, session: &Session, verdict: &Verdict, undone: bool) {
     let pair = session.pair(&verdict.pair);
     let Some((pair, (a, b))) = pair.and_then(|p| Some((p, session.sides(p)?))) else {
-        return middle(buf, area, &[format!("pair {} was judged; its answers are not in the logs", verdict.pair)]);
+        return middle(
+            buf,
+            area,
+            &[format!("pair {} has a verdict, but its answers are not in the logs", verdict.pair)],
+        );
     };
     let prompt = session.prompt(&pair.prompt).map_or(String::new(), |p| presentable(p.body.headline()));
     rule(buf, area, &Span::styled(format!("prompt {}", pair.prompt), DIM), &verdict.pair.to_string());
@@ -121,10 +125,10 @@ fn judged(buf: &mut Buffer, area: Rect, session: &Session, verdict: &Verdict, un
         let who = presentable(verdict.rater.as_str());
         let mut text = match who.strip_prefix("import:") {
             Some(file) => format!("imported from {file}: {}", decision(verdict)),
-            None => format!("{who} said: {}", decision(verdict)),
+            None => format!("{who}: {}", decision(verdict)),
         };
         if undone {
-            text.push_str(" — taken back since");
+            text.push_str(" (undone later)");
         }
         text
     };
@@ -184,12 +188,12 @@ fn decision(verdict: &Verdict) -> String {
         }
         Choice::Tie => "a tie".into(),
         Choice::BothBad => "both bad".into(),
-        Choice::Skip => "later".into(),
+        Choice::Skip => "skipped".into(),
     }
 }
 
 /// The time line: what was played, the marks, the play head.
-fn time_line(buf: &mut Buffer, area: Rect, screen: &Replay, line: &Timeline) {
+fn time_line(buf: &mut Buffer, area: Rect, screen: &ReplayScreen, line: &Timeline) {
     if area.height < TIMELINE || area.width < 20 {
         return;
     }

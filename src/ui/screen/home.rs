@@ -1,10 +1,12 @@
 //! Draws the list of sessions, what is running, and what this machine has.
 
-use super::frame::{damage, put, put_line, rule, running, saved};
-use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, GOOD, TEXT, WARN};
-use super::widgets::sparkline::sparkline;
-use crate::app::{Model, Running, SessionCard, cells, clip, home, model_line};
+use crate::app::screen::home::HomeScreen;
+use crate::app::{Model, Running, SessionCard, cells, clip, model_line};
 use crate::domain;
+use crate::ui::frame::{damage, put, put_line, rule, running, saved};
+use crate::ui::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, GOOD, TEXT, WARN};
+use crate::ui::widgets::plain::gauge;
+use crate::ui::widgets::sparkline::sparkline;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -17,7 +19,7 @@ const PLACE: usize = 25;
 const SPARK: usize = 12;
 
 /// Place and state for the header.
-pub fn header(model: &Model) -> (Vec<String>, Line<'static>) {
+pub fn header(model: &Model, _screen: &HomeScreen) -> (Vec<String>, Line<'static>) {
     let mut spans = running(model);
     spans.extend(damage(model, usize::from(model.size.0 / 3)));
     let device = if model.device.is_empty() { "looking for the device …" } else { &model.device };
@@ -38,7 +40,7 @@ pub fn header(model: &Model) -> (Vec<String>, Line<'static>) {
 }
 
 /// Draws the body and gives the status line.
-pub fn body(buf: &mut Buffer, area: Rect, model: &Model) -> Line<'static> {
+pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &HomeScreen) -> Line<'static> {
     let live: Vec<(&str, &Running)> = model
         .sessions
         .iter()
@@ -50,7 +52,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model) -> Line<'static> {
         let right = (area.width / 3).min(64);
         let left = Rect { width: area.width - right, ..area };
         let side = Rect { x: left.right() + 2, width: right - 2, ..area };
-        sessions(buf, left, model);
+        sessions(buf, left, model, screen);
         let top = (live.len() as u16).max(1) + 2;
         now(buf, Rect { height: top.min(side.height), ..side }, &live);
         let rest = Rect { y: side.y + top.min(side.height), height: side.height.saturating_sub(top), ..side };
@@ -59,11 +61,11 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model) -> Line<'static> {
         let bottom = (models + 1).min(6);
         let middle = if live.is_empty() { 0 } else { (live.len() as u16 + 2).min(6) };
         let top = area.height.saturating_sub(bottom + middle);
-        sessions(buf, Rect { height: top, ..area }, model);
+        sessions(buf, Rect { height: top, ..area }, model, screen);
         now(buf, Rect { y: area.y + top, height: middle, ..area }, &live);
         machine(buf, Rect { y: area.y + top + middle, height: bottom, ..area }, model);
     }
-    match home::current(model) {
+    match screen.current(model) {
         Some(card) => {
             let mut spans = vec![Span::styled(format!("{}  ·  {}", card.name, card.model), DIM)];
             if !card.integrity.is_intact() {
@@ -75,7 +77,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model) -> Line<'static> {
     }
 }
 
-fn sessions(buf: &mut Buffer, area: Rect, model: &Model) {
+fn sessions(buf: &mut Buffer, area: Rect, model: &Model, screen: &HomeScreen) {
     let count = model
         .sessions
         .as_ref()
@@ -109,7 +111,7 @@ fn sessions(buf: &mut Buffer, area: Rect, model: &Model) {
         }
         return;
     }
-    let selected = home::selected(model).unwrap_or(0);
+    let selected = screen.selected(model).unwrap_or(0);
     let rows = usize::from(area.height);
     let first = (selected + 1).saturating_sub(rows).min(cards.len().saturating_sub(rows));
     for (i, card) in cards.iter().enumerate().skip(first).take(rows) {
@@ -167,7 +169,7 @@ fn now(buf: &mut Buffer, area: Rect, live: &[(&str, &Running)]) {
             vec![Span::raw((*session).to_owned()), Span::styled(" › ", DIM), Span::styled(run.run.to_string(), BOLD)];
         if run.total > 0 {
             spans.push(Span::styled(format!("   {} of {}  ", run.step, run.total), TEXT));
-            spans.push(Span::styled(bar(run.step as f64 / run.total as f64, 8), ACCENT));
+            spans.push(Span::styled(gauge(run.step as f64 / run.total as f64, 8), ACCENT));
         } else {
             spans.push(Span::styled("   starting", DIM));
         }
@@ -187,7 +189,9 @@ fn machine(buf: &mut Buffer, area: Rect, model: &Model) {
     };
     match &model.models {
         None => say(buf, "looking for models …"),
-        Some(models) if models.is_empty() => say(buf, "none found; `tiebreak models get smollm2` obtains a small one"),
+        Some(models) if models.is_empty() => {
+            say(buf, "none found; `tiebreak models get smollm2` downloads a small one");
+        }
         Some(models) => {
             let rows = usize::from(area.height - 1);
             let shown = if models.len() > rows { rows.saturating_sub(1) } else { models.len() };
@@ -209,21 +213,6 @@ fn machine(buf: &mut Buffer, area: Rect, model: &Model) {
             }
         }
     }
-}
-
-/// A bar of `width` cells, full at 1, in eighths of a cell.
-#[must_use]
-pub fn bar(share: f64, width: usize) -> String {
-    let eighths = (share.clamp(0.0, 1.0) * width as f64 * 8.0).round() as usize;
-    let mut out = "█".repeat(eighths / 8);
-    if let Some(part) = [None, Some('▏'), Some('▎'), Some('▍'), Some('▌'), Some('▋'), Some('▊'), Some('▉')][eighths % 8]
-    {
-        out.push(part);
-    }
-    while out.chars().count() < width {
-        out.push('░');
-    }
-    out
 }
 
 /// How long ago, for people.

@@ -90,8 +90,8 @@ fn a_clock_that_jumps_never_reorders_a_log() {
             .entries()
             .iter()
             .filter_map(|e| match (e, source) {
-                (Entry::Session(e), None) => Some(e.n),
-                (Entry::Run(0, e), Some(0)) => Some(e.n),
+                (TimelineEntry::Session(e), None) => Some(e.n),
+                (TimelineEntry::Run(0, e), Some(0)) => Some(e.n),
                 _ => None,
             })
             .collect();

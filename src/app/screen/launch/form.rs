@@ -17,7 +17,7 @@ pub enum Start {
 
 /// A place in the form that keys act on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field {
+pub enum LaunchField {
     /// Choice of the method.
     Method,
     /// Choice of the start.
@@ -30,7 +30,7 @@ pub enum Field {
 
 /// The form.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Form {
+pub struct LaunchForm {
     method: usize,
     start: usize,
     starts: Vec<Start>,
@@ -40,12 +40,12 @@ pub struct Form {
     /// Whether the advanced hyper-parameters are shown.
     pub advanced: bool,
     /// Where keys act.
-    pub focus: Field,
+    pub focus: LaunchField,
     /// Whether the next character replaces the field's text instead of adding to it.
     fresh: bool,
 }
 
-impl Default for Form {
+impl Default for LaunchForm {
     fn default() -> Self {
         Self {
             method: 0,
@@ -54,13 +54,13 @@ impl Default for Form {
             rewards: Vec::new(),
             typed: BTreeMap::new(),
             advanced: false,
-            focus: Field::Method,
+            focus: LaunchField::Method,
             fresh: true,
         }
     }
 }
 
-impl Form {
+impl LaunchForm {
     /// The method chosen.
     #[must_use]
     pub fn method(&self) -> &'static Method {
@@ -163,13 +163,13 @@ impl Form {
 
     /// The fields in order, as shown.
     #[must_use]
-    pub fn fields(&self) -> Vec<Field> {
+    pub fn fields(&self) -> Vec<LaunchField> {
         let rows = self.method().rows();
-        let mut out = vec![Field::Method, Field::Start];
-        out.extend((0..rows.len()).filter(|i| rows[*i].basic).map(Field::Param));
-        out.push(Field::More);
+        let mut out = vec![LaunchField::Method, LaunchField::Start];
+        out.extend((0..rows.len()).filter(|i| rows[*i].basic).map(LaunchField::Param));
+        out.push(LaunchField::More);
         if self.advanced {
-            out.extend((0..rows.len()).filter(|i| !rows[*i].basic).map(Field::Param));
+            out.extend((0..rows.len()).filter(|i| !rows[*i].basic).map(LaunchField::Param));
         }
         out
     }
@@ -186,19 +186,19 @@ impl Form {
     pub fn turn(&mut self, by: isize) -> bool {
         let around = |at: usize, len: usize| (at as isize + by).rem_euclid(len.max(1) as isize) as usize;
         match self.focus {
-            Field::Method => {
+            LaunchField::Method => {
                 self.method = around(self.method, methods().len());
                 methods().len() > 1
             }
-            Field::Start => {
+            LaunchField::Start => {
                 self.start = around(self.start, self.starts.len());
                 self.starts.len() > 1
             }
-            Field::More => {
+            LaunchField::More => {
                 self.advanced = !self.advanced;
                 false
             }
-            Field::Param(at) => {
+            LaunchField::Param(at) => {
                 let rows = self.method().rows();
                 let Some(row) = rows.get(at) else { return false };
                 let words = self.choices(row);
@@ -251,8 +251,8 @@ impl Form {
     #[must_use]
     pub fn focused_row(&self) -> Option<ParamRow> {
         match self.focus {
-            Field::Param(at) => self.method().rows().get(at).copied(),
-            Field::Method | Field::Start | Field::More => None,
+            LaunchField::Param(at) => self.method().rows().get(at).copied(),
+            LaunchField::Method | LaunchField::Start | LaunchField::More => None,
         }
     }
 
@@ -293,13 +293,13 @@ fn takes(kind: Kind, c: char) -> bool {
 mod tests {
     use super::*;
 
-    fn focus(form: &mut Form, key: &str) {
+    fn focus(form: &mut LaunchForm, key: &str) {
         let at = form.method().rows().iter().position(|r| r.key == key).unwrap();
-        form.focus = Field::Param(at);
+        form.focus = LaunchField::Param(at);
         form.fresh = true;
     }
 
-    fn type_text(form: &mut Form, text: &str) {
+    fn type_text(form: &mut LaunchForm, text: &str) {
         for c in text.chars() {
             assert!(form.type_char(c), "{c}");
         }
@@ -307,13 +307,13 @@ mod tests {
 
     #[test]
     fn a_fresh_form_holds_the_defaults_of_its_method() {
-        let form = Form::default();
+        let form = LaunchForm::default();
         assert_eq!(form.params().unwrap(), Params::defaults(&form.method().rows()));
     }
 
     #[test]
     fn what_is_typed_is_checked_at_each_key() {
-        let mut form = Form::default();
+        let mut form = LaunchForm::default();
         focus(&mut form, "beta");
         type_text(&mut form, "0.");
         let row = form.focused_row().unwrap();
@@ -332,13 +332,13 @@ mod tests {
 
     #[test]
     fn choices_turn_and_typed_values_outlive_a_change_of_method() {
-        let mut form = Form::default();
+        let mut form = LaunchForm::default();
         focus(&mut form, "tune");
         assert!(form.turn(1));
         assert_eq!(form.params().unwrap().text("tune"), "full");
         focus(&mut form, "learning_rate");
         type_text(&mut form, "3e-6");
-        form.focus = Field::Method;
+        form.focus = LaunchField::Method;
         assert!(form.turn(1));
         assert_ne!(form.method().name, "dpo");
         assert_eq!(form.params().unwrap().text("learning_rate"), "3e-6");
@@ -348,13 +348,13 @@ mod tests {
 
     #[test]
     fn every_field_is_reached_and_the_walk_is_a_circle() {
-        let mut form = Form { advanced: true, ..Form::default() };
+        let mut form = LaunchForm { advanced: true, ..LaunchForm::default() };
         let rows = form.method().rows().len();
         let mut seen = Vec::new();
         loop {
             seen.push(form.focus);
             form.go(1);
-            if form.focus == Field::Method {
+            if form.focus == LaunchField::Method {
                 break;
             }
         }
@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn reward_runs_are_offered_and_checks_are_typed() {
         let row = |key, kind| ParamRow { key, kind, default: "", usual: "", help: "", basic: true };
-        let mut form = Form::default();
+        let mut form = LaunchForm::default();
         let reward = row("reward_model", Kind::Word);
         assert!(form.choices(&reward).is_empty(), "without reward runs the name is typed");
         form.set_rewards(["reward-1", "reward-3"].map(RunId::new));
@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn epochs_come_to_steps() {
-        let mut form = Form::default();
+        let mut form = LaunchForm::default();
         focus(&mut form, "num_train_epochs");
         type_text(&mut form, "3");
         // 41 pairs, a tenth kept for evaluation: 37 rows, 10 batches of 4, three times.

@@ -1,7 +1,7 @@
 //! One pane of the watch screen: title, values, chart.
 
-use super::Scene;
-use crate::app::watch::{Pane, XUnit};
+use super::scene::Scene;
+use crate::app::curves::{CurvePane, XUnit};
 use crate::app::{cells, clip};
 use crate::domain::{Axis, tick_label};
 use crate::ui::frame::{over_rule, put_line, rule};
@@ -19,11 +19,11 @@ const CURVES: [Style; 2] = [Style::new().fg(Color::Cyan), Style::new().fg(Color:
 const MARK: Style = Style::new().fg(Color::Yellow);
 
 /// Draws a pane.
-pub fn draw(scene: &Scene<'_>, pane: &Pane, focused: bool, area: Rect, buf: &mut Buffer) {
+pub fn draw(scene: &Scene<'_>, pane: &CurvePane, focused: bool, area: Rect, buf: &mut Buffer) {
     if area.height < 2 || area.width < 4 {
         return;
     }
-    let (run, watch) = (scene.run, scene.watch);
+    let (run, watch) = (scene.run, scene.view);
     let axis = watch.unit.axis();
     let smooth = watch.smoothing() > 0.0;
     let mut curves = Vec::new();

@@ -1,25 +1,24 @@
 //! Draws the label screen: the prompt, two answers, the last verdicts.
 
-use super::frame::{damage, duration, put, put_line, rule, running, saved};
-use super::home::bar;
-use super::theme::{ACCENT, BOLD, DIFFERS, DIM, TEXT};
-use crate::app::label::{Card, Label, Pane, history, sampler, stats};
-use crate::app::watch::short;
-use crate::app::{Model, Open, clip, presentable};
+use crate::app::screen::label::{Card, LabelScreen, Pane, history, sampler, stats};
+use crate::app::{Model, Open, clip, presentable, short};
 use crate::domain::counted;
+use crate::ui::frame::{damage, duration, put, put_line, rule, running, saved};
+use crate::ui::theme::{ACCENT, ACCENT_BOLD, BOLD, DIFFERS, DIM, TEXT};
+use crate::ui::widgets::plain::gauge;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use std::ops::Range;
 
 /// Place and state for the header.
-pub fn header(model: &Model) -> (Vec<String>, Line<'static>) {
+pub fn header(model: &Model, _screen: &LabelScreen) -> (Vec<String>, Line<'static>) {
     let Some(open) = &model.open else { return (vec!["label".into()], Line::default()) };
     let mut spans = running(model);
     let stats = stats(open);
     if stats.total > 0 && open.loaded {
         spans.push(Span::styled(format!("{} of {} ", stats.done, stats.total), BOLD));
-        spans.push(Span::styled(bar(stats.done as f64 / stats.total as f64, 6), ACCENT));
+        spans.push(Span::styled(gauge(stats.done as f64 / stats.total as f64, 6), ACCENT));
         if let Some(rate) = stats.per_hour {
             spans.push(Span::styled(format!("   {rate:.0}/h"), TEXT));
         }
@@ -31,7 +30,7 @@ pub fn header(model: &Model) -> (Vec<String>, Line<'static>) {
     spans.extend(damage(model, usize::from(model.size.0 / 3)));
     spans.extend(saved(model, usize::from(model.size.0 / 2)));
     // While the logs are read, the place is the one asked for.
-    let place = model.goal.as_ref().filter(|_| !open.loaded).map_or("label", |(_, goal)| goal.word());
+    let place = model.goal.as_ref().filter(|_| !open.loaded).map_or("label", |(_, goal)| goal.screen);
     (vec![clip(&open.meta.name, 40), place.into()], Line::from(spans))
 }
 
@@ -47,7 +46,7 @@ fn roughly(seconds: f64) -> String {
 }
 
 /// Draws the body and gives the status line.
-pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Label) -> Line<'static> {
+pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LabelScreen) -> Line<'static> {
     let Some(open) = &model.open else { return Line::default() };
     match &screen.card {
         Some(card) => pair(buf, area, open, screen, card),
@@ -56,7 +55,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &Label) -> Line
     if open.loaded { last_verdicts(open, area.width) } else { Line::default() }
 }
 
-fn pair(buf: &mut Buffer, area: Rect, open: &Open, screen: &Label, card: &Card) {
+fn pair(buf: &mut Buffer, area: Rect, open: &Open, screen: &LabelScreen, card: &Card) {
     let places = card.places;
     let mut title = format!("prompt {}", card.prompt_id);
     for tag in &card.tags {
@@ -65,7 +64,7 @@ fn pair(buf: &mut Buffer, area: Rect, open: &Open, screen: &Label, card: &Card) 
     }
     let mut remark = Vec::new();
     if let Some((_, verdict)) = open.session.verdict_of(&card.pair, &open.rater) {
-        remark.push(format!("you said: {}", crate::app::label::words(verdict)));
+        remark.push(format!("your verdict: {}", crate::app::screen::label::words(verdict)));
     }
     if let Some(note) = open.session.note_of(&card.pair, &open.rater) {
         remark.push(format!("note: {}", clip(&presentable(note), usize::from(area.width / 3))));
@@ -100,7 +99,7 @@ fn pair(buf: &mut Buffer, area: Rect, open: &Open, screen: &Label, card: &Card) 
     }
 }
 
-fn answer(buf: &mut Buffer, area: Rect, open: &Open, screen: &Label, card: &Card, pane: Pane) {
+fn answer(buf: &mut Buffer, area: Rect, open: &Open, screen: &LabelScreen, card: &Card, pane: Pane) {
     let i = pane.index();
     let mut remark = Vec::new();
     if open.session.correction_of(card.completion(pane), &open.rater).is_some() {
@@ -115,10 +114,10 @@ fn answer(buf: &mut Buffer, area: Rect, open: &Open, screen: &Label, card: &Card
     });
     let focused = card.focus == pane;
     let title = match (screen.zoom, focused) {
-        (true, _) => format!("{} alone", pane.number()),
+        (true, _) => format!("{} zoomed", pane.number()),
         _ => pane.number().to_string(),
     };
-    let style = if focused { super::theme::ACCENT_BOLD } else { BOLD };
+    let style = if focused { ACCENT_BOLD } else { BOLD };
     rule(buf, area, &Span::styled(title, style), &remark.join(" · "));
     let marks = if screen.diff { card.diff.as_ref().map(|diff| diff.only[i].as_slice()) } else { None };
     let text = &card.text[i];
@@ -151,7 +150,7 @@ fn marked(buf: &mut Buffer, at: Rect, text: &str, line: Range<usize>, marks: Opt
     put_line(buf, at, Line::from(spans));
 }
 
-/// What to do when there is no pair to judge.
+/// What to do when there is no pair to label.
 fn empty(buf: &mut Buffer, area: Rect, open: &Open) {
     let key = |k: &'static str, text: &str| vec![Span::styled(k, ACCENT), Span::raw(format!("  {text}"))];
     let stats = stats(open);
@@ -160,15 +159,15 @@ fn empty(buf: &mut Buffer, area: Rect, open: &Open) {
     if !open.loaded {
         lines.push(vec![Span::styled("reading the session …", DIM)]);
     } else if !sampler.is_empty() {
-        lines.push(vec![Span::styled("No pair to judge yet: they appear here as they are finished.", BOLD)]);
+        lines.push(vec![Span::styled("No pair to label yet: pairs appear here as they are ready.", BOLD)]);
         lines.push(vec![Span::raw(sampler)]);
         lines.push(vec![]);
         lines.push(key("w", "watch it"));
     } else if stats.done > 0 {
         lines.push(vec![Span::styled(
             match stats.total {
-                1 => "The only pair is judged.".into(),
-                n => format!("All {n} pairs are judged."),
+                1 => "The only pair is labelled.".into(),
+                n => format!("All {n} pairs are labelled."),
             },
             BOLD,
         )]);
@@ -180,18 +179,18 @@ fn empty(buf: &mut Buffer, area: Rect, open: &Open) {
     } else if !open.session.pairs().is_empty() {
         let n = open.session.pairs().len();
         let came = match n {
-            1 => "the only pair came with its verdict".into(),
-            n => format!("all {n} pairs came with their verdicts"),
+            1 => "the only pair was imported with its verdict".into(),
+            n => format!("all {n} pairs were imported with verdicts"),
         };
-        lines.push(vec![Span::styled(format!("Nothing to judge: {came}."), BOLD)]);
+        lines.push(vec![Span::styled(format!("Nothing to label: {came}."), BOLD)]);
         lines.push(vec![]);
         lines.push(key("t", "train on the verdicts"));
-        lines.push(key("s", "sample answers to judge yourself"));
+        lines.push(key("s", "sample answers to label yourself"));
         lines.push(key("g", "look at a pair"));
     } else if open.session.prompts().is_empty() {
         lines.push(vec![Span::styled("This session has no prompts yet.", BOLD)]);
         lines.push(vec![]);
-        lines.push(key("i", "import a file: prompts one a line or JSONL, or pairs as JSONL"));
+        lines.push(key("i", "import a file: prompts one per line or as JSONL, or pairs as JSONL"));
     } else {
         let prompts = counted(open.session.prompts().len(), "prompt");
         lines.push(vec![Span::styled(format!("{prompts}, and no answers to compare yet."), BOLD)]);

@@ -3,7 +3,7 @@
 use crate::app::diff::WordDiff;
 use crate::app::open::Open;
 use crate::app::wrap::{presentable, wrap};
-use crate::domain::{CompletionId, PairId, PromptBody, PromptId, Seen, Side, hash64};
+use crate::domain::{CompletionId, PairId, PromptBody, PromptId, Rater, Seen, Side, hash64};
 use std::ops::Range;
 
 /// From this many columns on the answers stand side by side.
@@ -50,7 +50,7 @@ impl Pane {
 
 /// Where the parts of the screen are, in rows and columns of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Places {
+pub struct CardLayout {
     /// Rows of prompt text shown.
     pub prompt: u16,
     /// Whether the answers stand side by side.
@@ -89,7 +89,7 @@ pub struct Card {
     /// Lines scrolled off the top of each.
     pub scroll: [usize; 2],
     /// Where the parts are.
-    pub places: Places,
+    pub places: CardLayout,
     /// The words that differ, once asked for.
     pub diff: Option<WordDiff>,
     /// Bytes of each answer that have been on the screen, from the start.
@@ -105,7 +105,7 @@ impl Card {
         let pair = open.session.pair(pair)?;
         let prompt = open.session.prompt(&pair.prompt)?;
         let (a, b) = open.session.sides(pair)?;
-        let left = super::first_side(&pair.id, &open.rater);
+        let left = first_side(&pair.id, &open.rater);
         let (first, second) = match left {
             Side::A => (a, b),
             Side::B => (b, a),
@@ -123,7 +123,7 @@ impl Card {
             prompt_lines: Vec::new(),
             lines: [Vec::new(), Vec::new()],
             scroll: [0, 0],
-            places: Places::default(),
+            places: CardLayout::default(),
             diff: None,
             seen_to: [0, 0],
             completions: [first.id.clone(), second.id.clone()],
@@ -178,7 +178,7 @@ impl Card {
             let first = need[0].max(1).min(all.saturating_sub(need[1].min(all / 2)));
             [first, all - first]
         };
-        self.places = Places { prompt, beside, width, rows };
+        self.places = CardLayout { prompt, beside, width, rows };
         for i in 0..2 {
             self.scroll[i] = self.scroll[i].min(self.most(i));
         }
@@ -260,6 +260,13 @@ impl Card {
         }
         true
     }
+}
+
+/// Which completion stands first: the same for the same pair and rater, and as good as random over pairs.
+#[must_use]
+pub fn first_side(pair: &PairId, rater: &Rater) -> Side {
+    let key = format!("{pair}\u{0}{rater}");
+    if hash64(key.as_bytes()) & 1 == 0 { Side::A } else { Side::B }
 }
 
 /// The prompt as shown: one user turn alone as it stands, several turns with their roles.

@@ -1,6 +1,7 @@
 //! A sampling run: how far it is, how fast, and what came last.
 
-use super::{Scene, urgent, wrapped};
+use super::findings::{severity_style, urgent, wrapped};
+use super::scene::Scene;
 use crate::app::{clip, presentable};
 use crate::domain::{Finish, RunStatus, counted};
 use crate::ui::frame::{duration, put_line, rule};
@@ -48,14 +49,14 @@ pub fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     facts.push(format!("{} made", counted(run.paired, "pair")));
     facts.push(match run.duplicates {
         0 => "no duplicates".to_owned(),
-        n => format!("{} dropped", counted(n, "identical answer")),
+        n => format!("{} dropped", counted(n, "duplicate answer")),
     });
     put(facts.join(" · "), Style::default(), &mut rows);
     let about: Vec<String> = scene.facts.iter().map(|(name, value)| format!("{name} {value}")).collect();
     put(about.join(" · "), DIM, &mut rows);
     for (text, severity) in urgent(scene) {
         for line in wrapped(&text, width) {
-            put(line, super::severity_style(severity), &mut rows);
+            put(line, severity_style(severity), &mut rows);
         }
     }
     rows.next();
@@ -73,7 +74,7 @@ pub fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
             return;
         }
         let (Some(a), Some(b)) = (rows.next(), rows.next()) else { return };
-        let end = if done.finish == Finish::Length { " · cut at the limit" } else { "" };
+        let end = if done.finish == Finish::Length { " · truncated at the limit" } else { "" };
         let head = format!("{} · {} tok{end}", done.prompt, done.tokens);
         buf.set_stringn(x, a, clip(&head, width), width, DIM);
         buf.set_stringn(x + 1, b, clip(&presentable(&done.text), width - 1), width, Style::default());

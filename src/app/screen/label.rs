@@ -1,0 +1,484 @@
+//! Labelling pairs: one pair on the screen, one key a verdict, the next pair at once.
+//!
+//! Owns what is shown and what has been read. Sides are random and blind: a pure function of the pair and the rater.
+
+mod card;
+mod score;
+
+pub use card::{Card, CardLayout, Pane, first_side};
+pub use score::{Stats, history, sampler, stats, words};
+
+use crate::app::contract::Screen;
+use crate::app::edit::EditBuffer;
+use crate::app::effect::Effect;
+use crate::app::flow;
+use crate::app::goal::{Goal, Next, Show};
+use crate::app::key::{Code, Key};
+use crate::app::keymap::{Section, c, k, on};
+use crate::app::open::Open;
+use crate::app::palette::{Palette, PaletteEntry, Pick};
+use crate::app::popup::{Ask, Input, Popup, PopupAnswer};
+use crate::app::shared::Shared;
+use crate::app::wrap::{clip, presentable};
+use crate::domain::{Choice, CompletionId, PairId, QueueOrder, Strength, Verdict};
+use crate::protocol::SessionRecord;
+
+/// Verdicts within this time after a pair appears are taken for a repeating key.
+pub const GUARD_MS: u64 = 250;
+
+/// What the screen knows.
+#[derive(Debug, Clone, Default)]
+pub struct LabelScreen {
+    /// The pair on the screen.
+    pub card: Option<Card>,
+    /// Whether differing words are marked.
+    pub diff: bool,
+    /// Whether the focused answer stands alone.
+    pub zoom: bool,
+}
+
+/// What its keys ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LabelAction {
+    /// The answer in this pane is better.
+    Prefer(Pane, Strength),
+    /// Neither is better.
+    Tie,
+    /// Neither is acceptable.
+    BothBad,
+    /// Decide later.
+    Skip,
+    /// Undo the last verdict.
+    Undo,
+    /// Redo it.
+    Redo,
+    /// Write a note on the pair.
+    Note,
+    /// Correct the focused answer.
+    Edit,
+    /// Show which words differ.
+    Diff,
+    /// Go to the next difference.
+    NextDifference,
+    /// Focus the other answer.
+    SwapPane,
+    /// Show the focused answer alone.
+    Zoom,
+    /// Go to a pair.
+    GoTo,
+    /// The other order of the pairs.
+    TurnOrder,
+    /// Scroll both answers a line down.
+    ScrollDown,
+    /// Scroll both answers a line up.
+    ScrollUp,
+    /// Scroll both answers a page down.
+    PageDown,
+    /// Scroll both answers a page up.
+    PageUp,
+    /// Ask how to sample and start.
+    Sample,
+    /// Ask for a file and import it.
+    Import,
+    /// To another screen of the session.
+    Go(&'static str),
+    /// Back to the sessions.
+    Back,
+}
+
+const IDLE: usize = 1;
+
+#[rustfmt::skip]
+const KEYS: &[Section<LabelAction>] = &[
+    Section { title: "label", rows: &[
+        on(c('1'), LabelAction::Prefer(Pane::First, Strength::Better), "better", "the first answer is better").named("1 better").verdict(),
+        on(c('2'), LabelAction::Prefer(Pane::Second, Strength::Better), "better", "the second answer is better").named("2 better").verdict(),
+        on(c('!'), LabelAction::Prefer(Pane::First, Strength::Much), "much", "the first answer is much better").named("1 much better").verdict(),
+        on(c('@'), LabelAction::Prefer(Pane::Second, Strength::Much), "much", "the second answer is much better").named("2 much better").verdict(),
+        on(c('0'), LabelAction::Tie, "tie", "neither is better").verdict(),
+        on(c('b'), LabelAction::BothBad, "both bad", "neither is acceptable").verdict(),
+        on(c(' '), LabelAction::Skip, "skip", "decide later: the pair comes back"),
+        on(c('u'), LabelAction::Undo, "undo", "undo the last verdict or correction"),
+        on(c('d'), LabelAction::Diff, "diff", "mark the words that differ"),
+        on(c(','), LabelAction::Prefer(Pane::First, Strength::Slight), "slightly", "the first answer is slightly better").named("1 slightly better").verdict(),
+        on(c('.'), LabelAction::Prefer(Pane::Second, Strength::Slight), "slightly", "the second answer is slightly better").named("2 slightly better").verdict(),
+        on(Key::ctrl('r'), LabelAction::Redo, "", "redo what was undone").named("redo"),
+        on(c(']'), LabelAction::NextDifference, "", "scroll to the next difference").named("next difference"),
+        on(c('j'), LabelAction::ScrollDown, "", "scroll both answers down").named("scroll down"),
+        on(c('k'), LabelAction::ScrollUp, "", "scroll both answers up").named("scroll up"),
+        on(k(Code::Down), LabelAction::ScrollDown, "", "scroll both answers down"),
+        on(k(Code::Up), LabelAction::ScrollUp, "", "scroll both answers up"),
+        on(k(Code::PageDown), LabelAction::PageDown, "", "scroll both answers a page down").named("page down"),
+        on(k(Code::PageUp), LabelAction::PageUp, "", "scroll both answers a page up").named("page up"),
+        on(k(Code::Tab), LabelAction::SwapPane, "", "focus the other answer").named("focus"),
+        on(c('z'), LabelAction::Zoom, "", "show the focused answer alone, or both").named("zoom"),
+        on(c('e'), LabelAction::Edit, "", "correct the focused answer").named("edit"),
+        on(c('n'), LabelAction::Note, "", "write a note on this pair").named("note"),
+        on(c('g'), LabelAction::GoTo, "", "go to any pair, labelled ones too").named("go to pair"),
+        on(c('o'), LabelAction::TurnOrder, "", "order of arrival, or least certain scores first").named("order"),
+        on(c('s'), LabelAction::Sample, "", "sample answers in the background").named("sample"),
+        on(c('t'), LabelAction::Go("launch"), "", "launch a training run on the verdicts").named("launch"),
+        on(c('w'), LabelAction::Go("watch"), "", "watch the session's runs").named("watch"),
+        on(c('r'), LabelAction::Go("replay"), "", "replay the session").named("replay"),
+        on(c('i'), LabelAction::Import, "", "import prompts or pairs from a file").named("import"),
+        on(k(Code::Esc), LabelAction::Back, "", "back to the sessions").named("home"),
+    ] },
+    Section { title: "label, no pair left", rows: &[
+        on(c('s'), LabelAction::Sample, "sample", "sample answers in the background"),
+        on(c('i'), LabelAction::Import, "import", "import prompts or pairs from a file"),
+        on(c('t'), LabelAction::Go("launch"), "train", "launch a training run on the verdicts"),
+        on(c('w'), LabelAction::Go("watch"), "watch", "watch the session's runs"),
+        on(c('u'), LabelAction::Undo, "undo", "undo the last verdict or correction"),
+        on(k(Code::Esc), LabelAction::Back, "sessions", "back to the sessions"),
+    ] },
+];
+
+impl Screen for LabelScreen {
+    type Action = LabelAction;
+
+    const NAME: &'static str = "label";
+    const KEYS: &'static [Section<LabelAction>] = KEYS;
+
+    /// Shows the next pair, or what is asked for over it.
+    fn open(shared: &mut Shared, show: Show) -> (Self, Vec<Effect>) {
+        let mut label = Self::default();
+        refresh(&mut label, shared);
+        match show {
+            Show::Sample => flow::ask_sample(shared),
+            Show::Import => flow::ask_import(shared),
+            Show::Pairs(pairs) => match pairs.as_slice() {
+                [pair] => show_pair(&mut label, shared, pair),
+                pairs => ask_pair(shared, |pair| pairs.contains(pair)),
+            },
+            Show::Default | Show::Run(_) | Show::Speed(_) => {}
+        }
+        (label, Vec::new())
+    }
+
+    fn act(&mut self, shared: &mut Shared, action: LabelAction) -> Next {
+        match action {
+            LabelAction::Sample => flow::ask_sample(shared),
+            LabelAction::Import => flow::ask_import(shared),
+            LabelAction::Go(screen) => return Next::go(Goal::to(screen)),
+            LabelAction::Back => return Next::go(Goal::to("home")),
+            _ => return act(self, shared, action).into(),
+        }
+        Next::default()
+    }
+
+    /// Without a pair other keys matter: what helps is to get something.
+    fn section(&self, _shared: &Shared) -> usize {
+        if self.card.is_none() { IDLE } else { 0 }
+    }
+
+    fn foot(&self, shared: &Shared, action: LabelAction, word: &'static str) -> Option<&'static str> {
+        let matters = self.card.is_some() || shared.open.as_ref().is_some_and(|open| matters_idle(open, action));
+        matters.then_some(word)
+    }
+
+    fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {
+        refresh(self, shared);
+        Vec::new()
+    }
+
+    fn answered(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next {
+        match answer {
+            PopupAnswer::Picked(Pick::Pair(pair)) => show_pair(self, shared, &pair),
+            PopupAnswer::Typed(input) => match input.ask.clone() {
+                Ask::Note { pair } => return take_note(shared, pair, input.buffer.text().trim().to_owned()).into(),
+                Ask::Correct { pair, completion } => {
+                    return take_correction(shared, pair, completion, input.buffer.text().to_owned()).into();
+                }
+                _ => {}
+            },
+            PopupAnswer::Withdrawn(input) => {
+                if let Ask::Correct { pair, completion } = input.ask {
+                    return withdraw(shared, pair, completion).into();
+                }
+            }
+            _ => {}
+        }
+        Next::default()
+    }
+}
+
+/// Whether an action does something while there is no pair to judge.
+fn matters_idle(open: &Open, action: LabelAction) -> bool {
+    match action {
+        LabelAction::Sample => !open.session.prompts().is_empty(),
+        LabelAction::Go("launch") => {
+            let session = &open.session;
+            !session.taught().is_empty()
+                || !session.rated().is_empty()
+                || session.verdicts().any(|(_, judged)| !judged.undone)
+        }
+        LabelAction::Undo => open.session.undoable(&open.rater).is_some(),
+        LabelAction::Go("watch") => !open.runs.is_empty(),
+        _ => true,
+    }
+}
+
+/// Looks again at what has changed below: takes the next pair when none is shown, lays the text out for a new size.
+fn refresh(label: &mut LabelScreen, model: &Shared) {
+    let Some(open) = &model.open else { return };
+    // Before all logs are read, a pair may seem open that was judged long ago.
+    if label.card.is_none()
+        && open.loaded
+        && let Some(next) = open.queue.first()
+    {
+        label.card = Card::of(open, next, model.clock_ms);
+    }
+    if let Some(card) = &mut label.card {
+        card.lay_out(model.size, label.zoom);
+    }
+}
+
+/// Shows a pair, judged or not.
+fn show_pair(label: &mut LabelScreen, model: &Shared, pair: &PairId) {
+    let Some(open) = &model.open else { return };
+    if let Some(card) = Card::of(open, pair, model.clock_ms) {
+        label.card = Some(card);
+    }
+    refresh(label, model);
+}
+
+fn show_next(label: &mut LabelScreen, model: &Shared) {
+    label.card = None;
+    refresh(label, model);
+}
+
+/// Does what a key asks for.
+fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<Effect> {
+    match action {
+        LabelAction::Prefer(pane, strength) => return judge(label, model, Said::Prefer(pane, strength)),
+        LabelAction::Tie => return judge(label, model, Said::Flat(Choice::Tie)),
+        LabelAction::BothBad => return judge(label, model, Said::Flat(Choice::BothBad)),
+        LabelAction::Skip => return judge(label, model, Said::Flat(Choice::Skip)),
+        LabelAction::Undo => return undo(label, model),
+        LabelAction::Redo => return redo(label, model),
+        LabelAction::Note => ask_note(label, model),
+        LabelAction::Edit => ask_correction(label, model),
+        LabelAction::TurnOrder => turn_order(label, model),
+        LabelAction::GoTo => ask_pair(model, |_| true),
+        _ => {}
+    }
+    let size = model.size;
+    let Some(card) = &mut label.card else { return Vec::new() };
+    match action {
+        LabelAction::ScrollDown => card.scroll_by(1),
+        LabelAction::ScrollUp => card.scroll_by(-1),
+        LabelAction::PageDown => card.scroll_by(card.page()),
+        LabelAction::PageUp => card.scroll_by(-card.page()),
+        LabelAction::SwapPane => {
+            card.focus = card.focus.other();
+            card.lay_out(size, label.zoom);
+        }
+        LabelAction::Zoom => {
+            label.zoom = !label.zoom;
+            card.lay_out(size, label.zoom);
+        }
+        LabelAction::Diff => {
+            label.diff = !label.diff;
+            if label.diff {
+                card.compare();
+            }
+        }
+        LabelAction::NextDifference => {
+            label.diff = true;
+            card.compare();
+            if !card.to_next_difference() {
+                model.say("no further difference");
+            }
+        }
+        _ => {}
+    }
+    Vec::new()
+}
+
+/// A decision as it was pressed: in terms of the screen.
+#[derive(Clone, Copy)]
+enum Said {
+    Prefer(Pane, Strength),
+    Flat(Choice),
+}
+
+fn judge(label: &mut LabelScreen, model: &mut Shared, said: Said) -> Vec<Effect> {
+    if !flow::writable(model) {
+        return Vec::new();
+    }
+    let Some(card) = &label.card else {
+        model.warn("no pair to label");
+        return Vec::new();
+    };
+    let ms = model.clock_ms.saturating_sub(card.shown_ms);
+    if ms < GUARD_MS {
+        model.warn("Ignored: pressed too soon. Press again.");
+        return Vec::new();
+    }
+    let (choice, winner) = match said {
+        Said::Prefer(pane, strength) => {
+            let side = card.side(pane);
+            (Choice::Prefer(side, strength), Some(card.raw_hash(pane)))
+        }
+        Said::Flat(choice) => (choice, None),
+    };
+    let (pair, left, seen) = (card.pair.clone(), card.left, card.seen());
+    let Some(open) = &mut model.open else { return Vec::new() };
+    let verdict = Verdict { pair, rater: open.rater.clone(), choice, left, seen, ms, winner_hash: winner };
+    let effects = open.write(&SessionRecord::Judged(verdict));
+    show_next(label, model);
+    effects
+}
+
+fn undo(label: &mut LabelScreen, model: &mut Shared) -> Vec<Effect> {
+    undo_or_redo(label, model, true)
+}
+
+fn redo(label: &mut LabelScreen, model: &mut Shared) -> Vec<Effect> {
+    undo_or_redo(label, model, false)
+}
+
+fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, back: bool) -> Vec<Effect> {
+    if !flow::writable(model) {
+        return Vec::new();
+    }
+    let Some(open) = &mut model.open else { return Vec::new() };
+    let of = if back { open.session.undoable(&open.rater) } else { open.session.redoable(&open.rater) };
+    let Some(of) = of else {
+        model.say(if back { "Nothing to undo" } else { "Nothing to redo" });
+        return Vec::new();
+    };
+    if let Some(pair) = open.session.correction_at(of).map(|c| c.pair.clone()) {
+        let effects = open.write(&if back { SessionRecord::Withdrawn { of } } else { SessionRecord::Restored { of } });
+        // The pair that is on the screen stays as it was scrolled and read.
+        let shown = label.card.as_ref().is_some_and(|card| card.pair == pair);
+        if !shown {
+            show_pair(label, model, &pair);
+        }
+        model.say(if back { "correction undone" } else { "correction redone" });
+        return effects;
+    }
+    let pair = open.session.judged_pair(of).cloned();
+    let effects = open.write(&if back { SessionRecord::Undone { of } } else { SessionRecord::Redone { of } });
+    match pair {
+        Some(pair) if back => show_pair(label, model, &pair),
+        _ => show_next(label, model),
+    }
+    effects
+}
+
+/// Shows the pairs in the other order, beginning with the next one.
+fn turn_order(label: &mut LabelScreen, model: &mut Shared) {
+    let Some(open) = &mut model.open else { return };
+    let said = match open.order {
+        QueueOrder::Uncertain => "pairs in order of arrival".to_owned(),
+        QueueOrder::Arrival => {
+            let of_queue =
+                |pair: &&PairId| open.session.pair(pair).is_some_and(|p| open.session.score_gap(p).is_some());
+            match open.queue.iter().filter(of_queue).count() {
+                0 => {
+                    let name = open.meta.name.clone();
+                    return model.warn(format!(
+                        "no pair left to label has scores; `tiebreak score {name} --with RUN` adds them"
+                    ));
+                }
+                n => format!("least certain scores first: {n} of {} pairs have scores", open.queue.len()),
+            }
+        }
+    };
+    open.order = match open.order {
+        QueueOrder::Arrival => QueueOrder::Uncertain,
+        QueueOrder::Uncertain => QueueOrder::Arrival,
+    };
+    model.order = open.order;
+    open.requeue();
+    show_next(label, model);
+    model.say(said);
+}
+
+fn ask_note(label: &LabelScreen, model: &mut Shared) {
+    if !flow::writable(model) {
+        return;
+    }
+    let Some(open) = &model.open else { return };
+    let Some(card) = &label.card else { return };
+    let old = open.session.note_of(&card.pair, &open.rater).unwrap_or_default().to_owned();
+    let pair = card.pair.clone();
+    flow::input(model, "a note on this pair", "empty removes it", Ask::Note { pair }, &old);
+}
+
+/// Takes a note.
+fn take_note(model: &mut Shared, pair: PairId, text: String) -> Vec<Effect> {
+    let Some(open) = &mut model.open else { return Vec::new() };
+    let rater = open.rater.clone();
+    open.write(&SessionRecord::Noted { pair, rater, text })
+}
+
+fn ask_correction(label: &LabelScreen, model: &mut Shared) {
+    if !flow::writable(model) {
+        return;
+    }
+    let (Some(open), Some(card)) = (&model.open, &label.card) else { return };
+    let completion = card.completion(card.focus).clone();
+    let corrected = open.session.correction_of(&completion, &open.rater);
+    let original = open.session.completion(&completion).map(|c| c.text.as_str());
+    let text = corrected.or(original).unwrap_or_default().to_owned();
+    let title = match corrected {
+        Some(_) => format!("your correction of answer {}", card.focus.number()),
+        None => format!("correction of answer {}", card.focus.number()),
+    };
+    let ask = Ask::Correct { pair: card.pair.clone(), completion };
+    model.popups.push(Popup::Input(Input {
+        title,
+        hint: "ctrl-s saves, esc cancels, ctrl-x withdraws your correction".into(),
+        buffer: EditBuffer::text_of(text),
+        ask,
+        error: None,
+    }));
+}
+
+/// Saves a correction, exactly as it was typed. The answer's own text, or none, withdraws an earlier one.
+fn take_correction(model: &mut Shared, pair: PairId, completion: CompletionId, text: String) -> Vec<Effect> {
+    let Some(open) = &mut model.open else { return Vec::new() };
+    let original = open.session.completion(&completion).map(|c| c.text.as_str());
+    if original == Some(text.as_str()) || text.trim().is_empty() {
+        return withdraw(model, pair, completion);
+    }
+    if open.session.correction_of(&completion, &open.rater) == Some(text.as_str()) {
+        model.say("nothing changed");
+        return Vec::new();
+    }
+    let rater = open.rater.clone();
+    let effects = open.write(&SessionRecord::Corrected { pair, completion, rater, text });
+    model.say("correction saved; u undoes it");
+    effects
+}
+
+/// Withdraws the corrections of an answer.
+fn withdraw(model: &mut Shared, pair: PairId, completion: CompletionId) -> Vec<Effect> {
+    let Some(open) = &mut model.open else { return Vec::new() };
+    if open.session.correction_of(&completion, &open.rater).is_none() {
+        model.say("nothing changed: this answer has no correction of yours");
+        return Vec::new();
+    }
+    let rater = open.rater.clone();
+    let effects = open.write(&SessionRecord::Corrected { pair, completion, rater, text: String::new() });
+    model.say("correction withdrawn; u brings it back");
+    effects
+}
+
+/// Asks for one of the pairs that `among` takes, and shows it.
+fn ask_pair(model: &mut Shared, among: impl Fn(&PairId) -> bool) {
+    let Some(open) = &model.open else { return };
+    let entries = open.session.pairs().iter().filter(|pair| among(&pair.id)).filter_map(|pair| {
+        let prompt = open.session.prompt(&pair.prompt)?;
+        let said = open.session.verdict_of(&pair.id, &open.rater).map(|(_, verdict)| score::words(verdict));
+        Some(PaletteEntry::new(
+            format!("{}  {}", pair.prompt, clip(&presentable(prompt.body.headline()), 60)),
+            said.unwrap_or_default(),
+            Pick::Pair(pair.id.clone()),
+        ))
+    });
+    let palette = Palette::new("which pair", entries.collect());
+    model.popups.push(Popup::Palette(palette));
+}

@@ -1,0 +1,256 @@
+//! The watch screen: a run's curves, findings and samples, and its control.
+//!
+//! Every number comes from the run's folded log; this screen changes a run only by asking its worker.
+
+use crate::app::contract::Screen;
+use crate::app::curves::{CurveView, Look};
+use crate::app::effect::Effect;
+use crate::app::goal::{Goal, Next, Show};
+use crate::app::key::Code;
+use crate::app::keymap::{Section, c, k, on};
+use crate::app::msg::Msg;
+use crate::app::open::{Open, RunView};
+use crate::app::popup::{Confirm, Popup, Then};
+use crate::app::shared::Shared;
+use crate::domain::{PairId, RunStatus};
+use crate::protocol::RunCommand;
+
+/// What the screen knows.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct WatchScreen {
+    /// What is looked at.
+    pub view: CurveView,
+}
+
+/// What its keys ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatchAction {
+    /// Look at the curves in another way.
+    Look(Look),
+    /// The worker's own output.
+    WorkerLog,
+    /// The next run.
+    NextRun,
+    /// The run before.
+    PreviousRun,
+    /// Pause the run, or go on.
+    PauseRun,
+    /// Write a checkpoint.
+    CheckpointRun,
+    /// Stop the run.
+    StopRun,
+    /// Resume a lost or stopped run.
+    ResumeRun,
+    /// Label a pair again that a finding names.
+    Relabel,
+    /// To another screen of the session.
+    Go(&'static str),
+    /// Back from looking closer, then to labelling.
+    Back,
+}
+
+#[rustfmt::skip]
+const KEYS: &[Section<WatchAction>] = &[Section { title: "watch", rows: &[
+    on(c('f'), WatchAction::Relabel, "label again", "label a pair again that a finding names"),
+    on(k(Code::Left), WatchAction::Look(Look::CursorLeft), "cursor", "move the cursor left and read values there").named("cursor left"),
+    on(k(Code::Right), WatchAction::Look(Look::CursorRight), "cursor", "move the cursor right and read values there").named("cursor right"),
+    on(c('+'), WatchAction::Look(Look::ZoomIn), "zoom", "zoom in, at the cursor or at the end").named("zoom in"),
+    on(c('-'), WatchAction::Look(Look::ZoomOut), "zoom", "zoom out").named("zoom out"),
+    on(k(Code::Tab), WatchAction::Look(Look::NextPane), "pane", "next pane").named("next pane"),
+    on(c('p'), WatchAction::PauseRun, "pause", "pause the run after its step, or resume it"),
+    on(c('s'), WatchAction::Look(Look::Smooth), "smooth", "smooth the curves more, then not at all"),
+    on(c('x'), WatchAction::Look(Look::XAxis), "axis", "x axis in steps, epochs or time").named("x axis"),
+    on(c('c'), WatchAction::CheckpointRun, "checkpoint", "write a checkpoint now"),
+    on(c('S'), WatchAction::StopRun, "stop", "stop the run with a checkpoint; asks first"),
+    on(c('R'), WatchAction::ResumeRun, "resume", "resume a lost or stopped run from its checkpoint"),
+    on(c('='), WatchAction::Look(Look::ZoomIn), "", "zoom in, at the cursor or at the end"),
+    on(k(Code::End), WatchAction::Look(Look::Follow), "", "follow the end, without cursor and zoom").named("follow"),
+    on(c('y'), WatchAction::Look(Look::LogScale), "", "logarithmic scale").named("log scale"),
+    on(k(Code::Enter), WatchAction::Look(Look::Enlarge), "", "enlarge one pane, or show all").named("enlarge"),
+    on(k(Code::BackTab), WatchAction::Look(Look::PreviousPane), "", "previous pane").named("previous pane"),
+    on(c(']'), WatchAction::Look(Look::NextPane), "", "next pane"),
+    on(c('['), WatchAction::Look(Look::PreviousPane), "", "previous pane"),
+    on(k(Code::Down), WatchAction::NextRun, "", "next run of the session").named("next run"),
+    on(k(Code::Up), WatchAction::PreviousRun, "", "previous run of the session").named("previous run"),
+    on(c('o'), WatchAction::WorkerLog, "", "show worker.log instead of the samples").named("worker log"),
+    on(c('t'), WatchAction::Go("launch"), "train", "launch another training run").named("launch"),
+    on(c('l'), WatchAction::Go("label"), "label", "label pairs"),
+    on(k(Code::Esc), WatchAction::Back, "", "back to labelling").named("back"),
+] }];
+
+impl Screen for WatchScreen {
+    type Action = WatchAction;
+
+    const NAME: &'static str = "watch";
+    const KEYS: &'static [Section<WatchAction>] = KEYS;
+
+    /// Shows this run, or the one that matters most.
+    fn open(shared: &mut Shared, show: Show) -> (Self, Vec<Effect>) {
+        let run = match show {
+            Show::Run(run) => Some(run),
+            _ => None,
+        };
+        let mut watch = Self { view: CurveView::of(run) };
+        let effects = Screen::refresh(&mut watch, shared);
+        (watch, effects)
+    }
+
+    fn act(&mut self, shared: &mut Shared, action: WatchAction) -> Next {
+        let Some(open) = &shared.open else { return Next::default() };
+        let next = match action {
+            WatchAction::Go(screen) => return Next::go(Goal::to(screen)),
+            WatchAction::Back if !self.view.unwind() => return Next::go(Goal::to("label")),
+            WatchAction::Back => Next::default(),
+            WatchAction::NextRun => self.go_run(open, 1).into(),
+            WatchAction::PreviousRun => self.go_run(open, -1).into(),
+            WatchAction::WorkerLog => {
+                self.view.show_output = !self.view.show_output;
+                let ask = self.view.run.clone().filter(|_| self.view.show_output);
+                ask.map(|run| Effect::ReadWorkerLog { run }).into_iter().collect::<Vec<_>>().into()
+            }
+            WatchAction::PauseRun | WatchAction::CheckpointRun | WatchAction::StopRun | WatchAction::ResumeRun => {
+                self.control(shared, action).into()
+            }
+            WatchAction::Relabel => match self.named(open) {
+                none if none.is_empty() => {
+                    shared.warn("no finding of this run names a pair of this session");
+                    Next::default()
+                }
+                pairs => return Next::go(Goal::with("label", Show::Pairs(pairs))),
+            },
+            WatchAction::Look(look) => {
+                if let Some(run) = self.view.shown(open) {
+                    self.view.look(&run.state, look);
+                }
+                Next::default()
+            }
+        };
+        Screen::refresh(self, shared);
+        shared.touch();
+        next
+    }
+
+    fn foot(&self, shared: &Shared, action: WatchAction, word: &'static str) -> Option<&'static str> {
+        let open = shared.open.as_ref()?;
+        let status = self.view.shown(open).map(RunView::status);
+        let paused = status == Some(RunStatus::Paused);
+        let word = if action == WatchAction::PauseRun && paused { "resume" } else { word };
+        let matters = match action {
+            WatchAction::Relabel => !self.named(open).is_empty(),
+            action => matters_watching(status.as_ref(), action),
+        };
+        matters.then_some(word)
+    }
+
+    fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {
+        if let Some(open) = &mut shared.open {
+            self.view.refresh(open);
+        }
+        Vec::new()
+    }
+
+    /// The last lines of a run's worker.log.
+    fn hear(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect> {
+        if let Msg::WorkerLog { run, lines } = msg
+            && self.view.run.as_ref() == Some(&run)
+        {
+            self.view.output = lines;
+            shared.touch();
+        }
+        Vec::new()
+    }
+}
+
+/// Whether a key matters while the run shown is at this point of its life.
+fn matters_watching(status: Option<&RunStatus>, action: WatchAction) -> bool {
+    let live = status.is_some_and(RunStatus::is_live);
+    match action {
+        WatchAction::PauseRun | WatchAction::CheckpointRun | WatchAction::StopRun => live,
+        WatchAction::ResumeRun => matches!(status, Some(RunStatus::Lost | RunStatus::Stopped | RunStatus::Failed(_))),
+        WatchAction::Go(_) => !live,
+        _ => status.is_some(),
+    }
+}
+
+impl WatchScreen {
+    fn go_run(&mut self, open: &Open, by: isize) -> Vec<Effect> {
+        if open.runs.is_empty() {
+            return Vec::new();
+        }
+        let at = open.runs.iter().position(|r| Some(&r.id) == self.view.run.as_ref()).unwrap_or(0) as isize;
+        let next = open.runs[(at + by).rem_euclid(open.runs.len() as isize) as usize].id.clone();
+        let ask = self.view.show_output.then(|| Effect::ReadWorkerLog { run: next.clone() });
+        self.view.turn_to(next);
+        ask.into_iter().collect()
+    }
+
+    /// The pairs of this session that the run's findings name, newest finding first.
+    #[must_use]
+    pub fn named(&self, open: &Open) -> Vec<PairId> {
+        let findings = self.view.shown(open).map_or(&[][..], |run| run.state.findings.as_slice());
+        let mut pairs: Vec<PairId> = Vec::new();
+        for pair in findings.iter().rev().filter_map(|f| f.pair.as_ref()) {
+            if open.session.pair(pair).is_some() && !pairs.contains(pair) {
+                pairs.push(pair.clone());
+            }
+        }
+        pairs
+    }
+
+    fn control(&self, shared: &mut Shared, action: WatchAction) -> Vec<Effect> {
+        match self.command(shared.open.as_ref(), action) {
+            Ok((said, effect)) => {
+                shared.say(said);
+                vec![effect]
+            }
+            Err(Refused::Because(why)) => {
+                shared.warn(why);
+                Vec::new()
+            }
+            Err(Refused::AskFirst(confirm)) => {
+                shared.popups.push(Popup::Confirm(confirm));
+                Vec::new()
+            }
+        }
+    }
+
+    /// What is asked of the worker, with words that say so.
+    fn command(&self, open: Option<&Open>, action: WatchAction) -> Result<(String, Effect), Refused> {
+        let refuse = |why: String| Err(Refused::Because(why));
+        let Some((open, run)) = open.and_then(|open| Some((open, self.view.shown(open)?))) else {
+            return refuse("no run yet".into());
+        };
+        if let Some(holder) = &open.read_only {
+            return refuse(format!("read-only: {holder} holds this session; close it there to write here"));
+        }
+        let (id, status) = (run.id.clone(), run.status());
+        let command = |command: RunCommand, said: String| Ok((said, Effect::Command { run: id.clone(), command }));
+        match (action, &status) {
+            (WatchAction::PauseRun, RunStatus::Paused) => command(RunCommand::Resume, format!("{id} resumes")),
+            (WatchAction::PauseRun, RunStatus::Running) => {
+                command(RunCommand::Pause, format!("pausing {id} after this step"))
+            }
+            (WatchAction::CheckpointRun, RunStatus::Running | RunStatus::Paused) => {
+                command(RunCommand::Checkpoint, format!("writing a checkpoint of {id} after this step"))
+            }
+            (WatchAction::StopRun, status) if status.is_live() => Err(Refused::AskFirst(Confirm {
+                question: format!("Stop {id}? It writes a checkpoint first; `R` resumes it from there."),
+                then: Then::Effects(vec![Effect::Command { run: id, command: RunCommand::Stop }]),
+            })),
+            (WatchAction::ResumeRun, RunStatus::Paused) => command(RunCommand::Resume, format!("{id} resumes")),
+            (WatchAction::ResumeRun, RunStatus::Lost | RunStatus::Stopped | RunStatus::Failed(_)) => {
+                Ok((format!("resuming {id}"), Effect::ResumeRun { run: id }))
+            }
+            (WatchAction::ResumeRun, status) => refuse(format!("{id} is {}: nothing to resume", status.word())),
+            (_, status) => refuse(format!("{id} is {}: the run is not active", status.word())),
+        }
+    }
+}
+
+/// Why nothing is asked of the worker at once.
+enum Refused {
+    /// It makes no sense now.
+    Because(String),
+    /// It is asked first.
+    AskFirst(Confirm),
+}

@@ -1,0 +1,82 @@
+//! Going from screen to screen, opening the session first where needed.
+
+use super::effect::Effect;
+use super::goal::{Goal, Next};
+use super::model::Model;
+use super::outbox::Saved;
+use super::screen::door;
+use crate::domain::counted;
+
+/// The first effects of a workbench that opens on the list of sessions, or on a session and a screen of it.
+pub fn begin(model: &mut Model, session: Option<(String, Goal)>) -> Vec<Effect> {
+    let mut effects = vec![Effect::ListSessions, Effect::AskDevice, Effect::ListModels];
+    if let Some((name, goal)) = session {
+        effects.insert(0, Effect::OpenSession { name: name.clone() });
+        model.goal = Some((name, goal));
+    }
+    model.touch();
+    effects
+}
+
+/// Does what came of a key, a message or an answer: goes where it leads.
+pub fn follow(model: &mut Model, next: Next) -> Vec<Effect> {
+    let Next { mut effects, go: to } = next;
+    if let Some(to) = to {
+        effects.extend(go(model, to.session, to.goal));
+    }
+    effects
+}
+
+/// Goes to a screen of a session, opening the session first where needed.
+pub fn go(model: &mut Model, session: Option<String>, goal: Goal) -> Vec<Effect> {
+    if door(goal.screen).is_some_and(|door| !door.needs_session) {
+        return arrive(model, goal);
+    }
+    let open = model.open.as_ref().map(|open| open.name.clone());
+    match (session, open) {
+        (Some(name), Some(open)) if name == open => arrive(model, goal),
+        (None, Some(_)) => arrive(model, goal),
+        (Some(_), Some(_)) if unsaved(model).is_some() => {
+            model.warn("verdicts of this session are not saved yet: wait for ✓ saved (ctrl-s: now); then open the other session");
+            Vec::new()
+        }
+        (Some(name), _) => {
+            model.open = None;
+            model.say(format!("opening {name} …"));
+            model.goal = Some((name.clone(), goal));
+            vec![Effect::OpenSession { name }]
+        }
+        (None, None) => {
+            model.warn("no session is selected: n makes one");
+            Vec::new()
+        }
+    }
+}
+
+/// Shows a screen of the open session, and what it says of it alone.
+pub fn arrive(model: &mut Model, goal: Goal) -> Vec<Effect> {
+    model.notice = None;
+    show(model, goal)
+}
+
+/// Shows a screen of the open session.
+pub fn show(model: &mut Model, goal: Goal) -> Vec<Effect> {
+    let Some(door) = door(goal.screen) else {
+        model.warn(format!("no screen is called {}", goal.screen));
+        return Vec::new();
+    };
+    let (screen, effects) = (door.open)(&mut model.shared, goal.show);
+    model.screen = screen;
+    model.touch();
+    effects
+}
+
+/// What is not saved, as one sentence.
+pub fn unsaved(model: &Model) -> Option<String> {
+    match model.open.as_ref()?.saved() {
+        Saved::All => None,
+        Saved::Saving(n) => Some(format!("{n} records are not on disk yet.")),
+        Saved::Delayed { records, error, .. } => Some(format!("{} not saved: {error}.", counted(records, "record"))),
+        Saved::Failed(error) => Some(format!("Some verdicts are not saved: {error}.")),
+    }
+}

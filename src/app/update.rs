@@ -1,0 +1,306 @@
+//! `update`: every message finds its handler here.
+
+use super::anywhere::{ANYWHERE, Anywhere};
+use super::effect::Effect;
+use super::flow;
+use super::goal::{Goal, Next, Show};
+use super::key::Key;
+use super::model::Model;
+use super::msg::Msg;
+use super::open::Open;
+use super::outbox::Saved;
+use super::palette::{Palette, Pick};
+use super::popup::{Confirm, Help, Popup, PopupAnswer, Pressed, Then};
+use super::screen::DOORS;
+use super::shared::Tone;
+use super::travel;
+
+/// How long a notice stays.
+const NOTICE_MS: u64 = 6_000;
+/// The longest paste that is taken, in bytes.
+const MAX_PASTE: usize = 1 << 20;
+
+/// Takes a message in and says what the shell is to do about it.
+pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
+    match msg {
+        Msg::Tick { now_ms, clock_ms } => return tick(model, now_ms, clock_ms),
+        Msg::Key(key) => {
+            model.touch();
+            return press(model, key);
+        }
+        Msg::Paste(text) => paste(model, &text),
+        Msg::Resize(w, h) => {
+            model.size = (w, h);
+            for popup in &mut model.popups {
+                if let Popup::Masks(sheet) = popup {
+                    sheet.lay_out((w, h));
+                }
+            }
+            model.touch();
+            return refresh(model);
+        }
+        Msg::SessionsListed(sessions) => {
+            model.sessions = Some(sessions);
+            model.touch();
+        }
+        Msg::ModelsListed(models) => {
+            model.models = Some(models);
+            model.touch();
+        }
+        Msg::DeviceKnown(device) => {
+            model.device = device;
+            model.touch();
+        }
+        Msg::SessionOpened(opened) => {
+            let goal = match model.goal.take() {
+                Some((name, goal)) if name == opened.name => goal,
+                other => {
+                    model.goal = other;
+                    Goal::to("label")
+                }
+            };
+            let mut open = Open::new(opened);
+            open.order = model.order;
+            model.open = Some(open);
+            model.touch();
+            // The forms need what is in the logs; until they have come, the label screen says that it is reading.
+            model.goal = model.open.as_ref().map(|open| (open.name.clone(), goal));
+            return travel::show(model, Goal::to("label"));
+        }
+        Msg::SessionLoaded => {
+            if let Some(open) = &mut model.open {
+                open.loaded = true;
+            }
+            model.touch();
+            let mut effects = refresh(model);
+            if let Some((_, goal)) = model.goal.take() {
+                effects.extend(travel::arrive(model, goal));
+            }
+            return effects;
+        }
+        Msg::Records(records) => {
+            if let Some(open) = &mut model.open {
+                open.fold(records);
+            }
+            model.touch();
+            return refresh(model);
+        }
+        Msg::Integrity(found) => {
+            if let Some(open) = &mut model.open {
+                open.integrity = found;
+            }
+            model.touch();
+        }
+        Msg::RunFound(spec) => {
+            if let Some(open) = &mut model.open {
+                let id = spec.id.clone();
+                open.run_mut(&id).spec = Some(*spec);
+            }
+            model.touch();
+            return refresh(model);
+        }
+        Msg::RunRecords { run, records } => {
+            if let Some(open) = &mut model.open {
+                open.fold_run(&run, records);
+            }
+            model.touch();
+            return refresh(model);
+        }
+        Msg::RunAlive { run, alive } => {
+            if let Some(open) = &mut model.open {
+                open.run_mut(&run).alive = Some(alive);
+            }
+            model.touch();
+            return refresh(model);
+        }
+        Msg::Acknowledged { ticket, seq } => {
+            let now = model.now_ms;
+            model.touch();
+            return model.open.as_mut().map_or_else(Vec::new, |open| open.acknowledge(ticket, seq, now));
+        }
+        Msg::SaveDelayed { error, in_ms } => {
+            let again_ms = model.clock_ms + in_ms;
+            if let Some(open) = &mut model.open {
+                open.outbox.delay(error, again_ms);
+            }
+            model.touch();
+        }
+        Msg::AppendFailed { ticket, error } => {
+            if let Some(open) = &mut model.open {
+                open.outbox.fail(ticket, error);
+            }
+            model.touch();
+        }
+        Msg::WorkerLog { .. } | Msg::EstimateReady { .. } => {
+            return model.screen.any_mut().hear(&mut model.shared, msg);
+        }
+        Msg::MasksReady { ticket, answer } => {
+            let size = model.size;
+            let sheets = model.popups.iter_mut().filter_map(|popup| match popup {
+                Popup::Masks(sheet) if sheet.ticket == ticket => Some(sheet),
+                _ => None,
+            });
+            sheets.for_each(|sheet| sheet.fill(&answer, size));
+            model.touch();
+        }
+        Msg::Launched { run } => {
+            let sampling = model.open.as_mut().is_some_and(|open| open.run_mut(&run).is_sampling());
+            if sampling {
+                model.say(format!("{run} is sampling in the background: pairs appear as they are ready"));
+            } else {
+                return travel::arrive(model, Goal::with("watch", Show::Run(run)));
+            }
+        }
+        Msg::Created { name } => {
+            let mut effects = travel::go(model, Some(name), Goal::to("label"));
+            effects.push(Effect::ListSessions);
+            return effects;
+        }
+        Msg::Imported(text) | Msg::Note(text) => model.say(text),
+        Msg::Failed(sentence) => {
+            // A session that did not open leaves nothing to wait for.
+            if model.open.is_none() {
+                model.goal = None;
+                if model.screen.any().name() != "home" {
+                    travel::show(model, Goal::to("home"));
+                }
+            }
+            model.popups.push(Popup::Message { title: "Error".into(), body: sentence });
+            model.touch();
+        }
+    }
+    Vec::new()
+}
+
+/// Lets the screen look at what has changed below it.
+fn refresh(model: &mut Model) -> Vec<Effect> {
+    model.screen.any_mut().refresh(&mut model.shared)
+}
+
+fn tick(model: &mut Model, now_ms: u64, clock_ms: u64) -> Vec<Effect> {
+    let (before, clock_before) = (model.now_ms, model.clock_ms);
+    model.now_ms = now_ms;
+    model.clock_ms = clock_ms;
+    if model.notice.as_ref().is_some_and(|notice| clock_ms >= notice.at_ms + NOTICE_MS) {
+        model.notice = None;
+        model.touch();
+    }
+    // The header counts the seconds to the next try.
+    let again = model.open.as_ref().and_then(|open| open.outbox.again_ms());
+    let left = |clock: u64| again.map(|at| at.saturating_sub(clock).div_ceil(1000));
+    if left(clock_before) != left(clock_ms) {
+        model.touch();
+    }
+    model.screen.any_mut().tick(&mut model.shared, before)
+}
+
+fn paste(model: &mut Model, text: &str) {
+    let end = text.len().min(MAX_PASTE);
+    let text = &text[..text.floor_char_boundary(end)];
+    // Pasted text is never taken for keys: a paste into the label screen would label pairs.
+    if model.popups.last_mut().is_some_and(|popup| popup.paste(text)) {
+        model.touch();
+    } else {
+        model.warn("paste works only where text is typed");
+    }
+}
+
+fn press(model: &mut Model, key: Key) -> Vec<Effect> {
+    if model.notice.as_ref().is_some_and(|notice| notice.tone == Tone::Info) {
+        model.notice = None;
+    }
+    if let Some(popup) = model.popups.pop() {
+        return match popup.press(key, model.size) {
+            Pressed::Stay(popup) => {
+                model.popups.push(popup);
+                Vec::new()
+            }
+            Pressed::Closed => Vec::new(),
+            Pressed::Discard(input) => {
+                model.popups.push(Popup::Input(input));
+                let question = "Discard what you typed?".into();
+                model.popups.push(Popup::Confirm(Confirm { question, then: Then::Discard }));
+                Vec::new()
+            }
+            Pressed::Answered(answer) => answered(model, answer),
+        };
+    }
+    if let Some(next) = model.screen.any_mut().press(&mut model.shared, key) {
+        return travel::follow(model, next);
+    }
+    ANYWHERE.lookup(key).map_or_else(Vec::new, |action| anywhere(model, action))
+}
+
+/// Does what a popup was closed with: here what every screen may ask, and what the screen asked by the screen.
+fn answered(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
+    let shared = &mut model.shared;
+    let next = match answer {
+        PopupAnswer::Yes(Then::Quit) => vec![Effect::Quit].into(),
+        PopupAnswer::Yes(Then::Effects(effects)) => effects.into(),
+        PopupAnswer::Yes(Then::Discard) => {
+            shared.popups.pop();
+            Next::default()
+        }
+        PopupAnswer::Filled(form) => flow::submit(shared, form).into(),
+        PopupAnswer::Picked(Pick::Screen(row)) => model.screen.any_mut().act_row(shared, row),
+        PopupAnswer::Picked(Pick::Anywhere(row)) => {
+            return ANYWHERE.rows.get(row).map_or_else(Vec::new, |row| anywhere(model, row.action));
+        }
+        PopupAnswer::Picked(Pick::Go(screen)) => Next::go(Goal::to(screen)),
+        PopupAnswer::Picked(Pick::Session(name)) => Next::go_in(Some(name), Goal::to("label")),
+        PopupAnswer::Picked(Pick::Model { name, model: of }) => {
+            flow::pick_model(shared, name, of);
+            Next::default()
+        }
+        PopupAnswer::Picked(pick @ Pick::Pair(_)) => model.screen.any_mut().answered(shared, PopupAnswer::Picked(pick)),
+        PopupAnswer::Typed(input) if input.ask.is_of_the_screen() => {
+            model.screen.any_mut().answered(shared, PopupAnswer::Typed(input))
+        }
+        PopupAnswer::Withdrawn(input) => model.screen.any_mut().answered(shared, PopupAnswer::Withdrawn(input)),
+        PopupAnswer::Typed(input) => flow::typed(shared, input).into(),
+    };
+    travel::follow(model, next)
+}
+
+/// Does what a key asks for that works on every screen.
+fn anywhere(model: &mut Model, action: Anywhere) -> Vec<Effect> {
+    match action {
+        Anywhere::Help => {
+            let tables = model.tables();
+            model.popups.push(Popup::Help(Help { tables, scroll: 0 }));
+        }
+        Anywhere::Palette => {
+            let names: Vec<String> = model.sessions.iter().flatten().map(|card| card.name.clone()).collect();
+            let mut everywhere = ANYWHERE.table();
+            everywhere.rows.retain(|row| ANYWHERE.rows[row.first].action != Anywhere::Palette);
+            let screens = DOORS.iter().filter(|door| model.open.is_some() || !door.needs_session).map(|door| door.name);
+            let here = model.screen.any().table();
+            let palette = Palette::commands(&here, &everywhere, screens, names.into_iter());
+            model.popups.push(Popup::Palette(palette));
+        }
+        Anywhere::Quit => return quit(model),
+        Anywhere::Redraw => return vec![Effect::Redraw],
+        Anywhere::Suspend => return vec![Effect::Suspend],
+        Anywhere::SaveAgain => match &mut model.open {
+            Some(open) if open.saved() == Saved::All => model.say("everything is saved"),
+            Some(open) => {
+                let mut effects = open.outbox.retry();
+                effects.push(Effect::SaveNow);
+                return effects;
+            }
+            None => model.say("no session is open"),
+        },
+    }
+    Vec::new()
+}
+
+/// Leaves the program, asking only when something is not saved.
+fn quit(model: &mut Model) -> Vec<Effect> {
+    match travel::unsaved(model) {
+        None => vec![Effect::Quit],
+        Some(why) => {
+            model.popups.push(Popup::Confirm(Confirm { question: format!("{why} Leave anyway?"), then: Then::Quit }));
+            Vec::new()
+        }
+    }
+}

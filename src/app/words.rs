@@ -1,0 +1,57 @@
+//! What several screens say in the same words: models and runs.
+
+use super::open::RunView;
+use crate::domain::model_name;
+use crate::protocol::{ModelCard, RunSpec, Task};
+
+/// What a run is about, for beside its curves: name and value.
+#[must_use]
+pub fn facts(run: &RunView) -> Vec<(&'static str, String)> {
+    run.spec.as_ref().map_or_else(Vec::new, spec_facts)
+}
+
+/// A model's name without the folders it lies in; `owner/name` stays whole.
+#[must_use]
+pub fn short(name: &str) -> String {
+    let path = name.starts_with(['/', '.', '~']) || name.matches('/').count() > 1;
+    if path { model_name(name) } else { name.to_owned() }
+}
+
+/// What a run was asked to do: name and value.
+#[must_use]
+pub fn spec_facts(spec: &RunSpec) -> Vec<(&'static str, String)> {
+    match &spec.task {
+        Task::Train(train) => {
+            let from = train.init.as_ref().map_or(String::new(), |run| format!(" + {run}"));
+            let p = &train.params;
+            let mut out = vec![
+                ("method", format!("{} · {}", train.method, p.text("tune"))),
+                ("model", format!("{}{from}", short(&train.model.name))),
+                ("learning rate", format!("{} {}", p.text("learning_rate"), p.text("lr_scheduler_type"))),
+            ];
+            if !p.text("beta").is_empty() {
+                out.push(("beta", p.text("beta").to_owned()));
+            }
+            out
+        }
+        Task::Sample(sample) => {
+            let models: Vec<String> = sample.models.iter().map(|m| short(&m.name)).collect();
+            vec![
+                ("model", models.join(", ")),
+                ("answers", format!("{} a prompt", sample.per_prompt)),
+                ("temperature", format!("{} · top-p {}", sample.sampler.temperature, sample.sampler.top_p)),
+            ]
+        }
+    }
+}
+
+/// What to know about a model in a few words.
+#[must_use]
+pub fn model_line(card: &ModelCard) -> String {
+    let size = match card.parameters {
+        0 => String::new(),
+        n if n >= 1_000_000_000 => format!("{:.1} B  ", n as f64 / 1e9),
+        n => format!("{:.0} M  ", n as f64 / 1e6),
+    };
+    format!("{size}{}  {}", card.family, card.format)
+}

@@ -1,0 +1,61 @@
+//! What is to be said of a run before anything else: how it ended, and what was found out about it.
+
+use super::scene::Scene;
+use crate::app::{presentable, wrap};
+use crate::domain::{Finding, RunStatus, Severity};
+use crate::ui::theme::{BAD, WARN};
+use ratatui::style::Style;
+
+/// A text in lines.
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let text = presentable(text);
+    wrap(&text, width).into_iter().map(|r| text[r].to_owned()).collect()
+}
+
+/// A run that does not go on says why and what can be done, before anything else.
+fn verdict_on_run(scene: &Scene<'_>) -> Option<(String, Severity)> {
+    match &scene.status {
+        RunStatus::Failed(error) => Some((error.clone(), Severity::Stop)),
+        RunStatus::Lost => {
+            let from = match scene.run.checkpoints.last() {
+                Some(c) => format!("from the checkpoint at step {}", c.step),
+                None => "from the beginning (no checkpoint yet)".into(),
+            };
+            let how = if scene.replay { "it can be resumed" } else { "R resumes it" };
+            Some((
+                format!("The worker is gone: the log has no end and no process holds the lock. {how} {from}."),
+                Severity::Stop,
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// Text of a finding: where, what, what to do.
+fn finding_text(f: &Finding) -> String {
+    let word = match f.severity {
+        Severity::Note => "note",
+        Severity::Warn => "warning",
+        Severity::Stop => "stop",
+    };
+    let pair = f.pair.as_ref().map_or(String::new(), |p| format!(" · pair {p}"));
+    format!("{word} · step {}{pair} · {} {}", f.step, f.text, f.remedy)
+}
+
+/// How a finding is painted.
+pub fn severity_style(severity: Severity) -> Style {
+    match severity {
+        Severity::Note => Style::default(),
+        Severity::Warn => WARN,
+        Severity::Stop => BAD,
+    }
+}
+
+/// Paragraphs to show, most urgent first: the run's own state, then findings from the newest.
+pub fn urgent(scene: &Scene<'_>) -> Vec<(String, Severity)> {
+    let mut out: Vec<(String, Severity)> = verdict_on_run(scene).into_iter().collect();
+    let mut findings: Vec<&Finding> = scene.run.findings.iter().rev().collect();
+    findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
+    out.extend(findings.into_iter().map(|f| (finding_text(f), f.severity)));
+    out
+}
