@@ -268,7 +268,7 @@ fn with_keys(home: &Path) {
     pty.wait("question for a name", |t| t.contains("a new session"));
     pty.keys("tone\r");
     pty.wait("list of models", |t| t.contains("which model"));
-    pty.keys("another type folder\r");
+    pty.keys("another give folder\r");
     pty.wait("question for a folder", |t| t.contains("the model's folder"));
     pty.keys(&format!("{}\r", model().display()));
     pty.wait("question for prompts", |t| t.contains("a file of prompts"));
