@@ -9,6 +9,7 @@
 pub(crate) mod config;
 pub mod discover;
 pub(crate) mod error;
+pub(crate) mod fingerprint;
 pub(crate) mod gguf;
 pub(crate) mod language_model;
 pub mod merge;
@@ -22,6 +23,7 @@ pub(crate) mod weights;
 
 pub use config::{Config, Family, RopeScaling};
 pub use error::Error;
+pub use fingerprint::Fingerprints;
 pub use gguf::Gguf;
 pub use language_model::LanguageModel;
 pub use sink::Sink;

@@ -12,6 +12,7 @@
 //! after that. Folders are 0700 and files 0600.
 
 mod checkpoint;
+mod clock;
 mod container;
 mod control;
 mod error;
@@ -21,6 +22,7 @@ mod files;
 pub mod formats;
 mod home;
 pub mod import;
+mod inputs;
 mod lock;
 mod log;
 mod run;
@@ -30,11 +32,13 @@ mod shapes;
 mod summary;
 
 pub use checkpoint::{Checkpoint, Found, sha256};
+pub use clock::{local_time, utc_time};
 pub use error::{Error, Result};
 #[cfg(test)]
 pub(crate) use fault::plan as faults;
 pub use files::{Target, free_bytes, temp_dir, wall_ms, write_private, write_result};
 pub use home::Home;
+pub use inputs::digest_of;
 pub use lock::{Holder, Lock, is_locked, lock_holder};
 pub use log::{LogRecord, LogTail, LogWriter};
 pub use run::RunDir;

@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-const MANIFEST: &str = "MANIFEST.json";
+pub(super) const MANIFEST: &str = "MANIFEST.json";
 /// Begins the hidden name of a checkpoint set aside to make room for another one of its step.
 const ASIDE: &str = ".tmp-replaced-";
 
@@ -198,6 +198,11 @@ fn sum_of(path: &Path) -> Result<FileSum> {
     }
 }
 
+/// SHA-256 of a file in hex; it is read in pieces.
+pub(super) fn sha256_of(path: &Path) -> Result<String> {
+    Ok(sum_of(path)?.sha256)
+}
+
 /// SHA-256 of some bytes as 64 hex digits, as manifests and data snapshots hold it.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
@@ -265,6 +270,15 @@ pub(super) fn best(dir: &Path) -> Found {
     let checked = place(dir, step).and_then(|path| Ok((verify(&path)?, path)));
     match checked {
         Ok((manifest, path)) => Found { checkpoint: Some(checkpoint(path, &manifest)), passed_over: Vec::new() },
+        Err(e) => Found { checkpoint: None, passed_over: vec![e.to_string()] },
+    }
+}
+
+/// The checkpoint of that step, or why it cannot be used.
+pub(super) fn at(dir: &Path, step: u64) -> Found {
+    let path = place(dir, step).unwrap_or_else(|_| dir.join(folder(step)));
+    match verify(&path) {
+        Ok(manifest) => Found { checkpoint: Some(checkpoint(path, &manifest)), passed_over: Vec::new() },
         Err(e) => Found { checkpoint: None, passed_over: vec![e.to_string()] },
     }
 }

@@ -9,7 +9,7 @@ use super::run::live;
 use crate::domain::{Metrics, Params, RunId, Severity, mix64};
 use crate::model;
 use crate::model::Sink;
-use crate::protocol::{DataSnapshot, ModelRef, RunCommand, RunEvent, RunSpec, SessionMeta, Task, TrainSpec};
+use crate::protocol::{DataSnapshot, Inputs, ModelRef, RunCommand, RunEvent, RunSpec, SessionMeta, Task, TrainSpec};
 use crate::storage::faults::{Fault, calm, pass, refuse, strike};
 use crate::storage::{Checkpoint, Home, RunDir, SessionDir, sha256};
 use rustix::io::Errno;
@@ -117,6 +117,7 @@ fn run_in(dir: &Path) -> RunDir {
         device: "cpu".into(),
         created_ms: 1,
         app: "0".into(),
+        inputs: Inputs::default(),
     };
     session.create_run(&spec, b"").unwrap()
 }

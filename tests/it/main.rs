@@ -14,6 +14,7 @@ mod bundled;
 mod cli;
 mod damage;
 mod faults;
+mod inputs;
 mod methods;
 mod models;
 mod places;

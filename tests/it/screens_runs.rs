@@ -9,8 +9,8 @@ use tiebreak::domain::{
     PromptId, Rater, RunId, Sampler, Seen, Severity, Side, Strength, Verdict, method, mix64,
 };
 use tiebreak::protocol::{
-    Damage, DamagedPlace, DataSnapshot, DroppedRows, Envelope, Estimate, Integrity, MaskPiece, MaskedRow, Masks,
-    ModelRef, RunCommand, RunEvent, RunSpec, SampleSpec, SessionMeta, SessionRecord, Task, TrainSpec,
+    Damage, DamagedPlace, DataSnapshot, DroppedRows, Envelope, Estimate, Inputs, Integrity, MaskPiece, MaskedRow,
+    Masks, ModelRef, RunCommand, RunEvent, RunSpec, SampleSpec, SessionMeta, SessionRecord, Task, TrainSpec,
 };
 
 const T0: u64 = 1_750_000_000_000;
@@ -59,6 +59,7 @@ fn train_spec(id: &str) -> RunSpec {
         device: "cpu".into(),
         created_ms: T0,
         app: "0.1.0".into(),
+        inputs: Inputs::default(),
     }
 }
 
@@ -75,6 +76,7 @@ fn sample_spec(id: &str) -> RunSpec {
         device: "cpu".into(),
         created_ms: T0,
         app: "0.1.0".into(),
+        inputs: Inputs::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use tiebreak::domain::{
     Session,
 };
 use tiebreak::protocol::{
-    DataSnapshot, Envelope, Integrity, ModelCard, ModelRef, Plan, RunEvent, RunSpec, SampleSpec, SessionMeta,
+    DataSnapshot, Envelope, Inputs, Integrity, ModelCard, ModelRef, Plan, RunEvent, RunSpec, SampleSpec, SessionMeta,
     SessionRecord, Task, apply_record,
 };
 use tiebreak::ui;
@@ -304,6 +304,7 @@ pub fn sampling(id: &str) -> RunSpec {
         device: "auto".into(),
         created_ms: BEGIN_MS,
         app: "test".into(),
+        inputs: Inputs::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use tiebreak::domain::{PairId, PairRow, Params, PromptBody, PromptId, RunId, Sam
 use tiebreak::generate::generate;
 use tiebreak::model::{LanguageModel, Tune};
 use tiebreak::nn::{Decoder, stream};
-use tiebreak::protocol::{DataSnapshot, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
+use tiebreak::protocol::{DataSnapshot, Inputs, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
 use tiebreak::train::{Places, Rows, StepOutcome, Trainer};
 
 fn tiebreak(home: &Path, args: &[&str]) -> Output {
@@ -82,7 +82,10 @@ fn the_carried_model_is_there_by_its_name() {
     let dir = asset.parent().unwrap();
     let bytes: u64 = fs::read_dir(dir).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
     assert!(bytes <= 6 << 20, "{bytes}");
-    assert_eq!(fs::read(asset).unwrap(), fs::read(home.path().join("models/tiny/model.safetensors")).unwrap());
+    // The folder is named by what is in it, so that another version of the model never takes its place.
+    let place = PathBuf::from(card["path"].as_str().unwrap());
+    assert!(place.file_name().unwrap().to_str().unwrap().starts_with("tiny-"), "{}", place.display());
+    assert_eq!(fs::read(asset).unwrap(), fs::read(place.join("model.safetensors")).unwrap());
 }
 
 /// `n` answers to each prompt at temperature 1.
@@ -137,6 +140,7 @@ fn two_hundred_ranked_pairs_make_it_kinder_by_dpo() {
         device: "cpu".into(),
         created_ms: 0,
         app: "test".into(),
+        inputs: Inputs::default(),
     };
     let cache = tempfile::tempdir().unwrap();
     let mut events: Vec<RunEvent> = Vec::new();

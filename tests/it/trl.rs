@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use tiebreak::domain::{Message, Metrics, PairId, PairRow, Params, PromptBody, PromptId, RunId, method};
 use tiebreak::model::Trained;
 use tiebreak::nn::{Batch, RowScores};
-use tiebreak::protocol::{DataSnapshot, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
+use tiebreak::protocol::{DataSnapshot, Inputs, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
 use tiebreak::train::{Answer, Places, Rows, StepOutcome, Trainer, tune_of};
 
 /// Relative tolerance.
@@ -50,6 +50,7 @@ pub fn spec(name: &str, settings: &[(&str, String)]) -> RunSpec {
         device: "cpu".into(),
         created_ms: 0,
         app: "test".into(),
+        inputs: Inputs::default(),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::model::sink::Sink;
 use crate::model::trained::Trained;
 use crate::nn::describe;
 use crate::protocol::{
-    BenchAnswer, DataSnapshot, Flops, RunEvent, RunSpec, StepFigures, Task, TrainBench, TrainFigures, TrainSpec,
+    BenchAnswer, DataSnapshot, Flops, Inputs, RunEvent, RunSpec, StepFigures, Task, TrainBench, TrainFigures, TrainSpec,
 };
 use crate::train::data::{Example, Rows};
 use crate::train::estimate;
@@ -129,6 +129,7 @@ fn spec(ask: &TrainBench, rows: usize) -> RunSpec {
         device: ask.device.clone(),
         created_ms: 0,
         app: env!("CARGO_PKG_VERSION").into(),
+        inputs: Inputs::default(),
     }
 }
 
