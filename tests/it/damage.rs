@@ -404,7 +404,14 @@ fn a_log_cut_behind_a_record_that_a_run_was_launched_on_does_not_verify() {
     let data = DataSnapshot { file: "data.jsonl".into(), sha256: sha256(b""), rows: 0, session_seq: 56 };
     let model = ModelRef { name: "m".into(), path: "m".into() };
     let task = Task::Train(TrainSpec::new("dpo", model, Params::default(), data));
-    let spec = RunSpec { id: RunId::new("dpo-1"), task, device: "cpu".into(), created_ms: 1, app: "0".into(), inputs: tiebreak::protocol::Inputs::default() };
+    let spec = RunSpec {
+        id: RunId::new("dpo-1"),
+        task,
+        device: "cpu".into(),
+        created_ms: 1,
+        app: "0".into(),
+        inputs: tiebreak::protocol::Inputs::default(),
+    };
     place.dir().create_run(&spec, b"").unwrap();
     assert_eq!(place.check(), (0, String::new()));
     let lines = place.lines();
