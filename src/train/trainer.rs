@@ -20,9 +20,9 @@ mod pass;
 mod probe;
 mod watch;
 
-use super::data::{Example, Making, Rows, Tokenised, tokenise};
+use super::data::{Example, Rows, Tokenised, tokenise};
 use super::loss::Tally;
-use super::recipe::{Recipe, Window, online as online_recipe, recipe};
+use super::recipe::{AnyRecipe, Recipe, Window, recipe};
 use super::reference::{Reference, ReferenceCache};
 use super::schedule::Schedule;
 use crate::domain::{Metrics, Params, PromptBody, SftRow, method};
@@ -205,19 +205,15 @@ impl Trainer {
         let train_spec = train_spec(spec)?.clone();
         let params = &train_spec.params;
         check(params)?;
-        let learner = online_recipe(&train_spec.method, params)?;
-        let offline = if learner.is_some() { None } else { Some(recipe(&train_spec.method, params)?) };
-        let making = making(offline.as_deref(), params);
+        let recipe = recipe(&train_spec.method, params)?;
+        let making = recipe.making(params);
 
         progress(sink, "loading the model", 0, 1)?;
         let model = LanguageModel::open(Path::new(&train_spec.model.path))?;
         let device = device(&spec.device)?;
         let mut decoder = model.decoder(&device, &tune_of(params))?;
-        let hidden = model.config.hidden;
-        // A value head begins at 0, which is no opinion.
-        let value = learner.as_ref().filter(|l| l.shape().values).map(|_| vec![0.0; hidden]);
-        if let Some(first) = value.or_else(|| offline.as_ref().and_then(|r| r.score_head(hidden, params))) {
-            decoder.add_score(first, making.valued)?;
+        if let Some(initial) = recipe.score_head(model.config.hidden, params) {
+            decoder.add_score(initial, making.valued)?;
         }
         let policy = policy_of(decoder, params)?;
         progress(sink, "loading the model", 1, 1)?;
@@ -249,7 +245,7 @@ impl Trainer {
             identity = format!("{identity} {}", checkpoint::weights_hash(&policy)?);
         }
         let all: Vec<&Example> = train.iter().chain(&eval).collect();
-        let mut references = if offline.as_ref().is_some_and(|r| r.needs_reference()) {
+        let mut references = if recipe.needs_reference() {
             let total = all.len();
             let watch = |done: usize| progress(sink, "reference log-probs", done, total);
             let adapter = places.init.is_some();
@@ -263,15 +259,14 @@ impl Trainer {
         };
         let eval_references = references.split_off(train.len().min(references.len()));
 
-        let way = match (offline, learner) {
-            (Some(recipe), _) => Way::Rows(recipe),
-            (None, Some(learner)) => {
+        let way = match recipe {
+            AnyRecipe::Offline(recipe) => Way::Rows(recipe),
+            AnyRecipe::Online(recipe) => {
                 progress(sink, "loading what scores", 0, 1)?;
-                let online = Online::open(learner, &model, &rows.rows, params, places, &device)?;
+                let online = Online::open(recipe, &model, &rows.rows, params, places, &device)?;
                 progress(sink, "loading what scores", 1, 1)?;
                 Way::Answers(Box::new(online))
             }
-            (None, None) => return Err(Error::Asked(format!("there is no recipe for {}", train_spec.method))),
         };
         let batches = match &way {
             Way::Rows(_) => Batches::of(&train, params)?,
@@ -457,17 +452,6 @@ impl Trainer {
     #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.policy
-    }
-}
-
-/// How rows become examples: as the recipe says, or, for methods that answer themselves, as prompts.
-pub(crate) fn making(recipe: Option<&dyn Recipe>, params: &Params) -> Making {
-    match recipe {
-        Some(recipe) => recipe.making(params),
-        None => Making {
-            eval_fraction: params.f64("eval_fraction"),
-            ..Making::plain(params.usize("max_length").saturating_sub(params.usize("max_completion_length")))
-        },
     }
 }
 
