@@ -40,7 +40,7 @@ pub use keymap::{Action, Binding, Context};
 pub use model::{Goal, Model, Notice, Theme, Tone};
 pub use msg::{Msg, Opened, Running, SessionCard};
 pub use open::{Open, RunView};
-pub use outbox::{Outbox, Saved};
+pub use outbox::{Numbers, Outbox, Saved};
 pub use palette::{Entry, Palette, Pick};
 pub use popup::{Ask, Confirm, Help, Input, Popup, Then};
 pub use screen::Screen;

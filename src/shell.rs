@@ -14,6 +14,7 @@ mod commands;
 mod desk;
 mod effects;
 mod embedded;
+mod errands;
 mod error;
 mod events;
 mod fetch;

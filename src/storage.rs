@@ -12,6 +12,7 @@ mod checkpoint;
 mod control;
 mod error;
 pub mod export;
+mod fault;
 mod files;
 mod home;
 pub mod import;
@@ -23,7 +24,9 @@ mod summary;
 
 pub use checkpoint::{Checkpoint, Found, sha256};
 pub use error::{Error, Result};
-pub use files::{free_bytes, wall_ms};
+#[cfg(test)]
+pub(crate) use fault::plan as faults;
+pub use files::{Target, free_bytes, temp_dir, wall_ms, write_private, write_result};
 pub use home::{Home, list_sessions};
 pub use lock::{Holder, Lock, is_locked, lock_holder};
 pub use log::{LogRecord, LogTail, LogWriter};

@@ -6,8 +6,9 @@ use super::keymap::{Action, Context};
 use super::model::{Goal, Model, Tone};
 use super::msg::Msg;
 use super::open::Open;
+use super::outbox::Saved;
 use super::palette::Palette;
-use super::popup::{Help, Popup, Then};
+use super::popup::{Ask, Confirm, Help, Popup, Then};
 use super::screen::Screen;
 use super::{flow, home, label, launch, replay, watch};
 
@@ -19,7 +20,7 @@ const MAX_PASTE: usize = 1 << 20;
 /// Takes a message in and says what the shell is to do about it.
 pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
     match msg {
-        Msg::Tick { now_ms } => return tick(model, now_ms),
+        Msg::Tick { now_ms, clock_ms } => return tick(model, now_ms, clock_ms),
         Msg::Key(key) => {
             model.touch();
             return press(model, key);
@@ -118,6 +119,13 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             model.touch();
             return model.open.as_mut().map_or_else(Vec::new, |open| open.acknowledge(ticket, seq, now));
         }
+        Msg::SaveDelayed { error, in_ms } => {
+            let again_ms = model.clock_ms + in_ms;
+            if let Some(open) = &mut model.open {
+                open.outbox.delay(error, again_ms);
+            }
+            model.touch();
+        }
         Msg::AppendFailed { ticket, error } => {
             if let Some(open) = &mut model.open {
                 open.outbox.fail(ticket, error);
@@ -179,11 +187,18 @@ fn refresh(model: &mut Model) -> Vec<Effect> {
     }
 }
 
-fn tick(model: &mut Model, now_ms: u64) -> Vec<Effect> {
-    let before = model.now_ms;
+fn tick(model: &mut Model, now_ms: u64, clock_ms: u64) -> Vec<Effect> {
+    let (before, clock_before) = (model.now_ms, model.clock_ms);
     model.now_ms = now_ms;
-    if model.notice.as_ref().is_some_and(|notice| now_ms >= notice.at_ms + NOTICE_MS) {
+    model.clock_ms = clock_ms;
+    if model.notice.as_ref().is_some_and(|notice| clock_ms >= notice.at_ms + NOTICE_MS) {
         model.notice = None;
+        model.touch();
+    }
+    // The header counts the seconds to the next try.
+    let again = model.open.as_ref().and_then(|open| open.outbox.again_ms());
+    let left = |clock: u64| again.map(|at| at.saturating_sub(clock).div_ceil(1000));
+    if left(clock_before) != left(clock_ms) {
         model.touch();
     }
     match model.screen {
@@ -261,8 +276,13 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::Redraw => return vec![Effect::Redraw],
         Action::Suspend => return vec![Effect::Suspend],
         Action::SaveAgain => match &mut model.open {
-            Some(open) => return open.outbox.retry(),
-            None => model.say("nothing is open"),
+            Some(open) if open.saved() == Saved::All => model.say("everything is saved"),
+            Some(open) => {
+                let mut effects = open.outbox.retry();
+                effects.push(Effect::SaveNow);
+                return effects;
+            }
+            None => model.say("no session is open"),
         },
         Action::Back
         | Action::GoLabel
@@ -310,6 +330,12 @@ pub fn travel(model: &mut Model, action: Action) -> Vec<Effect> {
 fn press_popup(model: &mut Model, mut popup: Popup, key: Key) -> Vec<Effect> {
     let action = super::keymap::lookup(&[popup.context()], key);
     if action == Some(Action::Cancel) {
+        // A sentence of somebody's own is not thrown away by one key.
+        if matches!(&popup, Popup::Input(input) if input.is_worth_asking()) {
+            model.popups.push(popup);
+            let question = "Discard what you typed?".into();
+            model.popups.push(Popup::Confirm(Confirm { question, then: Then::Discard }));
+        }
         return Vec::new();
     }
     match &mut popup {
@@ -353,6 +379,11 @@ fn press_popup(model: &mut Model, mut popup: Popup, key: Key) -> Vec<Effect> {
                     _ => Vec::new(),
                 };
             }
+            if action == Some(Action::Withdraw)
+                && let Ask::Correct { pair, completion } = &input.ask
+            {
+                return label::withdraw(model, pair.clone(), completion.clone());
+            }
             if input.buffer.press(key) {
                 input.error = None;
             }
@@ -378,6 +409,10 @@ fn press_popup(model: &mut Model, mut popup: Popup, key: Key) -> Vec<Effect> {
             if action == Some(Action::Accept) {
                 return match confirm.then.clone() {
                     Then::Quit => vec![Effect::Quit],
+                    Then::Discard => {
+                        model.popups.pop();
+                        Vec::new()
+                    }
                     Then::Effects(effects) => effects,
                 };
             }

@@ -1,6 +1,10 @@
 //! A small buffer for typed text: one line or several, a cursor, the usual keys. No clipboard, no undo of its own.
+//!
+//! A text of several lines is kept as it is, tabs, direction marks and all; only what is shown of it is made safe. A single line
+//! takes no control characters. (ratatui-textarea would draw as well as edit, and this room knows no ratatui.)
 
 use super::key::{Code, Key};
+use super::wrap::presentable;
 use unicode_segmentation::{GraphemeCursor, UnicodeSegmentation};
 
 /// Text being typed and the cursor in it.
@@ -9,6 +13,8 @@ pub struct EditBuffer {
     text: String,
     cursor: usize,
     multiline: bool,
+    /// What there was before anything was typed.
+    original: String,
 }
 
 impl EditBuffer {
@@ -16,7 +22,7 @@ impl EditBuffer {
     #[must_use]
     pub fn line(text: impl Into<String>) -> Self {
         let text: String = text.into();
-        Self { cursor: text.len(), text, multiline: false }
+        Self { cursor: text.len(), original: text.clone(), text, multiline: false }
     }
 
     /// A text of several lines, the cursor at its end.
@@ -43,12 +49,29 @@ impl EditBuffer {
         self.multiline
     }
 
-    /// Inserts text at the cursor; in a single line breaks become spaces. Control characters do not get in.
+    /// Whether it holds another text than in the beginning.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        self.text != self.original
+    }
+
+    /// The text as it may be shown, and the cursor in that.
+    #[must_use]
+    pub fn shown(&self) -> (String, usize) {
+        let (before, after) = self.text.split_at(self.cursor);
+        let before = presentable(before);
+        let cursor = before.len();
+        (before + &presentable(after), cursor)
+    }
+
+    /// Inserts text at the cursor. A text of several lines takes it as it is, but for line ends, which become `\n`. In a single
+    /// line breaks become spaces, and control characters do not get in.
     pub fn insert(&mut self, text: &str) {
-        let mut clean = crate::domain::sanitise(text);
-        if !self.multiline {
-            clean = clean.trim_end_matches('\n').replace('\n', " ");
-        }
+        let clean = if self.multiline {
+            text.replace("\r\n", "\n").replace('\r', "\n")
+        } else {
+            crate::domain::sanitise(text).trim_end_matches('\n').replace('\n', " ")
+        };
         self.text.insert_str(self.cursor, &clean);
         self.cursor += clean.len();
     }
@@ -61,6 +84,7 @@ impl EditBuffer {
         }
         match (key.code, key.ctrl) {
             (Code::Enter, false) if self.multiline => self.insert("\n"),
+            (Code::Tab, false) if self.multiline => self.insert("\t"),
             (Code::Backspace, false) | (Code::Char('h'), true) => {
                 let from = self.before();
                 self.cut(from, self.cursor);

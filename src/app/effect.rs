@@ -57,13 +57,17 @@ pub enum Effect {
         /// The file.
         path: String,
     },
-    /// Append a record to the open session's log, in the order asked, and sync it.
+    /// Append a record to the open session's log, in the order asked, and sync it. The number in a record that undoes a
+    /// verdict may be provisional: [`super::Numbers`] gives the real one. Where the disk fails, keep the record, try again
+    /// by itself and answer with [`super::Msg::SaveDelayed`].
     Append {
         /// Names it in the answer.
         ticket: u64,
         /// The record.
         record: SessionRecord,
     },
+    /// Try now to save what the disk refused.
+    SaveNow,
     /// Launch a sampling run.
     Sample(SampleAsk),
     /// Launch a training run.

@@ -31,7 +31,7 @@ pub fn go(model: &mut Model, session: Option<String>, goal: Goal) -> Vec<Effect>
         (Some(name), Some(open)) if name == open => arrive(model, goal),
         (None, Some(_)) => arrive(model, goal),
         (Some(_), Some(_)) if unsaved(model).is_some() => {
-            model.warn("this session has verdicts that are not saved yet: ctrl-s tries again, then open the other one");
+            model.warn("this session has verdicts that are not saved yet: wait for ✓ saved (ctrl-s tries now), then open the other one");
             Vec::new()
         }
         (Some(name), _) => {
@@ -110,6 +110,7 @@ fn unsaved(model: &Model) -> Option<String> {
     match model.open.as_ref()?.saved() {
         Saved::All => None,
         Saved::Saving(n) => Some(format!("{n} records are still on their way to the disk.")),
+        Saved::Delayed { records, error, .. } => Some(format!("{} not saved: {error}.", counted(records, "record"))),
         Saved::Failed(error) => Some(format!("Some verdicts are not saved: {error}.")),
     }
 }

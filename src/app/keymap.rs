@@ -121,6 +121,8 @@ pub enum Action {
     Accept,
     /// Leave it.
     Cancel,
+    /// Withdraw the correction.
+    Withdraw,
     // Home.
     /// Open the selected session.
     Open,
@@ -137,9 +139,9 @@ pub enum Action {
     BothBad,
     /// Decide later.
     Skip,
-    /// Take the last verdict back.
+    /// Undo the last verdict or correction.
     Undo,
-    /// Give it again.
+    /// Redo it.
     Redo,
     /// Write a note on the pair.
     Note,
@@ -280,9 +282,9 @@ pub const TABLE: &[Binding] = &[
     on(C::Label, c('0'), Action::Tie, "tie", "neither is better"),
     on(C::Label, c('b'), Action::BothBad, "bad", "neither is acceptable"),
     on(C::Label, c(' '), Action::Skip, "skip", "decide later: the pair comes back"),
-    on(C::Label, c('u'), Action::Undo, "undo", "take the last verdict back, without limit"),
+    on(C::Label, c('u'), Action::Undo, "undo", "undo the last verdict or correction"),
     on(C::Label, c('d'), Action::Diff, "diff", "mark the words that differ"),
-    on(C::Label, Key::ctrl('r'), Action::Redo, "", "give the verdict again that was taken back"),
+    on(C::Label, Key::ctrl('r'), Action::Redo, "", "redo what was undone"),
     on(C::Label, c(']'), Action::NextDifference, "", "scroll to the next difference"),
     on(C::Label, c('j'), Action::ScrollDown, "", "scroll both answers down"),
     on(C::Label, c('k'), Action::ScrollUp, "", "scroll both answers up"),
@@ -379,7 +381,7 @@ pub const TABLE: &[Binding] = &[
     on(C::Idle, c('i'), Action::Import, "import", "import prompts or pairs from a file"),
     on(C::Idle, c('t'), Action::GoLaunch, "train", "launch a training run on the verdicts"),
     on(C::Idle, c('w'), Action::GoWatch, "watch", "watch the session's runs"),
-    on(C::Idle, c('u'), Action::Undo, "undo", "take the last verdict back, without limit"),
+    on(C::Idle, c('u'), Action::Undo, "undo", "undo the last verdict or correction"),
     on(C::Idle, k(Code::Esc), Action::Back, "sessions", "back to the sessions"),
     // Everywhere.
     on(C::Anywhere, c('?'), Action::Help, "help", "every key that works here"),
@@ -403,7 +405,8 @@ pub const TABLE: &[Binding] = &[
     on(C::Palette, k(Code::Esc), Action::Cancel, "close", "close"),
     on(C::Input, k(Code::Enter), Action::Accept, "take it", "take what was typed; in a text, a new line"),
     on(C::Input, Key::ctrl('s'), Action::Accept, "take it", "take a text of several lines"),
-    on(C::Input, k(Code::Esc), Action::Cancel, "leave it", "close without taking it"),
+    on(C::Input, Key::ctrl('x'), Action::Withdraw, "withdraw", "withdraw the correction of this answer"),
+    on(C::Input, k(Code::Esc), Action::Cancel, "leave it", "close without taking it; asks before a text is discarded"),
     on(C::Form, k(Code::Enter), Action::Accept, "start", "take the values"),
     on(C::Form, k(Code::Up), Action::Up, "field", "previous field"),
     on(C::Form, k(Code::Down), Action::Down, "field", "next field"),

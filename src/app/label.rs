@@ -43,7 +43,7 @@ pub fn refresh(model: &mut Model) {
         && open.loaded
         && let Some(next) = open.queue.first()
     {
-        label.card = Card::of(open, next, model.now_ms);
+        label.card = Card::of(open, next, model.clock_ms);
     }
     if let Some(card) = &mut label.card {
         card.lay_out(model.size, label.zoom);
@@ -54,7 +54,7 @@ pub fn refresh(model: &mut Model) {
 pub fn show_pair(model: &mut Model, pair: &PairId) {
     let Some(open) = &model.open else { return };
     let Screen::Label(label) = &mut model.screen else { return };
-    if let Some(card) = Card::of(open, pair, model.now_ms) {
+    if let Some(card) = Card::of(open, pair, model.clock_ms) {
         label.card = Some(card);
     }
     refresh(model);
@@ -132,7 +132,7 @@ fn judge(model: &mut Model, said: Said) -> Vec<Effect> {
         model.warn("no pair to judge");
         return Vec::new();
     };
-    let ms = model.now_ms.saturating_sub(card.shown_ms);
+    let ms = model.clock_ms.saturating_sub(card.shown_ms);
     if ms < GUARD_MS {
         model.warn("that key came with the pair itself and was not taken: once more");
         return Vec::new();
@@ -167,10 +167,20 @@ fn take_back(model: &mut Model, back: bool) -> Vec<Effect> {
     let Some(open) = &mut model.open else { return Vec::new() };
     let of = if back { open.session.undoable(&open.rater) } else { open.session.redoable(&open.rater) };
     let Some(of) = of else {
-        model.say(if back { "nothing to take back" } else { "nothing to give again" });
+        model.say(if back { "Nothing to undo." } else { "Nothing to redo." });
         return Vec::new();
     };
-    let pair = open.session.verdicts().find(|(seq, _)| *seq == of).map(|(_, judged)| judged.verdict.pair.clone());
+    if let Some(pair) = open.session.correction_at(of).map(|c| c.pair.clone()) {
+        let effects = open.write(&if back { SessionRecord::Withdrawn { of } } else { SessionRecord::Restored { of } });
+        // The pair that is on the screen stays as it was scrolled and read.
+        let shown = matches!(&model.screen, Screen::Label(l) if l.card.as_ref().is_some_and(|card| card.pair == pair));
+        if !shown {
+            show_pair(model, &pair);
+        }
+        model.say(if back { "correction undone" } else { "correction redone" });
+        return effects;
+    }
+    let pair = open.session.judged_pair(of).cloned();
     let effects = open.write(&if back { SessionRecord::Undone { of } } else { SessionRecord::Redone { of } });
     match pair {
         Some(pair) if back => show_pair(model, &pair),
@@ -230,31 +240,53 @@ fn ask_correction(model: &mut Model) {
     if !flow::writable(model) {
         return;
     }
-    let Screen::Label(label) = &model.screen else { return };
+    let (Some(open), Screen::Label(label)) = (&model.open, &model.screen) else { return };
     let Some(card) = &label.card else { return };
-    let ask = Ask::Correct { pair: card.pair.clone(), completion: card.completion(card.focus).clone() };
-    let (title, text) =
-        (format!("a better version of answer {}", card.focus.number()), card.text[card.focus.index()].clone());
+    let completion = card.completion(card.focus).clone();
+    let corrected = open.session.correction_of(&completion, &open.rater);
+    let original = open.session.completion(&completion).map(|c| c.text.as_str());
+    let text = corrected.or(original).unwrap_or_default().to_owned();
+    let title = match corrected {
+        Some(_) => format!("your correction of answer {}", card.focus.number()),
+        None => format!("a better version of answer {}", card.focus.number()),
+    };
+    let ask = Ask::Correct { pair: card.pair.clone(), completion };
     model.popups.push(Popup::Input(Input {
         title,
-        hint: "ctrl-s takes it, esc leaves it".into(),
+        hint: "ctrl-s saves, esc cancels, ctrl-x withdraws your correction".into(),
         buffer: EditBuffer::text_of(text),
         ask,
         error: None,
     }));
 }
 
-/// Takes a correction; one that changes nothing is none.
+/// Saves a correction, exactly as it was typed. The answer's own text, or none, withdraws an earlier one.
 pub fn take_correction(model: &mut Model, pair: PairId, completion: CompletionId, text: String) -> Vec<Effect> {
     let Some(open) = &mut model.open else { return Vec::new() };
-    let same = open.session.completion(&completion).is_some_and(|c| presentable(&c.text) == text);
-    if same || text.trim().is_empty() {
-        model.say("nothing was changed");
+    let original = open.session.completion(&completion).map(|c| c.text.as_str());
+    if original == Some(text.as_str()) || text.trim().is_empty() {
+        return withdraw(model, pair, completion);
+    }
+    if open.session.correction_of(&completion, &open.rater) == Some(text.as_str()) {
+        model.say("nothing changed");
         return Vec::new();
     }
     let rater = open.rater.clone();
     let effects = open.write(&SessionRecord::Corrected { pair, completion, rater, text });
-    model.say("the better version is kept");
+    model.say("correction saved; u undoes it");
+    effects
+}
+
+/// Withdraws the corrections of an answer.
+pub fn withdraw(model: &mut Model, pair: PairId, completion: CompletionId) -> Vec<Effect> {
+    let Some(open) = &mut model.open else { return Vec::new() };
+    if open.session.correction_of(&completion, &open.rater).is_none() {
+        model.say("nothing changed: this answer has no correction of yours");
+        return Vec::new();
+    }
+    let rater = open.rater.clone();
+    let effects = open.write(&SessionRecord::Corrected { pair, completion, rater, text: String::new() });
+    model.say("correction withdrawn; u brings it back");
     effects
 }
 

@@ -130,8 +130,8 @@ impl Launch {
     }
 
     /// Notes a change, after which what was said of the run no longer holds.
-    fn change(&mut self, now_ms: u64) {
-        self.changed_ms = Some(now_ms);
+    fn change(&mut self, clock_ms: u64) {
+        self.changed_ms = Some(clock_ms);
         self.waits = false;
     }
 
@@ -187,7 +187,7 @@ pub fn show(model: &mut Model) -> Vec<Effect> {
 
 /// A chance to take a key before the keymap does, for typing; none passes it on.
 pub fn press(model: &mut Model, key: Key) -> Option<Vec<Effect>> {
-    let now_ms = model.now_ms;
+    let clock_ms = model.clock_ms;
     let Screen::Launch(launch) = &mut model.screen else { return None };
     let taken = match key.code {
         Code::Backspace => launch.form.backspace(),
@@ -196,26 +196,26 @@ pub fn press(model: &mut Model, key: Key) -> Option<Vec<Effect>> {
     if !taken {
         return None;
     }
-    launch.change(now_ms);
+    launch.change(clock_ms);
     model.touch();
     Some(Vec::new())
 }
 
 /// Does what a key of this screen asks for.
 pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
-    let now_ms = model.now_ms;
+    let clock_ms = model.clock_ms;
     let Screen::Launch(launch) = &mut model.screen else { return Vec::new() };
     match action {
         Action::NextField => launch.form.go(1),
         Action::PreviousField => launch.form.go(-1),
         Action::NextChoice | Action::PreviousChoice => {
             if launch.form.turn(if action == Action::NextChoice { 1 } else { -1 }) {
-                launch.change(now_ms);
+                launch.change(clock_ms);
             }
         }
         Action::ResetForm => {
             launch.form.reset();
-            launch.change(now_ms);
+            launch.change(clock_ms);
         }
         Action::Accept if launch.form.focus == Field::More => {
             launch.form.turn(1);
@@ -247,12 +247,12 @@ fn show_masks(model: &mut Model) -> Vec<Effect> {
 }
 
 fn start(model: &mut Model) -> Vec<Effect> {
-    let now_ms = model.now_ms;
+    let clock_ms = model.clock_ms;
     let Screen::Launch(launch) = &mut model.screen else { return Vec::new() };
     let read_only = model.open.as_ref().and_then(|o| o.read_only.clone());
     let ask = match read_only {
         Some(holder) => Err(format!("this session is open for reading only: {holder} holds it")),
-        None if launch.asked_ms.is_some_and(|at| now_ms < at + LAUNCH_MS) => Err("the run is being started".into()),
+        None if launch.asked_ms.is_some_and(|at| clock_ms < at + LAUNCH_MS) => Err("the run is being started".into()),
         None => launch.unfit().map_or_else(|| launch.ask(), |why| Err(format!("cannot start: {why}"))),
     };
     match ask {
@@ -273,7 +273,7 @@ fn start(model: &mut Model) -> Vec<Effect> {
                 }));
                 return Vec::new();
             }
-            launch.asked_ms = Some(now_ms);
+            launch.asked_ms = Some(clock_ms);
             model.say("starting the run …");
             vec![Effect::Launch(ask)]
         }
@@ -286,7 +286,7 @@ fn start(model: &mut Model) -> Vec<Effect> {
 
 /// New records of the open session or its runs have been folded, or the size has changed.
 pub fn refresh(model: &mut Model) -> Vec<Effect> {
-    let now_ms = model.now_ms;
+    let clock_ms = model.clock_ms;
     let (Screen::Launch(launch), Some(open)) = (&mut model.screen, &model.open) else { return Vec::new() };
     let known = |launch: &Launch| (launch.data, launch.form.starts().len(), launch.form.rewards().len());
     let before = known(launch);
@@ -294,16 +294,16 @@ pub fn refresh(model: &mut Model) -> Vec<Effect> {
     if before == known(launch) {
         return Vec::new();
     }
-    launch.change(now_ms);
+    launch.change(clock_ms);
     model.touch();
     question(model)
 }
 
 /// Time passed.
 pub fn tick(model: &mut Model) -> Vec<Effect> {
-    let now_ms = model.now_ms;
+    let clock_ms = model.clock_ms;
     match &model.screen {
-        Screen::Launch(l) if l.changed_ms.is_some_and(|at| now_ms.saturating_sub(at) >= SETTLE_MS) => question(model),
+        Screen::Launch(l) if l.changed_ms.is_some_and(|at| clock_ms.saturating_sub(at) >= SETTLE_MS) => question(model),
         _ => Vec::new(),
     }
 }

@@ -41,7 +41,7 @@ pub struct Notice {
     pub text: String,
     /// How it is meant.
     pub tone: Tone,
-    /// When it came, in the model's time.
+    /// When it came, by the model's steady clock.
     pub at_ms: u64,
 }
 
@@ -83,8 +83,10 @@ impl Goal {
 pub struct Model {
     /// Changes whenever something visible changes. The shell paints only then.
     pub version: u64,
-    /// Now, milliseconds since 1970.
+    /// Now, milliseconds since 1970. It goes back when the clock is set.
     pub now_ms: u64,
+    /// Milliseconds of a clock that never goes back: everything that lasts is measured by it.
+    pub clock_ms: u64,
     /// Columns and rows.
     pub size: (u16, u16),
     /// How to paint.
@@ -145,6 +147,7 @@ impl Model {
         Self {
             version: 1,
             now_ms,
+            clock_ms: 0,
             size,
             theme,
             screen: Screen::Home(Home::default()),
@@ -167,13 +170,13 @@ impl Model {
 
     /// Says something in the line at the bottom.
     pub fn say(&mut self, text: impl Into<String>) {
-        self.notice = Some(Notice { text: text.into(), tone: Tone::Info, at_ms: self.now_ms });
+        self.notice = Some(Notice { text: text.into(), tone: Tone::Info, at_ms: self.clock_ms });
         self.touch();
     }
 
     /// Says in the line at the bottom why something was not done.
     pub fn warn(&mut self, text: impl Into<String>) {
-        self.notice = Some(Notice { text: text.into(), tone: Tone::Warn, at_ms: self.now_ms });
+        self.notice = Some(Notice { text: text.into(), tone: Tone::Warn, at_ms: self.clock_ms });
         self.touch();
     }
 
@@ -208,7 +211,11 @@ impl Model {
         let contexts = self.contexts();
         if let Some(Popup::Input(input)) = self.popups.last() {
             let many = input.buffer.is_multiline();
-            return footer(&contexts, |row| row.action != Action::Accept || row.key.ctrl == many);
+            return footer(&contexts, |row| match row.action {
+                Action::Accept => row.key.ctrl == many,
+                Action::Withdraw => many,
+                _ => true,
+            });
         }
         if !self.popups.is_empty() {
             return footer(&contexts, |_| true);

@@ -60,10 +60,12 @@ pub enum Msg {
     Paste(String),
     /// The terminal has this many columns and rows.
     Resize(u16, u16),
-    /// Time passed: milliseconds since 1970.
+    /// Time passed.
     Tick {
-        /// Now.
+        /// Now, in milliseconds since 1970.
         now_ms: u64,
+        /// Milliseconds of a clock that never goes back.
+        clock_ms: u64,
     },
     /// The sessions under the data root.
     SessionsListed(Vec<SessionCard>),
@@ -109,7 +111,14 @@ pub enum Msg {
         /// Its sequence number in the session's log.
         seq: u64,
     },
-    /// A record could not be written.
+    /// The disk failed: what was not acknowledged is not saved. The writer keeps it and tries again by itself.
+    SaveDelayed {
+        /// Why, as one sentence.
+        error: String,
+        /// Milliseconds until it tries again.
+        in_ms: u64,
+    },
+    /// A record was refused: trying again alone does not help.
     AppendFailed {
         /// Its ticket.
         ticket: u64,

@@ -168,7 +168,7 @@ impl Open {
     /// A record is on disk under its number.
     pub fn acknowledge(&mut self, ticket: u64, seq: u64, now_ms: u64) -> Vec<Effect> {
         let Some(sent) = self.outbox.acknowledge(ticket, seq) else { return Vec::new() };
-        if matches!(sent.record, SessionRecord::Judged(_)) {
+        if matches!(sent.record, SessionRecord::Judged(_) | SessionRecord::Corrected { .. }) {
             self.session.renumber(sent.provisional, seq);
         }
         if self.known.insert(seq) {

@@ -1,7 +1,7 @@
 //! Records on their way to the disk, in the order they were made.
 //!
-//! A verdict that is not on disk yet has a provisional number; taking it back must name its real one, so such a record waits
-//! until the verdict is acknowledged, and everything made after it waits behind it: the log keeps the order of the keys.
+//! A verdict or correction that is not on disk yet has a provisional number. A record that undoes it names that number; whoever writes the
+//! log puts the real one in ([`Numbers`]), so that nothing waits here and the log keeps the order of the keys.
 
 use super::effect::Effect;
 use crate::protocol::SessionRecord;
@@ -17,7 +17,16 @@ pub enum Saved {
     All,
     /// So many records are on their way.
     Saving(usize),
-    /// A record could not be written; the sentence says why.
+    /// The disk failed; the writer tries again by itself.
+    Delayed {
+        /// Records not on disk.
+        records: usize,
+        /// Why, as one sentence.
+        error: String,
+        /// When it tries again, in milliseconds of the model's steady clock.
+        again_ms: u64,
+    },
+    /// A record was refused for good; the sentence says why.
     Failed(String),
 }
 
@@ -44,12 +53,44 @@ pub struct Sent {
     pub record: SessionRecord,
 }
 
+/// The real numbers of verdicts that were folded under provisional ones.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Numbers(HashMap<u64, u64>);
+
+impl Numbers {
+    /// Notes the number under which the record of a ticket stands in the log.
+    pub fn note(&mut self, ticket: u64, record: &SessionRecord, seq: u64) {
+        if matches!(record, SessionRecord::Judged(_) | SessionRecord::Corrected { .. }) {
+            self.0.insert(PROVISIONAL + ticket, seq);
+        }
+    }
+
+    /// Puts the real number into a record that undoes a verdict or correction, or redoes it. False while that is not known.
+    pub fn resolve(&self, record: &mut SessionRecord) -> bool {
+        match record {
+            SessionRecord::Undone { of }
+            | SessionRecord::Redone { of }
+            | SessionRecord::Withdrawn { of }
+            | SessionRecord::Restored { of }
+                if *of > PROVISIONAL =>
+            {
+                let Some(seq) = self.0.get(of) else { return false };
+                *of = *seq;
+                true
+            }
+            _ => true,
+        }
+    }
+}
+
 /// The records on their way.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Outbox {
     last: u64,
     entries: VecDeque<Entry>,
-    numbers: HashMap<u64, u64>,
+    numbers: Numbers,
+    /// Why the writer waits, and until when.
+    delay: Option<(String, u64)>,
 }
 
 impl Outbox {
@@ -60,19 +101,10 @@ impl Outbox {
         PROVISIONAL + self.last
     }
 
-    /// The records that can go now.
+    /// Sends what was not sent yet.
     pub fn flush(&mut self) -> Vec<Effect> {
         let mut out = Vec::new();
-        for entry in &mut self.entries {
-            if entry.state != State::Waiting {
-                continue;
-            }
-            if let SessionRecord::Undone { of } | SessionRecord::Redone { of } = &mut entry.record
-                && *of > PROVISIONAL
-            {
-                let Some(seq) = self.numbers.get(of) else { break };
-                *of = *seq;
-            }
+        for entry in self.entries.iter_mut().filter(|entry| entry.state == State::Waiting) {
             entry.state = State::Sent;
             out.push(Effect::Append { ticket: entry.ticket, record: entry.record.clone() });
         }
@@ -81,23 +113,33 @@ impl Outbox {
 
     /// A record is on disk; none when the ticket is unknown.
     pub fn acknowledge(&mut self, ticket: u64, seq: u64) -> Option<Sent> {
+        self.delay = None;
         let at = self.entries.iter().position(|entry| entry.ticket == ticket)?;
-        let entry = self.entries.remove(at)?;
-        let provisional = PROVISIONAL + ticket;
-        if matches!(entry.record, SessionRecord::Judged(_)) {
-            self.numbers.insert(provisional, seq);
-        }
-        Some(Sent { provisional, record: entry.record })
+        let mut entry = self.entries.remove(at)?;
+        self.numbers.note(ticket, &entry.record, seq);
+        self.numbers.resolve(&mut entry.record);
+        Some(Sent { provisional: PROVISIONAL + ticket, record: entry.record })
     }
 
-    /// A record could not be written. It stays, and goes again on [`Outbox::retry`].
+    /// The disk failed. The writer keeps what it was sent and tries again at `again_ms`.
+    pub fn delay(&mut self, error: String, again_ms: u64) {
+        self.delay = Some((error, again_ms));
+    }
+
+    /// When the writer tries again, where it waits.
+    #[must_use]
+    pub fn again_ms(&self) -> Option<u64> {
+        self.delay.as_ref().map(|(_, at)| *at)
+    }
+
+    /// A record was refused. It stays, and goes again on [`Outbox::retry`].
     pub fn fail(&mut self, ticket: u64, error: String) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.ticket == ticket) {
             entry.state = State::Failed(error);
         }
     }
 
-    /// Lets what failed go again.
+    /// Sends what was refused once more.
     pub fn retry(&mut self) -> Vec<Effect> {
         for entry in &mut self.entries {
             if matches!(entry.state, State::Failed(_)) {
@@ -110,7 +152,15 @@ impl Outbox {
     /// Whether this very record was sent and not acknowledged yet.
     #[must_use]
     pub fn expects(&self, record: &SessionRecord) -> bool {
-        self.entries.iter().any(|entry| entry.state == State::Sent && entry.record == *record)
+        self.entries.iter().filter(|entry| entry.state == State::Sent).any(|entry| {
+            let mut sent = entry.record.clone();
+            // Until the verdict is acknowledged, only the writer knows the number that stands in the log.
+            if self.numbers.resolve(&mut sent) {
+                sent == *record
+            } else {
+                std::mem::discriminant(&sent) == std::mem::discriminant(record)
+            }
+        })
     }
 
     /// Whether everything is on disk.
@@ -121,9 +171,10 @@ impl Outbox {
                 return Saved::Failed(error.clone());
             }
         }
-        match self.entries.len() {
-            0 => Saved::All,
-            n => Saved::Saving(n),
+        match (self.entries.len(), &self.delay) {
+            (0, _) => Saved::All,
+            (records, Some((error, again_ms))) => Saved::Delayed { records, error: error.clone(), again_ms: *again_ms },
+            (records, None) => Saved::Saving(records),
         }
     }
 }

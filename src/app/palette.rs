@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn typing_parts_finds_the_action() {
         let mut palette = Palette::commands(&[Context::Label, Context::Anywhere], ["kids".to_owned()].into_iter());
-        palette.query.insert("take last");
+        palette.query.insert("undo last");
         assert_eq!(palette.current().unwrap().pick, Pick::Act(Action::Undo));
         palette.query = EditBuffer::line("kids");
         assert_eq!(palette.current().unwrap().pick, Pick::Session("kids".into()));

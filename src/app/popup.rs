@@ -105,6 +105,14 @@ pub struct Input {
     pub error: Option<String>,
 }
 
+impl Input {
+    /// Whether closing it would lose a text that somebody wrote.
+    #[must_use]
+    pub fn is_worth_asking(&self) -> bool {
+        matches!(self.ask, Ask::Note { .. } | Ask::Correct { .. }) && self.buffer.is_changed()
+    }
+}
+
 /// A question with yes and no.
 #[derive(Debug, Clone)]
 pub struct Confirm {
@@ -121,4 +129,6 @@ pub enum Then {
     Effects(Vec<Effect>),
     /// Leave the program although something is not saved.
     Quit,
+    /// Close the popup below without saving what was typed there.
+    Discard,
 }

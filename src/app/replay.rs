@@ -73,7 +73,7 @@ pub fn show(model: &mut Model, speed: Option<f64>) -> Vec<Effect> {
     let replay = Replay {
         playing: speed.is_some(),
         speed: speed.map_or(1.0, |speed| speed.clamp(least, most)),
-        moved_ms: model.now_ms,
+        moved_ms: model.clock_ms,
         ..Replay::default()
     };
     model.screen = Screen::Replay(Box::new(replay));
@@ -88,12 +88,12 @@ pub fn press(_model: &mut Model, _key: Key) -> Option<Vec<Effect>> {
 
 /// Does what a key of this screen asks for.
 pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
-    let now_ms = model.now_ms;
+    let clock_ms = model.clock_ms;
     let Screen::Replay(replay) = &mut model.screen else { return Vec::new() };
     if action == Action::Back && !replay.watch.unwind() {
         return super::act::travel(model, action);
     }
-    replay.act(action, now_ms);
+    replay.act(action, clock_ms);
     model.touch();
     Vec::new()
 }
@@ -112,9 +112,9 @@ pub fn refresh(model: &mut Model) -> Vec<Effect> {
 
 /// Time passed.
 pub fn tick(model: &mut Model) -> Vec<Effect> {
-    let now_ms = model.now_ms;
+    let clock_ms = model.clock_ms;
     if let Screen::Replay(replay) = &mut model.screen
-        && replay.play_to(now_ms)
+        && replay.play_to(clock_ms)
     {
         model.touch();
     }
@@ -178,8 +178,8 @@ impl Replay {
         }
     }
 
-    fn act(&mut self, action: Action, now_ms: u64) {
-        self.play_to(now_ms);
+    fn act(&mut self, action: Action, clock_ms: u64) {
+        self.play_to(clock_ms);
         match action {
             Action::PlayPause => {
                 let ended = self.line.as_ref().is_some_and(|l| l.cursor() == l.len());
@@ -187,7 +187,7 @@ impl Replay {
                     self.seek(0);
                 }
                 self.playing = !self.playing;
-                self.moved_ms = now_ms;
+                self.moved_ms = clock_ms;
             }
             Action::Faster => self.speed = SPEEDS.iter().copied().find(|s| *s > self.speed).unwrap_or(self.speed),
             Action::Slower => self.speed = SPEEDS.iter().rev().copied().find(|s| *s < self.speed).unwrap_or(self.speed),
@@ -235,9 +235,9 @@ impl Replay {
     }
 
     /// Lets the play head go on to the model's time. True when something is to be painted.
-    fn play_to(&mut self, now_ms: u64) -> bool {
-        let passed = now_ms.saturating_sub(self.moved_ms) as f64;
-        self.moved_ms = now_ms;
+    fn play_to(&mut self, clock_ms: u64) -> bool {
+        let passed = clock_ms.saturating_sub(self.moved_ms) as f64;
+        self.moved_ms = clock_ms;
         let speed = self.speed();
         let Some(line) = self.line.as_mut().filter(|_| self.playing) else { return false };
         self.head = (self.head + passed * speed).min(line.length() as f64);

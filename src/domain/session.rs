@@ -1,6 +1,6 @@
 //! The state of a session: what its logs fold to.
 //!
-//! Owns prompts, completions, pairs, verdicts with undo and redo, notes, imported rows, and the rules that make training rows
+//! Owns prompts, completions, pairs, verdicts and corrections with undo and redo, notes, imported rows, and the rules that make training rows
 //! of them. Verdicts and the pairs they judge come from different logs, so the order in which the two arrive does not matter.
 
 mod rows;
@@ -71,7 +71,15 @@ pub enum Outcome {
     Unresolved,
 }
 
-/// A rater's undo and redo stacks of verdict sequence numbers.
+/// A correction under its record's number, and whether it still counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Corrected {
+    seq: u64,
+    correction: Correction,
+    undone: bool,
+}
+
+/// A rater's undo and redo stacks: the sequence numbers of verdicts and corrections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct History {
     done: Vec<u64>,
@@ -90,7 +98,7 @@ pub struct Session {
     of_pair: HashMap<PairId, Vec<u64>>,
     history: HashMap<Rater, History>,
     notes: BTreeMap<(PairId, Rater), String>,
-    corrections: Vec<Correction>,
+    corrections: Vec<Corrected>,
     taught: Vec<(TaughtSet, SftRow)>,
     rated: Vec<RatedRow>,
     scores: BTreeMap<CompletionId, Score>,
@@ -121,44 +129,59 @@ impl Session {
 
     /// Adds a verdict under its record's sequence number. The rater's redo stack is emptied.
     pub fn judge(&mut self, seq: u64, verdict: Verdict) {
-        let history = self.history.entry(verdict.rater.clone()).or_default();
-        history.done.push(seq);
-        history.undone.clear();
+        self.did(&verdict.rater, seq);
         self.of_pair.entry(verdict.pair.clone()).or_default().push(seq);
         self.verdicts.insert(seq, Judged { verdict, undone: false });
     }
 
-    /// Gives a verdict its number in the log, when it was added under a provisional one before it was written.
-    pub fn renumber(&mut self, provisional: u64, seq: u64) {
-        let Some(judged) = self.verdicts.remove(&provisional) else { return };
-        let verdict = &judged.verdict;
-        let history = self.history.entry(verdict.rater.clone()).or_default();
-        let places = self.of_pair.get_mut(&verdict.pair).into_iter().flatten();
-        for place in history.done.iter_mut().chain(&mut history.undone).chain(places) {
-            if *place == provisional {
-                *place = seq;
-            }
-        }
-        self.verdicts.insert(seq, judged);
+    fn did(&mut self, rater: &Rater, seq: u64) {
+        let history = self.history.entry(rater.clone()).or_default();
+        history.done.push(seq);
+        history.undone.clear();
     }
 
-    /// Takes a verdict back. An unknown number changes nothing.
+    /// Gives a verdict or a correction its number in the log, when it was added under a provisional one before it was written.
+    pub fn renumber(&mut self, provisional: u64, seq: u64) {
+        let rater = if let Some(judged) = self.verdicts.remove(&provisional) {
+            let places = self.of_pair.get_mut(&judged.verdict.pair).into_iter().flatten();
+            places.filter(|place| **place == provisional).for_each(|place| *place = seq);
+            let rater = judged.verdict.rater.clone();
+            self.verdicts.insert(seq, judged);
+            rater
+        } else if let Some(corrected) = self.corrections.iter_mut().rfind(|c| c.seq == provisional) {
+            corrected.seq = seq;
+            corrected.correction.rater.clone()
+        } else {
+            return;
+        };
+        let history = self.history.entry(rater).or_default();
+        let places = history.done.iter_mut().chain(&mut history.undone);
+        places.filter(|place| **place == provisional).for_each(|place| *place = seq);
+    }
+
+    /// Undoes a verdict or a correction. An unknown number changes nothing.
     pub fn undo(&mut self, of: u64) {
         self.flip(of, true);
     }
 
-    /// Gives an undone verdict again. An unknown number changes nothing.
+    /// Redoes an undone verdict or correction. An unknown number changes nothing.
     pub fn redo(&mut self, of: u64) {
         self.flip(of, false);
     }
 
     fn flip(&mut self, of: u64, undone: bool) {
-        let Some(judged) = self.verdicts.get_mut(&of) else { return };
-        if judged.undone == undone {
+        let (flag, rater) = if let Some(judged) = self.verdicts.get_mut(&of) {
+            (&mut judged.undone, &judged.verdict.rater)
+        } else if let Some(corrected) = self.corrections.iter_mut().rfind(|c| c.seq == of) {
+            (&mut corrected.undone, &corrected.correction.rater)
+        } else {
+            return;
+        };
+        if *flag == undone {
             return;
         }
-        judged.undone = undone;
-        let history = self.history.entry(judged.verdict.rater.clone()).or_default();
+        *flag = undone;
+        let history = self.history.entry(rater.clone()).or_default();
         let (from, to) =
             if undone { (&mut history.done, &mut history.undone) } else { (&mut history.undone, &mut history.done) };
         from.retain(|seq| *seq != of);
@@ -174,9 +197,10 @@ impl Session {
         }
     }
 
-    /// Adds a correction.
-    pub fn correct(&mut self, correction: Correction) {
-        self.corrections.push(correction);
+    /// Adds a correction under its record's sequence number. The rater's redo stack is emptied.
+    pub fn correct(&mut self, seq: u64, correction: Correction) {
+        self.did(&correction.rater, seq);
+        self.corrections.push(Corrected { seq, correction, undone: false });
     }
 
     /// Adds an imported text to imitate, or one to measure forgetting on.
@@ -327,13 +351,13 @@ impl Session {
         fresh.into_iter().map(|(_, id)| id).chain(skipped.into_iter().map(|(_, id)| id)).collect()
     }
 
-    /// The verdict that `undo` by this rater would take back.
+    /// The verdict or correction that `undo` by this rater would undo.
     #[must_use]
     pub fn undoable(&self, rater: &Rater) -> Option<u64> {
         self.history.get(rater)?.done.last().copied()
     }
 
-    /// The verdict that `redo` by this rater would give again.
+    /// The verdict or correction that `redo` by this rater would redo.
     #[must_use]
     pub fn redoable(&self, rater: &Rater) -> Option<u64> {
         self.history.get(rater)?.undone.last().copied()
@@ -345,10 +369,30 @@ impl Session {
         self.notes.get(&(pair.clone(), rater.clone())).map(String::as_str)
     }
 
-    /// Corrections in order.
+    /// The pair that a record of that number judged.
     #[must_use]
-    pub fn corrections(&self) -> &[Correction] {
-        &self.corrections
+    pub fn judged_pair(&self, seq: u64) -> Option<&PairId> {
+        self.verdicts.get(&seq).map(|judged| &judged.verdict.pair)
+    }
+
+    /// The correction that a record of that number made, undone or not.
+    #[must_use]
+    pub fn correction_at(&self, seq: u64) -> Option<&Correction> {
+        self.corrections.iter().rfind(|c| c.seq == seq).map(|c| &c.correction)
+    }
+
+    /// Corrections in order, without undone ones. An empty text withdraws the ones before it.
+    #[must_use]
+    pub fn corrections(&self) -> Vec<&Correction> {
+        self.corrections.iter().filter(|c| !c.undone).map(|c| &c.correction).collect()
+    }
+
+    /// A rater's better version of a completion, as it counts now.
+    #[must_use]
+    pub fn correction_of(&self, completion: &CompletionId, rater: &Rater) -> Option<&str> {
+        let all = self.corrections.iter().rev().filter(|c| !c.undone).map(|c| &c.correction);
+        let last = all.filter(|c| c.completion == *completion && c.rater == *rater).map(|c| c.text.as_str()).next()?;
+        (!last.trim().is_empty()).then_some(last)
     }
 
     /// Imported texts of both sets, in order of arrival.

@@ -1,9 +1,11 @@
 //! Drawing a token from logits: temperature, then top-k, then top-p, then min-p, in that order as `transformers` has it.
 //!
 //! Owns the sampling policy and the log-prob under it. Never sorts the whole vocabulary: only the tokens heavier
-//! than a bound are ordered. Refuses global randomness: one uniform number a token, from the candidate's own stream.
+//! than a bound are ordered. Refuses global randomness: one uniform number a token, from the candidate's own stream. Refuses logits
+//! that are not finite: no token follows from them.
 
 use crate::domain::Sampler;
+use crate::model::error::Error;
 use crate::nn::random::uniform;
 use rand_chacha::ChaCha8Rng;
 use tiebreak_kernels::softmax::{top, weigh};
@@ -18,10 +20,19 @@ pub struct Drawn {
 }
 
 /// Draws the next token. Temperature 0 takes the largest logit, the first of equals, and uses no random number.
-pub fn draw(logits: &[f32], sampler: &Sampler, rng: &mut ChaCha8Rng) -> Drawn {
+///
+/// # Errors
+/// When a logit is NaN or the largest one is infinite.
+pub fn draw(logits: &[f32], sampler: &Sampler, rng: &mut ChaCha8Rng) -> Result<Drawn, Error> {
     let (best, top) = argmax(logits);
+    if !top.is_finite() {
+        return Err(Error::NotFinite(format!(
+            "The model's logits are not finite ({top}): no token can be drawn from them. Its weights are damaged or were \
+             trained too far."
+        )));
+    }
     if sampler.temperature <= 0.0 {
-        return Drawn { token: best, logp: 0.0 };
+        return Ok(Drawn { token: best, logp: 0.0 });
     }
     // Weights relative to the likeliest token, whose weight is 1.
     let mut weights = vec![0f64; logits.len()];
@@ -32,7 +43,7 @@ pub fn draw(logits: &[f32], sampler: &Sampler, rng: &mut ChaCha8Rng) -> Drawn {
         let least = sampler.min_p.min(1.0);
         let kept = weights.iter().copied().zip(0..).filter(|(w, _)| *w >= least);
         let mass = if least > 0.0 { kept.clone().map(|(w, _)| w).sum() } else { mass };
-        return pick(kept, mass, best, rng);
+        return Ok(pick(kept, mass, best, rng));
     }
     let mut kept = if limited { heaviest(&weights, |kept, _| kept.len() >= sampler.top_k) } else { Vec::new() };
     kept.truncate(sampler.top_k);
@@ -48,7 +59,7 @@ pub fn draw(logits: &[f32], sampler: &Sampler, rng: &mut ChaCha8Rng) -> Drawn {
         kept.retain(|(w, i)| *w >= sampler.min_p || *i == best);
     }
     let mass: f64 = kept.iter().map(|(w, _)| w).sum();
-    pick(kept.into_iter(), mass, best, rng)
+    Ok(pick(kept.into_iter(), mass, best, rng))
 }
 
 /// Draws one of `kept`, whose weights' sum is `mass`.
@@ -101,7 +112,7 @@ fn nucleus(kept: &mut Vec<(f64, u32)>, target: f64) {
     }
 }
 
-/// The largest logit's index, the first of equals, and its value.
+/// The largest logit's index, the first of equals, and its value, NaN where one is.
 fn argmax(logits: &[f32]) -> (u32, f32) {
     let top = top(logits);
     (logits.iter().position(|z| *z == top).unwrap_or(0) as u32, top)
@@ -156,7 +167,7 @@ mod tests {
             let mut counts = vec![0u32; logits.len()];
             let n = 6_000;
             for k in 0..n {
-                let d = draw(&logits, &s, &mut stream(9, k));
+                let d = draw(&logits, &s, &mut stream(9, k)).unwrap();
                 let p = expected.iter().find(|(i, _)| *i == d.token).expect("a token that was cut").1;
                 assert!((d.logp - p.ln()).abs() < 1e-9);
                 counts[d.token as usize] += 1;
@@ -171,11 +182,29 @@ mod tests {
     #[test]
     fn greedy_takes_the_first_of_the_largest_and_a_stream_repeats() {
         let logits = [0.5, 2.0, 2.0, -1.0];
-        assert_eq!(draw(&logits, &sampler(0.0, 1.0, 0, 0.0), &mut stream(1, 1)), Drawn { token: 1, logp: 0.0 });
+        let greedy = draw(&logits, &sampler(0.0, 1.0, 0, 0.0), &mut stream(1, 1)).unwrap();
+        assert_eq!(greedy, Drawn { token: 1, logp: 0.0 });
         let s = sampler(1.0, 0.9, 0, 0.0);
-        let twice =
-            || (0..9).map(|_| ()).scan(stream(3, 4), |r, ()| Some(draw(&logits, &s, r).token)).collect::<Vec<_>>();
+        let twice = || {
+            (0..9).map(|_| ()).scan(stream(3, 4), |r, ()| Some(draw(&logits, &s, r).unwrap().token)).collect::<Vec<_>>()
+        };
         assert_eq!(twice(), twice());
-        assert_eq!(draw(&logits, &sampler(1.0, 0.0001, 0, 0.0), &mut stream(1, 1)).token, 1);
+        assert_eq!(draw(&logits, &sampler(1.0, 0.0001, 0, 0.0), &mut stream(1, 1)).unwrap().token, 1);
+    }
+
+    #[test]
+    fn logits_that_are_not_finite_give_no_token() {
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY] {
+            for at in [0, 20, 40] {
+                let mut logits: Vec<f32> = (0..41).map(|i| (i as f32).sin()).collect();
+                logits[at] = bad;
+                for s in [sampler(0.0, 1.0, 0, 0.0), sampler(1.0, 1.0, 0, 0.1), sampler(0.7, 0.9, 5, 0.0)] {
+                    let error = draw(&logits, &s, &mut stream(1, 1)).unwrap_err().to_string();
+                    assert!(error.contains("logits are not finite"), "{error}");
+                }
+            }
+        }
+        assert!(draw(&[f32::NAN; 9], &sampler(1.0, 1.0, 0, 0.0), &mut stream(1, 1)).is_err());
+        assert!(draw(&[f32::NEG_INFINITY, 0.0], &sampler(1.0, 1.0, 0, 0.0), &mut stream(1, 1)).is_ok());
     }
 }

@@ -110,7 +110,7 @@ fn stepwise(decoder: &Decoder, asked: &mut Asked, stops: &[u32], adapter: bool) 
         let mut kept = Vec::new();
         let mut next = Vec::new();
         for (at, &row) in open.iter().enumerate() {
-            let drawn = draw(&rows[at], sampler, &mut rngs[row]);
+            let drawn = draw(&rows[at], sampler, &mut rngs[row])?;
             out[row].logp += drawn.logp;
             if stops.contains(&drawn.token) {
                 out[row].finish = Finish::Eos;
@@ -249,7 +249,10 @@ impl Sampling {
         let number = self.next;
         self.next += 1;
         let before = Instant::now();
-        let completions = self.candidates(number, &prompt, sink)?;
+        let completions = match self.candidates(number, &prompt, sink) {
+            Err(Error::NotFinite(what)) => return Err(self.not_finite(&what, &prompt, sink)?),
+            made => made?,
+        };
         self.seconds += before.elapsed().as_secs_f64();
         let (distinct, same) = distinct(completions);
         for c in &distinct {
@@ -407,6 +410,22 @@ impl Sampling {
         // `RUN.PROMPT.K`: in the order of K, whichever model they came from.
         out.sort_by_key(|c| c.id.as_str().rsplit('.').next().and_then(|k| k.parse::<usize>().ok()));
         Ok(out)
+    }
+
+    /// Says why sampling stops here, and gives the error to stop it with.
+    fn not_finite(&self, what: &str, prompt: &Prompt, sink: &mut dyn Sink) -> Result<Error, Error> {
+        let what = format!("At prompt {}: {what}", prompt.id);
+        let remedy = "Sample with another model, or with an earlier checkpoint of the run.".to_owned();
+        let step = self.next.saturating_sub(1) as u64 * self.spec.per_prompt as u64;
+        sink.emit(RunEvent::Found(Finding {
+            rule: "non_finite".into(),
+            step,
+            severity: Severity::Stop,
+            text: what.clone(),
+            remedy: remedy.clone(),
+            pair: None,
+        }))?;
+        Ok(Error::Unsound { step, what, remedy })
     }
 
     fn empty_finding(&self) -> Finding {

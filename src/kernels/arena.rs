@@ -38,7 +38,7 @@ unsafe impl Send for Region {}
 impl Region {
     /// A region with room for `len` numbers; none when there is no such stretch of addresses.
     fn new(len: usize) -> Option<Self> {
-        let layout = Layout::array::<f32>(len + LINE).ok()?;
+        let layout = Layout::array::<f32>(len.checked_add(LINE)?).ok()?;
         // SAFETY: the size is not 0. Zeros are numbers, so that all of it may be read at once.
         #[allow(unsafe_code, reason = "memory that may be lent in parts")]
         let start = NonNull::new(unsafe { alloc_zeroed(layout) })?.cast::<f32>();
@@ -136,6 +136,13 @@ pub fn trim() {
     }
 }
 
+/// A length that a wrong product of sizes came to: no buffer of it may be made.
+#[cold]
+fn capacity(len: usize) -> ! {
+    assert!(len == 0, "a buffer of {len} numbers is beyond any memory");
+    handle_alloc_error(Layout::new::<f32>())
+}
+
 /// Where buffers come from.
 #[derive(Default, Clone)]
 pub struct Arena(Arc<Mutex<Regions>>);
@@ -146,8 +153,12 @@ impl Arena {
     }
 
     /// A buffer of `len` numbers, whatever they are.
+    ///
+    /// # Panics
+    /// When no memory could ever hold so many.
     pub fn take(&self, len: usize) -> Buffer {
-        let size = len.max(1).next_multiple_of(LINE);
+        let size = len.max(1).checked_next_multiple_of(LINE).filter(|size| Layout::array::<f32>(*size).is_ok());
+        let Some(size) = size else { capacity(len) };
         let (region, start, at) = self.with(|regions| regions.lend(size));
         Buffer { start, len, region, at, size, arena: self.clone() }
     }
@@ -301,6 +312,12 @@ mod tests {
         }
         let held = arena.held();
         assert!(held * 10 < most * 11, "{held} held for {most}");
+    }
+
+    #[test]
+    #[should_panic(expected = "beyond any memory")]
+    fn a_length_that_overflowed_makes_no_buffer() {
+        let _ = Arena::default().take(usize::MAX - 3);
     }
 
     #[test]

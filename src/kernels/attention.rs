@@ -46,6 +46,15 @@ impl Shape {
         head / (self.heads / self.kv_heads)
     }
 
+    /// # Panics
+    /// When a size overflows, the heads do not share the keys evenly, or a segment reaches beyond the tokens.
+    fn check(&self, segments: &[Segment]) {
+        let all = self.tokens.checked_mul(self.width).and_then(|size| size.checked_mul(self.heads.max(self.kv_heads)));
+        assert!(all.is_some() && self.heads.is_multiple_of(self.kv_heads), "a shape of no attention");
+        let within = |s: &Segment| s.own.end <= self.tokens && s.prefix.end <= self.tokens;
+        assert!(segments.iter().all(within), "a segment reaches beyond the tokens");
+    }
+
     fn of<'a>(&self, all: &'a [f32], head: usize) -> &'a [f32] {
         let size = self.tokens * self.width;
         &all[head * size..(head + 1) * size]
@@ -112,6 +121,10 @@ fn scores(s: &mut [f32], block: &Block, q: &[f32], k: &[f32], shape: Shape) {
 /// When the lengths do not fit.
 pub fn forward(segments: &[Segment], shape: Shape, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32], lse: &mut [f32]) {
     let (w, size) = (shape.width, shape.tokens * shape.width);
+    shape.check(segments);
+    let all = shape.heads * size;
+    assert!(q.len() == all && out.len() == all && lse.len() == shape.heads * shape.tokens, "heads of another size");
+    assert!(k.len() == shape.kv_heads * size && v.len() == k.len(), "keys of another size");
     let heads = out.par_chunks_mut(size).zip(lse.par_chunks_mut(shape.tokens)).enumerate();
     heads.for_each_init(Vec::new, |s: &mut Vec<f32>, (head, (out, lse))| {
         let (q, k, v) = (shape.of(q, head), shape.of(k, shape.kv(head)), shape.of(v, shape.kv(head)));
@@ -200,6 +213,14 @@ pub struct Seen<'a> {
 /// When the lengths do not fit.
 pub fn backward(segments: &[Segment], shape: Shape, seen: Seen<'_>, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
     let (w, size) = (shape.width, shape.tokens * shape.width);
+    shape.check(segments);
+    let all = shape.heads * size;
+    let whole = [seen.q, seen.out, seen.dout, &*dq, &*dk, &*dv];
+    assert!(
+        whole.iter().all(|x| x.len() == all) && seen.lse.len() == shape.heads * shape.tokens,
+        "heads of another size"
+    );
+    assert!(seen.k.len() == shape.kv_heads * size && seen.v.len() == seen.k.len(), "keys of another size");
     let heads = dq.par_chunks_mut(size).zip(dk.par_chunks_mut(size)).zip(dv.par_chunks_mut(size)).enumerate();
     heads.for_each_init(
         || (Vec::new(), Vec::new()),
@@ -267,6 +288,7 @@ pub fn backward(segments: &[Segment], shape: Shape, seen: Seen<'_>, dq: &mut [f3
 pub fn fold(parts: &[f32], shape: Shape, whole: &mut [f32]) {
     let size = shape.tokens * shape.width;
     let group = shape.heads / shape.kv_heads;
+    assert!(whole.len() == shape.kv_heads * size && parts.len() == shape.heads * size, "heads of another size");
     whole.par_chunks_mut(size).zip(parts.par_chunks(size * group)).for_each(|(whole, parts)| {
         whole.copy_from_slice(&parts[..size]);
         for part in parts[size..].chunks_exact(size) {

@@ -34,13 +34,13 @@ pub(crate) use wide;
 /// Numbers of one accumulator.
 const LANES: usize = 16;
 
-/// e^x for finite x, to 2 units in the last place; below −87.3 it is e^−87.3, a number without effect on a sum. Cephes'
-/// polynomial on [−ln 2/2, ln 2/2], scaled by a power of two.
+/// e^x to 2 units in the last place; below −87.3 it is e^−87.3, a number without effect on a sum, and above 88 it is e^88. NaN stays
+/// NaN: each comparison takes x where it does not hold. Cephes' polynomial on [−ln 2/2, ln 2/2], scaled by a power of two.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
-    let x = if x > -87.3 { x } else { -87.3 };
-    let x = if x < 88.0 { x } else { 88.0 };
+    let x = if x < -87.3 { -87.3 } else { x };
+    let x = if x > 88.0 { 88.0 } else { x };
     // The sum's last bits are the nearest whole number.
     let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = rounded - ROUND;
@@ -96,7 +96,8 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
-/// The largest number; −∞ of none.
+/// The largest number; −∞ of none. It passes NaN over: what is made of it and of the numbers themselves, as e^(x − max) is, is NaN
+/// all the same.
 #[inline(always)]
 pub fn max(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];

@@ -14,7 +14,7 @@ const ROWS: usize = 16;
 /// When the lengths do not fit.
 pub fn rms_norm(x: &[f32], gamma: &[f32], eps: f32, y: &mut [f32]) {
     let width = gamma.len();
-    assert_eq!(x.len(), y.len());
+    assert!(x.len() == y.len() && x.len().is_multiple_of(width), "rows of another width");
     y.par_chunks_mut(width * ROWS).zip(x.par_chunks(width * ROWS)).for_each(|(y, x)| norm_rows(x, gamma, eps, y));
 }
 
@@ -51,7 +51,11 @@ wide! {
     }
 
     /// SwiGLU (Shazeer 2020) of gates and ups that lie apart: `out = gate · σ(gate) · up`.
+    ///
+    /// # Panics
+    /// When the lengths do not fit.
     pub fn gated(gate: &[f32], up: &[f32], out: &mut [f32]) {
+        assert!(gate.len() == out.len() && up.len() == out.len(), "gates and ups of other lengths");
         gate_row(gate, up, out);
     }
 
@@ -125,7 +129,8 @@ fn inverse(x: &[f32], eps: f32) -> f32 {
 /// When the lengths do not fit.
 pub fn rms_norm_back(x: &[f32], gamma: &[f32], eps: f32, dy: &[f32], dx: &mut [f32], dgamma: Option<&mut [f32]>) {
     let width = gamma.len();
-    assert!(x.len() == dy.len() && x.len() == dx.len());
+    assert!(x.len() == dy.len() && x.len() == dx.len() && x.len().is_multiple_of(width), "rows of another width");
+    assert!(dgamma.as_ref().is_none_or(|d| d.len() == width), "a gradient of another width");
     let parts = dx.par_chunks_mut(width * ROWS).zip(x.par_chunks(width * ROWS)).zip(dy.par_chunks(width * ROWS));
     parts.for_each(|((dx, x), dy)| norm_rows_back(x, gamma, eps, dy, dx));
     if let Some(dgamma) = dgamma {
@@ -143,7 +148,7 @@ pub fn rms_norm_back(x: &[f32], gamma: &[f32], eps: f32, dy: &[f32], dx: &mut [f
 /// # Panics
 /// When the lengths do not fit.
 pub fn swiglu(gate_up: &[f32], width: usize, out: &mut [f32]) {
-    assert_eq!(gate_up.len(), 2 * out.len());
+    assert!(gate_up.len() == 2 * out.len() && out.len().is_multiple_of(width), "rows of another width");
     let parts = out.par_chunks_mut(width * ROWS).zip(gate_up.par_chunks(2 * width * ROWS));
     parts.for_each(|(out, both)| swiglu_rows(both, width, out));
 }
@@ -153,7 +158,8 @@ pub fn swiglu(gate_up: &[f32], width: usize, out: &mut [f32]) {
 /// # Panics
 /// When the lengths do not fit.
 pub fn swiglu_back(gate_up: &[f32], width: usize, dout: &[f32], back: &mut [f32]) {
-    assert!(gate_up.len() == back.len() && gate_up.len() == 2 * dout.len());
+    assert!(gate_up.len() == back.len() && gate_up.len() == 2 * dout.len(), "rows of another width");
+    assert!(dout.len().is_multiple_of(width), "rows of another width");
     let parts = back.par_chunks_mut(2 * width * ROWS).zip(gate_up.par_chunks(2 * width * ROWS));
     let parts = parts.zip(dout.par_chunks(width * ROWS));
     parts.for_each(|((back, both), dout)| swiglu_rows_back(both, width, dout, back));
@@ -173,6 +179,7 @@ pub fn heads_out(
     y: &mut [f32],
 ) {
     let tokens = x.len() / stride;
+    assert!(x.len().is_multiple_of(stride) && y.len().is_multiple_of((tokens * width).max(1)), "heads of another size");
     let heads = y.par_chunks_mut(tokens * width).enumerate();
     heads.for_each(|(head, y)| heads_out_here(x, stride, first + head * width, width, tables, y));
 }
@@ -183,6 +190,7 @@ pub fn heads_out(
 /// When the lengths do not fit.
 pub fn heads_in(x: &[f32], stride: usize, first: usize, width: usize, tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
     let tokens = y.len() / stride;
+    assert!(y.len().is_multiple_of(stride) && x.len().is_multiple_of((tokens * width).max(1)), "heads of another size");
     let blocks = y.par_chunks_mut(stride * ROWS).enumerate();
     blocks.for_each(|(block, y)| heads_in_here(x, stride, first, width, tables, block * ROWS, tokens, y));
 }
@@ -202,12 +210,19 @@ fn turn(x: &[f32], y: &mut [f32], (cos, sin): (&[f32], &[f32]), t: usize, sign: 
 }
 
 /// `y += x`.
+///
+/// # Panics
+/// When the lengths do not fit.
 pub fn add(y: &mut [f32], x: &[f32]) {
     scale_add(y, 1.0, x);
 }
 
 /// `y += a · x`.
+///
+/// # Panics
+/// When the lengths do not fit.
 pub fn scale_add(y: &mut [f32], a: f32, x: &[f32]) {
+    assert_eq!(y.len(), x.len(), "sums of other lengths");
     y.par_chunks_mut(1 << 13).zip(x.par_chunks(1 << 13)).for_each(|(y, x)| scale_add_here(y, a, x));
 }
 
@@ -223,7 +238,11 @@ pub fn scale_columns(y: &mut [f32], stride: usize, factors: &[f32]) {
 }
 
 /// `y ⊙= x`.
+///
+/// # Panics
+/// When the lengths do not fit.
 pub fn multiply(y: &mut [f32], x: &[f32]) {
+    assert_eq!(y.len(), x.len(), "products of other lengths");
     y.par_chunks_mut(1 << 13).zip(x.par_chunks(1 << 13)).for_each(|(y, x)| {
         for (y, x) in y.iter_mut().zip(x) {
             *y *= x;

@@ -5,7 +5,8 @@
 //!
 //! A package of its own, so that the builds in which the rest is not optimised still compute at full speed.
 //!
-//! **Invariant.** Results do not depend on how work is spread: every sum has one order, whatever the number of threads.
+//! **Invariants.** Results do not depend on how work is spread: every sum has one order, whatever the number of threads. A number
+//! that is none (NaN) comes out of every kernel that it went into, in every output that depends on it.
 #![allow(clippy::inline_always, reason = "what is dispatched to SIMD lanes must be inlined into the dispatch")]
 
 pub mod adam;
@@ -18,4 +19,6 @@ pub mod logits;
 pub mod packed;
 pub mod product;
 pub mod softmax;
+#[cfg(test)]
+mod tests;
 mod turn;

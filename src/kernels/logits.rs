@@ -17,7 +17,7 @@ pub struct Told {
     pub mean: f64,
     /// log Σ p².
     pub collision: f64,
-    /// Whether the target is the first of the largest.
+    /// Whether the target is the first of the largest; false where a logit is NaN.
     pub top1: bool,
     /// log Σ e^z.
     pub log_sum: f64,
@@ -85,7 +85,7 @@ impl Telling {
             entropy: log_sum - self.bent / self.sum,
             mean: self.total / self.read as f64,
             collision: self.square.ln() - 2.0 * log_sum,
-            top1: self.at == self.top && self.before < self.top,
+            top1: self.at == self.top && self.before < self.top && !self.sum.is_nan(),
             log_sum: f64::from(self.top) + log_sum,
         }
     }
@@ -118,7 +118,11 @@ impl Diverging {
 
 wide! {
     /// Reads the next block of two rows of logits.
+    ///
+    /// # Panics
+    /// When the blocks have other lengths.
     pub fn diverge(diverging: &mut Diverging, q: &[f32], p: &[f32]) {
+        assert_eq!(q.len(), p.len(), "blocks of other lengths");
         let most = crate::lanes::max(q);
         if most > diverging.top {
             let factor = if diverging.sum > 0.0 { (f64::from(diverging.top) - f64::from(most)).exp() } else { 0.0 };

@@ -5,7 +5,8 @@
 //! bits with their scales, bf16 where every number is one, f32 else. Refuses to know where weights come from.
 //!
 //! Quantised weights meet inputs quantised to 8 bits in blocks of 32 (`x ≈ d·q`, `d = max|x|/127`), in whole numbers:
-//! `Σ w·x = d_w·d·Σ q_w·q + m_w·d·Σ q` for a block of weights `w = d_w·q_w + m_w`.
+//! `Σ w·x = d_w·d·Σ q_w·q + m_w·d·Σ q` for a block of weights `w = d_w·q_w + m_w`. A block that holds an infinite number or none (NaN)
+//! has d = NaN, and so have all products with it.
 //!
 //! **Invariant.** An output's sum has one order, whatever the number of rows and threads, and whichever instructions are there.
 
@@ -57,7 +58,7 @@ impl Matrix {
     /// When the length does not fit.
     #[must_use]
     pub fn floats(rows: &[f32], out: usize, width: usize) -> Self {
-        assert_eq!(rows.len(), out * width, "a matrix of another size");
+        assert_eq!(Some(rows.len()), out.checked_mul(width), "a matrix of another size");
         let half = rows.par_iter().all(|x| x.to_bits().trailing_zeros() >= 16);
         let cells = if half {
             Cells::Halves(floats::tiled(rows, out, width, |x| (x.to_bits() >> 16) as u16))
@@ -183,13 +184,18 @@ impl<'a> Input<'a> {
 wide! {
     fn quantise(rows: &[f32], q: &mut [[i8; BLOCK]], factor: &mut [f32], sum: &mut [f32]) {
         for (((x, q), d), s) in rows.as_chunks::<BLOCK>().0.iter().zip(q).zip(factor).zip(sum) {
-            let mut top = [0f32; 8];
+            // Of numbers without a sign the bits are in order, and those of NaN lie above all.
+            let mut top = [0u32; 8];
             for part in x.as_chunks::<8>().0 {
                 for i in 0..8 {
-                    top[i] = if part[i].abs() > top[i] { part[i].abs() } else { top[i] };
+                    top[i] = top[i].max(part[i].to_bits() & 0x7fff_ffff);
                 }
             }
-            let top = top.iter().fold(0f32, |m, x| if *x > m { *x } else { m });
+            let top = f32::from_bits(top.iter().fold(0, |m, x| m.max(*x)));
+            if !top.is_finite() {
+                (*q, *d, *s) = ([0; BLOCK], f32::NAN, f32::NAN);
+                continue;
+            }
             let inverse = if top > 0.0 { 127.0 / top } else { 0.0 };
             *d = top / 127.0;
             let mut whole = 0i32;
@@ -211,7 +217,8 @@ wide! {
 pub fn products(parts: &[&Matrix], x: &Input<'_>, y: &mut [f32]) {
     let n = x.len();
     let tiles: usize = parts.iter().map(|m| m.tiles()).sum();
-    assert_eq!(y.len(), tiles * n * TILE, "the destination has another size");
+    let size = tiles.checked_mul(n).and_then(|size| size.checked_mul(TILE));
+    assert_eq!(Some(y.len()), size, "the destination has another size");
     if n == 0 || tiles == 0 {
         return;
     }

@@ -54,7 +54,12 @@ impl<'a> View<'a> {
     }
 
     fn holds(&self, m: usize, n: usize) -> bool {
-        m == 0 || n == 0 || (m - 1) * self.rows + (n - 1) * self.columns < self.data.len()
+        m == 0
+            || n == 0
+            || last(m, self.rows)
+                .zip(last(n, self.columns))
+                .and_then(|(i, j)| i.checked_add(j))
+                .is_some_and(|at| at < self.data.len())
     }
 }
 
@@ -146,7 +151,12 @@ fn shared(
 
 /// Whether m rows of n numbers, `stride` apart, lie in `c`.
 fn fits(c: &[f32], stride: usize, (m, n): (usize, usize)) -> bool {
-    n <= stride && (m - 1) * stride + n <= c.len()
+    n <= stride && last(m, stride).and_then(|at| at.checked_add(n)).is_some_and(|end| end <= c.len())
+}
+
+/// Where the last of `n` begins, `apart` from one to the next; none where that is beyond any address.
+fn last(n: usize, apart: usize) -> Option<usize> {
+    n.checked_sub(1)?.checked_mul(apart)
 }
 
 #[allow(clippy::too_many_arguments, reason = "a matrix product has that many")]
@@ -165,6 +175,8 @@ fn run(
     }
     assert!(fits(c, stride, (m, n)), "the destination is too short");
     assert!(a.holds(m, k) && b.holds(k, n), "a factor is too short");
+    let steps = [stride, a.columns, a.rows, b.columns, b.rows];
+    assert!(steps.iter().all(|step| isize::try_from(*step).is_ok()), "a step is beyond any address");
     #[allow(unsafe_code, reason = "gemm takes pointers")]
     // SAFETY: the assertions above hold every access within the three slices, and `c` is borrowed alone.
     unsafe {
@@ -256,6 +268,15 @@ mod tests {
                 assert!(of(m) == most[..m * n], "{m} rows of {k} into {n}");
             }
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "too short")]
+    fn a_step_that_overflows_is_refused() {
+        let mut c = [0.0; 4];
+        // (3 − 1) · 2^63 is 0 in 64 bits.
+        let far = View::rows(&[0.0; 8], 1 << 63);
+        product_here(&mut c[..3], 1, Onto::Fresh, far, View::rows(&[0.0; 4], 1), (3, 1, 2), 1.0);
     }
 
     #[test]

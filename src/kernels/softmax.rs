@@ -4,12 +4,12 @@
 
 use crate::lanes::wide;
 
-/// e^x in f64 for x ≤ 0, to about one unit in the last place; below −708 it is 0. Taylor's polynomial on [−ln 2/2, ln 2/2],
+/// e^x in f64 for x ≤ 0, to about one unit in the last place; below −708 it is 0. NaN stays NaN. Taylor's polynomial on [−ln 2/2, ln 2/2],
 /// scaled by a power of two.
 #[inline(always)]
 fn exp(x: f64) -> f64 {
     const ROUND: f64 = 6_755_399_441_055_744.0;
-    let held = if x > -708.0 { x } else { -708.0 };
+    let held = if x < -708.0 { -708.0 } else { x };
     // The sum's last bits are the nearest whole number.
     let rounded = held.mul_add(std::f64::consts::LOG2_E, ROUND);
     let n = rounded - ROUND;
@@ -34,17 +34,28 @@ fn exp(x: f64) -> f64 {
         p = f64::mul_add(p, r, c);
     }
     let y = p * f64::from_bits((rounded.to_bits() << 52).wrapping_add(0x3ff0_0000_0000_0000));
-    if x > -708.0 { y } else { 0.0 }
+    if x <= -708.0 { 0.0 } else { y }
 }
 
 wide! {
-    /// The largest number; −∞ of none.
+    /// The largest number; −∞ of none, NaN where one of them is NaN.
     pub fn top(z: &[f32]) -> f32 {
-        crate::lanes::max(z)
+        let mut none = [false; 16];
+        let (parts, rest) = z.as_chunks::<16>();
+        for part in parts {
+            for i in 0..16 {
+                none[i] |= part[i].is_nan();
+            }
+        }
+        if none.contains(&true) || rest.iter().any(|x| x.is_nan()) { f32::NAN } else { crate::lanes::max(z) }
     }
 
-    /// `w = e^((z − top)·heat)` for heat > 0; gives Σ w. A number that is not a number weighs nothing.
+    /// `w = e^((z − top)·heat)` for heat > 0; gives Σ w, which is NaN where a number is NaN.
+    ///
+    /// # Panics
+    /// When the lengths do not fit.
     pub fn weigh(z: &[f32], top: f32, heat: f64, w: &mut [f64]) -> f64 {
+        assert_eq!(z.len(), w.len(), "a weight for each number");
         let mut sums = [0f64; 8];
         let (parts, rest) = z.as_chunks::<8>();
         let (w_parts, w_rest) = w.as_chunks_mut::<8>();
@@ -75,6 +86,6 @@ mod tests {
             assert!((w / f64::from(*z).exp() - 1.0).abs() < 1e-14, "{z}: {w}");
         }
         assert!((sum / w.iter().sum::<f64>() - 1.0).abs() < 1e-12);
-        assert_eq!(weigh(&[f32::NEG_INFINITY, 2.0, f32::NAN], 2.0, 0.5, &mut [1.0; 3]), 1.0);
+        assert_eq!(weigh(&[f32::NEG_INFINITY, 2.0], 2.0, 0.5, &mut [1.0; 2]), 1.0);
     }
 }

@@ -16,7 +16,9 @@ const BLOCK: usize = 2 * SIDE;
 /// When a slice is too short.
 pub fn turn(x: &[f32], stride: usize, (rows, columns): (usize, usize), y: &mut [f32]) {
     assert!(rows > 0 && columns > 0 && stride >= columns, "a matrix has rows and columns");
-    assert!(y.len() == rows * columns && x.len() >= (rows - 1) * stride + columns, "a matrix is too short");
+    let needed = (rows - 1).checked_mul(stride).and_then(|at| at.checked_add(columns));
+    let fits = needed.is_some_and(|needed| x.len() >= needed) && rows.checked_mul(columns) == Some(y.len());
+    assert!(fits, "a matrix is too short");
     let wide = wide();
     // A thread's rows of y are columns of x: long stretches of few rows of x at a time, which the processor foresees.
     let share = columns.div_ceil(rayon::current_num_threads()).next_multiple_of(BLOCK);
@@ -74,7 +76,9 @@ fn square_avx(x: &[f32], from: usize, y: &mut [f32], to: usize) {
         _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps,
         _mm256_unpacklo_ps,
     };
-    assert!(x.len() >= 7 * from + SIDE && y.len() >= 7 * to + SIDE, "a square is too short");
+    let holds =
+        |len: usize, step: usize| step.checked_mul(7).and_then(|at| at.checked_add(SIDE)).is_some_and(|end| end <= len);
+    assert!(holds(x.len(), from) && holds(y.len(), to), "a square is too short");
     #[allow(unsafe_code, reason = "eight numbers are read and written at once")]
     // SAFETY: the assertion holds all eight rows of eight numbers within both slices.
     unsafe {

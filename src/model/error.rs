@@ -1,5 +1,6 @@
 //! The engine's errors: each one plain sentence that names the place and, where there is one, the remedy.
 
+use std::io;
 use std::path::Path;
 
 /// Why the engine could not do something.
@@ -12,6 +13,12 @@ pub enum Error {
         path: String,
         /// What is wrong with it and what to do.
         why: String,
+    },
+    /// The disk, or the user's share of it, is full.
+    #[error("no space left on the disk for {path}: free some space and try again")]
+    NoSpace {
+        /// What was being written.
+        path: String,
     },
     /// A model asks for something that is not implemented.
     #[error("{path}: {what} is not supported; {known}")]
@@ -90,6 +97,9 @@ pub enum Error {
         /// What to do about it, as a sentence.
         remedy: String,
     },
+    /// A number that everything after it would be made of is infinite or none; the sentence says which.
+    #[error("{0}")]
+    NotFinite(String),
     /// The sink did not take an event.
     #[error("the run's log: {0}")]
     Sink(String),
@@ -128,6 +138,15 @@ impl Error {
     /// A problem with a file.
     pub fn file(path: &Path, why: impl std::fmt::Display) -> Self {
         Self::File { path: path.display().to_string(), why: why.to_string() }
+    }
+
+    /// A file that cannot be written; a full disk becomes [`Error::NoSpace`].
+    pub fn write(path: &Path, e: &io::Error) -> Self {
+        if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            Self::NoSpace { path: path.display().to_string() }
+        } else {
+            Self::file(path, format!("cannot be written: {e}"))
+        }
     }
 
     /// Something in a file that is not implemented.

@@ -214,7 +214,7 @@ fn companions(model: &LanguageModel, place: &Place) -> Result<(), Error> {
     }
     let write = |name: &str, text: &str| {
         let path = place.file(name);
-        std::fs::write(&path, text).map_err(|e| Error::file(&path, format!("cannot be written: {e}")))
+        std::fs::write(&path, text).map_err(|e| Error::write(&path, &e))
     };
     write("tokenizer.json", &model.tokenizer.to_json()?)?;
     let s = &model.tokenizer.special;

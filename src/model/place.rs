@@ -4,13 +4,15 @@
 
 use super::error::Error;
 use serde_json::Value;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 /// A folder in the making; what is unfinished is removed.
 pub(crate) struct Place {
     out: PathBuf,
-    part: PathBuf,
-    done: bool,
+    part: TempDir,
 }
 
 impl Place {
@@ -19,43 +21,44 @@ impl Place {
     /// # Errors
     /// When `out` holds something, or nothing can be made beside it.
     pub(crate) fn new(out: &Path) -> Result<Self, Error> {
-        let holds = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
-        if holds || out.is_file() {
-            return Err(Error::file(out, "exists and is not an empty folder; name another place"));
+        // A link to a folder stays; what it leads to is filled.
+        let out = std::fs::canonicalize(out).unwrap_or_else(|_| out.to_owned());
+        let empty = std::fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_none());
+        if !empty && std::fs::symlink_metadata(&out).is_ok() {
+            return Err(Error::file(&out, "exists and is not an empty folder; name another place"));
         }
-        let mut name = out.file_name().map_or_else(|| "merged".into(), std::ffi::OsStr::to_os_string);
-        name.push(format!(".part-{}", std::process::id()));
-        let part = out.with_file_name(name);
-        std::fs::create_dir_all(&part).map_err(|e| Error::file(&part, format!("cannot be made: {e}")))?;
-        Ok(Self { out: out.into(), part, done: false })
+        let parent = out.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(parent).map_err(|e| Error::file(parent, format!("cannot be made: {e}")))?;
+        let name = out.file_name().unwrap_or_default().to_string_lossy();
+        // A name that nobody else uses, and the user's own umask.
+        let part = tempfile::Builder::new()
+            .prefix(&format!(".{name}-part-"))
+            .permissions(Permissions::from_mode(0o777))
+            .tempdir_in(parent)
+            .map_err(|e| Error::file(&out, format!("cannot be made: {e}")))?;
+        Ok(Self { out, part })
     }
 
     /// Where the file `name` is to be written.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.part.join(name)
+        self.part.path().join(name)
     }
 
     /// Writes a JSON file.
     pub(crate) fn json(&self, name: &str, value: &Value) -> Result<(), Error> {
         let path = self.file(name);
         let text = serde_json::to_string_pretty(value).map_err(|e| Error::file(&path, e))?;
-        std::fs::write(&path, text + "\n").map_err(|e| Error::file(&path, format!("cannot be written: {e}")))
+        std::fs::write(&path, text + "\n").map_err(|e| Error::write(&path, &e))
     }
 
     /// Gives the folder its name.
-    pub(crate) fn finish(mut self) -> Result<(), Error> {
+    pub(crate) fn finish(self) -> Result<(), Error> {
         // An empty folder may stand in the way; a full one was refused.
         let _ = std::fs::remove_dir(&self.out);
-        std::fs::rename(&self.part, &self.out).map_err(|e| Error::file(&self.out, format!("cannot be made: {e}")))?;
-        self.done = true;
+        std::fs::rename(self.part.path(), &self.out)
+            .map_err(|e| Error::file(&self.out, format!("cannot be made: {e}")))?;
+        // It has another name now: nothing is left to remove.
+        let _ = self.part.keep();
         Ok(())
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if !self.done {
-            let _ = std::fs::remove_dir_all(&self.part);
-        }
     }
 }

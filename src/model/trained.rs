@@ -6,7 +6,7 @@
 use super::error::Error;
 use super::tune::Tune;
 use candle_core::{Device, Tensor, Var};
-use safetensors::SafeTensors;
+use safetensors::{SafeTensorError, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
@@ -101,10 +101,11 @@ pub(crate) fn write_tensors<V: safetensors::View>(
     tensors: impl IntoIterator<Item = (impl AsRef<str> + Ord + std::fmt::Display, V)>,
     metadata: HashMap<String, String>,
 ) -> Result<(), Error> {
-    let fail = |e: &dyn std::fmt::Display| Error::file(path, format!("cannot be written: {e}"));
-    safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|e| fail(&e))?;
-    let file = std::fs::File::open(path).map_err(|e| fail(&e))?;
-    file.sync_all().map_err(|e| fail(&e))
+    safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|e| match e {
+        SafeTensorError::IoError(e) => Error::write(path, &e),
+        e => Error::file(path, format!("cannot be written: {e}")),
+    })?;
+    std::fs::File::open(path).and_then(|file| file.sync_all()).map_err(|e| Error::write(path, &e))
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ pub struct Header {
     pub minor: u32,
     /// `session` or `run`.
     pub log: String,
+    /// How many records at the beginning of this file an earlier one may hold too: the disk failed there.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub again: u64,
 }
 
 /// `session.json`: written once.
@@ -75,6 +78,16 @@ pub enum SessionRecord {
         rater: Rater,
         /// The corrected text.
         text: String,
+    },
+    /// A correction no longer counts. Programs before this kind pass it over: to them the correction still counts.
+    Withdrawn {
+        /// Sequence number of the `Corrected` record.
+        of: u64,
+    },
+    /// A withdrawn correction counts again.
+    Restored {
+        /// Sequence number of the `Corrected` record.
+        of: u64,
     },
     /// A text to imitate, or one to measure forgetting on, came with a file.
     Taught {

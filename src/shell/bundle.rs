@@ -1,8 +1,10 @@
 //! The sessions that the binary carries: made by real use, committed in `sessions/`, opened by `tiebreak demo`.
 //!
 //! Owns unpacking a copy. Refuses to open the committed files themselves: whatever is done in the demo is done to the copy.
+//! Refuses to delete a copy that somebody worked in: it becomes a session of the data folder.
 
 use super::error::{Error, Result};
+use crate::protocol::{SessionRecord, decode};
 use crate::storage::{Home, SessionDir};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write;
@@ -24,44 +26,107 @@ fn names_in(files: &[(&'static str, &[u8])]) -> Vec<&'static str> {
     names
 }
 
+/// Where a fresh demo can be made, and where the last one is now, if somebody worked in it.
+#[derive(Debug, PartialEq)]
+pub struct Fresh<T> {
+    /// The demo.
+    pub demo: T,
+    /// What was kept.
+    pub kept: Option<SessionDir>,
+}
+
+/// What a demo holds before anybody works in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Untouched {
+    /// The last record that counts as the demo's own.
+    pub records: u64,
+    /// Runs.
+    pub runs: usize,
+}
+
+impl Untouched {
+    /// A copy of these files.
+    fn copy_of(files: &[(&str, &[u8])], name: &str) -> Self {
+        let own = |part: &str| {
+            let folder = format!("{name}/{part}/");
+            files.iter().filter_map(move |(path, bytes)| Some((path.strip_prefix(&folder)?.to_owned(), *bytes)))
+        };
+        let lines = own("events").flat_map(|(_, bytes)| bytes.split(|b| *b == b'\n'));
+        let records = lines.filter_map(|line| Some(decode::<SessionRecord>(line).ok()?.n)).max().unwrap_or(0);
+        let runs = own("runs").filter(|(path, _)| path.ends_with("/spec.json")).count();
+        Self { records, runs }
+    }
+
+    /// Whether somebody judged, wrote, imported or launched something in it.
+    fn differs(self, dir: &SessionDir) -> Result<bool> {
+        use SessionRecord::{Hashed, Launched, Repaired, StateHashed};
+        let mut tail = dir.tail();
+        let records = tail.poll()?;
+        let mut later = records.iter().filter(|envelope| envelope.n > self.records);
+        // What the program notes by itself is nobody's work; a line that it cannot read may be.
+        let worked = later.any(|e| !matches!(e.known(), Some(Hashed { .. } | StateHashed { .. } | Launched(_) | Repaired { .. })));
+        Ok(worked || tail.skipped() > 0 || dir.runs()?.len() > self.runs)
+    }
+}
+
 /// Unpacks a fresh copy under the data folder's cache and gives it back. A copy that is open elsewhere stays as it is, and
 /// another one is made beside it.
 ///
 /// # Errors
 /// When the files cannot be written.
-pub fn unpack(home: &Home, name: &str) -> Result<SessionDir> {
+pub fn unpack(home: &Home, name: &str) -> Result<Fresh<SessionDir>> {
     unpack_from(FILES, home, name)
 }
 
-/// Where a fresh demo of that name can be made: its last copy is taken away, unless it is open elsewhere.
+/// Where a fresh demo of that name can be made. Its last copy is deleted where nobody worked in it, else it becomes a
+/// session; one that is open elsewhere, or has a run going, stays.
 ///
 /// # Errors
-/// When the old copy cannot be looked at or deleted.
-pub fn fresh(home: &Home, name: &str) -> Result<PathBuf> {
+/// When the old copy cannot be looked at, moved or deleted.
+pub fn fresh(home: &Home, name: &str, untouched: Untouched) -> Result<Fresh<PathBuf>> {
     let base = home.cache().join("demo");
     let mut target = base.join(name);
     let mut number = 1;
-    while let Ok(open) = SessionDir::open(&target) {
+    let mut kept = None;
+    while let Ok(old) = SessionDir::open(&target) {
         // Held only while the old copy is taken away: nobody can begin to write to it meanwhile.
-        let lock = open.lock()?;
-        if lock.is_some() {
+        let lock = old.lock()?;
+        let differs = untouched.differs(&old)?;
+        let idle = lock.is_some() && (!differs || old.runs()?.iter().all(|run| !run.is_alive()));
+        if idle && differs {
+            kept = Some(keep(home, name, &target)?);
+            break;
+        }
+        if idle {
             fs::remove_dir_all(&target).map_err(|e| Error::io("delete", &target, e))?;
             break;
         }
+        // It is open or at work: its labels stay where they are.
+        kept = differs.then_some(old).or(kept);
         number += 1;
         target = base.join(format!("{name}-{number}"));
     }
-    Ok(target)
+    Ok(Fresh { demo: target, kept })
 }
 
-fn unpack_from(files: &[(&str, &[u8])], home: &Home, name: &str) -> Result<SessionDir> {
-    let target = fresh(home, name)?;
+/// Moves a demo to the sessions, as `demo-NAME` or the next free name.
+fn keep(home: &Home, name: &str, old: &Path) -> Result<SessionDir> {
+    home.create()?;
+    let names = std::iter::once(format!("demo-{name}")).chain((2..).map(|n| format!("demo-{name}-{n}")));
+    let place = names.map(|name| home.sessions().join(name)).find(|place| !place.exists());
+    let place = place.unwrap_or_else(|| home.sessions().join(name));
+    fs::rename(old, &place).map_err(|e| Error::io("move the last demo to", &place, e))?;
+    Ok(SessionDir::open(&place)?)
+}
+
+fn unpack_from(files: &[(&str, &[u8])], home: &Home, name: &str) -> Result<Fresh<SessionDir>> {
+    let Fresh { demo, kept } = fresh(home, name, Untouched::copy_of(files, name))?;
     for (path, bytes) in files {
         if let Some(rest) = path.strip_prefix(name).and_then(|rest| rest.strip_prefix('/')) {
-            write(&target.join(rest), bytes)?;
+            write(&demo.join(rest), bytes)?;
         }
     }
-    Ok(SessionDir::open(&target)?)
+    Ok(Fresh { demo: SessionDir::open(&demo)?, kept })
 }
 
 /// Writes a private file and the folders it lies in.
@@ -80,7 +145,9 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::journal::Journal;
     use super::*;
+    use crate::domain::Rater;
 
     const META: &[u8] = br#"{"format":1,"name":"a","model":"m","created_ms":1,"app":"t"}"#;
     const TWO: &[(&str, &[u8])] =
@@ -91,15 +158,41 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let home = Home::resolve(Some(root.path())).unwrap();
         assert_eq!(names_in(TWO), ["a", "ab"]);
-        let first = unpack_from(TWO, &home, "a").unwrap();
+        let unpack = || unpack_from(TWO, &home, "a").unwrap().demo;
+        let first = unpack();
         fs::write(first.path().join("trace"), "x").unwrap();
-        let again = unpack_from(TWO, &home, "a").unwrap();
+        let again = unpack();
         assert_eq!(first.path(), again.path());
         assert!(!again.path().join("trace").exists());
         let lock = again.lock().unwrap();
-        let beside = unpack_from(TWO, &home, "a").unwrap();
+        let beside = unpack();
         assert_ne!(beside.path(), again.path());
         drop(lock);
+    }
+
+    #[test]
+    fn labels_of_the_last_demo_become_a_session_and_an_untouched_demo_does_not() {
+        let root = tempfile::tempdir().unwrap();
+        let home = Home::resolve(Some(root.path())).unwrap();
+        let name = names()[0];
+        let opened = |dir: &SessionDir| Journal::require(dir).unwrap();
+        let first = unpack(&home, name).unwrap();
+        // Opened and closed only: the program writes a hash.
+        opened(&first.demo).close().unwrap();
+        let second = unpack(&home, name).unwrap();
+        assert_eq!(second.kept, None, "nobody worked in it");
+        for expected in [format!("demo-{name}"), format!("demo-{name}-2")] {
+            let demo = unpack(&home, name).unwrap().demo;
+            let pair = demo.state().unwrap().0.pairs()[0].id.clone();
+            let mut journal = opened(&demo);
+            let note = SessionRecord::Noted { pair, rater: Rater::new("ada"), text: "mine".into() };
+            journal.append(&note).unwrap();
+            journal.close().unwrap();
+            let kept = unpack(&home, name).unwrap().kept.unwrap();
+            assert_eq!(kept.path(), home.sessions().join(&expected));
+            let records = kept.tail().poll().unwrap();
+            assert!(records.iter().any(|e| e.known() == Some(&note)));
+        }
     }
 
     #[test]
@@ -107,7 +200,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let home = Home::resolve(Some(root.path())).unwrap();
         for name in names() {
-            unpack(&home, name).unwrap().state().unwrap();
+            unpack(&home, name).unwrap().demo.state().unwrap();
         }
     }
 }

@@ -237,7 +237,7 @@ pub struct ImportArgs {
 pub struct ExportArgs {
     /// The session.
     pub session: String,
-    /// The file to write; one that is there is replaced.
+    /// The file to write (one that is there is replaced), or - for standard output.
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
     /// The format: trl or trl-implicit (judged pairs), sft (texts to imitate), kto (ratings).
@@ -364,7 +364,7 @@ pub struct ReportArgs {
     /// The session or the run.
     #[arg(value_name = "SESSION[/RUN]")]
     pub target: String,
-    /// The file to write; its ending says the format: .svg, .html, .md, .csv or .json.
+    /// The file to write; its ending says the format: .svg, .html, .md, .csv or .json; - writes Markdown to standard output.
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
     /// The screen a picture shows (default: label for a session, watch for a run).

@@ -15,12 +15,13 @@ mod session;
 
 pub use report::size as report_size;
 
-use super::cli::{Cli, Command, definition};
+use super::cli::{Cli, Command, ModelsAction, definition};
 use super::error::{Error, Result};
 use crate::app::Goal;
 use crate::domain::RunId;
 use crate::protocol::RunCommand;
 use crate::storage::{Home, RunDir, SessionDir};
+use rustix::fs::Mode;
 
 /// What every command knows.
 #[derive(Debug)]
@@ -36,20 +37,35 @@ pub struct Context {
 /// # Errors
 /// When it cannot be done.
 pub fn run(cli: Cli) -> Result<()> {
+    // Whatever this process and its workers write holds the user's texts.
+    let users = rustix::process::umask(Mode::from_raw_mode(0o077));
     let home = Home::resolve(cli.home.as_deref())?;
+    if let Some(mode) = home.group_may_write() {
+        let root = home.root().display();
+        super::out::note(&format!("{root} can be written by its group (mode {mode:03o}): run `chmod g-w {root}`"));
+    }
     let context = Context { home, json: cli.json };
     let Some(command) = cli.command else {
         return screens::open(context, None, None, &cli.screen);
     };
     match command {
         Command::Demo { name, screen } => screens::demo(context, name.as_deref(), &screen),
-        Command::Models { action } => models::run(&context, action),
+        // Models that the user has made are for whomever the user lets read them.
+        Command::Models { action } => {
+            if matches!(action, Some(ModelsAction::Make(_))) {
+                rustix::process::umask(users);
+            }
+            models::run(&context, action)
+        }
         Command::New(args) => session::new(&context, &args),
         Command::Import(args) => session::import(&context, &args),
         Command::Export(args) => session::export(&context, &args),
         Command::Sample(args) => launch::sample(&context, args),
         Command::Train(args) => launch::train(&context, args),
-        Command::Merge(args) => runs::merge(&context, &args),
+        Command::Merge(args) => {
+            rustix::process::umask(users);
+            runs::merge(&context, &args)
+        }
         Command::Runs { session } => runs::list(&context, &session),
         Command::Pause(args) => runs::tell(&context, &args.run, RunCommand::Pause),
         Command::Resume(args) => runs::resume(&context, &args.run),

@@ -1,24 +1,37 @@
-//! The thread that owns the open session's log: everything that is written to it goes over this desk, in order.
+//! The writer: the thread that owns the open session's log. It appends and brings to the disk, and does nothing else.
 //!
-//! A record is acknowledged only after fsync; records that wait together are brought to the disk together. A launch goes
-//! over the desk too, so that the verdicts given before it are in the data it freezes.
+//! A record is acknowledged only after fsync; records that wait together are brought to the disk together. Where the disk
+//! fails, they stay here in their order and are tried again, until they are saved or the program ends. Whatever reads whole
+//! logs, plans a run or asks a worker is an errand: it is passed on, with the number of the last record on disk.
 
-use super::error::Result;
-use super::intake;
+use super::errands::{Errand, Errands, Place};
+use super::error::{Error, Result};
+use super::intake::Rows;
 use super::journal::Journal;
-use super::plan::{self, SampleOrder, TrainOrder};
 use super::reply::Replies;
-use super::supervisor;
 use super::tails;
-use crate::app::{Msg, Opened, SampleAsk, TrainAsk};
-use crate::domain::{Rater, RunId};
-use crate::protocol::{RunCommand, RunSpec, SessionRecord};
-use crate::storage::{DataFile, Home, SessionDir};
+use crate::app::{Msg, Numbers, Opened};
+use crate::domain::{Rater, counted};
+use crate::protocol::{RunSpec, SessionRecord};
+use crate::storage::{self, Home, SessionDir};
+use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-/// What the desk is told.
+/// The first wait after the disk failed; each further failure doubles it.
+const RETRY: Duration = Duration::from_secs(1);
+/// The longest wait between two tries.
+const RETRY_MOST: Duration = Duration::from_secs(30);
+/// How long leaving waits for the disk, at most.
+const LEAVE: Duration = Duration::from_secs(5);
+/// Time between two tries while leaving.
+const RETRY_LEAVING: Duration = Duration::from_millis(200);
+/// How long the event loop has to hand over its last records before the writer is told to end without it.
+const HAND_OVER: Duration = Duration::from_millis(500);
+
+/// What the writer is told.
 #[derive(Debug)]
 pub enum Order {
     /// Close what is open and open this session.
@@ -37,59 +50,185 @@ pub enum Order {
         /// The record.
         record: Box<SessionRecord>,
     },
-    /// Import a file.
-    Import(PathBuf),
-    /// A run was found: note its launch if it is not noted.
-    Adopt,
-    /// Launch a training run.
-    Train(TrainAsk),
-    /// Launch a sampling run.
-    Sample(SampleAsk),
-    /// Start a worker for a run that has none.
-    Resume(RunId),
-    /// Tell a run's worker something.
-    Command(RunId, RunCommand),
-    /// What would this run take?
-    Estimate {
-        /// Names it in the answer.
-        ticket: u64,
-        /// The run.
-        ask: TrainAsk,
+    /// Try now what the disk refused.
+    SaveNow,
+    /// Take in what was read from a file.
+    Import {
+        /// The opening it was read for.
+        opening: u64,
+        /// What was read.
+        rows: Box<Rows>,
     },
-    /// What would this run read and learn?
-    Masks {
-        /// Names it in the answer.
-        ticket: u64,
-        /// The run.
-        ask: TrainAsk,
+    /// Runs were found: note the launches that are not noted.
+    Adopt {
+        /// The opening they belong to.
+        opening: u64,
+        /// What they were asked to do.
+        specs: Vec<RunSpec>,
     },
+    /// Let somebody else do something with what is on disk now.
+    Send(Errand),
     /// Close what is open and end.
     End,
 }
 
-/// A question about a run that is not launched: its number, and what it would be.
-pub type Question = (u64, u64, Result<(RunSpec, Vec<DataFile>)>);
+/// The writer as the rest of the shell sees it.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    orders: Sender<Order>,
+    /// What could not be saved, once the writer has ended.
+    ended: Arc<(Mutex<Option<usize>>, Condvar)>,
+}
 
-/// Starts the desk. `tails` follows the session it opens; `questions` gets the estimates to make. What comes back says when
-/// it has ended: everything is on disk then.
-///
-/// # Errors
-/// When the thread cannot be made.
-pub fn spawn(
-    home: Home,
-    rater: Rater,
-    replies: Replies,
-    inbox: Receiver<Order>,
-    tails: Sender<tails::Order>,
-    questions: Sender<Question>,
-) -> io::Result<Receiver<()>> {
-    let (done, ended) = channel();
-    let bench = Bench { home, rater, replies, tails, questions, open: None };
-    std::thread::Builder::new().name("desk".into()).spawn(move || {
-        bench.work(&inbox);
-        let _ = done.send(());
-    })?;
-    Ok(ended)
+impl Desk {
+    /// Starts the writer. `tails` follows the session it opens.
+    ///
+    /// # Errors
+    /// When a thread cannot be made.
+    pub fn spawn(home: Home, rater: Rater, replies: Replies, tails: Sender<tails::Order>) -> io::Result<Self> {
+        let (orders, inbox) = channel();
+        let desk = Self { orders, ended: Arc::default() };
+        let errands = {
+            let desk = desk.clone();
+            Errands::start(home.clone(), replies.clone(), tails.clone(), move |opening, rows| {
+                desk.order(Order::Import { opening, rows: Box::new(rows) });
+            })?
+        };
+        // A stuck screen must not keep the writer from the disk: its answers wait in a queue without end.
+        let (answers, queued) = channel::<Answer>();
+        let follower = tails.clone();
+        std::thread::Builder::new().name("answers".into()).spawn(move || {
+            queued.iter().all(|answer| match answer {
+                Answer::Of(opening, msg) => replies.of(opening, msg),
+                Answer::Say(msg) => replies.send(msg),
+                Answer::Tails(order) => follower.send(order).is_ok(),
+            })
+        })?;
+        let ended = Arc::clone(&desk.ended);
+        let writer = Writer {
+            home,
+            rater,
+            answers,
+            tails,
+            errands,
+            open: None,
+            queue: Queue::default(),
+            later: VecDeque::new(),
+        };
+        std::thread::Builder::new().name("desk".into()).spawn(move || {
+            let unsaved = writer.work(&inbox);
+            *ended.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(unsaved);
+            ended.1.notify_all();
+        })?;
+        Ok(desk)
+    }
+
+    /// Gives the writer an order. It ends only when it is told to.
+    pub fn order(&self, order: Order) {
+        let _ = self.orders.send(order);
+    }
+
+    /// Lets the writer save what it has and end, and waits for that. Gives back how many records are not saved; none where
+    /// the writer has not ended in time.
+    #[must_use]
+    pub fn end(&self) -> Option<usize> {
+        self.order(Order::End);
+        self.wait(LEAVE)
+    }
+
+    /// The same for a loop that was told to end, and may have records to hand over first or be stuck.
+    pub fn end_after_loop(&self) {
+        if self.wait(HAND_OVER).is_none() {
+            self.order(Order::End);
+            let _ = self.wait(LEAVE.saturating_sub(HAND_OVER));
+        }
+    }
+
+    fn wait(&self, limit: Duration) -> Option<usize> {
+        let ended = self.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.ended.1.wait_timeout_while(ended, limit, |ended| ended.is_none());
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// Records that are not acknowledged yet, in their order.
+#[derive(Default)]
+struct Queue {
+    /// Not in the log.
+    waiting: VecDeque<(u64, SessionRecord)>,
+    /// In the log, under these numbers, but not on the disk for sure.
+    written: Vec<(u64, u64)>,
+    numbers: Numbers,
+    /// Failures in a row.
+    failures: u32,
+    /// When to try again, where the disk failed.
+    again: Option<Instant>,
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        self.waiting.len() + self.written.len()
+    }
+
+    /// Appends what waits, as far as the disk takes it, and brings it to the disk. `refuse` is told of records that no
+    /// other try would save, `saved` of those that are on disk.
+    fn save(
+        &mut self,
+        journal: &mut Journal,
+        mut refuse: impl FnMut(u64, String),
+        mut saved: impl FnMut(u64, u64),
+    ) -> Result<()> {
+        let mut failed = None;
+        while let Some((ticket, record)) = self.waiting.front_mut() {
+            if !self.numbers.resolve(record) {
+                refuse(*ticket, "it undoes a verdict that is not in the log".into());
+                self.waiting.pop_front();
+                continue;
+            }
+            match journal.append(record) {
+                Ok(seq) => {
+                    self.numbers.note(*ticket, record, seq);
+                    self.written.push((*ticket, seq));
+                }
+                Err(error) if error.is_of_the_record() => refuse(*ticket, error.to_string()),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+            self.waiting.pop_front();
+        }
+        if !self.written.is_empty() {
+            journal.sync()?;
+            self.written.drain(..).for_each(|(ticket, seq)| saved(ticket, seq));
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// How long until the next try, after another failure.
+    fn back_off(&mut self) -> Duration {
+        let now = Instant::now();
+        match self.again {
+            // A key in between tries too, but puts nothing off.
+            Some(at) if at > now => at - now,
+            _ => {
+                let wait = RETRY.saturating_mul(1 << self.failures.min(10)).min(RETRY_MOST);
+                self.failures += 1;
+                self.again = Some(now + wait);
+                wait
+            }
+        }
+    }
+}
+
+/// What the writer has to say, in the order in which it is heard.
+enum Answer {
+    /// To the screen, about this opening.
+    Of(u64, Msg),
+    /// To the screen.
+    Say(Msg),
+    /// To the thread that follows logs: what it reads must not come before the session is open on the screen.
+    Tails(tails::Order),
 }
 
 struct Open {
@@ -98,65 +237,69 @@ struct Open {
     journal: Option<Journal>,
 }
 
-struct Bench {
+struct Writer {
     home: Home,
     rater: Rater,
-    replies: Replies,
+    answers: Sender<Answer>,
     tails: Sender<tails::Order>,
-    questions: Sender<Question>,
+    errands: Errands,
     open: Option<Open>,
+    queue: Queue,
+    /// Orders that came while a file was taken in.
+    later: VecDeque<Order>,
 }
 
-impl Bench {
-    fn work(mut self, inbox: &Receiver<Order>) {
-        while let Ok(order) = inbox.recv() {
-            let mut next = Some(order);
-            let mut appends = Vec::new();
+impl Writer {
+    /// Works until it is told to end. Gives back how many records are not saved.
+    fn work(mut self, inbox: &Receiver<Order>) -> usize {
+        loop {
+            let first = match (self.later.pop_front(), self.queue.again) {
+                (Some(order), _) => Ok(order),
+                (None, Some(at)) => inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
+                (None, None) => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            let mut next = match first {
+                Ok(order) => Some(order),
+                Err(RecvTimeoutError::Timeout) => Some(Order::SaveNow),
+                Err(RecvTimeoutError::Disconnected) => return self.leave(inbox),
+            };
             while let Some(order) = next {
                 match order {
-                    Order::Append { ticket, record } => appends.push((ticket, *record)),
-                    Order::End => {
-                        self.append(&appends);
-                        return self.close();
-                    }
+                    Order::Append { ticket, record } => self.queue.waiting.push_back((ticket, *record)),
+                    Order::End => return self.leave(inbox),
                     order => {
-                        self.append(&std::mem::take(&mut appends));
-                        self.take(order);
+                        self.save();
+                        self.take(order, inbox);
                     }
                 }
-                next = inbox.try_recv().ok();
+                next = self.later.pop_front().or_else(|| inbox.try_recv().ok());
             }
-            self.append(&appends);
+            self.save();
         }
-        self.close();
     }
 
-    fn take(&mut self, order: Order) {
+    fn take(&mut self, order: Order, inbox: &Receiver<Order>) {
         let done = match order {
             Order::Open { opening, name } => self.open(opening, name),
             Order::Close => {
                 self.close();
                 Ok(())
             }
-            Order::Append { .. } | Order::End => Ok(()),
-            Order::Import(path) => self.import(&path),
-            Order::Adopt => self.adopt(),
-            Order::Train(ask) => self.train(ask),
-            Order::Sample(ask) => self.sample(&ask),
-            Order::Resume(run) => self.resume(run),
-            Order::Command(run, command) => self.command(&run, command),
-            Order::Estimate { ticket, ask } => {
-                self.estimate(ticket, ask);
-                Ok(())
-            }
-            Order::Masks { ticket, ask } => {
-                self.masks(ticket, ask);
+            Order::Append { .. } | Order::SaveNow | Order::End => Ok(()),
+            Order::Import { opening, rows } => self.import(opening, *rows, inbox),
+            Order::Adopt { opening, specs } => self.adopt(opening, specs),
+            Order::Send(errand) => {
+                self.send(errand);
                 Ok(())
             }
         };
         if let Err(error) = done {
-            self.replies.send(Msg::Failed(error.to_string()));
+            self.answer(Msg::Failed(error.to_string()));
         }
+    }
+
+    fn answer(&self, msg: Msg) {
+        let _ = self.answers.send(Answer::Say(msg));
     }
 
     fn open(&mut self, opening: u64, name: String) -> Result<()> {
@@ -170,196 +313,148 @@ impl Bench {
         };
         let path = dir.path().display().to_string();
         let opened = Opened { name, path, meta, read_only, rater: self.rater.clone() };
-        self.replies.of(opening, Msg::SessionOpened(opened));
-        let _ = self.tails.send(tails::Order::Follow { opening, dir: dir.clone() });
+        let _ = self.answers.send(Answer::Of(opening, Msg::SessionOpened(opened)));
+        let _ = self.answers.send(Answer::Tails(tails::Order::Follow { opening, dir: dir.clone() }));
         self.open = Some(Open { opening, dir, journal });
         Ok(())
     }
 
     /// Closes the session with the hash of its state.
     fn close(&mut self) {
-        let _ = self.tails.send(tails::Order::Leave);
-        if let Some(Open { journal: Some(journal), .. }) = self.open.take()
-            && let Err(error) = journal.close()
-        {
-            self.replies.send(Msg::Failed(error.to_string()));
+        let _ = self.answers.send(Answer::Tails(tails::Order::Leave));
+        let queue = std::mem::take(&mut self.queue);
+        let Some(Open { dir, journal: Some(journal), .. }) = self.open.take() else { return };
+        if queue.len() > 0 {
+            let records = counted(queue.len(), "record");
+            self.answer(Msg::Failed(format!("{records} of session {} could not be saved and are lost", dir.name())));
+        }
+        if let Err(error) = journal.close() {
+            self.answer(Msg::Failed(error.to_string()));
         }
     }
 
-    /// Appends records and brings them to the disk together; only then are they acknowledged.
-    fn append(&mut self, records: &[(u64, SessionRecord)]) {
-        if records.is_empty() {
+    /// Saves what waits. Where the disk fails, says so and when it is tried again.
+    fn save(&mut self) {
+        if self.queue.len() == 0 {
             return;
         }
-        let Some(open) = &mut self.open else {
-            return self.refuse(None, records.iter().map(|r| r.0), "no session is open: open one and try again");
+        let opening = self.open.as_ref().map(|open| open.opening);
+        let answers = &self.answers;
+        let say = |msg: Msg| {
+            let _ = answers.send(match opening {
+                Some(opening) => Answer::Of(opening, msg),
+                None => Answer::Say(msg),
+            });
         };
-        let opening = open.opening;
-        let Some(journal) = &mut open.journal else {
-            let text =
-                "this session is open for reading only: close it where it is open for writing, then open it again";
-            return self.refuse(Some(opening), records.iter().map(|r| r.0), text);
-        };
-        let mut written = Vec::new();
-        let mut failed = None;
-        for (i, (ticket, record)) in records.iter().enumerate() {
-            match journal.append(record) {
-                Ok(seq) => written.push((*ticket, seq)),
-                Err(error) => {
-                    failed = Some((i, error));
-                    break;
+        let refuse = |ticket, error| say(Msg::AppendFailed { ticket, error });
+        let Some(Open { journal: Some(journal), .. }) = &mut self.open else {
+            let why = match opening {
+                None => "no session is open: open one and try again",
+                Some(_) => {
+                    "this session is open for reading only: close it where it is open for writing, then reopen it"
                 }
-            }
-        }
-        match journal.sync() {
-            Ok(()) => {
-                for (ticket, seq) in written {
-                    self.replies.of(opening, Msg::Acknowledged { ticket, seq });
-                }
-                if let Some((i, error)) = failed {
-                    self.refuse(Some(opening), records[i..].iter().map(|r| r.0), &error.to_string());
-                }
-            }
-            Err(error) => self.refuse(Some(opening), records.iter().map(|r| r.0), &error.to_string()),
-        }
-    }
-
-    fn refuse(&self, opening: Option<u64>, tickets: impl Iterator<Item = u64>, error: &str) {
-        for ticket in tickets {
-            let msg = Msg::AppendFailed { ticket, error: error.to_owned() };
-            match opening {
-                Some(opening) => self.replies.of(opening, msg),
-                None => self.replies.send(msg),
             };
+            return self.queue.waiting.drain(..).for_each(|(ticket, _)| refuse(ticket, why.into()));
+        };
+        let saved = |ticket, seq| say(Msg::Acknowledged { ticket, seq });
+        match self.queue.save(journal, refuse, saved) {
+            Ok(()) => (self.queue.failures, self.queue.again) = (0, None),
+            Err(error) => {
+                let in_ms = self.queue.back_off().as_millis() as u64;
+                say(Msg::SaveDelayed { error: error.to_string(), in_ms });
+            }
         }
     }
 
-    fn import(&mut self, path: &std::path::Path) -> Result<()> {
-        let Some((opening, _, journal)) = self.writable()? else { return Ok(()) };
-        let intake = intake::bring_in(journal, path, None, None)?;
+    /// Saves everything, trying again for as long as leaving may take.
+    fn leave(mut self, inbox: &Receiver<Order>) -> usize {
+        let until = Instant::now() + LEAVE;
+        loop {
+            for order in self.later.drain(..).chain(inbox.try_iter()) {
+                if let Order::Append { ticket, record } = order {
+                    self.queue.waiting.push_back((ticket, *record));
+                }
+            }
+            self.save();
+            if self.queue.len() == 0 || Instant::now() + RETRY_LEAVING > until {
+                break;
+            }
+            std::thread::sleep(RETRY_LEAVING);
+        }
+        let unsaved = self.queue.len();
+        self.close();
+        unsaved
+    }
+
+    /// Takes rows in by parts, and saves what the user decides meanwhile after each of them.
+    fn import(&mut self, opening: u64, rows: Rows, inbox: &Receiver<Order>) -> Result<()> {
+        let mut intake = None;
+        for part in rows.parts() {
+            let Some(Open { journal: Some(journal), opening: open, .. }) = &mut self.open else { break };
+            if *open != opening {
+                break;
+            }
+            let added = part.add(journal).map_err(|error| {
+                Error::failed(format!("{error}; then import the file again: only what is missing is added"))
+            })?;
+            intake = Some(added.after(intake));
+            for order in inbox.try_iter() {
+                match order {
+                    Order::Append { ticket, record } => self.queue.waiting.push_back((ticket, *record)),
+                    order => self.later.push_back(order),
+                }
+            }
+            self.save();
+            if self.later.iter().any(|order| matches!(order, Order::End)) {
+                break;
+            }
+        }
         let _ = self.tails.send(tails::Order::Look);
-        let text = match intake.left_out {
-            Some(left) => format!("{}; {left}", intake.text),
-            None => intake.text,
-        };
-        self.replies.of(opening, Msg::Imported(text));
-        Ok(())
-    }
-
-    fn adopt(&mut self) -> Result<()> {
-        if let Some(Open { journal: Some(journal), .. }) = &mut self.open {
-            journal.adopt_runs()?;
+        if let Some(intake) = intake {
+            let text = [Some(intake.text()), intake.left_out].into_iter().flatten().collect::<Vec<_>>().join("; ");
+            let _ = self.answers.send(Answer::Of(opening, Msg::Imported(text)));
         }
         Ok(())
     }
 
-    fn train(&mut self, ask: TrainAsk) -> Result<()> {
-        let Some((opening, dir)) = self.session() else { return Ok(()) };
-        let (spec, data) = plan::train(&self.home, &dir, order(ask))?;
-        self.launch(opening, dir, spec, data);
-        Ok(())
-    }
-
-    fn sample(&mut self, ask: &SampleAsk) -> Result<()> {
-        let Some((opening, dir)) = self.session() else { return Ok(()) };
-        let order = SampleOrder {
-            models: Vec::new(),
-            adapter: None,
-            per_prompt: ask.per_prompt,
-            // The form shows a seed; the default one counts up, as on the command line.
-            count_seed: ask.sampler.seed == crate::domain::Sampler::default().seed,
-            sampler: ask.sampler,
-            device: "auto".into(),
-        };
-        let (spec, data) = plan::sample(&self.home, &dir, order)?;
-        self.launch(opening, dir, spec, data);
-        Ok(())
-    }
-
-    /// Launches in a thread: a worker may take seconds to come up, and verdicts must not wait for it.
-    fn launch(&self, opening: u64, dir: SessionDir, spec: RunSpec, data: Vec<DataFile>) {
-        let (replies, tails) = (self.replies.clone(), self.tails.clone());
-        aside(&self.replies, "launch", move || {
-            let launched = supervisor::launch(&dir, None, &spec, &data);
-            let _ = tails.send(tails::Order::Look);
-            match launched {
-                Ok(run) => replies.of(opening, Msg::Launched { run: run.id() }),
-                Err(error) => replies.of(opening, Msg::Failed(error.to_string())),
-            };
-        });
-    }
-
-    fn resume(&mut self, id: RunId) -> Result<()> {
-        let Some((opening, dir)) = self.session() else { return Ok(()) };
-        let run = dir.run(&id)?;
-        let (replies, tails) = (self.replies.clone(), self.tails.clone());
-        aside(&self.replies, "resume", move || {
-            let resumed = supervisor::resume(&run);
-            let _ = tails.send(tails::Order::Look);
-            match resumed {
-                Ok(()) => replies.of(opening, Msg::Note(format!("{id} has a worker again"))),
-                Err(error) => replies.of(opening, Msg::Failed(error.to_string())),
-            };
-        });
-        Ok(())
-    }
-
-    fn command(&mut self, run: &RunId, command: RunCommand) -> Result<()> {
-        if let Some((_, dir)) = self.session() {
-            dir.run(run)?.post(command)?;
+    fn adopt(&mut self, opening: u64, specs: Vec<RunSpec>) -> Result<()> {
+        let Some(Open { journal: Some(journal), opening: open, .. }) = &mut self.open else { return Ok(()) };
+        if *open != opening {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    fn estimate(&mut self, ticket: u64, ask: TrainAsk) {
-        let Some((opening, dir)) = self.session() else { return };
-        let planned = plan::train(&self.home, &dir, question(ask));
-        let _ = self.questions.send((opening, ticket, planned));
-    }
-
-    fn masks(&self, ticket: u64, ask: TrainAsk) {
-        let Some((opening, dir)) = self.session() else { return };
-        let planned = plan::train(&self.home, &dir, question(ask));
-        let replies = self.replies.clone();
-        let place = self.home.cache().join(format!("masks-{}-{ticket}", std::process::id()));
-        aside(&self.replies, "masks", move || {
-            let answer = planned.and_then(|(spec, data)| supervisor::ask_about("masks", &place, &spec, &data));
-            replies.of(opening, Msg::MasksReady { ticket, answer: answer.map_err(|e| e.to_string()) });
-        });
-    }
-
-    fn session(&self) -> Option<(u64, SessionDir)> {
-        self.open.as_ref().map(|open| (open.opening, open.dir.clone()))
-    }
-
-    fn writable(&mut self) -> Result<Option<(u64, &SessionDir, &mut Journal)>> {
-        match &mut self.open {
-            Some(Open { opening, dir, journal: Some(journal) }) => Ok(Some((*opening, dir, journal))),
-            Some(Open { dir, .. }) => Journal::require(dir).map(|_| None),
-            None => Ok(None),
+        let mut noted = false;
+        for spec in specs.into_iter().filter(|spec| !journal.knows(&spec.id)).collect::<Vec<_>>() {
+            journal.append(&SessionRecord::Launched(Box::new(spec)))?;
+            noted = true;
         }
+        if noted { journal.sync() } else { Ok(()) }
+    }
+
+    /// Passes an errand on. What it freezes must be on disk.
+    fn send(&mut self, errand: Errand) {
+        let Some(open) = &mut self.open else { return };
+        if self.queue.len() > 0 && errand.freezes() {
+            let records = counted(self.queue.len(), "record");
+            return self.answer(Msg::Failed(format!(
+                "{records} are not on disk yet, and the run would go without them: make room on the disk, wait for \
+                 ✓ saved, then launch it"
+            )));
+        }
+        if errand.writes() && open.journal.is_none() {
+            // Says who holds the session.
+            if let Err(error) = Journal::require(&open.dir) {
+                self.answer(Msg::Failed(error.to_string()));
+            }
+            return;
+        }
+        let upto = open.journal.as_ref().map(Journal::last_seq);
+        self.errands.take(Place { opening: open.opening, dir: open.dir.clone(), upto }, errand);
     }
 }
 
-fn order(ask: TrainAsk) -> TrainOrder {
-    TrainOrder {
-        method: ask.method,
-        params: ask.params,
-        name: None,
-        init: ask.init,
-        device: "auto".into(),
-        allow_damaged: ask.allow_damaged,
-    }
-}
-
-/// A run that is only asked about: damage stands in the header, and is asked about at the launch.
-fn question(ask: TrainAsk) -> TrainOrder {
-    TrainOrder { allow_damaged: true, ..order(ask) }
-}
-
-/// Runs something in a thread of its own.
-pub fn aside(replies: &Replies, name: &str, work: impl FnOnce() + Send + 'static) {
-    if let Err(error) = std::thread::Builder::new().name(name.into()).spawn(work) {
-        replies.send(Msg::Failed(format!("no thread can be made ({error}): close other programs and try again")));
+impl Error {
+    /// Whether the record itself is at fault, so that no other try would save it.
+    fn is_of_the_record(&self) -> bool {
+        matches!(self, Self::Storage(storage::Error::Record { .. }))
     }
 }

@@ -1,26 +1,24 @@
 //! Carrying out what the state machine asks for. Nothing here waits: what takes time goes to a thread, and answers come
 //! back as messages.
 
-use super::desk::{self, Order, Question, aside};
+use super::desk::{Desk, Order};
+use super::errands::{Errand, aside};
 use super::error::{Error, Result};
-use super::foretell::foretell;
 use super::intake::{self, Kind};
 use super::journal::Journal;
 use super::reply::{Replies, Reply};
 use super::{models, plan, tails};
 use crate::app::{Effect, Msg, SessionCard};
-use crate::domain::Rater;
+use crate::domain::{Rater, counted};
 use crate::protocol::{SCHEMA_VERSION, SessionMeta};
 use crate::storage::{Home, SessionDir, list_sessions};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 
 /// Answers that may wait for the screen.
 const WAITING: usize = 256;
-/// How long leaving waits for the disk.
-const LEAVE: Duration = Duration::from_secs(5);
 
 /// What an effect asks of the loop itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +38,7 @@ pub enum Ask {
 pub struct Effects {
     home: Home,
     replies: Replies,
-    desk: Sender<Order>,
-    ended: Receiver<()>,
+    desk: Desk,
     tails: Sender<tails::Order>,
     opening: u64,
 }
@@ -55,17 +52,24 @@ impl Effects {
         let (sender, receiver) = mpsc::channel(WAITING);
         let replies = Replies::new(sender);
         let io = |source| Error::Io { doing: "start the workbench's threads".into(), source };
-        let (desk, inbox) = channel();
-        let adopt = desk.clone();
-        let tails = tails::spawn(replies.clone(), move || drop(adopt.send(Order::Adopt))).map_err(io)?;
-        let (questions, asked) = channel();
-        let (answers, place) = (replies.clone(), home.clone());
-        std::thread::Builder::new()
-            .name("estimates".into())
-            .spawn(move || estimates(&asked, &answers, &place))
-            .map_err(io)?;
-        let ended = desk::spawn(home.clone(), rater, replies.clone(), inbox, tails.clone(), questions).map_err(io)?;
-        Ok((Self { home, replies, desk, ended, tails, opening: 0 }, receiver))
+        let found = Arc::new(OnceLock::<Desk>::new());
+        let adopt = Arc::clone(&found);
+        let tails = tails::spawn(replies.clone(), move |opening, specs| {
+            if let Some(desk) = adopt.get() {
+                desk.order(Order::Adopt { opening, specs });
+            }
+        })
+        .map_err(io)?;
+        let desk = Desk::spawn(home.clone(), rater, replies.clone(), tails.clone()).map_err(io)?;
+        // Nothing is followed before the desk has opened a session.
+        let _ = found.set(desk.clone());
+        Ok((Self { home, replies, desk, tails, opening: 0 }, receiver))
+    }
+
+    /// The writer, for whoever must wait for it.
+    #[must_use]
+    pub fn desk(&self) -> Desk {
+        self.desk.clone()
     }
 
     /// Whether an answer is to be dropped, since another session was opened after it was under way.
@@ -98,24 +102,28 @@ impl Effects {
                 self.opening += 1;
                 Order::Close
             }
-            Effect::Import { path } => Order::Import(home_path(&path)),
             Effect::Append { ticket, record } => Order::Append { ticket, record: Box::new(record) },
-            Effect::Sample(ask) => Order::Sample(ask),
-            Effect::Launch(ask) => Order::Train(ask),
-            Effect::ResumeRun { run } => Order::Resume(run),
-            Effect::Command { run, command } => Order::Command(run, command),
-            Effect::Estimate { ticket, ask } => Order::Estimate { ticket, ask },
-            Effect::Masks { ticket, ask } => Order::Masks { ticket, ask },
+            Effect::SaveNow => Order::SaveNow,
+            Effect::Import { path } => Order::Send(Errand::Import(home_path(&path))),
+            Effect::Sample(ask) => Order::Send(Errand::Sample(ask)),
+            Effect::Launch(ask) => Order::Send(Errand::Train(ask)),
+            Effect::ResumeRun { run } => Order::Send(Errand::Resume(run)),
+            Effect::Command { run, command } => Order::Send(Errand::Command(run, command)),
+            Effect::Estimate { ticket, ask } => Order::Send(Errand::Estimate { ticket, ask }),
+            Effect::Masks { ticket, ask } => Order::Send(Errand::Masks { ticket, ask }),
         };
-        // The desk ends only after the loop has.
-        let _ = self.desk.send(order);
+        self.desk.order(order);
         Ask::Nothing
     }
 
-    /// Waits until everything is on disk and the session is closed. Nobody may read answers any more.
-    pub fn end(self) {
-        let _ = self.desk.send(Order::End);
-        let _ = self.ended.recv_timeout(LEAVE);
+    /// Waits until everything is on disk and the session is closed. Gives back what is not saved, as one sentence.
+    #[must_use]
+    pub fn end(self) -> Option<String> {
+        match self.desk.end() {
+            Some(0) => None,
+            Some(n) => Some(format!("{} could not be saved and are lost: the disk refused them", counted(n, "record"))),
+            None => Some("the disk did not answer in time: the last records may not be saved".into()),
+        }
     }
 
     /// Nobody waits for the list: that it cannot be made is said in passing.
@@ -235,18 +243,4 @@ pub fn memory() -> (u64, u64) {
         line.trim_start_matches(':').trim().trim_end_matches("kB").trim().parse::<u64>().ok()
     };
     (field("MemTotal").unwrap_or(0) * 1024, field("MemAvailable").unwrap_or(0) * 1024)
-}
-
-/// Answers questions about runs that are not launched; of those that wait only the newest is answered.
-fn estimates(asked: &Receiver<Question>, replies: &Replies, home: &Home) {
-    while let Ok(mut question) = asked.recv() {
-        while let Ok(newer) = asked.try_recv() {
-            question = newer;
-        }
-        let (opening, ticket, planned) = question;
-        let answer = planned.and_then(|(spec, data)| {
-            foretell(home, &home.cache().join(format!("estimate-{}", std::process::id())), &spec, &data)
-        });
-        replies.of(opening, Msg::EstimateReady { ticket, answer: answer.map_err(|e| e.to_string()) });
-    }
 }

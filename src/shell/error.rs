@@ -48,6 +48,9 @@ pub enum Error {
         /// How it ended, with its last words.
         end: String,
     },
+    /// A newer question took this one's place; nobody waits for its answer.
+    #[error("a newer question took its place")]
+    Superseded,
     /// A signal or the end of the terminal ended the workbench: nothing to say, and nobody to say it to.
     #[error("ended from outside")]
     Ended(u8),

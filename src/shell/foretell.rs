@@ -3,7 +3,7 @@
 //! The launch screen and the command `train` both come through here, so that both refuse the same.
 
 use super::error::{Error, Result};
-use super::supervisor;
+use super::supervisor::{self, Patience};
 use crate::protocol::{Estimate, RunSpec, Task};
 use crate::storage::{DataFile, Home, free_bytes};
 use std::path::Path;
@@ -13,12 +13,12 @@ const CHECKPOINT_BYTES: u64 = 12;
 /// Bytes left for the log and what is small.
 const SPARE: u64 = 16 << 20;
 
-/// Asks a worker what the run would take, in a folder at `place` that is made for it.
+/// Asks a worker what the run would take.
 ///
 /// # Errors
-/// When the worker cannot tell, or the disk of the data folder has no room for the run's checkpoints.
-pub fn foretell(home: &Home, place: &Path, spec: &RunSpec, data: &[DataFile]) -> Result<Estimate> {
-    let plan = supervisor::ask_about::<Estimate>("estimate", place, spec, data)?;
+/// When the worker cannot tell in the time it has, or the disk of the data folder has no room for the run's checkpoints.
+pub fn foretell(home: &Home, patience: Option<&Patience>, spec: &RunSpec, data: &[DataFile]) -> Result<Estimate> {
+    let plan = supervisor::ask_about::<Estimate>("estimate", home, patience, spec, data)?;
     let needed = disk_bytes(spec, data, &plan);
     match free_bytes(home.root()) {
         Some(free) if free < needed => Err(Error::failed(no_room(home.root(), free, needed))),

@@ -8,7 +8,7 @@
 //! next, adds the missing records: see [`Journal::adopt_runs`].
 
 use super::error::{Error, Result};
-use crate::domain::Session;
+use crate::domain::{RunId, Session};
 use crate::protocol::{SessionRecord, apply_record};
 use crate::storage::{self, Lock, LogTail, LogWriter, SessionDir};
 
@@ -67,9 +67,16 @@ impl Journal {
         self.last_seq = seq;
         self.take_in(seq, record);
         if self.since_hash >= HASH_EVERY {
-            self.hash()?;
+            // The record is written, whatever becomes of the hash: that one comes after a later record then.
+            let _ = self.hash();
         }
         Ok(seq)
+    }
+
+    /// The number of the last record.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq
     }
 
     /// Lets `write` append many records by itself, knowing the state, and takes them in afterwards.
@@ -83,7 +90,7 @@ impl Journal {
         let done = write(&self.state, &mut self.writer);
         self.catch_up()?;
         if self.since_hash >= HASH_EVERY {
-            self.hash()?;
+            let _ = self.hash();
         }
         Ok(done?)
     }
@@ -102,21 +109,23 @@ impl Journal {
     /// # Errors
     /// When the log cannot be written.
     pub fn adopt_runs(&mut self) -> Result<usize> {
-        let mut adopted = 0;
-        for run in self.dir.runs()? {
-            if self.state.runs().contains(&run.id()) {
-                continue;
-            }
-            // A folder whose specification does not read is shown by `runs`; it is not a launch to remember.
-            if let Ok(spec) = run.spec() {
-                self.append(&SessionRecord::Launched(Box::new(spec)))?;
-                adopted += 1;
-            }
+        // A folder whose specification does not read is shown by `runs`; it is not a launch to remember.
+        let runs = self.dir.runs()?;
+        let specs = runs.iter().filter(|run| !self.knows(&run.id())).filter_map(|run| run.spec().ok());
+        let records: Vec<SessionRecord> = specs.map(|spec| SessionRecord::Launched(Box::new(spec))).collect();
+        for record in &records {
+            self.append(record)?;
         }
-        if adopted > 0 {
+        if !records.is_empty() {
             self.sync()?;
         }
-        Ok(adopted)
+        Ok(records.len())
+    }
+
+    /// Whether the launch of that run is in the log.
+    #[must_use]
+    pub fn knows(&self, run: &RunId) -> bool {
+        self.state.runs().contains(run)
     }
 
     /// Writes the hash of the state where records came after the last one, and lets go of the session.

@@ -1,14 +1,17 @@
 //! Which models this machine has, as a short-lived worker finds them.
 
 use super::error::{Error, Result};
-use super::supervisor::ask;
+use super::supervisor::{Patience, ask_within};
 use super::{embedded, fetch};
 use crate::domain::nearest;
 use crate::protocol::{ModelCard, ModelRef};
 use crate::storage::Home;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+/// How long looking at models may take: their weights are not read.
+const LOOK_TIME: Duration = Duration::from_mins(1);
 /// The format of the model that the binary carries, in lists.
 const EMBEDDED: &str = "embedded";
 
@@ -27,7 +30,7 @@ pub fn list(home: &Home) -> Result<Vec<ModelCard>> {
     let root = folder(home);
     let mut cards = Vec::new();
     let laid = embedded::lay_down(&root);
-    ask(&[OsStr::new("models"), root.as_os_str()], |card: ModelCard| {
+    ask_within(Some(&Patience::of(LOOK_TIME)), &[OsStr::new("models"), root.as_os_str()], |card: ModelCard| {
         cards.push(card);
         Ok(())
     })?;
@@ -114,5 +117,6 @@ pub fn find(home: &Home, name: &str) -> Result<ModelRef> {
 /// # Errors
 /// When it could not be loaded, with what is wrong.
 pub fn check(model: &ModelRef) -> Result<()> {
-    ask(&[OsStr::new("model"), OsStr::new(&model.path)], |_: ModelCard| Ok(()))
+    let question = [OsStr::new("model"), OsStr::new(&model.path)];
+    ask_within(Some(&Patience::of(LOOK_TIME)), &question, |_: ModelCard| Ok(()))
 }

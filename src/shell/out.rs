@@ -6,9 +6,11 @@
 use super::error::{Error, Result};
 use crate::domain::sanitise;
 use crate::protocol::Integrity;
+use crate::storage::{Target, write_result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{self, Write};
+use std::path::Path;
 
 /// Prints a line for people.
 ///
@@ -35,6 +37,38 @@ pub fn json<T: Serialize>(value: &T) -> Result<()> {
 pub fn raw(bytes: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(bytes).and_then(|()| out.flush()).map_err(closed)
+}
+
+/// Writes a result where the user says; `-` is standard output. Gives back whether standard output is still free for a line
+/// about it, which goes to standard error otherwise.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn result(to: &Path, bytes: &[u8]) -> Result<bool> {
+    let standard = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| to == Path::new(name));
+    if standard {
+        return raw(bytes).map(|()| false);
+    }
+    Ok(write_result(to, bytes)? == Target::File)
+}
+
+/// A line about a result, or its JSON object: on standard output where that is free.
+///
+/// # Errors
+/// When the output is closed.
+pub fn about(free: bool, text: &str, object: Option<&serde_json::Value>) -> Result<()> {
+    match (free, object) {
+        (true, Some(object)) => json(object),
+        (true, None) => line(text),
+        (false, Some(object)) => {
+            note(&object.to_string());
+            Ok(())
+        }
+        (false, None) => {
+            note(text);
+            Ok(())
+        }
+    }
 }
 
 fn put(text: &str) -> Result<()> {

@@ -30,6 +30,8 @@ pub struct TrainOrder {
     pub device: String,
     /// Whether it may train on what a damaged log still holds.
     pub allow_damaged: bool,
+    /// The last record of the session's log that counts; none takes all.
+    pub upto: Option<u64>,
 }
 
 /// A sampling run as it is asked for.
@@ -48,6 +50,8 @@ pub struct SampleOrder {
     pub count_seed: bool,
     /// What computes.
     pub device: String,
+    /// The last record of the session's log that counts; none takes all.
+    pub upto: Option<u64>,
 }
 
 /// The resolved hyper-parameters of a method from `key=value` words.
@@ -84,7 +88,7 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
     if let Some(why) = method.contradiction(&order.params) {
         return Err(Error::Usage(why));
     }
-    let (session, found) = dir.state()?;
+    let (session, found, seq) = dir.snapshot(order.upto)?;
     if !order.allow_damaged {
         check_whole(&dir.name(), &found, "train")?;
     }
@@ -106,7 +110,7 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
         None => dir.next_run_id(&order.method)?,
     };
     let model = models::find(home, &dir.meta()?.model)?;
-    let mut frozen = Frozen { seq: last_seq(dir)?, files: Vec::new() };
+    let mut frozen = Frozen { seq, files: Vec::new() };
     let data = frozen.rows_for(method.needs, &session)?;
     let asked = |key: &str| order.params.f64(key) > 0.0;
     let mix = if asked("mix_ratio") { Some(frozen.add("mix.jsonl", &session.sft_rows())?) } else { None };
@@ -178,7 +182,7 @@ fn lacking(session: &str, lack: Lack, method: &Method, params: &Params, left: &L
 /// # Errors
 /// When there is no prompt, a model cannot be found, or the session cannot be read.
 pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunSpec, Vec<DataFile>)> {
-    let (session, _) = dir.state()?;
+    let (session, _, seq) = dir.snapshot(order.upto)?;
     let prompts: &[Prompt] = session.prompts();
     if prompts.is_empty() {
         return Err(Error::failed(format!(
@@ -196,7 +200,7 @@ pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunS
         let earlier = dir.runs()?.iter().filter(|r| r.spec().is_ok_and(|s| s.kind() == "sample")).count();
         sampler.seed = Sampler::default().seed + earlier as u64;
     }
-    let mut frozen = Frozen { seq: last_seq(dir)?, files: Vec::new() };
+    let mut frozen = Frozen { seq, files: Vec::new() };
     let data = frozen.add("data.jsonl", prompts)?;
     let task = Task::Sample(SampleSpec { models, adapter: order.adapter, per_prompt: order.per_prompt, sampler, data });
     Ok((spec(dir.next_run_id("sample")?, task, order.device), frozen.files))
@@ -304,15 +308,9 @@ fn spec(id: RunId, task: Task, device: String) -> RunSpec {
     RunSpec { id, task, device, created_ms: wall_ms(), app: env!("CARGO_PKG_VERSION").into() }
 }
 
-/// The number of the last record that the data is frozen behind.
-fn last_seq(dir: &SessionDir) -> Result<u64> {
-    let mut tail = dir.tail();
-    tail.poll()?;
-    Ok(tail.last_seq())
-}
-
 /// The data files of a run as they are made.
 struct Frozen {
+    /// The number of the last record in the data.
     seq: u64,
     files: Vec<DataFile>,
 }

@@ -74,12 +74,13 @@ pub fn workbench(opening: Opening) -> Result<()> {
     let size = backend.size().map_err(io)?;
     let viewport = Viewport::Fixed(Rect::new(0, 0, size.width, size.height));
     let terminal = Terminal::with_options(backend, TerminalOptions { viewport }).map_err(io)?;
-    let (alarms, alarmed) = unbounded_channel();
-    watch(move |alarm| {
-        let _ = alarms.send(alarm);
-    })
-    .map_err(io)?;
     let (effects, replies) = Effects::start(home, rater)?;
+    let (alarms, alarmed) = unbounded_channel();
+    let desk = effects.desk();
+    let tell = move |alarm| {
+        let _ = alarms.send(alarm);
+    };
+    watch(tell, move || desk.end_after_loop()).map_err(io)?;
     let (keys, input) = unbounded_channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(io)?;
     let mut bench = Loop {
@@ -90,6 +91,7 @@ pub fn workbench(opening: Opening) -> Result<()> {
         drawn: 0,
         last_frame: None,
         due: None,
+        started: Instant::now(),
         frame: if std::env::var_os("SSH_CONNECTION").is_some() { FRAME_SSH } else { FRAME },
     };
     bench.model.order = order;
@@ -101,7 +103,9 @@ pub fn workbench(opening: Opening) -> Result<()> {
     let Loop { model, terminal, guard, effects, .. } = bench;
     drop(terminal);
     drop(guard);
-    effects.end();
+    if let Some(lost) = effects.end() {
+        out::note(&lost);
+    }
     match end {
         End::Quit => {
             farewell(&model);
@@ -138,6 +142,8 @@ struct Loop {
     last_frame: Option<Instant>,
     /// When the next frame is to be drawn, if one is due.
     due: Option<Instant>,
+    /// Where the model's steady clock begins.
+    started: Instant,
     frame: Duration,
 }
 
@@ -209,7 +215,8 @@ impl Loop {
     }
 
     fn time(&mut self) -> Option<End> {
-        self.take(Msg::Tick { now_ms: super::plan::wall_ms() })
+        let clock_ms = self.started.elapsed().as_millis() as u64;
+        self.take(Msg::Tick { now_ms: super::plan::wall_ms(), clock_ms })
     }
 
     fn input(&mut self, msg: Msg) -> Option<End> {

@@ -7,18 +7,23 @@ use super::error::{Error, Result};
 use super::journal::Journal;
 use crate::domain::{RunState, RunStatus, sanitise};
 use crate::protocol::{RunEvent, RunSpec, SessionRecord, apply_run};
-use crate::storage::{DataFile, RunDir, SessionDir};
+use crate::storage::{DataFile, Home, RunDir, SessionDir, temp_dir, write_private};
 use serde::de::DeserializeOwned;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 /// How long a worker has to take its lock.
 const START_TIME: Duration = Duration::from_secs(10);
+/// Time between two looks whether an answer is still wanted.
+const LOOK: Duration = Duration::from_millis(50);
 /// Lines of a worker's log that go into an error.
 const LAST_WORDS: usize = 3;
 
@@ -150,10 +155,27 @@ const THREADS: &str = "RAYON_NUM_THREADS";
 const ALLOCATOR: [(&str, &str); 3] =
     [("MALLOC_MMAP_THRESHOLD_", "16777216"), ("MALLOC_TRIM_THRESHOLD_", "67108864"), ("MALLOC_ARENA_MAX", "1")];
 
+/// The program that runs, also where its file was replaced or removed since: an upgrade must not part an open workbench
+/// from its workers, nor give it those of another version.
+///
+/// # Errors
+/// When the system does not say where it is.
+pub fn this_program() -> Result<Command> {
+    let path = std::env::current_exe().map_err(|e| Error::Io { doing: "find this program".into(), source: e })?;
+    // Linux holds the file open under this name for as long as the process lives.
+    let held = Path::new("/proc/self/exe");
+    if !cfg!(target_os = "linux") || !held.exists() {
+        return Ok(Command::new(path));
+    }
+    let mut command = Command::new(held);
+    // Lists of processes show the name it was started by.
+    command.arg0(path);
+    Ok(command)
+}
+
 /// This program as a worker.
 fn worker<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> Result<Command> {
-    let exe = std::env::current_exe().map_err(|e| Error::Io { doing: "find this program".into(), source: e })?;
-    let mut command = Command::new(exe);
+    let mut command = this_program()?;
     command.arg("worker").args(args);
     if std::env::var_os(THREADS).is_none() {
         command.env(THREADS, num_cpus::get_physical().max(1).to_string());
@@ -166,11 +188,54 @@ fn worker<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> Result<Command> {
     Ok(command)
 }
 
+/// How long an answer is waited for.
+pub struct Patience {
+    limit: Duration,
+    superseded: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Patience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Patience").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+impl Patience {
+    /// For so long, or until `superseded` says that nobody waits any more.
+    pub fn new(limit: Duration, superseded: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { limit, superseded: Box::new(superseded) }
+    }
+
+    /// For so long.
+    #[must_use]
+    pub fn of(limit: Duration) -> Self {
+        Self::new(limit, || false)
+    }
+
+    /// Whether nobody waits for the answer any more.
+    #[must_use]
+    pub fn is_superseded(&self) -> bool {
+        (self.superseded)()
+    }
+}
+
 /// Asks a short-lived worker a question; every line of its answer is one `T`, given to `each` as it comes.
 ///
 /// # Errors
 /// When it cannot be started, says something else, or fails: with its last words.
-pub fn ask<T: DeserializeOwned>(args: &[&OsStr], mut each: impl FnMut(T) -> Result<()>) -> Result<()> {
+pub fn ask<T: DeserializeOwned>(args: &[&OsStr], each: impl FnMut(T) -> Result<()>) -> Result<()> {
+    ask_within(None, args, each)
+}
+
+/// As [`ask`]; the worker is ended once the patience is.
+///
+/// # Errors
+/// As [`ask`], or when the time is over or a newer question took its place.
+pub fn ask_within<T: DeserializeOwned>(
+    patience: Option<&Patience>,
+    args: &[&OsStr],
+    mut each: impl FnMut(T) -> Result<()>,
+) -> Result<()> {
     let what = format!("`{}`", args.first().map(|a| a.to_string_lossy()).unwrap_or_default());
     let mut child = worker(args.iter().copied())?
         .stdin(Stdio::null())
@@ -189,14 +254,17 @@ pub fn ask<T: DeserializeOwned>(args: &[&OsStr], mut each: impl FnMut(T) -> Resu
     });
     let mut failed = None;
     if let Some(stdout) = child.stdout.take() {
-        for line in BufReader::new(stdout).lines() {
-            let Ok(line) = line else { break };
-            if line.trim().is_empty() {
-                continue;
-            }
-            let told = serde_json::from_str(&line)
-                .map_err(|e| Error::Worker { what: what.clone(), end: format!("said something unexpected: {e}") })
-                .and_then(&mut each);
+        let lines = lines_of(stdout)?;
+        let until = patience.map(|patience| Instant::now() + patience.limit);
+        while let Some(line) = next_line(&lines, patience.zip(until), &what).transpose() {
+            let told = line.and_then(|line| {
+                if line.trim().is_empty() {
+                    return Ok(());
+                }
+                serde_json::from_str(&line)
+                    .map_err(|e| Error::Worker { what: what.clone(), end: format!("said something unexpected: {e}") })
+                    .and_then(&mut each)
+            });
             if let Err(e) = told {
                 failed = Some(e);
                 let _ = child.kill();
@@ -220,27 +288,59 @@ pub fn ask<T: DeserializeOwned>(args: &[&OsStr], mut each: impl FnMut(T) -> Resu
     }
 }
 
-/// Asks a worker about a run that is not launched: its specification and data are put into the folder `dir` for as long as
-/// that takes.
+/// Reads a worker's answer in a thread of its own, so that waiting for it can have a limit.
+fn lines_of(stdout: ChildStdout) -> Result<Receiver<String>> {
+    let (sender, lines) = sync_channel(64);
+    std::thread::Builder::new()
+        .name("answer".into())
+        .spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(std::io::Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        })
+        .map_err(|source| Error::Io { doing: "start a thread".into(), source })?;
+    Ok(lines)
+}
+
+/// The next line of an answer; none at its end.
+fn next_line(lines: &Receiver<String>, patience: Option<(&Patience, Instant)>, what: &str) -> Result<Option<String>> {
+    let Some((patience, until)) = patience else { return Ok(lines.recv().ok()) };
+    loop {
+        match lines.recv_timeout(LOOK) {
+            Ok(line) => return Ok(Some(line)),
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) if patience.is_superseded() => return Err(Error::Superseded),
+            Err(RecvTimeoutError::Timeout) if Instant::now() >= until => {
+                let end = format!("gave no answer within {} s and was ended", patience.limit.as_secs_f64());
+                return Err(Error::Worker { what: what.into(), end });
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+}
+
+/// Asks a worker about a run that is not launched: its specification and data lie in a private folder for as long as that
+/// takes.
 ///
 /// # Errors
 /// When the folder cannot be written or the worker fails.
-pub fn ask_about<T: DeserializeOwned>(verb: &str, dir: &Path, spec: &RunSpec, data: &[DataFile]) -> Result<T> {
-    let answer = put_and_ask(verb, dir, spec, data);
-    let _ = std::fs::remove_dir_all(dir);
-    answer
-}
-
-fn put_and_ask<T: DeserializeOwned>(verb: &str, dir: &Path, spec: &RunSpec, data: &[DataFile]) -> Result<T> {
-    std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
+pub fn ask_about<T: DeserializeOwned>(
+    verb: &str,
+    home: &Home,
+    patience: Option<&Patience>,
+    spec: &RunSpec,
+    data: &[DataFile],
+) -> Result<T> {
+    let dir = temp_dir(&home.cache(), verb)?;
     let text = serde_json::to_vec(spec).map_err(|e| Error::failed(format!("the run does not write as JSON: {e}")))?;
     let files = data.iter().map(|file| (file.name.as_str(), file.bytes.as_slice()));
     for (name, bytes) in files.chain([("spec.json", text.as_slice())]) {
-        let path = dir.join(name);
-        std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, e))?;
+        write_private(&dir.path().join(name), bytes)?;
     }
     let mut answer = None;
-    ask(&[verb.as_ref(), dir.as_os_str()], |said: T| {
+    ask_within(patience, &[verb.as_ref(), dir.path().as_os_str()], |said: T| {
         answer = Some(said);
         Ok(())
     })?;

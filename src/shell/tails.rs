@@ -6,7 +6,7 @@ use super::reply::Replies;
 use super::supervisor;
 use crate::app::Msg;
 use crate::domain::{RunId, sanitise};
-use crate::protocol::{Envelope, Integrity, RunEvent, SessionRecord};
+use crate::protocol::{Envelope, Integrity, RunEvent, RunSpec, SessionRecord};
 use crate::storage::{LogTail, RunDir, SessionDir};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -40,17 +40,17 @@ pub enum Order {
     WorkerLog(RunId),
 }
 
-/// Starts the thread. `adopt` is called when a run was found that is not in the log it follows.
+/// Starts the thread. `adopt` is given the specifications of runs that were found.
 ///
 /// # Errors
 /// When the thread cannot be made.
-pub fn spawn(replies: Replies, adopt: impl Fn() + Send + 'static) -> io::Result<Sender<Order>> {
+pub fn spawn(replies: Replies, adopt: impl Fn(u64, Vec<RunSpec>) + Send + 'static) -> io::Result<Sender<Order>> {
     let (orders, inbox) = channel();
     std::thread::Builder::new().name("tails".into()).spawn(move || follow(&inbox, &replies, &adopt))?;
     Ok(orders)
 }
 
-fn follow(inbox: &Receiver<Order>, replies: &Replies, adopt: &dyn Fn()) {
+fn follow(inbox: &Receiver<Order>, replies: &Replies, adopt: &dyn Fn(u64, Vec<RunSpec>)) {
     let mut following: Option<Following> = None;
     loop {
         let order = match &following {
@@ -127,7 +127,7 @@ impl Following {
     }
 
     /// Looks at everything once. False when nobody listens any more.
-    fn look(&mut self, replies: &Replies, adopt: &dyn Fn()) -> bool {
+    fn look(&mut self, replies: &Replies, adopt: &dyn Fn(u64, Vec<RunSpec>)) -> bool {
         let opening = self.opening;
         let mut ok = true;
         match self.tail.poll() {
@@ -197,7 +197,7 @@ impl Following {
     }
 
     /// Finds runs that were launched since the last look, here or by a command.
-    fn find_runs(&mut self, replies: &Replies, adopt: &dyn Fn()) -> bool {
+    fn find_runs(&mut self, replies: &Replies, adopt: &dyn Fn(u64, Vec<RunSpec>)) -> bool {
         let changed = std::fs::metadata(self.dir.path().join("runs")).and_then(|m| m.modified()).ok();
         if changed == self.runs_changed && self.loaded {
             return true;
@@ -211,6 +211,7 @@ impl Following {
         };
         self.runs_changed = changed;
         let mut ok = true;
+        let mut found = Vec::new();
         for dir in runs {
             let id = dir.id();
             if self.runs.iter().any(|run| run.id == id) {
@@ -218,13 +219,14 @@ impl Following {
             }
             match dir.spec() {
                 Ok(spec) => {
-                    ok &= replies.of(self.opening, Msg::RunFound(Box::new(spec)));
+                    ok &= replies.of(self.opening, Msg::RunFound(Box::new(spec.clone())));
+                    found.push(spec);
                     self.runs.push(Run { tail: dir.tail(), alive: None, began: false, id, dir });
                 }
                 Err(e) => self.complain(replies, e.to_string()),
             }
         }
-        adopt();
+        adopt(self.opening, found);
         self.looked_alive = None;
         ok
     }

@@ -1,8 +1,15 @@
 //! Checkpoints that are whole or absent: filled in a hidden folder, hashed, made durable, then renamed into sight.
+//!
+//! A checkpoint takes the place of another one of its step by an exchange of the two names. Where the system cannot exchange, the
+//! old one is set aside under a hidden name first; after a crash in between, readers find it there and the next writer puts it
+//! back. Refuses to believe a name: a checkpoint is what its manifest and the bytes of its files say.
 
 use super::error::{Error, Result};
+use super::fault::pass;
 use super::files::{create_dir, names, read_json, replace, sync_dir, temp_in, wall_ms, write_new};
 use crate::domain::is_name;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -11,6 +18,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 const MANIFEST: &str = "MANIFEST.json";
+/// Begins the hidden name of a checkpoint set aside to make room for another one of its step.
+const ASIDE: &str = ".tmp-replaced-";
 
 /// A whole checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,20 +64,95 @@ fn step_of(name: &str) -> Option<u64> {
     (digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
+/// The step of a checkpoint that was set aside.
+fn aside_of(name: &str) -> Option<u64> {
+    let mut parts = name.strip_prefix(ASIDE)?.splitn(3, '-');
+    step_of(&format!("{}-{}", parts.next()?, parts.next()?))
+}
+
+/// Where the checkpoints are, oldest step first, whatever they are worth. One that was set aside counts where nothing has taken
+/// its place.
+fn places(dir: &Path) -> Result<BTreeMap<u64, PathBuf>> {
+    let names = names(dir)?;
+    let mut places: BTreeMap<u64, PathBuf> =
+        names.iter().filter_map(|name| Some((step_of(name)?, dir.join(name)))).collect();
+    for name in &names {
+        if let Some(step) = aside_of(name) {
+            places.entry(step).or_insert_with(|| dir.join(name));
+        }
+    }
+    Ok(places)
+}
+
+/// Where the checkpoint of a step is.
+fn place(dir: &Path, step: u64) -> Result<PathBuf> {
+    Ok(places(dir)?.remove(&step).unwrap_or_else(|| dir.join(folder(step))))
+}
+
+/// Puts back what a crash left set aside and removes what else it left unfinished. The run's worker alone may do this.
+fn mend(dir: &Path) -> Result<()> {
+    for name in names(dir)?.iter().filter(|name| name.starts_with(".tmp-")) {
+        let path = dir.join(name);
+        if let Some(step) = aside_of(name) {
+            let home = dir.join(folder(step));
+            if !home.exists() {
+                pass("rename")
+                    .and_then(|()| std::fs::rename(&path, &home))
+                    .map_err(|e| Error::io("restore", &home, e))?;
+                sync_dir(dir)?;
+                continue;
+            }
+        }
+        remove(&path)?;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<()> {
+    pass("remove")
+        .and_then(|()| if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) })
+        .map_err(|e| Error::io("remove", path, e))
+}
+
 pub(super) fn write<E: From<Error>>(
     dir: &Path,
     step: u64,
     fill: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<Checkpoint, E> {
     create_dir(dir)?;
-    let temp = temp_in(dir, &folder(step));
+    mend(dir)?;
+    let temp = temp_in(dir, &folder(step))?;
     create_dir(&temp)?;
     let done = fill(&temp).and_then(|()| Ok(publish(dir, &temp, step)?));
     if done.is_err() {
-        // The error that counts is the one at hand; `prune` removes what is left here.
-        let _ = std::fs::remove_dir_all(&temp);
+        // The error that counts is the one at hand; the next writer removes what is left here.
+        let _ = remove(&temp);
     }
     done
+}
+
+/// Gives a folder the name of another one, which may exist: at no moment is there neither.
+fn put_in_place(dir: &Path, temp: &Path, path: &Path, step: u64) -> Result<()> {
+    let replace = |e| Error::io("replace", path, e);
+    if path.exists() {
+        let exchanged = pass("exchange").and_then(|()| Ok(renameat_with(CWD, temp, CWD, path, RenameFlags::EXCHANGE)?));
+        match exchanged {
+            // The old one now has the hidden name.
+            Ok(()) => return sync_dir(dir),
+            Err(e) if cannot_exchange(&e) => {}
+            Err(e) => return Err(replace(e)),
+        }
+        let aside = temp_in(dir, &format!("replaced-{}", folder(step)))?;
+        pass("rename").and_then(|()| std::fs::rename(path, &aside)).map_err(replace)?;
+    }
+    pass("rename").and_then(|()| std::fs::rename(temp, path)).map_err(|e| Error::io("save", path, e))?;
+    sync_dir(dir)
+}
+
+/// Whether the system or the file system knows no exchange of names.
+fn cannot_exchange(e: &std::io::Error) -> bool {
+    let known = [Errno::INVAL, Errno::NOSYS, Errno::NOTSUP, Errno::OPNOTSUPP];
+    e.raw_os_error().is_some_and(|code| known.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 fn publish(dir: &Path, temp: &Path, step: u64) -> Result<Checkpoint> {
@@ -76,7 +160,10 @@ fn publish(dir: &Path, temp: &Path, step: u64) -> Result<Checkpoint> {
     for name in names(temp)? {
         let path = temp.join(&name);
         let sum = sum_of(&path)?;
-        File::open(&path).and_then(|f| f.sync_all()).map_err(|e| Error::io("save", &path, e))?;
+        pass("sync")
+            .and_then(|()| File::open(&path))
+            .and_then(|f| f.sync_all())
+            .map_err(|e| Error::io("save", &path, e))?;
         manifest.files.insert(name, sum);
     }
     let bytes = manifest.files.values().map(|f| f.size).sum();
@@ -87,14 +174,9 @@ fn publish(dir: &Path, temp: &Path, step: u64) -> Result<Checkpoint> {
     // After a resume the same step is reached again. The same bytes stay; others make room only once these are ready.
     let same = verify(&path).is_ok_and(|old| old.files == manifest.files);
     if same {
-        std::fs::remove_dir_all(temp).map_err(|e| Error::io("remove", temp, e))?;
+        remove(temp)?;
     } else {
-        if path.exists() {
-            let aside = temp_in(dir, "replaced");
-            std::fs::rename(&path, &aside).map_err(|e| Error::io("replace", &path, e))?;
-        }
-        std::fs::rename(temp, &path).map_err(|e| Error::io("save", &path, e))?;
-        sync_dir(dir)?;
+        put_in_place(dir, temp, &path, step)?;
     }
     replace(&dir.join("latest"), format!("{}\n", folder(step)).as_bytes(), true)?;
     Ok(Checkpoint { step, path, bytes })
@@ -162,27 +244,15 @@ fn checkpoint(path: PathBuf, manifest: &Manifest) -> Checkpoint {
 }
 
 pub(super) fn list(dir: &Path) -> Result<Vec<Checkpoint>> {
-    let mut out: Vec<Checkpoint> = names(dir)?
-        .iter()
-        .filter(|name| step_of(name).is_some())
-        .filter_map(|name| {
-            let path = dir.join(name);
-            let manifest = measure(&path).ok()?;
-            Some(checkpoint(path, &manifest))
-        })
-        .collect();
-    out.sort_by_key(|c| c.step);
-    Ok(out)
+    let whole = |path: PathBuf| measure(&path).ok().map(|manifest| checkpoint(path, &manifest));
+    Ok(places(dir)?.into_values().filter_map(whole).collect())
 }
 
 /// The newest usable checkpoint by step. The `latest` file is for people and scripts: after a crash between the two
 /// renames it is one behind.
 pub(super) fn latest(dir: &Path) -> Result<Found> {
-    let mut steps: Vec<(u64, String)> = names(dir)?.into_iter().filter_map(|n| Some((step_of(&n)?, n))).collect();
-    steps.sort();
     let mut found = Found::default();
-    for (_, name) in steps.into_iter().rev() {
-        let path = dir.join(name);
+    for path in places(dir)?.into_values().rev() {
         match verify(&path) {
             Ok(manifest) => {
                 found.checkpoint = Some(checkpoint(path, &manifest));
@@ -195,42 +265,38 @@ pub(super) fn latest(dir: &Path) -> Result<Found> {
 }
 
 pub(super) fn best(dir: &Path) -> Found {
-    let Some(name) = pointer(dir, "best") else { return Found::default() };
-    let path = dir.join(name);
-    match verify(&path) {
-        Ok(manifest) => Found { checkpoint: Some(checkpoint(path, &manifest)), passed_over: Vec::new() },
+    let Some(step) = pointer(dir, "best") else { return Found::default() };
+    let checked = place(dir, step).and_then(|path| Ok((verify(&path)?, path)));
+    match checked {
+        Ok((manifest, path)) => Found { checkpoint: Some(checkpoint(path, &manifest)), passed_over: Vec::new() },
         Err(e) => Found { checkpoint: None, passed_over: vec![e.to_string()] },
     }
 }
 
 pub(super) fn mark_best(dir: &Path, step: u64) -> Result<()> {
-    let name = folder(step);
-    measure(&dir.join(&name))?;
-    replace(&dir.join("best"), format!("{name}\n").as_bytes(), true)
+    measure(&place(dir, step)?)?;
+    replace(&dir.join("best"), format!("{}\n", folder(step)).as_bytes(), true)
 }
 
 pub(super) fn prune(dir: &Path, keep: usize) -> Result<()> {
-    let best = pointer(dir, "best");
-    let latest = pointer(dir, "latest");
+    mend(dir)?;
+    let kept = [pointer(dir, "best"), pointer(dir, "latest")];
     let whole = list(dir)?;
     let surplus = whole.len().saturating_sub(keep.max(1));
-    for old in &whole[..surplus] {
-        let name = folder(old.step);
-        if Some(&name) != best.as_ref() && Some(&name) != latest.as_ref() {
-            std::fs::remove_dir_all(&old.path).map_err(|e| Error::io("remove", &old.path, e))?;
-        }
-    }
-    for name in names(dir)?.iter().filter(|n| n.starts_with(".tmp-")) {
-        let path = dir.join(name);
-        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-        removed.map_err(|e| Error::io("remove", &path, e))?;
+    for old in whole[..surplus].iter().filter(|old| !kept.contains(&Some(old.step))) {
+        // Out of sight in one step, so that no half of it is ever found.
+        let gone = temp_in(dir, &format!("old-{}", folder(old.step)))?;
+        let moved = pass("rename").and_then(|()| std::fs::rename(&old.path, &gone));
+        remove(if moved.is_ok() { &gone } else { &old.path })?;
     }
     Ok(())
 }
 
-/// The checkpoint folder's name that `latest` or `best` holds.
-fn pointer(dir: &Path, which: &str) -> Option<String> {
+/// The step of the checkpoint that `latest` or `best` names.
+fn pointer(dir: &Path, which: &str) -> Option<u64> {
     let text = std::fs::read_to_string(dir.join(which)).ok()?;
-    let name = text.trim();
-    step_of(name).map(|_| name.to_owned())
+    step_of(text.trim())
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,11 +8,13 @@ use std::path::Path;
 /// Puts an order into the folder, where it appears whole.
 pub(super) fn post(dir: &Path, command: RunCommand) -> Result<()> {
     create_dir(dir)?;
-    let temp = temp_in(dir, command.word());
+    let temp = temp_in(dir, command.word())?;
     let text = serde_json::to_vec(&command).map_err(|e| Error::io("write", dir, e.into()))?;
     write_new(&temp, &text)?;
     // The name orders by time, then by the poster's own count.
-    let name = format!("{:015}-{:06}-{}-{}.json", wall_ms(), ticket(), std::process::id(), command.word());
+    // The temporary name's random end keeps the orders of two processes apart.
+    let own = temp.file_name().and_then(|name| name.to_str()?.rsplit('-').next()).unwrap_or_default();
+    let name = format!("{:015}-{:06}-{own}-{}.json", wall_ms(), ticket(), command.word());
     std::fs::rename(&temp, dir.join(name)).map_err(|e| Error::io("write", dir, e))
 }
 

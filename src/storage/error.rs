@@ -104,9 +104,6 @@ pub enum Error {
     /// A number so large that none can follow.
     #[error("{} already holds the largest record number, so nothing can be appended: export the session and continue in a new one", .0.display())]
     Numbers(PathBuf),
-    /// An earlier failure left the log in an unknown state.
-    #[error("{} failed to reach the disk before: open the session again so that its log is checked", .0.display())]
-    Suspect(PathBuf),
     /// The data folder can be written by everybody.
     #[error("{} can be written by every user of this machine: run `chmod o-w` on it or choose another --home", .0.display())]
     Shared(PathBuf),

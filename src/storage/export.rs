@@ -1,10 +1,8 @@
 //! Training data for other programs: TRL's JSON lines.
 
 use super::error::{Error, Result};
-use super::files::replace;
 use crate::domain::{LeftOut, Message, PairRow, PromptBody, RatedRow, Session, SftBody, SftRow};
 use serde_json::{Value, json};
-use std::path::Path;
 
 /// A format of exported rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,25 +33,6 @@ impl Format {
             .map(|(_, format)| *format)
             .ok_or_else(|| Error::Format { given: name.into(), known: "trl, trl-implicit, sft or kto" })
     }
-}
-
-/// What was exported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exported {
-    /// Rows written.
-    pub rows: usize,
-    /// Judged pairs that make no row.
-    pub left: LeftOut,
-}
-
-/// Writes the session's training rows to a file, replacing it in one step.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn write(session: &Session, format: Format, path: &Path) -> Result<Exported> {
-    let (lines, left) = lines(session, format);
-    replace(path, lines.concat().as_bytes(), true)?;
-    Ok(Exported { rows: lines.len(), left })
 }
 
 /// The session's training rows as JSON lines, each with its newline, and the judged pairs that make none. Both bad is no

@@ -1,13 +1,14 @@
 //! Files and folders that are private and durable: modes, fsync, atomic replacement, clocks for names.
 
 use super::error::{Error, Result};
+use super::fault::pass;
 use serde::de::DeserializeOwned;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The wall clock in milliseconds since 1970, as records and specifications hold it.
 #[must_use]
@@ -34,44 +35,143 @@ pub(super) fn create_dir(path: &Path) -> Result<()> {
 
 /// Makes the names in a folder durable.
 pub(super) fn sync_dir(path: &Path) -> Result<()> {
-    File::open(path).and_then(|f| f.sync_all()).map_err(|e| Error::io("save", path, e))
+    pass("sync").and_then(|()| File::open(path)).and_then(|f| f.sync_all()).map_err(|e| Error::io("save", path, e))
 }
 
 /// A new private file, empty and open for writing. Fails when there is one.
 pub(super) fn create_new(path: &Path) -> Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|e| Error::io("create", path, e))
+    pass("create")
+        .and_then(|()| OpenOptions::new().write(true).create_new(true).mode(0o600).open(path))
+        .map_err(|e| Error::io("create", path, e))
 }
 
 /// Writes a new private file and makes its bytes durable (its name is not yet: see [`sync_dir`]).
 pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = create_new(path)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| Error::io("write", path, e))
+    pass("write")
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| pass("sync"))
+        .and_then(|()| file.sync_all())
+        .map_err(|e| Error::io("write", path, e))
+}
+
+/// Writes a file of texts, private whatever the umask says, over the one that is there.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path).and_then(|mut file| file.write_all(bytes)).map_err(|e| Error::io("write", path, e))
+}
+
+/// What a result was written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// A file of its own.
+    File,
+    /// Something that others read from: a pipe, a device, a terminal.
+    Stream,
+}
+
+/// Writes a result to the place a user names. A regular file is replaced in one step, also at the end of a link; the link
+/// stays. A pipe, a device or a dangling link is written into.
+///
+/// # Errors
+/// When it is a folder or cannot be written.
+pub fn write_result(path: &Path, bytes: &[u8]) -> Result<Target> {
+    let into = |path: &Path| {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).mode(0o600);
+        options.open(path).and_then(|mut file| file.write_all(bytes)).map_err(|e| Error::io("write to", path, e))
+    };
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_file() => {
+            // The file at the end of a link, so that the link stays.
+            let file = std::fs::canonicalize(path).map_err(|e| Error::io("find", path, e))?;
+            replace(&file, bytes, true)?;
+            Ok(Target::File)
+        }
+        Ok(meta) if meta.is_dir() => {
+            Err(Error::io("write to", path, std::io::Error::other("it is a folder; name a file in it")))
+        }
+        Ok(_) => into(path).map(|()| Target::Stream),
+        // A link to a file that is not there yet makes that file.
+        Err(_) if std::fs::symlink_metadata(path).is_ok() => into(path).map(|()| Target::File),
+        Err(_) => replace(path, bytes, true).map(|()| Target::File),
+    }
 }
 
 /// Replaces a file in one step: a reader sees the old bytes or the new ones, also after a power cut when `durable`.
 pub(super) fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
-    // A bare file name has the empty path as its parent, which cannot be opened.
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temp = temp_in(dir, "replace");
-    let written = (|| {
-        let mut file = create_new(&temp)?;
-        file.write_all(bytes).map_err(|e| Error::io("write", path, e))?;
-        if durable {
-            file.sync_all().map_err(|e| Error::io("save", path, e))?;
-        }
-        std::fs::rename(&temp, path).map_err(|e| Error::io("replace", path, e))
-    })();
-    if written.is_err() {
-        // The error that counts is the one above; a temporary file left behind is only untidy.
-        let _ = std::fs::remove_file(&temp);
+    put(path, bytes, durable)?;
+    if durable { sync_dir(folder_of(path)) } else { Ok(()) }
+}
+
+/// [`replace`] without making the name durable. After an error the earlier file is still there, if there was one.
+pub(super) fn put(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
+    let dir = folder_of(path);
+    // Removed by itself where it does not get its name.
+    let mut temp = temporary(".tmp-replace-").tempfile_in(dir).map_err(|e| Error::io("create a file in", dir, e))?;
+    pass("write").and_then(|()| temp.write_all(bytes)).map_err(|e| Error::io("write", path, e))?;
+    if durable {
+        pass("sync").and_then(|()| temp.as_file().sync_all()).map_err(|e| Error::io("save", path, e))?;
     }
-    written?;
-    if durable { sync_dir(dir) } else { Ok(()) }
+    pass("rename").map_err(|e| Error::io("replace", path, e))?;
+    temp.persist(path).map(drop).map_err(|e| Error::io("replace", path, e.error))
+}
+
+/// The folder a file lies in: a bare name has the empty path as its parent, which cannot be opened.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// How names of temporary files begin; lists leave them out.
+const TEMPORARY: &str = ".tmp-";
+/// From this age on a temporary file belongs to a process that is gone.
+const LEFT_BEHIND: Duration = Duration::from_hours(1);
+
+/// Temporary names end in random letters: process ids repeat, in a container from the first one on.
+fn temporary(what: &str) -> tempfile::Builder<'_, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(what).rand_bytes(12);
+    builder
 }
 
 /// A name in `dir` that nobody else uses, hidden from listings.
-pub(super) fn temp_in(dir: &Path, what: &str) -> PathBuf {
-    dir.join(format!(".tmp-{what}-{}-{}", std::process::id(), ticket()))
+pub(super) fn temp_in(dir: &Path, what: &str) -> Result<PathBuf> {
+    let prefix = format!("{TEMPORARY}{what}-");
+    let free = |path: &Path| if path.exists() { Err(ErrorKind::AlreadyExists.into()) } else { Ok(()) };
+    let named = temporary(&prefix).make_in(dir, free).map_err(|e| Error::io("create a file in", dir, e))?;
+    named.into_temp_path().keep().map_err(|e| Error::io("create a file in", dir, e.error))
+}
+
+/// A private temporary folder in `dir`, removed when it goes out of scope. `dir` is made private, too.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn temp_dir(dir: &Path, what: &str) -> Result<tempfile::TempDir> {
+    create_dir(dir)?;
+    // An earlier version made it as the umask said.
+    let _ = std::fs::set_permissions(dir, Permissions::from_mode(0o700));
+    sweep(dir);
+    let prefix = format!("{TEMPORARY}{what}-");
+    let mut builder = temporary(&prefix);
+    builder.permissions(Permissions::from_mode(0o700));
+    builder.tempdir_in(dir).map_err(|e| Error::io("create a folder in", dir, e))
+}
+
+/// Removes temporary files and folders that killed processes left in `dir`. What cannot be removed waits for the next time.
+pub(super) fn sweep(dir: &Path) {
+    for name in names(dir).unwrap_or_default().iter().filter(|name| name.starts_with(TEMPORARY)) {
+        let path = dir.join(name);
+        let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
+        // A time in the future says nothing about the age.
+        let age = meta.modified().ok().and_then(|at| at.elapsed().ok());
+        if age.is_some_and(|age| age >= LEFT_BEHIND) {
+            let _ = if meta.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        }
+    }
 }
 
 /// Reads a JSON file.

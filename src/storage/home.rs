@@ -1,7 +1,7 @@
 //! The data folder: where sessions live, and which ones there are.
 
 use super::error::{Error, Result};
-use super::files::{create_dir, names};
+use super::files::{create_dir, names, sweep};
 use super::session::SessionDir;
 use super::summary::SessionSummary;
 use std::os::unix::fs::MetadataExt;
@@ -33,6 +33,13 @@ impl Home {
         }
     }
 
+    /// The folder's mode where the users of its group may write to it, and so put other files in its sessions' place.
+    #[must_use]
+    pub fn group_may_write(&self) -> Option<u32> {
+        let mode = std::fs::metadata(&self.root).ok()?.mode() & 0o777;
+        (mode & 0o020 != 0).then_some(mode)
+    }
+
     /// The data folder itself.
     #[must_use]
     pub fn root(&self) -> &Path {
@@ -56,7 +63,9 @@ impl Home {
     /// # Errors
     /// When they cannot be made.
     pub fn create(&self) -> Result<()> {
-        create_dir(&self.sessions())
+        create_dir(&self.sessions())?;
+        sweep(&self.sessions());
+        Ok(())
     }
 }
 

@@ -67,7 +67,7 @@ impl LogRecord for SessionRecord {
 
     fn about(&mut self) -> Option<&mut u64> {
         match self {
-            Self::Undone { of } | Self::Redone { of } => Some(of),
+            Self::Undone { of } | Self::Redone { of } | Self::Withdrawn { of } | Self::Restored { of } => Some(of),
             _ => None,
         }
     }

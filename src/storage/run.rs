@@ -3,7 +3,7 @@
 use super::checkpoint::{self, Checkpoint, Found};
 use super::control;
 use super::error::{Error, Result};
-use super::files::{create_dir, free_bytes, read_json};
+use super::files::{create_dir, read_json, sweep};
 use super::lock::{Holder, Lock, is_locked, lock_holder};
 use super::log::{LogTail, LogWriter};
 use super::session::data_root;
@@ -119,6 +119,7 @@ impl RunDir {
     /// # Errors
     /// When it cannot be opened or repaired.
     pub fn writer(&self, lock: &Lock) -> Result<LogWriter<RunEvent>> {
+        [self.metrics(), self.path.join("ctl")].iter().for_each(|dir| sweep(dir));
         LogWriter::open(&self.metrics(), &self.session_path().join("quarantine"), lock)
     }
 
@@ -232,12 +233,6 @@ impl RunDir {
         let path = self.session_path().join("cache");
         create_dir(&path)?;
         Ok(path)
-    }
-
-    /// An error that says so when the disk below this run has less than a mebibyte left.
-    #[must_use]
-    pub fn no_room(&self) -> Option<Error> {
-        (free_bytes(&self.path)? < 1 << 20).then(|| Error::NoSpace { path: self.path.clone() })
     }
 
     pub(super) fn metrics(&self) -> PathBuf {

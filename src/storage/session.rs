@@ -1,7 +1,7 @@
 //! One session's folder: its header, lock, log and runs.
 
 use super::error::{Error, Result};
-use super::files::{create_dir, names, read_json, sync_dir, temp_in, write_new};
+use super::files::{create_dir, names, read_json, sweep, sync_dir, temp_in, write_new};
 use super::home::Home;
 use super::lock::{Holder, Lock, lock_holder};
 use super::log::{LogTail, LogWriter};
@@ -9,7 +9,7 @@ use super::run::RunDir;
 use super::summary::{self, SessionSummary};
 use crate::domain::{RunId, Session, is_name, nearest};
 use crate::protocol::{
-    Damage, DamagedPlace, Integrity, RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run_event,
+    Damage, DamagedPlace, Integrity, MAX_SEQ, RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run_event,
 };
 use std::path::{Path, PathBuf};
 
@@ -81,7 +81,7 @@ impl SessionDir {
         }
         let parent = path.parent().unwrap_or(Path::new("/"));
         create_dir(parent)?;
-        let temp = temp_in(parent, slug);
+        let temp = temp_in(parent, slug)?;
         create_dir(&temp.join("events"))?;
         create_dir(&temp.join("runs"))?;
         let meta = SessionMeta { name: slug.into(), ..meta.clone() };
@@ -141,6 +141,10 @@ impl SessionDir {
     /// # Errors
     /// When it cannot be opened or repaired.
     pub fn writer(&self, lock: &Lock) -> Result<LogWriter<SessionRecord>> {
+        // Whoever may write tidies up after those who were killed while writing.
+        for dir in [self.events(), self.path.join("runs"), self.path.clone()] {
+            sweep(&dir);
+        }
         LogWriter::open(&self.events(), &self.quarantine(), lock)
     }
 
@@ -156,9 +160,24 @@ impl SessionDir {
     /// # Errors
     /// When a log cannot be read.
     pub fn state(&self) -> Result<(Session, Integrity)> {
+        self.snapshot(None).map(|(session, found, _)| (session, found))
+    }
+
+    /// As [`SessionDir::state`] without what was written after the record `upto`, while somebody goes on writing. The third
+    /// value is the number of the last record in it.
+    ///
+    /// # Errors
+    /// When a log cannot be read.
+    pub fn snapshot(&self, upto: Option<u64>) -> Result<(Session, Integrity, u64)> {
         let mut session = Session::default();
         let mut tail = self.tail();
-        for envelope in tail.finish()? {
+        let mut last = 0;
+        // Two records of one number are both kept: the second one's own number is far above all others.
+        let counts = |n: u64| upto.is_none_or(|upto| n <= upto || n > MAX_SEQ);
+        for envelope in tail.finish()?.into_iter().filter(|envelope| counts(envelope.n)) {
+            if envelope.n <= MAX_SEQ {
+                last = envelope.n.max(last);
+            }
             if let Some(record) = envelope.known() {
                 apply_record(&mut session, envelope.n, record);
             }
@@ -192,7 +211,7 @@ impl SessionDir {
             }
             found.merge(&tail.integrity());
         }
-        Ok((session, found))
+        Ok((session, found, last))
     }
 
     /// Every run, in order of launch.
@@ -282,7 +301,7 @@ impl SessionDir {
         if let Some(data) = spec.data().into_iter().find(|data| !files.iter().any(|file| file.name == data.file)) {
             return Err(Error::NoData { path: path.join(&data.file) });
         }
-        let temp = temp_in(&runs, spec.id.as_str());
+        let temp = temp_in(&runs, spec.id.as_str())?;
         for part in ["metrics", "ctl", "ckpt"] {
             create_dir(&temp.join(part))?;
         }

@@ -68,7 +68,7 @@ pub fn make(spec: &FreshSpec, out: &Path, sink: &mut dyn Sink) -> Result<(), Err
         }),
     )?;
     let path = place.file("tokenizer.json");
-    std::fs::write(&path, tokenizer).map_err(|e| Error::file(&path, format!("cannot be written: {e}")))?;
+    std::fs::write(&path, tokenizer).map_err(|e| Error::write(&path, &e))?;
     sink.emit(RunEvent::Progressed { stage: "drawing weights".into(), done: 1, total })?;
     let tensors = weights(&shape, spec.seed)?;
     sink.emit(RunEvent::Progressed { stage: "writing".into(), done: 2, total })?;

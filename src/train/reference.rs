@@ -12,6 +12,7 @@ use crate::model::error::Error;
 use crate::nn::policy::{Batch, Policy, Row};
 use sha2::{Digest, Sha256};
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// First bytes of an entry; the digit is the format.
@@ -141,15 +142,12 @@ fn parse(bytes: &[u8], example: &Example) -> Option<Reference> {
 /// Writes an entry so that it is there whole or not at all.
 fn keep(path: &Path, entry: &Reference) {
     let Some(dir) = path.parent() else { return };
-    let part = path.with_extension(format!("{}.part", std::process::id()));
-    let written = std::fs::create_dir_all(dir)
-        .and_then(|()| std::fs::File::create(&part))
-        .and_then(|mut f| f.write_all(&format(entry)))
-        .and_then(|()| std::fs::rename(&part, path));
-    if written.is_err() {
-        // A cache that cannot be written costs time next time, nothing else.
-        let _ = std::fs::remove_file(&part);
-    }
+    // A cache that cannot be written costs time next time, nothing else; what is unfinished is removed.
+    let _ = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).and_then(|()| {
+        let mut part = tempfile::NamedTempFile::new_in(dir)?;
+        part.write_all(&format(entry))?;
+        part.persist(path).map(drop).map_err(|e| e.error)
+    });
 }
 
 #[cfg(test)]

@@ -331,12 +331,23 @@ impl Trainer {
     /// When the loss or a gradient is not finite (no weight has changed by it then) or a self-check fails, both after a `Found`
     /// of severity stop; or when a tensor operation fails.
     pub fn step(&mut self, sink: &mut dyn Sink) -> Result<StepOutcome, Error> {
+        match self.advance(sink) {
+            Err(Error::NotFinite(what)) => Err(self.not_finite(what, sink)?),
+            done => done,
+        }
+    }
+
+    fn advance(&mut self, sink: &mut dyn Sink) -> Result<StepOutcome, Error> {
         if self.step >= self.total || self.best.ended {
             return Ok(StepOutcome::Done);
         }
         if self.step == 0 && !self.introduced {
             self.introduced = true;
-            self.show_answers(sink)?;
+            match self.show_answers(sink) {
+                // The step below meets the same numbers and names the pair.
+                Err(Error::NotFinite(_)) => {}
+                shown => shown?,
+            }
             self.probe(sink)?;
         }
         let began = Instant::now();

@@ -77,7 +77,11 @@ pub fn saved(model: &Model, room: usize) -> Vec<Span<'static>> {
         (Some(holder), _) => (format!("read-only: held by {holder}"), WARN),
         (None, Saved::All) => ("✓ saved".to_owned(), GOOD),
         (None, Saved::Saving(_)) => ("saving…".to_owned(), WARN),
-        (None, Saved::Failed(error)) => (format!("NOT SAVED: {error}"), BAD),
+        (None, Saved::Delayed { records, error, again_ms }) => {
+            let seconds = again_ms.saturating_sub(model.clock_ms).div_ceil(1000);
+            (format!("{records} NOT SAVED, next try in {seconds} s (ctrl-s: now): {error}"), BAD)
+        }
+        (None, Saved::Failed(error)) => (format!("NOT SAVED, ctrl-s tries again: {error}"), BAD),
     };
     vec![Span::styled(clip(&text, room), style)]
 }

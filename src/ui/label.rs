@@ -81,9 +81,9 @@ fn pair(buf: &mut Buffer, area: Rect, open: &Open, screen: &Label, card: &Card) 
     if places.beside {
         let left = (area.width - 1) / 2;
         let height = places.rows[0] + 1;
-        answer(buf, Rect { x: area.x, y: top, width: left, height }, screen, card, Pane::First);
+        answer(buf, Rect { x: area.x, y: top, width: left, height }, open, screen, card, Pane::First);
         let second = Rect { x: area.x + left + 1, y: top, width: area.width - left - 1, height };
-        answer(buf, second, screen, card, Pane::Second);
+        answer(buf, second, open, screen, card, Pane::Second);
         put(buf, area.x + left, top, 1, "┬", DIM);
         for y in 1..height {
             put(buf, area.x + left, top + y, 1, "│", DIM);
@@ -93,16 +93,19 @@ fn pair(buf: &mut Buffer, area: Rect, open: &Open, screen: &Label, card: &Card) 
         for pane in [Pane::First, Pane::Second] {
             let rows = places.rows[pane.index()];
             if rows > 0 {
-                answer(buf, Rect { y, height: rows + 1, ..area }, screen, card, pane);
+                answer(buf, Rect { y, height: rows + 1, ..area }, open, screen, card, pane);
                 y += rows + 1;
             }
         }
     }
 }
 
-fn answer(buf: &mut Buffer, area: Rect, screen: &Label, card: &Card, pane: Pane) {
+fn answer(buf: &mut Buffer, area: Rect, open: &Open, screen: &Label, card: &Card, pane: Pane) {
     let i = pane.index();
     let mut remark = Vec::new();
+    if open.session.correction_of(card.completion(pane), &open.rater).is_some() {
+        remark.push("✎ corrected".to_owned());
+    }
     if card.tokens[i] > 0 {
         remark.push(format!("{} tok", card.tokens[i]));
     }
@@ -173,7 +176,7 @@ fn empty(buf: &mut Buffer, area: Rect, open: &Open) {
         lines.push(key("t", "train on the verdicts"));
         lines.push(key("s", "sample more answers"));
         lines.push(key("g", "look at a pair again"));
-        lines.push(key("u", "take the last verdict back"));
+        lines.push(key("u", "undo the last verdict or correction"));
     } else if !open.session.pairs().is_empty() {
         let n = open.session.pairs().len();
         let came = match n {

@@ -170,20 +170,20 @@ fn input(buf: &mut Buffer, area: Rect, input: &Input) {
     let many = input.buffer.is_multiline();
     let most = if many || area.width < NARROW { 100 } else { 72 };
     let width = area.width.saturating_sub(4).min(most);
-    let lines = wrap(input.buffer.text(), usize::from(width.max(1)));
+    let (shown, cursor) = input.buffer.shown();
+    let lines = wrap(&shown, usize::from(width.max(1)));
     let height = if many { (lines.len() as u16 + 4).clamp(8, area.height.saturating_sub(2)) } else { 3 };
     let inner = sheet(buf, area, width, height, &input.title);
     if many {
         let rows = usize::from(inner.height.saturating_sub(2));
-        let cursor = input.buffer.cursor();
         // The cursor may stand in blanks that the wrapping leaves out: it belongs to the last line that begins before it.
         let at = lines.iter().rposition(|line| line.start <= cursor).unwrap_or(0);
         let first = (at + 1).saturating_sub(rows);
         for (i, line) in lines.iter().enumerate().skip(first).take(rows) {
             let here = row(inner, (i - first) as u16);
-            put(buf, here.x, here.y, here.width, &input.buffer.text()[line.clone()], TEXT);
+            put(buf, here.x, here.y, here.width, &shown[line.clone()], TEXT);
             if i == at {
-                let column = cells(&input.buffer.text()[line.start..cursor.clamp(line.start, line.end)]);
+                let column = cells(&shown[line.start..cursor.clamp(line.start, line.end)]);
                 if let Some(cell) = buf.cell_mut((here.x + (column as u16).min(here.width.saturating_sub(1)), here.y)) {
                     cell.modifier.insert(Modifier::REVERSED);
                 }

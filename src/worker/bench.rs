@@ -18,11 +18,11 @@ pub(crate) fn bench(spec: &str) -> Result<(), Error> {
         BenchSpec::Train(ask) => {
             let pairs = pairs(&ask)?;
             // Of this process alone, and empty: the reference pass is part of what is measured.
-            let cache = std::env::temp_dir().join(format!("tiebreak-bench-{}", std::process::id()));
+            let cache =
+                tempfile::tempdir().map_err(|e| Error::Failed(format!("no temporary folder can be made: {e}")))?;
             let device = nn::describe(&nn::device(&ask.device)?);
             let peak = Peak::watch(&device);
-            let figures = train::bench::train(&ask, &pairs, &cache, &mut tell);
-            let _ = std::fs::remove_dir_all(&cache);
+            let figures = train::bench::train(&ask, &pairs, cache.path(), &mut tell);
             let gpu_peak_mib = peak.map(Peak::mib);
             say(&BenchAnswer::Trained(Box::new(TrainFigures { gpu_peak_mib, ..figures? })))
         }

@@ -91,7 +91,7 @@ pub(super) fn drive(
     }
     checkpoint(work, run, log, &mut saved)?;
     let state = work.state_hash()?;
-    log.put_last(&RunEvent::Finished { step: work.done(), state })?;
+    log.put_finished(&RunEvent::Finished { step: work.done(), state })?;
     Ok(Ending::Finished)
 }
 
@@ -122,6 +122,7 @@ fn obey(
             }
         }
         if stop {
+            log.stopping = true;
             return Ok(Ending::Stopped);
         }
         if save {
@@ -140,7 +141,10 @@ fn mark_best(work: &dyn Work, run: &RunDir, log: &mut Log) -> Result<(), Error> 
     loop {
         match run.mark_best(work.done()) {
             Err(e) if e.is_no_space() => log.wait_for_space(&e)?,
-            marked => return Ok(marked?),
+            marked => {
+                marked?;
+                return log.has_space();
+            }
         }
     }
 }
@@ -157,14 +161,12 @@ fn checkpoint(work: &mut dyn Work, run: &RunDir, log: &mut Log, saved: &mut Opti
     let written = loop {
         match run.write_checkpoint(step, |dir| work.save(dir).map_err(Error::from)) {
             Ok(written) => break written,
-            Err(Error::Storage(e)) if e.is_no_space() => log.wait_for_space(&e)?,
-            // The engine's own files: whether the disk is full is asked of the disk.
-            Err(e) => match run.no_room() {
-                Some(full) => log.wait_for_space(&full)?,
-                None => return Err(e),
-            },
+            // Whichever of its files met a full disk: what was written of it is gone, the one before it is untouched.
+            Err(e) if e.is_no_space() => log.wait_for_space(&e)?,
+            Err(e) => return Err(e),
         }
     };
+    log.has_space()?;
     *saved = Some(step);
     log.put_now(&RunEvent::Checkpointed { step, bytes: written.bytes })?;
     if let Err(e) = run.prune_checkpoints(saving.keep) {

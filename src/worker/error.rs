@@ -35,6 +35,17 @@ pub enum Error {
     #[error("{0}")]
     Failed(String),
     /// Told to end while waiting for space on the disk.
-    #[error("told to end while the disk was full: the run goes on from its last checkpoint when it is resumed")]
+    #[error("stopped while the disk was full: the run resumes from its last checkpoint")]
     Starved,
+}
+
+impl Error {
+    /// Whether freeing disk space mends it.
+    pub(super) fn is_no_space(&self) -> bool {
+        match self {
+            Self::Storage(e) => e.is_no_space(),
+            Self::Engine(e) => matches!(e, model::Error::NoSpace { .. }),
+            _ => false,
+        }
+    }
 }

@@ -6,7 +6,8 @@ use super::process::Signals;
 use crate::domain::{Finding, Severity};
 use crate::model;
 use crate::protocol::{RunCommand, RunEvent};
-use crate::storage::{self, LogWriter, RunDir};
+use crate::storage::{self, LogWriter, RunDir, free_bytes};
+use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,12 @@ use std::time::{Duration, Instant};
 const SYNC_EVERY: Duration = Duration::from_secs(2);
 /// Bytes held back so that the log can still say that the disk is full.
 const RESERVE: usize = 256 << 10;
-/// How long to wait before the disk is tried again.
-const RETRY_EVERY: Duration = Duration::from_secs(3);
+/// How often a run that waits for space looks for orders and for space.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long to wait at least before the disk is tried again: a large checkpoint takes a while to fail.
+const RETRY_BEFORE: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(1) };
+/// How long to wait at most before the disk is tried again, whatever it says of its free space: a quota says nothing.
+const RETRY_AFTER: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(30) };
 
 /// The writer of a run's log.
 pub(crate) struct Log {
@@ -24,6 +29,12 @@ pub(crate) struct Log {
     synced: Instant,
     dirty: bool,
     reserve: PathBuf,
+    /// Since when the run waits for space on the disk.
+    waits: Option<Instant>,
+    /// Told to end: the last checkpoint waits for no space.
+    pub(super) stopping: bool,
+    /// Told to end while it waited.
+    pub(super) starved: bool,
     /// Steps made, as the log says.
     pub(crate) step: u64,
     run: RunDir,
@@ -46,6 +57,9 @@ impl Log {
             synced: Instant::now(),
             dirty: false,
             reserve: run.path().join("reserve"),
+            waits: None,
+            stopping: false,
+            starved: false,
             step: 0,
             run: run.clone(),
             opening: false,
@@ -70,14 +84,9 @@ impl Log {
             }
         }
         let event = watched.as_ref().unwrap_or(event);
-        loop {
-            match self.writer.append(event) {
-                Ok(_) => break,
-                Err(e) if e.is_no_space() => self.wait_for_space(&e)?,
-                Err(e) => return Err(e.into()),
-            }
-        }
+        self.append(event)?;
         self.dirty = true;
+        self.has_space()?;
         self.tick()
     }
 
@@ -85,6 +94,38 @@ impl Log {
     pub(super) fn put_now(&mut self, event: &RunEvent) -> Result<(), Error> {
         self.put(event)?;
         self.sync()
+    }
+
+    /// Appends the event that says that all is done; waits while there is no room for it.
+    pub(super) fn put_finished(&mut self, event: &RunEvent) -> Result<(), Error> {
+        // Its room was held back for this.
+        let _ = std::fs::remove_file(&self.reserve);
+        while let Err(e) = self.writer.append(event) {
+            self.wait_out(e)?;
+            // Before the last word, not after it.
+            self.has_space()?;
+        }
+        while let Err(e) = self.writer.sync() {
+            if !e.is_no_space() {
+                return Err(e.into());
+            }
+            // Nothing is said behind the last word.
+            self.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Appends; waits while there is no room.
+    fn append(&mut self, event: &RunEvent) -> Result<(), Error> {
+        while let Err(e) = self.writer.append(event) {
+            self.wait_out(e)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for space where that is what the writer lacks: its next call writes again what may not have reached the disk.
+    fn wait_out(&mut self, error: storage::Error) -> Result<(), Error> {
+        if error.is_no_space() { self.wait_for_space(&error) } else { Err(error.into()) }
     }
 
     /// Appends the event that ends the run, without waiting: on a full disk the run is found lost instead.
@@ -103,38 +144,97 @@ impl Log {
 
     /// Brings everything appended to the disk.
     pub(crate) fn sync(&mut self) -> Result<(), Error> {
-        self.writer.sync()?;
+        while let Err(e) = self.writer.sync() {
+            self.wait_out(e)?;
+        }
+        self.has_space()?;
         self.synced = Instant::now();
         self.dirty = false;
         Ok(())
     }
 
-    /// Says that the disk is full and waits until a little room has come back.
-    pub(super) fn wait_for_space(&mut self, cause: &storage::Error) -> Result<(), Error> {
-        let finding = RunEvent::Found(Finding {
+    /// Says that the disk is full, once for as long as it is, and waits: until more of it is free than now, or for half a minute.
+    /// Orders are still taken: a stop ends the run, the others wait for the loop.
+    pub(super) fn wait_for_space(&mut self, cause: &dyn fmt::Display) -> Result<(), Error> {
+        if self.waits.is_none() {
+            self.waits = Some(Instant::now());
+            let finding = RunEvent::Found(Finding {
+                rule: "disk_full".into(),
+                step: self.step,
+                severity: Severity::Warn,
+                text: format!("The disk is full and the run is paused: {cause}."),
+                remedy: "Free some space on that disk; the run goes on by itself.".into(),
+                pair: None,
+            });
+            // The space held back is for this; if it does not fit even so, the run's silence has to do.
+            let _ = std::fs::remove_file(&self.reserve);
+            if self.writer.append(&finding).is_ok() || self.writer.append(&finding).is_ok() {
+                // A failed call is made good by the next one, in a new file.
+                let _ = self.writer.sync().or_else(|_| self.writer.sync());
+            }
+        }
+        self.wait()
+    }
+
+    /// Waits until more of the disk is free than now, or for half a minute, and takes orders meanwhile.
+    fn wait(&mut self) -> Result<(), Error> {
+        let path = self.run.path().to_owned();
+        let free = || free_bytes(&path);
+        let (began, before) = (Instant::now(), free());
+        while began.elapsed() < RETRY_BEFORE || (began.elapsed() < RETRY_AFTER && free() <= before) {
+            if self.stop_asked()? {
+                self.starved = true;
+                return Err(Error::Starved);
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    /// Something was written: where the run waited for space, it says that it goes on, and holds some back again.
+    pub(super) fn has_space(&mut self) -> Result<(), Error> {
+        let Some(since) = self.waits.take() else { return Ok(()) };
+        // Without a reserve the run only loses the sentence that says why it waits.
+        let _ = self.hold_back();
+        self.put(&RunEvent::Found(Finding {
+            rule: "disk_full".into(),
+            step: self.step,
+            severity: Severity::Note,
+            text: format!("There is space on the disk again after {} s; the run goes on.", since.elapsed().as_secs()),
+            remedy: "Nothing needs to be done.".into(),
+            pair: None,
+        }))
+    }
+
+    /// Whether somebody asked the run to end while it waits for space.
+    fn stop_asked(&mut self) -> Result<bool, Error> {
+        let mut stop = self.stopping || self.signals.ended();
+        for command in self.run.take_commands()? {
+            if command == RunCommand::Stop {
+                stop = true;
+                // The space held back has room for it, or else the end of the run says enough.
+                let _ = self.writer.append(&RunEvent::Obeyed(command));
+            } else {
+                self.waiting.push(command);
+            }
+        }
+        Ok(stop)
+    }
+
+    /// Says that the run was stopped while the disk was full, in the space held back for that.
+    pub(super) fn put_starved(&mut self) -> Result<(), Error> {
+        let saved = self.run.latest_checkpoint()?.checkpoint.map(|c| c.step);
+        let from = saved.map_or("the beginning".to_owned(), |step| format!("its checkpoint of step {step}"));
+        let _ = std::fs::remove_file(&self.reserve);
+        self.writer.append(&RunEvent::Found(Finding {
             rule: "disk_full".into(),
             step: self.step,
             severity: Severity::Warn,
-            text: format!("The run waits: {cause}."),
-            remedy: "Free some space on that disk; the run goes on by itself.".into(),
+            text: format!("The run was stopped while the disk was full; step {} has no checkpoint.", self.step),
+            remedy: format!("Free some space, then resume the run: it goes on from {from}."),
             pair: None,
-        });
-        if std::fs::remove_file(&self.reserve).is_ok() {
-            // If not even this fits, the run's silence has to do.
-            let _ = self.writer.append(&finding).and_then(|_| self.writer.sync());
-        }
-        loop {
-            let until = Instant::now() + RETRY_EVERY;
-            while Instant::now() < until {
-                if self.signals.ended() {
-                    return Err(Error::Starved);
-                }
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            if self.hold_back().is_ok() {
-                return Ok(());
-            }
-        }
+        }))?;
+        self.put_last(&RunEvent::Stopped { step: self.step })
     }
 
     /// Looks for an order to end and keeps the other ones for the loop.

@@ -91,6 +91,7 @@ pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result
     let lived = catch_unwind(AssertUnwindSafe(|| take_up(run, &spec, &past, &mut log, signals, prepare)));
     let failed = match lived {
         Ok(Ok(_)) => return Ok(()),
+        Ok(Err(_)) if log.starved => return log.put_starved(),
         Ok(Err(e)) => e.to_string(),
         Err(panic) => panicked(panic.as_ref(), log.step),
     };

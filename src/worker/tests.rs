@@ -5,11 +5,13 @@ use super::error::Error;
 use super::log::Log;
 use super::process::Signals;
 use super::run::{Open, Prepared, live};
-use crate::domain::{Metrics, Params, RunId, mix64};
+use crate::domain::{Metrics, Params, RunId, Severity, mix64};
 use crate::model;
 use crate::model::Sink;
 use crate::protocol::{DataSnapshot, ModelRef, RunCommand, RunEvent, RunSpec, SessionMeta, Task, TrainSpec};
+use crate::storage::faults::{Fault, calm, pass, refuse, strike};
 use crate::storage::{Checkpoint, Home, RunDir, SessionDir, sha256};
+use rustix::io::Errno;
 use std::panic::catch_unwind;
 use std::path::Path;
 use std::process::Command;
@@ -22,6 +24,8 @@ struct Toy {
     total: u64,
     /// The step that turns out to be the best.
     best: Option<u64>,
+    /// Bytes of a checkpoint beside its numbers.
+    padding: usize,
     /// Called before each step.
     before: Box<dyn FnMut(u64) -> Result<(), model::Error>>,
 }
@@ -32,8 +36,14 @@ impl Toy {
         from: Option<&Checkpoint>,
         before: impl FnMut(u64) -> Result<(), model::Error> + 'static,
     ) -> Self {
-        let mut toy =
-            Self { numbers: (0..64).map(mix64).collect(), step: 0, total, best: None, before: Box::new(before) };
+        let mut toy = Self {
+            numbers: (0..64).map(mix64).collect(),
+            step: 0,
+            total,
+            best: None,
+            padding: 0,
+            before: Box::new(before),
+        };
         if let Some(checkpoint) = from {
             let bytes = std::fs::read(checkpoint.path.join("toy.bin")).unwrap();
             toy.numbers = bytes.chunks(8).map(|c| u64::from_le_bytes(c.try_into().unwrap())).collect();
@@ -65,7 +75,14 @@ impl Work for Toy {
         self.step
     }
     fn save(&mut self, dir: &Path) -> Result<(), model::Error> {
-        std::fs::write(dir.join("toy.bin"), self.bytes()).map_err(|e| model::Error::file(dir, e))
+        let path = dir.join("toy.bin");
+        pass("tensors")
+            .and_then(|()| std::fs::write(&path, self.bytes()))
+            .map_err(|e| model::Error::write(&path, &e))?;
+        let path = dir.join("optim.bin");
+        std::fs::write(&path, vec![7; self.padding]).map_err(|e| model::Error::write(&path, &e))?;
+        let path = dir.join("trainer.json");
+        pass("state").and_then(|()| std::fs::write(&path, "{}\n")).map_err(|e| model::Error::write(&path, &e))
     }
     fn is_best_now(&self) -> bool {
         self.best == Some(self.step)
@@ -112,6 +129,21 @@ fn go(
     live(run, signals, &move |_, _| {
         let before = before.clone();
         let open: Open = Box::new(move |_, from, _| Ok(Box::new(Toy::open(total, from, before))));
+        Prepared { device: "toy".into(), open }
+    })
+}
+
+/// As [`go`], with checkpoints that take so many bytes.
+fn go_with(
+    run: &RunDir,
+    signals: &Signals,
+    total: u64,
+    padding: usize,
+    before: impl FnMut(u64) -> Result<(), model::Error> + Clone + 'static,
+) -> Result<(), Error> {
+    live(run, signals, &move |_, _| {
+        let before = before.clone();
+        let open: Open = Box::new(move |_, from, _| Ok(Box::new(Toy { padding, ..Toy::open(total, from, before) })));
         Prepared { device: "toy".into(), open }
     })
 }
@@ -267,44 +299,166 @@ fn sigterm_means_checkpoint_and_end() {
     assert_eq!(run.latest_checkpoint().unwrap().checkpoint.unwrap().step, 13);
 }
 
+/// The findings about a full disk, by severity.
+fn full(run: &RunDir) -> Vec<Severity> {
+    let of = |e| if let RunEvent::Found(f) = e { (f.rule == "disk_full").then_some(f.severity) } else { None };
+    events(run).into_iter().filter_map(of).collect()
+}
+
+/// The hash at the end of a run that nothing disturbed.
+fn undisturbed() -> String {
+    let (_dir, whole) = new_run();
+    go(&whole, &Signals::default(), 25, |_| Ok(())).unwrap();
+    hash_of(&whole)
+}
+
 #[test]
-fn on_a_full_disk_the_run_waits_says_so_and_goes_on() {
-    let disk = tempfile::tempdir().unwrap();
-    let mount = ["-t", "tmpfs", "-o", "size=2m,mode=700", "tmpfs"];
-    if !Command::new("mount").args(mount).arg(disk.path()).output().is_ok_and(|o| o.status.success()) {
-        println!("skipped: mounting a small disk takes root");
-        return;
-    }
-    let tried = catch_unwind(|| {
-        let run = run_in(disk.path());
-        let filler = disk.path().join("filler");
-        let fill = filler.clone();
-        let worker = run.clone();
-        let thread = std::thread::spawn(move || {
-            go(&worker, &Signals::default(), 45, move |step| {
-                if step == 17 && !fill.exists() {
-                    // Writes until nothing fits any more.
-                    let _ = std::fs::write(&fill, vec![1; 4 << 20]);
+fn a_full_disk_at_any_operation_of_a_run_pauses_it_and_changes_nothing() {
+    let want = undisturbed();
+    for errno in [Errno::NOSPC, Errno::DQUOT] {
+        let mut at = 0;
+        loop {
+            let (_dir, run) = new_run();
+            calm();
+            // From the last step before a checkpoint on: what comes before does not write checkpoints.
+            let strike_at = move |step| {
+                if step == 9 {
+                    calm();
+                    strike(at, Fault::Once(errno.raw_os_error()));
                 }
                 Ok(())
-            })
-        });
-        let mut tail = run.tail();
-        let mut seen: Vec<RunEvent> = Vec::new();
-        for _ in 0..4000 {
-            seen.extend(tail.poll().unwrap().into_iter().map(|e| e.data.unwrap()));
-            if seen.iter().any(|e| matches!(e, RunEvent::Found(f) if f.rule == "disk_full")) || thread.is_finished() {
+            };
+            let lived = go(&run, &Signals::default(), 25, strike_at);
+            let passed = calm();
+            if at >= passed.len() {
                 break;
+            }
+            lived.unwrap_or_else(|e| panic!("{e}, struck at {at} of {passed:?}"));
+            assert_eq!(hash_of(&run), want, "struck at {at}");
+            let steps: Vec<u64> = events(&run)
+                .iter()
+                .filter_map(|e| if let RunEvent::Stepped { step, .. } = e { Some(*step) } else { None })
+                .collect();
+            assert_eq!(steps, (1..=25).collect::<Vec<u64>>(), "struck at {at} of {passed:?}");
+            // Removing an old checkpoint needs no space; all else pauses the run and says so.
+            let tidying = matches!(passed[at], "remove") || passed[at..].starts_with(&["rename", "remove"]);
+            assert!(tidying || full(&run) == [Severity::Warn, Severity::Note], "{at} of {passed:?}: {:?}", full(&run));
+            at += 1;
+        }
+        assert!(at > 40, "{at} operations");
+    }
+}
+
+#[test]
+fn a_run_paused_by_a_full_disk_can_be_stopped() {
+    for by_signal in [false, true] {
+        let (_dir, run) = new_run();
+        let signals = Signals::default();
+        let (end, poster) = (signals.clone(), run.clone());
+        go(&run, &signals, 25, move |step| {
+            if step == 14 {
+                if by_signal {
+                    end.end();
+                } else {
+                    poster.post(RunCommand::Stop).unwrap();
+                }
+                // The tensors of the checkpoint with which it would stop.
+                refuse("tensors", Errno::NOSPC.raw_os_error());
+            }
+            Ok(())
+        })
+        .unwrap();
+        calm();
+        assert_eq!(events(&run).last(), Some(&RunEvent::Stopped { step: 15 }));
+        assert_eq!(run.latest_checkpoint().unwrap().checkpoint.unwrap().step, 10);
+        assert_eq!(full(&run).first(), Some(&Severity::Warn));
+        go(&run, &Signals::default(), 25, |_| Ok(())).unwrap();
+        assert_eq!(hash_of(&run), undisturbed());
+    }
+}
+
+#[test]
+fn a_paused_run_obeys_a_stop_that_comes_while_it_waits() {
+    let (_dir, run) = new_run();
+    let poster = run.clone();
+    let watcher = std::thread::spawn(move || {
+        let mut tail = poster.tail();
+        for _ in 0..2000 {
+            let seen = tail.poll().unwrap();
+            if seen.iter().any(|e| matches!(&e.data, Ok(RunEvent::Found(f)) if f.rule == "disk_full")) {
+                return poster.post(RunCommand::Stop).unwrap();
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        assert!(!thread.is_finished() && run.is_alive(), "it waits: {:?}", seen.last());
-        std::fs::remove_file(&filler).unwrap();
-        thread.join().unwrap().unwrap();
-        (hash_of(&run), tail.skipped())
     });
+    let before = |step| {
+        if step == 14 {
+            refuse("tensors", Errno::NOSPC.raw_os_error());
+        }
+        Ok(())
+    };
+    go(&run, &Signals::default(), 25, before).unwrap();
+    calm();
+    watcher.join().unwrap();
+    let seen = events(&run);
+    assert!(seen.contains(&RunEvent::Obeyed(RunCommand::Stop)), "{seen:?}");
+    assert_eq!(seen.last(), Some(&RunEvent::Stopped { step: 20 }));
+    let told = full(&run);
+    assert_eq!(told, [Severity::Warn, Severity::Warn], "it is said once that it waits, once that it stopped");
+}
+
+/// Runs `f` on a disk of 2 MiB of its own.
+fn on_a_small_disk(f: impl FnOnce(&Path) + std::panic::UnwindSafe) {
+    let disk = tempfile::tempdir().unwrap();
+    let mount = ["-t", "tmpfs", "-o", "size=2m,mode=700", "tmpfs"];
+    assert!(Command::new("mount").args(mount).arg(disk.path()).status().unwrap().success());
+    let tried = catch_unwind(|| f(disk.path()));
     assert!(Command::new("umount").arg(disk.path()).status().unwrap().success());
+    tried.unwrap();
+}
+
+#[test]
+#[ignore = "needs root: mounts a small tmpfs"]
+fn on_a_disk_filled_to_any_level_the_run_waits_says_so_and_goes_on() {
     let (_dir, whole) = new_run();
     go(&whole, &Signals::default(), 45, |_| Ok(())).unwrap();
-    assert_eq!(tried.unwrap(), (hash_of(&whole), 0));
+    let want = hash_of(&whole);
+    // What is left when the disk is filled: from nothing to more than the next checkpoint takes.
+    for left in (0..=14).map(|level| (level * 48) << 10) {
+        let want = want.clone();
+        on_a_small_disk(move |disk| {
+            let run = run_in(disk);
+            let filler = disk.join("filler");
+            let (fill, worker) = (filler.clone(), run.clone());
+            let thread = std::thread::spawn(move || {
+                go_with(&worker, &Signals::default(), 45, 300 << 10, move |step| {
+                    if step == 17 && !fill.exists() {
+                        // Writes until nothing fits any more, then gives some of it back.
+                        let _ = std::fs::write(&fill, vec![1; 4 << 20]);
+                        let len = std::fs::metadata(&fill).unwrap().len();
+                        let file = std::fs::OpenOptions::new().write(true).open(&fill).unwrap();
+                        file.set_len(len.saturating_sub(left)).unwrap();
+                    }
+                    Ok(())
+                })
+            });
+            let mut tail = run.tail();
+            let mut seen: Vec<RunEvent> = Vec::new();
+            let full =
+                |seen: &[RunEvent]| seen.iter().any(|e| matches!(e, RunEvent::Found(f) if f.rule == "disk_full"));
+            for _ in 0..4000 {
+                seen.extend(tail.poll().unwrap().into_iter().map(|e| e.data.unwrap()));
+                if full(&seen) || thread.is_finished() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if full(&seen) && !thread.is_finished() {
+                assert!(run.is_alive(), "{left}: it waits");
+                std::fs::remove_file(&filler).unwrap();
+            }
+            thread.join().unwrap().unwrap_or_else(|e| panic!("{left} bytes left: {e}"));
+            assert_eq!((hash_of(&run), tail.skipped()), (want, 0), "{left} bytes left");
+        });
+    }
 }

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-fn tiebreak(home: &Path, args: &[&str]) -> Output {
+pub fn tiebreak(home: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tiebreak")).args(args).env("TIEBREAK_HOME", home).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -22,7 +22,7 @@ fn refused(home: &Path, args: &[&str], code: i32) -> String {
     said
 }
 
-fn json(home: &Path, args: &[&str]) -> serde_json::Value {
+pub fn json(home: &Path, args: &[&str]) -> serde_json::Value {
     let output = tiebreak(home, args);
     assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}: {}", text(&output.stdout)))
@@ -33,7 +33,7 @@ fn tiny() -> PathBuf {
 }
 
 /// A session with two judged pairs and one bad line in its file.
-fn with_pairs(home: &Path) {
+pub fn with_pairs(home: &Path) {
     json(home, &["new", "tone", "--model", tiny().to_str().unwrap(), "--json"]);
     let file = home.join("pairs.jsonl");
     fs::write(

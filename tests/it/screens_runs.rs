@@ -35,6 +35,10 @@ impl<T> Log<T> {
     }
 }
 
+fn tick(ms: u64) -> Msg {
+    Msg::Tick { now_ms: ms, clock_ms: ms }
+}
+
 fn snapshot_of(file: &str, rows: usize) -> DataSnapshot {
     DataSnapshot { file: file.into(), sha256: "0".repeat(64), rows, session_seq: 9 }
 }
@@ -856,10 +860,10 @@ fn replay_shows_labels_and_curves_as_they_were() {
 fn replay_plays_in_its_own_time_and_stops_at_the_end() {
     let mut model = replaying(true);
     let now = T0 + 10_000_000;
-    update(&mut model, Msg::Tick { now_ms: now });
+    update(&mut model, tick(now));
     press(&mut model, "space");
     let before = model.version;
-    update(&mut model, Msg::Tick { now_ms: now + 5_000 });
+    update(&mut model, tick(now + 5_000));
     assert!(model.version > before);
     let playing = look(&mut model, (80, 24));
     assert!(playing.contains("playing 1×") && playing.contains("space pause"), "{playing}");
@@ -868,10 +872,10 @@ fn replay_plays_in_its_own_time_and_stops_at_the_end() {
     press(&mut model, "+ + + + + +");
     assert!(look(&mut model, (80, 24)).contains("playing 64×"));
     // Gaps of seven seconds between labels and of five between steps are cut to two: the whole lasts under ten minutes.
-    update(&mut model, Msg::Tick { now_ms: now + 5_000 + 10_000 });
+    update(&mut model, tick(now + 5_000 + 10_000));
     assert!(look(&mut model, (80, 24)).contains("paused"));
     let before = model.version;
-    update(&mut model, Msg::Tick { now_ms: now + 60_000 });
+    update(&mut model, tick(now + 60_000));
     assert_eq!(model.version, before, "nothing is painted while nothing moves");
 }
 
@@ -880,8 +884,8 @@ fn replay_begins_to_play_at_the_speed_asked_for() {
     let mut model = open_with(Goal::Replay(Some(3.0)), Theme::default(), session_log(9, &[]), Vec::new(), true).0;
     assert!(look(&mut model, (80, 24)).contains("playing 3×"));
     let before = look(&mut model, (80, 24));
-    let now = model.now_ms;
-    update(&mut model, Msg::Tick { now_ms: now + 2_000 });
+    let now = model.clock_ms;
+    update(&mut model, tick(now + 2_000));
     assert_ne!(look(&mut model, (80, 24)), before, "it moved by itself");
     press(&mut model, "+");
     assert!(look(&mut model, (80, 24)).contains("playing 4×"));

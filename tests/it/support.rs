@@ -3,7 +3,7 @@
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use std::collections::VecDeque;
-use tiebreak::app::{Code, Effect, Goal, Key, Model, Msg, Opened, Running, SessionCard, Theme, begin, update};
+use tiebreak::app::{Code, Effect, Goal, Key, Model, Msg, Numbers, Opened, Running, SessionCard, Theme, begin, update};
 use tiebreak::domain::{
     Completion, CompletionId, Finish, Message, Pair, PairId, Prompt, PromptBody, PromptId, Rater, RunId, Sampler,
     Session,
@@ -26,6 +26,8 @@ pub struct Desk {
     pub effects: Vec<Effect>,
     /// Appends that wait while the disk is slow.
     pub waiting: VecDeque<(u64, SessionRecord)>,
+    /// The numbers that verdicts got in the log.
+    pub numbers: Numbers,
     /// Whether appends are acknowledged at once.
     pub prompt_disk: bool,
     /// Milliseconds between two keys.
@@ -40,6 +42,7 @@ impl Desk {
             log: Vec::new(),
             effects: Vec::new(),
             waiting: VecDeque::new(),
+            numbers: Numbers::default(),
             prompt_disk: true,
             pace_ms: 4_000,
         };
@@ -86,6 +89,9 @@ impl Desk {
     /// The disk writes one record; false when none waits.
     pub fn flush_one(&mut self) -> bool {
         let Some((ticket, record)) = self.waiting.pop_front() else { return false };
+        let mut record = record;
+        assert!(self.numbers.resolve(&mut record), "a verdict comes before what undoes it");
+        self.numbers.note(ticket, &record, self.log.len() as u64 + 1);
         self.log.push(record);
         let effects = update(&mut self.model, Msg::Acknowledged { ticket, seq: self.log.len() as u64 });
         self.take(effects);
@@ -95,10 +101,14 @@ impl Desk {
     /// Presses keys written as words with blanks between: `1 ! space ctrl-r esc`; the clock goes on before each.
     pub fn keys(&mut self, keys: &str) {
         for word in keys.split_whitespace() {
-            let now_ms = self.model.now_ms + self.pace_ms;
-            self.send(Msg::Tick { now_ms });
+            self.pass(self.pace_ms);
             self.send(Msg::Key(key(word)));
         }
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, ms: u64) {
+        self.send(Msg::Tick { now_ms: self.model.now_ms + ms, clock_ms: self.model.clock_ms + ms });
     }
 
     /// Types text, character by character.

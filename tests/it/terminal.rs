@@ -1,13 +1,19 @@
 //! A real pseudo-terminal with the real binary in it: keys go in, the screen is read as a person sees it.
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Generous: the machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_tiebreak");
 
 /// What the terminal shows, and every byte it was sent.
 pub struct Screen {
@@ -21,6 +27,9 @@ pub struct Pty {
     pub writer: Option<Box<dyn Write + Send>>,
     pub child: Box<dyn Child + Send + Sync>,
     pub screen: Arc<Mutex<Screen>>,
+    /// Set to let go of the terminal with the next byte read.
+    gone: Arc<AtomicBool>,
+    reading: Option<JoinHandle<()>>,
 }
 
 impl Pty {
@@ -31,43 +40,63 @@ impl Pty {
 
     /// The same in a terminal of another size.
     pub fn sized(home: &Path, args: &[&str], cols: u16, rows: u16) -> Self {
-        let (mut pty, mut reader) = Self::started(home, args, cols, rows);
-        let seen = Arc::clone(&pty.screen);
-        std::thread::spawn(move || {
+        Self::with(home, args, (cols, rows), &[])
+    }
+
+    /// The same with further variables in its environment.
+    pub fn with(home: &Path, args: &[&str], size: (u16, u16), env: &[(&str, &OsStr)]) -> Self {
+        Self::program(Path::new(BINARY), home, args, size, env)
+    }
+
+    /// Another copy of the binary.
+    pub fn program(binary: &Path, home: &Path, args: &[&str], size: (u16, u16), env: &[(&str, &OsStr)]) -> Self {
+        let (mut pty, mut reader) = Self::started(binary, home, args, size, env);
+        let (seen, gone) = (Arc::clone(&pty.screen), Arc::clone(&pty.gone));
+        pty.reading = Some(std::thread::spawn(move || {
             let mut buffer = vec![0u8; 1 << 16];
             while let Ok(n) = reader.read(&mut buffer) {
-                if n == 0 {
+                if n == 0 || gone.load(Ordering::SeqCst) {
                     return;
                 }
                 let mut screen = seen.lock().unwrap();
                 screen.parser.process(&buffer[..n]);
                 screen.bytes.extend_from_slice(&buffer[..n]);
             }
-        });
+        }));
         pty.writer = pty.master.as_ref().map(|m| m.take_writer().unwrap());
         pty
     }
 
     /// A program whose output nobody reads yet.
     pub fn unread(home: &Path, args: &[&str]) -> (Self, Box<dyn Read + Send>) {
-        Self::started(home, args, 80, 24)
+        Self::started(Path::new(BINARY), home, args, (80, 24), &[])
     }
 
-    fn started(home: &Path, args: &[&str], cols: u16, rows: u16) -> (Self, Box<dyn Read + Send>) {
+    fn started(
+        binary: &Path,
+        home: &Path,
+        args: &[&str],
+        (cols, rows): (u16, u16),
+        env: &[(&str, &OsStr)],
+    ) -> (Self, Box<dyn Read + Send>) {
         let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).unwrap();
-        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_tiebreak"));
+        let mut command = CommandBuilder::new(binary);
         command.args(args);
         command.env("TIEBREAK_HOME", home);
         command.env("TERM", "xterm-256color");
         command.env("LANG", "C.UTF-8");
         command.env_remove("SSH_CONNECTION");
         command.env_remove("NO_COLOR");
+        for (name, value) in env {
+            command.env(name, value);
+        }
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
         let screen = Arc::new(Mutex::new(Screen { parser: vt100::Parser::new(rows, cols, 0), bytes: Vec::new() }));
         let reader = pair.master.try_clone_reader().unwrap();
-        (Self { master: Some(pair.master), writer: None, child, screen }, reader)
+        let gone = Arc::default();
+        (Self { master: Some(pair.master), writer: None, child, screen, gone, reading: None }, reader)
     }
 
     /// Types.
@@ -75,6 +104,15 @@ impl Pty {
         let writer = self.writer.as_mut().unwrap();
         writer.write_all(text.as_bytes()).unwrap();
         writer.flush().unwrap();
+    }
+
+    /// Closes the terminal under the program.
+    pub fn hang_up(&mut self) {
+        self.gone.store(true, Ordering::SeqCst);
+        // Opens the help: what is drawn wakes the reader, which lets go.
+        self.keys("?");
+        self.reading.take().unwrap().join().unwrap();
+        (self.master, self.writer) = (None, None);
     }
 
     /// What stands on the screen.

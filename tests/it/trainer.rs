@@ -281,17 +281,24 @@ fn a_damaged_reference_stops_the_run_before_the_first_update() {
 
 #[test]
 fn what_is_not_finite_stops_the_run_with_the_pair_named_and_nothing_changed() {
+    for bad in [f64::INFINITY, f64::NAN] {
+        stops_by_name(bad);
+    }
+}
+
+fn stops_by_name(bad: f64) {
     let rows = rows(&cases(), false);
     let dir = tempfile::tempdir().unwrap();
     let (mut trainer, _) = open(&spec("orpo", &settings(&[("shuffle", "false")])), &rows, dir.path(), None);
     let (_, var) = &trainer.policy().trainables()[1];
-    var.set(&var.ones_like().unwrap().affine(f64::INFINITY, 0.0).unwrap()).unwrap();
+    var.set(&var.ones_like().unwrap().affine(bad, 0.0).unwrap()).unwrap();
     let before = trainer.state_hash().unwrap();
     let mut events = Vec::new();
     let said = trainer.step(&mut events).unwrap_err().to_string();
     assert!(said.contains("pair q0"), "{said}");
     let found = events.iter().find_map(|e| if let RunEvent::Found(f) = e { Some(f) } else { None }).unwrap();
-    assert_eq!((found.rule.as_str(), found.severity), ("non_finite", Severity::Stop));
+    assert_eq!((found.rule.as_str(), found.severity, found.step), ("non_finite", Severity::Stop, 0));
+    assert!(found.text.starts_with("The log-probs of sequence 1 of pair q0"), "{}", found.text);
     assert_eq!(found.pair.as_ref().map(tiebreak::domain::PairId::as_str), Some("q0"));
     assert_eq!(trainer.state_hash().unwrap(), before);
 }

@@ -134,9 +134,9 @@ fn saved_is_said_only_when_the_disk_has_said_so() {
     desk.keys("1 2");
     assert_eq!(saved(&desk), Saved::Saving(2));
     assert!(desk.screen().contains("saving…") && desk.screen().contains("2 of 4"), "{}", desk.screen());
-    // Taking back a verdict whose number is not known yet waits for the number; what follows waits behind it.
+    // An undo of a verdict whose number is not known yet goes at once too: the writer puts the number in.
     desk.keys("u 0");
-    assert_eq!(desk.waiting.len(), 2, "the undo cannot be written before the verdict it names");
+    assert_eq!(desk.waiting.len(), 4, "nothing waits in memory for an answer");
     desk.flush();
     assert!(matches!(&desk.log[desk.log.len() - 2], SessionRecord::Undone { of } if *of == desk.log.len() as u64 - 2));
     assert!(desk.screen().contains("✓ saved"));
@@ -144,7 +144,7 @@ fn saved_is_said_only_when_the_disk_has_said_so() {
     desk.keys("1");
     let (ticket, record) = desk.waiting.pop_front().unwrap();
     update(&mut desk.model, Msg::AppendFailed { ticket, error: "no space left on the device".into() });
-    assert!(desk.screen().contains("NOT SAVED: no space left on the device"), "{}", desk.screen());
+    assert!(desk.screen().contains("NOT SAVED, ctrl-s tries again: no space left"), "{}", desk.screen());
     desk.keys("q");
     assert!(matches!(desk.model.popups.last(), Some(Popup::Confirm(_))), "leaving asks");
     desk.keys("n ctrl-s");
@@ -153,6 +153,40 @@ fn saved_is_said_only_when_the_disk_has_said_so() {
     desk.effects();
     desk.keys("q");
     assert_eq!(desk.effects(), [Effect::Quit]);
+}
+
+#[test]
+fn a_failing_disk_is_tried_again_by_itself_and_the_header_says_when() {
+    let mut desk = Desk::with_session(110, 30, pairs(4));
+    desk.prompt_disk = false;
+    desk.keys("1 2");
+    desk.send(Msg::SaveDelayed { error: "no space left on the disk".into(), in_ms: 4_000 });
+    assert!(desk.screen().contains("2 NOT SAVED, next try in 4 s (ctrl-s: now): no space"), "{}", desk.screen());
+    let version = desk.model.version;
+    desk.pass(1_500);
+    assert!(desk.model.version > version && desk.screen().contains("next try in 3 s"), "{}", desk.screen());
+    desk.effects();
+    desk.keys("ctrl-s");
+    assert_eq!(desk.effects(), [Effect::SaveNow], "the writer has the records: they are not sent twice");
+    assert_eq!(desk.waiting.len(), 2);
+    desk.flush();
+    assert_eq!(saved(&desk), Saved::All);
+    desk.keys("ctrl-s");
+    assert!(desk.effects().is_empty() && desk.screen().contains("everything is saved"));
+}
+
+#[test]
+fn a_clock_set_back_stops_no_key_and_bends_no_duration() {
+    let mut desk = Desk::with_session(80, 24, pairs(30));
+    desk.keys("1");
+    for back in 1..30 {
+        let (now_ms, clock_ms) = (desk.model.now_ms - back * 1000, desk.model.clock_ms + 700);
+        desk.send(Msg::Tick { now_ms, clock_ms });
+        desk.send(Msg::Key(key("2")));
+    }
+    let times: Vec<u64> = desk.session().verdicts().map(|(_, judged)| judged.verdict.ms).collect();
+    assert_eq!(times.len(), 30, "every key is a verdict");
+    assert!(times[1..].iter().all(|ms| *ms == 700), "{times:?}");
 }
 
 #[test]
@@ -207,6 +241,68 @@ fn notes_and_corrections_are_records_and_a_skipped_pair_comes_back() {
     desk.keys("g down enter");
     assert_eq!(shown(&desk).as_deref(), Some("p2:0-1"), "and a judged one can be seen again");
     assert!(desk.screen().contains("you said: 1 better"), "{}", desk.screen());
+    assert_eq!(desk.replayed().state_hash(), desk.session().state_hash());
+}
+
+#[test]
+fn a_correction_is_kept_as_it_is_reopened_withdrawn_and_undone() {
+    // Tabs and direction marks are what an answer in code or Arabic is made of.
+    let original = "fn f() {\n\treturn \u{202b}\u{5d0}\u{202c}\r\n}";
+    let mut records = pairs(2);
+    for record in &mut records {
+        if let SessionRecord::Completed(c) = record {
+            c.text = original.into();
+        }
+    }
+    let mut desk = Desk::with_session(120, 40, records);
+    let texts = |desk: &Desk| -> Vec<String> {
+        desk.session().sft_rows().iter().map(|row| format!("{:?}", row.body)).collect()
+    };
+    desk.keys("e");
+    desk.type_text(" //");
+    desk.keys("tab");
+    desk.type_text("ok");
+    desk.keys("ctrl-s");
+    let first = format!("{original} //\tok");
+    assert_eq!(desk.session().corrections()[0].text, first, "byte for byte");
+    assert!(desk.screen().contains("✎ corrected"), "{}", desk.screen());
+    assert!(!desk.screen().contains('\u{202b}'), "what is shown is made safe");
+    // The correction is opened again, not the original; typing is not thrown away by one key.
+    desk.keys("e");
+    desk.type_text("!");
+    desk.keys("esc");
+    assert!(desk.screen().contains("Discard what you typed?"), "{}", desk.screen());
+    desk.keys("n ctrl-s");
+    assert_eq!(desk.session().corrections().last().unwrap().text, format!("{first}!"));
+    desk.keys("e");
+    desk.type_text("?");
+    desk.keys("esc y");
+    desk.keys("e esc");
+    assert!(!desk.screen().contains("Discard"), "nothing was typed");
+    assert_eq!(desk.session().corrections().len(), 2);
+    // Undo and redo, one by one.
+    desk.keys("u");
+    assert_eq!(desk.session().corrections().last().unwrap().text, first);
+    desk.keys("ctrl-r");
+    assert_eq!(desk.session().corrections().last().unwrap().text, format!("{first}!"));
+    desk.keys("u u");
+    assert!(desk.session().corrections().is_empty() && texts(&desk).is_empty());
+    assert!(!desk.screen().contains("✎ corrected"), "{}", desk.screen());
+    desk.keys("u");
+    assert!(desk.screen().contains("Nothing to undo."), "{}", desk.screen());
+    desk.keys("ctrl-r");
+    assert_eq!(texts(&desk).len(), 1);
+    // Withdrawn by its key; undo brings it back.
+    desk.keys("e ctrl-x");
+    assert!(texts(&desk).is_empty() && !desk.screen().contains("✎ corrected"), "{}", desk.screen());
+    desk.keys("u");
+    assert_eq!(texts(&desk).len(), 1);
+    // Verdicts and corrections undo in the order in which they were made.
+    desk.keys("1 u");
+    assert_eq!((desk.session().verdicts().count(), texts(&desk).len()), (1, 1));
+    assert!(desk.session().verdicts().all(|(_, judged)| judged.undone));
+    desk.keys("u");
+    assert!(texts(&desk).is_empty());
     assert_eq!(desk.replayed().state_hash(), desk.session().state_hash());
 }
 
@@ -321,8 +417,7 @@ fn nothing_visible_changes_without_the_version() {
     }
     let (version, screen) = (desk.model.version, desk.screen());
     desk.model.notice = None;
-    let now_ms = desk.model.now_ms + 10;
-    desk.send(Msg::Tick { now_ms });
+    desk.pass(10);
     assert_eq!(desk.model.version, version, "time alone draws nothing");
     assert!(!screen.is_empty());
 }

@@ -78,7 +78,7 @@ pub struct Card {
     pub text: [String; 2],
     /// Their lengths in the model's tokens, 0 where unknown.
     pub tokens: [usize; 2],
-    /// When the pair appeared.
+    /// When the pair appeared, by the model's steady clock.
     pub shown_ms: u64,
     /// Which answer `e`, `z` and the keys of one pane mean.
     pub focus: Pane,
@@ -101,7 +101,7 @@ pub struct Card {
 impl Card {
     /// The card of a pair; none while a part of it is missing.
     #[must_use]
-    pub fn of(open: &Open, pair: &PairId, now_ms: u64) -> Option<Self> {
+    pub fn of(open: &Open, pair: &PairId, clock_ms: u64) -> Option<Self> {
         let pair = open.session.pair(pair)?;
         let prompt = open.session.prompt(&pair.prompt)?;
         let (a, b) = open.session.sides(pair)?;
@@ -118,7 +118,7 @@ impl Card {
             left,
             text: [presentable(&first.text), presentable(&second.text)],
             tokens: [first.tokens, second.tokens],
-            shown_ms: now_ms,
+            shown_ms: clock_ms,
             focus: Pane::First,
             prompt_lines: Vec::new(),
             lines: [Vec::new(), Vec::new()],

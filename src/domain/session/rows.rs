@@ -277,7 +277,7 @@ impl Session {
     fn corrected(&self) -> impl Iterator<Item = &Correction> {
         let mut seen: HashSet<(&CompletionId, &Rater)> = HashSet::new();
         let mut latest: Vec<&Correction> =
-            self.corrections.iter().rev().filter(|c| seen.insert((&c.completion, &c.rater))).collect();
+            self.corrections().into_iter().rev().filter(|c| seen.insert((&c.completion, &c.rater))).collect();
         latest.reverse();
         latest.into_iter().filter(|c| !is_empty(&c.text))
     }

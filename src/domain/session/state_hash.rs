@@ -6,7 +6,7 @@ use super::super::canonical::CanonicalHash;
 use super::super::hash::{Fold64, hash64};
 use super::super::metric::Num;
 use super::super::verdict::{Choice, Side, Strength};
-use super::Session;
+use super::{Corrected, Session};
 use serde_json::json;
 
 impl Session {
@@ -21,11 +21,15 @@ impl Session {
         for ((pair, rater), text) in &self.notes {
             h.add(&json!({"kind": "note", "pair": pair, "rater": rater, "text": text}));
         }
-        for c in &self.corrections {
+        for Corrected { correction: c, undone, .. } in &self.corrections {
             let (pair, completion, rater) = (&c.pair, &c.completion, &c.rater);
-            h.add(&json!({
+            let mut value = json!({
                 "kind": "correction", "pair": pair, "completion": completion, "rater": rater, "text": c.text,
-            }));
+            });
+            if *undone {
+                value["undone"] = true.into();
+            }
+            h.add(&value);
         }
         for (set, row) in &self.taught {
             h.add(&json!({"kind": "taught", "set": set, "row": row}));
@@ -56,7 +60,8 @@ impl Session {
             h.add(rater.as_str().as_bytes());
             h.add(text.as_bytes());
         }
-        for c in &self.corrections {
+        // No correction could be undone then.
+        for Corrected { correction: c, .. } in &self.corrections {
             h.add(c.completion.as_str().as_bytes());
             h.add(&hash64(c.text.as_bytes()).to_le_bytes());
         }

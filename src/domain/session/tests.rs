@@ -54,12 +54,14 @@ fn judge(s: &mut Session, seq: u64, pair: &str, rater: &str, choice: Choice) {
 }
 
 fn correct(s: &mut Session, completion: &str, rater: &str, text: &str) {
-    s.correct(Correction {
+    let seq = 1000 + s.corrections().len() as u64;
+    let correction = Correction {
         pair: PairId::new(completion.replace('c', "x").split('.').next().unwrap()),
         completion: CompletionId::new(completion),
         rater: Rater::new(rater),
         text: text.into(),
-    });
+    };
+    s.correct(seq, correction);
 }
 
 const A: Choice = Choice::Prefer(Side::A, Strength::Better);
@@ -301,4 +303,21 @@ fn every_choice_keeps_both_its_hashes_whatever_it_is_called_in_the_code() {
     }
     s.undo(3);
     assert_eq!((s.state_hash_2026_11().as_str(), s.state_hash().as_str()), ("f9af872853babb78", "dd1b140292b50d68"));
+}
+
+#[test]
+fn undone_corrections_change_the_state_and_redone_ones_change_it_back() {
+    let mut s = Session::default();
+    correct(&mut s, "c0.0", "ann", "first");
+    // As the release of 2026-11-26 computes it.
+    let mut h = crate::domain::Fold64::default();
+    h.add(b"c0.0");
+    h.add(&crate::domain::hash64(b"first").to_le_bytes());
+    assert_eq!(s.state_hash_2026_11(), h.hex());
+    let before = s.state_hash();
+    let seq = s.undoable(&Rater::new("ann")).unwrap();
+    s.undo(seq);
+    assert_ne!(s.state_hash(), before, "an undone one is another state");
+    s.redo(seq);
+    assert_eq!(s.state_hash(), before);
 }

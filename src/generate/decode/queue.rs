@@ -95,7 +95,7 @@ impl Queue {
     /// Fills free rows and advances every row by a token; gives the number of tokens drawn, 0 when nothing is left to do.
     ///
     /// # Errors
-    /// When a prompt is empty or holds a token that is not in the vocabulary.
+    /// When a prompt is empty or holds a token that is not in the vocabulary, or logits are not finite.
     pub fn turn(&mut self, decode: &Decode) -> Result<usize, Error> {
         let mut drawn = self.fill(decode)?;
         if self.open.is_empty() {
@@ -106,7 +106,7 @@ impl Queue {
         let logits = decode.step(&tokens, &mut rows)?;
         let vocab = decode.config().vocab;
         let each = self.open.par_iter_mut().zip(logits.par_chunks(vocab));
-        let draws: Vec<Drawn> = each.map(|(o, z)| draw(z, &o.sampler, &mut o.rng)).collect();
+        let draws: Vec<Drawn> = each.map(|(o, z)| draw(z, &o.sampler, &mut o.rng)).collect::<Result<_, Error>>()?;
         drawn += draws.len();
         for (open, draw) in std::mem::take(&mut self.open).into_iter().zip(draws) {
             self.advance(open, draw);
@@ -124,7 +124,7 @@ impl Queue {
                 continue;
             };
             let Some((candidate, mut rng)) = begun.waiting.pop_front() else { continue };
-            let first = draw(&begun.logits, &begun.sampler, &mut rng);
+            let first = draw(&begun.logits, &begun.sampler, &mut rng)?;
             drawn += 1;
             let open = Open {
                 number: begun.number,

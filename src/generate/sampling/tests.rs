@@ -133,3 +133,30 @@ fn rows_that_end_early_leave_the_others_as_they_are() {
     }
     assert!(generate(&decoder, &[], &stops, &sampler, &mut rngs, true).is_err());
 }
+
+#[test]
+fn weights_that_are_no_numbers_stop_the_run_by_their_name() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(tiny()).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+    }
+    let path = dir.path().join("model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    for tensor in tensors.values_mut() {
+        *tensor = tensor.affine(f64::NAN, 0.0).unwrap();
+    }
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    for temperature in [0.0, 1.0] {
+        let mut spec = spec(4, temperature, 1);
+        spec.models[0].path = dir.path().display().to_string();
+        let mut events: Vec<RunEvent> = Vec::new();
+        let id = RunId::new("sample-1");
+        let mut s = Sampling::open(&id, &spec, prompts(), 0, None, &Device::Cpu, &mut events).unwrap();
+        let error = s.next(&mut events).unwrap_err().to_string();
+        assert!(error.contains("prompt p0") && error.contains("logits are not finite"), "{error}");
+        let found = events.iter().find_map(|e| if let RunEvent::Found(f) = e { Some(f) } else { None }).unwrap();
+        assert_eq!((found.rule.as_str(), found.severity), ("non_finite", Severity::Stop));
+        assert!(completions(&events).is_empty());
+    }
+}

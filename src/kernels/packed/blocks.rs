@@ -101,8 +101,12 @@ pub(super) fn packed(
     from: impl Fn(usize) -> usize + Sync,
 ) -> Option<Cells> {
     let (weights, size) = coding.sizes();
-    let row = width / weights * size;
-    if width == 0 || !width.is_multiple_of(weights) || bytes.len() != row * out || (0..out).any(|o| from(o) >= out) {
+    let row = (width / weights).checked_mul(size)?;
+    if width == 0
+        || !width.is_multiple_of(weights)
+        || Some(bytes.len()) != row.checked_mul(out)
+        || (0..out).any(|o| from(o) >= out)
+    {
         return None;
     }
     let (blocks, parts) = (width / BLOCK, weights / BLOCK);

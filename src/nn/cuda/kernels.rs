@@ -1,6 +1,7 @@
 //! The innermost operations as kernels of CUDA's, and products in types that candle's do not offer.
 //!
-//! Owns the launching: the only unsafe code of the path, in [`launch`], [`empty`], [`multiply`] and [`keep_memory`]. What a kernel does not know (types,
+//! Owns the launching: the only unsafe code of the path. [`launch`] cannot check what a kernel makes of its arguments, so it is
+//! unsafe, and every call says why its arguments fit; lengths that come from tensors are checked before. What a kernel does not know (types,
 //! widths of heads) is composed of candle's operations. The sources beside this file are compiled to PTX by the build script.
 #![allow(unsafe_code, reason = "a kernel's arguments are pointers that nobody but its author can check")]
 
@@ -114,8 +115,31 @@ fn offsets(layout: &Layout) -> candle_core::Result<(usize, usize)> {
     layout.contiguous_offsets().ok_or_else(|| candle_core::Error::Msg("a kernel takes tensors in one piece".into()))
 }
 
+/// Rows of `width` numbers in a tensor.
+fn rows(tensor: &Tensor, width: usize) -> candle_core::Result<usize> {
+    let n = tensor.elem_count();
+    if width == 0 || !n.is_multiple_of(width) {
+        bail!("{n} numbers are no rows of {width}");
+    }
+    Ok(n / width)
+}
+
+/// Refuses tensors of other shapes than these.
+fn shaped(all: &[(&Tensor, &[usize])]) -> candle_core::Result<()> {
+    for (tensor, shape) in all {
+        if tensor.dims() != *shape {
+            bail!("a kernel was to read {shape:?} and got {:?}", tensor.dims());
+        }
+    }
+    Ok(())
+}
+
 /// Runs a kernel on the device of the tensors among its arguments.
-fn launch(module: Module, name: &str, grid: &Grid, args: &[Arg<'_>]) -> candle_core::Result<()> {
+///
+/// # Safety
+/// `args` must be what the kernel of that name declares, in its order, with the types that its name ends in, and tensors of the
+/// sizes that the numbers among them say. What the kernel writes must be a tensor that the caller made for it or owns.
+unsafe fn launch(module: Module, name: &str, grid: &Grid, args: &[Arg<'_>]) -> candle_core::Result<()> {
     let tensors = args.iter().filter_map(|a| if let Arg::Tensor(t) = a { Some(*t) } else { None });
     let held: Vec<_> = tensors.clone().map(Tensor::storage_and_layout).collect();
     let Some(device) = tensors.clone().next().map(device).transpose()? else { bail!("a kernel without tensors") };
@@ -162,9 +186,8 @@ fn launch(module: Module, name: &str, grid: &Grid, args: &[Arg<'_>]) -> candle_c
         block_dim: (grid.threads as u32, 1, 1),
         shared_mem_bytes: grid.shared as u32,
     };
-    // SAFETY: the callers in this file pass what the kernel of that name declares, in its order, with the types that its name
-    // ends in, and tensors of the sizes that the numbers say; what a kernel writes is a tensor that the caller made for it or
-    // owns. Everything runs on one stream, so that nothing is read before it is written or freed before it is read.
+    // SAFETY: the caller answers for the arguments. Everything runs on one stream, so that nothing is read before it is written
+    // or freed before it is read.
     unsafe { builder.launch(config) }.w()?;
     Ok(())
 }
@@ -271,9 +294,11 @@ fn norm(x: &Tensor, gamma: &Tensor, eps: f64, to: DType) -> Result<Tensor, Error
     let width = gamma.elem_count();
     let Some(types) = letters(x.dtype(), gamma.dtype(), to) else { return (COMPOSED.norm)(x, gamma, eps, to) };
     let x = x.contiguous()?;
+    let n = rows(&x, width)?;
     let y = empty(x.shape(), to, &device(&x)?)?;
     let args = [Arg::Tensor(&x), Arg::Tensor(gamma), Arg::Tensor(&y), Arg::Count(width), Arg::Real(eps)];
-    launch(Module::Rows, &format!("norm_{types}"), &Grid::rows(x.elem_count() / width, width), &args)?;
+    // SAFETY: x and y are n rows of `width` numbers, gamma is one, of the types in the name.
+    unsafe { launch(Module::Rows, &format!("norm_{types}"), &Grid::rows(n, width), &args) }?;
     Ok(y)
 }
 
@@ -289,6 +314,14 @@ fn norm_back(
     let types = letters(x.dtype(), gamma.dtype(), dy.dtype()).filter(|_| !trained);
     let Some(types) = types else { return (COMPOSED.norm_back)(x, gamma, eps, dy, on, trained) };
     let (x, dy, on) = (x.contiguous()?, dy.contiguous()?, on.map(Tensor::contiguous).transpose()?);
+    let n = rows(&x, width)?;
+    shaped(&[(&dy, x.dims())])?;
+    if let Some(on) = &on {
+        shaped(&[(on, x.dims())])?;
+        if on.dtype() != DType::F32 {
+            return Err(candle_core::Error::Msg("a gradient to add to is f32".into()).into());
+        }
+    }
     let dx = empty(x.shape(), DType::F32, &device(&x)?)?;
     let on = on.as_ref().map_or(Arg::None, Arg::Tensor);
     let args = [
@@ -300,7 +333,8 @@ fn norm_back(
         Arg::Count(width),
         Arg::Real(eps),
     ];
-    launch(Module::Rows, &format!("norm_back_{types}"), &Grid::rows(x.elem_count() / width, width), &args)?;
+    // SAFETY: x, dy, `on` and dx have one shape of n rows of `width`, gamma is one row; `on` is f32 or none.
+    unsafe { launch(Module::Rows, &format!("norm_back_{types}"), &Grid::rows(n, width), &args) }?;
     Ok((dx, None))
 }
 
@@ -309,12 +343,14 @@ fn turn(qkv: &Tensor, cos: &Tensor, sin: &Tensor, shape: Shape, back: bool) -> R
     let (n, half) = cos.dims2()?;
     let all = shape.heads + 2 * shape.kv_heads;
     let (qkv, cos, sin) = (qkv.contiguous()?, cos.contiguous()?, sin.contiguous()?);
+    shaped(&[(&qkv, &[n, all * 2 * half]), (&sin, &[n, half])])?;
     let y = empty(qkv.shape(), qkv.dtype(), &device(&qkv)?)?;
     let side = if back { -1.0 } else { 1.0 };
     let heads = [Arg::Count(shape.heads + shape.kv_heads), Arg::Count(all), Arg::Count(half), Arg::Real(side)];
     let tensors = [&qkv, &cos, &sin, &y].map(Arg::Tensor);
     let args: Vec<Arg<'_>> = tensors.into_iter().chain(heads).collect();
-    launch(Module::Rows, &format!("turn_{kind}"), &Grid::rows(n, all * half), &args)?;
+    // SAFETY: qkv and y are n rows of `all` heads of 2·half numbers, the tables n rows of half.
+    unsafe { launch(Module::Rows, &format!("turn_{kind}"), &Grid::rows(n, all * half), &args) }?;
     Ok(y)
 }
 
@@ -324,7 +360,8 @@ fn swiglu(gate_up: &Tensor) -> Result<Tensor, Error> {
     let (n, both) = x.dims2()?;
     let y = empty((n, both / 2), x.dtype(), &device(&x)?)?;
     let args = [Arg::Tensor(&x), Arg::Tensor(&y), Arg::Count(both / 2)];
-    launch(Module::Rows, &format!("swiglu_{kind}"), &Grid::rows(n, both / 2), &args)?;
+    // SAFETY: x is n rows of `[gate | up]`, y n rows of half as many.
+    unsafe { launch(Module::Rows, &format!("swiglu_{kind}"), &Grid::rows(n, both / 2), &args) }?;
     Ok(y)
 }
 
@@ -333,9 +370,11 @@ fn swiglu_back(gate_up: &Tensor, d: &Tensor) -> Result<Tensor, Error> {
     let Some(kind) = kind else { return (COMPOSED.swiglu_back)(gate_up, d) };
     let (x, d) = (gate_up.contiguous()?, d.contiguous()?);
     let (n, both) = x.dims2()?;
+    shaped(&[(&d, &[n, both / 2])])?;
     let dx = empty(x.shape(), x.dtype(), &device(&x)?)?;
     let args = [Arg::Tensor(&x), Arg::Tensor(&d), Arg::Tensor(&dx), Arg::Count(both / 2)];
-    launch(Module::Rows, &format!("swiglu_back_{kind}"), &Grid::rows(n, both / 2), &args)?;
+    // SAFETY: x and dx are n rows of `[gate | up]`, d n rows of half as many.
+    unsafe { launch(Module::Rows, &format!("swiglu_back_{kind}"), &Grid::rows(n, both / 2), &args) }?;
     Ok(dx)
 }
 
@@ -343,9 +382,11 @@ fn plus(x: &Tensor, y: &Tensor) -> Result<Tensor, Error> {
     let kind = letter(y.dtype()).filter(|_| x.dtype() == DType::F32);
     let Some(kind) = kind else { return (COMPOSED.plus)(x, y) };
     let (x, y) = (x.contiguous()?, y.contiguous()?);
+    shaped(&[(&y, x.dims())])?;
     let sum = empty(x.shape(), DType::F32, &device(&x)?)?;
     let args = [Arg::Tensor(&x), Arg::Tensor(&y), Arg::Tensor(&sum), Arg::Count(x.elem_count())];
-    launch(Module::Rows, &format!("plus_{kind}"), &flat(x.elem_count()), &args)?;
+    // SAFETY: x, y and sum have one shape; x and sum are f32.
+    unsafe { launch(Module::Rows, &format!("plus_{kind}"), &flat(x.elem_count()), &args) }?;
     Ok(sum)
 }
 
@@ -358,11 +399,13 @@ fn tell(logits: &Tensor, target: &Tensor, cold: f64, to: DType) -> Result<Told, 
     let Some(kind) = kind else { return (COMPOSED.tell)(logits, target, cold, to) };
     let (z, target) = (logits.contiguous()?, target.contiguous()?);
     let (n, vocab) = z.dims2()?;
+    shaped(&[(&target, &[n])])?;
     let device = device(&z)?;
     let told = Told { said: empty((n, 5), DType::F32, &device)?, p: empty((n, vocab), to, &device)? };
     let tensors = [&z, &target, &told.said, &told.p].map(Arg::Tensor);
     let args: Vec<Arg<'_>> = tensors.into_iter().chain([Arg::Count(vocab), Arg::Real(cold)]).collect();
-    launch(Module::Rows, &format!("tell_{kind}"), &Grid::rows(n, vocab), &args)?;
+    // SAFETY: logits and p are (n, vocab), the targets n tokens of that vocabulary, `said` (n, 5).
+    unsafe { launch(Module::Rows, &format!("tell_{kind}"), &Grid::rows(n, vocab), &args) }?;
     Ok(told)
 }
 
@@ -372,11 +415,16 @@ fn tell_back(logits: &Tensor, asked: &Asked<'_>, to: DType) -> Result<Tensor, Er
     let (z, target, logp) = (logits.contiguous()?, asked.target.contiguous()?, asked.logp.contiguous()?);
     let entropy = asked.entropy.map(Tensor::contiguous).transpose()?;
     let (n, vocab) = z.dims2()?;
+    shaped(&[(&target, &[n]), (&logp, &[n, 1])])?;
+    if let Some(entropy) = &entropy {
+        shaped(&[(entropy, &[n, 1])])?;
+    }
     let d = empty((n, vocab), to, &device(&z)?)?;
     let entropy = entropy.as_ref().map_or(Arg::None, Arg::Tensor);
     let [z, target, logp, d_arg] = [&z, &target, &logp, &d].map(Arg::Tensor);
     let args = [z, target, logp, entropy, d_arg, Arg::Count(vocab), Arg::Real(asked.cold)];
-    launch(Module::Rows, &format!("tell_back_{kind}"), &Grid::rows(n, vocab), &args)?;
+    // SAFETY: logits and d are (n, vocab), the targets n tokens of that vocabulary, the gradients n numbers or none.
+    unsafe { launch(Module::Rows, &format!("tell_back_{kind}"), &Grid::rows(n, vocab), &args) }?;
     Ok(d)
 }
 
@@ -395,6 +443,7 @@ fn attend(qkv: &Tensor, part: &Part, shape: Shape) -> Result<(Tensor, Tensor), E
         return attention::forward(qkv, part, shape);
     }
     let qkv = qkv.contiguous()?;
+    shaped(&[(&qkv, &[part.tokens(), shape.queries() + 2 * shape.keys()])])?;
     let device = device(&qkv)?;
     let out = empty((part.tokens(), shape.queries()), DType::BF16, &device)?;
     let lse = empty((part.tokens(), shape.heads), DType::F32, &device)?;
@@ -406,7 +455,8 @@ fn attend(qkv: &Tensor, part: &Part, shape: Shape) -> Result<(Tensor, Tensor), E
     };
     let tensors = [&qkv, all, &out, &lse].map(Arg::Tensor);
     let args: Vec<Arg<'_>> = tensors.into_iter().chain(heads(shape)).collect();
-    launch(Module::Attention, &format!("attend_{}", shape.width), &grid, &args)?;
+    // SAFETY: qkv, out and lse have the rows of the part, whose blocks lie within them, and the heads that the numbers say.
+    unsafe { launch(Module::Attention, &format!("attend_{}", shape.width), &grid, &args) }?;
     Ok((out, lse))
 }
 
@@ -424,10 +474,13 @@ fn attend_back(
     let [qkv, out, lse, dout] = [qkv, out, lse, dout].map(Tensor::contiguous);
     let (qkv, out, lse, dout) = (qkv?, out?, lse?, dout?);
     let (device, n, width) = (device(&qkv)?, part.tokens(), shape.width);
+    shaped(&[(&qkv, &[n, shape.queries() + 2 * shape.keys()]), (&lse, &[n, shape.heads])])?;
+    shaped(&[(&out, &[n, shape.queries()]), (&dout, &[n, shape.queries()])])?;
     let along = empty((n, shape.heads), DType::F32, &device)?;
     let dqkv = empty(qkv.shape(), DType::BF16, &device)?;
     let args = [Arg::Tensor(&out), Arg::Tensor(&dout), Arg::Tensor(&along), Arg::Count(shape.heads)];
-    launch(Module::Attention, &format!("delta_{width}"), &Grid::rows(n, shape.heads), &args)?;
+    // SAFETY: out and dout are n rows of heads of this width, `along` a number for each head.
+    unsafe { launch(Module::Attention, &format!("delta_{width}"), &Grid::rows(n, shape.heads), &args) }?;
     for (name, all, columns) in
         [("queries_back", &part.blocks.queries, shape.heads), ("keys_back", &part.blocks.keys, shape.kv_heads)]
     {
@@ -435,7 +488,8 @@ fn attend_back(
             Grid { blocks: (all.dim(0)?, columns), threads: blocks::THREADS, shared: blocks::shared_back(width) };
         let tensors = [&qkv, all, &dout, &lse, &along, &dqkv].map(Arg::Tensor);
         let args: Vec<Arg<'_>> = tensors.into_iter().chain(heads(shape)).collect();
-        launch(Module::Attention, &format!("{name}_{width}"), &grid, &args)?;
+        // SAFETY: all have the rows of the part, whose blocks lie within them, and the heads that the numbers say.
+        unsafe { launch(Module::Attention, &format!("{name}_{width}"), &grid, &args) }?;
     }
     Ok(dqkv)
 }
@@ -491,7 +545,8 @@ fn join(parts: &[Own<'_>], to: DType) -> Result<(Tensor, Tensor), Error> {
     }
     let (all_a, all_b) = (empty((ranks, width), to, &device)?, empty((rows, ranks), to, &device)?);
     args.extend([Arg::Tensor(&all_a), Arg::Tensor(&all_b), Arg::Count(width)]);
-    launch(Module::Rows, &format!("join_{kind}"), &flat(ranks * (width + rows)), &args)?;
+    // SAFETY: A and B of each part are in one piece of f32, of the ranks and rows beside them; both results have their sums.
+    unsafe { launch(Module::Rows, &format!("join_{kind}"), &flat(ranks * (width + rows)), &args) }?;
     Ok((all_a, all_b))
 }
 
@@ -536,7 +591,8 @@ pub(crate) fn adamw(all: &[Elsewhere<'_>]) -> Result<bool, Error> {
     let numbers = [by.scale, by.beta1, by.beta2, 1.0 - by.beta1, 1.0 - by.beta2, 1.0 / by.bias2, by.eps, by.rate];
     let args: Vec<Arg<'_>> = [&table, &keep].map(Arg::Tensor).into_iter().chain(numbers.map(Arg::Real)).collect();
     let longest = all.iter().map(|e| e.var.elem_count()).max().unwrap_or(0);
-    launch(Module::Rows, "adamw", &each(all.len(), longest), &args)?;
+    // SAFETY: the table holds four addresses and a length for each parameter, all of one length and alive in `all`.
+    unsafe { launch(Module::Rows, "adamw", &each(all.len(), longest), &args) }?;
     Ok(true)
 }
 
@@ -548,7 +604,8 @@ pub(crate) fn squares(all: &[&Tensor]) -> Result<Option<f64>, Error> {
     let longest = pieces.iter().map(Tensor::elem_count).max().unwrap_or(0);
     let grid = each(all.len(), longest);
     let sums = empty((grid.blocks.0, all.len()), DType::F32, &device(&table)?)?;
-    launch(Module::Rows, "squares", &grid, &[Arg::Tensor(&table), Arg::Tensor(&sums)])?;
+    // SAFETY: the table holds an address and a length for each tensor alive in `pieces`; `sums` a number for each block.
+    unsafe { launch(Module::Rows, "squares", &grid, &[Arg::Tensor(&table), Arg::Tensor(&sums)]) }?;
     Ok(Some(sums.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).sum()))
 }
 

@@ -223,7 +223,9 @@ fn tell(logits: &Tensor, target: &Tensor, cold: f64, to: DType) -> Result<Told, 
     let logp = (shifted.gather(&target.reshape((n, 1))?, 1)? - &log_sum)?;
     // H = log Σe − Σ e·z / Σe, both with the largest taken off.
     let entropy = (&log_sum - (row_sum(&(&e * &shifted)?)? / &sum)?)?;
+    // NaN where the log-prob is: the likeliest is known of numbers only.
     let top1 = logits.argmax(D::Minus1)?.eq(target)?.to_dtype(DType::F32)?.reshape((n, 1))?;
+    let top1 = (top1 + (&logp * 0.0)?)?;
     let mean = (logits.mean_keepdim(D::Minus1)? * cold)?;
     let collision = (row_sum(&e.sqr()?)?.log()? - (log_sum * 2.0)?)?;
     let said = Tensor::cat(&[logp, entropy, top1, mean, collision], 1)?;

@@ -29,6 +29,7 @@ pub fn sample(context: &Context, args: SampleArgs) -> Result<()> {
         sampler,
         count_seed: args.seed.is_none(),
         device: args.device,
+        upto: None,
     };
     out::damaged(&dir.state()?.1);
     let (spec, data) = plan::sample(&context.home, &dir, order)?;
@@ -48,6 +49,7 @@ pub fn train(context: &Context, args: TrainArgs) -> Result<()> {
         init: args.init.map(RunId),
         device: args.device,
         allow_damaged: args.allow_damaged,
+        upto: None,
     };
     let allowed = order.allow_damaged;
     let (spec, data) = plan::train(&context.home, &dir, order)?;
@@ -65,8 +67,7 @@ fn announce(context: &Context, spec: &RunSpec, data: &[DataFile]) -> Result<()> 
     if let Task::Train(train) = &spec.task {
         models::check(&train.model)?;
     }
-    let place = context.home.cache().join(format!("plan-{}", std::process::id()));
-    let plan = foretell(&context.home, &place, spec, data)?;
+    let plan = foretell(&context.home, None, spec, data)?;
     // Of nothing to train on the run says why.
     if plan.steps > 0 {
         out::note(&words(&plan, memory().1));

@@ -16,11 +16,14 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
+use std::path::Path;
 
 /// Writes the report.
 pub fn run(context: &Context, args: &ReportArgs) -> Result<()> {
     let (dir, run) = target(&context.home, &args.target)?;
-    let format = args.to.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let ending = args.to.extension().and_then(|e| e.to_str());
+    // A page of text suits standard output best.
+    let format = if args.to == Path::new("-") { "md".into() } else { ending.unwrap_or_default().to_ascii_lowercase() };
     let text = match format.as_str() {
         "svg" => picture(&dir, run.as_ref(), args)?,
         "html" => page(&dir, run.as_ref(), args)?,
@@ -29,17 +32,15 @@ pub fn run(context: &Context, args: &ReportArgs) -> Result<()> {
         "json" => format!("{:#}\n", data(&dir, run.as_ref())?),
         _ => {
             return Err(Error::Usage(format!(
-                "{} does not end in a format a report is written in: .svg, .html, .md, .csv or .json",
+                "{} does not end in a format a report is written in: .svg, .html, .md, .csv or .json, or - for Markdown on standard \
+                 output",
                 args.to.display()
             )));
         }
     };
-    std::fs::write(&args.to, &text).map_err(|e| Error::io("write", &args.to, e))?;
-    if context.json {
-        out::json(&json!({ "file": args.to, "bytes": text.len() }))
-    } else {
-        out::line(&format!("wrote {} ({} bytes)", args.to.display(), text.len()))
-    }
+    let free = out::result(&args.to, text.as_bytes())?;
+    let object = context.json.then(|| json!({ "file": args.to, "bytes": text.len() }));
+    out::about(free, &format!("wrote {} ({} bytes)", args.to.display(), text.len()), object.as_ref())
 }
 
 /// The session, and the run if one is named.
@@ -111,7 +112,7 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
         read_only: None,
         rater,
     };
-    let opening = [Msg::Tick { now_ms: now }, Msg::SessionOpened(opened), Msg::Records(records)];
+    let opening = [Msg::Tick { now_ms: now, clock_ms: 0 }, Msg::SessionOpened(opened), Msg::Records(records)];
     for msg in opening.into_iter().chain(messages).chain([Msg::Integrity(integrity), Msg::SessionLoaded]) {
         update(&mut model, msg);
     }

@@ -1,11 +1,12 @@
 //! The commands that open a screen of the workbench.
 
+use super::super::bundle::{Fresh, Untouched};
 use super::super::cli::ScreenArgs;
 use super::super::error::{Error, Result};
 use super::super::journal::Journal;
 use super::super::plan::{self, SampleOrder};
 use super::super::run::{Opening, workbench};
-use super::super::{bundle, models, supervisor};
+use super::super::{bundle, models, out, supervisor};
 use super::Context;
 use crate::app::Goal;
 use crate::domain::manners::{self, Split};
@@ -71,9 +72,21 @@ pub fn demo(context: Context, name: Option<&str>, args: &ScreenArgs) -> Result<(
             None => "this build carries no session: make one with `tiebreak new`".into(),
         }));
     };
-    let dir = bundle::unpack(&context.home, name)?;
+    let Fresh { demo: dir, kept } = bundle::unpack(&context.home, name)?;
+    say_kept(&context.home, kept);
     let path = dir.path().display().to_string();
     open(context, Some((path, Goal::Watch(None))), None, args)
+}
+
+/// Says where the labels of the last demo are.
+fn say_kept(home: &Home, kept: Option<SessionDir>) {
+    let Some(session) = kept else { return };
+    let name = if session.path().parent() == Some(home.sessions().as_path()) {
+        session.name()
+    } else {
+        session.path().display().to_string()
+    };
+    out::note(&format!("your work in the last demo is kept: open it with `tiebreak label {name}`"));
 }
 
 /// The live demo's name.
@@ -82,7 +95,10 @@ const LIVE: &str = "live";
 /// A fresh session on the embedded model with a sampling run under way; none where the binary carries no model.
 fn live(home: &Home) -> Result<Option<SessionDir>> {
     let Some(model) = models::embedded(home)? else { return Ok(None) };
-    let target = bundle::fresh(home, LIVE)?;
+    // The prompts below and the run that answers them.
+    let untouched = Untouched { records: LIVE_PROMPTS as u64, runs: 1 };
+    let Fresh { demo: target, kept } = bundle::fresh(home, LIVE, untouched)?;
+    say_kept(home, kept);
     let meta = SessionMeta {
         format: 1,
         name: String::new(),
@@ -108,6 +124,7 @@ fn live(home: &Home) -> Result<Option<SessionDir>> {
         sampler: Sampler { temperature: 1.0, top_p: 1.0, max_new_tokens: 64, ..Sampler::default() },
         count_seed: true,
         device: "cpu".into(),
+        upto: None,
     };
     let (spec, data) = plan::sample(home, &dir, order)?;
     supervisor::launch(&dir, Some(&mut journal), &spec, &data)?;

@@ -53,11 +53,11 @@ fn bring_in(context: &Context, dir: &SessionDir, file: &Path, kind: Option<Kind>
             "known_rows": added.known_rows, "bad_lines": intake.bad_lines, "left_out": intake.left_out,
         }))
     } else {
-        out::line(&intake.text)
+        out::line(&intake.text())
     }
 }
 
-/// Writes a session's training rows to a file.
+/// Writes a session's training rows to a file or to standard output.
 pub fn export(context: &Context, args: &ExportArgs) -> Result<()> {
     let format = export::Format::named(&args.format).map_err(|e| Error::Usage(e.to_string()))?;
     let dir = SessionDir::find(&context.home, &args.session)?;
@@ -66,16 +66,16 @@ pub fn export(context: &Context, args: &ExportArgs) -> Result<()> {
         plan::check_whole(&dir.name(), &found, "export")?;
     }
     out::damaged(&found);
-    let done = export::write(&session, format, &args.to)?;
-    if context.json {
-        return out::json(
-            &json!({ "session": dir.name(), "file": args.to, "rows": done.rows, "left_out": done.left.total(),
-                "damage": found.damage() }),
-        );
-    }
-    let left = match done.left.total() {
+    let (rows, left) = export::lines(&session, format);
+    let free = out::result(&args.to, rows.concat().as_bytes())?;
+    let object = context.json.then(|| {
+        json!({ "session": dir.name(), "file": args.to, "rows": rows.len(), "left_out": left.total(),
+            "damage": found.damage() })
+    });
+    let left = match left.total() {
         0 => String::new(),
         n => format!(" ({n} judged pairs make no row: ties, both bad, unresolved, equal or empty)"),
     };
-    out::line(&format!("wrote {} to {}{left}", counted(done.rows, "row"), args.to.display()))
+    let text = format!("wrote {} to {}{left}", counted(rows.len(), "row"), args.to.display());
+    out::about(free, &text, object.as_ref())
 }

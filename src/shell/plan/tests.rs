@@ -37,7 +37,15 @@ fn order(set: &[(&str, &str)]) -> TrainOrder {
     for (key, value) in set {
         params.0.insert((*key).into(), (*value).into());
     }
-    TrainOrder { method: "dpo".into(), params, name: None, init: None, device: "cpu".into(), allow_damaged: false }
+    TrainOrder {
+        method: "dpo".into(),
+        params,
+        name: None,
+        init: None,
+        device: "cpu".into(),
+        allow_damaged: false,
+        upto: None,
+    }
 }
 
 fn refused(home: &Home, dir: &SessionDir, order: TrainOrder) -> String {

@@ -1,8 +1,8 @@
 //! Watches for the ways a terminal goes away while nobody reads it.
 //!
 //! The event library spins at full speed once its terminal is dead and never says so; so a thread of its own asks the
-//! kernel for a hang-up without reading anything, and another waits for signals. Both first tell the event loop. Where
-//! the loop does not end the process in time, because it is stuck, they do.
+//! kernel for a hang-up without reading anything, and another waits for signals. Both first tell the event loop, then wait
+//! until what the user decided is on disk. Where the loop does not end the process in time, because it is stuck, they do.
 
 use super::restore;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -11,7 +11,7 @@ use signal_hook::iterator::Signals;
 use std::io;
 use std::time::Duration;
 
-/// How long the event loop has to end the process before it is ended for it.
+/// How long the event loop has to end the process, once all is saved, before it is ended for it.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Something from outside that the event loop must act on.
@@ -25,33 +25,37 @@ pub enum Alarm {
     Resumed,
 }
 
-/// Starts both watchers. `tell` must not block.
+/// Starts both watchers. `tell` must not block. `save` returns once everything is on disk, or has waited long enough.
 ///
 /// # Errors
 /// When signal handlers or threads cannot be made.
-pub fn watch(tell: impl Fn(Alarm) + Clone + Send + 'static) -> io::Result<()> {
+pub fn watch(
+    tell: impl Fn(Alarm) + Clone + Send + 'static,
+    save: impl Fn() + Clone + Send + 'static,
+) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGTERM, SIGQUIT, SIGINT, SIGTSTP, SIGCONT])?;
-    let signalled = tell.clone();
+    let (signalled, saved) = (tell.clone(), save.clone());
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
             match signal {
                 SIGTSTP => signalled(Alarm::Suspend),
                 SIGCONT => signalled(Alarm::Resumed),
-                signal => end(&signalled, 128 + signal as u8),
+                signal => end(&signalled, &saved, 128 + signal as u8),
             }
         }
     })?;
     std::thread::Builder::new().name("tty".into()).spawn(move || {
         if hung_up() {
-            end(&tell, 128 + SIGHUP as u8);
+            end(&tell, &save, 128 + SIGHUP as u8);
         }
     })?;
     Ok(())
 }
 
-/// Tells the loop, waits, and ends the process if it is still there.
-fn end(tell: &impl Fn(Alarm), code: u8) {
+/// Tells the loop, waits for the disk, then for the loop, and ends the process if it is still there.
+fn end(tell: &impl Fn(Alarm), save: &impl Fn(), code: u8) {
     tell(Alarm::End(code));
+    save();
     std::thread::sleep(GRACE);
     // Restoring writes to the terminal and may block there (output stopped by Ctrl-S), so it gets a thread and a moment.
     let _ = std::thread::Builder::new().name("restore".into()).spawn(restore);

@@ -57,6 +57,8 @@ struct Place {
     line: u64,
     /// Whether its first line was judged.
     begun: bool,
+    /// How many of its next records an earlier segment may hold too, as its header says.
+    again: u64,
     /// Length and time of the file when it was last read, so that a torn end is not read again and again.
     looked: Option<(u64, Option<SystemTime>)>,
     /// Damaged lines at the end, which repair may still cut.
@@ -176,6 +178,7 @@ impl Place {
             offset: 0,
             line: 0,
             begun: false,
+            again: 0,
             looked: None,
             pending: Integrity::default(),
             pending_lost: 0,
@@ -285,7 +288,7 @@ impl Place {
                     book.integrity.note(1, self.damaged(Damage::File, 0, &what));
                     self.done = true;
                 }
-                Some(_) if first => {}
+                Some(header) if first => self.again = header.again,
                 _ => book.integrity.note(1, self.damaged(Damage::Repeated, self.line, "the header is repeated here")),
             }
             return;
@@ -294,12 +297,15 @@ impl Place {
             book.integrity.note(1, self.damaged(Damage::Line, self.line, "the file does not begin with its header"));
         }
         let n = envelope.n;
+        let written_again = self.again > 0;
+        self.again = self.again.saturating_sub(1);
         match book.seen.meet(n, sum) {
             Met::New => {}
             Met::Late => {
                 let what = format!("record {n} comes after record {}", book.seen.highest());
                 book.integrity.note(1, self.damaged(Damage::Order, self.line, &what));
             }
+            Met::Again if written_again => return,
             Met::Again => {
                 let what = format!("record {n} is repeated here");
                 book.integrity.note(1, self.damaged(Damage::Repeated, self.line, &what));

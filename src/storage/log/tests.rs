@@ -4,8 +4,14 @@ use super::*;
 use crate::domain::{PairId, Rater};
 use crate::protocol::decode;
 use crate::storage::{Error, Lock};
+use std::cell::Cell;
 use std::fs;
 use std::io::Write;
+
+thread_local! {
+    /// How many of the next calls that bring a log to the disk fail, in this thread.
+    pub(super) static FAULTS: Cell<u32> = const { Cell::new(0) };
+}
 
 struct Place {
     dir: tempfile::TempDir,
@@ -327,4 +333,48 @@ fn two_records_of_one_number_are_both_kept_and_an_undo_beside_the_second_means_t
     assert_eq!(writer.append(&SessionRecord::Redone { of: verdicts[1].0 }).unwrap(), 3);
     let (verdicts, _) = read();
     assert_eq!((verdicts[1].1.as_str(), verdicts[1].2), ("two", false));
+}
+
+#[test]
+fn records_of_a_failed_fsync_are_written_again_under_their_numbers() {
+    let place = Place::new();
+    let mut writer = place.open();
+    writer.append(&note(1)).unwrap();
+    writer.sync().unwrap();
+    let mut tail = place.tail();
+    for i in 2..=4 {
+        assert_eq!(writer.append(&note(i)).unwrap(), i as u64);
+    }
+    assert_eq!(tail.poll().unwrap().len(), 4, "a reader may be ahead of the disk");
+    FAULTS.set(1);
+    assert!(writer.sync().is_err());
+    assert_eq!(writer.append(&note(5)).unwrap(), 5, "the next try begins a new file");
+    writer.sync().unwrap();
+    let (records, skipped) = place.read();
+    assert_eq!(records.iter().map(|e| e.n).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert_eq!((known(&records)[4], skipped), (&note(5), 0));
+    assert_eq!(tail.poll().unwrap().iter().map(|e| e.n).collect::<Vec<_>>(), [5]);
+    assert!(!file_at(&place.log(), 3).exists());
+    // What the failed call left unsaved stands in the new file, not in the old one.
+    let second = fs::read_to_string(file_at(&place.log(), 2)).unwrap();
+    assert_eq!(second.lines().count(), 5, "{second}");
+    drop(writer);
+    assert_eq!(place.open().append(&note(6)).unwrap(), 6);
+}
+
+#[test]
+fn a_disk_that_stays_broken_loses_nothing_once_it_works() {
+    let place = Place::new();
+    let mut writer = place.open();
+    writer.append(&note(1)).unwrap();
+    for _ in 0..3 {
+        FAULTS.set(1);
+        assert!(writer.sync().is_err());
+        assert_eq!(FAULTS.get(), 0, "every call tries the disk");
+        writer.append(&note(9)).unwrap();
+    }
+    writer.sync().unwrap();
+    let (records, skipped) = place.read();
+    assert_eq!(known(&records), [&note(1), &note(9), &note(9), &note(9)]);
+    assert_eq!(skipped, 0);
 }

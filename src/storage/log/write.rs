@@ -1,7 +1,8 @@
 //! The writer of a log: repair on opening, one write a record, rotation.
 
 use super::super::error::{Error, Result};
-use super::super::files::{create_dir, replace, sync_dir, ticket, wall_ms, write_new};
+use super::super::fault::pass;
+use super::super::files::{create_dir, put, sync_dir, ticket, wall_ms, write_new};
 use super::super::lock::Lock;
 use super::scan::{Holds, lines};
 use super::{Cut, FAR, HeaderLine, Listing, LogRecord, MAJOR, file_at, header};
@@ -14,6 +15,8 @@ use std::time::Instant;
 
 /// Bytes after which a new file is begun.
 const ROTATE_AT: u64 = 64 << 20;
+/// Bytes that are brought to the disk without being asked, since they are kept in memory until then.
+const UNSAVED: usize = 8 << 20;
 
 /// The only writer of a log.
 #[derive(Debug)]
@@ -28,7 +31,13 @@ pub struct LogWriter<T> {
     /// The last sequence number given.
     seq: u64,
     rotate_at: u64,
-    /// Set when the file could not be brought back to a known state.
+    /// Length up to which every byte is on the disk.
+    saved: u64,
+    /// The lines after that, to be written again where the disk failed.
+    unsaved: Vec<u8>,
+    /// How many records those are.
+    unsaved_records: u64,
+    /// Set when the file could not be brought back to a known state: the log goes on in a new one.
     suspect: bool,
     start: Instant,
     _lock: Lock,
@@ -74,7 +83,7 @@ impl<T: LogRecord> LogWriter<T> {
             Some((segment, path, end)) if Some(segment) == listing.segments.last() => (segment.number, path, end),
             _ => {
                 let path = file_at(dir, listing.next);
-                let len = begin::<T>(&path)?;
+                let len = begin::<T>(&path, &[], 0)?;
                 (listing.next, path, End { len, good: len, ..End::default() })
             }
         };
@@ -94,6 +103,9 @@ impl<T: LogRecord> LogWriter<T> {
             len: end.good,
             seq,
             rotate_at,
+            saved: end.good,
+            unsaved: Vec::new(),
+            unsaved_records: 0,
             suspect: false,
             start: Instant::now(),
             _lock: lock.clone(),
@@ -119,18 +131,24 @@ impl<T: LogRecord> LogWriter<T> {
     /// Appends a record in one write and gives back its number. It is durable after [`LogWriter::sync`].
     ///
     /// # Errors
-    /// When the record is too long, no number is left or the write fails; the file then ends where it ended before.
+    /// When the record is too long, no number is left or the write fails; the record is not in the log then.
     pub fn append(&mut self, record: &T) -> Result<u64> {
+        self.recover()?;
         let n = self.seq + 1;
         if n > MAX_SEQ {
             return Err(Error::Numbers(self.path.clone()));
         }
         let line = encode(n, self.start.elapsed().as_millis() as u64, wall_ms(), record)
             .map_err(|source| Error::Record { path: self.path.clone(), source })?;
+        if self.unsaved.len() + line.len() > UNSAVED {
+            self.sync()?;
+        }
         if self.len > 0 && self.len + line.len() as u64 > self.rotate_at {
             self.rotate()?;
         }
         self.write(line.as_bytes())?;
+        self.unsaved.extend_from_slice(line.as_bytes());
+        self.unsaved_records += 1;
         self.seq = n;
         Ok(n)
     }
@@ -138,24 +156,42 @@ impl<T: LogRecord> LogWriter<T> {
     /// Brings every record appended so far to the disk.
     ///
     /// # Errors
-    /// When the disk fails. After that the kernel may have dropped the bytes, so the writer refuses further work.
+    /// When the disk fails. The kernel may have dropped the bytes then: the next call writes the records again, under their
+    /// numbers, to a new file.
     pub fn sync(&mut self) -> Result<()> {
-        if self.suspect {
-            return Err(Error::Suspect(self.path.clone()));
-        }
-        self.file.sync_data().map_err(|e| {
+        self.recover()?;
+        pass("sync").and_then(|()| sync_data(&self.file)).map_err(|e| {
             self.suspect = true;
             Error::io("save", &self.path, e)
-        })
+        })?;
+        self.settle();
+        Ok(())
+    }
+
+    /// Everything appended is on the disk.
+    fn settle(&mut self) {
+        self.saved = self.len;
+        self.unsaved.clear();
+        self.unsaved_records = 0;
+    }
+
+    /// Goes on in a new file where the disk failed before, with the records that may not have reached it.
+    fn recover(&mut self) -> Result<()> {
+        if !self.suspect {
+            return Ok(());
+        }
+        // Where the old file cannot be cut, or a reader was there before, the new file's header says what it repeats.
+        let _ = self.file.set_len(self.saved);
+        let (lines, records) = (self.unsaved.clone(), self.unsaved_records);
+        self.begin_file(&lines, records)?;
+        self.settle();
+        Ok(())
     }
 
     /// One write; anything but the whole of it is taken back.
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.suspect {
-            return Err(Error::Suspect(self.path.clone()));
-        }
         let error = loop {
-            match self.file.write(bytes) {
+            match pass("append").and_then(|()| self.file.write(bytes)) {
                 Ok(n) if n == bytes.len() => {
                     self.len += n as u64;
                     return Ok(());
@@ -173,9 +209,10 @@ impl<T: LogRecord> LogWriter<T> {
     }
 
     fn write_header(&mut self) -> Result<()> {
-        let line = header_line::<T>(&self.path)?;
+        let line = header_line::<T>(&self.path, 0)?;
         self.write(line.as_bytes())?;
         self.file.sync_all().map_err(|e| Error::io("save", &self.path, e))?;
+        self.saved = self.len;
         sync_dir(&self.dir)
     }
 
@@ -192,36 +229,63 @@ impl<T: LogRecord> LogWriter<T> {
         if last == *b"\n" { Ok(()) } else { self.write(b"\n") }
     }
 
-    /// Goes on in a new file, which gets its name only when its header is on disk: a reader that sees it knows that this
-    /// one is complete.
+    /// Goes on in a new file.
     fn rotate(&mut self) -> Result<()> {
         self.sync()?;
+        self.begin_file(&[], 0)
+    }
+
+    /// Begins the next file with these lines, which hold so many records.
+    fn begin_file(&mut self, lines: &[u8], records: u64) -> Result<()> {
         let path = file_at(&self.dir, self.next);
         if self.next >= FAR {
             return Err(Error::Numbers(path));
         }
-        let len = begin::<T>(&path)?;
-        self.file = OpenOptions::new().read(true).append(true).open(&path).map_err(|e| {
-            self.suspect = true;
-            Error::io("open", &path, e)
-        })?;
-        self.path = path;
+        let len = begin::<T>(&path, lines, records)?;
+        // Readers may be in the new file already: should anything below fail, the log goes on in yet another one.
+        self.suspect = true;
         self.next += 1;
+        self.file = OpenOptions::new().read(true).append(true).open(&path).map_err(|e| Error::io("open", &path, e))?;
+        self.path = path;
         self.len = len;
+        self.saved = len - lines.len() as u64;
+        sync_dir(&self.dir)?;
+        self.saved = self.len;
+        self.suspect = false;
         Ok(())
     }
 }
 
-/// Makes a segment that holds its header, and gives back its length. It has its name only when its header is on disk.
-fn begin<T: LogRecord>(path: &Path) -> Result<u64> {
-    let line = header_line::<T>(path)?;
-    replace(path, line.as_bytes(), true)?;
-    Ok(line.len() as u64)
+#[cfg(not(test))]
+fn sync_data(file: &File) -> std::io::Result<()> {
+    file.sync_data()
 }
 
-fn header_line<T: LogRecord>(path: &Path) -> Result<String> {
-    let header = HeaderLine::Header(Header { magic: "tiebreak".into(), major: MAJOR, minor: 0, log: T::LOG.into() });
-    encode(0, 0, wall_ms(), &header).map_err(|source| Error::Record { path: path.to_owned(), source })
+/// The disk of the tests fails on demand.
+#[cfg(test)]
+fn sync_data(file: &File) -> std::io::Result<()> {
+    match super::tests::FAULTS.get() {
+        0 => file.sync_data(),
+        n => {
+            super::tests::FAULTS.set(n - 1);
+            Err(std::io::Error::from_raw_os_error(5))
+        }
+    }
+}
+
+/// Makes a segment that holds its header and these lines, and returns its length. It gets its name only when they are on the
+/// disk: a reader that sees it knows that the one before is complete.
+fn begin<T: LogRecord>(path: &Path, lines: &[u8], records: u64) -> Result<u64> {
+    let header = header_line::<T>(path, records)?;
+    let bytes = [header.as_bytes(), lines].concat();
+    put(path, &bytes, true)?;
+    Ok(bytes.len() as u64)
+}
+
+fn header_line<T: LogRecord>(path: &Path, again: u64) -> Result<String> {
+    let header = Header { magic: "tiebreak".into(), major: MAJOR, minor: 0, log: T::LOG.into(), again };
+    encode(0, 0, wall_ms(), &HeaderLine::Header(header))
+        .map_err(|source| Error::Record { path: path.to_owned(), source })
 }
 
 /// What a writer has to know of a segment.

@@ -89,7 +89,7 @@ impl Trainer {
         };
         let path = dir.join(STATE);
         let text = serde_json::to_string_pretty(&state).map_err(|e| Error::file(&path, e))?;
-        std::fs::write(&path, text + "\n").map_err(|e| Error::file(&path, format!("cannot be written: {e}")))
+        std::fs::write(&path, text + "\n").map_err(|e| Error::write(&path, &e))
     }
 
     /// SHA-256 over the trained tensors, names and values, in hex: equal for equal runs on the CPU.

@@ -6,7 +6,7 @@
 //! `online`.
 
 use super::batches::Round;
-use super::pass::{Grouping, How, PACKED, forward_backward};
+use super::pass::{Bad, Grouping, How, PACKED, forward_backward};
 use super::{Places, Trainer, Way, Work, checkpoint, tune_of};
 use crate::domain::{Checks, Metrics, PairId, Params, PromptBody, PromptId, Sampler};
 use crate::generate::decode::Asked;
@@ -315,7 +315,8 @@ impl Trainer {
                 online.score(&mut answers, tally)?;
                 online.measure(&self.policy, &mut answers)?;
                 if let Some(bad) = answers.iter().find(|a| a.old.iter().chain(&a.values).any(|x| !x.is_finite())) {
-                    let bad = example(bad, false).id;
+                    let pair = example(bad, false).id;
+                    let bad = Bad { pair, what: "The log-probs or values".into() };
                     return Err(self.bad_scores(bad, sink)?);
                 }
                 online.recipe.judge(&mut answers, group, tally);

@@ -109,6 +109,14 @@ impl Trainer {
             let batch: Vec<&Example> = examples[first..end].iter().collect();
             let scores = score(&self.policy, &batch)?;
             let references: Vec<Option<&Reference>> = (first..end).map(|i| references.get(i)).collect();
+            for ((example, scored), reference) in batch.iter().zip(&scores).zip(&references) {
+                if let Some(what) = not_finite(scored, *reference) {
+                    return Err(Error::NotFinite(format!(
+                        "{what} of the held-out pair {} are not finite.",
+                        example.id
+                    )));
+                }
+            }
             let seen = see(&batch, &scores, &references);
             let window = Window { share: 1.0, tokens: batch.iter().map(|e| e.scored()).sum() };
             let out = recipe.loss(&seen, &window, &mut tally)?;
@@ -169,6 +177,25 @@ pub(super) struct How {
     pub apart: Apart,
 }
 
+/// What is not finite, and of which example.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Bad {
+    pub(super) pair: PairId,
+    /// `The log-probs`.
+    pub(super) what: String,
+}
+
+/// What of an example's scores or of its reference is not finite, by name.
+fn not_finite(scored: &Scored, reference: Option<&Reference>) -> Option<String> {
+    let bad = |x: &[f64]| x.iter().any(|x| !x.is_finite());
+    let which = |what: &str, i: usize| format!("The {what} of sequence {}", i + 1);
+    let own = scored.rows.iter().chain(&scored.aside).enumerate();
+    own.clone()
+        .find_map(|(i, row)| bad(&row.logp).then(|| which("log-probs", i)))
+        .or_else(|| own.clone().find_map(|(i, row)| bad(&row.value).then(|| which("values", i))))
+        .or_else(|| reference?.iter().position(|row| bad(row)).map(|i| which("reference log-probs", i)))
+}
+
 /// Scores examples, computes their loss, and adds its gradient; gives the loss, or the example whose scores or loss are not
 /// finite: no update may follow then.
 pub(super) fn forward_backward(
@@ -177,7 +204,7 @@ pub(super) fn forward_backward(
     references: &[Option<&Reference>],
     how: How,
     loss: &mut dyn FnMut(&[Seen<'_>]) -> Result<Loss, Error>,
-) -> Result<Result<f64, PairId>, Error> {
+) -> Result<Result<f64, Bad>, Error> {
     let cpu = policy.decoder().device().is_cpu();
     if how.apart == Apart::No {
         return together(policy, examples, references, how, loss);
@@ -213,7 +240,7 @@ fn together(
     references: &[Option<&Reference>],
     how: How,
     loss: &mut dyn FnMut(&[Seen<'_>]) -> Result<Loss, Error>,
-) -> Result<Result<f64, PairId>, Error> {
+) -> Result<Result<f64, Bad>, Error> {
     let (mut scores, mut tapes) = (Vec::with_capacity(examples.len()), Vec::new());
     let mut left = examples;
     while !left.is_empty() {
@@ -233,14 +260,14 @@ fn together(
         }
         tapes.push((tape, group.iter().map(|e| e.rows.len()).sum::<usize>()));
     }
-    let finite =
-        |s: &Scored| s.rows.iter().chain(&s.aside).all(|r| r.logp.iter().chain(&r.value).all(|x| x.is_finite()));
-    if let Some(bad) = scores.iter().position(|s| !finite(s)) {
-        return Ok(Err(examples[bad].id.clone()));
+    for ((example, scored), reference) in examples.iter().zip(&scores).zip(references) {
+        if let Some(what) = not_finite(scored, *reference) {
+            return Ok(Err(Bad { pair: example.id.clone(), what }));
+        }
     }
     let out = loss(&see(examples, &scores, references))?;
     if !out.loss.is_finite() {
-        return Ok(Err(examples[0].id.clone()));
+        return Ok(Err(Bad { pair: examples[0].id.clone(), what: "The loss and its parts".into() }));
     }
     let mut from = 0;
     for (tape, rows) in tapes {

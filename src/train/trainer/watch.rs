@@ -3,6 +3,7 @@
 //! Owns when a check is due and the sentences. Each failing one is a `Found` of severity stop and an error, before the next
 //! update; what is odd but possible is a warning.
 
+use super::pass::Bad;
 use super::{Trainer, Way};
 use crate::domain::{Finding, PairId, Severity};
 use crate::model::error::Error;
@@ -110,11 +111,16 @@ impl Trainer {
         }))
     }
 
-    /// A pair's log-probs or loss are not finite.
-    pub(super) fn bad_scores(&self, pair: PairId, sink: &mut dyn Sink) -> Result<Error, Error> {
-        let text =
-            format!("The log-probs or the loss of pair {pair} are not finite; no weight has been changed by it.");
+    /// Something that the model says of a pair is not finite.
+    pub(super) fn bad_scores(&self, bad: Bad, sink: &mut dyn Sink) -> Result<Error, Error> {
+        let Bad { pair, what } = bad;
+        let text = format!("{what} of pair {pair} are not finite; no weight has been changed by it.");
         self.stop("non_finite", text, REMEDY.into(), Some(pair), sink)
+    }
+
+    /// Something outside the training rows is not finite: a held-out pair's scores, the logits of an answer to be shown.
+    pub(super) fn not_finite(&self, what: String, sink: &mut dyn Sink) -> Result<Error, Error> {
+        self.stop("non_finite", what, REMEDY.into(), None, sink)
     }
 
     /// A gradient is not finite although the losses are: finds the example by going through the step again, one by one.

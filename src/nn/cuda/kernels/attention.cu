@@ -5,6 +5,8 @@
 // four warps take 16 rows each and go over the others in tiles of TILE. Products are 16x16x16 with sums in f32. The weights are
 // made twice in the forward, once for their sums and once to be used, so that what is summed never has to be scaled again.
 //
+// A score that is no number (NaN) makes all that depends on it none: the largest score is then NaN too, which fmaxf would not do.
+//
 // A block of queries is five numbers: first and last query, first and last key of the prefix, first key of the own segment.
 // A block of keys is three: first and last key, and the place behind the last query that sees them all: a key is seen by every
 // place from itself to there, since what follows a prefix are its branches.
@@ -108,6 +110,9 @@ DEVICE Seen seen(const unsigned *block) {
     return s;
 }
 
+// The larger of two, NaN where one of them is.
+DEVICE float larger(float a, float b) { return b > a || b != b ? b : a; }
+
 // out (tokens, heads*W) and the log-sums (tokens, heads).
 template <int W>
 DEVICE void forward(Heads h, const unsigned *blocks, bf16 *out, float *lse) {
@@ -136,9 +141,9 @@ DEVICE void forward(Heads h, const unsigned *blocks, bf16 *out, float *lse) {
         float most = top;
         for (unsigned i = 0; i < TILE / 2; i++) {
             unsigned key = at + half + i;
-            if (key < end && key <= query) most = fmaxf(most, own[row * SCORES + half + i] * h.scale);
+            if (key < end && key <= query) most = larger(most, own[row * SCORES + half + i] * h.scale);
         }
-        if (most > -INFINITY) {
+        if (most != -INFINITY) {
             sum *= expf(top - most);
             for (unsigned i = 0; i < TILE / 2; i++) {
                 unsigned key = at + half + i;
@@ -152,9 +157,9 @@ DEVICE void forward(Heads h, const unsigned *blocks, bf16 *out, float *lse) {
     own[lane] = top;
     own[LANES + lane] = sum;
     __syncwarp();
-    float left = own[lane & ~1u], right = own[lane | 1u], most = fmaxf(left, right), total = 0.0f;
-    if (left > -INFINITY) total += own[LANES + (lane & ~1u)] * expf(left - most);
-    if (right > -INFINITY) total += own[LANES + (lane | 1u)] * expf(right - most);
+    float left = own[lane & ~1u], right = own[lane | 1u], most = larger(left, right), total = 0.0f;
+    if (left != -INFINITY) total += own[LANES + (lane & ~1u)] * expf(left - most);
+    if (right != -INFINITY) total += own[LANES + (lane | 1u)] * expf(right - most);
     float log_sum = query < last ? most + logf(total) : 0.0f;
     if (query < last && lane % 2 == 0) lse[(size_t)query * h.heads + head] = log_sum;
     __syncwarp();

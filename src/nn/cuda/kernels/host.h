@@ -40,6 +40,8 @@ inline float widen(bf16 x) {
 inline bf16 narrow(float x) {
     uint32_t bits;
     memcpy(&bits, &x, 4);
+    // Rounding must not carry what is no number into another one.
+    if (x != x) return bf16{(uint16_t)(bits >> 16 | 0x40)};
     bf16 out = {(uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
     return out;
 }

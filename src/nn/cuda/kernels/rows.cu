@@ -169,7 +169,8 @@ DEVICE void tell(const float *logits, const unsigned *target, float *said, T *p,
         float *row = said + (size_t)blockIdx.x * 5;
         row[0] = own - top - log_sum;
         row[1] = log_sum - bent / sum;
-        row[2] = own == top && before == 0.0f ? 1.0f : 0.0f;
+        // NaN where a logit is: the likeliest is known of numbers only.
+        row[2] = sum != sum ? sum : own == top && before == 0.0f ? 1.0f : 0.0f;
         row[3] = total / vocab;
         row[4] = logf(square) - 2.0f * log_sum;
     }

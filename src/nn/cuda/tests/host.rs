@@ -293,3 +293,93 @@ fn matrices_lie_as_cublas_is_told() {
     assert_eq!(side(&[3, 4], &[9, 1]), Some(Side { turned: false, ld: 9 }));
     assert_eq!(side(&[3, 4], &[8, 2]), None);
 }
+
+/// With NaN at one place.
+fn poisoned(t: &Tensor, at: usize) -> Tensor {
+    let mut values: Vec<f32> = flat(t).into_iter().map(|x| x as f32).collect();
+    values[at] = f32::NAN;
+    Tensor::from_vec(values, t.dims(), &Device::Cpu).unwrap().to_dtype(t.dtype()).unwrap()
+}
+
+#[test]
+fn what_is_no_number_comes_out_of_every_kernel() {
+    let Some(host) = Host::new() else { return };
+    let (f, b) = (DType::F32, DType::BF16);
+    let (n, width, eps, vocab) = (3, 70, 1e-5, 301);
+    let none = |what: &str, t: &Tensor, at: &dyn Fn(usize) -> bool| {
+        for (i, x) in flat(t).iter().enumerate() {
+            assert!(x.is_nan() == at(i) || x.is_nan(), "{what}: number {i} is {x}");
+        }
+    };
+    let row = |of: usize, width: usize| move |i: usize| i / width == of;
+    let (x, gamma) = (poisoned(&noise(1, &[n, width], f), width + 5), noise(2, &[width], f));
+    let got = host.run("norm_fff", [n, 1, 64], &[width], &[eps], &[&x, &gamma, &zeros(&[n, width], f)]);
+    none("norm", &got[2], &row(1, width));
+    none("norm", &(COMPOSED.norm)(&x, &gamma, eps, f).unwrap(), &row(1, width));
+    let (both, d) = (poisoned(&noise(10, &[n, 86], b), 86 + 4), noise(11, &[n, 43], b));
+    let got = host.run("swiglu_b", [n, 1, 64], &[43], &[], &[&both, &zeros(&[n, 43], b)]);
+    none("swiglu", &got[1], &|i| i == 43 + 4);
+    none("swiglu", &(COMPOSED.swiglu)(&both).unwrap(), &|i| i == 43 + 4);
+    let got = host.run("swiglu_back_b", [n, 1, 64], &[43], &[], &[&both, &d, &zeros(&[n, 86], b)]);
+    none("swiglu_back", &got[2], &|i| i == 86 + 4 || i == 86 + 43 + 4);
+    // The vocabulary: all that is said of the row, and its whole gradient.
+    let target = Tensor::new(&[0u32, 7, 90], &Device::Cpu).unwrap();
+    for at in [0, 8, 300] {
+        let z = poisoned(&noise(1, &[3, vocab], f), vocab + at);
+        let arrays = [&z, &target, &zeros(&[3, 5], f), &zeros(&[3, vocab], f)];
+        let got = host.run("tell_f", [3, 1, 64], &[vocab], &[0.8], &arrays);
+        let want = (COMPOSED.tell)(&z, &target, 0.8, f).unwrap();
+        for (said, p) in [(&got[2], &got[3]), (&want.said, &want.p)] {
+            none("tell", said, &row(1, 5));
+            none("softmax", p, &row(1, vocab));
+        }
+        let logp = noise(2, &[3, 1], f);
+        let arrays = [&z, &target, &logp, &zeros(&[0], f), &zeros(&[3, vocab], f)];
+        none("tell_back", &host.run("tell_back_f", [3, 1, 64], &[vocab], &[0.8], &arrays)[4], &row(1, vocab));
+        let asked = Asked { target: &target, logp: &logp, entropy: None, cold: 0.8 };
+        none("tell_back", &(COMPOSED.tell_back)(&z, &asked, f).unwrap(), &row(1, vocab));
+    }
+    // Attention: a query by itself, a key and a value for all that see them.
+    let (segments, n, heads, kv_heads, width) = (segments(), 205, 2, 1, 64);
+    let part = Part::of(segments.clone(), &Device::Cpu).unwrap();
+    let queries = blocks::queries(&segments);
+    let all = Tensor::new(queries.concat(), &Device::Cpu).unwrap();
+    let (shape, stride) = (Shape { heads, kv_heads, width }, (heads + 2 * kv_heads) * width);
+    let clean = noise(30, &[n, stride], b);
+    let sees = |query: usize, key: usize| {
+        let own = segments.iter().find(|s| s.own.contains(&query)).unwrap();
+        own.prefix.contains(&key) || (own.own.contains(&key) && key <= query)
+    };
+    for token in [0, 69, 100] {
+        for (column, what) in [(3, "query"), (heads * width + 3, "key"), ((heads + 1) * width + 3, "value")] {
+            let qkv = poisoned(&clean, token * stride + column);
+            let outs = [&qkv, &all, &zeros(&[n, heads * width], b), &zeros(&[n, heads], f)];
+            let got = host.run(
+                "attend_64",
+                [queries.len(), heads, blocks::THREADS],
+                &[heads, kv_heads],
+                &[1.0 / (width as f64).sqrt()],
+                &outs,
+            );
+            let (out, lse) = (COMPOSED.attend)(&qkv, &part, shape).unwrap();
+            for (out, lse) in [(&got[2], &got[3]), (&out, &lse)] {
+                none(what, out, &|i| {
+                    let (t, h, k) = (i / (heads * width), i / width % heads, i % width);
+                    match what {
+                        "query" => t == token && h == 0,
+                        "key" => sees(t, token),
+                        _ => sees(t, token) && k == 3,
+                    }
+                });
+                none(what, lse, &|i| {
+                    let (t, h) = (i / heads, i % heads);
+                    match what {
+                        "query" => t == token && h == 0,
+                        "key" => sees(t, token),
+                        _ => false,
+                    }
+                });
+            }
+        }
+    }
+}

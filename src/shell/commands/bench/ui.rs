@@ -259,6 +259,7 @@ impl Load {
             init: None,
             device: "cpu".into(),
             allow_damaged: false,
+            upto: None,
         };
         let (spec, data) = plan::train(home, &dir, order)?;
         let load = Self(supervisor::launch(&dir, None, &spec, &data)?);
