@@ -4,8 +4,8 @@
 //! computes nothing on a device. Refuses to guess seconds: nothing like it has been measured yet.
 
 use super::data::{Example, Rows, tokenise};
-use super::recipe::{Apart, online, recipe};
-use super::trainer::{Batches, Grouping, check, making, train_spec, tune_of};
+use super::recipe::{AnyRecipe, Apart, recipe};
+use super::trainer::{Batches, Grouping, check, train_spec, tune_of};
 use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
@@ -51,9 +51,9 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let params = &train.params;
     check(params)?;
     let model = LanguageModel::open(Path::new(&train.model.path))?.dated(spec.inputs.date.as_deref())?;
-    let answers = online(&train.method, params)?.is_some();
-    let offline = if answers { None } else { Some(recipe(&train.method, params)?) };
-    let made = tokenise(&model, rows, &making(offline.as_deref(), params), |_| Ok(()))?;
+    let recipe = recipe(&train.method, params)?;
+    let answers = matches!(recipe, AnyRecipe::Online(_));
+    let made = tokenise(&model, rows, &recipe.making(params), |_| Ok(()))?;
     let batches = if answers { Batches::rounds(made.train.len(), params)? } else { Batches::of(&made.train, params)? };
     let tune = tune_of(params);
     let trainable = trainable(&model.config, &tune);
@@ -61,7 +61,7 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let device = device(&spec.device)?;
     let (cpu, narrow) = (device.is_cpu(), weights_dtype(&device).size_in_bytes() as u64);
     let packs = cpu && params.text("engine") != "reference" && params.f64("lora_dropout") == 0.0;
-    let micro: Vec<Vec<Group>> = if let Some(recipe) = &offline {
+    let micro: Vec<Vec<Group>> = if let AnyRecipe::Offline(recipe) = &recipe {
         let groups = |rows: Vec<usize>| {
             let examples: Vec<&Example> = rows.iter().map(|i| &made.train[*i]).collect();
             groups(&examples, Grouping::of(recipe.needs_reference(), packs), cpu, packs)

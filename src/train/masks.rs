@@ -4,8 +4,8 @@
 //! run will, row by row; reads no weights.
 
 use super::data::{Example, Making, Rows, pack, tokenise};
-use super::recipe::{online, recipe};
-use super::trainer::{RunRows, making, mix_making, train_spec};
+use super::recipe::recipe;
+use super::trainer::{RunRows, mix_making, train_spec};
 use crate::domain::PairId;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
@@ -29,11 +29,8 @@ pub fn masks(spec: &RunSpec, rows: &RunRows, most: usize) -> Result<Masks, Error
     let train = train_spec(spec)?;
     let params = &train.params;
     let model = LanguageModel::open(Path::new(&train.model.path))?.dated(spec.inputs.date.as_deref())?;
-    let offline = match online(&train.method, params)? {
-        Some(_) => None,
-        None => Some(recipe(&train.method, params)?),
-    };
-    let own = found(&model, &rows.rows, &making(offline.as_deref(), params), most, false)?;
+    let making = recipe(&train.method, params)?.making(params);
+    let own = found(&model, &rows.rows, &making, most, false)?;
     let (mixed, all_mixed) = match mix_making(params) {
         Some(making) => (found(&model, &Rows::Examples(rows.mix.clone()), &making, MIXED, true)?, rows.mix.len()),
         None => (Found::default(), 0),

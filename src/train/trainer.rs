@@ -13,40 +13,51 @@ mod batches;
 mod best;
 mod checkpoint;
 mod health;
+mod inputs;
 mod mix;
 mod online;
 mod options;
 mod pass;
 mod probe;
+mod rounds;
+mod rows;
+mod saved;
+mod state;
 mod watch;
 
-use super::data::{Example, Making, Rows, Tokenised, tokenise};
+use super::data::{Example, Tokenised, tokenise};
 use super::loss::Tally;
-use super::recipe::{Recipe, Window, online as online_recipe, recipe};
-use super::reference::{Reference, ReferenceCache};
+use super::recipe::{AnyRecipe, recipe};
+use super::reference::ReferenceCache;
 use super::schedule::Schedule;
-use crate::domain::{Metrics, Params, PromptBody, SftRow, method};
+use crate::domain::{Metrics, method};
 use crate::model::error::Error;
 use crate::model::fingerprint::{Fingerprints, identity};
-use crate::model::language_model::{LanguageModel, Reading};
+use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
-use crate::nn::decoder::Decoder;
 use crate::nn::device::device;
 use crate::nn::optim::AdamW;
 use crate::nn::policy::Policy;
 use crate::protocol::{Plan, RunEvent, RunSpec, Task, TrainSpec};
-use best::Best;
+use best::{Best, Now};
+use health::{Size, Watcher};
+use mix::Mix;
 use online::Online;
+use options::policy_of;
+use probe::Probe;
+use saved::{start_from, weights_hash};
+use state::{Check, Data, Way};
 use std::path::Path;
 use std::time::Instant;
-use watch::Check;
 
 pub(crate) use batches::Batches;
-pub(crate) use checkpoint::notes;
+pub use inputs::{Places, RunRows};
 pub(crate) use mix::making as mix_making;
 pub(crate) use options::check;
 pub use options::tune_of;
 pub(crate) use pass::Grouping;
+pub(crate) use saved::notes;
+pub use state::Trainer;
 pub(crate) use watch::peak_mib;
 
 /// What a call of [`Trainer::step`] did.
@@ -58,144 +69,12 @@ pub enum StepOutcome {
     Done,
 }
 
-/// The rows of a run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RunRows {
-    /// What is trained on.
-    pub rows: Rows,
-    /// Texts mixed in against forgetting; may be empty.
-    pub mix: Vec<SftRow>,
-    /// General text on which forgetting is measured; may be empty.
-    pub probe: Vec<SftRow>,
-}
-
-impl From<Rows> for RunRows {
-    fn from(rows: Rows) -> Self {
-        Self { rows, mix: Vec::new(), probe: Vec::new() }
-    }
-}
-
-/// Where a run finds what other runs left.
-#[derive(Debug, Clone, Copy)]
-pub struct Places<'a> {
-    /// The cache of reference log-probs.
-    pub cache: &'a Path,
-    /// The checkpoint folder of an earlier run whose trained weights this one starts from; as they are then, they are the
-    /// reference.
-    pub init: Option<&'a Path>,
-    /// A checkpoint folder of this very run.
-    pub resume: Option<&'a Path>,
-    /// The model and the checkpoint folder of the reward run that scores answers.
-    pub reward: Option<(&'a Path, &'a Path)>,
-    /// The date by which that run rendered its conversations, as [`crate::protocol::Inputs::date`].
-    pub reward_date: Option<&'a str>,
-}
-
-impl<'a> Places<'a> {
-    /// A fresh run from the model as it is.
-    #[must_use]
-    pub fn new(cache: &'a Path) -> Self {
-        Self { cache, init: None, resume: None, reward: None, reward_date: None }
-    }
-}
-
-/// A training run in memory.
-pub struct Trainer {
-    model: LanguageModel,
-    policy: Policy,
-    way: Way,
-    optimizer: AdamW,
-    schedule: Schedule,
-    spec: TrainSpec,
-    /// Prompts asked now and then, so that a person can look at what the numbers mean.
-    asked: Vec<PromptBody>,
-    train: Data,
-    eval: Data,
-    batches: Batches,
-    mix: Option<mix::Mix>,
-    probe: Option<probe::Probe>,
-    step: u64,
-    /// Steps planned, those of mixed rows alone too.
-    total: u64,
-    /// Real tokens trained on so far, prompts of both sides counted.
-    tokens: u64,
-    check: Check,
-    best: Best,
-    /// It has been said that memory ran out.
-    narrowed: bool,
-    health: health::Watcher,
-    /// How answers become tokens, where scores will hang on it.
-    reading: Option<Reading>,
-    /// Answers of the untrained model have been shown.
-    introduced: bool,
-}
-
-/// What a method learns from: rows that are there, or the policy's own answers.
-enum Way {
-    Rows(Box<dyn Recipe>),
-    Answers(Box<Online>),
-}
-
-impl Way {
-    /// What the method adds to a checkpoint for those who use its result.
-    fn notes(&self) -> serde_json::Value {
-        match self {
-            Self::Rows(recipe) => recipe.notes(),
-            Self::Answers(_) => serde_json::Value::Null,
-        }
-    }
-
-    /// Takes back what [`Way::notes`] gave.
-    fn recall(&mut self, notes: &serde_json::Value) {
-        if let Self::Rows(recipe) = self {
-            recipe.recall(notes);
-        }
-    }
-
-    /// Where the method is beyond the number of steps.
-    fn state(&self) -> serde_json::Value {
-        match self {
-            Self::Rows(_) => serde_json::Value::Null,
-            Self::Answers(online) => online.state(),
-        }
-    }
-
-    /// Takes back what [`Way::state`] gave.
-    fn restore(&mut self, state: &serde_json::Value) -> Result<(), Error> {
-        match self {
-            Self::Rows(_) => Ok(()),
-            Self::Answers(online) => online.restore(state),
-        }
-    }
-}
-
-/// Tokens of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Work {
-    /// New to the run: `num_tokens` counts them.
-    seen: u64,
-    /// Gone through forwards and backwards: what the speed is measured by.
-    done: u64,
-}
-
-/// Examples with their reference log-probs; `references` is empty where the method has none.
-#[derive(Default)]
-struct Data {
-    examples: Vec<Example>,
-    references: Vec<Reference>,
-}
-
 /// The training part of a specification.
 pub(super) fn train_spec(spec: &RunSpec) -> Result<&TrainSpec, Error> {
     match &spec.task {
         Task::Train(t) => Ok(t),
         Task::Sample(_) => Err(Error::Asked(format!("run {} samples; it has nothing to train", spec.id))),
     }
-}
-
-/// The policy on the path that `params` ask for.
-fn policy_of(decoder: Decoder, params: &Params) -> Result<Policy, Error> {
-    if params.text("engine") == "reference" { Ok(Policy::reference(decoder)) } else { Policy::new(decoder) }
 }
 
 /// What the run's reference log-probs depend on beside the tokens: every byte of the model's files, what it was trained to by
@@ -206,7 +85,7 @@ fn reference_identity(spec: &RunSpec, policy: &Policy, adapter: bool) -> Result<
         Some(model) => identity(model),
         None => identity(&Fingerprints::default().of(path, Path::new(path), |_, _| Ok(()))?),
     };
-    let trained = if adapter { checkpoint::weights_hash(policy)? } else { String::new() };
+    let trained = if adapter { weights_hash(policy)? } else { String::new() };
     Ok(format!("{model} {} {} {trained}", policy.decoder().dtype().as_str(), policy.path()))
 }
 
@@ -220,19 +99,15 @@ impl Trainer {
         let train_spec = train_spec(spec)?.clone();
         let params = &train_spec.params;
         check(params)?;
-        let learner = online_recipe(&train_spec.method, params)?;
-        let offline = if learner.is_some() { None } else { Some(recipe(&train_spec.method, params)?) };
-        let making = making(offline.as_deref(), params);
+        let recipe = recipe(&train_spec.method, params)?;
+        let making = recipe.making(params);
 
         progress(sink, "loading the model", 0, 1)?;
         let model = LanguageModel::open(Path::new(&train_spec.model.path))?.dated(spec.inputs.date.as_deref())?;
         let device = device(&spec.device)?;
         let mut decoder = model.decoder(&device, &tune_of(params))?;
-        let hidden = model.config.hidden;
-        // A value head begins at 0, which is no opinion.
-        let value = learner.as_ref().filter(|l| l.shape().values).map(|_| vec![0.0; hidden]);
-        if let Some(first) = value.or_else(|| offline.as_ref().and_then(|r| r.score_head(hidden, params))) {
-            decoder.add_score(first, making.valued)?;
+        if let Some(initial) = recipe.score_head(model.config.hidden, params) {
+            decoder.add_score(initial, making.valued)?;
         }
         let policy = policy_of(decoder, params)?;
         progress(sink, "loading the model", 1, 1)?;
@@ -256,12 +131,12 @@ impl Trainer {
         }
 
         let reading = if making.valued { Some(model.reading()?) } else { None };
-        let probe = probe::Probe::new(&model, &policy, &rows.probe, params)?;
+        let probe = Probe::new(&model, &policy, &rows.probe, params)?;
         if let Some(dir) = places.init {
-            checkpoint::start_from(&policy, params, dir)?;
+            start_from(&policy, params, dir)?;
         }
         let all: Vec<&Example> = train.iter().chain(&eval).collect();
-        let mut references = if offline.as_ref().is_some_and(|r| r.needs_reference()) {
+        let mut references = if recipe.needs_reference() {
             let total = all.len();
             let watch = |done: usize| progress(sink, "reference log-probs", done, total);
             let adapter = places.init.is_some();
@@ -276,21 +151,20 @@ impl Trainer {
         };
         let eval_references = references.split_off(train.len().min(references.len()));
 
-        let way = match (offline, learner) {
-            (Some(recipe), _) => Way::Rows(recipe),
-            (None, Some(learner)) => {
+        let way = match recipe {
+            AnyRecipe::Offline(recipe) => Way::Rows(recipe),
+            AnyRecipe::Online(recipe) => {
                 progress(sink, "loading what scores", 0, 1)?;
-                let online = Online::open(learner, &model, &rows.rows, params, places, &device)?;
+                let online = Online::open(recipe, &model, &rows.rows, params, places, &device)?;
                 progress(sink, "loading what scores", 1, 1)?;
                 Way::Answers(Box::new(online))
             }
-            (None, None) => return Err(Error::Asked(format!("there is no recipe for {}", train_spec.method))),
         };
         let batches = match &way {
             Way::Rows(_) => Batches::of(&train, params)?,
             Way::Answers(_) => Batches::rounds(train.len(), params)?,
         };
-        let mix = mix::Mix::new(&model, &rows.mix, params, &mut dropped)?;
+        let mix = Mix::new(&model, &rows.mix, params, &mut dropped)?;
         let total = batches.total + mix.as_ref().map_or(0, |m| m.steps_alone(&batches));
         let schedule = Schedule::new(params, total)?;
         let optimizer = AdamW::new(params, policy.trainables())?;
@@ -310,6 +184,7 @@ impl Trainer {
             objective: method(&train_spec.method).map(|m| m.formula(params)).unwrap_or_default(),
             longest: train.iter().chain(&eval).map(Example::longest).max().unwrap_or(0),
         };
+        let size = Size { steps: total, steps_per_epoch: batches.per_epoch(), kept: train.len() + eval.len() };
         let mut trainer = Self {
             asked: answers::asked(&rows.rows, &eval, &train),
             model,
@@ -317,7 +192,7 @@ impl Trainer {
             way,
             optimizer,
             schedule,
-            spec: train_spec,
+            spec: train_spec.clone(),
             train: Data { examples: train, references },
             eval: Data { examples: eval, references: eval_references },
             batches,
@@ -329,11 +204,10 @@ impl Trainer {
             check: Check::new(at_reference),
             best: Best::default(),
             narrowed: false,
-            health: health::Watcher::default(),
+            health: Watcher::new(&train_spec.method, params, size, &plan.dropped),
             reading,
             introduced: false,
         };
-        trainer.begin_watching(&plan.dropped);
         match places.resume {
             Some(dir) => trainer.restore(dir)?,
             None => trainer.health.report_plan(sink)?,
@@ -366,13 +240,13 @@ impl Trainer {
                 Err(Error::NotFinite(_)) => {}
                 shown => shown?,
             }
-            self.probe(sink)?;
+            self.measure_probe(sink)?;
         }
         let began = Instant::now();
         let mut tally = Tally::default();
         let (own, mut work) = self.gather(&mut tally, sink)?;
         self.check_start(own, &tally, sink)?;
-        let (mixed, more) = self.imitate_mixed(&mut tally, sink)?;
+        let (mixed, more) = self.imitate(&mut tally, sink)?;
         self.say_narrowed(sink)?;
         let loss = own + mixed;
         work.seen += more;
@@ -415,10 +289,11 @@ impl Trainer {
         if self.due("eval_steps") && !self.eval.examples.is_empty() {
             let metrics = self.evaluate()?;
             sink.emit(RunEvent::Evaluated { step: self.step, metrics: metrics.clone() })?;
-            self.compare(&metrics, sink)?;
+            let now = Now { step: self.step, total: self.total };
+            self.best.compare(&metrics, &self.spec.params, now, sink)?;
         }
         if self.due("probe_steps") {
-            self.probe(sink)?;
+            self.measure_probe(sink)?;
         }
         if self.due("sample_steps") {
             self.show_answers(sink)?;
@@ -432,25 +307,33 @@ impl Trainer {
         self.step == self.total || self.best.ended || (every > 0 && self.step.is_multiple_of(every))
     }
 
-    /// Adds up the gradient of the next step's own rows; gives its loss and the work it was.
-    fn gather(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, Work), Error> {
-        if let Way::Answers(_) = self.way {
-            return self.learn_from_answers(tally, sink);
+    /// Adds the gradient of this step's mixed rows; gives their part of the loss and how many tokens they have.
+    fn imitate(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, u64), Error> {
+        let Some(mix) = &self.mix else { return Ok((0.0, 0)) };
+        match mix.imitate(&mut self.policy, &self.batches, self.step, tally)? {
+            Ok(done) => Ok(done),
+            Err(bad) => Err(self.bad_scores(bad, sink)?),
         }
-        let (micro, mut before) = self.batches.window(self.step);
-        let examples = || micro.iter().flatten().map(|i| &self.train.examples[*i]);
-        let (all, scored) = (examples().count(), examples().map(Example::scored).sum());
-        let tokens: usize = examples().map(Example::tokens).sum();
-        let mut loss = 0.0;
-        for rows in &micro {
-            // Micro-batches of the same size count alike, also a shorter last one, as TRL has it.
-            let share =
-                if self.batches.by_tokens() { rows.len() as f64 / all as f64 } else { 1.0 / micro.len() as f64 };
-            let window = Window { share, tokens: scored };
-            loss += self.pass(rows, before, &window, tally, sink)?;
-            before += rows.len() as u64;
+    }
+
+    /// Measures the probe where the run has one.
+    fn measure_probe(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+        match &mut self.probe {
+            Some(probe) => probe.measure(&self.policy, self.step, sink),
+            None => Ok(()),
         }
-        Ok((loss, Work { seen: tokens as u64, done: tokens as u64 }))
+    }
+
+    /// The step whose evaluation was the best so far by `metric_for_best_model`; none before the first.
+    #[must_use]
+    pub fn best_step(&self) -> Option<u64> {
+        self.best.at()
+    }
+
+    /// Whether the run stands at that step.
+    #[must_use]
+    pub fn is_best_now(&self) -> bool {
+        self.best_step() == Some(self.step)
     }
 
     /// Steps made.
@@ -481,17 +364,6 @@ impl Trainer {
     #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.policy
-    }
-}
-
-/// How rows become examples: as the recipe says, or, for methods that answer themselves, as prompts.
-pub(crate) fn making(recipe: Option<&dyn Recipe>, params: &Params) -> Making {
-    match recipe {
-        Some(recipe) => recipe.making(params),
-        None => Making {
-            eval_fraction: params.f64("eval_fraction"),
-            ..Making::plain(params.usize("max_length").saturating_sub(params.usize("max_completion_length")))
-        },
     }
 }
 

@@ -8,20 +8,28 @@
 //! no second end-of-text token behind a chat template, pairs that do not fit are left out and not cut, and `logits/*` are
 //! means over answer tokens (TRL: over every position, padding too).
 
-use super::{Apart, Loss, Recipe, Seen, Window, pair_tokens, sides};
+use super::contract::{AnyRecipe, Apart, Loss, Recipe, RecipeRow, Seen, Window, pair_tokens, sides};
 use crate::domain::Params;
 use crate::model::error::Error;
 use crate::train::loss::{Cpo, CpoForm, CpoPair, Tally};
 
+/// CPO's row in the registry.
+pub(super) const CPO: RecipeRow =
+    RecipeRow { name: "cpo", open: |params| Ok(AnyRecipe::offline(CpoRecipe::new(params)?)) };
+
+/// SimPO's.
+pub(super) const SIMPO: RecipeRow =
+    RecipeRow { name: "simpo", open: |params| Ok(AnyRecipe::offline(CpoRecipe::simpo(params))) };
+
 /// The recipe of both.
-pub(super) struct CpoRecipe {
+struct CpoRecipe {
     cpo: Cpo,
     soft: bool,
 }
 
 impl CpoRecipe {
     /// CPO.
-    pub(super) fn new(params: &Params) -> Result<Self, Error> {
+    fn new(params: &Params) -> Result<Self, Error> {
         let form = match params.text("loss_type") {
             "sigmoid" => CpoForm::Sigmoid,
             "hinge" => CpoForm::Hinge,
@@ -32,7 +40,7 @@ impl CpoRecipe {
     }
 
     /// SimPO.
-    pub(super) fn simpo(params: &Params) -> Self {
+    fn simpo(params: &Params) -> Self {
         Self::of(CpoForm::Simpo { gamma: params.f64("simpo_gamma") }, params)
     }
 

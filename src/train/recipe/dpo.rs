@@ -7,13 +7,17 @@
 //! `dpop` exist, pairs that do not fit `max_length` are left out and not cut, and metrics of a step are weighted by pairs and
 //! tokens, not by micro-batches. It also logs `kl/chosen`.
 
-use super::{Apart, Loss, Recipe, Seen, Window, pair_tokens, reference, sides};
+use super::contract::{AnyRecipe, Apart, Loss, Recipe, RecipeRow, Seen, Window, pair_tokens, reference, sides};
 use crate::domain::{Params, method};
 use crate::model::error::Error;
 use crate::train::loss::{Divergence, Dpo, DpoForm, DpoPair, Tally};
 
+/// Its row in the registry.
+pub(super) const RECIPE: RecipeRow =
+    RecipeRow { name: "dpo", open: |params| Ok(AnyRecipe::offline(DpoRecipe::new(params)?)) };
+
 /// The recipe.
-pub(super) struct DpoRecipe {
+struct DpoRecipe {
     dpo: Dpo,
     soft: bool,
 }
@@ -63,7 +67,7 @@ impl Dpo {
 }
 
 impl DpoRecipe {
-    pub(super) fn new(params: &Params) -> Result<Self, Error> {
+    fn new(params: &Params) -> Result<Self, Error> {
         Ok(Self { dpo: Dpo::from_params(params)?, soft: params.bool("soft_labels") })
     }
 }

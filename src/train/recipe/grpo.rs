@@ -3,21 +3,24 @@
 //! Formulas: [`crate::train::loss`]'s `grpo` and `advantage`. Differs from TRL 1.16: old log-probs come from the forward pass
 //! that trains, whether one update is made of a round or several, and `kl` and `entropy` are weighted by tokens.
 
-use super::Loss;
-use super::online::{Answer, OnlineRecipe, Shape, UpdateWindow};
+use super::contract::{Answer, AnyRecipe, Loss, OnlineRecipe, RecipeRow, Shape, UpdateWindow};
 use crate::domain::Params;
 use crate::nn::policy::{RowGradient, RowScores};
 use crate::train::loss::{Grpo, GrpoRow, Level, Reduction, Scale, Tally, group_advantages, reward_metrics};
 
+/// Its row in the registry.
+pub(super) const RECIPE: RecipeRow =
+    RecipeRow { name: "grpo", open: |params| Ok(AnyRecipe::online(GrpoRecipe::new(params))) };
+
 /// The recipe.
-pub(super) struct GrpoRecipe {
+struct GrpoRecipe {
     grpo: Grpo,
     scale: Scale,
     mask_truncated: bool,
 }
 
 impl GrpoRecipe {
-    pub(super) fn new(params: &Params) -> Self {
+    fn new(params: &Params) -> Self {
         let reduction = match params.text("loss_type") {
             "grpo" => Reduction::Grpo,
             "bnpo" => Reduction::Bnpo,

@@ -6,17 +6,21 @@
 //! fit `max_length` are left out and not cut, rows may be shuffled (the neighbours are fixed before), and no `kl` is logged
 //! where none is measured.
 
-use super::{Loss, Recipe, Seen, Window, reference};
+use super::contract::{AnyRecipe, Loss, Recipe, RecipeRow, Seen, Window, reference};
 use crate::domain::Params;
 use crate::model::error::Error;
 use crate::train::data::Making;
 use crate::train::loss::{Kto, KtoForm, KtoRow, Tally};
 
+/// Its row in the registry.
+pub(super) const RECIPE: RecipeRow =
+    RecipeRow { name: "kto", open: |params| Ok(AnyRecipe::offline(KtoRecipe::new(params)?)) };
+
 /// The recipe.
-pub(super) struct KtoRecipe(Kto);
+struct KtoRecipe(Kto);
 
 impl KtoRecipe {
-    pub(super) fn new(params: &Params) -> Result<Self, Error> {
+    fn new(params: &Params) -> Result<Self, Error> {
         let form = match params.text("loss_type") {
             "kto" => KtoForm::Kto,
             "apo_zero_unpaired" => KtoForm::ApoZeroUnpaired,

@@ -5,17 +5,21 @@
 //! Differs from TRL 1.16: no second end-of-text token behind a chat template, pairs that do not fit are left out and not cut,
 //! `logits/*` are means over answer tokens (TRL: over every position, padding too), and the odds stay finite at p = 1.
 
-use super::{Loss, Recipe, Seen, Window, pair_tokens, sides};
+use super::contract::{AnyRecipe, Loss, Recipe, RecipeRow, Seen, Window, pair_tokens, sides};
 use crate::domain::Params;
 use crate::model::error::Error;
 use crate::train::data::Making;
 use crate::train::loss::{Nll, Orpo, OrpoPair, Tally};
 
+/// Its row in the registry.
+pub(super) const RECIPE: RecipeRow =
+    RecipeRow { name: "orpo", open: |params| Ok(AnyRecipe::offline(OrpoRecipe::new(params)?)) };
+
 /// The recipe.
-pub(super) struct OrpoRecipe(Orpo);
+struct OrpoRecipe(Orpo);
 
 impl OrpoRecipe {
-    pub(super) fn new(params: &Params) -> Result<Self, Error> {
+    fn new(params: &Params) -> Result<Self, Error> {
         let nll = match params.text("orpo_nll") {
             "prompt_and_chosen" => Nll::PromptAndChosen,
             "completion_token_mean" => Nll::CompletionTokenMean,

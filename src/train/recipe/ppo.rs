@@ -5,8 +5,7 @@
 //! differ in their heads, the score lies on the answer's last token, old log-probs come from the forward pass that trains, so
 //! that ratios begin at 1, and only real tokens enter a mean.
 
-use super::Loss;
-use super::online::{Answer, OnlineRecipe, Shape, UpdateWindow};
+use super::contract::{Answer, AnyRecipe, Loss, OnlineRecipe, RecipeRow, Shape, UpdateWindow};
 use crate::domain::Params;
 use crate::nn::policy::{RowGradient, RowScores};
 use crate::train::loss::{
@@ -14,8 +13,12 @@ use crate::train::loss::{
 };
 use serde_json::{Value, json};
 
+/// Its row in the registry.
+pub(super) const RECIPE: RecipeRow =
+    RecipeRow { name: "ppo", open: |params| Ok(AnyRecipe::online(PpoRecipe::new(params))) };
+
 /// The recipe.
-pub(super) struct PpoRecipe {
+struct PpoRecipe {
     ppo: Ppo,
     kl: AdaptiveKl,
     gamma: f64,
@@ -25,7 +28,7 @@ pub(super) struct PpoRecipe {
 }
 
 impl PpoRecipe {
-    pub(super) fn new(params: &Params) -> Self {
+    fn new(params: &Params) -> Self {
         Self {
             ppo: Ppo {
                 cliprange: params.f64("cliprange"),

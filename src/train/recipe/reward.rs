@@ -5,7 +5,7 @@
 //! is read at the answer's true last token, never looked for by the padding's id; what was learned is calibrated on the
 //! held-out pairs, and the calibration is part of the checkpoint, together with the way rows are rendered.
 
-use super::{Apart, Loss, Recipe, Seen, Window};
+use super::contract::{AnyRecipe, Apart, Loss, Recipe, RecipeRow, Seen, Window};
 use crate::domain::{Metrics, Params};
 use crate::model::error::Error;
 use crate::nn::policy::{RowGradient, RowScores};
@@ -14,8 +14,12 @@ use crate::train::data::Making;
 use crate::train::loss::{Calibration, Reward, RewardPair, Tally, calibrate};
 use serde_json::Value;
 
+/// Its row in the registry.
+pub(super) const RECIPE: RecipeRow =
+    RecipeRow { name: "reward", open: |params| Ok(AnyRecipe::offline(RewardRecipe::new(params))) };
+
 /// The recipe.
-pub(super) struct RewardRecipe {
+struct RewardRecipe {
     reward: Reward,
     margin: bool,
     soft: bool,
@@ -23,7 +27,7 @@ pub(super) struct RewardRecipe {
 }
 
 impl RewardRecipe {
-    pub(super) fn new(params: &Params) -> Self {
+    fn new(params: &Params) -> Self {
         Self {
             reward: Reward { center_rewards_coefficient: params.f64("center_rewards_coefficient") },
             margin: params.bool("use_margin"),

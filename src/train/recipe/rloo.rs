@@ -2,8 +2,7 @@
 //!
 //! Formulas: [`crate::train::loss`]'s `rloo` and `advantage`. Differs from TRL 1.16 as GRPO here does.
 
-use super::Loss;
-use super::online::{Answer, OnlineRecipe, Shape, UpdateWindow};
+use super::contract::{Answer, AnyRecipe, Loss, OnlineRecipe, RecipeRow, Shape, UpdateWindow};
 use crate::domain::Params;
 use crate::nn::policy::{RowGradient, RowScores};
 use crate::train::loss::{Rloo, RlooRow, Tally, leave_one_out, reward_metrics};
@@ -11,14 +10,18 @@ use crate::train::loss::{Rloo, RlooRow, Tally, leave_one_out, reward_metrics};
 /// What is added to the standard deviation before it divides, as in TRL.
 const STD_FLOOR: f64 = 1e-4;
 
+/// Its row in the registry.
+pub(super) const RECIPE: RecipeRow =
+    RecipeRow { name: "rloo", open: |params| Ok(AnyRecipe::online(RlooRecipe::new(params))) };
+
 /// The recipe.
-pub(super) struct RlooRecipe {
+struct RlooRecipe {
     rloo: Rloo,
     normalize: bool,
 }
 
 impl RlooRecipe {
-    pub(super) fn new(params: &Params) -> Self {
+    fn new(params: &Params) -> Self {
         Self {
             rloo: Rloo {
                 beta: params.f64("beta"),

@@ -5,14 +5,18 @@
 //! left out and not cut; what the assistant said is found without markers in the template; rows kept for evaluation are not
 //! packed.
 
-use super::{Apart, Loss, Recipe, Seen, Window};
+use super::contract::{AnyRecipe, Apart, Loss, Recipe, RecipeRow, Seen, Window};
 use crate::domain::Params;
 use crate::model::error::Error;
 use crate::train::data::Making;
 use crate::train::loss::{Sft, SftForm, Tally};
 
+/// Its row in the registry.
+pub(super) const RECIPE: RecipeRow =
+    RecipeRow { name: "sft", open: |params| Ok(AnyRecipe::offline(SftRecipe::new(params)?)) };
+
 /// The recipe.
-pub(super) struct SftRecipe {
+struct SftRecipe {
     form: SftForm,
     assistant_only: bool,
     completion_only: bool,
@@ -20,7 +24,7 @@ pub(super) struct SftRecipe {
 }
 
 impl SftRecipe {
-    pub(super) fn new(params: &Params) -> Result<Self, Error> {
+    fn new(params: &Params) -> Result<Self, Error> {
         let form = match params.text("loss_type") {
             "nll" => SftForm::Nll,
             "dft" => SftForm::Dft,

@@ -1,9 +1,12 @@
 //! What a recipe says of going back in parts is so of its loss.
 
 use super::*;
-use crate::domain::{PairId, PromptId, method};
-use crate::nn::policy::Row;
+use crate::domain::{Metrics, PairId, PromptId, method, methods};
+use crate::nn::policy::{Row, RowScores};
 use crate::nn::random::{normal, stream};
+use crate::train::data::Example;
+use crate::train::loss::Tally;
+use crate::train::reference::Reference;
 
 /// Recipes whose parts add up, and recipes that have to see a micro-batch whole.
 const APART: &[(&str, &[(&str, &str)])] = &[
@@ -86,7 +89,7 @@ fn off(name: &str, settings: &[(&str, &str)]) -> (Apart, f64) {
     for (key, value) in settings {
         params.set(&rows, name, key, value).unwrap();
     }
-    let recipe = recipe(name, &params).unwrap();
+    let AnyRecipe::Offline(recipe) = recipe(name, &params).unwrap() else { panic!("{name} has no rows") };
     let all = batch(name, recipe.making(&params).mismatch > 0);
     let seen: Vec<Seen<'_>> = (0..all.examples.len())
         .map(|i| Seen {
@@ -138,4 +141,10 @@ fn what_stays_together_has_to() {
         assert_eq!(apart, Apart::No, "{name} {settings:?}");
         assert!(off > 1e-6, "{name} {settings:?}: its parts would add up");
     }
+}
+
+#[test]
+fn every_method_of_the_table_has_its_row_in_the_registry() {
+    let registered: Vec<&str> = RECIPES.iter().map(|row| row.name).collect();
+    assert_eq!(registered, methods().iter().map(|m| m.name).collect::<Vec<_>>());
 }

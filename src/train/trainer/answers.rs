@@ -3,7 +3,7 @@
 //! Owns which prompts are asked (the first distinct ones of the evaluation rows, else of the training rows) and that the
 //! answers are greedy: two answers to a prompt differ because the weights do.
 
-use super::Trainer;
+use super::state::Trainer;
 use crate::domain::{PromptBody, Sampler};
 use crate::generate::decode::Asked;
 use crate::generate::sampling::generate_all;

@@ -2,12 +2,22 @@
 //!
 //! Owns what a pair's margin is, as its method's loss sees it. Refuses rules and sentences, which are the domain's.
 
-use super::Trainer;
 use crate::domain::{DroppedRows, Facts, Finding, Health, Memory, Metrics, PairMargin, Params};
 use crate::model::error::Error;
 use crate::model::sink::Sink;
 use crate::protocol::RunEvent;
 use crate::train::recipe::Seen;
+
+/// How large a run is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    /// Steps planned.
+    pub(super) steps: u64,
+    /// Steps of a pass over the data.
+    pub(super) steps_per_epoch: u64,
+    /// Rows that are trained on or kept for evaluation.
+    pub(super) kept: usize,
+}
 
 /// Watches a run's health.
 pub(super) struct Watcher {
@@ -18,13 +28,27 @@ pub(super) struct Watcher {
     beta: f64,
 }
 
-impl Default for Watcher {
-    fn default() -> Self {
-        Self { health: Health::new(Facts::default()), pairs: Vec::new(), beta: 1.0 }
-    }
-}
-
 impl Watcher {
+    /// Watches a run of `method` from its beginning, of which `dropped` rows were left out.
+    pub(super) fn new(method: &str, params: &Params, size: Size, dropped: &[DroppedRows]) -> Self {
+        let most = dropped.iter().max_by_key(|d| d.count);
+        let number = |key: &str| Some(params.f64(key)).filter(|x| x.is_finite() && *x > 0.0);
+        let facts = Facts {
+            method: method.to_owned(),
+            steps: size.steps,
+            steps_per_epoch: size.steps_per_epoch,
+            kept: size.kept,
+            dropped: dropped.iter().map(|d| d.count).sum(),
+            dropped_why: most.map(|d| d.reason.clone()).unwrap_or_default(),
+            mean_logps: matches!(method, "orpo" | "simpo"),
+            sigmoid: is_sigmoid(method, params),
+            kl_target: number("kl_target"),
+            kl_key: if method == "ppo" { "kl_coef" } else { "beta" },
+        };
+        let beta = if method == "dpo" { number("beta").unwrap_or(1.0) } else { 1.0 };
+        Self { health: Health::new(facts), pairs: Vec::new(), beta }
+    }
+
     /// Takes in what the policy says of an example that is trained on; what is no pair says nothing.
     pub(super) fn see(&mut self, seen: &Seen<'_>) {
         let [chosen, rejected] = seen.scores else { return };
@@ -70,29 +94,6 @@ impl Watcher {
     /// Takes back what [`Watcher::memory`] gave.
     pub(super) fn restore(&mut self, memory: Memory) {
         self.health.restore(memory);
-    }
-}
-
-impl Trainer {
-    /// Begins to watch this run, of which `dropped` rows were left out.
-    pub(super) fn begin_watching(&mut self, dropped: &[DroppedRows]) {
-        let (method, params) = (self.spec.method.as_str(), &self.spec.params);
-        let most = dropped.iter().max_by_key(|d| d.count);
-        let number = |key: &str| Some(params.f64(key)).filter(|x| x.is_finite() && *x > 0.0);
-        let facts = Facts {
-            method: method.to_owned(),
-            steps: self.total,
-            steps_per_epoch: self.batches.per_epoch(),
-            kept: self.train.examples.len() + self.eval.examples.len(),
-            dropped: dropped.iter().map(|d| d.count).sum(),
-            dropped_why: most.map(|d| d.reason.clone()).unwrap_or_default(),
-            mean_logps: matches!(method, "orpo" | "simpo"),
-            sigmoid: is_sigmoid(method, params),
-            kl_target: number("kl_target"),
-            kl_key: if method == "ppo" { "kl_coef" } else { "beta" },
-        };
-        let beta = if method == "dpo" { number("beta").unwrap_or(1.0) } else { 1.0 };
-        self.health = Watcher { health: Health::new(facts), pairs: Vec::new(), beta };
     }
 }
 

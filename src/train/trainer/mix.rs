@@ -4,13 +4,12 @@
 //! step takes its part of them, sequential, they follow the preference steps in steps of their own. Their loss is the mean
 //! over their tokens times `mix_weight`, added to the step's.
 
-use super::Trainer;
 use super::batches::Batches;
-use super::pass::{Grouping, How, forward_backward};
+use super::pass::{Bad, Grouping, How, forward_backward};
 use crate::domain::{DroppedRows, Params, SftRow};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
-use crate::model::sink::Sink;
+use crate::nn::policy::Policy;
 use crate::train::data::{Example, Making, Rows, order, tokenise};
 use crate::train::loss::{SftForm, Tally};
 use crate::train::recipe::{Apart, imitate};
@@ -93,24 +92,28 @@ impl Mix {
         }
         (rows, from)
     }
-}
 
-impl Trainer {
-    /// Adds the gradient of this step's mixed rows; gives their part of the loss and how many tokens they have.
-    pub(super) fn imitate_mixed(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, u64), Error> {
-        let Some(mix) = &self.mix else { return Ok((0.0, 0)) };
-        let (rows, before) = mix.window(self.step, &self.batches);
-        let tokens: usize = rows.iter().map(|i| mix.examples[*i].scored()).sum();
-        let all: usize = rows.iter().map(|i| mix.examples[*i].tokens()).sum();
-        let (mut loss, mut unweighted, weight) = (0.0, 0.0, mix.weight);
-        let grouping = Grouping::of(false, self.policy.packs());
-        let size = self.batches.rows_at_once();
+    /// Adds the gradient of the mixed rows of the step after `done` steps; gives their part of the loss and how many tokens
+    /// they have, or the row whose numbers are not finite.
+    pub(super) fn imitate(
+        &self,
+        policy: &mut Policy,
+        batches: &Batches,
+        done: u64,
+        tally: &mut Tally,
+    ) -> Result<Result<(f64, u64), Bad>, Error> {
+        let (rows, before) = self.window(done, batches);
+        let tokens: usize = rows.iter().map(|i| self.examples[*i].scored()).sum();
+        let all: usize = rows.iter().map(|i| self.examples[*i].tokens()).sum();
+        let (mut loss, mut unweighted, weight) = (0.0, 0.0, self.weight);
+        let grouping = Grouping::of(false, policy.packs());
+        let size = batches.rows_at_once();
         for (n, chunk) in rows.chunks(size).enumerate() {
-            let examples: Vec<&Example> = chunk.iter().map(|i| &mix.examples[*i]).collect();
+            let examples: Vec<&Example> = chunk.iter().map(|i| &self.examples[*i]).collect();
             let number = PASSES + before + (n * size) as u64;
             let nothing = vec![None; examples.len()];
             let how = How { number, temperature: 1.0, grouping, apart: Apart::Sum };
-            let done = forward_backward(&mut self.policy, &examples, &nothing, how, &mut |seen| {
+            let done = forward_backward(policy, &examples, &nothing, how, &mut |seen| {
                 let mut out = imitate(seen, tokens, SftForm::Nll, &mut Tally::default());
                 unweighted += out.loss;
                 out.loss *= weight;
@@ -119,13 +122,13 @@ impl Trainer {
             })?;
             match done {
                 Ok(part) => loss += part,
-                Err(bad) => return Err(self.bad_scores(bad, sink)?),
+                Err(bad) => return Ok(Err(bad)),
             }
         }
         if tokens > 0 {
             tally.add("mix/loss", unweighted, 1.0);
             tally.add("mix/rows", rows.len() as f64, 1.0);
         }
-        Ok((loss, all as u64))
+        Ok(Ok((loss, all as u64)))
     }
 }

@@ -3,6 +3,8 @@
 use crate::domain::{Params, contradiction};
 use crate::model::error::Error;
 use crate::model::tune::{LINEARS, LoraSpec, Tune};
+use crate::nn::decoder::Decoder;
+use crate::nn::policy::Policy;
 
 /// What is trained, by `tune` and the `lora_*` parameters.
 #[must_use]
@@ -21,6 +23,11 @@ pub fn tune_of(params: &Params) -> Tune {
         targets: LINEARS.iter().filter(wanted).map(|name| (*name).to_owned()).collect(),
         seed: params.i64("seed") as u64,
     })
+}
+
+/// The policy on the path that `params` ask for.
+pub(super) fn policy_of(decoder: Decoder, params: &Params) -> Result<Policy, Error> {
+    if params.text("engine") == "reference" { Ok(Policy::reference(decoder)) } else { Policy::new(decoder) }
 }
 
 /// Refuses options that would be without effect.

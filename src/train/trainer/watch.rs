@@ -4,7 +4,7 @@
 //! update; what is odd but possible is a warning.
 
 use super::pass::Bad;
-use super::{Trainer, Way};
+use super::state::{Trainer, Way};
 use crate::domain::{Finding, PairId, Severity};
 use crate::model::error::Error;
 use crate::model::sink::Sink;
@@ -19,26 +19,6 @@ const TOLERANCE: f64 = 1e-4;
 /// The same where products are made in 16 bits: a batch's shape decides how they are rounded, and the reference is computed in
 /// other batches.
 const TOLERANCE_16: f64 = 5e-2;
-
-/// Which checks are still due.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Check {
-    /// The loss at the reference, until the first batch has been seen.
-    pub(super) start: Option<f64>,
-    /// Updates with a learning rate above 0 so far, up to 2: adapters' A moves only after B did.
-    pub(super) moves: u64,
-}
-
-impl Check {
-    pub(super) fn new(at_reference: Option<f64>) -> Self {
-        Self { start: at_reference, moves: 0 }
-    }
-
-    /// Whether the update with this learning rate is one to look at.
-    pub(super) fn watching(&self, rate: f64) -> bool {
-        rate > 0.0 && self.moves < 2
-    }
-}
 
 impl Trainer {
     /// Before the first update: the policy is the reference, so loss and margins are known.
