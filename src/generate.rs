@@ -7,6 +7,7 @@
 //! digits of its log-probs.
 
 pub(crate) mod decode;
+pub(crate) mod generated;
 pub(crate) mod sampler;
 pub(crate) mod sampling;
 

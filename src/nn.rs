@@ -1,28 +1,42 @@
 //! Computing a model: from a batch of token rows to log-probs, and from their derivatives to gradients.
 //!
-//! Owns the decoder and its adapters, the contract between losses and computation ([`Batch`], [`RowScores`],
-//! [`RowGradient`]), its three backends ([`Policy`] chooses: `reference`, the oracle written from candle's differentiable
-//! operations; `cpu` and `cuda`, forward and backward by hand), the optimizer, random numbers and devices. Refuses losses,
-//! methods and sessions.
+//! Owns the decoder and its adapters, the contract between losses and computation (`contract`: [`Batch`], [`RowScores`],
+//! [`RowGradient`]), `trait Backend` (`backend`) with its three implementations, the optimizer, random numbers, devices and the
+//! memory formula. [`Policy`] chooses a backend: `reference`, the oracle written from candle's differentiable operations, or
+//! `cpu` and `cuda`, forward and backward by hand. In each of them `logprobs` makes log-probs of a batch, `layer` goes through a
+//! decoder layer and back, and `gradients` sums what is trained. Refuses losses, methods and sessions.
 //!
 //! **Invariants.** A gradient path uses only operations whose backward is tested. Frozen weights get no gradient. Random
 //! numbers come from `(seed, stream, counter)`, never from candle or a clock, so a resumed run is the same run.
 
+pub(crate) mod backend;
+pub(crate) mod contract;
 pub(crate) mod cpu;
 pub(crate) mod cuda;
 pub(crate) mod decoder;
 pub(crate) mod device;
+mod divergence;
 pub(crate) mod frozen;
 pub(crate) mod inference;
+pub(crate) mod layout;
+pub(crate) mod linear;
 mod load;
+pub(crate) mod memory;
+pub(crate) mod norm;
 pub(crate) mod optim;
+pub(crate) mod pass;
 pub(crate) mod policy;
 pub(crate) mod random;
+pub(crate) mod reference;
+pub(crate) mod room;
+pub(crate) mod rotary;
 #[cfg(test)]
 pub(crate) mod toy;
 
-pub use decoder::{Cache, Decoder, Pass};
+pub use decoder::Decoder;
 pub use device::{describe, device};
 pub use optim::{AdamW, Update};
+pub use pass::Pass;
 pub use policy::{Batch, Gradients, Policy, Row, RowGradient, RowScores, Tape, TokenScores};
 pub use random::{normal, stream, uniform};
+pub use reference::Cache;

@@ -8,6 +8,7 @@
 //! `⌊n/2⌋ / C(n, 2)`; for two or three candidates that is one uniformly random pair.
 
 use super::decode::{Asked, Decode, Queue};
+pub use super::generated::Generated;
 use super::sampler::draw;
 use crate::domain::{
     Completion, CompletionId, Finding, Finish, Metrics, Pair, PairId, Prompt, RunId, Sampler, Severity, hash64,
@@ -17,27 +18,15 @@ use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
 use crate::model::trained::Trained;
 use crate::model::tune::Tune;
-use crate::nn::decoder::{Cache, Decoder};
+use crate::nn::decoder::Decoder;
 use crate::nn::random::{stream, uniform};
+use crate::nn::reference::Cache;
 use crate::protocol::{Plan, RunEvent, SampleSpec};
 use candle_core::{Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
-
-/// One decoded row.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Generated {
-    /// Its tokens, the ending one left out.
-    pub ids: Vec<u32>,
-    /// Sum of the log-probs under the sampling policy, the ending token's included.
-    pub logp: f64,
-    /// Why it ended.
-    pub finish: Finish,
-    /// The token that ended it, where one did.
-    pub end: Option<u32>,
-}
 
 /// Continues one prompt once for each generator, all rows together: one prefill, then one step a token for the rows that are
 /// still open. A row's tokens depend on its own generator only, not on its company.

@@ -1,7 +1,6 @@
-//! The fast path on accelerators: forward and backward of the decoder written by hand over candle tensors, behind the contract
-//! of [`Policy`](super::policy::Policy).
+//! The backend of accelerators: forward and backward of the decoder written by hand over candle tensors.
 //!
-//! Owns the same mathematics as the reference path, which stays its oracle: tests hold both equal on the CPU, in f32 to 1e-5
+//! Owns the same mathematics as the reference, which stays its oracle: tests hold both equal on the CPU, in f32 to 1e-5
 //! and every gradient to 1e-4, and in bf16 as near as that type can be. Refuses candle's graph: no tensor here is tracked.
 //!
 //! **Types.** Products are made in the type of the frozen weights, with sums in f32; the residual stream, log-probs, adapters
@@ -9,162 +8,117 @@
 //! once, the head for scored tokens alone. What reads the same input is one product, and one small tensor is read back in a
 //! pass. The innermost operations are a table ([`leaf::Leaves`]), composed of candle's or kernels of its own.
 //!
-//! **Memory.** Each layer keeps its input; the rest of what its way back needs is kept as long as [`Gpu::room`] allows, and
+//! **Memory.** Each layer keeps its input; the rest of what its way back needs is kept as long as the budget allows, and
 //! made again where not. Where memory runs out that rest is dropped first, and then fewer rows go through a layer at one time.
 
 mod attention;
 #[cfg(any(test, feature = "cuda"))]
 mod blocks;
-mod head;
+mod composed;
+mod gradients;
 #[cfg(feature = "cuda")]
 mod kernels;
 mod layer;
+mod layout;
 mod leaf;
 mod linear;
-mod plan;
-mod sums;
+mod logprobs;
 
-use super::cpu;
+use super::backend::{Backend, Tape};
+use super::contract::{Batch, Gradients, RowGradient, TokenScores};
 use super::decoder::Decoder;
-use super::policy::{Batch, Gradients, Room, RowGradient, TokenScores, joined};
+use super::divergence::divergence;
+use super::memory::activation_budget;
+use super::pass::Mode;
+use super::room::{Room, joined};
 use crate::model::error::Error;
-use candle_core::{D, DType, Tensor};
-pub(crate) use head::chunk;
+use candle_core::{DType, Device, Tensor};
+use gradients::{Slot, Sums};
 #[cfg(feature = "cuda")]
 pub(crate) use kernels::{adamw, keep_memory, squares};
 use layer::Saved;
+use layout::DeviceLayout;
 use leaf::Leaves;
-use plan::Plan;
+pub(crate) use logprobs::chunk;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use sums::{Slot, Sums};
 
 /// What lasts from pass to pass.
-pub(crate) struct Gpu {
+pub(crate) struct CudaBackend {
     leaves: Leaves,
     sums: Sums,
+    room: Room,
     /// Bytes of activations that may be kept beside the layers' inputs.
-    room: AtomicUsize,
+    budget: AtomicUsize,
     /// Bytes of them that are kept now.
     kept: Arc<AtomicUsize>,
 }
 
-/// How a pass is made.
-#[derive(Debug, Clone, Copy)]
-struct Way {
-    /// Whether adapters are on.
-    adapter: bool,
-    /// Number of the training pass whose dropout masks are drawn; none: no dropout.
-    dropout: Option<u64>,
-}
-
 /// What the way back needs of a forward.
-pub(super) struct Tape {
-    plan: Plan,
-    way: Way,
+struct Kept {
+    layout: DeviceLayout,
+    mode: Mode,
     layers: Vec<Saved>,
-    head: head::Tape,
+    logprobs: logprobs::Kept,
     /// The last layer's output, (tokens, H).
     last: Tensor,
 }
 
-impl Tape {
-    /// How many scored tokens and valued positions each row has.
-    pub(crate) fn counts(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.plan.counts()
+/// The fastest table there is on a device.
+fn leaves(device: &Device) -> Leaves {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return kernels::LEAVES;
     }
+    let _ = device;
+    composed::COMPOSED
 }
 
-impl Gpu {
-    /// The fast path for `decoder`, wherever it computes.
+impl CudaBackend {
+    /// For `decoder`, wherever it computes.
     ///
     /// # Errors
     /// When the memory cannot be had.
-    pub(crate) fn new(decoder: &mut Decoder) -> Result<Self, Error> {
+    pub(super) fn new(decoder: &mut Decoder) -> Result<Self, Error> {
         decoder.join()?;
         #[cfg(feature = "cuda")]
         keep_memory(decoder.device())?;
-        let room = AtomicUsize::new(room(decoder.device()));
-        let leaves = Leaves::of(decoder.device());
-        Ok(Self { leaves, sums: Sums::new(decoder), room, kept: Arc::default() })
+        let budget = AtomicUsize::new(activation_budget(decoder.device()));
+        let (leaves, sums) = (leaves(decoder.device()), Sums::new(decoder));
+        Ok(Self { leaves, sums, room: Room::default(), budget, kept: Arc::default() })
     }
 
-    /// Keeps at most `bytes` of activations beside the layers' inputs.
-    #[cfg(test)]
-    pub(super) fn set_room(&self, bytes: usize) {
-        self.room.store(bytes, Ordering::Relaxed);
-    }
-
-    /// Gives the sums of gradients and starts again from none.
-    pub(crate) fn take(&mut self, decoder: &Decoder) -> Result<Gradients, Error> {
-        self.sums.take(decoder)
-    }
-
-    /// Scores without gradients or dropout; `adapter` false is the base model.
-    pub(crate) fn score(
-        &self,
-        decoder: &Decoder,
-        batch: &Batch,
-        adapter: bool,
-        room: &Room,
-    ) -> Result<TokenScores, Error> {
-        let way = Way { adapter, dropout: None };
-        let plan = Plan::new(decoder, batch, true)?;
-        let last = self.through(decoder, &plan, way, room)?;
-        Ok(head::forward(self, decoder, &plan, &last, false)?.0)
-    }
-
-    /// The normed final states from which the scored tokens are predicted, (n, H), and these tokens.
-    pub(crate) fn states(
-        &self,
-        decoder: &Decoder,
-        batch: &Batch,
-        adapter: bool,
-        room: &Room,
-    ) -> Result<(Tensor, Vec<u32>), Error> {
-        let plan = Plan::new(decoder, batch, true)?;
-        let last = self.through(decoder, &plan, Way { adapter, dropout: None }, room)?;
-        let states = head::states(self, decoder, &last, &plan.from)?;
-        Ok((states, plan.lie.target))
-    }
-
-    fn through(&self, decoder: &Decoder, plan: &Plan, way: Way, room: &Room) -> Result<Tensor, Error> {
-        let mut x = embed(decoder, plan)?;
+    /// The last layer's output, (tokens, H).
+    fn through(&self, decoder: &Decoder, layout: &DeviceLayout, mode: Mode) -> Result<Tensor, Error> {
+        let mut x = embed(decoder, layout)?;
         for i in 0..decoder.depth() {
-            x = joined(room.parts(
-                &plan.pieces,
+            x = joined(self.room.parts(
+                &layout.pieces,
                 || false,
                 |first, count| {
-                    let part = plan.part(first, count)?;
-                    let modules = layer::Modules::new(self, decoder, i, way)?;
-                    Ok(layer::forward(self, decoder, &modules, &part, way, &part.cut(&x)?)?.0)
+                    let part = layout.part(first, count)?;
+                    let modules = layer::Modules::new(&self.leaves, decoder, i, mode)?;
+                    Ok(layer::forward(&self.leaves, decoder, &modules, &part, mode, &part.cut(&x)?)?.0)
                 },
             )?)?;
         }
         Ok(x)
     }
 
-    /// Scores with the adapter on and training pass `number`'s dropout, and keeps what [`Gpu::backward`] needs.
-    pub(super) fn score_train(
-        &self,
-        decoder: &Decoder,
-        batch: &Batch,
-        number: u64,
-        room: &Room,
-    ) -> Result<(TokenScores, Tape), Error> {
-        let way = Way { adapter: true, dropout: Some(number).filter(|_| cpu::drops(decoder)) };
-        let plan = Plan::new(decoder, batch, way.dropout.is_none())?;
-        let mut x = embed(decoder, &plan)?;
+    fn forward_train(&self, decoder: &Decoder, batch: &Batch, number: u64) -> Result<(TokenScores, Tape), Error> {
+        let mode = Mode { adapter: true, dropout: Some(number).filter(|_| decoder.has_dropout()) };
+        let layout = DeviceLayout::new(decoder, batch, mode.dropout.is_none())?;
+        let mut x = embed(decoder, &layout)?;
         let mut layers: Vec<Saved> = Vec::with_capacity(decoder.depth());
         for i in 0..decoder.depth() {
-            let modules = layer::Modules::new(self, decoder, i, way)?;
+            let modules = layer::Modules::new(&self.leaves, decoder, i, mode)?;
             let mut rest = None;
-            let parts = room.parts(
-                &plan.pieces,
-                || self.relieve(&mut layers),
+            let parts = self.room.parts(
+                &layout.pieces,
+                || relieve(&self.budget, &mut layers),
                 |first, count| {
-                    let part = plan.part(first, count)?;
-                    let (y, made) = layer::forward(self, decoder, &modules, &part, way, &part.cut(&x)?)?;
+                    let part = layout.part(first, count)?;
+                    let (y, made) = layer::forward(&self.leaves, decoder, &modules, &part, mode, &part.cut(&x)?)?;
                     rest = if part.whole { self.keep(made) } else { None };
                     Ok(y)
                 },
@@ -173,8 +127,9 @@ impl Gpu {
             layers.push(Saved { x, rest, modules: modules.kept() });
             x = y;
         }
-        let (scores, head) = head::forward(self, decoder, &plan, &x, true)?;
-        Ok((scores, Tape { plan, way, layers, head, last: x }))
+        let (scores, logprobs) = logprobs::forward(&self.leaves, decoder, &layout, &x, true)?;
+        let counts = layout.counts().collect();
+        Ok((scores, Tape::new(counts, Kept { layout, mode, layers, logprobs, last: x })))
     }
 
     /// Keeps what a layer's way back needs, if there is room for it.
@@ -182,29 +137,13 @@ impl Gpu {
         let bytes = rest.bytes();
         let before = self.kept.fetch_add(bytes, Ordering::Relaxed);
         let kept = layer::Kept { rest, bytes, all: self.kept.clone() };
-        (before + bytes <= self.room.load(Ordering::Relaxed)).then_some(kept)
+        (before + bytes <= self.budget.load(Ordering::Relaxed)).then_some(kept)
     }
 
-    /// Lets go of what was kept beside the layers' inputs, and keeps no more from here on; false where nothing was.
-    fn relieve(&self, layers: &mut [Saved]) -> bool {
-        let some = layers.iter().any(|saved| saved.rest.is_some());
-        for saved in layers.iter_mut() {
-            saved.rest = None;
-        }
-        self.room.store(0, Ordering::Relaxed);
-        some
-    }
-
-    /// Adds dL/dθ to the sums, given dL/d of what was said about each row.
-    pub(super) fn backward(
-        &mut self,
-        decoder: &Decoder,
-        tape: Tape,
-        g: &[RowGradient],
-        room: &Room,
-    ) -> Result<(), Error> {
-        let Tape { plan, way, mut layers, head, last } = tape;
-        let mut upstream = head::backward(self, decoder, &plan, &last, head, g)?;
+    fn backward_all(&mut self, decoder: &Decoder, kept: Kept, g: &[RowGradient]) -> Result<(), Error> {
+        let Kept { layout, mode, mut layers, logprobs, last } = kept;
+        let Self { leaves, sums, room, budget, .. } = self;
+        let mut upstream = logprobs::backward(leaves, decoder, &layout, &last, logprobs, g, sums)?;
         drop(last);
         for i in (0..decoder.depth()).rev() {
             let Some(Saved { x, mut rest, modules }) = layers.pop() else {
@@ -212,50 +151,114 @@ impl Gpu {
             };
             let modules = match modules {
                 Some(modules) => modules,
-                None => layer::Modules::new(self, decoder, i, way)?,
+                None => layer::Modules::new(leaves, decoder, i, mode)?,
             };
-            let mut sums = std::mem::take(&mut self.sums);
             let parts = room.parts(
-                &plan.pieces,
-                || self.relieve(&mut layers),
+                &layout.pieces,
+                || relieve(budget, &mut layers),
                 |first, count| {
-                    let part = plan.part(first, count)?;
+                    let part = layout.part(first, count)?;
                     let rest = rest.take().filter(|_| part.whole);
                     let (x, upstream) = (part.cut(&x)?, part.cut(&upstream)?);
                     let (dx, more) =
-                        layer::backward(self, decoder, &modules, &part, way, &x, rest.as_ref(), &upstream)?;
+                        layer::backward(leaves, decoder, &modules, &part, mode, (&x, rest.as_ref()), &upstream)?;
                     // All of a part's gradients or none: where memory ran out the part is made again.
                     sums.add_all(&more)?;
                     Ok(dx)
                 },
             );
-            self.sums = sums;
             upstream = joined(parts?)?;
         }
         if decoder.trained_embedding().is_some() {
             let (vocab, hidden) = (decoder.config().vocab, decoder.config().hidden);
             let zeros = Tensor::zeros((vocab, hidden), DType::F32, decoder.device())?.to_dtype(upstream.dtype())?;
-            let sum = zeros.index_add(&plan.ids, &upstream, 0)?;
-            self.sums.add_all(&[(Slot::Embedding, sum)])?;
+            let sum = zeros.index_add(&layout.ids, &upstream, 0)?;
+            sums.add_all(&[(Slot::Embedding, sum)])?;
         }
         Ok(())
     }
 }
 
+impl Backend for CudaBackend {
+    fn name(&self) -> &'static str {
+        "fast"
+    }
+
+    fn is_packed(&self) -> bool {
+        true
+    }
+
+    fn score(&self, decoder: &Decoder, batch: &Batch, adapter: bool) -> Result<TokenScores, Error> {
+        let mode = Mode { adapter, dropout: None };
+        let score = || {
+            let layout = DeviceLayout::new(decoder, batch, true)?;
+            let last = self.through(decoder, &layout, mode)?;
+            Ok(logprobs::forward(&self.leaves, decoder, &layout, &last, false)?.0)
+        };
+        score().map_err(Error::with_remedy)
+    }
+
+    fn states(&self, decoder: &Decoder, batch: &Batch, adapter: bool) -> Result<(Tensor, Vec<u32>), Error> {
+        let states = || {
+            let layout = DeviceLayout::new(decoder, batch, true)?;
+            let last = self.through(decoder, &layout, Mode { adapter, dropout: None })?;
+            let states = logprobs::states(&self.leaves, decoder, &last, &layout.from)?;
+            Ok((states, layout.places.target))
+        };
+        states().map_err(Error::with_remedy)
+    }
+
+    fn divergence(
+        &self,
+        decoder: &Decoder,
+        base: &Tensor,
+        head: &Tensor,
+        now: &Tensor,
+        targets: &[u32],
+    ) -> Result<(Vec<f64>, Vec<f64>), Error> {
+        divergence(decoder, base, head, now, targets)
+    }
+
+    fn score_train(&self, decoder: &Decoder, batch: &Batch, number: u64) -> Result<(TokenScores, Tape), Error> {
+        self.forward_train(decoder, batch, number).map_err(Error::with_remedy)
+    }
+
+    fn backward(&mut self, decoder: &Decoder, tape: Tape, g: &[RowGradient]) -> Result<(), Error> {
+        self.backward_all(decoder, tape.kept()?, g).map_err(Error::with_remedy)
+    }
+
+    fn take_gradients(&mut self, decoder: &Decoder) -> Result<Gradients, Error> {
+        self.sums.take(decoder)
+    }
+
+    fn narrowed(&self) -> Option<usize> {
+        self.room.narrowed()
+    }
+
+    #[cfg(test)]
+    fn limit_kept(&mut self, bytes: usize) {
+        self.budget.store(bytes, Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    fn limit_tokens(&mut self, tokens: usize) {
+        self.room.there_is = tokens;
+    }
+}
+
+/// Frees what was kept beside the layers' inputs, and keeps no more from here on; false where nothing was.
+fn relieve(budget: &AtomicUsize, layers: &mut [Saved]) -> bool {
+    let some = layers.iter().any(|saved| saved.rest.is_some());
+    for saved in layers.iter_mut() {
+        saved.rest = None;
+    }
+    budget.store(0, Ordering::Relaxed);
+    some
+}
+
 /// The tokens' vectors, (tokens, H), in f32.
-fn embed(decoder: &Decoder, plan: &Plan) -> Result<Tensor, Error> {
-    Ok(decoder.embedding().stored().detach().index_select(&plan.ids, 0)?.to_dtype(DType::F32)?)
-}
-
-/// Half of the memory that is free on the device when a run begins: the rest is for moments, gradients, logits and one layer
-/// at work.
-fn room(device: &candle_core::Device) -> usize {
-    super::device::free(device).map_or_else(cpu::room, |bytes| bytes / 2)
-}
-
-/// A tensor's sum over its last dimension, which stays as 1.
-fn row_sum(x: &Tensor) -> Result<Tensor, Error> {
-    Ok(x.sum_keepdim(D::Minus1)?)
+fn embed(decoder: &Decoder, layout: &DeviceLayout) -> Result<Tensor, Error> {
+    Ok(decoder.embedding().stored().detach().index_select(&layout.ids, 0)?.to_dtype(DType::F32)?)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, MetalStorage, Result, Shape, Storage, Tensor, bail};
 
 /// `x · Wᵀ` for x (N, in) and a constant W (out, in); backward is `g · W`.
-pub(crate) struct Linear {
+pub(super) struct Product {
     /// W, (out, in), contiguous.
     pub weight: Tensor,
 }
@@ -76,7 +76,7 @@ fn times<S: BackendStorage>(x: &S, xl: &Layout, c: &S, cl: &Layout) -> Result<(S
     joined::<S, candle_core::op::Mul>(x, xl, c, cl)
 }
 
-impl CustomOp1 for Linear {
+impl CustomOp1 for Product {
     fn name(&self) -> &'static str {
         "frozen-linear"
     }

@@ -4,12 +4,15 @@
 //! As Hugging Face's trainer, norms and biases (tensors of one dimension) are not decayed, and gradients are scaled by
 //! min(1, max/(norm + 1e-6)).
 
+mod device;
+
+use super::contract::Gradients;
 use super::cpu::values;
-use super::policy::Gradients;
 use crate::domain::Params;
 use crate::model::error::Error;
 use crate::model::trained::write_tensors;
 use candle_core::{CpuStorage, D, DType, InplaceOp1, Layout, Tensor, Var};
+pub(super) use device::DeviceUpdate;
 use safetensors::{Dtype, View};
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -34,7 +37,7 @@ pub struct AdamW {
 enum Moments {
     /// Beside f32 in the processor's memory: one loop updates them with it.
     Host { m: Vec<f32>, v: Vec<f32> },
-    /// Elsewhere.
+    /// DeviceUpdate.
     Tensors { m: Tensor, v: Tensor },
 }
 
@@ -211,7 +214,13 @@ impl AdamW {
                     if watch {
                         before.push((i, var.as_tensor().copy()?));
                     }
-                    elsewhere.push(Elsewhere { var, gradient: gradient.to_dtype(DType::F32)?.contiguous()?, m, v, by });
+                    elsewhere.push(DeviceUpdate {
+                        var,
+                        gradient: gradient.to_dtype(DType::F32)?.contiguous()?,
+                        m,
+                        v,
+                        by,
+                    });
                 }
             }
         }
@@ -272,36 +281,8 @@ fn read(path: &Path, device: Option<&candle_core::Device>) -> Result<HashMap<Str
         .map_err(|e| Error::file(path, format!("cannot be read: {e}")))
 }
 
-/// An update of what does not lie in the processor's memory as f32.
-pub(super) struct Elsewhere<'a> {
-    /// What is trained.
-    pub(crate) var: &'a Var,
-    /// Its gradient in f32, in one piece.
-    pub(crate) gradient: Tensor,
-    /// Its moments.
-    pub(crate) m: &'a mut Tensor,
-    /// The second.
-    pub(crate) v: &'a mut Tensor,
-    /// The numbers of the update.
-    pub(crate) by: Adam,
-}
-
-impl Elsewhere<'_> {
-    /// Composed of candle's operations.
-    fn step(&mut self) -> Result<(), Error> {
-        let Self { var, gradient, m, v, by } = self;
-        let g = (&*gradient * by.scale)?;
-        **m = ((&**m * by.beta1)? + (&g * (1.0 - by.beta1))?)?;
-        **v = ((&**v * by.beta2)? + (g.sqr()? * (1.0 - by.beta2))?)?;
-        let step = (&**m / ((&**v / by.bias2)?.sqrt()? + by.eps)?)?;
-        let old = var.as_tensor().to_dtype(DType::F32)?;
-        let kept = if by.keep == 1.0 { old } else { (old * by.keep)? };
-        Ok(var.set(&(kept - (step * by.rate)?)?.to_dtype(var.dtype())?)?)
-    }
-}
-
 /// All of them at once where there is a kernel for it, else one after another.
-fn update_elsewhere(all: &mut [Elsewhere<'_>]) -> Result<(), Error> {
+fn update_elsewhere(all: &mut [DeviceUpdate<'_>]) -> Result<(), Error> {
     #[cfg(feature = "cuda")]
     if super::cuda::adamw(all)? {
         return Ok(());

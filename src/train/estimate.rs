@@ -10,8 +10,9 @@ use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::tune::Tune;
-use crate::nn::cpu::places;
-use crate::nn::device::{device, free, weights_dtype};
+use crate::nn::device::{device, weights_dtype};
+use crate::nn::layout::places;
+use crate::nn::memory::activation_budget;
 use crate::nn::policy::Row;
 use crate::protocol::{Estimate, RunSpec};
 use std::path::Path;
@@ -84,7 +85,7 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
         });
         all.collect()
     };
-    let room = free(&device).map_or_else(crate::nn::cpu::room, |bytes| bytes / 2) as u64;
+    let room = activation_budget(&device) as u64;
     let of = |groups: &Vec<Group>| match (params.text("engine"), cpu) {
         ("reference", _) => (work(&model.config, &tune, groups), 0),
         (_, true) => work_fast(&model.config, &tune, groups, room),

@@ -6,7 +6,10 @@ use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::tune::LINEARS;
 use crate::model::weights::Weights;
-use crate::nn::decoder::{Decoder, Linear as Loaded, Norm, Weight, frequencies};
+use crate::nn::decoder::Decoder;
+use crate::nn::linear::{Linear as Loaded, Weight};
+use crate::nn::norm::Norm;
+use crate::nn::rotary::frequencies;
 use candle_core::{DType, Device, Tensor};
 use tiebreak_kernels::packed::Matrix;
 

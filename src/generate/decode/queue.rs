@@ -5,8 +5,8 @@
 
 use super::{Decode, History, Kept};
 use crate::domain::{Finish, Sampler};
+use crate::generate::generated::Generated;
 use crate::generate::sampler::{Drawn, draw};
-use crate::generate::sampling::Generated;
 use crate::model::error::Error;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;

@@ -5,11 +5,13 @@
 //! └──────────────────────────────────────────────────┘  └───────────────────────────────────────────┘
 //! ```
 
+use super::context::Context;
+use super::gradients::Sums;
 use super::linear::{self, Columns};
-use super::plan::Plan;
-use super::{Fast, Sums, Way, values};
+use super::values::values;
 use crate::model::error::Error;
-use crate::nn::decoder::{Decoder, Layer, Norm};
+use crate::nn::decoder::{Decoder, Layer};
+use crate::nn::norm::Norm;
 use rayon::prelude::*;
 use tiebreak_kernels::arena::Buffer;
 use tiebreak_kernels::attention::{self, Shape};
@@ -54,13 +56,13 @@ pub(super) fn bytes(decoder: &Decoder, tokens: usize) -> usize {
     (2 * q + 2 * kv + raw + c.heads + c.hidden + 2 * c.ff + low) * tokens * size_of::<f32>()
 }
 
-fn shape(decoder: &Decoder, plan: &Plan) -> Shape {
-    let c = decoder.config();
-    Shape { tokens: plan.tokens(), heads: c.heads, kv_heads: c.kv_heads, width: c.head_dim }
+fn shape(context: &Context<'_>) -> Shape {
+    let c = context.decoder.config();
+    Shape { tokens: context.layout.tokens(), heads: c.heads, kv_heads: c.kv_heads, width: c.head_dim }
 }
 
-fn norm(fast: &Fast, norm: &Norm, x: &[f32]) -> Result<Buffer, Error> {
-    let mut y = fast.arena.take(x.len());
+pub(super) fn norm(context: &Context<'_>, norm: &Norm, x: &[f32]) -> Result<Buffer, Error> {
+    let mut y = context.arena.take(x.len());
     leaf::rms_norm(x, &values(norm.gamma.stored())?, norm.eps as f32, &mut y);
     Ok(y)
 }
@@ -74,26 +76,23 @@ pub(super) fn norm_back(norm: &Norm, x: &[f32], dy: &[f32], dx: &mut [f32], sums
 
 /// (tokens, H) to (tokens, H); with `keep` also what the way back needs.
 pub(super) fn forward(
-    fast: &Fast,
-    decoder: &Decoder,
+    context: &Context<'_>,
     layer: &Layer,
-    plan: &Plan,
-    way: Way,
     x: &[f32],
     keep: Option<&mut Option<Rest>>,
 ) -> Result<Buffer, Error> {
-    let (c, n, arena) = (decoder.config(), plan.tokens(), &fast.arena);
+    let (c, n, arena) = (context.decoder.config(), context.layout.tokens(), context.arena);
     let (q_width, kv_width) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
     let stride = q_width + 2 * kv_width;
-    let h = norm(fast, &layer.input_norm, x)?;
+    let h = norm(context, &layer.input_norm, x)?;
     let mut qkv = arena.take(n * stride);
     let mut into =
-        |module, first| linear::forward(fast, module, plan, way, &h, &mut qkv, Columns { stride, first }, Onto::Fresh);
+        |module, first| linear::forward(context, module, &h, &mut qkv, Columns { stride, first }, Onto::Fresh);
     let low_q = into(&layer.q, 0)?;
     let low_k = into(&layer.k, q_width)?;
     let low_v = into(&layer.v, q_width + kv_width)?;
     drop(h);
-    let tables = (plan.cos.as_slice(), plan.sin.as_slice());
+    let tables = (context.layout.cos.as_slice(), context.layout.sin.as_slice());
     let (mut q, mut k, mut v) = (arena.take(n * q_width), arena.take(n * kv_width), arena.take(n * kv_width));
     leaf::heads_out(&qkv, stride, q_width + kv_width, c.head_dim, None, &mut v);
     let mut raw = None;
@@ -101,8 +100,8 @@ pub(super) fn forward(
         let (mut raw_q, mut raw_k) = (arena.take(n * q_width), arena.take(n * kv_width));
         leaf::heads_out(&qkv, stride, 0, c.head_dim, None, &mut raw_q);
         leaf::heads_out(&qkv, stride, q_width, c.head_dim, None, &mut raw_k);
-        turn(&norm(fast, q_norm, &raw_q)?, n * c.head_dim, c.head_dim, tables, &mut q);
-        turn(&norm(fast, k_norm, &raw_k)?, n * c.head_dim, c.head_dim, tables, &mut k);
+        turn(&norm(context, q_norm, &raw_q)?, n * c.head_dim, c.head_dim, tables, &mut q);
+        turn(&norm(context, k_norm, &raw_k)?, n * c.head_dim, c.head_dim, tables, &mut k);
         raw = Some((raw_q, raw_k));
     } else {
         leaf::heads_out(&qkv, stride, 0, c.head_dim, Some(tables), &mut q);
@@ -110,18 +109,18 @@ pub(super) fn forward(
     }
     drop(qkv);
     let (mut apart, mut lse) = (arena.take(n * q_width), arena.take(c.heads * n));
-    attention::forward(&plan.segments, shape(decoder, plan), &q, &k, &v, &mut apart, &mut lse);
+    attention::forward(&context.layout.segments, shape(context), &q, &k, &v, &mut apart, &mut lse);
     let mut out = arena.take(n * q_width);
     leaf::heads_in(&apart, q_width, 0, c.head_dim, None, &mut out);
     drop(apart);
     let mut mid = arena.take(n * c.hidden);
     mid.copy_from_slice(x);
-    let low_o = linear::forward(fast, &layer.o, plan, way, &out, &mut mid, Columns::all(c.hidden), Onto::Sum)?;
-    let h = norm(fast, &layer.ff_norm, &mid)?;
+    let low_o = linear::forward(context, &layer.o, &out, &mut mid, Columns::all(c.hidden), Onto::Sum)?;
+    let h = norm(context, &layer.ff_norm, &mid)?;
     let mut gate_up = arena.take(n * 2 * c.ff);
     let mut into = |module, first| {
         let at = Columns { stride: 2 * c.ff, first };
-        linear::forward(fast, module, plan, way, &h, &mut gate_up, at, Onto::Fresh)
+        linear::forward(context, module, &h, &mut gate_up, at, Onto::Fresh)
     };
     let low_gate = into(&layer.gate, 0)?;
     let low_up = into(&layer.up, c.ff)?;
@@ -130,7 +129,7 @@ pub(super) fn forward(
     leaf::swiglu(&gate_up, c.ff, &mut inner);
     let mut y = arena.take(n * c.hidden);
     y.copy_from_slice(&mid);
-    let low_down = linear::forward(fast, &layer.down, plan, way, &inner, &mut y, Columns::all(c.hidden), Onto::Sum)?;
+    let low_down = linear::forward(context, &layer.down, &inner, &mut y, Columns::all(c.hidden), Onto::Sum)?;
     if let Some(keep) = keep {
         let low = [low_q, low_k, low_v, low_o, low_gate, low_up, low_down];
         *keep = Some(Rest { q, k, v, raw, out, lse, mid, gate_up, low });
@@ -153,23 +152,19 @@ fn turn_back(x: &[f32], size: usize, width: usize, tables: (&[f32], &[f32]), y: 
 }
 
 /// The way back: `upstream` is dL/dy and becomes dL/dx; the trainables' parts go to `sums`.
-#[allow(clippy::too_many_arguments, reason = "a layer, where it stands, and what goes in and out")]
 pub(super) fn backward(
-    fast: &Fast,
-    decoder: &Decoder,
+    context: &Context<'_>,
     layer: &Layer,
-    plan: &Plan,
-    way: Way,
     saved: Saved,
     upstream: &mut Buffer,
     sums: &mut Sums,
 ) -> Result<(), Error> {
-    let (c, n, arena) = (decoder.config(), plan.tokens(), &fast.arena);
+    let (c, n, arena) = (context.decoder.config(), context.layout.tokens(), context.arena);
     let (q_width, kv_width) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
     let stride = q_width + 2 * kv_width;
     let Saved { x, mut rest } = saved;
     if rest.is_none() {
-        forward(fast, decoder, layer, plan, way, &x, Some(&mut rest))?;
+        forward(context, layer, &x, Some(&mut rest))?;
     }
     let Some(Rest { q, k, v, raw, out, lse, mid, gate_up, low }) = rest else {
         return Err(Error::Asked("a layer's forward was not kept; this is an error of the program".into()));
@@ -182,39 +177,39 @@ pub(super) fn backward(
     let mut dinner = arena.take(n * c.ff);
     let through = (&inner[..], low_down.as_ref());
     let to = (&mut dinner[..], Onto::Fresh);
-    linear::backward(fast, &layer.down, plan, way, through, (&*upstream, all), to, sums)?;
+    linear::backward(context, &layer.down, through, (&*upstream, all), to, sums)?;
     drop(inner);
     let mut dboth = arena.take(n * 2 * c.ff);
     leaf::swiglu_back(&gate_up, c.ff, &dinner, &mut dboth);
     drop((gate_up, dinner));
-    let h = norm(fast, &layer.ff_norm, &mid)?;
+    let h = norm(context, &layer.ff_norm, &mid)?;
     let mut dh = arena.take(n * c.hidden);
     let at = |first| Columns { stride: 2 * c.ff, first };
     let to = (&mut dh[..], Onto::Fresh);
-    linear::backward(fast, &layer.gate, plan, way, (&h, low_gate.as_ref()), (&dboth, at(0)), to, sums)?;
+    linear::backward(context, &layer.gate, (&h, low_gate.as_ref()), (&dboth, at(0)), to, sums)?;
     let to = (&mut dh[..], Onto::Sum);
-    linear::backward(fast, &layer.up, plan, way, (&h, low_up.as_ref()), (&dboth, at(c.ff)), to, sums)?;
+    linear::backward(context, &layer.up, (&h, low_up.as_ref()), (&dboth, at(c.ff)), to, sums)?;
     drop((h, dboth));
     norm_back(&layer.ff_norm, &mid, &dh, upstream, sums)?;
     drop(mid);
 
     let mut dout = arena.take(n * q_width);
     let to = (&mut dout[..], Onto::Fresh);
-    linear::backward(fast, &layer.o, plan, way, (&out, low_o.as_ref()), (&*upstream, all), to, sums)?;
+    linear::backward(context, &layer.o, (&out, low_o.as_ref()), (&*upstream, all), to, sums)?;
     let (mut out_heads, mut dout_heads) = (arena.take(n * q_width), arena.take(n * q_width));
     leaf::heads_out(&out, q_width, 0, c.head_dim, None, &mut out_heads);
     leaf::heads_out(&dout, q_width, 0, c.head_dim, None, &mut dout_heads);
     drop((out, dout));
     let (mut dq, mut dk, mut dv) = (arena.take(n * q_width), arena.take(n * q_width), arena.take(n * q_width));
     let seen = attention::Seen { q: &q, k: &k, v: &v, out: &out_heads, lse: &lse, dout: &dout_heads };
-    attention::backward(&plan.segments, shape(decoder, plan), seen, &mut dq, &mut dk, &mut dv);
+    attention::backward(&context.layout.segments, shape(context), seen, &mut dq, &mut dk, &mut dv);
     drop((out_heads, dout_heads, q, k, v, lse));
     let (mut dk_all, mut dv_all) = (arena.take(n * kv_width), arena.take(n * kv_width));
-    attention::fold(&dk, shape(decoder, plan), &mut dk_all);
-    attention::fold(&dv, shape(decoder, plan), &mut dv_all);
+    attention::fold(&dk, shape(context), &mut dk_all);
+    attention::fold(&dv, shape(context), &mut dv_all);
     drop((dk, dv));
     let mut dqkv = arena.take(n * stride);
-    let tables = (plan.cos.as_slice(), plan.sin.as_slice());
+    let tables = (context.layout.cos.as_slice(), context.layout.sin.as_slice());
     leaf::heads_in(&dv_all, stride, q_width + kv_width, c.head_dim, None, &mut dqkv);
     if let (Some(q_norm), Some(k_norm), Some((raw_q, raw_k))) = (&layer.q_norm, &layer.k_norm, &raw) {
         for (d, raw, norm, first) in [(&dq, raw_q, q_norm, 0), (&dk_all, raw_k, k_norm, q_width)] {
@@ -229,12 +224,12 @@ pub(super) fn backward(
         leaf::heads_in(&dk_all, stride, q_width, c.head_dim, Some(tables), &mut dqkv);
     }
     drop((dq, dk_all, dv_all));
-    let h = norm(fast, &layer.input_norm, &x)?;
+    let h = norm(context, &layer.input_norm, &x)?;
     let parts = [(&layer.q, low_q, 0), (&layer.k, low_k, q_width), (&layer.v, low_v, q_width + kv_width)];
     for (i, (module, low, first)) in parts.iter().enumerate() {
         let onto = if i == 0 { Onto::Fresh } else { Onto::Sum };
         let at = Columns { stride, first: *first };
-        linear::backward(fast, module, plan, way, (&h, low.as_ref()), (&dqkv, at), (&mut dh, onto), sums)?;
+        linear::backward(context, module, (&h, low.as_ref()), (&dqkv, at), (&mut dh, onto), sums)?;
     }
     norm_back(&layer.input_norm, &x, &dh, upstream, sums)
 }

@@ -1,9 +1,10 @@
 //! A linear module with its adapter, forward and back: `y = x·Wᵀ + scale·drop(x)·Aᵀ·Bᵀ (+ b)`, DoRA's lengths on it.
 
-use super::plan::Plan;
-use super::{Fast, Sums, Way, values};
+use super::context::Context;
+use super::gradients::Sums;
+use super::values::values;
 use crate::model::error::Error;
-use crate::nn::decoder::{Linear, Lora};
+use crate::nn::linear::{Linear, Lora};
 use tiebreak_kernels::arena::Buffer;
 use tiebreak_kernels::leaf;
 use tiebreak_kernels::product::{Onto, View, product};
@@ -32,41 +33,38 @@ impl Linear {
 }
 
 /// The input of A: x, or what dropout leaves of it.
-fn dropped(fast: &Fast, lora: &Lora, plan: &Plan, way: Way, x: &[f32], width: usize) -> Option<Buffer> {
-    let number = way.dropout.filter(|_| lora.dropout > 0.0)?;
-    let mut kept = mask(fast, lora, plan, number, width);
+fn dropped(context: &Context<'_>, lora: &Lora, x: &[f32], width: usize) -> Option<Buffer> {
+    let number = context.mode.dropout.filter(|_| lora.dropout > 0.0)?;
+    let mut kept = mask(context, lora, number, width);
     leaf::multiply(&mut kept, x);
     Some(kept)
 }
 
 /// The dropout mask of the rows as they lie.
-fn mask(fast: &Fast, lora: &Lora, plan: &Plan, number: u64, width: usize) -> Buffer {
-    let mut mask = fast.arena.take(plan.tokens() * width);
-    for (start, end, padded) in &plan.padded {
+fn mask(context: &Context<'_>, lora: &Lora, number: u64, width: usize) -> Buffer {
+    let mut mask = context.arena.take(context.layout.tokens() * width);
+    for (start, end, padded) in &context.layout.padded {
         lora.keep(number, padded * width, &mut mask[start * width..end * width]);
     }
     mask
 }
 
 /// Puts the module's outputs into the columns `at` of `y`, on top of what is there with [`Onto::Sum`]; gives `drop(x)·Aᵀ`.
-#[allow(clippy::too_many_arguments, reason = "a module, where it stands, and what goes in and out")]
 pub(super) fn forward(
-    fast: &Fast,
+    context: &Context<'_>,
     linear: &Linear,
-    plan: &Plan,
-    way: Way,
     x: &[f32],
     y: &mut [f32],
     at: Columns,
     onto: Onto,
 ) -> Result<Option<Buffer>, Error> {
     let (out, width) = linear.sizes();
-    let n = plan.tokens();
+    let n = context.layout.tokens();
     let weight = values(linear.weight.stored())?;
-    let lora = linear.lora.as_ref().filter(|_| way.adapter);
+    let lora = linear.lora.as_ref().filter(|_| context.mode.adapter);
     let stretch = if lora.is_some() { linear.stretch()? } else { None };
     // What is stretched is put on top of something else only afterwards.
-    let mut apart = stretch.as_ref().map(|_| fast.arena.take(n * out));
+    let mut apart = stretch.as_ref().map(|_| context.arena.take(n * out));
     let (to, columns, onto_here) = match &mut apart {
         Some(buffer) => (&mut buffer[..], Columns::all(out), Onto::Fresh),
         None => (&mut *y, at, onto),
@@ -85,8 +83,8 @@ pub(super) fn forward(
     if let Some(lora) = lora {
         let (a, b) = (values(lora.a.as_tensor())?, values(lora.b.as_tensor())?);
         let r = a.len() / width;
-        let mut xa = fast.arena.take(n * r);
-        let kept = dropped(fast, lora, plan, way, x, width);
+        let mut xa = context.arena.take(n * r);
+        let kept = dropped(context, lora, x, width);
         let input = View::rows(kept.as_deref().unwrap_or(x), width);
         product(&mut xa, r, Onto::Fresh, input, View::columns(&a, width), (n, r, width), 1.0);
         let (low_view, b_view, scale) = (View::rows(&xa, r), View::columns(&b, r), lora.scale as f32);
@@ -112,33 +110,30 @@ pub(super) fn forward(
 
 /// The way back: dL/dx into `dx`, on top of it with [`Onto::Sum`], and the trainables' parts into `sums`. `x` and `low` are the
 /// forward's input and what it gave; `dy` holds dL/dy in the columns `at`.
-#[allow(clippy::too_many_arguments, reason = "a module, where it stands, and what goes in and out")]
 pub(super) fn backward(
-    fast: &Fast,
+    context: &Context<'_>,
     linear: &Linear,
-    plan: &Plan,
-    way: Way,
     (x, low): (&[f32], Option<&Buffer>),
     (dy, at): (&[f32], Columns),
     (dx, onto): (&mut [f32], Onto),
     sums: &mut Sums,
 ) -> Result<(), Error> {
     let (out, width) = linear.sizes();
-    let n = plan.tokens();
+    let n = context.layout.tokens();
     let weight = values(linear.weight.stored())?;
     if let Some(sum) = linear.bias.as_ref().and_then(|b| b.trained()).and_then(|var| sums.of(var)) {
         for row in dy.chunks(at.stride) {
             leaf_add(sum, &row[at.first..at.first + out]);
         }
     }
-    let lora = linear.lora.as_ref().filter(|_| way.adapter);
+    let lora = linear.lora.as_ref().filter(|_| context.mode.adapter);
     let mut stretched = None;
     if let Some((lora, dora)) = lora.and_then(|l| l.dora.as_ref().map(|d| (l, d))) {
         let (Some(stretch), Some(low)) = (linear.stretch()?, low) else {
             return Err(Error::Asked("an adapter has no lengths; this is an error of the program".into()));
         };
         // Before the lengths: made again, since only what came after them was kept.
-        let mut before = fast.arena.take(n * out);
+        let mut before = context.arena.take(n * out);
         let b = values(lora.b.as_tensor())?;
         let r = b.len() / out;
         product(
@@ -185,23 +180,23 @@ pub(super) fn backward(
     };
     let (a, b, scale) = (values(lora.a.as_tensor())?, values(lora.b.as_tensor())?, lora.scale as f32);
     let r = b.len() / out;
-    let mut dlow = fast.arena.take(n * r);
+    let mut dlow = context.arena.take(n * r);
     product(&mut dlow, r, Onto::Fresh, dy_view, View::rows(&b, r), (n, r, out), scale);
     if let Some(sum) = sums.of(&lora.b) {
         product(sum, r, Onto::Sum, dy_view.transposed(), View::rows(low, r), (out, r, n), scale);
     }
-    let kept = dropped(fast, lora, plan, way, x, width);
+    let kept = dropped(context, lora, x, width);
     if let Some(sum) = sums.of(&lora.a) {
         let input = View::rows(kept.as_deref().unwrap_or(x), width);
         product(sum, width, Onto::Sum, View::rows(&dlow, r).transposed(), input, (r, width, n), 1.0);
     }
     let (dlow_view, a_view) = (View::rows(&dlow, r), View::rows(&a, width));
-    match way.dropout.filter(|_| lora.dropout > 0.0) {
+    match context.mode.dropout.filter(|_| lora.dropout > 0.0) {
         None => product(dx, width, Onto::Sum, dlow_view, a_view, (n, width, r), 1.0),
         Some(number) => {
-            let mut part = fast.arena.take(n * width);
+            let mut part = context.arena.take(n * width);
             product(&mut part, width, Onto::Fresh, dlow_view, a_view, (n, width, r), 1.0);
-            leaf::multiply(&mut part, &mask(fast, lora, plan, number, width));
+            leaf::multiply(&mut part, &mask(context, lora, number, width));
             leaf::add(dx, &part);
         }
     }

@@ -39,7 +39,7 @@ fn what_is_made_again_is_the_same_to_the_bit() {
     let run = |room: Option<usize>| {
         let mut policy = Policy::new(toy.decoder(DType::F32, &lora(false, 0.1))).unwrap();
         if let Some(bytes) = room {
-            policy.set_room(bytes);
+            policy.backend().limit_kept(bytes);
         }
         let (_, tape) = policy.score_train(&batch).unwrap();
         policy.backward(tape, &g).unwrap();
@@ -58,9 +58,9 @@ fn a_common_beginning_goes_through_once() {
     let decoder = toy.decoder(DType::F32, &Tune::None);
     let row = |tail: &[u32]| Row::new([&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], tail].concat(), vec![10]);
     let batch = Batch::new(vec![row(&[3, 4]), row(&[5, 6, 7]), Row::new(vec![1, 2], vec![1])]);
-    let plan = super::Plan::new(&decoder, &batch, true).unwrap();
+    let plan = super::BatchLayout::new(&decoder, &batch, true).unwrap();
     assert_eq!(plan.tokens(), 10 + 2 + 3 + 2);
-    assert_eq!(super::Plan::new(&decoder, &batch, false).unwrap().tokens(), 12 + 13 + 2);
+    assert_eq!(super::BatchLayout::new(&decoder, &batch, false).unwrap().tokens(), 12 + 13 + 2);
 }
 
 #[test]

@@ -6,9 +6,8 @@
 //! backward makes each block's weights again from the kept log-sums (Dao 2023): with `P = exp(S − lse)` and
 //! `D = rowsum(dO ⊙ O)`, `dV = Pᵀ·dO`, `dS = P ⊙ (dO·Vᵀ − D)`, `dQ = dS·K`, `dK = dSᵀ·Q`, each times the scale where due.
 
+use super::layout::Part;
 use super::leaf::Shape;
-use super::plan::Part;
-use super::row_sum;
 use crate::model::error::Error;
 use candle_core::{D, DType, Device, Tensor};
 use std::ops::Range;
@@ -76,6 +75,11 @@ impl Block {
         let apart = scores.reshape((kv, stacked / self.queries.len(), self.queries.len(), columns))?;
         Ok(apart.broadcast_add(&self.mask(q.device())?)?.reshape((kv, stacked, columns))?)
     }
+}
+
+/// A tensor's sum over its last dimension, which stays as 1.
+fn row_sum(x: &Tensor) -> Result<Tensor, Error> {
+    Ok(x.sum_keepdim(D::Minus1)?)
 }
 
 fn scale(shape: Shape) -> f64 {

@@ -1,5 +1,9 @@
 //! What kernels and cuBLAS are told in numbers: the blocks in which attention goes over the segments, and how matrices lie.
 
+#[cfg(feature = "cuda")]
+use crate::model::error::Error;
+#[cfg(feature = "cuda")]
+use candle_core::{Device, Tensor};
 use tiebreak_kernels::attention::Segment;
 
 /// Queries, or keys, of a block of attention's kernels: four warps of 16.
@@ -22,6 +26,29 @@ pub(super) fn shared_back(width: usize) -> usize {
 
 fn weights() -> usize {
     ROWS * (TILE + 4) * 4
+}
+
+/// The blocks in which attention's kernels go over the segments of a batch.
+#[cfg(feature = "cuda")]
+#[derive(Clone)]
+pub(super) struct Blocks {
+    /// (blocks, 5).
+    pub(super) queries: Tensor,
+    /// (blocks, 3).
+    pub(super) keys: Tensor,
+}
+
+#[cfg(feature = "cuda")]
+impl Blocks {
+    /// Those of `segments`, on the device.
+    pub(super) fn new(segments: &[Segment], device: &Device) -> Result<Self, Error> {
+        let (queries, keys) = (queries(segments), keys(segments));
+        let (n, k) = (queries.len(), keys.len());
+        Ok(Self {
+            queries: Tensor::from_vec(queries.into_flattened(), (n, 5), device)?,
+            keys: Tensor::from_vec(keys.into_flattened(), (k, 3), device)?,
+        })
+    }
 }
 
 /// Blocks of queries: first and last query, first and last key of the prefix, first key of the own segment.

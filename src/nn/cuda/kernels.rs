@@ -7,10 +7,11 @@
 
 use super::attention;
 use super::blocks::{self, Side, side};
-use super::leaf::{Asked, COMPOSED, Leaves, Own, Shape, Told};
-use super::plan::Part;
+use super::composed::COMPOSED;
+use super::layout::Part;
+use super::leaf::{Asked, Leaves, Own, Shape, Told};
 use crate::model::error::Error;
-use crate::nn::optim::Elsewhere;
+use crate::nn::optim::DeviceUpdate;
 use candle_core::backend::BackendStorage;
 use candle_core::cuda::cudarc::cublas::{result, sys};
 use candle_core::cuda::cudarc::driver::result as driver;
@@ -21,7 +22,6 @@ use candle_core::cuda::{CudaDevice, CudaStorage, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{DType, Device, Layout, Shape as Dims, Storage, Tensor, bail};
 use half::bf16;
-use tiebreak_kernels::attention::Segment;
 
 /// Threads of a block that takes a row.
 const THREADS: usize = 256;
@@ -31,27 +31,6 @@ const BLOCKS: usize = 4096;
 /// The table: kernels where they are.
 pub(super) const LEAVES: Leaves =
     Leaves { norm, norm_back, turn, attend, attend_back, swiglu, swiglu_back, tell, plus, tell_back, wide, onto, join };
-
-/// The blocks in which attention's kernels go over the segments of a batch.
-#[derive(Clone)]
-pub(super) struct Blocks {
-    /// (blocks, 5).
-    queries: Tensor,
-    /// (blocks, 3).
-    keys: Tensor,
-}
-
-impl Blocks {
-    /// Those of `segments`, on the device.
-    pub(super) fn new(segments: &[Segment], device: &Device) -> Result<Self, Error> {
-        let (queries, keys) = (blocks::queries(segments), blocks::keys(segments));
-        let (n, k) = (queries.len(), keys.len());
-        Ok(Self {
-            queries: Tensor::from_vec(queries.into_flattened(), (n, 5), device)?,
-            keys: Tensor::from_vec(keys.into_flattened(), (k, 3), device)?,
-        })
-    }
-}
 
 /// A file of kernels.
 #[derive(Debug, Clone, Copy)]
@@ -581,7 +560,7 @@ fn each(entries: usize, n: usize) -> Grid {
 }
 
 /// One update by AdamW of f32 on a CUDA device, all of them in place by one kernel; false where they are not that.
-pub(crate) fn adamw(all: &[Elsewhere<'_>]) -> Result<bool, Error> {
+pub(crate) fn adamw(all: &[DeviceUpdate<'_>]) -> Result<bool, Error> {
     let Some(by) = all.first().map(|e| e.by) else { return Ok(false) };
     let rows: Vec<_> =
         all.iter().map(|e| [Some(e.var.as_tensor()), Some(&e.gradient), Some(&*e.m), Some(&*e.v)]).collect();

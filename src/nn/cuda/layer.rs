@@ -7,13 +7,14 @@
 //!
 //! The residual stream and its gradient are f32, what lies between in the type of the products.
 
-use super::leaf::Shape;
+use super::gradients::{Place, Slot, at};
+use super::layout::Part;
+use super::leaf::{Leaves, Shape};
 use super::linear::{Modules as Joint, Tensors};
-use super::plan::Part;
-use super::sums::{Place, Slot, at};
-use super::{Gpu, Way};
 use crate::model::error::Error;
-use crate::nn::decoder::{Decoder, Layer, Norm};
+use crate::nn::decoder::{Decoder, Layer};
+use crate::nn::norm::Norm;
+use crate::nn::pass::Mode;
 use candle_core::Tensor;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -78,14 +79,14 @@ const PLACES: [Place; 4] = [Place::Qkv, Place::Out, Place::GateUp, Place::Down];
 
 impl Modules {
     /// Those of layer `index`.
-    pub(super) fn new(gpu: &Gpu, decoder: &Decoder, index: usize, way: Way) -> Result<Self, Error> {
+    pub(super) fn new(leaves: &Leaves, decoder: &Decoder, index: usize, mode: Mode) -> Result<Self, Error> {
         let layer = &decoder.layers()[index];
         let joined = |place| match (place, &layer.joined) {
             (Place::Qkv, Some([qkv, _])) => Some(qkv),
             (Place::GateUp, Some([_, gate_up])) => Some(gate_up),
             _ => None,
         };
-        let of = |place| Tensors::new(&gpu.leaves, &at(layer, place), joined(place), way, decoder.dtype());
+        let of = |place| Tensors::new(leaves, &at(layer, place), joined(place), mode, decoder.dtype());
         let [qkv, out, gate_up, down] = PLACES;
         let all = [of(qkv)?, of(out)?, of(gate_up)?, of(down)?];
         Ok(Self { index, all, trained: layer.o.weight.trained().is_some() })
@@ -108,17 +109,17 @@ pub(super) fn shape(decoder: &Decoder) -> Shape {
 
 /// x (tokens, H) in f32 to (tokens, H) in f32, and what the way back needs.
 pub(super) fn forward(
-    gpu: &Gpu,
+    leaves: &Leaves,
     decoder: &Decoder,
     modules: &Modules,
     part: &Part,
-    way: Way,
+    mode: Mode,
     x: &Tensor,
 ) -> Result<(Tensor, Rest), Error> {
-    let (leaves, layer) = (&gpu.leaves, &decoder.layers()[modules.index]);
+    let layer = &decoder.layers()[modules.index];
     let (shape, dtype) = (shape(decoder), decoder.dtype());
     let norm = |norm: &Norm, x: &Tensor| (leaves.norm)(x, norm.gamma.stored(), norm.eps, dtype);
-    let through = |i: usize, x: &Tensor| modules.joint(layer, i).forward(leaves, part, way, x);
+    let through = |i: usize, x: &Tensor| modules.joint(layer, i).forward(leaves, part, mode, x);
     let (plain, low_qkv) = through(0, &norm(&layer.input_norm, x)?)?;
     let (normed, raw) = match (&layer.q_norm, &layer.k_norm) {
         (Some(q), Some(k)) => {
@@ -142,31 +143,29 @@ pub(super) fn forward(
 }
 
 /// dL/dx from `upstream`, dL/dy, both (tokens, H) in f32, and the trainables' gradients.
-#[allow(clippy::too_many_arguments, reason = "a layer, where it stands, and what goes in and out")]
 pub(super) fn backward(
-    gpu: &Gpu,
+    leaves: &Leaves,
     decoder: &Decoder,
     modules: &Modules,
     part: &Part,
-    way: Way,
-    x: &Tensor,
-    kept: Option<&Kept>,
+    mode: Mode,
+    (x, kept): (&Tensor, Option<&Kept>),
     upstream: &Tensor,
 ) -> Result<(Tensor, Vec<(Slot, Tensor)>), Error> {
-    let (leaves, layer) = (&gpu.leaves, &decoder.layers()[modules.index]);
+    let layer = &decoder.layers()[modules.index];
     let (shape, dtype) = (shape(decoder), decoder.dtype());
     let made;
     let rest = if let Some(kept) = kept {
         &kept.rest
     } else {
-        made = forward(gpu, decoder, modules, part, way, x)?.1;
+        made = forward(leaves, decoder, modules, part, mode, x)?.1;
         &made
     };
     let mut grads = Vec::new();
     let norm = |norm: &Norm, x: &Tensor| (leaves.norm)(x, norm.gamma.stored(), norm.eps, dtype);
     let back = |i: usize, x: &Tensor, dy: &Tensor, grads: &mut Vec<(Slot, Tensor)>| {
         let stands = (modules.index, PLACES[i]);
-        modules.joint(layer, i).backward(leaves, part, way, stands, (x, rest.low[i].as_ref()), dy, grads)
+        modules.joint(layer, i).backward(leaves, part, mode, stands, (x, rest.low[i].as_ref()), dy, grads)
     };
     let norm_back = |n: &Norm, place, x: &Tensor, dy: &Tensor, on: Option<&Tensor>, grads: &mut Vec<(Slot, Tensor)>| {
         let trained = n.gamma.trained().is_some();

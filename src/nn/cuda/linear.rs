@@ -4,12 +4,13 @@
 //! The weights stand one below the other, so do the adapters' A; their B stand on the diagonal of one matrix. So one product
 //! gives what three modules say, and two more what their adapters add.
 
-use super::Way;
-use super::leaf::{Leaves, Own, stack};
-use super::plan::Part;
-use super::sums::{Kind, Place, Slot};
+use super::composed::stack;
+use super::gradients::{Kind, Place, Slot};
+use super::layout::Part;
+use super::leaf::{Leaves, Own};
 use crate::model::error::Error;
-use crate::nn::decoder::{Linear, Lora};
+use crate::nn::linear::{Linear, Lora};
+use crate::nn::pass::Mode;
 use candle_core::{DType, Tensor};
 
 /// Modules ready for a pass.
@@ -55,7 +56,7 @@ impl Tensors {
         leaves: &Leaves,
         parts: &[&Linear],
         joined: Option<&Tensor>,
-        way: Way,
+        mode: Mode,
         dtype: DType,
     ) -> Result<Self, Error> {
         let weight = match joined {
@@ -71,7 +72,7 @@ impl Tensors {
         } else {
             None
         };
-        let adapted = way.adapter && parts.iter().any(|p| p.lora.is_some());
+        let adapted = mode.adapter && parts.iter().any(|p| p.lora.is_some());
         let adapter = if adapted { Some(Adapter::new(leaves, parts, dtype)?) } else { None };
         Ok(Self { weight, bias, adapter })
     }
@@ -120,8 +121,8 @@ impl<'a> Modules<'a> {
     }
 
     /// Every adapted module's dropout mask of the part's tokens, (tokens, in).
-    fn masks(&self, part: &Part, way: Way, x: &Tensor) -> Result<Option<Vec<Tensor>>, Error> {
-        let Some(number) = way.dropout else { return Ok(None) };
+    fn masks(&self, part: &Part, mode: Mode, x: &Tensor) -> Result<Option<Vec<Tensor>>, Error> {
+        let Some(number) = mode.dropout else { return Ok(None) };
         let width = x.dim(1)?;
         let mask = |lora: &Lora| {
             let mut mask = vec![1f32; part.tokens() * width];
@@ -146,8 +147,8 @@ impl<'a> Modules<'a> {
     }
 
     /// drop(x)·Aᵀ, (tokens, R).
-    fn low(&self, adapter: &Adapter, part: &Part, way: Way, x: &Tensor) -> Result<Tensor, Error> {
-        let Some(masks) = self.masks(part, way, x)? else { return Ok(x.matmul(&adapter.a.t()?)?) };
+    fn low(&self, adapter: &Adapter, part: &Part, mode: Mode, x: &Tensor) -> Result<Tensor, Error> {
+        let Some(masks) = self.masks(part, mode, x)? else { return Ok(x.matmul(&adapter.a.t()?)?) };
         let one = |((first, r), mask): ((usize, usize), &Tensor)| {
             Ok((x * mask)?.matmul(&adapter.a.narrow(0, first, r)?.t()?)?)
         };
@@ -160,14 +161,14 @@ impl<'a> Modules<'a> {
         &self,
         leaves: &Leaves,
         part: &Part,
-        way: Way,
+        mode: Mode,
         x: &Tensor,
     ) -> Result<(Tensor, Option<Tensor>), Error> {
         let t = &self.tensors;
         let mut y = x.matmul(&t.weight.t()?)?;
         let mut low = None;
         if let Some(adapter) = &t.adapter {
-            let xa = self.low(adapter, part, way, x)?;
+            let xa = self.low(adapter, part, mode, x)?;
             y = (leaves.onto)(y, &xa, &adapter.b.t()?)?;
             if let Some(stretch) = &adapter.stretch {
                 y = y.broadcast_mul(&stretch.to_dtype(y.dtype())?)?;
@@ -181,12 +182,12 @@ impl<'a> Modules<'a> {
     }
 
     /// dL/dx from dL/dy (tokens, out), and the trainables' gradients. `x` and `low` are the forward's input and what it gave.
-    #[allow(clippy::too_many_arguments, reason = "modules, where they stand, and what goes in and out")]
+    #[expect(clippy::too_many_arguments, reason = "modules, where they stand, and what goes in and out")]
     pub(super) fn backward(
         &self,
         leaves: &Leaves,
         part: &Part,
-        way: Way,
+        mode: Mode,
         (layer, place): (usize, Place),
         (x, low): (&Tensor, Option<&Tensor>),
         dy: &Tensor,
@@ -215,7 +216,7 @@ impl<'a> Modules<'a> {
         let Some((adapter, low)) = adapter else { return Ok(dx) };
         grads.push((slot(Kind::B), (leaves.wide)(&dy.t()?, low)?));
         let dlow = dy.matmul(&adapter.b)?;
-        let Some(masks) = self.masks(part, way, x)? else {
+        let Some(masks) = self.masks(part, mode, x)? else {
             grads.push((slot(Kind::A), (leaves.wide)(&dlow.t()?, x)?));
             return (leaves.onto)(dx, &dlow, &adapter.a);
         };

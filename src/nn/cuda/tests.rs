@@ -115,7 +115,7 @@ fn what_is_made_again_is_the_same_to_the_bit() {
         let (_, whole) = run(&toy, &tune, &toy.batch(31), |_| {});
         assert!(whole.iter().any(|x| *x != 0.0));
         for room in [0, 40_000] {
-            assert!(whole == run(&toy, &tune, &toy.batch(31), |p| p.set_room(room)).1);
+            assert!(whole == run(&toy, &tune, &toy.batch(31), |p| p.backend().limit_kept(room)).1);
         }
     }
 }
@@ -131,14 +131,14 @@ fn when_memory_runs_out_fewer_rows_go_together_and_the_sums_stay() {
         let (policy, whole) = run(&toy, &tune, &batch, |_| {});
         assert_eq!(policy.narrowed(), None);
         for (there_is, left) in [(15, 11), (10, 5), (6, 5)] {
-            let (policy, parts) = run(&toy, &tune, &batch, |p| p.set_there_is(there_is));
+            let (policy, parts) = run(&toy, &tune, &batch, |p| p.backend().limit_tokens(there_is));
             assert_eq!(policy.narrowed(), Some(left));
             let worst = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
             let most = whole.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
             assert!(whole.len() == parts.len() && worst < 1e-5 * most, "{tune:?}: {worst} of {most}");
         }
         let mut policy = Policy::gpu(toy.decoder(DType::F32, &tune)).unwrap();
-        policy.set_there_is(5);
+        policy.backend().limit_tokens(5);
         let sentence = policy.score_train(&batch).err().unwrap().to_string();
         assert!(sentence.contains("a single sequence of 6 tokens"), "{sentence}");
     }

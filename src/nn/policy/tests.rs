@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::model::{Config, LoraSpec, Tune, Weights};
-use crate::nn::{Decoder, stream, uniform};
+use crate::nn::reference::Padded;
+use crate::nn::{Decoder, Pass, stream, uniform};
 use candle_core::{D, DType, Device};
 use std::path::Path;
 
@@ -213,7 +214,7 @@ fn when_memory_runs_out_fewer_rows_go_together_and_the_sums_stay() {
         let run = |there_is: usize| {
             let mut policy = toy("llama", true, &tune);
             perturb(&policy);
-            policy.room.there_is = there_is;
+            policy.backend().limit_tokens(there_is);
             policy.set_passes(4);
             let (scores, tape) = policy.score_train(&batch())?;
             policy.backward(tape, &gradients(&weights_of(&batch())))?;
@@ -252,7 +253,7 @@ fn recomputing_layers_equals_plain_backpropagation() {
 
         let pass = Pass { grad: true, ..Pass::plain(true) };
         let d = policy.decoder();
-        let (ids, scored) = policy.pack(&batch).unwrap();
+        let (ids, scored) = Padded::pack(d, &batch).unwrap();
         let span = d.span(0, ids.dim(1).unwrap()).unwrap();
         let mut x = d.embed(&ids, true).unwrap();
         for i in 0..d.depth() {

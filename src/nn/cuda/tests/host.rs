@@ -2,8 +2,9 @@
 //! such compiler there is nothing to see.
 
 use super::super::blocks::{self, Side, side};
-use super::super::leaf::{Asked, COMPOSED, Own, Shape};
-use super::super::plan::Part;
+use super::super::composed::COMPOSED;
+use super::super::layout::Part;
+use super::super::leaf::{Asked, Own, Shape};
 use crate::nn::toy::flat;
 use crate::nn::{stream, uniform};
 use candle_core::{DType, Device, Tensor};

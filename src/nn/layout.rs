@@ -4,16 +4,16 @@
 //! their branches: the prefix goes through the decoder once and every branch sees it, which gives the same numbers, since a
 //! token depends on those before it alone. Refuses batches that name tokens or positions that do not exist.
 
+use super::contract::{Batch, Row};
+use super::decoder::Decoder;
 use crate::model::error::Error;
-use crate::nn::decoder::Decoder;
-use crate::nn::policy::{Batch, Row};
 use tiebreak_kernels::attention::Segment;
 
 /// Fewer tokens in common are not worth a prefix of their own.
 const SHARED: usize = 8;
 
 /// The tokens of a batch as they go through the decoder.
-pub(crate) struct Plan {
+pub(crate) struct BatchLayout {
     /// The tokens.
     pub(crate) ids: Vec<u32>,
     /// What sees what.
@@ -40,19 +40,19 @@ pub(crate) struct Plan {
 
 /// Where a row lies: its first `prefix` tokens from one place on, the rest from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Lie {
+struct RowPlace {
     shared: usize,
     prefix: usize,
     own: usize,
 }
 
-impl Lie {
+impl RowPlace {
     fn at(&self, token: usize) -> usize {
         if token < self.prefix { self.shared + token } else { self.own + token - self.prefix }
     }
 }
 
-impl Plan {
+impl BatchLayout {
     /// Lays out a batch; with `share` common beginnings lie in memory once.
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl Plan {
             counts: Vec::new(),
         };
         let mut positions = Vec::new();
-        let mut lies = Vec::with_capacity(batch.rows.len());
+        let mut places = Vec::with_capacity(batch.rows.len());
         let mut r = 0;
         for (rows, prefix) in if share { shared(batch) } else { vec![(1, 0); batch.rows.len()] } {
             let shared = out.ids.len();
@@ -81,7 +81,7 @@ impl Plan {
             out.lay(&batch.rows[r].ids[..prefix], 0, 0..0, &mut positions);
             for row in &batch.rows[r..r + rows] {
                 let own = out.ids.len();
-                lies.push(Lie { shared, prefix, own });
+                places.push(RowPlace { shared, prefix, own });
                 if row.starts.len() > 1 {
                     let ends = row.starts[1..].iter().copied().chain([row.ids.len()]);
                     for (start, end) in row.starts.iter().zip(ends) {
@@ -93,12 +93,12 @@ impl Plan {
             }
             r += rows;
         }
-        for (r, (row, lie)) in batch.rows.iter().zip(&lies).enumerate() {
-            out.from.extend(row.scored.iter().map(|at| lie.at(at - 1)));
+        for (r, (row, place)) in batch.rows.iter().zip(&places).enumerate() {
+            out.from.extend(row.scored.iter().map(|at| place.at(at - 1)));
             out.target.extend(row.scored.iter().map(|at| row.ids[*at]));
-            out.valued.extend(row.valued.iter().map(|at| lie.at(*at)));
+            out.valued.extend(row.valued.iter().map(|at| place.at(*at)));
             out.counts.push((row.scored.len(), row.valued.len()));
-            out.padded.push((lie.own, lie.own + row.ids.len() - lie.prefix, r * longest));
+            out.padded.push((place.own, place.own + row.ids.len() - place.prefix, r * longest));
         }
         let angles = decoder.angles(positions.into_iter());
         out.cos = angles.iter().map(|a| a.cos() as f32).collect();
@@ -182,16 +182,6 @@ fn runs(rows: &[Row]) -> Vec<(usize, usize)> {
     }
     out.reverse();
     out
-}
-
-/// Whether some adapter of `decoder` has dropout.
-pub(crate) fn drops(decoder: &Decoder) -> bool {
-    let all = |l: &crate::nn::decoder::Layer| {
-        [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down]
-            .iter()
-            .any(|linear| linear.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0))
-    };
-    decoder.layers().iter().any(all)
 }
 
 #[cfg(test)]

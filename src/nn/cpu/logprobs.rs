@@ -5,15 +5,15 @@
 //! `z = cold · W·h`, `dlogp/dh = cold · (W[y] − Σ_v p_v W_v)`: this `u` is made where the logits are at hand and kept instead of
 //! them, and the way back is `g · u`. Where the head is trained or the entropy has a gradient the logits are made again.
 
-use super::layer::norm_back;
-use super::plan::Plan;
-use super::{Fast, Sums, values};
+use super::context::Context;
+use super::gradients::Sums;
+use super::layer::{norm, norm_back};
+use super::values::values;
 use crate::model::error::Error;
+use crate::nn::contract::{RowGradient, RowScores, TokenScores, padded};
 use crate::nn::decoder::Decoder;
-use crate::nn::policy::{RowGradient, RowScores, TokenScores, padded};
 use rayon::prelude::*;
-use tiebreak_kernels::arena::Buffer;
-use tiebreak_kernels::leaf;
+use tiebreak_kernels::arena::{Arena, Buffer};
 use tiebreak_kernels::logits::{Diverging, Telling, Told, diverge, tell, tell_back};
 use tiebreak_kernels::product::{Onto, View, product};
 
@@ -21,29 +21,26 @@ use tiebreak_kernels::product::{Onto, View, product};
 pub(crate) const BLOCK: usize = 1024;
 
 /// What the way back needs of the scored tokens.
-pub(super) struct Tape {
+pub(super) struct Kept {
     /// `u` of each, (n, H), unless the head is trained.
     u: Option<Buffer>,
     told: Vec<Told>,
 }
 
 /// The normed states at these places, (n, H).
-pub(super) fn states(fast: &Fast, decoder: &Decoder, last: &[f32], at: &[usize]) -> Result<Buffer, Error> {
-    let hidden = decoder.config().hidden;
-    let mut x = fast.arena.take(at.len() * hidden);
+pub(super) fn states(context: &Context<'_>, last: &[f32], at: &[usize]) -> Result<Buffer, Error> {
+    let hidden = context.decoder.config().hidden;
+    let mut x = context.arena.take(at.len() * hidden);
     for (to, at) in x.chunks_exact_mut(hidden).zip(at) {
         to.copy_from_slice(&last[at * hidden..(at + 1) * hidden]);
     }
-    let norm = decoder.last_norm();
-    let mut y = fast.arena.take(x.len());
-    leaf::rms_norm(&x, &values(norm.gamma.stored())?, norm.eps as f32, &mut y);
-    Ok(y)
+    norm(context, context.decoder.last_norm(), &x)
 }
 
 /// KL(base ‖ policy) and the policy's log-prob of each target, from final states (n, H): the base's under its own `weight`
 /// (V, H), and the policy's `now`.
 pub(super) fn divergence(
-    fast: &Fast,
+    arena: &Arena,
     decoder: &Decoder,
     (base, weight): (&[f32], &[f32]),
     now: &[f32],
@@ -53,7 +50,7 @@ pub(super) fn divergence(
     let own = values(decoder.head_weight().stored())?;
     let mut rows: Vec<(Diverging, Telling)> =
         targets.iter().map(|y| (Diverging::default(), Telling::new(*y as usize))).collect();
-    let (mut q, mut p) = (fast.arena.take(BLOCK.min(vocab) * n), fast.arena.take(BLOCK.min(vocab) * n));
+    let (mut q, mut p) = (arena.take(BLOCK.min(vocab) * n), arena.take(BLOCK.min(vocab) * n));
     for first in (0..vocab).step_by(BLOCK) {
         let width = BLOCK.min(vocab - first);
         let here = first * hidden..(first + width) * hidden;
@@ -72,22 +69,17 @@ pub(super) fn divergence(
 }
 
 /// What is said about every scored token and valued position; with `train` also what the way back needs.
-pub(super) fn forward(
-    fast: &Fast,
-    decoder: &Decoder,
-    plan: &Plan,
-    last: &[f32],
-    train: bool,
-) -> Result<(TokenScores, Tape), Error> {
+pub(super) fn forward(context: &Context<'_>, last: &[f32], train: bool) -> Result<(TokenScores, Kept), Error> {
+    let Context { decoder, layout, arena, .. } = *context;
     let (hidden, vocab) = (decoder.config().hidden, decoder.config().vocab);
     let head = values(decoder.head_weight().stored())?;
-    let state = states(fast, decoder, last, &plan.from)?;
-    let n = plan.from.len();
+    let state = states(context, last, &layout.from)?;
+    let n = layout.from.len();
     let kept = train && decoder.trained_head().is_none();
-    let mut u = kept.then(|| fast.arena.take(n * hidden));
-    let mut told: Vec<Telling> = plan.target.iter().map(|y| Telling::new(*y as usize)).collect();
-    let mut logits = fast.arena.take(BLOCK.min(vocab) * n);
-    let cold = plan.cold as f32;
+    let mut u = kept.then(|| arena.take(n * hidden));
+    let mut told: Vec<Telling> = layout.target.iter().map(|y| Telling::new(*y as usize)).collect();
+    let mut logits = arena.take(BLOCK.min(vocab) * n);
+    let cold = layout.cold as f32;
     for first in (0..vocab).step_by(BLOCK) {
         let width = BLOCK.min(vocab - first);
         let weight = &head[first * hidden..(first + width) * hidden];
@@ -121,7 +113,7 @@ pub(super) fn forward(
         }
     }
     if let Some(u) = &mut u {
-        for ((u, told), y) in u.chunks_exact_mut(hidden).zip(&told).zip(&plan.target) {
+        for ((u, told), y) in u.chunks_exact_mut(hidden).zip(&told).zip(&layout.target) {
             let w = &head[*y as usize * hidden..(*y as usize + 1) * hidden];
             let inverse = told.inverse();
             u.iter_mut().zip(w).for_each(|(u, w)| *u = cold * (w - *u * inverse));
@@ -130,18 +122,18 @@ pub(super) fn forward(
     let told: Vec<Told> = told.iter().map(Telling::told).collect();
     drop(logits);
     let mut value = Vec::new();
-    if !plan.valued.is_empty() {
+    if !layout.valued.is_empty() {
         let Some(score) = decoder.score() else {
             return Err(Error::Asked("values were asked of a model without a scalar head".into()));
         };
         let score = values(score.as_tensor())?;
-        let state = states(fast, decoder, last, &plan.valued)?;
+        let state = states(context, last, &layout.valued)?;
         let dot = |row: &[f32]| row.iter().zip(score.iter()).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
         value.extend(state.chunks_exact(hidden).map(dot));
     }
     let mut rows = Vec::new();
     let (mut each, mut value) = (told.iter(), value.into_iter());
-    for (scored, valued) in plan.counts() {
+    for (scored, valued) in layout.counts() {
         let mut row = RowScores::default();
         for t in each.by_ref().take(scored) {
             row.logp.push(t.logp);
@@ -153,78 +145,76 @@ pub(super) fn forward(
         row.value.extend(value.by_ref().take(valued));
         rows.push(row);
     }
-    Ok((TokenScores { rows }, Tape { u, told }))
+    Ok((TokenScores { rows }, Kept { u, told }))
 }
 
 /// dL/d(the last layer's output), (tokens, H); adds the heads' and the final norm's parts to `sums`.
 pub(super) fn backward(
-    fast: &Fast,
-    decoder: &Decoder,
-    plan: &Plan,
+    context: &Context<'_>,
     last: &[f32],
-    Tape { u, told }: Tape,
+    Kept { u, told }: Kept,
     g: &[RowGradient],
     sums: &mut Sums,
 ) -> Result<Buffer, Error> {
+    let Context { decoder, layout, arena, .. } = *context;
     let hidden = decoder.config().hidden;
-    let counts: Vec<(usize, usize)> = plan.counts().collect();
+    let counts: Vec<(usize, usize)> = layout.counts().collect();
     let scored: Vec<usize> = counts.iter().map(|c| c.0).collect();
     let valued: Vec<usize> = counts.iter().map(|c| c.1).collect();
     let logp: Vec<f64> = g.iter().flat_map(|row| row.logp.iter().copied()).collect();
     let entropy = padded(g, &scored, |row| &row.entropy);
     let value = padded(g, &valued, |row| &row.value);
     // dL/d(normed state) of every token, summed where a place is scored for several rows.
-    let mut dstate = fast.arena.zeros(plan.tokens() * hidden);
+    let mut dstate = arena.zeros(layout.tokens() * hidden);
     match u.filter(|_| entropy.iter().all(|e| *e == 0.0)) {
         Some(u) => {
-            for ((at, g), u) in plan.from.iter().zip(&logp).zip(u.chunks_exact(hidden)) {
+            for ((at, g), u) in layout.from.iter().zip(&logp).zip(u.chunks_exact(hidden)) {
                 let to = &mut dstate[at * hidden..(at + 1) * hidden];
                 to.iter_mut().zip(u).for_each(|(d, u)| *d += *g as f32 * u);
             }
         }
-        None => through_logits(fast, decoder, plan, last, (&told, &logp, &entropy), &mut dstate, sums)?,
+        None => through_logits(context, last, (&told, &logp, &entropy), &mut dstate, sums)?,
     }
     if let Some(score) = decoder.score().filter(|_| value.iter().any(|x| *x != 0.0)) {
         let weight = values(score.as_tensor())?;
-        for (at, g) in plan.valued.iter().zip(&value) {
+        for (at, g) in layout.valued.iter().zip(&value) {
             let to = &mut dstate[at * hidden..(at + 1) * hidden];
             to.iter_mut().zip(weight.iter()).for_each(|(d, w)| *d += *g as f32 * w);
         }
-        let state = states(fast, decoder, last, &plan.valued)?;
+        let state = states(context, last, &layout.valued)?;
         if let Some(sum) = sums.of(score) {
             for (state, g) in state.chunks_exact(hidden).zip(&value) {
                 sum.iter_mut().zip(state).for_each(|(s, x)| *s += *g as f32 * x);
             }
         }
     }
-    let mut dx = fast.arena.zeros(dstate.len());
+    let mut dx = arena.zeros(dstate.len());
     norm_back(decoder.last_norm(), last, &dstate, &mut dx, sums)?;
     Ok(dx)
 }
 
 /// dL/d(normed states) by way of dL/dlogits, which a trained head needs too.
 fn through_logits(
-    fast: &Fast,
-    decoder: &Decoder,
-    plan: &Plan,
+    context: &Context<'_>,
     last: &[f32],
     (told, logp, entropy): (&[Told], &[f64], &[f64]),
     dstate: &mut [f32],
     sums: &mut Sums,
 ) -> Result<(), Error> {
+    let Context { decoder, layout, arena, .. } = *context;
     let (hidden, vocab) = (decoder.config().hidden, decoder.config().vocab);
     let head = values(decoder.head_weight().stored())?;
     // Tokens whose gradients are all 0 stay out.
-    let wanted: Vec<usize> = (0..plan.from.len()).filter(|i| logp[*i] != 0.0 || entropy[*i] != 0.0).collect();
+    let wanted: Vec<usize> = (0..layout.from.len()).filter(|i| logp[*i] != 0.0 || entropy[*i] != 0.0).collect();
     if wanted.is_empty() {
         return Ok(());
     }
-    let from: Vec<usize> = wanted.iter().map(|i| plan.from[*i]).collect();
-    let state = states(fast, decoder, last, &from)?;
+    let from: Vec<usize> = wanted.iter().map(|i| layout.from[*i]).collect();
+    let state = states(context, last, &from)?;
     let n = wanted.len();
-    let mut logits = fast.arena.take(BLOCK.min(vocab) * n);
-    let mut part = fast.arena.zeros(n * hidden);
-    let cold = plan.cold as f32;
+    let mut logits = arena.take(BLOCK.min(vocab) * n);
+    let mut part = arena.zeros(n * hidden);
+    let cold = layout.cold as f32;
     let states = View::rows(&state, hidden);
     for first in (0..vocab).step_by(BLOCK) {
         let width = BLOCK.min(vocab - first);
@@ -234,7 +224,7 @@ fn through_logits(
         product(z, width, Onto::Fresh, states, View::columns(weight, hidden), (n, width, hidden), 1.0);
         z.par_chunks_mut(width).zip(&wanted).for_each(|(z, i)| {
             let (g, e) = (logp[*i] as f32, entropy[*i] as f32);
-            tell_back(z, first, plan.target[*i] as usize, &told[*i], cold, g, e);
+            tell_back(z, first, layout.target[*i] as usize, &told[*i], cold, g, e);
         });
         product(
             &mut part,

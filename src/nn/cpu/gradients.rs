@@ -1,20 +1,20 @@
 //! Sums of gradients, one slice for each trainable.
 
 use crate::model::error::Error;
+use crate::nn::contract::Gradients;
 use crate::nn::decoder::Decoder;
-use crate::nn::policy::Gradients;
 use candle_core::{Tensor, TensorId, Var};
 use std::collections::HashMap;
 
 /// dL/dθ so far, in the order of [`Decoder::trainables`]; none until something was added.
-pub(crate) struct Sums {
+pub(super) struct Sums {
     index: HashMap<TensorId, usize>,
     all: Vec<Option<Vec<f32>>>,
 }
 
 impl Sums {
     /// Nothing yet, for the trainables of `decoder`.
-    pub(crate) fn new(decoder: &Decoder) -> Self {
+    pub(super) fn new(decoder: &Decoder) -> Self {
         let vars = decoder.trainables().iter().enumerate();
         Self {
             index: vars.map(|(i, (_, v))| (v.as_tensor().id(), i)).collect(),
@@ -29,7 +29,7 @@ impl Sums {
     }
 
     /// Gives the sums and starts again from none.
-    pub(crate) fn take(&mut self, decoder: &Decoder) -> Result<Gradients, Error> {
+    pub(super) fn take(&mut self, decoder: &Decoder) -> Result<Gradients, Error> {
         let tensor = |(sum, (_, var)): (&mut Option<Vec<f32>>, &(String, Var))| {
             sum.take().map(|s| Tensor::from_vec(s, var.shape(), var.device())).transpose()
         };

@@ -4,13 +4,12 @@
 //! logits are at hand and kept instead of them, and the way back is `g · u`. Where the head is trained or the entropy has a
 //! gradient the logits are made again.
 
-use super::Gpu;
-use super::leaf::Asked;
-use super::plan::Plan;
-use super::sums::Slot;
+use super::gradients::{Slot, Sums};
+use super::layout::DeviceLayout;
+use super::leaf::{Asked, Leaves};
 use crate::model::error::Error;
+use crate::nn::contract::{RowGradient, RowScores, TokenScores, padded};
 use crate::nn::decoder::Decoder;
-use crate::nn::policy::{RowGradient, RowScores, TokenScores, padded};
 use candle_core::{DType, Tensor};
 
 /// Logits that exist at one time.
@@ -22,50 +21,50 @@ pub(crate) fn chunk(vocab: usize) -> usize {
 }
 
 /// `u` of each scored token, (n, H) in f32, unless the head is trained.
-pub(super) struct Tape(Option<Tensor>);
+pub(super) struct Kept(Option<Tensor>);
 
 /// The normed states at these places, (n, H).
-pub(super) fn states(gpu: &Gpu, decoder: &Decoder, last: &Tensor, at: &Tensor) -> Result<Tensor, Error> {
+pub(super) fn states(leaves: &Leaves, decoder: &Decoder, last: &Tensor, at: &Tensor) -> Result<Tensor, Error> {
     let norm = decoder.last_norm();
-    (gpu.leaves.norm)(&last.index_select(at, 0)?, norm.gamma.stored(), norm.eps, decoder.dtype())
+    (leaves.norm)(&last.index_select(at, 0)?, norm.gamma.stored(), norm.eps, decoder.dtype())
 }
 
 /// What is said about every scored token and valued position; with `train` also what the way back needs. The only numbers that
 /// a pass reads back from the device are read here, all at once.
 pub(super) fn forward(
-    gpu: &Gpu,
+    leaves: &Leaves,
     decoder: &Decoder,
-    plan: &Plan,
+    layout: &DeviceLayout,
     last: &Tensor,
     train: bool,
-) -> Result<(TokenScores, Tape), Error> {
-    let (leaves, dtype) = (&gpu.leaves, decoder.dtype());
-    let n = plan.lie.from.len();
+) -> Result<(TokenScores, Kept), Error> {
+    let dtype = decoder.dtype();
+    let n = layout.places.from.len();
     let kept = train && decoder.trained_head().is_none();
     let (mut said, mut u) = (Vec::new(), Vec::new());
     if n > 0 {
         let head = decoder.head()?;
-        let state = states(gpu, decoder, last, &plan.from)?;
+        let state = states(leaves, decoder, last, &layout.from)?;
         let columns = head.t()?;
         let rows = chunk(decoder.config().vocab);
         for first in (0..n).step_by(rows) {
             let rows = rows.min(n - first);
-            let target = plan.target.narrow(0, first, rows)?;
+            let target = layout.target.narrow(0, first, rows)?;
             let logits = (leaves.wide)(&state.narrow(0, first, rows)?, &columns)?;
-            let told = (leaves.tell)(&logits, &target, plan.lie.cold, dtype)?;
+            let told = (leaves.tell)(&logits, &target, layout.places.cold, dtype)?;
             drop(logits);
             if kept {
                 let own = head.index_select(&target, 0)?.to_dtype(DType::F32)?;
-                u.push(((own - (leaves.wide)(&told.p, &head)?)? * plan.lie.cold)?);
+                u.push(((own - (leaves.wide)(&told.p, &head)?)? * layout.places.cold)?);
             }
             said.push(told.said.flatten_all()?);
         }
     }
-    if !plan.lie.valued.is_empty() {
+    if !layout.places.valued.is_empty() {
         let Some(score) = decoder.score() else {
             return Err(Error::Asked("values were asked of a model without a scalar head".into()));
         };
-        let state = states(gpu, decoder, last, &plan.valued)?.to_dtype(DType::F32)?;
+        let state = states(leaves, decoder, last, &layout.valued)?.to_dtype(DType::F32)?;
         let score = score.as_detached_tensor().to_dtype(DType::F32)?;
         said.push(state.matmul(&score.t()?)?.flatten_all()?);
     }
@@ -74,7 +73,7 @@ pub(super) fn forward(
     let mut told = told.chunks_exact(5).map(|t| [t[0], t[1], t[2], t[3], t[4]].map(f64::from));
     let mut values = values.iter().copied().map(f64::from);
     let mut rows = Vec::new();
-    for (scored, valued) in plan.counts() {
+    for (scored, valued) in layout.counts() {
         let mut row = RowScores::default();
         for [logp, entropy, top1, mean, collision] in told.by_ref().take(scored) {
             row.logp.push(logp);
@@ -87,17 +86,18 @@ pub(super) fn forward(
         rows.push(row);
     }
     let u = if u.is_empty() { None } else { Some(Tensor::cat(&u, 0)?) };
-    Ok((TokenScores { rows }, Tape(u)))
+    Ok((TokenScores { rows }, Kept(u)))
 }
 
 /// dL/d(the last layer's output), (tokens, H); adds the heads' and the final norm's parts to the sums.
 pub(super) fn backward(
-    gpu: &mut Gpu,
+    leaves: &Leaves,
     decoder: &Decoder,
-    plan: &Plan,
+    layout: &DeviceLayout,
     last: &Tensor,
-    Tape(u): Tape,
+    Kept(u): Kept,
     g: &[RowGradient],
+    sums: &mut Sums,
 ) -> Result<Tensor, Error> {
     let device = decoder.device();
     let column = |x: &[f64]| -> Result<Tensor, Error> {
@@ -105,46 +105,47 @@ pub(super) fn backward(
         let n = x.len();
         Ok(Tensor::from_vec(x, (n, 1), device)?)
     };
-    let (scored, valued): (Vec<usize>, Vec<usize>) = plan.counts().unzip();
+    let (scored, valued): (Vec<usize>, Vec<usize>) = layout.counts().unzip();
     let logp: Vec<f64> = g.iter().flat_map(|row| row.logp.iter().copied()).collect();
     let entropy = padded(g, &scored, |row| &row.entropy);
     let value = padded(g, &valued, |row| &row.value);
     // dL/d(normed state) of every token, summed where a place is scored for several rows.
-    let mut dstate = Tensor::zeros((plan.lie.tokens(), decoder.config().hidden), DType::F32, device)?;
+    let mut dstate = Tensor::zeros((layout.places.tokens(), decoder.config().hidden), DType::F32, device)?;
     match u.filter(|_| entropy.iter().all(|e| *e == 0.0)) {
-        Some(u) => dstate = dstate.index_add(&plan.from, &u.broadcast_mul(&column(&logp)?)?, 0)?,
+        Some(u) => dstate = dstate.index_add(&layout.from, &u.broadcast_mul(&column(&logp)?)?, 0)?,
         None if logp.iter().chain(&entropy).all(|x| *x == 0.0) => {}
-        None => dstate = through_logits(gpu, decoder, plan, last, (&logp, &entropy), dstate)?,
+        None => dstate = through_logits(leaves, decoder, layout, last, (&logp, &entropy), dstate, sums)?,
     }
     if let Some(score) = decoder.score().filter(|_| value.iter().any(|x| *x != 0.0)) {
         let g = column(&value)?;
         let weight = score.as_detached_tensor().to_dtype(DType::F32)?;
-        dstate = dstate.index_add(&plan.valued, &g.matmul(&weight)?, 0)?;
-        let state = states(gpu, decoder, last, &plan.valued)?.to_dtype(DType::F32)?;
-        gpu.sums.add_all(&[(Slot::Score, g.t()?.matmul(&state)?)])?;
+        dstate = dstate.index_add(&layout.valued, &g.matmul(&weight)?, 0)?;
+        let state = states(leaves, decoder, last, &layout.valued)?.to_dtype(DType::F32)?;
+        sums.add_all(&[(Slot::Score, g.t()?.matmul(&state)?)])?;
     }
     let norm = decoder.last_norm();
     let trained = norm.gamma.trained().is_some();
-    let (dx, dgamma) = (gpu.leaves.norm_back)(last, norm.gamma.stored(), norm.eps, &dstate, None, trained)?;
+    let (dx, dgamma) = (leaves.norm_back)(last, norm.gamma.stored(), norm.eps, &dstate, None, trained)?;
     if let Some(dgamma) = dgamma {
-        gpu.sums.add_all(&[(Slot::LastNorm, dgamma)])?;
+        sums.add_all(&[(Slot::LastNorm, dgamma)])?;
     }
     Ok(dx)
 }
 
 /// dL/d(normed states) by way of dL/dlogits, which a trained head needs too.
 fn through_logits(
-    gpu: &mut Gpu,
+    leaves: &Leaves,
     decoder: &Decoder,
-    plan: &Plan,
+    layout: &DeviceLayout,
     last: &Tensor,
     (logp, entropy): (&[f64], &[f64]),
     mut dstate: Tensor,
+    sums: &mut Sums,
 ) -> Result<Tensor, Error> {
-    let (leaves, dtype, device) = (gpu.leaves, decoder.dtype(), decoder.device());
+    let (dtype, device) = (decoder.dtype(), decoder.device());
     let head = decoder.head()?;
     let columns = head.t()?;
-    let state = states(gpu, decoder, last, &plan.from)?;
+    let state = states(leaves, decoder, last, &layout.from)?;
     let (n, rows) = (logp.len(), chunk(decoder.config().vocab));
     let column = |x: &[f64]| -> Result<Tensor, Error> {
         let x: Vec<f32> = x.iter().map(|x| *x as f32).collect();
@@ -160,16 +161,16 @@ fn through_logits(
         let state = state.narrow(0, first, rows)?;
         let (g, e) = (all_logp.narrow(0, first, rows)?, all_entropy.narrow(0, first, rows)?);
         let asked = Asked {
-            target: &plan.target.narrow(0, first, rows)?,
+            target: &layout.target.narrow(0, first, rows)?,
             logp: &g,
             entropy: Some(&e).filter(|_| entropy[here].iter().any(|e| *e != 0.0)),
-            cold: plan.lie.cold,
+            cold: layout.places.cold,
         };
         let dlogits = (leaves.tell_back)(&(leaves.wide)(&state, &columns)?, &asked, dtype)?;
-        dstate = dstate.index_add(&plan.from.narrow(0, first, rows)?, &(leaves.wide)(&dlogits, &head)?, 0)?;
+        dstate = dstate.index_add(&layout.from.narrow(0, first, rows)?, &(leaves.wide)(&dlogits, &head)?, 0)?;
         if decoder.trained_head().is_some() {
             let slot = if decoder.config().tied { Slot::Embedding } else { Slot::Head };
-            gpu.sums.add_all(&[(slot, (leaves.wide)(&dlogits.t()?, &state)?)])?;
+            sums.add_all(&[(slot, (leaves.wide)(&dlogits.t()?, &state)?)])?;
         }
     }
     Ok(dstate)

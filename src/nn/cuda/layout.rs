@@ -1,19 +1,21 @@
 //! How a batch lies in memory, on the device.
 //!
-//! Owns the tensors of the CPU path's plan, and cutting it between families of rows. Refuses to lay out anything itself.
+//! Owns the tensors of the batch's layout, and cutting it between families of rows. Refuses to lay out anything itself.
 
+#[cfg(feature = "cuda")]
+use super::blocks::Blocks;
 use crate::model::error::Error;
-use crate::nn::cpu::plan::Plan as Lie;
+use crate::nn::contract::Batch;
 use crate::nn::decoder::Decoder;
-use crate::nn::policy::Batch;
+use crate::nn::layout::BatchLayout;
 use candle_core::{Device, Tensor};
 use std::ops::Range;
 use tiebreak_kernels::attention::Segment;
 
 /// The tokens of a batch as they go through the decoder.
-pub(super) struct Plan {
+pub(super) struct DeviceLayout {
     /// Where everything lies.
-    pub(super) lie: Lie,
+    pub(super) places: BatchLayout,
     /// The tokens, (tokens).
     pub(super) ids: Tensor,
     /// The place that predicts each scored token, (n).
@@ -38,7 +40,7 @@ pub(super) struct Part {
     pub(super) segments: Vec<Segment>,
     /// The segments in the blocks that attention's kernels take.
     #[cfg(feature = "cuda")]
-    pub(super) blocks: super::kernels::Blocks,
+    pub(super) blocks: Blocks,
     /// Cosines of each token's position, (tokens, head_dim/2), f32.
     pub(super) cos: Tensor,
     /// Sines, as the cosines.
@@ -47,35 +49,35 @@ pub(super) struct Part {
     pub(super) padded: Vec<(Range<usize>, usize)>,
 }
 
-impl Plan {
+impl DeviceLayout {
     /// Lays out a batch; with `share` common beginnings lie in memory once.
     ///
     /// # Errors
     /// When there is no token, or a row names one that the model or the row does not have.
     pub(super) fn new(decoder: &Decoder, batch: &Batch, share: bool) -> Result<Self, Error> {
-        let lie = Lie::new(decoder, batch, share)?;
+        let at = BatchLayout::new(decoder, batch, share)?;
         let device = decoder.device();
-        let (n, half) = (lie.tokens(), decoder.config().head_dim / 2);
-        let places = |x: &[usize]| places(x, device);
-        let ends = lie.families.iter().skip(1).copied().chain([n]);
+        let (n, half) = (at.tokens(), decoder.config().head_dim / 2);
+        let indices = |x: &[usize]| indices(x, device);
+        let ends = at.families.iter().skip(1).copied().chain([n]);
         let whole = Part {
             whole: true,
             places: 0..n,
             #[cfg(feature = "cuda")]
-            blocks: super::kernels::Blocks::new(&lie.segments, device)?,
-            segments: lie.segments.clone(),
-            cos: Tensor::from_slice(&lie.cos, (n, half), device)?,
-            sin: Tensor::from_slice(&lie.sin, (n, half), device)?,
-            padded: lie.padded.iter().map(|(start, end, at)| (*start..*end, *at)).collect(),
+            blocks: Blocks::new(&at.segments, device)?,
+            segments: at.segments.clone(),
+            cos: Tensor::from_slice(&at.cos, (n, half), device)?,
+            sin: Tensor::from_slice(&at.sin, (n, half), device)?,
+            padded: at.padded.iter().map(|(start, end, at)| (*start..*end, *at)).collect(),
         };
         Ok(Self {
-            ids: Tensor::from_slice(&lie.ids, n, device)?,
-            from: places(&lie.from)?,
-            target: Tensor::from_slice(&lie.target, lie.target.len(), device)?,
-            valued: places(&lie.valued)?,
-            pieces: lie.families.iter().zip(ends).map(|(start, end)| end - start).collect(),
+            ids: Tensor::from_slice(&at.ids, n, device)?,
+            from: indices(&at.from)?,
+            target: Tensor::from_slice(&at.target, at.target.len(), device)?,
+            valued: indices(&at.valued)?,
+            pieces: at.families.iter().zip(ends).map(|(start, end)| end - start).collect(),
             whole,
-            lie,
+            places: at,
         })
     }
 
@@ -94,7 +96,7 @@ impl Plan {
         Ok(Part {
             whole: false,
             #[cfg(feature = "cuda")]
-            blocks: super::kernels::Blocks::new(&segments, self.ids.device())?,
+            blocks: Blocks::new(&segments, self.ids.device())?,
             segments,
             cos: self.whole.cos.narrow(0, start, places.len())?,
             sin: self.whole.sin.narrow(0, start, places.len())?,
@@ -105,7 +107,7 @@ impl Plan {
 
     /// Scored tokens and valued positions of each row.
     pub(super) fn counts(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.lie.counts()
+        self.places.counts()
     }
 }
 
@@ -118,7 +120,7 @@ impl Part {
         Ok(Self {
             whole: true,
             #[cfg(feature = "cuda")]
-            blocks: super::kernels::Blocks::new(&segments, device)?,
+            blocks: Blocks::new(&segments, device)?,
             places,
             segments,
             cos: none.clone(),
@@ -138,7 +140,7 @@ impl Part {
     }
 }
 
-fn places(x: &[usize], device: &Device) -> Result<Tensor, Error> {
+fn indices(x: &[usize], device: &Device) -> Result<Tensor, Error> {
     let narrow: Vec<u32> = x.iter().map(|at| *at as u32).collect();
     Ok(Tensor::from_vec(narrow, x.len(), device)?)
 }

@@ -1,8 +1,9 @@
 //! Sums of gradients in f32, in the pieces in which they are made: modules that read one input have theirs together.
 
 use crate::model::error::Error;
-use crate::nn::decoder::{Decoder, Layer, Linear};
-use crate::nn::policy::Gradients;
+use crate::nn::contract::Gradients;
+use crate::nn::decoder::{Decoder, Layer};
+use crate::nn::linear::Linear;
 use candle_core::{Tensor, TensorId, Var};
 use std::collections::HashMap;
 use std::ops::Range;

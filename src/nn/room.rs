@@ -1,13 +1,11 @@
-//! How much goes through a layer at one time, and less of it after memory ran out.
+//! How many tokens go through a layer at one time, and fewer after memory ran out.
 //!
 //! Owns the cutting of a batch along its rows (or families of rows), layer by layer, and putting the parts together again. Rows do not see each
 //! other and a layer's gradients are added only when all of them are there, so a cut changes nothing but the time. Refuses to
 //! cut a row: attention needs it whole.
 
-use super::{Policy, seeded};
 use crate::model::error::Error;
-use crate::nn::decoder::{Pass, Span};
-use candle_core::{Tensor, Var};
+use candle_core::Tensor;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Tokens, padding counted, that go through a layer at one time.
@@ -91,64 +89,4 @@ impl Room {
 /// Parts one after another along the rows.
 pub(crate) fn joined(mut parts: Vec<Tensor>) -> Result<Tensor, Error> {
     if parts.len() == 1 { Ok(parts.swap_remove(0)) } else { Ok(Tensor::cat(&parts, 0)?) }
-}
-
-/// Rows `first..first + count` of (B, …).
-fn cut(x: &Tensor, first: usize, count: usize) -> Result<Tensor, Error> {
-    if x.dim(0)? == count { Ok(x.clone()) } else { Ok(x.narrow(0, first, count)?.contiguous()?) }
-}
-
-impl Policy {
-    /// More tokens than these are out of memory from here on.
-    #[cfg(test)]
-    pub(crate) fn set_there_is(&mut self, tokens: usize) {
-        self.room.there_is = tokens;
-    }
-
-    /// Tokens that go through a layer at one time since memory ran out; none if it never did.
-    #[must_use]
-    pub fn narrowed(&self) -> Option<usize> {
-        self.room.narrowed()
-    }
-
-    /// Layer `i` without a gradient: (B, T, H) to (B, T, H).
-    pub(super) fn through(&self, i: usize, x: &Tensor, span: &Span, pass: &Pass) -> Result<Tensor, Error> {
-        let (b, t, _) = x.dims3()?;
-        joined(self.room.parts(
-            &vec![t; b],
-            || false,
-            |first, count| self.decoder.layer(i, &cut(x, first, count)?, span, &Pass { skipped: first * t, ..*pass }),
-        )?)
-    }
-
-    /// Layer `i` again with a gradient, from its input (B, T, H) and the gradient of its output; adds the trainables' parts and
-    /// gives the gradient of the input.
-    pub(super) fn back_through(
-        &mut self,
-        i: usize,
-        input: &Tensor,
-        upstream: &Tensor,
-        span: &Span,
-        pass: &Pass,
-    ) -> Result<Tensor, Error> {
-        let (b, t, _) = input.dims3()?;
-        let room = std::mem::take(&mut self.room);
-        let done = room.parts(
-            &vec![t; b],
-            || false,
-            |first, count| {
-                let x = Var::from_tensor(&cut(input, first, count)?)?;
-                let y = self.decoder.layer(i, x.as_tensor(), span, &Pass { skipped: first * t, ..*pass })?;
-                self.chain(&y, &cut(upstream, first, count)?, &x)
-            },
-        );
-        self.room = room;
-        joined(done?)
-    }
-
-    /// Runs backward from `y` with the gradient `upstream`, adds the trainables' parts, and gives the gradient of `x`.
-    pub(super) fn chain(&mut self, y: &Tensor, upstream: &Tensor, x: &Var) -> Result<Tensor, Error> {
-        let grads = seeded(y, upstream)?.backward()?;
-        self.collect(grads, x)?.ok_or_else(|| Error::Asked("no gradient reached a layer's input".into()))
-    }
 }

@@ -2,13 +2,12 @@
 //!
 //! Owns the adapters' arithmetic, LoRA's and DoRA's, first values and dropout. Refuses to know where in a layer it stands.
 
-use super::{Maker, Pass};
+use super::frozen;
+use super::pass::Pass;
+use super::random::{stream, uniform};
 use crate::model::error::Error;
-use crate::model::trained::{LORA_A, LORA_B, MAGNITUDE};
-use crate::model::tune::{LoraSpec, Tune};
+use crate::model::tune::LoraSpec;
 use crate::model::weights::trained_dtype;
-use crate::nn::frozen;
-use crate::nn::random::{stream, uniform};
 use candle_core::{D, DType, Device, Tensor, Var};
 
 /// A parameter: a constant, or trained.
@@ -102,7 +101,7 @@ impl Linear {
         let width = dims.pop().unwrap_or(0);
         let flat = x.reshape(((), width))?;
         let mut y = match &self.weight {
-            Weight::Frozen(w) => flat.apply_op1(frozen::Linear { weight: w.clone() })?,
+            Weight::Frozen(w) => flat.apply_op1(frozen::Product { weight: w.clone() })?,
             trained @ Weight::Trained(_) => flat.matmul(&trained.cast(pass.grad, flat.dtype())?.t()?)?,
         };
         let lora = self.lora.as_ref().filter(|_| pass.adapter);
@@ -181,51 +180,25 @@ impl Lora {
     }
 }
 
-impl Maker<'_> {
-    pub(super) fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Weight, Error> {
-        if *self.tune != Tune::Full {
-            return Ok(Weight::Frozen(self.weights.take(name, shape)?));
-        }
-        let var = Var::from_tensor(&self.weights.take_as(name, shape, trained_dtype(self.weights.dtype()))?)?;
-        self.trainables.push((name.to_owned(), var.clone()));
-        Ok(Weight::Trained(var))
-    }
-
-    pub(super) fn linear(&mut self, name: &str, out: usize, width: usize, bias: bool) -> Result<Linear, Error> {
-        let weight = self.weight(&format!("{name}.weight"), &[out, width])?;
-        let bias = if bias { Some(self.weight(&format!("{name}.bias"), &[out])?) } else { None };
-        self.modules += 1;
-        let last = name.rsplit('.').next().unwrap_or(name);
-        let lora = match self.tune {
-            Tune::Lora(spec) if spec.targets.iter().any(|t| t == last) => {
-                Some(self.lora(name, &weight.tensor(false), spec)?)
-            }
-            _ => None,
-        };
-        Ok(Linear { weight, bias, lora })
-    }
-
-    /// The adapter on `weight` (out, in). A from U(−1/√in, 1/√in), which is torch's kaiming_uniform with a = √5; B zero; DoRA's
-    /// lengths those of the rows.
-    fn lora(&mut self, name: &str, weight: &Tensor, spec: &LoraSpec) -> Result<Lora, Error> {
+impl Lora {
+    /// The adapter of module number `module` on `weight` (out, in), as it begins. A from U(−1/√in, 1/√in), which is torch's
+    /// kaiming_uniform with a = √5; B zero; DoRA's lengths those of the rows.
+    pub(super) fn first(spec: &LoraSpec, weight: &Tensor, module: u64) -> Result<Self, Error> {
         let (out, width) = weight.dims2()?;
-        let mut rng = stream(spec.seed, self.modules);
+        let mut rng = stream(spec.seed, module);
         let bound = 1.0 / (width as f64).sqrt();
         let first: Vec<f64> = (0..spec.r * width).map(|_| (2.0 * uniform(&mut rng) - 1.0) * bound).collect();
-        let (device, dtype) = (self.weights.device().clone(), trained_dtype(self.weights.dtype()));
-        let a = Tensor::from_vec(first, (spec.r, width), &Device::Cpu)?.to_dtype(dtype)?.to_device(&device)?;
+        let (device, dtype) = (weight.device(), trained_dtype(weight.dtype()));
+        let a = Tensor::from_vec(first, (spec.r, width), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?;
         let a = Var::from_tensor(&a)?;
-        let b = Var::zeros((out, spec.r), dtype, &device)?;
-        self.trainables.push((format!("{name}{LORA_A}"), a.clone()));
-        self.trainables.push((format!("{name}{LORA_B}"), b.clone()));
+        let b = Var::zeros((out, spec.r), dtype, device)?;
         let dora = if spec.dora {
             let squares = weight.to_dtype(dtype)?.sqr()?.sum(D::Minus1)?;
             let magnitude = Var::from_tensor(&norms(weight, &squares, &read(&a, false), &read(&b, false), 1.0)?)?;
-            self.trainables.push((format!("{name}{MAGNITUDE}"), magnitude.clone()));
             Some(Dora { magnitude, squares })
         } else {
             None
         };
-        Ok(Lora { a, b, scale: spec.scale(), dropout: spec.dropout, seed: spec.seed, module: self.modules, dora })
+        Ok(Self { a, b, scale: spec.scale(), dropout: spec.dropout, seed: spec.seed, module, dora })
     }
 }

@@ -1,0 +1,176 @@
+//! What losses and backends say to each other: a batch of token rows, what the model says about it, and derivatives.
+//!
+//! Owns the types of that exchange. A recipe builds a [`Batch`], gets [`TokenScores`] for it, computes its loss and hands back
+//! dL/d of every number in them as one [`RowGradient`] a row; the backend adds dL/dθ to its [`Gradients`]. Refuses batches that
+//! name tokens or positions that do not exist.
+
+use crate::model::error::Error;
+use candle_core::Tensor;
+
+/// One sequence: prompt and completion in one, without padding.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Row {
+    /// The tokens.
+    pub ids: Vec<u32>,
+    /// Indices into `ids` of the tokens whose log-probs given everything before them are wanted; each at least 1, ascending.
+    pub scored: Vec<usize>,
+    /// Indices into `ids` of the positions at which the scalar head is read.
+    pub valued: Vec<usize>,
+    /// First tokens of the documents packed into this row, ascending from 0; empty or one: a single document. No token sees
+    /// another document, and positions begin anew with each.
+    pub starts: Vec<usize>,
+}
+
+impl Row {
+    /// One document whose tokens at `scored` are wanted.
+    #[must_use]
+    pub fn new(ids: Vec<u32>, scored: Vec<usize>) -> Self {
+        Self { ids, scored, ..Self::default() }
+    }
+}
+
+/// Sequences that go through the decoder together. Padding is the policy's business.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// The sequences. A row of several documents must be alone.
+    pub rows: Vec<Row>,
+    /// Divides the logits; 1 leaves them as they are.
+    pub temperature: f64,
+    /// Numbers of consecutive rows among which a common beginning may be computed once, for all rows in order; empty: among
+    /// all. A row's numbers are the same to the last digits either way, and to the bit where its family is.
+    pub families: Vec<usize>,
+}
+
+impl Batch {
+    /// Sequences under the model's own distribution.
+    #[must_use]
+    pub fn new(rows: Vec<Row>) -> Self {
+        Self { rows, temperature: 1.0, families: Vec::new() }
+    }
+
+    /// Tokens of the longest row, once it is known that every row can be scored by a model of `vocab` tokens.
+    ///
+    /// # Errors
+    /// When there is no token, or a row names a token or position that does not exist.
+    pub(crate) fn check(&self, vocab: usize) -> Result<usize, Error> {
+        let longest = self.rows.iter().map(|r| r.ids.len()).max().unwrap_or(0);
+        if longest == 0 {
+            return Err(Error::Asked("a batch without tokens cannot be scored".into()));
+        }
+        if self.rows.len() > 1 && self.rows.iter().any(|r| r.starts.len() > 1) {
+            return Err(Error::Asked("a row of several documents must be alone in its batch".into()));
+        }
+        for row in &self.rows {
+            if let Some(id) = row.ids.iter().find(|id| **id as usize >= vocab) {
+                return Err(Error::Asked(format!(
+                    "the tokenizer made token {id}, but the model knows {vocab}; they do not belong together"
+                )));
+            }
+            if let Some(at) = row.scored.iter().find(|at| **at == 0 || **at >= row.ids.len()) {
+                return Err(Error::Asked(format!("token {at} of a row of {} cannot be scored", row.ids.len())));
+            }
+            if let Some(at) = row.valued.iter().find(|at| **at >= row.ids.len()) {
+                return Err(Error::Asked(format!("position {at} of a row of {} has no value", row.ids.len())));
+            }
+        }
+        Ok(longest)
+    }
+}
+
+/// What the model says about a row's scored tokens, in the order of [`Row::scored`].
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RowScores {
+    /// Log-prob of the token, in nats.
+    pub logp: Vec<f64>,
+    /// Entropy of the model's distribution at the position, in nats.
+    pub entropy: Vec<f64>,
+    /// Whether the token is the likeliest one (the first of equals).
+    pub top1: Vec<bool>,
+    /// Mean of the logits over the vocabulary.
+    pub mean_logit: Vec<f64>,
+    /// log Σ p² over the vocabulary: the expected log-prob's scale in WPO's weights.
+    pub collision: Vec<f64>,
+    /// The scalar head's output at each position of [`Row::valued`].
+    pub value: Vec<f64>,
+}
+
+/// dL/d of what was said about one row.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RowGradient {
+    /// By the log-prob of each scored token.
+    pub logp: Vec<f64>,
+    /// By the entropy at each scored token; empty: by none.
+    pub entropy: Vec<f64>,
+    /// By the scalar head's output at each valued position; empty: by none.
+    pub value: Vec<f64>,
+}
+
+impl From<Vec<f64>> for RowGradient {
+    fn from(logp: Vec<f64>) -> Self {
+        Self { logp, ..Self::default() }
+    }
+}
+
+/// What the model says about a batch, row by row.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TokenScores {
+    /// One entry a row.
+    pub rows: Vec<RowScores>,
+}
+
+/// Sums of dL/dθ, in the order of [`Decoder::trainables`]; none until something was added.
+#[derive(Debug, Default, Clone)]
+pub struct Gradients {
+    sums: Vec<Option<Tensor>>,
+}
+
+impl Gradients {
+    /// Gradients made elsewhere, in the order of the trainables.
+    #[must_use]
+    pub fn of(sums: Vec<Option<Tensor>>) -> Self {
+        Self { sums }
+    }
+
+    /// The gradient of trainable `i`, of its shape and type.
+    #[must_use]
+    pub fn get(&self, i: usize) -> Option<&Tensor> {
+        self.sums.get(i).and_then(Option::as_ref)
+    }
+
+    /// Every trainable's gradient in order.
+    pub fn iter(&self) -> impl Iterator<Item = Option<&Tensor>> {
+        self.sums.iter().map(Option::as_ref)
+    }
+
+    /// None yet of `n` trainables.
+    pub(super) fn none(n: usize) -> Self {
+        Self { sums: vec![None; n] }
+    }
+
+    /// Adds all of them, or none where there is no memory for it.
+    pub(super) fn add_all(&mut self, more: &[(usize, &Tensor)]) -> Result<(), Error> {
+        let sum = |&(i, more): &(usize, &Tensor)| {
+            // Cut from the graph it came with, so that the sum holds nothing else alive.
+            Ok(match &self.sums[i] {
+                None => more.detach(),
+                Some(s) => (s + more.detach())?,
+            })
+        };
+        let sums = more.iter().map(sum).collect::<Result<Vec<Tensor>, Error>>()?;
+        for ((i, _), sum) in more.iter().zip(sums) {
+            self.sums[*i] = Some(sum);
+        }
+        Ok(())
+    }
+}
+
+/// One number a scored token; zeros where a row has none.
+pub(crate) fn padded(g: &[RowGradient], counts: &[usize], of: impl Fn(&RowGradient) -> &Vec<f64>) -> Vec<f64> {
+    let mut out = Vec::with_capacity(counts.iter().sum());
+    for (row, n) in g.iter().zip(counts) {
+        let end = out.len() + n;
+        out.extend_from_slice(of(row));
+        out.resize(end, 0.0);
+    }
+    out
+}

@@ -1,0 +1,16 @@
+//! What every part of a pass on the CPU reads: the decoder, the batch's layout, how the pass is made, and where buffers come
+//! from.
+
+use crate::nn::decoder::Decoder;
+use crate::nn::layout::BatchLayout;
+use crate::nn::pass::Mode;
+use tiebreak_kernels::arena::Arena;
+
+/// A pass in progress.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) arena: &'a Arena,
+    pub(super) decoder: &'a Decoder,
+    pub(super) layout: &'a BatchLayout,
+    pub(super) mode: Mode,
+}

@@ -1,0 +1,172 @@
+//! The innermost operations composed of candle's, on any device.
+
+use super::attention;
+use super::leaf::{Asked, Leaves, Own, Shape, Told};
+use crate::model::error::Error;
+use candle_core::{D, DType, Tensor};
+
+/// Every operation composed of candle's.
+pub(super) const COMPOSED: Leaves = Leaves {
+    norm,
+    norm_back,
+    turn,
+    attend: attention::forward,
+    attend_back: attention::backward,
+    swiglu,
+    swiglu_back,
+    plus,
+    tell,
+    tell_back,
+    wide,
+    onto,
+    join,
+};
+
+fn f32(x: &Tensor) -> Result<Tensor, Error> {
+    Ok(x.to_dtype(DType::F32)?)
+}
+
+fn norm(x: &Tensor, gamma: &Tensor, eps: f64, to: DType) -> Result<Tensor, Error> {
+    let x = f32(x)?;
+    let inverse = (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?.recip()?;
+    Ok(x.broadcast_mul(&inverse)?.broadcast_mul(&f32(&gamma.detach())?)?.to_dtype(to)?)
+}
+
+/// With `u = x/r`, `r = √(mean x² + eps)`: `dx = (g − u·mean(g ⊙ u))/r` for `g = dy ⊙ gamma`, and `dgamma = Σ dy ⊙ u`.
+fn norm_back(
+    x: &Tensor,
+    gamma: &Tensor,
+    eps: f64,
+    dy: &Tensor,
+    on: Option<&Tensor>,
+    trained: bool,
+) -> Result<(Tensor, Option<Tensor>), Error> {
+    let (x, dy) = (f32(x)?, f32(dy)?);
+    let inverse = (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?.recip()?;
+    let unit = x.broadcast_mul(&inverse)?;
+    let g = dy.broadcast_mul(&f32(&gamma.detach())?)?;
+    let along = (&g * &unit)?.mean_keepdim(D::Minus1)?;
+    let dx = (g - unit.broadcast_mul(&along)?)?.broadcast_mul(&inverse)?;
+    let dx = match on {
+        None => dx,
+        Some(on) => (dx + on)?,
+    };
+    let dgamma = if trained { Some((dy * unit)?.reshape(((), x.dim(D::Minus1)?))?.sum(0)?) } else { None };
+    Ok((dx, dgamma))
+}
+
+fn turn(qkv: &Tensor, cos: &Tensor, sin: &Tensor, shape: Shape, back: bool) -> Result<Tensor, Error> {
+    let (n, half) = cos.dims2()?;
+    let turned = shape.queries() + shape.keys();
+    let x = f32(&qkv.narrow(1, 0, turned)?)?.reshape((n, shape.heads + shape.kv_heads, shape.width))?;
+    let (first, second) = (x.narrow(2, 0, half)?, x.narrow(2, half, half)?);
+    let (cos, sin) = (cos.unsqueeze(1)?, sin.unsqueeze(1)?);
+    let sin = if back { sin.neg()? } else { sin };
+    let left = (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?;
+    let right = (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?;
+    let y = Tensor::cat(&[left, right], 2)?.reshape((n, turned))?.to_dtype(qkv.dtype())?;
+    Ok(Tensor::cat(&[y, qkv.narrow(1, turned, shape.keys())?], 1)?)
+}
+
+/// Both halves of (n, 2·w) in f32.
+fn halves(x: &Tensor) -> Result<(Tensor, Tensor), Error> {
+    let width = x.dim(1)? / 2;
+    Ok((f32(&x.narrow(1, 0, width)?)?, f32(&x.narrow(1, width, width)?)?))
+}
+
+fn swiglu(gate_up: &Tensor) -> Result<Tensor, Error> {
+    let (gate, up) = halves(gate_up)?;
+    Ok((gate.silu()? * up)?.to_dtype(gate_up.dtype())?)
+}
+
+/// With s = σ(gate): `dup = d ⊙ gate·s`, `dgate = d ⊙ up ⊙ s·(1 + gate·(1 − s))`.
+fn swiglu_back(gate_up: &Tensor, d: &Tensor) -> Result<Tensor, Error> {
+    let (gate, up) = halves(gate_up)?;
+    let d = f32(d)?;
+    let s = (gate.neg()?.exp()? + 1.0)?.recip()?;
+    let silu = (&gate * &s)?;
+    // s·(1 + gate·(1 − s)) = s + silu − silu·s.
+    let slope = ((&s + &silu)? - (&silu * &s)?)?;
+    let dgate = ((&d * up)? * slope)?;
+    let dup = (d * silu)?;
+    Ok(Tensor::cat(&[dgate, dup], 1)?.to_dtype(gate_up.dtype())?)
+}
+
+/// The logits with their largest taken off, their exponentials and the sum of these.
+fn raised(logits: &Tensor, cold: f64) -> Result<(Tensor, Tensor, Tensor), Error> {
+    let z = if cold == 1.0 { logits.clone() } else { (logits * cold)? };
+    let shifted = z.broadcast_sub(&z.max_keepdim(D::Minus1)?)?;
+    let e = shifted.exp()?;
+    let sum = row_sum(&e)?;
+    Ok((shifted, e, sum))
+}
+
+fn tell(logits: &Tensor, target: &Tensor, cold: f64, to: DType) -> Result<Told, Error> {
+    let n = target.elem_count();
+    let (shifted, e, sum) = raised(logits, cold)?;
+    let log_sum = sum.log()?;
+    let logp = (shifted.gather(&target.reshape((n, 1))?, 1)? - &log_sum)?;
+    // H = log Σe − Σ e·z / Σe, both with the largest taken off.
+    let entropy = (&log_sum - (row_sum(&(&e * &shifted)?)? / &sum)?)?;
+    // NaN where the log-prob is: the likeliest is known of numbers only.
+    let top1 = logits.argmax(D::Minus1)?.eq(target)?.to_dtype(DType::F32)?.reshape((n, 1))?;
+    let top1 = (top1 + (&logp * 0.0)?)?;
+    let mean = (logits.mean_keepdim(D::Minus1)? * cold)?;
+    let collision = (row_sum(&e.sqr()?)?.log()? - (log_sum * 2.0)?)?;
+    let said = Tensor::cat(&[logp, entropy, top1, mean, collision], 1)?;
+    Ok(Told { said, p: e.broadcast_div(&sum)?.to_dtype(to)? })
+}
+
+/// `cold·(g·(onehot − p) − e·p ⊙ (log p + H))`.
+fn tell_back(logits: &Tensor, asked: &Asked<'_>, to: DType) -> Result<Tensor, Error> {
+    let n = asked.target.elem_count();
+    let (shifted, e, sum) = raised(logits, asked.cold)?;
+    let p = e.broadcast_div(&sum)?;
+    let mut d = p.broadcast_mul(&asked.logp.neg()?)?;
+    d = d.scatter_add(&asked.target.reshape((n, 1))?, &asked.logp.contiguous()?, 1)?;
+    if let Some(entropy) = asked.entropy {
+        let log_p = shifted.broadcast_sub(&sum.log()?)?;
+        let h = row_sum(&(&p * &log_p)?)?;
+        d = (d - (p * log_p.broadcast_sub(&h)?)?.broadcast_mul(entropy)?)?;
+    }
+    Ok((d * asked.cold)?.to_dtype(to)?)
+}
+
+/// A tensor's sum over its last dimension, which stays as 1.
+fn row_sum(x: &Tensor) -> Result<Tensor, Error> {
+    Ok(x.sum_keepdim(D::Minus1)?)
+}
+
+fn plus(x: &Tensor, y: &Tensor) -> Result<Tensor, Error> {
+    Ok((f32(x)? + f32(y)?)?)
+}
+
+fn wide(a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
+    f32(&a.matmul(b)?)
+}
+
+fn onto(y: Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
+    Ok((y + a.matmul(b)?)?)
+}
+
+/// One below the other; the one itself where it is alone.
+pub(super) fn stack(parts: &[Tensor]) -> Result<Tensor, Error> {
+    if let [one] = parts { Ok(one.clone()) } else { Ok(Tensor::cat(parts, 0)?) }
+}
+
+fn join(parts: &[Own<'_>], to: DType) -> Result<(Tensor, Tensor), Error> {
+    let rank = |part: &Own<'_>| part.adapter.map_or(Ok(0), |(a, ..)| a.dim(0));
+    let total: usize = parts.iter().map(rank).sum::<candle_core::Result<usize>>()?;
+    let (mut a, mut b, mut first) = (Vec::new(), Vec::new(), 0);
+    for part in parts {
+        let Some((own_a, own_b, scale)) = part.adapter else {
+            b.push(Tensor::zeros((part.rows, total), to, part.device)?);
+            continue;
+        };
+        let r = rank(part)?;
+        a.push(own_a.to_dtype(to)?);
+        b.push((own_b * scale)?.to_dtype(to)?.pad_with_zeros(1, first, total - first - r)?);
+        first += r;
+    }
+    Ok((stack(&a)?, stack(&b)?))
+}

@@ -1,0 +1,181 @@
+//! The reference backend: candle's differentiable operations and its graph, the oracle that the others are held to.
+//!
+//! Owns the forward layer by layer and the chain of gradients back through them. Slow and obvious; it runs on every device and
+//! in every type.
+//!
+//! **Memory.** The forward keeps only each layer's input, cut from the graph; the backward makes each layer again and chains
+//! the gradients, so that one layer's graph is alive at a time. Logits exist for scored positions only, a chunk of them at a
+//! time. Where memory runs out within a layer, fewer rows go through it at one time.
+
+mod forward;
+mod graph;
+mod logprobs;
+mod scored;
+
+use super::backend::{Backend, Tape};
+use super::contract::{Batch, Gradients, RowGradient, TokenScores};
+use super::decoder::Decoder;
+use super::divergence::divergence;
+use super::pass::Pass;
+use super::room::{Room, joined};
+use crate::model::error::Error;
+use candle_core::{Tensor, Var};
+pub use forward::Cache;
+use forward::Span;
+use graph::Graph;
+#[cfg(test)]
+pub(super) use scored::Scored as Padded;
+use scored::Scored;
+
+/// What lasts from pass to pass.
+pub(crate) struct ReferenceBackend {
+    graph: Graph,
+    room: Room,
+}
+
+/// What the forward keeps: each layer's input and which tokens were scored.
+struct Kept {
+    ids: Tensor,
+    /// Inputs of layers 0..L, then the last layer's output; each (B, T, H).
+    hidden: Vec<Tensor>,
+    scored: Scored,
+    dropout: Option<u64>,
+}
+
+impl ReferenceBackend {
+    /// For `decoder`, without gradients yet.
+    pub(super) fn new(decoder: &Decoder) -> Self {
+        Self { graph: Graph::new(decoder), room: Room::default() }
+    }
+
+    /// Layer `i` without a gradient: (B, T, H) to (B, T, H).
+    fn through(&self, decoder: &Decoder, i: usize, x: &Tensor, span: &Span, pass: &Pass) -> Result<Tensor, Error> {
+        let (b, t, _) = x.dims3()?;
+        joined(self.room.parts(
+            &vec![t; b],
+            || false,
+            |first, count| decoder.layer(i, &cut(x, first, count)?, span, &Pass { skipped: first * t, ..*pass }),
+        )?)
+    }
+
+    /// Layer `i` again with a gradient, from its input (B, T, H) and the gradient of its output; adds the trainables' parts and
+    /// gives the gradient of the input.
+    fn back_through(
+        &mut self,
+        decoder: &Decoder,
+        i: usize,
+        (input, upstream): (&Tensor, &Tensor),
+        span: &Span,
+        pass: &Pass,
+    ) -> Result<Tensor, Error> {
+        let (b, t, _) = input.dims3()?;
+        let Self { graph, room } = self;
+        joined(room.parts(
+            &vec![t; b],
+            || false,
+            |first, count| {
+                let x = Var::from_tensor(&cut(input, first, count)?)?;
+                let y = decoder.layer(i, x.as_tensor(), span, &Pass { skipped: first * t, ..*pass })?;
+                graph.chain(&y, &cut(upstream, first, count)?, &x)
+            },
+        )?)
+    }
+
+    fn last_layer(&self, decoder: &Decoder, ids: &Tensor, scored: &Scored, pass: &Pass) -> Result<Tensor, Error> {
+        let span = scored.span(decoder, ids.dim(1)?)?;
+        let mut x = decoder.embed(ids, false)?;
+        for i in 0..decoder.depth() {
+            x = self.through(decoder, i, &x, &span, pass)?;
+        }
+        Ok(x)
+    }
+}
+
+impl Backend for ReferenceBackend {
+    fn name(&self) -> &'static str {
+        "reference"
+    }
+
+    fn is_packed(&self) -> bool {
+        false
+    }
+
+    fn score(&self, decoder: &Decoder, batch: &Batch, adapter: bool) -> Result<TokenScores, Error> {
+        let pass = Pass::plain(adapter);
+        let (ids, scored) = Scored::pack(decoder, batch)?;
+        let x = self.last_layer(decoder, &ids, &scored, &pass)?;
+        logprobs::forward(decoder, &x, &scored, &pass)
+    }
+
+    fn states(&self, decoder: &Decoder, batch: &Batch, adapter: bool) -> Result<(Tensor, Vec<u32>), Error> {
+        let pass = Pass::plain(adapter);
+        let (ids, scored) = Scored::pack(decoder, batch)?;
+        let x = self.last_layer(decoder, &ids, &scored, &pass)?;
+        let (b, t, h) = x.dims3()?;
+        let from = Tensor::new(scored.from.as_slice(), x.device())?;
+        let states = decoder.norm(&x.reshape((b * t, h))?.index_select(&from, 0)?, &pass)?;
+        Ok((states, scored.target))
+    }
+
+    fn divergence(
+        &self,
+        decoder: &Decoder,
+        base: &Tensor,
+        head: &Tensor,
+        now: &Tensor,
+        targets: &[u32],
+    ) -> Result<(Vec<f64>, Vec<f64>), Error> {
+        divergence(decoder, base, head, now, targets)
+    }
+
+    fn score_train(&self, decoder: &Decoder, batch: &Batch, number: u64) -> Result<(TokenScores, Tape), Error> {
+        let dropout = Some(number);
+        let pass = Pass { dropout, ..Pass::plain(true) };
+        let (ids, scored) = Scored::pack(decoder, batch)?;
+        let span = scored.span(decoder, ids.dim(1)?)?;
+        let mut hidden = vec![decoder.embed(&ids, false)?];
+        for i in 0..decoder.depth() {
+            hidden.push(self.through(decoder, i, &hidden[i], &span, &pass)?);
+        }
+        let scores = logprobs::forward(decoder, &hidden[decoder.depth()], &scored, &pass)?;
+        let counts = scored.counts.iter().copied().zip(scored.value_counts.iter().copied()).collect();
+        Ok((scores, Tape::new(counts, Kept { ids, hidden, scored, dropout })))
+    }
+
+    fn backward(&mut self, decoder: &Decoder, tape: Tape, g: &[RowGradient]) -> Result<(), Error> {
+        let Kept { ids, mut hidden, scored, dropout } = tape.kept()?;
+        let pass = Pass { grad: true, dropout, ..Pass::plain(true) };
+        let (b, t) = ids.dims2()?;
+        let span = scored.span(decoder, t)?;
+        let Some(last) = hidden.pop() else { return Err(Error::Asked("the tape is empty".into())) };
+        let upstream = logprobs::backward(decoder, &mut self.graph, &last, &scored, g, &pass)?;
+        let mut upstream = upstream.reshape((b, t, ()))?;
+        drop(last);
+        for i in (0..decoder.depth()).rev() {
+            let Some(input) = hidden.pop() else { return Err(Error::Asked("the tape is too short".into())) };
+            upstream = self.back_through(decoder, i, (&input, &upstream), &span, &pass)?;
+        }
+        if decoder.trained_embedding().is_some() {
+            self.graph.seed(&decoder.embed(&ids, true)?, &upstream)?;
+        }
+        Ok(())
+    }
+
+    fn take_gradients(&mut self, _decoder: &Decoder) -> Result<Gradients, Error> {
+        Ok(self.graph.take())
+    }
+
+    fn narrowed(&self) -> Option<usize> {
+        self.room.narrowed()
+    }
+
+    #[cfg(test)]
+    fn limit_tokens(&mut self, tokens: usize) {
+        self.room.there_is = tokens;
+    }
+}
+
+/// Rows `first..first + count` of (B, …).
+fn cut(x: &Tensor, first: usize, count: usize) -> Result<Tensor, Error> {
+    if x.dim(0)? == count { Ok(x.clone()) } else { Ok(x.narrow(0, first, count)?.contiguous()?) }
+}

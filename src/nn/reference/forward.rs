@@ -1,0 +1,232 @@
+//! The decoder's forward, written from candle's operations whose backward is tested.
+//!
+//! Owns the oracle of every other backend, and decoding token by token with a cache. Refuses candle's fused softmax, RMSNorm and
+//! RoPE where a gradient flows: they cut the graph without an error. Without a gradient it uses them.
+//!
+//! **Invariants.** Right padding changes no value: attention is causal, and no real token sees a later one. With the adapter
+//! off, the computation is the base model's, bit for bit.
+
+use crate::model::config::Config;
+use crate::model::error::Error;
+use crate::model::tune::LINEARS;
+use crate::nn::decoder::{Decoder, Layer};
+use crate::nn::frozen;
+use crate::nn::inference;
+use crate::nn::norm::Norm;
+use crate::nn::pass::Pass;
+use candle_core::{D, Device, Tensor};
+
+/// Rotary tables and the causal mask of a span of positions.
+pub(in crate::nn) struct Span {
+    /// (T, head_dim/2).
+    cos: Tensor,
+    /// (T, head_dim/2).
+    sin: Tensor,
+    /// (T, S): 0 where a query sees a key, −∞ where not; none for one query that sees all.
+    mask: Option<Tensor>,
+}
+
+/// Keys and values of the tokens seen so far, and what of the adapters is the same for all of them.
+pub struct Cache {
+    layers: Vec<Held>,
+    len: usize,
+}
+
+/// What a cache holds of a layer.
+struct Held {
+    /// (rows, kv_heads, capacity, head_dim).
+    keys: Tensor,
+    /// As the keys.
+    values: Tensor,
+    /// DoRA's factors of the linear modules, as the adapter was when the cache was made.
+    stretches: [Option<Tensor>; LINEARS.len()],
+}
+
+impl Cache {
+    /// Tokens seen so far; the same for every row.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no token was seen.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Keeps these rows in this order; a row may be named more than once, and so be multiplied.
+    ///
+    /// # Errors
+    /// When a row does not exist.
+    pub fn select(&mut self, rows: &[u32]) -> Result<(), Error> {
+        for held in &mut self.layers {
+            let index = Tensor::new(rows, held.keys.device())?;
+            held.keys = held.keys.index_select(&index, 0)?;
+            held.values = held.values.index_select(&index, 0)?;
+        }
+        Ok(())
+    }
+}
+
+impl Decoder {
+    /// Token ids (B, T) to their vectors (B, T, H).
+    pub(in crate::nn) fn embed(&self, ids: &Tensor, grad: bool) -> Result<Tensor, Error> {
+        let (b, t) = ids.dims2()?;
+        let rows = self.embedding().tensor(grad).index_select(&ids.flatten_all()?, 0)?.to_dtype(self.dtype())?;
+        Ok(rows.reshape((b, t, self.config().hidden))?)
+    }
+
+    /// One layer: (B, T, H) to (B, T, H).
+    pub(in crate::nn) fn layer(&self, i: usize, x: &Tensor, span: &Span, pass: &Pass) -> Result<Tensor, Error> {
+        self.layers()[i].forward(x, span, pass, self.config(), None)
+    }
+
+    /// The final norm: (N, H) to (N, H).
+    pub(crate) fn norm(&self, x: &Tensor, pass: &Pass) -> Result<Tensor, Error> {
+        self.last_norm().forward(x, pass)
+    }
+
+    /// Rotary tables and mask of `len` positions from `start` on.
+    pub(in crate::nn) fn span(&self, start: usize, len: usize) -> Result<Span, Error> {
+        let (cos, sin) = self.rotary(start..start + len)?;
+        let seen = start + len;
+        let mask = if len == 1 { None } else { Some(self.mask(len, seen, |i, j| j <= start + i)?) };
+        Ok(Span { cos, sin, mask })
+    }
+
+    /// As [`Decoder::span`] for `len` positions that hold several documents, which begin at `starts`: positions begin anew
+    /// with each, and none sees another.
+    pub(in crate::nn) fn packed_span(&self, starts: &[usize], len: usize) -> Result<Span, Error> {
+        let first = |i: usize| starts.iter().rev().find(|s| **s <= i).copied().unwrap_or(0);
+        let (cos, sin) = self.rotary((0..len).map(|i| i - first(i)))?;
+        let mask = Some(self.mask(len, len, |i, j| j <= i && j >= first(i))?);
+        Ok(Span { cos, sin, mask })
+    }
+
+    /// Cosines and sines, (T, head_dim/2), of these positions.
+    fn rotary(&self, positions: impl Iterator<Item = usize>) -> Result<(Tensor, Tensor), Error> {
+        let angles = self.angles(positions);
+        let half = self.config().head_dim / 2;
+        let shape = (angles.len() / half.max(1), half);
+        let table = |f: fn(f64) -> f64| -> Result<Tensor, Error> {
+            let values: Vec<f64> = angles.iter().map(|a| f(*a)).collect();
+            Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.dtype())?.to_device(self.device())?)
+        };
+        Ok((table(f64::cos)?, table(f64::sin)?))
+    }
+
+    /// (len, seen): 0 where query i sees key j, −∞ where not.
+    fn mask(&self, len: usize, seen: usize, sees: impl Fn(usize, usize) -> bool) -> Result<Tensor, Error> {
+        let value = |k: usize| if sees(k / seen, k % seen) { 0.0 } else { f32::NEG_INFINITY };
+        let mask: Vec<f32> = (0..len * seen).map(value).collect();
+        Ok(Tensor::from_vec(mask, (len, seen), self.device())?.to_dtype(self.dtype())?)
+    }
+
+    /// An empty cache for `rows` rows of at most `capacity` tokens of the decoder as it is now: after an update, make another.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    pub fn cache(&self, rows: usize, capacity: usize) -> Result<Cache, Error> {
+        let shape = (rows, self.config().kv_heads, capacity, self.config().head_dim);
+        let zeros = || Tensor::zeros(shape, self.dtype(), self.device());
+        let held = |layer: &Layer| Ok(Held { keys: zeros()?, values: zeros()?, stretches: layer.stretches()? });
+        let layers = self.layers().iter().map(held).collect::<Result<_, Error>>()?;
+        Ok(Cache { layers, len: 0 })
+    }
+
+    /// Takes the next tokens of every row, (B, T) ids, and gives the logits (B, V) after the last. No gradient.
+    ///
+    /// # Errors
+    /// When the cache has no room or another number of rows.
+    pub fn step(&self, ids: &Tensor, cache: &mut Cache, adapter: bool) -> Result<Tensor, Error> {
+        let (_, t) = ids.dims2()?;
+        let pass = Pass::plain(adapter);
+        let span = self.span(cache.len, t)?;
+        let mut x = self.embed(ids, false)?;
+        for (layer, held) in self.layers().iter().zip(&cache.layers) {
+            x = layer.forward(&x, &span, &pass, self.config(), Some((held, cache.len)))?;
+        }
+        cache.len += t;
+        let last = x.narrow(1, t - 1, 1)?.squeeze(1)?.contiguous()?;
+        Ok(self.norm(&last, &pass)?.matmul(&self.head()?.t()?)?)
+    }
+}
+
+impl Layer {
+    /// `cached` is what is held of this layer and how many positions of it are filled.
+    fn forward(
+        &self,
+        x: &Tensor,
+        span: &Span,
+        pass: &Pass,
+        c: &Config,
+        cached: Option<(&Held, usize)>,
+    ) -> Result<Tensor, Error> {
+        let (b, t, _) = x.dims3()?;
+        let stretch = |i: usize| cached.and_then(|(held, _)| held.stretches[i].as_ref());
+        let h = self.input_norm.forward(x, pass)?;
+        // (B, T, heads·hd) to (B, heads, T, hd).
+        let split = |y: Tensor, heads: usize, norm: Option<&Norm>| -> Result<Tensor, Error> {
+            let y = y.reshape((b, t, heads, c.head_dim))?;
+            let y = if let Some(norm) = norm { norm.forward(&y, pass)? } else { y };
+            Ok(y.transpose(1, 2)?.contiguous()?)
+        };
+        let q = rotate(&split(self.q.forward(&h, pass, stretch(0))?, c.heads, self.q_norm.as_ref())?, span, pass)?;
+        let k = rotate(&split(self.k.forward(&h, pass, stretch(1))?, c.kv_heads, self.k_norm.as_ref())?, span, pass)?;
+        let v = split(self.v.forward(&h, pass, stretch(2))?, c.kv_heads, None)?;
+        let (k, v) = match cached {
+            None => (k, v),
+            Some((held, filled)) => {
+                held.keys.slice_set(&k, 2, filled)?;
+                held.values.slice_set(&v, 2, filled)?;
+                (held.keys.narrow(2, 0, filled + t)?, held.values.narrow(2, 0, filled + t)?)
+            }
+        };
+        let a = attend(&q, &k, &v, span, pass)?;
+        let a = a.transpose(1, 2)?.reshape((b, t, c.heads * c.head_dim))?;
+        let x = (x + self.o.forward(&a, pass, stretch(3))?)?;
+        let h = self.ff_norm.forward(&x, pass)?;
+        let inner = (self.gate.forward(&h, pass, stretch(4))?.silu()? * self.up.forward(&h, pass, stretch(5))?)?;
+        Ok((&x + self.down.forward(&inner, pass, stretch(6))?)?)
+    }
+}
+
+/// Rotary positions (Su et al. 2021) in the half-split order of Hugging Face: x (B, heads, T, hd).
+fn rotate(x: &Tensor, span: &Span, pass: &Pass) -> Result<Tensor, Error> {
+    if !pass.grad {
+        return inference::rope(x, &span.cos, &span.sin);
+    }
+    let half = x.dim(D::Minus1)? / 2;
+    let (first, second) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
+    let times = |x: &Tensor, c: &Tensor| x.contiguous()?.apply_op1(frozen::Times { constant: c.clone() });
+    let left = (times(&first, &span.cos)? - times(&second, &span.sin)?)?;
+    let right = (times(&second, &span.cos)? + times(&first, &span.sin)?)?;
+    Ok(Tensor::cat(&[left, right], D::Minus1)?)
+}
+
+/// Scaled dot-product attention. q (B, heads, T, hd), k and v (B, kv_heads, S, hd): the queries that share a key head are
+/// stacked along T, so that keys and values are never copied per query head.
+fn attend(q: &Tensor, k: &Tensor, v: &Tensor, span: &Span, pass: &Pass) -> Result<Tensor, Error> {
+    let (b, heads, t, hd) = q.dims4()?;
+    let (kv, s) = (k.dim(1)?, k.dim(2)?);
+    let group = heads / kv;
+    let q = q.reshape((b, kv, group * t, hd))?;
+    let scores = q.matmul(&k.t()?)?.affine(1.0 / (hd as f64).sqrt(), 0.0)?;
+    let scores = match &span.mask {
+        None => scores,
+        Some(mask) => {
+            let scores = scores.reshape((b, kv, group, t, s))?.apply_op1(frozen::Plus { constant: mask.clone() })?;
+            scores.reshape((b, kv, group * t, s))?
+        }
+    };
+    let weights = if pass.grad {
+        // The maximum is a constant: softmax does not depend on it, and its backward would be a waste.
+        let top = scores.detach().max_keepdim(D::Minus1)?.neg()?;
+        let e = scores.apply_op1(frozen::Plus { constant: top })?.exp()?;
+        e.broadcast_div(&e.sum_keepdim(D::Minus1)?)?
+    } else {
+        inference::softmax(&scores)?
+    };
+    Ok(weights.matmul(&v.contiguous()?)?.reshape((b, heads, t, hd))?)
+}

@@ -1,0 +1,68 @@
+//! Gradients out of candle's graph, summed for each trainable.
+
+use crate::model::error::Error;
+use crate::nn::contract::Gradients;
+use crate::nn::decoder::Decoder;
+use crate::nn::frozen;
+use candle_core::backprop::GradStore;
+use candle_core::{Tensor, TensorId, Var};
+use std::collections::HashMap;
+
+/// dL/dθ so far, and which tensor of a graph is which trainable.
+pub(super) struct Graph {
+    gradients: Gradients,
+    index: HashMap<TensorId, usize>,
+}
+
+impl Graph {
+    /// Nothing yet, for the trainables of `decoder`.
+    pub(super) fn new(decoder: &Decoder) -> Self {
+        let index = decoder.trainables().iter().enumerate().map(|(i, (_, v))| (v.as_tensor().id(), i)).collect();
+        Self { gradients: Gradients::none(decoder.trainables().len()), index }
+    }
+
+    /// Gives the sums and starts again from none.
+    pub(super) fn take(&mut self) -> Gradients {
+        let fresh = Gradients::none(self.index.len());
+        std::mem::replace(&mut self.gradients, fresh)
+    }
+
+    /// Whether `var` is among the trainables.
+    pub(super) fn trains(&self, var: &Var) -> bool {
+        self.index.contains_key(&var.as_tensor().id())
+    }
+
+    /// Adds to the gradient of `var`, if it is trained.
+    pub(super) fn add(&mut self, var: &Var, more: &Tensor) -> Result<(), Error> {
+        match self.index.get(&var.as_tensor().id()) {
+            Some(i) => self.gradients.add_all(&[(*i, more)]),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs backward from `y` with the gradient `upstream` and adds the trainables' parts.
+    pub(super) fn seed(&mut self, y: &Tensor, upstream: &Tensor) -> Result<(), Error> {
+        let grads = seeded(y, upstream)?.backward()?;
+        self.collect(&grads)
+    }
+
+    /// As [`Graph::seed`], and gives the gradient of `x`.
+    pub(super) fn chain(&mut self, y: &Tensor, upstream: &Tensor, x: &Var) -> Result<Tensor, Error> {
+        let mut grads = seeded(y, upstream)?.backward()?;
+        let dx = grads.remove(x.as_tensor());
+        self.collect(&grads)?;
+        dx.ok_or_else(|| Error::Asked("no gradient reached a layer's input".into()))
+    }
+
+    fn collect(&mut self, grads: &GradStore) -> Result<(), Error> {
+        let trained = grads.get_ids().filter_map(|id| Some((*self.index.get(id)?, grads.get_id(*id)?)));
+        let trained: Vec<(usize, &Tensor)> = trained.collect();
+        self.gradients.add_all(&trained)
+    }
+}
+
+/// `Σ y ⊙ upstream`, whose gradient in y is `upstream`.
+fn seeded(y: &Tensor, upstream: &Tensor) -> Result<Tensor, Error> {
+    let constant = upstream.detach();
+    Ok(y.contiguous()?.apply_op1(frozen::Times { constant })?.sum_all()?)
+}
