@@ -1,6 +1,6 @@
 //! What lies in files and becomes a model, and what training makes of it in files again.
 //!
-//! Owns configurations, weights (safetensors and GGUF), tokenizers, chat templates, the search for models, trained parameters
+//! Owns the families (`family/`: config fields, `LayerSpec`, tensor names), configurations, weights (safetensors and GGUF), tokenizers, chat templates, the search for models, trained parameters
 //! as a checkpoint holds them, and merging: arithmetic on weights. A [`LanguageModel`] opens all of it by one path. Refuses to
 //! compute a forward pass, to train or to sample, and to know the folders of sessions.
 //!
@@ -9,9 +9,12 @@
 pub(crate) mod config;
 pub mod discover;
 pub(crate) mod error;
+pub mod family;
+pub mod fields;
 pub(crate) mod fingerprint;
 pub(crate) mod gguf;
 pub(crate) mod language_model;
+pub mod layer;
 pub mod merge;
 pub(crate) mod place;
 pub(crate) mod sink;
@@ -21,11 +24,13 @@ pub(crate) mod trained;
 pub(crate) mod tune;
 pub(crate) mod weights;
 
-pub use config::{Config, Family, RopeScaling};
+pub use config::{Config, RopeScaling};
 pub use error::Error;
+pub use family::Family;
 pub use fingerprint::Fingerprints;
 pub use gguf::Gguf;
 pub use language_model::LanguageModel;
+pub use layer::{Activation, LayerParts, LayerSpec, NormPlacement, QkNorm};
 pub use sink::Sink;
 pub use template::Template;
 pub use tokenizer::{SpecialTokens, Tokenizer};

@@ -20,7 +20,7 @@ mod scorer;
 mod trainer;
 
 pub use data::{Encode, Example, Making, Rows, Tokenised, is_eval, order, tokenise};
-pub use estimate::{estimate, trainable};
+pub use estimate::estimate;
 pub use loss::{
     AdaptiveKl, Calibration, Cpo, CpoForm, CpoPair, Divergence, Dpo, DpoForm, DpoPair, Grpo, GrpoRow, KlEstimator, Kto,
     KtoForm, KtoRow, Level, Nll, Orpo, OrpoPair, PairGradient, PairLoss, Ppo, PpoLoss, PpoRow, Reduction, Reward,

@@ -11,15 +11,17 @@ mod queue;
 
 use crate::model::config::Config;
 use crate::model::error::Error;
+use crate::model::layer::LayerParts;
 pub use queue::{Asked, Queue};
 use rayon::prelude::*;
 use std::sync::Arc;
 use tiebreak_kernels::cached::{Stretch, attend};
+use tiebreak_kernels::gate;
 use tiebreak_kernels::leaf;
 use tiebreak_kernels::packed::{Input, Matrix, TILE, products, untile};
 
 /// An adapter's matrices.
-struct Lora {
+struct PackedLora {
     /// (r, in).
     a: Matrix,
     /// (out, r).
@@ -30,31 +32,20 @@ struct Lora {
 }
 
 /// A linear module.
-struct Linear {
+struct PackedLinear {
     weight: Matrix,
     bias: Option<Vec<f32>>,
-    lora: Option<Lora>,
+    lora: Option<PackedLora>,
 }
 
-struct Layer {
-    input_norm: Vec<f32>,
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    o: Linear,
-    q_norm: Option<Vec<f32>>,
-    k_norm: Option<Vec<f32>>,
-    ff_norm: Vec<f32>,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
-}
+/// A layer; norms are the numbers that they multiply by.
+type PackedLayer = LayerParts<PackedLinear, Vec<f32>>;
 
 /// A language model packed for decoding.
 pub struct Decode {
     config: Config,
     embed: Matrix,
-    layers: Vec<Layer>,
+    layers: Vec<PackedLayer>,
     norm: Vec<f32>,
     /// None when the head is the embedding.
     head: Option<Matrix>,
@@ -96,7 +87,7 @@ impl History {
 }
 
 /// What linear modules with the same input make of x, (rows, out) each.
-fn linear(parts: &[&Linear], x: &[f32]) -> Vec<Vec<f32>> {
+fn linear(parts: &[&PackedLinear], x: &[f32]) -> Vec<Vec<f32>> {
     let matrices: Vec<&Matrix> = parts.iter().map(|l| &l.weight).collect();
     let mut out = multiply(&matrices, x);
     for (part, y) in parts.iter().zip(&mut out) {
@@ -148,9 +139,7 @@ impl Decode {
     /// Memory of the weights in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let layer = |l: &Layer| -> usize {
-            [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down].iter().map(|l| l.weight.bytes()).sum()
-        };
+        let layer = |l: &PackedLayer| -> usize { l.linears().iter().map(|l| l.weight.bytes()).sum() };
         self.embed.bytes() + self.head.as_ref().map_or(0, Matrix::bytes) + self.layers.iter().map(layer).sum::<usize>()
     }
 
@@ -202,6 +191,10 @@ impl Decode {
         }
         let mut x = vec![0.0; tokens.len() * c.hidden];
         x.par_chunks_mut(c.hidden).zip(tokens).with_min_len(16).for_each(|(x, t)| self.embed.row(*t as usize, x));
+        let scale = c.embedding_scale as f32;
+        if scale != 1.0 {
+            x.iter_mut().for_each(|x| *x *= scale);
+        }
         // Where each token stands in its row's own part, and in all.
         let mut counts: Vec<usize> = rows.iter().map(|r| r.own.len).collect();
         let own: Vec<usize> = of
@@ -229,11 +222,11 @@ impl Decode {
         Ok(x)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "a layer, its input, and where its tokens stand")]
+    #[expect(clippy::too_many_arguments, reason = "a layer, its input, and where its tokens stand")]
     fn layer(
         &self,
         i: usize,
-        layer: &Layer,
+        layer: &PackedLayer,
         x: &mut [f32],
         of: &[usize],
         own: &[usize],
@@ -242,15 +235,23 @@ impl Decode {
     ) {
         let c = &self.config;
         let (hd, stride) = (c.head_dim, c.kv_heads * c.head_dim);
-        let h = self.normed(x, &layer.input_norm);
-        let mut qkv = linear(&[&layer.q, &layer.k, &layer.v], &h).into_iter();
+        let input = |norm: &Option<Vec<f32>>, x: &[f32]| norm.as_ref().map(|gamma| self.normed(x, gamma));
+        // Puts what a block gives on the residual stream, through a norm where one stands after the block.
+        let residual = |norm: &Option<Vec<f32>>, x: &mut [f32], more: Vec<f32>| match norm {
+            Some(gamma) => leaf::add(x, &self.normed(&more, gamma)),
+            None => leaf::add(x, &more),
+        };
+        let h = input(&layer.attention_norm, x);
+        let mut qkv = linear(&[&layer.q, &layer.k, &layer.v], h.as_deref().unwrap_or(x)).into_iter();
         let mut next = || qkv.next().unwrap_or_default();
         let (mut q, mut k, v) = (next(), next(), next());
         if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
             (q, k) = (self.normed(&q, q_norm), self.normed(&k, k_norm));
         }
-        turn(&mut q, c.heads * hd, hd, cos, sin);
-        turn(&mut k, stride, hd, cos, sin);
+        if c.layer.rotates(i) {
+            turn(&mut q, c.heads * hd, hd, cos, sin);
+            turn(&mut k, stride, hd, cos, sin);
+        }
         for ((r, k), v) in of.iter().zip(k.chunks_exact(stride)).zip(v.chunks_exact(stride)) {
             rows[*r].own.keys[i].extend_from_slice(k);
             rows[*r].own.values[i].extend_from_slice(v);
@@ -258,12 +259,12 @@ impl Decode {
         let seen: Vec<_> = of.iter().zip(own).map(|(r, last)| rows[*r].seen(i, *last, stride)).collect();
         let mut out = vec![0.0; q.len()];
         attend(&seen, &q, c.heads, c.kv_heads, hd, &mut out);
-        leaf::add(x, &linear(&[&layer.o], &out).concat());
-        let h = self.normed(x, &layer.ff_norm);
-        let both = linear(&[&layer.gate, &layer.up], &h);
+        residual(&layer.attention_out_norm, x, linear(&[&layer.o], &out).concat());
+        let h = input(&layer.mlp_norm, x);
+        let both = linear(&[&layer.gate, &layer.up], h.as_deref().unwrap_or(x));
         let mut inner = vec![0.0; both[0].len()];
-        leaf::gated(&both[0], &both[1], &mut inner);
-        leaf::add(x, &linear(&[&layer.down], &inner).concat());
+        gate::gated_apart(c.layer.activation, &both[0], &both[1], &mut inner);
+        residual(&layer.mlp_out_norm, x, linear(&[&layer.down], &inner).concat());
     }
 }
 

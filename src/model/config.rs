@@ -4,31 +4,14 @@
 //! the computation and is not implemented: a model is computed right or not at all.
 
 use super::error::Error;
-use serde_json::{Map, Value};
+use super::family::{self, Family};
+use super::fields::{Fields, ids};
+use super::layer::{
+    LayerParts, LayerReader, LayerSpec, LinearSpec, NormSpec, QkNorm, TensorName, activation, activation_names,
+};
+use serde_json::Value;
+use std::convert::Infallible;
 use std::path::Path;
-
-/// The decoder families. They differ in biases and in the norm on queries and keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// Llama 2 and 3, SmolLM2, TinyLlama, Mistral without a sliding window.
-    Llama,
-    /// Qwen2 and Qwen2.5: biases on q, k, v.
-    Qwen2,
-    /// Qwen3: RMSNorm on each head of q and k.
-    Qwen3,
-}
-
-impl Family {
-    /// Its name in config.json's `model_type`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Llama => "llama",
-            Self::Qwen2 => "qwen2",
-            Self::Qwen3 => "qwen3",
-        }
-    }
-}
 
 /// How rotary frequencies are stretched for longer contexts.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +39,11 @@ pub enum RopeScaling {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Which family.
-    pub family: Family,
+    pub family: &'static Family,
+    /// What its layers compute.
+    pub layer: LayerSpec,
+    /// Multiplies the embeddings.
+    pub embedding_scale: f64,
     /// Width of the residual stream.
     pub hidden: usize,
     /// Decoder layers.
@@ -79,14 +66,6 @@ pub struct Config {
     pub rms_eps: f64,
     /// Whether the output head is the embedding.
     pub tied: bool,
-    /// Bias on q, k and v.
-    pub qkv_bias: bool,
-    /// Bias on the attention's output.
-    pub o_bias: bool,
-    /// Bias in the feed-forward layer.
-    pub mlp_bias: bool,
-    /// RMSNorm on each head of q and k.
-    pub qk_norm: bool,
     /// Longest context in tokens; 0 when unknown.
     pub context: usize,
     /// Tokens that end a completion, as config.json names them.
@@ -97,92 +76,138 @@ pub struct Config {
     pub pad: Option<u32>,
 }
 
-/// The fields of a config.json with errors that name file and field.
-struct Fields<'a> {
-    path: &'a Path,
-    map: &'a Map<String, Value>,
-}
+/// Names and shapes of a layer's tensors, as [`Config::read_layer`] goes through them.
+struct Outline(Vec<(TensorName, &'static str, Vec<usize>)>);
 
-impl Fields<'_> {
-    fn get(&self, key: &str) -> Option<&Value> {
-        self.map.get(key).filter(|v| !v.is_null())
-    }
+impl LayerReader for Outline {
+    type Linear = ();
+    type Norm = ();
+    type Error = Infallible;
 
-    fn size(&self, key: &str) -> Result<usize, Error> {
-        self.size_or(key, None)
-    }
-
-    fn size_or(&self, key: &str, default: Option<usize>) -> Result<usize, Error> {
-        match (self.get(key), default) {
-            (None, Some(d)) => Ok(d),
-            (None, None) => Err(Error::file(self.path, format!("the field `{key}` is missing"))),
-            (Some(v), _) => v.as_u64().filter(|n| (1..=1 << 32).contains(n)).map(|n| n as usize).ok_or_else(|| {
-                Error::file(self.path, format!("the field `{key}` is {v}, not a positive whole number"))
-            }),
+    fn linear(&mut self, spec: &LinearSpec) -> Result<(), Infallible> {
+        self.0.push((spec.name, ".weight", vec![spec.out, spec.width]));
+        if spec.bias {
+            self.0.push((spec.name, ".bias", vec![spec.out]));
         }
+        Ok(())
     }
 
-    fn real(&self, key: &str, default: f64) -> Result<f64, Error> {
-        match self.get(key) {
-            None => Ok(default),
-            Some(v) => v
-                .as_f64()
-                .filter(|x| x.is_finite() && *x > 0.0)
-                .ok_or_else(|| Error::file(self.path, format!("the field `{key}` is {v}, not a positive number"))),
-        }
-    }
-
-    fn flag(&self, key: &str, default: bool) -> bool {
-        self.get(key).and_then(Value::as_bool).unwrap_or(default)
-    }
-
-    fn refuse(&self, what: String, known: &str) -> Error {
-        Error::unsupported(self.path, what, known)
-    }
-}
-
-/// The token ids of a field that may hold one or a list.
-pub(crate) fn ids(value: Option<&Value>) -> Vec<u32> {
-    let one = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
-    match value {
-        Some(Value::Array(list)) => list.iter().filter_map(one).collect(),
-        Some(v) => one(v).into_iter().collect(),
-        None => Vec::new(),
+    fn norm(&mut self, spec: &NormSpec) -> Result<(), Infallible> {
+        self.0.push((spec.name, ".weight", vec![spec.width]));
+        Ok(())
     }
 }
 
 impl Config {
+    /// Numbers of a token's queries.
+    #[must_use]
+    pub fn q_width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Numbers of a token's keys, and of its values.
+    #[must_use]
+    pub fn kv_width(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+
+    /// The linear modules of a layer, in the order of [`LINEARS`](super::tune::LINEARS).
+    #[must_use]
+    pub fn linears(&self) -> [LinearSpec; 7] {
+        let (h, q, kv, ff) = (self.hidden, self.q_width(), self.kv_width(), self.ff);
+        let LayerSpec { qkv_bias, o_bias, mlp_bias, .. } = self.layer;
+        let (sizes, biases) = (
+            [(q, h), (kv, h), (kv, h), (h, q), (ff, h), (ff, h), (h, ff)],
+            [qkv_bias, qkv_bias, qkv_bias, o_bias, mlp_bias, mlp_bias, mlp_bias],
+        );
+        std::array::from_fn(|index| {
+            let (out, width) = sizes[index];
+            LinearSpec { index, name: self.family.names.linears[index], out, width, bias: biases[index] }
+        })
+    }
+
+    /// Makes a layer's parts in the model's order: the one walk of the loader, the packed decoder, merging and every check.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub fn read_layer<R: LayerReader>(&self, reader: &mut R) -> Result<LayerParts<R::Linear, R::Norm>, R::Error> {
+        let (names, spec) = (&self.family.names, &self.layer);
+        let linears = self.linears();
+        let norm = |reader: &mut R, on: bool, name: TensorName, width: usize| {
+            on.then(|| reader.norm(&NormSpec { name, width })).transpose()
+        };
+        let (before, after) = (spec.norms.before(), spec.norms.after());
+        let (q_width, k_width) = match spec.qk_norm {
+            QkNorm::Width => (self.q_width(), self.kv_width()),
+            QkNorm::Head | QkNorm::No => (self.head_dim, self.head_dim),
+        };
+        let qk = spec.qk_norm != QkNorm::No;
+        Ok(LayerParts {
+            attention_norm: norm(reader, before, names.attention_norm, self.hidden)?,
+            q: reader.linear(&linears[0])?,
+            k: reader.linear(&linears[1])?,
+            v: reader.linear(&linears[2])?,
+            o: reader.linear(&linears[3])?,
+            q_norm: norm(reader, qk, names.q_norm, q_width)?,
+            k_norm: norm(reader, qk, names.k_norm, k_width)?,
+            attention_out_norm: norm(reader, after, names.attention_out_norm, self.hidden)?,
+            mlp_norm: norm(reader, before, names.mlp_norm, self.hidden)?,
+            gate: reader.linear(&linears[4])?,
+            up: reader.linear(&linears[5])?,
+            down: reader.linear(&linears[6])?,
+            mlp_out_norm: norm(reader, after, names.mlp_out_norm, self.hidden)?,
+        })
+    }
+
+    fn outline(&self) -> Vec<(TensorName, &'static str, Vec<usize>)> {
+        let mut outline = Outline(Vec::new());
+        match self.read_layer(&mut outline) {
+            Ok(_) => outline.0,
+            Err(never) => match never {},
+        }
+    }
+
+    /// The Hugging Face name of a tensor of layer `i`, from its name below the layer.
+    #[must_use]
+    pub fn layer_name(&self, i: usize, name: TensorName) -> String {
+        format!("{}{i}.{}", self.family.names.layer.hf, name.hf)
+    }
+
     /// Every tensor of the model by its Hugging Face name, with its shape, in the model's order. Lazy, so that a hostile
     /// count of layers costs no memory.
     pub fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> + '_ {
-        let c = self;
-        let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
+        let names = &self.family.names;
+        let outline = self.outline();
         let layer = move |i: usize| {
-            let linear = |block: &str, part: &str, out: usize, width: usize, bias: bool| {
-                let name = format!("{block}.{part}");
-                std::iter::once((format!("{name}.weight"), vec![out, width]))
-                    .chain(bias.then(|| (format!("{name}.bias"), vec![out])))
+            let one = |(name, end, shape): &(TensorName, &str, Vec<usize>)| {
+                (format!("{}{end}", self.layer_name(i, *name)), shape.clone())
             };
-            let norm = |name: &str, width: usize| std::iter::once((format!("{name}.weight"), vec![width]));
-            let heads = |name: &str| c.qk_norm.then(|| (format!("self_attn.{name}.weight"), vec![c.head_dim]));
-            let parts: Vec<_> = norm("input_layernorm", c.hidden)
-                .chain(linear("self_attn", "q_proj", q, c.hidden, c.qkv_bias))
-                .chain(linear("self_attn", "k_proj", kv, c.hidden, c.qkv_bias))
-                .chain(linear("self_attn", "v_proj", kv, c.hidden, c.qkv_bias))
-                .chain(linear("self_attn", "o_proj", c.hidden, q, c.o_bias))
-                .chain(heads("q_norm"))
-                .chain(heads("k_norm"))
-                .chain(norm("post_attention_layernorm", c.hidden))
-                .chain(linear("mlp", "gate_proj", c.ff, c.hidden, c.mlp_bias))
-                .chain(linear("mlp", "up_proj", c.ff, c.hidden, c.mlp_bias))
-                .chain(linear("mlp", "down_proj", c.hidden, c.ff, c.mlp_bias))
-                .collect();
-            parts.into_iter().map(move |(part, shape)| (format!("model.layers.{i}.{part}"), shape))
+            outline.iter().map(one).collect::<Vec<_>>()
         };
-        std::iter::once(("model.embed_tokens.weight".to_owned(), vec![c.vocab, c.hidden]))
-            .chain((0..c.layers).flat_map(layer))
-            .chain(std::iter::once(("model.norm.weight".to_owned(), vec![c.hidden])))
-            .chain((!c.tied).then(|| ("lm_head.weight".to_owned(), vec![c.vocab, c.hidden])))
+        let table = |name: TensorName| (format!("{}.weight", name.hf), vec![self.vocab, self.hidden]);
+        std::iter::once(table(names.embedding))
+            .chain((0..self.layers).flat_map(layer))
+            .chain(std::iter::once((format!("{}.weight", names.last_norm.hf), vec![self.hidden])))
+            .chain((!self.tied).then(|| table(names.head)))
+    }
+
+    /// What a Hugging Face tensor name stands for: its layer, and its names without number, `.weight` and `.bias`.
+    pub(crate) fn named(&self, tensor: &str) -> Option<(Option<usize>, TensorName)> {
+        let names = &self.family.names;
+        let (stem, _) = tensor.rsplit_once('.')?;
+        if let Some(name) = [names.embedding, names.last_norm, names.head].into_iter().find(|name| name.hf == stem) {
+            return Some((None, name));
+        }
+        let (layer, part) = stem.strip_prefix(names.layer.hf)?.split_once('.')?;
+        let known = self.outline().into_iter().find(|(name, ..)| name.hf == part)?.0;
+        Some((Some(layer.parse().ok()?), known))
+    }
+
+    /// Whether the tensor is the weight of a norm.
+    pub(crate) fn is_norm(&self, tensor: &str) -> bool {
+        let names = &self.family.names;
+        let linear = |name: TensorName| names.linears.contains(&name) || name == names.embedding || name == names.head;
+        self.named(tensor).is_some_and(|(_, name)| !linear(name))
     }
 
     /// Reads `DIR/config.json`.
@@ -205,21 +230,19 @@ impl Config {
         let map = value.as_object().ok_or_else(|| Error::file(path, "is not a JSON object"))?;
         let f = Fields { path, map };
         let kind = f.get("model_type").and_then(Value::as_str).unwrap_or("");
-        let family = match kind {
-            "llama" | "mistral" => Family::Llama,
-            "qwen2" => Family::Qwen2,
-            "qwen3" => Family::Qwen3,
-            "" => return Err(Error::file(path, "the field `model_type` is missing")),
-            other => {
-                let known = "the supported architectures are llama, mistral, qwen2 and qwen3";
-                return Err(f.refuse(format!("the architecture `{other}`"), known));
-            }
+        if kind.is_empty() {
+            return Err(Error::file(path, "the field `model_type` is missing"));
+        }
+        let Some(family) = family::by_model_type(kind) else {
+            let known = format!("the supported architectures are {}", family::known());
+            return Err(f.refuse(format!("the architecture `{kind}`"), &known));
         };
-        refuse_fields(&f, kind)?;
+        let defaults = family.defaults;
+        let layer = layer(&f, family)?;
         let hidden = f.size("hidden_size")?;
         let heads = f.size("num_attention_heads")?;
-        let kv_heads = f.size_or("num_key_value_heads", Some(heads))?;
-        let head_dim = f.size_or("head_dim", Some((hidden / heads).max(1)))?;
+        let kv_heads = f.size_or("num_key_value_heads", defaults.kv_heads)?.unwrap_or(heads);
+        let head_dim = f.size_or("head_dim", defaults.head_dim)?.unwrap_or((hidden / heads).max(1));
         if heads % kv_heads != 0 {
             return Err(Error::file(path, format!("{heads} query heads cannot share {kv_heads} key heads evenly")));
         }
@@ -229,9 +252,10 @@ impl Config {
         let rope = f.get("rope_parameters").or(f.get("rope_scaling"));
         let theta = rope.and_then(|r| r.get("rope_theta")).and_then(Value::as_f64);
         let context = f.get("max_position_embeddings").and_then(Value::as_u64).unwrap_or(0) as usize;
-        let attention_bias = f.flag("attention_bias", false);
         Ok(Self {
             family,
+            layer,
+            embedding_scale: (family.embedding_scale)(hidden),
             hidden,
             layers: f.size("num_hidden_layers")?,
             heads,
@@ -241,15 +265,11 @@ impl Config {
             vocab: f.size("vocab_size")?,
             rope_theta: match theta {
                 Some(t) => t,
-                None => f.real("rope_theta", 10_000.0)?,
+                None => f.real("rope_theta", defaults.rope_theta)?,
             },
             rope_scaling: scaling(&f, rope, context)?,
-            rms_eps: f.real("rms_norm_eps", 1e-6)?,
-            tied: f.flag("tie_word_embeddings", false),
-            qkv_bias: attention_bias || family == Family::Qwen2,
-            o_bias: attention_bias && family != Family::Qwen2,
-            mlp_bias: f.flag("mlp_bias", false),
-            qk_norm: family == Family::Qwen3,
+            rms_eps: f.real("rms_norm_eps", defaults.rms_eps)?,
+            tied: f.flag("tie_word_embeddings", defaults.tied),
             context,
             eos: ids(f.get("eos_token_id")),
             bos: ids(f.get("bos_token_id")).first().copied(),
@@ -260,25 +280,30 @@ impl Config {
     /// Numbers in the weights, a tied head counted once.
     #[must_use]
     pub fn parameters(&self) -> u64 {
-        let (h, f) = (self.hidden, self.ff);
-        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let mut layer = h * (q + 2 * kv) + q * h + 3 * h * f + 2 * h;
-        layer += if self.qkv_bias { q + 2 * kv } else { 0 } + if self.o_bias { h } else { 0 };
-        layer += if self.mlp_bias { 2 * f + h } else { 0 } + if self.qk_norm { 2 * self.head_dim } else { 0 };
+        let size = |shape: &Vec<usize>| shape.iter().product::<usize>();
+        let layer: usize = self.outline().iter().map(|(.., shape)| size(shape)).sum();
         let tables = if self.tied { 1 } else { 2 };
-        (self.layers * layer + tables * self.vocab * h + h) as u64
+        (self.layers * layer + tables * self.vocab * self.hidden + self.hidden) as u64
     }
 }
 
-/// Fields that change the computation and are not implemented.
-fn refuse_fields(f: &Fields, kind: &str) -> Result<(), Error> {
-    if let Some(act) = f.get("hidden_act").and_then(Value::as_str).filter(|a| *a != "silu") {
-        return Err(f.refuse(format!("the activation `hidden_act={act}`"), "only silu is implemented"));
+/// What the layers compute.
+fn layer(f: &Fields<'_>, family: &Family) -> Result<LayerSpec, Error> {
+    let mut layer = (family.layer)();
+    if let Some(name) = f.get("hidden_act").and_then(Value::as_str) {
+        layer.activation = activation(name).ok_or_else(|| {
+            f.refuse(format!("the activation `hidden_act={name}`"), &format!("implemented are {}", activation_names()))
+        })?;
     }
-    // Qwen configs carry a window that is switched off; Mistral's is on whenever it is set.
-    let window_on =
-        if kind == "mistral" { f.get("sliding_window").is_some() } else { f.flag("use_sliding_window", false) };
-    if window_on {
+    (family.read)(f, &mut layer)?;
+    refuse_fields(f)?;
+    Ok(layer)
+}
+
+/// Fields that change the computation and are not implemented.
+fn refuse_fields(f: &Fields<'_>) -> Result<(), Error> {
+    // Qwen's configurations carry a window that is switched off.
+    if f.flag("use_sliding_window", false) {
         let w = f.get("sliding_window").map_or_else(|| "true".into(), Value::to_string);
         return Err(f.refuse(format!("sliding-window attention (`sliding_window={w}`)"), "only full attention is"));
     }
@@ -352,9 +377,26 @@ mod tests {
         let two =
             parse(r#""model_type":"qwen2","use_sliding_window":false,"sliding_window":32768,"eos_token_id":[1,2]"#);
         let two = two.unwrap();
-        assert!(two.qkv_bias && !two.o_bias && !two.qk_norm && two.eos == [1, 2]);
+        assert!(two.layer.qkv_bias && !two.layer.o_bias && two.layer.qk_norm == QkNorm::No && two.eos == [1, 2]);
         let three = parse(r#""model_type":"qwen3","head_dim":32"#).unwrap();
-        assert!(three.qk_norm && !three.qkv_bias && three.head_dim == 32);
+        assert!(three.layer.qk_norm == QkNorm::Head && !three.layer.qkv_bias && three.head_dim == 32);
+        let default = parse(r#""model_type":"qwen3""#).unwrap();
+        assert_eq!((default.head_dim, default.kv_heads), (128, 2), "the class's own width of a head");
+        let shared = parse(r#""model_type":"qwen3","head_dim":null"#).unwrap();
+        assert_eq!(shared.head_dim, 16);
+    }
+
+    #[test]
+    fn every_family_names_each_of_its_tensors_once() {
+        for family in family::FAMILIES {
+            let config = parse(&format!(r#""model_type":"{}""#, family.name())).unwrap();
+            let all: Vec<String> = config.tensors().map(|(name, _)| name).collect();
+            let distinct: std::collections::BTreeSet<&String> = all.iter().collect();
+            assert_eq!(distinct.len(), all.len(), "{family:?}");
+            for name in &all {
+                assert!(config.named(name).is_some(), "{name}");
+            }
+        }
     }
 
     #[test]
@@ -363,7 +405,7 @@ mod tests {
             (r#""model_type":"gemma3""#, "gemma3"),
             (r#""model_type":"mistral","sliding_window":4096"#, "sliding_window=4096"),
             (r#""model_type":"llama","rope_scaling":{"rope_type":"yarn","factor":4}"#, "yarn"),
-            (r#""model_type":"llama","hidden_act":"gelu""#, "hidden_act=gelu"),
+            (r#""model_type":"llama","hidden_act":"quick_gelu""#, "hidden_act=quick_gelu"),
             (r#""model_type":"llama","quantization_config":{"bits":4}"#, "quantization_config"),
             (r#""model_type":"qwen2","layer_types":["sliding_attention"]"#, "sliding_attention"),
         ] {

@@ -4,8 +4,10 @@
 //! length is checked against the bytes that are there before anything is allocated, so that a malformed file is one sentence.
 //! Refuses tensor types, architectures and pre-tokenizers that are not implemented, by their names.
 
-use super::config::{Config, Family, RopeScaling};
+use super::config::{Config, RopeScaling};
 use super::error::Error;
+use super::family;
+use super::layer::LayerSpec;
 use super::tokenizer::{SpecialTokens, Tokenizer};
 use candle_core::quantized::{GgmlDType, ggml_file::qtensor_from_ggml};
 use candle_core::{Device, Tensor};
@@ -179,14 +181,9 @@ impl Gguf {
     /// When the architecture is not supported or a field is missing.
     pub fn config(&self) -> Result<Config, Error> {
         let arch = self.text("general.architecture").unwrap_or("");
-        let family = match arch {
-            "llama" => Family::Llama,
-            "qwen2" => Family::Qwen2,
-            "qwen3" => Family::Qwen3,
-            other => {
-                let known = "the supported ones are llama, qwen2 and qwen3";
-                return Err(Error::unsupported(&self.path, format!("the architecture `{other}`"), known));
-            }
+        let Some(family) = family::by_gguf(arch) else {
+            let known = format!("the supported ones are {}", family::known_gguf());
+            return Err(Error::unsupported(&self.path, format!("the architecture `{arch}`"), known));
         };
         let field = |key: &str| self.meta.get(&format!("{arch}.{key}"));
         let size = |key: &str| {
@@ -224,9 +221,14 @@ impl Gguf {
             Some([vocab, _]) => *vocab,
             _ => return Err(Error::file(&self.path, "has no tensor token_embd.weight of two dimensions")),
         };
-        let bias = |name: &str| self.tensors.contains_key(&format!("blk.0.{name}.bias"));
+        let names = &family.names;
+        let bias =
+            |i: usize| self.tensors.contains_key(&format!("{}0.{}.bias", names.layer.gguf, names.linears[i].gguf));
+        let layer = LayerSpec { qkv_bias: bias(0), o_bias: bias(3), mlp_bias: bias(5), ..(family.layer)() };
         Ok(Config {
             family,
+            layer,
+            embedding_scale: (family.embedding_scale)(hidden),
             hidden,
             layers: size("block_count")?,
             heads,
@@ -234,14 +236,15 @@ impl Gguf {
             head_dim,
             ff: size("feed_forward_length")?,
             vocab,
-            rope_theta: field("rope.freq_base").and_then(Value::as_f64).filter(|t| *t > 0.0).unwrap_or(10_000.0),
+            rope_theta: field("rope.freq_base")
+                .and_then(Value::as_f64)
+                .filter(|t| *t > 0.0)
+                .unwrap_or(family.defaults.rope_theta),
             rope_scaling,
-            rms_eps: field("attention.layer_norm_rms_epsilon").and_then(Value::as_f64).unwrap_or(1e-6),
+            rms_eps: field("attention.layer_norm_rms_epsilon")
+                .and_then(Value::as_f64)
+                .unwrap_or(family.defaults.rms_eps),
             tied: !self.tensors.contains_key("output.weight"),
-            qkv_bias: bias("attn_q"),
-            o_bias: bias("attn_output"),
-            mlp_bias: bias("ffn_up"),
-            qk_norm: family == Family::Qwen3,
             context: size("context_length").unwrap_or(0),
             eos: self.id("tokenizer.ggml.eos_token_id").into_iter().collect(),
             bos: self.id("tokenizer.ggml.bos_token_id"),
@@ -251,14 +254,14 @@ impl Gguf {
 
     /// Whether there is a tensor under that Hugging Face name.
     #[must_use]
-    pub fn has(&self, name: &str) -> bool {
-        gguf_name(name).is_some_and(|n| self.tensors.contains_key(&n))
+    pub fn has(&self, name: &str, config: &Config) -> bool {
+        gguf_name(name, config).is_some_and(|n| self.tensors.contains_key(&n))
     }
 
     /// The shape of the tensor of that Hugging Face name.
     #[must_use]
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(&gguf_name(name)?).map(|t| t.shape.as_slice())
+    pub fn shape(&self, name: &str, config: &Config) -> Option<&[usize]> {
+        self.tensors.get(&gguf_name(name, config)?).map(|t| t.shape.as_slice())
     }
 
     /// The tensor of that Hugging Face name in f32 and in Hugging Face's rotary order.
@@ -267,7 +270,11 @@ impl Gguf {
     /// When it is missing or its bytes cannot be decoded.
     pub fn load(&self, name: &str, config: &Config) -> Result<Tensor, Error> {
         let missing = || Error::Missing { path: self.path.display().to_string(), count: 1, first: name.to_owned() };
-        let tensor = self.read(&gguf_name(name).ok_or_else(missing)?)?;
+        let tensor = self.read(&gguf_name(name, config).ok_or_else(missing)?)?;
+        // Where the model adds something to its norms, the file holds the sums.
+        if config.layer.norm_offset != 0.0 && config.is_norm(name) {
+            return Ok((tensor - config.layer.norm_offset)?);
+        }
         let Some(heads) = turned_heads(name, config) else { return Ok(tensor) };
         // llama.cpp pairs rows (2i, 2i+1) of a head, Hugging Face pairs (i, i + head_dim/2).
         let mut shape = tensor.dims().to_vec();
@@ -288,7 +295,7 @@ impl Gguf {
     /// When it is missing or does not fit.
     pub(crate) fn packed(&self, name: &str, config: &Config) -> Result<Option<Matrix>, Error> {
         let missing = || Error::Missing { path: self.path.display().to_string(), count: 1, first: name.to_owned() };
-        let entry = gguf_name(name).and_then(|n| self.tensors.get(&n)).ok_or_else(missing)?;
+        let entry = gguf_name(name, config).and_then(|n| self.tensors.get(&n)).ok_or_else(missing)?;
         let coding = match entry.kind {
             2 => Coding::Q4_0,
             3 => Coding::Q4_1,
@@ -458,40 +465,18 @@ fn header(bytes: &[u8]) -> Result<Header, String> {
 
 /// The heads of a tensor whose rows the file has in llama.cpp's rotary order.
 fn turned_heads(name: &str, config: &Config) -> Option<usize> {
-    let heads = match name.rsplit('.').nth(1) {
-        Some("q_proj") => config.heads,
-        Some("k_proj") => config.kv_heads,
-        _ => return None,
-    };
-    (config.family == Family::Llama).then_some(heads)
+    let (_, part) = config.named(name).filter(|_| config.family.gguf.interleaved)?;
+    let [q, k, ..] = config.family.names.linears;
+    if part == q { Some(config.heads) } else { (part == k).then_some(config.kv_heads) }
 }
 
 /// The GGUF name of a Hugging Face tensor.
-fn gguf_name(name: &str) -> Option<String> {
-    const PARTS: [(&str, &str); 11] = [
-        ("input_layernorm", "attn_norm"),
-        ("post_attention_layernorm", "ffn_norm"),
-        ("self_attn.q_proj", "attn_q"),
-        ("self_attn.k_proj", "attn_k"),
-        ("self_attn.v_proj", "attn_v"),
-        ("self_attn.o_proj", "attn_output"),
-        ("self_attn.q_norm", "attn_q_norm"),
-        ("self_attn.k_norm", "attn_k_norm"),
-        ("mlp.gate_proj", "ffn_gate"),
-        ("mlp.up_proj", "ffn_up"),
-        ("mlp.down_proj", "ffn_down"),
-    ];
-    let (stem, end) = name.rsplit_once('.')?;
-    match stem {
-        "model.embed_tokens" => Some(format!("token_embd.{end}")),
-        "model.norm" => Some(format!("output_norm.{end}")),
-        "lm_head" => Some(format!("output.{end}")),
-        _ => {
-            let (layer, part) = stem.strip_prefix("model.layers.")?.split_once('.')?;
-            let (_, short) = PARTS.iter().find(|(long, _)| *long == part)?;
-            Some(format!("blk.{layer}.{short}.{end}"))
-        }
-    }
+fn gguf_name(name: &str, config: &Config) -> Option<String> {
+    let (_, end) = name.rsplit_once('.')?;
+    Some(match config.named(name)? {
+        (None, part) => format!("{}.{end}", part.gguf),
+        (Some(layer), part) => format!("{}{layer}.{}.{end}", config.family.names.layer.gguf, part.gguf),
+    })
 }
 
 /// The pre-tokenizer that a `tokenizer.ggml.pre` stands for, and whether whole words in the vocabulary skip the merges.

@@ -6,6 +6,7 @@
 use super::config::{Config, RopeScaling};
 use super::error::Error;
 use super::language_model::LanguageModel;
+use super::layer::activation_name;
 use super::place::Place;
 use super::sink::Sink;
 use super::trained::{LORA_A, LORA_B, MAGNITUDE, Trained, write_tensors};
@@ -185,17 +186,12 @@ fn hf_config(model: &LanguageModel) -> Result<Value, Error> {
             ));
         }
     }
-    let name = match c.family.name() {
-        "qwen2" => "Qwen2ForCausalLM",
-        "qwen3" => "Qwen3ForCausalLM",
-        _ => "LlamaForCausalLM",
-    };
     Ok(json!({
-        "architectures": [name], "model_type": c.family.name(), "hidden_size": c.hidden, "num_hidden_layers": c.layers,
+        "architectures": [c.family.class], "model_type": c.family.name(), "hidden_size": c.hidden, "num_hidden_layers": c.layers,
         "num_attention_heads": c.heads, "num_key_value_heads": c.kv_heads, "head_dim": c.head_dim,
         "intermediate_size": c.ff, "vocab_size": c.vocab, "rope_parameters": rope, "rope_theta": c.rope_theta,
-        "rms_norm_eps": c.rms_eps, "tie_word_embeddings": c.tied, "hidden_act": "silu", "attention_bias": c.o_bias,
-        "mlp_bias": c.mlp_bias, "max_position_embeddings": c.context, "eos_token_id": c.eos.first(),
+        "rms_norm_eps": c.rms_eps, "tie_word_embeddings": c.tied, "hidden_act": activation_name(c.layer.activation), "attention_bias": c.layer.o_bias,
+        "mlp_bias": c.layer.mlp_bias, "max_position_embeddings": c.context, "eos_token_id": c.eos.first(),
         "bos_token_id": c.bos, "pad_token_id": c.pad, "dtype": "float32",
     }))
 }

@@ -3,8 +3,9 @@
 //! Owns tokenizer.json and the special ids from tokenizer_config.json, generation_config.json and config.json. Refuses a model
 //! without a tokenizer: guessing one gives wrong ids without an error.
 
-use super::config::{Config, ids};
+use super::config::Config;
 use super::error::Error;
+use super::fields::ids;
 use serde_json::Value;
 use std::path::Path;
 

@@ -89,7 +89,7 @@ impl Weights {
         match &self.source {
             Source::Files(f) => f.get(name).is_ok(),
             Source::Memory(m) => m.contains_key(name),
-            Source::Gguf(g, _) => g.has(name),
+            Source::Gguf(g, config) => g.has(name, config),
         }
     }
 
@@ -117,7 +117,7 @@ impl Weights {
                 Ok(_) => Some(f.load(name, &self.device)?),
             },
             Source::Memory(m) => m.get(name).cloned(),
-            Source::Gguf(g, config) => match g.shape(name) {
+            Source::Gguf(g, config) => match g.shape(name, config) {
                 None => None,
                 Some(found) if found != shape => return Err(self.wrong(name, shape, found)),
                 Some(_) if self.outline => return self.zero(shape, dtype),
@@ -144,7 +144,7 @@ impl Weights {
     /// As [`Weights::take`].
     pub(crate) fn pack(&mut self, name: &str, out: usize, width: usize) -> Result<Matrix, Error> {
         if let Source::Gguf(g, config) = &self.source
-            && g.shape(name) == Some(&[out, width])
+            && g.shape(name, config) == Some(&[out, width])
             && let Some(packed) = g.packed(name, config)?
         {
             return Ok(packed);

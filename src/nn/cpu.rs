@@ -20,15 +20,14 @@ mod values;
 use super::backend::{Backend, Tape};
 use super::contract::{Batch, Gradients, RowGradient, TokenScores};
 use super::decoder::Decoder;
+use super::device::activation_budget;
 use super::layout::BatchLayout;
-use super::memory::activation_budget;
 use super::pass::Mode;
 use crate::model::error::Error;
 use candle_core::Tensor;
 use context::Context;
 use gradients::Sums;
 use layer::Saved;
-pub(crate) use logprobs::BLOCK;
 use tiebreak_kernels::arena::{self, Arena, Buffer};
 pub(crate) use values::values;
 
@@ -91,11 +90,11 @@ impl CpuBackend {
         for (layer, saved) in decoder.layers().iter().zip(layers).rev() {
             layer::backward(&context, layer, saved, &mut upstream, sums)?;
         }
-        let hidden = decoder.config().hidden;
+        let (hidden, scale) = (decoder.config().hidden, decoder.config().embedding_scale as f32);
         if let Some(sum) = decoder.embedding().trained().and_then(|var| sums.of(var)) {
             for (id, row) in layout.ids.iter().zip(upstream.chunks_exact(hidden)) {
                 let at = *id as usize * hidden;
-                sum[at..at + hidden].iter_mut().zip(row).for_each(|(s, x)| *s += x);
+                sum[at..at + hidden].iter_mut().zip(row).for_each(|(s, x)| *s += scale * x);
             }
         }
         Ok(())
@@ -183,6 +182,10 @@ fn embed(context: &Context<'_>) -> Result<Buffer, Error> {
     let mut x = context.arena.take(context.layout.tokens() * hidden);
     for (id, row) in context.layout.ids.iter().zip(x.chunks_exact_mut(hidden)) {
         row.copy_from_slice(&table[*id as usize * hidden..(*id as usize + 1) * hidden]);
+    }
+    let scale = context.decoder.config().embedding_scale as f32;
+    if scale != 1.0 {
+        x.iter_mut().for_each(|x| *x *= scale);
     }
     Ok(x)
 }

@@ -27,8 +27,8 @@ mod logprobs;
 use super::backend::{Backend, Tape};
 use super::contract::{Batch, Gradients, RowGradient, TokenScores};
 use super::decoder::Decoder;
+use super::device::activation_budget;
 use super::divergence::divergence;
-use super::memory::activation_budget;
 use super::pass::Mode;
 use super::room::{Room, joined};
 use crate::model::error::Error;
@@ -39,7 +39,6 @@ pub(crate) use kernels::{adamw, keep_memory, squares};
 use layer::Saved;
 use layout::DeviceLayout;
 use leaf::Leaves;
-pub(crate) use logprobs::chunk;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -172,7 +171,7 @@ impl CudaBackend {
         if decoder.trained_embedding().is_some() {
             let (vocab, hidden) = (decoder.config().vocab, decoder.config().hidden);
             let zeros = Tensor::zeros((vocab, hidden), DType::F32, decoder.device())?.to_dtype(upstream.dtype())?;
-            let sum = zeros.index_add(&layout.ids, &upstream, 0)?;
+            let sum = zeros.index_add(&layout.ids, &scaled(decoder, upstream)?, 0)?;
             sums.add_all(&[(Slot::Embedding, sum)])?;
         }
         Ok(())
@@ -258,7 +257,14 @@ fn relieve(budget: &AtomicUsize, layers: &mut [Saved]) -> bool {
 
 /// The tokens' vectors, (tokens, H), in f32.
 fn embed(decoder: &Decoder, layout: &DeviceLayout) -> Result<Tensor, Error> {
-    Ok(decoder.embedding().stored().detach().index_select(&layout.ids, 0)?.to_dtype(DType::F32)?)
+    let rows = decoder.embedding().stored().detach().index_select(&layout.ids, 0)?;
+    scaled(decoder, rows.to_dtype(DType::F32)?)
+}
+
+/// Times the scale of the embeddings.
+fn scaled(decoder: &Decoder, x: Tensor) -> Result<Tensor, Error> {
+    let scale = decoder.config().embedding_scale;
+    Ok(if scale == 1.0 { x } else { (x * scale)? })
 }
 
 #[cfg(test)]

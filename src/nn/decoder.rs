@@ -1,4 +1,4 @@
-//! The decoder of the Llama, Qwen2 and Qwen3 families: its parameters, and which of them are trained.
+//! The decoder: its parameters, and which of them are trained.
 //!
 //! Owns loading and the order of the trainables. Refuses to compute: the backends do, each in its own folder.
 //!
@@ -9,27 +9,29 @@ use super::norm::Norm;
 use super::rotary;
 use crate::model::config::Config;
 use crate::model::error::Error;
+use crate::model::layer::{LayerParts, LayerReader, LinearSpec, NormSpec};
 use crate::model::trained::{LORA_A, LORA_B, MAGNITUDE, SCORE};
 use crate::model::tune::{LINEARS, Tune};
 use crate::model::weights::{Weights, trained_dtype};
 use candle_core::{DType, Device, Tensor, Var};
+use std::ops::Deref;
 
 /// The parameters of a layer.
 pub(crate) struct Layer {
-    pub(crate) input_norm: Norm,
-    pub(crate) q: Linear,
-    pub(crate) k: Linear,
-    pub(crate) v: Linear,
-    pub(crate) o: Linear,
-    pub(crate) q_norm: Option<Norm>,
-    pub(crate) k_norm: Option<Norm>,
-    pub(crate) ff_norm: Norm,
-    pub(crate) gate: Linear,
-    pub(crate) up: Linear,
-    pub(crate) down: Linear,
+    parts: LayerParts<Linear, Norm>,
+    /// Whether queries and keys are rotated by their positions.
+    pub(crate) rotates: bool,
     /// The weights of q, k and v, and of gate and up, one below the other, of which theirs are views; none until
     /// [`Decoder::join`].
     pub(crate) joined: Option<[Tensor; 2]>,
+}
+
+impl Deref for Layer {
+    type Target = LayerParts<Linear, Norm>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.parts
+    }
 }
 
 /// A language model's decoder.
@@ -50,15 +52,19 @@ pub struct Decoder {
 
 /// Reads parameters and makes the trainables as it goes, so that their order is the model's order.
 struct Maker<'a> {
+    config: &'a Config,
     weights: &'a mut Weights,
     tune: &'a Tune,
+    /// The layer in reading.
+    layer: usize,
     trainables: Vec<(String, Var)>,
     modules: u64,
 }
 
 impl Maker<'_> {
-    fn norm(&mut self, name: &str, width: usize, eps: f64) -> Result<Norm, Error> {
-        Ok(Norm { gamma: self.weight(&format!("{name}.weight"), &[width])?, eps })
+    fn norm_named(&mut self, name: &str, width: usize) -> Result<Norm, Error> {
+        let weight = self.weight(&format!("{name}.weight"), &[width])?;
+        Ok(Norm { weight, offset: self.config.layer.norm_offset, eps: self.config.rms_eps })
     }
 
     fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Weight, Error> {
@@ -69,15 +75,21 @@ impl Maker<'_> {
         self.trainables.push((name.to_owned(), var.clone()));
         Ok(Weight::Trained(var))
     }
+}
 
-    fn linear(&mut self, name: &str, out: usize, width: usize, bias: bool) -> Result<Linear, Error> {
-        let weight = self.weight(&format!("{name}.weight"), &[out, width])?;
-        let bias = if bias { Some(self.weight(&format!("{name}.bias"), &[out])?) } else { None };
+impl LayerReader for Maker<'_> {
+    type Linear = Linear;
+    type Norm = Norm;
+    type Error = Error;
+
+    fn linear(&mut self, spec: &LinearSpec) -> Result<Linear, Error> {
+        let name = self.config.layer_name(self.layer, spec.name);
+        let weight = self.weight(&format!("{name}.weight"), &[spec.out, spec.width])?;
+        let bias = if spec.bias { Some(self.weight(&format!("{name}.bias"), &[spec.out])?) } else { None };
         self.modules += 1;
-        let last = name.rsplit('.').next().unwrap_or(name);
         let lora = match self.tune {
-            Tune::Lora(spec) if spec.targets.iter().any(|t| t == last) => {
-                let lora = Lora::first(spec, weight.stored(), self.modules)?;
+            Tune::Lora(lora) if lora.targets.iter().any(|t| t == LINEARS[spec.index]) => {
+                let lora = Lora::first(lora, weight.stored(), self.modules)?;
                 self.trainables.push((format!("{name}{LORA_A}"), lora.a.clone()));
                 self.trainables.push((format!("{name}{LORA_B}"), lora.b.clone()));
                 let lengths = lora.dora.as_ref().map(|d| d.magnitude.clone());
@@ -87,6 +99,10 @@ impl Maker<'_> {
             _ => None,
         };
         Ok(Linear { weight, bias, lora })
+    }
+
+    fn norm(&mut self, spec: &NormSpec) -> Result<Norm, Error> {
+        self.norm_named(&self.config.layer_name(self.layer, spec.name), spec.width)
     }
 }
 
@@ -100,33 +116,19 @@ impl Decoder {
             spec.check()?;
         }
         let (device, dtype) = (weights.device().clone(), weights.dtype());
-        let c = config;
-        let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
-        let mut m = Maker { weights, tune, trainables: Vec::new(), modules: 0 };
-        let embed = m.weight("model.embed_tokens.weight", &[c.vocab, c.hidden])?;
+        let (c, names) = (config, &config.family.names);
+        let mut m = Maker { config, weights, tune, layer: 0, trainables: Vec::new(), modules: 0 };
+        let embed = m.weight(&format!("{}.weight", names.embedding.hf), &[c.vocab, c.hidden])?;
         let mut layers = Vec::new();
         for i in 0..c.layers {
-            let at = |part: &str| format!("model.layers.{i}.{part}");
-            let name = |j: usize| at(&format!("{}.{}", if j < 4 { "self_attn" } else { "mlp" }, LINEARS[j]));
-            layers.push(Layer {
-                input_norm: m.norm(&at("input_layernorm"), c.hidden, c.rms_eps)?,
-                q: m.linear(&name(0), q, c.hidden, c.qkv_bias)?,
-                k: m.linear(&name(1), kv, c.hidden, c.qkv_bias)?,
-                v: m.linear(&name(2), kv, c.hidden, c.qkv_bias)?,
-                o: m.linear(&name(3), c.hidden, q, c.o_bias)?,
-                q_norm: if c.qk_norm { Some(m.norm(&at("self_attn.q_norm"), c.head_dim, c.rms_eps)?) } else { None },
-                k_norm: if c.qk_norm { Some(m.norm(&at("self_attn.k_norm"), c.head_dim, c.rms_eps)?) } else { None },
-                ff_norm: m.norm(&at("post_attention_layernorm"), c.hidden, c.rms_eps)?,
-                gate: m.linear(&name(4), c.ff, c.hidden, c.mlp_bias)?,
-                up: m.linear(&name(5), c.ff, c.hidden, c.mlp_bias)?,
-                down: m.linear(&name(6), c.hidden, c.ff, c.mlp_bias)?,
-                joined: None,
-            });
+            m.layer = i;
+            layers.push(Layer { parts: c.read_layer(&mut m)?, rotates: c.layer.rotates(i), joined: None });
             // A configuration with a huge layer count and no weights stops at its first missing layer.
             m.weights.finish()?;
         }
-        let norm = m.norm("model.norm", c.hidden, c.rms_eps)?;
-        let head = if c.tied { None } else { Some(m.weight("lm_head.weight", &[c.vocab, c.hidden])?) };
+        let norm = m.norm_named(names.last_norm.hf, c.hidden)?;
+        let head = format!("{}.weight", names.head.hf);
+        let head = if c.tied { None } else { Some(m.weight(&head, &[c.vocab, c.hidden])?) };
         m.weights.finish()?;
         let trainables = m.trainables;
         let frequencies = rotary::frequencies(c);
@@ -157,8 +159,9 @@ impl Decoder {
     /// When the memory cannot be had.
     pub(crate) fn join(&mut self) -> Result<(), Error> {
         for layer in &mut self.layers {
-            let qkv = linear::join(&mut [&mut layer.q, &mut layer.k, &mut layer.v])?;
-            let gate_up = linear::join(&mut [&mut layer.gate, &mut layer.up])?;
+            let parts = &mut layer.parts;
+            let qkv = linear::join(&mut [&mut parts.q, &mut parts.k, &mut parts.v])?;
+            let gate_up = linear::join(&mut [&mut parts.gate, &mut parts.up])?;
             layer.joined = qkv.zip(gate_up).map(|(a, b)| [a, b]);
         }
         Ok(())
@@ -253,11 +256,6 @@ impl Decoder {
 }
 
 impl Layer {
-    /// The linear modules, in the order of [`LINEARS`].
-    pub(crate) fn linears(&self) -> [&Linear; LINEARS.len()] {
-        [&self.q, &self.k, &self.v, &self.o, &self.gate, &self.up, &self.down]
-    }
-
     /// DoRA's factors of the linear modules, in the order of [`LINEARS`].
     pub(super) fn stretches(&self) -> Result<[Option<Tensor>; LINEARS.len()], Error> {
         let of = |linear: &Linear| linear.stretch();

@@ -1,7 +1,8 @@
-//! Which device computes: `auto`, `cpu`, `cuda`, `cuda:1`, `metal`.
+//! Which device computes (`auto`, `cpu`, `cuda`, `cuda:1`, `metal`), and how much of its memory activations may take.
 
 use crate::model::error::Error;
 use candle_core::{DType, Device};
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 /// The device of that name. `auto` takes a GPU that this build can use and the machine has, else the CPU.
 ///
@@ -40,6 +41,19 @@ pub(crate) fn free(device: &Device) -> Option<usize> {
 #[cfg(not(feature = "cuda"))]
 pub(crate) fn free(_device: &Device) -> Option<usize> {
     None
+}
+
+/// Bytes of activations that may be kept beside the layers' inputs, as it is when a run begins: half of what is free on a
+/// device with a memory of its own, a third of what is free to the processor. The rest is for moments, gradients, logits, one
+/// layer at work, and on the CPU weights still to be read.
+pub(crate) fn activation_budget(device: &Device) -> usize {
+    free(device).map_or_else(host_budget, |bytes| bytes / 2)
+}
+
+fn host_budget() -> usize {
+    let asked = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let free = System::new_with_specifics(asked).map_or(0, |system| system.available_memory());
+    if free == 0 { 1 << 30 } else { free as usize / 3 }
 }
 
 /// The device in words for headers: `CPU · 2 threads`, `CUDA 0`, `Metal`.

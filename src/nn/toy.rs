@@ -1,5 +1,7 @@
 //! Models, adapters and batches drawn at random, and the comparison of a path with the reference in f64. For tests alone.
 
+use crate::model::family::{Defaults, Family, GgufFamily, TensorNames};
+use crate::model::layer::{Activation, LayerSpec, NormPlacement, QkNorm, RopeLayers, TensorName};
 use crate::model::{Config, LINEARS, LoraSpec, Tune, Weights};
 use crate::nn::policy::{Batch, Policy, Row, RowGradient, TokenScores};
 use crate::nn::{Decoder, stream, uniform};
@@ -26,6 +28,39 @@ fn noise(rng: &mut ChaCha8Rng, shape: &[usize]) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
+/// A family with norms wherever a layer may have one.
+static ANY: Family = Family {
+    model_types: &["toy"],
+    class: "",
+    layer: LayerSpec::default,
+    read: |_, _| Ok(()),
+    defaults: Defaults::LLAMA,
+    embedding_scale: |_| 1.0,
+    names: TensorNames {
+        mlp_norm: TensorName { hf: "pre_feedforward_layernorm", gguf: "ffn_norm" },
+        ..TensorNames::COMMON
+    },
+    gguf: GgufFamily { architecture: "toy", interleaved: false },
+};
+
+/// Draws what a layer computes. A third of the models stay what their family says.
+pub(crate) fn vary(rng: &mut ChaCha8Rng, config: &mut Config) {
+    if below(rng, 3) == 0 {
+        return;
+    }
+    config.family = &ANY;
+    let layer = &mut config.layer;
+    layer.norms = [NormPlacement::Pre, NormPlacement::Post, NormPlacement::Sandwich][below(rng, 3)];
+    layer.norm_offset = [0.0, 1.0][below(rng, 2)];
+    layer.qk_norm = [QkNorm::No, QkNorm::Head, QkNorm::Width][below(rng, 3)];
+    layer.activation =
+        [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::ReluSquared]
+            [below(rng, 5)];
+    (layer.qkv_bias, layer.o_bias, layer.mlp_bias) = (below(rng, 2) == 0, below(rng, 2) == 0, below(rng, 2) == 0);
+    layer.rope = if below(rng, 2) == 0 { RopeLayers::All } else { RopeLayers::Listed(vec![below(rng, 2) == 0]) };
+    config.embedding_scale = [1.0, 1.7][below(rng, 2)];
+}
+
 impl Toy {
     /// The model of that seed: a family, sizes and numbers.
     pub(crate) fn new(seed: u64) -> Self {
@@ -50,35 +85,24 @@ impl Toy {
             "head_dim":{head_dim},"num_hidden_layers":2,"intermediate_size":{ff},"vocab_size":{vocab},"rope_theta":100.0,
             "tie_word_embeddings":{tied}}}"#
         );
-        let config = Config::parse(&text, Path::new("toy")).unwrap();
-        let mut names = vec![
-            ("model.embed_tokens.weight".to_owned(), vec![vocab, hidden]),
-            ("model.norm.weight".into(), vec![hidden]),
-            ("lm_head.weight".into(), vec![vocab, hidden]),
-        ];
-        let (q, k) = (heads * head_dim, kv * head_dim);
-        for i in 0..2 {
-            let mut add = |n: &str, s: &[usize]| names.push((format!("model.layers.{i}.{n}"), s.to_vec()));
-            for (n, s) in [("q", [q, hidden]), ("k", [k, hidden]), ("v", [k, hidden]), ("o", [hidden, q])] {
-                add(&format!("self_attn.{n}_proj.weight"), &s);
-                add(&format!("self_attn.{n}_proj.bias"), &s[..1]);
-            }
-            add("self_attn.q_norm.weight", &[head_dim]);
-            add("self_attn.k_norm.weight", &[head_dim]);
-            add("input_layernorm.weight", &[hidden]);
-            add("post_attention_layernorm.weight", &[hidden]);
-            add("mlp.gate_proj.weight", &[ff, hidden]);
-            add("mlp.up_proj.weight", &[ff, hidden]);
-            add("mlp.down_proj.weight", &[hidden, ff]);
-        }
+        let mut config = Config::parse(&text, Path::new("toy")).unwrap();
+        vary(rng, &mut config);
+        let names: Vec<(String, Vec<usize>)> = config.tensors().collect();
+        let offset = config.layer.norm_offset;
         let tensors = names.into_iter().map(|(name, shape)| {
             let t = noise(rng, &shape);
-            // Norms are near 1, as in models that learned something.
-            let t = if name.contains("norm") { t.affine(0.2, 1.0).unwrap() } else { t };
+            // Norms multiply by nearly 1, as in models that learned something.
+            let t = if name.contains("norm") { t.affine(0.2, 1.0 - offset).unwrap() } else { t };
             (name, t)
         });
         let tensors = tensors.collect();
         Self { config, tensors, score: (0..hidden).map(|_| uniform(rng) - 0.5).collect() }
+    }
+
+    /// Its weights in that type.
+    pub(crate) fn weights(&self, device: &Device, dtype: DType) -> Weights {
+        let tensors = self.tensors.iter().map(|(k, t)| (k.clone(), t.to_dtype(dtype).unwrap())).collect();
+        Weights::memory(tensors, Path::new("toy"), device, dtype)
     }
 
     /// The same model with its numbers rounded to what bf16 holds.
@@ -96,8 +120,7 @@ impl Toy {
 
     /// The same on a device.
     pub(super) fn decoder_on(&self, device: &Device, dtype: DType, tune: &Tune) -> Decoder {
-        let tensors = self.tensors.iter().map(|(k, t)| (k.clone(), t.to_dtype(dtype).unwrap())).collect();
-        let mut weights = Weights::memory(tensors, Path::new("toy"), device, dtype);
+        let mut weights = self.weights(device, dtype);
         let mut decoder = Decoder::new(&self.config, &mut weights, tune).unwrap();
         decoder.add_score(self.score.clone(), false).unwrap();
         // Away from the first values: LoRA's B is 0 there.

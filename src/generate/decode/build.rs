@@ -1,13 +1,13 @@
 //! Packing a model: from its files, or from a decoder in memory with its adapters.
 
-use super::{Decode, Layer, Linear, Lora};
+use super::{Decode, PackedLinear, PackedLora};
 use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
-use crate::model::tune::LINEARS;
+use crate::model::layer::{LayerReader, LinearSpec, NormSpec};
 use crate::model::weights::Weights;
 use crate::nn::decoder::Decoder;
-use crate::nn::linear::{Linear as Loaded, Weight};
+use crate::nn::linear::{Linear, Weight};
 use crate::nn::norm::Norm;
 use crate::nn::rotary::frequencies;
 use candle_core::{DType, Device, Tensor};
@@ -22,11 +22,11 @@ fn matrix(tensor: &Tensor) -> Result<Matrix, Error> {
     Ok(Matrix::floats(&floats(tensor)?, out, width))
 }
 
-impl Linear {
-    fn of(loaded: &Loaded, adapter: bool) -> Result<Self, Error> {
+impl PackedLinear {
+    fn of(loaded: &Linear, adapter: bool) -> Result<Self, Error> {
         let lora = match loaded.lora.as_ref().filter(|_| adapter) {
             None => None,
-            Some(l) => Some(Lora {
+            Some(l) => Some(PackedLora {
                 a: matrix(l.a.as_tensor())?,
                 b: matrix(l.b.as_tensor())?,
                 scale: l.scale as f32,
@@ -44,25 +44,9 @@ impl Decode {
     /// # Errors
     /// When a tensor operation fails.
     pub fn of(decoder: &Decoder, adapter: bool) -> Result<Self, Error> {
-        let norm = |n: &Norm| floats(n.gamma.stored());
-        let some = |n: &Option<Norm>| n.as_ref().map(norm).transpose();
-        let linear = |l: &Loaded| Linear::of(l, adapter);
-        let mut layers = Vec::with_capacity(decoder.depth());
-        for l in decoder.layers() {
-            layers.push(Layer {
-                input_norm: norm(&l.input_norm)?,
-                q: linear(&l.q)?,
-                k: linear(&l.k)?,
-                v: linear(&l.v)?,
-                o: linear(&l.o)?,
-                q_norm: some(&l.q_norm)?,
-                k_norm: some(&l.k_norm)?,
-                ff_norm: norm(&l.ff_norm)?,
-                gate: linear(&l.gate)?,
-                up: linear(&l.up)?,
-                down: linear(&l.down)?,
-            });
-        }
+        let norm = |n: &Norm| floats(&n.gamma()?);
+        let linear = |l: &Linear| PackedLinear::of(l, adapter);
+        let layers = decoder.layers().iter().map(|l| l.map(linear, norm)).collect::<Result<_, Error>>()?;
         let c = decoder.config();
         let head = |w: &Weight| matrix(w.stored());
         Ok(Self {
@@ -84,37 +68,52 @@ impl Decode {
     }
 
     pub(super) fn read(c: &Config, weights: &mut Weights) -> Result<Self, Error> {
-        let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
-        let embed = weights.pack("model.embed_tokens.weight", c.vocab, c.hidden)?;
+        let names = &c.family.names;
+        let weight = |name: &str| format!("{name}.weight");
+        let embed = weights.pack(&weight(names.embedding.hf), c.vocab, c.hidden)?;
         let mut layers = Vec::new();
-        for i in 0..c.layers {
-            let at = |part: &str| format!("model.layers.{i}.{part}");
-            let mut linear = |j: usize, out: usize, width: usize, bias: bool| -> Result<Linear, Error> {
-                let name = at(&format!("{}.{}", if j < 4 { "self_attn" } else { "mlp" }, LINEARS[j]));
-                let weight = weights.pack(&format!("{name}.weight"), out, width)?;
-                let bias = if bias { Some(weights.floats(&format!("{name}.bias"), &[out])?) } else { None };
-                Ok(Linear { weight, bias, lora: None })
-            };
-            let (q, k, v) = (
-                linear(0, q, c.hidden, c.qkv_bias)?,
-                linear(1, kv, c.hidden, c.qkv_bias)?,
-                linear(2, kv, c.hidden, c.qkv_bias)?,
-            );
-            let o = linear(3, c.hidden, c.heads * c.head_dim, c.o_bias)?;
-            let (gate, up) = (linear(4, c.ff, c.hidden, c.mlp_bias)?, linear(5, c.ff, c.hidden, c.mlp_bias)?);
-            let down = linear(6, c.hidden, c.ff, c.mlp_bias)?;
-            let mut norm = |part: &str, n: usize| weights.floats(&format!("{}.weight", at(part)), &[n]);
-            let mut of_heads = |part: &str| if c.qk_norm { norm(part, c.head_dim).map(Some) } else { Ok(None) };
-            let (q_norm, k_norm) = (of_heads("self_attn.q_norm")?, of_heads("self_attn.k_norm")?);
-            let input_norm = norm("input_layernorm", c.hidden)?;
-            let ff_norm = norm("post_attention_layernorm", c.hidden)?;
-            layers.push(Layer { input_norm, q, k, v, o, q_norm, k_norm, ff_norm, gate, up, down });
+        for layer in 0..c.layers {
+            layers.push(c.read_layer(&mut Packer { config: c, weights, layer })?);
             // A configuration with a huge layer count and no weights stops at its first missing layer.
             weights.finish()?;
         }
-        let norm = weights.floats("model.norm.weight", &[c.hidden])?;
-        let head = if c.tied { None } else { Some(weights.pack("lm_head.weight", c.vocab, c.hidden)?) };
+        let norm = gamma(c, weights, names.last_norm.hf, c.hidden)?;
+        let head = if c.tied { None } else { Some(weights.pack(&weight(names.head.hf), c.vocab, c.hidden)?) };
         weights.finish()?;
         Ok(Self { config: c.clone(), embed, layers, norm, head, frequencies: frequencies(c) })
     }
+}
+
+/// Packs a layer from a model's files.
+struct Packer<'a> {
+    config: &'a Config,
+    weights: &'a mut Weights,
+    layer: usize,
+}
+
+impl LayerReader for Packer<'_> {
+    type Linear = PackedLinear;
+    type Norm = Vec<f32>;
+    type Error = Error;
+
+    fn linear(&mut self, spec: &LinearSpec) -> Result<PackedLinear, Error> {
+        let name = self.config.layer_name(self.layer, spec.name);
+        let weight = self.weights.pack(&format!("{name}.weight"), spec.out, spec.width)?;
+        let bias = if spec.bias { Some(self.weights.floats(&format!("{name}.bias"), &[spec.out])?) } else { None };
+        Ok(PackedLinear { weight, bias, lora: None })
+    }
+
+    fn norm(&mut self, spec: &NormSpec) -> Result<Vec<f32>, Error> {
+        gamma(self.config, self.weights, &self.config.layer_name(self.layer, spec.name), spec.width)
+    }
+}
+
+/// What the norm of that name multiplies by.
+fn gamma(c: &Config, weights: &mut Weights, name: &str, width: usize) -> Result<Vec<f32>, Error> {
+    let mut gamma = weights.floats(&format!("{name}.weight"), &[width])?;
+    let offset = c.layer.norm_offset as f32;
+    if offset != 0.0 {
+        gamma.iter_mut().for_each(|g| *g += offset);
+    }
+    Ok(gamma)
 }

@@ -102,6 +102,26 @@ fn logits_are_the_decoders_for_every_family_and_adapter() {
 }
 
 #[test]
+fn logits_are_the_decoders_wherever_norms_stand_and_whatever_the_activation() {
+    for seed in 0..16 {
+        let toy = crate::nn::toy::Toy::new(seed);
+        let vocab = toy.config.vocab as u32;
+        let (prompt, next): (Vec<u32>, _) = ((0..23).map(|i| (5 + i * 7) % vocab).collect(), [9, 2, 7]);
+        let mut weights = toy.weights(&Device::Cpu, DType::F32);
+        let base = Decoder::new(&toy.config, &mut weights, &Tune::None).unwrap();
+        let want = expected(&base, &prompt, &next, true);
+        let near = |got: Vec<Vec<f32>>, want: &[Vec<f32>]| {
+            let size = want.iter().flatten().fold(1f32, |m, x| m.max(x.abs()));
+            assert!(worst(want, &got) < 2e-5 * size, "{seed}: {} of {size}, {:?}", worst(want, &got), toy.config.layer);
+        };
+        near(made(&Decode::read(&toy.config, &mut weights).unwrap(), &prompt, &next), &want);
+        let adapted = toy.decoder(DType::F32, &crate::nn::toy::lora(seed % 2 == 0, 0.0));
+        let want = expected(&adapted, &prompt, &next, true);
+        near(made(&Decode::of(&adapted, true).unwrap(), &prompt, &next), &want);
+    }
+}
+
+#[test]
 fn a_row_is_the_same_to_the_bit_whatever_is_beside_it() {
     let model = LanguageModel::open(&fixture("tiny-llama")).unwrap();
     let decode = Decode::open(&model).unwrap();

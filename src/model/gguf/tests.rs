@@ -122,6 +122,23 @@ fn tensors_come_in_hugging_face_order_and_quantised_ones_are_expanded() {
 }
 
 #[test]
+fn what_a_model_adds_to_its_norms_is_taken_off_those_of_the_file() {
+    let (_dir, gguf) = opened(&file("smollm"));
+    let gguf = gguf.unwrap();
+    let mut config = gguf.config().unwrap();
+    let read =
+        |config: &Config, name: &str| gguf.load(name, config).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    for name in ["model.norm.weight", "model.layers.0.input_layernorm.weight", "model.layers.0.self_attn.v_proj.weight"]
+    {
+        config.layer.norm_offset = 0.0;
+        let plain = read(&config, name);
+        config.layer.norm_offset = 1.0;
+        let off = if name.contains("norm") { 1.0 } else { 0.0 };
+        assert!(plain.iter().zip(read(&config, name)).all(|(a, b)| a - off == b), "{name}");
+    }
+}
+
+#[test]
 fn a_whole_file_loads_and_an_unknown_pre_tokenizer_is_named() {
     let (dir, _) = opened(&file("smollm"));
     let model = LanguageModel::open(&dir.path().join("m.gguf")).unwrap();

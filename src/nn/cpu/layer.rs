@@ -1,8 +1,9 @@
-//! One decoder layer, forward and back: norm, attention, residual; norm, SwiGLU, residual.
+//! One decoder layer, forward and back: attention and a gated feed-forward, each with its residual, and norms before or after
+//! them as the model's `LayerSpec` says.
 //!
 //! ```text
-//! x ─ norm ─ q k v ─ (norm) ─ rotate ─ attention ─ o ─(+)─ mid ─ norm ─ gate up ─ SwiGLU ─ down ─(+)─ y
-//! └──────────────────────────────────────────────────┘  └───────────────────────────────────────────┘
+//! x ─ (norm) ─ q k v ─ (norm) ─ rotate ─ attention ─ o ─ (norm) ─(+)─ mid ─ (norm) ─ gate up ─ act ─ down ─ (norm) ─(+)─ y
+//! └──────────────────────────────────────────────────────────────┘  └──────────────────────────────────────────────────┘
 //! ```
 
 use super::context::Context;
@@ -11,10 +12,14 @@ use super::linear::{self, Columns};
 use super::values::values;
 use crate::model::error::Error;
 use crate::nn::decoder::{Decoder, Layer};
+use crate::nn::linear::Linear;
+use crate::nn::memory::kept_on_cpu;
 use crate::nn::norm::Norm;
 use rayon::prelude::*;
+use std::ops::Deref;
 use tiebreak_kernels::arena::Buffer;
 use tiebreak_kernels::attention::{self, Shape};
+use tiebreak_kernels::gate;
 use tiebreak_kernels::leaf;
 use tiebreak_kernels::product::Onto;
 
@@ -36,6 +41,9 @@ pub(super) struct Rest {
     out: Buffer,
     /// Log-sums of the attention's weights, (heads, tokens).
     lse: Buffer,
+    /// What a norm after attention reads, and one after the feed-forward, (tokens, H).
+    o_raw: Option<Buffer>,
+    down_raw: Option<Buffer>,
     /// The residual stream after attention, (tokens, H).
     mid: Buffer,
     /// `[gate | up]`, (tokens, 2·ff).
@@ -46,14 +54,10 @@ pub(super) struct Rest {
 
 /// Bytes of [`Rest`] for a pass of `tokens` tokens.
 pub(super) fn bytes(decoder: &Decoder, tokens: usize) -> usize {
-    let c = decoder.config();
-    let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
-    let raw = if c.qk_norm { q + kv } else { 0 };
     let low: usize = decoder.layers().first().map_or(0, |l| {
-        let all = [&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down];
-        all.iter().filter_map(|l| l.lora.as_ref()).map(|l| l.a.dims().first().copied().unwrap_or(0)).sum()
+        l.linears().iter().filter_map(|l| l.lora.as_ref()).map(|l| l.a.dims().first().copied().unwrap_or(0)).sum()
     });
-    (2 * q + 2 * kv + raw + c.heads + c.hidden + 2 * c.ff + low) * tokens * size_of::<f32>()
+    kept_on_cpu(decoder.config(), low) * tokens * size_of::<f32>()
 }
 
 fn shape(context: &Context<'_>) -> Shape {
@@ -63,15 +67,85 @@ fn shape(context: &Context<'_>) -> Shape {
 
 pub(super) fn norm(context: &Context<'_>, norm: &Norm, x: &[f32]) -> Result<Buffer, Error> {
     let mut y = context.arena.take(x.len());
-    leaf::rms_norm(x, &values(norm.gamma.stored())?, norm.eps as f32, &mut y);
+    leaf::rms_norm(x, &values(&norm.gamma()?)?, norm.eps as f32, &mut y);
     Ok(y)
 }
 
 /// Adds dL/dx of a norm to `dx`, and dL/dgamma to its sum where it is trained.
 pub(super) fn norm_back(norm: &Norm, x: &[f32], dy: &[f32], dx: &mut [f32], sums: &mut Sums) -> Result<(), Error> {
-    let dgamma = norm.gamma.trained().and_then(|var| sums.of(var));
-    leaf::rms_norm_back(x, &values(norm.gamma.stored())?, norm.eps as f32, dy, dx, dgamma);
+    let dgamma = norm.weight.trained().and_then(|var| sums.of(var));
+    leaf::rms_norm_back(x, &values(&norm.gamma()?)?, norm.eps as f32, dy, dx, dgamma);
     Ok(())
+}
+
+/// What a block reads: x normed, or x itself where no norm stands before it.
+enum Input<'a> {
+    Normed(Buffer),
+    Plain(&'a [f32]),
+}
+
+impl Deref for Input<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match self {
+            Self::Normed(x) => x,
+            Self::Plain(x) => x,
+        }
+    }
+}
+
+impl<'a> Input<'a> {
+    fn new(context: &Context<'_>, before: Option<&Norm>, x: &'a [f32]) -> Result<Self, Error> {
+        before.map_or(Ok(Self::Plain(x)), |n| norm(context, n, x).map(Self::Normed))
+    }
+}
+
+/// Adds dL/dx to `dx` from dL/d of what [`Input`] gave.
+fn input_back(before: Option<&Norm>, x: &[f32], dh: &[f32], dx: &mut [f32], sums: &mut Sums) -> Result<(), Error> {
+    match before {
+        Some(norm) => norm_back(norm, x, dh, dx, sums),
+        None => {
+            leaf::add(dx, dh);
+            Ok(())
+        }
+    }
+}
+
+/// What a block adds to the residual stream: `module` of `input` on top of x, through a norm where one stands after the block.
+/// Gives the new stream, the adapter's low-rank product, and what that norm reads.
+fn residual(
+    context: &Context<'_>,
+    module: &Linear,
+    after: Option<&Norm>,
+    input: &[f32],
+    x: &[f32],
+) -> Result<(Buffer, Option<Buffer>, Option<Buffer>), Error> {
+    let all = Columns::all(context.decoder.config().hidden);
+    let mut y = context.arena.take(x.len());
+    y.copy_from_slice(x);
+    let Some(after) = after else {
+        let low = linear::forward(context, module, input, &mut y, all, Onto::Sum)?;
+        return Ok((y, low, None));
+    };
+    let mut raw = context.arena.take(x.len());
+    let low = linear::forward(context, module, input, &mut raw, all, Onto::Fresh)?;
+    leaf::add(&mut y, &norm(context, after, &raw)?);
+    Ok((y, low, Some(raw)))
+}
+
+/// dL/d of the block's module from dL/d of the stream behind it, where a norm stands between them; none where none does.
+fn residual_back(
+    context: &Context<'_>,
+    after: Option<&Norm>,
+    raw: Option<Buffer>,
+    upstream: &[f32],
+    sums: &mut Sums,
+) -> Result<Option<Buffer>, Error> {
+    let (Some(after), Some(raw)) = (after, raw) else { return Ok(None) };
+    let mut d = context.arena.zeros(upstream.len());
+    norm_back(after, &raw, upstream, &mut d, sums)?;
+    Ok(Some(d))
 }
 
 /// (tokens, H) to (tokens, H); with `keep` also what the way back needs.
@@ -84,7 +158,7 @@ pub(super) fn forward(
     let (c, n, arena) = (context.decoder.config(), context.layout.tokens(), context.arena);
     let (q_width, kv_width) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
     let stride = q_width + 2 * kv_width;
-    let h = norm(context, &layer.input_norm, x)?;
+    let h = Input::new(context, layer.attention_norm.as_ref(), x)?;
     let mut qkv = arena.take(n * stride);
     let mut into =
         |module, first| linear::forward(context, module, &h, &mut qkv, Columns { stride, first }, Onto::Fresh);
@@ -92,20 +166,22 @@ pub(super) fn forward(
     let low_k = into(&layer.k, q_width)?;
     let low_v = into(&layer.v, q_width + kv_width)?;
     drop(h);
-    let tables = (context.layout.cos.as_slice(), context.layout.sin.as_slice());
+    let tables = tables(context, layer);
     let (mut q, mut k, mut v) = (arena.take(n * q_width), arena.take(n * kv_width), arena.take(n * kv_width));
     leaf::heads_out(&qkv, stride, q_width + kv_width, c.head_dim, None, &mut v);
     let mut raw = None;
     if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
         let (mut raw_q, mut raw_k) = (arena.take(n * q_width), arena.take(n * kv_width));
-        leaf::heads_out(&qkv, stride, 0, c.head_dim, None, &mut raw_q);
-        leaf::heads_out(&qkv, stride, q_width, c.head_dim, None, &mut raw_k);
-        turn(&norm(context, q_norm, &raw_q)?, n * c.head_dim, c.head_dim, tables, &mut q);
-        turn(&norm(context, k_norm, &raw_k)?, n * c.head_dim, c.head_dim, tables, &mut k);
+        for (norm_of, raw, first, to) in [(q_norm, &mut raw_q, 0, &mut q), (k_norm, &mut raw_k, q_width, &mut k)] {
+            // A norm is over a head, or over all of them.
+            let width = norm_of.weight.stored().elem_count();
+            leaf::heads_out(&qkv, stride, first, width, None, raw);
+            turn(&norm(context, norm_of, raw)?, n, (width, c.head_dim), tables, to);
+        }
         raw = Some((raw_q, raw_k));
     } else {
-        leaf::heads_out(&qkv, stride, 0, c.head_dim, Some(tables), &mut q);
-        leaf::heads_out(&qkv, stride, q_width, c.head_dim, Some(tables), &mut k);
+        leaf::heads_out(&qkv, stride, 0, c.head_dim, tables, &mut q);
+        leaf::heads_out(&qkv, stride, q_width, c.head_dim, tables, &mut k);
     }
     drop(qkv);
     let (mut apart, mut lse) = (arena.take(n * q_width), arena.take(c.heads * n));
@@ -113,10 +189,8 @@ pub(super) fn forward(
     let mut out = arena.take(n * q_width);
     leaf::heads_in(&apart, q_width, 0, c.head_dim, None, &mut out);
     drop(apart);
-    let mut mid = arena.take(n * c.hidden);
-    mid.copy_from_slice(x);
-    let low_o = linear::forward(context, &layer.o, &out, &mut mid, Columns::all(c.hidden), Onto::Sum)?;
-    let h = norm(context, &layer.ff_norm, &mid)?;
+    let (mid, low_o, o_raw) = residual(context, &layer.o, layer.attention_out_norm.as_ref(), &out, x)?;
+    let h = Input::new(context, layer.mlp_norm.as_ref(), &mid)?;
     let mut gate_up = arena.take(n * 2 * c.ff);
     let mut into = |module, first| {
         let at = Columns { stride: 2 * c.ff, first };
@@ -126,29 +200,32 @@ pub(super) fn forward(
     let low_up = into(&layer.up, c.ff)?;
     drop(h);
     let mut inner = arena.take(n * c.ff);
-    leaf::swiglu(&gate_up, c.ff, &mut inner);
-    let mut y = arena.take(n * c.hidden);
-    y.copy_from_slice(&mid);
-    let low_down = linear::forward(context, &layer.down, &inner, &mut y, Columns::all(c.hidden), Onto::Sum)?;
+    gate::gated(c.layer.activation, &gate_up, c.ff, &mut inner);
+    let (y, low_down, down_raw) = residual(context, &layer.down, layer.mlp_out_norm.as_ref(), &inner, &mid)?;
     if let Some(keep) = keep {
         let low = [low_q, low_k, low_v, low_o, low_gate, low_up, low_down];
-        *keep = Some(Rest { q, k, v, raw, out, lse, mid, gate_up, low });
+        *keep = Some(Rest { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low });
     }
     Ok(y)
 }
 
-/// Turns heads that stand alone, (heads, tokens, width), by their positions.
-fn turn(x: &[f32], size: usize, width: usize, tables: (&[f32], &[f32]), y: &mut [f32]) {
-    y.par_chunks_mut(size)
-        .zip(x.par_chunks(size))
-        .for_each(|(y, x)| leaf::heads_out(x, width, 0, width, Some(tables), y));
+/// Cosines and sines of the tokens' positions; none where the layer rotates nothing.
+fn tables<'a>(context: &Context<'a>, layer: &Layer) -> Option<(&'a [f32], &'a [f32])> {
+    layer.rotates.then_some((context.layout.cos.as_slice(), context.layout.sin.as_slice()))
+}
+
+/// Turns groups of heads, (groups, tokens, width) of heads of `head` numbers, into heads by their positions.
+fn turn(x: &[f32], n: usize, (width, head): (usize, usize), tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
+    y.par_chunks_mut(n * width)
+        .zip(x.par_chunks(n * width))
+        .for_each(|(y, x)| leaf::heads_out(x, width, 0, head, tables, y));
 }
 
 /// Turns them back.
-fn turn_back(x: &[f32], size: usize, width: usize, tables: (&[f32], &[f32]), y: &mut [f32]) {
-    y.par_chunks_mut(size)
-        .zip(x.par_chunks(size))
-        .for_each(|(y, x)| leaf::heads_in(x, width, 0, width, Some(tables), y));
+fn turn_back(x: &[f32], n: usize, (width, head): (usize, usize), tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
+    y.par_chunks_mut(n * width)
+        .zip(x.par_chunks(n * width))
+        .for_each(|(y, x)| leaf::heads_in(x, width, 0, head, tables, y));
 }
 
 /// The way back: `upstream` is dL/dy and becomes dL/dx; the trainables' parts go to `sums`.
@@ -166,23 +243,25 @@ pub(super) fn backward(
     if rest.is_none() {
         forward(context, layer, &x, Some(&mut rest))?;
     }
-    let Some(Rest { q, k, v, raw, out, lse, mid, gate_up, low }) = rest else {
+    let Some(Rest { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low }) = rest else {
         return Err(Error::Asked("a layer's forward was not kept; this is an error of the program".into()));
     };
     let [low_q, low_k, low_v, low_o, low_gate, low_up, low_down] = low;
     let all = Columns::all(c.hidden);
 
+    let activation = c.layer.activation;
+    let ddown = residual_back(context, layer.mlp_out_norm.as_ref(), down_raw, upstream, sums)?;
     let mut inner = arena.take(n * c.ff);
-    leaf::swiglu(&gate_up, c.ff, &mut inner);
+    gate::gated(activation, &gate_up, c.ff, &mut inner);
     let mut dinner = arena.take(n * c.ff);
     let through = (&inner[..], low_down.as_ref());
     let to = (&mut dinner[..], Onto::Fresh);
-    linear::backward(context, &layer.down, through, (&*upstream, all), to, sums)?;
-    drop(inner);
+    linear::backward(context, &layer.down, through, (ddown.as_deref().unwrap_or(upstream), all), to, sums)?;
+    drop((inner, ddown));
     let mut dboth = arena.take(n * 2 * c.ff);
-    leaf::swiglu_back(&gate_up, c.ff, &dinner, &mut dboth);
+    gate::gated_back(activation, &gate_up, c.ff, &dinner, &mut dboth);
     drop((gate_up, dinner));
-    let h = norm(context, &layer.ff_norm, &mid)?;
+    let h = Input::new(context, layer.mlp_norm.as_ref(), &mid)?;
     let mut dh = arena.take(n * c.hidden);
     let at = |first| Columns { stride: 2 * c.ff, first };
     let to = (&mut dh[..], Onto::Fresh);
@@ -190,12 +269,14 @@ pub(super) fn backward(
     let to = (&mut dh[..], Onto::Sum);
     linear::backward(context, &layer.up, (&h, low_up.as_ref()), (&dboth, at(c.ff)), to, sums)?;
     drop((h, dboth));
-    norm_back(&layer.ff_norm, &mid, &dh, upstream, sums)?;
+    input_back(layer.mlp_norm.as_ref(), &mid, &dh, upstream, sums)?;
     drop(mid);
 
+    let d_o = residual_back(context, layer.attention_out_norm.as_ref(), o_raw, upstream, sums)?;
     let mut dout = arena.take(n * q_width);
     let to = (&mut dout[..], Onto::Fresh);
-    linear::backward(context, &layer.o, (&out, low_o.as_ref()), (&*upstream, all), to, sums)?;
+    linear::backward(context, &layer.o, (&out, low_o.as_ref()), (d_o.as_deref().unwrap_or(upstream), all), to, sums)?;
+    drop(d_o);
     let (mut out_heads, mut dout_heads) = (arena.take(n * q_width), arena.take(n * q_width));
     leaf::heads_out(&out, q_width, 0, c.head_dim, None, &mut out_heads);
     leaf::heads_out(&dout, q_width, 0, c.head_dim, None, &mut dout_heads);
@@ -209,27 +290,28 @@ pub(super) fn backward(
     attention::fold(&dv, shape(context), &mut dv_all);
     drop((dk, dv));
     let mut dqkv = arena.take(n * stride);
-    let tables = (context.layout.cos.as_slice(), context.layout.sin.as_slice());
+    let tables = tables(context, layer);
     leaf::heads_in(&dv_all, stride, q_width + kv_width, c.head_dim, None, &mut dqkv);
     if let (Some(q_norm), Some(k_norm), Some((raw_q, raw_k))) = (&layer.q_norm, &layer.k_norm, &raw) {
         for (d, raw, norm, first) in [(&dq, raw_q, q_norm, 0), (&dk_all, raw_k, k_norm, q_width)] {
+            let width = norm.weight.stored().elem_count();
             let mut back = arena.take(d.len());
-            turn_back(d, n * c.head_dim, c.head_dim, tables, &mut back);
+            turn_back(d, n, (width, c.head_dim), tables, &mut back);
             let mut draw = arena.zeros(d.len());
             norm_back(norm, raw, &back, &mut draw, sums)?;
-            leaf::heads_in(&draw, stride, first, c.head_dim, None, &mut dqkv);
+            leaf::heads_in(&draw, stride, first, width, None, &mut dqkv);
         }
     } else {
-        leaf::heads_in(&dq, stride, 0, c.head_dim, Some(tables), &mut dqkv);
-        leaf::heads_in(&dk_all, stride, q_width, c.head_dim, Some(tables), &mut dqkv);
+        leaf::heads_in(&dq, stride, 0, c.head_dim, tables, &mut dqkv);
+        leaf::heads_in(&dk_all, stride, q_width, c.head_dim, tables, &mut dqkv);
     }
     drop((dq, dk_all, dv_all));
-    let h = norm(context, &layer.input_norm, &x)?;
+    let h = Input::new(context, layer.attention_norm.as_ref(), &x)?;
     let parts = [(&layer.q, low_q, 0), (&layer.k, low_k, q_width), (&layer.v, low_v, q_width + kv_width)];
     for (i, (module, low, first)) in parts.iter().enumerate() {
         let onto = if i == 0 { Onto::Fresh } else { Onto::Sum };
         let at = Columns { stride, first: *first };
         linear::backward(context, module, (&h, low.as_ref()), (&dqkv, at), (&mut dh, onto), sums)?;
     }
-    norm_back(&layer.input_norm, &x, &dh, upstream, sums)
+    input_back(layer.attention_norm.as_ref(), &x, &dh, upstream, sums)
 }

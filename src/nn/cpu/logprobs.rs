@@ -12,13 +12,11 @@ use super::values::values;
 use crate::model::error::Error;
 use crate::nn::contract::{RowGradient, RowScores, TokenScores, padded};
 use crate::nn::decoder::Decoder;
+use crate::nn::memory::VOCAB_BLOCK;
 use rayon::prelude::*;
 use tiebreak_kernels::arena::{Arena, Buffer};
 use tiebreak_kernels::logits::{Diverging, Telling, Told, diverge, tell, tell_back};
 use tiebreak_kernels::product::{Onto, View, product};
-
-/// Tokens of the vocabulary whose logits exist at one time.
-pub(crate) const BLOCK: usize = 1024;
 
 /// What the way back needs of the scored tokens.
 pub(super) struct Kept {
@@ -50,9 +48,9 @@ pub(super) fn divergence(
     let own = values(decoder.head_weight().stored())?;
     let mut rows: Vec<(Diverging, Telling)> =
         targets.iter().map(|y| (Diverging::default(), Telling::new(*y as usize))).collect();
-    let (mut q, mut p) = (arena.take(BLOCK.min(vocab) * n), arena.take(BLOCK.min(vocab) * n));
-    for first in (0..vocab).step_by(BLOCK) {
-        let width = BLOCK.min(vocab - first);
+    let (mut q, mut p) = (arena.take(VOCAB_BLOCK.min(vocab) * n), arena.take(VOCAB_BLOCK.min(vocab) * n));
+    for first in (0..vocab).step_by(VOCAB_BLOCK) {
+        let width = VOCAB_BLOCK.min(vocab - first);
         let here = first * hidden..(first + width) * hidden;
         let size = (n, width, hidden);
         let (q, p) = (&mut q[..n * width], &mut p[..n * width]);
@@ -78,10 +76,10 @@ pub(super) fn forward(context: &Context<'_>, last: &[f32], train: bool) -> Resul
     let kept = train && decoder.trained_head().is_none();
     let mut u = kept.then(|| arena.take(n * hidden));
     let mut told: Vec<Telling> = layout.target.iter().map(|y| Telling::new(*y as usize)).collect();
-    let mut logits = arena.take(BLOCK.min(vocab) * n);
+    let mut logits = arena.take(VOCAB_BLOCK.min(vocab) * n);
     let cold = layout.cold as f32;
-    for first in (0..vocab).step_by(BLOCK) {
-        let width = BLOCK.min(vocab - first);
+    for first in (0..vocab).step_by(VOCAB_BLOCK) {
+        let width = VOCAB_BLOCK.min(vocab - first);
         let weight = &head[first * hidden..(first + width) * hidden];
         let z = &mut logits[..n * width];
         product(
@@ -212,12 +210,12 @@ fn through_logits(
     let from: Vec<usize> = wanted.iter().map(|i| layout.from[*i]).collect();
     let state = states(context, last, &from)?;
     let n = wanted.len();
-    let mut logits = arena.take(BLOCK.min(vocab) * n);
+    let mut logits = arena.take(VOCAB_BLOCK.min(vocab) * n);
     let mut part = arena.zeros(n * hidden);
     let cold = layout.cold as f32;
     let states = View::rows(&state, hidden);
-    for first in (0..vocab).step_by(BLOCK) {
-        let width = BLOCK.min(vocab - first);
+    for first in (0..vocab).step_by(VOCAB_BLOCK) {
+        let width = VOCAB_BLOCK.min(vocab - first);
         let here = first * hidden..(first + width) * hidden;
         let weight = &head[here.clone()];
         let z = &mut logits[..n * width];

@@ -3,6 +3,7 @@
 use super::attention;
 use super::leaf::{Asked, Leaves, Own, Shape, Told};
 use crate::model::error::Error;
+use crate::model::layer::Activation;
 use candle_core::{D, DType, Tensor};
 
 /// Every operation composed of candle's.
@@ -12,8 +13,8 @@ pub(super) const COMPOSED: Leaves = Leaves {
     turn,
     attend: attention::forward,
     attend_back: attention::backward,
-    swiglu,
-    swiglu_back,
+    gated,
+    gated_back,
     plus,
     tell,
     tell_back,
@@ -74,22 +75,54 @@ fn halves(x: &Tensor) -> Result<(Tensor, Tensor), Error> {
     Ok((f32(&x.narrow(1, 0, width)?)?, f32(&x.narrow(1, width, width)?)?))
 }
 
-fn swiglu(gate_up: &Tensor) -> Result<Tensor, Error> {
+fn gated(gate_up: &Tensor, activation: Activation) -> Result<Tensor, Error> {
     let (gate, up) = halves(gate_up)?;
-    Ok((gate.silu()? * up)?.to_dtype(gate_up.dtype())?)
+    let value = if activation == Activation::Silu { gate.silu()? } else { curve(&gate, activation)?.0 };
+    Ok((value * up)?.to_dtype(gate_up.dtype())?)
 }
 
-/// With s = σ(gate): `dup = d ⊙ gate·s`, `dgate = d ⊙ up ⊙ s·(1 + gate·(1 − s))`.
-fn swiglu_back(gate_up: &Tensor, d: &Tensor) -> Result<Tensor, Error> {
+/// `dup = d ⊙ act(gate)`, `dgate = d ⊙ up ⊙ act'(gate)`.
+fn gated_back(gate_up: &Tensor, d: &Tensor, activation: Activation) -> Result<Tensor, Error> {
     let (gate, up) = halves(gate_up)?;
     let d = f32(d)?;
-    let s = (gate.neg()?.exp()? + 1.0)?.recip()?;
-    let silu = (&gate * &s)?;
-    // s·(1 + gate·(1 − s)) = s + silu − silu·s.
-    let slope = ((&s + &silu)? - (&silu * &s)?)?;
+    let (value, slope) = curve(&gate, activation)?;
     let dgate = ((&d * up)? * slope)?;
-    let dup = (d * silu)?;
+    let dup = (d * value)?;
     Ok(Tensor::cat(&[dgate, dup], 1)?.to_dtype(gate_up.dtype())?)
+}
+
+/// The activation of x in f32, and its slope.
+fn curve(x: &Tensor, activation: Activation) -> Result<(Tensor, Tensor), Error> {
+    Ok(match activation {
+        Activation::Silu => {
+            let s = (x.neg()?.exp()? + 1.0)?.recip()?;
+            let silu = (x * &s)?;
+            // s·(1 + x·(1 − s)) = s + silu − silu·s.
+            let slope = ((&s + &silu)? - (&silu * &s)?)?;
+            (silu, slope)
+        }
+        Activation::Gelu => {
+            let normal = ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)?.affine(0.5, 0.0)?;
+            let density = ((x.sqr()? * -0.5)?.exp()? * (1.0 / std::f64::consts::TAU.sqrt()))?;
+            ((x * &normal)?, (normal + (x * density)?)?)
+        }
+        Activation::GeluTanh => {
+            // ½·(1 + tanh u) is σ(2u).
+            let root = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
+            let square = x.sqr()?;
+            let twice = ((x * root)? * square.affine(0.044_715, 1.0)?)?;
+            let s = (twice.neg()?.exp()? + 1.0)?.recip()?;
+            let value = (x * &s)?;
+            let inner = square.affine(3.0 * 0.044_715 * root, root)?;
+            let slope = (&s + ((&value * inner)? * (1.0 - &s)?)?)?;
+            (value, slope)
+        }
+        Activation::Relu => (x.relu()?, f32(&x.gt(0f32)?)?),
+        Activation::ReluSquared => {
+            let value = x.relu()?;
+            (value.sqr()?, (value * 2.0)?)
+        }
+    })
 }
 
 /// The logits with their largest taken off, their exponentials and the sum of these.

@@ -34,11 +34,11 @@ pub(super) enum Place {
     Query,
     /// The norm of keys.
     Key,
-    /// Attention's output.
+    /// Attention's output; the norm after it.
     Out,
     /// Gate and up; their norm.
     GateUp,
-    /// Down.
+    /// Down; the norm after it.
     Down,
 }
 
@@ -83,14 +83,20 @@ impl Sums {
         {
             whole(decoder.trained_head(), Slot::Head);
         }
-        whole(decoder.last_norm().gamma.trained(), Slot::LastNorm);
+        whole(decoder.last_norm().weight.trained(), Slot::LastNorm);
         whole(decoder.score(), Slot::Score);
         for (i, layer) in decoder.layers().iter().enumerate() {
             let mut norm = |var: Option<&Var>, place| sums.place(var, Slot::Norm(i, place), None, None, 1.0);
-            norm(layer.input_norm.gamma.trained(), Place::Qkv);
-            norm(layer.ff_norm.gamma.trained(), Place::GateUp);
-            norm(layer.q_norm.as_ref().and_then(|n| n.gamma.trained()), Place::Query);
-            norm(layer.k_norm.as_ref().and_then(|n| n.gamma.trained()), Place::Key);
+            for (norm_of, place) in [
+                (&layer.attention_norm, Place::Qkv),
+                (&layer.attention_out_norm, Place::Out),
+                (&layer.mlp_norm, Place::GateUp),
+                (&layer.mlp_out_norm, Place::Down),
+                (&layer.q_norm, Place::Query),
+                (&layer.k_norm, Place::Key),
+            ] {
+                norm(norm_of.as_ref().and_then(|n| n.weight.trained()), place);
+            }
             for place in [Place::Qkv, Place::Out, Place::GateUp, Place::Down] {
                 let (mut row, mut low) = (0, 0);
                 for module in at(layer, place) {

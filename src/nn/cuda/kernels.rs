@@ -11,6 +11,7 @@ use super::composed::COMPOSED;
 use super::layout::Part;
 use super::leaf::{Asked, Leaves, Own, Shape, Told};
 use crate::model::error::Error;
+use crate::model::layer::Activation;
 use crate::nn::optim::DeviceUpdate;
 use candle_core::backend::BackendStorage;
 use candle_core::cuda::cudarc::cublas::{result, sys};
@@ -30,7 +31,7 @@ const BLOCKS: usize = 4096;
 
 /// The table: kernels where they are.
 pub(super) const LEAVES: Leaves =
-    Leaves { norm, norm_back, turn, attend, attend_back, swiglu, swiglu_back, tell, plus, tell_back, wide, onto, join };
+    Leaves { norm, norm_back, turn, attend, attend_back, gated, gated_back, tell, plus, tell_back, wide, onto, join };
 
 /// A file of kernels.
 #[derive(Debug, Clone, Copy)]
@@ -333,8 +334,9 @@ fn turn(qkv: &Tensor, cos: &Tensor, sin: &Tensor, shape: Shape, back: bool) -> R
     Ok(y)
 }
 
-fn swiglu(gate_up: &Tensor) -> Result<Tensor, Error> {
-    let Some(kind) = letter(gate_up.dtype()) else { return (COMPOSED.swiglu)(gate_up) };
+fn gated(gate_up: &Tensor, activation: Activation) -> Result<Tensor, Error> {
+    let kind = letter(gate_up.dtype()).filter(|_| activation == Activation::Silu);
+    let Some(kind) = kind else { return (COMPOSED.gated)(gate_up, activation) };
     let x = gate_up.contiguous()?;
     let (n, both) = x.dims2()?;
     let y = empty((n, both / 2), x.dtype(), &device(&x)?)?;
@@ -344,9 +346,10 @@ fn swiglu(gate_up: &Tensor) -> Result<Tensor, Error> {
     Ok(y)
 }
 
-fn swiglu_back(gate_up: &Tensor, d: &Tensor) -> Result<Tensor, Error> {
-    let kind = letter(gate_up.dtype()).filter(|_| d.dtype() == gate_up.dtype());
-    let Some(kind) = kind else { return (COMPOSED.swiglu_back)(gate_up, d) };
+fn gated_back(gate_up: &Tensor, d: &Tensor, activation: Activation) -> Result<Tensor, Error> {
+    let known = d.dtype() == gate_up.dtype() && activation == Activation::Silu;
+    let kind = letter(gate_up.dtype()).filter(|_| known);
+    let Some(kind) = kind else { return (COMPOSED.gated_back)(gate_up, d, activation) };
     let (x, d) = (gate_up.contiguous()?, d.contiguous()?);
     let (n, both) = x.dims2()?;
     shaped(&[(&d, &[n, both / 2])])?;

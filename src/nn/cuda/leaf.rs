@@ -5,6 +5,7 @@
 
 use super::layout::Part;
 use crate::model::error::Error;
+use crate::model::layer::Activation;
 use candle_core::{DType, Device, Tensor};
 
 /// The heads of a layer.
@@ -84,10 +85,10 @@ pub(super) struct Leaves {
     pub(super) attend: Attend,
     /// dL/d of the turned queries, keys and values, from them, the output, its log-sums and dL/d of the output.
     pub(super) attend_back: AttendBack,
-    /// `silu(gate) ⊙ up` of `[gate | up]`.
-    pub(super) swiglu: fn(&Tensor) -> Result<Tensor, Error>,
+    /// `act(gate) ⊙ up` of `[gate | up]`.
+    pub(super) gated: fn(&Tensor, Activation) -> Result<Tensor, Error>,
     /// dL/d`[gate | up]` from it and dL/d of what it gave.
-    pub(super) swiglu_back: fn(&Tensor, &Tensor) -> Result<Tensor, Error>,
+    pub(super) gated_back: fn(&Tensor, &Tensor, Activation) -> Result<Tensor, Error>,
     /// What logits (n, V) in f32 say of tokens (n), divided by the temperature, with the softmax in another type.
     pub(super) tell: fn(&Tensor, &Tensor, f64, DType) -> Result<Told, Error>,
     /// x + y in f32.

@@ -10,15 +10,8 @@ use super::leaf::{Asked, Leaves};
 use crate::model::error::Error;
 use crate::nn::contract::{RowGradient, RowScores, TokenScores, padded};
 use crate::nn::decoder::Decoder;
+use crate::nn::memory::logits_chunk;
 use candle_core::{DType, Tensor};
-
-/// Logits that exist at one time.
-const LOGITS: usize = 1 << 26;
-
-/// Scored tokens whose logits exist at one time, of a vocabulary so large.
-pub(crate) fn chunk(vocab: usize) -> usize {
-    (LOGITS / vocab.max(1)).clamp(64, 2048)
-}
 
 /// `u` of each scored token, (n, H) in f32, unless the head is trained.
 pub(super) struct Kept(Option<Tensor>);
@@ -26,7 +19,7 @@ pub(super) struct Kept(Option<Tensor>);
 /// The normed states at these places, (n, H).
 pub(super) fn states(leaves: &Leaves, decoder: &Decoder, last: &Tensor, at: &Tensor) -> Result<Tensor, Error> {
     let norm = decoder.last_norm();
-    (leaves.norm)(&last.index_select(at, 0)?, norm.gamma.stored(), norm.eps, decoder.dtype())
+    (leaves.norm)(&last.index_select(at, 0)?, &norm.gamma()?, norm.eps, decoder.dtype())
 }
 
 /// What is said about every scored token and valued position; with `train` also what the way back needs. The only numbers that
@@ -46,7 +39,7 @@ pub(super) fn forward(
         let head = decoder.head()?;
         let state = states(leaves, decoder, last, &layout.from)?;
         let columns = head.t()?;
-        let rows = chunk(decoder.config().vocab);
+        let rows = logits_chunk(decoder.config().vocab);
         for first in (0..n).step_by(rows) {
             let rows = rows.min(n - first);
             let target = layout.target.narrow(0, first, rows)?;
@@ -124,8 +117,8 @@ pub(super) fn backward(
         sums.add_all(&[(Slot::Score, g.t()?.matmul(&state)?)])?;
     }
     let norm = decoder.last_norm();
-    let trained = norm.gamma.trained().is_some();
-    let (dx, dgamma) = (leaves.norm_back)(last, norm.gamma.stored(), norm.eps, &dstate, None, trained)?;
+    let trained = norm.weight.trained().is_some();
+    let (dx, dgamma) = (leaves.norm_back)(last, &norm.gamma()?, norm.eps, &dstate, None, trained)?;
     if let Some(dgamma) = dgamma {
         sums.add_all(&[(Slot::LastNorm, dgamma)])?;
     }
@@ -146,7 +139,7 @@ fn through_logits(
     let head = decoder.head()?;
     let columns = head.t()?;
     let state = states(leaves, decoder, last, &layout.from)?;
-    let (n, rows) = (logp.len(), chunk(decoder.config().vocab));
+    let (n, rows) = (logp.len(), logits_chunk(decoder.config().vocab));
     let column = |x: &[f64]| -> Result<Tensor, Error> {
         let x: Vec<f32> = x.iter().map(|x| *x as f32).collect();
         Ok(Tensor::from_vec(x, (n, 1), device)?)

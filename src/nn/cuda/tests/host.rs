@@ -5,6 +5,7 @@ use super::super::blocks::{self, Side, side};
 use super::super::composed::COMPOSED;
 use super::super::layout::Part;
 use super::super::leaf::{Asked, Own, Shape};
+use crate::model::layer::Activation;
 use crate::nn::toy::flat;
 use crate::nn::{stream, uniform};
 use candle_core::{DType, Device, Tensor};
@@ -133,9 +134,9 @@ fn rows_are_what_the_composed_operations_say() {
     }
     let (both, d) = (noise(10, &[n, 86], b), noise(11, &[n, 43], b));
     let got = host.run("swiglu_b", [n, 1, 64], &[43], &[], &[&both, &zeros(&[n, 43], b)]);
-    near("swiglu", &got[1], &(COMPOSED.swiglu)(&both).unwrap());
+    near("swiglu", &got[1], &(COMPOSED.gated)(&both, Activation::Silu).unwrap());
     let got = host.run("swiglu_back_b", [n, 1, 64], &[43], &[], &[&both, &d, &zeros(&[n, 86], b)]);
-    near("swiglu_back", &got[2], &(COMPOSED.swiglu_back)(&both, &d).unwrap());
+    near("swiglu_back", &got[2], &(COMPOSED.gated_back)(&both, &d, Activation::Silu).unwrap());
     let got =
         host.run("plus_b", [2, 1, 64], &[n * width], &[], &[&on, &noise(12, &[n, width], b), &zeros(&[n, width], f)]);
     near("plus", &got[2], &(COMPOSED.plus)(&on, &noise(12, &[n, width], b)).unwrap());
@@ -320,7 +321,7 @@ fn what_is_no_number_comes_out_of_every_kernel() {
     let (both, d) = (poisoned(&noise(10, &[n, 86], b), 86 + 4), noise(11, &[n, 43], b));
     let got = host.run("swiglu_b", [n, 1, 64], &[43], &[], &[&both, &zeros(&[n, 43], b)]);
     none("swiglu", &got[1], &|i| i == 43 + 4);
-    none("swiglu", &(COMPOSED.swiglu)(&both).unwrap(), &|i| i == 43 + 4);
+    none("swiglu", &(COMPOSED.gated)(&both, Activation::Silu).unwrap(), &|i| i == 43 + 4);
     let got = host.run("swiglu_back_b", [n, 1, 64], &[43], &[], &[&both, &d, &zeros(&[n, 86], b)]);
     none("swiglu_back", &got[2], &|i| i == 86 + 4 || i == 86 + 43 + 4);
     // The vocabulary: all that is said of the row, and its whole gradient.

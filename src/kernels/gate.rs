@@ -1,0 +1,264 @@
+//! The gated feed-forward's activation: `act(gate) ⊙ up` (Shazeer 2020) and the way back, for every activation of the model
+//! families.
+//!
+//! The activation is chosen once a call, outside of every loop.
+
+use crate::lanes::{exp, sigmoid, wide};
+use crate::leaf;
+use rayon::prelude::*;
+
+/// The function on the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// x·σ(x).
+    Silu,
+    /// x·Φ(x), Φ the normal distribution (Hendrycks and Gimpel 2016).
+    Gelu,
+    /// The same with Φ by tanh.
+    GeluTanh,
+    /// max(x, 0).
+    Relu,
+    /// max(x, 0)² (So et al. 2021).
+    ReluSquared,
+}
+
+/// Rows that go to a thread together.
+const ROWS: usize = 16;
+
+/// A function and its slope.
+trait Curve {
+    fn value(x: f32) -> f32;
+    fn slope(x: f32) -> f32;
+}
+
+struct Gelu;
+struct GeluTanh;
+struct Relu;
+struct ReluSquared;
+
+/// Φ(x), to 1e-7: erfc by Abramowitz and Stegun 7.1.26.
+#[inline(always)]
+fn normal(x: f32) -> f32 {
+    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+    let t = 1.0 / 0.327_591_1f32.mul_add(z, 1.0);
+    let mut p = 1.061_405_4f32;
+    p = p.mul_add(t, -1.453_152);
+    p = p.mul_add(t, 1.421_413_7);
+    p = p.mul_add(t, -0.284_496_74);
+    p = p.mul_add(t, 0.254_829_6);
+    let tail = 0.5 * p * t * exp(-z * z);
+    if x < 0.0 { tail } else { 1.0 - tail }
+}
+
+impl Curve for Gelu {
+    #[inline(always)]
+    fn value(x: f32) -> f32 {
+        x * normal(x)
+    }
+
+    #[inline(always)]
+    fn slope(x: f32) -> f32 {
+        const DENSITY: f32 = 0.398_942_3;
+        (x * DENSITY).mul_add(exp(-0.5 * x * x), normal(x))
+    }
+}
+
+/// 2·√(2/π), and the cubic term's factor.
+const TANH: (f32, f32) = (1.595_769_1, 0.044_715);
+
+impl Curve for GeluTanh {
+    /// ½·(1 + tanh u) is σ(2u).
+    #[inline(always)]
+    fn value(x: f32) -> f32 {
+        x * sigmoid(TANH.0 * x * (TANH.1 * x).mul_add(x, 1.0))
+    }
+
+    #[inline(always)]
+    fn slope(x: f32) -> f32 {
+        let s = sigmoid(TANH.0 * x * (TANH.1 * x).mul_add(x, 1.0));
+        let inner = TANH.0 * (3.0 * TANH.1 * x).mul_add(x, 1.0);
+        (x * inner * s).mul_add(1.0 - s, s)
+    }
+}
+
+impl Curve for Relu {
+    #[inline(always)]
+    fn value(x: f32) -> f32 {
+        if x < 0.0 { 0.0 } else { x }
+    }
+
+    #[inline(always)]
+    fn slope(x: f32) -> f32 {
+        if x > 0.0 { 1.0 } else { 0.0 }
+    }
+}
+
+impl Curve for ReluSquared {
+    #[inline(always)]
+    fn value(x: f32) -> f32 {
+        Relu::value(x) * Relu::value(x)
+    }
+
+    #[inline(always)]
+    fn slope(x: f32) -> f32 {
+        2.0 * Relu::value(x)
+    }
+}
+
+#[inline(always)]
+fn row<C: Curve>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for ((o, g), u) in out.iter_mut().zip(gate).zip(up) {
+        *o = C::value(*g) * u;
+    }
+}
+
+#[inline(always)]
+fn rows<C: Curve>(both: &[f32], width: usize, out: &mut [f32]) {
+    for (out, both) in out.chunks_exact_mut(width).zip(both.chunks_exact(2 * width)) {
+        let (gate, up) = both.split_at(width);
+        row::<C>(gate, up, out);
+    }
+}
+
+#[inline(always)]
+fn rows_back<C: Curve>(both: &[f32], width: usize, dout: &[f32], back: &mut [f32]) {
+    let rows = back.chunks_exact_mut(2 * width).zip(both.chunks_exact(2 * width));
+    for ((back, both), dout) in rows.zip(dout.chunks_exact(width)) {
+        let (gate, up) = both.split_at(width);
+        let (dgate, dup) = back.split_at_mut(width);
+        for ((((dg, du), g), u), d) in dgate.iter_mut().zip(dup).zip(gate).zip(up).zip(dout) {
+            *du = d * C::value(*g);
+            *dg = d * u * C::slope(*g);
+        }
+    }
+}
+
+macro_rules! curves {
+    ($($apart:ident $forward:ident $backward:ident $curve:ty),*) => {$(
+        wide! {
+            fn $apart(gate: &[f32], up: &[f32], out: &mut [f32]) {
+                row::<$curve>(gate, up, out);
+            }
+
+            fn $forward(both: &[f32], width: usize, out: &mut [f32]) {
+                rows::<$curve>(both, width, out);
+            }
+
+            fn $backward(both: &[f32], width: usize, dout: &[f32], back: &mut [f32]) {
+                rows_back::<$curve>(both, width, dout, back);
+            }
+        }
+    )*};
+}
+
+curves! {
+    gelu_apart gelu gelu_back Gelu,
+    tanh_apart tanh tanh_back GeluTanh,
+    relu_apart relu relu_back Relu,
+    square_apart square square_back ReluSquared
+}
+
+/// `act(gate) ⊙ up` on rows `[gate | up]` of 2·`width`.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn gated(activation: Activation, both: &[f32], width: usize, out: &mut [f32]) {
+    let rows = match activation {
+        Activation::Silu => return leaf::swiglu(both, width, out),
+        Activation::Gelu => gelu,
+        Activation::GeluTanh => tanh,
+        Activation::Relu => relu,
+        Activation::ReluSquared => square,
+    };
+    assert_eq!(both.len(), 2 * out.len());
+    let parts = out.par_chunks_mut(width * ROWS).zip(both.par_chunks(2 * width * ROWS));
+    parts.for_each(|(out, both)| rows(both, width, out));
+}
+
+/// The way back through [`gated`]: `[dgate | dup]` from `[gate | up]` and dL/dout.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn gated_back(activation: Activation, both: &[f32], width: usize, dout: &[f32], back: &mut [f32]) {
+    let rows = match activation {
+        Activation::Silu => return leaf::swiglu_back(both, width, dout, back),
+        Activation::Gelu => gelu_back,
+        Activation::GeluTanh => tanh_back,
+        Activation::Relu => relu_back,
+        Activation::ReluSquared => square_back,
+    };
+    assert!(both.len() == back.len() && both.len() == 2 * dout.len());
+    let parts = back.par_chunks_mut(2 * width * ROWS).zip(both.par_chunks(2 * width * ROWS));
+    parts.zip(dout.par_chunks(width * ROWS)).for_each(|((back, both), dout)| rows(both, width, dout, back));
+}
+
+/// As [`gated`] of gates and ups that lie apart, on this thread.
+pub fn gated_apart(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    match activation {
+        Activation::Silu => leaf::gated(gate, up, out),
+        Activation::Gelu => gelu_apart(gate, up, out),
+        Activation::GeluTanh => tanh_apart(gate, up, out),
+        Activation::Relu => relu_apart(gate, up, out),
+        Activation::ReluSquared => square_apart(gate, up, out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Activation; 5] =
+        [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::ReluSquared];
+
+    /// Φ(x) by Simpson's rule over the density.
+    fn phi(x: f64) -> f64 {
+        let density = |t: f64| (-t * t / 2.0).exp() / std::f64::consts::TAU.sqrt();
+        let n = 2000;
+        let h = x / f64::from(n);
+        let weight = |i: i32| if i == 0 || i == n { 1.0 } else { f64::from(2 + 2 * (i % 2)) };
+        0.5 + h / 3.0 * (0..=n).map(|i| weight(i) * density(f64::from(i) * h)).sum::<f64>()
+    }
+
+    fn textbook(activation: Activation, x: f64) -> f64 {
+        match activation {
+            Activation::Silu => x / (1.0 + (-x).exp()),
+            Activation::Gelu => x * phi(x),
+            Activation::GeluTanh => {
+                0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
+            }
+            Activation::Relu => x.max(0.0),
+            Activation::ReluSquared => x.max(0.0).powi(2),
+        }
+    }
+
+    #[test]
+    fn values_and_slopes_are_the_textbooks() {
+        let gates: Vec<f32> = (-90..=90).map(|i| i as f32 * 0.1 + 0.013).collect();
+        let width = gates.len();
+        let (up, dout) = (vec![0.7f32; width], vec![1.3f32; width]);
+        let both = [gates.clone(), up.clone()].concat();
+        for activation in ALL {
+            let (mut out, mut apart, mut back) = (vec![9.0; width], vec![9.0; width], vec![9.0; 2 * width]);
+            gated(activation, &both, width, &mut out);
+            gated_apart(activation, &gates, &up, &mut apart);
+            gated_back(activation, &both, width, &dout, &mut back);
+            for (i, x) in gates.iter().map(|x| f64::from(*x)).enumerate() {
+                let value = textbook(activation, x);
+                let slope = (textbook(activation, x + 1e-5) - textbook(activation, x - 1e-5)) / 2e-5;
+                let near = |got: f32, want: f64| (f64::from(got) - want).abs() < 2e-6 * (1.0 + want.abs());
+                assert!(near(out[i], 0.7 * value) && near(apart[i], 0.7 * value), "{activation:?} of {x}: {}", out[i]);
+                assert!(near(back[width + i], 1.3 * value), "{activation:?} of {x}: {}", back[width + i]);
+                assert!(near(back[i], 1.3 * 0.7 * slope), "{activation:?} at {x}: {} and not {slope}", back[i]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_number_stays_so() {
+        for activation in ALL {
+            let mut out = [0.0];
+            gated(activation, &[f32::NAN, 1.0], 1, &mut out);
+            assert!(out[0].is_nan(), "{activation:?}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The families of models, one file each: config fields and class defaults, the layer, tensor names, GGUF.
+//!
+//! Owns the list of them and finding one by the name in a file. To add a family, write its file and name it here: every
+//! backend, the packed decoder, the loader, merging and the memory formula read its `LayerSpec`.
+
+mod llama;
+mod qwen2;
+mod qwen3;
+mod spec;
+
+pub use spec::{Defaults, Family, GgufFamily, TensorNames};
+
+/// Every family.
+pub static FAMILIES: &[&Family] = &[&llama::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
+
+/// The family of a `model_type` in config.json.
+#[must_use]
+pub fn by_model_type(name: &str) -> Option<&'static Family> {
+    FAMILIES.iter().copied().find(|family| family.model_types.contains(&name))
+}
+
+/// The family of a `general.architecture` in GGUF metadata.
+#[must_use]
+pub fn by_gguf(architecture: &str) -> Option<&'static Family> {
+    FAMILIES.iter().copied().find(|family| family.gguf.architecture == architecture)
+}
+
+/// The architectures that config.json may name, for messages.
+#[must_use]
+pub fn known() -> String {
+    listed(FAMILIES.iter().flat_map(|family| family.model_types).copied().collect())
+}
+
+/// The architectures that GGUF metadata may name, for messages.
+#[must_use]
+pub fn known_gguf() -> String {
+    listed(FAMILIES.iter().map(|family| family.gguf.architecture).collect())
+}
+
+fn listed(mut names: Vec<&str>) -> String {
+    let last = names.pop().unwrap_or_default();
+    if names.is_empty() { last.to_owned() } else { format!("{} and {last}", names.join(", ")) }
+}

@@ -1,0 +1,18 @@
+//! Qwen2 and Qwen2.5: Llama with biases on q, k and v.
+
+use super::spec::{Defaults, Family, GgufFamily, TensorNames};
+use crate::model::layer::LayerSpec;
+
+pub(super) static FAMILY: Family = Family {
+    model_types: &["qwen2"],
+    class: "Qwen2ForCausalLM",
+    layer: || LayerSpec { qkv_bias: true, ..LayerSpec::default() },
+    read: |f, layer| {
+        layer.mlp_bias = f.flag("mlp_bias", false);
+        Ok(())
+    },
+    defaults: Defaults { kv_heads: Some(32), ..Defaults::LLAMA },
+    embedding_scale: |_| 1.0,
+    names: TensorNames::COMMON,
+    gguf: GgufFamily { architecture: "qwen2", interleaved: false },
+};

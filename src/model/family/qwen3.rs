@@ -1,0 +1,20 @@
+//! Qwen3: Llama with RMSNorm on each head of q and k.
+
+use super::spec::{Defaults, Family, GgufFamily, TensorNames};
+use crate::model::layer::{LayerSpec, QkNorm};
+
+pub(super) static FAMILY: Family = Family {
+    model_types: &["qwen3"],
+    class: "Qwen3ForCausalLM",
+    layer: || LayerSpec { qk_norm: QkNorm::Head, ..LayerSpec::default() },
+    read: |f, layer| {
+        let bias = f.flag("attention_bias", false);
+        (layer.qkv_bias, layer.o_bias) = (bias, bias);
+        layer.mlp_bias = f.flag("mlp_bias", false);
+        Ok(())
+    },
+    defaults: Defaults { kv_heads: Some(32), head_dim: Some(128), ..Defaults::LLAMA },
+    embedding_scale: |_| 1.0,
+    names: TensorNames::COMMON,
+    gguf: GgufFamily { architecture: "qwen3", interleaved: false },
+};

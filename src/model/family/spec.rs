@@ -1,0 +1,130 @@
+//! What a family of models is: how its files are recognised, what its layers compute, and how its tensors are named.
+
+use crate::model::error::Error;
+use crate::model::fields::Fields;
+use crate::model::layer::{LayerSpec, TensorName};
+
+/// A family of models.
+pub struct Family {
+    /// `model_type` in config.json; the first is the family's own.
+    pub model_types: &'static [&'static str],
+    /// The class that `architectures` in config.json names.
+    pub class: &'static str,
+    /// What its layers compute where a file says nothing else.
+    pub layer: fn() -> LayerSpec,
+    /// Reads from config.json what its layers compute, beside the activation.
+    pub read: fn(&Fields<'_>, &mut LayerSpec) -> Result<(), Error>,
+    /// What its class has where config.json is silent.
+    pub defaults: Defaults,
+    /// Multiplies the embeddings of a model of that hidden width.
+    pub embedding_scale: fn(hidden: usize) -> f64,
+    /// Its tensors.
+    pub names: TensorNames,
+    /// Its GGUF files.
+    pub gguf: GgufFamily,
+}
+
+impl Family {
+    /// Its name: the first of its `model_type`s.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.model_types.first().copied().unwrap_or_default()
+    }
+}
+
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.model_types == other.model_types
+    }
+}
+
+impl std::fmt::Debug for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Defaults of a family's configuration class in `transformers`, which leaves some of them out of config.json.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Defaults {
+    /// Key heads; none: as many as query heads.
+    pub kv_heads: Option<usize>,
+    /// Width of a head; none: the hidden width shared by the query heads.
+    pub head_dim: Option<usize>,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Epsilon of the norms.
+    pub rms_eps: f64,
+    /// Whether the head is the embedding.
+    pub tied: bool,
+}
+
+impl Defaults {
+    /// Llama's.
+    pub const LLAMA: Self = Self { kv_heads: None, head_dim: None, rope_theta: 10_000.0, rms_eps: 1e-6, tied: false };
+}
+
+/// What GGUF files of a family are like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GgufFamily {
+    /// `general.architecture`, which its metadata keys begin with.
+    pub architecture: &'static str,
+    /// Whether rows (2i, 2i+1) of a head of q and k are a rotary pair, as in Llama's files; else (i, i + head_dim/2).
+    pub interleaved: bool,
+}
+
+/// Names of tensors. Those of a layer follow its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TensorNames {
+    /// (V, H).
+    pub embedding: TensorName,
+    /// (H).
+    pub last_norm: TensorName,
+    /// (V, H).
+    pub head: TensorName,
+    /// What comes before a layer's number.
+    pub layer: TensorName,
+    /// Before attention.
+    pub attention_norm: TensorName,
+    /// After attention.
+    pub attention_out_norm: TensorName,
+    /// Before the feed-forward.
+    pub mlp_norm: TensorName,
+    /// After the feed-forward.
+    pub mlp_out_norm: TensorName,
+    /// On queries.
+    pub q_norm: TensorName,
+    /// On keys.
+    pub k_norm: TensorName,
+    /// The linear modules, in the order of [`LINEARS`](crate::model::tune::LINEARS).
+    pub linears: [TensorName; 7],
+}
+
+const fn name(hf: &'static str, gguf: &'static str) -> TensorName {
+    TensorName { hf, gguf }
+}
+
+impl TensorNames {
+    /// The names that most families share. A family with norms on both sides of the feed-forward has its own `mlp_norm`.
+    pub const COMMON: Self = Self {
+        embedding: name("model.embed_tokens", "token_embd"),
+        last_norm: name("model.norm", "output_norm"),
+        head: name("lm_head", "output"),
+        layer: name("model.layers.", "blk."),
+        attention_norm: name("input_layernorm", "attn_norm"),
+        attention_out_norm: name("post_attention_layernorm", "post_attention_norm"),
+        mlp_norm: name("post_attention_layernorm", "ffn_norm"),
+        mlp_out_norm: name("post_feedforward_layernorm", "post_ffw_norm"),
+        q_norm: name("self_attn.q_norm", "attn_q_norm"),
+        k_norm: name("self_attn.k_norm", "attn_k_norm"),
+        linears: [
+            name("self_attn.q_proj", "attn_q"),
+            name("self_attn.k_proj", "attn_k"),
+            name("self_attn.v_proj", "attn_v"),
+            name("self_attn.o_proj", "attn_output"),
+            name("mlp.gate_proj", "ffn_gate"),
+            name("mlp.up_proj", "ffn_up"),
+            name("mlp.down_proj", "ffn_down"),
+        ],
+    };
+}

@@ -1,0 +1,83 @@
+//! The fields of a config.json, with errors that name file and field.
+
+use super::error::Error;
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// A config.json in reading.
+pub struct Fields<'a> {
+    /// The file, for messages.
+    pub(crate) path: &'a Path,
+    /// What is in it.
+    pub(crate) map: &'a Map<String, Value>,
+}
+
+impl Fields<'_> {
+    /// The field, if it is there and not null.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.map.get(key).filter(|v| !v.is_null())
+    }
+
+    /// A positive whole number.
+    ///
+    /// # Errors
+    /// When it is missing or something else.
+    pub fn size(&self, key: &str) -> Result<usize, Error> {
+        self.size_if(key)?.ok_or_else(|| Error::file(self.path, format!("the field `{key}` is missing")))
+    }
+
+    /// A positive whole number, if the field is there and not null.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn size_if(&self, key: &str) -> Result<Option<usize>, Error> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let size = value.as_u64().filter(|n| (1..=1 << 32).contains(n)).map(|n| n as usize);
+        let wrong = || Error::file(self.path, format!("the field `{key}` is {value}, not a positive whole number"));
+        size.ok_or_else(wrong).map(Some)
+    }
+
+    /// As [`Fields::size_if`]; where the field is missing what the class has by default. Null means none.
+    ///
+    /// # Errors
+    /// As [`Fields::size_if`].
+    pub fn size_or(&self, key: &str, default: Option<usize>) -> Result<Option<usize>, Error> {
+        if self.map.contains_key(key) { self.size_if(key) } else { Ok(default) }
+    }
+
+    /// A positive number.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn real(&self, key: &str, default: f64) -> Result<f64, Error> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(v) => v
+                .as_f64()
+                .filter(|x| x.is_finite() && *x > 0.0)
+                .ok_or_else(|| Error::file(self.path, format!("the field `{key}` is {v}, not a positive number"))),
+        }
+    }
+
+    /// A switch.
+    #[must_use]
+    pub fn flag(&self, key: &str, default: bool) -> bool {
+        self.get(key).and_then(Value::as_bool).unwrap_or(default)
+    }
+
+    /// That something asked for here is not implemented.
+    pub fn refuse(&self, what: impl Into<String>, known: &str) -> Error {
+        Error::unsupported(self.path, what, known)
+    }
+}
+
+/// The token ids of a field that may hold one or a list.
+pub(crate) fn ids(value: Option<&Value>) -> Vec<u32> {
+    let one = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
+    match value {
+        Some(Value::Array(list)) => list.iter().filter_map(one).collect(),
+        Some(v) => one(v).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
