@@ -34,9 +34,17 @@ pub fn list(home: &Home) -> Result<Vec<ModelCard>> {
     match laid {
         Ok(None) => {}
         Ok(Some(path)) => {
-            let path = path.display().to_string();
-            if let Some(card) = cards.iter_mut().find(|card| card.path == path) {
+            // The folder that older versions kept it in: the same model again, or another one that goes by its path.
+            let old = root.join(embedded::NAME);
+            if embedded::is_copy(&old) {
+                cards.retain(|card| Path::new(&card.path) != old);
+            }
+            for card in cards.iter_mut().filter(|card| Path::new(&card.path) == old) {
+                card.name.clone_from(&card.path);
+            }
+            if let Some(card) = cards.iter_mut().find(|card| Path::new(&card.path) == path) {
                 EMBEDDED.clone_into(&mut card.format);
+                embedded::NAME.clone_into(&mut card.name);
             }
         }
         // The others can be used all the same.

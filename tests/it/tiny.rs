@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use tiebreak::domain::manners::{self, Manner, Split, manner_of};
 use tiebreak::domain::{PairId, PairRow, Params, PromptBody, PromptId, RunId, Sampler, method};
 use tiebreak::engine::{Decoder, LanguageModel, Places, Rows, StepOutcome, Trainer, Tune, generate, stream};
-use tiebreak::protocol::{DataSnapshot, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
+use tiebreak::protocol::{DataSnapshot, Inputs, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
 
 fn tiebreak(home: &Path, args: &[&str]) -> Output {
     let empty = home.join("no-cache");
@@ -79,7 +79,10 @@ fn the_carried_model_is_there_by_its_name() {
     let dir = asset.parent().unwrap();
     let bytes: u64 = fs::read_dir(dir).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
     assert!(bytes <= 6 << 20, "{bytes}");
-    assert_eq!(fs::read(asset).unwrap(), fs::read(home.path().join("models/tiny/model.safetensors")).unwrap());
+    // The folder is named by what is in it, so that another version of the model never takes its place.
+    let place = PathBuf::from(card["path"].as_str().unwrap());
+    assert!(place.file_name().unwrap().to_str().unwrap().starts_with("tiny-"), "{}", place.display());
+    assert_eq!(fs::read(asset).unwrap(), fs::read(place.join("model.safetensors")).unwrap());
 }
 
 /// `n` answers to each prompt at temperature 1.
@@ -134,6 +137,7 @@ fn two_hundred_ranked_pairs_make_it_kinder_by_dpo() {
         device: "cpu".into(),
         created_ms: 0,
         app: "test".into(),
+        inputs: Inputs::default(),
     };
     let cache = tempfile::tempdir().unwrap();
     let mut events: Vec<RunEvent> = Vec::new();
