@@ -7,6 +7,7 @@
 use super::error::Error;
 use super::tokenizer::{SpecialTokens, json};
 use crate::domain::Message;
+use jiff::civil::DateTime;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, ErrorKind, context};
 use serde::Serialize;
@@ -71,11 +72,18 @@ impl Template {
         env.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
-        env.add_function("strftime_now", |format: String| clock(&format));
         env.add_filter("tojson", to_json);
         env.add_template_owned("chat", without_generation(source))
             .map_err(|e| Error::Template { model: model.to_owned(), why: sentence(&e) })?;
-        Ok(Self { env, model: model.to_owned(), special: special.clone(), source: source.to_owned() })
+        let mut template = Self { env, model: model.to_owned(), special: special.clone(), source: source.to_owned() };
+        template.set_date(jiff::ZonedDateTime::now().datetime());
+        Ok(template)
+    }
+
+    /// From here on `strftime_now` is that moment: a run renders by the date of its launch. Before, it is the local time at which
+    /// the template was read.
+    pub fn set_date(&mut self, date: DateTime) {
+        self.env.add_function("strftime_now", move |format: String| strftime(&format, date));
     }
 
     /// The text of a conversation. With `add_generation_prompt`, the head of the assistant's next turn follows.
@@ -241,66 +249,27 @@ impl serde_json::ser::Formatter for Spaced {
     }
 }
 
-/// The date and time now (UTC) in the subset of `strftime` that templates use.
-fn clock(format: &str) -> Result<String, minijinja::Error> {
-    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    strftime(format, seconds)
+/// The text of a date and time by a format of C's `strftime`, as Python's `datetime.now().strftime` gives it: local time that
+/// names no zone.
+fn strftime(format: &str, date: DateTime) -> Result<String, minijinja::Error> {
+    jiff::fmt::strtime::format(without_zone(format), date)
+        .map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {e}")))
 }
 
-fn strftime(format: &str, seconds: u64) -> Result<String, minijinja::Error> {
-    const MONTHS: [&str; 12] = [
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-    ];
-    const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
-    let (days, clock) = (seconds / 86400, seconds % 86400);
-    // Civil date from days since 1970, counted in eras of 400 years that begin in March.
-    let z = days + 719_468;
-    let (era, of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (month_name, day_name) = (MONTHS[(month - 1) as usize], DAYS[(days % 7) as usize]);
-    let mut out = String::new();
+/// The format without `%z` and `%Z`, which print nothing where no zone is named.
+fn without_zone(format: &str) -> String {
+    let mut out = String::with_capacity(format.len());
     let mut chars = format.chars();
     while let Some(c) = chars.next() {
-        if c != '%' {
-            out.push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('d') => out.push_str(&format!("{day:02}")),
-            Some('m') => out.push_str(&format!("{month:02}")),
-            Some('Y') => out.push_str(&format!("{year:04}")),
-            Some('y') => out.push_str(&format!("{:02}", year % 100)),
-            Some('b') => out.push_str(&month_name[..3]),
-            Some('B') => out.push_str(month_name),
-            Some('a') => out.push_str(&day_name[..3]),
-            Some('A') => out.push_str(day_name),
-            Some('H') => out.push_str(&format!("{:02}", clock / 3600)),
-            Some('M') => out.push_str(&format!("{:02}", clock / 60 % 60)),
-            Some('S') => out.push_str(&format!("{:02}", clock % 60)),
-            Some('%') => out.push('%'),
-            other => {
-                let what = format!("strftime_now: `%{}` is not supported", other.map_or(String::new(), String::from));
-                return Err(minijinja::Error::new(ErrorKind::InvalidOperation, what));
-            }
+        match (c, c == '%') {
+            (c, false) => out.push(c),
+            (_, true) => match chars.next() {
+                Some('z' | 'Z') => {}
+                next => out.extend(std::iter::once('%').chain(next)),
+            },
         }
     }
-    Ok(out)
+    out
 }
 
 #[cfg(test)]
@@ -335,9 +304,23 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_civil_dates() {
-        assert_eq!(strftime("%d %b %Y %A %H:%M", 951_782_400 + 3660).unwrap(), "29 Feb 2000 Tuesday 01:01");
-        assert_eq!(strftime("%d %B %y", 1_796_000_000).unwrap(), "30 November 26");
-        assert!(strftime("%Q", 0).is_err());
+    fn dates_are_printed_as_python_prints_them() {
+        let at = jiff::civil::date(2000, 2, 29).at(1, 1, 9, 0);
+        let said = |format: &str| strftime(format, at).unwrap();
+        assert_eq!(said("%d %b %Y %A %H:%M:%S"), "29 Feb 2000 Tuesday 01:01:09");
+        assert_eq!(said("%-d %B %y, %I %p, day %j, %F, 100%%"), "29 February 00, 01 AM, day 060, 2000-02-29, 100%");
+        assert_eq!(said("%H%z%Z %%z"), "01 %z", "datetime.now() names no zone");
+        assert!(strftime("%!", at).unwrap_err().to_string().contains("strftime_now"));
+    }
+
+    #[test]
+    fn the_date_is_the_one_that_was_set_and_else_the_local_one() {
+        let source = "{{ strftime_now('%Y-%m-%d %H:%M') }}";
+        let mut template = Template::new(source, "m", &SpecialTokens::default()).unwrap();
+        let now = || jiff::ZonedDateTime::now().datetime().strftime("%Y-%m-%d %H:%M").to_string();
+        let (before, said, after) = (now(), template.render(&[], true).unwrap(), now());
+        assert!(said == before || said == after, "{said} is neither {before} nor {after}");
+        template.set_date(jiff::civil::date(2024, 7, 4).at(23, 59, 0, 0));
+        assert_eq!(template.render(&[], true).unwrap(), "2024-07-04 23:59");
     }
 }
