@@ -18,6 +18,7 @@ mod error;
 mod events;
 mod fetch;
 mod foretell;
+mod inputs;
 mod intake;
 mod journal;
 mod models;

@@ -9,12 +9,14 @@
 //! after that. Folders are 0700 and files 0600.
 
 mod checkpoint;
+mod clock;
 mod control;
 mod error;
 pub mod export;
 mod files;
 mod home;
 pub mod import;
+mod inputs;
 mod lock;
 mod log;
 mod run;
@@ -22,9 +24,11 @@ mod session;
 mod summary;
 
 pub use checkpoint::{Checkpoint, Found, sha256};
+pub use clock::{local_time, utc_time};
 pub use error::{Error, Result};
 pub use files::{free_bytes, wall_ms};
 pub use home::{Home, list_sessions};
+pub use inputs::digest_of;
 pub use lock::{Holder, Lock, is_locked, lock_holder};
 pub use log::{LogRecord, LogTail, LogWriter};
 pub use run::RunDir;

@@ -11,6 +11,7 @@ mod bench;
 mod drive;
 mod error;
 mod gpu;
+mod inputs;
 mod log;
 mod process;
 mod run;
@@ -43,6 +44,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         ["gpus"] => answer::gpus(),
         ["estimate", _] => answer::estimate(path(1)),
         ["masks", _] => answer::masks(path(1)),
+        ["verify", _] => answer::verify(path(1)),
         ["score", _, id] => answer::score(path(1), &RunId::new(*id)),
         ["merge", _, id, _, format] => answer::merge(path(1), &RunId::new(*id), path(3), format),
         ["make", _, spec] => answer::make(path(1), spec),

@@ -50,7 +50,7 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let train = train_spec(spec)?;
     let params = &train.params;
     check(params)?;
-    let model = LanguageModel::open(Path::new(&train.model.path))?;
+    let model = LanguageModel::open(Path::new(&train.model.path))?.dated(spec.inputs.date.as_deref())?;
     let answers = online(&train.method, params)?.is_some();
     let offline = if answers { None } else { Some(recipe(&train.method, params)?) };
     let made = tokenise(&model, rows, &making(offline.as_deref(), params), |_| Ok(()))?;

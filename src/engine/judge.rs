@@ -52,6 +52,14 @@ impl Judge {
         Ok(Self { model, policy: Policy::new(decoder)?, calibration })
     }
 
+    /// The reward model reading by the date of its own run's launch; see [`LanguageModel::dated`].
+    ///
+    /// # Errors
+    /// When that is no date.
+    pub fn dated(self, date: Option<&str>) -> Result<Self, Error> {
+        Ok(Self { model: self.model.dated(date)?, ..self })
+    }
+
     /// What its scores mean, where it was measured on held-out pairs.
     #[must_use]
     pub fn calibration(&self) -> Option<&Calibration> {

@@ -11,7 +11,7 @@ use super::gguf::Gguf;
 use super::template::Template;
 use super::tokenizer::Tokenizer;
 use super::tune::Tune;
-use super::weights::{Weights, files};
+use super::weights::Weights;
 use crate::domain::{Fold64, Message, PromptBody};
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,20 @@ impl LanguageModel {
             None => None,
         };
         Ok(Self { path: path.into(), config, tokenizer, template })
+    }
+
+    /// The model as a run reads it that was launched at that local date and time (`2026-11-28T22:55:28`): its chat template
+    /// prints no other. None leaves it at the time at which it was opened.
+    ///
+    /// # Errors
+    /// When that is no date.
+    pub fn dated(mut self, date: Option<&str>) -> Result<Self, Error> {
+        if let (Some(template), Some(text)) = (&mut self.template, date) {
+            template.set_date(text.parse().map_err(|e| {
+                Error::Asked(format!("the date `{text}` of the run is no date like 2026-11-28T22:55:28: {e}"))
+            })?);
+        }
+        Ok(self)
     }
 
     /// Opens the weights; tensors become `dtype` on `device`.
@@ -123,34 +137,6 @@ impl LanguageModel {
             end_of_text: self.tokenizer.eos_text().map(str::to_owned),
             tokenizer: tokenizer.hex(),
         })
-    }
-
-    /// Text of a hash over weights, tokenizer and template: equal for equal models wherever they lie. Of weight files the
-    /// length and samples from beginning to end are hashed, which tells two models apart without reading gigabytes.
-    ///
-    /// # Errors
-    /// When a file cannot be read.
-    pub fn fingerprint(&self) -> Result<String, Error> {
-        use std::io::{Read, Seek, SeekFrom};
-        let mut hash = Fold64::default();
-        hash.add(format!("{:?}", self.config).as_bytes());
-        hash.add(self.tokenizer.to_json()?.as_bytes());
-        hash.add(self.template.as_ref().map_or("", Template::source).as_bytes());
-        let files = if self.path.is_dir() { files(&self.path)? } else { vec![self.path.clone()] };
-        for path in files {
-            let fail = |e: std::io::Error| Error::file(&path, format!("cannot be read: {e}"));
-            let mut file = std::fs::File::open(&path).map_err(fail)?;
-            let len = file.metadata().map_err(fail)?.len();
-            hash.add(&len.to_le_bytes());
-            let mut part = Vec::new();
-            for i in 0..64u64 {
-                file.seek(SeekFrom::Start(len / 64 * i)).map_err(fail)?;
-                part.clear();
-                (&mut file).take(16 << 10).read_to_end(&mut part).map_err(fail)?;
-                hash.add(&part);
-            }
-        }
-        Ok(hash.hex())
     }
 }
 

@@ -28,7 +28,7 @@ const MIXED: usize = 3;
 pub fn masks(spec: &RunSpec, rows: &RunRows, most: usize) -> Result<Masks, Error> {
     let train = train_spec(spec)?;
     let params = &train.params;
-    let model = LanguageModel::open(Path::new(&train.model.path))?;
+    let model = LanguageModel::open(Path::new(&train.model.path))?.dated(spec.inputs.date.as_deref())?;
     let offline = match online(&train.method, params)? {
         Some(_) => None,
         None => Some(recipe(&train.method, params)?),
@@ -149,7 +149,7 @@ fn pieces(model: &LanguageModel, row: &Row) -> Result<Vec<MaskPiece>, Error> {
 mod tests {
     use super::*;
     use crate::domain::{Message, PairRow, Params, PromptBody, PromptId, RatedRow, RunId, SftBody, SftRow, method};
-    use crate::protocol::{DataSnapshot, ModelRef, Task, TrainSpec};
+    use crate::protocol::{DataSnapshot, Inputs, ModelRef, Task, TrainSpec};
 
     fn spec(name: &str, set: &[&str]) -> RunSpec {
         let rows = method(name).unwrap().rows();
@@ -166,6 +166,7 @@ mod tests {
             device: "cpu".into(),
             created_ms: 0,
             app: "test".into(),
+            inputs: Inputs::default(),
         }
     }
 

@@ -236,6 +236,16 @@ impl Sampling {
         })
     }
 
+    /// The run with its prompts rendered by the date of its launch; see [`LanguageModel::dated`].
+    ///
+    /// # Errors
+    /// When that is no date.
+    pub fn dated(mut self, date: Option<&str>) -> Result<Self, Error> {
+        let dated = |voice: Voice| Ok(Voice { model: voice.model.dated(date)?, ..voice });
+        self.voices = self.voices.into_iter().map(dated).collect::<Result<_, Error>>()?;
+        Ok(self)
+    }
+
     /// Samples the next prompt. False when none was left.
     ///
     /// # Errors

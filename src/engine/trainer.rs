@@ -23,6 +23,7 @@ mod watch;
 use super::decoder::Decoder;
 use super::device::device;
 use super::error::Error;
+use super::fingerprint::{Fingerprints, identity};
 use super::language_model::{LanguageModel, Reading};
 use super::loss::Tally;
 use super::optim::AdamW;
@@ -86,13 +87,15 @@ pub struct Places<'a> {
     pub resume: Option<&'a Path>,
     /// The model and the checkpoint folder of the reward run that scores answers.
     pub reward: Option<(&'a Path, &'a Path)>,
+    /// The date by which that run rendered its conversations, as [`crate::protocol::Inputs::date`].
+    pub reward_date: Option<&'a str>,
 }
 
 impl<'a> Places<'a> {
     /// A fresh run from the model as it is.
     #[must_use]
     pub fn new(cache: &'a Path) -> Self {
-        Self { cache, init: None, resume: None, reward: None }
+        Self { cache, init: None, resume: None, reward: None, reward_date: None }
     }
 }
 
@@ -195,6 +198,18 @@ fn policy_of(decoder: Decoder, params: &Params) -> Result<Policy, Error> {
     if params.text("engine") == "reference" { Ok(Policy::reference(decoder)) } else { Policy::new(decoder) }
 }
 
+/// What the run's reference log-probs depend on beside the tokens: every byte of the model's files, what it was trained to by
+/// an earlier run, the number type and the way in which they are computed.
+fn reference_identity(spec: &RunSpec, policy: &Policy, adapter: bool) -> Result<String, Error> {
+    let path = &train_spec(spec)?.model.path;
+    let model = match spec.inputs.models.first() {
+        Some(model) => identity(model),
+        None => identity(&Fingerprints::default().of(path, Path::new(path), |_, _| Ok(()))?),
+    };
+    let trained = if adapter { checkpoint::weights_hash(policy)? } else { String::new() };
+    Ok(format!("{model} {} {} {trained}", policy.decoder().dtype().as_str(), policy.path()))
+}
+
 impl Trainer {
     /// Makes everything ready for the first step: loads the model, tokenises the rows, computes or reads the reference
     /// log-probs, and says `Progressed` and `Planned`.
@@ -210,7 +225,7 @@ impl Trainer {
         let making = making(offline.as_deref(), params);
 
         progress(sink, "loading the model", 0, 1)?;
-        let model = LanguageModel::open(Path::new(&train_spec.model.path))?;
+        let model = LanguageModel::open(Path::new(&train_spec.model.path))?.dated(spec.inputs.date.as_deref())?;
         let device = device(&spec.device)?;
         let mut decoder = model.decoder(&device, &tune_of(params))?;
         let hidden = model.config.hidden;
@@ -241,18 +256,16 @@ impl Trainer {
         }
 
         let reading = if making.valued { Some(model.reading()?) } else { None };
-        let dtype = policy.decoder().dtype().as_str();
-        let mut identity = format!("{} {dtype} {}", model.fingerprint()?, policy.path());
         let probe = probe::Probe::new(&model, &policy, &rows.probe, params)?;
         if let Some(dir) = places.init {
             checkpoint::start_from(&policy, params, dir)?;
-            identity = format!("{identity} {}", checkpoint::weights_hash(&policy)?);
         }
         let all: Vec<&Example> = train.iter().chain(&eval).collect();
         let mut references = if offline.as_ref().is_some_and(|r| r.needs_reference()) {
             let total = all.len();
             let watch = |done: usize| progress(sink, "reference log-probs", done, total);
             let adapter = places.init.is_some();
+            let identity = reference_identity(spec, &policy, adapter)?;
             let (references, used) = ReferenceCache::new(places.cache, &identity).get(&policy, adapter, &all, watch)?;
             if used.computed < total {
                 progress(sink, "reference log-probs", total, total)?;

@@ -1,5 +1,6 @@
 //! What a run is asked to do, frozen at launch in the run folder's `spec.json`.
 
+use super::inputs::{CheckpointRole, Inputs};
 use crate::domain::{Params, RunId, Sampler};
 use serde::{Deserialize, Serialize};
 
@@ -98,9 +99,33 @@ pub struct RunSpec {
     pub created_ms: u64,
     /// Version of the program that made it.
     pub app: String,
+    /// What the launch fixed of its inputs; empty in specifications of older versions.
+    #[serde(default, skip_serializing_if = "Inputs::is_empty")]
+    pub inputs: Inputs,
 }
 
 impl RunSpec {
+    /// The models named in it.
+    #[must_use]
+    pub fn models(&self) -> &[ModelRef] {
+        match &self.task {
+            Task::Train(t) => std::slice::from_ref(&t.model),
+            Task::Sample(s) => &s.models,
+        }
+    }
+
+    /// The runs whose checkpoints it needs, and what for.
+    #[must_use]
+    pub fn parents(&self) -> Vec<(CheckpointRole, &RunId)> {
+        let (init, reward, adapter) = match &self.task {
+            Task::Train(t) => (t.init.as_ref(), t.reward.as_ref(), None),
+            Task::Sample(s) => (None, None, s.adapter.as_ref()),
+        };
+        let roles =
+            [(CheckpointRole::Init, init), (CheckpointRole::Reward, reward), (CheckpointRole::Adapter, adapter)];
+        roles.into_iter().filter_map(|(role, run)| Some((role, run?))).collect()
+    }
+
     /// The models named in it.
     pub fn models_mut(&mut self) -> &mut [ModelRef] {
         match &mut self.task {

@@ -51,7 +51,7 @@ fn no_room(root: &Path, free: u64, needed: u64) -> String {
 mod tests {
     use super::*;
     use crate::domain::{Params, RunId, method};
-    use crate::protocol::{DataSnapshot, ModelRef, TrainSpec};
+    use crate::protocol::{DataSnapshot, Inputs, ModelRef, TrainSpec};
 
     #[test]
     fn what_a_run_writes_grows_with_what_it_trains_and_keeps() {
@@ -71,6 +71,7 @@ mod tests {
                 device: "cpu".into(),
                 created_ms: 0,
                 app: "0".into(),
+                inputs: Inputs::default(),
             }
         };
         let data = [DataFile { name: "data.jsonl".into(), bytes: vec![0; 700] }];

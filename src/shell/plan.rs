@@ -10,8 +10,8 @@ use super::models;
 use crate::domain::{
     Kind, Lack, LeftOut, Method, Needs, Params, Prompt, RunId, Sampler, Session, method, methods, nearest,
 };
-use crate::protocol::{DataSnapshot, ModelRef, RunSpec, SampleSpec, Task, TrainSpec};
-use crate::storage::{DataFile, Home, RunDir, SessionDir, sha256};
+use crate::protocol::{DataSnapshot, Inputs, ModelRef, RunSpec, SampleSpec, Task, TrainSpec};
+use crate::storage::{DataFile, Home, RunDir, SessionDir, local_time, sha256};
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -87,10 +87,13 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
     if let Some(lack) = supply.lacks(method, &order.params) {
         return Err(Error::failed(lacking(&dir.name(), lack, method, &order.params, &supply.left)));
     }
+    let mut model = None;
     if let Some(init) = &order.init {
         let trained = trained(dir, init)?;
         trained.check_alike(&order.params)?;
         trained.check_policy(&order.method)?;
+        // What the session's name means today may be another model than the one that was trained on.
+        model = Some(trained.model);
     }
     let reward = match order.params.text("reward_model") {
         "" => None,
@@ -100,7 +103,10 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
         Some(name) => RunId(name),
         None => dir.next_run_id(&order.method)?,
     };
-    let model = models::find(home, &dir.meta()?.model)?;
+    let model = match model {
+        Some(model) => model,
+        None => models::find(home, &dir.meta()?.model)?,
+    };
     let mut frozen = Frozen { seq: last_seq(dir)?, files: Vec::new() };
     let data = frozen.rows_for(method.needs, &session)?;
     let asked = |key: &str| order.params.f64(key) > 0.0;
@@ -166,11 +172,18 @@ pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunS
             dir.name()
         )));
     }
-    if let Some(run) = &order.adapter {
-        trained(dir, run)?.check_policy("sample")?;
+    let mut models: Vec<ModelRef> = order.models.iter().map(|name| models::find(home, name)).collect::<Result<_>>()?;
+    let adapter = order.adapter.as_ref().map(|run| trained(dir, run)).transpose()?;
+    if let Some(trained) = &adapter {
+        trained.check_policy("sample")?;
     }
-    let names = if order.models.is_empty() { vec![dir.meta()?.model] } else { order.models };
-    let models: Vec<ModelRef> = names.iter().map(|name| models::find(home, name)).collect::<Result<_>>()?;
+    if models.is_empty() {
+        // An adapter goes on the model it was trained on.
+        models.push(match adapter {
+            Some(trained) => trained.model,
+            None => models::find(home, &dir.meta()?.model)?,
+        });
+    }
     let mut sampler = order.sampler;
     if order.count_seed {
         let earlier = dir.runs()?.iter().filter(|r| r.spec().is_ok_and(|s| s.kind() == "sample")).count();
@@ -192,6 +205,8 @@ pub fn wall_ms() -> u64 {
 struct Trained {
     id: RunId,
     method: String,
+    /// The model it was trained on, where it is on this machine.
+    model: ModelRef,
     params: Params,
 }
 
@@ -202,7 +217,7 @@ const ALIKE: &[&str] = &["tune", "lora_r", "lora_alpha", "use_rslora", "use_dora
 fn trained(dir: &SessionDir, id: &RunId) -> Result<Trained> {
     let (own, best) = id.parts();
     let run: RunDir = dir.run(&own)?;
-    let TrainSpec { method, params, .. } = match run.spec()?.task {
+    let TrainSpec { method, model, params, .. } = match run.placed_spec()?.task {
         Task::Train(train) => train,
         Task::Sample(_) => {
             return Err(Error::failed(format!("run {id} sampled answers and trained nothing: name a training run")));
@@ -219,7 +234,7 @@ fn trained(dir: &SessionDir, id: &RunId) -> Result<Trained> {
             "run {own} has no best checkpoint, as it was not evaluated by metric_for_best_model: name {own} for its newest"
         )));
     }
-    Ok(Trained { id: id.clone(), method, params })
+    Ok(Trained { id: id.clone(), method, model, params })
 }
 
 /// The reward run of that id, which must have a checkpoint.
@@ -281,7 +296,8 @@ impl Trained {
 }
 
 fn spec(id: RunId, task: Task, device: String) -> RunSpec {
-    RunSpec { id, task, device, created_ms: wall_ms(), app: env!("CARGO_PKG_VERSION").into() }
+    let inputs = Inputs { date: Some(local_time()), ..Inputs::default() };
+    RunSpec { id, task, device, created_ms: wall_ms(), app: env!("CARGO_PKG_VERSION").into(), inputs }
 }
 
 /// The number of the last record that the data is frozen behind.

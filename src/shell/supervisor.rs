@@ -5,6 +5,7 @@
 
 use super::error::{Error, Result};
 use super::journal::Journal;
+use super::{embedded, inputs};
 use crate::domain::{RunState, RunStatus, sanitise};
 use crate::protocol::{RunEvent, RunSpec, SessionRecord, apply_run};
 use crate::storage::{DataFile, RunDir, SessionDir};
@@ -28,7 +29,7 @@ const LAST_WORDS: usize = 3;
 /// # Errors
 /// When the folder cannot be made or the worker does not come up.
 pub fn launch(dir: &SessionDir, journal: Option<&mut Journal>, spec: &RunSpec, data: &[DataFile]) -> Result<RunDir> {
-    let spec = &dir.portable(spec);
+    let spec = &dir.portable(&inputs::fix(dir, spec.clone())?);
     let run = dir.create_run_with(spec, data)?;
     match journal {
         Some(journal) => {
@@ -54,6 +55,7 @@ pub fn start(run: &RunDir) -> Result<()> {
     if run.is_alive() {
         return Err(Error::failed(format!("run {} has a worker already: watch it with `tiebreak watch`", run.id())));
     }
+    restore_models(run)?;
     let log_path = run.worker_log();
     let from = std::fs::metadata(&log_path).map_or(0, |m| m.len());
     let log = OpenOptions::new()
@@ -94,6 +96,14 @@ pub fn start(run: &RunDir) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Puts the model that the binary carries back where the run expects it and nothing is, as in a session that was moved.
+///
+/// # Errors
+/// When the specification does not read, or the files cannot be written.
+pub fn restore_models(run: &RunDir) -> Result<()> {
+    run.placed_spec()?.models().iter().try_for_each(|model| embedded::restore(Path::new(&model.path)))
 }
 
 /// Waits for a child in a thread of its own, so that it does not stay behind as a zombie while this process goes on.
@@ -250,11 +260,16 @@ fn put_and_ask<T: DeserializeOwned>(verb: &str, dir: &Path, spec: &RunSpec, data
 /// Starts a worker for a run that has ended without reaching its plan: lost, stopped or failed.
 ///
 /// # Errors
-/// When it is finished or has a worker, or the new worker does not come up.
+/// When it is finished or has a worker, an input is not what it was, or the new worker does not come up.
 pub fn resume(run: &RunDir) -> Result<()> {
     let id = run.id();
     if look(run)?.1 == RunStatus::Finished {
         return Err(Error::failed(format!("run {id} is finished: launch a new one with `--init {id}` to train on")));
+    }
+    // A run that cannot go on is not begun: it stays what it is, and whoever asked hears why.
+    if run.recorded_inputs()?.is_some() {
+        restore_models(run)?;
+        ask(&["verify".as_ref(), run.path().as_os_str()], |_: serde_json::Value| Ok(()))?;
     }
     // Orders from before the end are not for the new worker.
     run.take_commands()?;

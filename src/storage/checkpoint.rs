@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-const MANIFEST: &str = "MANIFEST.json";
+pub(super) const MANIFEST: &str = "MANIFEST.json";
 
 /// A whole checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +115,11 @@ fn sum_of(path: &Path) -> Result<FileSum> {
     }
 }
 
+/// SHA-256 of a file in hex; it is read in pieces.
+pub(super) fn sha256_of(path: &Path) -> Result<String> {
+    Ok(sum_of(path)?.sha256)
+}
+
 /// SHA-256 of some bytes as 64 hex digits, as manifests and data snapshots hold it.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
@@ -196,6 +201,15 @@ pub(super) fn latest(dir: &Path) -> Result<Found> {
 pub(super) fn best(dir: &Path) -> Found {
     let Some(name) = pointer(dir, "best") else { return Found::default() };
     let path = dir.join(name);
+    match verify(&path) {
+        Ok(manifest) => Found { checkpoint: Some(checkpoint(path, &manifest)), passed_over: Vec::new() },
+        Err(e) => Found { checkpoint: None, passed_over: vec![e.to_string()] },
+    }
+}
+
+/// The checkpoint of that step, or why it cannot be used.
+pub(super) fn at(dir: &Path, step: u64) -> Found {
+    let path = dir.join(folder(step));
     match verify(&path) {
         Ok(manifest) => Found { checkpoint: Some(checkpoint(path, &manifest)), passed_over: Vec::new() },
         Err(e) => Found { checkpoint: None, passed_over: vec![e.to_string()] },

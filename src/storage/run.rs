@@ -219,7 +219,7 @@ impl RunDir {
         self.path.join("metrics")
     }
 
-    fn ckpt(&self) -> PathBuf {
+    pub(super) fn ckpt(&self) -> PathBuf {
         self.path.join("ckpt")
     }
 }

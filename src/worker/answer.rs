@@ -2,7 +2,8 @@
 
 use super::error::Error;
 use super::gpu;
-use super::task::{adapter_of, reward_of, run_rows};
+use super::inputs::{self, check_models, dated};
+use super::task::{newest, run_rows};
 use crate::domain::{Num, RunId};
 use crate::engine::merge::{Precision, to_hf, to_peft};
 use crate::engine::{self, Judge, Sink, fresh};
@@ -35,7 +36,7 @@ pub(super) fn gpus() -> Result<(), Error> {
 pub(super) fn estimate(path: &Path) -> Result<(), Error> {
     let dir = if path.is_file() { path.parent().unwrap_or(path) } else { path };
     let run = RunDir::open(dir)?;
-    let spec = run.placed_spec()?;
+    let spec = dated(&run, run.placed_spec()?)?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
     say(&engine::estimate(&spec, &run_rows(&run, train)?.rows)?)
 }
@@ -43,9 +44,14 @@ pub(super) fn estimate(path: &Path) -> Result<(), Error> {
 /// `worker masks RUN_DIR`: the [`crate::protocol::Masks`] of a training run's first rows, from a folder as for `estimate`.
 pub(super) fn masks(path: &Path) -> Result<(), Error> {
     let run = RunDir::open(path)?;
-    let spec = run.placed_spec()?;
+    let spec = dated(&run, run.placed_spec()?)?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
     say(&engine::masks(&spec, &run_rows(&run, train)?, MASKED)?)
+}
+
+/// `worker verify RUN_DIR`: says nothing when the run's recorded inputs are what they were; else it fails with what differs.
+pub(super) fn verify(path: &Path) -> Result<(), Error> {
+    inputs::verify(&RunDir::open(path)?, &mut Quiet)
 }
 
 /// `worker score RUN_DIR ID`: a [`Scoring`] for every completion of the run's session that this reward run has not scored
@@ -53,8 +59,10 @@ pub(super) fn masks(path: &Path) -> Result<(), Error> {
 pub(super) fn score(path: &Path, id: &RunId) -> Result<(), Error> {
     let run = RunDir::open(path)?;
     let spec = run.placed_spec()?;
-    let (model, checkpoint) = reward_of(&run, id)?;
-    let judge = Judge::open(&model, &checkpoint, &engine::device(&spec.device)?)?;
+    check_models(&run, &mut Quiet)?;
+    let (model, date) = inputs::scorer(&run)?;
+    let checkpoint = newest(&run, id)?;
+    let judge = Judge::open(&model, &checkpoint.path, &engine::device(&spec.device)?)?.dated(Some(&date))?;
     let (session, _) = SessionDir::open(run.session_path())?.state()?;
     for completion in session.completions() {
         let known = session.score_of(&completion.id).is_some_and(|score| score.run == *id);
@@ -73,7 +81,8 @@ pub(super) fn merge(path: &Path, id: &RunId, out: &Path, format: &str) -> Result
     let run = RunDir::open(path)?;
     let spec = run.placed_spec()?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
-    let trained = adapter_of(&run, id)?;
+    let trained = newest(&run, id)?.path;
+    check_models(&run, &mut Lines)?;
     match format {
         "hf-base" => to_hf(&train.model, &trained, out, Precision::AsBase, &mut Lines)?,
         "hf" => to_hf(&train.model, &trained, out, Precision::Exact, &mut Lines)?,
@@ -102,6 +111,15 @@ struct Lines;
 impl Sink for Lines {
     fn emit(&mut self, event: RunEvent) -> Result<(), engine::Error> {
         say(&event).map_err(|e| engine::Error::Sink(e.to_string()))
+    }
+}
+
+/// Takes events that nobody asked for.
+struct Quiet;
+
+impl Sink for Quiet {
+    fn emit(&mut self, _: RunEvent) -> Result<(), engine::Error> {
+        Ok(())
     }
 }
 

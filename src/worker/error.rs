@@ -28,6 +28,26 @@ pub enum Error {
         /// Why not, in parentheses, or nothing.
         why: String,
     },
+    /// Files of a model are not what they were.
+    #[error("{what} since {since}: put back what was there, or launch a new run")]
+    Changed {
+        /// The files, each with what happened to it.
+        what: String,
+        /// Since when, as a clause.
+        since: String,
+    },
+    /// The checkpoint of another run that a run began with cannot be had any more.
+    #[error("run {run} began with step {step} of {parent}, and {why}: bring that checkpoint back, or launch a new run")]
+    Parent {
+        /// The run.
+        run: String,
+        /// The checkpoint's step.
+        step: u64,
+        /// The run that wrote it.
+        parent: String,
+        /// Why not, as a clause.
+        why: String,
+    },
     /// Asked of a sampling run what only a training run has.
     #[error("run `{0}` samples and has nothing trained: name a training run")]
     NotTraining(String),

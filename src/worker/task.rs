@@ -3,14 +3,15 @@
 
 use super::drive::{Did, Saving, Work};
 use super::error::Error;
+use super::inputs::bind;
 use super::log::Log;
 use super::run::Prepared;
 use crate::domain::{Needs, Prompt, RunId, SampledHash, method};
 use crate::engine::{self, Places, Rows, RunRows, Sampling, StepOutcome, Trainer};
-use crate::protocol::{DataSnapshot, RunEvent, RunSpec, Task, TrainSpec};
-use crate::storage::{self, RunDir, sha256};
+use crate::protocol::{CheckpointRole, DataSnapshot, RunEvent, RunSpec, Task, TrainSpec};
+use crate::storage::{self, Checkpoint, RunDir, sha256};
 use serde::de::DeserializeOwned;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Names the device and defers the rest until the log says that the run has started.
 pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
@@ -21,26 +22,29 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
             device: name,
             open: Box::new(move |past, _, log| {
                 let prompts: Vec<Prompt> = rows(run, &sample.data.file, &sample.data.sha256)?;
-                let adapter = sample.adapter.as_ref().map(|id| adapter_of(run, id)).transpose()?;
+                let bound = bind(run, spec, past, log)?;
+                let adapter = bound.checkpoint(CheckpointRole::Adapter);
                 let done = past.steps as usize / sample.per_prompt.max(1);
-                let sampling = Sampling::open(&run.id(), sample, prompts, done, adapter.as_deref(), &device?, log)?;
+                let sampling = Sampling::open(&run.id(), sample, prompts, done, adapter, &device?, log)?
+                    .dated(bound.spec.inputs.date.as_deref())?;
                 Ok(Box::new(SampleWork { run: run.clone(), sampling }))
             }),
         },
         Task::Train(train) => Prepared {
             device: name,
-            open: Box::new(move |_, from, log| {
+            open: Box::new(move |past, from, log| {
                 let data = run_rows(run, train)?;
-                let init = train.init.as_ref().map(|id| adapter_of(run, id)).transpose()?;
+                let bound = bind(run, spec, past, log)?;
                 let cache = run.cache()?;
-                let reward = train.reward.as_ref().map(|id| reward_of(run, id)).transpose()?;
+                let scorer = bound.scorer.as_ref().zip(bound.checkpoint(CheckpointRole::Reward));
                 let places = Places {
-                    init: init.as_deref(),
+                    init: bound.checkpoint(CheckpointRole::Init),
                     resume: from.map(|c| c.path.as_path()),
-                    reward: reward.as_ref().map(|(model, dir)| (model.as_path(), dir.as_path())),
+                    reward: scorer.map(|((model, _), dir)| (model.as_path(), dir)),
+                    reward_date: bound.scorer.as_ref().map(|(_, date)| date.as_str()),
                     ..Places::new(&cache)
                 };
-                let trainer = Trainer::open(spec, &data, &places, log)?;
+                let trainer = Trainer::open(&bound.spec, &data, &places, log)?;
                 let saving = Saving {
                     every: train.params.usize("save_steps") as u64,
                     keep: train.params.usize("save_total_limit"),
@@ -67,14 +71,6 @@ pub(super) fn rows<T: DeserializeOwned>(run: &RunDir, file: &str, expected: &str
         .collect()
 }
 
-/// The model and the newest checkpoint of a reward run of the same session, or the best one where the id says so.
-pub(super) fn reward_of(run: &RunDir, id: &RunId) -> Result<(PathBuf, PathBuf), Error> {
-    let other = RunDir::open(&run.session_path().join("runs").join(id.parts().0.as_str()))?;
-    let spec = other.placed_spec()?;
-    let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(id.0.clone())) };
-    Ok((PathBuf::from(&train.model.path), adapter_of(run, id)?))
-}
-
 /// A training run's rows, of the kind its method needs, and the texts mixed in and probed.
 pub(super) fn run_rows(run: &RunDir, train: &TrainSpec) -> Result<RunRows, Error> {
     let found = method(&train.method).ok_or_else(|| {
@@ -95,11 +91,11 @@ pub(super) fn run_rows(run: &RunDir, train: &TrainSpec) -> Result<RunRows, Error
 }
 
 /// The newest checkpoint of a run of the same session, or the best one where the id says so (`dpo-1@best`).
-pub(super) fn adapter_of(run: &RunDir, id: &RunId) -> Result<PathBuf, Error> {
+pub(super) fn newest(run: &RunDir, id: &RunId) -> Result<Checkpoint, Error> {
     let (own, best) = id.parts();
     let other = RunDir::open(&run.session_path().join("runs").join(own.as_str()))?;
     let found = if best { other.best_checkpoint() } else { other.latest_checkpoint()? };
-    found.checkpoint.map(|c| c.path).ok_or_else(|| Error::NoAdapter {
+    found.checkpoint.ok_or_else(|| Error::NoAdapter {
         run: id.0.clone(),
         why: found.passed_over.first().map_or_else(String::new, |why| format!(" ({why})")),
     })

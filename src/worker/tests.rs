@@ -8,7 +8,7 @@ use super::run::{Open, Prepared, live};
 use crate::domain::{Metrics, Params, RunId, mix64};
 use crate::engine;
 use crate::engine::Sink;
-use crate::protocol::{DataSnapshot, ModelRef, RunCommand, RunEvent, RunSpec, SessionMeta, Task, TrainSpec};
+use crate::protocol::{DataSnapshot, Inputs, ModelRef, RunCommand, RunEvent, RunSpec, SessionMeta, Task, TrainSpec};
 use crate::storage::{Checkpoint, Home, RunDir, SessionDir, sha256};
 use std::panic::catch_unwind;
 use std::path::Path;
@@ -99,6 +99,7 @@ fn run_in(dir: &Path) -> RunDir {
         device: "cpu".into(),
         created_ms: 1,
         app: "0".into(),
+        inputs: Inputs::default(),
     };
     session.create_run(&spec, b"").unwrap()
 }

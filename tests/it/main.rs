@@ -12,6 +12,7 @@
 mod architecture;
 mod bundled;
 mod cli;
+mod inputs;
 mod methods;
 mod models;
 mod prose;

@@ -9,7 +9,7 @@ use tiebreak::domain::{
     PromptId, Rater, RunId, Sampler, Seen, Severity, Side, Strength, Verdict, method, mix64,
 };
 use tiebreak::protocol::{
-    DataSnapshot, DroppedRows, Envelope, Estimate, MaskPiece, MaskedRow, Masks, ModelRef, RunCommand, RunEvent,
+    DataSnapshot, DroppedRows, Envelope, Estimate, Inputs, MaskPiece, MaskedRow, Masks, ModelRef, RunCommand, RunEvent,
     RunSpec, SampleSpec, SessionMeta, SessionRecord, Task, TrainSpec,
 };
 
@@ -55,6 +55,7 @@ fn train_spec(id: &str) -> RunSpec {
         device: "cpu".into(),
         created_ms: T0,
         app: "0.1.0".into(),
+        inputs: Inputs::default(),
     }
 }
 
@@ -71,6 +72,7 @@ fn sample_spec(id: &str) -> RunSpec {
         device: "cpu".into(),
         created_ms: T0,
         app: "0.1.0".into(),
+        inputs: Inputs::default(),
     }
 }
 

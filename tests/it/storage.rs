@@ -10,7 +10,7 @@ use tiebreak::domain::{
     Choice, Metrics, PairId, Params, Prompt, PromptBody, PromptId, Rater, RunId, Seen, Side, Strength, Verdict,
 };
 use tiebreak::protocol::{
-    DataSnapshot, ModelRef, RunCommand, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, TrainSpec,
+    DataSnapshot, Inputs, ModelRef, RunCommand, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, TrainSpec,
 };
 use tiebreak::storage::{self, Error, Home, Lock, LogTail, LogWriter, RunDir, SessionDir, list_sessions, sha256};
 
@@ -48,6 +48,7 @@ fn spec(id: &RunId, data: &[u8]) -> RunSpec {
         device: "cpu".into(),
         created_ms: 1,
         app: "0".into(),
+        inputs: Inputs::default(),
     }
 }
 

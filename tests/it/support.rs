@@ -9,8 +9,8 @@ use tiebreak::domain::{
     Session,
 };
 use tiebreak::protocol::{
-    DataSnapshot, Envelope, ModelCard, ModelRef, Plan, RunEvent, RunSpec, SampleSpec, SessionMeta, SessionRecord, Task,
-    apply_record,
+    DataSnapshot, Envelope, Inputs, ModelCard, ModelRef, Plan, RunEvent, RunSpec, SampleSpec, SessionMeta,
+    SessionRecord, Task, apply_record,
 };
 use tiebreak::ui;
 
@@ -294,6 +294,7 @@ pub fn sampling(id: &str) -> RunSpec {
         device: "auto".into(),
         created_ms: BEGIN_MS,
         app: "test".into(),
+        inputs: Inputs::default(),
     }
 }
 

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tiebreak::domain::{Message, Metrics, PairId, PairRow, Params, PromptBody, PromptId, RunId, method};
 use tiebreak::engine::{Answer, Batch, Places, RowScores, Rows, StepOutcome, Trained, Trainer, tune_of};
-use tiebreak::protocol::{DataSnapshot, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
+use tiebreak::protocol::{DataSnapshot, Inputs, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
 
 /// Relative tolerance.
 const TOLERANCE: f64 = 1e-4;
@@ -48,6 +48,7 @@ pub fn spec(name: &str, settings: &[(&str, String)]) -> RunSpec {
         device: "cpu".into(),
         created_ms: 0,
         app: "test".into(),
+        inputs: Inputs::default(),
     }
 }
 

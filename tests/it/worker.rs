@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tiebreak::domain::{PairId, PairRow, Params, Prompt, PromptBody, PromptId, RunId, Sampler, method};
 use tiebreak::protocol::{
-    DataSnapshot, Estimate, ModelCard, ModelRef, RunCommand, RunEvent, RunSpec, SampleSpec, SessionMeta, Task,
+    DataSnapshot, Estimate, Inputs, ModelCard, ModelRef, RunCommand, RunEvent, RunSpec, SampleSpec, SessionMeta, Task,
     TrainSpec,
 };
 use tiebreak::storage::{Home, RunDir, SessionDir, sha256};
@@ -34,7 +34,14 @@ fn snapshot(data: &str) -> DataSnapshot {
 }
 
 fn created(session: &SessionDir, task: Task, data: &str) -> RunDir {
-    let spec = RunSpec { id: RunId::new("run-1"), task, device: "cpu".into(), created_ms: 1, app: "0".into() };
+    let spec = RunSpec {
+        id: RunId::new("run-1"),
+        task,
+        device: "cpu".into(),
+        created_ms: 1,
+        app: "0".into(),
+        inputs: Inputs::default(),
+    };
     session.create_run(&spec, data.as_bytes()).unwrap()
 }
 

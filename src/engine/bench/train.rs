@@ -14,7 +14,7 @@ use crate::engine::trained::Trained;
 use crate::engine::trainer::{Places, StepOutcome, Trainer, peak_mib, tune_of};
 use crate::engine::{describe, estimate};
 use crate::protocol::{
-    BenchAnswer, DataSnapshot, Flops, RunEvent, RunSpec, StepFigures, Task, TrainBench, TrainFigures, TrainSpec,
+    BenchAnswer, DataSnapshot, Flops, Inputs, RunEvent, RunSpec, StepFigures, Task, TrainBench, TrainFigures, TrainSpec,
 };
 use std::path::Path;
 use std::time::Instant;
@@ -128,6 +128,7 @@ fn spec(ask: &TrainBench, rows: usize) -> RunSpec {
         device: ask.device.clone(),
         created_ms: 0,
         app: env!("CARGO_PKG_VERSION").into(),
+        inputs: Inputs::default(),
     }
 }
 

@@ -70,7 +70,8 @@ impl Online {
     ) -> Result<Self, Error> {
         let checks = Checks::parse(params.text("reward_checks")).map_err(|e| Error::Asked(e.to_string()))?;
         let checks = Some(checks).filter(|c| !c.is_empty());
-        let judge = places.reward.map(|(path, dir)| Judge::open(path, dir, device)).transpose()?;
+        let scorer = |(path, dir)| Judge::open(path, dir, device)?.dated(places.reward_date);
+        let judge = places.reward.map(scorer).transpose()?;
         if checks.is_none() && judge.is_none() {
             return Err(Error::Asked(
                 "answers need something that scores them: set reward_model to a reward run, or reward_checks".into(),

@@ -2,7 +2,7 @@
 
 use super::super::cli::MergeArgs;
 use super::super::error::{Error, Result};
-use super::super::{out, plan, supervisor};
+use super::super::{inputs, out, plan, supervisor};
 use super::{Context, run_named};
 use crate::domain::{RunId, RunStatus};
 use crate::protocol::{RunCommand, RunEvent};
@@ -77,6 +77,10 @@ pub fn merge(context: &Context, args: &MergeArgs) -> Result<()> {
     let (dir, run) = run_named(context, name.as_str())?;
     let id = if best { run.id().at_best() } else { run.id() };
     let run = plan::trained_run(&dir, &id)?;
+    if let Some(text) = inputs::unchecked(&run) {
+        out::note(&text);
+    }
+    supervisor::restore_models(&run)?;
     let to = std::path::absolute(&args.to).map_err(|e| Error::io("find", &args.to, e))?;
     let bar = out::bar(0, "steps");
     let words = ["merge".as_ref(), run.path().as_os_str(), id.as_str().as_ref(), to.as_os_str(), args.format.as_ref()];

@@ -3,8 +3,8 @@
 use super::super::cli::ScoreArgs;
 use super::super::error::Result;
 use super::super::journal::Journal;
-use super::super::supervisor::ask;
-use super::super::{out, plan};
+use super::super::supervisor::{ask, restore_models};
+use super::super::{inputs, out, plan};
 use super::Context;
 use crate::domain::{RunId, counted};
 use crate::protocol::{Scoring, SessionRecord};
@@ -16,6 +16,10 @@ pub fn run(context: &Context, args: &ScoreArgs) -> Result<()> {
     let dir = SessionDir::find(&context.home, &args.session)?;
     let id = RunId::new(&args.run);
     let run = plan::reward_run(&dir, &id)?;
+    if let Some(text) = inputs::unchecked(&run) {
+        out::note(&text);
+    }
+    restore_models(&run)?;
     // The right to write comes first: scoring takes a while, and must not be for nothing.
     let mut journal = Journal::require(&dir)?;
     let (session, _) = dir.state()?;

@@ -1,0 +1,181 @@
+//! What a run depends on beside its own settings: the models' files, the checkpoints of other runs, the date.
+//!
+//! Owns the record of them and the comparison. Refuses to read a file: whoever fills the record has read them.
+
+use crate::domain::RunId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The inputs of a run. In `spec.json` what the launch fixed (date and checkpoints); in the run's `inputs.json` everything, as
+/// its first worker found it. Empty in specifications of older versions.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Inputs {
+    /// Local date and time at launch, `2026-11-28T22:55:28`: what a chat template prints where it prints a date.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
+    /// The models that are read: the specification's own, and a reward run's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelInput>,
+    /// The checkpoints of other runs, one a role.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checkpoints: Vec<CheckpointInput>,
+}
+
+impl Inputs {
+    /// Whether nothing is recorded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The record of the model at that path, written as in the specification.
+    #[must_use]
+    pub fn model(&self, path: &str) -> Option<&ModelInput> {
+        self.models.iter().find(|model| model.path == path)
+    }
+
+    /// The record of the checkpoint in that role.
+    #[must_use]
+    pub fn checkpoint(&self, role: CheckpointRole) -> Option<&CheckpointInput> {
+        self.checkpoints.iter().find(|checkpoint| checkpoint.role == role)
+    }
+}
+
+/// A model as a run read it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ModelInput {
+    /// Its folder or `.gguf` file, written as in the specification.
+    pub path: String,
+    /// Every file that decides what it computes or reads, by its name within the folder.
+    pub files: BTreeMap<String, FileDigest>,
+    /// SHA-256 of the chat template's source; none for a model without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+}
+
+/// A file's bytes, all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileDigest {
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 in hex.
+    pub sha256: String,
+}
+
+/// What another run's checkpoint is to a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckpointRole {
+    /// A training run starts from it; it is the reference too.
+    Init,
+    /// It scores a training run's answers.
+    Reward,
+    /// A sampling run samples from it.
+    Adapter,
+}
+
+impl CheckpointRole {
+    /// Its name in folders and records.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Reward => "reward",
+            Self::Adapter => "adapter",
+        }
+    }
+}
+
+/// A checkpoint as a run uses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointInput {
+    /// What it is used for.
+    pub role: CheckpointRole,
+    /// The run that wrote it, of the same session.
+    pub run: RunId,
+    /// Its step.
+    pub step: u64,
+    /// SHA-256 over names, sizes and digests of its files.
+    pub digest: String,
+}
+
+/// A file that is not what it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Its name within the model's folder.
+    pub file: String,
+    /// What the file holds: `weights`, `tokenizer` …
+    pub part: &'static str,
+    /// What happened: `was changed`, `is missing`, `was added`.
+    pub what: &'static str,
+}
+
+impl ModelInput {
+    /// What is no longer as recorded, in order of file names.
+    #[must_use]
+    pub fn differences(&self, now: &Self) -> Vec<Difference> {
+        let template = self.template != now.template;
+        let names: std::collections::BTreeSet<&String> = self.files.keys().chain(now.files.keys()).collect();
+        names
+            .into_iter()
+            .filter_map(|file| {
+                let what = match (self.files.get(file), now.files.get(file)) {
+                    (Some(then), Some(now)) if then == now => return None,
+                    (Some(_), Some(_)) => "was changed",
+                    (Some(_), None) => "is missing",
+                    (None, _) => "was added",
+                };
+                Some(Difference { file: file.clone(), part: part(file, template), what })
+            })
+            .collect()
+    }
+}
+
+/// What a model's file holds; `template` says whether the chat template is another one.
+fn part(file: &str, template: bool) -> &'static str {
+    match file {
+        "config.json" | "generation_config.json" => "configuration",
+        "chat_template.jinja" => "chat template",
+        "tokenizer_config.json" if template => "chat template",
+        "tokenizer.json" | "tokenizer_config.json" | "special_tokens_map.json" | "added_tokens.json" => "tokenizer",
+        "model.safetensors.index.json" => "index of the weights",
+        _ => "weights",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_is_named_by_file_and_by_what_it_holds() {
+        let digest = |sha: &str| FileDigest { size: 1, sha256: sha.into() };
+        let model = |files: &[(&str, &str)], template: &str| ModelInput {
+            path: "m".into(),
+            files: files.iter().map(|(name, sha)| ((*name).to_owned(), digest(sha))).collect(),
+            template: Some(template.into()),
+        };
+        let then = model(&[("model.safetensors", "a"), ("tokenizer.json", "b"), ("tokenizer_config.json", "c")], "t");
+        assert_eq!(then.differences(&then), []);
+        let now =
+            model(&[("chat_template.jinja", "x"), ("model.safetensors", "z"), ("tokenizer_config.json", "y")], "u");
+        let said: Vec<String> =
+            then.differences(&now).iter().map(|d| format!("{} ({}) {}", d.file, d.part, d.what)).collect();
+        assert_eq!(
+            said,
+            [
+                "chat_template.jinja (chat template) was added",
+                "model.safetensors (weights) was changed",
+                "tokenizer.json (tokenizer) is missing",
+                "tokenizer_config.json (chat template) was changed",
+            ]
+        );
+        let spaced = ModelInput { template: then.template.clone(), ..now };
+        assert_eq!(then.differences(&spaced)[3].part, "tokenizer");
+    }
+
+    #[test]
+    fn a_specification_without_inputs_is_an_older_one() {
+        assert!(serde_json::from_str::<Inputs>("{}").unwrap().is_empty());
+    }
+}

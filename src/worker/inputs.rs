@@ -1,0 +1,281 @@
+//! A run and what it depends on: recorded by its first worker, checked by every later one and by whoever uses its result.
+//!
+//! Owns the order: what `inputs.json` or the launch recorded is looked up and compared byte for byte; only what nobody recorded
+//! is taken as it is now, and said. Refuses to go on when anything differs: the sentence names the file and the remedy.
+
+use super::error::Error;
+use super::log::Log;
+use super::run::Past;
+use super::task::newest;
+use crate::domain::{Finding, RunId, Severity};
+use crate::engine::{Fingerprints, Sink};
+use crate::protocol::{CheckpointInput, CheckpointRole, Inputs, ModelInput, RunEvent, RunSpec, Task};
+use crate::storage::{Checkpoint, Found, RunDir, digest_of, utc_time};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Differences that a sentence names; of more it says how many.
+const NAMED: usize = 3;
+
+/// A run with its inputs, all of them what they were.
+pub(super) struct Bound {
+    /// The specification with the inputs in full.
+    pub(super) spec: RunSpec,
+    /// The folders of the checkpoints it needs.
+    pub(super) checkpoints: BTreeMap<&'static str, PathBuf>,
+    /// The reward run's model and the date it rendered by.
+    pub(super) scorer: Option<(PathBuf, String)>,
+}
+
+impl Bound {
+    /// The checkpoint in that role.
+    pub(super) fn checkpoint(&self, role: CheckpointRole) -> Option<&Path> {
+        self.checkpoints.get(role.word()).map(PathBuf::as_path)
+    }
+}
+
+/// A model that a run reads: how specifications write its path, where it is here, and the run that was trained on it before.
+struct Read {
+    name: String,
+    path: PathBuf,
+    parent: Option<RunDir>,
+}
+
+/// Checks the run's inputs, or records them where it is the run's first worker.
+///
+/// # Errors
+/// When an input is not what was recorded, or cannot be read.
+pub(super) fn bind(run: &RunDir, spec: &RunSpec, past: &Past, log: &mut Log) -> Result<Bound, Error> {
+    let recorded = run.recorded_inputs()?;
+    let first = recorded.is_none();
+    let known = recorded.unwrap_or_else(|| spec.inputs.clone());
+    if first && past.attempts > 0 && spec.inputs.is_empty() {
+        unrecorded(
+            log,
+            format!("The run was launched by a version that recorded none of its inputs: {}.", parts(spec)),
+        )?;
+    }
+    let mut inputs = Inputs { date: Some(date_of(spec, &known)), ..Inputs::default() };
+    let mut checkpoints = BTreeMap::new();
+    for (role, id) in spec.parents() {
+        let (input, path) = match known.checkpoint(role) {
+            Some(input) => (input.clone(), recorded_checkpoint(run, input)?),
+            None => newest_checkpoint(run, role, id)?,
+        };
+        inputs.checkpoints.push(input);
+        checkpoints.insert(role.word(), path);
+    }
+    let prints = Fingerprints::new(&run.fingerprints());
+    for Read { name, path, parent } in read_by(run, spec)? {
+        let now = fingerprint(&prints, &name, &path, log)?;
+        match known.model(&name) {
+            Some(then) => same(&path, then, &now, &format!("run {} began", run.id()))?,
+            None => parent.iter().try_for_each(|parent| check_parent(parent, &path, &now, log))?,
+        }
+        if inputs.model(&name).is_none() {
+            inputs.models.push(now);
+        }
+    }
+    // A parent's adapter belongs on the very model it was trained on.
+    if first {
+        for (role, id) in spec.parents().into_iter().filter(|(role, _)| *role != CheckpointRole::Reward) {
+            let parent = other(run, id)?;
+            let theirs = parent.placed_spec()?;
+            for (own, now) in spec.models().iter().zip(&inputs.models) {
+                if theirs.models().iter().any(|model| model.path == own.path) {
+                    check_parent(&parent, Path::new(&own.path), now, log)?;
+                } else {
+                    other_model(log, role, id, &own.path, &theirs)?;
+                }
+            }
+        }
+        run.record_inputs(&inputs)?;
+    }
+    let scorer = match spec.parents().into_iter().find(|(role, _)| *role == CheckpointRole::Reward) {
+        Some((_, id)) => Some(scorer(&other(run, id)?)?),
+        None => None,
+    };
+    Ok(Bound { spec: RunSpec { inputs, ..spec.clone() }, checkpoints, scorer })
+}
+
+/// The date by which the run renders: as recorded; for older runs as they rendered, at their launch in UTC.
+fn date_of(spec: &RunSpec, known: &Inputs) -> String {
+    known.date.clone().unwrap_or_else(|| utc_time(spec.created_ms))
+}
+
+/// Gives a specification the date by which its run renders.
+///
+/// # Errors
+/// When the record of the run's inputs does not read.
+pub(super) fn dated(run: &RunDir, spec: RunSpec) -> Result<RunSpec, Error> {
+    let known = run.recorded_inputs()?.unwrap_or_else(|| spec.inputs.clone());
+    let date = Some(date_of(&spec, &known));
+    Ok(RunSpec { inputs: Inputs { date, ..spec.inputs }, ..spec })
+}
+
+/// Checks that the models of a run that was trained are the files that it was trained on. `say` hears how far it is.
+///
+/// # Errors
+/// When one is not; also when the run's record does not read. A run of an older version has no record and is not checked.
+pub(super) fn check_models(run: &RunDir, sink: &mut dyn Sink) -> Result<(), Error> {
+    let Some(recorded) = run.recorded_inputs()? else { return Ok(()) };
+    let prints = Fingerprints::new(&run.fingerprints());
+    for Read { name, path, .. } in read_by(run, &run.placed_spec()?)? {
+        if let Some(then) = recorded.model(&name) {
+            let now = fingerprint(&prints, &name, &path, sink)?;
+            same(&path, then, &now, &format!("run {} began", run.id()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks all that a run recorded, as its next worker will.
+///
+/// # Errors
+/// When anything is not as recorded.
+pub(super) fn verify(run: &RunDir, sink: &mut dyn Sink) -> Result<(), Error> {
+    for input in run.recorded_inputs()?.unwrap_or_default().checkpoints {
+        recorded_checkpoint(run, &input)?;
+    }
+    check_models(run, sink)
+}
+
+/// The reward run's model and the date it rendered by.
+pub(super) fn scorer(reward: &RunDir) -> Result<(PathBuf, String), Error> {
+    let spec = dated(reward, reward.placed_spec()?)?;
+    let Task::Train(train) = spec.task else { return Err(Error::NotTraining(reward.id().0)) };
+    Ok((PathBuf::from(train.model.path), spec.inputs.date.unwrap_or_default()))
+}
+
+/// The models that a run reads: its own, and the reward run's.
+fn read_by(run: &RunDir, placed: &RunSpec) -> Result<Vec<Read>, Error> {
+    // As specifications write them, relative ones too: a data folder may be moved.
+    let written = run.spec()?;
+    let own = written.models().iter().zip(placed.models());
+    let mut all: Vec<Read> =
+        own.map(|(w, p)| Read { name: w.path.clone(), path: PathBuf::from(&p.path), parent: None }).collect();
+    for (_, id) in placed.parents().into_iter().filter(|(role, _)| *role == CheckpointRole::Reward) {
+        let parent = other(run, id)?;
+        let (written, placed) = (parent.spec()?, parent.placed_spec()?);
+        for (w, p) in written.models().iter().zip(placed.models()) {
+            let parent = Some(parent.clone());
+            all.push(Read { name: w.path.clone(), path: PathBuf::from(&p.path), parent });
+        }
+    }
+    Ok(all)
+}
+
+/// A run of the same session.
+fn other(run: &RunDir, id: &RunId) -> Result<RunDir, Error> {
+    Ok(RunDir::open(&run.session_path().join("runs").join(id.parts().0.as_str()))?)
+}
+
+fn fingerprint(prints: &Fingerprints, name: &str, path: &Path, sink: &mut dyn Sink) -> Result<ModelInput, Error> {
+    let mib = |bytes: u64| bytes >> 20;
+    let watch = |done: u64, total: u64| {
+        sink.emit(RunEvent::Progressed {
+            stage: "checking the model's files".into(),
+            done: mib(done),
+            total: mib(total),
+        })
+    };
+    Ok(prints.of(name, path, watch)?)
+}
+
+/// The run's own copy of a checkpoint as it was recorded, or the other run's where this one has none yet.
+fn recorded_checkpoint(run: &RunDir, input: &CheckpointInput) -> Result<PathBuf, Error> {
+    if let Some(held) = run.held(input) {
+        return Ok(held);
+    }
+    let CheckpointInput { role, run: id, step, digest } = input;
+    let gone = |why: String| Error::Parent { run: run.id().0, step: *step, parent: id.0.clone(), why };
+    let Ok(parent) = other(run, id) else { return Err(gone("that run was deleted".into())) };
+    let Found { checkpoint, passed_over } = parent.checkpoint_at(*step);
+    let Some(found) = checkpoint else {
+        let folder = parent.path().join("ckpt").join(format!("step-{step:08}"));
+        return Err(gone(match passed_over.first() {
+            Some(why) if folder.exists() => format!("it is damaged ({why})"),
+            _ => format!("it is gone: {} keeps only its newest checkpoints (save_total_limit)", id.parts().0),
+        }));
+    };
+    if digest_of(&found.path)? != *digest {
+        return Err(gone("it was written again with other weights".into()));
+    }
+    Ok(run.hold(*role, &found)?)
+}
+
+/// The newest (or best) checkpoint of another run, kept for this one.
+fn newest_checkpoint(run: &RunDir, role: CheckpointRole, id: &RunId) -> Result<(CheckpointInput, PathBuf), Error> {
+    let found: Checkpoint = newest(run, id)?;
+    let input = CheckpointInput { role, run: id.clone(), step: found.step, digest: digest_of(&found.path)? };
+    let path = run.hold(role, &found)?;
+    Ok((input, path))
+}
+
+/// Compares a model with what was recorded of it.
+fn same(path: &Path, then: &ModelInput, now: &ModelInput, since: &str) -> Result<(), Error> {
+    let differences = then.differences(now);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let place = |file: &str| if path.is_dir() { path.join(file) } else { path.to_owned() };
+    let mut said: Vec<String> = differences
+        .iter()
+        .take(NAMED)
+        .map(|d| format!("{} ({}) {}", place(&d.file).display(), d.part, d.what))
+        .collect();
+    if differences.len() > NAMED {
+        said.push(format!("{} more files differ", differences.len() - NAMED));
+    }
+    Err(Error::Changed { what: said.join(", "), since: since.to_owned() })
+}
+
+/// Compares a model with what the run recorded that was trained on it before.
+fn check_parent(parent: &RunDir, path: &Path, now: &ModelInput, log: &mut Log) -> Result<(), Error> {
+    let Some(recorded) = parent.recorded_inputs()? else {
+        let text = format!(
+            "Run {} was trained by a version that recorded none of its inputs: whether {} is still the model it was \
+             trained on cannot be checked.",
+            parent.id(),
+            path.display()
+        );
+        return unrecorded(log, text);
+    };
+    let (written, placed) = (parent.spec()?, parent.placed_spec()?);
+    let pair = written.models().iter().zip(placed.models()).find(|(_, placed)| Path::new(&placed.path) == path);
+    match pair.and_then(|(written, _)| recorded.model(&written.path)) {
+        Some(then) => same(path, then, now, &format!("run {} was trained on it", parent.id())),
+        None => Ok(()),
+    }
+}
+
+fn unrecorded(log: &mut Log, text: String) -> Result<(), Error> {
+    log.put(&RunEvent::Found(Finding {
+        rule: "inputs_unrecorded".into(),
+        step: log.step,
+        severity: Severity::Warn,
+        text,
+        remedy: "They are recorded now as they are, and checked from here on.".into(),
+        pair: None,
+    }))
+}
+
+/// Says that an adapter is put on another model than it was trained on, which only its shapes can show to be wrong.
+fn other_model(log: &mut Log, role: CheckpointRole, id: &RunId, path: &str, theirs: &RunSpec) -> Result<(), Error> {
+    let trained: Vec<&str> = theirs.models().iter().map(|model| model.path.as_str()).collect();
+    log.put(&RunEvent::Found(Finding {
+        rule: "other_model".into(),
+        step: log.step,
+        severity: Severity::Warn,
+        text: format!("The {} {id} was trained on {}, and is put on {path}.", role.word(), trained.join(", ")),
+        remedy: "Name the model it was trained on, unless both are the same weights.".into(),
+        pair: None,
+    }))
+}
+
+/// What a run of an older version did not record.
+fn parts(spec: &RunSpec) -> String {
+    let mut parts = vec!["the model's files".to_owned(), "the date".to_owned()];
+    parts.extend(spec.parents().into_iter().map(|(role, id)| format!("which checkpoint of {id} ({})", role.word())));
+    parts.join(", ")
+}
