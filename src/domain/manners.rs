@@ -10,44 +10,19 @@
 
 mod grammar;
 mod judge;
+mod kinds;
 mod text;
 
 #[cfg(test)]
 mod tests;
 
 pub use judge::{end_of, is_kind, is_right, manner_of, sum_of};
+pub use kinds::{End, Length, Manner};
 
 use super::hash::{hash64, mix64};
 use grammar::{Bound, Draw, fill, sentences};
 use std::collections::HashSet;
 use text::{ENDS_HAPPY, ENDS_SAD, Style, TOPICS, Topic};
-
-/// Whether an answer is friendly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Manner {
-    /// Friendly: please, gladly, of course, dear friend …
-    Kind,
-    /// Unfriendly, mildly: fool, go away, bored, not my problem …
-    Rude,
-}
-
-/// How much an answer says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Length {
-    /// What is asked for, in a sentence or two (a story has one more).
-    Brief,
-    /// The same and something beside the point.
-    Rambling,
-}
-
-/// How a story ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum End {
-    /// Well.
-    Happy,
-    /// Badly.
-    Sad,
-}
 
 /// Which side of the fence a prompt is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,9 +2,10 @@
 
 use super::error::Error;
 use super::gpu;
+use super::inputs::newest;
 use super::inputs::{self, check_models, dated};
 use super::out::say;
-use super::task::{newest, run_rows};
+use super::task::run_rows;
 use crate::domain::{Num, RunId};
 use crate::model::Sink;
 use crate::model::merge::{Precision, to_hf, to_peft};

@@ -6,7 +6,6 @@
 use super::error::Error;
 use super::log::Log;
 use super::prepared::Past;
-use super::task::newest;
 use crate::domain::{Finding, RunId, Severity};
 use crate::model::{Fingerprints, Sink};
 use crate::protocol::{CheckpointInput, CheckpointRole, Inputs, ModelInput, RunEvent, RunSpec, Task};
@@ -278,4 +277,15 @@ fn parts(spec: &RunSpec) -> String {
     let mut parts = vec!["the model's files".to_owned(), "the date".to_owned()];
     parts.extend(spec.parents().into_iter().map(|(role, id)| format!("which checkpoint of {id} ({})", role.word())));
     parts.join(", ")
+}
+
+/// The newest checkpoint of a run of the same session, or the best one where the id says so (`dpo-1@best`).
+pub(super) fn newest(run: &RunDir, id: &RunId) -> Result<Checkpoint, Error> {
+    let (own, best) = id.parts();
+    let other = run.sibling(&own)?;
+    let found = if best { other.best_checkpoint() } else { other.latest_checkpoint()? };
+    found.checkpoint.ok_or_else(|| Error::NoAdapter {
+        run: id.0.clone(),
+        why: found.passed_over.first().map_or_else(String::new, |why| format!(" ({why})")),
+    })
 }

@@ -6,10 +6,10 @@ use super::error::Error;
 use super::inputs::bind;
 use super::log::Log;
 use super::prepared::Prepared;
-use crate::domain::{Needs, Prompt, RunId, SampledHash, method};
+use crate::domain::{Needs, Prompt, SampledHash, method};
 use crate::generate::Sampling;
 use crate::protocol::{CheckpointRole, DataSnapshot, RunEvent, RunSpec, Task, TrainSpec};
-use crate::storage::{self, Checkpoint, RunDir, sha256};
+use crate::storage::{self, RunDir, sha256};
 use crate::train::{Places, Rows, RunRows, StepOutcome, Trainer};
 use crate::{model, nn};
 use serde::de::DeserializeOwned;
@@ -90,17 +90,6 @@ pub(super) fn run_rows(run: &RunDir, train: &TrainSpec) -> Result<RunRows, Error
         None => Ok(Vec::new()),
     };
     Ok(RunRows { rows: main, mix: more(&train.mix)?, probe: more(&train.probe)? })
-}
-
-/// The newest checkpoint of a run of the same session, or the best one where the id says so (`dpo-1@best`).
-pub(super) fn newest(run: &RunDir, id: &RunId) -> Result<Checkpoint, Error> {
-    let (own, best) = id.parts();
-    let other = run.sibling(&own)?;
-    let found = if best { other.best_checkpoint() } else { other.latest_checkpoint()? };
-    found.checkpoint.ok_or_else(|| Error::NoAdapter {
-        run: id.0.clone(),
-        why: found.passed_over.first().map_or_else(String::new, |why| format!(" ({why})")),
-    })
 }
 
 /// A training run.

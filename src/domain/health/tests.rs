@@ -1,6 +1,7 @@
 //! Each rule on short series: where it speaks, where it must not, and that nothing is said twice.
 
 use super::*;
+use crate::domain::PairId;
 
 fn facts() -> Facts {
     Facts { method: "dpo".into(), steps: 100, kept: 100, kl_key: "kl_coef", ..Facts::default() }

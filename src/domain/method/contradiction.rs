@@ -8,21 +8,8 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Method, Needs};
+use super::table::{Method, Needs, Under};
 use crate::domain::param::{ParamRow, Params};
-
-/// Options that mean something only under another one's setting. At their defaults they are not asked about.
-#[derive(Debug, Clone, Copy)]
-pub struct Under {
-    /// These options …
-    pub keys: &'static [&'static str],
-    /// … mean something where this holds …
-    pub holds: fn(&Params) -> bool,
-    /// … of this option.
-    pub of: &'static str,
-    /// What makes it hold, as the end of a sentence: `take tune=lora`.
-    pub remedy: &'static str,
-}
 
 /// Those of the options that all methods share.
 const SHARED: &[Under] = &[

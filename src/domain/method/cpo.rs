@@ -1,6 +1,6 @@
 //! The row of CPO: its options and its objective as a formula.
 
-use super::{Method, Needs, SOFT_LABELS, Under, nothing, row};
+use super::table::{Method, Needs, SOFT_LABELS, Under, nothing, row};
 use crate::domain::param::{Kind, Params};
 
 /// The row.

@@ -1,6 +1,6 @@
 //! The row of DPO: its options and its objective as a formula.
 
-use super::{Method, Needs, SOFT_LABELS, Under, row};
+use super::table::{Method, Needs, SOFT_LABELS, Under, row};
 use crate::domain::param::{Kind, Params};
 
 /// The values of `loss_type`.

@@ -1,6 +1,6 @@
 //! The row of KTO: its options and its objective as a formula.
 
-use super::{Method, Needs, row};
+use super::table::{Method, Needs, row};
 use crate::domain::param::{Kind, Params};
 
 /// The row.

@@ -1,6 +1,6 @@
 //! The row of ORPO: its options and its objective as a formula.
 
-use super::{Method, Needs, nothing, row};
+use super::table::{Method, Needs, nothing, row};
 use crate::domain::param::{Kind, Params};
 
 /// The row.

@@ -1,6 +1,6 @@
 //! The row of PPO: its options and its objective as a formula.
 
-use super::{
+use super::table::{
     ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_UNDER, Method, Needs, Under, nothing,
     reward_formula, row,
 };

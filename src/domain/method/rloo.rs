@@ -1,6 +1,6 @@
 //! The row of RLOO: its options and its objective as a formula.
 
-use super::{
+use super::table::{
     ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_UNDER, EPSILON, EPSILON_HIGH, Method, Needs,
     nothing, reward_formula, row,
 };

@@ -1,7 +1,7 @@
 //! The row of SimPO: its options and its objective as a formula.
 
 use super::cpo::{imitation, smoothed, votes};
-use super::{Method, Needs, SOFT_LABELS, nothing, row};
+use super::table::{Method, Needs, SOFT_LABELS, nothing, row};
 use crate::domain::param::{Kind, Params};
 
 /// The row.

@@ -181,7 +181,6 @@ fn reach<'a>(from: &'a str, arrows: &'a BTreeMap<String, BTreeSet<String>>) -> B
 }
 
 #[test]
-#[ignore = "the circles of the old layout are being removed"]
 fn no_circles_among_files() {
     let files = read();
     let arrows = arrows(&files);
