@@ -193,7 +193,9 @@ impl Decode {
         x.par_chunks_mut(c.hidden).zip(tokens).with_min_len(16).for_each(|(x, t)| self.embed.row(*t as usize, x));
         let scale = c.embedding_scale as f32;
         if scale != 1.0 {
-            x.iter_mut().for_each(|x| *x *= scale);
+            for x in &mut x {
+                *x *= scale;
+            }
         }
         // Where each token stands in its row's own part, and in all.
         let mut counts: Vec<usize> = rows.iter().map(|r| r.own.len).collect();

@@ -64,7 +64,7 @@ impl Curve for Gelu {
 }
 
 /// 2·√(2/π), and the cubic term's factor.
-const TANH: (f32, f32) = (1.595_769_1, 0.044_715);
+const TANH: (f32, f32) = (std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::SQRT_2, 0.044_715);
 
 impl Curve for GeluTanh {
     /// ½·(1 + tanh u) is σ(2u).

@@ -95,7 +95,7 @@ impl Fingerprints {
         Ok(ModelInput {
             path: name.into(),
             files: paths.iter().zip(digests).map(named).collect(),
-            template: template.map(|source| hex::encode(&Sha256::digest(source.as_bytes()))),
+            template: template.map(|source| hex::encode(Sha256::digest(source.as_bytes()))),
         })
     }
 
@@ -168,7 +168,7 @@ impl Fingerprints {
         if stamp(path)? != before {
             return Err(Error::file(path, "changed while it was being read: try again when nothing writes to it"));
         }
-        let digest = FileDigest { size: before.size, sha256: hex::encode(&hash.finalize()) };
+        let digest = FileDigest { size: before.size, sha256: hex::encode(hash.finalize()) };
         self.keep(&Entry { stamp: before, sha256: digest.sha256.clone() });
         Ok(digest)
     }
@@ -194,7 +194,7 @@ impl Fingerprints {
 
     /// One file of the cache for every path.
     fn place(&self, stamp: &Stamp) -> Option<PathBuf> {
-        let name = hex::encode(&Sha256::digest(stamp.path.as_os_str().as_encoded_bytes()));
+        let name = hex::encode(Sha256::digest(stamp.path.as_os_str().as_encoded_bytes()));
         Some(self.cache.as_ref()?.join(format!("{name}.json")))
     }
 }
@@ -233,7 +233,7 @@ pub fn identity(model: &ModelInput) -> String {
         hash.update(format!("{name} {} {}\n", digest.size, digest.sha256));
     }
     hash.update(model.template.as_deref().unwrap_or_default());
-    hex::encode(&hash.finalize())
+    hex::encode(hash.finalize())
 }
 
 #[cfg(test)]

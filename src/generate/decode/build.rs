@@ -113,7 +113,9 @@ fn gamma(c: &Config, weights: &mut Weights, name: &str, width: usize) -> Result<
     let mut gamma = weights.floats(&format!("{name}.weight"), &[width])?;
     let offset = c.layer.norm_offset as f32;
     if offset != 0.0 {
-        gamma.iter_mut().for_each(|g| *g += offset);
+        for g in &mut gamma {
+            *g += offset;
+        }
     }
     Ok(gamma)
 }

@@ -103,13 +103,11 @@ impl<'a> Input<'a> {
 
 /// Adds dL/dx to `dx` from dL/d of what [`Input`] gave.
 fn input_back(before: Option<&Norm>, x: &[f32], dh: &[f32], dx: &mut [f32], sums: &mut Sums) -> Result<(), Error> {
-    match before {
-        Some(norm) => norm_back(norm, x, dh, dx, sums),
-        None => {
-            leaf::add(dx, dh);
-            Ok(())
-        }
+    if let Some(norm) = before {
+        return norm_back(norm, x, dh, dx, sums);
     }
+    leaf::add(dx, dh);
+    Ok(())
 }
 
 /// What a block adds to the residual stream: `module` of `input` on top of x, through a norm where one stands after the block.

@@ -13,7 +13,7 @@ const TINY: &str = r#"{"model_type":"KIND","hidden_size":12,"num_attention_heads
 /// A toy in f64 with every weight random.
 fn toy(kind: &str, tied: bool, tune: &Tune) -> Policy {
     let text = TINY.replace("KIND", kind).replace("TIED", if tied { "true" } else { "false" });
-    made(Config::parse(&text, Path::new("toy")).unwrap(), tune)
+    made(&Config::parse(&text, Path::new("toy")).unwrap(), tune)
 }
 
 /// One whose layers compute what the seed draws.
@@ -21,10 +21,10 @@ fn varied(seed: u64, tune: &Tune) -> Policy {
     let text = TINY.replace("KIND", "llama").replace("TIED", "true");
     let mut config = Config::parse(&text, Path::new("toy")).unwrap();
     crate::nn::toy::vary(&mut stream(seed, 4), &mut config);
-    made(config, tune)
+    made(&config, tune)
 }
 
-fn made(config: Config, tune: &Tune) -> Policy {
+fn made(config: &Config, tune: &Tune) -> Policy {
     let mut tensors = std::collections::HashMap::new();
     let names: Vec<(String, Vec<usize>)> = config.tensors().collect();
     for (k, (name, shape)) in names.into_iter().enumerate() {
@@ -34,7 +34,7 @@ fn made(config: Config, tune: &Tune) -> Policy {
         tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap());
     }
     let mut weights = Weights::memory(tensors, Path::new("toy"), &Device::Cpu, DType::F64);
-    Policy::new(Decoder::new(&config, &mut weights, tune).unwrap()).unwrap()
+    Policy::new(Decoder::new(config, &mut weights, tune).unwrap()).unwrap()
 }
 
 fn lora(dropout: f64) -> Tune {

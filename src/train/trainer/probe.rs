@@ -76,7 +76,7 @@ impl Probe {
         let mut metrics = Metrics::new();
         metrics.set("probe/nll", nll / n);
         metrics.set("probe/kl", kl / n);
-        sink.emit(RunEvent::Evaluated { step: step, metrics })?;
+        sink.emit(RunEvent::Evaluated { step, metrics })?;
         if !self.alarmed && self.alarm > 0.0 && kl / n > self.alarm {
             self.alarmed = true;
             let text = format!(
@@ -86,7 +86,7 @@ impl Probe {
             );
             sink.emit(RunEvent::Found(Finding {
                 rule: "forgetting".into(),
-                step: step,
+                step,
                 severity: Severity::Warn,
                 text,
                 remedy: "Mix in supervised rows (mix_ratio 0.2), lower learning_rate, or stop earlier.".into(),

@@ -38,12 +38,11 @@ fn paths(tree: &str, prefix: &[String], out: &mut Vec<(String, Vec<String>)>) {
                 };
                 let mut full = prefix.to_vec();
                 full.extend(head.split("::").filter(|s| !s.is_empty()).map(|s| s.trim().to_owned()));
-                match inner {
-                    Some(inner) => paths(inner, &full, out),
-                    None => {
-                        let name = alias.map_or_else(|| full.last().cloned().unwrap_or_default(), str::to_owned);
-                        out.push((name, full));
-                    }
+                if let Some(inner) = inner {
+                    paths(inner, &full, out);
+                } else {
+                    let name = alias.map_or_else(|| full.last().cloned().unwrap_or_default(), str::to_owned);
+                    out.push((name, full));
                 }
             }
             _ => {}
