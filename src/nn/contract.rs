@@ -118,7 +118,7 @@ pub struct TokenScores {
     pub rows: Vec<RowScores>,
 }
 
-/// Sums of dL/dθ, in the order of [`Decoder::trainables`]; none until something was added.
+/// Sums of dL/dθ, in the order of [`Decoder::trainables`](super::decoder::Decoder::trainables); none until something was added.
 #[derive(Debug, Default, Clone)]
 pub struct Gradients {
     sums: Vec<Option<Tensor>>,
