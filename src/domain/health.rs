@@ -17,7 +17,7 @@ use past::{Against, LENGTH_PAIRS, Past};
 pub use past::{Facts, Memory, PairMargin};
 use rules::{RULES, Sign};
 
-/// A finding is made again when it is this many times as bad as it was said to be.
+/// A finding is repeated when it is this many times as bad as it was said to be.
 const MUCH_WORSE: f64 = 2.0;
 
 /// Watches one run.

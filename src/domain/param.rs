@@ -47,7 +47,7 @@ pub struct ParamRow {
     pub basic: bool,
 }
 
-/// A key or value that cannot be taken.
+/// An unknown key or an invalid value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParamError {
     /// No such key; the nearest one is offered.

@@ -32,7 +32,7 @@ struct Region {
 }
 
 // SAFETY: a region owns its memory, and its parts are lent to one buffer at a time.
-#[allow(unsafe_code, reason = "a pointer to memory of its own")]
+#[expect(unsafe_code, reason = "a pointer to memory of its own")]
 unsafe impl Send for Region {}
 
 impl Region {
@@ -40,7 +40,7 @@ impl Region {
     fn new(len: usize) -> Option<Self> {
         let layout = Layout::array::<f32>(len.checked_add(LINE)?).ok()?;
         // SAFETY: the size is not 0. Zeros are numbers, so that all of it may be read at once.
-        #[allow(unsafe_code, reason = "memory that may be lent in parts")]
+        #[expect(unsafe_code, reason = "memory that may be lent in parts")]
         let start = NonNull::new(unsafe { alloc_zeroed(layout) })?.cast::<f32>();
         let skipped = start.align_offset(LINE * size_of::<f32>()).min(LINE);
         Some(Self { start, layout, skipped, len, gaps: BTreeMap::from([(0, len)]), reached: 0 })
@@ -79,7 +79,7 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: it was allocated with this layout, and no buffer of it is left.
-        #[allow(unsafe_code, reason = "as it was allocated")]
+        #[expect(unsafe_code, reason = "as it was allocated")]
         unsafe {
             dealloc(self.start.as_ptr().cast(), self.layout);
         }
@@ -107,7 +107,7 @@ impl Regions {
         let (number, start, skipped, at) = found.unwrap_or_else(|| self.grow(size));
         self.lent += size;
         // SAFETY: the gap lies within the region.
-        #[allow(unsafe_code, reason = "a place in a region")]
+        #[expect(unsafe_code, reason = "a place in a region")]
         (number, unsafe { start.add(skipped + at) }, at)
     }
 
@@ -129,7 +129,7 @@ impl Regions {
 /// while a model was loaded, or a packed copy of it.
 pub fn trim() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    #[allow(unsafe_code, reason = "a function of the C library")]
+    #[expect(unsafe_code, reason = "a function of the C library")]
     // SAFETY: it may be called at any time, from any thread.
     unsafe {
         libc::malloc_trim(0);
@@ -199,10 +199,10 @@ pub struct Buffer {
 }
 
 // SAFETY: a buffer is the only one that is lent its numbers.
-#[allow(unsafe_code, reason = "a pointer to numbers that are lent to it alone")]
+#[expect(unsafe_code, reason = "a pointer to numbers that are lent to it alone")]
 unsafe impl Send for Buffer {}
 // SAFETY: as above; shared, it only lets them be read.
-#[allow(unsafe_code, reason = "a pointer to numbers that are lent to it alone")]
+#[expect(unsafe_code, reason = "a pointer to numbers that are lent to it alone")]
 unsafe impl Sync for Buffer {}
 
 impl Deref for Buffer {
@@ -210,7 +210,7 @@ impl Deref for Buffer {
 
     fn deref(&self) -> &[f32] {
         // SAFETY: `len` numbers from there on are lent to this buffer alone, and were zeros before they were anything else.
-        #[allow(unsafe_code, reason = "its part of a region")]
+        #[expect(unsafe_code, reason = "its part of a region")]
         unsafe {
             std::slice::from_raw_parts(self.start.as_ptr(), self.len)
         }
@@ -220,7 +220,7 @@ impl Deref for Buffer {
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
         // SAFETY: as above.
-        #[allow(unsafe_code, reason = "its part of a region")]
+        #[expect(unsafe_code, reason = "its part of a region")]
         unsafe {
             std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len)
         }

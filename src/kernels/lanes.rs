@@ -8,7 +8,7 @@
 macro_rules! wide {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block)*) => {$(
         $(#[$meta])*
-        #[allow(clippy::too_many_arguments, reason = "slices and their lengths")]
+        #[expect(clippy::too_many_arguments, reason = "slices and their lengths")]
         $vis fn $name($($arg: $type),*) $(-> $out)? {
             #[inline(always)]
             fn plain($($arg: $type),*) $(-> $out)? $body
@@ -20,7 +20,7 @@ macro_rules! wide {
                     plain($($arg),*)
                 }
                 if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-                    #[allow(unsafe_code, reason = "the features were detected")]
+                    #[expect(unsafe_code, reason = "the features were detected")]
                     // SAFETY: the processor has the features that the function is compiled for.
                     return unsafe { avx2($($arg),*) };
                 }

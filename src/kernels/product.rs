@@ -159,7 +159,7 @@ fn last(n: usize, apart: usize) -> Option<usize> {
     n.checked_sub(1)?.checked_mul(apart)
 }
 
-#[allow(clippy::too_many_arguments, reason = "a matrix product has that many")]
+#[expect(clippy::too_many_arguments, reason = "a matrix product has that many")]
 fn run(
     c: &mut [f32],
     stride: usize,
@@ -177,7 +177,7 @@ fn run(
     assert!(a.holds(m, k) && b.holds(k, n), "a factor is too short");
     let steps = [stride, a.columns, a.rows, b.columns, b.rows];
     assert!(steps.iter().all(|step| isize::try_from(*step).is_ok()), "a step is beyond any address");
-    #[allow(unsafe_code, reason = "gemm takes pointers")]
+    #[expect(unsafe_code, reason = "gemm takes pointers")]
     // SAFETY: the assertions above hold every access within the three slices, and `c` is borrowed alone.
     unsafe {
         gemm::gemm(

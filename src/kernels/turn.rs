@@ -56,7 +56,7 @@ fn wide() -> bool {
 fn square(wide: bool, x: &[f32], from: usize, y: &mut [f32], to: usize, (rows, columns): (usize, usize)) {
     #[cfg(target_arch = "x86_64")]
     if wide {
-        #[allow(unsafe_code, reason = "the feature was detected")]
+        #[expect(unsafe_code, reason = "the feature was detected")]
         // SAFETY: `wide` is only true where the processor has AVX.
         return unsafe { square_avx(x, from, y, to) };
     }
@@ -79,7 +79,7 @@ fn square_avx(x: &[f32], from: usize, y: &mut [f32], to: usize) {
     let holds =
         |len: usize, step: usize| step.checked_mul(7).and_then(|at| at.checked_add(SIDE)).is_some_and(|end| end <= len);
     assert!(holds(x.len(), from) && holds(y.len(), to), "a square is too short");
-    #[allow(unsafe_code, reason = "eight numbers are read and written at once")]
+    #[expect(unsafe_code, reason = "eight numbers are read and written at once")]
     // SAFETY: the assertion holds all eight rows of eight numbers within both slices.
     unsafe {
         let row = |i: usize| _mm256_loadu_ps(x.as_ptr().add(i * from));

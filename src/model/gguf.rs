@@ -138,7 +138,7 @@ impl Gguf {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file = std::fs::File::open(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
         // SAFETY: mapped read-only; changing a model's file while it is in use is outside the contract.
-        #[allow(unsafe_code, reason = "mapping weights instead of copying them needs it")]
+        #[expect(unsafe_code, reason = "mapping weights instead of copying them needs it")]
         let bytes = unsafe { memmap2::Mmap::map(&file) };
         let bytes = bytes.map_err(|e| Error::file(path, format!("cannot be mapped: {e}")))?;
         let (meta, tensors) = header(&bytes).map_err(|why| Error::file(path, why))?;

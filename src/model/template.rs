@@ -191,7 +191,7 @@ fn repr(value: &Value) -> String {
 }
 
 /// `tojson` as transformers defines it: Python's `json.dumps` without ASCII escapes; `indent` as there.
-#[allow(clippy::needless_pass_by_value, reason = "the engine hands a filter its options by value")]
+#[expect(clippy::needless_pass_by_value, reason = "the engine hands a filter its options by value")]
 fn to_json(value: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
     let fail = |e: String| minijinja::Error::new(ErrorKind::InvalidOperation, format!("tojson: {e}"));
     let indent: Option<usize> = options.get("indent")?;

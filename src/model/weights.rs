@@ -41,7 +41,7 @@ impl Weights {
         }
         // SAFETY: the files are mapped read-only; changing a model's files while it is in use is outside the contract of
         // every program that maps weights.
-        #[allow(unsafe_code, reason = "mapping weights instead of copying them needs it")]
+        #[expect(unsafe_code, reason = "mapping weights instead of copying them needs it")]
         let mapped = unsafe { MmapedSafetensors::multi(&files) };
         let mapped = mapped.map_err(|e| Error::file(dir, format!("the weights are not valid safetensors: {e}")))?;
         Ok(Self::new(dir, Source::Files(mapped), device, dtype))

@@ -5,10 +5,10 @@
 //!
 //! **What makes it fast.** No gradient of a frozen weight is computed. Rows are laid one after another without padding, and a
 //! prompt that rows share goes through the decoder once. The log-probs keep `u = W[y] − Σ p_v W_v` of each scored token, so that
-//! the way back needs no logits. Attention makes its weights again block by block. Activations live in buffers that go round.
+//! the way back needs no logits. Attention recomputes its weights block by block. Activations live in buffers that go round.
 //!
-//! **Memory.** Each layer keeps its input; the rest of what its way back needs is kept as long as the budget allows, and made
-//! again where not. The numbers are the same either way.
+//! **Memory.** Each layer keeps its input; the rest of what its way back needs is kept as long as the budget allows, and
+//! recomputed where not. The numbers are the same either way.
 
 mod context;
 mod gradients;

@@ -9,7 +9,7 @@
 //! pass. The innermost operations are a table ([`leaf::Leaves`]), composed of candle's or kernels of its own.
 //!
 //! **Memory.** Each layer keeps its input; the rest of what its way back needs is kept as long as the budget allows, and
-//! made again where not. Where memory runs out that rest is dropped first, and then fewer rows go through a layer at one time.
+//! recomputed where not. Where memory runs out that rest is dropped first, and then fewer rows go through a layer at one time.
 
 mod attention;
 #[cfg(any(test, feature = "cuda"))]
@@ -161,7 +161,7 @@ impl CudaBackend {
                     let (x, upstream) = (part.cut(&x)?, part.cut(&upstream)?);
                     let (dx, more) =
                         layer::backward(leaves, decoder, &modules, &part, mode, (&x, rest.as_ref()), &upstream)?;
-                    // All of a part's gradients or none: where memory ran out the part is made again.
+                    // All of a part's gradients or none: where memory ran out the part is recomputed.
                     sums.add_all(&more)?;
                     Ok(dx)
                 },

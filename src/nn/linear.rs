@@ -161,7 +161,7 @@ impl Lora {
     }
 
     /// The dropout mask of training pass `number` behind its first `skipped` tokens, scaled by 1/(1−p): the same whenever the
-    /// pass is made again, whole or in parts.
+    /// pass is recomputed, whole or in parts.
     fn mask(&self, like: &Tensor, number: u64, skipped: usize) -> Result<Tensor, Error> {
         let mut values = vec![0.0; like.elem_count()];
         self.keep(number, skipped * like.dim(D::Minus1)?, &mut values);

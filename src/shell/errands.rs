@@ -178,7 +178,7 @@ impl Errands {
             let resumed = dir.run(&id).map_err(Error::from).and_then(|run| supervisor::resume(&run));
             let _ = tails.send(tails::Order::Look);
             match resumed {
-                Ok(()) => replies.of(opening, Msg::Note(format!("{id} has a worker again"))),
+                Ok(()) => replies.of(opening, Msg::Note(format!("{id} resumed"))),
                 Err(error) => replies.of(opening, Msg::Failed(error.to_string())),
             };
         });

@@ -128,7 +128,7 @@ fn last_words(run: &RunDir, from: u64) -> String {
     sanitise(&lines[lines.len().saturating_sub(LAST_WORDS)..].join("; "))
 }
 
-/// Whether a run has a worker; none while that cannot be said. A free lock means nothing as long as the log is empty and
+/// Whether a run's worker is alive; none while that cannot be said. A free lock means nothing as long as the log is empty and
 /// the folder is young: its worker is then still coming up.
 #[must_use]
 pub fn liveness(run: &RunDir, began: bool) -> Option<bool> {
@@ -156,7 +156,7 @@ pub fn look(run: &RunDir) -> Result<(RunState, RunStatus)> {
     Ok((state, status))
 }
 
-/// How many threads compute. Where it is not said, candle counts the machine's cores anew at every matrix product, which on
+/// How many threads compute. Where it is not set, candle counts the machine's cores anew at every matrix product, which on
 /// a small model takes longer than the product.
 const THREADS: &str = "RAYON_NUM_THREADS";
 
@@ -361,7 +361,7 @@ pub fn ask_about<T: DeserializeOwned>(
 /// Starts a worker for a run that has ended without reaching its plan: lost, stopped or failed.
 ///
 /// # Errors
-/// When it is finished or has a worker, an input is not what it was, or the new worker does not come up.
+/// When it is finished or active, an input is not what it was, or the new worker does not come up.
 pub fn resume(run: &RunDir) -> Result<()> {
     let id = run.id();
     if look(run)?.1 == RunStatus::Finished {

@@ -108,7 +108,7 @@ pub fn running(model: &Model) -> Vec<Span<'static>> {
     vec![Span::styled(run.id.to_string(), GOOD), Span::raw(step), Span::raw("   ")]
 }
 
-/// The header: the place on the left, state on the right. Where both do not fit, the place gives way.
+/// The header: the place on the left, state on the right. Where both do not fit, the place is shortened.
 pub fn header(buf: &mut Buffer, area: Rect, place: Vec<String>, right: Line) {
     let want = width_of(&right);
     let room = area.width.saturating_sub(want + 4);

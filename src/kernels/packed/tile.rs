@@ -67,7 +67,7 @@ fn fast() -> bool {
 fn some<const N: usize>(fast: bool, tile: Tile<'_>, rows: Rows<'_, N>, y: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if fast {
-        #[allow(unsafe_code, reason = "the features were detected")]
+        #[expect(unsafe_code, reason = "the features were detected")]
         // SAFETY: `fast` says that the processor has the features these functions are compiled for.
         return unsafe {
             match tile {
@@ -146,7 +146,7 @@ mod avx2 {
     #[target_feature(enable = "avx2,fma")]
     fn load<T>(bytes: &[T]) -> __m256i {
         assert!(size_of_val(bytes) >= 32);
-        #[allow(unsafe_code, reason = "the load takes a pointer")]
+        #[expect(unsafe_code, reason = "the load takes a pointer")]
         // SAFETY: 32 bytes are there; the load asks for no alignment.
         unsafe {
             _mm256_loadu_si256(bytes.as_ptr().cast())
@@ -157,7 +157,7 @@ mod avx2 {
     #[target_feature(enable = "avx2,fma")]
     fn floats(x: &[f32]) -> __m256 {
         assert!(x.len() >= 8);
-        #[allow(unsafe_code, reason = "the load takes a pointer")]
+        #[expect(unsafe_code, reason = "the load takes a pointer")]
         // SAFETY: 8 numbers are there; the load asks for no alignment.
         unsafe {
             _mm256_loadu_ps(x.as_ptr())
@@ -168,7 +168,7 @@ mod avx2 {
     #[target_feature(enable = "avx2,fma")]
     fn store(to: &mut [f32], x: __m256) {
         assert!(to.len() >= TILE);
-        #[allow(unsafe_code, reason = "the store takes a pointer")]
+        #[expect(unsafe_code, reason = "the store takes a pointer")]
         // SAFETY: there is room for 8 numbers; the store asks for no alignment.
         unsafe {
             _mm256_storeu_ps(to.as_mut_ptr(), x);

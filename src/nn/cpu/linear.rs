@@ -132,7 +132,7 @@ pub(super) fn backward(
         let (Some(stretch), Some(low)) = (linear.stretch()?, low) else {
             return Err(Error::Asked("an adapter has no lengths; this is an error of the program".into()));
         };
-        // Before the lengths: made again, since only what came after them was kept.
+        // Before the lengths: recomputed, since only what came after them was kept.
         let mut before = context.arena.take(n * out);
         let b = values(lora.b.as_tensor())?;
         let r = b.len() / out;

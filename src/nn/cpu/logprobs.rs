@@ -3,7 +3,7 @@
 //! All scored tokens meet a block of the vocabulary at a time: what is known of a row is summed up over the blocks, so that
 //! logits exist for one block only and each part of the head's weight is read once. With p the softmax of the logits
 //! `z = cold · W·h`, `dlogp/dh = cold · (W[y] − Σ_v p_v W_v)`: this `u` is made where the logits are at hand and kept instead of
-//! them, and the way back is `g · u`. Where the head is trained or the entropy has a gradient the logits are made again.
+//! them, and the way back is `g · u`. Where the head is trained or the entropy has a gradient the logits are recomputed.
 
 use super::context::Context;
 use super::gradients::Sums;

@@ -203,7 +203,7 @@ impl<'a> Modules<'a> {
         if let Some((adapter, low)) = adapter
             && let (Some(stretch), Some(inverse)) = (&adapter.stretch, &adapter.inverse)
         {
-            // Before the lengths: made again, since only what came after them was kept.
+            // Before the lengths: recomputed, since only what came after them was kept.
             let before = (leaves.onto)(x.matmul(&t.weight.t()?)?, low, &adapter.b.t()?)?;
             let through = (dy.to_dtype(DType::F32)? * before.to_dtype(DType::F32)?)?.sum(0)?;
             grads.push((slot(Kind::Magnitude), (through * inverse)?));

@@ -2,7 +2,7 @@
 //!
 //! With p the softmax of the logits `z = cold · W·h`, `dlogp/dh = cold · (W[y] − Σ_v p_v W_v)`: this `u` is made where the
 //! logits are at hand and kept instead of them, and the way back is `g · u`. Where the head is trained or the entropy has a
-//! gradient the logits are made again.
+//! gradient the logits are recomputed.
 
 use super::gradients::{Slot, Sums};
 use super::layout::DeviceLayout;

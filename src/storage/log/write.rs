@@ -188,7 +188,7 @@ impl<T: LogRecord> LogWriter<T> {
         Ok(())
     }
 
-    /// One write; anything but the whole of it is taken back.
+    /// One write; a partial one is cut off again.
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let error = loop {
             match pass("append").and_then(|()| self.file.write(bytes)) {

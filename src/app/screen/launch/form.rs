@@ -129,7 +129,7 @@ impl LaunchForm {
         self.text(row) != row.default
     }
 
-    /// Why a hyper-parameter's text cannot be taken, as one sentence.
+    /// Why a hyper-parameter's text is invalid, as one sentence.
     #[must_use]
     pub fn problem(&self, row: &ParamRow) -> Option<String> {
         row.parse(self.text(row)).err().map(|e| e.to_string())
@@ -138,7 +138,7 @@ impl LaunchForm {
     /// The hyper-parameters, or the first sentence that says why not.
     ///
     /// # Errors
-    /// The sentence of the first hyper-parameter whose text cannot be taken.
+    /// The sentence of the first hyper-parameter whose text is invalid.
     pub fn params(&self) -> Result<Params, String> {
         let method = self.method();
         let rows = method.rows();
