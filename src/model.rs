@@ -10,6 +10,7 @@ pub(crate) mod config;
 pub mod discover;
 pub(crate) mod error;
 pub mod family;
+mod family_spec;
 pub mod fields;
 pub(crate) mod fingerprint;
 pub(crate) mod gguf;

@@ -1,17 +1,12 @@
 //! The families of models, one file each: config fields and class defaults, the layer, tensor names, GGUF.
 //!
-//! Owns the list of them and finding one by the name in a file. To add a family, write its file and name it here: every
-//! backend, the packed decoder, the loader, merging and the memory formula read its `LayerSpec`.
+//! Owns the list of them, which the build script makes of the folder, and finding one by the name in a file. To add a family is
+//! to add its file: every backend, the packed decoder, the loader, merging and the memory formula read its `LayerSpec`.
 
-mod llama;
-mod qwen2;
-mod qwen3;
-mod spec;
+pub use super::family_spec::{Defaults, Family, GgufFamily, TensorNames};
 
-pub use spec::{Defaults, Family, GgufFamily, TensorNames};
-
-/// Every family.
-pub static FAMILIES: &[&Family] = &[&llama::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
+// Declares the modules, and `FAMILIES: &[&Family]`.
+include!(concat!(env!("OUT_DIR"), "/family.rs"));
 
 /// The family of a `model_type` in config.json.
 #[must_use]

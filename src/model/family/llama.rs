@@ -1,11 +1,11 @@
 //! Llama 2 and 3, SmolLM2, TinyLlama, and Mistral without a sliding window.
 
-use super::spec::{Defaults, Family, GgufFamily, TensorNames};
 use crate::model::error::Error;
+use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
 use crate::model::fields::Fields;
 use crate::model::layer::LayerSpec;
 
-pub(super) static FAMILY: Family = Family {
+pub static FAMILY: Family = Family {
     model_types: &["llama", "mistral"],
     class: "LlamaForCausalLM",
     layer: LayerSpec::default,

@@ -1,9 +1,9 @@
 //! Qwen2 and Qwen2.5: Llama with biases on q, k and v.
 
-use super::spec::{Defaults, Family, GgufFamily, TensorNames};
+use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
 use crate::model::layer::LayerSpec;
 
-pub(super) static FAMILY: Family = Family {
+pub static FAMILY: Family = Family {
     model_types: &["qwen2"],
     class: "Qwen2ForCausalLM",
     layer: || LayerSpec { qkv_bias: true, ..LayerSpec::default() },

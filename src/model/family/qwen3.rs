@@ -1,9 +1,9 @@
 //! Qwen3: Llama with RMSNorm on each head of q and k.
 
-use super::spec::{Defaults, Family, GgufFamily, TensorNames};
+use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
 use crate::model::layer::{LayerSpec, QkNorm};
 
-pub(super) static FAMILY: Family = Family {
+pub static FAMILY: Family = Family {
     model_types: &["qwen3"],
     class: "Qwen3ForCausalLM",
     layer: || LayerSpec { qk_norm: QkNorm::Head, ..LayerSpec::default() },

@@ -13,9 +13,10 @@ const LEFT_OUT: &[&str] = &["lock", "summary.json", "ckpt", "ctl", "quarantine",
 /// What a model's folder needs to be one.
 const WHOLE: &[&str] = &["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
 
-/// Folders whose every file is a row of a table: the folder below `src`, the row's name in each file, its type. To add a row is
-/// to add a file.
-const TABLES: &[(&str, &str, &str)] = &[("storage/formats", "FORMAT", "Format")];
+/// Folders whose every file is a row of a table: the folder below `src`, the row's name in each file, the table's name, its
+/// rows' type. To add a row is to add a file.
+const TABLES: &[(&str, &str, &str, &str)] =
+    &[("storage/formats", "FORMAT", "FORMATS", "Format"), ("model/family", "FAMILY", "FAMILIES", "Family")];
 
 fn main() -> io::Result<()> {
     let root = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
@@ -38,8 +39,8 @@ fn main() -> io::Result<()> {
     }
     table.push_str("]\n");
     std::fs::write(out.join("embedded.rs"), table)?;
-    for (folder, row, kind) in TABLES {
-        let (text, name) = modules(&root.join("src").join(folder), row, kind)?;
+    for (folder, row, table, kind) in TABLES {
+        let (text, name) = modules(&root.join("src").join(folder), row, table, kind)?;
         std::fs::write(out.join(name), text)?;
         writeln!(io::stdout(), "cargo::rerun-if-changed=src/{folder}")?;
     }
@@ -75,9 +76,9 @@ fn kernels(sources: &Path, out: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Declares every file of a folder as a module and lists their rows as `ROWs: &[&KIND]`, sorted by file name. Gives back the
+/// Declares every file of a folder as a module and lists their rows as `TABLE: &[&KIND]`, sorted by file name. Gives back the
 /// text and its file's name.
-fn modules(folder: &Path, row: &str, kind: &str) -> io::Result<(String, String)> {
+fn modules(folder: &Path, row: &str, table: &str, kind: &str) -> io::Result<(String, String)> {
     let (mut declared, mut listed) = (String::new(), String::new());
     for path in sorted(folder)? {
         if path.extension().is_none_or(|e| e != "rs") {
@@ -89,7 +90,7 @@ fn modules(folder: &Path, row: &str, kind: &str) -> io::Result<(String, String)>
         writeln!(listed, "    &{module}::{row},").map_err(io::Error::other)?;
     }
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    Ok((format!("{declared}static {row}S: &[&{kind}] = &[\n{listed}];\n"), format!("{name}.rs")))
+    Ok((format!("{declared}pub(crate) static {table}: &[&{kind}] = &[\n{listed}];\n"), format!("{name}.rs")))
 }
 
 fn add(base: &Path, dir: &Path, table: &mut String) -> io::Result<()> {
