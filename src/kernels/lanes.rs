@@ -8,7 +8,7 @@
 macro_rules! wide {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block)*) => {$(
         $(#[$meta])*
-        #[expect(clippy::too_many_arguments, reason = "slices and their lengths")]
+        #[allow(clippy::too_many_arguments, reason = "slices and their lengths")]
         $vis fn $name($($arg: $type),*) $(-> $out)? {
             #[inline(always)]
             fn plain($($arg: $type),*) $(-> $out)? $body
