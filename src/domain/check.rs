@@ -4,7 +4,7 @@
 //! check holds or it does not. Words and sentences are found by the rules of Unicode (UAX #29), in any language; upper and
 //! lower case are the same, and so are all kinds of white space.
 
-use super::param::nearest;
+use super::nearest::nearest;
 use serde::de::IgnoredAny;
 use std::collections::HashSet;
 use std::fmt;

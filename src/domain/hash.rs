@@ -1,8 +1,5 @@
 //! Small stable hashes for ordering, splitting and state checks. Not for security: files are checked with SHA-256.
 
-use super::text::Completion;
-use std::collections::HashSet;
-
 /// A 64-bit hash of bytes that never changes between versions: FNV-1a, then the `SplitMix64` finaliser.
 #[must_use]
 pub fn hash64(bytes: &[u8]) -> u64 {
@@ -36,29 +33,5 @@ impl Fold64 {
     #[must_use]
     pub fn hex(self) -> String {
         format!("{:016x}", self.0)
-    }
-}
-
-/// The hash that a sampling run ends with: ids and texts in its log's order, whichever attempt sampled them. An answer that
-/// a crash made an attempt repeat counts once.
-#[derive(Debug, Clone, Default)]
-pub struct SampledHash {
-    seen: HashSet<String>,
-    fold: Fold64,
-}
-
-impl SampledHash {
-    /// Adds an answer as the log tells it.
-    pub fn add(&mut self, completion: &Completion) {
-        if self.seen.insert(completion.id.0.clone()) {
-            self.fold.add(completion.id.0.as_bytes());
-            self.fold.add(completion.text.as_bytes());
-        }
-    }
-
-    /// The hash so far as 16 hex digits.
-    #[must_use]
-    pub fn hex(&self) -> String {
-        self.fold.hex()
     }
 }

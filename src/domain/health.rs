@@ -1,10 +1,10 @@
 //! Health: what goes wrong in a run, found from its metrics, in plain sentences with the evidence and one remedy each.
 //!
-//! Owns what a rule may look at ([`Past`]: the beginning, the last steps and the best time of every metric, and each pair's
-//! history) and that a rule speaks once, and again only when things have become much worse. The rules are a table in
+//! Owns that a rule speaks once, and again only when things have become much worse. The rules are a table in
 //! `health/rules.rs`, a row each. Refuses metrics' definitions and the trainer: it is fed, step by step, and its [`Memory`]
 //! goes into a checkpoint, so that a run taken up again says nothing twice.
 
+mod past;
 mod rules;
 
 #[cfg(test)]
@@ -13,40 +13,13 @@ mod tests;
 use super::ids::PairId;
 use super::metric::Metrics;
 use super::run::Finding;
+use past::{Against, LENGTH_PAIRS, Past};
 use rules::{RULES, Sign};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+
+pub use past::{Facts, Memory};
 
 /// A finding is made again when it is this many times as bad as it was said to be.
 const MUCH_WORSE: f64 = 2.0;
-/// Pairs over which a model is asked whether it orders by length.
-const LENGTH_PAIRS: usize = 100;
-
-/// What is known of a run before its first step.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Facts {
-    /// Its method.
-    pub method: String,
-    /// Steps planned.
-    pub steps: u64,
-    /// Steps of a pass over the data.
-    pub steps_per_epoch: u64,
-    /// Rows trained on or kept for evaluation.
-    pub kept: usize,
-    /// Rows left out.
-    pub dropped: usize,
-    /// Why most of those were left out, in a few words.
-    pub dropped_why: String,
-    /// Whether `logps/chosen` is a mean over tokens, not a sum.
-    pub mean_logps: bool,
-    /// Whether the loss is −log σ of the pairs' margins, so that a large margin has no slope.
-    pub sigmoid: bool,
-    /// Nats an answer that the distance from the reference is steered to, where it is.
-    pub kl_target: Option<f64>,
-    /// The hyper-parameter that holds the policy near the reference.
-    pub kl_key: &'static str,
-}
-
 /// What a step said of one pair.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairMargin {
@@ -56,69 +29,6 @@ pub struct PairMargin {
     pub margin: f64,
     /// Whether the chosen answer is the longer one; none where both are as long.
     pub longer: Option<bool>,
-}
-
-/// A metric over a run: its beginning, its last values, its best time.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-struct Track {
-    /// Sum and number of the first values.
-    begin: (f64, usize),
-    recent: VecDeque<f64>,
-    /// The greatest mean that the last values ever had.
-    best: Option<f64>,
-}
-
-/// The passes over a pair that ended with the model against it, if the last one did.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Against {
-    passes: u32,
-    margin: f64,
-}
-
-/// What the rules remember.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Memory {
-    tracks: BTreeMap<String, Track>,
-    against: BTreeMap<PairId, Against>,
-    /// Sum and number of the margins of this pass over the data.
-    pass: (f64, usize),
-    /// The mean margin of the last whole pass, and how many there were.
-    passed: Option<(f64, u64)>,
-    /// Of the last pairs: whether the longer answer is chosen, and whether the model orders the pair by length.
-    lengths: VecDeque<(bool, bool)>,
-    /// Rules that have spoken, and how bad it was then.
-    said: BTreeMap<String, f64>,
-}
-
-/// What a rule looks at.
-struct Past<'a> {
-    facts: &'a Facts,
-    memory: &'a Memory,
-    window: usize,
-}
-
-impl Past<'_> {
-    /// The mean of a metric's last values; none before there are enough of them.
-    fn recent(&self, name: &str) -> Option<f64> {
-        let values = self.last(name)?;
-        Some(values.iter().sum::<f64>() / values.len() as f64)
-    }
-
-    /// A metric's last values; none before there are enough of them.
-    fn last(&self, name: &str) -> Option<&VecDeque<f64>> {
-        Some(&self.memory.tracks.get(name)?.recent).filter(|values| values.len() == self.window)
-    }
-
-    /// The mean of a metric's first values.
-    fn begin(&self, name: &str) -> Option<f64> {
-        let (sum, n) = self.memory.tracks.get(name)?.begin;
-        (n > 0).then(|| sum / n as f64)
-    }
-
-    /// The greatest mean of last values so far.
-    fn best(&self, name: &str) -> Option<f64> {
-        self.memory.tracks.get(name)?.best
-    }
 }
 
 /// Watches one run.

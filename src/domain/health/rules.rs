@@ -1,6 +1,6 @@
 //! The health rules: one row each, and what each looks for.
 
-use super::{Against, LENGTH_PAIRS, Past};
+use super::past::{Against, LENGTH_PAIRS, Past};
 use crate::domain::counted;
 use crate::domain::ids::PairId;
 use crate::domain::run::Severity;

@@ -12,7 +12,7 @@ use super::super::super::{models, out, supervisor};
 use super::super::Context;
 use super::pty::Pty;
 use super::{Spread, line, machine, round};
-use crate::domain::manners::exchange;
+use crate::demo::exchange;
 use crate::domain::{Completion, CompletionId, Finish, Pair, PairId, Prompt, PromptBody, PromptId, quantile};
 use crate::protocol::{ModelRef, RunCommand, RunEvent, SessionMeta, SessionRecord};
 use crate::storage::{Home, RunDir, SessionDir};

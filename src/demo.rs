@@ -1,4 +1,4 @@
-//! Short exchanges in recognisably different manners: the text that the bundled model `tiny` learned from, and the rules
+//! Short exchanges in recognisably different manners: the text from which the bundled model `tiny` learned, and the rules
 //! that tell the manners apart.
 //!
 //! Owns the generator (kind or rude, brief or rambling, right or wrong sums, happy or sad ends) and the classification of
@@ -11,43 +11,18 @@
 mod grammar;
 mod judge;
 mod text;
+mod traits;
 
 #[cfg(test)]
 mod tests;
 
 pub use judge::{end_of, is_kind, is_right, manner_of, sum_of};
+pub use traits::{End, Length, Manner};
 
-use super::hash::{hash64, mix64};
+use crate::domain::{hash64, mix64};
 use grammar::{Bound, Draw, fill, sentences};
 use std::collections::HashSet;
 use text::{ENDS_HAPPY, ENDS_SAD, Style, TOPICS, Topic};
-
-/// Whether an answer is friendly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Manner {
-    /// Friendly: please, gladly, of course, dear friend …
-    Kind,
-    /// Unfriendly, mildly: fool, go away, bored, not my problem …
-    Rude,
-}
-
-/// How much an answer says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Length {
-    /// What is asked for, in a sentence or two (a story has one more).
-    Brief,
-    /// The same and something beside the point.
-    Rambling,
-}
-
-/// How a story ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum End {
-    /// Well.
-    Happy,
-    /// Badly.
-    Sad,
-}
 
 /// Which side of the fence a prompt is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,7 +4,7 @@
 //! manner.
 
 use super::text::NUMBERS;
-use super::{End, Manner};
+use super::traits::{End, Manner};
 
 /// Words and phrases of kind answers, in lower case.
 const KIND: &[&str] = &[
