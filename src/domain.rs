@@ -9,6 +9,7 @@ mod axis;
 mod check;
 mod hash;
 mod health;
+mod hyper;
 mod ids;
 mod method;
 mod metric;
@@ -30,8 +31,12 @@ pub use axis::{Span, Window, nice_step};
 pub use check::{Check, CheckError, Checks, Takes, checks};
 pub use hash::{Fold64, hash64, mix64};
 pub use health::{Facts, Health, Memory, PairMargin};
+pub use hyper::{FromText, Hyperparameters};
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId};
-pub use method::{Method, Needs, contradiction, method, methods};
+pub use method::{
+    EngineKind, Method, MixOrder, MixParams, Needs, ProbeParams, RolloutParams, SchedulerKind, TrainerParams, TuneKind,
+    Under, When, method, methods,
+};
 pub use metric::{Metrics, Num};
 pub use nearest::nearest;
 pub use param::{Kind, ParamError, ParamRow, Params};
@@ -46,3 +51,9 @@ pub use text::{
     counted, model_name, sanitise,
 };
 pub use verdict::{Choice, Seen, Side, Strength, Verdict};
+
+pub(crate) use hyper::{choices, hyperparameters, read, row};
+pub(crate) use method::{
+    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_UNDER, EPSILON, EPSILON_HIGH, SOFT_LABELS, nothing,
+    reward_formula,
+};

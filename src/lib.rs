@@ -38,3 +38,7 @@ pub mod storage;
 pub mod train;
 pub mod ui;
 pub mod worker;
+
+/// Which methods there are. `domain` says what a method's row is and `train` declares each beside its mathematics; neither
+/// may import the other, so the table is handed over here, in the one place that knows every room.
+pub(crate) const METHODS: &[domain::Method] = train::METHODS;

@@ -13,90 +13,20 @@
 //! ORPO's rows are made the same way. TRL's ORPO trainer differs: it appends the end-of-text id again behind a template that
 //! ends in a newline, and cuts long answers.
 
+mod encode;
+mod example;
 mod pack;
 mod single;
 
+pub use encode::Encode;
+pub(crate) use example::common;
+pub use example::{Example, Making, Tokenised, is_eval};
 pub(crate) use pack::pack;
 
-use crate::domain::{
-    DroppedRows, Finding, Message, PairId, PairRow, Prompt, PromptBody, PromptId, RatedRow, Severity, SftRow, hash64,
-};
+use crate::domain::{Finding, PairId, PairRow, Prompt, PromptBody, RatedRow, Severity, SftRow};
 use crate::model::error::Error;
-use crate::model::language_model::LanguageModel;
 use crate::nn::policy::Row;
 use crate::nn::random::{stream, uniform};
-
-/// Turns rows' texts into tokens: a model's tokenizer and chat template.
-pub trait Encode {
-    /// The prompt as the model continues it.
-    ///
-    /// # Errors
-    /// When the template or the tokenizer refuses it.
-    fn prompt(&self, prompt: &PromptBody) -> Result<Vec<u32>, Error>;
-
-    /// Prompt and answer whole, to the answer's end.
-    ///
-    /// # Errors
-    /// When the template or the tokenizer refuses it.
-    fn answered(&self, prompt: &PromptBody, answer: &str) -> Result<Vec<u32>, Error>;
-
-    /// A conversation whole; with `open` followed by the head of the assistant's turn.
-    ///
-    /// # Errors
-    /// When the template or the tokenizer refuses it.
-    fn conversation(&self, messages: &[Message], open: bool) -> Result<Vec<u32>, Error>;
-
-    /// How many of a turn's last tokens only part it from the next one: whitespace behind the token that ends the turn.
-    fn separator(&self, turn: &[u32]) -> usize;
-
-    /// Plain text to its end, the end-of-text token too.
-    ///
-    /// # Errors
-    /// When the tokenizer refuses it.
-    fn text(&self, text: &str) -> Result<Vec<u32>, Error>;
-
-    /// The most tokens the model was made for.
-    fn context(&self) -> usize;
-}
-
-impl Encode for LanguageModel {
-    fn context(&self) -> usize {
-        self.config.context
-    }
-
-    fn prompt(&self, prompt: &PromptBody) -> Result<Vec<u32>, Error> {
-        self.encode_prompt(prompt)
-    }
-
-    fn answered(&self, prompt: &PromptBody, answer: &str) -> Result<Vec<u32>, Error> {
-        match prompt {
-            PromptBody::Chat(messages) => {
-                let mut messages = messages.clone();
-                messages.push(Message { role: "assistant".into(), content: answer.into() });
-                self.tokenizer.encode(&self.render(&messages, false)?, false)
-            }
-            PromptBody::Text(text) => self.text(&format!("{text}{answer}")),
-        }
-    }
-
-    fn conversation(&self, messages: &[Message], open: bool) -> Result<Vec<u32>, Error> {
-        self.tokenizer.encode(&self.render(messages, open)?, false)
-    }
-
-    fn separator(&self, turn: &[u32]) -> usize {
-        let Some(end) = turn.iter().rposition(|id| self.tokenizer.stops().contains(id)) else { return 0 };
-        let behind = &turn[end + 1..];
-        let blank = self.tokenizer.decode(behind).is_ok_and(|text| text.trim().is_empty());
-        if blank { behind.len() } else { 0 }
-    }
-
-    fn text(&self, text: &str) -> Result<Vec<u32>, Error> {
-        match self.tokenizer.eos_text().filter(|eos| !text.ends_with(eos)) {
-            Some(eos) => self.tokenizer.encode(&format!("{text}{eos}"), true),
-            None => self.tokenizer.encode(text, true),
-        }
-    }
-}
 
 /// A run's rows, of the kind its method needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -139,148 +69,6 @@ impl Rows {
             Self::Prompts(r) => r.get(i).map(|r| r.body.clone()),
         }
     }
-}
-
-/// How rows become examples.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Making {
-    /// Longer examples are left out.
-    pub max_length: usize,
-    /// Share of prompts kept for evaluation.
-    pub eval_fraction: f64,
-    /// Pairs: the chosen side's prompt is scored too.
-    pub prompt: bool,
-    /// Pairs: no token is scored, the scalar head is read at each answer's last token instead.
-    pub valued: bool,
-    /// Conversations: only the assistant's turns are learned.
-    pub assistant_only: bool,
-    /// Prompt and completion: only the completion is learned.
-    pub completion_only: bool,
-    /// Texts to imitate: several short ones share a row of at most `max_length` tokens, those kept for evaluation do not.
-    pub packing: bool,
-    /// Ratings: every answer is also scored on its neighbour's prompt, in blocks of so many rows; 0: it is not.
-    pub mismatch: usize,
-}
-
-impl Making {
-    /// Pairs or anything else of at most `max_length` tokens, answers scored, nothing kept for evaluation.
-    #[must_use]
-    pub fn plain(max_length: usize) -> Self {
-        Self {
-            max_length,
-            eval_fraction: 0.0,
-            prompt: false,
-            valued: false,
-            assistant_only: false,
-            completion_only: true,
-            packing: false,
-            mismatch: 0,
-        }
-    }
-}
-
-/// A unit of training in tokens: the sequences whose loss needs each other.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Example {
-    /// The row it came from, so that findings can name it.
-    pub id: PairId,
-    /// The prompt's id.
-    pub prompt_id: PromptId,
-    /// Index of the row it came from.
-    pub row: usize,
-    /// Tokens of the prompt, at the beginning of every sequence of `rows`; 0 where there is no one prompt.
-    pub prompt: usize,
-    /// The sequences trained on: chosen and rejected, or one alone.
-    pub rows: Vec<Row>,
-    /// Sequences scored beside them without a gradient.
-    pub aside: Vec<Row>,
-    /// Strength of the preference in 0..=1, where known.
-    pub margin: Option<f64>,
-    /// Share of the votes behind the preference, where raters differed.
-    pub agreed: Option<f64>,
-    /// Whether the answer is a good one (ratings; true elsewhere).
-    pub good: bool,
-}
-
-impl Example {
-    /// Tokens of the longest sequence.
-    #[must_use]
-    pub fn longest(&self) -> usize {
-        self.rows.iter().chain(&self.aside).map(|r| r.ids.len()).max().unwrap_or(0)
-    }
-
-    /// Tokens of all sequences trained on, a shared prompt counted with each, as a trainer without prefix sharing computes
-    /// them.
-    #[must_use]
-    pub fn tokens(&self) -> usize {
-        self.rows.iter().map(|r| r.ids.len()).sum()
-    }
-
-    /// Tokens whose log-probs are trained on.
-    #[must_use]
-    pub fn scored(&self) -> usize {
-        self.rows.iter().map(|r| r.scored.len()).sum()
-    }
-
-    /// How many of the first sequence's scored tokens are the prompt's.
-    #[must_use]
-    pub fn skip(&self) -> usize {
-        self.rows.first().map_or(0, |r| r.scored.iter().take_while(|at| **at < self.prompt).count())
-    }
-
-    /// Tokens of the answer in sequence `side`.
-    #[must_use]
-    pub fn answer(&self, side: usize) -> &[u32] {
-        self.rows.get(side).map_or(&[], |r| &r.ids[self.prompt.min(r.ids.len())..])
-    }
-}
-
-/// Rows in tokens, split, and what was left out.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Tokenised {
-    /// Examples to train on, in the file's order.
-    pub train: Vec<Example>,
-    /// Examples kept for evaluation, in the file's order.
-    pub eval: Vec<Example>,
-    /// Rows left out, by reason.
-    pub dropped: Vec<DroppedRows>,
-    /// What the user should know about the rows.
-    pub findings: Vec<Finding>,
-}
-
-impl Tokenised {
-    /// Tokens of the longest example, 0 without any.
-    #[must_use]
-    pub fn longest(&self) -> usize {
-        self.train.iter().chain(&self.eval).map(Example::longest).max().unwrap_or(0)
-    }
-
-    fn drop(&mut self, reason: &str) {
-        match self.dropped.iter_mut().find(|d| d.reason == reason) {
-            Some(d) => d.count += 1,
-            None => self.dropped.push(DroppedRows { reason: reason.into(), count: 1 }),
-        }
-    }
-
-    /// Takes an example, unless it is too long.
-    fn take(&mut self, example: Example, making: &Making, context: usize) {
-        if example.longest() > making.max_length {
-            self.drop("longer than max_length");
-        } else if example.longest() > context {
-            self.drop("longer than the model's context");
-        } else if is_eval(&example.prompt_id, making.eval_fraction) {
-            self.eval.push(example);
-        } else {
-            self.train.push(example);
-        }
-    }
-}
-
-/// Whether a prompt's rows are kept for evaluation: the same for every run with the same `fraction`.
-#[must_use]
-pub fn is_eval(prompt: &PromptId, fraction: f64) -> bool {
-    // 53 bits of the hash as a number in 0..1.
-    ((hash64(prompt.as_str().as_bytes()) >> 11) as f64 / (1u64 << 53) as f64) < fraction
 }
 
 /// Tokenises `rows`. `watch(done)` is called after every row.
@@ -383,11 +171,6 @@ fn pair(
     Ok(())
 }
 
-/// Length of the common prefix.
-fn common(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(x, y)| x == y).count()
-}
-
 /// The order of `n` rows in an epoch: the file's, or a permutation that depends on nothing but seed and epoch.
 #[must_use]
 pub fn order(n: usize, shuffle: bool, seed: u64, epoch: u64) -> Vec<usize> {
@@ -406,6 +189,7 @@ pub fn order(n: usize, shuffle: bool, seed: u64, epoch: u64) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{Message, PromptId};
 
     /// One token a byte; a conversation ends its turns with 0, plain text ends in 1.
     struct Bytes;

@@ -13,39 +13,47 @@ mod batches;
 mod best;
 mod checkpoint;
 mod health;
+mod inputs;
 mod mix;
-mod online;
 mod options;
 mod pass;
 mod probe;
+mod rollouts;
+mod state;
 mod watch;
 
-use super::data::{Example, Making, Rows, Tokenised, tokenise};
+use super::data::{Example, Tokenised, tokenise};
 use super::loss::Tally;
-use super::recipe::{Recipe, Window, online as online_recipe, recipe};
+use super::recipe::{PreparedMethod, UpdateWindow, prepare};
 use super::reference::{Reference, ReferenceCache};
 use super::schedule::Schedule;
-use crate::domain::{Metrics, Params, PromptBody, SftRow, method};
+use super::scorer::RewardScorer;
+use crate::domain::{Metrics, TuneKind, method};
 use crate::model::error::Error;
-use crate::model::language_model::{LanguageModel, Reading};
+use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
-use crate::nn::decoder::Decoder;
 use crate::nn::device::device;
 use crate::nn::optim::AdamW;
-use crate::nn::policy::Policy;
-use crate::protocol::{Plan, RunEvent, RunSpec, Task, TrainSpec};
+use crate::protocol::{Plan, RunEvent, RunSpec};
 use best::Best;
-use online::Online;
+use health::Watcher;
+use mix::Mix;
+use options::policy_of;
+use pass::{Compared, How, Work, forward_backward, score, see};
+use probe::Probe;
+use rollouts::{AnswerScore, LearnFrom, Rollouts};
 use std::path::Path;
 use std::time::Instant;
-use watch::Check;
+use watch::SelfCheck;
 
 pub(crate) use batches::Batches;
 pub(crate) use checkpoint::notes;
+pub use inputs::{Places, RunRows};
 pub(crate) use mix::making as mix_making;
-pub(crate) use options::check;
 pub use options::tune_of;
+pub(crate) use options::{train_spec, tune};
 pub(crate) use pass::Grouping;
+pub use state::Trainer;
 pub(crate) use watch::peak_mib;
 
 /// What a call of [`Trainer::step`] did.
@@ -57,144 +65,6 @@ pub enum StepOutcome {
     Done,
 }
 
-/// The rows of a run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RunRows {
-    /// What is trained on.
-    pub rows: Rows,
-    /// Texts mixed in against forgetting; may be empty.
-    pub mix: Vec<SftRow>,
-    /// General text on which forgetting is measured; may be empty.
-    pub probe: Vec<SftRow>,
-}
-
-impl From<Rows> for RunRows {
-    fn from(rows: Rows) -> Self {
-        Self { rows, mix: Vec::new(), probe: Vec::new() }
-    }
-}
-
-/// Where a run finds what other runs left.
-#[derive(Debug, Clone, Copy)]
-pub struct Places<'a> {
-    /// The cache of reference log-probs.
-    pub cache: &'a Path,
-    /// The checkpoint folder of an earlier run whose trained weights this one starts from; as they are then, they are the
-    /// reference.
-    pub init: Option<&'a Path>,
-    /// A checkpoint folder of this very run.
-    pub resume: Option<&'a Path>,
-    /// The model and the checkpoint folder of the reward run that scores answers.
-    pub reward: Option<(&'a Path, &'a Path)>,
-}
-
-impl<'a> Places<'a> {
-    /// A fresh run from the model as it is.
-    #[must_use]
-    pub fn new(cache: &'a Path) -> Self {
-        Self { cache, init: None, resume: None, reward: None }
-    }
-}
-
-/// A training run in memory.
-pub struct Trainer {
-    model: LanguageModel,
-    policy: Policy,
-    way: Way,
-    optimizer: AdamW,
-    schedule: Schedule,
-    spec: TrainSpec,
-    /// Prompts asked now and then, so that a person can look at what the numbers mean.
-    asked: Vec<PromptBody>,
-    train: Data,
-    eval: Data,
-    batches: Batches,
-    mix: Option<mix::Mix>,
-    probe: Option<probe::Probe>,
-    step: u64,
-    /// Steps planned, those of mixed rows alone too.
-    total: u64,
-    /// Real tokens trained on so far, prompts of both sides counted.
-    tokens: u64,
-    check: Check,
-    best: Best,
-    /// It has been said that memory ran out.
-    narrowed: bool,
-    health: health::Watcher,
-    /// How answers become tokens, where scores will hang on it.
-    reading: Option<Reading>,
-    /// Answers of the untrained model have been shown.
-    introduced: bool,
-}
-
-/// What a method learns from: rows that are there, or the policy's own answers.
-enum Way {
-    Rows(Box<dyn Recipe>),
-    Answers(Box<Online>),
-}
-
-impl Way {
-    /// What the method adds to a checkpoint for those who use its result.
-    fn notes(&self) -> serde_json::Value {
-        match self {
-            Self::Rows(recipe) => recipe.notes(),
-            Self::Answers(_) => serde_json::Value::Null,
-        }
-    }
-
-    /// Takes back what [`Way::notes`] gave.
-    fn recall(&mut self, notes: &serde_json::Value) {
-        if let Self::Rows(recipe) = self {
-            recipe.recall(notes);
-        }
-    }
-
-    /// Where the method is beyond the number of steps.
-    fn state(&self) -> serde_json::Value {
-        match self {
-            Self::Rows(_) => serde_json::Value::Null,
-            Self::Answers(online) => online.state(),
-        }
-    }
-
-    /// Takes back what [`Way::state`] gave.
-    fn restore(&mut self, state: &serde_json::Value) -> Result<(), Error> {
-        match self {
-            Self::Rows(_) => Ok(()),
-            Self::Answers(online) => online.restore(state),
-        }
-    }
-}
-
-/// Tokens of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Work {
-    /// New to the run: `num_tokens` counts them.
-    seen: u64,
-    /// Gone through forwards and backwards: what the speed is measured by.
-    done: u64,
-}
-
-/// Examples with their reference log-probs; `references` is empty where the method has none.
-#[derive(Default)]
-struct Data {
-    examples: Vec<Example>,
-    references: Vec<Reference>,
-}
-
-/// The training part of a specification.
-pub(super) fn train_spec(spec: &RunSpec) -> Result<&TrainSpec, Error> {
-    match &spec.task {
-        Task::Train(t) => Ok(t),
-        Task::Sample(_) => Err(Error::Asked(format!("run {} samples; it has nothing to train", spec.id))),
-    }
-}
-
-/// The policy on the path that `params` ask for.
-fn policy_of(decoder: Decoder, params: &Params) -> Result<Policy, Error> {
-    if params.text("engine") == "reference" { Ok(Policy::reference(decoder)) } else { Policy::new(decoder) }
-}
-
 impl Trainer {
     /// Makes everything ready for the first step: loads the model, tokenises the rows, computes or reads the reference
     /// log-probs, and says `Progressed` and `Planned`.
@@ -203,23 +73,22 @@ impl Trainer {
     /// When the model cannot be loaded, no row is left to train on, or a checkpoint does not belong to this run.
     pub fn open(spec: &RunSpec, rows: &RunRows, places: &Places<'_>, sink: &mut dyn Sink) -> Result<Self, Error> {
         let train_spec = train_spec(spec)?.clone();
-        let params = &train_spec.params;
-        check(params)?;
-        let learner = online_recipe(&train_spec.method, params)?;
-        let offline = if learner.is_some() { None } else { Some(recipe(&train_spec.method, params)?) };
-        let making = making(offline.as_deref(), params);
+        let prepared = prepare(&train_spec.method, &train_spec.params)?;
+        let making = prepared.making();
+        let PreparedMethod { recipe, shared: params, rollout, mix, probe } = prepared;
+        let needs = recipe.rollout();
 
         progress(sink, "loading the model", 0, 1)?;
         let model = LanguageModel::open(Path::new(&train_spec.model.path))?;
         let device = device(&spec.device)?;
-        let mut decoder = model.decoder(&device, &tune_of(params))?;
+        let mut decoder = model.decoder(&device, &tune(&params))?;
         let hidden = model.config.hidden;
         // A value head begins at 0, which is no opinion.
-        let value = learner.as_ref().filter(|l| l.shape().values).map(|_| vec![0.0; hidden]);
-        if let Some(first) = value.or_else(|| offline.as_ref().and_then(|r| r.score_head(hidden, params))) {
+        let value = needs.filter(|needs| needs.values).map(|_| vec![0.0; hidden]);
+        if let Some(first) = value.or_else(|| recipe.score_head(hidden, params.seed)) {
             decoder.add_score(first, making.valued)?;
         }
-        let policy = policy_of(decoder, params)?;
+        let policy = policy_of(decoder, &params)?;
         progress(sink, "loading the model", 1, 1)?;
 
         let watch = |done| progress(sink, "tokenising", done, rows.rows.len());
@@ -243,13 +112,13 @@ impl Trainer {
         let reading = if making.valued { Some(model.reading()?) } else { None };
         let dtype = policy.decoder().dtype().as_str();
         let mut identity = format!("{} {dtype} {}", model.fingerprint()?, policy.path());
-        let probe = probe::Probe::new(&model, &policy, &rows.probe, params)?;
+        let probe = Probe::new(&model, &policy, &rows.probe, &probe)?;
         if let Some(dir) = places.init {
-            checkpoint::start_from(&policy, params, dir)?;
+            checkpoint::start_from(&policy, &tune(&params), dir)?;
             identity = format!("{identity} {}", checkpoint::weights_hash(&policy)?);
         }
         let all: Vec<&Example> = train.iter().chain(&eval).collect();
-        let mut references = if offline.as_ref().is_some_and(|r| r.needs_reference()) {
+        let mut references = if recipe.needs_reference() {
             let total = all.len();
             let watch = |done: usize| progress(sink, "reference log-probs", done, total);
             let adapter = places.init.is_some();
@@ -263,29 +132,38 @@ impl Trainer {
         };
         let eval_references = references.split_off(train.len().min(references.len()));
 
-        let way = match (offline, learner) {
-            (Some(recipe), _) => Way::Rows(recipe),
-            (None, Some(learner)) => {
-                progress(sink, "loading what scores", 0, 1)?;
-                let online = Online::open(learner, &model, &rows.rows, params, places, &device)?;
-                progress(sink, "loading what scores", 1, 1)?;
-                Way::Answers(Box::new(online))
-            }
-            (None, None) => return Err(Error::Asked(format!("there is no recipe for {}", train_spec.method))),
+        let mut rollouts = None;
+        if let (Some(rollout), Some(needs)) = (&rollout, needs) {
+            progress(sink, "loading what scores", 0, 1)?;
+            let scorer = match places.reward {
+                Some((path, dir)) => Some(RewardScorer::open(path, dir, &device)?),
+                None => None,
+            };
+            // The policy without its adapter is the reference, where the run starts from nothing else.
+            let reference = if needs.reference && (places.init.is_some() || params.tune == TuneKind::Full) {
+                let reference = policy_of(model.decoder(&device, &tune(&params))?, &params)?;
+                if let Some(dir) = places.init {
+                    checkpoint::start_from(&reference, &tune(&params), dir)?;
+                }
+                Some(reference)
+            } else {
+                None
+            };
+            let score = scorer.map(|scorer| -> AnswerScore {
+                Box::new(move |prompt, answer| Ok(scorer.standard(scorer.score(prompt, answer)?)))
+            });
+            rollouts = Some(Rollouts::new(needs, &rows.rows, &params, rollout, score, reference)?);
+            progress(sink, "loading what scores", 1, 1)?;
+        }
+        let batches = match &rollout {
+            None => Batches::of(&train, &params)?,
+            Some(rollout) => Batches::rounds(train.len(), &params, rollout)?,
         };
-        let batches = match &way {
-            Way::Rows(_) => Batches::of(&train, params)?,
-            Way::Answers(_) => Batches::rounds(train.len(), params)?,
-        };
-        let mix = mix::Mix::new(&model, &rows.mix, params, &mut dropped)?;
+        let mix = Mix::new(&model, &rows.mix, &params, &mix, &mut dropped)?;
         let total = batches.total + mix.as_ref().map_or(0, |m| m.steps_alone(&batches));
-        let schedule = Schedule::new(params, total)?;
-        let optimizer = AdamW::new(params, policy.trainables())?;
-        let at_reference = match &way {
-            Way::Rows(recipe) => recipe.at_reference(),
-            Way::Answers(_) => None,
-        };
-        let at_reference = at_reference.filter(|_| places.init.is_none() || params.f64("lora_dropout") == 0.0);
+        let schedule = Schedule::new(&params, total);
+        let optimizer = AdamW::new(&params, policy.trainables())?;
+        let at_reference = recipe.at_reference().filter(|_| places.init.is_none() || params.lora_dropout == 0.0);
         let plan = Plan {
             total_steps: total,
             steps_per_epoch: batches.per_epoch(),
@@ -294,33 +172,33 @@ impl Trainer {
             trainable: policy.trainables().iter().map(|(_, v)| v.elem_count() as u64).sum(),
             parameters: model.config.parameters(),
             dropped,
-            objective: method(&train_spec.method).map(|m| m.formula(params)).unwrap_or_default(),
+            objective: method(&train_spec.method).map(|m| m.formula(&train_spec.params)).unwrap_or_default(),
             longest: train.iter().chain(&eval).map(Example::longest).max().unwrap_or(0),
         };
         let mut trainer = Self {
             asked: answers::asked(&rows.rows, &eval, &train),
+            health: Watcher::new(&train_spec.method, recipe.health(), total, batches.per_epoch(), &plan),
             model,
             policy,
-            way,
+            recipe,
+            rollouts,
             optimizer,
             schedule,
             spec: train_spec,
-            train: Data { examples: train, references },
-            eval: Data { examples: eval, references: eval_references },
+            params,
+            train: Compared { examples: train, references },
+            eval: Compared { examples: eval, references: eval_references },
             batches,
             mix,
             probe,
             step: 0,
             total,
             tokens: 0,
-            check: Check::new(at_reference),
+            check: SelfCheck::new(at_reference),
             best: Best::default(),
-            narrowed: false,
-            health: health::Watcher::default(),
             reading,
             introduced: false,
         };
-        trainer.begin_watching(&plan.dropped);
         match places.resume {
             Some(dir) => trainer.restore(dir)?,
             None => trainer.health.report_plan(sink)?,
@@ -342,14 +220,18 @@ impl Trainer {
         if self.step == 0 && !self.introduced {
             self.introduced = true;
             self.show_answers(sink)?;
-            self.probe(sink)?;
+            self.measure_probe(sink)?;
         }
         let began = Instant::now();
         let mut tally = Tally::default();
         let (own, mut work) = self.gather(&mut tally, sink)?;
-        self.check_start(own, &tally, sink)?;
-        let (mixed, more) = self.imitate_mixed(&mut tally, sink)?;
-        self.say_narrowed(sink)?;
+        let narrow = self.policy.decoder().dtype().size_in_bytes() < 4;
+        self.check.start(self.step, own, &tally, narrow, sink)?;
+        let (mixed, more) = match &self.mix {
+            Some(mix) => mix.learn(&mut self.policy, &self.batches, self.step, &mut tally, sink)?,
+            None => (0.0, 0),
+        };
+        self.check.narrowed(self.step, &self.policy, sink)?;
         let loss = own + mixed;
         work.seen += more;
         work.done += more;
@@ -361,11 +243,11 @@ impl Trainer {
         }
         let rate = self.schedule.rate(self.step);
         // Answers that all earned the same teach nothing, and that is no fault of the tensors.
-        let watching = self.check.watching(rate) && (norm > 0.0 || matches!(self.way, Way::Rows(_)));
+        let watching = self.check.watching(rate) && (norm > 0.0 || self.rollouts.is_none());
         let update = self.optimizer.update(self.policy.trainables(), &gradients, norm, rate, watching)?;
         drop(gradients);
         if watching {
-            self.check_moved(&update, sink)?;
+            self.check.moved(self.step, &update, self.policy.trainables(), sink)?;
         }
         self.step += 1;
         self.tokens += work.seen;
@@ -388,86 +270,133 @@ impl Trainer {
             sink.emit(RunEvent::Found(finding))?;
         }
 
-        if self.due("eval_steps") && !self.eval.examples.is_empty() {
+        if self.due(self.params.eval_steps) && !self.eval.examples.is_empty() {
             let metrics = self.evaluate()?;
             sink.emit(RunEvent::Evaluated { step: self.step, metrics: metrics.clone() })?;
-            self.compare(&metrics, sink)?;
+            self.best.compare(&metrics, &self.params, self.step, self.total, sink)?;
         }
-        if self.due("probe_steps") {
-            self.probe(sink)?;
+        if self.due(self.probe.as_ref().map_or(0, |probe| probe.every)) {
+            self.measure_probe(sink)?;
         }
-        if self.due("sample_steps") {
+        if self.due(self.params.sample_steps) {
             self.show_answers(sink)?;
         }
         Ok(StepOutcome::Stepped)
     }
 
     /// Whether what happens every so many steps happens now; it always does at the end.
-    fn due(&self, key: &str) -> bool {
-        let every = self.spec.params.usize(key) as u64;
+    fn due(&self, every: u64) -> bool {
         self.step == self.total || self.best.ended || (every > 0 && self.step.is_multiple_of(every))
+    }
+
+    fn show_answers(&self, sink: &mut dyn Sink) -> Result<(), Error> {
+        answers::show(&self.asked, &self.model, &self.policy, self.step, sink)
+    }
+
+    fn measure_probe(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+        match &mut self.probe {
+            Some(probe) => probe.measure(&self.policy, self.step, sink),
+            None => Ok(()),
+        }
     }
 
     /// Adds up the gradient of the next step's own rows; gives its loss and the work it was.
     fn gather(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, Work), Error> {
-        if let Way::Answers(_) = self.way {
-            return self.learn_from_answers(tally, sink);
+        if let Some(rollouts) = &mut self.rollouts {
+            let from = LearnFrom {
+                policy: &mut self.policy,
+                model: &self.model,
+                examples: &self.train.examples,
+                batches: &self.batches,
+                step: self.step,
+            };
+            return rollouts.learn(self.recipe.as_mut(), from, tally, sink);
         }
         let (micro, mut before) = self.batches.window(self.step);
         let examples = || micro.iter().flatten().map(|i| &self.train.examples[*i]);
-        let (all, scored) = (examples().count(), examples().map(Example::scored).sum());
+        let (all, scored) = (examples().count(), examples().map(Example::scored).sum::<usize>());
         let tokens: usize = examples().map(Example::tokens).sum();
         let mut loss = 0.0;
         for rows in &micro {
             // Micro-batches of the same size count alike, also a shorter last one, as TRL has it.
             let share =
                 if self.batches.by_tokens() { rows.len() as f64 / all as f64 } else { 1.0 / micro.len() as f64 };
-            let window = Window { share, tokens: scored };
+            let window = UpdateWindow { share, tokens: scored as f64 };
             loss += self.pass(rows, before, &window, tally, sink)?;
             before += rows.len() as u64;
         }
         Ok((loss, Work { seen: tokens as u64, done: tokens as u64 }))
     }
 
-    /// Steps made.
-    #[must_use]
-    pub fn step_count(&self) -> u64 {
-        self.step
+    /// Scores a micro-batch of the training examples, adds its gradient, and gives its part of the window's loss. `before`
+    /// is how many examples the run has seen before it.
+    fn pass(
+        &mut self,
+        micro: &[usize],
+        before: u64,
+        window: &UpdateWindow,
+        tally: &mut Tally,
+        sink: &mut dyn Sink,
+    ) -> Result<f64, Error> {
+        let Self { train, recipe, health, policy, .. } = self;
+        let examples: Vec<&Example> = micro.iter().map(|i| &train.examples[*i]).collect();
+        let references: Vec<Option<&Reference>> = micro.iter().map(|i| train.references.get(*i)).collect();
+        let grouping = Grouping::of(recipe.needs_reference(), policy.packs());
+        let how = How { number: before, temperature: 1.0, grouping, apart: recipe.apart() };
+        let done = forward_backward(policy, &examples, &references, how, &mut |seen| {
+            for one in seen {
+                health.see(one);
+            }
+            recipe.loss(seen, window, tally)
+        })?;
+        tally.close();
+        match done {
+            Ok(loss) => Ok(loss),
+            Err(bad) => Err(watch::bad_scores(self.step, bad, sink)?),
+        }
     }
 
-    /// Steps planned.
-    #[must_use]
-    pub fn total_steps(&self) -> u64 {
-        self.total
+    /// Measures the evaluation examples; every metric is weighted by examples or tokens, not by batches.
+    fn evaluate(&mut self) -> Result<Metrics, Error> {
+        let Compared { examples, references } = &self.eval;
+        if let Some(rollouts) = &self.rollouts {
+            return rollouts.evaluate(&self.policy, &self.model, examples, self.batches.seed);
+        }
+        let mut tally = Tally::default();
+        let mut all = Vec::with_capacity(examples.len());
+        let size = self.batches.rows_at_once();
+        for first in (0..examples.len()).step_by(size) {
+            let end = (first + size).min(examples.len());
+            let batch: Vec<&Example> = examples[first..end].iter().collect();
+            let scores = score(&self.policy, &batch)?;
+            let references: Vec<Option<&Reference>> = (first..end).map(|i| references.get(i)).collect();
+            let seen = see(&batch, &scores, &references);
+            let tokens = batch.iter().map(|e| e.scored()).sum::<usize>() as f64;
+            let out = self.recipe.loss(&seen, &UpdateWindow { share: 1.0, tokens }, &mut tally)?;
+            tally.close();
+            tally.add("loss", out.loss, self.recipe.weight(&seen));
+            all.extend(scores.into_iter().map(|s| s.rows));
+        }
+        let mut metrics = Metrics::new();
+        tally.write("eval_", &mut metrics);
+        self.recipe.evaluated(&all, &mut metrics);
+        Ok(metrics)
     }
 
-    /// Passes over the data so far.
-    #[must_use]
-    pub fn epoch(&self) -> f64 {
-        self.step.min(self.batches.total) as f64 / self.batches.per_epoch() as f64
-    }
-
-    /// What is trained on, in tokens.
-    #[must_use]
-    pub fn examples(&self) -> &[Example] {
-        &self.train.examples
-    }
-
-    /// The policy.
-    #[must_use]
-    pub fn policy(&self) -> &Policy {
-        &self.policy
-    }
-}
-
-/// How rows become examples: as the recipe says, or, for methods that answer themselves, as prompts.
-pub(crate) fn making(recipe: Option<&dyn Recipe>, params: &Params) -> Making {
-    match recipe {
-        Some(recipe) => recipe.making(params),
-        None => Making {
-            eval_fraction: params.f64("eval_fraction"),
-            ..Making::plain(params.usize("max_length").saturating_sub(params.usize("max_completion_length")))
-        },
+    /// A gradient is not finite although the losses are: finds the example by going through the step again, one by one.
+    fn bad_gradient(&mut self, sink: &mut dyn Sink) -> Result<Error, Error> {
+        let mut culprit = None;
+        let rows = if self.rollouts.is_none() { self.batches.window(self.step).0 } else { Vec::new() };
+        for i in rows.into_iter().flatten() {
+            let window = UpdateWindow { share: 1.0, tokens: self.train.examples[i].scored() as f64 };
+            self.pass(&[i], 0, &window, &mut Tally::default(), sink)?;
+            let gradients = self.policy.take_gradients()?;
+            if !AdamW::norm(&gradients)?.is_finite() {
+                culprit = Some(self.train.examples[i].id.clone());
+                break;
+            }
+        }
+        watch::bad_gradient(self.step, culprit, sink)
     }
 }
 

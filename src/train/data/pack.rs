@@ -7,7 +7,7 @@
 //! Texts in one row do not see each other and their positions begin anew, so a packed run's window has the loss and the
 //! gradient of the same texts apart.
 
-use super::Example;
+use super::example::Example;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Packs examples of one sequence each into rows of at most `length` tokens. A row goes by the id of the first text in it,

@@ -3,7 +3,8 @@
 //! Owns which of their tokens are learned. What a chat template marks of the assistant's turns is derived by rendering the
 //! conversation turn by turn, so that no template needs markers.
 
-use super::{Encode, Example, Making, Tokenised, common};
+use super::encode::Encode;
+use super::example::{Example, Making, Tokenised, common};
 use crate::domain::{Message, PairId, Prompt, PromptBody, RatedRow, SftBody, SftRow};
 use crate::model::error::Error;
 use crate::nn::policy::Row;

@@ -3,8 +3,7 @@
 //! Owns the comparison and the count of evaluations without improvement; both are part of a checkpoint, so that a resumed
 //! run ends where the whole one does. Refuses files: what is done with the best state is the caller's.
 
-use super::Trainer;
-use crate::domain::{Finding, Metrics, Severity};
+use crate::domain::{Finding, Metrics, Severity, TrainerParams};
 use crate::model::error::Error;
 use crate::model::sink::Sink;
 use crate::protocol::RunEvent;
@@ -40,69 +39,65 @@ impl Best {
             self.ended = patience > 0 && self.since >= patience;
         }
     }
-}
 
-/// Whether a metric is better when it is greater: accuracies, margins, rewards and scores are, losses and divergences are not.
-fn greater_is_better(metric: &str) -> bool {
-    ["accurac", "margin", "reward", "score"].iter().any(|part| metric.contains(part))
-}
-
-impl Trainer {
-    /// The step whose evaluation was the best so far by `metric_for_best_model`; none before the first.
-    #[must_use]
-    pub fn best_step(&self) -> Option<u64> {
-        self.best.value.map(|_| self.best.step)
-    }
-
-    /// Whether the run stands at that step.
-    #[must_use]
-    pub fn is_best_now(&self) -> bool {
-        self.best_step() == Some(self.step)
+    /// The step of the best value; none before the first.
+    pub(super) fn step(&self) -> Option<u64> {
+        self.value.map(|_| self.step)
     }
 
     /// Compares an evaluation with the best one, and ends the run, with a finding, where patience is at its end.
-    pub(super) fn compare(&mut self, metrics: &Metrics, sink: &mut dyn Sink) -> Result<(), Error> {
-        let params = &self.spec.params;
-        let name = params.text("metric_for_best_model");
+    pub(super) fn compare(
+        &mut self,
+        metrics: &Metrics,
+        params: &TrainerParams,
+        now: u64,
+        total: u64,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Error> {
+        let name = params.metric_for_best_model.as_str();
         if name.is_empty() {
             return Ok(());
         }
         let Some(value) = metrics.get(name) else {
-            if std::mem::replace(&mut self.best.missing, true) {
+            if std::mem::replace(&mut self.missing, true) {
                 return Ok(());
             }
             let names: Vec<&str> = metrics.iter().map(|(n, _)| n).collect();
             return sink.emit(RunEvent::Found(Finding {
                 rule: "best_metric".into(),
-                step: self.step,
+                step: now,
                 severity: Severity::Warn,
                 text: format!("The evaluation has no metric {name}, so no checkpoint is kept as the best one."),
                 remedy: format!("Set metric_for_best_model to one of {}.", names.join(", ")),
                 pair: None,
             }));
         };
-        let patience = params.usize("early_stopping_patience") as u64;
-        self.best.take(value, greater_is_better(name), patience, self.step);
-        if !self.best.ended || self.step == self.total {
+        self.take(value, greater_is_better(name), params.early_stopping_patience, now);
+        if !self.ended || now == total {
             return Ok(());
         }
-        let best = match self.best.value {
-            Some(best) => format!("it was best at step {} ({best:.4})", self.best.step),
+        let best = match self.value {
+            Some(best) => format!("it was best at step {} ({best:.4})", self.step),
             None => "it never was a number".to_owned(),
         };
         sink.emit(RunEvent::Found(Finding {
             rule: "early_stopping".into(),
-            step: self.step,
+            step: now,
             severity: Severity::Note,
             text: format!(
                 "{name} has not improved for {} evaluations: {best}. The run ends here, after {} of {} steps.",
-                self.best.since, self.step, self.total
+                self.since, now, total
             ),
             remedy: "Go on from its best checkpoint (RUN@best), or raise early_stopping_patience and run it again."
                 .into(),
             pair: None,
         }))
     }
+}
+
+/// Whether a metric is better when it is greater: accuracies, margins, rewards and scores are, losses and divergences are not.
+fn greater_is_better(metric: &str) -> bool {
+    ["accurac", "margin", "reward", "score"].iter().any(|part| metric.contains(part))
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@
 //! checkpoint of another run.
 
 use super::best::Best;
-use super::{Trainer, tune_of};
-use crate::domain::{Fold64, Memory, Params};
+use super::options::tune;
+use super::state::Trainer;
+use crate::domain::{Fold64, Memory};
 use crate::model::error::Error;
 use crate::model::language_model::Reading;
 use crate::model::trained::{TRAINED_FILE, Trained};
@@ -67,7 +68,7 @@ impl Trainer {
     /// # Errors
     /// When a file cannot be written.
     pub fn save(&self, dir: &Path) -> Result<(), Error> {
-        Trained::write(dir, &tune_of(&self.spec.params), self.policy.trainables())?;
+        Trained::write(dir, &tune(&self.params), self.policy.trainables())?;
         self.optimizer.save(self.policy.trainables(), &dir.join(OPTIM))?;
         let per_epoch = self.batches.per_epoch();
         let state = State {
@@ -82,9 +83,9 @@ impl Trainer {
             best: self.best,
             run: self.run_hash(),
             weights: self.state_hash()?,
-            notes: self.way.notes(),
+            notes: self.recipe.notes(),
             reading: self.reading.clone(),
-            online: self.way.state(),
+            online: self.rollouts.as_ref().map_or(serde_json::Value::Null, |r| r.state(self.recipe.as_ref())),
             health: self.health.memory().clone(),
         };
         let path = dir.join(STATE);
@@ -122,8 +123,10 @@ impl Trainer {
         self.tokens = state.tokens;
         self.check.moves = state.moves;
         self.best = state.best;
-        self.way.recall(&state.notes);
-        self.way.restore(&state.online)?;
+        self.recipe.recall(&state.notes);
+        if let Some(rollouts) = &mut self.rollouts {
+            rollouts.restore(self.recipe.as_mut(), &state.online)?;
+        }
         self.health.restore(state.health);
         self.introduced = state.step > 0;
         Ok(())
@@ -171,9 +174,9 @@ fn read_state(dir: &Path) -> Result<State, Error> {
 ///
 /// # Errors
 /// When the checkpoint cannot be read, or was trained in another way: with another scale the same adapter is another model.
-pub(super) fn start_from(policy: &Policy, params: &Params, dir: &Path) -> Result<(), Error> {
+pub(super) fn start_from(policy: &Policy, tune: &Tune, dir: &Path) -> Result<(), Error> {
     let trained = Trained::read(dir)?;
-    let alike = match (&trained.tune, &tune_of(params)) {
+    let alike = match (&trained.tune, tune) {
         (Tune::Lora(a), Tune::Lora(b)) => {
             a.scale() == b.scale() && a.r == b.r && a.dora == b.dora && a.targets == b.targets
         }

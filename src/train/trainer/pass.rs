@@ -1,4 +1,4 @@
-//! One micro-batch through the policy and back, and the evaluation.
+//! One micro-batch through the policy and back.
 //!
 //! On the fast path, where rows lie without padding and none changes another's numbers, examples go together up to [`PACKED`]
 //! tokens: a weight that is read once serves them all. On the reference path on the CPU an example that is compared with a
@@ -6,14 +6,11 @@
 //! margins start at 0. Others go together up to [`TOGETHER`] tokens, padding counted: below that the work for each operation
 //! is more than the operation's.
 
-use super::{Data, Trainer, Way};
-use crate::domain::{Metrics, PairId};
+use crate::domain::PairId;
 use crate::model::error::Error;
-use crate::model::sink::Sink;
 use crate::nn::policy::{Batch, Policy, RowScores, TokenScores};
 use crate::train::data::Example;
-use crate::train::loss::Tally;
-use crate::train::recipe::{Apart, Loss, Seen, Window};
+use crate::train::recipe::{Apart, BatchLoss, ScoredExample};
 use crate::train::reference::Reference;
 
 /// Tokens that go through the decoder together on the CPU, padding counted.
@@ -67,70 +64,30 @@ impl Grouping {
     }
 }
 
-impl Trainer {
-    /// Scores a micro-batch of the training examples, adds its gradient, and gives its part of the window's loss. `before`
-    /// is how many examples the run has seen before it.
-    pub(super) fn pass(
-        &mut self,
-        micro: &[usize],
-        before: u64,
-        window: &Window,
-        tally: &mut Tally,
-        sink: &mut dyn Sink,
-    ) -> Result<f64, Error> {
-        let examples: Vec<&Example> = micro.iter().map(|i| &self.train.examples[*i]).collect();
-        let references: Vec<Option<&Reference>> = micro.iter().map(|i| self.train.references.get(*i)).collect();
-        let Way::Rows(recipe) = &self.way else { return Ok(0.0) };
-        let grouping = Grouping::of(recipe.needs_reference(), self.policy.packs());
-        let how = How { number: before, temperature: 1.0, grouping, apart: recipe.apart() };
-        let health = &mut self.health;
-        let done = forward_backward(&mut self.policy, &examples, &references, how, &mut |seen| {
-            for one in seen {
-                health.see(one);
-            }
-            recipe.loss(seen, window, tally)
-        })?;
-        tally.close();
-        match done {
-            Ok(loss) => Ok(loss),
-            Err(bad) => Err(self.bad_scores(bad, sink)?),
-        }
-    }
+/// Tokens of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Work {
+    /// New to the run: `num_tokens` counts them.
+    pub(super) seen: u64,
+    /// Gone through forwards and backwards: what the speed is measured by.
+    pub(super) done: u64,
+}
 
-    /// Measures the evaluation examples; every metric is weighted by examples or tokens, not by batches.
-    pub(super) fn evaluate(&mut self) -> Result<Metrics, Error> {
-        let mut tally = Tally::default();
-        let Way::Rows(recipe) = &mut self.way else { return self.evaluate_answers() };
-        let Data { examples, references } = &self.eval;
-        let mut all = Vec::with_capacity(examples.len());
-        let size = self.batches.rows_at_once();
-        for first in (0..examples.len()).step_by(size) {
-            let end = (first + size).min(examples.len());
-            let batch: Vec<&Example> = examples[first..end].iter().collect();
-            let scores = score(&self.policy, &batch)?;
-            let references: Vec<Option<&Reference>> = (first..end).map(|i| references.get(i)).collect();
-            let seen = see(&batch, &scores, &references);
-            let window = Window { share: 1.0, tokens: batch.iter().map(|e| e.scored()).sum() };
-            let out = recipe.loss(&seen, &window, &mut tally)?;
-            tally.close();
-            tally.add("loss", out.loss, recipe.weight(&seen));
-            all.extend(scores.into_iter().map(|s| s.rows));
-        }
-        let mut metrics = Metrics::new();
-        tally.write("eval_", &mut metrics);
-        recipe.evaluated(&all, &mut metrics);
-        Ok(metrics)
-    }
+/// Examples with their reference log-probs; `references` is empty where the method has none.
+#[derive(Default)]
+pub(super) struct Compared {
+    pub(super) examples: Vec<Example>,
+    pub(super) references: Vec<Reference>,
 }
 
 /// What the policy says about one example.
 pub(super) struct Scored {
-    rows: Vec<RowScores>,
+    pub(super) rows: Vec<RowScores>,
     aside: Vec<RowScores>,
 }
 
 /// Scores examples without a gradient, each in batches of its own.
-fn score(policy: &Policy, examples: &[&Example]) -> Result<Vec<Scored>, Error> {
+pub(super) fn score(policy: &Policy, examples: &[&Example]) -> Result<Vec<Scored>, Error> {
     examples
         .iter()
         .map(|e| Ok(Scored { rows: policy.score(&Batch::new(e.rows.clone()), true)?.rows, aside: aside(policy, e)? }))
@@ -144,13 +101,19 @@ fn aside(policy: &Policy, example: &Example) -> Result<Vec<RowScores>, Error> {
     Ok(policy.score(&Batch::new(example.aside.clone()), true)?.rows)
 }
 
-fn see<'a>(examples: &[&'a Example], scores: &'a [Scored], references: &[Option<&'a Reference>]) -> Vec<Seen<'a>> {
+/// Examples as a recipe sees them.
+pub(super) fn see<'a>(
+    examples: &[&'a Example],
+    scores: &'a [Scored],
+    references: &[Option<&'a Reference>],
+) -> Vec<ScoredExample<'a>> {
     let all = examples.iter().zip(scores).zip(references);
-    all.map(|((example, scored), reference)| Seen {
+    all.map(|((example, scored), reference)| ScoredExample {
         example,
         scores: &scored.rows,
         aside: &scored.aside,
         reference: *reference,
+        answer: None,
     })
     .collect()
 }
@@ -176,7 +139,7 @@ pub(super) fn forward_backward(
     examples: &[&Example],
     references: &[Option<&Reference>],
     how: How,
-    loss: &mut dyn FnMut(&[Seen<'_>]) -> Result<Loss, Error>,
+    loss: &mut dyn FnMut(&[ScoredExample<'_>]) -> Result<BatchLoss, Error>,
 ) -> Result<Result<f64, PairId>, Error> {
     let cpu = policy.decoder().device().is_cpu();
     if how.apart == Apart::No {
@@ -190,7 +153,7 @@ pub(super) fn forward_backward(
         let (group, compared) = (&examples[done..done + n], &references[done..done + n]);
         let how = How { number: how.number + done as u64, ..how };
         done += n;
-        let mut shared = |seen: &[Seen<'_>]| {
+        let mut shared = |seen: &[ScoredExample<'_>]| {
             let mut out = loss(seen)?;
             out.loss *= share;
             for g in &mut out.g {
@@ -212,7 +175,7 @@ fn together(
     examples: &[&Example],
     references: &[Option<&Reference>],
     how: How,
-    loss: &mut dyn FnMut(&[Seen<'_>]) -> Result<Loss, Error>,
+    loss: &mut dyn FnMut(&[ScoredExample<'_>]) -> Result<BatchLoss, Error>,
 ) -> Result<Result<f64, PairId>, Error> {
     let (mut scores, mut tapes) = (Vec::with_capacity(examples.len()), Vec::new());
     let mut left = examples;

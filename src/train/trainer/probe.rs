@@ -4,9 +4,8 @@
 //! KL(base ‖ policy) over the whole vocabulary. The base model's final states at those tokens are kept from before the
 //! first update (and its head, where the head is trained), so that no second model is.
 
-use super::Trainer;
 use super::pass::PACKED;
-use crate::domain::{Finding, Metrics, Params, Severity, SftRow};
+use crate::domain::{Finding, Metrics, ProbeParams, Severity, SftRow};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
@@ -29,6 +28,8 @@ pub(super) struct Probe {
     /// KL in nats a token from which on there is a finding.
     alarm: f64,
     alarmed: bool,
+    /// Steps between two measurements; 0: only at the ends.
+    pub(super) every: u64,
 }
 
 impl Probe {
@@ -37,7 +38,7 @@ impl Probe {
         model: &LanguageModel,
         policy: &Policy,
         rows: &[SftRow],
-        params: &Params,
+        params: &ProbeParams,
     ) -> Result<Option<Self>, Error> {
         if rows.is_empty() {
             return Ok(None);
@@ -56,8 +57,45 @@ impl Probe {
             Some(_) => Some(policy.decoder().head()?.copy()?),
             None => None,
         };
-        let alarm = params.f64("probe_alarm");
-        Ok(Some(Self { batches, base, head, alarm, alarmed: false }))
+        let alarm = params.probe_alarm;
+        Ok(Some(Self { batches, base, head, alarm, alarmed: false, every: params.probe_steps }))
+    }
+
+    /// Measures the probe and says `Evaluated`, and once a finding where the alarm's level is passed.
+    pub(super) fn measure(&mut self, policy: &Policy, step: u64, sink: &mut dyn Sink) -> Result<(), Error> {
+        let head = match &self.head {
+            Some(head) => head.clone(),
+            None => policy.decoder().head()?,
+        };
+        let (mut kl, mut nll, mut n) = (0.0, 0.0, 0.0);
+        for (batch, base) in self.batches.iter().zip(&self.base) {
+            let (now, targets) = policy.states(batch, true)?;
+            let (diverged, logp) = policy.divergence(base, &head, &now, &targets)?;
+            kl += diverged.iter().sum::<f64>();
+            nll -= logp.iter().sum::<f64>();
+            n += targets.len() as f64;
+        }
+        let mut metrics = Metrics::new();
+        metrics.set("probe/nll", nll / n);
+        metrics.set("probe/kl", kl / n);
+        sink.emit(RunEvent::Evaluated { step, metrics })?;
+        if !self.alarmed && self.alarm > 0.0 && kl / n > self.alarm {
+            self.alarmed = true;
+            let text = format!(
+                "General text has moved by {:.3} nats a token from the base model, the alarm stands at {}.",
+                kl / n,
+                self.alarm
+            );
+            sink.emit(RunEvent::Found(Finding {
+                rule: "forgetting".into(),
+                step,
+                severity: Severity::Warn,
+                text,
+                remedy: "Mix in supervised rows (mix_ratio 0.2), lower learning_rate, or stop earlier.".into(),
+                pair: None,
+            }))?;
+        }
+        Ok(())
     }
 }
 
@@ -76,44 +114,4 @@ fn together(examples: Vec<Example>, packs: bool) -> Vec<Batch> {
         }
     }
     batches.into_iter().map(Batch::new).collect()
-}
-
-impl Trainer {
-    /// Measures the probe and says `Evaluated`, and once a finding where the alarm's level is passed.
-    pub(super) fn probe(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
-        let Some(probe) = &mut self.probe else { return Ok(()) };
-        let head = match &probe.head {
-            Some(head) => head.clone(),
-            None => self.policy.decoder().head()?,
-        };
-        let (mut kl, mut nll, mut n) = (0.0, 0.0, 0.0);
-        for (batch, base) in probe.batches.iter().zip(&probe.base) {
-            let (now, targets) = self.policy.states(batch, true)?;
-            let (diverged, logp) = self.policy.divergence(base, &head, &now, &targets)?;
-            kl += diverged.iter().sum::<f64>();
-            nll -= logp.iter().sum::<f64>();
-            n += targets.len() as f64;
-        }
-        let mut metrics = Metrics::new();
-        metrics.set("probe/nll", nll / n);
-        metrics.set("probe/kl", kl / n);
-        sink.emit(RunEvent::Evaluated { step: self.step, metrics })?;
-        if !probe.alarmed && probe.alarm > 0.0 && kl / n > probe.alarm {
-            probe.alarmed = true;
-            let text = format!(
-                "General text has moved by {:.3} nats a token from the base model, the alarm stands at {}.",
-                kl / n,
-                probe.alarm
-            );
-            sink.emit(RunEvent::Found(Finding {
-                rule: "forgetting".into(),
-                step: self.step,
-                severity: Severity::Warn,
-                text,
-                remedy: "Mix in supervised rows (mix_ratio 0.2), lower learning_rate, or stop earlier.".into(),
-                pair: None,
-            }))?;
-        }
-        Ok(())
-    }
 }

@@ -5,10 +5,10 @@
 //! interrupted within a round goes on with the same answers. Refuses cut distributions: see [`crate::train::recipe`]'s
 //! `online`.
 
-use super::batches::Round;
-use super::pass::{Grouping, How, PACKED, forward_backward};
-use super::{Places, Trainer, Way, Work, checkpoint, tune_of};
-use crate::domain::{Checks, Metrics, PairId, Params, PromptBody, PromptId, Sampler};
+use super::batches::{Batches, Round};
+use super::pass::{Grouping, How, PACKED, Work, forward_backward};
+use super::watch::bad_scores;
+use crate::domain::{Checks, Metrics, PairId, PromptBody, PromptId, RolloutParams, Sampler, TrainerParams};
 use crate::generate::decode::Asked;
 use crate::generate::sampling::generate_all;
 use crate::model::error::Error;
@@ -19,9 +19,7 @@ use crate::nn::random::stream;
 use crate::protocol::RunEvent;
 use crate::train::data::{Example, Rows};
 use crate::train::loss::Tally;
-use crate::train::recipe::{Answer, Apart, OnlineRecipe, UpdateWindow};
-use crate::train::scorer::Judge;
-use candle_core::Device;
+use crate::train::recipe::{Apart, Recipe, RolloutNeeds, SampledAnswer, UpdateWindow};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 
@@ -31,15 +29,18 @@ const SHOWN: usize = 4;
 /// Dropout's passes of answers are counted from here on.
 const PASSES: u64 = 1 << 43;
 
-/// A method that learns from answers, and what it needs beside the policy.
-pub(super) struct Online {
-    recipe: Box<dyn OnlineRecipe>,
+/// What an answer to a prompt is worth to a reward model, standardised.
+pub(super) type AnswerScore = Box<dyn Fn(&PromptBody, &str) -> Result<f64, Error>>;
+
+/// The rounds of a method that learns from answers, and what they need beside the policy.
+pub(super) struct Rollouts {
+    needs: RolloutNeeds,
     /// Prompts by row.
     prompts: Vec<PromptBody>,
     cut: Round,
     temperature: f64,
     longest: usize,
-    judge: Option<Judge>,
+    scorer: Option<AnswerScore>,
     checks: Option<Checks>,
     checks_weight: f64,
     missing_eos_penalty: f64,
@@ -47,70 +48,80 @@ pub(super) struct Online {
     reference: Option<Policy>,
     round: Option<Answers>,
     /// Rounds given from outside instead of sampled.
-    given: VecDeque<Vec<Answer>>,
+    given: VecDeque<Vec<SampledAnswer>>,
+}
+
+/// What a step's answers are made with and learned by.
+pub(super) struct LearnFrom<'a> {
+    /// The policy.
+    pub(super) policy: &'a mut Policy,
+    /// Its tokenizer and template.
+    pub(super) model: &'a LanguageModel,
+    /// The prompts trained on.
+    pub(super) examples: &'a [Example],
+    /// How rows make rounds.
+    pub(super) batches: &'a Batches,
+    /// Steps made.
+    pub(super) step: u64,
 }
 
 /// A round in progress.
 struct Answers {
     number: u64,
-    all: Vec<Answer>,
+    all: Vec<SampledAnswer>,
     /// The order in which the answers are learned from, where it was given.
     given: Option<Vec<usize>>,
 }
 
-impl Online {
-    /// Loads what scores, and the reference where it has to be a model of its own.
-    pub(super) fn open(
-        recipe: Box<dyn OnlineRecipe>,
-        model: &LanguageModel,
+impl Rollouts {
+    /// Rounds of answers to `rows`; `scorer`: a reward model; `reference`: where it has to be a model of its own.
+    ///
+    /// # Errors
+    /// When nothing says what an answer is worth, or a round's answers are no whole groups.
+    pub(super) fn new(
+        needs: RolloutNeeds,
         rows: &Rows,
-        params: &Params,
-        places: &Places<'_>,
-        device: &Device,
+        shared: &TrainerParams,
+        params: &RolloutParams,
+        scorer: Option<AnswerScore>,
+        reference: Option<Policy>,
     ) -> Result<Self, Error> {
-        let checks = Checks::parse(params.text("reward_checks")).map_err(|e| Error::Asked(e.to_string()))?;
-        let checks = Some(checks).filter(|c| !c.is_empty());
-        let judge = places.reward.map(|(path, dir)| Judge::open(path, dir, device)).transpose()?;
-        if checks.is_none() && judge.is_none() {
+        let checks = Some(params.reward_checks.clone()).filter(|c| !c.is_empty());
+        if checks.is_none() && scorer.is_none() {
             return Err(Error::Asked(
                 "answers need something that scores them: set reward_model to a reward run, or reward_checks".into(),
             ));
         }
-        let own = places.init.is_some() || params.text("tune") == "full";
-        let reference = if recipe.shape().reference && own {
-            let reference = super::policy_of(model.decoder(device, &tune_of(params))?, params)?;
-            if let Some(dir) = places.init {
-                checkpoint::start_from(&reference, params, dir)?;
-            }
-            Some(reference)
-        } else {
-            None
-        };
         Ok(Self {
-            recipe,
+            needs,
             prompts: (0..rows.len()).filter_map(|i| rows.prompt(i)).collect(),
-            cut: Round::new(params)?,
-            temperature: params.f64("temperature"),
-            longest: params.usize("max_completion_length"),
-            judge,
+            cut: Round::new(shared, params)?,
+            temperature: params.temperature,
+            longest: params.max_completion_length,
+            scorer,
             checks,
-            checks_weight: params.f64("checks_weight"),
-            missing_eos_penalty: params.f64("missing_eos_penalty"),
+            checks_weight: params.checks_weight,
+            missing_eos_penalty: params.missing_eos_penalty,
             reference,
             round: None,
             given: VecDeque::new(),
         })
     }
 
-    /// The round in progress and what the recipe carries on, for a checkpoint.
-    pub(super) fn state(&self) -> Value {
-        let round = self.round.as_ref().map(|r| json!({ "number": r.number, "answers": r.all, "given": r.given }));
-        json!({ "recipe": self.recipe.state(), "round": round })
+    /// Takes the next round's answers instead of sampling them, in the order in which they are to be learned from.
+    pub(super) fn give(&mut self, answers: Vec<SampledAnswer>) {
+        self.given.push_back(answers);
     }
 
-    /// Takes back what [`Online::state`] gave.
-    pub(super) fn restore(&mut self, state: &Value) -> Result<(), Error> {
-        self.recipe.restore(&state["recipe"]);
+    /// The round in progress and what the recipe carries on, for a checkpoint.
+    pub(super) fn state(&self, recipe: &dyn Recipe) -> Value {
+        let round = self.round.as_ref().map(|r| json!({ "number": r.number, "answers": r.all, "given": r.given }));
+        json!({ "recipe": recipe.state(), "round": round })
+    }
+
+    /// Restores what [`Rollouts::state`] gave.
+    pub(super) fn restore(&mut self, recipe: &mut dyn Recipe, state: &Value) -> Result<(), Error> {
+        recipe.restore(&state["recipe"]);
         let round = &state["round"];
         let Some(number) = round["number"].as_u64() else { return Ok(()) };
         let damaged = |e: serde_json::Error| Error::Asked(format!("the checkpoint's round of answers is damaged: {e}"));
@@ -129,7 +140,7 @@ impl Online {
         group: usize,
         seed: u64,
         round: u64,
-    ) -> Result<Vec<Answer>, Error> {
+    ) -> Result<Vec<SampledAnswer>, Error> {
         let sampler = Sampler {
             temperature: self.temperature,
             top_p: 1.0,
@@ -157,13 +168,13 @@ impl Online {
             for made in made {
                 let text = model.tokenizer.decode(&made.ids)?;
                 let ids = prompt.iter().chain(&made.ids).chain(&made.end).copied().collect();
-                out.push(Answer {
+                out.push(SampledAnswer {
                     row: example.row,
                     prompt: prompt.len(),
                     ids,
                     ended: made.end.is_some(),
                     text,
-                    ..Answer::default()
+                    ..SampledAnswer::default()
                 });
             }
         }
@@ -171,13 +182,13 @@ impl Online {
     }
 
     /// Says what each answer is worth.
-    fn score(&self, answers: &mut [Answer], tally: &mut Tally) -> Result<(), Error> {
+    fn score(&self, answers: &mut [SampledAnswer], tally: &mut Tally) -> Result<(), Error> {
         let (mut scores, mut checked) = (Vec::new(), Vec::new());
         for answer in answers.iter_mut() {
             let Some(prompt) = self.prompts.get(answer.row) else { continue };
             answer.reward = 0.0;
-            if let Some(judge) = &self.judge {
-                let score = judge.standard(judge.score(prompt, &answer.text)?);
+            if let Some(scorer) = &self.scorer {
+                let score = scorer(prompt, &answer.text)?;
                 answer.score = Some(score);
                 answer.reward += score;
                 scores.push(score);
@@ -208,12 +219,12 @@ impl Online {
     }
 
     /// Measures each answer under the policy and the reference as they are.
-    fn measure(&self, policy: &Policy, answers: &mut [Answer]) -> Result<(), Error> {
-        let shape = self.recipe.shape();
+    fn measure(&self, policy: &Policy, answers: &mut [SampledAnswer]) -> Result<(), Error> {
+        let needs = self.needs;
         let mut left = answers;
         while !left.is_empty() {
             let mut tokens = 0;
-            let fits = |a: &&Answer| {
+            let fits = |a: &&SampledAnswer| {
                 tokens += a.ids.len();
                 tokens <= PACKED
             };
@@ -224,8 +235,8 @@ impl Online {
                 temperature: self.temperature,
                 ..Batch::new(group.iter().map(|a| row(a, values)).collect())
             };
-            let own = policy.score(&batch(shape.values), true)?.rows;
-            let reference = match (shape.reference, &self.reference) {
+            let own = policy.score(&batch(needs.values), true)?.rows;
+            let reference = match (needs.reference, &self.reference) {
                 (false, _) => Vec::new(),
                 (true, Some(reference)) => reference.score(&batch(false), true)?.rows,
                 (true, None) => policy.score(&batch(false), false)?.rows,
@@ -242,13 +253,13 @@ impl Online {
 }
 
 /// An answer's sequence: its tokens scored, and with `values` the head read before each of them.
-fn row(answer: &Answer, values: bool) -> Row {
+fn row(answer: &SampledAnswer, values: bool) -> Row {
     let scored: Vec<usize> = (answer.prompt..answer.ids.len()).collect();
     let valued = if values { scored.iter().map(|at| at - 1).collect() } else { Vec::new() };
     Row { ids: answer.ids.clone(), scored, valued, starts: Vec::new() }
 }
 
-fn example(answer: &Answer, values: bool) -> Example {
+fn example(answer: &SampledAnswer, values: bool) -> Example {
     let id = PairId::new(format!("answer to row {}", answer.row));
     Example {
         prompt_id: PromptId::new(id.as_str()),
@@ -264,7 +275,7 @@ fn example(answer: &Answer, values: bool) -> Example {
 }
 
 /// TRL's `completions/*`.
-fn lengths(answers: &[Answer], tally: &mut Tally) {
+fn lengths(answers: &[SampledAnswer], tally: &mut Tally) {
     let (min, max) = (f64::min as fn(f64, f64) -> f64, f64::max as fn(f64, f64) -> f64);
     let ended: Vec<f64> = answers.iter().filter(|a| a.ended).map(|a| a.tokens() as f64).collect();
     let all: Vec<f64> = answers.iter().map(|a| a.tokens() as f64).collect();
@@ -287,81 +298,81 @@ fn lengths(answers: &[Answer], tally: &mut Tally) {
     }
 }
 
-impl Trainer {
-    /// Gives the next round's answers instead of sampling them, in the order in which they are to be learned from: text,
-    /// tokens and reward of each. For comparing with another trainer's run.
-    pub fn give_round(&mut self, answers: Vec<Answer>) {
-        if let Way::Answers(online) = &mut self.way {
-            online.given.push_back(answers);
-        }
-    }
-
+impl Rollouts {
     /// Adds the gradient of the next update on a round's answers, sampling the round first where it begins; gives the loss
     /// and the work it was.
-    pub(super) fn learn_from_answers(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, Work), Error> {
-        let (rows, number, place) = self.batches.round(self.step);
+    pub(super) fn learn(
+        &mut self,
+        recipe: &mut dyn Recipe,
+        from: LearnFrom<'_>,
+        tally: &mut Tally,
+        sink: &mut dyn Sink,
+    ) -> Result<(f64, Work), Error> {
+        let LearnFrom { policy, model, examples, batches, step } = from;
+        let (rows, number, place) = batches.round(step);
         if rows.is_empty() {
             return Ok((0.0, Work::default()));
         }
-        let Way::Answers(online) = &mut self.way else { return Ok((0.0, Work::default())) };
         let mut sampled = 0;
-        if online.round.as_ref().is_none_or(|r| r.number != number) {
-            let round = if let Some(given) = online.given.pop_front() {
-                take_given(online, &self.policy, number, &given, tally)?
+        if self.round.as_ref().is_none_or(|r| r.number != number) {
+            let round = if let Some(given) = self.given.pop_front() {
+                self.take_given(recipe, policy, number, &given, tally)?
             } else {
-                let prompts: Vec<&Example> = rows.iter().map(|i| &self.train.examples[*i]).collect();
-                let (group, seed) = (online.cut.group, self.batches.seed);
-                let mut answers = online.sample(&self.policy, &self.model, &prompts, group, seed, number)?;
-                online.score(&mut answers, tally)?;
-                online.measure(&self.policy, &mut answers)?;
+                let prompts: Vec<&Example> = rows.iter().map(|i| &examples[*i]).collect();
+                let (group, seed) = (self.cut.group, batches.seed);
+                let mut answers = self.sample(policy, model, &prompts, group, seed, number)?;
+                self.score(&mut answers, tally)?;
+                self.measure(policy, &mut answers)?;
                 if let Some(bad) = answers.iter().find(|a| a.old.iter().chain(&a.values).any(|x| !x.is_finite())) {
                     let bad = example(bad, false).id;
-                    return Err(self.bad_scores(bad, sink)?);
+                    return Err(bad_scores(step, bad, sink)?);
                 }
-                online.recipe.judge(&mut answers, group, tally);
+                recipe.judge(&mut answers, group, tally);
                 Answers { number, all: answers, given: None }
             };
             lengths(&round.all, tally);
             sampled = round.all.iter().map(|a| a.ids.len() as u64).sum();
-            for answer in round.all.iter().step_by(online.cut.group).take(SHOWN) {
-                let prompt = online.prompts.get(answer.row).map(|p| p.headline().to_owned()).unwrap_or_default();
+            for answer in round.all.iter().step_by(self.cut.group).take(SHOWN) {
+                let prompt = self.prompts.get(answer.row).map(|p| p.headline().to_owned()).unwrap_or_default();
                 let score = Some(crate::domain::Num(answer.reward));
-                sink.emit(RunEvent::Sampled { step: self.step, prompt, text: answer.text.clone(), score })?;
+                sink.emit(RunEvent::Sampled { step, prompt, text: answer.text.clone(), score })?;
             }
-            online.round = Some(round);
+            self.round = Some(round);
         }
-        let Some(round) = &online.round else { return Ok((0.0, Work::default())) };
-        let (pass, mini) = (place as usize / online.cut.minis, place as usize % online.cut.minis);
+        let Some(round) = &self.round else { return Ok((0.0, Work::default())) };
+        let (pass, mini) = (place as usize / self.cut.minis, place as usize % self.cut.minis);
         let n = round.all.len();
         let order = match &round.given {
             Some(order) => order.clone(),
-            None => online.cut.order(n, self.batches.seed, number, pass),
+            None => self.cut.order(n, batches.seed, number, pass),
         };
-        let per_update = online.cut.per_update(n);
+        let per_update = self.cut.per_update(n);
         let part: Vec<usize> = order.into_iter().skip(mini * per_update).take(per_update).collect();
-        let values = online.recipe.shape().values;
-        let all: usize = round.all.iter().map(Answer::tokens).sum();
+        let values = self.needs.values;
+        let all: usize = round.all.iter().map(SampledAnswer::tokens).sum();
         let window = UpdateWindow {
-            micro: part.len().div_ceil(online.cut.size).max(1),
-            tokens: all as f64 / online.cut.minis as f64,
+            share: 1.0 / part.len().div_ceil(self.cut.size).max(1) as f64,
+            tokens: all as f64 / self.cut.minis as f64,
         };
-        let (mut loss, mut seen) = (0.0, PASSES + self.step * n as u64);
+        let (mut loss, mut seen) = (0.0, PASSES + step * n as u64);
         let mut tokens = 0;
-        let grouping = Grouping::of(false, self.policy.packs());
-        for micro in part.chunks(online.cut.size) {
-            let answers: Vec<&Answer> = micro.iter().map(|i| &round.all[*i]).collect();
+        let grouping = Grouping::of(false, policy.packs());
+        for micro in part.chunks(self.cut.size) {
+            let answers: Vec<&SampledAnswer> = micro.iter().map(|i| &round.all[*i]).collect();
             let examples: Vec<Example> = answers.iter().map(|a| example(a, values)).collect();
             let examples: Vec<&Example> = examples.iter().collect();
             let nothing = vec![None; examples.len()];
-            let recipe = &online.recipe;
-            let how = How { number: seen, temperature: online.temperature, grouping, apart: Apart::No };
-            let done = forward_backward(&mut self.policy, &examples, &nothing, how, &mut |batch| {
-                let scored: Vec<_> = answers.iter().zip(batch).map(|(a, s)| (*a, &s.scores[0])).collect();
-                Ok(recipe.loss(&scored, &window, tally))
+            let how = How { number: seen, temperature: self.temperature, grouping, apart: Apart::No };
+            let done = forward_backward(policy, &examples, &nothing, how, &mut |batch| {
+                let mut scored = batch.to_vec();
+                for (scored, answer) in scored.iter_mut().zip(&answers) {
+                    scored.answer = Some(answer);
+                }
+                recipe.loss(&scored, &window, tally)
             })?;
             match done {
                 Ok(part) => loss += part,
-                Err(bad) => return Err(self.bad_scores(bad, sink)?),
+                Err(bad) => return Err(bad_scores(step, bad, sink)?),
             }
             seen += micro.len() as u64;
             tokens += answers.iter().map(|a| a.ids.len() as u64).sum::<u64>();
@@ -371,14 +382,19 @@ impl Trainer {
 
     /// Answers the prompts kept for evaluation once each and measures what the answers are worth and how far they are from
     /// the reference.
-    pub(super) fn evaluate_answers(&mut self) -> Result<Metrics, Error> {
-        let Way::Answers(online) = &self.way else { return Ok(Metrics::new()) };
-        let prompts: Vec<&Example> = self.eval.examples.iter().collect();
+    pub(super) fn evaluate(
+        &self,
+        policy: &Policy,
+        model: &LanguageModel,
+        examples: &[Example],
+        seed: u64,
+    ) -> Result<Metrics, Error> {
+        let prompts: Vec<&Example> = examples.iter().collect();
         // The same numbers at every evaluation, and no round's.
-        let mut answers = online.sample(&self.policy, &self.model, &prompts, 1, self.batches.seed ^ 0x6576_616c, 0)?;
+        let mut answers = self.sample(policy, model, &prompts, 1, seed ^ 0x6576_616c, 0)?;
         let mut tally = Tally::default();
-        online.score(&mut answers, &mut tally)?;
-        online.measure(&self.policy, &mut answers)?;
+        self.score(&mut answers, &mut tally)?;
+        self.measure(policy, &mut answers)?;
         for answer in &answers {
             tally.add("reward", answer.reward, 1.0);
             let kl: f64 = answer.old.iter().zip(&answer.reference).map(|(o, r)| o - r).sum();
@@ -391,25 +407,26 @@ impl Trainer {
         tally.write("eval_", &mut metrics);
         Ok(metrics)
     }
-}
 
-/// A round that was given: its answers group by group, and the order in which they are to be learned from.
-fn take_given(
-    online: &mut Online,
-    policy: &Policy,
-    number: u64,
-    given: &[Answer],
-    tally: &mut Tally,
-) -> Result<Answers, Error> {
-    let mut by_row: Vec<usize> = (0..given.len()).collect();
-    by_row.sort_by_key(|i| given[*i].row);
-    let mut order = vec![0; given.len()];
-    for (at, i) in by_row.iter().enumerate() {
-        order[*i] = at;
+    /// A round that was given: its answers group by group, and the order in which they are to be learned from.
+    fn take_given(
+        &self,
+        recipe: &mut dyn Recipe,
+        policy: &Policy,
+        number: u64,
+        given: &[SampledAnswer],
+        tally: &mut Tally,
+    ) -> Result<Answers, Error> {
+        let mut by_row: Vec<usize> = (0..given.len()).collect();
+        by_row.sort_by_key(|i| given[*i].row);
+        let mut order = vec![0; given.len()];
+        for (at, i) in by_row.iter().enumerate() {
+            order[*i] = at;
+        }
+        let mut answers: Vec<SampledAnswer> = by_row.iter().map(|i| given[*i].clone()).collect();
+        self.measure(policy, &mut answers)?;
+        let group = self.cut.group;
+        recipe.judge(&mut answers, group, tally);
+        Ok(Answers { number, all: answers, given: Some(order) })
     }
-    let mut answers: Vec<Answer> = by_row.iter().map(|i| given[*i].clone()).collect();
-    online.measure(policy, &mut answers)?;
-    let group = online.cut.group;
-    online.recipe.judge(&mut answers, group, tally);
-    Ok(Answers { number, all: answers, given: Some(order) })
 }
