@@ -22,8 +22,8 @@ mod tests;
 pub use error::Error;
 
 use crate::domain::RunId;
+use process::say;
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -34,7 +34,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words: Vec<&str> = args.iter().map(|a| a.to_str().unwrap_or_default()).collect();
     let path = |i: usize| Path::new(&args[i]);
     let done = match words.as_slice() {
-        ["run", _] => run::run(path(1)),
+        ["run", _] => run::run(path(1), &task::prepare),
         ["models", roots @ ..] => {
             let roots: Vec<PathBuf> = (1..=roots.len()).map(|i| path(i).to_owned()).collect();
             answer::models(&roots)
@@ -59,10 +59,4 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Says something on standard error, which is the run's `worker.log`.
-fn say(text: &str) {
-    // Where nobody listens there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "{text}");
 }

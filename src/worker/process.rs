@@ -2,7 +2,7 @@
 
 use crate::protocol::Task;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGUSR1};
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -54,4 +54,10 @@ pub(crate) fn detach() -> io::Result<Signals> {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }
     Ok(signals)
+}
+
+/// Says something on standard error, which is the run's `worker.log`.
+pub(super) fn say(text: &str) {
+    // Where nobody listens there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

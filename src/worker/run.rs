@@ -4,9 +4,7 @@ use super::drive::{Ending, Work, drive};
 use super::error::Error;
 use super::gpu::Gpu;
 use super::log::Log;
-use super::process::{Signals, detach, give_way};
-use super::say;
-use super::task::prepare;
+use super::process::{Signals, detach, give_way, say};
 use crate::domain::{Finding, Severity};
 use crate::protocol::{Envelope, RunEvent, RunSpec};
 use crate::storage::{self, Checkpoint, RunDir};
@@ -45,14 +43,15 @@ impl Past {
 }
 
 /// Opens a run's work; the checkpoint is the one to go on from.
-pub(crate) type Open<'a> = Box<dyn FnOnce(&Past, Option<&Checkpoint>, &mut Log) -> Result<Box<dyn Work>, Error> + 'a>;
+pub(crate) type OpenWork<'a> =
+    Box<dyn FnOnce(&Past, Option<&Checkpoint>, &mut Log) -> Result<Box<dyn Work>, Error> + 'a>;
 
 /// A run's work before it is opened.
 pub(super) struct Prepared<'a> {
     /// What computes: `CPU · 2 threads`.
     pub(crate) device: String,
     /// Loads and tokenises, telling the log how far it is.
-    pub(crate) open: Open<'a>,
+    pub(crate) open: OpenWork<'a>,
 }
 
 /// How a run's work is prepared.
@@ -62,11 +61,11 @@ pub(super) type Prepare = dyn for<'a> Fn(&'a RunDir, &'a RunSpec) -> Prepared<'a
 ///
 /// # Errors
 /// When the run cannot be opened or fails; its log says so too, where it can be written.
-pub(crate) fn run(dir: &Path) -> Result<(), Error> {
+pub(crate) fn run(dir: &Path, prepare: &Prepare) -> Result<(), Error> {
     let run = RunDir::open(dir)?;
     let signals = detach().map_err(|e| storage::Error::io("listen to signals for", run.path(), e))?;
     give_way(&run.placed_spec()?.task);
-    live(&run, &signals, &prepare)
+    live(&run, &signals, prepare)
 }
 
 /// Takes the run's lock and log, does the work, logs the end.

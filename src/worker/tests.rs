@@ -4,7 +4,7 @@ use super::drive::{Did, Saving, Work};
 use super::error::Error;
 use super::log::Log;
 use super::process::Signals;
-use super::run::{Open, Prepared, live};
+use super::run::{OpenWork, Prepared, live};
 use crate::domain::{Metrics, Params, RunId, mix64};
 use crate::model;
 use crate::model::Sink;
@@ -111,7 +111,7 @@ fn go(
 ) -> Result<(), Error> {
     live(run, signals, &move |_, _| {
         let before = before.clone();
-        let open: Open = Box::new(move |_, from, _| Ok(Box::new(Toy::open(total, from, before))));
+        let open: OpenWork = Box::new(move |_, from, _| Ok(Box::new(Toy::open(total, from, before))));
         Prepared { device: "toy".into(), open }
     })
 }
@@ -182,7 +182,7 @@ fn the_best_step_is_a_checkpoint_of_its_own_that_stays() {
     let run_to = |last: u64| {
         live(&run, &Signals::default(), &move |_, _| {
             let before = move |step| if step == last { Err(model::Error::Asked("enough".into())) } else { Ok(()) };
-            let open: Open =
+            let open: OpenWork =
                 Box::new(move |_, from, _| Ok(Box::new(Toy { best: Some(17), ..Toy::open(45, from, before) })));
             Prepared { device: "toy".into(), open }
         })
