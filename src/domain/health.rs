@@ -13,7 +13,7 @@ mod tests;
 use super::ids::PairId;
 use super::metric::Metrics;
 use super::run::Finding;
-use past::{Against, LENGTH_PAIRS, Past};
+use past::{Against, LENGTH_PAIRS, RunSoFar};
 use rules::{RULES, Sign};
 
 pub use past::{Facts, Memory};
@@ -125,7 +125,7 @@ impl Health {
 
     /// Asks every rule.
     fn look(&mut self, step: u64) -> Vec<Finding> {
-        let past = Past { facts: &self.facts, memory: &self.memory, window: self.window };
+        let past = RunSoFar { facts: &self.facts, memory: &self.memory, window: self.window };
         let mut out = Vec::new();
         let mut said = Vec::new();
         for rule in RULES {

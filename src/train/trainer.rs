@@ -39,7 +39,7 @@ use best::Best;
 use health::Watcher;
 use mix::Mix;
 use options::policy_of;
-use pass::{Compared, How, Work, forward_backward, score, see};
+use pass::{Compared, How, StepTokens, forward_backward, score, see};
 use probe::Probe;
 use rollouts::{AnswerScore, LearnFrom, Rollouts};
 use std::path::Path;
@@ -301,7 +301,7 @@ impl Trainer {
     }
 
     /// Adds up the gradient of the next step's own rows; gives its loss and the work it was.
-    fn gather(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, Work), Error> {
+    fn gather(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, StepTokens), Error> {
         if let Some(rollouts) = &mut self.rollouts {
             let from = LearnFrom {
                 policy: &mut self.policy,
@@ -325,7 +325,7 @@ impl Trainer {
             loss += self.pass(rows, before, &window, tally, sink)?;
             before += rows.len() as u64;
         }
-        Ok((loss, Work { seen: tokens as u64, done: tokens as u64 }))
+        Ok((loss, StepTokens { seen: tokens as u64, done: tokens as u64 }))
     }
 
     /// Scores a micro-batch of the training examples, adds its gradient, and gives its part of the window's loss. `before`

@@ -67,13 +67,13 @@ pub struct Memory {
 }
 
 /// What a rule looks at.
-pub(super) struct Past<'a> {
+pub(super) struct RunSoFar<'a> {
     pub(super) facts: &'a Facts,
     pub(super) memory: &'a Memory,
     pub(super) window: usize,
 }
 
-impl Past<'_> {
+impl RunSoFar<'_> {
     /// The mean of a metric's last values; none before there are enough of them.
     pub(super) fn recent(&self, name: &str) -> Option<f64> {
         let values = self.last(name)?;

@@ -38,7 +38,7 @@ const METHOD: Method = Method {
     probes: true,
     mixes: true,
     without: &[],
-    own: || [DpoParams::ROWS, &own_rows()].concat(),
+    own,
     defaults: &[("learning_rate", "1e-5", "LoRA 1e-6 – 2e-5, full 1e-7 – 2e-6")],
     under,
     refuse,
@@ -162,8 +162,16 @@ impl DpoParams {
 }
 
 /// The hyper-parameters of single forms.
-fn own_rows() -> Vec<ParamRow> {
-    FORMS.iter().filter_map(|form| form.own).collect()
+fn form_rows() -> impl Iterator<Item = ParamRow> {
+    FORMS.iter().filter_map(|form| form.own)
+}
+
+/// All hyper-parameters; those of single forms follow the divergence's.
+fn own() -> Vec<ParamRow> {
+    let mut rows = DpoParams::rows();
+    let at = rows.iter().position(|row| row.key == "ld_alpha").unwrap_or(rows.len());
+    rows.splice(at..at, form_rows());
+    rows
 }
 
 fn under() -> Vec<Under> {
@@ -453,7 +461,7 @@ mod tests {
             assert_eq!(with(("soft_labels", "true")), !form.smoothing, "{name}");
             assert_eq!(with(("f_divergence_type", "js_divergence")), !form.divergence, "{name}");
             assert_eq!(with(("use_weighting", "true")), form.sorts_batch(), "{name}");
-            for row in own_rows() {
+            for row in form_rows() {
                 let used = form.own.is_some_and(|own| own.key == row.key);
                 assert_eq!(with((row.key, "0.7")), !used, "{name}: {}", row.key);
             }

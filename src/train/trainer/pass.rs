@@ -66,7 +66,7 @@ impl Grouping {
 
 /// Tokens of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Work {
+pub(super) struct StepTokens {
     /// New to the run: `num_tokens` counts them.
     pub(super) seen: u64,
     /// Gone through forwards and backwards: what the speed is measured by.

@@ -6,7 +6,7 @@
 //! `online`.
 
 use super::batches::{Batches, Round};
-use super::pass::{Grouping, How, PACKED, Work, forward_backward};
+use super::pass::{Grouping, How, PACKED, StepTokens, forward_backward};
 use super::watch::bad_scores;
 use crate::domain::{Checks, Metrics, PairId, PromptBody, PromptId, RolloutParams, Sampler, TrainerParams};
 use crate::generate::decode::Asked;
@@ -307,11 +307,11 @@ impl Rollouts {
         from: LearnFrom<'_>,
         tally: &mut Tally,
         sink: &mut dyn Sink,
-    ) -> Result<(f64, Work), Error> {
+    ) -> Result<(f64, StepTokens), Error> {
         let LearnFrom { policy, model, examples, batches, step } = from;
         let (rows, number, place) = batches.round(step);
         if rows.is_empty() {
-            return Ok((0.0, Work::default()));
+            return Ok((0.0, StepTokens::default()));
         }
         let mut sampled = 0;
         if self.round.as_ref().is_none_or(|r| r.number != number) {
@@ -339,7 +339,7 @@ impl Rollouts {
             }
             self.round = Some(round);
         }
-        let Some(round) = &self.round else { return Ok((0.0, Work::default())) };
+        let Some(round) = &self.round else { return Ok((0.0, StepTokens::default())) };
         let (pass, mini) = (place as usize / self.cut.minis, place as usize % self.cut.minis);
         let n = round.all.len();
         let order = match &round.given {
@@ -377,7 +377,7 @@ impl Rollouts {
             seen += micro.len() as u64;
             tokens += answers.iter().map(|a| a.ids.len() as u64).sum::<u64>();
         }
-        Ok((loss, Work { seen: sampled, done: tokens }))
+        Ok((loss, StepTokens { seen: sampled, done: tokens }))
     }
 
     /// Answers the prompts kept for evaluation once each and measures what the answers are worth and how far they are from
