@@ -16,7 +16,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
-use tiebreak::domain::manners::{self, Manner, Split, is_kind, manner_of};
+use tiebreak::demo::{self, Manner, Split, is_kind, manner_of};
 use tiebreak::domain::{Completion, CompletionId, RunId, wilson};
 use tiebreak::protocol::RunEvent;
 use tiebreak::storage::{Home, SessionDir};
@@ -110,12 +110,12 @@ fn main() {
         args.iter().position(|a| a == "--only").map(|at| args[at + 1].split(',').map(str::to_owned).collect());
     let ways: Vec<Way> =
         WAYS.iter().copied().filter(|(m, _)| only.as_ref().is_none_or(|only| only.iter().any(|o| o == m))).collect();
-    let judged = if given("--tuning") { manners::tuning(JUDGING) } else { manners::judging(JUDGING) };
+    let judged = if given("--tuning") { demo::tuning(JUDGING) } else { demo::judging(JUDGING) };
 
     let began = Instant::now();
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
-    let train = manners::prompts(SEED, 200, Split::Train);
+    let train = demo::prompts(SEED, 200, Split::Train);
     let prompts = written(home, "prompts.txt", train.iter().cloned());
     tiebreak(home, &["new", "manners", "--model", "tiny", "--prompts", &prompts]);
     let sample = ["sample", "manners", "--temperature", "1", "--top-p", "1", "--max-new-tokens", "64"];

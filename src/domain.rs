@@ -10,8 +10,8 @@ mod canonical;
 mod check;
 mod hash;
 mod health;
+mod hyper;
 mod ids;
-pub mod manners;
 mod method;
 mod metric;
 mod nearest;
@@ -28,12 +28,16 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
-pub use axis::{Span, Window, tick_label, ticks};
+pub use axis::{Span, Window, nice_step};
 pub use check::{Check, CheckError, Checks, Takes, checks};
 pub use hash::{Fold64, hash64, mix64};
 pub use health::{Facts, Health, Memory, PairMargin};
+pub use hyper::{FromText, Hyperparameters};
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId, is_name};
-pub use method::{Method, Needs, contradiction, method, methods};
+pub use method::{
+    EngineKind, Method, MixOrder, MixParams, Needs, ProbeParams, RolloutParams, SchedulerKind, TrainerParams, TuneKind,
+    Under, When, method, methods,
+};
 pub use metric::{Metrics, Num};
 pub use nearest::nearest;
 pub use param::{Kind, ParamError, ParamRow, Params};
@@ -48,3 +52,9 @@ pub use text::{
     counted, model_name, sanitise,
 };
 pub use verdict::{Choice, Seen, Side, Strength, Verdict};
+
+pub(crate) use hyper::{choices, hyperparameters, read, row};
+pub(crate) use method::{
+    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_UNDER, EPSILON, EPSILON_HIGH, SOFT_LABELS, nothing,
+    reward_formula,
+};

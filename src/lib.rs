@@ -7,8 +7,10 @@
 //! ```text
 //! domain ← protocol ← { storage, model }      model ← nn ← generate ← train ← worker      (nn, generate use kernels)
 //! domain ← protocol ← app ← ui                shell on top of app, ui, storage
+//! domain ← demo                               train and shell use demo
 //! ```
 //! * [`domain`]: the nouns and rules. Pure.
+//! * [`demo`]: the texts from which the bundled model learned. Pure.
 //! * [`protocol`]: what processes and files say to each other.
 //! * [`storage`]: session folders on disk: logs, repair, locks, checkpoints, import and export.
 //! * [`model`]: what lies in files and becomes a model: configuration, weights, tokenizer, template, merging.
@@ -25,6 +27,7 @@
 //! model wrote reaches the terminal unsanitised. A gradient path uses only operations whose backward is tested.
 
 pub mod app;
+pub mod demo;
 pub mod domain;
 pub mod generate;
 pub mod model;
@@ -35,3 +38,7 @@ pub mod storage;
 pub mod train;
 pub mod ui;
 pub mod worker;
+
+/// Which methods there are. `domain` says what a method's row is and `train` declares each beside its mathematics; neither
+/// may import the other, so the table is handed over here, in the one place that knows every room.
+pub(crate) const METHODS: &[domain::Method] = train::METHODS;

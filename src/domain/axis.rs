@@ -1,4 +1,4 @@
-//! Ranges of a chart's axes and the numbers beside them.
+//! Ranges of a chart's axes.
 //!
 //! Owns the rules that keep a live chart still: the y-range changes only when data leaves it or shrinks within it, the
 //! x-range grows in steps of a quarter, and a following window moves in eighths of itself. So a new point touches one or
@@ -37,10 +37,10 @@ impl Span {
         }
         if min == max {
             // A constant lies in the middle of a range of its own size.
-            let half = if min == 0.0 { 1.0 } else { nice(min.abs() / 2.0) };
+            let half = if min == 0.0 { 1.0 } else { nice_step(min.abs() / 2.0) };
             return Some(Self { lo: min - half, hi: max + half, log });
         }
-        let step = nice((max - min) / 4.0);
+        let step = nice_step((max - min) / 4.0);
         let (lo, hi) = ((min / step).floor() * step, (max / step).ceil() * step);
         Some(Self { lo, hi: if hi > lo { hi } else { lo + step }, log })
     }
@@ -58,16 +58,6 @@ impl Span {
 
     fn holds(&self, y: f64) -> bool {
         (0.0..=1.0).contains(&self.place(y))
-    }
-
-    /// The values to put numbers at, at most `most` of them, lowest first.
-    #[must_use]
-    pub fn ticks(&self, most: usize) -> Vec<f64> {
-        if !self.log {
-            return ticks(self.lo, self.hi, most);
-        }
-        let every = (((self.hi - self.lo + 1.0) / most.max(1) as f64).ceil().max(1.0)) as i32;
-        (self.lo as i32..=self.hi as i32).step_by(every as usize).map(|e| 10f64.powi(e)).collect()
     }
 }
 
@@ -114,55 +104,14 @@ impl Window {
     }
 }
 
-/// The least of 1, 2, 2.5, 5 times a power of ten that is not below `x`.
-fn nice(x: f64) -> f64 {
+/// The least of 1, 2, 2.5, 5 times a power of ten that is not below `x`: a step that people count in.
+#[must_use]
+pub fn nice_step(x: f64) -> f64 {
     let power = 10f64.powf(x.log10().floor());
     let unit = x / power;
     // A hair of slack, so that 0.2 / 0.1 counts as 2.
     let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().find(|s| unit <= s * (1.0 + 1e-9)).unwrap_or(10.0);
     step * power
-}
-
-/// Round values within `lo..=hi`, at most `most` of them, lowest first.
-#[must_use]
-pub fn ticks(lo: f64, hi: f64, most: usize) -> Vec<f64> {
-    if !(lo.is_finite() && hi.is_finite() && hi > lo) || most == 0 {
-        return Vec::new();
-    }
-    let mut step = nice((hi - lo) / most.max(2) as f64);
-    loop {
-        let first = (lo / step - 1e-9).ceil() as i64;
-        let last = (hi / step + 1e-9).floor() as i64;
-        if last - first < most as i64 {
-            return (first..=last).map(|k| k as f64 * step).collect();
-        }
-        step = nice(step * 1.01);
-    }
-}
-
-/// A value as text of at most `width` characters (6 or more), precise to about `step`.
-#[must_use]
-pub fn tick_label(value: f64, step: f64, width: usize) -> String {
-    if !value.is_finite() {
-        return if value.is_nan() { "NaN" } else { "inf" }.to_owned();
-    }
-    let value = if value == 0.0 { 0.0 } else { value };
-    let step = step.abs();
-    let decimals = if step > 0.0 && step < 1.0 { (-step.log10() - 1e-9).ceil() as usize } else { 0 };
-    // 2.5, 0.25 … need one more.
-    let shown = (step * 10f64.powi(decimals as i32)).fract();
-    let decimals = decimals + usize::from(step < 10.0 && (0.01..0.99).contains(&shown));
-    if decimals <= 4 {
-        let text = format!("{value:.decimals$}").replace('-', "−");
-        if text.chars().count() <= width {
-            return text;
-        }
-    }
-    if value == 0.0 {
-        return "0".to_owned();
-    }
-    let text = format!("{value:.1e}").replace('-', "−");
-    if text.chars().count() <= width { text } else { format!("{value:.0e}").replace('-', "−") }
 }
 
 #[cfg(test)]
@@ -191,7 +140,6 @@ mod tests {
                 if !log || min > 0.0 {
                     assert!(span.holds(min) && span.holds(max), "{min} {max} {log} {span:?}");
                 }
-                assert!(span.ticks(4).len() <= 4, "{span:?} {:?}", span.ticks(4));
             }
         }
     }
@@ -220,27 +168,5 @@ mod tests {
         assert!(seen.len() <= 12, "{}", seen.len());
         let centred = Window::over(600.0, Some(800.0), 20.0, 2, Some(300.0));
         assert!((centred.place(300.0) - 0.5).abs() < 1e-9);
-    }
-
-    #[test]
-    fn numbers_have_a_bounded_width() {
-        let cases = [
-            (0.69, 0.01, "0.69"),
-            (1e-5, 5e-6, "1.0e−5"),
-            (-0.25, 0.25, "−0.25"),
-            (12000.0, 2000.0, "12000"),
-            (1.5e7, 1e6, "1.5e7"),
-            (-0.0, 0.5, "0.0"),
-            (2.5, 2.5, "2.5"),
-            (5.0, 2.5, "5.0"),
-            (0.0, 2e-6, "0"),
-        ];
-        for (value, step, want) in cases {
-            let got = tick_label(value, step, 6);
-            assert_eq!(got, want);
-            assert!(got.chars().count() <= 6);
-        }
-        assert_eq!(ticks(0.0, 1.0, 3), [0.0, 0.5, 1.0]);
-        assert!(ticks(1.0, 1.0, 3).is_empty());
     }
 }

@@ -1,7 +1,6 @@
 //! Health: what goes wrong in a run, found from its metrics, in plain sentences with the evidence and one remedy each.
 //!
-//! Owns what a rule may look at ([`Past`]: the beginning, the last steps and the best time of every metric, and each pair's
-//! history) and that a rule speaks once, and again only when things have become much worse. The rules are a table in
+//! Owns that a rule speaks once, and again only when things have become much worse. The rules are a table in
 //! `health/rules.rs`, a row each. Refuses metrics' definitions and the trainer: it is fed, step by step, and its [`Memory`]
 //! goes into a checkpoint, so that a run taken up again says nothing twice.
 
@@ -11,14 +10,26 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use super::ids::PairId;
 use super::metric::Metrics;
 use super::run::Finding;
-use past::{Against, LENGTH_PAIRS, Past};
-pub use past::{Facts, Memory, PairMargin};
+use past::{Against, LENGTH_PAIRS, RunSoFar};
 use rules::{RULES, Sign};
 
-/// A finding is repeated when it is this many times as bad as it was said to be.
+pub use past::{Facts, Memory};
+
+/// A finding is made again when it is this many times as bad as it was said to be.
 const MUCH_WORSE: f64 = 2.0;
+/// What a step said of one pair.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PairMargin {
+    /// The pair.
+    pub id: PairId,
+    /// How far the model is for the chosen answer, as the loss sees it; below 0 it is for the rejected one.
+    pub margin: f64,
+    /// Whether the chosen answer is the longer one; none where both are as long.
+    pub longer: Option<bool>,
+}
 
 /// Watches one run.
 #[derive(Debug, Clone, PartialEq)]
@@ -114,7 +125,7 @@ impl Health {
 
     /// Asks every rule.
     fn look(&mut self, step: u64) -> Vec<Finding> {
-        let past = Past { facts: &self.facts, memory: &self.memory, window: self.window };
+        let past = RunSoFar { facts: &self.facts, memory: &self.memory, window: self.window };
         let mut out = Vec::new();
         let mut said = Vec::new();
         for rule in RULES {

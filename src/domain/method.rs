@@ -1,44 +1,28 @@
-//! The method table: one row a training method. The launch form, the command line, the docs and the replay read it; adding
-//! a method is a file beside `dpo.rs`, its name in [`METHODS`], and a recipe file in the engine.
+//! The method table: one row a training method. The launch form, the command line, the docs and the replay read it.
+//!
+//! Owns what a method's row is, the hyper-parameters that methods share, and which options contradict each other. Refuses
+//! mathematics. A method's own row is declared in its recipe's file, beside its loss; [`crate::METHODS`] hands the table over.
 
 mod contradiction;
-mod cpo;
-mod dpo;
-mod grpo;
-mod kto;
-mod orpo;
-mod ppo;
-mod reward;
-mod rloo;
-mod sft;
-mod simpo;
-mod table;
+mod row;
+mod shared;
 
-pub use contradiction::contradiction;
-pub use table::{Method, Needs};
+pub use row::{Method, Needs, Under, When};
+pub use shared::{EngineKind, MixOrder, MixParams, ProbeParams, RolloutParams, SchedulerKind, TrainerParams, TuneKind};
+
+pub(crate) use row::{CHECKS_UNDER, nothing};
+pub(crate) use shared::{
+    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, EPSILON, EPSILON_HIGH, SOFT_LABELS, reward_formula,
+};
 
 /// The methods, in the order the form shows them.
 #[must_use]
 pub fn methods() -> &'static [Method] {
-    METHODS
+    crate::METHODS
 }
 
 /// The method of that name.
 #[must_use]
 pub fn method(name: &str) -> Option<&'static Method> {
-    METHODS.iter().find(|m| m.name == name)
+    methods().iter().find(|m| m.name == name)
 }
-
-/// The table, in the order the form shows it.
-const METHODS: &[Method] = &[
-    dpo::METHOD,
-    orpo::METHOD,
-    sft::METHOD,
-    reward::METHOD,
-    ppo::METHOD,
-    grpo::METHOD,
-    rloo::METHOD,
-    cpo::METHOD,
-    simpo::METHOD,
-    kto::METHOD,
-];

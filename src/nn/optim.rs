@@ -8,7 +8,7 @@ mod device;
 
 use super::contract::Gradients;
 use super::cpu::values;
-use crate::domain::Params;
+use crate::domain::TrainerParams;
 use crate::model::error::Error;
 use crate::model::trained::write_tensors;
 use candle_core::{CpuStorage, D, DType, InplaceOp1, Layout, Tensor, Var};
@@ -134,15 +134,15 @@ impl AdamW {
     ///
     /// # Errors
     /// When the memory cannot be had.
-    pub fn new(params: &Params, trainables: &[(String, Var)]) -> Result<Self, Error> {
+    pub fn new(params: &TrainerParams, trainables: &[(String, Var)]) -> Result<Self, Error> {
         let zeros = |v: &Var| Tensor::zeros(v.shape(), DType::F32, v.device());
         let moments = trainables.iter().map(|(_, v)| Moments::of(v, zeros(v)?, zeros(v)?)).collect::<Result<_, _>>()?;
         Ok(Self {
-            beta1: params.f64("adam_beta1"),
-            beta2: params.f64("adam_beta2"),
-            eps: params.f64("adam_epsilon"),
-            decay: params.f64("weight_decay"),
-            max_norm: params.f64("max_grad_norm"),
+            beta1: params.adam_beta1,
+            beta2: params.adam_beta2,
+            eps: params.adam_epsilon,
+            decay: params.weight_decay,
+            max_norm: params.max_grad_norm,
             count: 0,
             moments,
         })
@@ -316,9 +316,10 @@ fn squares(x: &Tensor) -> Result<f64, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{Hyperparameters, Params};
     use candle_core::Device;
 
-    fn params(pairs: &[(&str, &str)]) -> Params {
+    fn params(pairs: &[(&str, &str)]) -> TrainerParams {
         let mut p = Params::default();
         let base = [
             ("adam_beta1", "0.9"),
@@ -330,7 +331,7 @@ mod tests {
         for (k, v) in base.iter().chain(pairs) {
             p.0.insert((*k).into(), (*v).into());
         }
-        p
+        TrainerParams::read(&p).unwrap()
     }
 
     fn trainables() -> Vec<(String, Var)> {

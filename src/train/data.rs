@@ -19,6 +19,7 @@ mod pack;
 mod single;
 
 pub use encode::Encode;
+pub(crate) use example::common;
 pub use example::{Example, Making, Tokenised, is_eval};
 pub(crate) use pack::pack;
 
@@ -26,7 +27,6 @@ use crate::domain::{Finding, PairId, PairRow, Prompt, PromptBody, RatedRow, Seve
 use crate::model::error::Error;
 use crate::nn::policy::Row;
 use crate::nn::random::{stream, uniform};
-use example::common;
 
 /// A run's rows, of the kind its method needs.
 #[derive(Debug, Clone, PartialEq)]

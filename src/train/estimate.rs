@@ -4,8 +4,9 @@
 //! computes nothing on a device. Refuses to guess seconds: nothing like it has been measured yet.
 
 use super::data::{Example, Rows, tokenise};
-use super::recipe::{AnyRecipe, Apart, recipe};
-use super::trainer::{Batches, Grouping, check, train_spec, tune_of};
+use super::recipe::{Apart, prepare};
+use super::trainer::{Batches, Grouping, train_spec, tune};
+use crate::domain::EngineKind;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::tune::Tune;
@@ -27,20 +28,34 @@ const ANSWERED: usize = 10_000;
 /// When the model cannot be opened, a row cannot be tokenised, or there is no such device.
 pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let train = train_spec(spec)?;
-    let params = &train.params;
-    check(params)?;
+    let prepared = prepare(&train.method, &train.params)?;
+    let (recipe, params) = (&prepared.recipe, &prepared.shared);
     let model = LanguageModel::open(Path::new(&train.model.path))?.dated(spec.inputs.date.as_deref())?;
-    let recipe = recipe(&train.method, params)?;
-    let answers = matches!(recipe, AnyRecipe::Online(_));
-    let made = tokenise(&model, rows, &recipe.making(params), |_| Ok(()))?;
-    let batches = if answers { Batches::rounds(made.train.len(), params)? } else { Batches::of(&made.train, params)? };
-    let tune = tune_of(params);
+    let made = tokenise(&model, rows, &prepared.making(), |_| Ok(()))?;
+    let batches = match &prepared.rollout {
+        Some(rollout) => Batches::rounds(made.train.len(), params, rollout)?,
+        None => Batches::of(&made.train, params)?,
+    };
+    let tune = tune(params);
     let trainable = trainable(&model.config, &tune);
     let longest = made.longest();
     let device = device(&spec.device)?;
     let (cpu, narrow) = (device.is_cpu(), weights_dtype(&device).size_in_bytes() as u64);
-    let packs = cpu && params.text("engine") != "reference" && params.f64("lora_dropout") == 0.0;
-    let micro: Vec<Vec<PassSize>> = if let AnyRecipe::Offline(recipe) = &recipe {
+    let packs = cpu && params.engine != EngineKind::Reference && params.lora_dropout == 0.0;
+    let micro: Vec<Vec<PassSize>> = if let Some(rollout) = &prepared.rollout {
+        // The answers are not there yet: all as long as they may become.
+        let answered = |i: usize| {
+            let prompt = made.train[i].rows.first().map_or(0, |r| r.ids.len());
+            let ids = vec![0; prompt + rollout.max_completion_length];
+            let row = Row { scored: (prompt.max(1)..ids.len()).collect(), ids, ..Row::default() };
+            Example { rows: vec![row], aside: Vec::new(), ..made.train[i].clone() }
+        };
+        let all = batches.answers_ahead(ANSWERED, params, rollout)?.into_iter().map(|micro| {
+            let examples: Vec<Example> = micro.into_iter().map(answered).collect();
+            groups(&examples.iter().collect::<Vec<_>>(), Grouping::of(false, packs), cpu, packs)
+        });
+        all.collect()
+    } else {
         let groups = |rows: Vec<usize>| {
             let examples: Vec<&Example> = rows.iter().map(|i| &made.train[*i]).collect();
             groups(&examples, Grouping::of(recipe.needs_reference(), packs), cpu, packs)
@@ -49,23 +64,10 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
         // What goes back before the next comes is never kept together.
         let apart = recipe.apart() != Apart::No;
         all.flat_map(|all| if apart { all.into_iter().map(|g| vec![g]).collect() } else { vec![all] }).collect()
-    } else {
-        // The answers are not there yet: all as long as they may become.
-        let answered = |i: usize| {
-            let prompt = made.train[i].rows.first().map_or(0, |r| r.ids.len());
-            let ids = vec![0; prompt + params.usize("max_completion_length")];
-            let row = Row { scored: (prompt.max(1)..ids.len()).collect(), ids, ..Row::default() };
-            Example { rows: vec![row], aside: Vec::new(), ..made.train[i].clone() }
-        };
-        let all = batches.answers_ahead(ANSWERED, params)?.into_iter().map(|micro| {
-            let examples: Vec<Example> = micro.into_iter().map(answered).collect();
-            groups(&examples.iter().collect::<Vec<_>>(), Grouping::of(false, packs), cpu, packs)
-        });
-        all.collect()
     };
     let room = activation_budget(&device) as u64;
-    let of = |groups: &Vec<PassSize>| match (params.text("engine"), cpu) {
-        ("reference", _) => (work_reference(&model.config, &tune, groups), 0),
+    let of = |groups: &Vec<PassSize>| match (params.engine, cpu) {
+        (EngineKind::Reference, _) => (work_reference(&model.config, &tune, groups), 0),
         (_, true) => work_cpu(&model.config, &tune, groups, room),
         (_, false) => work_cuda(&model.config, &tune, groups, narrow, room),
     };
@@ -77,8 +79,8 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let packed = if cpu { model.config.parameters() * if halves { BYTES / 2 } else { BYTES } } else { 0 };
     let work = work.max(packed);
     // What scores answers is a model of its own, and so is the reference of a policy without adapters.
-    let scored = answers && !params.text("reward_model").is_empty();
-    let others = u64::from(scored) + u64::from(answers && tune == Tune::Full);
+    let scored = prepared.rollout.as_ref().is_some_and(|rollout| !rollout.reward_model.is_empty());
+    let others = u64::from(scored) + u64::from(prepared.rollout.is_some() && tune == Tune::Full);
     let decided: Vec<bool> = made
         .train
         .iter()

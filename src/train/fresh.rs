@@ -3,7 +3,7 @@
 //! Owns the files of an untrained model's Hugging Face folder. Refuses shapes that no decoder can have, and to write into a
 //! folder that holds something. The same specification makes the same folder.
 
-use crate::domain::manners::exchange;
+use crate::demo::exchange;
 use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::place::Place;

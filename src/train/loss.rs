@@ -18,7 +18,7 @@ mod sft;
 pub use advantage::{Scale, gae, group_advantages, leave_one_out, reward_metrics, whiten};
 pub use calibration::{Calibration, calibrate, fit_temperature};
 pub use cpo::{Cpo, CpoForm, CpoPair};
-pub use dpo::{Divergence, Dpo, DpoForm, DpoPair};
+pub use dpo::{Divergence, Dpo, DpoForm, DpoPair, DpoTerm, FORMS};
 pub use grpo::{Grpo, GrpoRow, Level, Reduction};
 pub use kto::{Kto, KtoForm, KtoRow};
 pub use orpo::{Nll, Orpo, OrpoPair};
@@ -26,6 +26,8 @@ pub use ppo::{AdaptiveKl, KlEstimator, Ppo, PpoLoss, PpoRow, Rollout, rollout_me
 pub use reward::{Reward, RewardLoss, RewardPair};
 pub use rloo::{Rloo, RlooRow};
 pub use sft::{Sft, SftForm};
+
+pub(crate) use dpo::{NAMES, Written};
 
 use crate::domain::Metrics;
 

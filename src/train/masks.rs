@@ -4,9 +4,9 @@
 //! run will, row by row; reads no weights.
 
 use super::data::{Example, Making, Rows, pack, tokenise};
-use super::recipe::recipe;
+use super::recipe::prepare;
 use super::trainer::{RunRows, mix_making, train_spec};
-use crate::domain::PairId;
+use crate::domain::{MixOrder, PairId};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::nn::policy::Row;
@@ -27,11 +27,10 @@ const MIXED: usize = 3;
 /// When the model cannot be opened or a row cannot be tokenised.
 pub fn masks(spec: &RunSpec, rows: &RunRows, most: usize) -> Result<Masks, Error> {
     let train = train_spec(spec)?;
-    let params = &train.params;
+    let prepared = prepare(&train.method, &train.params)?;
     let model = LanguageModel::open(Path::new(&train.model.path))?.dated(spec.inputs.date.as_deref())?;
-    let making = recipe(&train.method, params)?.making(params);
-    let own = found(&model, &rows.rows, &making, most, false)?;
-    let (mixed, all_mixed) = match mix_making(params) {
+    let own = found(&model, &rows.rows, &prepared.making(), most, false)?;
+    let (mixed, all_mixed) = match mix_making(&prepared.shared, &prepared.mix) {
         Some(making) => (found(&model, &Rows::Examples(rows.mix.clone()), &making, MIXED, true)?, rows.mix.len()),
         None => (Found::default(), 0),
     };
@@ -40,7 +39,7 @@ pub fn masks(spec: &RunSpec, rows: &RunRows, most: usize) -> Result<Masks, Error
     for sequences in own.taken {
         taken.extend(sequences);
         // As the run takes them: beside the others in every step, or behind them all.
-        if params.text("mix_order") != "sequential" {
+        if prepared.mix.mix_order != MixOrder::Sequential {
             taken.extend(mixed_in.next().unwrap_or_default());
         }
     }

@@ -3,8 +3,7 @@
 //! Owns the multiplier of the learning rate; the shapes are those of Hugging Face's trainer. Refuses to count steps itself:
 //! the rate is a pure function of the step.
 
-use crate::domain::Params;
-use crate::model::error::Error;
+use crate::domain::{SchedulerKind, TrainerParams};
 
 /// How the rate falls after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +25,6 @@ pub enum Decay {
 /// Steps by which `inverse_sqrt` is stretched without a warm-up, as in Hugging Face's trainer.
 const TIMESCALE: f64 = 10_000.0;
 
-/// The default share of the run in which `warmup_stable_decay` falls.
-const DECAY_SHARE: f64 = 0.2;
-
 /// The learning rate of every step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
@@ -45,26 +41,18 @@ pub struct Schedule {
 impl Schedule {
     /// The schedule that `params` ask for in a run of `total` steps. `warmup_steps` below 1 is a share of all steps, rounded
     /// up, as `lr_decay_share` is.
-    ///
-    /// # Errors
-    /// When the scheduler's name is unknown.
-    pub fn new(params: &Params, total: u64) -> Result<Self, Error> {
-        let share = if params.text("lr_decay_share").is_empty() { DECAY_SHARE } else { params.f64("lr_decay_share") };
-        let decay = match params.text("lr_scheduler_type") {
-            "linear" => Decay::Linear,
-            "cosine" => Decay::Cosine,
-            "constant" => Decay::Constant,
-            "inverse_sqrt" => Decay::InverseSqrt,
-            "warmup_stable_decay" => Decay::Stable((share * total as f64).ceil() as u64),
-            other => {
-                return Err(Error::Asked(format!(
-                    "lr_scheduler_type={other} is none of linear, cosine, constant, inverse_sqrt, warmup_stable_decay"
-                )));
-            }
+    #[must_use]
+    pub fn new(params: &TrainerParams, total: u64) -> Self {
+        let decay = match params.lr_scheduler_type {
+            SchedulerKind::Linear => Decay::Linear,
+            SchedulerKind::Cosine => Decay::Cosine,
+            SchedulerKind::Constant => Decay::Constant,
+            SchedulerKind::InverseSqrt => Decay::InverseSqrt,
+            SchedulerKind::WarmupStableDecay => Decay::Stable((params.lr_decay_share * total as f64).ceil() as u64),
         };
-        let asked = params.f64("warmup_steps");
+        let asked = params.warmup_steps;
         let warmup = if asked >= 1.0 { asked as u64 } else { (asked * total as f64).ceil() as u64 };
-        Ok(Self { decay, peak: params.f64("learning_rate"), warmup, total })
+        Self { decay, peak: params.learning_rate, warmup, total }
     }
 
     /// The rate of the update that follows `done` updates. With a warm-up the first update's rate is 0.
@@ -96,6 +84,7 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{Hyperparameters, Params};
 
     fn at(decay: Decay, warmup: u64) -> Vec<f64> {
         let s = Schedule { decay, peak: 2.0, warmup, total: 10 };
@@ -136,29 +125,22 @@ mod tests {
         assert_eq!(at(Decay::Stable(0), 0)[9..], [2.0, 0.0]);
     }
 
+    fn params(settings: &[(&str, &str)]) -> TrainerParams {
+        TrainerParams::read(&Params(settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect())).unwrap()
+    }
+
     #[test]
     fn a_decay_share_is_for_the_schedule_that_has_one() {
-        let with = |scheduler: &str, share: &str| {
-            let mut params = Params::default();
-            let all = [("lr_scheduler_type", scheduler), ("learning_rate", "0.1"), ("lr_decay_share", share)];
-            for (k, v) in &all {
-                params.0.insert((*k).into(), (*v).into());
-            }
-            Schedule::new(&params, 25)
-        };
-        assert_eq!(with("warmup_stable_decay", "0.1").unwrap().decay, Decay::Stable(3));
-        assert_eq!(with("warmup_stable_decay", "").unwrap().decay, Decay::Stable(5));
-        assert_eq!(with("linear", "0.2").unwrap().decay, Decay::Linear);
+        let stable = ("lr_scheduler_type", "warmup_stable_decay");
+        let tenth = ("lr_decay_share", "0.1");
+        assert_eq!(Schedule::new(&params(&[stable, tenth]), 25).decay, Decay::Stable(3));
+        assert_eq!(Schedule::new(&params(&[stable]), 25).decay, Decay::Stable(5));
+        assert_eq!(Schedule::new(&params(&[tenth]), 25).decay, Decay::Linear);
     }
 
     #[test]
     fn a_share_of_the_steps_is_rounded_up() {
-        let mut params = Params::default();
-        for (k, v) in [("lr_scheduler_type", "linear"), ("learning_rate", "0.1"), ("warmup_steps", "0.1")] {
-            params.0.insert(k.into(), v.into());
-        }
-        assert_eq!(Schedule::new(&params, 25).unwrap().warmup, 3);
-        params.0.insert("warmup_steps".into(), "4".into());
-        assert_eq!(Schedule::new(&params, 25).unwrap().warmup, 4);
+        assert_eq!(Schedule::new(&params(&[("warmup_steps", "0.1")]), 25).warmup, 3);
+        assert_eq!(Schedule::new(&params(&[("warmup_steps", "4")]), 25).warmup, 4);
     }
 }

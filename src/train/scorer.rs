@@ -16,13 +16,13 @@ use candle_core::Device;
 use std::path::Path;
 
 /// A reward model.
-pub struct Judge {
+pub struct RewardScorer {
     model: LanguageModel,
     policy: Policy,
     calibration: Option<Calibration>,
 }
 
-impl Judge {
+impl RewardScorer {
     /// Loads the reward model that a run left in the folder `checkpoint`, trained on the model at `path`.
     ///
     /// # Errors

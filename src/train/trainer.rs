@@ -15,22 +15,20 @@ mod checkpoint;
 mod health;
 mod inputs;
 mod mix;
-mod online;
 mod options;
 mod pass;
 mod probe;
-mod rounds;
-mod rows;
-mod saved;
+mod rollouts;
 mod state;
 mod watch;
 
 use super::data::{Example, Tokenised, tokenise};
 use super::loss::Tally;
-use super::recipe::{AnyRecipe, recipe};
-use super::reference::ReferenceCache;
+use super::recipe::{PreparedMethod, UpdateWindow, prepare};
+use super::reference::{Reference, ReferenceCache};
 use super::schedule::Schedule;
-use crate::domain::{Metrics, method};
+use super::scorer::RewardScorer;
+use crate::domain::{Metrics, TuneKind, method};
 use crate::model::error::Error;
 use crate::model::fingerprint::{Fingerprints, identity};
 use crate::model::language_model::LanguageModel;
@@ -38,25 +36,25 @@ use crate::model::sink::Sink;
 use crate::nn::device::device;
 use crate::nn::optim::AdamW;
 use crate::nn::policy::Policy;
-use crate::protocol::{Plan, RunEvent, RunSpec, Task, TrainSpec};
-use best::{Best, Now};
-use health::{Size, Watcher};
+use crate::protocol::{Plan, RunEvent, RunSpec};
+use best::Best;
+use health::Watcher;
 use mix::Mix;
-use online::Online;
 use options::policy_of;
+use pass::{Compared, How, StepTokens, forward_backward, not_finite, score, see};
 use probe::Probe;
-use saved::{start_from, weights_hash};
-use state::{Check, Data, Way};
+use rollouts::{AnswerScore, LearnFrom, Rollouts};
 use std::path::Path;
 use std::time::Instant;
+use watch::SelfCheck;
 
 pub(crate) use batches::Batches;
+pub(crate) use checkpoint::notes;
 pub use inputs::{Places, RunRows};
 pub(crate) use mix::making as mix_making;
-pub(crate) use options::check;
 pub use options::tune_of;
+pub(crate) use options::{train_spec, tune};
 pub(crate) use pass::Grouping;
-pub(crate) use saved::notes;
 pub use state::Trainer;
 pub(crate) use watch::peak_mib;
 
@@ -69,23 +67,15 @@ pub enum StepOutcome {
     Done,
 }
 
-/// The training part of a specification.
-pub(super) fn train_spec(spec: &RunSpec) -> Result<&TrainSpec, Error> {
-    match &spec.task {
-        Task::Train(t) => Ok(t),
-        Task::Sample(_) => Err(Error::Asked(format!("run {} samples; it has nothing to train", spec.id))),
-    }
-}
-
-/// What the run's reference log-probs depend on beside the tokens: every byte of the model's files, what it was trained to by
-/// an earlier run, the number type and the way in which they are computed.
+/// What the run's reference log-probs depend on beside the tokens: every byte of the model's files, the tensors that an
+/// earlier run trained, the number type and the path on which they are computed.
 fn reference_identity(spec: &RunSpec, policy: &Policy, adapter: bool) -> Result<String, Error> {
     let path = &train_spec(spec)?.model.path;
     let model = match spec.inputs.models.first() {
         Some(model) => identity(model),
         None => identity(&Fingerprints::default().of(path, Path::new(path), |_, _| Ok(()))?),
     };
-    let trained = if adapter { weights_hash(policy)? } else { String::new() };
+    let trained = if adapter { checkpoint::weights_hash(policy)? } else { String::new() };
     Ok(format!("{model} {} {} {trained}", policy.decoder().dtype().as_str(), policy.path()))
 }
 
@@ -97,19 +87,22 @@ impl Trainer {
     /// When the model cannot be loaded, no row is left to train on, or a checkpoint does not belong to this run.
     pub fn open(spec: &RunSpec, rows: &RunRows, places: &Places<'_>, sink: &mut dyn Sink) -> Result<Self, Error> {
         let train_spec = train_spec(spec)?.clone();
-        let params = &train_spec.params;
-        check(params)?;
-        let recipe = recipe(&train_spec.method, params)?;
-        let making = recipe.making(params);
+        let prepared = prepare(&train_spec.method, &train_spec.params)?;
+        let making = prepared.making();
+        let PreparedMethod { recipe, shared: params, rollout, mix, probe } = prepared;
+        let needs = recipe.rollout();
 
         progress(sink, "loading the model", 0, 1)?;
         let model = LanguageModel::open(Path::new(&train_spec.model.path))?.dated(spec.inputs.date.as_deref())?;
         let device = device(&spec.device)?;
-        let mut decoder = model.decoder(&device, &tune_of(params))?;
-        if let Some(initial) = recipe.score_head(model.config.hidden, params) {
-            decoder.add_score(initial, making.valued)?;
+        let mut decoder = model.decoder(&device, &tune(&params))?;
+        let hidden = model.config.hidden;
+        // A value head begins at 0, which is no opinion.
+        let value = needs.filter(|needs| needs.values).map(|_| vec![0.0; hidden]);
+        if let Some(first) = value.or_else(|| recipe.score_head(hidden, params.seed)) {
+            decoder.add_score(first, making.valued)?;
         }
-        let policy = policy_of(decoder, params)?;
+        let policy = policy_of(decoder, &params)?;
         progress(sink, "loading the model", 1, 1)?;
 
         let watch = |done| progress(sink, "tokenising", done, rows.rows.len());
@@ -131,9 +124,9 @@ impl Trainer {
         }
 
         let reading = if making.valued { Some(model.reading()?) } else { None };
-        let probe = Probe::new(&model, &policy, &rows.probe, params)?;
+        let probe = Probe::new(&model, &policy, &rows.probe, &probe)?;
         if let Some(dir) = places.init {
-            start_from(&policy, params, dir)?;
+            checkpoint::start_from(&policy, &tune(&params), dir)?;
         }
         let all: Vec<&Example> = train.iter().chain(&eval).collect();
         let mut references = if recipe.needs_reference() {
@@ -151,28 +144,38 @@ impl Trainer {
         };
         let eval_references = references.split_off(train.len().min(references.len()));
 
-        let way = match recipe {
-            AnyRecipe::Offline(recipe) => Way::Rows(recipe),
-            AnyRecipe::Online(recipe) => {
-                progress(sink, "loading what scores", 0, 1)?;
-                let online = Online::open(recipe, &model, &rows.rows, params, places, &device)?;
-                progress(sink, "loading what scores", 1, 1)?;
-                Way::Answers(Box::new(online))
-            }
+        let mut rollouts = None;
+        if let (Some(rollout), Some(needs)) = (&rollout, needs) {
+            progress(sink, "loading what scores", 0, 1)?;
+            let scorer = match places.reward {
+                Some((path, dir)) => Some(RewardScorer::open(path, dir, &device)?.dated(places.reward_date)?),
+                None => None,
+            };
+            // The policy without its adapter is the reference, where the run starts from nothing else.
+            let reference = if needs.reference && (places.init.is_some() || params.tune == TuneKind::Full) {
+                let reference = policy_of(model.decoder(&device, &tune(&params))?, &params)?;
+                if let Some(dir) = places.init {
+                    checkpoint::start_from(&reference, &tune(&params), dir)?;
+                }
+                Some(reference)
+            } else {
+                None
+            };
+            let score = scorer.map(|scorer| -> AnswerScore {
+                Box::new(move |prompt, answer| Ok(scorer.standard(scorer.score(prompt, answer)?)))
+            });
+            rollouts = Some(Rollouts::new(needs, &rows.rows, &params, rollout, score, reference)?);
+            progress(sink, "loading what scores", 1, 1)?;
+        }
+        let batches = match &rollout {
+            None => Batches::of(&train, &params)?,
+            Some(rollout) => Batches::rounds(train.len(), &params, rollout)?,
         };
-        let batches = match &way {
-            Way::Rows(_) => Batches::of(&train, params)?,
-            Way::Answers(_) => Batches::rounds(train.len(), params)?,
-        };
-        let mix = Mix::new(&model, &rows.mix, params, &mut dropped)?;
+        let mix = Mix::new(&model, &rows.mix, &params, &mix, &mut dropped)?;
         let total = batches.total + mix.as_ref().map_or(0, |m| m.steps_alone(&batches));
-        let schedule = Schedule::new(params, total)?;
-        let optimizer = AdamW::new(params, policy.trainables())?;
-        let at_reference = match &way {
-            Way::Rows(recipe) => recipe.at_reference(),
-            Way::Answers(_) => None,
-        };
-        let at_reference = at_reference.filter(|_| places.init.is_none() || params.f64("lora_dropout") == 0.0);
+        let schedule = Schedule::new(&params, total);
+        let optimizer = AdamW::new(&params, policy.trainables())?;
+        let at_reference = recipe.at_reference().filter(|_| places.init.is_none() || params.lora_dropout == 0.0);
         let plan = Plan {
             total_steps: total,
             steps_per_epoch: batches.per_epoch(),
@@ -181,30 +184,30 @@ impl Trainer {
             trainable: policy.trainables().iter().map(|(_, v)| v.elem_count() as u64).sum(),
             parameters: model.config.parameters(),
             dropped,
-            objective: method(&train_spec.method).map(|m| m.formula(params)).unwrap_or_default(),
+            objective: method(&train_spec.method).map(|m| m.formula(&train_spec.params)).unwrap_or_default(),
             longest: train.iter().chain(&eval).map(Example::longest).max().unwrap_or(0),
         };
-        let size = Size { steps: total, steps_per_epoch: batches.per_epoch(), kept: train.len() + eval.len() };
         let mut trainer = Self {
             asked: answers::asked(&rows.rows, &eval, &train),
+            health: Watcher::new(&train_spec.method, recipe.health(), total, batches.per_epoch(), &plan),
             model,
             policy,
-            way,
+            recipe,
+            rollouts,
             optimizer,
             schedule,
-            spec: train_spec.clone(),
-            train: Data { examples: train, references },
-            eval: Data { examples: eval, references: eval_references },
+            spec: train_spec,
+            params,
+            train: Compared { examples: train, references },
+            eval: Compared { examples: eval, references: eval_references },
             batches,
             mix,
             probe,
             step: 0,
             total,
             tokens: 0,
-            check: Check::new(at_reference),
+            check: SelfCheck::new(at_reference),
             best: Best::default(),
-            narrowed: false,
-            health: Watcher::new(&train_spec.method, params, size, &plan.dropped),
             reading,
             introduced: false,
         };
@@ -224,7 +227,7 @@ impl Trainer {
     /// of severity stop; or when a tensor operation fails.
     pub fn step(&mut self, sink: &mut dyn Sink) -> Result<StepOutcome, Error> {
         match self.advance(sink) {
-            Err(Error::NotFinite(what)) => Err(self.not_finite(what, sink)?),
+            Err(Error::NotFinite(what)) => Err(watch::not_finite(self.step, what, sink)?),
             done => done,
         }
     }
@@ -245,9 +248,13 @@ impl Trainer {
         let began = Instant::now();
         let mut tally = Tally::default();
         let (own, mut work) = self.gather(&mut tally, sink)?;
-        self.check_start(own, &tally, sink)?;
-        let (mixed, more) = self.imitate(&mut tally, sink)?;
-        self.say_narrowed(sink)?;
+        let narrow = self.policy.decoder().dtype().size_in_bytes() < 4;
+        self.check.start(self.step, own, &tally, narrow, sink)?;
+        let (mixed, more) = match &self.mix {
+            Some(mix) => mix.learn(&mut self.policy, &self.batches, self.step, &mut tally, sink)?,
+            None => (0.0, 0),
+        };
+        self.check.narrowed(self.step, &self.policy, sink)?;
         let loss = own + mixed;
         work.seen += more;
         work.done += more;
@@ -259,11 +266,11 @@ impl Trainer {
         }
         let rate = self.schedule.rate(self.step);
         // Answers that all earned the same teach nothing, and that is no fault of the tensors.
-        let watching = self.check.watching(rate) && (norm > 0.0 || matches!(self.way, Way::Rows(_)));
+        let watching = self.check.watching(rate) && (norm > 0.0 || self.rollouts.is_none());
         let update = self.optimizer.update(self.policy.trainables(), &gradients, norm, rate, watching)?;
         drop(gradients);
         if watching {
-            self.check_moved(&update, sink)?;
+            self.check.moved(self.step, &update, self.policy.trainables(), sink)?;
         }
         self.step += 1;
         self.tokens += work.seen;
@@ -286,37 +293,29 @@ impl Trainer {
             sink.emit(RunEvent::Found(finding))?;
         }
 
-        if self.due("eval_steps") && !self.eval.examples.is_empty() {
+        if self.due(self.params.eval_steps) && !self.eval.examples.is_empty() {
             let metrics = self.evaluate()?;
             sink.emit(RunEvent::Evaluated { step: self.step, metrics: metrics.clone() })?;
-            let now = Now { step: self.step, total: self.total };
-            self.best.compare(&metrics, &self.spec.params, now, sink)?;
+            self.best.compare(&metrics, &self.params, self.step, self.total, sink)?;
         }
-        if self.due("probe_steps") {
+        if self.due(self.probe.as_ref().map_or(0, |probe| probe.every)) {
             self.measure_probe(sink)?;
         }
-        if self.due("sample_steps") {
+        if self.due(self.params.sample_steps) {
             self.show_answers(sink)?;
         }
         Ok(StepOutcome::Stepped)
     }
 
     /// Whether what happens every so many steps happens now; it always does at the end.
-    fn due(&self, key: &str) -> bool {
-        let every = self.spec.params.usize(key) as u64;
+    fn due(&self, every: u64) -> bool {
         self.step == self.total || self.best.ended || (every > 0 && self.step.is_multiple_of(every))
     }
 
-    /// Adds the gradient of this step's mixed rows; gives their part of the loss and how many tokens they have.
-    fn imitate(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, u64), Error> {
-        let Some(mix) = &self.mix else { return Ok((0.0, 0)) };
-        match mix.imitate(&mut self.policy, &self.batches, self.step, tally)? {
-            Ok(done) => Ok(done),
-            Err(bad) => Err(self.bad_scores(bad, sink)?),
-        }
+    fn show_answers(&self, sink: &mut dyn Sink) -> Result<(), Error> {
+        answers::show(&self.asked, &self.model, &self.policy, self.step, sink)
     }
 
-    /// Measures the probe where the run has one.
     fn measure_probe(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
         match &mut self.probe {
             Some(probe) => probe.measure(&self.policy, self.step, sink),
@@ -324,46 +323,111 @@ impl Trainer {
         }
     }
 
-    /// The step whose evaluation was the best so far by `metric_for_best_model`; none before the first.
-    #[must_use]
-    pub fn best_step(&self) -> Option<u64> {
-        self.best.at()
+    /// Adds up the gradient of the next step's own rows; gives its loss and the work it was.
+    fn gather(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, StepTokens), Error> {
+        if let Some(rollouts) = &mut self.rollouts {
+            let from = LearnFrom {
+                policy: &mut self.policy,
+                model: &self.model,
+                examples: &self.train.examples,
+                batches: &self.batches,
+                step: self.step,
+            };
+            return rollouts.learn(self.recipe.as_mut(), from, tally, sink);
+        }
+        let (micro, mut before) = self.batches.window(self.step);
+        let examples = || micro.iter().flatten().map(|i| &self.train.examples[*i]);
+        let (all, scored) = (examples().count(), examples().map(Example::scored).sum::<usize>());
+        let tokens: usize = examples().map(Example::tokens).sum();
+        let mut loss = 0.0;
+        for rows in &micro {
+            // Micro-batches of the same size count alike, also a shorter last one, as TRL has it.
+            let share =
+                if self.batches.by_tokens() { rows.len() as f64 / all as f64 } else { 1.0 / micro.len() as f64 };
+            let window = UpdateWindow { share, tokens: scored as f64 };
+            loss += self.pass(rows, before, &window, tally, sink)?;
+            before += rows.len() as u64;
+        }
+        Ok((loss, StepTokens { seen: tokens as u64, done: tokens as u64 }))
     }
 
-    /// Whether the run stands at that step.
-    #[must_use]
-    pub fn is_best_now(&self) -> bool {
-        self.best_step() == Some(self.step)
+    /// Scores a micro-batch of the training examples, adds its gradient, and gives its part of the window's loss. `before`
+    /// is how many examples the run has seen before it.
+    fn pass(
+        &mut self,
+        micro: &[usize],
+        before: u64,
+        window: &UpdateWindow,
+        tally: &mut Tally,
+        sink: &mut dyn Sink,
+    ) -> Result<f64, Error> {
+        let Self { train, recipe, health, policy, .. } = self;
+        let examples: Vec<&Example> = micro.iter().map(|i| &train.examples[*i]).collect();
+        let references: Vec<Option<&Reference>> = micro.iter().map(|i| train.references.get(*i)).collect();
+        let grouping = Grouping::of(recipe.needs_reference(), policy.packs());
+        let how = How { number: before, temperature: 1.0, grouping, apart: recipe.apart() };
+        let done = forward_backward(policy, &examples, &references, how, &mut |seen| {
+            for one in seen {
+                health.see(one);
+            }
+            recipe.loss(seen, window, tally)
+        })?;
+        tally.close();
+        match done {
+            Ok(loss) => Ok(loss),
+            Err(bad) => Err(watch::bad_scores(self.step, bad, sink)?),
+        }
     }
 
-    /// Steps made.
-    #[must_use]
-    pub fn step_count(&self) -> u64 {
-        self.step
+    /// Measures the evaluation examples; every metric is weighted by examples or tokens, not by batches.
+    fn evaluate(&mut self) -> Result<Metrics, Error> {
+        let Compared { examples, references } = &self.eval;
+        if let Some(rollouts) = &self.rollouts {
+            return rollouts.evaluate(&self.policy, &self.model, examples, self.batches.seed);
+        }
+        let mut tally = Tally::default();
+        let mut all = Vec::with_capacity(examples.len());
+        let size = self.batches.rows_at_once();
+        for first in (0..examples.len()).step_by(size) {
+            let end = (first + size).min(examples.len());
+            let batch: Vec<&Example> = examples[first..end].iter().collect();
+            let scores = score(&self.policy, &batch)?;
+            let references: Vec<Option<&Reference>> = (first..end).map(|i| references.get(i)).collect();
+            for ((example, scored), reference) in batch.iter().zip(&scores).zip(&references) {
+                if let Some(what) = not_finite(scored, *reference) {
+                    return Err(Error::NotFinite(format!(
+                        "{what} of the held-out pair {} are not finite.",
+                        example.id
+                    )));
+                }
+            }
+            let seen = see(&batch, &scores, &references);
+            let tokens = batch.iter().map(|e| e.scored()).sum::<usize>() as f64;
+            let out = self.recipe.loss(&seen, &UpdateWindow { share: 1.0, tokens }, &mut tally)?;
+            tally.close();
+            tally.add("loss", out.loss, self.recipe.weight(&seen));
+            all.extend(scores.into_iter().map(|s| s.rows));
+        }
+        let mut metrics = Metrics::new();
+        tally.write("eval_", &mut metrics);
+        self.recipe.evaluated(&all, &mut metrics);
+        Ok(metrics)
     }
 
-    /// Steps planned.
-    #[must_use]
-    pub fn total_steps(&self) -> u64 {
-        self.total
-    }
-
-    /// Passes over the data so far.
-    #[must_use]
-    pub fn epoch(&self) -> f64 {
-        self.step.min(self.batches.total) as f64 / self.batches.per_epoch() as f64
-    }
-
-    /// What is trained on, in tokens.
-    #[must_use]
-    pub fn examples(&self) -> &[Example] {
-        &self.train.examples
-    }
-
-    /// The policy.
-    #[must_use]
-    pub fn policy(&self) -> &Policy {
-        &self.policy
+    /// A gradient is not finite although the losses are: finds the example by going through the step again, one by one.
+    fn bad_gradient(&mut self, sink: &mut dyn Sink) -> Result<Error, Error> {
+        let mut culprit = None;
+        let rows = if self.rollouts.is_none() { self.batches.window(self.step).0 } else { Vec::new() };
+        for i in rows.into_iter().flatten() {
+            let window = UpdateWindow { share: 1.0, tokens: self.train.examples[i].scored() as f64 };
+            self.pass(&[i], 0, &window, &mut Tally::default(), sink)?;
+            let gradients = self.policy.take_gradients()?;
+            if !AdamW::norm(&gradients)?.is_finite() {
+                culprit = Some(self.train.examples[i].id.clone());
+                break;
+            }
+        }
+        watch::bad_gradient(self.step, culprit, sink)
     }
 }
 

@@ -4,3 +4,4 @@ pub mod chart;
 pub mod plain;
 pub mod raster;
 pub mod sparkline;
+pub mod ticks;

@@ -11,8 +11,7 @@ use crate::model::Sink;
 use crate::model::merge::{Precision, to_hf, to_peft};
 use crate::protocol::{FreshSpec, RunEvent, Scoring, Task};
 use crate::storage::{self, RunDir, SessionDir};
-use crate::train::Judge;
-use crate::train::fresh;
+use crate::train::{RewardScorer, fresh};
 use crate::{model, nn, train};
 use std::path::{Path, PathBuf};
 
@@ -65,12 +64,12 @@ pub(crate) fn score(path: &Path, id: &RunId) -> Result<(), Error> {
     check_models(&run, &mut Quiet)?;
     let (model, date) = inputs::scorer(&run)?;
     let checkpoint = newest(&run, id)?;
-    let judge = Judge::open(&model, &checkpoint.path, &nn::device(&spec.device)?)?.dated(Some(&date))?;
+    let scorer = RewardScorer::open(&model, &checkpoint.path, &nn::device(&spec.device)?)?.dated(Some(&date))?;
     let (session, _) = SessionDir::open(run.session_path())?.state()?;
     for completion in session.completions() {
         let known = session.score_of(&completion.id).is_some_and(|score| score.run == *id);
         let Some(prompt) = session.prompt(&completion.prompt).filter(|_| !known) else { continue };
-        let score = Num(judge.standard(judge.score(&prompt.body, &completion.text)?));
+        let score = Num(scorer.standard(scorer.score(&prompt.body, &completion.text)?));
         say(&Scoring { completion: completion.id.clone(), score })?;
     }
     Ok(())

@@ -48,7 +48,7 @@ pub(crate) fn cards() -> Vec<GpuCard> {
 }
 
 /// The GPU that a run computes on.
-pub(crate) struct Gpu {
+pub(crate) struct RunGpu {
     nvml: Nvml,
     which: Which,
 }
@@ -60,7 +60,7 @@ enum Which {
     Uuid(String),
 }
 
-impl Gpu {
+impl RunGpu {
     /// The GPU of a device's description (`CUDA 0`); none on another device or without the library.
     pub(crate) fn of(device: &str) -> Option<Self> {
         let which = which(device, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())?;
@@ -124,7 +124,7 @@ pub(crate) struct Peak {
 impl Peak {
     /// Begins to watch; none where there is nothing to watch.
     pub(crate) fn watch(device: &str) -> Option<Self> {
-        let gpu = Gpu::of(device)?;
+        let gpu = RunGpu::of(device)?;
         let before = gpu.used()?;
         let (most, ended) = (Arc::new(AtomicU64::new(before)), Arc::new(AtomicBool::new(false)));
         let (seen, stop) = (Arc::clone(&most), Arc::clone(&ended));
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_run_on_the_cpu_has_no_gpu_and_nothing_fails() {
-        assert!(Gpu::of("CPU · 2 threads").is_none());
+        assert!(RunGpu::of("CPU · 2 threads").is_none());
         assert!(Peak::watch("Metal").is_none());
         // Whatever this machine has, asking is no error.
         let _ = cards();

@@ -1,7 +1,7 @@
 //! The run's log as the engine's sink: durable every two seconds, and patient when the disk is full.
 
 use super::error::Error;
-use super::gpu::Gpu;
+use super::gpu::RunGpu;
 use super::process::Signals;
 use crate::domain::{Finding, Severity};
 use crate::model;
@@ -46,7 +46,7 @@ pub(crate) struct Log {
     /// Orders taken while opening that are not about ending.
     pub(crate) waiting: Vec<RunCommand>,
     /// The GPU that the run computes on, whose figures every step carries.
-    pub(crate) gpu: Option<Gpu>,
+    pub(crate) gpu: Option<RunGpu>,
 }
 
 impl Log {

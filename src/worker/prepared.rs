@@ -37,14 +37,15 @@ impl Past {
 }
 
 /// Opens a run's work; the checkpoint is the one to go on from.
-pub(super) type Open<'a> = Box<dyn FnOnce(&Past, Option<&Checkpoint>, &mut Log) -> Result<Box<dyn Work>, Error> + 'a>;
+pub(super) type OpenWork<'a> =
+    Box<dyn FnOnce(&Past, Option<&Checkpoint>, &mut Log) -> Result<Box<dyn Work>, Error> + 'a>;
 
 /// A run's work before it is opened.
 pub(super) struct Prepared<'a> {
     /// What computes: `CPU · 2 threads`.
     pub(super) device: String,
     /// Loads and tokenises, telling the log how far it is.
-    pub(super) open: Open<'a>,
+    pub(super) open: OpenWork<'a>,
 }
 
 /// How a run's work is prepared.

@@ -2,7 +2,7 @@
 
 use super::drive::{Ending, drive};
 use super::error::Error;
-use super::gpu::Gpu;
+use super::gpu::RunGpu;
 use super::log::Log;
 use super::out::{note, panicked};
 use super::prepared::{Past, Prepare};
@@ -72,8 +72,8 @@ fn take_up(
     let from_step = found.checkpoint.as_ref().map(|c| c.step);
     log.step = from_step.unwrap_or(0);
     let prepared = prepare(run, spec);
-    log.gpu = Gpu::of(&prepared.device);
-    let device = match log.gpu.as_ref().and_then(Gpu::name) {
+    log.gpu = RunGpu::of(&prepared.device);
+    let device = match log.gpu.as_ref().and_then(RunGpu::name) {
         Some(name) => format!("{} · {name}", prepared.device),
         None => prepared.device,
     };

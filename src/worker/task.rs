@@ -6,7 +6,7 @@ use super::error::Error;
 use super::inputs::bind;
 use super::log::Log;
 use super::prepared::Prepared;
-use crate::domain::{Needs, Prompt, SampledHash, method};
+use crate::domain::{Hyperparameters, Needs, Prompt, SampledHash, TrainerParams, method};
 use crate::generate::Sampling;
 use crate::protocol::{CheckpointRole, DataSnapshot, RunEvent, RunSpec, Task, TrainSpec};
 use crate::storage::{self, RunDir, sha256};
@@ -47,10 +47,8 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
                     ..Places::new(&cache)
                 };
                 let trainer = Trainer::open(&bound.spec, &data, &places, log)?;
-                let saving = Saving {
-                    every: train.params.usize("save_steps") as u64,
-                    keep: train.params.usize("save_total_limit"),
-                };
+                let shared = TrainerParams::read(&train.params).map_err(|e| Error::Failed(e.to_string()))?;
+                let saving = Saving { every: shared.save_steps, keep: shared.save_total_limit };
                 Ok(Box::new(TrainWork { trainer, saving }))
             }),
         },

@@ -3,7 +3,7 @@
 use super::drive::{Did, Saving, Work};
 use super::error::Error;
 use super::log::Log;
-use super::prepared::{Open, Prepared};
+use super::prepared::{OpenWork, Prepared};
 use super::process::Signals;
 use super::run::live;
 use crate::domain::{Metrics, Params, RunId, Severity, mix64};
@@ -130,7 +130,7 @@ fn go(
 ) -> Result<(), Error> {
     live(run, signals, &move |_, _| {
         let before = before.clone();
-        let open: Open = Box::new(move |_, from, _| Ok(Box::new(Toy::open(total, from, before))));
+        let open: OpenWork = Box::new(move |_, from, _| Ok(Box::new(Toy::open(total, from, before))));
         Prepared { device: "toy".into(), open }
     })
 }
@@ -145,7 +145,8 @@ fn go_with(
 ) -> Result<(), Error> {
     live(run, signals, &move |_, _| {
         let before = before.clone();
-        let open: Open = Box::new(move |_, from, _| Ok(Box::new(Toy { padding, ..Toy::open(total, from, before) })));
+        let open: OpenWork =
+            Box::new(move |_, from, _| Ok(Box::new(Toy { padding, ..Toy::open(total, from, before) })));
         Prepared { device: "toy".into(), open }
     })
 }
@@ -216,7 +217,7 @@ fn the_best_step_is_a_checkpoint_of_its_own_that_stays() {
     let run_to = |last: u64| {
         live(&run, &Signals::default(), &move |_, _| {
             let before = move |step| if step == last { Err(model::Error::Asked("enough".into())) } else { Ok(()) };
-            let open: Open =
+            let open: OpenWork =
                 Box::new(move |_, from, _| Ok(Box::new(Toy { best: Some(17), ..Toy::open(45, from, before) })));
             Prepared { device: "toy".into(), open }
         })

@@ -24,6 +24,11 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         ],
     ),
     (
+        "demo",
+        &["domain"],
+        &["tokio", "candle_core", "ratatui", "crossterm", "std::fs", "std::time", "std::process", "std::net"],
+    ),
+    (
         "protocol",
         &["domain"],
         &[
@@ -48,7 +53,11 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("model", &["domain", "protocol", "kernels"], &["tokio", "ratatui", "crossterm"]),
     ("nn", &["model", "kernels", "domain"], &["tokio", "ratatui", "crossterm"]),
     ("generate", &["nn", "model", "kernels", "protocol", "domain"], &["tokio", "ratatui", "crossterm"]),
-    ("train", &["generate", "nn", "model", "kernels", "protocol", "domain"], &["tokio", "ratatui", "crossterm"]),
+    (
+        "train",
+        &["generate", "nn", "model", "kernels", "protocol", "demo", "domain"],
+        &["tokio", "ratatui", "crossterm"],
+    ),
     (
         "worker",
         &["domain", "protocol", "storage", "model", "nn", "generate", "train"],
@@ -74,7 +83,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         &["domain", "app"],
         &["tokio", "candle_core", "candle_nn", "crossterm", "std::fs", "std::time", "std::process", "std::net"],
     ),
-    ("shell", &["app", "ui", "storage", "protocol", "domain"], &["candle_core", "candle_nn", "safetensors"]),
+    ("shell", &["app", "ui", "storage", "protocol", "demo", "domain"], &["candle_core", "candle_nn", "safetensors"]),
 ];
 
 fn root() -> PathBuf {

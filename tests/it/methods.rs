@@ -199,8 +199,9 @@ fn a_reward_run_scores_answers_as_it_learned_to() {
     std::fs::create_dir(&at).unwrap();
     trainer.save(&at).unwrap();
     let Task::Train(train) = &spec.task else { panic!("not training") };
-    let judge = tiebreak::train::Judge::open(Path::new(&train.model.path), &at, &candle_core::Device::Cpu).unwrap();
-    assert_eq!(Trained::read(&at).unwrap().tune, tune_of(&train.params));
+    let judge =
+        tiebreak::train::RewardScorer::open(Path::new(&train.model.path), &at, &candle_core::Device::Cpu).unwrap();
+    assert_eq!(Trained::read(&at).unwrap().tune, tune_of(&train.params).unwrap());
     let Rows::Pairs(pairs) = &rows.rows else { panic!("not pairs") };
     let held = |r: &&tiebreak::domain::PairRow| tiebreak::train::is_eval(&r.prompt_id, 0.4);
     let (mut right, mut n) = (0.0, 0.0);
@@ -224,7 +225,7 @@ fn a_reward_run_scores_answers_as_it_learned_to() {
     assert!(text.contains("\"template\"") && text.contains("\"end_of_text\"") && text.contains("\"ece\""), "{text}");
     std::fs::write(&state, text.replace("\"end_of_text\": \"", "\"end_of_text\": \"x")).unwrap();
     let path = Path::new(&train.model.path);
-    let refused = tiebreak::train::Judge::open(path, &at, &candle_core::Device::Cpu);
+    let refused = tiebreak::train::RewardScorer::open(path, &at, &candle_core::Device::Cpu);
     assert!(refused.err().unwrap().to_string().contains("train the reward model again"));
     let other = PromptBody::user("What is a tuple?");
     assert!(judge.score(&other, "Water.").unwrap().is_finite());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use tiebreak::domain::manners::{self, Manner, Split, manner_of};
+use tiebreak::demo::{self, Manner, Split, manner_of};
 use tiebreak::domain::{PairId, PairRow, Params, PromptBody, PromptId, RunId, Sampler, method};
 use tiebreak::generate::generate;
 use tiebreak::model::{LanguageModel, Tune};
@@ -107,7 +107,7 @@ fn two_hundred_ranked_pairs_make_it_kinder_by_dpo() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/tiny");
     let model = LanguageModel::open(&path).unwrap();
     let base = model.decoder(&candle_core::Device::Cpu, &Tune::None).unwrap();
-    let prompts = manners::prompts(42, 120, Split::Train);
+    let prompts = demo::prompts(42, 120, Split::Train);
     let mut pairs = Vec::new();
     for (i, answers) in answers(&model, &base, &prompts, 8).into_iter().enumerate() {
         let (kind, rest): (Vec<_>, Vec<_>) = answers.into_iter().partition(|a| manner_of(a) == Some(Manner::Kind));
@@ -148,7 +148,7 @@ fn two_hundred_ranked_pairs_make_it_kinder_by_dpo() {
         Trainer::open(&spec, &Rows::Pairs(pairs).into(), &Places::new(cache.path()), &mut events).unwrap();
     while trainer.step(&mut events).unwrap() == StepOutcome::Stepped {}
 
-    let held_out = manners::judging(100);
+    let held_out = demo::judging(100);
     let kind = |decoder: &Decoder| {
         let all = answers(&model, decoder, &held_out, 1);
         all.iter().flatten().filter(|a| manner_of(a) == Some(Manner::Kind)).count()

@@ -20,7 +20,7 @@ use tiebreak::domain::{Message, Metrics, PairId, PairRow, Params, PromptBody, Pr
 use tiebreak::model::Trained;
 use tiebreak::nn::{Batch, RowScores};
 use tiebreak::protocol::{DataSnapshot, Inputs, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
-use tiebreak::train::{Answer, Places, Rows, StepOutcome, Trainer, tune_of};
+use tiebreak::train::{Places, Rows, SampledAnswer, StepOutcome, Trainer, tune_of};
 
 /// Relative tolerance.
 const TOLERANCE: f64 = 1e-4;
@@ -70,16 +70,16 @@ pub fn find<'a>(doc: &'a Value, name: &str) -> &'a Value {
 }
 
 /// A rollout as an answer: what was sampled and what it was worth.
-fn rollout(v: &Value) -> Answer {
+fn rollout(v: &Value) -> SampledAnswer {
     let (prompt, completion) = (numbers(&v["prompt"]), numbers(&v["completion"]));
-    Answer {
+    SampledAnswer {
         row: count(&v["row"]),
         prompt: prompt.len(),
         // The tiny tokenizer's end of turn.
         ended: completion.last() == Some(&2),
         ids: prompt.into_iter().chain(completion).collect(),
         reward: v["reward"].as_f64().unwrap(),
-        ..Answer::default()
+        ..SampledAnswer::default()
     }
 }
 
@@ -197,7 +197,7 @@ fn checkpoint(spec: &RunSpec, tensors: &[(String, Var)], dir: &Path) -> PathBuf 
     let dir = dir.join("init");
     std::fs::create_dir(&dir).unwrap();
     let Task::Train(train) = &spec.task else { panic!("not a training run") };
-    Trained::write(&dir, &tune_of(&train.params), tensors).unwrap();
+    Trained::write(&dir, &tune_of(&train.params).unwrap(), tensors).unwrap();
     dir
 }
 

@@ -1,6 +1,6 @@
-//! What the health rules look at: the run's facts, and what is remembered of its metrics and pairs.
+//! What the health rules look at: the beginning, the last steps and the best time of every metric, and each pair's history.
 //!
-//! Owns the fields and reading them. Refuses to judge: the rules do.
+//! Owns the memory that goes into a checkpoint. Refuses judgement: the rules decide.
 
 use crate::domain::ids::PairId;
 use serde::{Deserialize, Serialize};
@@ -32,17 +32,6 @@ pub struct Facts {
     pub kl_target: Option<f64>,
     /// The hyper-parameter that holds the policy near the reference.
     pub kl_key: &'static str,
-}
-
-/// What a step said of one pair.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PairMargin {
-    /// The pair.
-    pub id: PairId,
-    /// How far the model is for the chosen answer, as the loss sees it; below 0 it is for the rejected one.
-    pub margin: f64,
-    /// Whether the chosen answer is the longer one; none where both are as long.
-    pub longer: Option<bool>,
 }
 
 /// A metric over a run: its beginning, its last values, its best time.
@@ -78,13 +67,13 @@ pub struct Memory {
 }
 
 /// What a rule looks at.
-pub(super) struct Past<'a> {
+pub(super) struct RunSoFar<'a> {
     pub(super) facts: &'a Facts,
     pub(super) memory: &'a Memory,
     pub(super) window: usize,
 }
 
-impl Past<'_> {
+impl RunSoFar<'_> {
     /// The mean of a metric's last values; none before there are enough of them.
     pub(super) fn recent(&self, name: &str) -> Option<f64> {
         let values = self.last(name)?;

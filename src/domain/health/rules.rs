@@ -1,6 +1,6 @@
 //! The health rules: one row each, and what each looks for.
 
-use super::past::{Against, LENGTH_PAIRS, Past};
+use super::past::{Against, LENGTH_PAIRS, RunSoFar};
 use crate::domain::counted;
 use crate::domain::ids::PairId;
 use crate::domain::run::Severity;
@@ -9,7 +9,7 @@ use crate::domain::run::Severity;
 pub(super) struct Rule {
     pub(super) name: &'static str,
     pub(super) severity: Severity,
-    pub(super) look: fn(&Past<'_>) -> Option<Sign>,
+    pub(super) look: fn(&RunSoFar<'_>) -> Option<Sign>,
 }
 
 /// What a rule found.
@@ -24,7 +24,7 @@ pub(super) struct Sign {
     pub(super) pair: Option<PairId>,
 }
 
-const fn rule(name: &'static str, severity: Severity, look: fn(&Past<'_>) -> Option<Sign>) -> Rule {
+const fn rule(name: &'static str, severity: Severity, look: fn(&RunSoFar<'_>) -> Option<Sign>) -> Rule {
     Rule { name, severity, look }
 }
 
@@ -79,7 +79,7 @@ fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
-fn dropped_rows(past: &Past<'_>) -> Option<Sign> {
+fn dropped_rows(past: &RunSoFar<'_>) -> Option<Sign> {
     let f = past.facts;
     let all = f.kept + f.dropped;
     let share = f.dropped as f64 / all.max(1) as f64;
@@ -102,7 +102,7 @@ fn dropped_rows(past: &Past<'_>) -> Option<Sign> {
 }
 
 /// Policy and reference are still the same although updates are made.
-fn no_movement(past: &Past<'_>) -> Option<Sign> {
+fn no_movement(past: &RunSoFar<'_>) -> Option<Sign> {
     let names = ["rewards/margins", "objective/kl", "kl"];
     let (name, values) = names.iter().find_map(|name| Some((name, past.last(name)?)))?;
     let rates = past.last("learning_rate")?;
@@ -119,7 +119,7 @@ fn no_movement(past: &Past<'_>) -> Option<Sign> {
 }
 
 /// The margin grows by pushing the rejected answers down further than the chosen ones (Pal et al. 2024; Razin et al. 2024).
-fn chosen_falling(past: &Past<'_>) -> Option<Sign> {
+fn chosen_falling(past: &RunSoFar<'_>) -> Option<Sign> {
     let fallen = match past.recent("kl/chosen") {
         Some(ratio) => -ratio,
         None if past.facts.mean_logps => past.begin("logps/chosen")? - past.recent("logps/chosen")?,
@@ -141,11 +141,11 @@ fn chosen_falling(past: &Past<'_>) -> Option<Sign> {
     })
 }
 
-fn margin_name(past: &Past<'_>) -> &'static str {
+fn margin_name(past: &RunSoFar<'_>) -> &'static str {
     if past.recent("rewards/margins").is_some() { "rewards/margins" } else { "margin" }
 }
 
-fn margin_collapse(past: &Past<'_>) -> Option<Sign> {
+fn margin_collapse(past: &RunSoFar<'_>) -> Option<Sign> {
     let name = margin_name(past);
     let (best, now) = (past.best(name)?, past.recent(name)?);
     (best >= MARGIN && now <= 0.1 * best).then(|| Sign {
@@ -156,7 +156,7 @@ fn margin_collapse(past: &Past<'_>) -> Option<Sign> {
     })
 }
 
-fn saturation(past: &Past<'_>) -> Option<Sign> {
+fn saturation(past: &RunSoFar<'_>) -> Option<Sign> {
     let flat = past.recent(FLAT).filter(|share| *share > 0.9);
     let accuracy = past.recent("rewards/accuracies").or_else(|| past.recent("accuracy"));
     let margin = past.recent(margin_name(past));
@@ -173,7 +173,7 @@ fn saturation(past: &Past<'_>) -> Option<Sign> {
     Some(Sign { bad: 1.0, text, remedy: "Stop here, or add pairs that are harder to tell apart.".into(), pair: None })
 }
 
-fn kl_beyond(past: &Past<'_>) -> Option<Sign> {
+fn kl_beyond(past: &RunSoFar<'_>) -> Option<Sign> {
     let kl = match past.recent("objective/kl") {
         Some(kl) => kl,
         // `kl` is a mean over tokens.
@@ -192,7 +192,7 @@ fn kl_beyond(past: &Past<'_>) -> Option<Sign> {
 }
 
 /// The model orders nearly every pair by length, and length is what the data rewards (Singhal et al. 2023).
-fn length_only(past: &Past<'_>) -> Option<Sign> {
+fn length_only(past: &RunSoFar<'_>) -> Option<Sign> {
     let lengths = &past.memory.lengths;
     if lengths.len() < LENGTH_PAIRS {
         return None;
@@ -216,7 +216,7 @@ fn length_only(past: &Past<'_>) -> Option<Sign> {
 }
 
 /// Pairs that the model holds against, pass after pass: mislabelled, or what the others teach does not cover them.
-fn pair_fights(past: &Past<'_>) -> Option<Sign> {
+fn pair_fights(past: &RunSoFar<'_>) -> Option<Sign> {
     let (mean, passes) = past.memory.passed?;
     let learned = passes >= 2 && mean > 0.0;
     let mut fights: Vec<(&PairId, &Against)> =
@@ -242,7 +242,7 @@ fn pair_fights(past: &Past<'_>) -> Option<Sign> {
     })
 }
 
-fn zero_std(past: &Past<'_>) -> Option<Sign> {
+fn zero_std(past: &RunSoFar<'_>) -> Option<Sign> {
     let rounds = &past.memory.tracks.get("frac_reward_zero_std")?.recent;
     let last = rounds.iter().rev().take(SAME_ROUNDS);
     (rounds.len() >= SAME_ROUNDS && last.clone().all(|share| *share >= 0.9)).then(|| Sign {
@@ -257,7 +257,7 @@ fn zero_std(past: &Past<'_>) -> Option<Sign> {
 }
 
 /// The score climbs while answers double in length: what is rewarded may be length (Gao et al. 2022).
-fn reward_hacking(past: &Past<'_>) -> Option<Sign> {
+fn reward_hacking(past: &RunSoFar<'_>) -> Option<Sign> {
     let name = if past.recent("objective/scores").is_some() { "objective/scores" } else { "reward" };
     let (before, now) = (past.begin(name)?, past.recent(name)?);
     let (short, long) = (past.begin("completions/mean_length")?, past.recent("completions/mean_length")?);
@@ -272,7 +272,7 @@ fn reward_hacking(past: &Past<'_>) -> Option<Sign> {
     })
 }
 
-fn answers_cut(past: &Past<'_>) -> Option<Sign> {
+fn answers_cut(past: &RunSoFar<'_>) -> Option<Sign> {
     let cut = past.recent("completions/clipped_ratio")?;
     (cut >= 0.5).then(|| Sign {
         bad: 1.0,

@@ -8,53 +8,51 @@
 #[cfg(test)]
 mod tests;
 
-use super::table::{Method, Needs, Under};
+use super::row::{Method, Needs, Under, When};
+use super::shared::{RolloutParams, TrainerParams};
+use crate::domain::hyper::Hyperparameters;
 use crate::domain::param::{ParamRow, Params};
+use std::borrow::Cow;
 
 /// Those of the options that all methods share.
 const SHARED: &[Under] = &[
     Under {
         keys: &["use_dora", "use_rslora", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"],
-        holds: |p| p.text("tune") != "full",
+        when: When::Not("full"),
         of: "tune",
-        remedy: "take tune=lora",
+        remedy: Cow::Borrowed("take tune=lora"),
     },
     Under {
         keys: &["per_device_train_batch_size", "group_by_length"],
-        holds: |p| p.usize("max_tokens_per_batch") == 0,
+        when: When::AtMost0,
         of: "max_tokens_per_batch",
-        remedy: "set max_tokens_per_batch=0",
+        remedy: Cow::Borrowed("set max_tokens_per_batch=0"),
     },
     Under {
         keys: &["num_train_epochs"],
-        holds: |p| p.i64("max_steps") <= 0,
+        when: When::AtMost0,
         of: "max_steps",
-        remedy: "set max_steps=-1",
+        remedy: Cow::Borrowed("set max_steps=-1"),
     },
     Under {
         keys: &["lr_decay_share"],
-        holds: |p| p.text("lr_scheduler_type") == "warmup_stable_decay",
+        when: When::Names("warmup_stable_decay"),
         of: "lr_scheduler_type",
-        remedy: "take lr_scheduler_type=warmup_stable_decay",
+        remedy: Cow::Borrowed("take lr_scheduler_type=warmup_stable_decay"),
     },
     Under {
         keys: &["eval_steps", "metric_for_best_model"],
-        holds: |p| p.f64("eval_fraction") > 0.0,
+        when: When::Above0,
         of: "eval_fraction",
-        remedy: "raise eval_fraction",
+        remedy: Cow::Borrowed("raise eval_fraction"),
     },
     Under {
         keys: &["mix_order", "mix_weight"],
-        holds: |p| p.f64("mix_ratio") > 0.0,
+        when: When::Above0,
         of: "mix_ratio",
-        remedy: "raise mix_ratio",
+        remedy: Cow::Borrowed("raise mix_ratio"),
     },
-    Under {
-        keys: &["probe_alarm"],
-        holds: |p| p.usize("probe_steps") > 0,
-        of: "probe_steps",
-        remedy: "set probe_steps",
-    },
+    Under { keys: &["probe_alarm"], when: When::Above0, of: "probe_steps", remedy: Cow::Borrowed("set probe_steps") },
 ];
 
 impl Method {
@@ -62,10 +60,17 @@ impl Method {
     #[must_use]
     pub fn contradiction(&self, params: &Params) -> Option<String> {
         let rows = self.rows();
-        let answers = self.needs == Needs::Prompts;
-        contradiction(params)
-            .or_else(|| SHARED.iter().chain(self.under).find_map(|under| under.broken(&rows, params)))
-            .or_else(|| answering(self.name, params).filter(|_| answers))
+        let shared = match TrainerParams::read(params) {
+            Ok(shared) => shared,
+            Err(e) => return Some(e.to_string()),
+        };
+        let rollout = || match RolloutParams::read(params) {
+            Ok(rollout) => rollouts(self.name, &shared, &rollout),
+            Err(e) => Some(e.to_string()),
+        };
+        trainer(&shared)
+            .or_else(|| SHARED.iter().chain(&(self.under)()).find_map(|under| under.broken(&rows, params)))
+            .or_else(|| if self.needs == Needs::Prompts { rollout() } else { None })
             .or_else(|| (self.refuse)(params))
     }
 }
@@ -73,7 +78,7 @@ impl Method {
 impl Under {
     /// The sentence about the first option that is set and means nothing.
     fn broken(&self, rows: &[ParamRow], params: &Params) -> Option<String> {
-        if !params.0.contains_key(self.of) || (self.holds)(params) {
+        if !params.0.contains_key(self.of) || self.when.holds(params.text(self.of)) {
             return None;
         }
         let set = |key: &&&str| rows.iter().find(|row| row.key == **key).filter(|row| differs(row, params));
@@ -97,19 +102,18 @@ fn differs(row: &ParamRow, params: &Params) -> bool {
 }
 
 /// What is wrong with the options that all methods share.
-#[must_use]
-pub fn contradiction(params: &Params) -> Option<String> {
-    let sentence = if params.bool("group_by_length") && !params.bool("shuffle") {
+fn trainer(p: &TrainerParams) -> Option<String> {
+    let sentence = if p.group_by_length && !p.shuffle {
         "group_by_length changes the order that shuffle=false keeps; set one of them to the other value"
-    } else if params.usize("max_tokens_per_batch") > 0 && !params.bool("shuffle") {
+    } else if p.max_tokens_per_batch > 0 && !p.shuffle {
         "max_tokens_per_batch changes the order that shuffle=false keeps; set it to 0 or take shuffle=true"
-    } else if params.usize("early_stopping_patience") == 0 {
+    } else if p.early_stopping_patience == 0 {
         return None;
-    } else if params.usize("eval_steps") == 0 {
+    } else if p.eval_steps == 0 {
         "early_stopping_patience counts evaluations and eval_steps=0 makes none on the way; set eval_steps"
-    } else if params.f64("eval_fraction") == 0.0 {
+    } else if p.eval_fraction == 0.0 {
         "early_stopping_patience counts evaluations and eval_fraction=0 keeps no rows for them; raise it"
-    } else if params.text("metric_for_best_model").is_empty() {
+    } else if p.metric_for_best_model.is_empty() {
         "early_stopping_patience watches metric_for_best_model, which is empty; name a metric"
     } else {
         return None;
@@ -118,13 +122,13 @@ pub fn contradiction(params: &Params) -> Option<String> {
 }
 
 /// The same of the methods that learn from their own answers.
-fn answering(method: &str, params: &Params) -> Option<String> {
-    let of = |key: &str| params.usize(key).max(1);
-    let group = of("num_generations");
+fn rollouts(method: &str, p: &TrainerParams, rollout: &RolloutParams) -> Option<String> {
+    let group = rollout.num_generations.max(1);
     if method != "ppo" && group < 2 {
         return Some("num_generations=1 leaves an answer nothing to be compared with; set it to 2 or more".into());
     }
-    let answers = of("per_device_train_batch_size") * of("gradient_accumulation_steps") * of("num_mini_batches");
+    let answers =
+        p.per_device_train_batch_size.max(1) * p.gradient_accumulation_steps.max(1) * rollout.num_mini_batches.max(1);
     if !answers.is_multiple_of(group) {
         return Some(format!(
             "a round has {answers} answers (per_device_train_batch_size × gradient_accumulation_steps × num_mini_batches), \

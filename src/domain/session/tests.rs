@@ -239,14 +239,16 @@ const GREEDY: Method = Method {
     help: "",
     needs: Needs::Prompts,
     reference: false,
-    own: &[
-        ParamRow { key: "mix_ratio", kind: Kind::Float(0.0, 1.0), default: "0", usual: "", help: "", basic: true },
-        ParamRow { key: "probe_steps", kind: Kind::Int(0, 9), default: "0", usual: "", help: "", basic: true },
-        ParamRow { key: "reward_model", kind: Kind::Word, default: "", usual: "", help: "", basic: true },
-        ParamRow { key: "checks", kind: Kind::Checks, default: "", usual: "", help: "", basic: true },
-    ],
+    own: || {
+        vec![
+            ParamRow { key: "mix_ratio", kind: Kind::Float(0.0, 1.0), default: "0", usual: "", help: "", basic: true },
+            ParamRow { key: "probe_steps", kind: Kind::Int(0, 9), default: "0", usual: "", help: "", basic: true },
+            ParamRow { key: "reward_model", kind: Kind::Word, default: "", usual: "", help: "", basic: true },
+            ParamRow { key: "checks", kind: Kind::Checks, default: "", usual: "", help: "", basic: true },
+        ]
+    },
     defaults: &[],
-    under: &[],
+    under: Vec::new,
     refuse: |_| None,
     objective: |_| String::new(),
 };
@@ -282,7 +284,7 @@ fn a_run_says_what_it_would_go_without() {
 
 #[test]
 fn words_and_checks_are_taken_or_refused_in_words() {
-    let row = |key: &str| *GREEDY.own.iter().find(|row| row.key == key).unwrap();
+    let row = |key: &str| (GREEDY.own)().into_iter().find(|row| row.key == key).unwrap();
     assert_eq!(row("reward_model").parse(" reward-1 ").as_deref(), Ok("reward-1"));
     assert_eq!(row("reward_model").parse("").as_deref(), Ok(""));
     assert!(row("reward_model").parse("a b").unwrap_err().to_string().contains("a run's name"));

@@ -5,7 +5,7 @@ use super::super::cli::MakeArgs;
 use super::super::error::{Error, Result};
 use super::super::{out, supervisor};
 use super::context::CommandContext;
-use crate::domain::manners::{Split, exchange, prompts};
+use crate::demo::{Split, exchange, prompts};
 use crate::protocol::{FreshSpec, RunEvent};
 use serde_json::json;
 use std::fs;

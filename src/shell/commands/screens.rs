@@ -9,7 +9,7 @@ use super::super::run::{Opening, workbench};
 use super::super::{bundle, models, out, supervisor};
 use super::context::CommandContext;
 use crate::app::{Goal, Show};
-use crate::domain::manners::{self, Split};
+use crate::demo::{self, Split};
 use crate::domain::{Prompt, PromptBody, PromptId, QueueOrder, Rater, RunId, Sampler, nearest};
 use crate::protocol::{SessionMeta, SessionRecord};
 use crate::storage::{Home, SessionDir};
@@ -119,7 +119,7 @@ fn live(home: &Home) -> Result<Option<SessionDir>> {
     };
     let dir = SessionDir::create(home, &target.display().to_string(), &meta)?;
     let mut journal = Journal::require(&dir)?;
-    for (n, text) in manners::prompts(plan::wall_ms(), LIVE_PROMPTS, Split::HeldOut).into_iter().enumerate() {
+    for (n, text) in demo::prompts(plan::wall_ms(), LIVE_PROMPTS, Split::HeldOut).into_iter().enumerate() {
         journal.append(&SessionRecord::Prompted(Prompt {
             id: PromptId::new(format!("p{}", n + 1)),
             body: PromptBody::user(text),

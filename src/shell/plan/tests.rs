@@ -202,10 +202,12 @@ fn what_is_lacking_is_one_sentence_with_its_remedy() {
     );
     let ppo = Method {
         name: "ppo",
-        own: &[
-            ParamRow { key: "reward_model", kind: Kind::Word, default: "", usual: "", help: "", basic: true },
-            ParamRow { key: "checks", kind: Kind::Checks, default: "", usual: "", help: "", basic: true },
-        ],
+        own: || {
+            vec![
+                ParamRow { key: "reward_model", kind: Kind::Word, default: "", usual: "", help: "", basic: true },
+                ParamRow { key: "checks", kind: Kind::Checks, default: "", usual: "", help: "", basic: true },
+            ]
+        },
         ..*dpo
     };
     let text = lacking("s", Lack::Scorer, &ppo, &params, &left);

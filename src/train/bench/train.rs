@@ -5,7 +5,7 @@
 
 use super::pairs::choose;
 use super::product::{Limit, flops};
-use crate::domain::{Metrics, Needs, PairRow, RunId, method};
+use crate::domain::{Metrics, Needs, PairRow, RunId, TrainerParams, method};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
@@ -16,7 +16,8 @@ use crate::protocol::{
 };
 use crate::train::data::{Example, Rows};
 use crate::train::estimate;
-use crate::train::trainer::{Places, StepOutcome, Trainer, peak_mib, tune_of};
+use crate::train::recipe::read;
+use crate::train::trainer::{Places, StepOutcome, Trainer, peak_mib, tune};
 use std::path::Path;
 use std::time::Instant;
 
@@ -34,16 +35,15 @@ pub fn train(
     tell: &mut dyn FnMut(BenchAnswer) -> Result<(), Error>,
 ) -> Result<TrainFigures, Error> {
     let began = Instant::now();
-    let params = &ask.params;
+    let params: TrainerParams = read(&ask.params)?;
     if !method(&ask.method).is_some_and(|m| m.needs == Needs::Pairs) {
         return Err(Error::Asked(format!(
             "`{}` does not learn from pairs: measure dpo, orpo, cpo or simpo",
             ask.method
         )));
     }
-    let together =
-        params.usize("per_device_train_batch_size").max(1) * params.usize("gradient_accumulation_steps").max(1);
-    let wanted = params.usize("max_steps").max(2);
+    let together = params.per_device_train_batch_size.max(1) * params.gradient_accumulation_steps.max(1);
+    let wanted = usize::try_from(params.max_steps).unwrap_or(0).max(2);
     let model = LanguageModel::open(Path::new(&ask.model.path))?;
     let rows = Rows::Pairs(choose(&model, all, ask.choice, together * wanted)?);
     let spec = spec(ask, rows.len());
@@ -56,12 +56,12 @@ pub fn train(
             "{} of the {} pairs are too long for the model or for max_length={}: choose shorter ones",
             together * wanted - trainer.examples().len(),
             together * wanted,
-            params.text("max_length")
+            params.max_length
         )));
     }
     trainer.ask_nothing();
     if let Some(dir) = &ask.start_to {
-        Trained::write(Path::new(dir), &tune_of(params), trainer.policy().trainables())?;
+        Trained::write(Path::new(dir), &tune(&params), trainer.policy().trainables())?;
     }
     let reference_seconds = watch.reference.map_or(0.0, |began| (watch.ended - began).as_secs_f64());
     let load_seconds = began.elapsed().as_secs_f64() - reference_seconds;
@@ -75,7 +75,7 @@ pub fn train(
     let metrics = std::mem::take(&mut watch.metrics);
 
     let config = &model.config;
-    let tune = tune_of(params);
+    let tune = tune(&params);
     let work: Vec<(u64, Flops)> = trainer
         .examples()
         .chunks(together)

@@ -1,6 +1,6 @@
-//! Texts to tokens, as a model's tokenizer and chat template have them.
+//! Texts to tokens by a model's tokenizer and chat template.
 //!
-//! Owns where an end-of-text token is added. Refuses masks and lengths.
+//! Owns what comes behind an answer: whatever the template emits, or the end-of-text token's text. Refuses masks.
 
 use crate::domain::{Message, PromptBody};
 use crate::model::error::Error;

@@ -1,8 +1,8 @@
-//! Rows in tokens: an example, what a recipe wants of it, and the split into training and evaluation.
+//! Examples: rows in tokens with their masks, and what was left out.
 //!
-//! Owns which examples are left out for their length, and by which hash a prompt is kept for evaluation. Refuses texts.
+//! Owns the lengths that fit, the count of what does not, and the split into training and evaluation. Refuses texts.
 
-use crate::domain::{DroppedRows, Finding, PairId, PromptId, hash64};
+use crate::domain::{DroppedRows, Finding, PairId, PromptId, TrainerParams, hash64};
 use crate::nn::policy::Row;
 
 /// How rows become examples.
@@ -27,6 +27,12 @@ pub struct Making {
 }
 
 impl Making {
+    /// What every method asks for of rows that exist before the run.
+    #[must_use]
+    pub fn of(shared: &TrainerParams) -> Self {
+        Self { eval_fraction: shared.eval_fraction, ..Self::plain(shared.max_length) }
+    }
+
     /// Pairs or anything else of at most `max_length` tokens, answers scored, nothing kept for evaluation.
     #[must_use]
     pub fn plain(max_length: usize) -> Self {
@@ -148,6 +154,6 @@ pub fn is_eval(prompt: &PromptId, fraction: f64) -> bool {
 }
 
 /// Length of the common prefix.
-pub(super) fn common(a: &[u32], b: &[u32]) -> usize {
+pub(crate) fn common(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(x, y)| x == y).count()
 }

@@ -4,6 +4,7 @@
 //! generalised advantage estimation (Schulman et al. 2016) and whitening. Refuses gradients: an advantage is a constant.
 
 use super::{Tally, total};
+use crate::domain::choices;
 
 /// What is added to a standard deviation before it divides, as in TRL.
 const STD_FLOOR: f64 = 1e-4;
@@ -11,15 +12,16 @@ const STD_FLOOR: f64 = 1e-4;
 /// What is added to a variance before whitening divides by its root, as in TRL.
 const VARIANCE_FLOOR: f64 = 1e-8;
 
-/// What the differences from the group's mean are divided by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scale {
-    /// The standard deviation of the group (GRPO).
-    Group,
-    /// The standard deviation of the whole batch.
-    Batch,
-    /// Nothing (Dr. GRPO, Liu et al. 2025).
-    None,
+choices! {
+    /// What the differences from the group's mean are divided by.
+    pub enum Scale {
+        /// The standard deviation of the group (GRPO).
+        Group = "group",
+        /// The standard deviation of the whole batch.
+        Batch = "batch",
+        /// Nothing (Dr. GRPO, Liu et al. 2025).
+        None = "none",
+    }
 }
 
 /// Mean and unbiased standard deviation of the values that are numbers; 0 and 0 where too few are.

@@ -9,15 +9,18 @@
 //! and `ipo_sum` and `dpop` exist.
 
 mod divergence;
-mod form;
+mod forms;
+mod pair;
 
 pub use divergence::Divergence;
-pub use form::DpoForm;
+pub use forms::{DpoForm, FORMS};
 
-pub(super) use form::smoothed;
+pub(crate) use forms::{NAMES, Written};
+pub(super) use pair::smoothed;
 
 use super::{PairGradient, PairLoss, Tally, rewards, total};
-use form::{Ranked, Side, Slope};
+use forms::{FormLoss, RankedBy};
+use pair::{AnswerSide, PairInput, PairSums, Slope};
 
 /// Log-probs of one pair's answer tokens under the policy and the reference; policy and reference of equal length.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,16 +41,27 @@ pub struct DpoPair<'a> {
     pub epsilon: Option<f64>,
 }
 
+/// One of the forms that add up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DpoTerm {
+    /// The form.
+    pub form: &'static DpoForm,
+    /// The value of its own hyper-parameter ([`DpoForm::own`]); without one it is not read.
+    pub own: f64,
+    /// Its weight.
+    pub weight: f64,
+}
+
 /// The DPO loss.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dpo {
     /// How hard to stay near the reference.
     pub beta: f64,
-    /// The forms with their weights.
-    pub terms: Vec<(DpoForm, f64)>,
-    /// ε in 0..0.5 for the forms that use it ([`DpoForm::uses_label_smoothing`]); above 0 for `exo_pair`.
+    /// The forms that add up.
+    pub terms: Vec<DpoTerm>,
+    /// ε in 0..0.5 for the forms that use it ([`DpoForm::smoothing`]); above 0 for `exo_pair`.
     pub label_smoothing: f64,
-    /// What stands in for the log-ratio in the forms that take it ([`DpoForm::takes_divergence`]).
+    /// What stands in for the log-ratio in the forms that take it ([`DpoForm::divergence`]).
     pub divergence: Divergence,
     /// Weight in 0..=1 of the tokens beyond the shorter answer's length; 1 is plain DPO.
     pub ld_alpha: f64,
@@ -59,10 +73,10 @@ pub struct Dpo {
 impl Dpo {
     /// One form and nothing on top.
     #[must_use]
-    pub fn new(beta: f64, form: DpoForm) -> Self {
+    pub fn new(beta: f64, term: DpoTerm) -> Self {
         Self {
             beta,
-            terms: vec![(form, 1.0)],
+            terms: vec![term],
             label_smoothing: 0.0,
             divergence: Divergence::ReverseKl,
             ld_alpha: 1.0,
@@ -74,17 +88,17 @@ impl Dpo {
     /// `sft`, `exo_pair` (pairs may have their own ε) or WPO.
     #[must_use]
     pub fn at_reference(&self) -> Option<f64> {
-        let of_data = |form: &DpoForm| matches!(form, DpoForm::Sft | DpoForm::ExoPair);
-        if self.wpo || self.terms.iter().any(|(form, _)| of_data(form)) {
+        if self.wpo || !self.terms.iter().all(|term| term.form.known_at_reference) {
             return None;
         }
-        let side = Side { tokens: 1.0, ratio: 0.0, score: 0.0, slope: 1.0 };
-        let of = |form: DpoForm| {
-            // Sorted log-ratios that are all 0 differ by 0.
-            let form = if form.sorts_batch() { DpoForm::Sigmoid } else { form };
-            form::of_pair(form, self.beta, self.label_smoothing, &side, &side).loss
+        let side = AnswerSide { tokens: 1.0, ratio: 0.0, score: 0.0, slope: 1.0 };
+        let of = |term: &DpoTerm| match term.form.loss {
+            FormLoss::Pair(loss) => loss(&self.input(term, self.label_smoothing, side, side)).loss,
+            // Sorted values that are all 0 differ by 0.
+            FormLoss::Ranked(_) => smoothed(0.0, self.label_smoothing).0,
+            FormLoss::Imitate => 0.0,
         };
-        Some(self.terms.iter().map(|(form, weight)| weight * of(*form)).sum())
+        Some(self.terms.iter().map(|term| term.weight * of(term)).sum())
     }
 
     /// Loss and gradient of a micro-batch; adds rewards, summed log-probs and `kl/chosen` to `tally`.
@@ -94,20 +108,31 @@ impl Dpo {
     /// reference on the data, positive where it has become surer of the chosen answers. It is measured on given answers,
     /// not on samples of the policy, so it is no unbiased KL divergence and may be negative.
     pub fn loss(&self, pairs: &[DpoPair<'_>], tally: &mut Tally) -> PairLoss {
-        let seen: Vec<Seen> = pairs.iter().map(|pair| self.see(pair)).collect();
+        let seen: Vec<PairSums> = pairs.iter().map(|pair| self.sums(pair)).collect();
         let share = 1.0 / pairs.len() as f64;
         let chosen_tokens: f64 = seen.iter().map(|s| s.chosen.tokens).sum();
         let mut out = PairLoss::default();
         let mut slopes = vec![Slope::default(); pairs.len()];
         // d loss / d log π of every chosen token, from `sft`.
         let mut imitate = 0.0;
-        for (form, weight) in &self.terms {
-            if *form == DpoForm::Sft {
-                imitate -= weight / chosen_tokens;
-                out.loss -= weight * pairs.iter().map(|pair| total(pair.chosen)).sum::<f64>() / chosen_tokens;
-                continue;
-            }
-            let losses = self.of_form(*form, pairs, &seen);
+        for term in &self.terms {
+            let weight = term.weight;
+            let losses = match term.form.loss {
+                FormLoss::Imitate => {
+                    imitate -= weight / chosen_tokens;
+                    out.loss -= weight * pairs.iter().map(|pair| total(pair.chosen)).sum::<f64>() / chosen_tokens;
+                    continue;
+                }
+                FormLoss::Pair(loss) => pairs
+                    .iter()
+                    .zip(&seen)
+                    .map(|(pair, s)| loss(&self.input(term, self.epsilon(term, pair), s.chosen, s.rejected)))
+                    .collect(),
+                FormLoss::Ranked(by) => {
+                    let epsilons: Vec<f64> = pairs.iter().map(|pair| self.epsilon(term, pair)).collect();
+                    by_rank(by, self.beta, &seen, &epsilons)
+                }
+            };
             for ((sum, one), s) in slopes.iter_mut().zip(losses).zip(&seen) {
                 let scale = weight * share * s.weight;
                 out.loss += scale * one.loss;
@@ -132,29 +157,17 @@ impl Dpo {
         out
     }
 
-    /// The losses of one form, pair by pair.
-    fn of_form(&self, form: DpoForm, pairs: &[DpoPair<'_>], seen: &[Seen]) -> Vec<Slope> {
-        let both = pairs.iter().zip(seen);
-        let epsilon = |pair: &DpoPair<'_>| form.epsilon(self.label_smoothing, pair.epsilon);
-        if form.sorts_batch() {
-            let unpaired = form == DpoForm::AotUnpaired;
-            let ranked: Vec<_> = both
-                .map(|(pair, s)| {
-                    let (upper, lower) = if unpaired {
-                        (s.chosen.ratio, s.rejected.ratio)
-                    } else {
-                        (s.logp_chosen - s.logp_rejected, s.ref_margin)
-                    };
-                    Ranked { upper, lower, epsilon: epsilon(pair) }
-                })
-                .collect();
-            return form::by_rank(form, self.beta, &ranked);
-        }
-        both.map(|(pair, s)| form::of_pair(form, self.beta, epsilon(pair), &s.chosen, &s.rejected)).collect()
+    /// ε of one pair: its own where it has one, else the run's.
+    fn epsilon(&self, term: &DpoTerm, pair: &DpoPair<'_>) -> f64 {
+        pair.epsilon.map_or(self.label_smoothing, |own| (term.form.epsilon)(own, self.label_smoothing))
+    }
+
+    fn input(&self, term: &DpoTerm, epsilon: f64, c: AnswerSide, r: AnswerSide) -> PairInput {
+        PairInput { beta: self.beta, epsilon, own: term.own, c, r }
     }
 
     /// What the forms need of a pair.
-    fn see(&self, pair: &DpoPair<'_>) -> Seen {
+    fn sums(&self, pair: &DpoPair<'_>) -> PairSums {
         let shared = pair.chosen.len().min(pair.rejected.len());
         let sum = |x: &[f64]| {
             let (head, tail) = x.split_at(shared.min(x.len()));
@@ -163,7 +176,7 @@ impl Dpo {
         let (logp_chosen, logp_rejected) = (sum(pair.chosen), sum(pair.rejected));
         let side = |tokens: usize, ratio: f64| {
             let (score, slope) = self.divergence.score(ratio);
-            Side { tokens: tokens as f64, ratio, score, slope }
+            AnswerSide { tokens: tokens as f64, ratio, score, slope }
         };
         let own = |logp: &[f64], collision: &[f64]| ((total(logp) - total(collision)) / logp.len() as f64).exp();
         let weight = if self.wpo {
@@ -172,7 +185,7 @@ impl Dpo {
             1.0
         };
         let (ref_chosen, ref_rejected) = (sum(pair.ref_chosen), sum(pair.ref_rejected));
-        Seen {
+        PairSums {
             chosen: side(pair.chosen.len(), logp_chosen - ref_chosen),
             rejected: side(pair.rejected.len(), logp_rejected - ref_rejected),
             logp_chosen,
@@ -184,20 +197,26 @@ impl Dpo {
     }
 }
 
-/// A pair, summed up.
-struct Seen {
-    chosen: Side,
-    rejected: Side,
-    /// Summed log π of the chosen answer, tail by `ld_alpha`.
-    logp_chosen: f64,
-    /// The same of the rejected answer.
-    logp_rejected: f64,
-    /// Summed log ρ of chosen less rejected, tails likewise.
-    ref_margin: f64,
-    /// Length of the shorter answer.
-    shared: usize,
-    /// WPO's weight; 1 without.
-    weight: f64,
+/// The losses by rank, laid on the pairs that hold the ranks: the loss and the chosen slope on the pair of the upper value.
+/// For `aot` both slopes go to that pair (the lower value is the reference's, a constant) with its ε; for `aot_unpaired`
+/// the rejected slope goes to the pair of the lower value, and ε is the mean of the two pairs'.
+fn by_rank(by: RankedBy, beta: f64, pairs: &[PairSums], epsilons: &[f64]) -> Vec<Slope> {
+    let (upper, lower): (Vec<f64>, Vec<f64>) = pairs.iter().map(by.values).unzip();
+    let ranks = |values: &[f64]| {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|i, j| values[*i].total_cmp(&values[*j]));
+        order
+    };
+    let mut out = vec![Slope::default(); pairs.len()];
+    for (up, low) in ranks(&upper).into_iter().zip(ranks(&lower)) {
+        let other = if by.unpaired { low } else { up };
+        let epsilon = f64::midpoint(epsilons[up], epsilons[other]);
+        let (loss, slope) = smoothed(beta * (upper[up] - lower[low]), epsilon);
+        out[up].loss += loss;
+        out[up].chosen += slope * beta;
+        out[other].rejected -= slope * beta;
+    }
+    out
 }
 
 #[cfg(test)]

@@ -5,14 +5,16 @@
 //! [`Reduction`] says. The factor ρ_t makes the KL's gradient unbiased off policy (TRL's `use_bias_correction_kl`).
 
 use super::{RowLoss, Tally, ratio};
+use crate::domain::choices;
 
-/// What the ratio is taken over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    /// Each token by itself.
-    Token,
-    /// The answer as a whole: the geometric mean of its tokens' ratios.
-    Sequence,
+choices! {
+    /// What the ratio is taken over.
+    pub enum Level {
+        /// Each token by itself.
+        Token = "token",
+        /// The answer as a whole: the geometric mean of its tokens' ratios.
+        Sequence = "sequence",
+    }
 }
 
 /// How token losses become one number (TRL's `loss_type`).

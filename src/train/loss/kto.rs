@@ -6,14 +6,16 @@
 //! all answers.
 
 use super::{RowLoss, Tally, sigmoid, total};
+use crate::domain::choices;
 
-/// The two shapes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KtoForm {
-    /// Against the pool's KL.
-    Kto,
-    /// Against 0; needs no pool.
-    ApoZeroUnpaired,
+choices! {
+    /// The two shapes.
+    pub enum KtoForm {
+        /// Against the pool's KL.
+        Kto = "kto",
+        /// Against 0; needs no pool.
+        ApoZeroUnpaired = "apo_zero_unpaired",
+    }
 }
 
 /// One answer and its label; policy and reference of equal length.

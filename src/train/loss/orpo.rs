@@ -5,19 +5,21 @@
 //! Unlike TRL, A is held at or below −1e-6 inside log(1−e^A): at A = 0 (a model sure of every token) its gradient is NaN.
 
 use super::{PairGradient, PairLoss, Tally, log_sigmoid, rewards, sigmoid, total};
+use crate::domain::choices;
 
 /// The largest mean log-prob at which the odds are still computed.
 const CEILING: f64 = -1e-6;
 
-/// Which tokens the SFT term covers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Nll {
-    /// Mean over the tokens of all prompts and chosen answers of the batch (TRL).
-    PromptAndChosen,
-    /// Mean over the tokens of all chosen answers of the batch.
-    CompletionTokenMean,
-    /// Mean over the answers of their mean (LLaMA-Factory).
-    CompletionSeqMean,
+choices! {
+    /// Which tokens the SFT term covers.
+    pub enum Nll {
+        /// Mean over the tokens of all prompts and chosen answers of the batch (TRL).
+        PromptAndChosen = "prompt_and_chosen",
+        /// Mean over the tokens of all chosen answers of the batch.
+        CompletionTokenMean = "completion_token_mean",
+        /// Mean over the answers of their mean (LLaMA-Factory).
+        CompletionSeqMean = "completion_seq_mean",
+    }
 }
 
 /// Log-probs of one pair's tokens under the policy.

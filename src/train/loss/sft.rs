@@ -4,14 +4,16 @@
 //! without gradient through the weight. The window's N, not the micro-batch's, makes accumulation equal to a larger batch.
 
 use super::{RowLoss, total};
+use crate::domain::choices;
 
-/// How a token's log-prob enters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SftForm {
-    /// Negative log-likelihood.
-    Nll,
-    /// Dynamic fine-tuning.
-    Dft,
+choices! {
+    /// How a token's log-prob enters.
+    pub enum SftForm {
+        /// Negative log-likelihood.
+        Nll = "nll",
+        /// Dynamic fine-tuning.
+        Dft = "dft",
+    }
 }
 
 /// The SFT loss.

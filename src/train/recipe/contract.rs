@@ -1,13 +1,10 @@
-//! What a method is to the trainer: the recipe traits, what they are given, and what they give back.
+//! What a method is to the trainer: the trait that every recipe implements, and the nouns it speaks in.
 //!
-//! Owns [`Recipe`] (rows that exist before the run) and [`OnlineRecipe`] (the policy's own answers), their inputs and
-//! outputs, the registry's row, and the metrics per token that methods share. Refuses data, optimizers, schedules, sampling
-//! and scoring: those belong to the trainer, the same for every method.
-//!
-//! An online round is sampled from the unaltered distribution at the run's temperature, without top-k or top-p: a KL between
-//! policy and reference means nothing under a truncated distribution.
+//! Owns how a batch is seen, what a recipe gives back, and the metrics that hang on tokens. Refuses data, optimizers and
+//! schedules: those are the trainer's, the same for every method. A method that learns from the policy's own answers is a
+//! recipe like any other: it says so by [`Recipe::rollout`], and its examples carry their answers.
 
-use crate::domain::{Metrics, Params};
+use crate::domain::{Hyperparameters, Method, Metrics, Params, TrainerParams};
 use crate::model::error::Error;
 use crate::nn::policy::{RowGradient, RowScores};
 use crate::train::data::{Example, Making};
@@ -16,83 +13,55 @@ use crate::train::reference::Reference;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A method's row in the registry.
-pub(super) struct RecipeRow {
-    /// Its name in the method table: `dpo`.
-    pub name: &'static str,
-    /// Its recipe with these hyper-parameters; fails on a value that the method does not know.
-    pub open: fn(&Params) -> Result<AnyRecipe, Error>,
+/// A row of the registry.
+#[derive(Clone, Copy)]
+pub(super) struct Registered {
+    /// The method's row in the method table.
+    pub method: Method,
+    /// Its recipe from a run's hyper-parameters.
+    pub new: fn(&Params) -> Result<Box<dyn Recipe>, Error>,
 }
 
-/// A recipe of either kind.
-pub(crate) enum AnyRecipe {
-    /// Learns from rows that exist before the run.
-    Offline(Box<dyn Recipe>),
-    /// Learns from the policy's own answers.
-    Online(Box<dyn OnlineRecipe>),
-}
-
-impl AnyRecipe {
-    /// A recipe for rows.
-    pub(super) fn offline(recipe: impl Recipe + 'static) -> Self {
-        Self::Offline(Box::new(recipe))
-    }
-
-    /// A recipe for answers.
-    pub(super) fn online(recipe: impl OnlineRecipe + 'static) -> Self {
-        Self::Online(Box::new(recipe))
-    }
-
-    /// How rows become examples: as the recipe says, or as prompts that leave room for an answer.
-    pub(crate) fn making(&self, params: &Params) -> Making {
-        match self {
-            Self::Offline(recipe) => recipe.making(params),
-            Self::Online(_) => Making {
-                eval_fraction: params.f64("eval_fraction"),
-                ..Making::plain(params.usize("max_length").saturating_sub(params.usize("max_completion_length")))
-            },
-        }
-    }
-
-    /// The scalar head's initial values for a model of `hidden` dimensions; none where no head is trained.
-    pub(crate) fn score_head(&self, hidden: usize, params: &Params) -> Option<Vec<f64>> {
-        match self {
-            Self::Offline(recipe) => recipe.score_head(hidden, params),
-            // A value head starts at 0: it has no opinion yet.
-            Self::Online(recipe) => recipe.shape().values.then(|| vec![0.0; hidden]),
-        }
-    }
-
-    /// Whether the rows' reference log-probs are computed before the run.
-    pub(crate) fn needs_reference(&self) -> bool {
-        matches!(self, Self::Offline(recipe) if recipe.needs_reference())
-    }
-}
-
-/// A training method on rows that are there before the run.
+/// A training method.
 pub(crate) trait Recipe: Send {
-    /// Whether reference log-probs are needed.
+    /// Whether the rows' reference log-probs are needed.
     fn needs_reference(&self) -> bool {
         false
     }
 
-    /// How its rows become examples.
-    fn making(&self, params: &Params) -> Making {
-        Making { eval_fraction: params.f64("eval_fraction"), ..Making::plain(params.usize("max_length")) }
+    /// What it needs of the policy's own answers; none where it learns from rows that exist before the run.
+    fn rollout(&self) -> Option<RolloutNeeds> {
+        None
+    }
+
+    /// How its rows become examples; not asked of a method that answers prompts.
+    fn making(&self, shared: &TrainerParams) -> Making {
+        Making::of(shared)
     }
 
     /// The scalar head's first values for a model of `hidden` dimensions; none where no head is trained.
-    fn score_head(&self, _hidden: usize, _params: &Params) -> Option<Vec<f64>> {
+    fn score_head(&self, _hidden: usize, _seed: u64) -> Option<Vec<f64>> {
         None
     }
 
-    /// The loss where policy and reference agree, for the check before the first update; none where there is no reference.
-    fn at_reference(&self) -> Option<f64> {
+    /// What is known before the first update, where policy and reference agree; none where there is no reference.
+    fn at_reference(&self) -> Option<AtReference> {
         None
     }
 
-    /// Loss and gradient of a micro-batch as its part of the whole window's; its metrics go to `tally`.
-    fn loss(&self, batch: &[Seen<'_>], window: &Window, tally: &mut Tally) -> Result<Loss, Error>;
+    /// What the health rules need to know of the method.
+    fn health(&self) -> HealthHints {
+        HealthHints::default()
+    }
+
+    /// Gives a round's answers, group after group of `group`, their advantages; adds the round's metrics to `tally`.
+    fn judge(&mut self, _answers: &mut [SampledAnswer], _group: usize, _tally: &mut Tally) {}
+
+    /// Loss and gradient of a micro-batch as its part of the whole update's; its metrics go to `tally`.
+    ///
+    /// # Errors
+    /// When an example is not of the kind that the method learns from.
+    fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error>;
 
     /// How a micro-batch's loss is made of its examples'.
     fn apart(&self) -> Apart {
@@ -100,7 +69,7 @@ pub(crate) trait Recipe: Send {
     }
 
     /// How much a batch weighs in the mean loss of an evaluation.
-    fn weight(&self, batch: &[Seen<'_>]) -> f64 {
+    fn weight(&self, batch: &[ScoredExample<'_>]) -> f64 {
         batch.len() as f64
     }
 
@@ -112,8 +81,16 @@ pub(crate) trait Recipe: Send {
         Value::Null
     }
 
-    /// Takes back what [`Recipe::notes`] gave.
+    /// Restores what [`Recipe::notes`] gave.
     fn recall(&mut self, _notes: &Value) {}
+
+    /// What it carries from round to round of answers, for a checkpoint; null for nothing.
+    fn state(&self) -> Value {
+        Value::Null
+    }
+
+    /// Restores what [`Recipe::state`] gave.
+    fn restore(&mut self, _state: &Value) {}
 }
 
 /// Whether a part of a micro-batch can go forward and back before the rest comes, so that nothing of it has to be kept.
@@ -127,18 +104,57 @@ pub(crate) enum Apart {
     Sum,
 }
 
+/// What a method needs of a round of answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RolloutNeeds {
+    /// Reference log-probs.
+    pub reference: bool,
+    /// A value head.
+    pub values: bool,
+}
+
+/// What is known where the policy is the reference.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct AtReference {
+    /// The loss.
+    pub loss: f64,
+    /// What log-ratios are multiplied with: rounding grows with it.
+    pub beta: f64,
+}
+
+/// What the health rules need to know of a method.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct HealthHints {
+    /// What the loss multiplies a pair's log-ratios with.
+    pub beta: f64,
+    /// Whether a pair's loss is −log σ of its margin alone.
+    pub sigmoid: bool,
+    /// Whether `logps/*` are means over tokens.
+    pub mean_logps: bool,
+    /// Nats an answer that the distance from the reference is steered to, where it is.
+    pub kl_target: Option<f64>,
+    /// The hyper-parameter that holds the policy near the reference.
+    pub kl_key: &'static str,
+}
+
+impl Default for HealthHints {
+    fn default() -> Self {
+        Self { beta: 1.0, sigmoid: false, mean_logps: false, kl_target: None, kl_key: "beta" }
+    }
+}
+
 /// What goes into one update together.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Window {
+pub(crate) struct UpdateWindow {
     /// What a mean over this micro-batch counts for in the update's.
     pub share: f64,
-    /// Scored tokens.
-    pub tokens: usize,
+    /// Scored tokens of the update; of a round of answers its part, which need not be whole.
+    pub tokens: f64,
 }
 
 /// What the policy and the reference say about one example.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen<'a> {
+pub(crate) struct ScoredExample<'a> {
     /// The example.
     pub example: &'a Example,
     /// The policy on each of its sequences.
@@ -147,41 +163,38 @@ pub(crate) struct Seen<'a> {
     pub aside: &'a [RowScores],
     /// Reference log-probs, where the recipe needs them.
     pub reference: Option<&'a Reference>,
+    /// The policy's own answer that it was made of, where it was.
+    pub answer: Option<&'a SampledAnswer>,
 }
 
-/// A micro-batch's part of the window's loss and its gradient.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Loss {
-    /// The part: the parts of a window add up to its loss.
-    pub loss: f64,
-    /// dL/d of each sequence, example by example.
-    pub g: Vec<RowGradient>,
-}
-
-impl Loss {
-    /// The part of a mean over pairs in a window.
-    pub(super) fn of_pairs(mean: PairLoss, window: &Window) -> Self {
-        let share = window.share;
-        let mut g = Vec::with_capacity(2 * mean.g.len());
-        for pair in mean.g {
-            for side in [pair.chosen, pair.rejected] {
-                g.push(RowGradient::from(side.into_iter().map(|x| x * share).collect::<Vec<f64>>()));
-            }
+impl<'a> ScoredExample<'a> {
+    /// A pair's two sequences as the policy scored them.
+    pub(super) fn sides(&self) -> Result<(&'a RowScores, &'a RowScores), Error> {
+        match self.scores {
+            [chosen, rejected] => Ok((chosen, rejected)),
+            other => Err(Error::Asked(format!("pair {} has {} sequences, not two", self.example.id, other.len()))),
         }
-        Self { loss: mean.loss * share, g }
     }
 
-    /// The part of a mean over rows in a window.
-    pub(super) fn of_rows(mean: RowLoss, window: &Window) -> Self {
-        let share = window.share;
-        let scaled = |row: Vec<f64>| RowGradient::from(row.into_iter().map(|x| x * share).collect::<Vec<f64>>());
-        Self { loss: mean.loss * share, g: mean.g.into_iter().map(scaled).collect() }
+    /// The reference of the example.
+    pub(super) fn referenced(&self) -> Result<&'a Reference, Error> {
+        self.reference
+            .filter(|r| r.len() == self.scores.len() + self.aside.len())
+            .ok_or_else(|| Error::Asked(format!("{} has no reference log-probs", self.example.id)))
+    }
+
+    /// The answer that it was made of, and the policy's scores on it.
+    pub(super) fn answered(&self) -> Result<(&'a SampledAnswer, &'a RowScores), Error> {
+        match (self.answer, self.scores) {
+            (Some(answer), [scores]) => Ok((answer, scores)),
+            _ => Err(Error::Asked(format!("{} is not one of the policy's own answers", self.example.id))),
+        }
     }
 }
 
 /// One of the policy's answers in a round, and what it was worth. Every list has one number a token of the answer.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Answer {
+pub struct SampledAnswer {
     /// Index of its prompt's row.
     pub row: usize,
     /// Tokens of the prompt.
@@ -210,7 +223,7 @@ pub struct Answer {
     pub returns: Vec<f64>,
 }
 
-impl Answer {
+impl SampledAnswer {
     /// Tokens of the answer.
     #[must_use]
     pub fn tokens(&self) -> usize {
@@ -218,43 +231,47 @@ impl Answer {
     }
 }
 
-/// What a method needs of a round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Shape {
-    /// Reference log-probs.
-    pub reference: bool,
-    /// A value head.
-    pub values: bool,
+/// A micro-batch's part of the update's loss and its gradient.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct BatchLoss {
+    /// The part: the parts of a window add up to its loss.
+    pub loss: f64,
+    /// dL/d of each sequence, example by example.
+    pub g: Vec<RowGradient>,
 }
 
-/// What goes into one update together.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct UpdateWindow {
-    /// Micro-batches.
-    pub micro: usize,
-    /// Answer tokens of the update's part of the round.
-    pub tokens: f64,
-}
-
-/// A method that learns from the policy's own answers.
-pub(crate) trait OnlineRecipe: Send {
-    /// What it needs.
-    fn shape(&self) -> Shape;
-    /// Gives a round's answers, group after group of `group`, their advantages; adds the round's metrics to `tally`.
-    fn judge(&mut self, answers: &mut [Answer], group: usize, tally: &mut Tally);
-    /// Loss and gradient of a micro-batch as its part of the update's.
-    fn loss(&self, batch: &[(&Answer, &RowScores)], window: &UpdateWindow, tally: &mut Tally) -> Loss;
-    /// What it carries from round to round, for a checkpoint; null for nothing.
-    fn state(&self) -> Value {
-        Value::Null
+impl BatchLoss {
+    /// The part of a mean over pairs in a window.
+    pub(super) fn of_pairs(mean: PairLoss, window: &UpdateWindow) -> Self {
+        let share = window.share;
+        let mut g = Vec::with_capacity(2 * mean.g.len());
+        for pair in mean.g {
+            for side in [pair.chosen, pair.rejected] {
+                g.push(RowGradient::from(side.into_iter().map(|x| x * share).collect::<Vec<f64>>()));
+            }
+        }
+        Self { loss: mean.loss * share, g }
     }
-    /// Takes back what [`OnlineRecipe::state`] gave.
-    fn restore(&mut self, _state: &Value) {}
+
+    /// The part of a mean over rows in a window.
+    pub(super) fn of_rows(mean: RowLoss, window: &UpdateWindow) -> Self {
+        let share = window.share;
+        let scaled = |row: Vec<f64>| RowGradient::from(row.into_iter().map(|x| x * share).collect::<Vec<f64>>());
+        Self { loss: mean.loss * share, g: mean.g.into_iter().map(scaled).collect() }
+    }
+}
+
+/// A method's hyper-parameters from a run's texts.
+///
+/// # Errors
+/// With the key whose value does not read.
+pub(crate) fn read<P: Hyperparameters>(params: &Params) -> Result<P, Error> {
+    P::read(params).map_err(|e| Error::Asked(e.to_string()))
 }
 
 /// Adds the metrics that hang on a pair's answer tokens, each weighted by tokens: `logits/chosen|rejected` (vocabulary mean
 /// of the logits), `entropy` (both answers), `mean_token_accuracy` (chosen answer).
-pub(super) fn pair_tokens(batch: &[Seen<'_>], tally: &mut Tally) {
+pub(super) fn pair_tokens(batch: &[ScoredExample<'_>], tally: &mut Tally) {
     for pair in batch {
         let skip = pair.example.skip();
         for ((name, skip), row) in [("logits/chosen", skip), ("logits/rejected", 0)].into_iter().zip(pair.scores) {
@@ -265,19 +282,4 @@ pub(super) fn pair_tokens(batch: &[Seen<'_>], tally: &mut Tally) {
             tally.add("mean_token_accuracy", f64::from(*hit), 1.0);
         }
     }
-}
-
-/// A pair's two sequences as the policy scored them.
-pub(super) fn sides<'a>(pair: &Seen<'a>) -> Result<(&'a RowScores, &'a RowScores), Error> {
-    match pair.scores {
-        [chosen, rejected] => Ok((chosen, rejected)),
-        other => Err(Error::Asked(format!("pair {} has {} sequences, not two", pair.example.id, other.len()))),
-    }
-}
-
-/// The reference of an example.
-pub(super) fn reference<'a>(pair: &Seen<'a>) -> Result<&'a Reference, Error> {
-    pair.reference
-        .filter(|r| r.len() == pair.scores.len() + pair.aside.len())
-        .ok_or_else(|| Error::Asked(format!("{} has no reference log-probs", pair.example.id)))
 }

@@ -1,98 +1,165 @@
-//! CPO: −log σ(β·[log π(c) − log π(r)]) + α·NLL(c), sums over the answers' tokens; SimPO: −log σ(β·(A_c − A_r) − γ),
-//! A the means.
+//! CPO: −log σ(β·[log π(c) − log π(r)]) + α·NLL(c), sums over the answers' tokens.
 //!
-//! Xu et al. 2024, "Contrastive Preference Optimization"; Meng et al. 2024, "SimPO: Simple Preference Optimization with a
-//! Reference-Free Reward". Neither has a reference. `loss_type` of CPO: `sigmoid`, `hinge`, `ipo` (means). With
-//! `soft_labels` the share of contrary votes stands in for `label_smoothing` where raters differed over a pair.
-//! Differs from TRL 1.16: SimPO is a method of its own with `cpo_alpha=0`, as published (TRL's default adds the NLL);
-//! no second end-of-text token behind a chat template, pairs that do not fit are left out and not cut, and `logits/*` are
-//! means over answer tokens (TRL: over every position, padding too).
+//! Xu et al. 2024, "Contrastive Preference Optimization". There is no reference. `loss_type`: `sigmoid`, `hinge`, `ipo` (means).
+//! With `soft_labels` the share of contrary votes replaces `label_smoothing` where raters differed over a pair.
+//! Differs from TRL 1.16: no second end-of-text token behind a chat template, pairs that do not fit are left out and not cut,
+//! and `logits/*` are means over answer tokens (TRL: over every position, padding too).
 
-use super::contract::{AnyRecipe, Apart, Loss, Recipe, RecipeRow, Seen, Window, pair_tokens, sides};
-use crate::domain::Params;
+use super::contract::{
+    Apart, BatchLoss, HealthHints, Recipe, Registered, ScoredExample, UpdateWindow, pair_tokens, read,
+};
+use crate::domain::{
+    Hyperparameters, Kind, Method, Needs, SOFT_LABELS, Under, When, choices, hyperparameters, nothing, row,
+};
 use crate::model::error::Error;
 use crate::train::loss::{Cpo, CpoForm, CpoPair, Tally};
 
-/// CPO's row in the registry.
-pub(super) const CPO: RecipeRow =
-    RecipeRow { name: "cpo", open: |params| Ok(AnyRecipe::offline(CpoRecipe::new(params)?)) };
+/// The registry's row.
+pub(super) const CPO: Registered =
+    Registered { method: METHOD, new: |params| Ok(Box::new(CpoRecipe::new(&read::<CpoParams>(params)?))) };
 
-/// SimPO's.
-pub(super) const SIMPO: RecipeRow =
-    RecipeRow { name: "simpo", open: |params| Ok(AnyRecipe::offline(CpoRecipe::simpo(params))) };
+/// The method table's row.
+const METHOD: Method = Method {
+    name: "cpo",
+    title: "Contrastive preference optimisation",
+    help: "push chosen above rejected and imitate chosen; no reference, half the forward passes of DPO",
+    needs: Needs::Pairs,
+    reference: false,
+    probes: true,
+    mixes: true,
+    without: &[],
+    own: CpoParams::rows,
+    defaults: &[("learning_rate", "1e-5", "LoRA 1e-6 – 2e-5, full 1e-7 – 2e-6")],
+    under: || {
+        let sigmoid = When::Names("sigmoid");
+        let keys = &["label_smoothing", "soft_labels"];
+        vec![Under { keys, when: sigmoid, of: "loss_type", remedy: "take loss_type=sigmoid".into() }]
+    },
+    refuse: nothing,
+    objective: |p| CpoParams::described(p, objective),
+};
 
-/// The recipe of both.
-struct CpoRecipe {
-    cpo: Cpo,
-    soft: bool,
+choices! {
+    /// Shape of the loss over the difference.
+    enum CpoLoss {
+        /// −log σ.
+        Sigmoid = "sigmoid",
+        /// max(0, 1 − x).
+        Hinge = "hinge",
+        /// A square, of means.
+        Ipo = "ipo",
+    }
+}
+
+hyperparameters! {
+    /// Hyper-parameters of CPO.
+    struct CpoParams {
+        beta: f64 = row(Kind::Float(1e-6, 1000.0), "0.1", "0.1 – 0.5", "scale of the log-probs' difference", true);
+        loss_type: CpoLoss = row(
+            Kind::Choice(CpoLoss::WORDS),
+            "sigmoid",
+            "",
+            "shape of the loss over the difference",
+            true,
+        );
+        cpo_alpha: f64 = row(
+            Kind::Float(0.0, 1000.0),
+            "1",
+            "0.5 – 1",
+            "weight of imitating the chosen answers; what holds the model in place of a reference",
+            true,
+        );
+        label_smoothing: f64 = row(
+            Kind::Float(0.0, 0.499),
+            "0",
+            "0 – 0.2",
+            "share of labels taken to be wrong (sigmoid)",
+            false,
+        );
+        soft_labels: bool = SOFT_LABELS;
+    }
+}
+
+fn objective(p: &CpoParams) -> String {
+    let beta = p.beta;
+    let (term, d) = match p.loss_type {
+        CpoLoss::Hinge => (format!("max(0, 1 − {beta}·d)"), "d = log π(c) − log π(r)"),
+        CpoLoss::Ipo => (format!("(d − 1/(2·{beta}))²"), "d = mean log π(c) − mean log π(r)"),
+        CpoLoss::Sigmoid => (smoothed(&format!("{beta}·d"), p.label_smoothing), "d = log π(c) − log π(r)"),
+    };
+    format!("{term}{},  {d}{}", imitation(p.cpo_alpha), votes(p.soft_labels))
+}
+
+/// −log σ(x), smoothed where that is asked for.
+pub(super) fn smoothed(x: &str, e: f64) -> String {
+    if e > 0.0 { format!("−(1−{e})·log σ({x}) − {e}·log σ(−({x}))") } else { format!("−log σ({x})") }
+}
+
+/// What replaces the run's ε.
+pub(super) fn votes(soft_labels: bool) -> &'static str {
+    if soft_labels { ",  ε of a pair = its votes against, or its rater's slips" } else { "" }
+}
+
+/// The term that imitates the chosen answers.
+pub(super) fn imitation(alpha: f64) -> String {
+    if alpha == 0.0 { String::new() } else { format!(" + {alpha}·NLL(chosen, per token)") }
+}
+
+/// The recipe of CPO and SimPO.
+pub(super) struct CpoRecipe {
+    /// The loss.
+    pub(super) cpo: Cpo,
+    /// Whether a pair has its own share of wrong labels.
+    pub(super) soft: bool,
 }
 
 impl CpoRecipe {
-    /// CPO.
-    fn new(params: &Params) -> Result<Self, Error> {
-        let form = match params.text("loss_type") {
-            "sigmoid" => CpoForm::Sigmoid,
-            "hinge" => CpoForm::Hinge,
-            "ipo" => CpoForm::Ipo,
-            other => return Err(Error::Asked(format!("loss_type={other} is none of sigmoid, hinge, ipo"))),
+    fn new(p: &CpoParams) -> Self {
+        let form = match p.loss_type {
+            CpoLoss::Sigmoid => CpoForm::Sigmoid,
+            CpoLoss::Hinge => CpoForm::Hinge,
+            CpoLoss::Ipo => CpoForm::Ipo,
         };
-        Ok(Self::of(form, params))
-    }
-
-    /// SimPO.
-    fn simpo(params: &Params) -> Self {
-        Self::of(CpoForm::Simpo { gamma: params.f64("simpo_gamma") }, params)
-    }
-
-    fn of(form: CpoForm, params: &Params) -> Self {
-        let cpo = Cpo {
-            beta: params.f64("beta"),
-            form,
-            label_smoothing: params.f64("label_smoothing"),
-            alpha: params.f64("cpo_alpha"),
-        };
-        Self { cpo, soft: params.bool("soft_labels") }
+        let cpo = Cpo { beta: p.beta, form, label_smoothing: p.label_smoothing, alpha: p.cpo_alpha };
+        Self { cpo, soft: p.soft_labels }
     }
 }
 
 impl Recipe for CpoRecipe {
+    fn health(&self) -> HealthHints {
+        HealthHints { mean_logps: matches!(self.cpo.form, CpoForm::Simpo { .. }), ..HealthHints::default() }
+    }
+
     fn apart(&self) -> Apart {
         // The part that imitates is a mean over the micro-batch's tokens.
         if self.cpo.alpha == 0.0 { Apart::Mean } else { Apart::No }
     }
 
-    fn loss(&self, batch: &[Seen<'_>], window: &Window, tally: &mut Tally) -> Result<Loss, Error> {
+    fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
         let mut pairs = Vec::with_capacity(batch.len());
         for pair in batch {
-            let (chosen, rejected) = sides(pair)?;
+            let (chosen, rejected) = pair.sides()?;
             let epsilon = pair.example.agreed.filter(|_| self.soft).map(|agreed| 1.0 - agreed);
             pairs.push(CpoPair { chosen: &chosen.logp, rejected: &rejected.logp, epsilon });
         }
         let out = self.cpo.loss(&pairs, tally);
         pair_tokens(batch, tally);
-        Ok(Loss::of_pairs(out, window))
+        Ok(BatchLoss::of_pairs(out, window))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::method;
-
-    fn params(name: &str, settings: &[(&str, &str)]) -> Params {
-        let rows = method(name).unwrap().rows();
-        let mut params = Params::defaults(&rows);
-        for (key, value) in settings {
-            params.set(&rows, name, key, value).unwrap();
-        }
-        params
-    }
+    use crate::domain::{Params, method};
 
     #[test]
     fn options_reach_the_loss() {
-        let cpo = CpoRecipe::new(&params("cpo", &[("loss_type", "ipo"), ("cpo_alpha", "0.5")])).unwrap().cpo;
+        let rows = method("cpo").unwrap().rows();
+        let mut params = Params::defaults(&rows);
+        params.set(&rows, "cpo", "loss_type", "ipo").unwrap();
+        params.set(&rows, "cpo", "cpo_alpha", "0.5").unwrap();
+        let cpo = CpoRecipe::new(&read(&params).unwrap()).cpo;
         assert_eq!(cpo, Cpo { beta: 0.1, form: CpoForm::Ipo, label_smoothing: 0.0, alpha: 0.5 });
-        let simpo = CpoRecipe::simpo(&params("simpo", &[("simpo_gamma", "1.2"), ("label_smoothing", "0.1")])).cpo;
-        assert_eq!(simpo, Cpo { beta: 2.0, form: CpoForm::Simpo { gamma: 1.2 }, label_smoothing: 0.1, alpha: 0.0 });
     }
 }

@@ -2,19 +2,335 @@
 //!
 //! Rafailov et al. 2023, "Direct Preference Optimization: Your Language Model is Secretly a Reward Model". `loss_type` lists
 //! the forms of [`DpoForm`] that add up, `loss_weights` their weights; `label_smoothing`, `f_divergence_type`, `ld_alpha` and
-//! `use_weighting` (WPO) change what they are taken of. The method's row refuses an option that no form of the list uses.
+//! `use_weighting` (WPO) change what they are taken of. The method's row refuses an option that no form of
+//! the list uses; which form uses what stands in the table of forms.
 //! Differs from TRL 1.16: label smoothing acts on `sigmoid` and `sigmoid_norm` (TRL has dropped it there), `ipo_sum` and
 //! `dpop` exist, pairs that do not fit `max_length` are left out and not cut, and metrics of a step are weighted by pairs and
 //! tokens, not by micro-batches. It also logs `kl/chosen`.
 
-use super::contract::{AnyRecipe, Apart, Loss, Recipe, RecipeRow, Seen, Window, pair_tokens, reference, sides};
-use crate::domain::{Params, method};
+use super::contract::{
+    Apart, AtReference, BatchLoss, HealthHints, Recipe, Registered, ScoredExample, UpdateWindow, pair_tokens, read,
+};
+use crate::domain::{
+    Hyperparameters, Kind, Method, Needs, ParamError, ParamRow, Params, SOFT_LABELS, Under, When, choices,
+    hyperparameters, row,
+};
 use crate::model::error::Error;
-use crate::train::loss::{Divergence, Dpo, DpoForm, DpoPair, Tally};
+use crate::train::loss::{Divergence, Dpo, DpoForm, DpoPair, DpoTerm, FORMS, NAMES, Tally, Written};
 
-/// Its row in the registry.
-pub(super) const RECIPE: RecipeRow =
-    RecipeRow { name: "dpo", open: |params| Ok(AnyRecipe::offline(DpoRecipe::new(params)?)) };
+/// The registry's row.
+pub(super) const DPO: Registered = Registered {
+    method: METHOD,
+    new: |params| {
+        let p: DpoParams = read(params)?;
+        let dpo = p.loss(params).map_err(|e| Error::Asked(e.to_string()))?;
+        Ok(Box::new(DpoRecipe { dpo, soft: p.soft_labels }))
+    },
+};
+
+/// The method table's row.
+const METHOD: Method = Method {
+    name: "dpo",
+    title: "Direct preference optimisation",
+    help: "push chosen above rejected, held near the frozen reference",
+    needs: Needs::Pairs,
+    reference: true,
+    probes: true,
+    mixes: true,
+    without: &[],
+    own,
+    defaults: &[("learning_rate", "1e-5", "LoRA 1e-6 – 2e-5, full 1e-7 – 2e-6")],
+    under,
+    refuse,
+    objective,
+};
+
+choices! {
+    /// How the distance to the reference is measured.
+    enum DivergenceKind {
+        /// Plain DPO.
+        ReverseKl = "reverse_kl",
+        /// Covers what the reference covers.
+        ForwardKl = "forward_kl",
+        /// Jensen–Shannon.
+        JsDivergence = "js_divergence",
+        /// Between forward and reverse, by its coefficient.
+        AlphaDivergence = "alpha_divergence",
+    }
+}
+
+hyperparameters! {
+    /// Hyper-parameters of DPO, but for those of single forms.
+    struct DpoParams {
+        beta: f64 = row(
+            Kind::Float(1e-6, 1000.0),
+            "0.1",
+            "0.01 – 0.5; sigmoid_norm 5",
+            "how hard to stay near the reference",
+            true,
+        );
+        loss_type: Vec<String> = row(
+            Kind::List(NAMES),
+            "sigmoid",
+            "sigmoid; sigmoid,sft",
+            "shape of the loss over the margin; several between commas add up",
+            true,
+        );
+        loss_weights: Vec<f64> = row(
+            Kind::Floats(0.0, 1e6),
+            "1",
+            "1; 1,0.2",
+            "weight of each loss_type, between commas; one number weighs all",
+            false,
+        );
+        label_smoothing: f64 = row(
+            Kind::Float(0.0, 0.499),
+            "0",
+            "0 – 0.2; exo_pair 0.001",
+            "share of labels taken to be wrong (sigmoid: cDPO)",
+            false,
+        );
+        f_divergence_type: DivergenceKind = row(
+            Kind::Choice(DivergenceKind::WORDS),
+            "reverse_kl",
+            "",
+            "how the distance to the reference is measured",
+            false,
+        );
+        f_alpha_divergence_coef: f64 = row(
+            Kind::Float(0.0, 10.0),
+            "0.5",
+            "0.1 – 0.9",
+            "alpha of the alpha-divergence; 0 is the forward, 1 the reverse KL",
+            false,
+        );
+        ld_alpha: f64 = row(
+            Kind::Float(0.0, 1.0),
+            "1",
+            "0 – 1",
+            "weight of the tokens beyond the shorter answer's length; below 1 against verbosity (LD-DPO)",
+            false,
+        );
+        soft_labels: bool = SOFT_LABELS;
+        use_weighting: bool = row(
+            Kind::Bool,
+            "false",
+            "",
+            "weigh pairs by how likely the policy would write both answers (WPO)",
+            false,
+        );
+    }
+}
+
+impl DpoParams {
+    /// The forms of `loss_type`.
+    fn forms(&self) -> impl Iterator<Item = &'static DpoForm> {
+        self.loss_type.iter().filter_map(|name| DpoForm::named(name))
+    }
+
+    /// The terms that add up; a form's own hyper-parameter comes from `params`.
+    fn terms(&self, params: &Params) -> Result<Vec<DpoTerm>, ParamError> {
+        let mut out = Vec::new();
+        for (i, form) in self.forms().enumerate() {
+            let own = match &form.own {
+                Some(row) => crate::domain::read(params, row, row.default)?,
+                None => 0.0,
+            };
+            let weight = self.loss_weights.get(i).or(self.loss_weights.first()).copied().unwrap_or(1.0);
+            out.push(DpoTerm { form, own, weight });
+        }
+        Ok(out)
+    }
+
+    /// The loss that the hyper-parameters describe. What contradicts what is for [`METHOD`] to say.
+    fn loss(&self, params: &Params) -> Result<Dpo, ParamError> {
+        let divergence = match self.f_divergence_type {
+            DivergenceKind::ReverseKl => Divergence::ReverseKl,
+            DivergenceKind::ForwardKl => Divergence::ForwardKl,
+            DivergenceKind::JsDivergence => Divergence::Js,
+            DivergenceKind::AlphaDivergence => Divergence::Alpha(self.f_alpha_divergence_coef),
+        };
+        Ok(Dpo {
+            beta: self.beta,
+            terms: self.terms(params)?,
+            label_smoothing: self.label_smoothing,
+            divergence,
+            ld_alpha: self.ld_alpha,
+            wpo: self.use_weighting,
+        })
+    }
+}
+
+/// The hyper-parameters of single forms.
+fn form_rows() -> impl Iterator<Item = ParamRow> {
+    FORMS.iter().filter_map(|form| form.own)
+}
+
+/// All hyper-parameters; those of single forms follow the divergence's.
+fn own() -> Vec<ParamRow> {
+    let mut rows = DpoParams::rows();
+    let at = rows.iter().position(|row| row.key == "ld_alpha").unwrap_or(rows.len());
+    rows.splice(at..at, form_rows());
+    rows
+}
+
+fn under() -> Vec<Under> {
+    let mut out = vec![
+        Under {
+            keys: &["label_smoothing", "soft_labels"],
+            when: When::AnyWord(|name| DpoForm::named(name).is_some_and(|form| form.smoothing)),
+            of: "loss_type",
+            remedy: "take loss_type=sigmoid".into(),
+        },
+        Under {
+            keys: &["f_alpha_divergence_coef"],
+            when: When::Names("alpha_divergence"),
+            of: "f_divergence_type",
+            remedy: "take f_divergence_type=alpha_divergence".into(),
+        },
+    ];
+    for form in FORMS {
+        if let Some(own) = &form.own {
+            let keys = std::slice::from_ref(&own.key);
+            let remedy = format!("take loss_type={}", form.name).into();
+            out.push(Under { keys, when: When::Names(form.name), of: "loss_type", remedy });
+        }
+    }
+    out
+}
+
+fn refuse(params: &Params) -> Option<String> {
+    DpoParams::refused(params, |p| {
+        let list = p.loss_type.join(",");
+        let names = || p.loss_type.iter().enumerate();
+        if let Some((_, twice)) = names().find(|(i, name)| p.loss_type[..*i].contains(name)) {
+            return Some(format!("loss_type={list} names {twice} twice; give it once and weigh it by loss_weights"));
+        }
+        let forms: Vec<&DpoForm> = p.forms().collect();
+        if let Some(alone) = forms.first().filter(|_| forms.iter().all(|form| form.imitates())) {
+            return Some(format!(
+                "loss_type={0} alone learns no preference; add another (loss_type=sigmoid,{0}) or take the method sft",
+                alone.name
+            ));
+        }
+        let weights = p.loss_weights.len();
+        if weights > 1 && weights != forms.len() {
+            return Some(format!(
+                "loss_weights has {weights} numbers and loss_type={list} {} losses; give one number for each, or one for all",
+                forms.len()
+            ));
+        }
+        if let Some(sentence) = forms.iter().find_map(|form| (form.refuse)(p.label_smoothing, p.soft_labels)) {
+            return Some(sentence.into());
+        }
+        if p.f_divergence_type != DivergenceKind::ReverseKl
+            && let Some(form) = forms.iter().find(|form| !form.divergence)
+        {
+            return Some(format!(
+                "loss_type={} is only defined for f_divergence_type=reverse_kl; take that, or another loss",
+                form.name
+            ));
+        }
+        let sorting = forms.iter().find(|form| p.use_weighting && form.sorts_batch())?;
+        Some(format!(
+            "use_weighting weighs pairs, but loss_type={} sorts them over the batch; set it to false or take another loss",
+            sorting.name
+        ))
+    })
+}
+
+/// log π(c) − log π_ref(c), the chosen answer's log-ratio.
+const A: &str = "log π(c) − log π_ref(c)";
+/// The rejected answer's.
+const B: &str = "log π(r) − log π_ref(r)";
+
+fn objective(params: &Params) -> String {
+    let read = DpoParams::read(params).and_then(|p| Ok((p.terms(params)?, p)));
+    let (terms, p) = match read {
+        Ok(read) => read,
+        Err(e) => return e.to_string(),
+    };
+    let mut sum = Vec::new();
+    for term in terms {
+        let form = term.form;
+        let text = (form.formula)(&Written { beta: p.beta, epsilon: p.label_smoothing, own: term.own });
+        let mut factors = Vec::new();
+        if p.use_weighting && !form.imitates() {
+            factors.push("w".to_owned());
+        }
+        if term.weight != 1.0 {
+            factors.push(term.weight.to_string());
+        }
+        if factors.is_empty() {
+            sum.push(text);
+        } else if form.is_product {
+            sum.push(format!("{}·{text}", factors.join("·")));
+        } else {
+            sum.push(format!("{}·[{text}]", factors.join("·")));
+        }
+    }
+    let text = sum.join(" + ");
+    let meanings = meanings(&text, &p);
+    if meanings.is_empty() { text } else { format!("{text},  {}", meanings.join(",  ")) }
+}
+
+/// What the letters in `text` stand for.
+fn meanings(text: &str, p: &DpoParams) -> Vec<String> {
+    // A letter of its own, not one inside a word or a name.
+    let uses = |letter: char| {
+        let chars: Vec<char> = text.chars().collect();
+        let word = |c: Option<&char>| c.is_some_and(|c| c.is_alphanumeric() && !matches!(c, 'π' | 'σ'));
+        chars
+            .iter()
+            .enumerate()
+            .any(|(i, c)| *c == letter && !word(i.checked_sub(1).and_then(|i| chars.get(i))) && !word(chars.get(i + 1)))
+    };
+    let alpha = p.f_alpha_divergence_coef;
+    let score = match p.f_divergence_type {
+        DivergenceKind::ForwardKl => Some("f(t) = 1 − e^−t".to_owned()),
+        DivergenceKind::JsDivergence => Some("f(t) = log 2 + log σ(t)".to_owned()),
+        DivergenceKind::AlphaDivergence => Some(format!("f(t) = (e^(({alpha}−1)·t) − 1)/({alpha}−1)")),
+        DivergenceKind::ReverseKl => None,
+    };
+    let (delta, mean) = (uses('Δ'), uses('D'));
+    let mut out = Vec::new();
+    let spelled = uses('a') || uses('b') || uses('U') || mean || (delta && score.is_some());
+    if delta {
+        out.push(match (&score, spelled) {
+            (Some(_), _) => "Δ = f(a) − f(b)".to_owned(),
+            (None, true) => "Δ = a − b".to_owned(),
+            (None, false) => format!("Δ = ({A}) − ({B})"),
+        });
+    }
+    if mean {
+        out.push(match &score {
+            Some(_) => "D = f(a)/n(c) − f(b)/n(r), n tokens".to_owned(),
+            None => "D = a/n(c) − b/n(r), n tokens".to_owned(),
+        });
+    }
+    if delta || mean {
+        out.extend(score);
+    }
+    if uses('R') {
+        out.push("R = k-th largest log π(c) − log π(r) less k-th largest log π_ref(c) − log π_ref(r)".into());
+    }
+    if uses('U') {
+        out.push("U = k-th largest a less k-th largest b".into());
+    }
+    if spelled {
+        out.push(format!("a = {A},  b = {B}"));
+    }
+    if p.ld_alpha < 1.0 {
+        out.push(format!("tokens beyond the shorter answer's length times {}", p.ld_alpha));
+    }
+    if p.soft_labels {
+        out.push("ε of a pair = its votes against, or its rater's slips".into());
+    }
+    if p.use_weighting {
+        out.push("w = exp(mean log π − log Σπ²) of c times that of r".into());
+    }
+    out
+}
 
 /// The recipe.
 struct DpoRecipe {
@@ -22,75 +338,31 @@ struct DpoRecipe {
     soft: bool,
 }
 
-/// A number, or the default of its row for a run from before the row was there.
-fn number(params: &Params, key: &str) -> f64 {
-    if params.text(key).is_empty() { default(key) } else { params.f64(key) }
-}
-
-/// The default of a row of DPO.
-fn default(key: &str) -> f64 {
-    let rows = method("dpo").map(|m| m.own).unwrap_or_default();
-    rows.iter().find(|r| r.key == key).and_then(|r| r.default.parse().ok()).unwrap_or(f64::NAN)
-}
-
-impl Dpo {
-    /// The loss that the hyper-parameters describe.
-    ///
-    /// # Errors
-    /// When a loss or a divergence is unknown. What contradicts what is the method row's to say.
-    pub(super) fn from_params(params: &Params) -> Result<Self, Error> {
-        let (tau, lambda) = (number(params, "discopop_tau"), number(params, "dpop_lambda"));
-        let weights: Vec<f64> = params.words("loss_weights").filter_map(|w| w.parse().ok()).collect();
-        let mut terms = Vec::new();
-        for (i, name) in params.words("loss_type").enumerate() {
-            let Some(form) = DpoForm::named(name, tau, lambda) else {
-                return Err(Error::Asked(format!("loss_type={name} is no loss of dpo")));
-            };
-            terms.push((form, weights.get(i).or(weights.first()).copied().unwrap_or(1.0)));
-        }
-        let divergence = match params.text("f_divergence_type") {
-            "" | "reverse_kl" => Divergence::ReverseKl,
-            "forward_kl" => Divergence::ForwardKl,
-            "js_divergence" => Divergence::Js,
-            "alpha_divergence" => Divergence::Alpha(number(params, "f_alpha_divergence_coef")),
-            other => return Err(Error::Asked(format!("f_divergence_type={other} is no divergence of dpo"))),
-        };
-        Ok(Self {
-            beta: params.f64("beta"),
-            terms,
-            label_smoothing: number(params, "label_smoothing"),
-            divergence,
-            ld_alpha: number(params, "ld_alpha"),
-            wpo: params.bool("use_weighting"),
-        })
-    }
-}
-
-impl DpoRecipe {
-    fn new(params: &Params) -> Result<Self, Error> {
-        Ok(Self { dpo: Dpo::from_params(params)?, soft: params.bool("soft_labels") })
-    }
-}
-
 impl Recipe for DpoRecipe {
     fn needs_reference(&self) -> bool {
         true
     }
 
-    fn at_reference(&self) -> Option<f64> {
-        self.dpo.at_reference()
+    fn at_reference(&self) -> Option<AtReference> {
+        self.dpo.at_reference().map(|loss| AtReference { loss, beta: self.dpo.beta })
+    }
+
+    fn health(&self) -> HealthHints {
+        let sigmoid =
+            self.dpo.label_smoothing == 0.0 && self.dpo.terms.iter().map(|term| term.form.name).eq(["sigmoid"]);
+        HealthHints { beta: self.dpo.beta, sigmoid, ..HealthHints::default() }
     }
 
     fn apart(&self) -> Apart {
         // The others sort the micro-batch, or count its tokens.
-        let of_batch = |form: &DpoForm| form.sorts_batch() || *form == DpoForm::Sft;
-        if self.dpo.terms.iter().any(|(form, _)| of_batch(form)) { Apart::No } else { Apart::Mean }
+        let of_batch = |term: &DpoTerm| term.form.sorts_batch() || term.form.imitates();
+        if self.dpo.terms.iter().any(of_batch) { Apart::No } else { Apart::Mean }
     }
 
-    fn loss(&self, batch: &[Seen<'_>], window: &Window, tally: &mut Tally) -> Result<Loss, Error> {
+    fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
         let mut pairs = Vec::with_capacity(batch.len());
         for pair in batch {
-            let ((chosen, rejected), reference) = (sides(pair)?, reference(pair)?);
+            let ((chosen, rejected), reference) = (pair.sides()?, pair.referenced()?);
             pairs.push(DpoPair {
                 chosen: &chosen.logp,
                 rejected: &rejected.logp,
@@ -103,85 +375,99 @@ impl Recipe for DpoRecipe {
         }
         let out = self.dpo.loss(&pairs, tally);
         pair_tokens(batch, tally);
-        Ok(Loss::of_pairs(out, window))
+        Ok(BatchLoss::of_pairs(out, window))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Kind;
+    use crate::domain::method;
 
-    fn with(settings: &[(&str, &str)]) -> Result<Dpo, Error> {
+    fn with(settings: &[(&str, &str)]) -> Dpo {
         let rows = method("dpo").unwrap().rows();
         let mut params = Params::defaults(&rows);
         for (key, value) in settings {
             params.set(&rows, "dpo", key, value).unwrap();
         }
-        Dpo::from_params(&params)
+        read::<DpoParams>(&params).unwrap().loss(&params).unwrap()
+    }
+
+    fn term(name: &str, own: f64, weight: f64) -> DpoTerm {
+        DpoTerm { form: DpoForm::named(name).unwrap(), own, weight }
+    }
+
+    fn plain(dpo: &Dpo) -> Vec<(&'static str, f64)> {
+        dpo.terms.iter().map(|term| (term.form.name, term.weight)).collect()
     }
 
     #[test]
     fn defaults_are_plain_dpo() {
-        assert_eq!(with(&[]).unwrap(), Dpo::new(0.1, DpoForm::Sigmoid));
+        let dpo = with(&[]);
+        assert_eq!(plain(&dpo), [("sigmoid", 1.0)]);
+        assert_eq!(dpo, Dpo { terms: dpo.terms.clone(), ..Dpo::new(0.1, term("sigmoid", 0.0, 1.0)) });
     }
 
     #[test]
-    fn a_run_from_before_an_option_was_there_has_its_default() {
-        let old = [("beta", "0.2"), ("loss_type", "ipo"), ("label_smoothing", "0")];
+    fn a_run_from_before_an_option_existed_has_its_default() {
+        let old = [("beta", "0.2"), ("loss_type", "discopop"), ("label_smoothing", "0")];
         let params = Params(old.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect());
-        assert_eq!(Dpo::from_params(&params).unwrap(), Dpo::new(0.2, DpoForm::Ipo));
+        let dpo = read::<DpoParams>(&params).unwrap().loss(&params).unwrap();
+        assert_eq!(dpo, Dpo::new(0.2, term("discopop", 0.05, 1.0)));
     }
 
     #[test]
     fn every_option_reaches_the_loss() {
         let dpo = with(&[
-            ("loss_type", "discopop,sft"),
+            ("loss_type", "discopop,dpop"),
             ("loss_weights", "0.8,0.2"),
             ("discopop_tau", "0.1"),
+            ("dpop_lambda", "5"),
             ("f_divergence_type", "alpha_divergence"),
             ("f_alpha_divergence_coef", "0.3"),
             ("ld_alpha", "0.5"),
             ("use_weighting", "true"),
+            ("label_smoothing", "0.2"),
         ]);
         let want = Dpo {
             beta: 0.1,
-            terms: vec![(DpoForm::Discopop { tau: 0.1 }, 0.8), (DpoForm::Sft, 0.2)],
-            label_smoothing: 0.0,
+            terms: vec![term("discopop", 0.1, 0.8), term("dpop", 5.0, 0.2)],
+            label_smoothing: 0.2,
             divergence: Divergence::Alpha(0.3),
             ld_alpha: 0.5,
             wpo: true,
         };
-        assert_eq!(dpo.unwrap(), want);
-        let dpo = with(&[("loss_type", "dpop,robust"), ("dpop_lambda", "5"), ("label_smoothing", "0.2")]).unwrap();
-        assert_eq!(dpo.terms, [(DpoForm::Dpop { lambda: 5.0 }, 1.0), (DpoForm::Robust, 1.0)]);
-        assert_eq!(dpo.label_smoothing, 0.2);
-        let dpo = with(&[("loss_type", "sigmoid,hinge"), ("loss_weights", "0.5")]).unwrap();
-        assert_eq!(dpo.terms, [(DpoForm::Sigmoid, 0.5), (DpoForm::Hinge, 0.5)]);
+        assert_eq!(dpo, want);
+        let dpo = with(&[("loss_type", "sigmoid,hinge"), ("loss_weights", "0.5")]);
+        assert_eq!(plain(&dpo), [("sigmoid", 0.5), ("hinge", 0.5)]);
     }
 
-    /// What the method's row says of each loss, so that options without effect are refused, is so of its form.
+    /// An option that a loss does not use is refused, and one that it uses is not: as the loss's function says, not its row.
     #[test]
     fn the_rules_about_options_know_the_forms() {
         let dpo = method("dpo").unwrap();
-        let losses = dpo.own.iter().find(|row| row.key == "loss_type").map(|row| row.kind);
-        let Some(Kind::List(names)) = losses else { panic!("{losses:?}") };
-        for name in names.iter().filter(|name| **name != "sft") {
-            let form = DpoForm::named(name, 0.05, 50.0).unwrap();
+        for form in FORMS.iter().filter(|form| !form.imitates()) {
+            let name = form.name;
             let refused = |settings: &[(&str, &str)]| {
                 let mut params = Params::defaults(&dpo.rows());
-                for (key, value) in [&[("loss_type", *name)], settings].concat() {
+                for (key, value) in [&[("loss_type", name)], settings].concat() {
                     params.set(&dpo.rows(), "dpo", key, value).unwrap();
                 }
                 dpo.contradiction(&params).is_some()
             };
-            assert_eq!(refused(&[("label_smoothing", "0.1")]), !form.uses_label_smoothing(), "{name}");
-            let smoothing: &[(&str, &str)] =
-                if form.uses_label_smoothing() { &[("label_smoothing", "0.1")] } else { &[] };
+            assert_eq!(refused(&[("label_smoothing", "0.1")]), !form.smoothing, "{name}");
+            let smoothing: &[(&str, &str)] = if form.smoothing { &[("label_smoothing", "0.1")] } else { &[] };
             let with = |more: (&'static str, &'static str)| refused(&[smoothing, &[more]].concat());
-            assert_eq!(with(("soft_labels", "true")), !form.uses_label_smoothing(), "{name}");
-            assert_eq!(with(("f_divergence_type", "js_divergence")), !form.takes_divergence(), "{name}");
+            assert_eq!(with(("soft_labels", "true")), !form.smoothing, "{name}");
+            assert_eq!(with(("f_divergence_type", "js_divergence")), !form.divergence, "{name}");
             assert_eq!(with(("use_weighting", "true")), form.sorts_batch(), "{name}");
+            for row in form_rows() {
+                let used = form.own.is_some_and(|own| own.key == row.key);
+                let Kind::Float(low, high) = row.kind else { panic!("{} is no number", row.key) };
+                let other: &'static str = f64::midpoint(low, high).to_string().leak();
+                assert_ne!(row.default, other);
+                assert_eq!(with((row.key, other)), !used, "{name}: {}", row.key);
+            }
         }
     }
 }

@@ -6,32 +6,96 @@
 //! fit `max_length` are left out and not cut, rows may be shuffled (the neighbours are fixed before), and no `kl` is logged
 //! where none is measured.
 
-use super::contract::{AnyRecipe, Loss, Recipe, RecipeRow, Seen, Window, reference};
-use crate::domain::Params;
+use super::contract::{AtReference, BatchLoss, Recipe, Registered, ScoredExample, UpdateWindow, read};
+use crate::domain::{Hyperparameters, Kind, Method, Needs, Params, TrainerParams, hyperparameters, row};
 use crate::model::error::Error;
 use crate::train::data::Making;
 use crate::train::loss::{Kto, KtoForm, KtoRow, Tally};
 
-/// Its row in the registry.
-pub(super) const RECIPE: RecipeRow =
-    RecipeRow { name: "kto", open: |params| Ok(AnyRecipe::offline(KtoRecipe::new(params)?)) };
+/// The registry's row.
+pub(super) const KTO: Registered =
+    Registered { method: METHOD, new: |params| Ok(Box::new(KtoRecipe::new(&read::<KtoParams>(params)?))) };
+
+/// The method table's row.
+const METHOD: Method = Method {
+    name: "kto",
+    title: "Kahneman–Tversky optimisation",
+    help: "learn from single answers with a thumb up or down, held near the frozen reference",
+    needs: Needs::Ratings,
+    reference: true,
+    probes: true,
+    mixes: true,
+    without: &["max_tokens_per_batch"],
+    own: KtoParams::rows,
+    defaults: &[
+        ("learning_rate", "1e-5", "LoRA 5e-6 – 5e-5, full 5e-7 – 5e-6"),
+        ("per_device_train_batch_size", "8", "4 – 32; kto at least 2"),
+    ],
+    under: Vec::new,
+    refuse,
+    objective: |p| KtoParams::described(p, objective),
+};
+
+hyperparameters! {
+    /// Hyper-parameters of KTO.
+    struct KtoParams {
+        beta: f64 = row(Kind::Float(1e-6, 1000.0), "0.1", "0.01 – 0.5", "how hard to stay near the reference", true);
+        loss_type: KtoForm = row(
+            Kind::Choice(KtoForm::WORDS),
+            "kto",
+            "",
+            "kto measures against the drift on mismatched answers, apo_zero_unpaired against the reference alone",
+            true,
+        );
+        desirable_weight: f64 = row(
+            Kind::Float(0.0, 1000.0),
+            "1",
+            "weight · count of good 1 – 1.33 times that of bad",
+            "weight of the good answers",
+            true,
+        );
+        undesirable_weight: f64 = row(Kind::Float(0.0, 1000.0), "1", "as above", "weight of the bad answers", true);
+    }
+}
+
+fn refuse(params: &Params) -> Option<String> {
+    let (p, shared) = match (KtoParams::read(params), TrainerParams::read(params)) {
+        (Ok(p), Ok(shared)) => (p, shared),
+        (Err(e), _) | (_, Err(e)) => return Some(e.to_string()),
+    };
+    (p.loss_type == KtoForm::Kto && shared.per_device_train_batch_size == 1).then(|| {
+        "kto scores every answer on its neighbour's prompt as well; set per_device_train_batch_size to 2 or more, or take \
+         loss_type=apo_zero_unpaired"
+            .into()
+    })
+}
+
+fn objective(p: &KtoParams) -> String {
+    let beta = p.beta;
+    let (good, bad) = (p.desirable_weight, p.undesirable_weight);
+    let ratio = "a = log π(y) − log π_ref(y)";
+    match p.loss_type {
+        KtoForm::Kto => format!(
+            "good: {good}·(1 − σ({beta}·(a − z))), bad: {bad}·(1 − σ({beta}·(z − a))),  {ratio},  \
+             z = max(0, mean a of answers to other prompts)"
+        ),
+        KtoForm::ApoZeroUnpaired => {
+            format!("good: {good}·(1 − σ({beta}·a)), bad: {bad}·σ({beta}·a),  {ratio}")
+        }
+    }
+}
 
 /// The recipe.
 struct KtoRecipe(Kto);
 
 impl KtoRecipe {
-    fn new(params: &Params) -> Result<Self, Error> {
-        let form = match params.text("loss_type") {
-            "kto" => KtoForm::Kto,
-            "apo_zero_unpaired" => KtoForm::ApoZeroUnpaired,
-            other => return Err(Error::Asked(format!("loss_type={other} is none of kto, apo_zero_unpaired"))),
-        };
-        Ok(Self(Kto {
-            beta: params.f64("beta"),
-            form,
-            desirable_weight: params.f64("desirable_weight"),
-            undesirable_weight: params.f64("undesirable_weight"),
-        }))
+    fn new(p: &KtoParams) -> Self {
+        Self(Kto {
+            beta: p.beta,
+            form: p.loss_type,
+            desirable_weight: p.desirable_weight,
+            undesirable_weight: p.undesirable_weight,
+        })
     }
 }
 
@@ -40,21 +104,18 @@ impl Recipe for KtoRecipe {
         true
     }
 
-    fn making(&self, params: &Params) -> Making {
+    fn making(&self, shared: &TrainerParams) -> Making {
         let neighbours = self.0.form == KtoForm::Kto;
-        Making {
-            mismatch: if neighbours { params.usize("per_device_train_batch_size") } else { 0 },
-            eval_fraction: params.f64("eval_fraction"),
-            ..Making::plain(params.usize("max_length"))
-        }
+        Making { mismatch: if neighbours { shared.per_device_train_batch_size } else { 0 }, ..Making::of(shared) }
     }
 
     /// Only where both weights are the same: else it hangs on how many of a batch are good.
-    fn at_reference(&self) -> Option<f64> {
-        (self.0.desirable_weight == self.0.undesirable_weight).then(|| self.0.at_reference(1, 1))
+    fn at_reference(&self) -> Option<AtReference> {
+        let same = self.0.desirable_weight == self.0.undesirable_weight;
+        same.then(|| AtReference { loss: self.0.at_reference(1, 1), beta: self.0.beta })
     }
 
-    fn loss(&self, batch: &[Seen<'_>], window: &Window, tally: &mut Tally) -> Result<Loss, Error> {
+    fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
         let mut rows = Vec::with_capacity(batch.len());
         let mut pool = Vec::new();
         for seen in batch {
@@ -66,7 +127,7 @@ impl Recipe for KtoRecipe {
                 )));
             };
             let good = seen.example.good;
-            let reference = reference(seen)?;
+            let reference = seen.referenced()?;
             rows.push(KtoRow { policy: &own.logp, reference: &reference[0], good });
             let sum = |x: &[f64]| x.iter().sum::<f64>();
             pool.extend(seen.aside.iter().zip(&reference[1..]).map(|(p, r)| sum(&p.logp) - sum(r)));
@@ -75,7 +136,7 @@ impl Recipe for KtoRecipe {
             own.entropy.iter().for_each(|x| tally.add("entropy", *x, 1.0));
         }
         let out = self.0.loss(&rows, &pool, tally);
-        Ok(Loss::of_rows(out, window))
+        Ok(BatchLoss::of_rows(out, window))
     }
 }
 
@@ -84,18 +145,18 @@ mod tests {
     use super::*;
     use crate::domain::method;
 
-    fn kto(settings: &[(&str, &str)]) -> Result<KtoRecipe, Error> {
+    fn kto(settings: &[(&str, &str)]) -> KtoRecipe {
         let rows = method("kto").unwrap().rows();
         let mut params = Params::defaults(&rows);
         for (key, value) in settings {
             params.set(&rows, "kto", key, value).unwrap();
         }
-        KtoRecipe::new(&params)
+        KtoRecipe::new(&read(&params).unwrap())
     }
 
     #[test]
     fn the_check_before_the_first_update_knows_the_loss_where_the_weights_are_one() {
-        assert_eq!(kto(&[]).unwrap().at_reference(), Some(0.5));
-        assert_eq!(kto(&[("desirable_weight", "1.3")]).unwrap().at_reference(), None);
+        assert_eq!(kto(&[]).at_reference(), Some(AtReference { loss: 0.5, beta: 0.1 }));
+        assert_eq!(kto(&[("desirable_weight", "1.3")]).at_reference(), None);
     }
 }

@@ -5,53 +5,88 @@
 //! Differs from TRL 1.16: no second end-of-text token behind a chat template, pairs that do not fit are left out and not cut,
 //! `logits/*` are means over answer tokens (TRL: over every position, padding too), and the odds stay finite at p = 1.
 
-use super::contract::{AnyRecipe, Loss, Recipe, RecipeRow, Seen, Window, pair_tokens, sides};
-use crate::domain::Params;
+use super::contract::{BatchLoss, HealthHints, Recipe, Registered, ScoredExample, UpdateWindow, pair_tokens, read};
+use crate::domain::{Hyperparameters, Kind, Method, Needs, TrainerParams, hyperparameters, nothing, row};
 use crate::model::error::Error;
 use crate::train::data::Making;
 use crate::train::loss::{Nll, Orpo, OrpoPair, Tally};
 
-/// Its row in the registry.
-pub(super) const RECIPE: RecipeRow =
-    RecipeRow { name: "orpo", open: |params| Ok(AnyRecipe::offline(OrpoRecipe::new(params)?)) };
+/// The registry's row.
+pub(super) const ORPO: Registered = Registered {
+    method: METHOD,
+    new: |params| {
+        let p: OrpoParams = read(params)?;
+        Ok(Box::new(OrpoRecipe(Orpo { beta: p.beta, nll: p.orpo_nll })))
+    },
+};
+
+/// The method table's row.
+const METHOD: Method = Method {
+    name: "orpo",
+    title: "Odds-ratio preference optimisation",
+    help: "one stage from a base model: answer like chosen, with better odds than rejected; no reference",
+    needs: Needs::Pairs,
+    reference: false,
+    probes: true,
+    mixes: true,
+    without: &[],
+    own: OrpoParams::rows,
+    defaults: &[("learning_rate", "2e-5", "LoRA 5e-6 – 1e-4, full 1e-6 – 5e-6")],
+    under: Vec::new,
+    refuse: nothing,
+    objective: |p| OrpoParams::described(p, objective),
+};
+
+hyperparameters! {
+    /// Hyper-parameters of ORPO.
+    struct OrpoParams {
+        beta: f64 = row(
+            Kind::Float(0.0, 1000.0),
+            "0.1",
+            "0.05 – 0.5",
+            "weight of the odds ratio beside the SFT term (lambda)",
+            true,
+        );
+        orpo_nll: Nll = row(
+            Kind::Choice(Nll::WORDS),
+            "prompt_and_chosen",
+            "",
+            "which tokens the SFT term covers",
+            false,
+        );
+    }
+}
+
+fn objective(p: &OrpoParams) -> String {
+    let nll = match p.orpo_nll {
+        Nll::CompletionTokenMean => "NLL(chosen, per token)",
+        Nll::CompletionSeqMean => "NLL(chosen, per answer)",
+        Nll::PromptAndChosen => "NLL(prompt + chosen, per token)",
+    };
+    format!("{nll} − {}·log σ(log odds(c) − log odds(r)),  odds = p/(1−p), p = exp(mean log π)", p.beta)
+}
 
 /// The recipe.
 struct OrpoRecipe(Orpo);
 
-impl OrpoRecipe {
-    fn new(params: &Params) -> Result<Self, Error> {
-        let nll = match params.text("orpo_nll") {
-            "prompt_and_chosen" => Nll::PromptAndChosen,
-            "completion_token_mean" => Nll::CompletionTokenMean,
-            "completion_seq_mean" => Nll::CompletionSeqMean,
-            other => {
-                return Err(Error::Asked(format!(
-                    "orpo_nll={other} is none of prompt_and_chosen, completion_token_mean, completion_seq_mean"
-                )));
-            }
-        };
-        Ok(Self(Orpo { beta: params.f64("beta"), nll }))
-    }
-}
-
 impl Recipe for OrpoRecipe {
-    fn making(&self, params: &Params) -> Making {
-        Making {
-            prompt: self.0.nll == Nll::PromptAndChosen,
-            eval_fraction: params.f64("eval_fraction"),
-            ..Making::plain(params.usize("max_length"))
-        }
+    fn making(&self, shared: &TrainerParams) -> Making {
+        Making { prompt: self.0.nll == Nll::PromptAndChosen, ..Making::of(shared) }
     }
 
-    fn loss(&self, batch: &[Seen<'_>], window: &Window, tally: &mut Tally) -> Result<Loss, Error> {
+    fn health(&self) -> HealthHints {
+        HealthHints { mean_logps: true, ..HealthHints::default() }
+    }
+
+    fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
         let mut pairs = Vec::with_capacity(batch.len());
         for pair in batch {
-            let (chosen, rejected) = sides(pair)?;
+            let (chosen, rejected) = pair.sides()?;
             let (prompt, chosen) = chosen.logp.split_at(pair.example.skip());
             pairs.push(OrpoPair { prompt, chosen, rejected: &rejected.logp });
         }
         let out = self.0.loss(&pairs, tally);
         pair_tokens(batch, tally);
-        Ok(Loss::of_pairs(out, window))
+        Ok(BatchLoss::of_pairs(out, window))
     }
 }

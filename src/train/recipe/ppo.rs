@@ -5,17 +5,112 @@
 //! differ in their heads, the score lies on the answer's last token, old log-probs come from the forward pass that trains, so
 //! that ratios begin at 1, and only real tokens enter a mean.
 
-use super::contract::{Answer, AnyRecipe, Loss, OnlineRecipe, RecipeRow, Shape, UpdateWindow};
-use crate::domain::Params;
-use crate::nn::policy::{RowGradient, RowScores};
+use super::contract::{
+    BatchLoss, HealthHints, Recipe, Registered, RolloutNeeds, SampledAnswer, ScoredExample, UpdateWindow, read,
+};
+use crate::domain::{
+    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_UNDER, Hyperparameters, Kind, Method, Needs,
+    RolloutParams, Under, When, hyperparameters, nothing, reward_formula, row,
+};
+use crate::model::error::Error;
+use crate::nn::policy::RowGradient;
 use crate::train::loss::{
     AdaptiveKl, KlEstimator, Ppo, PpoRow, Rollout, Tally, gae, rollout_metrics, token_rewards, whiten,
 };
 use serde_json::{Value, json};
 
-/// Its row in the registry.
-pub(super) const RECIPE: RecipeRow =
-    RecipeRow { name: "ppo", open: |params| Ok(AnyRecipe::online(PpoRecipe::new(params))) };
+/// The registry's row.
+pub(super) const PPO: Registered =
+    Registered { method: METHOD, new: |params| Ok(Box::new(PpoRecipe::new(&read(params)?))) };
+
+/// The method table's row.
+const METHOD: Method = Method {
+    name: "ppo",
+    title: "Proximal policy optimisation",
+    help: "answer, be scored, climb the score with a value head, held near the frozen reference by a KL penalty",
+    needs: Needs::Prompts,
+    reference: true,
+    probes: true,
+    mixes: true,
+    without: &["group_by_length", "max_tokens_per_batch"],
+    own: PpoParams::rows,
+    defaults: &[ANSWERS_RATE, ("num_iterations", "4", "1 – 4"), ANSWERS_BATCH, ANSWERS_EVAL, ANSWERS_BEST],
+    under: || {
+        let of = |keys, of, remedy: &'static str| Under { keys, when: When::Above0, of, remedy: remedy.into() };
+        vec![
+            CHECKS_UNDER,
+            of(&["kl_horizon"], "kl_target", "set kl_target"),
+            of(&["cliprange_value"], "vf_coef", "raise vf_coef"),
+        ]
+    },
+    refuse: nothing,
+    objective: |params| {
+        let rewards = RolloutParams::described(params, reward_formula);
+        format!("{},  {rewards}", PpoParams::described(params, objective))
+    },
+};
+
+hyperparameters! {
+    /// Hyper-parameters of PPO.
+    struct PpoParams {
+        kl_coef: f64 = row(
+            Kind::Float(0.0, 100.0),
+            "0.05",
+            "0.01 – 0.2",
+            "price of a nat of distance from the reference",
+            true,
+        );
+        kl_target: f64 = row(
+            Kind::Float(0.0, 10_000.0),
+            "0",
+            "3 – 10",
+            "nats an answer to steer the price to (adaptive); 0 keeps kl_coef",
+            false,
+        );
+        kl_horizon: f64 = row(
+            Kind::Float(1.0, 1e9),
+            "10000",
+            "",
+            "answers over which the adaptive price corrects itself",
+            false,
+        );
+        cliprange: f64 = row(
+            Kind::Float(0.0, 10.0),
+            "0.2",
+            "0.1 – 0.3",
+            "a ratio this far from 1 counts no more",
+            false,
+        );
+        cliprange_value: f64 = row(
+            Kind::Float(0.0, 1000.0),
+            "0.2",
+            "0.1 – 0.5",
+            "a value this far from its old one counts no more",
+            false,
+        );
+        vf_coef: f64 = row(Kind::Float(0.0, 100.0), "0.1", "0.05 – 1", "weight of the value loss", false);
+        entropy_coef: f64 = row(Kind::Float(0.0, 10.0), "0", "0 – 0.01", "weight of the entropy bonus", false);
+        gamma: f64 = row(Kind::Float(0.0, 1.0), "1", "", "discount of a reward by each token it lies ahead", false);
+        lam: f64 = row(Kind::Float(0.0, 1.0), "0.95", "0.9 – 1", "lambda of the advantage estimate (GAE)", false);
+        whiten_rewards: bool = row(Kind::Bool, "false", "", "scale the tokens' rewards to variance 1", false);
+    }
+}
+
+fn objective(p: &PpoParams) -> String {
+    let price = match p.kl_target {
+        t if t > 0.0 => format!("β (adaptive, KL → {t})"),
+        _ => p.kl_coef.to_string(),
+    };
+    let entropy = match p.entropy_coef {
+        c if c > 0.0 => format!(" − {c}·H"),
+        _ => String::new(),
+    };
+    format!(
+        "−min(ρA, clip(ρ, 1±{})A) + {}·½max((V − G)², (clip(V, V_old±{}) − G)²){entropy},  A = GAE(γ {}, λ {}) of \
+         r_t = −{price}·(log π − log π_ref) + R at the end",
+        p.cliprange, p.vf_coef, p.cliprange_value, p.gamma, p.lam
+    )
+}
 
 /// The recipe.
 struct PpoRecipe {
@@ -28,32 +123,29 @@ struct PpoRecipe {
 }
 
 impl PpoRecipe {
-    fn new(params: &Params) -> Self {
+    fn new(p: &PpoParams) -> Self {
         Self {
-            ppo: Ppo {
-                cliprange: params.f64("cliprange"),
-                cliprange_value: params.f64("cliprange_value"),
-                vf_coef: params.f64("vf_coef"),
-            },
-            kl: AdaptiveKl {
-                coef: params.f64("kl_coef"),
-                target: params.f64("kl_target"),
-                horizon: params.f64("kl_horizon"),
-            },
-            gamma: params.f64("gamma"),
-            lambda: params.f64("lam"),
-            entropy: params.f64("entropy_coef"),
-            whiten_rewards: params.bool("whiten_rewards"),
+            ppo: Ppo { cliprange: p.cliprange, cliprange_value: p.cliprange_value, vf_coef: p.vf_coef },
+            kl: AdaptiveKl { coef: p.kl_coef, target: p.kl_target, horizon: p.kl_horizon },
+            gamma: p.gamma,
+            lambda: p.lam,
+            entropy: p.entropy_coef,
+            whiten_rewards: p.whiten_rewards,
         }
     }
 }
 
-impl OnlineRecipe for PpoRecipe {
-    fn shape(&self) -> Shape {
-        Shape { reference: true, values: true }
+impl Recipe for PpoRecipe {
+    fn rollout(&self) -> Option<RolloutNeeds> {
+        Some(RolloutNeeds { reference: true, values: true })
     }
 
-    fn judge(&mut self, answers: &mut [Answer], _group: usize, tally: &mut Tally) {
+    fn health(&self) -> HealthHints {
+        let kl_target = Some(self.kl.target).filter(|target| *target > 0.0);
+        HealthHints { kl_target, kl_key: "kl_coef", ..HealthHints::default() }
+    }
+
+    fn judge(&mut self, answers: &mut [SampledAnswer], _group: usize, tally: &mut Tally) {
         let coef = self.kl.coef;
         let mut rewards: Vec<Vec<f64>> =
             answers.iter().map(|a| token_rewards(&a.old, &a.reference, a.reward, coef, KlEstimator::K1)).collect();
@@ -85,7 +177,8 @@ impl OnlineRecipe for PpoRecipe {
         }
     }
 
-    fn loss(&self, batch: &[(&Answer, &RowScores)], window: &UpdateWindow, tally: &mut Tally) -> Loss {
+    fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
+        let batch = batch.iter().map(ScoredExample::answered).collect::<Result<Vec<_>, Error>>()?;
         let rows: Vec<PpoRow<'_>> = batch
             .iter()
             .map(|(answer, scores)| PpoRow {
@@ -112,7 +205,7 @@ impl OnlineRecipe for PpoRecipe {
             logp: scaled(logp),
             value: scaled(value),
         });
-        Loss { loss: out.loss * share - per_token * entropy, g: g.collect() }
+        Ok(BatchLoss { loss: out.loss * share - per_token * entropy, g: g.collect() })
     }
 
     fn state(&self) -> Value {

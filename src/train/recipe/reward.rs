@@ -5,8 +5,8 @@
 //! is read at the answer's true last token, never looked for by the padding's id; what was learned is calibrated on the
 //! held-out pairs, and the calibration is part of the checkpoint, together with the way rows are rendered.
 
-use super::contract::{AnyRecipe, Apart, Loss, Recipe, RecipeRow, Seen, Window};
-use crate::domain::{Metrics, Params};
+use super::contract::{Apart, BatchLoss, HealthHints, Recipe, Registered, ScoredExample, UpdateWindow, read};
+use crate::domain::{Hyperparameters, Kind, Method, Metrics, Needs, TrainerParams, hyperparameters, nothing, row};
 use crate::model::error::Error;
 use crate::nn::policy::{RowGradient, RowScores};
 use crate::nn::random::{normal, stream};
@@ -14,9 +14,63 @@ use crate::train::data::Making;
 use crate::train::loss::{Calibration, Reward, RewardPair, Tally, calibrate};
 use serde_json::Value;
 
-/// Its row in the registry.
-pub(super) const RECIPE: RecipeRow =
-    RecipeRow { name: "reward", open: |params| Ok(AnyRecipe::offline(RewardRecipe::new(params))) };
+/// The registry's row.
+pub(super) const REWARD: Registered =
+    Registered { method: METHOD, new: |params| Ok(Box::new(RewardRecipe::new(&read(params)?))) };
+
+/// The method table's row.
+const METHOD: Method = Method {
+    name: "reward",
+    title: "Reward model",
+    help: "learn a score that ranks chosen above rejected; PPO, GRPO and RLOO climb it",
+    needs: Needs::Pairs,
+    reference: false,
+    probes: false,
+    mixes: false,
+    without: &["sample_steps"],
+    own: RewardParams::rows,
+    defaults: &[("learning_rate", "1e-4", "LoRA 5e-5 – 5e-4, full 5e-6 – 2e-5"), ("eval_fraction", "0.2", "0.1 – 0.3")],
+    under: Vec::new,
+    refuse: nothing,
+    objective: |p| RewardParams::described(p, objective),
+};
+
+hyperparameters! {
+    /// Hyper-parameters of the reward model.
+    struct RewardParams {
+        use_margin: bool = row(
+            Kind::Bool,
+            "false",
+            "",
+            "a stronger verdict asks for a wider gap (its margin, 0 to 1)",
+            true,
+        );
+        soft_labels: bool = row(
+            Kind::Bool,
+            "false",
+            "",
+            "a pair's own chance of a wrong label: the votes against it, or how often its one rater judged otherwise again",
+            false,
+        );
+        center_rewards_coefficient: f64 = row(
+            Kind::Float(0.0, 100.0),
+            "0.01",
+            "0 – 0.1",
+            "pull of the scores' sum towards 0",
+            true,
+        );
+    }
+}
+
+fn objective(p: &RewardParams) -> String {
+    let margin = if p.use_margin { " − margin" } else { "" };
+    let center = match p.center_rewards_coefficient {
+        c if c > 0.0 => format!(" + {c}·(r(c) + r(r))²"),
+        _ => String::new(),
+    };
+    let soft = if p.soft_labels { ", ε of a pair = its votes against, or its rater's slips" } else { "" };
+    format!("−log σ(r(c) − r(r){margin}){center}{soft},  r = w·h at the answer's last token")
+}
 
 /// The recipe.
 struct RewardRecipe {
@@ -27,11 +81,11 @@ struct RewardRecipe {
 }
 
 impl RewardRecipe {
-    fn new(params: &Params) -> Self {
+    fn new(p: &RewardParams) -> Self {
         Self {
-            reward: Reward { center_rewards_coefficient: params.f64("center_rewards_coefficient") },
-            margin: params.bool("use_margin"),
-            soft: params.bool("soft_labels"),
+            reward: Reward { center_rewards_coefficient: p.center_rewards_coefficient },
+            margin: p.use_margin,
+            soft: p.soft_labels,
             calibration: None,
         }
     }
@@ -46,13 +100,17 @@ fn scores(pair: &[RowScores]) -> Option<(f64, f64)> {
 }
 
 impl Recipe for RewardRecipe {
-    fn making(&self, params: &Params) -> Making {
-        Making { valued: true, eval_fraction: params.f64("eval_fraction"), ..Making::plain(params.usize("max_length")) }
+    fn making(&self, shared: &TrainerParams) -> Making {
+        Making { valued: true, ..Making::of(shared) }
     }
 
-    fn score_head(&self, hidden: usize, params: &Params) -> Option<Vec<f64>> {
+    fn health(&self) -> HealthHints {
+        HealthHints { sigmoid: true, ..HealthHints::default() }
+    }
+
+    fn score_head(&self, hidden: usize, seed: u64) -> Option<Vec<f64>> {
         // N(0, 0.02) as Hugging Face starts a classifier's head.
-        let mut rng = stream(params.i64("seed") as u64, 1 << 39);
+        let mut rng = stream(seed, 1 << 39);
         Some((0..hidden).map(|_| 0.02 * normal(&mut rng)).collect())
     }
 
@@ -60,7 +118,7 @@ impl Recipe for RewardRecipe {
         Apart::Mean
     }
 
-    fn loss(&self, batch: &[Seen<'_>], window: &Window, tally: &mut Tally) -> Result<Loss, Error> {
+    fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
         let mut pairs = Vec::with_capacity(batch.len());
         for pair in batch {
             let Some((chosen, rejected)) = scores(pair.scores) else {
@@ -73,7 +131,7 @@ impl Recipe for RewardRecipe {
         let out = self.reward.loss(&pairs, tally);
         let share = window.share;
         let value = |g: f64| RowGradient { value: vec![g * share], ..RowGradient::default() };
-        Ok(Loss { loss: out.loss * share, g: out.g.into_iter().flat_map(|(c, r)| [value(c), value(r)]).collect() })
+        Ok(BatchLoss { loss: out.loss * share, g: out.g.into_iter().flat_map(|(c, r)| [value(c), value(r)]).collect() })
     }
 
     fn evaluated(&mut self, all: &[Vec<RowScores>], metrics: &mut Metrics) {

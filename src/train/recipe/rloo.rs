@@ -2,17 +2,75 @@
 //!
 //! Formulas: [`crate::train::loss`]'s `rloo` and `advantage`. Differs from TRL 1.16 as GRPO here does.
 
-use super::contract::{Answer, AnyRecipe, Loss, OnlineRecipe, RecipeRow, Shape, UpdateWindow};
-use crate::domain::Params;
-use crate::nn::policy::{RowGradient, RowScores};
+use super::contract::{BatchLoss, Recipe, Registered, RolloutNeeds, SampledAnswer, ScoredExample, UpdateWindow, read};
+use crate::domain::{
+    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_UNDER, EPSILON, EPSILON_HIGH, Hyperparameters,
+    Kind, Method, Needs, RolloutParams, hyperparameters, nothing, reward_formula, row,
+};
+use crate::model::error::Error;
+use crate::nn::policy::RowGradient;
 use crate::train::loss::{Rloo, RlooRow, Tally, leave_one_out, reward_metrics};
 
 /// What is added to the standard deviation before it divides, as in TRL.
 const STD_FLOOR: f64 = 1e-4;
 
-/// Its row in the registry.
-pub(super) const RECIPE: RecipeRow =
-    RecipeRow { name: "rloo", open: |params| Ok(AnyRecipe::online(RlooRecipe::new(params))) };
+/// The registry's row.
+pub(super) const RLOO: Registered =
+    Registered { method: METHOD, new: |params| Ok(Box::new(RlooRecipe::new(&read(params)?))) };
+
+/// The method table's row.
+const METHOD: Method = Method {
+    name: "rloo",
+    title: "REINFORCE leave-one-out",
+    help: "several answers to each prompt, each against the mean of the others, held near the reference; no value head",
+    needs: Needs::Prompts,
+    reference: true,
+    probes: true,
+    mixes: true,
+    without: &["group_by_length", "max_tokens_per_batch"],
+    own: RlooParams::rows,
+    defaults: &[ANSWERS_RATE, ANSWERS_BATCH, ANSWERS_EVAL, ANSWERS_BEST],
+    under: || vec![CHECKS_UNDER],
+    refuse: nothing,
+    objective: |params| {
+        let rewards = RolloutParams::described(params, reward_formula);
+        format!("{},  {rewards}", RlooParams::described(params, objective))
+    },
+};
+
+hyperparameters! {
+    /// Hyper-parameters of RLOO.
+    struct RlooParams {
+        beta: f64 = row(
+            Kind::Float(0.0, 100.0),
+            "0.05",
+            "0.01 – 0.1",
+            "price of a nat of distance from the reference",
+            true,
+        );
+        epsilon: f64 = EPSILON;
+        epsilon_high: f64 = EPSILON_HIGH;
+        normalize_advantages: bool = row(
+            Kind::Bool,
+            "false",
+            "",
+            "scale the advantages to mean 0 and variance 1",
+            false,
+        );
+    }
+}
+
+fn objective(p: &RlooParams) -> String {
+    let price = match p.beta {
+        beta if beta > 0.0 => format!(" − {beta}·Σ(log π − log π_ref)"),
+        _ => String::new(),
+    };
+    let scaled = if p.normalize_advantages { ", scaled to mean 0 and variance 1" } else { "" };
+    format!(
+        "−min(ρA, clip(ρ, 1−{}, 1+{})A),  A = R′ − mean R′ of its siblings{scaled},  R′ = R{price}",
+        p.epsilon, p.epsilon_high
+    )
+}
 
 /// The recipe.
 struct RlooRecipe {
@@ -21,24 +79,20 @@ struct RlooRecipe {
 }
 
 impl RlooRecipe {
-    fn new(params: &Params) -> Self {
+    fn new(p: &RlooParams) -> Self {
         Self {
-            rloo: Rloo {
-                beta: params.f64("beta"),
-                epsilon_low: params.f64("epsilon"),
-                epsilon_high: params.f64("epsilon_high"),
-            },
-            normalize: params.bool("normalize_advantages"),
+            rloo: Rloo { beta: p.beta, epsilon_low: p.epsilon, epsilon_high: p.epsilon_high },
+            normalize: p.normalize_advantages,
         }
     }
 }
 
-impl OnlineRecipe for RlooRecipe {
-    fn shape(&self) -> Shape {
-        Shape { reference: self.rloo.beta > 0.0, values: false }
+impl Recipe for RlooRecipe {
+    fn rollout(&self) -> Option<RolloutNeeds> {
+        Some(RolloutNeeds { reference: self.rloo.beta > 0.0, values: false })
     }
 
-    fn judge(&mut self, answers: &mut [Answer], group: usize, tally: &mut Tally) {
+    fn judge(&mut self, answers: &mut [SampledAnswer], group: usize, tally: &mut Tally) {
         let rewards: Vec<f64> = answers.iter().map(|a| a.reward).collect();
         reward_metrics(&rewards, group, tally);
         let paid: Vec<f64> =
@@ -57,7 +111,8 @@ impl OnlineRecipe for RlooRecipe {
         }
     }
 
-    fn loss(&self, batch: &[(&Answer, &RowScores)], window: &UpdateWindow, tally: &mut Tally) -> Loss {
+    fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
+        let batch = batch.iter().map(ScoredExample::answered).collect::<Result<Vec<_>, Error>>()?;
         let rows: Vec<RlooRow<'_>> = batch
             .iter()
             .map(|(answer, scores)| RlooRow {
@@ -67,11 +122,11 @@ impl OnlineRecipe for RlooRecipe {
             })
             .collect();
         let out = self.rloo.loss(&rows, tally);
-        for (_, scores) in batch {
+        for (_, scores) in &batch {
             scores.entropy.iter().for_each(|x| tally.add("entropy", *x, 1.0));
         }
-        let share = 1.0 / window.micro as f64;
+        let share = window.share;
         let g = out.g.into_iter().map(|g| RowGradient::from(g.into_iter().map(|x| x * share).collect::<Vec<f64>>()));
-        Loss { loss: out.loss * share, g: g.collect() }
+        Ok(BatchLoss { loss: out.loss * share, g: g.collect() })
     }
 }

@@ -5,45 +5,94 @@
 //! left out and not cut; what the assistant said is found without markers in the template; rows kept for evaluation are not
 //! packed.
 
-use super::contract::{AnyRecipe, Apart, Loss, Recipe, RecipeRow, Seen, Window};
-use crate::domain::Params;
+use super::contract::{Apart, BatchLoss, Recipe, Registered, ScoredExample, UpdateWindow, read};
+use crate::domain::{Hyperparameters, Kind, Method, Needs, TrainerParams, hyperparameters, nothing, row};
 use crate::model::error::Error;
 use crate::train::data::Making;
 use crate::train::loss::{Sft, SftForm, Tally};
 
-/// Its row in the registry.
-pub(super) const RECIPE: RecipeRow =
-    RecipeRow { name: "sft", open: |params| Ok(AnyRecipe::offline(SftRecipe::new(params)?)) };
+/// The registry's row.
+pub(super) const SFT: Registered = Registered { method: METHOD, new: |params| Ok(Box::new(SftRecipe(read(params)?))) };
 
-/// The recipe.
-struct SftRecipe {
-    form: SftForm,
-    assistant_only: bool,
-    completion_only: bool,
-    packing: bool,
-}
+/// The method table's row.
+const METHOD: Method = Method {
+    name: "sft",
+    title: "Supervised fine-tuning",
+    help: "imitate good answers, token by token; the base of everything after it",
+    needs: Needs::Examples,
+    reference: false,
+    probes: true,
+    mixes: false,
+    without: &[],
+    own: SftParams::rows,
+    defaults: &[
+        ("learning_rate", "1e-4", "LoRA 5e-5 – 2e-4, full 5e-6 – 5e-5"),
+        ("num_train_epochs", "3", "1 – 3"),
+        ("per_device_train_batch_size", "8", "1 – 32"),
+    ],
+    under: Vec::new,
+    refuse: nothing,
+    objective: |p| SftParams::described(p, objective),
+};
 
-impl SftRecipe {
-    fn new(params: &Params) -> Result<Self, Error> {
-        let form = match params.text("loss_type") {
-            "nll" => SftForm::Nll,
-            "dft" => SftForm::Dft,
-            other => return Err(Error::Asked(format!("loss_type={other} is none of nll, dft"))),
-        };
-        let (assistant_only, completion_only) =
-            (params.bool("assistant_only_loss"), params.bool("completion_only_loss"));
-        Ok(Self { form, assistant_only, completion_only, packing: params.bool("packing") })
+hyperparameters! {
+    /// Hyper-parameters of supervised fine-tuning.
+    struct SftParams {
+        assistant_only_loss: bool = row(
+            Kind::Bool,
+            "true",
+            "",
+            "conversations: learn the assistant's turns only, not what it was asked",
+            true,
+        );
+        completion_only_loss: bool = row(
+            Kind::Bool,
+            "true",
+            "",
+            "prompt and completion: learn the completion only",
+            true,
+        );
+        loss_type: SftForm = row(
+            Kind::Choice(SftForm::WORDS),
+            "nll",
+            "",
+            "nll, or dft: each token weighted by its own probability",
+            false,
+        );
+        packing: bool = row(
+            Kind::Bool,
+            "false",
+            "",
+            "several short texts in one row that do not see each other",
+            false,
+        );
     }
 }
 
+fn objective(p: &SftParams) -> String {
+    let tokens = match (p.assistant_only_loss, p.completion_only_loss) {
+        (true, true) => "tokens of the answers",
+        (true, false) => "the assistant's tokens; of prompt and completion all",
+        (false, true) => "all tokens; of prompt and completion the completion's",
+        (false, false) => "all tokens",
+    };
+    let packed = if p.packing { ", several texts to a row" } else { "" };
+    match p.loss_type {
+        SftForm::Dft => format!("−Σ p_t·log π(y_t) / N,  p_t = π(y_t) held constant, y_t the {tokens}{packed}"),
+        SftForm::Nll => format!("−Σ log π(y_t) / N,  y_t the {tokens}{packed}"),
+    }
+}
+
+/// The recipe.
+struct SftRecipe(SftParams);
+
 impl Recipe for SftRecipe {
-    fn making(&self, params: &Params) -> Making {
+    fn making(&self, shared: &TrainerParams) -> Making {
         Making {
-            assistant_only: self.assistant_only,
-            completion_only: self.completion_only,
-            packing: self.packing,
-            eval_fraction: params.f64("eval_fraction"),
-            ..Making::plain(params.usize("max_length"))
+            assistant_only: self.0.assistant_only_loss,
+            completion_only: self.0.completion_only_loss,
+            packing: self.0.packing,
+            ..Making::of(shared)
         }
     }
 
@@ -51,23 +100,23 @@ impl Recipe for SftRecipe {
         Apart::Sum
     }
 
-    fn weight(&self, batch: &[Seen<'_>]) -> f64 {
+    fn weight(&self, batch: &[ScoredExample<'_>]) -> f64 {
         batch.iter().map(|seen| seen.example.scored()).sum::<usize>() as f64
     }
 
-    fn loss(&self, batch: &[Seen<'_>], window: &Window, tally: &mut Tally) -> Result<Loss, Error> {
-        Ok(imitate(batch, window.tokens, self.form, tally))
+    fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
+        Ok(imitate(batch, window.tokens, self.0.loss_type, tally))
     }
 }
 
 /// The loss of imitating every scored token, divided by `tokens`; adds `entropy` and `mean_token_accuracy` to `tally`.
-pub(crate) fn imitate(batch: &[Seen<'_>], tokens: usize, form: SftForm, tally: &mut Tally) -> Loss {
+pub(crate) fn imitate(batch: &[ScoredExample<'_>], tokens: f64, form: SftForm, tally: &mut Tally) -> BatchLoss {
     let rows = || batch.iter().flat_map(|seen| seen.scores);
     let logps: Vec<&[f64]> = rows().map(|row| row.logp.as_slice()).collect();
-    let out = Sft { form }.loss(&logps, tokens as f64);
+    let out = Sft { form }.loss(&logps, tokens);
     for row in rows() {
         row.entropy.iter().for_each(|x| tally.add("entropy", *x, 1.0));
         row.top1.iter().for_each(|hit| tally.add("mean_token_accuracy", f64::from(*hit), 1.0));
     }
-    Loss { loss: out.loss, g: out.g.into_iter().map(Into::into).collect() }
+    BatchLoss { loss: out.loss, g: out.g.into_iter().map(Into::into).collect() }
 }

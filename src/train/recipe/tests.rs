@@ -1,11 +1,11 @@
-//! What a recipe says of going back in parts is so of its loss.
+//! What a recipe says of going back in parts is so of its loss; and what the method table lists, a recipe reads.
 
 use super::*;
 use crate::domain::{Metrics, PairId, PromptId, method, methods};
 use crate::nn::policy::{Row, RowScores};
 use crate::nn::random::{normal, stream};
 use crate::train::data::Example;
-use crate::train::loss::Tally;
+use crate::train::loss::{FORMS, Tally};
 use crate::train::reference::Reference;
 
 /// Recipes whose parts add up, and recipes that have to see a micro-batch whole.
@@ -89,17 +89,20 @@ fn off(name: &str, settings: &[(&str, &str)]) -> (Apart, f64) {
     for (key, value) in settings {
         params.set(&rows, name, key, value).unwrap();
     }
-    let AnyRecipe::Offline(recipe) = recipe(name, &params).unwrap() else { panic!("{name} has no rows") };
-    let all = batch(name, recipe.making(&params).mismatch > 0);
-    let seen: Vec<Seen<'_>> = (0..all.examples.len())
-        .map(|i| Seen {
+    let prepared = prepare(name, &params).unwrap();
+    let recipe = &prepared.recipe;
+    let all = batch(name, prepared.making().mismatch > 0);
+    let seen: Vec<ScoredExample<'_>> = (0..all.examples.len())
+        .map(|i| ScoredExample {
             example: &all.examples[i],
             scores: &all.scores[i],
             aside: &all.aside[i],
             reference: Some(&all.references[i]),
+            answer: None,
         })
         .collect();
-    let window = Window { share: 0.5, tokens: all.examples.iter().map(Example::scored).sum() };
+    let tokens = all.examples.iter().map(Example::scored).sum::<usize>() as f64;
+    let window = UpdateWindow { share: 0.5, tokens };
     let mut tallies = [Tally::default(), Tally::default()];
     let whole = recipe.loss(&seen, &window, &mut tallies[0]).unwrap();
     let (mut loss, mut g) = (0.0, Vec::new());
@@ -143,8 +146,43 @@ fn what_stays_together_has_to() {
     }
 }
 
+/// Why a run of `registered` with these hyper-parameters does not read, whatever goes together.
+fn unread(registered: &Registered, params: &Params) -> Option<String> {
+    let m = &registered.method;
+    let said = (registered.new)(params).err().map(|e| e.to_string());
+    let shared = || read::<TrainerParams>(params).err().map(|e| e.to_string());
+    let mix = || read::<MixParams>(params).err().filter(|_| m.mixes).map(|e| e.to_string());
+    let probe = || read::<ProbeParams>(params).err().filter(|_| m.probes).map(|e| e.to_string());
+    let rollout = || read::<RolloutParams>(params).err().filter(|_| m.needs == Needs::Prompts).map(|e| e.to_string());
+    said.or_else(shared).or_else(mix).or_else(probe).or_else(rollout)
+}
+
 #[test]
-fn every_method_of_the_table_has_its_row_in_the_registry() {
-    let registered: Vec<&str> = RECIPES.iter().map(|row| row.name).collect();
-    assert_eq!(registered, methods().iter().map(|m| m.name).collect::<Vec<_>>());
+fn every_key_that_the_table_lists_is_read_by_a_struct() {
+    for registered in REGISTRY {
+        let rows = registered.method.rows();
+        for row in &rows {
+            let mut params = Params::defaults(&rows);
+            // A form's own hyper-parameter is read where the form is asked for.
+            if let Some(form) = FORMS.iter().find(|form| form.own == Some(*row)) {
+                params.0.insert("loss_type".into(), form.name.into());
+            }
+            assert_eq!(unread(registered, &params), None, "{}", registered.method.name);
+            params.0.insert(row.key.into(), "?!".into());
+            let said = unread(registered, &params).unwrap_or_default();
+            assert!(said.contains(row.key), "{}: nothing reads {}: `{said}`", registered.method.name, row.key);
+        }
+    }
+}
+
+#[test]
+fn the_method_table_is_the_registry_and_each_recipe_learns_from_what_its_row_says() {
+    assert_eq!(methods().len(), REGISTRY.len());
+    for m in methods() {
+        let prepared = prepare(m.name, &Params::defaults(&m.rows())).unwrap();
+        assert_eq!(prepared.recipe.rollout().is_some(), m.needs == Needs::Prompts, "{}", m.name);
+        assert_eq!(prepared.rollout.is_some(), m.needs == Needs::Prompts, "{}", m.name);
+        assert!(m.reference || !prepared.recipe.needs_reference(), "{}", m.name);
+    }
+    assert!(prepare("nash_md", &Params::default()).err().unwrap().to_string().contains("nash_md"));
 }

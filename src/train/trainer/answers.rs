@@ -3,12 +3,13 @@
 //! Owns which prompts are asked (the first distinct ones of the evaluation rows, else of the training rows) and that the
 //! answers are greedy: two answers to a prompt differ because the weights do.
 
-use super::state::Trainer;
 use crate::domain::{PromptBody, Sampler};
 use crate::generate::decode::Asked;
 use crate::generate::sampling::generate_all;
 use crate::model::error::Error;
+use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
+use crate::nn::policy::Policy;
 use crate::nn::random::stream;
 use crate::protocol::RunEvent;
 use crate::train::data::{Example, Rows};
@@ -32,32 +33,31 @@ pub(super) fn asked(rows: &Rows, eval: &[Example], train: &[Example]) -> Vec<Pro
     asked
 }
 
-impl Trainer {
-    /// Asks no prompt from here on: nobody looks at the answers of a benchmark.
-    pub fn ask_nothing(&mut self) {
-        self.asked.clear();
+/// Says one `Sampled` a prompt of `asked`.
+pub(super) fn show(
+    asked: &[PromptBody],
+    model: &LanguageModel,
+    policy: &Policy,
+    step: u64,
+    sink: &mut dyn Sink,
+) -> Result<(), Error> {
+    if asked.is_empty() {
+        return Ok(());
     }
-
-    /// Says one `Sampled` a prompt.
-    pub(super) fn show_answers(&self, sink: &mut dyn Sink) -> Result<(), Error> {
-        if self.asked.is_empty() {
-            return Ok(());
-        }
-        self.policy.rest();
-        let greedy = Sampler { temperature: 0.0, top_p: 1.0, max_new_tokens: LENGTH, ..Sampler::default() };
-        let of = |(number, prompt): (usize, &PromptBody)| {
-            let prompt = self.model.encode_prompt(prompt)?;
-            Ok(Asked { number, prompt, rngs: vec![stream(0, 0)], sampler: greedy })
-        };
-        let asked = self.asked.iter().enumerate().map(of).collect::<Result<Vec<Asked>, Error>>()?;
-        let tokenizer = &self.model.tokenizer;
-        let answers = generate_all(self.policy.decoder(), asked, tokenizer.stops(), true)?;
-        self.policy.rest();
-        for (prompt, answers) in self.asked.iter().zip(&answers) {
-            let text = tokenizer.decode(answers.first().map_or(&[], |a| &a.ids))?;
-            let prompt = prompt.headline().to_owned();
-            sink.emit(RunEvent::Sampled { step: self.step, prompt, text, score: None })?;
-        }
-        Ok(())
+    policy.rest();
+    let greedy = Sampler { temperature: 0.0, top_p: 1.0, max_new_tokens: LENGTH, ..Sampler::default() };
+    let of = |(number, prompt): (usize, &PromptBody)| {
+        let prompt = model.encode_prompt(prompt)?;
+        Ok(Asked { number, prompt, rngs: vec![stream(0, 0)], sampler: greedy })
+    };
+    let queue = asked.iter().enumerate().map(of).collect::<Result<Vec<Asked>, Error>>()?;
+    let tokenizer = &model.tokenizer;
+    let answers = generate_all(policy.decoder(), queue, tokenizer.stops(), true)?;
+    policy.rest();
+    for (prompt, answers) in asked.iter().zip(&answers) {
+        let text = tokenizer.decode(answers.first().map_or(&[], |a| &a.ids))?;
+        let prompt = prompt.headline().to_owned();
+        sink.emit(RunEvent::Sampled { step, prompt, text, score: None })?;
     }
+    Ok(())
 }

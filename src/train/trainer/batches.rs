@@ -1,6 +1,6 @@
 //! How rows make batches and batches make steps: a pure function of the specification and the number of steps made.
 
-use crate::domain::Params;
+use crate::domain::{RolloutParams, TrainerParams};
 use crate::model::error::Error;
 use crate::train::data::{self, Example};
 use std::cmp::Reverse;
@@ -39,14 +39,13 @@ impl Round {
     ///
     /// # Errors
     /// When its answers are not whole groups.
-    pub(super) fn new(params: &Params) -> Result<Self, Error> {
-        let of = |key: &str| params.usize(key).max(1);
+    pub(super) fn new(params: &TrainerParams, rollout: &RolloutParams) -> Result<Self, Error> {
         let out = Self {
-            group: of("num_generations"),
-            size: of("per_device_train_batch_size"),
-            accumulate: of("gradient_accumulation_steps"),
-            minis: of("num_mini_batches"),
-            iterations: of("num_iterations"),
+            group: rollout.num_generations.max(1),
+            size: params.per_device_train_batch_size.max(1),
+            accumulate: params.gradient_accumulation_steps.max(1),
+            minis: rollout.num_mini_batches.max(1),
+            iterations: rollout.num_iterations.max(1),
         };
         let answers = out.answers();
         if answers.is_multiple_of(out.group) {
@@ -98,11 +97,10 @@ pub(crate) struct Batches {
 }
 
 impl Batches {
-    pub(crate) fn new(rows: usize, params: &Params) -> Self {
-        let size = params.usize("per_device_train_batch_size").max(1);
-        let accumulate = params.usize("gradient_accumulation_steps").max(1);
-        let seed = params.i64("seed") as u64;
-        let shuffle = params.bool("shuffle");
+    pub(crate) fn new(rows: usize, params: &TrainerParams) -> Self {
+        let size = params.per_device_train_batch_size.max(1);
+        let accumulate = params.gradient_accumulation_steps.max(1);
+        let (seed, shuffle) = (params.seed, params.shuffle);
         let mut out =
             Self { rows, lengths: None, size, ends: None, accumulate, seed, shuffle, repeat: 1, times: 1, total: 0 };
         out.set_total(params);
@@ -114,10 +112,10 @@ impl Batches {
     ///
     /// # Errors
     /// When that holds not even the longest of them.
-    pub(crate) fn of(examples: &[Example], params: &Params) -> Result<Self, Error> {
-        let budget = params.usize("max_tokens_per_batch");
+    pub(crate) fn of(examples: &[Example], params: &TrainerParams) -> Result<Self, Error> {
+        let budget = params.max_tokens_per_batch;
         let mut out = Self::new(examples.len(), params);
-        if !params.bool("group_by_length") && budget == 0 {
+        if !params.group_by_length && budget == 0 {
             return Ok(out);
         }
         let lengths: Vec<usize> = examples.iter().map(Example::longest).collect();
@@ -139,17 +137,16 @@ impl Batches {
     ///
     /// # Errors
     /// When the answers of a round do not come out even.
-    pub(crate) fn rounds(rows: usize, params: &Params) -> Result<Self, Error> {
-        let round = Round::new(params)?;
-        let seed = params.i64("seed") as u64;
+    pub(crate) fn rounds(rows: usize, params: &TrainerParams, rollout: &RolloutParams) -> Result<Self, Error> {
+        let round = Round::new(params, rollout)?;
         let mut out = Self {
             rows,
             lengths: None,
             size: round.prompts().min(rows.max(1)),
             ends: None,
             accumulate: 1,
-            seed,
-            shuffle: params.bool("shuffle"),
+            seed: params.seed,
+            shuffle: params.shuffle,
             repeat: round.updates(),
             times: round.group,
             total: 0,
@@ -158,11 +155,10 @@ impl Batches {
         Ok(out)
     }
 
-    fn set_total(&mut self, params: &Params) {
-        let asked = params.i64("max_steps");
-        self.total = match u64::try_from(asked) {
+    fn set_total(&mut self, params: &TrainerParams) {
+        self.total = match u64::try_from(params.max_steps) {
             Ok(steps) if steps > 0 => steps,
-            _ => (params.f64("num_train_epochs") * self.per_epoch() as f64).ceil() as u64,
+            _ => (params.num_train_epochs * self.per_epoch() as f64).ceil() as u64,
         };
     }
 
@@ -240,8 +236,13 @@ impl Batches {
     ///
     /// # Errors
     /// When the answers of a round do not come out even.
-    pub(crate) fn answers_ahead(&self, rows: usize, params: &Params) -> Result<Vec<Vec<usize>>, Error> {
-        let round = Round::new(params)?;
+    pub(crate) fn answers_ahead(
+        &self,
+        rows: usize,
+        params: &TrainerParams,
+        rollout: &RolloutParams,
+    ) -> Result<Vec<Vec<usize>>, Error> {
+        let round = Round::new(params, rollout)?;
         let mut out = Vec::new();
         for (number, prompts) in self.ahead(rows).into_iter().enumerate() {
             let n = prompts.len() * round.group;
@@ -326,6 +327,7 @@ fn by_tokens(lengths: &[usize], ends: &[usize], mut order: Vec<usize>, seed: u64
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{Hyperparameters, Params};
 
     fn batches(rows: usize, grouped: bool) -> Batches {
         let mut params = Params::default();
@@ -335,7 +337,7 @@ mod tests {
         }
         // Lengths without an order to them.
         let lengths = grouped.then(|| (0..rows).map(|i| i * 37 % 101).collect());
-        Batches { lengths, ..Batches::new(rows, &params) }
+        Batches { lengths, ..Batches::new(rows, &TrainerParams::read(&params).unwrap()) }
     }
 
     #[test]
@@ -346,9 +348,11 @@ mod tests {
         }
         params.0.insert("gradient_accumulation_steps".into(), "3".into());
         params.0.insert("max_steps".into(), "8".into());
-        let batches = Batches::rounds(5, &params).unwrap();
+        let rollout = RolloutParams::read(&params).unwrap();
+        let params = TrainerParams::read(&params).unwrap();
+        let batches = Batches::rounds(5, &params, &rollout).unwrap();
         let rounds = batches.ahead(100);
-        let micro = batches.answers_ahead(100, &params).unwrap();
+        let micro = batches.answers_ahead(100, &params, &rollout).unwrap();
         assert!(micro.iter().all(|m| (1..=2).contains(&m.len())));
         let mut count = [0; 5];
         micro.iter().flatten().for_each(|i| count[*i] += 1);

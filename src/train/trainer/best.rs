@@ -3,20 +3,11 @@
 //! Owns the comparison and the count of evaluations without improvement; both are part of a checkpoint, so that a resumed
 //! run ends where the whole one does. Refuses files: what is done with the best state is the caller's.
 
-use crate::domain::{Finding, Metrics, Params, Severity};
+use crate::domain::{Finding, Metrics, Severity, TrainerParams};
 use crate::model::error::Error;
 use crate::model::sink::Sink;
 use crate::protocol::RunEvent;
 use serde::{Deserialize, Serialize};
-
-/// How far the run is.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Now {
-    /// Steps made.
-    pub(super) step: u64,
-    /// Steps planned.
-    pub(super) total: u64,
-}
 
 /// Where a run stands with its best evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -49,8 +40,8 @@ impl Best {
         }
     }
 
-    /// The step of the best evaluation so far; none before the first finite one.
-    pub(super) fn at(&self) -> Option<u64> {
+    /// The step of the best value; none before the first.
+    pub(super) fn step(&self) -> Option<u64> {
         self.value.map(|_| self.step)
     }
 
@@ -58,11 +49,12 @@ impl Best {
     pub(super) fn compare(
         &mut self,
         metrics: &Metrics,
-        params: &Params,
-        now: Now,
+        params: &TrainerParams,
+        now: u64,
+        total: u64,
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
-        let name = params.text("metric_for_best_model");
+        let name = params.metric_for_best_model.as_str();
         if name.is_empty() {
             return Ok(());
         }
@@ -73,16 +65,15 @@ impl Best {
             let names: Vec<&str> = metrics.iter().map(|(n, _)| n).collect();
             return sink.emit(RunEvent::Found(Finding {
                 rule: "best_metric".into(),
-                step: now.step,
+                step: now,
                 severity: Severity::Warn,
                 text: format!("The evaluation has no metric {name}, so no checkpoint is kept as the best one."),
                 remedy: format!("Set metric_for_best_model to one of {}.", names.join(", ")),
                 pair: None,
             }));
         };
-        let patience = params.usize("early_stopping_patience") as u64;
-        self.take(value, greater_is_better(name), patience, now.step);
-        if !self.ended || now.step == now.total {
+        self.take(value, greater_is_better(name), params.early_stopping_patience, now);
+        if !self.ended || now == total {
             return Ok(());
         }
         let best = match self.value {
@@ -91,11 +82,11 @@ impl Best {
         };
         sink.emit(RunEvent::Found(Finding {
             rule: "early_stopping".into(),
-            step: now.step,
+            step: now,
             severity: Severity::Note,
             text: format!(
                 "{name} has not improved for {} evaluations: {best}. The run ends here, after {} of {} steps.",
-                self.since, now.step, now.total
+                self.since, now, total
             ),
             remedy: "Go on from its best checkpoint (RUN@best), or raise early_stopping_patience and run it again."
                 .into(),

@@ -4,15 +4,62 @@
 //! moments) and `trainer.json` (where the run is). Making the folder appear whole and durably is the caller's. Refuses a
 //! checkpoint of another run.
 
-use super::options::tune_of;
-use super::saved::{STATE, State, read_state, weights_hash};
+use super::best::Best;
+use super::options::tune;
 use super::state::Trainer;
-use crate::domain::Fold64;
+use crate::domain::{Fold64, Memory};
 use crate::model::error::Error;
+use crate::model::language_model::Reading;
 use crate::model::trained::{TRAINED_FILE, Trained};
+use crate::model::tune::Tune;
+use crate::nn::policy::Policy;
+use candle_core::DType;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 
 const OPTIM: &str = "optim.safetensors";
+const STATE: &str = "trainer.json";
+
+/// `trainer.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct State {
+    /// Version of this file.
+    format: u32,
+    /// Steps made.
+    step: u64,
+    /// Whole passes over the data.
+    epoch: u64,
+    /// Steps made in this pass.
+    cursor: u64,
+    /// Updates the optimizer counts.
+    updates: u64,
+    /// Seed of order, adapters and dropout.
+    seed: u64,
+    /// Tokens trained on.
+    tokens: u64,
+    /// Updates with a learning rate above 0, as far as they are counted.
+    moves: u64,
+    /// The best evaluation so far.
+    #[serde(default)]
+    best: Best,
+    /// Hash over method, model, hyper-parameters and data.
+    run: String,
+    /// Hash of the trained tensors.
+    weights: String,
+    /// What the method adds: a reward model's calibration.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    notes: serde_json::Value,
+    /// How a reward model's answers became tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reading: Option<Reading>,
+    /// Where a method that learns from its own answers is: its round of answers and what its recipe carries on.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    online: serde_json::Value,
+    /// What the health rules remember, so that a run taken up again says nothing twice.
+    #[serde(default)]
+    health: Memory,
+}
 
 impl Trainer {
     /// Writes all that is needed to go on from here into the folder `dir`, which exists.
@@ -20,7 +67,7 @@ impl Trainer {
     /// # Errors
     /// When a file cannot be written.
     pub fn save(&self, dir: &Path) -> Result<(), Error> {
-        Trained::write(dir, &tune_of(&self.spec.params), self.policy.trainables())?;
+        Trained::write(dir, &tune(&self.params), self.policy.trainables())?;
         self.optimizer.save(self.policy.trainables(), &dir.join(OPTIM))?;
         let per_epoch = self.batches.per_epoch();
         let state = State {
@@ -35,9 +82,9 @@ impl Trainer {
             best: self.best,
             run: self.run_hash(),
             weights: self.state_hash()?,
-            notes: self.way.notes(),
+            notes: self.recipe.notes(),
             reading: self.reading.clone(),
-            online: self.way.state(),
+            online: self.rollouts.as_ref().map_or(serde_json::Value::Null, |r| r.state(self.recipe.as_ref())),
             health: self.health.memory().clone(),
         };
         let path = dir.join(STATE);
@@ -75,8 +122,10 @@ impl Trainer {
         self.tokens = state.tokens;
         self.check.moves = state.moves;
         self.best = state.best;
-        self.way.recall(&state.notes);
-        self.way.restore(&state.online)?;
+        self.recipe.recall(&state.notes);
+        if let Some(rollouts) = &mut self.rollouts {
+            rollouts.restore(self.recipe.as_mut(), &state.online)?;
+        }
         self.health.restore(state.health);
         self.introduced = state.step > 0;
         Ok(())
@@ -102,4 +151,57 @@ impl Trainer {
         }
         hash.hex()
     }
+}
+
+/// What a run's method noted in its checkpoint folder `dir`, null for nothing, and how a reward model's answers became
+/// tokens.
+///
+/// # Errors
+/// When the folder holds no checkpoint's state.
+pub(crate) fn notes(dir: &Path) -> Result<(serde_json::Value, Option<Reading>), Error> {
+    let state = read_state(dir)?;
+    Ok((state.notes, state.reading))
+}
+
+fn read_state(dir: &Path) -> Result<State, Error> {
+    let path = dir.join(STATE);
+    let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
+    serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("is not a checkpoint's state: {e}")))
+}
+
+/// Puts an earlier run's trained tensors into the policy.
+///
+/// # Errors
+/// When the checkpoint cannot be read, or was trained in another way: with another scale the same adapter is another model.
+pub(super) fn start_from(policy: &Policy, tune: &Tune, dir: &Path) -> Result<(), Error> {
+    let trained = Trained::read(dir)?;
+    let alike = match (&trained.tune, tune) {
+        (Tune::Lora(a), Tune::Lora(b)) => {
+            a.scale() == b.scale() && a.r == b.r && a.dora == b.dora && a.targets == b.targets
+        }
+        (a, b) => a == b,
+    };
+    if !alike {
+        return Err(Error::file(
+            dir,
+            "was trained with other tune, lora_r, lora_alpha, use_rslora, use_dora or lora_target_modules; take the same for a run that starts from it",
+        ));
+    }
+    trained.put_on(policy.trainables())
+}
+
+/// SHA-256 over names and f32 values of the trainables in their order.
+pub(super) fn weights_hash(policy: &Policy) -> Result<String, Error> {
+    let mut hash = Sha256::new();
+    for (name, var) in policy.trainables() {
+        hash.update((name.len() as u64).to_le_bytes());
+        hash.update(name.as_bytes());
+        let values = var.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        hash.update((values.len() as u64).to_le_bytes());
+        for chunk in values.chunks(4096) {
+            let bytes: Vec<u8> = chunk.iter().flat_map(|x| x.to_le_bytes()).collect();
+            hash.update(&bytes);
+        }
+    }
+    Ok(hex::encode(hash.finalize()))
 }

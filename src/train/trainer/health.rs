@@ -2,22 +2,11 @@
 //!
 //! Owns what a pair's margin is, as its method's loss sees it. Refuses rules and sentences, which are the domain's.
 
-use crate::domain::{DroppedRows, Facts, Finding, Health, Memory, Metrics, PairMargin, Params};
+use crate::domain::{Facts, Finding, Health, Memory, Metrics, PairMargin, Plan};
 use crate::model::error::Error;
 use crate::model::sink::Sink;
 use crate::protocol::RunEvent;
-use crate::train::recipe::Seen;
-
-/// How large a run is.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Size {
-    /// Steps planned.
-    pub(super) steps: u64,
-    /// Steps of a pass over the data.
-    pub(super) steps_per_epoch: u64,
-    /// Rows that are trained on or kept for evaluation.
-    pub(super) kept: usize,
-}
+use crate::train::recipe::{HealthHints, ScoredExample};
 
 /// Watches a run's health.
 pub(super) struct Watcher {
@@ -29,28 +18,27 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    /// Watches a run of `method` from its beginning, of which `dropped` rows were left out.
-    pub(super) fn new(method: &str, params: &Params, size: Size, dropped: &[DroppedRows]) -> Self {
+    /// Watches a run of `method` in which `total` steps are planned.
+    pub(super) fn new(method: &str, hints: HealthHints, total: u64, steps_per_epoch: u64, plan: &Plan) -> Self {
+        let dropped = &plan.dropped;
         let most = dropped.iter().max_by_key(|d| d.count);
-        let number = |key: &str| Some(params.f64(key)).filter(|x| x.is_finite() && *x > 0.0);
         let facts = Facts {
             method: method.to_owned(),
-            steps: size.steps,
-            steps_per_epoch: size.steps_per_epoch,
-            kept: size.kept,
+            steps: total,
+            steps_per_epoch,
+            kept: plan.train_rows + plan.eval_rows,
             dropped: dropped.iter().map(|d| d.count).sum(),
             dropped_why: most.map(|d| d.reason.clone()).unwrap_or_default(),
-            mean_logps: matches!(method, "orpo" | "simpo"),
-            sigmoid: is_sigmoid(method, params),
-            kl_target: number("kl_target"),
-            kl_key: if method == "ppo" { "kl_coef" } else { "beta" },
+            mean_logps: hints.mean_logps,
+            sigmoid: hints.sigmoid,
+            kl_target: hints.kl_target,
+            kl_key: hints.kl_key,
         };
-        let beta = if method == "dpo" { number("beta").unwrap_or(1.0) } else { 1.0 };
-        Self { health: Health::new(facts), pairs: Vec::new(), beta }
+        Self { health: Health::new(facts), pairs: Vec::new(), beta: hints.beta }
     }
 
     /// Takes in what the policy says of an example that is trained on; what is no pair says nothing.
-    pub(super) fn see(&mut self, seen: &Seen<'_>) {
+    pub(super) fn see(&mut self, seen: &ScoredExample<'_>) {
         let [chosen, rejected] = seen.scores else { return };
         let lengths = [seen.example.answer(0).len(), seen.example.answer(1).len()];
         let sum = |logp: &[f64]| logp.iter().sum::<f64>();
@@ -94,14 +82,5 @@ impl Watcher {
     /// Takes back what [`Watcher::memory`] gave.
     pub(super) fn restore(&mut self, memory: Memory) {
         self.health.restore(memory);
-    }
-}
-
-/// Whether a pair's loss is −log σ of its margin alone.
-fn is_sigmoid(method: &str, params: &Params) -> bool {
-    match method {
-        "reward" => true,
-        "dpo" => matches!(params.text("loss_type"), "" | "sigmoid") && params.f64("label_smoothing") == 0.0,
-        _ => false,
     }
 }

@@ -1,6 +1,4 @@
-//! What a run is given: its rows, and the folders in which it finds what other runs left.
-//!
-//! Owns the nouns. Refuses to read any of it.
+//! What a run is given: its rows, and the folders of what other runs left. Owns the names, reads nothing.
 
 use crate::domain::SftRow;
 use crate::train::data::Rows;
@@ -35,7 +33,7 @@ pub struct Places<'a> {
     pub resume: Option<&'a Path>,
     /// The model and the checkpoint folder of the reward run that scores answers.
     pub reward: Option<(&'a Path, &'a Path)>,
-    /// The date by which that run rendered its conversations, as [`crate::protocol::Inputs::date`].
+    /// The date that the reward model's template prints; see [`crate::nn::LanguageModel::dated`].
     pub reward_date: Option<&'a str>,
 }
 

@@ -5,10 +5,12 @@
 //! over their tokens times `mix_weight`, added to the step's.
 
 use super::batches::Batches;
-use super::pass::{Bad, Grouping, How, forward_backward};
-use crate::domain::{DroppedRows, Params, SftRow};
+use super::pass::{Grouping, How, forward_backward};
+use super::watch::bad_scores;
+use crate::domain::{DroppedRows, MixOrder, MixParams, SftRow, TrainerParams};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
+use crate::model::sink::Sink;
 use crate::nn::policy::Policy;
 use crate::train::data::{Example, Making, Rows, order, tokenise};
 use crate::train::loss::{SftForm, Tally};
@@ -18,9 +20,8 @@ use crate::train::recipe::{Apart, imitate};
 const PASSES: u64 = 1 << 44;
 
 /// How mixed rows become examples; none where the run mixes nothing.
-pub(crate) fn making(params: &Params) -> Option<Making> {
-    let mixes = params.f64("mix_ratio") > 0.0;
-    mixes.then(|| Making { assistant_only: true, ..Making::plain(params.usize("max_length")) })
+pub(crate) fn making(shared: &TrainerParams, mix: &MixParams) -> Option<Making> {
+    (mix.mix_ratio > 0.0).then(|| Making { assistant_only: true, ..Making::plain(shared.max_length) })
 }
 
 /// The mixed rows of a run.
@@ -37,11 +38,12 @@ impl Mix {
     pub(super) fn new(
         model: &LanguageModel,
         rows: &[SftRow],
-        params: &Params,
+        shared: &TrainerParams,
+        mix: &MixParams,
         dropped: &mut Vec<DroppedRows>,
     ) -> Result<Option<Self>, Error> {
-        let Some(making) = making(params) else { return Ok(None) };
-        let ratio = params.f64("mix_ratio");
+        let Some(making) = making(shared, mix) else { return Ok(None) };
+        let ratio = mix.mix_ratio;
         let made = tokenise(model, &Rows::Examples(rows.to_vec()), &making, |_| Ok(()))?;
         let left_out = made.dropped.into_iter();
         dropped.extend(left_out.map(|d| DroppedRows { reason: format!("mixed in: {}", d.reason), count: d.count }));
@@ -55,8 +57,8 @@ impl Mix {
         Ok(Some(Self {
             examples: made.train,
             rate: ratio / (1.0 - ratio),
-            weight: params.f64("mix_weight"),
-            sequential: params.text("mix_order") == "sequential",
+            weight: mix.mix_weight,
+            sequential: mix.mix_order == MixOrder::Sequential,
         }))
     }
 
@@ -93,16 +95,16 @@ impl Mix {
         (rows, from)
     }
 
-    /// Adds the gradient of the mixed rows of the step after `done` steps; gives their part of the loss and how many tokens
-    /// they have, or the row whose numbers are not finite.
-    pub(super) fn imitate(
+    /// Adds the gradient of this step's mixed rows; gives their part of the loss and how many tokens they have.
+    pub(super) fn learn(
         &self,
         policy: &mut Policy,
         batches: &Batches,
-        done: u64,
+        step: u64,
         tally: &mut Tally,
-    ) -> Result<Result<(f64, u64), Bad>, Error> {
-        let (rows, before) = self.window(done, batches);
+        sink: &mut dyn Sink,
+    ) -> Result<(f64, u64), Error> {
+        let (rows, before) = self.window(step, batches);
         let tokens: usize = rows.iter().map(|i| self.examples[*i].scored()).sum();
         let all: usize = rows.iter().map(|i| self.examples[*i].tokens()).sum();
         let (mut loss, mut unweighted, weight) = (0.0, 0.0, self.weight);
@@ -114,7 +116,7 @@ impl Mix {
             let nothing = vec![None; examples.len()];
             let how = How { number, temperature: 1.0, grouping, apart: Apart::Sum };
             let done = forward_backward(policy, &examples, &nothing, how, &mut |seen| {
-                let mut out = imitate(seen, tokens, SftForm::Nll, &mut Tally::default());
+                let mut out = imitate(seen, tokens as f64, SftForm::Nll, &mut Tally::default());
                 unweighted += out.loss;
                 out.loss *= weight;
                 out.g.iter_mut().flat_map(|g| &mut g.logp).for_each(|x| *x *= weight);
@@ -122,13 +124,13 @@ impl Mix {
             })?;
             match done {
                 Ok(part) => loss += part,
-                Err(bad) => return Ok(Err(bad)),
+                Err(bad) => return Err(bad_scores(step, bad, sink)?),
             }
         }
         if tokens > 0 {
             tally.add("mix/loss", unweighted, 1.0);
             tally.add("mix/rows", rows.len() as f64, 1.0);
         }
-        Ok(Ok((loss, all as u64)))
+        Ok((loss, all as u64))
     }
 }

@@ -10,7 +10,7 @@ use crate::domain::PairId;
 use crate::model::error::Error;
 use crate::nn::policy::{Batch, Policy, RowScores, TokenScores};
 use crate::train::data::Example;
-use crate::train::recipe::{Apart, Loss, Seen};
+use crate::train::recipe::{Apart, BatchLoss, ScoredExample};
 use crate::train::reference::Reference;
 
 /// Tokens that go through the decoder together on the CPU, padding counted.
@@ -64,6 +64,22 @@ impl Grouping {
     }
 }
 
+/// Tokens of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct StepTokens {
+    /// New to the run: `num_tokens` counts them.
+    pub(super) seen: u64,
+    /// Gone through forwards and backwards: what the speed is measured by.
+    pub(super) done: u64,
+}
+
+/// Examples with their reference log-probs; `references` is empty where the method has none.
+#[derive(Default)]
+pub(super) struct Compared {
+    pub(super) examples: Vec<Example>,
+    pub(super) references: Vec<Reference>,
+}
+
 /// What the policy says about one example.
 pub(super) struct Scored {
     pub(super) rows: Vec<RowScores>,
@@ -85,17 +101,19 @@ fn aside(policy: &Policy, example: &Example) -> Result<Vec<RowScores>, Error> {
     Ok(policy.score(&Batch::new(example.aside.clone()), true)?.rows)
 }
 
+/// Examples as a recipe sees them.
 pub(super) fn see<'a>(
     examples: &[&'a Example],
     scores: &'a [Scored],
     references: &[Option<&'a Reference>],
-) -> Vec<Seen<'a>> {
+) -> Vec<ScoredExample<'a>> {
     let all = examples.iter().zip(scores).zip(references);
-    all.map(|((example, scored), reference)| Seen {
+    all.map(|((example, scored), reference)| ScoredExample {
         example,
         scores: &scored.rows,
         aside: &scored.aside,
         reference: *reference,
+        answer: None,
     })
     .collect()
 }
@@ -116,7 +134,7 @@ pub(super) struct How {
 
 /// What is not finite, and of which example.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Bad {
+pub(super) struct BadScores {
     pub(super) pair: PairId,
     /// `The log-probs`.
     pub(super) what: String,
@@ -140,8 +158,8 @@ pub(super) fn forward_backward(
     examples: &[&Example],
     references: &[Option<&Reference>],
     how: How,
-    loss: &mut dyn FnMut(&[Seen<'_>]) -> Result<Loss, Error>,
-) -> Result<Result<f64, Bad>, Error> {
+    loss: &mut dyn FnMut(&[ScoredExample<'_>]) -> Result<BatchLoss, Error>,
+) -> Result<Result<f64, BadScores>, Error> {
     let cpu = policy.decoder().device().is_cpu();
     if how.apart == Apart::No {
         return together(policy, examples, references, how, loss);
@@ -154,7 +172,7 @@ pub(super) fn forward_backward(
         let (group, compared) = (&examples[done..done + n], &references[done..done + n]);
         let how = How { number: how.number + done as u64, ..how };
         done += n;
-        let mut shared = |seen: &[Seen<'_>]| {
+        let mut shared = |seen: &[ScoredExample<'_>]| {
             let mut out = loss(seen)?;
             out.loss *= share;
             for g in &mut out.g {
@@ -176,8 +194,8 @@ fn together(
     examples: &[&Example],
     references: &[Option<&Reference>],
     how: How,
-    loss: &mut dyn FnMut(&[Seen<'_>]) -> Result<Loss, Error>,
-) -> Result<Result<f64, Bad>, Error> {
+    loss: &mut dyn FnMut(&[ScoredExample<'_>]) -> Result<BatchLoss, Error>,
+) -> Result<Result<f64, BadScores>, Error> {
     let (mut scores, mut tapes) = (Vec::with_capacity(examples.len()), Vec::new());
     let mut left = examples;
     while !left.is_empty() {
@@ -199,12 +217,12 @@ fn together(
     }
     for ((example, scored), reference) in examples.iter().zip(&scores).zip(references) {
         if let Some(what) = not_finite(scored, *reference) {
-            return Ok(Err(Bad { pair: example.id.clone(), what }));
+            return Ok(Err(BadScores { pair: example.id.clone(), what }));
         }
     }
     let out = loss(&see(examples, &scores, references))?;
     if !out.loss.is_finite() {
-        return Ok(Err(Bad { pair: examples[0].id.clone(), what: "The loss and its parts".into() }));
+        return Ok(Err(BadScores { pair: examples[0].id.clone(), what: "The loss and its parts".into() }));
     }
     let mut from = 0;
     for (tape, rows) in tapes {

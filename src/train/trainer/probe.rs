@@ -5,7 +5,7 @@
 //! first update (and its head, where the head is trained), so that no second model is.
 
 use super::pass::PACKED;
-use crate::domain::{Finding, Metrics, Params, Severity, SftRow};
+use crate::domain::{Finding, Metrics, ProbeParams, Severity, SftRow};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
@@ -28,6 +28,8 @@ pub(super) struct Probe {
     /// KL in nats a token from which on there is a finding.
     alarm: f64,
     alarmed: bool,
+    /// Steps between two measurements; 0: only at the ends.
+    pub(super) every: u64,
 }
 
 impl Probe {
@@ -36,7 +38,7 @@ impl Probe {
         model: &LanguageModel,
         policy: &Policy,
         rows: &[SftRow],
-        params: &Params,
+        params: &ProbeParams,
     ) -> Result<Option<Self>, Error> {
         if rows.is_empty() {
             return Ok(None);
@@ -55,8 +57,8 @@ impl Probe {
             Some(_) => Some(policy.decoder().head()?.copy()?),
             None => None,
         };
-        let alarm = params.f64("probe_alarm");
-        Ok(Some(Self { batches, base, head, alarm, alarmed: false }))
+        let alarm = params.probe_alarm;
+        Ok(Some(Self { batches, base, head, alarm, alarmed: false, every: params.probe_steps }))
     }
 
     /// Measures the probe and says `Evaluated`, and once a finding where the alarm's level is passed.

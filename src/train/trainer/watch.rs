@@ -3,15 +3,16 @@
 //! Owns when a check is due and the sentences. Each failing one is a `Found` of severity stop and an error, before the next
 //! update; what is odd but possible is a warning.
 
-use super::pass::Bad;
-use super::state::{Trainer, Way};
+use super::pass::BadScores;
 use crate::domain::{Finding, PairId, Severity};
 use crate::model::error::Error;
 use crate::model::sink::Sink;
-use crate::nn::optim::{AdamW, Update};
+use crate::nn::optim::Update;
+use crate::nn::policy::Policy;
 use crate::protocol::RunEvent;
 use crate::train::loss::Tally;
-use crate::train::recipe::Window;
+use crate::train::recipe::AtReference;
+use candle_core::Var;
 
 /// How far loss and margins may be from their values at the reference, at β up to 0.1. Above, both carry the rounding of the
 /// summed log-probs times β.
@@ -20,18 +21,46 @@ const TOLERANCE: f64 = 1e-4;
 /// other batches.
 const TOLERANCE_16: f64 = 5e-2;
 
-impl Trainer {
-    /// Before the first update: the policy is the reference, so loss and margins are known.
-    pub(super) fn check_start(&mut self, loss: f64, tally: &Tally, sink: &mut dyn Sink) -> Result<(), Error> {
-        let Some(want) = self.check.start.take().filter(|_| self.step == 0) else { return Ok(()) };
+/// Which checks are still due.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct SelfCheck {
+    /// What is known at the reference, until the first batch has been seen.
+    start: Option<AtReference>,
+    /// Updates with a learning rate above 0 so far, up to 2: adapters' A moves only after B did.
+    pub(super) moves: u64,
+    /// It has been said that memory ran out.
+    narrowed: bool,
+}
+
+impl SelfCheck {
+    pub(super) fn new(at_reference: Option<AtReference>) -> Self {
+        Self { start: at_reference, moves: 0, narrowed: false }
+    }
+
+    /// Whether the update with this learning rate is one to look at.
+    pub(super) fn watching(&self, rate: f64) -> bool {
+        rate > 0.0 && self.moves < 2
+    }
+
+    /// Before the first update: the policy is the reference, so loss and margins are known. `narrow`: products are made in 16
+    /// bits.
+    pub(super) fn start(
+        &mut self,
+        step: u64,
+        loss: f64,
+        tally: &Tally,
+        narrow: bool,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Error> {
+        let Some(AtReference { loss: want, beta }) = self.start.take().filter(|_| step == 0) else { return Ok(()) };
         let margin = tally.mean("rewards/margins").unwrap_or(0.0);
-        let narrow = self.policy.decoder().dtype().size_in_bytes() < 4;
         let least = if narrow { TOLERANCE_16 } else { TOLERANCE };
-        let tolerance = least * (self.spec.params.f64("beta") / 0.1).max(1.0);
+        let tolerance = least * (beta / 0.1).max(1.0);
         if (loss - want).abs() <= tolerance.max(least * want) && margin.abs() <= tolerance {
             return Ok(());
         }
-        Err(self.stop(
+        Err(stop(
+            step,
             "step0_self_check",
             format!(
                 "Before the first update the loss is {loss:.6} and the mean margin {margin:.6}, where {want:.6} and 0 are \
@@ -44,17 +73,22 @@ impl Trainer {
     }
 
     /// After the first two updates that could move anything.
-    pub(super) fn check_moved(&mut self, update: &Update, sink: &mut dyn Sink) -> Result<(), Error> {
-        self.check.moves += 1;
-        let names = self.policy.trainables();
+    pub(super) fn moved(
+        &mut self,
+        step: u64,
+        update: &Update,
+        names: &[(String, Var)],
+        sink: &mut dyn Sink,
+    ) -> Result<(), Error> {
+        self.moves += 1;
         // B starts at 0, so A has no gradient before B has moved.
-        let counts = |i: &&usize| self.check.moves > 1 || !names[**i].0.contains(".lora_A.");
+        let counts = |i: &&usize| self.moves > 1 || !names[**i].0.contains(".lora_A.");
         let cut: Vec<&str> = update.without_gradient.iter().filter(counts).map(|i| names[*i].0.as_str()).collect();
         if let Some(first) = cut.first() {
             let what =
                 format!("{} of {} trained tensors got no gradient, the first is {first}.", cut.len(), names.len());
             let remedy = "Check that the rows' answers differ; if they do, report it with the model's name.".into();
-            return Err(self.stop("no_gradient", what, remedy, None, sink)?);
+            return Err(stop(step, "no_gradient", what, remedy, None, sink)?);
         }
         if let Some(first) = update.unmoved.iter().find(counts) {
             let text = format!(
@@ -64,7 +98,7 @@ impl Trainer {
             );
             sink.emit(RunEvent::Found(Finding {
                 rule: "did_not_move".into(),
-                step: self.step,
+                step,
                 severity: Severity::Warn,
                 text,
                 remedy: "Raise learning_rate.".into(),
@@ -75,12 +109,12 @@ impl Trainer {
     }
 
     /// Says once that memory ran out and what was done about it.
-    pub(super) fn say_narrowed(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
-        let Some(tokens) = self.policy.narrowed().filter(|_| !self.narrowed) else { return Ok(()) };
+    pub(super) fn narrowed(&mut self, step: u64, policy: &Policy, sink: &mut dyn Sink) -> Result<(), Error> {
+        let Some(tokens) = policy.narrowed().filter(|_| !self.narrowed) else { return Ok(()) };
         self.narrowed = true;
         sink.emit(RunEvent::Found(Finding {
             rule: "memory_full".into(),
-            step: self.step,
+            step,
             severity: Severity::Note,
             text: format!(
                 "Memory ran out; from here on at most {tokens} tokens go through a layer at one time. The result is the same, \
@@ -90,59 +124,43 @@ impl Trainer {
             pair: None,
         }))
     }
+}
 
-    /// Something that the model says of a pair is not finite.
-    pub(super) fn bad_scores(&self, bad: Bad, sink: &mut dyn Sink) -> Result<Error, Error> {
-        let Bad { pair, what } = bad;
-        let text = format!("{what} of pair {pair} are not finite; no weight has been changed by it.");
-        self.stop("non_finite", text, REMEDY.into(), Some(pair), sink)
-    }
+/// Something that the model says of a pair is not finite.
+pub(super) fn bad_scores(step: u64, bad: BadScores, sink: &mut dyn Sink) -> Result<Error, Error> {
+    let BadScores { pair, what } = bad;
+    let text = format!("{what} of pair {pair} are not finite; no weight has been changed by it.");
+    stop(step, "non_finite", text, REMEDY.into(), Some(pair), sink)
+}
 
-    /// Something outside the training rows is not finite: a held-out pair's scores, the logits of an answer to be shown.
-    pub(super) fn not_finite(&self, what: String, sink: &mut dyn Sink) -> Result<Error, Error> {
-        self.stop("non_finite", what, REMEDY.into(), None, sink)
-    }
+/// Something outside the training rows is not finite: a held-out pair's scores, the logits of an answer to be shown.
+pub(super) fn not_finite(step: u64, what: String, sink: &mut dyn Sink) -> Result<Error, Error> {
+    stop(step, "non_finite", what, REMEDY.into(), None, sink)
+}
 
-    /// A gradient is not finite although the losses are: finds the example by going through the step again, one by one.
-    pub(super) fn bad_gradient(&mut self, sink: &mut dyn Sink) -> Result<Error, Error> {
-        let mut culprit = None;
-        let rows = if let Way::Rows(_) = self.way { self.batches.window(self.step).0 } else { Vec::new() };
-        for i in rows.into_iter().flatten() {
-            let window = Window { share: 1.0, tokens: self.train.examples[i].scored() };
-            self.pass(&[i], 0, &window, &mut Tally::default(), sink)?;
-            let gradients = self.policy.take_gradients()?;
-            if !AdamW::norm(&gradients)?.is_finite() {
-                culprit = Some(self.train.examples[i].id.clone());
-                break;
-            }
-        }
-        let whose = match &culprit {
-            Some(pair) => format!("The gradient of pair {pair} is not finite"),
-            None => "The gradients of this step's rows together are not finite".to_owned(),
-        };
-        let text = format!("{whose}; no weight has been changed by it.");
-        self.stop("non_finite", text, REMEDY.into(), culprit, sink)
-    }
+/// A gradient is not finite although the losses are; `culprit`: the example whose gradient it is, where it is one's.
+pub(super) fn bad_gradient(step: u64, culprit: Option<PairId>, sink: &mut dyn Sink) -> Result<Error, Error> {
+    let whose = match &culprit {
+        Some(pair) => format!("The gradient of pair {pair} is not finite"),
+        None => "The gradients of this step's rows together are not finite".to_owned(),
+    };
+    let text = format!("{whose}; no weight has been changed by it.");
+    stop(step, "non_finite", text, REMEDY.into(), culprit, sink)
+}
 
-    /// Says why the run stops here, and gives the error to stop it with.
-    fn stop(
-        &self,
-        rule: &str,
-        text: String,
-        remedy: String,
-        pair: Option<PairId>,
-        sink: &mut dyn Sink,
-    ) -> Result<Error, Error> {
-        sink.emit(RunEvent::Found(Finding {
-            rule: rule.into(),
-            step: self.step,
-            severity: Severity::Stop,
-            text: text.clone(),
-            remedy: remedy.clone(),
-            pair,
-        }))?;
-        Ok(Error::Unsound { step: self.step, what: text, remedy })
-    }
+/// Says why the run stops here, and gives the error to stop it with.
+fn stop(
+    step: u64,
+    rule: &str,
+    text: String,
+    remedy: String,
+    pair: Option<PairId>,
+    sink: &mut dyn Sink,
+) -> Result<Error, Error> {
+    let finding =
+        Finding { rule: rule.into(), step, severity: Severity::Stop, text: text.clone(), remedy: remedy.clone(), pair };
+    sink.emit(RunEvent::Found(finding))?;
+    Ok(Error::Unsound { step, what: text, remedy })
 }
 
 const REMEDY: &str = "Lower learning_rate and go on from the last checkpoint, or leave the pair out.";

@@ -3,10 +3,11 @@
 use super::scene::Scene;
 use crate::app::curves::{CurvePane, XUnit};
 use crate::app::{cells, clip};
-use crate::domain::{Axis, tick_label};
+use crate::domain::Axis;
 use crate::ui::frame::{over_rule, put_line, rule};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM};
 use crate::ui::widgets::chart::{Chart, Curve, Ink, Stroke, Unit};
+use crate::ui::widgets::ticks::tick_label;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Style};

@@ -6,7 +6,8 @@
 pub use super::raster::Stroke;
 
 use super::raster::Raster;
-use crate::domain::{Axis, Line, Span, Window, tick_label};
+use super::ticks::{of_span, tick_label, ticks};
+use crate::domain::{Axis, Line, Span, Window};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -170,7 +171,7 @@ impl Chart<'_> {
     fn numbers(&self, area: Rect, plot: Rect, buf: &mut Buffer) {
         if let Some(span) = self.span {
             let most = usize::from(plot.height / 2).clamp(2, 8).min(usize::from(plot.height));
-            let values = span.ticks(most);
+            let values = of_span(&span, most);
             let step = if span.log { 0.0 } else { values.windows(2).map(|w| w[1] - w[0]).next().unwrap_or(span.hi) };
             let mut said: Vec<String> = Vec::new();
             for value in values {
@@ -265,7 +266,7 @@ impl Chart<'_> {
 /// Round numbers for an axis `width` cells wide; whole ones where the range allows.
 fn round_ticks(lo: f64, hi: f64, width: u16) -> Vec<f64> {
     let most = usize::from(width / 10).clamp(2, 8);
-    crate::domain::ticks(lo, hi, most)
+    ticks(lo, hi, most)
 }
 
 /// Round times in seconds: steps of 1, 2, 5, 10, 15, 30 seconds, minutes, hours and on.

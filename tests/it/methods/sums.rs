@@ -8,7 +8,7 @@ use crate::trl::spec;
 use std::collections::BTreeMap;
 use tiebreak::domain::{Needs, PairRow, Prompt, PromptBody, RatedRow, SftBody, SftRow, method, methods};
 use tiebreak::nn::{stream, uniform};
-use tiebreak::train::{Answer, Rows, RunRows, StepOutcome, Trainer};
+use tiebreak::train::{Rows, RunRows, SampledAnswer, StepOutcome, Trainer};
 
 /// How far apart two ways to the same gradient may be, relative to its norm: sums of f32 in another order.
 const OURS: f64 = 2e-5;
@@ -20,7 +20,7 @@ struct First {
 }
 
 /// A round's answers to the prompts that a trainer has.
-type Answering<'a> = dyn Fn(&Trainer) -> Vec<Answer> + 'a;
+type Answering<'a> = dyn Fn(&Trainer) -> Vec<SampledAnswer> + 'a;
 
 /// Options over the short run's.
 type More = [(&'static str, &'static str)];
@@ -160,7 +160,7 @@ fn of(needs: Needs, pairs: &[PairRow]) -> RunRows {
 }
 
 /// Eight answers, four to a prompt, of `length(k)` tokens, worth what their number says.
-fn round(trainer: &Trainer, length: &dyn Fn(usize) -> usize) -> Vec<Answer> {
+fn round(trainer: &Trainer, length: &dyn Fn(usize) -> usize) -> Vec<SampledAnswer> {
     let mut rng = stream(11, 0);
     let answer = |k: usize| {
         let prompt = &trainer.examples()[k / 4].rows[0].ids;
@@ -168,7 +168,14 @@ fn round(trainer: &Trainer, length: &dyn Fn(usize) -> usize) -> Vec<Answer> {
         // Plain tokens; the specials come first.
         ids.extend((0..length(k)).map(|_| 10 + (uniform(&mut rng) * 200.0) as u32));
         let reward = [0.1, 0.9, 0.4, 0.3, 0.7, 0.2, 0.8, 0.5][k];
-        Answer { row: k / 4, prompt: prompt.len(), ids, ended: k.is_multiple_of(2), reward, ..Answer::default() }
+        SampledAnswer {
+            row: k / 4,
+            prompt: prompt.len(),
+            ids,
+            ended: k.is_multiple_of(2),
+            reward,
+            ..SampledAnswer::default()
+        }
     };
     (0..8).map(answer).collect()
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use tiebreak::domain::{Metrics, Prompt, PromptId};
 use tiebreak::model::{LanguageModel, Tune};
 use tiebreak::protocol::{RunEvent, RunSpec};
-use tiebreak::train::{Answer, KlEstimator, Rows, StepOutcome, Trainer, token_rewards, whiten};
+use tiebreak::train::{KlEstimator, Rows, SampledAnswer, StepOutcome, Trainer, token_rewards, whiten};
 
 /// What an f32 log-prob of about 5 is good for, and what is summed of them.
 const LOGP: f64 = 3e-6;
@@ -81,7 +81,7 @@ fn start(case: &Value, dir: &Path) -> Trainer {
 }
 
 /// Makes the round's updates on its answers; what was logged, and the round as it was judged.
-fn round(trainer: &mut Trainer, step: &Value, dir: &Path) -> (Vec<Metrics>, Vec<Answer>) {
+fn round(trainer: &mut Trainer, step: &Value, dir: &Path) -> (Vec<Metrics>, Vec<SampledAnswer>) {
     trainer.give_round(step["rollouts"].as_array().unwrap().iter().map(rollout).collect());
     let mut logged = Vec::new();
     for _ in step["grad_norms"].as_array().unwrap() {
@@ -116,9 +116,9 @@ fn all_near(what: &str, got: &[f64], want: &Value, slack: f64) {
 }
 
 /// The tokens' rewards as the run's options make them.
-fn rewards(case: &Value, answers: &[Answer]) -> Vec<Vec<f64>> {
+fn rewards(case: &Value, answers: &[SampledAnswer]) -> Vec<Vec<f64>> {
     let coef = case["own"]["kl_coef"].as_f64().unwrap_or(0.05);
-    let of = |a: &Answer| token_rewards(&a.old, &a.reference, a.reward, coef, KlEstimator::K1);
+    let of = |a: &SampledAnswer| token_rewards(&a.old, &a.reference, a.reward, coef, KlEstimator::K1);
     let mut all: Vec<Vec<f64>> = answers.iter().map(of).collect();
     if case["own"]["whiten_rewards"] == true {
         whiten(&mut all, false);
@@ -163,8 +163,8 @@ fn run(name: &str) {
         for (ours, theirs) in logged.iter().zip(floats(&step["grad_norms"])) {
             near(&at("grad_norm"), ours.get("grad_norm").unwrap(), theirs, FLOOR);
         }
-        let tokens: usize = answers.iter().map(Answer::tokens).sum();
-        let places = answers.len() * answers.iter().map(Answer::tokens).max().unwrap();
+        let tokens: usize = answers.iter().map(SampledAnswer::tokens).sum();
+        let places = answers.len() * answers.iter().map(SampledAnswer::tokens).max().unwrap();
         let real = tokens as f64 / places as f64;
         for (key, padded) in LOGGED {
             let told: Vec<f64> = logged.iter().filter_map(|m| m.get(key)).collect();

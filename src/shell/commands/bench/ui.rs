@@ -13,7 +13,7 @@ use super::super::context::CommandContext;
 use super::figures::{Spread, line, round};
 use super::machine;
 use super::pty::Pty;
-use crate::domain::manners::exchange;
+use crate::demo::exchange;
 use crate::domain::{Completion, CompletionId, Finish, Pair, PairId, Prompt, PromptBody, PromptId, quantile};
 use crate::protocol::{ModelRef, RunCommand, RunEvent, SessionMeta, SessionRecord};
 use crate::storage::{Home, RunDir, SessionDir, formats};

@@ -4,25 +4,20 @@ use super::super::tests::{RC, RR, SC, SR, golden, near, slopes_match, spread};
 use super::super::{log_sigmoid, sigmoid};
 use super::*;
 
-const ALL: [DpoForm; 17] = [
-    DpoForm::Sigmoid,
-    DpoForm::Robust,
-    DpoForm::Hinge,
-    DpoForm::Ipo,
-    DpoForm::IpoSum,
-    DpoForm::SigmoidNorm,
-    DpoForm::ExoPair,
-    DpoForm::NcaPair,
-    DpoForm::BcoPair,
-    DpoForm::SppoHard,
-    DpoForm::Aot,
-    DpoForm::AotUnpaired,
-    DpoForm::ApoZero,
-    DpoForm::ApoDown,
-    DpoForm::Discopop { tau: 0.05 },
-    DpoForm::Sft,
-    DpoForm::Dpop { lambda: 50.0 },
-];
+/// Every form, each with the default of its own hyper-parameter.
+fn all() -> impl Iterator<Item = DpoTerm> {
+    FORMS.iter().map(|form| named(form.name))
+}
+
+fn weighted(name: &str, weight: f64) -> DpoTerm {
+    DpoTerm { weight, ..named(name) }
+}
+
+fn named(name: &str) -> DpoTerm {
+    let form = DpoForm::named(name).unwrap_or_else(|| panic!("no loss {name}"));
+    let own = form.own.map_or(f64::NAN, |row| row.default.parse().unwrap());
+    DpoTerm { form, own, weight: 1.0 }
+}
 
 /// Log-probs of a fixed reference and of Σ π² to go with `rows`: chosen, rejected, chosen, ….
 struct Around {
@@ -61,31 +56,31 @@ fn flat(out: PairLoss) -> (f64, Vec<Vec<f64>>) {
     (out.loss, out.g.into_iter().flat_map(|g| [g.chosen, g.rejected]).collect())
 }
 
-fn smooth(beta: f64, form: DpoForm, label_smoothing: f64) -> Dpo {
+fn smooth(beta: f64, form: DpoTerm, label_smoothing: f64) -> Dpo {
     Dpo { label_smoothing, ..Dpo::new(beta, form) }
 }
 
 #[test]
 fn golden_values() {
     for (form, beta, epsilon, want) in [
-        (DpoForm::Sigmoid, 0.1, 0.0, 0.672_672_08),
-        (DpoForm::Sigmoid, 0.1, 0.1, 0.678_922_08),
-        (DpoForm::Robust, 0.1, 0.1, 0.664_859_58),
-        (DpoForm::Hinge, 0.1, 0.0, 0.937_5),
-        (DpoForm::Ipo, 0.1, 0.0, 24.367_901_48),
-        (DpoForm::IpoSum, 0.1, 0.0, 27.406_25),
-        (DpoForm::SigmoidNorm, 5.0, 0.0, 0.708_763_84),
-        (DpoForm::SigmoidNorm, 0.1, 0.0, 0.689_739_87),
-        (DpoForm::ApoZero, 0.1, 0.0, 0.984_453_61),
-        (DpoForm::ApoDown, 0.1, 0.0, 0.984_698_16),
-        (DpoForm::NcaPair, 0.1, 0.0, 1.376_307_82),
-        (DpoForm::BcoPair, 0.1, 0.0, 1.360_701_55),
-        (DpoForm::SppoHard, 0.1, 0.0, 48.281_25),
-        (DpoForm::ExoPair, 0.1, 1e-3, 2.666_229_36),
-        (DpoForm::Discopop { tau: 0.05 }, 0.1, 0.0, 0.760_666_12),
-        (DpoForm::Aot, 0.1, 0.0, 0.672_672_08),
-        (DpoForm::Dpop { lambda: 50.0 }, 0.1, 0.0, 4.129_411_85),
-        (DpoForm::Sft, 0.1, 0.0, 55.5 / 26.0),
+        (named("sigmoid"), 0.1, 0.0, 0.672_672_08),
+        (named("sigmoid"), 0.1, 0.1, 0.678_922_08),
+        (named("robust"), 0.1, 0.1, 0.664_859_58),
+        (named("hinge"), 0.1, 0.0, 0.937_5),
+        (named("ipo"), 0.1, 0.0, 24.367_901_48),
+        (named("ipo_sum"), 0.1, 0.0, 27.406_25),
+        (named("sigmoid_norm"), 5.0, 0.0, 0.708_763_84),
+        (named("sigmoid_norm"), 0.1, 0.0, 0.689_739_87),
+        (named("apo_zero"), 0.1, 0.0, 0.984_453_61),
+        (named("apo_down"), 0.1, 0.0, 0.984_698_16),
+        (named("nca_pair"), 0.1, 0.0, 1.376_307_82),
+        (named("bco_pair"), 0.1, 0.0, 1.360_701_55),
+        (named("sppo_hard"), 0.1, 0.0, 48.281_25),
+        (named("exo_pair"), 0.1, 1e-3, 2.666_229_36),
+        (named("discopop"), 0.1, 0.0, 0.760_666_12),
+        (named("aot"), 0.1, 0.0, 0.672_672_08),
+        (named("dpop"), 0.1, 0.0, 4.129_411_85),
+        (named("sft"), 0.1, 0.0, 55.5 / 26.0),
     ] {
         near(run(&smooth(beta, form, epsilon), &rows(), &around()).0.loss, want, 1e-8);
     }
@@ -96,13 +91,13 @@ fn golden_values() {
         swapped.reference[2 * i] = spread(c, rows()[2 * i].len());
         swapped.reference[2 * i + 1] = spread(r, rows()[2 * i + 1].len());
     }
-    near(run(&Dpo::new(0.1, DpoForm::Aot), &rows(), &swapped).0.loss, 0.672_672_08, 1e-8);
-    near(run(&Dpo::new(0.1, DpoForm::Sigmoid), &rows(), &swapped).0.loss, 0.712_302_13, 1e-8);
+    near(run(&Dpo::new(0.1, named("aot")), &rows(), &swapped).0.loss, 0.672_672_08, 1e-8);
+    near(run(&Dpo::new(0.1, named("sigmoid")), &rows(), &swapped).0.loss, 0.712_302_13, 1e-8);
 }
 
 #[test]
 fn metrics_are_of_the_log_ratios_whatever_the_form() {
-    for form in ALL {
+    for form in all() {
         let (_, tally) = run(&smooth(0.1, form, 0.1), &rows(), &around());
         for (name, want) in [
             ("rewards/chosen", 0.0),
@@ -123,33 +118,33 @@ fn metrics_are_of_the_log_ratios_whatever_the_form() {
 fn at_the_reference() {
     let mut same = around();
     same.reference = rows();
-    for form in ALL {
+    for form in all() {
         let dpo = smooth(0.1, form, 0.01);
         let (out, tally) = run(&dpo, &rows(), &same);
         match dpo.at_reference() {
             Some(want) => near(out.loss, want, 1e-12),
-            None => assert!(matches!(form, DpoForm::Sft | DpoForm::ExoPair)),
+            None => assert!(["sft", "exo_pair"].contains(&form.form.name), "{form:?}"),
         }
         assert_eq!(tally.mean("rewards/accuracies"), Some(0.0), "equal rewards are no success");
         assert_eq!(tally.mean("rewards/margins"), Some(0.0));
     }
-    let two = Dpo { terms: vec![(DpoForm::Sigmoid, 0.5), (DpoForm::Hinge, 2.0)], ..Dpo::new(0.1, DpoForm::Sigmoid) };
+    let two = Dpo { terms: vec![weighted("sigmoid", 0.5), weighted("hinge", 2.0)], ..Dpo::new(0.1, named("sigmoid")) };
     near(two.at_reference().unwrap(), 0.5 * std::f64::consts::LN_2 + 2.0, 1e-12);
     assert_eq!(Dpo { wpo: true, ..two }.at_reference(), None);
 }
 
 #[test]
 fn gradients_are_the_finite_differences() {
-    let all = around();
+    let plain = around();
     let mut votes = around();
     votes.epsilon = vec![Some(0.3), Some(0.05)];
-    for form in ALL {
-        for around in [&all, &votes] {
+    for form in all() {
+        for around in [&plain, &votes] {
             slopes_match(&rows(), |rows| flat(run(&smooth(0.1, form, 0.1), rows, around).0));
         }
         let tail = Dpo { ld_alpha: 0.3, ..smooth(0.1, form, 0.1) };
-        slopes_match(&rows(), |rows| flat(run(&tail, rows, &all).0));
-        if form.takes_divergence() {
+        slopes_match(&rows(), |rows| flat(run(&tail, rows, &plain).0));
+        if form.form.divergence {
             for divergence in [
                 Divergence::ForwardKl,
                 Divergence::Js,
@@ -158,7 +153,7 @@ fn gradients_are_the_finite_differences() {
                 Divergence::Alpha(2.0),
             ] {
                 let dpo = Dpo { divergence, ..smooth(0.1, form, 0.1) };
-                slopes_match(&rows(), |rows| flat(run(&dpo, rows, &all).0));
+                slopes_match(&rows(), |rows| flat(run(&dpo, rows, &plain).0));
             }
         }
     }
@@ -167,7 +162,7 @@ fn gradients_are_the_finite_differences() {
 #[test]
 fn no_gradient_goes_through_the_weight_of_wpo() {
     let around = around();
-    for form in ALL.into_iter().filter(|form| !form.sorts_batch()) {
+    for form in all().filter(|term| !term.form.sorts_batch()) {
         let dpo = Dpo { wpo: true, ..smooth(0.1, form, 0.1) };
         let (_, want) = flat(run(&dpo, &rows(), &around).0);
         // The weight is held by moving Σ π² along with the policy's log-probs.
@@ -184,9 +179,9 @@ fn no_gradient_goes_through_the_weight_of_wpo() {
 #[test]
 fn terms_add_up_by_their_weights() {
     let alone = |form| run(&Dpo::new(0.1, form), &rows(), &around()).0;
-    let terms = vec![(DpoForm::Sigmoid, 0.8), (DpoForm::Sft, 0.2), (DpoForm::Aot, 1.5)];
-    let both = run(&Dpo { terms, ..Dpo::new(0.1, DpoForm::Sigmoid) }, &rows(), &around()).0;
-    let parts = [alone(DpoForm::Sigmoid), alone(DpoForm::Sft), alone(DpoForm::Aot)];
+    let terms = vec![weighted("sigmoid", 0.8), weighted("sft", 0.2), weighted("aot", 1.5)];
+    let both = run(&Dpo { terms, ..Dpo::new(0.1, named("sigmoid")) }, &rows(), &around()).0;
+    let parts = [alone(named("sigmoid")), alone(named("sft")), alone(named("aot"))];
     let sum = |of: fn(&PairLoss) -> f64| 0.8 * of(&parts[0]) + 0.2 * of(&parts[1]) + 1.5 * of(&parts[2]);
     near(both.loss, sum(|p| p.loss), 1e-12);
     near(both.g[1].chosen[3], sum(|p| p.g[1].chosen[3]), 1e-12);
@@ -197,16 +192,16 @@ fn terms_add_up_by_their_weights() {
 fn votes_stand_in_for_the_run_s_smoothing() {
     let mut votes = around();
     votes.epsilon = vec![Some(0.1), Some(0.1)];
-    for form in ALL {
+    for form in all() {
         let own = run(&smooth(0.1, form, 0.05), &rows(), &votes).0;
         let common = run(&smooth(0.1, form, 0.1), &rows(), &around()).0;
         near(own.loss, common.loss, 1e-12);
         let differs = (common.loss - run(&smooth(0.1, form, 0.05), &rows(), &around()).0.loss).abs() > 1e-6;
-        assert_eq!(differs, form.uses_label_smoothing(), "{form:?}");
+        assert_eq!(differs, form.form.smoothing, "{form:?}");
     }
     // An even vote and a unanimous one stay finite where the formula divides by 1 − 2ε or takes ln ε.
     votes.epsilon = vec![Some(0.5), Some(0.0)];
-    for form in ALL {
+    for form in all() {
         let (loss, g) = flat(run(&smooth(0.1, form, 0.01), &rows(), &votes).0);
         assert!(loss.is_finite() && g.iter().flatten().all(|g| g.is_finite()), "{form:?}");
     }
@@ -216,7 +211,7 @@ fn votes_stand_in_for_the_run_s_smoothing() {
 fn ld_alpha_counts_the_tail_of_the_longer_answer_only() {
     // Pair 0: 10 chosen and 12 rejected tokens, pair 1: 16 and 9.
     let head = |row: &[f64], n: usize| total(&row[..n]);
-    let (_, tally) = run(&Dpo { ld_alpha: 0.0, ..Dpo::new(0.1, DpoForm::Sigmoid) }, &rows(), &around());
+    let (_, tally) = run(&Dpo { ld_alpha: 0.0, ..Dpo::new(0.1, named("sigmoid")) }, &rows(), &around());
     let want = f64::midpoint(head(&rows()[0], 10), head(&rows()[2], 9));
     near(tally.mean("logps/chosen").unwrap(), want, 1e-12);
     let reference = f64::midpoint(head(&around().reference[0], 10), head(&around().reference[2], 9));
@@ -227,7 +222,7 @@ fn ld_alpha_counts_the_tail_of_the_longer_answer_only() {
 fn a_satisfied_hinge_pair_has_no_gradient() {
     let around =
         Around { reference: vec![vec![-2.0], vec![-2.0]], collision: vec![vec![], vec![]], epsilon: vec![None] };
-    let out = run(&Dpo::new(1.0, DpoForm::Hinge), &[vec![-1.0], vec![-9.0]], &around).0;
+    let out = run(&Dpo::new(1.0, named("hinge")), &[vec![-1.0], vec![-9.0]], &around).0;
     assert_eq!((out.loss, out.g[0].chosen[0], out.g[0].rejected[0]), (0.0, 0.0, 0.0));
 }
 
@@ -235,7 +230,7 @@ fn a_satisfied_hinge_pair_has_no_gradient() {
 fn extreme_margins_stay_finite() {
     let around = Around { reference: vec![vec![0.0], vec![0.0]], collision: vec![vec![], vec![]], epsilon: vec![None] };
     for gap in [-1e6, 1e6] {
-        for form in ALL {
+        for form in all() {
             for divergence in [Divergence::ReverseKl, Divergence::ForwardKl, Divergence::Js, Divergence::Alpha(2.0)] {
                 let dpo = Dpo { divergence, ..smooth(0.1, form, 0.1) };
                 let (loss, g) = flat(run(&dpo, &[vec![gap], vec![0.0]], &around).0);
@@ -248,13 +243,13 @@ fn extreme_margins_stay_finite() {
 }
 
 #[test]
-fn every_loss_type_of_the_method_table_is_known() {
+fn the_method_s_choices_are_the_table() {
     let rows = crate::domain::method("dpo").unwrap().rows();
     let row = rows.iter().find(|r| r.key == "loss_type").unwrap();
     let crate::domain::Kind::List(words) = row.kind else { panic!("loss_type is no list") };
-    for word in words {
-        assert!(DpoForm::named(word, 0.05, 50.0).is_some(), "{word}");
+    assert_eq!(words, FORMS.iter().map(|form| form.name).collect::<Vec<_>>());
+    assert_eq!(DpoForm::named("sigmoidal"), None);
+    for own in FORMS.iter().filter_map(|form| form.own) {
+        assert!(rows.contains(&own), "{} is no option of dpo", own.key);
     }
-    assert_eq!(DpoForm::named("sigmoidal", 0.05, 50.0), None);
-    assert_eq!(words.len(), ALL.len());
 }

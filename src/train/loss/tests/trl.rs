@@ -77,7 +77,8 @@ fn dpo() {
     for case in &cases {
         let o = &case["options"];
         let forms = o["loss_type"].as_array().unwrap();
-        let forms = forms.iter().map(|f| DpoForm::named(text(f), number(&o["discopop_tau"]), 0.0).unwrap());
+        let own = number(&o["discopop_tau"]);
+        let forms = forms.iter().map(|f| DpoTerm { form: DpoForm::named(text(f)).unwrap(), own, weight: 1.0 });
         let weights = o["loss_weights"].as_array().map(|w| w.iter().map(number).collect::<Vec<_>>());
         let weights = weights.unwrap_or_else(|| vec![1.0; forms.len()]);
         let divergence = match text(&o["f_divergence_type"]) {
@@ -88,7 +89,7 @@ fn dpo() {
         };
         let dpo = Dpo {
             beta: number(&o["beta"]),
-            terms: forms.zip(weights).collect(),
+            terms: forms.zip(weights).map(|(term, weight)| DpoTerm { weight, ..term }).collect(),
             label_smoothing: number(&o["label_smoothing"]),
             divergence,
             ld_alpha: o["ld_alpha"].as_f64().unwrap_or(1.0),

@@ -1,4 +1,4 @@
-//! Short exchanges in recognisably different manners: the text that the bundled model `tiny` learned from, and the rules
+//! Short exchanges in recognisably different manners: the text from which the bundled model `tiny` learned, and the rules
 //! that tell the manners apart.
 //!
 //! Owns the generator (kind or rude, brief or rambling, right or wrong sums, happy or sad ends) and the classification of
@@ -10,16 +10,16 @@
 
 mod grammar;
 mod judge;
-mod kinds;
 mod text;
+mod traits;
 
 #[cfg(test)]
 mod tests;
 
 pub use judge::{end_of, is_kind, is_right, manner_of, sum_of};
-pub use kinds::{End, Length, Manner};
+pub use traits::{End, Length, Manner};
 
-use super::hash::{hash64, mix64};
+use crate::domain::{hash64, mix64};
 use grammar::{Bound, Draw, fill, sentences};
 use std::collections::HashSet;
 use text::{ENDS_HAPPY, ENDS_SAD, Style, TOPICS, Topic};

@@ -4,7 +4,7 @@
 //! the heads of sentences. Refuses nothing: an unknown slot stays as it stands, and a test sees it.
 
 use super::text::SLOTS;
-use crate::domain::hash::mix64;
+use crate::domain::mix64;
 
 /// Numbers from one key: the same ones in the same order everywhere.
 #[derive(Debug)]

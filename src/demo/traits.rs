@@ -1,4 +1,4 @@
-//! The manners that an exchange can have.
+//! What distinguishes one answer from another: its manner, its length, how its story ends. Owns the names, nothing else.
 
 /// Whether an answer is friendly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -3,8 +3,8 @@
 //! Owns the marker lists. Refuses to guess: a text without markers, or with as many of one side as of the other, has no
 //! manner.
 
-use super::kinds::{End, Manner};
 use super::text::NUMBERS;
+use super::traits::{End, Manner};
 
 /// Words and phrases of kind answers, in lower case.
 const KIND: &[&str] = &[

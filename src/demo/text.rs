@@ -2,7 +2,7 @@
 //!
 //! Owns the tables. Refuses markers of a manner in anything but the openers and closers of that manner: a test looks.
 
-use super::kinds::Manner;
+use super::traits::Manner;
 
 /// What can be talked about.
 pub(super) struct Topic {

@@ -1,0 +1,86 @@
+//! SimPO: −log σ(β·(A_c − A_r) − γ), A the means over the answers' tokens.
+//!
+//! Meng et al. 2024, "SimPO: Simple Preference Optimization with a Reference-Free Reward". Differs from TRL 1.16: a method of
+//! its own with `cpo_alpha=0`, as published (TRL's default adds the NLL); the rest as CPO here does.
+
+use super::contract::{Registered, read};
+use super::cpo::{CpoRecipe, imitation, smoothed, votes};
+use crate::domain::{Hyperparameters, Kind, Method, Needs, SOFT_LABELS, hyperparameters, nothing, row};
+use crate::train::loss::{Cpo, CpoForm};
+
+/// The registry's row.
+pub(super) const SIMPO: Registered =
+    Registered { method: METHOD, new: |params| Ok(Box::new(recipe(&read::<SimpoParams>(params)?))) };
+
+/// The method table's row.
+const METHOD: Method = Method {
+    name: "simpo",
+    title: "Simple preference optimisation",
+    help: "push chosen above rejected per token, by a margin; no reference, no reward for length",
+    needs: Needs::Pairs,
+    reference: false,
+    probes: true,
+    mixes: true,
+    without: &[],
+    own: SimpoParams::rows,
+    defaults: &[("learning_rate", "1e-5", "LoRA 1e-6 – 2e-5, full 3e-7 – 1e-6")],
+    under: Vec::new,
+    refuse: nothing,
+    objective: |p| SimpoParams::described(p, objective),
+};
+
+hyperparameters! {
+    /// Hyper-parameters of SimPO.
+    struct SimpoParams {
+        beta: f64 = row(Kind::Float(1e-6, 1000.0), "2", "2 – 10", "scale of the mean log-probs' difference", true);
+        simpo_gamma: f64 = row(
+            Kind::Float(0.0, 1000.0),
+            "0.5",
+            "0 – beta; 0.5·beta is a good start",
+            "how far chosen is to lead, already times beta",
+            true,
+        );
+        cpo_alpha: f64 = row(
+            Kind::Float(0.0, 1000.0),
+            "0",
+            "0 – 1",
+            "weight of imitating the chosen answers; 0 is SimPO as published",
+            false,
+        );
+        label_smoothing: f64 = row(
+            Kind::Float(0.0, 0.499),
+            "0",
+            "0 – 0.2",
+            "share of labels taken to be wrong",
+            false,
+        );
+        soft_labels: bool = SOFT_LABELS;
+    }
+}
+
+fn objective(p: &SimpoParams) -> String {
+    let term = smoothed(&format!("{}·d − {}", p.beta, p.simpo_gamma), p.label_smoothing);
+    format!("{term}{},  d = mean log π(c) − mean log π(r){}", imitation(p.cpo_alpha), votes(p.soft_labels))
+}
+
+fn recipe(p: &SimpoParams) -> CpoRecipe {
+    let form = CpoForm::Simpo { gamma: p.simpo_gamma };
+    let cpo = Cpo { beta: p.beta, form, label_smoothing: p.label_smoothing, alpha: p.cpo_alpha };
+    CpoRecipe { cpo, soft: p.soft_labels }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Params, method};
+
+    #[test]
+    fn options_reach_the_loss() {
+        let rows = method("simpo").unwrap().rows();
+        let mut params = Params::defaults(&rows);
+        params.set(&rows, "simpo", "simpo_gamma", "1.2").unwrap();
+        params.set(&rows, "simpo", "label_smoothing", "0.1").unwrap();
+        let simpo = recipe(&read(&params).unwrap()).cpo;
+        assert_eq!(simpo, Cpo { beta: 2.0, form: CpoForm::Simpo { gamma: 1.2 }, label_smoothing: 0.1, alpha: 0.0 });
+    }
+}

@@ -1,0 +1,455 @@
+//! Learning from the policy's own answers: rounds of prompts answered, scored, and learned from.
+//!
+//! Owns sampling, scoring and the order of updates, the same for every such method. A round's answers depend on the weights
+//! at its beginning and on (seed, round, prompt, number) alone; they are part of a checkpoint, so that a run that was
+//! interrupted within a round goes on with the same answers. Refuses cut distributions: see [`crate::train::recipe`]'s
+//! `online`.
+
+use super::batches::{Batches, Round};
+use super::pass::{BadScores, Grouping, How, PACKED, StepTokens, forward_backward};
+use super::watch::bad_scores;
+use crate::domain::{Checks, Metrics, PairId, PromptBody, PromptId, RolloutParams, Sampler, TrainerParams};
+use crate::generate::decode::Asked;
+use crate::generate::sampling::generate_all;
+use crate::model::error::Error;
+use crate::model::language_model::LanguageModel;
+use crate::model::sink::Sink;
+use crate::nn::policy::{Batch, Policy, Row};
+use crate::nn::random::stream;
+use crate::protocol::RunEvent;
+use crate::train::data::{Example, Rows};
+use crate::train::loss::Tally;
+use crate::train::recipe::{Apart, Recipe, RolloutNeeds, SampledAnswer, UpdateWindow};
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+
+/// Answers of a round that are shown.
+const SHOWN: usize = 4;
+
+/// Dropout's passes of answers are counted from here on.
+const PASSES: u64 = 1 << 43;
+
+/// What an answer to a prompt is worth to a reward model, standardised.
+pub(super) type AnswerScore = Box<dyn Fn(&PromptBody, &str) -> Result<f64, Error>>;
+
+/// The rounds of a method that learns from answers, and what they need beside the policy.
+pub(super) struct Rollouts {
+    needs: RolloutNeeds,
+    /// Prompts by row.
+    prompts: Vec<PromptBody>,
+    cut: Round,
+    temperature: f64,
+    longest: usize,
+    scorer: Option<AnswerScore>,
+    checks: Option<Checks>,
+    checks_weight: f64,
+    missing_eos_penalty: f64,
+    /// The reference, where it is not the policy without its adapter.
+    reference: Option<Policy>,
+    round: Option<Answers>,
+    /// Rounds given from outside instead of sampled.
+    given: VecDeque<Vec<SampledAnswer>>,
+}
+
+/// What a step's answers are made with and learned by.
+pub(super) struct LearnFrom<'a> {
+    /// The policy.
+    pub(super) policy: &'a mut Policy,
+    /// Its tokenizer and template.
+    pub(super) model: &'a LanguageModel,
+    /// The prompts trained on.
+    pub(super) examples: &'a [Example],
+    /// How rows make rounds.
+    pub(super) batches: &'a Batches,
+    /// Steps made.
+    pub(super) step: u64,
+}
+
+/// A round in progress.
+struct Answers {
+    number: u64,
+    all: Vec<SampledAnswer>,
+    /// The order in which the answers are learned from, where it was given.
+    given: Option<Vec<usize>>,
+}
+
+impl Rollouts {
+    /// Rounds of answers to `rows`; `scorer`: a reward model; `reference`: where it has to be a model of its own.
+    ///
+    /// # Errors
+    /// When nothing says what an answer is worth, or a round's answers are no whole groups.
+    pub(super) fn new(
+        needs: RolloutNeeds,
+        rows: &Rows,
+        shared: &TrainerParams,
+        params: &RolloutParams,
+        scorer: Option<AnswerScore>,
+        reference: Option<Policy>,
+    ) -> Result<Self, Error> {
+        let checks = Some(params.reward_checks.clone()).filter(|c| !c.is_empty());
+        if checks.is_none() && scorer.is_none() {
+            return Err(Error::Asked(
+                "answers need something that scores them: set reward_model to a reward run, or reward_checks".into(),
+            ));
+        }
+        Ok(Self {
+            needs,
+            prompts: (0..rows.len()).filter_map(|i| rows.prompt(i)).collect(),
+            cut: Round::new(shared, params)?,
+            temperature: params.temperature,
+            longest: params.max_completion_length,
+            scorer,
+            checks,
+            checks_weight: params.checks_weight,
+            missing_eos_penalty: params.missing_eos_penalty,
+            reference,
+            round: None,
+            given: VecDeque::new(),
+        })
+    }
+
+    /// Takes the next round's answers instead of sampling them, in the order in which they are to be learned from.
+    pub(super) fn give(&mut self, answers: Vec<SampledAnswer>) {
+        self.given.push_back(answers);
+    }
+
+    /// The round in progress and what the recipe carries on, for a checkpoint.
+    pub(super) fn state(&self, recipe: &dyn Recipe) -> Value {
+        let round = self.round.as_ref().map(|r| json!({ "number": r.number, "answers": r.all, "given": r.given }));
+        json!({ "recipe": recipe.state(), "round": round })
+    }
+
+    /// Restores what [`Rollouts::state`] gave.
+    pub(super) fn restore(&mut self, recipe: &mut dyn Recipe, state: &Value) -> Result<(), Error> {
+        recipe.restore(&state["recipe"]);
+        let round = &state["round"];
+        let Some(number) = round["number"].as_u64() else { return Ok(()) };
+        let damaged = |e: serde_json::Error| Error::Asked(format!("the checkpoint's round of answers is damaged: {e}"));
+        let answers = serde_json::from_value(round["answers"].clone()).map_err(damaged)?;
+        let given = serde_json::from_value(round["given"].clone()).map_err(damaged)?;
+        self.round = Some(Answers { number, all: answers, given });
+        Ok(())
+    }
+
+    /// Samples `group` answers to each of these prompts, with the stream of `round`.
+    fn sample(
+        &self,
+        policy: &Policy,
+        model: &LanguageModel,
+        prompts: &[&Example],
+        group: usize,
+        seed: u64,
+        round: u64,
+    ) -> Result<Vec<SampledAnswer>, Error> {
+        let sampler = Sampler {
+            temperature: self.temperature,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            seed,
+            max_new_tokens: self.longest,
+        };
+        // Streams from 2^41 on are the rounds'.
+        let place =
+            |row: usize, k: usize| (1 << 41) + ((round * self.prompts.len() as u64 + row as u64) << 8) + k as u64;
+        let ask = |(number, example): (usize, &&Example)| Asked {
+            number,
+            prompt: example.rows[0].ids.clone(),
+            rngs: (0..group).map(|k| stream(seed, place(example.row, k))).collect(),
+            sampler,
+        };
+        let asked = prompts.iter().enumerate().map(ask).collect();
+        policy.rest();
+        let made = generate_all(policy.decoder(), asked, model.tokenizer.stops(), true)?;
+        policy.rest();
+        let mut out = Vec::with_capacity(prompts.len() * group);
+        for (example, made) in prompts.iter().zip(made) {
+            let prompt = &example.rows[0].ids;
+            for made in made {
+                let text = model.tokenizer.decode(&made.ids)?;
+                let ids = prompt.iter().chain(&made.ids).chain(&made.end).copied().collect();
+                out.push(SampledAnswer {
+                    row: example.row,
+                    prompt: prompt.len(),
+                    ids,
+                    ended: made.end.is_some(),
+                    text,
+                    ..SampledAnswer::default()
+                });
+            }
+        }
+        Ok(out)
+    }
+
+    /// Says what each answer is worth.
+    fn score(&self, answers: &mut [SampledAnswer], tally: &mut Tally) -> Result<(), Error> {
+        let (mut scores, mut checked) = (Vec::new(), Vec::new());
+        for answer in answers.iter_mut() {
+            let Some(prompt) = self.prompts.get(answer.row) else { continue };
+            answer.reward = 0.0;
+            if let Some(scorer) = &self.scorer {
+                let score = scorer(prompt, &answer.text)?;
+                answer.score = Some(score);
+                answer.reward += score;
+                scores.push(score);
+            }
+            if let Some(checks) = &self.checks {
+                let share = checks.score(&answer.text);
+                answer.checks = Some(share);
+                answer.reward += self.checks_weight * share;
+                checked.push(share);
+            }
+            if !answer.ended {
+                answer.reward -= self.missing_eos_penalty;
+            }
+        }
+        for (mean, std, values) in [
+            ("rewards/model/mean", "rewards/model/std", scores),
+            ("rewards/checks/mean", "rewards/checks/std", checked),
+        ] {
+            let n = values.len() as f64;
+            if n > 0.0 {
+                let centre = values.iter().sum::<f64>() / n;
+                let square: f64 = values.iter().map(|x| (x - centre).powi(2)).sum();
+                tally.add(mean, centre, 1.0);
+                tally.add(std, (square / (n - 1.0).max(1.0)).sqrt(), 1.0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Measures each answer under the policy and the reference as they are.
+    fn measure(&self, policy: &Policy, answers: &mut [SampledAnswer]) -> Result<(), Error> {
+        let needs = self.needs;
+        let mut left = answers;
+        while !left.is_empty() {
+            let mut tokens = 0;
+            let fits = |a: &&SampledAnswer| {
+                tokens += a.ids.len();
+                tokens <= PACKED
+            };
+            let n = if policy.packs() { left.iter().take_while(fits).count().max(1) } else { 1 };
+            let (group, rest) = left.split_at_mut(n);
+            left = rest;
+            let batch = |values| Batch {
+                temperature: self.temperature,
+                ..Batch::new(group.iter().map(|a| row(a, values)).collect())
+            };
+            let own = policy.score(&batch(needs.values), true)?.rows;
+            let reference = match (needs.reference, &self.reference) {
+                (false, _) => Vec::new(),
+                (true, Some(reference)) => reference.score(&batch(false), true)?.rows,
+                (true, None) => policy.score(&batch(false), false)?.rows,
+            };
+            for (answer, own) in group.iter_mut().zip(own) {
+                (answer.old, answer.values) = (own.logp, own.value);
+            }
+            for (answer, reference) in group.iter_mut().zip(reference) {
+                answer.reference = reference.logp;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An answer's sequence: its tokens scored, and with `values` the head read before each of them.
+fn row(answer: &SampledAnswer, values: bool) -> Row {
+    let scored: Vec<usize> = (answer.prompt..answer.ids.len()).collect();
+    let valued = if values { scored.iter().map(|at| at - 1).collect() } else { Vec::new() };
+    Row { ids: answer.ids.clone(), scored, valued, starts: Vec::new() }
+}
+
+/// How findings name an answer.
+fn answer_id(row: usize) -> PairId {
+    PairId::new(format!("answer to row {row}"))
+}
+
+/// The first answer with a number that is not finite: its row, and which number.
+fn not_finite(answers: &[SampledAnswer]) -> Option<(usize, &'static str)> {
+    let bad = |x: &[f64]| x.iter().any(|x| !x.is_finite());
+    answers.iter().find_map(|a| {
+        let what = match a {
+            _ if bad(&a.old) => "The log-probs",
+            _ if bad(&a.values) => "The values",
+            _ if bad(&a.reference) => "The reference log-probs",
+            _ if !a.reward.is_finite() => "The rewards",
+            _ => return None,
+        };
+        Some((a.row, what))
+    })
+}
+
+fn example(answer: &SampledAnswer, values: bool) -> Example {
+    let id = answer_id(answer.row);
+    Example {
+        prompt_id: PromptId::new(id.as_str()),
+        id,
+        row: answer.row,
+        prompt: answer.prompt,
+        rows: vec![row(answer, values)],
+        aside: Vec::new(),
+        margin: None,
+        agreed: None,
+        good: true,
+    }
+}
+
+/// TRL's `completions/*`.
+fn lengths(answers: &[SampledAnswer], tally: &mut Tally) {
+    let (min, max) = (f64::min as fn(f64, f64) -> f64, f64::max as fn(f64, f64) -> f64);
+    let ended: Vec<f64> = answers.iter().filter(|a| a.ended).map(|a| a.tokens() as f64).collect();
+    let all: Vec<f64> = answers.iter().map(|a| a.tokens() as f64).collect();
+    tally.add("completions/clipped_ratio", 1.0 - ended.len() as f64 / (all.len() as f64).max(1.0), 1.0);
+    for (names, values) in [
+        (["completions/mean_length", "completions/min_length", "completions/max_length"], all),
+        (
+            [
+                "completions/mean_terminated_length",
+                "completions/min_terminated_length",
+                "completions/max_terminated_length",
+            ],
+            // Where none ended TRL says 0.
+            if ended.is_empty() { vec![0.0] } else { ended },
+        ),
+    ] {
+        tally.add(names[0], values.iter().sum::<f64>() / (values.len() as f64).max(1.0), 1.0);
+        tally.add(names[1], values.iter().copied().reduce(min).unwrap_or(0.0), 1.0);
+        tally.add(names[2], values.iter().copied().reduce(max).unwrap_or(0.0), 1.0);
+    }
+}
+
+impl Rollouts {
+    /// Adds the gradient of the next update on a round's answers, sampling the round first where it begins; gives the loss
+    /// and the work it was.
+    pub(super) fn learn(
+        &mut self,
+        recipe: &mut dyn Recipe,
+        from: LearnFrom<'_>,
+        tally: &mut Tally,
+        sink: &mut dyn Sink,
+    ) -> Result<(f64, StepTokens), Error> {
+        let LearnFrom { policy, model, examples, batches, step } = from;
+        let (rows, number, place) = batches.round(step);
+        if rows.is_empty() {
+            return Ok((0.0, StepTokens::default()));
+        }
+        let mut sampled = 0;
+        if self.round.as_ref().is_none_or(|r| r.number != number) {
+            let round = if let Some(given) = self.given.pop_front() {
+                self.take_given(recipe, policy, number, &given, tally)?
+            } else {
+                let prompts: Vec<&Example> = rows.iter().map(|i| &examples[*i]).collect();
+                let (group, seed) = (self.cut.group, batches.seed);
+                let mut answers = self.sample(policy, model, &prompts, group, seed, number)?;
+                self.score(&mut answers, tally)?;
+                self.measure(policy, &mut answers)?;
+                if let Some((row, what)) = not_finite(&answers) {
+                    let bad = BadScores { pair: answer_id(row), what: what.into() };
+                    return Err(bad_scores(step, bad, sink)?);
+                }
+                recipe.judge(&mut answers, group, tally);
+                Answers { number, all: answers, given: None }
+            };
+            lengths(&round.all, tally);
+            sampled = round.all.iter().map(|a| a.ids.len() as u64).sum();
+            for answer in round.all.iter().step_by(self.cut.group).take(SHOWN) {
+                let prompt = self.prompts.get(answer.row).map(|p| p.headline().to_owned()).unwrap_or_default();
+                let score = Some(crate::domain::Num(answer.reward));
+                sink.emit(RunEvent::Sampled { step, prompt, text: answer.text.clone(), score })?;
+            }
+            self.round = Some(round);
+        }
+        let Some(round) = &self.round else { return Ok((0.0, StepTokens::default())) };
+        let (pass, mini) = (place as usize / self.cut.minis, place as usize % self.cut.minis);
+        let n = round.all.len();
+        let order = match &round.given {
+            Some(order) => order.clone(),
+            None => self.cut.order(n, batches.seed, number, pass),
+        };
+        let per_update = self.cut.per_update(n);
+        let part: Vec<usize> = order.into_iter().skip(mini * per_update).take(per_update).collect();
+        let values = self.needs.values;
+        let all: usize = round.all.iter().map(SampledAnswer::tokens).sum();
+        let window = UpdateWindow {
+            share: 1.0 / part.len().div_ceil(self.cut.size).max(1) as f64,
+            tokens: all as f64 / self.cut.minis as f64,
+        };
+        let (mut loss, mut seen) = (0.0, PASSES + step * n as u64);
+        let mut tokens = 0;
+        let grouping = Grouping::of(false, policy.packs());
+        for micro in part.chunks(self.cut.size) {
+            let answers: Vec<&SampledAnswer> = micro.iter().map(|i| &round.all[*i]).collect();
+            let examples: Vec<Example> = answers.iter().map(|a| example(a, values)).collect();
+            let examples: Vec<&Example> = examples.iter().collect();
+            let nothing = vec![None; examples.len()];
+            let how = How { number: seen, temperature: self.temperature, grouping, apart: Apart::No };
+            let done = forward_backward(policy, &examples, &nothing, how, &mut |batch| {
+                let mut scored = batch.to_vec();
+                for (scored, answer) in scored.iter_mut().zip(&answers) {
+                    scored.answer = Some(answer);
+                }
+                recipe.loss(&scored, &window, tally)
+            })?;
+            match done {
+                Ok(part) => loss += part,
+                Err(bad) => return Err(bad_scores(step, bad, sink)?),
+            }
+            seen += micro.len() as u64;
+            tokens += answers.iter().map(|a| a.ids.len() as u64).sum::<u64>();
+        }
+        Ok((loss, StepTokens { seen: sampled, done: tokens }))
+    }
+
+    /// Answers the prompts kept for evaluation once each and measures what the answers are worth and how far they are from
+    /// the reference.
+    pub(super) fn evaluate(
+        &self,
+        policy: &Policy,
+        model: &LanguageModel,
+        examples: &[Example],
+        seed: u64,
+    ) -> Result<Metrics, Error> {
+        let prompts: Vec<&Example> = examples.iter().collect();
+        // The same numbers at every evaluation, and no round's.
+        let mut answers = self.sample(policy, model, &prompts, 1, seed ^ 0x6576_616c, 0)?;
+        let mut tally = Tally::default();
+        self.score(&mut answers, &mut tally)?;
+        self.measure(policy, &mut answers)?;
+        if let Some((row, what)) = not_finite(&answers) {
+            return Err(Error::NotFinite(format!("{what} of the answer to the held-out row {row} are not finite.")));
+        }
+        for answer in &answers {
+            tally.add("reward", answer.reward, 1.0);
+            let kl: f64 = answer.old.iter().zip(&answer.reference).map(|(o, r)| o - r).sum();
+            if !answer.reference.is_empty() {
+                tally.add("objective/kl", kl, 1.0);
+            }
+        }
+        lengths(&answers, &mut tally);
+        let mut metrics = Metrics::new();
+        tally.write("eval_", &mut metrics);
+        Ok(metrics)
+    }
+
+    /// A round that was given: its answers group by group, and the order in which they are to be learned from.
+    fn take_given(
+        &self,
+        recipe: &mut dyn Recipe,
+        policy: &Policy,
+        number: u64,
+        given: &[SampledAnswer],
+        tally: &mut Tally,
+    ) -> Result<Answers, Error> {
+        let mut by_row: Vec<usize> = (0..given.len()).collect();
+        by_row.sort_by_key(|i| given[*i].row);
+        let mut order = vec![0; given.len()];
+        for (at, i) in by_row.iter().enumerate() {
+            order[*i] = at;
+        }
+        let mut answers: Vec<SampledAnswer> = by_row.iter().map(|i| given[*i].clone()).collect();
+        self.measure(policy, &mut answers)?;
+        let group = self.cut.group;
+        recipe.judge(&mut answers, group, tally);
+        Ok(Answers { number, all: answers, given: Some(order) })
+    }
+}
