@@ -12,7 +12,8 @@ pub use rows::{Lack, LeftOut, Supply};
 
 use super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
 use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TaughtSet};
-use super::verdict::{Choice, Side, Verdict};
+use super::verdict::{Choice, Verdict};
+use super::votes::{Outcome, majority};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A verdict and whether it still counts.
@@ -54,21 +55,6 @@ pub enum QueueOrder {
     Arrival,
     /// Those first whose scores differ least: there a verdict tells the scorer most.
     Uncertain,
-}
-
-/// The decision on a pair that all counting verdicts make together.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Outcome {
-    /// Nobody has judged it.
-    Open,
-    /// Most votes for one side; the mean strength as a margin in 0..=1.
-    Prefer(Side, f64),
-    /// Most votes say that neither is better.
-    Tie,
-    /// Most votes say that neither is acceptable.
-    BothBad,
-    /// The votes stand against each other; never resolved by order.
-    Unresolved,
 }
 
 /// A correction under its record's number, and whether it still counts.
@@ -413,38 +399,10 @@ impl Session {
         &self.runs
     }
 
-    /// The votes on a pair taken together: a plurality decides, a draw between the leaders is `Unresolved`.
+    /// The votes on a pair by majority: a draw between the leaders is `Unresolved`.
     #[must_use]
     pub fn outcome(&self, pair: &PairId) -> Outcome {
-        let mut votes = [0usize; 4];
-        let mut margins = [0.0; 2];
-        for (_, verdict) in self.counting(pair) {
-            match verdict.choice {
-                Choice::Prefer(Side::A, s) => {
-                    votes[0] += 1;
-                    margins[0] += s.margin();
-                }
-                Choice::Prefer(Side::B, s) => {
-                    votes[1] += 1;
-                    margins[1] += s.margin();
-                }
-                Choice::Tie => votes[2] += 1,
-                Choice::BothBad => votes[3] += 1,
-                Choice::Skip => {}
-            }
-        }
-        let most = *votes.iter().max().unwrap_or(&0);
-        if most == 0 {
-            return Outcome::Open;
-        }
-        if votes.iter().filter(|v| **v == most).count() > 1 {
-            return Outcome::Unresolved;
-        }
-        match votes.iter().position(|v| *v == most) {
-            Some(0) => Outcome::Prefer(Side::A, margins[0] / most as f64),
-            Some(1) => Outcome::Prefer(Side::B, margins[1] / most as f64),
-            Some(2) => Outcome::Tie,
-            _ => Outcome::BothBad,
-        }
+        let votes: Vec<Choice> = self.counting(pair).into_iter().map(|(_, verdict)| verdict.choice).collect();
+        majority(&votes).outcome
     }
 }

@@ -7,7 +7,8 @@ use super::super::method::{Method, Needs};
 use super::super::param::{Kind, Params};
 use super::super::text::{Completion, Pair, PairRow, PromptBody, RatedRow, SftBody, SftRow, TaughtSet};
 use super::super::verdict::{Choice, Side, Verdict};
-use super::{Correction, Outcome, Session};
+use super::super::votes::Outcome;
+use super::{Correction, Session};
 use std::collections::{HashMap, HashSet};
 
 /// Pairs that a rater must have judged twice before the second judgements say how sure the first ones are.
