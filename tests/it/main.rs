@@ -29,5 +29,6 @@ mod terminal;
 mod tiny;
 mod trainer;
 mod trl;
+mod votes;
 mod workbench;
 mod worker;
