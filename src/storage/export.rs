@@ -1,11 +1,11 @@
-//! A session's rows written for other programs, by a format of the table.
+//! Exports a session's rows for other programs, in one of the formats.
 
 use super::formats::{Format, Writer};
 use crate::domain::{LeftOut, Session};
 use serde_json::Value;
 
-/// The session's training rows as JSON lines, each with its newline, and the judged pairs that make none. Both bad is no
-/// reason to be left out of ratings.
+/// The session's training rows as JSON lines, each with its newline, and the judged pairs left out. Ratings do not
+/// leave out pairs judged both bad.
 #[must_use]
 pub fn lines(session: &Session, format: &Format) -> (Vec<String>, LeftOut) {
     fn each<T>(rows: &[T], line: impl Fn(&T) -> Value) -> Vec<String> {

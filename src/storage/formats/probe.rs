@@ -1,6 +1,6 @@
 //! General texts on which forgetting is measured, read in the shapes of texts to imitate.
 //!
-//! A file is never taken for one by its looks: only its owner knows that it is not to be imitated.
+//! A file is never recognised as one: only its owner knows that it is not for training.
 
 use super::super::schema::{Fit, Format, Reader, Reads};
 use super::super::shapes::text_of;

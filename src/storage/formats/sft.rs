@@ -1,6 +1,6 @@
 //! Texts to imitate, read and written: one JSON object a line.
 //!
-//! Read are the shapes that `text_of` takes. Written are TRL's: `messages`, `prompt` with `completion`, `text`.
+//! Reads the shapes of `text_of`. Writes TRL's: `messages`, `prompt` with `completion`, `text`.
 
 use super::super::container::Record;
 use super::super::schema::{Fit, Format, Reader, Reads, Writer};
@@ -18,7 +18,7 @@ pub const FORMAT: Format = Format {
         fit,
         row: Reader::Texts(TaughtSet::Sft, text_of),
     }),
-    writes: Some(Writer::Texts(written)),
+    writes: Some(Writer::Texts(to_json)),
 };
 
 /// `messages` alone do not make a file texts to imitate: they may be prompts too.
@@ -26,7 +26,7 @@ fn fit(record: &Record) -> Fit {
     if ["completion", "conversations", "text"].iter().any(|name| record.has(name)) { Fit::Likely } else { Fit::No }
 }
 
-fn written(row: &SftRow) -> Value {
+fn to_json(row: &SftRow) -> Value {
     match &row.body {
         SftBody::Messages(turns) => json!({"messages": turns}),
         SftBody::Completion { prompt, completion } => completed(prompt, completion),

@@ -25,7 +25,7 @@ impl Place {
         self.dir.path().join("events")
     }
     fn first(&self) -> PathBuf {
-        file_at(&self.log(), 1)
+        segment_path(&self.log(), 1)
     }
     fn quarantine(&self) -> PathBuf {
         self.dir.path().join("quarantine")
@@ -354,9 +354,9 @@ fn records_of_a_failed_fsync_are_written_again_under_their_numbers() {
     assert_eq!(records.iter().map(|e| e.n).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     assert_eq!((known(&records)[4], skipped), (&note(5), 0));
     assert_eq!(tail.poll().unwrap().iter().map(|e| e.n).collect::<Vec<_>>(), [5]);
-    assert!(!file_at(&place.log(), 3).exists());
+    assert!(!segment_path(&place.log(), 3).exists());
     // What the failed call left unsaved stands in the new file, not in the old one.
-    let second = fs::read_to_string(file_at(&place.log(), 2)).unwrap();
+    let second = fs::read_to_string(segment_path(&place.log(), 2)).unwrap();
     assert_eq!(second.lines().count(), 5, "{second}");
     drop(writer);
     assert_eq!(place.open().append(&note(6)).unwrap(), 6);
