@@ -101,13 +101,13 @@ impl RunDir {
             let (old, new) = (from.path.join(name), temp.join(name));
             std::fs::hard_link(&old, &new)
                 .or_else(|_| std::fs::copy(&old, &new).map(drop))
-                .map_err(|e| Error::io("keep", &new, e))?;
+                .map_err(|e| Error::io("copy", &new, e))?;
         }
         sync_dir(&temp)?;
         if kept.exists() {
             std::fs::remove_dir_all(&kept).map_err(|e| Error::io("replace", &kept, e))?;
         }
-        std::fs::rename(&temp, &kept).map_err(|e| Error::io("keep", &kept, e))?;
+        std::fs::rename(&temp, &kept).map_err(|e| Error::io("create", &kept, e))?;
         sync_dir(&dir)?;
         Ok(kept)
     }

@@ -8,7 +8,7 @@ fn holds(checks: &str, text: &str) -> bool {
 }
 
 #[test]
-fn every_check_holds_where_it_should_and_nowhere_else() {
+fn every_check_holds_exactly_where_it_should() {
     let golden: &[(&str, &[&str], &[&str])] = &[
         (
             "contains=please",
@@ -72,7 +72,7 @@ fn the_canonical_text_parses_to_itself() {
 }
 
 #[test]
-fn what_is_wrong_is_one_sentence() {
+fn every_error_is_one_sentence() {
     for (text, says) in [
         ("max_word=4", "`max_word` is not a check; did you mean `max_words`?"),
         ("contains", "`contains` needs a phrase: write contains=thank you"),

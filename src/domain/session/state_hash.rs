@@ -10,8 +10,8 @@ use super::{Corrected, Session};
 use serde_json::json;
 
 impl Session {
-    /// A hash of everything that verdicts, undo, notes, corrections, imported rows and scores have made: equal for equal
-    /// logs. It is made of the records' wire form as canonical JSON, so that no name in the code is part of it.
+    /// A hash of all verdicts with their undo state, notes, corrections, imported rows and scores: equal for equal
+    /// logs. It covers the records' serialised form as canonical JSON, so that no name in the code is part of it.
     #[must_use]
     pub fn state_hash(&self) -> String {
         let mut h = CanonicalHash::default();
@@ -44,8 +44,8 @@ impl Session {
         h.hex()
     }
 
-    /// The hash that releases up to 2026-11-26 left in a log. Its text for a choice was the code's own of that day; it is
-    /// frozen here.
+    /// The hash that releases up to 2026-11-26 wrote to a log. It used the `Debug` text of a choice, which is frozen
+    /// here.
     #[must_use]
     pub fn state_hash_2026_11(&self) -> String {
         let mut h = Fold64::default();
@@ -60,7 +60,7 @@ impl Session {
             h.add(rater.as_str().as_bytes());
             h.add(text.as_bytes());
         }
-        // No correction could be undone then.
+        // Corrections could not be undone then.
         for Corrected { correction: c, .. } in &self.corrections {
             h.add(c.completion.as_str().as_bytes());
             h.add(&hash64(c.text.as_bytes()).to_le_bytes());
@@ -85,7 +85,7 @@ impl Session {
     }
 }
 
-/// A choice as the hash of that time had it.
+/// The `Debug` text of a choice at that time.
 fn choice_2026_11(choice: Choice) -> &'static str {
     match choice {
         Choice::Prefer(Side::A, Strength::Slight) => "Prefer(A, Slight)",

@@ -180,7 +180,7 @@ pub(super) fn texts(
         }
         let id = PairId(format!("t{next}"));
         next += 1;
-        let row = SftRow { id, prompt_id: body.asked().derived_id(), body: body.clone() };
+        let row = SftRow { id, prompt_id: body.prompt().derived_id(), body: body.clone() };
         writer.append(&SessionRecord::Taught { set, row })?;
         added.rows += 1;
     }

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_new_late_known_or_in_conflict() {
+    fn records_are_new_late_duplicate_or_in_conflict() {
         let mut index = SeqIndex::default();
         assert_eq!(
             (index.insert(1, 10), index.insert(2, 20), index.insert(5, 50)),
