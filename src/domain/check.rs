@@ -1,8 +1,8 @@
 //! Verifiable checks: requirements on an answer's text, decided without a model.
 //!
-//! Owns the table of checks (one row each), the syntax `contains=please;max_words=40` and the score. Refuses judgement: a
-//! check holds or it does not. Words and sentences are found by the rules of Unicode (UAX #29), in any language; upper and
-//! lower case are the same, and so are all kinds of white space.
+//! Owns the table of checks (one row each), the syntax `contains=please;max_words=40` and the score. Refuses judgement:
+//! a check holds or it does not. Words and sentences follow Unicode's rules (UAX #29), in any language; case and the
+//! kind of white space are ignored.
 
 use super::nearest::nearest;
 use serde::de::IgnoredAny;

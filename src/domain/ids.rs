@@ -1,4 +1,4 @@
-//! Identities as newtypes, so that a pair's id is never taken for a prompt's.
+//! Ids as newtypes, so that a pair's id cannot pass for a prompt's.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -11,7 +11,7 @@ macro_rules! id {
         pub struct $name(pub String);
 
         impl $name {
-            /// The id made of `text` as it stands.
+            /// The id with exactly this text.
             pub fn new(text: impl Into<String>) -> Self {
                 Self(text.into())
             }
@@ -40,7 +40,7 @@ id!(
     CompletionId
 );
 id!(
-    /// A pair within one session: `PROMPT:COMPLETION-COMPLETION` shortened by its maker, unique within the session.
+    /// A pair within one session: `PROMPT:COMPLETION-COMPLETION` possibly shortened, unique within the session.
     PairId
 );
 id!(
@@ -88,7 +88,7 @@ impl RunId {
 }
 
 impl Rater {
-    /// Whether these verdicts came with an imported file, not from a person at this keyboard.
+    /// Whether these verdicts were imported, not given by a person.
     #[must_use]
     pub fn is_import(&self) -> bool {
         self.0.starts_with("import:")

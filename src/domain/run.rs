@@ -17,14 +17,14 @@ pub enum RunStatus {
     Finished,
     /// Ended early on command, with a checkpoint.
     Stopped,
-    /// Ended by an error; the sentence says which and what to do.
+    /// Ended by an error; the sentence names it and what to do.
     Failed(String),
-    /// Its log has no end and nobody holds its lock: killed, or the machine went down. It can be resumed.
+    /// Its log is unfinished and nobody holds its lock: it was killed, or the machine went down. It can be resumed.
     Lost,
 }
 
 impl RunStatus {
-    /// Whether a process should be alive behind it.
+    /// Whether its process should be alive.
     #[must_use]
     pub fn is_live(&self) -> bool {
         matches!(self, Self::Starting | Self::Running | Self::Paused)

@@ -1,4 +1,4 @@
-//! The state of a run: what its log folds to. Live view, re-attach, replay and tests show this and nothing else.
+//! The state of a run: what its log folds to. Live view, re-attach, replay and tests all use it.
 //!
 //! Owns status, plan, series, findings, samples, checkpoints and the estimate of the time left. Refuses clocks:
 //! durations come from the writer's monotonic milliseconds, and the caller says whether a process is alive.
@@ -91,7 +91,7 @@ pub struct RunState {
     pub obeyed: Vec<Obeyed>,
     /// The last completions of a sampling run, newest last.
     pub recent: VecDeque<Completion>,
-    /// Tokens sampled (sampling) or trained on, as far as the log says.
+    /// Tokens sampled (sampling) or trained on, as logged.
     pub tokens: u64,
     /// Pairs formed (sampling).
     pub paired: u64,
@@ -103,7 +103,7 @@ pub struct RunState {
     pub began_wall: Option<u64>,
     /// Wall clock of the last event.
     pub last_wall: u64,
-    /// Times that bytes were cut from the log after a crash.
+    /// How often bytes were cut from the log after a crash.
     pub repairs: u64,
     clock: Clock,
     /// Step, running time and tokens at recent steps, for the rate; cleared by a pause.
@@ -336,7 +336,7 @@ impl RunState {
         self.plan.as_ref().map_or(0, |p| p.dropped.iter().map(|d| d.count).sum())
     }
 
-    /// A hash of everything the log says: equal for equal logs, whatever the view did in between.
+    /// A hash of everything in the log: equal for equal logs, whatever the view did in between.
     #[must_use]
     pub fn state_hash(&self) -> String {
         let mut h = CanonicalHash::default();

@@ -79,7 +79,7 @@ impl Bucket {
 /// The horizontal axis of a chart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Axis {
-    /// Optimizer steps (an epoch axis is this one with other numbers below it).
+    /// Optimizer steps (an epoch axis is this one with other labels).
     #[default]
     Step,
     /// Running time in milliseconds.
@@ -156,8 +156,8 @@ impl Line {
 
     /// Step, value and running time (ms) of a point.
     #[must_use]
-    pub fn point(&self, at: usize) -> Option<(u64, f64, u64)> {
-        Some((u64::from(*self.steps.get(at)?), *self.values.get(at)?, u64::from(*self.times.get(at)?)))
+    pub fn point(&self, index: usize) -> Option<(u64, f64, u64)> {
+        Some((u64::from(*self.steps.get(index)?), *self.values.get(index)?, u64::from(*self.times.get(index)?)))
     }
 
     /// The last point.
@@ -182,10 +182,10 @@ impl Line {
 
     /// A point's coordinate on an axis.
     #[must_use]
-    pub fn x(&self, axis: Axis, at: usize) -> Option<f64> {
+    pub fn x(&self, axis: Axis, index: usize) -> Option<f64> {
         match axis {
-            Axis::Step => self.steps.get(at),
-            Axis::Time => self.times.get(at),
+            Axis::Step => self.steps.get(index),
+            Axis::Time => self.times.get(index),
         }
         .map(|x| f64::from(*x))
     }
@@ -215,10 +215,10 @@ impl Line {
         out
     }
 
-    /// Whether steps are missing before the point at `at`: the jump is far wider than the usual spacing.
+    /// Whether steps are missing before the point at `index`: the jump is far wider than the usual spacing.
     #[must_use]
-    pub fn gap_before(&self, at: usize) -> bool {
-        let Some((now, before)) = at.checked_sub(1).and_then(|b| Some((self.steps.get(at)?, self.steps.get(b)?)))
+    pub fn gap_before(&self, index: usize) -> bool {
+        let Some((now, before)) = index.checked_sub(1).and_then(|b| Some((self.steps.get(index)?, self.steps.get(b)?)))
         else {
             return false;
         };
@@ -229,9 +229,9 @@ impl Line {
     #[must_use]
     pub fn nearest(&self, axis: Axis, x: f64) -> Option<usize> {
         let after = self.before(axis, x);
-        let far = |at: usize| self.x(axis, at).map_or(f64::INFINITY, |found| (found - x).abs());
+        let distance = |index: usize| self.x(axis, index).map_or(f64::INFINITY, |found| (found - x).abs());
         match after.checked_sub(1) {
-            Some(before) if far(before) <= far(after) => Some(before),
+            Some(before) if distance(before) <= distance(after) => Some(before),
             _ if after < self.len() => Some(after),
             _ => None,
         }

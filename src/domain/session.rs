@@ -12,7 +12,7 @@ mod tests;
 pub use rows::{Lack, LeftOut, Supply};
 
 use super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
-use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TaughtSet};
+use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TextSet};
 use super::verdict::{Choice, Side, Verdict};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -25,7 +25,7 @@ pub struct Judged {
     pub undone: bool,
 }
 
-/// A better text that a rater wrote for a completion.
+/// A rater's better version of a completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Correction {
     /// The pair in which it was shown.
@@ -47,7 +47,7 @@ pub struct Score {
     pub value: f64,
 }
 
-/// The order in which a rater is shown the pairs still to judge.
+/// The order in which a rater sees the pairs still to judge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum QueueOrder {
     /// In order of arrival.
@@ -100,8 +100,8 @@ pub struct Session {
     history: HashMap<Rater, History>,
     notes: BTreeMap<(PairId, Rater), String>,
     corrections: Vec<Corrected>,
-    taught: Vec<(TaughtSet, SftRow)>,
-    rated: Vec<RatedRow>,
+    texts: Vec<(TextSet, SftRow)>,
+    ratings: Vec<RatedRow>,
     scores: BTreeMap<CompletionId, Score>,
     runs: Vec<RunId>,
 }
@@ -204,14 +204,14 @@ impl Session {
         self.corrections.push(Corrected { seq, correction, undone: false });
     }
 
-    /// Adds an imported text to imitate, or one to measure forgetting on.
-    pub fn teach(&mut self, set: TaughtSet, row: SftRow) {
-        self.taught.push((set, row));
+    /// Adds an imported text for SFT, or one to measure forgetting on.
+    pub fn add_text(&mut self, set: TextSet, row: SftRow) {
+        self.texts.push((set, row));
     }
 
     /// Adds an imported rating.
-    pub fn rate(&mut self, row: RatedRow) {
-        self.rated.push(row);
+    pub fn add_rating(&mut self, row: RatedRow) {
+        self.ratings.push(row);
     }
 
     /// Sets a reward run's score of a completion; a later score replaces an earlier one.
@@ -314,13 +314,13 @@ impl Session {
         self.counting(pair).into_iter().find(|(_, v)| v.rater == *rater)
     }
 
-    /// The pairs a rater has still to judge, in order of arrival.
+    /// The pairs a rater still has to judge, in order of arrival.
     #[must_use]
     pub fn queue(&self, rater: &Rater) -> Vec<PairId> {
         self.queue_in(rater, QueueOrder::Arrival)
     }
 
-    /// The pairs a rater has still to judge: fresh ones in `order` (those without scores after those with), then the
+    /// The pairs a rater still has to judge: new ones in `order` (those without scores after those with), then the
     /// skipped ones, longest ago first. Pairs imported with their verdict are left out.
     #[must_use]
     pub fn queue_in(&self, rater: &Rater, order: QueueOrder) -> Vec<PairId> {
@@ -398,14 +398,14 @@ impl Session {
 
     /// Imported texts of both sets, in order of arrival.
     #[must_use]
-    pub fn taught(&self) -> &[(TaughtSet, SftRow)] {
-        &self.taught
+    pub fn imported_texts(&self) -> &[(TextSet, SftRow)] {
+        &self.texts
     }
 
     /// Imported ratings in order of arrival.
     #[must_use]
-    pub fn rated(&self) -> &[RatedRow] {
-        &self.rated
+    pub fn imported_ratings(&self) -> &[RatedRow] {
+        &self.ratings
     }
 
     /// Runs in order of launch.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
-    /// `system`, `user` or `assistant`, or whatever the model's chat template knows.
+    /// `system`, `user`, `assistant`, or another role of the model's chat template.
     pub role: String,
     /// The text of the turn.
     pub content: String,
@@ -75,7 +75,7 @@ pub fn counted<N: Copy + std::fmt::Display + PartialEq + From<u8>>(n: N, noun: &
 pub struct Prompt {
     /// Its id within the session.
     pub id: PromptId,
-    /// What is asked.
+    /// The prompt's content.
     pub body: PromptBody,
     /// Where it came from: a file's name, or `typed`.
     pub source: String,
@@ -142,7 +142,7 @@ pub struct Completion {
     pub logprob: Option<f64>,
 }
 
-/// Two completions of one prompt that wait for a verdict.
+/// Two completions of one prompt, to be judged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
     /// Its id within the session.
@@ -201,7 +201,7 @@ pub enum SftBody {
     Messages(Vec<Message>),
     /// A prompt and its answer; only the answer is in the loss unless `completion_only_loss` is false.
     Completion {
-        /// What is asked.
+        /// The prompt's content.
         prompt: PromptBody,
         /// The answer.
         completion: String,
@@ -239,14 +239,14 @@ impl SftBody {
 /// What imported texts are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum TaughtSet {
+pub enum TextSet {
     /// Examples for supervised fine-tuning.
     Sft,
     /// General text on which forgetting is measured; nothing trains on it.
     Probe,
 }
 
-impl TaughtSet {
+impl TextSet {
     /// Its name on the command line.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -285,7 +285,7 @@ pub fn sanitise(text: &str) -> String {
             '\t' => out.push_str("    "),
             '\r' if chars.peek() == Some(&'\n') => {}
             '\r' => out.push('\n'),
-            // C0 controls and DEL have visible pictures at U+2400.
+            // C0 controls and DEL have visible symbols from U+2400.
             '\u{0}'..='\u{1f}' => out.push(char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}')),
             '\u{7f}' => out.push('\u{2421}'),
             '\u{80}'..='\u{9f}' => out.push('\u{fffd}'),

@@ -84,19 +84,19 @@ pub enum RunEvent {
     Obeyed(RunCommand),
     /// The planned end was reached. `state` hashes the final trainable weights (training) or texts (sampling).
     Finished {
-        /// Steps made.
+        /// Steps completed.
         step: u64,
         /// The hash.
         state: String,
     },
     /// Stopped early by a command; a checkpoint of this step is on disk.
     Stopped {
-        /// Steps made.
+        /// Steps completed.
         step: u64,
     },
     /// Ended by an error.
     Failed {
-        /// Steps made.
+        /// Steps completed.
         step: u64,
         /// One plain sentence: what happened, where, what to do.
         error: String,

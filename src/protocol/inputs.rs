@@ -44,7 +44,7 @@ impl Inputs {
 /// A model as a run read it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ModelInput {
-    /// Its folder or `.gguf` file, written as in the specification.
+    /// Its folder or `.gguf` file, spelled as in the specification.
     pub path: String,
     /// Every file that affects its computation or tokenization, by name within the folder.
     pub files: BTreeMap<String, FileDigest>,

@@ -177,7 +177,7 @@ mod tests {
         for at in 0..(line.len() - 1) * 8 {
             let mut bytes = line.clone().into_bytes();
             bytes[at / 8] ^= 1 << (at % 8);
-            // Upper and lower case of a checksum digit read the same.
+            // The case of a checksum digit does not matter.
             if !bytes.eq_ignore_ascii_case(line.as_bytes()) {
                 assert!(decode::<SessionRecord>(&bytes).is_err(), "bit {at}");
             }

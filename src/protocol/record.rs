@@ -2,7 +2,7 @@
 
 use super::spec::RunSpec;
 use crate::domain::{
-    Completion, CompletionId, Num, Pair, PairId, Prompt, RatedRow, Rater, RunId, SftRow, TaughtSet, Verdict,
+    Completion, CompletionId, Num, Pair, PairId, Prompt, RatedRow, Rater, RunId, SftRow, TextSet, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +92,7 @@ pub enum SessionRecord {
     /// A text for SFT, or one to measure forgetting on, was imported.
     Taught {
         /// What it is for.
-        set: TaughtSet,
+        set: TextSet,
         /// The text.
         row: SftRow,
     },

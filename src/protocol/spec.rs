@@ -115,7 +115,7 @@ impl RunSpec {
         }
     }
 
-    /// The runs whose checkpoints it needs, and what for.
+    /// The runs whose checkpoints it needs, with their roles.
     #[must_use]
     pub fn parents(&self) -> Vec<(CheckpointRole, &RunId)> {
         let (init, reward, adapter) = match &self.task {

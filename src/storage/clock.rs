@@ -1,4 +1,4 @@
-//! Dates as specifications hold them: civil time to the second, `2026-11-28T22:55:28`.
+//! Dates in the format of specifications: civil time to the second, `2026-11-28T22:55:28`.
 //!
 //! Owns the conversion. Refuses time zones: chat templates print none.
 

@@ -31,7 +31,7 @@ pub enum Error {
         "`{0}` cannot name a session: use up to 64 letters, digits, `-`, `_` and `.`, beginning with a letter or digit"
     )]
     Name(String),
-    /// A name in a session's files that could lead out of its folder.
+    /// A name in a session's files that could escape its folder.
     #[error(
         "{}: {what} is `{}`, which is not a valid name: correct the file, or do not use this session", path.display(), shown(name)
     )]
@@ -71,7 +71,7 @@ pub enum Error {
     },
     /// Data that a run's specification names is missing.
     #[error("the run's data file {} is missing: launch the run again", path.display())]
-    NoData {
+    MissingData {
         /// The data's file.
         path: PathBuf,
     },
@@ -103,10 +103,10 @@ pub enum Error {
     },
     /// The largest record number is in use, so that none can follow.
     #[error("{} already holds the largest record number, so nothing can be appended: export the session and continue in a new one", .0.display())]
-    Numbers(PathBuf),
+    NumbersExhausted(PathBuf),
     /// The data folder is writable by everybody.
     #[error("{} is writable by every user of this machine: run `chmod o-w` on it or choose another --home", .0.display())]
-    Shared(PathBuf),
+    WorldWritable(PathBuf),
     /// The data folder's path is a file.
     #[error("{} is a file and cannot be the data folder: name a folder with --home DIR or TIEBREAK_HOME", .0.display())]
     NotAFolder(PathBuf),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The wall clock in milliseconds since 1970, as records and specifications hold it.
+/// The wall clock in milliseconds since 1970, as in records and specifications.
 #[must_use]
 pub fn wall_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
@@ -166,7 +166,7 @@ pub(super) fn sweep(dir: &Path) {
     for name in names(dir).unwrap_or_default().iter().filter(|name| name.starts_with(TEMPORARY)) {
         let path = dir.join(name);
         let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
-        // A time in the future says nothing about the age.
+        // An mtime in the future has no usable age.
         let age = meta.modified().ok().and_then(|at| at.elapsed().ok());
         if age.is_some_and(|age| age >= ABANDONED_AFTER) {
             let _ = if meta.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };

@@ -26,7 +26,7 @@ impl Home {
         let root = std::path::absolute(&root).map_err(|e| Error::io("find", &root, e))?;
         match std::fs::metadata(&root) {
             Ok(meta) if !meta.is_dir() => Err(Error::NotAFolder(root)),
-            Ok(meta) if meta.mode() & 0o002 != 0 => Err(Error::Shared(root)),
+            Ok(meta) if meta.mode() & 0o002 != 0 => Err(Error::WorldWritable(root)),
             _ => Ok(Self { root }),
         }
     }

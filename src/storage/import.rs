@@ -14,7 +14,7 @@ use super::container;
 use super::error::{Error, Result};
 use super::formats::{Format, ImportedPair, ImportedRating, Reader, Record, Refusal};
 use super::log::LogWriter;
-use crate::domain::{PromptBody, Session, SftBody, TaughtSet};
+use crate::domain::{PromptBody, Session, SftBody, TextSet};
 use crate::protocol::SessionRecord;
 use std::path::Path;
 
@@ -44,7 +44,7 @@ pub enum ImportedRows {
     /// Judged pairs.
     Pairs(Vec<ImportedPair>),
     /// Texts of a set.
-    Texts(TaughtSet, Vec<SftBody>),
+    Texts(TextSet, Vec<SftBody>),
     /// Rated answers.
     Ratings(Vec<ImportedRating>),
 }

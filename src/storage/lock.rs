@@ -61,7 +61,7 @@ impl Lock {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {
                     let holder = Holder { pid: std::process::id(), tty: tty(), since_ms: wall_ms() };
-                    // The text is for people only: a full disk must not keep anybody from taking the lock.
+                    // The text is for people only: a full disk must not prevent taking the lock.
                     let _ = file
                         .set_len(0)
                         .and_then(|()| file.write_all(serde_json::to_string(&holder).unwrap_or_default().as_bytes()));

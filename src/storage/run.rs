@@ -101,7 +101,7 @@ impl RunDir {
     }
 
     /// Number of the session's last record when its data was taken, from its specification; 0 if a `.recipe` file in
-    /// place of the data says that the session was made smaller since.
+    /// place of the data says that the session was shrunk since.
     #[must_use]
     pub fn launch_seq(&self, spec: &RunSpec) -> u64 {
         let kept = |file: &str| !self.path.join(format!("{file}.recipe")).is_file();
@@ -212,7 +212,7 @@ impl RunDir {
     /// Marks a checkpoint as the best so far.
     ///
     /// # Errors
-    /// When it is not there or the mark cannot be written.
+    /// When it does not exist or the mark cannot be written.
     pub fn mark_best(&self, step: u64) -> Result<()> {
         checkpoint::mark_best(&self.ckpt(), step)
     }

@@ -4,7 +4,7 @@
 //! export. Refuses to know any single format.
 
 use super::container::Record;
-use crate::domain::{PairRow, PromptBody, RatedRow, SftBody, SftRow, TaughtSet};
+use crate::domain::{PairRow, PromptBody, RatedRow, SftBody, SftRow, TextSet};
 use serde_json::Value;
 
 /// A file format of other programs: one row of the table.
@@ -54,7 +54,7 @@ pub enum Reader {
     /// Judged pairs.
     Pairs(fn(&Record) -> Result<ImportedPair, Refusal>),
     /// Texts of a set.
-    Texts(TaughtSet, fn(&Record) -> Result<SftBody, Refusal>),
+    Texts(TextSet, fn(&Record) -> Result<SftBody, Refusal>),
     /// Rated answers.
     Ratings(fn(&Record) -> Result<ImportedRating, Refusal>),
 }

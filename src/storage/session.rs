@@ -292,7 +292,7 @@ impl SessionDir {
             return Err(Error::ForeignName { path: path.join("spec.json"), what, name: name.into() });
         }
         if let Some(data) = spec.data().into_iter().find(|data| !files.iter().any(|file| file.name == data.file)) {
-            return Err(Error::NoData { path: path.join(&data.file) });
+            return Err(Error::MissingData { path: path.join(&data.file) });
         }
         let temp = temp_in(&runs, spec.id.as_str())?;
         for part in ["metrics", "ctl", "ckpt"] {

@@ -294,7 +294,7 @@ fn losses(log: &Path) -> Vec<f64> {
     losses
 }
 
-/// The bytes of a file from an offset on; none when it cannot be read, since a list must not fail for one session.
+/// The bytes of a file from an offset on; empty if it cannot be read, since one session must not fail the list.
 fn read_from(path: &Path, offset: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     let read = File::open(path)

@@ -165,7 +165,7 @@ fn kill_9_while_appending_loses_no_saved_record() {
         let mut tail = LogTail::<SessionRecord>::new(&dir.path().join("events"));
         let last = tail.poll().unwrap().last().unwrap().n;
         assert!(last >= saved, "round {round}: saved {saved}, on the disk {last}");
-        assert_eq!(tail.skipped(), 0);
+        assert_eq!(tail.damage_count(), 0);
     }
     // Every record between is there, with what it said.
     let lock = Lock::take(&dir.path().join("lock")).unwrap().unwrap();
@@ -210,7 +210,7 @@ fn fill(disk: &Path) {
     writer.sync().unwrap();
     let mut tail = LogTail::<SessionRecord>::new(&events);
     assert_eq!(tail.poll().unwrap().len() as u64, kept + 1);
-    assert_eq!(tail.skipped(), 0);
+    assert_eq!(tail.damage_count(), 0);
 }
 
 fn checkpoint(run: &RunDir, step: u64, text: &str) -> storage::CheckpointDir {

@@ -75,7 +75,7 @@ fn a_second_attempt_resumes_from_its_checkpoint() {
         pair: None,
     });
     let before = run.elapsed_ms();
-    // A new process: its monotonic clock has nothing to do with the first one's.
+    // A new process: its monotonic clock is unrelated to the first one's.
     run.start(2, "CPU", Some(5), 77);
     assert_eq!((run.step, run.attempt, run.epoch), (5, 2, 0.5));
     assert_eq!(run.series("loss").unwrap().live().len(), 5);

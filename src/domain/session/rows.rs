@@ -5,7 +5,7 @@
 use super::super::ids::{CompletionId, PairId, PromptId, Rater};
 use super::super::method::{Method, Needs};
 use super::super::param::{Kind, Params};
-use super::super::text::{Completion, Pair, PairRow, PromptBody, RatedRow, SftBody, SftRow, TaughtSet};
+use super::super::text::{Completion, Pair, PairRow, PromptBody, RatedRow, SftBody, SftRow, TextSet};
 use super::super::verdict::{Choice, Side, Verdict};
 use super::{Correction, Outcome, Session};
 use std::collections::{HashMap, HashSet};
@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 /// Pairs that a rater must have judged twice before a slip rate is estimated.
 const MIN_JUDGED_TWICE: usize = 10;
 
-/// Judged pairs that make no training row, and why.
+/// Judged pairs that yield no training row, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LeftOut {
     /// Ties.
@@ -43,7 +43,7 @@ pub struct Supply {
     pub verdicts: usize,
     /// Preference pairs made from them: [`Session::rows`].
     pub pairs: usize,
-    /// Judged pairs that make none.
+    /// Judged pairs that yield none.
     pub left: LeftOut,
     /// Examples for supervised fine-tuning: [`Session::sft_rows`].
     pub examples: usize,
@@ -108,7 +108,7 @@ fn unscored(method: &Method, params: &Params) -> bool {
 }
 
 impl Session {
-    /// The training rows that the verdicts make, in the pairs' order, and what was left out.
+    /// The training rows from verdicts, in the pairs' order, and what was left out.
     #[must_use]
     pub fn rows(&self) -> (Vec<PairRow>, LeftOut) {
         let mut rows = Vec::new();
@@ -205,7 +205,7 @@ impl Session {
     /// correction of an answer counts; an empty one withdraws the earlier ones.
     #[must_use]
     pub fn sft_rows(&self) -> Vec<SftRow> {
-        let mut rows = self.imported_rows(TaughtSet::Sft);
+        let mut rows = self.text_rows(TextSet::Sft);
         rows.extend(self.corrected().filter_map(|correction| {
             let prompt = self.prompt(&self.completion(&correction.completion)?.prompt)?;
             Some(SftRow {
@@ -220,7 +220,7 @@ impl Session {
     /// The imported texts on which forgetting is measured, in order of arrival.
     #[must_use]
     pub fn probe_rows(&self) -> Vec<SftRow> {
-        self.imported_rows(TaughtSet::Probe)
+        self.text_rows(TextSet::Probe)
     }
 
     /// Answers with a thumb up or down: imported ones in order of arrival, then those of the judged pairs. A preference
@@ -229,7 +229,7 @@ impl Session {
     #[must_use]
     pub fn rated_rows(&self) -> Vec<RatedRow> {
         let known = self.known_prompts();
-        let imported = self.rated.iter().map(|row| {
+        let imported = self.ratings.iter().map(|row| {
             let mut row = row.clone();
             adopt_prompt_id(&mut row.prompt_id, &row.prompt, &known);
             row
@@ -252,25 +252,25 @@ impl Session {
     #[must_use]
     pub fn supply(&self) -> Supply {
         let (rows, left) = self.rows();
-        let of = |set| self.taught.iter().filter(|(s, _)| *s == set).count();
+        let of = |set| self.texts.iter().filter(|(s, _)| *s == set).count();
         let has_prompt = |c: &&Correction| {
             self.completion(&c.completion).is_some_and(|completion| self.prompt(&completion.prompt).is_some())
         };
         let corrections = self.corrected().filter(has_prompt).count();
         let judged = self.pairs.iter().filter(|pair| self.prompt(&pair.prompt).is_some());
         let judged: Vec<bool> = judged.flat_map(|pair| self.rated_sides(pair)).map(|(.., good)| good).collect();
-        let imported = self.rated.iter().map(|row| row.good);
+        let imported = self.ratings.iter().map(|row| row.good);
         let good = imported.chain(judged.iter().copied()).filter(|good| *good).count();
         Supply {
             verdicts: self.verdicts.values().filter(|judged| !judged.undone).count(),
             pairs: rows.len(),
             left,
-            examples: of(TaughtSet::Sft) + corrections,
+            examples: of(TextSet::Sft) + corrections,
             corrections,
             good,
-            bad: self.rated.len() + judged.len() - good,
+            bad: self.ratings.len() + judged.len() - good,
             prompts: self.prompts.len(),
-            probe: of(TaughtSet::Probe),
+            probe: of(TextSet::Probe),
         }
     }
 
@@ -283,9 +283,9 @@ impl Session {
         latest.into_iter().filter(|c| !is_empty(&c.text))
     }
 
-    fn imported_rows(&self, set: TaughtSet) -> Vec<SftRow> {
+    fn text_rows(&self, set: TextSet) -> Vec<SftRow> {
         let known = self.known_prompts();
-        let rows = self.taught.iter().filter(|(s, _)| *s == set).map(|(_, row)| row);
+        let rows = self.texts.iter().filter(|(s, _)| *s == set).map(|(_, row)| row);
         rows.cloned()
             .map(|mut row| {
                 adopt_prompt_id(&mut row.prompt_id, &row.body.prompt(), &known);

@@ -1,4 +1,4 @@
-//! The hashes of a session's state that its log holds for `replay --check`.
+//! The hashes of a session's state in its log, for `replay --check`.
 //!
 //! Owns both schemes: the canonical one, and the one that releases up to 2026-11-26 wrote, which is only verified.
 
@@ -31,10 +31,10 @@ impl Session {
             }
             h.add(&value);
         }
-        for (set, row) in &self.taught {
+        for (set, row) in &self.texts {
             h.add(&json!({"kind": "taught", "set": set, "row": row}));
         }
-        for row in &self.rated {
+        for row in &self.ratings {
             h.add(&json!({"kind": "rated", "row": row}));
         }
         for (completion, score) in &self.scores {
@@ -65,12 +65,12 @@ impl Session {
             h.add(c.completion.as_str().as_bytes());
             h.add(&hash64(c.text.as_bytes()).to_le_bytes());
         }
-        for (set, row) in &self.taught {
+        for (set, row) in &self.texts {
             h.add(set.word().as_bytes());
             h.add(row.id.as_str().as_bytes());
             row.body.fold(&mut h);
         }
-        for row in &self.rated {
+        for row in &self.ratings {
             h.add(row.id.as_str().as_bytes());
             row.prompt.fold(&mut h);
             h.add(row.completion.as_bytes());

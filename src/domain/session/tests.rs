@@ -142,8 +142,8 @@ fn examples_are_imported_texts_and_the_latest_corrections() {
     correct(&mut s, "c0.0", "ann", "second");
     correct(&mut s, "c1.1", "ann", " \n");
     correct(&mut s, "c9.9", "ann", "of nothing known");
-    s.teach(TaughtSet::Sft, text_row("t1", "plain"));
-    s.teach(TaughtSet::Probe, text_row("t2", "general"));
+    s.add_text(TextSet::Sft, text_row("t1", "plain"));
+    s.add_text(TextSet::Probe, text_row("t2", "general"));
     let rows = s.sft_rows();
     let completion = |text: &str| SftBody::Completion { prompt: prompt(0).body, completion: text.into() };
     assert_eq!(rows[0], text_row("t1", "plain"));
@@ -168,7 +168,7 @@ fn verdicts_become_ratings_once_per_pair() {
     judge(&mut s, 7, "x4", "ann", A);
     judge(&mut s, 8, "x5", "ann", B);
     judge(&mut s, 9, "x6", "ann", Choice::BothBad);
-    s.rate(rating("r1", PromptBody::Text("Sky?".into()), " Blue.", true));
+    s.add_rating(rating("r1", PromptBody::Text("Sky?".into()), " Blue.", true));
     let rows = s.rated_rows();
     let got: Vec<(&str, &str, bool)> = rows.iter().map(|r| (r.id.as_str(), r.completion.as_str(), r.good)).collect();
     assert_eq!(
@@ -199,9 +199,9 @@ fn a_prompt_has_one_id_whatever_its_source() {
     };
     for (id, answer) in [("t1", "one"), ("t2", "two")] {
         let body = turns(answer);
-        s.teach(TaughtSet::Sft, SftRow { id: PairId::new(id), prompt_id: body.prompt().derived_id(), body });
+        s.add_text(TextSet::Sft, SftRow { id: PairId::new(id), prompt_id: body.prompt().derived_id(), body });
     }
-    s.rate(rating("r1", asked.clone(), "three", false));
+    s.add_rating(rating("r1", asked.clone(), "three", false));
     let ids = |s: &Session| {
         let mut ids: Vec<String> = s.sft_rows().iter().map(|r| r.prompt_id.to_string()).collect();
         ids.extend(s.rated_rows().iter().map(|r| r.prompt_id.to_string()));
@@ -222,10 +222,10 @@ fn imported_rows_are_part_of_the_state_and_nothing_else_changes_it() {
     // Hashes of folded logs must not change: sessions store them.
     assert_eq!(s.state_hash_2026_11(), "59ae2faa831ce01f");
     assert_eq!(before, "53030b3380305848");
-    s.teach(TaughtSet::Sft, text_row("t1", "one"));
+    s.add_text(TextSet::Sft, text_row("t1", "one"));
     let taught = s.state_hash();
     assert_ne!(taught, before);
-    s.rate(rating("r1", PromptBody::Text("q".into()), "a", true));
+    s.add_rating(rating("r1", PromptBody::Text("q".into()), "a", true));
     assert_ne!(s.state_hash(), taught);
 }
 

@@ -1,4 +1,4 @@
-//! Ratings, written in TRL's form for unpaired preferences: `prompt`, `completion`, `label`.
+//! Exports ratings in TRL's form for unpaired preferences: `prompt`, `completion`, `label`.
 
 use super::super::schema::{Format, Writer};
 use super::super::shapes::completed;

@@ -1,4 +1,4 @@
-//! Judged pairs, read: one JSON object a line with `chosen` and `rejected`.
+//! Imports judged pairs: one JSON object per line with `chosen` and `rejected`.
 //!
 //! Accepts TRL's forms (explicit prompt, strings or messages; implicit prompt: the longest common prefix) and
 //! Anthropic's transcripts (`\n\nHuman: …\n\nAssistant: …`), which become conversations.

@@ -1,4 +1,4 @@
-//! Prompts, read: one a line as plain text, or JSON lines.
+//! Imports prompts: one per line as plain text, or JSON lines.
 //!
 //! A JSON record is a string, `{"prompt": a string or messages}`, `{"messages": […]}` or `{"instruction": …, "input": …}`.
 //! Strings become conversations of one user turn; a conversation ends with its last user turn.
@@ -46,7 +46,7 @@ fn fields(value: &Value) -> Result<PromptBody, Refusal> {
     }
 }
 
-/// A conversation up to its last user turn: what follows is an answer.
+/// A conversation up to its last user turn; the rest is an answer.
 fn up_to_last_user_turn(mut turns: Vec<Message>) -> Result<PromptBody, Refusal> {
     let last = turns.iter().rposition(|m| m.role == "user").ok_or("has no message of the role `user`")?;
     turns.truncate(last + 1);

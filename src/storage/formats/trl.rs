@@ -1,5 +1,5 @@
-//! Judged pairs, written as TRL's explicit form: `prompt`, `chosen`, `rejected`. Messages for conversations, strings for plain
-//! text.
+//! Exports judged pairs in TRL's explicit form: `prompt`, `chosen`, `rejected`. Messages for conversations, strings for
+//! plain text.
 
 use super::super::schema::{Format, Writer};
 use super::super::shapes::assistant;

@@ -1,4 +1,4 @@
-//! Judged pairs, written as TRL's implicit form: `chosen` and `rejected`, both with the prompt in front.
+//! Exports judged pairs in TRL's implicit form: `chosen` and `rejected`, both with the prompt in front.
 
 use super::super::schema::{Format, Writer};
 use super::super::shapes::assistant;

@@ -5,7 +5,7 @@ use super::super::log::LogWriter;
 use super::super::schema::{ImportedPair, ImportedRating};
 use crate::domain::{
     Choice, Completion, CompletionId, Finish, Pair, PairId, Prompt, PromptBody, PromptId, RatedRow, Rater, Seen,
-    Session, SftBody, SftRow, Side, Strength, TaughtSet, Verdict, hash64,
+    Session, SftBody, SftRow, Side, Strength, TextSet, Verdict, hash64,
 };
 use crate::protocol::SessionRecord;
 use std::collections::{HashMap, HashSet};
@@ -21,7 +21,7 @@ pub struct Added {
     pub pairs: usize,
     /// Pairs already in the session: the same prompt with the same two answers from the same file.
     pub known_pairs: usize,
-    /// New texts to imitate or to measure forgetting on, or new ratings.
+    /// New texts for SFT or to measure forgetting on, or new ratings.
     pub rows: usize,
     /// Texts or ratings already in the session.
     pub known_rows: usize,
@@ -165,13 +165,13 @@ pub(super) fn pairs(
 /// answered already.
 pub(super) fn texts(
     rows: &[SftBody],
-    set: TaughtSet,
+    set: TextSet,
     session: &Session,
     writer: &mut LogWriter<SessionRecord>,
 ) -> Result<Added> {
     let mut known: HashSet<&SftBody> =
-        session.taught().iter().filter(|(s, _)| *s == set).map(|(_, row)| &row.body).collect();
-    let mut next = next_number(session.taught().iter().map(|(_, row)| row.id.as_str()), 't');
+        session.imported_texts().iter().filter(|(s, _)| *s == set).map(|(_, row)| &row.body).collect();
+    let mut next = next_number(session.imported_texts().iter().map(|(_, row)| row.id.as_str()), 't');
     let mut added = Added::default();
     for body in rows {
         if !known.insert(body) {
@@ -194,8 +194,8 @@ pub(super) fn ratings(
     writer: &mut LogWriter<SessionRecord>,
 ) -> Result<Added> {
     let mut known: HashSet<(&PromptBody, &str, bool)> =
-        session.rated().iter().map(|row| (&row.prompt, row.completion.as_str(), row.good)).collect();
-    let mut next = next_number(session.rated().iter().map(|row| row.id.as_str()), 'r');
+        session.imported_ratings().iter().map(|row| (&row.prompt, row.completion.as_str(), row.good)).collect();
+    let mut next = next_number(session.imported_ratings().iter().map(|row| row.id.as_str()), 'r');
     let mut added = Added::default();
     for row in rows {
         if !known.insert((&row.prompt, &row.completion, row.good)) {

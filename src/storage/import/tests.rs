@@ -1,4 +1,4 @@
-//! Import formats, hostile files and the way back out.
+//! Import formats, hostile files and round trips through export.
 
 use super::*;
 use crate::domain::{Message, Rater};
@@ -264,7 +264,7 @@ fn examples_are_read_in_every_form_and_survive_export() {
     assert_eq!(add("probe"), (6, 0));
     let (state, found) = session.state().unwrap();
     assert_eq!((state.sft_rows().len(), state.probe_rows().len(), found.damage(), state.prompts().len()), (6, 6, 0, 0));
-    let ids: Vec<String> = state.taught().iter().map(|(_, row)| row.id.to_string()).collect();
+    let ids: Vec<String> = state.imported_texts().iter().map(|(_, row)| row.id.to_string()).collect();
     assert_eq!(ids, (1..=12).map(|n| format!("t{n}")).collect::<Vec<_>>());
 
     let (_dir, out) = file("out.jsonl", exported(&state, "sft").as_bytes());
@@ -308,7 +308,7 @@ fn ratings_are_read_as_texts_and_messages_and_survive_export() {
     let (_home, session) = session();
     let (added, state) = add_as(&session, &path, "ratings");
     assert_eq!((added.rows, added.known_rows), (3, 1));
-    let ids: Vec<&str> = state.rated().iter().map(|row| row.id.as_str()).collect();
+    let ids: Vec<&str> = state.imported_ratings().iter().map(|row| row.id.as_str()).collect();
     assert_eq!(ids, ["r1", "r2", "r3"]);
     let (_dir, out) = file("out.jsonl", exported(&state, "kto").as_bytes());
     assert_eq!(ratings(&out, None).unwrap().rows, rows[..3]);

@@ -109,7 +109,7 @@ impl<T: LogRecord> LogTail<T> {
 
     /// Total damage so far.
     #[must_use]
-    pub fn skipped(&self) -> usize {
+    pub fn damage_count(&self) -> usize {
         self.integrity().damage() as usize
     }
 

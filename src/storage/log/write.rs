@@ -26,7 +26,7 @@ pub struct LogWriter<T> {
     /// The number of the next segment.
     next: u64,
     file: File,
-    /// Length up to which every byte is a whole line.
+    /// Length up to which all lines are whole.
     len: u64,
     /// The last sequence number assigned.
     seq: u64,
@@ -136,7 +136,7 @@ impl<T: LogRecord> LogWriter<T> {
         self.recover()?;
         let n = self.seq + 1;
         if n > MAX_SEQ {
-            return Err(Error::Numbers(self.path.clone()));
+            return Err(Error::NumbersExhausted(self.path.clone()));
         }
         let line = encode(n, self.start.elapsed().as_millis() as u64, wall_ms(), record)
             .map_err(|source| Error::Record { path: self.path.clone(), source })?;
@@ -239,7 +239,7 @@ impl<T: LogRecord> LogWriter<T> {
     fn begin_file(&mut self, lines: &[u8], records: u64) -> Result<()> {
         let path = segment_path(&self.dir, self.next);
         if self.next >= SEGMENT_LIMIT {
-            return Err(Error::Numbers(path));
+            return Err(Error::NumbersExhausted(path));
         }
         let len = begin::<T>(&path, lines, records)?;
         // Readers may already see the new file: if anything below fails, the log continues in yet another one.
