@@ -244,11 +244,11 @@ impl Line {
         for at in keep..self.len() {
             later.push(u64::from(self.steps[at]), self.values[at], u64::from(self.times[at]));
         }
-        let mut kept = Self::default();
+        let mut earlier = Self::default();
         for at in 0..keep {
-            kept.push(u64::from(self.steps[at]), self.values[at], u64::from(self.times[at]));
+            earlier.push(u64::from(self.steps[at]), self.values[at], u64::from(self.times[at]));
         }
-        *self = kept;
+        *self = earlier;
         later
     }
 }

@@ -167,16 +167,16 @@ mod tests {
 
     #[test]
     fn damage_is_counted_and_reported_with_its_first_place() {
-        let mut found = Integrity { opaque: 2, quarantined_bytes: 40, unfinished_bytes: 3, ..Integrity::default() };
-        assert!(found.is_intact() && found.sentence().is_empty());
-        found.note(1, place(Damage::Line, 7));
-        assert_eq!(found.sentence(), "1 damaged line (events/000001.jsonl line 7: the checksum does not match)");
-        found.note(1, place(Damage::Line, 9));
-        found.note(1, place(Damage::Order, 12));
-        assert_eq!(found.words(), "2 damaged lines, 1 line out of order");
-        assert!(found.sentence().contains("(the first: events/000001.jsonl line 7: "));
-        let mut both = found.clone();
-        both.merge(&found);
+        let mut integrity = Integrity { opaque: 2, quarantined_bytes: 40, unfinished_bytes: 3, ..Integrity::default() };
+        assert!(integrity.is_intact() && integrity.sentence().is_empty());
+        integrity.note(1, place(Damage::Line, 7));
+        assert_eq!(integrity.sentence(), "1 damaged line (events/000001.jsonl line 7: the checksum does not match)");
+        integrity.note(1, place(Damage::Line, 9));
+        integrity.note(1, place(Damage::Order, 12));
+        assert_eq!(integrity.words(), "2 damaged lines, 1 line out of order");
+        assert!(integrity.sentence().contains("(the first: events/000001.jsonl line 7: "));
+        let mut both = integrity.clone();
+        both.merge(&integrity);
         assert_eq!((both.damage(), both.first.len(), both.opaque), (6, 6, 4));
         for line in 0..100 {
             both.note(1, place(Damage::Line, line));

@@ -95,10 +95,10 @@ const SUFFIX: usize = 16;
 fn checksum(line: &[u8]) -> Result<u32, LineError> {
     let split = line.len().checked_sub(SUFFIX).ok_or(LineError::Checksum)?;
     let (body, tail) = line.split_at(split);
-    let given = tail.strip_prefix(b",\"c\":\"").and_then(|t| t.strip_suffix(b"\"}")).ok_or(LineError::Checksum)?;
-    let given = std::str::from_utf8(given).ok().and_then(|t| u32::from_str_radix(t, 16).ok());
+    let stored = tail.strip_prefix(b",\"c\":\"").and_then(|t| t.strip_suffix(b"\"}")).ok_or(LineError::Checksum)?;
+    let stored = std::str::from_utf8(stored).ok().and_then(|t| u32::from_str_radix(t, 16).ok());
     let crc = crc32fast::hash(body);
-    if given == Some(crc) { Ok(crc) } else { Err(LineError::Checksum) }
+    if stored == Some(crc) { Ok(crc) } else { Err(LineError::Checksum) }
 }
 
 /// Limits of the search in a damaged line: start positions tried per end, and bytes checksummed in total.

@@ -1,7 +1,7 @@
 //! Checkpoints that are complete or absent: written to a hidden folder, hashed, fsynced, then renamed into place.
 //!
 //! A checkpoint replaces an earlier one of its step by exchanging the two names. Where the system cannot exchange, the
-//! old one is first moved to a hidden name; after a crash in between, readers find it there and the next writer
+//! old one is first renamed to a hidden name; after a crash in between, readers find it there and the next writer
 //! restores it. Refuses to trust a name: the manifest and the bytes of the files decide.
 
 use super::error::{Error, Result};
@@ -158,7 +158,7 @@ fn publish(dir: &Path, temp: &Path, step: u64) -> Result<CheckpointDir> {
     let mut manifest = Manifest { step, written_ms: wall_ms(), files: BTreeMap::new() };
     for name in names(temp)? {
         let path = temp.join(&name);
-        let sum = sum_of(&path)?;
+        let sum = hash_file(&path)?;
         pass("sync")
             .and_then(|()| File::open(&path))
             .and_then(|f| f.sync_all())
@@ -182,7 +182,7 @@ fn publish(dir: &Path, temp: &Path, step: u64) -> Result<CheckpointDir> {
     Ok(CheckpointDir { step, path, bytes })
 }
 
-fn sum_of(path: &Path) -> Result<FileSum> {
+fn hash_file(path: &Path) -> Result<FileSum> {
     let read = |e| Error::io("read", path, e);
     let mut file = File::open(path).map_err(read)?;
     let mut hash = Sha256::new();
@@ -200,7 +200,7 @@ fn sum_of(path: &Path) -> Result<FileSum> {
 
 /// SHA-256 of a file in hex, read in chunks.
 pub(super) fn sha256_of(path: &Path) -> Result<String> {
-    Ok(sum_of(path)?.sha256)
+    Ok(hash_file(path)?.sha256)
 }
 
 /// SHA-256 of some bytes as 64 hex digits, as manifests and data snapshots store it.
@@ -213,14 +213,14 @@ pub fn sha256(bytes: &[u8]) -> String {
 fn check_sizes(path: &Path) -> Result<Manifest> {
     let manifest: Manifest = read_json(&path.join(MANIFEST), "a checkpoint's manifest")?;
     for (name, sum) in &manifest.files {
-        let wrong = |reason: String| Error::Checkpoint { path: path.to_owned(), reason };
+        let invalid = |reason: String| Error::Checkpoint { path: path.to_owned(), reason };
         if !is_name(name) {
-            return Err(wrong(format!("its manifest names `{name}`, which is not in its folder")));
+            return Err(invalid(format!("its manifest names `{name}`, which is not in its folder")));
         }
         match std::fs::metadata(path.join(name)) {
             Ok(meta) if meta.len() == sum.size => {}
-            Ok(meta) => return Err(wrong(format!("{name} has {} bytes instead of {}", meta.len(), sum.size))),
-            Err(_) => return Err(wrong(format!("{name} is missing"))),
+            Ok(meta) => return Err(invalid(format!("{name} has {} bytes instead of {}", meta.len(), sum.size))),
+            Err(_) => return Err(invalid(format!("{name} is missing"))),
         }
     }
     Ok(manifest)
@@ -230,7 +230,7 @@ fn check_sizes(path: &Path) -> Result<Manifest> {
 fn verify(path: &Path) -> Result<Manifest> {
     let manifest = check_sizes(path)?;
     for (name, sum) in &manifest.files {
-        if sum_of(&path.join(name))? != *sum {
+        if hash_file(&path.join(name))? != *sum {
             return Err(Error::Checkpoint {
                 path: path.to_owned(),
                 reason: format!("{name} does not match its checksum"),
@@ -245,8 +245,8 @@ fn checkpoint(path: PathBuf, manifest: &Manifest) -> CheckpointDir {
 }
 
 pub(super) fn list(dir: &Path) -> Result<Vec<CheckpointDir>> {
-    let whole = |path: PathBuf| check_sizes(&path).ok().map(|manifest| checkpoint(path, &manifest));
-    Ok(paths(dir)?.into_values().filter_map(whole).collect())
+    let complete = |path: PathBuf| check_sizes(&path).ok().map(|manifest| checkpoint(path, &manifest));
+    Ok(paths(dir)?.into_values().filter_map(complete).collect())
 }
 
 /// The newest usable checkpoint by step. The `latest` file is for people and scripts: after a crash between the two
@@ -292,14 +292,14 @@ pub(super) fn mark_best(dir: &Path, step: u64) -> Result<()> {
 
 pub(super) fn prune(dir: &Path, keep: usize) -> Result<()> {
     recover(dir)?;
-    let kept = [pointer(dir, "best"), pointer(dir, "latest")];
-    let whole = list(dir)?;
-    let surplus = whole.len().saturating_sub(keep.max(1));
-    for old in whole[..surplus].iter().filter(|old| !kept.contains(&Some(old.step))) {
+    let protected = [pointer(dir, "best"), pointer(dir, "latest")];
+    let complete = list(dir)?;
+    let surplus = complete.len().saturating_sub(keep.max(1));
+    for old in complete[..surplus].iter().filter(|old| !protected.contains(&Some(old.step))) {
         // Hidden by one rename, so that no reader finds half of it.
-        let gone = temp_in(dir, &format!("old-{}", folder(old.step)))?;
-        let moved = pass("rename").and_then(|()| std::fs::rename(&old.path, &gone));
-        remove(if moved.is_ok() { &gone } else { &old.path })?;
+        let hidden = temp_in(dir, &format!("old-{}", folder(old.step)))?;
+        let renamed = pass("rename").and_then(|()| std::fs::rename(&old.path, &hidden));
+        remove(if renamed.is_ok() { &hidden } else { &old.path })?;
     }
     Ok(())
 }

@@ -14,13 +14,13 @@ pub fn lines(session: &Session, format: &Format) -> (Vec<String>, LeftOut) {
     match format.writes {
         None => (Vec::new(), LeftOut::default()),
         Some(Writer::Pairs(record)) => {
-            let (rows, left) = session.rows();
-            (each(&rows, record), left)
+            let (rows, left_out) = session.rows();
+            (each(&rows, record), left_out)
         }
         Some(Writer::Texts(record)) => (each(&session.sft_rows(), record), LeftOut::default()),
         Some(Writer::Ratings(record)) => {
-            let left = LeftOut { both_bad: 0, ..session.rows().1 };
-            (each(&session.rated_rows(), record), left)
+            let left_out = LeftOut { both_bad: 0, ..session.rows().1 };
+            (each(&session.rated_rows(), record), left_out)
         }
     }
 }

@@ -55,8 +55,8 @@ impl RunDir {
     /// When the file cannot be written.
     pub fn record_inputs(&self, inputs: &Inputs) -> Result<()> {
         let path = self.inputs_file();
-        let wrong = |e: serde_json::Error| Error::Json { path: path.clone(), what: "JSON", reason: e.to_string() };
-        let mut bytes = serde_json::to_vec_pretty(inputs).map_err(wrong)?;
+        let invalid = |e: serde_json::Error| Error::Json { path: path.clone(), what: "JSON", reason: e.to_string() };
+        let mut bytes = serde_json::to_vec_pretty(inputs).map_err(invalid)?;
         bytes.push(b'\n');
         replace(&path, &bytes, true)
     }
@@ -73,10 +73,10 @@ impl RunDir {
     pub fn held_checkpoint(&self, recorded: &CheckpointInput) -> Option<PathBuf> {
         let path = self.held_path(recorded.role);
         let manifest: Files = read_json(&path.join(MANIFEST), "a checkpoint's manifest").ok()?;
-        let whole = |(name, sum): (&String, &FileSum)| {
+        let unchanged = |(name, sum): (&String, &FileSum)| {
             name == OPTIMIZER_STATE || checkpoint::sha256_of(&path.join(name)).is_ok_and(|sha256| sha256 == sum.sha256)
         };
-        (digest_of(&path).ok()? == recorded.digest && manifest.files.iter().all(whole)).then_some(path)
+        (digest_of(&path).ok()? == recorded.digest && manifest.files.iter().all(unchanged)).then_some(path)
     }
 
     /// Keeps another run's checkpoint for this run, by hard links where the disk supports them: no byte is written

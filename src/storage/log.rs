@@ -132,22 +132,22 @@ impl Listing {
     }
 
     pub(super) fn of(dir: &Path) -> Result<Self> {
-        let mut found = Self { next: 1, ..Self::default() };
+        let mut listing = Self { next: 1, ..Self::default() };
         for name in names(dir)? {
             let Some(stem) = name.strip_suffix(".jsonl").filter(|_| !name.starts_with('.')) else { continue };
             let digits = stem.len() >= 6 && stem.bytes().all(|b| b.is_ascii_digit());
             let number = stem.parse::<u64>().ok().filter(|_| digits);
             if let Some(number) = number.filter(|n| *n < SEGMENT_LIMIT) {
-                found.next = found.next.max(number + 1);
+                listing.next = listing.next.max(number + 1);
             }
             // A pipe, a device or a folder would block or never end.
             match number.filter(|_| dir.join(&name).is_file()) {
-                Some(number) => found.segments.push(LogSegment { writable: number < SEGMENT_LIMIT, number, name }),
-                None => found.foreign.push(name),
+                Some(number) => listing.segments.push(LogSegment { writable: number < SEGMENT_LIMIT, number, name }),
+                None => listing.foreign.push(name),
             }
         }
-        found.segments.sort();
-        Ok(found)
+        listing.segments.sort();
+        Ok(listing)
     }
 }
 

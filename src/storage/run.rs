@@ -104,8 +104,8 @@ impl RunDir {
     /// place of the data says that the session was shrunk since.
     #[must_use]
     pub fn launch_seq(&self, spec: &RunSpec) -> u64 {
-        let kept = |file: &str| !self.path.join(format!("{file}.recipe")).is_file();
-        spec.data().into_iter().filter(|data| kept(&data.file)).map(|data| data.session_seq).max().unwrap_or(0)
+        let has_data = |file: &str| !self.path.join(format!("{file}.recipe")).is_file();
+        spec.data().into_iter().filter(|data| has_data(&data.file)).map(|data| data.session_seq).max().unwrap_or(0)
     }
 
     /// A reader at the beginning of its log.

@@ -151,7 +151,7 @@ impl SessionDir {
     /// # Errors
     /// When a log cannot be read.
     pub fn state(&self) -> Result<(Session, Integrity)> {
-        self.snapshot(None).map(|(session, found, _)| (session, found))
+        self.snapshot(None).map(|(session, integrity, _)| (session, integrity))
     }
 
     /// As [`SessionDir::state`], but only up to record `upto` of a log that is still being written. The third value is
@@ -173,13 +173,13 @@ impl SessionDir {
                 apply_record(&mut session, envelope.n, record);
             }
         }
-        let mut found = tail.integrity();
+        let mut integrity = tail.integrity();
         let mut last_seen = tail.last_seq();
         for run in self.runs()? {
             let spec = match run.spec() {
                 Ok(spec) => spec,
                 Err(error) => {
-                    found.note(1, unread(&run, &error));
+                    integrity.note(1, unread(&run, &error));
                     continue;
                 }
             };
@@ -190,7 +190,7 @@ impl SessionDir {
                     run.id()
                 );
                 let place = DamagedPlace { damage: Damage::Missing, file: "events".into(), line: 0, what };
-                found.note(launch_seq - last_seen, place);
+                integrity.note(launch_seq - last_seen, place);
                 last_seen = launch_seq;
             }
             if !matches!(spec.task, Task::Sample(_)) {
@@ -202,9 +202,9 @@ impl SessionDir {
                     apply_run_event(&mut session, event);
                 }
             }
-            found.merge(&tail.integrity());
+            integrity.merge(&tail.integrity());
         }
-        Ok((session, found, last))
+        Ok((session, integrity, last))
     }
 
     /// Every run, in order of launch.

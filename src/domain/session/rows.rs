@@ -112,7 +112,7 @@ impl Session {
     #[must_use]
     pub fn rows(&self) -> (Vec<PairRow>, LeftOut) {
         let mut rows = Vec::new();
-        let mut left = LeftOut::default();
+        let mut left_out = LeftOut::default();
         let raters: HashSet<&Rater> = self.verdicts.values().map(|judged| &judged.verdict.rater).collect();
         let slip_rates: HashMap<&Rater, f64> =
             raters.into_iter().filter_map(|r| Some((r, self.slip_rate(r)?))).collect();
@@ -120,26 +120,26 @@ impl Session {
             let (side, margin) = match self.outcome(&pair.id) {
                 Outcome::Open => continue,
                 Outcome::Tie => {
-                    left.ties += 1;
+                    left_out.ties += 1;
                     continue;
                 }
                 Outcome::BothBad => {
-                    left.both_bad += 1;
+                    left_out.both_bad += 1;
                     continue;
                 }
                 Outcome::Unresolved => {
-                    left.unresolved += 1;
+                    left_out.unresolved += 1;
                     continue;
                 }
                 Outcome::Prefer(side, margin) => (side, margin),
             };
             let (Some((a, b)), Some(prompt)) = (self.sides(pair), self.prompt(&pair.prompt)) else { continue };
             if is_empty(&a.text) || is_empty(&b.text) {
-                left.empty += 1;
+                left_out.empty += 1;
                 continue;
             }
             if same_words(&a.text, &b.text) {
-                left.equal += 1;
+                left_out.equal += 1;
                 continue;
             }
             let (chosen, rejected) = match side {
@@ -156,7 +156,7 @@ impl Session {
                 agreed: self.agreed(&pair.id, side).or_else(|| self.reliability(&pair.id, &slip_rates)),
             });
         }
-        (rows, left)
+        (rows, left_out)
     }
 
     /// `winner`'s share of the votes for either side; none when no vote is for the other side.

@@ -85,14 +85,14 @@ impl<T: LogRecord> LogTail<T> {
     /// The damage found so far.
     #[must_use]
     pub fn integrity(&self) -> Integrity {
-        let mut found = self.state.integrity.clone();
+        let mut integrity = self.state.integrity.clone();
         for cursor in &self.cursors {
-            found.merge(&cursor.pending);
+            integrity.merge(&cursor.pending);
         }
         let whole_file = |damage, file: String, what: String| DamagedPlace { damage, file, line: 0, what };
         for name in &self.foreign {
             let file = format!("{}/{name}", self.state.folder);
-            found.note(1, whole_file(Damage::File, file, "not a segment of this log, so it was not read".into()));
+            integrity.note(1, whole_file(Damage::File, file, "not a segment of this log, so it was not read".into()));
         }
         // Damaged lines are reported already; this reports the missing numbers beyond them.
         let lost = self.state.lost + self.cursors.iter().map(|cursor| cursor.pending_lost).sum::<u64>();
@@ -102,9 +102,9 @@ impl<T: LogRecord> LogTail<T> {
                 last if last == first => format!("record {first} is missing"),
                 last => format!("records {first} to {last} are missing"),
             };
-            found.note(missing, whole_file(Damage::Missing, self.state.folder.clone(), what));
+            integrity.note(missing, whole_file(Damage::Missing, self.state.folder.clone(), what));
         }
-        found
+        integrity
     }
 
     /// Total damage so far.
