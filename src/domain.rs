@@ -63,7 +63,7 @@ pub use series::{Axis, Bucket, Line, Series};
 pub use session::{Correction, Judged, Lack, LeftOut, QueueOrder, Score, Session, Supply};
 pub use stats::{ece, median, quantile, wilson};
 pub use text::{
-    Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TaughtSet,
+    Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TextSet,
     counted, model_name, sanitise,
 };
 pub use verdict::{Choice, Seen, Side, Strength, Verdict};

@@ -1,6 +1,7 @@
-//! What processes and files say to each other: run specifications, commands, events, session records and their lines.
+//! The formats that processes and files exchange: run specifications, commands, events, session records, the line
+//! codec.
 //!
-//! Owns the wire: names, versions, the line codec. Refuses to read or write anything itself.
+//! Owns names, versions and the codec. Refuses to do any I/O itself.
 //!
 //! **Invariant:** a record of an unknown kind is kept and shown as opaque, never dropped and never an error.
 
@@ -32,10 +33,10 @@ pub use line::{Envelope, LineError, MAX_LINE, MAX_SEQ, decode, encode, records_w
 pub use record::{Header, SessionMeta, SessionRecord};
 pub use spec::{DataSnapshot, ModelRef, RunSpec, SampleSpec, Task, TrainSpec};
 
-/// Version of the records' data; readers take every older one.
+/// Schema version of the records' data; readers accept every older one.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// Leaves a field out that an earlier version did not know.
+/// Whether serde can skip a field that older versions do not know.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 fn is_zero(n: &u64) -> bool {
     *n == 0

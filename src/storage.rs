@@ -1,15 +1,15 @@
 //! Session folders on disk: append-only logs, repair, tailing, locks, atomic checkpoints, import and export formats.
 //!
-//! Owns the layout of the data folder and what makes a byte on disk trustworthy. Refuses to know models, terminals and
-//! runtimes; what the records mean is the protocol's and the domain's business.
+//! Owns the layout of the data folder and the durability of every byte in it. Refuses to know models, terminals and
+//! async runtimes; the protocol and the domain say what records mean.
 //!
-//! A line of a file from elsewhere becomes a row in three steps: `container` decodes the file into records, a file of
-//! `formats/` makes a row of each record, `import` adds the rows to a session. `export` goes the other way.
+//! An imported line becomes a row in three steps: `container` decodes the file into records, a format in `formats/`
+//! turns each record into a row, `import` adds the rows to a session. `export` does the reverse.
 //!
-//! **Invariants.** One writer per log, and only under the lock of its folder. A record is appended in one write; what a
-//! crash left behind is moved to `quarantine/` before the next record, never glued to it and never thrown away. A reader
-//! never repairs. A checkpoint becomes visible by one rename after every byte of it is on disk, and older ones go only
-//! after that. Folders are 0700 and files 0600.
+//! **Invariants.** One writer per log, and only under the lock of its folder. A record is appended in one write; bytes
+//! torn by a crash are moved to `quarantine/` before the next append, never deleted. A reader never repairs. A
+//! checkpoint becomes visible by one rename after every byte of it is on disk, and older ones are deleted only after
+//! that. Folders are 0700 and files 0600.
 
 mod checkpoint;
 mod clock;
@@ -31,7 +31,7 @@ mod session;
 mod shapes;
 mod summary;
 
-pub use checkpoint::{Checkpoint, Found, sha256};
+pub use checkpoint::{CheckpointDir, CheckpointSearch, sha256};
 pub use clock::{local_time, utc_time};
 pub use error::{Error, Result};
 #[cfg(test)]

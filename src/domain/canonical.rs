@@ -7,7 +7,8 @@ use super::hash::Fold64;
 use serde::Serialize;
 use serde_json::Value;
 
-/// The canonical JSON of a value. What does not serialise gives its error's text: a hash of it differs from every state's.
+/// The canonical JSON of a value. A value that does not serialise yields its error text, whose hash differs from every
+/// state's.
 pub(super) fn canonical_json(value: &impl Serialize) -> String {
     let mut out = String::new();
     match serde_json::to_value(value) {

@@ -1,8 +1,8 @@
-//! Verifiable checks: what an answer's text must be like, decided without a model.
+//! Verifiable checks: requirements on an answer's text, decided without a model.
 //!
-//! Owns the table of checks (one row each), the syntax `contains=please;max_words=40` and the score. Refuses judgement: a
-//! check holds or it does not. Words and sentences are found by the rules of Unicode (UAX #29), in any language; upper and
-//! lower case are the same, and so are all kinds of white space.
+//! Owns the table of checks (one row each), the syntax `contains=please;max_words=40` and the score. Refuses judgement:
+//! a check holds or it does not. Words and sentences follow Unicode's rules (UAX #29), in any language; case and the
+//! kind of white space are ignored.
 
 use super::nearest::nearest;
 use serde::de::IgnoredAny;
@@ -13,7 +13,7 @@ use unicode_segmentation::UnicodeSegmentation;
 #[cfg(test)]
 mod tests;
 
-/// What stands behind a check's `=`.
+/// The kind of value after a check's `=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takes {
     /// A word or phrase.
@@ -31,50 +31,56 @@ pub enum Takes {
 pub struct Check {
     /// Its name in the syntax.
     pub name: &'static str,
-    /// What it takes.
+    /// The value it takes.
     pub takes: Takes,
     /// When it holds, in one line.
     pub help: &'static str,
-    holds: fn(&Given, &Answer) -> bool,
+    holds: fn(&CheckValue, &Answer) -> bool,
 }
 
-/// The checks there are.
+/// All checks.
 #[must_use]
 pub fn checks() -> &'static [Check] {
     TABLE
 }
 
-const fn check(name: &'static str, takes: Takes, help: &'static str, holds: fn(&Given, &Answer) -> bool) -> Check {
+const fn check(name: &'static str, takes: Takes, help: &'static str, holds: fn(&CheckValue, &Answer) -> bool) -> Check {
     Check { name, takes, help, holds }
 }
 
 const TABLE: &[Check] = &[
-    check("contains", Takes::Phrase, "the phrase occurs as whole words", |given, answer| answer.has(given.phrase())),
-    check("forbids", Takes::Phrase, "the phrase does not occur", |given, answer| !answer.has(given.phrase())),
+    check("contains", Takes::Phrase, "the phrase occurs as whole words", |given, answer| {
+        answer.contains(given.phrase())
+    }),
+    check("forbids", Takes::Phrase, "the phrase does not occur", |given, answer| !answer.contains(given.phrase())),
     check("any_of", Takes::List, "at least one of these occurs as whole words", |given, answer| {
-        given.phrases.iter().any(|phrase| answer.has(phrase))
+        given.phrases.iter().any(|phrase| answer.contains(phrase))
     }),
     check("none_of", Takes::List, "none of these occurs", |given, answer| {
-        !given.phrases.iter().any(|phrase| answer.has(phrase))
+        !given.phrases.iter().any(|phrase| answer.contains(phrase))
     }),
-    check("min_words", Takes::Number, "at least so many words", |given, answer| answer.words() >= given.number),
-    check("max_words", Takes::Number, "at most so many words", |given, answer| answer.words() <= given.number),
-    check("min_chars", Takes::Number, "at least so many characters", |given, answer| answer.chars() >= given.number),
-    check("max_chars", Takes::Number, "at most so many characters", |given, answer| answer.chars() <= given.number),
-    check("starts_with", Takes::Phrase, "the text begins so", |given, answer| answer.plain.starts_with(given.phrase())),
-    check("ends_with", Takes::Phrase, "the text ends so", |given, answer| answer.plain.ends_with(given.phrase())),
-    check("json", Takes::Nothing, "the text is JSON, as it stands or in one code fence", |_, answer| answer.is_json()),
+    check("min_words", Takes::Number, "at least this many words", |given, answer| answer.words() >= given.number),
+    check("max_words", Takes::Number, "at most this many words", |given, answer| answer.words() <= given.number),
+    check("min_chars", Takes::Number, "at least this many characters", |given, answer| answer.chars() >= given.number),
+    check("max_chars", Takes::Number, "at most this many characters", |given, answer| answer.chars() <= given.number),
+    check("starts_with", Takes::Phrase, "the text begins with the phrase", |given, answer| {
+        answer.normalised.starts_with(given.phrase())
+    }),
+    check("ends_with", Takes::Phrase, "the text ends with the phrase", |given, answer| {
+        answer.normalised.ends_with(given.phrase())
+    }),
+    check("json", Takes::Nothing, "the text is JSON, bare or in one code fence", |_, answer| answer.is_json()),
     check("no_repeat", Takes::Nothing, "no sentence occurs twice", |_, answer| !answer.repeats()),
 ];
 
-/// What is given to a check: phrases in plain form, or a number.
+/// The parsed value of a check: normalised phrases, or a number.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Given {
+struct CheckValue {
     phrases: Vec<String>,
     number: usize,
 }
 
-impl Given {
+impl CheckValue {
     fn phrase(&self) -> &str {
         self.phrases.first().map_or("", String::as_str)
     }
@@ -83,7 +89,7 @@ impl Given {
 /// Why a text is not a list of checks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CheckError {
-    /// No such check; the nearest is offered.
+    /// No such check; the message suggests the nearest.
     #[error("`{given}` is not a check; did you mean `{nearest}`?")]
     Unknown {
         /// What was given.
@@ -91,17 +97,17 @@ pub enum CheckError {
         /// The nearest check's name.
         nearest: &'static str,
     },
-    /// A check that takes something stands alone.
+    /// A check lacks its value.
     #[error("`{name}` needs {wants}: write {name}={example}")]
     Missing {
         /// The check.
         name: &'static str,
-        /// What it takes.
+        /// The value it takes.
         wants: &'static str,
-        /// One that fits.
+        /// An example of one.
         example: &'static str,
     },
-    /// A check that takes nothing was given something.
+    /// A check that takes no value was given one.
     #[error("`{0}` takes no value: write it alone")]
     Alone(&'static str),
     /// No number where one is needed.
@@ -112,9 +118,9 @@ pub enum CheckError {
         /// What was given.
         given: String,
     },
-    /// Two checks of which at most one can hold.
+    /// Two checks that cannot both hold.
     #[error("`{least}` and `{most}` cannot both hold")]
-    Against {
+    Contradiction {
         /// The one.
         least: String,
         /// The other.
@@ -125,14 +131,15 @@ pub enum CheckError {
 /// A list of checks.
 #[derive(Debug, Clone, Default)]
 pub struct Checks {
-    list: Vec<(&'static Check, String, Given)>,
+    list: Vec<(&'static Check, String, CheckValue)>,
 }
 
 impl Checks {
-    /// Reads `name=value;name=value;name`. Blanks around names and values do not count; an empty text is no check at all.
+    /// Reads `name=value;name=value;name`. White space around names and values is ignored; an empty text is an empty
+    /// list.
     ///
     /// # Errors
-    /// The first thing that is wrong, as one sentence.
+    /// The first problem, as one sentence.
     pub fn parse(text: &str) -> Result<Self, CheckError> {
         let mut list = Vec::new();
         for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
@@ -144,12 +151,12 @@ impl Checks {
                 let nearest = nearest(name, TABLE.iter().map(|check| check.name)).unwrap_or_default();
                 return Err(CheckError::Unknown { given: name.into(), nearest });
             };
-            let (value, given) = read(check, value)?;
+            let (value, given) = parse_value(check, value)?;
             list.push((check, value, given));
         }
         let checks = Self { list };
-        checks.possible("min_words", "max_words")?;
-        checks.possible("min_chars", "max_chars")?;
+        checks.check_bounds("min_words", "max_words")?;
+        checks.check_bounds("min_chars", "max_chars")?;
         Ok(checks)
     }
 
@@ -174,16 +181,16 @@ impl Checks {
     #[must_use]
     pub fn verdicts(&self, text: &str) -> Vec<(String, bool)> {
         let answer = Answer::new(text);
-        self.list.iter().map(|(check, value, given)| (written(check, value), (check.holds)(given, &answer))).collect()
+        self.list.iter().map(|(check, value, given)| (canonical(check, value), (check.holds)(given, &answer))).collect()
     }
 
-    /// Refuses a least number above a most number: nothing could hold both.
-    fn possible(&self, least: &str, most: &str) -> Result<(), CheckError> {
+    /// Refuses a minimum above a maximum: no text could satisfy both.
+    fn check_bounds(&self, least: &str, most: &str) -> Result<(), CheckError> {
         let low = self.list.iter().filter(|(check, ..)| check.name == least).max_by_key(|(.., given)| given.number);
         let high = self.list.iter().filter(|(check, ..)| check.name == most).min_by_key(|(.., given)| given.number);
         match (low, high) {
             (Some(low), Some(high)) if low.2.number > high.2.number => {
-                Err(CheckError::Against { least: written(low.0, &low.1), most: written(high.0, &high.1) })
+                Err(CheckError::Contradiction { least: canonical(low.0, &low.1), most: canonical(high.0, &high.1) })
             }
             _ => Ok(()),
         }
@@ -195,75 +202,75 @@ impl fmt::Display for Checks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (check, value, _)) in self.list.iter().enumerate() {
             f.write_str(if i == 0 { "" } else { ";" })?;
-            f.write_str(&written(check, value))?;
+            f.write_str(&canonical(check, value))?;
         }
         Ok(())
     }
 }
 
-fn written(check: &Check, value: &str) -> String {
+fn canonical(check: &Check, value: &str) -> String {
     if check.takes == Takes::Nothing { check.name.to_owned() } else { format!("{}={value}", check.name) }
 }
 
-/// A check's value in canonical form, and what it comes to.
-fn read(check: &'static Check, value: Option<&str>) -> Result<(String, Given), CheckError> {
+/// Parses a check's value; also returns its canonical text.
+fn parse_value(check: &'static Check, value: Option<&str>) -> Result<(String, CheckValue), CheckError> {
     let name = check.name;
     let value = value.filter(|value| !value.is_empty());
     let needs = |wants, example| CheckError::Missing { name, wants, example };
-    let given = |value: &str, phrases: Vec<String>| (value.to_owned(), Given { phrases, number: 0 });
+    let given = |value: &str, phrases: Vec<String>| (value.to_owned(), CheckValue { phrases, number: 0 });
     match check.takes {
         Takes::Nothing if value.is_some() => Err(CheckError::Alone(name)),
-        Takes::Nothing => Ok((String::new(), Given::default())),
+        Takes::Nothing => Ok((String::new(), CheckValue::default())),
         Takes::Phrase => {
             let value = value.ok_or_else(|| needs("a phrase", "thank you"))?;
-            Ok(given(value, vec![plain(value)]))
+            Ok(given(value, vec![normalise(value)]))
         }
         Takes::List => {
             let words: Vec<&str> = value.unwrap_or("").split(',').map(str::trim).filter(|w| !w.is_empty()).collect();
             if words.is_empty() {
                 return Err(needs("words separated by commas", "yes,no"));
             }
-            Ok(given(&words.join(","), words.iter().map(|word| plain(word)).collect()))
+            Ok(given(&words.join(","), words.iter().map(|word| normalise(word)).collect()))
         }
         Takes::Number => {
             let value = value.ok_or_else(|| needs("a whole number", "40"))?;
             let number = value.parse().map_err(|_| CheckError::Number { name, given: value.into() })?;
-            Ok((format!("{number}"), Given { phrases: Vec::new(), number }))
+            Ok((format!("{number}"), CheckValue { phrases: Vec::new(), number }))
         }
     }
 }
 
 /// Lower case, with single spaces between words and none around the text.
-fn plain(text: &str) -> String {
+fn normalise(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
-/// An answer as the checks look at it.
+/// An answer prepared for the checks.
 struct Answer<'a> {
     text: &'a str,
-    plain: String,
-    /// The byte offsets in `plain` at which a word may begin or end.
+    normalised: String,
+    /// The byte offsets in `normalised` at which a word may begin or end.
     bounds: HashSet<usize>,
 }
 
 impl<'a> Answer<'a> {
     fn new(text: &'a str) -> Self {
         let text = text.trim();
-        let plain = plain(text);
-        let bounds = plain.split_word_bound_indices().map(|(at, _)| at).chain([plain.len()]).collect();
-        Self { text, plain, bounds }
+        let normalised = normalise(text);
+        let bounds = normalised.split_word_bound_indices().map(|(at, _)| at).chain([normalised.len()]).collect();
+        Self { text, normalised, bounds }
     }
 
-    /// Whether a phrase in plain form stands somewhere between two word boundaries.
-    fn has(&self, phrase: &str) -> bool {
-        // Matches may overlap, so the search goes on behind a match's first character.
+    /// Whether a normalised phrase occurs between two word boundaries.
+    fn contains(&self, phrase: &str) -> bool {
+        // Matches may overlap, so the search continues after a match's first character.
         let mut from = 0;
-        while let Some(found) = self.plain[from..].find(phrase) {
+        while let Some(found) = self.normalised[from..].find(phrase) {
             let at = from + found;
             if self.bounds.contains(&at) && self.bounds.contains(&(at + phrase.len())) {
                 return true;
             }
-            from = at + self.plain[at..].chars().next().map_or(1, char::len_utf8);
+            from = at + self.normalised[at..].chars().next().map_or(1, char::len_utf8);
         }
         false
     }
@@ -289,7 +296,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// What stands inside a code fence, if the whole text is one.
+/// The content of a code fence, if the whole text is one.
 fn unfenced(text: &str) -> &str {
     let inside = text.strip_prefix("```").and_then(|rest| rest.strip_suffix("```"));
     // The fence's first line may name a language.

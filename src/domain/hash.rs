@@ -19,7 +19,7 @@ pub fn mix64(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A running hash of a sequence of parts; the order of the parts matters and their borders count.
+/// A running hash of a sequence of parts; the order and the boundaries of the parts matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Fold64(u64);
 

@@ -1,4 +1,4 @@
-//! Identities as newtypes, so that a pair's id is never taken for a prompt's.
+//! Ids as newtypes, so that a pair's id cannot pass for a prompt's.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -11,7 +11,7 @@ macro_rules! id {
         pub struct $name(pub String);
 
         impl $name {
-            /// The id made of `text` as it stands.
+            /// The id with exactly this text.
             pub fn new(text: impl Into<String>) -> Self {
                 Self(text.into())
             }
@@ -40,7 +40,7 @@ id!(
     CompletionId
 );
 id!(
-    /// A pair within one session: `PROMPT:COMPLETION-COMPLETION` shortened by its maker, unique within the session.
+    /// A pair within one session: `PROMPT:COMPLETION-COMPLETION` possibly shortened, unique within the session.
     PairId
 );
 id!(
@@ -48,7 +48,7 @@ id!(
     RunId
 );
 id!(
-    /// Who judged: a person's chosen name, or `import:FILE` for verdicts that came with a file.
+    /// Who judged: a person's chosen name, or `import:FILE` for imported verdicts.
     Rater
 );
 
@@ -61,11 +61,11 @@ pub fn is_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
-/// Behind a run's name: its best checkpoint is meant, not its newest.
+/// Suffix of a run's name that selects its best checkpoint instead of its newest.
 const BEST: &str = "@best";
 
 impl RunId {
-    /// The run itself, and whether its best checkpoint is meant instead of its newest: `dpo-1@best`.
+    /// The run's id, and whether its best checkpoint is selected instead of its newest: `dpo-1@best`.
     #[must_use]
     pub fn parts(&self) -> (Self, bool) {
         match self.0.strip_suffix(BEST) {
@@ -74,13 +74,13 @@ impl RunId {
         }
     }
 
-    /// The run's own name, whichever checkpoint is meant.
+    /// The run's name without the checkpoint suffix.
     #[must_use]
     pub fn name(&self) -> &str {
         self.0.strip_suffix(BEST).unwrap_or(&self.0)
     }
 
-    /// The same run, its best checkpoint meant.
+    /// The same run with its best checkpoint selected.
     #[must_use]
     pub fn at_best(&self) -> Self {
         Self(format!("{}{BEST}", self.parts().0))
@@ -88,7 +88,7 @@ impl RunId {
 }
 
 impl Rater {
-    /// Whether these verdicts came with an imported file, not from a person at this keyboard.
+    /// Whether these verdicts were imported, not given by a person.
     #[must_use]
     pub fn is_import(&self) -> bool {
         self.0.starts_with("import:")

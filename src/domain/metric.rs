@@ -1,4 +1,4 @@
-//! Metric values by their TRL names. Order is kept as logged.
+//! Metric values under their TRL names, in logged order.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -1,9 +1,9 @@
-//! A run's life and what its watcher found out.
+//! A run's status, plan and findings.
 
 use super::ids::PairId;
 use serde::{Deserialize, Serialize};
 
-/// Where a run is in its life. Folded from its log; only `Lost` also looks at the lock of its folder.
+/// A run's status, folded from its log; only `Lost` also depends on the lock of its folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
@@ -11,20 +11,20 @@ pub enum RunStatus {
     Starting,
     /// Logging steps.
     Running,
-    /// Waiting between two steps because it was told to.
+    /// Waiting between two steps, on command.
     Paused,
     /// Reached its planned end.
     Finished,
-    /// Ended early because it was told to, with a checkpoint.
+    /// Ended early on command, with a checkpoint.
     Stopped,
-    /// Ended by an error; the sentence says which and what to do.
+    /// Ended by an error; the sentence names it and what to do.
     Failed(String),
-    /// Its log has no end and nobody holds its lock: killed, or the machine went down. It can be resumed.
+    /// Its log is unfinished and nobody holds its lock: it was killed, or the machine went down. It can be resumed.
     Lost,
 }
 
 impl RunStatus {
-    /// Whether a process should be alive behind it.
+    /// Whether its process should be alive.
     #[must_use]
     pub fn is_live(&self) -> bool {
         matches!(self, Self::Starting | Self::Running | Self::Paused)
@@ -54,20 +54,20 @@ pub struct DroppedRows {
     pub count: usize,
 }
 
-/// What a run is going to do, known before its first step.
+/// What a run will do, known before its first step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Plan {
-    /// Optimizer steps (training) or completions (sampling) in all.
+    /// Total optimizer steps (training) or completions (sampling).
     pub total_steps: u64,
     /// Steps in one epoch; 0 for sampling.
     pub steps_per_epoch: u64,
     /// Rows trained on, or prompts sampled.
     pub train_rows: usize,
-    /// Rows kept for evaluation.
+    /// Rows held out for evaluation.
     pub eval_rows: usize,
-    /// Numbers that are trained.
+    /// Trainable parameters.
     pub trainable: u64,
-    /// Numbers of the model in all.
+    /// All parameters of the model.
     pub parameters: u64,
     /// Rows left out.
     pub dropped: Vec<DroppedRows>,
@@ -98,11 +98,11 @@ pub struct Finding {
     pub step: u64,
     /// How much it matters.
     pub severity: Severity,
-    /// What is the case, with the numbers.
+    /// What was observed, with the numbers.
     pub text: String,
     /// What to do about it.
     pub remedy: String,
-    /// The pair concerned, if one is.
+    /// The pair concerned, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pair: Option<PairId>,
 }

@@ -1,7 +1,7 @@
-//! The state of a run: what its log folds to. Live view, re-attach, replay and tests show this and nothing else.
+//! The state of a run: what its log folds to. Live view, re-attach, replay and tests all use it.
 //!
-//! Owns status, plan, series, findings, samples, checkpoints and the estimate of the time left. Refuses clocks: durations
-//! come from the writer's monotonic milliseconds, and whether a process is alive is told from outside.
+//! Owns status, plan, series, findings, samples, checkpoints and the estimate of the time left. Refuses clocks:
+//! durations come from the writer's monotonic milliseconds, and the caller says whether a process is alive.
 
 use super::canonical::CanonicalHash;
 use super::metric::{Metrics, Num};
@@ -15,25 +15,25 @@ use std::collections::VecDeque;
 #[cfg(test)]
 mod tests;
 
-/// How many of the last steps the estimates of rate and time left look back on.
+/// Number of recent steps used to estimate the rate and the time left.
 const WINDOW: usize = 24;
-/// How many of the last completions of a sampling run are kept for its view; all of them are in the session.
+/// Number of recent completions of a sampling run kept for its view; the session has all of them.
 const RECENT: usize = 50;
 
 /// An answer sampled from the model in training.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sample {
-    /// Steps made before it.
+    /// Steps completed before it.
     pub step: u64,
-    /// The question. Sanitise before showing.
+    /// The prompt. Sanitise before showing.
     pub prompt: String,
     /// The answer. Sanitise before showing.
     pub text: String,
-    /// What it was worth, where answers are scored.
+    /// Its score, if answers are scored.
     pub score: Option<f64>,
 }
 
-/// A checkpoint on disk.
+/// A checkpoint that the log reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Checkpoint {
     /// Its step.
@@ -44,10 +44,10 @@ pub struct Checkpoint {
     pub ms: u64,
 }
 
-/// A command that the worker took.
+/// A command that the worker acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Obeyed {
-    /// Steps made before it.
+    /// Steps completed before it.
     pub step: u64,
     /// The command's word: `pause`, `resume`, `checkpoint`, `stop`.
     pub word: String,
@@ -56,11 +56,11 @@ pub struct Obeyed {
 /// Work between steps, such as loading or reference log-probs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stage {
-    /// What is being done.
+    /// The current stage.
     pub name: String,
     /// Units done.
     pub done: u64,
-    /// Units in all.
+    /// Total units.
     pub total: u64,
 }
 
@@ -70,11 +70,11 @@ pub struct RunState {
     status: Option<RunStatus>,
     /// Number of the worker that holds or last held the run; 0 before the first.
     pub attempt: u32,
-    /// What computes.
+    /// The device.
     pub device: String,
-    /// What the run is going to do, once it knows.
+    /// The run's plan, once it is known.
     pub plan: Option<Plan>,
-    /// Steps made (training) or completions sampled (sampling).
+    /// Steps completed (training) or completions sampled (sampling).
     pub step: u64,
     /// Passes over the data so far.
     pub epoch: f64,
@@ -85,15 +85,15 @@ pub struct RunState {
     pub findings: Vec<Finding>,
     /// Answers sampled from the model in training, in order.
     pub samples: Vec<Sample>,
-    /// Checkpoints in order; those of superseded steps are taken out.
+    /// Checkpoints in order, without those of superseded steps.
     pub checkpoints: Vec<Checkpoint>,
-    /// Commands taken, in order.
+    /// Acknowledged commands, in order.
     pub obeyed: Vec<Obeyed>,
     /// The last completions of a sampling run, newest last.
     pub recent: VecDeque<Completion>,
-    /// Tokens sampled (sampling) or trained on, as far as the log says.
+    /// Tokens sampled (sampling) or trained on, as logged.
     pub tokens: u64,
-    /// Pairs put up for judgement (sampling).
+    /// Pairs formed (sampling).
     pub paired: u64,
     /// Identical candidates dropped (sampling).
     pub duplicates: u64,
@@ -103,15 +103,15 @@ pub struct RunState {
     pub began_wall: Option<u64>,
     /// Wall clock of the last event.
     pub last_wall: u64,
-    /// Times that bytes were cut from the log after a crash.
+    /// How often bytes were cut from the log after a crash.
     pub repairs: u64,
     clock: Clock,
-    /// Step and running time of the last steps, for the rate; emptied by a pause.
+    /// Step, running time and tokens at recent steps, for the rate; cleared by a pause.
     pace: VecDeque<(u64, u64, u64)>,
     smoothing: f64,
 }
 
-/// Running time: the writer's monotonic milliseconds, joined over attempts without the time between them.
+/// Running time: the writer's monotonic milliseconds, summed over attempts without the time between them.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Clock {
     base: u64,
@@ -120,7 +120,7 @@ struct Clock {
 }
 
 impl RunState {
-    /// Notes that an event was written at monotonic `m` and wall `w` milliseconds; call it before folding the event.
+    /// Records that an event was written at monotonic `m` and wall `w` milliseconds; call it before folding the event.
     pub fn tick(&mut self, m: u64, w: u64) {
         let start = *self.clock.start.get_or_insert(m);
         self.clock.now = self.clock.now.max(self.clock.base + m.saturating_sub(start));
@@ -128,7 +128,8 @@ impl RunState {
         self.last_wall = w;
     }
 
-    /// A worker took the run up; `m` is its monotonic time. Steps after `from_step` of earlier attempts no longer count.
+    /// A worker started or resumed the run; `m` is its monotonic time. Steps after `from_step` of earlier attempts no
+    /// longer count.
     pub fn start(&mut self, attempt: u32, device: &str, from_step: Option<u64>, m: u64) {
         self.clock.base = self.clock.now;
         self.clock.start = Some(m);
@@ -136,13 +137,13 @@ impl RunState {
         self.status = Some(RunStatus::Running);
         self.stage = None;
         self.pace.clear();
-        // A sampling run goes on from its log, a training run from a checkpoint, or else from the start.
+        // A sampling run resumes from its log, a training run from a checkpoint, or else from the start.
         if attempt > 1 && (from_step.is_some() || self.recent.is_empty()) {
             let from = from_step.unwrap_or(0);
             for (_, series) in &mut self.series {
                 series.restart(from);
             }
-            // A run that begins again says everything again, what comes before its first step too.
+            // A run that restarts logs everything again, including what precedes its first step.
             let stays = |step: u64| from_step.is_some() && step <= from;
             self.samples.retain(|s| stays(s.step));
             self.checkpoints.retain(|c| c.step <= from);
@@ -161,22 +162,22 @@ impl RunState {
         self.plan = Some(plan);
     }
 
-    /// Work between steps. It is over when all units are done.
+    /// Progress of work between steps, which ends when all units are done.
     pub fn progress(&mut self, stage: &str, done: u64, total: u64) {
         self.stage = (done < total || total == 0).then(|| Stage { name: stage.to_owned(), done, total });
     }
 
-    /// An optimizer step was made.
+    /// An optimizer step completed.
     pub fn advance(&mut self, step: u64, epoch: f64, metrics: &Metrics) {
         self.step = step;
         self.epoch = epoch;
         self.stage = None;
         if let Some(n) = metrics.get("num_tokens").filter(|n| n.is_finite()) {
-            // A sampling run taken up again counts from nothing; its completions have been counted already.
+            // A resumed sampling run counts from zero; its completions are already counted.
             self.tokens = self.tokens.max(n as u64);
         }
         self.measure(step, metrics);
-        self.keep_pace();
+        self.record_pace();
     }
 
     /// Metrics were measured at a step.
@@ -208,7 +209,7 @@ impl RunState {
             self.recent.pop_front();
         }
         self.recent.push_back(completion.clone());
-        self.keep_pace();
+        self.record_pace();
     }
 
     /// A checkpoint is on disk.
@@ -216,14 +217,14 @@ impl RunState {
         self.checkpoints.push(Checkpoint { step, bytes, ms: self.clock.now });
     }
 
-    /// A command was taken.
+    /// A command was acknowledged.
     pub fn obey(&mut self, word: &str) {
         self.obeyed.push(Obeyed { step: self.step, word: word.to_owned() });
         match word {
             "pause" => self.status = Some(RunStatus::Paused),
             "resume" => {
                 self.status = Some(RunStatus::Running);
-                // The pause is no part of the pace.
+                // The pause must not count in the rate.
                 self.pace.clear();
             }
             _ => {}
@@ -237,22 +238,22 @@ impl RunState {
         self.stage = None;
     }
 
-    fn keep_pace(&mut self) {
+    fn record_pace(&mut self) {
         if self.pace.len() == WINDOW {
             self.pace.pop_front();
         }
         self.pace.push_back((self.step, self.clock.now, self.tokens));
     }
 
-    /// What the log alone says of the status.
+    /// The status according to the log alone.
     #[must_use]
     pub fn logged_status(&self) -> RunStatus {
         self.status.clone().unwrap_or(RunStatus::Starting)
     }
 
-    /// The status, given whether somebody holds the run's lock; none while that is not known. A log without an end and
-    /// without a lock is a lost run. As long as nobody has looked at the lock, a run without an end is starting: it is
-    /// called neither live nor lost on a guess.
+    /// The status, given whether somebody holds the run's lock; none while that is unknown. An unfinished log without a
+    /// held lock is a lost run. Until the lock is checked, an unfinished run is starting, rather than guessed live or
+    /// lost.
     #[must_use]
     pub fn status(&self, alive: Option<bool>) -> RunStatus {
         match (self.logged_status(), alive) {
@@ -274,7 +275,7 @@ impl RunState {
         self.series.iter().find(|(n, _)| n.strip_prefix("eval_") == Some(name)).map(|(_, s)| s)
     }
 
-    /// Names of the metrics measured so far, in order of first sight.
+    /// Names of the metrics measured so far, in order of first appearance.
     pub fn metrics(&self) -> impl Iterator<Item = &str> {
         self.series.iter().map(|(n, _)| n.as_str())
     }
@@ -296,20 +297,20 @@ impl RunState {
         }
     }
 
-    /// Running time of all attempts together in milliseconds.
+    /// Total running time of all attempts in milliseconds.
     #[must_use]
     pub fn elapsed_ms(&self) -> u64 {
         self.clock.now
     }
 
-    /// Seconds a step (or completion) took, as the mean of the last ones.
+    /// Mean seconds per step (or completion) over recent ones.
     #[must_use]
     pub fn seconds_per_step(&self) -> Option<f64> {
         let ((s0, t0, _), (s1, t1, _)) = (self.pace.front()?, self.pace.back()?);
         (s1 > s0 && t1 > t0).then(|| (t1 - t0) as f64 / 1000.0 / (s1 - s0) as f64)
     }
 
-    /// Tokens a second over the last steps: as the run logged it (`tokens_per_second`), else from the tokens counted.
+    /// Tokens per second over recent steps: as the run logged it (`tokens_per_second`), else from the tokens counted.
     #[must_use]
     pub fn tokens_per_second(&self) -> Option<f64> {
         if let Some(rate) = self.latest("tokens_per_second").filter(|r| r.is_finite()) {
@@ -319,7 +320,7 @@ impl RunState {
         (t1 > t0 && n1 > n0).then(|| (n1 - n0) as f64 * 1000.0 / (t1 - t0) as f64)
     }
 
-    /// Seconds left at the pace of the last steps; none before two steps, without a plan, or after the end.
+    /// Seconds left at the rate of recent steps; none before two steps, without a plan, or after the end.
     #[must_use]
     pub fn seconds_left(&self) -> Option<f64> {
         if !self.logged_status().is_live() {
@@ -329,13 +330,13 @@ impl RunState {
         Some(self.seconds_per_step()? * left as f64)
     }
 
-    /// Rows left out, all reasons together.
+    /// Total dropped rows for all reasons.
     #[must_use]
     pub fn dropped(&self) -> usize {
         self.plan.as_ref().map_or(0, |p| p.dropped.iter().map(|d| d.count).sum())
     }
 
-    /// A hash of everything the log says: equal for equal logs, whatever was looked at in between.
+    /// A hash of everything in the log: equal for equal logs, whatever the view did in between.
     #[must_use]
     pub fn state_hash(&self) -> String {
         let mut h = CanonicalHash::default();

@@ -1,27 +1,27 @@
-//! A metric's series at full resolution, and the buckets by which a chart of any width is exact about extremes.
+//! A metric's series at full resolution, with buckets that give a chart of any width its exact extremes.
 //!
 //! Owns the columns (step, value, running time), attempts, gaps, non-finite marks and smoothing. Refuses decimation: no
-//! point is ever dropped, and a bucket always knows the true least and greatest value it covers.
+//! point is ever dropped, and a bucket holds the true minimum and maximum of the points it covers.
 //!
-//! **Invariant:** within a [`Line`] steps rise strictly, so a range of steps is a range of indices.
+//! **Invariant:** within a [`Line`] steps increase strictly, so a range of steps is a range of indices.
 
 use std::ops::Range;
 
 #[cfg(test)]
 mod tests;
 
-/// Points in a bucket of the finest level, and buckets of a level in one of the next.
-const FAN: usize = 16;
+/// Points per bucket of the finest level, and buckets per bucket of the next level.
+const FANOUT: usize = 16;
 
 /// A jump in steps this many times the usual spacing is a gap.
 const GAP: u32 = 4;
 
-/// What a range of points comes to. Over no finite point `min` is `+∞` and `max` is `−∞`.
+/// Summary of a range of points. Without a finite point `min` is `+∞` and `max` is `−∞`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bucket {
-    /// Least finite value.
+    /// Smallest finite value.
     pub min: f64,
-    /// Greatest finite value.
+    /// Largest finite value.
     pub max: f64,
     /// First finite value; NaN where there is none.
     pub first: f64,
@@ -69,38 +69,38 @@ impl Bucket {
         self.bad += next.bad;
     }
 
-    /// Whether nothing finite lies in it.
+    /// Whether it has no finite point.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 }
 
-/// What a chart lays out from left to right.
+/// The horizontal axis of a chart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Axis {
-    /// Optimizer steps (an epoch axis is this one with other numbers below it).
+    /// Optimizer steps (an epoch axis is this one with other labels).
     #[default]
     Step,
     /// Running time in milliseconds.
     Time,
 }
 
-/// One unbroken record of a metric: columns and their buckets.
+/// The points of a metric in one sequence: columns and their buckets.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Line {
     steps: Vec<u32>,
     values: Vec<f64>,
     times: Vec<u32>,
-    /// `levels[k][i]` covers the `FAN^(k+1)` points from `i·FAN^(k+1)` on; only full buckets are kept.
+    /// `levels[k][i]` covers the `FANOUT^(k+1)` points from `i·FANOUT^(k+1)` on; only full buckets are kept.
     levels: Vec<Vec<Bucket>>,
-    /// The usual spacing by majority vote, and the votes it leads by.
+    /// The usual spacing by majority vote, and its lead in votes.
     spacing: (u32, u32),
 }
 
 impl Line {
-    /// Appends a point: `step`, its value, and the run's running time in milliseconds. A step that does not lie after
-    /// the last one changes nothing and gives `false`.
+    /// Appends a point: `step`, its value, and the run's running time in milliseconds. A step that is not after the
+    /// last one changes nothing and returns `false`.
     pub fn push(&mut self, step: u64, value: f64, ms: u64) -> bool {
         let step = u32::try_from(step).unwrap_or(u32::MAX);
         if let Some(last) = self.steps.last() {
@@ -121,23 +121,23 @@ impl Line {
         true
     }
 
-    /// Adds the buckets that the newest point has filled. Amortised O(1): a level gets one bucket for `FAN` below it.
+    /// Adds the buckets that the newest point has filled. Amortised O(1): a level gets one bucket per `FANOUT` below it.
     fn close_buckets(&mut self) {
         let len = self.len();
-        let mut span = FAN;
+        let mut span = FANOUT;
         let mut level = 0_usize;
         while len.is_multiple_of(span) {
             let mut bucket = Bucket::default();
             if let Some(below) = level.checked_sub(1).and_then(|k| self.levels.get(k)) {
-                below[below.len() - FAN..].iter().for_each(|b| bucket.merge(b));
+                below[below.len() - FANOUT..].iter().for_each(|b| bucket.merge(b));
             } else {
-                self.values[len - FAN..].iter().for_each(|y| bucket.add(*y));
+                self.values[len - FANOUT..].iter().for_each(|y| bucket.add(*y));
             }
             if level == self.levels.len() {
                 self.levels.push(Vec::new());
             }
             self.levels[level].push(bucket);
-            span *= FAN;
+            span *= FANOUT;
             level += 1;
         }
     }
@@ -156,8 +156,8 @@ impl Line {
 
     /// Step, value and running time (ms) of a point.
     #[must_use]
-    pub fn point(&self, at: usize) -> Option<(u64, f64, u64)> {
-        Some((u64::from(*self.steps.get(at)?), *self.values.get(at)?, u64::from(*self.times.get(at)?)))
+    pub fn point(&self, index: usize) -> Option<(u64, f64, u64)> {
+        Some((u64::from(*self.steps.get(index)?), *self.values.get(index)?, u64::from(*self.times.get(index)?)))
     }
 
     /// The last point.
@@ -171,7 +171,7 @@ impl Line {
         (0..self.len()).filter_map(|at| self.point(at))
     }
 
-    /// How many points lie before `x` on an axis: the index of the first one at or after it.
+    /// How many points are before `x` on an axis: the index of the first one at or after it.
     #[must_use]
     pub fn before(&self, axis: Axis, x: f64) -> usize {
         match axis {
@@ -180,17 +180,17 @@ impl Line {
         }
     }
 
-    /// Where a point lies on an axis.
+    /// A point's coordinate on an axis.
     #[must_use]
-    pub fn x(&self, axis: Axis, at: usize) -> Option<f64> {
+    pub fn x(&self, axis: Axis, index: usize) -> Option<f64> {
         match axis {
-            Axis::Step => self.steps.get(at),
-            Axis::Time => self.times.get(at),
+            Axis::Step => self.steps.get(index),
+            Axis::Time => self.times.get(index),
         }
         .map(|x| f64::from(*x))
     }
 
-    /// The bucket of a range of indices, exact, in O(log n).
+    /// The exact bucket of a range of indices, in O(log n).
     #[must_use]
     pub fn bucket(&self, range: Range<usize>) -> Bucket {
         let (mut at, end) = (range.start, range.end.min(self.len()));
@@ -198,13 +198,13 @@ impl Line {
         while at < end {
             let mut span = 1;
             let mut level = None;
-            while at.is_multiple_of(span * FAN) && at + span * FAN <= end {
+            while at.is_multiple_of(span * FANOUT) && at + span * FANOUT <= end {
                 let next = level.map_or(0, |k: usize| k + 1);
                 if next >= self.levels.len() {
                     break;
                 }
                 level = Some(next);
-                span *= FAN;
+                span *= FANOUT;
             }
             match level {
                 Some(k) => out.merge(&self.levels[k][at / span]),
@@ -215,10 +215,10 @@ impl Line {
         out
     }
 
-    /// Whether steps are missing before the point at `at`: the jump is far wider than the usual spacing.
+    /// Whether steps are missing before the point at `index`: the jump is far wider than the usual spacing.
     #[must_use]
-    pub fn gap_before(&self, at: usize) -> bool {
-        let Some((now, before)) = at.checked_sub(1).and_then(|b| Some((self.steps.get(at)?, self.steps.get(b)?)))
+    pub fn gap_before(&self, index: usize) -> bool {
+        let Some((now, before)) = index.checked_sub(1).and_then(|b| Some((self.steps.get(index)?, self.steps.get(b)?)))
         else {
             return false;
         };
@@ -229,32 +229,32 @@ impl Line {
     #[must_use]
     pub fn nearest(&self, axis: Axis, x: f64) -> Option<usize> {
         let after = self.before(axis, x);
-        let far = |at: usize| self.x(axis, at).map_or(f64::INFINITY, |found| (found - x).abs());
+        let distance = |index: usize| self.x(axis, index).map_or(f64::INFINITY, |found| (found - x).abs());
         match after.checked_sub(1) {
-            Some(before) if far(before) <= far(after) => Some(before),
+            Some(before) if distance(before) <= distance(after) => Some(before),
             _ if after < self.len() => Some(after),
             _ => None,
         }
     }
 
-    /// Cuts the line after `step` and gives back what came later.
+    /// Truncates the line after `step` and returns the later points.
     fn split_after(&mut self, step: u64) -> Self {
         let keep = self.steps.partition_point(|s| u64::from(*s) <= step);
         let mut later = Self::default();
         for at in keep..self.len() {
             later.push(u64::from(self.steps[at]), self.values[at], u64::from(self.times[at]));
         }
-        let mut kept = Self::default();
+        let mut earlier = Self::default();
         for at in 0..keep {
-            kept.push(u64::from(self.steps[at]), self.values[at], u64::from(self.times[at]));
+            earlier.push(u64::from(self.steps[at]), self.values[at], u64::from(self.times[at]));
         }
-        *self = kept;
+        *self = earlier;
         later
     }
 }
 
-/// Exponential moving average without the start's bias: `m ← βm + (1−β)y`, shown as `m / (1 − βᵏ)` after `k` finite
-/// points (Adam's correction; Kingma & Ba 2015, §3). A constant series stays what it is; non-finite points pass through.
+/// Bias-corrected exponential moving average: `m ← βm + (1−β)y`, shown as `m / (1 − βᵏ)` after `k` finite points
+/// (Adam's correction; Kingma & Ba 2015, §3). A constant series stays exactly constant; non-finite points pass through.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Ema {
     beta: f64,
@@ -262,32 +262,32 @@ struct Ema {
     weight: f64,
     /// The value while every finite point so far was the same.
     constant: Option<f64>,
-    seen: bool,
+    started: bool,
 }
 
 impl Ema {
     fn new(beta: f64) -> Self {
-        Self { beta: beta.clamp(0.0, 0.999), mean: 0.0, weight: 0.0, constant: None, seen: false }
+        Self { beta: beta.clamp(0.0, 0.999), mean: 0.0, weight: 0.0, constant: None, started: false }
     }
 
     fn next(&mut self, y: f64) -> f64 {
         if !y.is_finite() {
             return y;
         }
-        self.constant = match (self.seen, self.constant) {
+        self.constant = match (self.started, self.constant) {
             (false, _) => Some(y),
             (true, Some(c)) if c == y => Some(c),
             _ => None,
         };
-        self.seen = true;
+        self.started = true;
         self.mean = self.beta * self.mean + (1.0 - self.beta) * y;
         self.weight = self.beta * self.weight + (1.0 - self.beta);
         self.constant.unwrap_or(self.mean / self.weight)
     }
 }
 
-/// A metric over a whole run: the attempt that counts, its smoothed twin, and what earlier attempts had measured beyond
-/// the checkpoint that a later one went on from.
+/// A metric over a whole run: the live line, its smoothed version, and ghosts: points of earlier attempts after the
+/// checkpoint that a later one resumed from.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Series {
     live: Line,
@@ -297,7 +297,7 @@ pub struct Series {
 }
 
 impl Series {
-    /// Appends a point in O(1). A step at or before the last one supersedes what was measured from there on.
+    /// Appends a point in O(1). A step at or before the last one supersedes the points from there on.
     pub fn push(&mut self, step: u64, value: f64, ms: u64) {
         if self.live.last().is_some_and(|(last, ..)| step <= last) {
             self.restart(step.saturating_sub(1));
@@ -309,7 +309,7 @@ impl Series {
         }
     }
 
-    /// A later attempt goes on from `step`: later points become a ghost line.
+    /// A later attempt resumes from `step`: later points become a ghost line.
     pub fn restart(&mut self, step: u64) {
         let later = self.live.split_after(step);
         if !later.is_empty() {
@@ -330,7 +330,7 @@ impl Series {
         &self.ghosts
     }
 
-    /// The smoothed line, if smoothing is on. Computed from every point, never from what a chart shows of them.
+    /// The smoothed line, if smoothing is on. Computed from every point, not from a chart's buckets.
     #[must_use]
     pub fn smoothed(&self) -> Option<&Line> {
         self.ema.is_some().then_some(&self.smooth)
@@ -342,7 +342,7 @@ impl Series {
         self.ema.map_or(0.0, |e| e.beta)
     }
 
-    /// Sets the smoothing factor β in 0..=0.999; 0 turns it off. A view setting: it is no part of the run's state.
+    /// Sets the smoothing factor β in 0..=0.999; 0 turns it off. A view setting, not part of the run's state.
     pub fn set_smoothing(&mut self, beta: f64) {
         self.smooth = Line::default();
         self.ema = (beta > 0.0).then(|| Ema::new(beta));

@@ -1,7 +1,8 @@
 //! The state of a session: what its logs fold to.
 //!
-//! Owns prompts, completions, pairs, verdicts and corrections with undo and redo, notes, imported rows, and the rules that make training rows
-//! of them. Verdicts and the pairs they judge come from different logs, so the order in which the two arrive does not matter.
+//! Owns prompts, completions, pairs, verdicts and corrections with undo and redo, notes, imported rows, and the rules
+//! that turn them into training rows. Verdicts and the pairs they judge come from different logs, so they may arrive in
+//! either order.
 
 mod rows;
 mod state_hash;
@@ -11,7 +12,7 @@ mod tests;
 pub use rows::{Lack, LeftOut, Supply};
 
 use super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
-use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TaughtSet};
+use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TextSet};
 use super::verdict::{Choice, Verdict};
 use super::votes::{Outcome, majority};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -19,16 +20,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// A verdict and whether it still counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
-    /// What was said.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Taken back (and not given again).
+    /// Undone and not redone.
     pub undone: bool,
 }
 
-/// A better text that a rater wrote for a completion.
+/// A rater's better version of a completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Correction {
-    /// The pair it was seen in.
+    /// The pair in which it was shown.
     pub pair: PairId,
     /// The completion corrected.
     pub completion: CompletionId,
@@ -38,22 +39,22 @@ pub struct Correction {
     pub text: String,
 }
 
-/// What a reward run says of a completion.
+/// A reward run's score of a completion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
     /// The run.
     pub run: RunId,
-    /// In standard deviations from the mean of the answers that the run was calibrated on.
+    /// In standard deviations from the mean of the run's calibration answers.
     pub value: f64,
 }
 
-/// The order in which a rater is shown the pairs still to judge.
+/// The order in which a rater sees the pairs still to judge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum QueueOrder {
-    /// As they came.
+    /// In order of arrival.
     #[default]
     Arrival,
-    /// Those first whose scores differ least: there a verdict tells the scorer most.
+    /// Smallest score difference first: there a verdict is most informative.
     Uncertain,
 }
 
@@ -81,18 +82,18 @@ pub struct Session {
     pairs: Vec<Pair>,
     pair_at: HashMap<PairId, usize>,
     verdicts: BTreeMap<u64, Judged>,
-    of_pair: HashMap<PairId, Vec<u64>>,
+    verdicts_of_pair: HashMap<PairId, Vec<u64>>,
     history: HashMap<Rater, History>,
     notes: BTreeMap<(PairId, Rater), String>,
     corrections: Vec<Corrected>,
-    taught: Vec<(TaughtSet, SftRow)>,
-    rated: Vec<RatedRow>,
+    texts: Vec<(TextSet, SftRow)>,
+    ratings: Vec<RatedRow>,
     scores: BTreeMap<CompletionId, Score>,
     runs: Vec<RunId>,
 }
 
 impl Session {
-    /// Adds a prompt; one of the same id is kept as it was.
+    /// Adds a prompt; an earlier one with the same id stays.
     pub fn add_prompt(&mut self, prompt: Prompt) {
         if !self.prompt_at.contains_key(&prompt.id) {
             self.prompt_at.insert(prompt.id.clone(), self.prompts.len());
@@ -100,12 +101,12 @@ impl Session {
         }
     }
 
-    /// Adds a completion; one of the same id is kept as it was.
+    /// Adds a completion; an earlier one with the same id stays.
     pub fn add_completion(&mut self, completion: Completion) {
         self.completions.entry(completion.id.clone()).or_insert(completion);
     }
 
-    /// Adds a pair; one of the same id is kept as it was.
+    /// Adds a pair; an earlier one with the same id stays.
     pub fn add_pair(&mut self, pair: Pair) {
         if !self.pair_at.contains_key(&pair.id) {
             self.pair_at.insert(pair.id.clone(), self.pairs.len());
@@ -113,24 +114,24 @@ impl Session {
         }
     }
 
-    /// Adds a verdict under its record's sequence number. The rater's redo stack is emptied.
+    /// Adds a verdict under its record's sequence number. The rater's redo stack is cleared.
     pub fn judge(&mut self, seq: u64, verdict: Verdict) {
-        self.did(&verdict.rater, seq);
-        self.of_pair.entry(verdict.pair.clone()).or_default().push(seq);
+        self.push_done(&verdict.rater, seq);
+        self.verdicts_of_pair.entry(verdict.pair.clone()).or_default().push(seq);
         self.verdicts.insert(seq, Judged { verdict, undone: false });
     }
 
-    fn did(&mut self, rater: &Rater, seq: u64) {
+    fn push_done(&mut self, rater: &Rater, seq: u64) {
         let history = self.history.entry(rater.clone()).or_default();
         history.done.push(seq);
         history.undone.clear();
     }
 
-    /// Gives a verdict or a correction its number in the log, when it was added under a provisional one before it was written.
+    /// Replaces the provisional number of a verdict or a correction by its number in the log, once it is written.
     pub fn renumber(&mut self, provisional: u64, seq: u64) {
         let rater = if let Some(judged) = self.verdicts.remove(&provisional) {
-            let places = self.of_pair.get_mut(&judged.verdict.pair).into_iter().flatten();
-            places.filter(|place| **place == provisional).for_each(|place| *place = seq);
+            let seqs = self.verdicts_of_pair.get_mut(&judged.verdict.pair).into_iter().flatten();
+            seqs.filter(|old| **old == provisional).for_each(|old| *old = seq);
             let rater = judged.verdict.rater.clone();
             self.verdicts.insert(seq, judged);
             rater
@@ -141,21 +142,21 @@ impl Session {
             return;
         };
         let history = self.history.entry(rater).or_default();
-        let places = history.done.iter_mut().chain(&mut history.undone);
-        places.filter(|place| **place == provisional).for_each(|place| *place = seq);
+        let seqs = history.done.iter_mut().chain(&mut history.undone);
+        seqs.filter(|old| **old == provisional).for_each(|old| *old = seq);
     }
 
     /// Undoes a verdict or a correction. An unknown number changes nothing.
     pub fn undo(&mut self, of: u64) {
-        self.flip(of, true);
+        self.set_undone(of, true);
     }
 
     /// Redoes an undone verdict or correction. An unknown number changes nothing.
     pub fn redo(&mut self, of: u64) {
-        self.flip(of, false);
+        self.set_undone(of, false);
     }
 
-    fn flip(&mut self, of: u64, undone: bool) {
+    fn set_undone(&mut self, of: u64, undone: bool) {
         let (flag, rater) = if let Some(judged) = self.verdicts.get_mut(&of) {
             (&mut judged.undone, &judged.verdict.rater)
         } else if let Some(corrected) = self.corrections.iter_mut().rfind(|c| c.seq == of) {
@@ -183,28 +184,28 @@ impl Session {
         }
     }
 
-    /// Adds a correction under its record's sequence number. The rater's redo stack is emptied.
+    /// Adds a correction under its record's sequence number. The rater's redo stack is cleared.
     pub fn correct(&mut self, seq: u64, correction: Correction) {
-        self.did(&correction.rater, seq);
+        self.push_done(&correction.rater, seq);
         self.corrections.push(Corrected { seq, correction, undone: false });
     }
 
-    /// Adds an imported text to imitate, or one to measure forgetting on.
-    pub fn teach(&mut self, set: TaughtSet, row: SftRow) {
-        self.taught.push((set, row));
+    /// Adds an imported text for SFT, or one to measure forgetting on.
+    pub fn add_text(&mut self, set: TextSet, row: SftRow) {
+        self.texts.push((set, row));
     }
 
     /// Adds an imported rating.
-    pub fn rate(&mut self, row: RatedRow) {
-        self.rated.push(row);
+    pub fn add_rating(&mut self, row: RatedRow) {
+        self.ratings.push(row);
     }
 
-    /// Notes what a reward run says of a completion; a later score replaces an earlier one.
+    /// Sets a reward run's score of a completion; a later score replaces an earlier one.
     pub fn score(&mut self, completion: CompletionId, run: RunId, value: f64) {
         self.scores.insert(completion, Score { run, value });
     }
 
-    /// Notes that a run was launched.
+    /// Adds a launched run.
     pub fn launch(&mut self, run: RunId) {
         if !self.runs.contains(&run) {
             self.runs.push(run);
@@ -237,13 +238,13 @@ impl Session {
         all
     }
 
-    /// What a reward run last said of a completion.
+    /// The latest score of a completion.
     #[must_use]
     pub fn score_of(&self, completion: &CompletionId) -> Option<&Score> {
         self.scores.get(completion)
     }
 
-    /// How far apart a pair's answers are in the eyes of the reward run that scored them; none where it has not scored both.
+    /// The absolute difference of a pair's two scores; none unless the same run scored both.
     #[must_use]
     pub fn score_gap(&self, pair: &Pair) -> Option<f64> {
         let (a, b) = (self.score_of(&pair.a)?, self.score_of(&pair.b)?);
@@ -284,7 +285,7 @@ impl Session {
     pub fn counting(&self, pair: &PairId) -> Vec<(u64, &Verdict)> {
         let mut seen: HashSet<&Rater> = HashSet::new();
         let mut out = Vec::new();
-        for seq in self.of_pair.get(pair).into_iter().flatten().rev() {
+        for seq in self.verdicts_of_pair.get(pair).into_iter().flatten().rev() {
             let Some(judged) = self.verdicts.get(seq) else { continue };
             if !judged.undone && seen.insert(&judged.verdict.rater) {
                 out.push((*seq, &judged.verdict));
@@ -293,20 +294,20 @@ impl Session {
         out
     }
 
-    /// What a rater last said about a pair, if it still counts.
+    /// A rater's latest verdict on a pair, if one counts.
     #[must_use]
     pub fn verdict_of(&self, pair: &PairId, rater: &Rater) -> Option<(u64, &Verdict)> {
         self.counting(pair).into_iter().find(|(_, v)| v.rater == *rater)
     }
 
-    /// The pairs a rater has still to judge, in order of arrival.
+    /// The pairs a rater still has to judge, in order of arrival.
     #[must_use]
     pub fn queue(&self, rater: &Rater) -> Vec<PairId> {
         self.queue_in(rater, QueueOrder::Arrival)
     }
 
-    /// The pairs a rater has still to judge: fresh ones in `order` (those without scores after those with), then the skipped
-    /// ones, longest ago first. Pairs that came with their verdict are not asked again.
+    /// The pairs a rater still has to judge: new ones in `order` (those without scores after those with), then the
+    /// skipped ones, longest ago first. Pairs imported with their verdict are left out.
     #[must_use]
     pub fn queue_in(&self, rater: &Rater, order: QueueOrder) -> Vec<PairId> {
         let mut fresh: Vec<(f64, PairId)> = Vec::new();
@@ -332,7 +333,7 @@ impl Session {
             }
         }
         skipped.sort();
-        // Stable: what is as certain, or has no score, stays in order of arrival.
+        // Stable: equal gaps, and pairs without scores, stay in order of arrival.
         fresh.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         fresh.into_iter().map(|(_, id)| id).chain(skipped.into_iter().map(|(_, id)| id)).collect()
     }
@@ -355,13 +356,13 @@ impl Session {
         self.notes.get(&(pair.clone(), rater.clone())).map(String::as_str)
     }
 
-    /// The pair that a record of that number judged.
+    /// The pair of the verdict with that record number.
     #[must_use]
     pub fn judged_pair(&self, seq: u64) -> Option<&PairId> {
         self.verdicts.get(&seq).map(|judged| &judged.verdict.pair)
     }
 
-    /// The correction that a record of that number made, undone or not.
+    /// The correction with that record number, undone or not.
     #[must_use]
     pub fn correction_at(&self, seq: u64) -> Option<&Correction> {
         self.corrections.iter().rfind(|c| c.seq == seq).map(|c| &c.correction)
@@ -373,7 +374,7 @@ impl Session {
         self.corrections.iter().filter(|c| !c.undone).map(|c| &c.correction).collect()
     }
 
-    /// A rater's better version of a completion, as it counts now.
+    /// A rater's current correction of a completion.
     #[must_use]
     pub fn correction_of(&self, completion: &CompletionId, rater: &Rater) -> Option<&str> {
         let all = self.corrections.iter().rev().filter(|c| !c.undone).map(|c| &c.correction);
@@ -383,14 +384,14 @@ impl Session {
 
     /// Imported texts of both sets, in order of arrival.
     #[must_use]
-    pub fn taught(&self) -> &[(TaughtSet, SftRow)] {
-        &self.taught
+    pub fn imported_texts(&self) -> &[(TextSet, SftRow)] {
+        &self.texts
     }
 
     /// Imported ratings in order of arrival.
     #[must_use]
-    pub fn rated(&self) -> &[RatedRow] {
-        &self.rated
+    pub fn imported_ratings(&self) -> &[RatedRow] {
+        &self.ratings
     }
 
     /// Runs in order of launch.

@@ -1,11 +1,11 @@
-//! Statistics of counts and probabilities: how sure a share is, and whether probabilities mean what they say.
+//! Statistics of counts and probabilities: confidence intervals, calibration, quantiles.
 //!
 //! Owns the formulas. Refuses to know what was counted.
 
 /// The Wilson score interval of a share of `k` successes in `n` trials, as (low, high) within 0..=1; z = 1.96 for 95 %.
 ///
-/// Wilson 1927, "Probable inference, the law of succession, and statistical inference". `k` may be half (a tie). Of no
-/// trials nothing is known: (0, 1).
+/// Wilson 1927, "Probable inference, the law of succession, and statistical inference". `k` may be half (a tie).
+/// Without trials the interval is (0, 1).
 #[must_use]
 pub fn wilson(k: f64, n: f64, z: f64) -> (f64, f64) {
     if n <= 0.0 {
@@ -19,24 +19,25 @@ pub fn wilson(k: f64, n: f64, z: f64) -> (f64, f64) {
 }
 
 /// The expected calibration error (Naeini et al. 2015) over `bins` bins of equal width on 0..=1: the mean, weighted by
-/// count, of |share of hits − mean confidence| in each. `predictions`: confidence and whether it came true. 0 of none.
+/// count, of |share of hits − mean confidence| in each. `predictions`: confidence and whether it came true. 0 without
+/// predictions.
 #[must_use]
 pub fn ece(predictions: &[(f64, bool)], bins: usize) -> f64 {
     let bins = bins.max(1);
     // Count, summed confidence, hits.
-    let mut of = vec![(0.0, 0.0, 0.0); bins];
+    let mut totals = vec![(0.0, 0.0, 0.0); bins];
     for (confidence, hit) in predictions {
         let at = ((confidence * bins as f64) as usize).min(bins - 1);
-        of[at].0 += 1.0;
-        of[at].1 += confidence;
-        of[at].2 += f64::from(*hit);
+        totals[at].0 += 1.0;
+        totals[at].1 += confidence;
+        totals[at].2 += f64::from(*hit);
     }
-    let gap: f64 = of.iter().map(|(_, confidence, hits)| f64::abs(hits - confidence)).sum();
+    let gap: f64 = totals.iter().map(|(_, confidence, hits)| f64::abs(hits - confidence)).sum();
     gap / (predictions.len() as f64).max(1.0)
 }
 
-/// The smallest value that at least the share `q` of the values reach or stay below (the nearest rank); NaN of none. `q` in
-/// 0..=1: 0.5 is the lower median, 0.99 the 99th percentile.
+/// The smallest value that at least the share `q` of the values do not exceed (nearest rank); NaN without values. `q`
+/// in 0..=1: 0.5 is the lower median, 0.99 the 99th percentile.
 #[must_use]
 pub fn quantile(values: &[f64], q: f64) -> f64 {
     let mut sorted = values.to_vec();
@@ -45,7 +46,7 @@ pub fn quantile(values: &[f64], q: f64) -> f64 {
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
 }
 
-/// The middle value, or the mean of the middle two; NaN of none.
+/// The middle value, or the mean of the middle two; NaN without values.
 #[must_use]
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn ece_is_nought_where_confidence_is_the_share_and_the_gap_where_it_is_not() {
+    fn ece_is_zero_when_calibrated_and_the_weighted_gap_otherwise() {
         let sure = |n: usize, hits: usize, c: f64| (0..n).map(move |i| (c, i < hits));
         let calibrated: Vec<_> = sure(4, 3, 0.75).collect();
         near(ece(&calibrated, 10), 0.0);
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn ranks_by_hand() {
+    fn median_and_quantiles_by_hand() {
         let values = [4.0, 1.0, 3.0, 2.0];
         near(median(&values), 2.5);
         near(median(&values[..3]), 3.0);

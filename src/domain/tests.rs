@@ -53,7 +53,7 @@ const A: Choice = Choice::Prefer(Side::A, Strength::Better);
 const B: Choice = Choice::Prefer(Side::B, Strength::Much);
 
 #[test]
-fn undo_takes_back_and_redo_gives_again() {
+fn undo_removes_a_verdict_and_redo_restores_it() {
     let (mut s, me) = session();
     let before = s.queue(&me);
     s.judge(1, verdict("x0", &me, A));
@@ -72,7 +72,7 @@ fn undo_takes_back_and_redo_gives_again() {
 }
 
 #[test]
-fn a_new_verdict_ends_the_redo_line() {
+fn a_new_verdict_clears_the_redo_stack() {
     let (mut s, me) = session();
     s.judge(1, verdict("x0", &me, A));
     s.undo(1);
@@ -82,7 +82,7 @@ fn a_new_verdict_ends_the_redo_line() {
 }
 
 #[test]
-fn a_later_verdict_of_a_rater_replaces_the_earlier_and_undo_brings_it_back() {
+fn a_raters_later_verdict_replaces_the_earlier_one_and_undo_restores_it() {
     let (mut s, me) = session();
     s.judge(1, verdict("x0", &me, A));
     s.judge(2, verdict("x0", &me, Choice::Tie));
@@ -92,7 +92,7 @@ fn a_later_verdict_of_a_rater_replaces_the_earlier_and_undo_brings_it_back() {
 }
 
 #[test]
-fn skipped_pairs_come_back_last_and_imported_ones_are_not_asked() {
+fn skipped_pairs_return_last_and_imported_ones_are_not_queued() {
     let (mut s, me) = session();
     s.judge(1, verdict("x0", &me, Choice::Skip));
     assert_eq!(s.queue(&me), [PairId::new("x1"), PairId::new("x2"), PairId::new("x0")]);
@@ -105,7 +105,7 @@ fn the_pairs_whose_scores_differ_least_can_come_first() {
     let (mut s, me) = session();
     let ids = |s: &Session, order| s.queue_in(&me, order).into_iter().map(|id| id.0).collect::<Vec<_>>();
     let (hash, run) = (s.state_hash(), RunId::new("reward-1"));
-    assert_eq!(ids(&s, QueueOrder::Uncertain), ["x0", "x1", "x2"], "without scores nothing is known to be uncertain");
+    assert_eq!(ids(&s, QueueOrder::Uncertain), ["x0", "x1", "x2"], "without scores the order of arrival holds");
     for (completion, score) in [("c1.0", 0.5), ("c1.1", -1.5), ("c2.0", 1.0), ("c2.1", 1.25), ("c0.0", 0.0)] {
         s.score(CompletionId::new(completion), run.clone(), score);
     }
@@ -121,7 +121,7 @@ fn the_pairs_whose_scores_differ_least_can_come_first() {
 }
 
 #[test]
-fn votes_that_stand_against_each_other_are_not_resolved_by_order() {
+fn conflicting_votes_are_not_resolved_by_order() {
     let (mut s, me) = session();
     s.judge(1, verdict("x0", &me, A));
     s.judge(2, verdict("x0", &Rater::new("you"), B));
@@ -168,7 +168,7 @@ fn ties_and_equal_texts_make_no_rows_and_are_counted() {
 }
 
 #[test]
-fn unknown_options_offer_the_nearest_and_bad_values_say_what_is_taken() {
+fn unknown_options_suggest_the_nearest_and_bad_values_name_the_accepted_ones() {
     let rows = method("dpo").expect("dpo is a method").rows();
     let mut p = Params::defaults(&rows);
     let e = p.set_pair(&rows, "dpo", "learning_rat=1e-5").unwrap_err();
@@ -182,7 +182,7 @@ fn unknown_options_offer_the_nearest_and_bad_values_say_what_is_taken() {
 }
 
 #[test]
-fn numbers_between_commas_are_checked_one_by_one() {
+fn comma_separated_numbers_are_checked_one_by_one() {
     let row = |kind| ParamRow { key: "loss_weights", kind, default: "1", usual: "", help: "", basic: false };
     let row = row(Kind::Floats(0.0, 10.0));
     assert_eq!(row.parse(" 0.8, 0.2,1e0 ").as_deref(), Ok("0.8,0.2,1e0"));
@@ -194,7 +194,7 @@ fn numbers_between_commas_are_checked_one_by_one() {
 }
 
 #[test]
-fn every_method_default_is_a_value_its_row_takes_and_keys_are_unique() {
+fn every_method_default_is_accepted_by_its_row_and_keys_are_unique() {
     for m in methods() {
         let rows = m.rows();
         let mut seen = BTreeSet::new();
@@ -251,7 +251,7 @@ fn every_option_of_a_loss_shows_in_the_objective() {
 }
 
 #[test]
-fn every_loss_type_has_a_formula_of_its_own_and_its_options_show_in_it() {
+fn every_loss_type_has_its_own_formula_that_shows_its_options() {
     let m = method("dpo").expect("a method");
     let rows = m.rows();
     let with = |settings: &[(&str, &str)]| {
@@ -286,7 +286,7 @@ fn every_loss_type_has_a_formula_of_its_own_and_its_options_show_in_it() {
 }
 
 #[test]
-fn metrics_keep_order_and_numbers_that_are_not_finite() {
+fn metrics_keep_order_and_non_finite_numbers() {
     let mut m = Metrics::new();
     m.set("loss", f64::NAN);
     m.set("grad_norm", f64::INFINITY);
@@ -309,7 +309,7 @@ fn no_control_character_survives_sanitising() {
 }
 
 #[test]
-fn a_model_whose_folder_says_nothing_is_called_by_the_one_above() {
+fn a_generic_folder_name_falls_back_to_the_parent_folder() {
     let hash = "0123456789abcdef0123456789abcdef01234567";
     let snapshot = format!("/c/models--acme--tiny/snapshots/{hash}");
     for (path, name) in [

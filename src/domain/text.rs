@@ -1,4 +1,4 @@
-//! Prompts, completions and pairs, and the one rule by which text from outside is made safe to show.
+//! Prompts, completions and pairs, and the sanitiser that makes untrusted text safe to show.
 
 use super::hash::Fold64;
 use super::ids::{CompletionId, PairId, PromptId};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
-    /// `system`, `user` or `assistant`, or whatever the model's chat template knows.
+    /// `system`, `user`, `assistant`, or another role of the model's chat template.
     pub role: String,
     /// The text of the turn.
     pub content: String,
@@ -17,9 +17,9 @@ pub struct Message {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PromptBody {
-    /// A conversation that goes through the model's chat template.
+    /// A conversation, rendered by the model's chat template.
     Chat(Vec<Message>),
-    /// Plain text, continued as it stands without a template.
+    /// Plain text, continued without a template.
     Text(String),
 }
 
@@ -40,7 +40,7 @@ impl PromptBody {
         }
     }
 
-    /// The id that a prompt gets that no session holds as one: equal prompts get equal ids.
+    /// An id derived from the content, for a prompt that no session has: equal prompts get equal ids.
     #[must_use]
     pub fn derived_id(&self) -> PromptId {
         let mut h = Fold64::default();
@@ -75,16 +75,16 @@ pub fn counted<N: Copy + std::fmt::Display + PartialEq + From<u8>>(n: N, noun: &
 pub struct Prompt {
     /// Its id within the session.
     pub id: PromptId,
-    /// What is asked.
+    /// The prompt's content.
     pub body: PromptBody,
     /// Where it came from: a file's name, or `typed`.
     pub source: String,
-    /// Free labels such as a task or a stratum.
+    /// Free-form labels such as a task or a stratum.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
 }
 
-/// How tokens are drawn. `temperature` 0 is greedy.
+/// Sampling settings. `temperature` 0 is greedy.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sampler {
     /// Divides the logits; 0 takes the largest.
@@ -115,7 +115,7 @@ pub enum Finish {
     Eos,
     /// `max_new_tokens` was reached.
     Length,
-    /// Not sampled here: it came with a file.
+    /// Not sampled here: imported from a file.
     Given,
 }
 
@@ -126,7 +126,7 @@ pub struct Completion {
     pub id: CompletionId,
     /// The prompt it answers.
     pub prompt: PromptId,
-    /// The model (and adapter) that wrote it, or the file it came with.
+    /// The model (and adapter) that wrote it, or the file it was imported from.
     pub model: String,
     /// The text as the model wrote it, without the end-of-turn token. Sanitise before showing.
     pub text: String,
@@ -134,7 +134,7 @@ pub struct Completion {
     pub tokens: usize,
     /// Why it ended.
     pub finish: Finish,
-    /// How it was drawn; none for imported text.
+    /// Its sampling settings; none for imported text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampler: Option<Sampler>,
     /// Sum of the tokens' log-probs under the sampling policy; none for imported text.
@@ -142,14 +142,14 @@ pub struct Completion {
     pub logprob: Option<f64>,
 }
 
-/// Two completions of one prompt that wait for a verdict.
+/// Two completions of one prompt, to be judged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
     /// Its id within the session.
     pub id: PairId,
     /// The prompt both answer.
     pub prompt: PromptId,
-    /// The first completion, in the maker's order (not the screen's).
+    /// The first completion, in stored order (not the screen's).
     pub a: CompletionId,
     /// The second completion.
     pub b: CompletionId,
@@ -159,14 +159,14 @@ pub struct Pair {
     pub p_select: f64,
 }
 
-/// One row of preference data as a trainer takes it: frozen in the run's folder at launch.
+/// One row of preference data as a trainer reads it: frozen in the run's folder at launch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PairRow {
     /// The pair it came from, so that findings can name it.
     pub pair: PairId,
-    /// The prompt, whose id decides the split into training and evaluation.
+    /// The prompt's id, which decides the split into training and evaluation.
     pub prompt_id: PromptId,
-    /// What was asked.
+    /// The prompt's content.
     pub prompt: PromptBody,
     /// The preferred answer.
     pub chosen: String,
@@ -175,13 +175,14 @@ pub struct PairRow {
     /// Strength of the preference in 0..=1 (1 = much better), for margins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub margin: Option<f64>,
-    /// Share of the votes in 0.5..=1 that stand behind the preference, where raters differed. Where one rater alone judged,
-    /// how likely that rater's preference is no slip, if second judgements of other pairs have shown it. None when all agree.
+    /// Share of the votes for the preference, in 0.5..=1, where raters differed. For a single rater the estimated
+    /// probability that the preference is not a slip, if the rater judged enough other pairs twice. None when all
+    /// agree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agreed: Option<f64>,
 }
 
-/// A text to imitate, as supervised fine-tuning takes it: frozen in the run's folder at launch.
+/// An example for supervised fine-tuning: frozen in the run's folder at launch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SftRow {
     /// Its id within the session, so that findings can name it.
@@ -196,23 +197,23 @@ pub struct SftRow {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SftBody {
-    /// A conversation; what is learned of it is the method's option `assistant_only_loss`.
+    /// A conversation; the method's option `assistant_only_loss` selects the tokens in the loss.
     Messages(Vec<Message>),
-    /// A prompt and its answer; the answer is learned unless `completion_only_loss` is false.
+    /// A prompt and its answer; only the answer is in the loss unless `completion_only_loss` is false.
     Completion {
-        /// What is asked.
+        /// The prompt's content.
         prompt: PromptBody,
         /// The answer.
         completion: String,
     },
-    /// Plain text, all of it learned.
+    /// Plain text, all of it in the loss.
     Text(String),
 }
 
 impl SftBody {
-    /// What is asked in it: a conversation up to its last user turn, a prompt; plain text as a whole.
+    /// Its prompt: a conversation up to its last user turn, or plain text as a whole.
     #[must_use]
-    pub fn asked(&self) -> PromptBody {
+    pub fn prompt(&self) -> PromptBody {
         match self {
             Self::Messages(turns) => {
                 let end = turns.iter().rposition(|m| m.role == "user").map_or(turns.len(), |last| last + 1);
@@ -238,14 +239,14 @@ impl SftBody {
 /// What imported texts are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum TaughtSet {
-    /// To imitate.
+pub enum TextSet {
+    /// Examples for supervised fine-tuning.
     Sft,
     /// General text on which forgetting is measured; nothing trains on it.
     Probe,
 }
 
-impl TaughtSet {
+impl TextSet {
     /// Its name on the command line.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -256,14 +257,14 @@ impl TaughtSet {
     }
 }
 
-/// One answer and whether it is a good one, as KTO takes it: frozen in the run's folder at launch.
+/// One answer and whether it is good, as KTO reads it: frozen in the run's folder at launch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RatedRow {
     /// The pair or the imported row it came from, so that findings can name it.
     pub id: PairId,
     /// What decides the split into training and evaluation.
     pub prompt_id: PromptId,
-    /// What was asked.
+    /// The prompt's content.
     pub prompt: PromptBody,
     /// The answer.
     pub completion: String,
@@ -271,9 +272,9 @@ pub struct RatedRow {
     pub good: bool,
 }
 
-/// Makes text from a model or a file safe for a terminal: every control character but newline and tab becomes visible or
-/// goes, so that no escape sequence can survive. Bidirectional overrides and tag characters go too. A tab becomes four
-/// spaces; CR LF becomes LF.
+/// Makes text from a model or a file safe for a terminal: every control character but newline and tab is made visible
+/// or removed, so that no escape sequence survives. Bidirectional overrides and tag characters are removed too. A tab
+/// becomes four spaces; CR LF becomes LF.
 #[must_use]
 pub fn sanitise(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -284,7 +285,7 @@ pub fn sanitise(text: &str) -> String {
             '\t' => out.push_str("    "),
             '\r' if chars.peek() == Some(&'\n') => {}
             '\r' => out.push('\n'),
-            // C0 controls and DEL have visible pictures at U+2400.
+            // C0 controls and DEL have visible symbols from U+2400.
             '\u{0}'..='\u{1f}' => out.push(char::from_u32(0x2400 + c as u32).unwrap_or('\u{fffd}')),
             '\u{7f}' => out.push('\u{2421}'),
             '\u{80}'..='\u{9f}' => out.push('\u{fffd}'),
@@ -295,8 +296,9 @@ pub fn sanitise(text: &str) -> String {
     }
     out
 }
-/// What a model is called by its path alone: its last part without `.gguf`, or where that says nothing of the model (`hf`,
-/// `gguf`, `model`, a revision of the Hugging Face cache) the folder it lies in.
+
+/// A model's name from its path: the last component without `.gguf`, or its folder's name where that is generic (`hf`,
+/// `gguf`, `model`, a revision of the Hugging Face cache).
 #[must_use]
 pub fn model_name(path: &str) -> String {
     let mut parts = path.rsplit(['/', '\\']).filter(|part| !part.is_empty());

@@ -1,4 +1,4 @@
-//! What a rater said about a pair. A verdict is a fact in the log: it is undone by another record, never changed.
+//! A rater's decision on a pair. A verdict is a fact in the log: another record undoes it, nothing changes it.
 
 use super::ids::{PairId, Rater};
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,7 @@ pub enum Seen {
     Full,
     /// At least one was not scrolled to its end.
     Partial,
-    /// Not shown by this program: it came with a file.
+    /// Not shown by this program: imported from a file.
     Unknown,
 }
 
@@ -83,13 +83,13 @@ pub struct Verdict {
     pub rater: Rater,
     /// The decision, in the pair's own order (un-blinded).
     pub choice: Choice,
-    /// Which completion stood on the left (or first) while it was judged.
+    /// Which completion was shown on the left (or first).
     pub left: Side,
     /// How much was read.
     pub seen: Seen,
     /// Milliseconds from first sight to decision; 0 for imported verdicts.
     pub ms: u64,
-    /// Stable hash of the preferred text, so that replay can prove that what was pressed is what is stored.
+    /// Stable hash of the preferred text, so that replay can prove that the stored verdict is the one given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub winner_hash: Option<String>,
 }

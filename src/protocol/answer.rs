@@ -1,4 +1,4 @@
-//! What a short-lived worker answers to a question: one JSON object a line on its standard output.
+//! Answers of a short-lived worker: one JSON object per line on its standard output.
 
 use crate::domain::{CompletionId, DroppedRows, Num, PairId};
 use serde::{Deserialize, Serialize};
@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 /// A model found on this machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelCard {
-    /// The shortest name it can be called by.
+    /// The shortest name that identifies it.
     pub name: String,
     /// The folder or `.gguf` file.
     pub path: String,
-    /// `safetensors`, `gguf`, or `embedded` for the one that the binary carries.
+    /// `safetensors`, `gguf`, or `embedded` for the one inside the binary.
     pub format: String,
     /// `llama`, `qwen2`, `qwen3`; empty when unknown.
     pub family: String,
-    /// Numbers in its weights; 0 when unknown.
+    /// Number of parameters; 0 when unknown.
     pub parameters: u64,
     /// Bytes on disk.
     pub bytes: u64,
@@ -27,66 +27,66 @@ pub struct ModelCard {
     pub problem: Option<String>,
 }
 
-/// A GPU of this machine as its driver describes it; what it does not say is absent.
+/// A GPU of this machine as its driver reports it; values that it does not report are absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GpuCard {
-    /// Its number.
+    /// Its device index.
     pub index: usize,
     /// Its name.
     pub name: String,
-    /// Memory in all.
+    /// Total memory.
     pub memory_bytes: Option<u64>,
     /// Memory in use by all processes.
     pub memory_used_bytes: Option<u64>,
-    /// Share of the time in which it computed something, in percent.
+    /// Utilisation in percent.
     pub utilisation: Option<u32>,
-    /// °C.
+    /// Temperature in °C.
     pub temperature: Option<u32>,
     /// The driver's version.
     pub driver: String,
-    /// The newest CUDA version that the driver runs.
+    /// The newest CUDA version that the driver supports.
     pub cuda: String,
 }
 
-/// What a training run would take, before it is launched.
+/// The cost of a training run, estimated before launch.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Estimate {
     /// Optimizer steps.
     pub steps: u64,
-    /// Rows trained on.
+    /// Training rows.
     pub train_rows: usize,
-    /// Rows kept for evaluation.
+    /// Evaluation rows.
     pub eval_rows: usize,
-    /// Rows left out.
+    /// Dropped rows.
     pub dropped: Vec<DroppedRows>,
     /// Tokens in the longest row.
     pub longest: usize,
     /// Tokens in all training rows.
     pub tokens: u64,
-    /// Numbers that are trained.
+    /// Trainable parameters.
     pub trainable: u64,
-    /// Peak memory expected, in bytes.
+    /// Expected peak memory in bytes.
     pub memory_bytes: u64,
-    /// Of these the weights of all models.
+    /// Of these bytes, the weights of all models.
     #[serde(default)]
     pub weights_bytes: u64,
-    /// Of these what is trained with its gradients and moments, beside the weights.
+    /// Of these bytes, trainable parameters outside the weights, gradients and optimizer moments.
     #[serde(default)]
     pub trained_bytes: u64,
     /// The model's layers.
     #[serde(default)]
     pub layers: u64,
-    /// Layers whose activations stay in memory until the backward pass; those of the others are recomputed.
+    /// Layers whose activations stay in memory until the backward pass; the others recompute theirs.
     #[serde(default)]
     pub kept_layers: u64,
-    /// Seconds expected for the whole run; none before anything like it was measured.
+    /// Expected seconds for the whole run; none before a similar run was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
     /// Share of the pairs won by the longer answer, in 0..=1.
     pub longer_wins: f64,
 }
 
-/// What a reward run says of one completion.
+/// A reward run's score of one completion.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scoring {
     /// The completion.
@@ -95,15 +95,14 @@ pub struct Scoring {
     pub score: Num,
 }
 
-/// What a run would read of its rows and what it would learn of it.
+/// The tokens that a run reads of its rows, and those in its loss.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Masks {
-    /// The first sequences that are trained on, those of mixed rows among them where steps take both, then some rows that
-    /// are left out.
+    /// The first training sequences, including mixed-in rows if steps take both, then some dropped rows.
     pub rows: Vec<MaskedRow>,
-    /// Rows in all, mixed ones apart.
+    /// Total rows without mixed-in ones.
     pub all: usize,
-    /// Rows that there are to mix in; 0 where nothing is mixed in.
+    /// Rows available to mix in; 0 without mixing.
     #[serde(default)]
     pub mixed: usize,
 }
@@ -113,24 +112,24 @@ pub struct Masks {
 pub struct MaskedRow {
     /// The row it came from.
     pub id: PairId,
-    /// `chosen` or `rejected`, `good` or `bad`; empty where a row is one sequence without a judgement.
+    /// `chosen` or `rejected`, `good` or `bad`; empty for a row of one unrated sequence.
     pub part: String,
     /// Whether it is mixed in against forgetting.
     #[serde(default)]
     pub mixed: bool,
     /// Tokens.
     pub tokens: usize,
-    /// How many of them are learned.
+    /// How many of them are in the loss.
     pub learned: usize,
-    /// The text, special tokens too.
+    /// The text, including special tokens.
     pub pieces: Vec<MaskPiece>,
-    /// Why the row is left out; none where it is taken.
+    /// Why the row is dropped; none if it is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<String>,
 }
 
 impl MaskedRow {
-    /// A row that is left out, and why.
+    /// A dropped row and the reason.
     #[must_use]
     pub fn left_out(id: PairId, why: &str) -> Self {
         Self {
@@ -144,21 +143,21 @@ impl MaskedRow {
         }
     }
 
-    /// How many texts share the sequence; 1 where nothing was packed.
+    /// How many texts are packed into the sequence; 1 without packing.
     #[must_use]
     pub fn texts(&self) -> usize {
         1 + self.pieces.iter().filter(|piece| piece.begins).count()
     }
 }
 
-/// A stretch of a sequence.
+/// A span of a sequence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MaskPiece {
     /// Its text. Sanitise before showing.
     pub text: String,
-    /// Whether its tokens are learned, or only read.
+    /// Whether its tokens are in the loss.
     pub learned: bool,
-    /// Whether another text begins here that was packed behind the one before and does not see it.
+    /// Whether a packed text begins here; it does not attend to the one before.
     #[serde(default)]
     pub begins: bool,
 }

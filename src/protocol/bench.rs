@@ -1,36 +1,35 @@
-//! What a benchmark asks of a worker process, and what it answers: figures, no judgement.
+//! Benchmark requests to a worker process and its answers: measurements without a verdict.
 //!
-//! The question travels as JSON on the command line, the answer as lines on standard output, as for the other questions.
+//! The request is JSON on the command line, the answer lines on standard output, as for other requests.
 
 use super::spec::ModelRef;
 use crate::domain::{Metrics, Params};
 use serde::{Deserialize, Serialize};
 
-/// A benchmark's question.
+/// A benchmark request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BenchSpec {
-    /// How fast does it train?
+    /// Measures training speed.
     Train(TrainBench),
-    /// How fast does it sample?
+    /// Measures sampling speed.
     Sample(SampleBench),
 }
 
-/// Which pairs are trained on.
+/// Which pairs to train on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PairChoice {
-    /// The first pairs of the file, in its order, whose longer side has so many tokens, both bounds included.
+    /// The first pairs in file order whose longer side has `least..=most` tokens.
     Between {
-        /// The fewest.
+        /// Minimum tokens.
         least: usize,
-        /// The most.
+        /// Maximum tokens.
         most: usize,
     },
-    /// Pairs of equal length cut out of the file's texts: so many tokens in both sides together, an eighth of each its
-    /// prompt.
+    /// Pairs of equal length cut from the file's texts; an eighth of each side is its prompt.
     Alike {
-        /// Tokens of a pair.
+        /// Tokens of both sides of a pair.
         tokens: usize,
     },
 }
@@ -40,19 +39,19 @@ pub enum PairChoice {
 pub struct TrainBench {
     /// The model.
     pub model: ModelRef,
-    /// A method of the table that learns from pairs.
+    /// A method that trains on pairs.
     pub method: String,
     /// Every hyper-parameter, resolved; `max_steps` counts the warm-up too.
     pub params: Params,
-    /// What computes: `auto`, `cpu`, `cuda:0` …
+    /// Device: `auto`, `cpu`, `cuda:0` …
     pub device: String,
     /// The file of pairs.
     pub data: String,
-    /// Which of them.
+    /// Which pairs of the file.
     pub choice: PairChoice,
-    /// Whether the matrix product alone is measured behind the steps.
+    /// Whether to also measure bare matrix products after the steps.
     pub product: bool,
-    /// A folder for the trainables as they are before the first step, so that another trainer can start from the same.
+    /// Folder for the trainable parameters before the first step, so that another trainer can start from them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_to: Option<String>,
 }
@@ -62,15 +61,15 @@ pub struct TrainBench {
 pub struct SampleBench {
     /// The model.
     pub model: ModelRef,
-    /// What computes.
+    /// The device.
     pub device: String,
-    /// What is asked.
+    /// The prompt.
     pub prompt: String,
-    /// Candidates of the prompt that are decoded together; one measurement each.
+    /// Batch sizes: candidates decoded in one batch; one measurement each.
     pub rows: Vec<usize>,
-    /// Tokens drawn for every candidate, whether or not the model would have ended before.
+    /// Tokens sampled per candidate, even after the end-of-turn token.
     pub tokens: usize,
-    /// Times each is measured, after a warm-up.
+    /// Repetitions of each measurement, after a warm-up.
     pub runs: usize,
 }
 
@@ -78,68 +77,69 @@ pub struct SampleBench {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BenchAnswer {
-    /// How far it is.
+    /// Progress so far.
     Progressed {
-        /// What is being done.
+        /// The current stage.
         stage: String,
         /// Units done.
         done: u64,
-        /// Units in all.
+        /// Total units.
         total: u64,
     },
-    /// The figures of training.
+    /// Training measurements.
     Trained(Box<TrainFigures>),
-    /// The figures of sampling.
+    /// Sampling measurements.
     Sampled(Box<SampleFigures>),
 }
 
-/// Floating-point operations of the model itself, by where they fall: a multiplication and an addition are two.
+/// Floating-point operations of the model by part; a multiply-add counts as two.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Flops {
     /// The layers' linear modules.
     pub linear: f64,
     /// The language-model head over the scored tokens.
     pub head: f64,
-    /// Attention's scores and sums, of which a causal mask leaves half.
+    /// Attention scores and weighted sums, halved by the causal mask.
     pub attention: f64,
 }
 
-/// A step as it was measured.
+/// Measurements of one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepFigures {
     /// Its duration: batch, forward, backward, update.
     pub seconds: f64,
-    /// Real tokens: both sides of every pair whole, no padding.
+    /// Real tokens: both full sides of every pair, without padding.
     pub tokens: u64,
-    /// What the model's mathematics asks for, every side computed whole.
+    /// Operations that the model needs if every side is computed in full.
     pub flops: Flops,
-    /// Seconds that the matrix products alone would take at the measured limit; 0 where that was not measured.
+    /// Seconds that the matrix products alone would take at the measured peak rate; 0 if not measured.
     pub product_seconds: f64,
-    /// The step's metrics by TRL's names.
+    /// The step's metrics under TRL's names.
     pub metrics: Metrics,
 }
 
-/// A matrix product as it was measured.
+/// Measurements of one matrix product.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProductFigures {
-    /// What it is in the model: `q_proj`, `down_proj`, `head`; `backward` multiplies by the weight instead of its transpose.
+    /// Its role in the model: `q_proj`, `down_proj`, `head`; `backward` multiplies by the weight instead of its
+    /// transpose.
     pub name: String,
     /// (rows, inner, columns).
     pub shape: (usize, usize, usize),
-    /// 10⁹ operations a second, median of the repetitions.
+    /// GFLOP/s, median of the repetitions.
     pub gflops: f64,
-    /// The same of the fastest repetition.
+    /// GFLOP/s of the fastest repetition.
     pub best: f64,
 }
 
-/// What training came to, in the process that did it.
+/// Training measurements of one process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainFigures {
-    /// What computed, in words.
+    /// The device, for people.
     pub device: String,
-    /// Numbers in the model.
+    /// Parameters of the model.
     pub parameters: u64,
-    /// Numbers trained.
+    /// Trainable parameters.
     pub trainable: u64,
     /// Pairs trained on.
     pub pairs: usize,
@@ -147,18 +147,18 @@ pub struct TrainFigures {
     pub longest: usize,
     /// Seconds from the start to the first step, without the reference pass.
     pub load_seconds: f64,
-    /// Seconds of the reference pass over all pairs; it is made once and kept.
+    /// Seconds of the reference pass over all pairs; it runs once and is cached.
     pub reference_seconds: f64,
     /// Every step in order; the first is the warm-up.
     pub steps: Vec<StepFigures>,
-    /// Peak resident memory of the process up to the last step, MiB; none where the system does not tell.
+    /// Peak resident memory of the process up to the last step, MiB; none if the system does not report it.
     pub peak_mib: Option<f64>,
-    /// Peak memory of the GPU beyond what was in use before, MiB; none on another device or without its driver.
+    /// Peak GPU memory above what was in use before, MiB; none on other devices or without the driver.
     #[serde(default)]
     pub gpu_peak_mib: Option<f64>,
-    /// Peak memory that was foretold before the start, MiB.
+    /// Peak memory planned before the start, MiB.
     pub planned_mib: f64,
-    /// The matrix product alone; empty where it was not asked for.
+    /// Bare matrix products; empty unless requested.
     pub products: Vec<ProductFigures>,
 }
 
@@ -167,34 +167,34 @@ pub struct TrainFigures {
 pub struct SampleRun {
     /// Seconds until every candidate had its first token.
     pub prefill_seconds: f64,
-    /// Seconds of all tokens behind the first.
+    /// Seconds for all tokens after the first.
     pub decode_seconds: f64,
 }
 
-/// What sampling so many candidates came to.
+/// Sampling measurements at one batch size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RowsFigures {
-    /// Candidates decoded together.
+    /// Candidates per batch.
     pub rows: usize,
-    /// Tokens drawn behind each candidate's first.
+    /// Tokens sampled after each candidate's first.
     pub tokens: usize,
     /// The repetitions.
     pub runs: Vec<SampleRun>,
 }
 
-/// What sampling came to, in the process that did it.
+/// Sampling measurements of one process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SampleFigures {
-    /// What computed, in words.
+    /// The device, for people.
     pub device: String,
-    /// Numbers in the model.
+    /// Parameters of the model.
     pub parameters: u64,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
     /// Seconds to load the model.
     pub load_seconds: f64,
-    /// By number of candidates, as asked.
+    /// One entry per requested batch size.
     pub rows: Vec<RowsFigures>,
-    /// Peak resident memory of the process, MiB; none where the system does not tell.
+    /// Peak resident memory of the process, MiB; none if the system does not report it.
     pub peak_mib: Option<f64>,
 }

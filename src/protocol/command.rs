@@ -1,14 +1,14 @@
-//! What a run can be told between two steps.
+//! Commands that a run accepts between two steps.
 
 use serde::{Deserialize, Serialize};
 
-/// An order to a running worker. Each is acknowledged by an event in the run's log.
+/// A command to a running worker, acknowledged by an event in the run's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunCommand {
     /// Wait before the next step.
     Pause,
-    /// Go on.
+    /// Continue.
     Resume,
     /// Write a checkpoint now.
     Checkpoint,

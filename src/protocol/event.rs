@@ -1,4 +1,5 @@
-//! What a run says. The worker appends these to the run's log; live view, re-attach, replay and tests fold the same lines.
+//! Events of a run. The worker appends them to the run's log; live view, re-attach, replay and tests fold the same
+//! lines.
 
 use super::command::RunCommand;
 use crate::domain::{Completion, Finding, Metrics, Num, Pair, Plan, PromptId};
@@ -8,15 +9,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "k", content = "d", rename_all = "snake_case")]
 pub enum RunEvent {
-    /// A worker took the run up: the first time (`attempt` 1) or again after it was lost or stopped.
+    /// A worker started the run (`attempt` 1), or resumed it after it was lost or stopped.
     Started {
         /// 1 for the first worker, 2 for the next …
         attempt: u32,
-        /// The worker's process id, for people; liveness is the lock.
+        /// The worker's process id, for people only; the lock tells whether it is alive.
         pid: u32,
-        /// What computes: `CPU · 2 threads`.
+        /// The device: `CPU · 2 threads`.
         device: String,
-        /// The checkpoint's step it goes on from. Steps after it from earlier attempts no longer count.
+        /// Step of the checkpoint it resumes from. Later steps of earlier attempts no longer count.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from_step: Option<u64>,
     },
@@ -24,44 +25,44 @@ pub enum RunEvent {
     Planned(Plan),
     /// Work before (or between) steps: loading, tokenising, reference log-probs.
     Progressed {
-        /// What is being done.
+        /// The current stage.
         stage: String,
         /// Units done.
         done: u64,
-        /// Units in all.
+        /// Total units.
         total: u64,
     },
-    /// An optimizer step was made. `metrics` has TRL's names; `step` counts from 1 after the first update.
+    /// An optimizer step completed. `metrics` has TRL's names; `step` counts from 1 after the first update.
     Stepped {
-        /// Steps made so far.
+        /// Steps so far.
         step: u64,
         /// Passes over the data so far.
         epoch: f64,
-        /// What was measured.
+        /// The measured values.
         metrics: Metrics,
     },
-    /// The evaluation rows were measured. Keys start with `eval_`.
+    /// The evaluation rows were evaluated. Keys start with `eval_`.
     Evaluated {
-        /// Steps made so far.
+        /// Steps so far.
         step: u64,
-        /// What was measured.
+        /// The measured values.
         metrics: Metrics,
     },
-    /// An answer sampled from the model in training, so that a person can look at it.
+    /// An answer sampled from the model in training, for people to read.
     Sampled {
-        /// Steps made so far.
+        /// Steps so far.
         step: u64,
-        /// The question.
+        /// The prompt.
         prompt: String,
         /// The answer.
         text: String,
-        /// What it was worth, where answers are scored.
+        /// Its score, if answers are scored.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         score: Option<Num>,
     },
     /// A candidate was sampled (sampling runs).
     Completed(Completion),
-    /// Two candidates were put up for judgement (sampling runs).
+    /// Two candidates were paired for labelling (sampling runs).
     Paired(Pair),
     /// Candidates identical to an earlier one of the same prompt were dropped (sampling runs).
     Deduplicated {
@@ -79,34 +80,34 @@ pub enum RunEvent {
     },
     /// Something the user should know.
     Found(Finding),
-    /// A command was taken.
+    /// A command was acknowledged.
     Obeyed(RunCommand),
     /// The planned end was reached. `state` hashes the final trainable weights (training) or texts (sampling).
     Finished {
-        /// Steps made.
+        /// Steps completed.
         step: u64,
         /// The hash.
         state: String,
     },
-    /// Ended early by command; a checkpoint of this step is on disk.
+    /// Stopped early by a command; a checkpoint of this step is on disk.
     Stopped {
-        /// Steps made.
+        /// Steps completed.
         step: u64,
     },
     /// Ended by an error.
     Failed {
-        /// Steps made.
+        /// Steps completed.
         step: u64,
         /// One plain sentence: what happened, where, what to do.
         error: String,
     },
     /// Bytes were cut from the end of the log after a crash.
     Repaired {
-        /// Where the cut was made.
+        /// Byte offset of the cut.
         offset: u64,
         /// How many bytes went to quarantine.
         bytes: u64,
-        /// How many whole lines were among them: records that had been written completely and were damaged later.
+        /// How many whole lines were among them: records that were written completely and damaged later.
         #[serde(default, skip_serializing_if = "super::is_zero")]
         lines: u64,
     },

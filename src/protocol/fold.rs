@@ -19,8 +19,8 @@ pub fn apply_record(session: &mut Session, seq: u64, record: &SessionRecord) {
             seq,
             Correction { pair: pair.clone(), completion: completion.clone(), rater: rater.clone(), text: text.clone() },
         ),
-        SessionRecord::Taught { set, row } => session.teach(*set, row.clone()),
-        SessionRecord::Rated(row) => session.rate(row.clone()),
+        SessionRecord::Taught { set, row } => session.add_text(*set, row.clone()),
+        SessionRecord::Rated(row) => session.add_rating(row.clone()),
         SessionRecord::Scored { completion, run, score } => session.score(completion.clone(), run.clone(), score.0),
         SessionRecord::Launched(spec) => session.launch(spec.id.clone()),
         SessionRecord::Hashed { .. } | SessionRecord::StateHashed { .. } | SessionRecord::Repaired { .. } => {}

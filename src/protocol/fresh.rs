@@ -1,4 +1,4 @@
-//! What a model that is made from nothing is to be like.
+//! The shape of a new, untrained model.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ pub struct FreshSpec {
     pub kv_heads: usize,
     /// Width of the feed-forward layer.
     pub ff: usize,
-    /// The most entries the vocabulary may have, special tokens and single bytes counted.
+    /// Maximum vocabulary size, including special tokens and single bytes.
     pub vocab: usize,
     /// Longest context in tokens.
     pub context: usize,

@@ -1,22 +1,22 @@
-//! What a run depends on beside its own settings: the models' files, the checkpoints of other runs, the date.
+//! What a run depends on besides its own settings: the models' files, the checkpoints of other runs, the date.
 //!
-//! Owns the record of them and the comparison. Refuses to read a file: whoever fills the record has read them.
+//! Owns the record of them and the comparison. Refuses to read files: the caller fills the record.
 
 use crate::domain::RunId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The inputs of a run. In `spec.json` what the launch fixed (date and checkpoints); in the run's `inputs.json` everything, as
-/// its first worker found it. Empty in specifications of older versions.
+/// The inputs of a run. `spec.json` holds what the launch pinned (date and checkpoints); the run's `inputs.json` holds
+/// everything, as its first worker found it. Empty in specifications of older versions.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Inputs {
-    /// Local date and time at launch, `2026-11-28T22:55:28`: what a chat template prints where it prints a date.
+    /// Local date and time at launch, `2026-11-28T22:55:28`: for chat templates that print a date.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
-    /// The models that are read: the specification's own, and a reward run's.
+    /// The models that the run reads: its own and its reward run's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<ModelInput>,
-    /// The checkpoints of other runs, one a role.
+    /// The checkpoints of other runs, one per role.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checkpoints: Vec<CheckpointInput>,
 }
@@ -28,7 +28,7 @@ impl Inputs {
         *self == Self::default()
     }
 
-    /// The record of the model at that path, written as in the specification.
+    /// The record of the model at `path`, spelled as in the specification.
     #[must_use]
     pub fn model(&self, path: &str) -> Option<&ModelInput> {
         self.models.iter().find(|model| model.path == path)
@@ -44,9 +44,9 @@ impl Inputs {
 /// A model as a run read it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ModelInput {
-    /// Its folder or `.gguf` file, written as in the specification.
+    /// Its folder or `.gguf` file, spelled as in the specification.
     pub path: String,
-    /// Every file that decides what it computes or reads, by its name within the folder.
+    /// Every file that affects its computation or tokenization, by name within the folder.
     pub files: BTreeMap<String, FileDigest>,
     /// SHA-256 of the chat template's source; none for a model without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,11 +62,11 @@ pub struct FileDigest {
     pub sha256: String,
 }
 
-/// What another run's checkpoint is to a run.
+/// What a run uses another run's checkpoint for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckpointRole {
-    /// A training run starts from it; it is the reference too.
+    /// A training run starts from it; it is also the reference model.
     Init,
     /// It scores a training run's answers.
     Reward,
@@ -86,7 +86,7 @@ impl CheckpointRole {
     }
 }
 
-/// A checkpoint as a run uses it.
+/// A checkpoint of another run that a run uses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointInput {
     /// What it is used for.
@@ -99,7 +99,7 @@ pub struct CheckpointInput {
     pub digest: String,
 }
 
-/// A file that is not what it was.
+/// A model file that differs from the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// Its name within the model's folder.
@@ -111,7 +111,7 @@ pub struct Difference {
 }
 
 impl ModelInput {
-    /// What is no longer as recorded, in order of file names.
+    /// The files that differ from the record, sorted by name.
     #[must_use]
     pub fn differences(&self, now: &Self) -> Vec<Difference> {
         let template = self.template != now.template;
@@ -131,7 +131,7 @@ impl ModelInput {
     }
 }
 
-/// What a model's file holds; `template` says whether the chat template is another one.
+/// What a model's file holds; `template`: whether the chat template changed.
 fn part(file: &str, template: bool) -> &'static str {
     match file {
         "config.json" | "generation_config.json" => "configuration",
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_differs_is_named_by_file_and_by_what_it_holds() {
+    fn differences_name_the_file_and_its_part() {
         let digest = |sha: &str| FileDigest { size: 1, sha256: sha.into() };
         let model = |files: &[(&str, &str)], template: &str| ModelInput {
             path: "m".into(),
@@ -159,10 +159,10 @@ mod tests {
         assert_eq!(then.differences(&then), []);
         let now =
             model(&[("chat_template.jinja", "x"), ("model.safetensors", "z"), ("tokenizer_config.json", "y")], "u");
-        let said: Vec<String> =
+        let differences: Vec<String> =
             then.differences(&now).iter().map(|d| format!("{} ({}) {}", d.file, d.part, d.what)).collect();
         assert_eq!(
-            said,
+            differences,
             [
                 "chat_template.jinja (chat template) was added",
                 "model.safetensors (weights) was changed",

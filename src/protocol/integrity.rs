@@ -1,30 +1,30 @@
-//! What a reader of logs found wrong: how much of each kind, where it was first, and the words for it.
+//! Damage that a log reader found: counts by kind, the first places, and messages.
 //!
-//! Owns the kinds of damage. Refuses to judge it: who reads a log decides whether to go on.
+//! Owns the kinds of damage. Refuses to judge it: the caller decides whether to continue.
 
 use crate::domain::counted;
 use serde::{Deserialize, Serialize};
 
-/// How many places are kept; the others are only counted.
-const KEPT: usize = 8;
+/// Maximum number of places kept; the others are only counted.
+const MAX_PLACES: usize = 8;
 
 /// A kind of damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Damage {
-    /// A line that is no record: its checksum does not match, or it has not the format's shape.
+    /// A line that is not a record: its checksum or its shape is wrong.
     Line,
-    /// A number that no record has, between or below those that are there, beyond what damaged lines account for.
+    /// A sequence number below the highest one without a record, unless a damaged line explains it.
     Missing,
-    /// Two different records with one number. Both are kept.
+    /// Two different records with the same number. Both are kept.
     Conflict,
-    /// Whole lines that repair moved to the quarantine: they had been written completely.
+    /// Whole lines that repair moved to quarantine: they were written completely.
     Quarantined,
-    /// A file among the log's files that is no part of the log. It is not read.
+    /// A file in the log's folder that is not part of the log. It is not read.
     File,
-    /// A record (or header) that is there twice. It counts once.
+    /// A duplicate record or header. It counts once.
     Repeated,
-    /// A record after one of a higher number. It is read in its order.
+    /// A record after one with a higher number. It is read in numeric order.
     Order,
 }
 
@@ -35,7 +35,7 @@ pub struct DamagedPlace {
     pub damage: Damage,
     /// The file, relative to the session's folder.
     pub file: String,
-    /// The line in it, from 1; 0 where no line is meant.
+    /// The line in it, from 1; 0 for the whole file.
     pub line: u64,
     /// What is wrong there, as a clause.
     pub what: String,
@@ -50,7 +50,7 @@ impl std::fmt::Display for DamagedPlace {
     }
 }
 
-/// The integrity of one log, or of several together.
+/// The integrity of one log or of several merged ones.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Integrity {
     /// See [`Damage::Line`].
@@ -67,21 +67,21 @@ pub struct Integrity {
     pub repeated_lines: u64,
     /// See [`Damage::Order`].
     pub out_of_order: u64,
-    /// Bytes that repair moved to the quarantine. Mostly half-written lines of a crash, which is no damage.
+    /// Bytes that repair moved to quarantine: mostly lines torn by a crash, which is not damage.
     pub quarantined_bytes: u64,
     /// Bytes of an unfinished line at the end of the log, which the next writer repairs.
     pub unfinished_bytes: u64,
-    /// Records of a kind that this version does not know. They are kept as they are; this is no damage.
+    /// Records of a kind that this version does not know. They are kept; this is not damage.
     pub opaque: u64,
     /// The first places of damage.
     pub first: Vec<DamagedPlace>,
 }
 
 impl Integrity {
-    /// Counts damage.
+    /// Counts damage of one kind and keeps its place.
     pub fn note(&mut self, count: u64, place: DamagedPlace) {
         *self.count_mut(place.damage) += count;
-        if count > 0 && self.first.len() < KEPT {
+        if count > 0 && self.first.len() < MAX_PLACES {
             self.first.push(place);
         }
     }
@@ -98,7 +98,7 @@ impl Integrity {
         }
     }
 
-    /// Adds what was found in another log.
+    /// Adds the damage of another log.
     pub fn merge(&mut self, other: &Self) {
         self.damaged_lines += other.damaged_lines;
         self.missing_records += other.missing_records;
@@ -110,14 +110,14 @@ impl Integrity {
         self.quarantined_bytes += other.quarantined_bytes;
         self.unfinished_bytes += other.unfinished_bytes;
         self.opaque += other.opaque;
-        let room = KEPT.saturating_sub(self.first.len());
+        let room = MAX_PLACES.saturating_sub(self.first.len());
         self.first.extend(other.first.iter().take(room).cloned());
     }
 
-    /// Places of damage of every kind together.
+    /// Total damage of all kinds.
     #[must_use]
     pub fn damage(&self) -> u64 {
-        self.parts().iter().map(|(n, _)| n).sum()
+        self.counts().iter().map(|(n, _)| n).sum()
     }
 
     /// Whether nothing is damaged.
@@ -126,7 +126,7 @@ impl Integrity {
         self.damage() == 0
     }
 
-    fn parts(&self) -> [(u64, String); 7] {
+    fn counts(&self) -> [(u64, String); 7] {
         let lines = |n: u64, what: &str| (n, format!("{} {what}", counted(n, "line")));
         [
             (self.damaged_lines, counted(self.damaged_lines, "damaged line")),
@@ -139,14 +139,14 @@ impl Integrity {
         ]
     }
 
-    /// The damage in a few words, the worst first: `3 damaged lines, 1 missing record`; empty when there is none.
+    /// The damage in a few words, worst first: `3 damaged lines, 1 missing record`; empty when intact.
     #[must_use]
     pub fn words(&self) -> String {
-        let words: Vec<String> = self.parts().into_iter().filter(|(n, _)| *n > 0).map(|(_, words)| words).collect();
+        let words: Vec<String> = self.counts().into_iter().filter(|(n, _)| *n > 0).map(|(_, words)| words).collect();
         words.join(", ")
     }
 
-    /// The damage with its first place, as one clause; empty when there is none.
+    /// The damage with its first place, as one clause; empty when intact.
     #[must_use]
     pub fn sentence(&self) -> String {
         match self.first.first() {
@@ -166,21 +166,21 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_counted_and_said_with_its_first_place() {
-        let mut found = Integrity { opaque: 2, quarantined_bytes: 40, unfinished_bytes: 3, ..Integrity::default() };
-        assert!(found.is_intact() && found.sentence().is_empty());
-        found.note(1, place(Damage::Line, 7));
-        assert_eq!(found.sentence(), "1 damaged line (events/000001.jsonl line 7: the checksum does not match)");
-        found.note(1, place(Damage::Line, 9));
-        found.note(1, place(Damage::Order, 12));
-        assert_eq!(found.words(), "2 damaged lines, 1 line out of order");
-        assert!(found.sentence().contains("(the first: events/000001.jsonl line 7: "));
-        let mut both = found.clone();
-        both.merge(&found);
+    fn damage_is_counted_and_reported_with_its_first_place() {
+        let mut integrity = Integrity { opaque: 2, quarantined_bytes: 40, unfinished_bytes: 3, ..Integrity::default() };
+        assert!(integrity.is_intact() && integrity.sentence().is_empty());
+        integrity.note(1, place(Damage::Line, 7));
+        assert_eq!(integrity.sentence(), "1 damaged line (events/000001.jsonl line 7: the checksum does not match)");
+        integrity.note(1, place(Damage::Line, 9));
+        integrity.note(1, place(Damage::Order, 12));
+        assert_eq!(integrity.words(), "2 damaged lines, 1 line out of order");
+        assert!(integrity.sentence().contains("(the first: events/000001.jsonl line 7: "));
+        let mut both = integrity.clone();
+        both.merge(&integrity);
         assert_eq!((both.damage(), both.first.len(), both.opaque), (6, 6, 4));
         for line in 0..100 {
             both.note(1, place(Damage::Line, line));
         }
-        assert_eq!((both.damaged_lines, both.first.len()), (104, KEPT));
+        assert_eq!((both.damaged_lines, both.first.len()), (104, MAX_PLACES));
     }
 }

@@ -1,7 +1,7 @@
-//! The line codec: one JSON object a line, numbered, timed and checksummed.
+//! The line codec: one JSON object per line with number, timestamps and checksum.
 //!
-//! `{"n":seq,"m":monotonic_ms,"w":wall_ms,"k":kind,"v":version,"d":data,"c":"crc32"}`; the CRC-32 covers the bytes before
-//! `,"c"`. Parsing works on bytes, since a torn line may end inside a character.
+//! `{"n":seq,"m":monotonic_ms,"w":wall_ms,"k":kind,"v":version,"d":data,"c":"crc32"}`; the CRC-32 covers the bytes
+//! before `,"c"`. Parsing works on bytes, since a torn line may end inside a character.
 
 use super::SCHEMA_VERSION;
 use serde::{Serialize, de::DeserializeOwned};
@@ -11,20 +11,20 @@ use std::ops::Range;
 /// The longest line a log may hold, in bytes, its newline included.
 pub const MAX_LINE: usize = 1 << 20;
 
-/// The largest number a record may have: the largest that every JSON reader takes exactly.
+/// The largest sequence number: the largest integer that every JSON parser reads exactly.
 pub const MAX_SEQ: u64 = (1 << 53) - 1;
 
-/// A record with its place in a log.
+/// A record with its number and timestamps in a log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Envelope<T> {
-    /// Sequence number within its log: 1, 2, 3 … without gaps; at most [`MAX_SEQ`] on disk. A reader gives a record whose
-    /// number another one has a number of its own above that.
+    /// Sequence number within its log: 1, 2, 3 … without gaps; at most [`MAX_SEQ`] on disk. A reader gives a record
+    /// whose number is taken a substitute number above that.
     pub n: u64,
     /// Milliseconds on the writer's monotonic clock.
     pub m: u64,
     /// Milliseconds since 1970 on the wall clock. Never used to order records of one log.
     pub w: u64,
-    /// The record, or its raw form when this version does not know its kind.
+    /// The record, or its raw JSON when this version does not know its kind.
     pub data: Result<T, Value>,
 }
 
@@ -41,7 +41,7 @@ pub enum LineError {
     /// The checksum is missing or differs.
     #[error("the checksum does not match")]
     Checksum,
-    /// The checksum is right but the line is not what the format says.
+    /// The checksum is right but the shape is wrong.
     #[error("the line is not a record: {0}")]
     Shape(String),
     /// Longer than [`MAX_LINE`].
@@ -52,7 +52,7 @@ pub enum LineError {
 /// The line of a record, its newline included. `T` serialises as `{"k":…,"d":…}`.
 ///
 /// # Errors
-/// When the record does not serialise so, or its line is longer than [`MAX_LINE`].
+/// When the record does not serialise to that shape, or its line is longer than [`MAX_LINE`].
 pub fn encode<T: Serialize>(n: u64, m: u64, w: u64, record: &T) -> Result<String, LineError> {
     let value = serde_json::to_value(record).map_err(|e| LineError::Shape(e.to_string()))?;
     let kind = value.get("k").cloned().ok_or_else(|| LineError::Shape("no kind".into()))?;
@@ -66,10 +66,10 @@ pub fn encode<T: Serialize>(n: u64, m: u64, w: u64, record: &T) -> Result<String
     Ok(line)
 }
 
-/// The number and the checksum of a line (with or without its newline), without reading its data.
+/// The number and the checksum of a line (with or without its newline), without parsing its data.
 ///
 /// # Errors
-/// When the checksum does not match, or the line does not begin with a number that a record may have.
+/// When the checksum does not match, or the line does not begin with a valid sequence number.
 pub fn verify(line: &[u8]) -> Result<(u64, u32), LineError> {
     let line = trimmed(line);
     let crc = checksum(line)?;
@@ -88,26 +88,27 @@ fn trimmed(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// Bytes of a line's end: `,"c":"xxxxxxxx"}`.
-const TAIL: usize = 16;
+/// Length of a line's suffix in bytes: `,"c":"xxxxxxxx"}`.
+const SUFFIX: usize = 16;
 
 /// The checksum, if it is right.
 fn checksum(line: &[u8]) -> Result<u32, LineError> {
-    let split = line.len().checked_sub(TAIL).ok_or(LineError::Checksum)?;
+    let split = line.len().checked_sub(SUFFIX).ok_or(LineError::Checksum)?;
     let (body, tail) = line.split_at(split);
-    let given = tail.strip_prefix(b",\"c\":\"").and_then(|t| t.strip_suffix(b"\"}")).ok_or(LineError::Checksum)?;
-    let given = std::str::from_utf8(given).ok().and_then(|t| u32::from_str_radix(t, 16).ok());
+    let stored = tail.strip_prefix(b",\"c\":\"").and_then(|t| t.strip_suffix(b"\"}")).ok_or(LineError::Checksum)?;
+    let stored = std::str::from_utf8(stored).ok().and_then(|t| u32::from_str_radix(t, 16).ok());
     let crc = crc32fast::hash(body);
-    if given == Some(crc) { Ok(crc) } else { Err(LineError::Checksum) }
+    if stored == Some(crc) { Ok(crc) } else { Err(LineError::Checksum) }
 }
 
-/// How many beginnings are tried for one end, and how many bytes are summed for one line, when a damaged line is searched.
-const TRIES: usize = 4;
+/// Limits of the search in a damaged line: start positions tried per end, and bytes checksummed in total.
+const MAX_STARTS: usize = 4;
 const SEARCH_BYTES: usize = 16 << 20;
 
-/// The whole records inside a damaged line: two lines that lost the newline between them, or a half line before a whole one.
+/// Finds whole records inside a damaged line: two lines without the newline between them, or a torn line before a whole
+/// one.
 ///
-/// A record's first and last bytes cannot stand inside a JSON text unescaped, and its checksum has to be right.
+/// A record's first and last bytes cannot occur unescaped inside a JSON string, and its checksum must match.
 #[must_use]
 pub fn records_within(line: &[u8]) -> Vec<Range<usize>> {
     let mut starts: Vec<usize> = Vec::new();
@@ -117,9 +118,9 @@ pub fn records_within(line: &[u8]) -> Vec<Range<usize>> {
         let rest = &line[at..];
         if rest.starts_with(b"{\"n\":") {
             starts.push(at);
-        } else if rest.starts_with(b",\"c\":\"") && rest.get(TAIL - 2..TAIL) == Some(b"\"}") {
-            let end = at + TAIL;
-            for start in starts.iter().rev().take(TRIES) {
+        } else if rest.starts_with(b",\"c\":\"") && rest.get(SUFFIX - 2..SUFFIX) == Some(b"\"}") {
+            let end = at + SUFFIX;
+            for start in starts.iter().rev().take(MAX_STARTS) {
                 let Some(left) = budget.checked_sub(end - start) else { return found };
                 budget = left;
                 if verify(&line[*start..end]).is_ok() {
@@ -133,10 +134,10 @@ pub fn records_within(line: &[u8]) -> Vec<Range<usize>> {
     found
 }
 
-/// The record of a line (with or without its newline).
+/// Parses a line (with or without its newline).
 ///
 /// # Errors
-/// When the checksum does not match or the line has not the format's shape. An unknown kind is no error.
+/// When the checksum does not match or the shape is wrong. An unknown kind is not an error.
 pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<Envelope<T>, LineError> {
     let line = trimmed(line);
     checksum(line)?;
@@ -162,7 +163,7 @@ mod tests {
     use crate::protocol::SessionRecord;
 
     #[test]
-    fn a_line_gives_its_record_back() {
+    fn a_record_survives_encoding_and_decoding() {
         let record = SessionRecord::Undone { of: 7 };
         let line = encode(3, 10, 20, &record).expect("encodes");
         let back: Envelope<SessionRecord> = decode(line.as_bytes()).expect("decodes");
@@ -171,12 +172,12 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_is_noticed() {
+    fn every_flipped_bit_is_detected() {
         let line = encode(1, 2, 3, &SessionRecord::Undone { of: 7 }).expect("encodes");
         for at in 0..(line.len() - 1) * 8 {
             let mut bytes = line.clone().into_bytes();
             bytes[at / 8] ^= 1 << (at % 8);
-            // Upper and lower case of a checksum digit read the same.
+            // The case of a checksum digit does not matter.
             if !bytes.eq_ignore_ascii_case(line.as_bytes()) {
                 assert!(decode::<SessionRecord>(&bytes).is_err(), "bit {at}");
             }
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_line_is_noticed() {
+    fn every_truncated_line_is_detected() {
         let line = encode(1, 2, 3, &SessionRecord::Undone { of: 7 }).expect("encodes");
         for end in 0..line.len() - 1 {
             assert!(decode::<SessionRecord>(&line.as_bytes()[..end]).is_err(), "cut at {end}");
@@ -212,16 +213,16 @@ mod tests {
         let torn = format!("{}{two}#", &one[..30]);
         assert_eq!(records_within(torn.as_bytes()), vec![30..30 + two.len(); 1]);
         assert!(records_within(one.replace("\"of\":7", "\"of\":8").as_bytes()).is_empty());
-        // A text that holds a line is escaped: what it holds is no record.
+        // A line inside a text is escaped, so it is not a record.
         let note = SessionRecord::Noted { pair: PairId::new("p"), rater: Rater::new("a"), text: one };
         let note = encode(3, 1, 1, &note).expect("encodes").replace("\"rater\":\"a\"", "\"rater\":\"b\"");
         assert!(records_within(note.as_bytes()).is_empty());
-        // Hostile bytes end soon.
+        // The search is bounded on hostile bytes.
         assert!(records_within("{\"n\":,\"c\":\"00000000\"}".repeat(MAX_LINE / 23).as_bytes()).is_empty());
     }
 
     #[test]
-    fn a_number_that_no_writer_gives_is_damage() {
+    fn a_sequence_number_out_of_range_is_damage() {
         for n in [MAX_SEQ + 1, u64::MAX] {
             let line = encode(n, 2, 3, &SessionRecord::Undone { of: 7 }).expect("encodes");
             assert!(verify(line.as_bytes()).is_err() && decode::<SessionRecord>(line.as_bytes()).is_err());

@@ -1,8 +1,8 @@
-//! What a session's log says: everything a person did, in order. Nothing is rewritten; undo is a record.
+//! Records of a session's log: everything a person did, in order. Nothing is rewritten; undo is a record.
 
 use super::spec::RunSpec;
 use crate::domain::{
-    Completion, CompletionId, Num, Pair, PairId, Prompt, RatedRow, Rater, RunId, SftRow, TaughtSet, Verdict,
+    Completion, CompletionId, Num, Pair, PairId, Prompt, RatedRow, Rater, RunId, SftRow, TextSet, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 pub struct Header {
     /// `tiebreak`.
     pub magic: String,
-    /// Format; a newer major is opened read-only.
+    /// Major format version; a newer one is opened read-only.
     pub major: u32,
-    /// Additive changes.
+    /// Minor format version: additive changes.
     pub minor: u32,
     /// `session` or `run`.
     pub log: String,
-    /// How many records at the beginning of this file an earlier one may hold too: the disk failed there.
+    /// How many records at the start of this file may also be in an earlier one, where the disk failed.
     #[serde(default, skip_serializing_if = "super::is_zero")]
     pub again: u64,
 }
@@ -29,7 +29,7 @@ pub struct SessionMeta {
     pub format: u32,
     /// The session's name (its folder's slug).
     pub name: String,
-    /// The model it samples from and trains, as the user named it.
+    /// The model it samples from and trains, under the user's name for it.
     pub model: String,
     /// Wall clock at creation, milliseconds since 1970.
     pub created_ms: u64,
@@ -43,9 +43,9 @@ pub struct SessionMeta {
 pub enum SessionRecord {
     /// A prompt was added.
     Prompted(Prompt),
-    /// A completion came with a file.
+    /// A completion was imported.
     Completed(Completion),
-    /// Two completions were put up for judgement by an import.
+    /// An import paired two completions.
     Paired(Pair),
     /// A pair was judged. The verdict's identity is this record's sequence number.
     Judged(Verdict),
@@ -59,18 +59,18 @@ pub enum SessionRecord {
         /// Sequence number of the `Judged` record.
         of: u64,
     },
-    /// A remark on a pair; a later one by the same rater replaces it, an empty one removes it.
+    /// A note on a pair; a later one by the same rater replaces it, an empty one removes it.
     Noted {
         /// The pair.
         pair: PairId,
         /// Who wrote it.
         rater: Rater,
-        /// The remark.
+        /// The note.
         text: String,
     },
     /// A rater wrote a better version of a completion.
     Corrected {
-        /// The pair it was seen in.
+        /// The pair in which it was shown.
         pair: PairId,
         /// The completion corrected.
         completion: CompletionId,
@@ -79,7 +79,7 @@ pub enum SessionRecord {
         /// The corrected text.
         text: String,
     },
-    /// A correction no longer counts. Programs before this kind pass it over: to them the correction still counts.
+    /// A correction no longer counts. Older versions ignore this kind and still count the correction.
     Withdrawn {
         /// Sequence number of the `Corrected` record.
         of: u64,
@@ -89,28 +89,28 @@ pub enum SessionRecord {
         /// Sequence number of the `Corrected` record.
         of: u64,
     },
-    /// A text to imitate, or one to measure forgetting on, came with a file.
+    /// A text for SFT, or one to measure forgetting on, was imported.
     Taught {
         /// What it is for.
-        set: TaughtSet,
+        set: TextSet,
         /// The text.
         row: SftRow,
     },
-    /// An answer with a thumb up or down came with a file.
+    /// An answer with a thumb up or down was imported.
     Rated(RatedRow),
-    /// A reward run said what a completion is worth; a later score replaces it.
+    /// A reward run scored a completion; a later score replaces it.
     Scored {
         /// The completion.
         completion: CompletionId,
         /// The reward run.
         run: RunId,
-        /// Its score, in standard deviations from the mean of the answers that the run was calibrated on.
+        /// Its score, in standard deviations from the mean of the run's calibration answers.
         score: Num,
     },
     /// A run was launched; its folder has the same specification.
     Launched(Box<RunSpec>),
-    /// The hash of the state folded from this log up to here, as releases up to 2026-11-26 made it. It is verified and no
-    /// longer written.
+    /// The hash of the state folded from this log up to here, as releases up to 2026-11-26 computed it. It is verified
+    /// but no longer written.
     Hashed {
         /// [`crate::domain::Session::state_hash_2026_11`].
         state: String,
@@ -122,11 +122,11 @@ pub enum SessionRecord {
     },
     /// Bytes were cut from the end of the log after a crash.
     Repaired {
-        /// Where the cut was made.
+        /// Byte offset of the cut.
         offset: u64,
         /// How many bytes went to quarantine.
         bytes: u64,
-        /// How many whole lines were among them: records that had been written completely and were damaged later.
+        /// How many whole lines were among them: records that were written completely and damaged later.
         #[serde(default, skip_serializing_if = "super::is_zero")]
         lines: u64,
     },

@@ -1,4 +1,4 @@
-//! What a run is asked to do, frozen at launch in the run folder's `spec.json`.
+//! A run's specification, frozen at launch in the run folder's `spec.json`.
 
 use super::inputs::{CheckpointRole, Inputs};
 use crate::domain::{Params, RunId, Sampler, is_name};
@@ -10,12 +10,12 @@ use std::path::{Component, Path};
 pub struct ModelRef {
     /// As the user named it.
     pub name: String,
-    /// The folder or the `.gguf` file it was found at; a relative path stands under the session's data folder, so that a
-    /// data folder can be moved to another machine with its models.
+    /// Its folder or `.gguf` file. A relative path starts at the session's data folder, so that a data folder can move
+    /// to another machine with its models.
     pub path: String,
 }
 
-/// The data a run was launched on, written beside its specification.
+/// A snapshot of a run's data, written beside its specification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataSnapshot {
     /// File name within the run's folder.
@@ -40,7 +40,7 @@ pub struct TrainSpec {
     pub init: Option<RunId>,
     /// Every hyper-parameter, resolved.
     pub params: Params,
-    /// Rows of what the method needs: [`crate::domain::Needs`].
+    /// Rows of the kind that the method needs: [`crate::domain::Needs`].
     pub data: DataSnapshot,
     /// [`crate::domain::SftRow`]s mixed into a preference run against forgetting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,7 +54,7 @@ pub struct TrainSpec {
 }
 
 impl TrainSpec {
-    /// A run of `method` on `data` from the model as it is, with nothing mixed in, probed or scored.
+    /// A run of `method` on `data` from the base model, without mixing, probe or reward run.
     #[must_use]
     pub fn new(method: &str, model: ModelRef, params: Params, data: DataSnapshot) -> Self {
         Self { method: method.into(), model, init: None, params, data, mix: None, probe: None, reward: None }
@@ -64,20 +64,20 @@ impl TrainSpec {
 /// A sampling run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SampleSpec {
-    /// The models, taken in turn for a prompt's candidates.
+    /// The models, used in turn for a prompt's candidates.
     pub models: Vec<ModelRef>,
-    /// A training run whose adapter is put on the (one) model.
+    /// A training run whose adapter is applied to the only model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<RunId>,
-    /// Candidates a prompt.
+    /// Candidates per prompt.
     pub per_prompt: usize,
-    /// How tokens are drawn.
+    /// Sampling settings.
     pub sampler: Sampler,
     /// Rows of [`crate::domain::Prompt`].
     pub data: DataSnapshot,
 }
 
-/// What kind of run.
+/// The kind of run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
@@ -94,19 +94,19 @@ pub struct RunSpec {
     pub id: RunId,
     /// What to do.
     pub task: Task,
-    /// Device asked for: `auto`, `cpu`, `cuda:0` …
+    /// Requested device: `auto`, `cpu`, `cuda:0` …
     pub device: String,
     /// Wall clock at launch, milliseconds since 1970.
     pub created_ms: u64,
     /// Version of the program that made it.
     pub app: String,
-    /// What the launch fixed of its inputs; empty in specifications of older versions.
+    /// The inputs pinned at launch; empty in specifications of older versions.
     #[serde(default, skip_serializing_if = "Inputs::is_empty")]
     pub inputs: Inputs,
 }
 
 impl RunSpec {
-    /// The models named in it.
+    /// The models it uses.
     #[must_use]
     pub fn models(&self) -> &[ModelRef] {
         match &self.task {
@@ -115,7 +115,7 @@ impl RunSpec {
         }
     }
 
-    /// The runs whose checkpoints it needs, and what for.
+    /// The runs whose checkpoints it needs, with their roles.
     #[must_use]
     pub fn parents(&self) -> Vec<(CheckpointRole, &RunId)> {
         let (init, reward, adapter) = match &self.task {
@@ -127,7 +127,7 @@ impl RunSpec {
         roles.into_iter().filter_map(|(role, run)| Some((role, run?))).collect()
     }
 
-    /// The models named in it.
+    /// The models it uses.
     pub fn models_mut(&mut self) -> &mut [ModelRef] {
         match &mut self.task {
             Task::Train(t) => std::slice::from_mut(&mut t.model),
@@ -135,7 +135,7 @@ impl RunSpec {
         }
     }
 
-    /// The data files frozen beside it: what the run works on first.
+    /// Its frozen data files, the main one first.
     #[must_use]
     pub fn data(&self) -> Vec<&DataSnapshot> {
         match &self.task {
@@ -144,8 +144,8 @@ impl RunSpec {
         }
     }
 
-    /// The first name in it that could lead out of the folder it is joined to, and what it is the name of. A specification
-    /// may come from somebody else's session.
+    /// The first name that could escape the folder it is joined to, and what it names. A specification may come from an
+    /// untrusted session.
     #[must_use]
     pub fn unsafe_name(&self) -> Option<(&'static str, &str)> {
         let mut names: Vec<(&'static str, &str)> = vec![("the run's id", self.id.as_str())];

@@ -66,7 +66,7 @@ impl Untouched {
         // What the program notes by itself is nobody's work; a line that it cannot read may be.
         let worked = later
             .any(|e| !matches!(e.known(), Some(Hashed { .. } | StateHashed { .. } | Launched(_) | Repaired { .. })));
-        Ok(worked || tail.skipped() > 0 || dir.runs()?.len() > self.runs)
+        Ok(worked || tail.damage_count() > 0 || dir.runs()?.len() > self.runs)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::error::Result;
 use super::journal::Journal;
-use crate::domain::{TaughtSet, counted};
+use crate::domain::{TextSet, counted};
 use crate::storage::formats::{self, Format};
 use crate::storage::import::{self, Added, Imported, ImportedRows};
 use std::path::Path;
@@ -29,7 +29,7 @@ pub struct Intake {
 enum Purpose {
     Prompts,
     Pairs,
-    Texts(TaughtSet),
+    Texts(TextSet),
     Ratings,
 }
 
@@ -64,8 +64,8 @@ impl Intake {
             }
             Purpose::Texts(set) => {
                 let purpose = match set {
-                    TaughtSet::Sft => "to imitate",
-                    TaughtSet::Probe => "to measure forgetting on",
+                    TextSet::Sft => "to imitate",
+                    TextSet::Probe => "to measure forgetting on",
                 };
                 (format!("{file}: {} {purpose}", rows("new text")), added.known_rows)
             }

@@ -241,7 +241,7 @@ const ALIKE: &[&str] = &["tune", "lora_r", "lora_alpha", "use_rslora", "use_dora
 fn trained(dir: &SessionDir, id: &RunId) -> Result<Trained> {
     let (own, best) = id.parts();
     let run: RunDir = dir.run(&own)?;
-    let TrainSpec { method, model, params, .. } = match run.placed_spec()?.task {
+    let TrainSpec { method, model, params, .. } = match run.resolved_spec()?.task {
         Task::Train(train) => train,
         Task::Sample(_) => {
             return Err(Error::failed(format!("run {id} sampled answers and trained nothing: name a training run")));

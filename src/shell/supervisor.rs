@@ -109,7 +109,7 @@ pub fn start(run: &RunDir) -> Result<()> {
 /// # Errors
 /// When the specification does not read, or the files cannot be written.
 pub fn restore_models(run: &RunDir) -> Result<()> {
-    run.placed_spec()?.models().iter().try_for_each(|model| embedded::restore(Path::new(&model.path)))
+    run.resolved_spec()?.models().iter().try_for_each(|model| embedded::restore(Path::new(&model.path)))
 }
 
 /// Waits for a child in a thread of its own, so that it does not stay behind as a zombie while this process goes on.

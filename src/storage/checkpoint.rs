@@ -1,8 +1,8 @@
-//! Checkpoints that are whole or absent: filled in a hidden folder, hashed, made durable, then renamed into sight.
+//! Checkpoints that are complete or absent: written to a hidden folder, hashed, fsynced, then renamed into place.
 //!
-//! A checkpoint takes the place of another one of its step by an exchange of the two names. Where the system cannot exchange, the
-//! old one is set aside under a hidden name first; after a crash in between, readers find it there and the next writer puts it
-//! back. Refuses to believe a name: a checkpoint is what its manifest and the bytes of its files say.
+//! A checkpoint replaces an earlier one of its step by exchanging the two names. Where the system cannot exchange, the
+//! old one is first renamed to a hidden name; after a crash in between, readers find it there and the next writer
+//! restores it. Refuses to trust a name: the manifest and the bytes of the files decide.
 
 use super::error::{Error, Result};
 use super::fault::pass;
@@ -18,30 +18,30 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 pub(super) const MANIFEST: &str = "MANIFEST.json";
-/// Begins the hidden name of a checkpoint set aside to make room for another one of its step.
-const ASIDE: &str = ".tmp-replaced-";
+/// Prefix of the hidden name of a checkpoint that another one of its step is replacing.
+const REPLACED: &str = ".tmp-replaced-";
 
-/// A whole checkpoint.
+/// A complete checkpoint's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checkpoint {
+pub struct CheckpointDir {
     /// Optimizer steps made when it was written.
     pub step: u64,
     /// Its folder.
     pub path: PathBuf,
-    /// Bytes of its files.
+    /// Total size of its files in bytes.
     pub bytes: u64,
 }
 
-/// What a search for a usable checkpoint found.
+/// The result of a search for a usable checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Found {
+pub struct CheckpointSearch {
     /// The checkpoint, verified byte for byte; none when there is no usable one.
-    pub checkpoint: Option<Checkpoint>,
+    pub checkpoint: Option<CheckpointDir>,
     /// Why newer ones were passed over, one sentence each.
     pub passed_over: Vec<String>,
 }
 
-/// `MANIFEST.json`: written last, so that a folder with a right one is whole.
+/// `MANIFEST.json`: written last, so that a folder with a valid one is complete.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Manifest {
     step: u64,
@@ -64,41 +64,40 @@ fn step_of(name: &str) -> Option<u64> {
     (digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
-/// The step of a checkpoint that was set aside.
-fn aside_of(name: &str) -> Option<u64> {
-    let mut parts = name.strip_prefix(ASIDE)?.splitn(3, '-');
+/// The step of a checkpoint from its hidden name.
+fn replaced_step(name: &str) -> Option<u64> {
+    let mut parts = name.strip_prefix(REPLACED)?.splitn(3, '-');
     step_of(&format!("{}-{}", parts.next()?, parts.next()?))
 }
 
-/// Where the checkpoints are, oldest step first, whatever they are worth. One that was set aside counts where nothing has taken
-/// its place.
-fn places(dir: &Path) -> Result<BTreeMap<u64, PathBuf>> {
+/// The checkpoints' paths, oldest step first, unverified. A hidden one counts if nothing has replaced it.
+fn paths(dir: &Path) -> Result<BTreeMap<u64, PathBuf>> {
     let names = names(dir)?;
-    let mut places: BTreeMap<u64, PathBuf> =
+    let mut paths: BTreeMap<u64, PathBuf> =
         names.iter().filter_map(|name| Some((step_of(name)?, dir.join(name)))).collect();
     for name in &names {
-        if let Some(step) = aside_of(name) {
-            places.entry(step).or_insert_with(|| dir.join(name));
+        if let Some(step) = replaced_step(name) {
+            paths.entry(step).or_insert_with(|| dir.join(name));
         }
     }
-    Ok(places)
+    Ok(paths)
 }
 
-/// Where the checkpoint of a step is.
-fn place(dir: &Path, step: u64) -> Result<PathBuf> {
-    Ok(places(dir)?.remove(&step).unwrap_or_else(|| dir.join(folder(step))))
+/// The path of a step's checkpoint.
+fn path_of(dir: &Path, step: u64) -> Result<PathBuf> {
+    Ok(paths(dir)?.remove(&step).unwrap_or_else(|| dir.join(folder(step))))
 }
 
-/// Puts back what a crash left set aside and removes what else it left unfinished. The run's worker alone may do this.
-fn mend(dir: &Path) -> Result<()> {
+/// Restores checkpoints that a crash left hidden and removes unfinished ones. Only the run's worker may call this.
+fn recover(dir: &Path) -> Result<()> {
     for name in names(dir)?.iter().filter(|name| name.starts_with(".tmp-")) {
         let path = dir.join(name);
-        if let Some(step) = aside_of(name) {
-            let home = dir.join(folder(step));
-            if !home.exists() {
+        if let Some(step) = replaced_step(name) {
+            let visible = dir.join(folder(step));
+            if !visible.exists() {
                 pass("rename")
-                    .and_then(|()| std::fs::rename(&path, &home))
-                    .map_err(|e| Error::io("restore", &home, e))?;
+                    .and_then(|()| std::fs::rename(&path, &visible))
+                    .map_err(|e| Error::io("restore", &visible, e))?;
                 sync_dir(dir)?;
                 continue;
             }
@@ -118,21 +117,21 @@ pub(super) fn write<E: From<Error>>(
     dir: &Path,
     step: u64,
     fill: impl FnOnce(&Path) -> Result<(), E>,
-) -> Result<Checkpoint, E> {
+) -> Result<CheckpointDir, E> {
     create_dir(dir)?;
-    mend(dir)?;
+    recover(dir)?;
     let temp = temp_in(dir, &folder(step))?;
     create_dir(&temp)?;
     let done = fill(&temp).and_then(|()| Ok(publish(dir, &temp, step)?));
     if done.is_err() {
-        // The error that counts is the one at hand; the next writer removes what is left here.
+        // The first error counts; the next writer removes leftovers.
         let _ = remove(&temp);
     }
     done
 }
 
-/// Gives a folder the name of another one, which may exist: at no moment is there neither.
-fn put_in_place(dir: &Path, temp: &Path, path: &Path, step: u64) -> Result<()> {
+/// Renames `temp` to `path`, which may exist: at every moment one of the two is complete.
+fn rename_into_place(dir: &Path, temp: &Path, path: &Path, step: u64) -> Result<()> {
     let replace = |e| Error::io("replace", path, e);
     if path.exists() {
         let exchanged = pass("exchange").and_then(|()| Ok(renameat_with(CWD, temp, CWD, path, RenameFlags::EXCHANGE)?));
@@ -149,17 +148,17 @@ fn put_in_place(dir: &Path, temp: &Path, path: &Path, step: u64) -> Result<()> {
     sync_dir(dir)
 }
 
-/// Whether the system or the file system knows no exchange of names.
+/// Whether the system or the file system does not support exchanging names.
 fn cannot_exchange(e: &std::io::Error) -> bool {
     let known = [Errno::INVAL, Errno::NOSYS, Errno::NOTSUP, Errno::OPNOTSUPP];
     e.raw_os_error().is_some_and(|code| known.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-fn publish(dir: &Path, temp: &Path, step: u64) -> Result<Checkpoint> {
+fn publish(dir: &Path, temp: &Path, step: u64) -> Result<CheckpointDir> {
     let mut manifest = Manifest { step, written_ms: wall_ms(), files: BTreeMap::new() };
     for name in names(temp)? {
         let path = temp.join(&name);
-        let sum = sum_of(&path)?;
+        let sum = hash_file(&path)?;
         pass("sync")
             .and_then(|()| File::open(&path))
             .and_then(|f| f.sync_all())
@@ -171,18 +170,19 @@ fn publish(dir: &Path, temp: &Path, step: u64) -> Result<Checkpoint> {
     let text = serde_json::to_vec_pretty(&manifest).map_err(|e| Error::io("write", &path, e.into()))?;
     write_new(&temp.join(MANIFEST), &text)?;
     sync_dir(temp)?;
-    // After a resume the same step is reached again. The same bytes stay; others make room only once these are ready.
+    // A resumed run reaches the same step again. Equal bytes stay; different ones are replaced only once the new ones
+    // are ready.
     let same = verify(&path).is_ok_and(|old| old.files == manifest.files);
     if same {
         remove(temp)?;
     } else {
-        put_in_place(dir, temp, &path, step)?;
+        rename_into_place(dir, temp, &path, step)?;
     }
     replace(&dir.join("latest"), format!("{}\n", folder(step)).as_bytes(), true)?;
-    Ok(Checkpoint { step, path, bytes })
+    Ok(CheckpointDir { step, path, bytes })
 }
 
-fn sum_of(path: &Path) -> Result<FileSum> {
+fn hash_file(path: &Path) -> Result<FileSum> {
     let read = |e| Error::io("read", path, e);
     let mut file = File::open(path).map_err(read)?;
     let mut hash = Sha256::new();
@@ -198,62 +198,62 @@ fn sum_of(path: &Path) -> Result<FileSum> {
     }
 }
 
-/// SHA-256 of a file in hex; it is read in pieces.
+/// SHA-256 of a file in hex, read in chunks.
 pub(super) fn sha256_of(path: &Path) -> Result<String> {
-    Ok(sum_of(path)?.sha256)
+    Ok(hash_file(path)?.sha256)
 }
 
-/// SHA-256 of some bytes as 64 hex digits, as manifests and data snapshots hold it.
+/// SHA-256 of some bytes as 64 hex digits, as manifests and data snapshots store it.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// The manifest, if the sizes of all files are what it says.
-fn measure(path: &Path) -> Result<Manifest> {
+/// The manifest, if the sizes of all files match it.
+fn check_sizes(path: &Path) -> Result<Manifest> {
     let manifest: Manifest = read_json(&path.join(MANIFEST), "a checkpoint's manifest")?;
     for (name, sum) in &manifest.files {
-        let wrong = |reason: String| Error::Checkpoint { path: path.to_owned(), reason };
+        let invalid = |reason: String| Error::Checkpoint { path: path.to_owned(), reason };
         if !is_name(name) {
-            return Err(wrong(format!("its manifest names `{name}`, which is not in its folder")));
+            return Err(invalid(format!("its manifest names `{name}`, which is not in its folder")));
         }
         match std::fs::metadata(path.join(name)) {
             Ok(meta) if meta.len() == sum.size => {}
-            Ok(meta) => return Err(wrong(format!("{name} has {} bytes instead of {}", meta.len(), sum.size))),
-            Err(_) => return Err(wrong(format!("{name} is missing"))),
+            Ok(meta) => return Err(invalid(format!("{name} has {} bytes instead of {}", meta.len(), sum.size))),
+            Err(_) => return Err(invalid(format!("{name} is missing"))),
         }
     }
     Ok(manifest)
 }
 
-/// The manifest, if every byte of every file is what it says.
+/// The manifest, if every byte of every file matches it.
 fn verify(path: &Path) -> Result<Manifest> {
-    let manifest = measure(path)?;
+    let manifest = check_sizes(path)?;
     for (name, sum) in &manifest.files {
-        if sum_of(&path.join(name))? != *sum {
+        if hash_file(&path.join(name))? != *sum {
             return Err(Error::Checkpoint {
                 path: path.to_owned(),
-                reason: format!("the bytes of {name} are not the ones that were saved"),
+                reason: format!("{name} does not match its checksum"),
             });
         }
     }
     Ok(manifest)
 }
 
-fn checkpoint(path: PathBuf, manifest: &Manifest) -> Checkpoint {
-    Checkpoint { step: manifest.step, path, bytes: manifest.files.values().map(|f| f.size).sum() }
+fn checkpoint(path: PathBuf, manifest: &Manifest) -> CheckpointDir {
+    CheckpointDir { step: manifest.step, path, bytes: manifest.files.values().map(|f| f.size).sum() }
 }
 
-pub(super) fn list(dir: &Path) -> Result<Vec<Checkpoint>> {
-    let whole = |path: PathBuf| measure(&path).ok().map(|manifest| checkpoint(path, &manifest));
-    Ok(places(dir)?.into_values().filter_map(whole).collect())
+pub(super) fn list(dir: &Path) -> Result<Vec<CheckpointDir>> {
+    let complete = |path: PathBuf| check_sizes(&path).ok().map(|manifest| checkpoint(path, &manifest));
+    Ok(paths(dir)?.into_values().filter_map(complete).collect())
 }
 
 /// The newest usable checkpoint by step. The `latest` file is for people and scripts: after a crash between the two
 /// renames it is one behind.
-pub(super) fn latest(dir: &Path) -> Result<Found> {
-    let mut found = Found::default();
-    for path in places(dir)?.into_values().rev() {
+pub(super) fn latest(dir: &Path) -> Result<CheckpointSearch> {
+    let mut found = CheckpointSearch::default();
+    for path in paths(dir)?.into_values().rev() {
         match verify(&path) {
             Ok(manifest) => {
                 found.checkpoint = Some(checkpoint(path, &manifest));
@@ -265,39 +265,41 @@ pub(super) fn latest(dir: &Path) -> Result<Found> {
     Ok(found)
 }
 
-pub(super) fn best(dir: &Path) -> Found {
-    let Some(step) = pointer(dir, "best") else { return Found::default() };
-    let checked = place(dir, step).and_then(|path| Ok((verify(&path)?, path)));
+pub(super) fn best(dir: &Path) -> CheckpointSearch {
+    let Some(step) = pointer(dir, "best") else { return CheckpointSearch::default() };
+    let checked = path_of(dir, step).and_then(|path| Ok((verify(&path)?, path)));
     match checked {
-        Ok((manifest, path)) => Found { checkpoint: Some(checkpoint(path, &manifest)), passed_over: Vec::new() },
-        Err(e) => Found { checkpoint: None, passed_over: vec![e.to_string()] },
+        Ok((manifest, path)) => {
+            CheckpointSearch { checkpoint: Some(checkpoint(path, &manifest)), passed_over: Vec::new() }
+        }
+        Err(e) => CheckpointSearch { checkpoint: None, passed_over: vec![e.to_string()] },
     }
 }
 
 /// The checkpoint of that step, or why it cannot be used.
-pub(super) fn at(dir: &Path, step: u64) -> Found {
-    let path = place(dir, step).unwrap_or_else(|_| dir.join(folder(step)));
+pub(super) fn at(dir: &Path, step: u64) -> CheckpointSearch {
+    let path = path_of(dir, step).unwrap_or_else(|_| dir.join(folder(step)));
     match verify(&path) {
-        Ok(manifest) => Found { checkpoint: Some(checkpoint(path, &manifest)), passed_over: Vec::new() },
-        Err(e) => Found { checkpoint: None, passed_over: vec![e.to_string()] },
+        Ok(manifest) => CheckpointSearch { checkpoint: Some(checkpoint(path, &manifest)), passed_over: Vec::new() },
+        Err(e) => CheckpointSearch { checkpoint: None, passed_over: vec![e.to_string()] },
     }
 }
 
 pub(super) fn mark_best(dir: &Path, step: u64) -> Result<()> {
-    measure(&place(dir, step)?)?;
+    check_sizes(&path_of(dir, step)?)?;
     replace(&dir.join("best"), format!("{}\n", folder(step)).as_bytes(), true)
 }
 
 pub(super) fn prune(dir: &Path, keep: usize) -> Result<()> {
-    mend(dir)?;
-    let kept = [pointer(dir, "best"), pointer(dir, "latest")];
-    let whole = list(dir)?;
-    let surplus = whole.len().saturating_sub(keep.max(1));
-    for old in whole[..surplus].iter().filter(|old| !kept.contains(&Some(old.step))) {
-        // Out of sight in one step, so that no half of it is ever found.
-        let gone = temp_in(dir, &format!("old-{}", folder(old.step)))?;
-        let moved = pass("rename").and_then(|()| std::fs::rename(&old.path, &gone));
-        remove(if moved.is_ok() { &gone } else { &old.path })?;
+    recover(dir)?;
+    let protected = [pointer(dir, "best"), pointer(dir, "latest")];
+    let complete = list(dir)?;
+    let surplus = complete.len().saturating_sub(keep.max(1));
+    for old in complete[..surplus].iter().filter(|old| !protected.contains(&Some(old.step))) {
+        // Hidden by one rename, so that no reader finds half of it.
+        let hidden = temp_in(dir, &format!("old-{}", folder(old.step)))?;
+        let renamed = pass("rename").and_then(|()| std::fs::rename(&old.path, &hidden));
+        remove(if renamed.is_ok() { &hidden } else { &old.path })?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! Dates as specifications hold them: civil time to the second, `2026-11-28T22:55:28`.
+//! Dates in the format of specifications: civil time to the second, `2026-11-28T22:55:28`.
 //!
-//! Owns the conversion. Refuses a zone: what a chat template prints names none.
+//! Owns the conversion. Refuses time zones: chat templates print none.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -12,7 +12,7 @@ pub fn local_time() -> String {
     text(jiff::ZonedDateTime::now().datetime())
 }
 
-/// The date and time in UTC so many milliseconds after 1970 began.
+/// The UTC date and time of a Unix timestamp in milliseconds.
 #[must_use]
 pub fn utc_time(ms: u64) -> String {
     let at = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::MAX);

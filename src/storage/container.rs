@@ -1,8 +1,7 @@
-//! How the bytes of a file become records, whatever its format: lines with a byte order mark, CR LF, bytes that are no text
-//! and no end.
+//! Decodes a file's bytes into records, whatever its format: byte order mark, CR LF, invalid UTF-8, overlong lines.
 //!
-//! Owns decoding. Refuses to know what a record means: that is the format's business. A container of another kind (arrays,
-//! columns, compressed files) is decoded here and gives the same records.
+//! Owns decoding. Refuses to know what a record means: the format does. Containers of other kinds (arrays, columns,
+//! compressed files) belong here and yield the same records.
 
 use super::error::{Error, Result};
 use serde_json::Value;
@@ -10,7 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-/// The longest line read into memory. Longer ones could not be kept as records anyway.
+/// The longest line read into memory. A longer one would not fit into a log record anyway.
 const LONGEST: usize = 16 << 20;
 
 /// One record of a file.
@@ -23,13 +22,13 @@ pub enum Record {
 }
 
 impl Record {
-    /// A field that is there and not null.
+    /// A field that is present and not null.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&Value> {
         self.get(name).filter(|value| !value.is_null())
     }
 
-    /// Whether a field is there, null or not.
+    /// Whether a field is present, null or not.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
@@ -51,10 +50,10 @@ impl Record {
     }
 }
 
-/// Calls `take` with each record, its line's number from 1 and the record or what is wrong with it, until it returns false.
+/// Calls `take` with each line number (from 1) and its record or error, until it returns false.
 ///
-/// With `plain_text` a file holds lines of text unless its name ends in `.jsonl`, `.ndjson` or `.json`, or its first line is a
-/// JSON object (never so for `.txt`). Without, every record is JSON.
+/// With `plain_text` a file holds lines of text unless its name ends in `.jsonl`, `.ndjson` or `.json`, or its first
+/// line is a JSON object (`.txt` is always text). Without it, every record is JSON.
 pub(super) fn records(
     path: &Path,
     plain_text: bool,
@@ -63,7 +62,7 @@ pub(super) fn records(
     let ends = |endings: &[&str]| path.extension().is_some_and(|e| endings.iter().any(|ending| e == *ending));
     let mut json = (!plain_text || ends(&["jsonl", "ndjson", "json"])).then_some(true);
     let text_file = ends(&["txt"]);
-    each(path, |number, line| {
+    each_line(path, |number, line| {
         let record = line.and_then(|line| {
             let is_object = || !text_file && serde_json::from_str::<Value>(line).is_ok_and(|v| v.is_object());
             if *json.get_or_insert_with(is_object) {
@@ -76,10 +75,10 @@ pub(super) fn records(
     })
 }
 
-/// The first record of a file, for recognising its format; an empty text where there is none or it is no text.
+/// The first record of a file, for recognising its format; an empty text if there is none or it is not UTF-8.
 pub(super) fn first(path: &Path) -> Result<Record> {
     let mut first = Record::Text(String::new());
-    each(path, |_, line| {
+    each_line(path, |_, line| {
         if let Ok(line) = line {
             first = serde_json::from_str(line).map_or_else(|_| Record::Text(line.to_owned()), Record::Json);
         }
@@ -88,16 +87,15 @@ pub(super) fn first(path: &Path) -> Result<Record> {
     Ok(first)
 }
 
-/// Calls `take` with each line that is not blank, its number from 1 and its text or what is wrong with it, until it
-/// returns false.
-fn each(path: &Path, mut take: impl FnMut(usize, Result<&str, String>) -> bool) -> Result<()> {
+/// Calls `take` with the number (from 1) and the text or error of each line that is not blank, until it returns false.
+fn each_line(path: &Path, mut take: impl FnMut(usize, Result<&str, String>) -> bool) -> Result<()> {
     let read = |e| Error::io("read", path, e);
     let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(read)?);
     let mut line = Vec::new();
     let mut number = 0;
     loop {
         line.clear();
-        let (length, ended) = next(&mut reader, &mut line).map_err(read)?;
+        let (length, ended) = read_line(&mut reader, &mut line).map_err(read)?;
         if length == 0 && ended {
             return Ok(());
         }
@@ -108,10 +106,9 @@ fn each(path: &Path, mut take: impl FnMut(usize, Result<&str, String>) -> bool) 
         }
         let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
         let text = if length > LONGEST {
-            Err(format!("is {length} bytes long: the longest taken is {LONGEST}"))
+            Err(format!("is {length} bytes long, longer than the limit of {LONGEST}"))
         } else {
-            std::str::from_utf8(bytes)
-                .map_err(|e| format!("is not UTF-8 text from its byte {} on", e.valid_up_to() + 1))
+            std::str::from_utf8(bytes).map_err(|e| format!("is not valid UTF-8 from byte {} on", e.valid_up_to() + 1))
         };
         if text.as_ref().is_ok_and(|t| t.trim().is_empty()) {
             continue;
@@ -122,9 +119,9 @@ fn each(path: &Path, mut take: impl FnMut(usize, Result<&str, String>) -> bool) 
     }
 }
 
-/// Reads a line without its newline, keeping at most [`LONGEST`] bytes of it. Gives back its length and whether the file
-/// ended without another newline.
-fn next(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<(usize, bool)> {
+/// Reads a line without its newline, keeping at most [`LONGEST`] bytes of it. Returns its full length and whether the
+/// file ended without a newline.
+fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<(usize, bool)> {
     let mut length = 0;
     loop {
         let bytes = reader.fill_buf()?;

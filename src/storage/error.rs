@@ -31,9 +31,9 @@ pub enum Error {
         "`{0}` cannot name a session: use up to 64 letters, digits, `-`, `_` and `.`, beginning with a letter or digit"
     )]
     Name(String),
-    /// A name in a session's files that could lead out of its folder.
+    /// A name in a session's files that could escape its folder.
     #[error(
-        "{}: {what} is `{}`, which is not a plain name: correct the file, or do not use this session", path.display(), shown(name)
+        "{}: {what} is `{}`, which is not a valid name: correct the file, or do not use this session", path.display(), shown(name)
     )]
     ForeignName {
         /// The file that holds it.
@@ -43,13 +43,13 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// There is something already.
-    #[error("{} exists already: choose another name", .0.display())]
+    /// The path exists already.
+    #[error("{} already exists: choose another name", .0.display())]
     Exists(PathBuf),
     /// No session of that name.
     #[error("there is no session `{name}` in {}{hint}", home.display())]
     NoSession {
-        /// What was asked for.
+        /// The requested name.
         name: String,
         /// Where sessions were looked for.
         home: PathBuf,
@@ -64,25 +64,25 @@ pub enum Error {
     NoRun {
         /// The session's name.
         session: String,
-        /// What was asked for.
+        /// The requested name.
         run: String,
         /// `; did you mean …?`, or nothing.
         hint: String,
     },
-    /// A run's specification names data that was not given.
-    #[error("{} was not given, but the run's specification names it: launch the run again", path.display())]
-    NoData {
+    /// Data that a run's specification names is missing.
+    #[error("the run's data file {} is missing: launch the run again", path.display())]
+    MissingData {
         /// The data's file.
         path: PathBuf,
     },
-    /// A JSON file that does not read.
-    #[error("{} does not read as {what}: {reason}", path.display())]
+    /// A JSON file that cannot be parsed.
+    #[error("cannot read {} as {what}: {reason}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
         /// What it should hold.
         what: &'static str,
-        /// The parser's words, with line and column.
+        /// The parser's message, with line and column.
         reason: String,
     },
     /// A file made by a newer version.
@@ -94,26 +94,26 @@ pub enum Error {
         major: u32,
     },
     /// A record that cannot be written as a line.
-    #[error("a record does not go into {}: {source}", path.display())]
+    #[error("cannot append a record to {}: {source}", path.display())]
     Record {
         /// The log file.
         path: PathBuf,
         /// Why not.
         source: LineError,
     },
-    /// A number so large that none can follow.
+    /// The largest record number is in use, so that none can follow.
     #[error("{} already holds the largest record number, so nothing can be appended: export the session and continue in a new one", .0.display())]
-    Numbers(PathBuf),
-    /// The data folder can be written by everybody.
-    #[error("{} can be written by every user of this machine: run `chmod o-w` on it or choose another --home", .0.display())]
-    Shared(PathBuf),
-    /// A file stands where the data folder should be.
+    NumbersExhausted(PathBuf),
+    /// The data folder is writable by everybody.
+    #[error("{} is writable by every user of this machine: run `chmod o-w` on it or choose another --home", .0.display())]
+    WorldWritable(PathBuf),
+    /// The data folder's path is a file.
     #[error("{} is a file and cannot be the data folder: name a folder with --home DIR or TIEBREAK_HOME", .0.display())]
     NotAFolder(PathBuf),
     /// No data folder can be found.
-    #[error("this platform names no data folder: give one with --home DIR or TIEBREAK_HOME")]
+    #[error("this platform has no default data folder: give one with --home DIR or TIEBREAK_HOME")]
     NoHome,
-    /// A checkpoint that is not what its manifest says.
+    /// A checkpoint that does not match its manifest.
     #[error("checkpoint {} cannot be used: {reason}", path.display())]
     Checkpoint {
         /// Its folder.
@@ -121,25 +121,25 @@ pub enum Error {
         /// What differs.
         reason: String,
     },
-    /// An import file that holds nothing of what was asked for.
+    /// An import file without a usable record.
     #[error("{} {reason}", path.display())]
     Import {
         /// The file.
         path: PathBuf,
-        /// What is the case and what to do, beginning with a verb.
+        /// What is wrong and what to do, beginning with a verb.
         reason: String,
     },
-    /// A word that names no format.
+    /// An unknown format name.
     #[error("`{given}` is not a format: use {known}")]
     Format {
-        /// What was given.
+        /// The given name.
         given: String,
-        /// The formats there are.
+        /// The known formats.
         known: String,
     },
 }
 
-/// The beginning of a name, which may be as long as its maker liked.
+/// The beginning of a name, which may be of any length.
 fn shown(name: &str) -> String {
     let start: String = name.chars().take(60).collect();
     if start.len() < name.len() { start + "…" } else { start }
@@ -155,7 +155,7 @@ impl Error {
         }
     }
 
-    /// Whether freeing disk space mends it.
+    /// Whether freeing disk space fixes it.
     #[must_use]
     pub fn is_no_space(&self) -> bool {
         matches!(self, Self::NoSpace { .. })

@@ -1,11 +1,11 @@
-//! A session's rows written for other programs, by a format of the table.
+//! Exports a session's rows for other programs, in one of the formats.
 
 use super::formats::{Format, Writer};
 use crate::domain::{LeftOut, Session};
 use serde_json::Value;
 
-/// The session's training rows as JSON lines, each with its newline, and the judged pairs that make none. Both bad is no
-/// reason to be left out of ratings.
+/// The session's training rows as JSON lines, each with its newline, and the judged pairs left out. Ratings do not
+/// leave out pairs judged both bad.
 #[must_use]
 pub fn lines(session: &Session, format: &Format) -> (Vec<String>, LeftOut) {
     fn each<T>(rows: &[T], line: impl Fn(&T) -> Value) -> Vec<String> {
@@ -14,13 +14,13 @@ pub fn lines(session: &Session, format: &Format) -> (Vec<String>, LeftOut) {
     match format.writes {
         None => (Vec::new(), LeftOut::default()),
         Some(Writer::Pairs(record)) => {
-            let (rows, left) = session.rows();
-            (each(&rows, record), left)
+            let (rows, left_out) = session.rows();
+            (each(&rows, record), left_out)
         }
         Some(Writer::Texts(record)) => (each(&session.sft_rows(), record), LeftOut::default()),
         Some(Writer::Ratings(record)) => {
-            let left = LeftOut { both_bad: 0, ..session.rows().1 };
-            (each(&session.rated_rows(), record), left)
+            let left_out = LeftOut { both_bad: 0, ..session.rows().1 };
+            (each(&session.rated_rows(), record), left_out)
         }
     }
 }

@@ -1,9 +1,9 @@
-//! A seam for tests: the operations that make a file durable pass here, so that a test can let each of them fail, or be the
-//! last one before a crash. Outside tests it does nothing.
+//! Fault injection for tests: every operation that makes a file durable calls [`pass`], so that a test can let each of
+//! them fail, or crash there. Outside tests it does nothing.
 
 use std::io;
 
-/// Lets an operation on a file happen; in a test it may fail instead.
+/// Permits an operation on a file; in a test it may fail instead.
 #[cfg(not(test))]
 #[inline]
 #[expect(clippy::unnecessary_wraps, reason = "in a test it may fail")]
@@ -21,12 +21,12 @@ pub(crate) mod plan {
     use std::cell::RefCell;
     use std::io;
 
-    /// What happens at an operation.
+    /// The fault to inject.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) enum Fault {
-        /// It fails with this error of the system, once.
+        /// The operation fails once with this errno.
         Once(i32),
-        /// The process dies: this operation and all after it do not happen.
+        /// The process dies: this operation and all later ones fail.
         Crash,
     }
 
@@ -34,8 +34,8 @@ pub(crate) mod plan {
     struct Plan {
         /// Operations until the fault.
         left: Option<(usize, Fault)>,
-        /// An operation of this name fails with this error, always.
-        never: Option<(&'static str, i32)>,
+        /// Operations of this name always fail with this errno.
+        unsupported: Option<(&'static str, i32)>,
         passed: Vec<&'static str>,
     }
 
@@ -43,25 +43,25 @@ pub(crate) mod plan {
         static PLAN: RefCell<Plan> = RefCell::default();
     }
 
-    /// Plans a fault for this thread: operation `at`, counted from 0, is hit by it.
-    pub(crate) fn strike(at: usize, fault: Fault) {
+    /// Plans a fault for this thread at operation `at`, counted from 0.
+    pub(crate) fn inject(at: usize, fault: Fault) {
         PLAN.with_borrow_mut(|plan| plan.left = Some((at, fault)));
     }
 
-    /// From here on operations of this name fail with this error, as on a system that does not know them.
-    pub(crate) fn refuse(what: &'static str, errno: i32) {
-        PLAN.with_borrow_mut(|plan| plan.never = Some((what, errno)));
+    /// Makes operations of this name fail with this errno, as on a system without them.
+    pub(crate) fn disable(what: &'static str, errno: i32) {
+        PLAN.with_borrow_mut(|plan| plan.unsupported = Some((what, errno)));
     }
 
-    /// Ends every plan of this thread; gives the names of the operations since the last call.
-    pub(crate) fn calm() -> Vec<&'static str> {
+    /// Clears this thread's plan; returns the names of the operations since the last call.
+    pub(crate) fn reset() -> Vec<&'static str> {
         PLAN.take().passed
     }
 
     pub(crate) fn pass(what: &'static str) -> io::Result<()> {
         PLAN.with_borrow_mut(|plan| {
             plan.passed.push(what);
-            if let Some((name, errno)) = plan.never
+            if let Some((name, errno)) = plan.unsupported
                 && name == what
             {
                 return Err(io::Error::from_raw_os_error(errno));

@@ -1,4 +1,4 @@
-//! Files and folders that are private and durable: modes, fsync, atomic replacement, clocks for names.
+//! Files and folders that are private and durable: modes, fsync, atomic replacement, unique names.
 
 use super::error::{Error, Result};
 use super::fault::pass;
@@ -10,42 +10,42 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The wall clock in milliseconds since 1970, as records and specifications hold it.
+/// The wall clock in milliseconds since 1970, as in records and specifications.
 #[must_use]
 pub fn wall_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
-/// Bytes free for this user on the disk where that folder is or will be; none where the system does not say.
+/// Free bytes for this user on the disk of that folder, which need not exist; none if the system does not report it.
 #[must_use]
 pub fn free_bytes(path: &Path) -> Option<u64> {
     path.ancestors().find_map(|p| rustix::fs::statvfs(p).ok()).map(|s| s.f_bavail * s.f_frsize)
 }
 
-/// A number that no other call in this process gets, for names of temporary files.
+/// A number unique within this process, for file names.
 pub(super) fn ticket() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Makes a folder and its parents, private to the user.
+/// Creates a folder and its parents, private to the user.
 pub(super) fn create_dir(path: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| Error::io("create", path, e))
 }
 
-/// Makes the names in a folder durable.
+/// Fsyncs a folder, which makes the names in it durable.
 pub(super) fn sync_dir(path: &Path) -> Result<()> {
     pass("sync").and_then(|()| File::open(path)).and_then(|f| f.sync_all()).map_err(|e| Error::io("save", path, e))
 }
 
-/// A new private file, empty and open for writing. Fails when there is one.
+/// Creates a private file, open for writing. Fails if it exists.
 pub(super) fn create_new(path: &Path) -> Result<File> {
     pass("create")
         .and_then(|()| OpenOptions::new().write(true).create_new(true).mode(0o600).open(path))
         .map_err(|e| Error::io("create", path, e))
 }
 
-/// Writes a new private file and makes its bytes durable (its name is not yet: see [`sync_dir`]).
+/// Writes a new private file and fsyncs it (its name is durable only after [`sync_dir`]).
 pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = create_new(path)?;
     pass("write")
@@ -55,7 +55,7 @@ pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
         .map_err(|e| Error::io("write", path, e))
 }
 
-/// Writes a file of texts, private whatever the umask says, over the one that is there.
+/// Writes a file, private whatever the umask, over an existing one.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -68,13 +68,13 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
 /// What a result was written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// A file of its own.
+    /// A regular file.
     File,
-    /// Something that others read from: a pipe, a device, a terminal.
+    /// A pipe, a device or a terminal.
     Stream,
 }
 
-/// Writes a result to the place a user names. A regular file is replaced in one step, also at the end of a link; the link
+/// Writes a result to the path that a user names. A regular file is replaced atomically, also behind a link; the link
 /// stays. A pipe, a device or a dangling link is written into.
 ///
 /// # Errors
@@ -87,7 +87,7 @@ pub fn write_result(path: &Path, bytes: &[u8]) -> Result<Target> {
     };
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_file() => {
-            // The file at the end of a link, so that the link stays.
+            // Resolve a link, so that the link itself stays.
             let file = std::fs::canonicalize(path).map_err(|e| Error::io("find", path, e))?;
             replace(&file, bytes, true)?;
             Ok(Target::File)
@@ -96,22 +96,22 @@ pub fn write_result(path: &Path, bytes: &[u8]) -> Result<Target> {
             Err(Error::io("write to", path, std::io::Error::other("it is a folder; name a file in it")))
         }
         Ok(_) => into(path).map(|()| Target::Stream),
-        // A link to a file that is not there yet makes that file.
+        // A dangling link creates its target.
         Err(_) if std::fs::symlink_metadata(path).is_ok() => into(path).map(|()| Target::File),
         Err(_) => replace(path, bytes, true).map(|()| Target::File),
     }
 }
 
-/// Replaces a file in one step: a reader sees the old bytes or the new ones, also after a power cut when `durable`.
+/// Replaces a file atomically: a reader sees the old bytes or the new ones, also after a power cut when `durable`.
 pub(super) fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
     put(path, bytes, durable)?;
     if durable { sync_dir(folder_of(path)) } else { Ok(()) }
 }
 
-/// [`replace`] without making the name durable. After an error the earlier file is still there, if there was one.
+/// [`replace`] without making the name durable. After an error an existing file is unchanged.
 pub(super) fn put(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
     let dir = folder_of(path);
-    // Removed by itself where it does not get its name.
+    // Deletes itself unless it is renamed.
     let mut temp = temporary(".tmp-replace-").tempfile_in(dir).map_err(|e| Error::io("create a file in", dir, e))?;
     pass("write").and_then(|()| temp.write_all(bytes)).map_err(|e| Error::io("write", path, e))?;
     if durable {
@@ -121,24 +121,24 @@ pub(super) fn put(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
     temp.persist(path).map(drop).map_err(|e| Error::io("replace", path, e.error))
 }
 
-/// The folder a file lies in: a bare name has the empty path as its parent, which cannot be opened.
+/// The folder of a file: a bare name has the empty path as its parent, which cannot be opened.
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// How names of temporary files begin; lists leave them out.
+/// Prefix of temporary names; listings skip them.
 const TEMPORARY: &str = ".tmp-";
-/// From this age on a temporary file belongs to a process that is gone.
-const LEFT_BEHIND: Duration = Duration::from_hours(1);
+/// From this age on a temporary file belongs to a dead process.
+const ABANDONED_AFTER: Duration = Duration::from_hours(1);
 
-/// Temporary names end in random letters: process ids repeat, in a container from the first one on.
+/// Temporary names end in random letters: process ids repeat, especially in containers.
 fn temporary(what: &str) -> tempfile::Builder<'_, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(what).rand_bytes(12);
     builder
 }
 
-/// A name in `dir` that nobody else uses, hidden from listings.
+/// A unique name in `dir`, hidden from listings.
 pub(super) fn temp_in(dir: &Path, what: &str) -> Result<PathBuf> {
     let prefix = format!("{TEMPORARY}{what}-");
     let free = |path: &Path| if path.exists() { Err(ErrorKind::AlreadyExists.into()) } else { Ok(()) };
@@ -146,13 +146,13 @@ pub(super) fn temp_in(dir: &Path, what: &str) -> Result<PathBuf> {
     named.into_temp_path().keep().map_err(|e| Error::io("create a file in", dir, e.error))
 }
 
-/// A private temporary folder in `dir`, removed when it goes out of scope. `dir` is made private, too.
+/// A private temporary folder in `dir`, removed when dropped. `dir` is made private, too.
 ///
 /// # Errors
-/// When it cannot be made.
+/// When it cannot be created.
 pub fn temp_dir(dir: &Path, what: &str) -> Result<tempfile::TempDir> {
     create_dir(dir)?;
-    // An earlier version made it as the umask said.
+    // An earlier version created it with the umask's mode.
     let _ = std::fs::set_permissions(dir, Permissions::from_mode(0o700));
     sweep(dir);
     let prefix = format!("{TEMPORARY}{what}-");
@@ -161,14 +161,14 @@ pub fn temp_dir(dir: &Path, what: &str) -> Result<tempfile::TempDir> {
     builder.tempdir_in(dir).map_err(|e| Error::io("create a folder in", dir, e))
 }
 
-/// Removes temporary files and folders that killed processes left in `dir`. What cannot be removed waits for the next time.
+/// Removes temporary files and folders that killed processes left in `dir`. Failures are left for the next sweep.
 pub(super) fn sweep(dir: &Path) {
     for name in names(dir).unwrap_or_default().iter().filter(|name| name.starts_with(TEMPORARY)) {
         let path = dir.join(name);
         let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
-        // A time in the future says nothing about the age.
+        // An mtime in the future has no usable age.
         let age = meta.modified().ok().and_then(|at| at.elapsed().ok());
-        if age.is_some_and(|age| age >= LEFT_BEHIND) {
+        if age.is_some_and(|age| age >= ABANDONED_AFTER) {
             let _ = if meta.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         }
     }
@@ -180,7 +180,7 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path, what: &'static str) ->
     serde_json::from_slice(&bytes).map_err(|e| Error::Json { path: path.to_owned(), what, reason: e.to_string() })
 }
 
-/// The names in a folder, sorted; none when there is no folder. Names that are not UTF-8 are not ours.
+/// The names in a folder, sorted; none without a folder. Names that are not UTF-8 are not ours and skipped.
 pub(super) fn names(dir: &Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,

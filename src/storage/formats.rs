@@ -1,8 +1,8 @@
-//! The table of import and export formats: one file a format in `formats/`, and nothing else to touch.
+//! The table of import and export formats: one file per format in `formats/`, and nothing else to touch.
 //!
-//! The build script declares every file of the folder as a module and lists its `FORMAT` here, sorted by file name. Names,
-//! help texts, completions, error messages and the recognition of files derive from that list. Owns looking formats up.
-//! Refuses to read files: `container` decodes them into records, `import` and `export` do the rest.
+//! The build script declares every file of the folder as a module and lists its `FORMAT` here, sorted by file name.
+//! Names, help texts, completions, error messages and the recognition of files derive from that list. Owns the look-up
+//! by name. Refuses to read files: `container` decodes them into records, `import` and `export` do the rest.
 
 pub use super::container::Record;
 pub use super::schema::{Fit, Format, ImportedPair, ImportedRating, Reader, Reads, Refusal, Writer};
@@ -27,7 +27,7 @@ pub fn exports() -> impl Iterator<Item = &'static Format> + Clone {
 /// The format of that name that can be read.
 ///
 /// # Errors
-/// When there is none; the known ones are listed.
+/// When there is none; the message lists the known ones.
 pub fn import_named(name: &str) -> Result<&'static Format> {
     named(name, imports())
 }
@@ -35,7 +35,7 @@ pub fn import_named(name: &str) -> Result<&'static Format> {
 /// The format of that name that can be written.
 ///
 /// # Errors
-/// When there is none; the known ones are listed.
+/// When there is none; the message lists the known ones.
 pub fn export_named(name: &str) -> Result<&'static Format> {
     named(name, exports())
 }
@@ -107,8 +107,8 @@ mod tests {
 
     #[test]
     fn an_unknown_name_lists_the_known_ones() {
-        let said = import_named("trl").unwrap_err().to_string();
-        assert_eq!(said, "`trl` is not a format: use pairs, probe, prompts, ratings, sft");
+        let message = import_named("trl").unwrap_err().to_string();
+        assert_eq!(message, "`trl` is not a format: use pairs, probe, prompts, ratings, sft");
         assert!(export_named("pairs").unwrap_err().to_string().ends_with("use kto, sft, trl, trl-implicit"));
     }
 }

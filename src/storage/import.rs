@@ -1,7 +1,7 @@
-//! Files of other programs brought into a session: good records load, bad ones are counted and say why.
+//! Imports files of other programs into a session: good records load, bad ones are counted with a reason.
 //!
-//! Owns reading a whole file by a format of the table, what is said of it, and adding its rows. Refuses to guess: a record
-//! that does not fit the format is left out with its line and a reason, never half taken.
+//! Owns reading a whole file in one of the formats, the report, and adding its rows. Refuses to guess: a record that
+//! does not fit the format is left out with its line and a reason, never imported in part.
 
 mod records;
 
@@ -14,7 +14,7 @@ use super::container;
 use super::error::{Error, Result};
 use super::formats::{Format, ImportedPair, ImportedRating, Reader, Record, Refusal};
 use super::log::LogWriter;
-use crate::domain::{PromptBody, Session, SftBody, TaughtSet};
+use crate::domain::{PromptBody, Session, SftBody, TextSet};
 use crate::protocol::SessionRecord;
 use std::path::Path;
 
@@ -33,10 +33,10 @@ impl std::fmt::Display for BadLine {
     }
 }
 
-/// How many bad lines are kept with their reasons; the others are only counted.
-const KEPT: usize = 1000;
+/// Maximum number of bad lines kept with their reasons; the others are only counted.
+const MAX_BAD_LINES: usize = 1000;
 
-/// ImportedRows of one kind, in the file's order.
+/// Rows of one kind, in file order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ImportedRows {
     /// Prompts to answer.
@@ -44,7 +44,7 @@ pub enum ImportedRows {
     /// Judged pairs.
     Pairs(Vec<ImportedPair>),
     /// Texts of a set.
-    Texts(TaughtSet, Vec<SftBody>),
+    Texts(TextSet, Vec<SftBody>),
     /// Rated answers.
     Ratings(Vec<ImportedRating>),
 }
@@ -67,7 +67,7 @@ impl ImportedRows {
         self.len() == 0
     }
 
-    /// What they are, in the plural.
+    /// Their noun in the plural.
     #[must_use]
     pub fn noun(&self) -> &'static str {
         match self {
@@ -79,10 +79,10 @@ impl ImportedRows {
     }
 }
 
-/// What a file held.
+/// The contents of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imported {
-    /// The format that it was read by.
+    /// The format it was read in.
     pub format: &'static str,
     /// The file's name without its folder.
     pub file: String,
@@ -99,11 +99,11 @@ pub struct Imported {
 pub struct Refused {
     /// The first bad lines.
     pub bad: Vec<BadLine>,
-    /// Bad lines in all.
+    /// Total bad lines.
     pub bad_lines: usize,
-    /// ImportedRows left out since an answer (or the prompt) is empty.
+    /// Rows left out because an answer (or the prompt) is empty.
     pub empty: usize,
-    /// ImportedRows left out since both answers are the same but for white space.
+    /// Rows left out because both answers are equal up to white space.
     pub equal: usize,
 }
 
@@ -112,7 +112,7 @@ impl Refused {
         match refusal {
             Refusal::Bad(reason) => {
                 self.bad_lines += 1;
-                if self.bad.len() < KEPT {
+                if self.bad.len() < MAX_BAD_LINES {
                     self.bad.push(BadLine { line, reason });
                 }
             }
@@ -142,8 +142,7 @@ impl Imported {
         (!parts.is_empty()).then(|| format!("{}: left out {}", self.file, parts.join("; ")))
     }
 
-    /// Appends the rows that `session` does not have yet and brings them to the disk. Importing a file again adds only what
-    /// is new in it.
+    /// Appends the rows that `session` does not have yet, and fsyncs. Importing a file again adds only its new rows.
     ///
     /// # Errors
     /// When the log cannot be written.
@@ -159,11 +158,11 @@ impl Imported {
     }
 }
 
-/// Rows taken in at a time.
-const PART: usize = 10_000;
+/// Rows added at a time.
+const PART_ROWS: usize = 10_000;
 
 impl ImportedRows {
-    /// The same rows, at most so many together.
+    /// The same rows in chunks of at most `size`.
     fn chunks(self, size: usize) -> Vec<Self> {
         fn split<T>(rows: Vec<T>, size: usize) -> Vec<Vec<T>> {
             let mut rows = rows.into_iter();
@@ -180,16 +179,16 @@ impl ImportedRows {
 }
 
 impl Imported {
-    /// The same rows in parts that are each taken in quickly. What was left out goes with the first one.
+    /// The same rows in parts that are each added quickly. The first part carries what was left out.
     #[must_use]
     pub fn parts(self) -> Vec<Self> {
         let Self { format, file, rows, mut refused, limited } = self;
         let part = |rows| Self { format, file: file.clone(), rows, refused: std::mem::take(&mut refused), limited };
-        rows.chunks(PART).into_iter().map(part).collect()
+        rows.chunks(PART_ROWS).into_iter().map(part).collect()
     }
 }
 
-/// Reads a file by a format of the table, at most `limit` rows.
+/// Reads at most `limit` rows of a file in the given format.
 ///
 /// # Errors
 /// When the file cannot be read, holds no usable row, or the format is only written.
@@ -209,13 +208,13 @@ pub fn read(path: &Path, format: &Format, limit: Option<usize>) -> Result<Import
     let imported = Imported { format: format.name, file: name, rows, refused, limited };
     if imported.rows.is_empty() {
         let why = imported.left_out().map_or_else(String::new, |left| format!(" ({left})"));
-        let reason = format!("holds no usable {}{why}: each line is {}", imported.rows.noun(), reads.record);
+        let reason = format!("holds no usable {}{why}: each line must be {}", imported.rows.noun(), reads.record);
         return Err(Error::Import { path: path.to_owned(), reason });
     }
     Ok(imported)
 }
 
-/// A file as it is read.
+/// A file being read.
 struct Reading<'a> {
     path: &'a Path,
     plain_text: bool,

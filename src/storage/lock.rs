@@ -1,5 +1,5 @@
-//! The one-writer rule: `flock` on a file whose text tells people who holds it. The kernel frees it on any death, so a
-//! lock is never stale and a process id never has to be trusted.
+//! The one-writer rule: `flock` on a file whose text tells people who holds it. The kernel releases it whenever the
+//! process dies, so a lock is never stale and no process id has to be trusted.
 
 use super::error::{Error, Result};
 use super::files::wall_ms;
@@ -35,7 +35,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// A held lock. It is let go when this value and every log writer opened under it are gone.
+/// A held lock, released when this value and every log writer opened under it are dropped.
 #[derive(Debug, Clone)]
 pub struct Lock {
     file: Arc<File>,
@@ -46,7 +46,7 @@ impl Lock {
     /// Takes the lock; none when another process (or another value in this one) holds it.
     ///
     /// # Errors
-    /// When the file cannot be made, opened or locked.
+    /// When the file cannot be created, opened or locked.
     pub fn take(path: &Path) -> Result<Option<Self>> {
         let mut file = OpenOptions::new()
             .read(true)
@@ -56,12 +56,12 @@ impl Lock {
             .mode(0o600)
             .open(path)
             .map_err(|e| Error::io("open", path, e))?;
-        // A process that only asks who is alive holds a shared lock for some microseconds: do not mistake it for an owner.
+        // A liveness probe holds a shared lock for some microseconds: do not mistake it for an owner.
         for attempt in 0..10 {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {
                     let holder = Holder { pid: std::process::id(), tty: tty(), since_ms: wall_ms() };
-                    // The text is for people only: a full disk must not keep anybody from taking the lock.
+                    // The text is for people only: a full disk must not prevent taking the lock.
                     let _ = file
                         .set_len(0)
                         .and_then(|()| file.write_all(serde_json::to_string(&holder).unwrap_or_default().as_bytes()));
@@ -84,7 +84,7 @@ impl Lock {
         &self.path
     }
 
-    /// Lets go before the value goes out of scope; readable at the place where it matters.
+    /// Releases the lock explicitly, before the value goes out of scope.
     pub fn release(self) {
         drop(self.file);
     }

@@ -1,10 +1,10 @@
 //! Append-only logs: folders of segments `000001.jsonl …`, one writer, any number of readers.
 //!
-//! A log is what its records say, not how they lie: readers take every whole record, in the order of the numbers, whatever
-//! stands beside it, and count what is wrong. The writer goes on above the highest number of all segments.
+//! Readers return every whole record in numeric order, whatever damage surrounds it, and count the damage. The writer
+//! continues above the highest number of all segments.
 
 mod scan;
-mod seen;
+mod seq_index;
 mod tail;
 mod write;
 
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 /// What repair cut from a log's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
-    /// Where.
+    /// Byte offset.
     pub offset: u64,
     /// How many bytes.
     pub bytes: u64,
@@ -32,40 +32,47 @@ pub struct Cut {
     pub lines: u64,
 }
 
+/// The two methods that are the same for every record type with a `Repaired` variant.
+macro_rules! repair_records {
+    () => {
+        fn repaired(cut: Cut) -> Self {
+            Self::Repaired { offset: cut.offset, bytes: cut.bytes, lines: cut.lines }
+        }
+
+        fn cut(&self) -> Option<Cut> {
+            match *self {
+                Self::Repaired { offset, bytes, lines } => Some(Cut { offset, bytes, lines }),
+                _ => None,
+            }
+        }
+    };
+}
+
 /// A kind of record that has its own log.
 pub trait LogRecord: Serialize + DeserializeOwned {
     /// The log's name in its header.
     const LOG: &'static str;
 
-    /// How many folders, the log's own included, lie between the session's folder and the log's files.
+    /// How many folders, including the log's own, separate the session's folder from the log's files.
     const DEPTH: usize;
 
-    /// The record that says that repair cut bytes from the log's end.
+    /// The record that reports a cut by repair.
     fn repaired(cut: Cut) -> Self;
 
-    /// What this record says was cut.
+    /// The cut that this record reports, if any.
     fn cut(&self) -> Option<Cut>;
 
-    /// The number of the record that this one is about.
-    fn about(&mut self) -> Option<&mut u64>;
+    /// The number of the record that this one refers to, if any.
+    fn target(&mut self) -> Option<&mut u64>;
 }
 
 impl LogRecord for SessionRecord {
     const LOG: &'static str = "session";
     const DEPTH: usize = 1;
 
-    fn repaired(cut: Cut) -> Self {
-        Self::Repaired { offset: cut.offset, bytes: cut.bytes, lines: cut.lines }
-    }
+    repair_records!();
 
-    fn cut(&self) -> Option<Cut> {
-        match *self {
-            Self::Repaired { offset, bytes, lines } => Some(Cut { offset, bytes, lines }),
-            _ => None,
-        }
-    }
-
-    fn about(&mut self) -> Option<&mut u64> {
+    fn target(&mut self) -> Option<&mut u64> {
         match self {
             Self::Undone { of } | Self::Redone { of } | Self::Withdrawn { of } | Self::Restored { of } => Some(of),
             _ => None,
@@ -77,18 +84,9 @@ impl LogRecord for RunEvent {
     const LOG: &'static str = "run";
     const DEPTH: usize = 3;
 
-    fn repaired(cut: Cut) -> Self {
-        Self::Repaired { offset: cut.offset, bytes: cut.bytes, lines: cut.lines }
-    }
+    repair_records!();
 
-    fn cut(&self) -> Option<Cut> {
-        match *self {
-            Self::Repaired { offset, bytes, lines } => Some(Cut { offset, bytes, lines }),
-            _ => None,
-        }
-    }
-
-    fn about(&mut self) -> Option<&mut u64> {
+    fn target(&mut self) -> Option<&mut u64> {
         None
     }
 }
@@ -101,71 +99,71 @@ enum HeaderLine {
     Header(Header),
 }
 
-/// Format of the logs; a newer one is not written to.
+/// Major format version of the logs; a newer one is read-only.
 const MAJOR: u32 = 1;
 
-/// Segments from this number on are read, but never written to: a writer could not number the next one.
-const FAR: u64 = 1_000_000_000_000_000_000;
+/// Segments from this number on are read-only: a writer could not number the next one.
+const SEGMENT_LIMIT: u64 = 1_000_000_000_000_000_000;
 
 /// A file of a log.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Segment {
-    /// Whether a writer can go on here: false sorts first.
-    near: bool,
+pub(super) struct LogSegment {
+    /// Whether its number is below [`SEGMENT_LIMIT`]; false sorts first.
+    writable: bool,
     number: u64,
     pub(super) name: String,
 }
 
-/// What lies in a log's folder.
+/// The contents of a log's folder.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Listing {
-    /// The segments in reading order; a writer goes on in the last one.
-    pub(super) segments: Vec<Segment>,
-    /// Files that look like segments and are none.
+    /// The segments in reading order; a writer appends to the last one.
+    pub(super) segments: Vec<LogSegment>,
+    /// Files named like segments that are not segments.
     foreign: Vec<String>,
-    /// The number that the next segment gets: above every other one that a writer can reach.
+    /// The number of the next segment: above every one below [`SEGMENT_LIMIT`].
     next: u64,
 }
 
 impl Listing {
-    /// Whether nothing lies among the segments that is none.
+    /// Whether every `.jsonl` file is a segment.
     pub(super) fn is_pure(&self) -> bool {
         self.foreign.is_empty()
     }
 
     pub(super) fn of(dir: &Path) -> Result<Self> {
-        let mut found = Self { next: 1, ..Self::default() };
+        let mut listing = Self { next: 1, ..Self::default() };
         for name in names(dir)? {
             let Some(stem) = name.strip_suffix(".jsonl").filter(|_| !name.starts_with('.')) else { continue };
             let digits = stem.len() >= 6 && stem.bytes().all(|b| b.is_ascii_digit());
             let number = stem.parse::<u64>().ok().filter(|_| digits);
-            if let Some(number) = number.filter(|n| *n < FAR) {
-                found.next = found.next.max(number + 1);
+            if let Some(number) = number.filter(|n| *n < SEGMENT_LIMIT) {
+                listing.next = listing.next.max(number + 1);
             }
             // A pipe, a device or a folder would block or never end.
             match number.filter(|_| dir.join(&name).is_file()) {
-                Some(number) => found.segments.push(Segment { near: number < FAR, number, name }),
-                None => found.foreign.push(name),
+                Some(number) => listing.segments.push(LogSegment { writable: number < SEGMENT_LIMIT, number, name }),
+                None => listing.foreign.push(name),
             }
         }
-        found.segments.sort();
-        Ok(found)
+        listing.segments.sort();
+        Ok(listing)
     }
 }
 
-/// A log's file of that number.
-fn file_at(dir: &Path, number: u64) -> PathBuf {
+/// The path of the segment with that number.
+fn segment_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:06}.jsonl"))
 }
 
-/// The header that a line is, if it is one.
-fn header(line: &[u8]) -> Option<Header> {
+/// Parses a line as a header.
+fn parse_header(line: &[u8]) -> Option<Header> {
     match decode::<HeaderLine>(line).ok()?.data.ok()? {
         HeaderLine::Header(header) => Some(header),
     }
 }
 
-/// The file of a log that was last written to.
+/// The segment that was last written to.
 pub(super) fn newest(dir: &Path) -> Result<Option<PathBuf>> {
     Ok(Listing::of(dir)?.segments.last().map(|segment| dir.join(&segment.name)))
 }

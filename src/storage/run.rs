@@ -1,6 +1,6 @@
 //! One run's folder: its frozen specification and data, its log, its lock, its control folder and its checkpoints.
 
-use super::checkpoint::{self, Checkpoint, Found};
+use super::checkpoint::{self, CheckpointDir, CheckpointSearch};
 use super::control;
 use super::error::{Error, Result};
 use super::files::{create_dir, read_json, sweep};
@@ -49,10 +49,10 @@ impl RunDir {
         self.path.parent().and_then(Path::parent).unwrap_or(&self.path)
     }
 
-    /// What it was asked to do. Its names were checked: each stays in the folder it is joined to.
+    /// Its specification. The names in it are checked: none escapes the folder it is joined to.
     ///
     /// # Errors
-    /// When `spec.json` does not read, or a name in it could lead elsewhere.
+    /// When `spec.json` cannot be read, or a name in it could escape its folder.
     pub fn spec(&self) -> Result<RunSpec> {
         let path = self.path.join("spec.json");
         let spec: RunSpec = read_json(&path, "a run's specification")?;
@@ -65,7 +65,7 @@ impl RunDir {
     /// Another run of the same session.
     ///
     /// # Errors
-    /// When there is none, or the id cannot be a run's.
+    /// When there is none, or the id is not a valid name.
     pub fn sibling(&self, id: &RunId) -> Result<Self> {
         let name = id.name();
         if !is_name(name) {
@@ -74,11 +74,11 @@ impl RunDir {
         Self::open(&self.session_path().join("runs").join(name))
     }
 
-    /// What it was asked to do, with the models' paths as they are on this machine.
+    /// Its specification with the models' paths resolved on this machine.
     ///
     /// # Errors
-    /// When `spec.json` does not read.
-    pub fn placed_spec(&self) -> Result<RunSpec> {
+    /// When `spec.json` cannot be read.
+    pub fn resolved_spec(&self) -> Result<RunSpec> {
         let mut spec = self.spec()?;
         if let Some(root) = data_root(self.session_path()) {
             for model in spec.models_mut() {
@@ -92,7 +92,7 @@ impl RunDir {
     /// The data it was launched on.
     ///
     /// # Errors
-    /// When `spec.json`, which names the file, does not read.
+    /// When `spec.json`, which names the file, cannot be read.
     pub fn data_path(&self) -> Result<PathBuf> {
         Ok(self.path.join(match self.spec()?.task {
             Task::Train(t) => t.data.file,
@@ -100,12 +100,12 @@ impl RunDir {
         }))
     }
 
-    /// The last record of the session's log that its data was taken behind, as its specification says; 0 where a recipe in
-    /// place of the data says that the session was made smaller since.
+    /// Number of the session's last record when its data was taken, from its specification; 0 if a `.recipe` file in
+    /// place of the data says that the session was shrunk since.
     #[must_use]
-    pub fn launched_behind(&self, spec: &RunSpec) -> u64 {
-        let kept = |file: &str| !self.path.join(format!("{file}.recipe")).is_file();
-        spec.data().into_iter().filter(|data| kept(&data.file)).map(|data| data.session_seq).max().unwrap_or(0)
+    pub fn launch_seq(&self, spec: &RunSpec) -> u64 {
+        let has_data = |file: &str| !self.path.join(format!("{file}.recipe")).is_file();
+        spec.data().into_iter().filter(|data| has_data(&data.file)).map(|data| data.session_seq).max().unwrap_or(0)
     }
 
     /// A reader at the beginning of its log.
@@ -114,7 +114,7 @@ impl RunDir {
         LogTail::new(&self.metrics())
     }
 
-    /// Its log, repaired and open for appending: the worker's alone.
+    /// Its log, repaired and open for appending; only the worker may open it.
     ///
     /// # Errors
     /// When it cannot be opened or repaired.
@@ -125,15 +125,15 @@ impl RunDir {
         LogWriter::open(&self.metrics(), &self.session_path().join("quarantine"), lock)
     }
 
-    /// The right to be its worker; none when another process is.
+    /// Takes its worker's lock; none when another process holds it.
     ///
     /// # Errors
-    /// When the lock file cannot be made.
+    /// When the lock file cannot be created.
     pub fn lock(&self) -> Result<Option<Lock>> {
         Lock::take(&self.path.join("lock"))
     }
 
-    /// Whether a worker lives behind it: somebody holds its lock.
+    /// Whether its worker is alive: somebody holds its lock.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         is_locked(&self.path.join("lock"))
@@ -145,7 +145,7 @@ impl RunDir {
         lock_holder(&self.path.join("lock"))
     }
 
-    /// Puts an order into the control folder. The worker takes it between two steps.
+    /// Posts a command to the control folder. The worker takes it between two steps.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -153,7 +153,7 @@ impl RunDir {
         control::post(&self.path.join("ctl"), command)
     }
 
-    /// Takes the waiting orders out of the control folder, oldest first.
+    /// Takes the waiting commands out of the control folder, oldest first.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -161,8 +161,7 @@ impl RunDir {
         control::take(&self.path.join("ctl"))
     }
 
-    /// Takes orders given before a moment (milliseconds since 1970) out of the control folder, unread: they were meant for a
-    /// worker that is gone.
+    /// Discards the commands posted before a time (milliseconds since 1970): they were meant for a worker that is gone.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -170,50 +169,50 @@ impl RunDir {
         control::discard(&self.path.join("ctl"), before_ms)
     }
 
-    /// What the worker printed.
+    /// The worker's stdout and stderr.
     #[must_use]
     pub fn worker_log(&self) -> PathBuf {
         self.path.join("worker.log")
     }
 
-    /// Its whole checkpoints, oldest step first. Files are not hashed here.
+    /// Its complete checkpoints, oldest step first. Files are not hashed here.
     ///
     /// # Errors
     /// When the folder cannot be listed.
-    pub fn checkpoints(&self) -> Result<Vec<Checkpoint>> {
+    pub fn checkpoints(&self) -> Result<Vec<CheckpointDir>> {
         checkpoint::list(&self.ckpt())
     }
 
-    /// The newest checkpoint whose every byte is what its manifest says, and the newer ones passed over on the way.
+    /// The newest checkpoint whose every byte matches its manifest, and why newer ones were passed over.
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn latest_checkpoint(&self) -> Result<Found> {
+    pub fn latest_checkpoint(&self) -> Result<CheckpointSearch> {
         checkpoint::latest(&self.ckpt())
     }
 
-    /// The checkpoint marked as the best, if its every byte is what its manifest says.
+    /// The checkpoint marked as the best, if every byte matches its manifest.
     #[must_use]
-    pub fn best_checkpoint(&self) -> Found {
+    pub fn best_checkpoint(&self) -> CheckpointSearch {
         checkpoint::best(&self.ckpt())
     }
 
-    /// Writes a checkpoint: `fill` puts its files into the folder it is given; they become visible together, durably.
+    /// Writes a checkpoint: `fill` writes its files into the given folder; they become visible together, durably.
     ///
     /// # Errors
-    /// What `fill` returns, or when the files cannot be brought to the disk. Older checkpoints are untouched then.
+    /// What `fill` returns, or when the files cannot be saved. Then older checkpoints are untouched.
     pub fn write_checkpoint<E: From<Error>>(
         &self,
         step: u64,
         fill: impl FnOnce(&Path) -> Result<(), E>,
-    ) -> Result<Checkpoint, E> {
+    ) -> Result<CheckpointDir, E> {
         checkpoint::write(&self.ckpt(), step, fill)
     }
 
     /// Marks a checkpoint as the best so far.
     ///
     /// # Errors
-    /// When it is not there or the mark cannot be written.
+    /// When it does not exist or the mark cannot be written.
     pub fn mark_best(&self, step: u64) -> Result<()> {
         checkpoint::mark_best(&self.ckpt(), step)
     }
@@ -226,11 +225,11 @@ impl RunDir {
         checkpoint::prune(&self.ckpt(), keep)
     }
 
-    /// A folder for derived data that the session's runs share, such as reference log-probs. It may be deleted when no run
-    /// lives.
+    /// A folder for derived data that the session's runs share, such as reference log-probs. It may be deleted when no
+    /// run is active.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub fn cache(&self) -> Result<PathBuf> {
         let path = self.session_path().join("cache");
         create_dir(&path)?;

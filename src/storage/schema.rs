@@ -1,23 +1,22 @@
-//! What a row of the table of formats says: its name, how its files are recognised, how a record becomes a row and how a
-//! row becomes a record again.
+//! The definition of a format: its name, how its files are recognised, how records become rows and rows become records.
 //!
 //! Owns the contract between the formats in `formats/`, the container that decodes a file into records, and import and
 //! export. Refuses to know any single format.
 
 use super::container::Record;
-use crate::domain::{PairRow, PromptBody, RatedRow, SftBody, SftRow, TaughtSet};
+use crate::domain::{PairRow, PromptBody, RatedRow, SftBody, SftRow, TextSet};
 use serde_json::Value;
 
-/// A format of files of other programs: one row of the table.
+/// A file format of other programs: one row of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Format {
-    /// Its name, as `--as` and `--format` take it.
+    /// Its name for `--as` and `--format`.
     pub name: &'static str,
     /// What it holds, as one line of help.
     pub help: &'static str,
-    /// How its files are read; none where it is only written.
+    /// How its files are read; none if it is only written.
     pub reads: Option<Reads>,
-    /// How it is written; none where it is only read.
+    /// How it is written; none if it is only read.
     pub writes: Option<Writer>,
 }
 
@@ -26,7 +25,7 @@ pub struct Format {
 pub struct Reads {
     /// Whether a line of plain text is a record too. Otherwise each record is JSON.
     pub plain_text: bool,
-    /// What a record is, as the end of a sentence that begins with `each line is`.
+    /// What a record must be, as the end of a sentence that begins with `each line must be`.
     pub record: &'static str,
     /// How well the first record of a file fits the format.
     pub fit: fn(&Record) -> Fit,
@@ -37,13 +36,13 @@ pub struct Reads {
 /// How well a record fits a format. The best fit wins; among equals the format whose file name comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fit {
-    /// Not at all, or the format is taken only where it is asked for by name.
+    /// Not at all, or the format must be requested by name.
     No,
-    /// Nothing speaks against it.
+    /// Nothing contradicts it.
     Possible,
-    /// Some of its fields are there.
+    /// Some of its fields are present.
     Likely,
-    /// The fields that only this format has are there.
+    /// The fields that only this format has are present.
     Sure,
 }
 
@@ -55,7 +54,7 @@ pub enum Reader {
     /// Judged pairs.
     Pairs(fn(&Record) -> Result<ImportedPair, Refusal>),
     /// Texts of a set.
-    Texts(TaughtSet, fn(&Record) -> Result<SftBody, Refusal>),
+    Texts(TextSet, fn(&Record) -> Result<SftBody, Refusal>),
     /// Rated answers.
     Ratings(fn(&Record) -> Result<ImportedRating, Refusal>),
 }
@@ -74,18 +73,18 @@ pub enum Writer {
 /// A preference as a file states it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportedPair {
-    /// What was asked.
+    /// The prompt.
     pub prompt: PromptBody,
     /// The preferred answer.
     pub chosen: String,
-    /// The other one.
+    /// The other answer.
     pub rejected: String,
 }
 
 /// A rating as a file states it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ImportedRating {
-    /// What was asked.
+    /// The prompt.
     pub prompt: PromptBody,
     /// The answer.
     pub completion: String,
@@ -100,7 +99,7 @@ pub enum Refusal {
     Bad(String),
     /// The prompt or an answer is empty.
     Empty,
-    /// Both answers are the same but for white space.
+    /// Both answers are equal up to white space.
     Equal,
 }
 

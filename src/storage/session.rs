@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 /// A file of a run's frozen data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataFile {
-    /// Its name within the run's folder, as the specification's snapshot of it says.
+    /// Its name within the run's folder, as in the specification's snapshot.
     pub name: String,
-    /// What it holds.
+    /// Its contents.
     pub bytes: Vec<u8>,
 }
 
@@ -31,7 +31,7 @@ impl SessionDir {
     /// The session of that name under the data folder, or at that path when it holds a `/` or is a session's folder.
     ///
     /// # Errors
-    /// When there is none; the nearest name is offered.
+    /// When there is none; the message suggests the nearest name.
     pub fn find(home: &Home, name: &str) -> Result<Self> {
         let trimmed = name.trim_end_matches('/');
         let here = Path::new(trimmed);
@@ -61,10 +61,10 @@ impl SessionDir {
         if path.join("session.json").is_file() { Ok(Self { path }) } else { Err(Error::NotASession(path)) }
     }
 
-    /// Makes a session under the data folder, or at a path when `name` holds a `/`. Nobody sees it half made.
+    /// Creates a session under the data folder, or at a path when `name` holds a `/`. It appears atomically.
     ///
     /// # Errors
-    /// When the name is taken or cannot be a name, or the files cannot be written.
+    /// When the name is taken or invalid, or the files cannot be written.
     pub fn create(home: &Home, name: &str, meta: &SessionMeta) -> Result<Self> {
         let path = if name.contains('/') {
             std::path::absolute(name).map_err(|e| Error::io("find", Path::new(name), e))?
@@ -103,25 +103,25 @@ impl SessionDir {
         self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
-    /// What `session.json` says.
+    /// The session's header, `session.json`.
     ///
     /// # Errors
-    /// When it cannot be read, or gives the session a name that cannot be one.
+    /// When it cannot be read, or its name for the session is invalid.
     pub fn meta(&self) -> Result<SessionMeta> {
         let path = self.path.join("session.json");
         let meta: SessionMeta = read_json(&path, "a session's header")?;
         if is_name(&meta.name) { Ok(meta) } else { Err(Error::ForeignName { path, what: "the name", name: meta.name }) }
     }
 
-    /// The right to write to the session's log; none when somebody else has it.
+    /// Takes the lock to write the session's log; none when another process holds it.
     ///
     /// # Errors
-    /// When the lock file cannot be made.
+    /// When the lock file cannot be created.
     pub fn lock(&self) -> Result<Option<Lock>> {
         Lock::take(&self.path.join("lock"))
     }
 
-    /// Who may write, as the lock's text says.
+    /// Who holds the lock, as its text says.
     #[must_use]
     pub fn holder(&self) -> Option<Holder> {
         lock_holder(&self.path.join("lock"))
@@ -132,7 +132,7 @@ impl SessionDir {
     /// # Errors
     /// When it cannot be opened or repaired.
     pub fn writer(&self, lock: &Lock) -> Result<LogWriter<SessionRecord>> {
-        // Whoever may write tidies up after those who were killed while writing.
+        // The lock holder removes the leftovers of writers that were killed.
         for dir in [self.events(), self.path.join("runs"), self.path.clone()] {
             sweep(&dir);
         }
@@ -145,17 +145,17 @@ impl SessionDir {
         LogTail::new(&self.events())
     }
 
-    /// Folds the session's log and the logs of its sampling runs. The second value says what is wrong with them: whoever
-    /// makes something of the state has to say it.
+    /// Folds the session's log and the logs of its sampling runs. The second value is their damage: callers that use
+    /// the state must report it.
     ///
     /// # Errors
     /// When a log cannot be read.
     pub fn state(&self) -> Result<(Session, Integrity)> {
-        self.snapshot(None).map(|(session, found, _)| (session, found))
+        self.snapshot(None).map(|(session, integrity, _)| (session, integrity))
     }
 
-    /// As [`SessionDir::state`] without what was written after the record `upto`, while somebody goes on writing. The third
-    /// value is the number of the last record in it.
+    /// As [`SessionDir::state`], but only up to record `upto` of a log that is still being written. The third value is
+    /// the number of its last record.
     ///
     /// # Errors
     /// When a log cannot be read.
@@ -163,9 +163,9 @@ impl SessionDir {
         let mut session = Session::default();
         let mut tail = self.tail();
         let mut last = 0;
-        // Two records of one number are both kept: the second one's own number is far above all others.
-        let counts = |n: u64| upto.is_none_or(|upto| n <= upto || n > MAX_SEQ);
-        for envelope in tail.finish()?.into_iter().filter(|envelope| counts(envelope.n)) {
+        // Of two records with one number both are kept: the second one's substitute number is far above all others.
+        let included = |n: u64| upto.is_none_or(|upto| n <= upto || n > MAX_SEQ);
+        for envelope in tail.finish()?.into_iter().filter(|envelope| included(envelope.n)) {
             if envelope.n <= MAX_SEQ {
                 last = envelope.n.max(last);
             }
@@ -173,23 +173,25 @@ impl SessionDir {
                 apply_record(&mut session, envelope.n, record);
             }
         }
-        let mut found = tail.integrity();
-        let mut seen = tail.last_seq();
+        let mut integrity = tail.integrity();
+        let mut last_seen = tail.last_seq();
         for run in self.runs()? {
             let spec = match run.spec() {
                 Ok(spec) => spec,
                 Err(error) => {
-                    found.note(1, unread(&run, &error));
+                    integrity.note(1, unread(&run, &error));
                     continue;
                 }
             };
-            let behind = run.launched_behind(&spec);
-            if behind > seen {
-                let what =
-                    format!("run {} was launched after record {behind}, but the log ends at record {seen}", run.id());
+            let launch_seq = run.launch_seq(&spec);
+            if launch_seq > last_seen {
+                let what = format!(
+                    "run {} was launched after record {launch_seq}, but the log ends at record {last_seen}",
+                    run.id()
+                );
                 let place = DamagedPlace { damage: Damage::Missing, file: "events".into(), line: 0, what };
-                found.note(behind - seen, place);
-                seen = behind;
+                integrity.note(launch_seq - last_seen, place);
+                last_seen = launch_seq;
             }
             if !matches!(spec.task, Task::Sample(_)) {
                 continue;
@@ -200,9 +202,9 @@ impl SessionDir {
                     apply_run_event(&mut session, event);
                 }
             }
-            found.merge(&tail.integrity());
+            integrity.merge(&tail.integrity());
         }
-        Ok((session, found, last))
+        Ok((session, integrity, last))
     }
 
     /// Every run, in order of launch.
@@ -224,7 +226,7 @@ impl SessionDir {
     /// The run of that id.
     ///
     /// # Errors
-    /// When there is none; the nearest id is offered.
+    /// When there is none; the message suggests the nearest id.
     pub fn run(&self, id: &RunId) -> Result<RunDir> {
         let dir = self.path.join("runs");
         if is_name(id.as_str()) && dir.join(id.as_str()).join("spec.json").is_file() {
@@ -249,7 +251,7 @@ impl SessionDir {
         Ok(RunId(format!("{kind}-{}", last + 1)))
     }
 
-    /// `spec` with the paths of models below the data folder written relative to it.
+    /// `spec` with the paths of models inside the data folder made relative to it.
     #[must_use]
     pub fn portable(&self, spec: &RunSpec) -> RunSpec {
         let mut spec = spec.clone();
@@ -263,7 +265,7 @@ impl SessionDir {
         spec
     }
 
-    /// Makes a run's folder with its specification and the one data file it names, frozen.
+    /// Creates a run's folder with its specification and the one data file it names, frozen.
     ///
     /// # Errors
     /// As [`SessionDir::create_run_with`].
@@ -272,7 +274,7 @@ impl SessionDir {
         self.create_run_with(spec, &[DataFile { name, bytes: data.to_vec() }])
     }
 
-    /// Makes a run's folder with its specification and every data file it names, frozen. Nobody sees it half made.
+    /// Creates a run's folder with its specification and every data file it names, frozen. It appears atomically.
     ///
     /// # Errors
     /// When there is a run of that id already, a file that the specification names is not among `files`, or the files cannot
@@ -290,7 +292,7 @@ impl SessionDir {
             return Err(Error::ForeignName { path: path.join("spec.json"), what, name: name.into() });
         }
         if let Some(data) = spec.data().into_iter().find(|data| !files.iter().any(|file| file.name == data.file)) {
-            return Err(Error::NoData { path: path.join(&data.file) });
+            return Err(Error::MissingData { path: path.join(&data.file) });
         }
         let temp = temp_in(&runs, spec.id.as_str())?;
         for part in ["metrics", "ctl", "ckpt"] {
@@ -318,13 +320,13 @@ impl SessionDir {
     }
 }
 
-/// A run whose specification does not read: what it is, and so what its log adds to the session, is not known.
+/// A run with an unreadable specification: its kind, and so what its log adds to the session, is unknown.
 fn unread(run: &RunDir, error: &Error) -> DamagedPlace {
     let file = format!("runs/{}/spec.json", run.id());
     DamagedPlace { damage: Damage::File, file, line: 0, what: format!("it cannot be read ({error})") }
 }
 
-/// The number at the end of a run's id, so that `dpo-10` comes after `dpo-9` when both were made in one millisecond.
+/// The number at the end of a run's id, so that `dpo-10` sorts after `dpo-9` when both were created in one millisecond.
 fn number_in(run: &RunDir) -> (u64, String) {
     let id = run.id().0;
     (id.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0), id)

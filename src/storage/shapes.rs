@@ -1,7 +1,7 @@
 //! The shapes that formats share: messages, an answer of one turn, an instruction with its input, a prompt with its
 //! completion.
 //!
-//! Owns reading and writing these shapes. Refuses to decide what a record holds: that is the format's business.
+//! Owns reading and writing these shapes. Refuses to decide which shape a record has: the format does.
 
 use super::container::Record;
 use super::schema::Refusal;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 /// A list of messages in TRL's form (`role`, `content`) or ShareGPT's (`from`, `value`).
 pub(super) fn messages(field: &str, value: &Value) -> Result<Vec<Message>, String> {
-    let Some(list) = value.as_array() else { return Err(format!("has a `{field}` that is no list of messages")) };
+    let Some(list) = value.as_array() else { return Err(format!("has a `{field}` that is not a list of messages")) };
     list.iter()
         .map(|message| {
             let part = |a: &str, b: &str| message.get(a).or_else(|| message.get(b)).and_then(Value::as_str);
@@ -24,33 +24,33 @@ pub(super) fn messages(field: &str, value: &Value) -> Result<Vec<Message>, Strin
                     };
                     Ok(Message { role: role.into(), content: content.into() })
                 }
-                _ => Err(format!("has a message in `{field}` without a `role` and a text as `content`")),
+                _ => Err(format!("has a message in `{field}` without the strings `role` and `content`")),
             }
         })
         .collect()
 }
 
-/// The one assistant turn that a list of messages is as an answer.
+/// The text of an answer, which must be one assistant turn.
 pub(super) fn turn(field: &str, turns: Vec<Message>) -> Result<String, String> {
     match <[Message; 1]>::try_from(turns) {
         Ok([turn]) if turn.role == "assistant" => Ok(turn.content),
         Ok([turn]) => Err(format!("has a `{field}` answer by `{}` instead of `assistant`", turn.role)),
-        Err(turns) => Err(format!("has a `{field}` answer of {} turns: one assistant turn is taken", turns.len())),
+        Err(turns) => Err(format!("has a `{field}` answer of {} turns: expected one assistant turn", turns.len())),
     }
 }
 
-/// A prompt and the answer in `field`, both texts or both lists of messages.
+/// A prompt and the answer in `field`, both strings or both lists of messages.
 pub(super) fn answer(field: &str, prompt: &Value, answer: &Value) -> Result<(PromptBody, String), String> {
     match (prompt, answer) {
         (Value::String(prompt), Value::String(answer)) => Ok((PromptBody::Text(prompt.clone()), answer.clone())),
         (Value::Array(_), Value::Array(_)) => {
             Ok((PromptBody::Chat(messages("prompt", prompt)?), turn(field, messages(field, answer)?)?))
         }
-        _ => Err(format!("has a `prompt` and a `{field}` that are not both texts or both lists of messages")),
+        _ => Err(format!("has a `prompt` and a `{field}` that are not both strings or both lists of messages")),
     }
 }
 
-/// An instruction and its input, where there is one, as one user turn.
+/// An instruction with its optional input, as one user turn.
 pub(super) fn instruction(text: &str, input: Option<&Value>) -> PromptBody {
     match input.and_then(Value::as_str).filter(|input| !input.trim().is_empty()) {
         Some(input) => PromptBody::user(format!("{text}\n\n{input}")),
@@ -58,15 +58,15 @@ pub(super) fn instruction(text: &str, input: Option<&Value>) -> PromptBody {
     }
 }
 
-/// Whether a prompt asks nothing.
+/// Whether a prompt is blank.
 pub(super) fn is_blank(prompt: &PromptBody) -> bool {
     prompt.headline().trim().is_empty()
 }
 
-/// A text must fit into one record of a log.
+/// Refuses a text that does not fit into one record of a log.
 pub(super) fn fits(what: &str, text: &str) -> Result<(), String> {
     let room = MAX_LINE - 8192;
-    // Escaping at most multiplies by six; only texts in between need to be measured.
+    // Escaping multiplies the length by at most six; only texts in between need to be measured.
     if text.len() <= room / 6 || serde_json::to_string(text).map_or(usize::MAX, |t| t.len()) <= room {
         Ok(())
     } else {
@@ -74,7 +74,7 @@ pub(super) fn fits(what: &str, text: &str) -> Result<(), String> {
     }
 }
 
-/// The same for a value that is kept as JSON.
+/// The same for a value that is stored as JSON.
 pub(super) fn fits_as_json<T: serde::Serialize>(what: &str, value: &T) -> Result<(), String> {
     fits(what, &serde_json::to_string(value).unwrap_or_default())
 }
@@ -92,9 +92,9 @@ pub(super) fn completed(prompt: &PromptBody, completion: &str) -> Value {
     }
 }
 
-/// A text to imitate or to measure forgetting on: TRL's forms `{"messages": […]}`, `{"prompt", "completion"}` (both texts or
-/// both lists of messages) and `{"text"}`, the older `{"conversations": [{"from", "value"}]}`, and
-/// `{"instruction", "input", "output"}`. Other fields do not count.
+/// A text for SFT or to measure forgetting on: TRL's forms `{"messages": […]}`, `{"prompt", "completion"}` (both
+/// strings or both lists of messages) and `{"text"}`, the older `{"conversations": [{"from", "value"}]}`, and
+/// `{"instruction", "input", "output"}`. Other fields are ignored.
 pub(super) fn text_of(record: &Record) -> Result<SftBody, Refusal> {
     record.object()?;
     let field = |name: &str| record.field(name);
@@ -105,10 +105,10 @@ pub(super) fn text_of(record: &Record) -> Result<SftBody, Refusal> {
         SftBody::Completion { prompt, completion }
     } else if let Some(list) = field("conversations") {
         conversation("conversations", list)?
-    } else if let (Some(Value::String(asked)), Some(Value::String(output))) = (field("instruction"), field("output")) {
-        SftBody::Completion { prompt: instruction(asked, field("input")), completion: output.clone() }
+    } else if let (Some(Value::String(text)), Some(Value::String(output))) = (field("instruction"), field("output")) {
+        SftBody::Completion { prompt: instruction(text, field("input")), completion: output.clone() }
     } else if let Some(text) = field("text") {
-        SftBody::Text(text.as_str().ok_or("has a `text` that is no text")?.to_owned())
+        SftBody::Text(text.as_str().ok_or("has a `text` that is not a string")?.to_owned())
     } else {
         return Err("has none of `messages`, `prompt` with `completion`, and `text`".into());
     };

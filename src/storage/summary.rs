@@ -1,7 +1,7 @@
-//! The list of sessions, and a short look at each: cheap enough for fifty of them before the first frame.
+//! The list of sessions with a summary of each, cheap enough for fifty of them before the first frame.
 //!
-//! What has to be counted over the whole log is kept in `summary.json`, a derived file that says how far it has counted;
-//! it may be deleted at any time. A log in order is counted on from there; a damaged one is folded, as everywhere else.
+//! Counts over the whole log are cached in `summary.json`, which says how far it has counted and may be deleted at any
+//! time. An intact log is counted from there on; a damaged one is folded, as everywhere else.
 
 use super::error::Result;
 use super::files::{names, read_json, replace};
@@ -21,7 +21,7 @@ use std::time::UNIX_EPOCH;
 /// Bytes of a run's log read for its last losses.
 const LOSS_WINDOW: u64 = 16 << 10;
 
-/// The most losses shown: as many as a sparkline is wide.
+/// Maximum number of losses: the width of a sparkline.
 const LOSSES: usize = 32;
 
 /// One line of a list of sessions.
@@ -37,19 +37,19 @@ pub struct SessionSummary {
     pub changed_ms: u64,
     /// Verdicts that count: neither undone nor skipped.
     pub labels: usize,
-    /// What is wrong with its own log.
+    /// The damage in its own log.
     pub integrity: Integrity,
     /// Runs of every kind.
     pub runs: usize,
-    /// Runs with a living worker.
+    /// Runs with a live worker.
     pub running: Vec<RunId>,
     /// The run whose log changed last.
     pub last_run: Option<RunId>,
-    /// The last losses of the training run whose log changed last, oldest first, at most 32; not finite ones too.
+    /// The last losses of the training run whose log changed last, oldest first, at most 32, including non-finite ones.
     pub losses: Vec<f64>,
 }
 
-/// A segment as it was when it was counted.
+/// The state of a segment when it was counted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct Stamp {
     name: String,
@@ -57,22 +57,22 @@ struct Stamp {
     changed_ms: u64,
 }
 
-/// What was counted.
+/// The cached counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct Counted {
-    /// Of which segments.
+    /// The counted segments.
     stamps: Vec<Stamp>,
     /// Bytes counted of the last one …
     offset: u64,
     /// … and their CRC-32: when the file changed, it shows whether it only grew.
     sum: u32,
-    /// Number of the last record counted: a log in order has all from 1 to it.
+    /// Number of the last record counted: an intact log has all from 1 to it.
     last: u64,
     /// Verdicts other than skips, undone or not.
     judged: usize,
     skipped: BTreeSet<u64>,
     undone: BTreeSet<u64>,
-    /// What folding gave, where the log is not in order: verdicts that count, and what is wrong.
+    /// Result of folding a damaged log: verdicts that count, and the damage.
     folded: Option<(usize, Integrity)>,
 }
 
@@ -85,7 +85,7 @@ impl Counted {
 }
 
 impl SessionSummary {
-    /// A short look at a session.
+    /// Summarises a session.
     ///
     /// # Errors
     /// When its folder cannot be read.
@@ -131,8 +131,8 @@ impl SessionSummary {
     }
 }
 
-/// Every session under the data folder, the latest changed first. A folder that cannot be read is left out here and says
-/// why when it is opened by name.
+/// Every session under the data folder, the most recently changed first. An unreadable folder is skipped here; opening
+/// it by name reports why.
 ///
 /// # Errors
 /// When the folder of sessions cannot be listed.
@@ -159,7 +159,7 @@ fn modified_ms(path: &Path) -> u64 {
         .map_or(0, |d| d.as_millis() as u64)
 }
 
-/// Verdicts that count, counted on from where the derived file left off, and what is wrong with the log.
+/// Verdicts that count, counted on from the cache, and the damage in the log.
 fn labels(session: &SessionDir) -> Result<(usize, Integrity)> {
     let cache = session.path().join("summary.json");
     let dir = session.events();
@@ -174,7 +174,7 @@ fn labels(session: &SessionDir) -> Result<(usize, Integrity)> {
         None => Counted { folded: Some(fold(session)?), stamps, ..Counted::default() },
     };
     if counted != before {
-        // A session on a read-only disk is counted anew each time: slower, not wrong.
+        // A session on a read-only disk is recounted each time: slower, not wrong.
         let _ = replace(&cache, &serde_json::to_vec(&counted).unwrap_or_default(), false);
     }
     Ok(counted.result())
@@ -186,7 +186,7 @@ fn stamp(dir: &Path, name: &str) -> Stamp {
     Stamp { name: name.into(), len, changed_ms: modified_ms(&path) }
 }
 
-/// What folding the log gives.
+/// The same by folding the log.
 fn fold(session: &SessionDir) -> Result<(usize, Integrity)> {
     let mut state = Session::default();
     let mut tail = session.tail();
@@ -199,16 +199,16 @@ fn fold(session: &SessionDir) -> Result<(usize, Integrity)> {
     Ok((labels, tail.integrity()))
 }
 
-/// Counts what came after `before`; none when the log is not in order.
+/// Counts the records after `before`; none when the log is damaged.
 fn count_on(before: &Counted, dir: &Path, stamps: &[Stamp]) -> Option<Counted> {
-    // Only the last segment grows; of those before it nothing may have changed.
-    let goes_on = before.folded.is_none()
+    // Only the last segment grows; those before it must be unchanged.
+    let grew = before.folded.is_none()
         && before.stamps.len() <= stamps.len()
         && before.stamps.split_last().is_some_and(|(last, closed)| {
             let now = &stamps[closed.len()];
             closed == &stamps[..closed.len()] && now.name == last.name && now.len >= before.offset
         });
-    let mut counted = if goes_on { before.clone() } else { Counted::default() };
+    let mut counted = if grew { before.clone() } else { Counted::default() };
     let first = counted.stamps.len().saturating_sub(1);
     for (at, stamp) in stamps.iter().enumerate().skip(first) {
         if at > first || counted.stamps.is_empty() {
@@ -222,7 +222,7 @@ fn count_on(before: &Counted, dir: &Path, stamps: &[Stamp]) -> Option<Counted> {
         let used = count_lines(new, &mut counted)?;
         counted.offset += used as u64;
         counted.sum = crc32fast::hash(&bytes[..counted.offset as usize]);
-        // A writer goes on in the next segment only after a whole line.
+        // A writer begins the next segment only after a whole line.
         if at + 1 < stamps.len() && used < new.len() {
             return None;
         }
@@ -231,8 +231,8 @@ fn count_on(before: &Counted, dir: &Path, stamps: &[Stamp]) -> Option<Counted> {
     Some(counted)
 }
 
-/// Counts whole lines and gives back how many bytes they are; none when they are not in order. Only the kinds that matter
-/// are decoded.
+/// Counts whole lines and returns their length in bytes; none when they are not in order. Only the kinds that change
+/// the count are decoded.
 fn count_lines(bytes: &[u8], counted: &mut Counted) -> Option<usize> {
     let mut used = 0;
     for line in bytes.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n")) {
@@ -270,7 +270,7 @@ fn count_lines(bytes: &[u8], counted: &mut Counted) -> Option<usize> {
 /// The kinds of record that change the count.
 const KINDS: [&[u8]; 4] = [b"judged", b"undone", b"redone", b"repaired"];
 
-/// A line's kind without decoding it: the text behind `"k":"`, the fourth of the codec's fields.
+/// A line's kind without decoding it: the text after `"k":"`, the fourth of the codec's fields.
 fn kind(line: &[u8]) -> &[u8] {
     let mut commas = line.iter().enumerate().filter(|(_, b)| **b == b',').map(|(i, _)| i);
     let field = commas.nth(2).map_or(&[][..], |i| &line[i + 1..]);
@@ -278,7 +278,7 @@ fn kind(line: &[u8]) -> &[u8] {
     text.split(|b| *b == b'"').next().unwrap_or_default()
 }
 
-/// The losses in the last stretch of a run's log.
+/// The losses in the last bytes of a run's log.
 fn losses(log: &Path) -> Vec<f64> {
     let len = std::fs::metadata(log).map_or(0, |m| m.len());
     let mut losses: Vec<f64> = read_from(log, len.saturating_sub(LOSS_WINDOW))
@@ -294,7 +294,7 @@ fn losses(log: &Path) -> Vec<f64> {
     losses
 }
 
-/// The bytes of a file from an offset on; none when it cannot be read, since a list must not fail for one session.
+/// The bytes of a file from an offset on; empty if it cannot be read, since one session must not fail the list.
 fn read_from(path: &Path, offset: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     let read = File::open(path)

@@ -38,7 +38,7 @@ pub(super) fn gpus() -> Result<(), Error> {
 pub(crate) fn estimate(path: &Path) -> Result<(), Error> {
     let dir = if path.is_file() { path.parent().unwrap_or(path) } else { path };
     let run = RunDir::open(dir)?;
-    let spec = dated(&run, run.placed_spec()?)?;
+    let spec = dated(&run, run.resolved_spec()?)?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
     say(&train::estimate(&spec, &run_rows(&run, train)?.rows)?)
 }
@@ -46,7 +46,7 @@ pub(crate) fn estimate(path: &Path) -> Result<(), Error> {
 /// `worker masks RUN_DIR`: the [`crate::protocol::Masks`] of a training run's first rows, from a folder as for `estimate`.
 pub(crate) fn masks(path: &Path) -> Result<(), Error> {
     let run = RunDir::open(path)?;
-    let spec = dated(&run, run.placed_spec()?)?;
+    let spec = dated(&run, run.resolved_spec()?)?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
     say(&train::masks(&spec, &run_rows(&run, train)?, MASKED)?)
 }
@@ -60,7 +60,7 @@ pub(super) fn verify(path: &Path) -> Result<(), Error> {
 /// yet. ID is the run's, or its best checkpoint's (`reward-1@best`).
 pub(crate) fn score(path: &Path, id: &RunId) -> Result<(), Error> {
     let run = RunDir::open(path)?;
-    let spec = run.placed_spec()?;
+    let spec = run.resolved_spec()?;
     check_models(&run, &mut Quiet)?;
     let (model, date) = inputs::scorer(&run)?;
     let checkpoint = newest(&run, id)?;
@@ -81,7 +81,7 @@ pub(crate) fn score(path: &Path, id: &RunId) -> Result<(), Error> {
 /// alone. Progress comes as [`RunEvent`]s.
 pub(crate) fn merge(path: &Path, id: &RunId, out: &Path, format: &str) -> Result<(), Error> {
     let run = RunDir::open(path)?;
-    let spec = run.placed_spec()?;
+    let spec = run.resolved_spec()?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
     let trained = newest(&run, id)?.path;
     check_models(&run, &mut Lines)?;

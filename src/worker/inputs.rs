@@ -9,7 +9,7 @@ use super::prepared::Past;
 use crate::domain::{Finding, RunId, Severity};
 use crate::model::{Fingerprints, Sink};
 use crate::protocol::{CheckpointInput, CheckpointRole, Inputs, ModelInput, RunEvent, RunSpec, Task};
-use crate::storage::{Checkpoint, Found, RunDir, digest_of, utc_time};
+use crate::storage::{CheckpointDir, CheckpointSearch, RunDir, digest_of, utc_time};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -79,7 +79,7 @@ pub(super) fn bind(run: &RunDir, spec: &RunSpec, past: &Past, log: &mut Log) -> 
     if first {
         for (role, id) in spec.parents().into_iter().filter(|(role, _)| *role != CheckpointRole::Reward) {
             let parent = other(run, id)?;
-            let theirs = parent.placed_spec()?;
+            let theirs = parent.resolved_spec()?;
             for (own, now) in spec.models().iter().zip(&inputs.models) {
                 if theirs.models().iter().any(|model| model.path == own.path) {
                     check_parent(&parent, Path::new(&own.path), now, log)?;
@@ -119,7 +119,7 @@ pub(super) fn dated(run: &RunDir, spec: RunSpec) -> Result<RunSpec, Error> {
 pub(super) fn check_models(run: &RunDir, sink: &mut dyn Sink) -> Result<(), Error> {
     let Some(recorded) = run.recorded_inputs()? else { return Ok(()) };
     let prints = Fingerprints::new(&run.fingerprints());
-    for Read { name, path, .. } in read_by(run, &run.placed_spec()?)? {
+    for Read { name, path, .. } in read_by(run, &run.resolved_spec()?)? {
         if let Some(then) = recorded.model(&name) {
             let now = fingerprint(&prints, &name, &path, sink)?;
             same(&path, then, &now, &format!("run {} began", run.id()))?;
@@ -141,7 +141,7 @@ pub(super) fn verify(run: &RunDir, sink: &mut dyn Sink) -> Result<(), Error> {
 
 /// The reward run's model and the date it rendered by.
 pub(super) fn scorer(reward: &RunDir) -> Result<(PathBuf, String), Error> {
-    let spec = dated(reward, reward.placed_spec()?)?;
+    let spec = dated(reward, reward.resolved_spec()?)?;
     let Task::Train(train) = spec.task else { return Err(Error::NotTraining(reward.id().0)) };
     Ok((PathBuf::from(train.model.path), spec.inputs.date.unwrap_or_default()))
 }
@@ -155,7 +155,7 @@ fn read_by(run: &RunDir, placed: &RunSpec) -> Result<Vec<Read>, Error> {
         own.map(|(w, p)| Read { name: w.path.clone(), path: PathBuf::from(&p.path), parent: None }).collect();
     for (_, id) in placed.parents().into_iter().filter(|(role, _)| *role == CheckpointRole::Reward) {
         let parent = other(run, id)?;
-        let (written, placed) = (parent.spec()?, parent.placed_spec()?);
+        let (written, placed) = (parent.spec()?, parent.resolved_spec()?);
         for (w, p) in written.models().iter().zip(placed.models()) {
             let parent = Some(parent.clone());
             all.push(Read { name: w.path.clone(), path: PathBuf::from(&p.path), parent });
@@ -183,13 +183,13 @@ fn fingerprint(prints: &Fingerprints, name: &str, path: &Path, sink: &mut dyn Si
 
 /// The run's own copy of a checkpoint as it was recorded, or the other run's where this one has none yet.
 fn recorded_checkpoint(run: &RunDir, input: &CheckpointInput) -> Result<PathBuf, Error> {
-    if let Some(held) = run.held(input) {
+    if let Some(held) = run.held_checkpoint(input) {
         return Ok(held);
     }
     let CheckpointInput { role, run: id, step, digest } = input;
     let gone = |why: String| Error::Parent { run: run.id().0, step: *step, parent: id.0.clone(), why };
     let Ok(parent) = other(run, id) else { return Err(gone("that run was deleted".into())) };
-    let Found { checkpoint, passed_over } = parent.checkpoint_at(*step);
+    let CheckpointSearch { checkpoint, passed_over } = parent.checkpoint_at(*step);
     let Some(found) = checkpoint else {
         let folder = parent.path().join("ckpt").join(format!("step-{step:08}"));
         return Err(gone(match passed_over.first() {
@@ -200,14 +200,14 @@ fn recorded_checkpoint(run: &RunDir, input: &CheckpointInput) -> Result<PathBuf,
     if digest_of(&found.path)? != *digest {
         return Err(gone("it was written again with other weights".into()));
     }
-    Ok(run.hold(*role, &found)?)
+    Ok(run.hold_checkpoint(*role, &found)?)
 }
 
 /// The newest (or best) checkpoint of another run, kept for this one.
 fn newest_checkpoint(run: &RunDir, role: CheckpointRole, id: &RunId) -> Result<(CheckpointInput, PathBuf), Error> {
-    let found: Checkpoint = newest(run, id)?;
+    let found: CheckpointDir = newest(run, id)?;
     let input = CheckpointInput { role, run: id.clone(), step: found.step, digest: digest_of(&found.path)? };
-    let path = run.hold(role, &found)?;
+    let path = run.hold_checkpoint(role, &found)?;
     Ok((input, path))
 }
 
@@ -240,7 +240,7 @@ fn check_parent(parent: &RunDir, path: &Path, now: &ModelInput, log: &mut Log) -
         );
         return unrecorded(log, text);
     };
-    let (written, placed) = (parent.spec()?, parent.placed_spec()?);
+    let (written, placed) = (parent.spec()?, parent.resolved_spec()?);
     let pair = written.models().iter().zip(placed.models()).find(|(_, placed)| Path::new(&placed.path) == path);
     match pair.and_then(|(written, _)| recorded.model(&written.path)) {
         Some(then) => same(path, then, now, &format!("run {} was trained on it", parent.id())),
@@ -280,7 +280,7 @@ fn parts(spec: &RunSpec) -> String {
 }
 
 /// The newest checkpoint of a run of the same session, or the best one where the id says so (`dpo-1@best`).
-pub(super) fn newest(run: &RunDir, id: &RunId) -> Result<Checkpoint, Error> {
+pub(super) fn newest(run: &RunDir, id: &RunId) -> Result<CheckpointDir, Error> {
     let (own, best) = id.parts();
     let other = run.sibling(&own)?;
     let found = if best { other.best_checkpoint() } else { other.latest_checkpoint()? };

@@ -4,7 +4,7 @@ use super::drive::Work;
 use super::error::Error;
 use super::log::Log;
 use crate::protocol::{Envelope, RunEvent, RunSpec};
-use crate::storage::{self, Checkpoint, RunDir};
+use crate::storage::{self, CheckpointDir, RunDir};
 
 /// What an earlier worker left behind.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ impl Past {
 
 /// Opens a run's work; the checkpoint is the one to go on from.
 pub(super) type OpenWork<'a> =
-    Box<dyn FnOnce(&Past, Option<&Checkpoint>, &mut Log) -> Result<Box<dyn Work>, Error> + 'a>;
+    Box<dyn FnOnce(&Past, Option<&CheckpointDir>, &mut Log) -> Result<Box<dyn Work>, Error> + 'a>;
 
 /// A run's work before it is opened.
 pub(super) struct Prepared<'a> {

@@ -21,14 +21,14 @@ use std::path::Path;
 pub(crate) fn run(dir: &Path) -> Result<(), Error> {
     let run = RunDir::open(dir)?;
     let signals = detach().map_err(|e| storage::Error::io("listen to signals for", run.path(), e))?;
-    give_way(&run.placed_spec()?.task);
+    give_way(&run.resolved_spec()?.task);
     live(&run, &signals, &prepare)
 }
 
 /// Takes the run's lock and log, does the work, logs the end.
 pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result<(), Error> {
     let began_ms = storage::wall_ms();
-    let spec = run.placed_spec()?;
+    let spec = run.resolved_spec()?;
     let Some(lock) = run.lock()? else {
         note(&format!("run {} is active already", run.id()));
         return Ok(());

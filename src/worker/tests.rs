@@ -10,8 +10,8 @@ use crate::domain::{Metrics, Params, RunId, Severity, mix64};
 use crate::model;
 use crate::model::Sink;
 use crate::protocol::{DataSnapshot, Inputs, ModelRef, RunCommand, RunEvent, RunSpec, SessionMeta, Task, TrainSpec};
-use crate::storage::faults::{Fault, calm, pass, refuse, strike};
-use crate::storage::{Checkpoint, Home, RunDir, SessionDir, sha256};
+use crate::storage::faults::{Fault, disable, inject, pass, reset};
+use crate::storage::{CheckpointDir, Home, RunDir, SessionDir, sha256};
 use rustix::io::Errno;
 use std::panic::catch_unwind;
 use std::path::Path;
@@ -34,7 +34,7 @@ struct Toy {
 impl Toy {
     fn open(
         total: u64,
-        from: Option<&Checkpoint>,
+        from: Option<&CheckpointDir>,
         before: impl FnMut(u64) -> Result<(), model::Error> + 'static,
     ) -> Self {
         let mut toy = Self {
@@ -322,17 +322,17 @@ fn a_full_disk_at_any_operation_of_a_run_pauses_it_and_changes_nothing() {
         let mut at = 0;
         loop {
             let (_dir, run) = new_run();
-            calm();
+            reset();
             // From the last step before a checkpoint on: what comes before does not write checkpoints.
             let strike_at = move |step| {
                 if step == 9 {
-                    calm();
-                    strike(at, Fault::Once(errno.raw_os_error()));
+                    reset();
+                    inject(at, Fault::Once(errno.raw_os_error()));
                 }
                 Ok(())
             };
             let lived = go(&run, &Signals::default(), 25, strike_at);
-            let passed = calm();
+            let passed = reset();
             if at >= passed.len() {
                 break;
             }
@@ -369,12 +369,12 @@ fn a_run_paused_by_a_full_disk_can_be_stopped() {
                     poster.post(RunCommand::Stop).unwrap();
                 }
                 // The tensors of the checkpoint with which it would stop.
-                refuse("tensors", Errno::NOSPC.raw_os_error());
+                disable("tensors", Errno::NOSPC.raw_os_error());
             }
             Ok(())
         })
         .unwrap();
-        calm();
+        reset();
         assert_eq!(events(&run).last(), Some(&RunEvent::Stopped { step: 15 }));
         assert_eq!(run.latest_checkpoint().unwrap().checkpoint.unwrap().step, 10);
         assert_eq!(full(&run).first(), Some(&Severity::Warn));
@@ -399,12 +399,12 @@ fn a_paused_run_obeys_a_stop_that_comes_while_it_waits() {
     });
     let before = |step| {
         if step == 14 {
-            refuse("tensors", Errno::NOSPC.raw_os_error());
+            disable("tensors", Errno::NOSPC.raw_os_error());
         }
         Ok(())
     };
     go(&run, &Signals::default(), 25, before).unwrap();
-    calm();
+    reset();
     watcher.join().unwrap();
     let seen = events(&run);
     assert!(seen.contains(&RunEvent::Obeyed(RunCommand::Stop)), "{seen:?}");
@@ -464,7 +464,7 @@ fn on_a_disk_filled_to_any_level_the_run_waits_says_so_and_goes_on() {
                 std::fs::remove_file(&filler).unwrap();
             }
             thread.join().unwrap().unwrap_or_else(|e| panic!("{left} bytes left: {e}"));
-            assert_eq!((hash_of(&run), tail.skipped()), (want, 0), "{left} bytes left");
+            assert_eq!((hash_of(&run), tail.damage_count()), (want, 0), "{left} bytes left");
         });
     }
 }

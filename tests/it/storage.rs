@@ -67,7 +67,7 @@ fn sessions_are_found_by_name_and_by_path_and_errors_say_what_to_do() {
     assert_eq!(made.meta().unwrap().name, "french-cooking");
     let said = |e: Error| e.to_string();
     assert!(said(SessionDir::find(&home, "french-coking").unwrap_err()).contains("did you mean `french-cooking`?"));
-    assert!(said(SessionDir::create(&home, "french-cooking", &meta()).unwrap_err()).contains("exists already"));
+    assert!(said(SessionDir::create(&home, "french-cooking", &meta()).unwrap_err()).contains("already exists"));
     assert!(said(SessionDir::create(&home, "..", &meta()).unwrap_err()).contains("cannot name a session"));
     assert!(said(SessionDir::create(&home, "a b", &meta()).unwrap_err()).contains("cannot name a session"));
     assert!(said(SessionDir::open(home.root()).unwrap_err()).contains("no session.json"));
@@ -165,7 +165,7 @@ fn kill_9_while_appending_loses_no_saved_record() {
         let mut tail = LogTail::<SessionRecord>::new(&dir.path().join("events"));
         let last = tail.poll().unwrap().last().unwrap().n;
         assert!(last >= saved, "round {round}: saved {saved}, on the disk {last}");
-        assert_eq!(tail.skipped(), 0);
+        assert_eq!(tail.damage_count(), 0);
     }
     // Every record between is there, with what it said.
     let lock = Lock::take(&dir.path().join("lock")).unwrap().unwrap();
@@ -210,10 +210,10 @@ fn fill(disk: &Path) {
     writer.sync().unwrap();
     let mut tail = LogTail::<SessionRecord>::new(&events);
     assert_eq!(tail.poll().unwrap().len() as u64, kept + 1);
-    assert_eq!(tail.skipped(), 0);
+    assert_eq!(tail.damage_count(), 0);
 }
 
-fn checkpoint(run: &RunDir, step: u64, text: &str) -> storage::Checkpoint {
+fn checkpoint(run: &RunDir, step: u64, text: &str) -> storage::CheckpointDir {
     run.write_checkpoint(step, |dir| {
         fs::write(dir.join("model.safetensors"), text).map_err(|e| Error::io("write", dir, e))?;
         fs::write(dir.join("trainer.json"), "{}").map_err(|e| Error::io("write", dir, e))
@@ -250,7 +250,7 @@ fn checkpoints_are_whole_or_not_there() {
     assert_eq!(found.checkpoint.unwrap().step, 10);
     assert_eq!(found.passed_over.len(), 3);
     assert!(found.passed_over[1].contains("has 5 bytes instead of 10"), "{:?}", found.passed_over);
-    assert!(found.passed_over[2].contains("not the ones that were saved"), "{:?}", found.passed_over);
+    assert!(found.passed_over[2].contains("does not match its checksum"), "{:?}", found.passed_over);
     // The same step again replaces the damaged one.
     checkpoint(&run, 30, "weights 30");
     assert_eq!(run.latest_checkpoint().unwrap().checkpoint.unwrap().step, 30);
@@ -351,12 +351,12 @@ fn a_data_folder_can_be_moved_with_its_models() {
     asked.models_mut()[0].path.clone_from(&model);
     let run = session.create_run(&session.portable(&asked), b"row\n").unwrap();
     assert_eq!(run.spec().unwrap().models_mut()[0].path, "models/small");
-    assert_eq!(run.placed_spec().unwrap().models_mut()[0].path, model);
+    assert_eq!(run.resolved_spec().unwrap().models_mut()[0].path, model);
     // A model elsewhere keeps its path.
     asked.models_mut()[0].path = "/elsewhere/model".into();
     asked.id = RunId::new("dpo-2");
     let run = session.create_run(&session.portable(&asked), b"row\n").unwrap();
-    assert_eq!(run.placed_spec().unwrap().models_mut()[0].path, "/elsewhere/model");
+    assert_eq!(run.resolved_spec().unwrap().models_mut()[0].path, "/elsewhere/model");
 }
 
 #[test]
@@ -393,7 +393,7 @@ fn names_in_a_strangers_session_cannot_lead_out_of_its_folder() {
             let run = session.run(&RunId::new("dpo-1")).unwrap();
             let said = run.spec().map(|_| ()).unwrap_err().to_string();
             assert!(said.contains("dpo-1/spec.json") && said.contains(what) && said.len() < 400, "{name:?}: {said}");
-            assert!(run.data_path().is_err() && run.placed_spec().is_err(), "{name:?}");
+            assert!(run.data_path().is_err() && run.resolved_spec().is_err(), "{name:?}");
             assert_eq!(session.state().unwrap().1.unread_files, 1, "{name:?}");
         }
         assert!(run.sibling(&RunId::new(name.as_str())).is_err(), "{name:?}");

@@ -208,8 +208,8 @@ fn matters_idle(open: &Open, action: LabelAction) -> bool {
         LabelAction::Sample => !open.session.prompts().is_empty(),
         LabelAction::Go("launch") => {
             let session = &open.session;
-            !session.taught().is_empty()
-                || !session.rated().is_empty()
+            !session.imported_texts().is_empty()
+                || !session.imported_ratings().is_empty()
                 || session.verdicts().any(|(_, judged)| !judged.undone)
         }
         LabelAction::Undo => open.session.undoable(&open.rater).is_some(),

@@ -1,4 +1,4 @@
-//! Golden verdicts of every check, the syntax and its sentences.
+//! Golden verdicts of every check, the syntax and its error messages.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn holds(checks: &str, text: &str) -> bool {
 }
 
 #[test]
-fn every_check_holds_where_it_should_and_nowhere_else() {
+fn every_check_holds_exactly_where_it_should() {
     let golden: &[(&str, &[&str], &[&str])] = &[
         (
             "contains=please",
@@ -19,7 +19,7 @@ fn every_check_holds_where_it_should_and_nowhere_else() {
         ("contains=C++", &["I like c++ best"], &["I like C"]),
         ("contains=猫", &["私は猫が好き"], &["私は犬が好き"]),
         ("contains=straße", &["Die STRASSE, die Straße"], &["Straßen"]),
-        // The first match stands inside a word, the second alone.
+        // The first match is inside a word, the second is not.
         ("contains=a a", &["aa a a"], &["aa aa"]),
         ("forbids=sorry", &["No problem", "sorrys"], &["Sorry, no."]),
         ("any_of=yes, no", &["No.", "oh yes"], &["yesterday", "not now"]),
@@ -72,8 +72,8 @@ fn the_canonical_text_parses_to_itself() {
 }
 
 #[test]
-fn what_is_wrong_is_one_sentence() {
-    for (text, says) in [
+fn every_error_is_one_sentence() {
+    for (text, message) in [
         ("max_word=4", "`max_word` is not a check; did you mean `max_words`?"),
         ("contains", "`contains` needs a phrase: write contains=thank you"),
         ("contains= ;json", "`contains` needs a phrase: write contains=thank you"),
@@ -84,6 +84,6 @@ fn what_is_wrong_is_one_sentence() {
         ("json=1", "`json` takes no value: write it alone"),
         ("min_words=9;max_words=3;max_words=20", "`min_words=9` and `max_words=3` cannot both hold"),
     ] {
-        assert_eq!(Checks::parse(text).unwrap_err().to_string(), says, "{text}");
+        assert_eq!(Checks::parse(text).unwrap_err().to_string(), message, "{text}");
     }
 }

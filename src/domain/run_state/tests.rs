@@ -22,7 +22,7 @@ fn steps(run: &mut RunState, from: u64, to: u64, m0: u64) {
 }
 
 #[test]
-fn a_log_without_lock_is_lost_and_one_nobody_has_looked_at_is_starting() {
+fn an_unlocked_log_is_lost_and_an_unchecked_one_is_starting() {
     let mut run = RunState::default();
     assert_eq!(run.status(None), RunStatus::Starting);
     assert_eq!(run.status(Some(true)), RunStatus::Starting);
@@ -41,7 +41,7 @@ fn a_log_without_lock_is_lost_and_one_nobody_has_looked_at_is_starting() {
 }
 
 #[test]
-fn time_left_follows_the_last_steps_and_forgets_pauses() {
+fn time_left_follows_recent_steps_and_ignores_pauses() {
     let mut run = RunState::default();
     run.start(1, "CPU", None, 0);
     run.set_plan(plan(30));
@@ -59,7 +59,7 @@ fn time_left_follows_the_last_steps_and_forgets_pauses() {
 }
 
 #[test]
-fn a_second_attempt_goes_on_from_its_checkpoint() {
+fn a_second_attempt_resumes_from_its_checkpoint() {
     let mut run = RunState::default();
     run.start(1, "CPU", None, 0);
     run.set_plan(plan(30));
@@ -75,7 +75,7 @@ fn a_second_attempt_goes_on_from_its_checkpoint() {
         pair: None,
     });
     let before = run.elapsed_ms();
-    // A new process: its monotonic clock has nothing to do with the first one's.
+    // A new process: its monotonic clock is unrelated to the first one's.
     run.start(2, "CPU", Some(5), 77);
     assert_eq!((run.step, run.attempt, run.epoch), (5, 2, 0.5));
     assert_eq!(run.series("loss").unwrap().live().len(), 5);
@@ -119,13 +119,13 @@ fn sampling_counts_completions_and_tokens() {
     assert_eq!((run.step, run.tokens, run.recent.len()), (60, 2400, RECENT));
     assert_eq!(run.tokens_per_second(), Some(40.0));
     assert_eq!(run.seconds_left(), Some(40.0));
-    // Taken up again, a sampling run keeps what its log holds.
+    // A resumed sampling run keeps what its log holds.
     run.start(2, "CPU", None, 5);
     assert_eq!(run.step, 60);
 }
 
 #[test]
-fn the_hash_sees_the_log_and_not_the_view() {
+fn the_hash_covers_the_log_and_not_the_view() {
     let mut a = RunState::default();
     a.start(1, "CPU", None, 0);
     steps(&mut a, 1, 5, 0);
@@ -137,7 +137,7 @@ fn the_hash_sees_the_log_and_not_the_view() {
 }
 
 #[test]
-fn a_sampling_run_says_itself_how_far_it_is() {
+fn a_sampling_run_reports_its_own_progress() {
     let mut run = RunState::default();
     run.start(1, "CPU", None, 0);
     let completion = |k: u64| Completion {

@@ -76,7 +76,7 @@ fn a_single_spike_survives_any_width() {
 }
 
 #[test]
-fn ranges_of_steps_are_found() {
+fn points_are_found_by_step_and_time() {
     let line = noisy(100);
     assert_eq!(line.before(Axis::Step, 4.0), 1);
     assert_eq!(line.before(Axis::Step, 4.5), 2);
@@ -116,11 +116,11 @@ fn a_later_attempt_leaves_a_ghost() {
     series.push(21, -1.0, 3100);
     assert_eq!(series.live().len(), 21);
     assert_eq!(series.smoothed().unwrap().len(), 21);
-    // The smoothed line is what smoothing the surviving points from the start gives.
+    // The smoothed line equals smoothing the live points from the start.
     let mut fresh = series.clone();
     fresh.set_smoothing(0.6);
     assert_eq!(fresh.smoothed(), series.smoothed());
-    // A step that comes twice supersedes, silently lost points do not exist.
+    // A repeated step supersedes; no point is lost.
     series.push(10, 0.5, 4000);
     assert_eq!(series.live().len(), 10);
     assert_eq!(series.ghosts()[1].len(), 12);

@@ -1,36 +1,36 @@
-//! The rows that a session gives its trainers: what verdicts, corrections and imported files come to.
+//! The training rows of a session, from verdicts, corrections and imported files.
 //!
-//! Owns the rules. Refuses to settle what raters left unsettled: such pairs are left out and counted.
+//! Owns the rules. Refuses to resolve conflicts between raters: such pairs are left out and counted.
 
 use super::super::ids::{CompletionId, PairId, PromptId, Rater};
 use super::super::method::{Method, Needs};
 use super::super::param::{Kind, Params};
-use super::super::text::{Completion, Pair, PairRow, PromptBody, RatedRow, SftBody, SftRow, TaughtSet};
+use super::super::text::{Completion, Pair, PairRow, PromptBody, RatedRow, SftBody, SftRow, TextSet};
 use super::super::verdict::{Choice, Side, Verdict};
 use super::super::votes::Outcome;
 use super::{Correction, Session};
 use std::collections::{HashMap, HashSet};
 
-/// Pairs that a rater must have judged twice before the second judgements say how sure the first ones are.
-const JUDGED_TWICE: usize = 10;
+/// Pairs that a rater must have judged twice before a slip rate is estimated.
+const MIN_JUDGED_TWICE: usize = 10;
 
-/// Judged pairs that make no training row, and why.
+/// Judged pairs that yield no training row, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LeftOut {
     /// Ties.
     pub ties: usize,
     /// Both bad.
     pub both_bad: usize,
-    /// Votes that stand against each other.
+    /// Conflicting votes.
     pub unresolved: usize,
-    /// Both texts are the same but for white space.
+    /// Both texts are equal up to white space.
     pub equal: usize,
     /// A text is empty.
     pub empty: usize,
 }
 
 impl LeftOut {
-    /// How many in all.
+    /// The total.
     #[must_use]
     pub fn total(&self) -> usize {
         self.ties + self.both_bad + self.unresolved + self.equal + self.empty
@@ -42,11 +42,11 @@ impl LeftOut {
 pub struct Supply {
     /// Verdicts that count.
     pub verdicts: usize,
-    /// Preference pairs they make: [`Session::rows`].
+    /// Preference pairs made from them: [`Session::rows`].
     pub pairs: usize,
-    /// Judged pairs that make none.
+    /// Judged pairs that yield none.
     pub left: LeftOut,
-    /// Texts to imitate: [`Session::sft_rows`].
+    /// Examples for supervised fine-tuning: [`Session::sft_rows`].
     pub examples: usize,
     /// How many of them are corrections.
     pub corrections: usize,
@@ -61,7 +61,7 @@ pub struct Supply {
 }
 
 impl Supply {
-    /// Rows of what a method needs.
+    /// Rows of the kind that a method needs.
     #[must_use]
     pub fn rows(&self, needs: Needs) -> usize {
         match needs {
@@ -72,15 +72,15 @@ impl Supply {
         }
     }
 
-    /// The first thing that a run of `method` with these hyper-parameters would go without; none when it can start.
+    /// The first required input that a run of `method` with these hyper-parameters would lack; none when it can start.
     #[must_use]
     pub fn lacks(&self, method: &Method, params: &Params) -> Option<Lack> {
-        let asked = |key: &str| params.f64(key) > 0.0;
+        let enabled = |key: &str| params.f64(key) > 0.0;
         if self.rows(method.needs) == 0 {
             Some(Lack::Rows(method.needs))
-        } else if asked("mix_ratio") && self.examples == 0 {
+        } else if enabled("mix_ratio") && self.examples == 0 {
             Some(Lack::Mix)
-        } else if asked("probe_steps") && self.probe == 0 {
+        } else if enabled("probe_steps") && self.probe == 0 {
             Some(Lack::Probe)
         } else {
             unscored(method, params).then_some(Lack::Scorer)
@@ -88,12 +88,12 @@ impl Supply {
     }
 }
 
-/// Something that a training run cannot do without.
+/// A required input of a training run that is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lack {
     /// What the method learns from.
     Rows(Needs),
-    /// Texts to imitate, which `mix_ratio` mixes in.
+    /// Examples for supervised fine-tuning, which `mix_ratio` mixes in.
     Mix,
     /// Texts on which `probe_steps` measures forgetting.
     Probe,
@@ -101,7 +101,7 @@ pub enum Lack {
     Scorer,
 }
 
-/// Whether a method that scores its own answers was given nothing to score them with.
+/// Whether a method that scores its own answers has neither a reward model nor checks.
 fn unscored(method: &Method, params: &Params) -> bool {
     let rows = method.rows();
     let mut scorers = rows.iter().filter(|row| row.kind == Kind::Checks || row.key == "reward_model").peekable();
@@ -109,37 +109,38 @@ fn unscored(method: &Method, params: &Params) -> bool {
 }
 
 impl Session {
-    /// The training rows that the verdicts make, in the pairs' order, and what was left out.
+    /// The training rows from verdicts, in the pairs' order, and what was left out.
     #[must_use]
     pub fn rows(&self) -> (Vec<PairRow>, LeftOut) {
         let mut rows = Vec::new();
-        let mut left = LeftOut::default();
+        let mut left_out = LeftOut::default();
         let raters: HashSet<&Rater> = self.verdicts.values().map(|judged| &judged.verdict.rater).collect();
-        let slips: HashMap<&Rater, f64> = raters.into_iter().filter_map(|r| Some((r, self.slips(r)?))).collect();
+        let slip_rates: HashMap<&Rater, f64> =
+            raters.into_iter().filter_map(|r| Some((r, self.slip_rate(r)?))).collect();
         for pair in &self.pairs {
             let (side, margin) = match self.outcome(&pair.id) {
                 Outcome::Open => continue,
                 Outcome::Tie => {
-                    left.ties += 1;
+                    left_out.ties += 1;
                     continue;
                 }
                 Outcome::BothBad => {
-                    left.both_bad += 1;
+                    left_out.both_bad += 1;
                     continue;
                 }
                 Outcome::Unresolved => {
-                    left.unresolved += 1;
+                    left_out.unresolved += 1;
                     continue;
                 }
                 Outcome::Prefer(side, margin) => (side, margin),
             };
             let (Some((a, b)), Some(prompt)) = (self.sides(pair), self.prompt(&pair.prompt)) else { continue };
             if is_empty(&a.text) || is_empty(&b.text) {
-                left.empty += 1;
+                left_out.empty += 1;
                 continue;
             }
-            if same(&a.text, &b.text) {
-                left.equal += 1;
+            if same_words(&a.text, &b.text) {
+                left_out.equal += 1;
                 continue;
             }
             let (chosen, rejected) = match side {
@@ -153,13 +154,13 @@ impl Session {
                 chosen: chosen.text.clone(),
                 rejected: rejected.text.clone(),
                 margin: Some(margin),
-                agreed: self.agreed(&pair.id, side).or_else(|| self.steady(&pair.id, &slips)),
+                agreed: self.agreed(&pair.id, side).or_else(|| self.reliability(&pair.id, &slip_rates)),
             });
         }
-        (rows, left)
+        (rows, left_out)
     }
 
-    /// The share of the votes for either side that `winner` has; none when no vote is for the other side.
+    /// `winner`'s share of the votes for either side; none when no vote is for the other side.
     fn agreed(&self, pair: &PairId, winner: Side) -> Option<f64> {
         let (mut with, mut against) = (0usize, 0usize);
         for (_, verdict) in self.counting(pair) {
@@ -172,40 +173,40 @@ impl Session {
         (against > 0).then(|| with as f64 / (with + against) as f64)
     }
 
-    /// How likely the one rater who judged a pair would judge it the same way, where that was measured; none where several
-    /// did, and where nobody ever slipped.
-    fn steady(&self, pair: &PairId, slips: &HashMap<&Rater, f64>) -> Option<f64> {
+    /// The estimated probability that the only rater of a pair did not slip; none with several raters, without an
+    /// estimate, or for a slip rate of 0.
+    fn reliability(&self, pair: &PairId, slip_rates: &HashMap<&Rater, f64>) -> Option<f64> {
         let preferences = |(_, verdict): &(u64, &Verdict)| matches!(verdict.choice, Choice::Prefer(..));
         let votes: Vec<_> = self.counting(pair).into_iter().filter(preferences).collect();
         let [(_, verdict)] = votes.as_slice() else { return None };
-        slips.get(&verdict.rater).filter(|e| **e > 0.0).map(|e| 1.0 - e)
+        slip_rates.get(&verdict.rater).filter(|e| **e > 0.0).map(|e| 1.0 - e)
     }
 
-    /// How often a rater's preference is a slip, in 0..=0.5, by the rater's own second judgements of the same pairs. Two
-    /// judgements differ where just one of them is a slip, in a share d = 2e(1 − e) of pairs, so that e = (1 − √(1 − 2d))/2.
-    /// None before ten pairs have been judged twice.
+    /// A rater's slip rate e in 0..=0.5, estimated from the pairs that the rater judged twice. The two judgements
+    /// differ where exactly one of them is a slip, in a share d = 2e(1 − e) of pairs, so that e = (1 − √(1 − 2d))/2.
+    /// None before ten pairs were judged twice.
     #[must_use]
-    pub fn slips(&self, rater: &Rater) -> Option<f64> {
-        let (mut twice, mut other) = (0usize, 0usize);
-        for seqs in self.of_pair.values() {
+    pub fn slip_rate(&self, rater: &Rater) -> Option<f64> {
+        let (mut twice, mut differing) = (0usize, 0usize);
+        for seqs in self.verdicts_of_pair.values() {
             let mut sides = seqs.iter().filter_map(|seq| {
                 let judged = self.verdicts.get(seq).filter(|j| !j.undone && j.verdict.rater == *rater)?;
                 if let Choice::Prefer(side, _) = judged.verdict.choice { Some(side) } else { None }
             });
             if let (Some(first), Some(second)) = (sides.next(), sides.next()) {
                 twice += 1;
-                other += usize::from(first != second);
+                differing += usize::from(first != second);
             }
         }
-        let d = (other as f64 / twice.max(1) as f64).min(0.5);
-        (twice >= JUDGED_TWICE).then(|| (1.0 - (1.0 - 2.0 * d).sqrt()) / 2.0)
+        let d = (differing as f64 / twice.max(1) as f64).min(0.5);
+        (twice >= MIN_JUDGED_TWICE).then(|| (1.0 - (1.0 - 2.0 * d).sqrt()) / 2.0)
     }
 
-    /// The texts to imitate: imported ones in order of arrival, then what raters wrote in place of an answer. Of a rater's
-    /// corrections to one answer the latest counts; an empty one takes the earlier ones back.
+    /// The examples for supervised fine-tuning: imported ones in order of arrival, then corrections. A rater's latest
+    /// correction of an answer counts; an empty one withdraws the earlier ones.
     #[must_use]
     pub fn sft_rows(&self) -> Vec<SftRow> {
-        let mut rows = self.taught_rows(TaughtSet::Sft);
+        let mut rows = self.text_rows(TextSet::Sft);
         rows.extend(self.corrected().filter_map(|correction| {
             let prompt = self.prompt(&self.completion(&correction.completion)?.prompt)?;
             Some(SftRow {
@@ -220,18 +221,18 @@ impl Session {
     /// The imported texts on which forgetting is measured, in order of arrival.
     #[must_use]
     pub fn probe_rows(&self) -> Vec<SftRow> {
-        self.taught_rows(TaughtSet::Probe)
+        self.text_rows(TextSet::Probe)
     }
 
-    /// Answers with a thumb up or down: imported ones in order of arrival, then the judged pairs'. A preference makes its
-    /// chosen answer a good one and the other a bad one; both bad makes two bad ones; ties, skips and votes that stand
-    /// against each other make none, nor do a preference between equal texts and an empty answer.
+    /// Answers with a thumb up or down: imported ones in order of arrival, then those of the judged pairs. A preference
+    /// yields a good and a bad answer; both bad yields two bad ones. Ties, skips, conflicting votes, a preference
+    /// between equal texts and empty answers yield none.
     #[must_use]
     pub fn rated_rows(&self) -> Vec<RatedRow> {
         let known = self.known_prompts();
-        let imported = self.rated.iter().map(|row| {
+        let imported = self.ratings.iter().map(|row| {
             let mut row = row.clone();
-            place(&mut row.prompt_id, &row.prompt, &known);
+            adopt_prompt_id(&mut row.prompt_id, &row.prompt, &known);
             row
         });
         let judged =
@@ -252,29 +253,29 @@ impl Session {
     #[must_use]
     pub fn supply(&self) -> Supply {
         let (rows, left) = self.rows();
-        let of = |set| self.taught.iter().filter(|(s, _)| *s == set).count();
+        let of = |set| self.texts.iter().filter(|(s, _)| *s == set).count();
         let has_prompt = |c: &&Correction| {
             self.completion(&c.completion).is_some_and(|completion| self.prompt(&completion.prompt).is_some())
         };
         let corrections = self.corrected().filter(has_prompt).count();
         let judged = self.pairs.iter().filter(|pair| self.prompt(&pair.prompt).is_some());
         let judged: Vec<bool> = judged.flat_map(|pair| self.rated_sides(pair)).map(|(.., good)| good).collect();
-        let imported = self.rated.iter().map(|row| row.good);
+        let imported = self.ratings.iter().map(|row| row.good);
         let good = imported.chain(judged.iter().copied()).filter(|good| *good).count();
         Supply {
             verdicts: self.verdicts.values().filter(|judged| !judged.undone).count(),
             pairs: rows.len(),
             left,
-            examples: of(TaughtSet::Sft) + corrections,
+            examples: of(TextSet::Sft) + corrections,
             corrections,
             good,
-            bad: self.rated.len() + judged.len() - good,
+            bad: self.ratings.len() + judged.len() - good,
             prompts: self.prompts.len(),
-            probe: of(TaughtSet::Probe),
+            probe: of(TextSet::Probe),
         }
     }
 
-    /// The latest correction of each answer by each rater, in the order in which they were written, empty ones left out.
+    /// The latest correction of each answer by each rater, in the order in which they were written, without empty ones.
     fn corrected(&self) -> impl Iterator<Item = &Correction> {
         let mut seen: HashSet<(&CompletionId, &Rater)> = HashSet::new();
         let mut latest: Vec<&Correction> =
@@ -283,27 +284,27 @@ impl Session {
         latest.into_iter().filter(|c| !is_empty(&c.text))
     }
 
-    fn taught_rows(&self, set: TaughtSet) -> Vec<SftRow> {
+    fn text_rows(&self, set: TextSet) -> Vec<SftRow> {
         let known = self.known_prompts();
-        let rows = self.taught.iter().filter(|(s, _)| *s == set).map(|(_, row)| row);
+        let rows = self.texts.iter().filter(|(s, _)| *s == set).map(|(_, row)| row);
         rows.cloned()
             .map(|mut row| {
-                place(&mut row.prompt_id, &row.body.asked(), &known);
+                adopt_prompt_id(&mut row.prompt_id, &row.body.prompt(), &known);
                 row
             })
             .collect()
     }
 
-    /// The session's prompts by what they ask.
+    /// The ids of the session's prompts by their content.
     fn known_prompts(&self) -> HashMap<&PromptBody, &PromptId> {
         self.prompts.iter().map(|p| (&p.body, &p.id)).collect()
     }
 
-    /// A judged pair's answers that are good (true) or bad.
+    /// A judged pair's good (true) and bad answers.
     fn rated_sides<'a>(&'a self, pair: &'a Pair) -> Vec<(&'a Pair, &'a Completion, bool)> {
         let Some((a, b)) = self.sides(pair) else { return Vec::new() };
         let sides = match self.outcome(&pair.id) {
-            Outcome::Prefer(..) if same(&a.text, &b.text) => Vec::new(),
+            Outcome::Prefer(..) if same_words(&a.text, &b.text) => Vec::new(),
             Outcome::Prefer(Side::A, _) => vec![(a, true), (b, false)],
             Outcome::Prefer(Side::B, _) => vec![(b, true), (a, false)],
             Outcome::BothBad if a.text == b.text => vec![(a, false)],
@@ -314,11 +315,11 @@ impl Session {
     }
 }
 
-/// Gives a row the id of the session's prompt that asks the same, so that training and evaluation are split alike for every
-/// kind of data, whichever was imported first.
-fn place(id: &mut PromptId, asked: &PromptBody, known: &HashMap<&PromptBody, &PromptId>) {
-    if let Some(prompt) = known.get(asked) {
-        *id = (*prompt).clone();
+/// Gives a row the id of the session's equal prompt, so that every kind of data is split into training and evaluation
+/// alike, whichever was imported first.
+fn adopt_prompt_id(id: &mut PromptId, prompt: &PromptBody, known: &HashMap<&PromptBody, &PromptId>) {
+    if let Some(known_id) = known.get(prompt) {
+        *id = (*known_id).clone();
     }
 }
 
@@ -326,6 +327,6 @@ fn is_empty(text: &str) -> bool {
     text.trim().is_empty()
 }
 
-fn same(a: &str, b: &str) -> bool {
+fn same_words(a: &str, b: &str) -> bool {
     a.split_whitespace().eq(b.split_whitespace())
 }

@@ -1,4 +1,4 @@
-//! The hashes of a session's state that its log holds for `replay --check`.
+//! The hashes of a session's state in its log, for `replay --check`.
 //!
 //! Owns both schemes: the canonical one, and the one that releases up to 2026-11-26 wrote, which is only verified.
 
@@ -10,8 +10,8 @@ use super::{Corrected, Session};
 use serde_json::json;
 
 impl Session {
-    /// A hash of everything that verdicts, undo, notes, corrections, imported rows and scores have made: equal for equal
-    /// logs. It is made of the records' wire form as canonical JSON, so that no name in the code is part of it.
+    /// A hash of all verdicts with their undo state, notes, corrections, imported rows and scores: equal for equal
+    /// logs. It covers the records' serialised form as canonical JSON, so that no name in the code is part of it.
     #[must_use]
     pub fn state_hash(&self) -> String {
         let mut h = CanonicalHash::default();
@@ -31,10 +31,10 @@ impl Session {
             }
             h.add(&value);
         }
-        for (set, row) in &self.taught {
+        for (set, row) in &self.texts {
             h.add(&json!({"kind": "taught", "set": set, "row": row}));
         }
-        for row in &self.rated {
+        for row in &self.ratings {
             h.add(&json!({"kind": "rated", "row": row}));
         }
         for (completion, score) in &self.scores {
@@ -44,8 +44,8 @@ impl Session {
         h.hex()
     }
 
-    /// The hash that releases up to 2026-11-26 left in a log. Its text for a choice was the code's own of that day; it is
-    /// frozen here.
+    /// The hash that releases up to 2026-11-26 wrote to a log. It used the `Debug` text of a choice, which is frozen
+    /// here.
     #[must_use]
     pub fn state_hash_2026_11(&self) -> String {
         let mut h = Fold64::default();
@@ -60,17 +60,17 @@ impl Session {
             h.add(rater.as_str().as_bytes());
             h.add(text.as_bytes());
         }
-        // No correction could be undone then.
+        // Corrections could not be undone then.
         for Corrected { correction: c, .. } in &self.corrections {
             h.add(c.completion.as_str().as_bytes());
             h.add(&hash64(c.text.as_bytes()).to_le_bytes());
         }
-        for (set, row) in &self.taught {
+        for (set, row) in &self.texts {
             h.add(set.word().as_bytes());
             h.add(row.id.as_str().as_bytes());
             row.body.fold(&mut h);
         }
-        for row in &self.rated {
+        for row in &self.ratings {
             h.add(row.id.as_str().as_bytes());
             row.prompt.fold(&mut h);
             h.add(row.completion.as_bytes());
@@ -85,7 +85,7 @@ impl Session {
     }
 }
 
-/// A choice as the hash of that time had it.
+/// The `Debug` text of a choice at that time.
 fn choice_2026_11(choice: Choice) -> &'static str {
     match choice {
         Choice::Prefer(Side::A, Strength::Slight) => "Prefer(A, Slight)",

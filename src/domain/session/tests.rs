@@ -1,4 +1,4 @@
-//! The rows that verdicts, corrections and imported files make, and what a run would go without.
+//! Training rows from verdicts, corrections and imported files, and missing inputs of a run.
 
 use super::super::*;
 
@@ -69,7 +69,7 @@ const B: Choice = Choice::Prefer(Side::B, Strength::Much);
 
 fn text_row(id: &str, text: &str) -> SftRow {
     let body = SftBody::Text(text.into());
-    SftRow { id: PairId::new(id), prompt_id: body.asked().derived_id(), body }
+    SftRow { id: PairId::new(id), prompt_id: body.prompt().derived_id(), body }
 }
 
 fn rating(id: &str, prompt: PromptBody, text: &str, good: bool) -> RatedRow {
@@ -94,13 +94,13 @@ fn agreement_is_the_share_of_the_votes_for_a_side() {
     judge(&mut s, 11, "x3", "cat", Choice::Tie);
     let agreed: Vec<Option<f64>> = s.rows().0.iter().map(|row| row.agreed).collect();
     assert_eq!(agreed, [None, None, Some(2.0 / 3.0), None]);
-    // The one who differed takes it back: all agree.
+    // The dissenting verdict is undone: all agree.
     s.undo(6);
     assert_eq!(s.rows().0[2].agreed, None);
 }
 
 #[test]
-fn a_raters_slips_are_measured_by_second_judgements_and_soften_pairs_judged_alone() {
+fn a_raters_slip_rate_comes_from_second_judgements_and_softens_pairs_with_one_rater() {
     let texts: Vec<[&str; 2]> = vec![["a", "b"]; 12];
     let mut s = session(&texts);
     let mut seq = 0;
@@ -110,13 +110,13 @@ fn a_raters_slips_are_measured_by_second_judgements_and_soften_pairs_judged_alon
     };
     (0..12).for_each(|pair| say(&mut s, pair, "ann", A));
     (0..9).for_each(|pair| say(&mut s, pair, "ann", if pair < 2 { B } else { A }));
-    assert_eq!(s.slips(&Rater::new("ann")), None, "nine pairs judged twice are too few");
+    assert_eq!(s.slip_rate(&Rater::new("ann")), None, "nine pairs judged twice are too few");
     assert!(s.rows().0.iter().all(|row| row.agreed.is_none()));
     // A tie is no preference and does not count; the tenth pair does.
     say(&mut s, 10, "ann", Choice::Tie);
     say(&mut s, 9, "ann", A);
     // 2 of 10 differ: 2e(1 − e) = 0.2.
-    let e = s.slips(&Rater::new("ann")).unwrap();
+    let e = s.slip_rate(&Rater::new("ann")).unwrap();
     assert!((2.0 * e * (1.0 - e) - 0.2).abs() < 1e-12 && e < 0.5, "{e}");
     say(&mut s, 11, "bob", A);
     let agreed: Vec<Option<f64>> = s.rows().0.iter().map(|row| row.agreed).collect();
@@ -126,11 +126,11 @@ fn a_raters_slips_are_measured_by_second_judgements_and_soften_pairs_judged_alon
         (Some(1.0 - e), Some(1.0 - e), None),
         "two raters agree on the last"
     );
-    assert_eq!(s.slips(&Rater::new("bob")), None);
-    // One who judges every pair the other way round says nothing at all: as likely wrong as right.
+    assert_eq!(s.slip_rate(&Rater::new("bob")), None);
+    // A rater who reverses every judgement is uninformative: as likely wrong as right.
     (0..11).for_each(|pair| say(&mut s, pair, "cat", A));
     (0..11).for_each(|pair| say(&mut s, pair, "cat", B));
-    assert_eq!(s.slips(&Rater::new("cat")), Some(0.5));
+    assert_eq!(s.slip_rate(&Rater::new("cat")), Some(0.5));
 }
 
 #[test]
@@ -142,8 +142,8 @@ fn examples_are_imported_texts_and_the_latest_corrections() {
     correct(&mut s, "c0.0", "ann", "second");
     correct(&mut s, "c1.1", "ann", " \n");
     correct(&mut s, "c9.9", "ann", "of nothing known");
-    s.teach(TaughtSet::Sft, text_row("t1", "plain"));
-    s.teach(TaughtSet::Probe, text_row("t2", "general"));
+    s.add_text(TextSet::Sft, text_row("t1", "plain"));
+    s.add_text(TextSet::Probe, text_row("t2", "general"));
     let rows = s.sft_rows();
     let completion = |text: &str| SftBody::Completion { prompt: prompt(0).body, completion: text.into() };
     assert_eq!(rows[0], text_row("t1", "plain"));
@@ -155,7 +155,7 @@ fn examples_are_imported_texts_and_the_latest_corrections() {
 }
 
 #[test]
-fn verdicts_become_ratings_once_a_pair() {
+fn verdicts_become_ratings_once_per_pair() {
     let mut s =
         session(&[["a0", "b0"], ["a1", "b1"], ["a2", "b2"], ["a3", "b3"], ["same", " same"], [" ", "b5"], ["x", "x"]]);
     for rater in ["ann", "bob"] {
@@ -168,7 +168,7 @@ fn verdicts_become_ratings_once_a_pair() {
     judge(&mut s, 7, "x4", "ann", A);
     judge(&mut s, 8, "x5", "ann", B);
     judge(&mut s, 9, "x6", "ann", Choice::BothBad);
-    s.rate(rating("r1", PromptBody::Text("Sky?".into()), " Blue.", true));
+    s.add_rating(rating("r1", PromptBody::Text("Sky?".into()), " Blue.", true));
     let rows = s.rated_rows();
     let got: Vec<(&str, &str, bool)> = rows.iter().map(|r| (r.id.as_str(), r.completion.as_str(), r.good)).collect();
     assert_eq!(
@@ -189,7 +189,7 @@ fn verdicts_become_ratings_once_a_pair() {
 }
 
 #[test]
-fn a_prompt_has_one_id_whichever_way_it_came() {
+fn a_prompt_has_one_id_whatever_its_source() {
     let mut s = Session::default();
     let asked = prompt(3).body;
     let turns = |answer: &str| {
@@ -199,9 +199,9 @@ fn a_prompt_has_one_id_whichever_way_it_came() {
     };
     for (id, answer) in [("t1", "one"), ("t2", "two")] {
         let body = turns(answer);
-        s.teach(TaughtSet::Sft, SftRow { id: PairId::new(id), prompt_id: body.asked().derived_id(), body });
+        s.add_text(TextSet::Sft, SftRow { id: PairId::new(id), prompt_id: body.prompt().derived_id(), body });
     }
-    s.rate(rating("r1", asked.clone(), "three", false));
+    s.add_rating(rating("r1", asked.clone(), "three", false));
     let ids = |s: &Session| {
         let mut ids: Vec<String> = s.sft_rows().iter().map(|r| r.prompt_id.to_string()).collect();
         ids.extend(s.rated_rows().iter().map(|r| r.prompt_id.to_string()));
@@ -209,7 +209,7 @@ fn a_prompt_has_one_id_whichever_way_it_came() {
     };
     assert_eq!(ids(&s), vec![asked.derived_id().to_string(); 3]);
     assert_ne!(asked.derived_id(), prompt(4).body.derived_id());
-    // The same prompt comes later with a file of prompts: its id is theirs.
+    // The same prompt arrives later from a file of prompts: they adopt its id.
     s.add_prompt(prompt(3));
     assert_eq!(ids(&s), ["p3"; 3]);
 }
@@ -219,17 +219,17 @@ fn imported_rows_are_part_of_the_state_and_nothing_else_changes_it() {
     let mut s = session(&[["a", "b"]]);
     judge(&mut s, 1, "x0", "ann", A);
     let before = s.state_hash();
-    // What logs fold to must not change: sessions hold these hashes.
+    // Hashes of folded logs must not change: sessions store them.
     assert_eq!(s.state_hash_2026_11(), "59ae2faa831ce01f");
     assert_eq!(before, "53030b3380305848");
-    s.teach(TaughtSet::Sft, text_row("t1", "one"));
+    s.add_text(TextSet::Sft, text_row("t1", "one"));
     let taught = s.state_hash();
     assert_ne!(taught, before);
-    s.rate(rating("r1", PromptBody::Text("q".into()), "a", true));
+    s.add_rating(rating("r1", PromptBody::Text("q".into()), "a", true));
     assert_ne!(s.state_hash(), taught);
 }
 
-/// A method with everything that can be lacking.
+/// A method that requires every kind of input.
 const GREEDY: Method = Method {
     probes: false,
     mixes: false,
@@ -254,7 +254,7 @@ const GREEDY: Method = Method {
 };
 
 #[test]
-fn a_run_says_what_it_would_go_without() {
+fn a_run_names_its_missing_input() {
     let params = |set: &[&str]| {
         let rows = GREEDY.rows();
         let mut params = Params::defaults(&rows);
@@ -275,7 +275,7 @@ fn a_run_says_what_it_would_go_without() {
     assert_eq!(Supply { examples: 0, ..all }.lacks(&GREEDY, &both), Some(Lack::Mix));
     assert_eq!(Supply { probe: 0, ..all }.lacks(&GREEDY, &both), Some(Lack::Probe));
     assert_eq!(Supply { examples: 0, probe: 0, ..all }.lacks(&GREEDY, &scored), None);
-    // A method without such keys lacks nothing but its rows.
+    // A method without such keys can only lack its rows.
     let dpo = method("dpo").unwrap();
     let pairs = Supply { pairs: 1, ..Supply::default() };
     assert_eq!(pairs.lacks(dpo, &Params::defaults(&dpo.rows())), None);
@@ -283,7 +283,7 @@ fn a_run_says_what_it_would_go_without() {
 }
 
 #[test]
-fn words_and_checks_are_taken_or_refused_in_words() {
+fn words_and_checks_are_accepted_or_refused_with_a_message() {
     let row = |key: &str| (GREEDY.own)().into_iter().find(|row| row.key == key).unwrap();
     assert_eq!(row("reward_model").parse(" reward-1 ").as_deref(), Ok("reward-1"));
     assert_eq!(row("reward_model").parse("").as_deref(), Ok(""));
@@ -293,7 +293,7 @@ fn words_and_checks_are_taken_or_refused_in_words() {
 }
 
 #[test]
-fn every_choice_keeps_both_its_hashes_whatever_it_is_called_in_the_code() {
+fn both_hashes_of_every_choice_are_independent_of_names_in_the_code() {
     let mut s = session(&[["a", "b"]]);
     let sides = [Side::A, Side::B].into_iter();
     let prefer = sides.flat_map(|side| {
@@ -308,7 +308,7 @@ fn every_choice_keeps_both_its_hashes_whatever_it_is_called_in_the_code() {
 }
 
 #[test]
-fn undone_corrections_change_the_state_and_redone_ones_change_it_back() {
+fn undoing_a_correction_changes_the_state_hash_and_redoing_restores_it() {
     let mut s = Session::default();
     correct(&mut s, "c0.0", "ann", "first");
     // As the release of 2026-11-26 computes it.

@@ -119,7 +119,7 @@ fn check_run(run: &RunDir, last_seq: u64, whole: &mut Session, tally: &mut Tally
         }
     }
     let mut texts = SampledHash::default();
-    let behind = run.launched_behind(&spec);
+    let behind = run.launch_seq(&spec);
     if behind > last_seq {
         tally.wrong.push(format!(
             "run {id} was launched after record {behind}, but the session's log ends at record {last_seq}"

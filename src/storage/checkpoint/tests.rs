@@ -1,25 +1,25 @@
 //! Checkpoints under crashes and on a full disk, at every operation on their files.
 
-use super::super::fault::plan::{Fault, calm, pass, refuse, strike};
+use super::super::fault::plan::{Fault, disable, inject, pass, reset};
 use super::*;
 use rustix::io::Errno;
 
-/// Writes a checkpoint of two files whose bytes say which writing it was.
-fn save(dir: &Path, step: u64, writing: u8) -> Result<Checkpoint> {
+/// Writes a checkpoint of two files whose bytes identify the write.
+fn save(dir: &Path, step: u64, write_id: u8) -> Result<CheckpointDir> {
     write(dir, step, |temp| {
         for name in ["model.safetensors", "trainer.json"] {
             let path = temp.join(name);
             pass("write")
-                .and_then(|()| std::fs::write(&path, [writing; 300]))
+                .and_then(|()| std::fs::write(&path, [write_id; 300]))
                 .map_err(|e| Error::io("write", &path, e))?;
         }
         Ok(())
     })
 }
 
-/// As the loop around a run does it: the checkpoint, the mark, the old ones go.
-fn whole_turn(dir: &Path, step: u64, writing: u8) -> Result<()> {
-    save(dir, step, writing)?;
+/// As a run does it: write the checkpoint, mark it, prune the old ones.
+fn save_and_prune(dir: &Path, step: u64, write_id: u8) -> Result<()> {
+    save(dir, step, write_id)?;
     mark_best(dir, step)?;
     prune(dir, 1)
 }
@@ -33,8 +33,8 @@ fn earlier() -> tempfile::TempDir {
     dir
 }
 
-/// The bytes of a usable checkpoint, all of one writing.
-fn writing(found: &Found) -> u8 {
+/// The byte of a usable checkpoint, all from one write.
+fn write_id(found: &CheckpointSearch) -> u8 {
     let path = &found.checkpoint.as_ref().unwrap_or_else(|| panic!("{:?}", found.passed_over)).path;
     let [a, b] = ["model.safetensors", "trainer.json"].map(|name| std::fs::read(path.join(name)).unwrap());
     assert!(a == b && a.len() == 300);
@@ -52,22 +52,22 @@ fn a_crash_at_any_operation_leaves_a_usable_checkpoint_as_latest_and_as_best() {
         loop {
             let dir = earlier();
             let dir = dir.path();
-            calm();
+            reset();
             if !exchange {
-                refuse("exchange", Errno::INVAL.raw_os_error());
+                disable("exchange", Errno::INVAL.raw_os_error());
             }
-            strike(crashes, Fault::Crash);
-            let done = whole_turn(dir, step, 3);
-            let passed = calm();
+            inject(crashes, Fault::Crash);
+            let done = save_and_prune(dir, step, 3);
+            let passed = reset();
             let at = format!("step {step}, exchange {exchange}, stopped at {crashes} of {passed:?}");
             let latest = latest(dir).unwrap();
-            assert!([2, 3].contains(&writing(&latest)), "{at}");
+            assert!([2, 3].contains(&write_id(&latest)), "{at}");
             assert_eq!(latest.passed_over, Vec::<String>::new(), "{at}");
-            assert!([2, 3].contains(&writing(&best(dir))), "{at}");
+            assert!([2, 3].contains(&write_id(&best(dir))), "{at}");
             assert!(pointer(dir, "latest").is_some(), "{at}");
-            // The next worker goes on and cleans up.
-            whole_turn(dir, step, 4).unwrap_or_else(|e| panic!("{at}: {e}"));
-            assert_eq!((writing(&best(dir)), list(dir).unwrap().len()), (4, 1), "{at}");
+            // The next worker continues and cleans up.
+            save_and_prune(dir, step, 4).unwrap_or_else(|e| panic!("{at}: {e}"));
+            assert_eq!((write_id(&best(dir)), list(dir).unwrap().len()), (4, 1), "{at}");
             prune(dir, 1).unwrap();
             assert_eq!(hidden(dir), Vec::<String>::new(), "{at}");
             crashes += 1;
@@ -80,33 +80,33 @@ fn a_crash_at_any_operation_leaves_a_usable_checkpoint_as_latest_and_as_best() {
 }
 
 #[test]
-fn a_disk_that_is_full_at_any_operation_is_said_to_be_full_and_costs_no_checkpoint() {
+fn a_full_disk_at_any_operation_is_reported_and_costs_no_checkpoint() {
     for errno in [Errno::NOSPC, Errno::DQUOT] {
         for at in 0.. {
             let dir = earlier();
             let dir = dir.path();
-            calm();
-            strike(at, Fault::Once(errno.raw_os_error()));
+            reset();
+            inject(at, Fault::Once(errno.raw_os_error()));
             let done = save(dir, 20, 3).and_then(|_| mark_best(dir, 20));
-            let passed = calm();
+            let passed = reset();
             if done.is_ok() && at >= passed.len() {
                 break;
             }
             if let Err(e) = done {
                 assert!(e.is_no_space(), "{e} at {at} of {passed:?}");
             }
-            assert!([2, 3].contains(&writing(&best(dir))));
-            // There is room again.
+            assert!([2, 3].contains(&write_id(&best(dir))));
+            // There is space again.
             save(dir, 20, 3).unwrap();
-            assert_eq!(writing(&latest(dir).unwrap()), 3);
+            assert_eq!(write_id(&latest(dir).unwrap()), 3);
         }
     }
 }
 
 #[test]
-fn what_an_unfinished_one_left_gets_into_no_checkpoint() {
+fn leftovers_of_an_unfinished_checkpoint_get_into_no_other() {
     let dir = earlier();
-    // As a crash leaves it where every worker has the same process id, as in a container.
+    // As a crash leaves it where every worker has the same process id, as in containers.
     for ticket in 0..2000 {
         let left = dir.path().join(format!(".tmp-{}-{}-{ticket}", folder(30), std::process::id()));
         std::fs::create_dir(&left).unwrap();

@@ -1,4 +1,4 @@
-//! Ratings, written for TRL's unpaired preferences: `prompt`, `completion`, `label`.
+//! Exports ratings in TRL's form for unpaired preferences: `prompt`, `completion`, `label`.
 
 use super::super::schema::{Format, Writer};
 use super::super::shapes::completed;
@@ -10,10 +10,10 @@ pub const FORMAT: Format = Format {
     name: "kto",
     help: "Ratings: `prompt`, `completion`, `label`",
     reads: None,
-    writes: Some(Writer::Ratings(written)),
+    writes: Some(Writer::Ratings(to_json)),
 };
 
-fn written(row: &RatedRow) -> Value {
+fn to_json(row: &RatedRow) -> Value {
     let mut value = completed(&row.prompt, &row.completion);
     value["label"] = row.good.into();
     value

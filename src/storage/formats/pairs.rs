@@ -1,7 +1,7 @@
-//! Judged pairs, read: one JSON object a line with `chosen` and `rejected`.
+//! Imports judged pairs: one JSON object per line with `chosen` and `rejected`.
 //!
-//! Taken are TRL's forms (explicit prompt, strings or messages; implicit prompt, whose prompt is the longest common beginning)
-//! and Anthropic's transcripts (`\n\nHuman: …\n\nAssistant: …`), which become conversations.
+//! Accepts TRL's forms (explicit prompt, strings or messages; implicit prompt: the longest common prefix) and
+//! Anthropic's transcripts (`\n\nHuman: …\n\nAssistant: …`), which become conversations.
 
 use super::super::container::Record;
 use super::super::schema::{Fit, Format, ImportedPair, Reader, Reads, Refusal};
@@ -34,7 +34,7 @@ fn row(record: &Record) -> Result<ImportedPair, Refusal> {
         (Value::Array(_), Value::Array(_)) => {
             conversations(prompt, messages("chosen", chosen)?, messages("rejected", rejected)?)?
         }
-        _ => return Err("has a `chosen` and a `rejected` that are not both texts or both lists of messages".into()),
+        _ => return Err("has a `chosen` and a `rejected` that are not both strings or both lists of messages".into()),
     };
     if pair.chosen.trim().is_empty() || pair.rejected.trim().is_empty() || is_blank(&pair.prompt) {
         return Err(Refusal::Empty);
@@ -56,13 +56,13 @@ fn strings(prompt: Option<&Value>, chosen: &str, rejected: &str) -> Result<Impor
             if let (Some(c), Some(r)) = (transcript(chosen), transcript(rejected)) {
                 return conversations(None, c, r);
             }
-            // Equal answers have no place to split at; they are counted as what they are.
+            // Equal answers have no split point; they count as equal.
             if chosen == rejected {
                 return Err(Refusal::Equal);
             }
-            let split = common_chars(chosen, rejected);
+            let split = common_prefix(chosen, rejected);
             if split == 0 {
-                return Err("has no `prompt`, and its answers begin with nothing in common".into());
+                return Err("has no `prompt`, and its answers have no common beginning".into());
             }
             let cut = |text: &str| text[split..].to_owned();
             return Ok(ImportedPair {
@@ -75,10 +75,10 @@ fn strings(prompt: Option<&Value>, chosen: &str, rejected: &str) -> Result<Impor
     Ok(ImportedPair { prompt, chosen: chosen.to_owned(), rejected: rejected.to_owned() })
 }
 
-/// Bytes of the longest common beginning of two texts, one character less where it would end in a space (TRL's
-/// `extract_prompt`: the space belongs to the answer). Where one text is the beginning of the other, its last character is
-/// the answer's.
-fn common_chars(a: &str, b: &str) -> usize {
+/// Length in bytes of the longest common prefix of two texts, one character less if it ends in a space (TRL's
+/// `extract_prompt`: the space belongs to the answer). If one text is a prefix of the other, its last character belongs
+/// to the answer.
+fn common_prefix(a: &str, b: &str) -> usize {
     let mut last = (0, None);
     let mut before;
     for ((at, x), y) in a.char_indices().zip(b.chars()) {
@@ -106,7 +106,7 @@ fn conversations(
         }
         turns
     } else {
-        // A text as `prompt` beside whole conversations only repeats their first turn.
+        // A string as `prompt` beside whole conversations only repeats their first turn.
         if chosen == rejected {
             return Err(Refusal::Equal);
         }
@@ -117,7 +117,7 @@ fn conversations(
         turns
     };
     if body.is_empty() {
-        return Err("has no `prompt`, and its conversations begin with nothing in common".into());
+        return Err("has no `prompt`, and its conversations have no common beginning".into());
     }
     Ok(ImportedPair {
         prompt: PromptBody::Chat(body),

@@ -1,10 +1,10 @@
-//! General texts on which forgetting is measured, read in the shapes of texts to imitate.
+//! Imports general texts on which forgetting is measured, in the same shapes as SFT texts.
 //!
-//! A file is never taken for one by its looks: only its owner knows that it is not to be imitated.
+//! A file is never recognised as one: only its owner knows that it is not for training.
 
 use super::super::schema::{Fit, Format, Reader, Reads};
 use super::super::shapes::text_of;
-use crate::domain::TaughtSet;
+use crate::domain::TextSet;
 
 /// The row of the table.
 pub const FORMAT: Format = Format {
@@ -14,7 +14,7 @@ pub const FORMAT: Format = Format {
         plain_text: false,
         record: "a JSON object with `messages`, `prompt` and `completion`, or `text`",
         fit: |_| Fit::No,
-        row: Reader::Texts(TaughtSet::Probe, text_of),
+        row: Reader::Texts(TextSet::Probe, text_of),
     }),
     writes: None,
 };

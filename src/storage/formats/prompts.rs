@@ -1,4 +1,4 @@
-//! Prompts, read: one a line as plain text, or JSON lines.
+//! Imports prompts: one per line as plain text, or JSON lines.
 //!
 //! A JSON record is a string, `{"prompt": a string or messages}`, `{"messages": […]}` or `{"instruction": …, "input": …}`.
 //! Strings become conversations of one user turn; a conversation ends with its last user turn.
@@ -16,7 +16,7 @@ pub const FORMAT: Format = Format {
     reads: Some(Reads {
         plain_text: true,
         record: "a prompt, as text or as JSON with `prompt`, `messages` or `instruction`",
-        // `messages` may be there to be imitated or to be answered anew, and only their owner knows.
+        // `messages` may be SFT texts or prompts to answer; only their owner knows.
         fit: |_| Fit::Possible,
         row: Reader::Prompts(row),
     }),
@@ -39,15 +39,15 @@ fn row(record: &Record) -> Result<PromptBody, Refusal> {
 fn fields(value: &Value) -> Result<PromptBody, Refusal> {
     match (value.get("prompt"), value.get("messages"), value.get("instruction")) {
         (Some(Value::String(text)), ..) => Ok(PromptBody::user(text.as_str())),
-        (Some(list), ..) => asked(messages("prompt", list)?),
-        (None, Some(list), _) => asked(messages("messages", list)?),
+        (Some(list), ..) => up_to_last_user_turn(messages("prompt", list)?),
+        (None, Some(list), _) => up_to_last_user_turn(messages("messages", list)?),
         (None, None, Some(Value::String(text))) => Ok(instruction(text, value.get("input"))),
         _ => Err("has none of `prompt`, `messages` and `instruction`".into()),
     }
 }
 
-/// A conversation up to its last user turn: what follows is an answer.
-fn asked(mut turns: Vec<Message>) -> Result<PromptBody, Refusal> {
+/// A conversation up to its last user turn; the rest is an answer.
+fn up_to_last_user_turn(mut turns: Vec<Message>) -> Result<PromptBody, Refusal> {
     let last = turns.iter().rposition(|m| m.role == "user").ok_or("has no message of the role `user`")?;
     turns.truncate(last + 1);
     Ok(PromptBody::Chat(turns))

@@ -1,7 +1,7 @@
-//! Answers with a thumb up or down, read: one JSON object a line with `prompt`, `completion` and `label`.
+//! Imports answers with a thumb up or down: one JSON object per line with `prompt`, `completion` and `label`.
 //!
-//! TRL's form for unpaired preferences: `prompt` and `completion` both texts or both lists of messages, `label` true, false,
-//! 1 or 0.
+//! TRL's form for unpaired preferences: `prompt` and `completion` both strings or both lists of messages, `label` true,
+//! false, 1 or 0.
 
 use super::super::container::Record;
 use super::super::schema::{Fit, Format, ImportedRating, Reader, Reads, Refusal};

@@ -1,11 +1,11 @@
-//! Texts to imitate, read and written: one JSON object a line.
+//! Imports and exports SFT texts: one JSON object per line.
 //!
-//! Read are the shapes that `text_of` takes. Written are TRL's: `messages`, `prompt` with `completion`, `text`.
+//! Reads the shapes of `text_of`. Writes TRL's: `messages`, `prompt` with `completion`, `text`.
 
 use super::super::container::Record;
 use super::super::schema::{Fit, Format, Reader, Reads, Writer};
 use super::super::shapes::{completed, text_of};
-use crate::domain::{SftBody, SftRow, TaughtSet};
+use crate::domain::{SftBody, SftRow, TextSet};
 use serde_json::{Value, json};
 
 /// The row of the table.
@@ -16,17 +16,17 @@ pub const FORMAT: Format = Format {
         plain_text: false,
         record: "a JSON object with `messages`, `prompt` and `completion`, or `text`",
         fit,
-        row: Reader::Texts(TaughtSet::Sft, text_of),
+        row: Reader::Texts(TextSet::Sft, text_of),
     }),
-    writes: Some(Writer::Texts(written)),
+    writes: Some(Writer::Texts(to_json)),
 };
 
-/// `messages` alone do not make a file texts to imitate: they may be prompts too.
+/// `messages` alone do not identify SFT texts: they may be prompts too.
 fn fit(record: &Record) -> Fit {
     if ["completion", "conversations", "text"].iter().any(|name| record.has(name)) { Fit::Likely } else { Fit::No }
 }
 
-fn written(row: &SftRow) -> Value {
+fn to_json(row: &SftRow) -> Value {
     match &row.body {
         SftBody::Messages(turns) => json!({"messages": turns}),
         SftBody::Completion { prompt, completion } => completed(prompt, completion),

@@ -1,5 +1,5 @@
-//! Judged pairs, written as TRL's explicit form: `prompt`, `chosen`, `rejected`. Messages for conversations, strings for plain
-//! text.
+//! Exports judged pairs in TRL's explicit form: `prompt`, `chosen`, `rejected`. Messages for conversations, strings for
+//! plain text.
 
 use super::super::schema::{Format, Writer};
 use super::super::shapes::assistant;
@@ -11,10 +11,10 @@ pub const FORMAT: Format = Format {
     name: "trl",
     help: "Judged pairs: `prompt`, `chosen`, `rejected`",
     reads: None,
-    writes: Some(Writer::Pairs(written)),
+    writes: Some(Writer::Pairs(to_json)),
 };
 
-fn written(row: &PairRow) -> Value {
+fn to_json(row: &PairRow) -> Value {
     match &row.prompt {
         PromptBody::Chat(turns) => {
             json!({"prompt": turns, "chosen": [assistant(&row.chosen)], "rejected": [assistant(&row.rejected)]})

@@ -1,4 +1,4 @@
-//! Judged pairs, written as TRL's implicit form: `chosen` and `rejected`, both with the prompt in front.
+//! Exports judged pairs in TRL's implicit form: `chosen` and `rejected`, both with the prompt in front.
 
 use super::super::schema::{Format, Writer};
 use super::super::shapes::assistant;
@@ -10,10 +10,10 @@ pub const FORMAT: Format = Format {
     name: "trl-implicit",
     help: "Judged pairs: `chosen` and `rejected`, both with the prompt in front",
     reads: None,
-    writes: Some(Writer::Pairs(written)),
+    writes: Some(Writer::Pairs(to_json)),
 };
 
-fn written(row: &PairRow) -> Value {
+fn to_json(row: &PairRow) -> Value {
     match &row.prompt {
         PromptBody::Chat(turns) => {
             let whole = |text: &str| turns.iter().cloned().chain([assistant(text)]).collect::<Vec<_>>();

@@ -5,7 +5,7 @@ use super::super::log::LogWriter;
 use super::super::schema::{ImportedPair, ImportedRating};
 use crate::domain::{
     Choice, Completion, CompletionId, Finish, Pair, PairId, Prompt, PromptBody, PromptId, RatedRow, Rater, Seen,
-    Session, SftBody, SftRow, Side, Strength, TaughtSet, Verdict, hash64,
+    Session, SftBody, SftRow, Side, Strength, TextSet, Verdict, hash64,
 };
 use crate::protocol::SessionRecord;
 use std::collections::{HashMap, HashSet};
@@ -15,19 +15,19 @@ use std::collections::{HashMap, HashSet};
 pub struct Added {
     /// New prompts.
     pub prompts: usize,
-    /// Prompts that were there already.
+    /// Prompts already in the session.
     pub known_prompts: usize,
     /// New pairs with their verdicts.
     pub pairs: usize,
-    /// Pairs that were there already: the same prompt with the same two answers from the same file.
+    /// Pairs already in the session: the same prompt with the same two answers from the same file.
     pub known_pairs: usize,
-    /// New texts to imitate or to measure forgetting on, or new ratings.
+    /// New texts for SFT or to measure forgetting on, or new ratings.
     pub rows: usize,
-    /// Texts or ratings that were there already.
+    /// Texts or ratings already in the session.
     pub known_rows: usize,
 }
 
-/// Hands out prompt ids: the same body is the same prompt.
+/// Assigns prompt ids: equal bodies are one prompt.
 struct Prompts {
     next: u64,
     known: HashMap<String, PromptId>,
@@ -36,7 +36,7 @@ struct Prompts {
 impl Prompts {
     fn of(session: &Session) -> Self {
         let known = session.prompts().iter().map(|p| (key(&p.body), p.id.clone())).collect();
-        let next = after(session.prompts().iter().map(|p| p.id.as_str()), 'p');
+        let next = next_number(session.prompts().iter().map(|p| p.id.as_str()), 'p');
         Self { next, known }
     }
 
@@ -58,8 +58,8 @@ fn key(body: &PromptBody) -> String {
     serde_json::to_string(body).unwrap_or_default()
 }
 
-/// One more than the largest number behind `letter` among the ids.
-fn after<'a>(ids: impl Iterator<Item = &'a str>, letter: char) -> u64 {
+/// One more than the largest number after `letter` among the ids.
+fn next_number<'a>(ids: impl Iterator<Item = &'a str>, letter: char) -> u64 {
     ids.filter_map(|id| id.strip_prefix(letter)?.parse::<u64>().ok()).max().unwrap_or(0) + 1
 }
 
@@ -84,7 +84,7 @@ pub(super) fn prompts(
     Ok(added)
 }
 
-/// Appends prompts, completions, pairs and the file's verdicts, as far as they are new.
+/// Appends the new prompts, completions, pairs and verdicts of the file.
 pub(super) fn pairs(
     file: &str,
     rows: &[ImportedPair],
@@ -93,7 +93,7 @@ pub(super) fn pairs(
 ) -> Result<Added> {
     let rater = Rater(format!("import:{file}"));
     let mut prompts = Prompts::of(session);
-    let mut next = after(session.pairs().iter().map(|p| p.id.as_str()), 'i');
+    let mut next = next_number(session.pairs().iter().map(|p| p.id.as_str()), 'i');
     let mut known: HashMap<(PromptId, u64, u64), PairId> = HashMap::new();
     for pair in session.pairs().iter().filter(|p| p.id.as_str().starts_with('i')) {
         if let Some((a, b)) = session.sides(pair).filter(|(a, _)| a.model == *file) {
@@ -117,7 +117,7 @@ pub(super) fn pairs(
             added.known_pairs += 1;
             continue;
         }
-        // A pair without its verdict was cut off by a crash in an earlier import: only the verdict is added then.
+        // A crash in an earlier import may have left a pair without its verdict: then only the verdict is added.
         let pair = if let Some(pair) = known.get(&key) {
             pair.clone()
         } else {
@@ -161,17 +161,17 @@ pub(super) fn pairs(
     Ok(added)
 }
 
-/// Appends the texts that `session` does not have in that set yet. Their prompts do not become prompts of the session: they
-/// are answered already.
+/// Appends the texts that `session` does not have in that set yet. Their prompts are not added to the session: they are
+/// answered already.
 pub(super) fn texts(
     rows: &[SftBody],
-    set: TaughtSet,
+    set: TextSet,
     session: &Session,
     writer: &mut LogWriter<SessionRecord>,
 ) -> Result<Added> {
     let mut known: HashSet<&SftBody> =
-        session.taught().iter().filter(|(s, _)| *s == set).map(|(_, row)| &row.body).collect();
-    let mut next = after(session.taught().iter().map(|(_, row)| row.id.as_str()), 't');
+        session.imported_texts().iter().filter(|(s, _)| *s == set).map(|(_, row)| &row.body).collect();
+    let mut next = next_number(session.imported_texts().iter().map(|(_, row)| row.id.as_str()), 't');
     let mut added = Added::default();
     for body in rows {
         if !known.insert(body) {
@@ -180,7 +180,7 @@ pub(super) fn texts(
         }
         let id = PairId(format!("t{next}"));
         next += 1;
-        let row = SftRow { id, prompt_id: body.asked().derived_id(), body: body.clone() };
+        let row = SftRow { id, prompt_id: body.prompt().derived_id(), body: body.clone() };
         writer.append(&SessionRecord::Taught { set, row })?;
         added.rows += 1;
     }
@@ -194,8 +194,8 @@ pub(super) fn ratings(
     writer: &mut LogWriter<SessionRecord>,
 ) -> Result<Added> {
     let mut known: HashSet<(&PromptBody, &str, bool)> =
-        session.rated().iter().map(|row| (&row.prompt, row.completion.as_str(), row.good)).collect();
-    let mut next = after(session.rated().iter().map(|row| row.id.as_str()), 'r');
+        session.imported_ratings().iter().map(|row| (&row.prompt, row.completion.as_str(), row.good)).collect();
+    let mut next = next_number(session.imported_ratings().iter().map(|row| row.id.as_str()), 'r');
     let mut added = Added::default();
     for row in rows {
         if !known.insert((&row.prompt, &row.completion, row.good)) {

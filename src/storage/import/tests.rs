@@ -1,4 +1,4 @@
-//! Import formats, hostile files and the way back out.
+//! Import formats, hostile files and round trips through export.
 
 use super::*;
 use crate::domain::{Message, Rater};
@@ -7,14 +7,14 @@ use crate::storage::formats::{export_named, import_named};
 use crate::storage::{Home, SessionDir, export};
 use std::path::PathBuf;
 
-/// A file's rows of one kind, and what else is known of it.
+/// A file's rows of one kind, with the whole import.
 #[derive(Debug)]
-struct Taken<T> {
+struct Typed<T> {
     rows: Vec<T>,
     whole: Imported,
 }
 
-impl<T> std::ops::Deref for Taken<T> {
+impl<T> std::ops::Deref for Typed<T> {
     type Target = Refused;
 
     fn deref(&self) -> &Refused {
@@ -26,31 +26,31 @@ fn by_name(path: &Path, name: &str, limit: Option<usize>) -> Result<Imported> {
     read(path, import_named(name).unwrap(), limit)
 }
 
-fn prompts(path: &Path, limit: Option<usize>) -> Result<Taken<PromptBody>> {
+fn prompts(path: &Path, limit: Option<usize>) -> Result<Typed<PromptBody>> {
     let whole = by_name(path, "prompts", limit)?;
     let ImportedRows::Prompts(rows) = whole.rows.clone() else { panic!("{whole:?}") };
-    Ok(Taken { rows, whole })
+    Ok(Typed { rows, whole })
 }
 
-fn pairs(path: &Path, limit: Option<usize>) -> Result<Taken<ImportedPair>> {
+fn pairs(path: &Path, limit: Option<usize>) -> Result<Typed<ImportedPair>> {
     let whole = by_name(path, "pairs", limit)?;
     let ImportedRows::Pairs(rows) = whole.rows.clone() else { panic!("{whole:?}") };
-    Ok(Taken { rows, whole })
+    Ok(Typed { rows, whole })
 }
 
-fn texts(path: &Path, set: &str, limit: Option<usize>) -> Result<Taken<SftBody>> {
+fn texts(path: &Path, set: &str, limit: Option<usize>) -> Result<Typed<SftBody>> {
     let whole = by_name(path, set, limit)?;
     let ImportedRows::Texts(_, rows) = whole.rows.clone() else { panic!("{whole:?}") };
-    Ok(Taken { rows, whole })
+    Ok(Typed { rows, whole })
 }
 
-fn ratings(path: &Path, limit: Option<usize>) -> Result<Taken<ImportedRating>> {
+fn ratings(path: &Path, limit: Option<usize>) -> Result<Typed<ImportedRating>> {
     let whole = by_name(path, "ratings", limit)?;
     let ImportedRows::Ratings(rows) = whole.rows.clone() else { panic!("{whole:?}") };
-    Ok(Taken { rows, whole })
+    Ok(Typed { rows, whole })
 }
 
-/// What a session is in a format for other programs.
+/// A session exported in a format.
 fn exported(state: &Session, format: &str) -> String {
     export::lines(state, export_named(format).unwrap()).0.concat()
 }
@@ -87,11 +87,11 @@ fn chat(turns: &[(&str, &str)]) -> PromptBody {
 }
 
 #[test]
-fn prompts_come_as_text_or_as_json_lines() {
+fn prompts_are_read_from_text_and_json_lines() {
     let (_dir, path) = file("p.txt", b"\xef\xbb\xbfWhy?\r\n\r\n{\"prompt\": 1}\r\nBad \xff byte\nHow?");
     let got = prompts(&path, None).unwrap();
     assert_eq!(got.rows, [PromptBody::user("Why?"), PromptBody::user("{\"prompt\": 1}"), PromptBody::user("How?")]);
-    assert_eq!(got.bad, [BadLine { line: 4, reason: "is not UTF-8 text from its byte 5 on".into() }]);
+    assert_eq!(got.bad, [BadLine { line: 4, reason: "is not valid UTF-8 from byte 5 on".into() }]);
 
     let json = concat!(
         "\"one\"\n",
@@ -120,7 +120,7 @@ fn prompts_come_as_text_or_as_json_lines() {
 }
 
 #[test]
-fn pairs_come_in_every_form_of_trl() {
+fn pairs_are_read_in_every_form_of_trl() {
     let text = concat!(
         "{\"prompt\":\"Sky?\",\"chosen\":\" Blue.\",\"rejected\":\" Green.\"}\n",
         "{\"prompt\":[{\"role\":\"user\",\"content\":\"Sky?\"}],\"chosen\":[{\"role\":\"assistant\",\"content\":\"Blue.\"}],",
@@ -199,7 +199,7 @@ fn importing_twice_adds_nothing_and_another_file_shares_prompts() {
 
 #[test]
 #[ignore = "needs oasst_pairs.jsonl beside the repository: .ci/run runs it where it is"]
-fn shared_data_oasst_pairs_go_in_and_come_out_the_same() {
+fn shared_data_oasst_pairs_survive_import_and_export() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/oasst_pairs.jsonl");
     let (_home, session) = session();
     let imported = pairs(&path, None).unwrap();
@@ -244,7 +244,7 @@ fn example_bodies() -> Vec<SftBody> {
 }
 
 #[test]
-fn examples_come_in_every_form_and_go_out_the_same() {
+fn examples_are_read_in_every_form_and_survive_export() {
     let (_dir, path) = file("e.jsonl", EXAMPLES.as_bytes());
     let got = texts(&path, "sft", None).unwrap();
     assert_eq!(got.rows, example_bodies());
@@ -260,11 +260,11 @@ fn examples_come_in_every_form_and_go_out_the_same() {
         (added.rows, added.known_rows)
     };
     assert_eq!((add("sft"), add("sft")), ((6, 0), (0, 6)));
-    // The same texts may be probed too.
+    // The same texts may be imported as a probe too.
     assert_eq!(add("probe"), (6, 0));
     let (state, found) = session.state().unwrap();
     assert_eq!((state.sft_rows().len(), state.probe_rows().len(), found.damage(), state.prompts().len()), (6, 6, 0, 0));
-    let ids: Vec<String> = state.taught().iter().map(|(_, row)| row.id.to_string()).collect();
+    let ids: Vec<String> = state.imported_texts().iter().map(|(_, row)| row.id.to_string()).collect();
     assert_eq!(ids, (1..=12).map(|n| format!("t{n}")).collect::<Vec<_>>());
 
     let (_dir, out) = file("out.jsonl", exported(&state, "sft").as_bytes());
@@ -275,7 +275,7 @@ fn examples_come_in_every_form_and_go_out_the_same() {
 }
 
 #[test]
-fn ratings_come_as_texts_and_messages_and_go_out_the_same() {
+fn ratings_are_read_as_texts_and_messages_and_survive_export() {
     let text = concat!(
         "{\"prompt\":\"Sky?\",\"completion\":\" Blue.\",\"label\":true}\n",
         "{\"prompt\":\"Sky?\",\"completion\":\" Green.\",\"label\":0}\n",
@@ -308,7 +308,7 @@ fn ratings_come_as_texts_and_messages_and_go_out_the_same() {
     let (_home, session) = session();
     let (added, state) = add_as(&session, &path, "ratings");
     assert_eq!((added.rows, added.known_rows), (3, 1));
-    let ids: Vec<&str> = state.rated().iter().map(|row| row.id.as_str()).collect();
+    let ids: Vec<&str> = state.imported_ratings().iter().map(|row| row.id.as_str()).collect();
     assert_eq!(ids, ["r1", "r2", "r3"]);
     let (_dir, out) = file("out.jsonl", exported(&state, "kto").as_bytes());
     assert_eq!(ratings(&out, None).unwrap().rows, rows[..3]);

@@ -10,40 +10,40 @@ const BUFFER: usize = 256 << 10;
 
 /// A line of a segment.
 #[derive(Debug)]
-pub(super) struct Line<'a> {
-    /// Where it ends in the file, its newline included.
+pub(super) struct RawLine<'a> {
+    /// Its end offset in the file, including its newline.
     pub(super) end: u64,
-    /// Its bytes, at most one more than a line may have.
+    /// Its bytes, cut off one byte above the limit of a line.
     pub(super) bytes: &'a [u8],
-    /// Whether it has its newline.
+    /// Whether it ends with a newline.
     pub(super) whole: bool,
 }
 
-/// What a line holds.
+/// What a line contains.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Holds {
-    /// Nothing but white space.
-    Nothing,
+pub(super) enum LineContent {
+    /// Only white space.
+    Blank,
     /// One record.
     Record,
-    /// Something damaged, with whole records at these places of it.
-    Damage(Vec<Range<usize>>),
+    /// Damage, with whole records at these ranges.
+    Damaged(Vec<Range<usize>>),
 }
 
-impl Line<'_> {
-    pub(super) fn holds(&self) -> Holds {
+impl RawLine<'_> {
+    pub(super) fn content(&self) -> LineContent {
         if self.bytes.iter().all(u8::is_ascii_whitespace) {
-            Holds::Nothing
+            LineContent::Blank
         } else if verify(self.bytes).is_ok() {
-            Holds::Record
+            LineContent::Record
         } else {
-            Holds::Damage(records_within(self.bytes))
+            LineContent::Damaged(records_within(self.bytes))
         }
     }
 }
 
-/// Gives every line between two places of a file to `each`, the last one even without its newline.
-pub(super) fn lines(mut file: &File, from: u64, to: u64, mut each: impl FnMut(&Line<'_>)) -> io::Result<()> {
+/// Calls `each` with every line between two offsets of a file, including a last one without a newline.
+pub(super) fn lines(mut file: &File, from: u64, to: u64, mut each: impl FnMut(&RawLine<'_>)) -> io::Result<()> {
     file.seek(SeekFrom::Start(from))?;
     let mut reader = BufReader::with_capacity(BUFFER, file.take(to.saturating_sub(from)));
     let mut line = Vec::new();
@@ -63,12 +63,12 @@ pub(super) fn lines(mut file: &File, from: u64, to: u64, mut each: impl FnMut(&L
         end += used as u64;
         open = newline.is_none();
         if !open {
-            each(&Line { end, bytes: &line, whole: true });
+            each(&RawLine { end, bytes: &line, whole: true });
             line.clear();
         }
     }
     if open {
-        each(&Line { end, bytes: &line, whole: false });
+        each(&RawLine { end, bytes: &line, whole: false });
     }
     Ok(())
 }

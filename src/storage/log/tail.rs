@@ -1,14 +1,13 @@
-//! A reader that follows a log across its segments, never repairing.
+//! A reader that follows a log across its segments and never repairs it.
 //!
-//! Owns the reading positions and what was found wrong. Every whole record is taken, whatever stands beside it, once, and
-//! given out in the order of the numbers. Two different records of one number are both kept: both have a right checksum, so
-//! both were written by this program. The one that comes first in the log keeps the number; the other one goes by a number
-//! made of its content.
+//! Owns the read positions and the damage found. Every whole record is returned once, in numeric order, whatever damage
+//! surrounds it. Two different records with one number are both kept: both checksums match, so this program wrote both.
+//! The first one in the log keeps the number; the other gets a substitute derived from its content.
 
 use super::super::error::{Error, Result};
-use super::scan::{Holds, lines};
-use super::seen::{Met, Seen};
-use super::{Listing, LogRecord, Segment, header};
+use super::scan::{LineContent, lines};
+use super::seq_index::{Relation, SeqIndex};
+use super::{Listing, LogRecord, LogSegment, parse_header};
 use crate::protocol::{Damage, DamagedPlace, Envelope, Integrity, decode, verify};
 use std::fs::File;
 use std::io::ErrorKind;
@@ -16,54 +15,54 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// A folder that changed less than this ago may change again without its time telling.
+/// A folder modified more recently than this may change again without a new mtime.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// A place in a log. A poll when nothing changed costs two look-ups and reads nothing.
+/// A cursor in a log. Polling an unchanged log costs two metadata look-ups and reads nothing.
 #[derive(Debug)]
 pub struct LogTail<T> {
     dir: PathBuf,
-    /// When the folder had last changed at the last listing, if it had come to rest by then.
+    /// The folder's mtime at the last listing, if it had settled by then.
     listed: Option<SystemTime>,
-    places: Vec<Place>,
+    cursors: Vec<SegmentCursor>,
     foreign: Vec<String>,
-    book: Book,
+    state: ReadState,
     _record: PhantomData<fn() -> T>,
 }
 
-/// What was read so far, over all segments.
+/// What was read so far from all segments.
 #[derive(Debug, Default)]
-struct Book {
-    /// The log's folder as seen from the session's.
+struct ReadState {
+    /// The log's folder, relative to the session's.
     folder: String,
-    seen: Seen,
+    index: SeqIndex,
     integrity: Integrity,
-    /// Damaged lines that held nothing whole: each accounts for one missing number.
+    /// Damaged lines without a whole record: each explains one missing number.
     lost: u64,
 }
 
-/// A segment and how far it is read.
+/// A segment and the read position in it.
 #[derive(Debug)]
-struct Place {
-    segment: Segment,
+struct SegmentCursor {
+    segment: LogSegment,
     path: PathBuf,
-    /// As seen from the session's folder.
+    /// Relative to the session's folder.
     name: String,
     file: Option<File>,
-    /// Read to its end, and its writer has gone on to the next one.
+    /// Read to its end, and the writer has moved to the next one.
     done: bool,
-    /// End of the last line taken, and that line's number. Repair never cuts before it.
+    /// End of the last line read, and that line's number. Repair never cuts before it.
     offset: u64,
     line: u64,
-    /// Whether its first line was judged.
-    begun: bool,
-    /// How many of its next records an earlier segment may hold too, as its header says.
-    again: u64,
-    /// Length and time of the file when it was last read, so that a torn end is not read again and again.
-    looked: Option<(u64, Option<SystemTime>)>,
+    /// Whether its first line was checked for the header.
+    header_checked: bool,
+    /// How many of its next records may also be in an earlier segment, as its header says.
+    may_repeat: u64,
+    /// Length and mtime of the file when it was last read, so that a torn end is not reread at every poll.
+    last_stat: Option<(u64, Option<SystemTime>)>,
     /// Damaged lines at the end, which repair may still cut.
     pending: Integrity,
-    /// Those of them that hold nothing whole.
+    /// How many of those contain no whole record.
     pending_lost: u64,
 }
 
@@ -76,52 +75,51 @@ impl<T: LogRecord> LogTail<T> {
         Self {
             dir: dir.to_owned(),
             listed: None,
-            places: Vec::new(),
+            cursors: Vec::new(),
             foreign: Vec::new(),
-            book: Book { folder, ..Book::default() },
+            state: ReadState { folder, ..ReadState::default() },
             _record: PhantomData,
         }
     }
 
-    /// What is wrong with the log as far as it was read.
+    /// The damage found so far.
     #[must_use]
     pub fn integrity(&self) -> Integrity {
-        let mut found = self.book.integrity.clone();
-        for place in &self.places {
-            found.merge(&place.pending);
+        let mut integrity = self.state.integrity.clone();
+        for cursor in &self.cursors {
+            integrity.merge(&cursor.pending);
         }
-        let whole = |damage, file: String, what: String| DamagedPlace { damage, file, line: 0, what };
+        let whole_file = |damage, file: String, what: String| DamagedPlace { damage, file, line: 0, what };
         for name in &self.foreign {
-            let file = format!("{}/{name}", self.book.folder);
-            found.note(1, whole(Damage::File, file, "not a segment of this log, so it was not read".into()));
+            let file = format!("{}/{name}", self.state.folder);
+            integrity.note(1, whole_file(Damage::File, file, "not a segment of this log, so it was not read".into()));
         }
-        // A damaged line is said as such; what is missing beyond it is said here.
-        let lost = self.book.lost + self.places.iter().map(|place| place.pending_lost).sum::<u64>();
-        let missing = self.book.seen.missing().saturating_sub(lost);
-        if let Some((first, next)) = self.book.seen.first_gap().filter(|_| missing > 0) {
+        // Damaged lines are reported already; this reports the missing numbers beyond them.
+        let lost = self.state.lost + self.cursors.iter().map(|cursor| cursor.pending_lost).sum::<u64>();
+        let missing = self.state.index.missing().saturating_sub(lost);
+        if let Some((first, next)) = self.state.index.first_gap().filter(|_| missing > 0) {
             let what = match next - 1 {
                 last if last == first => format!("record {first} is missing"),
                 last => format!("records {first} to {last} are missing"),
             };
-            found.note(missing, whole(Damage::Missing, self.book.folder.clone(), what));
+            integrity.note(missing, whole_file(Damage::Missing, self.state.folder.clone(), what));
         }
-        found
+        integrity
     }
 
-    /// Places of damage so far.
+    /// Total damage so far.
     #[must_use]
-    pub fn skipped(&self) -> usize {
+    pub fn damage_count(&self) -> usize {
         self.integrity().damage() as usize
     }
 
-    /// The highest number of a record given out; 0 before the first.
+    /// The highest sequence number returned; 0 before the first.
     #[must_use]
     pub fn last_seq(&self) -> u64 {
-        self.book.seen.highest()
+        self.state.index.highest()
     }
 
-    /// The records that were added since the last poll, in the order of their numbers. A line that is not whole yet is left
-    /// for a later poll.
+    /// The records added since the last poll, in numeric order. An incomplete line is left for a later poll.
     ///
     /// # Errors
     /// When the files cannot be read.
@@ -129,7 +127,7 @@ impl<T: LogRecord> LogTail<T> {
         self.read(false)
     }
 
-    /// As [`LogTail::poll`], and a last record without its newline is taken too. For reading a log once.
+    /// As [`LogTail::poll`], but includes a last record without a newline. For reading a log once.
     ///
     /// # Errors
     /// When the files cannot be read.
@@ -140,13 +138,13 @@ impl<T: LogRecord> LogTail<T> {
     fn read(&mut self, finish: bool) -> Result<Vec<Envelope<T>>> {
         // Listed before reading: a writer begins the next segment only after the last byte of this one.
         self.list()?;
-        let mut taken = Vec::new();
-        let last = self.places.len().saturating_sub(1);
-        for (at, place) in self.places.iter_mut().enumerate() {
-            place.read(at < last, finish, &mut self.book, &mut taken)?;
+        let mut out = Vec::new();
+        let last = self.cursors.len().saturating_sub(1);
+        for (at, cursor) in self.cursors.iter_mut().enumerate() {
+            cursor.read(at < last, finish, &mut self.state, &mut out)?;
         }
-        taken.sort_by_key(|(order, _)| *order);
-        Ok(taken.into_iter().map(|(_, envelope)| envelope).collect())
+        out.sort_by_key(|(order, _)| *order);
+        Ok(out.into_iter().map(|(_, envelope)| envelope).collect())
     }
 
     fn list(&mut self) -> Result<()> {
@@ -158,17 +156,17 @@ impl<T: LogRecord> LogTail<T> {
         let listing = Listing::of(&self.dir)?;
         self.foreign = listing.foreign;
         for segment in listing.segments {
-            if let Err(at) = self.places.binary_search_by(|place| place.segment.cmp(&segment)) {
-                let name = format!("{}/{}", self.book.folder, segment.name);
-                self.places.insert(at, Place::new(&self.dir, name, segment));
+            if let Err(at) = self.cursors.binary_search_by(|cursor| cursor.segment.cmp(&segment)) {
+                let name = format!("{}/{}", self.state.folder, segment.name);
+                self.cursors.insert(at, SegmentCursor::new(&self.dir, name, segment));
             }
         }
         Ok(())
     }
 }
 
-impl Place {
-    fn new(dir: &Path, name: String, segment: Segment) -> Self {
+impl SegmentCursor {
+    fn new(dir: &Path, name: String, segment: LogSegment) -> Self {
         Self {
             path: dir.join(&segment.name),
             segment,
@@ -177,21 +175,21 @@ impl Place {
             done: false,
             offset: 0,
             line: 0,
-            begun: false,
-            again: 0,
-            looked: None,
+            header_checked: false,
+            may_repeat: 0,
+            last_stat: None,
             pending: Integrity::default(),
             pending_lost: 0,
         }
     }
 
-    /// Takes what is new. `closed`: its writer has gone on to the next segment. `finish`: nothing more is expected.
+    /// Reads what is new. `closed`: the writer has moved to the next segment. `finish`: no more data is expected.
     fn read<T: LogRecord>(
         &mut self,
         closed: bool,
         finish: bool,
-        book: &mut Book,
-        taken: &mut Vec<(u64, Envelope<T>)>,
+        state: &mut ReadState,
+        out: &mut Vec<(u64, Envelope<T>)>,
     ) -> Result<()> {
         if self.done {
             return Ok(());
@@ -202,10 +200,10 @@ impl Place {
             Err(e) => return Err(Error::io("open", &self.path, e)),
         };
         let meta = file.metadata().map_err(|e| Error::io("read", &self.path, e))?;
-        let look = (meta.len(), meta.modified().ok());
-        if self.looked != Some(look) || closed || finish {
-            self.looked = Some(look);
-            self.take_new(&file, meta.len(), closed, finish, book, taken)?;
+        let stat = (meta.len(), meta.modified().ok());
+        if self.last_stat != Some(stat) || closed || finish {
+            self.last_stat = Some(stat);
+            self.read_new(&file, meta.len(), closed, finish, state, out)?;
         }
         self.done |= closed;
         if !self.done {
@@ -214,14 +212,14 @@ impl Place {
         Ok(())
     }
 
-    fn take_new<T: LogRecord>(
+    fn read_new<T: LogRecord>(
         &mut self,
         file: &File,
         len: u64,
         closed: bool,
         finish: bool,
-        book: &mut Book,
-        taken: &mut Vec<(u64, Envelope<T>)>,
+        state: &mut ReadState,
+        out: &mut Vec<(u64, Envelope<T>)>,
     ) -> Result<()> {
         (self.pending, self.pending_lost) = (Integrity::default(), 0);
         let (mut number, mut end) = (self.line, self.offset);
@@ -233,25 +231,25 @@ impl Place {
                 return;
             }
             let ended = line.whole || closed;
-            match line.holds() {
-                Holds::Nothing => {}
-                Holds::Record if ended || finish => {
-                    self.settle(number, end, book);
-                    self.take(line.bytes, book, taken);
+            match line.content() {
+                LineContent::Blank => {}
+                LineContent::Record if ended || finish => {
+                    self.commit(number, end, state);
+                    self.read_record(line.bytes, state, out);
                 }
-                Holds::Damage(records) if ended || (finish && !records.is_empty()) => {
+                LineContent::Damaged(records) if ended || (finish && !records.is_empty()) => {
                     let what = "not a complete record: the checksum does not match";
                     self.pending.note(1, self.damaged(Damage::Line, number, what));
-                    // The header has no number to be missed.
+                    // The header has no number that could be missing.
                     self.pending_lost += u64::from(records.is_empty() && number > 1);
                     if closed || !records.is_empty() {
-                        self.settle(number, end, book);
+                        self.commit(number, end, state);
                         for range in records {
-                            self.take(&line.bytes[range], book, taken);
+                            self.read_record(&line.bytes[range], state, out);
                         }
                     }
                 }
-                Holds::Record | Holds::Damage(_) => self.pending.unfinished_bytes += bytes,
+                LineContent::Record | LineContent::Damaged(_) => self.pending.unfinished_bytes += bytes,
             }
         });
         read.map_err(|e| Error::io("read", &path, e))
@@ -261,76 +259,76 @@ impl Place {
         DamagedPlace { damage, file: self.name.clone(), line, what: what.into() }
     }
 
-    /// What was read up to here stays as it is: what is damaged before a good line is never cut.
-    fn settle(&mut self, line: u64, end: u64, book: &mut Book) {
+    /// Commits the position and the damage before it: repair never cuts before a good line.
+    fn commit(&mut self, line: u64, end: u64, state: &mut ReadState) {
         let pending = std::mem::take(&mut self.pending);
-        self.begun |= !pending.is_intact();
-        book.integrity.merge(&pending);
-        book.lost += std::mem::take(&mut self.pending_lost);
+        self.header_checked |= !pending.is_intact();
+        state.integrity.merge(&pending);
+        state.lost += std::mem::take(&mut self.pending_lost);
         (self.line, self.offset) = (line, end);
     }
 
-    /// Takes a whole record, which ends in the line that was settled last.
-    fn take<T: LogRecord>(&mut self, record: &[u8], book: &mut Book, taken: &mut Vec<(u64, Envelope<T>)>) {
-        let decoded = verify(record).and_then(|(_, sum)| Ok((sum, decode::<T>(record)?)));
-        let (sum, mut envelope) = match decoded {
+    /// Reads a whole record of the line that was committed last.
+    fn read_record<T: LogRecord>(&mut self, record: &[u8], state: &mut ReadState, out: &mut Vec<(u64, Envelope<T>)>) {
+        let decoded = verify(record).and_then(|(_, checksum)| Ok((checksum, decode::<T>(record)?)));
+        let (checksum, mut envelope) = match decoded {
             Ok(decoded) => decoded,
             Err(error) => {
-                book.integrity.note(1, self.damaged(Damage::Line, self.line, &error.to_string()));
+                state.integrity.note(1, self.damaged(Damage::Line, self.line, &error.to_string()));
                 return;
             }
         };
-        let first = !std::mem::replace(&mut self.begun, true);
+        let first = !std::mem::replace(&mut self.header_checked, true);
         if envelope.n == 0 {
-            match header(record) {
+            match parse_header(record) {
                 Some(header) if first && header.log != T::LOG => {
                     let what = format!("a log of the kind `{}`, so it was not read", header.log);
-                    book.integrity.note(1, self.damaged(Damage::File, 0, &what));
+                    state.integrity.note(1, self.damaged(Damage::File, 0, &what));
                     self.done = true;
                 }
-                Some(header) if first => self.again = header.again,
-                _ => book.integrity.note(1, self.damaged(Damage::Repeated, self.line, "the header is repeated here")),
+                Some(header) if first => self.may_repeat = header.again,
+                _ => state.integrity.note(1, self.damaged(Damage::Repeated, self.line, "the header is repeated here")),
             }
             return;
         }
         if first {
-            book.integrity.note(1, self.damaged(Damage::Line, self.line, "the file does not begin with its header"));
+            state.integrity.note(1, self.damaged(Damage::Line, self.line, "the file does not begin with its header"));
         }
         let n = envelope.n;
-        let written_again = self.again > 0;
-        self.again = self.again.saturating_sub(1);
-        match book.seen.meet(n, sum) {
-            Met::New => {}
-            Met::Late => {
-                let what = format!("record {n} comes after record {}", book.seen.highest());
-                book.integrity.note(1, self.damaged(Damage::Order, self.line, &what));
+        let may_repeat = self.may_repeat > 0;
+        self.may_repeat = self.may_repeat.saturating_sub(1);
+        match state.index.insert(n, checksum) {
+            Relation::New => {}
+            Relation::Late => {
+                let what = format!("record {n} comes after record {}", state.index.highest());
+                state.integrity.note(1, self.damaged(Damage::Order, self.line, &what));
             }
-            Met::Again if written_again => return,
-            Met::Again => {
+            Relation::Duplicate if may_repeat => return,
+            Relation::Duplicate => {
                 let what = format!("record {n} is repeated here");
-                book.integrity.note(1, self.damaged(Damage::Repeated, self.line, &what));
+                state.integrity.note(1, self.damaged(Damage::Repeated, self.line, &what));
                 return;
             }
-            Met::Conflict(other) => {
+            Relation::Conflict(substitute) => {
                 let what = format!("another record already has number {n}");
-                book.integrity.note(1, self.damaged(Damage::Conflict, self.line, &what));
-                envelope.n = other;
-                // It was written beside others of its kind: what it is about is one of them.
+                state.integrity.note(1, self.damaged(Damage::Conflict, self.line, &what));
+                envelope.n = substitute;
+                // It was written beside other conflicting records: its target is one of them.
                 if let Ok(record) = &mut envelope.data
-                    && let Some(about) = record.about()
+                    && let Some(target) = record.target()
                 {
-                    *about = book.seen.beside(*about).unwrap_or(*about);
+                    *target = state.index.substitute_of(*target).unwrap_or(*target);
                 }
             }
         }
         if let Some(cut) = envelope.known().and_then(LogRecord::cut) {
-            book.integrity.quarantined_bytes += cut.bytes;
+            state.integrity.quarantined_bytes += cut.bytes;
             let what = format!("{} damaged bytes from here are in the quarantine", cut.bytes);
-            book.integrity.note(cut.lines, self.damaged(Damage::Quarantined, self.line, &what));
+            state.integrity.note(cut.lines, self.damaged(Damage::Quarantined, self.line, &what));
         }
-        book.integrity.opaque += u64::from(envelope.data.is_err());
-        // A record that goes by another number stays where it was written: behind the highest before it.
-        let order = if envelope.n == n { n } else { book.seen.highest() };
-        taken.push((order, envelope));
+        state.integrity.opaque += u64::from(envelope.data.is_err());
+        // A record with a substitute number keeps its written order: after the highest number before it.
+        let order = if envelope.n == n { n } else { state.index.highest() };
+        out.push((order, envelope));
     }
 }

@@ -1,4 +1,4 @@
-//! Logs under damage: what is repaired, what is skipped, what a reader sees.
+//! Logs under damage: repairs, skipped lines and what a reader returns.
 
 use super::*;
 use crate::domain::{PairId, Rater};
@@ -9,23 +9,23 @@ use std::fs;
 use std::io::Write;
 
 thread_local! {
-    /// How many of the next calls that bring a log to the disk fail, in this thread.
+    /// How many of the next fsyncs of a log fail, in this thread.
     pub(super) static FAULTS: Cell<u32> = const { Cell::new(0) };
 }
 
-struct Place {
+struct TestLog {
     dir: tempfile::TempDir,
 }
 
-impl Place {
+impl TestLog {
     fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
-    fn log(&self) -> PathBuf {
+    fn events(&self) -> PathBuf {
         self.dir.path().join("events")
     }
     fn first(&self) -> PathBuf {
-        file_at(&self.log(), 1)
+        segment_path(&self.events(), 1)
     }
     fn quarantine(&self) -> PathBuf {
         self.dir.path().join("quarantine")
@@ -35,21 +35,21 @@ impl Place {
     }
     fn rotating(&self, at: u64) -> LogWriter<SessionRecord> {
         let lock = Lock::take(&self.dir.path().join("lock")).unwrap().unwrap();
-        LogWriter::open_rotating(&self.log(), &self.quarantine(), &lock, at).unwrap()
+        LogWriter::open_rotating(&self.events(), &self.quarantine(), &lock, at).unwrap()
     }
     fn tail(&self) -> LogTail<SessionRecord> {
-        LogTail::new(&self.log())
+        LogTail::new(&self.events())
     }
     fn read(&self) -> (Vec<Envelope<SessionRecord>>, usize) {
         let mut tail = self.tail();
         let records = tail.poll().unwrap();
-        (records, tail.skipped())
+        (records, tail.damage_count())
     }
     fn write(&self, bytes: &[u8]) {
-        fs::create_dir_all(self.log()).unwrap();
+        fs::create_dir_all(self.events()).unwrap();
         fs::write(self.first(), bytes).unwrap();
     }
-    fn set_aside(&self) -> Vec<u8> {
+    fn quarantined(&self) -> Vec<u8> {
         let mut all = Vec::new();
         for name in crate::storage::files::names(&self.quarantine()).unwrap() {
             all.extend(fs::read(self.quarantine().join(name)).unwrap());
@@ -64,15 +64,15 @@ fn note(i: usize) -> SessionRecord {
     SessionRecord::Noted { pair: PairId(format!("i{i}")), rater: Rater::new("ann"), text: format!("é{i}") }
 }
 
-fn filled(records: usize) -> (Place, Vec<u8>) {
-    let place = Place::new();
-    let mut writer = place.open();
+fn filled(records: usize) -> (TestLog, Vec<u8>) {
+    let log = TestLog::new();
+    let mut writer = log.open();
     for i in 1..=records {
         assert_eq!(writer.append(&note(i)).unwrap(), i as u64);
     }
     writer.sync().unwrap();
-    let bytes = fs::read(place.first()).unwrap();
-    (place, bytes)
+    let bytes = fs::read(log.first()).unwrap();
+    (log, bytes)
 }
 
 fn known(records: &[Envelope<SessionRecord>]) -> Vec<&SessionRecord> {
@@ -84,15 +84,15 @@ fn a_tail_cut_at_every_byte_loses_at_most_the_cut_record() {
     let (_, bytes) = filled(6);
     let ends: Vec<usize> = bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1).collect();
     for cut in ends[3]..bytes.len() {
-        let place = Place::new();
-        place.write(&bytes[..cut]);
-        // A record whose last byte before the newline is there is whole.
+        let log = TestLog::new();
+        log.write(&bytes[..cut]);
+        // A record is whole if only its newline is missing.
         let whole = ends.iter().filter(|end| **end <= cut + 1).count() - 1;
-        let before = place.read().0.len();
+        let before = log.read().0.len();
         assert!(before == whole || before + 1 == whole, "the reader takes whole lines only");
-        let mut writer = place.open();
+        let mut writer = log.open();
         writer.append(&note(100)).unwrap();
-        let (records, skipped) = place.read();
+        let (records, skipped) = log.read();
         assert_eq!(skipped, 0);
         let seen = known(&records);
         for (i, record) in seen.iter().enumerate().take(whole) {
@@ -102,14 +102,14 @@ fn a_tail_cut_at_every_byte_loses_at_most_the_cut_record() {
         let good = ends[whole];
         if cut + 1 == good || cut == good {
             assert_eq!(seen.len(), whole + 1, "nothing to repair, cut at {cut}");
-            assert!(place.set_aside().is_empty());
+            assert!(log.quarantined().is_empty());
         } else {
             let torn = &bytes[good..cut];
             assert_eq!(
                 *seen[whole],
                 SessionRecord::Repaired { offset: good as u64, bytes: torn.len() as u64, lines: 0 }
             );
-            assert_eq!(place.set_aside(), torn);
+            assert_eq!(log.quarantined(), torn);
         }
         assert!(records.windows(2).all(|w| w[1].n == w[0].n + 1), "numbers without gaps");
     }
@@ -120,24 +120,24 @@ fn nul_runs_and_bit_flips_at_the_end_go_to_quarantine() {
     let (_, bytes) = filled(4);
     let mut nul = bytes.clone();
     nul.extend([0; 5000]);
-    let place = Place::new();
-    place.write(&nul);
-    drop(place.open());
-    assert_eq!(place.set_aside(), vec![0; 5000]);
-    assert_eq!(place.read().0.len(), 5);
+    let log = TestLog::new();
+    log.write(&nul);
+    drop(log.open());
+    assert_eq!(log.quarantined(), vec![0; 5000]);
+    assert_eq!(log.read().0.len(), 5);
 
     let last = bytes[..bytes.len() - 1].iter().rposition(|b| *b == b'\n').unwrap() + 1;
     for at in last..bytes.len() - 1 {
         let mut flipped = bytes.clone();
         flipped[at] ^= 1 << (at % 8);
-        let place = Place::new();
-        place.write(&flipped);
-        let mut writer = place.open();
+        let log = TestLog::new();
+        log.write(&flipped);
+        let mut writer = log.open();
         writer.append(&note(9)).unwrap();
-        let (records, _) = place.read();
+        let (records, _) = log.read();
         let seen = known(&records);
         // A flip within the checksum's hex digits that only changes their case leaves the record readable.
-        if place.set_aside().is_empty() {
+        if log.quarantined().is_empty() {
             assert_eq!(seen.len(), 5, "flip at {at}");
         } else {
             assert_eq!(*seen[2], note(3));
@@ -148,7 +148,7 @@ fn nul_runs_and_bit_flips_at_the_end_go_to_quarantine() {
 }
 
 #[test]
-fn damage_inside_the_file_is_skipped_and_counted_never_cut() {
+fn damage_inside_a_file_is_skipped_and_counted_but_never_cut() {
     let (_, bytes) = filled(5);
     let text = String::from_utf8(bytes).unwrap();
     let mut lines: Vec<&str> = text.lines().collect();
@@ -159,40 +159,44 @@ fn damage_inside_the_file_is_skipped_and_counted_never_cut() {
     lines.insert(4, &header);
     lines.insert(4, "");
     let crlf = lines.join("\r\n") + "\r\n";
-    let place = Place::new();
-    place.write(crlf.as_bytes());
-    let mut writer = place.open();
+    let log = TestLog::new();
+    log.write(crlf.as_bytes());
+    let mut writer = log.open();
     assert_eq!(writer.append(&note(6)).unwrap(), 6);
-    let mut tail = place.tail();
+    let mut tail = log.tail();
     let records = tail.poll().unwrap();
-    // The record that stands whole behind half of another one in the same line is read; the other one is missing.
+    // The whole record after half of another one in the same line is read; the other one is missing.
     assert_eq!(known(&records), [&note(1), &note(3), &note(4), &note(5), &note(6)]);
-    let found = tail.integrity();
-    assert_eq!((found.damaged_lines, found.repeated_lines, found.missing_records), (2, 1, 0), "{found:?}");
-    assert_eq!((found.damage(), found.first[0].line), (3, 3), "{found:?}");
-    assert!(fs::read(place.first()).unwrap().starts_with(crlf.as_bytes()));
-    assert!(place.set_aside().is_empty());
+    let integrity = tail.integrity();
+    assert_eq!(
+        (integrity.damaged_lines, integrity.repeated_lines, integrity.missing_records),
+        (2, 1, 0),
+        "{integrity:?}"
+    );
+    assert_eq!((integrity.damage(), integrity.first[0].line), (3, 3), "{integrity:?}");
+    assert!(fs::read(log.first()).unwrap().starts_with(crlf.as_bytes()));
+    assert!(log.quarantined().is_empty());
 }
 
 #[test]
-fn a_log_whose_every_line_is_damaged_begins_anew_and_keeps_the_bytes() {
-    let place = Place::new();
-    place.write(b"not a log\nat all");
-    let mut writer = place.open();
+fn a_fully_damaged_log_restarts_and_quarantines_its_bytes() {
+    let log = TestLog::new();
+    log.write(b"not a log\nat all");
+    let mut writer = log.open();
     writer.append(&note(1)).unwrap();
-    assert_eq!(place.set_aside(), b"not a log\nat all");
-    let (records, damage) = place.read();
+    assert_eq!(log.quarantined(), b"not a log\nat all");
+    let (records, damage) = log.read();
     assert_eq!(damage, 1, "a whole line is in the quarantine");
     assert_eq!(known(&records), [&SessionRecord::Repaired { offset: 0, bytes: 16, lines: 1 }, &note(1)]);
 }
 
 #[test]
-fn numbers_go_on_across_files_and_openings() {
-    let place = Place::new();
-    let mut tail = place.tail();
+fn numbers_continue_across_segments_and_reopening() {
+    let log = TestLog::new();
+    let mut tail = log.tail();
     let mut seen = Vec::new();
     for round in 0..7 {
-        let mut writer = place.rotating(600);
+        let mut writer = log.rotating(600);
         for i in 0..5 {
             writer.append(&note(round * 5 + i)).unwrap();
             if i % 2 == 0 {
@@ -201,56 +205,56 @@ fn numbers_go_on_across_files_and_openings() {
         }
     }
     seen.extend(tail.poll().unwrap());
-    assert!(Listing::of(&place.log()).unwrap().segments.len() > 3);
+    assert!(Listing::of(&log.events()).unwrap().segments.len() > 3);
     assert_eq!(seen.iter().map(|e| e.n).collect::<Vec<_>>(), (1..=35).collect::<Vec<_>>());
-    assert_eq!(tail.skipped(), 0);
-    assert_eq!(place.read().0.len(), 35);
-    // A file that holds only its header takes its number from the ones before it.
-    let last = newest(&place.log()).unwrap().unwrap();
+    assert_eq!(tail.damage_count(), 0);
+    assert_eq!(log.read().0.len(), 35);
+    // In a file with only a header the numbers continue from the files before it.
+    let last = newest(&log.events()).unwrap().unwrap();
     let text = fs::read_to_string(&last).unwrap();
     fs::write(&last, text.lines().next().unwrap().to_owned() + "\n").unwrap();
-    let kept = place.read().0.last().unwrap().n;
-    assert_eq!(place.rotating(600).append(&note(0)).unwrap(), kept + 1);
+    let last = log.read().0.last().unwrap().n;
+    assert_eq!(log.rotating(600).append(&note(0)).unwrap(), last + 1);
 }
 
 #[test]
-fn a_reader_waits_for_the_rest_of_a_line() {
+fn a_reader_waits_for_the_end_of_a_line() {
     let (_, bytes) = filled(3);
-    let place = Place::new();
-    place.write(b"");
-    let mut tail = place.tail();
-    let mut file = fs::OpenOptions::new().append(true).open(place.first()).unwrap();
+    let log = TestLog::new();
+    log.write(b"");
+    let mut tail = log.tail();
+    let mut file = fs::OpenOptions::new().append(true).open(log.first()).unwrap();
     let mut seen = 0;
     for byte in &bytes {
         file.write_all(&[*byte]).unwrap();
         seen += tail.poll().unwrap().len();
     }
-    assert_eq!((seen, tail.skipped()), (3, 0));
+    assert_eq!((seen, tail.damage_count()), (3, 0));
     assert!(tail.poll().unwrap().is_empty());
 }
 
 #[test]
-fn a_reader_follows_a_repair_it_has_seen_the_damage_of() {
-    let (place, mut bytes) = filled(3);
-    let mut tail = place.tail();
+fn a_reader_follows_a_repair_of_damage_it_has_read() {
+    let (log, mut bytes) = filled(3);
+    let mut tail = log.tail();
     let n = bytes.len();
     bytes[n - 20] ^= 4;
-    place.write(&bytes);
+    log.write(&bytes);
     assert_eq!(tail.poll().unwrap().len(), 2);
-    let mut writer = place.open();
+    let mut writer = log.open();
     writer.append(&note(7)).unwrap();
     let records = tail.poll().unwrap();
     assert_eq!(records.iter().map(|e| e.n).collect::<Vec<_>>(), [3, 4]);
-    // The damaged line was whole: the record in it may have been acknowledged, and its loss is said for good.
-    let found = tail.integrity();
-    assert_eq!((found.quarantined_lines, found.damage()), (1, 1), "{found:?}");
+    // The damaged line was whole: its record may have been acknowledged, so its loss is reported for good.
+    let integrity = tail.integrity();
+    assert_eq!((integrity.quarantined_lines, integrity.damage()), (1, 1), "{integrity:?}");
 }
 
 #[test]
-fn the_lock_has_one_owner_until_its_last_writer_is_gone() {
-    let place = Place::new();
-    let path = place.dir.path().join("lock");
-    let writer = place.open();
+fn the_lock_has_one_owner_until_its_last_writer_is_dropped() {
+    let log = TestLog::new();
+    let path = log.dir.path().join("lock");
+    let writer = log.open();
     assert!(Lock::take(&path).unwrap().is_none());
     assert!(crate::storage::is_locked(&path));
     assert_eq!(crate::storage::lock_holder(&path).unwrap().pid, std::process::id());
@@ -260,7 +264,7 @@ fn the_lock_has_one_owner_until_its_last_writer_is_gone() {
 }
 
 #[test]
-fn a_newer_format_is_read_but_not_written_to() {
+fn a_newer_format_is_read_only() {
     let (_, bytes) = filled(2);
     let text = String::from_utf8(bytes).unwrap();
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
@@ -268,31 +272,31 @@ fn a_newer_format_is_read_but_not_written_to() {
     let body = &body[..body.len() - 16];
     lines[0] = format!("{body},\"c\":\"{:08x}\"}}", crc32fast::hash(body.as_bytes()));
     assert!(decode::<HeaderLine>(lines[0].as_bytes()).unwrap().data.is_ok());
-    let place = Place::new();
-    place.write((lines.join("\n") + "\n").as_bytes());
-    assert_eq!(place.read().0.len(), 2);
-    let lock = Lock::take(&place.dir.path().join("lock")).unwrap().unwrap();
-    let opened = LogWriter::<SessionRecord>::open(&place.log(), &place.quarantine(), &lock);
+    let log = TestLog::new();
+    log.write((lines.join("\n") + "\n").as_bytes());
+    assert_eq!(log.read().0.len(), 2);
+    let lock = Lock::take(&log.dir.path().join("lock")).unwrap().unwrap();
+    let opened = LogWriter::<SessionRecord>::open(&log.events(), &log.quarantine(), &lock);
     assert!(matches!(opened, Err(Error::Newer { major: 2, .. })));
 }
 
 #[test]
-fn a_record_longer_than_a_line_may_be_is_refused_and_leaves_the_log_as_it_was() {
-    let (place, bytes) = filled(1);
-    let mut writer = place.open();
+fn a_too_long_record_is_refused_and_leaves_the_log_unchanged() {
+    let (log, bytes) = filled(1);
+    let mut writer = log.open();
     let long = SessionRecord::Noted {
         pair: PairId::new("p"),
         rater: Rater::new("a"),
         text: "x".repeat(crate::protocol::MAX_LINE),
     };
     assert!(matches!(writer.append(&long), Err(Error::Record { .. })));
-    assert_eq!(fs::read(place.first()).unwrap(), bytes);
+    assert_eq!(fs::read(log.first()).unwrap(), bytes);
     assert_eq!(writer.append(&note(2)).unwrap(), 2);
 }
 
 #[test]
-fn two_records_of_one_number_are_both_kept_and_an_undo_beside_the_second_means_the_second() {
-    let place = Place::new();
+fn conflicting_records_are_both_kept_and_an_undo_beside_the_second_targets_the_second() {
+    let log = TestLog::new();
     let judged = |pair: &str| {
         SessionRecord::Judged(crate::domain::Verdict {
             pair: PairId::new(pair),
@@ -304,44 +308,44 @@ fn two_records_of_one_number_are_both_kept_and_an_undo_beside_the_second_means_t
             winner_hash: None,
         })
     };
-    let mut writer = place.open();
+    let mut writer = log.open();
     writer.append(&judged("one")).unwrap();
     writer.append(&note(2)).unwrap();
     drop(writer);
-    // What a release that began again at 1 left behind.
-    let mut bytes = fs::read(place.first()).unwrap();
+    // As a release wrote it that began again at 1.
+    let mut bytes = fs::read(log.first()).unwrap();
     for (n, record) in [(1, judged("two")), (2, SessionRecord::Undone { of: 1 })] {
         bytes.extend(crate::protocol::encode(n, 5, 5, &record).unwrap().bytes());
     }
-    place.write(&bytes);
+    log.write(&bytes);
     let read = || {
         let mut state = crate::domain::Session::default();
-        let mut tail = place.tail();
+        let mut tail = log.tail();
         for envelope in tail.poll().unwrap() {
             crate::protocol::apply_record(&mut state, envelope.n, envelope.known().unwrap());
         }
         let verdicts: Vec<_> = state.verdicts().map(|(n, j)| (n, j.verdict.pair.to_string(), j.undone)).collect();
         (verdicts, tail.integrity())
     };
-    let (verdicts, found) = read();
-    assert_eq!((found.conflicts, found.damage()), (2, 2), "{found:?}");
+    let (verdicts, integrity) = read();
+    assert_eq!((integrity.conflicts, integrity.damage()), (2, 2), "{integrity:?}");
     assert_eq!(verdicts.len(), 2);
     assert_eq!((verdicts[0].0, verdicts[0].1.as_str(), verdicts[0].2), (1, "one", false));
     assert_eq!((verdicts[1].1.as_str(), verdicts[1].2), ("two", true));
-    // The second one's own number holds in every reading: it can be named by what is written later.
-    let mut writer = place.open();
+    // Every reader gets the same substitute number, so later records can refer to it.
+    let mut writer = log.open();
     assert_eq!(writer.append(&SessionRecord::Redone { of: verdicts[1].0 }).unwrap(), 3);
     let (verdicts, _) = read();
     assert_eq!((verdicts[1].1.as_str(), verdicts[1].2), ("two", false));
 }
 
 #[test]
-fn records_of_a_failed_fsync_are_written_again_under_their_numbers() {
-    let place = Place::new();
-    let mut writer = place.open();
+fn records_of_a_failed_fsync_are_rewritten_with_their_numbers() {
+    let log = TestLog::new();
+    let mut writer = log.open();
     writer.append(&note(1)).unwrap();
     writer.sync().unwrap();
-    let mut tail = place.tail();
+    let mut tail = log.tail();
     for i in 2..=4 {
         assert_eq!(writer.append(&note(i)).unwrap(), i as u64);
     }
@@ -350,22 +354,22 @@ fn records_of_a_failed_fsync_are_written_again_under_their_numbers() {
     assert!(writer.sync().is_err());
     assert_eq!(writer.append(&note(5)).unwrap(), 5, "the next try begins a new file");
     writer.sync().unwrap();
-    let (records, skipped) = place.read();
+    let (records, skipped) = log.read();
     assert_eq!(records.iter().map(|e| e.n).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     assert_eq!((known(&records)[4], skipped), (&note(5), 0));
     assert_eq!(tail.poll().unwrap().iter().map(|e| e.n).collect::<Vec<_>>(), [5]);
-    assert!(!file_at(&place.log(), 3).exists());
-    // What the failed call left unsaved stands in the new file, not in the old one.
-    let second = fs::read_to_string(file_at(&place.log(), 2)).unwrap();
+    assert!(!segment_path(&log.events(), 3).exists());
+    // The records of the failed fsync are in the new file, not in the old one.
+    let second = fs::read_to_string(segment_path(&log.events(), 2)).unwrap();
     assert_eq!(second.lines().count(), 5, "{second}");
     drop(writer);
-    assert_eq!(place.open().append(&note(6)).unwrap(), 6);
+    assert_eq!(log.open().append(&note(6)).unwrap(), 6);
 }
 
 #[test]
-fn a_disk_that_stays_broken_loses_nothing_once_it_works() {
-    let place = Place::new();
-    let mut writer = place.open();
+fn repeated_disk_failures_lose_nothing() {
+    let log = TestLog::new();
+    let mut writer = log.open();
     writer.append(&note(1)).unwrap();
     for _ in 0..3 {
         FAULTS.set(1);
@@ -374,7 +378,7 @@ fn a_disk_that_stays_broken_loses_nothing_once_it_works() {
         writer.append(&note(9)).unwrap();
     }
     writer.sync().unwrap();
-    let (records, skipped) = place.read();
+    let (records, skipped) = log.read();
     assert_eq!(known(&records), [&note(1), &note(9), &note(9), &note(9)]);
     assert_eq!(skipped, 0);
 }

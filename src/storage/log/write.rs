@@ -1,11 +1,11 @@
-//! The writer of a log: repair on opening, one write a record, rotation.
+//! The writer of a log: repair on opening, one write per record, rotation.
 
 use super::super::error::{Error, Result};
 use super::super::fault::pass;
 use super::super::files::{create_dir, put, sync_dir, ticket, wall_ms, write_new};
 use super::super::lock::Lock;
-use super::scan::{Holds, lines};
-use super::{Cut, FAR, HeaderLine, Listing, LogRecord, MAJOR, file_at, header};
+use super::scan::{LineContent, lines};
+use super::{Cut, HeaderLine, Listing, LogRecord, MAJOR, SEGMENT_LIMIT, parse_header, segment_path};
 use crate::protocol::{Header, MAX_SEQ, encode, verify};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -13,10 +13,10 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Bytes after which a new file is begun.
+/// Bytes after which a new segment begins.
 const ROTATE_AT: u64 = 64 << 20;
-/// Bytes that are brought to the disk without being asked, since they are kept in memory until then.
-const UNSAVED: usize = 8 << 20;
+/// Unsaved bytes that trigger an fsync, since they are also kept in memory.
+const MAX_UNSAVED: usize = 8 << 20;
 
 /// The only writer of a log.
 #[derive(Debug)]
@@ -26,18 +26,18 @@ pub struct LogWriter<T> {
     /// The number of the next segment.
     next: u64,
     file: File,
-    /// Length up to which every byte is a whole line.
+    /// Length up to which all lines are whole.
     len: u64,
-    /// The last sequence number given.
+    /// The last sequence number assigned.
     seq: u64,
     rotate_at: u64,
-    /// Length up to which every byte is on the disk.
+    /// Length up to which every byte is fsynced.
     saved: u64,
-    /// The lines after that, to be written again where the disk failed.
+    /// The lines after that, kept to write them again if the disk fails.
     unsaved: Vec<u8>,
     /// How many records those are.
     unsaved_records: u64,
-    /// Set when the file could not be brought back to a known state: the log goes on in a new one.
+    /// Whether an error left the file in an unknown state: the log then continues in a new one.
     suspect: bool,
     start: Instant,
     _lock: Lock,
@@ -45,9 +45,9 @@ pub struct LogWriter<T> {
 }
 
 impl<T: LogRecord> LogWriter<T> {
-    /// Opens the log in `dir` under its folder's lock, repairing what a crash left at its end: those bytes go to
-    /// `quarantine` and a `Repaired` record says so. Bad lines further up stay where they are. The first new record gets the
-    /// number above the highest one of all segments, so that no reader mistakes it for an old one.
+    /// Opens the log in `dir` under its folder's lock and repairs a torn end: those bytes go to `quarantine` and a
+    /// `Repaired` record reports it. Damaged lines further up stay. The first new record gets a number above the
+    /// highest one of all segments, so that no reader mistakes it for an old one.
     ///
     /// # Errors
     /// When files cannot be read or written, or a newer version of the program made the log.
@@ -55,10 +55,10 @@ impl<T: LogRecord> LogWriter<T> {
         Self::open_rotating(dir, quarantine, lock, ROTATE_AT)
     }
 
-    /// [`LogWriter::open`] with files of another size.
+    /// [`LogWriter::open`] with another segment size.
     ///
     /// # Errors
-    /// As there.
+    /// As [`LogWriter::open`].
     pub fn open_rotating(dir: &Path, quarantine: &Path, lock: &Lock, rotate_at: u64) -> Result<Self> {
         if !dir.is_dir() {
             create_dir(dir)?;
@@ -69,27 +69,27 @@ impl<T: LogRecord> LogWriter<T> {
         let mut newest = None;
         for segment in &listing.segments {
             let path = dir.join(&segment.name);
-            let end = End::of(&path)?;
+            let end = SegmentInfo::of(&path)?;
             match &end.header {
                 Some(header) if header.log != T::LOG => continue,
                 Some(header) if header.major > MAJOR => return Err(Error::Newer { path, major: header.major }),
                 _ => {}
             }
             seq = seq.max(end.highest);
-            newest = Some((segment, path, end)).filter(|(segment, ..)| segment.near);
+            newest = Some((segment, path, end)).filter(|(segment, ..)| segment.writable);
         }
-        // A segment that is no log of this kind, or whose number leaves none for the next one, is not written to.
+        // Never append to a log of another kind, or to a segment whose number leaves none for the next one.
         let (number, path, end) = match newest {
             Some((segment, path, end)) if Some(segment) == listing.segments.last() => (segment.number, path, end),
             _ => {
-                let path = file_at(dir, listing.next);
+                let path = segment_path(dir, listing.next);
                 let len = begin::<T>(&path, &[], 0)?;
-                (listing.next, path, End { len, good: len, ..End::default() })
+                (listing.next, path, SegmentInfo { len, good: len, ..SegmentInfo::default() })
             }
         };
         let cut = Cut { offset: end.good, bytes: end.len - end.good, lines: end.lines };
         if cut.bytes > 0 {
-            set_aside(&path, cut.offset, quarantine)?;
+            copy_to_quarantine(&path, cut.offset, quarantine)?;
         }
         let file = OpenOptions::new().read(true).append(true).open(&path).map_err(|e| Error::io("open", &path, e))?;
         if cut.bytes > 0 {
@@ -128,19 +128,19 @@ impl<T: LogRecord> LogWriter<T> {
         self.seq
     }
 
-    /// Appends a record in one write and gives back its number. It is durable after [`LogWriter::sync`].
+    /// Appends a record in one write and returns its number. It is durable after [`LogWriter::sync`].
     ///
     /// # Errors
-    /// When the record is too long, no number is left or the write fails; the record is not in the log then.
+    /// When the record is too long, no number is left or the write fails; then the record is not in the log.
     pub fn append(&mut self, record: &T) -> Result<u64> {
         self.recover()?;
         let n = self.seq + 1;
         if n > MAX_SEQ {
-            return Err(Error::Numbers(self.path.clone()));
+            return Err(Error::NumbersExhausted(self.path.clone()));
         }
         let line = encode(n, self.start.elapsed().as_millis() as u64, wall_ms(), record)
             .map_err(|source| Error::Record { path: self.path.clone(), source })?;
-        if self.unsaved.len() + line.len() > UNSAVED {
+        if self.unsaved.len() + line.len() > MAX_UNSAVED {
             self.sync()?;
         }
         if self.len > 0 && self.len + line.len() as u64 > self.rotate_at {
@@ -153,42 +153,42 @@ impl<T: LogRecord> LogWriter<T> {
         Ok(n)
     }
 
-    /// Brings every record appended so far to the disk.
+    /// Fsyncs every record appended so far.
     ///
     /// # Errors
-    /// When the disk fails. The kernel may have dropped the bytes then: the next call writes the records again, under their
-    /// numbers, to a new file.
+    /// When the disk fails. The kernel may have dropped the bytes: the next call writes the records again, with the
+    /// same numbers, to a new file.
     pub fn sync(&mut self) -> Result<()> {
         self.recover()?;
         pass("sync").and_then(|()| sync_data(&self.file)).map_err(|e| {
             self.suspect = true;
             Error::io("save", &self.path, e)
         })?;
-        self.settle();
+        self.mark_saved();
         Ok(())
     }
 
-    /// Everything appended is on the disk.
-    fn settle(&mut self) {
+    /// Notes that everything appended is on disk.
+    fn mark_saved(&mut self) {
         self.saved = self.len;
         self.unsaved.clear();
         self.unsaved_records = 0;
     }
 
-    /// Goes on in a new file where the disk failed before, with the records that may not have reached it.
+    /// After a disk failure, continues in a new file with the records that may not have reached the disk.
     fn recover(&mut self) -> Result<()> {
         if !self.suspect {
             return Ok(());
         }
-        // Where the old file cannot be cut, or a reader was there before, the new file's header says what it repeats.
+        // If the old file cannot be cut, or a reader was faster, the new file's header says how much it repeats.
         let _ = self.file.set_len(self.saved);
         let (lines, records) = (self.unsaved.clone(), self.unsaved_records);
         self.begin_file(&lines, records)?;
-        self.settle();
+        self.mark_saved();
         Ok(())
     }
 
-    /// One write; a partial one is cut off again.
+    /// One write; a partial one is truncated.
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let error = loop {
             match pass("append").and_then(|()| self.file.write(bytes)) {
@@ -196,7 +196,7 @@ impl<T: LogRecord> LogWriter<T> {
                     self.len += n as u64;
                     return Ok(());
                 }
-                // A regular file takes less than it was given only when there is no more room.
+                // A short write to a regular file means that the disk is full.
                 Ok(_) => break Error::NoSpace { path: self.path.clone() },
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => break Error::io("append to", &self.path, e),
@@ -216,7 +216,7 @@ impl<T: LogRecord> LogWriter<T> {
         sync_dir(&self.dir)
     }
 
-    /// A valid last record without its newline is kept: only the newline is added.
+    /// Adds the newline that a valid last record may lack.
     fn complete_last_line(&mut self) -> Result<()> {
         if self.len == 0 {
             return Ok(());
@@ -229,20 +229,20 @@ impl<T: LogRecord> LogWriter<T> {
         if last == *b"\n" { Ok(()) } else { self.write(b"\n") }
     }
 
-    /// Goes on in a new file.
+    /// Continues in a new segment.
     fn rotate(&mut self) -> Result<()> {
         self.sync()?;
         self.begin_file(&[], 0)
     }
 
-    /// Begins the next file with these lines, which hold so many records.
+    /// Begins the next segment with `lines`, which hold `records` records.
     fn begin_file(&mut self, lines: &[u8], records: u64) -> Result<()> {
-        let path = file_at(&self.dir, self.next);
-        if self.next >= FAR {
-            return Err(Error::Numbers(path));
+        let path = segment_path(&self.dir, self.next);
+        if self.next >= SEGMENT_LIMIT {
+            return Err(Error::NumbersExhausted(path));
         }
         let len = begin::<T>(&path, lines, records)?;
-        // Readers may be in the new file already: should anything below fail, the log goes on in yet another one.
+        // Readers may already see the new file: if anything below fails, the log continues in yet another one.
         self.suspect = true;
         self.next += 1;
         self.file = OpenOptions::new().read(true).append(true).open(&path).map_err(|e| Error::io("open", &path, e))?;
@@ -261,7 +261,7 @@ fn sync_data(file: &File) -> std::io::Result<()> {
     file.sync_data()
 }
 
-/// The disk of the tests fails on demand.
+/// In tests the disk fails on demand.
 #[cfg(test)]
 fn sync_data(file: &File) -> std::io::Result<()> {
     match super::tests::FAULTS.get() {
@@ -273,8 +273,8 @@ fn sync_data(file: &File) -> std::io::Result<()> {
     }
 }
 
-/// Makes a segment that holds its header and these lines, and returns its length. It gets its name only when they are on the
-/// disk: a reader that sees it knows that the one before is complete.
+/// Creates a segment with its header and `lines`, and returns its length. It gets its name only after the fsync: a
+/// reader that sees it knows that the one before is complete.
 fn begin<T: LogRecord>(path: &Path, lines: &[u8], records: u64) -> Result<u64> {
     let header = header_line::<T>(path, records)?;
     let bytes = [header.as_bytes(), lines].concat();
@@ -288,22 +288,22 @@ fn header_line<T: LogRecord>(path: &Path, again: u64) -> Result<String> {
         .map_err(|source| Error::Record { path: path.to_owned(), source })
 }
 
-/// What a writer has to know of a segment.
+/// What a writer needs to know about a segment.
 #[derive(Debug, Default)]
-struct End {
+struct SegmentInfo {
     /// The file's length.
     len: u64,
     /// End of the last line that holds a whole record, its newline included where it has one.
     good: u64,
     /// Whole lines after it that are not blank.
     lines: u64,
-    /// The highest number of a record.
+    /// The highest sequence number.
     highest: u64,
-    /// The header, where the first line is one.
+    /// The header, if the first line is one.
     header: Option<Header>,
 }
 
-impl End {
+impl SegmentInfo {
     fn of(path: &Path) -> Result<Self> {
         let read = |e| Error::io("read", path, e);
         let file = File::open(path).map_err(read)?;
@@ -312,18 +312,18 @@ impl End {
         let mut first = true;
         lines(&file, 0, len, |line| {
             let mut take = |record: &[u8]| end.highest = end.highest.max(verify(record).map_or(0, |(n, _)| n));
-            let good = match line.holds() {
-                Holds::Nothing => {
+            let good = match line.content() {
+                LineContent::Blank => {
                     if line.whole && end.lines == 0 && end.good > 0 {
                         end.good = line.end;
                     }
                     return;
                 }
-                Holds::Record => {
+                LineContent::Record => {
                     take(line.bytes);
                     true
                 }
-                Holds::Damage(records) => {
+                LineContent::Damaged(records) => {
                     for range in &records {
                         take(&line.bytes[range.clone()]);
                     }
@@ -331,7 +331,7 @@ impl End {
                 }
             };
             if std::mem::take(&mut first) {
-                end.header = header(line.bytes);
+                end.header = parse_header(line.bytes);
             }
             if good {
                 (end.good, end.lines) = (line.end, 0);
@@ -344,8 +344,8 @@ impl End {
     }
 }
 
-/// Copies the bytes from `offset` on into the quarantine, durably, before anybody cuts them.
-fn set_aside(path: &Path, offset: u64, quarantine: &Path) -> Result<()> {
+/// Copies the bytes from `offset` on into the quarantine, durably, before they are cut.
+fn copy_to_quarantine(path: &Path, offset: u64, quarantine: &Path) -> Result<()> {
     create_dir(quarantine)?;
     let mut bytes = Vec::new();
     File::open(path)

@@ -1,0 +1,110 @@
+//! The sequence numbers a reader has read: which records are new, duplicates or in conflict.
+
+use crate::domain::mix64;
+use std::collections::HashMap;
+
+/// Substitute numbers start here, for records whose number is taken: above every number on disk, below the provisional
+/// ones that a screen gives to records not yet written.
+const SUBSTITUTES: u64 = 1 << 61;
+
+/// How a record relates to those read before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Relation {
+    /// Its number is the highest so far.
+    New,
+    /// Its number is new, and lower than an earlier one.
+    Late,
+    /// It was read already.
+    Duplicate,
+    /// Another record has its number: it gets this substitute.
+    Conflict(u64),
+}
+
+/// The numbers read, each with its record's checksum.
+#[derive(Debug, Default)]
+pub(super) struct SeqIndex {
+    checksums: HashMap<u64, u32>,
+    /// The substitute of a number's last conflicting record.
+    substitutes: HashMap<u64, u64>,
+    highest: u64,
+    conflicts: usize,
+}
+
+impl SeqIndex {
+    /// Adds a record's number and checksum.
+    pub(super) fn insert(&mut self, n: u64, checksum: u32) -> Relation {
+        match self.checksums.get(&n) {
+            None => {
+                self.checksums.insert(n, checksum);
+                if n < self.highest {
+                    return Relation::Late;
+                }
+                self.highest = n;
+                Relation::New
+            }
+            Some(known) if *known == checksum => Relation::Duplicate,
+            Some(_) => {
+                // Derived from the content alone, so that every reader gets the same one and an undo can name it.
+                let substitute = SUBSTITUTES | (mix64(n.rotate_left(32) ^ u64::from(checksum)) >> 4);
+                if self.checksums.insert(substitute, checksum).is_some() {
+                    return Relation::Duplicate;
+                }
+                self.conflicts += 1;
+                self.substitutes.insert(n, substitute);
+                Relation::Conflict(substitute)
+            }
+        }
+    }
+
+    /// The record that a conflicting record means by `n`: the conflicting one written beside it, if any.
+    pub(super) fn substitute_of(&self, n: u64) -> Option<u64> {
+        self.substitutes.get(&n).copied()
+    }
+
+    /// The highest number; 0 before the first.
+    pub(super) fn highest(&self) -> u64 {
+        self.highest
+    }
+
+    /// How many numbers from 1 to the highest have no record.
+    pub(super) fn missing(&self) -> u64 {
+        self.highest.saturating_sub((self.checksums.len() - self.conflicts) as u64)
+    }
+
+    /// The first number without a record, and the first one after it that has one.
+    pub(super) fn first_gap(&self) -> Option<(u64, u64)> {
+        if self.missing() == 0 {
+            return None;
+        }
+        let mut known: Vec<u64> = self.checksums.keys().copied().filter(|n| *n <= self.highest).collect();
+        known.sort_unstable();
+        let at = known.iter().zip(1..).find(|(n, want)| **n != *want);
+        at.map(|(n, want)| (want, *n))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_new_late_duplicate_or_in_conflict() {
+        let mut index = SeqIndex::default();
+        assert_eq!(
+            (index.insert(1, 10), index.insert(2, 20), index.insert(5, 50)),
+            (Relation::New, Relation::New, Relation::New)
+        );
+        assert_eq!((index.missing(), index.first_gap()), (2, Some((3, 5))));
+        assert_eq!(
+            (index.insert(4, 40), index.insert(4, 40), index.insert(3, 30)),
+            (Relation::Late, Relation::Duplicate, Relation::Late)
+        );
+        assert_eq!((index.missing(), index.first_gap(), index.highest()), (0, None, 5));
+        let Relation::Conflict(substitute) = index.insert(2, 21) else { panic!("two records of number 2") };
+        assert!((SUBSTITUTES..SUBSTITUTES << 1).contains(&substitute) && index.substitute_of(2) == Some(substitute));
+        assert_eq!((index.insert(2, 21), index.missing(), index.highest()), (Relation::Duplicate, 0, 5));
+        let mut again = SeqIndex::default();
+        again.insert(2, 20);
+        assert_eq!(again.insert(2, 21), Relation::Conflict(substitute), "the same in every reading");
+    }
+}
