@@ -60,7 +60,10 @@ pub use select::{
     Strategy, StratumKey, StratumSize, allocate,
 };
 pub use series::{Axis, Bucket, Line, Series};
-pub use session::{Correction, Judged, Lack, LeftOut, QueueOrder, Score, Session, Supply};
+pub use session::{
+    AgreementReport, Coefficient, Confusion, Correction, Dispute, Judged, Lack, LeftOut, QueueOrder, RaterFigures,
+    Score, ScoreSource, Session, SessionPool, Supply, agreement_report,
+};
 pub use stats::{ece, median, quantile, wilson};
 pub use text::{
     Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TextSet,
@@ -68,7 +71,8 @@ pub use text::{
 };
 pub use verdict::{Choice, Seen, Side, Strength, Verdict};
 pub use votes::{
-    Aggregate, Aggregation, ItemState, LabelRule, Outcome, VotedPair, aggregate, majority, nominal, signed,
+    Adjudication, Aggregate, Aggregation, CollectionSettings, ItemState, LabelRule, Outcome, VotedPair, aggregate,
+    majority, nominal, signed,
 };
 
 pub(crate) use hyper::{choices, hyperparameters, read, row};

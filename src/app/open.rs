@@ -168,7 +168,10 @@ impl Open {
     /// A record is on disk under its number.
     pub fn acknowledge(&mut self, ticket: u64, seq: u64, now_ms: u64) -> Vec<Effect> {
         let Some(sent) = self.outbox.acknowledge(ticket, seq) else { return Vec::new() };
-        if matches!(sent.record, SessionRecord::Judged(_) | SessionRecord::Corrected { .. }) {
+        if matches!(
+            sent.record,
+            SessionRecord::Judged(_) | SessionRecord::Corrected { .. } | SessionRecord::Adjudicated(_)
+        ) {
             self.session.renumber(sent.provisional, seq);
         }
         if self.known.insert(seq) {

@@ -4,17 +4,24 @@
 //! that turn them into training rows. Verdicts and the pairs they judge come from different logs, so they may arrive in
 //! either order.
 
+mod agree;
+mod collect;
+mod pool;
 mod rows;
 mod state_hash;
 #[cfg(test)]
 mod tests;
 
+pub use agree::{AgreementReport, Coefficient, Confusion, RaterFigures, agreement_report};
+use collect::Adjudicated;
+pub use collect::Dispute;
+pub use pool::{ScoreSource, SessionPool};
 pub use rows::{Lack, LeftOut, Supply};
 
 use super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
 use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TextSet};
 use super::verdict::{Choice, Verdict};
-use super::votes::{Outcome, majority};
+use super::votes::{CollectionSettings, ItemState};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A verdict and whether it still counts.
@@ -90,6 +97,8 @@ pub struct Session {
     ratings: Vec<RatedRow>,
     scores: BTreeMap<CompletionId, Score>,
     runs: Vec<RunId>,
+    settings: Option<CollectionSettings>,
+    adjudications: BTreeMap<u64, Adjudicated>,
 }
 
 impl Session {
@@ -127,7 +136,7 @@ impl Session {
         history.undone.clear();
     }
 
-    /// Replaces the provisional number of a verdict or a correction by its number in the log, once it is written.
+    /// Replaces the provisional number of a verdict, correction or adjudication by its number in the log, once it is written.
     pub fn renumber(&mut self, provisional: u64, seq: u64) {
         let rater = if let Some(judged) = self.verdicts.remove(&provisional) {
             let seqs = self.verdicts_of_pair.get_mut(&judged.verdict.pair).into_iter().flatten();
@@ -138,6 +147,10 @@ impl Session {
         } else if let Some(corrected) = self.corrections.iter_mut().rfind(|c| c.seq == provisional) {
             corrected.seq = seq;
             corrected.correction.rater.clone()
+        } else if let Some(adjudicated) = self.adjudications.remove(&provisional) {
+            let rater = adjudicated.adjudication.rater.clone();
+            self.adjudications.insert(seq, adjudicated);
+            rater
         } else {
             return;
         };
@@ -146,12 +159,12 @@ impl Session {
         seqs.filter(|old| **old == provisional).for_each(|old| *old = seq);
     }
 
-    /// Undoes a verdict or a correction. An unknown number changes nothing.
+    /// Undoes a verdict, a correction or an adjudication. An unknown number changes nothing.
     pub fn undo(&mut self, of: u64) {
         self.set_undone(of, true);
     }
 
-    /// Redoes an undone verdict or correction. An unknown number changes nothing.
+    /// Redoes an undone verdict, correction or adjudication. An unknown number changes nothing.
     pub fn redo(&mut self, of: u64) {
         self.set_undone(of, false);
     }
@@ -161,6 +174,8 @@ impl Session {
             (&mut judged.undone, &judged.verdict.rater)
         } else if let Some(corrected) = self.corrections.iter_mut().rfind(|c| c.seq == of) {
             (&mut corrected.undone, &corrected.correction.rater)
+        } else if let Some(adjudicated) = self.adjudications.get_mut(&of) {
+            (&mut adjudicated.undone, &adjudicated.adjudication.rater)
         } else {
             return;
         };
@@ -280,6 +295,11 @@ impl Session {
         self.verdicts.iter().map(|(n, j)| (*n, j))
     }
 
+    /// Every verdict on a pair, undone ones too, oldest first.
+    pub fn verdicts_on(&self, pair: &PairId) -> impl Iterator<Item = &Judged> {
+        self.verdicts_of_pair.get(pair).into_iter().flatten().filter_map(|seq| self.verdicts.get(seq))
+    }
+
     /// The counting verdicts on a pair: the latest of each rater.
     #[must_use]
     pub fn counting(&self, pair: &PairId) -> Vec<(u64, &Verdict)> {
@@ -322,6 +342,9 @@ impl Session {
             }
             match votes.iter().find(|(_, v)| v.rater == *rater) {
                 None => {
+                    if matches!(self.item_state(&pair.id), Some(ItemState::Done | ItemState::Disputed)) {
+                        continue;
+                    }
                     let gap = match order {
                         QueueOrder::Arrival => None,
                         QueueOrder::Uncertain => self.score_gap(pair),
@@ -398,12 +421,5 @@ impl Session {
     #[must_use]
     pub fn runs(&self) -> &[RunId] {
         &self.runs
-    }
-
-    /// The votes on a pair by majority: a draw between the leaders is `Unresolved`.
-    #[must_use]
-    pub fn outcome(&self, pair: &PairId) -> Outcome {
-        let votes: Vec<Choice> = self.counting(pair).into_iter().map(|(_, verdict)| verdict.choice).collect();
-        majority(&votes).outcome
     }
 }

@@ -6,7 +6,7 @@
 use super::agreement::item_agreement;
 use super::bradley_terry::{Win, bradley_terry};
 use super::dawid_skene::{RaterLabel, dawid_skene};
-use super::ids::{CompletionId, PromptId, Rater};
+use super::ids::{CompletionId, PairId, PromptId, Rater};
 use super::verdict::{Choice, Side, Strength};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -100,6 +100,27 @@ impl Default for LabelRule {
     fn default() -> Self {
         Self { labels_per_item: 1, max_labels: 3, threshold: 0.6 }
     }
+}
+
+/// How a session collects labels.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct CollectionSettings {
+    /// How many labels a pair needs.
+    #[serde(flatten)]
+    pub rule: LabelRule,
+    /// How they become an outcome.
+    pub aggregation: Aggregation,
+}
+
+/// A person's decision on a pair whose raters disagree: it settles the outcome, whatever the votes are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adjudication {
+    /// The pair.
+    pub pair: PairId,
+    /// Who decided.
+    pub rater: Rater,
+    /// The decision, in the pair's own order.
+    pub choice: Choice,
 }
 
 /// Where a pair stands by a [`LabelRule`].
@@ -227,6 +248,12 @@ fn outcome(label: usize, votes: &[Choice]) -> Outcome {
         B => Outcome::Prefer(Side::B, margin),
         _ => Outcome::BothBad,
     }
+}
+
+/// What an adjudicator decided, as an aggregate; none of a skip.
+#[must_use]
+pub fn adjudicated(choice: Choice) -> Option<Aggregate> {
+    Some(Aggregate { outcome: outcome(label(choice)?, &[choice]), agreement: 1.0 })
 }
 
 /// A plurality decides; a draw between the leaders is unresolved.
