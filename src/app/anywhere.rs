@@ -5,7 +5,7 @@ use super::keymap::{Section, c, on};
 
 /// What these keys ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Anywhere {
+pub enum GlobalAction {
     /// Open the help.
     Help,
     /// Open the command palette.
@@ -22,12 +22,12 @@ pub enum Anywhere {
 
 /// The keys.
 #[rustfmt::skip]
-pub const ANYWHERE: Section<Anywhere> = Section { title: "everywhere", rows: &[
-    on(c('?'), Anywhere::Help, "help", "every key that works here"),
-    on(c(':'), Anywhere::Palette, "", "find any action or session by name").named("palette"),
-    on(c('q'), Anywhere::Quit, "", "quit; runs go on").named("quit"),
-    on(Key::ctrl('c'), Anywhere::Quit, "", "quit; runs go on"),
-    on(Key::ctrl('s'), Anywhere::SaveAgain, "", "retry saving").named("save"),
-    on(Key::ctrl('l'), Anywhere::Redraw, "", "redraw the screen").named("redraw"),
-    on(Key::ctrl('z'), Anywhere::Suspend, "", "back to your shell; `fg` returns").named("suspend"),
+pub const GLOBAL_KEYS: Section<GlobalAction> = Section { title: "everywhere", rows: &[
+    on(c('?'), GlobalAction::Help, "help", "every key that works here"),
+    on(c(':'), GlobalAction::Palette, "", "find any action or session by name").named("palette"),
+    on(c('q'), GlobalAction::Quit, "", "quit; runs go on").named("quit"),
+    on(Key::ctrl('c'), GlobalAction::Quit, "", "quit; runs go on"),
+    on(Key::ctrl('s'), GlobalAction::SaveAgain, "", "retry saving").named("save"),
+    on(Key::ctrl('l'), GlobalAction::Redraw, "", "redraw the screen").named("redraw"),
+    on(Key::ctrl('z'), GlobalAction::Suspend, "", "back to your shell; `fg` returns").named("suspend"),
 ] };

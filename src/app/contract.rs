@@ -41,7 +41,7 @@ pub trait Screen: Sized {
     }
 
     /// The footer's word for an action in this state; none where it does not matter now.
-    fn foot(&self, _shared: &Shared, _action: Self::Action, word: &'static str) -> Option<&'static str> {
+    fn footer_word(&self, _shared: &Shared, _action: Self::Action, word: &'static str) -> Option<&'static str> {
         Some(word)
     }
 
@@ -56,12 +56,12 @@ pub trait Screen: Sized {
     }
 
     /// A message that only this screen can know what to do with: an answer to its own question.
-    fn hear(&mut self, _shared: &mut Shared, _msg: Msg) -> Vec<Effect> {
+    fn on_reply(&mut self, _shared: &mut Shared, _msg: Msg) -> Vec<Effect> {
         Vec::new()
     }
 
     /// What was typed or chosen in a popup that this screen opened.
-    fn answered(&mut self, _shared: &mut Shared, _answer: PopupAnswer) -> Next {
+    fn on_answer(&mut self, _shared: &mut Shared, _answer: PopupAnswer) -> Next {
         Next::default()
     }
 }
@@ -82,10 +82,10 @@ pub trait AnyScreen {
     fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect>;
     /// See [`Screen::tick`].
     fn tick(&mut self, shared: &mut Shared, before_ms: u64) -> Vec<Effect>;
-    /// See [`Screen::hear`].
-    fn hear(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect>;
-    /// See [`Screen::answered`].
-    fn answered(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next;
+    /// See [`Screen::on_reply`].
+    fn on_reply(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect>;
+    /// See [`Screen::on_answer`].
+    fn on_answer(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next;
 }
 
 impl<S: Screen> AnyScreen for S {
@@ -99,8 +99,8 @@ impl<S: Screen> AnyScreen for S {
 
     fn footer(&self, shared: &Shared) -> Vec<(Key, &'static str)> {
         let rows = S::KEYS.get(self.section(shared)).map_or(&[][..], |section| section.rows);
-        let shown = rows.iter().filter(|row| !row.foot.is_empty());
-        shown.filter_map(|row| Some((row.key, self.foot(shared, row.action, row.foot)?))).collect()
+        let shown = rows.iter().filter(|row| !row.footer.is_empty());
+        shown.filter_map(|row| Some((row.key, self.footer_word(shared, row.action, row.footer)?))).collect()
     }
 
     fn press(&mut self, shared: &mut Shared, key: Key) -> Option<Next> {
@@ -126,11 +126,11 @@ impl<S: Screen> AnyScreen for S {
         Screen::tick(self, shared, before_ms)
     }
 
-    fn hear(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect> {
-        Screen::hear(self, shared, msg)
+    fn on_reply(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect> {
+        Screen::on_reply(self, shared, msg)
     }
 
-    fn answered(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next {
-        Screen::answered(self, shared, answer)
+    fn on_answer(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next {
+        Screen::on_answer(self, shared, answer)
     }
 }

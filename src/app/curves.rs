@@ -6,17 +6,17 @@ mod panes;
 
 pub use panes::{CurvePane, panes};
 
-use super::open::{Open, RunView};
+use super::open::{OpenSession, RunView};
 use crate::domain::{Axis, Bucket, RunId, RunState, Series, Span, Window};
 use std::collections::HashMap;
 
 /// The smoothing factors that the key goes through.
 pub const SMOOTHING: &[f64] = &[0.0, 0.6, 0.9, 0.98];
 /// Fewest steps, and milliseconds, that a whole chart spans.
-const LEAST_STEPS: f64 = 20.0;
-const LEAST_MS: f64 = 60_000.0;
+const MIN_STEPS: f64 = 20.0;
+const MIN_MS: f64 = 60_000.0;
 /// The deepest zoom: each level halves the window.
-const DEEPEST: u32 = 12;
+const MAX_ZOOM: u32 = 12;
 
 /// What the x-axis counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,7 +53,7 @@ impl XUnit {
 
 /// What the keys that only change how a run is looked at ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum CurveAction {
     /// The cursor to the left.
     CursorLeft,
     /// The cursor to the right.
@@ -111,7 +111,7 @@ impl CurveView {
     }
 
     /// Chooses a run where none is chosen and fits the ranges to what was measured since.
-    pub fn refresh(&mut self, open: &mut Open) {
+    pub fn refresh(&mut self, open: &mut OpenSession) {
         if self.run.as_ref().is_none_or(|id| open.run(id).is_none()) {
             let live = open.runs.iter().rev().find(|r| r.status().is_live());
             if let Some(run) = live.or(open.runs.last()).map(|r| r.id.clone()) {
@@ -127,7 +127,7 @@ impl CurveView {
 
     /// The run looked at.
     #[must_use]
-    pub fn shown<'a>(&self, open: &'a Open) -> Option<&'a RunView> {
+    pub fn shown<'a>(&self, open: &'a OpenSession) -> Option<&'a RunView> {
         open.run(self.run.as_ref()?)
     }
 
@@ -147,9 +147,9 @@ impl CurveView {
         match self.unit.axis() {
             Axis::Step => {
                 let total = run.plan.as_ref().map(|p| p.total_steps as f64);
-                Window::over(end(Axis::Step), total, LEAST_STEPS, self.zoom, self.cursor)
+                Window::over(end(Axis::Step), total, MIN_STEPS, self.zoom, self.cursor)
             }
-            Axis::Time => Window::over(end(Axis::Time), None, LEAST_MS, self.zoom, self.cursor),
+            Axis::Time => Window::over(end(Axis::Time), None, MIN_MS, self.zoom, self.cursor),
         }
     }
 
@@ -189,20 +189,20 @@ impl CurveView {
     }
 
     /// Does what a key asks for.
-    pub fn look(&mut self, run: &RunState, action: Look) {
+    pub fn apply(&mut self, run: &RunState, action: CurveAction) {
         let count = panes(run).len().max(1);
         match action {
-            Look::CursorLeft => self.move_cursor(run, -1.0),
-            Look::CursorRight => self.move_cursor(run, 1.0),
-            Look::ZoomIn => self.zoom = (self.zoom + 1).min(DEEPEST),
-            Look::ZoomOut => self.zoom = self.zoom.saturating_sub(1),
-            Look::Smooth => self.smoothing = (self.smoothing + 1) % SMOOTHING.len(),
-            Look::XAxis => self.turn_axis(run),
-            Look::LogScale => self.log_scale = !self.log_scale,
-            Look::NextPane => self.pane = (self.pane + 1) % count,
-            Look::PreviousPane => self.pane = (self.pane + count - 1) % count,
-            Look::Enlarge => self.enlarged = !self.enlarged,
-            Look::Follow => (self.cursor, self.zoom) = (None, 0),
+            CurveAction::CursorLeft => self.move_cursor(run, -1.0),
+            CurveAction::CursorRight => self.move_cursor(run, 1.0),
+            CurveAction::ZoomIn => self.zoom = (self.zoom + 1).min(MAX_ZOOM),
+            CurveAction::ZoomOut => self.zoom = self.zoom.saturating_sub(1),
+            CurveAction::Smooth => self.smoothing = (self.smoothing + 1) % SMOOTHING.len(),
+            CurveAction::XAxis => self.next_axis(run),
+            CurveAction::LogScale => self.log_scale = !self.log_scale,
+            CurveAction::NextPane => self.pane = (self.pane + 1) % count,
+            CurveAction::PreviousPane => self.pane = (self.pane + count - 1) % count,
+            CurveAction::Enlarge => self.enlarged = !self.enlarged,
+            CurveAction::Follow => (self.cursor, self.zoom) = (None, 0),
         }
     }
 
@@ -236,7 +236,7 @@ impl CurveView {
         self.cursor = line.x(axis, at);
     }
 
-    fn turn_axis(&mut self, run: &RunState) {
+    fn next_axis(&mut self, run: &RunState) {
         let epochs = run.plan.as_ref().is_some_and(|p| p.steps_per_epoch > 0);
         self.unit = match self.unit {
             XUnit::Step if epochs => XUnit::Epoch,
@@ -250,7 +250,7 @@ impl CurveView {
     }
 
     /// Looks at another run, from the beginning.
-    pub fn turn_to(&mut self, run: RunId) {
+    pub fn switch_to(&mut self, run: RunId) {
         self.output.clear();
         self.spans.clear();
         (self.cursor, self.zoom, self.pane) = (None, 0, 0);

@@ -29,7 +29,7 @@ impl EditBuffer {
 
     /// A text of several lines, the cursor at its end.
     #[must_use]
-    pub fn text_of(text: impl Into<String>) -> Self {
+    pub fn multiline(text: impl Into<String>) -> Self {
         Self { multiline: true, ..Self::line(text) }
     }
 
@@ -88,21 +88,21 @@ impl EditBuffer {
             (Code::Enter, false) if self.multiline => self.insert("\n"),
             (Code::Tab, false) if self.multiline => self.insert("\t"),
             (Code::Backspace, false) | (Code::Char('h'), true) => {
-                let from = self.before();
-                self.cut(from, self.cursor);
+                let from = self.previous_boundary();
+                self.delete(from, self.cursor);
             }
-            (Code::Delete, false) | (Code::Char('d'), true) => self.cut(self.cursor, self.after()),
+            (Code::Delete, false) | (Code::Char('d'), true) => self.delete(self.cursor, self.next_boundary()),
             (Code::Char('w'), true) => {
-                let from = self.word_before();
-                self.cut(from, self.cursor);
+                let from = self.previous_word();
+                self.delete(from, self.cursor);
             }
             (Code::Char('u'), true) => {
                 let from = self.line_start();
-                self.cut(from, self.cursor);
+                self.delete(from, self.cursor);
             }
-            (Code::Left, false) => self.cursor = self.before(),
-            (Code::Right, false) => self.cursor = self.after(),
-            (Code::Left, true) => self.cursor = self.word_before(),
+            (Code::Left, false) => self.cursor = self.previous_boundary(),
+            (Code::Right, false) => self.cursor = self.next_boundary(),
+            (Code::Left, true) => self.cursor = self.previous_word(),
             (Code::Home, false) | (Code::Char('a'), true) => self.cursor = self.line_start(),
             (Code::End, false) | (Code::Char('e'), true) => self.cursor = self.line_end(),
             (Code::Up, false) if self.multiline => self.vertical(false),
@@ -112,22 +112,22 @@ impl EditBuffer {
         true
     }
 
-    fn cut(&mut self, from: usize, to: usize) {
+    fn delete(&mut self, from: usize, to: usize) {
         self.text.replace_range(from..to, "");
         self.cursor = from;
     }
 
-    fn before(&self) -> usize {
+    fn previous_boundary(&self) -> usize {
         let mut at = GraphemeCursor::new(self.cursor, self.text.len(), true);
         at.prev_boundary(&self.text, 0).ok().flatten().unwrap_or(0)
     }
 
-    fn after(&self) -> usize {
+    fn next_boundary(&self) -> usize {
         let mut at = GraphemeCursor::new(self.cursor, self.text.len(), true);
         at.next_boundary(&self.text, 0).ok().flatten().unwrap_or(self.text.len())
     }
 
-    fn word_before(&self) -> usize {
+    fn previous_word(&self) -> usize {
         self.text[..self.cursor]
             .split_word_bound_indices()
             .rev()

@@ -5,7 +5,7 @@ use crate::protocol::{RunCommand, SessionRecord};
 
 /// A sampling run to launch on the open session.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SampleAsk {
+pub struct SampleRequest {
     /// Candidates a prompt.
     pub per_prompt: usize,
     /// How tokens are drawn.
@@ -14,7 +14,7 @@ pub struct SampleAsk {
 
 /// A training run to launch on the open session's verdicts.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TrainAsk {
+pub struct TrainRequest {
     /// Name in the method table.
     pub method: String,
     /// Every hyper-parameter.
@@ -33,7 +33,7 @@ pub enum Effect {
     /// Answer with [`super::Msg::ModelsListed`].
     ListModels,
     /// Answer with [`super::Msg::DeviceKnown`].
-    AskDevice,
+    QueryDevice,
     /// Close what is open, lock and open this session, answer with [`super::Msg::SessionOpened`], then send its records and
     /// every run's specification and records, then [`super::Msg::SessionLoaded`], and go on sending what is new.
     OpenSession {
@@ -58,7 +58,7 @@ pub enum Effect {
         path: String,
     },
     /// Append a record to the open session's log, in the order asked, and sync it. The number in a record that undoes a
-    /// verdict may be provisional: [`super::Numbers`] gives the real one. Where the disk fails, keep the record, try again
+    /// verdict may be provisional: [`super::SeqMap`] gives the real one. Where the disk fails, keep the record, try again
     /// by itself and answer with [`super::Msg::SaveDelayed`].
     Append {
         /// Names it in the answer.
@@ -69,9 +69,9 @@ pub enum Effect {
     /// Try now to save what the disk refused.
     SaveNow,
     /// Launch a sampling run.
-    Sample(SampleAsk),
+    Sample(SampleRequest),
     /// Launch a training run.
-    Launch(TrainAsk),
+    Launch(TrainRequest),
     /// Take a lost or stopped run up again from its last checkpoint.
     ResumeRun {
         /// The run.
@@ -89,14 +89,14 @@ pub enum Effect {
         /// Names it in the answer.
         ticket: u64,
         /// The run.
-        ask: TrainAsk,
+        request: TrainRequest,
     },
     /// What would this run read and learn of its first rows? Answer with [`super::Msg::MasksReady`].
     Masks {
         /// Names it in the answer.
         ticket: u64,
         /// The run.
-        ask: TrainAsk,
+        request: TrainRequest,
     },
     /// Send the last lines of a run's worker.log, and again when they change, until asked for another run.
     ReadWorkerLog {

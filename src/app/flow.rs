@@ -3,11 +3,11 @@
 
 use super::edit::EditBuffer;
 use super::effect::Effect;
-use super::form::{Form, FormFor};
+use super::form::{Form, FormPurpose};
 use super::palette::{Palette, PaletteEntry, Pick};
-use super::popup::{Ask, Input, Popup};
+use super::popup::{InputPurpose, Popup, TextInput};
 use super::shared::Shared;
-use super::words::model_line;
+use super::words::model_summary;
 use crate::domain::counted;
 
 /// Whether the open session can be written; says why not.
@@ -26,12 +26,12 @@ pub fn writable(model: &mut Shared) -> bool {
 }
 
 /// Asks for a line.
-pub fn input(model: &mut Shared, title: &str, hint: &str, ask: Ask, text: &str) {
-    model.popups.push(Popup::Input(Input {
+pub fn input(model: &mut Shared, title: &str, hint: &str, purpose: InputPurpose, text: &str) {
+    model.popups.push(Popup::Input(TextInput {
         title: title.into(),
         hint: hint.into(),
         buffer: EditBuffer::line(text),
-        ask,
+        purpose,
         error: None,
     }));
 }
@@ -58,7 +58,13 @@ pub fn ask_sample(model: &mut Shared) {
 /// Asks for a file to import.
 pub fn ask_import(model: &mut Shared) {
     if writable(model) {
-        input(model, "import a file", "prompts: one a line, or JSONL · pairs, texts, ratings: JSONL", Ask::Import, "");
+        input(
+            model,
+            "import a file",
+            "prompts: one a line, or JSONL · pairs, texts, ratings: JSONL",
+            InputPurpose::Import,
+            "",
+        );
     }
 }
 
@@ -70,11 +76,11 @@ pub fn submit(model: &mut Shared, form: Form) -> Vec<Effect> {
         model.popups.push(Popup::Form(form));
         return Vec::new();
     }
-    match form.what {
-        FormFor::Sample => match form.sample_ask() {
-            Some(ask) => {
+    match form.purpose {
+        FormPurpose::Sample => match form.sample_request() {
+            Some(request) => {
                 model.say("starting sampling …");
-                vec![Effect::Sample(ask)]
+                vec![Effect::Sample(request)]
             }
             None => Vec::new(),
         },
@@ -82,37 +88,37 @@ pub fn submit(model: &mut Shared, form: Form) -> Vec<Effect> {
 }
 
 /// Takes what was typed for one of the questions here.
-pub fn typed(model: &mut Shared, input: Input) -> Vec<Effect> {
+pub fn typed(model: &mut Shared, input: TextInput) -> Vec<Effect> {
     let text = input.buffer.text().trim().to_owned();
-    let again = |model: &mut Shared, input: Input, error: String| {
-        model.popups.push(Popup::Input(Input { error: Some(error), ..input }));
+    let again = |model: &mut Shared, input: TextInput, error: String| {
+        model.popups.push(Popup::Input(TextInput { error: Some(error), ..input }));
         Vec::new()
     };
-    match input.ask.clone() {
-        Ask::NewName => {
+    match input.purpose.clone() {
+        InputPurpose::NewName => {
             if let Some(problem) = name_problem(model, &text) {
                 return again(model, input, problem);
             }
             choose_model(model, text);
             Vec::new()
         }
-        Ask::NewModel { .. } | Ask::Import if text.is_empty() => {
+        InputPurpose::NewModel { .. } | InputPurpose::Import if text.is_empty() => {
             again(model, input, "type a path, or esc to cancel".into())
         }
-        Ask::NewModel { name } => {
+        InputPurpose::NewModel { name } => {
             ask_prompts(model, name, text);
             Vec::new()
         }
-        Ask::NewPrompts { name, model: of } => {
+        InputPurpose::NewPrompts { name, model: of } => {
             model.say(format!("making {name} …"));
             vec![Effect::CreateSession { name, model: of, prompts: (!text.is_empty()).then_some(text) }]
         }
-        Ask::Import => {
+        InputPurpose::Import => {
             model.say(format!("importing {text} …"));
             vec![Effect::Import { path: text }]
         }
         // These the label screen asks.
-        Ask::Note { .. } | Ask::Correct { .. } => Vec::new(),
+        InputPurpose::Note { .. } | InputPurpose::Correct { .. } => Vec::new(),
     }
 }
 
@@ -140,7 +146,7 @@ fn choose_model(model: &mut Shared, name: String) {
         .map(|card| {
             PaletteEntry::new(
                 card.name.clone(),
-                model_line(card),
+                model_summary(card),
                 Pick::Model { name: name.clone(), model: Some(card.name.clone()) },
             )
         })
@@ -159,7 +165,7 @@ pub fn ask_prompts(model: &mut Shared, name: String, of: String) {
         model,
         "a file of prompts",
         "one a line, or JSONL; leave it empty to import later",
-        Ask::NewPrompts { name, model: of },
+        InputPurpose::NewPrompts { name, model: of },
         "",
     );
 }
@@ -172,7 +178,7 @@ pub fn pick_model(model: &mut Shared, name: String, of: Option<String>) {
             model,
             "the model's folder",
             "a Hugging Face folder, a .gguf file, or a name",
-            Ask::NewModel { name },
+            InputPurpose::NewModel { name },
             "",
         ),
     }

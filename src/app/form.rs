@@ -1,12 +1,12 @@
 //! A small form: values with defaults, ranges and one line of help, checked as they are typed.
 
 use super::edit::EditBuffer;
-use super::effect::SampleAsk;
+use super::effect::SampleRequest;
 use crate::domain::{Kind, ParamRow, Sampler};
 
 /// What a form is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FormFor {
+pub enum FormPurpose {
     /// Sampling candidates.
     Sample,
 }
@@ -34,7 +34,7 @@ pub struct Form {
     /// The value being typed.
     pub selected: usize,
     /// What it is for.
-    pub what: FormFor,
+    pub purpose: FormPurpose,
 }
 
 const fn row(
@@ -68,7 +68,7 @@ impl Form {
     pub fn sample(about: String) -> Self {
         let fields =
             SAMPLE.iter().map(|row| Field { row: *row, buffer: EditBuffer::line(row.default), error: None }).collect();
-        Self { title: "sample answers".into(), about, fields, selected: 0, what: FormFor::Sample }
+        Self { title: "sample answers".into(), about, fields, selected: 0, purpose: FormPurpose::Sample }
     }
 
     /// Checks every value; true when all can be.
@@ -81,9 +81,9 @@ impl Form {
 
     /// What was asked, once every value can be.
     #[must_use]
-    pub fn sample_ask(&self) -> Option<SampleAsk> {
+    pub fn sample_request(&self) -> Option<SampleRequest> {
         let text = |key: &str| self.fields.iter().find(|f| f.row.key == key).map(|f| f.buffer.text().trim());
-        Some(SampleAsk {
+        Some(SampleRequest {
             per_prompt: text("per_prompt")?.parse().ok()?,
             sampler: Sampler {
                 temperature: text("temperature")?.parse().ok()?,

@@ -13,7 +13,7 @@ pub struct Binding<A> {
     /// What it asks for.
     pub action: A,
     /// One or two words for the footer; empty when it is not shown there. Rows that share a word share its place.
-    pub foot: &'static str,
+    pub footer: &'static str,
     /// What it does, in one line.
     pub help: &'static str,
     /// What the palette finds it by.
@@ -23,8 +23,8 @@ pub struct Binding<A> {
 }
 
 /// A row of a key table. Its name is the footer's word, unless it has another.
-pub const fn on<A: Copy>(key: Key, action: A, foot: &'static str, help: &'static str) -> Binding<A> {
-    Binding { key, action, foot, help, name: foot, verdict: false }
+pub const fn on<A: Copy>(key: Key, action: A, footer: &'static str, help: &'static str) -> Binding<A> {
+    Binding { key, action, footer, help, name: footer, verdict: false }
 }
 
 impl<A: Copy> Binding<A> {
@@ -73,8 +73,8 @@ impl<A: Copy + PartialEq> Section<A> {
         let same = |action: A| self.rows.iter().position(|row| row.action == action).unwrap_or(0);
         let rows = self.rows.iter();
         let rows = rows.map(|row| {
-            let Binding { key, foot, help, name, verdict, action } = *row;
-            KeyRow { key, foot, help, name, verdict, first: same(action) }
+            let Binding { key, footer, help, name, verdict, action } = *row;
+            KeyRow { key, footer, help, name, verdict, first: same(action) }
         });
         Table { title: self.title, rows: rows.collect() }
     }
@@ -86,7 +86,7 @@ pub struct KeyRow {
     /// The key.
     pub key: Key,
     /// The footer's word.
-    pub foot: &'static str,
+    pub footer: &'static str,
     /// What it does.
     pub help: &'static str,
     /// What the palette finds it by.
@@ -127,13 +127,13 @@ impl Table {
 /// The footer's entries: keys that share a word, and the word.
 pub fn footer(rows: impl IntoIterator<Item = (Key, &'static str)>) -> Vec<(String, &'static str)> {
     let mut out: Vec<(String, &'static str)> = Vec::new();
-    for (key, foot) in rows {
+    for (key, footer) in rows {
         match out.last_mut() {
-            Some((keys, word)) if *word == foot => {
+            Some((keys, word)) if *word == footer => {
                 keys.push(' ');
                 keys.push_str(&key.to_string());
             }
-            _ => out.push((key.to_string(), foot)),
+            _ => out.push((key.to_string(), footer)),
         }
     }
     out

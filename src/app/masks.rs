@@ -9,7 +9,7 @@ use crate::protocol::{MaskPiece, MaskedRow, Masks};
 
 /// How a stretch of a line is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MaskInk {
+pub enum MaskStyle {
     /// What the row is called.
     Head,
     /// Read and not learned.
@@ -19,13 +19,13 @@ pub enum MaskInk {
     /// Learned of a row that is mixed in.
     Mixed,
     /// Where a packed text begins.
-    Begins,
+    TextStart,
     /// Left out, with the reason.
     LeftOut,
 }
 
 /// A line: its stretches in order.
-pub type MaskLine = Vec<(String, MaskInk)>;
+pub type MaskLine = Vec<(String, MaskStyle)>;
 
 /// The sheet.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +42,7 @@ pub struct MaskSheet {
 
 /// The columns and rows that the sheet's text has on a screen of this size.
 #[must_use]
-pub fn room((columns, rows): (u16, u16)) -> (usize, usize) {
+pub fn text_area((columns, rows): (u16, u16)) -> (usize, usize) {
     let columns = usize::from(columns);
     // Wider lines are hard to read; a narrow screen is taken whole. Rows: header, footer, status and the frame stay.
     (
@@ -55,25 +55,25 @@ impl MaskSheet {
     /// A sheet that waits for the answer to this question.
     #[must_use]
     pub fn new(ticket: u64) -> Self {
-        let lines = vec![vec![("reading the first rows …".to_owned(), MaskInk::Read)]];
+        let lines = vec![vec![("reading the first rows …".to_owned(), MaskStyle::Read)]];
         Self { ticket, answer: None, lines, scroll: 0 }
     }
 
     /// Takes the answer.
-    pub fn fill(&mut self, answer: &Result<Masks, String>, size: (u16, u16)) {
+    pub fn set_answer(&mut self, answer: &Result<Masks, String>, size: (u16, u16)) {
         self.answer = Some(answer.clone());
         self.lay_out(size);
     }
 
     /// Lays the text out for a screen of this size.
     pub fn lay_out(&mut self, size: (u16, u16)) {
-        let (width, _) = room(size);
+        let (width, _) = text_area(size);
         match &self.answer {
             None => return,
             Some(Err(why)) => {
                 let why = presentable(why);
                 self.lines =
-                    wrap(&why, width).into_iter().map(|l| vec![(why[l].to_owned(), MaskInk::LeftOut)]).collect();
+                    wrap(&why, width).into_iter().map(|l| vec![(why[l].to_owned(), MaskStyle::LeftOut)]).collect();
             }
             Some(Ok(masks)) => {
                 let mut about = format!("the first of {}", counted(masks.all, "row"));
@@ -81,7 +81,7 @@ impl MaskSheet {
                     about.push_str(&format!(", and of {} mixed in", counted(masks.mixed, "text")));
                 }
                 let about = if masks.rows.is_empty() { "there are no rows".to_owned() } else { about };
-                self.lines = vec![vec![(about, MaskInk::Read)]];
+                self.lines = vec![vec![(about, MaskStyle::Read)]];
                 self.lines.extend(masks.rows.iter().flat_map(|row| row_lines(row, width)));
             }
         }
@@ -90,7 +90,7 @@ impl MaskSheet {
 
     /// Scrolls by so many lines, within the text.
     pub fn scroll_by(&mut self, by: isize, size: (u16, u16)) {
-        let most = self.lines.len().saturating_sub(room(size).1);
+        let most = self.lines.len().saturating_sub(text_area(size).1);
         self.scroll = self.scroll.saturating_add_signed(by).min(most);
     }
 }
@@ -109,20 +109,20 @@ fn row_lines(row: &MaskedRow, width: usize) -> Vec<MaskLine> {
     }
     if let Some(why) = &row.left_out {
         return vec![
-            vec![(head, MaskInk::Head), (format!("  left out: {}", presentable(why)), MaskInk::LeftOut)],
+            vec![(head, MaskStyle::Head), (format!("  left out: {}", presentable(why)), MaskStyle::LeftOut)],
             Vec::new(),
         ];
     }
     let counts = format!("  {}, {} learned", counted(row.tokens, "token"), row.learned);
-    let mut out = vec![vec![(head, MaskInk::Head), (counts, MaskInk::Read)]];
-    let learned = if row.mixed { MaskInk::Mixed } else { MaskInk::Learned };
+    let mut out = vec![vec![(head, MaskStyle::Head), (counts, MaskStyle::Read)]];
+    let learned = if row.mixed { MaskStyle::Mixed } else { MaskStyle::Learned };
     let (mut rest, mut number) = (row.pieces.as_slice(), 1);
     while !rest.is_empty() {
         let to = rest.iter().skip(1).position(|piece| piece.begins).map_or(rest.len(), |at| at + 1);
         if number > 1 {
             out.push(vec![(
                 format!("┄ text {number} of {texts}: it does not attend to anything above ┄"),
-                MaskInk::Begins,
+                MaskStyle::TextStart,
             )]);
         }
         text_lines(&rest[..to], learned, width, &mut out);
@@ -133,12 +133,12 @@ fn row_lines(row: &MaskedRow, width: usize) -> Vec<MaskLine> {
 }
 
 /// The pieces of one text in lines.
-fn text_lines(pieces: &[MaskPiece], learned: MaskInk, width: usize, out: &mut Vec<MaskLine>) {
+fn text_lines(pieces: &[MaskPiece], learned: MaskStyle, width: usize, out: &mut Vec<MaskLine>) {
     let mut text = String::new();
     let mut ends = Vec::new();
     for piece in pieces {
         text.push_str(&presentable(&piece.text).replace('\n', "↵\n"));
-        ends.push((text.len(), if piece.learned { learned } else { MaskInk::Read }));
+        ends.push((text.len(), if piece.learned { learned } else { MaskStyle::Read }));
     }
     for line in wrap(&text, width) {
         let mut parts = MaskLine::new();
@@ -182,15 +182,15 @@ mod tests {
     fn every_character_is_there_with_its_ink() {
         for width in [5, 12, 60] {
             let lines: Vec<MaskLine> = masks().rows.iter().flat_map(|row| row_lines(row, width)).collect();
-            let of = |ink: MaskInk| {
+            let of = |ink: MaskStyle| {
                 let parts = lines.iter().flatten().filter(|(_, i)| *i == ink).map(|(t, _)| t.as_str());
                 parts.flat_map(str::chars).filter(|c| !c.is_whitespace()).collect::<String>()
             };
             // A control character is shown by its picture, as everywhere.
-            assert_eq!(of(MaskInk::Learned), "Becauseof␛[31mlight.↵", "{width}");
-            assert_eq!(of(MaskInk::Read), "9tokens,3learned<s>user↵Why?x");
+            assert_eq!(of(MaskStyle::Learned), "Becauseof␛[31mlight.↵", "{width}");
+            assert_eq!(of(MaskStyle::Read), "9tokens,3learned<s>user↵Why?x");
             assert_eq!(
-                (of(MaskInk::Head).as_str(), of(MaskInk::LeftOut).as_str()),
+                (of(MaskStyle::Head).as_str(), of(MaskStyle::LeftOut).as_str()),
                 ("p1·chosenp2", "leftout:equalanswers")
             );
         }
@@ -206,11 +206,11 @@ mod tests {
         let flat: Vec<String> = lines.iter().map(|l| l.iter().map(|(t, _)| t.as_str()).collect()).collect();
         assert_eq!(flat[0], "p1 and 1 more, packed · chosen · mixed in  9 tokens, 3 learned");
         assert!(flat[flat.len() - 3].starts_with("┄ text 2 of 2") && flat[flat.len() - 2] == "x", "{flat:?}");
-        assert!(lines.iter().flatten().any(|(text, ink)| text.contains("Because") && *ink == MaskInk::Mixed));
-        assert!(lines.iter().flatten().all(|(_, ink)| *ink != MaskInk::Learned));
+        assert!(lines.iter().flatten().any(|(text, ink)| text.contains("Because") && *ink == MaskStyle::Mixed));
+        assert!(lines.iter().flatten().all(|(_, ink)| *ink != MaskStyle::Learned));
         masks.mixed = 7;
         let mut sheet = MaskSheet::new(1);
-        sheet.fill(&Ok(masks), (80, 24));
+        sheet.set_answer(&Ok(masks), (80, 24));
         assert_eq!(sheet.lines[0][0].0, "the first of 2 rows, and of 7 texts mixed in");
     }
 
@@ -220,7 +220,7 @@ mod tests {
         let mut sheet = MaskSheet::new(1);
         sheet.scroll_by(5, size);
         assert_eq!(sheet.scroll, 0);
-        sheet.fill(&Ok(masks()), size);
+        sheet.set_answer(&Ok(masks()), size);
         let most = sheet.lines.len() - 4;
         sheet.scroll_by(100, size);
         assert_eq!(sheet.scroll, most);

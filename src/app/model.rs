@@ -1,11 +1,11 @@
 //! The state of the workbench: what all screens share, and the one that is shown.
 
-use super::anywhere::ANYWHERE;
+use super::anywhere::GLOBAL_KEYS;
 use super::goal::Show;
 use super::key::Key;
 use super::keymap::{self, Table};
 use super::popup::SECTIONS;
-use super::screen::{DOORS, Shown};
+use super::screen::{ActiveScreen, ROUTES};
 use super::shared::{Shared, Theme};
 use std::ops::{Deref, DerefMut};
 
@@ -15,7 +15,7 @@ pub struct Model {
     /// What all screens share.
     pub shared: Shared,
     /// What is shown.
-    pub screen: Shown,
+    pub screen: ActiveScreen,
 }
 
 impl Deref for Model {
@@ -38,7 +38,7 @@ impl Model {
     pub fn new(theme: Theme, size: (u16, u16), now_ms: u64) -> Self {
         let mut shared = Shared::new(theme, size, now_ms);
         // What it asks the shell for, `begin` asks.
-        let (screen, _) = (DOORS[0].open)(&mut shared, Show::Default);
+        let (screen, _) = (ROUTES[0].open)(&mut shared, Show::Default);
         Self { shared, screen }
     }
 
@@ -49,20 +49,20 @@ impl Model {
             return keymap::footer(popup.footer());
         }
         let mut rows: Vec<(Key, &'static str)> = self.screen.any().footer(&self.shared);
-        rows.extend(ANYWHERE.rows.iter().filter(|row| !row.foot.is_empty()).map(|row| (row.key, row.foot)));
+        rows.extend(GLOBAL_KEYS.rows.iter().filter(|row| !row.footer.is_empty()).map(|row| (row.key, row.footer)));
         keymap::footer(rows)
     }
 
     /// Everything that works on the screen, popups aside.
     #[must_use]
     pub fn tables(&self) -> Vec<Table> {
-        vec![self.screen.any().table(), ANYWHERE.table()]
+        vec![self.screen.any().table(), GLOBAL_KEYS.table()]
     }
 }
 
 /// The table of all keys, in the README's order.
 #[must_use]
 pub fn all_keys() -> Vec<Table> {
-    let screens = DOORS.iter().flat_map(|door| (door.keys)());
-    std::iter::once(ANYWHERE.table()).chain(screens).chain(SECTIONS.iter().map(|section| section.table())).collect()
+    let screens = ROUTES.iter().flat_map(|route| (route.keys)());
+    std::iter::once(GLOBAL_KEYS.table()).chain(screens).chain(SECTIONS.iter().map(|section| section.table())).collect()
 }

@@ -6,7 +6,7 @@ use crate::protocol::{Envelope, Estimate, Integrity, Masks, ModelCard, RunEvent,
 
 /// A run with a living worker, for the list of sessions.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Running {
+pub struct LiveRun {
     /// Its name.
     pub run: RunId,
     /// Steps made, 0 when not known yet.
@@ -29,7 +29,7 @@ pub struct SessionCard {
     /// Runs of every kind.
     pub runs: usize,
     /// Runs with a living worker.
-    pub running: Vec<Running>,
+    pub running: Vec<LiveRun>,
     /// Last change on the wall clock in milliseconds since 1970.
     pub changed_ms: u64,
     /// Last losses of its last training run, oldest first.

@@ -2,7 +2,7 @@
 
 use super::effect::Effect;
 use super::msg::Opened;
-use super::outbox::{Outbox, Saved};
+use super::outbox::{Outbox, SaveState};
 use crate::domain::{PairId, QueueOrder, Rater, RunId, RunState, RunStatus, Session};
 use crate::protocol::{
     Envelope, Integrity, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run, apply_run_event,
@@ -43,7 +43,7 @@ impl RunView {
 
 /// The open session.
 #[derive(Debug, Clone)]
-pub struct Open {
+pub struct OpenSession {
     /// The name or path it was opened by.
     pub name: String,
     /// Its folder.
@@ -73,7 +73,7 @@ pub struct Open {
     known: HashSet<u64>,
 }
 
-impl Open {
+impl OpenSession {
     /// The session before its records have come.
     #[must_use]
     pub fn new(opened: Opened) -> Self {
@@ -179,7 +179,7 @@ impl Open {
 
     /// Whether everything is on disk.
     #[must_use]
-    pub fn saved(&self) -> Saved {
+    pub fn saved(&self) -> SaveState {
         self.outbox.saved()
     }
 

@@ -13,7 +13,7 @@ pub enum Pick {
     /// Do what this row of the screen's key table asks for.
     Screen(usize),
     /// Do what this row of the keys that work everywhere asks for.
-    Anywhere(usize),
+    Global(usize),
     /// Go to this screen.
     Go(&'static str),
     /// Open this session.
@@ -91,7 +91,7 @@ impl Palette {
             verdict: row.verdict,
         };
         let here = screen.actions().into_iter().map(|(keys, row)| entry(keys, row, Pick::Screen(row.first)));
-        let there = anywhere.actions().into_iter().map(|(keys, row)| entry(keys, row, Pick::Anywhere(row.first)));
+        let there = anywhere.actions().into_iter().map(|(keys, row)| entry(keys, row, Pick::Global(row.first)));
         let mut entries: Vec<PaletteEntry> = here.chain(there).collect();
         for name in screens {
             // Where a key of this screen leads there, its entry is in the list.

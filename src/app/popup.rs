@@ -6,7 +6,7 @@ use super::effect::Effect;
 use super::form::Form;
 use super::key::{Code, Key};
 use super::keymap::{Section, Table, c, k, on};
-use super::masks::{MaskSheet, room};
+use super::masks::{MaskSheet, text_area};
 use super::palette::{Palette, Pick};
 use crate::domain::{CompletionId, PairId};
 
@@ -18,7 +18,7 @@ pub enum Popup {
     /// A list to find something in.
     Palette(Palette),
     /// Something to type.
-    Input(Input),
+    Input(TextInput),
     /// A few values with defaults.
     Form(Form),
     /// A question with yes and no.
@@ -124,7 +124,7 @@ pub enum Pressed {
     /// It is closed.
     Closed,
     /// It would be closed, and what was typed in it lost: asks first.
-    Discard(Input),
+    Discard(TextInput),
     /// It is closed with an answer.
     Answered(PopupAnswer),
 }
@@ -135,13 +135,13 @@ pub enum PopupAnswer {
     /// An entry of a list.
     Picked(Pick),
     /// A typed text.
-    Typed(Input),
+    Typed(TextInput),
     /// The correction that was open is to be withdrawn.
-    Withdrawn(Input),
+    Withdrawn(TextInput),
     /// A form.
     Filled(Form),
     /// Yes.
-    Yes(Then),
+    Yes(OnYes),
 }
 
 impl Popup {
@@ -174,8 +174,8 @@ impl Popup {
                 _ => true,
             })
         };
-        let rows = self.section().rows.iter().filter(|row| !row.foot.is_empty() && holds(row.action, row.key));
-        rows.map(|row| (row.key, row.foot)).collect()
+        let rows = self.section().rows.iter().filter(|row| !row.footer.is_empty() && holds(row.action, row.key));
+        rows.map(|row| (row.key, row.footer)).collect()
     }
 
     /// Handles a key on a screen of this size.
@@ -184,7 +184,7 @@ impl Popup {
         if action == Some(A::Cancel) {
             // A sentence of somebody's own is not thrown away by one key.
             return match self {
-                Self::Input(input) if input.is_worth_asking() => Pressed::Discard(input),
+                Self::Input(input) if input.has_unsaved_text() => Pressed::Discard(input),
                 _ => Pressed::Closed,
             };
         }
@@ -195,7 +195,7 @@ impl Popup {
                 _ => {}
             },
             Self::Masks(sheet) => {
-                let page = room(size).1.saturating_sub(1) as isize;
+                let page = text_area(size).1.saturating_sub(1) as isize;
                 match action {
                     Some(A::Down) => sheet.scroll_by(1, size),
                     Some(A::Up) => sheet.scroll_by(-1, size),
@@ -222,7 +222,7 @@ impl Popup {
                         other => Pressed::Stay(other),
                     };
                 }
-                if action == Some(A::Withdraw) && matches!(input.ask, Ask::Correct { .. }) {
+                if action == Some(A::Withdraw) && matches!(input.purpose, InputPurpose::Correct { .. }) {
                     return match self {
                         Self::Input(input) => Pressed::Answered(PopupAnswer::Withdrawn(input)),
                         other => Pressed::Stay(other),
@@ -251,7 +251,7 @@ impl Popup {
             },
             Self::Confirm(confirm) => {
                 if action == Some(A::Accept) {
-                    return Pressed::Answered(PopupAnswer::Yes(confirm.then.clone()));
+                    return Pressed::Answered(PopupAnswer::Yes(confirm.on_yes.clone()));
                 }
             }
             Self::Message { .. } => {}
@@ -286,7 +286,7 @@ pub struct Help {
 
 /// What typed text is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
+pub enum InputPurpose {
     /// The name of a new session.
     NewName,
     /// The path of its model.
@@ -317,10 +317,10 @@ pub enum Ask {
     },
 }
 
-impl Ask {
+impl InputPurpose {
     /// Whether the screen below asks, and not one of the questions that every screen may ask.
     #[must_use]
-    pub fn is_of_the_screen(&self) -> bool {
+    pub fn is_from_screen(&self) -> bool {
         match self {
             Self::Note { .. } | Self::Correct { .. } => true,
             Self::NewName | Self::NewModel { .. } | Self::NewPrompts { .. } | Self::Import => false,
@@ -330,7 +330,7 @@ impl Ask {
 
 /// Something to type.
 #[derive(Debug, Clone)]
-pub struct Input {
+pub struct TextInput {
     /// What is asked.
     pub title: String,
     /// What to type, in a few words.
@@ -338,16 +338,16 @@ pub struct Input {
     /// What is typed.
     pub buffer: EditBuffer,
     /// What it is for.
-    pub ask: Ask,
+    pub purpose: InputPurpose,
     /// Why it was not taken.
     pub error: Option<String>,
 }
 
-impl Input {
+impl TextInput {
     /// Whether closing it would lose a text that somebody wrote.
     #[must_use]
-    pub fn is_worth_asking(&self) -> bool {
-        matches!(self.ask, Ask::Note { .. } | Ask::Correct { .. }) && self.buffer.is_changed()
+    pub fn has_unsaved_text(&self) -> bool {
+        matches!(self.purpose, InputPurpose::Note { .. } | InputPurpose::Correct { .. }) && self.buffer.is_changed()
     }
 }
 
@@ -357,12 +357,12 @@ pub struct Confirm {
     /// The question.
     pub question: String,
     /// What yes does.
-    pub then: Then,
+    pub on_yes: OnYes,
 }
 
 /// What follows a yes.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Then {
+pub enum OnYes {
     /// These effects.
     Effects(Vec<Effect>),
     /// Leave the program although something is not saved.

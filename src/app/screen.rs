@@ -23,21 +23,21 @@ macro_rules! screens {
 }
 pub(crate) use screens;
 
-/// Makes of the list its files, [`Shown`] and [`DOORS`].
+/// Makes of the list its files, [`ActiveScreen`] and [`ROUTES`].
 macro_rules! routes {
     ($($file:ident::$State:ident)*) => {
         $(pub mod $file;)*
 
         /// The screen that is shown, with its state.
         #[derive(Debug, Clone)]
-        pub enum Shown {
+        pub enum ActiveScreen {
             $(
                 #[doc = concat!("See `app/screen/", stringify!($file), ".rs`.")]
                 $State(Box<$file::$State>),
             )*
         }
 
-        impl Shown {
+        impl ActiveScreen {
             /// What every screen can do.
             #[must_use]
             pub fn any(&self) -> &dyn AnyScreen {
@@ -55,14 +55,14 @@ macro_rules! routes {
         }
 
         /// The way into every screen.
-        pub const DOORS: &[Door] = &[$(
-            Door {
+        pub const ROUTES: &[Route] = &[$(
+            Route {
                 name: $file::$State::NAME,
                 needs_session: $file::$State::NEEDS_SESSION,
                 keys: || $file::$State::KEYS.iter().map(super::keymap::Section::table).collect(),
                 open: |shared, show| {
                     let (screen, effects) = $file::$State::open(shared, show);
-                    (Shown::$State(Box::new(screen)), effects)
+                    (ActiveScreen::$State(Box::new(screen)), effects)
                 },
             },
         )*];
@@ -72,7 +72,7 @@ screens!(routes);
 
 /// The way into a screen.
 #[derive(Debug, Clone, Copy)]
-pub struct Door {
+pub struct Route {
     /// The screen's name.
     pub name: &'static str,
     /// Whether it shows the open session.
@@ -80,11 +80,11 @@ pub struct Door {
     /// Its sections of the key table.
     pub keys: fn() -> Vec<Table>,
     /// Opens it.
-    pub open: fn(&mut Shared, Show) -> (Shown, Vec<Effect>),
+    pub open: fn(&mut Shared, Show) -> (ActiveScreen, Vec<Effect>),
 }
 
 /// The way into the screen of this name.
 #[must_use]
-pub fn door(name: &str) -> Option<&'static Door> {
-    DOORS.iter().find(|door| door.name == name)
+pub fn route(name: &str) -> Option<&'static Route> {
+    ROUTES.iter().find(|route| route.name == name)
 }

@@ -2,7 +2,7 @@
 
 use super::goal::Goal;
 use super::msg::SessionCard;
-use super::open::Open;
+use super::open::OpenSession;
 use super::popup::Popup;
 use crate::domain::QueueOrder;
 use crate::protocol::ModelCard;
@@ -64,13 +64,13 @@ pub struct Shared {
     /// What computes here; empty before it is known.
     pub device: String,
     /// The open session.
-    pub open: Option<Open>,
+    pub open: Option<OpenSession>,
     /// Where to go when the session asked for is open.
     pub goal: Option<(String, Goal)>,
     /// The line at the bottom.
     pub notice: Option<Notice>,
     /// Numbers questions to the shell.
-    pub next_question: u64,
+    pub last_ticket: u64,
     /// The order in which pairs are asked.
     pub order: QueueOrder,
 }
@@ -92,7 +92,7 @@ impl Shared {
             open: None,
             goal: None,
             notice: None,
-            next_question: 1,
+            last_ticket: 1,
             order: QueueOrder::default(),
         }
     }
@@ -115,8 +115,8 @@ impl Shared {
     }
 
     /// A number for a question to the shell.
-    pub fn question(&mut self) -> u64 {
-        self.next_question += 1;
-        self.next_question
+    pub fn next_ticket(&mut self) -> u64 {
+        self.last_ticket += 1;
+        self.last_ticket
     }
 }

@@ -3,13 +3,13 @@
 use super::effect::Effect;
 use super::goal::{Goal, Next};
 use super::model::Model;
-use super::outbox::Saved;
-use super::screen::door;
+use super::outbox::SaveState;
+use super::screen::route;
 use crate::domain::counted;
 
 /// The first effects of a workbench that opens on the list of sessions, or on a session and a screen of it.
 pub fn begin(model: &mut Model, session: Option<(String, Goal)>) -> Vec<Effect> {
-    let mut effects = vec![Effect::ListSessions, Effect::AskDevice, Effect::ListModels];
+    let mut effects = vec![Effect::ListSessions, Effect::QueryDevice, Effect::ListModels];
     if let Some((name, goal)) = session {
         effects.insert(0, Effect::OpenSession { name: name.clone() });
         model.goal = Some((name, goal));
@@ -29,7 +29,7 @@ pub fn follow(model: &mut Model, next: Next) -> Vec<Effect> {
 
 /// Goes to a screen of a session, opening the session first where needed.
 pub fn go(model: &mut Model, session: Option<String>, goal: Goal) -> Vec<Effect> {
-    if door(goal.screen).is_some_and(|door| !door.needs_session) {
+    if route(goal.screen).is_some_and(|route| !route.needs_session) {
         return arrive(model, goal);
     }
     let open = model.open.as_ref().map(|open| open.name.clone());
@@ -61,11 +61,11 @@ pub fn arrive(model: &mut Model, goal: Goal) -> Vec<Effect> {
 
 /// Shows a screen of the open session.
 pub fn show(model: &mut Model, goal: Goal) -> Vec<Effect> {
-    let Some(door) = door(goal.screen) else {
+    let Some(route) = route(goal.screen) else {
         model.warn(format!("no screen is called {}", goal.screen));
         return Vec::new();
     };
-    let (screen, effects) = (door.open)(&mut model.shared, goal.show);
+    let (screen, effects) = (route.open)(&mut model.shared, goal.show);
     model.screen = screen;
     model.touch();
     effects
@@ -74,9 +74,11 @@ pub fn show(model: &mut Model, goal: Goal) -> Vec<Effect> {
 /// What is not saved, as one sentence.
 pub fn unsaved(model: &Model) -> Option<String> {
     match model.open.as_ref()?.saved() {
-        Saved::All => None,
-        Saved::Saving(n) => Some(format!("{n} records are not on disk yet.")),
-        Saved::Delayed { records, error, .. } => Some(format!("{} not saved: {error}.", counted(records, "record"))),
-        Saved::Failed(error) => Some(format!("Some verdicts are not saved: {error}.")),
+        SaveState::Saved => None,
+        SaveState::Saving(n) => Some(format!("{n} records are not on disk yet.")),
+        SaveState::Delayed { records, error, .. } => {
+            Some(format!("{} not saved: {error}.", counted(records, "record")))
+        }
+        SaveState::Failed(error) => Some(format!("Some verdicts are not saved: {error}.")),
     }
 }

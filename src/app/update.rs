@@ -1,17 +1,17 @@
 //! `update`: every message finds its handler here.
 
-use super::anywhere::{ANYWHERE, Anywhere};
+use super::anywhere::{GLOBAL_KEYS, GlobalAction};
 use super::effect::Effect;
 use super::flow;
 use super::goal::{Goal, Next, Show};
 use super::key::Key;
 use super::model::Model;
 use super::msg::Msg;
-use super::open::Open;
-use super::outbox::Saved;
+use super::open::OpenSession;
+use super::outbox::SaveState;
 use super::palette::{Palette, Pick};
-use super::popup::{Confirm, Help, Popup, PopupAnswer, Pressed, Then};
-use super::screen::DOORS;
+use super::popup::{Confirm, Help, OnYes, Popup, PopupAnswer, Pressed};
+use super::screen::ROUTES;
 use super::shared::Tone;
 use super::travel;
 
@@ -59,7 +59,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
                     Goal::to("label")
                 }
             };
-            let mut open = Open::new(opened);
+            let mut open = OpenSession::new(opened);
             open.order = model.order;
             model.open = Some(open);
             model.touch();
@@ -132,7 +132,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             model.touch();
         }
         Msg::WorkerLog { .. } | Msg::EstimateReady { .. } => {
-            return model.screen.any_mut().hear(&mut model.shared, msg);
+            return model.screen.any_mut().on_reply(&mut model.shared, msg);
         }
         Msg::MasksReady { ticket, answer } => {
             let size = model.size;
@@ -140,7 +140,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
                 Popup::Masks(sheet) if sheet.ticket == ticket => Some(sheet),
                 _ => None,
             });
-            sheets.for_each(|sheet| sheet.fill(&answer, size));
+            sheets.for_each(|sheet| sheet.set_answer(&answer, size));
             model.touch();
         }
         Msg::Launched { run } => {
@@ -219,32 +219,32 @@ fn press(model: &mut Model, key: Key) -> Vec<Effect> {
             Pressed::Discard(input) => {
                 model.popups.push(Popup::Input(input));
                 let question = "Discard what you typed?".into();
-                model.popups.push(Popup::Confirm(Confirm { question, then: Then::Discard }));
+                model.popups.push(Popup::Confirm(Confirm { question, on_yes: OnYes::Discard }));
                 Vec::new()
             }
-            Pressed::Answered(answer) => answered(model, answer),
+            Pressed::Answered(answer) => on_answer(model, answer),
         };
     }
     if let Some(next) = model.screen.any_mut().press(&mut model.shared, key) {
         return travel::follow(model, next);
     }
-    ANYWHERE.lookup(key).map_or_else(Vec::new, |action| anywhere(model, action))
+    GLOBAL_KEYS.lookup(key).map_or_else(Vec::new, |action| anywhere(model, action))
 }
 
 /// Does what a popup was closed with: here what every screen may ask, and what the screen asked by the screen.
-fn answered(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
+fn on_answer(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
     let shared = &mut model.shared;
     let next = match answer {
-        PopupAnswer::Yes(Then::Quit) => vec![Effect::Quit].into(),
-        PopupAnswer::Yes(Then::Effects(effects)) => effects.into(),
-        PopupAnswer::Yes(Then::Discard) => {
+        PopupAnswer::Yes(OnYes::Quit) => vec![Effect::Quit].into(),
+        PopupAnswer::Yes(OnYes::Effects(effects)) => effects.into(),
+        PopupAnswer::Yes(OnYes::Discard) => {
             shared.popups.pop();
             Next::default()
         }
         PopupAnswer::Filled(form) => flow::submit(shared, form).into(),
         PopupAnswer::Picked(Pick::Screen(row)) => model.screen.any_mut().act_row(shared, row),
-        PopupAnswer::Picked(Pick::Anywhere(row)) => {
-            return ANYWHERE.rows.get(row).map_or_else(Vec::new, |row| anywhere(model, row.action));
+        PopupAnswer::Picked(Pick::Global(row)) => {
+            return GLOBAL_KEYS.rows.get(row).map_or_else(Vec::new, |row| anywhere(model, row.action));
         }
         PopupAnswer::Picked(Pick::Go(screen)) => Next::go(Goal::to(screen)),
         PopupAnswer::Picked(Pick::Session(name)) => Next::go_in(Some(name), Goal::to("label")),
@@ -252,37 +252,40 @@ fn answered(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
             flow::pick_model(shared, name, of);
             Next::default()
         }
-        PopupAnswer::Picked(pick @ Pick::Pair(_)) => model.screen.any_mut().answered(shared, PopupAnswer::Picked(pick)),
-        PopupAnswer::Typed(input) if input.ask.is_of_the_screen() => {
-            model.screen.any_mut().answered(shared, PopupAnswer::Typed(input))
+        PopupAnswer::Picked(pick @ Pick::Pair(_)) => {
+            model.screen.any_mut().on_answer(shared, PopupAnswer::Picked(pick))
         }
-        PopupAnswer::Withdrawn(input) => model.screen.any_mut().answered(shared, PopupAnswer::Withdrawn(input)),
+        PopupAnswer::Typed(input) if input.purpose.is_from_screen() => {
+            model.screen.any_mut().on_answer(shared, PopupAnswer::Typed(input))
+        }
+        PopupAnswer::Withdrawn(input) => model.screen.any_mut().on_answer(shared, PopupAnswer::Withdrawn(input)),
         PopupAnswer::Typed(input) => flow::typed(shared, input).into(),
     };
     travel::follow(model, next)
 }
 
 /// Does what a key asks for that works on every screen.
-fn anywhere(model: &mut Model, action: Anywhere) -> Vec<Effect> {
+fn anywhere(model: &mut Model, action: GlobalAction) -> Vec<Effect> {
     match action {
-        Anywhere::Help => {
+        GlobalAction::Help => {
             let tables = model.tables();
             model.popups.push(Popup::Help(Help { tables, scroll: 0 }));
         }
-        Anywhere::Palette => {
+        GlobalAction::Palette => {
             let names: Vec<String> = model.sessions.iter().flatten().map(|card| card.name.clone()).collect();
-            let mut everywhere = ANYWHERE.table();
-            everywhere.rows.retain(|row| ANYWHERE.rows[row.first].action != Anywhere::Palette);
-            let screens = DOORS.iter().filter(|door| model.open.is_some() || !door.needs_session).map(|door| door.name);
+            let mut everywhere = GLOBAL_KEYS.table();
+            everywhere.rows.retain(|row| GLOBAL_KEYS.rows[row.first].action != GlobalAction::Palette);
+            let screens =
+                ROUTES.iter().filter(|route| model.open.is_some() || !route.needs_session).map(|route| route.name);
             let here = model.screen.any().table();
             let palette = Palette::commands(&here, &everywhere, screens, names.into_iter());
             model.popups.push(Popup::Palette(palette));
         }
-        Anywhere::Quit => return quit(model),
-        Anywhere::Redraw => return vec![Effect::Redraw],
-        Anywhere::Suspend => return vec![Effect::Suspend],
-        Anywhere::SaveAgain => match &mut model.open {
-            Some(open) if open.saved() == Saved::All => model.say("everything is saved"),
+        GlobalAction::Quit => return quit(model),
+        GlobalAction::Redraw => return vec![Effect::Redraw],
+        GlobalAction::Suspend => return vec![Effect::Suspend],
+        GlobalAction::SaveAgain => match &mut model.open {
+            Some(open) if open.saved() == SaveState::Saved => model.say("everything is saved"),
             Some(open) => {
                 let mut effects = open.outbox.retry();
                 effects.push(Effect::SaveNow);
@@ -299,7 +302,9 @@ fn quit(model: &mut Model) -> Vec<Effect> {
     match travel::unsaved(model) {
         None => vec![Effect::Quit],
         Some(why) => {
-            model.popups.push(Popup::Confirm(Confirm { question: format!("{why} Leave anyway?"), then: Then::Quit }));
+            model
+                .popups
+                .push(Popup::Confirm(Confirm { question: format!("{why} Leave anyway?"), on_yes: OnYes::Quit }));
             Vec::new()
         }
     }

@@ -1,7 +1,7 @@
 //! The frame around every screen: header (where am I, what is running, is it saved), status line, footer (the keys that
 //! matter here), and rules with titles.
 
-use crate::app::{Model, RunView, Saved, Tone, cells, clip};
+use crate::app::{Model, RunView, SaveState, Tone, cells, clip};
 use crate::domain::counted;
 use crate::ui::theme::{ACCENT, BAD, BOLD, DIM, GOOD, TEXT, WARN};
 use ratatui::buffer::Buffer;
@@ -11,7 +11,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
 /// The smallest terminal that is drawn in.
-const SMALLEST: (u16, u16) = (60, 16);
+const MIN_SIZE: (u16, u16) = (60, 16);
 
 /// Where the parts of the frame are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Areas {
 /// Where the parts of the frame are; none when the terminal is too small.
 #[must_use]
 pub fn areas(area: Rect) -> Option<Areas> {
-    if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
+    if area.width < MIN_SIZE.0 || area.height < MIN_SIZE.1 {
         return None;
     }
     let row = |y: u16| Rect { y: area.y + y, height: 1, ..area };
@@ -43,7 +43,7 @@ pub fn areas(area: Rect) -> Option<Areas> {
 
 /// Says that the terminal is too small.
 pub fn too_small(buf: &mut Buffer, area: Rect) {
-    let text = format!("too small: needs {}x{}, is {}x{}", SMALLEST.0, SMALLEST.1, area.width, area.height);
+    let text = format!("too small: needs {}x{}, is {}x{}", MIN_SIZE.0, MIN_SIZE.1, area.width, area.height);
     put(buf, area.x, area.y, area.width, &text, TEXT);
 }
 
@@ -75,13 +75,13 @@ pub fn saved(model: &Model, room: usize) -> Vec<Span<'static>> {
     let Some(open) = &model.open else { return Vec::new() };
     let (text, style) = match (&open.read_only, open.saved()) {
         (Some(holder), _) => (format!("read-only: held by {holder}"), WARN),
-        (None, Saved::All) => ("✓ saved".to_owned(), GOOD),
-        (None, Saved::Saving(_)) => ("saving…".to_owned(), WARN),
-        (None, Saved::Delayed { records, error, again_ms }) => {
+        (None, SaveState::Saved) => ("✓ saved".to_owned(), GOOD),
+        (None, SaveState::Saving(_)) => ("saving…".to_owned(), WARN),
+        (None, SaveState::Delayed { records, error, again_ms }) => {
             let seconds = again_ms.saturating_sub(model.clock_ms).div_ceil(1000);
             (format!("{records} NOT SAVED, next try in {seconds} s (ctrl-s: now): {error}"), BAD)
         }
-        (None, Saved::Failed(error)) => (format!("NOT SAVED, ctrl-s tries again: {error}"), BAD),
+        (None, SaveState::Failed(error)) => (format!("NOT SAVED, ctrl-s tries again: {error}"), BAD),
     };
     vec![Span::styled(clip(&text, room), style)]
 }

@@ -3,8 +3,8 @@
 use super::frame::{put, put_line};
 use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, GOOD, TEXT, WARN};
 use crate::app::keymap::Table;
-use crate::app::masks::{MaskInk, MaskSheet, room};
-use crate::app::{EditBuffer, Form, Help, Input, Model, Palette, Popup, cells, clip, wrap};
+use crate::app::masks::{MaskSheet, MaskStyle, text_area};
+use crate::app::{EditBuffer, Form, Help, Model, Palette, Popup, TextInput, cells, clip, wrap};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
@@ -172,7 +172,7 @@ fn line_with_cursor(buf: &mut Buffer, area: Rect, text: &str, cursor: usize, sty
     }
 }
 
-fn input(buf: &mut Buffer, area: Rect, input: &Input) {
+fn input(buf: &mut Buffer, area: Rect, input: &TextInput) {
     let many = input.buffer.is_multiline();
     let most = if many || area.width < NARROW { 100 } else { 72 };
     let width = area.width.saturating_sub(4).min(most);
@@ -238,29 +238,29 @@ fn form(buf: &mut Buffer, area: Rect, form: &Form) {
 }
 
 /// What is learned is underlined and in the accent, of mixed rows in green; what is only read is dim.
-fn masks(buf: &mut Buffer, area: Rect, sheet_of: &MaskSheet, size: (u16, u16)) {
-    let (width, rows) = room(size);
-    let height = sheet_of.lines.len().clamp(3, rows) as u16;
+fn masks(buf: &mut Buffer, area: Rect, mask_sheet: &MaskSheet, size: (u16, u16)) {
+    let (width, rows) = text_area(size);
+    let height = mask_sheet.lines.len().clamp(3, rows) as u16;
     let inner = sheet(buf, area, width as u16, height, "what the model reads · underlined: what it learns");
     let rows = usize::from(inner.height);
-    for (i, line) in sheet_of.lines.iter().skip(sheet_of.scroll).take(rows).enumerate() {
+    for (i, line) in mask_sheet.lines.iter().skip(mask_sheet.scroll).take(rows).enumerate() {
         let spans = line.iter().map(|(text, ink)| {
             Span::styled(
                 text.as_str(),
                 match ink {
-                    MaskInk::Head => BOLD,
-                    MaskInk::Read => DIM,
-                    MaskInk::Learned => ACCENT.add_modifier(Modifier::UNDERLINED),
-                    MaskInk::Mixed => GOOD.add_modifier(Modifier::UNDERLINED),
-                    MaskInk::Begins => ACCENT,
-                    MaskInk::LeftOut => WARN,
+                    MaskStyle::Head => BOLD,
+                    MaskStyle::Read => DIM,
+                    MaskStyle::Learned => ACCENT.add_modifier(Modifier::UNDERLINED),
+                    MaskStyle::Mixed => GOOD.add_modifier(Modifier::UNDERLINED),
+                    MaskStyle::TextStart => ACCENT,
+                    MaskStyle::LeftOut => WARN,
                 },
             )
         });
         put_line(buf, row(inner, i as u16), spans.collect::<Line>());
     }
-    if sheet_of.scroll + rows < sheet_of.lines.len() {
-        let more = format!(" ↓ {} more ", sheet_of.lines.len() - rows - sheet_of.scroll);
+    if mask_sheet.scroll + rows < mask_sheet.lines.len() {
+        let more = format!(" ↓ {} more ", mask_sheet.lines.len() - rows - mask_sheet.scroll);
         let at = inner.right().saturating_sub(cells(&more) as u16);
         put(buf, at, inner.bottom(), inner.width, &more, DIM);
     }

@@ -10,13 +10,13 @@ mod scene;
 
 pub use scene::Scene;
 
-use self::findings::{severity_style, urgent, wrapped};
+use self::findings::{alerts, severity_style, wrapped};
 use crate::app::curves::{XUnit, panes as panes_of};
 use crate::app::{cells, clip, presentable};
 use crate::domain::{RunState, RunStatus, Sample, counted};
 use crate::ui::frame::{duration, put_line, rule};
 use crate::ui::theme::{ACCENT, BAD, BOLD, DIM, GOOD, WARN};
-use crate::ui::widgets::plain::{bar, bytes, count, middle};
+use crate::ui::widgets::plain::{bar, bytes, centred, count};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -69,7 +69,7 @@ pub fn draw_scene(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         return sampling::draw(scene, area, buf);
     }
     let panes = panes_of(scene.run);
-    let wanted = layout::Wanted {
+    let wanted = layout::LayoutInput {
         panes: panes.len(),
         focus: scene.view.pane,
         runs: scene.runs.is_some(),
@@ -94,9 +94,9 @@ pub fn draw_scene(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let hidden = panes.len().saturating_sub(parts.charts.len());
     if let Some(side) = parts.side {
         facts_and_findings(scene, hidden, side, buf);
-        foot(scene, false, parts.foot, buf);
+        bottom_pane(scene, false, parts.bottom, buf);
     } else {
-        foot(scene, true, parts.foot, buf);
+        bottom_pane(scene, true, parts.bottom, buf);
     }
 }
 
@@ -181,7 +181,7 @@ fn waiting(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         lines.push(format!("{} on {}", counted(plan.total_steps, "step"), counted(plan.train_rows, "row")));
         lines.push(clip(&plan.objective, usize::from(area.width)));
     }
-    middle(buf, area, &lines);
+    centred(buf, area, &lines);
 }
 
 /// The side column: what the run is about, then findings.
@@ -216,7 +216,7 @@ fn facts_and_findings(scene: &Scene<'_>, hidden: usize, area: Rect, buf: &mut Bu
     y += 1;
     rule(buf, Rect { y, height: 1, ..area }, &Span::styled("findings", DIM), "");
     y += 1;
-    let found = urgent(scene);
+    let found = alerts(scene);
     if found.is_empty() {
         buf.set_stringn(area.x + 1, y, "none so far", usize::from(area.width), DIM);
         return;
@@ -278,14 +278,14 @@ fn state_facts(run: &RunState, live: bool) -> Vec<(&'static str, String)> {
 }
 
 /// Below the charts: samples or the worker's own output; when narrow, findings come first.
-fn foot(scene: &Scene<'_>, findings: bool, area: Rect, buf: &mut Buffer) {
+fn bottom_pane(scene: &Scene<'_>, findings: bool, area: Rect, buf: &mut Buffer) {
     if area.height < 2 {
         return;
     }
     let width = usize::from(area.width).saturating_sub(2);
     let mut rows = area.y + 1..area.bottom();
-    let urgent = if findings && !scene.view.show_output { urgent(scene) } else { Vec::new() };
-    let title = match (scene.view.show_output, urgent.is_empty()) {
+    let alerts = if findings && !scene.view.show_output { alerts(scene) } else { Vec::new() };
+    let title = match (scene.view.show_output, alerts.is_empty()) {
         (true, _) => "worker.log",
         (false, false) => "findings · samples",
         (false, true) => "samples",
@@ -304,7 +304,7 @@ fn foot(scene: &Scene<'_>, findings: bool, area: Rect, buf: &mut Buffer) {
     }
     // Findings may take all rows but one.
     let keep = usize::from(!scene.run.samples.is_empty());
-    for (text, severity) in &urgent {
+    for (text, severity) in &alerts {
         let lines = wrapped(text, width);
         let room = rows.len().saturating_sub(keep);
         for (i, line) in lines.iter().take(room).enumerate() {

@@ -1,7 +1,7 @@
 //! The screens' drawing: what each says in the header and draws in the body. The list is in `app/screen.rs`; every name of
 //! it has a file here with `header` and `body`.
 
-use crate::app::{Model, Shown};
+use crate::app::{ActiveScreen, Model};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
@@ -14,14 +14,14 @@ macro_rules! drawing {
         /// Place and state for the header.
         pub fn header(model: &Model) -> (Vec<String>, Line<'static>) {
             match &model.screen {
-                $(Shown::$State(screen) => $file::header(model, screen),)*
+                $(ActiveScreen::$State(screen) => $file::header(model, screen),)*
             }
         }
 
         /// Draws the body and gives the status line.
         pub fn body(buf: &mut Buffer, area: Rect, model: &Model) -> Line<'static> {
             match &model.screen {
-                $(Shown::$State(screen) => $file::body(buf, area, model, screen),)*
+                $(ActiveScreen::$State(screen) => $file::body(buf, area, model, screen),)*
             }
         }
     };

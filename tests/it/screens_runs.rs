@@ -730,10 +730,10 @@ fn launch_takes_values_as_typed_and_starts_once() {
     press(&mut model, "backspace backspace backspace backspace 0 . 2");
     // The first asks a worker whether it fits, the second does not wait for it, the third is one too many.
     let effects = press(&mut model, "enter enter enter");
-    let [Effect::Estimate { .. }, Effect::Launch(ask)] = effects.as_slice() else {
+    let [Effect::Estimate { .. }, Effect::Launch(request)] = effects.as_slice() else {
         panic!("one launch, not {effects:?}")
     };
-    assert_eq!((ask.method.as_str(), ask.params.text("beta"), &ask.init), ("dpo", "0.2", &None));
+    assert_eq!((request.method.as_str(), request.params.text("beta"), &request.init), ("dpo", "0.2", &None));
 }
 
 #[test]
@@ -791,8 +791,8 @@ fn launch_on_a_damaged_log_starts_only_when_it_is_asked_for_a_second_time() {
     assert!(text.contains("Train on what can be read?") && text.contains("the first: events/000001.jsonl"), "{text}");
     assert_eq!(press(&mut model, "n"), []);
     let effects = press(&mut model, "enter y");
-    let [Effect::Launch(ask)] = effects.as_slice() else { panic!("one launch, not {effects:?}") };
-    assert!(ask.allow_damaged);
+    let [Effect::Launch(request)] = effects.as_slice() else { panic!("one launch, not {effects:?}") };
+    assert!(request.allow_damaged);
 }
 
 #[test]
@@ -934,8 +934,8 @@ fn replay_loading_and_empty() {
 fn masks_are_shown_before_a_run_and_scroll() {
     let mut model = open_with(Goal::to("launch"), Theme::default(), session_log(12, &[]), Vec::new(), true).0;
     let effects = press(&mut model, "m");
-    let [Effect::Masks { ticket, ask }] = effects.as_slice() else { panic!("{effects:?}") };
-    assert_eq!(ask.method, "dpo");
+    let [Effect::Masks { ticket, request }] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!(request.method, "dpo");
     assert!(look(&mut model, (80, 24)).contains("reading the first rows"));
     let row = |i: usize, part: &str, answer: &str| MaskedRow {
         id: PairId::new(format!("p{i}:a-b")),

@@ -3,7 +3,7 @@
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use std::collections::VecDeque;
-use tiebreak::app::{Code, Effect, Goal, Key, Model, Msg, Numbers, Opened, Running, SessionCard, Theme, begin, update};
+use tiebreak::app::{Code, Effect, Goal, Key, LiveRun, Model, Msg, Opened, SeqMap, SessionCard, Theme, begin, update};
 use tiebreak::domain::{
     Completion, CompletionId, Finish, Message, Pair, PairId, Prompt, PromptBody, PromptId, Rater, RunId, Sampler,
     Session,
@@ -27,7 +27,7 @@ pub struct Desk {
     /// Appends that wait while the disk is slow.
     pub waiting: VecDeque<(u64, SessionRecord)>,
     /// The numbers that verdicts got in the log.
-    pub numbers: Numbers,
+    pub numbers: SeqMap,
     /// Whether appends are acknowledged at once.
     pub prompt_disk: bool,
     /// Milliseconds between two keys.
@@ -42,7 +42,7 @@ impl Desk {
             log: Vec::new(),
             effects: Vec::new(),
             waiting: VecDeque::new(),
-            numbers: Numbers::default(),
+            numbers: SeqMap::default(),
             prompt_disk: true,
             pace_ms: 4_000,
         };
@@ -329,7 +329,7 @@ pub fn cards() -> Vec<SessionCard> {
         losses,
     };
     let falling: Vec<f64> = (0..40).map(|i| 0.69 - 0.012 * f64::from(i)).collect();
-    let live = vec![Running { run: RunId::new("dpo-3"), step: 214, total: 640 }];
+    let live = vec![LiveRun { run: RunId::new("dpo-3"), step: 214, total: 640 }];
     vec![
         card("story-tone", 48, 3, 120_000, falling, live),
         card("kitchen-help", 1, 1, 3 * 3_600_000, Vec::new(), Vec::new()),

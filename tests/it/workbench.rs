@@ -3,7 +3,7 @@
 
 use crate::support::{Desk, cards, key, models, opened, pairs, sampling};
 use std::collections::HashSet;
-use tiebreak::app::{DOORS, Effect, Goal, Msg, Next, Popup, Saved, Shown, all_keys, keymap, update};
+use tiebreak::app::{ActiveScreen, Effect, Goal, Msg, Next, Popup, ROUTES, SaveState, all_keys, keymap, update};
 use tiebreak::domain::{Choice, CompletionId, Num, Rater, RunId, Seen, Side, Strength, hash64};
 use tiebreak::protocol::SessionRecord;
 
@@ -14,12 +14,12 @@ fn judged(desk: &Desk) -> Vec<(String, Choice)> {
 
 fn shown(desk: &Desk) -> Option<String> {
     match &desk.model.screen {
-        Shown::LabelScreen(label) => label.card.as_ref().map(|card| card.pair.to_string()),
+        ActiveScreen::LabelScreen(label) => label.card.as_ref().map(|card| card.pair.to_string()),
         _ => None,
     }
 }
 
-fn saved(desk: &Desk) -> Saved {
+fn saved(desk: &Desk) -> SaveState {
     desk.model.open.as_ref().unwrap().saved()
 }
 
@@ -111,7 +111,7 @@ fn replay_of_the_log_is_the_live_state_for_any_keys_on_any_disk() {
         }
         let shown_before = judged(&desk);
         while desk.flush_one() {}
-        assert_eq!(saved(&desk), Saved::All, "seed {seed}");
+        assert_eq!(saved(&desk), SaveState::Saved, "seed {seed}");
         assert_eq!(judged(&desk), shown_before, "the disk changes nothing on the screen, seed {seed}");
         assert_eq!(desk.replayed().state_hash(), desk.session().state_hash(), "seed {seed}");
         let open = desk.model.open.as_ref().unwrap();
@@ -132,7 +132,7 @@ fn saved_is_said_only_when_the_disk_has_said_so() {
     let mut desk = Desk::with_session(100, 30, pairs(4));
     desk.prompt_disk = false;
     desk.keys("1 2");
-    assert_eq!(saved(&desk), Saved::Saving(2));
+    assert_eq!(saved(&desk), SaveState::Saving(2));
     assert!(desk.screen().contains("saving…") && desk.screen().contains("2 of 4"), "{}", desk.screen());
     // An undo of a verdict whose number is not known yet goes at once too: the writer puts the number in.
     desk.keys("u 0");
@@ -170,7 +170,7 @@ fn a_failing_disk_is_tried_again_by_itself_and_the_header_says_when() {
     assert_eq!(desk.effects(), [Effect::SaveNow], "the writer has the records: they are not sent twice");
     assert_eq!(desk.waiting.len(), 2);
     desk.flush();
-    assert_eq!(saved(&desk), Saved::All);
+    assert_eq!(saved(&desk), SaveState::Saved);
     desk.keys("ctrl-s");
     assert!(desk.effects().is_empty() && desk.screen().contains("everything is saved"));
 }
@@ -325,7 +325,7 @@ fn a_read_only_session_is_looked_at_and_not_written() {
 #[test]
 fn from_an_empty_machine_to_labelling_by_keys_alone() {
     let mut desk = Desk::new(80, 24);
-    assert_eq!(desk.effects(), [Effect::ListSessions, Effect::AskDevice, Effect::ListModels]);
+    assert_eq!(desk.effects(), [Effect::ListSessions, Effect::QueryDevice, Effect::ListModels]);
     desk.send(Msg::SessionsListed(Vec::new()));
     desk.send(Msg::ModelsListed(models()));
     desk.keys("n");
@@ -356,8 +356,8 @@ fn from_an_empty_machine_to_labelling_by_keys_alone() {
     assert!(desk.screen().contains("per_prompt=1 cannot be"), "{}", desk.screen());
     desk.keys("backspace 3 down backspace 9 enter");
     match desk.effects().as_slice() {
-        [Effect::Sample(ask)] => {
-            assert_eq!((ask.per_prompt, ask.sampler.temperature, ask.sampler.seed), (3, 0.9, 42));
+        [Effect::Sample(request)] => {
+            assert_eq!((request.per_prompt, request.sampler.temperature, request.sampler.seed), (3, 0.9, 42));
         }
         other => panic!("{other:?}"),
     }
@@ -382,7 +382,7 @@ fn the_screens_of_a_session_are_a_key_away_and_failures_are_told() {
     desk.send(Msg::Failed("kitchen-help/session.json line 1 is not JSON; restore it from a copy".into()));
     assert!(desk.screen().contains("line 1 is not JSON"), "{}", desk.screen());
     desk.keys("enter");
-    assert!(matches!(desk.model.screen, Shown::HomeScreen(_)) && desk.model.goal.is_none());
+    assert!(matches!(desk.model.screen, ActiveScreen::HomeScreen(_)) && desk.model.goal.is_none());
     desk.keys("down t");
     desk.send(Msg::SessionOpened(opened("safety-probe")));
     let mut desk = Desk::with_session(80, 24, pairs(2));
@@ -435,13 +435,13 @@ fn the_keymap_has_no_key_twice_and_explains_every_key() {
         }
     }
     // A screen must not take a key away that works everywhere.
-    for screen in DOORS.iter().flat_map(|door| (door.keys)()) {
+    for screen in ROUTES.iter().flat_map(|route| (route.keys)()) {
         for row in &tables[0].rows {
             assert!(screen.rows.iter().all(|r| r.key != row.key), "{} hides {}", screen.title, row.key);
         }
     }
     // The palette finds by names: every action of a screen has one, and no two have the same.
-    for table in DOORS.iter().filter_map(|door| (door.keys)().into_iter().next()).chain([tables[0].clone()]) {
+    for table in ROUTES.iter().filter_map(|route| (route.keys)().into_iter().next()).chain([tables[0].clone()]) {
         let mut names = HashSet::new();
         for (keys, row) in table.actions() {
             assert!(!row.name.is_empty(), "{} {keys} has no name", table.title);
@@ -450,7 +450,7 @@ fn the_keymap_has_no_key_twice_and_explains_every_key() {
     }
     let titles: HashSet<&str> = tables.iter().map(|table| table.title).collect();
     assert_eq!(titles.len(), tables.len(), "no two places have one name");
-    assert!(titles.contains("everywhere") && DOORS.iter().all(|door| titles.contains(door.name)));
+    assert!(titles.contains("everywhere") && ROUTES.iter().all(|route| titles.contains(route.name)));
     assert!(keymap::markdown(&tables).lines().count() > 40);
 }
 
@@ -484,18 +484,18 @@ fn pairs_can_be_asked_in_the_order_of_their_scores() {
 /// A destination is a name: a key whose name no screen has would lead nowhere.
 #[test]
 fn every_key_of_every_screen_leads_to_a_screen_that_exists() {
-    for door in DOORS {
-        let tables = (door.keys)();
+    for route in ROUTES {
+        let tables = (route.keys)();
         for row in tables.iter().flat_map(|table| &table.rows) {
             let mut desk = Desk::with_session(80, 24, pairs(2));
             desk.send(Msg::SessionsListed(cards()));
-            tiebreak::app::follow(&mut desk.model, Next::go(Goal::to(door.name)));
-            assert_eq!(desk.model.screen.any().name(), door.name);
+            tiebreak::app::follow(&mut desk.model, Next::go(Goal::to(route.name)));
+            assert_eq!(desk.model.screen.any().name(), route.name);
             desk.send(Msg::Key(row.key));
             let told = desk.model.notice.as_ref().map_or("", |notice| notice.text.as_str());
-            assert!(!told.contains("no screen is called"), "{} {}: {told}", door.name, row.key);
-            let goal = desk.model.goal.as_ref().map_or(door.name, |(_, goal)| goal.screen);
-            assert!(DOORS.iter().any(|door| door.name == goal), "{} {}: {goal}", door.name, row.key);
+            assert!(!told.contains("no screen is called"), "{} {}: {told}", route.name, row.key);
+            let goal = desk.model.goal.as_ref().map_or(route.name, |(_, goal)| goal.screen);
+            assert!(ROUTES.iter().any(|route| route.name == goal), "{} {}: {goal}", route.name, row.key);
         }
     }
 }

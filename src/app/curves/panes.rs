@@ -3,7 +3,7 @@
 use crate::domain::RunState;
 
 /// A pane that is there when at least one of its metrics was measured.
-struct Row {
+struct PaneSpec {
     title: &'static str,
     /// Metric and its label within the pane, empty where the title says it.
     curves: &'static [(&'static str, &'static str)],
@@ -11,18 +11,18 @@ struct Row {
     share: bool,
 }
 
-const fn row(title: &'static str, curves: &'static [(&'static str, &'static str)]) -> Row {
-    Row { title, curves, share: false }
+const fn row(title: &'static str, curves: &'static [(&'static str, &'static str)]) -> PaneSpec {
+    PaneSpec { title, curves, share: false }
 }
 
 /// A row of shares of one.
-const fn share(title: &'static str, curves: &'static [(&'static str, &'static str)]) -> Row {
-    Row { title, curves, share: true }
+const fn share(title: &'static str, curves: &'static [(&'static str, &'static str)]) -> PaneSpec {
+    PaneSpec { title, curves, share: true }
 }
 
 /// The table, most telling first, whatever the method: what a method does not measure has no pane, so that each method sees
 /// its own rows in this order. Metrics that no row names get a pane of their own after these.
-const ROWS: &[Row] = &[
+const PANES: &[PaneSpec] = &[
     // Where answers are scored, their worth says more than the loss, which is near 0 by construction.
     row("reward", &[("objective/rlhf_reward", "net of kl"), ("objective/scores", "score"), ("reward", "")]),
     row("loss", &[("loss", "")]),
@@ -82,7 +82,7 @@ pub struct CurvePane {
 pub fn panes(run: &RunState) -> Vec<CurvePane> {
     let has = |name: &str| run.series(name).is_some() || run.eval_series(name).is_some();
     let mut out = Vec::new();
-    for row in ROWS {
+    for row in PANES {
         let curves: Vec<(String, String)> = row
             .curves
             .iter()
@@ -95,7 +95,7 @@ pub fn panes(run: &RunState) -> Vec<CurvePane> {
     }
     for name in run.metrics() {
         let name = name.strip_prefix("eval_").unwrap_or(name);
-        let named = ROWS.iter().any(|r| r.curves.iter().any(|(n, _)| *n == name));
+        let named = PANES.iter().any(|r| r.curves.iter().any(|(n, _)| *n == name));
         let runtime = name.ends_with("runtime") || name.ends_with("per_second");
         if named || runtime || COUNTERS.contains(&name) || out.iter().any(|p| p.title == name) {
             continue;
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn no_metric_stands_in_two_panes() {
-        let mut names: Vec<&str> = ROWS.iter().flat_map(|r| r.curves.iter().map(|c| c.0)).collect();
+        let mut names: Vec<&str> = PANES.iter().flat_map(|r| r.curves.iter().map(|c| c.0)).collect();
         let all = names.len();
         names.sort_unstable();
         names.dedup();

@@ -7,7 +7,7 @@ use crate::app::goal::{Goal, Next, Show};
 use crate::app::key::Code;
 use crate::app::keymap::{Section, c, k, on};
 use crate::app::msg::SessionCard;
-use crate::app::popup::Ask;
+use crate::app::popup::InputPurpose;
 use crate::app::shared::Shared;
 
 /// What the screen knows: the selected session by name; none is the first.
@@ -78,14 +78,14 @@ impl Screen for HomeScreen {
             HomeAction::Sample => return Next::go_in(name, Goal::with("label", Show::Sample)),
             HomeAction::Import => return Next::go_in(name, Goal::with("label", Show::Import)),
             HomeAction::NewSession => {
-                flow::input(shared, "a new session", "its name: letters, digits, - _ .", Ask::NewName, "");
+                flow::input(shared, "a new session", "its name: letters, digits, - _ .", InputPurpose::NewName, "");
             }
-            HomeAction::Refresh => return vec![Effect::ListSessions, Effect::ListModels, Effect::AskDevice].into(),
+            HomeAction::Refresh => return vec![Effect::ListSessions, Effect::ListModels, Effect::QueryDevice].into(),
         }
         Next::default()
     }
 
-    fn foot(&self, shared: &Shared, action: HomeAction, word: &'static str) -> Option<&'static str> {
+    fn footer_word(&self, shared: &Shared, action: HomeAction, word: &'static str) -> Option<&'static str> {
         let empty = shared.sessions.as_ref().is_none_or(Vec::is_empty);
         (!empty || action == HomeAction::NewSession).then_some(word)
     }

@@ -8,14 +8,14 @@ mod form;
 pub use form::{LaunchField, LaunchForm, Start};
 
 use crate::app::contract::Screen;
-use crate::app::effect::{Effect, TrainAsk};
+use crate::app::effect::{Effect, TrainRequest};
 use crate::app::goal::{Goal, Next, Show};
 use crate::app::key::{Code, Key};
 use crate::app::keymap::{Section, c, k, on};
 use crate::app::masks::MaskSheet;
 use crate::app::msg::Msg;
-use crate::app::open::{Open, RunView};
-use crate::app::popup::{Confirm, Popup, Then};
+use crate::app::open::{OpenSession, RunView};
+use crate::app::popup::{Confirm, OnYes, Popup};
 use crate::app::shared::Shared;
 use crate::domain::{Kind, Lack, Needs, RunId, RunStatus, Supply};
 use crate::protocol::{Estimate, Task};
@@ -31,14 +31,14 @@ const LENGTH_CONFOUND: f64 = 0.7;
 
 /// What is known of what the run would take.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub enum Prediction {
+pub enum EstimateState {
     /// Nothing was asked yet.
     #[default]
     None,
     /// A worker is at it.
-    Asked,
+    Pending,
     /// This.
-    Known(Estimate),
+    Ready(Estimate),
     /// It could not be told; the sentence says why.
     Failed(String),
 }
@@ -53,15 +53,15 @@ pub struct LaunchScreen {
     /// The session's name.
     session: String,
     /// The estimate.
-    pub answer: Prediction,
-    /// Number of the question that [`Prediction::Asked`] waits for.
+    pub estimate: EstimateState,
+    /// Number of the question that [`EstimateState::Pending`] waits for.
     ticket: u64,
     /// When the form changed after the last question.
     changed_ms: Option<u64>,
     /// When a launch was last asked for.
-    asked_ms: Option<u64>,
+    launched_ms: Option<u64>,
     /// Whether the run starts when the estimate comes, if nothing speaks against it.
-    waits: bool,
+    launch_pending: bool,
 }
 
 impl LaunchScreen {
@@ -69,12 +69,12 @@ impl LaunchScreen {
     #[must_use]
     pub fn length_confound(&self) -> Option<f64> {
         // Where nothing is preferred to anything, no answer wins.
-        match &self.answer {
-            Prediction::Known(_) if self.form.method().needs != Needs::Pairs => None,
-            Prediction::Known(e) => {
+        match &self.estimate {
+            EstimateState::Ready(_) if self.form.method().needs != Needs::Pairs => None,
+            EstimateState::Ready(e) => {
                 Some(e.longer_wins).filter(|w| *w >= LENGTH_CONFOUND || *w <= 1.0 - LENGTH_CONFOUND)
             }
-            Prediction::None | Prediction::Asked | Prediction::Failed(_) => None,
+            EstimateState::None | EstimateState::Pending | EstimateState::Failed(_) => None,
         }
     }
 
@@ -87,18 +87,18 @@ impl LaunchScreen {
     /// Why the run cannot start, as one sentence.
     #[must_use]
     pub fn obstacle(&self) -> Option<String> {
-        let lack = self.data.lacks(self.form.method(), &self.form.params_so_far());
-        let rows = lack.filter(|lack| matches!(lack, Lack::Rows(_))).map(|lack| self.lacking(lack));
-        let unfit = || match self.form.params() {
+        let lack = self.data.lacks(self.form.method(), &self.form.params_or_defaults());
+        let rows = lack.filter(|lack| matches!(lack, Lack::Rows(_))).map(|lack| self.lack_message(lack));
+        let problem = || match self.form.params() {
             Ok(params) => self.form.method().contradiction(&params),
             Err(why) => Some(why),
         };
-        rows.or_else(|| unfit().map(|why| format!("cannot start: {why}")))
-            .or_else(|| lack.map(|lack| self.lacking(lack)))
+        rows.or_else(|| problem().map(|why| format!("cannot start: {why}")))
+            .or_else(|| lack.map(|lack| self.lack_message(lack)))
     }
 
     /// What is lacking and what helps.
-    fn lacking(&self, lack: Lack) -> String {
+    fn lack_message(&self, lack: Lack) -> String {
         let import = |kind: &str| format!("`tiebreak import {} FILE --as {kind}`", self.session);
         match lack {
             Lack::Rows(Needs::Pairs) => "no pairs to train on yet: label some first (esc), or import pairs".into(),
@@ -123,25 +123,25 @@ impl LaunchScreen {
     }
 
     /// Whether a worker has still to say if the run as it stands in the form could go.
-    fn unsettled(&self) -> bool {
-        self.changed_ms.is_some() || self.answer == Prediction::Asked
+    fn estimate_pending(&self) -> bool {
+        self.changed_ms.is_some() || self.estimate == EstimateState::Pending
     }
 
     /// Notes a change, after which what was said of the run no longer holds.
-    fn change(&mut self, clock_ms: u64) {
+    fn mark_changed(&mut self, clock_ms: u64) {
         self.changed_ms = Some(clock_ms);
-        self.waits = false;
+        self.launch_pending = false;
     }
 
     /// Why the run as it stands in the form could not go, where a worker or the disk has said so.
-    fn unfit(&self) -> Option<&str> {
-        match &self.answer {
-            Prediction::Failed(why) if self.changed_ms.is_none() => Some(why),
-            Prediction::Failed(_) | Prediction::None | Prediction::Asked | Prediction::Known(_) => None,
+    fn refusal(&self) -> Option<&str> {
+        match &self.estimate {
+            EstimateState::Failed(why) if self.changed_ms.is_none() => Some(why),
+            EstimateState::Failed(_) | EstimateState::None | EstimateState::Pending | EstimateState::Ready(_) => None,
         }
     }
 
-    fn take_data(&mut self, open: &Open) {
+    fn update_data(&mut self, open: &OpenSession) {
         self.data = open.session.supply();
         self.session.clone_from(&open.meta.name);
         let finished = open.runs.iter().filter(|r| {
@@ -151,11 +151,11 @@ impl LaunchScreen {
         // A reward model scores answers and writes none: no policy starts from it.
         let (rewards, policies): (Vec<_>, Vec<_>) =
             finished.partition(|run| run.spec.as_ref().is_some_and(|spec| spec.kind() == "reward"));
-        self.form.set_runs(policies.into_iter().flat_map(states));
-        self.form.set_rewards(rewards.into_iter().flat_map(states));
+        self.form.set_runs(policies.into_iter().flat_map(start_points));
+        self.form.set_rewards(rewards.into_iter().flat_map(start_points));
     }
 
-    fn ask(&self) -> Result<TrainAsk, String> {
+    fn request(&self) -> Result<TrainRequest, String> {
         if let Some(why) = self.obstacle() {
             return Err(why);
         }
@@ -163,12 +163,17 @@ impl LaunchScreen {
             Start::Model => None,
             Start::Run(id) => Some(id.clone()),
         };
-        Ok(TrainAsk { method: self.form.method().name.into(), params: self.form.params()?, init, allow_damaged: false })
+        Ok(TrainRequest {
+            method: self.form.method().name.into(),
+            params: self.form.params()?,
+            init,
+            allow_damaged: false,
+        })
     }
 }
 
 /// The states of a finished run that can be gone on from: its last one, and its best one where it was looked for on the way.
-fn states(run: &RunView) -> Vec<RunId> {
+fn start_points(run: &RunView) -> Vec<RunId> {
     let looked = matches!(run.spec.as_ref().map(|spec| &spec.task), Some(Task::Train(train))
         if train.params.usize("eval_steps") > 0 && !train.params.text("metric_for_best_model").is_empty());
     let mut out = vec![run.id.clone()];
@@ -232,7 +237,7 @@ impl Screen for LaunchScreen {
         if !taken {
             return None;
         }
-        self.change(shared.clock_ms);
+        self.mark_changed(shared.clock_ms);
         shared.touch();
         Some(Vec::new())
     }
@@ -240,19 +245,19 @@ impl Screen for LaunchScreen {
     fn act(&mut self, shared: &mut Shared, action: LaunchAction) -> Next {
         let clock_ms = shared.clock_ms;
         match action {
-            LaunchAction::NextField => self.form.go(1),
-            LaunchAction::PreviousField => self.form.go(-1),
+            LaunchAction::NextField => self.form.move_focus(1),
+            LaunchAction::PreviousField => self.form.move_focus(-1),
             LaunchAction::NextChoice | LaunchAction::PreviousChoice => {
-                if self.form.turn(if action == LaunchAction::NextChoice { 1 } else { -1 }) {
-                    self.change(clock_ms);
+                if self.form.change_choice(if action == LaunchAction::NextChoice { 1 } else { -1 }) {
+                    self.mark_changed(clock_ms);
                 }
             }
             LaunchAction::Reset => {
                 self.form.reset();
-                self.change(clock_ms);
+                self.mark_changed(clock_ms);
             }
             LaunchAction::Accept if self.form.focus == LaunchField::More => {
-                self.form.turn(1);
+                self.form.change_choice(1);
             }
             LaunchAction::Accept => return start(self, shared).into(),
             LaunchAction::ShowMasks => return show_masks(self, shared).into(),
@@ -261,48 +266,48 @@ impl Screen for LaunchScreen {
         shared.touch();
         // Leaving a field settles it.
         let leaves = matches!(action, LaunchAction::NextField | LaunchAction::PreviousField);
-        if leaves { question(self, shared).into() } else { Next::default() }
+        if leaves { request_estimate(self, shared).into() } else { Next::default() }
     }
 
     fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {
         let Some(open) = &shared.open else { return Vec::new() };
         let known = |launch: &Self| (launch.data, launch.form.starts().len(), launch.form.rewards().len());
         let before = known(self);
-        self.take_data(open);
+        self.update_data(open);
         if before == known(self) {
             return Vec::new();
         }
-        self.change(shared.clock_ms);
+        self.mark_changed(shared.clock_ms);
         shared.touch();
-        question(self, shared)
+        request_estimate(self, shared)
     }
 
     fn tick(&mut self, shared: &mut Shared, _before_ms: u64) -> Vec<Effect> {
         let settled = self.changed_ms.is_some_and(|at| shared.clock_ms.saturating_sub(at) >= SETTLE_MS);
-        if settled { question(self, shared) } else { Vec::new() }
+        if settled { request_estimate(self, shared) } else { Vec::new() }
     }
 
     /// The answer to an estimate this screen asked for; a run that waited for it starts, or is said not to.
-    fn hear(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect> {
+    fn on_reply(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect> {
         let Msg::EstimateReady { ticket, answer } = msg else { return Vec::new() };
-        if self.ticket != ticket || self.answer != Prediction::Asked {
+        if self.ticket != ticket || self.estimate != EstimateState::Pending {
             return Vec::new();
         }
-        self.answer = answer.map_or_else(Prediction::Failed, Prediction::Known);
-        let waits = std::mem::take(&mut self.waits);
+        self.estimate = answer.map_or_else(EstimateState::Failed, EstimateState::Ready);
+        let launch_pending = std::mem::take(&mut self.launch_pending);
         shared.touch();
-        if waits { start(self, shared) } else { Vec::new() }
+        if launch_pending { start(self, shared) } else { Vec::new() }
     }
 }
 
 /// Asks what the run would read and learn, and shows it when it comes.
 fn show_masks(launch: &LaunchScreen, model: &mut Shared) -> Vec<Effect> {
-    let ticket = model.question();
-    match launch.ask() {
-        Ok(ask) => {
+    let ticket = model.next_ticket();
+    match launch.request() {
+        Ok(request) => {
             model.popups.push(Popup::Masks(MaskSheet::new(ticket)));
             model.touch();
-            vec![Effect::Masks { ticket, ask }]
+            vec![Effect::Masks { ticket, request }]
         }
         Err(why) => {
             model.warn(why);
@@ -314,34 +319,34 @@ fn show_masks(launch: &LaunchScreen, model: &mut Shared) -> Vec<Effect> {
 fn start(launch: &mut LaunchScreen, model: &mut Shared) -> Vec<Effect> {
     let clock_ms = model.clock_ms;
     let read_only = model.open.as_ref().and_then(|o| o.read_only.clone());
-    let ask = match read_only {
+    let request = match read_only {
         Some(holder) => Err(format!("read-only: {holder} holds this session; close it there to write here")),
-        None if launch.asked_ms.is_some_and(|at| clock_ms < at + LAUNCH_MS) => {
+        None if launch.launched_ms.is_some_and(|at| clock_ms < at + LAUNCH_MS) => {
             Err("the run is starting already".into())
         }
-        None => launch.unfit().map_or_else(|| launch.ask(), |why| Err(format!("cannot start: {why}"))),
+        None => launch.refusal().map_or_else(|| launch.request(), |why| Err(format!("cannot start: {why}"))),
     };
-    match ask {
+    match request {
         // What could not go would only say so when it has begun; who does not want to wait presses once more.
-        Ok(_) if launch.unsettled() && !launch.waits => {
-            launch.waits = true;
+        Ok(_) if launch.estimate_pending() && !launch.launch_pending => {
+            launch.launch_pending = true;
             model.say("checking whether it fits, then starting · enter: start now");
-            question(launch, model)
+            request_estimate(launch, model)
         }
-        Ok(ask) => {
-            launch.waits = false;
+        Ok(request) => {
+            launch.launch_pending = false;
             let damage = model.open.as_ref().filter(|open| !open.integrity.is_intact());
             if let Some(damage) = damage.map(|open| open.integrity.sentence()) {
-                let ask = TrainAsk { allow_damaged: true, ..ask };
+                let request = TrainRequest { allow_damaged: true, ..request };
                 model.popups.push(Popup::Confirm(Confirm {
                     question: format!("The session's logs have {damage}. Train on what can be read?"),
-                    then: Then::Effects(vec![Effect::Launch(ask)]),
+                    on_yes: OnYes::Effects(vec![Effect::Launch(request)]),
                 }));
                 return Vec::new();
             }
-            launch.asked_ms = Some(clock_ms);
+            launch.launched_ms = Some(clock_ms);
             model.say("starting the run …");
-            vec![Effect::Launch(ask)]
+            vec![Effect::Launch(request)]
         }
         Err(why) => {
             model.warn(why);
@@ -351,17 +356,17 @@ fn start(launch: &mut LaunchScreen, model: &mut Shared) -> Vec<Effect> {
 }
 
 /// Asks what the run would take, if the form changed since the last question and can be asked about.
-fn question(launch: &mut LaunchScreen, model: &mut Shared) -> Vec<Effect> {
-    let ticket = model.question();
+fn request_estimate(launch: &mut LaunchScreen, model: &mut Shared) -> Vec<Effect> {
+    let ticket = model.next_ticket();
     let loaded = model.open.as_ref().is_some_and(|o| o.loaded);
     if launch.changed_ms.is_none() || !loaded {
         return Vec::new();
     }
     launch.changed_ms = None;
-    let ask = launch.ask();
+    let request = launch.request();
     launch.ticket = ticket;
     // Without an answer the field or the data line says why there is none.
-    launch.answer = if ask.is_ok() { Prediction::Asked } else { Prediction::None };
+    launch.estimate = if request.is_ok() { EstimateState::Pending } else { EstimateState::None };
     model.touch();
-    ask.into_iter().map(|ask| Effect::Estimate { ticket, ask }).collect()
+    request.into_iter().map(|request| Effect::Estimate { ticket, request }).collect()
 }

@@ -7,7 +7,7 @@ mod timeline;
 pub use timeline::{IDLE_CAP_MS, Mark, Moment, Timeline, TimelineEntry};
 
 use crate::app::contract::Screen;
-use crate::app::curves::{CurveView, Look};
+use crate::app::curves::{CurveAction, CurveView};
 use crate::app::effect::Effect;
 use crate::app::goal::{Goal, Next, Show};
 use crate::app::key::Code;
@@ -39,7 +39,7 @@ pub enum ReplayView {
 #[derive(Debug, Clone)]
 pub struct ReplayScreen {
     /// The session; none while its logs are still being read.
-    pub line: Option<Timeline>,
+    pub timeline: Option<Timeline>,
     /// Whether it plays.
     pub playing: bool,
     /// How many times faster than it was.
@@ -57,7 +57,7 @@ pub struct ReplayScreen {
 impl Default for ReplayScreen {
     fn default() -> Self {
         Self {
-            line: None,
+            timeline: None,
             playing: false,
             speed: 1.0,
             head: 0.0,
@@ -92,7 +92,7 @@ pub enum ReplayAction {
     /// The labels, the curves, or whichever changed last.
     View,
     /// Look at the curves in another way.
-    Look(Look),
+    Curves(CurveAction),
     /// Back from looking closer, then to labelling.
     Back,
 }
@@ -110,12 +110,12 @@ const KEYS: &[Section<ReplayAction>] = &[Section { title: "replay", rows: &[
     on(c('='), ReplayAction::Faster, "", "twice as fast"),
     on(k(Code::Home), ReplayAction::ToStart, "", "to the beginning").named("start"),
     on(k(Code::End), ReplayAction::ToEnd, "", "to the end").named("end"),
-    on(k(Code::Tab), ReplayAction::Look(Look::NextPane), "", "next pane of the curves").named("next pane"),
-    on(k(Code::BackTab), ReplayAction::Look(Look::PreviousPane), "", "previous pane of the curves").named("previous pane"),
-    on(k(Code::Enter), ReplayAction::Look(Look::Enlarge), "", "enlarge one pane, or show all").named("enlarge"),
-    on(c('s'), ReplayAction::Look(Look::Smooth), "", "smooth the curves more, then not at all").named("smooth"),
-    on(c('x'), ReplayAction::Look(Look::XAxis), "", "x axis in steps, epochs or time").named("x axis"),
-    on(c('y'), ReplayAction::Look(Look::LogScale), "", "logarithmic scale").named("log scale"),
+    on(k(Code::Tab), ReplayAction::Curves(CurveAction::NextPane), "", "next pane of the curves").named("next pane"),
+    on(k(Code::BackTab), ReplayAction::Curves(CurveAction::PreviousPane), "", "previous pane of the curves").named("previous pane"),
+    on(k(Code::Enter), ReplayAction::Curves(CurveAction::Enlarge), "", "enlarge one pane, or show all").named("enlarge"),
+    on(c('s'), ReplayAction::Curves(CurveAction::Smooth), "", "smooth the curves more, then not at all").named("smooth"),
+    on(c('x'), ReplayAction::Curves(CurveAction::XAxis), "", "x axis in steps, epochs or time").named("x axis"),
+    on(c('y'), ReplayAction::Curves(CurveAction::LogScale), "", "logarithmic scale").named("log scale"),
     on(k(Code::Esc), ReplayAction::Back, "", "back to labelling").named("back"),
 ] }];
 
@@ -151,16 +151,16 @@ impl Screen for ReplayScreen {
         Next::default()
     }
 
-    fn foot(&self, _shared: &Shared, action: ReplayAction, word: &'static str) -> Option<&'static str> {
+    fn footer_word(&self, _shared: &Shared, action: ReplayAction, word: &'static str) -> Option<&'static str> {
         Some(if action == ReplayAction::PlayPause && self.playing { "pause" } else { word })
     }
 
     /// What is replayed is what was in the logs when the replay began.
     fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {
         let Some(open) = &shared.open else { return Vec::new() };
-        if self.line.is_none() && open.loaded {
+        if self.timeline.is_none() && open.loaded {
             let runs = open.runs.iter().map(|r| (r.id.clone(), r.records.clone())).collect();
-            self.line = Some(Timeline::merge(open.records.clone(), runs));
+            self.timeline = Some(Timeline::merge(open.records.clone(), runs));
             shared.touch();
         }
         Vec::new()
@@ -190,18 +190,18 @@ impl ReplayScreen {
     /// The run whose curves are shown: of the entry at the cursor, or the last one before it that had begun.
     #[must_use]
     pub fn run(&self) -> Option<(RunId, &RunState)> {
-        let line = self.line.as_ref()?;
+        let line = self.timeline.as_ref()?;
         let at = line.entries()[..line.cursor()].iter().rev().find_map(|e| match e {
             TimelineEntry::Run(at, _) => Some(*at),
             TimelineEntry::Session(_) => None,
         })?;
-        Some((line.runs()[at].0.clone(), &line.now().runs[at]))
+        Some((line.runs()[at].0.clone(), &line.state().runs[at]))
     }
 
     /// The last verdict at or before the cursor, its number and whether it was undone since.
     #[must_use]
-    pub fn judged(&self) -> Option<(u64, &Verdict, bool)> {
-        let line = self.line.as_ref()?;
+    pub fn current_verdict(&self) -> Option<(u64, &Verdict, bool)> {
+        let line = self.timeline.as_ref()?;
         let seq = line.entries()[..line.cursor()].iter().rev().find_map(|e| match e {
             TimelineEntry::Session(e) => match e.known()? {
                 SessionRecord::Judged(_) => Some(e.n),
@@ -210,14 +210,14 @@ impl ReplayScreen {
             },
             TimelineEntry::Run(..) => None,
         })?;
-        let (_, judged) = line.now().session.verdicts().find(|(n, _)| *n == seq)?;
+        let (_, judged) = line.state().session.verdicts().find(|(n, _)| *n == seq)?;
         Some((seq, &judged.verdict, judged.undone))
     }
 
     /// Whether the curves are shown, and not what was judged.
     #[must_use]
     pub fn shows_curves(&self) -> bool {
-        let Some(line) = &self.line else { return false };
+        let Some(line) = &self.timeline else { return false };
         match self.view {
             ReplayView::Curves => true,
             ReplayView::Label => false,
@@ -235,7 +235,7 @@ impl ReplayScreen {
         self.play_to(clock_ms);
         match action {
             ReplayAction::PlayPause => {
-                let ended = self.line.as_ref().is_some_and(|l| l.cursor() == l.len());
+                let ended = self.timeline.as_ref().is_some_and(|l| l.cursor() == l.len());
                 if ended && !self.playing {
                     self.seek(0);
                 }
@@ -246,12 +246,12 @@ impl ReplayScreen {
             ReplayAction::Slower => {
                 self.speed = SPEEDS.iter().rev().copied().find(|s| *s < self.speed).unwrap_or(self.speed);
             }
-            ReplayAction::NextEvent => self.hop(|l| Some(l.cursor() + 1)),
-            ReplayAction::PreviousEvent => self.hop(|l| l.cursor().checked_sub(1)),
-            ReplayAction::NextMark => self.hop(|l| l.next_mark().or(Some(l.len()))),
-            ReplayAction::PreviousMark => self.hop(|l| l.previous_mark().or(Some(0))),
-            ReplayAction::ToStart => self.hop(|_| Some(0)),
-            ReplayAction::ToEnd => self.hop(|l| Some(l.len())),
+            ReplayAction::NextEvent => self.jump(|l| Some(l.cursor() + 1)),
+            ReplayAction::PreviousEvent => self.jump(|l| l.cursor().checked_sub(1)),
+            ReplayAction::NextMark => self.jump(|l| l.next_mark().or(Some(l.len()))),
+            ReplayAction::PreviousMark => self.jump(|l| l.previous_mark().or(Some(0))),
+            ReplayAction::ToStart => self.jump(|_| Some(0)),
+            ReplayAction::ToEnd => self.jump(|l| Some(l.len())),
             ReplayAction::View => {
                 self.view = match self.view {
                     ReplayView::Auto if self.shows_curves() => ReplayView::Label,
@@ -259,12 +259,12 @@ impl ReplayScreen {
                     ReplayView::Label | ReplayView::Curves => ReplayView::Auto,
                 };
             }
-            ReplayAction::Look(look) => {
+            ReplayAction::Curves(action) => {
                 let mut curves = std::mem::take(&mut self.curves);
                 if let Some((_, state)) = self.run() {
-                    curves.look(state, look);
+                    curves.apply(state, action);
                 }
-                if let Some(line) = &mut self.line {
+                if let Some(line) = &mut self.timeline {
                     line.set_smoothing(curves.smoothing());
                 }
                 self.curves = curves;
@@ -275,15 +275,15 @@ impl ReplayScreen {
     }
 
     /// Stops playing and goes where `to` says.
-    fn hop(&mut self, to: impl FnOnce(&Timeline) -> Option<usize>) {
+    fn jump(&mut self, to: impl FnOnce(&Timeline) -> Option<usize>) {
         self.playing = false;
-        if let Some(n) = self.line.as_ref().and_then(to) {
+        if let Some(n) = self.timeline.as_ref().and_then(to) {
             self.seek(n);
         }
     }
 
     fn seek(&mut self, n: usize) {
-        if let Some(line) = &mut self.line {
+        if let Some(line) = &mut self.timeline {
             line.seek(n);
             self.head = line.cursor().checked_sub(1).map_or(0.0, |at| line.time_of(at) as f64);
         }
@@ -295,7 +295,7 @@ impl ReplayScreen {
         let passed = clock_ms.saturating_sub(self.moved_ms) as f64;
         self.moved_ms = clock_ms;
         let speed = self.speed();
-        let Some(line) = self.line.as_mut().filter(|_| self.playing) else { return false };
+        let Some(line) = self.timeline.as_mut().filter(|_| self.playing) else { return false };
         self.head = (self.head + passed * speed).min(line.length() as f64);
         let n = line.count_at(self.head as u64);
         let moved = n > line.cursor();
@@ -316,7 +316,7 @@ impl ReplayScreen {
         let mut curves = std::mem::take(&mut self.curves);
         if let Some((id, state)) = self.run() {
             if curves.run.as_ref() != Some(&id) {
-                curves.turn_to(id);
+                curves.switch_to(id);
             }
             curves.fit(state);
         }

@@ -13,7 +13,7 @@ pub fn wrapped(text: &str, width: usize) -> Vec<String> {
 }
 
 /// A run that does not go on says why and what can be done, before anything else.
-fn verdict_on_run(scene: &Scene<'_>) -> Option<(String, Severity)> {
+fn end_message(scene: &Scene<'_>) -> Option<(String, Severity)> {
     match &scene.status {
         RunStatus::Failed(error) => Some((error.clone(), Severity::Stop)),
         RunStatus::Lost => {
@@ -52,8 +52,8 @@ pub fn severity_style(severity: Severity) -> Style {
 }
 
 /// Paragraphs to show, most urgent first: the run's own state, then findings from the newest.
-pub fn urgent(scene: &Scene<'_>) -> Vec<(String, Severity)> {
-    let mut out: Vec<(String, Severity)> = verdict_on_run(scene).into_iter().collect();
+pub fn alerts(scene: &Scene<'_>) -> Vec<(String, Severity)> {
+    let mut out: Vec<(String, Severity)> = end_message(scene).into_iter().collect();
     let mut findings: Vec<&Finding> = scene.run.findings.iter().rev().collect();
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
     out.extend(findings.into_iter().map(|f| (finding_text(f), f.severity)));

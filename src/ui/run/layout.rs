@@ -18,7 +18,7 @@ const WIDE: u16 = 110;
 /// The column's width.
 const SIDE: u16 = 38;
 /// The least size of a readable chart, its title included.
-const LEAST: (u16, u16) = (34, 6);
+const MIN_CHART: (u16, u16) = (34, 6);
 
 /// The parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,11 +34,11 @@ pub struct Parts {
     /// Facts and findings; none when narrow.
     pub side: Option<Rect>,
     /// Samples or the worker's output, and when narrow the findings.
-    pub foot: Rect,
+    pub bottom: Rect,
 }
 
 /// From this many rows on, the objective has a line of its own.
-const ROOMY: u16 = 24;
+const OBJECTIVE_ROWS: u16 = 24;
 
 /// Whether an area of this width has a column for facts and findings.
 #[must_use]
@@ -48,7 +48,7 @@ pub fn has_side(width: u16) -> bool {
 
 /// What is to be laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
+pub struct LayoutInput {
     /// Panes in all.
     pub panes: usize,
     /// The one that must be visible.
@@ -63,32 +63,32 @@ pub struct Wanted {
 
 /// Lays out what is wanted.
 #[must_use]
-pub fn parts(area: Rect, wanted: Wanted) -> Parts {
-    let Wanted { panes, focus, runs, formula, enlarged } = wanted;
+pub fn parts(area: Rect, wanted: LayoutInput) -> Parts {
+    let LayoutInput { panes, focus, runs, formula, enlarged } = wanted;
     let mut rest = area;
     let runs = (runs && rest.height > 8).then(|| take_top(&mut rest, 1));
-    let formula = (formula && rest.height >= ROOMY).then(|| take_top(&mut rest, 1));
+    let formula = (formula && rest.height >= OBJECTIVE_ROWS).then(|| take_top(&mut rest, 1));
     let side = has_side(rest.width).then(|| {
         rest.width -= SIDE + 1;
         Rect { x: rest.right() + 1, width: SIDE, ..rest }
     });
-    let foot_height = if rest.height < 12 { 0 } else { (rest.height / 4).clamp(4, 9) };
-    let foot = take_bottom(&mut rest, foot_height);
+    let bottom_height = if rest.height < 12 { 0 } else { (rest.height / 4).clamp(4, 9) };
+    let bottom = take_bottom(&mut rest, bottom_height);
     if enlarged || panes <= 1 {
-        return Parts { runs, formula, charts: vec![rest], first: focus.min(panes.saturating_sub(1)), side, foot };
+        return Parts { runs, formula, charts: vec![rest], first: focus.min(panes.saturating_sub(1)), side, bottom };
     }
     let (columns, rows) = grid(rest.width, rest.height, panes);
     let page = columns * rows;
     let first = focus.min(panes - 1) / page * page;
     let shown = page.min(panes - first);
     let charts = (0..shown).map(|i| cell(rest, columns, shown.div_ceil(columns).min(rows), shown, i)).collect();
-    Parts { runs, formula, charts, first, side, foot }
+    Parts { runs, formula, charts, first, side, bottom }
 }
 
 /// Columns and rows: as few pages as can be, then charts about four times as wide as high.
 fn grid(width: u16, height: u16, panes: usize) -> (usize, usize) {
-    let most_columns = usize::from(width / LEAST.0).clamp(1, 5);
-    let most_rows = usize::from(height / LEAST.1).max(1);
+    let most_columns = usize::from(width / MIN_CHART.0).clamp(1, 5);
+    let most_rows = usize::from(height / MIN_CHART.1).max(1);
     (1..=most_columns)
         .map(|columns| (columns, panes.div_ceil(columns).min(most_rows)))
         .min_by_key(|(columns, rows)| {
@@ -132,10 +132,10 @@ mod tests {
         for (w, h) in [(80, 20), (120, 36), (200, 56), (60, 14), (40, 9), (20, 5), (1, 1), (0, 0)] {
             for panes in [1, 2, 5, 9, 14] {
                 let area = Rect::new(0, 2, w, h);
-                let wanted = Wanted { panes, focus: panes - 1, runs: true, formula: true, enlarged: false };
+                let wanted = LayoutInput { panes, focus: panes - 1, runs: true, formula: true, enlarged: false };
                 let p = parts(area, wanted);
                 let mut all: Vec<Rect> = p.charts.clone();
-                all.extend(p.runs.into_iter().chain(p.formula).chain(p.side).chain([p.foot]));
+                all.extend(p.runs.into_iter().chain(p.formula).chain(p.side).chain([p.bottom]));
                 all.retain(|r| !r.is_empty());
                 for (i, a) in all.iter().enumerate() {
                     assert_eq!(area.intersection(*a), *a, "{w}x{h} {panes}");
@@ -150,7 +150,7 @@ mod tests {
     fn the_focused_pane_is_on_the_page() {
         let area = Rect::new(0, 1, 80, 20);
         for focus in 0..9 {
-            let p = parts(area, Wanted { panes: 9, focus, runs: false, formula: false, enlarged: false });
+            let p = parts(area, LayoutInput { panes: 9, focus, runs: false, formula: false, enlarged: false });
             assert!((p.first..p.first + p.charts.len()).contains(&focus), "{focus} {p:?}");
         }
     }

@@ -1,7 +1,7 @@
 //! Draws the list of sessions, what is running, and what this machine has.
 
 use crate::app::screen::home::HomeScreen;
-use crate::app::{Model, Running, SessionCard, cells, clip, model_line};
+use crate::app::{LiveRun, Model, SessionCard, cells, clip, model_summary};
 use crate::domain;
 use crate::ui::frame::{damage, put, put_line, rule, running, saved};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, GOOD, TEXT, WARN};
@@ -41,7 +41,7 @@ pub fn header(model: &Model, _screen: &HomeScreen) -> (Vec<String>, Line<'static
 
 /// Draws the body and gives the status line.
 pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &HomeScreen) -> Line<'static> {
-    let live: Vec<(&str, &Running)> = model
+    let live: Vec<(&str, &LiveRun)> = model
         .sessions
         .iter()
         .flatten()
@@ -156,7 +156,7 @@ fn spark(losses: &[f64], ascii: bool) -> String {
     sparkline(&line, SPARK, ascii)
 }
 
-fn now(buf: &mut Buffer, area: Rect, live: &[(&str, &Running)]) {
+fn now(buf: &mut Buffer, area: Rect, live: &[(&str, &LiveRun)]) {
     if area.height == 0 {
         return;
     }
@@ -200,7 +200,7 @@ fn machine(buf: &mut Buffer, area: Rect, model: &Model) {
                 let y = area.y + 1 + i as u16;
                 let (detail, style) = match &card.problem {
                     Some(problem) => (format!("cannot be used: {problem}"), WARN),
-                    None => (model_line(card), DIM),
+                    None => (model_summary(card), DIM),
                 };
                 let column = longest.clamp(16, (width * 2 / 3).max(16)) + 2;
                 put(buf, area.x + 3, y, width, &clip(&card.name, usize::from(column - 2)), TEXT);

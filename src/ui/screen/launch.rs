@@ -1,11 +1,11 @@
 //! Draws the launch screen: a form that knows the data.
 
-use crate::app::screen::launch::{LaunchField, LaunchScreen, Prediction, Start};
+use crate::app::screen::launch::{EstimateState, LaunchField, LaunchScreen, Start};
 use crate::app::{Model, cells, clip, wrap};
 use crate::domain::{Kind, LeftOut, Needs, ParamRow, checks, counted, methods};
 use crate::ui::frame::{damage, duration, rule};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, TEXT, WARN};
-use crate::ui::widgets::plain::{bytes, count, middle};
+use crate::ui::widgets::plain::{bytes, centred, count};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -29,7 +29,7 @@ pub fn header(model: &Model, _screen: &LaunchScreen) -> (Vec<String>, Line<'stat
 /// Draws the body and gives the status line.
 pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LaunchScreen) -> Line<'static> {
     if !model.open.as_ref().is_some_and(|open| open.loaded) {
-        middle(buf, area, &["reading the session …".into()]);
+        centred(buf, area, &["reading the session …".into()]);
         return Line::default();
     }
     // The summary at the bottom is always there; the fields scroll above it.
@@ -43,7 +43,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LaunchScreen) 
 }
 
 /// One line of the form: the field it belongs to, if keys can go there, and its parts at their columns.
-struct Row {
+struct FormLine {
     field: Option<LaunchField>,
     parts: Vec<(u16, String, Style)>,
 }
@@ -61,7 +61,7 @@ fn fields(buf: &mut Buffer, area: Rect, model: &Model, screen: &LaunchScreen) {
         }
         for (x, text, style) in &row.parts {
             let room = usize::from(area.width.saturating_sub(*x + 1));
-            buf.set_stringn(area.x + x, y, clip_keeping(text, room), room, *style);
+            buf.set_stringn(area.x + x, y, clip_to(text, room), room, *style);
         }
     }
     if first + height < rows.len() {
@@ -70,7 +70,7 @@ fn fields(buf: &mut Buffer, area: Rect, model: &Model, screen: &LaunchScreen) {
 }
 
 /// Cut at the right, blanks inside kept.
-fn clip_keeping(text: &str, room: usize) -> String {
+fn clip_to(text: &str, room: usize) -> String {
     if cells(text) <= room { text.to_owned() } else { clip(text, room) }
 }
 
@@ -116,23 +116,23 @@ fn method_line(screen: &LaunchScreen, width: usize) -> (String, Option<u16>) {
     (line, (help + 24 <= width).then_some(help as u16))
 }
 
-fn form_rows(model: &Model, screen: &LaunchScreen, width: usize) -> Vec<Row> {
+fn form_rows(model: &Model, screen: &LaunchScreen, width: usize) -> Vec<FormLine> {
     let form = &screen.form;
     let method = form.method();
-    let mut out = vec![Row { field: None, parts: Vec::new() }];
+    let mut out = vec![FormLine { field: None, parts: Vec::new() }];
     let (names, help) = method_line(screen, width);
     let style = |field| if form.focus == field { ACCENT } else { TEXT };
-    out.push(Row {
+    out.push(FormLine {
         field: Some(LaunchField::Method),
         parts: [
-            (3, "method".into(), label(form.focus == LaunchField::Method)),
+            (3, "method".into(), label_style(form.focus == LaunchField::Method)),
             (16, names, style(LaunchField::Method)),
         ]
         .into_iter()
         .chain(help.map(|x| (x, method.help.into(), DIM)))
         .collect(),
     });
-    out.push(Row { field: None, parts: vec![(3, "data".into(), TEXT), (16, data_line(screen), TEXT)] });
+    out.push(FormLine { field: None, parts: vec![(3, "data".into(), TEXT), (16, data_line(screen), TEXT)] });
     let base = model.open.as_ref().map_or("", |open| open.meta.model.as_str());
     let start = match form.start() {
         Start::Model => base.to_owned(),
@@ -142,15 +142,15 @@ fn form_rows(model: &Model, screen: &LaunchScreen, width: usize) -> Vec<Row> {
         1 => String::new(),
         n => format!("{} other start{}", n - 1, if n == 2 { "" } else { "s" }),
     };
-    out.push(Row {
+    out.push(FormLine {
         field: Some(LaunchField::Start),
         parts: vec![
-            (3, "start from".into(), label(form.focus == LaunchField::Start)),
+            (3, "start from".into(), label_style(form.focus == LaunchField::Start)),
             (16, start.clone(), style(LaunchField::Start)),
             (16 + cells(&start) as u16 + 3, more, DIM),
         ],
     });
-    out.push(Row { field: None, parts: Vec::new() });
+    out.push(FormLine { field: None, parts: Vec::new() });
     let rows = method.rows();
     for field in form.fields() {
         match field {
@@ -158,7 +158,7 @@ fn form_rows(model: &Model, screen: &LaunchScreen, width: usize) -> Vec<Row> {
             LaunchField::More => {
                 let n = rows.iter().filter(|r| !r.basic).count();
                 let text = if form.advanced { "… fewer options".to_owned() } else { format!("… {n} more options") };
-                out.push(Row { field: Some(field), parts: vec![(3, text, style(field))] });
+                out.push(FormLine { field: Some(field), parts: vec![(3, text, style(field))] });
             }
             LaunchField::Param(at) => param_row(&rows[at], field, screen, width, &mut out),
         }
@@ -166,18 +166,18 @@ fn form_rows(model: &Model, screen: &LaunchScreen, width: usize) -> Vec<Row> {
     out
 }
 
-fn label(focused: bool) -> Style {
+fn label_style(focused: bool) -> Style {
     if focused { ACCENT_BOLD } else { TEXT }
 }
 
-fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: usize, out: &mut Vec<Row>) {
+fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: usize, out: &mut Vec<FormLine>) {
     let form = &screen.form;
     let focused = form.focus == field;
     let choices = form.choices(row);
     let text = if form.text(row).is_empty() { "·" } else { form.text(row) };
     let value = match choices.is_empty() {
         false if focused => format!("‹ {text} ›"),
-        _ if focused => tail_of(text, width.saturating_sub(usize::from(VALUES) + 1)),
+        _ if focused => clip_start(text, width.saturating_sub(usize::from(VALUES) + 1)),
         _ => text.to_owned(),
     };
     let problem = form.problem(row);
@@ -189,7 +189,7 @@ fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: u
     };
     // A long value pushes what stands beside it to the right.
     let beside = USUAL.max(VALUES + cells(&value) as u16 + 2);
-    let mut parts = vec![(3, row.key.to_owned(), label(focused)), (VALUES, value, style)];
+    let mut parts = vec![(3, row.key.to_owned(), label_style(focused)), (VALUES, value, style)];
     if problem.is_some() {
         parts.push((beside, "⚠ invalid".to_owned(), WARN));
     } else if focused && !choices.is_empty() && row.kind != Kind::Bool {
@@ -197,9 +197,9 @@ fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: u
         parts.push((beside.max(USUAL + 3), named.join("  "), DIM));
     } else {
         let usual = if row.key == "num_train_epochs" {
-            let steps = match &screen.answer {
-                Prediction::Known(e) => counted(e.steps, "step"),
-                _ => about(screen),
+            let steps = match &screen.estimate {
+                EstimateState::Ready(e) => counted(e.steps, "step"),
+                _ => steps_text(screen),
             };
             format!("{} → {steps}", row.usual)
         } else if row.usual.is_empty() && !focused {
@@ -209,14 +209,14 @@ fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: u
         };
         parts.push((beside, usual, DIM));
     }
-    out.push(Row { field: Some(field), parts });
+    out.push(FormLine { field: Some(field), parts });
     if focused {
         let default = match row.default {
             _ if !form.changed(row) => String::new(),
             "" => " · default: empty".into(),
             default => format!(" · default {default}"),
         };
-        let mut below = |text: String, style| out.push(Row { field: None, parts: vec![(5, text, style)] });
+        let mut below = |text: String, style| out.push(FormLine { field: None, parts: vec![(5, text, style)] });
         // Said in full, on as many lines as that takes.
         let (text, style) = match problem {
             Some(why) => (format!("⚠ {why}"), WARN),
@@ -236,7 +236,7 @@ fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: u
 }
 
 /// The end of a text that has no room as a whole, so that what is being typed stays in sight.
-fn tail_of(text: &str, room: usize) -> String {
+fn clip_start(text: &str, room: usize) -> String {
     if cells(text) <= room {
         return text.to_owned();
     }
@@ -257,7 +257,7 @@ fn data_line(screen: &LaunchScreen) -> String {
         Needs::Ratings => (counted(data.good + data.bad, "rating"), format!("{} good, {} bad", data.good, data.bad)),
         Needs::Prompts => (counted(data.prompts, "prompt"), String::new()),
     };
-    let params = screen.form.params_so_far();
+    let params = screen.form.params_or_defaults();
     if params.f64("mix_ratio") > 0.0 {
         line.push_str(&format!(" · {} mixed in", counted(data.examples, "example")));
     }
@@ -292,7 +292,7 @@ fn summary(buf: &mut Buffer, area: Rect, screen: &LaunchScreen) {
     rule(buf, area, &Span::styled("this run", DIM), "");
     let width = usize::from(area.width).saturating_sub(18);
     let method = screen.form.method();
-    let formula = method.formula(&screen.form.params_so_far());
+    let formula = method.formula(&screen.form.params_or_defaults());
     buf.set_stringn(area.x + 3, area.y + 1, "objective", 12, DIM);
     let mut y = area.y + 1;
     for range in wrap(&formula, width).into_iter().take(2) {
@@ -313,7 +313,7 @@ fn summary(buf: &mut Buffer, area: Rect, screen: &LaunchScreen) {
 }
 
 /// How many steps the run will have, before its rows were looked at.
-fn about(screen: &LaunchScreen) -> String {
+fn steps_text(screen: &LaunchScreen) -> String {
     match screen.form.steps(screen.rows()) {
         Some(steps) => format!("about {}", counted(steps, "step")),
         None => "the number of steps depends on the lengths".into(),
@@ -324,11 +324,11 @@ fn estimate_lines(screen: &LaunchScreen) -> Vec<(String, Style)> {
     if let Some(why) = screen.obstacle() {
         return vec![(why, WARN)];
     }
-    match &screen.answer {
-        Prediction::None => vec![(about(screen), TEXT)],
-        Prediction::Asked => vec![(format!("{} · estimating time and memory …", about(screen)), DIM)],
-        Prediction::Failed(why) => vec![(why.clone(), WARN)],
-        Prediction::Known(e) => {
+    match &screen.estimate {
+        EstimateState::None => vec![(steps_text(screen), TEXT)],
+        EstimateState::Pending => vec![(format!("{} · estimating time and memory …", steps_text(screen)), DIM)],
+        EstimateState::Failed(why) => vec![(why.clone(), WARN)],
+        EstimateState::Ready(e) => {
             let time = e.seconds.map_or("time unknown until the first steps".into(), duration);
             let text = format!("{} · {time} · {} memory", counted(e.steps, "step"), bytes(e.memory_bytes));
             let left: usize = e.dropped.iter().map(|d| d.count).sum();
@@ -349,14 +349,14 @@ fn estimate_lines(screen: &LaunchScreen) -> Vec<(String, Style)> {
             );
             let mut out = vec![(text, BOLD)];
             // What may spoil the result comes before what is merely good to know.
-            out.extend(screen.length_confound().map(|w| (confound(w), WARN)));
+            out.extend(screen.length_confound().map(|w| (length_warning(w), WARN)));
             out.push((rows, DIM));
             out
         }
     }
 }
 
-fn confound(longer_wins: f64) -> String {
+fn length_warning(longer_wins: f64) -> String {
     let share = longer_wins * 100.0;
     if longer_wins > 0.5 {
         format!("⚠ the longer answer wins {share:.0} %: length may be what is learned")
@@ -413,8 +413,8 @@ mod tests {
 
     #[test]
     fn a_long_value_shows_its_end() {
-        assert_eq!(tail_of("short", 5), "short");
-        assert_eq!(tail_of("contains=please", 7), "…please");
-        assert_eq!(tail_of("好好好", 5), "…好好");
+        assert_eq!(clip_start("short", 5), "short");
+        assert_eq!(clip_start("contains=please", 7), "…please");
+        assert_eq!(clip_start("好好好", 5), "…好好");
     }
 }

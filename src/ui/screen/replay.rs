@@ -7,7 +7,7 @@ use crate::ui::frame::{damage, put, rule};
 use crate::ui::run::{Scene, draw_scene, headline, settings};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BOLD, DIM, GOOD, TEXT, WARN};
 use crate::ui::widgets::chart::clock;
-use crate::ui::widgets::plain::middle;
+use crate::ui::widgets::plain::centred;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -22,7 +22,7 @@ const SIDE_BY_SIDE: u16 = 90;
 pub fn header(model: &Model, screen: &ReplayScreen) -> (Vec<String>, Line<'static>) {
     let name = model.open.as_ref().map(|open| open.meta.name.clone()).unwrap_or_default();
     let place = vec![name, "replay".into()];
-    let Some(line) = &screen.line else { return (place, Line::styled("REPLAY", ACCENT_BOLD)) };
+    let Some(line) = &screen.timeline else { return (place, Line::styled("REPLAY", ACCENT_BOLD)) };
     let digits = line.len().to_string().len();
     let how = if screen.playing { "playing" } else { "paused " };
     let state = format!("  {how} {}×  entry {:>digits$}/{}", screen.speed(), line.cursor(), line.len());
@@ -33,12 +33,12 @@ pub fn header(model: &Model, screen: &ReplayScreen) -> (Vec<String>, Line<'stati
 
 /// Draws the body and gives the status line.
 pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) -> Line<'static> {
-    let Some(line) = &screen.line else {
-        middle(buf, area, &["reading the session …".into()]);
+    let Some(line) = &screen.timeline else {
+        centred(buf, area, &["reading the session …".into()]);
         return Line::default();
     };
     if line.is_empty() {
-        middle(buf, area, &["nothing to replay yet".into(), "what you label and train is played back here".into()]);
+        centred(buf, area, &["nothing to replay yet".into(), "what you label and train is played back here".into()]);
         return Line::default();
     }
     let above = Rect { height: area.height.saturating_sub(TIMELINE), ..area };
@@ -67,9 +67,9 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) 
         draw_scene(&scene, above, buf);
         return settings(&scene, area.width);
     }
-    let session = &line.now().session;
-    if let Some((_, verdict, undone)) = screen.judged() {
-        judged(buf, above, session, verdict, undone);
+    let session = &line.state().session;
+    if let Some((_, verdict, undone)) = screen.current_verdict() {
+        verdict_view(buf, above, session, verdict, undone);
     } else {
         let have = format!(
             "{} · {} · {}",
@@ -77,16 +77,16 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) 
             counted(session.completion_count(), "answer"),
             counted(session.pairs().len(), "pair")
         );
-        middle(buf, above, &["nothing labelled yet".into(), have]);
+        centred(buf, above, &["nothing labelled yet".into(), have]);
     }
-    match opaque(line) {
+    match unknown_entry(line) {
         Some(text) => Line::styled(text, WARN),
-        None => Line::styled(tally(session), DIM),
+        None => Line::styled(verdict_count(session), DIM),
     }
 }
 
 /// The entry at the cursor, where it is of a kind that this version does not know.
-fn opaque(line: &Timeline) -> Option<String> {
+fn unknown_entry(line: &Timeline) -> Option<String> {
     let (value, log) = match line.current()? {
         TimelineEntry::Session(e) => (e.data.as_ref().err()?, "the session's log"),
         TimelineEntry::Run(_, e) => (e.data.as_ref().err()?, "a run's log"),
@@ -100,7 +100,7 @@ fn opaque(line: &Timeline) -> Option<String> {
 }
 
 /// How many verdicts count at this point.
-fn tally(session: &Session) -> String {
+fn verdict_count(session: &Session) -> String {
     let counting = session.verdicts().filter(|(_, j)| !j.undone).count();
     let undone = session.verdicts().count() - counting;
     let taken = if undone > 0 { format!(" · {undone} undone") } else { String::new() };
@@ -108,10 +108,10 @@ fn tally(session: &Session) -> String {
 }
 
 /// The pair of a verdict as it stood on the screen, and what was said of it.
-fn judged(buf: &mut Buffer, area: Rect, session: &Session, verdict: &Verdict, undone: bool) {
+fn verdict_view(buf: &mut Buffer, area: Rect, session: &Session, verdict: &Verdict, undone: bool) {
     let pair = session.pair(&verdict.pair);
     let Some((pair, (a, b))) = pair.and_then(|p| Some((p, session.sides(p)?))) else {
-        return middle(
+        return centred(
             buf,
             area,
             &[format!("pair {} has a verdict, but its answers are not in the logs", verdict.pair)],
@@ -209,7 +209,7 @@ fn time_line(buf: &mut Buffer, area: Rect, screen: &ReplayScreen, line: &Timelin
     // Rarer marks are drawn over more frequent ones.
     for kind in [Mark::Label, Mark::Checkpoint, Mark::Launch, Mark::Finding] {
         for (at, _) in line.marks().iter().filter(|(_, mark)| *mark == kind) {
-            let (symbol, style) = picture(kind);
+            let (symbol, style) = mark_symbol(kind);
             put(buf, x + place(line.time_of(*at)), y, 1, symbol, style);
         }
     }
@@ -223,13 +223,13 @@ fn time_line(buf: &mut Buffer, area: Rect, screen: &ReplayScreen, line: &Timelin
         if !line.marks().iter().any(|(_, mark)| *mark == kind) {
             continue;
         }
-        let (symbol, style) = picture(kind);
+        let (symbol, style) = mark_symbol(kind);
         at += put(buf, at, y + 1, 1, symbol, style);
         at += put(buf, at, y + 1, area.right().saturating_sub(at), &format!(" {word}   "), DIM);
     }
 }
 
-fn picture(mark: Mark) -> (&'static str, Style) {
+fn mark_symbol(mark: Mark) -> (&'static str, Style) {
     match mark {
         Mark::Label => ("•", TEXT),
         Mark::Launch => ("▶", GOOD),

@@ -1,11 +1,11 @@
 //! Draws the watch screen: a run of the open session, live.
 
 use crate::app::screen::watch::WatchScreen;
-use crate::app::{Model, RunView, cells, facts};
+use crate::app::{Model, RunView, cells, run_facts};
 use crate::domain::RunId;
 use crate::ui::run::{Scene, draw_scene, headline, settings};
 use crate::ui::theme::{ACCENT, BOLD, DIM};
-use crate::ui::widgets::plain::middle;
+use crate::ui::widgets::plain::centred;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -28,9 +28,9 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &WatchScreen) -
     let Some(run) = screen.view.shown(open) else {
         if open.loaded {
             let how = "t trains on the verdicts · esc goes back to labelling, where s samples answers";
-            middle(buf, area, &["no run yet".into(), how.into()]);
+            centred(buf, area, &["no run yet".into(), how.into()]);
         } else {
-            middle(buf, area, &["reading the session …".into()]);
+            centred(buf, area, &["reading the session …".into()]);
         }
         return Line::default();
     };
@@ -39,7 +39,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &WatchScreen) -
         status: run.status(),
         sampling: run.is_sampling(),
         view: &screen.view,
-        facts: facts(run),
+        facts: run_facts(run),
         runs: (open.runs.len() > 1).then(|| runs_line(&open.runs, &run.id, area.width)),
         replay: false,
         ascii: model.theme.ascii,

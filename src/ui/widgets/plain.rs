@@ -34,7 +34,7 @@ pub fn gauge(share: f64, width: usize) -> String {
 }
 
 /// A few lines in the middle of an area, the first one strong.
-pub fn middle(buf: &mut Buffer, area: Rect, lines: &[String]) {
+pub fn centred(buf: &mut Buffer, area: Rect, lines: &[String]) {
     let top = area.y + area.height.saturating_sub(lines.len() as u16) / 2;
     for (i, text) in lines.iter().enumerate() {
         let y = top + i as u16;

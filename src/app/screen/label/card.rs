@@ -1,7 +1,7 @@
 //! The pair on the screen: its texts laid out for the terminal's size, how far they were read, where they differ.
 
 use crate::app::diff::WordDiff;
-use crate::app::open::Open;
+use crate::app::open::OpenSession;
 use crate::app::wrap::{presentable, wrap};
 use crate::domain::{CompletionId, PairId, PromptBody, PromptId, Rater, Seen, Side, hash64};
 use std::ops::Range;
@@ -13,7 +13,7 @@ const FRAME: u16 = 3;
 /// Blanks left and right of a text.
 const MARGIN: u16 = 4;
 
-/// One of the two places for an answer.
+/// One of the two layout for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pane {
     /// Left, or above.
@@ -89,11 +89,11 @@ pub struct Card {
     /// Lines scrolled off the top of each.
     pub scroll: [usize; 2],
     /// Where the parts are.
-    pub places: CardLayout,
+    pub layout: CardLayout,
     /// The words that differ, once asked for.
     pub diff: Option<WordDiff>,
     /// Bytes of each answer that have been on the screen, from the start.
-    seen_to: [usize; 2],
+    read_to: [usize; 2],
     completions: [CompletionId; 2],
     hashes: [u64; 2],
 }
@@ -101,7 +101,7 @@ pub struct Card {
 impl Card {
     /// The card of a pair; none while a part of it is missing.
     #[must_use]
-    pub fn of(open: &Open, pair: &PairId, clock_ms: u64) -> Option<Self> {
+    pub fn of(open: &OpenSession, pair: &PairId, clock_ms: u64) -> Option<Self> {
         let pair = open.session.pair(pair)?;
         let prompt = open.session.prompt(&pair.prompt)?;
         let (a, b) = open.session.sides(pair)?;
@@ -123,9 +123,9 @@ impl Card {
             prompt_lines: Vec::new(),
             lines: [Vec::new(), Vec::new()],
             scroll: [0, 0],
-            places: CardLayout::default(),
+            layout: CardLayout::default(),
             diff: None,
-            seen_to: [0, 0],
+            read_to: [0, 0],
             completions: [first.id.clone(), second.id.clone()],
             hashes: [hash64(first.text.as_bytes()), hash64(second.text.as_bytes())],
         })
@@ -157,7 +157,7 @@ impl Card {
         let (w, h) = (size.0, size.1.saturating_sub(FRAME));
         let beside = w >= SIDE_BY_SIDE && !zoom;
         let width = if beside { (w - 1) / 2 } else { w }.saturating_sub(MARGIN).max(1);
-        if self.places.width != width || self.lines[0].is_empty() {
+        if self.layout.width != width || self.lines[0].is_empty() {
             // Keep the place in the text where it was.
             let top = [0, 1].map(|i| self.lines[i].get(self.scroll[i]).map_or(0, |line| line.start));
             self.lines = [0, 1].map(|i| wrap(&self.text[i], usize::from(width)));
@@ -178,43 +178,43 @@ impl Card {
             let first = need[0].max(1).min(all.saturating_sub(need[1].min(all / 2)));
             [first, all - first]
         };
-        self.places = CardLayout { prompt, beside, width, rows };
+        self.layout = CardLayout { prompt, beside, width, rows };
         for i in 0..2 {
-            self.scroll[i] = self.scroll[i].min(self.most(i));
+            self.scroll[i] = self.scroll[i].min(self.max_scroll(i));
         }
-        self.look();
+        self.mark_read();
     }
 
-    fn most(&self, i: usize) -> usize {
-        self.lines[i].len().saturating_sub(usize::from(self.places.rows[i]))
+    fn max_scroll(&self, i: usize) -> usize {
+        self.lines[i].len().saturating_sub(usize::from(self.layout.rows[i]))
     }
 
     /// Rows that a page key moves.
     #[must_use]
     pub fn page(&self) -> isize {
-        let rows = self.places.rows.iter().filter(|rows| **rows > 0).min().copied().unwrap_or(1);
+        let rows = self.layout.rows.iter().filter(|rows| **rows > 0).min().copied().unwrap_or(1);
         (rows as isize - 1).max(1)
     }
 
     /// Moves both answers; each stops at its own end.
     pub fn scroll_by(&mut self, lines: isize) {
         for i in 0..2 {
-            if self.places.rows[i] > 0 {
-                self.scroll[i] = self.scroll[i].saturating_add_signed(lines).min(self.most(i));
+            if self.layout.rows[i] > 0 {
+                self.scroll[i] = self.scroll[i].saturating_add_signed(lines).min(self.max_scroll(i));
             }
         }
-        self.look();
+        self.mark_read();
     }
 
     /// Notes what is on the screen.
-    fn look(&mut self) {
+    fn mark_read(&mut self) {
         for i in 0..2 {
-            let rows = usize::from(self.places.rows[i]);
+            let rows = usize::from(self.layout.rows[i]);
             if rows > 0
                 && let Some(line) =
                     self.lines[i].get((self.scroll[i] + rows).min(self.lines[i].len()).saturating_sub(1))
             {
-                self.seen_to[i] = self.seen_to[i].max(line.end);
+                self.read_to[i] = self.read_to[i].max(line.end);
             }
         }
     }
@@ -224,7 +224,7 @@ impl Card {
     pub fn read_percent(&self, pane: Pane) -> usize {
         let i = pane.index();
         let end = self.text[i].trim_end().len();
-        if self.seen_to[i] >= end { 100 } else { (self.seen_to[i] * 100 / end.max(1)).min(99) }
+        if self.read_to[i] >= end { 100 } else { (self.read_to[i] * 100 / end.max(1)).min(99) }
     }
 
     /// Whether both answers have been on the screen to their end.
@@ -238,7 +238,7 @@ impl Card {
     }
 
     /// Works out the words that differ, once.
-    pub fn compare(&mut self) {
+    pub fn compute_diff(&mut self) {
         if self.diff.is_none() {
             self.diff = Some(WordDiff::of(&self.text[0], &self.text[1]));
         }
@@ -248,7 +248,7 @@ impl Card {
     pub fn to_next_difference(&mut self) -> bool {
         let Some(diff) = &self.diff else { return false };
         let next = [0, 1].map(|i| {
-            let below = self.scroll[i] + usize::from(self.places.rows[i].max(1));
+            let below = self.scroll[i] + usize::from(self.layout.rows[i].max(1));
             let from = self.lines[i].get(below).map(|line| line.start)?;
             let at = diff.only[i].iter().find(|range| range.end > from)?.start.max(from);
             self.lines[i].iter().position(|line| at < line.end)

@@ -1,6 +1,6 @@
 //! Numbers about labelling: how far, how fast, how long still, and the last verdicts in words.
 
-use crate::app::open::Open;
+use crate::app::open::OpenSession;
 use crate::domain::{Choice, RunStatus, Strength, Verdict, counted};
 
 /// How many of the last decisions the rate looks back on.
@@ -8,7 +8,7 @@ const WINDOW: usize = 20;
 /// A decision counts at most this long; longer is a pause.
 const IDLE_MS: u64 = 5 * 60 * 1000;
 /// The rate is not told before this many decisions.
-const ENOUGH: usize = 3;
+const MIN_DECISIONS: usize = 3;
 
 /// How far and how fast.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -25,7 +25,7 @@ pub struct Stats {
 
 /// The numbers of the open session.
 #[must_use]
-pub fn stats(open: &Open) -> Stats {
+pub fn stats(open: &OpenSession) -> Stats {
     let session = &open.session;
     let done = session
         .pairs()
@@ -41,7 +41,7 @@ pub fn stats(open: &Open) -> Stats {
         .map(|(_, j)| j.verdict.ms.min(IDLE_MS))
         .collect();
     times.sort_unstable();
-    let median = (times.len() >= ENOUGH).then(|| {
+    let median = (times.len() >= MIN_DECISIONS).then(|| {
         let mid = times.len() / 2;
         if times.len() % 2 == 1 { times[mid] as f64 } else { (times[mid - 1] + times[mid]) as f64 / 2.0 }
     });
@@ -55,7 +55,7 @@ pub fn stats(open: &Open) -> Stats {
 
 /// A verdict in words, as it was pressed: `1 slightly`, `tie`.
 #[must_use]
-pub fn words(verdict: &Verdict) -> String {
+pub fn verdict_words(verdict: &Verdict) -> String {
     match verdict.choice {
         Choice::Prefer(side, strength) => {
             let number = if side == verdict.left { 1 } else { 2 };
@@ -74,7 +74,7 @@ pub fn words(verdict: &Verdict) -> String {
 
 /// The last verdicts that count, newest first: the prompt's id and the words.
 #[must_use]
-pub fn history(open: &Open, count: usize) -> Vec<(String, String)> {
+pub fn history(open: &OpenSession, count: usize) -> Vec<(String, String)> {
     open.session
         .verdicts()
         .rev()
@@ -83,14 +83,14 @@ pub fn history(open: &Open, count: usize) -> Vec<(String, String)> {
         .map(|(_, j)| {
             let pair = &j.verdict.pair;
             let prompt = open.session.pair(pair).map_or_else(|| pair.to_string(), |p| p.prompt.to_string());
-            (prompt, words(&j.verdict))
+            (prompt, verdict_words(&j.verdict))
         })
         .collect()
 }
 
 /// What the newest sampling run is doing, in words; empty when there is nothing to say.
 #[must_use]
-pub fn sampler(open: &Open) -> String {
+pub fn sampler(open: &OpenSession) -> String {
     let Some(run) = open.runs.iter().rev().find(|run| run.is_sampling()) else { return String::new() };
     let ahead = open.queue.len().saturating_sub(1);
     let total = run.state.plan.as_ref().map_or(0, |plan| plan.total_steps);

@@ -151,7 +151,7 @@ impl LaunchForm {
 
     /// The hyper-parameters with each unusable text replaced by its default, for what is shown while typing.
     #[must_use]
-    pub fn params_so_far(&self) -> Params {
+    pub fn params_or_defaults(&self) -> Params {
         let rows = self.method().rows();
         let mut params = Params::defaults(&rows);
         for row in &rows {
@@ -175,7 +175,7 @@ impl LaunchForm {
     }
 
     /// Moves the focus by so many fields, around the ends.
-    pub fn go(&mut self, by: isize) {
+    pub fn move_focus(&mut self, by: isize) {
         let fields = self.fields();
         let at = fields.iter().position(|f| *f == self.focus).unwrap_or(0) as isize;
         self.focus = fields[(at + by).rem_euclid(fields.len() as isize) as usize];
@@ -183,7 +183,7 @@ impl LaunchForm {
     }
 
     /// The next or previous choice of the focused field. True when something changed.
-    pub fn turn(&mut self, by: isize) -> bool {
+    pub fn change_choice(&mut self, by: isize) -> bool {
         let around = |at: usize, len: usize| (at as isize + by).rem_euclid(len.max(1) as isize) as usize;
         match self.focus {
             LaunchField::Method => {
@@ -216,7 +216,7 @@ impl LaunchForm {
     /// Types a character into the focused field. False when the field does not take it, so that it can mean a command.
     pub fn type_char(&mut self, c: char) -> bool {
         let Some(row) = self.focused_row() else { return false };
-        if !takes(row.kind, c) {
+        if !accepts(row.kind, c) {
             return false;
         }
         let mut text = if self.fresh { String::new() } else { self.text(&row).to_owned() };
@@ -260,7 +260,7 @@ impl LaunchForm {
     /// they hang on the rows' lengths.
     #[must_use]
     pub fn steps(&self, rows: usize) -> Option<u64> {
-        let p = self.params_so_far();
+        let p = self.params_or_defaults();
         if p.i64("max_steps") > 0 {
             return Some(p.i64("max_steps") as u64);
         }
@@ -275,7 +275,7 @@ impl LaunchForm {
 }
 
 /// Whether a character can stand in a value of that kind.
-fn takes(kind: Kind, c: char) -> bool {
+fn accepts(kind: Kind, c: char) -> bool {
     match kind {
         Kind::Float(..) => c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E'),
         Kind::Floats(..) => c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E' | ','),
@@ -334,15 +334,15 @@ mod tests {
     fn choices_turn_and_typed_values_outlive_a_change_of_method() {
         let mut form = LaunchForm::default();
         focus(&mut form, "tune");
-        assert!(form.turn(1));
+        assert!(form.change_choice(1));
         assert_eq!(form.params().unwrap().text("tune"), "full");
         focus(&mut form, "learning_rate");
         type_text(&mut form, "3e-6");
         form.focus = LaunchField::Method;
-        assert!(form.turn(1));
+        assert!(form.change_choice(1));
         assert_ne!(form.method().name, "dpo");
         assert_eq!(form.params().unwrap().text("learning_rate"), "3e-6");
-        form.turn(-1);
+        form.change_choice(-1);
         assert_eq!(form.method().name, "dpo");
     }
 
@@ -353,13 +353,13 @@ mod tests {
         let mut seen = Vec::new();
         loop {
             seen.push(form.focus);
-            form.go(1);
+            form.move_focus(1);
             if form.focus == LaunchField::Method {
                 break;
             }
         }
         assert_eq!(seen.len(), rows + 3);
-        form.go(-1);
+        form.move_focus(-1);
         assert_eq!(Some(&form.focus), seen.last());
     }
 
@@ -372,8 +372,10 @@ mod tests {
         form.set_rewards(["reward-1", "reward-3"].map(RunId::new));
         assert_eq!(form.choices(&reward), ["", "reward-1", "reward-3"]);
         assert!(form.choices(&row("ref_model", Kind::Word)).is_empty());
-        assert!("reward-1.b".chars().all(|c| takes(Kind::Word, c)) && !takes(Kind::Word, ' '));
-        assert!("any_of=ja, nein;ends_with=?".chars().all(|c| takes(Kind::Checks, c)) && !takes(Kind::Checks, '\n'));
+        assert!("reward-1.b".chars().all(|c| accepts(Kind::Word, c)) && !accepts(Kind::Word, ' '));
+        assert!(
+            "any_of=ja, nein;ends_with=?".chars().all(|c| accepts(Kind::Checks, c)) && !accepts(Kind::Checks, '\n')
+        );
     }
 
     #[test]

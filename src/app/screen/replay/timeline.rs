@@ -13,7 +13,7 @@ pub const IDLE_CAP_MS: u64 = 2_000;
 /// A snapshot of the state is kept every so many entries at least …
 const SNAPSHOT_EVERY: usize = 1_000;
 /// … and never more than so many, since each holds the texts of the whole session up to it.
-const SNAPSHOTS: usize = 16;
+const MAX_SNAPSHOTS: usize = 16;
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,13 +62,13 @@ pub struct Moment {
 pub struct Timeline {
     entries: Vec<TimelineEntry>,
     /// Time of each entry in milliseconds from the first, idle time cut.
-    at: Vec<u64>,
+    times: Vec<u64>,
     runs: Vec<(RunId, Option<RunSpec>)>,
     marks: Vec<(usize, Mark)>,
     snapshots: Vec<Moment>,
-    every: usize,
+    snapshot_every: usize,
     cursor: usize,
-    now: Moment,
+    state: Moment,
 }
 
 impl Timeline {
@@ -96,18 +96,18 @@ impl Timeline {
             let Some(entry) = next.and_then(|(_, q)| queues[q].next()) else { break };
             entries.push(entry);
         }
-        let mut at = Vec::with_capacity(entries.len());
+        let mut times = Vec::with_capacity(entries.len());
         let (mut time, mut wall) = (0_u64, entries.first().map_or(0, TimelineEntry::wall));
         for entry in &entries {
             time += entry.wall().saturating_sub(wall).min(IDLE_CAP_MS);
             wall = entry.wall();
-            at.push(time);
+            times.push(time);
         }
         let marks = entries.iter().enumerate().filter_map(|(i, e)| Some((i, mark_of(e)?))).collect();
-        let now = Moment { session: Session::default(), runs: vec![RunState::default(); ids.len()] };
+        let state = Moment { session: Session::default(), runs: vec![RunState::default(); ids.len()] };
         let runs = ids.into_iter().zip(specs).collect();
-        let every = SNAPSHOT_EVERY.max(entries.len().div_ceil(SNAPSHOTS));
-        Self { entries, at, runs, marks, snapshots: vec![now.clone()], every, cursor: 0, now }
+        let snapshot_every = SNAPSHOT_EVERY.max(entries.len().div_ceil(MAX_SNAPSHOTS));
+        Self { entries, times, runs, marks, snapshots: vec![state.clone()], snapshot_every, cursor: 0, state }
     }
 
     /// Number of entries.
@@ -122,7 +122,7 @@ impl Timeline {
         self.entries.is_empty()
     }
 
-    /// How many entries are folded into [`Timeline::now`].
+    /// How many entries are folded into [`Timeline::state`].
     #[must_use]
     pub fn cursor(&self) -> usize {
         self.cursor
@@ -130,8 +130,8 @@ impl Timeline {
 
     /// The state at the cursor.
     #[must_use]
-    pub fn now(&self) -> &Moment {
-        &self.now
+    pub fn state(&self) -> &Moment {
+        &self.state
     }
 
     /// The entry folded last.
@@ -161,30 +161,30 @@ impl Timeline {
     /// Time of an entry in milliseconds from the first, idle time cut.
     #[must_use]
     pub fn time_of(&self, entry: usize) -> u64 {
-        self.at.get(entry).or(self.at.last()).copied().unwrap_or(0)
+        self.times.get(entry).or(self.times.last()).copied().unwrap_or(0)
     }
 
     /// Length in milliseconds, idle time cut.
     #[must_use]
     pub fn length(&self) -> u64 {
-        self.at.last().copied().unwrap_or(0)
+        self.times.last().copied().unwrap_or(0)
     }
 
     /// How many entries lie at or before a time.
     #[must_use]
     pub fn count_at(&self, ms: u64) -> usize {
-        self.at.partition_point(|t| *t <= ms)
+        self.times.partition_point(|t| *t <= ms)
     }
 
     /// Moves the cursor so that exactly the first `n` entries are folded (all of them, where there are fewer).
     pub fn seek(&mut self, n: usize) {
         let n = n.min(self.entries.len());
         if n < self.cursor {
-            self.restore(n / self.every);
+            self.restore(n / self.snapshot_every);
         } else {
             // A jump over a snapshot taken earlier starts from there.
-            let nearest = (n / self.every).min(self.snapshots.len() - 1);
-            if nearest * self.every > self.cursor {
+            let nearest = (n / self.snapshot_every).min(self.snapshots.len() - 1);
+            if nearest * self.snapshot_every > self.cursor {
                 self.restore(nearest);
             }
         }
@@ -195,33 +195,33 @@ impl Timeline {
 
     fn restore(&mut self, snapshot: usize) {
         let nearest = snapshot.min(self.snapshots.len() - 1);
-        self.now = self.snapshots[nearest].clone();
-        self.cursor = nearest * self.every;
+        self.state = self.snapshots[nearest].clone();
+        self.cursor = nearest * self.snapshot_every;
     }
 
     fn step(&mut self) {
         match &self.entries[self.cursor] {
             TimelineEntry::Session(e) => {
                 if let Some(record) = e.known() {
-                    apply_record(&mut self.now.session, e.n, record);
+                    apply_record(&mut self.state.session, e.n, record);
                 }
             }
             TimelineEntry::Run(place, e) => {
                 if let Some(event) = e.known() {
-                    apply_run_event(&mut self.now.session, event);
+                    apply_run_event(&mut self.state.session, event);
                 }
-                apply_run(&mut self.now.runs[*place], e);
+                apply_run(&mut self.state.runs[*place], e);
             }
         }
         self.cursor += 1;
-        if self.cursor == self.snapshots.len() * self.every {
-            self.snapshots.push(self.now.clone());
+        if self.cursor == self.snapshots.len() * self.snapshot_every {
+            self.snapshots.push(self.state.clone());
         }
     }
 
     /// Sets the smoothing of every run's series, now and wherever the cursor goes. A view setting.
     pub fn set_smoothing(&mut self, beta: f64) {
-        let moments = self.snapshots.iter_mut().chain(std::iter::once(&mut self.now));
+        let moments = self.snapshots.iter_mut().chain(std::iter::once(&mut self.state));
         for run in moments.flat_map(|m| &mut m.runs) {
             run.set_smoothing(beta);
         }

@@ -78,7 +78,7 @@ fn seek_equals_fold_from_nothing() {
         for _ in 0..n {
             fresh.step();
         }
-        assert_eq!(hash(line.now()), hash(fresh.now()), "seek({n})");
+        assert_eq!(hash(line.state()), hash(fresh.state()), "seek({n})");
     }
 }
 
@@ -116,7 +116,7 @@ fn idle_time_is_cut_and_marks_are_stops() {
     assert_eq!((line.previous_mark(), line.next_mark()), (None, Some(3)));
     line.seek(3);
     assert_eq!((line.previous_mark(), line.next_mark()), (Some(1), None));
-    assert_eq!(line.now().session.verdicts().count(), 2);
+    assert_eq!(line.state().session.verdicts().count(), 2);
 }
 
 #[test]
