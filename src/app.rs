@@ -50,7 +50,7 @@ pub use palette::{Palette, PaletteEntry, Pick};
 pub use popup::{Confirm, Help, InputPurpose, OnYes, Popup, PopupAction, PopupAnswer, TextInput};
 pub(crate) use screen::screens;
 pub use screen::{ActiveScreen, ROUTES, Route};
-pub use shared::{Notice, Shared, Theme, Tone};
+pub use shared::{ImportFormat, Notice, Shared, Theme, Tone};
 pub use travel::{begin, follow};
 pub use update::update;
 pub use words::{model_summary, run_facts, short_model_name, spec_facts};

@@ -6,7 +6,7 @@ use super::effect::Effect;
 use super::form::{Form, FormPurpose};
 use super::palette::{Palette, PaletteEntry, Pick};
 use super::popup::{InputPurpose, Popup, TextInput};
-use super::shared::Shared;
+use super::shared::{ImportFormat, Shared};
 use super::words::model_summary;
 use crate::domain::counted;
 
@@ -58,14 +58,20 @@ pub fn ask_sample(model: &mut Shared) {
 /// Asks for a file to import.
 pub fn ask_import(model: &mut Shared) {
     if writable(model) {
-        input(
-            model,
-            "import a file",
-            "prompts: one a line, or JSONL · pairs, texts, ratings: JSONL",
-            InputPurpose::Import,
-            "",
-        );
+        let hint = import_hint(&model.import_formats);
+        input(model, "import a file", &hint, InputPurpose::Import, "");
     }
+}
+
+/// The formats a file may have: `JSONL: pairs, prompts · one per line: prompts`.
+fn import_hint(formats: &[ImportFormat]) -> String {
+    let names = |plain_only: bool| -> String {
+        let names = formats.iter().filter(|format| format.plain_text || !plain_only).map(|format| format.name.as_str());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let parts = [("JSONL", names(false)), ("one per line", names(true))];
+    let parts = parts.iter().filter(|(_, names)| !names.is_empty()).map(|(how, names)| format!("{how}: {names}"));
+    parts.collect::<Vec<_>>().join(" · ")
 }
 
 /// Takes a form.
@@ -181,5 +187,20 @@ pub fn pick_model(model: &mut Shared, name: String, of: Option<String>) {
             InputPurpose::NewModel { name },
             "",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_import_hint_lists_the_formats_it_was_given() {
+        let format = |name: &str, plain_text| ImportFormat { name: name.into(), plain_text };
+        assert_eq!(import_hint(&[format("pairs", false)]), "JSONL: pairs");
+        assert_eq!(
+            import_hint(&[format("pairs", false), format("prompts", true), format("new", false)]),
+            "JSONL: pairs, prompts, new · one per line: prompts"
+        );
     }
 }

@@ -42,6 +42,15 @@ pub struct Notice {
     pub at_ms: u64,
 }
 
+/// A format that an import recognises.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportFormat {
+    /// Its name in the table of formats.
+    pub name: String,
+    /// Whether a line of plain text is a record too, not only a line of JSON.
+    pub plain_text: bool,
+}
+
 /// What all screens share.
 #[derive(Debug, Clone)]
 pub struct Shared {
@@ -73,6 +82,8 @@ pub struct Shared {
     pub last_ticket: u64,
     /// The order in which pairs are asked.
     pub order: QueueOrder,
+    /// The formats that an import recognises, by name. The shell fills it in from the table of formats.
+    pub import_formats: Vec<ImportFormat>,
 }
 
 impl Shared {
@@ -94,6 +105,7 @@ impl Shared {
             notice: None,
             last_ticket: 1,
             order: QueueOrder::default(),
+            import_formats: Vec::new(),
         }
     }
 
