@@ -77,8 +77,15 @@ pub enum Msg {
     SessionOpened(Opened),
     /// Records of the open session's own log, in order. Records already acknowledged may come again.
     Records(Vec<Envelope<SessionRecord>>),
-    /// What is wrong with the open session's log and its runs' logs, all together. Told when it changes.
+    /// What is wrong with the open session's log and its runs' logs, merged. Sent when it changes.
     Integrity(Integrity),
+    /// What is wrong with one run's log. Sent when it changes.
+    RunIntegrity {
+        /// The run.
+        run: RunId,
+        /// The damage and the unknown records of its log.
+        integrity: Integrity,
+    },
     /// Everything that was in the logs when the session was opened has been sent.
     SessionLoaded,
     /// The specification of a run of the open session.

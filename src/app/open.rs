@@ -20,8 +20,10 @@ pub struct RunView {
     pub state: RunState,
     /// Its records in order, for replay and the log's tail.
     pub records: Vec<Envelope<RunEvent>>,
-    /// Whether somebody holds its lock; none before that was asked.
+    /// Whether a process holds its lock; none before that was checked.
     pub alive: Option<bool>,
+    /// What is wrong with its log.
+    pub integrity: Integrity,
 }
 
 impl RunView {
@@ -104,6 +106,7 @@ impl OpenSession {
                 state: RunState::default(),
                 records: Vec::new(),
                 alive: None,
+                integrity: Integrity::default(),
             });
             self.runs.len() - 1
         });

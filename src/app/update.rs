@@ -91,6 +91,12 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             }
             model.touch();
         }
+        Msg::RunIntegrity { run, integrity } => {
+            if let Some(open) = &mut model.open {
+                open.run_mut(&run).integrity = integrity;
+            }
+            model.touch();
+        }
         Msg::RunFound(spec) => {
             if let Some(open) = &mut model.open {
                 let id = spec.id.clone();

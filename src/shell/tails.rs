@@ -84,6 +84,8 @@ struct Run {
     alive: Option<bool>,
     /// Whether its log has a record.
     began: bool,
+    /// The integrity of its log as last sent.
+    integrity: Integrity,
 }
 
 struct WorkerLog {
@@ -181,10 +183,15 @@ impl Following {
         if let Some(text) = complaint {
             self.complain(replies, text);
         }
-        let mut integrity = self.tail.integrity();
-        self.runs.iter().for_each(|run| integrity.merge(&run.tail.integrity()));
-        // An unfinished line changes with every look at a log that is being written to, and is no damage.
-        integrity.unfinished_bytes = 0;
+        let mut integrity = settled(self.tail.integrity());
+        for run in &mut self.runs {
+            let found = settled(run.tail.integrity());
+            integrity.merge(&found);
+            if found != run.integrity {
+                run.integrity = found.clone();
+                ok &= replies.of(opening, Msg::RunIntegrity { run: run.id.clone(), integrity: found });
+            }
+        }
         if integrity != self.integrity {
             self.integrity = integrity.clone();
             ok &= replies.of(opening, Msg::Integrity(integrity));
@@ -221,7 +228,14 @@ impl Following {
                 Ok(spec) => {
                     ok &= replies.of(self.opening, Msg::RunFound(Box::new(spec.clone())));
                     found.push(spec);
-                    self.runs.push(Run { tail: dir.tail(), alive: None, began: false, id, dir });
+                    self.runs.push(Run {
+                        tail: dir.tail(),
+                        alive: None,
+                        began: false,
+                        integrity: Integrity::default(),
+                        id,
+                        dir,
+                    });
                 }
                 Err(e) => self.complain(replies, e.to_string()),
             }
@@ -254,6 +268,11 @@ impl Following {
             let _ = replies.of(self.opening, Msg::Failed(text));
         }
     }
+}
+
+/// Without the unfinished line, which is no damage and changes at every look at a log that is being written.
+fn settled(found: Integrity) -> Integrity {
+    Integrity { unfinished_bytes: 0, ..found }
 }
 
 /// Records in messages of at most [`CHUNK`].

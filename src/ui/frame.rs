@@ -86,14 +86,25 @@ pub fn saved(model: &Model, room: usize) -> Vec<Span<'static>> {
     vec![Span::styled(clip(&text, room), style)]
 }
 
-/// What is wrong with the open session's logs, in words, at most `room` cells: damage first, then what is not known.
+/// What is wrong with the open session's logs, in at most `room` cells.
 #[must_use]
 pub fn damage(model: &Model, room: usize) -> Vec<Span<'static>> {
     let Some(open) = &model.open else { return Vec::new() };
-    let (text, style) = match (open.integrity.is_intact(), open.integrity.opaque) {
-        (false, _) => (format!("⚠ {}", open.integrity.words()), BAD),
-        (true, 0) => return Vec::new(),
-        (true, n) => (counted(n, "unknown record"), WARN),
+    damage_spans(&open.integrity.words(), open.integrity.opaque, room)
+}
+
+/// What is wrong with a run's log, in at most `room` cells.
+#[must_use]
+pub fn run_damage(run: &RunView, room: usize) -> Vec<Span<'static>> {
+    damage_spans(&run.integrity.words(), run.integrity.opaque, room)
+}
+
+/// The damage if there is any, else the number of unknown records.
+fn damage_spans(damage: &str, unknown: u64, room: usize) -> Vec<Span<'static>> {
+    let (text, style) = match (damage, unknown) {
+        ("", 0) => return Vec::new(),
+        ("", n) => (counted(n, "unknown record"), WARN),
+        (damage, _) => (format!("⚠ {damage}"), BAD),
     };
     vec![Span::styled(clip(&text, room), style), Span::raw("   ")]
 }

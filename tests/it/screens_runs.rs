@@ -19,6 +19,7 @@ const T0: u64 = 1_750_000_000_000;
 const SIZES: [(u16, u16); 4] = [(60, 16), (80, 24), (120, 40), (200, 60)];
 
 /// Records with numbers and times, one after the other.
+#[derive(Clone)]
 struct Log<T> {
     rows: Vec<Envelope<T>>,
     ms: u64,
@@ -564,6 +565,33 @@ fn watch_sampling() {
     log.add(0, RunEvent::Deduplicated { prompt: PromptId::new("p3"), count: 2 });
     let mut model = watching(vec![(sample_spec("sample-1"), log, true)]);
     snap("watch_sampling", &mut model);
+}
+
+#[test]
+fn watch_names_the_damage_of_the_shown_run() {
+    let runs = ["dpo-1", "dpo-2"].map(|id| (train_spec(id), train_log(9, 640, |_, _| {}), false));
+    let mut model = watching(runs.to_vec());
+    let place = |line| DamagedPlace {
+        damage: Damage::Line,
+        file: "runs/dpo-1/metrics/000001.jsonl".into(),
+        line,
+        what: "the checksum does not match".into(),
+    };
+    let mut found = Integrity::default();
+    found.note(3, place(7));
+    update(&mut model, Msg::Integrity(found.clone()));
+    update(&mut model, Msg::RunIntegrity { run: RunId::new("dpo-1"), integrity: found });
+    assert!(!look(&mut model, (80, 24)).contains('⚠'), "dpo-2 is shown, and its log is intact");
+    press(&mut model, "up");
+    for size in SIZES {
+        let text = look(&mut model, size);
+        let header = text.lines().next().unwrap();
+        assert!(header.contains("⚠ 3 damaged lines   LOST"), "{text}");
+    }
+    let unknown = Integrity { opaque: 2, ..Integrity::default() };
+    update(&mut model, Msg::RunIntegrity { run: RunId::new("dpo-1"), integrity: unknown });
+    let text = look(&mut model, (120, 40));
+    assert!(text.contains("2 unknown records   LOST"), "{text}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::app::screen::watch::WatchScreen;
 use crate::app::{Model, RunView, cells, run_facts};
 use crate::domain::RunId;
+use crate::ui::frame::run_damage;
 use crate::ui::run::{Scene, draw_scene, headline, settings};
 use crate::ui::theme::{ACCENT, BOLD, DIM};
 use crate::ui::widgets::plain::centred;
@@ -16,7 +17,9 @@ pub fn header(model: &Model, screen: &WatchScreen) -> (Vec<String>, Line<'static
     match screen.view.shown(open) {
         Some(run) => {
             let place = vec![open.meta.name.clone(), format!("run {}", run.id)];
-            (place, headline(&run.state, &run.status(), run.is_sampling(), model.size.0))
+            let mut spans = run_damage(run, usize::from(model.size.0 / 3));
+            spans.extend(headline(&run.state, &run.status(), run.is_sampling(), model.size.0).spans);
+            (place, Line::from(spans))
         }
         None => (vec![open.meta.name.clone(), "watch".into()], Line::default()),
     }
