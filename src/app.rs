@@ -1,13 +1,13 @@
 //! The pure state machine of the workbench: `update(&mut Model, Msg) -> Vec<Effect>`.
 //!
-//! Owns what the screens know, what every key does and what the shell is asked to do. Refuses files, clocks, processes and
-//! terminals: time arrives as [`Msg::Tick`], results arrive as messages, wishes leave as [`Effect`]s.
+//! Owns the screens' state, what each key does, and the requests to the shell. Refuses files, clocks, processes and
+//! terminals: time arrives as [`Msg::Tick`], results arrive as messages, requests leave as [`Effect`]s.
 //!
-//! Each screen is one file in `app/screen/` that implements [`Screen`]: its keys, its state, what its keys do.
-//! `app/screen.rs` lists them, `app/update.rs` routes messages to the one that is shown.
+//! Each screen is one file in `app/screen/` that implements [`Screen`]: its state, its keys and what they do.
+//! `app/screen.rs` lists the screens; `app/update.rs` routes messages to the active one.
 //!
-//! **Invariants.** The same messages give the same model. A verdict is on the screen at once and "saved" only when the
-//! shell acknowledged its record. Whatever is visible changes only together with [`Shared::version`].
+//! **Invariants.** The same messages give the same model. A verdict shows at once, and as "saved" only after the shell
+//! acknowledged its record. Nothing visible changes without [`Shared::version`].
 
 mod anywhere;
 mod contract;

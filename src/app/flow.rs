@@ -1,5 +1,4 @@
-//! What any screen may ask for: a new session, a sampling run, a file to import. Owns these questions and what their answers
-//! lead to.
+//! Dialogs that any screen may open: a new session, a sampling run, an import. Owns them and what their answers do.
 
 use super::edit::EditBuffer;
 use super::effect::Effect;
@@ -10,7 +9,7 @@ use super::shared::{ImportFormat, Shared};
 use super::words::model_summary;
 use crate::domain::counted;
 
-/// Whether the open session can be written; says why not.
+/// Whether the open session can be written; if not, shows why.
 pub fn writable(model: &mut Shared) -> bool {
     match model.open.as_ref().map(|open| open.read_only.clone()) {
         Some(None) => true,
@@ -25,7 +24,7 @@ pub fn writable(model: &mut Shared) -> bool {
     }
 }
 
-/// Asks for a line.
+/// Asks for a line of text.
 pub fn input(model: &mut Shared, title: &str, hint: &str, purpose: InputPurpose, text: &str) {
     model.popups.push(Popup::Input(TextInput {
         title: title.into(),
@@ -36,7 +35,7 @@ pub fn input(model: &mut Shared, title: &str, hint: &str, purpose: InputPurpose,
     }));
 }
 
-/// Asks how to sample.
+/// Opens the sampling form.
 pub fn ask_sample(model: &mut Shared) {
     if !writable(model) {
         return;
@@ -74,7 +73,7 @@ fn import_hint(formats: &[ImportFormat]) -> String {
     parts.collect::<Vec<_>>().join(" · ")
 }
 
-/// Takes a form.
+/// Submits a form, or shows it again with its errors.
 pub fn submit(model: &mut Shared, form: Form) -> Vec<Effect> {
     let mut form = form;
     if !form.check() {
@@ -93,7 +92,7 @@ pub fn submit(model: &mut Shared, form: Form) -> Vec<Effect> {
     }
 }
 
-/// Takes what was typed for one of the questions here.
+/// Handles a text typed for one of these dialogs.
 pub fn typed(model: &mut Shared, input: TextInput) -> Vec<Effect> {
     let text = input.buffer.text().trim().to_owned();
     let again = |model: &mut Shared, input: TextInput, error: String| {
@@ -123,12 +122,12 @@ pub fn typed(model: &mut Shared, input: TextInput) -> Vec<Effect> {
             model.say(format!("importing {text} …"));
             vec![Effect::Import { path: text }]
         }
-        // These the label screen asks.
+        // The label screen handles these.
         InputPurpose::Note { .. } | InputPurpose::Correct { .. } => Vec::new(),
     }
 }
 
-/// Why a session cannot be called that.
+/// Why a session cannot have this name; none if it can.
 fn name_problem(model: &Shared, name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("type a name".into());
@@ -176,7 +175,7 @@ pub fn ask_prompts(model: &mut Shared, name: String, of: String) {
     );
 }
 
-/// Takes the model of a new session; none to type its path.
+/// Handles the model chosen for a new session; none asks for a path.
 pub fn pick_model(model: &mut Shared, name: String, of: Option<String>) {
     match of {
         Some(of) => ask_prompts(model, name, of),

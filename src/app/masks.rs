@@ -1,50 +1,50 @@
-//! What a run would read and learn of its first rows: a sheet over the launch screen.
+//! The masks of a run's first rows: a sheet over the launch screen.
 //!
-//! Owns how masked rows become lines, and scrolling. A line break of the text is shown by its mark, so that a learned one is
-//! seen.
+//! Owns the layout of masked rows in lines, and scrolling. A line break in the text shows as a mark, so that a learned one
+//! is visible.
 
 use super::wrap::{presentable, wrap};
 use crate::domain::counted;
 use crate::protocol::{MaskPiece, MaskedRow, Masks};
 
-/// How a stretch of a line is meant.
+/// The role of a span of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaskStyle {
-    /// What the row is called.
+    /// The row's heading.
     Head,
-    /// Read and not learned.
+    /// Context, without loss.
     Read,
-    /// Learned.
+    /// Learned: with loss.
     Learned,
-    /// Learned of a row that is mixed in.
+    /// Learned, in a mixed-in row.
     Mixed,
-    /// Where a packed text begins.
+    /// The start of a packed text.
     TextStart,
-    /// Left out, with the reason.
+    /// Why a row is left out.
     LeftOut,
 }
 
-/// A line: its stretches in order.
+/// A line: its spans in order.
 pub type MaskLine = Vec<(String, MaskStyle)>;
 
 /// The sheet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MaskSheet {
-    /// Number of the question that it waits for.
+    /// The ticket of the request it waits for.
     pub ticket: u64,
-    /// The answer, once it has come.
+    /// The answer, once it has arrived.
     answer: Option<Result<Masks, String>>,
-    /// Its lines at the present width.
+    /// Its lines at the current width.
     pub lines: Vec<MaskLine>,
     /// Lines scrolled off its top.
     pub scroll: usize,
 }
 
-/// The columns and rows that the sheet's text has on a screen of this size.
+/// The columns and rows for the sheet's text on a screen of this size.
 #[must_use]
 pub fn text_area((columns, rows): (u16, u16)) -> (usize, usize) {
     let columns = usize::from(columns);
-    // Wider lines are hard to read; a narrow screen is taken whole. Rows: header, footer, status and the frame stay.
+    // Wider lines are hard to read; a narrow screen is used in full. Header, footer, status and frame take 6 rows.
     (
         if columns < 100 { columns.saturating_sub(4) } else { (columns - 12).min(110) },
         usize::from(rows).saturating_sub(6),
@@ -52,14 +52,14 @@ pub fn text_area((columns, rows): (u16, u16)) -> (usize, usize) {
 }
 
 impl MaskSheet {
-    /// A sheet that waits for the answer to this question.
+    /// A sheet that waits for the answer to this request.
     #[must_use]
     pub fn new(ticket: u64) -> Self {
         let lines = vec![vec![("reading the first rows …".to_owned(), MaskStyle::Read)]];
         Self { ticket, answer: None, lines, scroll: 0 }
     }
 
-    /// Takes the answer.
+    /// Sets the answer and lays it out.
     pub fn set_answer(&mut self, answer: &Result<Masks, String>, size: (u16, u16)) {
         self.answer = Some(answer.clone());
         self.lay_out(size);
@@ -88,14 +88,14 @@ impl MaskSheet {
         self.scroll_by(0, size);
     }
 
-    /// Scrolls by so many lines, within the text.
+    /// Scrolls by this many lines, within the text.
     pub fn scroll_by(&mut self, by: isize, size: (u16, u16)) {
         let most = self.lines.len().saturating_sub(text_area(size).1);
         self.scroll = self.scroll.saturating_add_signed(by).min(most);
     }
 }
 
-/// A row's head and its text in lines of `width` cells, and a blank line.
+/// A row's heading, its text in lines of `width` cells, and a blank line.
 fn row_lines(row: &MaskedRow, width: usize) -> Vec<MaskLine> {
     let mut head = presentable(row.id.as_str());
     let texts = row.texts();
@@ -132,7 +132,7 @@ fn row_lines(row: &MaskedRow, width: usize) -> Vec<MaskLine> {
     out
 }
 
-/// The pieces of one text in lines.
+/// Appends the lines of one text.
 fn text_lines(pieces: &[MaskPiece], learned: MaskStyle, width: usize, out: &mut Vec<MaskLine>) {
     let mut text = String::new();
     let mut ends = Vec::new();
@@ -179,14 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn every_character_is_there_with_its_ink() {
+    fn every_character_is_shown_in_its_style() {
         for width in [5, 12, 60] {
             let lines: Vec<MaskLine> = masks().rows.iter().flat_map(|row| row_lines(row, width)).collect();
             let of = |ink: MaskStyle| {
                 let parts = lines.iter().flatten().filter(|(_, i)| *i == ink).map(|(t, _)| t.as_str());
                 parts.flat_map(str::chars).filter(|c| !c.is_whitespace()).collect::<String>()
             };
-            // A control character is shown by its picture, as everywhere.
+            // A control character shows as its symbol, as everywhere.
             assert_eq!(of(MaskStyle::Learned), "Becauseof␛[31mlight.↵", "{width}");
             assert_eq!(of(MaskStyle::Read), "9tokens,3learned<s>user↵Why?x");
             assert_eq!(
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn packed_texts_are_parted_and_mixed_rows_have_an_ink_of_their_own() {
+    fn packed_texts_are_separated_and_mixed_rows_have_their_own_style() {
         let mut masks = masks();
         let row = &mut masks.rows[0];
         row.mixed = true;
@@ -227,6 +227,6 @@ mod tests {
         sheet.scroll_by(-1, size);
         assert_eq!(sheet.scroll, most - 1);
         sheet.lay_out((80, 60));
-        assert_eq!(sheet.scroll, 0, "where everything fits nothing is scrolled away");
+        assert_eq!(sheet.scroll, 0, "no scrolling if everything fits");
     }
 }

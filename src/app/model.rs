@@ -1,4 +1,4 @@
-//! The state of the workbench: what all screens share, and the one that is shown.
+//! The state of the workbench: the shared state and the active screen.
 
 use super::anywhere::GLOBAL_KEYS;
 use super::goal::Show;
@@ -9,12 +9,12 @@ use super::screen::{ActiveScreen, ROUTES};
 use super::shared::{Shared, Theme};
 use std::ops::{Deref, DerefMut};
 
-/// The state of the workbench. What all screens share can be read from it directly.
+/// The state of the workbench. It dereferences to the shared state.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// What all screens share.
+    /// The state that all screens share.
     pub shared: Shared,
-    /// What is shown.
+    /// The active screen.
     pub screen: ActiveScreen,
 }
 
@@ -37,12 +37,12 @@ impl Model {
     #[must_use]
     pub fn new(theme: Theme, size: (u16, u16), now_ms: u64) -> Self {
         let mut shared = Shared::new(theme, size, now_ms);
-        // What it asks the shell for, `begin` asks.
+        // `begin` returns the effects that opening the first screen needs.
         let (screen, _) = (ROUTES[0].open)(&mut shared, Show::Default);
         Self { shared, screen }
     }
 
-    /// The footer's entries: of the keys that hold now, those that matter in this state.
+    /// The footer's entries: the active keys that matter in this state.
     #[must_use]
     pub fn footer(&self) -> Vec<(String, &'static str)> {
         if let Some(popup) = self.popups.last() {
@@ -53,7 +53,7 @@ impl Model {
         keymap::footer(rows)
     }
 
-    /// Everything that works on the screen, popups aside.
+    /// The key tables of the screen and of the global keys, without popups.
     #[must_use]
     pub fn tables(&self) -> Vec<Table> {
         vec![self.screen.any().table(), GLOBAL_KEYS.table()]

@@ -1,4 +1,4 @@
-//! The list of screens, and what derives from it: which one is shown, what opens it, and the table of all keys.
+//! The list of screens, and what derives from it: the active screen, the routes and the table of all keys.
 //!
 //! **To add a screen** write `app/screen/NAME.rs` (state, keys, what they do), `ui/screen/NAME.rs` (`header` and `body`), and
 //! one line in the list below. Help, footer, palette and the README's key table follow.
@@ -9,7 +9,7 @@ use super::goal::Show;
 use super::keymap::Table;
 use super::shared::Shared;
 
-/// The list, in the README's order: file and state. The first one is shown at the start.
+/// The list, in the README's order: file and state. The first one shows at start.
 macro_rules! screens {
     ($then:ident) => {
         $then! {
@@ -23,12 +23,12 @@ macro_rules! screens {
 }
 pub(crate) use screens;
 
-/// Makes of the list its files, [`ActiveScreen`] and [`ROUTES`].
+/// Declares the listed modules, [`ActiveScreen`] and [`ROUTES`].
 macro_rules! routes {
     ($($file:ident::$State:ident)*) => {
         $(pub mod $file;)*
 
-        /// The screen that is shown, with its state.
+        /// The active screen with its state.
         #[derive(Debug, Clone)]
         pub enum ActiveScreen {
             $(
@@ -38,7 +38,7 @@ macro_rules! routes {
         }
 
         impl ActiveScreen {
-            /// What every screen can do.
+            /// The screen behind its common interface.
             #[must_use]
             pub fn any(&self) -> &dyn AnyScreen {
                 match self {
@@ -46,7 +46,7 @@ macro_rules! routes {
                 }
             }
 
-            /// What every screen can do.
+            /// The screen behind its common interface, to change it.
             pub fn any_mut(&mut self) -> &mut dyn AnyScreen {
                 match self {
                     $(Self::$State(screen) => screen.as_mut(),)*
@@ -54,7 +54,7 @@ macro_rules! routes {
             }
         }
 
-        /// The way into every screen.
+        /// The routes of all screens.
         pub const ROUTES: &[Route] = &[$(
             Route {
                 name: $file::$State::NAME,
@@ -70,20 +70,20 @@ macro_rules! routes {
 }
 screens!(routes);
 
-/// The way into a screen.
+/// How to open a screen.
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
     /// The screen's name.
     pub name: &'static str,
-    /// Whether it shows the open session.
+    /// Whether it needs an open session.
     pub needs_session: bool,
-    /// Its sections of the key table.
+    /// Its key tables.
     pub keys: fn() -> Vec<Table>,
     /// Opens it.
     pub open: fn(&mut Shared, Show) -> (ActiveScreen, Vec<Effect>),
 }
 
-/// The way into the screen of this name.
+/// The route to the screen of this name.
 #[must_use]
 pub fn route(name: &str) -> Option<&'static Route> {
     ROUTES.iter().find(|route| route.name == name)

@@ -1,4 +1,4 @@
-//! Going from screen to screen, opening the session first where needed.
+//! Navigation between screens; opens the session first if needed.
 
 use super::effect::Effect;
 use super::goal::{Goal, Next};
@@ -7,7 +7,7 @@ use super::outbox::SaveState;
 use super::screen::route;
 use crate::domain::counted;
 
-/// The first effects of a workbench that opens on the list of sessions, or on a session and a screen of it.
+/// The first effects of a workbench that starts on the home screen, or on a screen of a session.
 pub fn begin(model: &mut Model, session: Option<(String, Goal)>) -> Vec<Effect> {
     let mut effects = vec![Effect::ListSessions, Effect::QueryDevice, Effect::ListModels];
     if let Some((name, goal)) = session {
@@ -18,7 +18,7 @@ pub fn begin(model: &mut Model, session: Option<(String, Goal)>) -> Vec<Effect> 
     effects
 }
 
-/// Does what came of a key, a message or an answer: goes where it leads.
+/// Returns the effects of `next`, and goes where it leads.
 pub fn follow(model: &mut Model, next: Next) -> Vec<Effect> {
     let Next { mut effects, go: to } = next;
     if let Some(to) = to {
@@ -27,7 +27,7 @@ pub fn follow(model: &mut Model, next: Next) -> Vec<Effect> {
     effects
 }
 
-/// Goes to a screen of a session, opening the session first where needed.
+/// Goes to a screen of a session; opens the session first if needed.
 pub fn go(model: &mut Model, session: Option<String>, goal: Goal) -> Vec<Effect> {
     if route(goal.screen).is_some_and(|route| !route.needs_session) {
         return arrive(model, goal);
@@ -53,7 +53,7 @@ pub fn go(model: &mut Model, session: Option<String>, goal: Goal) -> Vec<Effect>
     }
 }
 
-/// Shows a screen of the open session, and what it says of it alone.
+/// Clears the notice and shows a screen of the open session.
 pub fn arrive(model: &mut Model, goal: Goal) -> Vec<Effect> {
     model.notice = None;
     show(model, goal)
@@ -71,7 +71,7 @@ pub fn show(model: &mut Model, goal: Goal) -> Vec<Effect> {
     effects
 }
 
-/// What is not saved, as one sentence.
+/// What is not saved, as one sentence; none if everything is.
 pub fn unsaved(model: &Model) -> Option<String> {
     match model.open.as_ref()?.saved() {
         SaveState::Saved => None,

@@ -1,4 +1,4 @@
-//! `update`: every message finds its handler here.
+//! `update`: routes every message to its handler.
 
 use super::anywhere::{GLOBAL_KEYS, GlobalAction};
 use super::effect::Effect;
@@ -17,10 +17,10 @@ use super::travel;
 
 /// How long a notice stays.
 const NOTICE_MS: u64 = 6_000;
-/// The longest paste that is taken, in bytes.
+/// The longest accepted paste, in bytes.
 const MAX_PASTE: usize = 1 << 20;
 
-/// Takes a message in and says what the shell is to do about it.
+/// Handles a message; returns the requests to the shell.
 pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
     match msg {
         Msg::Tick { now_ms, clock_ms } => return tick(model, now_ms, clock_ms),
@@ -63,7 +63,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             open.order = model.order;
             model.open = Some(open);
             model.touch();
-            // The forms need what is in the logs; until they have come, the label screen says that it is reading.
+            // The other screens need the logs; until they are read, the label screen says so.
             model.goal = model.open.as_ref().map(|open| (open.name.clone(), goal));
             return travel::show(model, Goal::to("label"));
         }
@@ -164,7 +164,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         }
         Msg::Imported(text) | Msg::Note(text) => model.say(text),
         Msg::Failed(sentence) => {
-            // A session that did not open leaves nothing to wait for.
+            // A session that failed to open leaves no destination.
             if model.open.is_none() {
                 model.goal = None;
                 if model.screen.any().name() != "home" {
@@ -178,7 +178,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Lets the screen look at what has changed below it.
+/// Lets the screen update itself after a change of the shared state.
 fn refresh(model: &mut Model) -> Vec<Effect> {
     model.screen.any_mut().refresh(&mut model.shared)
 }
@@ -191,7 +191,7 @@ fn tick(model: &mut Model, now_ms: u64, clock_ms: u64) -> Vec<Effect> {
         model.notice = None;
         model.touch();
     }
-    // The header counts the seconds to the next try.
+    // The header counts down to the next retry.
     let again = model.open.as_ref().and_then(|open| open.outbox.again_ms());
     let left = |clock: u64| again.map(|at| at.saturating_sub(clock).div_ceil(1000));
     if left(clock_before) != left(clock_ms) {
@@ -203,7 +203,7 @@ fn tick(model: &mut Model, now_ms: u64, clock_ms: u64) -> Vec<Effect> {
 fn paste(model: &mut Model, text: &str) {
     let end = text.len().min(MAX_PASTE);
     let text = &text[..text.floor_char_boundary(end)];
-    // Pasted text is never taken for keys: a paste into the label screen would label pairs.
+    // Pasted text is never handled as keys: a paste into the label screen would label pairs.
     if model.popups.last_mut().is_some_and(|popup| popup.paste(text)) {
         model.touch();
     } else {
@@ -237,7 +237,7 @@ fn press(model: &mut Model, key: Key) -> Vec<Effect> {
     GLOBAL_KEYS.lookup(key).map_or_else(Vec::new, |action| anywhere(model, action))
 }
 
-/// Does what a popup was closed with: here what every screen may ask, and what the screen asked by the screen.
+/// Handles a popup's answer: shared dialogs here, the screen's own dialogs in the screen.
 fn on_answer(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
     let shared = &mut model.shared;
     let next = match answer {
@@ -270,7 +270,7 @@ fn on_answer(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
     travel::follow(model, next)
 }
 
-/// Does what a key asks for that works on every screen.
+/// Runs a global action.
 fn anywhere(model: &mut Model, action: GlobalAction) -> Vec<Effect> {
     match action {
         GlobalAction::Help => {
@@ -290,7 +290,7 @@ fn anywhere(model: &mut Model, action: GlobalAction) -> Vec<Effect> {
         GlobalAction::Quit => return quit(model),
         GlobalAction::Redraw => return vec![Effect::Redraw],
         GlobalAction::Suspend => return vec![Effect::Suspend],
-        GlobalAction::SaveAgain => match &mut model.open {
+        GlobalAction::RetrySave => match &mut model.open {
             Some(open) if open.saved() == SaveState::Saved => model.say("everything is saved"),
             Some(open) => {
                 let mut effects = open.outbox.retry();
@@ -303,7 +303,7 @@ fn anywhere(model: &mut Model, action: GlobalAction) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Leaves the program, asking only when something is not saved.
+/// Quits; asks first if records are not saved.
 fn quit(model: &mut Model) -> Vec<Effect> {
     match travel::unsaved(model) {
         None => vec![Effect::Quit],

@@ -1,13 +1,13 @@
-//! Which metrics share a pane and in what order: a table, so that a new method's metrics need no change.
+//! The table of panes: which metrics share one, and in what order. A new method's metrics need no change here.
 
 use crate::domain::RunState;
 
-/// A pane that is there when at least one of its metrics was measured.
+/// A pane that shows when at least one of its metrics was logged.
 struct PaneSpec {
     title: &'static str,
-    /// Metric and its label within the pane, empty where the title says it.
+    /// Each metric and its label in the pane; empty if the title is enough.
     curves: &'static [(&'static str, &'static str)],
-    /// The range is fixed: shares.
+    /// Whether the range is fixed to 0–1.
     share: bool,
 }
 
@@ -15,15 +15,15 @@ const fn row(title: &'static str, curves: &'static [(&'static str, &'static str)
     PaneSpec { title, curves, share: false }
 }
 
-/// A row of shares of one.
+/// A pane with the fixed range 0–1.
 const fn share(title: &'static str, curves: &'static [(&'static str, &'static str)]) -> PaneSpec {
     PaneSpec { title, curves, share: true }
 }
 
-/// The table, most telling first, whatever the method: what a method does not measure has no pane, so that each method sees
-/// its own rows in this order. Metrics that no row names get a pane of their own after these.
+/// The panes of all methods, most informative first. A method shows only those whose metrics it logs. Metrics that no
+/// row names get a pane of their own after these.
 const PANES: &[PaneSpec] = &[
-    // Where answers are scored, their worth says more than the loss, which is near 0 by construction.
+    // With scored answers, the reward says more than the loss, which is near 0 by construction.
     row("reward", &[("objective/rlhf_reward", "net of kl"), ("objective/scores", "score"), ("reward", "")]),
     row("loss", &[("loss", "")]),
     row("rewards", &[("rewards/chosen", "chosen"), ("rewards/rejected", "rejected")]),
@@ -63,7 +63,7 @@ const PANES: &[PaneSpec] = &[
     row("longest answer", &[("completions/max_length", "all"), ("completions/max_terminated_length", "ended")]),
 ];
 
-/// Counters that only rise: numbers for the header, not curves.
+/// Counters that only rise. They are not drawn.
 const COUNTERS: &[&str] = &["epoch", "num_tokens", "step", "total_flos"];
 
 /// A pane of the watch screen.
@@ -71,13 +71,13 @@ const COUNTERS: &[&str] = &["epoch", "num_tokens", "step", "total_flos"];
 pub struct CurvePane {
     /// What it shows.
     pub title: String,
-    /// Metric names and their labels, the most important last (it is drawn on top).
+    /// Metric names and labels; the last one is drawn on top.
     pub curves: Vec<(String, String)>,
-    /// Whether its values are shares of one.
+    /// Whether its values lie between 0 and 1.
     pub share: bool,
 }
 
-/// The panes of a run, from the metrics it has measured.
+/// The panes of a run, from the metrics it logged.
 #[must_use]
 pub fn panes(run: &RunState) -> Vec<CurvePane> {
     let has = |name: &str| run.series(name).is_some() || run.eval_series(name).is_some();
@@ -112,7 +112,7 @@ mod tests {
     use crate::domain::Metrics;
 
     #[test]
-    fn panes_follow_the_metrics_and_nothing_measured_is_without_a_pane() {
+    fn every_logged_metric_but_counters_has_a_pane() {
         let mut run = RunState::default();
         let mut m = Metrics::new();
         for name in ["grad_norm", "rewards/rejected", "loss", "my/new", "num_tokens", "rewards/chosen"] {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_method_sees_its_own_curves_first() {
+    fn a_methods_own_curves_come_first() {
         let first = |names: &[&str]| {
             let (mut run, mut m) = (RunState::default(), Metrics::new());
             for name in names {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn no_metric_stands_in_two_panes() {
+    fn no_metric_is_in_two_panes() {
         let mut names: Vec<&str> = PANES.iter().flat_map(|r| r.curves.iter().map(|c| c.0)).collect();
         let all = names.len();
         names.sort_unstable();

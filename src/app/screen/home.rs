@@ -1,4 +1,4 @@
-//! The list of sessions, what is running, and what this machine has.
+//! The home screen: sessions, live runs, models and device.
 
 use crate::app::contract::Screen;
 use crate::app::effect::Effect;
@@ -10,31 +10,31 @@ use crate::app::msg::SessionCard;
 use crate::app::popup::InputPurpose;
 use crate::app::shared::Shared;
 
-/// What the screen knows: the selected session by name; none is the first.
+/// The screen's state.
 #[derive(Debug, Clone, Default)]
 pub struct HomeScreen {
-    /// Its name.
+    /// The selected session's name; none selects the first.
     pub selected: Option<String>,
 }
 
-/// What its keys ask for.
+/// The actions of its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HomeAction {
     /// Go to a screen of the selected session.
     Go(&'static str),
     /// Open the selected session.
     Open,
-    /// Make a session.
+    /// Create a session.
     NewSession,
     /// Ask how to sample and start.
     Sample,
     /// Ask for a file and import it.
     Import,
-    /// The session above.
+    /// Select the session above.
     Up,
-    /// The session below.
+    /// Select the session below.
     Down,
-    /// Look for sessions and models again.
+    /// List sessions and models again.
     Refresh,
 }
 
@@ -62,7 +62,7 @@ impl Screen for HomeScreen {
     const NEEDS_SESSION: bool = false;
     const KEYS: &'static [Section<HomeAction>] = KEYS;
 
-    /// Shows the list of sessions; the open one stays open and selected.
+    /// Lists the sessions; the open one stays open and selected.
     fn open(shared: &mut Shared, _show: Show) -> (Self, Vec<Effect>) {
         let selected = shared.open.as_ref().map(|open| open.name.clone());
         (Self { selected }, vec![Effect::ListSessions])
@@ -100,7 +100,7 @@ impl Screen for HomeScreen {
 }
 
 impl HomeScreen {
-    /// The selected session's place in the list.
+    /// The selected session's index.
     #[must_use]
     pub fn selected(&self, shared: &Shared) -> Option<usize> {
         let sessions = shared.sessions.as_ref().filter(|s| !s.is_empty())?;

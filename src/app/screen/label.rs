@@ -1,6 +1,6 @@
-//! Labelling pairs: one pair on the screen, one key a verdict, the next pair at once.
+//! Labelling pairs: one pair on the screen, one key for a verdict, then the next pair.
 //!
-//! Owns what is shown and what has been read. Sides are random and blind: a pure function of the pair and the rater.
+//! Owns what is shown and what was read. The sides are blind and pseudo-random: a pure function of pair and rater.
 
 mod card;
 mod score;
@@ -23,21 +23,21 @@ use crate::app::wrap::{clip, presentable};
 use crate::domain::{Choice, CompletionId, PairId, QueueOrder, Strength, Verdict};
 use crate::protocol::SessionRecord;
 
-/// Verdicts within this time after a pair appears are taken for a repeating key.
+/// A verdict sooner than this after a pair appears is ignored as key repeat.
 pub const GUARD_MS: u64 = 250;
 
-/// What the screen knows.
+/// The screen's state.
 #[derive(Debug, Clone, Default)]
 pub struct LabelScreen {
-    /// The pair on the screen.
+    /// The shown pair.
     pub card: Option<Card>,
-    /// Whether differing words are marked.
+    /// Whether the words that differ are marked.
     pub diff: bool,
-    /// Whether the focused answer stands alone.
+    /// Whether only the focused answer shows.
     pub zoom: bool,
 }
 
-/// What its keys ask for.
+/// The actions of its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LabelAction {
     /// The answer in this pane is better.
@@ -50,7 +50,7 @@ pub enum LabelAction {
     Skip,
     /// Undo the last verdict.
     Undo,
-    /// Redo it.
+    /// Redo what was undone.
     Redo,
     /// Write a note on the pair.
     Note,
@@ -66,7 +66,7 @@ pub enum LabelAction {
     Zoom,
     /// Go to a pair.
     GoTo,
-    /// The other order of the pairs.
+    /// Switch the order of the queue.
     ToggleOrder,
     /// Scroll both answers a line down.
     ScrollDown,
@@ -80,9 +80,9 @@ pub enum LabelAction {
     Sample,
     /// Ask for a file and import it.
     Import,
-    /// To another screen of the session.
+    /// Go to another screen of the session.
     Go(&'static str),
-    /// Back to the sessions.
+    /// Go back to the sessions.
     Back,
 }
 
@@ -139,7 +139,7 @@ impl Screen for LabelScreen {
     const NAME: &'static str = "label";
     const KEYS: &'static [Section<LabelAction>] = KEYS;
 
-    /// Shows the next pair, or what is asked for over it.
+    /// Shows the next pair, and a popup over it if `show` asks for one.
     fn open(shared: &mut Shared, show: Show) -> (Self, Vec<Effect>) {
         let mut label = Self::default();
         refresh(&mut label, shared);
@@ -166,7 +166,7 @@ impl Screen for LabelScreen {
         Next::default()
     }
 
-    /// Without a pair other keys matter: what helps is to get something.
+    /// Without a pair, the keys that lead to one matter.
     fn section(&self, _shared: &Shared) -> usize {
         if self.card.is_none() { IDLE } else { 0 }
     }
@@ -204,7 +204,7 @@ impl Screen for LabelScreen {
     }
 }
 
-/// Whether an action does something while there is no pair to judge.
+/// Whether an action has an effect without a pair to label.
 fn works_without_pair(open: &OpenSession, action: LabelAction) -> bool {
     match action {
         LabelAction::Sample => !open.session.prompts().is_empty(),
@@ -220,10 +220,10 @@ fn works_without_pair(open: &OpenSession, action: LabelAction) -> bool {
     }
 }
 
-/// Looks again at what has changed below: takes the next pair when none is shown, lays the text out for a new size.
+/// Shows the next pair if none is shown, and lays it out for the current size.
 fn refresh(label: &mut LabelScreen, model: &Shared) {
     let Some(open) = &model.open else { return };
-    // Before all logs are read, a pair may seem open that was judged long ago.
+    // Before all logs are read, a labelled pair may still be in the queue.
     if label.card.is_none()
         && open.loaded
         && let Some(next) = open.queue.first()
@@ -235,7 +235,7 @@ fn refresh(label: &mut LabelScreen, model: &Shared) {
     }
 }
 
-/// Shows a pair, judged or not.
+/// Shows a pair, labelled or not.
 fn show_pair(label: &mut LabelScreen, model: &Shared, pair: &PairId) {
     let Some(open) = &model.open else { return };
     if let Some(card) = Card::of(open, pair, model.clock_ms) {
@@ -249,7 +249,7 @@ fn show_next(label: &mut LabelScreen, model: &Shared) {
     refresh(label, model);
 }
 
-/// Does what a key asks for.
+/// Runs an action that needs no other screen.
 fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<Effect> {
     match action {
         LabelAction::Prefer(pane, strength) => return judge(label, model, Decision::Prefer(pane, strength)),
@@ -297,7 +297,7 @@ fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<
     Vec::new()
 }
 
-/// A decision as it was pressed: in terms of the screen.
+/// A decision in terms of the screen: panes, not sides.
 #[derive(Clone, Copy)]
 enum Decision {
     Prefer(Pane, Strength),
@@ -352,7 +352,7 @@ fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<
     };
     if let Some(pair) = open.session.correction_at(of).map(|c| c.pair.clone()) {
         let effects = open.write(&if undo { SessionRecord::Withdrawn { of } } else { SessionRecord::Restored { of } });
-        // The pair that is on the screen stays as it was scrolled and read.
+        // A pair that is already shown keeps its scroll position and read marks.
         let shown = label.card.as_ref().is_some_and(|card| card.pair == pair);
         if !shown {
             show_pair(label, model, &pair);
@@ -369,7 +369,7 @@ fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<
     effects
 }
 
-/// Shows the pairs in the other order, beginning with the next one.
+/// Switches the order of the queue and shows its first pair.
 fn toggle_order(label: &mut LabelScreen, model: &mut Shared) {
     let Some(open) = &mut model.open else { return };
     let said = match open.order {
@@ -409,7 +409,7 @@ fn ask_note(label: &LabelScreen, model: &mut Shared) {
     flow::input(model, "a note on this pair", "empty removes it", InputPurpose::Note { pair }, &old);
 }
 
-/// Takes a note.
+/// Saves a note.
 fn save_note(model: &mut Shared, pair: PairId, text: String) -> Vec<Effect> {
     let Some(open) = &mut model.open else { return Vec::new() };
     let rater = open.rater.clone();
@@ -439,7 +439,7 @@ fn ask_correction(label: &LabelScreen, model: &mut Shared) {
     }));
 }
 
-/// Saves a correction, exactly as it was typed. The answer's own text, or none, withdraws an earlier one.
+/// Saves a correction exactly as typed. The original text, or an empty one, withdraws an earlier correction.
 fn save_correction(model: &mut Shared, pair: PairId, completion: CompletionId, text: String) -> Vec<Effect> {
     let Some(open) = &mut model.open else { return Vec::new() };
     let original = open.session.completion(&completion).map(|c| c.text.as_str());
@@ -456,7 +456,7 @@ fn save_correction(model: &mut Shared, pair: PairId, completion: CompletionId, t
     effects
 }
 
-/// Withdraws the corrections of an answer.
+/// Withdraws the correction of an answer.
 fn withdraw(model: &mut Shared, pair: PairId, completion: CompletionId) -> Vec<Effect> {
     let Some(open) = &mut model.open else { return Vec::new() };
     if open.session.correction_of(&completion, &open.rater).is_none() {
@@ -469,7 +469,7 @@ fn withdraw(model: &mut Shared, pair: PairId, completion: CompletionId) -> Vec<E
     effects
 }
 
-/// Asks for one of the pairs that `among` takes, and shows it.
+/// Asks for one of the pairs that `among` accepts, and shows it.
 fn ask_pair(model: &mut Shared, among: impl Fn(&PairId) -> bool) {
     let Some(open) = &model.open else { return };
     let entries = open.session.pairs().iter().filter(|pair| among(&pair.id)).filter_map(|pair| {

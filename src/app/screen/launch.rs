@@ -1,7 +1,7 @@
-//! The launch screen: a form that knows the data.
+//! The launch screen: a form with the method, its hyper-parameters and the data they meet.
 //!
-//! Owns what is typed and when an estimate is asked for. Refuses to start without the data that the method needs or with a
-//! value that cannot be.
+//!Owns the form and when an estimate is requested. Refuses to start without the data that the method needs or with an
+//!invalid value.
 
 mod form;
 
@@ -20,55 +20,55 @@ use crate::app::shared::Shared;
 use crate::domain::{Kind, Lack, Needs, RunId, RunStatus, Supply};
 use crate::protocol::{Estimate, Task};
 
-/// After the last key, so many milliseconds pass before an estimate is asked for.
+/// Milliseconds from the last key to the request for an estimate.
 const SETTLE_MS: u64 = 400;
 
-/// A second enter within so many milliseconds of the first does not launch a second run.
+/// A second enter within this many milliseconds does not launch a second run.
 const LAUNCH_MS: u64 = 3_000;
 
-/// The longer answer wins so large a share of the pairs that length may be what is learned.
+/// From this share of pairs won by the longer answer, the run may learn length.
 const LENGTH_CONFOUND: f64 = 0.7;
 
-/// What is known of what the run would take.
+/// The estimate of the run's steps, time and memory.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum EstimateState {
-    /// Nothing was asked yet.
+    /// Not requested yet.
     #[default]
     None,
-    /// A worker is at it.
+    /// A worker is computing it.
     Pending,
-    /// This.
+    /// The estimate.
     Ready(Estimate),
-    /// It could not be told; the sentence says why.
+    /// There is none; the sentence says why.
     Failed(String),
 }
 
-/// What the screen knows.
+/// The screen's state.
 #[derive(Debug, Clone, Default)]
 pub struct LaunchScreen {
     /// The form.
     pub form: LaunchForm,
-    /// The training data there is.
+    /// The available training data.
     pub data: Supply,
     /// The session's name.
     session: String,
     /// The estimate.
     pub estimate: EstimateState,
-    /// Number of the question that [`EstimateState::Pending`] waits for.
+    /// The ticket that [`EstimateState::Pending`] waits for.
     ticket: u64,
-    /// When the form changed after the last question.
+    /// When the form changed after the last request.
     changed_ms: Option<u64>,
-    /// When a launch was last asked for.
+    /// When a launch was last requested.
     launched_ms: Option<u64>,
-    /// Whether the run starts when the estimate comes, if nothing speaks against it.
+    /// Whether the run starts when the estimate arrives without an error.
     launch_pending: bool,
 }
 
 impl LaunchScreen {
-    /// The share of pairs that the longer answer wins, where it is far enough from chance to say so.
+    /// The share of pairs that the longer answer wins, if it is far enough from chance to warn.
     #[must_use]
     pub fn length_confound(&self) -> Option<f64> {
-        // Where nothing is preferred to anything, no answer wins.
+        // Without pairs, no answer wins.
         match &self.estimate {
             EstimateState::Ready(_) if self.form.method().needs != Needs::Pairs => None,
             EstimateState::Ready(e) => {
@@ -78,7 +78,7 @@ impl LaunchScreen {
         }
     }
 
-    /// Rows of what the chosen method needs.
+    /// Rows of the kind that the chosen method needs.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.data.rows(self.form.method().needs)
@@ -97,7 +97,7 @@ impl LaunchScreen {
             .or_else(|| lack.map(|lack| self.lack_message(lack)))
     }
 
-    /// What is lacking and what helps.
+    /// What is missing, and how to provide it.
     fn lack_message(&self, lack: Lack) -> String {
         let import = |kind: &str| format!("`tiebreak import {} FILE --as {kind}`", self.session);
         match lack {
@@ -122,18 +122,18 @@ impl LaunchScreen {
         }
     }
 
-    /// Whether a worker has still to say if the run as it stands in the form could go.
+    /// Whether the estimate for the current form is outstanding.
     fn estimate_pending(&self) -> bool {
         self.changed_ms.is_some() || self.estimate == EstimateState::Pending
     }
 
-    /// Notes a change, after which what was said of the run no longer holds.
+    /// Notes a change of the form, which makes the estimate obsolete.
     fn mark_changed(&mut self, clock_ms: u64) {
         self.changed_ms = Some(clock_ms);
         self.launch_pending = false;
     }
 
-    /// Why the run as it stands in the form could not go, where a worker or the disk has said so.
+    /// Why the estimate for the current form failed, if it did.
     fn refusal(&self) -> Option<&str> {
         match &self.estimate {
             EstimateState::Failed(why) if self.changed_ms.is_none() => Some(why),
@@ -148,7 +148,7 @@ impl LaunchScreen {
             let trained = matches!(r.status(), RunStatus::Finished | RunStatus::Stopped);
             trained && !r.is_sampling()
         });
-        // A reward model scores answers and writes none: no policy starts from it.
+        // A reward model writes no answers, so no policy starts from it.
         let (rewards, policies): (Vec<_>, Vec<_>) =
             finished.partition(|run| run.spec.as_ref().is_some_and(|spec| spec.kind() == "reward"));
         self.form.set_runs(policies.into_iter().flat_map(start_points));
@@ -172,33 +172,33 @@ impl LaunchScreen {
     }
 }
 
-/// The states of a finished run that can be gone on from: its last one, and its best one where it was looked for on the way.
+/// The checkpoints of a finished run to start from: the last one, and the best one if the run selected it.
 fn start_points(run: &RunView) -> Vec<RunId> {
-    let looked = matches!(run.spec.as_ref().map(|spec| &spec.task), Some(Task::Train(train))
+    let selects_best = matches!(run.spec.as_ref().map(|spec| &spec.task), Some(Task::Train(train))
         if train.params.usize("eval_steps") > 0 && !train.params.text("metric_for_best_model").is_empty());
     let mut out = vec![run.id.clone()];
-    out.extend(looked.then(|| run.id.at_best()));
+    out.extend(selects_best.then(|| run.id.at_best()));
     out
 }
 
-/// What its keys ask for.
+/// The actions of its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LaunchAction {
-    /// To the next field.
+    /// Focus the next field.
     NextField,
-    /// To the field before.
+    /// Focus the previous field.
     PreviousField,
-    /// The next of the field's choices.
+    /// Take the field's next choice.
     NextChoice,
-    /// The one before.
+    /// Take the field's previous choice.
     PreviousChoice,
-    /// Everything back to the method's defaults.
+    /// Reset every value to the method's default.
     Reset,
-    /// Show what the run would read and learn.
+    /// Show the masks of the first rows.
     ShowMasks,
     /// Start the run, or show and hide the advanced options.
     Accept,
-    /// Back to labelling.
+    /// Go back to labelling.
     Back,
 }
 
@@ -264,7 +264,7 @@ impl Screen for LaunchScreen {
             LaunchAction::Back => return Next::go(Goal::to("label")),
         }
         shared.touch();
-        // Leaving a field settles it.
+        // Leaving a field requests an estimate at once.
         let leaves = matches!(action, LaunchAction::NextField | LaunchAction::PreviousField);
         if leaves { request_estimate(self, shared).into() } else { Next::default() }
     }
@@ -287,7 +287,7 @@ impl Screen for LaunchScreen {
         if settled { request_estimate(self, shared) } else { Vec::new() }
     }
 
-    /// The answer to an estimate this screen asked for; a run that waited for it starts, or is said not to.
+    /// Takes the estimate. A run that waited for it starts, or the notice says why not.
     fn on_reply(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect> {
         let Msg::EstimateReady { ticket, answer } = msg else { return Vec::new() };
         if self.ticket != ticket || self.estimate != EstimateState::Pending {
@@ -300,7 +300,7 @@ impl Screen for LaunchScreen {
     }
 }
 
-/// Asks what the run would read and learn, and shows it when it comes.
+/// Opens the mask sheet and requests the masks.
 fn show_masks(launch: &LaunchScreen, model: &mut Shared) -> Vec<Effect> {
     let ticket = model.next_ticket();
     match launch.request() {
@@ -327,7 +327,7 @@ fn start(launch: &mut LaunchScreen, model: &mut Shared) -> Vec<Effect> {
         None => launch.refusal().map_or_else(|| launch.request(), |why| Err(format!("cannot start: {why}"))),
     };
     match request {
-        // What could not go would only say so when it has begun; who does not want to wait presses once more.
+        // Wait for the estimate, since it finds what would stop the run; a second enter starts without it.
         Ok(_) if launch.estimate_pending() && !launch.launch_pending => {
             launch.launch_pending = true;
             model.say("checking whether it fits, then starting · enter: start now");
@@ -355,7 +355,7 @@ fn start(launch: &mut LaunchScreen, model: &mut Shared) -> Vec<Effect> {
     }
 }
 
-/// Asks what the run would take, if the form changed since the last question and can be asked about.
+/// Requests an estimate if the form changed since the last one and is valid.
 fn request_estimate(launch: &mut LaunchScreen, model: &mut Shared) -> Vec<Effect> {
     let ticket = model.next_ticket();
     let loaded = model.open.as_ref().is_some_and(|o| o.loaded);
@@ -365,7 +365,7 @@ fn request_estimate(launch: &mut LaunchScreen, model: &mut Shared) -> Vec<Effect
     launch.changed_ms = None;
     let request = launch.request();
     launch.ticket = ticket;
-    // Without an answer the field or the data line says why there is none.
+    // Without a request, the field or the data line says why.
     launch.estimate = if request.is_ok() { EstimateState::Pending } else { EstimateState::None };
     model.touch();
     request.into_iter().map(|request| Effect::Estimate { ticket, request }).collect()

@@ -1,6 +1,6 @@
-//! A session played back: the same folds, up to a cursor.
+//! A session played back: its logs, folded up to a cursor.
 //!
-//! Owns the play head. The picture at a point is the picture that was there: nothing is kept but the logs and the cursor.
+//!Owns the playhead. Keeps nothing but the logs and the cursor, so the replay shows what the screen showed.
 
 mod timeline;
 
@@ -16,41 +16,41 @@ use crate::app::shared::Shared;
 use crate::domain::{RunId, RunState, Verdict};
 use crate::protocol::SessionRecord;
 
-/// The speeds the keys go through.
+/// The speeds that the keys step through.
 pub const SPEEDS: &[f64] = &[0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 /// The slowest and the fastest of them.
 pub const SPEED_RANGE: (f64, f64) = (0.25, 64.0);
-/// After a verdict it stays in view for so long (on the time line, at normal speed), even while a run logs beside it.
-const LABEL_STAYS_MS: f64 = 1_500.0;
+/// How long a verdict stays in view while a run logs events, in milliseconds of the timeline at speed 1.
+const LABEL_HOLD_MS: f64 = 1_500.0;
 
-/// Which of the two pictures is shown.
+/// Which view is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReplayView {
-    /// The one in which something happened last.
+    /// The view of the latest entry.
     #[default]
     Auto,
-    /// What was judged.
+    /// The verdicts.
     Label,
     /// The curves.
     Curves,
 }
 
-/// What the screen knows.
+/// The screen's state.
 #[derive(Debug, Clone)]
 pub struct ReplayScreen {
-    /// The session; none while its logs are still being read.
+    /// The session's timeline; none until its logs are read.
     pub timeline: Option<Timeline>,
     /// Whether it plays.
     pub playing: bool,
-    /// How many times faster than it was.
+    /// The speed, 1 for real time.
     speed: f64,
-    /// The play head in milliseconds of the time line.
+    /// The playhead in milliseconds of the timeline.
     head: f64,
-    /// When the head was last moved, in the model's time.
+    /// When the playhead last moved, on the model's monotonic clock.
     moved_ms: u64,
-    /// What the person asked to see.
+    /// The selected view.
     pub view: ReplayView,
-    /// How the curves are looked at.
+    /// The view of the curves.
     pub curves: CurveView,
 }
 
@@ -68,32 +68,32 @@ impl Default for ReplayScreen {
     }
 }
 
-/// What its keys ask for.
+/// The actions of its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplayAction {
     /// Play or pause.
     PlayPause,
-    /// One entry on.
+    /// One entry forward.
     NextEvent,
     /// One entry back.
     PreviousEvent,
-    /// On to the next mark.
+    /// Forward to the next mark.
     NextMark,
-    /// Back to the mark before.
+    /// Back to the previous mark.
     PreviousMark,
     /// Twice as fast.
     Faster,
     /// Half as fast.
     Slower,
-    /// To the beginning.
+    /// Go to the start.
     ToStart,
-    /// To the end.
+    /// Go to the end.
     ToEnd,
-    /// The labels, the curves, or whichever changed last.
+    /// Switch between verdicts, curves, and the latest of them.
     View,
-    /// Look at the curves in another way.
+    /// Change the view of the curves.
     Curves(CurveAction),
-    /// Back from looking closer, then to labelling.
+    /// Leave the enlarged view, then go back to labelling.
     Back,
 }
 
@@ -125,7 +125,7 @@ impl Screen for ReplayScreen {
     const NAME: &'static str = "replay";
     const KEYS: &'static [Section<ReplayAction>] = KEYS;
 
-    /// Shows the open session; with a speed it begins to play.
+    /// Shows the open session; with a speed it starts playing.
     fn open(shared: &mut Shared, show: Show) -> (Self, Vec<Effect>) {
         let speed = match show {
             Show::Speed(speed) => Some(speed),
@@ -155,7 +155,7 @@ impl Screen for ReplayScreen {
         Some(if action == ReplayAction::PlayPause && self.playing { "pause" } else { word })
     }
 
-    /// What is replayed is what was in the logs when the replay began.
+    /// The replay covers what the logs held when it opened.
     fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {
         let Some(open) = &shared.open else { return Vec::new() };
         if self.timeline.is_none() && open.loaded {
@@ -175,19 +175,19 @@ impl Screen for ReplayScreen {
 }
 
 impl ReplayScreen {
-    /// How many times faster than it was.
+    /// The speed, 1 for real time.
     #[must_use]
     pub fn speed(&self) -> f64 {
         self.speed
     }
 
-    /// The play head in milliseconds of the time line.
+    /// The playhead in milliseconds of the timeline.
     #[must_use]
     pub fn head_ms(&self) -> u64 {
         self.head as u64
     }
 
-    /// The run whose curves are shown: of the entry at the cursor, or the last one before it that had begun.
+    /// The run whose curves show: that of the last run entry up to the cursor.
     #[must_use]
     pub fn run(&self) -> Option<(RunId, &RunState)> {
         let line = self.timeline.as_ref()?;
@@ -198,7 +198,7 @@ impl ReplayScreen {
         Some((line.runs()[at].0.clone(), &line.state().runs[at]))
     }
 
-    /// The last verdict at or before the cursor, its number and whether it was undone since.
+    /// The last verdict at or before the cursor, its sequence number, and whether it is undone.
     #[must_use]
     pub fn current_verdict(&self) -> Option<(u64, &Verdict, bool)> {
         let line = self.timeline.as_ref()?;
@@ -214,7 +214,7 @@ impl ReplayScreen {
         Some((seq, &judged.verdict, judged.undone))
     }
 
-    /// Whether the curves are shown, and not what was judged.
+    /// Whether the curves show, not the verdicts.
     #[must_use]
     pub fn shows_curves(&self) -> bool {
         let Some(line) = &self.timeline else { return false };
@@ -223,9 +223,9 @@ impl ReplayScreen {
             ReplayView::Label => false,
             ReplayView::Auto => {
                 let now = line.time_of(line.cursor().saturating_sub(1)) as f64;
-                let stays = LABEL_STAYS_MS * self.speed();
+                let hold = LABEL_HOLD_MS * self.speed();
                 let recent = line.marks().iter().rev().find(|(at, m)| *at < line.cursor() && *m == Mark::Label);
-                let fresh = recent.is_some_and(|(at, _)| now - line.time_of(*at) as f64 <= stays);
+                let fresh = recent.is_some_and(|(at, _)| now - line.time_of(*at) as f64 <= hold);
                 !fresh && matches!(line.current(), Some(TimelineEntry::Run(..)))
             }
         }
@@ -274,7 +274,7 @@ impl ReplayScreen {
         self.fit();
     }
 
-    /// Stops playing and goes where `to` says.
+    /// Stops playing and seeks to where `to` says.
     fn jump(&mut self, to: impl FnOnce(&Timeline) -> Option<usize>) {
         self.playing = false;
         if let Some(n) = self.timeline.as_ref().and_then(to) {
@@ -290,7 +290,7 @@ impl ReplayScreen {
         self.fit();
     }
 
-    /// Lets the play head go on to the model's time. True when something is to be painted.
+    /// Advances the playhead to the model's clock. True if something visible changed.
     fn play_to(&mut self, clock_ms: u64) -> bool {
         let passed = clock_ms.saturating_sub(self.moved_ms) as f64;
         self.moved_ms = clock_ms;

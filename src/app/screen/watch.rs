@@ -1,6 +1,6 @@
 //! The watch screen: a run's curves, findings and samples, and its control.
 //!
-//! Every number comes from the run's folded log; this screen changes a run only by asking its worker.
+//! Every number comes from the run's folded log. This screen changes a run only through commands to its worker.
 
 use crate::app::contract::Screen;
 use crate::app::curves::{CurveAction, CurveView};
@@ -15,25 +15,25 @@ use crate::app::shared::Shared;
 use crate::domain::{PairId, RunStatus};
 use crate::protocol::RunCommand;
 
-/// What the screen knows.
+/// The screen's state.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct WatchScreen {
-    /// What is looked at.
+    /// The run and the view of its curves.
     pub view: CurveView,
 }
 
-/// What its keys ask for.
+/// The actions of its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WatchAction {
-    /// Look at the curves in another way.
+    /// Change the view of the curves.
     Curves(CurveAction),
-    /// The worker's own output.
+    /// Show or hide `worker.log`.
     WorkerLog,
-    /// The next run.
+    /// Select the next run.
     NextRun,
-    /// The run before.
+    /// Select the previous run.
     PreviousRun,
-    /// Pause the run, or go on.
+    /// Pause or resume the run.
     PauseRun,
     /// Write a checkpoint.
     CheckpointRun,
@@ -43,9 +43,9 @@ pub enum WatchAction {
     ResumeRun,
     /// Label a pair again that a finding names.
     Relabel,
-    /// To another screen of the session.
+    /// Go to another screen of the session.
     Go(&'static str),
-    /// Back from looking closer, then to labelling.
+    /// Leave the enlarged view, then go back to labelling.
     Back,
 }
 
@@ -84,7 +84,7 @@ impl Screen for WatchScreen {
     const NAME: &'static str = "watch";
     const KEYS: &'static [Section<WatchAction>] = KEYS;
 
-    /// Shows this run, or the one that matters most.
+    /// Shows this run, or the latest live one.
     fn open(shared: &mut Shared, show: Show) -> (Self, Vec<Effect>) {
         let run = match show {
             Show::Run(run) => Some(run),
@@ -137,7 +137,7 @@ impl Screen for WatchScreen {
         let word = if action == WatchAction::PauseRun && paused { "resume" } else { word };
         let matters = match action {
             WatchAction::Relabel => !self.named_pairs(open).is_empty(),
-            action => matters_in(status.as_ref(), action),
+            action => is_useful(status.as_ref(), action),
         };
         matters.then_some(word)
     }
@@ -161,8 +161,8 @@ impl Screen for WatchScreen {
     }
 }
 
-/// Whether a key matters while the run shown is at this point of its life.
-fn matters_in(status: Option<&RunStatus>, action: WatchAction) -> bool {
+/// Whether the footer shows an action for a run with this status.
+fn is_useful(status: Option<&RunStatus>, action: WatchAction) -> bool {
     let live = status.is_some_and(RunStatus::is_live);
     match action {
         WatchAction::PauseRun | WatchAction::CheckpointRun | WatchAction::StopRun => live,
@@ -184,7 +184,7 @@ impl WatchScreen {
         ask.into_iter().collect()
     }
 
-    /// The pairs of this session that the run's findings name, newest finding first.
+    /// This session's pairs that the run's findings name, newest finding first.
     #[must_use]
     pub fn named_pairs(&self, open: &OpenSession) -> Vec<PairId> {
         let findings = self.view.shown(open).map_or(&[][..], |run| run.state.findings.as_slice());
@@ -214,7 +214,7 @@ impl WatchScreen {
         }
     }
 
-    /// What is asked of the worker, with words that say so.
+    /// The effect of an action, and the notice for it.
     fn command(&self, open: Option<&OpenSession>, action: WatchAction) -> Result<(String, Effect), Blocked> {
         let refuse = |why: String| Err(Blocked::Reason(why));
         let Some((open, run)) = open.and_then(|open| Some((open, self.view.shown(open)?))) else {
@@ -247,10 +247,10 @@ impl WatchScreen {
     }
 }
 
-/// Why nothing is asked of the worker at once.
+/// Why an action has no immediate effect.
 enum Blocked {
-    /// It makes no sense now.
+    /// It is not possible; the sentence says why.
     Reason(String),
-    /// It is asked first.
+    /// It needs a confirmation.
     Confirm(Confirm),
 }

@@ -1,4 +1,4 @@
-//! Where the watch screen's parts lie.
+//! The layout of the watch screen.
 //!
 //! ```text
 //!  wide (110 columns and more)                      narrow
@@ -13,31 +13,31 @@
 
 use ratatui::layout::Rect;
 
-/// From this width on, facts and findings have a column of their own.
+/// From this width on, facts and findings have a side column.
 const WIDE: u16 = 110;
-/// The column's width.
+/// The side column's width.
 const SIDE: u16 = 38;
-/// The least size of a readable chart, its title included.
+/// The smallest readable chart, including its title.
 const MIN_CHART: (u16, u16) = (34, 6);
 
 /// The parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parts {
-    /// The runs, one line; none when there is but one.
+    /// The line of runs; none for a single run.
     pub runs: Option<Rect>,
-    /// What is optimised, one line; none when there is no room to spare.
+    /// The line of the objective; none if space is short.
     pub formula: Option<Rect>,
     /// The charts of this page.
     pub charts: Vec<Rect>,
     /// The first pane shown.
     pub first: usize,
-    /// Facts and findings; none when narrow.
+    /// Facts and findings; none on a narrow screen.
     pub side: Option<Rect>,
-    /// Samples or the worker's output, and when narrow the findings.
+    /// Samples or `worker.log`, and on a narrow screen the findings.
     pub bottom: Rect,
 }
 
-/// From this many rows on, the objective has a line of its own.
+/// From this height on, the objective has a line.
 const OBJECTIVE_ROWS: u16 = 24;
 
 /// Whether an area of this width has a column for facts and findings.
@@ -46,22 +46,22 @@ pub fn has_side(width: u16) -> bool {
     width >= WIDE
 }
 
-/// What is to be laid out.
+/// What to lay out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayoutInput {
-    /// Panes in all.
+    /// The number of panes.
     pub panes: usize,
-    /// The one that must be visible.
+    /// The index of the focused pane, which must be visible.
     pub focus: usize,
-    /// Whether a line for the runs is wanted.
+    /// Whether to reserve a line for the runs.
     pub runs: bool,
-    /// Whether a line for the objective is wanted.
+    /// Whether to reserve a line for the objective.
     pub formula: bool,
-    /// Whether the focused pane stands alone.
+    /// Whether only the focused pane shows.
     pub enlarged: bool,
 }
 
-/// Lays out what is wanted.
+/// Lays out the screen.
 #[must_use]
 pub fn parts(area: Rect, wanted: LayoutInput) -> Parts {
     let LayoutInput { panes, focus, runs, formula, enlarged } = wanted;
@@ -85,7 +85,7 @@ pub fn parts(area: Rect, wanted: LayoutInput) -> Parts {
     Parts { runs, formula, charts, first, side, bottom }
 }
 
-/// Columns and rows: as few pages as can be, then charts about four times as wide as high.
+/// Columns and rows: as few pages as possible, then charts about four times as wide as high.
 fn grid(width: u16, height: u16, panes: usize) -> (usize, usize) {
     let most_columns = usize::from(width / MIN_CHART.0).clamp(1, 5);
     let most_rows = usize::from(height / MIN_CHART.1).max(1);
@@ -99,7 +99,7 @@ fn grid(width: u16, height: u16, panes: usize) -> (usize, usize) {
         .unwrap_or((1, 1))
 }
 
-/// The cell of a grid of `count` with one blank column between cells; those of a last row that is not full are wider.
+/// One cell of a grid of `count`, with a blank column between cells; cells of an incomplete last row are wider.
 fn cell(area: Rect, columns: usize, rows: usize, count: usize, at: usize) -> Rect {
     let share = |whole: u16, parts: usize, at: usize| (usize::from(whole) * at / parts) as u16;
     let (column, row) = (at % columns, at / columns);

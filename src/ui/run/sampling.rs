@@ -1,4 +1,4 @@
-//! A sampling run: how far it is, how fast, and what came last.
+//! Draws a sampling run: its progress, speed and last answers.
 
 use super::findings::{alerts, severity_style, wrapped};
 use super::scene::Scene;
@@ -68,7 +68,7 @@ pub fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         }
         return;
     }
-    // Two lines an answer: who and how long, then its beginning.
+    // Two lines for an answer: prompt and length, then its beginning.
     for done in run.recent.iter().rev() {
         if rows.len() < 2 {
             return;

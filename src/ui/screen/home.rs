@@ -1,4 +1,4 @@
-//! Draws the list of sessions, what is running, and what this machine has.
+//! Draws the home screen: sessions, live runs, models and device.
 
 use crate::app::screen::home::HomeScreen;
 use crate::app::{LiveRun, Model, SessionCard, cells, clip, model_summary};
@@ -11,22 +11,22 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-/// From this many columns on, machine and sessions stand side by side.
+/// From this width on, sessions and models stand side by side.
 const SIDE_BY_SIDE: u16 = 150;
-/// Columns that the header's place takes, with room around it.
-const PLACE: usize = 25;
+/// Columns of the header's breadcrumb, with room around it.
+const BREADCRUMB: usize = 25;
 /// Columns of a loss sparkline.
 const SPARK: usize = 12;
 
-/// Place and state for the header.
+/// The breadcrumb and the state for the header.
 pub fn header(model: &Model, _screen: &HomeScreen) -> (Vec<String>, Line<'static>) {
     let mut spans = running(model);
     spans.extend(damage(model, usize::from(model.size.0 / 3)));
     let device = if model.device.is_empty() { "looking for the device …" } else { &model.device };
     let mut state = saved(model, 40);
     let used = |spans: &[Span]| spans.iter().map(|s| cells(&s.content)).sum::<usize>();
-    // What is running and whether all is saved comes before what computes here.
-    let room = usize::from(model.size.0).saturating_sub(PLACE);
+    // The live run and the save state take precedence over the device.
+    let room = usize::from(model.size.0).saturating_sub(BREADCRUMB);
     if used(&spans) + used(&state) + cells(device) + 3 <= room {
         spans.push(Span::styled(device.to_owned(), DIM));
         if !state.is_empty() {
@@ -39,7 +39,7 @@ pub fn header(model: &Model, _screen: &HomeScreen) -> (Vec<String>, Line<'static
     (vec!["tiebreak".into(), "sessions".into()], Line::from(spans))
 }
 
-/// Draws the body and gives the status line.
+/// Draws the body; returns the status line.
 pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &HomeScreen) -> Line<'static> {
     let live: Vec<(&str, &LiveRun)> = model
         .sessions
@@ -123,7 +123,7 @@ fn sessions(buf: &mut Buffer, area: Rect, model: &Model, screen: &HomeScreen) {
 fn session(buf: &mut Buffer, row: Rect, card: &SessionCard, selected: bool, model: &Model) {
     let (mark, name_style) = if selected { ("›", ACCENT_BOLD) } else { (" ", TEXT) };
     put(buf, row.x + 1, row.y, 1, mark, ACCENT_BOLD);
-    // Fixed columns from the right; the name takes what is left.
+    // Fixed columns from the right; the name gets the remaining width.
     let ago = ago(model.now_ms, card.changed_ms);
     let mut x = row.right().saturating_sub(13);
     put(buf, x, row.y, 12, &format!("{ago:>12}"), DIM);
@@ -215,7 +215,7 @@ fn machine(buf: &mut Buffer, area: Rect, model: &Model) {
     }
 }
 
-/// How long ago, for people.
+/// The age of a time, for people.
 fn ago(now: u64, then: u64) -> String {
     let s = now.saturating_sub(then) / 1000;
     match s {

@@ -11,7 +11,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use std::ops::Range;
 
-/// Place and state for the header.
+/// The breadcrumb and the state for the header.
 pub fn header(model: &Model, _screen: &LabelScreen) -> (Vec<String>, Line<'static>) {
     let Some(open) = &model.open else { return (vec!["label".into()], Line::default()) };
     let mut spans = running(model);
@@ -29,12 +29,12 @@ pub fn header(model: &Model, _screen: &LabelScreen) -> (Vec<String>, Line<'stati
     }
     spans.extend(damage(model, usize::from(model.size.0 / 3)));
     spans.extend(saved(model, usize::from(model.size.0 / 2)));
-    // While the logs are read, the place is the one asked for.
+    // While the logs are read, the breadcrumb names the requested screen.
     let place = model.goal.as_ref().filter(|_| !open.loaded).map_or("label", |(_, goal)| goal.screen);
     (vec![clip(&open.meta.name, 40), place.into()], Line::from(spans))
 }
 
-/// Time left without more digits than are known.
+/// The time left, rounded to its precision.
 fn roughly(seconds: f64) -> String {
     if seconds < 90.0 {
         duration((seconds / 10.0).ceil() * 10.0)
@@ -45,7 +45,7 @@ fn roughly(seconds: f64) -> String {
     }
 }
 
-/// Draws the body and gives the status line.
+/// Draws the body; returns the status line.
 pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LabelScreen) -> Line<'static> {
     let Some(open) = &model.open else { return Line::default() };
     match &screen.card {
@@ -132,7 +132,7 @@ fn answer(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen
     }
 }
 
-/// One line of text; with marks, what is marked stands out and the rest steps back.
+/// One line of text. With marks, marked words are highlighted and the others dim.
 fn marked(buf: &mut Buffer, at: Rect, text: &str, line: Range<usize>, marks: Option<&[Range<usize>]>) {
     let Some(marks) = marks else {
         put(buf, at.x, at.y, at.width, &text[line], TEXT);
@@ -150,7 +150,7 @@ fn marked(buf: &mut Buffer, at: Rect, text: &str, line: Range<usize>, marks: Opt
     put_line(buf, at, Line::from(spans));
 }
 
-/// What to do when there is no pair to label.
+/// The empty state: what to do without a pair to label.
 fn empty(buf: &mut Buffer, area: Rect, open: &OpenSession) {
     let key = |k: &'static str, text: &str| vec![Span::styled(k, ACCENT), Span::raw(format!("  {text}"))];
     let stats = stats(open);
@@ -178,11 +178,11 @@ fn empty(buf: &mut Buffer, area: Rect, open: &OpenSession) {
         lines.push(key("u", "undo the last verdict or correction"));
     } else if !open.session.pairs().is_empty() {
         let n = open.session.pairs().len();
-        let came = match n {
+        let imported = match n {
             1 => "the only pair was imported with its verdict".into(),
             n => format!("all {n} pairs were imported with verdicts"),
         };
-        lines.push(vec![Span::styled(format!("Nothing to label: {came}."), BOLD)]);
+        lines.push(vec![Span::styled(format!("Nothing to label: {imported}."), BOLD)]);
         lines.push(vec![]);
         lines.push(key("t", "train on the verdicts"));
         lines.push(key("s", "sample answers to label yourself"));
@@ -212,7 +212,7 @@ fn last_verdicts(open: &OpenSession, width: u16) -> Line<'static> {
     let mut used = 0;
     let mut spans = Vec::new();
     for (i, (prompt, words)) in history(open, 3).into_iter().enumerate() {
-        // What the sampler says is not pushed over the edge by older verdicts.
+        // Older verdicts give way to the sampler's status.
         used += crate::app::cells(&prompt) + crate::app::cells(&words) + if i > 0 { 4 } else { 1 };
         if i > 0 && used > room {
             break;

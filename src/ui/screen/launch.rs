@@ -1,4 +1,4 @@
-//! Draws the launch screen: a form that knows the data.
+//! Draws the launch screen: the form, the data and the estimate.
 
 use crate::app::screen::launch::{EstimateState, LaunchField, LaunchScreen, Start};
 use crate::app::{Model, cells, clip, wrap};
@@ -11,14 +11,14 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-/// Where the values begin, after the names.
+/// The column of the values.
 const VALUES: u16 = 32;
-/// Where the usual ranges begin.
+/// The column of the usual ranges.
 const USUAL: u16 = 47;
-/// Below this width, what does not fit beside the fields is said below them.
+/// Below this width, long texts go below the fields instead of beside them.
 const NARROW: u16 = 100;
 
-/// Place and state for the header.
+/// The breadcrumb and the state for the header.
 pub fn header(model: &Model, _screen: &LaunchScreen) -> (Vec<String>, Line<'static>) {
     let name = model.open.as_ref().map(|open| open.meta.name.clone()).unwrap_or_default();
     let mut spans = damage(model, usize::from(model.size.0 / 3));
@@ -26,7 +26,7 @@ pub fn header(model: &Model, _screen: &LaunchScreen) -> (Vec<String>, Line<'stat
     (vec![name, "launch".into()], Line::from(spans))
 }
 
-/// Draws the body and gives the status line.
+/// Draws the body; returns the status line.
 pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LaunchScreen) -> Line<'static> {
     if !model.open.as_ref().is_some_and(|open| open.loaded) {
         centred(buf, area, &["reading the session …".into()]);
@@ -42,7 +42,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LaunchScreen) 
     status(screen, usize::from(area.width))
 }
 
-/// One line of the form: the field it belongs to, if keys can go there, and its parts at their columns.
+/// One line of the form: its field, if it can have the focus, and its parts with their columns.
 struct FormLine {
     field: Option<LaunchField>,
     parts: Vec<(u16, String, Style)>,
@@ -52,7 +52,7 @@ fn fields(buf: &mut Buffer, area: Rect, model: &Model, screen: &LaunchScreen) {
     let rows = form_rows(model, screen, usize::from(area.width));
     let height = usize::from(area.height);
     let at = rows.iter().position(|r| r.field == Some(screen.form.focus)).unwrap_or(0);
-    // The focused field and two after it are in sight; the method stays in sight as long as it can.
+    // The focused field and two lines after it are visible; the method is as long as possible.
     let first = (at + 3).saturating_sub(height).min(rows.len().saturating_sub(height));
     for (i, row) in rows.iter().skip(first).take(height).enumerate() {
         let y = area.y + i as u16;
@@ -69,12 +69,12 @@ fn fields(buf: &mut Buffer, area: Rect, model: &Model, screen: &LaunchScreen) {
     }
 }
 
-/// Cut at the right, blanks inside kept.
+/// The text in at most `room` cells; keeps inner blanks if it fits.
 fn clip_to(text: &str, room: usize) -> String {
     if cells(text) <= room { text.to_owned() } else { clip(text, room) }
 }
 
-/// The methods with the chosen one marked, those around it where not all have room.
+/// The methods with the selected one marked; its neighbours only, if not all fit.
 fn choice_line(names: &[&str], chosen: usize, room: usize) -> String {
     let items: Vec<String> =
         names.iter().enumerate().map(|(i, name)| format!("{} {name}", if i == chosen { "◉" } else { "○" })).collect();
@@ -90,7 +90,7 @@ fn choice_line(names: &[&str], chosen: usize, room: usize) -> String {
         let after = if last + 1 < items.len() { " …" } else { "" };
         format!("{before}{}{after}", items[first..=last].join("  "))
     };
-    // The neighbour on the left, so that it is plain where ← leads; then what comes next; then what was passed.
+    // First the left neighbour, so that ← has a visible target; then the following ones; then the others before.
     if first > 0 && cells(&line(first - 1, last)) <= room {
         first -= 1;
     }
@@ -105,8 +105,7 @@ fn choice_line(names: &[&str], chosen: usize, room: usize) -> String {
     }
 }
 
-/// The line of methods for a screen of that width, and the column at which the chosen one's help begins beside it; none
-/// where the help has no room there.
+/// The line of methods at this width, and the column for the help of the selected one; none if the help does not fit.
 fn method_line(screen: &LaunchScreen, width: usize) -> (String, Option<u16>) {
     let method = screen.form.method();
     let names: Vec<&str> = methods().iter().map(|m| m.name).collect();
@@ -187,7 +186,7 @@ fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: u
         (None, false, true) => BOLD,
         (None, false, false) => TEXT,
     };
-    // A long value pushes what stands beside it to the right.
+    // A long value pushes the next part to the right.
     let beside = USUAL.max(VALUES + cells(&value) as u16 + 2);
     let mut parts = vec![(3, row.key.to_owned(), label_style(focused)), (VALUES, value, style)];
     if problem.is_some() {
@@ -217,7 +216,7 @@ fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: u
             default => format!(" · default {default}"),
         };
         let mut below = |text: String, style| out.push(FormLine { field: None, parts: vec![(5, text, style)] });
-        // Said in full, on as many lines as that takes.
+        // In full, wrapped.
         let (text, style) = match problem {
             Some(why) => (format!("⚠ {why}"), WARN),
             None => (format!("{}{default}", row.help), DIM),
@@ -235,7 +234,7 @@ fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: u
     }
 }
 
-/// The end of a text that has no room as a whole, so that what is being typed stays in sight.
+/// The end of a text that does not fit, so that the typed part stays visible.
 fn clip_start(text: &str, room: usize) -> String {
     if cells(text) <= room {
         return text.to_owned();
@@ -244,7 +243,7 @@ fn clip_start(text: &str, room: usize) -> String {
     format!("…{}", &text[from.unwrap_or(text.len())..])
 }
 
-/// What the chosen method learns from, what is mixed in or probed, and what was left out.
+/// The data of the selected method, mixed-in and probe texts, and what was left out.
 fn data_line(screen: &LaunchScreen) -> String {
     let data = &screen.data;
     let (mut line, more) = match screen.form.method().needs {
@@ -284,7 +283,7 @@ fn left_out(left: &LeftOut) -> String {
     if parts.is_empty() { String::new() } else { format!("{} left out", parts.join(", ")) }
 }
 
-/// Objective, estimate and warning: what pressing enter comes to.
+/// The objective, the estimate and its warning.
 fn summary(buf: &mut Buffer, area: Rect, screen: &LaunchScreen) {
     if area.height < 4 {
         return;
@@ -312,7 +311,7 @@ fn summary(buf: &mut Buffer, area: Rect, screen: &LaunchScreen) {
     }
 }
 
-/// How many steps the run will have, before its rows were looked at.
+/// The approximate number of steps, before there is an estimate.
 fn steps_text(screen: &LaunchScreen) -> String {
     match screen.form.steps(screen.rows()) {
         Some(steps) => format!("about {}", counted(steps, "step")),
@@ -348,7 +347,7 @@ fn estimate_lines(screen: &LaunchScreen) -> Vec<(String, Style)> {
                 count(e.trainable)
             );
             let mut out = vec![(text, BOLD)];
-            // What may spoil the result comes before what is merely good to know.
+            // The warning comes before the details.
             out.extend(screen.length_confound().map(|w| (length_warning(w), WARN)));
             out.push((rows, DIM));
             out
@@ -368,7 +367,7 @@ fn length_warning(longer_wins: f64) -> String {
 fn status(screen: &LaunchScreen, width: usize) -> Line<'static> {
     let help = screen.form.method().help;
     let (_, beside) = method_line(screen, width);
-    // Where the methods leave no room to say in full what the chosen one does, it is said here.
+    // The selected method's help goes here if it does not fit beside the methods.
     let in_full = width >= usize::from(NARROW) && beside.is_some_and(|x| usize::from(x) + cells(help) < width);
     match screen.form.focus {
         LaunchField::Method if !in_full => Line::styled(format!("← → choose · {help}"), DIM),
@@ -393,7 +392,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn twelve_methods_stay_readable_at_any_width() {
+    fn the_methods_stay_readable_at_any_width() {
         let names =
             ["dpo", "orpo", "sft", "reward", "kto", "cpo", "simpo", "ppo", "grpo", "rloo", "online_dpo", "nash_md"];
         for room in [20, 63, 103, 200] {

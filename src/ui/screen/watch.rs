@@ -11,7 +11,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-/// Place and state for the header.
+/// The breadcrumb and the state for the header.
 pub fn header(model: &Model, screen: &WatchScreen) -> (Vec<String>, Line<'static>) {
     let Some(open) = &model.open else { return (vec!["watch".into()], Line::default()) };
     match screen.view.shown(open) {
@@ -25,7 +25,7 @@ pub fn header(model: &Model, screen: &WatchScreen) -> (Vec<String>, Line<'static
     }
 }
 
-/// Draws the body and gives the status line.
+/// Draws the body; returns the status line.
 pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &WatchScreen) -> Line<'static> {
     let Some(open) = &model.open else { return Line::default() };
     let Some(run) = screen.view.shown(open) else {
@@ -51,7 +51,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &WatchScreen) -
     settings(&scene, area.width)
 }
 
-/// The runs, the one looked at in front of the eye even when not all fit.
+/// The line of runs; the selected one is visible even if not all fit.
 fn runs_line<'a>(runs: &[RunView], now: &RunId, width: u16) -> Line<'a> {
     let label = |r: &RunView| format!("{} {}", r.id, r.status().word());
     let at = runs.iter().position(|r| r.id == *now).unwrap_or(0);

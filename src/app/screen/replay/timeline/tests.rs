@@ -1,4 +1,4 @@
-//! The replayed time line: seeking equals folding, order survives broken clocks, idle time is cut.
+//! The timeline: seeking equals folding, order survives broken clocks, idle time is cut.
 
 use super::*;
 use crate::domain::{
@@ -23,7 +23,7 @@ fn verdict(k: u64) -> SessionRecord {
     })
 }
 
-/// Two logs of about `n` entries in all, with verdicts, undo, steps, a lost attempt and a broken clock.
+/// Two logs of `n` entries in total, with verdicts, undo, steps, a lost attempt and a broken clock.
 fn sample(n: u64) -> Timeline {
     let mut session = vec![envelope(
         1,
