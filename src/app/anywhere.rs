@@ -25,8 +25,8 @@ pub enum GlobalAction {
 pub const GLOBAL_KEYS: Section<GlobalAction> = Section { title: "everywhere", rows: &[
     on(c('?'), GlobalAction::Help, "help", "every key that works here"),
     on(c(':'), GlobalAction::Palette, "", "find any action or session by name").named("palette"),
-    on(c('q'), GlobalAction::Quit, "", "quit; runs go on").named("quit"),
-    on(Key::ctrl('c'), GlobalAction::Quit, "", "quit; runs go on"),
+    on(c('q'), GlobalAction::Quit, "", "quit; runs continue").named("quit"),
+    on(Key::ctrl('c'), GlobalAction::Quit, "", "quit; runs continue"),
     on(Key::ctrl('s'), GlobalAction::RetrySave, "", "retry saving").named("save"),
     on(Key::ctrl('l'), GlobalAction::Redraw, "", "redraw the screen").named("redraw"),
     on(Key::ctrl('z'), GlobalAction::Suspend, "", "back to your shell; `fg` returns").named("suspend"),

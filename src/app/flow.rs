@@ -115,7 +115,7 @@ pub fn typed(model: &mut Shared, input: TextInput) -> Vec<Effect> {
             Vec::new()
         }
         InputPurpose::NewPrompts { name, model: of } => {
-            model.say(format!("making {name} …"));
+            model.say(format!("creating {name} …"));
             vec![Effect::CreateSession { name, model: of, prompts: (!text.is_empty()).then_some(text) }]
         }
         InputPurpose::Import => {

@@ -1,8 +1,8 @@
 //! The queue of records that are not on disk yet, in the order of the keys.
 //!
-//!An unsaved verdict or correction has a provisional sequence number. A record that undoes it refers to that number. The
-//!writer of the log replaces it by the real one ([`SeqMap`]). So no record waits here, and the log keeps the order of the
-//!keys.
+//! An unsaved verdict or correction has a provisional sequence number. A record that undoes it refers to that number. The
+//! writer of the log replaces it by the real one ([`SeqMap`]). So no record waits here, and the log keeps the order of the
+//! keys.
 
 use super::effect::Effect;
 use crate::protocol::SessionRecord;

@@ -37,7 +37,7 @@ pub fn go(model: &mut Model, session: Option<String>, goal: Goal) -> Vec<Effect>
         (Some(name), Some(open)) if name == open => arrive(model, goal),
         (None, Some(_)) => arrive(model, goal),
         (Some(_), Some(_)) if unsaved(model).is_some() => {
-            model.warn("verdicts of this session are not saved yet: wait for ✓ saved (ctrl-s: now); then open the other session");
+            model.warn("unsaved verdicts: wait for ✓ saved (ctrl-s retries), then open the other session");
             Vec::new()
         }
         (Some(name), _) => {
@@ -47,7 +47,7 @@ pub fn go(model: &mut Model, session: Option<String>, goal: Goal) -> Vec<Effect>
             vec![Effect::OpenSession { name }]
         }
         (None, None) => {
-            model.warn("no session is selected: n makes one");
+            model.warn("no session is selected: n creates one");
             Vec::new()
         }
     }

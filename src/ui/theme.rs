@@ -1,7 +1,7 @@
 //! The styles, in the terminal's own 16 colours: bold for what matters now, dim for context, one accent.
 //!
-//!Panes draw with these styles and with box, block and braille characters. [`finish`] removes colour or replaces these
-//!characters by ASCII if the theme requires it, so that no pane has to.
+//! Panes draw with these styles and with box, block and braille characters. [`finish`] removes colour or replaces these
+//! characters by ASCII if the theme requires it, so that no pane has to.
 
 use crate::app::Theme;
 use ratatui::buffer::Buffer;

@@ -41,7 +41,7 @@ pub enum HomeAction {
 #[rustfmt::skip]
 const KEYS: &[Section<HomeAction>] = &[Section { title: "home", rows: &[
     on(k(Code::Enter), HomeAction::Open, "open", "open the session"),
-    on(c('n'), HomeAction::NewSession, "new", "make a session: name, model, prompts"),
+    on(c('n'), HomeAction::NewSession, "new", "create a session: name, model, prompts"),
     on(c('l'), HomeAction::Go("label"), "label", "label pairs of the session"),
     on(c('t'), HomeAction::Go("launch"), "train", "launch a training run").named("launch"),
     on(c('w'), HomeAction::Go("watch"), "watch", "watch its runs"),
@@ -52,7 +52,7 @@ const KEYS: &[Section<HomeAction>] = &[Section { title: "home", rows: &[
     on(k(Code::Up), HomeAction::Up, "", "previous session").named("previous session"),
     on(c('j'), HomeAction::Down, "", "next session"),
     on(c('k'), HomeAction::Up, "", "previous session"),
-    on(c('R'), HomeAction::Refresh, "", "look for sessions and models again").named("refresh"),
+    on(c('R'), HomeAction::Refresh, "", "refresh the sessions and models").named("refresh"),
 ] }];
 
 impl Screen for HomeScreen {

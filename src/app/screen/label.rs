@@ -372,7 +372,7 @@ fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<
 /// Switches the order of the queue and shows its first pair.
 fn toggle_order(label: &mut LabelScreen, model: &mut Shared) {
     let Some(open) = &mut model.open else { return };
-    let said = match open.order {
+    let notice = match open.order {
         QueueOrder::Uncertain => "pairs in order of arrival".to_owned(),
         QueueOrder::Arrival => {
             let of_queue =
@@ -395,7 +395,7 @@ fn toggle_order(label: &mut LabelScreen, model: &mut Shared) {
     model.order = open.order;
     open.requeue();
     show_next(label, model);
-    model.say(said);
+    model.say(notice);
 }
 
 fn ask_note(label: &LabelScreen, model: &mut Shared) {
@@ -474,10 +474,10 @@ fn ask_pair(model: &mut Shared, among: impl Fn(&PairId) -> bool) {
     let Some(open) = &model.open else { return };
     let entries = open.session.pairs().iter().filter(|pair| among(&pair.id)).filter_map(|pair| {
         let prompt = open.session.prompt(&pair.prompt)?;
-        let said = open.session.verdict_of(&pair.id, &open.rater).map(|(_, verdict)| score::verdict_words(verdict));
+        let verdict = open.session.verdict_of(&pair.id, &open.rater).map(|(_, verdict)| score::verdict_words(verdict));
         Some(PaletteEntry::new(
             format!("{}  {}", pair.prompt, clip(&presentable(prompt.body.headline()), 60)),
-            said.unwrap_or_default(),
+            verdict.unwrap_or_default(),
             Pick::Pair(pair.id.clone()),
         ))
     });

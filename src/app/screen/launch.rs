@@ -1,7 +1,7 @@
 //! The launch screen: a form with the method, its hyper-parameters and the data they meet.
 //!
-//!Owns the form and when an estimate is requested. Refuses to start without the data that the method needs or with an
-//!invalid value.
+//! Owns the form and when an estimate is requested. Refuses to start without the data that the method needs or with an
+//! invalid value.
 
 mod form;
 

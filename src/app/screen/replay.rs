@@ -1,6 +1,6 @@
 //! A session played back: its logs, folded up to a cursor.
 //!
-//!Owns the playhead. Keeps nothing but the logs and the cursor, so the replay shows what the screen showed.
+//! Owns the playhead. Keeps nothing but the logs and the cursor, so the replay shows what the screen showed.
 
 mod timeline;
 
@@ -74,9 +74,9 @@ pub enum ReplayAction {
     /// Play or pause.
     PlayPause,
     /// One entry forward.
-    NextEvent,
+    NextEntry,
     /// One entry back.
-    PreviousEvent,
+    PreviousEntry,
     /// Forward to the next mark.
     NextMark,
     /// Back to the previous mark.
@@ -100,10 +100,10 @@ pub enum ReplayAction {
 #[rustfmt::skip]
 const KEYS: &[Section<ReplayAction>] = &[Section { title: "replay", rows: &[
     on(c(' '), ReplayAction::PlayPause, "play", "play or pause"),
-    on(k(Code::Left), ReplayAction::PreviousEvent, "entry", "one entry back").named("previous entry"),
-    on(k(Code::Right), ReplayAction::NextEvent, "entry", "one entry on").named("next entry"),
-    on(c('['), ReplayAction::PreviousMark, "mark", "back to the mark before: label, launch, checkpoint, finding").named("previous mark"),
-    on(c(']'), ReplayAction::NextMark, "mark", "on to the next mark").named("next mark"),
+    on(k(Code::Left), ReplayAction::PreviousEntry, "entry", "one entry back").named("previous entry"),
+    on(k(Code::Right), ReplayAction::NextEntry, "entry", "one entry forward").named("next entry"),
+    on(c('['), ReplayAction::PreviousMark, "mark", "previous mark: label, launch, checkpoint, finding").named("previous mark"),
+    on(c(']'), ReplayAction::NextMark, "mark", "next mark").named("next mark"),
     on(c('-'), ReplayAction::Slower, "speed", "half as fast").named("slower"),
     on(c('+'), ReplayAction::Faster, "speed", "twice as fast").named("faster"),
     on(c('v'), ReplayAction::View, "view", "the labels, the curves, or whichever changed last"),
@@ -246,8 +246,8 @@ impl ReplayScreen {
             ReplayAction::Slower => {
                 self.speed = SPEEDS.iter().rev().copied().find(|s| *s < self.speed).unwrap_or(self.speed);
             }
-            ReplayAction::NextEvent => self.jump(|l| Some(l.cursor() + 1)),
-            ReplayAction::PreviousEvent => self.jump(|l| l.cursor().checked_sub(1)),
+            ReplayAction::NextEntry => self.jump(|l| Some(l.cursor() + 1)),
+            ReplayAction::PreviousEntry => self.jump(|l| l.cursor().checked_sub(1)),
             ReplayAction::NextMark => self.jump(|l| l.next_mark().or(Some(l.len()))),
             ReplayAction::PreviousMark => self.jump(|l| l.previous_mark().or(Some(0))),
             ReplayAction::ToStart => self.jump(|_| Some(0)),

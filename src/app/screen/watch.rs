@@ -199,8 +199,8 @@ impl WatchScreen {
 
     fn control(&self, shared: &mut Shared, action: WatchAction) -> Vec<Effect> {
         match self.command(shared.open.as_ref(), action) {
-            Ok((said, effect)) => {
-                shared.say(said);
+            Ok((notice, effect)) => {
+                shared.say(notice);
                 vec![effect]
             }
             Err(Blocked::Reason(why)) => {
@@ -224,7 +224,7 @@ impl WatchScreen {
             return refuse(format!("read-only: {holder} holds this session; close it there to write here"));
         }
         let (id, status) = (run.id.clone(), run.status());
-        let command = |command: RunCommand, said: String| Ok((said, Effect::Command { run: id.clone(), command }));
+        let command = |command: RunCommand, notice: String| Ok((notice, Effect::Command { run: id.clone(), command }));
         match (action, &status) {
             (WatchAction::PauseRun, RunStatus::Paused) => command(RunCommand::Resume, format!("{id} resumes")),
             (WatchAction::PauseRun, RunStatus::Running) => {

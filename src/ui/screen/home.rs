@@ -92,7 +92,7 @@ fn sessions(buf: &mut Buffer, area: Rect, model: &Model, screen: &HomeScreen) {
         let lines = [
             vec![Span::raw("No sessions yet.")],
             vec![],
-            vec![Span::styled("n", ACCENT), Span::raw("  makes one: a name, a model, a file of prompts.")],
+            vec![Span::styled("n", ACCENT), Span::raw("  creates one: a name, a model, a file of prompts.")],
             vec![
                 Span::raw("   Then "),
                 Span::styled("s", ACCENT),

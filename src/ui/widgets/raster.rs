@@ -1,6 +1,6 @@
 //! A chart's grid of dots: two by four in a braille cell, one in an ASCII cell.
 //!
-//!Owns the dots and which curve a cell belongs to. Knows no values.
+//! Owns the dots and which curve a cell belongs to. Knows no values.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;

@@ -1,9 +1,9 @@
 //! A saved session as one sequence of entries, and the state at any point of it.
 //!
-//!Owns the merge of the session's log with its runs' logs, the marks and seeking. Refuses clocks: the timeline has its own
-//!time, in which no gap is longer than [`IDLE_CAP_MS`].
+//! Owns the merge of the session's log with its runs' logs, the marks and seeking. Refuses clocks: the timeline has its own
+//! time, in which no gap is longer than [`IDLE_CAP_MS`].
 //!
-//!**Invariant:** `seek(n)` gives the state that folding the first `n` entries gives.
+//! **Invariant:** `seek(n)` gives the state that folding the first `n` entries gives.
 
 use crate::domain::{RunId, RunState, Session};
 use crate::protocol::{Envelope, RunEvent, RunSpec, SessionRecord, apply_record, apply_run, apply_run_event};
