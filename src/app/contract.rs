@@ -1,7 +1,8 @@
-//! The interface of a screen: [`Screen`], which each file in `app/screen/` implements, and [`AnyScreen`], its object-safe form.
+//! The interface of a screen: [`Screen`], which each file in `app/screen/` implements, and [`AnyScreen`], its
+//! object-safe form.
 //!
-//! A screen owns its keys, its actions and its state. It gets the shared state and returns effects for the shell and where
-//! to go next. It knows no other screen.
+//! A screen owns its keys, its actions and its state. It gets the shared state and returns effects for the shell and
+//! where to go next. It knows no other screen.
 
 use super::effect::Effect;
 use super::goal::{Next, Show};

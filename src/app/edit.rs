@@ -1,8 +1,8 @@
 //! A small text buffer: one line or several, a cursor, the usual keys. No clipboard, no undo.
 //!
 //! Multi-line text keeps its tabs and direction marks; it is sanitised only for display. A single line takes no control
-//! characters. `ratatui-textarea` does not fit: it is a terminal widget, which this room may not import, and it moves and
-//! deletes by `char`, which would split an accent or a joined emoji.
+//! characters. `ratatui-textarea` does not fit: it is a terminal widget, which this room may not import, and it moves
+//! and deletes by `char`, which would split an accent or a joined emoji.
 
 use super::key::{Code, Key};
 use super::wrap::presentable;
@@ -65,8 +65,8 @@ impl EditBuffer {
         (before + &presentable(after), cursor)
     }
 
-    /// Inserts text at the cursor. Multi-line text only normalises line ends to `\n`; a single line turns line breaks into
-    /// spaces and drops control characters.
+    /// Inserts text at the cursor. Multi-line text only normalises line ends to `\n`; a single line turns line breaks
+    /// into spaces and drops control characters.
     pub fn insert(&mut self, text: &str) {
         let clean = if self.multiline {
             text.replace("\r\n", "\n").replace('\r', "\n")

@@ -34,8 +34,9 @@ pub enum Effect {
     ListModels,
     /// Answer with [`super::Msg::DeviceKnown`].
     QueryDevice,
-    /// Close the open session, lock and open this one, and answer with [`super::Msg::SessionOpened`]. Then send its records
-    /// and every run's specification and records, then [`super::Msg::SessionLoaded`], then new records as they appear.
+    /// Close the open session, lock and open this one, and answer with [`super::Msg::SessionOpened`]. Then send its
+    /// records and every run's specification and records, then [`super::Msg::SessionLoaded`], then new records as they
+    /// appear.
     OpenSession {
         /// Name or path.
         name: String,
@@ -57,9 +58,9 @@ pub enum Effect {
         /// The file.
         path: String,
     },
-    /// Append a record to the open session's log, in the order of requests, and fsync it. A record that undoes a verdict
-    /// may hold a provisional number: [`super::SeqMap`] gives the real one. If the disk fails, keep the record, retry, and
-    /// answer with [`super::Msg::SaveDelayed`].
+    /// Append a record to the open session's log, in the order of requests, and fsync it. A record that undoes a
+    /// verdict may hold a provisional number: [`super::SeqMap`] gives the real one. If the disk fails, keep the record,
+    /// retry, and answer with [`super::Msg::SaveDelayed`].
     Append {
         /// Identifies it in the answer.
         ticket: u64,
@@ -84,8 +85,8 @@ pub enum Effect {
         /// The command.
         command: RunCommand,
     },
-    /// Estimate this run's steps, time and memory. Answer with [`super::Msg::EstimateReady`]; a newer request replaces an
-    /// older one.
+    /// Estimate this run's steps, time and memory. Answer with [`super::Msg::EstimateReady`]; a newer request replaces
+    /// an older one.
     Estimate {
         /// Identifies it in the answer.
         ticket: u64,

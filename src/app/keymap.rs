@@ -1,7 +1,7 @@
 //! Key tables: `key → action` with one line on what it does, a section for each screen and popup.
 //!
-//! Footer, `?` help, command palette and the README's key table derive from them. Each screen declares its sections in its
-//! own file.
+//! Footer, `?` help, command palette and the README's key table derive from them. Each screen declares its sections in
+//! its own file.
 
 use super::key::{Code, Key};
 

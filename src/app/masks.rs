@@ -1,7 +1,7 @@
 //! The masks of a run's first rows: a sheet over the launch screen.
 //!
-//! Owns the layout of masked rows in lines, and scrolling. A line break in the text shows as a mark, so that a learned one
-//! is visible.
+//! Owns the layout of masked rows in lines, and scrolling. A line break in the text shows as a mark, so that a learned
+//! one is visible.
 
 use super::wrap::{presentable, wrap};
 use crate::domain::counted;

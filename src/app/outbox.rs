@@ -1,8 +1,8 @@
 //! The queue of records that are not on disk yet, in the order of the keys.
 //!
-//! An unsaved verdict or correction has a provisional sequence number. A record that undoes it refers to that number. The
-//! writer of the log replaces it by the real one ([`SeqMap`]). So no record waits here, and the log keeps the order of the
-//! keys.
+//! An unsaved verdict or correction has a provisional sequence number. A record that undoes it refers to that number.
+//! The writer of the log replaces it by the real one ([`SeqMap`]). So no record waits here, and the log keeps the order
+//! of the keys.
 
 use super::effect::Effect;
 use crate::protocol::SessionRecord;
@@ -25,7 +25,7 @@ pub enum SaveState {
         /// Why, as one sentence.
         error: String,
         /// When it retries, in milliseconds of the model's monotonic clock.
-        again_ms: u64,
+        retry_ms: u64,
     },
     /// A record was rejected and is not retried; the sentence says why.
     Failed(String),
@@ -122,14 +122,14 @@ impl Outbox {
         Some(SavedRecord { provisional: PROVISIONAL + ticket, record: entry.record })
     }
 
-    /// Notes that the disk failed. The writer keeps its records and retries at `again_ms`.
-    pub fn delay(&mut self, error: String, again_ms: u64) {
-        self.delay = Some((error, again_ms));
+    /// Notes that the disk failed. The writer keeps its records and retries at `retry_ms`.
+    pub fn delay(&mut self, error: String, retry_ms: u64) {
+        self.delay = Some((error, retry_ms));
     }
 
     /// When the writer retries, if it waits.
     #[must_use]
-    pub fn again_ms(&self) -> Option<u64> {
+    pub fn retry_ms(&self) -> Option<u64> {
         self.delay.as_ref().map(|(_, at)| *at)
     }
 
@@ -174,8 +174,8 @@ impl Outbox {
         }
         match (self.entries.len(), &self.delay) {
             (0, _) => SaveState::Saved,
-            (records, Some((error, again_ms))) => {
-                SaveState::Delayed { records, error: error.clone(), again_ms: *again_ms }
+            (records, Some((error, retry_ms))) => {
+                SaveState::Delayed { records, error: error.clone(), retry_ms: *retry_ms }
             }
             (records, None) => SaveState::Saving(records),
         }

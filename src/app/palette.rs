@@ -64,18 +64,18 @@ pub struct Palette {
     /// The index among the matches that the user moved to; typing resets it.
     moved: Option<usize>,
     /// Whether the first entry is selected while the query is empty.
-    eager: bool,
+    preselect: bool,
 }
 
 impl Palette {
     /// A list of entries with an empty query.
     #[must_use]
     pub fn new(title: impl Into<String>, entries: Vec<PaletteEntry>) -> Self {
-        Self { title: title.into(), query: EditBuffer::default(), entries, moved: None, eager: true }
+        Self { title: title.into(), query: EditBuffer::default(), entries, moved: None, preselect: true }
     }
 
-    /// The command palette: actions of the screen, global actions, the other screens and the sessions. Nothing is selected
-    /// while the query is empty.
+    /// The command palette: actions of the screen, global actions, the other screens and the sessions. Nothing is
+    /// selected while the query is empty.
     #[must_use]
     pub fn commands(
         screen: &Table,
@@ -103,7 +103,7 @@ impl Palette {
         entries.extend(
             sessions.map(|name| PaletteEntry::new(format!("open session {name}"), String::new(), Pick::Session(name))),
         );
-        Self { eager: false, ..Self::new("what to do", entries) }
+        Self { preselect: false, ..Self::new("what to do", entries) }
     }
 
     /// The entries that match the query, best first and verdicts last.
@@ -134,7 +134,7 @@ impl Palette {
             return (!ranked.is_empty()).then(|| at.min(ranked.len() - 1));
         }
         let best = ranked.iter().map(|(rank, _)| *rank).min();
-        let active = self.eager || !self.query.text().trim().is_empty();
+        let active = self.preselect || !self.query.text().trim().is_empty();
         let first = ranked.first().filter(|(rank, entry)| active && !entry.verdict && Some(*rank) == best);
         first.map(|_| 0)
     }

@@ -1,5 +1,5 @@
-//! Popups over a screen, stacked with the topmost last. Owns each popup's keys and state; `update` and the screens act on
-//! its answer.
+//! Popups over a screen, stacked with the topmost last. Owns each popup's keys and state; `update` and the screens act
+//! on its answer.
 
 use super::edit::EditBuffer;
 use super::effect::Effect;

@@ -1,7 +1,7 @@
 //! The list of screens, and what derives from it: the active screen, the routes and the table of all keys.
 //!
-//! **To add a screen** write `app/screen/NAME.rs` (state, keys, what they do), `ui/screen/NAME.rs` (`header` and `body`), and
-//! one line in the list below. Help, footer, palette and the README's key table follow.
+//! **To add a screen** write `app/screen/NAME.rs` (state, keys, what they do), `ui/screen/NAME.rs` (`header` and
+//! `body`), and one line in the list below. Help, footer, palette and the README's key table follow.
 
 use super::contract::{AnyScreen, Screen};
 use super::effect::Effect;

@@ -125,9 +125,9 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             return model.open.as_mut().map_or_else(Vec::new, |open| open.acknowledge(ticket, seq, now));
         }
         Msg::SaveDelayed { error, in_ms } => {
-            let again_ms = model.clock_ms + in_ms;
+            let retry_ms = model.clock_ms + in_ms;
             if let Some(open) = &mut model.open {
-                open.outbox.delay(error, again_ms);
+                open.outbox.delay(error, retry_ms);
             }
             model.touch();
         }
@@ -192,7 +192,7 @@ fn tick(model: &mut Model, now_ms: u64, clock_ms: u64) -> Vec<Effect> {
         model.touch();
     }
     // The header counts down to the next retry.
-    let again = model.open.as_ref().and_then(|open| open.outbox.again_ms());
+    let again = model.open.as_ref().and_then(|open| open.outbox.retry_ms());
     let left = |clock: u64| again.map(|at| at.saturating_sub(clock).div_ceil(1000));
     if left(clock_before) != left(clock_ms) {
         model.touch();

@@ -1,7 +1,7 @@
 //! Text in terminal cells: sanitising, measuring, clipping and wrapping.
 //!
-//! `textwrap` does not fit: it breaks a long word by `char`, which splits joined emoji, and it returns text instead of byte
-//! ranges.
+//! `textwrap` does not fit: it breaks a long word by `char`, which splits joined emoji, and it returns text instead of
+//! byte ranges.
 
 use crate::domain::sanitise;
 use std::ops::Range;

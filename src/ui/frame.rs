@@ -77,8 +77,8 @@ pub fn saved(model: &Model, room: usize) -> Vec<Span<'static>> {
         (Some(holder), _) => (format!("read-only: held by {holder}"), WARN),
         (None, SaveState::Saved) => ("✓ saved".to_owned(), GOOD),
         (None, SaveState::Saving(_)) => ("saving…".to_owned(), WARN),
-        (None, SaveState::Delayed { records, error, again_ms }) => {
-            let seconds = again_ms.saturating_sub(model.clock_ms).div_ceil(1000);
+        (None, SaveState::Delayed { records, error, retry_ms }) => {
+            let seconds = retry_ms.saturating_sub(model.clock_ms).div_ceil(1000);
             (format!("{records} NOT SAVED, next try in {seconds} s (ctrl-s: now): {error}"), BAD)
         }
         (None, SaveState::Failed(error)) => (format!("NOT SAVED, ctrl-s tries again: {error}"), BAD),

@@ -1,5 +1,5 @@
-//! Draws a run: curves, findings, samples and settings. It draws a [`Scene`], so that the live view and the replay share
-//! their code.
+//! Draws a run: curves, findings, samples and settings. It draws a [`Scene`], so that the live view and the replay
+//! share their code.
 
 mod findings;
 mod layout;

@@ -1,4 +1,5 @@
-//! Snapshots of home, label, help and palette in their empty, loading and busy states, and drawing at any terminal size.
+//! Snapshots of home, label, help and palette in their empty, loading and busy states, and drawing at any terminal
+//! size.
 
 use crate::support::{Desk, cards, envelopes, models, paint, pairs, sampling, sampling_began};
 use tiebreak::app::{Msg, Theme};

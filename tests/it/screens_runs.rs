@@ -901,7 +901,8 @@ fn replay_cuts_idle_time_and_stops_at_the_end() {
     snap("replay_busy", &mut model);
     press(&mut model, "+ + + + + +");
     assert!(look(&mut model, (80, 24)).contains("playing 64×"));
-    // Gaps of seven seconds between labels and of five between steps are cut to two: the replay takes under ten minutes.
+    // Gaps of seven seconds between labels and of five between steps are cut to two: the replay takes under ten
+    // minutes.
     update(&mut model, tick(now + 5_000 + 10_000));
     assert!(look(&mut model, (80, 24)).contains("paused"));
     let before = model.version;

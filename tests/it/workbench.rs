@@ -1,5 +1,5 @@
-//! The state machine, driven by keys: verdicts on disk, undo and redo, a slow and a failing disk, the keymap, and the path
-//! from an empty machine to a session.
+//! The state machine, driven by keys: verdicts on disk, undo and redo, a slow and a failing disk, the keymap, and the
+//! path from an empty machine to a session.
 
 use crate::support::{Desk, cards, key, models, opened, pairs, sampling};
 use std::collections::HashSet;

@@ -86,7 +86,7 @@ pub enum LabelAction {
     Back,
 }
 
-const IDLE: usize = 1;
+const NO_PAIR_SECTION: usize = 1;
 
 #[rustfmt::skip]
 const KEYS: &[Section<LabelAction>] = &[
@@ -168,7 +168,7 @@ impl Screen for LabelScreen {
 
     /// Without a pair, the keys that lead to one matter.
     fn section(&self, _shared: &Shared) -> usize {
-        if self.card.is_none() { IDLE } else { 0 }
+        if self.card.is_none() { NO_PAIR_SECTION } else { 0 }
     }
 
     fn footer_word(&self, shared: &Shared, action: LabelAction, word: &'static str) -> Option<&'static str> {

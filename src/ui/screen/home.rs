@@ -47,23 +47,23 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &HomeScreen) ->
         .flatten()
         .flat_map(|card| card.running.iter().map(|run| (card.name.as_str(), run)))
         .collect();
-    let models = model.models.as_ref().map_or(1, |m| m.len().max(1)) as u16;
+    let model_rows = model.models.as_ref().map_or(1, |m| m.len().max(1)) as u16;
     if area.width >= SIDE_BY_SIDE {
         let right = (area.width / 3).min(64);
         let left = Rect { width: area.width - right, ..area };
         let side = Rect { x: left.right() + 2, width: right - 2, ..area };
         sessions(buf, left, model, screen);
         let top = (live.len() as u16).max(1) + 2;
-        now(buf, Rect { height: top.min(side.height), ..side }, &live);
+        live_runs(buf, Rect { height: top.min(side.height), ..side }, &live);
         let rest = Rect { y: side.y + top.min(side.height), height: side.height.saturating_sub(top), ..side };
-        machine(buf, rest, model);
+        models(buf, rest, model);
     } else {
-        let bottom = (models + 1).min(6);
+        let bottom = (model_rows + 1).min(6);
         let middle = if live.is_empty() { 0 } else { (live.len() as u16 + 2).min(6) };
         let top = area.height.saturating_sub(bottom + middle);
         sessions(buf, Rect { height: top, ..area }, model, screen);
-        now(buf, Rect { y: area.y + top, height: middle, ..area }, &live);
-        machine(buf, Rect { y: area.y + top + middle, height: bottom, ..area }, model);
+        live_runs(buf, Rect { y: area.y + top, height: middle, ..area }, &live);
+        models(buf, Rect { y: area.y + top + middle, height: bottom, ..area }, model);
     }
     match screen.current(model) {
         Some(card) => {
@@ -156,7 +156,7 @@ fn spark(losses: &[f64], ascii: bool) -> String {
     sparkline(&line, SPARK, ascii)
 }
 
-fn now(buf: &mut Buffer, area: Rect, live: &[(&str, &LiveRun)]) {
+fn live_runs(buf: &mut Buffer, area: Rect, live: &[(&str, &LiveRun)]) {
     if area.height == 0 {
         return;
     }
@@ -178,7 +178,7 @@ fn now(buf: &mut Buffer, area: Rect, live: &[(&str, &LiveRun)]) {
     }
 }
 
-fn machine(buf: &mut Buffer, area: Rect, model: &Model) {
+fn models(buf: &mut Buffer, area: Rect, model: &Model) {
     if area.height == 0 {
         return;
     }

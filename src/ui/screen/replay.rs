@@ -42,7 +42,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) 
         return Line::default();
     }
     let above = Rect { height: area.height.saturating_sub(TIMELINE), ..area };
-    time_line(buf, Rect { y: above.bottom(), height: TIMELINE.min(area.height), ..area }, screen, line);
+    timeline(buf, Rect { y: above.bottom(), height: TIMELINE.min(area.height), ..area }, screen, line);
     if screen.shows_curves()
         && let Some((id, run)) = screen.run()
     {
@@ -193,7 +193,7 @@ fn decision(verdict: &Verdict) -> String {
 }
 
 /// The timeline: the played part, the marks, the playhead.
-fn time_line(buf: &mut Buffer, area: Rect, screen: &ReplayScreen, line: &Timeline) {
+fn timeline(buf: &mut Buffer, area: Rect, screen: &ReplayScreen, line: &Timeline) {
     if area.height < TIMELINE || area.width < 20 {
         return;
     }

@@ -1,7 +1,7 @@
 //! The line chart: from series to cells, without losing a spike.
 //!
-//! Owns the drawing of points as dots, axis labels and marks. Refuses to choose ranges (the state machine does, so that they
-//! are stable) and to tell curves apart by colour alone: each has its own stroke.
+//! Owns the drawing of points as dots, axis labels and marks. Refuses to choose ranges (the state machine does, so that
+//! they are stable) and to tell curves apart by colour alone: each has its own stroke.
 
 pub use super::raster::Stroke;
 

@@ -7,8 +7,8 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 /// The same without Unicode.
 const ASCII: [char; 8] = ['_', '_', '.', '.', '-', '-', '^', '^'];
 
-/// The whole series in at most `width` characters, scaled to its range. A column shows the value farthest from the middle
-/// of the range, so that no spike is lost; a column with only non-finite values shows `×`.
+/// The whole series in at most `width` characters, scaled to its range. A column shows the value farthest from the
+/// middle of the range, so that no spike is lost; a column with only non-finite values shows `×`.
 #[must_use]
 pub fn sparkline(line: &Line, width: usize, ascii: bool) -> String {
     let all = line.bucket(0..line.len());

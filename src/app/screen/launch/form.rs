@@ -1,7 +1,7 @@
 //! The launch form: a method, a start, and its hyper-parameters as typed text, checked at each key.
 //!
-//! Owns the text and its validation against the method table. Refuses to know files or models: a worker estimates what a
-//! run takes.
+//! Owns the text and its validation against the method table. Refuses to know files or models: a worker estimates what
+//! a run takes.
 
 use crate::domain::{Kind, Method, ParamRow, Params, RunId, methods};
 use std::collections::BTreeMap;
@@ -256,8 +256,8 @@ impl LaunchForm {
         }
     }
 
-    /// Approximate optimizer steps for `rows` rows, since the exact split by prompt is unknown; none if they depend on the
-    /// rows' lengths.
+    /// Approximate optimizer steps for `rows` rows, since the exact split by prompt is unknown; none if they depend on
+    /// the rows' lengths.
     #[must_use]
     pub fn steps(&self, rows: usize) -> Option<u64> {
         let p = self.params_or_defaults();

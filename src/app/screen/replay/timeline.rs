@@ -1,7 +1,7 @@
 //! A saved session as one sequence of entries, and the state at any point of it.
 //!
-//! Owns the merge of the session's log with its runs' logs, the marks and seeking. Refuses clocks: the timeline has its own
-//! time, in which no gap is longer than [`IDLE_CAP_MS`].
+//! Owns the merge of the session's log with its runs' logs, the marks and seeking. Refuses clocks: the timeline has its
+//! own time, in which no gap is longer than [`IDLE_CAP_MS`].
 //!
 //! **Invariant:** `seek(n)` gives the state that folding the first `n` entries gives.
 
@@ -116,7 +116,7 @@ impl Timeline {
         self.entries.len()
     }
 
-    /// Whether there is nothing to replay.
+    /// Whether it has no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -67,7 +67,7 @@ fn hash(moment: &Moment) -> (String, Vec<String>) {
 }
 
 #[test]
-fn seek_equals_fold_from_nothing() {
+fn seek_equals_folding_from_the_start() {
     let mut line = sample(5_000);
     assert_eq!(line.len(), 5_000);
     for k in 0..60u64 {
@@ -120,7 +120,7 @@ fn idle_time_is_cut_and_marks_are_stops() {
 }
 
 #[test]
-fn an_empty_session_is_replayed_as_nothing() {
+fn an_empty_session_has_an_empty_timeline() {
     let mut line = Timeline::merge(Vec::new(), Vec::new());
     line.seek(10);
     assert_eq!((line.cursor(), line.length(), line.next_mark()), (0, 0, None));
