@@ -11,7 +11,7 @@ use unicode_width::UnicodeWidthStr;
 /// The longest grapheme, in `char`s; a model can stack combining marks without end.
 const CLUSTER: usize = 12;
 
-/// Text from a model or a file, safe to show: without control characters, with at most [`CLUSTER`] `char`s a grapheme.
+/// Text from a model or a file, safe to show: without control characters, with at most 12 `char`s a grapheme.
 #[must_use]
 pub fn presentable(text: &str) -> String {
     let clean = sanitise(text);
