@@ -11,7 +11,7 @@ use super::out;
 use super::reply::Reply;
 use super::terminal::{Alarm, FrameBackend, TerminalGuard, Tty, restore, watch};
 use crate::app::{Goal, ImportFormat, Model, Msg, Theme, begin, update};
-use crate::domain::{QueueOrder, Rater, TaughtSet};
+use crate::domain::{QueueOrder, Rater, TextSet};
 use crate::storage::Home;
 use crate::storage::formats::{self, Reader, Reads};
 use crate::ui;
@@ -128,7 +128,7 @@ fn theme() -> Theme {
 /// The formats that an import recognises by a file's content. Probe texts look like texts to imitate: only
 /// `tiebreak import --as probe` takes them.
 fn import_formats() -> Vec<ImportFormat> {
-    let recognised = |reads: &Reads| !matches!(reads.row, Reader::Texts(TaughtSet::Probe, _));
+    let recognised = |reads: &Reads| !matches!(reads.row, Reader::Texts(TextSet::Probe, _));
     let rows = formats::imports().filter_map(|format| Some((format.name, format.reads.filter(recognised)?)));
     rows.map(|(name, reads)| ImportFormat { name: name.into(), plain_text: reads.plain_text }).collect()
 }
