@@ -251,7 +251,11 @@ impl Config {
         }
         let rope = f.get("rope_parameters").or(f.get("rope_scaling"));
         let theta = rope.and_then(|r| r.get("rope_theta")).and_then(Value::as_f64);
-        let context = f.get("max_position_embeddings").and_then(Value::as_u64).unwrap_or(0) as usize;
+        // Null and 0 mean unknown.
+        let context = match f.map.get("max_position_embeddings") {
+            None => defaults.context,
+            Some(value) => value.as_u64().unwrap_or(0) as usize,
+        };
         Ok(Self {
             family,
             layer,
@@ -386,10 +390,38 @@ mod tests {
         assert_eq!(shared.head_dim, 16);
     }
 
+    /// As `transformers` resolves a config.json that leaves a field out, or says null.
+    #[test]
+    fn a_missing_field_has_the_default_of_the_familys_class() {
+        let sizes =
+            r#""hidden_size":1024,"num_attention_heads":64,"num_hidden_layers":1,"intermediate_size":9,"vocab_size":9"#;
+        let parse = |kind: &str, rest: &str| {
+            let text = format!(r#"{{{sizes},"model_type":"{kind}"{rest}}}"#);
+            Config::parse(&text, Path::new("c")).unwrap()
+        };
+        let window = r#","sliding_window":null"#;
+        for (kind, rest, kv_heads, head_dim, context) in [
+            ("llama", "", 64, 16, 2048),
+            ("mistral", window, 8, 16, 131_072),
+            ("qwen2", "", 32, 16, 32_768),
+            ("qwen3", "", 32, 128, 32_768),
+        ] {
+            let c = parse(kind, rest);
+            assert_eq!((c.kv_heads, c.head_dim, c.context), (kv_heads, head_dim, context), "{kind}");
+            assert_eq!(
+                (c.rope_theta, c.rms_eps, c.tied, &c.rope_scaling),
+                (1e4, 1e-6, false, &RopeScaling::None),
+                "{kind}"
+            );
+            let null = parse(kind, &format!(r#"{rest},"num_key_value_heads":null,"max_position_embeddings":null"#));
+            assert_eq!((null.kv_heads, null.context), (64, 0), "{kind}");
+        }
+    }
+
     #[test]
     fn every_family_names_each_of_its_tensors_once() {
         for family in family::FAMILIES {
-            let config = parse(&format!(r#""model_type":"{}""#, family.name())).unwrap();
+            let config = parse(&format!(r#""model_type":"{}","sliding_window":null"#, family.name())).unwrap();
             let all: Vec<String> = config.tensors().map(|(name, _)| name).collect();
             let distinct: std::collections::BTreeSet<&String> = all.iter().collect();
             assert_eq!(distinct.len(), all.len(), "{family:?}");
@@ -403,7 +435,8 @@ mod tests {
     fn what_is_not_implemented_is_refused_by_its_name() {
         for (rest, name) in [
             (r#""model_type":"gemma3""#, "gemma3"),
-            (r#""model_type":"mistral","sliding_window":4096"#, "sliding_window=4096"),
+            (r#""model_type":"mistral","sliding_window":1024"#, "sliding_window=1024"),
+            (r#""model_type":"mistral""#, "sliding_window=4096"),
             (r#""model_type":"llama","rope_scaling":{"rope_type":"yarn","factor":4}"#, "yarn"),
             (r#""model_type":"llama","hidden_act":"quick_gelu""#, "hidden_act=quick_gelu"),
             (r#""model_type":"llama","quantization_config":{"bits":4}"#, "quantization_config"),

@@ -14,7 +14,7 @@ pub fn by_model_type(name: &str) -> Option<&'static Family> {
     FAMILIES.iter().copied().find(|family| family.model_types.contains(&name))
 }
 
-/// The family of a `general.architecture` in GGUF metadata.
+/// The family of a `general.architecture` in GGUF metadata; the first where several share one.
 #[must_use]
 pub fn by_gguf(architecture: &str) -> Option<&'static Family> {
     FAMILIES.iter().copied().find(|family| family.gguf.architecture == architecture)
@@ -29,7 +29,9 @@ pub fn known() -> String {
 /// The architectures that GGUF metadata may name, for messages.
 #[must_use]
 pub fn known_gguf() -> String {
-    listed(FAMILIES.iter().map(|family| family.gguf.architecture).collect())
+    let mut names: Vec<&str> = FAMILIES.iter().map(|family| family.gguf.architecture).collect();
+    names.dedup();
+    listed(names)
 }
 
 fn listed(mut names: Vec<&str>) -> String {

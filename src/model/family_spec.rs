@@ -44,13 +44,18 @@ impl std::fmt::Debug for Family {
     }
 }
 
-/// Defaults of a family's configuration class in `transformers`, which leaves some of them out of config.json.
+/// Defaults of a family's configuration class in `transformers`, for fields that config.json leaves out. A null in config.json is
+/// no missing field. Token ids have no default here: only the model's own tokenizer knows them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Defaults {
-    /// Key heads; none: as many as query heads.
+    /// Key heads (`num_key_value_heads`); none: as many as query heads.
     pub kv_heads: Option<usize>,
-    /// Width of a head; none: the hidden width shared by the query heads.
+    /// Width of a head (`head_dim`); none: the hidden width divided by the query heads.
     pub head_dim: Option<usize>,
+    /// Longest context in tokens (`max_position_embeddings`).
+    pub context: usize,
+    /// Width of the attention window (`sliding_window`); none: full attention.
+    pub sliding_window: Option<usize>,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
     /// Epsilon of the norms.
@@ -60,8 +65,16 @@ pub struct Defaults {
 }
 
 impl Defaults {
-    /// Llama's.
-    pub const LLAMA: Self = Self { kv_heads: None, head_dim: None, rope_theta: 10_000.0, rms_eps: 1e-6, tied: false };
+    /// `LlamaConfig`'s (`models/llama/configuration_llama.py`).
+    pub const LLAMA: Self = Self {
+        kv_heads: None,
+        head_dim: None,
+        context: 2048,
+        sliding_window: None,
+        rope_theta: 10_000.0,
+        rms_eps: 1e-6,
+        tied: false,
+    };
 }
 
 /// What GGUF files of a family are like.
