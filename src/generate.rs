@@ -11,6 +11,6 @@ pub(crate) mod generated;
 pub(crate) mod sampler;
 pub(crate) mod sampling;
 
-pub use decode::{Asked, Decode, Queue};
+pub use decode::{PackedDecoder, PromptRequest, Queue};
 pub use sampler::{Drawn, draw};
 pub use sampling::{Generated, Sampling, generate, generate_all};

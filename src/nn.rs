@@ -28,8 +28,8 @@ pub(crate) mod pass;
 pub(crate) mod policy;
 pub(crate) mod random;
 pub(crate) mod reference;
-pub(crate) mod room;
 pub(crate) mod rotary;
+pub(crate) mod token_budget;
 #[cfg(test)]
 pub(crate) mod toy;
 

@@ -8,7 +8,7 @@ use crate::domain::Sampler;
 use crate::model::error::Error;
 use crate::nn::random::uniform;
 use rand_chacha::ChaCha8Rng;
-use tiebreak_kernels::softmax::{top, weigh};
+use tiebreak_kernels::softmax::{exp_weights, max_or_nan};
 
 /// A drawn token.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,7 +36,7 @@ pub fn draw(logits: &[f32], sampler: &Sampler, rng: &mut ChaCha8Rng) -> Result<D
     }
     // Weights relative to the likeliest token, whose weight is 1.
     let mut weights = vec![0f64; logits.len()];
-    let mass = weigh(logits, top, 1.0 / sampler.temperature, &mut weights);
+    let mass = exp_weights(logits, top, 1.0 / sampler.temperature, &mut weights);
     let limited = sampler.top_k > 0 && sampler.top_k < weights.len();
     if !limited && sampler.top_p >= 1.0 {
         // Lighter ones are as if they were not there; the likeliest always stays.
@@ -114,11 +114,11 @@ fn nucleus(kept: &mut Vec<(f64, u32)>, target: f64) {
 
 /// The largest logit's index, the first of equals, and its value, NaN where one is.
 fn argmax(logits: &[f32]) -> (u32, f32) {
-    let top = top(logits);
+    let top = max_or_nan(logits);
     (logits.iter().position(|z| *z == top).unwrap_or(0) as u32, top)
 }
 
-/// Heavier first; equal weights in the vocabulary's order, so that a draw does not depend on the selection's way.
+/// Heavier first; equal weights in the vocabulary's order, so that a draw does not depend on the selection's decoding.
 fn order(a: &(f64, u32), b: &(f64, u32)) -> std::cmp::Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }

@@ -7,7 +7,7 @@
 //! matching, so that no candidate is judged twice while another waits. Of n candidates each pair is chosen with probability
 //! `⌊n/2⌋ / C(n, 2)`; for two or three candidates that is one uniformly random pair.
 
-use super::decode::{Asked, Decode, Queue};
+use super::decode::{PackedDecoder, PromptRequest, Queue};
 pub use super::generated::Generated;
 use super::sampler::draw;
 use crate::domain::{
@@ -41,7 +41,7 @@ pub fn generate(
     rngs: &mut [ChaCha8Rng],
     adapter: bool,
 ) -> Result<Vec<Generated>, Error> {
-    let asked = Asked { number: 0, prompt: prompt.to_vec(), rngs: rngs.to_vec(), sampler: *sampler };
+    let asked = PromptRequest { number: 0, prompt: prompt.to_vec(), rngs: rngs.to_vec(), sampler: *sampler };
     Ok(generate_all(decoder, vec![asked], stops, adapter)?.concat())
 }
 
@@ -52,7 +52,7 @@ pub fn generate(
 /// When a prompt is empty or a tensor operation fails.
 pub fn generate_all(
     decoder: &Decoder,
-    asked: Vec<Asked>,
+    asked: Vec<PromptRequest>,
     stops: &[u32],
     adapter: bool,
 ) -> Result<Vec<Vec<Generated>>, Error> {
@@ -63,13 +63,13 @@ pub fn generate_all(
         return asked.into_iter().map(|mut a| stepwise(decoder, &mut a, stops, adapter)).collect();
     }
     let widest = asked.iter().map(|a| a.rngs.len()).max().unwrap_or(0);
-    let decode = Decode::of(decoder, adapter)?;
+    let decode = PackedDecoder::of(decoder, adapter)?;
     let mut queue = Queue::new(rows(widest), stops);
     let numbers: Vec<usize> = asked.iter().map(|a| a.number).collect();
     for a in asked {
-        queue.ask(a);
+        queue.push(a);
     }
-    while queue.turn(&decode)? > 0 {}
+    while queue.step(&decode)? > 0 {}
     Ok(numbers.into_iter().map(|n| queue.take(n).unwrap_or_default()).collect())
 }
 
@@ -80,8 +80,13 @@ fn rows(candidates: usize) -> usize {
 }
 
 /// One prompt by the decoder itself, on any device.
-fn stepwise(decoder: &Decoder, asked: &mut Asked, stops: &[u32], adapter: bool) -> Result<Vec<Generated>, Error> {
-    let Asked { prompt, rngs, sampler, .. } = asked;
+fn stepwise(
+    decoder: &Decoder,
+    asked: &mut PromptRequest,
+    stops: &[u32],
+    adapter: bool,
+) -> Result<Vec<Generated>, Error> {
+    let PromptRequest { prompt, rngs, sampler, .. } = asked;
     let mut out: Vec<Generated> =
         rngs.iter().map(|_| Generated { ids: Vec::new(), logp: 0.0, finish: Finish::Length, end: None }).collect();
     if rngs.is_empty() || sampler.max_new_tokens == 0 {
@@ -129,16 +134,16 @@ fn logits(tensor: &Tensor) -> Result<Vec<Vec<f32>>, Error> {
 }
 
 /// A loaded model and the name its completions carry.
-struct Voice {
+struct SampledModel {
     name: String,
     model: LanguageModel,
-    way: Way,
+    decoding: Decoding,
 }
 
-/// How a voice's tokens are made.
-enum Way {
+/// How a model_index's tokens are made.
+enum Decoding {
     /// On the CPU: rows of several prompts together.
-    Queued(Box<Decode>, Queue),
+    Queued(Box<PackedDecoder>, Queue),
     /// On other devices: one prompt at a time; what is finished by its number.
     Stepwise(Box<Decoder>, BTreeMap<usize, Vec<Generated>>),
 }
@@ -149,11 +154,11 @@ pub struct Sampling {
     spec: SampleSpec,
     prompts: Vec<Prompt>,
     next: usize,
-    /// The prompts before this one have been given to the voices.
+    /// The prompts before this one have been given to the models.
     given: usize,
-    /// Tokens of prompts that are as long as the context or longer, by the prompt's number and the voice.
+    /// Tokens of prompts that are as long as the context or longer, by the prompt's number and the model_index.
     too_long: BTreeMap<(usize, usize), usize>,
-    voices: Vec<Voice>,
+    models: Vec<SampledModel>,
     tokens: u64,
     seconds: f64,
     empty: usize,
@@ -183,13 +188,13 @@ impl Sampling {
             return Err(Error::Asked("an adapter goes on one model; sample several models without one".into()));
         }
         let total = spec.models.len() as u64;
-        let mut voices = Vec::new();
+        let mut models = Vec::new();
         for (i, asked) in spec.models.iter().enumerate() {
             sink.emit(RunEvent::Progressed { stage: format!("loading {}", asked.name), done: i as u64, total })?;
             let model = LanguageModel::open(Path::new(&asked.path))?;
             let mut name = asked.name.clone();
-            let way = if device.is_cpu() && trained.is_none() {
-                Decode::open(&model)?
+            let decoding = if device.is_cpu() && trained.is_none() {
+                PackedDecoder::open(&model)?
             } else {
                 let tune = trained.as_ref().map_or(&Tune::None, |t| &t.tune);
                 let decoder = model.decoder(device, tune)?;
@@ -200,14 +205,14 @@ impl Sampling {
                     }
                 }
                 if !device.is_cpu() {
-                    let way = Way::Stepwise(Box::new(decoder), BTreeMap::new());
-                    voices.push(Voice { name, model, way });
+                    let decoding = Decoding::Stepwise(Box::new(decoder), BTreeMap::new());
+                    models.push(SampledModel { name, model, decoding });
                     continue;
                 }
-                Decode::of(&decoder, true)?
+                PackedDecoder::of(&decoder, true)?
             };
             let queue = Queue::new(rows(spec.per_prompt.div_ceil(spec.models.len())), model.tokenizer.stops());
-            voices.push(Voice { name, model, way: Way::Queued(Box::new(way), queue) });
+            models.push(SampledModel { name, model, decoding: Decoding::Queued(Box::new(decoding), queue) });
         }
         let next = done.min(prompts.len());
         Ok(Self {
@@ -217,7 +222,7 @@ impl Sampling {
             next,
             given: next,
             too_long: BTreeMap::new(),
-            voices,
+            models,
             tokens: 0,
             seconds: 0.0,
             empty: 0,
@@ -230,8 +235,9 @@ impl Sampling {
     /// # Errors
     /// When that is no date.
     pub fn dated(mut self, date: Option<&str>) -> Result<Self, Error> {
-        let dated = |voice: Voice| Ok(Voice { model: voice.model.dated(date)?, ..voice });
-        self.voices = self.voices.into_iter().map(dated).collect::<Result<_, Error>>()?;
+        let dated =
+            |model_index: SampledModel| Ok(SampledModel { model: model_index.model.dated(date)?, ..model_index });
+        self.models = self.models.into_iter().map(dated).collect::<Result<_, Error>>()?;
         Ok(self)
     }
 
@@ -298,33 +304,33 @@ impl Sampling {
 
     /// Candidates in progress.
     fn rows_open(&self) -> usize {
-        self.voices.iter().map(|v| if let Way::Queued(_, queue) = &v.way { queue.open() } else { 0 }).sum()
+        self.models.iter().map(|v| if let Decoding::Queued(_, queue) = &v.decoding { queue.active() } else { 0 }).sum()
     }
 
     fn plan(&self) -> Plan {
         Plan {
             total_steps: (self.prompts.len() * self.spec.per_prompt) as u64,
             train_rows: self.prompts.len(),
-            parameters: self.voices.iter().map(|v| v.model.config.parameters()).max().unwrap_or(0),
+            parameters: self.models.iter().map(|v| v.model.config.parameters()).max().unwrap_or(0),
             ..Plan::default()
         }
     }
 
-    /// The candidates' numbers that a voice makes.
-    fn numbers(&self, voice: usize) -> Vec<usize> {
-        (0..self.spec.per_prompt).filter(|k| k % self.voices.len() == voice).collect()
+    /// The candidates' numbers that a model_index makes.
+    fn numbers(&self, model_index: usize) -> Vec<usize> {
+        (0..self.spec.per_prompt).filter(|k| k % self.models.len() == model_index).collect()
     }
 
-    /// Gives the voices a prompt.
+    /// Gives the models a prompt.
     fn give(&mut self, number: usize) -> Result<(), Error> {
         let prompt = &self.prompts[number];
         // Nothing is given before everything can be.
         let encoded: Vec<Vec<u32>> =
-            self.voices.iter().map(|v| v.model.encode_prompt(&prompt.body)).collect::<Result<_, Error>>()?;
+            self.models.iter().map(|v| v.model.encode_prompt(&prompt.body)).collect::<Result<_, Error>>()?;
         let name = |k: &usize| hash64(format!("{} {k}", prompt.id).as_bytes());
         for (v, ids) in encoded.into_iter().enumerate() {
             let mut sampler = self.spec.sampler;
-            let context = self.voices[v].model.config.context;
+            let context = self.models[v].model.config.context;
             if context > 0 {
                 let room = context.saturating_sub(ids.len());
                 if room == 0 {
@@ -334,11 +340,11 @@ impl Sampling {
                 sampler.max_new_tokens = sampler.max_new_tokens.min(room);
             }
             let rngs = self.numbers(v).iter().map(|k| stream(sampler.seed, name(k))).collect();
-            let mut asked = Asked { number, prompt: ids, rngs, sampler };
-            let Voice { model, way, .. } = &mut self.voices[v];
-            match way {
-                Way::Queued(_, queue) => queue.ask(asked),
-                Way::Stepwise(decoder, made) => {
+            let mut asked = PromptRequest { number, prompt: ids, rngs, sampler };
+            let SampledModel { model, decoding, .. } = &mut self.models[v];
+            match decoding {
+                Decoding::Queued(_, queue) => queue.push(asked),
+                Decoding::Stepwise(decoder, made) => {
                     made.insert(number, stepwise(decoder, &mut asked, model.tokenizer.stops(), true)?);
                 }
             }
@@ -349,8 +355,8 @@ impl Sampling {
 
     /// Gives later prompts while rows wait for them. One that cannot be given is told of when its turn comes.
     fn give_ahead(&mut self) {
-        let idle = |v: &Voice| matches!(&v.way, Way::Queued(_, queue) if queue.waiting() == 0);
-        while self.given < self.prompts.len() && self.voices.iter().any(idle) && self.give(self.given).is_ok() {}
+        let idle = |v: &SampledModel| matches!(&v.decoding, Decoding::Queued(_, queue) if queue.waiting() == 0);
+        while self.given < self.prompts.len() && self.models.iter().any(idle) && self.give(self.given).is_ok() {}
     }
 
     /// The prompt's candidates, empty ones dropped, in the candidates' order.
@@ -359,22 +365,22 @@ impl Sampling {
             self.give(number)?;
         }
         let mut out = Vec::new();
-        for v in 0..self.voices.len() {
+        for v in 0..self.models.len() {
             if let Some(tokens) = self.too_long.remove(&(number, v)) {
-                let context = self.voices[v].model.config.context;
+                let context = self.models[v].model.config.context;
                 sink.emit(RunEvent::Found(too_long(prompt, tokens, context, self.next)))?;
                 continue;
             }
             let made = loop {
                 self.give_ahead();
-                match &mut self.voices[v].way {
-                    Way::Queued(decode, queue) => {
+                match &mut self.models[v].decoding {
+                    Decoding::Queued(decode, queue) => {
                         if let Some(made) = queue.take(number) {
                             break made;
                         }
-                        self.tokens += queue.turn(decode)? as u64;
+                        self.tokens += queue.step(decode)? as u64;
                     }
-                    Way::Stepwise(_, made) => {
+                    Decoding::Stepwise(_, made) => {
                         let made = made.remove(&number).unwrap_or_default();
                         let ended = |g: &Generated| u64::from(g.finish == Finish::Eos);
                         self.tokens += made.iter().map(|g| g.ids.len() as u64 + ended(g)).sum::<u64>();
@@ -382,14 +388,18 @@ impl Sampling {
                     }
                 }
             };
-            let voice = &self.voices[v];
+            let model_index = &self.models[v];
             let mut sampler = self.spec.sampler;
-            if voice.model.config.context > 0 {
-                let room = voice.model.config.context.saturating_sub(voice.model.encode_prompt(&prompt.body)?.len());
+            if model_index.model.config.context > 0 {
+                let room = model_index
+                    .model
+                    .config
+                    .context
+                    .saturating_sub(model_index.model.encode_prompt(&prompt.body)?.len());
                 sampler.max_new_tokens = sampler.max_new_tokens.min(room);
             }
             for (k, g) in self.numbers(v).into_iter().zip(made) {
-                let text = voice.model.tokenizer.decode(&g.ids)?;
+                let text = model_index.model.tokenizer.decode(&g.ids)?;
                 if text.trim().is_empty() {
                     self.empty += 1;
                     continue;
@@ -397,7 +407,7 @@ impl Sampling {
                 out.push(Completion {
                     id: CompletionId::new(format!("{}.{}.{k}", self.run, prompt.id)),
                     prompt: prompt.id.clone(),
-                    model: voice.name.clone(),
+                    model: model_index.name.clone(),
                     text,
                     tokens: g.ids.len(),
                     finish: g.finish,

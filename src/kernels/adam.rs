@@ -2,11 +2,11 @@
 //!
 //! Owns AdamW's arithmetic and the sum of squares that clipping asks for.
 
-use crate::lanes::{dot, wide};
+use crate::lanes::{dot, simd};
 use rayon::prelude::*;
 
 /// Numbers that go to a thread together.
-const APART: usize = 1 << 14;
+const CHUNK: usize = 1 << 14;
 
 /// The numbers of an update by AdamW (Loshchilov & Hutter 2019).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,18 +34,18 @@ pub struct Adam {
 /// When the lengths do not fit.
 pub fn adamw(x: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], by: Adam) -> bool {
     assert!(x.len() == g.len() && x.len() == m.len() && x.len() == v.len());
-    let parts = x.par_chunks_mut(APART).zip(g.par_chunks(APART)).zip(m.par_chunks_mut(APART));
-    let moved = parts.zip(v.par_chunks_mut(APART)).map(|(((x, g), m), v)| adamw_part(x, g, m, v, by));
+    let parts = x.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK)).zip(m.par_chunks_mut(CHUNK));
+    let moved = parts.zip(v.par_chunks_mut(CHUNK)).map(|(((x, g), m), v)| adamw_part(x, g, m, v, by));
     moved.reduce(|| false, |a, b| a | b)
 }
 
 /// Σ x²: blocks in f32, their sums in f64 and in order.
 pub fn squares(x: &[f32]) -> f64 {
-    let parts: Vec<f64> = x.par_chunks(APART).map(|x| x.chunks(256).map(|x| f64::from(dot(x, x))).sum()).collect();
+    let parts: Vec<f64> = x.par_chunks(CHUNK).map(|x| x.chunks(256).map(|x| f64::from(dot(x, x))).sum()).collect();
     parts.iter().sum()
 }
 
-wide! {
+simd! {
     fn adamw_part(x: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], by: Adam) -> bool {
         let (scale, beta1, beta2) = (by.scale as f32, by.beta1 as f32, by.beta2 as f32);
         let (rest1, rest2) = ((1.0 - by.beta1) as f32, (1.0 - by.beta2) as f32);

@@ -5,12 +5,12 @@
 //!
 //! **Invariant.** A query's result depends on its own numbers only, in an order that no cut into stretches changes.
 
-use crate::lanes::{add_scaled, dot, exp, max, wide};
+use crate::lanes::{add_scaled, dot, exp, max, simd};
 use rayon::prelude::*;
 
 /// The keys and values of consecutive positions.
 #[derive(Debug, Clone, Copy)]
-pub struct Stretch<'a> {
+pub struct KvSpan<'a> {
     /// (positions, kv_heads · width).
     pub keys: &'a [f32],
     /// As the keys.
@@ -21,7 +21,7 @@ pub struct Stretch<'a> {
 ///
 /// # Panics
 /// When the lengths do not fit.
-pub fn attend(seen: &[[Stretch<'_>; 2]], q: &[f32], heads: usize, kv_heads: usize, width: usize, out: &mut [f32]) {
+pub fn attend(seen: &[[KvSpan<'_>; 2]], q: &[f32], heads: usize, kv_heads: usize, width: usize, out: &mut [f32]) {
     let group = heads / kv_heads * width;
     assert!(out.len() == q.len() && q.len() == seen.len() * heads * width, "queries of another size");
     let parts = out.par_chunks_mut(group).zip(q.par_chunks(group)).enumerate();
@@ -30,10 +30,10 @@ pub fn attend(seen: &[[Stretch<'_>; 2]], q: &[f32], heads: usize, kv_heads: usiz
     });
 }
 
-wide! {
+simd! {
     /// The queries of one key head.
     fn one(
-        seen: &[Stretch<'_>; 2],
+        seen: &[KvSpan<'_>; 2],
         q: &[f32],
         first: usize,
         stride: usize,
@@ -79,8 +79,8 @@ mod tests {
         let q: Vec<f32> = (0..heads * width).map(|i| (i as f32).sin()).collect();
         let run = |cut: usize| {
             let at = cut * kv * width;
-            let stretch = |k, v| Stretch { keys: k, values: v };
-            let seen = [[stretch(&keys[..at], &values[..at]), stretch(&keys[at..], &values[at..])]];
+            let span = |k, v| KvSpan { keys: k, values: v };
+            let seen = [[span(&keys[..at], &values[..at]), span(&keys[at..], &values[at..])]];
             let mut out = vec![0.0; q.len()];
             attend(&seen, &q, heads, kv, width, &mut out);
             out

@@ -3,7 +3,7 @@
 //!
 //! The activation is chosen once a call, outside of every loop.
 
-use crate::lanes::{exp, sigmoid, wide};
+use crate::lanes::{exp, sigmoid, simd};
 use crate::leaf;
 use rayon::prelude::*;
 
@@ -134,9 +134,9 @@ fn rows_back<C: Curve>(both: &[f32], width: usize, dout: &[f32], back: &mut [f32
 }
 
 macro_rules! curves {
-    ($($apart:ident $forward:ident $backward:ident $curve:ty),*) => {$(
-        wide! {
-            fn $apart(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    ($($split:ident $forward:ident $backward:ident $curve:ty),*) => {$(
+        simd! {
+            fn $split(gate: &[f32], up: &[f32], out: &mut [f32]) {
                 row::<$curve>(gate, up, out);
             }
 
@@ -152,10 +152,10 @@ macro_rules! curves {
 }
 
 curves! {
-    gelu_apart gelu gelu_back Gelu,
-    tanh_apart tanh tanh_back GeluTanh,
-    relu_apart relu relu_back Relu,
-    square_apart square square_back ReluSquared
+    gelu_split gelu gelu_back Gelu,
+    tanh_split tanh tanh_back GeluTanh,
+    relu_split relu relu_back Relu,
+    square_split square square_back ReluSquared
 }
 
 /// `act(gate) ⊙ up` on rows `[gate | up]` of 2·`width`.
@@ -193,13 +193,13 @@ pub fn gated_back(activation: Activation, both: &[f32], width: usize, dout: &[f3
 }
 
 /// As [`gated`] of gates and ups that lie apart, on this thread.
-pub fn gated_apart(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
+pub fn gated_split(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
     match activation {
         Activation::Silu => leaf::gated(gate, up, out),
-        Activation::Gelu => gelu_apart(gate, up, out),
-        Activation::GeluTanh => tanh_apart(gate, up, out),
-        Activation::Relu => relu_apart(gate, up, out),
-        Activation::ReluSquared => square_apart(gate, up, out),
+        Activation::Gelu => gelu_split(gate, up, out),
+        Activation::GeluTanh => tanh_split(gate, up, out),
+        Activation::Relu => relu_split(gate, up, out),
+        Activation::ReluSquared => square_split(gate, up, out),
     }
 }
 
@@ -240,7 +240,7 @@ mod tests {
         for activation in ALL {
             let (mut out, mut apart, mut back) = (vec![9.0; width], vec![9.0; width], vec![9.0; 2 * width]);
             gated(activation, &both, width, &mut out);
-            gated_apart(activation, &gates, &up, &mut apart);
+            gated_split(activation, &gates, &up, &mut apart);
             gated_back(activation, &both, width, &dout, &mut back);
             for (i, x) in gates.iter().map(|x| f64::from(*x)).enumerate() {
                 let value = textbook(activation, x);

@@ -1,11 +1,11 @@
 //! Arithmetic that vectorises: loops of a fixed width, and functions without branches.
 //!
-//! Everything here is inlined into functions made by `wide!`, which compiles them once for each instruction set and chooses at
+//! Everything here is inlined into functions made by `simd!`, which compiles them once for each instruction set and chooses at
 //! run time.
 
 /// Defines functions twice on x86-64: for AVX2 with FMA, and for any processor; the call goes to the one that this machine can run.
 /// What they call must be `#[inline(always)]`, so that it is compiled with them.
-macro_rules! wide {
+macro_rules! simd {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block)*) => {$(
         $(#[$meta])*
         #[allow(clippy::too_many_arguments, reason = "slices and their lengths")]
@@ -29,7 +29,7 @@ macro_rules! wide {
         }
     )*};
 }
-pub(crate) use wide;
+pub(crate) use simd;
 
 /// Numbers of one accumulator.
 const LANES: usize = 16;

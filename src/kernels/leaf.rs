@@ -2,7 +2,7 @@
 //!
 //! Owns forward and backward of RMSNorm, SwiGLU, the rotary positions and the small sums between them.
 
-use crate::lanes::{add_scaled, dot, sigmoid, wide};
+use crate::lanes::{add_scaled, dot, sigmoid, simd};
 use rayon::prelude::*;
 
 /// Rows that go to a thread together: enough to be worth it, few enough to share evenly.
@@ -18,7 +18,7 @@ pub fn rms_norm(x: &[f32], gamma: &[f32], eps: f32, y: &mut [f32]) {
     y.par_chunks_mut(width * ROWS).zip(x.par_chunks(width * ROWS)).for_each(|(y, x)| norm_rows(x, gamma, eps, y));
 }
 
-wide! {
+simd! {
     fn norm_rows(x: &[f32], gamma: &[f32], eps: f32, y: &mut [f32]) {
         let width = gamma.len();
         for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
@@ -83,17 +83,17 @@ wide! {
         add_scaled(y, a, x);
     }
 
-    fn heads_out_here(x: &[f32], stride: usize, at: usize, width: usize, tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
+    fn split_heads_here(x: &[f32], stride: usize, at: usize, width: usize, tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
         for (t, y) in y.chunks_exact_mut(width).enumerate() {
             let x = &x[t * stride + at..t * stride + at + width];
             match tables {
                 None => y.copy_from_slice(x),
-                Some(tables) => turn(x, y, tables, t, 1.0),
+                Some(tables) => rotate(x, y, tables, t, 1.0),
             }
         }
     }
 
-    fn heads_in_here(x: &[f32], stride: usize, first: usize, width: usize, tables: Option<(&[f32], &[f32])>, start: usize, tokens: usize, y: &mut [f32]) {
+    fn merge_heads_here(x: &[f32], stride: usize, first: usize, width: usize, tables: Option<(&[f32], &[f32])>, start: usize, tokens: usize, y: &mut [f32]) {
         let heads = x.len() / (tokens * width).max(1);
         for (i, y) in y.chunks_exact_mut(stride).enumerate() {
             let t = start + i;
@@ -103,7 +103,7 @@ wide! {
                 let y = &mut y[first + head * width..first + (head + 1) * width];
                 match tables {
                     None => y.copy_from_slice(x),
-                    Some(tables) => turn(x, y, tables, t, -1.0),
+                    Some(tables) => rotate(x, y, tables, t, -1.0),
                 }
             }
         }
@@ -170,7 +170,7 @@ pub fn swiglu_back(gate_up: &[f32], width: usize, dout: &[f32], back: &mut [f32]
 ///
 /// # Panics
 /// When the lengths do not fit.
-pub fn heads_out(
+pub fn split_heads(
     x: &[f32],
     stride: usize,
     first: usize,
@@ -181,23 +181,30 @@ pub fn heads_out(
     let tokens = x.len() / stride;
     assert!(x.len().is_multiple_of(stride) && y.len().is_multiple_of((tokens * width).max(1)), "heads of another size");
     let heads = y.par_chunks_mut(tokens * width).enumerate();
-    heads.for_each(|(head, y)| heads_out_here(x, stride, first + head * width, width, tables, y));
+    heads.for_each(|(head, y)| split_heads_here(x, stride, first + head * width, width, tables, y));
 }
 
-/// The way back of [`heads_out`]: heads of `x` (heads, tokens, width) turned back into rows of `y`.
+/// The way back of [`split_heads`]: heads of `x` (heads, tokens, width) turned back into rows of `y`.
 ///
 /// # Panics
 /// When the lengths do not fit.
-pub fn heads_in(x: &[f32], stride: usize, first: usize, width: usize, tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
+pub fn merge_heads(
+    x: &[f32],
+    stride: usize,
+    first: usize,
+    width: usize,
+    tables: Option<(&[f32], &[f32])>,
+    y: &mut [f32],
+) {
     let tokens = y.len() / stride;
     assert!(y.len().is_multiple_of(stride) && x.len().is_multiple_of((tokens * width).max(1)), "heads of another size");
     let blocks = y.par_chunks_mut(stride * ROWS).enumerate();
-    blocks.for_each(|(block, y)| heads_in_here(x, stride, first, width, tables, block * ROWS, tokens, y));
+    blocks.for_each(|(block, y)| merge_heads_here(x, stride, first, width, tables, block * ROWS, tokens, y));
 }
 
 /// Turns the pairs of a head by the angles of position `t`, forward with sign 1, back with −1.
 #[inline(always)]
-fn turn(x: &[f32], y: &mut [f32], (cos, sin): (&[f32], &[f32]), t: usize, sign: f32) {
+fn rotate(x: &[f32], y: &mut [f32], (cos, sin): (&[f32], &[f32]), t: usize, sign: f32) {
     let half = x.len() / 2;
     let (cos, sin) = (&cos[t * half..(t + 1) * half], &sin[t * half..(t + 1) * half]);
     let (x0, x1) = x.split_at(half);
@@ -326,12 +333,12 @@ mod tests {
         let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|a| (a.cos(), a.sin())).unzip();
         for tables in [None, Some((cos.as_slice(), sin.as_slice()))] {
             let mut heads = vec![0.0; 2 * tokens * width];
-            heads_out(&x, stride, 12, width, tables, &mut heads);
+            split_heads(&x, stride, 12, width, tables, &mut heads);
             let (a, b) = (x[2 * stride + 18 + 1], x[2 * stride + 18 + 4]);
             let (c, s) = if tables.is_some() { (cos[7], sin[7]) } else { (1.0, 0.0) };
             assert!((heads[(tokens + 2) * width + 1] - (a * c - b * s)).abs() < 1e-6);
             let mut back = vec![0.0; x.len()];
-            heads_in(&heads, stride, 12, width, tables, &mut back);
+            merge_heads(&heads, stride, 12, width, tables, &mut back);
             for (i, (x, back)) in x.iter().zip(&back).enumerate() {
                 let want = if (12..24).contains(&(i % stride)) { *x } else { 0.0 };
                 assert!((want - back).abs() < 1e-6);

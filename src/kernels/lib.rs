@@ -22,4 +22,4 @@ pub mod product;
 pub mod softmax;
 #[cfg(test)]
 mod tests;
-mod turn;
+mod transpose;

@@ -14,8 +14,8 @@ mod blocks;
 mod floats;
 mod tile;
 
-use crate::lanes::wide;
-pub use blocks::Coding;
+use crate::lanes::simd;
+pub use blocks::QuantFormat;
 use rayon::prelude::*;
 
 /// Outputs of a tile.
@@ -71,13 +71,13 @@ impl Matrix {
     /// From the blocks of a file; output `o` is the row `from(o)` of `bytes`. None when the lengths do not fit.
     #[must_use]
     pub fn blocks(
-        coding: Coding,
+        format: QuantFormat,
         bytes: &[u8],
         out: usize,
         width: usize,
         from: impl Fn(usize) -> usize + Sync,
     ) -> Option<Self> {
-        blocks::packed(coding, bytes, out, width, from).map(|cells| Self { out, width, cells })
+        blocks::packed(format, bytes, out, width, from).map(|cells| Self { out, width, cells })
     }
 
     /// Outputs.
@@ -143,7 +143,7 @@ impl Matrix {
 }
 
 /// Rows that matrices are multiplied with, (n, width).
-pub struct Input<'a> {
+pub struct PackedInput<'a> {
     rows: &'a [f32],
     width: usize,
     quantised: Quantised,
@@ -159,7 +159,7 @@ struct Quantised {
     sum: Vec<f32>,
 }
 
-impl<'a> Input<'a> {
+impl<'a> PackedInput<'a> {
     /// Rows of `width` numbers for `parts`.
     ///
     /// # Panics
@@ -181,7 +181,7 @@ impl<'a> Input<'a> {
     }
 }
 
-wide! {
+simd! {
     fn quantise(rows: &[f32], q: &mut [[i8; BLOCK]], factor: &mut [f32], sum: &mut [f32]) {
         for (((x, q), d), s) in rows.as_chunks::<BLOCK>().0.iter().zip(q).zip(factor).zip(sum) {
             // Of numbers without a sign the bits are in order, and those of NaN lie above all.
@@ -214,7 +214,7 @@ wide! {
 ///
 /// # Panics
 /// When the lengths do not fit.
-pub fn products(parts: &[&Matrix], x: &Input<'_>, y: &mut [f32]) {
+pub fn products(parts: &[&Matrix], x: &PackedInput<'_>, y: &mut [f32]) {
     let n = x.len();
     let tiles: usize = parts.iter().map(|m| m.tiles()).sum();
     let size = tiles.checked_mul(n).and_then(|size| size.checked_mul(TILE));

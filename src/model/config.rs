@@ -77,9 +77,9 @@ pub struct Config {
 }
 
 /// Names and shapes of a layer's tensors, as [`Config::read_layer`] goes through them.
-struct Outline(Vec<(TensorName, &'static str, Vec<usize>)>);
+struct TensorShapes(Vec<(TensorName, &'static str, Vec<usize>)>);
 
-impl LayerReader for Outline {
+impl LayerReader for TensorShapes {
     type Linear = ();
     type Norm = ();
     type Error = Infallible;
@@ -159,10 +159,10 @@ impl Config {
         })
     }
 
-    fn outline(&self) -> Vec<(TensorName, &'static str, Vec<usize>)> {
-        let mut outline = Outline(Vec::new());
-        match self.read_layer(&mut outline) {
-            Ok(_) => outline.0,
+    fn tensor_shapes(&self) -> Vec<(TensorName, &'static str, Vec<usize>)> {
+        let mut tensor_shapes = TensorShapes(Vec::new());
+        match self.read_layer(&mut tensor_shapes) {
+            Ok(_) => tensor_shapes.0,
             Err(never) => match never {},
         }
     }
@@ -177,12 +177,12 @@ impl Config {
     /// count of layers costs no memory.
     pub fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> + '_ {
         let names = &self.family.names;
-        let outline = self.outline();
+        let tensor_shapes = self.tensor_shapes();
         let layer = move |i: usize| {
             let one = |(name, end, shape): &(TensorName, &str, Vec<usize>)| {
                 (format!("{}{end}", self.layer_name(i, *name)), shape.clone())
             };
-            outline.iter().map(one).collect::<Vec<_>>()
+            tensor_shapes.iter().map(one).collect::<Vec<_>>()
         };
         let table = |name: TensorName| (format!("{}.weight", name.hf), vec![self.vocab, self.hidden]);
         std::iter::once(table(names.embedding))
@@ -199,7 +199,7 @@ impl Config {
             return Some((None, name));
         }
         let (layer, part) = stem.strip_prefix(names.layer.hf)?.split_once('.')?;
-        let known = self.outline().into_iter().find(|(name, ..)| name.hf == part)?.0;
+        let known = self.tensor_shapes().into_iter().find(|(name, ..)| name.hf == part)?.0;
         Some((Some(layer.parse().ok()?), known))
     }
 
@@ -285,7 +285,7 @@ impl Config {
     #[must_use]
     pub fn parameters(&self) -> u64 {
         let size = |shape: &Vec<usize>| shape.iter().product::<usize>();
-        let layer: usize = self.outline().iter().map(|(.., shape)| size(shape)).sum();
+        let layer: usize = self.tensor_shapes().iter().map(|(.., shape)| size(shape)).sum();
         let tables = if self.tied { 1 } else { 2 };
         (self.layers * layer + tables * self.vocab * self.hidden + self.hidden) as u64
     }

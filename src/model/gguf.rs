@@ -14,7 +14,7 @@ use candle_core::{Device, Tensor};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use tiebreak_kernels::packed::{Coding, Matrix};
+use tiebreak_kernels::packed::{Matrix, QuantFormat};
 
 /// An opened GGUF file. Tensors are read from the mapped file when they are asked for.
 pub struct Gguf {
@@ -296,12 +296,12 @@ impl Gguf {
     pub(crate) fn packed(&self, name: &str, config: &Config) -> Result<Option<Matrix>, Error> {
         let missing = || Error::Missing { path: self.path.display().to_string(), count: 1, first: name.to_owned() };
         let entry = gguf_name(name, config).and_then(|n| self.tensors.get(&n)).ok_or_else(missing)?;
-        let coding = match entry.kind {
-            2 => Coding::Q4_0,
-            3 => Coding::Q4_1,
-            8 => Coding::Q8_0,
-            12 => Coding::Q4K,
-            14 => Coding::Q6K,
+        let format = match entry.kind {
+            2 => QuantFormat::Q4_0,
+            3 => QuantFormat::Q4_1,
+            8 => QuantFormat::Q8_0,
+            12 => QuantFormat::Q4K,
+            14 => QuantFormat::Q6K,
             _ => return Ok(None),
         };
         let damaged = || Error::file(&self.path, format!("the tensor {name} does not fit its shape"));
@@ -317,7 +317,7 @@ impl Gguf {
             o / rows * rows + o % half * 2 + o % rows / half
         };
         let bytes = &self.bytes[entry.start..entry.start + entry.len];
-        Matrix::blocks(coding, bytes, out, width, from).map(Some).ok_or_else(damaged)
+        Matrix::blocks(format, bytes, out, width, from).map(Some).ok_or_else(damaged)
     }
 
     fn floats(&self, name: &str) -> Result<Vec<f32>, Error> {

@@ -7,8 +7,8 @@ use super::config::{Config, RopeScaling};
 use super::error::Error;
 use super::language_model::LanguageModel;
 use super::layer::activation_name;
-use super::place::Place;
 use super::sink::Sink;
+use super::staged_folder::StagedFolder;
 use super::trained::{LORA_A, LORA_B, MAGNITUDE, Trained, write_tensors};
 use super::tune::Tune;
 use crate::protocol::{ModelRef, RunEvent};
@@ -53,7 +53,7 @@ pub fn to_hf(
 ) -> Result<(), Error> {
     let trained = Trained::read(trained)?;
     let model = LanguageModel::open(Path::new(&base.path))?;
-    let place = Place::new(out)?;
+    let folder = StagedFolder::new(out)?;
     let total = 3;
     sink.emit(RunEvent::Progressed { stage: "reading weights".into(), done: 0, total })?;
     let mut weights = model.weights(&Device::Cpu, DType::F32)?;
@@ -85,10 +85,14 @@ pub fn to_hf(
         map.insert(key.into(), name.into());
     }
     sink.emit(RunEvent::Progressed { stage: "writing".into(), done: 2, total })?;
-    write_tensors(&place.file("model.safetensors"), &tensors, HashMap::from([("format".to_owned(), "pt".to_owned())]))?;
-    place.json("config.json", &config)?;
-    companions(&model, &place)?;
-    place.finish()?;
+    write_tensors(
+        &folder.file("model.safetensors"),
+        &tensors,
+        HashMap::from([("format".to_owned(), "pt".to_owned())]),
+    )?;
+    folder.json("config.json", &config)?;
+    companions(&model, &folder)?;
+    folder.finish()?;
     sink.emit(RunEvent::Progressed { stage: "written".into(), done: total, total })
 }
 
@@ -101,10 +105,10 @@ pub fn to_peft(base: &ModelRef, trained: &Path, out: &Path) -> Result<(), Error>
     let Tune::Lora(spec) = &trained.tune else {
         return Err(Error::Asked("this run trained every weight and has no adapter; merge it with --format hf".into()));
     };
-    let place = Place::new(out)?;
+    let folder = StagedFolder::new(out)?;
     let tensors: Vec<_> = trained.tensors.iter().map(|(n, t)| (format!("base_model.model.{n}"), t.clone())).collect();
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_tensors(&place.file("adapter_model.safetensors"), tensors, metadata)?;
+    write_tensors(&folder.file("adapter_model.safetensors"), tensors, metadata)?;
     // peft reads alpha as a whole number where it is one.
     let alpha: Value = if spec.alpha.fract() == 0.0 { (spec.alpha as i64).into() } else { spec.alpha.into() };
     let config = json!({
@@ -113,8 +117,8 @@ pub fn to_peft(base: &ModelRef, trained: &Path, out: &Path) -> Result<(), Error>
         "bias": "none",
         "target_modules": spec.targets, "fan_in_fan_out": false, "init_lora_weights": true, "modules_to_save": null,
     });
-    place.json("adapter_config.json", &config)?;
-    place.finish()
+    folder.json("adapter_config.json", &config)?;
+    folder.finish()
 }
 
 /// Puts the trained tensors in: full weights replace, adapters are added as `W + scale·B·A`, whose rows DoRA puts on its
@@ -197,19 +201,19 @@ fn hf_config(model: &LanguageModel) -> Result<Value, Error> {
 }
 
 /// Copies tokenizer and template of a folder; writes those of a GGUF file out.
-fn companions(model: &LanguageModel, place: &Place) -> Result<(), Error> {
+fn companions(model: &LanguageModel, folder: &StagedFolder) -> Result<(), Error> {
     if model.path.is_dir() {
         for name in COMPANIONS {
             let from = model.path.join(name);
             if from.is_file() {
-                std::fs::copy(&from, place.file(name))
+                std::fs::copy(&from, folder.file(name))
                     .map_err(|e| Error::file(&from, format!("cannot be copied: {e}")))?;
             }
         }
         return Ok(());
     }
     let write = |name: &str, text: &str| {
-        let path = place.file(name);
+        let path = folder.file(name);
         std::fs::write(&path, text).map_err(|e| Error::write(&path, &e))
     };
     write("tokenizer.json", &model.tokenizer.to_json()?)?;
@@ -220,8 +224,8 @@ fn companions(model: &LanguageModel, place: &Place) -> Result<(), Error> {
             config[key] = text.clone().into();
         }
     }
-    place.json("tokenizer_config.json", &config)?;
-    place.json("generation_config.json", &json!({"eos_token_id": model.tokenizer.stops()}))?;
+    folder.json("tokenizer_config.json", &config)?;
+    folder.json("generation_config.json", &json!({"eos_token_id": model.tokenizer.stops()}))?;
     match &model.template {
         Some(template) => write("chat_template.jinja", template.source()),
         None => Ok(()),

@@ -19,7 +19,7 @@ pub struct Weights {
     device: Device,
     dtype: DType,
     missing: Vec<String>,
-    outline: bool,
+    shapes_only: bool,
 }
 
 enum Source {
@@ -62,13 +62,13 @@ impl Weights {
     }
 
     fn new(path: &Path, source: Source, device: &Device, dtype: DType) -> Self {
-        Self { path: path.into(), source, device: device.clone(), dtype, missing: Vec::new(), outline: false }
+        Self { path: path.into(), source, device: device.clone(), dtype, missing: Vec::new(), shapes_only: false }
     }
 
     /// From here on names and shapes are compared and no number is read: every tensor taken is a zero.
     #[must_use]
-    pub fn outlined(self) -> Self {
-        Self { outline: true, ..self }
+    pub fn shapes_only(self) -> Self {
+        Self { shapes_only: true, ..self }
     }
 
     /// The device tensors are put on.
@@ -113,14 +113,14 @@ impl Weights {
                 Ok(view) if view.shape() != shape => {
                     return Err(self.wrong(name, shape, view.shape()));
                 }
-                Ok(_) if self.outline => return self.zero(shape, dtype),
+                Ok(_) if self.shapes_only => return self.zero(shape, dtype),
                 Ok(_) => Some(f.load(name, &self.device)?),
             },
             Source::Memory(m) => m.get(name).cloned(),
             Source::Gguf(g, config) => match g.shape(name, config) {
                 None => None,
                 Some(found) if found != shape => return Err(self.wrong(name, shape, found)),
-                Some(_) if self.outline => return self.zero(shape, dtype),
+                Some(_) if self.shapes_only => return self.zero(shape, dtype),
                 Some(_) => Some(g.load(name, config)?),
             },
         };

@@ -14,13 +14,13 @@ use std::any::Any;
 pub struct Tape {
     /// Scored tokens and valued positions of each row.
     counts: Vec<(usize, usize)>,
-    kept: Box<dyn Any + Send>,
+    saved: Box<dyn Any + Send>,
 }
 
 impl Tape {
     /// A tape over rows with so many scored tokens and valued positions each.
-    pub(super) fn new(counts: Vec<(usize, usize)>, kept: impl Any + Send) -> Self {
-        Self { counts, kept: Box::new(kept) }
+    pub(super) fn new(counts: Vec<(usize, usize)>, saved: impl Any + Send) -> Self {
+        Self { counts, saved: Box::new(saved) }
     }
 
     /// Whether `g` has one derivative for each number that the forward gave.
@@ -36,9 +36,9 @@ impl Tape {
     ///
     /// # Errors
     /// When another backend made the tape.
-    pub(super) fn kept<T: Any>(self) -> Result<T, Error> {
-        let kept = self.kept.downcast::<T>();
-        kept.map(|kept| *kept).map_err(|_| Error::Asked("a tape goes back on the backend that made it".into()))
+    pub(super) fn into_saved<T: Any>(self) -> Result<T, Error> {
+        let saved = self.saved.downcast::<T>();
+        saved.map(|saved| *saved).map_err(|_| Error::Asked("a tape goes back on the backend that made it".into()))
     }
 }
 
@@ -82,13 +82,13 @@ pub(crate) trait Backend: Send {
     fn release(&self) {}
 
     /// Tokens that go through a layer at one time since memory ran out; none if it never did.
-    fn narrowed(&self) -> Option<usize> {
+    fn token_limit(&self) -> Option<usize> {
         None
     }
 
     /// Keeps at most so many bytes of activations beside the layers' inputs.
     #[cfg(test)]
-    fn limit_kept(&mut self, _bytes: usize) {}
+    fn limit_activations(&mut self, _bytes: usize) {}
 
     /// Runs out of memory above so many tokens.
     #[cfg(test)]

@@ -22,8 +22,8 @@ pub(crate) struct Layer {
     /// Whether queries and keys are rotated by their positions.
     pub(crate) rotates: bool,
     /// The weights of q, k and v, and of gate and up, one below the other, of which theirs are views; none until
-    /// [`Decoder::join`].
-    pub(crate) joined: Option<[Tensor; 2]>,
+    /// [`Decoder::fuse_weights`].
+    pub(crate) fused: Option<[Tensor; 2]>,
 }
 
 impl Deref for Layer {
@@ -51,7 +51,7 @@ pub struct Decoder {
 }
 
 /// Reads parameters and makes the trainables as it goes, so that their order is the model's order.
-struct Maker<'a> {
+struct DecoderBuilder<'a> {
     config: &'a Config,
     weights: &'a mut Weights,
     tune: &'a Tune,
@@ -61,7 +61,7 @@ struct Maker<'a> {
     modules: u64,
 }
 
-impl Maker<'_> {
+impl DecoderBuilder<'_> {
     fn norm_named(&mut self, name: &str, width: usize) -> Result<Norm, Error> {
         let weight = self.weight(&format!("{name}.weight"), &[width])?;
         Ok(Norm { weight, offset: self.config.layer.norm_offset, eps: self.config.rms_eps })
@@ -77,7 +77,7 @@ impl Maker<'_> {
     }
 }
 
-impl LayerReader for Maker<'_> {
+impl LayerReader for DecoderBuilder<'_> {
     type Linear = Linear;
     type Norm = Norm;
     type Error = Error;
@@ -89,7 +89,7 @@ impl LayerReader for Maker<'_> {
         self.modules += 1;
         let lora = match self.tune {
             Tune::Lora(lora) if lora.targets.iter().any(|t| t == LINEARS[spec.index]) => {
-                let lora = Lora::first(lora, weight.stored(), self.modules)?;
+                let lora = Lora::init(lora, weight.stored(), self.modules)?;
                 self.trainables.push((format!("{name}{LORA_A}"), lora.a.clone()));
                 self.trainables.push((format!("{name}{LORA_B}"), lora.b.clone()));
                 let lengths = lora.dora.as_ref().map(|d| d.magnitude.clone());
@@ -117,12 +117,12 @@ impl Decoder {
         }
         let (device, dtype) = (weights.device().clone(), weights.dtype());
         let (c, names) = (config, &config.family.names);
-        let mut m = Maker { config, weights, tune, layer: 0, trainables: Vec::new(), modules: 0 };
+        let mut m = DecoderBuilder { config, weights, tune, layer: 0, trainables: Vec::new(), modules: 0 };
         let embed = m.weight(&format!("{}.weight", names.embedding.hf), &[c.vocab, c.hidden])?;
         let mut layers = Vec::new();
         for i in 0..c.layers {
             m.layer = i;
-            layers.push(Layer { parts: c.read_layer(&mut m)?, rotates: c.layer.rotates(i), joined: None });
+            layers.push(Layer { parts: c.read_layer(&mut m)?, rotates: c.layer.rotates(i), fused: None });
             // A configuration with a huge layer count and no weights stops at its first missing layer.
             m.weights.finish()?;
         }
@@ -157,12 +157,12 @@ impl Decoder {
     ///
     /// # Errors
     /// When the memory cannot be had.
-    pub(crate) fn join(&mut self) -> Result<(), Error> {
+    pub(crate) fn fuse_weights(&mut self) -> Result<(), Error> {
         for layer in &mut self.layers {
             let parts = &mut layer.parts;
-            let qkv = linear::join(&mut [&mut parts.q, &mut parts.k, &mut parts.v])?;
-            let gate_up = linear::join(&mut [&mut parts.gate, &mut parts.up])?;
-            layer.joined = qkv.zip(gate_up).map(|(a, b)| [a, b]);
+            let qkv = linear::fuse_weights(&mut [&mut parts.q, &mut parts.k, &mut parts.v])?;
+            let gate_up = linear::fuse_weights(&mut [&mut parts.gate, &mut parts.up])?;
+            layer.fused = qkv.zip(gate_up).map(|(a, b)| [a, b]);
         }
         Ok(())
     }
@@ -223,8 +223,8 @@ impl Decoder {
 
     /// DoRA's factors of every module that has one, in the trainables' order.
     #[cfg(test)]
-    pub(crate) fn stretches(&self) -> Result<Vec<Tensor>, Error> {
-        let layers = self.layers.iter().map(Layer::stretches).collect::<Result<Vec<_>, Error>>()?;
+    pub(crate) fn dora_scales(&self) -> Result<Vec<Tensor>, Error> {
+        let layers = self.layers.iter().map(Layer::dora_scales).collect::<Result<Vec<_>, Error>>()?;
         Ok(layers.into_iter().flatten().flatten().collect())
     }
 
@@ -257,8 +257,8 @@ impl Decoder {
 
 impl Layer {
     /// DoRA's factors of the linear modules, in the order of [`LINEARS`].
-    pub(super) fn stretches(&self) -> Result<[Option<Tensor>; LINEARS.len()], Error> {
-        let of = |linear: &Linear| linear.stretch();
+    pub(super) fn dora_scales(&self) -> Result<[Option<Tensor>; LINEARS.len()], Error> {
+        let of = |linear: &Linear| linear.dora_scale();
         Ok([of(&self.q)?, of(&self.k)?, of(&self.v)?, of(&self.o)?, of(&self.gate)?, of(&self.up)?, of(&self.down)?])
     }
 }

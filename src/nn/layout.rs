@@ -7,7 +7,7 @@
 use super::contract::{Batch, Row};
 use super::decoder::Decoder;
 use crate::model::error::Error;
-use tiebreak_kernels::attention::Segment;
+use tiebreak_kernels::attention::AttentionSegment;
 
 /// Fewer tokens in common are not worth a prefix of their own.
 const SHARED: usize = 8;
@@ -17,7 +17,7 @@ pub(crate) struct BatchLayout {
     /// The tokens.
     pub(crate) ids: Vec<u32>,
     /// What sees what.
-    pub(crate) segments: Vec<Segment>,
+    pub(crate) segments: Vec<AttentionSegment>,
     /// Cosines of each token's position, (tokens, head_dim/2).
     pub(crate) cos: Vec<f32>,
     /// Sines, as the cosines.
@@ -29,7 +29,7 @@ pub(crate) struct BatchLayout {
     /// Each valued place.
     pub(crate) valued: Vec<usize>,
     /// 1 / temperature.
-    pub(crate) cold: f64,
+    pub(crate) inv_temp: f64,
     /// For every row its stretch of places and the first of them in the padded batch, by which dropout masks are drawn.
     pub(crate) padded: Vec<(usize, usize, usize)>,
     /// The places at which rows begin that see nothing before them: a family's, or a row's of its own.
@@ -67,7 +67,7 @@ impl BatchLayout {
             from: Vec::new(),
             target: Vec::new(),
             valued: Vec::new(),
-            cold: 1.0 / batch.temperature,
+            inv_temp: 1.0 / batch.temperature,
             padded: Vec::new(),
             families: Vec::new(),
             counts: Vec::new(),
@@ -114,7 +114,7 @@ impl BatchLayout {
         let start = self.ids.len();
         self.ids.extend_from_slice(ids);
         positions.extend(first..first + ids.len());
-        self.segments.push(Segment { prefix, own: start..self.ids.len() });
+        self.segments.push(AttentionSegment { prefix, own: start..self.ids.len() });
     }
 
     /// Tokens.
@@ -129,7 +129,7 @@ impl BatchLayout {
 }
 
 /// Tokens of these rows when what they have in common goes through the decoder once.
-pub(crate) fn places(rows: &[Row]) -> usize {
+pub(crate) fn packed_tokens(rows: &[Row]) -> usize {
     let all: usize = rows.iter().map(|r| r.ids.len()).sum();
     all - runs(rows).iter().map(|(n, prefix)| (n - 1) * prefix).sum::<usize>()
 }
@@ -209,7 +209,7 @@ mod tests {
         packed.starts = vec![0, 5];
         assert_eq!(runs(&[packed, row(&a, &[1])]), [(1, 0), (1, 0)]);
         assert!(runs(&[]).is_empty());
-        assert_eq!((places(&group), places(&pairs)), (8 * 25 - 7 * 23, 2 * 50 + 2 + 1 + 1 + 2));
+        assert_eq!((packed_tokens(&group), packed_tokens(&pairs)), (8 * 25 - 7 * 23, 2 * 50 + 2 + 1 + 1 + 2));
     }
 
     #[test]

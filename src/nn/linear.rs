@@ -45,19 +45,19 @@ impl Weight {
 
 /// Puts the frozen weights of `parts` (all of one input) one below the other and makes theirs views of it; none where one is
 /// trained.
-pub(super) fn join(parts: &mut [&mut Linear]) -> Result<Option<Tensor>, Error> {
+pub(super) fn fuse_weights(parts: &mut [&mut Linear]) -> Result<Option<Tensor>, Error> {
     if parts.iter().any(|part| part.weight.trained().is_some()) {
         return Ok(None);
     }
     let all: Vec<&Tensor> = parts.iter().map(|part| part.weight.stored()).collect();
-    let joined = Tensor::cat(&all, 0)?;
+    let fused = Tensor::cat(&all, 0)?;
     let mut first = 0;
     for part in parts {
         let rows = part.weight.stored().dim(0)?;
-        part.weight = Weight::Frozen(joined.narrow(0, first, rows)?);
+        part.weight = Weight::Frozen(fused.narrow(0, first, rows)?);
         first += rows;
     }
-    Ok(Some(joined))
+    Ok(Some(fused))
 }
 
 /// A variable's values, in the graph or out of it.
@@ -95,8 +95,8 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
-    /// (…, in) to (…, out). `held` is [`Linear::stretch`] for values that have not changed since; none: it is computed.
-    pub(super) fn forward(&self, x: &Tensor, pass: &Pass, held: Option<&Tensor>) -> Result<Tensor, Error> {
+    /// (…, in) to (…, out). `cached` is [`Linear::dora_scale`] for values that have not changed since; none: it is computed.
+    pub(super) fn forward(&self, x: &Tensor, pass: &Pass, cached: Option<&Tensor>) -> Result<Tensor, Error> {
         let mut dims = x.dims().to_vec();
         let width = dims.pop().unwrap_or(0);
         let flat = x.reshape(((), width))?;
@@ -108,11 +108,11 @@ impl Linear {
         let dora = lora.and_then(|l| l.dora.as_ref().map(|d| (l, d)));
         if let Some((lora, dora)) = dora {
             y = (y + lora.update(flat.clone(), pass)?)?;
-            let stretch = match held {
-                Some(stretch) => stretch.clone(),
+            let dora_scale = match cached {
+                Some(dora_scale) => dora_scale.clone(),
                 None => read(&dora.magnitude, pass.grad).div(&self.norms(lora, dora)?)?,
             };
-            y = y.broadcast_mul(&stretch.to_dtype(y.dtype())?)?;
+            y = y.broadcast_mul(&dora_scale.to_dtype(y.dtype())?)?;
         }
         y = match &self.bias {
             None => y,
@@ -127,7 +127,7 @@ impl Linear {
     }
 
     /// DoRA's factor on each output, (out), `m / ‖W + scale·B·A‖`, outside any graph; none without DoRA.
-    pub(crate) fn stretch(&self) -> Result<Option<Tensor>, Error> {
+    pub(crate) fn dora_scale(&self) -> Result<Option<Tensor>, Error> {
         let Some((lora, dora)) = self.lora.as_ref().and_then(|l| l.dora.as_ref().map(|d| (l, d))) else {
             return Ok(None);
         };
@@ -164,12 +164,12 @@ impl Lora {
     /// pass is recomputed, whole or in parts.
     fn mask(&self, like: &Tensor, number: u64, skipped: usize) -> Result<Tensor, Error> {
         let mut values = vec![0.0; like.elem_count()];
-        self.keep(number, skipped * like.dim(D::Minus1)?, &mut values);
+        self.fill_dropout_mask(number, skipped * like.dim(D::Minus1)?, &mut values);
         Ok(Tensor::from_vec(values, like.shape(), like.device())?.to_dtype(like.dtype())?)
     }
 
     /// Numbers `skipped..` of the dropout mask of training pass `number`.
-    pub(crate) fn keep(&self, number: u64, skipped: usize, mask: &mut [f32]) {
+    pub(crate) fn fill_dropout_mask(&self, number: u64, skipped: usize, mask: &mut [f32]) {
         let mut rng = stream(self.seed ^ 0x6472_6f70, (number << 16) | self.module);
         // Each draw takes two words.
         rng.set_word_pos(2 * skipped as u128);
@@ -183,7 +183,7 @@ impl Lora {
 impl Lora {
     /// The adapter of module number `module` on `weight` (out, in), as it begins. A from U(−1/√in, 1/√in), which is torch's
     /// kaiming_uniform with a = √5; B zero; DoRA's lengths those of the rows.
-    pub(super) fn first(spec: &LoraSpec, weight: &Tensor, module: u64) -> Result<Self, Error> {
+    pub(super) fn init(spec: &LoraSpec, weight: &Tensor, module: u64) -> Result<Self, Error> {
         let (out, width) = weight.dims2()?;
         let mut rng = stream(spec.seed, module);
         let bound = 1.0 / (width as f64).sqrt();

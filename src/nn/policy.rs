@@ -69,14 +69,14 @@ impl Policy {
     }
 
     /// Frees memory that waits for the next pass: something else needs it now.
-    pub fn rest(&self) {
+    pub fn release_memory(&self) {
         self.backend.release();
     }
 
     /// Tokens that go through a layer at one time since memory ran out; none if it never did.
     #[must_use]
-    pub fn narrowed(&self) -> Option<usize> {
-        self.backend.narrowed()
+    pub fn token_limit(&self) -> Option<usize> {
+        self.backend.token_limit()
     }
 
     /// The decoder.

@@ -1,6 +1,6 @@
 //! Packing a model: from its files, or from a decoder in memory with its adapters.
 
-use super::{Decode, PackedLinear, PackedLora};
+use super::{PackedDecoder, PackedLinear, PackedLora};
 use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
@@ -30,7 +30,7 @@ impl PackedLinear {
                 a: matrix(l.a.as_tensor())?,
                 b: matrix(l.b.as_tensor())?,
                 scale: l.scale as f32,
-                stretch: loaded.stretch()?.map(|s| floats(&s)).transpose()?,
+                dora_scale: loaded.dora_scale()?.map(|s| floats(&s)).transpose()?,
             }),
         };
         let bias = loaded.bias.as_ref().map(|b| floats(b.stored())).transpose()?;
@@ -38,7 +38,7 @@ impl PackedLinear {
     }
 }
 
-impl Decode {
+impl PackedDecoder {
     /// Packs `decoder` as it is now: after an update, pack again. `adapter` false leaves the adapters out.
     ///
     /// # Errors

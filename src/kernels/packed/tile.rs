@@ -1,6 +1,6 @@
 //! Rows with one tile: the choice of instructions, and the products in whole numbers.
 
-use super::{BLOCK, Cells, Input, Matrix, TILE, floats};
+use super::{BLOCK, Cells, Matrix, PackedInput, TILE, floats};
 use std::ops::Range;
 
 /// Rows that a quantised tile is unpacked for at once.
@@ -25,7 +25,7 @@ enum Tile<'a> {
 }
 
 /// `rows` of `x` with tile `t` of `m` to y (rows, [`TILE`]).
-pub(super) fn product(m: &Matrix, t: usize, x: &Input<'_>, rows: Range<usize>, y: &mut [f32]) {
+pub(super) fn product(m: &Matrix, t: usize, x: &PackedInput<'_>, rows: Range<usize>, y: &mut [f32]) {
     let w = m.width;
     let cells = t * TILE * w..(t + 1) * TILE * w;
     let blocks = w / BLOCK;
@@ -251,7 +251,7 @@ pub(super) mod tests {
     use super::*;
 
     /// The product by the portable way, whatever the processor.
-    pub(in crate::packed) fn portable(m: &Matrix, t: usize, x: &Input<'_>, n: usize, y: &mut [f32]) {
+    pub(in crate::packed) fn portable(m: &Matrix, t: usize, x: &PackedInput<'_>, n: usize, y: &mut [f32]) {
         let blocks = m.width / BLOCK;
         let (at, of) = (t * blocks..(t + 1) * blocks, n * blocks..(n + 1) * blocks);
         let tile = match &m.cells {

@@ -1,4 +1,4 @@
-//! Sums of gradients, one slice for each trainable.
+//! CpuGradients of gradients, one slice for each trainable.
 
 use crate::model::error::Error;
 use crate::nn::contract::Gradients;
@@ -7,12 +7,12 @@ use candle_core::{Tensor, TensorId, Var};
 use std::collections::HashMap;
 
 /// dL/dθ so far, in the order of [`Decoder::trainables`]; none until something was added.
-pub(super) struct Sums {
+pub(super) struct CpuGradients {
     index: HashMap<TensorId, usize>,
     all: Vec<Option<Vec<f32>>>,
 }
 
-impl Sums {
+impl CpuGradients {
     /// Nothing yet, for the trainables of `decoder`.
     pub(super) fn new(decoder: &Decoder) -> Self {
         let vars = decoder.trainables().iter().enumerate();
@@ -28,7 +28,7 @@ impl Sums {
         Some(self.all[i].get_or_insert_with(|| vec![0.0; var.elem_count()]))
     }
 
-    /// Gives the sums and starts again from none.
+    /// Gives the grads and starts again from none.
     pub(super) fn take(&mut self, decoder: &Decoder) -> Result<Gradients, Error> {
         let tensor = |(sum, (_, var)): (&mut Option<Vec<f32>>, &(String, Var))| {
             sum.take().map(|s| Tensor::from_vec(s, var.shape(), var.device())).transpose()

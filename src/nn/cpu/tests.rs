@@ -39,7 +39,7 @@ fn what_is_made_again_is_the_same_to_the_bit() {
     let run = |room: Option<usize>| {
         let mut policy = Policy::new(toy.decoder(DType::F32, &lora(false, 0.1))).unwrap();
         if let Some(bytes) = room {
-            policy.backend().limit_kept(bytes);
+            policy.backend().limit_activations(bytes);
         }
         let (_, tape) = policy.score_train(&batch).unwrap();
         policy.backward(tape, &g).unwrap();

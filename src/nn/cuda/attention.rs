@@ -7,11 +7,11 @@
 //! `D = rowsum(dO ⊙ O)`, `dV = Pᵀ·dO`, `dS = P ⊙ (dO·Vᵀ − D)`, `dQ = dS·K`, `dK = dSᵀ·Q`, each times the scale where due.
 
 use super::layout::Part;
-use super::leaf::Shape;
+use super::leaf::HeadShape;
 use crate::model::error::Error;
 use candle_core::{D, DType, Device, Tensor};
 use std::ops::Range;
-use tiebreak_kernels::attention::Segment;
+use tiebreak_kernels::attention::AttentionSegment;
 
 /// Queries of a block.
 const BLOCK: usize = 256;
@@ -25,7 +25,7 @@ struct Block {
     own: Range<usize>,
 }
 
-fn blocks(segment: &Segment) -> impl Iterator<Item = Block> + '_ {
+fn blocks(segment: &AttentionSegment) -> impl Iterator<Item = Block> + '_ {
     segment.own.clone().step_by(BLOCK).map(|first| {
         let last = (first + BLOCK).min(segment.own.end);
         Block { queries: first..last, prefix: segment.prefix.clone(), own: segment.own.start..last }
@@ -46,7 +46,7 @@ fn flat(x: &Tensor) -> Result<Tensor, Error> {
 
 impl Block {
     /// Keys or values of the block, (kv_heads, seen, width), from the first column of theirs.
-    fn seen(&self, qkv: &Tensor, first: usize, shape: Shape) -> Result<Tensor, Error> {
+    fn seen(&self, qkv: &Tensor, first: usize, shape: HeadShape) -> Result<Tensor, Error> {
         let own = heads(qkv, &self.own, first, shape.kv_heads, shape.width)?;
         if self.prefix.is_empty() {
             return Ok(own);
@@ -55,7 +55,7 @@ impl Block {
     }
 
     /// Query heads of the block that share a key head, stacked: (kv_heads, group·queries, width) from (tokens, …).
-    fn asking(&self, x: &Tensor, shape: Shape) -> Result<Tensor, Error> {
+    fn asking(&self, x: &Tensor, shape: HeadShape) -> Result<Tensor, Error> {
         Ok(heads(x, &self.queries, 0, shape.heads, shape.width)?.reshape((shape.kv_heads, (), shape.width))?)
     }
 
@@ -69,7 +69,7 @@ impl Block {
     }
 
     /// `scale · Q·Kᵀ` with the mask on it, (kv_heads, group·queries, seen).
-    fn scores(&self, q: &Tensor, k: &Tensor, shape: Shape) -> Result<Tensor, Error> {
+    fn scores(&self, q: &Tensor, k: &Tensor, shape: HeadShape) -> Result<Tensor, Error> {
         let scores = (q.matmul(&k.t()?)? * scale(shape))?;
         let (kv, stacked, columns) = scores.dims3()?;
         let apart = scores.reshape((kv, stacked / self.queries.len(), self.queries.len(), columns))?;
@@ -82,12 +82,12 @@ fn row_sum(x: &Tensor) -> Result<Tensor, Error> {
     Ok(x.sum_keepdim(D::Minus1)?)
 }
 
-fn scale(shape: Shape) -> f64 {
+fn scale(shape: HeadShape) -> f64 {
     1.0 / (shape.width as f64).sqrt()
 }
 
-/// As [`super::leaf::Leaves::attend`].
-pub(super) fn forward(qkv: &Tensor, part: &Part, shape: Shape) -> Result<(Tensor, Tensor), Error> {
+/// As [`super::leaf::LeafOps::attend`].
+pub(super) fn forward(qkv: &Tensor, part: &Part, shape: HeadShape) -> Result<(Tensor, Tensor), Error> {
     let (mut out, mut lse) = (Vec::new(), Vec::new());
     for block in part.segments.iter().flat_map(blocks) {
         let q = block.asking(qkv, shape)?;
@@ -113,14 +113,14 @@ fn add(sum: &Tensor, more: &Tensor, at: &Range<usize>) -> Result<(), Error> {
     Ok(sum.slice_set(&new, 1, at.start)?)
 }
 
-/// As [`super::leaf::Leaves::attend_back`].
+/// As [`super::leaf::LeafOps::attend_back`].
 pub(super) fn backward(
     qkv: &Tensor,
     out: &Tensor,
     lse: &Tensor,
     dout: &Tensor,
     part: &Part,
-    shape: Shape,
+    shape: HeadShape,
 ) -> Result<Tensor, Error> {
     let zeros = || Tensor::zeros((shape.kv_heads, part.tokens(), shape.width), DType::F32, qkv.device());
     let (dk_all, dv_all, mut dq) = (zeros()?, zeros()?, Vec::new());

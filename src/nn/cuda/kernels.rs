@@ -6,10 +6,10 @@
 #![allow(unsafe_code, reason = "a kernel's arguments are pointers that nobody but its author can check")]
 
 use super::attention;
-use super::blocks::{self, Side, side};
+use super::blocks::{self, MatrixLayout, matrix_layout};
 use super::composed::COMPOSED;
 use super::layout::Part;
-use super::leaf::{Asked, Leaves, Own, Shape, Told};
+use super::leaf::{AdapterPart, DeviceLogitStats, HeadShape, LeafOps, LogitGradInput};
 use crate::model::error::Error;
 use crate::model::layer::Activation;
 use crate::nn::optim::DeviceUpdate;
@@ -30,8 +30,21 @@ const THREADS: usize = 256;
 const BLOCKS: usize = 4096;
 
 /// The table: kernels where they are.
-pub(super) const LEAVES: Leaves =
-    Leaves { norm, norm_back, turn, attend, attend_back, gated, gated_back, tell, plus, tell_back, wide, onto, join };
+pub(super) const LEAVES: LeafOps = LeafOps {
+    norm,
+    norm_back,
+    rotate,
+    attend,
+    attend_back,
+    gated,
+    gated_back,
+    logit_stats,
+    add_f32,
+    logits_backward,
+    product_f32,
+    add_product,
+    stack_adapters,
+};
 
 /// A file of kernels.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +100,7 @@ impl Grid {
 fn device(tensor: &Tensor) -> candle_core::Result<CudaDevice> {
     match tensor.device() {
         Device::Cuda(device) => Ok(device.clone()),
-        _ => bail!("a kernel of CUDA's was asked for elsewhere"),
+        _ => bail!("a kernel of CUDA's was input for elsewhere"),
     }
 }
 
@@ -196,7 +209,7 @@ fn multiply(a: &Tensor, b: &Tensor, c: &Tensor, beta: f32) -> candle_core::Resul
     let held = [a, b, c].map(Tensor::storage_and_layout);
     let [left, right] = [0, 1].map(|i| {
         let layout = held[i].1;
-        side(layout.dims(), layout.stride())
+        matrix_layout(layout.dims(), layout.stride())
     });
     let (Some(left), Some(right)) = (left, right) else {
         bail!("a product of matrices that are neither in rows nor in columns")
@@ -223,8 +236,8 @@ fn multiply(a: &Tensor, b: &Tensor, c: &Tensor, beta: f32) -> candle_core::Resul
         }
     }
     offsets(held[2].1)?;
-    let turned = |side: Side| {
-        if side.turned { sys::cublasOperation_t::CUBLAS_OP_T } else { sys::cublasOperation_t::CUBLAS_OP_N }
+    let op = |layout: MatrixLayout| {
+        if layout.transposed { sys::cublasOperation_t::CUBLAS_OP_T } else { sys::cublasOperation_t::CUBLAS_OP_N }
     };
     let alpha = 1f32;
     // SAFETY: cuBLAS stores by columns, in which cᵀ = bᵀ·aᵀ, each as `side` says how it lies; pointers and types are those of the
@@ -232,8 +245,8 @@ fn multiply(a: &Tensor, b: &Tensor, c: &Tensor, beta: f32) -> candle_core::Resul
     unsafe {
         result::gemm_ex(
             *device.cublas_handle().handle(),
-            turned(right),
-            turned(left),
+            op(right),
+            op(left),
             n as i32,
             m as i32,
             k as i32,
@@ -318,8 +331,8 @@ fn norm_back(
     Ok((dx, None))
 }
 
-fn turn(qkv: &Tensor, cos: &Tensor, sin: &Tensor, shape: Shape, back: bool) -> Result<Tensor, Error> {
-    let Some(kind) = letter(qkv.dtype()) else { return (COMPOSED.turn)(qkv, cos, sin, shape, back) };
+fn rotate(qkv: &Tensor, cos: &Tensor, sin: &Tensor, shape: HeadShape, back: bool) -> Result<Tensor, Error> {
+    let Some(kind) = letter(qkv.dtype()) else { return (COMPOSED.rotate)(qkv, cos, sin, shape, back) };
     let (n, half) = cos.dims2()?;
     let all = shape.heads + 2 * shape.kv_heads;
     let (qkv, cos, sin) = (qkv.contiguous()?, cos.contiguous()?, sin.contiguous()?);
@@ -360,9 +373,9 @@ fn gated_back(gate_up: &Tensor, d: &Tensor, activation: Activation) -> Result<Te
     Ok(dx)
 }
 
-fn plus(x: &Tensor, y: &Tensor) -> Result<Tensor, Error> {
+fn add_f32(x: &Tensor, y: &Tensor) -> Result<Tensor, Error> {
     let kind = letter(y.dtype()).filter(|_| x.dtype() == DType::F32);
-    let Some(kind) = kind else { return (COMPOSED.plus)(x, y) };
+    let Some(kind) = kind else { return (COMPOSED.add_f32)(x, y) };
     let (x, y) = (x.contiguous()?, y.contiguous()?);
     shaped(&[(&y, x.dims())])?;
     let sum = empty(x.shape(), DType::F32, &device(&x)?)?;
@@ -376,26 +389,26 @@ fn flat(n: usize) -> Grid {
     Grid { blocks: (n.div_ceil(THREADS).clamp(1, BLOCKS), 1), threads: THREADS, shared: 0 }
 }
 
-fn tell(logits: &Tensor, target: &Tensor, cold: f64, to: DType) -> Result<Told, Error> {
+fn logit_stats(logits: &Tensor, target: &Tensor, inv_temp: f64, to: DType) -> Result<DeviceLogitStats, Error> {
     let kind = letter(to).filter(|_| logits.dtype() == DType::F32);
-    let Some(kind) = kind else { return (COMPOSED.tell)(logits, target, cold, to) };
+    let Some(kind) = kind else { return (COMPOSED.logit_stats)(logits, target, inv_temp, to) };
     let (z, target) = (logits.contiguous()?, target.contiguous()?);
     let (n, vocab) = z.dims2()?;
     shaped(&[(&target, &[n])])?;
     let device = device(&z)?;
-    let told = Told { said: empty((n, 5), DType::F32, &device)?, p: empty((n, vocab), to, &device)? };
-    let tensors = [&z, &target, &told.said, &told.p].map(Arg::Tensor);
-    let args: Vec<Arg<'_>> = tensors.into_iter().chain([Arg::Count(vocab), Arg::Real(cold)]).collect();
+    let out = DeviceLogitStats { stats: empty((n, 5), DType::F32, &device)?, p: empty((n, vocab), to, &device)? };
+    let tensors = [&z, &target, &out.stats, &out.p].map(Arg::Tensor);
+    let args: Vec<Arg<'_>> = tensors.into_iter().chain([Arg::Count(vocab), Arg::Real(inv_temp)]).collect();
     // SAFETY: logits and p are (n, vocab), the targets n tokens of that vocabulary, `said` (n, 5).
     unsafe { launch(Module::Rows, &format!("tell_{kind}"), &Grid::rows(n, vocab), &args) }?;
-    Ok(told)
+    Ok(out)
 }
 
-fn tell_back(logits: &Tensor, asked: &Asked<'_>, to: DType) -> Result<Tensor, Error> {
+fn logits_backward(logits: &Tensor, input: &LogitGradInput<'_>, to: DType) -> Result<Tensor, Error> {
     let kind = letter(to).filter(|_| logits.dtype() == DType::F32);
-    let Some(kind) = kind else { return (COMPOSED.tell_back)(logits, asked, to) };
-    let (z, target, logp) = (logits.contiguous()?, asked.target.contiguous()?, asked.logp.contiguous()?);
-    let entropy = asked.entropy.map(Tensor::contiguous).transpose()?;
+    let Some(kind) = kind else { return (COMPOSED.logits_backward)(logits, input, to) };
+    let (z, target, logp) = (logits.contiguous()?, input.target.contiguous()?, input.logp.contiguous()?);
+    let entropy = input.entropy.map(Tensor::contiguous).transpose()?;
     let (n, vocab) = z.dims2()?;
     shaped(&[(&target, &[n]), (&logp, &[n, 1])])?;
     if let Some(entropy) = &entropy {
@@ -404,23 +417,23 @@ fn tell_back(logits: &Tensor, asked: &Asked<'_>, to: DType) -> Result<Tensor, Er
     let d = empty((n, vocab), to, &device(&z)?)?;
     let entropy = entropy.as_ref().map_or(Arg::None, Arg::Tensor);
     let [z, target, logp, d_arg] = [&z, &target, &logp, &d].map(Arg::Tensor);
-    let args = [z, target, logp, entropy, d_arg, Arg::Count(vocab), Arg::Real(asked.cold)];
+    let args = [z, target, logp, entropy, d_arg, Arg::Count(vocab), Arg::Real(input.inv_temp)];
     // SAFETY: logits and d are (n, vocab), the targets n tokens of that vocabulary, the gradients n numbers or none.
     unsafe { launch(Module::Rows, &format!("tell_back_{kind}"), &Grid::rows(n, vocab), &args) }?;
     Ok(d)
 }
 
 /// Whether attention's kernels know this.
-fn known(qkv: &Tensor, shape: Shape) -> bool {
+fn known(qkv: &Tensor, shape: HeadShape) -> bool {
     qkv.dtype() == DType::BF16 && [64, 96, 128].contains(&shape.width)
 }
 
 /// The numbers that attention's kernels end with.
-fn heads<'a>(shape: Shape) -> [Arg<'a>; 3] {
+fn heads<'a>(shape: HeadShape) -> [Arg<'a>; 3] {
     [Arg::Count(shape.heads), Arg::Count(shape.kv_heads), Arg::Real(1.0 / (shape.width as f64).sqrt())]
 }
 
-fn attend(qkv: &Tensor, part: &Part, shape: Shape) -> Result<(Tensor, Tensor), Error> {
+fn attend(qkv: &Tensor, part: &Part, shape: HeadShape) -> Result<(Tensor, Tensor), Error> {
     if !known(qkv, shape) {
         return attention::forward(qkv, part, shape);
     }
@@ -448,7 +461,7 @@ fn attend_back(
     lse: &Tensor,
     dout: &Tensor,
     part: &Part,
-    shape: Shape,
+    shape: HeadShape,
 ) -> Result<Tensor, Error> {
     if !known(qkv, shape) {
         return attention::backward(qkv, out, lse, dout, part, shape);
@@ -478,7 +491,7 @@ fn attend_back(
 
 /// Whether a product of these can be made here.
 fn fits(a: &Tensor, b: &Tensor) -> bool {
-    let lies = |t: &Tensor| side(t.dims(), t.stride()).is_some();
+    let lies = |t: &Tensor| matrix_layout(t.dims(), t.stride()).is_some();
     a.dtype() == b.dtype()
         && letter(a.dtype()).is_some()
         && lies(a)
@@ -487,29 +500,29 @@ fn fits(a: &Tensor, b: &Tensor) -> bool {
         && b.elem_count() > 0
 }
 
-fn wide(a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
+fn product_f32(a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
     if !fits(a, b) {
-        return (COMPOSED.wide)(a, b);
+        return (COMPOSED.product_f32)(a, b);
     }
     let c = empty((a.dim(0)?, b.dim(1)?), DType::F32, &device(a)?)?;
     multiply(a, b, &c, 0.0)?;
     Ok(c)
 }
 
-fn onto(y: Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
+fn add_product(y: Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
     if !(fits(a, b) && y.dtype() == a.dtype() && y.is_contiguous()) {
-        return (COMPOSED.onto)(y, a, b);
+        return (COMPOSED.add_product)(y, a, b);
     }
     multiply(a, b, &y, 1.0)?;
     Ok(y)
 }
 
-fn join(parts: &[Own<'_>], to: DType) -> Result<(Tensor, Tensor), Error> {
+fn stack_adapters(parts: &[AdapterPart<'_>], to: DType) -> Result<(Tensor, Tensor), Error> {
     let ours = |t: &Tensor| t.device().is_cuda() && t.dtype() == DType::F32 && t.is_contiguous();
     let known = parts.iter().all(|p| p.adapter.is_none_or(|(a, b, _)| ours(a) && ours(b)));
     let first = parts.iter().find_map(|p| p.adapter);
     let (Some(kind), Some((a, ..)), true) = (letter(to), first, known && parts.len() <= 3) else {
-        return (COMPOSED.join)(parts, to);
+        return (COMPOSED.stack_adapters)(parts, to);
     };
     let (device, width) = (device(a)?, a.dim(1)?);
     let (mut args, mut ranks, mut rows) = (Vec::new(), 0, 0);
@@ -591,7 +604,7 @@ pub(crate) fn squares(all: &[&Tensor]) -> Result<Option<f64>, Error> {
     Ok(Some(sums.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).sum()))
 }
 
-/// Lets the device's pool keep what is freed: else it would be given back at every wait for the device and asked for again.
+/// Lets the device's pool keep what is freed: else it would be given back at every wait for the device and input for again.
 pub(crate) fn keep_memory(device: &Device) -> Result<(), Error> {
     let Device::Cuda(device) = device else { return Ok(()) };
     let mut all = u64::MAX;

@@ -10,7 +10,7 @@ use crate::nn::decoder::Decoder;
 use crate::nn::layout::BatchLayout;
 use candle_core::{Device, Tensor};
 use std::ops::Range;
-use tiebreak_kernels::attention::Segment;
+use tiebreak_kernels::attention::AttentionSegment;
 
 /// The tokens of a batch as they go through the decoder.
 pub(super) struct DeviceLayout {
@@ -37,7 +37,7 @@ pub(super) struct Part {
     /// Its places in the batch.
     pub(super) places: Range<usize>,
     /// What sees what, by places of the part.
-    pub(super) segments: Vec<Segment>,
+    pub(super) segments: Vec<AttentionSegment>,
     /// The segments in the blocks that attention's kernels take.
     #[cfg(feature = "cuda")]
     pub(super) blocks: Blocks,
@@ -89,9 +89,9 @@ impl DeviceLayout {
         let start: usize = self.pieces[..first].iter().sum();
         let places = start..start + self.pieces[first..first + count].iter().sum::<usize>();
         let moved = |r: &Range<usize>| r.start.saturating_sub(start)..r.end.saturating_sub(start);
-        let inside = |r: &&Segment| places.contains(&r.own.start);
-        let shifted = |s: &Segment| Segment { prefix: moved(&s.prefix), own: moved(&s.own) };
-        let segments: Vec<Segment> = self.whole.segments.iter().filter(inside).map(shifted).collect();
+        let inside = |r: &&AttentionSegment| places.contains(&r.own.start);
+        let shifted = |s: &AttentionSegment| AttentionSegment { prefix: moved(&s.prefix), own: moved(&s.own) };
+        let segments: Vec<AttentionSegment> = self.whole.segments.iter().filter(inside).map(shifted).collect();
         let padded = self.whole.padded.iter().filter(|(r, _)| places.contains(&r.start) && !r.is_empty());
         Ok(Part {
             whole: false,
@@ -114,7 +114,7 @@ impl DeviceLayout {
 impl Part {
     /// Segments alone, without positions.
     #[cfg(test)]
-    pub(super) fn of(segments: Vec<Segment>, device: &Device) -> Result<Self, Error> {
+    pub(super) fn of(segments: Vec<AttentionSegment>, device: &Device) -> Result<Self, Error> {
         let places = 0..segments.last().map_or(0, |s| s.own.end);
         let none = Tensor::zeros((places.len(), 0), candle_core::DType::F32, device)?;
         Ok(Self {

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 
 /// The heads of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(super) struct HeadShape {
     /// Query heads.
     pub(super) heads: usize,
     /// Key and value heads.
@@ -19,7 +19,7 @@ pub(super) struct Shape {
     pub(super) width: usize,
 }
 
-impl Shape {
+impl HeadShape {
     /// Numbers of a token's queries.
     pub(super) fn queries(self) -> usize {
         self.heads * self.width
@@ -42,15 +42,15 @@ impl Shape {
 }
 
 /// What the logits of some positions say, and what the way back needs.
-pub(super) struct Told {
+pub(super) struct DeviceLogitStats {
     /// (n, 5) in f32: log-prob, entropy, 1 where the token is the likeliest, mean logit, log Σ p².
-    pub(super) said: Tensor,
+    pub(super) stats: Tensor,
     /// The softmax, (n, V), in the type of products.
     pub(super) p: Tensor,
 }
 
 /// How dL/d of what was said becomes dL/dlogits.
-pub(super) struct Asked<'a> {
+pub(super) struct LogitGradInput<'a> {
     /// The tokens, (n).
     pub(super) target: &'a Tensor,
     /// By the log-probs, (n, 1) in f32.
@@ -58,11 +58,11 @@ pub(super) struct Asked<'a> {
     /// By the entropies, (n, 1) in f32; none: by none.
     pub(super) entropy: Option<&'a Tensor>,
     /// 1 / temperature.
-    pub(super) cold: f64,
+    pub(super) inv_temp: f64,
 }
 
 /// A module's own part among several that read one input.
-pub(super) struct Own<'a> {
+pub(super) struct AdapterPart<'a> {
     /// A (r, in) and B (out, r) in f32 and the adapter's scale.
     pub(super) adapter: Option<(&'a Tensor, &'a Tensor, f64)>,
     /// out.
@@ -73,13 +73,13 @@ pub(super) struct Own<'a> {
 
 /// The table.
 #[derive(Clone, Copy)]
-pub(super) struct Leaves {
+pub(super) struct LeafOps {
     /// RMSNorm of x (…, H) by gamma (H), in another type: `x / √(mean x² + eps) ⊙ gamma`.
     pub(super) norm: fn(&Tensor, &Tensor, f64, DType) -> Result<Tensor, Error>,
     /// dL/dx in f32, on top of another where one is given, and dL/dgamma where it is asked for, from x, gamma, eps and dL/dy.
     pub(super) norm_back: NormBack,
     /// Rotary positions of the queries and keys in `[queries | keys | values]`; turned back with `true`.
-    pub(super) turn: fn(&Tensor, &Tensor, &Tensor, Shape, bool) -> Result<Tensor, Error>,
+    pub(super) rotate: fn(&Tensor, &Tensor, &Tensor, HeadShape, bool) -> Result<Tensor, Error>,
     /// Attention: (tokens, heads·width) and the log-sums of its weights (tokens, heads) in f32, from turned queries, keys and
     /// values.
     pub(super) attend: Attend,
@@ -90,21 +90,21 @@ pub(super) struct Leaves {
     /// dL/d`[gate | up]` from it and dL/d of what it gave.
     pub(super) gated_back: fn(&Tensor, &Tensor, Activation) -> Result<Tensor, Error>,
     /// What logits (n, V) in f32 say of tokens (n), divided by the temperature, with the softmax in another type.
-    pub(super) tell: fn(&Tensor, &Tensor, f64, DType) -> Result<Told, Error>,
+    pub(super) logit_stats: fn(&Tensor, &Tensor, f64, DType) -> Result<DeviceLogitStats, Error>,
     /// x + y in f32.
-    pub(super) plus: fn(&Tensor, &Tensor) -> Result<Tensor, Error>,
+    pub(super) add_f32: fn(&Tensor, &Tensor) -> Result<Tensor, Error>,
     /// dL/dlogits in another type.
-    pub(super) tell_back: fn(&Tensor, &Asked<'_>, DType) -> Result<Tensor, Error>,
+    pub(super) logits_backward: fn(&Tensor, &LogitGradInput<'_>, DType) -> Result<Tensor, Error>,
     /// a·b in f32.
-    pub(super) wide: fn(&Tensor, &Tensor) -> Result<Tensor, Error>,
+    pub(super) product_f32: fn(&Tensor, &Tensor) -> Result<Tensor, Error>,
     /// y + a·b.
-    pub(super) onto: fn(Tensor, &Tensor, &Tensor) -> Result<Tensor, Error>,
+    pub(super) add_product: fn(Tensor, &Tensor, &Tensor) -> Result<Tensor, Error>,
     /// The adapters of several modules as one: (R, in) of every A, one below the other, and (out, R) of every scale·B on the
     /// diagonal.
-    pub(super) join: Join,
+    pub(super) stack_adapters: StackAdapters,
 }
 
-type Join = fn(&[Own<'_>], DType) -> Result<(Tensor, Tensor), Error>;
-type Attend = fn(&Tensor, &Part, Shape) -> Result<(Tensor, Tensor), Error>;
-type AttendBack = fn(&Tensor, &Tensor, &Tensor, &Tensor, &Part, Shape) -> Result<Tensor, Error>;
+type StackAdapters = fn(&[AdapterPart<'_>], DType) -> Result<(Tensor, Tensor), Error>;
+type Attend = fn(&Tensor, &Part, HeadShape) -> Result<(Tensor, Tensor), Error>;
+type AttendBack = fn(&Tensor, &Tensor, &Tensor, &Tensor, &Part, HeadShape) -> Result<Tensor, Error>;
 type NormBack = fn(&Tensor, &Tensor, f64, &Tensor, Option<&Tensor>, bool) -> Result<(Tensor, Option<Tensor>), Error>;

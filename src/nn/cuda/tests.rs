@@ -117,7 +117,7 @@ fn what_is_made_again_is_the_same_to_the_bit() {
         let (_, whole) = run(&toy, &tune, &toy.batch(31), |_| {});
         assert!(whole.iter().any(|x| *x != 0.0));
         for room in [0, 40_000] {
-            assert!(whole == run(&toy, &tune, &toy.batch(31), |p| p.backend().limit_kept(room)).1);
+            assert!(whole == run(&toy, &tune, &toy.batch(31), |p| p.backend().limit_activations(room)).1);
         }
     }
 }
@@ -131,10 +131,10 @@ fn when_memory_runs_out_fewer_rows_go_together_and_the_sums_stay() {
         let row = |first: u32, n: u32| Row::new((first..first + n).collect(), (1..n as usize).collect());
         let batch = Batch::new(vec![row(1, 5), row(2, 6), row(3, 4), row(0, 6)]);
         let (policy, whole) = run(&toy, &tune, &batch, |_| {});
-        assert_eq!(policy.narrowed(), None);
+        assert_eq!(policy.token_limit(), None);
         for (there_is, left) in [(15, 11), (10, 5), (6, 5)] {
             let (policy, parts) = run(&toy, &tune, &batch, |p| p.backend().limit_tokens(there_is));
-            assert_eq!(policy.narrowed(), Some(left));
+            assert_eq!(policy.token_limit(), Some(left));
             let worst = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
             let most = whole.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
             assert!(whole.len() == parts.len() && worst < 1e-5 * most, "{tune:?}: {worst} of {most}");

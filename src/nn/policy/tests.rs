@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{Config, LoraSpec, Tune, Weights};
-use crate::nn::reference::Padded;
+use crate::nn::reference::PaddedBatch;
 use crate::nn::{Decoder, Pass, stream, uniform};
 use candle_core::{D, DType, Device};
 use std::path::Path;
@@ -115,7 +115,7 @@ fn lora_gradients_are_the_slopes_for_every_family() {
     }
 }
 
-/// DoRA's norms are constants of the gradient, so its slopes are those with the norms held: of A and B as if the lengths grew
+/// DoRA's norms are constants of the gradient, so its slopes are those with the norms layer_cache: of A and B as if the lengths grew
 /// with the norms, of the lengths as they are.
 #[test]
 fn dora_gradients_are_the_slopes_with_the_norms_held() {
@@ -127,7 +127,7 @@ fn dora_gradients_are_the_slopes_with_the_norms_held() {
     policy.backward(tape, &gradients(&g)).unwrap();
     let grads = policy.take_gradients().unwrap();
     let trainables = policy.trainables().to_vec();
-    let before = policy.decoder().stretches().unwrap();
+    let before = policy.decoder().dora_scales().unwrap();
     let eps = 1e-5;
     for (i, (name, var)) in trainables.iter().enumerate() {
         let grad: Vec<f64> = grads.get(i).expect("no gradient").flatten_all().unwrap().to_vec1().unwrap();
@@ -142,7 +142,7 @@ fn dora_gradients_are_the_slopes_with_the_norms_held() {
                 moved[j] += d;
                 var.set(&Tensor::from_vec(moved, var.shape(), &Device::Cpu).unwrap()).unwrap();
                 if i % 3 < 2 {
-                    let grown = before[module].div(&policy.decoder().stretches().unwrap()[module]).unwrap();
+                    let grown = before[module].div(&policy.decoder().dora_scales().unwrap()[module]).unwrap();
                     magnitude.set(&(&lengths * grown).unwrap()).unwrap();
                 }
                 policy.set_passes(4);
@@ -220,7 +220,7 @@ fn when_memory_runs_out_fewer_rows_go_together_and_the_sums_stay() {
             policy.backward(tape, &gradients(&weights_of(&batch())))?;
             let grads = policy.take_gradients().unwrap();
             let flat = |g: &Tensor| g.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-            Ok::<_, Error>((scores, grads.iter().map(|g| g.map(flat)).collect::<Vec<_>>(), policy.narrowed()))
+            Ok::<_, Error>((scores, grads.iter().map(|g| g.map(flat)).collect::<Vec<_>>(), policy.token_limit()))
         };
         let (scores, grads, narrowed) = run(usize::MAX).unwrap();
         assert_eq!(narrowed, None);
@@ -253,11 +253,11 @@ fn recomputing_layers_equals_plain_backpropagation() {
 
         let pass = Pass { grad: true, ..Pass::plain(true) };
         let d = policy.decoder();
-        let (ids, scored) = Padded::pack(d, &batch).unwrap();
-        let span = d.span(0, ids.dim(1).unwrap()).unwrap();
+        let (ids, scored) = PaddedBatch::pack(d, &batch).unwrap();
+        let rope = d.rope_and_mask(0, ids.dim(1).unwrap()).unwrap();
         let mut x = d.embed(&ids, true).unwrap();
         for i in 0..d.depth() {
-            x = d.layer(i, &x, &span, &pass).unwrap();
+            x = d.layer(i, &x, &rope, &pass).unwrap();
         }
         let from = Tensor::new(scored.from.as_slice(), &Device::Cpu).unwrap();
         let flat = x.reshape(((), 12)).unwrap().index_select(&from, 0).unwrap();

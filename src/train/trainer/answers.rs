@@ -5,7 +5,7 @@
 
 use super::state::Trainer;
 use crate::domain::{PromptBody, Sampler};
-use crate::generate::decode::Asked;
+use crate::generate::decode::PromptRequest;
 use crate::generate::sampling::generate_all;
 use crate::model::error::Error;
 use crate::model::sink::Sink;
@@ -43,16 +43,16 @@ impl Trainer {
         if self.asked.is_empty() {
             return Ok(());
         }
-        self.policy.rest();
+        self.policy.release_memory();
         let greedy = Sampler { temperature: 0.0, top_p: 1.0, max_new_tokens: LENGTH, ..Sampler::default() };
         let of = |(number, prompt): (usize, &PromptBody)| {
             let prompt = self.model.encode_prompt(prompt)?;
-            Ok(Asked { number, prompt, rngs: vec![stream(0, 0)], sampler: greedy })
+            Ok(PromptRequest { number, prompt, rngs: vec![stream(0, 0)], sampler: greedy })
         };
-        let asked = self.asked.iter().enumerate().map(of).collect::<Result<Vec<Asked>, Error>>()?;
+        let asked = self.asked.iter().enumerate().map(of).collect::<Result<Vec<PromptRequest>, Error>>()?;
         let tokenizer = &self.model.tokenizer;
         let answers = generate_all(self.policy.decoder(), asked, tokenizer.stops(), true)?;
-        self.policy.rest();
+        self.policy.release_memory();
         for (prompt, answers) in self.asked.iter().zip(&answers) {
             let text = tokenizer.decode(answers.first().map_or(&[], |a| &a.ids))?;
             let prompt = prompt.headline().to_owned();

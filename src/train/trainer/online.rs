@@ -11,7 +11,7 @@ use super::options::{policy_of, tune_of};
 use super::pass::PACKED;
 use super::saved::start_from;
 use crate::domain::{Checks, PairId, Params, PromptBody, PromptId, Sampler};
-use crate::generate::decode::Asked;
+use crate::generate::decode::PromptRequest;
 use crate::generate::sampling::generate_all;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
@@ -136,16 +136,16 @@ impl Online {
         // Streams from 2^41 on are the rounds'.
         let place =
             |row: usize, k: usize| (1 << 41) + ((round * self.prompts.len() as u64 + row as u64) << 8) + k as u64;
-        let ask = |(number, example): (usize, &&Example)| Asked {
+        let ask = |(number, example): (usize, &&Example)| PromptRequest {
             number,
             prompt: example.rows[0].ids.clone(),
             rngs: (0..group).map(|k| stream(seed, place(example.row, k))).collect(),
             sampler,
         };
         let asked = prompts.iter().enumerate().map(ask).collect();
-        policy.rest();
+        policy.release_memory();
         let made = generate_all(policy.decoder(), asked, model.tokenizer.stops(), true)?;
-        policy.rest();
+        policy.release_memory();
         let mut out = Vec::with_capacity(prompts.len() * group);
         for (example, made) in prompts.iter().zip(made) {
             let prompt = &example.rows[0].ids;

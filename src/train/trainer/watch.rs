@@ -76,7 +76,7 @@ impl Trainer {
 
     /// Says once that memory ran out and what was done about it.
     pub(super) fn say_narrowed(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
-        let Some(tokens) = self.policy.narrowed().filter(|_| !self.narrowed) else { return Ok(()) };
+        let Some(tokens) = self.policy.token_limit().filter(|_| !self.narrowed) else { return Ok(()) };
         self.narrowed = true;
         sink.emit(RunEvent::Found(Finding {
             rule: "memory_full".into(),

@@ -1,13 +1,13 @@
 //! A batch padded on the right, and where its scored tokens and valued positions are.
 
-use super::forward::Span;
+use super::forward::RopeAndMask;
 use crate::model::error::Error;
 use crate::nn::contract::Batch;
 use crate::nn::decoder::Decoder;
 use candle_core::Tensor;
 
 /// The scored tokens and valued positions of a batch, flat.
-pub(in crate::nn) struct Scored {
+pub(in crate::nn) struct PaddedBatch {
     /// Index into (B·T) of the position that predicts each token.
     pub(in crate::nn) from: Vec<u32>,
     /// The token.
@@ -21,10 +21,10 @@ pub(in crate::nn) struct Scored {
     /// First tokens of the documents, where one row holds several.
     starts: Vec<usize>,
     /// 1 / temperature.
-    pub(in crate::nn) cold: f64,
+    pub(in crate::nn) inv_temp: f64,
 }
 
-impl Scored {
+impl PaddedBatch {
     /// Pads the rows on the right to (B, T) and flattens the scored positions.
     pub(in crate::nn) fn pack(decoder: &Decoder, batch: &Batch) -> Result<(Tensor, Self), Error> {
         let longest = batch.check(decoder.config().vocab)?;
@@ -36,7 +36,7 @@ impl Scored {
             valued: Vec::new(),
             value_counts: Vec::new(),
             starts: Vec::new(),
-            cold: 1.0 / batch.temperature,
+            inv_temp: 1.0 / batch.temperature,
         };
         if let Some(packed) = batch.rows.iter().find(|r| r.starts.len() > 1) {
             scored.starts.clone_from(&packed.starts);
@@ -58,7 +58,11 @@ impl Scored {
     }
 
     /// Rotary tables and mask of the batch's `len` positions.
-    pub(in crate::nn) fn span(&self, decoder: &Decoder, len: usize) -> Result<Span, Error> {
-        if self.starts.len() > 1 { decoder.packed_span(&self.starts, len) } else { decoder.span(0, len) }
+    pub(in crate::nn) fn rope_and_mask(&self, decoder: &Decoder, len: usize) -> Result<RopeAndMask, Error> {
+        if self.starts.len() > 1 {
+            decoder.packed_rope_and_mask(&self.starts, len)
+        } else {
+            decoder.rope_and_mask(0, len)
+        }
     }
 }

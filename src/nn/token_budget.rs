@@ -10,24 +10,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Tokens, padding counted, that go through a layer at one time.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct TokenBudget {
     tokens: AtomicUsize,
     /// More tokens than these are out of memory.
     #[cfg(test)]
-    pub(super) there_is: usize,
+    pub(super) test_limit: usize,
 }
 
-impl Default for Room {
+impl Default for TokenBudget {
     fn default() -> Self {
         Self {
             tokens: AtomicUsize::new(usize::MAX),
             #[cfg(test)]
-            there_is: usize::MAX,
+            test_limit: usize::MAX,
         }
     }
 }
 
-impl Room {
+impl TokenBudget {
     /// Calls `part(first, count)` for consecutive pieces of so many tokens each, fewer at a time where memory runs out, and
     /// gives what it gave in order. `relieve` is asked first whether it could free something.
     pub(crate) fn parts<T>(
@@ -69,7 +69,7 @@ impl Room {
     }
 
     /// Tokens that go through a layer at one time since memory ran out; none if it never did.
-    pub(crate) fn narrowed(&self) -> Option<usize> {
+    pub(crate) fn token_limit(&self) -> Option<usize> {
         Some(self.tokens.load(Ordering::Relaxed)).filter(|tokens| *tokens < usize::MAX)
     }
 
@@ -82,11 +82,11 @@ impl Room {
     #[cfg(test)]
     fn check(&self, tokens: usize) -> Result<(), Error> {
         let full = || candle_core::Error::Msg("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".into());
-        if tokens > self.there_is { Err(full().into()) } else { Ok(()) }
+        if tokens > self.test_limit { Err(full().into()) } else { Ok(()) }
     }
 }
 
 /// Parts one after another along the rows.
-pub(crate) fn joined(mut parts: Vec<Tensor>) -> Result<Tensor, Error> {
+pub(crate) fn concat_rows(mut parts: Vec<Tensor>) -> Result<Tensor, Error> {
     if parts.len() == 1 { Ok(parts.swap_remove(0)) } else { Ok(Tensor::cat(&parts, 0)?) }
 }

@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// A folder in the making; what is unfinished is removed.
-pub(crate) struct Place {
+pub(crate) struct StagedFolder {
     out: PathBuf,
     part: TempDir,
 }
 
-impl Place {
+impl StagedFolder {
     /// A folder beside `out`.
     ///
     /// # Errors
