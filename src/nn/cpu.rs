@@ -1,14 +1,14 @@
-//! The backend of the CPU: forward and backward of the decoder written by hand over slices of f32.
+//! The CPU backend: hand-written forward and backward of the decoder over slices of f32.
 //!
-//! Owns the same mathematics as the reference, which stays its oracle: tests hold both equal, log-probs to 1e-5 and every
-//! gradient to 1e-4. Refuses other devices and types than f32 on the CPU, and knows no loss.
+//! Computes the same mathematics as the reference, its oracle: tests compare both, log-probs to 1e-5 and every
+//! gradient to 1e-4. Refuses devices and types other than f32 on the CPU, and knows no loss.
 //!
-//! **What makes it fast.** No gradient of a frozen weight is computed. Rows are laid one after another without padding, and a
-//! prompt that rows share goes through the decoder once. The log-probs keep `u = W[y] − Σ p_v W_v` of each scored token, so that
-//! the way back needs no logits. Attention recomputes its weights block by block. Activations live in buffers that go round.
+//! **What makes it fast.** No gradient of a frozen weight is computed. Rows are packed without padding, and a
+//! prompt that rows share goes through the decoder once. The forward saves `u = W[y] − Σ p_v W_v` of each scored token, so that
+//! the backward needs no logits. Attention recomputes its weights block by block. Activation buffers are reused.
 //!
-//! **Memory.** Each layer keeps its input; the rest of what its way back needs is kept as long as the budget allows, and
-//! recomputed where not. The numbers are the same either way.
+//! **Memory.** Every layer's input is saved; its other activations are saved while the budget allows, and recomputed otherwise
+//! (gradient checkpointing). The results are equal to the bit either way.
 
 mod context;
 mod gradients;
@@ -32,15 +32,15 @@ use logprobs::CpuSavedLogprobs;
 use tiebreak_kernels::arena::{self, Arena, Buffer};
 pub(crate) use values::values;
 
-/// What lasts from pass to pass.
+/// The state that lasts from pass to pass.
 pub(crate) struct CpuBackend {
     arena: Arena,
     grads: CpuGradients,
-    /// Bytes of activations that may be kept beside the layers' inputs.
+    /// Bytes of activations that may be saved besides the layers' inputs.
     budget: usize,
 }
 
-/// What the way back needs of a forward.
+/// What a forward pass saves for its backward.
 struct SavedForward {
     layout: BatchLayout,
     mode: Mode,
@@ -53,7 +53,7 @@ struct SavedForward {
 impl CpuBackend {
     /// For `decoder`, which computes in f32 on the CPU.
     pub(super) fn new(decoder: &Decoder) -> Self {
-        // What loading has left behind is not there for buffers.
+        // Returns memory freed after loading, so that buffers can have it.
         arena::trim();
         Self { arena: Arena::default(), grads: CpuGradients::new(decoder), budget: activation_budget(decoder.device()) }
     }
@@ -64,7 +64,7 @@ impl CpuBackend {
 
     fn forward_train(&self, decoder: &Decoder, batch: &Batch, number: u64) -> Result<(TokenScores, Tape), Error> {
         let mode = Mode { adapter: true, dropout: Some(number).filter(|_| decoder.has_dropout()) };
-        // Dropout draws its masks for rows that stand apart.
+        // Dropout masks are drawn per row, so rows share no prefix.
         let layout = BatchLayout::new(decoder, batch, mode.dropout.is_none())?;
         let context = self.context(decoder, &layout, mode);
         let mut x = embed(&context)?;
@@ -176,7 +176,7 @@ fn run_layers(context: &Context<'_>) -> Result<Buffer, Error> {
     Ok(x)
 }
 
-/// The tokens' vectors, (tokens, H).
+/// The token embeddings, (tokens, H).
 fn embed(context: &Context<'_>) -> Result<Buffer, Error> {
     let hidden = context.decoder.config().hidden;
     let table = values(context.decoder.embedding().stored())?;
@@ -191,8 +191,8 @@ fn embed(context: &Context<'_>) -> Result<Buffer, Error> {
     Ok(x)
 }
 
-/// Runs `f` on a thread of rayon's pool: from there a loop is shared out without waking the pool, which between the thousands of
-/// loops of a step takes longer than some of them.
+/// Runs `f` on a thread of rayon's pool. Parallel loops then start without waking the pool, which would take longer than some of
+/// the thousands of loops in a step.
 fn on_pool<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     rayon::scope(|_| f())
 }

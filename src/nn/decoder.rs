@@ -1,8 +1,8 @@
-//! The decoder: its parameters, and which of them are trained.
+//! The decoder: its parameters, and which of them are trainable.
 //!
 //! Owns loading and the order of the trainables. Refuses to compute: the backends do, each in its own folder.
 //!
-//! **Invariant.** The trainables stand in one fixed order, the model's.
+//! **Invariant.** The trainables have one fixed order, the model's.
 
 use super::linear::{self, Linear, Lora, Weight};
 use super::norm::Norm;
@@ -19,9 +19,9 @@ use std::ops::Deref;
 /// The parameters of a layer.
 pub(crate) struct Layer {
     parts: LayerParts<Linear, Norm>,
-    /// Whether queries and keys are rotated by their positions.
+    /// Whether queries and keys get RoPE.
     pub(crate) rotates: bool,
-    /// The weights of q, k and v, and of gate and up, one below the other, of which theirs are views; none until
+    /// The fused weights of q, k and v, and of gate and up, of which the modules' own are views; none until
     /// [`Decoder::fuse_weights`].
     pub(crate) fused: Option<[Tensor; 2]>,
 }
@@ -42,7 +42,7 @@ pub struct Decoder {
     embed: Weight,
     layers: Vec<Layer>,
     norm: Norm,
-    /// None when the head is the embedding.
+    /// None when the head is tied to the embedding.
     head: Option<Weight>,
     frequencies: Vec<f32>,
     trainables: Vec<(String, Var)>,
@@ -50,12 +50,12 @@ pub struct Decoder {
     score: Option<Var>,
 }
 
-/// Reads parameters and makes the trainables as it goes, so that their order is the model's order.
+/// Reads parameters and creates the trainables in the model's order.
 struct DecoderBuilder<'a> {
     config: &'a Config,
     weights: &'a mut Weights,
     tune: &'a Tune,
-    /// The layer in reading.
+    /// The layer being read.
     layer: usize,
     trainables: Vec<(String, Var)>,
     modules: u64,
@@ -135,11 +135,11 @@ impl Decoder {
         Ok(Self { config: c.clone(), device, dtype, embed, layers, norm, head, frequencies, trainables, score: None })
     }
 
-    /// Puts a scalar head without bias on the final norm, one number of `first` for each hidden dimension; it is trained.
-    /// With `alone` nothing asks for tokens, and a language-model head of its own is not trained.
+    /// Adds a trainable scalar head without bias after the final norm, with the initial weights `first`, one per hidden dimension.
+    /// With `alone` the model predicts no tokens, and an untied language-model head is not trained.
     ///
     /// # Errors
-    /// When there are not as many numbers as hidden dimensions.
+    /// When the number of weights is not the hidden size.
     pub(crate) fn add_score(&mut self, first: Vec<f64>, alone: bool) -> Result<(), Error> {
         if let Some(Weight::Trained(v)) = self.head.as_ref().filter(|_| alone) {
             let id = v.as_tensor().id();
@@ -153,10 +153,10 @@ impl Decoder {
         Ok(())
     }
 
-    /// Puts frozen weights that read the same input into one piece, so that one product serves them; no number changes.
+    /// Fuses frozen weights that read the same input into one matrix, so that one product computes them; no value changes.
     ///
     /// # Errors
-    /// When the memory cannot be had.
+    /// When memory runs out.
     pub(crate) fn fuse_weights(&mut self) -> Result<(), Error> {
         for layer in &mut self.layers {
             let parts = &mut layer.parts;
@@ -172,13 +172,13 @@ impl Decoder {
         self.score.as_ref()
     }
 
-    /// What the decoder is made of.
+    /// The model's configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Where it computes.
+    /// The device it computes on.
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device
@@ -190,7 +190,7 @@ impl Decoder {
         &self.trainables
     }
 
-    /// The type it computes in: its frozen weights'. What is trained is f32 where that has 16 bits.
+    /// The compute type, that of the frozen weights. Trainables are f32 if that type has 16 bits.
     pub(crate) fn dtype(&self) -> DType {
         self.dtype
     }
@@ -238,12 +238,12 @@ impl Decoder {
         if let Weight::Trained(v) = self.head.as_ref().unwrap_or(&self.embed) { Some(v) } else { None }
     }
 
-    /// The head's weight (V, H) in the type it computes in, outside any graph.
+    /// The head's weight (V, H) in the compute type, detached.
     pub(crate) fn head(&self) -> Result<Tensor, Error> {
         self.head_weight().cast(false, self.dtype)
     }
 
-    /// Rotary angles, (T, head_dim/2), of these positions.
+    /// RoPE angles, (T, head_dim/2), of these positions.
     pub(crate) fn angles(&self, positions: impl Iterator<Item = usize>) -> Vec<f64> {
         rotary::angles(&self.frequencies, positions)
     }

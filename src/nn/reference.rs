@@ -1,11 +1,11 @@
-//! The reference backend: candle's differentiable operations and its graph, the oracle that the others are layer_cache to.
+//! The reference backend: candle's differentiable operations and autograd, the oracle for the other backends.
 //!
-//! Owns the forward layer by layer and the chain of gradients back through them. Slow and obvious; it runs on every device and
+//! Owns the forward layer by layer and the backward through the same layers. Slow and obvious; it runs on every device and
 //! in every type.
 //!
-//! **Memory.** The forward keeps only each layer's input, cut from the graph; the backward makes each layer again and chains
-//! the gradients, so that one layer's graph is alive at a time. Logits exist for scored positions only, a chunk of them at a
-//! time. Where memory runs out within a layer, fewer rows go through it at one time.
+//! **Memory.** Gradient checkpointing: the forward saves only each layer's detached input; the backward recomputes each layer,
+//! so that one layer's graph is alive at a time. Logits exist for scored positions only, a chunk at a
+//! time. If memory runs out within a layer, fewer rows go through it at once.
 
 mod forward;
 mod graph;
@@ -25,13 +25,13 @@ use forward::RopeAndMask;
 use graph::Graph;
 pub(super) use padded::PaddedBatch;
 
-/// What lasts from pass to pass.
+/// The state that lasts from pass to pass.
 pub(crate) struct ReferenceBackend {
     graph: Graph,
     token_budget: TokenBudget,
 }
 
-/// What the forward keeps: each layer's input and which tokens were scored.
+/// What the forward saves: each layer's input, and which tokens were scored.
 struct SavedForward {
     ids: Tensor,
     /// Inputs of layers 0..L, then the last layer's output; each (B, T, H).
@@ -63,8 +63,8 @@ impl ReferenceBackend {
         )?)
     }
 
-    /// Layer `i` again with a gradient, from its input (B, T, H) and the gradient of its output; adds the trainables' parts and
-    /// gives the gradient of the input.
+    /// Recomputes layer `i` with gradients from its input (B, T, H) and the gradient of its output; adds the trainables'
+    /// gradients and returns the gradient of the input.
     fn run_layer_backward(
         &mut self,
         decoder: &Decoder,

@@ -1,4 +1,4 @@
-//! One decoder layer, forward and back: attention and a gated feed-forward, each with its residual, and norms before or after
+//! One decoder layer, forward and backward: attention and a gated feed-forward, each with its residual, and norms before or after
 //! them as the model's `LayerSpec` says.
 //!
 //! ```text
@@ -23,13 +23,13 @@ use tiebreak_kernels::gate;
 use tiebreak_kernels::leaf;
 use tiebreak_kernels::product::WriteMode;
 
-/// What is kept of a layer: its input, and where there is room the activations of what its way back needs.
+/// What the forward saves of a layer: its input, and its activations if the memory budget allows.
 pub(super) struct CpuSavedLayer {
     pub(super) x: Buffer,
     pub(super) activations: Option<CpuActivations>,
 }
 
-/// What the way back needs beside the input.
+/// A layer's activations that the backward reads, besides the input.
 pub(super) struct CpuActivations {
     /// Rotated queries and keys, and values: (heads, tokens, head_dim) each.
     q: Buffer,
@@ -39,16 +39,16 @@ pub(super) struct CpuActivations {
     raw: Option<(Buffer, Buffer)>,
     /// The attention's output, (tokens, heads·head_dim).
     out: Buffer,
-    /// Log-grads of the attention's weights, (heads, tokens).
+    /// Log-sum-exp of each query's attention scores, (heads, tokens).
     lse: Buffer,
-    /// What a norm after attention reads, and one after the feed-forward, (tokens, H).
+    /// Inputs of the norms after attention and after the feed-forward, (tokens, H).
     o_raw: Option<Buffer>,
     down_raw: Option<Buffer>,
     /// The residual stream after attention, (tokens, H).
     mid: Buffer,
     /// `[gate | up]`, (tokens, 2·ff).
     gate_up: Buffer,
-    /// x·Aᵀ of the seven modules.
+    /// x·Aᵀ of the seven modules' adapters.
     low: [Option<Buffer>; 7],
 }
 
@@ -71,7 +71,7 @@ pub(super) fn norm(context: &Context<'_>, norm: &Norm, x: &[f32]) -> Result<Buff
     Ok(y)
 }
 
-/// Adds dL/dx of a norm to `dx`, and dL/dgamma to its sum where it is trained.
+/// Adds dL/dx of a norm to `dx`, and dL/dgamma to the gradients if it is trained.
 pub(super) fn norm_back(
     norm: &Norm,
     x: &[f32],
@@ -84,7 +84,7 @@ pub(super) fn norm_back(
     Ok(())
 }
 
-/// What a block reads: x normed, or x itself where no norm stands before it.
+/// The input of a block: norm(x), or x itself without a norm before the block.
 enum BlockInput<'a> {
     Normed(Buffer),
     Plain(&'a [f32]),
@@ -107,7 +107,7 @@ impl<'a> BlockInput<'a> {
     }
 }
 
-/// Adds dL/dx to `dx` from dL/d of what [`BlockInput`] gave.
+/// Backward of [`BlockInput`]: adds dL/dx to `dx`.
 fn input_back(
     before: Option<&Norm>,
     x: &[f32],
@@ -122,8 +122,8 @@ fn input_back(
     Ok(())
 }
 
-/// What a block adds to the residual stream: `module` of `input` on top of x, through a norm where one stands after the block.
-/// Gives the new stream, the adapter's low-rank product, and what that norm reads.
+/// The residual connection `x + module(input)`, with the norm after the block if there is one.
+/// Returns the new residual stream, the adapter's x·Aᵀ, and the norm's input.
 fn residual(
     context: &Context<'_>,
     module: &Linear,
@@ -144,7 +144,7 @@ fn residual(
     Ok((y, low, Some(raw)))
 }
 
-/// dL/d of the block's module from dL/d of the stream behind it, where a norm stands between them; none where none does.
+/// Backward through the norm after the block: dL/d of the module's output. None without such a norm.
 fn residual_back(
     context: &Context<'_>,
     after: Option<&Norm>,
@@ -158,7 +158,7 @@ fn residual_back(
     Ok(Some(d))
 }
 
-/// (tokens, H) to (tokens, H); with `save` also what the way back needs.
+/// (tokens, H) to (tokens, H); with `save` also the activations for the backward.
 pub(super) fn forward(
     context: &Context<'_>,
     layer: &Layer,
@@ -183,7 +183,7 @@ pub(super) fn forward(
     if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
         let (mut raw_q, mut raw_k) = (arena.take(n * q_width), arena.take(n * kv_width));
         for (norm_of, raw, first, to) in [(q_norm, &mut raw_q, 0, &mut q), (k_norm, &mut raw_k, q_width, &mut k)] {
-            // A norm is over a head, or over all of them.
+            // The norm is over each head, or over all heads at once.
             let width = norm_of.weight.stored().elem_count();
             leaf::split_heads(&qkv, stride, first, width, None, raw);
             rotate(&norm(context, norm_of, raw)?, n, (width, c.head_dim), tables, to);
@@ -219,26 +219,26 @@ pub(super) fn forward(
     Ok(y)
 }
 
-/// Cosines and sines of the tokens' positions; none where the layer rotates nothing.
+/// RoPE cosines and sines of the tokens' positions; none if the layer has no RoPE.
 fn tables<'a>(context: &Context<'a>, layer: &Layer) -> Option<(&'a [f32], &'a [f32])> {
     layer.rotates.then_some((context.layout.cos.as_slice(), context.layout.sin.as_slice()))
 }
 
-/// Turns groups of heads, (groups, tokens, width) of heads of `head` numbers, into heads by their positions.
+/// Applies RoPE to groups of heads, (groups, tokens, width), where heads have `head` numbers.
 fn rotate(x: &[f32], n: usize, (width, head): (usize, usize), tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
     y.par_chunks_mut(n * width)
         .zip(x.par_chunks(n * width))
         .for_each(|(y, x)| leaf::split_heads(x, width, 0, head, tables, y));
 }
 
-/// Turns them back.
+/// Backward of [`rotate`].
 fn rotate_back(x: &[f32], n: usize, (width, head): (usize, usize), tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
     y.par_chunks_mut(n * width)
         .zip(x.par_chunks(n * width))
         .for_each(|(y, x)| leaf::merge_heads(x, width, 0, head, tables, y));
 }
 
-/// The way back: `upstream` is dL/dy and becomes dL/dx; the trainables' parts go to `grads`.
+/// Backward: `upstream` is dL/dy and becomes dL/dx; gradients of trainable parameters are added to `grads`.
 pub(super) fn backward(
     context: &Context<'_>,
     layer: &Layer,
@@ -254,7 +254,7 @@ pub(super) fn backward(
         forward(context, layer, &x, Some(&mut activations))?;
     }
     let Some(CpuActivations { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low }) = activations else {
-        return Err(Error::Asked("a layer's forward was not kept; this is an error of the program".into()));
+        return Err(Error::Asked("a layer's activations were not saved; this is a bug".into()));
     };
     let [low_q, low_k, low_v, low_o, low_gate, low_up, low_down] = low;
     let all = Columns::all(c.hidden);

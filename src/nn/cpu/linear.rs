@@ -1,4 +1,4 @@
-//! A linear module with its adapter, forward and back: `y = x·Wᵀ + scale·drop(x)·Aᵀ·Bᵀ (+ b)`, DoRA's lengths on it.
+//! A linear module with its adapter, forward and backward: `y = x·Wᵀ + scale·drop(x)·Aᵀ·Bᵀ (+ b)`, with DoRA rescaled per output.
 
 use super::context::Context;
 use super::gradients::CpuGradients;
@@ -9,17 +9,17 @@ use tiebreak_kernels::arena::Buffer;
 use tiebreak_kernels::leaf;
 use tiebreak_kernels::product::{View, WriteMode, product};
 
-/// Columns of rows: where a module's outputs lie among those of its neighbours.
+/// The columns of a wider row-major matrix that hold a module's outputs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Columns {
-    /// Numbers from one row to the next.
+    /// Distance from one row to the next.
     pub(super) stride: usize,
     /// The first column.
     pub(super) first: usize,
 }
 
 impl Columns {
-    /// Rows of `width` numbers with nothing beside them.
+    /// The whole matrix: rows of `width` numbers.
     pub(super) fn all(width: usize) -> Self {
         Self { stride: width, first: 0 }
     }
@@ -32,7 +32,7 @@ impl Linear {
     }
 }
 
-/// The input of A: x, or what dropout leaves of it.
+/// Dropout of x, the input of A; none without dropout.
 fn dropped(context: &Context<'_>, lora: &Lora, x: &[f32], width: usize) -> Option<Buffer> {
     let number = context.mode.dropout.filter(|_| lora.dropout > 0.0)?;
     let mut dropped_x = mask(context, lora, number, width);
@@ -40,7 +40,7 @@ fn dropped(context: &Context<'_>, lora: &Lora, x: &[f32], width: usize) -> Optio
     Some(dropped_x)
 }
 
-/// The dropout mask of the rows as they lie.
+/// The dropout mask of the packed rows.
 fn mask(context: &Context<'_>, lora: &Lora, number: u64, width: usize) -> Buffer {
     let mut mask = context.arena.take(context.layout.tokens() * width);
     for (start, end, padded) in &context.layout.padded {
@@ -49,7 +49,7 @@ fn mask(context: &Context<'_>, lora: &Lora, number: u64, width: usize) -> Buffer
     mask
 }
 
-/// Puts the module's outputs into the columns `at` of `y`, on top of what is there with [`WriteMode::Add`]; gives `drop(x)·Aᵀ`.
+/// Writes the module's outputs into the columns `at` of `y`, or adds them with [`WriteMode::Add`]; returns `drop(x)·Aᵀ`.
 pub(super) fn forward(
     context: &Context<'_>,
     linear: &Linear,
@@ -63,7 +63,7 @@ pub(super) fn forward(
     let weight = values(linear.weight.stored())?;
     let lora = linear.lora.as_ref().filter(|_| context.mode.adapter);
     let dora_scale = if lora.is_some() { linear.dora_scale()? } else { None };
-    // What is stretched is put on top of something else only afterwards.
+    // DoRA rescales the product before it may be added to `y`.
     let mut apart = dora_scale.as_ref().map(|_| context.arena.take(n * out));
     let (to, columns, write_here) = match &mut apart {
         Some(buffer) => (&mut buffer[..], Columns::all(out), WriteMode::Overwrite),
@@ -108,8 +108,8 @@ pub(super) fn forward(
     Ok(low)
 }
 
-/// The way back: dL/dx into `dx`, on top of it with [`WriteMode::Add`], and the trainables' parts into `grads`. `x` and `low` are the
-/// forward's input and what it gave; `dy` holds dL/dy in the columns `at`.
+/// Backward: writes dL/dx into `dx`, or adds it with [`WriteMode::Add`], and adds gradients of trainable parameters to `grads`.
+/// `x` and `low` are the forward's input and its returned `drop(x)·Aᵀ`; `dy` holds dL/dy in the columns `at`.
 pub(super) fn backward(
     context: &Context<'_>,
     linear: &Linear,
@@ -130,9 +130,9 @@ pub(super) fn backward(
     let mut stretched = None;
     if let Some((lora, dora)) = lora.and_then(|l| l.dora.as_ref().map(|d| (l, d))) {
         let (Some(dora_scale), Some(low)) = (linear.dora_scale()?, low) else {
-            return Err(Error::Asked("an adapter has no lengths; this is an error of the program".into()));
+            return Err(Error::Asked("a DoRA adapter has no magnitudes; this is a bug".into()));
         };
-        // Before the lengths: recomputed, since only what came after them was dropped_x.
+        // The output before DoRA's rescaling: recomputed, since only the rescaled output was saved.
         let mut before = context.arena.take(n * out);
         let b = values(lora.b.as_tensor())?;
         let r = b.len() / out;
@@ -149,7 +149,7 @@ pub(super) fn backward(
         product(&mut before, out, WriteMode::Add, low_view, b_view, (n, out, r), lora.scale as f32);
         let (dora_scale, magnitude) = (values(&dora_scale)?, values(dora.magnitude.as_tensor())?);
         if let Some(sum) = grads.of(&dora.magnitude) {
-            // m/‖·‖ is the dora_scale, so 1/‖·‖ is the dora_scale over m.
+            // dora_scale = m/‖·‖, so 1/‖·‖ = dora_scale/m.
             let mut through = vec![0f64; out];
             for (row, pre) in dy.chunks(at.stride).zip(before.chunks_exact(out)) {
                 let d = &row[at.first..at.first + out];
@@ -176,7 +176,7 @@ pub(super) fn backward(
     product(dx, width, write, dy_view, View::rows(&weight, width), (n, width, out), 1.0);
     let Some(lora) = lora else { return Ok(()) };
     let Some(low) = low else {
-        return Err(Error::Asked("an adapter's forward was not dropped_x; this is an error of the program".into()));
+        return Err(Error::Asked("an adapter's activations were not saved; this is a bug".into()));
     };
     let (a, b, scale) = (values(lora.a.as_tensor())?, values(lora.b.as_tensor())?, lora.scale as f32);
     let r = b.len() / out;

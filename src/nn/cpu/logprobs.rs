@@ -1,9 +1,9 @@
-//! The two ends of the decoder on the fast path: token log-probs in blocks of the vocabulary, and the scalar head.
+//! Token log-probs on the CPU, in blocks of the vocabulary, and the scalar head; forward and backward.
 //!
-//! All scored tokens meet a block of the vocabulary at a time: what is known of a row is summed up over the blocks, so that
-//! logits exist for one block only and each part of the head's weight is read once. With p the softmax of the logits
-//! `z = inv_temp · W·h`, `dlogp/dh = inv_temp · (W[y] − Σ_v p_v W_v)`: this `u` is made where the logits are at hand and kept instead of
-//! them, and the way back is `g · u`. Where the head is trained or the entropy has a gradient the logits are recomputed.
+//! Logits are computed for all scored tokens and one block of the vocabulary at a time, with an online softmax per token. So
+//! logits exist for one block only and the head's weight is read once. With p the softmax of the logits
+//! `z = inv_temp · W·h`, `dlogp/dh = inv_temp · (W[y] − Σ_v p_v W_v)`: the forward saves this `u` instead
+//! of the logits, and the backward is `g · u`. If the head is trained or the entropy has a gradient, the logits are recomputed.
 
 use super::context::Context;
 use super::gradients::CpuGradients;
@@ -18,14 +18,14 @@ use tiebreak_kernels::arena::{Arena, Buffer};
 use tiebreak_kernels::logits::{LogitStats, OnlineKl, OnlineSoftmax, accumulate, accumulate_kl, logits_backward};
 use tiebreak_kernels::product::{View, WriteMode, product};
 
-/// What the way back needs of the scored tokens.
+/// What the forward saves of the scored tokens.
 pub(super) struct CpuSavedLogprobs {
     /// `u` of each, (n, H), unless the head is trained.
     u: Option<Buffer>,
     stats: Vec<LogitStats>,
 }
 
-/// The normed states at these places, (n, H).
+/// The hidden states after the final norm at positions `at`, (n, H).
 pub(super) fn states(context: &Context<'_>, last: &[f32], at: &[usize]) -> Result<Buffer, Error> {
     let hidden = context.decoder.config().hidden;
     let mut x = context.arena.take(at.len() * hidden);
@@ -35,8 +35,8 @@ pub(super) fn states(context: &Context<'_>, last: &[f32], at: &[usize]) -> Resul
     norm(context, context.decoder.last_norm(), &x)
 }
 
-/// KL(base ‖ policy) and the policy's log-prob of each target, from final states (n, H): the base's under its own `weight`
-/// (V, H), and the policy's `now`.
+/// KL(base ‖ policy) and the policy's log-prob of each target, from hidden states after the final norm (n, H): `base` with its
+/// own head `weight` (V, H), and the policy's `now`.
 pub(super) fn divergence(
     arena: &Arena,
     decoder: &Decoder,
@@ -66,7 +66,7 @@ pub(super) fn divergence(
     Ok(rows.iter().map(|(kl, softmax)| (kl.from(&softmax.stats()), softmax.stats().logp)).unzip())
 }
 
-/// What is said about every scored token and valued position; with `train` also what the way back needs.
+/// The scores of every scored token and valued position; with `train` also what the backward needs.
 pub(super) fn forward(
     context: &Context<'_>,
     last: &[f32],
@@ -126,7 +126,7 @@ pub(super) fn forward(
     let mut value = Vec::new();
     if !layout.valued.is_empty() {
         let Some(score) = decoder.score() else {
-            return Err(Error::Asked("values were asked of a model without a scalar head".into()));
+            return Err(Error::Asked("the model has no scalar head, so it has no values".into()));
         };
         let score = values(score.as_tensor())?;
         let state = states(context, last, &layout.valued)?;
@@ -150,7 +150,7 @@ pub(super) fn forward(
     Ok((TokenScores { rows }, CpuSavedLogprobs { u, stats }))
 }
 
-/// dL/d(the last layer's output), (tokens, H); adds the heads' and the final norm's parts to `grads`.
+/// dL/d(the last layer's output), (tokens, H); adds the gradients of both heads and the final norm to `grads`.
 pub(super) fn backward(
     context: &Context<'_>,
     last: &[f32],
@@ -166,7 +166,7 @@ pub(super) fn backward(
     let logp: Vec<f64> = g.iter().flat_map(|row| row.logp.iter().copied()).collect();
     let entropy = padded(g, &scored, |row| &row.entropy);
     let value = padded(g, &valued, |row| &row.value);
-    // dL/d(normed state) of every token, summed where a place is scored for several rows.
+    // dL/d(state after the final norm) of every token, summed where a shared position is scored for several rows.
     let mut dstate = arena.zeros(layout.tokens() * hidden);
     match u.filter(|_| entropy.iter().all(|e| *e == 0.0)) {
         Some(u) => {
@@ -195,7 +195,7 @@ pub(super) fn backward(
     Ok(dx)
 }
 
-/// dL/d(normed states) by way of dL/dlogits, which a trained head needs too.
+/// dL/d(states after the final norm) from dL/dlogits, which a trained head needs too.
 fn backward_through_logits(
     context: &Context<'_>,
     last: &[f32],
@@ -206,7 +206,7 @@ fn backward_through_logits(
     let Context { decoder, layout, arena, .. } = *context;
     let (hidden, vocab) = (decoder.config().hidden, decoder.config().vocab);
     let head = values(decoder.head_weight().stored())?;
-    // Tokens whose gradients are all 0 stay out.
+    // Tokens whose gradients are all 0 are skipped.
     let wanted: Vec<usize> = (0..layout.from.len()).filter(|i| logp[*i] != 0.0 || entropy[*i] != 0.0).collect();
     if wanted.is_empty() {
         return Ok(());

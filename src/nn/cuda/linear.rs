@@ -7,7 +7,7 @@
 use super::composed::stack;
 use super::gradients::{ModuleGroup, ModuleParam, Slot};
 use super::layout::Part;
-use super::leaf::{LeafOps, AdapterPart};
+use super::leaf::{AdapterPart, LeafOps};
 use crate::model::error::Error;
 use crate::nn::linear::{Linear, Lora};
 use crate::nn::pass::Mode;

@@ -115,8 +115,8 @@ fn lora_gradients_are_the_slopes_for_every_family() {
     }
 }
 
-/// DoRA's norms are constants of the gradient, so its slopes are those with the norms layer_cache: of A and B as if the lengths grew
-/// with the norms, of the lengths as they are.
+/// DoRA's norms are constants of the gradient, so its slopes are those with the norms held fixed: for A and B as if the
+/// magnitudes grew with the norms, for the magnitudes as they are.
 #[test]
 fn dora_gradients_are_the_slopes_with_the_norms_held() {
     let mut policy = toy("qwen2", false, &dora(0.3));
@@ -195,7 +195,7 @@ fn gradients_are_the_slopes_wherever_norms_stand_and_whatever_the_activation() {
 }
 
 #[test]
-fn dropout_is_drawn_again_in_the_backward() {
+fn the_backward_draws_the_same_dropout_masks() {
     against_differences(toy("llama", true, &lora(0.3)));
 }
 
@@ -209,7 +209,7 @@ fn full_gradients_are_the_slopes_with_a_tied_and_an_untied_head() {
 /// Rows go through a layer apart where they do not fit together; neither scores nor gradients change, nothing is counted
 /// twice, and dropout's masks are the whole batch's.
 #[test]
-fn when_memory_runs_out_fewer_rows_go_together_and_the_sums_stay() {
+fn when_memory_runs_out_fewer_rows_run_at_once_with_the_same_gradients() {
     for tune in [lora(0.4), dora(0.0), Tune::Full] {
         let run = |there_is: usize| {
             let mut policy = toy("llama", true, &tune);
@@ -297,7 +297,7 @@ fn a_fresh_adapter_changes_nothing_and_only_b_has_a_gradient() {
 }
 
 #[test]
-fn neither_padding_nor_order_nor_company_changes_a_row() {
+fn padding_order_and_other_rows_do_not_change_a_row() {
     let policy = toy("qwen3", true, &lora(0.0));
     perturb(&policy);
     let all = policy.score(&batch(), true).unwrap();
@@ -334,7 +334,7 @@ fn gradients_add_up_over_batches() {
 }
 
 #[test]
-fn what_cannot_be_scored_is_said() {
+fn rows_that_cannot_be_scored_are_errors() {
     let mut policy = toy("llama", true, &lora(0.0));
     let one = |ids: Vec<u32>, at: usize| Batch::new(vec![Row::new(ids, vec![at])]);
     assert!(policy.score(&Batch::new(Vec::new()), true).is_err());

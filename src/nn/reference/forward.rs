@@ -1,9 +1,9 @@
-//! The decoder's forward, written from candle's operations whose backward is tested.
+//! The decoder's forward, written with candle operations whose backward is tested.
 //!
-//! Owns the oracle of every other backend, and decoding token by token with a cache. Refuses candle's fused softmax, RMSNorm and
+//! Owns the oracle for every other backend, and token-by-token decoding with a KV cache. Refuses candle's fused softmax, RMSNorm and
 //! RoPE where a gradient flows: they cut the graph without an error. Without a gradient it uses them.
 //!
-//! **Invariants.** Right padding changes no value: attention is causal, and no real token sees a later one. With the adapter
+//! **Invariants.** Right padding changes no value: attention is causal, and no real token attends to a later one. With the adapter
 //! off, the computation is the base model's, bit for bit.
 
 use crate::model::config::Config;
@@ -17,23 +17,23 @@ use crate::nn::norm::Norm;
 use crate::nn::pass::Pass;
 use candle_core::{D, Device, Tensor};
 
-/// Rotary tables and the causal mask of a span of positions.
+/// RoPE tables and the causal mask of a range of positions.
 pub(in crate::nn) struct RopeAndMask {
     /// (T, head_dim/2).
     cos: Tensor,
     /// (T, head_dim/2).
     sin: Tensor,
-    /// (T, S): 0 where a query sees a key, −∞ where not; none for one query that sees all.
+    /// (T, S): 0 where a query attends to a key, −∞ where not; none for a single query that attends to all.
     mask: Option<Tensor>,
 }
 
-/// Keys and values of the tokens seen so far, and what of the adapters is the same for all of them.
+/// The KV cache of the tokens so far, with DoRA's factors, which do not change from token to token.
 pub struct Cache {
     layers: Vec<LayerCache>,
     len: usize,
 }
 
-/// What a cache holds of a layer.
+/// The cache of one layer.
 struct LayerCache {
     /// (rows, kv_heads, capacity, head_dim).
     keys: Tensor,
@@ -44,19 +44,19 @@ struct LayerCache {
 }
 
 impl Cache {
-    /// Tokens seen so far; the same for every row.
+    /// Cached tokens; the same for every row.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether no token was seen.
+    /// Whether nothing is cached.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Keeps these rows in this order; a row may be named more than once, and so be multiplied.
+    /// Keeps these rows in this order; a row named more than once is duplicated.
     ///
     /// # Errors
     /// When a row does not exist.
@@ -71,7 +71,7 @@ impl Cache {
 }
 
 impl Decoder {
-    /// Token ids (B, T) to their vectors (B, T, H).
+    /// Token ids (B, T) to embeddings (B, T, H).
     pub(in crate::nn) fn embed(&self, ids: &Tensor, grad: bool) -> Result<Tensor, Error> {
         let (b, t) = ids.dims2()?;
         let rows = self.embedding().tensor(grad).index_select(&ids.flatten_all()?, 0)?.to_dtype(self.dtype())?;
@@ -90,7 +90,7 @@ impl Decoder {
         self.last_norm().forward(x, pass)
     }
 
-    /// Rotary tables and mask of `len` positions from `start` on.
+    /// RoPE tables and mask of `len` positions from `start` on.
     pub(in crate::nn) fn rope_and_mask(&self, start: usize, len: usize) -> Result<RopeAndMask, Error> {
         let (cos, sin) = self.rotary(start..start + len)?;
         let seen = start + len;
@@ -98,8 +98,8 @@ impl Decoder {
         Ok(RopeAndMask { cos, sin, mask })
     }
 
-    /// As [`Decoder::span`] for `len` positions that hold several documents, which begin at `starts`: positions begin anew
-    /// with each, and none sees another.
+    /// As [`Decoder::rope_and_mask`] for `len` positions of several documents, which begin at `starts`: positions restart
+    /// with each, and none attends to another.
     pub(in crate::nn) fn packed_rope_and_mask(&self, starts: &[usize], len: usize) -> Result<RopeAndMask, Error> {
         let first = |i: usize| starts.iter().rev().find(|s| **s <= i).copied().unwrap_or(0);
         let (cos, sin) = self.rotary((0..len).map(|i| i - first(i)))?;
@@ -119,17 +119,17 @@ impl Decoder {
         Ok((table(f64::cos)?, table(f64::sin)?))
     }
 
-    /// (len, seen): 0 where query i sees key j, −∞ where not.
+    /// (len, seen): 0 where query i attends to key j, −∞ where not.
     fn mask(&self, len: usize, seen: usize, sees: impl Fn(usize, usize) -> bool) -> Result<Tensor, Error> {
         let value = |k: usize| if sees(k / seen, k % seen) { 0.0 } else { f32::NEG_INFINITY };
         let mask: Vec<f32> = (0..len * seen).map(value).collect();
         Ok(Tensor::from_vec(mask, (len, seen), self.device())?.to_dtype(self.dtype())?)
     }
 
-    /// An empty cache for `rows` rows of at most `capacity` tokens of the decoder as it is now: after an update, make another.
+    /// An empty cache for `rows` rows of at most `capacity` tokens, valid until the decoder's next update.
     ///
     /// # Errors
-    /// When the memory cannot be had.
+    /// When memory runs out.
     pub fn cache(&self, rows: usize, capacity: usize) -> Result<Cache, Error> {
         let shape = (rows, self.config().kv_heads, capacity, self.config().head_dim);
         let zeros = || Tensor::zeros(shape, self.dtype(), self.device());
@@ -139,10 +139,10 @@ impl Decoder {
         Ok(Cache { layers, len: 0 })
     }
 
-    /// Takes the next tokens of every row, (B, T) ids, and gives the logits (B, V) after the last. No gradient.
+    /// Runs the next tokens of every row, (B, T) ids, and returns the logits (B, V) after the last. No gradient.
     ///
     /// # Errors
-    /// When the cache has no room or another number of rows.
+    /// When the cache is full or has another number of rows.
     pub fn step(&self, ids: &Tensor, cache: &mut Cache, adapter: bool) -> Result<Tensor, Error> {
         let (_, t) = ids.dims2()?;
         let pass = Pass::plain(adapter);
@@ -158,7 +158,7 @@ impl Decoder {
 }
 
 impl Layer {
-    /// `cached` is what is layer_cache of this layer and how many positions of it are filled.
+    /// `cached` is this layer's cache and its number of filled positions.
     fn forward(
         &self,
         x: &Tensor,
@@ -174,7 +174,7 @@ impl Layer {
             None => Ok(x),
         };
         let h = normed(&self.attention_norm, x.clone())?;
-        // (B, T, heads·hd) to (B, heads, T, hd); a norm is over a head, or over all of them.
+        // (B, T, heads·hd) to (B, heads, T, hd); the norm is over each head, or over all heads at once.
         let split = |y: Tensor, heads: usize, norm: Option<&Norm>| -> Result<Tensor, Error> {
             let y = match norm {
                 Some(norm) => norm.forward(&y.reshape((b, t, (), norm.weight.stored().elem_count()))?, pass)?,
@@ -248,7 +248,7 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, rope: &RopeAndMask, pass: &Pass) -
         }
     };
     let weights = if pass.grad {
-        // The maximum is a constant: softmax does not depend on it, and its backward would be a waste.
+        // The maximum is detached: softmax does not depend on it, so its gradient is 0.
         let top = scores.detach().max_keepdim(D::Minus1)?.neg()?;
         let e = scores.apply_op1(frozen::Plus { constant: top })?.exp()?;
         e.broadcast_div(&e.sum_keepdim(D::Minus1)?)?

@@ -1,6 +1,6 @@
-//! The two ends of the decoder: token log-probs in chunks of logits, and the scalar head.
+//! Token log-probs in chunks of logits, and the scalar head; forward and backward.
 //!
-//! Owns what is computed from the last layer's output and the way back from it. Refuses logits of positions nobody asked for.
+//! Owns everything after the last layer's output. Computes no logits of positions that are not scored.
 
 use super::graph::Graph;
 use super::padded::PaddedBatch;
@@ -13,9 +13,9 @@ use crate::nn::inference;
 use crate::nn::pass::Pass;
 use candle_core::{D, DType, Tensor, Var};
 
-/// dL/d(last hidden states), (B·T, H); adds the heads' and the final norm's parts.
+/// dL/d(last layer's output), (B·T, H); adds the gradients of both heads and the final norm.
 ///
-/// With p = softmax of the logits z, dlogp/dz = onehot − p, so the gradient of the normed state is
+/// With p = softmax of the logits z, dlogp/dz = onehot − p, so the gradient of the state after the final norm is
 /// `g·(W[target] − p·W)`, and the head's is Σ g·(onehot − p)ᵀ·state. The entropy's is dH/dz = −p⊙(log p + H).
 pub(super) fn backward(
     decoder: &Decoder,
@@ -103,7 +103,7 @@ pub(super) fn forward(decoder: &Decoder, last: &Tensor, s: &PaddedBatch, pass: &
     }
     if !s.valued.is_empty() {
         let Some(score) = decoder.score() else {
-            return Err(Error::Asked("values were asked of a model without a scalar head".into()));
+            return Err(Error::Asked("the model has no scalar head, so it has no values".into()));
         };
         let at = Tensor::new(s.valued.as_slice(), last.device())?;
         let state = decoder.norm(&flat.index_select(&at, 0)?, pass)?;
@@ -131,7 +131,7 @@ fn tempered(logits: Tensor, inv_temp: f64) -> Result<Tensor, Error> {
     Ok(if inv_temp == 1.0 { logits } else { logits.affine(inv_temp, 0.0)? })
 }
 
-/// Adds what `logits` (n, V) say about `targets` to `out`.
+/// Appends the scores of `targets` under `logits` (n, V) to `out`.
 fn measure(logits: &Tensor, targets: &[u32], out: &mut RowScores) -> Result<(), Error> {
     let n = targets.len();
     let index = Tensor::new(targets, logits.device())?.reshape((n, 1))?;
@@ -141,7 +141,7 @@ fn measure(logits: &Tensor, targets: &[u32], out: &mut RowScores) -> Result<(), 
     let sum = e.sum_keepdim(D::Minus1)?;
     let log_sum = sum.log()?;
     let logp = (shifted.gather(&index, 1)? - &log_sum)?;
-    // H = log Σe − Σ e·z / Σe, both with the maximum taken off.
+    // H = log Σe − Σ e·z / Σe, both with the maximum subtracted.
     let entropy = (&log_sum - ((&e * &shifted)?.sum_keepdim(D::Minus1)? / &sum)?)?;
     let mean = logits.mean(D::Minus1)?;
     let collision = (e.sqr()?.sum_keepdim(D::Minus1)?.log()? - (&log_sum * 2.0)?)?;

@@ -1,4 +1,4 @@
-//! A batch padded on the right, and where its scored tokens and valued positions are.
+//! A batch padded on the right, with flat indices of its scored tokens and valued positions.
 
 use super::forward::RopeAndMask;
 use crate::model::error::Error;
@@ -12,13 +12,13 @@ pub(in crate::nn) struct PaddedBatch {
     pub(in crate::nn) from: Vec<u32>,
     /// The token.
     pub(in crate::nn) target: Vec<u32>,
-    /// How many belong to each row.
+    /// Count per row.
     pub(in crate::nn) counts: Vec<usize>,
     /// Index into (B·T) of each valued position.
     pub(in crate::nn) valued: Vec<u32>,
-    /// How many belong to each row.
+    /// Count per row.
     pub(in crate::nn) value_counts: Vec<usize>,
-    /// First tokens of the documents, where one row holds several.
+    /// Starts of the documents, if one row holds several.
     starts: Vec<usize>,
     /// 1 / temperature.
     pub(in crate::nn) inv_temp: f64,
@@ -50,14 +50,14 @@ impl PaddedBatch {
             scored.counts.push(row.scored.len());
             scored.value_counts.push(row.valued.len());
             ids.extend_from_slice(&row.ids);
-            // What the padding says does not matter: no real token sees it.
+            // The padding token does not matter: no real token attends to it.
             ids.resize((r + 1) * longest, 0);
         }
         let ids = Tensor::from_vec(ids, (batch.rows.len(), longest), decoder.device())?;
         Ok((ids, scored))
     }
 
-    /// Rotary tables and mask of the batch's `len` positions.
+    /// RoPE tables and mask of the batch's `len` positions.
     pub(in crate::nn) fn rope_and_mask(&self, decoder: &Decoder, len: usize) -> Result<RopeAndMask, Error> {
         if self.starts.len() > 1 {
             decoder.packed_rope_and_mask(&self.starts, len)
