@@ -1,17 +1,15 @@
-//! Updates of parameters, number by number.
-//!
-//! Owns AdamW's arithmetic and the sum of squares that clipping asks for.
+//! Owns AdamW's elementwise arithmetic and the sum of squares for gradient clipping.
 
 use crate::lanes::{dot, simd};
 use rayon::prelude::*;
 
-/// Numbers that go to a thread together.
+/// Elements that one task processes.
 const CHUNK: usize = 1 << 14;
 
-/// The numbers of an update by AdamW (Loshchilov & Hutter 2019).
+/// The coefficients of an AdamW update (Loshchilov & Hutter 2019).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Adam {
-    /// What gradients are multiplied by first: clipping.
+    /// Factor on the gradients, from clipping.
     pub scale: f64,
     /// Decay of the first moment.
     pub beta1: f64,
@@ -21,14 +19,14 @@ pub struct Adam {
     pub bias2: f64,
     /// Added to the root of the second moment.
     pub eps: f64,
-    /// The learning rate over `1 − beta1ᵗ`.
+    /// The learning rate divided by `1 − beta1ᵗ`.
     pub rate: f64,
-    /// What the parameters are multiplied by: 1 less learning rate times decay.
+    /// Factor on the parameters: 1 − learning rate · weight decay.
     pub keep: f64,
 }
 
-/// One update of parameters `x` and their moments `m` and `v` by gradients `g`, number by number; gives whether any parameter
-/// is another than before.
+/// One elementwise update of parameters `x` and their moments `m` and `v` by gradients `g`; returns whether any parameter
+/// changed.
 ///
 /// # Panics
 /// When the lengths do not fit.

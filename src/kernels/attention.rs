@@ -1,11 +1,11 @@
 //! Causal attention of segments that may share a prefix, forward and backward, in blocks of queries: no (tokens × tokens)
-//! matrix exists.
+//! matrix is created.
 //!
-//! Owns the arithmetic of one layer's attention over heads laid out as (heads, tokens, width). Every query sees the prefix of
-//! its segment, its own segment up to itself, and nothing else. Query head h reads key head `h / (heads / kv_heads)`.
+//! Owns the arithmetic of one layer's attention over heads laid out as (heads, tokens, width). Every query attends to the
+//! prefix of its segment and its own segment up to itself. Query head h reads key head `h / (heads / kv_heads)`.
 //!
-//! The backward makes each block's weights again from the kept log-sums (Dao 2023): with `P = exp(S − lse)` and
-//! `D = rowsum(dO ⊙ O)`, `dV = Pᵀ·dO`, `dS = P ⊙ (dO·Vᵀ − D)`, `dQ = dS·K`, `dK = dSᵀ·Q`, each times the scale where due.
+//! The backward recomputes each block's weights from the saved log-sum-exp (Dao 2023): with `P = exp(S − lse)` and
+//! `D = rowsum(dO ⊙ O)`, `dV = Pᵀ·dO`, `dS = P ⊙ (dO·Vᵀ − D)`, `dQ = dS·K`, `dK = dSᵀ·Q`, with the scale where needed.
 
 use crate::lanes::{dot, exp, max, simd};
 use crate::product::{View, WriteMode, product_here};
@@ -15,12 +15,12 @@ use std::ops::Range;
 /// Queries of a block.
 const BLOCK: usize = 64;
 
-/// Consecutive tokens that see a prefix and themselves.
+/// Consecutive tokens that attend to a prefix and causally to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttentionSegment {
-    /// Tokens all of the segment sees; may be empty.
+    /// Tokens that the whole segment attends to; may be empty.
     pub prefix: Range<usize>,
-    /// Its own tokens, each of which sees those up to itself.
+    /// Its own tokens; each attends to those up to itself.
     pub own: Range<usize>,
 }
 
@@ -50,7 +50,7 @@ impl AttentionShape {
     /// When a size overflows, the heads do not share the keys evenly, or a segment reaches beyond the tokens.
     fn check(&self, segments: &[AttentionSegment]) {
         let all = self.tokens.checked_mul(self.width).and_then(|size| size.checked_mul(self.heads.max(self.kv_heads)));
-        assert!(all.is_some() && self.heads.is_multiple_of(self.kv_heads), "a shape of no attention");
+        assert!(all.is_some() && self.heads.is_multiple_of(self.kv_heads), "invalid attention shape");
         let within = |s: &AttentionSegment| s.own.end <= self.tokens && s.prefix.end <= self.tokens;
         assert!(segments.iter().all(within), "a segment reaches beyond the tokens");
     }
@@ -75,12 +75,12 @@ impl Block {
         self.prefix.len() + self.own.len()
     }
 
-    /// The two stretches of keys with the first column of each.
+    /// The two ranges of keys with the first column of each.
     fn stretches(&self) -> [(Range<usize>, usize); 2] {
         [(self.prefix.clone(), 0), (self.own.clone(), self.prefix.len())]
     }
 
-    /// How many columns query `i` of the block sees: those from there on are in its future.
+    /// How many columns query `i` of the block attends to; later ones are masked.
     fn sees(&self, i: usize) -> usize {
         self.prefix.len() + self.queries.start + i + 1 - self.own.start
     }
@@ -114,8 +114,8 @@ fn scores(s: &mut [f32], block: &Block, q: &[f32], k: &[f32], shape: AttentionSh
     }
 }
 
-/// Attention: `out` (heads, tokens, width) and the log of every query's weight sum `lse` (heads, tokens) from q (heads, tokens,
-/// width), k and v (kv_heads, tokens, width). Tokens of no segment are left as they are.
+/// Attention: `out` (heads, tokens, width) and each query's log-sum-exp `lse` (heads, tokens) from q (heads, tokens,
+/// width), k and v (kv_heads, tokens, width). Tokens outside all segments are left unchanged.
 ///
 /// # Panics
 /// When the lengths do not fit.
@@ -163,7 +163,7 @@ pub fn forward(
 }
 
 simd! {
-    /// Softmax in place; gives log Σ e^x.
+    /// Softmax in place; returns log Σ e^x.
     fn softmax(x: &mut [f32]) -> f32 {
         let top = max(x);
         let mut lanes = [0f32; 16];
@@ -187,7 +187,7 @@ simd! {
         top + sum.ln()
     }
 
-    /// A query's weights from its scores `p`, and `d`, dL/dweights, to dL/dscores; `dout` and `out` are the query's.
+    /// Turns scores `p` into weights and dL/dweights `d` into dL/dscores, for one query with outputs `out` and dL/dout `dout`.
     fn softmax_backward(p: &mut [f32], d: &mut [f32], dout: &[f32], out: &[f32], lse: f32) {
         let delta = dot(dout, out);
         for (p, d) in p.iter_mut().zip(d) {
@@ -197,7 +197,7 @@ simd! {
     }
 }
 
-/// What the backward gets from the forward, and the gradient that reaches it.
+/// The forward's tensors and the upstream gradient.
 #[derive(Debug, Clone, Copy)]
 pub struct BackwardInputs<'a> {
     /// (heads, tokens, width).
@@ -214,7 +214,7 @@ pub struct BackwardInputs<'a> {
     pub dout: &'a [f32],
 }
 
-/// The way back: dL/dq (heads, tokens, width), and for each query head its part of dL/dk and dL/dv, (heads, tokens, width)
+/// Backward: dL/dq (heads, tokens, width), and dL/dk and dL/dv per query head, (heads, tokens, width)
 /// both, which [`fold`] sums over the heads that share keys. All three are overwritten.
 ///
 /// # Panics
@@ -304,7 +304,7 @@ pub fn backward(
     );
 }
 
-/// Sums the parts (heads, tokens, width) of the query heads that share keys into `whole` (kv_heads, tokens, width).
+/// Sums `parts` (heads, tokens, width) over the query heads that share keys into `whole` (kv_heads, tokens, width).
 ///
 /// # Panics
 /// When the lengths do not fit.
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn forward_is_the_definition_and_backward_its_slope() {
+    fn forward_equals_the_definition_and_backward_finite_differences() {
         let shape = AttentionShape { tokens: 150, heads: 4, kv_heads: 2, width: 8 };
         // A prefix with two branches, the longer of more than one block, and a document of its own.
         let segments = [

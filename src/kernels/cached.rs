@@ -1,9 +1,9 @@
-//! Attention of single queries over keys and values that lie in stretches: a shared beginning, then a row's own.
+//! Attention of single queries over a KV cache in two spans: a shared prefix, then the row's own tokens.
 //!
-//! Owns the arithmetic for queries that see everything they are given. Keys and values are (positions, kv_heads · width).
+//! Owns the arithmetic for queries that attend to every given position. Keys and values are (positions, kv_heads · width).
 //! Query head h reads key head `h / (heads / kv_heads)`.
 //!
-//! **Invariant.** A query's result depends on its own numbers only, in an order that no cut into stretches changes.
+//! **Invariant.** A query's result depends only on its own inputs; every sum has one order, however the cache is split.
 
 use crate::lanes::{add_scaled, dot, exp, max, simd};
 use rayon::prelude::*;
@@ -17,7 +17,7 @@ pub struct KvSpan<'a> {
     pub values: &'a [f32],
 }
 
-/// Attention of queries (n, heads · width), each over its own two stretches, to `out` of the same shape.
+/// Attention of queries (n, heads · width), each over its own two spans, to `out` of the same shape.
 ///
 /// # Panics
 /// When the lengths do not fit.
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attention_is_its_definition_wherever_the_stretches_are_cut() {
+    fn attention_equals_its_definition_wherever_the_cache_is_split() {
         let (heads, kv, width, n) = (4, 2, 5, 7);
         let keys: Vec<f32> = (0..n * kv * width).map(|i| (i as f32 * 0.7).sin()).collect();
         let values: Vec<f32> = (0..n * kv * width).map(|i| (i as f32 * 0.3).cos()).collect();

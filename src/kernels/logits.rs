@@ -1,12 +1,12 @@
-//! A row of logits read block by block, so that the whole row never has to exist.
+//! Online softmax: a row of logits read block by block, so that the whole row is never stored.
 //!
-//! Owns the running sums of a softmax over a vocabulary that comes in blocks: each block is read against the largest logit so
-//! far, and what was summed before is scaled where a larger one comes (Milakov & Gimelshein 2018). Refuses to know where the
+//! Owns the running sums of a softmax over blocks of the vocabulary: they are relative to the largest logit so
+//! far, and rescaled when a larger one comes (Milakov & Gimelshein 2018). Refuses to know where the
 //! logits come from.
 
 use crate::lanes::{exp, simd};
 
-/// What is known of a row of logits.
+/// Statistics of a row of logits and its target token.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct LogitStats {
     /// Log-prob of the target.
@@ -17,26 +17,26 @@ pub struct LogitStats {
     pub mean: f64,
     /// log Σ p².
     pub collision: f64,
-    /// Whether the target is the first of the largest; false where a logit is NaN.
+    /// Whether the target is the argmax (the first of equals); false if a logit is NaN.
     pub top1: bool,
     /// log Σ e^z.
     pub log_sum: f64,
 }
 
-/// A row's sums so far, the logits z relative to the largest one, `top`.
+/// A row's running sums, relative to the largest logit so far, `max`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OnlineSoftmax {
     target: usize,
-    /// The logit of the target, once it has come.
+    /// The target's logit, once read.
     target_logit: f32,
-    /// The largest before the target.
+    /// The largest logit before the target.
     max_before: f32,
     max: f32,
-    /// Σ e^(z − top).
+    /// Σ e^(z − max).
     sum: f64,
-    /// Σ e^(z − top)·(z − top).
+    /// Σ e^(z − max)·(z − max).
     weighted: f64,
-    /// Σ e^2(z − top).
+    /// Σ e^2(z − max).
     square: f64,
     /// Σ z.
     total: f64,
@@ -45,7 +45,7 @@ pub struct OnlineSoftmax {
 }
 
 impl OnlineSoftmax {
-    /// Before the first block of a row with this target.
+    /// No block read yet, for a row with this target.
     #[must_use]
     pub fn new(target: usize) -> Self {
         let none = f32::NEG_INFINITY;
@@ -62,7 +62,7 @@ impl OnlineSoftmax {
         }
     }
 
-    /// Makes `top` the largest logit so far; gives by what everything summed before is to be multiplied.
+    /// Raises the maximum to `top`; returns the factor by which all earlier sums must be multiplied.
     fn raise_max(&mut self, top: f32) -> f32 {
         if top <= self.max {
             return 1.0;
@@ -80,13 +80,13 @@ impl OnlineSoftmax {
         factor as f32
     }
 
-    /// 1 / Σ e^(z − top): what makes probabilities of the numbers that [`accumulate`] leaves.
+    /// 1 / Σ e^(z − max): normalises what [`accumulate`] leaves in a block to probabilities.
     #[must_use]
     pub fn inverse_sum(&self) -> f32 {
         (1.0 / self.sum) as f32
     }
 
-    /// What is known once every block has been read.
+    /// The statistics, once every block has been read.
     #[must_use]
     pub fn stats(&self) -> LogitStats {
         let log_sum = self.sum.ln();
@@ -101,14 +101,14 @@ impl OnlineSoftmax {
     }
 }
 
-/// How far one row of logits is from another's distribution, while both come in blocks.
+/// Running sums of KL(q ‖ p) between two rows of logits read in blocks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OnlineKl {
-    /// The largest of the row that is departed from.
+    /// The largest logit of q.
     max: f32,
-    /// Σ e^(q − top).
+    /// Σ e^(q − max).
     sum: f64,
-    /// Σ e^(q − top)·(q − p).
+    /// Σ e^(q − max)·(q − p).
     cross: f64,
 }
 
@@ -119,7 +119,7 @@ impl Default for OnlineKl {
 }
 
 impl OnlineKl {
-    /// KL(q ‖ p) in nats once every block has been read, given what was stats of p's row.
+    /// KL(q ‖ p) in nats once every block has been read, given the statistics of p's row.
     #[must_use]
     pub fn from(&self, p: &LogitStats) -> f64 {
         self.cross / self.sum - (f64::from(self.max) + self.sum.ln()) + p.log_sum
@@ -147,8 +147,8 @@ simd! {
         }
     }
 
-    /// Reads the next block of a row's logits, the logits times `inv_temp` first; leaves e^(z − top) in their place. Gives by what
-    /// everything made of the blocks before is to be multiplied, since `top` may have risen: 0 for the first block.
+    /// Reads the next block of a row's logits, scaled by `inv_temp`, and replaces them by e^(z − max). Returns the factor by which
+    /// results from earlier blocks must be multiplied, since `max` may have risen: 0 for the first block.
     pub fn accumulate(softmax: &mut OnlineSoftmax, z: &mut [f32], inv_temp: f32) -> f32 {
         if inv_temp != 1.0 {
             for x in z.iter_mut() {
@@ -199,8 +199,8 @@ simd! {
         factor
     }
 
-    /// From a block of logits that begins at `first` to dL/dlogits, `inv_temp · (g·(onehot − p) − e·p ⊙ (log p + H))`, given what
-    /// was stats of the whole row, its target, dL/dlogp of it and dL/dH.
+    /// Replaces a block of logits that begins at `first` by dL/dlogits, `inv_temp · (g·(onehot − p) − e·p ⊙ (log p + H))`, from
+    /// the row's statistics, its target, `g` = dL/dlogp and `e` = dL/dH.
     pub fn logits_backward(z: &mut [f32], first: usize, target: usize, stats: &LogitStats, inv_temp: f32, g: f32, e: f32) {
         let (log_sum, entropy) = (stats.log_sum as f32, stats.entropy as f32);
         for x in z.iter_mut() {
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_of_logits_is_told_as_defined() {
+    fn statistics_equal_their_definition() {
         for (n, inv_temp, block) in [(7, 1.0, 7), (7, 1.0, 2), (1037, 0.7, 1037), (1037, 0.7, 100), (1037, 1.0, 1024)] {
             let z: Vec<f32> = (0..n).map(|i| ((i as f32 + 0.3) * 12.9898).sin() * 6.5).collect();
             let wide: Vec<f64> = z.iter().map(|z| f64::from(z * inv_temp)).collect();
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_divergence_is_its_definition() {
+    fn kl_equals_its_definition() {
         let q: Vec<f32> = (0..2500).map(|i| (i as f32 * 12.9898).sin() * 4.0).collect();
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-6 * (1.0 + b.abs()), "{a} {b}");
         for by in [0.0, 0.01, 3.0] {
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_logits_the_first_is_the_likeliest() {
+    fn the_first_of_equal_logits_is_the_argmax() {
         for block in [1, 2, 4] {
             let stats = |target| {
                 let mut softmax = OnlineSoftmax::new(target);

@@ -1,26 +1,26 @@
-//! Matrix products on strided views of f32: the one place where the gemm crate is called.
+//! Matrix products on strided views of f32: the only caller of the gemm crate.
 //!
-//! Owns the check that a view lies within its slice. Refuses products whose dimensions do not fit, by an assertion.
+//! Owns the check that a view is within its slice. Panics when dimensions do not fit.
 
 use crate::transpose::transpose;
 use gemm::Parallelism;
 use rayon::prelude::*;
 use std::cell::Cell;
 
-/// Rows that the innermost kernel works on together.
+/// Rows of gemm's inner kernel.
 const TILE: usize = 16;
 
-/// Rows a thread must have before they are shared out.
+/// Rows per thread from which they are split over threads here.
 const SHARED: usize = 64;
 
-/// Rows from which a factor that lies the wrong way round is turned first.
+/// Rows from which a column-major factor is transposed first.
 const TRANSPOSE_ROWS: usize = 64;
 
-/// Numbers of a product up to which gemm takes another way.
+/// Elements of a product up to which gemm uses another algorithm.
 const SMALLEST: usize = 16 * 16;
 
 thread_local! {
-    /// Room for a factor that was turned.
+    /// Buffer for a transposed factor.
     static TRANSPOSED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
@@ -47,7 +47,7 @@ impl<'a> View<'a> {
         Self { data, rows: 1, columns: stride }
     }
 
-    /// The same numbers with rows and columns exchanged.
+    /// The transpose.
     #[must_use]
     pub fn transposed(self) -> Self {
         Self { data: self.data, rows: self.columns, columns: self.rows }
@@ -63,12 +63,12 @@ impl<'a> View<'a> {
     }
 }
 
-/// What becomes of the numbers that stand in the destination.
+/// Whether a product overwrites the destination or is added to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteMode {
-    /// They are overwritten, and may be anything.
+    /// It is overwritten, whatever it holds.
     Overwrite,
-    /// The product is added to them.
+    /// The product is added.
     Add,
 }
 
@@ -102,17 +102,17 @@ pub fn product(
     factor: f32,
 ) {
     if m == 0 || n == 0 || k == 0 {
-        // Sums of nothing; gemm itself sets them to 0 where they are to be fresh.
+        // Empty sums; gemm sets them to 0 if it overwrites.
         run(c, stride, write, a, b, (m, n, k), factor, Parallelism::None);
         return;
     }
-    // gemm packs a factor whose numbers of one column lie apart number by number, once for every thread: slower than to turn
-    // it whole. The sums stay the same.
-    // It also has a way of its own for the smallest products, in another order of the sums: turned, they go the way of the others,
-    // so that a row's bits do not hang on how many stand beside it. Adapters' few columns keep it: it rounds less.
+    // gemm packs a column-major factor element by element, once per thread: slower than transposing it first. The sums stay
+    // the same.
+    // It also has another algorithm for the smallest products, with another order of sums: transposed, they use the usual one,
+    // so that a row's bits do not depend on the number of rows. Adapters' few columns keep it: it rounds less.
     if (m >= TRANSPOSE_ROWS || (m * n <= SMALLEST && n >= TILE)) && b.rows == 1 && b.columns > 1 {
         assert!(b.holds(k, n), "a factor is too short");
-        // Taken, not borrowed: this thread may come by here again while it waits for the others.
+        // Taken, not borrowed: this thread may run another product while it waits for the others.
         let mut copy = TRANSPOSED.take();
         copy.resize(copy.len().max(n * k), 0.0);
         transpose(b.data, b.columns, (n, k), &mut copy[..n * k]);
@@ -123,7 +123,7 @@ pub fn product(
     shared(c, stride, write, a, b, (m, n, k), factor);
 }
 
-/// As [`product`], factors as they lie.
+/// As [`product`], without transposing.
 fn shared(
     c: &mut [f32],
     stride: usize,
@@ -139,8 +139,8 @@ fn shared(
         return;
     }
     assert!(fits(c, stride, (m, n)) && a.holds(m, k), "a matrix is too short");
-    // gemm alone leaves threads idle at the sizes of small models; many rows are shared out here. The order of a sum is along
-    // k, which no cut touches.
+    // gemm alone leaves threads idle at the sizes of small models, so many rows are split here. Sums run along
+    // k, which is not split.
     let part = m.div_ceil(threads).next_multiple_of(TILE);
     c.par_chunks_mut(part * stride).take(m.div_ceil(part)).enumerate().for_each(|(i, c)| {
         let first = i * part;
@@ -149,12 +149,12 @@ fn shared(
     });
 }
 
-/// Whether m rows of n numbers, `stride` apart, lie in `c`.
+/// Whether m rows of n elements, `stride` apart, are within `c`.
 fn fits(c: &[f32], stride: usize, (m, n): (usize, usize)) -> bool {
     n <= stride && last(m, stride).and_then(|at| at.checked_add(n)).is_some_and(|end| end <= c.len())
 }
 
-/// Where the last of `n` begins, `apart` from one to the next; none where that is beyond any address.
+/// Offset of the last of `n` items `apart` from each other; none on overflow.
 fn last(n: usize, apart: usize) -> Option<usize> {
     n.checked_sub(1)?.checked_mul(apart)
 }
@@ -178,7 +178,7 @@ fn run(
     let steps = [stride, a.columns, a.rows, b.columns, b.rows];
     assert!(steps.iter().all(|step| isize::try_from(*step).is_ok()), "a step is beyond any address");
     #[expect(unsafe_code, reason = "gemm takes pointers")]
-    // SAFETY: the assertions above hold every access within the three slices, and `c` is borrowed alone.
+    // SAFETY: the assertions above keep every access within the three slices, and `c` is borrowed mutably.
     unsafe {
         gemm::gemm(
             m,
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_shared_out_over_threads_are_those_of_one() {
+    fn rows_split_over_threads_equal_those_of_one_thread() {
         let (m, n, k, stride, first) = (SHARED * rayon::current_num_threads() + 37, 5, 33, 17, 12);
         let a: Vec<f32> = (0..m * k).map(|i| (i as f32 * 0.7).sin()).collect();
         let b: Vec<f32> = (0..n * k).map(|i| (i as f32 * 0.3).cos()).collect();
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_of_nothing_are_0() {
+    fn empty_sums_are_0() {
         for m in [0, 1, 500] {
             let mut c = vec![1.0f32; m * 3];
             product(&mut c, 3, WriteMode::Add, View::rows(&[], 0), View::rows(&[], 3), (m, 3, 0), 1.0);
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_the_same_bits_in_whatever_company() {
+    fn a_row_has_the_same_bits_whatever_the_other_rows() {
         for (n, k) in [(192, 576), (576, 192), (2048, 64), (16, 16), (16, 48), (40, 12)] {
             let a: Vec<f32> = (0..900 * k).map(|i| (i as f32 * 0.7).sin()).collect();
             let b: Vec<f32> = (0..n * k).map(|i| (i as f32 * 0.3).cos()).collect();

@@ -1,6 +1,6 @@
-//! Weights of a softmax over a vocabulary in f64, as sampling needs them.
+//! Softmax weights over a vocabulary in f64, for sampling.
 //!
-//! Owns the vectorised exponential. Refuses cuts and draws: those are the sampler's.
+//! Owns the vectorised exponential. Refuses truncation and drawing, which are the sampler's.
 
 use crate::lanes::simd;
 
@@ -10,7 +10,7 @@ use crate::lanes::simd;
 fn exp(x: f64) -> f64 {
     const ROUND: f64 = 6_755_399_441_055_744.0;
     let held = if x < -708.0 { -708.0 } else { x };
-    // The sum's last bits are the nearest whole number.
+    // The sum's last bits are the nearest integer.
     let rounded = held.mul_add(std::f64::consts::LOG2_E, ROUND);
     let n = rounded - ROUND;
     let r = n.mul_add(-0.693_147_180_369_123_8, held);
@@ -38,7 +38,7 @@ fn exp(x: f64) -> f64 {
 }
 
 simd! {
-    /// The largest number; −∞ of none, NaN where one of them is NaN.
+    /// The largest element; −∞ of none, NaN if any is NaN.
     pub fn max_or_nan(z: &[f32]) -> f32 {
         let mut none = [false; 16];
         let (parts, rest) = z.as_chunks::<16>();
@@ -50,7 +50,7 @@ simd! {
         if none.contains(&true) || rest.iter().any(|x| x.is_nan()) { f32::NAN } else { crate::lanes::max(z) }
     }
 
-    /// `w = e^((z − top)·inv_temp)` for inv_temp > 0; gives Σ w, which is NaN where a number is NaN.
+    /// `w = e^((z − top)·inv_temp)` for inv_temp > 0; returns Σ w, which is NaN if any element is NaN.
     ///
     /// # Panics
     /// When the lengths do not fit.

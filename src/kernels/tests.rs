@@ -1,4 +1,4 @@
-//! What every kernel promises together: a number that is none comes out wherever it went in.
+//! Every kernel propagates NaN.
 
 use crate::adam::{Adam, adamw, squares};
 use crate::attention::{AttentionSegment, AttentionShape, BackwardInputs, backward, fold, forward};
@@ -13,7 +13,7 @@ fn noise(n: usize, seed: f32) -> Vec<f32> {
     (0..n).map(|i| ((i as f32 + seed) * 12.9898).sin() * 1.3).collect()
 }
 
-/// Runs a kernel with NaN at each place of one input in turn; `depends(place, output)` says which outputs must be none then.
+/// Runs a kernel with NaN at each place of one input in turn; `depends(place, output)` says which outputs must then be NaN.
 fn poison(
     what: &str,
     inputs: &[Vec<f32>],
@@ -38,7 +38,7 @@ fn poison(
 }
 
 #[test]
-fn the_leaves_hand_on_what_is_no_number() {
+fn leaf_operations_propagate_nan() {
     let (rows, width) = (3, 21);
     let (x, gamma, dy) = (noise(rows * width, 0.1), noise(width, 0.7), noise(rows * width, 0.5));
     poison(
@@ -167,7 +167,7 @@ fn the_leaves_hand_on_what_is_no_number() {
 }
 
 #[test]
-fn products_hand_on_what_is_no_number() {
+fn products_propagate_nan() {
     let (m, n, k) = (5, 19, 7);
     poison(
         "product",
@@ -211,7 +211,7 @@ fn products_hand_on_what_is_no_number() {
             |v| multiplied(&matrix, &v[0]),
             |_, place, y| place / width == y / out,
         );
-        // Infinite is no number to go on with either.
+        // Infinities are propagated as non-finite values.
         let mut x = noise(rows * width, 0.1);
         x[width + 3] = f32::INFINITY;
         let y = multiplied(&matrix, &x);
@@ -238,7 +238,7 @@ fn products_hand_on_what_is_no_number() {
 }
 
 #[test]
-fn attention_hands_on_what_is_no_number() {
+fn attention_propagates_nan() {
     let shape = AttentionShape { tokens: 70, heads: 2, kv_heads: 1, width: 4 };
     let segments = [AttentionSegment { prefix: 0..0, own: 0..3 }, AttentionSegment { prefix: 0..3, own: 3..70 }];
     let (n, w) = (shape.tokens, shape.width);
@@ -255,7 +255,7 @@ fn attention_hands_on_what_is_no_number() {
         fold(&dv, shape, &mut dv_all);
         [out, lse, dq, dk_all, dv_all].concat()
     };
-    // Every key is seen by itself and by all after it.
+    // Every query attends to itself and all before it.
     let sees = |query: usize, key: usize| key <= query;
     poison("attention", &all, run, |input, place, y| {
         let (out, lse, dq) = (2 * size, 2 * size + 2 * n, 4 * size + 2 * n);
@@ -284,7 +284,7 @@ fn attention_hands_on_what_is_no_number() {
                 _ => sees(t, token),
             };
         }
-        // A key's gradient: every query that sees it and is none.
+        // A key's gradient: NaN from every query that attends to it.
         let (t, values, column) = ((y - dq) / w % n, y >= dq + size, y % w);
         match (input, values) {
             (0, _) => sees(token, t),
@@ -298,7 +298,7 @@ fn attention_hands_on_what_is_no_number() {
 }
 
 #[test]
-fn attention_of_single_queries_hands_on_what_is_no_number() {
+fn cached_attention_propagates_nan() {
     let (heads, kv, width, n) = (4, 2, 5, 7);
     let all = [noise(heads * width, 0.1), noise(n * kv * width, 0.2), noise(n * kv * width, 0.3)];
     let run = |v: &[Vec<f32>]| {
@@ -316,7 +316,7 @@ fn attention_of_single_queries_hands_on_what_is_no_number() {
 }
 
 #[test]
-fn the_vocabulary_hands_on_what_is_no_number() {
+fn logit_statistics_propagate_nan() {
     let n = 37;
     for (target, block, inv_temp) in [(5, 37, 1.0), (5, 16, 0.7), (36, 10, 1.0)] {
         let stats = |z: &[f32]| {
@@ -341,7 +341,7 @@ fn the_vocabulary_hands_on_what_is_no_number() {
             },
             |_, _, _| true,
         );
-        // The likeliest is known of numbers only.
+        // There is no argmax with NaN.
         let mut z = noise(n, 0.1);
         z[target] = 9.0;
         assert!(stats(&z).0.stats().top1);
@@ -349,9 +349,9 @@ fn the_vocabulary_hands_on_what_is_no_number() {
         assert!(!stats(&z).0.stats().top1);
         for e in [0.0, -0.3] {
             let back = |v: &[Vec<f32>]| {
-                let said: LogitStats = stats(&v[0]).0.stats();
+                let row: LogitStats = stats(&v[0]).0.stats();
                 let mut z = v[0].clone();
-                logits_backward(&mut z, 0, target, &said, inv_temp, 0.8, e);
+                logits_backward(&mut z, 0, target, &row, inv_temp, 0.8, e);
                 z
             };
             poison("logits_backward", &[noise(n, 0.1)], back, |_, _, _| true);

@@ -1,15 +1,15 @@
-//! The backend of accelerators: forward and backward of the decoder written by hand over candle tensors.
+//! The accelerator backend: hand-written forward and backward of the decoder over candle tensors.
 //!
-//! Owns the same mathematics as the reference, which stays its oracle: tests hold both equal on the CPU, in f32 to 1e-5
-//! and every gradient to 1e-4, and in bf16 as near as that type can be. Refuses candle's graph: no tensor here is tracked.
+//! Computes the same mathematics as the reference, its oracle: tests compare both on the CPU, in f32 to 1e-5
+//! and every gradient to 1e-4, and in bf16 within that type's precision. Refuses candle's graph: no tensor here is tracked.
 //!
-//! **Types.** Products are made in the type of the frozen weights, with grads in f32; the residual stream, log-probs, adapters
-//! and gradients are f32. **Speed.** As on the CPU: no gradient of a frozen weight, rows without padding, common beginnings
-//! once, the head for scored tokens alone. What reads the same input is one product, and one small tensor is read back in a
-//! pass. The innermost operations are a table ([`leaf::LeafOps`]), composed of candle's or kernels of its own.
+//! **Types.** Matrix products use the type of the frozen weights, with f32 accumulators; the residual stream, log-probs, adapters
+//! and gradients are f32. **Speed.** As on the CPU: no gradient of a frozen weight, rows without padding, shared prefixes
+//! once, the head for scored tokens only. Modules that read the same input are one product, and a pass reads back one small
+//! tensor. The leaf operations are a table ([`leaf::LeafOps`]): composed of candle's operations, or own kernels.
 //!
-//! **Memory.** Each layer keeps its input; the activations of what its way back needs is kept as long as the budget allows, and
-//! recomputed where not. Where memory runs out that activations is dropped first, and then fewer rows go through a layer at one time.
+//! **Memory.** Every layer's input is saved; its other activations are saved while the budget allows, and recomputed otherwise
+//! (gradient checkpointing). If memory runs out, saved activations are dropped first; then fewer rows go through a layer at once.
 
 mod attention;
 #[cfg(any(test, feature = "cuda"))]
@@ -43,18 +43,18 @@ use logprobs::CudaSavedLogprobs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What lasts from pass to pass.
+/// The state that lasts from pass to pass.
 pub(crate) struct CudaBackend {
     ops: LeafOps,
     grads: CudaGradients,
     token_budget: TokenBudget,
-    /// Bytes of activations that may be kept beside the layers' inputs.
+    /// Bytes of activations that may be saved besides the layers' inputs.
     budget: AtomicUsize,
-    /// Bytes of them that are kept now.
+    /// Bytes of them that are saved now.
     kept: Arc<AtomicUsize>,
 }
 
-/// What the way back needs of a forward.
+/// What a forward pass saves for its backward.
 struct SavedForward {
     layout: DeviceLayout,
     mode: Mode,
@@ -64,7 +64,7 @@ struct SavedForward {
     last: Tensor,
 }
 
-/// The fastest table there is on a device.
+/// The fastest leaf operations for a device.
 fn ops(device: &Device) -> LeafOps {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
@@ -75,10 +75,10 @@ fn ops(device: &Device) -> LeafOps {
 }
 
 impl CudaBackend {
-    /// For `decoder`, wherever it computes.
+    /// For `decoder`, on any device.
     ///
     /// # Errors
-    /// When the memory cannot be had.
+    /// When memory runs out.
     pub(super) fn new(decoder: &mut Decoder) -> Result<Self, Error> {
         decoder.fuse_weights()?;
         #[cfg(feature = "cuda")]
@@ -132,7 +132,7 @@ impl CudaBackend {
         Ok((scores, Tape::new(counts, SavedForward { layout, mode, layers, logprobs, last: x })))
     }
 
-    /// Keeps what a layer's way back needs, if there is token_budget for it.
+    /// Saves a layer's activations, if the budget allows.
     fn keep(&self, activations: CudaActivations) -> Option<CountedActivations> {
         let bytes = activations.bytes();
         let before = self.kept.fetch_add(bytes, Ordering::Relaxed);
@@ -147,7 +147,7 @@ impl CudaBackend {
         drop(last);
         for i in (0..decoder.depth()).rev() {
             let Some(CudaSavedLayer { x, mut activations, modules }) = layers.pop() else {
-                return Err(Error::Asked("the tape is too short; this is an error of the program".into()));
+                return Err(Error::Asked("the tape is too short; this is a bug".into()));
             };
             let modules = match modules {
                 Some(modules) => modules,
@@ -246,7 +246,7 @@ impl Backend for CudaBackend {
     }
 }
 
-/// Frees what was kept beside the layers' inputs, and keeps no more from here on; false where nothing was.
+/// Drops all saved activations but the layers' inputs, and saves no more from here on; false if there were none.
 fn drop_activations(budget: &AtomicUsize, layers: &mut [CudaSavedLayer]) -> bool {
     let some = layers.iter().any(|saved| saved.activations.is_some());
     for saved in layers.iter_mut() {
@@ -256,13 +256,13 @@ fn drop_activations(budget: &AtomicUsize, layers: &mut [CudaSavedLayer]) -> bool
     some
 }
 
-/// The tokens' vectors, (tokens, H), in f32.
+/// The token embeddings, (tokens, H), in f32.
 fn embed(decoder: &Decoder, layout: &DeviceLayout) -> Result<Tensor, Error> {
     let rows = decoder.embedding().stored().detach().index_select(&layout.ids, 0)?;
     scaled(decoder, rows.to_dtype(DType::F32)?)
 }
 
-/// Times the scale of the embeddings.
+/// Multiplies by the embedding scale.
 fn scaled(decoder: &Decoder, x: Tensor) -> Result<Tensor, Error> {
     let scale = decoder.config().embedding_scale;
     Ok(if scale == 1.0 { x } else { (x * scale)? })

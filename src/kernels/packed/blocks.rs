@@ -1,11 +1,11 @@
-//! The blocks of GGUF files, and how they are laid into tiles.
+//! The quantised blocks of GGUF files, and their packing into tiles.
 //!
-//! The codings are those of ggml (`ggml-common.h`, `ggml-quants.c`): a block is one scale or more and whole numbers.
+//! The formats are those of ggml (`ggml-common.h`, `ggml-quants.c`): a block has one or more scales and integers.
 
 use super::{BLOCK, Cells, TILE};
 use rayon::prelude::*;
 
-/// How a file codes blocks of weights.
+/// The quantisation format of a block of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuantFormat {
     /// 32 weights: a factor, 4 bits each, less 8.
@@ -33,14 +33,14 @@ impl QuantFormat {
     }
 }
 
-/// 32 weights as whole numbers: `factor[i / 16]·q[i] + offset`.
+/// 32 weights as integers: `factor[i / 16]·q[i] + offset`.
 struct Block {
     q: [i8; BLOCK],
     factor: [f32; 2],
     offset: f32,
 }
 
-/// An f16's number.
+/// An f16 as f32.
 fn f16(bytes: &[u8]) -> f32 {
     let bits = u32::from(u16::from_le_bytes([bytes[0], bytes[1]]));
     let (sign, exponent, fraction) = ((bits & 0x8000) << 16, bits >> 10 & 31, bits & 0x3ff);
@@ -52,12 +52,12 @@ fn f16(bytes: &[u8]) -> f32 {
     }
 }
 
-/// The half-bytes of 16 bytes, the low ones first.
+/// The nibbles of 16 bytes, the low ones first.
 fn nibbles(bytes: &[u8]) -> [i8; BLOCK] {
     std::array::from_fn(|i| if i < 16 { bytes[i] & 15 } else { bytes[i - 16] >> 4 } as i8)
 }
 
-/// Part `at` (of 32 weights) of a block of the file.
+/// Part `at` (32 weights) of a block in the file.
 fn read(format: QuantFormat, block: &[u8], at: usize) -> Block {
     match format {
         QuantFormat::Q4_0 => {
@@ -94,7 +94,7 @@ fn read(format: QuantFormat, block: &[u8], at: usize) -> Block {
     }
 }
 
-/// The matrix's tiles; none when the lengths do not fit.
+/// Packs a matrix into tiles; none when the lengths do not fit.
 pub(super) fn packed(
     format: QuantFormat,
     bytes: &[u8],

@@ -4,7 +4,7 @@ use super::TILE;
 use crate::lanes::simd;
 use rayon::prelude::*;
 
-/// Partial sums of an output, over inputs that are as many apart; they hide the latency of an addition.
+/// Partial sums per output, over interleaved inputs; they hide the latency of an addition.
 const SPLIT: usize = 4;
 
 /// Rows (out, width) by tile, `[input][output]`; outputs beyond the last are zero.

@@ -1,4 +1,4 @@
-//! Products against their definition, by every format, alone and in company, with and without the wide instructions.
+//! Products against their definition, in every format, alone and with other rows, with and without SIMD instructions.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn noise(n: usize, seed: u32) -> Vec<u8> {
     (0..n).map(|_| next()).collect()
 }
 
-/// Blocks of random bytes with scales that are numbers.
+/// Blocks of random bytes with finite scales.
 fn matrix(format: QuantFormat, out: usize, width: usize) -> Matrix {
     let (weights, size, scales): (usize, usize, &[usize]) = match format {
         QuantFormat::Q4_0 => (32, 18, &[0]),
@@ -47,7 +47,7 @@ fn multiplied(m: &Matrix, x: &[f32]) -> Vec<f32> {
 }
 
 #[test]
-fn products_are_those_of_the_rows_and_do_not_depend_on_company_or_instructions() {
+fn products_equal_their_definition_and_do_not_depend_on_other_rows_or_instructions() {
     let (out, width, n) = (27, 512, 9);
     let x = inputs(n, width);
     let floats: Vec<f32> = inputs(out, width).iter().map(|x| x * 0.37).collect();

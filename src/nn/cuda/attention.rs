@@ -1,10 +1,10 @@
-//! Causal attention of segments that may share a prefix, composed of candle's operations, in blocks of queries: no
-//! (tokens × tokens) matrix exists.
+//! Causal attention of segments that may share a prefix, with candle's operations, in blocks of queries: no
+//! (tokens × tokens) matrix is created.
 //!
-//! Every query sees the prefix of its segment, its own segment up to itself, and nothing else. Query head h reads key head
+//! Every query attends to the prefix of its segment and its own segment up to itself. Query head h reads key head
 //! `h / (heads / kv_heads)`: the queries that share a key head are stacked, so that keys are never copied per query head. The
-//! backward makes each block's weights again from the kept log-sums (Dao 2023): with `P = exp(S − lse)` and
-//! `D = rowsum(dO ⊙ O)`, `dV = Pᵀ·dO`, `dS = P ⊙ (dO·Vᵀ − D)`, `dQ = dS·K`, `dK = dSᵀ·Q`, each times the scale where due.
+//! backward recomputes each block's weights from the saved log-sum-exp (Dao 2023): with `P = exp(S − lse)` and
+//! `D = rowsum(dO ⊙ O)`, `dV = Pᵀ·dO`, `dS = P ⊙ (dO·Vᵀ − D)`, `dQ = dS·K`, `dK = dSᵀ·Q`, with the scale where needed.
 
 use super::layout::Part;
 use super::leaf::HeadShape;
@@ -32,7 +32,7 @@ fn blocks(segment: &AttentionSegment) -> impl Iterator<Item = Block> + '_ {
     })
 }
 
-/// Heads of tokens in one piece, (heads, tokens, width) in f32, from columns of rows.
+/// Contiguous heads, (heads, tokens, width) in f32, from columns of token rows.
 fn heads(x: &Tensor, rows: &Range<usize>, first: usize, heads: usize, width: usize) -> Result<Tensor, Error> {
     let x = x.narrow(0, rows.start, rows.len())?.narrow(1, first, heads * width)?.contiguous()?;
     Ok(x.reshape((rows.len(), heads, width))?.transpose(0, 1)?.contiguous()?.to_dtype(DType::F32)?)
@@ -45,7 +45,7 @@ fn flat(x: &Tensor) -> Result<Tensor, Error> {
 }
 
 impl Block {
-    /// Keys or values of the block, (kv_heads, seen, width), from the first column of theirs.
+    /// Keys or values that the block attends to, (kv_heads, seen, width); `first` is their first column.
     fn seen(&self, qkv: &Tensor, first: usize, shape: HeadShape) -> Result<Tensor, Error> {
         let own = heads(qkv, &self.own, first, shape.kv_heads, shape.width)?;
         if self.prefix.is_empty() {
@@ -59,7 +59,7 @@ impl Block {
         Ok(heads(x, &self.queries, 0, shape.heads, shape.width)?.reshape((shape.kv_heads, (), shape.width))?)
     }
 
-    /// 0 where a query sees a key, −∞ where not: (queries, seen).
+    /// 0 where a query attends to a key, −∞ where not: (queries, seen).
     fn mask(&self, device: &Device) -> Result<Tensor, Error> {
         let (rows, columns) = (self.queries.len(), self.prefix.len() + self.own.len());
         let last = |row: usize| self.prefix.len() + self.queries.start + row - self.own.start;
@@ -68,7 +68,7 @@ impl Block {
         Ok(Tensor::from_vec(all, (rows, columns), device)?)
     }
 
-    /// `scale · Q·Kᵀ` with the mask on it, (kv_heads, group·queries, seen).
+    /// `scale · Q·Kᵀ` with the mask added, (kv_heads, group·queries, seen).
     fn scores(&self, q: &Tensor, k: &Tensor, shape: HeadShape) -> Result<Tensor, Error> {
         let scores = (q.matmul(&k.t()?)? * scale(shape))?;
         let (kv, stacked, columns) = scores.dims3()?;

@@ -1,4 +1,4 @@
-//! What kernels and cuBLAS are told in numbers: the blocks in which attention goes over the segments, and how matrices lie.
+//! Parameters for kernels and cuBLAS: the blocks of attention over the segments, and matrix layouts.
 
 #[cfg(feature = "cuda")]
 use crate::model::error::Error;
@@ -10,16 +10,16 @@ use tiebreak_kernels::attention::AttentionSegment;
 pub(super) const ROWS: usize = 64;
 /// Threads of such a block.
 pub(super) const THREADS: usize = 128;
-/// Keys, or queries, that a block goes over at one time.
+/// Keys, or queries, that a block processes at once.
 const TILE: usize = 32;
 
-/// Bytes of shared memory of attention's forward for heads of `width` numbers: queries, a tile of keys and of values, and
-/// each warp's weights. As the kernel lays them out.
+/// Bytes of shared memory of attention's forward for heads of `width`: queries, a tile of keys and of values, and
+/// each warp's weights, as laid out in the kernel.
 pub(super) fn shared_forward(width: usize) -> usize {
     (ROWS + 2 * TILE) * (width + 8) * 2 + weights()
 }
 
-/// As [`shared_forward`] of both kernels of the backward: two of everything.
+/// As [`shared_forward`] for both backward kernels, which need two of everything.
 pub(super) fn shared_back(width: usize) -> usize {
     2 * (ROWS + TILE) * (width + 8) * 2 + 2 * weights()
 }
@@ -28,7 +28,7 @@ fn weights() -> usize {
     ROWS * (TILE + 4) * 4
 }
 
-/// The blocks in which attention's kernels go over the segments of a batch.
+/// The blocks of a batch's segments for attention's kernels.
 #[cfg(feature = "cuda")]
 #[derive(Clone)]
 pub(super) struct Blocks {
@@ -63,8 +63,8 @@ pub(super) fn queries(segments: &[AttentionSegment]) -> Vec<[u32; 5]> {
     segments.iter().flat_map(of).collect()
 }
 
-/// Blocks of keys: first and last key, and the place behind the last query that sees them all. What follows a prefix are its
-/// branches, so that a key is seen by every place from itself to there.
+/// Blocks of keys: first and last key, and the end of the queries that attend to them. A prefix is followed by its
+/// branches, so every position from a key to that end attends to it.
 pub(super) fn keys(segments: &[AttentionSegment]) -> Vec<[u32; 3]> {
     let mut out = Vec::new();
     for (i, s) in segments.iter().enumerate() {
@@ -77,16 +77,16 @@ pub(super) fn keys(segments: &[AttentionSegment]) -> Vec<[u32; 3]> {
     out
 }
 
-/// How a matrix lies for cuBLAS, which stores by columns: a matrix in rows is its transpose there.
+/// A matrix's layout for cuBLAS, which is column-major: a row-major matrix is its transpose there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct MatrixLayout {
-    /// Whether it lies in columns here, and is to be transposed there.
+    /// Whether it is column-major here, so that cuBLAS must transpose it.
     pub(super) transposed: bool,
-    /// Numbers from one row (transposed: column) to the next.
+    /// Leading dimension: distance from one row (transposed: column) to the next.
     pub(super) ld: usize,
 }
 
-/// How a matrix of these dimensions and strides lies; none where neither its rows nor its columns are in one piece.
+/// The layout of a matrix of these dimensions and strides; none if neither rows nor columns are contiguous.
 pub(super) fn matrix_layout(dims: &[usize], strides: &[usize]) -> Option<MatrixLayout> {
     let (&[rows, columns], &[down, along]) = (dims, strides) else { return None };
     if (along == 1 || columns == 1) && (down >= columns || rows == 1) {

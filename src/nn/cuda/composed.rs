@@ -1,4 +1,4 @@
-//! The innermost operations composed of candle's, on any device.
+//! The leaf operations, composed of candle's operations, on any device.
 
 use super::attention;
 use super::leaf::{AdapterPart, DeviceLogitStats, HeadShape, LeafOps, LogitGradInput};
@@ -6,7 +6,7 @@ use crate::model::error::Error;
 use crate::model::layer::Activation;
 use candle_core::{D, DType, Tensor};
 
-/// Every operation composed of candle's.
+/// Every leaf operation, composed of candle's operations.
 pub(super) const COMPOSED: LeafOps = LeafOps {
     norm,
     norm_back,
@@ -91,7 +91,7 @@ fn gated_back(gate_up: &Tensor, d: &Tensor, activation: Activation) -> Result<Te
     Ok(Tensor::cat(&[dgate, dup], 1)?.to_dtype(gate_up.dtype())?)
 }
 
-/// The activation of x in f32, and its slope.
+/// The activation of x in f32, and its derivative.
 fn curve(x: &Tensor, activation: Activation) -> Result<(Tensor, Tensor), Error> {
     Ok(match activation {
         Activation::Silu => {
@@ -125,8 +125,8 @@ fn curve(x: &Tensor, activation: Activation) -> Result<(Tensor, Tensor), Error> 
     })
 }
 
-/// The logits with their largest taken off, their exponentials and the sum of these.
-fn raised(logits: &Tensor, inv_temp: f64) -> Result<(Tensor, Tensor, Tensor), Error> {
+/// The logits minus their maximum, their exponentials and the sum of these.
+fn shifted_exp(logits: &Tensor, inv_temp: f64) -> Result<(Tensor, Tensor, Tensor), Error> {
     let z = if inv_temp == 1.0 { logits.clone() } else { (logits * inv_temp)? };
     let shifted = z.broadcast_sub(&z.max_keepdim(D::Minus1)?)?;
     let e = shifted.exp()?;
@@ -136,24 +136,24 @@ fn raised(logits: &Tensor, inv_temp: f64) -> Result<(Tensor, Tensor, Tensor), Er
 
 fn logit_stats(logits: &Tensor, target: &Tensor, inv_temp: f64, to: DType) -> Result<DeviceLogitStats, Error> {
     let n = target.elem_count();
-    let (shifted, e, sum) = raised(logits, inv_temp)?;
+    let (shifted, e, sum) = shifted_exp(logits, inv_temp)?;
     let log_sum = sum.log()?;
     let logp = (shifted.gather(&target.reshape((n, 1))?, 1)? - &log_sum)?;
-    // H = log Σe − Σ e·z / Σe, both with the largest taken off.
+    // H = log Σe − Σ e·z / Σe, both with the maximum subtracted.
     let entropy = (&log_sum - (row_sum(&(&e * &shifted)?)? / &sum)?)?;
-    // NaN where the log-prob is: the likeliest is known of numbers only.
+    // NaN where the log-prob is NaN, which has no argmax.
     let top1 = logits.argmax(D::Minus1)?.eq(target)?.to_dtype(DType::F32)?.reshape((n, 1))?;
     let top1 = (top1 + (&logp * 0.0)?)?;
     let mean = (logits.mean_keepdim(D::Minus1)? * inv_temp)?;
     let collision = (row_sum(&e.sqr()?)?.log()? - (log_sum * 2.0)?)?;
-    let said = Tensor::cat(&[logp, entropy, top1, mean, collision], 1)?;
-    Ok(DeviceLogitStats { stats: said, p: e.broadcast_div(&sum)?.to_dtype(to)? })
+    let stats = Tensor::cat(&[logp, entropy, top1, mean, collision], 1)?;
+    Ok(DeviceLogitStats { stats, p: e.broadcast_div(&sum)?.to_dtype(to)? })
 }
 
 /// `inv_temp·(g·(onehot − p) − e·p ⊙ (log p + H))`.
 fn logits_backward(logits: &Tensor, input: &LogitGradInput<'_>, to: DType) -> Result<Tensor, Error> {
     let n = input.target.elem_count();
-    let (shifted, e, sum) = raised(logits, input.inv_temp)?;
+    let (shifted, e, sum) = shifted_exp(logits, input.inv_temp)?;
     let p = e.broadcast_div(&sum)?;
     let mut d = p.broadcast_mul(&input.logp.neg()?)?;
     d = d.scatter_add(&input.target.reshape((n, 1))?, &input.logp.contiguous()?, 1)?;
@@ -182,7 +182,7 @@ fn add_product(y: Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
     Ok((y + a.matmul(b)?)?)
 }
 
-/// One below the other; the one itself where it is alone.
+/// Concatenates along the rows.
 pub(super) fn stack(parts: &[Tensor]) -> Result<Tensor, Error> {
     if let [one] = parts { Ok(one.clone()) } else { Ok(Tensor::cat(parts, 0)?) }
 }

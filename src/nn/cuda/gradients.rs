@@ -1,4 +1,4 @@
-//! CudaGradients of gradients in f32, in the pieces in which they are made: modules that read one input have theirs together.
+//! Accumulates the CUDA backend's gradients in f32: modules that read one input share one tensor.
 
 use crate::model::error::Error;
 use crate::nn::contract::Gradients;
@@ -8,12 +8,12 @@ use candle_core::{Tensor, TensorId, Var};
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// What a piece belongs to.
+/// The key of an accumulated gradient tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Slot {
-    /// The embedding (V, H), and the head where it is the same.
+    /// The embedding (V, H), and a tied head.
     Embedding,
-    /// A head of its own (V, H).
+    /// An untied head (V, H).
     Head,
     /// The final norm (H).
     LastNorm,
@@ -21,11 +21,11 @@ pub(super) enum Slot {
     Score,
     /// A norm of a layer.
     Norm(usize, ModuleGroup),
-    /// A part of the modules that stand at a group of a layer.
+    /// One parameter of a layer's group of modules.
     Module(usize, ModuleGroup, ModuleParam),
 }
 
-/// Places in a layer.
+/// Modules of a layer that read one input, and norms by the same keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum ModuleGroup {
     /// Queries, keys and values; their norm.
@@ -34,7 +34,7 @@ pub(super) enum ModuleGroup {
     Query,
     /// The norm of keys.
     Key,
-    /// Attention's output; the norm after it.
+    /// Attention's output projection; the norm after it.
     Out,
     /// Gate and up; their norm.
     GateUp,
@@ -42,7 +42,7 @@ pub(super) enum ModuleGroup {
     Down,
 }
 
-/// Parts of modules.
+/// The parameters of modules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum ModuleParam {
     /// (out, in).
@@ -51,22 +51,22 @@ pub(super) enum ModuleParam {
     Bias,
     /// (Σ r, in).
     A,
-    /// (out, Σ r), of which the blocks on the diagonal count; without the adapters' scale.
+    /// (out, Σ r), of which only the diagonal blocks count; without the adapters' scale.
     B,
-    /// DoRA's lengths, (out).
+    /// DoRA's magnitudes, (out).
     Magnitude,
 }
 
-/// Where a trained parameter's sum is.
+/// Where a trainable's gradient is in the accumulated tensors.
 struct ParamLocation {
     slot: Slot,
     rows: Range<usize>,
-    /// Of a matrix's columns; none: all.
+    /// Columns of a matrix; none: all.
     columns: Option<Range<usize>>,
     factor: f64,
 }
 
-/// dL/dθ so far; none until something was added.
+/// dL/dθ so far; none until the first is added.
 #[derive(Default)]
 pub(super) struct CudaGradients {
     locations: HashMap<TensorId, ParamLocation>,
@@ -74,7 +74,7 @@ pub(super) struct CudaGradients {
 }
 
 impl CudaGradients {
-    /// Nothing yet, for the trainables of `decoder`.
+    /// No gradients yet, for the trainables of `decoder`.
     pub(super) fn new(decoder: &Decoder) -> Self {
         let mut grads = Self::default();
         let mut whole = |var: Option<&Var>, slot| grads.register(var, slot, None, None, 1.0);
@@ -111,8 +111,8 @@ impl CudaGradients {
                     low = ranks.end;
                     grads.register(Some(&lora.a), slot(ModuleParam::A), Some(ranks.clone()), None, 1.0);
                     grads.register(Some(&lora.b), slot(ModuleParam::B), Some(rows.clone()), Some(ranks), lora.scale);
-                    let lengths = lora.dora.as_ref().map(|d| &d.magnitude);
-                    grads.register(lengths, slot(ModuleParam::Magnitude), Some(rows), None, 1.0);
+                    let magnitude = lora.dora.as_ref().map(|d| &d.magnitude);
+                    grads.register(magnitude, slot(ModuleParam::Magnitude), Some(rows), None, 1.0);
                 }
             }
         }
@@ -132,7 +132,7 @@ impl CudaGradients {
         self.locations.insert(var.as_tensor().id(), ParamLocation { slot, rows, columns, factor });
     }
 
-    /// Adds all of them, or none where there is no memory for it.
+    /// Adds all of them, or none if memory runs out.
     pub(super) fn add_all(&mut self, more: &[(Slot, Tensor)]) -> Result<(), Error> {
         let sum = |(slot, more): &(Slot, Tensor)| {
             Ok(match self.all.get(slot) {
@@ -147,7 +147,7 @@ impl CudaGradients {
         Ok(())
     }
 
-    /// Gives the grads, one for each trainable, and starts again from none.
+    /// Returns the gradients, one for each trainable, and resets them.
     pub(super) fn take(&mut self, decoder: &Decoder) -> Result<Gradients, Error> {
         let all = std::mem::take(&mut self.all);
         let of = |(_, var): &(String, Var)| -> Result<Option<Tensor>, Error> {
@@ -164,7 +164,7 @@ impl CudaGradients {
     }
 }
 
-/// The modules that read one input.
+/// The modules of a group.
 pub(super) fn modules_of(layer: &Layer, group: ModuleGroup) -> Vec<&Linear> {
     match group {
         ModuleGroup::Qkv => vec![&layer.q, &layer.k, &layer.v],

@@ -1,4 +1,4 @@
-//! One decoder layer, forward and back: attention and a gated feed-forward, each with its residual, and norms before or after
+//! One decoder layer, forward and backward: attention and a gated feed-forward, each with its residual, and norms before or after
 //! them as the model's `LayerSpec` says.
 //!
 //! ```text
@@ -6,7 +6,7 @@
 //! └────────────────────────────────────────────────────────────┘  └──────────────────────────────────────────────────┘
 //! ```
 //!
-//! The residual stream and its gradient are f32, what lies between in the type of the products.
+//! The residual stream and its gradient are f32, everything between in the type of the products.
 
 use super::gradients::{ModuleGroup, Slot, modules_of};
 use super::layout::Part;
@@ -20,31 +20,31 @@ use candle_core::Tensor;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What is kept of a layer: its input, and where there is room the activations of what its way back needs.
+/// What the forward saves of a layer: its input, and its activations if the memory budget allows.
 pub(super) struct CudaSavedLayer {
     pub(super) x: Tensor,
     pub(super) activations: Option<CountedActivations>,
     pub(super) modules: Option<LayerModules>,
 }
 
-/// What the way back needs beside the input.
+/// A layer's activations that the backward reads, besides the input.
 pub(super) struct CudaActivations {
-    /// `[queries | keys | values]`, turned.
+    /// `[queries | keys | values]` after RoPE.
     qkv: Tensor,
-    /// The same before norms and turning, where there are norms.
+    /// The same before norms and RoPE, if there are norms.
     raw: Option<Tensor>,
     /// The attention's output, (tokens, heads·head_dim).
     out: Tensor,
-    /// Log-sums of the attention's weights, (tokens, heads).
+    /// Log-sum-exp of each query's attention scores, (tokens, heads).
     lse: Tensor,
-    /// What a norm after attention reads, and one after the feed-forward, (tokens, H).
+    /// Inputs of the norms after attention and after the feed-forward, (tokens, H).
     o_raw: Option<Tensor>,
     down_raw: Option<Tensor>,
     /// The residual stream after attention, (tokens, H).
     mid: Tensor,
     /// `[gate | up]`, (tokens, 2·ff).
     gate_up: Tensor,
-    /// drop(x)·Aᵀ of the modules.
+    /// drop(x)·Aᵀ of each group's adapters.
     low: [Option<Tensor>; 4],
 }
 
@@ -58,7 +58,7 @@ impl CudaActivations {
     }
 }
 
-/// What is kept, and counted as long as it is.
+/// Saved activations, whose bytes are counted until they are dropped.
 pub(super) struct CountedActivations {
     pub(super) activations: CudaActivations,
     pub(super) bytes: usize,
@@ -71,7 +71,7 @@ impl Drop for CountedActivations {
     }
 }
 
-/// The numbers of a layer's modules, ready for a pass.
+/// The tensors of a layer's modules, ready for a pass.
 pub(super) struct LayerModules {
     index: usize,
     /// Queries, keys and values; output; gate and up; down.
@@ -79,7 +79,7 @@ pub(super) struct LayerModules {
     trained: bool,
 }
 
-/// The modules' places.
+/// The groups of modules, in order.
 const GROUPS: [ModuleGroup; 4] = [ModuleGroup::Qkv, ModuleGroup::Out, ModuleGroup::GateUp, ModuleGroup::Down];
 
 impl LayerModules {
@@ -97,7 +97,7 @@ impl LayerModules {
         Ok(Self { index, all, trained: layer.o.weight.trained().is_some() })
     }
 
-    /// What may wait for the way back: nothing, where weights are trained and copies of them would pile up.
+    /// What may be saved for the backward: nothing if weights are trained, since copies of them would pile up.
     pub(super) fn kept(self) -> Option<Self> {
         Some(self).filter(|m| !m.trained)
     }
@@ -112,7 +112,7 @@ pub(super) fn shape(decoder: &Decoder) -> HeadShape {
     HeadShape { heads: c.heads, kv_heads: c.kv_heads, width: c.head_dim }
 }
 
-/// x (tokens, H) in f32 to (tokens, H) in f32, and what the way back needs.
+/// x (tokens, H) in f32 to (tokens, H) in f32, and the activations for the backward.
 pub(super) fn forward(
     ops: &LeafOps,
     decoder: &Decoder,
@@ -130,7 +130,7 @@ pub(super) fn forward(
         Some(before) => norm(before, x),
         None => Ok(x.to_dtype(dtype)?),
     };
-    // What a block adds to the residual stream, through a norm where one stands after it, and what that norm reads.
+    // The residual connection, with the norm after the block if there is one; also returns that norm's input.
     let residual = |after: &Option<Norm>, x: &Tensor, more: Tensor| match after {
         Some(after) => Ok::<_, Error>(((ops.add_f32)(x, &norm(after, &more)?)?, Some(more))),
         None => Ok(((ops.add_f32)(x, &more)?, None)),
@@ -158,7 +158,7 @@ pub(super) fn forward(
     Ok((y, CudaActivations { qkv, raw, out, lse, o_raw, down_raw, mid, gate_up, low }))
 }
 
-/// Heads (tokens, heads, width) as the groups that a norm is over: each head, or all of them.
+/// Heads (tokens, heads, width), reshaped to what the norm is over: each head, or all heads at once.
 fn grouped(norm: &Norm, heads: &Tensor) -> Result<Tensor, Error> {
     Ok(heads.reshape((heads.dim(0)?, (), norm.weight.stored().elem_count()))?)
 }
@@ -189,8 +189,8 @@ pub(super) fn backward(
         None => Ok(x.to_dtype(dtype)?),
     };
     let back = |i: usize, x: &Tensor, dy: &Tensor, grads: &mut Vec<(Slot, Tensor)>| {
-        let stands = (modules.index, GROUPS[i]);
-        modules.fused(layer, i).backward(ops, part, mode, stands, (x, activations.low[i].as_ref()), dy, grads)
+        let position = (modules.index, GROUPS[i]);
+        modules.fused(layer, i).backward(ops, part, mode, position, (x, activations.low[i].as_ref()), dy, grads)
     };
     let norm_back = |n: &Norm, group, x: &Tensor, dy: &Tensor, on: Option<&Tensor>, grads: &mut Vec<(Slot, Tensor)>| {
         let trained = n.weight.trained().is_some();
@@ -198,7 +198,7 @@ pub(super) fn backward(
         grads.extend(dgamma.map(|d| (Slot::Norm(modules.index, group), d)));
         Ok::<_, Error>(dx)
     };
-    // dL/d of what a block gave before its norm, from dL/d of the stream behind it.
+    // Backward of the residual connection: dL/d of the block's output before its norm.
     let residual_back =
         |after: &Option<Norm>, group, raw: Option<&Tensor>, upstream: &Tensor, grads: &mut Vec<(Slot, Tensor)>| match (
             after, raw,
@@ -206,7 +206,7 @@ pub(super) fn backward(
             (Some(after), Some(raw)) => Ok(norm_back(after, group, raw, upstream, None, grads)?.to_dtype(dtype)?),
             _ => Ok::<_, Error>(upstream.to_dtype(dtype)?),
         };
-    // dL/d of the stream before a block, from dL/d of what the block reads, on top of what passed it by.
+    // dL/d of the stream before a block: that of the block's input through its norm, plus `on` of the skip connection.
     let input_back =
         |before: &Option<Norm>, group, x: &Tensor, dh: &Tensor, on: &Tensor, grads: &mut Vec<(Slot, Tensor)>| {
             match before {

@@ -1,8 +1,8 @@
-//! Linear modules that read one input, as one, with their adapters: `y = x·Wᵀ + scale·drop(x)·Aᵀ·Bᵀ (+ b)`, DoRA's lengths
-//! on it.
+//! Linear modules that read one input, fused, with their adapters: `y = x·Wᵀ + scale·drop(x)·Aᵀ·Bᵀ (+ b)`, with DoRA
+//! rescaled per output.
 //!
-//! The weights stand one below the other, so do the adapters' A; their B stand on the diagonal of one matrix. So one product
-//! gives what three modules say, and two more what their adapters add.
+//! Weights and the adapters' A are stacked; their B are diagonal blocks of one matrix. So one product
+//! computes all modules, and two more add their adapters.
 
 use super::composed::stack;
 use super::gradients::{ModuleGroup, ModuleParam, Slot};
@@ -13,13 +13,13 @@ use crate::nn::linear::{Linear, Lora};
 use crate::nn::pass::Mode;
 use candle_core::{DType, Tensor};
 
-/// FusedLinear ready for a pass.
+/// Fused modules, ready for a pass.
 pub(super) struct FusedLinear<'a> {
     parts: Vec<&'a Linear>,
     tensors: FusedTensors,
 }
 
-/// Their numbers in the type of the pass.
+/// The tensors of fused modules, in the type of the pass.
 #[derive(Clone)]
 pub(super) struct FusedTensors {
     /// (out, in).
@@ -32,13 +32,13 @@ pub(super) struct FusedTensors {
 /// The adapters of several modules as one.
 #[derive(Clone)]
 struct FusedAdapter {
-    /// (R, in): every module's A, one below the other.
+    /// (R, in): every module's A, stacked.
     a: Tensor,
-    /// (out, R): every module's scale·B on the diagonal.
+    /// (out, R): every module's scale·B as a diagonal block.
     b: Tensor,
     /// DoRA's factors, (out) in f32; 1 for modules without one.
     dora_scale: Option<Tensor>,
-    /// DoRA's factors over its lengths, (out) in f32.
+    /// DoRA's factors divided by its magnitudes, (out) in f32.
     inverse: Option<Tensor>,
 }
 
@@ -51,7 +51,7 @@ fn rank(linear: &Linear) -> usize {
 }
 
 impl FusedTensors {
-    /// The numbers of `parts` in `dtype`; `fused` is what their frozen weights are views of.
+    /// The tensors of `parts` in `dtype`; `fused` is the matrix that their frozen weights are views of.
     pub(super) fn new(
         ops: &LeafOps,
         parts: &[&Linear],
@@ -96,10 +96,10 @@ impl FusedAdapter {
         if loras.iter().any(|l| l.dora.is_some()) {
             let (mut all, mut over) = (Vec::new(), Vec::new());
             for part in parts {
-                let lengths =
+                let magnitude =
                     part.lora.as_ref().and_then(|l| l.dora.as_ref()).map(|d| d.magnitude.as_detached_tensor());
-                // m/‖·‖ is the dora_scale, so 1/‖·‖ is the dora_scale over m.
-                let (s, i) = if let (Some(s), Some(m)) = (part.dora_scale()?, lengths) {
+                // dora_scale = m/‖·‖, so 1/‖·‖ = dora_scale/m.
+                let (s, i) = if let (Some(s), Some(m)) = (part.dora_scale()?, magnitude) {
                     (s.clone(), s.div(&m)?)
                 } else {
                     let ones = Tensor::ones(rows(part), DType::F32, part.weight.stored().device())?;
@@ -115,7 +115,7 @@ impl FusedAdapter {
 }
 
 impl<'a> FusedLinear<'a> {
-    /// `parts` with their numbers.
+    /// `parts` with their tensors.
     pub(super) fn of(parts: Vec<&'a Linear>, tensors: FusedTensors) -> Self {
         Self { parts, tensors }
     }
@@ -136,7 +136,7 @@ impl<'a> FusedLinear<'a> {
         Ok(Some(self.parts.iter().filter_map(|p| p.lora.as_ref()).map(mask).collect::<Result<_, Error>>()?))
     }
 
-    /// First row of each adapted module in A, and how many.
+    /// First row and number of rows of each adapted module in A.
     fn ranks(&self) -> Vec<(usize, usize)> {
         let mut end = 0;
         let range = |r: usize| {
@@ -156,7 +156,7 @@ impl<'a> FusedLinear<'a> {
         Ok(if all.len() == 1 { all[0].clone() } else { Tensor::cat(&all, 1)? })
     }
 
-    /// What they say of x (tokens, in), (tokens, out), and drop(x)·Aᵀ.
+    /// Outputs (tokens, out) for x (tokens, in), and drop(x)·Aᵀ.
     pub(super) fn forward(
         &self,
         ops: &LeafOps,
@@ -181,8 +181,8 @@ impl<'a> FusedLinear<'a> {
         Ok((y, low))
     }
 
-    /// dL/dx from dL/dy (tokens, out), and the trainables' gradients. `x` and `low` are the forward's input and what it gave.
-    #[expect(clippy::too_many_arguments, reason = "modules, where they stand, and what goes in and out")]
+    /// dL/dx from dL/dy (tokens, out), and the trainables' gradients. `x` and `low` are the forward's input and drop(x)·Aᵀ.
+    #[expect(clippy::too_many_arguments, reason = "modules, their position, inputs and outputs")]
     pub(super) fn backward(
         &self,
         ops: &LeafOps,
@@ -203,7 +203,7 @@ impl<'a> FusedLinear<'a> {
         if let Some((adapter, low)) = adapter
             && let (Some(dora_scale), Some(inverse)) = (&adapter.dora_scale, &adapter.inverse)
         {
-            // Before the lengths: recomputed, since only what came after them was kept.
+            // The output before DoRA's rescaling: recomputed, since only the rescaled output was saved.
             let before = (ops.add_product)(x.matmul(&t.weight.t()?)?, low, &adapter.b.t()?)?;
             let through = (dy.to_dtype(DType::F32)? * before.to_dtype(DType::F32)?)?.sum(0)?;
             grads.push((slot(ModuleParam::Magnitude), (through * inverse)?));

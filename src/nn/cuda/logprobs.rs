@@ -1,8 +1,8 @@
-//! The two ends of the decoder: token log-probs in chunks of logits, and the scalar head.
+//! Token log-probs in chunks of logits, and the scalar head; forward and backward.
 //!
-//! With p the softmax of the logits `z = inv_temp · W·h`, `dlogp/dh = inv_temp · (W[y] − Σ_v p_v W_v)`: this `u` is made where the
-//! logits are at hand and kept instead of them, and the way back is `g · u`. Where the head is trained or the entropy has a
-//! gradient the logits are recomputed.
+//! With p the softmax of the logits `z = inv_temp · W·h`, `dlogp/dh = inv_temp · (W[y] − Σ_v p_v W_v)`: the forward
+//! saves this `u` instead of the logits, and the backward is `g · u`. If the head is trained or the entropy has a
+//! gradient, the logits are recomputed.
 
 use super::gradients::{CudaGradients, Slot};
 use super::layout::DeviceLayout;
@@ -16,14 +16,14 @@ use candle_core::{DType, Tensor};
 /// `u` of each scored token, (n, H) in f32, unless the head is trained.
 pub(super) struct CudaSavedLogprobs(Option<Tensor>);
 
-/// The normed states at these places, (n, H).
+/// The hidden states after the final norm at positions `at`, (n, H).
 pub(super) fn states(ops: &LeafOps, decoder: &Decoder, last: &Tensor, at: &Tensor) -> Result<Tensor, Error> {
     let norm = decoder.last_norm();
     (ops.norm)(&last.index_select(at, 0)?, &norm.gamma()?, norm.eps, decoder.dtype())
 }
 
-/// What is said about every scored token and valued position; with `train` also what the way back needs. The only numbers that
-/// a pass reads back from the device are read here, all at once.
+/// The scores of every scored token and valued position; with `train` also what the backward needs. The pass's only
+/// read-back from the device is here.
 pub(super) fn forward(
     ops: &LeafOps,
     decoder: &Decoder,
@@ -34,7 +34,7 @@ pub(super) fn forward(
     let dtype = decoder.dtype();
     let n = layout.places.from.len();
     let kept = train && decoder.trained_head().is_none();
-    let (mut said, mut u) = (Vec::new(), Vec::new());
+    let (mut stats_parts, mut u) = (Vec::new(), Vec::new());
     if n > 0 {
         let head = decoder.head()?;
         let state = states(ops, decoder, last, &layout.from)?;
@@ -50,25 +50,25 @@ pub(super) fn forward(
                 let own = head.index_select(&target, 0)?.to_dtype(DType::F32)?;
                 u.push(((own - (ops.product_f32)(&stats.p, &head)?)? * layout.places.inv_temp)?);
             }
-            said.push(stats.stats.flatten_all()?);
+            stats_parts.push(stats.stats.flatten_all()?);
         }
     }
     if !layout.places.valued.is_empty() {
         let Some(score) = decoder.score() else {
-            return Err(Error::Asked("values were asked of a model without a scalar head".into()));
+            return Err(Error::Asked("the model has no scalar head, so it has no values".into()));
         };
         let state = states(ops, decoder, last, &layout.valued)?.to_dtype(DType::F32)?;
         let score = score.as_detached_tensor().to_dtype(DType::F32)?;
-        said.push(state.matmul(&score.t()?)?.flatten_all()?);
+        stats_parts.push(state.matmul(&score.t()?)?.flatten_all()?);
     }
-    let all: Vec<f32> = if said.is_empty() { Vec::new() } else { Tensor::cat(&said, 0)?.to_vec1()? };
-    let (told, values) = all.split_at(n * 5);
-    let mut told = told.chunks_exact(5).map(|t| [t[0], t[1], t[2], t[3], t[4]].map(f64::from));
+    let all: Vec<f32> = if stats_parts.is_empty() { Vec::new() } else { Tensor::cat(&stats_parts, 0)?.to_vec1()? };
+    let (flat_stats, values) = all.split_at(n * 5);
+    let mut token_stats = flat_stats.chunks_exact(5).map(|t| [t[0], t[1], t[2], t[3], t[4]].map(f64::from));
     let mut values = values.iter().copied().map(f64::from);
     let mut rows = Vec::new();
     for (scored, valued) in layout.counts() {
         let mut row = RowScores::default();
-        for [logp, entropy, top1, mean, collision] in told.by_ref().take(scored) {
+        for [logp, entropy, top1, mean, collision] in token_stats.by_ref().take(scored) {
             row.logp.push(logp);
             row.entropy.push(entropy);
             row.top1.push(top1 > 0.5);
@@ -82,7 +82,7 @@ pub(super) fn forward(
     Ok((TokenScores { rows }, CudaSavedLogprobs(u)))
 }
 
-/// dL/d(the last layer's output), (tokens, H); adds the heads' and the final norm's parts to the grads.
+/// dL/d(the last layer's output), (tokens, H); adds the gradients of both heads and the final norm to `grads`.
 pub(super) fn backward(
     ops: &LeafOps,
     decoder: &Decoder,
@@ -102,7 +102,7 @@ pub(super) fn backward(
     let logp: Vec<f64> = g.iter().flat_map(|row| row.logp.iter().copied()).collect();
     let entropy = padded(g, &scored, |row| &row.entropy);
     let value = padded(g, &valued, |row| &row.value);
-    // dL/d(normed state) of every token, summed where a place is scored for several rows.
+    // dL/d(state after the final norm) of every token, summed where a shared position is scored for several rows.
     let mut dstate = Tensor::zeros((layout.places.tokens(), decoder.config().hidden), DType::F32, device)?;
     match u.filter(|_| entropy.iter().all(|e| *e == 0.0)) {
         Some(u) => dstate = dstate.index_add(&layout.from, &u.broadcast_mul(&column(&logp)?)?, 0)?,
@@ -125,7 +125,7 @@ pub(super) fn backward(
     Ok(dx)
 }
 
-/// dL/d(normed states) by way of dL/dlogits, which a trained head needs too.
+/// dL/d(states after the final norm) from dL/dlogits, which a trained head needs too.
 fn backward_through_logits(
     ops: &LeafOps,
     decoder: &Decoder,

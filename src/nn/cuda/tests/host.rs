@@ -1,5 +1,5 @@
-//! The kernels' sources, compiled by a C++ compiler and run on the processor, against the composed operations. Where there is no
-//! such compiler there is nothing to see.
+//! The kernels' sources, compiled by a C++ compiler and run on the CPU, against the composed operations. Skipped without
+//! a compiler.
 
 use super::super::blocks::{self, MatrixLayout, matrix_layout};
 use super::super::composed::COMPOSED;
@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use tiebreak_kernels::adam::Adam;
 use tiebreak_kernels::attention::AttentionSegment;
 
-/// The program that runs kernels, in a folder that lasts as long as it is wanted; none without a compiler.
+/// The program that runs kernels, in a temporary folder; none without a compiler.
 struct Host(tempfile::TempDir);
 
 impl Host {
@@ -36,7 +36,7 @@ impl Host {
         self.0.path().join("host")
     }
 
-    /// Runs a kernel; the arrays as it ops them. An empty tensor is passed as none.
+    /// Runs a kernel and returns the arrays afterwards. An empty tensor is passed as null.
     fn run(&self, name: &str, grid: [usize; 3], counts: &[usize], reals: &[f64], arrays: &[&Tensor]) -> Vec<Tensor> {
         let mut bytes = Vec::new();
         let mut number = |n: usize| bytes.extend(u32::try_from(n).unwrap().to_le_bytes());
@@ -93,7 +93,7 @@ fn zeros(shape: &[usize], dtype: DType) -> Tensor {
     Tensor::zeros(shape, dtype, &Device::Cpu).unwrap()
 }
 
-/// Equal to what the type can tell, beside the largest number.
+/// Equal within the type's precision, relative to the largest value.
 fn near(what: &str, got: &Tensor, want: &Tensor) {
     let (dtype, shape) = (got.dtype(), got.dims().to_vec());
     let (got, want) = (flat(got), flat(want));
@@ -106,7 +106,7 @@ fn near(what: &str, got: &Tensor, want: &Tensor) {
 }
 
 #[test]
-fn rows_are_what_the_composed_operations_say() {
+fn row_kernels_equal_the_composed_operations() {
     let Some(host) = Host::new() else { return };
     let (f, b) = (DType::F32, DType::BF16);
     let (n, width, eps) = (5, 70, 1e-5);
@@ -143,11 +143,11 @@ fn rows_are_what_the_composed_operations_say() {
 }
 
 #[test]
-fn the_vocabulary_and_the_update_are_too() {
+fn logit_and_update_kernels_equal_the_composed_operations() {
     let Some(host) = Host::new() else { return };
     let (f, vocab, inv_temp) = (DType::F32, 301, 0.8);
     let z = (noise(1, &[4, vocab], f) * 3.0).unwrap();
-    // One token is the likeliest, one as likely as another before it.
+    // One token is the argmax, one ties with an earlier one.
     let mut logits = flat(&z);
     (logits[vocab + 7], logits[2 * vocab + 3], logits[2 * vocab + 90]) = (9.0, 9.0, 9.0);
     let z = Tensor::from_vec(logits, (4, vocab), &Device::Cpu).unwrap().to_dtype(f).unwrap();
@@ -158,7 +158,7 @@ fn the_vocabulary_and_the_update_are_too() {
         let want = (COMPOSED.logit_stats)(&z, &target, inv_temp, dtype).unwrap();
         near(name, &got[2], &want.stats);
         near(name, &got[3], &want.p);
-        assert_eq!([flat(&got[2])[7], flat(&got[2])[12]], [1.0, 0.0], "the first of equals is the likeliest");
+        assert_eq!([flat(&got[2])[7], flat(&got[2])[12]], [1.0, 0.0], "the first of equals is the argmax");
     }
     let (logp, entropy) = (noise(2, &[4, 1], f), noise(3, &[4, 1], f));
     let none = zeros(&[0], f);
@@ -192,7 +192,7 @@ fn the_vocabulary_and_the_update_are_too() {
 }
 
 #[test]
-fn adapters_are_joined_as_the_composed_operation_joins_them() {
+fn stacked_adapters_equal_the_composed_operation() {
     let Some(host) = Host::new() else { return };
     let f = DType::F32;
     let (a, b) = (noise(1, &[2, 9], f), noise(2, &[5, 2], f));
@@ -220,13 +220,13 @@ fn segments() -> Vec<AttentionSegment> {
 }
 
 #[test]
-fn attention_is_the_composed_one() {
+fn attention_kernels_equal_the_composed_operation() {
     let Some(host) = Host::new() else { return };
     let (segments, n) = (segments(), 205);
     let part = Part::of(segments.clone(), &Device::Cpu).unwrap();
     let queries = blocks::queries(&segments);
     let keys = blocks::keys(&segments);
-    assert_eq!(keys[..2], [[0, 64, 172], [64, 70, 172]], "branches see the prefix");
+    assert_eq!(keys[..2], [[0, 64, 172], [64, 70, 172]], "branches attend to the prefix");
     let tensor = |x: Vec<u32>| Tensor::new(x, &Device::Cpu).unwrap();
     let (all, of_keys) = (tensor(queries.concat()), tensor(keys.concat()));
     for (width, heads, kv_heads) in [(64, 4, 2), (128, 2, 1)] {
@@ -274,7 +274,7 @@ fn columns(
 }
 
 #[test]
-fn matrices_lie_as_cublas_is_told() {
+fn matrix_layouts_are_what_cublas_expects() {
     for (m, k, n) in [(3, 4, 5), (1, 4, 5), (3, 1, 5), (3, 4, 1), (1, 1, 7), (1, 6, 1)] {
         for turned in 0..4 {
             let matrix = |seed: u64, rows: usize, columns: usize, turned: bool| {
@@ -309,7 +309,7 @@ fn poisoned(t: &Tensor, at: usize) -> Tensor {
 }
 
 #[test]
-fn what_is_no_number_comes_out_of_every_kernel() {
+fn every_kernel_propagates_nan() {
     let Some(host) = Host::new() else { return };
     let (f, b) = (DType::F32, DType::BF16);
     let (n, width, eps, vocab) = (3, 70, 1e-5, 301);
@@ -329,15 +329,15 @@ fn what_is_no_number_comes_out_of_every_kernel() {
     none("swiglu", &(COMPOSED.gated)(&both, Activation::Silu).unwrap(), &|i| i == 43 + 4);
     let got = host.run("swiglu_back_b", [n, 1, 64], &[43], &[], &[&both, &d, &zeros(&[n, 86], b)]);
     none("swiglu_back", &got[2], &|i| i == 86 + 4 || i == 86 + 43 + 4);
-    // The vocabulary: all that is said of the row, and its whole gradient.
+    // The vocabulary: all statistics of the row, and its whole gradient.
     let target = Tensor::new(&[0u32, 7, 90], &Device::Cpu).unwrap();
     for at in [0, 8, 300] {
         let z = poisoned(&noise(1, &[3, vocab], f), vocab + at);
         let arrays = [&z, &target, &zeros(&[3, 5], f), &zeros(&[3, vocab], f)];
         let got = host.run("tell_f", [3, 1, 64], &[vocab], &[0.8], &arrays);
         let want = (COMPOSED.logit_stats)(&z, &target, 0.8, f).unwrap();
-        for (said, p) in [(&got[2], &got[3]), (&want.stats, &want.p)] {
-            none("tell", said, &row(1, 5));
+        for (stats, p) in [(&got[2], &got[3]), (&want.stats, &want.p)] {
+            none("tell", stats, &row(1, 5));
             none("softmax", p, &row(1, vocab));
         }
         let logp = noise(2, &[3, 1], f);
@@ -346,7 +346,7 @@ fn what_is_no_number_comes_out_of_every_kernel() {
         let input = LogitGradInput { target: &target, logp: &logp, entropy: None, inv_temp: 0.8 };
         none("tell_back", &(COMPOSED.logits_backward)(&z, &input, f).unwrap(), &row(1, vocab));
     }
-    // Attention: a query by itself, a key and a value for all that see them.
+    // Attention: a query affects itself, a key and a value all queries that attend to them.
     let (segments, n, heads, kv_heads, width) = (segments(), 205, 2, 1, 64);
     let part = Part::of(segments.clone(), &Device::Cpu).unwrap();
     let queries = blocks::queries(&segments);
