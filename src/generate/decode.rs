@@ -1,10 +1,10 @@
-//! Decoding on the CPU: a model's weights packed for it, and one forward pass for tokens of many rows at many positions.
+//! Decoding on the CPU: packed weights, and one forward pass for tokens of many rows at different positions.
 //!
-//! Owns the packed model, made from a `Decoder` (with its adapters as they are at that moment), or straight from a model's
-//! files without a copy in f32. Refuses gradients and other devices; `Decoder` is its oracle.
+//! Owns the packed model, built from a `Decoder` (with its current adapters) or directly from a model's
+//! files without an f32 copy. Refuses gradients and other devices; `Decoder` is its oracle.
 //!
-//! **Invariant.** What is computed for a token depends on its row's tokens only, to the bit: not on the rows beside it, on
-//! whether it came in a prompt or alone, on where the row's shared beginning ends, or on the number of threads.
+//! **Invariant.** A token's results depend only on its row's tokens, to the bit: not on other rows, on
+//! prefill or single step, on the length of the row's shared prefix, or on the number of threads.
 
 mod build;
 mod queue;
@@ -38,7 +38,7 @@ struct PackedLinear {
     lora: Option<PackedLora>,
 }
 
-/// A layer; norms are the numbers that they multiply by.
+/// A layer; norms are stored as their factors.
 type PackedLayer = LayerParts<PackedLinear, Vec<f32>>;
 
 /// A language model packed for decoding.
@@ -47,7 +47,7 @@ pub struct PackedDecoder {
     embed: Matrix,
     layers: Vec<PackedLayer>,
     norm: Vec<f32>,
-    /// None when the head is the embedding.
+    /// None when the head is tied to the embedding.
     head: Option<Matrix>,
     frequencies: Vec<f32>,
 }
@@ -60,22 +60,22 @@ pub(crate) struct KvCache {
     len: usize,
 }
 
-/// What a row has seen: a beginning that it may share with others, and its own continuation.
+/// A row's KV cache: a prefix that it may share with other rows, and its own continuation.
 #[derive(Debug, Default)]
 pub(super) struct RowCache {
-    /// The shared beginning.
+    /// The shared prefix.
     pub(crate) prefix: Arc<KvCache>,
-    /// What came after it.
+    /// The positions after it.
     pub(crate) own: KvCache,
 }
 
 impl RowCache {
-    /// A row that goes on from `prefix`.
+    /// A row that continues from `prefix`.
     pub(crate) fn after(prefix: &Arc<KvCache>) -> Self {
         Self { prefix: prefix.clone(), own: KvCache::default() }
     }
 
-    /// Keys and values of a layer up to and with own position `last`.
+    /// Keys and values of a layer up to and including own position `last`.
     fn seen(&self, layer: usize, last: usize, stride: usize) -> [KvSpan<'_>; 2] {
         let shared = match self.prefix.len {
             0 => KvSpan { keys: &[], values: &[] },
@@ -86,7 +86,7 @@ impl RowCache {
     }
 }
 
-/// What linear modules with the same input make of x, (rows, out) each.
+/// Outputs of linear modules with the same input x, (rows, out) each.
 fn linear(parts: &[&PackedLinear], x: &[f32]) -> Vec<Vec<f32>> {
     let matrices: Vec<&Matrix> = parts.iter().map(|l| &l.weight).collect();
     let mut out = multiply(&matrices, x);
@@ -130,7 +130,7 @@ fn multiply(parts: &[&Matrix], x: &[f32]) -> Vec<Vec<f32>> {
 }
 
 impl PackedDecoder {
-    /// What the model is made of.
+    /// The model's configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
@@ -147,7 +147,7 @@ impl PackedDecoder {
         self.head.as_ref().unwrap_or(&self.embed)
     }
 
-    /// Takes a prompt: what a row keeps of it, and the logits (V) after it.
+    /// Runs a prompt: returns its KV cache and the logits (V) after it.
     ///
     /// # Errors
     /// When the prompt is empty, or a token is not in the vocabulary.
@@ -162,7 +162,7 @@ impl PackedDecoder {
         Ok((cache.own, self.logits(last)))
     }
 
-    /// Takes one token of each row and gives the logits (rows, V) after it.
+    /// Runs one token of each row and returns the logits (rows, V) after it.
     ///
     /// # Errors
     /// When a token is not in the vocabulary.
@@ -173,7 +173,7 @@ impl PackedDecoder {
     }
 
     fn logits(&self, x: &[f32]) -> Vec<f32> {
-        // Within the pool a thread that waits for others works or spins, and need not be woken.
+        // A pool thread that waits for others works or spins, and need not be woken.
         rayon::scope(|_| multiply(&[self.head()], &self.normed(x, &self.norm)).concat())
     }
 
@@ -183,7 +183,7 @@ impl PackedDecoder {
         y
     }
 
-    /// The last layer's output (n, H) for tokens in the order of their positions within each row; `of` says whose each is.
+    /// The last layer's output (n, H) for tokens in the order of their positions within each row; `of` holds each token's row.
     fn forward(&self, tokens: &[u32], of: &[usize], rows: &mut [&mut RowCache]) -> Result<Vec<f32>, Error> {
         let c = &self.config;
         if let Some(token) = tokens.iter().find(|t| **t as usize >= c.vocab) {
@@ -197,7 +197,7 @@ impl PackedDecoder {
                 *x *= scale;
             }
         }
-        // Where each token stands in its row's own part, and in all.
+        // Each token's position in its row's own part, and in the whole row.
         let mut counts: Vec<usize> = rows.iter().map(|r| r.own.len).collect();
         let own: Vec<usize> = of
             .iter()
@@ -224,7 +224,7 @@ impl PackedDecoder {
         Ok(x)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a layer, its input, and where its tokens stand")]
+    #[expect(clippy::too_many_arguments, reason = "a layer, its input, and its tokens' positions")]
     fn layer(
         &self,
         i: usize,
@@ -238,7 +238,7 @@ impl PackedDecoder {
         let c = &self.config;
         let (hd, stride) = (c.head_dim, c.kv_heads * c.head_dim);
         let input = |norm: &Option<Vec<f32>>, x: &[f32]| norm.as_ref().map(|gamma| self.normed(x, gamma));
-        // Puts what a block gives on the residual stream, through a norm where one stands after the block.
+        // The residual connection, with the norm after the block if there is one.
         let residual = |norm: &Option<Vec<f32>>, x: &mut [f32], more: Vec<f32>| match norm {
             Some(gamma) => leaf::add(x, &self.normed(&more, gamma)),
             None => leaf::add(x, &more),
@@ -270,7 +270,7 @@ impl PackedDecoder {
     }
 }
 
-/// Rotary positions (Su et al. 2021) in the half-split order, in place: x (n, heads · hd), tables (n, hd/2).
+/// RoPE (Su et al. 2021) in the half-split order, in place: x (n, heads · hd), tables (n, hd/2).
 fn rotate(x: &mut [f32], width: usize, hd: usize, cos: &[f32], sin: &[f32]) {
     let half = hd / 2;
     for ((x, cos), sin) in x.chunks_exact_mut(width).zip(cos.chunks_exact(half)).zip(sin.chunks_exact(half)) {

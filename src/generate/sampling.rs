@@ -1,10 +1,10 @@
-//! A sampling run: the candidates of one prompt after another, decoded together, made unique, and paired.
+//! A sampling run: candidates of many prompts, decoded in batches, deduplicated and paired.
 //!
-//! Owns the decoding loop, the pairing strategy `random`, and the order of its events. Refuses to know logs: the caller says how
-//! many prompts are done already, and the same seed gives the same candidates whenever a prompt is sampled.
+//! Owns the decoding loop, the pairing strategy `random`, and the order of its events. Refuses to know logs: the caller passes how
+//! many prompts are done, and a prompt's candidates depend only on the seed.
 //!
-//! **Pairs.** A prompt's distinct candidates are shuffled and taken two by two: every disjoint pair of a uniformly random
-//! matching, so that no candidate is judged twice while another waits. Of n candidates each pair is chosen with probability
+//! **Pairs.** A prompt's distinct candidates are shuffled and paired two by two: a uniformly random
+//! matching, so that no candidate is labelled twice while another waits. Of n candidates each pair is chosen with probability
 //! `⌊n/2⌋ / C(n, 2)`; for two or three candidates that is one uniformly random pair.
 
 use super::decode::{PackedDecoder, PromptRequest, Queue};
@@ -28,8 +28,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-/// Continues one prompt once for each generator, all rows together: one prefill, then one step a token for the rows that are
-/// still open. A row's tokens depend on its own generator only, not on its company.
+/// Continues one prompt once per random generator, in one batch: one prefill, then one step per token for the unfinished
+/// rows. A row's tokens depend only on its own generator.
 ///
 /// # Errors
 /// When the prompt is empty or a tensor operation fails.
@@ -45,8 +45,8 @@ pub fn generate(
     Ok(generate_all(decoder, vec![asked], stops, adapter)?.concat())
 }
 
-/// Continues several prompts, rows of different prompts together where the decoder's device is the CPU: the weights are packed
-/// once. A row's tokens are those of [`generate`].
+/// Continues several prompts; on the CPU, with packed weights and rows of different prompts in one batch. A row's tokens are those
+/// of [`generate`].
 ///
 /// # Errors
 /// When a prompt is empty or a tensor operation fails.
@@ -73,13 +73,13 @@ pub fn generate_all(
     Ok(numbers.into_iter().map(|n| queue.take(n).unwrap_or_default()).collect())
 }
 
-/// Rows decoded together when a prompt has `candidates`: the weights are read once for all of them, and while a prompt's last
-/// candidates are written, the next prompt's begin.
+/// Rows per batch when a prompt has `candidates`: the weights are read once for all of them, and while a prompt's last
+/// candidates are decoded, the next prompt's start.
 fn rows(candidates: usize) -> usize {
     (2 * candidates).clamp(8, 16).max(candidates)
 }
 
-/// One prompt by the decoder itself, on any device.
+/// Continues one prompt with the decoder itself, on any device.
 fn stepwise(
     decoder: &Decoder,
     asked: &mut PromptRequest,
@@ -133,18 +133,18 @@ fn logits(tensor: &Tensor) -> Result<Vec<Vec<f32>>, Error> {
     Ok(tensor.to_dtype(candle_core::DType::F32)?.to_vec2()?)
 }
 
-/// A loaded model and the name its completions carry.
+/// A loaded model and its name in completions.
 struct SampledModel {
     name: String,
     model: LanguageModel,
     decoding: Decoding,
 }
 
-/// How a model_index's tokens are made.
+/// How a model decodes.
 enum Decoding {
-    /// On the CPU: rows of several prompts together.
+    /// On the CPU: rows of several prompts in one batch.
     Queued(Box<PackedDecoder>, Queue),
-    /// On other devices: one prompt at a time; what is finished by its number.
+    /// On other devices: one prompt at a time; finished candidates by the prompt's number.
     Stepwise(Box<Decoder>, BTreeMap<usize, Vec<Generated>>),
 }
 
@@ -154,9 +154,9 @@ pub struct Sampling {
     spec: SampleSpec,
     prompts: Vec<Prompt>,
     next: usize,
-    /// The prompts before this one have been given to the models.
-    given: usize,
-    /// Tokens of prompts that are as long as the context or longer, by the prompt's number and the model_index.
+    /// The prompts before this one have been submitted to the models.
+    submitted: usize,
+    /// Token counts of prompts that do not fit the context, by the prompt's number and the model's index.
     too_long: BTreeMap<(usize, usize), usize>,
     models: Vec<SampledModel>,
     tokens: u64,
@@ -220,7 +220,7 @@ impl Sampling {
             spec: spec.clone(),
             prompts,
             next,
-            given: next,
+            submitted: next,
             too_long: BTreeMap::new(),
             models,
             tokens: 0,
@@ -230,10 +230,10 @@ impl Sampling {
         })
     }
 
-    /// The run with its prompts rendered by the date of its launch; see [`LanguageModel::dated`].
+    /// Renders prompts with the date of the run's launch; see [`LanguageModel::dated`].
     ///
     /// # Errors
-    /// When that is no date.
+    /// When it is not a date.
     pub fn dated(mut self, date: Option<&str>) -> Result<Self, Error> {
         let dated =
             |model_index: SampledModel| Ok(SampledModel { model: model_index.model.dated(date)?, ..model_index });
@@ -284,19 +284,19 @@ impl Sampling {
         Ok(true)
     }
 
-    /// Prompts done, those of earlier attempts included.
+    /// Prompts done, including those of earlier attempts.
     #[must_use]
     pub fn done(&self) -> usize {
         self.next
     }
 
-    /// Completions asked for so far: the run's step count.
+    /// Completions requested so far: the run's step count.
     #[must_use]
     pub fn step_count(&self) -> u64 {
         (self.next * self.spec.per_prompt) as u64
     }
 
-    /// Tokens drawn a second so far, prefill time included.
+    /// Tokens drawn per second so far, including prefill time.
     #[must_use]
     pub fn tokens_per_second(&self) -> f64 {
         if self.seconds > 0.0 { self.tokens as f64 / self.seconds } else { 0.0 }
@@ -316,15 +316,15 @@ impl Sampling {
         }
     }
 
-    /// The candidates' numbers that a model_index makes.
+    /// The numbers of the candidates that a model decodes.
     fn numbers(&self, model_index: usize) -> Vec<usize> {
         (0..self.spec.per_prompt).filter(|k| k % self.models.len() == model_index).collect()
     }
 
-    /// Gives the models a prompt.
-    fn give(&mut self, number: usize) -> Result<(), Error> {
+    /// Submits a prompt to the models.
+    fn submit(&mut self, number: usize) -> Result<(), Error> {
         let prompt = &self.prompts[number];
-        // Nothing is given before everything can be.
+        // Encodes for all models first, so that an error submits nothing.
         let encoded: Vec<Vec<u32>> =
             self.models.iter().map(|v| v.model.encode_prompt(&prompt.body)).collect::<Result<_, Error>>()?;
         let name = |k: &usize| hash64(format!("{} {k}", prompt.id).as_bytes());
@@ -349,20 +349,22 @@ impl Sampling {
                 }
             }
         }
-        self.given = self.given.max(number + 1);
+        self.submitted = self.submitted.max(number + 1);
         Ok(())
     }
 
-    /// Gives later prompts while rows wait for them. One that cannot be given is told of when its turn comes.
-    fn give_ahead(&mut self) {
+    /// Submits later prompts while slots are free. An error is reported when the prompt's own turn comes.
+    fn submit_ahead(&mut self) {
         let idle = |v: &SampledModel| matches!(&v.decoding, Decoding::Queued(_, queue) if queue.waiting() == 0);
-        while self.given < self.prompts.len() && self.models.iter().any(idle) && self.give(self.given).is_ok() {}
+        while self.submitted < self.prompts.len() && self.models.iter().any(idle) && self.submit(self.submitted).is_ok()
+        {
+        }
     }
 
-    /// The prompt's candidates, empty ones dropped, in the candidates' order.
+    /// The prompt's non-empty candidates in order.
     fn candidates(&mut self, number: usize, prompt: &Prompt, sink: &mut dyn Sink) -> Result<Vec<Completion>, Error> {
-        if self.given <= number {
-            self.give(number)?;
+        if self.submitted <= number {
+            self.submit(number)?;
         }
         let mut out = Vec::new();
         for v in 0..self.models.len() {
@@ -372,7 +374,7 @@ impl Sampling {
                 continue;
             }
             let made = loop {
-                self.give_ahead();
+                self.submit_ahead();
                 match &mut self.models[v].decoding {
                     Decoding::Queued(decode, queue) => {
                         if let Some(made) = queue.take(number) {
@@ -421,7 +423,7 @@ impl Sampling {
         Ok(out)
     }
 
-    /// Says why sampling stops here, and gives the error to stop it with.
+    /// Emits the finding that stops sampling, and returns its error.
     fn not_finite(&self, what: &str, prompt: &Prompt, sink: &mut dyn Sink) -> Result<Error, Error> {
         let what = format!("At prompt {}: {what}", prompt.id);
         let remedy = "Sample with another model, or with an earlier checkpoint of the run.".to_owned();
@@ -463,7 +465,7 @@ fn too_long(prompt: &Prompt, tokens: usize, context: usize, step: usize) -> Find
     }
 }
 
-/// The completions whose texts differ by more than surrounding white space, first come first kept, and how many were dropped.
+/// The completions whose texts differ by more than surrounding whitespace, the first of each kept, and how many were dropped.
 fn distinct(completions: Vec<Completion>) -> (Vec<Completion>, usize) {
     let all = completions.len();
     let mut kept: Vec<Completion> = Vec::new();

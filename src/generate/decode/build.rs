@@ -1,4 +1,4 @@
-//! Packing a model: from its files, or from a decoder in memory with its adapters.
+//! Packs a model from its files, or from a decoder in memory with its adapters.
 
 use super::{PackedDecoder, PackedLinear, PackedLora};
 use crate::model::config::Config;
@@ -39,7 +39,7 @@ impl PackedLinear {
 }
 
 impl PackedDecoder {
-    /// Packs `decoder` as it is now: after an update, pack again. `adapter` false leaves the adapters out.
+    /// Packs the current weights of `decoder`: after an update, pack again. `adapter` false leaves the adapters out.
     ///
     /// # Errors
     /// When a tensor operation fails.
@@ -108,7 +108,7 @@ impl LayerReader for Packer<'_> {
     }
 }
 
-/// What the norm of that name multiplies by.
+/// The factor of the norm of that name.
 fn gamma(c: &Config, weights: &mut Weights, name: &str, width: usize) -> Result<Vec<f32>, Error> {
     let mut gamma = weights.floats(&format!("{name}.weight"), &[width])?;
     let offset = c.layer.norm_offset as f32;

@@ -1,7 +1,7 @@
-//! Rows decoded together: prompts wait, each candidate of one becomes a row, and a row that ends makes room for the next.
+//! Continuous batching: each candidate of a queued prompt becomes a row, and a finished row frees a slot for the next.
 //!
-//! Owns the order of filling and the drawing of tokens. Refuses to let rows depend on each other: a candidate's tokens follow
-//! from its prompt and its generator, whatever else is decoded beside it.
+//! Owns the queue's order and the drawing of tokens. Refuses to let rows depend on each other: a candidate's tokens depend
+//! only on its prompt and its random generator.
 
 use super::{KvCache, PackedDecoder, RowCache};
 use crate::domain::{Finish, Sampler};
@@ -16,23 +16,23 @@ use std::sync::Arc;
 /// A prompt to continue.
 #[derive(Debug, Clone)]
 pub struct PromptRequest {
-    /// The caller's name for it.
+    /// The caller's identifier.
     pub number: usize,
     /// Its tokens.
     pub prompt: Vec<u32>,
-    /// A generator for each candidate.
+    /// A random generator for each candidate.
     pub rngs: Vec<ChaCha8Rng>,
     /// How its tokens are drawn.
     pub sampler: Sampler,
 }
 
-/// A prompt whose candidates have prefilled.
+/// A prefilled prompt.
 struct Prefilled {
     number: usize,
     kv: Arc<KvCache>,
     logits: Arc<Vec<f32>>,
     sampler: Sampler,
-    /// Candidates that wait for a row.
+    /// Candidates waiting for a slot.
     waiting: VecDeque<(usize, ChaCha8Rng)>,
 }
 
@@ -44,11 +44,11 @@ struct ActiveRow {
     rng: ChaCha8Rng,
     sampler: Sampler,
     generated: Generated,
-    /// The token that goes in next.
+    /// The next input token.
     next: u32,
 }
 
-/// Candidates waiting, in progress and done.
+/// The candidates that are waiting, active and done.
 pub struct Queue {
     rows: usize,
     stops: Vec<u32>,
@@ -59,26 +59,26 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// An empty queue of at most `rows` rows at once; `stops` end a row.
+    /// An empty queue with at most `rows` active rows; `stops` end a row.
     #[must_use]
     pub fn new(rows: usize, stops: &[u32]) -> Self {
         let (requests, active, done) = (VecDeque::new(), Vec::new(), BTreeMap::new());
         Self { rows: rows.max(1), stops: stops.into(), requests, prefilled: None, active, done }
     }
 
-    /// Puts a prompt at the end.
+    /// Appends a prompt.
     pub fn push(&mut self, request: PromptRequest) {
         self.done.insert(request.number, vec![None; request.rngs.len()]);
         self.requests.push_back(request);
     }
 
-    /// Rows in progress.
+    /// Active rows.
     #[must_use]
     pub fn active(&self) -> usize {
         self.active.len()
     }
 
-    /// Candidates that wait for a row.
+    /// Candidates waiting for a slot.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.prefilled.as_ref().map_or(0, |b| b.waiting.len())
@@ -93,7 +93,7 @@ impl Queue {
         Some(self.done.remove(&number)?.into_iter().flatten().collect())
     }
 
-    /// Fills free rows and advances every row by a token; gives the number of tokens drawn, 0 when nothing is left to do.
+    /// Fills free slots and advances every row by a token; returns the number of tokens drawn, 0 when nothing is left to do.
     ///
     /// # Errors
     /// When a prompt is empty or holds a token that is not in the vocabulary, or logits are not finite.
@@ -115,7 +115,7 @@ impl Queue {
         Ok(drawn)
     }
 
-    /// Begins candidates while there are rows for them.
+    /// Starts candidates while there are free slots.
     fn fill(&mut self, decode: &PackedDecoder) -> Result<usize, Error> {
         let mut drawn = 0;
         while self.active.len() < self.rows {
@@ -153,7 +153,7 @@ impl Queue {
         Ok(Prefilled { number, kv: Arc::new(kv), logits: Arc::new(logits), sampler, waiting })
     }
 
-    /// Puts the drawn token on its row, and the row back among the row ones or among the done.
+    /// Appends the drawn token to its row, and puts the row among the active or the done ones.
     fn advance(&mut self, mut row: ActiveRow, drawn: Drawn) {
         row.generated.logp += drawn.logp;
         if self.stops.contains(&drawn.token) {

@@ -1,4 +1,4 @@
-//! The packed model against the decoder it was made from, to 1e-4; rows against themselves alone, to the bit.
+//! The packed model against the decoder it was built from, to 1e-4; rows in a batch against the same rows alone, to the bit.
 
 use super::*;
 use crate::domain::{PromptBody, Sampler};
@@ -13,7 +13,7 @@ fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// The oracle's logits after each of `next` behind `prompt`.
+/// The oracle's logits after `prompt` and after each token of `next`.
 fn expected(decoder: &Decoder, prompt: &[u32], next: &[u32], adapter: bool) -> Vec<Vec<f32>> {
     let mut cache = decoder.cache(1, prompt.len() + next.len()).unwrap();
     let mut step = |ids: &[u32]| {
@@ -35,7 +35,7 @@ fn worst(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
     a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// Small random weights of a family that has all its biases, norms and a head of its own, or none.
+/// Small random weights of a family, with every bias and norm, and a tied or untied head.
 fn toy(kind: &str, tied: bool) -> (Config, HashMap<String, Tensor>) {
     let text = format!(
         r#"{{"model_type":"{kind}","hidden_size":36,"num_attention_heads":6,"num_key_value_heads":2,"head_dim":10,
@@ -105,7 +105,7 @@ fn logits_are_the_decoders_for_every_family_and_adapter() {
 }
 
 #[test]
-fn logits_are_the_decoders_wherever_norms_stand_and_whatever_the_activation() {
+fn logits_are_the_decoders_for_every_norm_placement_and_activation() {
     for seed in 0..16 {
         let toy = crate::nn::toy::Toy::new(seed);
         let vocab = toy.config.vocab as u32;
@@ -125,7 +125,7 @@ fn logits_are_the_decoders_wherever_norms_stand_and_whatever_the_activation() {
 }
 
 #[test]
-fn a_row_is_the_same_to_the_bit_whatever_is_beside_it() {
+fn a_row_is_equal_to_the_bit_whatever_the_other_rows() {
     let model = LanguageModel::open(&fixture("tiny-llama")).unwrap();
     let decode = PackedDecoder::open(&model).unwrap();
     let sampler = Sampler { temperature: 1.0, top_p: 1.0, max_new_tokens: 30, ..Sampler::default() };
@@ -150,7 +150,7 @@ fn a_row_is_the_same_to_the_bit_whatever_is_beside_it() {
         (numbers.iter().map(|n| queue.take(*n).unwrap()).collect::<Vec<_>>(), fullest)
     };
     let (all, fullest) = run(7, &[0, 1, 2, 3]);
-    assert_eq!(fullest, 7, "freed rows are filled from the next prompts");
+    assert_eq!(fullest, 7, "free slots are filled from the next prompts");
     let lengths: std::collections::BTreeSet<_> = all.iter().flatten().map(|g| g.ids.len()).collect();
     assert!(lengths.len() > 4, "{lengths:?}");
     for (n, together) in all.iter().enumerate() {
@@ -170,10 +170,10 @@ fn a_prompt_split_between_prefix_and_own_part_gives_the_same_logits() {
     assert!(decode.prefill(&[304_000]).is_err());
 }
 
-/// On the machine's own copy of SmolLM2, where there is one: says how far blocks of the file are from their expansion.
+/// On a local copy of SmolLM2: prints how far the quantised model is from its dequantised weights.
 #[test]
 #[ignore = "needs SmolLM2 in TIEBREAK_SMOLLM2 (a folder with hf and gguf)"]
-fn smollm2_from_blocks_is_close_to_its_expansion_and_from_bf16_it_is_the_decoder() {
+fn quantised_smollm2_is_close_to_its_dequantised_weights_and_bf16_equals_the_decoder() {
     let dir = PathBuf::from(std::env::var("TIEBREAK_SMOLLM2").unwrap());
     let text = "The tide is the rise and fall of sea level caused by the moon. ".repeat(16);
     for (path, bar) in [("hf", 1e-6), ("gguf/SmolLM2-135M-Instruct.Q4_1.gguf", 0.03)] {
