@@ -41,8 +41,8 @@ pub fn generate(
     rngs: &mut [ChaCha8Rng],
     adapter: bool,
 ) -> Result<Vec<Generated>, Error> {
-    let asked = PromptRequest { number: 0, prompt: prompt.to_vec(), rngs: rngs.to_vec(), sampler: *sampler };
-    Ok(generate_all(decoder, vec![asked], stops, adapter)?.concat())
+    let request = PromptRequest { number: 0, prompt: prompt.to_vec(), rngs: rngs.to_vec(), sampler: *sampler };
+    Ok(generate_all(decoder, vec![request], stops, adapter)?.concat())
 }
 
 /// Continues several prompts; on the CPU, with packed weights and rows of different prompts in one batch. A row's tokens are those
@@ -52,22 +52,22 @@ pub fn generate(
 /// When a prompt is empty or a tensor operation fails.
 pub fn generate_all(
     decoder: &Decoder,
-    asked: Vec<PromptRequest>,
+    requests: Vec<PromptRequest>,
     stops: &[u32],
     adapter: bool,
 ) -> Result<Vec<Vec<Generated>>, Error> {
-    if asked.iter().any(|a| a.prompt.is_empty()) {
+    if requests.iter().any(|a| a.prompt.is_empty()) {
         return Err(Error::Asked("an empty prompt cannot be continued; give it at least one token of text".into()));
     }
     if !decoder.device().is_cpu() {
-        return asked.into_iter().map(|mut a| stepwise(decoder, &mut a, stops, adapter)).collect();
+        return requests.into_iter().map(|mut a| stepwise(decoder, &mut a, stops, adapter)).collect();
     }
-    let widest = asked.iter().map(|a| a.rngs.len()).max().unwrap_or(0);
+    let widest = requests.iter().map(|a| a.rngs.len()).max().unwrap_or(0);
     let decode = PackedDecoder::of(decoder, adapter)?;
     let mut queue = Queue::new(rows(widest), stops);
-    let numbers: Vec<usize> = asked.iter().map(|a| a.number).collect();
-    for a in asked {
-        queue.push(a);
+    let numbers: Vec<usize> = requests.iter().map(|a| a.number).collect();
+    for request in requests {
+        queue.push(request);
     }
     while queue.step(&decode)? > 0 {}
     Ok(numbers.into_iter().map(|n| queue.take(n).unwrap_or_default()).collect())
@@ -82,11 +82,11 @@ fn rows(candidates: usize) -> usize {
 /// Continues one prompt with the decoder itself, on any device.
 fn stepwise(
     decoder: &Decoder,
-    asked: &mut PromptRequest,
+    request: &mut PromptRequest,
     stops: &[u32],
     adapter: bool,
 ) -> Result<Vec<Generated>, Error> {
-    let PromptRequest { prompt, rngs, sampler, .. } = asked;
+    let PromptRequest { prompt, rngs, sampler, .. } = request;
     let mut out: Vec<Generated> =
         rngs.iter().map(|_| Generated { ids: Vec::new(), logp: 0.0, finish: Finish::Length, end: None }).collect();
     if rngs.is_empty() || sampler.max_new_tokens == 0 {
@@ -189,10 +189,10 @@ impl Sampling {
         }
         let total = spec.models.len() as u64;
         let mut models = Vec::new();
-        for (i, asked) in spec.models.iter().enumerate() {
-            sink.emit(RunEvent::Progressed { stage: format!("loading {}", asked.name), done: i as u64, total })?;
-            let model = LanguageModel::open(Path::new(&asked.path))?;
-            let mut name = asked.name.clone();
+        for (i, model_ref) in spec.models.iter().enumerate() {
+            sink.emit(RunEvent::Progressed { stage: format!("loading {}", model_ref.name), done: i as u64, total })?;
+            let model = LanguageModel::open(Path::new(&model_ref.path))?;
+            let mut name = model_ref.name.clone();
             let decoding = if device.is_cpu() && trained.is_none() {
                 PackedDecoder::open(&model)?
             } else {
@@ -235,8 +235,7 @@ impl Sampling {
     /// # Errors
     /// When it is not a date.
     pub fn dated(mut self, date: Option<&str>) -> Result<Self, Error> {
-        let dated =
-            |model_index: SampledModel| Ok(SampledModel { model: model_index.model.dated(date)?, ..model_index });
+        let dated = |sampled: SampledModel| Ok(SampledModel { model: sampled.model.dated(date)?, ..sampled });
         self.models = self.models.into_iter().map(dated).collect::<Result<_, Error>>()?;
         Ok(self)
     }
@@ -256,7 +255,7 @@ impl Sampling {
         let before = Instant::now();
         let completions = match self.candidates(number, &prompt, sink) {
             Err(Error::NotFinite(what)) => return Err(self.not_finite(&what, &prompt, sink)?),
-            made => made?,
+            generated => generated?,
         };
         self.seconds += before.elapsed().as_secs_f64();
         let (distinct, same) = distinct(completions);
@@ -274,7 +273,7 @@ impl Sampling {
         metrics.set("tokens_per_second", self.tokens_per_second());
         metrics.set("num_tokens", self.tokens as f64);
         metrics.set("queue_depth", (self.prompts.len() - self.next) as f64);
-        metrics.set("rows", self.rows_open() as f64);
+        metrics.set("rows", self.active_rows() as f64);
         let step = done * self.spec.per_prompt as u64;
         sink.emit(RunEvent::Stepped { step, epoch: done as f64 / total as f64, metrics })?;
         sink.emit(RunEvent::Progressed { stage: "sampling".into(), done, total })?;
@@ -302,8 +301,8 @@ impl Sampling {
         if self.seconds > 0.0 { self.tokens as f64 / self.seconds } else { 0.0 }
     }
 
-    /// Candidates in progress.
-    fn rows_open(&self) -> usize {
+    /// Active rows of all queues.
+    fn active_rows(&self) -> usize {
         self.models.iter().map(|v| if let Decoding::Queued(_, queue) = &v.decoding { queue.active() } else { 0 }).sum()
     }
 
@@ -340,12 +339,12 @@ impl Sampling {
                 sampler.max_new_tokens = sampler.max_new_tokens.min(room);
             }
             let rngs = self.numbers(v).iter().map(|k| stream(sampler.seed, name(k))).collect();
-            let mut asked = PromptRequest { number, prompt: ids, rngs, sampler };
+            let mut request = PromptRequest { number, prompt: ids, rngs, sampler };
             let SampledModel { model, decoding, .. } = &mut self.models[v];
             match decoding {
-                Decoding::Queued(_, queue) => queue.push(asked),
-                Decoding::Stepwise(decoder, made) => {
-                    made.insert(number, stepwise(decoder, &mut asked, model.tokenizer.stops(), true)?);
+                Decoding::Queued(_, queue) => queue.push(request),
+                Decoding::Stepwise(decoder, generated) => {
+                    generated.insert(number, stepwise(decoder, &mut request, model.tokenizer.stops(), true)?);
                 }
             }
         }
@@ -373,35 +372,32 @@ impl Sampling {
                 sink.emit(RunEvent::Found(too_long(prompt, tokens, context, self.next)))?;
                 continue;
             }
-            let made = loop {
+            let generated = loop {
                 self.submit_ahead();
                 match &mut self.models[v].decoding {
                     Decoding::Queued(decode, queue) => {
-                        if let Some(made) = queue.take(number) {
-                            break made;
+                        if let Some(generated) = queue.take(number) {
+                            break generated;
                         }
                         self.tokens += queue.step(decode)? as u64;
                     }
-                    Decoding::Stepwise(_, made) => {
-                        let made = made.remove(&number).unwrap_or_default();
+                    Decoding::Stepwise(_, generated) => {
+                        let generated = generated.remove(&number).unwrap_or_default();
                         let ended = |g: &Generated| u64::from(g.finish == Finish::Eos);
-                        self.tokens += made.iter().map(|g| g.ids.len() as u64 + ended(g)).sum::<u64>();
-                        break made;
+                        self.tokens += generated.iter().map(|g| g.ids.len() as u64 + ended(g)).sum::<u64>();
+                        break generated;
                     }
                 }
             };
-            let model_index = &self.models[v];
+            let sampled = &self.models[v];
             let mut sampler = self.spec.sampler;
-            if model_index.model.config.context > 0 {
-                let room = model_index
-                    .model
-                    .config
-                    .context
-                    .saturating_sub(model_index.model.encode_prompt(&prompt.body)?.len());
+            if sampled.model.config.context > 0 {
+                let room =
+                    sampled.model.config.context.saturating_sub(sampled.model.encode_prompt(&prompt.body)?.len());
                 sampler.max_new_tokens = sampler.max_new_tokens.min(room);
             }
-            for (k, g) in self.numbers(v).into_iter().zip(made) {
-                let text = model_index.model.tokenizer.decode(&g.ids)?;
+            for (k, g) in self.numbers(v).into_iter().zip(generated) {
+                let text = sampled.model.tokenizer.decode(&g.ids)?;
                 if text.trim().is_empty() {
                     self.empty += 1;
                     continue;
@@ -409,7 +405,7 @@ impl Sampling {
                 out.push(Completion {
                     id: CompletionId::new(format!("{}.{}.{k}", self.run, prompt.id)),
                     prompt: prompt.id.clone(),
-                    model: model_index.name.clone(),
+                    model: sampled.name.clone(),
                     text,
                     tokens: g.ids.len(),
                     finish: g.finish,

@@ -1,7 +1,7 @@
-//! What a model is made of, read from config.json (or GGUF metadata).
+//! A model's configuration, read from config.json (or GGUF metadata).
 //!
-//! Owns the decision whether a model is supported. Refuses, by its name, every architecture and every field that would change
-//! the computation and is not implemented: a model is computed right or not at all.
+//! Owns the decision whether a model is supported. Refuses by name every architecture and every field that changes
+//! the computation and is not implemented: a model is computed correctly or not at all.
 
 use super::error::Error;
 use super::family::{self, Family};
@@ -13,36 +13,36 @@ use serde_json::Value;
 use std::convert::Infallible;
 use std::path::Path;
 
-/// How rotary frequencies are stretched for longer contexts.
+/// How RoPE frequencies are scaled for longer contexts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
-    /// As trained.
+    /// Unscaled.
     None,
     /// Every frequency divided by the factor.
     Linear(f64),
-    /// Each frequency divided by its own number, (head_dim/2): how GGUF files store Llama 3's stretching.
+    /// Each frequency divided by its own factor, (head_dim/2): how GGUF files store Llama 3's scaling.
     Divided(Vec<f32>),
-    /// Llama 3: low frequencies divided, high ones kept, a smooth passage between.
+    /// Llama 3: low frequencies divided, high ones unchanged, interpolated between.
     Llama3 {
         /// Divides the low frequencies.
         factor: f64,
-        /// Wavelengths above `original / low` are divided.
+        /// Frequencies with wavelengths above `original / low` are divided.
         low: f64,
-        /// Wavelengths below `original / high` are kept.
+        /// Frequencies with wavelengths below `original / high` are unchanged.
         high: f64,
-        /// The context length before stretching.
+        /// The context length before scaling.
         original: f64,
     },
 }
 
-/// A decoder's dimensions and switches.
+/// A decoder's dimensions and options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Which family.
+    /// The model's family.
     pub family: &'static Family,
     /// What its layers compute.
     pub layer: LayerSpec,
-    /// Multiplies the embeddings.
+    /// Factor on the embeddings.
     pub embedding_scale: f64,
     /// Width of the residual stream.
     pub hidden: usize,
@@ -56,27 +56,27 @@ pub struct Config {
     pub head_dim: usize,
     /// Width of the feed-forward layer.
     pub ff: usize,
-    /// Entries of the vocabulary.
+    /// Vocabulary size.
     pub vocab: usize,
-    /// Base of the rotary frequencies.
+    /// Base of the RoPE frequencies.
     pub rope_theta: f64,
-    /// Their stretching.
+    /// Their scaling.
     pub rope_scaling: RopeScaling,
     /// Added under the root of RMSNorm.
     pub rms_eps: f64,
-    /// Whether the output head is the embedding.
+    /// Whether the output head is tied to the embedding.
     pub tied: bool,
     /// Longest context in tokens; 0 when unknown.
     pub context: usize,
-    /// Tokens that end a completion, as config.json names them.
+    /// End-of-text tokens in config.json.
     pub eos: Vec<u32>,
-    /// The token that starts a text, if config.json names one.
+    /// The beginning-of-text token in config.json, if any.
     pub bos: Option<u32>,
-    /// The padding token, if config.json names one.
+    /// The padding token in config.json, if any.
     pub pad: Option<u32>,
 }
 
-/// Names and shapes of a layer's tensors, as [`Config::read_layer`] goes through them.
+/// Names and shapes of a layer's tensors, in the order of [`Config::read_layer`].
 struct TensorShapes(Vec<(TensorName, &'static str, Vec<usize>)>);
 
 impl LayerReader for TensorShapes {
@@ -99,13 +99,13 @@ impl LayerReader for TensorShapes {
 }
 
 impl Config {
-    /// Numbers of a token's queries.
+    /// Width of a token's queries.
     #[must_use]
     pub fn q_width(&self) -> usize {
         self.heads * self.head_dim
     }
 
-    /// Numbers of a token's keys, and of its values.
+    /// Width of a token's keys, and of its values.
     #[must_use]
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
@@ -126,7 +126,7 @@ impl Config {
         })
     }
 
-    /// Makes a layer's parts in the model's order: the one walk of the loader, the packed decoder, merging and every check.
+    /// Reads a layer's parts in the model's order: the single traversal for the loader, the packed decoder, merging and checks.
     ///
     /// # Errors
     /// Those of the reader.
@@ -173,8 +173,8 @@ impl Config {
         format!("{}{i}.{}", self.family.names.layer.hf, name.hf)
     }
 
-    /// Every tensor of the model by its Hugging Face name, with its shape, in the model's order. Lazy, so that a hostile
-    /// count of layers costs no memory.
+    /// Every tensor of the model: Hugging Face name and shape, in the model's order. Lazy, so that a hostile
+    /// layer count costs no memory.
     pub fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> + '_ {
         let names = &self.family.names;
         let tensor_shapes = self.tensor_shapes();
@@ -191,7 +191,7 @@ impl Config {
             .chain((!self.tied).then(|| table(names.head)))
     }
 
-    /// What a Hugging Face tensor name stands for: its layer, and its names without number, `.weight` and `.bias`.
+    /// Parses a Hugging Face tensor name: its layer, and its names without number, `.weight` and `.bias`.
     pub(crate) fn named(&self, tensor: &str) -> Option<(Option<usize>, TensorName)> {
         let names = &self.family.names;
         let (stem, _) = tensor.rsplit_once('.')?;
@@ -247,7 +247,7 @@ impl Config {
             return Err(Error::file(path, format!("{heads} query heads cannot share {kv_heads} key heads evenly")));
         }
         if head_dim % 2 != 0 {
-            return Err(Error::file(path, format!("head_dim {head_dim} is odd, rotary positions need it even")));
+            return Err(Error::file(path, format!("head_dim {head_dim} is odd, but RoPE needs it even")));
         }
         let rope = f.get("rope_parameters").or(f.get("rope_scaling"));
         let theta = rope.and_then(|r| r.get("rope_theta")).and_then(Value::as_f64);
@@ -281,7 +281,7 @@ impl Config {
         })
     }
 
-    /// Numbers in the weights, a tied head counted once.
+    /// The number of parameters, a tied head counted once.
     #[must_use]
     pub fn parameters(&self) -> u64 {
         let size = |shape: &Vec<usize>| shape.iter().product::<usize>();
@@ -304,9 +304,9 @@ fn layer(f: &Fields<'_>, family: &Family) -> Result<LayerSpec, Error> {
     Ok(layer)
 }
 
-/// Fields that change the computation and are not implemented.
+/// Refuses fields that change the computation and are not implemented.
 fn refuse_fields(f: &Fields<'_>) -> Result<(), Error> {
-    // Qwen's configurations carry a window that is switched off.
+    // Qwen's configurations contain a sliding window that is switched off.
     if f.flag("use_sliding_window", false) {
         let w = f.get("sliding_window").map_or_else(|| "true".into(), Value::to_string);
         return Err(f.refuse(format!("sliding-window attention (`sliding_window={w}`)"), "only full attention is"));
@@ -385,7 +385,7 @@ mod tests {
         let three = parse(r#""model_type":"qwen3","head_dim":32"#).unwrap();
         assert!(three.layer.qk_norm == QkNorm::Head && !three.layer.qkv_bias && three.head_dim == 32);
         let default = parse(r#""model_type":"qwen3""#).unwrap();
-        assert_eq!((default.head_dim, default.kv_heads), (128, 2), "the class's own width of a head");
+        assert_eq!((default.head_dim, default.kv_heads), (128, 2), "the class's default head_dim");
         let shared = parse(r#""model_type":"qwen3","head_dim":null"#).unwrap();
         assert_eq!(shared.head_dim, 16);
     }
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_implemented_is_refused_by_its_name() {
+    fn unimplemented_features_are_refused_by_name() {
         for (rest, name) in [
             (r#""model_type":"gemma3""#, "gemma3"),
             (r#""model_type":"mistral","sliding_window":1024"#, "sliding_window=1024"),
@@ -442,10 +442,10 @@ mod tests {
             (r#""model_type":"llama","quantization_config":{"bits":4}"#, "quantization_config"),
             (r#""model_type":"qwen2","layer_types":["sliding_attention"]"#, "sliding_attention"),
         ] {
-            let said = parse(rest).unwrap_err().to_string();
-            assert!(said.contains(name) && said.contains("m/config.json"), "{said}");
+            let message = parse(rest).unwrap_err().to_string();
+            assert!(message.contains(name) && message.contains("m/config.json"), "{message}");
         }
-        let said = Config::parse("{\"model_type\":\"llama\"}", Path::new("c")).unwrap_err().to_string();
-        assert!(said.contains("`hidden_size` is missing"), "{said}");
+        let message = Config::parse("{\"model_type\":\"llama\"}", Path::new("c")).unwrap_err().to_string();
+        assert!(message.contains("`hidden_size` is missing"), "{message}");
     }
 }

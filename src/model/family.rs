@@ -1,7 +1,7 @@
-//! The families of models, one file each: config fields and class defaults, the layer, tensor names, GGUF.
+//! The model families, one file each: config fields and class defaults, the layer, tensor names, GGUF.
 //!
-//! Owns the list of them, which the build script makes of the folder, and finding one by the name in a file. To add a family is
-//! to add its file: every backend, the packed decoder, the loader, merging and the memory formula read its `LayerSpec`.
+//! Owns their table, which the build script generates from the folder, and look-up by the name in a file. To add a family,
+//! add its file: every backend, the packed decoder, the loader, merging and the memory formula read its `LayerSpec`.
 
 pub use super::family_spec::{Defaults, Family, GgufFamily, TensorNames};
 

@@ -1,7 +1,7 @@
-//! Trained weights out of a checkpoint: a Hugging Face folder that `transformers` loads, or a PEFT adapter folder.
+//! Exports a checkpoint: a merged Hugging Face folder for `transformers`, or a PEFT adapter folder.
 //!
-//! Owns the arithmetic of merging and the files of both formats. Refuses to make an adapter of a
-//! full run.
+//! Owns the arithmetic of merging and the files of both formats. Refuses to export a full run as an
+//! adapter.
 
 use super::config::{Config, RopeScaling};
 use super::error::Error;
@@ -17,16 +17,16 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// The number type of merged weights.
+/// The type of merged weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// f32: the merged model computes what base and adapter compute together.
+    /// f32: the merged model computes what base and adapter compute.
     Exact,
-    /// The base model's own type: half the size for bf16, and each weight rounded to it.
+    /// The base model's type: half the size for bf16, with rounded weights.
     AsBase,
 }
 
-/// Files that go along with the weights as they are.
+/// Files copied unchanged with the weights.
 const COMPANIONS: [&str; 10] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -43,7 +43,7 @@ const COMPANIONS: [&str; 10] = [
 /// Writes the model at `base` with the checkpoint `trained` merged in as a Hugging Face folder at `out`.
 ///
 /// # Errors
-/// When the checkpoint does not fit the model, or `out` holds something or cannot be written.
+/// When the checkpoint does not fit the model, or `out` is not empty or cannot be written.
 pub fn to_hf(
     base: &ModelRef,
     trained: &Path,
@@ -99,11 +99,11 @@ pub fn to_hf(
 /// Writes the checkpoint's adapter as a folder that Python's peft loads on the model named `base`.
 ///
 /// # Errors
-/// When the checkpoint is of a full run, or `out` holds something or cannot be written.
+/// When the checkpoint is of a full run, or `out` is not empty or cannot be written.
 pub fn to_peft(base: &ModelRef, trained: &Path, out: &Path) -> Result<(), Error> {
     let trained = Trained::read(trained)?;
     let Tune::Lora(spec) = &trained.tune else {
-        return Err(Error::Asked("this run trained every weight and has no adapter; merge it with --format hf".into()));
+        return Err(Error::Asked("this run trained every weight, so it has no adapter; use --format hf".into()));
     };
     let folder = StagedFolder::new(out)?;
     let tensors: Vec<_> = trained.tensors.iter().map(|(n, t)| (format!("base_model.model.{n}"), t.clone())).collect();
@@ -121,8 +121,8 @@ pub fn to_peft(base: &ModelRef, trained: &Path, out: &Path) -> Result<(), Error>
     folder.finish()
 }
 
-/// Puts the trained tensors in: full weights replace, adapters are added as `W + scale·B·A`, whose rows DoRA puts on its
-/// lengths.
+/// Applies the trained tensors: full weights replace, adapters are added as `W + scale·B·A`, whose rows DoRA rescales to its
+/// magnitudes.
 fn merge(trained: &Trained, tensors: &mut BTreeMap<String, Tensor>) -> Result<(), Error> {
     let unfit =
         |name: &str| Error::Asked(format!("the checkpoint's {name} does not fit the model; it belongs to another one"));
@@ -144,10 +144,10 @@ fn merge(trained: &Trained, tensors: &mut BTreeMap<String, Tensor>) -> Result<()
                 let weight = weight.ok_or_else(|| unfit(name))?;
                 *weight = (&*weight + update)?;
                 if spec.dora {
-                    let lengths = trained.tensors.get(&format!("{module}{MAGNITUDE}"));
-                    let lengths = lengths.filter(|m| m.dims() == &weight.dims()[..1]).ok_or_else(|| unfit(name))?;
-                    let stretch = lengths.to_dtype(DType::F32)?.div(&weight.sqr()?.sum(D::Minus1)?.sqrt()?)?;
-                    *weight = weight.broadcast_mul(&stretch.unsqueeze(1)?)?;
+                    let magnitude = trained.tensors.get(&format!("{module}{MAGNITUDE}"));
+                    let magnitude = magnitude.filter(|m| m.dims() == &weight.dims()[..1]).ok_or_else(|| unfit(name))?;
+                    let dora_scale = magnitude.to_dtype(DType::F32)?.div(&weight.sqr()?.sum(D::Minus1)?.sqrt()?)?;
+                    *weight = weight.broadcast_mul(&dora_scale.unsqueeze(1)?)?;
                 }
             }
             Ok(())
@@ -200,7 +200,7 @@ fn hf_config(model: &LanguageModel) -> Result<Value, Error> {
     }))
 }
 
-/// Copies tokenizer and template of a folder; writes those of a GGUF file out.
+/// Copies tokenizer and template of a folder, or extracts those of a GGUF file.
 fn companions(model: &LanguageModel, folder: &StagedFolder) -> Result<(), Error> {
     if model.path.is_dir() {
         for name in COMPANIONS {

@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn the_cpu_is_always_there_and_an_unknown_name_lists_it() {
         assert!(device("cpu").unwrap().is_cpu());
-        let said = device("tpu").unwrap_err().to_string();
-        assert!(said.contains("`tpu`") && said.contains("cpu"), "{said}");
+        let message = device("tpu").unwrap_err().to_string();
+        assert!(message.contains("`tpu`") && message.contains("cpu"), "{message}");
     }
 }

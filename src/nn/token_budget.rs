@@ -59,7 +59,7 @@ impl TokenBudget {
                 }
                 Err(e) => {
                     return Err(Error::Asked(format!(
-                        "memory is too small for a single sequence of {tokens} tokens ({e}); lower max_length, or take a \
+                        "memory is too small for a single sequence of {tokens} tokens ({e}); lower max_length, or use a \
                          smaller model"
                     )));
                 }

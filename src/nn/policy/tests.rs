@@ -170,20 +170,20 @@ fn an_untrained_dora_is_the_base_model_and_a_cache_holds_its_factors() {
     // Token by token from a cache, the last row says what it says at once.
     let row = &batch().rows[2];
     let mut cache = policy.decoder().cache(1, row.ids.len()).unwrap();
-    let mut said = Vec::new();
+    let mut stepped = Vec::new();
     for (at, id) in row.ids.iter().enumerate().take(row.ids.len() - 1) {
         let ids = Tensor::new(&[[*id]], &Device::Cpu).unwrap();
         let logits = policy.decoder().step(&ids, &mut cache, true).unwrap().squeeze(0).unwrap();
         let logits: Vec<f64> = logits.to_vec1().unwrap();
         if row.scored.contains(&(at + 1)) {
             let sum: f64 = logits.iter().map(|x| x.exp()).sum();
-            said.push(logits[row.ids[at + 1] as usize] - sum.ln());
+            stepped.push(logits[row.ids[at + 1] as usize] - sum.ln());
         }
     }
-    for (a, b) in said.iter().zip(&with.rows[2].logp) {
+    for (a, b) in stepped.iter().zip(&with.rows[2].logp) {
         assert!((a - b).abs() < 1e-9, "{a} {b}");
     }
-    assert_eq!(said.len(), with.rows[2].logp.len());
+    assert_eq!(stepped.len(), with.rows[2].logp.len());
 }
 
 #[test]
@@ -340,8 +340,8 @@ fn rows_that_cannot_be_scored_are_errors() {
     assert!(policy.score(&Batch::new(Vec::new()), true).is_err());
     assert!(policy.score(&one(vec![1, 2], 0), true).is_err());
     assert!(policy.score(&one(vec![1, 2], 2), true).is_err());
-    let said = policy.score(&one(vec![1, 23], 1), true).unwrap_err().to_string();
-    assert!(said.contains("token 23") && said.contains("knows 23"), "{said}");
+    let message = policy.score(&one(vec![1, 23], 1), true).unwrap_err().to_string();
+    assert!(message.contains("token 23") && message.contains("knows 23"), "{message}");
     let (_, tape) = policy.score_train(&one(vec![1, 2], 1)).unwrap();
     assert!(policy.backward(tape, &[vec![].into()]).is_err());
 }
