@@ -3,10 +3,10 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
-use tiebreak_kernels::attention::{self, Seen, Segment, Shape};
+use tiebreak_kernels::attention::{self, AttentionSegment, AttentionShape, BackwardInputs};
 use tiebreak_kernels::leaf;
 use tiebreak_kernels::logits;
-use tiebreak_kernels::product::{Onto, View, product};
+use tiebreak_kernels::product::{View, WriteMode, product};
 
 /// Tokens of a few pairs.
 const ROWS: usize = 512;
@@ -55,10 +55,10 @@ fn rotations(c: &mut Criterion) {
     let mut group = c.benchmark_group("heads");
     group.throughput(bytes(2 * ROWS * HIDDEN));
     group.bench_function("out", |b| {
-        b.iter(|| leaf::heads_out(black_box(&x), HIDDEN, 0, WIDTH, Some((&cos, &sin)), &mut y));
+        b.iter(|| leaf::split_heads(black_box(&x), HIDDEN, 0, WIDTH, Some((&cos, &sin)), &mut y));
     });
     group.bench_function("in", |b| {
-        b.iter(|| leaf::heads_in(black_box(&x), HIDDEN, 0, WIDTH, Some((&cos, &sin)), &mut y));
+        b.iter(|| leaf::merge_heads(black_box(&x), HIDDEN, 0, WIDTH, Some((&cos, &sin)), &mut y));
     });
     group.finish();
 }
@@ -71,21 +71,21 @@ fn head(c: &mut Criterion) {
     group.bench_function("tell", |b| {
         b.iter(|| {
             z.copy_from_slice(&logits);
-            let mut telling = logits::Telling::new(7);
-            logits::tell(&mut telling, &mut z, 1.0);
-            black_box(telling.told())
+            let mut softmax = logits::OnlineSoftmax::new(7);
+            logits::accumulate(&mut softmax, &mut z, 1.0);
+            black_box(softmax.stats())
         });
     });
     group.finish();
 }
 
 fn attend(c: &mut Criterion) {
-    let shape = Shape { tokens: ROWS, heads: HEADS, kv_heads: KV_HEADS, width: WIDTH };
+    let shape = AttentionShape { tokens: ROWS, heads: HEADS, kv_heads: KV_HEADS, width: WIDTH };
     // A pair: a prompt, and two answers that see it and themselves.
     let segments = [
-        Segment { prefix: 0..0, own: 0..128 },
-        Segment { prefix: 0..128, own: 128..320 },
-        Segment { prefix: 0..128, own: 320..512 },
+        AttentionSegment { prefix: 0..0, own: 0..128 },
+        AttentionSegment { prefix: 0..128, own: 128..320 },
+        AttentionSegment { prefix: 0..128, own: 320..512 },
     ];
     let (q, dout) = (numbers(HEADS * ROWS * WIDTH), numbers(HEADS * ROWS * WIDTH));
     let (k, v) = (numbers(KV_HEADS * ROWS * WIDTH), numbers(KV_HEADS * ROWS * WIDTH));
@@ -95,11 +95,11 @@ fn attend(c: &mut Criterion) {
     group.bench_function("forward", |b| {
         b.iter(|| attention::forward(&segments, shape, black_box(&q), &k, &v, &mut out, &mut lse));
     });
-    let seen = Seen { q: &q, k: &k, v: &v, out: &out, lse: &lse, dout: &dout };
+    let inputs = BackwardInputs { q: &q, k: &k, v: &v, out: &out, lse: &lse, dout: &dout };
     let size = HEADS * ROWS * WIDTH;
     let (mut dq, mut dk, mut dv) = (vec![0.0; size], vec![0.0; size], vec![0.0; size]);
     group.bench_function("backward", |b| {
-        b.iter(|| attention::backward(&segments, shape, black_box(seen), &mut dq, &mut dk, &mut dv));
+        b.iter(|| attention::backward(&segments, shape, black_box(inputs), &mut dq, &mut dk, &mut dv));
     });
     group.finish();
 }
@@ -115,7 +115,7 @@ fn products(c: &mut Criterion) {
         group.bench_function(name, |b| {
             b.iter(|| {
                 let (x, w) = (View::rows(black_box(&x), inner), View::columns(&w, inner));
-                product(&mut y, out, Onto::Fresh, x, w, (ROWS, out, inner), 1.0);
+                product(&mut y, out, WriteMode::Overwrite, x, w, (ROWS, out, inner), 1.0);
             });
         });
     }

@@ -1,13 +1,13 @@
 //! The pure state machine of the workbench: `update(&mut Model, Msg) -> Vec<Effect>`.
 //!
-//! Owns what the screens know, what every key does and what the shell is asked to do. Refuses files, clocks, processes and
-//! terminals: time arrives as [`Msg::Tick`], results arrive as messages, wishes leave as [`Effect`]s.
+//! Owns the screens' state, what each key does, and the requests to the shell. Refuses files, clocks, processes and
+//! terminals: time arrives as [`Msg::Tick`], results arrive as messages, requests leave as [`Effect`]s.
 //!
-//! Each screen is one file in `app/screen/` that implements [`Screen`]: its keys, its state, what its keys do.
-//! `app/screen.rs` lists them, `app/update.rs` routes messages to the one that is shown.
+//! Each screen is one file in `app/screen/` that implements [`Screen`]: its state, its keys and what they do.
+//! `app/screen.rs` lists the screens; `app/update.rs` routes messages to the active one.
 //!
-//! **Invariants.** The same messages give the same model. A verdict is on the screen at once and "saved" only when the
-//! shell acknowledged its record. Whatever is visible changes only together with [`Shared::version`].
+//! **Invariants.** The same messages give the same model. A verdict shows at once, and as "saved" only after the shell
+//! acknowledged its record. Nothing visible changes without [`Shared::version`].
 
 mod anywhere;
 mod contract;
@@ -34,24 +34,24 @@ mod update;
 mod words;
 mod wrap;
 
-pub use anywhere::Anywhere;
+pub use anywhere::GlobalAction;
 pub use contract::{AnyScreen, Screen};
 pub use diff::WordDiff;
 pub use edit::EditBuffer;
-pub use effect::{Effect, SampleAsk, TrainAsk};
-pub use form::{Field, Form, FormFor};
+pub use effect::{Effect, SampleRequest, TrainRequest};
+pub use form::{Field, Form, FormPurpose};
 pub use goal::{Go, Goal, Next, Show};
 pub use key::{Code, Key};
 pub use model::{Model, all_keys};
-pub use msg::{Msg, Opened, Running, SessionCard};
-pub use open::{Open, RunView};
-pub use outbox::{Numbers, Outbox, Saved};
+pub use msg::{LiveRun, Msg, Opened, SessionCard};
+pub use open::{OpenSession, RunView};
+pub use outbox::{Outbox, SaveState, SeqMap};
 pub use palette::{Palette, PaletteEntry, Pick};
-pub use popup::{Ask, Confirm, Help, Input, Popup, PopupAction, PopupAnswer, Then};
+pub use popup::{Confirm, Help, InputPurpose, OnYes, Popup, PopupAction, PopupAnswer, TextInput};
 pub(crate) use screen::screens;
-pub use screen::{DOORS, Door, Shown};
-pub use shared::{Notice, Shared, Theme, Tone};
+pub use screen::{ActiveScreen, ROUTES, Route};
+pub use shared::{ImportFormat, Notice, Shared, Theme, Tone};
 pub use travel::{begin, follow};
 pub use update::update;
-pub use words::{facts, model_line, short, spec_facts};
+pub use words::{model_summary, run_facts, short_model_name, spec_facts};
 pub use wrap::{cells, clip, presentable, wrap};

@@ -1,10 +1,10 @@
-//! What lies in files and becomes a model, and what training makes of it in files again.
+//! Models as files: reading them, and writing what training produces.
 //!
-//! Owns the families (`family/`: config fields, `LayerSpec`, tensor names), configurations, weights (safetensors and GGUF), tokenizers, chat templates, the search for models, trained parameters
-//! as a checkpoint holds them, and merging: arithmetic on weights. A [`LanguageModel`] opens all of it by one path. Refuses to
-//! compute a forward pass, to train or to sample, and to know the folders of sessions.
+//! Owns the families (`family/`: config fields, `LayerSpec`, tensor names), configurations, weights (safetensors and GGUF),
+//! tokenizers, chat templates, model discovery, the trained parameters of a checkpoint, and merging: arithmetic on weights. A
+//! [`LanguageModel`] opens all of it by one path. Refuses forward passes, training, sampling, and session folders.
 //!
-//! **Invariant.** What is not supported is refused by name when a model is opened, never at the first step.
+//! **Invariant.** Unsupported features are refused by name when a model is opened, never at the first step.
 
 pub(crate) mod config;
 pub mod discover;
@@ -17,8 +17,8 @@ pub(crate) mod gguf;
 pub(crate) mod language_model;
 pub mod layer;
 pub mod merge;
-pub(crate) mod place;
 pub(crate) mod sink;
+pub(crate) mod staged_folder;
 pub(crate) mod template;
 pub(crate) mod tokenizer;
 pub(crate) mod trained;
@@ -39,5 +39,5 @@ pub use trained::{TRAINED_FILE, Trained};
 pub use tune::{LINEARS, LoraSpec, Tune};
 pub use weights::Weights;
 
-/// What the rooms that compute give back.
+/// The result type of the rooms that compute.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -3,8 +3,8 @@
 //! Owns the decoder and its adapters, the contract between losses and computation (`contract`: [`Batch`], [`RowScores`],
 //! [`RowGradient`]), `trait Backend` (`backend`) with its three implementations, the optimizer, random numbers, devices and the
 //! memory formula. [`Policy`] chooses a backend: `reference`, the oracle written from candle's differentiable operations, or
-//! `cpu` and `cuda`, forward and backward by hand. In each of them `logprobs` makes log-probs of a batch, `layer` goes through a
-//! decoder layer and back, and `gradients` sums what is trained. Refuses losses, methods and sessions.
+//! `cpu` and `cuda`, hand-written forward and backward passes. In each of them `logprobs` turns a batch into log-probs, `layer` runs a
+//! decoder layer forward and backward, and `gradients` accumulates the gradients. Refuses losses, methods and sessions.
 //!
 //! **Invariants.** A gradient path uses only operations whose backward is tested. Frozen weights get no gradient. Random
 //! numbers come from `(seed, stream, counter)`, never from candle or a clock, so a resumed run is the same run.
@@ -28,8 +28,8 @@ pub(crate) mod pass;
 pub(crate) mod policy;
 pub(crate) mod random;
 pub(crate) mod reference;
-pub(crate) mod room;
 pub(crate) mod rotary;
+pub(crate) mod token_budget;
 #[cfg(test)]
 pub(crate) mod toy;
 

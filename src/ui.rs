@@ -1,9 +1,9 @@
 //! Pure drawing of the application's model.
 //!
-//! Owns the frame (header, status line, footer), the panes of every screen, the popups and the theme. Refuses to change the
-//! model, to read files or to know the time: the same model gives the same cells.
+//! Owns the frame (header, status line, footer), the panes of every screen, the popups and the theme. Refuses to change
+//! the model, read files or know the time: the same model gives the same cells.
 //!
-//! **Invariant.** Colours are the terminal's 16, and nothing is said by colour alone.
+//! **Invariant.** Colours are the terminal's 16, and colour alone carries no meaning.
 
 mod frame;
 mod popup;
@@ -27,7 +27,7 @@ pub fn render(frame: &mut Frame, model: &Model) {
     paint(frame.buffer_mut(), area, model);
 }
 
-/// Draws the model into a buffer: what [`render`] does, without a terminal.
+/// Draws the model into a buffer, as [`render`] does on a terminal.
 pub fn paint(buf: &mut Buffer, area: Rect, model: &Model) {
     if area.is_empty() {
         return;

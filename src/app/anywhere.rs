@@ -1,33 +1,33 @@
-//! The keys that work on every screen. What they do is in `app/update.rs`.
+//! The keys that work on every screen; `app/update.rs` runs their actions.
 
 use super::key::Key;
 use super::keymap::{Section, c, on};
 
-/// What these keys ask for.
+/// The actions of these keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Anywhere {
+pub enum GlobalAction {
     /// Open the help.
     Help,
     /// Open the command palette.
     Palette,
-    /// Leave the program.
+    /// Quit.
     Quit,
-    /// Try again to save what could not be saved.
-    SaveAgain,
-    /// Paint everything again.
+    /// Retry saving.
+    RetrySave,
+    /// Redraw the screen.
     Redraw,
-    /// Hand the terminal back to the shell that started us.
+    /// Suspend the process, as ctrl-z does in a shell.
     Suspend,
 }
 
-/// The keys.
+/// The global keys.
 #[rustfmt::skip]
-pub const ANYWHERE: Section<Anywhere> = Section { title: "everywhere", rows: &[
-    on(c('?'), Anywhere::Help, "help", "every key that works here"),
-    on(c(':'), Anywhere::Palette, "", "find any action or session by name").named("palette"),
-    on(c('q'), Anywhere::Quit, "", "quit; runs go on").named("quit"),
-    on(Key::ctrl('c'), Anywhere::Quit, "", "quit; runs go on"),
-    on(Key::ctrl('s'), Anywhere::SaveAgain, "", "retry saving").named("save"),
-    on(Key::ctrl('l'), Anywhere::Redraw, "", "redraw the screen").named("redraw"),
-    on(Key::ctrl('z'), Anywhere::Suspend, "", "back to your shell; `fg` returns").named("suspend"),
+pub const GLOBAL_KEYS: Section<GlobalAction> = Section { title: "everywhere", rows: &[
+    on(c('?'), GlobalAction::Help, "help", "every key that works here"),
+    on(c(':'), GlobalAction::Palette, "", "find any action or session by name").named("palette"),
+    on(c('q'), GlobalAction::Quit, "", "quit; runs continue").named("quit"),
+    on(Key::ctrl('c'), GlobalAction::Quit, "", "quit; runs continue"),
+    on(Key::ctrl('s'), GlobalAction::RetrySave, "", "retry saving").named("save"),
+    on(Key::ctrl('l'), GlobalAction::Redraw, "", "redraw the screen").named("redraw"),
+    on(Key::ctrl('z'), GlobalAction::Suspend, "", "back to your shell; `fg` returns").named("suspend"),
 ] };

@@ -1,7 +1,8 @@
-//! What a screen is: [`Screen`], which each file in `app/screen/` implements, and [`AnyScreen`], what the routing sees of it.
+//! The interface of a screen: [`Screen`], which each file in `app/screen/` implements, and [`AnyScreen`], its
+//! object-safe form.
 //!
-//! A screen owns its keys, its actions and its state. It gets what all screens share, and says as values what is to happen:
-//! effects for the shell, and where to go next. It knows no other screen.
+//! A screen owns its keys, its actions and its state. It gets the shared state and returns effects for the shell and
+//! where to go next. It knows no other screen.
 
 use super::effect::Effect;
 use super::goal::{Next, Show};
@@ -14,78 +15,78 @@ use std::fmt::Debug;
 
 /// A screen and its state.
 pub trait Screen: Sized {
-    /// What its keys can ask for.
+    /// The actions of its keys.
     type Action: Copy + PartialEq + Debug + 'static;
 
-    /// Its name: in help, README and palette, and in every [`Goal`](super::goal::Goal) that leads to it.
+    /// Its name in help, README and palette, and in every [`Goal`](super::goal::Goal) that leads to it.
     const NAME: &'static str;
-    /// Whether it shows the open session. The router opens one first where there is none.
+    /// Whether it needs an open session. The router opens one first.
     const NEEDS_SESSION: bool = true;
-    /// Its keys. The first section holds everything that works here; others hold what matters in some states.
+    /// Its keys. The first section holds every action; the others hold what matters in some states.
     const KEYS: &'static [Section<Self::Action>];
 
     /// Opens it.
     fn open(shared: &mut Shared, show: Show) -> (Self, Vec<Effect>);
 
-    /// Does what a key or the palette asks for.
+    /// Runs an action of a key or of the palette.
     fn act(&mut self, shared: &mut Shared, action: Self::Action) -> Next;
 
-    /// A chance to take a key before the key table does, for typing; none passes it on.
+    /// Handles a key as typed text, before the key table; none passes it on.
     fn typed(&mut self, _shared: &mut Shared, _key: Key) -> Option<Vec<Effect>> {
         None
     }
 
-    /// The section in force: its keys come first, and the footer shows only these.
+    /// The active section: its keys take precedence, and the footer shows only them.
     fn section(&self, _shared: &Shared) -> usize {
         0
     }
 
-    /// The footer's word for an action in this state; none where it does not matter now.
-    fn foot(&self, _shared: &Shared, _action: Self::Action, word: &'static str) -> Option<&'static str> {
+    /// The footer's word for an action in this state; none hides it.
+    fn footer_word(&self, _shared: &Shared, _action: Self::Action, word: &'static str) -> Option<&'static str> {
         Some(word)
     }
 
-    /// Looks again at what has changed below: records were folded, the size is another.
+    /// Updates the screen after records were folded or the size changed.
     fn refresh(&mut self, _shared: &mut Shared) -> Vec<Effect> {
         Vec::new()
     }
 
-    /// Time passed, from `before_ms` to now.
+    /// Handles the time that passed from `before_ms` to now.
     fn tick(&mut self, _shared: &mut Shared, _before_ms: u64) -> Vec<Effect> {
         Vec::new()
     }
 
-    /// A message that only this screen can know what to do with: an answer to its own question.
-    fn hear(&mut self, _shared: &mut Shared, _msg: Msg) -> Vec<Effect> {
+    /// Handles the shell's answer to a request of this screen.
+    fn on_reply(&mut self, _shared: &mut Shared, _msg: Msg) -> Vec<Effect> {
         Vec::new()
     }
 
-    /// What was typed or chosen in a popup that this screen opened.
-    fn answered(&mut self, _shared: &mut Shared, _answer: PopupAnswer) -> Next {
+    /// Handles the answer of a popup that this screen opened.
+    fn on_answer(&mut self, _shared: &mut Shared, _answer: PopupAnswer) -> Next {
         Next::default()
     }
 }
 
-/// A screen of any kind, as the routing sees it.
+/// A screen of any type, for the routing.
 pub trait AnyScreen {
     /// Its name.
     fn name(&self) -> &'static str;
-    /// Everything that works here.
+    /// The key table of every action.
     fn table(&self) -> Table;
     /// The footer's keys and words in this state.
     fn footer(&self, shared: &Shared) -> Vec<(Key, &'static str)>;
-    /// Handles a key; none when it means nothing here.
+    /// Handles a key; none if it has no action here.
     fn press(&mut self, shared: &mut Shared, key: Key) -> Option<Next>;
-    /// Does what a row of [`AnyScreen::table`] asks for.
+    /// Runs the action of a row of [`AnyScreen::table`].
     fn act_row(&mut self, shared: &mut Shared, row: usize) -> Next;
     /// See [`Screen::refresh`].
     fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect>;
     /// See [`Screen::tick`].
     fn tick(&mut self, shared: &mut Shared, before_ms: u64) -> Vec<Effect>;
-    /// See [`Screen::hear`].
-    fn hear(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect>;
-    /// See [`Screen::answered`].
-    fn answered(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next;
+    /// See [`Screen::on_reply`].
+    fn on_reply(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect>;
+    /// See [`Screen::on_answer`].
+    fn on_answer(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next;
 }
 
 impl<S: Screen> AnyScreen for S {
@@ -99,16 +100,16 @@ impl<S: Screen> AnyScreen for S {
 
     fn footer(&self, shared: &Shared) -> Vec<(Key, &'static str)> {
         let rows = S::KEYS.get(self.section(shared)).map_or(&[][..], |section| section.rows);
-        let shown = rows.iter().filter(|row| !row.foot.is_empty());
-        shown.filter_map(|row| Some((row.key, self.foot(shared, row.action, row.foot)?))).collect()
+        let shown = rows.iter().filter(|row| !row.footer.is_empty());
+        shown.filter_map(|row| Some((row.key, self.footer_word(shared, row.action, row.footer)?))).collect()
     }
 
     fn press(&mut self, shared: &mut Shared, key: Key) -> Option<Next> {
         if let Some(effects) = self.typed(shared, key) {
             return Some(effects.into());
         }
-        let nearest = self.section(shared);
-        let mut sections = S::KEYS.get(nearest).into_iter().chain(S::KEYS.first());
+        let active = self.section(shared);
+        let mut sections = S::KEYS.get(active).into_iter().chain(S::KEYS.first());
         let action = sections.find_map(|section| section.lookup(key))?;
         Some(self.act(shared, action))
     }
@@ -126,11 +127,11 @@ impl<S: Screen> AnyScreen for S {
         Screen::tick(self, shared, before_ms)
     }
 
-    fn hear(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect> {
-        Screen::hear(self, shared, msg)
+    fn on_reply(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect> {
+        Screen::on_reply(self, shared, msg)
     }
 
-    fn answered(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next {
-        Screen::answered(self, shared, answer)
+    fn on_answer(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next {
+        Screen::on_answer(self, shared, answer)
     }
 }

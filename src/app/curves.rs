@@ -1,22 +1,22 @@
-//! What part of which curves is looked at: the watch screen and the replay share it.
+//! The view of a run's curves, shared by the watch screen and the replay.
 //!
-//! Owns the cursor, the zoom, the axis and the ranges. Changes nothing of a run but how it is smoothed.
+//! Owns the cursor, the zoom, the axis and the value ranges. Changes nothing of a run except its smoothing.
 
 mod panes;
 
 pub use panes::{CurvePane, panes};
 
-use super::open::{Open, RunView};
+use super::open::{OpenSession, RunView};
 use crate::domain::{Axis, Bucket, RunId, RunState, Series, Span, Window};
 use std::collections::HashMap;
 
-/// The smoothing factors that the key goes through.
+/// The smoothing factors that the key cycles through.
 pub const SMOOTHING: &[f64] = &[0.0, 0.6, 0.9, 0.98];
-/// Fewest steps, and milliseconds, that a whole chart spans.
-const LEAST_STEPS: f64 = 20.0;
-const LEAST_MS: f64 = 60_000.0;
+/// The shortest full range of a chart, in steps and in milliseconds.
+const MIN_STEPS: f64 = 20.0;
+const MIN_MS: f64 = 60_000.0;
 /// The deepest zoom: each level halves the window.
-const DEEPEST: u32 = 12;
+const MAX_ZOOM: u32 = 12;
 
 /// What the x-axis counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,7 +31,7 @@ pub enum XUnit {
 }
 
 impl XUnit {
-    /// The columns it is measured in.
+    /// The series column it reads.
     #[must_use]
     pub fn axis(self) -> Axis {
         match self {
@@ -51,67 +51,67 @@ impl XUnit {
     }
 }
 
-/// What the keys that only change how a run is looked at ask for.
+/// A key's action that changes only the view of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    /// The cursor to the left.
+pub enum CurveAction {
+    /// Move the cursor left.
     CursorLeft,
-    /// The cursor to the right.
+    /// Move the cursor right.
     CursorRight,
-    /// Half of the window.
+    /// Halve the window.
     ZoomIn,
-    /// Twice the window.
+    /// Double the window.
     ZoomOut,
-    /// No cursor, no zoom.
+    /// Drop cursor and zoom, and follow the end.
     Follow,
-    /// The next smoothing.
+    /// Next smoothing factor.
     Smooth,
     /// What the x-axis counts.
     XAxis,
-    /// Logarithmic values.
+    /// Toggle the logarithmic scale.
     LogScale,
-    /// The focus to the next pane.
+    /// Focus the next pane.
     NextPane,
-    /// The focus to the pane before.
+    /// Focus the previous pane.
     PreviousPane,
-    /// One pane alone.
+    /// Enlarge the focused pane, or show all.
     Enlarge,
 }
 
-/// What is looked at.
+/// The view.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CurveView {
     /// The run; none while the session has none.
     pub run: Option<RunId>,
     /// Which pane has the focus.
     pub pane: usize,
-    /// Whether it fills the screen.
+    /// Whether the focused pane fills the screen.
     pub enlarged: bool,
-    /// How often the window is halved.
+    /// How many times the window is halved.
     pub zoom: u32,
-    /// Where on the x-axis the cursor stands (steps, or milliseconds on the time axis); none: the end is followed.
+    /// The cursor on the x-axis, in steps or in milliseconds; none follows the end.
     pub cursor: Option<f64>,
     /// What the x-axis counts.
     pub unit: XUnit,
-    /// Whether values are on a logarithmic scale.
+    /// Whether the scale is logarithmic.
     pub log_scale: bool,
-    /// Whether the worker's own output is shown in place of the samples.
+    /// Whether `worker.log` replaces the samples.
     pub show_output: bool,
-    /// The last lines of the worker's output.
+    /// The last lines of `worker.log`.
     pub output: Vec<String>,
     smoothing: usize,
     spans: HashMap<String, Span>,
 }
 
 impl CurveView {
-    /// The curves of this run; none for the one that matters most.
+    /// The view of this run; none selects the latest live one.
     #[must_use]
     pub fn of(run: Option<RunId>) -> Self {
         Self { run, ..Self::default() }
     }
 
-    /// Chooses a run where none is chosen and fits the ranges to what was measured since.
-    pub fn refresh(&mut self, open: &mut Open) {
+    /// Selects a run if none is selected, and fits the ranges to new values.
+    pub fn refresh(&mut self, open: &mut OpenSession) {
         if self.run.as_ref().is_none_or(|id| open.run(id).is_none()) {
             let live = open.runs.iter().rev().find(|r| r.status().is_live());
             if let Some(run) = live.or(open.runs.last()).map(|r| r.id.clone()) {
@@ -125,9 +125,9 @@ impl CurveView {
         }
     }
 
-    /// The run looked at.
+    /// The run in view.
     #[must_use]
-    pub fn shown<'a>(&self, open: &'a Open) -> Option<&'a RunView> {
+    pub fn shown<'a>(&self, open: &'a OpenSession) -> Option<&'a RunView> {
         open.run(self.run.as_ref()?)
     }
 
@@ -147,9 +147,9 @@ impl CurveView {
         match self.unit.axis() {
             Axis::Step => {
                 let total = run.plan.as_ref().map(|p| p.total_steps as f64);
-                Window::over(end(Axis::Step), total, LEAST_STEPS, self.zoom, self.cursor)
+                Window::over(end(Axis::Step), total, MIN_STEPS, self.zoom, self.cursor)
             }
-            Axis::Time => Window::over(end(Axis::Time), None, LEAST_MS, self.zoom, self.cursor),
+            Axis::Time => Window::over(end(Axis::Time), None, MIN_MS, self.zoom, self.cursor),
         }
     }
 
@@ -159,7 +159,7 @@ impl CurveView {
         self.spans.get(&pane.title).copied()
     }
 
-    /// Fits each pane's range to what is visible of it. Ranges hold still until data leaves them.
+    /// Fits each pane's range to its visible values. A range stays until data leaves it.
     pub fn fit(&mut self, run: &RunState) {
         let window = self.window(run);
         let axis = self.unit.axis();
@@ -172,7 +172,7 @@ impl CurveView {
             for (name, _) in &pane.curves {
                 for series in [run.series(name), run.eval_series(name)].into_iter().flatten() {
                     for line in std::iter::once(series.live()).chain(series.ghosts()) {
-                        // One point to each side, so that a curve that only crosses the window lies within the range.
+                        // One point to each side, so that a curve that only crosses the window fits too.
                         let from = line.before(axis, window.lo).saturating_sub(1);
                         let to = line.before(axis, window.hi + 1e-9) + 1;
                         all.merge(&line.bucket(from..to));
@@ -180,7 +180,7 @@ impl CurveView {
                 }
             }
             let previous = self.spans.get(&pane.title).copied();
-            // A pane with values that have no logarithm stays as it is: nothing may vanish from it.
+            // A pane with values that have no logarithm keeps its linear scale: no point may vanish.
             match Span::fit(previous, all.min, all.max, self.log_scale && all.min > 0.0) {
                 Some(span) => self.spans.insert(pane.title, span),
                 None => self.spans.remove(&pane.title),
@@ -189,24 +189,24 @@ impl CurveView {
     }
 
     /// Does what a key asks for.
-    pub fn look(&mut self, run: &RunState, action: Look) {
+    pub fn apply(&mut self, run: &RunState, action: CurveAction) {
         let count = panes(run).len().max(1);
         match action {
-            Look::CursorLeft => self.move_cursor(run, -1.0),
-            Look::CursorRight => self.move_cursor(run, 1.0),
-            Look::ZoomIn => self.zoom = (self.zoom + 1).min(DEEPEST),
-            Look::ZoomOut => self.zoom = self.zoom.saturating_sub(1),
-            Look::Smooth => self.smoothing = (self.smoothing + 1) % SMOOTHING.len(),
-            Look::XAxis => self.turn_axis(run),
-            Look::LogScale => self.log_scale = !self.log_scale,
-            Look::NextPane => self.pane = (self.pane + 1) % count,
-            Look::PreviousPane => self.pane = (self.pane + count - 1) % count,
-            Look::Enlarge => self.enlarged = !self.enlarged,
-            Look::Follow => (self.cursor, self.zoom) = (None, 0),
+            CurveAction::CursorLeft => self.move_cursor(run, -1.0),
+            CurveAction::CursorRight => self.move_cursor(run, 1.0),
+            CurveAction::ZoomIn => self.zoom = (self.zoom + 1).min(MAX_ZOOM),
+            CurveAction::ZoomOut => self.zoom = self.zoom.saturating_sub(1),
+            CurveAction::Smooth => self.smoothing = (self.smoothing + 1) % SMOOTHING.len(),
+            CurveAction::XAxis => self.next_axis(run),
+            CurveAction::LogScale => self.log_scale = !self.log_scale,
+            CurveAction::NextPane => self.pane = (self.pane + 1) % count,
+            CurveAction::PreviousPane => self.pane = (self.pane + count - 1) % count,
+            CurveAction::Enlarge => self.enlarged = !self.enlarged,
+            CurveAction::Follow => (self.cursor, self.zoom) = (None, 0),
         }
     }
 
-    /// Takes back one layer of looking closer. False when there was none.
+    /// Leaves the enlarged pane, the cursor or the worker log, one at a time. False if none was active.
     pub fn unwind(&mut self) -> bool {
         if self.enlarged {
             self.enlarged = false;
@@ -220,7 +220,7 @@ impl CurveView {
         true
     }
 
-    /// Moves the cursor by a hundredth of the window, and by one step at least.
+    /// Moves the cursor by a hundredth of the window, at least by one step.
     fn move_cursor(&mut self, run: &RunState, direction: f64) {
         let window = self.window(run);
         let axis = self.unit.axis();
@@ -236,21 +236,21 @@ impl CurveView {
         self.cursor = line.x(axis, at);
     }
 
-    fn turn_axis(&mut self, run: &RunState) {
+    fn next_axis(&mut self, run: &RunState) {
         let epochs = run.plan.as_ref().is_some_and(|p| p.steps_per_epoch > 0);
         self.unit = match self.unit {
             XUnit::Step if epochs => XUnit::Epoch,
             XUnit::Step | XUnit::Epoch => XUnit::Time,
             XUnit::Time => XUnit::Step,
         };
-        // Steps and milliseconds are different places.
+        // A cursor in steps has no meaning in milliseconds.
         if self.unit != XUnit::Epoch {
             self.cursor = None;
         }
     }
 
-    /// Looks at another run, from the beginning.
-    pub fn turn_to(&mut self, run: RunId) {
+    /// Switches to another run and resets the view.
+    pub fn switch_to(&mut self, run: RunId) {
         self.output.clear();
         self.spans.clear();
         (self.cursor, self.zoom, self.pane) = (None, 0, 0);

@@ -3,15 +3,15 @@
 use similar::{ChangeTag, TextDiff};
 use std::ops::Range;
 
-/// Byte ranges of the words that one answer has and the other has not, first answer first.
+/// Byte ranges of the words that only one of two answers has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WordDiff {
-    /// In order, for each answer.
+    /// The ranges in order, for each answer.
     pub only: [Vec<Range<usize>>; 2],
 }
 
 impl WordDiff {
-    /// The difference of two texts by words; differences of white space alone do not count.
+    /// The word diff of two texts; differences in white space do not count.
     #[must_use]
     pub fn of(first: &str, second: &str) -> Self {
         let mut only = [Vec::new(), Vec::new()];
@@ -38,7 +38,7 @@ impl WordDiff {
     }
 }
 
-/// Adds a range, joined to the last one when only blanks lie between them.
+/// Adds a range, merged with the last one if only blanks are between them.
 fn add(ranges: &mut Vec<Range<usize>>, text: &str, range: Range<usize>, blank: bool) {
     if blank {
         return;
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn differing_words_are_found_and_blanks_are_not() {
+    fn differing_words_are_marked_and_blanks_are_not() {
         let (a, b) = ("the sky is  blue today", "the sea is blue today");
         let diff = WordDiff::of(a, b);
         assert_eq!(diff.only[0].iter().map(|r| &a[r.clone()]).collect::<Vec<_>>(), ["sky"]);

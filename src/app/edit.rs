@@ -1,9 +1,8 @@
-//! A small buffer for typed text: one line or several, a cursor, the usual keys. No clipboard, no undo of its own.
+//! A small text buffer: one line or several, a cursor, the usual keys. No clipboard, no undo.
 //!
-//! A text of several lines is kept as it is, tabs, direction marks and all; only what is shown of it is made safe. A single line
-//! takes no control characters. (ratatui-textarea would draw as well as edit, and this room knows no ratatui.)
-//! Its own code: `ratatui-textarea` is a widget of the terminal library, which this room does not know, and it moves and
-//! deletes by `char`, so that an accent or a joined emoji would come apart.
+//! Multi-line text keeps its tabs and direction marks; it is sanitised only for display. A single line takes no control
+//! characters. `ratatui-textarea` does not fit: it is a terminal widget, which this room may not import, and it moves
+//! and deletes by `char`, which would split an accent or a joined emoji.
 
 use super::key::{Code, Key};
 use super::wrap::presentable;
@@ -15,49 +14,49 @@ pub struct EditBuffer {
     text: String,
     cursor: usize,
     multiline: bool,
-    /// What there was before anything was typed.
+    /// The text before the first edit.
     original: String,
 }
 
 impl EditBuffer {
-    /// A single line, the cursor at its end.
+    /// A single line, with the cursor at its end.
     #[must_use]
     pub fn line(text: impl Into<String>) -> Self {
         let text: String = text.into();
         Self { cursor: text.len(), original: text.clone(), text, multiline: false }
     }
 
-    /// A text of several lines, the cursor at its end.
+    /// Text of several lines, with the cursor at its end.
     #[must_use]
-    pub fn text_of(text: impl Into<String>) -> Self {
+    pub fn multiline(text: impl Into<String>) -> Self {
         Self { multiline: true, ..Self::line(text) }
     }
 
-    /// What was typed.
+    /// The text.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The cursor as a byte offset on a character's border.
+    /// The cursor as a byte offset at a character boundary.
     #[must_use]
     pub fn cursor(&self) -> usize {
         self.cursor
     }
 
-    /// Whether it takes line breaks.
+    /// Whether it accepts line breaks.
     #[must_use]
     pub fn is_multiline(&self) -> bool {
         self.multiline
     }
 
-    /// Whether it holds another text than in the beginning.
+    /// Whether the text differs from the original.
     #[must_use]
     pub fn is_changed(&self) -> bool {
         self.text != self.original
     }
 
-    /// The text as it may be shown, and the cursor in that.
+    /// The sanitised text and the cursor in it.
     #[must_use]
     pub fn shown(&self) -> (String, usize) {
         let (before, after) = self.text.split_at(self.cursor);
@@ -66,8 +65,8 @@ impl EditBuffer {
         (before + &presentable(after), cursor)
     }
 
-    /// Inserts text at the cursor. A text of several lines takes it as it is, but for line ends, which become `\n`. In a single
-    /// line breaks become spaces, and control characters do not get in.
+    /// Inserts text at the cursor. Multi-line text only normalises line ends to `\n`; a single line turns line breaks
+    /// into spaces and drops control characters.
     pub fn insert(&mut self, text: &str) {
         let clean = if self.multiline {
             text.replace("\r\n", "\n").replace('\r', "\n")
@@ -88,21 +87,21 @@ impl EditBuffer {
             (Code::Enter, false) if self.multiline => self.insert("\n"),
             (Code::Tab, false) if self.multiline => self.insert("\t"),
             (Code::Backspace, false) | (Code::Char('h'), true) => {
-                let from = self.before();
-                self.cut(from, self.cursor);
+                let from = self.previous_boundary();
+                self.delete(from, self.cursor);
             }
-            (Code::Delete, false) | (Code::Char('d'), true) => self.cut(self.cursor, self.after()),
+            (Code::Delete, false) | (Code::Char('d'), true) => self.delete(self.cursor, self.next_boundary()),
             (Code::Char('w'), true) => {
-                let from = self.word_before();
-                self.cut(from, self.cursor);
+                let from = self.previous_word();
+                self.delete(from, self.cursor);
             }
             (Code::Char('u'), true) => {
                 let from = self.line_start();
-                self.cut(from, self.cursor);
+                self.delete(from, self.cursor);
             }
-            (Code::Left, false) => self.cursor = self.before(),
-            (Code::Right, false) => self.cursor = self.after(),
-            (Code::Left, true) => self.cursor = self.word_before(),
+            (Code::Left, false) => self.cursor = self.previous_boundary(),
+            (Code::Right, false) => self.cursor = self.next_boundary(),
+            (Code::Left, true) => self.cursor = self.previous_word(),
             (Code::Home, false) | (Code::Char('a'), true) => self.cursor = self.line_start(),
             (Code::End, false) | (Code::Char('e'), true) => self.cursor = self.line_end(),
             (Code::Up, false) if self.multiline => self.vertical(false),
@@ -112,22 +111,22 @@ impl EditBuffer {
         true
     }
 
-    fn cut(&mut self, from: usize, to: usize) {
+    fn delete(&mut self, from: usize, to: usize) {
         self.text.replace_range(from..to, "");
         self.cursor = from;
     }
 
-    fn before(&self) -> usize {
+    fn previous_boundary(&self) -> usize {
         let mut at = GraphemeCursor::new(self.cursor, self.text.len(), true);
         at.prev_boundary(&self.text, 0).ok().flatten().unwrap_or(0)
     }
 
-    fn after(&self) -> usize {
+    fn next_boundary(&self) -> usize {
         let mut at = GraphemeCursor::new(self.cursor, self.text.len(), true);
         at.next_boundary(&self.text, 0).ok().flatten().unwrap_or(self.text.len())
     }
 
-    fn word_before(&self) -> usize {
+    fn previous_word(&self) -> usize {
         self.text[..self.cursor]
             .split_word_bound_indices()
             .rev()
@@ -170,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_visible_character_is_deleted_and_passed_as_a_whole() {
+    fn the_cursor_moves_and_deletes_by_grapheme() {
         let mut buffer = EditBuffer::line("a👩‍👩‍👧‍👦e\u{301}");
         assert!(buffer.press(Key::plain(Code::Left)) && buffer.press(Key::plain(Code::Backspace)));
         assert_eq!((buffer.text(), buffer.cursor()), ("ae\u{301}", 1));

@@ -1,31 +1,31 @@
-//! What the state machine asks the shell to do. The shell answers with messages, never by a return value.
+//! Requests from the state machine to the shell, which answers with messages, never by a return value.
 
 use crate::domain::{Params, RunId, Sampler};
 use crate::protocol::{RunCommand, SessionRecord};
 
-/// A sampling run to launch on the open session.
+/// A sampling run to launch in the open session.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SampleAsk {
-    /// Candidates a prompt.
+pub struct SampleRequest {
+    /// Candidates per prompt.
     pub per_prompt: usize,
-    /// How tokens are drawn.
+    /// The sampling parameters.
     pub sampler: Sampler,
 }
 
-/// A training run to launch on the open session's verdicts.
+/// A training run to launch in the open session.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TrainAsk {
+pub struct TrainRequest {
     /// Name in the method table.
     pub method: String,
     /// Every hyper-parameter.
     pub params: Params,
-    /// A run whose adapter it starts from.
+    /// The run whose adapter it starts from; none for the session's model.
     pub init: Option<RunId>,
-    /// Whether it may train on what a damaged log still holds.
+    /// Whether it may train on the readable part of a damaged log.
     pub allow_damaged: bool,
 }
 
-/// A wish.
+/// A request to the shell.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Answer with [`super::Msg::SessionsListed`].
@@ -33,80 +33,82 @@ pub enum Effect {
     /// Answer with [`super::Msg::ModelsListed`].
     ListModels,
     /// Answer with [`super::Msg::DeviceKnown`].
-    AskDevice,
-    /// Close what is open, lock and open this session, answer with [`super::Msg::SessionOpened`], then send its records and
-    /// every run's specification and records, then [`super::Msg::SessionLoaded`], and go on sending what is new.
+    QueryDevice,
+    /// Close the open session, lock and open this one, and answer with [`super::Msg::SessionOpened`]. Then send its
+    /// records and every run's specification and records, then [`super::Msg::SessionLoaded`], then new records as they
+    /// appear.
     OpenSession {
         /// Name or path.
         name: String,
     },
-    /// Give up the lock and stop sending.
+    /// Release the lock and stop sending records.
     CloseSession,
-    /// Make a session, import the prompts, answer with [`super::Msg::Created`].
+    /// Create a session, import its prompts, and answer with [`super::Msg::Created`].
     CreateSession {
         /// Its name.
         name: String,
-        /// Its model, as named.
+        /// Its model's name or path.
         model: String,
         /// A file of prompts.
         prompts: Option<String>,
     },
-    /// Import a file into the open session: prompts or pairs, found out from its content. Answer with
-    /// [`super::Msg::Imported`]; the records come by [`super::Msg::Records`].
+    /// Import a file into the open session; its content decides the format. Answer with [`super::Msg::Imported`]; the
+    /// records arrive as [`super::Msg::Records`].
     Import {
         /// The file.
         path: String,
     },
-    /// Append a record to the open session's log, in the order asked, and sync it. The number in a record that undoes a
-    /// verdict may be provisional: [`super::Numbers`] gives the real one. Where the disk fails, keep the record, try again
-    /// by itself and answer with [`super::Msg::SaveDelayed`].
+    /// Append a record to the open session's log, in the order of requests, and fsync it. A record that undoes a
+    /// verdict may hold a provisional number: [`super::SeqMap`] gives the real one. If the disk fails, keep the record,
+    /// retry, and answer with [`super::Msg::SaveDelayed`].
     Append {
-        /// Names it in the answer.
+        /// Identifies it in the answer.
         ticket: u64,
         /// The record.
         record: SessionRecord,
     },
-    /// Try now to save what the disk refused.
+    /// Retry now to save what the disk refused.
     SaveNow,
     /// Launch a sampling run.
-    Sample(SampleAsk),
+    Sample(SampleRequest),
     /// Launch a training run.
-    Launch(TrainAsk),
-    /// Take a lost or stopped run up again from its last checkpoint.
+    Launch(TrainRequest),
+    /// Resume a lost or stopped run from its last checkpoint.
     ResumeRun {
         /// The run.
         run: RunId,
     },
-    /// Tell a run's worker something.
+    /// Send a command to a run's worker.
     Command {
         /// The run.
         run: RunId,
-        /// What.
+        /// The command.
         command: RunCommand,
     },
-    /// What would this run take? Answer with [`super::Msg::EstimateReady`]; a newer question replaces an older one.
+    /// Estimate this run's steps, time and memory. Answer with [`super::Msg::EstimateReady`]; a newer request replaces
+    /// an older one.
     Estimate {
-        /// Names it in the answer.
+        /// Identifies it in the answer.
         ticket: u64,
         /// The run.
-        ask: TrainAsk,
+        request: TrainRequest,
     },
-    /// What would this run read and learn of its first rows? Answer with [`super::Msg::MasksReady`].
+    /// Compute the masks of this run's first rows. Answer with [`super::Msg::MasksReady`].
     Masks {
-        /// Names it in the answer.
+        /// Identifies it in the answer.
         ticket: u64,
         /// The run.
-        ask: TrainAsk,
+        request: TrainRequest,
     },
-    /// Send the last lines of a run's worker.log, and again when they change, until asked for another run.
+    /// Send the last lines of a run's worker.log, and again when they change, until another run is requested.
     ReadWorkerLog {
         /// The run.
         run: RunId,
     },
-    /// Paint everything again.
+    /// Redraw the screen.
     Redraw,
-    /// Stop the process as ctrl-z does.
+    /// Suspend the process as ctrl-z does.
     Suspend,
-    /// Leave the program.
+    /// Quit.
     Quit,
 }

@@ -1,16 +1,15 @@
-//! What any screen may ask for: a new session, a sampling run, a file to import. Owns these questions and what their answers
-//! lead to.
+//! Dialogs that any screen may open: a new session, a sampling run, an import. Owns them and what their answers do.
 
 use super::edit::EditBuffer;
 use super::effect::Effect;
-use super::form::{Form, FormFor};
+use super::form::{Form, FormPurpose};
 use super::palette::{Palette, PaletteEntry, Pick};
-use super::popup::{Ask, Input, Popup};
-use super::shared::Shared;
-use super::words::model_line;
+use super::popup::{InputPurpose, Popup, TextInput};
+use super::shared::{ImportFormat, Shared};
+use super::words::model_summary;
 use crate::domain::counted;
 
-/// Whether the open session can be written; says why not.
+/// Whether the open session can be written; if not, shows why.
 pub fn writable(model: &mut Shared) -> bool {
     match model.open.as_ref().map(|open| open.read_only.clone()) {
         Some(None) => true,
@@ -25,18 +24,18 @@ pub fn writable(model: &mut Shared) -> bool {
     }
 }
 
-/// Asks for a line.
-pub fn input(model: &mut Shared, title: &str, hint: &str, ask: Ask, text: &str) {
-    model.popups.push(Popup::Input(Input {
+/// Asks for a line of text.
+pub fn input(model: &mut Shared, title: &str, hint: &str, purpose: InputPurpose, text: &str) {
+    model.popups.push(Popup::Input(TextInput {
         title: title.into(),
         hint: hint.into(),
         buffer: EditBuffer::line(text),
-        ask,
+        purpose,
         error: None,
     }));
 }
 
-/// Asks how to sample.
+/// Opens the sampling form.
 pub fn ask_sample(model: &mut Shared) {
     if !writable(model) {
         return;
@@ -58,11 +57,23 @@ pub fn ask_sample(model: &mut Shared) {
 /// Asks for a file to import.
 pub fn ask_import(model: &mut Shared) {
     if writable(model) {
-        input(model, "import a file", "prompts: one a line, or JSONL · pairs, texts, ratings: JSONL", Ask::Import, "");
+        let hint = import_hint(&model.import_formats);
+        input(model, "import a file", &hint, InputPurpose::Import, "");
     }
 }
 
-/// Takes a form.
+/// The formats a file may have: `JSONL: pairs, prompts · one per line: prompts`.
+fn import_hint(formats: &[ImportFormat]) -> String {
+    let names = |plain_only: bool| -> String {
+        let names = formats.iter().filter(|format| format.plain_text || !plain_only).map(|format| format.name.as_str());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let parts = [("JSONL", names(false)), ("one per line", names(true))];
+    let parts = parts.iter().filter(|(_, names)| !names.is_empty()).map(|(how, names)| format!("{how}: {names}"));
+    parts.collect::<Vec<_>>().join(" · ")
+}
+
+/// Submits a form, or shows it again with its errors.
 pub fn submit(model: &mut Shared, form: Form) -> Vec<Effect> {
     let mut form = form;
     if !form.check() {
@@ -70,53 +81,53 @@ pub fn submit(model: &mut Shared, form: Form) -> Vec<Effect> {
         model.popups.push(Popup::Form(form));
         return Vec::new();
     }
-    match form.what {
-        FormFor::Sample => match form.sample_ask() {
-            Some(ask) => {
+    match form.purpose {
+        FormPurpose::Sample => match form.sample_request() {
+            Some(request) => {
                 model.say("starting sampling …");
-                vec![Effect::Sample(ask)]
+                vec![Effect::Sample(request)]
             }
             None => Vec::new(),
         },
     }
 }
 
-/// Takes what was typed for one of the questions here.
-pub fn typed(model: &mut Shared, input: Input) -> Vec<Effect> {
+/// Handles a text typed for one of these dialogs.
+pub fn typed(model: &mut Shared, input: TextInput) -> Vec<Effect> {
     let text = input.buffer.text().trim().to_owned();
-    let again = |model: &mut Shared, input: Input, error: String| {
-        model.popups.push(Popup::Input(Input { error: Some(error), ..input }));
+    let again = |model: &mut Shared, input: TextInput, error: String| {
+        model.popups.push(Popup::Input(TextInput { error: Some(error), ..input }));
         Vec::new()
     };
-    match input.ask.clone() {
-        Ask::NewName => {
+    match input.purpose.clone() {
+        InputPurpose::NewName => {
             if let Some(problem) = name_problem(model, &text) {
                 return again(model, input, problem);
             }
             choose_model(model, text);
             Vec::new()
         }
-        Ask::NewModel { .. } | Ask::Import if text.is_empty() => {
+        InputPurpose::NewModel { .. } | InputPurpose::Import if text.is_empty() => {
             again(model, input, "type a path, or esc to cancel".into())
         }
-        Ask::NewModel { name } => {
+        InputPurpose::NewModel { name } => {
             ask_prompts(model, name, text);
             Vec::new()
         }
-        Ask::NewPrompts { name, model: of } => {
-            model.say(format!("making {name} …"));
+        InputPurpose::NewPrompts { name, model: of } => {
+            model.say(format!("creating {name} …"));
             vec![Effect::CreateSession { name, model: of, prompts: (!text.is_empty()).then_some(text) }]
         }
-        Ask::Import => {
+        InputPurpose::Import => {
             model.say(format!("importing {text} …"));
             vec![Effect::Import { path: text }]
         }
-        // These the label screen asks.
-        Ask::Note { .. } | Ask::Correct { .. } => Vec::new(),
+        // The label screen handles these.
+        InputPurpose::Note { .. } | InputPurpose::Correct { .. } => Vec::new(),
     }
 }
 
-/// Why a session cannot be called that.
+/// Why a session cannot have this name; none if it can.
 fn name_problem(model: &Shared, name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("type a name".into());
@@ -140,7 +151,7 @@ fn choose_model(model: &mut Shared, name: String) {
         .map(|card| {
             PaletteEntry::new(
                 card.name.clone(),
-                model_line(card),
+                model_summary(card),
                 Pick::Model { name: name.clone(), model: Some(card.name.clone()) },
             )
         })
@@ -159,12 +170,12 @@ pub fn ask_prompts(model: &mut Shared, name: String, of: String) {
         model,
         "a file of prompts",
         "one a line, or JSONL; leave it empty to import later",
-        Ask::NewPrompts { name, model: of },
+        InputPurpose::NewPrompts { name, model: of },
         "",
     );
 }
 
-/// Takes the model of a new session; none to type its path.
+/// Handles the model chosen for a new session; none asks for a path.
 pub fn pick_model(model: &mut Shared, name: String, of: Option<String>) {
     match of {
         Some(of) => ask_prompts(model, name, of),
@@ -172,8 +183,23 @@ pub fn pick_model(model: &mut Shared, name: String, of: Option<String>) {
             model,
             "the model's folder",
             "a Hugging Face folder, a .gguf file, or a name",
-            Ask::NewModel { name },
+            InputPurpose::NewModel { name },
             "",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_import_hint_lists_the_formats_it_was_given() {
+        let format = |name: &str, plain_text| ImportFormat { name: name.into(), plain_text };
+        assert_eq!(import_hint(&[format("pairs", false)]), "JSONL: pairs");
+        assert_eq!(
+            import_hint(&[format("pairs", false), format("prompts", true), format("new", false)]),
+            "JSONL: pairs, prompts, new · one per line: prompts"
+        );
     }
 }

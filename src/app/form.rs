@@ -1,13 +1,13 @@
-//! A small form: values with defaults, ranges and one line of help, checked as they are typed.
+//! A small form: values with defaults, ranges and one line of help, validated as they are typed.
 
 use super::edit::EditBuffer;
-use super::effect::SampleAsk;
+use super::effect::SampleRequest;
 use crate::domain::{Kind, ParamRow, Sampler};
 
 /// What a form is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FormFor {
-    /// Sampling candidates.
+pub enum FormPurpose {
+    /// To sample candidates.
     Sample,
 }
 
@@ -16,25 +16,25 @@ pub enum FormFor {
 pub struct Field {
     /// Its key, kind, default and help.
     pub row: ParamRow,
-    /// What is typed.
+    /// The typed text.
     pub buffer: EditBuffer,
-    /// Why it cannot be.
+    /// Why it is invalid, if it is.
     pub error: Option<String>,
 }
 
 /// The form.
 #[derive(Debug, Clone)]
 pub struct Form {
-    /// What it does.
+    /// Its heading.
     pub title: String,
-    /// What it will do it to.
+    /// What it applies to.
     pub about: String,
     /// The values.
     pub fields: Vec<Field>,
-    /// The value being typed.
+    /// The index of the focused value.
     pub selected: usize,
     /// What it is for.
-    pub what: FormFor,
+    pub purpose: FormPurpose,
 }
 
 const fn row(
@@ -47,7 +47,7 @@ const fn row(
     ParamRow { key, kind, default, usual, help, basic: true }
 }
 
-/// The values that sampling takes.
+/// The parameters of sampling.
 const SAMPLE: &[ParamRow] = &[
     row("per_prompt", Kind::Int(2, 64), "2", "2 – 8", "answers for each prompt; two make a pair"),
     row("temperature", Kind::Float(0.0, 10.0), "0.8", "0.7 – 1.2", "0 is greedy: always the most likely token"),
@@ -68,10 +68,10 @@ impl Form {
     pub fn sample(about: String) -> Self {
         let fields =
             SAMPLE.iter().map(|row| Field { row: *row, buffer: EditBuffer::line(row.default), error: None }).collect();
-        Self { title: "sample answers".into(), about, fields, selected: 0, what: FormFor::Sample }
+        Self { title: "sample answers".into(), about, fields, selected: 0, purpose: FormPurpose::Sample }
     }
 
-    /// Checks every value; true when all can be.
+    /// Validates every value; true if all are valid.
     pub fn check(&mut self) -> bool {
         for field in &mut self.fields {
             field.error = field.row.parse(field.buffer.text()).err().map(|e| e.to_string());
@@ -79,11 +79,11 @@ impl Form {
         self.fields.iter().all(|field| field.error.is_none())
     }
 
-    /// What was asked, once every value can be.
+    /// The request; none if a value is invalid.
     #[must_use]
-    pub fn sample_ask(&self) -> Option<SampleAsk> {
+    pub fn sample_request(&self) -> Option<SampleRequest> {
         let text = |key: &str| self.fields.iter().find(|f| f.row.key == key).map(|f| f.buffer.text().trim());
-        Some(SampleAsk {
+        Some(SampleRequest {
             per_prompt: text("per_prompt")?.parse().ok()?,
             sampler: Sampler {
                 temperature: text("temperature")?.parse().ok()?,

@@ -1,37 +1,37 @@
-//! Destinations: a screen by its name, and what it is to show there. Knows no screen.
+//! Where to go: a screen by name, and what it shows there. Knows no screen.
 
 use super::effect::Effect;
 use crate::domain::{PairId, RunId};
 
-/// What a screen is to show when it opens.
+/// What a screen shows when it opens.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Show {
-    /// Whatever matters most.
+    /// The screen's own default.
     #[default]
     Default,
     /// This run.
     Run(RunId),
-    /// One of these pairs; with several, the screen asks which.
+    /// One of these pairs; with several, the screen asks for one.
     Pairs(Vec<PairId>),
-    /// A replay that plays at once, this many times faster than it was.
+    /// A replay that starts playing, this many times faster than real time.
     Speed(f64),
-    /// The form for sampling.
+    /// The sampling form.
     Sample,
-    /// The question for a file to import.
+    /// The prompt for a file to import.
     Import,
 }
 
-/// Where to go.
+/// A destination.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Goal {
     /// The screen's name.
     pub screen: &'static str,
-    /// What it is to show.
+    /// What it shows.
     pub show: Show,
 }
 
 impl Goal {
-    /// The screen of this name.
+    /// The screen of this name, with its default.
     #[must_use]
     pub const fn to(screen: &'static str) -> Self {
         Self { screen, show: Show::Default }
@@ -44,21 +44,21 @@ impl Goal {
     }
 }
 
-/// A wish to go somewhere.
+/// A request to go somewhere.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Go {
     /// The session; none for the open one.
     pub session: Option<String>,
-    /// Where.
+    /// The destination.
     pub goal: Goal,
 }
 
-/// What happens next: what a key, a message or an answer leads to.
+/// What follows from a key, a message or an answer.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Next {
-    /// What the shell is to do.
+    /// Requests to the shell.
     pub effects: Vec<Effect>,
-    /// Where to go next.
+    /// Where to go next, if anywhere.
     pub go: Option<Go>,
 }
 

@@ -5,15 +5,15 @@ use std::fmt;
 /// What was pressed, without modifiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
-    /// A character as typed: shift is already in it.
+    /// A character as typed, with shift applied.
     Char(char),
     /// Return.
     Enter,
     /// Escape.
     Esc,
-    /// Tabulator.
+    /// Tab.
     Tab,
-    /// Shift and tabulator.
+    /// Shift-tab.
     BackTab,
     /// Deletes to the left.
     Backspace,
@@ -67,7 +67,7 @@ impl Key {
         Self { code: Code::Char(c), ctrl: true, alt: false }
     }
 
-    /// The character to insert where text is typed.
+    /// The character this key types; none for a key that types none.
     #[must_use]
     pub fn typed(self) -> Option<char> {
         match self.code {

@@ -1,113 +1,113 @@
 //! Key tables: `key → action` with one line on what it does, a section for each screen and popup.
 //!
-//! Footer, `?` help, command palette and the README's key table derive from them. Each screen declares its own section in
-//! its own file; here is only what a section is and what is read off it.
+//! Footer, `?` help, command palette and the README's key table derive from them. Each screen declares its sections in
+//! its own file.
 
 use super::key::{Code, Key};
 
-/// A row: a key and what it asks for.
+/// A row: a key and its action.
 #[derive(Debug, Clone, Copy)]
 pub struct Binding<A> {
     /// The key.
     pub key: Key,
-    /// What it asks for.
+    /// The action.
     pub action: A,
-    /// One or two words for the footer; empty when it is not shown there. Rows that share a word share its place.
-    pub foot: &'static str,
+    /// One or two words for the footer; empty to leave it out. Adjacent rows with the same words are merged.
+    pub footer: &'static str,
     /// What it does, in one line.
     pub help: &'static str,
     /// What the palette finds it by.
     pub name: &'static str,
-    /// Whether it records a verdict. The palette never selects such a row by itself.
+    /// Whether it records a verdict. The palette never preselects such a row.
     pub verdict: bool,
 }
 
-/// A row of a key table. Its name is the footer's word, unless it has another.
-pub const fn on<A: Copy>(key: Key, action: A, foot: &'static str, help: &'static str) -> Binding<A> {
-    Binding { key, action, foot, help, name: foot, verdict: false }
+/// A row of a key table. Its name is the footer's word unless [`Binding::named`] sets another.
+pub const fn on<A: Copy>(key: Key, action: A, footer: &'static str, help: &'static str) -> Binding<A> {
+    Binding { key, action, footer, help, name: footer, verdict: false }
 }
 
 impl<A: Copy> Binding<A> {
-    /// The row with a name of its own.
+    /// Sets the name.
     #[must_use]
     pub const fn named(self, name: &'static str) -> Self {
         Self { name, ..self }
     }
 
-    /// The row as one that records a verdict.
+    /// Marks the row as one that records a verdict.
     #[must_use]
     pub const fn verdict(self) -> Self {
         Self { verdict: true, ..self }
     }
 }
 
-/// A character's key.
+/// The key of a character.
 pub const fn c(c: char) -> Key {
     Key::char(c)
 }
 
-/// A key with a name.
+/// The key of a code, without modifiers.
 pub const fn k(code: Code) -> Key {
     Key::plain(code)
 }
 
-/// The keys that hold somewhere.
+/// The keys of a screen, a state of it, or a popup.
 #[derive(Debug, Clone, Copy)]
 pub struct Section<A: 'static> {
-    /// Where, in help and README.
+    /// Its title in help and README.
     pub title: &'static str,
     /// The rows, in the footer's order.
     pub rows: &'static [Binding<A>],
 }
 
 impl<A: Copy + PartialEq> Section<A> {
-    /// What a key asks for here.
+    /// The action of a key.
     #[must_use]
     pub fn lookup(&self, key: Key) -> Option<A> {
         self.rows.iter().find(|row| row.key == key).map(|row| row.action)
     }
 
-    /// The section without its actions.
+    /// The section without its action type.
     #[must_use]
     pub fn table(&self) -> Table {
-        let same = |action: A| self.rows.iter().position(|row| row.action == action).unwrap_or(0);
+        let first = |action: A| self.rows.iter().position(|row| row.action == action).unwrap_or(0);
         let rows = self.rows.iter();
         let rows = rows.map(|row| {
-            let Binding { key, foot, help, name, verdict, action } = *row;
-            KeyRow { key, foot, help, name, verdict, first: same(action) }
+            let Binding { key, footer, help, name, verdict, action } = *row;
+            KeyRow { key, footer, help, name, verdict, first: first(action) }
         });
         Table { title: self.title, rows: rows.collect() }
     }
 }
 
-/// A row without its action.
+/// A row without its action type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyRow {
     /// The key.
     pub key: Key,
     /// The footer's word.
-    pub foot: &'static str,
+    pub footer: &'static str,
     /// What it does.
     pub help: &'static str,
     /// What the palette finds it by.
     pub name: &'static str,
     /// Whether it records a verdict.
     pub verdict: bool,
-    /// The place of the first row with the same action.
+    /// The index of the first row with the same action.
     pub first: usize,
 }
 
-/// A section as help, palette and README read it.
+/// A section for help, palette and README.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Table {
-    /// Where its keys hold.
+    /// Its title.
     pub title: &'static str,
     /// Its rows.
     pub rows: Vec<KeyRow>,
 }
 
 impl Table {
-    /// What each action does with all its keys, in the order of the first ones.
+    /// Each action with all its keys, in the order of their first rows.
     #[must_use]
     pub fn actions(&self) -> Vec<(String, KeyRow)> {
         let mut out: Vec<(String, KeyRow)> = Vec::new();
@@ -124,16 +124,16 @@ impl Table {
     }
 }
 
-/// The footer's entries: keys that share a word, and the word.
+/// The footer's entries: the keys that share a word, and the word.
 pub fn footer(rows: impl IntoIterator<Item = (Key, &'static str)>) -> Vec<(String, &'static str)> {
     let mut out: Vec<(String, &'static str)> = Vec::new();
-    for (key, foot) in rows {
+    for (key, footer) in rows {
         match out.last_mut() {
-            Some((keys, word)) if *word == foot => {
+            Some((keys, word)) if *word == footer => {
                 keys.push(' ');
                 keys.push_str(&key.to_string());
             }
-            _ => out.push((key.to_string(), foot)),
+            _ => out.push((key.to_string(), footer)),
         }
     }
     out

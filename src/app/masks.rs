@@ -1,50 +1,50 @@
-//! What a run would read and learn of its first rows: a sheet over the launch screen.
+//! The masks of a run's first rows: a sheet over the launch screen.
 //!
-//! Owns how masked rows become lines, and scrolling. A line break of the text is shown by its mark, so that a learned one is
-//! seen.
+//! Owns the layout of masked rows in lines, and scrolling. A line break in the text shows as a mark, so that a learned
+//! one is visible.
 
 use super::wrap::{presentable, wrap};
 use crate::domain::counted;
 use crate::protocol::{MaskPiece, MaskedRow, Masks};
 
-/// How a stretch of a line is meant.
+/// The role of a span of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MaskInk {
-    /// What the row is called.
+pub enum MaskStyle {
+    /// The row's heading.
     Head,
-    /// Read and not learned.
+    /// Context, without loss.
     Read,
-    /// Learned.
+    /// Learned: with loss.
     Learned,
-    /// Learned of a row that is mixed in.
+    /// Learned, in a mixed-in row.
     Mixed,
-    /// Where a packed text begins.
-    Begins,
-    /// Left out, with the reason.
+    /// The start of a packed text.
+    TextStart,
+    /// Why a row is left out.
     LeftOut,
 }
 
-/// A line: its stretches in order.
-pub type MaskLine = Vec<(String, MaskInk)>;
+/// A line: its spans in order.
+pub type MaskLine = Vec<(String, MaskStyle)>;
 
 /// The sheet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MaskSheet {
-    /// Number of the question that it waits for.
+    /// The ticket of the request it waits for.
     pub ticket: u64,
-    /// The answer, once it has come.
+    /// The answer, once it has arrived.
     answer: Option<Result<Masks, String>>,
-    /// Its lines at the present width.
+    /// Its lines at the current width.
     pub lines: Vec<MaskLine>,
     /// Lines scrolled off its top.
     pub scroll: usize,
 }
 
-/// The columns and rows that the sheet's text has on a screen of this size.
+/// The columns and rows for the sheet's text on a screen of this size.
 #[must_use]
-pub fn room((columns, rows): (u16, u16)) -> (usize, usize) {
+pub fn text_area((columns, rows): (u16, u16)) -> (usize, usize) {
     let columns = usize::from(columns);
-    // Wider lines are hard to read; a narrow screen is taken whole. Rows: header, footer, status and the frame stay.
+    // Wider lines are hard to read; a narrow screen is used in full. Header, footer, status and frame take 6 rows.
     (
         if columns < 100 { columns.saturating_sub(4) } else { (columns - 12).min(110) },
         usize::from(rows).saturating_sub(6),
@@ -52,28 +52,28 @@ pub fn room((columns, rows): (u16, u16)) -> (usize, usize) {
 }
 
 impl MaskSheet {
-    /// A sheet that waits for the answer to this question.
+    /// A sheet that waits for the answer to this request.
     #[must_use]
     pub fn new(ticket: u64) -> Self {
-        let lines = vec![vec![("reading the first rows …".to_owned(), MaskInk::Read)]];
+        let lines = vec![vec![("reading the first rows …".to_owned(), MaskStyle::Read)]];
         Self { ticket, answer: None, lines, scroll: 0 }
     }
 
-    /// Takes the answer.
-    pub fn fill(&mut self, answer: &Result<Masks, String>, size: (u16, u16)) {
+    /// Sets the answer and lays it out.
+    pub fn set_answer(&mut self, answer: &Result<Masks, String>, size: (u16, u16)) {
         self.answer = Some(answer.clone());
         self.lay_out(size);
     }
 
     /// Lays the text out for a screen of this size.
     pub fn lay_out(&mut self, size: (u16, u16)) {
-        let (width, _) = room(size);
+        let (width, _) = text_area(size);
         match &self.answer {
             None => return,
             Some(Err(why)) => {
                 let why = presentable(why);
                 self.lines =
-                    wrap(&why, width).into_iter().map(|l| vec![(why[l].to_owned(), MaskInk::LeftOut)]).collect();
+                    wrap(&why, width).into_iter().map(|l| vec![(why[l].to_owned(), MaskStyle::LeftOut)]).collect();
             }
             Some(Ok(masks)) => {
                 let mut about = format!("the first of {}", counted(masks.all, "row"));
@@ -81,21 +81,21 @@ impl MaskSheet {
                     about.push_str(&format!(", and of {} mixed in", counted(masks.mixed, "text")));
                 }
                 let about = if masks.rows.is_empty() { "there are no rows".to_owned() } else { about };
-                self.lines = vec![vec![(about, MaskInk::Read)]];
+                self.lines = vec![vec![(about, MaskStyle::Read)]];
                 self.lines.extend(masks.rows.iter().flat_map(|row| row_lines(row, width)));
             }
         }
         self.scroll_by(0, size);
     }
 
-    /// Scrolls by so many lines, within the text.
+    /// Scrolls by this many lines, within the text.
     pub fn scroll_by(&mut self, by: isize, size: (u16, u16)) {
-        let most = self.lines.len().saturating_sub(room(size).1);
+        let most = self.lines.len().saturating_sub(text_area(size).1);
         self.scroll = self.scroll.saturating_add_signed(by).min(most);
     }
 }
 
-/// A row's head and its text in lines of `width` cells, and a blank line.
+/// A row's heading, its text in lines of `width` cells, and a blank line.
 fn row_lines(row: &MaskedRow, width: usize) -> Vec<MaskLine> {
     let mut head = presentable(row.id.as_str());
     let texts = row.texts();
@@ -109,20 +109,20 @@ fn row_lines(row: &MaskedRow, width: usize) -> Vec<MaskLine> {
     }
     if let Some(why) = &row.left_out {
         return vec![
-            vec![(head, MaskInk::Head), (format!("  left out: {}", presentable(why)), MaskInk::LeftOut)],
+            vec![(head, MaskStyle::Head), (format!("  left out: {}", presentable(why)), MaskStyle::LeftOut)],
             Vec::new(),
         ];
     }
     let counts = format!("  {}, {} learned", counted(row.tokens, "token"), row.learned);
-    let mut out = vec![vec![(head, MaskInk::Head), (counts, MaskInk::Read)]];
-    let learned = if row.mixed { MaskInk::Mixed } else { MaskInk::Learned };
+    let mut out = vec![vec![(head, MaskStyle::Head), (counts, MaskStyle::Read)]];
+    let learned = if row.mixed { MaskStyle::Mixed } else { MaskStyle::Learned };
     let (mut rest, mut number) = (row.pieces.as_slice(), 1);
     while !rest.is_empty() {
         let to = rest.iter().skip(1).position(|piece| piece.begins).map_or(rest.len(), |at| at + 1);
         if number > 1 {
             out.push(vec![(
                 format!("┄ text {number} of {texts}: it does not attend to anything above ┄"),
-                MaskInk::Begins,
+                MaskStyle::TextStart,
             )]);
         }
         text_lines(&rest[..to], learned, width, &mut out);
@@ -132,13 +132,13 @@ fn row_lines(row: &MaskedRow, width: usize) -> Vec<MaskLine> {
     out
 }
 
-/// The pieces of one text in lines.
-fn text_lines(pieces: &[MaskPiece], learned: MaskInk, width: usize, out: &mut Vec<MaskLine>) {
+/// Appends the lines of one text.
+fn text_lines(pieces: &[MaskPiece], learned: MaskStyle, width: usize, out: &mut Vec<MaskLine>) {
     let mut text = String::new();
     let mut ends = Vec::new();
     for piece in pieces {
         text.push_str(&presentable(&piece.text).replace('\n', "↵\n"));
-        ends.push((text.len(), if piece.learned { learned } else { MaskInk::Read }));
+        ends.push((text.len(), if piece.learned { learned } else { MaskStyle::Read }));
     }
     for line in wrap(&text, width) {
         let mut parts = MaskLine::new();
@@ -179,25 +179,25 @@ mod tests {
     }
 
     #[test]
-    fn every_character_is_there_with_its_ink() {
+    fn every_character_is_shown_in_its_style() {
         for width in [5, 12, 60] {
             let lines: Vec<MaskLine> = masks().rows.iter().flat_map(|row| row_lines(row, width)).collect();
-            let of = |ink: MaskInk| {
+            let of = |ink: MaskStyle| {
                 let parts = lines.iter().flatten().filter(|(_, i)| *i == ink).map(|(t, _)| t.as_str());
                 parts.flat_map(str::chars).filter(|c| !c.is_whitespace()).collect::<String>()
             };
-            // A control character is shown by its picture, as everywhere.
-            assert_eq!(of(MaskInk::Learned), "Becauseof␛[31mlight.↵", "{width}");
-            assert_eq!(of(MaskInk::Read), "9tokens,3learned<s>user↵Why?x");
+            // A control character shows as its symbol, as everywhere.
+            assert_eq!(of(MaskStyle::Learned), "Becauseof␛[31mlight.↵", "{width}");
+            assert_eq!(of(MaskStyle::Read), "9tokens,3learned<s>user↵Why?x");
             assert_eq!(
-                (of(MaskInk::Head).as_str(), of(MaskInk::LeftOut).as_str()),
+                (of(MaskStyle::Head).as_str(), of(MaskStyle::LeftOut).as_str()),
                 ("p1·chosenp2", "leftout:equalanswers")
             );
         }
     }
 
     #[test]
-    fn packed_texts_are_parted_and_mixed_rows_have_an_ink_of_their_own() {
+    fn packed_texts_are_separated_and_mixed_rows_have_their_own_style() {
         let mut masks = masks();
         let row = &mut masks.rows[0];
         row.mixed = true;
@@ -206,11 +206,11 @@ mod tests {
         let flat: Vec<String> = lines.iter().map(|l| l.iter().map(|(t, _)| t.as_str()).collect()).collect();
         assert_eq!(flat[0], "p1 and 1 more, packed · chosen · mixed in  9 tokens, 3 learned");
         assert!(flat[flat.len() - 3].starts_with("┄ text 2 of 2") && flat[flat.len() - 2] == "x", "{flat:?}");
-        assert!(lines.iter().flatten().any(|(text, ink)| text.contains("Because") && *ink == MaskInk::Mixed));
-        assert!(lines.iter().flatten().all(|(_, ink)| *ink != MaskInk::Learned));
+        assert!(lines.iter().flatten().any(|(text, ink)| text.contains("Because") && *ink == MaskStyle::Mixed));
+        assert!(lines.iter().flatten().all(|(_, ink)| *ink != MaskStyle::Learned));
         masks.mixed = 7;
         let mut sheet = MaskSheet::new(1);
-        sheet.fill(&Ok(masks), (80, 24));
+        sheet.set_answer(&Ok(masks), (80, 24));
         assert_eq!(sheet.lines[0][0].0, "the first of 2 rows, and of 7 texts mixed in");
     }
 
@@ -220,13 +220,13 @@ mod tests {
         let mut sheet = MaskSheet::new(1);
         sheet.scroll_by(5, size);
         assert_eq!(sheet.scroll, 0);
-        sheet.fill(&Ok(masks()), size);
+        sheet.set_answer(&Ok(masks()), size);
         let most = sheet.lines.len() - 4;
         sheet.scroll_by(100, size);
         assert_eq!(sheet.scroll, most);
         sheet.scroll_by(-1, size);
         assert_eq!(sheet.scroll, most - 1);
         sheet.lay_out((80, 60));
-        assert_eq!(sheet.scroll, 0, "where everything fits nothing is scrolled away");
+        assert_eq!(sheet.scroll, 0, "no scrolling if everything fits");
     }
 }

@@ -1,57 +1,57 @@
-//! What the shell tells the state machine.
+//! Messages from the shell to the state machine.
 
 use super::key::Key;
 use crate::domain::{Rater, RunId};
 use crate::protocol::{Envelope, Estimate, Integrity, Masks, ModelCard, RunEvent, RunSpec, SessionMeta, SessionRecord};
 
-/// A run with a living worker, for the list of sessions.
+/// A run with a live worker, for the list of sessions.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Running {
+pub struct LiveRun {
     /// Its name.
     pub run: RunId,
-    /// Steps made, 0 when not known yet.
+    /// Steps done; 0 if not known yet.
     pub step: u64,
-    /// Steps in all, 0 when not known yet.
+    /// Total steps; 0 if not known yet.
     pub total: u64,
 }
 
 /// A session as the list of sessions shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionCard {
-    /// The name or path it is opened by.
+    /// The name or path to open it by.
     pub name: String,
     /// Its model.
     pub model: String,
-    /// Verdicts that count.
+    /// Verdicts not undone.
     pub labels: usize,
     /// What is wrong with its log.
     pub integrity: Integrity,
     /// Runs of every kind.
     pub runs: usize,
-    /// Runs with a living worker.
-    pub running: Vec<Running>,
-    /// Last change on the wall clock in milliseconds since 1970.
+    /// Runs with a live worker.
+    pub running: Vec<LiveRun>,
+    /// The last change, in milliseconds since 1970.
     pub changed_ms: u64,
-    /// Last losses of its last training run, oldest first.
+    /// The last losses of its last training run, oldest first.
     pub losses: Vec<f64>,
 }
 
-/// A session that was opened.
+/// A session that the shell opened.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Opened {
-    /// The name or path it was asked for by.
+    /// The name or path it was requested by.
     pub name: String,
     /// Its folder.
     pub path: String,
     /// Its description.
     pub meta: SessionMeta,
-    /// Who holds its lock, when that is not us: nothing can be written then.
+    /// Who else holds its lock; nothing can be written then.
     pub read_only: Option<String>,
-    /// Whose verdicts are given here.
+    /// The rater who labels here.
     pub rater: Rater,
 }
 
-/// A message. The shell sends [`Msg::Tick`] before keys, so that time is right when they are handled.
+/// A message. The shell sends [`Msg::Tick`] before a key, so that the key is handled at the right time.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Msg {
     /// A key was pressed.
@@ -64,61 +64,68 @@ pub enum Msg {
     Tick {
         /// Now, in milliseconds since 1970.
         now_ms: u64,
-        /// Milliseconds of a clock that never goes back.
+        /// Milliseconds of the monotonic clock.
         clock_ms: u64,
     },
     /// The sessions under the data root.
     SessionsListed(Vec<SessionCard>),
     /// The models on this machine.
     ModelsListed(Vec<ModelCard>),
-    /// What computes here: `CPU 2 cores · 21 GB free`.
+    /// The compute device: `CPU 2 cores · 21 GB free`.
     DeviceKnown(String),
     /// A session was opened; its records and its runs' records follow.
     SessionOpened(Opened),
-    /// Records of the open session's own log, in order. Records already acknowledged may come again.
+    /// Records of the open session's own log, in order. Acknowledged records may come again.
     Records(Vec<Envelope<SessionRecord>>),
-    /// What is wrong with the open session's log and its runs' logs, all together. Told when it changes.
+    /// What is wrong with the open session's log and its runs' logs, merged. Sent when it changes.
     Integrity(Integrity),
-    /// Everything that was in the logs when the session was opened has been sent.
+    /// What is wrong with one run's log. Sent when it changes.
+    RunIntegrity {
+        /// The run.
+        run: RunId,
+        /// The damage and the unknown records of its log.
+        integrity: Integrity,
+    },
+    /// Every record that the logs held at opening was sent.
     SessionLoaded,
     /// The specification of a run of the open session.
     RunFound(Box<RunSpec>),
-    /// New records of a run's log, in order and without repetition.
+    /// New records of a run's log, in order, each once.
     RunRecords {
         /// The run.
         run: RunId,
         /// Its records.
         records: Vec<Envelope<RunEvent>>,
     },
-    /// Whether somebody holds the run's lock. Not told before it is certain: a worker may still be coming up.
+    /// Whether a process holds the run's lock. Not sent before it is certain: a worker may still be starting.
     RunAlive {
         /// The run.
         run: RunId,
-        /// Held.
+        /// Whether it is held.
         alive: bool,
     },
-    /// The last lines of a run's worker.log, as they stand.
+    /// The last lines of a run's worker.log.
     WorkerLog {
         /// The run.
         run: RunId,
         /// Its lines.
         lines: Vec<String>,
     },
-    /// A record is on disk (fsync returned).
+    /// A record is on disk: fsync returned.
     Acknowledged {
         /// The ticket of its [`super::Effect::Append`].
         ticket: u64,
         /// Its sequence number in the session's log.
         seq: u64,
     },
-    /// The disk failed: what was not acknowledged is not saved. The writer keeps it and tries again by itself.
+    /// The disk failed: records not acknowledged are not saved. The writer keeps them and retries by itself.
     SaveDelayed {
         /// Why, as one sentence.
         error: String,
-        /// Milliseconds until it tries again.
+        /// Milliseconds until it retries.
         in_ms: u64,
     },
-    /// A record was refused: trying again alone does not help.
+    /// A record was rejected: a retry alone does not help.
     AppendFailed {
         /// Its ticket.
         ticket: u64,
@@ -127,16 +134,16 @@ pub enum Msg {
     },
     /// The answer to [`super::Effect::Estimate`].
     EstimateReady {
-        /// The question's number.
+        /// The request's ticket.
         ticket: u64,
         /// The estimate, or why there is none.
         answer: Result<Estimate, String>,
     },
     /// The answer to [`super::Effect::Masks`].
     MasksReady {
-        /// The question's number.
+        /// The request's ticket.
         ticket: u64,
-        /// What is read and learned, or why that cannot be told.
+        /// The masks, or why there are none.
         answer: Result<Masks, String>,
     },
     /// A run was launched and its worker started.
@@ -144,14 +151,14 @@ pub enum Msg {
         /// The run.
         run: RunId,
     },
-    /// A session was made by [`super::Effect::CreateSession`].
+    /// [`super::Effect::CreateSession`] created a session.
     Created {
         /// Its name.
         name: String,
     },
-    /// A file was imported by [`super::Effect::Import`]; one sentence says what came of it.
+    /// [`super::Effect::Import`] imported a file; one sentence with the result.
     Imported(String),
-    /// Something worth a line at the bottom: what was done, in a few words.
+    /// A notice: what was done, in a few words.
     Note(String),
     /// An effect failed: one plain sentence with its remedy.
     Failed(String),

@@ -1,8 +1,8 @@
-//! The open session: the fold of its logs, its runs, and what is still on its way to the disk.
+//! The open session: the fold of its logs, its runs, and the records not on disk yet.
 
 use super::effect::Effect;
 use super::msg::Opened;
-use super::outbox::{Outbox, Saved};
+use super::outbox::{Outbox, SaveState};
 use crate::domain::{PairId, QueueOrder, Rater, RunId, RunState, RunStatus, Session};
 use crate::protocol::{
     Envelope, Integrity, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run, apply_run_event,
@@ -14,18 +14,20 @@ use std::collections::HashSet;
 pub struct RunView {
     /// Its name.
     pub id: RunId,
-    /// What it was asked to do, once known.
+    /// Its specification, once known.
     pub spec: Option<RunSpec>,
-    /// What its log folds to.
+    /// The state folded from its log.
     pub state: RunState,
-    /// Its records in order, for replay and the log's tail.
+    /// Its records in order, for replay.
     pub records: Vec<Envelope<RunEvent>>,
-    /// Whether somebody holds its lock; none before that was asked.
+    /// Whether a process holds its lock; none before that was checked.
     pub alive: Option<bool>,
+    /// What is wrong with its log.
+    pub integrity: Integrity,
 }
 
 impl RunView {
-    /// Where it is in its life.
+    /// Its lifecycle status.
     #[must_use]
     pub fn status(&self) -> RunStatus {
         self.state.status(self.alive)
@@ -43,7 +45,7 @@ impl RunView {
 
 /// The open session.
 #[derive(Debug, Clone)]
-pub struct Open {
+pub struct OpenSession {
     /// The name or path it was opened by.
     pub name: String,
     /// Its folder.
@@ -52,29 +54,29 @@ pub struct Open {
     pub meta: SessionMeta,
     /// Who else holds its lock; nothing can be written then.
     pub read_only: Option<String>,
-    /// Whose verdicts are given here.
+    /// The rater who labels here.
     pub rater: Rater,
-    /// Whether everything that was in the logs at opening has arrived.
+    /// Whether every record that the logs held at opening has arrived.
     pub loaded: bool,
     /// What is wrong with its logs.
     pub integrity: Integrity,
-    /// The state, with what is still on its way to the disk.
+    /// The folded state, unsaved records included.
     pub session: Session,
-    /// The records of its own log, for replay.
+    /// The records of the session's own log, for replay.
     pub records: Vec<Envelope<SessionRecord>>,
     /// Its runs in order of launch.
     pub runs: Vec<RunView>,
-    /// What is on its way to the disk.
+    /// The records not on disk yet.
     pub outbox: Outbox,
-    /// The pairs this rater has still to judge.
+    /// The pairs this rater has yet to label.
     pub queue: Vec<PairId>,
     /// Their order.
     pub order: QueueOrder,
     known: HashSet<u64>,
 }
 
-impl Open {
-    /// The session before its records have come.
+impl OpenSession {
+    /// The session before its records arrive.
     #[must_use]
     pub fn new(opened: Opened) -> Self {
         Self {
@@ -95,7 +97,7 @@ impl Open {
         }
     }
 
-    /// The run of that name, made if it is new.
+    /// The run with this id, added if it is new.
     pub fn run_mut(&mut self, id: &RunId) -> &mut RunView {
         let at = self.runs.iter().position(|run| run.id == *id).unwrap_or_else(|| {
             self.runs.push(RunView {
@@ -104,26 +106,27 @@ impl Open {
                 state: RunState::default(),
                 records: Vec::new(),
                 alive: None,
+                integrity: Integrity::default(),
             });
             self.runs.len() - 1
         });
         &mut self.runs[at]
     }
 
-    /// The run of that name.
+    /// The run with this id.
     #[must_use]
     pub fn run(&self, id: &RunId) -> Option<&RunView> {
         self.runs.iter().find(|run| run.id == *id)
     }
 
-    /// Folds records of the session's own log; those already folded are passed over.
+    /// Folds records of the session's own log; skips those already folded.
     pub fn fold(&mut self, records: Vec<Envelope<SessionRecord>>) {
         for envelope in records {
             if self.known.contains(&envelope.n) {
                 continue;
             }
             if let Some(record) = envelope.known() {
-                // A record that is on its way is folded already; its acknowledgement brings the number.
+                // An unsaved record is folded already; its acknowledgement brings the number.
                 if self.outbox.expects(record) {
                     continue;
                 }
@@ -157,7 +160,7 @@ impl Open {
         }
     }
 
-    /// Folds a new record at once and asks for it to be written.
+    /// Folds a new record at once and asks the shell to write it.
     pub fn write(&mut self, record: &SessionRecord) -> Vec<Effect> {
         let seq = self.outbox.push(record.clone());
         apply_record(&mut self.session, seq, record);
@@ -165,7 +168,7 @@ impl Open {
         self.outbox.flush()
     }
 
-    /// A record is on disk under its number.
+    /// Handles the acknowledgement of a record that is on disk with this sequence number.
     pub fn acknowledge(&mut self, ticket: u64, seq: u64, now_ms: u64) -> Vec<Effect> {
         let Some(sent) = self.outbox.acknowledge(ticket, seq) else { return Vec::new() };
         if matches!(
@@ -182,11 +185,11 @@ impl Open {
 
     /// Whether everything is on disk.
     #[must_use]
-    pub fn saved(&self) -> Saved {
+    pub fn saved(&self) -> SaveState {
         self.outbox.saved()
     }
 
-    /// Works out again which pairs are left to judge.
+    /// Recomputes the queue.
     pub fn requeue(&mut self) {
         self.queue = self.session.queue_in(&self.rater, self.order);
     }

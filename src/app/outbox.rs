@@ -1,7 +1,8 @@
-//! Records on their way to the disk, in the order they were made.
+//! The queue of records that are not on disk yet, in the order of the keys.
 //!
-//! A verdict or correction that is not on disk yet has a provisional number. A record that undoes it names that number; whoever writes the
-//! log puts the real one in ([`Numbers`]), so that nothing waits here and the log keeps the order of the keys.
+//! An unsaved verdict or correction has a provisional sequence number. A record that undoes it refers to that number.
+//! The writer of the log replaces it by the real one ([`SeqMap`]). So no record waits here, and the log keeps the order
+//! of the keys.
 
 use super::effect::Effect;
 use crate::protocol::SessionRecord;
@@ -12,60 +13,60 @@ const PROVISIONAL: u64 = 1 << 62;
 
 /// Whether everything is on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Saved {
-    /// Yes.
-    All,
-    /// So many records are on their way.
+pub enum SaveState {
+    /// Everything is on disk.
+    Saved,
+    /// This many records are not acknowledged yet.
     Saving(usize),
-    /// The disk failed; the writer tries again by itself.
+    /// The disk failed; the writer retries by itself.
     Delayed {
         /// Records not on disk.
         records: usize,
         /// Why, as one sentence.
         error: String,
-        /// When it tries again, in milliseconds of the model's steady clock.
-        again_ms: u64,
+        /// When it retries, in milliseconds of the model's monotonic clock.
+        retry_ms: u64,
     },
-    /// A record was refused for good; the sentence says why.
+    /// A record was rejected and is not retried; the sentence says why.
     Failed(String),
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum State {
+enum EntryState {
     Waiting,
     Sent,
     Failed(String),
 }
 
 #[derive(Debug, Clone, PartialEq)]
-struct Entry {
+struct OutboxEntry {
     ticket: u64,
     record: SessionRecord,
-    state: State,
+    state: EntryState,
 }
 
-/// A record that has reached the disk.
+/// A record that is on disk.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sent {
-    /// The number it was folded under until now.
+pub struct SavedRecord {
+    /// The provisional number it was folded under.
     pub provisional: u64,
-    /// The record as it stands in the log.
+    /// The record as the log has it.
     pub record: SessionRecord,
 }
 
-/// The real numbers of verdicts that were folded under provisional ones.
+/// Provisional sequence numbers of verdicts and corrections, mapped to the real ones in the log.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Numbers(HashMap<u64, u64>);
+pub struct SeqMap(HashMap<u64, u64>);
 
-impl Numbers {
-    /// Notes the number under which the record of a ticket stands in the log.
+impl SeqMap {
+    /// Notes the log's sequence number of the record with this ticket.
     pub fn note(&mut self, ticket: u64, record: &SessionRecord, seq: u64) {
         if matches!(record, SessionRecord::Judged(_) | SessionRecord::Corrected { .. }) {
             self.0.insert(PROVISIONAL + ticket, seq);
         }
     }
 
-    /// Puts the real number into a record that undoes a verdict or correction, or redoes it. False while that is not known.
+    /// Puts the real number into a record that undoes or redoes a verdict or correction. False if it is not known yet.
     pub fn resolve(&self, record: &mut SessionRecord) -> bool {
         match record {
             SessionRecord::Undone { of }
@@ -83,78 +84,78 @@ impl Numbers {
     }
 }
 
-/// The records on their way.
+/// The queue.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Outbox {
     last: u64,
-    entries: VecDeque<Entry>,
-    numbers: Numbers,
-    /// Why the writer waits, and until when.
+    entries: VecDeque<OutboxEntry>,
+    numbers: SeqMap,
+    /// The writer's last error, and when it retries.
     delay: Option<(String, u64)>,
 }
 
 impl Outbox {
-    /// Takes a record in and gives the provisional number it is folded under.
+    /// Queues a record; returns the provisional number to fold it under.
     pub fn push(&mut self, record: SessionRecord) -> u64 {
         self.last += 1;
-        self.entries.push_back(Entry { ticket: self.last, record, state: State::Waiting });
+        self.entries.push_back(OutboxEntry { ticket: self.last, record, state: EntryState::Waiting });
         PROVISIONAL + self.last
     }
 
-    /// Sends what was not sent yet.
+    /// Sends the records not sent yet.
     pub fn flush(&mut self) -> Vec<Effect> {
         let mut out = Vec::new();
-        for entry in self.entries.iter_mut().filter(|entry| entry.state == State::Waiting) {
-            entry.state = State::Sent;
+        for entry in self.entries.iter_mut().filter(|entry| entry.state == EntryState::Waiting) {
+            entry.state = EntryState::Sent;
             out.push(Effect::Append { ticket: entry.ticket, record: entry.record.clone() });
         }
         out
     }
 
-    /// A record is on disk; none when the ticket is unknown.
-    pub fn acknowledge(&mut self, ticket: u64, seq: u64) -> Option<Sent> {
+    /// Removes the record that is now on disk; none for an unknown ticket.
+    pub fn acknowledge(&mut self, ticket: u64, seq: u64) -> Option<SavedRecord> {
         self.delay = None;
         let at = self.entries.iter().position(|entry| entry.ticket == ticket)?;
         let mut entry = self.entries.remove(at)?;
         self.numbers.note(ticket, &entry.record, seq);
         self.numbers.resolve(&mut entry.record);
-        Some(Sent { provisional: PROVISIONAL + ticket, record: entry.record })
+        Some(SavedRecord { provisional: PROVISIONAL + ticket, record: entry.record })
     }
 
-    /// The disk failed. The writer keeps what it was sent and tries again at `again_ms`.
-    pub fn delay(&mut self, error: String, again_ms: u64) {
-        self.delay = Some((error, again_ms));
+    /// Notes that the disk failed. The writer keeps its records and retries at `retry_ms`.
+    pub fn delay(&mut self, error: String, retry_ms: u64) {
+        self.delay = Some((error, retry_ms));
     }
 
-    /// When the writer tries again, where it waits.
+    /// When the writer retries, if it waits.
     #[must_use]
-    pub fn again_ms(&self) -> Option<u64> {
+    pub fn retry_ms(&self) -> Option<u64> {
         self.delay.as_ref().map(|(_, at)| *at)
     }
 
-    /// A record was refused. It stays, and goes again on [`Outbox::retry`].
+    /// Notes that a record was rejected. It stays queued for [`Outbox::retry`].
     pub fn fail(&mut self, ticket: u64, error: String) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.ticket == ticket) {
-            entry.state = State::Failed(error);
+            entry.state = EntryState::Failed(error);
         }
     }
 
-    /// Sends what was refused once more.
+    /// Sends the rejected records again.
     pub fn retry(&mut self) -> Vec<Effect> {
         for entry in &mut self.entries {
-            if matches!(entry.state, State::Failed(_)) {
-                entry.state = State::Waiting;
+            if matches!(entry.state, EntryState::Failed(_)) {
+                entry.state = EntryState::Waiting;
             }
         }
         self.flush()
     }
 
-    /// Whether this very record was sent and not acknowledged yet.
+    /// Whether this record was sent and is not acknowledged yet.
     #[must_use]
     pub fn expects(&self, record: &SessionRecord) -> bool {
-        self.entries.iter().filter(|entry| entry.state == State::Sent).any(|entry| {
+        self.entries.iter().filter(|entry| entry.state == EntryState::Sent).any(|entry| {
             let mut sent = entry.record.clone();
-            // Until the verdict is acknowledged, only the writer knows the number that stands in the log.
+            // Until the verdict is acknowledged, only the writer knows its number in the log.
             if self.numbers.resolve(&mut sent) {
                 sent == *record
             } else {
@@ -165,16 +166,18 @@ impl Outbox {
 
     /// Whether everything is on disk.
     #[must_use]
-    pub fn saved(&self) -> Saved {
+    pub fn saved(&self) -> SaveState {
         for entry in &self.entries {
-            if let State::Failed(error) = &entry.state {
-                return Saved::Failed(error.clone());
+            if let EntryState::Failed(error) = &entry.state {
+                return SaveState::Failed(error.clone());
             }
         }
         match (self.entries.len(), &self.delay) {
-            (0, _) => Saved::All,
-            (records, Some((error, again_ms))) => Saved::Delayed { records, error: error.clone(), again_ms: *again_ms },
-            (records, None) => Saved::Saving(records),
+            (0, _) => SaveState::Saved,
+            (records, Some((error, retry_ms))) => {
+                SaveState::Delayed { records, error: error.clone(), retry_ms: *retry_ms }
+            }
+            (records, None) => SaveState::Saving(records),
         }
     }
 }

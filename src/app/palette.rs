@@ -1,4 +1,4 @@
-//! A list to find something in by typing parts of it: actions, sessions, models, pairs.
+//! A searchable list of actions, sessions, models or pairs.
 
 use super::edit::EditBuffer;
 use super::key::Key;
@@ -7,18 +7,18 @@ use crate::domain::PairId;
 use nucleo_matcher::pattern::{AtomKind, CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
 
-/// What taking an entry does.
+/// What choosing an entry does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pick {
-    /// Do what this row of the screen's key table asks for.
+    /// Run the action of this row of the screen's key table.
     Screen(usize),
-    /// Do what this row of the keys that work everywhere asks for.
-    Anywhere(usize),
+    /// Run the action of this row of the global key table.
+    Global(usize),
     /// Go to this screen.
     Go(&'static str),
     /// Open this session.
     Session(String),
-    /// Make the new session of this name with this model.
+    /// Create the session of this name with this model.
     Model {
         /// The session's name.
         name: String,
@@ -34,18 +34,18 @@ pub enum Pick {
 pub struct PaletteEntry {
     /// What it is.
     pub title: String,
-    /// What it does, in one line; empty where its name says it.
+    /// What it does, in one line; empty if the title says it.
     pub about: String,
-    /// What to know about it: its key, its size.
+    /// A detail: its keys, its size.
     pub detail: String,
-    /// What taking it does.
+    /// What choosing it does.
     pub pick: Pick,
-    /// Whether it records a verdict: such an entry comes last and is never selected by itself.
+    /// Whether it records a verdict: such an entry comes last and is never preselected.
     pub verdict: bool,
 }
 
 impl PaletteEntry {
-    /// An entry that its title explains.
+    /// An entry without a description.
     #[must_use]
     pub fn new(title: String, detail: String, pick: Pick) -> Self {
         Self { title, about: String::new(), detail, pick, verdict: false }
@@ -55,27 +55,27 @@ impl PaletteEntry {
 /// The list.
 #[derive(Debug, Clone)]
 pub struct Palette {
-    /// What is looked for.
+    /// The heading.
     pub title: String,
-    /// What is typed.
+    /// The query.
     pub query: EditBuffer,
-    /// All there is.
+    /// All entries.
     pub entries: Vec<PaletteEntry>,
-    /// Where the user has moved to among the matches; none since something was typed.
+    /// The index among the matches that the user moved to; typing resets it.
     moved: Option<usize>,
-    /// Whether an entry is selected before anything is typed.
-    eager: bool,
+    /// Whether the first entry is selected while the query is empty.
+    preselect: bool,
 }
 
 impl Palette {
-    /// A list of entries, nothing typed.
+    /// A list of entries with an empty query.
     #[must_use]
     pub fn new(title: impl Into<String>, entries: Vec<PaletteEntry>) -> Self {
-        Self { title: title.into(), query: EditBuffer::default(), entries, moved: None, eager: true }
+        Self { title: title.into(), query: EditBuffer::default(), entries, moved: None, preselect: true }
     }
 
-    /// Every action of the screen, every one that works everywhere, the other screens, and the sessions to go to. Nothing is
-    /// selected before something is typed.
+    /// The command palette: actions of the screen, global actions, the other screens and the sessions. Nothing is
+    /// selected while the query is empty.
     #[must_use]
     pub fn commands(
         screen: &Table,
@@ -91,10 +91,10 @@ impl Palette {
             verdict: row.verdict,
         };
         let here = screen.actions().into_iter().map(|(keys, row)| entry(keys, row, Pick::Screen(row.first)));
-        let there = anywhere.actions().into_iter().map(|(keys, row)| entry(keys, row, Pick::Anywhere(row.first)));
+        let there = anywhere.actions().into_iter().map(|(keys, row)| entry(keys, row, Pick::Global(row.first)));
         let mut entries: Vec<PaletteEntry> = here.chain(there).collect();
         for name in screens {
-            // Where a key of this screen leads there, its entry is in the list.
+            // A screen that a key of this one opens is listed already.
             if name != screen.title && entries.iter().all(|entry| entry.title != name) {
                 let about = format!("go to the {name} screen");
                 entries.push(PaletteEntry { about, ..PaletteEntry::new(name.into(), String::new(), Pick::Go(name)) });
@@ -103,10 +103,10 @@ impl Palette {
         entries.extend(
             sessions.map(|name| PaletteEntry::new(format!("open session {name}"), String::new(), Pick::Session(name))),
         );
-        Self { eager: false, ..Self::new("what to do", entries) }
+        Self { preselect: false, ..Self::new("what to do", entries) }
     }
 
-    /// The entries that match what is typed, best first and verdicts last.
+    /// The entries that match the query, best first and verdicts last.
     #[must_use]
     pub fn matches(&self) -> Vec<&PaletteEntry> {
         self.ranked().into_iter().map(|(_, entry)| entry).collect()
@@ -118,15 +118,15 @@ impl Palette {
         let with = |rank: &dyn Fn(&PaletteEntry) -> Option<u32>| -> Vec<(u32, &PaletteEntry)> {
             self.entries.iter().filter_map(|entry| Some((rank(entry)?, entry))).collect()
         };
-        let mut found = with(&|entry| substring_rank(&query, entry));
-        if found.is_empty() {
-            found = fuzzy(&query, &self.entries);
+        let mut matches = with(&|entry| substring_rank(&query, entry));
+        if matches.is_empty() {
+            matches = fuzzy(&query, &self.entries);
         }
-        found.sort_by_key(|(rank, entry)| (entry.verdict, *rank));
-        found
+        matches.sort_by_key(|(rank, entry)| (entry.verdict, *rank));
+        matches
     }
 
-    /// The place of the selected match. A verdict is selected only by moving to it, and nothing else is selected in its stead.
+    /// The index of the selected match. A verdict is selected only by moving to it; nothing else is selected instead.
     #[must_use]
     pub fn selected(&self) -> Option<usize> {
         let ranked = self.ranked();
@@ -134,8 +134,8 @@ impl Palette {
             return (!ranked.is_empty()).then(|| at.min(ranked.len() - 1));
         }
         let best = ranked.iter().map(|(rank, _)| *rank).min();
-        let asked = self.eager || !self.query.text().trim().is_empty();
-        let first = ranked.first().filter(|(rank, entry)| asked && !entry.verdict && Some(*rank) == best);
+        let active = self.preselect || !self.query.text().trim().is_empty();
+        let first = ranked.first().filter(|(rank, entry)| active && !entry.verdict && Some(*rank) == best);
         first.map(|_| 0)
     }
 
@@ -145,17 +145,17 @@ impl Palette {
         self.matches().get(self.selected()?).copied()
     }
 
-    /// Moves to the next match, or to the first where none is selected.
+    /// Moves to the next match, or to the first if none is selected.
     pub fn down(&mut self) {
         self.moved = Some(self.selected().map_or(0, |at| (at + 1).min(self.matches().len().saturating_sub(1))));
     }
 
-    /// Moves to the match before.
+    /// Moves to the previous match.
     pub fn up(&mut self) {
         self.moved = Some(self.selected().map_or(0, |at| at.saturating_sub(1)));
     }
 
-    /// Handles a key that types.
+    /// Handles a key that edits the query.
     pub fn press(&mut self, key: Key) {
         if self.query.press(key) {
             self.moved = None;
@@ -169,7 +169,7 @@ impl Palette {
     }
 }
 
-/// How well an entry holds the query as it stands, smaller is better: in its name, then every word of it anywhere.
+/// The rank of an entry by substring, smaller is better: the query in its title, then all words of the query anywhere.
 fn substring_rank(query: &str, entry: &PaletteEntry) -> Option<u32> {
     let name = entry.title.to_lowercase();
     let starts = |text: &str, part: &str| {
@@ -193,7 +193,7 @@ fn substring_rank(query: &str, entry: &PaletteEntry) -> Option<u32> {
     }
 }
 
-/// The entries whose names hold the query's characters in order, where nothing holds it as it stands.
+/// The fallback without a substring match: entries whose titles contain the query's characters in order.
 fn fuzzy<'a>(query: &str, entries: &'a [PaletteEntry]) -> Vec<(u32, &'a PaletteEntry)> {
     let pattern = Pattern::new(query, CaseMatching::Ignore, Normalization::Smart, AtomKind::Fuzzy);
     let mut matcher = Matcher::new(Config::DEFAULT);
@@ -227,22 +227,22 @@ mod tests {
     }
 
     #[test]
-    fn names_come_before_words_and_words_before_guesses() {
+    fn titles_rank_above_words_and_words_above_fuzzy_matches() {
         let found = |query: &str| palette(query).current().map(|entry| entry.pick.clone());
         assert_eq!(found("und"), Some(Pick::Screen(1)));
         assert_eq!(found("last undo"), Some(Pick::Screen(1)), "words in any order");
         assert_eq!(found("training"), Some(Pick::Screen(3)));
         assert_eq!(found("KIDS"), Some(Pick::Session("kids".into())));
         assert_eq!(found("home"), Some(Pick::Go("home")));
-        assert_eq!(found("udo"), Some(Pick::Screen(1)), "a guess where nothing matches");
+        assert_eq!(found("udo"), Some(Pick::Screen(1)), "a fuzzy match without a substring");
         assert_eq!(found("zzzz"), None);
         let all = palette("");
         let names: Vec<&str> = all.entries.iter().map(|entry| entry.title.as_str()).collect();
-        assert_eq!(names, ["tie", "undo", "diff", "launch", "home", "open session kids"], "no place twice");
+        assert_eq!(names, ["tie", "undo", "diff", "launch", "home", "open session kids"], "no screen twice");
     }
 
     #[test]
-    fn a_verdict_is_selected_only_by_hand() {
+    fn a_verdict_is_never_preselected() {
         let mut tie = palette("tie");
         assert_eq!(tie.matches().last().unwrap().title, "tie");
         assert!(tie.current().is_none(), "neither it nor what merely mentions it");

@@ -1,40 +1,40 @@
-//! What lies over a screen: one stack, topmost last. Owns each popup's keys and what they do to it; what its answer leads to
-//! is decided elsewhere.
+//! Popups over a screen, stacked with the topmost last. Owns each popup's keys and state; `update` and the screens act
+//! on its answer.
 
 use super::edit::EditBuffer;
 use super::effect::Effect;
 use super::form::Form;
 use super::key::{Code, Key};
 use super::keymap::{Section, Table, c, k, on};
-use super::masks::{MaskSheet, room};
+use super::masks::{MaskSheet, text_area};
 use super::palette::{Palette, Pick};
 use crate::domain::{CompletionId, PairId};
 
 /// A popup.
 #[derive(Debug, Clone)]
 pub enum Popup {
-    /// Every key that works on the screen below.
+    /// The keys of the screen below.
     Help(Help),
-    /// A list to find something in.
+    /// A searchable list.
     Palette(Palette),
-    /// Something to type.
-    Input(Input),
-    /// A few values with defaults.
+    /// A text to type.
+    Input(TextInput),
+    /// A form.
     Form(Form),
-    /// A question with yes and no.
+    /// A yes-or-no question.
     Confirm(Confirm),
-    /// What a run would read and learn.
+    /// The masks of a run's first rows.
     Masks(MaskSheet),
     /// A text to read: title and body.
     Message {
-        /// What it is about.
+        /// Its heading.
         title: String,
-        /// What it says.
+        /// Its text.
         body: String,
     },
 }
 
-/// What a popup's keys ask for.
+/// The actions of popups' keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PopupAction {
     /// One up.
@@ -121,27 +121,27 @@ pub const SECTIONS: &[&Section<PopupAction>] = &[&HELP, &PALETTE, &INPUT, &FORM,
 pub enum Pressed {
     /// It stays open.
     Stay(Popup),
-    /// It is closed.
+    /// It closes.
     Closed,
-    /// It would be closed, and what was typed in it lost: asks first.
-    Discard(Input),
-    /// It is closed with an answer.
+    /// It would close and lose the typed text: ask first.
+    Discard(TextInput),
+    /// It closes with an answer.
     Answered(PopupAnswer),
 }
 
-/// What a popup was closed with.
+/// The answer a popup closed with.
 #[derive(Debug, Clone)]
 pub enum PopupAnswer {
     /// An entry of a list.
     Picked(Pick),
     /// A typed text.
-    Typed(Input),
-    /// The correction that was open is to be withdrawn.
-    Withdrawn(Input),
+    Typed(TextInput),
+    /// A request to withdraw the open correction.
+    Withdrawn(TextInput),
     /// A form.
     Filled(Form),
     /// Yes.
-    Yes(Then),
+    Yes(OnYes),
 }
 
 impl Popup {
@@ -162,29 +162,29 @@ impl Popup {
     /// The footer's keys and words.
     #[must_use]
     pub fn footer(&self) -> Vec<(Key, &'static str)> {
-        let many = match self {
+        let multiline = match self {
             Self::Input(input) => Some(input.buffer.is_multiline()),
             _ => None,
         };
-        // A text of several lines is accepted with another key than a line.
+        // Ctrl-s accepts a text of several lines, enter a single line.
         let holds = |action: PopupAction, key: Key| {
-            many.is_none_or(|many| match action {
-                A::Accept => key.ctrl == many,
-                A::Withdraw => many,
+            multiline.is_none_or(|multiline| match action {
+                A::Accept => key.ctrl == multiline,
+                A::Withdraw => multiline,
                 _ => true,
             })
         };
-        let rows = self.section().rows.iter().filter(|row| !row.foot.is_empty() && holds(row.action, row.key));
-        rows.map(|row| (row.key, row.foot)).collect()
+        let rows = self.section().rows.iter().filter(|row| !row.footer.is_empty() && holds(row.action, row.key));
+        rows.map(|row| (row.key, row.footer)).collect()
     }
 
     /// Handles a key on a screen of this size.
     pub fn press(mut self, key: Key, size: (u16, u16)) -> Pressed {
         let action = self.section().lookup(key);
         if action == Some(A::Cancel) {
-            // A sentence of somebody's own is not thrown away by one key.
+            // One key must not discard a text that the user wrote.
             return match self {
-                Self::Input(input) if input.is_worth_asking() => Pressed::Discard(input),
+                Self::Input(input) if input.has_unsaved_text() => Pressed::Discard(input),
                 _ => Pressed::Closed,
             };
         }
@@ -195,7 +195,7 @@ impl Popup {
                 _ => {}
             },
             Self::Masks(sheet) => {
-                let page = room(size).1.saturating_sub(1) as isize;
+                let page = text_area(size).1.saturating_sub(1) as isize;
                 match action {
                     Some(A::Down) => sheet.scroll_by(1, size),
                     Some(A::Up) => sheet.scroll_by(-1, size),
@@ -222,7 +222,7 @@ impl Popup {
                         other => Pressed::Stay(other),
                     };
                 }
-                if action == Some(A::Withdraw) && matches!(input.ask, Ask::Correct { .. }) {
+                if action == Some(A::Withdraw) && matches!(input.purpose, InputPurpose::Correct { .. }) {
                     return match self {
                         Self::Input(input) => Pressed::Answered(PopupAnswer::Withdrawn(input)),
                         other => Pressed::Stay(other),
@@ -251,7 +251,7 @@ impl Popup {
             },
             Self::Confirm(confirm) => {
                 if action == Some(A::Accept) {
-                    return Pressed::Answered(PopupAnswer::Yes(confirm.then.clone()));
+                    return Pressed::Answered(PopupAnswer::Yes(confirm.on_yes.clone()));
                 }
             }
             Self::Message { .. } => {}
@@ -259,7 +259,7 @@ impl Popup {
         Pressed::Stay(self)
     }
 
-    /// Inserts pasted text where something is typed; false where nothing is.
+    /// Inserts pasted text; false if the popup has no text field.
     pub fn paste(&mut self, text: &str) -> bool {
         match self {
             Self::Input(input) => input.buffer.insert(text),
@@ -278,27 +278,27 @@ impl Popup {
 /// The help.
 #[derive(Debug, Clone, Default)]
 pub struct Help {
-    /// The keys it explains.
+    /// The key tables it shows.
     pub tables: Vec<Table>,
     /// Rows scrolled off its top.
     pub scroll: usize,
 }
 
-/// What typed text is for.
+/// What a typed text is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
+pub enum InputPurpose {
     /// The name of a new session.
     NewName,
-    /// The path of its model.
+    /// The path of a new session's model.
     NewModel {
-        /// Its name.
+        /// The session's name.
         name: String,
     },
-    /// The file of its prompts; empty for none.
+    /// The file of a new session's prompts; empty for none.
     NewPrompts {
-        /// Its name.
+        /// The session's name.
         name: String,
-        /// Its model.
+        /// The session's model.
         model: String,
     },
     /// A file to import.
@@ -308,7 +308,7 @@ pub enum Ask {
         /// The pair.
         pair: PairId,
     },
-    /// A better version of a completion.
+    /// A correction of a completion.
     Correct {
         /// The pair it was seen in.
         pair: PairId,
@@ -317,10 +317,10 @@ pub enum Ask {
     },
 }
 
-impl Ask {
-    /// Whether the screen below asks, and not one of the questions that every screen may ask.
+impl InputPurpose {
+    /// Whether only the screen below asks for it, so that the answer goes to that screen.
     #[must_use]
-    pub fn is_of_the_screen(&self) -> bool {
+    pub fn is_from_screen(&self) -> bool {
         match self {
             Self::Note { .. } | Self::Correct { .. } => true,
             Self::NewName | Self::NewModel { .. } | Self::NewPrompts { .. } | Self::Import => false,
@@ -328,45 +328,45 @@ impl Ask {
     }
 }
 
-/// Something to type.
+/// A text to type.
 #[derive(Debug, Clone)]
-pub struct Input {
-    /// What is asked.
+pub struct TextInput {
+    /// Its heading.
     pub title: String,
-    /// What to type, in a few words.
+    /// A hint on what to type.
     pub hint: String,
-    /// What is typed.
+    /// The typed text.
     pub buffer: EditBuffer,
     /// What it is for.
-    pub ask: Ask,
-    /// Why it was not taken.
+    pub purpose: InputPurpose,
+    /// Why it was not accepted, if it was not.
     pub error: Option<String>,
 }
 
-impl Input {
-    /// Whether closing it would lose a text that somebody wrote.
+impl TextInput {
+    /// Whether closing it would lose a text that the user wrote.
     #[must_use]
-    pub fn is_worth_asking(&self) -> bool {
-        matches!(self.ask, Ask::Note { .. } | Ask::Correct { .. }) && self.buffer.is_changed()
+    pub fn has_unsaved_text(&self) -> bool {
+        matches!(self.purpose, InputPurpose::Note { .. } | InputPurpose::Correct { .. }) && self.buffer.is_changed()
     }
 }
 
-/// A question with yes and no.
+/// A yes-or-no question.
 #[derive(Debug, Clone)]
 pub struct Confirm {
     /// The question.
     pub question: String,
-    /// What yes does.
-    pub then: Then,
+    /// What happens on yes.
+    pub on_yes: OnYes,
 }
 
-/// What follows a yes.
+/// What happens on yes.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Then {
+pub enum OnYes {
     /// These effects.
     Effects(Vec<Effect>),
-    /// Leave the program although something is not saved.
+    /// Quit although records are not saved.
     Quit,
-    /// Close the popup below without saving what was typed there.
+    /// Close the popup below and discard its text.
     Discard,
 }

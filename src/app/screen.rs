@@ -1,7 +1,7 @@
-//! The list of screens, and what derives from it: which one is shown, what opens it, and the table of all keys.
+//! The list of screens, and what derives from it: the active screen, the routes and the table of all keys.
 //!
-//! **To add a screen** write `app/screen/NAME.rs` (state, keys, what they do), `ui/screen/NAME.rs` (`header` and `body`), and
-//! one line in the list below. Help, footer, palette and the README's key table follow.
+//! **To add a screen** write `app/screen/NAME.rs` (state, keys, what they do), `ui/screen/NAME.rs` (`header` and
+//! `body`), and one line in the list below. Help, footer, palette and the README's key table follow.
 
 use super::contract::{AnyScreen, Screen};
 use super::effect::Effect;
@@ -9,7 +9,7 @@ use super::goal::Show;
 use super::keymap::Table;
 use super::shared::Shared;
 
-/// The list, in the README's order: file and state. The first one is shown at the start.
+/// The list, in the README's order: file and state. The first one shows at start.
 macro_rules! screens {
     ($then:ident) => {
         $then! {
@@ -23,22 +23,22 @@ macro_rules! screens {
 }
 pub(crate) use screens;
 
-/// Makes of the list its files, [`Shown`] and [`DOORS`].
+/// Declares the listed modules, [`ActiveScreen`] and [`ROUTES`].
 macro_rules! routes {
     ($($file:ident::$State:ident)*) => {
         $(pub mod $file;)*
 
-        /// The screen that is shown, with its state.
+        /// The active screen with its state.
         #[derive(Debug, Clone)]
-        pub enum Shown {
+        pub enum ActiveScreen {
             $(
                 #[doc = concat!("See `app/screen/", stringify!($file), ".rs`.")]
                 $State(Box<$file::$State>),
             )*
         }
 
-        impl Shown {
-            /// What every screen can do.
+        impl ActiveScreen {
+            /// The screen behind its common interface.
             #[must_use]
             pub fn any(&self) -> &dyn AnyScreen {
                 match self {
@@ -46,7 +46,7 @@ macro_rules! routes {
                 }
             }
 
-            /// What every screen can do.
+            /// The screen behind its common interface, to change it.
             pub fn any_mut(&mut self) -> &mut dyn AnyScreen {
                 match self {
                     $(Self::$State(screen) => screen.as_mut(),)*
@@ -54,15 +54,15 @@ macro_rules! routes {
             }
         }
 
-        /// The way into every screen.
-        pub const DOORS: &[Door] = &[$(
-            Door {
+        /// The routes of all screens.
+        pub const ROUTES: &[Route] = &[$(
+            Route {
                 name: $file::$State::NAME,
                 needs_session: $file::$State::NEEDS_SESSION,
                 keys: || $file::$State::KEYS.iter().map(super::keymap::Section::table).collect(),
                 open: |shared, show| {
                     let (screen, effects) = $file::$State::open(shared, show);
-                    (Shown::$State(Box::new(screen)), effects)
+                    (ActiveScreen::$State(Box::new(screen)), effects)
                 },
             },
         )*];
@@ -70,21 +70,21 @@ macro_rules! routes {
 }
 screens!(routes);
 
-/// The way into a screen.
+/// How to open a screen.
 #[derive(Debug, Clone, Copy)]
-pub struct Door {
+pub struct Route {
     /// The screen's name.
     pub name: &'static str,
-    /// Whether it shows the open session.
+    /// Whether it needs an open session.
     pub needs_session: bool,
-    /// Its sections of the key table.
+    /// Its key tables.
     pub keys: fn() -> Vec<Table>,
     /// Opens it.
-    pub open: fn(&mut Shared, Show) -> (Shown, Vec<Effect>),
+    pub open: fn(&mut Shared, Show) -> (ActiveScreen, Vec<Effect>),
 }
 
-/// The way into the screen of this name.
+/// The route to the screen of this name.
 #[must_use]
-pub fn door(name: &str) -> Option<&'static Door> {
-    DOORS.iter().find(|door| door.name == name)
+pub fn route(name: &str) -> Option<&'static Route> {
+    ROUTES.iter().find(|route| route.name == name)
 }

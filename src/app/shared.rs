@@ -1,16 +1,16 @@
-//! What all screens share: the lists, the open session, the notice, the popups. Knows no screen.
+//! The state that all screens share: lists, open session, notice, popups. Knows no screen.
 
 use super::goal::Goal;
 use super::msg::SessionCard;
-use super::open::Open;
+use super::open::OpenSession;
 use super::popup::Popup;
 use crate::domain::QueueOrder;
 use crate::protocol::ModelCard;
 
-/// How to paint. Meaning never depends on it: states are in words too.
+/// How to draw. Meaning never depends on it: every state is in words too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Theme {
-    /// Whether the 16 colours may be used (`NO_COLOR` is not set).
+    /// Whether the 16 colours may be used: `NO_COLOR` is not set.
     pub colour: bool,
     /// Whether frames, marks and charts must be plain ASCII.
     pub ascii: bool,
@@ -22,7 +22,7 @@ impl Default for Theme {
     }
 }
 
-/// How a notice is meant.
+/// The tone of a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
     /// Something was done.
@@ -31,48 +31,59 @@ pub enum Tone {
     Warn,
 }
 
-/// One line at the bottom that goes away by itself.
+/// A line at the bottom that disappears by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// What it says.
+    /// Its text.
     pub text: String,
-    /// How it is meant.
+    /// Its tone.
     pub tone: Tone,
-    /// When it came, by the model's steady clock.
+    /// When it appeared, on the model's monotonic clock.
     pub at_ms: u64,
 }
 
-/// What all screens share.
+/// A format that an import recognises.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportFormat {
+    /// Its name in the table of formats.
+    pub name: String,
+    /// Whether a line of plain text is a record too, not only a line of JSON.
+    pub plain_text: bool,
+}
+
+/// The state that all screens share.
 #[derive(Debug, Clone)]
 pub struct Shared {
-    /// Changes whenever something visible changes. The shell paints only then.
+    /// Changes whenever something visible changes. The shell draws only then.
     pub version: u64,
-    /// Now, milliseconds since 1970. It goes back when the clock is set.
+    /// Now, in milliseconds since 1970. It may jump when the system clock is set.
     pub now_ms: u64,
-    /// Milliseconds of a clock that never goes back: every duration is measured by it.
+    /// Milliseconds of the monotonic clock, which measures every duration.
     pub clock_ms: u64,
     /// Columns and rows.
     pub size: (u16, u16),
-    /// How to paint.
+    /// How to draw.
     pub theme: Theme,
-    /// What lies over the screen, topmost last.
+    /// The popups over the screen, topmost last.
     pub popups: Vec<Popup>,
-    /// The sessions; none before they were listed.
+    /// The sessions; none until they are listed.
     pub sessions: Option<Vec<SessionCard>>,
-    /// The models; none before they were listed.
+    /// The models; none until they are listed.
     pub models: Option<Vec<ModelCard>>,
-    /// What computes here; empty before it is known.
+    /// The compute device; empty until it is known.
     pub device: String,
     /// The open session.
-    pub open: Option<Open>,
-    /// Where to go when the session asked for is open.
+    pub open: Option<OpenSession>,
+    /// The session being opened, and where to go once it is loaded.
     pub goal: Option<(String, Goal)>,
-    /// The line at the bottom.
+    /// The notice, if one shows.
     pub notice: Option<Notice>,
-    /// Numbers questions to the shell.
-    pub next_question: u64,
-    /// The order in which pairs are asked.
+    /// The ticket of the last request to the shell.
+    pub last_ticket: u64,
+    /// The order of the queue.
     pub order: QueueOrder,
+    /// The formats that an import recognises, by name. The shell fills it in from the table of formats.
+    pub import_formats: Vec<ImportFormat>,
 }
 
 impl Shared {
@@ -92,8 +103,9 @@ impl Shared {
             open: None,
             goal: None,
             notice: None,
-            next_question: 1,
+            last_ticket: 1,
             order: QueueOrder::default(),
+            import_formats: Vec::new(),
         }
     }
 
@@ -102,21 +114,21 @@ impl Shared {
         self.version += 1;
     }
 
-    /// Says something in the line at the bottom.
+    /// Shows a notice.
     pub fn say(&mut self, text: impl Into<String>) {
         self.notice = Some(Notice { text: text.into(), tone: Tone::Info, at_ms: self.clock_ms });
         self.touch();
     }
 
-    /// Says in the line at the bottom why something was not done.
+    /// Shows a notice that says why something was not done.
     pub fn warn(&mut self, text: impl Into<String>) {
         self.notice = Some(Notice { text: text.into(), tone: Tone::Warn, at_ms: self.clock_ms });
         self.touch();
     }
 
-    /// A number for a question to the shell.
-    pub fn question(&mut self) -> u64 {
-        self.next_question += 1;
-        self.next_question
+    /// A ticket for a request to the shell.
+    pub fn next_ticket(&mut self) -> u64 {
+        self.last_ticket += 1;
+        self.last_ticket
     }
 }

@@ -1,15 +1,15 @@
-//! Going from screen to screen, opening the session first where needed.
+//! Navigation between screens; opens the session first if needed.
 
 use super::effect::Effect;
 use super::goal::{Goal, Next};
 use super::model::Model;
-use super::outbox::Saved;
-use super::screen::door;
+use super::outbox::SaveState;
+use super::screen::route;
 use crate::domain::counted;
 
-/// The first effects of a workbench that opens on the list of sessions, or on a session and a screen of it.
+/// The first effects of a workbench that starts on the home screen, or on a screen of a session.
 pub fn begin(model: &mut Model, session: Option<(String, Goal)>) -> Vec<Effect> {
-    let mut effects = vec![Effect::ListSessions, Effect::AskDevice, Effect::ListModels];
+    let mut effects = vec![Effect::ListSessions, Effect::QueryDevice, Effect::ListModels];
     if let Some((name, goal)) = session {
         effects.insert(0, Effect::OpenSession { name: name.clone() });
         model.goal = Some((name, goal));
@@ -18,7 +18,7 @@ pub fn begin(model: &mut Model, session: Option<(String, Goal)>) -> Vec<Effect> 
     effects
 }
 
-/// Does what came of a key, a message or an answer: goes where it leads.
+/// Returns the effects of `next`, and goes where it leads.
 pub fn follow(model: &mut Model, next: Next) -> Vec<Effect> {
     let Next { mut effects, go: to } = next;
     if let Some(to) = to {
@@ -27,9 +27,9 @@ pub fn follow(model: &mut Model, next: Next) -> Vec<Effect> {
     effects
 }
 
-/// Goes to a screen of a session, opening the session first where needed.
+/// Goes to a screen of a session; opens the session first if needed.
 pub fn go(model: &mut Model, session: Option<String>, goal: Goal) -> Vec<Effect> {
-    if door(goal.screen).is_some_and(|door| !door.needs_session) {
+    if route(goal.screen).is_some_and(|route| !route.needs_session) {
         return arrive(model, goal);
     }
     let open = model.open.as_ref().map(|open| open.name.clone());
@@ -37,7 +37,7 @@ pub fn go(model: &mut Model, session: Option<String>, goal: Goal) -> Vec<Effect>
         (Some(name), Some(open)) if name == open => arrive(model, goal),
         (None, Some(_)) => arrive(model, goal),
         (Some(_), Some(_)) if unsaved(model).is_some() => {
-            model.warn("verdicts of this session are not saved yet: wait for ✓ saved (ctrl-s: now); then open the other session");
+            model.warn("unsaved verdicts: wait for ✓ saved (ctrl-s retries), then open the other session");
             Vec::new()
         }
         (Some(name), _) => {
@@ -47,13 +47,13 @@ pub fn go(model: &mut Model, session: Option<String>, goal: Goal) -> Vec<Effect>
             vec![Effect::OpenSession { name }]
         }
         (None, None) => {
-            model.warn("no session is selected: n makes one");
+            model.warn("no session is selected: n creates one");
             Vec::new()
         }
     }
 }
 
-/// Shows a screen of the open session, and what it says of it alone.
+/// Clears the notice and shows a screen of the open session.
 pub fn arrive(model: &mut Model, goal: Goal) -> Vec<Effect> {
     model.notice = None;
     show(model, goal)
@@ -61,22 +61,24 @@ pub fn arrive(model: &mut Model, goal: Goal) -> Vec<Effect> {
 
 /// Shows a screen of the open session.
 pub fn show(model: &mut Model, goal: Goal) -> Vec<Effect> {
-    let Some(door) = door(goal.screen) else {
+    let Some(route) = route(goal.screen) else {
         model.warn(format!("no screen is called {}", goal.screen));
         return Vec::new();
     };
-    let (screen, effects) = (door.open)(&mut model.shared, goal.show);
+    let (screen, effects) = (route.open)(&mut model.shared, goal.show);
     model.screen = screen;
     model.touch();
     effects
 }
 
-/// What is not saved, as one sentence.
+/// What is not saved, as one sentence; none if everything is.
 pub fn unsaved(model: &Model) -> Option<String> {
     match model.open.as_ref()?.saved() {
-        Saved::All => None,
-        Saved::Saving(n) => Some(format!("{n} records are not on disk yet.")),
-        Saved::Delayed { records, error, .. } => Some(format!("{} not saved: {error}.", counted(records, "record"))),
-        Saved::Failed(error) => Some(format!("Some verdicts are not saved: {error}.")),
+        SaveState::Saved => None,
+        SaveState::Saving(n) => Some(format!("{n} records are not on disk yet.")),
+        SaveState::Delayed { records, error, .. } => {
+            Some(format!("{} not saved: {error}.", counted(records, "record")))
+        }
+        SaveState::Failed(error) => Some(format!("Some verdicts are not saved: {error}.")),
     }
 }

@@ -1,26 +1,26 @@
-//! `update`: every message finds its handler here.
+//! `update`: routes every message to its handler.
 
-use super::anywhere::{ANYWHERE, Anywhere};
+use super::anywhere::{GLOBAL_KEYS, GlobalAction};
 use super::effect::Effect;
 use super::flow;
 use super::goal::{Goal, Next, Show};
 use super::key::Key;
 use super::model::Model;
 use super::msg::Msg;
-use super::open::Open;
-use super::outbox::Saved;
+use super::open::OpenSession;
+use super::outbox::SaveState;
 use super::palette::{Palette, Pick};
-use super::popup::{Confirm, Help, Popup, PopupAnswer, Pressed, Then};
-use super::screen::DOORS;
+use super::popup::{Confirm, Help, OnYes, Popup, PopupAnswer, Pressed};
+use super::screen::ROUTES;
 use super::shared::Tone;
 use super::travel;
 
 /// How long a notice stays.
 const NOTICE_MS: u64 = 6_000;
-/// The longest paste that is taken, in bytes.
+/// The longest accepted paste, in bytes.
 const MAX_PASTE: usize = 1 << 20;
 
-/// Takes a message in and says what the shell is to do about it.
+/// Handles a message; returns the requests to the shell.
 pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
     match msg {
         Msg::Tick { now_ms, clock_ms } => return tick(model, now_ms, clock_ms),
@@ -59,11 +59,11 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
                     Goal::to("label")
                 }
             };
-            let mut open = Open::new(opened);
+            let mut open = OpenSession::new(opened);
             open.order = model.order;
             model.open = Some(open);
             model.touch();
-            // The forms need what is in the logs; until they have come, the label screen says that it is reading.
+            // The other screens need the logs; until they are read, the label screen says so.
             model.goal = model.open.as_ref().map(|open| (open.name.clone(), goal));
             return travel::show(model, Goal::to("label"));
         }
@@ -88,6 +88,12 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::Integrity(found) => {
             if let Some(open) = &mut model.open {
                 open.integrity = found;
+            }
+            model.touch();
+        }
+        Msg::RunIntegrity { run, integrity } => {
+            if let Some(open) = &mut model.open {
+                open.run_mut(&run).integrity = integrity;
             }
             model.touch();
         }
@@ -119,9 +125,9 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             return model.open.as_mut().map_or_else(Vec::new, |open| open.acknowledge(ticket, seq, now));
         }
         Msg::SaveDelayed { error, in_ms } => {
-            let again_ms = model.clock_ms + in_ms;
+            let retry_ms = model.clock_ms + in_ms;
             if let Some(open) = &mut model.open {
-                open.outbox.delay(error, again_ms);
+                open.outbox.delay(error, retry_ms);
             }
             model.touch();
         }
@@ -132,7 +138,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             model.touch();
         }
         Msg::WorkerLog { .. } | Msg::EstimateReady { .. } => {
-            return model.screen.any_mut().hear(&mut model.shared, msg);
+            return model.screen.any_mut().on_reply(&mut model.shared, msg);
         }
         Msg::MasksReady { ticket, answer } => {
             let size = model.size;
@@ -140,7 +146,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
                 Popup::Masks(sheet) if sheet.ticket == ticket => Some(sheet),
                 _ => None,
             });
-            sheets.for_each(|sheet| sheet.fill(&answer, size));
+            sheets.for_each(|sheet| sheet.set_answer(&answer, size));
             model.touch();
         }
         Msg::Launched { run } => {
@@ -158,7 +164,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         }
         Msg::Imported(text) | Msg::Note(text) => model.say(text),
         Msg::Failed(sentence) => {
-            // A session that did not open leaves nothing to wait for.
+            // A session that failed to open leaves no destination.
             if model.open.is_none() {
                 model.goal = None;
                 if model.screen.any().name() != "home" {
@@ -172,7 +178,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Lets the screen look at what has changed below it.
+/// Lets the screen update itself after a change of the shared state.
 fn refresh(model: &mut Model) -> Vec<Effect> {
     model.screen.any_mut().refresh(&mut model.shared)
 }
@@ -185,8 +191,8 @@ fn tick(model: &mut Model, now_ms: u64, clock_ms: u64) -> Vec<Effect> {
         model.notice = None;
         model.touch();
     }
-    // The header counts the seconds to the next try.
-    let again = model.open.as_ref().and_then(|open| open.outbox.again_ms());
+    // The header counts down to the next retry.
+    let again = model.open.as_ref().and_then(|open| open.outbox.retry_ms());
     let left = |clock: u64| again.map(|at| at.saturating_sub(clock).div_ceil(1000));
     if left(clock_before) != left(clock_ms) {
         model.touch();
@@ -197,7 +203,7 @@ fn tick(model: &mut Model, now_ms: u64, clock_ms: u64) -> Vec<Effect> {
 fn paste(model: &mut Model, text: &str) {
     let end = text.len().min(MAX_PASTE);
     let text = &text[..text.floor_char_boundary(end)];
-    // Pasted text is never taken for keys: a paste into the label screen would label pairs.
+    // Pasted text is never handled as keys: a paste into the label screen would label pairs.
     if model.popups.last_mut().is_some_and(|popup| popup.paste(text)) {
         model.touch();
     } else {
@@ -219,32 +225,32 @@ fn press(model: &mut Model, key: Key) -> Vec<Effect> {
             Pressed::Discard(input) => {
                 model.popups.push(Popup::Input(input));
                 let question = "Discard what you typed?".into();
-                model.popups.push(Popup::Confirm(Confirm { question, then: Then::Discard }));
+                model.popups.push(Popup::Confirm(Confirm { question, on_yes: OnYes::Discard }));
                 Vec::new()
             }
-            Pressed::Answered(answer) => answered(model, answer),
+            Pressed::Answered(answer) => on_answer(model, answer),
         };
     }
     if let Some(next) = model.screen.any_mut().press(&mut model.shared, key) {
         return travel::follow(model, next);
     }
-    ANYWHERE.lookup(key).map_or_else(Vec::new, |action| anywhere(model, action))
+    GLOBAL_KEYS.lookup(key).map_or_else(Vec::new, |action| anywhere(model, action))
 }
 
-/// Does what a popup was closed with: here what every screen may ask, and what the screen asked by the screen.
-fn answered(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
+/// Handles a popup's answer: shared dialogs here, the screen's own dialogs in the screen.
+fn on_answer(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
     let shared = &mut model.shared;
     let next = match answer {
-        PopupAnswer::Yes(Then::Quit) => vec![Effect::Quit].into(),
-        PopupAnswer::Yes(Then::Effects(effects)) => effects.into(),
-        PopupAnswer::Yes(Then::Discard) => {
+        PopupAnswer::Yes(OnYes::Quit) => vec![Effect::Quit].into(),
+        PopupAnswer::Yes(OnYes::Effects(effects)) => effects.into(),
+        PopupAnswer::Yes(OnYes::Discard) => {
             shared.popups.pop();
             Next::default()
         }
         PopupAnswer::Filled(form) => flow::submit(shared, form).into(),
         PopupAnswer::Picked(Pick::Screen(row)) => model.screen.any_mut().act_row(shared, row),
-        PopupAnswer::Picked(Pick::Anywhere(row)) => {
-            return ANYWHERE.rows.get(row).map_or_else(Vec::new, |row| anywhere(model, row.action));
+        PopupAnswer::Picked(Pick::Global(row)) => {
+            return GLOBAL_KEYS.rows.get(row).map_or_else(Vec::new, |row| anywhere(model, row.action));
         }
         PopupAnswer::Picked(Pick::Go(screen)) => Next::go(Goal::to(screen)),
         PopupAnswer::Picked(Pick::Session(name)) => Next::go_in(Some(name), Goal::to("label")),
@@ -252,37 +258,40 @@ fn answered(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
             flow::pick_model(shared, name, of);
             Next::default()
         }
-        PopupAnswer::Picked(pick @ Pick::Pair(_)) => model.screen.any_mut().answered(shared, PopupAnswer::Picked(pick)),
-        PopupAnswer::Typed(input) if input.ask.is_of_the_screen() => {
-            model.screen.any_mut().answered(shared, PopupAnswer::Typed(input))
+        PopupAnswer::Picked(pick @ Pick::Pair(_)) => {
+            model.screen.any_mut().on_answer(shared, PopupAnswer::Picked(pick))
         }
-        PopupAnswer::Withdrawn(input) => model.screen.any_mut().answered(shared, PopupAnswer::Withdrawn(input)),
+        PopupAnswer::Typed(input) if input.purpose.is_from_screen() => {
+            model.screen.any_mut().on_answer(shared, PopupAnswer::Typed(input))
+        }
+        PopupAnswer::Withdrawn(input) => model.screen.any_mut().on_answer(shared, PopupAnswer::Withdrawn(input)),
         PopupAnswer::Typed(input) => flow::typed(shared, input).into(),
     };
     travel::follow(model, next)
 }
 
-/// Does what a key asks for that works on every screen.
-fn anywhere(model: &mut Model, action: Anywhere) -> Vec<Effect> {
+/// Runs a global action.
+fn anywhere(model: &mut Model, action: GlobalAction) -> Vec<Effect> {
     match action {
-        Anywhere::Help => {
+        GlobalAction::Help => {
             let tables = model.tables();
             model.popups.push(Popup::Help(Help { tables, scroll: 0 }));
         }
-        Anywhere::Palette => {
+        GlobalAction::Palette => {
             let names: Vec<String> = model.sessions.iter().flatten().map(|card| card.name.clone()).collect();
-            let mut everywhere = ANYWHERE.table();
-            everywhere.rows.retain(|row| ANYWHERE.rows[row.first].action != Anywhere::Palette);
-            let screens = DOORS.iter().filter(|door| model.open.is_some() || !door.needs_session).map(|door| door.name);
+            let mut everywhere = GLOBAL_KEYS.table();
+            everywhere.rows.retain(|row| GLOBAL_KEYS.rows[row.first].action != GlobalAction::Palette);
+            let screens =
+                ROUTES.iter().filter(|route| model.open.is_some() || !route.needs_session).map(|route| route.name);
             let here = model.screen.any().table();
             let palette = Palette::commands(&here, &everywhere, screens, names.into_iter());
             model.popups.push(Popup::Palette(palette));
         }
-        Anywhere::Quit => return quit(model),
-        Anywhere::Redraw => return vec![Effect::Redraw],
-        Anywhere::Suspend => return vec![Effect::Suspend],
-        Anywhere::SaveAgain => match &mut model.open {
-            Some(open) if open.saved() == Saved::All => model.say("everything is saved"),
+        GlobalAction::Quit => return quit(model),
+        GlobalAction::Redraw => return vec![Effect::Redraw],
+        GlobalAction::Suspend => return vec![Effect::Suspend],
+        GlobalAction::RetrySave => match &mut model.open {
+            Some(open) if open.saved() == SaveState::Saved => model.say("everything is saved"),
             Some(open) => {
                 let mut effects = open.outbox.retry();
                 effects.push(Effect::SaveNow);
@@ -294,12 +303,14 @@ fn anywhere(model: &mut Model, action: Anywhere) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Leaves the program, asking only when something is not saved.
+/// Quits; asks first if records are not saved.
 fn quit(model: &mut Model) -> Vec<Effect> {
     match travel::unsaved(model) {
         None => vec![Effect::Quit],
         Some(why) => {
-            model.popups.push(Popup::Confirm(Confirm { question: format!("{why} Leave anyway?"), then: Then::Quit }));
+            model
+                .popups
+                .push(Popup::Confirm(Confirm { question: format!("{why} Leave anyway?"), on_yes: OnYes::Quit }));
             Vec::new()
         }
     }

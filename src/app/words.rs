@@ -1,23 +1,23 @@
-//! What several screens say in the same words: models and runs.
+//! Words that several screens share: for models and runs.
 
 use super::open::RunView;
 use crate::domain::model_name;
 use crate::protocol::{ModelCard, RunSpec, Task};
 
-/// What a run is about, for beside its curves: name and value.
+/// A run's settings to show beside its curves, as name and value.
 #[must_use]
-pub fn facts(run: &RunView) -> Vec<(&'static str, String)> {
+pub fn run_facts(run: &RunView) -> Vec<(&'static str, String)> {
     run.spec.as_ref().map_or_else(Vec::new, spec_facts)
 }
 
-/// A model's name without the folders it lies in; `owner/name` stays whole.
+/// A model's name without its folders; `owner/name` stays whole.
 #[must_use]
-pub fn short(name: &str) -> String {
+pub fn short_model_name(name: &str) -> String {
     let path = name.starts_with(['/', '.', '~']) || name.matches('/').count() > 1;
     if path { model_name(name) } else { name.to_owned() }
 }
 
-/// What a run was asked to do: name and value.
+/// A run's settings from its specification, as name and value.
 #[must_use]
 pub fn spec_facts(spec: &RunSpec) -> Vec<(&'static str, String)> {
     match &spec.task {
@@ -26,7 +26,7 @@ pub fn spec_facts(spec: &RunSpec) -> Vec<(&'static str, String)> {
             let p = &train.params;
             let mut out = vec![
                 ("method", format!("{} · {}", train.method, p.text("tune"))),
-                ("model", format!("{}{from}", short(&train.model.name))),
+                ("model", format!("{}{from}", short_model_name(&train.model.name))),
                 ("learning rate", format!("{} {}", p.text("learning_rate"), p.text("lr_scheduler_type"))),
             ];
             if !p.text("beta").is_empty() {
@@ -35,7 +35,7 @@ pub fn spec_facts(spec: &RunSpec) -> Vec<(&'static str, String)> {
             out
         }
         Task::Sample(sample) => {
-            let models: Vec<String> = sample.models.iter().map(|m| short(&m.name)).collect();
+            let models: Vec<String> = sample.models.iter().map(|m| short_model_name(&m.name)).collect();
             vec![
                 ("model", models.join(", ")),
                 ("answers", format!("{} a prompt", sample.per_prompt)),
@@ -45,9 +45,9 @@ pub fn spec_facts(spec: &RunSpec) -> Vec<(&'static str, String)> {
     }
 }
 
-/// What to know about a model in a few words.
+/// A model's size, family and format.
 #[must_use]
-pub fn model_line(card: &ModelCard) -> String {
+pub fn model_summary(card: &ModelCard) -> String {
     let size = match card.parameters {
         0 => String::new(),
         n if n >= 1_000_000_000 => format!("{:.1} B  ", n as f64 / 1e9),

@@ -1,17 +1,17 @@
-//! Text in terminal cells: making it presentable, measuring, clipping and wrapping it.
+//! Text in terminal cells: sanitising, measuring, clipping and wrapping.
 //!
-//! Wrapping is its own code: `textwrap` breaks a long word by `char`, which takes joined emoji apart, and gives text where
-//! places in the text are needed.
+//! `textwrap` does not fit: it breaks a long word by `char`, which splits joined emoji, and it returns text instead of
+//! byte ranges.
 
 use crate::domain::sanitise;
 use std::ops::Range;
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
-/// The most characters one visible character may be stacked from; models can pile up marks without end.
+/// The longest grapheme, in `char`s; a model can stack combining marks without end.
 const CLUSTER: usize = 12;
 
-/// Text from a model or a file as it may be shown: control characters gone, stacks of marks capped.
+/// Text from a model or a file, safe to show: without control characters, with at most 12 `char`s a grapheme.
 #[must_use]
 pub fn presentable(text: &str) -> String {
     let clean = sanitise(text);
@@ -31,7 +31,7 @@ pub fn cells(text: &str) -> usize {
     text.width()
 }
 
-/// The text cut to so many cells, with `…` where something was cut; line breaks become spaces.
+/// The text in at most `width` cells, with `…` if it was cut; line breaks become spaces.
 #[must_use]
 pub fn clip(text: &str, width: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -54,8 +54,8 @@ pub fn clip(text: &str, width: usize) -> String {
     out
 }
 
-/// The lines of a text in a column of `width` cells, as byte ranges without their line breaks and trailing blanks. Breaks
-/// at blanks where it can, inside a word where it must; a blank line stays; the indent of a line is kept.
+/// The lines of a text in a column of `width` cells, as byte ranges without line breaks and trailing blanks. Breaks at
+/// blanks if possible, else inside a word; keeps blank lines and indents.
 #[must_use]
 pub fn wrap(text: &str, width: usize) -> Vec<Range<usize>> {
     let width = width.max(1);
@@ -78,7 +78,7 @@ fn wrap_line(line: &str, offset: usize, width: usize, lines: &mut Vec<Range<usiz
         if used + w <= width {
             used += w;
         } else if blank {
-            // A blank at the border is swallowed by the break.
+            // The line break replaces a blank at the edge.
             used = width;
             continue;
         } else {
@@ -87,7 +87,7 @@ fn wrap_line(line: &str, offset: usize, width: usize, lines: &mut Vec<Range<usiz
             }
             start = at;
             used = 0;
-            // A word longer than a line is cut where the line is full.
+            // A word longer than a line is split at the edge.
             for (i, cluster) in word.grapheme_indices(true) {
                 let c = cells(cluster);
                 if used + c > width && at + i > start {
@@ -105,10 +105,10 @@ fn wrap_line(line: &str, offset: usize, width: usize, lines: &mut Vec<Range<usiz
     lines.push(offset + start..offset + end.max(start));
 }
 
-/// The pieces between which a line may break, with their places: blanks, words with their punctuation, and each wide
+/// The pieces between which a line may break, with their offsets: blanks, words with their punctuation, and each wide
 /// character (Chinese, Japanese and Korean text has no blanks) with the narrow ones and the closing marks after it.
 fn pieces(line: &str) -> impl Iterator<Item = (usize, &str)> {
-    let mut borders = vec![0];
+    let mut boundaries = vec![0];
     let mut last: Option<&str> = None;
     for (at, cluster) in line.grapheme_indices(true) {
         if let Some(before) = last {
@@ -116,13 +116,13 @@ fn pieces(line: &str) -> impl Iterator<Item = (usize, &str)> {
             let wide = |c: &str| cells(c) > 1;
             let closing = "、。，．！？：；）」』】〕》〉".contains(cluster);
             if blank(before) != blank(cluster) || (!closing && !blank(cluster) && (wide(before) || wide(cluster))) {
-                borders.push(at);
+                boundaries.push(at);
             }
         }
         last = Some(cluster);
     }
-    borders.push(line.len());
-    borders.windows(2).map(|b| (b[0], &line[b[0]..b[1]])).collect::<Vec<_>>().into_iter()
+    boundaries.push(line.len());
+    boundaries.windows(2).map(|b| (b[0], &line[b[0]..b[1]])).collect::<Vec<_>>().into_iter()
 }
 
 #[cfg(test)]
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn words_stay_whole_where_they_can() {
+    fn words_stay_whole_if_they_fit() {
         assert_eq!(lines("the sky is blue", 8), ["the sky", "is blue"]);
         assert_eq!(lines("one\n\ntwo", 8), ["one", "", "two"]);
         assert_eq!(lines("    code();\nx", 20), ["    code();", "x"]);
@@ -159,14 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn no_visible_character_is_taken_apart() {
+    fn no_grapheme_is_split() {
         let families = "👩‍👩‍👧‍👦".repeat(3);
         assert_eq!(lines(&families, 4), [&"👩‍👩‍👧‍👦".repeat(2), "👩‍👩‍👧‍👦"]);
         assert_eq!(lines("e\u{301}e\u{301}e\u{301}", 2), ["e\u{301}e\u{301}", "e\u{301}"]);
     }
 
     #[test]
-    fn stacks_of_marks_are_capped_and_clips_fit() {
+    fn combining_marks_are_capped_and_clips_fit() {
         let zalgo = format!("a{}b", "\u{301}".repeat(500));
         assert!(presentable(&zalgo).chars().count() <= CLUSTER + 1);
         for width in 0..12 {

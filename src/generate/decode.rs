@@ -1,10 +1,10 @@
-//! Decoding on the CPU: a model's weights packed for it, and one forward pass for tokens of many rows at many positions.
+//! Decoding on the CPU: packed weights, and one forward pass for tokens of many rows at different positions.
 //!
-//! Owns the packed model, made from a `Decoder` (with its adapters as they are at that moment), or straight from a model's
-//! files without a copy in f32. Refuses gradients and other devices; `Decoder` is its oracle.
+//! Owns the packed model, built from a `Decoder` (with its current adapters) or directly from a model's
+//! files without an f32 copy. Refuses gradients and other devices; `Decoder` is its oracle.
 //!
-//! **Invariant.** What is computed for a token depends on its row's tokens only, to the bit: not on the rows beside it, on
-//! whether it came in a prompt or alone, on where the row's shared beginning ends, or on the number of threads.
+//! **Invariant.** A token's results depend only on its row's tokens, to the bit: not on other rows, on
+//! prefill or single step, on the length of the row's shared prefix, or on the number of threads.
 
 mod build;
 mod queue;
@@ -12,13 +12,13 @@ mod queue;
 use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::layer::LayerParts;
-pub use queue::{Asked, Queue};
+pub use queue::{PromptRequest, Queue};
 use rayon::prelude::*;
 use std::sync::Arc;
-use tiebreak_kernels::cached::{Stretch, attend};
+use tiebreak_kernels::cached::{KvSpan, attend};
 use tiebreak_kernels::gate;
 use tiebreak_kernels::leaf;
-use tiebreak_kernels::packed::{Input, Matrix, TILE, products, untile};
+use tiebreak_kernels::packed::{Matrix, PackedInput, TILE, products, untile};
 
 /// An adapter's matrices.
 struct PackedLora {
@@ -28,7 +28,7 @@ struct PackedLora {
     b: Matrix,
     scale: f32,
     /// DoRA's factor on each output.
-    stretch: Option<Vec<f32>>,
+    dora_scale: Option<Vec<f32>>,
 }
 
 /// A linear module.
@@ -38,55 +38,55 @@ struct PackedLinear {
     lora: Option<PackedLora>,
 }
 
-/// A layer; norms are the numbers that they multiply by.
+/// A layer; norms are stored as their factors.
 type PackedLayer = LayerParts<PackedLinear, Vec<f32>>;
 
 /// A language model packed for decoding.
-pub struct Decode {
+pub struct PackedDecoder {
     config: Config,
     embed: Matrix,
     layers: Vec<PackedLayer>,
     norm: Vec<f32>,
-    /// None when the head is the embedding.
+    /// None when the head is tied to the embedding.
     head: Option<Matrix>,
     frequencies: Vec<f32>,
 }
 
 /// Keys and values of consecutive positions: per layer (positions, kv_heads · head_dim).
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct KvCache {
     keys: Vec<Vec<f32>>,
     values: Vec<Vec<f32>>,
     len: usize,
 }
 
-/// What a row has seen: a beginning that it may share with others, and its own continuation.
+/// A row's KV cache: a prefix that it may share with other rows, and its own continuation.
 #[derive(Debug, Default)]
-pub(super) struct History {
-    /// The shared beginning.
-    pub(crate) prefix: Arc<Kept>,
-    /// What came after it.
-    pub(crate) own: Kept,
+pub(super) struct RowCache {
+    /// The shared prefix.
+    pub(crate) prefix: Arc<KvCache>,
+    /// The positions after it.
+    pub(crate) own: KvCache,
 }
 
-impl History {
-    /// A row that goes on from `prefix`.
-    pub(crate) fn after(prefix: &Arc<Kept>) -> Self {
-        Self { prefix: prefix.clone(), own: Kept::default() }
+impl RowCache {
+    /// A row that continues from `prefix`.
+    pub(crate) fn after(prefix: &Arc<KvCache>) -> Self {
+        Self { prefix: prefix.clone(), own: KvCache::default() }
     }
 
-    /// Keys and values of a layer up to and with own position `last`.
-    fn seen(&self, layer: usize, last: usize, stride: usize) -> [Stretch<'_>; 2] {
+    /// Keys and values of a layer up to and including own position `last`.
+    fn seen(&self, layer: usize, last: usize, stride: usize) -> [KvSpan<'_>; 2] {
         let shared = match self.prefix.len {
-            0 => Stretch { keys: &[], values: &[] },
-            _ => Stretch { keys: &self.prefix.keys[layer], values: &self.prefix.values[layer] },
+            0 => KvSpan { keys: &[], values: &[] },
+            _ => KvSpan { keys: &self.prefix.keys[layer], values: &self.prefix.values[layer] },
         };
         let end = (last + 1) * stride;
-        [shared, Stretch { keys: &self.own.keys[layer][..end], values: &self.own.values[layer][..end] }]
+        [shared, KvSpan { keys: &self.own.keys[layer][..end], values: &self.own.values[layer][..end] }]
     }
 }
 
-/// What linear modules with the same input make of x, (rows, out) each.
+/// Outputs of linear modules with the same input x, (rows, out) each.
 fn linear(parts: &[&PackedLinear], x: &[f32]) -> Vec<Vec<f32>> {
     let matrices: Vec<&Matrix> = parts.iter().map(|l| &l.weight).collect();
     let mut out = multiply(&matrices, x);
@@ -96,8 +96,8 @@ fn linear(parts: &[&PackedLinear], x: &[f32]) -> Vec<Vec<f32>> {
             let low = multiply(&[&lora.a], x).concat();
             let up = multiply(&[&lora.b], &low).concat();
             leaf::scale_add(y, lora.scale, &up);
-            if let Some(stretch) = &lora.stretch {
-                leaf::scale_columns(y, width, stretch);
+            if let Some(dora_scale) = &lora.dora_scale {
+                leaf::scale_columns(y, width, dora_scale);
             }
         }
         if let Some(bias) = &part.bias {
@@ -113,7 +113,7 @@ fn multiply(parts: &[&Matrix], x: &[f32]) -> Vec<Vec<f32>> {
     let n = x.len() / width;
     let tiles: usize = parts.iter().map(|m| m.tiles()).sum();
     let mut tiled = vec![0.0; tiles * n * TILE];
-    products(parts, &Input::new(x, width, parts), &mut tiled);
+    products(parts, &PackedInput::new(x, width, parts), &mut tiled);
     let mut first = 0;
     parts
         .iter()
@@ -129,8 +129,8 @@ fn multiply(parts: &[&Matrix], x: &[f32]) -> Vec<Vec<f32>> {
         .collect()
 }
 
-impl Decode {
-    /// What the model is made of.
+impl PackedDecoder {
+    /// The model's configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
@@ -147,33 +147,33 @@ impl Decode {
         self.head.as_ref().unwrap_or(&self.embed)
     }
 
-    /// Takes a prompt: what a row keeps of it, and the logits (V) after it.
+    /// Runs a prompt: returns its KV cache and the logits (V) after it.
     ///
     /// # Errors
     /// When the prompt is empty, or a token is not in the vocabulary.
-    pub(crate) fn prefill(&self, prompt: &[u32]) -> Result<(Kept, Vec<f32>), Error> {
+    pub(crate) fn prefill(&self, prompt: &[u32]) -> Result<(KvCache, Vec<f32>), Error> {
         if prompt.is_empty() {
             return Err(Error::Asked("an empty prompt cannot be continued; give it at least one token of text".into()));
         }
-        let mut history = History::default();
+        let mut cache = RowCache::default();
         let rows: Vec<usize> = vec![0; prompt.len()];
-        let x = self.forward(prompt, &rows, &mut [&mut history])?;
+        let x = self.forward(prompt, &rows, &mut [&mut cache])?;
         let last = &x[x.len() - self.config.hidden..];
-        Ok((history.own, self.logits(last)))
+        Ok((cache.own, self.logits(last)))
     }
 
-    /// Takes one token of each row and gives the logits (rows, V) after it.
+    /// Runs one token of each row and returns the logits (rows, V) after it.
     ///
     /// # Errors
     /// When a token is not in the vocabulary.
-    pub(super) fn step(&self, tokens: &[u32], rows: &mut [&mut History]) -> Result<Vec<f32>, Error> {
+    pub(super) fn step(&self, tokens: &[u32], rows: &mut [&mut RowCache]) -> Result<Vec<f32>, Error> {
         let each: Vec<usize> = (0..tokens.len()).collect();
         let x = self.forward(tokens, &each, rows)?;
         Ok(self.logits(&x))
     }
 
     fn logits(&self, x: &[f32]) -> Vec<f32> {
-        // Within the pool a thread that waits for others works or spins, and need not be woken.
+        // A pool thread that waits for others works or spins, and need not be woken.
         rayon::scope(|_| multiply(&[self.head()], &self.normed(x, &self.norm)).concat())
     }
 
@@ -183,8 +183,8 @@ impl Decode {
         y
     }
 
-    /// The last layer's output (n, H) for tokens in the order of their positions within each row; `of` says whose each is.
-    fn forward(&self, tokens: &[u32], of: &[usize], rows: &mut [&mut History]) -> Result<Vec<f32>, Error> {
+    /// The last layer's output (n, H) for tokens in the order of their positions within each row; `of` holds each token's row.
+    fn forward(&self, tokens: &[u32], of: &[usize], rows: &mut [&mut RowCache]) -> Result<Vec<f32>, Error> {
         let c = &self.config;
         if let Some(token) = tokens.iter().find(|t| **t as usize >= c.vocab) {
             return Err(Error::Asked(format!("token {token} is not among the model's {} tokens", c.vocab)));
@@ -197,7 +197,7 @@ impl Decode {
                 *x *= scale;
             }
         }
-        // Where each token stands in its row's own part, and in all.
+        // Each token's position in its row's own part, and in the whole row.
         let mut counts: Vec<usize> = rows.iter().map(|r| r.own.len).collect();
         let own: Vec<usize> = of
             .iter()
@@ -224,7 +224,7 @@ impl Decode {
         Ok(x)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a layer, its input, and where its tokens stand")]
+    #[expect(clippy::too_many_arguments, reason = "a layer, its input, and its tokens' positions")]
     fn layer(
         &self,
         i: usize,
@@ -233,12 +233,12 @@ impl Decode {
         of: &[usize],
         own: &[usize],
         (cos, sin): (&[f32], &[f32]),
-        rows: &mut [&mut History],
+        rows: &mut [&mut RowCache],
     ) {
         let c = &self.config;
         let (hd, stride) = (c.head_dim, c.kv_heads * c.head_dim);
         let input = |norm: &Option<Vec<f32>>, x: &[f32]| norm.as_ref().map(|gamma| self.normed(x, gamma));
-        // Puts what a block gives on the residual stream, through a norm where one stands after the block.
+        // The residual connection, with the norm after the block if there is one.
         let residual = |norm: &Option<Vec<f32>>, x: &mut [f32], more: Vec<f32>| match norm {
             Some(gamma) => leaf::add(x, &self.normed(&more, gamma)),
             None => leaf::add(x, &more),
@@ -251,8 +251,8 @@ impl Decode {
             (q, k) = (self.normed(&q, q_norm), self.normed(&k, k_norm));
         }
         if c.layer.rotates(i) {
-            turn(&mut q, c.heads * hd, hd, cos, sin);
-            turn(&mut k, stride, hd, cos, sin);
+            rotate(&mut q, c.heads * hd, hd, cos, sin);
+            rotate(&mut k, stride, hd, cos, sin);
         }
         for ((r, k), v) in of.iter().zip(k.chunks_exact(stride)).zip(v.chunks_exact(stride)) {
             rows[*r].own.keys[i].extend_from_slice(k);
@@ -265,13 +265,13 @@ impl Decode {
         let h = input(&layer.mlp_norm, x);
         let both = linear(&[&layer.gate, &layer.up], h.as_deref().unwrap_or(x));
         let mut inner = vec![0.0; both[0].len()];
-        gate::gated_apart(c.layer.activation, &both[0], &both[1], &mut inner);
+        gate::gated_split(c.layer.activation, &both[0], &both[1], &mut inner);
         residual(&layer.mlp_out_norm, x, linear(&[&layer.down], &inner).concat());
     }
 }
 
-/// Rotary positions (Su et al. 2021) in the half-split order, in place: x (n, heads · hd), tables (n, hd/2).
-fn turn(x: &mut [f32], width: usize, hd: usize, cos: &[f32], sin: &[f32]) {
+/// RoPE (Su et al. 2021) in the half-split order, in place: x (n, heads · hd), tables (n, hd/2).
+fn rotate(x: &mut [f32], width: usize, hd: usize, cos: &[f32], sin: &[f32]) {
     let half = hd / 2;
     for ((x, cos), sin) in x.chunks_exact_mut(width).zip(cos.chunks_exact(half)).zip(sin.chunks_exact(half)) {
         for head in x.chunks_exact_mut(hd) {

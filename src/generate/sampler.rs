@@ -1,21 +1,21 @@
-//! Drawing a token from logits: temperature, then top-k, then top-p, then min-p, in that order as `transformers` has it.
+//! Drawing a token from logits: temperature, then top-k, then top-p, then min-p, in the order of `transformers`.
 //!
-//! Owns the sampling policy and the log-prob under it. Never sorts the whole vocabulary: only the tokens heavier
-//! than a bound are ordered. Refuses global randomness: one uniform number a token, from the candidate's own stream. Refuses logits
-//! that are not finite: no token follows from them.
+//! Owns the sampling policy and the log-prob under it. Never sorts the whole vocabulary: only the tokens above
+//! a threshold. Refuses global randomness: one uniform draw per token, from the candidate's own stream. Refuses logits
+//! that are not finite.
 
 use crate::domain::Sampler;
 use crate::model::error::Error;
 use crate::nn::random::uniform;
 use rand_chacha::ChaCha8Rng;
-use tiebreak_kernels::softmax::{top, weigh};
+use tiebreak_kernels::softmax::{exp_weights, max_or_nan};
 
 /// A drawn token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Drawn {
     /// The token.
     pub token: u32,
-    /// Its log-prob in nats under the sampling policy: after temperature and cuts. 0 for a greedy draw, which is certain.
+    /// Its log-prob in nats under the sampling policy: after temperature and truncation. 0 for a greedy draw.
     pub logp: f64,
 }
 
@@ -34,12 +34,12 @@ pub fn draw(logits: &[f32], sampler: &Sampler, rng: &mut ChaCha8Rng) -> Result<D
     if sampler.temperature <= 0.0 {
         return Ok(Drawn { token: best, logp: 0.0 });
     }
-    // Weights relative to the likeliest token, whose weight is 1.
+    // Weights relative to the most likely token, whose weight is 1.
     let mut weights = vec![0f64; logits.len()];
-    let mass = weigh(logits, top, 1.0 / sampler.temperature, &mut weights);
+    let mass = exp_weights(logits, top, 1.0 / sampler.temperature, &mut weights);
     let limited = sampler.top_k > 0 && sampler.top_k < weights.len();
     if !limited && sampler.top_p >= 1.0 {
-        // Lighter ones are as if they were not there; the likeliest always stays.
+        // Lighter tokens are dropped; the most likely one always stays.
         let least = sampler.min_p.min(1.0);
         let kept = weights.iter().copied().zip(0..).filter(|(w, _)| *w >= least);
         let mass = if least > 0.0 { kept.clone().map(|(w, _)| w).sum() } else { mass };
@@ -62,12 +62,12 @@ pub fn draw(logits: &[f32], sampler: &Sampler, rng: &mut ChaCha8Rng) -> Result<D
     Ok(pick(kept.into_iter(), mass, best, rng))
 }
 
-/// Draws one of `kept`, whose weights' sum is `mass`.
+/// Draws one of `kept`, whose weights sum to `mass`.
 fn pick(kept: impl Iterator<Item = (f64, u32)>, mass: f64, best: u32, rng: &mut ChaCha8Rng) -> Drawn {
     let mut left = uniform(rng) * mass;
     let mut chosen = None;
     for (w, i) in kept {
-        // Rounding may leave a rest after the last one; then the last one with any weight is it.
+        // Rounding may leave a remainder after the last token; then the last one with any weight is drawn.
         if w > 0.0 {
             chosen = Some((w, i));
         }
@@ -80,8 +80,8 @@ fn pick(kept: impl Iterator<Item = (f64, u32)>, mass: f64, best: u32, rng: &mut 
     Drawn { token, logp: (w / mass).ln() }
 }
 
-/// The heaviest tokens in order, at least so many that `enough` holds of them and their sum, or all. Weights fall off fast:
-/// what is lighter than some bound is mostly not needed, and never sorted.
+/// The heaviest tokens in order: enough that `enough` holds for them and their sum, or all. Weights fall off fast:
+/// tokens below a threshold are rarely needed, and never sorted.
 fn heaviest(weights: &[f64], enough: impl Fn(&[(f64, u32)], f64) -> bool) -> Vec<(f64, u32)> {
     let mut bound = 1.0 / 64.0;
     loop {
@@ -100,7 +100,7 @@ fn heaviest(weights: &[f64], enough: impl Fn(&[(f64, u32)], f64) -> bool) -> Vec
     }
 }
 
-/// Keeps of an ordered set the smallest beginning that reaches `target`; at least one.
+/// Truncates to the shortest prefix whose weights reach `target`; at least one.
 fn nucleus(kept: &mut Vec<(f64, u32)>, target: f64) {
     let mut sum = 0.0;
     let reached = kept.iter().position(|(w, _)| {
@@ -112,13 +112,13 @@ fn nucleus(kept: &mut Vec<(f64, u32)>, target: f64) {
     }
 }
 
-/// The largest logit's index, the first of equals, and its value, NaN where one is.
+/// The largest logit's index, the first of equals, and its value, NaN if any logit is NaN.
 fn argmax(logits: &[f32]) -> (u32, f32) {
-    let top = top(logits);
+    let top = max_or_nan(logits);
     (logits.iter().position(|z| *z == top).unwrap_or(0) as u32, top)
 }
 
-/// Heavier first; equal weights in the vocabulary's order, so that a draw does not depend on the selection's way.
+/// Heavier first; equal weights in the vocabulary's order, so that a draw does not depend on how the tokens were selected.
 fn order(a: &(f64, u32), b: &(f64, u32)) -> std::cmp::Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
@@ -132,7 +132,7 @@ mod tests {
         Sampler { temperature, top_p, top_k, min_p, ..Sampler::default() }
     }
 
-    /// The policy by sorting everything, as the definition says.
+    /// The policy by definition, sorting everything.
     fn slow(logits: &[f32], s: &Sampler) -> Vec<(u32, f64)> {
         let mut all: Vec<(u32, f64)> =
             logits.iter().enumerate().map(|(i, z)| (i as u32, (f64::from(*z) / s.temperature).exp())).collect();

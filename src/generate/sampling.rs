@@ -1,13 +1,13 @@
-//! A sampling run: the candidates of one prompt after another, decoded together, made unique, and paired.
+//! A sampling run: candidates of many prompts, decoded in batches, deduplicated and paired.
 //!
-//! Owns the decoding loop, the pairing strategy `random`, and the order of its events. Refuses to know logs: the caller says how
-//! many prompts are done already, and the same seed gives the same candidates whenever a prompt is sampled.
+//! Owns the decoding loop, the pairing strategy `random`, and the order of its events. Refuses to know logs: the caller passes how
+//! many prompts are done, and a prompt's candidates depend only on the seed.
 //!
-//! **Pairs.** A prompt's distinct candidates are shuffled and taken two by two: every disjoint pair of a uniformly random
-//! matching, so that no candidate is judged twice while another waits. Of n candidates each pair is chosen with probability
+//! **Pairs.** A prompt's distinct candidates are shuffled and paired two by two: a uniformly random
+//! matching, so that no candidate is labelled twice while another waits. Of n candidates each pair is chosen with probability
 //! `⌊n/2⌋ / C(n, 2)`; for two or three candidates that is one uniformly random pair.
 
-use super::decode::{Asked, Decode, Queue};
+use super::decode::{PackedDecoder, PromptRequest, Queue};
 pub use super::generated::Generated;
 use super::sampler::draw;
 use crate::domain::{
@@ -28,8 +28,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-/// Continues one prompt once for each generator, all rows together: one prefill, then one step a token for the rows that are
-/// still open. A row's tokens depend on its own generator only, not on its company.
+/// Continues one prompt once per random generator, in one batch: one prefill, then one step per token for the unfinished
+/// rows. A row's tokens depend only on its own generator.
 ///
 /// # Errors
 /// When the prompt is empty or a tensor operation fails.
@@ -41,47 +41,52 @@ pub fn generate(
     rngs: &mut [ChaCha8Rng],
     adapter: bool,
 ) -> Result<Vec<Generated>, Error> {
-    let asked = Asked { number: 0, prompt: prompt.to_vec(), rngs: rngs.to_vec(), sampler: *sampler };
-    Ok(generate_all(decoder, vec![asked], stops, adapter)?.concat())
+    let request = PromptRequest { number: 0, prompt: prompt.to_vec(), rngs: rngs.to_vec(), sampler: *sampler };
+    Ok(generate_all(decoder, vec![request], stops, adapter)?.concat())
 }
 
-/// Continues several prompts, rows of different prompts together where the decoder's device is the CPU: the weights are packed
-/// once. A row's tokens are those of [`generate`].
+/// Continues several prompts; on the CPU, with packed weights and rows of different prompts in one batch. A row's tokens are those
+/// of [`generate`].
 ///
 /// # Errors
 /// When a prompt is empty or a tensor operation fails.
 pub fn generate_all(
     decoder: &Decoder,
-    asked: Vec<Asked>,
+    requests: Vec<PromptRequest>,
     stops: &[u32],
     adapter: bool,
 ) -> Result<Vec<Vec<Generated>>, Error> {
-    if asked.iter().any(|a| a.prompt.is_empty()) {
+    if requests.iter().any(|a| a.prompt.is_empty()) {
         return Err(Error::Asked("an empty prompt cannot be continued; give it at least one token of text".into()));
     }
     if !decoder.device().is_cpu() {
-        return asked.into_iter().map(|mut a| stepwise(decoder, &mut a, stops, adapter)).collect();
+        return requests.into_iter().map(|mut a| stepwise(decoder, &mut a, stops, adapter)).collect();
     }
-    let widest = asked.iter().map(|a| a.rngs.len()).max().unwrap_or(0);
-    let decode = Decode::of(decoder, adapter)?;
+    let widest = requests.iter().map(|a| a.rngs.len()).max().unwrap_or(0);
+    let decode = PackedDecoder::of(decoder, adapter)?;
     let mut queue = Queue::new(rows(widest), stops);
-    let numbers: Vec<usize> = asked.iter().map(|a| a.number).collect();
-    for a in asked {
-        queue.ask(a);
+    let numbers: Vec<usize> = requests.iter().map(|a| a.number).collect();
+    for request in requests {
+        queue.push(request);
     }
-    while queue.turn(&decode)? > 0 {}
+    while queue.step(&decode)? > 0 {}
     Ok(numbers.into_iter().map(|n| queue.take(n).unwrap_or_default()).collect())
 }
 
-/// Rows decoded together when a prompt has `candidates`: the weights are read once for all of them, and while a prompt's last
-/// candidates are written, the next prompt's begin.
+/// Rows per batch when a prompt has `candidates`: the weights are read once for all of them, and while a prompt's last
+/// candidates are decoded, the next prompt's start.
 fn rows(candidates: usize) -> usize {
     (2 * candidates).clamp(8, 16).max(candidates)
 }
 
-/// One prompt by the decoder itself, on any device.
-fn stepwise(decoder: &Decoder, asked: &mut Asked, stops: &[u32], adapter: bool) -> Result<Vec<Generated>, Error> {
-    let Asked { prompt, rngs, sampler, .. } = asked;
+/// Continues one prompt with the decoder itself, on any device.
+fn stepwise(
+    decoder: &Decoder,
+    request: &mut PromptRequest,
+    stops: &[u32],
+    adapter: bool,
+) -> Result<Vec<Generated>, Error> {
+    let PromptRequest { prompt, rngs, sampler, .. } = request;
     let mut out: Vec<Generated> =
         rngs.iter().map(|_| Generated { ids: Vec::new(), logp: 0.0, finish: Finish::Length, end: None }).collect();
     if rngs.is_empty() || sampler.max_new_tokens == 0 {
@@ -128,18 +133,18 @@ fn logits(tensor: &Tensor) -> Result<Vec<Vec<f32>>, Error> {
     Ok(tensor.to_dtype(candle_core::DType::F32)?.to_vec2()?)
 }
 
-/// A loaded model and the name its completions carry.
-struct Voice {
+/// A loaded model and its name in completions.
+struct SampledModel {
     name: String,
     model: LanguageModel,
-    way: Way,
+    decoding: Decoding,
 }
 
-/// How a voice's tokens are made.
-enum Way {
-    /// On the CPU: rows of several prompts together.
-    Queued(Box<Decode>, Queue),
-    /// On other devices: one prompt at a time; what is finished by its number.
+/// How a model decodes.
+enum Decoding {
+    /// On the CPU: rows of several prompts in one batch.
+    Queued(Box<PackedDecoder>, Queue),
+    /// On other devices: one prompt at a time; finished candidates by the prompt's number.
     Stepwise(Box<Decoder>, BTreeMap<usize, Vec<Generated>>),
 }
 
@@ -149,11 +154,11 @@ pub struct Sampling {
     spec: SampleSpec,
     prompts: Vec<Prompt>,
     next: usize,
-    /// The prompts before this one have been given to the voices.
-    given: usize,
-    /// Tokens of prompts that are as long as the context or longer, by the prompt's number and the voice.
+    /// The prompts before this one have been submitted to the models.
+    submitted: usize,
+    /// Token counts of prompts that do not fit the context, by the prompt's number and the model's index.
     too_long: BTreeMap<(usize, usize), usize>,
-    voices: Vec<Voice>,
+    models: Vec<SampledModel>,
     tokens: u64,
     seconds: f64,
     empty: usize,
@@ -183,13 +188,13 @@ impl Sampling {
             return Err(Error::Asked("an adapter goes on one model; sample several models without one".into()));
         }
         let total = spec.models.len() as u64;
-        let mut voices = Vec::new();
-        for (i, asked) in spec.models.iter().enumerate() {
-            sink.emit(RunEvent::Progressed { stage: format!("loading {}", asked.name), done: i as u64, total })?;
-            let model = LanguageModel::open(Path::new(&asked.path))?;
-            let mut name = asked.name.clone();
-            let way = if device.is_cpu() && trained.is_none() {
-                Decode::open(&model)?
+        let mut models = Vec::new();
+        for (i, model_ref) in spec.models.iter().enumerate() {
+            sink.emit(RunEvent::Progressed { stage: format!("loading {}", model_ref.name), done: i as u64, total })?;
+            let model = LanguageModel::open(Path::new(&model_ref.path))?;
+            let mut name = model_ref.name.clone();
+            let decoding = if device.is_cpu() && trained.is_none() {
+                PackedDecoder::open(&model)?
             } else {
                 let tune = trained.as_ref().map_or(&Tune::None, |t| &t.tune);
                 let decoder = model.decoder(device, tune)?;
@@ -200,14 +205,14 @@ impl Sampling {
                     }
                 }
                 if !device.is_cpu() {
-                    let way = Way::Stepwise(Box::new(decoder), BTreeMap::new());
-                    voices.push(Voice { name, model, way });
+                    let decoding = Decoding::Stepwise(Box::new(decoder), BTreeMap::new());
+                    models.push(SampledModel { name, model, decoding });
                     continue;
                 }
-                Decode::of(&decoder, true)?
+                PackedDecoder::of(&decoder, true)?
             };
             let queue = Queue::new(rows(spec.per_prompt.div_ceil(spec.models.len())), model.tokenizer.stops());
-            voices.push(Voice { name, model, way: Way::Queued(Box::new(way), queue) });
+            models.push(SampledModel { name, model, decoding: Decoding::Queued(Box::new(decoding), queue) });
         }
         let next = done.min(prompts.len());
         Ok(Self {
@@ -215,9 +220,9 @@ impl Sampling {
             spec: spec.clone(),
             prompts,
             next,
-            given: next,
+            submitted: next,
             too_long: BTreeMap::new(),
-            voices,
+            models,
             tokens: 0,
             seconds: 0.0,
             empty: 0,
@@ -225,13 +230,13 @@ impl Sampling {
         })
     }
 
-    /// The run with its prompts rendered by the date of its launch; see [`LanguageModel::dated`].
+    /// Renders prompts with the date of the run's launch; see [`LanguageModel::dated`].
     ///
     /// # Errors
-    /// When that is no date.
+    /// When it is not a date.
     pub fn dated(mut self, date: Option<&str>) -> Result<Self, Error> {
-        let dated = |voice: Voice| Ok(Voice { model: voice.model.dated(date)?, ..voice });
-        self.voices = self.voices.into_iter().map(dated).collect::<Result<_, Error>>()?;
+        let dated = |sampled: SampledModel| Ok(SampledModel { model: sampled.model.dated(date)?, ..sampled });
+        self.models = self.models.into_iter().map(dated).collect::<Result<_, Error>>()?;
         Ok(self)
     }
 
@@ -250,7 +255,7 @@ impl Sampling {
         let before = Instant::now();
         let completions = match self.candidates(number, &prompt, sink) {
             Err(Error::NotFinite(what)) => return Err(self.not_finite(&what, &prompt, sink)?),
-            made => made?,
+            generated => generated?,
         };
         self.seconds += before.elapsed().as_secs_f64();
         let (distinct, same) = distinct(completions);
@@ -268,7 +273,7 @@ impl Sampling {
         metrics.set("tokens_per_second", self.tokens_per_second());
         metrics.set("num_tokens", self.tokens as f64);
         metrics.set("queue_depth", (self.prompts.len() - self.next) as f64);
-        metrics.set("rows", self.rows_open() as f64);
+        metrics.set("rows", self.active_rows() as f64);
         let step = done * self.spec.per_prompt as u64;
         sink.emit(RunEvent::Stepped { step, epoch: done as f64 / total as f64, metrics })?;
         sink.emit(RunEvent::Progressed { stage: "sampling".into(), done, total })?;
@@ -278,53 +283,53 @@ impl Sampling {
         Ok(true)
     }
 
-    /// Prompts done, those of earlier attempts included.
+    /// Prompts done, including those of earlier attempts.
     #[must_use]
     pub fn done(&self) -> usize {
         self.next
     }
 
-    /// Completions asked for so far: the run's step count.
+    /// Completions requested so far: the run's step count.
     #[must_use]
     pub fn step_count(&self) -> u64 {
         (self.next * self.spec.per_prompt) as u64
     }
 
-    /// Tokens drawn a second so far, prefill time included.
+    /// Tokens drawn per second so far, including prefill time.
     #[must_use]
     pub fn tokens_per_second(&self) -> f64 {
         if self.seconds > 0.0 { self.tokens as f64 / self.seconds } else { 0.0 }
     }
 
-    /// Candidates in progress.
-    fn rows_open(&self) -> usize {
-        self.voices.iter().map(|v| if let Way::Queued(_, queue) = &v.way { queue.open() } else { 0 }).sum()
+    /// Active rows of all queues.
+    fn active_rows(&self) -> usize {
+        self.models.iter().map(|v| if let Decoding::Queued(_, queue) = &v.decoding { queue.active() } else { 0 }).sum()
     }
 
     fn plan(&self) -> Plan {
         Plan {
             total_steps: (self.prompts.len() * self.spec.per_prompt) as u64,
             train_rows: self.prompts.len(),
-            parameters: self.voices.iter().map(|v| v.model.config.parameters()).max().unwrap_or(0),
+            parameters: self.models.iter().map(|v| v.model.config.parameters()).max().unwrap_or(0),
             ..Plan::default()
         }
     }
 
-    /// The candidates' numbers that a voice makes.
-    fn numbers(&self, voice: usize) -> Vec<usize> {
-        (0..self.spec.per_prompt).filter(|k| k % self.voices.len() == voice).collect()
+    /// The numbers of the candidates that a model decodes.
+    fn numbers(&self, model_index: usize) -> Vec<usize> {
+        (0..self.spec.per_prompt).filter(|k| k % self.models.len() == model_index).collect()
     }
 
-    /// Gives the voices a prompt.
-    fn give(&mut self, number: usize) -> Result<(), Error> {
+    /// Submits a prompt to the models.
+    fn submit(&mut self, number: usize) -> Result<(), Error> {
         let prompt = &self.prompts[number];
-        // Nothing is given before everything can be.
+        // Encodes for all models first, so that an error submits nothing.
         let encoded: Vec<Vec<u32>> =
-            self.voices.iter().map(|v| v.model.encode_prompt(&prompt.body)).collect::<Result<_, Error>>()?;
+            self.models.iter().map(|v| v.model.encode_prompt(&prompt.body)).collect::<Result<_, Error>>()?;
         let name = |k: &usize| hash64(format!("{} {k}", prompt.id).as_bytes());
         for (v, ids) in encoded.into_iter().enumerate() {
             let mut sampler = self.spec.sampler;
-            let context = self.voices[v].model.config.context;
+            let context = self.models[v].model.config.context;
             if context > 0 {
                 let room = context.saturating_sub(ids.len());
                 if room == 0 {
@@ -334,62 +339,65 @@ impl Sampling {
                 sampler.max_new_tokens = sampler.max_new_tokens.min(room);
             }
             let rngs = self.numbers(v).iter().map(|k| stream(sampler.seed, name(k))).collect();
-            let mut asked = Asked { number, prompt: ids, rngs, sampler };
-            let Voice { model, way, .. } = &mut self.voices[v];
-            match way {
-                Way::Queued(_, queue) => queue.ask(asked),
-                Way::Stepwise(decoder, made) => {
-                    made.insert(number, stepwise(decoder, &mut asked, model.tokenizer.stops(), true)?);
+            let mut request = PromptRequest { number, prompt: ids, rngs, sampler };
+            let SampledModel { model, decoding, .. } = &mut self.models[v];
+            match decoding {
+                Decoding::Queued(_, queue) => queue.push(request),
+                Decoding::Stepwise(decoder, generated) => {
+                    generated.insert(number, stepwise(decoder, &mut request, model.tokenizer.stops(), true)?);
                 }
             }
         }
-        self.given = self.given.max(number + 1);
+        self.submitted = self.submitted.max(number + 1);
         Ok(())
     }
 
-    /// Gives later prompts while rows wait for them. One that cannot be given is told of when its turn comes.
-    fn give_ahead(&mut self) {
-        let idle = |v: &Voice| matches!(&v.way, Way::Queued(_, queue) if queue.waiting() == 0);
-        while self.given < self.prompts.len() && self.voices.iter().any(idle) && self.give(self.given).is_ok() {}
+    /// Submits later prompts while slots are free. An error is reported when the prompt's own turn comes.
+    fn submit_ahead(&mut self) {
+        let idle = |v: &SampledModel| matches!(&v.decoding, Decoding::Queued(_, queue) if queue.waiting() == 0);
+        while self.submitted < self.prompts.len() && self.models.iter().any(idle) && self.submit(self.submitted).is_ok()
+        {
+        }
     }
 
-    /// The prompt's candidates, empty ones dropped, in the candidates' order.
+    /// The prompt's non-empty candidates in order.
     fn candidates(&mut self, number: usize, prompt: &Prompt, sink: &mut dyn Sink) -> Result<Vec<Completion>, Error> {
-        if self.given <= number {
-            self.give(number)?;
+        if self.submitted <= number {
+            self.submit(number)?;
         }
         let mut out = Vec::new();
-        for v in 0..self.voices.len() {
+        for v in 0..self.models.len() {
             if let Some(tokens) = self.too_long.remove(&(number, v)) {
-                let context = self.voices[v].model.config.context;
+                let context = self.models[v].model.config.context;
                 sink.emit(RunEvent::Found(too_long(prompt, tokens, context, self.next)))?;
                 continue;
             }
-            let made = loop {
-                self.give_ahead();
-                match &mut self.voices[v].way {
-                    Way::Queued(decode, queue) => {
-                        if let Some(made) = queue.take(number) {
-                            break made;
+            let generated = loop {
+                self.submit_ahead();
+                match &mut self.models[v].decoding {
+                    Decoding::Queued(decode, queue) => {
+                        if let Some(generated) = queue.take(number) {
+                            break generated;
                         }
-                        self.tokens += queue.turn(decode)? as u64;
+                        self.tokens += queue.step(decode)? as u64;
                     }
-                    Way::Stepwise(_, made) => {
-                        let made = made.remove(&number).unwrap_or_default();
+                    Decoding::Stepwise(_, generated) => {
+                        let generated = generated.remove(&number).unwrap_or_default();
                         let ended = |g: &Generated| u64::from(g.finish == Finish::Eos);
-                        self.tokens += made.iter().map(|g| g.ids.len() as u64 + ended(g)).sum::<u64>();
-                        break made;
+                        self.tokens += generated.iter().map(|g| g.ids.len() as u64 + ended(g)).sum::<u64>();
+                        break generated;
                     }
                 }
             };
-            let voice = &self.voices[v];
+            let sampled = &self.models[v];
             let mut sampler = self.spec.sampler;
-            if voice.model.config.context > 0 {
-                let room = voice.model.config.context.saturating_sub(voice.model.encode_prompt(&prompt.body)?.len());
+            if sampled.model.config.context > 0 {
+                let room =
+                    sampled.model.config.context.saturating_sub(sampled.model.encode_prompt(&prompt.body)?.len());
                 sampler.max_new_tokens = sampler.max_new_tokens.min(room);
             }
-            for (k, g) in self.numbers(v).into_iter().zip(made) {
-                let text = voice.model.tokenizer.decode(&g.ids)?;
+            for (k, g) in self.numbers(v).into_iter().zip(generated) {
+                let text = sampled.model.tokenizer.decode(&g.ids)?;
                 if text.trim().is_empty() {
                     self.empty += 1;
                     continue;
@@ -397,7 +405,7 @@ impl Sampling {
                 out.push(Completion {
                     id: CompletionId::new(format!("{}.{}.{k}", self.run, prompt.id)),
                     prompt: prompt.id.clone(),
-                    model: voice.name.clone(),
+                    model: sampled.name.clone(),
                     text,
                     tokens: g.ids.len(),
                     finish: g.finish,
@@ -411,7 +419,7 @@ impl Sampling {
         Ok(out)
     }
 
-    /// Says why sampling stops here, and gives the error to stop it with.
+    /// Emits the finding that stops sampling, and returns its error.
     fn not_finite(&self, what: &str, prompt: &Prompt, sink: &mut dyn Sink) -> Result<Error, Error> {
         let what = format!("At prompt {}: {what}", prompt.id);
         let remedy = "Sample with another model, or with an earlier checkpoint of the run.".to_owned();
@@ -453,7 +461,7 @@ fn too_long(prompt: &Prompt, tokens: usize, context: usize, step: usize) -> Find
     }
 }
 
-/// The completions whose texts differ by more than surrounding white space, first come first kept, and how many were dropped.
+/// The completions whose texts differ by more than surrounding whitespace, the first of each kept, and how many were dropped.
 fn distinct(completions: Vec<Completion>) -> (Vec<Completion>, usize) {
     let all = completions.len();
     let mut kept: Vec<Completion> = Vec::new();

@@ -1,9 +1,9 @@
-//! Buffers that go round: taken by a length, given back when dropped, so that a step maps no fresh memory and memory does not
-//! fall to pieces over steps of changing lengths.
+//! An arena of reusable buffers: taken by length, returned when dropped, so that a step maps no fresh memory, and steps of
+//! changing lengths do not fragment it.
 //!
-//! Owns stretches of memory in which a buffer takes the first gap that is wide enough, and in which gaps that touch become one:
-//! whenever nothing is lent all is one gap again, whatever was lent before. So what a run holds is what its largest step
-//! needed. Refuses to say what is in a buffer when it is taken: whoever takes one writes it first.
+//! Owns regions of memory with first-fit allocation, in which adjacent gaps merge:
+//! when nothing is lent, all is one gap again. So a run holds what its largest step
+//! needed. A taken buffer's contents are unspecified: the caller writes it first.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
@@ -11,47 +11,47 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Numbers of a cache line: where buffers begin, and what their sizes are multiples of.
+/// Elements of a cache line: alignment and granularity of buffers.
 const LINE: usize = 16;
 
-/// Numbers in a region, unless one buffer is larger: 1 GiB. Pages that were never written take no memory.
+/// Elements in a region, unless one buffer is larger: 1 GiB. Pages never written take no memory.
 const REGION: usize = 1 << 28;
 
-/// A stretch of memory.
+/// One allocation that buffers are lent from.
 struct Region {
     start: NonNull<f32>,
     layout: Layout,
-    /// Numbers before the first whole cache line.
+    /// Elements before the first whole cache line.
     skipped: usize,
-    /// Numbers from there on.
+    /// Elements from there on.
     len: usize,
-    /// Gaps: where, and how wide. No two touch.
+    /// Free gaps: offset to width. No two touch.
     gaps: BTreeMap<usize, usize>,
-    /// Numbers from the first to the last that was ever lent.
+    /// End of the last element that was ever lent.
     reached: usize,
 }
 
-// SAFETY: a region owns its memory, and its parts are lent to one buffer at a time.
+// SAFETY: a region owns its memory, and each part is lent to one buffer at a time.
 #[expect(unsafe_code, reason = "a pointer to memory of its own")]
 unsafe impl Send for Region {}
 
 impl Region {
-    /// A region with room for `len` numbers; none when there is no such stretch of addresses.
+    /// A region of `len` elements; none if the allocation fails.
     fn new(len: usize) -> Option<Self> {
         let layout = Layout::array::<f32>(len.checked_add(LINE)?).ok()?;
-        // SAFETY: the size is not 0. Zeros are numbers, so that all of it may be read at once.
+        // SAFETY: the size is not 0. Zeroed memory is valid f32, so all of it may be read at once.
         #[expect(unsafe_code, reason = "memory that may be lent in parts")]
         let start = NonNull::new(unsafe { alloc_zeroed(layout) })?.cast::<f32>();
         let skipped = start.align_offset(LINE * size_of::<f32>()).min(LINE);
         Some(Self { start, layout, skipped, len, gaps: BTreeMap::from([(0, len)]), reached: 0 })
     }
 
-    /// Whether nothing of it is lent.
+    /// Whether none of it is lent.
     fn is_whole(&self) -> bool {
         self.gaps.get(&0) == Some(&self.len)
     }
 
-    /// Takes the first gap of `size` numbers or more.
+    /// Takes `size` elements from the first gap that fits.
     fn take(&mut self, size: usize) -> Option<usize> {
         let (at, width) = self.gaps.iter().find(|(_, width)| **width >= size).map(|(at, width)| (*at, *width))?;
         self.gaps.remove(&at);
@@ -62,7 +62,7 @@ impl Region {
         Some(at)
     }
 
-    /// Gives `size` numbers from `at` on back; the gaps beside them become one with theirs.
+    /// Returns `size` elements at `at` and merges adjacent gaps.
     fn give(&mut self, at: usize, size: usize) {
         let (mut first, mut end) = (at, at + size);
         let before = self.gaps.range(..at).next_back().map(|(before, width)| (*before, before + width));
@@ -89,16 +89,16 @@ impl Drop for Region {
 /// Regions and how much of them is lent.
 #[derive(Default)]
 struct Regions {
-    /// Each with its number.
+    /// Regions with their numbers.
     all: Vec<(u64, Region)>,
-    /// Regions there ever were.
+    /// Regions created so far.
     made: u64,
-    /// Numbers lent out.
+    /// Elements lent.
     lent: usize,
 }
 
 impl Regions {
-    /// Lends `size` numbers: which region, from where on.
+    /// Lends `size` elements: the region's number, the address, the offset.
     fn lend(&mut self, size: usize) -> (u64, NonNull<f32>, usize) {
         let found = self
             .all
@@ -113,7 +113,7 @@ impl Regions {
 
     /// A new region whose first `size` numbers are taken.
     fn grow(&mut self, size: usize) -> (u64, NonNull<f32>, usize, usize) {
-        // Where addresses are counted as memory there may be none for a whole region.
+        // Where address space counts as memory, a whole region may not be available.
         let region = Region::new(size.max(REGION)).or_else(|| Region::new(size));
         let Some(mut region) = region else {
             handle_alloc_error(Layout::array::<f32>(size).unwrap_or(Layout::new::<f32>()));
@@ -125,8 +125,8 @@ impl Regions {
     }
 }
 
-/// Gives pages of the heap that nothing lies in back to the system, where its allocator keeps them: what was read and dropped
-/// while a model was loaded, or a packed copy of it.
+/// Returns unused heap pages to the system, which glibc would keep: memory freed after loading a model or dropping a packed
+/// copy of it.
 pub fn trim() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[expect(unsafe_code, reason = "a function of the C library")]
@@ -136,14 +136,14 @@ pub fn trim() {
     }
 }
 
-/// A length that a wrong product of sizes came to: no buffer of it may be made.
+/// Panics on a length from an overflowed product of sizes.
 #[cold]
 fn capacity(len: usize) -> ! {
     assert!(len == 0, "a buffer of {len} numbers is beyond any memory");
     handle_alloc_error(Layout::new::<f32>())
 }
 
-/// Where buffers come from.
+/// Lends buffers.
 #[derive(Default, Clone)]
 pub struct Arena(Arc<Mutex<Regions>>);
 
@@ -152,7 +152,7 @@ impl Arena {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A buffer of `len` numbers, whatever they are.
+    /// A buffer of `len` elements with unspecified contents.
     ///
     /// # Panics
     /// When no memory could ever hold so many.
@@ -170,35 +170,35 @@ impl Arena {
         buffer
     }
 
-    /// Gives memory of which nothing is lent back to the system.
+    /// Returns regions of which nothing is lent to the system.
     pub fn clear(&self) {
         self.with(|regions| regions.all.retain(|(_, region)| !region.is_whole()));
     }
 
-    /// Bytes lent out now.
+    /// Bytes lent now.
     pub fn lent(&self) -> usize {
         self.with(|regions| regions.lent * size_of::<f32>())
     }
 
-    /// Bytes of the memory that it holds and that was ever lent.
+    /// Bytes that were ever lent from the regions it holds.
     pub fn held(&self) -> usize {
         self.with(|regions| regions.all.iter().map(|(_, region)| region.reached * size_of::<f32>()).sum())
     }
 }
 
-/// A buffer of some length.
+/// A lent slice of f32.
 pub struct Buffer {
     start: NonNull<f32>,
     len: usize,
-    /// The number of its region, the place in it, and the numbers taken there.
+    /// The number of its region, the offset, and the elements taken there.
     region: u64,
     at: usize,
     size: usize,
-    /// Keeps the region there.
+    /// Keeps the region alive.
     arena: Arena,
 }
 
-// SAFETY: a buffer is the only one that is lent its numbers.
+// SAFETY: a buffer has its elements to itself.
 #[expect(unsafe_code, reason = "a pointer to numbers that are lent to it alone")]
 unsafe impl Send for Buffer {}
 // SAFETY: as above; shared, it only lets them be read.
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_takes_the_first_gap_that_is_wide_enough() {
+    fn a_buffer_takes_the_first_gap_that_fits() {
         let arena = Arena::default();
         let first = arena.take(5000);
         assert_eq!((first.len(), arena.lent()), (5000, 4 * 5008));
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_the_order_all_is_one_gap_at_the_end() {
+    fn gaps_merge_whatever_the_order_of_return() {
         let arena = Arena::default();
         for round in 0..6 {
             let mut all: Vec<Option<Buffer>> = (1..40).map(|i| Some(arena.take(i * 100 + round))).collect();
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_lent_goes_back() {
+    fn clear_returns_unused_regions() {
         let arena = Arena::default();
         let kept = arena.take(1000);
         let other = arena.take(REGION);

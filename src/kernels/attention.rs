@@ -1,32 +1,32 @@
 //! Causal attention of segments that may share a prefix, forward and backward, in blocks of queries: no (tokens × tokens)
-//! matrix exists.
+//! matrix is created.
 //!
-//! Owns the arithmetic of one layer's attention over heads laid out as (heads, tokens, width). Every query sees the prefix of
-//! its segment, its own segment up to itself, and nothing else. Query head h reads key head `h / (heads / kv_heads)`.
+//! Owns the arithmetic of one layer's attention over heads laid out as (heads, tokens, width). Every query attends to the
+//! prefix of its segment and its own segment up to itself. Query head h reads key head `h / (heads / kv_heads)`.
 //!
-//! The backward makes each block's weights again from the kept log-sums (Dao 2023): with `P = exp(S − lse)` and
-//! `D = rowsum(dO ⊙ O)`, `dV = Pᵀ·dO`, `dS = P ⊙ (dO·Vᵀ − D)`, `dQ = dS·K`, `dK = dSᵀ·Q`, each times the scale where due.
+//! The backward recomputes each block's weights from the saved log-sum-exp (Dao 2023): with `P = exp(S − lse)` and
+//! `D = rowsum(dO ⊙ O)`, `dV = Pᵀ·dO`, `dS = P ⊙ (dO·Vᵀ − D)`, `dQ = dS·K`, `dK = dSᵀ·Q`, with the scale where needed.
 
-use crate::lanes::{dot, exp, max, wide};
-use crate::product::{Onto, View, product_here};
+use crate::lanes::{dot, exp, max, simd};
+use crate::product::{View, WriteMode, product_here};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Queries of a block.
 const BLOCK: usize = 64;
 
-/// Consecutive tokens that see a prefix and themselves.
+/// Consecutive tokens that attend to a prefix and causally to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segment {
-    /// Tokens all of the segment sees; may be empty.
+pub struct AttentionSegment {
+    /// Tokens that the whole segment attends to; may be empty.
     pub prefix: Range<usize>,
-    /// Its own tokens, each of which sees those up to itself.
+    /// Its own tokens; each attends to those up to itself.
     pub own: Range<usize>,
 }
 
 /// The shape of a layer's attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct AttentionShape {
     /// Tokens.
     pub tokens: usize,
     /// Query heads.
@@ -37,7 +37,7 @@ pub struct Shape {
     pub width: usize,
 }
 
-impl Shape {
+impl AttentionShape {
     fn scale(&self) -> f32 {
         1.0 / (self.width as f32).sqrt()
     }
@@ -48,10 +48,10 @@ impl Shape {
 
     /// # Panics
     /// When a size overflows, the heads do not share the keys evenly, or a segment reaches beyond the tokens.
-    fn check(&self, segments: &[Segment]) {
+    fn check(&self, segments: &[AttentionSegment]) {
         let all = self.tokens.checked_mul(self.width).and_then(|size| size.checked_mul(self.heads.max(self.kv_heads)));
-        assert!(all.is_some() && self.heads.is_multiple_of(self.kv_heads), "a shape of no attention");
-        let within = |s: &Segment| s.own.end <= self.tokens && s.prefix.end <= self.tokens;
+        assert!(all.is_some() && self.heads.is_multiple_of(self.kv_heads), "invalid attention shape");
+        let within = |s: &AttentionSegment| s.own.end <= self.tokens && s.prefix.end <= self.tokens;
         assert!(segments.iter().all(within), "a segment reaches beyond the tokens");
     }
 
@@ -75,18 +75,18 @@ impl Block {
         self.prefix.len() + self.own.len()
     }
 
-    /// The two stretches of keys with the first column of each.
+    /// The two ranges of keys with the first column of each.
     fn stretches(&self) -> [(Range<usize>, usize); 2] {
         [(self.prefix.clone(), 0), (self.own.clone(), self.prefix.len())]
     }
 
-    /// How many columns query `i` of the block sees: those from there on are in its future.
+    /// How many columns query `i` of the block attends to; later ones are masked.
     fn sees(&self, i: usize) -> usize {
         self.prefix.len() + self.queries.start + i + 1 - self.own.start
     }
 }
 
-fn blocks(segment: &Segment) -> impl Iterator<Item = Block> + '_ {
+fn blocks(segment: &AttentionSegment) -> impl Iterator<Item = Block> + '_ {
     segment.own.clone().step_by(BLOCK).map(|first| {
         let last = (first + BLOCK).min(segment.own.end);
         Block { queries: first..last, prefix: segment.prefix.clone(), own: segment.own.start..last }
@@ -94,7 +94,7 @@ fn blocks(segment: &Segment) -> impl Iterator<Item = Block> + '_ {
 }
 
 /// `scale · Q·Kᵀ` of a block into `s`.
-fn scores(s: &mut [f32], block: &Block, q: &[f32], k: &[f32], shape: Shape) {
+fn scores(s: &mut [f32], block: &Block, q: &[f32], k: &[f32], shape: AttentionShape) {
     let (w, columns) = (shape.width, block.columns());
     for (keys, first) in block.stretches() {
         if keys.is_empty() {
@@ -105,7 +105,7 @@ fn scores(s: &mut [f32], block: &Block, q: &[f32], k: &[f32], shape: Shape) {
         product_here(
             &mut s[first..],
             columns,
-            Onto::Fresh,
+            WriteMode::Overwrite,
             queries,
             View::columns(&k[keys.start * w..], w),
             size,
@@ -114,12 +114,20 @@ fn scores(s: &mut [f32], block: &Block, q: &[f32], k: &[f32], shape: Shape) {
     }
 }
 
-/// Attention: `out` (heads, tokens, width) and the log of every query's weight sum `lse` (heads, tokens) from q (heads, tokens,
-/// width), k and v (kv_heads, tokens, width). Tokens of no segment are left as they are.
+/// Attention: `out` (heads, tokens, width) and each query's log-sum-exp `lse` (heads, tokens) from q (heads, tokens,
+/// width), k and v (kv_heads, tokens, width). Tokens outside all segments are left unchanged.
 ///
 /// # Panics
 /// When the lengths do not fit.
-pub fn forward(segments: &[Segment], shape: Shape, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32], lse: &mut [f32]) {
+pub fn forward(
+    segments: &[AttentionSegment],
+    shape: AttentionShape,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    out: &mut [f32],
+    lse: &mut [f32],
+) {
     let (w, size) = (shape.width, shape.tokens * shape.width);
     shape.check(segments);
     let all = shape.heads * size;
@@ -137,26 +145,26 @@ pub fn forward(segments: &[Segment], shape: Shape, q: &[f32], k: &[f32], v: &[f3
             scores(s, &block, q, k, shape);
             for (i, row) in s.chunks_exact_mut(columns).enumerate() {
                 let (seen, future) = row.split_at_mut(block.sees(i));
-                lse[block.queries.start + i] = soften(seen);
+                lse[block.queries.start + i] = softmax(seen);
                 future.fill(0.0);
             }
             let out = &mut out[block.queries.start * w..block.queries.end * w];
-            let mut onto = Onto::Fresh;
+            let mut write = WriteMode::Overwrite;
             for (keys, first) in block.stretches() {
                 if keys.is_empty() {
                     continue;
                 }
                 let (weights, values) = (View::rows(&s[first..], columns), View::rows(&v[keys.start * w..], w));
-                product_here(out, w, onto, weights, values, (rows, w, keys.len()), 1.0);
-                onto = Onto::Sum;
+                product_here(out, w, write, weights, values, (rows, w, keys.len()), 1.0);
+                write = WriteMode::Add;
             }
         }
     });
 }
 
-wide! {
-    /// Softmax in place; gives log Σ e^x.
-    fn soften(x: &mut [f32]) -> f32 {
+simd! {
+    /// Softmax in place; returns log Σ e^x.
+    fn softmax(x: &mut [f32]) -> f32 {
         let top = max(x);
         let mut lanes = [0f32; 16];
         let mut parts = x.chunks_exact_mut(16);
@@ -179,19 +187,19 @@ wide! {
         top + sum.ln()
     }
 
-    /// A query's weights from its scores `p`, and `d`, dL/dweights, to dL/dscores; `dout` and `out` are the query's.
-    fn harden(p: &mut [f32], d: &mut [f32], dout: &[f32], out: &[f32], lse: f32) {
-        let pull = dot(dout, out);
+    /// Turns scores `p` into weights and dL/dweights `d` into dL/dscores, for one query with outputs `out` and dL/dout `dout`.
+    fn softmax_backward(p: &mut [f32], d: &mut [f32], dout: &[f32], out: &[f32], lse: f32) {
+        let delta = dot(dout, out);
         for (p, d) in p.iter_mut().zip(d) {
             *p = exp(*p - lse);
-            *d = *p * (*d - pull);
+            *d = *p * (*d - delta);
         }
     }
 }
 
-/// What the backward gets from the forward, and the gradient that reaches it.
+/// The forward's tensors and the upstream gradient.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen<'a> {
+pub struct BackwardInputs<'a> {
     /// (heads, tokens, width).
     pub q: &'a [f32],
     /// (kv_heads, tokens, width).
@@ -206,28 +214,35 @@ pub struct Seen<'a> {
     pub dout: &'a [f32],
 }
 
-/// The way back: dL/dq (heads, tokens, width), and for each query head its part of dL/dk and dL/dv, (heads, tokens, width)
+/// Backward: dL/dq (heads, tokens, width), and dL/dk and dL/dv per query head, (heads, tokens, width)
 /// both, which [`fold`] sums over the heads that share keys. All three are overwritten.
 ///
 /// # Panics
 /// When the lengths do not fit.
-pub fn backward(segments: &[Segment], shape: Shape, seen: Seen<'_>, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
+pub fn backward(
+    segments: &[AttentionSegment],
+    shape: AttentionShape,
+    inputs: BackwardInputs<'_>,
+    dq: &mut [f32],
+    dk: &mut [f32],
+    dv: &mut [f32],
+) {
     let (w, size) = (shape.width, shape.tokens * shape.width);
     shape.check(segments);
     let all = shape.heads * size;
-    let whole = [seen.q, seen.out, seen.dout, &*dq, &*dk, &*dv];
+    let whole = [inputs.q, inputs.out, inputs.dout, &*dq, &*dk, &*dv];
     assert!(
-        whole.iter().all(|x| x.len() == all) && seen.lse.len() == shape.heads * shape.tokens,
+        whole.iter().all(|x| x.len() == all) && inputs.lse.len() == shape.heads * shape.tokens,
         "heads of another size"
     );
-    assert!(seen.k.len() == shape.kv_heads * size && seen.v.len() == seen.k.len(), "keys of another size");
+    assert!(inputs.k.len() == shape.kv_heads * size && inputs.v.len() == inputs.k.len(), "keys of another size");
     let heads = dq.par_chunks_mut(size).zip(dk.par_chunks_mut(size)).zip(dv.par_chunks_mut(size)).enumerate();
     heads.for_each_init(
         || (Vec::new(), Vec::new()),
         |(p, d): &mut (Vec<f32>, Vec<f32>), (head, ((dq, dk), dv))| {
-            let (q, out, dout) = (shape.of(seen.q, head), shape.of(seen.out, head), shape.of(seen.dout, head));
-            let (k, v) = (shape.of(seen.k, shape.kv(head)), shape.of(seen.v, shape.kv(head)));
-            let lse = &seen.lse[head * shape.tokens..(head + 1) * shape.tokens];
+            let (q, out, dout) = (shape.of(inputs.q, head), shape.of(inputs.out, head), shape.of(inputs.dout, head));
+            let (k, v) = (shape.of(inputs.k, shape.kv(head)), shape.of(inputs.v, shape.kv(head)));
+            let lse = &inputs.lse[head * shape.tokens..(head + 1) * shape.tokens];
             dk.fill(0.0);
             dv.fill(0.0);
             for block in segments.iter().flat_map(blocks) {
@@ -243,18 +258,18 @@ pub fn backward(segments: &[Segment], shape: Shape, seen: Seen<'_>, dq: &mut [f3
                 for (keys, first) in block.stretches() {
                     if !keys.is_empty() {
                         let (a, b) = (View::rows(&dout[here..], w), View::columns(&v[keys.start * w..], w));
-                        product_here(&mut d[first..], columns, Onto::Fresh, a, b, (rows, keys.len(), w), 1.0);
+                        product_here(&mut d[first..], columns, WriteMode::Overwrite, a, b, (rows, keys.len(), w), 1.0);
                     }
                 }
                 for (i, (p, d)) in p.chunks_exact_mut(columns).zip(d.chunks_exact_mut(columns)).enumerate() {
                     let t = block.queries.start + i;
                     let sees = block.sees(i);
                     let own = t * w..(t + 1) * w;
-                    harden(&mut p[..sees], &mut d[..sees], &dout[own.clone()], &out[own], lse[t]);
+                    softmax_backward(&mut p[..sees], &mut d[..sees], &dout[own.clone()], &out[own], lse[t]);
                     p[sees..].fill(0.0);
                     d[sees..].fill(0.0);
                 }
-                let mut onto = Onto::Fresh;
+                let mut write = WriteMode::Overwrite;
                 for (keys, first) in block.stretches() {
                     if keys.is_empty() {
                         continue;
@@ -262,30 +277,38 @@ pub fn backward(segments: &[Segment], shape: Shape, seen: Seen<'_>, dq: &mut [f3
                     let at = keys.start * w;
                     let (p, d) = (View::rows(&p[first..], columns), View::rows(&d[first..], columns));
                     let back = (keys.len(), w, rows);
-                    product_here(&mut dv[at..], w, Onto::Sum, p.transposed(), View::rows(&dout[here..], w), back, 1.0);
+                    product_here(
+                        &mut dv[at..],
+                        w,
+                        WriteMode::Add,
+                        p.transposed(),
+                        View::rows(&dout[here..], w),
+                        back,
+                        1.0,
+                    );
                     product_here(
                         &mut dk[at..],
                         w,
-                        Onto::Sum,
+                        WriteMode::Add,
                         d.transposed(),
                         View::rows(&q[here..], w),
                         back,
                         shape.scale(),
                     );
                     let size = (rows, w, keys.len());
-                    product_here(&mut dq[here..], w, onto, d, View::rows(&k[at..], w), size, shape.scale());
-                    onto = Onto::Sum;
+                    product_here(&mut dq[here..], w, write, d, View::rows(&k[at..], w), size, shape.scale());
+                    write = WriteMode::Add;
                 }
             }
         },
     );
 }
 
-/// Sums the parts (heads, tokens, width) of the query heads that share keys into `whole` (kv_heads, tokens, width).
+/// Sums `parts` (heads, tokens, width) over the query heads that share keys into `whole` (kv_heads, tokens, width).
 ///
 /// # Panics
 /// When the lengths do not fit.
-pub fn fold(parts: &[f32], shape: Shape, whole: &mut [f32]) {
+pub fn fold(parts: &[f32], shape: AttentionShape, whole: &mut [f32]) {
     let size = shape.tokens * shape.width;
     let group = shape.heads / shape.kv_heads;
     assert!(whole.len() == shape.kv_heads * size && parts.len() == shape.heads * size, "heads of another size");
@@ -308,7 +331,7 @@ mod tests {
     }
 
     /// Attention by its definition, in f64.
-    fn plain(segments: &[Segment], shape: Shape, q: &[f64], k: &[f64], v: &[f64]) -> Vec<f64> {
+    fn plain(segments: &[AttentionSegment], shape: AttentionShape, q: &[f64], k: &[f64], v: &[f64]) -> Vec<f64> {
         let (n, w) = (shape.tokens, shape.width);
         let mut out = vec![0.0; shape.heads * n * w];
         for head in 0..shape.heads {
@@ -335,14 +358,14 @@ mod tests {
     }
 
     #[test]
-    fn forward_is_the_definition_and_backward_its_slope() {
-        let shape = Shape { tokens: 150, heads: 4, kv_heads: 2, width: 8 };
+    fn forward_equals_the_definition_and_backward_finite_differences() {
+        let shape = AttentionShape { tokens: 150, heads: 4, kv_heads: 2, width: 8 };
         // A prefix with two branches, the longer of more than one block, and a document of its own.
         let segments = [
-            Segment { prefix: 0..0, own: 0..9 },
-            Segment { prefix: 0..9, own: 9..90 },
-            Segment { prefix: 0..9, own: 90..91 },
-            Segment { prefix: 0..0, own: 91..150 },
+            AttentionSegment { prefix: 0..0, own: 0..9 },
+            AttentionSegment { prefix: 0..9, own: 9..90 },
+            AttentionSegment { prefix: 0..9, own: 90..91 },
+            AttentionSegment { prefix: 0..0, own: 91..150 },
         ];
         let size = shape.tokens * shape.width;
         let (q, k, v) = (noise(4 * size, 0.1), noise(2 * size, 0.2), noise(2 * size, 0.3));
@@ -355,8 +378,8 @@ mod tests {
             assert!((f64::from(*a) - b).abs() < 2e-6, "{a} {b}");
         }
         let (mut dq, mut dk, mut dv) = (vec![0.0; 4 * size], vec![0.0; 4 * size], vec![0.0; 4 * size]);
-        let seen = Seen { q: &q, k: &k, v: &v, out: &out, lse: &lse, dout: &dout };
-        backward(&segments, shape, seen, &mut dq, &mut dk, &mut dv);
+        let inputs = BackwardInputs { q: &q, k: &k, v: &v, out: &out, lse: &lse, dout: &dout };
+        backward(&segments, shape, inputs, &mut dq, &mut dk, &mut dv);
         let (mut dk2, mut dv2) = (vec![0.0; 2 * size], vec![0.0; 2 * size]);
         fold(&dk, shape, &mut dk2);
         fold(&dv, shape, &mut dv2);

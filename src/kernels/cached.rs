@@ -1,27 +1,27 @@
-//! Attention of single queries over keys and values that lie in stretches: a shared beginning, then a row's own.
+//! Attention of single queries over a KV cache in two spans: a shared prefix, then the row's own tokens.
 //!
-//! Owns the arithmetic for queries that see everything they are given. Keys and values are (positions, kv_heads · width).
+//! Owns the arithmetic for queries that attend to every given position. Keys and values are (positions, kv_heads · width).
 //! Query head h reads key head `h / (heads / kv_heads)`.
 //!
-//! **Invariant.** A query's result depends on its own numbers only, in an order that no cut into stretches changes.
+//! **Invariant.** A query's result depends only on its own inputs; every sum has one order, however the cache is split.
 
-use crate::lanes::{add_scaled, dot, exp, max, wide};
+use crate::lanes::{add_scaled, dot, exp, max, simd};
 use rayon::prelude::*;
 
 /// The keys and values of consecutive positions.
 #[derive(Debug, Clone, Copy)]
-pub struct Stretch<'a> {
+pub struct KvSpan<'a> {
     /// (positions, kv_heads · width).
     pub keys: &'a [f32],
     /// As the keys.
     pub values: &'a [f32],
 }
 
-/// Attention of queries (n, heads · width), each over its own two stretches, to `out` of the same shape.
+/// Attention of queries (n, heads · width), each over its own two spans, to `out` of the same shape.
 ///
 /// # Panics
 /// When the lengths do not fit.
-pub fn attend(seen: &[[Stretch<'_>; 2]], q: &[f32], heads: usize, kv_heads: usize, width: usize, out: &mut [f32]) {
+pub fn attend(seen: &[[KvSpan<'_>; 2]], q: &[f32], heads: usize, kv_heads: usize, width: usize, out: &mut [f32]) {
     let group = heads / kv_heads * width;
     assert!(out.len() == q.len() && q.len() == seen.len() * heads * width, "queries of another size");
     let parts = out.par_chunks_mut(group).zip(q.par_chunks(group)).enumerate();
@@ -30,10 +30,10 @@ pub fn attend(seen: &[[Stretch<'_>; 2]], q: &[f32], heads: usize, kv_heads: usiz
     });
 }
 
-wide! {
+simd! {
     /// The queries of one key head.
     fn one(
-        seen: &[Stretch<'_>; 2],
+        seen: &[KvSpan<'_>; 2],
         q: &[f32],
         first: usize,
         stride: usize,
@@ -72,15 +72,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attention_is_its_definition_wherever_the_stretches_are_cut() {
+    fn attention_equals_its_definition_wherever_the_cache_is_split() {
         let (heads, kv, width, n) = (4, 2, 5, 7);
         let keys: Vec<f32> = (0..n * kv * width).map(|i| (i as f32 * 0.7).sin()).collect();
         let values: Vec<f32> = (0..n * kv * width).map(|i| (i as f32 * 0.3).cos()).collect();
         let q: Vec<f32> = (0..heads * width).map(|i| (i as f32).sin()).collect();
         let run = |cut: usize| {
             let at = cut * kv * width;
-            let stretch = |k, v| Stretch { keys: k, values: v };
-            let seen = [[stretch(&keys[..at], &values[..at]), stretch(&keys[at..], &values[at..])]];
+            let span = |k, v| KvSpan { keys: k, values: v };
+            let seen = [[span(&keys[..at], &values[..at]), span(&keys[at..], &values[at..])]];
             let mut out = vec![0.0; q.len()];
             attend(&seen, &q, heads, kv, width, &mut out);
             out

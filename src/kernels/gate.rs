@@ -1,9 +1,9 @@
-//! The gated feed-forward's activation: `act(gate) ⊙ up` (Shazeer 2020) and the way back, for every activation of the model
+//! The gated feed-forward's activation: `act(gate) ⊙ up` (Shazeer 2020) and its backward, for every activation of the model
 //! families.
 //!
-//! The activation is chosen once a call, outside of every loop.
+//! The activation is chosen once per call, outside of every loop.
 
-use crate::lanes::{exp, sigmoid, wide};
+use crate::lanes::{exp, sigmoid, simd};
 use crate::leaf;
 use rayon::prelude::*;
 
@@ -22,11 +22,11 @@ pub enum Activation {
     ReluSquared,
 }
 
-/// Rows that go to a thread together.
+/// Rows that one task processes.
 const ROWS: usize = 16;
 
-/// A function and its slope.
-trait Curve {
+/// An activation and its derivative.
+trait Function {
     fn value(x: f32) -> f32;
     fn slope(x: f32) -> f32;
 }
@@ -50,7 +50,7 @@ fn normal(x: f32) -> f32 {
     if x < 0.0 { tail } else { 1.0 - tail }
 }
 
-impl Curve for Gelu {
+impl Function for Gelu {
     #[inline(always)]
     fn value(x: f32) -> f32 {
         x * normal(x)
@@ -66,7 +66,7 @@ impl Curve for Gelu {
 /// 2·√(2/π), and the cubic term's factor.
 const TANH: (f32, f32) = (std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::SQRT_2, 0.044_715);
 
-impl Curve for GeluTanh {
+impl Function for GeluTanh {
     /// ½·(1 + tanh u) is σ(2u).
     #[inline(always)]
     fn value(x: f32) -> f32 {
@@ -81,7 +81,7 @@ impl Curve for GeluTanh {
     }
 }
 
-impl Curve for Relu {
+impl Function for Relu {
     #[inline(always)]
     fn value(x: f32) -> f32 {
         if x < 0.0 { 0.0 } else { x }
@@ -93,7 +93,7 @@ impl Curve for Relu {
     }
 }
 
-impl Curve for ReluSquared {
+impl Function for ReluSquared {
     #[inline(always)]
     fn value(x: f32) -> f32 {
         Relu::value(x) * Relu::value(x)
@@ -106,14 +106,14 @@ impl Curve for ReluSquared {
 }
 
 #[inline(always)]
-fn row<C: Curve>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+fn row<C: Function>(gate: &[f32], up: &[f32], out: &mut [f32]) {
     for ((o, g), u) in out.iter_mut().zip(gate).zip(up) {
         *o = C::value(*g) * u;
     }
 }
 
 #[inline(always)]
-fn rows<C: Curve>(both: &[f32], width: usize, out: &mut [f32]) {
+fn rows<C: Function>(both: &[f32], width: usize, out: &mut [f32]) {
     for (out, both) in out.chunks_exact_mut(width).zip(both.chunks_exact(2 * width)) {
         let (gate, up) = both.split_at(width);
         row::<C>(gate, up, out);
@@ -121,7 +121,7 @@ fn rows<C: Curve>(both: &[f32], width: usize, out: &mut [f32]) {
 }
 
 #[inline(always)]
-fn rows_back<C: Curve>(both: &[f32], width: usize, dout: &[f32], back: &mut [f32]) {
+fn rows_back<C: Function>(both: &[f32], width: usize, dout: &[f32], back: &mut [f32]) {
     let rows = back.chunks_exact_mut(2 * width).zip(both.chunks_exact(2 * width));
     for ((back, both), dout) in rows.zip(dout.chunks_exact(width)) {
         let (gate, up) = both.split_at(width);
@@ -134,9 +134,9 @@ fn rows_back<C: Curve>(both: &[f32], width: usize, dout: &[f32], back: &mut [f32
 }
 
 macro_rules! curves {
-    ($($apart:ident $forward:ident $backward:ident $curve:ty),*) => {$(
-        wide! {
-            fn $apart(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    ($($split:ident $forward:ident $backward:ident $curve:ty),*) => {$(
+        simd! {
+            fn $split(gate: &[f32], up: &[f32], out: &mut [f32]) {
                 row::<$curve>(gate, up, out);
             }
 
@@ -152,10 +152,10 @@ macro_rules! curves {
 }
 
 curves! {
-    gelu_apart gelu gelu_back Gelu,
-    tanh_apart tanh tanh_back GeluTanh,
-    relu_apart relu relu_back Relu,
-    square_apart square square_back ReluSquared
+    gelu_split gelu gelu_back Gelu,
+    tanh_split tanh tanh_back GeluTanh,
+    relu_split relu relu_back Relu,
+    square_split square square_back ReluSquared
 }
 
 /// `act(gate) ⊙ up` on rows `[gate | up]` of 2·`width`.
@@ -175,7 +175,7 @@ pub fn gated(activation: Activation, both: &[f32], width: usize, out: &mut [f32]
     parts.for_each(|(out, both)| rows(both, width, out));
 }
 
-/// The way back through [`gated`]: `[dgate | dup]` from `[gate | up]` and dL/dout.
+/// Backward of [`gated`]: `[dgate | dup]` from `[gate | up]` and dL/dout.
 ///
 /// # Panics
 /// When the lengths do not fit.
@@ -192,14 +192,14 @@ pub fn gated_back(activation: Activation, both: &[f32], width: usize, dout: &[f3
     parts.zip(dout.par_chunks(width * ROWS)).for_each(|((back, both), dout)| rows(both, width, dout, back));
 }
 
-/// As [`gated`] of gates and ups that lie apart, on this thread.
-pub fn gated_apart(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
+/// As [`gated`] with gate and up in separate slices, on this thread.
+pub fn gated_split(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
     match activation {
         Activation::Silu => leaf::gated(gate, up, out),
-        Activation::Gelu => gelu_apart(gate, up, out),
-        Activation::GeluTanh => tanh_apart(gate, up, out),
-        Activation::Relu => relu_apart(gate, up, out),
-        Activation::ReluSquared => square_apart(gate, up, out),
+        Activation::Gelu => gelu_split(gate, up, out),
+        Activation::GeluTanh => tanh_split(gate, up, out),
+        Activation::Relu => relu_split(gate, up, out),
+        Activation::ReluSquared => square_split(gate, up, out),
     }
 }
 
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn values_and_slopes_are_the_textbooks() {
+    fn values_and_derivatives_equal_the_textbook() {
         let gates: Vec<f32> = (-90..=90).map(|i| i as f32 * 0.1 + 0.013).collect();
         let width = gates.len();
         let (up, dout) = (vec![0.7f32; width], vec![1.3f32; width]);
@@ -240,7 +240,7 @@ mod tests {
         for activation in ALL {
             let (mut out, mut apart, mut back) = (vec![9.0; width], vec![9.0; width], vec![9.0; 2 * width]);
             gated(activation, &both, width, &mut out);
-            gated_apart(activation, &gates, &up, &mut apart);
+            gated_split(activation, &gates, &up, &mut apart);
             gated_back(activation, &both, width, &dout, &mut back);
             for (i, x) in gates.iter().map(|x| f64::from(*x)).enumerate() {
                 let value = textbook(activation, x);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_stays_so() {
+    fn nan_is_propagated() {
         for activation in ALL {
             let mut out = [0.0];
             gated(activation, &[f32::NAN, 1.0], 1, &mut out);

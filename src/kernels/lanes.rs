@@ -1,11 +1,11 @@
-//! Arithmetic that vectorises: loops of a fixed width, and functions without branches.
+//! Arithmetic that vectorises: loops of fixed width, and branch-free functions.
 //!
-//! Everything here is inlined into functions made by `wide!`, which compiles them once for each instruction set and chooses at
+//! Everything here is inlined into functions defined by `simd!`, which compiles them for each instruction set and dispatches at
 //! run time.
 
-/// Defines functions twice on x86-64: for AVX2 with FMA, and for any processor; the call goes to the one that this machine can run.
+/// Compiles functions twice on x86-64, for AVX2 with FMA and for any CPU, and dispatches at run time.
 /// What they call must be `#[inline(always)]`, so that it is compiled with them.
-macro_rules! wide {
+macro_rules! simd {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block)*) => {$(
         $(#[$meta])*
         #[allow(clippy::too_many_arguments, reason = "slices and their lengths")]
@@ -29,19 +29,19 @@ macro_rules! wide {
         }
     )*};
 }
-pub(crate) use wide;
+pub(crate) use simd;
 
-/// Numbers of one accumulator.
+/// Elements of one accumulator.
 const LANES: usize = 16;
 
-/// e^x to 2 units in the last place; below −87.3 it is e^−87.3, a number without effect on a sum, and above 88 it is e^88. NaN stays
-/// NaN: each comparison takes x where it does not hold. Cephes' polynomial on [−ln 2/2, ln 2/2], scaled by a power of two.
+/// e^x to 2 units in the last place; below −87.3 it is e^−87.3, negligible in a sum, and above 88 it is e^88. NaN stays
+/// NaN: each failed comparison keeps x. Cephes' polynomial on [−ln 2/2, ln 2/2], scaled by a power of two.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     let x = if x < -87.3 { -87.3 } else { x };
     let x = if x > 88.0 { 88.0 } else { x };
-    // The sum's last bits are the nearest whole number.
+    // The sum's last bits are the nearest integer.
     let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = rounded - ROUND;
     let r = n.mul_add(-0.693_359_4, x);
@@ -62,7 +62,7 @@ pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// The sum of `f` over pairs, in lanes, so that it has one order and vectorises.
+/// The sum of `f` over pairs, by lanes, so that it vectorises in one fixed order.
 #[inline(always)]
 pub fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0f32; LANES];
@@ -96,8 +96,8 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
-/// The largest number; −∞ of none. It passes NaN over: what is made of it and of the numbers themselves, as e^(x − max) is, is NaN
-/// all the same.
+/// The largest element; −∞ of none. It ignores NaN, which e^(x − max) still
+/// propagates.
 #[inline(always)]
 pub fn max(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_and_maxima_take_every_number() {
+    fn sums_and_maxima_include_every_element() {
         for n in [0, 1, 15, 16, 17, 100] {
             let a: Vec<f32> = (0..n).map(|i| i as f32).collect();
             let want: f32 = a.iter().map(|x| x * x).sum();

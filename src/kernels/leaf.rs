@@ -1,11 +1,10 @@
-//! Leaf operations on rows: what is neither a matrix product nor attention.
-//!
-//! Owns forward and backward of RMSNorm, SwiGLU, the rotary positions and the small sums between them.
+//! Leaf operations on rows: forward and backward of RMSNorm, SwiGLU, RoPE and elementwise sums. Refuses matrix products
+//! and attention.
 
-use crate::lanes::{add_scaled, dot, sigmoid, wide};
+use crate::lanes::{add_scaled, dot, sigmoid, simd};
 use rayon::prelude::*;
 
-/// Rows that go to a thread together: enough to be worth it, few enough to share evenly.
+/// Rows that one task processes: enough to be worth it, few enough to balance.
 const ROWS: usize = 16;
 
 /// RMSNorm (Zhang and Sennrich 2019) of rows of `gamma.len()` numbers: `y = x · r ⊙ gamma` with `r = 1/√(mean x² + eps)`.
@@ -18,7 +17,7 @@ pub fn rms_norm(x: &[f32], gamma: &[f32], eps: f32, y: &mut [f32]) {
     y.par_chunks_mut(width * ROWS).zip(x.par_chunks(width * ROWS)).for_each(|(y, x)| norm_rows(x, gamma, eps, y));
 }
 
-wide! {
+simd! {
     fn norm_rows(x: &[f32], gamma: &[f32], eps: f32, y: &mut [f32]) {
         let width = gamma.len();
         for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
@@ -50,7 +49,7 @@ wide! {
         }
     }
 
-    /// SwiGLU (Shazeer 2020) of gates and ups that lie apart: `out = gate · σ(gate) · up`.
+    /// SwiGLU (Shazeer 2020) with gate and up in separate slices: `out = gate · σ(gate) · up`.
     ///
     /// # Panics
     /// When the lengths do not fit.
@@ -83,17 +82,17 @@ wide! {
         add_scaled(y, a, x);
     }
 
-    fn heads_out_here(x: &[f32], stride: usize, at: usize, width: usize, tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
+    fn split_heads_here(x: &[f32], stride: usize, at: usize, width: usize, tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
         for (t, y) in y.chunks_exact_mut(width).enumerate() {
             let x = &x[t * stride + at..t * stride + at + width];
             match tables {
                 None => y.copy_from_slice(x),
-                Some(tables) => turn(x, y, tables, t, 1.0),
+                Some(tables) => rotate(x, y, tables, t, 1.0),
             }
         }
     }
 
-    fn heads_in_here(x: &[f32], stride: usize, first: usize, width: usize, tables: Option<(&[f32], &[f32])>, start: usize, tokens: usize, y: &mut [f32]) {
+    fn merge_heads_here(x: &[f32], stride: usize, first: usize, width: usize, tables: Option<(&[f32], &[f32])>, start: usize, tokens: usize, y: &mut [f32]) {
         let heads = x.len() / (tokens * width).max(1);
         for (i, y) in y.chunks_exact_mut(stride).enumerate() {
             let t = start + i;
@@ -103,7 +102,7 @@ wide! {
                 let y = &mut y[first + head * width..first + (head + 1) * width];
                 match tables {
                     None => y.copy_from_slice(x),
-                    Some(tables) => turn(x, y, tables, t, -1.0),
+                    Some(tables) => rotate(x, y, tables, t, -1.0),
                 }
             }
         }
@@ -123,7 +122,7 @@ fn inverse(x: &[f32], eps: f32) -> f32 {
     1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
 }
 
-/// The way back through [`rms_norm`]: adds dL/dx to `dx`, given `dy`; with `dgamma` also dL/dgamma to that.
+/// Backward of [`rms_norm`]: adds dL/dx to `dx` and, if given, dL/dgamma to `dgamma`, from dL/dy `dy`.
 ///
 /// # Panics
 /// When the lengths do not fit.
@@ -153,7 +152,7 @@ pub fn swiglu(gate_up: &[f32], width: usize, out: &mut [f32]) {
     parts.for_each(|(out, both)| swiglu_rows(both, width, out));
 }
 
-/// The way back through [`swiglu`]: `[dgate | dup]` from `[gate | up]` and dL/dout.
+/// Backward of [`swiglu`]: `[dgate | dup]` from `[gate | up]` and dL/dout.
 ///
 /// # Panics
 /// When the lengths do not fit.
@@ -165,12 +164,12 @@ pub fn swiglu_back(gate_up: &[f32], width: usize, dout: &[f32], back: &mut [f32]
     parts.for_each(|((back, both), dout)| swiglu_rows_back(both, width, dout, back));
 }
 
-/// Heads out of token rows, turned by their positions (Su et al. 2021, halves of a head paired): from `x`, rows of `stride`
-/// numbers whose heads begin at `first`, to `y` (heads, tokens, width). `tables` are cosines and sines (tokens, width/2).
+/// Splits token rows into heads and applies RoPE (Su et al. 2021, half-split pairs): from `x`, rows `stride` apart
+/// whose heads begin at `first`, to `y` (heads, tokens, width). `tables` are cosines and sines (tokens, width/2).
 ///
 /// # Panics
 /// When the lengths do not fit.
-pub fn heads_out(
+pub fn split_heads(
     x: &[f32],
     stride: usize,
     first: usize,
@@ -181,23 +180,30 @@ pub fn heads_out(
     let tokens = x.len() / stride;
     assert!(x.len().is_multiple_of(stride) && y.len().is_multiple_of((tokens * width).max(1)), "heads of another size");
     let heads = y.par_chunks_mut(tokens * width).enumerate();
-    heads.for_each(|(head, y)| heads_out_here(x, stride, first + head * width, width, tables, y));
+    heads.for_each(|(head, y)| split_heads_here(x, stride, first + head * width, width, tables, y));
 }
 
-/// The way back of [`heads_out`]: heads of `x` (heads, tokens, width) turned back into rows of `y`.
+/// Backward of [`split_heads`]: merges heads `x` (heads, tokens, width) into rows of `y`, with the inverse rotation.
 ///
 /// # Panics
 /// When the lengths do not fit.
-pub fn heads_in(x: &[f32], stride: usize, first: usize, width: usize, tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
+pub fn merge_heads(
+    x: &[f32],
+    stride: usize,
+    first: usize,
+    width: usize,
+    tables: Option<(&[f32], &[f32])>,
+    y: &mut [f32],
+) {
     let tokens = y.len() / stride;
     assert!(y.len().is_multiple_of(stride) && x.len().is_multiple_of((tokens * width).max(1)), "heads of another size");
     let blocks = y.par_chunks_mut(stride * ROWS).enumerate();
-    blocks.for_each(|(block, y)| heads_in_here(x, stride, first, width, tables, block * ROWS, tokens, y));
+    blocks.for_each(|(block, y)| merge_heads_here(x, stride, first, width, tables, block * ROWS, tokens, y));
 }
 
-/// Turns the pairs of a head by the angles of position `t`, forward with sign 1, back with −1.
+/// Rotates the pairs of a head by the angles of position `t`; with sign −1 the inverse.
 #[inline(always)]
-fn turn(x: &[f32], y: &mut [f32], (cos, sin): (&[f32], &[f32]), t: usize, sign: f32) {
+fn rotate(x: &[f32], y: &mut [f32], (cos, sin): (&[f32], &[f32]), t: usize, sign: f32) {
     let half = x.len() / 2;
     let (cos, sin) = (&cos[t * half..(t + 1) * half], &sin[t * half..(t + 1) * half]);
     let (x0, x1) = x.split_at(half);
@@ -226,7 +232,7 @@ pub fn scale_add(y: &mut [f32], a: f32, x: &[f32]) {
     y.par_chunks_mut(1 << 13).zip(x.par_chunks(1 << 13)).for_each(|(y, x)| scale_add_here(y, a, x));
 }
 
-/// Each row of `y` times `factors`, element by element.
+/// Multiplies each row of `y` by `factors`, elementwise.
 pub fn scale_columns(y: &mut [f32], stride: usize, factors: &[f32]) {
     y.par_chunks_mut(stride * ROWS).for_each(|rows| {
         for row in rows.chunks_mut(stride) {
@@ -250,7 +256,7 @@ pub fn multiply(y: &mut [f32], x: &[f32]) {
     });
 }
 
-/// The bias added to the first `bias.len()` columns from `first` on of rows `stride` apart.
+/// Adds the bias to `bias.len()` columns from `first` on, of rows `stride` apart.
 pub fn add_bias(y: &mut [f32], stride: usize, first: usize, bias: &[f32]) {
     y.par_chunks_mut(stride * ROWS).for_each(|rows| {
         for row in rows.chunks_mut(stride) {
@@ -284,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_norm_goes_back_by_its_slope() {
+    fn rms_norm_backward_equals_finite_differences() {
         for width in [4, 16, 21] {
             let (x, gamma, dy) = (noise(3 * width, 0.1), noise(width, 0.7), noise(3 * width, 0.5));
             let forward = |x: &[f32]| {
@@ -307,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn swiglu_goes_back_by_its_slope() {
+    fn swiglu_backward_equals_finite_differences() {
         let (x, d) = (noise(2 * 2 * 9, 0.1), noise(2 * 9, 0.4));
         let mut back = vec![5.0; x.len()];
         swiglu_back(&x, 9, &d, &mut back);
@@ -319,19 +325,19 @@ mod tests {
     }
 
     #[test]
-    fn heads_come_out_turned_and_go_back_in() {
+    fn merging_heads_inverts_splitting_them() {
         let (tokens, stride, width) = (5, 30, 6);
         let x = noise(tokens * stride, 0.2);
         let angles = noise(tokens * width / 2, 0.9);
         let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|a| (a.cos(), a.sin())).unzip();
         for tables in [None, Some((cos.as_slice(), sin.as_slice()))] {
             let mut heads = vec![0.0; 2 * tokens * width];
-            heads_out(&x, stride, 12, width, tables, &mut heads);
+            split_heads(&x, stride, 12, width, tables, &mut heads);
             let (a, b) = (x[2 * stride + 18 + 1], x[2 * stride + 18 + 4]);
             let (c, s) = if tables.is_some() { (cos[7], sin[7]) } else { (1.0, 0.0) };
             assert!((heads[(tokens + 2) * width + 1] - (a * c - b * s)).abs() < 1e-6);
             let mut back = vec![0.0; x.len()];
-            heads_in(&heads, stride, 12, width, tables, &mut back);
+            merge_heads(&heads, stride, 12, width, tables, &mut back);
             for (i, (x, back)) in x.iter().zip(&back).enumerate() {
                 let want = if (12..24).contains(&(i % stride)) { *x } else { 0.0 };
                 assert!((want - back).abs() < 1e-6);

@@ -1,12 +1,12 @@
-//! The innermost loops of the engine on the CPU: matrix products, norms, rotations, attention, softmax, packed weights.
+//! The CPU's inner loops: matrix products, norms, RoPE, attention, softmax, packed weights.
 //!
-//! Owns arithmetic on slices of numbers and its spreading over threads and SIMD lanes (chosen at run time). Refuses to know
-//! models, tensors, files and errors: a caller that gives slices of the wrong length is wrong, and an assertion says so.
+//! Owns arithmetic on slices and its parallelism over threads and SIMD lanes (chosen at run time). Refuses to know
+//! models, tensors, files and errors: slices of the wrong length are a caller's bug and panic.
 //!
-//! A package of its own, so that the builds in which the rest is not optimised still compute at full speed.
+//! A package of its own, so that builds that do not optimise the rest still compute at full speed.
 //!
-//! **Invariants.** Results do not depend on how work is spread: every sum has one order, whatever the number of threads. A number
-//! that is none (NaN) comes out of every kernel that it went into, in every output that depends on it.
+//! **Invariants.** Results do not depend on parallelism: every sum has one order, whatever the number of threads. Every kernel
+//! propagates NaN to every output that depends on it.
 #![allow(clippy::inline_always, reason = "what is dispatched to SIMD lanes must be inlined into the dispatch")]
 
 pub mod adam;
@@ -22,4 +22,4 @@ pub mod product;
 pub mod softmax;
 #[cfg(test)]
 mod tests;
-mod turn;
+mod transpose;

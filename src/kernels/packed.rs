@@ -1,21 +1,21 @@
-//! Weight matrices laid out for decoding, and their products with a few rows: the weights are read once for all rows.
+//! Weight matrices packed for decoding, and their products with a few rows: weights are read once for all rows.
 //!
-//! Owns the layout, the packing of rows into it, and the products. Eight outputs make a tile, whose numbers lie side by side,
-//! so that a SIMD lane is an output and nothing is summed across lanes. Weights stay as small as they came: blocks of 4 and 8
-//! bits with their scales, bf16 where every number is one, f32 else. Refuses to know where weights come from.
+//! Owns the layout, the packing and the products. Eight outputs form a tile with interleaved weights,
+//! so that a SIMD lane is an output and nothing is summed across lanes. Weights keep their size: blocks of 4 and 8
+//! bits with their scales, bf16 if no precision is lost, else f32. Refuses to know where weights come from.
 //!
-//! Quantised weights meet inputs quantised to 8 bits in blocks of 32 (`x ≈ d·q`, `d = max|x|/127`), in whole numbers:
-//! `Σ w·x = d_w·d·Σ q_w·q + m_w·d·Σ q` for a block of weights `w = d_w·q_w + m_w`. A block that holds an infinite number or none (NaN)
-//! has d = NaN, and so have all products with it.
+//! Quantised weights meet inputs quantised to 8 bits in blocks of 32 (`x ≈ d·q`, `d = max|x|/127`), in integers:
+//! `Σ w·x = d_w·d·Σ q_w·q + m_w·d·Σ q` for a block of weights `w = d_w·q_w + m_w`. A block with an infinity or NaN
+//! has d = NaN, and so do all products with it.
 //!
-//! **Invariant.** An output's sum has one order, whatever the number of rows and threads, and whichever instructions are there.
+//! **Invariant.** An output's sum has one order, whatever the number of rows and threads and the instruction set.
 
 mod blocks;
 mod floats;
 mod tile;
 
-use crate::lanes::wide;
-pub use blocks::Coding;
+use crate::lanes::simd;
+pub use blocks::QuantFormat;
 use rayon::prelude::*;
 
 /// Outputs of a tile.
@@ -24,13 +24,13 @@ pub const TILE: usize = 8;
 /// Inputs of a block.
 pub const BLOCK: usize = 32;
 
-/// Rows that go through a stretch of tiles together.
+/// Rows multiplied with a run of tiles at once.
 const ROWS: usize = 64;
 
-/// Multiplications below which threads are not worth waking.
+/// Multiplications below which parallelism does not pay.
 const ALONE: usize = 1 << 15;
 
-/// The numbers of a matrix by tile; within a tile by input (floats) or by block.
+/// The weights of a matrix by tile; within a tile by input (floats) or by block.
 enum Cells {
     /// `[input][output]`.
     Floats(Vec<f32>),
@@ -52,7 +52,7 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// From rows of f32, (out, width); kept as bf16 where no number loses anything by it.
+    /// From rows of f32, (out, width); stored as bf16 if no element loses precision.
     ///
     /// # Panics
     /// When the length does not fit.
@@ -71,13 +71,13 @@ impl Matrix {
     /// From the blocks of a file; output `o` is the row `from(o)` of `bytes`. None when the lengths do not fit.
     #[must_use]
     pub fn blocks(
-        coding: Coding,
+        format: QuantFormat,
         bytes: &[u8],
         out: usize,
         width: usize,
         from: impl Fn(usize) -> usize + Sync,
     ) -> Option<Self> {
-        blocks::packed(coding, bytes, out, width, from).map(|cells| Self { out, width, cells })
+        blocks::packed(format, bytes, out, width, from).map(|cells| Self { out, width, cells })
     }
 
     /// Outputs.
@@ -98,13 +98,13 @@ impl Matrix {
         self.out.div_ceil(TILE)
     }
 
-    /// Whether inputs are quantised for it.
+    /// Whether its inputs must be quantised.
     #[must_use]
     pub fn is_quantised(&self) -> bool {
         !matches!(self.cells, Cells::Floats(_) | Cells::Halves(_))
     }
 
-    /// Memory of its numbers in bytes.
+    /// Memory of its weights in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         match &self.cells {
@@ -116,7 +116,7 @@ impl Matrix {
         }
     }
 
-    /// Row `o` as numbers.
+    /// Row `o`, dequantised.
     ///
     /// # Panics
     /// When there is no such row or `row` has another width.
@@ -142,25 +142,25 @@ impl Matrix {
     }
 }
 
-/// Rows that matrices are multiplied with, (n, width).
-pub struct Input<'a> {
+/// Input rows of products, (n, width).
+pub struct PackedInput<'a> {
     rows: &'a [f32],
     width: usize,
     quantised: Quantised,
 }
 
-/// Rows in 8 bits; empty where no matrix asks for them.
+/// The rows quantised to 8 bits; empty if no matrix needs them.
 #[derive(Default)]
 struct Quantised {
     q: Vec<[i8; BLOCK]>,
-    /// Of each block the factor.
+    /// Scale of each block.
     factor: Vec<f32>,
-    /// Of each block the sum of what it stands for.
+    /// Sum of each block's dequantised elements.
     sum: Vec<f32>,
 }
 
-impl<'a> Input<'a> {
-    /// Rows of `width` numbers for `parts`.
+impl<'a> PackedInput<'a> {
+    /// Rows of `width` elements, to be multiplied with `parts`.
     ///
     /// # Panics
     /// When the rows or a matrix have another width.
@@ -181,10 +181,10 @@ impl<'a> Input<'a> {
     }
 }
 
-wide! {
+simd! {
     fn quantise(rows: &[f32], q: &mut [[i8; BLOCK]], factor: &mut [f32], sum: &mut [f32]) {
         for (((x, q), d), s) in rows.as_chunks::<BLOCK>().0.iter().zip(q).zip(factor).zip(sum) {
-            // Of numbers without a sign the bits are in order, and those of NaN lie above all.
+            // Bits of non-negative floats are ordered like the floats, and NaN is above all.
             let mut top = [0u32; 8];
             for part in x.as_chunks::<8>().0 {
                 for i in 0..8 {
@@ -200,7 +200,7 @@ wide! {
             *d = top / 127.0;
             let mut whole = 0i32;
             for (q, x) in q.iter_mut().zip(x) {
-                // The sum's last bits are the nearest whole number.
+                // The sum's last bits are the nearest integer.
                 let n = x.mul_add(inverse, 12_582_912.0).to_bits() as i32 - 0x4b40_0000;
                 whole += n;
                 *q = n as i8;
@@ -214,7 +214,7 @@ wide! {
 ///
 /// # Panics
 /// When the lengths do not fit.
-pub fn products(parts: &[&Matrix], x: &Input<'_>, y: &mut [f32]) {
+pub fn products(parts: &[&Matrix], x: &PackedInput<'_>, y: &mut [f32]) {
     let n = x.len();
     let tiles: usize = parts.iter().map(|m| m.tiles()).sum();
     let size = tiles.checked_mul(n).and_then(|size| size.checked_mul(TILE));
@@ -246,7 +246,7 @@ pub fn products(parts: &[&Matrix], x: &Input<'_>, y: &mut [f32]) {
     y.par_chunks_mut(part * n * TILE).enumerate().for_each(|(i, y)| some(i * part, y));
 }
 
-/// Takes the outputs of one part out of `y`: its tiles begin at `first`; rows of `to` are `out` numbers.
+/// Copies one matrix's outputs from tiles of `y`, which begin at `first`, into rows `to` of width `out`.
 ///
 /// # Panics
 /// When the lengths do not fit.

@@ -1,27 +1,27 @@
-//! Matrix products on strided views of f32: the one place where the gemm crate is called.
+//! Matrix products on strided views of f32: the only caller of the gemm crate.
 //!
-//! Owns the check that a view lies within its slice. Refuses products whose dimensions do not fit, by an assertion.
+//! Owns the check that a view is within its slice. Panics when dimensions do not fit.
 
-use crate::turn::turn;
+use crate::transpose::transpose;
 use gemm::Parallelism;
 use rayon::prelude::*;
 use std::cell::Cell;
 
-/// Rows that the innermost kernel works on together.
+/// Rows of gemm's inner kernel.
 const TILE: usize = 16;
 
-/// Rows a thread must have before they are shared out.
+/// Rows per thread from which they are split over threads here.
 const SHARED: usize = 64;
 
-/// Rows from which a factor that lies the wrong way round is turned first.
-const TURNED: usize = 64;
+/// Rows from which a column-major factor is transposed first.
+const TRANSPOSE_ROWS: usize = 64;
 
-/// Numbers of a product up to which gemm takes another way.
+/// Elements of a product up to which gemm uses another algorithm.
 const SMALLEST: usize = 16 * 16;
 
 thread_local! {
-    /// Room for a factor that was turned.
-    static TURNED_COPY: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    /// Buffer for a transposed factor.
+    static TRANSPOSED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 /// A matrix within a slice: element (i, j) is `data[i · rows + j · columns]`.
@@ -47,7 +47,7 @@ impl<'a> View<'a> {
         Self { data, rows: 1, columns: stride }
     }
 
-    /// The same numbers with rows and columns exchanged.
+    /// The transpose.
     #[must_use]
     pub fn transposed(self) -> Self {
         Self { data: self.data, rows: self.columns, columns: self.rows }
@@ -63,13 +63,13 @@ impl<'a> View<'a> {
     }
 }
 
-/// What becomes of the numbers that stand in the destination.
+/// Whether a product overwrites the destination or is added to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Onto {
-    /// They are overwritten, and may be anything.
-    Fresh,
-    /// The product is added to them.
-    Sum,
+pub enum WriteMode {
+    /// It is overwritten, whatever it holds.
+    Overwrite,
+    /// The product is added.
+    Add,
 }
 
 /// `c (m×n, rows stride apart) = [c +] factor · a (m×k) · b (k×n)` on the calling thread.
@@ -79,13 +79,13 @@ pub enum Onto {
 pub fn product_here(
     c: &mut [f32],
     stride: usize,
-    onto: Onto,
+    write: WriteMode,
     a: View<'_>,
     b: View<'_>,
     (m, n, k): (usize, usize, usize),
     factor: f32,
 ) {
-    run(c, stride, onto, a, b, (m, n, k), factor, Parallelism::None);
+    run(c, stride, write, a, b, (m, n, k), factor, Parallelism::None);
 }
 
 /// As [`product_here`] on all threads of rayon's pool.
@@ -95,39 +95,39 @@ pub fn product_here(
 pub fn product(
     c: &mut [f32],
     stride: usize,
-    onto: Onto,
+    write: WriteMode,
     a: View<'_>,
     b: View<'_>,
     (m, n, k): (usize, usize, usize),
     factor: f32,
 ) {
     if m == 0 || n == 0 || k == 0 {
-        // Sums of nothing; gemm itself sets them to 0 where they are to be fresh.
-        run(c, stride, onto, a, b, (m, n, k), factor, Parallelism::None);
+        // Empty sums; gemm sets them to 0 if it overwrites.
+        run(c, stride, write, a, b, (m, n, k), factor, Parallelism::None);
         return;
     }
-    // gemm packs a factor whose numbers of one column lie apart number by number, once for every thread: slower than to turn
-    // it whole. The sums stay the same.
-    // It also has a way of its own for the smallest products, in another order of the sums: turned, they go the way of the others,
-    // so that a row's bits do not hang on how many stand beside it. Adapters' few columns keep it: it rounds less.
-    if (m >= TURNED || (m * n <= SMALLEST && n >= TILE)) && b.rows == 1 && b.columns > 1 {
+    // gemm packs a column-major factor element by element, once per thread: slower than transposing it first. The sums stay
+    // the same.
+    // It also has another algorithm for the smallest products, with another order of sums: transposed, they use the usual one,
+    // so that a row's bits do not depend on the number of rows. Adapters' few columns keep it: it rounds less.
+    if (m >= TRANSPOSE_ROWS || (m * n <= SMALLEST && n >= TILE)) && b.rows == 1 && b.columns > 1 {
         assert!(b.holds(k, n), "a factor is too short");
-        // Taken, not borrowed: this thread may come by here again while it waits for the others.
-        let mut turned = TURNED_COPY.take();
-        turned.resize(turned.len().max(n * k), 0.0);
-        turn(b.data, b.columns, (n, k), &mut turned[..n * k]);
-        shared(c, stride, onto, a, View::rows(&turned[..n * k], n), (m, n, k), factor);
-        TURNED_COPY.set(turned);
+        // Taken, not borrowed: this thread may run another product while it waits for the others.
+        let mut copy = TRANSPOSED.take();
+        copy.resize(copy.len().max(n * k), 0.0);
+        transpose(b.data, b.columns, (n, k), &mut copy[..n * k]);
+        shared(c, stride, write, a, View::rows(&copy[..n * k], n), (m, n, k), factor);
+        TRANSPOSED.set(copy);
         return;
     }
-    shared(c, stride, onto, a, b, (m, n, k), factor);
+    shared(c, stride, write, a, b, (m, n, k), factor);
 }
 
-/// As [`product`], factors as they lie.
+/// As [`product`], without transposing.
 fn shared(
     c: &mut [f32],
     stride: usize,
-    onto: Onto,
+    write: WriteMode,
     a: View<'_>,
     b: View<'_>,
     (m, n, k): (usize, usize, usize),
@@ -135,26 +135,26 @@ fn shared(
 ) {
     let threads = rayon::current_num_threads();
     if threads == 1 || m < SHARED * threads {
-        run(c, stride, onto, a, b, (m, n, k), factor, Parallelism::Rayon(threads));
+        run(c, stride, write, a, b, (m, n, k), factor, Parallelism::Rayon(threads));
         return;
     }
     assert!(fits(c, stride, (m, n)) && a.holds(m, k), "a matrix is too short");
-    // gemm alone leaves threads idle at the sizes of small models; many rows are shared out here. The order of a sum is along
-    // k, which no cut touches.
+    // gemm alone leaves threads idle at the sizes of small models, so many rows are split here. Sums run along
+    // k, which is not split.
     let part = m.div_ceil(threads).next_multiple_of(TILE);
     c.par_chunks_mut(part * stride).take(m.div_ceil(part)).enumerate().for_each(|(i, c)| {
         let first = i * part;
         let a = View { data: &a.data[first * a.rows..], ..a };
-        run(c, stride, onto, a, b, (part.min(m - first), n, k), factor, Parallelism::None);
+        run(c, stride, write, a, b, (part.min(m - first), n, k), factor, Parallelism::None);
     });
 }
 
-/// Whether m rows of n numbers, `stride` apart, lie in `c`.
+/// Whether m rows of n elements, `stride` apart, are within `c`.
 fn fits(c: &[f32], stride: usize, (m, n): (usize, usize)) -> bool {
     n <= stride && last(m, stride).and_then(|at| at.checked_add(n)).is_some_and(|end| end <= c.len())
 }
 
-/// Where the last of `n` begins, `apart` from one to the next; none where that is beyond any address.
+/// Offset of the last of `n` items `apart` from each other; none on overflow.
 fn last(n: usize, apart: usize) -> Option<usize> {
     n.checked_sub(1)?.checked_mul(apart)
 }
@@ -163,7 +163,7 @@ fn last(n: usize, apart: usize) -> Option<usize> {
 fn run(
     c: &mut [f32],
     stride: usize,
-    onto: Onto,
+    write: WriteMode,
     a: View<'_>,
     b: View<'_>,
     (m, n, k): (usize, usize, usize),
@@ -178,7 +178,7 @@ fn run(
     let steps = [stride, a.columns, a.rows, b.columns, b.rows];
     assert!(steps.iter().all(|step| isize::try_from(*step).is_ok()), "a step is beyond any address");
     #[expect(unsafe_code, reason = "gemm takes pointers")]
-    // SAFETY: the assertions above hold every access within the three slices, and `c` is borrowed alone.
+    // SAFETY: the assertions above keep every access within the three slices, and `c` is borrowed mutably.
     unsafe {
         gemm::gemm(
             m,
@@ -187,7 +187,7 @@ fn run(
             c.as_mut_ptr(),
             1,
             stride as isize,
-            onto == Onto::Sum,
+            write == WriteMode::Add,
             a.data.as_ptr(),
             a.columns as isize,
             a.rows as isize,
@@ -213,14 +213,14 @@ mod tests {
         let (m, n, k) = (5, 7, 3);
         let a: Vec<f32> = (0..m * 4).map(|i| (i as f32 * 0.7).sin()).collect();
         let b: Vec<f32> = (0..n * 6).map(|i| (i as f32 * 0.3).cos()).collect();
-        for onto in [Onto::Fresh, Onto::Sum] {
+        for write in [WriteMode::Overwrite, WriteMode::Add] {
             let mut c = vec![0.5f32; m * 9];
             // a (m×k) with rows 4 apart, b the transpose of (n×k) with rows 6 apart.
-            product(&mut c, 9, onto, View::rows(&a, 4), View::columns(&b, 6), (m, n, k), 2.0);
+            product(&mut c, 9, write, View::rows(&a, 4), View::columns(&b, 6), (m, n, k), 2.0);
             for i in 0..m {
                 for j in 0..9 {
                     let sum: f32 = (0..k).map(|p| a[i * 4 + p] * if j < n { b[j * 6 + p] } else { 0.0 }).sum();
-                    let before = if onto == Onto::Sum || j >= n { 0.5 } else { 0.0 };
+                    let before = if write == WriteMode::Add || j >= n { 0.5 } else { 0.0 };
                     assert!((c[i * 9 + j] - before - 2.0 * sum).abs() < 1e-5);
                 }
             }
@@ -228,39 +228,47 @@ mod tests {
     }
 
     #[test]
-    fn rows_shared_out_over_threads_are_those_of_one() {
+    fn rows_split_over_threads_equal_those_of_one_thread() {
         let (m, n, k, stride, first) = (SHARED * rayon::current_num_threads() + 37, 5, 33, 17, 12);
         let a: Vec<f32> = (0..m * k).map(|i| (i as f32 * 0.7).sin()).collect();
         let b: Vec<f32> = (0..n * k).map(|i| (i as f32 * 0.3).cos()).collect();
         // Columns 12 to 16 of rows of 17: the last row ends where the slice does.
         let (mut here, mut there) = (vec![0.5f32; m * stride], vec![0.5f32; m * stride]);
         let (x, w) = (View::rows(&a, k), View::columns(&b, k));
-        product_here(&mut here[first..], stride, Onto::Sum, x, w, (m, n, k), 1.0);
-        product(&mut there[first..], stride, Onto::Sum, x, w, (m, n, k), 1.0);
+        product_here(&mut here[first..], stride, WriteMode::Add, x, w, (m, n, k), 1.0);
+        product(&mut there[first..], stride, WriteMode::Add, x, w, (m, n, k), 1.0);
         for (i, (a, b)) in here.iter().zip(&there).enumerate() {
             assert!((a - b).abs() < 1e-5 && (i % stride >= first || *b == 0.5), "{i}: {a} {b}");
         }
     }
 
     #[test]
-    fn sums_of_nothing_are_0() {
+    fn empty_sums_are_0() {
         for m in [0, 1, 500] {
             let mut c = vec![1.0f32; m * 3];
-            product(&mut c, 3, Onto::Sum, View::rows(&[], 0), View::rows(&[], 3), (m, 3, 0), 1.0);
+            product(&mut c, 3, WriteMode::Add, View::rows(&[], 0), View::rows(&[], 3), (m, 3, 0), 1.0);
             assert!(c.iter().all(|x| *x == 1.0));
-            product(&mut c, 3, Onto::Fresh, View::rows(&[], 1).transposed(), View::columns(&[], 1), (m, 3, 0), 1.0);
+            product(
+                &mut c,
+                3,
+                WriteMode::Overwrite,
+                View::rows(&[], 1).transposed(),
+                View::columns(&[], 1),
+                (m, 3, 0),
+                1.0,
+            );
             assert!(c.iter().all(|x| *x == 0.0));
         }
     }
 
     #[test]
-    fn a_row_has_the_same_bits_in_whatever_company() {
+    fn a_row_has_the_same_bits_whatever_the_other_rows() {
         for (n, k) in [(192, 576), (576, 192), (2048, 64), (16, 16), (16, 48), (40, 12)] {
             let a: Vec<f32> = (0..900 * k).map(|i| (i as f32 * 0.7).sin()).collect();
             let b: Vec<f32> = (0..n * k).map(|i| (i as f32 * 0.3).cos()).collect();
             let of = |m: usize| {
                 let mut c = vec![0.0f32; m * n];
-                product(&mut c, n, Onto::Fresh, View::rows(&a, k), View::columns(&b, k), (m, n, k), 1.0);
+                product(&mut c, n, WriteMode::Overwrite, View::rows(&a, k), View::columns(&b, k), (m, n, k), 1.0);
                 c
             };
             let most = of(900);
@@ -276,13 +284,21 @@ mod tests {
         let mut c = [0.0; 4];
         // (3 − 1) · 2^63 is 0 in 64 bits.
         let far = View::rows(&[0.0; 8], 1 << 63);
-        product_here(&mut c[..3], 1, Onto::Fresh, far, View::rows(&[0.0; 4], 1), (3, 1, 2), 1.0);
+        product_here(&mut c[..3], 1, WriteMode::Overwrite, far, View::rows(&[0.0; 4], 1), (3, 1, 2), 1.0);
     }
 
     #[test]
     #[should_panic(expected = "too short")]
     fn a_view_beyond_its_slice_is_refused() {
         let mut c = vec![0.0; 4];
-        product_here(&mut c, 2, Onto::Fresh, View::rows(&[0.0; 3], 2), View::rows(&[0.0; 4], 2), (2, 2, 2), 1.0);
+        product_here(
+            &mut c,
+            2,
+            WriteMode::Overwrite,
+            View::rows(&[0.0; 3], 2),
+            View::rows(&[0.0; 4], 2),
+            (2, 2, 2),
+            1.0,
+        );
     }
 }

@@ -1,8 +1,8 @@
-//! Weights of a softmax over a vocabulary in f64, as sampling needs them.
+//! Softmax weights over a vocabulary in f64, for sampling.
 //!
-//! Owns the vectorised exponential. Refuses cuts and draws: those are the sampler's.
+//! Owns the vectorised exponential. Refuses truncation and drawing, which are the sampler's.
 
-use crate::lanes::wide;
+use crate::lanes::simd;
 
 /// e^x in f64 for x ≤ 0, to about one unit in the last place; below −708 it is 0. NaN stays NaN. Taylor's polynomial on [−ln 2/2, ln 2/2],
 /// scaled by a power of two.
@@ -10,7 +10,7 @@ use crate::lanes::wide;
 fn exp(x: f64) -> f64 {
     const ROUND: f64 = 6_755_399_441_055_744.0;
     let held = if x < -708.0 { -708.0 } else { x };
-    // The sum's last bits are the nearest whole number.
+    // The sum's last bits are the nearest integer.
     let rounded = held.mul_add(std::f64::consts::LOG2_E, ROUND);
     let n = rounded - ROUND;
     let r = n.mul_add(-0.693_147_180_369_123_8, held);
@@ -37,9 +37,9 @@ fn exp(x: f64) -> f64 {
     if x <= -708.0 { 0.0 } else { y }
 }
 
-wide! {
-    /// The largest number; −∞ of none, NaN where one of them is NaN.
-    pub fn top(z: &[f32]) -> f32 {
+simd! {
+    /// The largest element; −∞ of none, NaN if any is NaN.
+    pub fn max_or_nan(z: &[f32]) -> f32 {
         let mut none = [false; 16];
         let (parts, rest) = z.as_chunks::<16>();
         for part in parts {
@@ -50,23 +50,23 @@ wide! {
         if none.contains(&true) || rest.iter().any(|x| x.is_nan()) { f32::NAN } else { crate::lanes::max(z) }
     }
 
-    /// `w = e^((z − top)·heat)` for heat > 0; gives Σ w, which is NaN where a number is NaN.
+    /// `w = e^((z − top)·inv_temp)` for inv_temp > 0; returns Σ w, which is NaN if any element is NaN.
     ///
     /// # Panics
     /// When the lengths do not fit.
-    pub fn weigh(z: &[f32], top: f32, heat: f64, w: &mut [f64]) -> f64 {
+    pub fn exp_weights(z: &[f32], top: f32, inv_temp: f64, w: &mut [f64]) -> f64 {
         assert_eq!(z.len(), w.len(), "a weight for each number");
         let mut sums = [0f64; 8];
         let (parts, rest) = z.as_chunks::<8>();
         let (w_parts, w_rest) = w.as_chunks_mut::<8>();
         for (z, w) in parts.iter().zip(w_parts) {
             for i in 0..8 {
-                w[i] = exp((f64::from(z[i]) - f64::from(top)) * heat);
+                w[i] = exp((f64::from(z[i]) - f64::from(top)) * inv_temp);
                 sums[i] += w[i];
             }
         }
         for ((z, w), sum) in rest.iter().zip(w_rest).zip(&mut sums) {
-            *w = exp((f64::from(*z) - f64::from(top)) * heat);
+            *w = exp((f64::from(*z) - f64::from(top)) * inv_temp);
             *sum += *w;
         }
         sums.iter().sum()
@@ -81,11 +81,11 @@ mod tests {
     fn weights_are_those_of_the_standard_library() {
         let z: Vec<f32> = (0..70_001).map(|i| -(i as f32) / 100.0).collect();
         let mut w = vec![0.0; z.len()];
-        let sum = weigh(&z, 0.0, 1.0, &mut w);
+        let sum = exp_weights(&z, 0.0, 1.0, &mut w);
         for (z, w) in z.iter().zip(&w) {
             assert!((w / f64::from(*z).exp() - 1.0).abs() < 1e-14, "{z}: {w}");
         }
         assert!((sum / w.iter().sum::<f64>() - 1.0).abs() < 1e-12);
-        assert_eq!(weigh(&[f32::NEG_INFINITY, 2.0], 2.0, 0.5, &mut [1.0; 2]), 1.0);
+        assert_eq!(exp_weights(&[f32::NEG_INFINITY, 2.0], 2.0, 0.5, &mut [1.0; 2]), 1.0);
     }
 }

@@ -1,19 +1,19 @@
-//! What every kernel promises together: a number that is none comes out wherever it went in.
+//! Every kernel propagates NaN.
 
 use crate::adam::{Adam, adamw, squares};
-use crate::attention::{Seen, Segment, Shape, backward, fold, forward};
-use crate::cached::{Stretch, attend};
+use crate::attention::{AttentionSegment, AttentionShape, BackwardInputs, backward, fold, forward};
+use crate::cached::{KvSpan, attend};
 use crate::leaf;
-use crate::logits::{Diverging, Telling, Told, diverge, tell, tell_back};
-use crate::packed::{Coding, Input, Matrix, TILE, products, untile};
-use crate::product::{Onto, View, product};
-use crate::softmax::{top, weigh};
+use crate::logits::{LogitStats, OnlineKl, OnlineSoftmax, accumulate, accumulate_kl, logits_backward};
+use crate::packed::{Matrix, PackedInput, QuantFormat, TILE, products, untile};
+use crate::product::{View, WriteMode, product};
+use crate::softmax::{exp_weights, max_or_nan};
 
 fn noise(n: usize, seed: f32) -> Vec<f32> {
     (0..n).map(|i| ((i as f32 + seed) * 12.9898).sin() * 1.3).collect()
 }
 
-/// Runs a kernel with NaN at each place of one input in turn; `depends(place, output)` says which outputs must be none then.
+/// Runs a kernel with NaN at each place of one input in turn; `depends(place, output)` says which outputs must then be NaN.
 fn poison(
     what: &str,
     inputs: &[Vec<f32>],
@@ -38,7 +38,7 @@ fn poison(
 }
 
 #[test]
-fn the_leaves_hand_on_what_is_no_number() {
+fn leaf_operations_propagate_nan() {
     let (rows, width) = (3, 21);
     let (x, gamma, dy) = (noise(rows * width, 0.1), noise(width, 0.7), noise(rows * width, 0.5));
     poison(
@@ -113,9 +113,9 @@ fn the_leaves_hand_on_what_is_no_number() {
         &[noise(tokens * stride, 0.5), tables[0].clone(), tables[1].clone()],
         |v| {
             let mut y = vec![0.0; 2 * tokens * head];
-            leaf::heads_out(&v[0], stride, 0, head, Some((&v[1], &v[2])), &mut y);
+            leaf::split_heads(&v[0], stride, 0, head, Some((&v[1], &v[2])), &mut y);
             let mut back = vec![0.0; tokens * stride];
-            leaf::heads_in(&y, stride, 0, head, Some((&v[1], &v[2])), &mut back);
+            leaf::merge_heads(&y, stride, 0, head, Some((&v[1], &v[2])), &mut back);
             y.extend(back);
             y
         },
@@ -167,23 +167,23 @@ fn the_leaves_hand_on_what_is_no_number() {
 }
 
 #[test]
-fn products_hand_on_what_is_no_number() {
+fn products_propagate_nan() {
     let (m, n, k) = (5, 19, 7);
     poison(
         "product",
         &[noise(m * k, 0.1), noise(n * k, 0.2)],
         |v| {
             let mut c = vec![f32::NAN; m * n];
-            product(&mut c, n, Onto::Fresh, View::rows(&v[0], k), View::columns(&v[1], k), (m, n, k), 1.0);
+            product(&mut c, n, WriteMode::Overwrite, View::rows(&v[0], k), View::columns(&v[1], k), (m, n, k), 1.0);
             c
         },
         |input, place, out| if input == 0 { place / k == out / n } else { place / k == out % n },
     );
     let (out, width, rows) = (11, 64, 5);
-    let bytes = |coding: Coding| -> (usize, &'static [usize], Vec<u8>) {
-        let (size, scales): (usize, &[usize]) = match coding {
-            Coding::Q4_0 => (18, &[0]),
-            Coding::Q4_1 => (20, &[0, 2]),
+    let bytes = |format: QuantFormat| -> (usize, &'static [usize], Vec<u8>) {
+        let (size, scales): (usize, &[usize]) = match format {
+            QuantFormat::Q4_0 => (18, &[0]),
+            QuantFormat::Q4_1 => (20, &[0, 2]),
             _ => (34, &[0]),
         };
         let mut all: Vec<u8> = (0..out * width / 32 * size).map(|i| (i * 37 % 251) as u8).collect();
@@ -196,32 +196,32 @@ fn products_hand_on_what_is_no_number() {
     };
     let multiplied = |matrix: &Matrix, x: &[f32]| {
         let mut y = vec![0.0; matrix.tiles() * rows * TILE];
-        products(&[matrix], &Input::new(x, width, &[matrix]), &mut y);
+        products(&[matrix], &PackedInput::new(x, width, &[matrix]), &mut y);
         let mut to = vec![0.0; rows * out];
         untile(&y, rows, 0, out, &mut to);
         to
     };
-    for coding in [Coding::Q4_0, Coding::Q4_1, Coding::Q8_0] {
-        let (size, scales, all) = bytes(coding);
-        let of = |bytes: &[u8]| Matrix::blocks(coding, bytes, out, width, |o| o).unwrap();
+    for format in [QuantFormat::Q4_0, QuantFormat::Q4_1, QuantFormat::Q8_0] {
+        let (size, scales, all) = bytes(format);
+        let of = |bytes: &[u8]| Matrix::blocks(format, bytes, out, width, |o| o).unwrap();
         let matrix = of(&all);
         poison(
-            &format!("{coding:?}"),
+            &format!("{format:?}"),
             &[noise(rows * width, 0.1)],
             |v| multiplied(&matrix, &v[0]),
             |_, place, y| place / width == y / out,
         );
-        // Infinite is no number to go on with either.
+        // Infinities are propagated as non-finite values.
         let mut x = noise(rows * width, 0.1);
         x[width + 3] = f32::INFINITY;
         let y = multiplied(&matrix, &x);
-        assert!(y[out..2 * out].iter().all(|y| !y.is_finite()) && y[..out].iter().all(|y| y.is_finite()), "{coding:?}");
+        assert!(y[out..2 * out].iter().all(|y| !y.is_finite()) && y[..out].iter().all(|y| y.is_finite()), "{format:?}");
         for (block, at) in (0..out * width / 32).flat_map(|block| scales.iter().map(move |at| (block, *at))) {
             let mut bad = all.clone();
             bad[block * size + at + 1] = 0x7e;
             let y = multiplied(&of(&bad), &noise(rows * width, 0.1));
             let o = block / (width / 32);
-            assert!((0..rows).all(|r| y[r * out + o].is_nan()), "{coding:?}, a scale of output {o}");
+            assert!((0..rows).all(|r| y[r * out + o].is_nan()), "{format:?}, a scale of output {o}");
         }
     }
     for half in [false, true] {
@@ -238,9 +238,9 @@ fn products_hand_on_what_is_no_number() {
 }
 
 #[test]
-fn attention_hands_on_what_is_no_number() {
-    let shape = Shape { tokens: 70, heads: 2, kv_heads: 1, width: 4 };
-    let segments = [Segment { prefix: 0..0, own: 0..3 }, Segment { prefix: 0..3, own: 3..70 }];
+fn attention_propagates_nan() {
+    let shape = AttentionShape { tokens: 70, heads: 2, kv_heads: 1, width: 4 };
+    let segments = [AttentionSegment { prefix: 0..0, own: 0..3 }, AttentionSegment { prefix: 0..3, own: 3..70 }];
     let (n, w) = (shape.tokens, shape.width);
     let size = n * w;
     let all = [noise(2 * size, 0.1), noise(size, 0.2), noise(size, 0.3), noise(2 * size, 0.4)];
@@ -248,14 +248,14 @@ fn attention_hands_on_what_is_no_number() {
         let (mut out, mut lse) = (vec![0.0; 2 * size], vec![0.0; 2 * n]);
         forward(&segments, shape, &v[0], &v[1], &v[2], &mut out, &mut lse);
         let [mut dq, mut dk, mut dv] = [0, 1, 2].map(|_| vec![0.0; 2 * size]);
-        let seen = Seen { q: &v[0], k: &v[1], v: &v[2], out: &out, lse: &lse, dout: &v[3] };
-        backward(&segments, shape, seen, &mut dq, &mut dk, &mut dv);
+        let inputs = BackwardInputs { q: &v[0], k: &v[1], v: &v[2], out: &out, lse: &lse, dout: &v[3] };
+        backward(&segments, shape, inputs, &mut dq, &mut dk, &mut dv);
         let (mut dk_all, mut dv_all) = (vec![0.0; size], vec![0.0; size]);
         fold(&dk, shape, &mut dk_all);
         fold(&dv, shape, &mut dv_all);
         [out, lse, dq, dk_all, dv_all].concat()
     };
-    // Every key is seen by itself and by all after it.
+    // Every query attends to itself and all before it.
     let sees = |query: usize, key: usize| key <= query;
     poison("attention", &all, run, |input, place, y| {
         let (out, lse, dq) = (2 * size, 2 * size + 2 * n, 4 * size + 2 * n);
@@ -284,7 +284,7 @@ fn attention_hands_on_what_is_no_number() {
                 _ => sees(t, token),
             };
         }
-        // A key's gradient: every query that sees it and is none.
+        // A key's gradient: NaN from every query that attends to it.
         let (t, values, column) = ((y - dq) / w % n, y >= dq + size, y % w);
         match (input, values) {
             (0, _) => sees(token, t),
@@ -298,14 +298,14 @@ fn attention_hands_on_what_is_no_number() {
 }
 
 #[test]
-fn attention_of_single_queries_hands_on_what_is_no_number() {
+fn cached_attention_propagates_nan() {
     let (heads, kv, width, n) = (4, 2, 5, 7);
     let all = [noise(heads * width, 0.1), noise(n * kv * width, 0.2), noise(n * kv * width, 0.3)];
     let run = |v: &[Vec<f32>]| {
         let at = 3 * kv * width;
-        let stretch = |from: usize, to: usize| Stretch { keys: &v[1][from..to], values: &v[2][from..to] };
+        let span = |from: usize, to: usize| KvSpan { keys: &v[1][from..to], values: &v[2][from..to] };
         let mut out = vec![0.0; heads * width];
-        attend(&[[stretch(0, at), stretch(at, n * kv * width)]], &v[0], heads, kv, width, &mut out);
+        attend(&[[span(0, at), span(at, n * kv * width)]], &v[0], heads, kv, width, &mut out);
         out
     };
     poison("attend", &all, run, |input, place, y| match input {
@@ -316,56 +316,56 @@ fn attention_of_single_queries_hands_on_what_is_no_number() {
 }
 
 #[test]
-fn the_vocabulary_hands_on_what_is_no_number() {
+fn logit_statistics_propagate_nan() {
     let n = 37;
-    for (target, block, cold) in [(5, 37, 1.0), (5, 16, 0.7), (36, 10, 1.0)] {
-        let told = |z: &[f32]| {
-            let (mut telling, mut kept, mut last) = (Telling::new(target), 0.0, Vec::new());
+    for (target, block, inv_temp) in [(5, 37, 1.0), (5, 16, 0.7), (36, 10, 1.0)] {
+        let stats = |z: &[f32]| {
+            let (mut softmax, mut kept, mut last) = (OnlineSoftmax::new(target), 0.0, Vec::new());
             for part in z.chunks(block) {
                 last = part.to_vec();
-                let factor = tell(&mut telling, &mut last, cold);
+                let factor = accumulate(&mut softmax, &mut last, inv_temp);
                 kept = kept * factor + last.iter().sum::<f32>();
             }
-            (telling, kept, last)
+            (softmax, kept, last)
         };
         poison(
             "tell",
             &[noise(n, 0.1)],
             |v| {
-                let (telling, kept, _) = told(&v[0]);
-                let t = telling.told();
+                let (softmax, kept, _) = stats(&v[0]);
+                let t = softmax.stats();
                 let all = [t.logp, t.entropy, t.mean, t.collision, t.log_sum].map(|x| x as f32);
                 let mut y = all.to_vec();
-                y.extend([telling.inverse(), kept]);
+                y.extend([softmax.inverse_sum(), kept]);
                 y
             },
             |_, _, _| true,
         );
-        // The likeliest is known of numbers only.
+        // There is no argmax with NaN.
         let mut z = noise(n, 0.1);
         z[target] = 9.0;
-        assert!(told(&z).0.told().top1);
+        assert!(stats(&z).0.stats().top1);
         z[(target + 1) % n] = f32::NAN;
-        assert!(!told(&z).0.told().top1);
+        assert!(!stats(&z).0.stats().top1);
         for e in [0.0, -0.3] {
             let back = |v: &[Vec<f32>]| {
-                let said: Told = told(&v[0]).0.told();
+                let row: LogitStats = stats(&v[0]).0.stats();
                 let mut z = v[0].clone();
-                tell_back(&mut z, 0, target, &said, cold, 0.8, e);
+                logits_backward(&mut z, 0, target, &row, inv_temp, 0.8, e);
                 z
             };
-            poison("tell_back", &[noise(n, 0.1)], back, |_, _, _| true);
+            poison("logits_backward", &[noise(n, 0.1)], back, |_, _, _| true);
         }
         poison(
             "diverge",
             &[noise(n, 0.1), noise(n, 0.4)],
             |v| {
-                let (mut diverging, mut telling) = (Diverging::default(), Telling::new(0));
+                let (mut kl, mut softmax) = (OnlineKl::default(), OnlineSoftmax::new(0));
                 for (q, p) in v[0].chunks(block).zip(v[1].chunks(block)) {
-                    diverge(&mut diverging, q, p);
-                    tell(&mut telling, &mut p.to_vec(), 1.0);
+                    accumulate_kl(&mut kl, q, p);
+                    accumulate(&mut softmax, &mut p.to_vec(), 1.0);
                 }
-                vec![diverging.from(&telling.told()) as f32]
+                vec![kl.from(&softmax.stats()) as f32]
             },
             |_, _, _| true,
         );
@@ -374,13 +374,15 @@ fn the_vocabulary_hands_on_what_is_no_number() {
             &[noise(n, 0.1)],
             |v| {
                 let mut w = vec![0.0; n];
-                let mass = weigh(&v[0], 1.3, 0.8, &mut w);
+                let mass = exp_weights(&v[0], 1.3, 0.8, &mut w);
                 w.push(mass);
-                w.push(f64::from(top(&v[0])));
+                w.push(f64::from(max_or_nan(&v[0])));
                 w.iter().map(|w| *w as f32).collect()
             },
             |_, place, y| y == place || y >= n,
         );
     }
-    assert!(top(&[f32::NAN; 40]).is_nan() && weigh(&[f32::NAN; 40], f32::NAN, 1.0, &mut [0.0; 40]).is_nan());
+    assert!(
+        max_or_nan(&[f32::NAN; 40]).is_nan() && exp_weights(&[f32::NAN; 40], f32::NAN, 1.0, &mut [0.0; 40]).is_nan()
+    );
 }

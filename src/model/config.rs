@@ -1,7 +1,7 @@
-//! What a model is made of, read from config.json (or GGUF metadata).
+//! A model's configuration, read from config.json (or GGUF metadata).
 //!
-//! Owns the decision whether a model is supported. Refuses, by its name, every architecture and every field that would change
-//! the computation and is not implemented: a model is computed right or not at all.
+//! Owns the decision whether a model is supported. Refuses by name every architecture and every field that changes
+//! the computation and is not implemented: a model is computed correctly or not at all.
 
 use super::error::Error;
 use super::family::{self, Family};
@@ -13,36 +13,36 @@ use serde_json::Value;
 use std::convert::Infallible;
 use std::path::Path;
 
-/// How rotary frequencies are stretched for longer contexts.
+/// How RoPE frequencies are scaled for longer contexts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
-    /// As trained.
+    /// Unscaled.
     None,
     /// Every frequency divided by the factor.
     Linear(f64),
-    /// Each frequency divided by its own number, (head_dim/2): how GGUF files store Llama 3's stretching.
+    /// Each frequency divided by its own factor, (head_dim/2): how GGUF files store Llama 3's scaling.
     Divided(Vec<f32>),
-    /// Llama 3: low frequencies divided, high ones kept, a smooth passage between.
+    /// Llama 3: low frequencies divided, high ones unchanged, interpolated between.
     Llama3 {
         /// Divides the low frequencies.
         factor: f64,
-        /// Wavelengths above `original / low` are divided.
+        /// Frequencies with wavelengths above `original / low` are divided.
         low: f64,
-        /// Wavelengths below `original / high` are kept.
+        /// Frequencies with wavelengths below `original / high` are unchanged.
         high: f64,
-        /// The context length before stretching.
+        /// The context length before scaling.
         original: f64,
     },
 }
 
-/// A decoder's dimensions and switches.
+/// A decoder's dimensions and options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Which family.
+    /// The model's family.
     pub family: &'static Family,
     /// What its layers compute.
     pub layer: LayerSpec,
-    /// Multiplies the embeddings.
+    /// Factor on the embeddings.
     pub embedding_scale: f64,
     /// Width of the residual stream.
     pub hidden: usize,
@@ -56,30 +56,30 @@ pub struct Config {
     pub head_dim: usize,
     /// Width of the feed-forward layer.
     pub ff: usize,
-    /// Entries of the vocabulary.
+    /// Vocabulary size.
     pub vocab: usize,
-    /// Base of the rotary frequencies.
+    /// Base of the RoPE frequencies.
     pub rope_theta: f64,
-    /// Their stretching.
+    /// Their scaling.
     pub rope_scaling: RopeScaling,
     /// Added under the root of RMSNorm.
     pub rms_eps: f64,
-    /// Whether the output head is the embedding.
+    /// Whether the output head is tied to the embedding.
     pub tied: bool,
     /// Longest context in tokens; 0 when unknown.
     pub context: usize,
-    /// Tokens that end a completion, as config.json names them.
+    /// End-of-text tokens in config.json.
     pub eos: Vec<u32>,
-    /// The token that starts a text, if config.json names one.
+    /// The beginning-of-text token in config.json, if any.
     pub bos: Option<u32>,
-    /// The padding token, if config.json names one.
+    /// The padding token in config.json, if any.
     pub pad: Option<u32>,
 }
 
-/// Names and shapes of a layer's tensors, as [`Config::read_layer`] goes through them.
-struct Outline(Vec<(TensorName, &'static str, Vec<usize>)>);
+/// Names and shapes of a layer's tensors, in the order of [`Config::read_layer`].
+struct TensorShapes(Vec<(TensorName, &'static str, Vec<usize>)>);
 
-impl LayerReader for Outline {
+impl LayerReader for TensorShapes {
     type Linear = ();
     type Norm = ();
     type Error = Infallible;
@@ -99,13 +99,13 @@ impl LayerReader for Outline {
 }
 
 impl Config {
-    /// Numbers of a token's queries.
+    /// Width of a token's queries.
     #[must_use]
     pub fn q_width(&self) -> usize {
         self.heads * self.head_dim
     }
 
-    /// Numbers of a token's keys, and of its values.
+    /// Width of a token's keys, and of its values.
     #[must_use]
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
@@ -126,7 +126,7 @@ impl Config {
         })
     }
 
-    /// Makes a layer's parts in the model's order: the one walk of the loader, the packed decoder, merging and every check.
+    /// Reads a layer's parts in the model's order: the single traversal for the loader, the packed decoder, merging and checks.
     ///
     /// # Errors
     /// Those of the reader.
@@ -159,10 +159,10 @@ impl Config {
         })
     }
 
-    fn outline(&self) -> Vec<(TensorName, &'static str, Vec<usize>)> {
-        let mut outline = Outline(Vec::new());
-        match self.read_layer(&mut outline) {
-            Ok(_) => outline.0,
+    fn tensor_shapes(&self) -> Vec<(TensorName, &'static str, Vec<usize>)> {
+        let mut tensor_shapes = TensorShapes(Vec::new());
+        match self.read_layer(&mut tensor_shapes) {
+            Ok(_) => tensor_shapes.0,
             Err(never) => match never {},
         }
     }
@@ -173,16 +173,16 @@ impl Config {
         format!("{}{i}.{}", self.family.names.layer.hf, name.hf)
     }
 
-    /// Every tensor of the model by its Hugging Face name, with its shape, in the model's order. Lazy, so that a hostile
-    /// count of layers costs no memory.
+    /// Every tensor of the model: Hugging Face name and shape, in the model's order. Lazy, so that a hostile
+    /// layer count costs no memory.
     pub fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> + '_ {
         let names = &self.family.names;
-        let outline = self.outline();
+        let tensor_shapes = self.tensor_shapes();
         let layer = move |i: usize| {
             let one = |(name, end, shape): &(TensorName, &str, Vec<usize>)| {
                 (format!("{}{end}", self.layer_name(i, *name)), shape.clone())
             };
-            outline.iter().map(one).collect::<Vec<_>>()
+            tensor_shapes.iter().map(one).collect::<Vec<_>>()
         };
         let table = |name: TensorName| (format!("{}.weight", name.hf), vec![self.vocab, self.hidden]);
         std::iter::once(table(names.embedding))
@@ -191,7 +191,7 @@ impl Config {
             .chain((!self.tied).then(|| table(names.head)))
     }
 
-    /// What a Hugging Face tensor name stands for: its layer, and its names without number, `.weight` and `.bias`.
+    /// Parses a Hugging Face tensor name: its layer, and its names without number, `.weight` and `.bias`.
     pub(crate) fn named(&self, tensor: &str) -> Option<(Option<usize>, TensorName)> {
         let names = &self.family.names;
         let (stem, _) = tensor.rsplit_once('.')?;
@@ -199,7 +199,7 @@ impl Config {
             return Some((None, name));
         }
         let (layer, part) = stem.strip_prefix(names.layer.hf)?.split_once('.')?;
-        let known = self.outline().into_iter().find(|(name, ..)| name.hf == part)?.0;
+        let known = self.tensor_shapes().into_iter().find(|(name, ..)| name.hf == part)?.0;
         Some((Some(layer.parse().ok()?), known))
     }
 
@@ -247,11 +247,15 @@ impl Config {
             return Err(Error::file(path, format!("{heads} query heads cannot share {kv_heads} key heads evenly")));
         }
         if head_dim % 2 != 0 {
-            return Err(Error::file(path, format!("head_dim {head_dim} is odd, rotary positions need it even")));
+            return Err(Error::file(path, format!("head_dim {head_dim} is odd, but RoPE needs it even")));
         }
         let rope = f.get("rope_parameters").or(f.get("rope_scaling"));
         let theta = rope.and_then(|r| r.get("rope_theta")).and_then(Value::as_f64);
-        let context = f.get("max_position_embeddings").and_then(Value::as_u64).unwrap_or(0) as usize;
+        // Null and 0 mean unknown.
+        let context = match f.map.get("max_position_embeddings") {
+            None => defaults.context,
+            Some(value) => value.as_u64().unwrap_or(0) as usize,
+        };
         Ok(Self {
             family,
             layer,
@@ -277,11 +281,11 @@ impl Config {
         })
     }
 
-    /// Numbers in the weights, a tied head counted once.
+    /// The number of parameters, a tied head counted once.
     #[must_use]
     pub fn parameters(&self) -> u64 {
         let size = |shape: &Vec<usize>| shape.iter().product::<usize>();
-        let layer: usize = self.outline().iter().map(|(.., shape)| size(shape)).sum();
+        let layer: usize = self.tensor_shapes().iter().map(|(.., shape)| size(shape)).sum();
         let tables = if self.tied { 1 } else { 2 };
         (self.layers * layer + tables * self.vocab * self.hidden + self.hidden) as u64
     }
@@ -300,9 +304,9 @@ fn layer(f: &Fields<'_>, family: &Family) -> Result<LayerSpec, Error> {
     Ok(layer)
 }
 
-/// Fields that change the computation and are not implemented.
+/// Refuses fields that change the computation and are not implemented.
 fn refuse_fields(f: &Fields<'_>) -> Result<(), Error> {
-    // Qwen's configurations carry a window that is switched off.
+    // Qwen's configurations contain a sliding window that is switched off.
     if f.flag("use_sliding_window", false) {
         let w = f.get("sliding_window").map_or_else(|| "true".into(), Value::to_string);
         return Err(f.refuse(format!("sliding-window attention (`sliding_window={w}`)"), "only full attention is"));
@@ -381,15 +385,43 @@ mod tests {
         let three = parse(r#""model_type":"qwen3","head_dim":32"#).unwrap();
         assert!(three.layer.qk_norm == QkNorm::Head && !three.layer.qkv_bias && three.head_dim == 32);
         let default = parse(r#""model_type":"qwen3""#).unwrap();
-        assert_eq!((default.head_dim, default.kv_heads), (128, 2), "the class's own width of a head");
+        assert_eq!((default.head_dim, default.kv_heads), (128, 2), "the class's default head_dim");
         let shared = parse(r#""model_type":"qwen3","head_dim":null"#).unwrap();
         assert_eq!(shared.head_dim, 16);
+    }
+
+    /// As `transformers` resolves a config.json that leaves a field out, or says null.
+    #[test]
+    fn a_missing_field_has_the_default_of_the_familys_class() {
+        let sizes =
+            r#""hidden_size":1024,"num_attention_heads":64,"num_hidden_layers":1,"intermediate_size":9,"vocab_size":9"#;
+        let parse = |kind: &str, rest: &str| {
+            let text = format!(r#"{{{sizes},"model_type":"{kind}"{rest}}}"#);
+            Config::parse(&text, Path::new("c")).unwrap()
+        };
+        let window = r#","sliding_window":null"#;
+        for (kind, rest, kv_heads, head_dim, context) in [
+            ("llama", "", 64, 16, 2048),
+            ("mistral", window, 8, 16, 131_072),
+            ("qwen2", "", 32, 16, 32_768),
+            ("qwen3", "", 32, 128, 32_768),
+        ] {
+            let c = parse(kind, rest);
+            assert_eq!((c.kv_heads, c.head_dim, c.context), (kv_heads, head_dim, context), "{kind}");
+            assert_eq!(
+                (c.rope_theta, c.rms_eps, c.tied, &c.rope_scaling),
+                (1e4, 1e-6, false, &RopeScaling::None),
+                "{kind}"
+            );
+            let null = parse(kind, &format!(r#"{rest},"num_key_value_heads":null,"max_position_embeddings":null"#));
+            assert_eq!((null.kv_heads, null.context), (64, 0), "{kind}");
+        }
     }
 
     #[test]
     fn every_family_names_each_of_its_tensors_once() {
         for family in family::FAMILIES {
-            let config = parse(&format!(r#""model_type":"{}""#, family.name())).unwrap();
+            let config = parse(&format!(r#""model_type":"{}","sliding_window":null"#, family.name())).unwrap();
             let all: Vec<String> = config.tensors().map(|(name, _)| name).collect();
             let distinct: std::collections::BTreeSet<&String> = all.iter().collect();
             assert_eq!(distinct.len(), all.len(), "{family:?}");
@@ -400,19 +432,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_implemented_is_refused_by_its_name() {
+    fn unimplemented_features_are_refused_by_name() {
         for (rest, name) in [
             (r#""model_type":"gemma3""#, "gemma3"),
-            (r#""model_type":"mistral","sliding_window":4096"#, "sliding_window=4096"),
+            (r#""model_type":"mistral","sliding_window":1024"#, "sliding_window=1024"),
+            (r#""model_type":"mistral""#, "sliding_window=4096"),
             (r#""model_type":"llama","rope_scaling":{"rope_type":"yarn","factor":4}"#, "yarn"),
             (r#""model_type":"llama","hidden_act":"quick_gelu""#, "hidden_act=quick_gelu"),
             (r#""model_type":"llama","quantization_config":{"bits":4}"#, "quantization_config"),
             (r#""model_type":"qwen2","layer_types":["sliding_attention"]"#, "sliding_attention"),
         ] {
-            let said = parse(rest).unwrap_err().to_string();
-            assert!(said.contains(name) && said.contains("m/config.json"), "{said}");
+            let message = parse(rest).unwrap_err().to_string();
+            assert!(message.contains(name) && message.contains("m/config.json"), "{message}");
         }
-        let said = Config::parse("{\"model_type\":\"llama\"}", Path::new("c")).unwrap_err().to_string();
-        assert!(said.contains("`hidden_size` is missing"), "{said}");
+        let message = Config::parse("{\"model_type\":\"llama\"}", Path::new("c")).unwrap_err().to_string();
+        assert!(message.contains("`hidden_size` is missing"), "{message}");
     }
 }

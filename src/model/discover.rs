@@ -1,4 +1,4 @@
-//! Which models are on this machine, and which one a name means.
+//! Finds the models on this machine, and resolves names to them.
 //!
 //! Owns the search: the Hugging Face cache, plain folders, `.gguf` files. Reads configurations and headers, never weights.
 //! A model that cannot be used is listed with the reason, not hidden.
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// How deep a plain folder is searched.
 const DEPTH: usize = 4;
 
-/// The Hugging Face cache of this user, where it is: `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME/hub`, else
+/// The user's Hugging Face cache: `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME/hub`, else
 /// `~/.cache/huggingface/hub`. None if there is no such folder.
 #[must_use]
 pub fn hub_cache() -> Option<PathBuf> {
@@ -32,7 +32,7 @@ pub fn hub_cache() -> Option<PathBuf> {
 }
 
 /// Every model below the roots: a root is a Hugging Face cache, a folder of models, a model's folder or a `.gguf` file. The
-/// user's Hugging Face cache is searched too. In order of name; a path once.
+/// user's Hugging Face cache is searched too. Sorted by name, without duplicate paths.
 #[must_use]
 pub fn discover(roots: &[PathBuf]) -> Vec<ModelCard> {
     let mut seen = BTreeSet::new();
@@ -51,24 +51,24 @@ pub fn discover(roots: &[PathBuf]) -> Vec<ModelCard> {
     cards
 }
 
-/// The card of one folder or file. What is wrong with it stands in its `problem`.
+/// The card of one folder or file; `problem` says what is wrong with it.
 #[must_use]
 pub fn inspect(path: &Path) -> ModelCard {
     card(model_name(&path.display().to_string()), path)
 }
 
-/// Everything about a model that can be known without reading its numbers: configuration, tokenizer, chat template, and the
+/// Checks everything about a model except the values of its weights: configuration, tokenizer, chat template, and the
 /// names and shapes of its tensors.
 ///
 /// # Errors
-/// When it could not be loaded; the sentence names what is wrong.
+/// When it could not be loaded; the message says why.
 pub fn check(path: &Path) -> Result<ModelCard, Error> {
     if path.is_dir() && !path.join("config.json").is_file() {
         let why = "is not a model's folder: it has no config.json; name a folder that has one, or a .gguf file";
         return Err(Error::file(path, why));
     }
     let model = LanguageModel::open(path)?;
-    let mut weights = model.weights(&Device::Cpu, DType::F32)?.outlined();
+    let mut weights = model.weights(&Device::Cpu, DType::F32)?.shapes_only();
     let mut layer = None;
     for (name, shape) in model.config.tensors() {
         // A configuration with a huge layer count and no weights stops at its first missing layer.
@@ -83,11 +83,11 @@ pub fn check(path: &Path) -> Result<ModelCard, Error> {
     Ok(inspect(path))
 }
 
-/// The model a name means: a path as it stands, else the discovered model of that name, of that last part of a name, or the
-/// only one of a Hugging Face id.
+/// Resolves a name to a model: an existing path, else the only discovered model with that name, or with that last part of its
+/// name.
 ///
 /// # Errors
-/// When there is none, or more than one; the near ones are named.
+/// When there is none, or more than one; the message lists near names.
 pub fn resolve(name: &str, roots: &[PathBuf]) -> Result<ModelRef, Error> {
     let path = Path::new(name);
     if path.is_dir() || path.is_file() {
@@ -120,9 +120,9 @@ fn hint(name: &str, cards: &[ModelCard]) -> String {
     if cards.is_empty() {
         return "; there is none at all: `tiebreak models get smollm2` obtains a small one".into();
     }
-    let asked = name.to_lowercase();
+    let lower = name.to_lowercase();
     let mut near: Vec<&str> =
-        cards.iter().map(|c| c.name.as_str()).filter(|n| n.to_lowercase().contains(&asked)).collect();
+        cards.iter().map(|c| c.name.as_str()).filter(|n| n.to_lowercase().contains(&lower)).collect();
     if near.is_empty() {
         near.extend(crate::domain::nearest(name, cards.iter().map(|c| c.name.as_str())));
     }
@@ -167,7 +167,7 @@ fn hub(id: &str, snapshot: &Path, found: &mut Vec<(String, PathBuf)>) {
     found.extend(below.into_iter().map(|(name, path)| (format!("{id}/{name}"), path)));
 }
 
-/// The snapshot that `refs/main` names, else the last one in order of name.
+/// The snapshot that `refs/main` names, else the last by name.
 fn snapshot(repo: &Path) -> Option<PathBuf> {
     let all = repo.join("snapshots");
     if let Ok(revision) = std::fs::read_to_string(repo.join("refs/main")) {
@@ -181,7 +181,7 @@ fn snapshot(repo: &Path) -> Option<PathBuf> {
     paths.pop()
 }
 
-/// The path below its root; the last part alone for a root that is a model itself.
+/// The path below its root; only the last part if the root is itself a model.
 fn name_of(root: &Path, at: &Path) -> String {
     let at_stem = if at.is_file() { at.with_extension("") } else { at.to_path_buf() };
     match at_stem.strip_prefix(root) {
@@ -285,7 +285,7 @@ mod tests {
         assert!(resolve("acme/tiny", &roots).unwrap().path.ends_with("snapshots/abc"));
         assert_eq!(resolve("Tiny", &roots).unwrap().name, "acme/tiny");
         assert!(resolve(&tiny().display().to_string(), &roots).is_ok());
-        let said = resolve("acme/tine", &roots).unwrap_err().to_string();
-        assert!(said.contains("near it: acme/tiny"), "{said}");
+        let message = resolve("acme/tine", &roots).unwrap_err().to_string();
+        assert!(message.contains("near it: acme/tiny"), "{message}");
     }
 }

@@ -1,12 +1,12 @@
-//! The engine's errors: each one plain sentence that names the place and, where there is one, the remedy.
+//! The errors of model, nn, generate, train and evaluate: each message says where, what, and the remedy if there is one.
 
 use std::io;
 use std::path::Path;
 
-/// Why the engine could not do something.
+/// Why the operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file cannot be read or written, or does not hold what it should.
+    /// A file cannot be read or written, or has the wrong content.
     #[error("{path}: {why}")]
     File {
         /// The file.
@@ -14,30 +14,30 @@ pub enum Error {
         /// What is wrong with it and what to do.
         why: String,
     },
-    /// The disk, or the user's share of it, is full.
+    /// The disk or the user's quota is full.
     #[error("no space left on the disk for {path}: free some space and try again")]
     NoSpace {
         /// What was being written.
         path: String,
     },
-    /// A model asks for something that is not implemented.
+    /// A model needs something that is not implemented.
     #[error("{path}: {what} is not supported; {known}")]
     Unsupported {
-        /// Where it is asked for.
+        /// The file.
         path: String,
-        /// What is asked for, by its name.
+        /// What is needed, by name.
         what: String,
         /// What is supported instead.
         known: String,
     },
-    /// A tensor has another shape than the model's configuration says.
+    /// A tensor's shape is not the configuration's.
     #[error("{path}: the tensor {tensor} has shape {found:?}, but config.json asks for {expected:?}")]
     Shape {
         /// The file.
         path: String,
         /// The tensor.
         tensor: String,
-        /// The shape the configuration asks for.
+        /// The shape by the configuration.
         expected: Vec<usize>,
         /// The shape in the file.
         found: Vec<usize>,
@@ -55,17 +55,17 @@ pub enum Error {
     /// No such device.
     #[error("there is no device `{asked}` here; this build on this machine has {present}")]
     Device {
-        /// What was asked for.
+        /// The requested name.
         asked: String,
-        /// What is there.
+        /// The devices present.
         present: String,
     },
     /// No such model.
     #[error("no model `{name}` on this machine{hint}")]
     NoModel {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What is near it, or how to get one.
+        /// Near names, or how to get one.
         hint: String,
     },
     /// A chat template cannot be parsed or rendered.
@@ -84,23 +84,23 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
-    /// Something was asked of the engine that makes no sense; the sentence says what and what to do.
+    /// An invalid request; the message says what is wrong and what to do.
     #[error("{0}")]
     Asked(String),
-    /// A run stopped itself before an update, because what it would have learnt is wrong.
+    /// A run stopped itself before an update that would have been wrong.
     #[error("step {step}: {what} {remedy}")]
     Unsound {
         /// Updates made.
         step: u64,
-        /// What is the case, as a sentence.
+        /// What is wrong, as a sentence.
         what: String,
         /// What to do about it, as a sentence.
         remedy: String,
     },
-    /// A number that everything after it would be made of is infinite or none; the sentence says which.
+    /// A value that everything after it depends on is infinite or NaN; the message says which.
     #[error("{0}")]
     NotFinite(String),
-    /// The sink did not take an event.
+    /// The sink could not record an event.
     #[error("the run's log: {0}")]
     Sink(String),
     /// The tensor library failed.
@@ -109,13 +109,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether a device's memory ran out, as CUDA's and Metal's drivers say it; a smaller piece of the same work may fit.
+    /// Whether a device ran out of memory, by the messages of CUDA's and Metal's drivers; a smaller batch may fit.
     #[must_use]
     pub fn is_out_of_memory(&self) -> bool {
         use candle_core::Error::{Context, WithBacktrace, WithPath};
         let Self::Tensor(e) = self else { return false };
         let mut e = e;
-        // A backtrace names functions, and one of them may be called like this one.
+        // A backtrace contains function names, which may match the phrases below.
         while let WithBacktrace { inner, .. } | Context { inner, .. } | WithPath { inner, .. } = e {
             e = inner;
         }
@@ -125,13 +125,13 @@ impl Error {
             .any(|part| text.contains(part))
     }
 
-    /// What ran out of memory where nothing could be made smaller, with the remedy; others as they are.
+    /// Adds the remedy to an out-of-memory error; returns other errors unchanged.
     pub(crate) fn with_remedy(self) -> Self {
         if !self.is_out_of_memory() {
             return self;
         }
         Self::Asked(format!(
-            "the device's memory ran out ({self}); lower per_device_train_batch_size or max_length, or take a smaller model"
+            "the device ran out of memory ({self}); lower per_device_train_batch_size or max_length, or use a smaller model"
         ))
     }
 
@@ -155,7 +155,7 @@ impl Error {
     }
 }
 
-/// That tensors are missing, and which.
+/// Says which tensors are missing.
 fn lacking(count: usize, first: &str) -> String {
     match count {
         1 => format!("the tensor {first} is missing"),
@@ -168,21 +168,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_missing_tensor_is_one() {
-        let said = |count| Error::Missing { path: "m".into(), count, first: "a".into() }.to_string();
-        assert_eq!(said(1), "m: the tensor a is missing; the download may be incomplete");
-        assert_eq!(said(2), "m: 2 tensors are missing, the first is a; the download may be incomplete");
+    fn one_missing_tensor_is_singular() {
+        let message = |count| Error::Missing { path: "m".into(), count, first: "a".into() }.to_string();
+        assert_eq!(message(1), "m: the tensor a is missing; the download may be incomplete");
+        assert_eq!(message(2), "m: 2 tensors are missing, the first is a; the download may be incomplete");
     }
 
     #[test]
-    fn running_out_of_memory_is_told_from_other_failures() {
+    fn out_of_memory_is_distinguished_from_other_errors() {
         let tensor = |text: &str| Error::from(candle_core::Error::Msg(text.into()).bt());
         assert!(tensor("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")").is_out_of_memory());
         assert!(tensor("Failed to allocate buffer").is_out_of_memory());
         assert!(tensor("CublasError(CUBLAS_STATUS_ALLOC_FAILED)").is_out_of_memory());
         assert!(!tensor("shape mismatch in matmul").is_out_of_memory());
-        let said = tensor("Failed to allocate buffer").with_remedy().to_string();
-        assert!(said.contains("lower per_device_train_batch_size"), "{said}");
+        let message = tensor("Failed to allocate buffer").with_remedy().to_string();
+        assert!(message.contains("lower per_device_train_batch_size"), "{message}");
         assert!(!tensor("shape mismatch").with_remedy().to_string().contains("per_device_train_batch_size"));
         assert!(!Error::Asked("memory of a pair: out of memory".into()).is_out_of_memory());
     }

@@ -1,7 +1,7 @@
-//! The families of models, one file each: config fields and class defaults, the layer, tensor names, GGUF.
+//! The model families, one file each: config fields and class defaults, the layer, tensor names, GGUF.
 //!
-//! Owns the list of them, which the build script makes of the folder, and finding one by the name in a file. To add a family is
-//! to add its file: every backend, the packed decoder, the loader, merging and the memory formula read its `LayerSpec`.
+//! Owns their table, which the build script generates from the folder, and look-up by the name in a file. To add a family,
+//! add its file: every backend, the packed decoder, the loader, merging and the memory formula read its `LayerSpec`.
 
 pub use super::family_spec::{Defaults, Family, GgufFamily, TensorNames};
 
@@ -14,7 +14,7 @@ pub fn by_model_type(name: &str) -> Option<&'static Family> {
     FAMILIES.iter().copied().find(|family| family.model_types.contains(&name))
 }
 
-/// The family of a `general.architecture` in GGUF metadata.
+/// The family of a `general.architecture` in GGUF metadata; the first where several share one.
 #[must_use]
 pub fn by_gguf(architecture: &str) -> Option<&'static Family> {
     FAMILIES.iter().copied().find(|family| family.gguf.architecture == architecture)
@@ -29,7 +29,9 @@ pub fn known() -> String {
 /// The architectures that GGUF metadata may name, for messages.
 #[must_use]
 pub fn known_gguf() -> String {
-    listed(FAMILIES.iter().map(|family| family.gguf.architecture).collect())
+    let mut names: Vec<&str> = FAMILIES.iter().map(|family| family.gguf.architecture).collect();
+    names.dedup();
+    listed(names)
 }
 
 fn listed(mut names: Vec<&str>) -> String {

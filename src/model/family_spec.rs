@@ -1,4 +1,4 @@
-//! What a family of models is: how its files are recognised, what its layers compute, and how its tensors are named.
+//! The description of a model family: how its files are recognised, what its layers compute, and how its tensors are named.
 
 use crate::model::error::Error;
 use crate::model::fields::Fields;
@@ -10,13 +10,13 @@ pub struct Family {
     pub model_types: &'static [&'static str],
     /// The class that `architectures` in config.json names.
     pub class: &'static str,
-    /// What its layers compute where a file says nothing else.
+    /// What its layers compute by default.
     pub layer: fn() -> LayerSpec,
-    /// Reads from config.json what its layers compute, beside the activation.
+    /// Reads from config.json what its layers compute, except the activation.
     pub read: fn(&Fields<'_>, &mut LayerSpec) -> Result<(), Error>,
-    /// What its class has where config.json is silent.
+    /// Defaults of fields that config.json leaves out.
     pub defaults: Defaults,
-    /// Multiplies the embeddings of a model of that hidden width.
+    /// Factor on the embeddings, by hidden size.
     pub embedding_scale: fn(hidden: usize) -> f64,
     /// Its tensors.
     pub names: TensorNames,
@@ -44,36 +44,49 @@ impl std::fmt::Debug for Family {
     }
 }
 
-/// Defaults of a family's configuration class in `transformers`, which leaves some of them out of config.json.
+/// Defaults of a family's configuration class in `transformers`, for fields that config.json leaves out. A null is
+/// not a missing field. Token ids have no default here: they depend on the model's tokenizer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Defaults {
-    /// Key heads; none: as many as query heads.
+    /// Key heads (`num_key_value_heads`); none: as many as query heads.
     pub kv_heads: Option<usize>,
-    /// Width of a head; none: the hidden width shared by the query heads.
+    /// Width of a head (`head_dim`); none: the hidden width divided by the query heads.
     pub head_dim: Option<usize>,
-    /// Base of the rotary frequencies.
+    /// Longest context in tokens (`max_position_embeddings`).
+    pub context: usize,
+    /// Width of the attention window (`sliding_window`); none: full attention.
+    pub sliding_window: Option<usize>,
+    /// Base of the RoPE frequencies (`rope_theta`).
     pub rope_theta: f64,
-    /// Epsilon of the norms.
+    /// Epsilon of the norms (`rms_norm_eps`).
     pub rms_eps: f64,
-    /// Whether the head is the embedding.
+    /// Whether the head is tied to the embedding (`tie_word_embeddings`).
     pub tied: bool,
 }
 
 impl Defaults {
-    /// Llama's.
-    pub const LLAMA: Self = Self { kv_heads: None, head_dim: None, rope_theta: 10_000.0, rms_eps: 1e-6, tied: false };
+    /// `LlamaConfig`'s (`models/llama/configuration_llama.py`).
+    pub const LLAMA: Self = Self {
+        kv_heads: None,
+        head_dim: None,
+        context: 2048,
+        sliding_window: None,
+        rope_theta: 10_000.0,
+        rms_eps: 1e-6,
+        tied: false,
+    };
 }
 
-/// What GGUF files of a family are like.
+/// The GGUF files of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GgufFamily {
-    /// `general.architecture`, which its metadata keys begin with.
+    /// `general.architecture`, the prefix of its metadata keys.
     pub architecture: &'static str,
-    /// Whether rows (2i, 2i+1) of a head of q and k are a rotary pair, as in Llama's files; else (i, i + head_dim/2).
+    /// Whether rows (2i, 2i+1) of a head of q and k are a RoPE pair, as in Llama's files; else (i, i + head_dim/2).
     pub interleaved: bool,
 }
 
-/// Names of tensors. Those of a layer follow its number.
+/// Tensor names. Those of a layer follow its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TensorNames {
     /// (V, H).
@@ -82,7 +95,7 @@ pub struct TensorNames {
     pub last_norm: TensorName,
     /// (V, H).
     pub head: TensorName,
-    /// What comes before a layer's number.
+    /// The prefix of a layer's number.
     pub layer: TensorName,
     /// Before attention.
     pub attention_norm: TensorName,

@@ -1,25 +1,25 @@
-//! The fields of a config.json, with errors that name file and field.
+//! Reads the fields of a config.json, with errors that name file and field.
 
 use super::error::Error;
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// A config.json in reading.
+/// A parsed config.json.
 pub struct Fields<'a> {
     /// The file, for messages.
     pub(crate) path: &'a Path,
-    /// What is in it.
+    /// Its fields.
     pub(crate) map: &'a Map<String, Value>,
 }
 
 impl Fields<'_> {
-    /// The field, if it is there and not null.
+    /// The field, if present and not null.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.map.get(key).filter(|v| !v.is_null())
     }
 
-    /// A positive whole number.
+    /// A positive integer.
     ///
     /// # Errors
     /// When it is missing or something else.
@@ -27,18 +27,18 @@ impl Fields<'_> {
         self.size_if(key)?.ok_or_else(|| Error::file(self.path, format!("the field `{key}` is missing")))
     }
 
-    /// A positive whole number, if the field is there and not null.
+    /// A positive integer, if the field is present and not null.
     ///
     /// # Errors
     /// When it is something else.
     pub fn size_if(&self, key: &str) -> Result<Option<usize>, Error> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let size = value.as_u64().filter(|n| (1..=1 << 32).contains(n)).map(|n| n as usize);
-        let wrong = || Error::file(self.path, format!("the field `{key}` is {value}, not a positive whole number"));
+        let wrong = || Error::file(self.path, format!("the field `{key}` is {value}, not a positive integer"));
         size.ok_or_else(wrong).map(Some)
     }
 
-    /// As [`Fields::size_if`]; where the field is missing what the class has by default. Null means none.
+    /// As [`Fields::size_if`], with the class's default for a missing field. Null means none.
     ///
     /// # Errors
     /// As [`Fields::size_if`].
@@ -60,13 +60,13 @@ impl Fields<'_> {
         }
     }
 
-    /// A switch.
+    /// A boolean.
     #[must_use]
     pub fn flag(&self, key: &str, default: bool) -> bool {
         self.get(key).and_then(Value::as_bool).unwrap_or(default)
     }
 
-    /// That something asked for here is not implemented.
+    /// The error that `what` is not implemented.
     pub fn refuse(&self, what: impl Into<String>, known: &str) -> Error {
         Error::unsupported(self.path, what, known)
     }

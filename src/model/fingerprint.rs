@@ -1,7 +1,7 @@
-//! The fingerprint of a model on disk: SHA-256 of every byte of every file that decides what it computes or reads.
+//! The fingerprint of a model on disk: SHA-256 of every file that affects what it computes or how it tokenises.
 //!
-//! Owns which files these are, and a cache of digests, so that gigabytes are hashed once. Refuses to trust an entry of that
-//! cache whose file has another length, inode, or time of change; a digest that may be out of date is not kept at all.
+//! Owns the list of these files, and a cache of digests, so that gigabytes are hashed once. Refuses a cache entry
+//! whose file has another length, inode, or ctime; a digest that may be out of date is not cached.
 
 use super::error::Error;
 use super::gguf::Gguf;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Files of a folder that decide how it is read, beside the weights; those that are there count.
+/// Files besides the weights that affect a model; those present count.
 const COMPANIONS: [&str; 8] = [
     "config.json",
     "generation_config.json",
@@ -32,19 +32,18 @@ const COMPANIONS: [&str; 8] = [
 ];
 /// Bytes read at a time.
 const PIECE: usize = 4 << 20;
-/// How often it is said how far the hashing is.
-const TELL_EVERY: Duration = Duration::from_millis(200);
-/// A file changed this recently may change again within one tick of the file system's clock: its digest is not kept.
+/// Interval of progress reports.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
+/// A file changed more recently may change again within one tick of the file system's clock: its digest is not cached.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// Fingerprints with the cache of file digests behind them.
+/// Computes fingerprints, with a cache of file digests.
 #[derive(Debug, Clone, Default)]
 pub struct Fingerprints {
     cache: Option<PathBuf>,
 }
 
-/// What makes a cached digest good: the file it was made of, as the file system describes it. The time of change (`ctime`) is
-/// there because a program can set the time of modification back.
+/// Validates a cached digest: the file's metadata. It includes ctime because a program can set mtime back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
     path: PathBuf,
@@ -62,17 +61,17 @@ struct Entry {
 }
 
 impl Fingerprints {
-    /// Fingerprints that keep the digests of files in the folder `cache`. [`Fingerprints::default`] keeps nothing.
+    /// Caches digests of files in the folder `cache`. [`Fingerprints::default`] caches nothing.
     #[must_use]
     pub fn new(cache: &Path) -> Self {
         Self { cache: Some(cache.into()) }
     }
 
-    /// The fingerprint of the Hugging Face folder or `.gguf` file at `path`; `name` is the path as the specification writes it.
-    /// `watch(done, total)` hears how many bytes are hashed of those that have to be; nothing is said of a model in the cache.
+    /// The fingerprint of the Hugging Face folder or `.gguf` file at `path`; `name` is the path in the specification.
+    /// `watch(done, total)` receives the bytes hashed and to hash; it is not called if all digests are cached.
     ///
     /// # Errors
-    /// When a file is missing, cannot be read, or changes meanwhile; or what `watch` returns.
+    /// When a file is missing, unreadable, or changes meanwhile; or the error of `watch`.
     pub fn of(
         &self,
         name: &str,
@@ -99,7 +98,7 @@ impl Fingerprints {
         })
     }
 
-    /// The digests of files in their order: from the cache, or hashed by as many threads as there are cores.
+    /// The digests of files in order: from the cache, or hashed by one thread per core.
     fn digests(
         &self,
         paths: &[PathBuf],
@@ -119,26 +118,26 @@ impl Fingerprints {
                 let (send, open, next, done, ended) = (send.clone(), &open, &next, &done, &ended);
                 scope.spawn(move || {
                     while let Some(i) = open.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        // Nobody listens any more when the watcher has refused.
+                        // The receiver is gone if the watcher returned an error.
                         let _ = send.send((*i, self.hash(&paths[*i], done, ended)));
                     }
                 });
             }
             drop(send);
             let mut hashed = Vec::new();
-            let mut told = Ok(());
+            let mut watched = Ok(());
             loop {
-                match receive.recv_timeout(TELL_EVERY) {
+                match receive.recv_timeout(REPORT_EVERY) {
                     Ok(one) => hashed.push(one),
-                    Err(std::sync::mpsc::RecvTimeoutError::Timeout) if told.is_ok() => {
-                        told = watch(done.load(Ordering::Relaxed), total);
-                        ended.store(told.is_err(), Ordering::Relaxed);
+                    Err(std::sync::mpsc::RecvTimeoutError::Timeout) if watched.is_ok() => {
+                        watched = watch(done.load(Ordering::Relaxed), total);
+                        ended.store(watched.is_err(), Ordering::Relaxed);
                     }
                     Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
                     Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
                 }
             }
-            told.map(|()| hashed)
+            watched.map(|()| hashed)
         })?;
         for (i, digest) in hashed {
             found[i] = Some(digest?);
@@ -147,7 +146,7 @@ impl Fingerprints {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// Hashes a file, and keeps the digest where it is certain to stay right.
+    /// Hashes a file, and caches the digest if it cannot be stale.
     fn hash(&self, path: &Path, done: &AtomicU64, ended: &AtomicBool) -> Result<FileDigest, Error> {
         let fail = |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"));
         let before = stamp(path)?;
@@ -174,32 +173,34 @@ impl Fingerprints {
     }
 
     fn cached(&self, stamp: &Stamp) -> Option<FileDigest> {
-        let text = std::fs::read(self.place(stamp)?).ok()?;
+        let text = std::fs::read(self.cache_file(stamp)?).ok()?;
         let entry: Entry = serde_json::from_slice(&text).ok()?;
         (entry.stamp == *stamp).then_some(FileDigest { size: stamp.size, sha256: entry.sha256 })
     }
 
-    /// Keeps a digest. A cache that cannot be written costs time next time, nothing else.
+    /// Caches a digest. A cache that cannot be written only costs time on the next call.
     fn keep(&self, entry: &Entry) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i128);
         let age = now - entry.stamp.changed_ns.max(entry.stamp.modified_ns);
-        let Some(place) = self.place(&entry.stamp).filter(|_| age >= SETTLED.as_nanos() as i128) else { return };
-        let Some(dir) = place.parent() else { return };
+        let Some(file_path) = self.cache_file(&entry.stamp).filter(|_| age >= SETTLED.as_nanos() as i128) else {
+            return;
+        };
+        let Some(dir) = file_path.parent() else { return };
         let Ok(text) = serde_json::to_vec(entry) else { return };
         let _ = std::fs::create_dir_all(dir).and_then(|()| tempfile_in(dir)).and_then(|(part, mut file)| {
             file.write_all(&text)?;
-            std::fs::rename(part, &place)
+            std::fs::rename(part, &file_path)
         });
     }
 
-    /// One file of the cache for every path.
-    fn place(&self, stamp: &Stamp) -> Option<PathBuf> {
+    /// The cache file of a path.
+    fn cache_file(&self, stamp: &Stamp) -> Option<PathBuf> {
         let name = hex::encode(Sha256::digest(stamp.path.as_os_str().as_encoded_bytes()));
         Some(self.cache.as_ref()?.join(format!("{name}.json")))
     }
 }
 
-/// A private file that nobody else writes to.
+/// A private temporary file.
 fn tempfile_in(dir: &Path) -> std::io::Result<(PathBuf, File)> {
     use std::os::unix::fs::OpenOptionsExt;
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -211,7 +212,7 @@ fn tempfile_in(dir: &Path) -> std::io::Result<(PathBuf, File)> {
 
 fn stamp(path: &Path) -> Result<Stamp, Error> {
     let fail = |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"));
-    // The real path: a link that points elsewhere is another file.
+    // The real path: a link that was redirected is another file.
     let real = path.canonicalize().map_err(fail)?;
     let meta: Metadata = std::fs::metadata(&real).map_err(fail)?;
     let ns = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
@@ -225,7 +226,7 @@ fn stamp(path: &Path) -> Result<Stamp, Error> {
     })
 }
 
-/// The fingerprint as one hash: what depends on the whole model is kept under it.
+/// The fingerprint as one hash: the key for what depends on the whole model.
 #[must_use]
 pub fn identity(model: &ModelInput) -> String {
     let mut hash = Sha256::new();
@@ -278,8 +279,8 @@ mod tests {
             [("model.safetensors", len / 2 + 777), ("model.safetensors", len - 1), ("tokenizer.json", 4000)]
         {
             flip(&path.join(file), at);
-            let said = first.differences(&now());
-            assert_eq!(said.iter().map(|d| d.file.as_str()).collect::<Vec<_>>(), [file]);
+            let differences = first.differences(&now());
+            assert_eq!(differences.iter().map(|d| d.file.as_str()).collect::<Vec<_>>(), [file]);
             assert_ne!(identity(&now()), identity(&first));
             flip(&path.join(file), at);
         }
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_hashed_once_and_again_when_it_was_touched() {
+    fn a_file_is_hashed_once_and_again_after_a_change() {
         let (dir, path) = model();
         let kept = Fingerprints::new(&dir.path().join("cache"));
         let weights = path.join("model.safetensors");
@@ -299,8 +300,8 @@ mod tests {
         let entries: Vec<PathBuf> =
             std::fs::read_dir(dir.path().join("cache")).unwrap().map(|e| e.unwrap().path()).collect();
         assert_eq!(entries.len(), first.files.len());
-        // What the cache says is taken as it is: nothing is read.
-        let place = kept.place(&stamp(&weights).unwrap()).unwrap();
+        // A valid cache entry is used without reading the file.
+        let place = kept.cache_file(&stamp(&weights).unwrap()).unwrap();
         let mut entry: Entry = serde_json::from_slice(&std::fs::read(&place).unwrap()).unwrap();
         entry.sha256 = "from the cache".into();
         std::fs::write(&place, serde_json::to_vec(&entry).unwrap()).unwrap();
@@ -313,13 +314,13 @@ mod tests {
         assert_eq!(first.differences(&now).len(), 1);
         assert_ne!(now.files["model.safetensors"].sha256, "from the cache");
         age(&weights);
-        // An entry that does not read is no entry.
+        // An unreadable entry is ignored.
         std::fs::write(&place, "{").unwrap();
         assert_eq!(kept.of("m", &path, |_, _| Ok(())).unwrap(), now);
     }
 
     #[test]
-    fn a_watcher_ends_the_hashing() {
+    fn an_error_of_the_watcher_stops_the_hashing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("big");
         // Sparse: a tebibyte that nobody could hash while this test runs.
@@ -328,7 +329,7 @@ mod tests {
             assert!(done < total && total == 1 << 40);
             Err(Error::Sink("told to end".into()))
         };
-        let said = Fingerprints::default().digests(&[path], &mut { refuse }).unwrap_err().to_string();
-        assert!(said.contains("told to end"), "{said}");
+        let message = Fingerprints::default().digests(&[path], &mut { refuse }).unwrap_err().to_string();
+        assert!(message.contains("told to end"), "{message}");
     }
 }

@@ -1,8 +1,8 @@
 //! GGUF files: metadata, tensors and the tokenizer inside.
 //!
 //! Owns the container format (version 2 and 3, little endian) and its mapping to Hugging Face names and rotary order. Every
-//! length is checked against the bytes that are there before anything is allocated, so that a malformed file is one sentence.
-//! Refuses tensor types, architectures and pre-tokenizers that are not implemented, by their names.
+//! length is checked against the file's size before anything is allocated, so that a malformed file is one error message.
+//! Refuses unimplemented tensor types, architectures and pre-tokenizers by name.
 
 use super::config::{Config, RopeScaling};
 use super::error::Error;
@@ -14,9 +14,9 @@ use candle_core::{Device, Tensor};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use tiebreak_kernels::packed::{Coding, Matrix};
+use tiebreak_kernels::packed::{Matrix, QuantFormat};
 
-/// An opened GGUF file. Tensors are read from the mapped file when they are asked for.
+/// An opened GGUF file. Tensors are read from the mapped file on demand.
 pub struct Gguf {
     path: PathBuf,
     bytes: memmap2::Mmap,
@@ -25,7 +25,7 @@ pub struct Gguf {
 }
 
 struct Entry {
-    /// Rows first, as in Hugging Face.
+    /// Outermost dimension first, as in Hugging Face.
     shape: Vec<usize>,
     kind: u32,
     start: usize,
@@ -59,7 +59,7 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    /// A count of things that take at least `least` bytes each.
+    /// A count of items of at least `least` bytes each.
     fn count(&mut self, least: usize) -> Result<usize, String> {
         let n = self.u64()?;
         if n > (self.bytes.len() / least) as u64 {
@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Name, block length and bytes a block of the tensor types that can be read.
+/// Name, block length and bytes per block of the supported tensor types.
 fn block(kind: u32) -> Result<(GgmlDType, usize, usize), String> {
     Ok(match kind {
         0 => (GgmlDType::F32, 1, 4),
@@ -134,7 +134,7 @@ impl Gguf {
     /// Opens a file and reads its header.
     ///
     /// # Errors
-    /// When it is no GGUF file, is cut off, or holds a tensor type that is not supported.
+    /// When it is not a GGUF file, is truncated, or has an unsupported tensor type.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file = std::fs::File::open(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
         // SAFETY: mapped read-only; changing a model's file while it is in use is outside the contract.
@@ -169,7 +169,7 @@ impl Gguf {
         self.text("tokenizer.chat_template")
     }
 
-    /// Numbers in all tensors.
+    /// The number of parameters.
     #[must_use]
     pub fn parameters(&self) -> u64 {
         self.tensors.values().map(|t| t.shape.iter().product::<usize>() as u64).sum()
@@ -214,7 +214,7 @@ impl Gguf {
             return Err(Error::file(&self.path, why));
         }
         if let Some(n) = size("rope.dimension_count").ok().filter(|n| *n != head_dim) {
-            let what = format!("rotary positions on {n} of {head_dim} head dimensions");
+            let what = format!("RoPE on {n} of {head_dim} head dimensions");
             return Err(Error::unsupported(&self.path, what, "only full rotary heads are implemented"));
         }
         let vocab = match self.tensors.get("token_embd.weight").map(|t| t.shape.as_slice()) {
@@ -252,7 +252,7 @@ impl Gguf {
         })
     }
 
-    /// Whether there is a tensor under that Hugging Face name.
+    /// Whether there is a tensor of that Hugging Face name.
     #[must_use]
     pub fn has(&self, name: &str, config: &Config) -> bool {
         gguf_name(name, config).is_some_and(|n| self.tensors.contains_key(&n))
@@ -271,11 +271,11 @@ impl Gguf {
     pub fn load(&self, name: &str, config: &Config) -> Result<Tensor, Error> {
         let missing = || Error::Missing { path: self.path.display().to_string(), count: 1, first: name.to_owned() };
         let tensor = self.read(&gguf_name(name, config).ok_or_else(missing)?)?;
-        // Where the model adds something to its norms, the file holds the sums.
+        // If the model adds an offset to its norms, the file stores the sums.
         if config.layer.norm_offset != 0.0 && config.is_norm(name) {
             return Ok((tensor - config.layer.norm_offset)?);
         }
-        let Some(heads) = turned_heads(name, config) else { return Ok(tensor) };
+        let Some(heads) = interleaved_heads(name, config) else { return Ok(tensor) };
         // llama.cpp pairs rows (2i, 2i+1) of a head, Hugging Face pairs (i, i + head_dim/2).
         let mut shape = tensor.dims().to_vec();
         let rows = shape[0];
@@ -284,40 +284,40 @@ impl Gguf {
             let why = format!("the tensor {name} has {rows} rows, which {heads} heads do not share evenly");
             return Err(Error::file(&self.path, why));
         }
-        let turned = tensor.reshape((heads, rows / heads / 2, 2, rest))?.transpose(1, 2)?.contiguous()?;
+        let reordered = tensor.reshape((heads, rows / heads / 2, 2, rest))?.transpose(1, 2)?.contiguous()?;
         shape[0] = rows;
-        Ok(turned.reshape(shape)?)
+        Ok(reordered.reshape(shape)?)
     }
 
-    /// The tensor of that Hugging Face name, (out, width), as it is coded in the file; none where it is of floats.
+    /// The tensor of that Hugging Face name, (out, width), in its quantised format; none if it is of floats.
     ///
     /// # Errors
     /// When it is missing or does not fit.
     pub(crate) fn packed(&self, name: &str, config: &Config) -> Result<Option<Matrix>, Error> {
         let missing = || Error::Missing { path: self.path.display().to_string(), count: 1, first: name.to_owned() };
         let entry = gguf_name(name, config).and_then(|n| self.tensors.get(&n)).ok_or_else(missing)?;
-        let coding = match entry.kind {
-            2 => Coding::Q4_0,
-            3 => Coding::Q4_1,
-            8 => Coding::Q8_0,
-            12 => Coding::Q4K,
-            14 => Coding::Q6K,
+        let format = match entry.kind {
+            2 => QuantFormat::Q4_0,
+            3 => QuantFormat::Q4_1,
+            8 => QuantFormat::Q8_0,
+            12 => QuantFormat::Q4K,
+            14 => QuantFormat::Q6K,
             _ => return Ok(None),
         };
         let damaged = || Error::file(&self.path, format!("the tensor {name} does not fit its shape"));
         let [out, width] = *entry.shape.as_slice() else { return Err(damaged()) };
-        let turned = turned_heads(name, config);
-        if turned.is_some_and(|heads| out % (2 * heads) != 0) {
+        let heads = interleaved_heads(name, config);
+        if heads.is_some_and(|heads| out % (2 * heads) != 0) {
             return Err(damaged());
         }
         // As in [`Gguf::load`]: row (head, j, i) of Hugging Face, j of 2, is row (head, i, j) of the file.
         let from = |o: usize| {
-            let Some(heads) = turned else { return o };
+            let Some(heads) = heads else { return o };
             let (rows, half) = (out / heads, out / heads / 2);
             o / rows * rows + o % half * 2 + o % rows / half
         };
         let bytes = &self.bytes[entry.start..entry.start + entry.len];
-        Matrix::blocks(coding, bytes, out, width, from).map(Some).ok_or_else(damaged)
+        Matrix::blocks(format, bytes, out, width, from).map(Some).ok_or_else(damaged)
     }
 
     fn floats(&self, name: &str) -> Result<Vec<f32>, Error> {
@@ -328,13 +328,13 @@ impl Gguf {
         let missing = || Error::Missing { path: self.path.display().to_string(), count: 1, first: name.to_owned() };
         let entry = self.tensors.get(name).ok_or_else(missing)?;
         let (dtype, ..) = block(entry.kind).map_err(|why| Error::file(&self.path, why))?;
-        // Copied, since the file's offsets need not be aligned as the block types are.
+        // Copied, since the file's offsets may not be aligned for the block types.
         let raw = self.bytes[entry.start..entry.start + entry.len].to_vec();
         let q = qtensor_from_ggml(dtype, &raw, entry.shape.clone(), &Device::Cpu)?;
         Ok(q.dequantize(&Device::Cpu)?)
     }
 
-    /// Whether the tokenizer inside can be used, without building it.
+    /// Checks that the tokenizer is supported, without building it.
     ///
     /// # Errors
     /// When its model or pre-tokenizer is not implemented.
@@ -342,7 +342,7 @@ impl Gguf {
         self.pre().map(drop)
     }
 
-    /// The pre-tokenizer's name, what it stands for, and whether whole words skip the merges.
+    /// The pre-tokenizer's name and definition, and whether whole words skip the merges.
     fn pre(&self) -> Result<(&str, Value, bool), Error> {
         let model = self.text("tokenizer.ggml.model").unwrap_or("missing");
         if model != "gpt2" {
@@ -371,7 +371,7 @@ impl Gguf {
         for (id, token) in tokens.iter().enumerate() {
             let text = token.as_str().ok_or_else(|| fail(format!("token {id} is not a text")))?;
             vocab.insert(text.to_owned(), id.into());
-            // 3 is a control token, 4 one that the model's makers added.
+            // 3 is a control token, 4 a user-defined one.
             let kind = kinds.and_then(|k| k.get(id)).and_then(Value::as_u64).unwrap_or(1);
             if kind == 3 || kind == 4 {
                 added.push(json!({"id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false,
@@ -463,8 +463,8 @@ fn header(bytes: &[u8]) -> Result<Header, String> {
     Ok((meta, tensors))
 }
 
-/// The heads of a tensor whose rows the file has in llama.cpp's rotary order.
-fn turned_heads(name: &str, config: &Config) -> Option<usize> {
+/// The heads of a tensor whose rows are in llama.cpp's RoPE order.
+fn interleaved_heads(name: &str, config: &Config) -> Option<usize> {
     let (_, part) = config.named(name).filter(|_| config.family.gguf.interleaved)?;
     let [q, k, ..] = config.family.names.linears;
     if part == q { Some(config.heads) } else { (part == k).then_some(config.kv_heads) }
@@ -479,7 +479,7 @@ fn gguf_name(name: &str, config: &Config) -> Option<String> {
     })
 }
 
-/// The pre-tokenizer that a `tokenizer.ggml.pre` stands for, and whether whole words in the vocabulary skip the merges.
+/// The pre-tokenizer of a `tokenizer.ggml.pre`, and whether whole words in the vocabulary skip the merges.
 fn pre_tokenizer(pre: &str) -> Option<(Value, bool)> {
     const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
     let level =
@@ -493,8 +493,8 @@ fn pre_tokenizer(pre: &str) -> Option<(Value, bool)> {
         sequence(vec![split(&pattern), level(false)])
     };
     Some(match pre {
-        // llama.cpp splits every digit off first and then applies GPT-2's pattern, as SmolLM2's published tokenizer.json does:
-        // the blanks before a digit then stay together.
+        // llama.cpp first splits off every digit, then applies GPT-2's pattern, as SmolLM2's published tokenizer.json does:
+        // spaces before a digit then stay together.
         "smollm" => (sequence(vec![json!({"type": "Digits", "individual_digits": true}), level(true)]), false),
         "gpt-2" => (level(true), false),
         "llama-bpe" => (words(r"\p{N}{1,3}"), true),

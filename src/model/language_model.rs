@@ -1,6 +1,6 @@
-//! A model on disk: configuration, tokenizer, chat template, and the way to its weights.
+//! A model on disk: configuration, tokenizer, chat template, and access to its weights.
 //!
-//! Owns the meaning of a path: a Hugging Face folder or a `.gguf` file. Opening reads no weights. Refuses a chat prompt on a
+//! Owns opening a path: a Hugging Face folder or a `.gguf` file. Opening reads no weights. Refuses a chat prompt for a
 //! model without a chat template.
 
 use super::config::Config;
@@ -14,11 +14,11 @@ use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// A model that can be tokenised for, and loaded.
+/// An opened model: ready to tokenise, and to load weights.
 pub struct LanguageModel {
     /// The folder or file.
     pub path: PathBuf,
-    /// What it is made of.
+    /// Its configuration.
     pub config: Config,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
@@ -26,12 +26,12 @@ pub struct LanguageModel {
     pub template: Option<Template>,
 }
 
-/// How texts become tokens: what a score means only together with.
+/// How texts become tokens. Scores are comparable only with equal encoding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reading {
-    /// The chat template's source; none for plain texts alone. A conversation ends as the template ends it.
+    /// The chat template's source, which also ends conversations; none for plain texts only.
     pub template: Option<String>,
-    /// What plain texts end in.
+    /// The end token's text of plain texts.
     pub end_of_text: Option<String>,
     /// Hash of the tokenizer.
     pub tokenizer: String,
@@ -41,7 +41,7 @@ impl LanguageModel {
     /// Opens a Hugging Face folder or a `.gguf` file without reading its weights.
     ///
     /// # Errors
-    /// When something is missing, malformed or not supported; the sentence names it.
+    /// When something is missing, malformed or not supported; the message names it.
     pub fn open(path: &Path) -> Result<Self, Error> {
         if path.is_dir() {
             let config = Config::read(path)?;
@@ -63,15 +63,17 @@ impl LanguageModel {
         Ok(Self { path: path.into(), config, tokenizer, template })
     }
 
-    /// The model as a run reads it that was launched at that local date and time (`2026-11-28T22:55:28`): its chat template
-    /// prints no other. None leaves it at the time at which it was opened.
+    /// Sets the date that the chat template prints: the local time of a run's launch (`2026-11-28T22:55:28`). None keeps the time
+    /// of opening.
     ///
     /// # Errors
-    /// When that is no date.
+    /// When it is not a date.
     pub fn dated(mut self, date: Option<&str>) -> Result<Self, Error> {
         if let (Some(template), Some(text)) = (&mut self.template, date) {
             template.set_date(text.parse().map_err(|e| {
-                Error::Asked(format!("the date `{text}` of the run is no date like 2026-11-28T22:55:28: {e}"))
+                Error::Asked(format!(
+                    "invalid date `{text}` of the run: expected a date like 2026-11-28T22:55:28 ({e})"
+                ))
             })?);
         }
         Ok(self)
@@ -102,8 +104,8 @@ impl LanguageModel {
         template.render(messages, add_generation_prompt)
     }
 
-    /// The tokens of a prompt, ready for the model to continue: a conversation through the template with the head of the
-    /// assistant's turn, plain text with whatever the tokenizer puts before a text.
+    /// The tokens of a prompt for the model to continue: a conversation rendered by the template with the generation
+    /// prompt, or plain text with the tokenizer's own prefix.
     ///
     /// # Errors
     /// When the template or the tokenizer refuses it.
@@ -114,10 +116,10 @@ impl LanguageModel {
         }
     }
 
-    /// The way in which this model's texts become tokens.
+    /// How this model's texts become tokens.
     ///
     /// # Errors
-    /// When the tokenizer does not write.
+    /// When the tokenizer cannot be serialised.
     pub fn reading(&self) -> Result<Reading, Error> {
         let mut tokenizer = Fold64::default();
         tokenizer.add(self.tokenizer.to_json()?.as_bytes());
@@ -135,7 +137,7 @@ mod tests {
     use crate::train::Encode;
 
     #[test]
-    fn an_answer_follows_its_prompt_and_ends_in_the_end_token() {
+    fn a_completion_follows_its_prompt_and_ends_with_the_end_token() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama");
         let model = LanguageModel::open(&dir).unwrap();
         let chat = PromptBody::user("Hello");
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn whitespace_behind_the_end_of_a_turn_is_no_part_of_it() {
+    fn whitespace_after_the_end_of_a_turn_is_not_part_of_it() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama");
         let model = LanguageModel::open(&dir).unwrap();
         let separator = |text: &str| model.separator(&model.tokenizer.encode(text, false).unwrap());

@@ -1,11 +1,11 @@
-//! A decoder layer as data: where its norms are, what its feed-forward computes, and the parts it is made of.
+//! A decoder layer as data: its norms, its feed-forward's activation, and its parts.
 //!
 //! Owns [`LayerSpec`], which every backend, the packed decoder, the loader, merging and the memory formula interpret, and
-//! [`LayerParts`], one shape for a layer's parameters whatever holds them. Refuses to know families and files.
+//! [`LayerParts`], a layer's parameters in any representation. Refuses to know families and files.
 
 pub use tiebreak_kernels::gate::Activation;
 
-/// Where a norm stands around attention and around the feed-forward, x being the residual stream and f the block.
+/// Norm placement around attention and the feed-forward: x is the residual stream and f the block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormPlacement {
     /// x + f(norm(x)), as in Llama.
@@ -17,13 +17,13 @@ pub enum NormPlacement {
 }
 
 impl NormPlacement {
-    /// Whether a norm stands before the block.
+    /// Whether there is a norm before the block.
     #[must_use]
     pub fn before(self) -> bool {
         self != Self::Post
     }
 
-    /// Whether a norm stands after the block.
+    /// Whether there is a norm after the block.
     #[must_use]
     pub fn after(self) -> bool {
         self != Self::Pre
@@ -35,31 +35,31 @@ impl NormPlacement {
 pub enum QkNorm {
     /// None.
     No,
-    /// On each head, before the rotation, as in Qwen3.
+    /// On each head, before RoPE, as in Qwen3.
     Head,
     /// Over all heads at once, as in OLMo 2.
     Width,
 }
 
-/// Which layers rotate queries and keys by their positions.
+/// Which layers apply RoPE to queries and keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RopeLayers {
     /// Every one.
     All,
-    /// Those that are `true`; layers behind the list rotate too.
+    /// Those that are `true`; layers beyond the list do too.
     Listed(Vec<bool>),
 }
 
 /// What the layers of a decoder compute. The default is Llama's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerSpec {
-    /// Where the norms stand.
+    /// Where the norms are.
     pub norms: NormPlacement,
-    /// Added to the weight of every norm, the final one too: 1 in Gemma.
+    /// Offset on the weight of every norm, including the final one: 1 in Gemma.
     pub norm_offset: f64,
     /// The norm on queries and keys.
     pub qk_norm: QkNorm,
-    /// On the gate of the feed-forward.
+    /// Activation of the feed-forward's gate.
     pub activation: Activation,
     /// Bias on q, k and v.
     pub qkv_bias: bool,
@@ -67,7 +67,7 @@ pub struct LayerSpec {
     pub o_bias: bool,
     /// Bias in the feed-forward layer.
     pub mlp_bias: bool,
-    /// Which layers have rotary positions.
+    /// Which layers have RoPE.
     pub rope: RopeLayers,
 }
 
@@ -88,7 +88,7 @@ impl Default for LayerSpec {
 }
 
 impl LayerSpec {
-    /// Whether layer `i` rotates queries and keys.
+    /// Whether layer `i` applies RoPE.
     #[must_use]
     pub fn rotates(&self, i: usize) -> bool {
         match &self.rope {
@@ -98,7 +98,7 @@ impl LayerSpec {
     }
 }
 
-/// The activations by their names in config.json, the first of each activation its own.
+/// The activations by their names in config.json; the first name of each is the canonical one.
 const ACTIVATIONS: [(&str, Activation); 8] = [
     ("silu", Activation::Silu),
     ("swish", Activation::Silu),
@@ -140,7 +140,7 @@ pub struct TensorName {
 /// A linear module of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinearSpec {
-    /// Its place in [`LINEARS`](super::tune::LINEARS).
+    /// Its index in [`LINEARS`](super::tune::LINEARS).
     pub index: usize,
     /// Its name below the layer.
     pub name: TensorName,
@@ -157,33 +157,33 @@ pub struct LinearSpec {
 pub struct NormSpec {
     /// Its name below the layer.
     pub name: TensorName,
-    /// Numbers in its weight.
+    /// Length of its weight.
     pub width: usize,
 }
 
-/// Makes the parts of a layer, one after another in the model's order.
+/// Reads the parts of a layer in the model's order.
 pub trait LayerReader {
-    /// What becomes of a linear module.
+    /// A linear module.
     type Linear;
-    /// What becomes of a norm.
+    /// A norm.
     type Norm;
-    /// Why a part cannot be made.
+    /// Why a part cannot be read.
     type Error;
 
     /// A linear module.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be read.
     fn linear(&mut self, spec: &LinearSpec) -> Result<Self::Linear, Self::Error>;
 
     /// A norm.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be read.
     fn norm(&mut self, spec: &NormSpec) -> Result<Self::Norm, Self::Error>;
 }
 
-/// The parameters of a layer, by what holds a linear module and a norm.
+/// The parameters of a layer, generic in the types of linear modules and norms.
 #[derive(Debug, Clone)]
 pub struct LayerParts<L, N> {
     /// Before attention.
@@ -206,7 +206,7 @@ pub struct LayerParts<L, N> {
     pub mlp_norm: Option<N>,
     /// The gate.
     pub gate: L,
-    /// What the gate lets through.
+    /// The value that the gate multiplies.
     pub up: L,
     /// The feed-forward's output.
     pub down: L,
@@ -220,7 +220,7 @@ impl<L, N> LayerParts<L, N> {
         [&self.q, &self.k, &self.v, &self.o, &self.gate, &self.up, &self.down]
     }
 
-    /// The same layer held otherwise.
+    /// Converts every part.
     ///
     /// # Errors
     /// Those of the functions.

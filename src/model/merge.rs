@@ -1,14 +1,14 @@
-//! Trained weights out of a checkpoint: a Hugging Face folder that `transformers` loads, or a PEFT adapter folder.
+//! Exports a checkpoint: a merged Hugging Face folder for `transformers`, or a PEFT adapter folder.
 //!
-//! Owns the arithmetic of merging and the files of both formats. Refuses to make an adapter of a
-//! full run.
+//! Owns the arithmetic of merging and the files of both formats. Refuses to export a full run as an
+//! adapter.
 
 use super::config::{Config, RopeScaling};
 use super::error::Error;
 use super::language_model::LanguageModel;
 use super::layer::activation_name;
-use super::place::Place;
 use super::sink::Sink;
+use super::staged_folder::StagedFolder;
 use super::trained::{LORA_A, LORA_B, MAGNITUDE, Trained, write_tensors};
 use super::tune::Tune;
 use crate::protocol::{ModelRef, RunEvent};
@@ -17,16 +17,16 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// The number type of merged weights.
+/// The type of merged weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// f32: the merged model computes what base and adapter compute together.
+    /// f32: the merged model computes what base and adapter compute.
     Exact,
-    /// The base model's own type: half the size for bf16, and each weight rounded to it.
+    /// The base model's type: half the size for bf16, with rounded weights.
     AsBase,
 }
 
-/// Files that go along with the weights as they are.
+/// Files copied unchanged with the weights.
 const COMPANIONS: [&str; 10] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -43,7 +43,7 @@ const COMPANIONS: [&str; 10] = [
 /// Writes the model at `base` with the checkpoint `trained` merged in as a Hugging Face folder at `out`.
 ///
 /// # Errors
-/// When the checkpoint does not fit the model, or `out` holds something or cannot be written.
+/// When the checkpoint does not fit the model, or `out` is not empty or cannot be written.
 pub fn to_hf(
     base: &ModelRef,
     trained: &Path,
@@ -53,7 +53,7 @@ pub fn to_hf(
 ) -> Result<(), Error> {
     let trained = Trained::read(trained)?;
     let model = LanguageModel::open(Path::new(&base.path))?;
-    let place = Place::new(out)?;
+    let folder = StagedFolder::new(out)?;
     let total = 3;
     sink.emit(RunEvent::Progressed { stage: "reading weights".into(), done: 0, total })?;
     let mut weights = model.weights(&Device::Cpu, DType::F32)?;
@@ -85,26 +85,30 @@ pub fn to_hf(
         map.insert(key.into(), name.into());
     }
     sink.emit(RunEvent::Progressed { stage: "writing".into(), done: 2, total })?;
-    write_tensors(&place.file("model.safetensors"), &tensors, HashMap::from([("format".to_owned(), "pt".to_owned())]))?;
-    place.json("config.json", &config)?;
-    companions(&model, &place)?;
-    place.finish()?;
+    write_tensors(
+        &folder.file("model.safetensors"),
+        &tensors,
+        HashMap::from([("format".to_owned(), "pt".to_owned())]),
+    )?;
+    folder.json("config.json", &config)?;
+    companions(&model, &folder)?;
+    folder.finish()?;
     sink.emit(RunEvent::Progressed { stage: "written".into(), done: total, total })
 }
 
 /// Writes the checkpoint's adapter as a folder that Python's peft loads on the model named `base`.
 ///
 /// # Errors
-/// When the checkpoint is of a full run, or `out` holds something or cannot be written.
+/// When the checkpoint is of a full run, or `out` is not empty or cannot be written.
 pub fn to_peft(base: &ModelRef, trained: &Path, out: &Path) -> Result<(), Error> {
     let trained = Trained::read(trained)?;
     let Tune::Lora(spec) = &trained.tune else {
-        return Err(Error::Asked("this run trained every weight and has no adapter; merge it with --format hf".into()));
+        return Err(Error::Asked("this run trained every weight, so it has no adapter; use --format hf".into()));
     };
-    let place = Place::new(out)?;
+    let folder = StagedFolder::new(out)?;
     let tensors: Vec<_> = trained.tensors.iter().map(|(n, t)| (format!("base_model.model.{n}"), t.clone())).collect();
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_tensors(&place.file("adapter_model.safetensors"), tensors, metadata)?;
+    write_tensors(&folder.file("adapter_model.safetensors"), tensors, metadata)?;
     // peft reads alpha as a whole number where it is one.
     let alpha: Value = if spec.alpha.fract() == 0.0 { (spec.alpha as i64).into() } else { spec.alpha.into() };
     let config = json!({
@@ -113,12 +117,12 @@ pub fn to_peft(base: &ModelRef, trained: &Path, out: &Path) -> Result<(), Error>
         "bias": "none",
         "target_modules": spec.targets, "fan_in_fan_out": false, "init_lora_weights": true, "modules_to_save": null,
     });
-    place.json("adapter_config.json", &config)?;
-    place.finish()
+    folder.json("adapter_config.json", &config)?;
+    folder.finish()
 }
 
-/// Puts the trained tensors in: full weights replace, adapters are added as `W + scale·B·A`, whose rows DoRA puts on its
-/// lengths.
+/// Applies the trained tensors: full weights replace, adapters are added as `W + scale·B·A`, whose rows DoRA rescales to its
+/// magnitudes.
 fn merge(trained: &Trained, tensors: &mut BTreeMap<String, Tensor>) -> Result<(), Error> {
     let unfit =
         |name: &str| Error::Asked(format!("the checkpoint's {name} does not fit the model; it belongs to another one"));
@@ -140,10 +144,10 @@ fn merge(trained: &Trained, tensors: &mut BTreeMap<String, Tensor>) -> Result<()
                 let weight = weight.ok_or_else(|| unfit(name))?;
                 *weight = (&*weight + update)?;
                 if spec.dora {
-                    let lengths = trained.tensors.get(&format!("{module}{MAGNITUDE}"));
-                    let lengths = lengths.filter(|m| m.dims() == &weight.dims()[..1]).ok_or_else(|| unfit(name))?;
-                    let stretch = lengths.to_dtype(DType::F32)?.div(&weight.sqr()?.sum(D::Minus1)?.sqrt()?)?;
-                    *weight = weight.broadcast_mul(&stretch.unsqueeze(1)?)?;
+                    let magnitude = trained.tensors.get(&format!("{module}{MAGNITUDE}"));
+                    let magnitude = magnitude.filter(|m| m.dims() == &weight.dims()[..1]).ok_or_else(|| unfit(name))?;
+                    let dora_scale = magnitude.to_dtype(DType::F32)?.div(&weight.sqr()?.sum(D::Minus1)?.sqrt()?)?;
+                    *weight = weight.broadcast_mul(&dora_scale.unsqueeze(1)?)?;
                 }
             }
             Ok(())
@@ -196,20 +200,20 @@ fn hf_config(model: &LanguageModel) -> Result<Value, Error> {
     }))
 }
 
-/// Copies tokenizer and template of a folder; writes those of a GGUF file out.
-fn companions(model: &LanguageModel, place: &Place) -> Result<(), Error> {
+/// Copies tokenizer and template of a folder, or extracts those of a GGUF file.
+fn companions(model: &LanguageModel, folder: &StagedFolder) -> Result<(), Error> {
     if model.path.is_dir() {
         for name in COMPANIONS {
             let from = model.path.join(name);
             if from.is_file() {
-                std::fs::copy(&from, place.file(name))
+                std::fs::copy(&from, folder.file(name))
                     .map_err(|e| Error::file(&from, format!("cannot be copied: {e}")))?;
             }
         }
         return Ok(());
     }
     let write = |name: &str, text: &str| {
-        let path = place.file(name);
+        let path = folder.file(name);
         std::fs::write(&path, text).map_err(|e| Error::write(&path, &e))
     };
     write("tokenizer.json", &model.tokenizer.to_json()?)?;
@@ -220,8 +224,8 @@ fn companions(model: &LanguageModel, place: &Place) -> Result<(), Error> {
             config[key] = text.clone().into();
         }
     }
-    place.json("tokenizer_config.json", &config)?;
-    place.json("generation_config.json", &json!({"eos_token_id": model.tokenizer.stops()}))?;
+    folder.json("tokenizer_config.json", &config)?;
+    folder.json("generation_config.json", &json!({"eos_token_id": model.tokenizer.stops()}))?;
     match &model.template {
         Some(template) => write("chat_template.jinja", template.source()),
         None => Ok(()),

@@ -1,4 +1,4 @@
-//! The one way by which the engine speaks while it works.
+//! The only channel for run events.
 
 use super::error::Error;
 use crate::protocol::RunEvent;
@@ -8,11 +8,11 @@ pub trait Sink {
     /// Takes one event.
     ///
     /// # Errors
-    /// When the event could not be kept; the engine then stops.
+    /// When the event could not be recorded; the run then stops.
     fn emit(&mut self, event: RunEvent) -> Result<(), Error>;
 }
 
-/// Collects events in memory: for callers that look at them afterwards.
+/// Collects events in memory.
 impl Sink for Vec<RunEvent> {
     fn emit(&mut self, event: RunEvent) -> Result<(), Error> {
         self.push(event);

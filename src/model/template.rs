@@ -1,7 +1,7 @@
-//! Chat templates: messages to the text a model was trained on, byte for byte as `transformers` renders it.
+//! Chat templates: render messages to the text a model was trained on, byte for byte as `transformers` does.
 //!
-//! Owns the Jinja environment: trimmed blocks, Python's methods, Python's way to print values, `raise_exception`,
-//! `strftime_now`, `tojson`, and `{% generation %}` (which only marks text and is passed over). Templates are untrusted: a
+//! Owns the Jinja environment: trimmed blocks, Python's methods, Python's formatting of values, `raise_exception`,
+//! `strftime_now`, `tojson`, and `{% generation %}` (which only marks text and is ignored). Templates are untrusted: a
 //! rendering has limited fuel, and nothing outside its arguments can be reached.
 
 use super::error::Error;
@@ -13,7 +13,7 @@ use minijinja::{Environment, ErrorKind, context};
 use serde::Serialize;
 use std::path::Path;
 
-/// Instructions a rendering may take: thousands of turns, and no endless loop.
+/// Instructions per rendering: enough for thousands of turns, but not for an endless loop.
 const FUEL: u64 = 4_000_000;
 
 /// A model's chat template.
@@ -80,13 +80,13 @@ impl Template {
         Ok(template)
     }
 
-    /// From here on `strftime_now` is that moment: a run renders by the date of its launch. Before, it is the local time at which
-    /// the template was read.
+    /// Sets the time of `strftime_now`, for a run the date of its launch. The default is the local time when the template was
+    /// read.
     pub fn set_date(&mut self, date: DateTime) {
         self.env.add_function("strftime_now", move |format: String| strftime(&format, date));
     }
 
-    /// The text of a conversation. With `add_generation_prompt`, the head of the assistant's next turn follows.
+    /// The text of a conversation. `add_generation_prompt` appends the start of the assistant's turn.
     ///
     /// # Errors
     /// When the template refuses the conversation (roles out of order, for one), or takes too long.
@@ -126,7 +126,7 @@ fn sentence(e: &minijinja::Error) -> String {
     }
 }
 
-/// `{% generation %}` opens a scope and prints its body: `with` does the same, and white-space marks stay where they are.
+/// `{% generation %}` opens a scope and prints its body. `with` does the same, and whitespace control is unchanged.
 fn without_generation(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
@@ -256,7 +256,7 @@ fn strftime(format: &str, date: DateTime) -> Result<String, minijinja::Error> {
         .map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {e}")))
 }
 
-/// The format without `%z` and `%Z`, which print nothing where no zone is named.
+/// The format without `%z` and `%Z`, which print nothing without a time zone.
 fn without_zone(format: &str) -> String {
     let mut out = String::with_capacity(format.len());
     let mut chars = format.chars();
@@ -289,15 +289,15 @@ mod tests {
     }
 
     #[test]
-    fn generation_marks_are_passed_over() {
+    fn generation_tags_are_ignored() {
         let out = render("a\n{%- generation %}\nb\n{% endgeneration %}\nc").unwrap();
         assert_eq!(out, "ab\nc");
     }
 
     #[test]
     fn a_refusal_an_endless_loop_and_a_bad_template_are_one_sentence() {
-        let said = render("{{ raise_exception('roles must alternate') }}").unwrap_err().to_string();
-        assert!(said.contains("roles must alternate") && said.contains("line 1"), "{said}");
+        let message = render("{{ raise_exception('roles must alternate') }}").unwrap_err().to_string();
+        assert!(message.contains("roles must alternate") && message.contains("line 1"), "{message}");
         let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
         assert!(render(endless).unwrap_err().to_string().contains("fuel"));
         assert!(render("{% if %}").is_err());
@@ -306,20 +306,20 @@ mod tests {
     #[test]
     fn dates_are_printed_as_python_prints_them() {
         let at = jiff::civil::date(2000, 2, 29).at(1, 1, 9, 0);
-        let said = |format: &str| strftime(format, at).unwrap();
-        assert_eq!(said("%d %b %Y %A %H:%M:%S"), "29 Feb 2000 Tuesday 01:01:09");
-        assert_eq!(said("%-d %B %y, %I %p, day %j, %F, 100%%"), "29 February 00, 01 AM, day 060, 2000-02-29, 100%");
-        assert_eq!(said("%H%z%Z %%z"), "01 %z", "datetime.now() names no zone");
+        let text = |format: &str| strftime(format, at).unwrap();
+        assert_eq!(text("%d %b %Y %A %H:%M:%S"), "29 Feb 2000 Tuesday 01:01:09");
+        assert_eq!(text("%-d %B %y, %I %p, day %j, %F, 100%%"), "29 February 00, 01 AM, day 060, 2000-02-29, 100%");
+        assert_eq!(text("%H%z%Z %%z"), "01 %z", "datetime.now() names no zone");
         assert!(strftime("%!", at).unwrap_err().to_string().contains("strftime_now"));
     }
 
     #[test]
-    fn the_date_is_the_one_that_was_set_and_else_the_local_one() {
+    fn the_date_is_the_one_set_or_the_local_one() {
         let source = "{{ strftime_now('%Y-%m-%d %H:%M') }}";
         let mut template = Template::new(source, "m", &SpecialTokens::default()).unwrap();
         let now = || jiff::ZonedDateTime::now().datetime().strftime("%Y-%m-%d %H:%M").to_string();
-        let (before, said, after) = (now(), template.render(&[], true).unwrap(), now());
-        assert!(said == before || said == after, "{said} is neither {before} nor {after}");
+        let (before, rendered, after) = (now(), template.render(&[], true).unwrap(), now());
+        assert!(rendered == before || rendered == after, "{rendered} is neither {before} nor {after}");
         template.set_date(jiff::civil::date(2024, 7, 4).at(23, 59, 0, 0));
         assert_eq!(template.render(&[], true).unwrap(), "2024-07-04 23:59");
     }

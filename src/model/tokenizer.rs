@@ -1,4 +1,4 @@
-//! Text to tokens and back, with the special tokens a model ends and pads with.
+//! Text to tokens and back, with the model's special tokens.
 //!
 //! Owns tokenizer.json and the special ids from tokenizer_config.json, generation_config.json and config.json. Refuses a model
 //! without a tokenizer: guessing one gives wrong ids without an error.
@@ -19,16 +19,16 @@ pub struct Tokenizer {
     pad: u32,
 }
 
-/// The texts of special tokens, by the names that chat templates know them by.
+/// The texts of special tokens, by their names in chat templates.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SpecialTokens {
     /// Starts a text.
     pub bos: Option<String>,
     /// Ends a text or a turn.
     pub eos: Option<String>,
-    /// Fills up a batch.
+    /// Pads a batch.
     pub pad: Option<String>,
-    /// Stands for what is not in the vocabulary.
+    /// Replaces text outside the vocabulary.
     pub unk: Option<String>,
 }
 
@@ -71,7 +71,7 @@ impl Tokenizer {
     /// A tokenizer from the bytes of a tokenizer.json; `model` is for messages.
     ///
     /// # Errors
-    /// When the bytes are no tokenizer, or nothing ends a text.
+    /// When the bytes are not a tokenizer, or no end-of-text token is known.
     pub fn from_json(
         bytes: &[u8],
         model: &str,
@@ -82,7 +82,7 @@ impl Tokenizer {
         let fail = |why: String| Error::Tokenizer { model: model.to_owned(), why };
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|e| fail(format!("tokenizer.json cannot be used: {e}")))?;
-        // Truncation and padding saved by whoever trained the tokenizer would cut in silence.
+        // Saved truncation and padding settings would cut texts silently.
         inner.with_truncation(None).map_err(|e| fail(e.to_string()))?;
         inner.with_padding(None);
         let id = |text: &Option<String>| text.as_ref().and_then(|t| inner.token_to_id(t));
@@ -107,8 +107,8 @@ impl Tokenizer {
         Ok(Self { inner, model: model.to_owned(), special, stops, pad })
     }
 
-    /// The tokens of `text`. With `add_special`, what the tokenizer puts around a text of its own (a BOS, for most) is added;
-    /// rendered chat templates already hold it, so they go without.
+    /// The tokens of `text`. `add_special` adds the tokenizer's own special tokens (mostly a BOS);
+    /// rendered chat templates already contain them.
     ///
     /// # Errors
     /// When the tokenizer fails.
@@ -120,7 +120,7 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The text of tokens, special ones left out. Bytes that are no UTF-8 become U+FFFD.
+    /// The text of tokens without special ones. Invalid UTF-8 becomes U+FFFD.
     ///
     /// # Errors
     /// When the tokenizer fails.
@@ -128,7 +128,7 @@ impl Tokenizer {
         self.inner.decode(ids, true).map_err(|e| Error::Tokenizer { model: self.model.clone(), why: e.to_string() })
     }
 
-    /// The text of tokens, special ones too, as the model reads it.
+    /// The text of tokens, including special ones.
     ///
     /// # Errors
     /// When the tokenizer fails.
@@ -142,25 +142,25 @@ impl Tokenizer {
         &self.stops
     }
 
-    /// The end-of-text token's text, which plain completions get when they do not end in it.
+    /// The end-of-text token's text, which is appended to plain completions without it.
     #[must_use]
     pub fn eos_text(&self) -> Option<&str> {
         self.special.eos.as_deref()
     }
 
-    /// The padding token; the end-of-text token when the model names none. Masks never look at it.
+    /// The padding token; the end-of-text token when the model names none. Masks do not depend on it.
     #[must_use]
     pub fn pad(&self) -> u32 {
         self.pad
     }
 
-    /// The text of one token as it stands in the vocabulary.
+    /// One token's entry in the vocabulary.
     #[must_use]
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
-    /// Entries, added tokens counted.
+    /// Vocabulary size, including added tokens.
     #[must_use]
     pub fn size(&self) -> usize {
         self.inner.get_vocab_size(true)
@@ -175,7 +175,7 @@ impl Tokenizer {
     }
 }
 
-/// A JSON file if it is there.
+/// Reads a JSON file; none if it cannot be read.
 pub(crate) fn json(path: &Path) -> Result<Option<Value>, Error> {
     match std::fs::read_to_string(path) {
         Err(_) => Ok(None),

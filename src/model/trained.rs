@@ -1,7 +1,7 @@
-//! What training made: the trainables by name and how they are put on a model. The model part of a checkpoint.
+//! The model part of a checkpoint: the trained parameters by name, and loading them into a model.
 //!
-//! Owns `model.safetensors` of a checkpoint folder: every trainable under its own name in its own type, and in the file's
-//! metadata, under `tune`, what kind of training it belongs to. Refuses to put it on a model of another shape.
+//! Owns `model.safetensors` of a checkpoint folder: every trainable under its name and in its type, and the [`Tune`]
+//! in the file's metadata under `tune`. Refuses to load it into a model of another shape.
 
 use super::error::Error;
 use super::tune::Tune;
@@ -10,14 +10,14 @@ use safetensors::{SafeTensorError, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// What follows a module's name in the names of its adapter's tensors, as in peft's files: A, B, and DoRA's lengths.
+/// Suffixes of an adapter's tensors after the module's name, as in peft's files: A, B, and DoRA's magnitudes.
 pub(crate) const LORA_A: &str = ".lora_A.weight";
 /// See [`LORA_A`].
 pub(crate) const LORA_B: &str = ".lora_B.weight";
 /// See [`LORA_A`].
 pub(crate) const MAGNITUDE: &str = ".lora_magnitude_vector";
 
-/// The scalar head's name among the trainables, as Hugging Face's classifiers have it.
+/// The scalar head's name, as in Hugging Face's classifiers.
 pub(crate) const SCORE: &str = "score.weight";
 
 /// Name of the file within a checkpoint folder.
@@ -54,18 +54,19 @@ impl Trained {
         let damaged = |e: &dyn std::fmt::Display| Error::file(&path, format!("is damaged: {e}"));
         let (_, meta) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
         let kind = meta.metadata().as_ref().and_then(|m| m.get("tune"));
-        let kind = kind.ok_or_else(|| Error::file(&path, "is no checkpoint of this program (no `tune` inside)"))?;
+        let kind =
+            kind.ok_or_else(|| Error::file(&path, "is not a checkpoint of this program (it has no `tune` metadata)"))?;
         let tune: Tune = serde_json::from_str(kind).map_err(|e| damaged(&e))?;
         let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| damaged(&e))?;
         Ok(Self { tune, tensors: tensors.into_iter().collect() })
     }
 
-    /// Sets a decoder's trainables to these.
+    /// Copies the tensors into a decoder's trainables.
     ///
     /// # Errors
     /// When names or shapes do not fit: the checkpoint belongs to another model or another set of trained modules.
     pub fn put_on(&self, trainables: &[(String, Var)]) -> Result<(), Error> {
-        // A scalar head comes and goes with the method: a policy has none, a reward model begins with a fresh one.
+        // The scalar head depends on the method: a policy has none, a reward model starts with a new one.
         let others = self.tensors.keys().filter(|k| *k != SCORE).count();
         if others != trainables.iter().filter(|(name, _)| name != SCORE).count() {
             return Err(Error::Asked(format!(
@@ -114,7 +115,7 @@ mod tests {
     use crate::model::{LanguageModel, LoraSpec};
 
     #[test]
-    fn what_is_written_is_read_and_put_on_again_and_the_bytes_are_the_same() {
+    fn a_round_trip_keeps_every_byte() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama");
         let model = LanguageModel::open(&dir).unwrap();
         let spec = |seed, r| {

@@ -1,15 +1,15 @@
-//! What is trained: nothing, LoRA adapters, or every weight.
+//! What is trained: nothing, LoRA adapters, or all weights.
 
 use super::error::Error;
 use serde::{Deserialize, Serialize};
 
-/// The linear modules of a decoder layer that an adapter may sit on, in the layer's order.
+/// The linear modules of a decoder layer that can have an adapter, in the layer's order.
 pub const LINEARS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
 /// LoRA (Hu et al. 2021) as in peft: `y = Wx + s·B(A(dropout x))`, `s = alpha/r`, or `alpha/√r` with `rslora`
-/// (Kalajdzievski 2023). With `dora` (Liu et al. 2024) each output is put on a trained length:
-/// `y = m/‖W + s·BA‖ ⊙ (Wx + s·B(A(dropout x)))`, the norms over the rows of W and constants of the gradient, m first ‖W‖. peft
-/// drops inputs of W too where DoRA and dropout meet; here only A's are.
+/// (Kalajdzievski 2023). With `dora` (Liu et al. 2024) each output has a trained magnitude:
+/// `y = m/‖W + s·BA‖ ⊙ (Wx + s·B(A(dropout x)))`, with norms over the rows of W, detached, and m initialised to ‖W‖. With DoRA and dropout,
+/// peft drops inputs of W too; here only those of A.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoraSpec {
     /// Rank of the update.
@@ -18,14 +18,14 @@ pub struct LoraSpec {
     pub alpha: f64,
     /// Scale by `alpha/√r` (rank-stabilised).
     pub rslora: bool,
-    /// Weight-decomposed: a trained length for each output.
+    /// Weight-decomposed (DoRA): a trained magnitude for each output.
     #[serde(default)]
     pub dora: bool,
-    /// Probability that an input of A is dropped while training; 0 drops none.
+    /// Dropout probability of A's inputs in training.
     pub dropout: f64,
     /// Which of [`LINEARS`] get an adapter.
     pub targets: Vec<String>,
-    /// Seed of A's first values and of dropout.
+    /// Seed of A's initialisation and of dropout.
     pub seed: u64,
 }
 
@@ -37,10 +37,10 @@ impl LoraSpec {
         self.alpha / if self.rslora { r.sqrt() } else { r }
     }
 
-    /// Refuses what cannot be built.
+    /// Checks the values.
     ///
     /// # Errors
-    /// When the rank is 0, dropout is not in 0..1, or a target is no linear module.
+    /// When the rank is 0, dropout is not in 0..1, or a target is not a linear module.
     pub fn check(&self) -> Result<(), Error> {
         if self.r == 0 {
             return Err(Error::Asked("lora_r=0 trains nothing; set it to 1 or more".into()));
@@ -50,7 +50,7 @@ impl LoraSpec {
         }
         match self.targets.iter().find(|t| !LINEARS.contains(&t.as_str())) {
             _ if self.targets.is_empty() => Err(Error::Asked("LoRA without target modules trains nothing".into())),
-            Some(t) => Err(Error::Asked(format!("`{t}` is no linear module; there are {}", LINEARS.join(", ")))),
+            Some(t) => Err(Error::Asked(format!("`{t}` is not a linear module; expected {}", LINEARS.join(", ")))),
             None => Ok(()),
         }
     }

@@ -1,7 +1,7 @@
 //! Weights by Hugging Face names, from one safetensors file, a sharded set, a GGUF file, or memory.
 //!
 //! Owns finding, checking and converting tensors: f32, f16 and bf16 become the compute type. Refuses wrong shapes and
-//! missing tensors by name. Files are mapped, so that a tensor is read when it is asked for.
+//! missing tensors by name. Files are memory-mapped, so a tensor is read on demand.
 
 use super::config::Config;
 use super::error::Error;
@@ -12,14 +12,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use tiebreak_kernels::packed::Matrix;
 
-/// Where tensors come from.
+/// A source of tensors.
 pub struct Weights {
     path: PathBuf,
     source: Source,
     device: Device,
     dtype: DType,
     missing: Vec<String>,
-    outline: bool,
+    shapes_only: bool,
 }
 
 enum Source {
@@ -36,7 +36,7 @@ impl Weights {
     pub fn open(dir: &Path, device: &Device, dtype: DType) -> Result<Self, Error> {
         let files = files(dir)?;
         for file in &files {
-            // A truncated file must be a sentence here, not a fault in the middle of a mapped read.
+            // A truncated file must be an error here, not a fault in the middle of a mapped read.
             check_length(file)?;
         }
         // SAFETY: the files are mapped read-only; changing a model's files while it is in use is outside the contract of
@@ -53,7 +53,7 @@ impl Weights {
         Self::new(path, Source::Memory(tensors), device, dtype)
     }
 
-    /// Tensors of a GGUF file, under Hugging Face names; quantised ones are expanded when they are asked for.
+    /// Tensors of a GGUF file, under Hugging Face names; quantised ones are dequantised on demand.
     #[must_use]
     pub fn gguf(file: Gguf, config: &Config, device: &Device, dtype: DType) -> Self {
         let path = file.path().to_path_buf();
@@ -62,16 +62,16 @@ impl Weights {
     }
 
     fn new(path: &Path, source: Source, device: &Device, dtype: DType) -> Self {
-        Self { path: path.into(), source, device: device.clone(), dtype, missing: Vec::new(), outline: false }
+        Self { path: path.into(), source, device: device.clone(), dtype, missing: Vec::new(), shapes_only: false }
     }
 
-    /// From here on names and shapes are compared and no number is read: every tensor taken is a zero.
+    /// Only compares names and shapes, and reads no values: every tensor taken is zero.
     #[must_use]
-    pub fn outlined(self) -> Self {
-        Self { outline: true, ..self }
+    pub fn shapes_only(self) -> Self {
+        Self { shapes_only: true, ..self }
     }
 
-    /// The device tensors are put on.
+    /// The device of the tensors.
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device
@@ -93,8 +93,8 @@ impl Weights {
         }
     }
 
-    /// The tensor of that name in the compute type, its shape checked. A missing tensor is noted and replaced by zeros;
-    /// [`Weights::finish`] then refuses with the whole count.
+    /// The tensor of that name in the compute type, its shape checked. A missing tensor is recorded and replaced by zeros;
+    /// [`Weights::finish`] then returns an error with the count.
     ///
     /// # Errors
     /// When the shape differs or the file's type is not a float type.
@@ -113,14 +113,14 @@ impl Weights {
                 Ok(view) if view.shape() != shape => {
                     return Err(self.wrong(name, shape, view.shape()));
                 }
-                Ok(_) if self.outline => return self.zero(shape, dtype),
+                Ok(_) if self.shapes_only => return self.zero(shape, dtype),
                 Ok(_) => Some(f.load(name, &self.device)?),
             },
             Source::Memory(m) => m.get(name).cloned(),
             Source::Gguf(g, config) => match g.shape(name, config) {
                 None => None,
                 Some(found) if found != shape => return Err(self.wrong(name, shape, found)),
-                Some(_) if self.outline => return self.zero(shape, dtype),
+                Some(_) if self.shapes_only => return self.zero(shape, dtype),
                 Some(_) => Some(g.load(name, config)?),
             },
         };
@@ -138,7 +138,7 @@ impl Weights {
         Ok(tensor.to_device(&self.device)?.to_dtype(dtype)?.contiguous()?)
     }
 
-    /// The matrix of that name laid out for decoding, as small as it is in its file: quantised blocks stay what they are.
+    /// The matrix of that name packed for decoding, as small as in its file: quantised blocks stay quantised.
     ///
     /// # Errors
     /// As [`Weights::take`].
@@ -152,7 +152,7 @@ impl Weights {
         Ok(Matrix::floats(&self.floats(name, &[out, width])?, out, width))
     }
 
-    /// The numbers of the tensor of that name in f32.
+    /// The values of the tensor of that name in f32.
     ///
     /// # Errors
     /// As [`Weights::take`].
@@ -160,7 +160,7 @@ impl Weights {
         Ok(self.take(name, shape)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
     }
 
-    /// Ends the reading.
+    /// Checks that no tensor was missing.
     ///
     /// # Errors
     /// When tensors were missing; the first is named.
@@ -175,7 +175,7 @@ impl Weights {
         }
     }
 
-    /// One zero seen through strides: a hostile configuration costs no memory.
+    /// A broadcast zero: a hostile configuration costs no memory.
     fn zero(&self, shape: &[usize], dtype: DType) -> Result<Tensor, Error> {
         Ok(Tensor::zeros(1, dtype, &self.device)?.broadcast_as(shape)?)
     }
@@ -190,7 +190,7 @@ impl Weights {
     }
 }
 
-/// The type in which numbers are trained beside frozen ones of `dtype`: updates are lost in 16 bits.
+/// The type of trainables with frozen weights of `dtype`: 16 bits would lose small updates.
 pub(crate) fn trained_dtype(dtype: DType) -> DType {
     if matches!(dtype, DType::BF16 | DType::F16) { DType::F32 } else { dtype }
 }
@@ -227,7 +227,7 @@ pub fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     for name in names {
         let file = dir.join(&name);
-        // A shard lies beside its index: a name that leaves the folder is not followed.
+        // A shard must be in the index's folder: other paths are refused.
         if name.contains('/') || name.contains("..") || !file.is_file() {
             return Err(Error::file(&index, format!("the shard {name} is not in the folder; download it again")));
         }
@@ -239,7 +239,7 @@ pub fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(files)
 }
 
-/// Compares a safetensors file's length with what its header promises.
+/// Checks a safetensors file's length against its header.
 fn check_length(file: &Path) -> Result<(), Error> {
     use std::io::Read;
     let bad = |why: String| Error::file(file, why);
@@ -267,18 +267,18 @@ mod tests {
             .unwrap();
         let mut w = Weights::open(dir.path(), &cpu, DType::F32).unwrap();
         assert!(w.take("a", &[2, 3]).is_ok());
-        let said = w.take("a", &[3, 2]).unwrap_err().to_string();
-        assert!(said.contains("tensor a") && said.contains("[2, 3]") && said.contains("[3, 2]"), "{said}");
+        let message = w.take("a", &[3, 2]).unwrap_err().to_string();
+        assert!(message.contains("tensor a") && message.contains("[2, 3]") && message.contains("[3, 2]"), "{message}");
         w.take("b", &[1]).unwrap();
-        let said = w.finish().unwrap_err().to_string();
-        assert!(said.contains("the tensor b is missing"), "{said}");
+        let message = w.finish().unwrap_err().to_string();
+        assert!(message.contains("the tensor b is missing"), "{message}");
     }
 
     #[test]
-    fn a_cut_file_and_an_empty_folder_are_one_sentence_each() {
+    fn a_truncated_file_and_an_empty_folder_are_errors() {
         let dir = tempfile::tempdir().unwrap();
-        let said = Weights::open(dir.path(), &Device::Cpu, DType::F32).err().unwrap().to_string();
-        assert!(said.contains("neither model.safetensors"), "{said}");
+        let message = Weights::open(dir.path(), &Device::Cpu, DType::F32).err().unwrap().to_string();
+        assert!(message.contains("neither model.safetensors"), "{message}");
         std::fs::write(dir.path().join("model.safetensors"), [255u8; 12]).unwrap();
         assert!(Weights::open(dir.path(), &Device::Cpu, DType::F32).is_err());
     }

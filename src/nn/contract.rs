@@ -1,7 +1,7 @@
-//! What losses and backends say to each other: a batch of token rows, what the model says about it, and derivatives.
+//! The types that losses and backends exchange: a batch of token rows, its scores, and derivatives.
 //!
-//! Owns the types of that exchange. A recipe builds a [`Batch`], gets [`TokenScores`] for it, computes its loss and hands back
-//! dL/d of every number in them as one [`RowGradient`] a row; the backend adds dL/dθ to its [`Gradients`]. Refuses batches that
+//! A recipe builds a [`Batch`], gets [`TokenScores`] for it, computes its loss and returns
+//! dL/d of every score as one [`RowGradient`] per row; the backend adds dL/dθ to its [`Gradients`]. Refuses batches that
 //! name tokens or positions that do not exist.
 
 use crate::model::error::Error;
@@ -12,43 +12,43 @@ use candle_core::Tensor;
 pub struct Row {
     /// The tokens.
     pub ids: Vec<u32>,
-    /// Indices into `ids` of the tokens whose log-probs given everything before them are wanted; each at least 1, ascending.
+    /// Indices into `ids` of the tokens to score, given everything before them; each at least 1, ascending.
     pub scored: Vec<usize>,
     /// Indices into `ids` of the positions at which the scalar head is read.
     pub valued: Vec<usize>,
-    /// First tokens of the documents packed into this row, ascending from 0; empty or one: a single document. No token sees
-    /// another document, and positions begin anew with each.
+    /// Start of each document packed into this row, ascending from 0; empty or one: a single document. No token attends to
+    /// another document, and positions restart with each.
     pub starts: Vec<usize>,
 }
 
 impl Row {
-    /// One document whose tokens at `scored` are wanted.
+    /// One document whose tokens at `scored` are scored.
     #[must_use]
     pub fn new(ids: Vec<u32>, scored: Vec<usize>) -> Self {
         Self { ids, scored, ..Self::default() }
     }
 }
 
-/// Sequences that go through the decoder together. Padding is the policy's business.
+/// Sequences that go through the decoder together. The backend handles padding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// The sequences. A row of several documents must be alone.
+    /// The sequences. A row of several documents must be alone in its batch.
     pub rows: Vec<Row>,
     /// Divides the logits; 1 leaves them as they are.
     pub temperature: f64,
-    /// Numbers of consecutive rows among which a common beginning may be computed once, for all rows in order; empty: among
-    /// all. A row's numbers are the same to the last digits either way, and to the bit where its family is.
+    /// Sizes of consecutive groups of rows that may share a prefix, which is then computed once; empty: one group of all rows.
+    /// Grouping changes a row's results only by rounding; with the same group they are equal to the bit.
     pub families: Vec<usize>,
 }
 
 impl Batch {
-    /// Sequences under the model's own distribution.
+    /// Sequences at temperature 1.
     #[must_use]
     pub fn new(rows: Vec<Row>) -> Self {
         Self { rows, temperature: 1.0, families: Vec::new() }
     }
 
-    /// Tokens of the longest row, once it is known that every row can be scored by a model of `vocab` tokens.
+    /// Checks that a model of `vocab` tokens can score every row; returns the length of the longest.
     ///
     /// # Errors
     /// When there is no token, or a row names a token or position that does not exist.
@@ -77,31 +77,31 @@ impl Batch {
     }
 }
 
-/// What the model says about a row's scored tokens, in the order of [`Row::scored`].
+/// The scores of a row's tokens, in the order of [`Row::scored`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RowScores {
     /// Log-prob of the token, in nats.
     pub logp: Vec<f64>,
     /// Entropy of the model's distribution at the position, in nats.
     pub entropy: Vec<f64>,
-    /// Whether the token is the likeliest one (the first of equals).
+    /// Whether the token is the argmax (the first of equals).
     pub top1: Vec<bool>,
     /// Mean of the logits over the vocabulary.
     pub mean_logit: Vec<f64>,
-    /// log Σ p² over the vocabulary: the expected log-prob's scale in WPO's weights.
+    /// log Σ p² over the vocabulary, which normalises WPO's weights.
     pub collision: Vec<f64>,
     /// The scalar head's output at each position of [`Row::valued`].
     pub value: Vec<f64>,
 }
 
-/// dL/d of what was said about one row.
+/// dL/d of one row's scores.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RowGradient {
-    /// By the log-prob of each scored token.
+    /// With respect to the log-prob of each scored token.
     pub logp: Vec<f64>,
-    /// By the entropy at each scored token; empty: by none.
+    /// With respect to the entropy at each scored token; empty: all 0.
     pub entropy: Vec<f64>,
-    /// By the scalar head's output at each valued position; empty: by none.
+    /// With respect to the scalar head's output at each valued position; empty: all 0.
     pub value: Vec<f64>,
 }
 
@@ -111,21 +111,21 @@ impl From<Vec<f64>> for RowGradient {
     }
 }
 
-/// What the model says about a batch, row by row.
+/// The scores of a batch, row by row.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TokenScores {
-    /// One entry a row.
+    /// One entry per row.
     pub rows: Vec<RowScores>,
 }
 
-/// Sums of dL/dθ, in the order of [`Decoder::trainables`](super::decoder::Decoder::trainables); none until something was added.
+/// Accumulated dL/dθ, in the order of [`Decoder::trainables`](super::decoder::Decoder::trainables); none until the first is added.
 #[derive(Debug, Default, Clone)]
 pub struct Gradients {
     sums: Vec<Option<Tensor>>,
 }
 
 impl Gradients {
-    /// Gradients made elsewhere, in the order of the trainables.
+    /// From gradients in the order of the trainables.
     #[must_use]
     pub fn of(sums: Vec<Option<Tensor>>) -> Self {
         Self { sums }
@@ -142,15 +142,15 @@ impl Gradients {
         self.sums.iter().map(Option::as_ref)
     }
 
-    /// None yet of `n` trainables.
+    /// No gradients yet, for `n` trainables.
     pub(super) fn none(n: usize) -> Self {
         Self { sums: vec![None; n] }
     }
 
-    /// Adds all of them, or none where there is no memory for it.
+    /// Adds all of them, or none if memory runs out.
     pub(super) fn add_all(&mut self, more: &[(usize, &Tensor)]) -> Result<(), Error> {
         let sum = |&(i, more): &(usize, &Tensor)| {
-            // Cut from the graph it came with, so that the sum holds nothing else alive.
+            // Detached, so that the sum keeps no graph alive.
             Ok(match &self.sums[i] {
                 None => more.detach(),
                 Some(s) => (s + more.detach())?,
@@ -164,7 +164,7 @@ impl Gradients {
     }
 }
 
-/// One number a scored token; zeros where a row has none.
+/// One number per scored token; zeros for rows that have none.
 pub(crate) fn padded(g: &[RowGradient], counts: &[usize], of: impl Fn(&RowGradient) -> &Vec<f64>) -> Vec<f64> {
     let mut out = Vec::with_capacity(counts.iter().sum());
     for (row, n) in g.iter().zip(counts) {

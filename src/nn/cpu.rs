@@ -1,14 +1,14 @@
-//! The backend of the CPU: forward and backward of the decoder written by hand over slices of f32.
+//! The CPU backend: hand-written forward and backward of the decoder over slices of f32.
 //!
-//! Owns the same mathematics as the reference, which stays its oracle: tests hold both equal, log-probs to 1e-5 and every
-//! gradient to 1e-4. Refuses other devices and types than f32 on the CPU, and knows no loss.
+//! Computes the same mathematics as the reference, its oracle: tests compare both, log-probs to 1e-5 and every
+//! gradient to 1e-4. Refuses devices and types other than f32 on the CPU, and knows no loss.
 //!
-//! **What makes it fast.** No gradient of a frozen weight is computed. Rows are laid one after another without padding, and a
-//! prompt that rows share goes through the decoder once. The log-probs keep `u = W[y] − Σ p_v W_v` of each scored token, so that
-//! the way back needs no logits. Attention recomputes its weights block by block. Activations live in buffers that go round.
+//! **What makes it fast.** No gradient of a frozen weight is computed. Rows are packed without padding, and a
+//! prompt that rows share goes through the decoder once. The forward saves `u = W[y] − Σ p_v W_v` of each scored token, so that
+//! the backward needs no logits. Attention recomputes its weights block by block. Activation buffers are reused.
 //!
-//! **Memory.** Each layer keeps its input; the rest of what its way back needs is kept as long as the budget allows, and
-//! recomputed where not. The numbers are the same either way.
+//! **Memory.** Every layer's input is saved; its other activations are saved while the budget allows, and recomputed otherwise
+//! (gradient checkpointing). The results are equal to the bit either way.
 
 mod context;
 mod gradients;
@@ -26,25 +26,26 @@ use super::pass::Mode;
 use crate::model::error::Error;
 use candle_core::Tensor;
 use context::Context;
-use gradients::Sums;
-use layer::Saved;
+use gradients::CpuGradients;
+use layer::CpuSavedLayer;
+use logprobs::CpuSavedLogprobs;
 use tiebreak_kernels::arena::{self, Arena, Buffer};
 pub(crate) use values::values;
 
-/// What lasts from pass to pass.
+/// The state that lasts from pass to pass.
 pub(crate) struct CpuBackend {
     arena: Arena,
-    sums: Sums,
-    /// Bytes of activations that may be kept beside the layers' inputs.
+    grads: CpuGradients,
+    /// Bytes of activations that may be saved besides the layers' inputs.
     budget: usize,
 }
 
-/// What the way back needs of a forward.
-struct Kept {
+/// What a forward pass saves for its backward.
+struct SavedForward {
     layout: BatchLayout,
     mode: Mode,
-    layers: Vec<Saved>,
-    logprobs: logprobs::Kept,
+    layers: Vec<CpuSavedLayer>,
+    logprobs: CpuSavedLogprobs,
     /// The last layer's output, (tokens, H).
     last: Buffer,
 }
@@ -52,9 +53,9 @@ struct Kept {
 impl CpuBackend {
     /// For `decoder`, which computes in f32 on the CPU.
     pub(super) fn new(decoder: &Decoder) -> Self {
-        // What loading has left behind is not there for buffers.
+        // Returns memory freed after loading, so that buffers can have it.
         arena::trim();
-        Self { arena: Arena::default(), sums: Sums::new(decoder), budget: activation_budget(decoder.device()) }
+        Self { arena: Arena::default(), grads: CpuGradients::new(decoder), budget: activation_budget(decoder.device()) }
     }
 
     fn context<'a>(&'a self, decoder: &'a Decoder, layout: &'a BatchLayout, mode: Mode) -> Context<'a> {
@@ -63,7 +64,7 @@ impl CpuBackend {
 
     fn forward_train(&self, decoder: &Decoder, batch: &Batch, number: u64) -> Result<(TokenScores, Tape), Error> {
         let mode = Mode { adapter: true, dropout: Some(number).filter(|_| decoder.has_dropout()) };
-        // Dropout draws its masks for rows that stand apart.
+        // Dropout masks are drawn per row, so rows share no prefix.
         let layout = BatchLayout::new(decoder, batch, mode.dropout.is_none())?;
         let context = self.context(decoder, &layout, mode);
         let mut x = embed(&context)?;
@@ -71,27 +72,27 @@ impl CpuBackend {
         let one = layer::bytes(decoder, layout.tokens());
         for layer in decoder.layers() {
             let kept = self.arena.lent() + one <= self.budget;
-            let mut rest = None;
-            let y = layer::forward(&context, layer, &x, kept.then_some(&mut rest))?;
-            layers.push(Saved { x, rest });
+            let mut activations = None;
+            let y = layer::forward(&context, layer, &x, kept.then_some(&mut activations))?;
+            layers.push(CpuSavedLayer { x, activations });
             x = y;
         }
         let (scores, logprobs) = logprobs::forward(&context, &x, true)?;
         let counts = layout.counts().collect();
-        Ok((scores, Tape::new(counts, Kept { layout, mode, layers, logprobs, last: x })))
+        Ok((scores, Tape::new(counts, SavedForward { layout, mode, layers, logprobs, last: x })))
     }
 
-    fn backward_all(&mut self, decoder: &Decoder, kept: Kept, g: &[RowGradient]) -> Result<(), Error> {
-        let Kept { layout, mode, layers, logprobs, last } = kept;
-        let Self { arena, sums, .. } = self;
+    fn backward_all(&mut self, decoder: &Decoder, kept: SavedForward, g: &[RowGradient]) -> Result<(), Error> {
+        let SavedForward { layout, mode, layers, logprobs, last } = kept;
+        let Self { arena, grads, .. } = self;
         let context = Context { arena, decoder, layout: &layout, mode };
-        let mut upstream = logprobs::backward(&context, &last, logprobs, g, sums)?;
+        let mut upstream = logprobs::backward(&context, &last, logprobs, g, grads)?;
         drop(last);
         for (layer, saved) in decoder.layers().iter().zip(layers).rev() {
-            layer::backward(&context, layer, saved, &mut upstream, sums)?;
+            layer::backward(&context, layer, saved, &mut upstream, grads)?;
         }
         let (hidden, scale) = (decoder.config().hidden, decoder.config().embedding_scale as f32);
-        if let Some(sum) = decoder.embedding().trained().and_then(|var| sums.of(var)) {
+        if let Some(sum) = decoder.embedding().trained().and_then(|var| grads.of(var)) {
             for (id, row) in layout.ids.iter().zip(upstream.chunks_exact(hidden)) {
                 let at = *id as usize * hidden;
                 sum[at..at + hidden].iter_mut().zip(row).for_each(|(s, x)| *s += scale * x);
@@ -111,18 +112,18 @@ impl Backend for CpuBackend {
     }
 
     fn score(&self, decoder: &Decoder, batch: &Batch, adapter: bool) -> Result<TokenScores, Error> {
-        within(|| {
+        on_pool(|| {
             let layout = BatchLayout::new(decoder, batch, true)?;
             let context = self.context(decoder, &layout, Mode { adapter, dropout: None });
-            Ok(logprobs::forward(&context, &through(&context)?, false)?.0)
+            Ok(logprobs::forward(&context, &run_layers(&context)?, false)?.0)
         })
     }
 
     fn states(&self, decoder: &Decoder, batch: &Batch, adapter: bool) -> Result<(Tensor, Vec<u32>), Error> {
-        within(|| {
+        on_pool(|| {
             let layout = BatchLayout::new(decoder, batch, true)?;
             let context = self.context(decoder, &layout, Mode { adapter, dropout: None });
-            let states = logprobs::states(&context, &through(&context)?, &layout.from)?;
+            let states = logprobs::states(&context, &run_layers(&context)?, &layout.from)?;
             let shape = (layout.from.len(), decoder.config().hidden);
             Ok((Tensor::from_vec(states.to_vec(), shape, decoder.device())?, layout.target))
         })
@@ -136,23 +137,23 @@ impl Backend for CpuBackend {
         now: &Tensor,
         targets: &[u32],
     ) -> Result<(Vec<f64>, Vec<f64>), Error> {
-        within(|| {
+        on_pool(|| {
             let (base, head, now) = (values(base)?, values(head)?, values(now)?);
             logprobs::divergence(&self.arena, decoder, (&base, &head), &now, targets)
         })
     }
 
     fn score_train(&self, decoder: &Decoder, batch: &Batch, number: u64) -> Result<(TokenScores, Tape), Error> {
-        within(|| self.forward_train(decoder, batch, number))
+        on_pool(|| self.forward_train(decoder, batch, number))
     }
 
     fn backward(&mut self, decoder: &Decoder, tape: Tape, g: &[RowGradient]) -> Result<(), Error> {
-        let kept = tape.kept()?;
-        within(|| self.backward_all(decoder, kept, g))
+        let kept = tape.into_saved()?;
+        on_pool(|| self.backward_all(decoder, kept, g))
     }
 
     fn take_gradients(&mut self, decoder: &Decoder) -> Result<Gradients, Error> {
-        self.sums.take(decoder)
+        self.grads.take(decoder)
     }
 
     fn release(&self) {
@@ -161,13 +162,13 @@ impl Backend for CpuBackend {
     }
 
     #[cfg(test)]
-    fn limit_kept(&mut self, bytes: usize) {
+    fn limit_activations(&mut self, bytes: usize) {
         self.budget = bytes;
     }
 }
 
 /// The last layer's output, (tokens, H).
-fn through(context: &Context<'_>) -> Result<Buffer, Error> {
+fn run_layers(context: &Context<'_>) -> Result<Buffer, Error> {
     let mut x = embed(context)?;
     for layer in context.decoder.layers() {
         x = layer::forward(context, layer, &x, None)?;
@@ -175,7 +176,7 @@ fn through(context: &Context<'_>) -> Result<Buffer, Error> {
     Ok(x)
 }
 
-/// The tokens' vectors, (tokens, H).
+/// The token embeddings, (tokens, H).
 fn embed(context: &Context<'_>) -> Result<Buffer, Error> {
     let hidden = context.decoder.config().hidden;
     let table = values(context.decoder.embedding().stored())?;
@@ -190,9 +191,9 @@ fn embed(context: &Context<'_>) -> Result<Buffer, Error> {
     Ok(x)
 }
 
-/// Runs `f` on a thread of rayon's pool: from there a loop is shared out without waking the pool, which between the thousands of
-/// loops of a step takes longer than some of them.
-fn within<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+/// Runs `f` on a thread of rayon's pool. Parallel loops then start without waking the pool, which would take longer than some of
+/// the thousands of loops in a step.
+fn on_pool<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     rayon::scope(|_| f())
 }
 

@@ -1,15 +1,15 @@
-//! The backend of accelerators: forward and backward of the decoder written by hand over candle tensors.
+//! The accelerator backend: hand-written forward and backward of the decoder over candle tensors.
 //!
-//! Owns the same mathematics as the reference, which stays its oracle: tests hold both equal on the CPU, in f32 to 1e-5
-//! and every gradient to 1e-4, and in bf16 as near as that type can be. Refuses candle's graph: no tensor here is tracked.
+//! Computes the same mathematics as the reference, its oracle: tests compare both on the CPU, in f32 to 1e-5
+//! and every gradient to 1e-4, and in bf16 within that type's precision. Refuses candle's graph: no tensor here is tracked.
 //!
-//! **Types.** Products are made in the type of the frozen weights, with sums in f32; the residual stream, log-probs, adapters
-//! and gradients are f32. **Speed.** As on the CPU: no gradient of a frozen weight, rows without padding, common beginnings
-//! once, the head for scored tokens alone. What reads the same input is one product, and one small tensor is read back in a
-//! pass. The innermost operations are a table ([`leaf::Leaves`]), composed of candle's or kernels of its own.
+//! **Types.** Matrix products use the type of the frozen weights, with f32 accumulators; the residual stream, log-probs, adapters
+//! and gradients are f32. **Speed.** As on the CPU: no gradient of a frozen weight, rows without padding, shared prefixes
+//! once, the head for scored tokens only. Modules that read the same input are one product, and a pass reads back one small
+//! tensor. The leaf operations are a table ([`leaf::LeafOps`]): composed of candle's operations, or own kernels.
 //!
-//! **Memory.** Each layer keeps its input; the rest of what its way back needs is kept as long as the budget allows, and
-//! recomputed where not. Where memory runs out that rest is dropped first, and then fewer rows go through a layer at one time.
+//! **Memory.** Every layer's input is saved; its other activations are saved while the budget allows, and recomputed otherwise
+//! (gradient checkpointing). If memory runs out, saved activations are dropped first; then fewer rows go through a layer at once.
 
 mod attention;
 #[cfg(any(test, feature = "cuda"))]
@@ -30,41 +30,42 @@ use super::decoder::Decoder;
 use super::device::activation_budget;
 use super::divergence::divergence;
 use super::pass::Mode;
-use super::room::{Room, joined};
+use super::token_budget::{TokenBudget, concat_rows};
 use crate::model::error::Error;
 use candle_core::{DType, Device, Tensor};
-use gradients::{Slot, Sums};
+use gradients::{CudaGradients, Slot};
 #[cfg(feature = "cuda")]
 pub(crate) use kernels::{adamw, keep_memory, squares};
-use layer::Saved;
+use layer::{CountedActivations, CudaActivations, CudaSavedLayer, LayerModules};
 use layout::DeviceLayout;
-use leaf::Leaves;
+use leaf::LeafOps;
+use logprobs::CudaSavedLogprobs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What lasts from pass to pass.
+/// The state that lasts from pass to pass.
 pub(crate) struct CudaBackend {
-    leaves: Leaves,
-    sums: Sums,
-    room: Room,
-    /// Bytes of activations that may be kept beside the layers' inputs.
+    ops: LeafOps,
+    grads: CudaGradients,
+    token_budget: TokenBudget,
+    /// Bytes of activations that may be saved besides the layers' inputs.
     budget: AtomicUsize,
-    /// Bytes of them that are kept now.
+    /// Bytes of them that are saved now.
     kept: Arc<AtomicUsize>,
 }
 
-/// What the way back needs of a forward.
-struct Kept {
+/// What a forward pass saves for its backward.
+struct SavedForward {
     layout: DeviceLayout,
     mode: Mode,
-    layers: Vec<Saved>,
-    logprobs: logprobs::Kept,
+    layers: Vec<CudaSavedLayer>,
+    logprobs: CudaSavedLogprobs,
     /// The last layer's output, (tokens, H).
     last: Tensor,
 }
 
-/// The fastest table there is on a device.
-fn leaves(device: &Device) -> Leaves {
+/// The fastest leaf operations for a device.
+fn ops(device: &Device) -> LeafOps {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
         return kernels::LEAVES;
@@ -74,30 +75,30 @@ fn leaves(device: &Device) -> Leaves {
 }
 
 impl CudaBackend {
-    /// For `decoder`, wherever it computes.
+    /// For `decoder`, on any device.
     ///
     /// # Errors
-    /// When the memory cannot be had.
+    /// When memory runs out.
     pub(super) fn new(decoder: &mut Decoder) -> Result<Self, Error> {
-        decoder.join()?;
+        decoder.fuse_weights()?;
         #[cfg(feature = "cuda")]
         keep_memory(decoder.device())?;
         let budget = AtomicUsize::new(activation_budget(decoder.device()));
-        let (leaves, sums) = (leaves(decoder.device()), Sums::new(decoder));
-        Ok(Self { leaves, sums, room: Room::default(), budget, kept: Arc::default() })
+        let (ops, grads) = (ops(decoder.device()), CudaGradients::new(decoder));
+        Ok(Self { ops, grads, token_budget: TokenBudget::default(), budget, kept: Arc::default() })
     }
 
     /// The last layer's output, (tokens, H).
-    fn through(&self, decoder: &Decoder, layout: &DeviceLayout, mode: Mode) -> Result<Tensor, Error> {
+    fn run_layers(&self, decoder: &Decoder, layout: &DeviceLayout, mode: Mode) -> Result<Tensor, Error> {
         let mut x = embed(decoder, layout)?;
         for i in 0..decoder.depth() {
-            x = joined(self.room.parts(
+            x = concat_rows(self.token_budget.parts(
                 &layout.pieces,
                 || false,
                 |first, count| {
                     let part = layout.part(first, count)?;
-                    let modules = layer::Modules::new(&self.leaves, decoder, i, mode)?;
-                    Ok(layer::forward(&self.leaves, decoder, &modules, &part, mode, &part.cut(&x)?)?.0)
+                    let modules = LayerModules::new(&self.ops, decoder, i, mode)?;
+                    Ok(layer::forward(&self.ops, decoder, &modules, &part, mode, &part.cut(&x)?)?.0)
                 },
             )?)?;
         }
@@ -108,71 +109,71 @@ impl CudaBackend {
         let mode = Mode { adapter: true, dropout: Some(number).filter(|_| decoder.has_dropout()) };
         let layout = DeviceLayout::new(decoder, batch, mode.dropout.is_none())?;
         let mut x = embed(decoder, &layout)?;
-        let mut layers: Vec<Saved> = Vec::with_capacity(decoder.depth());
+        let mut layers: Vec<CudaSavedLayer> = Vec::with_capacity(decoder.depth());
         for i in 0..decoder.depth() {
-            let modules = layer::Modules::new(&self.leaves, decoder, i, mode)?;
-            let mut rest = None;
-            let parts = self.room.parts(
+            let modules = LayerModules::new(&self.ops, decoder, i, mode)?;
+            let mut activations = None;
+            let parts = self.token_budget.parts(
                 &layout.pieces,
-                || relieve(&self.budget, &mut layers),
+                || drop_activations(&self.budget, &mut layers),
                 |first, count| {
                     let part = layout.part(first, count)?;
-                    let (y, made) = layer::forward(&self.leaves, decoder, &modules, &part, mode, &part.cut(&x)?)?;
-                    rest = if part.whole { self.keep(made) } else { None };
+                    let (y, made) = layer::forward(&self.ops, decoder, &modules, &part, mode, &part.cut(&x)?)?;
+                    activations = if part.whole { self.keep(made) } else { None };
                     Ok(y)
                 },
             )?;
-            let y = joined(parts)?;
-            layers.push(Saved { x, rest, modules: modules.kept() });
+            let y = concat_rows(parts)?;
+            layers.push(CudaSavedLayer { x, activations, modules: modules.kept() });
             x = y;
         }
-        let (scores, logprobs) = logprobs::forward(&self.leaves, decoder, &layout, &x, true)?;
+        let (scores, logprobs) = logprobs::forward(&self.ops, decoder, &layout, &x, true)?;
         let counts = layout.counts().collect();
-        Ok((scores, Tape::new(counts, Kept { layout, mode, layers, logprobs, last: x })))
+        Ok((scores, Tape::new(counts, SavedForward { layout, mode, layers, logprobs, last: x })))
     }
 
-    /// Keeps what a layer's way back needs, if there is room for it.
-    fn keep(&self, rest: layer::Rest) -> Option<layer::Kept> {
-        let bytes = rest.bytes();
+    /// Saves a layer's activations, if the budget allows.
+    fn keep(&self, activations: CudaActivations) -> Option<CountedActivations> {
+        let bytes = activations.bytes();
         let before = self.kept.fetch_add(bytes, Ordering::Relaxed);
-        let kept = layer::Kept { rest, bytes, all: self.kept.clone() };
+        let kept = CountedActivations { activations, bytes, all: self.kept.clone() };
         (before + bytes <= self.budget.load(Ordering::Relaxed)).then_some(kept)
     }
 
-    fn backward_all(&mut self, decoder: &Decoder, kept: Kept, g: &[RowGradient]) -> Result<(), Error> {
-        let Kept { layout, mode, mut layers, logprobs, last } = kept;
-        let Self { leaves, sums, room, budget, .. } = self;
-        let mut upstream = logprobs::backward(leaves, decoder, &layout, &last, logprobs, g, sums)?;
+    fn backward_all(&mut self, decoder: &Decoder, kept: SavedForward, g: &[RowGradient]) -> Result<(), Error> {
+        let SavedForward { layout, mode, mut layers, logprobs, last } = kept;
+        let Self { ops, grads, token_budget, budget, .. } = self;
+        let mut upstream = logprobs::backward(ops, decoder, &layout, &last, logprobs, g, grads)?;
         drop(last);
         for i in (0..decoder.depth()).rev() {
-            let Some(Saved { x, mut rest, modules }) = layers.pop() else {
-                return Err(Error::Asked("the tape is too short; this is an error of the program".into()));
+            let Some(CudaSavedLayer { x, mut activations, modules }) = layers.pop() else {
+                return Err(Error::Asked("the tape is too short; this is a bug".into()));
             };
             let modules = match modules {
                 Some(modules) => modules,
-                None => layer::Modules::new(leaves, decoder, i, mode)?,
+                None => LayerModules::new(ops, decoder, i, mode)?,
             };
-            let parts = room.parts(
+            let parts = token_budget.parts(
                 &layout.pieces,
-                || relieve(budget, &mut layers),
+                || drop_activations(budget, &mut layers),
                 |first, count| {
                     let part = layout.part(first, count)?;
-                    let rest = rest.take().filter(|_| part.whole);
+                    let activations = activations.take().filter(|_| part.whole);
                     let (x, upstream) = (part.cut(&x)?, part.cut(&upstream)?);
                     let (dx, more) =
-                        layer::backward(leaves, decoder, &modules, &part, mode, (&x, rest.as_ref()), &upstream)?;
+                        layer::backward(ops, decoder, &modules, &part, mode, (&x, activations.as_ref()), &upstream)?;
                     // All of a part's gradients or none: where memory ran out the part is recomputed.
-                    sums.add_all(&more)?;
+                    grads.add_all(&more)?;
                     Ok(dx)
                 },
             );
-            upstream = joined(parts?)?;
+            upstream = concat_rows(parts?)?;
         }
         if decoder.trained_embedding().is_some() {
             let (vocab, hidden) = (decoder.config().vocab, decoder.config().hidden);
             let zeros = Tensor::zeros((vocab, hidden), DType::F32, decoder.device())?.to_dtype(upstream.dtype())?;
             let sum = zeros.index_add(&layout.ids, &scaled(decoder, upstream)?, 0)?;
-            sums.add_all(&[(Slot::Embedding, sum)])?;
+            grads.add_all(&[(Slot::Embedding, sum)])?;
         }
         Ok(())
     }
@@ -191,8 +192,8 @@ impl Backend for CudaBackend {
         let mode = Mode { adapter, dropout: None };
         let score = || {
             let layout = DeviceLayout::new(decoder, batch, true)?;
-            let last = self.through(decoder, &layout, mode)?;
-            Ok(logprobs::forward(&self.leaves, decoder, &layout, &last, false)?.0)
+            let last = self.run_layers(decoder, &layout, mode)?;
+            Ok(logprobs::forward(&self.ops, decoder, &layout, &last, false)?.0)
         };
         score().map_err(Error::with_remedy)
     }
@@ -200,8 +201,8 @@ impl Backend for CudaBackend {
     fn states(&self, decoder: &Decoder, batch: &Batch, adapter: bool) -> Result<(Tensor, Vec<u32>), Error> {
         let states = || {
             let layout = DeviceLayout::new(decoder, batch, true)?;
-            let last = self.through(decoder, &layout, Mode { adapter, dropout: None })?;
-            let states = logprobs::states(&self.leaves, decoder, &last, &layout.from)?;
+            let last = self.run_layers(decoder, &layout, Mode { adapter, dropout: None })?;
+            let states = logprobs::states(&self.ops, decoder, &last, &layout.from)?;
             Ok((states, layout.places.target))
         };
         states().map_err(Error::with_remedy)
@@ -223,45 +224,45 @@ impl Backend for CudaBackend {
     }
 
     fn backward(&mut self, decoder: &Decoder, tape: Tape, g: &[RowGradient]) -> Result<(), Error> {
-        self.backward_all(decoder, tape.kept()?, g).map_err(Error::with_remedy)
+        self.backward_all(decoder, tape.into_saved()?, g).map_err(Error::with_remedy)
     }
 
     fn take_gradients(&mut self, decoder: &Decoder) -> Result<Gradients, Error> {
-        self.sums.take(decoder)
+        self.grads.take(decoder)
     }
 
-    fn narrowed(&self) -> Option<usize> {
-        self.room.narrowed()
+    fn token_limit(&self) -> Option<usize> {
+        self.token_budget.token_limit()
     }
 
     #[cfg(test)]
-    fn limit_kept(&mut self, bytes: usize) {
+    fn limit_activations(&mut self, bytes: usize) {
         self.budget.store(bytes, Ordering::Relaxed);
     }
 
     #[cfg(test)]
     fn limit_tokens(&mut self, tokens: usize) {
-        self.room.there_is = tokens;
+        self.token_budget.test_limit = tokens;
     }
 }
 
-/// Frees what was kept beside the layers' inputs, and keeps no more from here on; false where nothing was.
-fn relieve(budget: &AtomicUsize, layers: &mut [Saved]) -> bool {
-    let some = layers.iter().any(|saved| saved.rest.is_some());
+/// Drops all saved activations but the layers' inputs, and saves no more from here on; false if there were none.
+fn drop_activations(budget: &AtomicUsize, layers: &mut [CudaSavedLayer]) -> bool {
+    let some = layers.iter().any(|saved| saved.activations.is_some());
     for saved in layers.iter_mut() {
-        saved.rest = None;
+        saved.activations = None;
     }
     budget.store(0, Ordering::Relaxed);
     some
 }
 
-/// The tokens' vectors, (tokens, H), in f32.
+/// The token embeddings, (tokens, H), in f32.
 fn embed(decoder: &Decoder, layout: &DeviceLayout) -> Result<Tensor, Error> {
     let rows = decoder.embedding().stored().detach().index_select(&layout.ids, 0)?;
     scaled(decoder, rows.to_dtype(DType::F32)?)
 }
 
-/// Times the scale of the embeddings.
+/// Multiplies by the embedding scale.
 fn scaled(decoder: &Decoder, x: Tensor) -> Result<Tensor, Error> {
     let scale = decoder.config().embedding_scale;
     Ok(if scale == 1.0 { x } else { (x * scale)? })

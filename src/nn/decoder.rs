@@ -1,8 +1,8 @@
-//! The decoder: its parameters, and which of them are trained.
+//! The decoder: its parameters, and which of them are trainable.
 //!
 //! Owns loading and the order of the trainables. Refuses to compute: the backends do, each in its own folder.
 //!
-//! **Invariant.** The trainables stand in one fixed order, the model's.
+//! **Invariant.** The trainables have one fixed order, the model's.
 
 use super::linear::{self, Linear, Lora, Weight};
 use super::norm::Norm;
@@ -19,11 +19,11 @@ use std::ops::Deref;
 /// The parameters of a layer.
 pub(crate) struct Layer {
     parts: LayerParts<Linear, Norm>,
-    /// Whether queries and keys are rotated by their positions.
+    /// Whether queries and keys get RoPE.
     pub(crate) rotates: bool,
-    /// The weights of q, k and v, and of gate and up, one below the other, of which theirs are views; none until
-    /// [`Decoder::join`].
-    pub(crate) joined: Option<[Tensor; 2]>,
+    /// The fused weights of q, k and v, and of gate and up, of which the modules' own are views; none until
+    /// [`Decoder::fuse_weights`].
+    pub(crate) fused: Option<[Tensor; 2]>,
 }
 
 impl Deref for Layer {
@@ -42,7 +42,7 @@ pub struct Decoder {
     embed: Weight,
     layers: Vec<Layer>,
     norm: Norm,
-    /// None when the head is the embedding.
+    /// None when the head is tied to the embedding.
     head: Option<Weight>,
     frequencies: Vec<f32>,
     trainables: Vec<(String, Var)>,
@@ -50,18 +50,18 @@ pub struct Decoder {
     score: Option<Var>,
 }
 
-/// Reads parameters and makes the trainables as it goes, so that their order is the model's order.
-struct Maker<'a> {
+/// Reads parameters and creates the trainables in the model's order.
+struct DecoderBuilder<'a> {
     config: &'a Config,
     weights: &'a mut Weights,
     tune: &'a Tune,
-    /// The layer in reading.
+    /// The layer being read.
     layer: usize,
     trainables: Vec<(String, Var)>,
     modules: u64,
 }
 
-impl Maker<'_> {
+impl DecoderBuilder<'_> {
     fn norm_named(&mut self, name: &str, width: usize) -> Result<Norm, Error> {
         let weight = self.weight(&format!("{name}.weight"), &[width])?;
         Ok(Norm { weight, offset: self.config.layer.norm_offset, eps: self.config.rms_eps })
@@ -77,7 +77,7 @@ impl Maker<'_> {
     }
 }
 
-impl LayerReader for Maker<'_> {
+impl LayerReader for DecoderBuilder<'_> {
     type Linear = Linear;
     type Norm = Norm;
     type Error = Error;
@@ -89,7 +89,7 @@ impl LayerReader for Maker<'_> {
         self.modules += 1;
         let lora = match self.tune {
             Tune::Lora(lora) if lora.targets.iter().any(|t| t == LINEARS[spec.index]) => {
-                let lora = Lora::first(lora, weight.stored(), self.modules)?;
+                let lora = Lora::init(lora, weight.stored(), self.modules)?;
                 self.trainables.push((format!("{name}{LORA_A}"), lora.a.clone()));
                 self.trainables.push((format!("{name}{LORA_B}"), lora.b.clone()));
                 let lengths = lora.dora.as_ref().map(|d| d.magnitude.clone());
@@ -117,12 +117,12 @@ impl Decoder {
         }
         let (device, dtype) = (weights.device().clone(), weights.dtype());
         let (c, names) = (config, &config.family.names);
-        let mut m = Maker { config, weights, tune, layer: 0, trainables: Vec::new(), modules: 0 };
+        let mut m = DecoderBuilder { config, weights, tune, layer: 0, trainables: Vec::new(), modules: 0 };
         let embed = m.weight(&format!("{}.weight", names.embedding.hf), &[c.vocab, c.hidden])?;
         let mut layers = Vec::new();
         for i in 0..c.layers {
             m.layer = i;
-            layers.push(Layer { parts: c.read_layer(&mut m)?, rotates: c.layer.rotates(i), joined: None });
+            layers.push(Layer { parts: c.read_layer(&mut m)?, rotates: c.layer.rotates(i), fused: None });
             // A configuration with a huge layer count and no weights stops at its first missing layer.
             m.weights.finish()?;
         }
@@ -135,11 +135,11 @@ impl Decoder {
         Ok(Self { config: c.clone(), device, dtype, embed, layers, norm, head, frequencies, trainables, score: None })
     }
 
-    /// Puts a scalar head without bias on the final norm, one number of `first` for each hidden dimension; it is trained.
-    /// With `alone` nothing asks for tokens, and a language-model head of its own is not trained.
+    /// Adds a trainable scalar head without bias after the final norm, with the initial weights `first`, one per hidden dimension.
+    /// With `alone` the model predicts no tokens, and an untied language-model head is not trained.
     ///
     /// # Errors
-    /// When there are not as many numbers as hidden dimensions.
+    /// When the number of weights is not the hidden size.
     pub(crate) fn add_score(&mut self, first: Vec<f64>, alone: bool) -> Result<(), Error> {
         if let Some(Weight::Trained(v)) = self.head.as_ref().filter(|_| alone) {
             let id = v.as_tensor().id();
@@ -153,16 +153,16 @@ impl Decoder {
         Ok(())
     }
 
-    /// Puts frozen weights that read the same input into one piece, so that one product serves them; no number changes.
+    /// Fuses frozen weights that read the same input into one matrix, so that one product computes them; no value changes.
     ///
     /// # Errors
-    /// When the memory cannot be had.
-    pub(crate) fn join(&mut self) -> Result<(), Error> {
+    /// When memory runs out.
+    pub(crate) fn fuse_weights(&mut self) -> Result<(), Error> {
         for layer in &mut self.layers {
             let parts = &mut layer.parts;
-            let qkv = linear::join(&mut [&mut parts.q, &mut parts.k, &mut parts.v])?;
-            let gate_up = linear::join(&mut [&mut parts.gate, &mut parts.up])?;
-            layer.joined = qkv.zip(gate_up).map(|(a, b)| [a, b]);
+            let qkv = linear::fuse_weights(&mut [&mut parts.q, &mut parts.k, &mut parts.v])?;
+            let gate_up = linear::fuse_weights(&mut [&mut parts.gate, &mut parts.up])?;
+            layer.fused = qkv.zip(gate_up).map(|(a, b)| [a, b]);
         }
         Ok(())
     }
@@ -172,13 +172,13 @@ impl Decoder {
         self.score.as_ref()
     }
 
-    /// What the decoder is made of.
+    /// The model's configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Where it computes.
+    /// The device it computes on.
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device
@@ -190,7 +190,7 @@ impl Decoder {
         &self.trainables
     }
 
-    /// The type it computes in: its frozen weights'. What is trained is f32 where that has 16 bits.
+    /// The compute type, that of the frozen weights. Trainables are f32 if that type has 16 bits.
     pub(crate) fn dtype(&self) -> DType {
         self.dtype
     }
@@ -223,8 +223,8 @@ impl Decoder {
 
     /// DoRA's factors of every module that has one, in the trainables' order.
     #[cfg(test)]
-    pub(crate) fn stretches(&self) -> Result<Vec<Tensor>, Error> {
-        let layers = self.layers.iter().map(Layer::stretches).collect::<Result<Vec<_>, Error>>()?;
+    pub(crate) fn dora_scales(&self) -> Result<Vec<Tensor>, Error> {
+        let layers = self.layers.iter().map(Layer::dora_scales).collect::<Result<Vec<_>, Error>>()?;
         Ok(layers.into_iter().flatten().flatten().collect())
     }
 
@@ -238,12 +238,12 @@ impl Decoder {
         if let Weight::Trained(v) = self.head.as_ref().unwrap_or(&self.embed) { Some(v) } else { None }
     }
 
-    /// The head's weight (V, H) in the type it computes in, outside any graph.
+    /// The head's weight (V, H) in the compute type, detached.
     pub(crate) fn head(&self) -> Result<Tensor, Error> {
         self.head_weight().cast(false, self.dtype)
     }
 
-    /// Rotary angles, (T, head_dim/2), of these positions.
+    /// RoPE angles, (T, head_dim/2), of these positions.
     pub(crate) fn angles(&self, positions: impl Iterator<Item = usize>) -> Vec<f64> {
         rotary::angles(&self.frequencies, positions)
     }
@@ -257,8 +257,8 @@ impl Decoder {
 
 impl Layer {
     /// DoRA's factors of the linear modules, in the order of [`LINEARS`].
-    pub(super) fn stretches(&self) -> Result<[Option<Tensor>; LINEARS.len()], Error> {
-        let of = |linear: &Linear| linear.stretch();
+    pub(super) fn dora_scales(&self) -> Result<[Option<Tensor>; LINEARS.len()], Error> {
+        let of = |linear: &Linear| linear.dora_scale();
         Ok([of(&self.q)?, of(&self.k)?, of(&self.v)?, of(&self.o)?, of(&self.gate)?, of(&self.up)?, of(&self.down)?])
     }
 }

@@ -25,27 +25,27 @@ pub fn device(name: &str) -> Result<Device, Error> {
     }
 }
 
-/// The type of frozen weights on a device: bf16 where CUDA has units for it, f32 elsewhere.
+/// The type of frozen weights on a device: bf16 on CUDA, f32 elsewhere.
 pub(crate) fn weights_dtype(device: &Device) -> DType {
     if device.is_cuda() { DType::BF16 } else { DType::F32 }
 }
 
-/// Bytes that are free on a device with a memory of its own, where it tells.
+/// Free bytes of a device with its own memory, if the driver reports them.
 #[cfg(feature = "cuda")]
 pub(crate) fn free(device: &Device) -> Option<usize> {
     let Device::Cuda(cuda) = device else { return None };
     cuda.cuda_stream().context().mem_get_info().ok().map(|(free, _)| free)
 }
 
-/// Bytes that are free on a device with a memory of its own: this build knows none.
+/// Free bytes of a device with its own memory: this build supports none.
 #[cfg(not(feature = "cuda"))]
 pub(crate) fn free(_device: &Device) -> Option<usize> {
     None
 }
 
-/// Bytes of activations that may be kept beside the layers' inputs, as it is when a run begins: half of what is free on a
-/// device with a memory of its own, a third of what is free to the processor. The rest is for moments, gradients, logits, one
-/// layer at work, and on the CPU weights still to be read.
+/// Bytes of activations that may be saved besides the layers' inputs, measured when a run starts: half of a device's own free
+/// memory, a third of free RAM. The rest is for moments, gradients, logits, the layer being computed, and on the CPU weights not
+/// yet read.
 pub(crate) fn activation_budget(device: &Device) -> usize {
     free(device).map_or_else(host_budget, |bytes| bytes / 2)
 }
@@ -66,7 +66,7 @@ pub fn describe(device: &Device) -> String {
     }
 }
 
-/// Names of the devices that can be asked for here.
+/// Names of the devices present on this machine.
 fn present() -> Vec<String> {
     let mut names = vec!["cpu".to_owned()];
     names.extend((0..16).take_while(|n| Device::new_cuda(*n).is_ok()).map(|n| format!("cuda:{n}")));
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn the_cpu_is_always_there_and_an_unknown_name_lists_it() {
         assert!(device("cpu").unwrap().is_cpu());
-        let said = device("tpu").unwrap_err().to_string();
-        assert!(said.contains("`tpu`") && said.contains("cpu"), "{said}");
+        let message = device("tpu").unwrap_err().to_string();
+        assert!(message.contains("`tpu`") && message.contains("cpu"), "{message}");
     }
 }

@@ -1,15 +1,15 @@
-//! KL between the base model and the policy from their final states, composed of candle's operations on any device.
+//! KL between the base model and the policy from their final hidden states, with candle's operations on any device.
 
 use super::decoder::Decoder;
 use crate::model::error::Error;
 use crate::model::weights::trained_dtype;
 use candle_core::{D, DType, Tensor};
 
-/// Scored positions whose logits exist at one time.
+/// Scored positions whose logits exist at once.
 pub(super) const CHUNK: usize = 256;
 
-/// KL(base ‖ policy) in nats and the policy's log-prob of `targets`, position by position, from final states (n, H):
-/// the base model's under its `head` (V, H), and the policy's now.
+/// KL(base ‖ policy) in nats and the policy's log-prob of `targets`, per position, from hidden states after the final
+/// norm (n, H): `base` with its own `head` (V, H), and the policy's `now`.
 pub(super) fn divergence(
     decoder: &Decoder,
     base: &Tensor,
@@ -30,7 +30,7 @@ pub(super) fn divergence(
     Ok((kl, logp))
 }
 
-/// In a type in which sums over the vocabulary can be made: f32 instead of 16 bits.
+/// Converted to a type precise enough for sums over the vocabulary: f32 instead of 16 bits.
 pub(super) fn wide(x: &Tensor) -> Result<Tensor, Error> {
     Ok(x.to_dtype(trained_dtype(x.dtype()))?)
 }
@@ -41,7 +41,7 @@ pub(super) fn log_softmax(logits: &Tensor) -> Result<Tensor, Error> {
     Ok(shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)?)
 }
 
-/// A tensor's numbers on the CPU.
+/// A tensor's values on the CPU.
 pub(super) fn read(t: &Tensor) -> Result<Vec<f64>, Error> {
     Ok(t.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?)
 }

@@ -1,7 +1,7 @@
-//! Operations with a constant on one side: the constant is no argument of the graph, so that backward spends nothing on it.
+//! Operations with a constant operand that is not in the graph, so that backward computes no gradient for it.
 //!
-//! candle's own matmul, add and mul compute the gradients of both sides, also of a frozen weight (a full-size dW). Here the
-//! constant lives inside the operation, and `bwd` gives the gradient of the other side only.
+//! candle's own matmul, add and mul compute the gradients of both operands, also of a frozen weight (a full-size dW). Here the
+//! constant is stored inside the operation, and `bwd` returns the gradient of the other operand only.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, MetalStorage, Result, Shape, Storage, Tensor, bail};

@@ -1,7 +1,7 @@
-//! candle's fused operations, for passes through which no gradient flows.
+//! candle's fused operations, for passes without gradients.
 //!
-//! Owns the only calls of them. They have no backward and raise no error where one is asked for, so everything that may be
-//! trained through uses composed operations instead; a test holds the rest of the engine to that.
+//! Owns all calls of them. They have no backward and raise no error in one, so every gradient path
+//! uses composed operations instead; a test checks that nothing else calls them.
 
 use crate::model::error::Error;
 use candle_core::Tensor;

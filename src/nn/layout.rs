@@ -1,44 +1,44 @@
-//! How a batch lies in memory: rows one after another without padding, what they share only once.
+//! The layout of a batch: rows packed without padding, shared prefixes stored once.
 //!
-//! Owns the map from (row, token) to a place in memory. Consecutive rows that begin with the same tokens become a prefix and
-//! their branches: the prefix goes through the decoder once and every branch sees it, which gives the same numbers, since a
-//! token depends on those before it alone. Refuses batches that name tokens or positions that do not exist.
+//! Owns the map from (row, token) to a packed position. Consecutive rows that start with the same tokens become a prefix and
+//! branches: the prefix goes through the decoder once and every branch attends to it. The results are the same, since a
+//! token depends only on those before it. Refuses batches that name tokens or positions that do not exist.
 
 use super::contract::{Batch, Row};
 use super::decoder::Decoder;
 use crate::model::error::Error;
-use tiebreak_kernels::attention::Segment;
+use tiebreak_kernels::attention::AttentionSegment;
 
-/// Fewer tokens in common are not worth a prefix of their own.
+/// A shorter common prefix is not worth sharing.
 const SHARED: usize = 8;
 
 /// The tokens of a batch as they go through the decoder.
 pub(crate) struct BatchLayout {
     /// The tokens.
     pub(crate) ids: Vec<u32>,
-    /// What sees what.
-    pub(crate) segments: Vec<Segment>,
+    /// Which tokens attend to which.
+    pub(crate) segments: Vec<AttentionSegment>,
     /// Cosines of each token's position, (tokens, head_dim/2).
     pub(crate) cos: Vec<f32>,
     /// Sines, as the cosines.
     pub(crate) sin: Vec<f32>,
-    /// The place that predicts each scored token.
+    /// The packed position that predicts each scored token.
     pub(crate) from: Vec<usize>,
     /// Each scored token.
     pub(crate) target: Vec<u32>,
-    /// Each valued place.
+    /// The packed position of each value.
     pub(crate) valued: Vec<usize>,
     /// 1 / temperature.
-    pub(crate) cold: f64,
-    /// For every row its stretch of places and the first of them in the padded batch, by which dropout masks are drawn.
+    pub(crate) inv_temp: f64,
+    /// For every row its range of packed positions (start, end) and its start in the padded batch, which seeds dropout masks.
     pub(crate) padded: Vec<(usize, usize, usize)>,
-    /// The places at which rows begin that see nothing before them: a family's, or a row's of its own.
+    /// Where each family (rows with a shared prefix, or one row) starts: it attends to nothing before.
     pub(crate) families: Vec<usize>,
     /// Scored tokens and valued positions of each row.
     counts: Vec<(usize, usize)>,
 }
 
-/// Where a row lies: its first `prefix` tokens from one place on, the rest from another.
+/// Where a row is stored: its first `prefix` tokens at `shared`, the rest at `own`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RowPlace {
     shared: usize,
@@ -53,7 +53,7 @@ impl RowPlace {
 }
 
 impl BatchLayout {
-    /// Lays out a batch; with `share` common beginnings lie in memory once.
+    /// Lays out a batch; with `share`, shared prefixes are stored once.
     ///
     /// # Errors
     /// When there is no token, or a row names one that the model or the row does not have.
@@ -67,7 +67,7 @@ impl BatchLayout {
             from: Vec::new(),
             target: Vec::new(),
             valued: Vec::new(),
-            cold: 1.0 / batch.temperature,
+            inv_temp: 1.0 / batch.temperature,
             padded: Vec::new(),
             families: Vec::new(),
             counts: Vec::new(),
@@ -106,7 +106,7 @@ impl BatchLayout {
         Ok(out)
     }
 
-    /// Adds tokens from a position on as a segment that sees `prefix`.
+    /// Adds tokens, whose positions start at `first`, as a segment that attends to `prefix`.
     fn lay(&mut self, ids: &[u32], first: usize, prefix: std::ops::Range<usize>, positions: &mut Vec<usize>) {
         if ids.is_empty() {
             return;
@@ -114,7 +114,7 @@ impl BatchLayout {
         let start = self.ids.len();
         self.ids.extend_from_slice(ids);
         positions.extend(first..first + ids.len());
-        self.segments.push(Segment { prefix, own: start..self.ids.len() });
+        self.segments.push(AttentionSegment { prefix, own: start..self.ids.len() });
     }
 
     /// Tokens.
@@ -128,13 +128,13 @@ impl BatchLayout {
     }
 }
 
-/// Tokens of these rows when what they have in common goes through the decoder once.
-pub(crate) fn places(rows: &[Row]) -> usize {
+/// Tokens of these rows with shared prefixes counted once.
+pub(crate) fn packed_tokens(rows: &[Row]) -> usize {
     let all: usize = rows.iter().map(|r| r.ids.len()).sum();
     all - runs(rows).iter().map(|(n, prefix)| (n - 1) * prefix).sum::<usize>()
 }
 
-/// The rows cut into runs with a prefix each, so that as many tokens as can be are computed once; (1, 0) is a row for itself.
+/// Cuts the rows into runs (rows, prefix length) that save the most tokens; (1, 0) is a single row.
 fn shared(batch: &Batch) -> Vec<(usize, usize)> {
     let whole = [batch.rows.len()];
     let families = if batch.families.is_empty() { &whole[..] } else { &batch.families };
@@ -209,7 +209,7 @@ mod tests {
         packed.starts = vec![0, 5];
         assert_eq!(runs(&[packed, row(&a, &[1])]), [(1, 0), (1, 0)]);
         assert!(runs(&[]).is_empty());
-        assert_eq!((places(&group), places(&pairs)), (8 * 25 - 7 * 23, 2 * 50 + 2 + 1 + 1 + 2));
+        assert_eq!((packed_tokens(&group), packed_tokens(&pairs)), (8 * 25 - 7 * 23, 2 * 50 + 2 + 1 + 1 + 2));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Linear modules with their adapters, and what a parameter is: a constant, or trained.
+//! Linear modules with their adapters, and parameters, frozen or trained.
 //!
-//! Owns the adapters' arithmetic, LoRA's and DoRA's, first values and dropout. Refuses to know where in a layer it stands.
+//! Owns the arithmetic of LoRA and DoRA, their initialisation and dropout. Refuses to know a module's position in the layer.
 
 use super::frozen;
 use super::pass::Pass;
@@ -10,14 +10,14 @@ use crate::model::tune::LoraSpec;
 use crate::model::weights::trained_dtype;
 use candle_core::{D, DType, Device, Tensor, Var};
 
-/// A parameter: a constant, or trained.
+/// A parameter, frozen or trained.
 pub(crate) enum Weight {
     Frozen(Tensor),
     Trained(Var),
 }
 
 impl Weight {
-    /// Its values where they lie.
+    /// Its tensor, without a copy.
     pub(crate) fn stored(&self) -> &Tensor {
         match self {
             Self::Frozen(t) => t,
@@ -37,30 +37,30 @@ impl Weight {
         }
     }
 
-    /// Its values in that type, in the graph or out of it.
+    /// Its values in that type, tracked by the graph if `grad`.
     pub(crate) fn cast(&self, grad: bool, dtype: DType) -> Result<Tensor, Error> {
         Ok(self.tensor(grad).to_dtype(dtype)?)
     }
 }
 
-/// Puts the frozen weights of `parts` (all of one input) one below the other and makes theirs views of it; none where one is
+/// Concatenates the frozen weights of `parts` (which read one input) and makes their weights views of the result; none if one is
 /// trained.
-pub(super) fn join(parts: &mut [&mut Linear]) -> Result<Option<Tensor>, Error> {
+pub(super) fn fuse_weights(parts: &mut [&mut Linear]) -> Result<Option<Tensor>, Error> {
     if parts.iter().any(|part| part.weight.trained().is_some()) {
         return Ok(None);
     }
     let all: Vec<&Tensor> = parts.iter().map(|part| part.weight.stored()).collect();
-    let joined = Tensor::cat(&all, 0)?;
+    let fused = Tensor::cat(&all, 0)?;
     let mut first = 0;
     for part in parts {
         let rows = part.weight.stored().dim(0)?;
-        part.weight = Weight::Frozen(joined.narrow(0, first, rows)?);
+        part.weight = Weight::Frozen(fused.narrow(0, first, rows)?);
         first += rows;
     }
-    Ok(Some(joined))
+    Ok(Some(fused))
 }
 
-/// A variable's values, in the graph or out of it.
+/// A variable's values, tracked by the graph if `grad`.
 fn read(var: &Var, grad: bool) -> Tensor {
     if grad { var.as_tensor().clone() } else { var.as_detached_tensor() }
 }
@@ -74,12 +74,12 @@ pub(crate) struct Lora {
     pub(crate) scale: f64,
     pub(crate) dropout: f64,
     seed: u64,
-    /// Number of the module in the model, for its dropout stream.
+    /// The module's number in the model, for its dropout stream.
     module: u64,
     pub(crate) dora: Option<Dora>,
 }
 
-/// The trained lengths of a weight-decomposed adapter.
+/// The magnitudes of a DoRA adapter.
 pub(crate) struct Dora {
     /// (out).
     pub(crate) magnitude: Var,
@@ -95,8 +95,8 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
-    /// (…, in) to (…, out). `held` is [`Linear::stretch`] for values that have not changed since; none: it is computed.
-    pub(super) fn forward(&self, x: &Tensor, pass: &Pass, held: Option<&Tensor>) -> Result<Tensor, Error> {
+    /// (…, in) to (…, out). `cached` is a [`Linear::dora_scale`] that is still valid; none: it is computed.
+    pub(super) fn forward(&self, x: &Tensor, pass: &Pass, cached: Option<&Tensor>) -> Result<Tensor, Error> {
         let mut dims = x.dims().to_vec();
         let width = dims.pop().unwrap_or(0);
         let flat = x.reshape(((), width))?;
@@ -108,11 +108,11 @@ impl Linear {
         let dora = lora.and_then(|l| l.dora.as_ref().map(|d| (l, d)));
         if let Some((lora, dora)) = dora {
             y = (y + lora.update(flat.clone(), pass)?)?;
-            let stretch = match held {
-                Some(stretch) => stretch.clone(),
+            let dora_scale = match cached {
+                Some(dora_scale) => dora_scale.clone(),
                 None => read(&dora.magnitude, pass.grad).div(&self.norms(lora, dora)?)?,
             };
-            y = y.broadcast_mul(&stretch.to_dtype(y.dtype())?)?;
+            y = y.broadcast_mul(&dora_scale.to_dtype(y.dtype())?)?;
         }
         y = match &self.bias {
             None => y,
@@ -126,8 +126,8 @@ impl Linear {
         Ok(y.reshape(dims)?)
     }
 
-    /// DoRA's factor on each output, (out), `m / ‖W + scale·B·A‖`, outside any graph; none without DoRA.
-    pub(crate) fn stretch(&self) -> Result<Option<Tensor>, Error> {
+    /// DoRA's factor on each output, (out), `m / ‖W + scale·B·A‖`, detached; none without DoRA.
+    pub(crate) fn dora_scale(&self) -> Result<Option<Tensor>, Error> {
         let Some((lora, dora)) = self.lora.as_ref().and_then(|l| l.dora.as_ref().map(|d| (l, d))) else {
             return Ok(None);
         };
@@ -139,8 +139,8 @@ impl Linear {
     }
 }
 
-/// ‖W + scale·B·A‖ of every row, (out): `Σ W² + 2·scale·Σ_r B ⊙ W·Aᵀ + scale²·Σ_r B ⊙ B·(A·Aᵀ)` under a root, so that no
-/// matrix of W's size is made. With B = 0 it is √Σ W² to the bit, and an untrained adapter changes nothing.
+/// ‖W + scale·B·A‖ of every row, (out): the root of `Σ W² + 2·scale·Σ_r B ⊙ W·Aᵀ + scale²·Σ_r B ⊙ B·(A·Aᵀ)`, which needs no
+/// matrix of W's size. With B = 0 it is √Σ W² to the bit, so an untrained adapter changes nothing.
 fn norms(w: &Tensor, squares: &Tensor, a: &Tensor, b: &Tensor, scale: f64) -> Result<Tensor, Error> {
     let cross = (b * w.matmul(&a.to_dtype(w.dtype())?.t()?)?.to_dtype(b.dtype())?)?.sum(D::Minus1)?;
     let own = (b * b.matmul(&a.matmul(&a.t()?)?)?)?.sum(D::Minus1)?;
@@ -160,16 +160,16 @@ impl Lora {
         Ok(update.affine(self.scale, 0.0)?)
     }
 
-    /// The dropout mask of training pass `number` behind its first `skipped` tokens, scaled by 1/(1−p): the same whenever the
+    /// The dropout mask of training pass `number` after its first `skipped` tokens, scaled by 1/(1−p): the same whenever the
     /// pass is recomputed, whole or in parts.
     fn mask(&self, like: &Tensor, number: u64, skipped: usize) -> Result<Tensor, Error> {
         let mut values = vec![0.0; like.elem_count()];
-        self.keep(number, skipped * like.dim(D::Minus1)?, &mut values);
+        self.fill_dropout_mask(number, skipped * like.dim(D::Minus1)?, &mut values);
         Ok(Tensor::from_vec(values, like.shape(), like.device())?.to_dtype(like.dtype())?)
     }
 
-    /// Numbers `skipped..` of the dropout mask of training pass `number`.
-    pub(crate) fn keep(&self, number: u64, skipped: usize, mask: &mut [f32]) {
+    /// Fills `mask` with the elements from `skipped` on of the dropout mask of training pass `number`.
+    pub(crate) fn fill_dropout_mask(&self, number: u64, skipped: usize, mask: &mut [f32]) {
         let mut rng = stream(self.seed ^ 0x6472_6f70, (number << 16) | self.module);
         // Each draw takes two words.
         rng.set_word_pos(2 * skipped as u128);
@@ -181,9 +181,9 @@ impl Lora {
 }
 
 impl Lora {
-    /// The adapter of module number `module` on `weight` (out, in), as it begins. A from U(−1/√in, 1/√in), which is torch's
-    /// kaiming_uniform with a = √5; B zero; DoRA's lengths those of the rows.
-    pub(super) fn first(spec: &LoraSpec, weight: &Tensor, module: u64) -> Result<Self, Error> {
+    /// A new adapter for module number `module` on `weight` (out, in). A is drawn from U(−1/√in, 1/√in), torch's
+    /// kaiming_uniform with a = √5; B is zero; DoRA's magnitudes are the row norms.
+    pub(super) fn init(spec: &LoraSpec, weight: &Tensor, module: u64) -> Result<Self, Error> {
         let (out, width) = weight.dims2()?;
         let mut rng = stream(spec.seed, module);
         let bound = 1.0 / (width as f64).sqrt();

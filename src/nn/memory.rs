@@ -1,47 +1,47 @@
-//! The memory formula: what a pass keeps of every token, and what a training run takes at its peak.
+//! The memory formula: the activations that a pass saves per token, and the peak memory of a training run.
 //!
-//! Owns the counts of numbers for each backend, from a model's `LayerSpec` and dimensions. The CPU's backend decides by the same
-//! counts which layers it keeps, and the launch form shows them. Refuses to ask a device: see `device` for what is free.
+//! Owns the element counts for each backend, from a model's `LayerSpec` and dimensions. The CPU backend uses the same
+//! counts to decide which layers' activations it saves, and the launch form shows them. Refuses to query a device: see `device`.
 
 use crate::model::config::Config;
 use crate::model::layer::{LinearSpec, QkNorm};
 use crate::model::tune::{LINEARS, Tune};
 
-/// Bytes of a number in the compute type, f32.
+/// Bytes per element of the compute type, f32.
 pub(crate) const BYTES: u64 = 4;
 /// Program, tokenizer, libraries and the allocator's slack.
 const PROGRAM: u64 = 24 << 20;
-/// Positions whose logits exist at one time.
+/// Positions whose logits exist at once.
 const CHUNK: u64 = 256;
-/// Arrays of the size of these logits.
+/// Arrays of the size of these logits that exist at once.
 const LOGITS: u64 = 6;
-/// Tokens of the vocabulary whose logits exist at one time on the CPU.
+/// Vocabulary entries whose logits exist at once on the CPU.
 pub(crate) const VOCAB_BLOCK: usize = 1024;
-/// Logits that exist at one time on an accelerator.
+/// Logits that exist at once on an accelerator.
 const DEVICE_LOGITS: usize = 1 << 26;
 
-/// Scored tokens whose logits exist at one time on an accelerator, of a vocabulary so large.
+/// Scored tokens whose logits exist at once on an accelerator, for a vocabulary of this size.
 pub(crate) fn logits_chunk(vocab: usize) -> usize {
     (DEVICE_LOGITS / vocab.max(1)).clamp(64, 2048)
 }
 
-/// Numbers that the CPU's backend keeps of a token in a layer beside its input; `low` is the sum of the adapters' ranks.
-/// Rotated queries, keys and values, attention's output and its log-sums, the stream after attention, both halves of the
-/// feed-forward; what a norm on queries and keys reads, and what a norm after a block reads.
+/// Elements that the CPU backend saves per token and layer besides the layer's input; `low` is the sum of the adapters' ranks.
+/// Queries and keys after RoPE, values, attention's output and log-sum-exp, the residual stream after attention, gate and up;
+/// the inputs of norms on queries and keys and of norms after a block.
 pub(crate) fn kept_on_cpu(c: &Config, low: usize) -> usize {
     let (q, kv) = (c.q_width(), c.kv_width());
     let raw = if c.layer.qk_norm == QkNorm::No { 0 } else { q + kv };
     2 * q + 2 * kv + raw + c.heads + c.hidden + after(c) + 2 * c.ff + low
 }
 
-/// Bytes of the same on an accelerator, where activations have `narrow` bytes a number and the residual stream and log-sums f32.
+/// Bytes of the same on an accelerator, with `narrow` bytes per activation, but f32 for the residual stream and log-sum-exp.
 fn kept_on_cuda(c: &Config, low: usize, narrow: u64) -> u64 {
     let (q, kv) = (c.q_width(), c.kv_width());
     let raw = if c.layer.qk_norm == QkNorm::No { 0 } else { q + 2 * kv };
     narrow * (2 * q + 2 * kv + raw + after(c) + 2 * c.ff + low) as u64 + BYTES * (c.hidden + c.heads) as u64
 }
 
-/// Numbers that norms after attention and after the feed-forward read of a token.
+/// Elements per token that norms after attention and after the feed-forward read.
 fn after(c: &Config) -> usize {
     if c.layer.norms.after() { 2 * c.hidden } else { 0 }
 }
@@ -51,33 +51,33 @@ fn low(tune: &Tune) -> usize {
     if let Tune::Lora(l) = tune { l.r * l.targets.len() } else { 0 }
 }
 
-/// What goes through the decoder together.
+/// The size of one group of sequences that go through the decoder together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PassSize {
     /// Sequences.
     pub(crate) rows: u64,
     /// Tokens of the longest.
     pub(crate) length: u64,
-    /// Positions whose logits are wanted.
+    /// Scored positions.
     pub(crate) scored: u64,
-    /// Tokens without padding; on the fast path what an example's sequences have in common only once.
+    /// Tokens without padding; on the fast path, with shared prefixes counted once.
     pub(crate) tokens: u64,
 }
 
-/// Numbers that `tune` trains.
+/// Trainable parameters of `tune`.
 pub(crate) fn trainable(c: &Config, tune: &Tune) -> u64 {
     let Tune::Lora(lora) = tune else {
         return if *tune == Tune::Full { c.parameters() } else { 0 };
     };
-    // A is (r, in), B is (out, r), DoRA's lengths are (out).
+    // A is (r, in), B is (out, r), DoRA's magnitudes are (out).
     let adapter = |spec: LinearSpec| lora.r * (spec.width + spec.out) + if lora.dora { spec.out } else { 0 };
     let adapted = |spec: &LinearSpec| lora.targets.iter().any(|target| target == LINEARS[spec.index]);
     (c.layers * c.linears().into_iter().filter(adapted).map(adapter).sum::<usize>()) as u64
 }
 
-/// Bytes at work on a micro-batch: the inputs of every layer for all of it, and for one group at a time the larger of a layer's
-/// graph and the head's chunk. The counts of arrays in a layer's graph are those of the decoder's forward with its gradients:
-/// 10 of the attention's T×T, 9 of the feed-forward width, 30 of the hidden width; DoRA adds two behind each linear module.
+/// Bytes of activations for a micro-batch: every layer's input for all groups, and for one group at a time the larger of a layer's
+/// graph and the head's chunk. A layer's graph with its gradients holds these arrays:
+/// 10 of the attention's T×T, 9 of the feed-forward width, 30 of the hidden width; DoRA adds two after each linear module.
 pub(crate) fn work_reference(c: &Config, tune: &Tune, groups: &[PassSize]) -> u64 {
     let (hidden, ff, heads) = (c.hidden as u64, c.ff as u64, c.heads as u64);
     let (wide, narrow) = if matches!(tune, Tune::Lora(l) if l.dora) { (13, 40) } else { (9, 30) };
@@ -90,9 +90,8 @@ pub(crate) fn work_reference(c: &Config, tune: &Tune, groups: &[PassSize]) -> u6
     (kept + groups.iter().map(at_once).max().unwrap_or(0)) * BYTES
 }
 
-/// As [`work_reference`] on the fast path, where as much as there is `room` for is kept of every layer: of a token its input and what
-/// follows from it up to the feed-forward's halves, and of a scored token the state that its log-prob pulls at. Also of how many
-/// layers all is kept.
+/// As [`work_reference`] on the CPU's fast path: every layer's input, other activations of as many layers as fit in `room` bytes,
+/// and one state per scored token. Also returns the number of layers whose activations are all saved.
 pub(crate) fn work_cpu(c: &Config, tune: &Tune, groups: &[PassSize], room: u64) -> (u64, u64) {
     let (hidden, ff, q) = (c.hidden as u64, c.ff as u64, c.q_width() as u64);
     let rest = kept_on_cpu(c, low(tune)) as u64;
@@ -107,13 +106,13 @@ pub(crate) fn work_cpu(c: &Config, tune: &Tune, groups: &[PassSize], room: u64) 
     ((kept + groups.iter().map(at_once).max().unwrap_or(0)) * BYTES, layers)
 }
 
-/// Of how many layers all is kept when that takes `bytes` a layer.
+/// How many layers' activations fit in `room` at `bytes` per layer.
 fn kept_layers(c: &Config, bytes: u64, room: u64) -> u64 {
     (c.layers as u64).min(room.checked_div(bytes).unwrap_or(u64::MAX))
 }
 
-/// As [`work_cpu`] on another device, where what is kept beside the residual stream has `narrow` bytes a number, at most `room`
-/// in all, and the logits of a chunk are there in f32 beside their softmax.
+/// As [`work_cpu`] on another device: saved activations other than the residual stream have `narrow` bytes per element and take
+/// at most `room` bytes, and a chunk's logits exist in f32 together with their softmax.
 pub(crate) fn work_cuda(c: &Config, tune: &Tune, groups: &[PassSize], narrow: u64, room: u64) -> (u64, u64) {
     let (hidden, ff, layers, q) = (c.hidden as u64, c.ff as u64, c.layers as u64, c.q_width() as u64);
     let rest = kept_on_cuda(c, low(tune), narrow);
@@ -130,30 +129,30 @@ pub(crate) fn work_cuda(c: &Config, tune: &Tune, groups: &[PassSize], narrow: u6
 }
 
 /// Peak memory of a run in bytes: the larger of loading (the weights, and their file of half the size while it is read) and of
-/// a step (the weights, what is trained with its gradient and two moments, and `work` or the update), beside `others` models
+/// a step (the weights, the trainables with gradients and two moments, and `work` or the update), plus `others` models
 /// of the same size.
 ///
-/// Held against the peak resident sizes (VmHWM) of SmolLM2-135M (f32 from bf16) on the CPU of Linux. Fast path, rank 16 on all
-/// linear modules, MiB foretold and used: DPO on four pairs of 256, 512, 1,024 and 2,048 tokens 1,213 and 1,228, 1,256 and 1,272,
+/// Compared with the peak resident size (VmHWM) of SmolLM2-135M (f32 from bf16) on Linux's CPU. Fast path, rank 16 on all
+/// linear modules, MiB predicted and used: DPO on four pairs of 256, 512, 1,024 and 2,048 tokens 1,213 and 1,228, 1,256 and 1,272,
 /// 1,278 and 1,292, 1,966 and 1,978; 128 pairs of 256 tokens a step 1,214 and 1,238. Rows of at most 640 tokens: SFT of all weights
 /// 2,758 and 2,747; PPO on answers of at most 32 tokens 3,902 and 3,726, GRPO 4,665 and 4,338. Of `tiny`: DPO with adapters 66 and
 /// 61, of all weights 77 and 76. Reference path, LoRA: rows of 140, 320 and 1,024 tokens 1,008 and 938, 1,107 and 1,095, 2,165 and
-/// 2,242. On a GPU it has not been measured; frozen weights have `narrow` bytes a number there.
+/// 2,242. Not measured on a GPU, where frozen weights have `narrow` bytes per element.
 pub(crate) fn memory(c: &Config, tune: &Tune, trainable: u64, work: u64, others: u64, narrow: u64) -> u64 {
     let weights = weights(c, tune, narrow);
     let loading = weights + c.parameters() * 2;
-    // Outside the processor's memory a few tensors of the size of the largest, the embedding, live beside it while it is updated.
+    // On a device with its own memory, a few temporaries of the largest tensor's size, the embedding's, exist during its update.
     let update = if *tune == Tune::Full && narrow < BYTES { 6 * (c.vocab * c.hidden) as u64 } else { 0 };
     let step = weights + (trained(tune, trainable) + update) * BYTES + work;
     PROGRAM + others * weights + loading.max(step)
 }
 
-/// Bytes of the weights; what is trained is f32 beside whatever the rest is.
+/// Bytes of the weights; trainables are f32 whatever the type of the rest.
 pub(crate) fn weights(c: &Config, tune: &Tune, narrow: u64) -> u64 {
     c.parameters() * if *tune == Tune::Full { BYTES } else { narrow }
 }
 
-/// Numbers beside the weights for what is trained: gradients and two moments, and an adapter itself.
+/// Elements for the trainables besides the weights: gradients and two moments, and an adapter's own parameters.
 pub(crate) fn trained(tune: &Tune, trainable: u64) -> u64 {
     trainable * if *tune == Tune::Full { 3 } else { 4 }
 }
@@ -166,7 +165,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn the_trained_numbers_are_the_decoders() {
+    fn trainable_parameters_are_counted_as_in_the_decoder() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama");
         let model = LanguageModel::open(&dir).unwrap();
         let lora = |targets: &[&str]| {
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_within_a_fifth_of_what_was_measured() {
+    fn predicted_memory_is_within_a_fifth_of_the_measured() {
         let text = r#"{"model_type":"llama","hidden_size":576,"num_attention_heads":9,"num_key_value_heads":3,
             "num_hidden_layers":30,"intermediate_size":1536,"vocab_size":49152,"tie_word_embeddings":true}"#;
         let c = Config::parse(text, Path::new("smollm2")).unwrap();
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_grows_with_what_goes_together() {
+    fn memory_grows_with_the_micro_batch() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama");
         let c = LanguageModel::open(&dir).unwrap().config;
         let of = |groups: &[PassSize]| work_reference(&c, &Tune::None, groups);

@@ -17,8 +17,8 @@ pub(crate) struct Norm {
 }
 
 impl Norm {
-    /// What the normed numbers are multiplied by, (H), outside any graph: the weight and its offset. The weight itself where
-    /// there is no offset; else never in 16 bits.
+    /// The factor after normalisation, (H), detached: weight + offset. Without an offset it is the weight itself; with one it is
+    /// never in 16 bits.
     pub(crate) fn gamma(&self) -> Result<Tensor, Error> {
         let stored = self.weight.stored();
         if self.offset == 0.0 {
@@ -32,7 +32,7 @@ impl Norm {
         if !pass.grad && x.dtype() != DType::F64 {
             return inference::rms_norm(x, &self.gamma()?.detach().to_dtype(x.dtype())?, self.eps);
         }
-        // Squares and their mean want more than 16 bits.
+        // Squares and their mean need more than 16 bits.
         let wide = x.to_dtype(trained_dtype(x.dtype()))?;
         let inverse = (wide.sqr()?.mean_keepdim(D::Minus1)? + self.eps)?.sqrt()?.recip()?;
         let unit = wide.broadcast_mul(&inverse)?;

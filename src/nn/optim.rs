@@ -1,7 +1,7 @@
 //! AdamW (Loshchilov & Hutter 2019) with f32 moments, decoupled decay and clipping by the global norm.
 //!
-//! Owns the moments and their exact saving and restoring. Refuses gradients that are not finite: nothing is changed then.
-//! As Hugging Face's trainer, norms and biases (tensors of one dimension) are not decayed, and gradients are scaled by
+//! Owns the moments and saves and restores them exactly. Refuses gradients that are not finite, and then changes nothing.
+//! As in Hugging Face's trainer, norms and biases (tensors of one dimension) have no weight decay, and gradients are scaled by
 //! min(1, max/(norm + 1e-6)).
 
 mod device;
@@ -35,14 +35,14 @@ pub struct AdamW {
 
 /// The moments of a trainable, of its shape.
 enum Moments {
-    /// Beside f32 in the processor's memory: one loop updates them with it.
+    /// Of an f32 parameter on the CPU: one loop updates parameter and moments.
     Host { m: Vec<f32>, v: Vec<f32> },
-    /// DeviceUpdate.
+    /// Of any other parameter; see [`DeviceUpdate`].
     Tensors { m: Tensor, v: Tensor },
 }
 
 impl Moments {
-    /// Those given, kept where `var` wants them.
+    /// The given moments, stored as `var` needs them.
     fn of(var: &Var, m: Tensor, v: Tensor) -> Result<Self, Error> {
         if !(var.device().is_cpu() && var.dtype() == DType::F32) {
             return Ok(Self::Tensors { m, v });
@@ -51,7 +51,7 @@ impl Moments {
         Ok(Self::Host { m: numbers(m)?, v: numbers(v)? })
     }
 
-    /// Both as they are written, the first one first.
+    /// Views of both for writing, first moment first.
     fn both<'a>(&'a self, shape: &'a [usize]) -> [Written<'a>; 2] {
         match self {
             Self::Tensors { m, v } => [m, v].map(Written::Tensor),
@@ -60,7 +60,7 @@ impl Moments {
     }
 }
 
-/// A moment on its way to a file: no copy of all of them is made for it.
+/// A moment being written to a file, without a copy of all moments.
 enum Written<'a> {
     Numbers { shape: &'a [usize], numbers: &'a [f32] },
     Tensor(&'a Tensor),
@@ -96,7 +96,7 @@ impl View for Written<'_> {
     }
 }
 
-/// An update of what lies in the processor's memory.
+/// The update of one parameter on the CPU.
 struct Step<'a> {
     gradient: &'a [f32],
     moments: RefCell<(&'a mut [f32], &'a mut [f32])>,
@@ -130,10 +130,10 @@ pub struct Update {
 }
 
 impl AdamW {
-    /// An optimizer for `trainables`, at rest.
+    /// An optimizer for `trainables`, with zero moments.
     ///
     /// # Errors
-    /// When the memory cannot be had.
+    /// When memory runs out.
     pub fn new(params: &TrainerParams, trainables: &[(String, Var)]) -> Result<Self, Error> {
         let zeros = |v: &Var| Tensor::zeros(v.shape(), DType::F32, v.device());
         let moments = trainables.iter().map(|(_, v)| Moments::of(v, zeros(v)?, zeros(v)?)).collect::<Result<_, _>>()?;
@@ -167,8 +167,8 @@ impl AdamW {
         Ok(sum.sqrt())
     }
 
-    /// Makes one update with learning rate `rate`; `norm` is [`AdamW::norm`] of the gradients. `watch` looks which
-    /// trainables moved, which costs a comparison each.
+    /// Makes one update with learning rate `rate`; `norm` is [`AdamW::norm`] of the gradients. `watch` also checks which
+    /// trainables changed, at the cost of a comparison each.
     ///
     /// # Errors
     /// When the norm is not finite, or a tensor operation fails.
@@ -281,7 +281,7 @@ fn read(path: &Path, device: Option<&candle_core::Device>) -> Result<HashMap<Str
         .map_err(|e| Error::file(path, format!("cannot be read: {e}")))
 }
 
-/// All of them at once where there is a kernel for it, else one after another.
+/// Updates all of them in one kernel if there is one, else one by one.
 fn update_elsewhere(all: &mut [DeviceUpdate<'_>]) -> Result<(), Error> {
     #[cfg(feature = "cuda")]
     if super::cuda::adamw(all)? {
@@ -293,7 +293,7 @@ fn update_elsewhere(all: &mut [DeviceUpdate<'_>]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Σ x² of gradients on another device. Read back once: one number after another would wait for the device each time.
+/// Σ x² of gradients on another device, read back once: every read-back waits for the device.
 fn squares_elsewhere(all: &[&Tensor]) -> Result<f64, Error> {
     #[cfg(feature = "cuda")]
     if let Some(sum) = super::cuda::squares(all)? {

@@ -1,15 +1,15 @@
-//! How a pass through the decoder is made.
+//! The settings of a pass through the decoder.
 
-/// A pass of the reference: what is in the graph, which adapters are on, what dropout drops.
+/// A pass of the reference backend: whether the graph is tracked, adapters are on, and dropout is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
-    /// Whether the trainables are in the graph.
+    /// Whether the graph tracks the trainables.
     pub grad: bool,
-    /// Whether the LoRA adapter is put on. Without one it makes no difference.
+    /// Whether the LoRA adapter is on, if there is one.
     pub adapter: bool,
-    /// Number of the training pass that draws its own dropout masks; none drops nothing.
+    /// Number of the training pass, which seeds its dropout masks; none: no dropout.
     pub dropout: Option<u64>,
-    /// Tokens of the batch before the ones at hand, which go through a layer apart from them: their dropout masks are skipped.
+    /// Tokens of the batch before this part of it, which went through the layer separately: their dropout masks are skipped.
     pub skipped: usize,
 }
 
@@ -21,11 +21,11 @@ impl Pass {
     }
 }
 
-/// A pass of the backends that keep no graph.
+/// A pass of the backends without a graph.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mode {
     /// Whether adapters are on.
     pub(super) adapter: bool,
-    /// Number of the training pass whose dropout masks are drawn; none: no dropout.
+    /// Number of the training pass, which seeds its dropout masks; none: no dropout.
     pub(super) dropout: Option<u64>,
 }

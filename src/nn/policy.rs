@@ -1,8 +1,8 @@
-//! The policy in training: token log-probs of a batch, and the gradients that follow from dL/dlogp of every token.
+//! The policy in training: token log-probs of a batch, and gradients from dL/dlogp of every token.
 //!
 //! Owns a decoder, the [`Backend`] that computes it, and the count of training passes. A recipe builds a [`Batch`], asks
-//! [`Policy::score_train`] for the log-probs of the tokens it wants, computes its loss and `g_t = dL/dlogp_t` for each of them,
-//! and hands `g` to [`Policy::backward`], which adds dL/dθ to the policy's [`Gradients`]. Refuses to know any loss.
+//! [`Policy::score_train`] for the log-probs of its scored tokens, computes its loss and `g_t = dL/dlogp_t` for each of them,
+//! and passes `g` to [`Policy::backward`], which adds dL/dθ to the policy's [`Gradients`]. Refuses to know any loss.
 
 use super::backend::Backend;
 pub use super::backend::Tape;
@@ -23,10 +23,10 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Takes a decoder into training on the fastest backend for its device and type.
+    /// Trains a decoder on the fastest backend for its device and type.
     ///
     /// # Errors
-    /// When a device has no memory for it.
+    /// When the device runs out of memory.
     pub fn new(decoder: Decoder) -> Result<Self, Error> {
         match (decoder.device().is_cpu(), decoder.dtype()) {
             (true, DType::F32) => {
@@ -38,13 +38,13 @@ impl Policy {
         }
     }
 
-    /// Takes a decoder into training on the backend of accelerators, wherever it computes.
+    /// Trains a decoder on the accelerator backend, whatever its device.
     pub(crate) fn gpu(mut decoder: Decoder) -> Result<Self, Error> {
         let backend = CudaBackend::new(&mut decoder)?;
         Ok(Self::with(decoder, Box::new(backend)))
     }
 
-    /// Takes a decoder into training on the reference backend.
+    /// Trains a decoder on the reference backend.
     #[must_use]
     pub fn reference(decoder: Decoder) -> Self {
         let backend = ReferenceBackend::new(&decoder);
@@ -55,28 +55,28 @@ impl Policy {
         Self { decoder, backend, pass: 0 }
     }
 
-    /// Name of the backend's kind: `fast` or `reference`.
+    /// The backend's name: `fast` or `reference`.
     #[must_use]
     pub fn path(&self) -> &'static str {
         self.backend.name()
     }
 
-    /// Whether rows are laid without padding, so that none changes another's numbers. Not where dropout draws its masks for the
-    /// padded batch.
+    /// Whether rows are packed without padding, so that none changes another's results. Not with dropout, whose masks are drawn
+    /// for the padded batch.
     #[must_use]
     pub fn packs(&self) -> bool {
         self.backend.is_packed() && !self.decoder.has_dropout()
     }
 
-    /// Frees memory that waits for the next pass: something else needs it now.
-    pub fn rest(&self) {
+    /// Frees buffers cached for the next pass, because something else needs the memory now.
+    pub fn release_memory(&self) {
         self.backend.release();
     }
 
-    /// Tokens that go through a layer at one time since memory ran out; none if it never did.
+    /// Most tokens that go through a layer at once since memory ran out; none if it never did.
     #[must_use]
-    pub fn narrowed(&self) -> Option<usize> {
-        self.backend.narrowed()
+    pub fn token_limit(&self) -> Option<usize> {
+        self.backend.token_limit()
     }
 
     /// The decoder.
@@ -91,18 +91,18 @@ impl Policy {
         self.decoder.trainables()
     }
 
-    /// Training passes made so far; saved with a checkpoint, so that dropout goes on where it was.
+    /// Training passes made so far; saved with a checkpoint, so that resumed dropout continues the same stream.
     #[must_use]
     pub fn passes(&self) -> u64 {
         self.pass
     }
 
-    /// Goes on after `passes` training passes.
+    /// Continues after `passes` training passes.
     pub fn set_passes(&mut self, passes: u64) {
         self.pass = passes;
     }
 
-    /// Gives the gradients summed since the last call and starts again from none.
+    /// Returns the gradients accumulated since the last call and resets them.
     ///
     /// # Errors
     /// When a tensor operation fails.
@@ -110,7 +110,7 @@ impl Policy {
         self.backend.take_gradients(&self.decoder)
     }
 
-    /// Scores without gradients or dropout. `adapter` false is the reference: the base model.
+    /// Scores without gradients or dropout. `adapter` false scores the reference: the base model.
     ///
     /// # Errors
     /// When the batch is empty or malformed, or a tensor operation fails.
@@ -118,7 +118,7 @@ impl Policy {
         self.backend.score(&self.decoder, batch, adapter)
     }
 
-    /// The final states from which the scored tokens of `batch` are predicted, (n, H), and which tokens they are.
+    /// The hidden states after the final norm that predict the scored tokens of `batch`, (n, H), and these tokens.
     ///
     /// # Errors
     /// As [`Policy::score`].
@@ -126,8 +126,8 @@ impl Policy {
         self.backend.states(&self.decoder, batch, adapter)
     }
 
-    /// KL(base ‖ policy) in nats and the policy's log-prob of `targets`, position by position, from final states (n, H):
-    /// the base model's under its `head` (V, H), and the policy's now.
+    /// KL(base ‖ policy) in nats and the policy's log-prob of `targets`, per position, from hidden states after the final norm
+    /// (n, H): `base` with its own `head` (V, H), and the policy's `now`.
     ///
     /// # Errors
     /// When a tensor operation fails.
@@ -141,7 +141,7 @@ impl Policy {
         self.backend.divergence(&self.decoder, base, head, now, targets)
     }
 
-    /// Scores with the adapter on and keeps what [`Policy::backward`] needs.
+    /// Scores with the adapter on and saves activations for [`Policy::backward`].
     ///
     /// # Errors
     /// As [`Policy::score`].
@@ -151,13 +151,13 @@ impl Policy {
         self.backend.score_train(&self.decoder, batch, number)
     }
 
-    /// Adds dL/dθ to the gradients, given `g`, dL/d of what was said about each row, as in [`TokenScores`].
+    /// Adds dL/dθ to the gradients, given `g`: dL/d of each row's [`TokenScores`].
     ///
     /// # Errors
-    /// When `g` has not the batch's shape, or a tensor operation fails.
+    /// When the shape of `g` is not the batch's, or a tensor operation fails.
     pub fn backward(&mut self, tape: Tape, g: &[RowGradient]) -> Result<(), Error> {
         if !tape.fits(g) {
-            return Err(Error::Asked("the gradients have not the shape of the scored tokens".into()));
+            return Err(Error::Asked("the gradients do not have the shape of the scored tokens".into()));
         }
         self.backend.backward(&self.decoder, tape, g)
     }

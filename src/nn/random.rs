@@ -13,12 +13,12 @@ pub fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
     rng
 }
 
-/// The next number of a uniform distribution on [0, 1), with 53 random bits.
+/// A draw from the uniform distribution on [0, 1), with 53 random bits.
 pub fn uniform(rng: &mut ChaCha8Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }
 
-/// The next number of a standard normal distribution (Box and Muller 1958); takes two uniform ones.
+/// A draw from the standard normal distribution (Box and Muller 1958); uses two uniform draws.
 pub fn normal(rng: &mut ChaCha8Rng) -> f64 {
     // 1 − u is in (0, 1], whose logarithm is finite.
     let radius = (-2.0 * (1.0 - uniform(rng)).ln()).sqrt();

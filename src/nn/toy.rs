@@ -1,4 +1,4 @@
-//! Models, adapters and batches drawn at random, and the comparison of a path with the reference in f64. For tests alone.
+//! Random models, adapters and batches, and the comparison of a backend with the reference in f64. For tests only.
 
 use crate::model::family::{Defaults, Family, GgufFamily, TensorNames};
 use crate::model::layer::{Activation, LayerSpec, NormPlacement, QkNorm, RopeLayers, TensorName};
@@ -69,7 +69,7 @@ impl Toy {
         Self::with(rng, head_dim)
     }
 
-    /// The model of that seed with heads of so many numbers.
+    /// The model of that seed with heads of width `head_dim`.
     pub(super) fn with_heads(seed: u64, head_dim: usize) -> Self {
         Self::with(&mut stream(seed, 1), head_dim)
     }
@@ -113,7 +113,7 @@ impl Toy {
         self
     }
 
-    /// Its decoder in that type, away from the first values of what is trained.
+    /// Its decoder in that type, with trainables moved away from their initial values.
     pub(crate) fn decoder(&self, dtype: DType, tune: &Tune) -> Decoder {
         self.decoder_on(&Device::Cpu, dtype, tune)
     }
@@ -123,7 +123,7 @@ impl Toy {
         let mut weights = self.weights(device, dtype);
         let mut decoder = Decoder::new(&self.config, &mut weights, tune).unwrap();
         decoder.add_score(self.score.clone(), false).unwrap();
-        // Away from the first values: LoRA's B is 0 there.
+        // LoRA's B starts at 0.
         for (i, (_, var)) in decoder.trainables().iter().enumerate() {
             let rng = &mut stream(77, i as u64);
             let values: Vec<f64> = (0..var.elem_count()).map(|_| (uniform(rng) - 0.5) * 0.3).collect();
@@ -138,8 +138,7 @@ impl Toy {
         (0..n).map(|_| below(rng, self.config.vocab) as u32).collect()
     }
 
-    /// Rows of every sort: alone, of one token's completion, families with a common beginning, one that is another's beginning,
-    /// twice the same.
+    /// Rows of every kind: alone, with a one-token completion, with a shared prefix, a prefix of another row, duplicates.
     pub(crate) fn batch(&self, seed: u64) -> Batch {
         let rng = &mut stream(seed, 2);
         let mut rows = Vec::new();
@@ -153,7 +152,7 @@ impl Toy {
         for extra in [1 + below(rng, 70), 1, 0, 0, 3] {
             let mut ids = prompt.clone();
             ids.extend(self.ids(rng, extra));
-            // Some of the beginning is scored too, for every row of the family.
+            // Some of the prefix is scored too, for every row of the family.
             let first = prompt.len() - below(rng, 3);
             let scored = (first.min(ids.len() - 1)..ids.len()).collect();
             rows.push(Row { valued: vec![1, ids.len() - 1], ..Row::new(ids, scored) });
@@ -177,7 +176,7 @@ pub(crate) fn lora(dora: bool, dropout: f64) -> Tune {
     Tune::Lora(LoraSpec { r: 3, alpha: 5.0, rslora: dora, dora, dropout, targets, seed: 11 })
 }
 
-/// Arbitrary gradients of what is said about a batch.
+/// Arbitrary gradients of a batch's scores.
 pub(crate) fn gradients(batch: &Batch, entropy: bool) -> Vec<RowGradient> {
     let mut k = 0.0;
     let mut some = |n: usize| -> Vec<f64> {
@@ -200,7 +199,7 @@ pub(crate) fn flat(t: &Tensor) -> Vec<f64> {
     t.to_device(&Device::Cpu).unwrap().flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
 }
 
-/// How near a path must be to the reference.
+/// Tolerances of a comparison with the reference.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Near {
     /// Log-probs and the like, beside their size and 1.
@@ -239,13 +238,13 @@ impl Near {
     }
 }
 
-/// The reference and a fast path say the same of `batch` and give the same gradients, dropout's masks included.
+/// Asserts that a fast backend gives the reference's scores and gradients, with the same dropout masks.
 pub(super) fn equal(exact: Policy, fast: Policy, batch: &Batch, entropy: bool, near: Near) {
     assert_eq!((exact.path(), fast.path()), ("reference", "fast"));
     same(exact, fast, batch, entropy, near);
 }
 
-/// As [`equal`], of any two paths.
+/// As [`equal`], for any two backends.
 pub(super) fn same(mut exact: Policy, mut other: Policy, batch: &Batch, entropy: bool, near: Near) {
     for adapter in [true, false] {
         near.holds(&other.score(batch, adapter).unwrap(), &exact.score(batch, adapter).unwrap());

@@ -10,7 +10,7 @@ use super::intake;
 use super::journal::Journal;
 use super::reply::Replies;
 use super::tails;
-use crate::app::{Msg, Numbers, Opened};
+use crate::app::{Msg, Opened, SeqMap};
 use crate::domain::{Rater, counted};
 use crate::protocol::{RunSpec, SessionRecord};
 use crate::storage::import::Imported;
@@ -159,7 +159,7 @@ struct Queue {
     waiting: VecDeque<(u64, SessionRecord)>,
     /// In the log, under these numbers, but not on the disk for sure.
     written: Vec<(u64, u64)>,
-    numbers: Numbers,
+    numbers: SeqMap,
     /// Failures in a row.
     failures: u32,
     /// When to try again, where the disk failed.

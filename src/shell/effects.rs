@@ -86,7 +86,7 @@ impl Effects {
             Effect::Quit => return LoopAction::Quit,
             Effect::ListSessions => return self.aside("sessions", sessions),
             Effect::ListModels => return self.list_models(),
-            Effect::AskDevice => return self.aside("device", |_| Ok(Msg::DeviceKnown(device()))),
+            Effect::QueryDevice => return self.aside("device", |_| Ok(Msg::DeviceKnown(device()))),
             Effect::CreateSession { name, model, prompts } => {
                 return self.aside("create", move |home| create(home, &name, &model, prompts.as_deref()));
             }
@@ -105,12 +105,12 @@ impl Effects {
             Effect::Append { ticket, record } => Order::Append { ticket, record: Box::new(record) },
             Effect::SaveNow => Order::SaveNow,
             Effect::Import { path } => Order::Send(Errand::Import(home_path(&path))),
-            Effect::Sample(ask) => Order::Send(Errand::Sample(ask)),
-            Effect::Launch(ask) => Order::Send(Errand::Train(ask)),
+            Effect::Sample(request) => Order::Send(Errand::Sample(request)),
+            Effect::Launch(request) => Order::Send(Errand::Train(request)),
             Effect::ResumeRun { run } => Order::Send(Errand::Resume(run)),
             Effect::Command { run, command } => Order::Send(Errand::Command(run, command)),
-            Effect::Estimate { ticket, ask } => Order::Send(Errand::Estimate { ticket, ask }),
-            Effect::Masks { ticket, ask } => Order::Send(Errand::Masks { ticket, ask }),
+            Effect::Estimate { ticket, request } => Order::Send(Errand::Estimate { ticket, ask: request }),
+            Effect::Masks { ticket, request } => Order::Send(Errand::Masks { ticket, ask: request }),
         };
         self.desk.order(order);
         LoopAction::Nothing

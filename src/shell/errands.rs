@@ -11,7 +11,7 @@ use super::plan::{self, SampleOrder, TrainOrder};
 use super::reply::Replies;
 use super::supervisor::{self, Patience};
 use super::tails;
-use crate::app::{Msg, SampleAsk, TrainAsk};
+use crate::app::{Msg, SampleRequest, TrainRequest};
 use crate::domain::{RunId, Sampler};
 use crate::protocol::{RunCommand, RunSpec};
 use crate::storage::import::Imported;
@@ -33,9 +33,9 @@ const ASK_TIME: Duration = Duration::from_mins(5);
 #[derive(Debug)]
 pub enum Errand {
     /// Launch a training run.
-    Train(TrainAsk),
+    Train(TrainRequest),
     /// Launch a sampling run.
-    Sample(SampleAsk),
+    Sample(SampleRequest),
     /// Start a worker for a run that has none.
     Resume(RunId),
     /// Tell a run's worker something.
@@ -45,14 +45,14 @@ pub enum Errand {
         /// Names it in the answer.
         ticket: u64,
         /// The run.
-        ask: TrainAsk,
+        ask: TrainRequest,
     },
     /// What would this run read and learn?
     Masks {
         /// Names it in the answer.
         ticket: u64,
         /// The run.
-        ask: TrainAsk,
+        ask: TrainRequest,
     },
     /// Read a file to import.
     Import(PathBuf),
@@ -85,8 +85,8 @@ pub struct Place {
 
 /// What a run is planned from.
 enum Wish {
-    Train(TrainAsk),
-    Sample(SampleAsk),
+    Train(TrainRequest),
+    Sample(SampleRequest),
 }
 
 /// Takes in what was read from a file for an opening.
@@ -196,13 +196,13 @@ impl Errands {
 /// Questions of one kind: the newest is answered, older ones are broken off.
 struct Questions {
     newest: Arc<AtomicU64>,
-    asked: Sender<(Place, u64, TrainAsk)>,
+    asked: Sender<(Place, u64, TrainRequest)>,
 }
 
 impl Questions {
-    fn start(name: &str, answer: impl Fn(&Place, u64, TrainAsk, &Patience) + Send + 'static) -> io::Result<Self> {
+    fn start(name: &str, answer: impl Fn(&Place, u64, TrainRequest, &Patience) + Send + 'static) -> io::Result<Self> {
         let newest = Arc::new(AtomicU64::new(0));
-        let (asked, inbox) = channel::<(Place, u64, TrainAsk)>();
+        let (asked, inbox) = channel::<(Place, u64, TrainRequest)>();
         let latest = Arc::clone(&newest);
         spawn(name, move || {
             for (place, ticket, ask) in inbox {
@@ -216,7 +216,7 @@ impl Questions {
         Ok(Self { newest, asked })
     }
 
-    fn ask(&self, place: Place, ticket: u64, ask: TrainAsk) -> Result<(), ()> {
+    fn ask(&self, place: Place, ticket: u64, ask: TrainRequest) -> Result<(), ()> {
         self.newest.store(ticket, Ordering::Relaxed);
         self.asked.send((place, ticket, ask)).map_err(drop)
     }
@@ -236,15 +236,15 @@ fn launch_all(wishes: &Receiver<(Place, Wish)>, home: &Home, replies: &Replies, 
 }
 
 /// A run that is only asked about: damage is said in the header, and asked about at the launch.
-fn question(ask: TrainAsk) -> Wish {
-    Wish::Train(TrainAsk { allow_damaged: true, ..ask })
+fn question(ask: TrainRequest) -> Wish {
+    Wish::Train(TrainRequest { allow_damaged: true, ..ask })
 }
 
 /// Plans a run on the snapshot, within the time limit.
 fn planned(home: &Home, place: &Place, wish: Wish) -> Result<(RunSpec, Vec<DataFile>)> {
     let (home, Place { dir, upto, .. }) = (home.clone(), place.clone());
     within(PLAN_TIME, "planning the run", move || match wish {
-        Wish::Train(TrainAsk { method, params, init, allow_damaged }) => {
+        Wish::Train(TrainRequest { method, params, init, allow_damaged }) => {
             let device = "auto".into();
             plan::train(&home, &dir, TrainOrder { method, params, name: None, init, device, allow_damaged, upto })
         }
@@ -320,7 +320,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("session.json"), "{}").unwrap();
         let place = Place { opening: 1, dir: SessionDir::open(home.path()).unwrap(), upto: None };
-        let ask = TrainAsk {
+        let ask = TrainRequest {
             method: "dpo".into(),
             params: Params::defaults(&method("dpo").unwrap().rows()),
             init: None,

@@ -10,9 +10,10 @@ use super::events;
 use super::out;
 use super::reply::Reply;
 use super::terminal::{Alarm, FrameBackend, TerminalGuard, Tty, restore, watch};
-use crate::app::{Goal, Model, Msg, Theme, begin, update};
-use crate::domain::{QueueOrder, Rater};
+use crate::app::{Goal, ImportFormat, Model, Msg, Theme, begin, update};
+use crate::domain::{QueueOrder, Rater, TextSet};
 use crate::storage::Home;
+use crate::storage::formats::{self, Reader, Reads};
 use crate::ui;
 use ratatui::backend::Backend;
 use ratatui::layout::Rect;
@@ -94,6 +95,7 @@ pub fn workbench(opening: Opening) -> Result<()> {
         frame: if std::env::var_os("SSH_CONNECTION").is_some() { FRAME_SSH } else { FRAME },
     };
     bench.model.order = order;
+    bench.model.import_formats = import_formats();
     let first = begin(&mut bench.model, goal);
     bench.draw().map_err(io)?;
     // Input is read after the first frame is out: the probe's answers come first and may take a moment.
@@ -121,6 +123,14 @@ fn theme() -> Theme {
     let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default().to_lowercase();
     let plain = matches!(locale.as_str(), "c" | "posix") || set("TERM").is_some_and(|t| t.starts_with("vt1"));
     Theme { colour: set("NO_COLOR").is_none(), ascii: plain }
+}
+
+/// The formats that an import recognises by a file's content. Probe texts look like texts to imitate: only
+/// `tiebreak import --as probe` takes them.
+fn import_formats() -> Vec<ImportFormat> {
+    let recognised = |reads: &Reads| !matches!(reads.row, Reader::Texts(TextSet::Probe, _));
+    let rows = formats::imports().filter_map(|format| Some((format.name, format.reads.filter(recognised)?)));
+    rows.map(|(name, reads)| ImportFormat { name: name.into(), plain_text: reads.plain_text }).collect()
 }
 
 /// Says which runs go on without the workbench.
@@ -301,4 +311,18 @@ impl Loop {
 fn suspend() {
     restore();
     let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGTSTP);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_workbench_offers_the_formats_it_recognises() {
+        let offered = import_formats();
+        let names: Vec<&str> = offered.iter().map(|format| format.name.as_str()).collect();
+        let known: Vec<&str> = formats::imports().map(|format| format.name).filter(|name| *name != "probe").collect();
+        assert_eq!(names, known);
+        assert!(offered.iter().all(|format| format.plain_text == (format.name == "prompts")));
+    }
 }

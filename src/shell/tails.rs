@@ -84,6 +84,8 @@ struct Run {
     alive: Option<bool>,
     /// Whether its log has a record.
     began: bool,
+    /// The integrity of its log as last sent.
+    integrity: Integrity,
 }
 
 struct WorkerLog {
@@ -181,10 +183,15 @@ impl Following {
         if let Some(text) = complaint {
             self.complain(replies, text);
         }
-        let mut integrity = self.tail.integrity();
-        self.runs.iter().for_each(|run| integrity.merge(&run.tail.integrity()));
-        // An unfinished line changes with every look at a log that is being written to, and is no damage.
-        integrity.unfinished_bytes = 0;
+        let mut integrity = settled(self.tail.integrity());
+        for run in &mut self.runs {
+            let found = settled(run.tail.integrity());
+            integrity.merge(&found);
+            if found != run.integrity {
+                run.integrity = found.clone();
+                ok &= replies.of(opening, Msg::RunIntegrity { run: run.id.clone(), integrity: found });
+            }
+        }
         if integrity != self.integrity {
             self.integrity = integrity.clone();
             ok &= replies.of(opening, Msg::Integrity(integrity));
@@ -221,7 +228,14 @@ impl Following {
                 Ok(spec) => {
                     ok &= replies.of(self.opening, Msg::RunFound(Box::new(spec.clone())));
                     found.push(spec);
-                    self.runs.push(Run { tail: dir.tail(), alive: None, began: false, id, dir });
+                    self.runs.push(Run {
+                        tail: dir.tail(),
+                        alive: None,
+                        began: false,
+                        integrity: Integrity::default(),
+                        id,
+                        dir,
+                    });
                 }
                 Err(e) => self.complain(replies, e.to_string()),
             }
@@ -256,6 +270,11 @@ impl Following {
     }
 }
 
+/// Without the unfinished line, which is no damage and changes at every look at a log that is being written.
+fn settled(found: Integrity) -> Integrity {
+    Integrity { unfinished_bytes: 0, ..found }
+}
+
 /// Records in messages of at most [`CHUNK`].
 fn chunks<T>(records: Vec<Envelope<T>>) -> Vec<Vec<Envelope<T>>> {
     if records.len() <= CHUNK {
@@ -273,8 +292,8 @@ fn chunks<T>(records: Vec<Envelope<T>>) -> Vec<Vec<Envelope<T>>> {
 }
 
 /// A run with a living worker, for the list of sessions.
-pub fn running(dir: &SessionDir, run: &RunId) -> crate::app::Running {
+pub fn running(dir: &SessionDir, run: &RunId) -> crate::app::LiveRun {
     let look = dir.run(run).ok().and_then(|run| supervisor::look(&run).ok());
     let (step, total) = look.map_or((0, 0), |(s, _)| (s.step, s.plan.map_or(0, |p| p.total_steps)));
-    crate::app::Running { run: run.clone(), step, total }
+    crate::app::LiveRun { run: run.clone(), step, total }
 }

@@ -11,7 +11,7 @@ use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::tune::Tune;
 use crate::nn::device::{activation_budget, device, weights_dtype};
-use crate::nn::layout::places;
+use crate::nn::layout::packed_tokens;
 use crate::nn::memory::{BYTES, PassSize, memory, trainable, trained, weights, work_cpu, work_cuda, work_reference};
 use crate::nn::policy::Row;
 use crate::protocol::{Estimate, RunSpec};
@@ -117,7 +117,7 @@ fn groups(examples: &[&Example], grouping: Grouping, cpu: bool, shared: bool) ->
             rows: group.iter().map(|e| e.rows.len() as u64).sum(),
             length: group.iter().map(|e| e.longest() as u64).max().unwrap_or(0),
             scored: group.iter().map(|e| e.scored() as u64).sum(),
-            tokens: group.iter().map(|e| if shared { places(&e.rows) } else { e.tokens() } as u64).sum(),
+            tokens: group.iter().map(|e| if shared { packed_tokens(&e.rows) } else { e.tokens() } as u64).sum(),
         });
     }
     out

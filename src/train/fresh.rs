@@ -6,8 +6,8 @@
 use crate::demo::exchange;
 use crate::model::config::Config;
 use crate::model::error::Error;
-use crate::model::place::Place;
 use crate::model::sink::Sink;
+use crate::model::staged_folder::StagedFolder;
 use crate::model::trained::write_tensors;
 use crate::nn::random::{stream, uniform};
 use crate::protocol::{FreshSpec, RunEvent};
@@ -52,7 +52,7 @@ pub fn make(spec: &FreshSpec, out: &Path, sink: &mut dyn Sink) -> Result<(), Err
             spec.hidden, spec.heads
         )));
     }
-    let place = Place::new(out)?;
+    let place = StagedFolder::new(out)?;
     sink.emit(RunEvent::Progressed { stage: "learning a vocabulary".into(), done: 0, total })?;
     let (tokenizer, vocab) = tokenizer(spec.vocab)?;
     let config = config(spec, vocab);

@@ -1,7 +1,7 @@
-//! The frame around every screen: header (where am I, what is running, is it saved), status line, footer (the keys that
-//! matter here), and rules with titles.
+//! The frame around every screen: header (breadcrumb, live run, save state), status line, footer (the keys that matter
+//! here), and rules with titles.
 
-use crate::app::{Model, RunView, Saved, Tone, cells, clip};
+use crate::app::{Model, RunView, SaveState, Tone, cells, clip};
 use crate::domain::counted;
 use crate::ui::theme::{ACCENT, BAD, BOLD, DIM, GOOD, TEXT, WARN};
 use ratatui::buffer::Buffer;
@@ -10,15 +10,15 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-/// The smallest terminal that is drawn in.
-const SMALLEST: (u16, u16) = (60, 16);
+/// The smallest supported terminal.
+const MIN_SIZE: (u16, u16) = (60, 16);
 
-/// Where the parts of the frame are.
+/// The parts of the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Areas {
     /// The first row.
     pub header: Rect,
-    /// Everything between.
+    /// The rows between header and status line.
     pub body: Rect,
     /// The row above the footer.
     pub status: Rect,
@@ -26,10 +26,10 @@ pub struct Areas {
     pub footer: Rect,
 }
 
-/// Where the parts of the frame are; none when the terminal is too small.
+/// The parts of the frame; none if the terminal is too small.
 #[must_use]
 pub fn areas(area: Rect) -> Option<Areas> {
-    if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
+    if area.width < MIN_SIZE.0 || area.height < MIN_SIZE.1 {
         return None;
     }
     let row = |y: u16| Rect { y: area.y + y, height: 1, ..area };
@@ -43,11 +43,11 @@ pub fn areas(area: Rect) -> Option<Areas> {
 
 /// Says that the terminal is too small.
 pub fn too_small(buf: &mut Buffer, area: Rect) {
-    let text = format!("too small: needs {}x{}, is {}x{}", SMALLEST.0, SMALLEST.1, area.width, area.height);
+    let text = format!("too small: needs {}x{}, is {}x{}", MIN_SIZE.0, MIN_SIZE.1, area.width, area.height);
     put(buf, area.x, area.y, area.width, &text, TEXT);
 }
 
-/// Writes text on one row, cut to `width` cells; gives the cells used.
+/// Writes text on one row, cut to `width` cells; returns the cells used.
 pub fn put(buf: &mut Buffer, x: u16, y: u16, width: u16, text: &str, style: Style) -> u16 {
     if !buf.area.contains((x, y).into()) {
         return 0;
@@ -64,36 +64,47 @@ pub fn put_line(buf: &mut Buffer, area: Rect, line: Line) {
     }
 }
 
-/// Cells of a line.
+/// The width of a line in cells.
 pub fn width_of(line: &Line) -> u16 {
     line.spans.iter().map(|span| cells(&span.content) as u16).sum()
 }
 
-/// Whether everything is on disk, in words, at most `room` cells.
+/// The save state, in at most `room` cells.
 #[must_use]
 pub fn saved(model: &Model, room: usize) -> Vec<Span<'static>> {
     let Some(open) = &model.open else { return Vec::new() };
     let (text, style) = match (&open.read_only, open.saved()) {
         (Some(holder), _) => (format!("read-only: held by {holder}"), WARN),
-        (None, Saved::All) => ("✓ saved".to_owned(), GOOD),
-        (None, Saved::Saving(_)) => ("saving…".to_owned(), WARN),
-        (None, Saved::Delayed { records, error, again_ms }) => {
-            let seconds = again_ms.saturating_sub(model.clock_ms).div_ceil(1000);
+        (None, SaveState::Saved) => ("✓ saved".to_owned(), GOOD),
+        (None, SaveState::Saving(_)) => ("saving…".to_owned(), WARN),
+        (None, SaveState::Delayed { records, error, retry_ms }) => {
+            let seconds = retry_ms.saturating_sub(model.clock_ms).div_ceil(1000);
             (format!("{records} NOT SAVED, next try in {seconds} s (ctrl-s: now): {error}"), BAD)
         }
-        (None, Saved::Failed(error)) => (format!("NOT SAVED, ctrl-s tries again: {error}"), BAD),
+        (None, SaveState::Failed(error)) => (format!("NOT SAVED, ctrl-s tries again: {error}"), BAD),
     };
     vec![Span::styled(clip(&text, room), style)]
 }
 
-/// What is wrong with the open session's logs, in words, at most `room` cells: damage first, then what is not known.
+/// What is wrong with the open session's logs, in at most `room` cells.
 #[must_use]
 pub fn damage(model: &Model, room: usize) -> Vec<Span<'static>> {
     let Some(open) = &model.open else { return Vec::new() };
-    let (text, style) = match (open.integrity.is_intact(), open.integrity.opaque) {
-        (false, _) => (format!("⚠ {}", open.integrity.words()), BAD),
-        (true, 0) => return Vec::new(),
-        (true, n) => (counted(n, "unknown record"), WARN),
+    damage_spans(&open.integrity.words(), open.integrity.opaque, room)
+}
+
+/// What is wrong with a run's log, in at most `room` cells.
+#[must_use]
+pub fn run_damage(run: &RunView, room: usize) -> Vec<Span<'static>> {
+    damage_spans(&run.integrity.words(), run.integrity.opaque, room)
+}
+
+/// The damage if there is any, else the number of unknown records.
+fn damage_spans(damage: &str, unknown: u64, room: usize) -> Vec<Span<'static>> {
+    let (text, style) = match (damage, unknown) {
+        ("", 0) => return Vec::new(),
+        ("", n) => (counted(n, "unknown record"), WARN),
+        (damage, _) => (format!("⚠ {damage}"), BAD),
     };
     vec![Span::styled(clip(&text, room), style), Span::raw("   ")]
 }
@@ -108,7 +119,7 @@ pub fn running(model: &Model) -> Vec<Span<'static>> {
     vec![Span::styled(run.id.to_string(), GOOD), Span::raw(step), Span::raw("   ")]
 }
 
-/// The header: the place on the left, state on the right. Where both do not fit, the place is shortened.
+/// The header: breadcrumb on the left, state on the right. If both do not fit, the breadcrumb is cut.
 pub fn header(buf: &mut Buffer, area: Rect, place: Vec<String>, right: Line) {
     let want = width_of(&right);
     let room = area.width.saturating_sub(want + 4);
@@ -125,7 +136,7 @@ pub fn header(buf: &mut Buffer, area: Rect, place: Vec<String>, right: Line) {
     put_line(buf, Rect { x: area.right().saturating_sub(width + 1), width, ..area }, right);
 }
 
-/// The status line: what the screen says there, or the notice of the moment.
+/// The status line: the notice, or else the screen's own line.
 pub fn status(buf: &mut Buffer, area: Rect, model: &Model, line: Line) {
     let inner = Rect { x: area.x + 1, width: area.width.saturating_sub(2), ..area };
     match &model.notice {
@@ -141,7 +152,7 @@ pub fn status(buf: &mut Buffer, area: Rect, model: &Model, line: Line) {
     }
 }
 
-/// The footer: as many of the keys that matter here as fit; the last one (help) always does.
+/// The footer: as many keys as fit; the help key always does.
 pub fn footer(buf: &mut Buffer, area: Rect, model: &Model) {
     let mut entries = model.footer();
     let room = usize::from(area.width);
@@ -185,13 +196,13 @@ pub fn rule(buf: &mut Buffer, area: Rect, title: &Span, remark: &str) {
     }
 }
 
-/// A style for text written over a rule, which is dim: text that is not meant to be stays clear.
+/// The style for text over a rule, which is dim: text that is not dim must not become so.
 #[must_use]
 pub fn over_rule(style: Style) -> Style {
     if style.add_modifier.contains(Modifier::DIM) { style } else { style.remove_modifier(Modifier::DIM) }
 }
 
-/// A span of time for people: `8 s`, `4 m 10 s`, `1 h 10 m`, `3 d`.
+/// A duration for people: `8 s`, `4 m 10 s`, `1 h 10 m`, `3 d`.
 #[must_use]
 pub fn duration(seconds: f64) -> String {
     let s = seconds.max(0.0).round() as u64;

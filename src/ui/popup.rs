@@ -1,22 +1,22 @@
-//! Draws what lies over a screen: one sheet at a time, the topmost.
+//! Draws the topmost popup as a sheet over the screen.
 
 use super::frame::{put, put_line};
 use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, GOOD, TEXT, WARN};
 use crate::app::keymap::Table;
-use crate::app::masks::{MaskInk, MaskSheet, room};
-use crate::app::{EditBuffer, Form, Help, Input, Model, Palette, Popup, cells, clip, wrap};
+use crate::app::masks::{MaskSheet, MaskStyle, text_area};
+use crate::app::{EditBuffer, Form, Help, Model, Palette, Popup, TextInput, cells, clip, wrap};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
-/// From this many columns on the help has two columns.
+/// From this width on, the help has two columns.
 const TWO_COLUMNS: u16 = 110;
 /// Columns for keys in the help.
 const KEYS: u16 = 13;
 /// Columns for names in the palette.
 const NAMES: u16 = 19;
-/// Below this many columns a sheet takes the whole width.
+/// Below this width, a sheet takes the whole width.
 const NARROW: u16 = 100;
 
 /// Draws the topmost popup.
@@ -33,9 +33,9 @@ pub fn draw(buf: &mut Buffer, area: Rect, model: &Model) {
     }
 }
 
-/// Clears a sheet in the middle of `area`, frames it, and gives the place inside.
+/// Clears and frames a sheet in the middle of `area`; returns its inner area.
 fn sheet(buf: &mut Buffer, area: Rect, width: u16, height: u16, title: &str) -> Rect {
-    // On a narrow terminal a sheet takes the whole width: scraps of text beside it would only disturb.
+    // On a narrow terminal, remains of text beside the sheet would only distract.
     let width = if area.width < NARROW { area.width } else { width + 4 };
     let (w, h) = (width.min(area.width), (height + 2).min(area.height));
     buf.set_style(area, DIM);
@@ -117,7 +117,7 @@ fn help(buf: &mut Buffer, area: Rect, help: &Help) {
 fn palette(buf: &mut Buffer, area: Rect, palette: &Palette) {
     let found = palette.matches();
     let width = area.width.saturating_sub(8).min(84);
-    // The sheet keeps its size while typing.
+    // The sheet keeps its size while the user types.
     let height = (palette.entries.len() as u16 + 2).min(area.height.saturating_sub(2)).min(20);
     let inner = sheet(buf, area, width, height, &palette.title);
     typed(buf, row(inner, 0), &palette.query, "type to find");
@@ -146,7 +146,7 @@ fn palette(buf: &mut Buffer, area: Rect, palette: &Palette) {
     }
 }
 
-/// One line being typed, with its cursor; the end is kept in sight.
+/// A text field of one line; the cursor stays visible.
 fn typed(buf: &mut Buffer, area: Rect, buffer: &EditBuffer, hint: &str) {
     put(buf, area.x, area.y, 2, "> ", ACCENT);
     let area = Rect { x: area.x + 2, width: area.width.saturating_sub(2), ..area };
@@ -158,7 +158,7 @@ fn typed(buf: &mut Buffer, area: Rect, buffer: &EditBuffer, hint: &str) {
 
 fn line_with_cursor(buf: &mut Buffer, area: Rect, text: &str, cursor: usize, style: Style) {
     let before = cells(&text[..cursor]) as u16;
-    // Cut from the left so that the cursor stays inside.
+    // Cut on the left, so that the cursor stays inside.
     let mut from = 0;
     let mut hidden = 0;
     while before - hidden + 1 > area.width {
@@ -172,7 +172,7 @@ fn line_with_cursor(buf: &mut Buffer, area: Rect, text: &str, cursor: usize, sty
     }
 }
 
-fn input(buf: &mut Buffer, area: Rect, input: &Input) {
+fn input(buf: &mut Buffer, area: Rect, input: &TextInput) {
     let many = input.buffer.is_multiline();
     let most = if many || area.width < NARROW { 100 } else { 72 };
     let width = area.width.saturating_sub(4).min(most);
@@ -182,7 +182,7 @@ fn input(buf: &mut Buffer, area: Rect, input: &Input) {
     let inner = sheet(buf, area, width, height, &input.title);
     if many {
         let rows = usize::from(inner.height.saturating_sub(2));
-        // The cursor may stand in blanks that the wrapping leaves out: it belongs to the last line that begins before it.
+        // The cursor may be in blanks that wrapping drops: it belongs to the last line that starts before it.
         let at = lines.iter().rposition(|line| line.start <= cursor).unwrap_or(0);
         let first = (at + 1).saturating_sub(rows);
         for (i, line) in lines.iter().enumerate().skip(first).take(rows) {
@@ -237,30 +237,30 @@ fn form(buf: &mut Buffer, area: Rect, form: &Form) {
     }
 }
 
-/// What is learned is underlined and in the accent, of mixed rows in green; what is only read is dim.
-fn masks(buf: &mut Buffer, area: Rect, sheet_of: &MaskSheet, size: (u16, u16)) {
-    let (width, rows) = room(size);
-    let height = sheet_of.lines.len().clamp(3, rows) as u16;
+/// Learned text is underlined, in the accent or, for mixed-in rows, in green; context is dim.
+fn masks(buf: &mut Buffer, area: Rect, mask_sheet: &MaskSheet, size: (u16, u16)) {
+    let (width, rows) = text_area(size);
+    let height = mask_sheet.lines.len().clamp(3, rows) as u16;
     let inner = sheet(buf, area, width as u16, height, "what the model reads · underlined: what it learns");
     let rows = usize::from(inner.height);
-    for (i, line) in sheet_of.lines.iter().skip(sheet_of.scroll).take(rows).enumerate() {
+    for (i, line) in mask_sheet.lines.iter().skip(mask_sheet.scroll).take(rows).enumerate() {
         let spans = line.iter().map(|(text, ink)| {
             Span::styled(
                 text.as_str(),
                 match ink {
-                    MaskInk::Head => BOLD,
-                    MaskInk::Read => DIM,
-                    MaskInk::Learned => ACCENT.add_modifier(Modifier::UNDERLINED),
-                    MaskInk::Mixed => GOOD.add_modifier(Modifier::UNDERLINED),
-                    MaskInk::Begins => ACCENT,
-                    MaskInk::LeftOut => WARN,
+                    MaskStyle::Head => BOLD,
+                    MaskStyle::Read => DIM,
+                    MaskStyle::Learned => ACCENT.add_modifier(Modifier::UNDERLINED),
+                    MaskStyle::Mixed => GOOD.add_modifier(Modifier::UNDERLINED),
+                    MaskStyle::TextStart => ACCENT,
+                    MaskStyle::LeftOut => WARN,
                 },
             )
         });
         put_line(buf, row(inner, i as u16), spans.collect::<Line>());
     }
-    if sheet_of.scroll + rows < sheet_of.lines.len() {
-        let more = format!(" ↓ {} more ", sheet_of.lines.len() - rows - sheet_of.scroll);
+    if mask_sheet.scroll + rows < mask_sheet.lines.len() {
+        let more = format!(" ↓ {} more ", mask_sheet.lines.len() - rows - mask_sheet.scroll);
         let at = inner.right().saturating_sub(cells(&more) as u16);
         put(buf, at, inner.bottom(), inner.width, &more, DIM);
     }

@@ -1,6 +1,5 @@
-//! Draws a run: curves, findings, samples, and what it is about.
-//!
-//! Draws a [`Scene`], so that the live view and the replay are one picture. Changes nothing.
+//! Draws a run: curves, findings, samples and settings. It draws a [`Scene`], so that the live view and the replay
+//! share their code.
 
 mod findings;
 mod layout;
@@ -10,19 +9,19 @@ mod scene;
 
 pub use scene::Scene;
 
-use self::findings::{severity_style, urgent, wrapped};
+use self::findings::{alerts, severity_style, wrapped};
 use crate::app::curves::{XUnit, panes as panes_of};
 use crate::app::{cells, clip, presentable};
 use crate::domain::{RunState, RunStatus, Sample, counted};
 use crate::ui::frame::{duration, put_line, rule};
 use crate::ui::theme::{ACCENT, BAD, BOLD, DIM, GOOD, WARN};
-use crate::ui::widgets::plain::{bar, bytes, count, middle};
+use crate::ui::widgets::plain::{bar, bytes, centred, count};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-/// How the run is looked at, for the status line.
+/// The view settings, for the status line.
 pub fn settings(scene: &Scene<'_>, width: u16) -> Line<'static> {
     if scene.sampling {
         return Line::default();
@@ -45,7 +44,7 @@ pub fn settings(scene: &Scene<'_>, width: u16) -> Line<'static> {
     if watch.zoom > 0 {
         parts.push(format!("zoom {}×", 1_u32 << watch.zoom));
     }
-    // Where there is no room for the facts beside the curves, the most telling ones stand here.
+    // Without a side column, the most important facts go here.
     if !layout::has_side(width) {
         if let Some(plan) = &scene.run.plan {
             parts.push(format!("{} train · {} eval", plan.train_rows, plan.eval_rows));
@@ -60,7 +59,7 @@ pub fn settings(scene: &Scene<'_>, width: u16) -> Line<'static> {
     Line::styled(parts.join(" · "), DIM)
 }
 
-/// Draws a run as it is looked at.
+/// Draws a run.
 pub fn draw_scene(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     if area.is_empty() {
         return;
@@ -69,7 +68,7 @@ pub fn draw_scene(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         return sampling::draw(scene, area, buf);
     }
     let panes = panes_of(scene.run);
-    let wanted = layout::Wanted {
+    let wanted = layout::LayoutInput {
         panes: panes.len(),
         focus: scene.view.pane,
         runs: scene.runs.is_some(),
@@ -94,13 +93,13 @@ pub fn draw_scene(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let hidden = panes.len().saturating_sub(parts.charts.len());
     if let Some(side) = parts.side {
         facts_and_findings(scene, hidden, side, buf);
-        foot(scene, false, parts.foot, buf);
+        bottom_pane(scene, false, parts.bottom, buf);
     } else {
-        foot(scene, true, parts.foot, buf);
+        bottom_pane(scene, true, parts.bottom, buf);
     }
 }
 
-/// What the header says of a run: state, step, epoch, speed, time left.
+/// A run's status for the header: state, step, epoch, speed, time left.
 #[must_use]
 pub fn headline(run: &RunState, status: &RunStatus, sampling: bool, width: u16) -> Line<'static> {
     let (word, style) = match status {
@@ -149,12 +148,12 @@ pub fn headline(run: &RunState, status: &RunStatus, sampling: bool, width: u16) 
     Line::from(parts)
 }
 
-/// A whole number without its fraction, another with one digit.
+/// A number with one decimal, or none if it is whole.
 fn trim(x: f64) -> String {
     if (x - x.round()).abs() < 0.05 { format!("{x:.0}") } else { format!("{x:.1}") }
 }
 
-/// Before the first step: what is being done, and what is going to be.
+/// Before the first step: the current stage and the plan.
 fn waiting(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let mut lines: Vec<String> = Vec::new();
     match (&scene.status, &scene.run.stage) {
@@ -181,10 +180,10 @@ fn waiting(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         lines.push(format!("{} on {}", counted(plan.total_steps, "step"), counted(plan.train_rows, "row")));
         lines.push(clip(&plan.objective, usize::from(area.width)));
     }
-    middle(buf, area, &lines);
+    centred(buf, area, &lines);
 }
 
-/// The side column: what the run is about, then findings.
+/// The side column: facts, then findings.
 fn facts_and_findings(scene: &Scene<'_>, hidden: usize, area: Rect, buf: &mut Buffer) {
     let mut y = area.y;
     rule(buf, area, &Span::styled("run", DIM), "");
@@ -200,7 +199,7 @@ fn facts_and_findings(scene: &Scene<'_>, hidden: usize, area: Rect, buf: &mut Bu
         }
         buf.set_stringn(area.x + 1, y, name, 13, DIM);
         let width = usize::from(area.width).saturating_sub(15);
-        // What is cut says so.
+        // Mark a cut with `…`.
         let mut lines = wrapped(&value, width);
         if lines.len() > 2 {
             lines[1] = clip(&format!("{} {}", lines[1], lines[2]), width);
@@ -216,7 +215,7 @@ fn facts_and_findings(scene: &Scene<'_>, hidden: usize, area: Rect, buf: &mut Bu
     y += 1;
     rule(buf, Rect { y, height: 1, ..area }, &Span::styled("findings", DIM), "");
     y += 1;
-    let found = urgent(scene);
+    let found = alerts(scene);
     if found.is_empty() {
         buf.set_stringn(area.x + 1, y, "none so far", usize::from(area.width), DIM);
         return;
@@ -233,7 +232,7 @@ fn facts_and_findings(scene: &Scene<'_>, hidden: usize, area: Rect, buf: &mut Bu
     }
 }
 
-/// What the GPU said of itself at the last step; what its driver does not say is n/a.
+/// The GPU figures of the last step; `n/a` for those its driver does not report.
 fn gpu(run: &RunState) -> String {
     let figure = |name: &str, say: &dyn Fn(f64) -> String| {
         run.latest(name).filter(|x| x.is_finite()).map_or_else(|| "n/a".to_owned(), say)
@@ -246,7 +245,7 @@ fn gpu(run: &RunState) -> String {
     )
 }
 
-/// What the log says of the run, beside its curves.
+/// Facts from the log, to show beside the curves.
 fn state_facts(run: &RunState, live: bool) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
     if !run.device.is_empty() {
@@ -277,15 +276,15 @@ fn state_facts(run: &RunState, live: bool) -> Vec<(&'static str, String)> {
     out
 }
 
-/// Below the charts: samples or the worker's own output; when narrow, findings come first.
-fn foot(scene: &Scene<'_>, findings: bool, area: Rect, buf: &mut Buffer) {
+/// Below the charts: samples or `worker.log`; without a side column, findings come first.
+fn bottom_pane(scene: &Scene<'_>, findings: bool, area: Rect, buf: &mut Buffer) {
     if area.height < 2 {
         return;
     }
     let width = usize::from(area.width).saturating_sub(2);
     let mut rows = area.y + 1..area.bottom();
-    let urgent = if findings && !scene.view.show_output { urgent(scene) } else { Vec::new() };
-    let title = match (scene.view.show_output, urgent.is_empty()) {
+    let alerts = if findings && !scene.view.show_output { alerts(scene) } else { Vec::new() };
+    let title = match (scene.view.show_output, alerts.is_empty()) {
         (true, _) => "worker.log",
         (false, false) => "findings · samples",
         (false, true) => "samples",
@@ -302,14 +301,14 @@ fn foot(scene: &Scene<'_>, findings: bool, area: Rect, buf: &mut Buffer) {
         }
         return;
     }
-    // Findings may take all rows but one.
+    // Findings may take all rows but one if there are samples.
     let keep = usize::from(!scene.run.samples.is_empty());
-    for (text, severity) in &urgent {
+    for (text, severity) in &alerts {
         let lines = wrapped(text, width);
         let room = rows.len().saturating_sub(keep);
         for (i, line) in lines.iter().take(room).enumerate() {
             let Some(y) = rows.next() else { break };
-            // What is cut says so.
+            // Mark a cut with `…`.
             let cut = i + 1 == room && lines.len() > room;
             let line = if cut { clip(&format!("{line} {}", lines[i + 1]), width) } else { line.clone() };
             buf.set_string(area.x + 1, y, line, severity_style(*severity));
@@ -318,7 +317,7 @@ fn foot(scene: &Scene<'_>, findings: bool, area: Rect, buf: &mut Buffer) {
     samples(scene, &mut rows, area.x + 1, width, buf);
 }
 
-/// Before and after: the newest answers, each under the first answer to the same question.
+/// Before and after: the newest samples, each below the first sample of the same prompt.
 fn samples(scene: &Scene<'_>, rows: &mut impl ExactSizeIterator<Item = u16>, x: u16, width: usize, buf: &mut Buffer) {
     let all = &scene.run.samples;
     let Some(last) = all.last() else {
@@ -336,7 +335,7 @@ fn samples(scene: &Scene<'_>, rows: &mut impl ExactSizeIterator<Item = u16>, x: 
         return;
     }
     let newest: Vec<_> = all.iter().filter(|s| s.step == last.step).collect();
-    // Where answers are scored, each has its number in the same column; a greedy one beside them has none.
+    // Scores share one column; an unscored (greedy) sample has none.
     let scored = all.iter().any(|s| s.score.is_some());
     let score = |s: &Sample| match s.score {
         _ if !scored => String::new(),
@@ -363,7 +362,7 @@ mod tests {
     use crate::domain::Metrics;
 
     #[test]
-    fn a_gpu_says_what_it_knows_and_the_rest_is_not_available() {
+    fn missing_gpu_figures_are_not_available() {
         let mut run = RunState::default();
         assert_eq!(gpu(&run), "n/a · n/a in use · n/a");
         let mut metrics = Metrics::new();

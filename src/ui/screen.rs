@@ -1,27 +1,26 @@
-//! The screens' drawing: what each says in the header and draws in the body. The list is in `app/screen.rs`; every name of
-//! it has a file here with `header` and `body`.
+//! Draws the active screen. Every screen listed in `app/screen.rs` has a file here with `header` and `body`.
 
-use crate::app::{Model, Shown};
+use crate::app::{ActiveScreen, Model};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
 
-/// Makes of the list its files and the way to the one that is shown.
+/// Declares the listed modules and dispatches to the active one.
 macro_rules! drawing {
     ($($file:ident::$State:ident)*) => {
         $(mod $file;)*
 
-        /// Place and state for the header.
+        /// The breadcrumb and the state for the header.
         pub fn header(model: &Model) -> (Vec<String>, Line<'static>) {
             match &model.screen {
-                $(Shown::$State(screen) => $file::header(model, screen),)*
+                $(ActiveScreen::$State(screen) => $file::header(model, screen),)*
             }
         }
 
-        /// Draws the body and gives the status line.
+        /// Draws the body; returns the status line.
         pub fn body(buf: &mut Buffer, area: Rect, model: &Model) -> Line<'static> {
             match &model.screen {
-                $(Shown::$State(screen) => $file::body(buf, area, model, screen),)*
+                $(ActiveScreen::$State(screen) => $file::body(buf, area, model, screen),)*
             }
         }
     };

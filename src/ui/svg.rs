@@ -1,4 +1,4 @@
-//! A painted buffer as an SVG picture: a monospace grid with the terminal's colours, for the README and for reports.
+//! A drawn buffer as an SVG picture: a monospace grid with the terminal's colours, for the README and for reports.
 
 use ratatui::buffer::{Buffer, Cell};
 use ratatui::style::{Color, Modifier};
@@ -13,7 +13,7 @@ const MARGIN: f64 = 12.0;
 const PAPER: &str = "#16181d";
 const INK: &str = "#d7dae0";
 
-/// The picture of a buffer. `title` is for readers who cannot see it.
+/// The picture of a buffer. `title` is its accessible name.
 #[must_use]
 pub fn svg(buf: &Buffer, title: &str) -> String {
     let area = buf.area;
@@ -28,7 +28,7 @@ pub fn svg(buf: &Buffer, title: &str) -> String {
         let mut x = area.left();
         while x < area.right() {
             let Some(cell) = buf.cell((x, y)) else { break };
-            // A run of cells of one look is one piece of text; a wide character is a run of its own.
+            // Cells of one style form one text; a wide character is a text of its own.
             let start = x;
             let mut text = String::new();
             while let Some(next) = buf.cell((x, y)).filter(|next| x < area.right() && same(cell, next)) {
@@ -69,25 +69,25 @@ fn run(out: &mut String, cell: &Cell, at: (u16, u16), cells: u16, text: &str) {
         return;
     }
     let dim = if cell.modifier.contains(Modifier::DIM) { " opacity=\"0.55\"" } else { "" };
-    let mut look = String::new();
+    let mut attributes = String::new();
     if cell.modifier.contains(Modifier::BOLD) {
-        look.push_str(" font-weight=\"bold\"");
+        attributes.push_str(" font-weight=\"bold\"");
     }
     if cell.modifier.contains(Modifier::ITALIC) {
-        look.push_str(" font-style=\"italic\"");
+        attributes.push_str(" font-style=\"italic\"");
     }
     if cell.modifier.contains(Modifier::UNDERLINED) {
-        look.push_str(" text-decoration=\"underline\"");
+        attributes.push_str(" text-decoration=\"underline\"");
     }
     let mut shapes = String::new();
     let mut piece = Piece { x, cells: 0, text: String::new() };
-    let mut say = |piece: &mut Piece, next: f64| {
+    let mut flush = |piece: &mut Piece, next: f64| {
         let words = piece.text.trim_end_matches(' ');
         if !words.trim().is_empty() {
             let width = piece.cells as f64 * CELL.0;
             let _ = writeln!(
                 out,
-                "<text x=\"{:.1}\" y=\"{:.1}\" textLength=\"{width:.1}\" lengthAdjust=\"spacingAndGlyphs\" fill=\"{fg}\" xml:space=\"preserve\"{look}{dim}>{}</text>",
+                "<text x=\"{:.1}\" y=\"{:.1}\" textLength=\"{width:.1}\" lengthAdjust=\"spacingAndGlyphs\" fill=\"{fg}\" xml:space=\"preserve\"{attributes}{dim}>{}</text>",
                 piece.x,
                 y + CELL.1 * 0.75,
                 escape(&piece.text)
@@ -100,31 +100,30 @@ fn run(out: &mut String, cell: &Cell, at: (u16, u16), cells: u16, text: &str) {
         let wide = c.width().unwrap_or(0);
         let next = at + wide as f64 * CELL.0;
         if shape(&mut shapes, c, (at, y)) {
-            say(&mut piece, next);
+            flush(&mut piece, next);
         } else if c == ' ' && (piece.text.is_empty() || piece.text.ends_with(' ')) {
-            // Words far apart stand each in their own place: a font that is a little wider moves none of them.
-            say(&mut piece, next);
+            // Words more than a blank apart are placed separately, so that a slightly wider font moves none of them.
+            flush(&mut piece, next);
         } else {
             piece.text.push(c);
             piece.cells += wide;
         }
         at = next;
     }
-    say(&mut piece, at);
+    flush(&mut piece, at);
     if !shapes.is_empty() {
         let _ = writeln!(out, "<path d=\"{shapes}\" fill=\"{fg}\"{dim}/>");
     }
 }
 
-/// A stretch of text that is written in one go.
+/// Text written as one element.
 struct Piece {
     x: f64,
     cells: usize,
     text: String,
 }
 
-/// Draws rules, bars and the dots of charts as shapes, since fonts differ in where and how wide these are. False for a
-/// character that is text.
+/// Draws rules, bars and chart dots as shapes, since fonts differ in their width and position. False for text.
 fn shape(out: &mut String, c: char, (x, y): (f64, f64)) -> bool {
     let (w, h) = CELL;
     let (mx, my) = (x + w / 2.0, y + h / 2.0);
@@ -152,7 +151,7 @@ fn shape(out: &mut String, c: char, (x, y): (f64, f64)) -> bool {
         '│' => fill(mx - 0.5, y, 1.0, h),
         '┃' => fill(mx - 1.0, y, 2.0, h),
         '┌' | '┐' | '└' | '┘' | '├' | '┤' | '┬' | '┴' | '┼' => {
-            // Which arms it has.
+            // The arms of the junction.
             let (left, right) = ("┐┘┤┬┴┼".contains(c), "┌└├┬┴┼".contains(c));
             let (up, down) = ("└┘├┤┴┼".contains(c), "┌┐├┤┬┼".contains(c));
             let (from, to) = (if left { x } else { mx - 0.5 }, if right { x + w } else { mx + 0.5 });

@@ -1,7 +1,7 @@
-//! One visual language in the terminal's own 16 colours: bold for what matters now, dim for context, one accent.
+//! The styles, in the terminal's own 16 colours: bold for what matters now, dim for context, one accent.
 //!
-//! Panes draw with these styles and with box, block and braille characters; [`finish`] takes colour away where there is none
-//! and replaces the characters where only ASCII can be shown, so that no pane has to think of it.
+//! Panes draw with these styles and with box, block and braille characters. [`finish`] removes colour or replaces these
+//! characters by ASCII if the theme requires it, so that no pane has to.
 
 use crate::app::Theme;
 use ratatui::buffer::Buffer;
@@ -27,7 +27,7 @@ pub const BAD: Style = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
 /// A word that differs.
 pub const DIFFERS: Style = Style::new().fg(Color::Yellow).add_modifier(Modifier::UNDERLINED);
 
-/// Makes the painted cells fit the theme: no colour where there is none, ASCII where nothing else can be shown.
+/// Adapts the drawn cells to the theme: without colour, in ASCII.
 pub fn finish(buf: &mut Buffer, area: Rect, theme: Theme) {
     if theme.colour && !theme.ascii {
         return;
@@ -48,7 +48,7 @@ pub fn finish(buf: &mut Buffer, area: Rect, theme: Theme) {
     }
 }
 
-/// The ASCII stand-in of a character of our own; none leaves it (a model's own text is not touched).
+/// The ASCII replacement of a drawing character; none keeps the character, as in a model's own text.
 fn ascii(symbol: &str) -> Option<&'static str> {
     let mut chars = symbol.chars();
     let (c, rest) = (chars.next()?, chars.next());

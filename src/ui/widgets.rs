@@ -1,4 +1,4 @@
-//! Parts that several screens draw with.
+//! Widgets that several screens share.
 
 pub mod chart;
 pub mod plain;

@@ -12,7 +12,8 @@ fn copied() -> tempfile::TempDir {
     copied_from("sessions")
 }
 
-fn copied_from(folder: &str) -> tempfile::TempDir {
+/// The sessions of a folder of the repository, copied.
+pub fn copied_from(folder: &str) -> tempfile::TempDir {
     fn copy(from: &Path, to: &Path) {
         std::fs::create_dir_all(to).unwrap();
         for entry in std::fs::read_dir(from).unwrap() {

@@ -534,6 +534,20 @@ fn a_damaged_log_is_said_in_the_header_and_in_the_list() {
 }
 
 #[test]
+fn the_watch_header_names_damage_of_the_runs_log() {
+    let home = crate::bundled::copied_from("sessions");
+    let log = home.path().join("sessions/tiny/runs");
+    let run = fs::read_dir(log).unwrap().map(|run| run.unwrap().path()).find(|run| run.is_dir()).unwrap();
+    let log = run.join("metrics/000001.jsonl");
+    let damaged = fs::read_to_string(&log).unwrap().replacen("\"k\":\"stepped\"", "\"k\":\"steppeX\"", 1);
+    fs::write(&log, damaged).unwrap();
+    let mut pty = Pty::sized(home.path(), &["watch", "tiny"], 120, 30);
+    pty.wait("damage in the header", |t| t.lines().next().is_some_and(|l| l.contains("⚠ 1 damaged line   FINISHED")));
+    pty.keys("q");
+    assert_eq!(pty.ended().1, 0);
+}
+
+#[test]
 fn records_of_an_unknown_kind_are_kept_shown_and_no_damage() {
     let place = Place::new();
     let later = serde_json::json!({"k": "from_the_future", "d": {"x": 1}});

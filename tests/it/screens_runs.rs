@@ -1,4 +1,4 @@
-//! The launch, watch and replay screens as a person meets them: records in, keys in, cells out.
+//! The launch, watch and replay screens: records and keys in, cells out.
 
 use insta::assert_snapshot;
 use ratatui::buffer::Buffer;
@@ -15,10 +15,11 @@ use tiebreak::protocol::{
 
 const T0: u64 = 1_750_000_000_000;
 
-/// The sizes every screen is looked at in; the first is the smallest that is not refused.
+/// The sizes of the snapshots; the first is the smallest supported.
 const SIZES: [(u16, u16); 4] = [(60, 16), (80, 24), (120, 40), (200, 60)];
 
-/// Records with numbers and times, one after the other.
+/// A log of records with numbers and times.
+#[derive(Clone)]
 struct Log<T> {
     rows: Vec<Envelope<T>>,
     ms: u64,
@@ -80,7 +81,7 @@ fn sample_spec(id: &str) -> RunSpec {
     }
 }
 
-/// What a DPO run of that many steps logs; `f` may change a step's metrics.
+/// The log of a DPO run of this many steps; `f` may change a step's metrics.
 fn train_log(steps: u64, total: u64, f: impl Fn(u64, &mut Metrics)) -> Log<RunEvent> {
     let mut log = Log::new(1_000);
     log.add(0, RunEvent::Started { attempt: 1, pid: 77, device: "CPU · 2 threads".into(), from_step: None });
@@ -184,7 +185,7 @@ const TEXTS: [(&str, &str); 4] = [
     ),
 ];
 
-/// A session's own log: prompts, pairs, and the verdicts a person gave.
+/// A session's own log: prompts, pairs and verdicts.
 fn session_log(verdicts: u64, runs: &[RunSpec]) -> Log<SessionRecord> {
     let mut log = Log::new(0);
     let ask = ["Why is the sky blue?", "How do I make pancakes?", "What is a transformer?", "Why are there tides?"];
@@ -251,7 +252,7 @@ fn session_log(verdicts: u64, runs: &[RunSpec]) -> Log<SessionRecord> {
     log
 }
 
-/// A workbench on a session with these runs; each with its log and whether its worker lives.
+/// A workbench on a session with these runs, each with its log and whether its worker is alive.
 fn open_with(
     goal: Goal,
     theme: Theme,
@@ -339,7 +340,7 @@ fn look(model: &mut Model, (w, h): (u16, u16)) -> String {
     out
 }
 
-/// One snapshot a size.
+/// One snapshot for each size.
 fn snap(name: &str, model: &mut Model) {
     for size in SIZES {
         assert_snapshot!(format!("{name}_{}x{}", size.0, size.1), look(model, size));
@@ -355,8 +356,7 @@ fn watch_busy() {
     snap("watch_busy", &mut model);
 }
 
-/// A run of `name` with these metrics a step: what its method logs, each as a function of the share of the run done.
-/// A metric's name and its value at a share of the run.
+/// A metric's name, and its value as a function of the fraction of the run done.
 type Curve<'a> = (&'a str, fn(f64) -> f64);
 
 fn other_run(name: &str, steps: u64, curves: &[Curve<'_>]) -> (RunSpec, Log<RunEvent>, bool) {
@@ -444,7 +444,7 @@ fn watch_sft() {
 }
 
 #[test]
-fn a_pair_that_a_finding_names_is_judged_again() {
+fn a_pair_named_by_a_finding_can_be_labelled_again() {
     let found = |pair: &str| {
         RunEvent::Found(Finding {
             rule: "pair_fights".into(),
@@ -468,7 +468,7 @@ fn a_pair_that_a_finding_names_is_judged_again() {
     press(&mut model, "f");
     let text = look(&mut model, (120, 40));
     assert!(text.contains("› label") && text.contains("prompt p3"), "{text}");
-    // Several are asked for by name.
+    // With several pairs, the screen asks which.
     let mut log = train_log(60, 640, |_, _| {});
     for pair in ["p3:a-b", "p4:a-b"] {
         log.add(0, found(pair));
@@ -523,11 +523,11 @@ fn watch_nan() {
 }
 
 #[test]
-fn watch_lost_and_taken_up_again() {
+fn watch_lost_and_resumed() {
     let log = train_log(77, 120, |_, _| {});
     let mut model = watching(vec![(train_spec("dpo-1"), log, false)]);
     snap("watch_lost", &mut model);
-    // R asks for it, and the second attempt's curve goes on from the checkpoint beside the ghost of the first.
+    // R resumes it; the second attempt continues from the checkpoint, beside the dotted curve of the first.
     let effects = press(&mut model, "R");
     assert_eq!(effects, [Effect::ResumeRun { run: RunId::new("dpo-1") }]);
     let mut more = Log::new(50);
@@ -567,11 +567,38 @@ fn watch_sampling() {
 }
 
 #[test]
+fn watch_names_the_damage_of_the_shown_run() {
+    let runs = ["dpo-1", "dpo-2"].map(|id| (train_spec(id), train_log(9, 640, |_, _| {}), false));
+    let mut model = watching(runs.to_vec());
+    let place = |line| DamagedPlace {
+        damage: Damage::Line,
+        file: "runs/dpo-1/metrics/000001.jsonl".into(),
+        line,
+        what: "the checksum does not match".into(),
+    };
+    let mut found = Integrity::default();
+    found.note(3, place(7));
+    update(&mut model, Msg::Integrity(found.clone()));
+    update(&mut model, Msg::RunIntegrity { run: RunId::new("dpo-1"), integrity: found });
+    assert!(!look(&mut model, (80, 24)).contains('⚠'), "dpo-2 is shown, and its log is intact");
+    press(&mut model, "up");
+    for size in SIZES {
+        let text = look(&mut model, size);
+        let header = text.lines().next().unwrap();
+        assert!(header.contains("⚠ 3 damaged lines   LOST"), "{text}");
+    }
+    let unknown = Integrity { opaque: 2, ..Integrity::default() };
+    update(&mut model, Msg::RunIntegrity { run: RunId::new("dpo-1"), integrity: unknown });
+    let text = look(&mut model, (120, 40));
+    assert!(text.contains("2 unknown records   LOST"), "{text}");
+}
+
+#[test]
 fn watch_closer() {
     let mut model = watching(vec![(train_spec("dpo-1"), train_log(214, 640, |_, _| {}), true)]);
     press(&mut model, "s s left left left + + tab tab tab tab tab enter");
     snap("watch_closer", &mut model);
-    // Esc unwinds one layer at a time: the pane, the cursor, then the screen.
+    // Esc leaves one layer at a time: the pane, the cursor, then the screen.
     press(&mut model, "esc");
     assert!(look(&mut model, (120, 40)).contains("cursor at step"));
     press(&mut model, "esc");
@@ -581,7 +608,7 @@ fn watch_closer() {
 }
 
 #[test]
-fn watch_axes_turn() {
+fn watch_axes_cycle() {
     let mut model = watching(vec![(train_spec("dpo-1"), train_log(214, 640, |_, _| {}), true)]);
     press(&mut model, "x");
     assert!(look(&mut model, (80, 24)).contains("x epoch"));
@@ -600,7 +627,7 @@ fn watch_ascii_is_ascii() {
 }
 
 #[test]
-fn nothing_a_model_wrote_reaches_the_cells_as_a_control() {
+fn no_control_character_of_a_model_reaches_the_cells() {
     let mut model = watching(vec![(train_spec("dpo-1"), train_log(60, 640, |_, _| {}), true)]);
     for size in SIZES {
         assert!(look(&mut model, size).chars().all(|c| c == '\n' || !c.is_control()));
@@ -608,7 +635,7 @@ fn nothing_a_model_wrote_reaches_the_cells_as_a_control() {
 }
 
 #[test]
-fn watch_keys_talk_to_the_worker() {
+fn watch_keys_send_commands_to_the_worker() {
     let run = RunId::new("dpo-1");
     let mut model = watching(vec![(train_spec("dpo-1"), train_log(20, 640, |_, _| {}), true)]);
     let command = |command| vec![Effect::Command { run: run.clone(), command }];
@@ -630,7 +657,7 @@ fn watch_keys_talk_to_the_worker() {
 }
 
 #[test]
-fn a_finished_run_refuses_orders_in_words() {
+fn a_finished_run_refuses_commands_and_says_why() {
     let mut log = train_log(33, 33, |_, _| {});
     log.add(0, RunEvent::Finished { step: 33, state: "00ff".into() });
     let mut model = watching(vec![(train_spec("dpo-1"), log, false)]);
@@ -681,12 +708,12 @@ fn launch_busy() {
 }
 
 #[test]
-fn launch_speaks_of_lengths_only_where_answers_are_compared() {
+fn launch_warns_of_lengths_only_for_pairs() {
     let (mut model, effects) = launching(12, true);
     let first = ticket(&effects);
     update(&mut model, Msg::EstimateReady { ticket: first, answer: Ok(estimate(0.0)) });
     assert!(look(&mut model, (80, 24)).contains("the longer answer wins only 0 %"));
-    // Ratings, which KTO learns from, are judged one by one: the worker's share of won pairs means nothing.
+    // KTO learns from single ratings: the share of won pairs has no meaning.
     let kto = tiebreak::domain::methods().iter().position(|m| m.name == "kto").unwrap();
     press(&mut model, &"right ".repeat(kto));
     let effects = press(&mut model, "tab");
@@ -708,7 +735,7 @@ fn launch_asking_and_empty() {
 
 #[test]
 fn launch_loading() {
-    // Until the logs have been read, the label screen says so; the form comes after.
+    // Until the logs are read, the label screen says so; then the form appears.
     let (mut model, _) = launching(3, false);
     snap("launch_loading", &mut model);
     assert!(!look(&mut model, (80, 24)).contains("learning_rate"));
@@ -717,7 +744,7 @@ fn launch_loading() {
 }
 
 #[test]
-fn launch_takes_values_as_typed_and_starts_once() {
+fn launch_uses_typed_values_and_starts_once() {
     let (mut model, _) = launching(12, true);
     press(&mut model, "tab tab 0 . x");
     let text = look(&mut model, (120, 40));
@@ -728,16 +755,16 @@ fn launch_takes_values_as_typed_and_starts_once() {
     assert_snapshot!("launch_bad_value_80x24", look(&mut model, (80, 24)));
     assert_eq!(press(&mut model, "enter"), [], "a bad value does not start");
     press(&mut model, "backspace backspace backspace backspace 0 . 2");
-    // The first asks a worker whether it fits, the second does not wait for it, the third is one too many.
+    // The first requests an estimate, the second starts without it, the third is ignored.
     let effects = press(&mut model, "enter enter enter");
-    let [Effect::Estimate { .. }, Effect::Launch(ask)] = effects.as_slice() else {
+    let [Effect::Estimate { .. }, Effect::Launch(request)] = effects.as_slice() else {
         panic!("one launch, not {effects:?}")
     };
-    assert_eq!((ask.method.as_str(), ask.params.text("beta"), &ask.init), ("dpo", "0.2", &None));
+    assert_eq!((request.method.as_str(), request.params.text("beta"), &request.init), ("dpo", "0.2", &None));
 }
 
 #[test]
-fn launch_does_not_start_what_a_worker_or_the_disk_refused() {
+fn launch_does_not_start_after_a_failed_estimate() {
     let (mut model, effects) = launching(12, true);
     let first = ticket(&effects);
     let answer = Err("the disk of data has 0.01 GB free".into());
@@ -745,7 +772,7 @@ fn launch_does_not_start_what_a_worker_or_the_disk_refused() {
     assert!(look(&mut model, (80, 24)).contains("0.01 GB free"));
     assert_eq!(press(&mut model, "enter"), []);
     assert!(look(&mut model, (80, 24)).contains("cannot start: the disk of data"));
-    // With another value the question is open again, and the run waits for the answer.
+    // With another value, the run waits for a new estimate.
     press(&mut model, "tab tab 0 . 2");
     let ticket = ticket(&press(&mut model, "enter"));
     assert!(look(&mut model, (80, 24)).contains("checking whether it fits"));
@@ -755,14 +782,14 @@ fn launch_does_not_start_what_a_worker_or_the_disk_refused() {
 }
 
 #[test]
-fn launch_starts_what_waited_when_a_worker_has_nothing_against_it() {
+fn launch_starts_a_waiting_run_after_its_estimate() {
     let launches = |effects: &[Effect]| effects.iter().filter(|e| matches!(e, Effect::Launch(_))).count();
     let (mut model, effects) = launching(12, true);
     let first = ticket(&effects);
-    assert_eq!(press(&mut model, "enter"), [], "the question is under way already");
+    assert_eq!(press(&mut model, "enter"), [], "the estimate is requested already");
     let effects = update(&mut model, Msg::EstimateReady { ticket: first, answer: Ok(estimate(0.5)) });
     assert_eq!(launches(&effects), 1);
-    // Who changes a value after enter has not asked for that run.
+    // A change after enter cancels the waiting launch.
     let (mut model, effects) = launching(12, true);
     let first = ticket(&effects);
     press(&mut model, "enter tab tab 0 . 2");
@@ -771,7 +798,7 @@ fn launch_starts_what_waited_when_a_worker_has_nothing_against_it() {
 }
 
 #[test]
-fn launch_on_a_damaged_log_starts_only_when_it_is_asked_for_a_second_time() {
+fn launch_on_a_damaged_log_needs_a_confirmation() {
     let (mut model, effects) = launching(12, true);
     let place = DamagedPlace {
         damage: Damage::Line,
@@ -786,17 +813,17 @@ fn launch_on_a_damaged_log_starts_only_when_it_is_asked_for_a_second_time() {
     assert!(text.contains("⚠ 3 damaged lines"), "{text}");
     let answer = Ok(estimate(0.5));
     update(&mut model, Msg::EstimateReady { ticket: ticket(&effects), answer });
-    assert_eq!(press(&mut model, "enter"), [], "a run on fewer rows than were judged is asked about");
+    assert_eq!(press(&mut model, "enter"), [], "training on fewer rows than were labelled needs a confirmation");
     let text = look(&mut model, (80, 24));
     assert!(text.contains("Train on what can be read?") && text.contains("the first: events/000001.jsonl"), "{text}");
     assert_eq!(press(&mut model, "n"), []);
     let effects = press(&mut model, "enter y");
-    let [Effect::Launch(ask)] = effects.as_slice() else { panic!("one launch, not {effects:?}") };
-    assert!(ask.allow_damaged);
+    let [Effect::Launch(request)] = effects.as_slice() else { panic!("one launch, not {effects:?}") };
+    assert!(request.allow_damaged);
 }
 
 #[test]
-fn launch_says_what_contradicts_what_and_does_not_start() {
+fn launch_names_a_contradiction_and_does_not_start() {
     let (mut model, _) = launching(12, true);
     let at = |key: &str| {
         let rows = tiebreak::domain::method("dpo").unwrap().rows();
@@ -822,7 +849,7 @@ fn launch_shows_advanced_options_and_resets() {
     press(&mut model, "enter");
     assert!(look(&mut model, (200, 60)).contains("adam_beta1"));
     snap("launch_advanced", &mut model);
-    // Two fields on is beta; what was typed goes back to the default with one key.
+    // The focus is on beta; one key resets it to the default.
     press(&mut model, "up up up up up up up up up up up 5");
     let before = look(&mut model, (120, 40));
     assert!(before.contains("· default"), "{before}");
@@ -835,7 +862,7 @@ fn replaying(loaded: bool) -> Model {
     let mut session = session_log(9, &specs);
     session.add(200, SessionRecord::Undone { of: session.rows.len() as u64 - 1 });
     let mut run = train_log(214, 640, |_, _| {});
-    // The run began after the labels.
+    // The run starts after the labels.
     for row in &mut run.rows {
         row.w += 70_000;
     }
@@ -860,7 +887,7 @@ fn replay_shows_labels_and_curves_as_they_were() {
 }
 
 #[test]
-fn replay_plays_in_its_own_time_and_stops_at_the_end() {
+fn replay_cuts_idle_time_and_stops_at_the_end() {
     let mut model = replaying(true);
     let now = T0 + 10_000_000;
     update(&mut model, tick(now));
@@ -874,23 +901,24 @@ fn replay_plays_in_its_own_time_and_stops_at_the_end() {
     snap("replay_busy", &mut model);
     press(&mut model, "+ + + + + +");
     assert!(look(&mut model, (80, 24)).contains("playing 64×"));
-    // Gaps of seven seconds between labels and of five between steps are cut to two: the whole lasts under ten minutes.
+    // Gaps of seven seconds between labels and of five between steps are cut to two: the replay takes under ten
+    // minutes.
     update(&mut model, tick(now + 5_000 + 10_000));
     assert!(look(&mut model, (80, 24)).contains("paused"));
     let before = model.version;
     update(&mut model, tick(now + 60_000));
-    assert_eq!(model.version, before, "nothing is painted while nothing moves");
+    assert_eq!(model.version, before, "no redraw without a change");
 }
 
 #[test]
-fn replay_begins_to_play_at_the_speed_asked_for() {
+fn replay_starts_playing_at_the_requested_speed() {
     let mut model =
         open_with(Goal::with("replay", Show::Speed(3.0)), Theme::default(), session_log(9, &[]), Vec::new(), true).0;
     assert!(look(&mut model, (80, 24)).contains("playing 3×"));
     let before = look(&mut model, (80, 24));
     let now = model.clock_ms;
     update(&mut model, tick(now + 2_000));
-    assert_ne!(look(&mut model, (80, 24)), before, "it moved by itself");
+    assert_ne!(look(&mut model, (80, 24)), before, "it plays");
     press(&mut model, "+");
     assert!(look(&mut model, (80, 24)).contains("playing 4×"));
     press(&mut model, "- -");
@@ -898,7 +926,7 @@ fn replay_begins_to_play_at_the_speed_asked_for() {
 }
 
 #[test]
-fn a_run_is_neither_live_nor_lost_before_its_lock_was_looked_at() {
+fn a_run_is_neither_live_nor_lost_before_its_lock_was_checked() {
     let mut model = watching(Vec::new());
     let (spec, log) = (train_spec("dpo-1"), train_log(9, 640, |_, _| {}));
     let run = spec.id.clone();
@@ -914,7 +942,7 @@ fn a_run_is_neither_live_nor_lost_before_its_lock_was_looked_at() {
 }
 
 #[test]
-fn a_worker_that_died_before_its_first_word_is_lost() {
+fn a_worker_that_died_before_its_first_record_is_lost() {
     let mut model = watching(vec![(train_spec("dpo-1"), Log::new(0), false)]);
     assert!(look(&mut model, (80, 24)).contains("LOST"));
     assert_eq!(press(&mut model, "R"), [Effect::ResumeRun { run: RunId::new("dpo-1") }]);
@@ -931,11 +959,11 @@ fn replay_loading_and_empty() {
 }
 
 #[test]
-fn masks_are_shown_before_a_run_and_scroll() {
+fn masks_show_before_a_run_and_scroll() {
     let mut model = open_with(Goal::to("launch"), Theme::default(), session_log(12, &[]), Vec::new(), true).0;
     let effects = press(&mut model, "m");
-    let [Effect::Masks { ticket, ask }] = effects.as_slice() else { panic!("{effects:?}") };
-    assert_eq!(ask.method, "dpo");
+    let [Effect::Masks { ticket, request }] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!(request.method, "dpo");
     assert!(look(&mut model, (80, 24)).contains("reading the first rows"));
     let row = |i: usize, part: &str, answer: &str| MaskedRow {
         id: PairId::new(format!("p{i}:a-b")),
@@ -968,7 +996,7 @@ fn masks_are_shown_before_a_run_and_scroll() {
     assert!(text.contains("left out: longer than max_length") && !text.contains("more"), "{text}");
     press(&mut model, "esc");
     assert!(look(&mut model, (80, 24)).contains("method"));
-    // A late answer to a sheet that was closed shows nothing.
+    // A late answer for a closed sheet shows nothing.
     update(&mut model, Msg::MasksReady { ticket: *ticket, answer: Err("too late".into()) });
     assert!(!look(&mut model, (80, 24)).contains("too late"));
 }

@@ -1,9 +1,9 @@
-//! A desk for tests of the workbench: the model, a disk that acknowledges, and keys written as words.
+//! A test desk for the workbench: the model, a fake disk that acknowledges, and keys written as words.
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use std::collections::VecDeque;
-use tiebreak::app::{Code, Effect, Goal, Key, Model, Msg, Numbers, Opened, Running, SessionCard, Theme, begin, update};
+use tiebreak::app::{Code, Effect, Goal, Key, LiveRun, Model, Msg, Opened, SeqMap, SessionCard, Theme, begin, update};
 use tiebreak::domain::{
     Completion, CompletionId, Finish, Message, Pair, PairId, Prompt, PromptBody, PromptId, Rater, RunId, Sampler,
     Session,
@@ -14,20 +14,20 @@ use tiebreak::protocol::{
 };
 use tiebreak::ui;
 
-/// The time at which every test begins.
+/// The start time of every test.
 pub const BEGIN_MS: u64 = 1_760_000_000_000;
 
-/// A model, the log its records go to, and the effects nobody has answered.
+/// A model, the log of its records, and the unanswered effects.
 pub struct Desk {
     pub model: Model,
-    /// The session's log: what a disk would hold.
+    /// The session's log, as on disk.
     pub log: Vec<SessionRecord>,
     /// Effects other than `Append`, in order.
     pub effects: Vec<Effect>,
-    /// Appends that wait while the disk is slow.
+    /// Appends not acknowledged yet.
     pub waiting: VecDeque<(u64, SessionRecord)>,
-    /// The numbers that verdicts got in the log.
-    pub numbers: Numbers,
+    /// The log's numbers of verdicts.
+    pub numbers: SeqMap,
     /// Whether appends are acknowledged at once.
     pub prompt_disk: bool,
     /// Milliseconds between two keys.
@@ -35,14 +35,14 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// A workbench on the list of sessions.
+    /// A workbench on the home screen.
     pub fn new(w: u16, h: u16) -> Self {
         let mut desk = Self {
             model: Model::new(Theme::default(), (w, h), BEGIN_MS),
             log: Vec::new(),
             effects: Vec::new(),
             waiting: VecDeque::new(),
-            numbers: Numbers::default(),
+            numbers: SeqMap::default(),
             prompt_disk: true,
             pace_ms: 4_000,
         };
@@ -81,12 +81,12 @@ impl Desk {
         }
     }
 
-    /// The disk writes everything that waits.
+    /// The disk acknowledges every waiting append.
     pub fn flush(&mut self) {
         while self.flush_one() {}
     }
 
-    /// The disk writes one record; false when none waits.
+    /// The disk acknowledges one append; false if none waits.
     pub fn flush_one(&mut self) -> bool {
         let Some((ticket, record)) = self.waiting.pop_front() else { return false };
         let mut record = record;
@@ -98,7 +98,7 @@ impl Desk {
         true
     }
 
-    /// Presses keys written as words with blanks between: `1 ! space ctrl-r esc`; the clock goes on before each.
+    /// Presses keys written as words, `1 ! space ctrl-r esc`; the clock advances before each.
     pub fn keys(&mut self, keys: &str) {
         for word in keys.split_whitespace() {
             self.pass(self.pace_ms);
@@ -123,7 +123,7 @@ impl Desk {
         std::mem::take(&mut self.effects)
     }
 
-    /// The state folded afresh from the log on the disk.
+    /// The state folded from the log on disk.
     pub fn replayed(&self) -> Session {
         let mut session = Session::default();
         for (i, record) in self.log.iter().enumerate() {
@@ -137,17 +137,17 @@ impl Desk {
         &self.model.open.as_ref().expect("a session is open").session
     }
 
-    /// What the screen shows.
+    /// The screen as text.
     pub fn screen(&self) -> String {
         paint(&self.model)
     }
 }
 
-/// What a model looks like in a terminal of its size.
+/// The screen of a model as text.
 pub fn paint(model: &Model) -> String {
     let mut terminal = Terminal::new(TestBackend::new(model.size.0, model.size.1)).expect("a test terminal");
     terminal.draw(|frame| ui::render(frame, model)).expect("drawn");
-    // Without the quotes of a backend's own display: a picture as a person sees it.
+    // Unlike the backend's own display, without quotes.
     let buffer = terminal.backend().buffer();
     let mut out = String::new();
     for y in 0..buffer.area.height {
@@ -194,7 +194,7 @@ pub fn key(word: &str) -> Key {
     })
 }
 
-/// A session as the shell announces it.
+/// The shell's message content for an opened session.
 pub fn opened(name: &str) -> Opened {
     Opened {
         name: name.into(),
@@ -211,7 +211,7 @@ pub fn opened(name: &str) -> Opened {
     }
 }
 
-/// Records as a log numbers them.
+/// Records with sequence numbers and times, as in a log.
 pub fn envelopes<T: Clone>(records: &[T]) -> Vec<Envelope<T>> {
     let number = |i: usize| i as u64 + 1;
     let envelope = |(i, record): (usize, &T)| Envelope {
@@ -259,7 +259,7 @@ pub fn pair(prompt: &str) -> Pair {
     }
 }
 
-/// What a session of `count` pairs has in its log before anybody judged.
+/// The log of a session with `count` unlabelled pairs.
 pub fn pairs(count: usize) -> Vec<SessionRecord> {
     let questions = [
         ("Explain why the sky is blue to a child, in a few sentences.", "kids"),
@@ -308,7 +308,7 @@ pub fn sampling(id: &str) -> RunSpec {
     }
 }
 
-/// The first events of a sampling run of so many completions.
+/// The first events of a sampling run of `total` completions.
 pub fn sampling_began(total: u64) -> Vec<RunEvent> {
     vec![
         RunEvent::Started { attempt: 1, pid: 4711, device: "CPU · 2 threads".into(), from_step: None },
@@ -329,7 +329,7 @@ pub fn cards() -> Vec<SessionCard> {
         losses,
     };
     let falling: Vec<f64> = (0..40).map(|i| 0.69 - 0.012 * f64::from(i)).collect();
-    let live = vec![Running { run: RunId::new("dpo-3"), step: 214, total: 640 }];
+    let live = vec![LiveRun { run: RunId::new("dpo-3"), step: 214, total: 640 }];
     vec![
         card("story-tone", 48, 3, 120_000, falling, live),
         card("kitchen-help", 1, 1, 3 * 3_600_000, Vec::new(), Vec::new()),

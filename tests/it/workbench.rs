@@ -1,9 +1,9 @@
-//! The state machine by its keys: what a verdict becomes on disk, undo and redo, a slow and a failing disk, the keymap,
-//! and the way from an empty machine to a session.
+//! The state machine, driven by keys: verdicts on disk, undo and redo, a slow and a failing disk, the keymap, and the
+//! path from an empty machine to a session.
 
 use crate::support::{Desk, cards, key, models, opened, pairs, sampling};
 use std::collections::HashSet;
-use tiebreak::app::{DOORS, Effect, Goal, Msg, Next, Popup, Saved, Shown, all_keys, keymap, update};
+use tiebreak::app::{ActiveScreen, Effect, Goal, Msg, Next, Popup, ROUTES, SaveState, all_keys, keymap, update};
 use tiebreak::domain::{Choice, CompletionId, Num, Rater, RunId, Seen, Side, Strength, hash64};
 use tiebreak::protocol::SessionRecord;
 
@@ -14,31 +14,31 @@ fn judged(desk: &Desk) -> Vec<(String, Choice)> {
 
 fn shown(desk: &Desk) -> Option<String> {
     match &desk.model.screen {
-        Shown::LabelScreen(label) => label.card.as_ref().map(|card| card.pair.to_string()),
+        ActiveScreen::LabelScreen(label) => label.card.as_ref().map(|card| card.pair.to_string()),
         _ => None,
     }
 }
 
-fn saved(desk: &Desk) -> Saved {
+fn saved(desk: &Desk) -> SaveState {
     desk.model.open.as_ref().unwrap().saved()
 }
 
 #[test]
-fn one_key_is_one_verdict_and_what_is_pressed_is_what_is_stored() {
+fn one_key_records_one_verdict() {
     let mut desk = Desk::with_session(80, 24, pairs(8));
     let before = desk.log.len();
     desk.keys("1 2 ! @ , . 0 b");
-    let told: Vec<_> = desk.log[before..]
+    let verdicts: Vec<_> = desk.log[before..]
         .iter()
         .map(|record| match record {
             SessionRecord::Judged(v) => v.clone(),
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(told.len(), 8);
+    assert_eq!(verdicts.len(), 8);
     let strengths =
         [Strength::Better, Strength::Better, Strength::Much, Strength::Much, Strength::Slight, Strength::Slight];
-    for (i, verdict) in told.iter().enumerate() {
+    for (i, verdict) in verdicts.iter().enumerate() {
         assert_eq!(verdict.pair.as_str(), format!("p{}:0-1", i + 1), "the next pair is there at once");
         assert_eq!((verdict.seen, verdict.ms), (Seen::Full, 4_000));
         let expected = match i {
@@ -54,7 +54,7 @@ fn one_key_is_one_verdict_and_what_is_pressed_is_what_is_stored() {
             assert_eq!(verdict.winner_hash, Some(format!("{:016x}", hash64(text.as_bytes()))));
         }
     }
-    let sides: HashSet<bool> = told.iter().map(|v| v.left == Side::A).collect();
+    let sides: HashSet<bool> = verdicts.iter().map(|v| v.left == Side::A).collect();
     assert_eq!(sides.len(), 2, "both orders occur");
     assert!(desk.screen().contains("All 8 pairs are labelled."), "{}", desk.screen());
 }
@@ -74,7 +74,7 @@ fn sides_are_blind_stable_and_balanced() {
 }
 
 #[test]
-fn undo_takes_back_exactly_what_was_said_and_replay_agrees() {
+fn undo_reverts_one_verdict_and_the_replay_agrees() {
     let mut desk = Desk::with_session(80, 24, pairs(6));
     let (pair, queue) = (shown(&desk), desk.model.open.as_ref().unwrap().queue.clone());
     for key in ["1", "@", "0", "b", "space"] {
@@ -91,7 +91,7 @@ fn undo_takes_back_exactly_what_was_said_and_replay_agrees() {
     assert_eq!(desk.replayed().state_hash(), desk.session().state_hash());
 }
 
-/// Random keys on disks of every speed: the log on the disk folds to the live state, whatever the order of acknowledgements.
+/// Random keys on disks of any speed: the log on disk folds to the live state, whatever the order of acknowledgements.
 #[test]
 fn replay_of_the_log_is_the_live_state_for_any_keys_on_any_disk() {
     let keys = ["1", "2", "!", "@", ",", ".", "0", "b", "space", "u", "u", "ctrl-r", "j", "d", "z", "tab"];
@@ -111,12 +111,12 @@ fn replay_of_the_log_is_the_live_state_for_any_keys_on_any_disk() {
         }
         let shown_before = judged(&desk);
         while desk.flush_one() {}
-        assert_eq!(saved(&desk), Saved::All, "seed {seed}");
-        assert_eq!(judged(&desk), shown_before, "the disk changes nothing on the screen, seed {seed}");
+        assert_eq!(saved(&desk), SaveState::Saved, "seed {seed}");
+        assert_eq!(judged(&desk), shown_before, "acknowledgements change nothing on the screen, seed {seed}");
         assert_eq!(desk.replayed().state_hash(), desk.session().state_hash(), "seed {seed}");
         let open = desk.model.open.as_ref().unwrap();
         assert_eq!(open.queue, desk.replayed().queue(&open.rater), "seed {seed}");
-        // A restart goes on where it was, undo included.
+        // A restart continues where it stopped, undo included.
         let mut again = Desk::with_session(80, 24, desk.log.clone());
         assert_eq!(judged(&again), judged(&desk), "seed {seed}");
         desk.keys("u");
@@ -128,27 +128,27 @@ fn replay_of_the_log_is_the_live_state_for_any_keys_on_any_disk() {
 }
 
 #[test]
-fn saved_is_said_only_when_the_disk_has_said_so() {
+fn saved_shows_only_after_the_acknowledgement() {
     let mut desk = Desk::with_session(100, 30, pairs(4));
     desk.prompt_disk = false;
     desk.keys("1 2");
-    assert_eq!(saved(&desk), Saved::Saving(2));
+    assert_eq!(saved(&desk), SaveState::Saving(2));
     assert!(desk.screen().contains("saving…") && desk.screen().contains("2 of 4"), "{}", desk.screen());
-    // An undo of a verdict whose number is not known yet goes at once too: the writer puts the number in.
+    // An undo of an unsaved verdict is sent at once too: the writer fills in the number.
     desk.keys("u 0");
-    assert_eq!(desk.waiting.len(), 4, "nothing waits in memory for an answer");
+    assert_eq!(desk.waiting.len(), 4, "no record waits for an acknowledgement");
     desk.flush();
     assert!(matches!(&desk.log[desk.log.len() - 2], SessionRecord::Undone { of } if *of == desk.log.len() as u64 - 2));
     assert!(desk.screen().contains("✓ saved"));
-    // A disk that refuses.
+    // A disk that rejects a record.
     desk.keys("1");
     let (ticket, record) = desk.waiting.pop_front().unwrap();
     update(&mut desk.model, Msg::AppendFailed { ticket, error: "no space left on the device".into() });
     assert!(desk.screen().contains("NOT SAVED, ctrl-s tries again: no space left"), "{}", desk.screen());
     desk.keys("q");
-    assert!(matches!(desk.model.popups.last(), Some(Popup::Confirm(_))), "leaving asks");
+    assert!(matches!(desk.model.popups.last(), Some(Popup::Confirm(_))), "quitting asks first");
     desk.keys("n ctrl-s");
-    assert_eq!(desk.waiting.front().map(|(_, record)| record), Some(&record), "it goes again");
+    assert_eq!(desk.waiting.front().map(|(_, record)| record), Some(&record), "it is sent again");
     desk.flush();
     desk.effects();
     desk.keys("q");
@@ -156,7 +156,7 @@ fn saved_is_said_only_when_the_disk_has_said_so() {
 }
 
 #[test]
-fn a_failing_disk_is_tried_again_by_itself_and_the_header_says_when() {
+fn a_failing_disk_is_retried_and_the_header_says_when() {
     let mut desk = Desk::with_session(110, 30, pairs(4));
     desk.prompt_disk = false;
     desk.keys("1 2");
@@ -167,16 +167,16 @@ fn a_failing_disk_is_tried_again_by_itself_and_the_header_says_when() {
     assert!(desk.model.version > version && desk.screen().contains("next try in 3 s"), "{}", desk.screen());
     desk.effects();
     desk.keys("ctrl-s");
-    assert_eq!(desk.effects(), [Effect::SaveNow], "the writer has the records: they are not sent twice");
+    assert_eq!(desk.effects(), [Effect::SaveNow], "the writer has the records; they are not sent twice");
     assert_eq!(desk.waiting.len(), 2);
     desk.flush();
-    assert_eq!(saved(&desk), Saved::All);
+    assert_eq!(saved(&desk), SaveState::Saved);
     desk.keys("ctrl-s");
     assert!(desk.effects().is_empty() && desk.screen().contains("everything is saved"));
 }
 
 #[test]
-fn a_clock_set_back_stops_no_key_and_bends_no_duration() {
+fn a_clock_set_back_affects_no_key_and_no_duration() {
     let mut desk = Desk::with_session(80, 24, pairs(30));
     desk.keys("1");
     for back in 1..30 {
@@ -190,7 +190,7 @@ fn a_clock_set_back_stops_no_key_and_bends_no_duration() {
 }
 
 #[test]
-fn a_key_that_repeats_into_the_next_pair_is_not_a_verdict() {
+fn key_repeat_records_no_verdict_on_the_next_pair() {
     let mut desk = Desk::with_session(80, 24, pairs(3));
     desk.pace_ms = 1_000;
     desk.keys("1");
@@ -199,13 +199,13 @@ fn a_key_that_repeats_into_the_next_pair_is_not_a_verdict() {
     assert_eq!(judged(&desk).len(), 1);
     desk.pace_ms = 200;
     desk.keys("2");
-    assert_eq!(judged(&desk).len(), 2, "after 250 ms it is meant");
+    assert_eq!(judged(&desk).len(), 2, "after 250 ms it counts");
     desk.send(Msg::Paste("1 2 1 2".into()));
-    assert_eq!(judged(&desk).len(), 2, "pasted text judges nothing");
+    assert_eq!(judged(&desk).len(), 2, "pasted text records no verdict");
 }
 
 #[test]
-fn what_was_not_scrolled_into_sight_is_recorded_as_such() {
+fn a_verdict_records_whether_both_answers_were_read() {
     let mut records = pairs(2);
     for record in &mut records {
         if let SessionRecord::Completed(c) = record {
@@ -222,7 +222,7 @@ fn what_was_not_scrolled_into_sight_is_recorded_as_such() {
 }
 
 #[test]
-fn notes_and_corrections_are_records_and_a_skipped_pair_comes_back() {
+fn notes_and_corrections_are_recorded_and_a_skipped_pair_returns() {
     let mut desk = Desk::with_session(120, 40, pairs(2));
     desk.keys("n");
     desk.type_text("both 1 2 dodge the question");
@@ -235,18 +235,18 @@ fn notes_and_corrections_are_records_and_a_skipped_pair_comes_back() {
     desk.keys("ctrl-s");
     let correction = desk.session().corrections()[0].clone();
     assert!(correction.text.ends_with(" The end.\nq"), "{}", correction.text);
-    assert_eq!(judged(&desk), [], "typing judges nothing");
+    assert_eq!(judged(&desk), [], "typing records no verdict");
     desk.keys("space 1");
-    assert_eq!(shown(&desk).as_deref(), Some("p1:0-1"), "the skipped pair comes back");
+    assert_eq!(shown(&desk).as_deref(), Some("p1:0-1"), "the skipped pair returns");
     desk.keys("g down enter");
-    assert_eq!(shown(&desk).as_deref(), Some("p2:0-1"), "and a judged one can be seen again");
+    assert_eq!(shown(&desk).as_deref(), Some("p2:0-1"), "a labelled pair can be shown again");
     assert!(desk.screen().contains("your verdict: 1 better"), "{}", desk.screen());
     assert_eq!(desk.replayed().state_hash(), desk.session().state_hash());
 }
 
 #[test]
-fn a_correction_is_kept_as_it_is_reopened_withdrawn_and_undone() {
-    // Tabs and direction marks are what an answer in code or Arabic is made of.
+fn a_correction_is_stored_verbatim_reopened_withdrawn_and_undone() {
+    // Answers in code or Arabic contain tabs and direction marks.
     let original = "fn f() {\n\treturn \u{202b}\u{5d0}\u{202c}\r\n}";
     let mut records = pairs(2);
     for record in &mut records {
@@ -266,8 +266,8 @@ fn a_correction_is_kept_as_it_is_reopened_withdrawn_and_undone() {
     let first = format!("{original} //\tok");
     assert_eq!(desk.session().corrections()[0].text, first, "byte for byte");
     assert!(desk.screen().contains("✎ corrected"), "{}", desk.screen());
-    assert!(!desk.screen().contains('\u{202b}'), "what is shown is made safe");
-    // The correction is opened again, not the original; typing is not thrown away by one key.
+    assert!(!desk.screen().contains('\u{202b}'), "the screen shows sanitised text");
+    // The correction is reopened, not the original; one key does not discard it.
     desk.keys("e");
     desk.type_text("!");
     desk.keys("esc");
@@ -292,12 +292,12 @@ fn a_correction_is_kept_as_it_is_reopened_withdrawn_and_undone() {
     assert!(desk.screen().contains("Nothing to undo"), "{}", desk.screen());
     desk.keys("ctrl-r");
     assert_eq!(texts(&desk).len(), 1);
-    // Withdrawn by its key; undo brings it back.
+    // Ctrl-x withdraws it; undo restores it.
     desk.keys("e ctrl-x");
     assert!(texts(&desk).is_empty() && !desk.screen().contains("✎ corrected"), "{}", desk.screen());
     desk.keys("u");
     assert_eq!(texts(&desk).len(), 1);
-    // Verdicts and corrections undo in the order in which they were made.
+    // Verdicts and corrections are undone in reverse order.
     desk.keys("1 u");
     assert_eq!((desk.session().verdicts().count(), texts(&desk).len()), (1, 1));
     assert!(desk.session().verdicts().all(|(_, judged)| judged.undone));
@@ -307,7 +307,7 @@ fn a_correction_is_kept_as_it_is_reopened_withdrawn_and_undone() {
 }
 
 #[test]
-fn a_read_only_session_is_looked_at_and_not_written() {
+fn a_read_only_session_is_not_written() {
     let mut desk = Desk::new(80, 24);
     let mut holder = opened("story-tone");
     holder.read_only = Some("process 4711".into());
@@ -323,9 +323,9 @@ fn a_read_only_session_is_looked_at_and_not_written() {
 }
 
 #[test]
-fn from_an_empty_machine_to_labelling_by_keys_alone() {
+fn keys_alone_lead_from_an_empty_machine_to_labelling() {
     let mut desk = Desk::new(80, 24);
-    assert_eq!(desk.effects(), [Effect::ListSessions, Effect::AskDevice, Effect::ListModels]);
+    assert_eq!(desk.effects(), [Effect::ListSessions, Effect::QueryDevice, Effect::ListModels]);
     desk.send(Msg::SessionsListed(Vec::new()));
     desk.send(Msg::ModelsListed(models()));
     desk.keys("n");
@@ -356,8 +356,8 @@ fn from_an_empty_machine_to_labelling_by_keys_alone() {
     assert!(desk.screen().contains("per_prompt=1 cannot be"), "{}", desk.screen());
     desk.keys("backspace 3 down backspace 9 enter");
     match desk.effects().as_slice() {
-        [Effect::Sample(ask)] => {
-            assert_eq!((ask.per_prompt, ask.sampler.temperature, ask.sampler.seed), (3, 0.9, 42));
+        [Effect::Sample(request)] => {
+            assert_eq!((request.per_prompt, request.sampler.temperature, request.sampler.seed), (3, 0.9, 42));
         }
         other => panic!("{other:?}"),
     }
@@ -369,11 +369,11 @@ fn from_an_empty_machine_to_labelling_by_keys_alone() {
         desk.screen()
     );
     desk.send(Msg::Records(crate::support::envelopes(&pairs(4))));
-    assert!(shown(&desk).is_some(), "the first finished pair is shown without a key");
+    assert!(shown(&desk).is_some(), "the first finished pair shows without a key");
 }
 
 #[test]
-fn the_screens_of_a_session_are_a_key_away_and_failures_are_told() {
+fn keys_switch_screens_and_failures_are_shown() {
     let mut desk = Desk::new(80, 24);
     desk.send(Msg::SessionsListed(cards()));
     desk.effects();
@@ -382,7 +382,7 @@ fn the_screens_of_a_session_are_a_key_away_and_failures_are_told() {
     desk.send(Msg::Failed("kitchen-help/session.json line 1 is not JSON; restore it from a copy".into()));
     assert!(desk.screen().contains("line 1 is not JSON"), "{}", desk.screen());
     desk.keys("enter");
-    assert!(matches!(desk.model.screen, Shown::HomeScreen(_)) && desk.model.goal.is_none());
+    assert!(matches!(desk.model.screen, ActiveScreen::HomeScreen(_)) && desk.model.goal.is_none());
     desk.keys("down t");
     desk.send(Msg::SessionOpened(opened("safety-probe")));
     let mut desk = Desk::with_session(80, 24, pairs(2));
@@ -401,14 +401,14 @@ fn the_screens_of_a_session_are_a_key_away_and_failures_are_told() {
     desk.send(Msg::SessionsListed(cards()));
     desk.effects();
     desk.keys("l");
-    assert_eq!(desk.model.screen.any().name(), "label", "the open session needs no opening");
+    assert_eq!(desk.model.screen.any().name(), "label", "the open session is not opened again");
     desk.keys(": s a f e t y enter");
     assert_eq!(desk.effects(), [Effect::OpenSession { name: "safety-probe".into() }]);
     assert_eq!(desk.model.goal, Some(("safety-probe".into(), Goal::to("label"))));
 }
 
 #[test]
-fn nothing_visible_changes_without_the_version() {
+fn nothing_visible_changes_without_a_new_version() {
     let mut desk = Desk::with_session(80, 24, pairs(3));
     for word in ["1", "d", "?", "j", "esc", ":", "u", "esc", "0", "u", "n", "x", "esc", "z", "q"] {
         let (version, screen) = (desk.model.version, desk.screen());
@@ -418,12 +418,12 @@ fn nothing_visible_changes_without_the_version() {
     let (version, screen) = (desk.model.version, desk.screen());
     desk.model.notice = None;
     desk.pass(10);
-    assert_eq!(desk.model.version, version, "time alone draws nothing");
+    assert_eq!(desk.model.version, version, "time alone causes no redraw");
     assert!(!screen.is_empty());
 }
 
 #[test]
-fn the_keymap_has_no_key_twice_and_explains_every_key() {
+fn the_keymap_binds_each_key_once_and_explains_it() {
     let tables = all_keys();
     for table in &tables {
         assert!(!table.rows.is_empty(), "{} has no keys", table.title);
@@ -434,14 +434,14 @@ fn the_keymap_has_no_key_twice_and_explains_every_key() {
             assert!(!help.is_empty() && help.len() <= 60, "{key}: {help}");
         }
     }
-    // A screen must not take a key away that works everywhere.
-    for screen in DOORS.iter().flat_map(|door| (door.keys)()) {
+    // A screen must not shadow a global key.
+    for screen in ROUTES.iter().flat_map(|route| (route.keys)()) {
         for row in &tables[0].rows {
             assert!(screen.rows.iter().all(|r| r.key != row.key), "{} hides {}", screen.title, row.key);
         }
     }
-    // The palette finds by names: every action of a screen has one, and no two have the same.
-    for table in DOORS.iter().filter_map(|door| (door.keys)().into_iter().next()).chain([tables[0].clone()]) {
+    // The palette searches names: every action of a screen has one of its own.
+    for table in ROUTES.iter().filter_map(|route| (route.keys)().into_iter().next()).chain([tables[0].clone()]) {
         let mut names = HashSet::new();
         for (keys, row) in table.actions() {
             assert!(!row.name.is_empty(), "{} {keys} has no name", table.title);
@@ -449,13 +449,13 @@ fn the_keymap_has_no_key_twice_and_explains_every_key() {
         }
     }
     let titles: HashSet<&str> = tables.iter().map(|table| table.title).collect();
-    assert_eq!(titles.len(), tables.len(), "no two places have one name");
-    assert!(titles.contains("everywhere") && DOORS.iter().all(|door| titles.contains(door.name)));
+    assert_eq!(titles.len(), tables.len(), "every title is unique");
+    assert!(titles.contains("everywhere") && ROUTES.iter().all(|route| titles.contains(route.name)));
     assert!(keymap::markdown(&tables).lines().count() > 40);
 }
 
 #[test]
-fn pairs_can_be_asked_in_the_order_of_their_scores() {
+fn the_queue_can_be_ordered_by_scores() {
     let mut records = pairs(3);
     let mut desk = Desk::with_session(100, 30, records.clone());
     desk.keys("o");
@@ -475,27 +475,27 @@ fn pairs_can_be_asked_in_the_order_of_their_scores() {
     desk.keys("1");
     assert!(desk.screen().contains("prompt p1"));
     desk.keys("1");
-    assert!(desk.screen().contains("prompt p2"), "what has no scores comes last");
+    assert!(desk.screen().contains("prompt p2"), "pairs without scores come last");
     desk.keys("u o");
     assert!(desk.screen().contains("prompt p1") && desk.screen().contains("order of arrival"));
     assert_eq!(desk.session().state_hash(), desk.replayed().state_hash());
 }
 
-/// A destination is a name: a key whose name no screen has would lead nowhere.
+/// Destinations are names, so a key could name a screen that does not exist.
 #[test]
-fn every_key_of_every_screen_leads_to_a_screen_that_exists() {
-    for door in DOORS {
-        let tables = (door.keys)();
+fn every_key_leads_to_a_screen_that_exists() {
+    for route in ROUTES {
+        let tables = (route.keys)();
         for row in tables.iter().flat_map(|table| &table.rows) {
             let mut desk = Desk::with_session(80, 24, pairs(2));
             desk.send(Msg::SessionsListed(cards()));
-            tiebreak::app::follow(&mut desk.model, Next::go(Goal::to(door.name)));
-            assert_eq!(desk.model.screen.any().name(), door.name);
+            tiebreak::app::follow(&mut desk.model, Next::go(Goal::to(route.name)));
+            assert_eq!(desk.model.screen.any().name(), route.name);
             desk.send(Msg::Key(row.key));
-            let told = desk.model.notice.as_ref().map_or("", |notice| notice.text.as_str());
-            assert!(!told.contains("no screen is called"), "{} {}: {told}", door.name, row.key);
-            let goal = desk.model.goal.as_ref().map_or(door.name, |(_, goal)| goal.screen);
-            assert!(DOORS.iter().any(|door| door.name == goal), "{} {}: {goal}", door.name, row.key);
+            let notice = desk.model.notice.as_ref().map_or("", |notice| notice.text.as_str());
+            assert!(!notice.contains("no screen is called"), "{} {}: {notice}", route.name, row.key);
+            let goal = desk.model.goal.as_ref().map_or(route.name, |(_, goal)| goal.screen);
+            assert!(ROUTES.iter().any(|route| route.name == goal), "{} {}: {goal}", route.name, row.key);
         }
     }
 }
@@ -511,7 +511,7 @@ fn the_palette_records_no_verdict_that_was_not_selected() {
         desk.keys("enter");
         assert_eq!(judged(&desk), [], "`{query}` and enter: {}", desk.screen());
     }
-    // Who moves to a verdict means it.
+    // Moving to a verdict selects it.
     let mut desk = Desk::with_session(80, 24, pairs(4));
     desk.keys(": t i e down enter");
     assert_eq!(judged(&desk), [("p1:0-1".to_owned(), Choice::Tie)]);
@@ -531,9 +531,9 @@ fn the_palette_finds_actions_by_their_names() {
     for name in ["undo", "redo", "skip", "zoom", "note", "diff", "sample", "import", "replay", "help", "quit", "home"] {
         assert_eq!(found(name).as_deref(), Some(name));
     }
-    assert_eq!(found("zom").as_deref(), Some("zoom"), "a slip of the finger is forgiven");
+    assert_eq!(found("zom").as_deref(), Some("zoom"), "a typo still matches");
     assert_eq!(found("xyzzy"), None);
-    // What is chosen is done.
+    // The chosen action runs.
     let mut desk = Desk::with_session(80, 24, pairs(4));
     desk.keys("1 : u n d o enter");
     assert_eq!(judged(&desk), []);

@@ -1,29 +1,29 @@
-//! Which metrics share a pane and in what order: a table, so that a new method's metrics need no change.
+//! The table of panes: which metrics share one, and in what order. A new method's metrics need no change here.
 
 use crate::domain::RunState;
 
-/// A pane that is there when at least one of its metrics was measured.
-struct Row {
+/// A pane that shows when at least one of its metrics was logged.
+struct PaneSpec {
     title: &'static str,
-    /// Metric and its label within the pane, empty where the title says it.
+    /// Each metric and its label in the pane; empty if the title is enough.
     curves: &'static [(&'static str, &'static str)],
-    /// The range is fixed: shares.
+    /// Whether the range is fixed to 0–1.
     share: bool,
 }
 
-const fn row(title: &'static str, curves: &'static [(&'static str, &'static str)]) -> Row {
-    Row { title, curves, share: false }
+const fn row(title: &'static str, curves: &'static [(&'static str, &'static str)]) -> PaneSpec {
+    PaneSpec { title, curves, share: false }
 }
 
-/// A row of shares of one.
-const fn share(title: &'static str, curves: &'static [(&'static str, &'static str)]) -> Row {
-    Row { title, curves, share: true }
+/// A pane with the fixed range 0–1.
+const fn share(title: &'static str, curves: &'static [(&'static str, &'static str)]) -> PaneSpec {
+    PaneSpec { title, curves, share: true }
 }
 
-/// The table, most telling first, whatever the method: what a method does not measure has no pane, so that each method sees
-/// its own rows in this order. Metrics that no row names get a pane of their own after these.
-const ROWS: &[Row] = &[
-    // Where answers are scored, their worth says more than the loss, which is near 0 by construction.
+/// The panes of all methods, most informative first. A method shows only those whose metrics it logs. Metrics that no
+/// row names get a pane of their own after these.
+const PANES: &[PaneSpec] = &[
+    // With scored answers, the reward says more than the loss, which is near 0 by construction.
     row("reward", &[("objective/rlhf_reward", "net of kl"), ("objective/scores", "score"), ("reward", "")]),
     row("loss", &[("loss", "")]),
     row("rewards", &[("rewards/chosen", "chosen"), ("rewards/rejected", "rejected")]),
@@ -63,7 +63,7 @@ const ROWS: &[Row] = &[
     row("longest answer", &[("completions/max_length", "all"), ("completions/max_terminated_length", "ended")]),
 ];
 
-/// Counters that only rise: numbers for the header, not curves.
+/// Counters that only rise. They are not drawn.
 const COUNTERS: &[&str] = &["epoch", "num_tokens", "step", "total_flos"];
 
 /// A pane of the watch screen.
@@ -71,18 +71,18 @@ const COUNTERS: &[&str] = &["epoch", "num_tokens", "step", "total_flos"];
 pub struct CurvePane {
     /// What it shows.
     pub title: String,
-    /// Metric names and their labels, the most important last (it is drawn on top).
+    /// Metric names and labels; the last one is drawn on top.
     pub curves: Vec<(String, String)>,
-    /// Whether its values are shares of one.
+    /// Whether its values lie between 0 and 1.
     pub share: bool,
 }
 
-/// The panes of a run, from the metrics it has measured.
+/// The panes of a run, from the metrics it logged.
 #[must_use]
 pub fn panes(run: &RunState) -> Vec<CurvePane> {
     let has = |name: &str| run.series(name).is_some() || run.eval_series(name).is_some();
     let mut out = Vec::new();
-    for row in ROWS {
+    for row in PANES {
         let curves: Vec<(String, String)> = row
             .curves
             .iter()
@@ -95,7 +95,7 @@ pub fn panes(run: &RunState) -> Vec<CurvePane> {
     }
     for name in run.metrics() {
         let name = name.strip_prefix("eval_").unwrap_or(name);
-        let named = ROWS.iter().any(|r| r.curves.iter().any(|(n, _)| *n == name));
+        let named = PANES.iter().any(|r| r.curves.iter().any(|(n, _)| *n == name));
         let runtime = name.ends_with("runtime") || name.ends_with("per_second");
         if named || runtime || COUNTERS.contains(&name) || out.iter().any(|p| p.title == name) {
             continue;
@@ -112,7 +112,7 @@ mod tests {
     use crate::domain::Metrics;
 
     #[test]
-    fn panes_follow_the_metrics_and_nothing_measured_is_without_a_pane() {
+    fn every_logged_metric_but_counters_has_a_pane() {
         let mut run = RunState::default();
         let mut m = Metrics::new();
         for name in ["grad_norm", "rewards/rejected", "loss", "my/new", "num_tokens", "rewards/chosen"] {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_method_sees_its_own_curves_first() {
+    fn a_methods_own_curves_come_first() {
         let first = |names: &[&str]| {
             let (mut run, mut m) = (RunState::default(), Metrics::new());
             for name in names {
@@ -148,8 +148,8 @@ mod tests {
     }
 
     #[test]
-    fn no_metric_stands_in_two_panes() {
-        let mut names: Vec<&str> = ROWS.iter().flat_map(|r| r.curves.iter().map(|c| c.0)).collect();
+    fn no_metric_is_in_two_panes() {
+        let mut names: Vec<&str> = PANES.iter().flat_map(|r| r.curves.iter().map(|c| c.0)).collect();
         let all = names.len();
         names.sort_unstable();
         names.dedup();

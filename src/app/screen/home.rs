@@ -1,4 +1,4 @@
-//! The list of sessions, what is running, and what this machine has.
+//! The home screen: sessions, live runs, models and device.
 
 use crate::app::contract::Screen;
 use crate::app::effect::Effect;
@@ -7,41 +7,41 @@ use crate::app::goal::{Goal, Next, Show};
 use crate::app::key::Code;
 use crate::app::keymap::{Section, c, k, on};
 use crate::app::msg::SessionCard;
-use crate::app::popup::Ask;
+use crate::app::popup::InputPurpose;
 use crate::app::shared::Shared;
 
-/// What the screen knows: the selected session by name; none is the first.
+/// The screen's state.
 #[derive(Debug, Clone, Default)]
 pub struct HomeScreen {
-    /// Its name.
+    /// The selected session's name; none selects the first.
     pub selected: Option<String>,
 }
 
-/// What its keys ask for.
+/// The actions of its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HomeAction {
     /// Go to a screen of the selected session.
     Go(&'static str),
     /// Open the selected session.
     Open,
-    /// Make a session.
+    /// Create a session.
     NewSession,
     /// Ask how to sample and start.
     Sample,
     /// Ask for a file and import it.
     Import,
-    /// The session above.
+    /// Select the session above.
     Up,
-    /// The session below.
+    /// Select the session below.
     Down,
-    /// Look for sessions and models again.
+    /// List sessions and models again.
     Refresh,
 }
 
 #[rustfmt::skip]
 const KEYS: &[Section<HomeAction>] = &[Section { title: "home", rows: &[
     on(k(Code::Enter), HomeAction::Open, "open", "open the session"),
-    on(c('n'), HomeAction::NewSession, "new", "make a session: name, model, prompts"),
+    on(c('n'), HomeAction::NewSession, "new", "create a session: name, model, prompts"),
     on(c('l'), HomeAction::Go("label"), "label", "label pairs of the session"),
     on(c('t'), HomeAction::Go("launch"), "train", "launch a training run").named("launch"),
     on(c('w'), HomeAction::Go("watch"), "watch", "watch its runs"),
@@ -52,7 +52,7 @@ const KEYS: &[Section<HomeAction>] = &[Section { title: "home", rows: &[
     on(k(Code::Up), HomeAction::Up, "", "previous session").named("previous session"),
     on(c('j'), HomeAction::Down, "", "next session"),
     on(c('k'), HomeAction::Up, "", "previous session"),
-    on(c('R'), HomeAction::Refresh, "", "look for sessions and models again").named("refresh"),
+    on(c('R'), HomeAction::Refresh, "", "refresh the sessions and models").named("refresh"),
 ] }];
 
 impl Screen for HomeScreen {
@@ -62,7 +62,7 @@ impl Screen for HomeScreen {
     const NEEDS_SESSION: bool = false;
     const KEYS: &'static [Section<HomeAction>] = KEYS;
 
-    /// Shows the list of sessions; the open one stays open and selected.
+    /// Lists the sessions; the open one stays open and selected.
     fn open(shared: &mut Shared, _show: Show) -> (Self, Vec<Effect>) {
         let selected = shared.open.as_ref().map(|open| open.name.clone());
         (Self { selected }, vec![Effect::ListSessions])
@@ -78,14 +78,14 @@ impl Screen for HomeScreen {
             HomeAction::Sample => return Next::go_in(name, Goal::with("label", Show::Sample)),
             HomeAction::Import => return Next::go_in(name, Goal::with("label", Show::Import)),
             HomeAction::NewSession => {
-                flow::input(shared, "a new session", "its name: letters, digits, - _ .", Ask::NewName, "");
+                flow::input(shared, "a new session", "its name: letters, digits, - _ .", InputPurpose::NewName, "");
             }
-            HomeAction::Refresh => return vec![Effect::ListSessions, Effect::ListModels, Effect::AskDevice].into(),
+            HomeAction::Refresh => return vec![Effect::ListSessions, Effect::ListModels, Effect::QueryDevice].into(),
         }
         Next::default()
     }
 
-    fn foot(&self, shared: &Shared, action: HomeAction, word: &'static str) -> Option<&'static str> {
+    fn footer_word(&self, shared: &Shared, action: HomeAction, word: &'static str) -> Option<&'static str> {
         let empty = shared.sessions.as_ref().is_none_or(Vec::is_empty);
         (!empty || action == HomeAction::NewSession).then_some(word)
     }
@@ -100,7 +100,7 @@ impl Screen for HomeScreen {
 }
 
 impl HomeScreen {
-    /// The selected session's place in the list.
+    /// The selected session's index.
     #[must_use]
     pub fn selected(&self, shared: &Shared) -> Option<usize> {
         let sessions = shared.sessions.as_ref().filter(|s| !s.is_empty())?;

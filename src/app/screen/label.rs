@@ -1,12 +1,12 @@
-//! Labelling pairs: one pair on the screen, one key a verdict, the next pair at once.
+//! Labelling pairs: one pair on the screen, one key for a verdict, then the next pair.
 //!
-//! Owns what is shown and what has been read. Sides are random and blind: a pure function of the pair and the rater.
+//! Owns what is shown and what was read. The sides are blind and pseudo-random: a pure function of pair and rater.
 
 mod card;
 mod score;
 
 pub use card::{Card, CardLayout, Pane, first_side};
-pub use score::{Stats, history, sampler, stats, words};
+pub use score::{Stats, history, sampler, stats, verdict_words};
 
 use crate::app::contract::Screen;
 use crate::app::edit::EditBuffer;
@@ -15,29 +15,29 @@ use crate::app::flow;
 use crate::app::goal::{Goal, Next, Show};
 use crate::app::key::{Code, Key};
 use crate::app::keymap::{Section, c, k, on};
-use crate::app::open::Open;
+use crate::app::open::OpenSession;
 use crate::app::palette::{Palette, PaletteEntry, Pick};
-use crate::app::popup::{Ask, Input, Popup, PopupAnswer};
+use crate::app::popup::{InputPurpose, Popup, PopupAnswer, TextInput};
 use crate::app::shared::Shared;
 use crate::app::wrap::{clip, presentable};
 use crate::domain::{Choice, CompletionId, PairId, QueueOrder, Strength, Verdict};
 use crate::protocol::SessionRecord;
 
-/// Verdicts within this time after a pair appears are taken for a repeating key.
+/// A verdict sooner than this after a pair appears is ignored as key repeat.
 pub const GUARD_MS: u64 = 250;
 
-/// What the screen knows.
+/// The screen's state.
 #[derive(Debug, Clone, Default)]
 pub struct LabelScreen {
-    /// The pair on the screen.
+    /// The shown pair.
     pub card: Option<Card>,
-    /// Whether differing words are marked.
+    /// Whether the words that differ are marked.
     pub diff: bool,
-    /// Whether the focused answer stands alone.
+    /// Whether only the focused answer shows.
     pub zoom: bool,
 }
 
-/// What its keys ask for.
+/// The actions of its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LabelAction {
     /// The answer in this pane is better.
@@ -50,7 +50,7 @@ pub enum LabelAction {
     Skip,
     /// Undo the last verdict.
     Undo,
-    /// Redo it.
+    /// Redo what was undone.
     Redo,
     /// Write a note on the pair.
     Note,
@@ -66,8 +66,8 @@ pub enum LabelAction {
     Zoom,
     /// Go to a pair.
     GoTo,
-    /// The other order of the pairs.
-    TurnOrder,
+    /// Switch the order of the queue.
+    ToggleOrder,
     /// Scroll both answers a line down.
     ScrollDown,
     /// Scroll both answers a line up.
@@ -80,13 +80,13 @@ pub enum LabelAction {
     Sample,
     /// Ask for a file and import it.
     Import,
-    /// To another screen of the session.
+    /// Go to another screen of the session.
     Go(&'static str),
-    /// Back to the sessions.
+    /// Go back to the sessions.
     Back,
 }
 
-const IDLE: usize = 1;
+const NO_PAIR_SECTION: usize = 1;
 
 #[rustfmt::skip]
 const KEYS: &[Section<LabelAction>] = &[
@@ -115,7 +115,7 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('e'), LabelAction::Edit, "", "correct the focused answer").named("edit"),
         on(c('n'), LabelAction::Note, "", "write a note on this pair").named("note"),
         on(c('g'), LabelAction::GoTo, "", "go to any pair, labelled ones too").named("go to pair"),
-        on(c('o'), LabelAction::TurnOrder, "", "order of arrival, or least certain scores first").named("order"),
+        on(c('o'), LabelAction::ToggleOrder, "", "order of arrival, or least certain scores first").named("order"),
         on(c('s'), LabelAction::Sample, "", "sample answers in the background").named("sample"),
         on(c('t'), LabelAction::Go("launch"), "", "launch a training run on the verdicts").named("launch"),
         on(c('w'), LabelAction::Go("watch"), "", "watch the session's runs").named("watch"),
@@ -139,7 +139,7 @@ impl Screen for LabelScreen {
     const NAME: &'static str = "label";
     const KEYS: &'static [Section<LabelAction>] = KEYS;
 
-    /// Shows the next pair, or what is asked for over it.
+    /// Shows the next pair, and a popup over it if `show` asks for one.
     fn open(shared: &mut Shared, show: Show) -> (Self, Vec<Effect>) {
         let mut label = Self::default();
         refresh(&mut label, shared);
@@ -166,13 +166,13 @@ impl Screen for LabelScreen {
         Next::default()
     }
 
-    /// Without a pair other keys matter: what helps is to get something.
+    /// Without a pair, the keys that lead to one matter.
     fn section(&self, _shared: &Shared) -> usize {
-        if self.card.is_none() { IDLE } else { 0 }
+        if self.card.is_none() { NO_PAIR_SECTION } else { 0 }
     }
 
-    fn foot(&self, shared: &Shared, action: LabelAction, word: &'static str) -> Option<&'static str> {
-        let matters = self.card.is_some() || shared.open.as_ref().is_some_and(|open| matters_idle(open, action));
+    fn footer_word(&self, shared: &Shared, action: LabelAction, word: &'static str) -> Option<&'static str> {
+        let matters = self.card.is_some() || shared.open.as_ref().is_some_and(|open| works_without_pair(open, action));
         matters.then_some(word)
     }
 
@@ -181,18 +181,20 @@ impl Screen for LabelScreen {
         Vec::new()
     }
 
-    fn answered(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next {
+    fn on_answer(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next {
         match answer {
             PopupAnswer::Picked(Pick::Pair(pair)) => show_pair(self, shared, &pair),
-            PopupAnswer::Typed(input) => match input.ask.clone() {
-                Ask::Note { pair } => return take_note(shared, pair, input.buffer.text().trim().to_owned()).into(),
-                Ask::Correct { pair, completion } => {
-                    return take_correction(shared, pair, completion, input.buffer.text().to_owned()).into();
+            PopupAnswer::Typed(input) => match input.purpose.clone() {
+                InputPurpose::Note { pair } => {
+                    return save_note(shared, pair, input.buffer.text().trim().to_owned()).into();
+                }
+                InputPurpose::Correct { pair, completion } => {
+                    return save_correction(shared, pair, completion, input.buffer.text().to_owned()).into();
                 }
                 _ => {}
             },
             PopupAnswer::Withdrawn(input) => {
-                if let Ask::Correct { pair, completion } = input.ask {
+                if let InputPurpose::Correct { pair, completion } = input.purpose {
                     return withdraw(shared, pair, completion).into();
                 }
             }
@@ -202,8 +204,8 @@ impl Screen for LabelScreen {
     }
 }
 
-/// Whether an action does something while there is no pair to judge.
-fn matters_idle(open: &Open, action: LabelAction) -> bool {
+/// Whether an action has an effect without a pair to label.
+fn works_without_pair(open: &OpenSession, action: LabelAction) -> bool {
     match action {
         LabelAction::Sample => !open.session.prompts().is_empty(),
         LabelAction::Go("launch") => {
@@ -218,10 +220,10 @@ fn matters_idle(open: &Open, action: LabelAction) -> bool {
     }
 }
 
-/// Looks again at what has changed below: takes the next pair when none is shown, lays the text out for a new size.
+/// Shows the next pair if none is shown, and lays it out for the current size.
 fn refresh(label: &mut LabelScreen, model: &Shared) {
     let Some(open) = &model.open else { return };
-    // Before all logs are read, a pair may seem open that was judged long ago.
+    // Before all logs are read, a labelled pair may still be in the queue.
     if label.card.is_none()
         && open.loaded
         && let Some(next) = open.queue.first()
@@ -233,7 +235,7 @@ fn refresh(label: &mut LabelScreen, model: &Shared) {
     }
 }
 
-/// Shows a pair, judged or not.
+/// Shows a pair, labelled or not.
 fn show_pair(label: &mut LabelScreen, model: &Shared, pair: &PairId) {
     let Some(open) = &model.open else { return };
     if let Some(card) = Card::of(open, pair, model.clock_ms) {
@@ -247,18 +249,18 @@ fn show_next(label: &mut LabelScreen, model: &Shared) {
     refresh(label, model);
 }
 
-/// Does what a key asks for.
+/// Runs an action that needs no other screen.
 fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<Effect> {
     match action {
-        LabelAction::Prefer(pane, strength) => return judge(label, model, Said::Prefer(pane, strength)),
-        LabelAction::Tie => return judge(label, model, Said::Flat(Choice::Tie)),
-        LabelAction::BothBad => return judge(label, model, Said::Flat(Choice::BothBad)),
-        LabelAction::Skip => return judge(label, model, Said::Flat(Choice::Skip)),
+        LabelAction::Prefer(pane, strength) => return judge(label, model, Decision::Prefer(pane, strength)),
+        LabelAction::Tie => return judge(label, model, Decision::Flat(Choice::Tie)),
+        LabelAction::BothBad => return judge(label, model, Decision::Flat(Choice::BothBad)),
+        LabelAction::Skip => return judge(label, model, Decision::Flat(Choice::Skip)),
         LabelAction::Undo => return undo(label, model),
         LabelAction::Redo => return redo(label, model),
         LabelAction::Note => ask_note(label, model),
         LabelAction::Edit => ask_correction(label, model),
-        LabelAction::TurnOrder => turn_order(label, model),
+        LabelAction::ToggleOrder => toggle_order(label, model),
         LabelAction::GoTo => ask_pair(model, |_| true),
         _ => {}
     }
@@ -280,12 +282,12 @@ fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<
         LabelAction::Diff => {
             label.diff = !label.diff;
             if label.diff {
-                card.compare();
+                card.compute_diff();
             }
         }
         LabelAction::NextDifference => {
             label.diff = true;
-            card.compare();
+            card.compute_diff();
             if !card.to_next_difference() {
                 model.say("no further difference");
             }
@@ -295,14 +297,14 @@ fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<
     Vec::new()
 }
 
-/// A decision as it was pressed: in terms of the screen.
+/// A decision in terms of the screen: panes, not sides.
 #[derive(Clone, Copy)]
-enum Said {
+enum Decision {
     Prefer(Pane, Strength),
     Flat(Choice),
 }
 
-fn judge(label: &mut LabelScreen, model: &mut Shared, said: Said) -> Vec<Effect> {
+fn judge(label: &mut LabelScreen, model: &mut Shared, decision: Decision) -> Vec<Effect> {
     if !flow::writable(model) {
         return Vec::new();
     }
@@ -315,12 +317,12 @@ fn judge(label: &mut LabelScreen, model: &mut Shared, said: Said) -> Vec<Effect>
         model.warn("Ignored: pressed too soon. Press again.");
         return Vec::new();
     }
-    let (choice, winner) = match said {
-        Said::Prefer(pane, strength) => {
+    let (choice, winner) = match decision {
+        Decision::Prefer(pane, strength) => {
             let side = card.side(pane);
             (Choice::Prefer(side, strength), Some(card.raw_hash(pane)))
         }
-        Said::Flat(choice) => (choice, None),
+        Decision::Flat(choice) => (choice, None),
     };
     let (pair, left, seen) = (card.pair.clone(), card.left, card.seen());
     let Some(open) = &mut model.open else { return Vec::new() };
@@ -338,39 +340,39 @@ fn redo(label: &mut LabelScreen, model: &mut Shared) -> Vec<Effect> {
     undo_or_redo(label, model, false)
 }
 
-fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, back: bool) -> Vec<Effect> {
+fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<Effect> {
     if !flow::writable(model) {
         return Vec::new();
     }
     let Some(open) = &mut model.open else { return Vec::new() };
-    let of = if back { open.session.undoable(&open.rater) } else { open.session.redoable(&open.rater) };
+    let of = if undo { open.session.undoable(&open.rater) } else { open.session.redoable(&open.rater) };
     let Some(of) = of else {
-        model.say(if back { "Nothing to undo" } else { "Nothing to redo" });
+        model.say(if undo { "Nothing to undo" } else { "Nothing to redo" });
         return Vec::new();
     };
     if let Some(pair) = open.session.correction_at(of).map(|c| c.pair.clone()) {
-        let effects = open.write(&if back { SessionRecord::Withdrawn { of } } else { SessionRecord::Restored { of } });
-        // The pair that is on the screen stays as it was scrolled and read.
+        let effects = open.write(&if undo { SessionRecord::Withdrawn { of } } else { SessionRecord::Restored { of } });
+        // A pair that is already shown keeps its scroll position and read marks.
         let shown = label.card.as_ref().is_some_and(|card| card.pair == pair);
         if !shown {
             show_pair(label, model, &pair);
         }
-        model.say(if back { "correction undone" } else { "correction redone" });
+        model.say(if undo { "correction undone" } else { "correction redone" });
         return effects;
     }
     let pair = open.session.judged_pair(of).cloned();
-    let effects = open.write(&if back { SessionRecord::Undone { of } } else { SessionRecord::Redone { of } });
+    let effects = open.write(&if undo { SessionRecord::Undone { of } } else { SessionRecord::Redone { of } });
     match pair {
-        Some(pair) if back => show_pair(label, model, &pair),
+        Some(pair) if undo => show_pair(label, model, &pair),
         _ => show_next(label, model),
     }
     effects
 }
 
-/// Shows the pairs in the other order, beginning with the next one.
-fn turn_order(label: &mut LabelScreen, model: &mut Shared) {
+/// Switches the order of the queue and shows its first pair.
+fn toggle_order(label: &mut LabelScreen, model: &mut Shared) {
     let Some(open) = &mut model.open else { return };
-    let said = match open.order {
+    let notice = match open.order {
         QueueOrder::Uncertain => "pairs in order of arrival".to_owned(),
         QueueOrder::Arrival => {
             let of_queue =
@@ -393,7 +395,7 @@ fn turn_order(label: &mut LabelScreen, model: &mut Shared) {
     model.order = open.order;
     open.requeue();
     show_next(label, model);
-    model.say(said);
+    model.say(notice);
 }
 
 fn ask_note(label: &LabelScreen, model: &mut Shared) {
@@ -404,11 +406,11 @@ fn ask_note(label: &LabelScreen, model: &mut Shared) {
     let Some(card) = &label.card else { return };
     let old = open.session.note_of(&card.pair, &open.rater).unwrap_or_default().to_owned();
     let pair = card.pair.clone();
-    flow::input(model, "a note on this pair", "empty removes it", Ask::Note { pair }, &old);
+    flow::input(model, "a note on this pair", "empty removes it", InputPurpose::Note { pair }, &old);
 }
 
-/// Takes a note.
-fn take_note(model: &mut Shared, pair: PairId, text: String) -> Vec<Effect> {
+/// Saves a note.
+fn save_note(model: &mut Shared, pair: PairId, text: String) -> Vec<Effect> {
     let Some(open) = &mut model.open else { return Vec::new() };
     let rater = open.rater.clone();
     open.write(&SessionRecord::Noted { pair, rater, text })
@@ -427,18 +429,18 @@ fn ask_correction(label: &LabelScreen, model: &mut Shared) {
         Some(_) => format!("your correction of answer {}", card.focus.number()),
         None => format!("correction of answer {}", card.focus.number()),
     };
-    let ask = Ask::Correct { pair: card.pair.clone(), completion };
-    model.popups.push(Popup::Input(Input {
+    let purpose = InputPurpose::Correct { pair: card.pair.clone(), completion };
+    model.popups.push(Popup::Input(TextInput {
         title,
         hint: "ctrl-s saves, esc cancels, ctrl-x withdraws your correction".into(),
-        buffer: EditBuffer::text_of(text),
-        ask,
+        buffer: EditBuffer::multiline(text),
+        purpose,
         error: None,
     }));
 }
 
-/// Saves a correction, exactly as it was typed. The answer's own text, or none, withdraws an earlier one.
-fn take_correction(model: &mut Shared, pair: PairId, completion: CompletionId, text: String) -> Vec<Effect> {
+/// Saves a correction exactly as typed. The original text, or an empty one, withdraws an earlier correction.
+fn save_correction(model: &mut Shared, pair: PairId, completion: CompletionId, text: String) -> Vec<Effect> {
     let Some(open) = &mut model.open else { return Vec::new() };
     let original = open.session.completion(&completion).map(|c| c.text.as_str());
     if original == Some(text.as_str()) || text.trim().is_empty() {
@@ -454,7 +456,7 @@ fn take_correction(model: &mut Shared, pair: PairId, completion: CompletionId, t
     effects
 }
 
-/// Withdraws the corrections of an answer.
+/// Withdraws the correction of an answer.
 fn withdraw(model: &mut Shared, pair: PairId, completion: CompletionId) -> Vec<Effect> {
     let Some(open) = &mut model.open else { return Vec::new() };
     if open.session.correction_of(&completion, &open.rater).is_none() {
@@ -467,15 +469,15 @@ fn withdraw(model: &mut Shared, pair: PairId, completion: CompletionId) -> Vec<E
     effects
 }
 
-/// Asks for one of the pairs that `among` takes, and shows it.
+/// Asks for one of the pairs that `among` accepts, and shows it.
 fn ask_pair(model: &mut Shared, among: impl Fn(&PairId) -> bool) {
     let Some(open) = &model.open else { return };
     let entries = open.session.pairs().iter().filter(|pair| among(&pair.id)).filter_map(|pair| {
         let prompt = open.session.prompt(&pair.prompt)?;
-        let said = open.session.verdict_of(&pair.id, &open.rater).map(|(_, verdict)| score::words(verdict));
+        let verdict = open.session.verdict_of(&pair.id, &open.rater).map(|(_, verdict)| score::verdict_words(verdict));
         Some(PaletteEntry::new(
             format!("{}  {}", pair.prompt, clip(&presentable(prompt.body.headline()), 60)),
-            said.unwrap_or_default(),
+            verdict.unwrap_or_default(),
             Pick::Pair(pair.id.clone()),
         ))
     });

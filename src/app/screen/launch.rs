@@ -1,84 +1,84 @@
-//! The launch screen: a form that knows the data.
+//! The launch screen: a form with the method, its hyper-parameters and the data they meet.
 //!
-//! Owns what is typed and when an estimate is asked for. Refuses to start without the data that the method needs or with a
-//! value that cannot be.
+//! Owns the form and when an estimate is requested. Refuses to start without the data that the method needs or with an
+//! invalid value.
 
 mod form;
 
 pub use form::{LaunchField, LaunchForm, Start};
 
 use crate::app::contract::Screen;
-use crate::app::effect::{Effect, TrainAsk};
+use crate::app::effect::{Effect, TrainRequest};
 use crate::app::goal::{Goal, Next, Show};
 use crate::app::key::{Code, Key};
 use crate::app::keymap::{Section, c, k, on};
 use crate::app::masks::MaskSheet;
 use crate::app::msg::Msg;
-use crate::app::open::{Open, RunView};
-use crate::app::popup::{Confirm, Popup, Then};
+use crate::app::open::{OpenSession, RunView};
+use crate::app::popup::{Confirm, OnYes, Popup};
 use crate::app::shared::Shared;
 use crate::domain::{Kind, Lack, Needs, RunId, RunStatus, Supply};
 use crate::protocol::{Estimate, Task};
 
-/// After the last key, so many milliseconds pass before an estimate is asked for.
+/// Milliseconds from the last key to the request for an estimate.
 const SETTLE_MS: u64 = 400;
 
-/// A second enter within so many milliseconds of the first does not launch a second run.
+/// A second enter within this many milliseconds does not launch a second run.
 const LAUNCH_MS: u64 = 3_000;
 
-/// The longer answer wins so large a share of the pairs that length may be what is learned.
+/// From this share of pairs won by the longer answer, the run may learn length.
 const LENGTH_CONFOUND: f64 = 0.7;
 
-/// What is known of what the run would take.
+/// The estimate of the run's steps, time and memory.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub enum Prediction {
-    /// Nothing was asked yet.
+pub enum EstimateState {
+    /// Not requested yet.
     #[default]
     None,
-    /// A worker is at it.
-    Asked,
-    /// This.
-    Known(Estimate),
-    /// It could not be told; the sentence says why.
+    /// A worker is computing it.
+    Pending,
+    /// The estimate.
+    Ready(Estimate),
+    /// There is none; the sentence says why.
     Failed(String),
 }
 
-/// What the screen knows.
+/// The screen's state.
 #[derive(Debug, Clone, Default)]
 pub struct LaunchScreen {
     /// The form.
     pub form: LaunchForm,
-    /// The training data there is.
+    /// The available training data.
     pub data: Supply,
     /// The session's name.
     session: String,
     /// The estimate.
-    pub answer: Prediction,
-    /// Number of the question that [`Prediction::Asked`] waits for.
+    pub estimate: EstimateState,
+    /// The ticket that [`EstimateState::Pending`] waits for.
     ticket: u64,
-    /// When the form changed after the last question.
+    /// When the form changed after the last request.
     changed_ms: Option<u64>,
-    /// When a launch was last asked for.
-    asked_ms: Option<u64>,
-    /// Whether the run starts when the estimate comes, if nothing speaks against it.
-    waits: bool,
+    /// When a launch was last requested.
+    launched_ms: Option<u64>,
+    /// Whether the run starts when the estimate arrives without an error.
+    launch_pending: bool,
 }
 
 impl LaunchScreen {
-    /// The share of pairs that the longer answer wins, where it is far enough from chance to say so.
+    /// The share of pairs that the longer answer wins, if it is far enough from chance to warn.
     #[must_use]
     pub fn length_confound(&self) -> Option<f64> {
-        // Where nothing is preferred to anything, no answer wins.
-        match &self.answer {
-            Prediction::Known(_) if self.form.method().needs != Needs::Pairs => None,
-            Prediction::Known(e) => {
+        // Without pairs, no answer wins.
+        match &self.estimate {
+            EstimateState::Ready(_) if self.form.method().needs != Needs::Pairs => None,
+            EstimateState::Ready(e) => {
                 Some(e.longer_wins).filter(|w| *w >= LENGTH_CONFOUND || *w <= 1.0 - LENGTH_CONFOUND)
             }
-            Prediction::None | Prediction::Asked | Prediction::Failed(_) => None,
+            EstimateState::None | EstimateState::Pending | EstimateState::Failed(_) => None,
         }
     }
 
-    /// Rows of what the chosen method needs.
+    /// Rows of the kind that the chosen method needs.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.data.rows(self.form.method().needs)
@@ -87,18 +87,18 @@ impl LaunchScreen {
     /// Why the run cannot start, as one sentence.
     #[must_use]
     pub fn obstacle(&self) -> Option<String> {
-        let lack = self.data.lacks(self.form.method(), &self.form.params_so_far());
-        let rows = lack.filter(|lack| matches!(lack, Lack::Rows(_))).map(|lack| self.lacking(lack));
-        let unfit = || match self.form.params() {
+        let lack = self.data.lacks(self.form.method(), &self.form.params_or_defaults());
+        let rows = lack.filter(|lack| matches!(lack, Lack::Rows(_))).map(|lack| self.lack_message(lack));
+        let problem = || match self.form.params() {
             Ok(params) => self.form.method().contradiction(&params),
             Err(why) => Some(why),
         };
-        rows.or_else(|| unfit().map(|why| format!("cannot start: {why}")))
-            .or_else(|| lack.map(|lack| self.lacking(lack)))
+        rows.or_else(|| problem().map(|why| format!("cannot start: {why}")))
+            .or_else(|| lack.map(|lack| self.lack_message(lack)))
     }
 
-    /// What is lacking and what helps.
-    fn lacking(&self, lack: Lack) -> String {
+    /// What is missing, and how to provide it.
+    fn lack_message(&self, lack: Lack) -> String {
         let import = |kind: &str| format!("`tiebreak import {} FILE --as {kind}`", self.session);
         match lack {
             Lack::Rows(Needs::Pairs) => "no pairs to train on yet: label some first (esc), or import pairs".into(),
@@ -122,40 +122,40 @@ impl LaunchScreen {
         }
     }
 
-    /// Whether a worker has still to say if the run as it stands in the form could go.
-    fn unsettled(&self) -> bool {
-        self.changed_ms.is_some() || self.answer == Prediction::Asked
+    /// Whether the estimate for the current form is outstanding.
+    fn estimate_pending(&self) -> bool {
+        self.changed_ms.is_some() || self.estimate == EstimateState::Pending
     }
 
-    /// Notes a change, after which what was said of the run no longer holds.
-    fn change(&mut self, clock_ms: u64) {
+    /// Notes a change of the form, which makes the estimate obsolete.
+    fn mark_changed(&mut self, clock_ms: u64) {
         self.changed_ms = Some(clock_ms);
-        self.waits = false;
+        self.launch_pending = false;
     }
 
-    /// Why the run as it stands in the form could not go, where a worker or the disk has said so.
-    fn unfit(&self) -> Option<&str> {
-        match &self.answer {
-            Prediction::Failed(why) if self.changed_ms.is_none() => Some(why),
-            Prediction::Failed(_) | Prediction::None | Prediction::Asked | Prediction::Known(_) => None,
+    /// Why the estimate for the current form failed, if it did.
+    fn refusal(&self) -> Option<&str> {
+        match &self.estimate {
+            EstimateState::Failed(why) if self.changed_ms.is_none() => Some(why),
+            EstimateState::Failed(_) | EstimateState::None | EstimateState::Pending | EstimateState::Ready(_) => None,
         }
     }
 
-    fn take_data(&mut self, open: &Open) {
+    fn update_data(&mut self, open: &OpenSession) {
         self.data = open.session.supply();
         self.session.clone_from(&open.meta.name);
         let finished = open.runs.iter().filter(|r| {
             let trained = matches!(r.status(), RunStatus::Finished | RunStatus::Stopped);
             trained && !r.is_sampling()
         });
-        // A reward model scores answers and writes none: no policy starts from it.
+        // A reward model writes no answers, so no policy starts from it.
         let (rewards, policies): (Vec<_>, Vec<_>) =
             finished.partition(|run| run.spec.as_ref().is_some_and(|spec| spec.kind() == "reward"));
-        self.form.set_runs(policies.into_iter().flat_map(states));
-        self.form.set_rewards(rewards.into_iter().flat_map(states));
+        self.form.set_runs(policies.into_iter().flat_map(start_points));
+        self.form.set_rewards(rewards.into_iter().flat_map(start_points));
     }
 
-    fn ask(&self) -> Result<TrainAsk, String> {
+    fn request(&self) -> Result<TrainRequest, String> {
         if let Some(why) = self.obstacle() {
             return Err(why);
         }
@@ -163,37 +163,42 @@ impl LaunchScreen {
             Start::Model => None,
             Start::Run(id) => Some(id.clone()),
         };
-        Ok(TrainAsk { method: self.form.method().name.into(), params: self.form.params()?, init, allow_damaged: false })
+        Ok(TrainRequest {
+            method: self.form.method().name.into(),
+            params: self.form.params()?,
+            init,
+            allow_damaged: false,
+        })
     }
 }
 
-/// The states of a finished run that can be gone on from: its last one, and its best one where it was looked for on the way.
-fn states(run: &RunView) -> Vec<RunId> {
-    let looked = matches!(run.spec.as_ref().map(|spec| &spec.task), Some(Task::Train(train))
+/// The checkpoints of a finished run to start from: the last one, and the best one if the run selected it.
+fn start_points(run: &RunView) -> Vec<RunId> {
+    let selects_best = matches!(run.spec.as_ref().map(|spec| &spec.task), Some(Task::Train(train))
         if train.params.usize("eval_steps") > 0 && !train.params.text("metric_for_best_model").is_empty());
     let mut out = vec![run.id.clone()];
-    out.extend(looked.then(|| run.id.at_best()));
+    out.extend(selects_best.then(|| run.id.at_best()));
     out
 }
 
-/// What its keys ask for.
+/// The actions of its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LaunchAction {
-    /// To the next field.
+    /// Focus the next field.
     NextField,
-    /// To the field before.
+    /// Focus the previous field.
     PreviousField,
-    /// The next of the field's choices.
+    /// Take the field's next choice.
     NextChoice,
-    /// The one before.
+    /// Take the field's previous choice.
     PreviousChoice,
-    /// Everything back to the method's defaults.
+    /// Reset every value to the method's default.
     Reset,
-    /// Show what the run would read and learn.
+    /// Show the masks of the first rows.
     ShowMasks,
     /// Start the run, or show and hide the advanced options.
     Accept,
-    /// Back to labelling.
+    /// Go back to labelling.
     Back,
 }
 
@@ -232,7 +237,7 @@ impl Screen for LaunchScreen {
         if !taken {
             return None;
         }
-        self.change(shared.clock_ms);
+        self.mark_changed(shared.clock_ms);
         shared.touch();
         Some(Vec::new())
     }
@@ -240,69 +245,69 @@ impl Screen for LaunchScreen {
     fn act(&mut self, shared: &mut Shared, action: LaunchAction) -> Next {
         let clock_ms = shared.clock_ms;
         match action {
-            LaunchAction::NextField => self.form.go(1),
-            LaunchAction::PreviousField => self.form.go(-1),
+            LaunchAction::NextField => self.form.move_focus(1),
+            LaunchAction::PreviousField => self.form.move_focus(-1),
             LaunchAction::NextChoice | LaunchAction::PreviousChoice => {
-                if self.form.turn(if action == LaunchAction::NextChoice { 1 } else { -1 }) {
-                    self.change(clock_ms);
+                if self.form.change_choice(if action == LaunchAction::NextChoice { 1 } else { -1 }) {
+                    self.mark_changed(clock_ms);
                 }
             }
             LaunchAction::Reset => {
                 self.form.reset();
-                self.change(clock_ms);
+                self.mark_changed(clock_ms);
             }
             LaunchAction::Accept if self.form.focus == LaunchField::More => {
-                self.form.turn(1);
+                self.form.change_choice(1);
             }
             LaunchAction::Accept => return start(self, shared).into(),
             LaunchAction::ShowMasks => return show_masks(self, shared).into(),
             LaunchAction::Back => return Next::go(Goal::to("label")),
         }
         shared.touch();
-        // Leaving a field settles it.
+        // Leaving a field requests an estimate at once.
         let leaves = matches!(action, LaunchAction::NextField | LaunchAction::PreviousField);
-        if leaves { question(self, shared).into() } else { Next::default() }
+        if leaves { request_estimate(self, shared).into() } else { Next::default() }
     }
 
     fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {
         let Some(open) = &shared.open else { return Vec::new() };
         let known = |launch: &Self| (launch.data, launch.form.starts().len(), launch.form.rewards().len());
         let before = known(self);
-        self.take_data(open);
+        self.update_data(open);
         if before == known(self) {
             return Vec::new();
         }
-        self.change(shared.clock_ms);
+        self.mark_changed(shared.clock_ms);
         shared.touch();
-        question(self, shared)
+        request_estimate(self, shared)
     }
 
     fn tick(&mut self, shared: &mut Shared, _before_ms: u64) -> Vec<Effect> {
         let settled = self.changed_ms.is_some_and(|at| shared.clock_ms.saturating_sub(at) >= SETTLE_MS);
-        if settled { question(self, shared) } else { Vec::new() }
+        if settled { request_estimate(self, shared) } else { Vec::new() }
     }
 
-    /// The answer to an estimate this screen asked for; a run that waited for it starts, or is said not to.
-    fn hear(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect> {
+    /// Takes the estimate. A run that waited for it starts, or the notice says why not.
+    fn on_reply(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect> {
         let Msg::EstimateReady { ticket, answer } = msg else { return Vec::new() };
-        if self.ticket != ticket || self.answer != Prediction::Asked {
+        if self.ticket != ticket || self.estimate != EstimateState::Pending {
             return Vec::new();
         }
-        self.answer = answer.map_or_else(Prediction::Failed, Prediction::Known);
-        let waits = std::mem::take(&mut self.waits);
+        self.estimate = answer.map_or_else(EstimateState::Failed, EstimateState::Ready);
+        let launch_pending = std::mem::take(&mut self.launch_pending);
         shared.touch();
-        if waits { start(self, shared) } else { Vec::new() }
+        if launch_pending { start(self, shared) } else { Vec::new() }
     }
 }
 
-/// Asks what the run would read and learn, and shows it when it comes.
+/// Opens the mask sheet and requests the masks.
 fn show_masks(launch: &LaunchScreen, model: &mut Shared) -> Vec<Effect> {
-    let ticket = model.question();
-    match launch.ask() {
-        Ok(ask) => {
+    let ticket = model.next_ticket();
+    match launch.request() {
+        Ok(request) => {
             model.popups.push(Popup::Masks(MaskSheet::new(ticket)));
             model.touch();
-            vec![Effect::Masks { ticket, ask }]
+            vec![Effect::Masks { ticket, request }]
         }
         Err(why) => {
             model.warn(why);
@@ -314,34 +319,34 @@ fn show_masks(launch: &LaunchScreen, model: &mut Shared) -> Vec<Effect> {
 fn start(launch: &mut LaunchScreen, model: &mut Shared) -> Vec<Effect> {
     let clock_ms = model.clock_ms;
     let read_only = model.open.as_ref().and_then(|o| o.read_only.clone());
-    let ask = match read_only {
+    let request = match read_only {
         Some(holder) => Err(format!("read-only: {holder} holds this session; close it there to write here")),
-        None if launch.asked_ms.is_some_and(|at| clock_ms < at + LAUNCH_MS) => {
+        None if launch.launched_ms.is_some_and(|at| clock_ms < at + LAUNCH_MS) => {
             Err("the run is starting already".into())
         }
-        None => launch.unfit().map_or_else(|| launch.ask(), |why| Err(format!("cannot start: {why}"))),
+        None => launch.refusal().map_or_else(|| launch.request(), |why| Err(format!("cannot start: {why}"))),
     };
-    match ask {
-        // What could not go would only say so when it has begun; who does not want to wait presses once more.
-        Ok(_) if launch.unsettled() && !launch.waits => {
-            launch.waits = true;
+    match request {
+        // Wait for the estimate, since it finds what would stop the run; a second enter starts without it.
+        Ok(_) if launch.estimate_pending() && !launch.launch_pending => {
+            launch.launch_pending = true;
             model.say("checking whether it fits, then starting · enter: start now");
-            question(launch, model)
+            request_estimate(launch, model)
         }
-        Ok(ask) => {
-            launch.waits = false;
+        Ok(request) => {
+            launch.launch_pending = false;
             let damage = model.open.as_ref().filter(|open| !open.integrity.is_intact());
             if let Some(damage) = damage.map(|open| open.integrity.sentence()) {
-                let ask = TrainAsk { allow_damaged: true, ..ask };
+                let request = TrainRequest { allow_damaged: true, ..request };
                 model.popups.push(Popup::Confirm(Confirm {
                     question: format!("The session's logs have {damage}. Train on what can be read?"),
-                    then: Then::Effects(vec![Effect::Launch(ask)]),
+                    on_yes: OnYes::Effects(vec![Effect::Launch(request)]),
                 }));
                 return Vec::new();
             }
-            launch.asked_ms = Some(clock_ms);
+            launch.launched_ms = Some(clock_ms);
             model.say("starting the run …");
-            vec![Effect::Launch(ask)]
+            vec![Effect::Launch(request)]
         }
         Err(why) => {
             model.warn(why);
@@ -350,18 +355,18 @@ fn start(launch: &mut LaunchScreen, model: &mut Shared) -> Vec<Effect> {
     }
 }
 
-/// Asks what the run would take, if the form changed since the last question and can be asked about.
-fn question(launch: &mut LaunchScreen, model: &mut Shared) -> Vec<Effect> {
-    let ticket = model.question();
+/// Requests an estimate if the form changed since the last one and is valid.
+fn request_estimate(launch: &mut LaunchScreen, model: &mut Shared) -> Vec<Effect> {
+    let ticket = model.next_ticket();
     let loaded = model.open.as_ref().is_some_and(|o| o.loaded);
     if launch.changed_ms.is_none() || !loaded {
         return Vec::new();
     }
     launch.changed_ms = None;
-    let ask = launch.ask();
+    let request = launch.request();
     launch.ticket = ticket;
-    // Without an answer the field or the data line says why there is none.
-    launch.answer = if ask.is_ok() { Prediction::Asked } else { Prediction::None };
+    // Without a request, the field or the data line says why.
+    launch.estimate = if request.is_ok() { EstimateState::Pending } else { EstimateState::None };
     model.touch();
-    ask.into_iter().map(|ask| Effect::Estimate { ticket, ask }).collect()
+    request.into_iter().map(|request| Effect::Estimate { ticket, request }).collect()
 }

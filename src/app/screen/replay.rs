@@ -1,13 +1,13 @@
-//! A session played back: the same folds, up to a cursor.
+//! A session played back: its logs, folded up to a cursor.
 //!
-//! Owns the play head. The picture at a point is the picture that was there: nothing is kept but the logs and the cursor.
+//! Owns the playhead. Keeps nothing but the logs and the cursor, so the replay shows what the screen showed.
 
 mod timeline;
 
 pub use timeline::{IDLE_CAP_MS, Mark, Moment, Timeline, TimelineEntry};
 
 use crate::app::contract::Screen;
-use crate::app::curves::{CurveView, Look};
+use crate::app::curves::{CurveAction, CurveView};
 use crate::app::effect::Effect;
 use crate::app::goal::{Goal, Next, Show};
 use crate::app::key::Code;
@@ -16,48 +16,48 @@ use crate::app::shared::Shared;
 use crate::domain::{RunId, RunState, Verdict};
 use crate::protocol::SessionRecord;
 
-/// The speeds the keys go through.
+/// The speeds that the keys step through.
 pub const SPEEDS: &[f64] = &[0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 /// The slowest and the fastest of them.
 pub const SPEED_RANGE: (f64, f64) = (0.25, 64.0);
-/// After a verdict it stays in view for so long (on the time line, at normal speed), even while a run logs beside it.
-const LABEL_STAYS_MS: f64 = 1_500.0;
+/// How long a verdict stays in view while a run logs events, in milliseconds of the timeline at speed 1.
+const LABEL_HOLD_MS: f64 = 1_500.0;
 
-/// Which of the two pictures is shown.
+/// Which view is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReplayView {
-    /// The one in which something happened last.
+    /// The view of the latest entry.
     #[default]
     Auto,
-    /// What was judged.
+    /// The verdicts.
     Label,
     /// The curves.
     Curves,
 }
 
-/// What the screen knows.
+/// The screen's state.
 #[derive(Debug, Clone)]
 pub struct ReplayScreen {
-    /// The session; none while its logs are still being read.
-    pub line: Option<Timeline>,
+    /// The session's timeline; none until its logs are read.
+    pub timeline: Option<Timeline>,
     /// Whether it plays.
     pub playing: bool,
-    /// How many times faster than it was.
+    /// The speed, 1 for real time.
     speed: f64,
-    /// The play head in milliseconds of the time line.
+    /// The playhead in milliseconds of the timeline.
     head: f64,
-    /// When the head was last moved, in the model's time.
+    /// When the playhead last moved, on the model's monotonic clock.
     moved_ms: u64,
-    /// What the person asked to see.
+    /// The selected view.
     pub view: ReplayView,
-    /// How the curves are looked at.
+    /// The view of the curves.
     pub curves: CurveView,
 }
 
 impl Default for ReplayScreen {
     fn default() -> Self {
         Self {
-            line: None,
+            timeline: None,
             playing: false,
             speed: 1.0,
             head: 0.0,
@@ -68,54 +68,54 @@ impl Default for ReplayScreen {
     }
 }
 
-/// What its keys ask for.
+/// The actions of its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplayAction {
     /// Play or pause.
     PlayPause,
-    /// One entry on.
-    NextEvent,
+    /// One entry forward.
+    NextEntry,
     /// One entry back.
-    PreviousEvent,
-    /// On to the next mark.
+    PreviousEntry,
+    /// Forward to the next mark.
     NextMark,
-    /// Back to the mark before.
+    /// Back to the previous mark.
     PreviousMark,
     /// Twice as fast.
     Faster,
     /// Half as fast.
     Slower,
-    /// To the beginning.
+    /// Go to the start.
     ToStart,
-    /// To the end.
+    /// Go to the end.
     ToEnd,
-    /// The labels, the curves, or whichever changed last.
+    /// Switch between verdicts, curves, and the latest of them.
     View,
-    /// Look at the curves in another way.
-    Look(Look),
-    /// Back from looking closer, then to labelling.
+    /// Change the view of the curves.
+    Curves(CurveAction),
+    /// Leave the enlarged view, then go back to labelling.
     Back,
 }
 
 #[rustfmt::skip]
 const KEYS: &[Section<ReplayAction>] = &[Section { title: "replay", rows: &[
     on(c(' '), ReplayAction::PlayPause, "play", "play or pause"),
-    on(k(Code::Left), ReplayAction::PreviousEvent, "entry", "one entry back").named("previous entry"),
-    on(k(Code::Right), ReplayAction::NextEvent, "entry", "one entry on").named("next entry"),
-    on(c('['), ReplayAction::PreviousMark, "mark", "back to the mark before: label, launch, checkpoint, finding").named("previous mark"),
-    on(c(']'), ReplayAction::NextMark, "mark", "on to the next mark").named("next mark"),
+    on(k(Code::Left), ReplayAction::PreviousEntry, "entry", "one entry back").named("previous entry"),
+    on(k(Code::Right), ReplayAction::NextEntry, "entry", "one entry forward").named("next entry"),
+    on(c('['), ReplayAction::PreviousMark, "mark", "previous mark: label, launch, checkpoint, finding").named("previous mark"),
+    on(c(']'), ReplayAction::NextMark, "mark", "next mark").named("next mark"),
     on(c('-'), ReplayAction::Slower, "speed", "half as fast").named("slower"),
     on(c('+'), ReplayAction::Faster, "speed", "twice as fast").named("faster"),
     on(c('v'), ReplayAction::View, "view", "the labels, the curves, or whichever changed last"),
     on(c('='), ReplayAction::Faster, "", "twice as fast"),
     on(k(Code::Home), ReplayAction::ToStart, "", "to the beginning").named("start"),
     on(k(Code::End), ReplayAction::ToEnd, "", "to the end").named("end"),
-    on(k(Code::Tab), ReplayAction::Look(Look::NextPane), "", "next pane of the curves").named("next pane"),
-    on(k(Code::BackTab), ReplayAction::Look(Look::PreviousPane), "", "previous pane of the curves").named("previous pane"),
-    on(k(Code::Enter), ReplayAction::Look(Look::Enlarge), "", "enlarge one pane, or show all").named("enlarge"),
-    on(c('s'), ReplayAction::Look(Look::Smooth), "", "smooth the curves more, then not at all").named("smooth"),
-    on(c('x'), ReplayAction::Look(Look::XAxis), "", "x axis in steps, epochs or time").named("x axis"),
-    on(c('y'), ReplayAction::Look(Look::LogScale), "", "logarithmic scale").named("log scale"),
+    on(k(Code::Tab), ReplayAction::Curves(CurveAction::NextPane), "", "next pane of the curves").named("next pane"),
+    on(k(Code::BackTab), ReplayAction::Curves(CurveAction::PreviousPane), "", "previous pane of the curves").named("previous pane"),
+    on(k(Code::Enter), ReplayAction::Curves(CurveAction::Enlarge), "", "enlarge one pane, or show all").named("enlarge"),
+    on(c('s'), ReplayAction::Curves(CurveAction::Smooth), "", "smooth the curves more, then not at all").named("smooth"),
+    on(c('x'), ReplayAction::Curves(CurveAction::XAxis), "", "x axis in steps, epochs or time").named("x axis"),
+    on(c('y'), ReplayAction::Curves(CurveAction::LogScale), "", "logarithmic scale").named("log scale"),
     on(k(Code::Esc), ReplayAction::Back, "", "back to labelling").named("back"),
 ] }];
 
@@ -125,7 +125,7 @@ impl Screen for ReplayScreen {
     const NAME: &'static str = "replay";
     const KEYS: &'static [Section<ReplayAction>] = KEYS;
 
-    /// Shows the open session; with a speed it begins to play.
+    /// Shows the open session; with a speed it starts playing.
     fn open(shared: &mut Shared, show: Show) -> (Self, Vec<Effect>) {
         let speed = match show {
             Show::Speed(speed) => Some(speed),
@@ -151,16 +151,16 @@ impl Screen for ReplayScreen {
         Next::default()
     }
 
-    fn foot(&self, _shared: &Shared, action: ReplayAction, word: &'static str) -> Option<&'static str> {
+    fn footer_word(&self, _shared: &Shared, action: ReplayAction, word: &'static str) -> Option<&'static str> {
         Some(if action == ReplayAction::PlayPause && self.playing { "pause" } else { word })
     }
 
-    /// What is replayed is what was in the logs when the replay began.
+    /// The replay covers what the logs held when it opened.
     fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {
         let Some(open) = &shared.open else { return Vec::new() };
-        if self.line.is_none() && open.loaded {
+        if self.timeline.is_none() && open.loaded {
             let runs = open.runs.iter().map(|r| (r.id.clone(), r.records.clone())).collect();
-            self.line = Some(Timeline::merge(open.records.clone(), runs));
+            self.timeline = Some(Timeline::merge(open.records.clone(), runs));
             shared.touch();
         }
         Vec::new()
@@ -175,33 +175,33 @@ impl Screen for ReplayScreen {
 }
 
 impl ReplayScreen {
-    /// How many times faster than it was.
+    /// The speed, 1 for real time.
     #[must_use]
     pub fn speed(&self) -> f64 {
         self.speed
     }
 
-    /// The play head in milliseconds of the time line.
+    /// The playhead in milliseconds of the timeline.
     #[must_use]
     pub fn head_ms(&self) -> u64 {
         self.head as u64
     }
 
-    /// The run whose curves are shown: of the entry at the cursor, or the last one before it that had begun.
+    /// The run whose curves show: that of the last run entry up to the cursor.
     #[must_use]
     pub fn run(&self) -> Option<(RunId, &RunState)> {
-        let line = self.line.as_ref()?;
+        let line = self.timeline.as_ref()?;
         let at = line.entries()[..line.cursor()].iter().rev().find_map(|e| match e {
             TimelineEntry::Run(at, _) => Some(*at),
             TimelineEntry::Session(_) => None,
         })?;
-        Some((line.runs()[at].0.clone(), &line.now().runs[at]))
+        Some((line.runs()[at].0.clone(), &line.state().runs[at]))
     }
 
-    /// The last verdict at or before the cursor, its number and whether it was undone since.
+    /// The last verdict at or before the cursor, its sequence number, and whether it is undone.
     #[must_use]
-    pub fn judged(&self) -> Option<(u64, &Verdict, bool)> {
-        let line = self.line.as_ref()?;
+    pub fn current_verdict(&self) -> Option<(u64, &Verdict, bool)> {
+        let line = self.timeline.as_ref()?;
         let seq = line.entries()[..line.cursor()].iter().rev().find_map(|e| match e {
             TimelineEntry::Session(e) => match e.known()? {
                 SessionRecord::Judged(_) => Some(e.n),
@@ -210,22 +210,22 @@ impl ReplayScreen {
             },
             TimelineEntry::Run(..) => None,
         })?;
-        let (_, judged) = line.now().session.verdicts().find(|(n, _)| *n == seq)?;
+        let (_, judged) = line.state().session.verdicts().find(|(n, _)| *n == seq)?;
         Some((seq, &judged.verdict, judged.undone))
     }
 
-    /// Whether the curves are shown, and not what was judged.
+    /// Whether the curves show, not the verdicts.
     #[must_use]
     pub fn shows_curves(&self) -> bool {
-        let Some(line) = &self.line else { return false };
+        let Some(line) = &self.timeline else { return false };
         match self.view {
             ReplayView::Curves => true,
             ReplayView::Label => false,
             ReplayView::Auto => {
                 let now = line.time_of(line.cursor().saturating_sub(1)) as f64;
-                let stays = LABEL_STAYS_MS * self.speed();
+                let hold = LABEL_HOLD_MS * self.speed();
                 let recent = line.marks().iter().rev().find(|(at, m)| *at < line.cursor() && *m == Mark::Label);
-                let fresh = recent.is_some_and(|(at, _)| now - line.time_of(*at) as f64 <= stays);
+                let fresh = recent.is_some_and(|(at, _)| now - line.time_of(*at) as f64 <= hold);
                 !fresh && matches!(line.current(), Some(TimelineEntry::Run(..)))
             }
         }
@@ -235,7 +235,7 @@ impl ReplayScreen {
         self.play_to(clock_ms);
         match action {
             ReplayAction::PlayPause => {
-                let ended = self.line.as_ref().is_some_and(|l| l.cursor() == l.len());
+                let ended = self.timeline.as_ref().is_some_and(|l| l.cursor() == l.len());
                 if ended && !self.playing {
                     self.seek(0);
                 }
@@ -246,12 +246,12 @@ impl ReplayScreen {
             ReplayAction::Slower => {
                 self.speed = SPEEDS.iter().rev().copied().find(|s| *s < self.speed).unwrap_or(self.speed);
             }
-            ReplayAction::NextEvent => self.hop(|l| Some(l.cursor() + 1)),
-            ReplayAction::PreviousEvent => self.hop(|l| l.cursor().checked_sub(1)),
-            ReplayAction::NextMark => self.hop(|l| l.next_mark().or(Some(l.len()))),
-            ReplayAction::PreviousMark => self.hop(|l| l.previous_mark().or(Some(0))),
-            ReplayAction::ToStart => self.hop(|_| Some(0)),
-            ReplayAction::ToEnd => self.hop(|l| Some(l.len())),
+            ReplayAction::NextEntry => self.jump(|l| Some(l.cursor() + 1)),
+            ReplayAction::PreviousEntry => self.jump(|l| l.cursor().checked_sub(1)),
+            ReplayAction::NextMark => self.jump(|l| l.next_mark().or(Some(l.len()))),
+            ReplayAction::PreviousMark => self.jump(|l| l.previous_mark().or(Some(0))),
+            ReplayAction::ToStart => self.jump(|_| Some(0)),
+            ReplayAction::ToEnd => self.jump(|l| Some(l.len())),
             ReplayAction::View => {
                 self.view = match self.view {
                     ReplayView::Auto if self.shows_curves() => ReplayView::Label,
@@ -259,12 +259,12 @@ impl ReplayScreen {
                     ReplayView::Label | ReplayView::Curves => ReplayView::Auto,
                 };
             }
-            ReplayAction::Look(look) => {
+            ReplayAction::Curves(action) => {
                 let mut curves = std::mem::take(&mut self.curves);
                 if let Some((_, state)) = self.run() {
-                    curves.look(state, look);
+                    curves.apply(state, action);
                 }
-                if let Some(line) = &mut self.line {
+                if let Some(line) = &mut self.timeline {
                     line.set_smoothing(curves.smoothing());
                 }
                 self.curves = curves;
@@ -274,28 +274,28 @@ impl ReplayScreen {
         self.fit();
     }
 
-    /// Stops playing and goes where `to` says.
-    fn hop(&mut self, to: impl FnOnce(&Timeline) -> Option<usize>) {
+    /// Stops playing and seeks to where `to` says.
+    fn jump(&mut self, to: impl FnOnce(&Timeline) -> Option<usize>) {
         self.playing = false;
-        if let Some(n) = self.line.as_ref().and_then(to) {
+        if let Some(n) = self.timeline.as_ref().and_then(to) {
             self.seek(n);
         }
     }
 
     fn seek(&mut self, n: usize) {
-        if let Some(line) = &mut self.line {
+        if let Some(line) = &mut self.timeline {
             line.seek(n);
             self.head = line.cursor().checked_sub(1).map_or(0.0, |at| line.time_of(at) as f64);
         }
         self.fit();
     }
 
-    /// Lets the play head go on to the model's time. True when something is to be painted.
+    /// Advances the playhead to the model's clock. True if something visible changed.
     fn play_to(&mut self, clock_ms: u64) -> bool {
         let passed = clock_ms.saturating_sub(self.moved_ms) as f64;
         self.moved_ms = clock_ms;
         let speed = self.speed();
-        let Some(line) = self.line.as_mut().filter(|_| self.playing) else { return false };
+        let Some(line) = self.timeline.as_mut().filter(|_| self.playing) else { return false };
         self.head = (self.head + passed * speed).min(line.length() as f64);
         let n = line.count_at(self.head as u64);
         let moved = n > line.cursor();
@@ -316,7 +316,7 @@ impl ReplayScreen {
         let mut curves = std::mem::take(&mut self.curves);
         if let Some((id, state)) = self.run() {
             if curves.run.as_ref() != Some(&id) {
-                curves.turn_to(id);
+                curves.switch_to(id);
             }
             curves.fit(state);
         }

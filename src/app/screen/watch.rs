@@ -1,39 +1,39 @@
 //! The watch screen: a run's curves, findings and samples, and its control.
 //!
-//! Every number comes from the run's folded log; this screen changes a run only by asking its worker.
+//! Every number comes from the run's folded log. This screen changes a run only through commands to its worker.
 
 use crate::app::contract::Screen;
-use crate::app::curves::{CurveView, Look};
+use crate::app::curves::{CurveAction, CurveView};
 use crate::app::effect::Effect;
 use crate::app::goal::{Goal, Next, Show};
 use crate::app::key::Code;
 use crate::app::keymap::{Section, c, k, on};
 use crate::app::msg::Msg;
-use crate::app::open::{Open, RunView};
-use crate::app::popup::{Confirm, Popup, Then};
+use crate::app::open::{OpenSession, RunView};
+use crate::app::popup::{Confirm, OnYes, Popup};
 use crate::app::shared::Shared;
 use crate::domain::{PairId, RunStatus};
 use crate::protocol::RunCommand;
 
-/// What the screen knows.
+/// The screen's state.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct WatchScreen {
-    /// What is looked at.
+    /// The run and the view of its curves.
     pub view: CurveView,
 }
 
-/// What its keys ask for.
+/// The actions of its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WatchAction {
-    /// Look at the curves in another way.
-    Look(Look),
-    /// The worker's own output.
+    /// Change the view of the curves.
+    Curves(CurveAction),
+    /// Show or hide `worker.log`.
     WorkerLog,
-    /// The next run.
+    /// Select the next run.
     NextRun,
-    /// The run before.
+    /// Select the previous run.
     PreviousRun,
-    /// Pause the run, or go on.
+    /// Pause or resume the run.
     PauseRun,
     /// Write a checkpoint.
     CheckpointRun,
@@ -43,33 +43,33 @@ pub enum WatchAction {
     ResumeRun,
     /// Label a pair again that a finding names.
     Relabel,
-    /// To another screen of the session.
+    /// Go to another screen of the session.
     Go(&'static str),
-    /// Back from looking closer, then to labelling.
+    /// Leave the enlarged view, then go back to labelling.
     Back,
 }
 
 #[rustfmt::skip]
 const KEYS: &[Section<WatchAction>] = &[Section { title: "watch", rows: &[
     on(c('f'), WatchAction::Relabel, "label again", "label a pair again that a finding names"),
-    on(k(Code::Left), WatchAction::Look(Look::CursorLeft), "cursor", "move the cursor left and read values there").named("cursor left"),
-    on(k(Code::Right), WatchAction::Look(Look::CursorRight), "cursor", "move the cursor right and read values there").named("cursor right"),
-    on(c('+'), WatchAction::Look(Look::ZoomIn), "zoom", "zoom in, at the cursor or at the end").named("zoom in"),
-    on(c('-'), WatchAction::Look(Look::ZoomOut), "zoom", "zoom out").named("zoom out"),
-    on(k(Code::Tab), WatchAction::Look(Look::NextPane), "pane", "next pane").named("next pane"),
+    on(k(Code::Left), WatchAction::Curves(CurveAction::CursorLeft), "cursor", "move the cursor left and read values there").named("cursor left"),
+    on(k(Code::Right), WatchAction::Curves(CurveAction::CursorRight), "cursor", "move the cursor right and read values there").named("cursor right"),
+    on(c('+'), WatchAction::Curves(CurveAction::ZoomIn), "zoom", "zoom in, at the cursor or at the end").named("zoom in"),
+    on(c('-'), WatchAction::Curves(CurveAction::ZoomOut), "zoom", "zoom out").named("zoom out"),
+    on(k(Code::Tab), WatchAction::Curves(CurveAction::NextPane), "pane", "next pane").named("next pane"),
     on(c('p'), WatchAction::PauseRun, "pause", "pause the run after its step, or resume it"),
-    on(c('s'), WatchAction::Look(Look::Smooth), "smooth", "smooth the curves more, then not at all"),
-    on(c('x'), WatchAction::Look(Look::XAxis), "axis", "x axis in steps, epochs or time").named("x axis"),
+    on(c('s'), WatchAction::Curves(CurveAction::Smooth), "smooth", "smooth the curves more, then not at all"),
+    on(c('x'), WatchAction::Curves(CurveAction::XAxis), "axis", "x axis in steps, epochs or time").named("x axis"),
     on(c('c'), WatchAction::CheckpointRun, "checkpoint", "write a checkpoint now"),
     on(c('S'), WatchAction::StopRun, "stop", "stop the run with a checkpoint; asks first"),
     on(c('R'), WatchAction::ResumeRun, "resume", "resume a lost or stopped run from its checkpoint"),
-    on(c('='), WatchAction::Look(Look::ZoomIn), "", "zoom in, at the cursor or at the end"),
-    on(k(Code::End), WatchAction::Look(Look::Follow), "", "follow the end, without cursor and zoom").named("follow"),
-    on(c('y'), WatchAction::Look(Look::LogScale), "", "logarithmic scale").named("log scale"),
-    on(k(Code::Enter), WatchAction::Look(Look::Enlarge), "", "enlarge one pane, or show all").named("enlarge"),
-    on(k(Code::BackTab), WatchAction::Look(Look::PreviousPane), "", "previous pane").named("previous pane"),
-    on(c(']'), WatchAction::Look(Look::NextPane), "", "next pane"),
-    on(c('['), WatchAction::Look(Look::PreviousPane), "", "previous pane"),
+    on(c('='), WatchAction::Curves(CurveAction::ZoomIn), "", "zoom in, at the cursor or at the end"),
+    on(k(Code::End), WatchAction::Curves(CurveAction::Follow), "", "follow the end, without cursor and zoom").named("follow"),
+    on(c('y'), WatchAction::Curves(CurveAction::LogScale), "", "logarithmic scale").named("log scale"),
+    on(k(Code::Enter), WatchAction::Curves(CurveAction::Enlarge), "", "enlarge one pane, or show all").named("enlarge"),
+    on(k(Code::BackTab), WatchAction::Curves(CurveAction::PreviousPane), "", "previous pane").named("previous pane"),
+    on(c(']'), WatchAction::Curves(CurveAction::NextPane), "", "next pane"),
+    on(c('['), WatchAction::Curves(CurveAction::PreviousPane), "", "previous pane"),
     on(k(Code::Down), WatchAction::NextRun, "", "next run of the session").named("next run"),
     on(k(Code::Up), WatchAction::PreviousRun, "", "previous run of the session").named("previous run"),
     on(c('o'), WatchAction::WorkerLog, "", "show worker.log instead of the samples").named("worker log"),
@@ -84,7 +84,7 @@ impl Screen for WatchScreen {
     const NAME: &'static str = "watch";
     const KEYS: &'static [Section<WatchAction>] = KEYS;
 
-    /// Shows this run, or the one that matters most.
+    /// Shows this run, or the latest live one.
     fn open(shared: &mut Shared, show: Show) -> (Self, Vec<Effect>) {
         let run = match show {
             Show::Run(run) => Some(run),
@@ -101,8 +101,8 @@ impl Screen for WatchScreen {
             WatchAction::Go(screen) => return Next::go(Goal::to(screen)),
             WatchAction::Back if !self.view.unwind() => return Next::go(Goal::to("label")),
             WatchAction::Back => Next::default(),
-            WatchAction::NextRun => self.go_run(open, 1).into(),
-            WatchAction::PreviousRun => self.go_run(open, -1).into(),
+            WatchAction::NextRun => self.select_run(open, 1).into(),
+            WatchAction::PreviousRun => self.select_run(open, -1).into(),
             WatchAction::WorkerLog => {
                 self.view.show_output = !self.view.show_output;
                 let ask = self.view.run.clone().filter(|_| self.view.show_output);
@@ -111,16 +111,16 @@ impl Screen for WatchScreen {
             WatchAction::PauseRun | WatchAction::CheckpointRun | WatchAction::StopRun | WatchAction::ResumeRun => {
                 self.control(shared, action).into()
             }
-            WatchAction::Relabel => match self.named(open) {
+            WatchAction::Relabel => match self.named_pairs(open) {
                 none if none.is_empty() => {
                     shared.warn("no finding of this run names a pair of this session");
                     Next::default()
                 }
                 pairs => return Next::go(Goal::with("label", Show::Pairs(pairs))),
             },
-            WatchAction::Look(look) => {
+            WatchAction::Curves(action) => {
                 if let Some(run) = self.view.shown(open) {
-                    self.view.look(&run.state, look);
+                    self.view.apply(&run.state, action);
                 }
                 Next::default()
             }
@@ -130,14 +130,14 @@ impl Screen for WatchScreen {
         next
     }
 
-    fn foot(&self, shared: &Shared, action: WatchAction, word: &'static str) -> Option<&'static str> {
+    fn footer_word(&self, shared: &Shared, action: WatchAction, word: &'static str) -> Option<&'static str> {
         let open = shared.open.as_ref()?;
         let status = self.view.shown(open).map(RunView::status);
         let paused = status == Some(RunStatus::Paused);
         let word = if action == WatchAction::PauseRun && paused { "resume" } else { word };
         let matters = match action {
-            WatchAction::Relabel => !self.named(open).is_empty(),
-            action => matters_watching(status.as_ref(), action),
+            WatchAction::Relabel => !self.named_pairs(open).is_empty(),
+            action => is_useful(status.as_ref(), action),
         };
         matters.then_some(word)
     }
@@ -150,7 +150,7 @@ impl Screen for WatchScreen {
     }
 
     /// The last lines of a run's worker.log.
-    fn hear(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect> {
+    fn on_reply(&mut self, shared: &mut Shared, msg: Msg) -> Vec<Effect> {
         if let Msg::WorkerLog { run, lines } = msg
             && self.view.run.as_ref() == Some(&run)
         {
@@ -161,8 +161,8 @@ impl Screen for WatchScreen {
     }
 }
 
-/// Whether a key matters while the run shown is at this point of its life.
-fn matters_watching(status: Option<&RunStatus>, action: WatchAction) -> bool {
+/// Whether the footer shows an action for a run with this status.
+fn is_useful(status: Option<&RunStatus>, action: WatchAction) -> bool {
     let live = status.is_some_and(RunStatus::is_live);
     match action {
         WatchAction::PauseRun | WatchAction::CheckpointRun | WatchAction::StopRun => live,
@@ -173,20 +173,20 @@ fn matters_watching(status: Option<&RunStatus>, action: WatchAction) -> bool {
 }
 
 impl WatchScreen {
-    fn go_run(&mut self, open: &Open, by: isize) -> Vec<Effect> {
+    fn select_run(&mut self, open: &OpenSession, by: isize) -> Vec<Effect> {
         if open.runs.is_empty() {
             return Vec::new();
         }
         let at = open.runs.iter().position(|r| Some(&r.id) == self.view.run.as_ref()).unwrap_or(0) as isize;
         let next = open.runs[(at + by).rem_euclid(open.runs.len() as isize) as usize].id.clone();
         let ask = self.view.show_output.then(|| Effect::ReadWorkerLog { run: next.clone() });
-        self.view.turn_to(next);
+        self.view.switch_to(next);
         ask.into_iter().collect()
     }
 
-    /// The pairs of this session that the run's findings name, newest finding first.
+    /// This session's pairs that the run's findings name, newest finding first.
     #[must_use]
-    pub fn named(&self, open: &Open) -> Vec<PairId> {
+    pub fn named_pairs(&self, open: &OpenSession) -> Vec<PairId> {
         let findings = self.view.shown(open).map_or(&[][..], |run| run.state.findings.as_slice());
         let mut pairs: Vec<PairId> = Vec::new();
         for pair in findings.iter().rev().filter_map(|f| f.pair.as_ref()) {
@@ -199,24 +199,24 @@ impl WatchScreen {
 
     fn control(&self, shared: &mut Shared, action: WatchAction) -> Vec<Effect> {
         match self.command(shared.open.as_ref(), action) {
-            Ok((said, effect)) => {
-                shared.say(said);
+            Ok((notice, effect)) => {
+                shared.say(notice);
                 vec![effect]
             }
-            Err(Refused::Because(why)) => {
+            Err(Blocked::Reason(why)) => {
                 shared.warn(why);
                 Vec::new()
             }
-            Err(Refused::AskFirst(confirm)) => {
+            Err(Blocked::Confirm(confirm)) => {
                 shared.popups.push(Popup::Confirm(confirm));
                 Vec::new()
             }
         }
     }
 
-    /// What is asked of the worker, with words that say so.
-    fn command(&self, open: Option<&Open>, action: WatchAction) -> Result<(String, Effect), Refused> {
-        let refuse = |why: String| Err(Refused::Because(why));
+    /// The effect of an action, and the notice for it.
+    fn command(&self, open: Option<&OpenSession>, action: WatchAction) -> Result<(String, Effect), Blocked> {
+        let refuse = |why: String| Err(Blocked::Reason(why));
         let Some((open, run)) = open.and_then(|open| Some((open, self.view.shown(open)?))) else {
             return refuse("no run yet".into());
         };
@@ -224,7 +224,7 @@ impl WatchScreen {
             return refuse(format!("read-only: {holder} holds this session; close it there to write here"));
         }
         let (id, status) = (run.id.clone(), run.status());
-        let command = |command: RunCommand, said: String| Ok((said, Effect::Command { run: id.clone(), command }));
+        let command = |command: RunCommand, notice: String| Ok((notice, Effect::Command { run: id.clone(), command }));
         match (action, &status) {
             (WatchAction::PauseRun, RunStatus::Paused) => command(RunCommand::Resume, format!("{id} resumes")),
             (WatchAction::PauseRun, RunStatus::Running) => {
@@ -233,9 +233,9 @@ impl WatchScreen {
             (WatchAction::CheckpointRun, RunStatus::Running | RunStatus::Paused) => {
                 command(RunCommand::Checkpoint, format!("writing a checkpoint of {id} after this step"))
             }
-            (WatchAction::StopRun, status) if status.is_live() => Err(Refused::AskFirst(Confirm {
+            (WatchAction::StopRun, status) if status.is_live() => Err(Blocked::Confirm(Confirm {
                 question: format!("Stop {id}? It writes a checkpoint first; `R` resumes it from there."),
-                then: Then::Effects(vec![Effect::Command { run: id, command: RunCommand::Stop }]),
+                on_yes: OnYes::Effects(vec![Effect::Command { run: id, command: RunCommand::Stop }]),
             })),
             (WatchAction::ResumeRun, RunStatus::Paused) => command(RunCommand::Resume, format!("{id} resumes")),
             (WatchAction::ResumeRun, RunStatus::Lost | RunStatus::Stopped | RunStatus::Failed(_)) => {
@@ -247,10 +247,10 @@ impl WatchScreen {
     }
 }
 
-/// Why nothing is asked of the worker at once.
-enum Refused {
-    /// It makes no sense now.
-    Because(String),
-    /// It is asked first.
-    AskFirst(Confirm),
+/// Why an action has no immediate effect.
+enum Blocked {
+    /// It is not possible; the sentence says why.
+    Reason(String),
+    /// It needs a confirmation.
+    Confirm(Confirm),
 }

@@ -1,6 +1,6 @@
-//! Packing a model: from its files, or from a decoder in memory with its adapters.
+//! Packs a model from its files, or from a decoder in memory with its adapters.
 
-use super::{Decode, PackedLinear, PackedLora};
+use super::{PackedDecoder, PackedLinear, PackedLora};
 use crate::model::config::Config;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
@@ -30,7 +30,7 @@ impl PackedLinear {
                 a: matrix(l.a.as_tensor())?,
                 b: matrix(l.b.as_tensor())?,
                 scale: l.scale as f32,
-                stretch: loaded.stretch()?.map(|s| floats(&s)).transpose()?,
+                dora_scale: loaded.dora_scale()?.map(|s| floats(&s)).transpose()?,
             }),
         };
         let bias = loaded.bias.as_ref().map(|b| floats(b.stored())).transpose()?;
@@ -38,8 +38,8 @@ impl PackedLinear {
     }
 }
 
-impl Decode {
-    /// Packs `decoder` as it is now: after an update, pack again. `adapter` false leaves the adapters out.
+impl PackedDecoder {
+    /// Packs the current weights of `decoder`: after an update, pack again. `adapter` false leaves the adapters out.
     ///
     /// # Errors
     /// When a tensor operation fails.
@@ -108,7 +108,7 @@ impl LayerReader for Packer<'_> {
     }
 }
 
-/// What the norm of that name multiplies by.
+/// The factor of the norm of that name.
 fn gamma(c: &Config, weights: &mut Weights, name: &str, width: usize) -> Result<Vec<f32>, Error> {
     let mut gamma = weights.floats(&format!("{name}.weight"), &[width])?;
     let offset = c.layer.norm_offset as f32;

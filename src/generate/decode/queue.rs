@@ -1,9 +1,9 @@
-//! Rows decoded together: prompts wait, each candidate of one becomes a row, and a row that ends makes room for the next.
+//! Continuous batching: each candidate of a queued prompt becomes a row, and a finished row frees a slot for the next.
 //!
-//! Owns the order of filling and the drawing of tokens. Refuses to let rows depend on each other: a candidate's tokens follow
-//! from its prompt and its generator, whatever else is decoded beside it.
+//! Owns the queue's order and the drawing of tokens. Refuses to let rows depend on each other: a candidate's tokens depend
+//! only on its prompt and its random generator.
 
-use super::{Decode, History, Kept};
+use super::{KvCache, PackedDecoder, RowCache};
 use crate::domain::{Finish, Sampler};
 use crate::generate::generated::Generated;
 use crate::generate::sampler::{Drawn, draw};
@@ -15,73 +15,74 @@ use std::sync::Arc;
 
 /// A prompt to continue.
 #[derive(Debug, Clone)]
-pub struct Asked {
-    /// The caller's name for it.
+pub struct PromptRequest {
+    /// The caller's identifier.
     pub number: usize,
     /// Its tokens.
     pub prompt: Vec<u32>,
-    /// A generator for each candidate.
+    /// A random generator for each candidate.
     pub rngs: Vec<ChaCha8Rng>,
     /// How its tokens are drawn.
     pub sampler: Sampler,
 }
 
-/// A prompt whose candidates have begun.
-struct Begun {
+/// A prefilled prompt.
+struct Prefilled {
     number: usize,
-    kept: Arc<Kept>,
+    kv: Arc<KvCache>,
     logits: Arc<Vec<f32>>,
     sampler: Sampler,
-    /// Candidates that wait for a row.
+    /// Candidates waiting for a slot.
     waiting: VecDeque<(usize, ChaCha8Rng)>,
 }
 
 /// A candidate in progress.
-struct Open {
+struct ActiveRow {
     number: usize,
     candidate: usize,
-    history: History,
+    cache: RowCache,
     rng: ChaCha8Rng,
     sampler: Sampler,
-    made: Generated,
-    /// The token that goes in next.
+    generated: Generated,
+    /// The next input token.
     next: u32,
 }
 
-/// Candidates waiting, in progress and done.
+/// The candidates that are waiting, active and done.
 pub struct Queue {
     rows: usize,
     stops: Vec<u32>,
-    asked: VecDeque<Asked>,
-    begun: Option<Begun>,
-    open: Vec<Open>,
+    requests: VecDeque<PromptRequest>,
+    prefilled: Option<Prefilled>,
+    active: Vec<ActiveRow>,
     done: BTreeMap<usize, Vec<Option<Generated>>>,
 }
 
 impl Queue {
-    /// An empty queue of at most `rows` rows at once; `stops` end a row.
+    /// An empty queue with at most `rows` active rows; `stops` end a row.
     #[must_use]
     pub fn new(rows: usize, stops: &[u32]) -> Self {
-        let (asked, open, done) = (VecDeque::new(), Vec::new(), BTreeMap::new());
-        Self { rows: rows.max(1), stops: stops.into(), asked, begun: None, open, done }
+        let (requests, active, done) = (VecDeque::new(), Vec::new(), BTreeMap::new());
+        Self { rows: rows.max(1), stops: stops.into(), requests, prefilled: None, active, done }
     }
 
-    /// Puts a prompt at the end.
-    pub fn ask(&mut self, asked: Asked) {
-        self.done.insert(asked.number, vec![None; asked.rngs.len()]);
-        self.asked.push_back(asked);
+    /// Appends a prompt.
+    pub fn push(&mut self, request: PromptRequest) {
+        self.done.insert(request.number, vec![None; request.rngs.len()]);
+        self.requests.push_back(request);
     }
 
-    /// Rows in progress.
+    /// Active rows.
     #[must_use]
-    pub fn open(&self) -> usize {
-        self.open.len()
+    pub fn active(&self) -> usize {
+        self.active.len()
     }
 
-    /// Candidates that wait for a row.
+    /// Candidates waiting for a slot.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.begun.as_ref().map_or(0, |b| b.waiting.len()) + self.asked.iter().map(|a| a.rngs.len()).sum::<usize>()
+        self.prefilled.as_ref().map_or(0, |b| b.waiting.len())
+            + self.requests.iter().map(|a| a.rngs.len()).sum::<usize>()
     }
 
     /// The candidates of a prompt once all are done, in the order of their generators.
@@ -92,82 +93,82 @@ impl Queue {
         Some(self.done.remove(&number)?.into_iter().flatten().collect())
     }
 
-    /// Fills free rows and advances every row by a token; gives the number of tokens drawn, 0 when nothing is left to do.
+    /// Fills free slots and advances every row by a token; returns the number of tokens drawn, 0 when nothing is left to do.
     ///
     /// # Errors
     /// When a prompt is empty or holds a token that is not in the vocabulary, or logits are not finite.
-    pub fn turn(&mut self, decode: &Decode) -> Result<usize, Error> {
+    pub fn step(&mut self, decode: &PackedDecoder) -> Result<usize, Error> {
         let mut drawn = self.fill(decode)?;
-        if self.open.is_empty() {
+        if self.active.is_empty() {
             return Ok(drawn);
         }
-        let tokens: Vec<u32> = self.open.iter().map(|o| o.next).collect();
-        let mut rows: Vec<&mut History> = self.open.iter_mut().map(|o| &mut o.history).collect();
+        let tokens: Vec<u32> = self.active.iter().map(|o| o.next).collect();
+        let mut rows: Vec<&mut RowCache> = self.active.iter_mut().map(|o| &mut o.cache).collect();
         let logits = decode.step(&tokens, &mut rows)?;
         let vocab = decode.config().vocab;
-        let each = self.open.par_iter_mut().zip(logits.par_chunks(vocab));
+        let each = self.active.par_iter_mut().zip(logits.par_chunks(vocab));
         let draws: Vec<Drawn> = each.map(|(o, z)| draw(z, &o.sampler, &mut o.rng)).collect::<Result<_, Error>>()?;
         drawn += draws.len();
-        for (open, draw) in std::mem::take(&mut self.open).into_iter().zip(draws) {
-            self.advance(open, draw);
+        for (row, draw) in std::mem::take(&mut self.active).into_iter().zip(draws) {
+            self.advance(row, draw);
         }
         Ok(drawn)
     }
 
-    /// Begins candidates while there are rows for them.
-    fn fill(&mut self, decode: &Decode) -> Result<usize, Error> {
+    /// Starts candidates while there are free slots.
+    fn fill(&mut self, decode: &PackedDecoder) -> Result<usize, Error> {
         let mut drawn = 0;
-        while self.open.len() < self.rows {
-            let Some(begun) = self.begun.as_mut().filter(|b| !b.waiting.is_empty()) else {
-                let Some(asked) = self.asked.pop_front() else { break };
-                self.begun = Some(self.begin(asked, decode)?);
+        while self.active.len() < self.rows {
+            let Some(prefilled) = self.prefilled.as_mut().filter(|b| !b.waiting.is_empty()) else {
+                let Some(request) = self.requests.pop_front() else { break };
+                self.prefilled = Some(self.prefill(request, decode)?);
                 continue;
             };
-            let Some((candidate, mut rng)) = begun.waiting.pop_front() else { continue };
-            let first = draw(&begun.logits, &begun.sampler, &mut rng)?;
+            let Some((candidate, mut rng)) = prefilled.waiting.pop_front() else { continue };
+            let first = draw(&prefilled.logits, &prefilled.sampler, &mut rng)?;
             drawn += 1;
-            let open = Open {
-                number: begun.number,
+            let row = ActiveRow {
+                number: prefilled.number,
                 candidate,
-                history: History::after(&begun.kept),
+                cache: RowCache::after(&prefilled.kv),
                 rng,
-                sampler: begun.sampler,
-                made: Generated { ids: Vec::new(), logp: 0.0, finish: Finish::Length, end: None },
+                sampler: prefilled.sampler,
+                generated: Generated { ids: Vec::new(), logp: 0.0, finish: Finish::Length, end: None },
                 next: 0,
             };
-            self.advance(open, first);
+            self.advance(row, first);
         }
         Ok(drawn)
     }
 
-    fn begin(&mut self, asked: Asked, decode: &Decode) -> Result<Begun, Error> {
-        let Asked { number, prompt, rngs, sampler } = asked;
-        let (kept, logits) = decode.prefill(&prompt)?;
+    fn prefill(&mut self, request: PromptRequest, decode: &PackedDecoder) -> Result<Prefilled, Error> {
+        let PromptRequest { number, prompt, rngs, sampler } = request;
+        let (kv, logits) = decode.prefill(&prompt)?;
         let mut waiting: VecDeque<_> = rngs.into_iter().enumerate().collect();
         if sampler.max_new_tokens == 0 {
             let none = Generated { ids: Vec::new(), logp: 0.0, finish: Finish::Length, end: None };
             self.done.insert(number, vec![Some(none); waiting.len()]);
             waiting.clear();
         }
-        Ok(Begun { number, kept: Arc::new(kept), logits: Arc::new(logits), sampler, waiting })
+        Ok(Prefilled { number, kv: Arc::new(kv), logits: Arc::new(logits), sampler, waiting })
     }
 
-    /// Puts the drawn token on its row, and the row back among the open ones or among the done.
-    fn advance(&mut self, mut open: Open, drawn: Drawn) {
-        open.made.logp += drawn.logp;
+    /// Appends the drawn token to its row, and puts the row among the active or the done ones.
+    fn advance(&mut self, mut row: ActiveRow, drawn: Drawn) {
+        row.generated.logp += drawn.logp;
         if self.stops.contains(&drawn.token) {
-            open.made.finish = Finish::Eos;
-            open.made.end = Some(drawn.token);
+            row.generated.finish = Finish::Eos;
+            row.generated.end = Some(drawn.token);
         } else {
-            open.made.ids.push(drawn.token);
-            if open.made.ids.len() < open.sampler.max_new_tokens {
-                open.next = drawn.token;
-                self.open.push(open);
+            row.generated.ids.push(drawn.token);
+            if row.generated.ids.len() < row.sampler.max_new_tokens {
+                row.next = drawn.token;
+                self.active.push(row);
                 return;
             }
         }
-        if let Some(place) = self.done.get_mut(&open.number).and_then(|all| all.get_mut(open.candidate)) {
-            *place = Some(open.made);
+        if let Some(place) = self.done.get_mut(&row.number).and_then(|all| all.get_mut(row.candidate)) {
+            *place = Some(row.generated);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The packed model against the decoder it was made from, to 1e-4; rows against themselves alone, to the bit.
+//! The packed model against the decoder it was built from, to 1e-4; rows in a batch against the same rows alone, to the bit.
 
 use super::*;
 use crate::domain::{PromptBody, Sampler};
@@ -13,7 +13,7 @@ fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// The oracle's logits after each of `next` behind `prompt`.
+/// The oracle's logits after `prompt` and after each token of `next`.
 fn expected(decoder: &Decoder, prompt: &[u32], next: &[u32], adapter: bool) -> Vec<Vec<f32>> {
     let mut cache = decoder.cache(1, prompt.len() + next.len()).unwrap();
     let mut step = |ids: &[u32]| {
@@ -24,9 +24,9 @@ fn expected(decoder: &Decoder, prompt: &[u32], next: &[u32], adapter: bool) -> V
     std::iter::once(first).chain(next.iter().map(|t| step(&[*t]))).collect()
 }
 
-fn made(decode: &Decode, prompt: &[u32], next: &[u32]) -> Vec<Vec<f32>> {
+fn made(decode: &PackedDecoder, prompt: &[u32], next: &[u32]) -> Vec<Vec<f32>> {
     let (kept, first) = decode.prefill(prompt).unwrap();
-    let mut row = History::after(&Arc::new(kept));
+    let mut row = RowCache::after(&Arc::new(kept));
     let steps = next.iter().map(|t| decode.step(&[*t], &mut [&mut row]).unwrap());
     std::iter::once(first).chain(steps).collect()
 }
@@ -35,7 +35,7 @@ fn worst(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
     a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// Small random weights of a family that has all its biases, norms and a head of its own, or none.
+/// Small random weights of a family, with every bias and norm, and a tied or untied head.
 fn toy(kind: &str, tied: bool) -> (Config, HashMap<String, Tensor>) {
     let text = format!(
         r#"{{"model_type":"{kind}","hidden_size":36,"num_attention_heads":6,"num_key_value_heads":2,"head_dim":10,
@@ -81,7 +81,7 @@ fn logits_are_the_decoders_for_every_family_and_adapter() {
         let weights = || Weights::memory(tensors.clone(), Path::new("toy"), &Device::Cpu, DType::F32);
         let base = Decoder::new(&config, &mut weights(), &Tune::None).unwrap();
         let want = expected(&base, &prompt, &next, true);
-        let read = Decode::read(&config, &mut weights()).unwrap();
+        let read = PackedDecoder::read(&config, &mut weights()).unwrap();
         assert!(worst(&want, &made(&read, &prompt, &next)) < 1e-4, "{kind}");
         for (dora, rslora) in [(false, false), (true, false), (false, true)] {
             let targets = LINEARS.map(String::from).to_vec();
@@ -95,14 +95,17 @@ fn logits_are_the_decoders_for_every_family_and_adapter() {
             }
             let with = expected(&decoder, &prompt, &next, true);
             assert!(worst(&want, &with) > 1e-2, "an adapter without effect");
-            assert!(worst(&with, &made(&Decode::of(&decoder, true).unwrap(), &prompt, &next)) < 1e-4, "{kind} {dora}");
-            assert!(worst(&want, &made(&Decode::of(&decoder, false).unwrap(), &prompt, &next)) < 1e-4);
+            assert!(
+                worst(&with, &made(&PackedDecoder::of(&decoder, true).unwrap(), &prompt, &next)) < 1e-4,
+                "{kind} {dora}"
+            );
+            assert!(worst(&want, &made(&PackedDecoder::of(&decoder, false).unwrap(), &prompt, &next)) < 1e-4);
         }
     }
 }
 
 #[test]
-fn logits_are_the_decoders_wherever_norms_stand_and_whatever_the_activation() {
+fn logits_are_the_decoders_for_every_norm_placement_and_activation() {
     for seed in 0..16 {
         let toy = crate::nn::toy::Toy::new(seed);
         let vocab = toy.config.vocab as u32;
@@ -114,21 +117,21 @@ fn logits_are_the_decoders_wherever_norms_stand_and_whatever_the_activation() {
             let size = want.iter().flatten().fold(1f32, |m, x| m.max(x.abs()));
             assert!(worst(want, &got) < 2e-5 * size, "{seed}: {} of {size}, {:?}", worst(want, &got), toy.config.layer);
         };
-        near(made(&Decode::read(&toy.config, &mut weights).unwrap(), &prompt, &next), &want);
+        near(made(&PackedDecoder::read(&toy.config, &mut weights).unwrap(), &prompt, &next), &want);
         let adapted = toy.decoder(DType::F32, &crate::nn::toy::lora(seed % 2 == 0, 0.0));
         let want = expected(&adapted, &prompt, &next, true);
-        near(made(&Decode::of(&adapted, true).unwrap(), &prompt, &next), &want);
+        near(made(&PackedDecoder::of(&adapted, true).unwrap(), &prompt, &next), &want);
     }
 }
 
 #[test]
-fn a_row_is_the_same_to_the_bit_whatever_is_beside_it() {
+fn a_row_is_equal_to_the_bit_whatever_the_other_rows() {
     let model = LanguageModel::open(&fixture("tiny-llama")).unwrap();
-    let decode = Decode::open(&model).unwrap();
+    let decode = PackedDecoder::open(&model).unwrap();
     let sampler = Sampler { temperature: 1.0, top_p: 1.0, max_new_tokens: 30, ..Sampler::default() };
     let stops: Vec<u32> = (0..304).step_by(23).collect();
     let texts = ["Hello", "What is the sea? And why is it so?", "Write.", "One more"];
-    let ask = |number: usize, k: u64| Asked {
+    let ask = |number: usize, k: u64| PromptRequest {
         number,
         prompt: model.encode_prompt(&PromptBody::user(texts[number])).unwrap(),
         rngs: (0..k).map(|k| stream(number as u64, k)).collect(),
@@ -137,17 +140,17 @@ fn a_row_is_the_same_to_the_bit_whatever_is_beside_it() {
     let run = |rows: usize, numbers: &[usize]| {
         let mut queue = Queue::new(rows, &stops);
         for n in numbers {
-            queue.ask(ask(*n, 5));
+            queue.push(ask(*n, 5));
         }
         let mut fullest = 0;
-        while queue.turn(&decode).unwrap() > 0 {
-            fullest = fullest.max(queue.open());
+        while queue.step(&decode).unwrap() > 0 {
+            fullest = fullest.max(queue.active());
         }
-        assert_eq!((queue.open(), queue.waiting()), (0, 0));
+        assert_eq!((queue.active(), queue.waiting()), (0, 0));
         (numbers.iter().map(|n| queue.take(*n).unwrap()).collect::<Vec<_>>(), fullest)
     };
     let (all, fullest) = run(7, &[0, 1, 2, 3]);
-    assert_eq!(fullest, 7, "freed rows are filled from the next prompts");
+    assert_eq!(fullest, 7, "free slots are filled from the next prompts");
     let lengths: std::collections::BTreeSet<_> = all.iter().flatten().map(|g| g.ids.len()).collect();
     assert!(lengths.len() > 4, "{lengths:?}");
     for (n, together) in all.iter().enumerate() {
@@ -159,7 +162,7 @@ fn a_row_is_the_same_to_the_bit_whatever_is_beside_it() {
 #[test]
 fn a_prompt_split_between_prefix_and_own_part_gives_the_same_logits() {
     let model = LanguageModel::open(&fixture("tiny-llama")).unwrap();
-    let decode = Decode::open(&model).unwrap();
+    let decode = PackedDecoder::open(&model).unwrap();
     let prompt: Vec<u32> = (0..40).map(|i| 3 + i * 11 % 290).collect();
     let whole = decode.prefill(&prompt).unwrap().1;
     assert_eq!(made(&decode, &prompt[..31], &prompt[31..]).pop().unwrap(), whole);
@@ -167,10 +170,10 @@ fn a_prompt_split_between_prefix_and_own_part_gives_the_same_logits() {
     assert!(decode.prefill(&[304_000]).is_err());
 }
 
-/// On the machine's own copy of SmolLM2, where there is one: says how far blocks of the file are from their expansion.
+/// On a local copy of SmolLM2: prints how far the quantised model is from its dequantised weights.
 #[test]
 #[ignore = "needs SmolLM2 in TIEBREAK_SMOLLM2 (a folder with hf and gguf)"]
-fn smollm2_from_blocks_is_close_to_its_expansion_and_from_bf16_it_is_the_decoder() {
+fn quantised_smollm2_is_close_to_its_dequantised_weights_and_bf16_equals_the_decoder() {
     let dir = PathBuf::from(std::env::var("TIEBREAK_SMOLLM2").unwrap());
     let text = "The tide is the rise and fall of sea level caused by the moon. ".repeat(16);
     for (path, bar) in [("hf", 1e-6), ("gguf/SmolLM2-135M-Instruct.Q4_1.gguf", 0.03)] {
@@ -180,7 +183,7 @@ fn smollm2_from_blocks_is_close_to_its_expansion_and_from_bf16_it_is_the_decoder
         ids.extend(model.tokenizer.encode(&text, false).unwrap());
         ids.truncate(260);
         let a = expected(&decoder, &ids[..8], &ids[8..], true);
-        let b = made(&Decode::open(&model).unwrap(), &ids[..8], &ids[8..]);
+        let b = made(&PackedDecoder::open(&model).unwrap(), &ids[..8], &ids[8..]);
         let top = |z: &[f32]| z.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap().0;
         let same = a.iter().zip(&b).filter(|(a, b)| top(a) == top(b)).count();
         let divergence = a.iter().zip(&b).map(|(a, b)| kl(a, b)).sum::<f64>() / a.len() as f64;

@@ -1,4 +1,4 @@
-//! Sampling on the tiny Llama: replay, company, deduplication, pairs, resumption.
+//! Sampling on the tiny Llama: replay, batching, deduplication, pairs, resumption.
 
 use super::*;
 use crate::domain::{PromptBody, PromptId};
@@ -47,7 +47,7 @@ fn paired(events: &[RunEvent]) -> Vec<Pair> {
 }
 
 #[test]
-fn a_run_repeats_and_goes_on_where_it_was() {
+fn a_run_repeats_and_resumes() {
     let all = run(&spec(4, 1.0, 1), 0);
     let made = completions(&all);
     assert!(made.len() > 6, "{}", made.len());
@@ -100,7 +100,7 @@ fn identical_candidates_are_dropped_and_counted() {
 }
 
 #[test]
-fn every_pair_of_three_is_as_likely() {
+fn every_pair_of_three_is_equally_likely() {
     let three = completions(&run(&spec(8, 1.2, 1), 0)).into_iter().take(3).collect::<Vec<_>>();
     let mut seen = std::collections::BTreeMap::new();
     for seed in 0..3000 {
@@ -114,7 +114,7 @@ fn every_pair_of_three_is_as_likely() {
 }
 
 #[test]
-fn rows_that_end_early_leave_the_others_as_they_are() {
+fn rows_that_end_early_do_not_change_the_others() {
     let model = LanguageModel::open(&tiny()).unwrap();
     let decoder = model.decoder(&Device::Cpu, &Tune::None).unwrap();
     let ids = model.encode_prompt(&PromptBody::user("Hello")).unwrap();
@@ -135,7 +135,7 @@ fn rows_that_end_early_leave_the_others_as_they_are() {
 }
 
 #[test]
-fn weights_that_are_no_numbers_stop_the_run_by_their_name() {
+fn nan_weights_stop_the_run() {
     let dir = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(tiny()).unwrap() {
         let file = file.unwrap();

@@ -1,13 +1,13 @@
-//! The blocks of GGUF files, and how they are laid into tiles.
+//! The quantised blocks of GGUF files, and their packing into tiles.
 //!
-//! The codings are those of ggml (`ggml-common.h`, `ggml-quants.c`): a block is one scale or more and whole numbers.
+//! The formats are those of ggml (`ggml-common.h`, `ggml-quants.c`): a block has one or more scales and integers.
 
 use super::{BLOCK, Cells, TILE};
 use rayon::prelude::*;
 
-/// How a file codes blocks of weights.
+/// The quantisation format of a block of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coding {
+pub enum QuantFormat {
     /// 32 weights: a factor, 4 bits each, less 8.
     Q4_0,
     /// 32 weights: a factor, an offset, 4 bits each.
@@ -20,7 +20,7 @@ pub enum Coding {
     Q6K,
 }
 
-impl Coding {
+impl QuantFormat {
     /// Weights and bytes of a block.
     fn sizes(self) -> (usize, usize) {
         match self {
@@ -33,14 +33,14 @@ impl Coding {
     }
 }
 
-/// 32 weights as whole numbers: `factor[i / 16]·q[i] + offset`.
+/// 32 weights as integers: `factor[i / 16]·q[i] + offset`.
 struct Block {
     q: [i8; BLOCK],
     factor: [f32; 2],
     offset: f32,
 }
 
-/// An f16's number.
+/// An f16 as f32.
 fn f16(bytes: &[u8]) -> f32 {
     let bits = u32::from(u16::from_le_bytes([bytes[0], bytes[1]]));
     let (sign, exponent, fraction) = ((bits & 0x8000) << 16, bits >> 10 & 31, bits & 0x3ff);
@@ -52,21 +52,23 @@ fn f16(bytes: &[u8]) -> f32 {
     }
 }
 
-/// The half-bytes of 16 bytes, the low ones first.
+/// The nibbles of 16 bytes, the low ones first.
 fn nibbles(bytes: &[u8]) -> [i8; BLOCK] {
     std::array::from_fn(|i| if i < 16 { bytes[i] & 15 } else { bytes[i - 16] >> 4 } as i8)
 }
 
-/// Part `at` (of 32 weights) of a block of the file.
-fn read(coding: Coding, block: &[u8], at: usize) -> Block {
-    match coding {
-        Coding::Q4_0 => {
+/// Part `at` (32 weights) of a block in the file.
+fn read(format: QuantFormat, block: &[u8], at: usize) -> Block {
+    match format {
+        QuantFormat::Q4_0 => {
             let d = f16(block);
             Block { q: nibbles(&block[2..]), factor: [d; 2], offset: -8.0 * d }
         }
-        Coding::Q4_1 => Block { q: nibbles(&block[4..]), factor: [f16(block); 2], offset: f16(&block[2..]) },
-        Coding::Q8_0 => Block { q: std::array::from_fn(|i| block[2 + i] as i8), factor: [f16(block); 2], offset: 0.0 },
-        Coding::Q4K => {
+        QuantFormat::Q4_1 => Block { q: nibbles(&block[4..]), factor: [f16(block); 2], offset: f16(&block[2..]) },
+        QuantFormat::Q8_0 => {
+            Block { q: std::array::from_fn(|i| block[2 + i] as i8), factor: [f16(block); 2], offset: 0.0 }
+        }
+        QuantFormat::Q4K => {
             let s = &block[4..16];
             let (scale, least) = if at < 4 {
                 (s[at] & 63, s[at + 4] & 63)
@@ -77,7 +79,7 @@ fn read(coding: Coding, block: &[u8], at: usize) -> Block {
             let q = std::array::from_fn(|i| if at.is_multiple_of(2) { q[i] & 15 } else { q[i] >> 4 } as i8);
             Block { q, factor: [f16(block) * f32::from(scale); 2], offset: -f16(&block[2..]) * f32::from(least) }
         }
-        Coding::Q6K => {
+        QuantFormat::Q6K => {
             let (half, part) = (at / 4, at % 4);
             let low = &block[half * 64 + part % 2 * 32..];
             let high = &block[128 + half * 32..];
@@ -92,15 +94,15 @@ fn read(coding: Coding, block: &[u8], at: usize) -> Block {
     }
 }
 
-/// The matrix's tiles; none when the lengths do not fit.
+/// Packs a matrix into tiles; none when the lengths do not fit.
 pub(super) fn packed(
-    coding: Coding,
+    format: QuantFormat,
     bytes: &[u8],
     out: usize,
     width: usize,
     from: impl Fn(usize) -> usize + Sync,
 ) -> Option<Cells> {
-    let (weights, size) = coding.sizes();
+    let (weights, size) = format.sizes();
     let row = (width / weights).checked_mul(size)?;
     if width == 0
         || !width.is_multiple_of(weights)
@@ -116,7 +118,7 @@ pub(super) fn packed(
         for lane in 0..TILE.min(out - tile * TILE) {
             let row = &bytes[from(tile * TILE + lane) * row..][..row];
             for b in 0..blocks {
-                put(b, lane, read(coding, &row[b / parts * size..][..size], b % parts));
+                put(b, lane, read(format, &row[b / parts * size..][..size], b % parts));
             }
         }
     };
@@ -125,8 +127,8 @@ pub(super) fn packed(
             q[i / 4 * 32 + lane * 4 + i % 4] = *x;
         }
     };
-    Some(match coding {
-        Coding::Q4_0 | Coding::Q4_1 | Coding::Q4K => {
+    Some(match format {
+        QuantFormat::Q4_0 | QuantFormat::Q4_1 | QuantFormat::Q4K => {
             let (mut q, mut s) = (vec![[0u8; 128]; tiles * blocks], vec![[0f32; 16]; tiles * blocks]);
             q.par_chunks_mut(blocks).zip(s.par_chunks_mut(blocks)).enumerate().for_each(|(t, (q, s))| {
                 each(t, &mut |b, lane, block| {
@@ -138,7 +140,7 @@ pub(super) fn packed(
             });
             Cells::Nibbles(q, s)
         }
-        Coding::Q8_0 => {
+        QuantFormat::Q8_0 => {
             let (mut q, mut s) = (vec![[0i8; 256]; tiles * blocks], vec![[0f32; 8]; tiles * blocks]);
             q.par_chunks_mut(blocks).zip(s.par_chunks_mut(blocks)).enumerate().for_each(|(t, (q, s))| {
                 each(t, &mut |b, lane, block| {
@@ -148,7 +150,7 @@ pub(super) fn packed(
             });
             Cells::Bytes(q, s)
         }
-        Coding::Q6K => {
+        QuantFormat::Q6K => {
             let (mut q, mut s) = (vec![[0i8; 256]; tiles * blocks], vec![[0f32; 16]; tiles * blocks]);
             q.par_chunks_mut(blocks).zip(s.par_chunks_mut(blocks)).enumerate().for_each(|(t, (q, s))| {
                 each(t, &mut |b, lane, block| {

@@ -1,10 +1,10 @@
 //! Tiles of floats: their layout and their products.
 
 use super::TILE;
-use crate::lanes::wide;
+use crate::lanes::simd;
 use rayon::prelude::*;
 
-/// Partial sums of an output, over inputs that are as many apart; they hide the latency of an addition.
+/// Partial sums per output, over interleaved inputs; they hide the latency of an addition.
 const SPLIT: usize = 4;
 
 /// Rows (out, width) by tile, `[input][output]`; outputs beyond the last are zero.
@@ -78,7 +78,7 @@ fn all<T: Copy>(cells: &[T], x: &[f32], width: usize, y: &mut [f32], float: impl
     }
 }
 
-wide! {
+simd! {
     /// Rows x (n, width) with a tile of f32 to y (n, [`TILE`]).
     pub(super) fn full(cells: &[f32], x: &[f32], width: usize, y: &mut [f32]) {
         all(cells, x, width, y, |w| w);

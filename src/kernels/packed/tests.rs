@@ -1,4 +1,4 @@
-//! Products against their definition, by every coding, alone and in company, with and without the wide instructions.
+//! Products against their definition, in every format, alone and with other rows, with and without SIMD instructions.
 
 use super::*;
 
@@ -13,14 +13,14 @@ fn noise(n: usize, seed: u32) -> Vec<u8> {
     (0..n).map(|_| next()).collect()
 }
 
-/// Blocks of random bytes with scales that are numbers.
-fn matrix(coding: Coding, out: usize, width: usize) -> Matrix {
-    let (weights, size, scales): (usize, usize, &[usize]) = match coding {
-        Coding::Q4_0 => (32, 18, &[0]),
-        Coding::Q4_1 => (32, 20, &[0, 2]),
-        Coding::Q8_0 => (32, 34, &[0]),
-        Coding::Q4K => (256, 144, &[0, 2]),
-        Coding::Q6K => (256, 210, &[208]),
+/// Blocks of random bytes with finite scales.
+fn matrix(format: QuantFormat, out: usize, width: usize) -> Matrix {
+    let (weights, size, scales): (usize, usize, &[usize]) = match format {
+        QuantFormat::Q4_0 => (32, 18, &[0]),
+        QuantFormat::Q4_1 => (32, 20, &[0, 2]),
+        QuantFormat::Q8_0 => (32, 34, &[0]),
+        QuantFormat::Q4K => (256, 144, &[0, 2]),
+        QuantFormat::Q6K => (256, 210, &[208]),
     };
     let mut bytes = noise(out * width / weights * size, 3);
     for block in bytes.chunks_exact_mut(size) {
@@ -30,7 +30,7 @@ fn matrix(coding: Coding, out: usize, width: usize) -> Matrix {
         }
     }
     // Rows are taken in reverse.
-    Matrix::blocks(coding, &bytes, out, width, |o| out - 1 - o).unwrap()
+    Matrix::blocks(format, &bytes, out, width, |o| out - 1 - o).unwrap()
 }
 
 fn inputs(n: usize, width: usize) -> Vec<f32> {
@@ -40,19 +40,20 @@ fn inputs(n: usize, width: usize) -> Vec<f32> {
 fn multiplied(m: &Matrix, x: &[f32]) -> Vec<f32> {
     let n = x.len() / m.width();
     let mut y = vec![f32::NAN; m.tiles() * n * TILE];
-    products(&[m], &Input::new(x, m.width(), &[m]), &mut y);
+    products(&[m], &PackedInput::new(x, m.width(), &[m]), &mut y);
     let mut rows = vec![0.0; n * m.out()];
     untile(&y, n, 0, m.out(), &mut rows);
     rows
 }
 
 #[test]
-fn products_are_those_of_the_rows_and_do_not_depend_on_company_or_instructions() {
+fn products_equal_their_definition_and_do_not_depend_on_other_rows_or_instructions() {
     let (out, width, n) = (27, 512, 9);
     let x = inputs(n, width);
     let floats: Vec<f32> = inputs(out, width).iter().map(|x| x * 0.37).collect();
     let halves: Vec<f32> = floats.iter().map(|x| f32::from_bits(x.to_bits() & 0xffff_0000)).collect();
-    let all = [Coding::Q4_0, Coding::Q4_1, Coding::Q8_0, Coding::Q4K, Coding::Q6K].map(|c| matrix(c, out, width));
+    let all = [QuantFormat::Q4_0, QuantFormat::Q4_1, QuantFormat::Q8_0, QuantFormat::Q4K, QuantFormat::Q6K]
+        .map(|c| matrix(c, out, width));
     let all = all.into_iter().chain([floats, halves].map(|f| Matrix::floats(&f, out, width)));
     for m in all {
         let y = multiplied(&m, &x);
@@ -72,7 +73,7 @@ fn products_are_those_of_the_rows_and_do_not_depend_on_company_or_instructions()
             }
         }
         if m.is_quantised() {
-            let input = Input::new(&x, width, &[&m]);
+            let input = PackedInput::new(&x, width, &[&m]);
             for (t, r) in [(0, 0), (1, 4), (3, 8)] {
                 let mut plain = [0.0; TILE];
                 tile::tests::portable(&m, t, &input, r, &mut plain);
@@ -85,10 +86,10 @@ fn products_are_those_of_the_rows_and_do_not_depend_on_company_or_instructions()
 
 #[test]
 fn several_matrices_are_multiplied_at_once() {
-    let (a, b) = (matrix(Coding::Q4_1, 16, 64), matrix(Coding::Q8_0, 5, 64));
+    let (a, b) = (matrix(QuantFormat::Q4_1, 16, 64), matrix(QuantFormat::Q8_0, 5, 64));
     let x = inputs(3, 64);
     let mut y = vec![0.0; 3 * 3 * TILE];
-    products(&[&a, &b], &Input::new(&x, 64, &[&a, &b]), &mut y);
+    products(&[&a, &b], &PackedInput::new(&x, 64, &[&a, &b]), &mut y);
     let (mut left, mut right) = (vec![0.0; 48], vec![0.0; 15]);
     untile(&y, 3, 0, 16, &mut left);
     untile(&y, 3, 2, 5, &mut right);
@@ -97,7 +98,7 @@ fn several_matrices_are_multiplied_at_once() {
 
 #[test]
 fn blocks_that_do_not_fill_their_rows_are_refused() {
-    assert!(Matrix::blocks(Coding::Q8_0, &[0; 34], 1, 31, |o| o).is_none());
-    assert!(Matrix::blocks(Coding::Q8_0, &[0; 33], 1, 32, |o| o).is_none());
-    assert!(Matrix::blocks(Coding::Q8_0, &[0; 34], 1, 32, |o| o + 1).is_none());
+    assert!(Matrix::blocks(QuantFormat::Q8_0, &[0; 34], 1, 31, |o| o).is_none());
+    assert!(Matrix::blocks(QuantFormat::Q8_0, &[0; 33], 1, 32, |o| o).is_none());
+    assert!(Matrix::blocks(QuantFormat::Q8_0, &[0; 34], 1, 32, |o| o + 1).is_none());
 }

@@ -1,9 +1,9 @@
-//! Rows with one tile: the choice of instructions, and the products in whole numbers.
+//! Products of rows with one tile: the choice of instructions, and integer products.
 
-use super::{BLOCK, Cells, Input, Matrix, TILE, floats};
+use super::{BLOCK, Cells, Matrix, PackedInput, TILE, floats};
 use std::ops::Range;
 
-/// Rows that a quantised tile is unpacked for at once.
+/// Rows multiplied with a quantised tile at once.
 const TOGETHER: usize = 4;
 
 /// N quantised rows.
@@ -25,7 +25,7 @@ enum Tile<'a> {
 }
 
 /// `rows` of `x` with tile `t` of `m` to y (rows, [`TILE`]).
-pub(super) fn product(m: &Matrix, t: usize, x: &Input<'_>, rows: Range<usize>, y: &mut [f32]) {
+pub(super) fn product(m: &Matrix, t: usize, x: &PackedInput<'_>, rows: Range<usize>, y: &mut [f32]) {
     let w = m.width;
     let cells = t * TILE * w..(t + 1) * TILE * w;
     let blocks = w / BLOCK;
@@ -103,8 +103,8 @@ fn some<const N: usize>(fast: bool, tile: Tile<'_>, rows: Rows<'_, N>, y: &mut [
     }
 }
 
-/// The products by definition, for any processor: `cell` gives number, factor and offset of (block, input, output), and a
-/// block has `parts` factors. In the same order as the others, so that the numbers are the same.
+/// The portable products: `cell` returns weight, factor and offset of (block, input, output), and a
+/// block has `parts` factors. Same order of sums as the SIMD versions, so the results are equal.
 fn plain<const N: usize>(
     blocks: usize,
     rows: Rows<'_, N>,
@@ -250,8 +250,8 @@ mod avx2 {
 pub(super) mod tests {
     use super::*;
 
-    /// The product by the portable way, whatever the processor.
-    pub(in crate::packed) fn portable(m: &Matrix, t: usize, x: &Input<'_>, n: usize, y: &mut [f32]) {
+    /// The portable product, whatever the CPU.
+    pub(in crate::packed) fn portable(m: &Matrix, t: usize, x: &PackedInput<'_>, n: usize, y: &mut [f32]) {
         let blocks = m.width / BLOCK;
         let (at, of) = (t * blocks..(t + 1) * blocks, n * blocks..(n + 1) * blocks);
         let tile = match &m.cells {

@@ -11,7 +11,8 @@ pub static FAMILY: Family = Family {
         layer.mlp_bias = f.flag("mlp_bias", false);
         Ok(())
     },
-    defaults: Defaults { kv_heads: Some(32), ..Defaults::LLAMA },
+    // `Qwen2Config` (`models/qwen2/configuration_qwen2.py`). Its window of 4096 counts only with `use_sliding_window`.
+    defaults: Defaults { kv_heads: Some(32), context: 32_768, ..Defaults::LLAMA },
     embedding_scale: |_| 1.0,
     names: TensorNames::COMMON,
     gguf: GgufFamily { architecture: "qwen2", interleaved: false },

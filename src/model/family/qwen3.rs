@@ -13,7 +13,8 @@ pub static FAMILY: Family = Family {
         layer.mlp_bias = f.flag("mlp_bias", false);
         Ok(())
     },
-    defaults: Defaults { kv_heads: Some(32), head_dim: Some(128), ..Defaults::LLAMA },
+    // `Qwen3Config` (`models/qwen3/configuration_qwen3.py`). Its window of 4096 counts only with `use_sliding_window`.
+    defaults: Defaults { kv_heads: Some(32), head_dim: Some(128), context: 32_768, ..Defaults::LLAMA },
     embedding_scale: |_| 1.0,
     names: TensorNames::COMMON,
     gguf: GgufFamily { architecture: "qwen3", interleaved: false },

@@ -1,4 +1,4 @@
-//! A GGUF file written here by hand: its values, its rotary order, and what becomes of damaged copies.
+//! A hand-written GGUF file: its values, its RoPE order, and damaged copies.
 
 use super::*;
 use crate::model::{LanguageModel, Tune};
@@ -104,7 +104,7 @@ fn opened(bytes: &[u8]) -> (tempfile::TempDir, Result<Gguf, Error>) {
 }
 
 #[test]
-fn tensors_come_in_hugging_face_order_and_quantised_ones_are_expanded() {
+fn tensors_have_hugging_face_order_and_quantised_ones_are_dequantised() {
     let (_dir, gguf) = opened(&file("smollm"));
     let gguf = gguf.unwrap();
     let config = gguf.config().unwrap();
@@ -122,7 +122,7 @@ fn tensors_come_in_hugging_face_order_and_quantised_ones_are_expanded() {
 }
 
 #[test]
-fn what_a_model_adds_to_its_norms_is_taken_off_those_of_the_file() {
+fn a_norm_offset_is_subtracted_from_the_files_norms() {
     let (_dir, gguf) = opened(&file("smollm"));
     let gguf = gguf.unwrap();
     let mut config = gguf.config().unwrap();
@@ -145,12 +145,12 @@ fn a_whole_file_loads_and_an_unknown_pre_tokenizer_is_named() {
     assert_eq!(model.tokenizer.stops(), [2]);
     assert!(model.decoder(&Device::Cpu, &Tune::None).is_ok());
     let (dir, _) = opened(&file("jais-9"));
-    let said = LanguageModel::open(&dir.path().join("m.gguf")).err().unwrap().to_string();
-    assert!(said.contains("`jais-9`"), "{said}");
+    let message = LanguageModel::open(&dir.path().join("m.gguf")).err().unwrap().to_string();
+    assert!(message.contains("`jais-9`"), "{message}");
 }
 
 #[test]
-fn every_cut_and_many_flips_give_a_sentence_or_a_file_never_a_panic() {
+fn truncated_and_corrupted_files_never_panic() {
     let whole = file("gpt-2");
     let last = b"blk.0.ffn_down.weight";
     let header = whole.windows(last.len()).rposition(|w| w == last).unwrap() + 64;

@@ -1,4 +1,4 @@
-//! The merged folder computes what base and adapter compute together; both formats are whole or absent.
+//! The merged folder computes what base and adapter compute; both exports are atomic.
 
 use super::*;
 use crate::domain::PromptBody;
@@ -64,7 +64,7 @@ fn the_merged_folder_gives_the_log_probs_of_base_and_adapter() {
 }
 
 #[test]
-fn an_adapters_folder_says_how_it_is_scaled_and_holds_the_lengths() {
+fn a_peft_folder_has_the_scaling_and_dora_magnitudes() {
     let dir = tempfile::tempdir().unwrap();
     let (ckpt, out) = (dir.path().join("ckpt"), dir.path().join("peft"));
     std::fs::create_dir(&ckpt).unwrap();
@@ -82,7 +82,7 @@ fn an_adapters_folder_says_how_it_is_scaled_and_holds_the_lengths() {
 }
 
 #[test]
-fn a_full_run_makes_no_adapter() {
+fn a_full_run_has_no_adapter() {
     let dir = tempfile::tempdir().unwrap();
     Trained::write(dir.path(), &Tune::Full, perturbed(&tiny(), &Tune::Full, 0.1).trainables()).unwrap();
     let out = dir.path().join("peft");

@@ -1,5 +1,4 @@
-//! What every part of a pass on the CPU reads: the decoder, the batch's layout, how the pass is made, and where buffers come
-//! from.
+//! The context of a pass on the CPU: the decoder, the batch's layout, the mode, and the arena for buffers.
 
 use crate::nn::decoder::Decoder;
 use crate::nn::layout::BatchLayout;

@@ -1,4 +1,4 @@
-//! Sums of gradients, one slice for each trainable.
+//! Accumulates the CPU backend's gradients, one slice for each trainable.
 
 use crate::model::error::Error;
 use crate::nn::contract::Gradients;
@@ -6,14 +6,14 @@ use crate::nn::decoder::Decoder;
 use candle_core::{Tensor, TensorId, Var};
 use std::collections::HashMap;
 
-/// dL/dθ so far, in the order of [`Decoder::trainables`]; none until something was added.
-pub(super) struct Sums {
+/// dL/dθ so far, in the order of [`Decoder::trainables`]; none until the first is added.
+pub(super) struct CpuGradients {
     index: HashMap<TensorId, usize>,
     all: Vec<Option<Vec<f32>>>,
 }
 
-impl Sums {
-    /// Nothing yet, for the trainables of `decoder`.
+impl CpuGradients {
+    /// No gradients yet, for the trainables of `decoder`.
     pub(super) fn new(decoder: &Decoder) -> Self {
         let vars = decoder.trainables().iter().enumerate();
         Self {
@@ -22,13 +22,13 @@ impl Sums {
         }
     }
 
-    /// The sum of a trained parameter; none if it is not among the trainables.
+    /// The gradient of a trained parameter, zero at first; none if it is not among the trainables.
     pub(super) fn of(&mut self, var: &Var) -> Option<&mut [f32]> {
         let i = *self.index.get(&var.as_tensor().id())?;
         Some(self.all[i].get_or_insert_with(|| vec![0.0; var.elem_count()]))
     }
 
-    /// Gives the sums and starts again from none.
+    /// Returns the gradients and resets them.
     pub(super) fn take(&mut self, decoder: &Decoder) -> Result<Gradients, Error> {
         let tensor = |(sum, (_, var)): (&mut Option<Vec<f32>>, &(String, Var))| {
             sum.take().map(|s| Tensor::from_vec(s, var.shape(), var.device())).transpose()

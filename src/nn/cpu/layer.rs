@@ -1,4 +1,4 @@
-//! One decoder layer, forward and back: attention and a gated feed-forward, each with its residual, and norms before or after
+//! One decoder layer, forward and backward: attention and a gated feed-forward, each with its residual, and norms before or after
 //! them as the model's `LayerSpec` says.
 //!
 //! ```text
@@ -7,7 +7,7 @@
 //! ```
 
 use super::context::Context;
-use super::gradients::Sums;
+use super::gradients::CpuGradients;
 use super::linear::{self, Columns};
 use super::values::values;
 use crate::model::error::Error;
@@ -18,19 +18,19 @@ use crate::nn::norm::Norm;
 use rayon::prelude::*;
 use std::ops::Deref;
 use tiebreak_kernels::arena::Buffer;
-use tiebreak_kernels::attention::{self, Shape};
+use tiebreak_kernels::attention::{self, AttentionShape};
 use tiebreak_kernels::gate;
 use tiebreak_kernels::leaf;
-use tiebreak_kernels::product::Onto;
+use tiebreak_kernels::product::WriteMode;
 
-/// What is kept of a layer: its input, and where there is room the rest of what its way back needs.
-pub(super) struct Saved {
+/// What the forward saves of a layer: its input, and its activations if the memory budget allows.
+pub(super) struct CpuSavedLayer {
     pub(super) x: Buffer,
-    pub(super) rest: Option<Rest>,
+    pub(super) activations: Option<CpuActivations>,
 }
 
-/// What the way back needs beside the input.
-pub(super) struct Rest {
+/// A layer's activations that the backward reads, besides the input.
+pub(super) struct CpuActivations {
     /// Rotated queries and keys, and values: (heads, tokens, head_dim) each.
     q: Buffer,
     k: Buffer,
@@ -39,20 +39,20 @@ pub(super) struct Rest {
     raw: Option<(Buffer, Buffer)>,
     /// The attention's output, (tokens, heads·head_dim).
     out: Buffer,
-    /// Log-sums of the attention's weights, (heads, tokens).
+    /// Log-sum-exp of each query's attention scores, (heads, tokens).
     lse: Buffer,
-    /// What a norm after attention reads, and one after the feed-forward, (tokens, H).
+    /// Inputs of the norms after attention and after the feed-forward, (tokens, H).
     o_raw: Option<Buffer>,
     down_raw: Option<Buffer>,
     /// The residual stream after attention, (tokens, H).
     mid: Buffer,
     /// `[gate | up]`, (tokens, 2·ff).
     gate_up: Buffer,
-    /// x·Aᵀ of the seven modules.
+    /// x·Aᵀ of the seven modules' adapters.
     low: [Option<Buffer>; 7],
 }
 
-/// Bytes of [`Rest`] for a pass of `tokens` tokens.
+/// Bytes of [`CpuActivations`] for a pass of `tokens` tokens.
 pub(super) fn bytes(decoder: &Decoder, tokens: usize) -> usize {
     let low: usize = decoder.layers().first().map_or(0, |l| {
         l.linears().iter().filter_map(|l| l.lora.as_ref()).map(|l| l.a.dims().first().copied().unwrap_or(0)).sum()
@@ -60,9 +60,9 @@ pub(super) fn bytes(decoder: &Decoder, tokens: usize) -> usize {
     kept_on_cpu(decoder.config(), low) * tokens * size_of::<f32>()
 }
 
-fn shape(context: &Context<'_>) -> Shape {
+fn shape(context: &Context<'_>) -> AttentionShape {
     let c = context.decoder.config();
-    Shape { tokens: context.layout.tokens(), heads: c.heads, kv_heads: c.kv_heads, width: c.head_dim }
+    AttentionShape { tokens: context.layout.tokens(), heads: c.heads, kv_heads: c.kv_heads, width: c.head_dim }
 }
 
 pub(super) fn norm(context: &Context<'_>, norm: &Norm, x: &[f32]) -> Result<Buffer, Error> {
@@ -71,20 +71,26 @@ pub(super) fn norm(context: &Context<'_>, norm: &Norm, x: &[f32]) -> Result<Buff
     Ok(y)
 }
 
-/// Adds dL/dx of a norm to `dx`, and dL/dgamma to its sum where it is trained.
-pub(super) fn norm_back(norm: &Norm, x: &[f32], dy: &[f32], dx: &mut [f32], sums: &mut Sums) -> Result<(), Error> {
-    let dgamma = norm.weight.trained().and_then(|var| sums.of(var));
+/// Adds dL/dx of a norm to `dx`, and dL/dgamma to the gradients if it is trained.
+pub(super) fn norm_back(
+    norm: &Norm,
+    x: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    grads: &mut CpuGradients,
+) -> Result<(), Error> {
+    let dgamma = norm.weight.trained().and_then(|var| grads.of(var));
     leaf::rms_norm_back(x, &values(&norm.gamma()?)?, norm.eps as f32, dy, dx, dgamma);
     Ok(())
 }
 
-/// What a block reads: x normed, or x itself where no norm stands before it.
-enum Input<'a> {
+/// The input of a block: norm(x), or x itself without a norm before the block.
+enum BlockInput<'a> {
     Normed(Buffer),
     Plain(&'a [f32]),
 }
 
-impl Deref for Input<'_> {
+impl Deref for BlockInput<'_> {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
@@ -95,23 +101,29 @@ impl Deref for Input<'_> {
     }
 }
 
-impl<'a> Input<'a> {
+impl<'a> BlockInput<'a> {
     fn new(context: &Context<'_>, before: Option<&Norm>, x: &'a [f32]) -> Result<Self, Error> {
         before.map_or(Ok(Self::Plain(x)), |n| norm(context, n, x).map(Self::Normed))
     }
 }
 
-/// Adds dL/dx to `dx` from dL/d of what [`Input`] gave.
-fn input_back(before: Option<&Norm>, x: &[f32], dh: &[f32], dx: &mut [f32], sums: &mut Sums) -> Result<(), Error> {
+/// Backward of [`BlockInput`]: adds dL/dx to `dx`.
+fn input_back(
+    before: Option<&Norm>,
+    x: &[f32],
+    dh: &[f32],
+    dx: &mut [f32],
+    grads: &mut CpuGradients,
+) -> Result<(), Error> {
     if let Some(norm) = before {
-        return norm_back(norm, x, dh, dx, sums);
+        return norm_back(norm, x, dh, dx, grads);
     }
     leaf::add(dx, dh);
     Ok(())
 }
 
-/// What a block adds to the residual stream: `module` of `input` on top of x, through a norm where one stands after the block.
-/// Gives the new stream, the adapter's low-rank product, and what that norm reads.
+/// The residual connection `x + module(input)`, with the norm after the block if there is one.
+/// Returns the new residual stream, the adapter's x·Aᵀ, and the norm's input.
 fn residual(
     context: &Context<'_>,
     module: &Linear,
@@ -123,76 +135,76 @@ fn residual(
     let mut y = context.arena.take(x.len());
     y.copy_from_slice(x);
     let Some(after) = after else {
-        let low = linear::forward(context, module, input, &mut y, all, Onto::Sum)?;
+        let low = linear::forward(context, module, input, &mut y, all, WriteMode::Add)?;
         return Ok((y, low, None));
     };
     let mut raw = context.arena.take(x.len());
-    let low = linear::forward(context, module, input, &mut raw, all, Onto::Fresh)?;
+    let low = linear::forward(context, module, input, &mut raw, all, WriteMode::Overwrite)?;
     leaf::add(&mut y, &norm(context, after, &raw)?);
     Ok((y, low, Some(raw)))
 }
 
-/// dL/d of the block's module from dL/d of the stream behind it, where a norm stands between them; none where none does.
+/// Backward through the norm after the block: dL/d of the module's output. None without such a norm.
 fn residual_back(
     context: &Context<'_>,
     after: Option<&Norm>,
     raw: Option<Buffer>,
     upstream: &[f32],
-    sums: &mut Sums,
+    grads: &mut CpuGradients,
 ) -> Result<Option<Buffer>, Error> {
     let (Some(after), Some(raw)) = (after, raw) else { return Ok(None) };
     let mut d = context.arena.zeros(upstream.len());
-    norm_back(after, &raw, upstream, &mut d, sums)?;
+    norm_back(after, &raw, upstream, &mut d, grads)?;
     Ok(Some(d))
 }
 
-/// (tokens, H) to (tokens, H); with `keep` also what the way back needs.
+/// (tokens, H) to (tokens, H); with `save` also the activations for the backward.
 pub(super) fn forward(
     context: &Context<'_>,
     layer: &Layer,
     x: &[f32],
-    keep: Option<&mut Option<Rest>>,
+    save: Option<&mut Option<CpuActivations>>,
 ) -> Result<Buffer, Error> {
     let (c, n, arena) = (context.decoder.config(), context.layout.tokens(), context.arena);
     let (q_width, kv_width) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
     let stride = q_width + 2 * kv_width;
-    let h = Input::new(context, layer.attention_norm.as_ref(), x)?;
+    let h = BlockInput::new(context, layer.attention_norm.as_ref(), x)?;
     let mut qkv = arena.take(n * stride);
     let mut into =
-        |module, first| linear::forward(context, module, &h, &mut qkv, Columns { stride, first }, Onto::Fresh);
+        |module, first| linear::forward(context, module, &h, &mut qkv, Columns { stride, first }, WriteMode::Overwrite);
     let low_q = into(&layer.q, 0)?;
     let low_k = into(&layer.k, q_width)?;
     let low_v = into(&layer.v, q_width + kv_width)?;
     drop(h);
     let tables = tables(context, layer);
     let (mut q, mut k, mut v) = (arena.take(n * q_width), arena.take(n * kv_width), arena.take(n * kv_width));
-    leaf::heads_out(&qkv, stride, q_width + kv_width, c.head_dim, None, &mut v);
+    leaf::split_heads(&qkv, stride, q_width + kv_width, c.head_dim, None, &mut v);
     let mut raw = None;
     if let (Some(q_norm), Some(k_norm)) = (&layer.q_norm, &layer.k_norm) {
         let (mut raw_q, mut raw_k) = (arena.take(n * q_width), arena.take(n * kv_width));
         for (norm_of, raw, first, to) in [(q_norm, &mut raw_q, 0, &mut q), (k_norm, &mut raw_k, q_width, &mut k)] {
-            // A norm is over a head, or over all of them.
+            // The norm is over each head, or over all heads at once.
             let width = norm_of.weight.stored().elem_count();
-            leaf::heads_out(&qkv, stride, first, width, None, raw);
-            turn(&norm(context, norm_of, raw)?, n, (width, c.head_dim), tables, to);
+            leaf::split_heads(&qkv, stride, first, width, None, raw);
+            rotate(&norm(context, norm_of, raw)?, n, (width, c.head_dim), tables, to);
         }
         raw = Some((raw_q, raw_k));
     } else {
-        leaf::heads_out(&qkv, stride, 0, c.head_dim, tables, &mut q);
-        leaf::heads_out(&qkv, stride, q_width, c.head_dim, tables, &mut k);
+        leaf::split_heads(&qkv, stride, 0, c.head_dim, tables, &mut q);
+        leaf::split_heads(&qkv, stride, q_width, c.head_dim, tables, &mut k);
     }
     drop(qkv);
     let (mut apart, mut lse) = (arena.take(n * q_width), arena.take(c.heads * n));
     attention::forward(&context.layout.segments, shape(context), &q, &k, &v, &mut apart, &mut lse);
     let mut out = arena.take(n * q_width);
-    leaf::heads_in(&apart, q_width, 0, c.head_dim, None, &mut out);
+    leaf::merge_heads(&apart, q_width, 0, c.head_dim, None, &mut out);
     drop(apart);
     let (mid, low_o, o_raw) = residual(context, &layer.o, layer.attention_out_norm.as_ref(), &out, x)?;
-    let h = Input::new(context, layer.mlp_norm.as_ref(), &mid)?;
+    let h = BlockInput::new(context, layer.mlp_norm.as_ref(), &mid)?;
     let mut gate_up = arena.take(n * 2 * c.ff);
     let mut into = |module, first| {
         let at = Columns { stride: 2 * c.ff, first };
-        linear::forward(context, module, &h, &mut gate_up, at, Onto::Fresh)
+        linear::forward(context, module, &h, &mut gate_up, at, WriteMode::Overwrite)
     };
     let low_gate = into(&layer.gate, 0)?;
     let low_up = into(&layer.up, c.ff)?;
@@ -200,88 +212,88 @@ pub(super) fn forward(
     let mut inner = arena.take(n * c.ff);
     gate::gated(c.layer.activation, &gate_up, c.ff, &mut inner);
     let (y, low_down, down_raw) = residual(context, &layer.down, layer.mlp_out_norm.as_ref(), &inner, &mid)?;
-    if let Some(keep) = keep {
+    if let Some(save) = save {
         let low = [low_q, low_k, low_v, low_o, low_gate, low_up, low_down];
-        *keep = Some(Rest { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low });
+        *save = Some(CpuActivations { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low });
     }
     Ok(y)
 }
 
-/// Cosines and sines of the tokens' positions; none where the layer rotates nothing.
+/// RoPE cosines and sines of the tokens' positions; none if the layer has no RoPE.
 fn tables<'a>(context: &Context<'a>, layer: &Layer) -> Option<(&'a [f32], &'a [f32])> {
     layer.rotates.then_some((context.layout.cos.as_slice(), context.layout.sin.as_slice()))
 }
 
-/// Turns groups of heads, (groups, tokens, width) of heads of `head` numbers, into heads by their positions.
-fn turn(x: &[f32], n: usize, (width, head): (usize, usize), tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
+/// Applies RoPE to groups of heads, (groups, tokens, width), where heads have `head` numbers.
+fn rotate(x: &[f32], n: usize, (width, head): (usize, usize), tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
     y.par_chunks_mut(n * width)
         .zip(x.par_chunks(n * width))
-        .for_each(|(y, x)| leaf::heads_out(x, width, 0, head, tables, y));
+        .for_each(|(y, x)| leaf::split_heads(x, width, 0, head, tables, y));
 }
 
-/// Turns them back.
-fn turn_back(x: &[f32], n: usize, (width, head): (usize, usize), tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
+/// Backward of [`rotate`].
+fn rotate_back(x: &[f32], n: usize, (width, head): (usize, usize), tables: Option<(&[f32], &[f32])>, y: &mut [f32]) {
     y.par_chunks_mut(n * width)
         .zip(x.par_chunks(n * width))
-        .for_each(|(y, x)| leaf::heads_in(x, width, 0, head, tables, y));
+        .for_each(|(y, x)| leaf::merge_heads(x, width, 0, head, tables, y));
 }
 
-/// The way back: `upstream` is dL/dy and becomes dL/dx; the trainables' parts go to `sums`.
+/// Backward: `upstream` is dL/dy and becomes dL/dx; gradients of trainable parameters are added to `grads`.
 pub(super) fn backward(
     context: &Context<'_>,
     layer: &Layer,
-    saved: Saved,
+    saved: CpuSavedLayer,
     upstream: &mut Buffer,
-    sums: &mut Sums,
+    grads: &mut CpuGradients,
 ) -> Result<(), Error> {
     let (c, n, arena) = (context.decoder.config(), context.layout.tokens(), context.arena);
     let (q_width, kv_width) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
     let stride = q_width + 2 * kv_width;
-    let Saved { x, mut rest } = saved;
-    if rest.is_none() {
-        forward(context, layer, &x, Some(&mut rest))?;
+    let CpuSavedLayer { x, mut activations } = saved;
+    if activations.is_none() {
+        forward(context, layer, &x, Some(&mut activations))?;
     }
-    let Some(Rest { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low }) = rest else {
-        return Err(Error::Asked("a layer's forward was not kept; this is an error of the program".into()));
+    let Some(CpuActivations { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low }) = activations else {
+        return Err(Error::Asked("a layer's activations were not saved; this is a bug".into()));
     };
     let [low_q, low_k, low_v, low_o, low_gate, low_up, low_down] = low;
     let all = Columns::all(c.hidden);
 
     let activation = c.layer.activation;
-    let ddown = residual_back(context, layer.mlp_out_norm.as_ref(), down_raw, upstream, sums)?;
+    let ddown = residual_back(context, layer.mlp_out_norm.as_ref(), down_raw, upstream, grads)?;
     let mut inner = arena.take(n * c.ff);
     gate::gated(activation, &gate_up, c.ff, &mut inner);
     let mut dinner = arena.take(n * c.ff);
     let through = (&inner[..], low_down.as_ref());
-    let to = (&mut dinner[..], Onto::Fresh);
-    linear::backward(context, &layer.down, through, (ddown.as_deref().unwrap_or(upstream), all), to, sums)?;
+    let to = (&mut dinner[..], WriteMode::Overwrite);
+    linear::backward(context, &layer.down, through, (ddown.as_deref().unwrap_or(upstream), all), to, grads)?;
     drop((inner, ddown));
     let mut dboth = arena.take(n * 2 * c.ff);
     gate::gated_back(activation, &gate_up, c.ff, &dinner, &mut dboth);
     drop((gate_up, dinner));
-    let h = Input::new(context, layer.mlp_norm.as_ref(), &mid)?;
+    let h = BlockInput::new(context, layer.mlp_norm.as_ref(), &mid)?;
     let mut dh = arena.take(n * c.hidden);
     let at = |first| Columns { stride: 2 * c.ff, first };
-    let to = (&mut dh[..], Onto::Fresh);
-    linear::backward(context, &layer.gate, (&h, low_gate.as_ref()), (&dboth, at(0)), to, sums)?;
-    let to = (&mut dh[..], Onto::Sum);
-    linear::backward(context, &layer.up, (&h, low_up.as_ref()), (&dboth, at(c.ff)), to, sums)?;
+    let to = (&mut dh[..], WriteMode::Overwrite);
+    linear::backward(context, &layer.gate, (&h, low_gate.as_ref()), (&dboth, at(0)), to, grads)?;
+    let to = (&mut dh[..], WriteMode::Add);
+    linear::backward(context, &layer.up, (&h, low_up.as_ref()), (&dboth, at(c.ff)), to, grads)?;
     drop((h, dboth));
-    input_back(layer.mlp_norm.as_ref(), &mid, &dh, upstream, sums)?;
+    input_back(layer.mlp_norm.as_ref(), &mid, &dh, upstream, grads)?;
     drop(mid);
 
-    let d_o = residual_back(context, layer.attention_out_norm.as_ref(), o_raw, upstream, sums)?;
+    let d_o = residual_back(context, layer.attention_out_norm.as_ref(), o_raw, upstream, grads)?;
     let mut dout = arena.take(n * q_width);
-    let to = (&mut dout[..], Onto::Fresh);
-    linear::backward(context, &layer.o, (&out, low_o.as_ref()), (d_o.as_deref().unwrap_or(upstream), all), to, sums)?;
+    let to = (&mut dout[..], WriteMode::Overwrite);
+    linear::backward(context, &layer.o, (&out, low_o.as_ref()), (d_o.as_deref().unwrap_or(upstream), all), to, grads)?;
     drop(d_o);
     let (mut out_heads, mut dout_heads) = (arena.take(n * q_width), arena.take(n * q_width));
-    leaf::heads_out(&out, q_width, 0, c.head_dim, None, &mut out_heads);
-    leaf::heads_out(&dout, q_width, 0, c.head_dim, None, &mut dout_heads);
+    leaf::split_heads(&out, q_width, 0, c.head_dim, None, &mut out_heads);
+    leaf::split_heads(&dout, q_width, 0, c.head_dim, None, &mut dout_heads);
     drop((out, dout));
     let (mut dq, mut dk, mut dv) = (arena.take(n * q_width), arena.take(n * q_width), arena.take(n * q_width));
-    let seen = attention::Seen { q: &q, k: &k, v: &v, out: &out_heads, lse: &lse, dout: &dout_heads };
-    attention::backward(&context.layout.segments, shape(context), seen, &mut dq, &mut dk, &mut dv);
+    let inputs = attention::BackwardInputs { q: &q, k: &k, v: &v, out: &out_heads, lse: &lse, dout: &dout_heads };
+    attention::backward(&context.layout.segments, shape(context), inputs, &mut dq, &mut dk, &mut dv);
     drop((out_heads, dout_heads, q, k, v, lse));
     let (mut dk_all, mut dv_all) = (arena.take(n * kv_width), arena.take(n * kv_width));
     attention::fold(&dk, shape(context), &mut dk_all);
@@ -289,27 +301,27 @@ pub(super) fn backward(
     drop((dk, dv));
     let mut dqkv = arena.take(n * stride);
     let tables = tables(context, layer);
-    leaf::heads_in(&dv_all, stride, q_width + kv_width, c.head_dim, None, &mut dqkv);
+    leaf::merge_heads(&dv_all, stride, q_width + kv_width, c.head_dim, None, &mut dqkv);
     if let (Some(q_norm), Some(k_norm), Some((raw_q, raw_k))) = (&layer.q_norm, &layer.k_norm, &raw) {
         for (d, raw, norm, first) in [(&dq, raw_q, q_norm, 0), (&dk_all, raw_k, k_norm, q_width)] {
             let width = norm.weight.stored().elem_count();
             let mut back = arena.take(d.len());
-            turn_back(d, n, (width, c.head_dim), tables, &mut back);
+            rotate_back(d, n, (width, c.head_dim), tables, &mut back);
             let mut draw = arena.zeros(d.len());
-            norm_back(norm, raw, &back, &mut draw, sums)?;
-            leaf::heads_in(&draw, stride, first, width, None, &mut dqkv);
+            norm_back(norm, raw, &back, &mut draw, grads)?;
+            leaf::merge_heads(&draw, stride, first, width, None, &mut dqkv);
         }
     } else {
-        leaf::heads_in(&dq, stride, 0, c.head_dim, tables, &mut dqkv);
-        leaf::heads_in(&dk_all, stride, q_width, c.head_dim, tables, &mut dqkv);
+        leaf::merge_heads(&dq, stride, 0, c.head_dim, tables, &mut dqkv);
+        leaf::merge_heads(&dk_all, stride, q_width, c.head_dim, tables, &mut dqkv);
     }
     drop((dq, dk_all, dv_all));
-    let h = Input::new(context, layer.attention_norm.as_ref(), &x)?;
+    let h = BlockInput::new(context, layer.attention_norm.as_ref(), &x)?;
     let parts = [(&layer.q, low_q, 0), (&layer.k, low_k, q_width), (&layer.v, low_v, q_width + kv_width)];
     for (i, (module, low, first)) in parts.iter().enumerate() {
-        let onto = if i == 0 { Onto::Fresh } else { Onto::Sum };
+        let write = if i == 0 { WriteMode::Overwrite } else { WriteMode::Add };
         let at = Columns { stride, first: *first };
-        linear::backward(context, module, (&h, low.as_ref()), (&dqkv, at), (&mut dh, onto), sums)?;
+        linear::backward(context, module, (&h, low.as_ref()), (&dqkv, at), (&mut dh, write), grads)?;
     }
-    input_back(layer.attention_norm.as_ref(), &x, &dh, upstream, sums)
+    input_back(layer.attention_norm.as_ref(), &x, &dh, upstream, grads)
 }

@@ -1,12 +1,12 @@
-//! The two ends of the decoder on the fast path: token log-probs in blocks of the vocabulary, and the scalar head.
+//! Token log-probs on the CPU, in blocks of the vocabulary, and the scalar head; forward and backward.
 //!
-//! All scored tokens meet a block of the vocabulary at a time: what is known of a row is summed up over the blocks, so that
-//! logits exist for one block only and each part of the head's weight is read once. With p the softmax of the logits
-//! `z = cold · W·h`, `dlogp/dh = cold · (W[y] − Σ_v p_v W_v)`: this `u` is made where the logits are at hand and kept instead of
-//! them, and the way back is `g · u`. Where the head is trained or the entropy has a gradient the logits are recomputed.
+//! Logits are computed for all scored tokens and one block of the vocabulary at a time, with an online softmax per token. So
+//! logits exist for one block only and the head's weight is read once. With p the softmax of the logits
+//! `z = inv_temp · W·h`, `dlogp/dh = inv_temp · (W[y] − Σ_v p_v W_v)`: the forward saves this `u` instead
+//! of the logits, and the backward is `g · u`. If the head is trained or the entropy has a gradient, the logits are recomputed.
 
 use super::context::Context;
-use super::gradients::Sums;
+use super::gradients::CpuGradients;
 use super::layer::{norm, norm_back};
 use super::values::values;
 use crate::model::error::Error;
@@ -15,17 +15,17 @@ use crate::nn::decoder::Decoder;
 use crate::nn::memory::VOCAB_BLOCK;
 use rayon::prelude::*;
 use tiebreak_kernels::arena::{Arena, Buffer};
-use tiebreak_kernels::logits::{Diverging, Telling, Told, diverge, tell, tell_back};
-use tiebreak_kernels::product::{Onto, View, product};
+use tiebreak_kernels::logits::{LogitStats, OnlineKl, OnlineSoftmax, accumulate, accumulate_kl, logits_backward};
+use tiebreak_kernels::product::{View, WriteMode, product};
 
-/// What the way back needs of the scored tokens.
-pub(super) struct Kept {
+/// What the forward saves of the scored tokens.
+pub(super) struct CpuSavedLogprobs {
     /// `u` of each, (n, H), unless the head is trained.
     u: Option<Buffer>,
-    told: Vec<Told>,
+    stats: Vec<LogitStats>,
 }
 
-/// The normed states at these places, (n, H).
+/// The hidden states after the final norm at positions `at`, (n, H).
 pub(super) fn states(context: &Context<'_>, last: &[f32], at: &[usize]) -> Result<Buffer, Error> {
     let hidden = context.decoder.config().hidden;
     let mut x = context.arena.take(at.len() * hidden);
@@ -35,8 +35,8 @@ pub(super) fn states(context: &Context<'_>, last: &[f32], at: &[usize]) -> Resul
     norm(context, context.decoder.last_norm(), &x)
 }
 
-/// KL(base ‖ policy) and the policy's log-prob of each target, from final states (n, H): the base's under its own `weight`
-/// (V, H), and the policy's `now`.
+/// KL(base ‖ policy) and the policy's log-prob of each target, from hidden states after the final norm (n, H): `base` with its
+/// own head `weight` (V, H), and the policy's `now`.
 pub(super) fn divergence(
     arena: &Arena,
     decoder: &Decoder,
@@ -46,8 +46,8 @@ pub(super) fn divergence(
 ) -> Result<(Vec<f64>, Vec<f64>), Error> {
     let (hidden, vocab, n) = (decoder.config().hidden, decoder.config().vocab, targets.len());
     let own = values(decoder.head_weight().stored())?;
-    let mut rows: Vec<(Diverging, Telling)> =
-        targets.iter().map(|y| (Diverging::default(), Telling::new(*y as usize))).collect();
+    let mut rows: Vec<(OnlineKl, OnlineSoftmax)> =
+        targets.iter().map(|y| (OnlineKl::default(), OnlineSoftmax::new(*y as usize))).collect();
     let (mut q, mut p) = (arena.take(VOCAB_BLOCK.min(vocab) * n), arena.take(VOCAB_BLOCK.min(vocab) * n));
     for first in (0..vocab).step_by(VOCAB_BLOCK) {
         let width = VOCAB_BLOCK.min(vocab - first);
@@ -55,19 +55,23 @@ pub(super) fn divergence(
         let size = (n, width, hidden);
         let (q, p) = (&mut q[..n * width], &mut p[..n * width]);
         let before = View::columns(&weight[here.clone()], hidden);
-        product(q, width, Onto::Fresh, View::rows(base, hidden), before, size, 1.0);
-        product(p, width, Onto::Fresh, View::rows(now, hidden), View::columns(&own[here], hidden), size, 1.0);
+        product(q, width, WriteMode::Overwrite, View::rows(base, hidden), before, size, 1.0);
+        product(p, width, WriteMode::Overwrite, View::rows(now, hidden), View::columns(&own[here], hidden), size, 1.0);
         let both = q.par_chunks(width).zip(p.par_chunks_mut(width));
-        both.zip(&mut rows).for_each(|((q, p), (diverging, telling))| {
-            diverge(diverging, q, p);
-            tell(telling, p, 1.0);
+        both.zip(&mut rows).for_each(|((q, p), (kl, softmax))| {
+            accumulate_kl(kl, q, p);
+            accumulate(softmax, p, 1.0);
         });
     }
-    Ok(rows.iter().map(|(diverging, telling)| (diverging.from(&telling.told()), telling.told().logp)).unzip())
+    Ok(rows.iter().map(|(kl, softmax)| (kl.from(&softmax.stats()), softmax.stats().logp)).unzip())
 }
 
-/// What is said about every scored token and valued position; with `train` also what the way back needs.
-pub(super) fn forward(context: &Context<'_>, last: &[f32], train: bool) -> Result<(TokenScores, Kept), Error> {
+/// The scores of every scored token and valued position; with `train` also what the backward needs.
+pub(super) fn forward(
+    context: &Context<'_>,
+    last: &[f32],
+    train: bool,
+) -> Result<(TokenScores, CpuSavedLogprobs), Error> {
     let Context { decoder, layout, arena, .. } = *context;
     let (hidden, vocab) = (decoder.config().hidden, decoder.config().vocab);
     let head = values(decoder.head_weight().stored())?;
@@ -75,9 +79,9 @@ pub(super) fn forward(context: &Context<'_>, last: &[f32], train: bool) -> Resul
     let n = layout.from.len();
     let kept = train && decoder.trained_head().is_none();
     let mut u = kept.then(|| arena.take(n * hidden));
-    let mut told: Vec<Telling> = layout.target.iter().map(|y| Telling::new(*y as usize)).collect();
+    let mut stats: Vec<OnlineSoftmax> = layout.target.iter().map(|y| OnlineSoftmax::new(*y as usize)).collect();
     let mut logits = arena.take(VOCAB_BLOCK.min(vocab) * n);
-    let cold = layout.cold as f32;
+    let inv_temp = layout.inv_temp as f32;
     for first in (0..vocab).step_by(VOCAB_BLOCK) {
         let width = VOCAB_BLOCK.min(vocab - first);
         let weight = &head[first * hidden..(first + width) * hidden];
@@ -85,44 +89,44 @@ pub(super) fn forward(context: &Context<'_>, last: &[f32], train: bool) -> Resul
         product(
             z,
             width,
-            Onto::Fresh,
+            WriteMode::Overwrite,
             View::rows(&state, hidden),
             View::columns(weight, hidden),
             (n, width, hidden),
             1.0,
         );
-        let rows = z.par_chunks_mut(width).zip(&mut told);
+        let rows = z.par_chunks_mut(width).zip(&mut stats);
         match &mut u {
-            None => rows.for_each(|(z, told)| {
-                tell(told, z, cold);
+            None => rows.for_each(|(z, stats)| {
+                accumulate(stats, z, inv_temp);
             }),
             Some(u) => {
-                rows.zip(u.par_chunks_mut(hidden)).for_each(|((z, told), u)| {
-                    let factor = tell(told, z, cold);
+                rows.zip(u.par_chunks_mut(hidden)).for_each(|((z, stats), u)| {
+                    let factor = accumulate(stats, z, inv_temp);
                     if first > 0 && factor != 1.0 {
                         for u in u.iter_mut() {
                             *u *= factor;
                         }
                     }
                 });
-                let onto = if first == 0 { Onto::Fresh } else { Onto::Sum };
-                product(u, hidden, onto, View::rows(z, width), View::rows(weight, hidden), (n, hidden, width), 1.0);
+                let write = if first == 0 { WriteMode::Overwrite } else { WriteMode::Add };
+                product(u, hidden, write, View::rows(z, width), View::rows(weight, hidden), (n, hidden, width), 1.0);
             }
         }
     }
     if let Some(u) = &mut u {
-        for ((u, told), y) in u.chunks_exact_mut(hidden).zip(&told).zip(&layout.target) {
+        for ((u, stats), y) in u.chunks_exact_mut(hidden).zip(&stats).zip(&layout.target) {
             let w = &head[*y as usize * hidden..(*y as usize + 1) * hidden];
-            let inverse = told.inverse();
-            u.iter_mut().zip(w).for_each(|(u, w)| *u = cold * (w - *u * inverse));
+            let inverse = stats.inverse_sum();
+            u.iter_mut().zip(w).for_each(|(u, w)| *u = inv_temp * (w - *u * inverse));
         }
     }
-    let told: Vec<Told> = told.iter().map(Telling::told).collect();
+    let stats: Vec<LogitStats> = stats.iter().map(OnlineSoftmax::stats).collect();
     drop(logits);
     let mut value = Vec::new();
     if !layout.valued.is_empty() {
         let Some(score) = decoder.score() else {
-            return Err(Error::Asked("values were asked of a model without a scalar head".into()));
+            return Err(Error::Asked("the model has no scalar head, so it has no values".into()));
         };
         let score = values(score.as_tensor())?;
         let state = states(context, last, &layout.valued)?;
@@ -130,7 +134,7 @@ pub(super) fn forward(context: &Context<'_>, last: &[f32], train: bool) -> Resul
         value.extend(state.chunks_exact(hidden).map(dot));
     }
     let mut rows = Vec::new();
-    let (mut each, mut value) = (told.iter(), value.into_iter());
+    let (mut each, mut value) = (stats.iter(), value.into_iter());
     for (scored, valued) in layout.counts() {
         let mut row = RowScores::default();
         for t in each.by_ref().take(scored) {
@@ -143,16 +147,16 @@ pub(super) fn forward(context: &Context<'_>, last: &[f32], train: bool) -> Resul
         row.value.extend(value.by_ref().take(valued));
         rows.push(row);
     }
-    Ok((TokenScores { rows }, Kept { u, told }))
+    Ok((TokenScores { rows }, CpuSavedLogprobs { u, stats }))
 }
 
-/// dL/d(the last layer's output), (tokens, H); adds the heads' and the final norm's parts to `sums`.
+/// dL/d(the last layer's output), (tokens, H); adds the gradients of both heads and the final norm to `grads`.
 pub(super) fn backward(
     context: &Context<'_>,
     last: &[f32],
-    Kept { u, told }: Kept,
+    CpuSavedLogprobs { u, stats }: CpuSavedLogprobs,
     g: &[RowGradient],
-    sums: &mut Sums,
+    grads: &mut CpuGradients,
 ) -> Result<Buffer, Error> {
     let Context { decoder, layout, arena, .. } = *context;
     let hidden = decoder.config().hidden;
@@ -162,7 +166,7 @@ pub(super) fn backward(
     let logp: Vec<f64> = g.iter().flat_map(|row| row.logp.iter().copied()).collect();
     let entropy = padded(g, &scored, |row| &row.entropy);
     let value = padded(g, &valued, |row| &row.value);
-    // dL/d(normed state) of every token, summed where a place is scored for several rows.
+    // dL/d(state after the final norm) of every token, summed where a shared position is scored for several rows.
     let mut dstate = arena.zeros(layout.tokens() * hidden);
     match u.filter(|_| entropy.iter().all(|e| *e == 0.0)) {
         Some(u) => {
@@ -171,7 +175,7 @@ pub(super) fn backward(
                 to.iter_mut().zip(u).for_each(|(d, u)| *d += *g as f32 * u);
             }
         }
-        None => through_logits(context, last, (&told, &logp, &entropy), &mut dstate, sums)?,
+        None => backward_through_logits(context, last, (&stats, &logp, &entropy), &mut dstate, grads)?,
     }
     if let Some(score) = decoder.score().filter(|_| value.iter().any(|x| *x != 0.0)) {
         let weight = values(score.as_tensor())?;
@@ -180,29 +184,29 @@ pub(super) fn backward(
             to.iter_mut().zip(weight.iter()).for_each(|(d, w)| *d += *g as f32 * w);
         }
         let state = states(context, last, &layout.valued)?;
-        if let Some(sum) = sums.of(score) {
+        if let Some(sum) = grads.of(score) {
             for (state, g) in state.chunks_exact(hidden).zip(&value) {
                 sum.iter_mut().zip(state).for_each(|(s, x)| *s += *g as f32 * x);
             }
         }
     }
     let mut dx = arena.zeros(dstate.len());
-    norm_back(decoder.last_norm(), last, &dstate, &mut dx, sums)?;
+    norm_back(decoder.last_norm(), last, &dstate, &mut dx, grads)?;
     Ok(dx)
 }
 
-/// dL/d(normed states) by way of dL/dlogits, which a trained head needs too.
-fn through_logits(
+/// dL/d(states after the final norm) from dL/dlogits, which a trained head needs too.
+fn backward_through_logits(
     context: &Context<'_>,
     last: &[f32],
-    (told, logp, entropy): (&[Told], &[f64], &[f64]),
+    (stats, logp, entropy): (&[LogitStats], &[f64], &[f64]),
     dstate: &mut [f32],
-    sums: &mut Sums,
+    grads: &mut CpuGradients,
 ) -> Result<(), Error> {
     let Context { decoder, layout, arena, .. } = *context;
     let (hidden, vocab) = (decoder.config().hidden, decoder.config().vocab);
     let head = values(decoder.head_weight().stored())?;
-    // Tokens whose gradients are all 0 stay out.
+    // Tokens whose gradients are all 0 are skipped.
     let wanted: Vec<usize> = (0..layout.from.len()).filter(|i| logp[*i] != 0.0 || entropy[*i] != 0.0).collect();
     if wanted.is_empty() {
         return Ok(());
@@ -212,30 +216,30 @@ fn through_logits(
     let n = wanted.len();
     let mut logits = arena.take(VOCAB_BLOCK.min(vocab) * n);
     let mut part = arena.zeros(n * hidden);
-    let cold = layout.cold as f32;
+    let inv_temp = layout.inv_temp as f32;
     let states = View::rows(&state, hidden);
     for first in (0..vocab).step_by(VOCAB_BLOCK) {
         let width = VOCAB_BLOCK.min(vocab - first);
         let here = first * hidden..(first + width) * hidden;
         let weight = &head[here.clone()];
         let z = &mut logits[..n * width];
-        product(z, width, Onto::Fresh, states, View::columns(weight, hidden), (n, width, hidden), 1.0);
+        product(z, width, WriteMode::Overwrite, states, View::columns(weight, hidden), (n, width, hidden), 1.0);
         z.par_chunks_mut(width).zip(&wanted).for_each(|(z, i)| {
             let (g, e) = (logp[*i] as f32, entropy[*i] as f32);
-            tell_back(z, first, layout.target[*i] as usize, &told[*i], cold, g, e);
+            logits_backward(z, first, layout.target[*i] as usize, &stats[*i], inv_temp, g, e);
         });
         product(
             &mut part,
             hidden,
-            Onto::Sum,
+            WriteMode::Add,
             View::rows(z, width),
             View::rows(weight, hidden),
             (n, hidden, width),
             1.0,
         );
-        if let Some(sum) = decoder.trained_head().and_then(|var| sums.of(var)) {
+        if let Some(sum) = decoder.trained_head().and_then(|var| grads.of(var)) {
             let back = View::rows(z, width).transposed();
-            product(&mut sum[here], hidden, Onto::Sum, back, states, (width, hidden, n), 1.0);
+            product(&mut sum[here], hidden, WriteMode::Add, back, states, (width, hidden, n), 1.0);
         }
     }
     for (at, d) in from.iter().zip(part.chunks_exact(hidden)) {

@@ -32,14 +32,14 @@ fn dropout_masks_are_the_references() {
 }
 
 #[test]
-fn what_is_made_again_is_the_same_to_the_bit() {
+fn recomputed_activations_are_equal_to_the_bit() {
     let toy = Toy::new(31);
     let batch = toy.batch(31);
     let g = gradients(&batch, false);
     let run = |room: Option<usize>| {
         let mut policy = Policy::new(toy.decoder(DType::F32, &lora(false, 0.1))).unwrap();
         if let Some(bytes) = room {
-            policy.backend().limit_kept(bytes);
+            policy.backend().limit_activations(bytes);
         }
         let (_, tape) = policy.score_train(&batch).unwrap();
         policy.backward(tape, &g).unwrap();
@@ -53,7 +53,7 @@ fn what_is_made_again_is_the_same_to_the_bit() {
 }
 
 #[test]
-fn a_common_beginning_goes_through_once() {
+fn a_shared_prefix_is_computed_once() {
     let toy = Toy::new(3);
     let decoder = toy.decoder(DType::F32, &Tune::None);
     let row = |tail: &[u32]| Row::new([&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], tail].concat(), vec![10]);

@@ -1,10 +1,10 @@
-//! A tensor's numbers where they lie in the processor's memory.
+//! Borrows the f32 slice of a CPU tensor without a copy.
 
 use crate::model::error::Error;
 use candle_core::{Storage, Tensor};
 use std::ops::Deref;
 
-/// A tensor's numbers where they lie.
+/// The borrowed slice of a tensor.
 pub(crate) struct Values<G> {
     storage: G,
     first: usize,
@@ -22,11 +22,11 @@ impl<G: Deref<Target = Storage>> Deref for Values<G> {
     }
 }
 
-/// The numbers of an f32 tensor in the processor's memory, where they lie.
+/// The slice of a contiguous f32 tensor on the CPU.
 pub(crate) fn values(tensor: &Tensor) -> Result<Values<impl Deref<Target = Storage> + '_>, Error> {
     let (storage, layout) = tensor.storage_and_layout();
     let Some((first, end)) = layout.contiguous_offsets() else {
-        return Err(Error::Asked("a weight does not lie in one piece; this is an error of the program".into()));
+        return Err(Error::Asked("a weight is not contiguous; this is a bug".into()));
     };
     Ok(Values { storage, first, len: end - first })
 }

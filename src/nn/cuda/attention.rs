@@ -1,17 +1,17 @@
-//! Causal attention of segments that may share a prefix, composed of candle's operations, in blocks of queries: no
-//! (tokens × tokens) matrix exists.
+//! Causal attention of segments that may share a prefix, with candle's operations, in blocks of queries: no
+//! (tokens × tokens) matrix is created.
 //!
-//! Every query sees the prefix of its segment, its own segment up to itself, and nothing else. Query head h reads key head
+//! Every query attends to the prefix of its segment and its own segment up to itself. Query head h reads key head
 //! `h / (heads / kv_heads)`: the queries that share a key head are stacked, so that keys are never copied per query head. The
-//! backward makes each block's weights again from the kept log-sums (Dao 2023): with `P = exp(S − lse)` and
-//! `D = rowsum(dO ⊙ O)`, `dV = Pᵀ·dO`, `dS = P ⊙ (dO·Vᵀ − D)`, `dQ = dS·K`, `dK = dSᵀ·Q`, each times the scale where due.
+//! backward recomputes each block's weights from the saved log-sum-exp (Dao 2023): with `P = exp(S − lse)` and
+//! `D = rowsum(dO ⊙ O)`, `dV = Pᵀ·dO`, `dS = P ⊙ (dO·Vᵀ − D)`, `dQ = dS·K`, `dK = dSᵀ·Q`, with the scale where needed.
 
 use super::layout::Part;
-use super::leaf::Shape;
+use super::leaf::HeadShape;
 use crate::model::error::Error;
 use candle_core::{D, DType, Device, Tensor};
 use std::ops::Range;
-use tiebreak_kernels::attention::Segment;
+use tiebreak_kernels::attention::AttentionSegment;
 
 /// Queries of a block.
 const BLOCK: usize = 256;
@@ -25,14 +25,14 @@ struct Block {
     own: Range<usize>,
 }
 
-fn blocks(segment: &Segment) -> impl Iterator<Item = Block> + '_ {
+fn blocks(segment: &AttentionSegment) -> impl Iterator<Item = Block> + '_ {
     segment.own.clone().step_by(BLOCK).map(|first| {
         let last = (first + BLOCK).min(segment.own.end);
         Block { queries: first..last, prefix: segment.prefix.clone(), own: segment.own.start..last }
     })
 }
 
-/// Heads of tokens in one piece, (heads, tokens, width) in f32, from columns of rows.
+/// Contiguous heads, (heads, tokens, width) in f32, from columns of token rows.
 fn heads(x: &Tensor, rows: &Range<usize>, first: usize, heads: usize, width: usize) -> Result<Tensor, Error> {
     let x = x.narrow(0, rows.start, rows.len())?.narrow(1, first, heads * width)?.contiguous()?;
     Ok(x.reshape((rows.len(), heads, width))?.transpose(0, 1)?.contiguous()?.to_dtype(DType::F32)?)
@@ -45,8 +45,8 @@ fn flat(x: &Tensor) -> Result<Tensor, Error> {
 }
 
 impl Block {
-    /// Keys or values of the block, (kv_heads, seen, width), from the first column of theirs.
-    fn seen(&self, qkv: &Tensor, first: usize, shape: Shape) -> Result<Tensor, Error> {
+    /// Keys or values that the block attends to, (kv_heads, seen, width); `first` is their first column.
+    fn seen(&self, qkv: &Tensor, first: usize, shape: HeadShape) -> Result<Tensor, Error> {
         let own = heads(qkv, &self.own, first, shape.kv_heads, shape.width)?;
         if self.prefix.is_empty() {
             return Ok(own);
@@ -55,11 +55,11 @@ impl Block {
     }
 
     /// Query heads of the block that share a key head, stacked: (kv_heads, group·queries, width) from (tokens, …).
-    fn asking(&self, x: &Tensor, shape: Shape) -> Result<Tensor, Error> {
+    fn asking(&self, x: &Tensor, shape: HeadShape) -> Result<Tensor, Error> {
         Ok(heads(x, &self.queries, 0, shape.heads, shape.width)?.reshape((shape.kv_heads, (), shape.width))?)
     }
 
-    /// 0 where a query sees a key, −∞ where not: (queries, seen).
+    /// 0 where a query attends to a key, −∞ where not: (queries, seen).
     fn mask(&self, device: &Device) -> Result<Tensor, Error> {
         let (rows, columns) = (self.queries.len(), self.prefix.len() + self.own.len());
         let last = |row: usize| self.prefix.len() + self.queries.start + row - self.own.start;
@@ -68,8 +68,8 @@ impl Block {
         Ok(Tensor::from_vec(all, (rows, columns), device)?)
     }
 
-    /// `scale · Q·Kᵀ` with the mask on it, (kv_heads, group·queries, seen).
-    fn scores(&self, q: &Tensor, k: &Tensor, shape: Shape) -> Result<Tensor, Error> {
+    /// `scale · Q·Kᵀ` with the mask added, (kv_heads, group·queries, seen).
+    fn scores(&self, q: &Tensor, k: &Tensor, shape: HeadShape) -> Result<Tensor, Error> {
         let scores = (q.matmul(&k.t()?)? * scale(shape))?;
         let (kv, stacked, columns) = scores.dims3()?;
         let apart = scores.reshape((kv, stacked / self.queries.len(), self.queries.len(), columns))?;
@@ -82,12 +82,12 @@ fn row_sum(x: &Tensor) -> Result<Tensor, Error> {
     Ok(x.sum_keepdim(D::Minus1)?)
 }
 
-fn scale(shape: Shape) -> f64 {
+fn scale(shape: HeadShape) -> f64 {
     1.0 / (shape.width as f64).sqrt()
 }
 
-/// As [`super::leaf::Leaves::attend`].
-pub(super) fn forward(qkv: &Tensor, part: &Part, shape: Shape) -> Result<(Tensor, Tensor), Error> {
+/// As [`super::leaf::LeafOps::attend`].
+pub(super) fn forward(qkv: &Tensor, part: &Part, shape: HeadShape) -> Result<(Tensor, Tensor), Error> {
     let (mut out, mut lse) = (Vec::new(), Vec::new());
     for block in part.segments.iter().flat_map(blocks) {
         let q = block.asking(qkv, shape)?;
@@ -113,14 +113,14 @@ fn add(sum: &Tensor, more: &Tensor, at: &Range<usize>) -> Result<(), Error> {
     Ok(sum.slice_set(&new, 1, at.start)?)
 }
 
-/// As [`super::leaf::Leaves::attend_back`].
+/// As [`super::leaf::LeafOps::attend_back`].
 pub(super) fn backward(
     qkv: &Tensor,
     out: &Tensor,
     lse: &Tensor,
     dout: &Tensor,
     part: &Part,
-    shape: Shape,
+    shape: HeadShape,
 ) -> Result<Tensor, Error> {
     let zeros = || Tensor::zeros((shape.kv_heads, part.tokens(), shape.width), DType::F32, qkv.device());
     let (dk_all, dv_all, mut dq) = (zeros()?, zeros()?, Vec::new());

@@ -1,26 +1,26 @@
-//! The innermost operations composed of candle's, on any device.
+//! The leaf operations, composed of candle's operations, on any device.
 
 use super::attention;
-use super::leaf::{Asked, Leaves, Own, Shape, Told};
+use super::leaf::{AdapterPart, DeviceLogitStats, HeadShape, LeafOps, LogitGradInput};
 use crate::model::error::Error;
 use crate::model::layer::Activation;
 use candle_core::{D, DType, Tensor};
 
-/// Every operation composed of candle's.
-pub(super) const COMPOSED: Leaves = Leaves {
+/// Every leaf operation, composed of candle's operations.
+pub(super) const COMPOSED: LeafOps = LeafOps {
     norm,
     norm_back,
-    turn,
+    rotate,
     attend: attention::forward,
     attend_back: attention::backward,
     gated,
     gated_back,
-    plus,
-    tell,
-    tell_back,
-    wide,
-    onto,
-    join,
+    add_f32,
+    logit_stats,
+    logits_backward,
+    product_f32,
+    add_product,
+    stack_adapters,
 };
 
 fn f32(x: &Tensor) -> Result<Tensor, Error> {
@@ -56,7 +56,7 @@ fn norm_back(
     Ok((dx, dgamma))
 }
 
-fn turn(qkv: &Tensor, cos: &Tensor, sin: &Tensor, shape: Shape, back: bool) -> Result<Tensor, Error> {
+fn rotate(qkv: &Tensor, cos: &Tensor, sin: &Tensor, shape: HeadShape, back: bool) -> Result<Tensor, Error> {
     let (n, half) = cos.dims2()?;
     let turned = shape.queries() + shape.keys();
     let x = f32(&qkv.narrow(1, 0, turned)?)?.reshape((n, shape.heads + shape.kv_heads, shape.width))?;
@@ -91,7 +91,7 @@ fn gated_back(gate_up: &Tensor, d: &Tensor, activation: Activation) -> Result<Te
     Ok(Tensor::cat(&[dgate, dup], 1)?.to_dtype(gate_up.dtype())?)
 }
 
-/// The activation of x in f32, and its slope.
+/// The activation of x in f32, and its derivative.
 fn curve(x: &Tensor, activation: Activation) -> Result<(Tensor, Tensor), Error> {
     Ok(match activation {
         Activation::Silu => {
@@ -125,44 +125,44 @@ fn curve(x: &Tensor, activation: Activation) -> Result<(Tensor, Tensor), Error> 
     })
 }
 
-/// The logits with their largest taken off, their exponentials and the sum of these.
-fn raised(logits: &Tensor, cold: f64) -> Result<(Tensor, Tensor, Tensor), Error> {
-    let z = if cold == 1.0 { logits.clone() } else { (logits * cold)? };
+/// The logits minus their maximum, their exponentials and the sum of these.
+fn shifted_exp(logits: &Tensor, inv_temp: f64) -> Result<(Tensor, Tensor, Tensor), Error> {
+    let z = if inv_temp == 1.0 { logits.clone() } else { (logits * inv_temp)? };
     let shifted = z.broadcast_sub(&z.max_keepdim(D::Minus1)?)?;
     let e = shifted.exp()?;
     let sum = row_sum(&e)?;
     Ok((shifted, e, sum))
 }
 
-fn tell(logits: &Tensor, target: &Tensor, cold: f64, to: DType) -> Result<Told, Error> {
+fn logit_stats(logits: &Tensor, target: &Tensor, inv_temp: f64, to: DType) -> Result<DeviceLogitStats, Error> {
     let n = target.elem_count();
-    let (shifted, e, sum) = raised(logits, cold)?;
+    let (shifted, e, sum) = shifted_exp(logits, inv_temp)?;
     let log_sum = sum.log()?;
     let logp = (shifted.gather(&target.reshape((n, 1))?, 1)? - &log_sum)?;
-    // H = log Σe − Σ e·z / Σe, both with the largest taken off.
+    // H = log Σe − Σ e·z / Σe, both with the maximum subtracted.
     let entropy = (&log_sum - (row_sum(&(&e * &shifted)?)? / &sum)?)?;
-    // NaN where the log-prob is: the likeliest is known of numbers only.
+    // NaN where the log-prob is NaN, which has no argmax.
     let top1 = logits.argmax(D::Minus1)?.eq(target)?.to_dtype(DType::F32)?.reshape((n, 1))?;
     let top1 = (top1 + (&logp * 0.0)?)?;
-    let mean = (logits.mean_keepdim(D::Minus1)? * cold)?;
+    let mean = (logits.mean_keepdim(D::Minus1)? * inv_temp)?;
     let collision = (row_sum(&e.sqr()?)?.log()? - (log_sum * 2.0)?)?;
-    let said = Tensor::cat(&[logp, entropy, top1, mean, collision], 1)?;
-    Ok(Told { said, p: e.broadcast_div(&sum)?.to_dtype(to)? })
+    let stats = Tensor::cat(&[logp, entropy, top1, mean, collision], 1)?;
+    Ok(DeviceLogitStats { stats, p: e.broadcast_div(&sum)?.to_dtype(to)? })
 }
 
-/// `cold·(g·(onehot − p) − e·p ⊙ (log p + H))`.
-fn tell_back(logits: &Tensor, asked: &Asked<'_>, to: DType) -> Result<Tensor, Error> {
-    let n = asked.target.elem_count();
-    let (shifted, e, sum) = raised(logits, asked.cold)?;
+/// `inv_temp·(g·(onehot − p) − e·p ⊙ (log p + H))`.
+fn logits_backward(logits: &Tensor, input: &LogitGradInput<'_>, to: DType) -> Result<Tensor, Error> {
+    let n = input.target.elem_count();
+    let (shifted, e, sum) = shifted_exp(logits, input.inv_temp)?;
     let p = e.broadcast_div(&sum)?;
-    let mut d = p.broadcast_mul(&asked.logp.neg()?)?;
-    d = d.scatter_add(&asked.target.reshape((n, 1))?, &asked.logp.contiguous()?, 1)?;
-    if let Some(entropy) = asked.entropy {
+    let mut d = p.broadcast_mul(&input.logp.neg()?)?;
+    d = d.scatter_add(&input.target.reshape((n, 1))?, &input.logp.contiguous()?, 1)?;
+    if let Some(entropy) = input.entropy {
         let log_p = shifted.broadcast_sub(&sum.log()?)?;
         let h = row_sum(&(&p * &log_p)?)?;
         d = (d - (p * log_p.broadcast_sub(&h)?)?.broadcast_mul(entropy)?)?;
     }
-    Ok((d * asked.cold)?.to_dtype(to)?)
+    Ok((d * input.inv_temp)?.to_dtype(to)?)
 }
 
 /// A tensor's sum over its last dimension, which stays as 1.
@@ -170,25 +170,25 @@ fn row_sum(x: &Tensor) -> Result<Tensor, Error> {
     Ok(x.sum_keepdim(D::Minus1)?)
 }
 
-fn plus(x: &Tensor, y: &Tensor) -> Result<Tensor, Error> {
+fn add_f32(x: &Tensor, y: &Tensor) -> Result<Tensor, Error> {
     Ok((f32(x)? + f32(y)?)?)
 }
 
-fn wide(a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
+fn product_f32(a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
     f32(&a.matmul(b)?)
 }
 
-fn onto(y: Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
+fn add_product(y: Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
     Ok((y + a.matmul(b)?)?)
 }
 
-/// One below the other; the one itself where it is alone.
+/// Concatenates along the rows.
 pub(super) fn stack(parts: &[Tensor]) -> Result<Tensor, Error> {
     if let [one] = parts { Ok(one.clone()) } else { Ok(Tensor::cat(parts, 0)?) }
 }
 
-fn join(parts: &[Own<'_>], to: DType) -> Result<(Tensor, Tensor), Error> {
-    let rank = |part: &Own<'_>| part.adapter.map_or(Ok(0), |(a, ..)| a.dim(0));
+fn stack_adapters(parts: &[AdapterPart<'_>], to: DType) -> Result<(Tensor, Tensor), Error> {
+    let rank = |part: &AdapterPart<'_>| part.adapter.map_or(Ok(0), |(a, ..)| a.dim(0));
     let total: usize = parts.iter().map(rank).sum::<candle_core::Result<usize>>()?;
     let (mut a, mut b, mut first) = (Vec::new(), Vec::new(), 0);
     for part in parts {

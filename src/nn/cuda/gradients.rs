@@ -1,4 +1,4 @@
-//! Sums of gradients in f32, in the pieces in which they are made: modules that read one input have theirs together.
+//! Accumulates the CUDA backend's gradients in f32: modules that read one input share one tensor.
 
 use crate::model::error::Error;
 use crate::nn::contract::Gradients;
@@ -8,33 +8,33 @@ use candle_core::{Tensor, TensorId, Var};
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// What a piece belongs to.
+/// The key of an accumulated gradient tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Slot {
-    /// The embedding (V, H), and the head where it is the same.
+    /// The embedding (V, H), and a tied head.
     Embedding,
-    /// A head of its own (V, H).
+    /// An untied head (V, H).
     Head,
     /// The final norm (H).
     LastNorm,
     /// The scalar head (1, H).
     Score,
     /// A norm of a layer.
-    Norm(usize, Place),
-    /// A part of the modules that stand at a place of a layer.
-    Module(usize, Place, Kind),
+    Norm(usize, ModuleGroup),
+    /// One parameter of a layer's group of modules.
+    Module(usize, ModuleGroup, ModuleParam),
 }
 
-/// Places in a layer.
+/// Modules of a layer that read one input, and norms by the same keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Place {
+pub(super) enum ModuleGroup {
     /// Queries, keys and values; their norm.
     Qkv,
     /// The norm of queries.
     Query,
     /// The norm of keys.
     Key,
-    /// Attention's output; the norm after it.
+    /// Attention's output projection; the norm after it.
     Out,
     /// Gate and up; their norm.
     GateUp,
@@ -42,42 +42,42 @@ pub(super) enum Place {
     Down,
 }
 
-/// Parts of modules.
+/// The parameters of modules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(super) enum ModuleParam {
     /// (out, in).
     Weight,
     /// (out).
     Bias,
     /// (Σ r, in).
     A,
-    /// (out, Σ r), of which the blocks on the diagonal count; without the adapters' scale.
+    /// (out, Σ r), of which only the diagonal blocks count; without the adapters' scale.
     B,
-    /// DoRA's lengths, (out).
+    /// DoRA's magnitudes, (out).
     Magnitude,
 }
 
-/// Where a trained parameter's sum is.
-struct Within {
+/// Where a trainable's gradient is in the accumulated tensors.
+struct ParamLocation {
     slot: Slot,
     rows: Range<usize>,
-    /// Of a matrix's columns; none: all.
+    /// Columns of a matrix; none: all.
     columns: Option<Range<usize>>,
-    times: f64,
+    factor: f64,
 }
 
-/// dL/dθ so far; none until something was added.
+/// dL/dθ so far; none until the first is added.
 #[derive(Default)]
-pub(super) struct Sums {
-    within: HashMap<TensorId, Within>,
+pub(super) struct CudaGradients {
+    locations: HashMap<TensorId, ParamLocation>,
     all: HashMap<Slot, Tensor>,
 }
 
-impl Sums {
-    /// Nothing yet, for the trainables of `decoder`.
+impl CudaGradients {
+    /// No gradients yet, for the trainables of `decoder`.
     pub(super) fn new(decoder: &Decoder) -> Self {
-        let mut sums = Self::default();
-        let mut whole = |var: Option<&Var>, slot| sums.place(var, slot, None, None, 1.0);
+        let mut grads = Self::default();
+        let mut whole = |var: Option<&Var>, slot| grads.register(var, slot, None, None, 1.0);
         whole(decoder.trained_embedding(), Slot::Embedding);
         if decoder.trained_embedding().map(|v| v.as_tensor().id()) != decoder.trained_head().map(|v| v.as_tensor().id())
         {
@@ -86,53 +86,53 @@ impl Sums {
         whole(decoder.last_norm().weight.trained(), Slot::LastNorm);
         whole(decoder.score(), Slot::Score);
         for (i, layer) in decoder.layers().iter().enumerate() {
-            let mut norm = |var: Option<&Var>, place| sums.place(var, Slot::Norm(i, place), None, None, 1.0);
-            for (norm_of, place) in [
-                (&layer.attention_norm, Place::Qkv),
-                (&layer.attention_out_norm, Place::Out),
-                (&layer.mlp_norm, Place::GateUp),
-                (&layer.mlp_out_norm, Place::Down),
-                (&layer.q_norm, Place::Query),
-                (&layer.k_norm, Place::Key),
+            let mut norm = |var: Option<&Var>, group| grads.register(var, Slot::Norm(i, group), None, None, 1.0);
+            for (norm_of, group) in [
+                (&layer.attention_norm, ModuleGroup::Qkv),
+                (&layer.attention_out_norm, ModuleGroup::Out),
+                (&layer.mlp_norm, ModuleGroup::GateUp),
+                (&layer.mlp_out_norm, ModuleGroup::Down),
+                (&layer.q_norm, ModuleGroup::Query),
+                (&layer.k_norm, ModuleGroup::Key),
             ] {
-                norm(norm_of.as_ref().and_then(|n| n.weight.trained()), place);
+                norm(norm_of.as_ref().and_then(|n| n.weight.trained()), group);
             }
-            for place in [Place::Qkv, Place::Out, Place::GateUp, Place::Down] {
+            for group in [ModuleGroup::Qkv, ModuleGroup::Out, ModuleGroup::GateUp, ModuleGroup::Down] {
                 let (mut row, mut low) = (0, 0);
-                for module in at(layer, place) {
+                for module in modules_of(layer, group) {
                     let rows = row..row + module.weight.stored().dims().first().copied().unwrap_or(0);
                     row = rows.end;
-                    let slot = |kind| Slot::Module(i, place, kind);
-                    sums.place(module.weight.trained(), slot(Kind::Weight), Some(rows.clone()), None, 1.0);
+                    let slot = |kind| Slot::Module(i, group, kind);
+                    grads.register(module.weight.trained(), slot(ModuleParam::Weight), Some(rows.clone()), None, 1.0);
                     let bias = module.bias.as_ref().and_then(|b| b.trained());
-                    sums.place(bias, slot(Kind::Bias), Some(rows.clone()), None, 1.0);
+                    grads.register(bias, slot(ModuleParam::Bias), Some(rows.clone()), None, 1.0);
                     let Some(lora) = &module.lora else { continue };
                     let ranks = low..low + lora.a.dims().first().copied().unwrap_or(0);
                     low = ranks.end;
-                    sums.place(Some(&lora.a), slot(Kind::A), Some(ranks.clone()), None, 1.0);
-                    sums.place(Some(&lora.b), slot(Kind::B), Some(rows.clone()), Some(ranks), lora.scale);
-                    let lengths = lora.dora.as_ref().map(|d| &d.magnitude);
-                    sums.place(lengths, slot(Kind::Magnitude), Some(rows), None, 1.0);
+                    grads.register(Some(&lora.a), slot(ModuleParam::A), Some(ranks.clone()), None, 1.0);
+                    grads.register(Some(&lora.b), slot(ModuleParam::B), Some(rows.clone()), Some(ranks), lora.scale);
+                    let magnitude = lora.dora.as_ref().map(|d| &d.magnitude);
+                    grads.register(magnitude, slot(ModuleParam::Magnitude), Some(rows), None, 1.0);
                 }
             }
         }
-        sums
+        grads
     }
 
-    fn place(
+    fn register(
         &mut self,
         var: Option<&Var>,
         slot: Slot,
         rows: Option<Range<usize>>,
         columns: Option<Range<usize>>,
-        times: f64,
+        factor: f64,
     ) {
         let Some(var) = var else { return };
         let rows = rows.unwrap_or(0..var.dims().first().copied().unwrap_or(0));
-        self.within.insert(var.as_tensor().id(), Within { slot, rows, columns, times });
+        self.locations.insert(var.as_tensor().id(), ParamLocation { slot, rows, columns, factor });
     }
 
-    /// Adds all of them, or none where there is no memory for it.
+    /// Adds all of them, or none if memory runs out.
     pub(super) fn add_all(&mut self, more: &[(Slot, Tensor)]) -> Result<(), Error> {
         let sum = |(slot, more): &(Slot, Tensor)| {
             Ok(match self.all.get(slot) {
@@ -140,37 +140,37 @@ impl Sums {
                 Some(sum) => (sum + more)?,
             })
         };
-        let sums = more.iter().map(sum).collect::<Result<Vec<Tensor>, Error>>()?;
-        for ((slot, _), sum) in more.iter().zip(sums) {
+        let grads = more.iter().map(sum).collect::<Result<Vec<Tensor>, Error>>()?;
+        for ((slot, _), sum) in more.iter().zip(grads) {
             self.all.insert(*slot, sum);
         }
         Ok(())
     }
 
-    /// Gives the sums, one for each trainable, and starts again from none.
+    /// Returns the gradients, one for each trainable, and resets them.
     pub(super) fn take(&mut self, decoder: &Decoder) -> Result<Gradients, Error> {
         let all = std::mem::take(&mut self.all);
         let of = |(_, var): &(String, Var)| -> Result<Option<Tensor>, Error> {
-            let Some(within) = self.within.get(&var.as_tensor().id()) else { return Ok(None) };
-            let Some(sum) = all.get(&within.slot) else { return Ok(None) };
-            let mut part = sum.narrow(0, within.rows.start, within.rows.len())?;
-            if let Some(columns) = &within.columns {
+            let Some(location) = self.locations.get(&var.as_tensor().id()) else { return Ok(None) };
+            let Some(sum) = all.get(&location.slot) else { return Ok(None) };
+            let mut part = sum.narrow(0, location.rows.start, location.rows.len())?;
+            if let Some(columns) = &location.columns {
                 part = part.narrow(1, columns.start, columns.len())?;
             }
-            let part = if within.times == 1.0 { part } else { (part * within.times)? };
+            let part = if location.factor == 1.0 { part } else { (part * location.factor)? };
             Ok(Some(part.contiguous()?.reshape(var.shape())?.to_dtype(var.dtype())?))
         };
         Ok(Gradients::of(decoder.trainables().iter().map(of).collect::<Result<_, _>>()?))
     }
 }
 
-/// The modules that read one input.
-pub(super) fn at(layer: &Layer, place: Place) -> Vec<&Linear> {
-    match place {
-        Place::Qkv => vec![&layer.q, &layer.k, &layer.v],
-        Place::Query | Place::Key => Vec::new(),
-        Place::Out => vec![&layer.o],
-        Place::GateUp => vec![&layer.gate, &layer.up],
-        Place::Down => vec![&layer.down],
+/// The modules of a group.
+pub(super) fn modules_of(layer: &Layer, group: ModuleGroup) -> Vec<&Linear> {
+    match group {
+        ModuleGroup::Qkv => vec![&layer.q, &layer.k, &layer.v],
+        ModuleGroup::Query | ModuleGroup::Key => Vec::new(),
+        ModuleGroup::Out => vec![&layer.o],
+        ModuleGroup::GateUp => vec![&layer.gate, &layer.up],
+        ModuleGroup::Down => vec![&layer.down],
     }
 }

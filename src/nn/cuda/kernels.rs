@@ -1,15 +1,15 @@
-//! The innermost operations as kernels of CUDA's, and products in types that candle's do not offer.
+//! The leaf operations as CUDA kernels, and matrix products with mixed types that candle does not offer.
 //!
-//! Owns the launching: the only unsafe code of the path. [`launch`] cannot check what a kernel makes of its arguments, so it is
-//! unsafe, and every call says why its arguments fit; lengths that come from tensors are checked before. What a kernel does not know (types,
-//! widths of heads) is composed of candle's operations. The sources beside this file are compiled to PTX by the build script.
+//! Owns the launches: the backend's only unsafe code. [`launch`] cannot check how a kernel uses its arguments, so it is
+//! unsafe, and every call says why its arguments fit; lengths that come from tensors are checked before. Types and head widths
+//! without a kernel fall back to candle's operations. The build script compiles the sources in `kernels/` to PTX.
 #![allow(unsafe_code, reason = "a kernel's arguments are pointers that nobody but its author can check")]
 
 use super::attention;
-use super::blocks::{self, Side, side};
+use super::blocks::{self, MatrixLayout, matrix_layout};
 use super::composed::COMPOSED;
 use super::layout::Part;
-use super::leaf::{Asked, Leaves, Own, Shape, Told};
+use super::leaf::{AdapterPart, DeviceLogitStats, HeadShape, LeafOps, LogitGradInput};
 use crate::model::error::Error;
 use crate::model::layer::Activation;
 use crate::nn::optim::DeviceUpdate;
@@ -24,16 +24,29 @@ use candle_core::op::BackpropOp;
 use candle_core::{DType, Device, Layout, Shape as Dims, Storage, Tensor, bail};
 use half::bf16;
 
-/// Threads of a block that takes a row.
+/// Threads of a block that processes a row.
 const THREADS: usize = 256;
-/// Most blocks of an operation without rows.
+/// Most blocks of an elementwise operation.
 const BLOCKS: usize = 4096;
 
-/// The table: kernels where they are.
-pub(super) const LEAVES: Leaves =
-    Leaves { norm, norm_back, turn, attend, attend_back, gated, gated_back, tell, plus, tell_back, wide, onto, join };
+/// The leaf operations: kernels where there are some.
+pub(super) const LEAVES: LeafOps = LeafOps {
+    norm,
+    norm_back,
+    rotate,
+    attend,
+    attend_back,
+    gated,
+    gated_back,
+    logit_stats,
+    add_f32,
+    logits_backward,
+    product_f32,
+    add_product,
+    stack_adapters,
+};
 
-/// A file of kernels.
+/// A source file of kernels.
 #[derive(Debug, Clone, Copy)]
 enum Module {
     Rows,
@@ -51,15 +64,15 @@ impl Module {
 
 /// An argument of a kernel.
 enum Arg<'a> {
-    /// A tensor in one piece, read or written.
+    /// A contiguous tensor, read or written.
     Tensor(&'a Tensor),
-    /// No tensor.
+    /// A null pointer instead of a tensor.
     None,
     Count(usize),
     Real(f64),
 }
 
-/// An argument as it is passed.
+/// An argument as passed to the driver.
 enum Passed<'a> {
     F32(CudaView<'a, f32>),
     Bf16(CudaView<'a, bf16>),
@@ -70,11 +83,11 @@ enum Passed<'a> {
     Real(f32),
 }
 
-/// How a kernel is spread.
+/// A kernel's launch grid.
 struct Grid {
     blocks: (usize, usize),
     threads: usize,
-    /// Bytes of shared memory beside what the kernel itself asks for.
+    /// Bytes of dynamic shared memory.
     shared: usize,
 }
 
@@ -87,28 +100,28 @@ impl Grid {
 fn device(tensor: &Tensor) -> candle_core::Result<CudaDevice> {
     match tensor.device() {
         Device::Cuda(device) => Ok(device.clone()),
-        _ => bail!("a kernel of CUDA's was asked for elsewhere"),
+        _ => bail!("a CUDA kernel needs tensors on a CUDA device"),
     }
 }
 
 fn offsets(layout: &Layout) -> candle_core::Result<(usize, usize)> {
-    layout.contiguous_offsets().ok_or_else(|| candle_core::Error::Msg("a kernel takes tensors in one piece".into()))
+    layout.contiguous_offsets().ok_or_else(|| candle_core::Error::Msg("a kernel takes contiguous tensors".into()))
 }
 
-/// Rows of `width` numbers in a tensor.
+/// The number of rows of `width` in a tensor.
 fn rows(tensor: &Tensor, width: usize) -> candle_core::Result<usize> {
     let n = tensor.elem_count();
     if width == 0 || !n.is_multiple_of(width) {
-        bail!("{n} numbers are no rows of {width}");
+        bail!("{n} elements are not rows of {width}");
     }
     Ok(n / width)
 }
 
-/// Refuses tensors of other shapes than these.
+/// Checks the tensors' shapes.
 fn shaped(all: &[(&Tensor, &[usize])]) -> candle_core::Result<()> {
     for (tensor, shape) in all {
         if tensor.dims() != *shape {
-            bail!("a kernel was to read {shape:?} and got {:?}", tensor.dims());
+            bail!("a kernel expected the shape {shape:?} and got {:?}", tensor.dims());
         }
     }
     Ok(())
@@ -117,8 +130,8 @@ fn shaped(all: &[(&Tensor, &[usize])]) -> candle_core::Result<()> {
 /// Runs a kernel on the device of the tensors among its arguments.
 ///
 /// # Safety
-/// `args` must be what the kernel of that name declares, in its order, with the types that its name ends in, and tensors of the
-/// sizes that the numbers among them say. What the kernel writes must be a tensor that the caller made for it or owns.
+/// `args` must match the declaration of the kernel of that name, with the types that its name ends in, and tensors must have the
+/// sizes that the counts say. What the kernel writes must be a tensor that the caller made for it or owns.
 unsafe fn launch(module: Module, name: &str, grid: &Grid, args: &[Arg<'_>]) -> candle_core::Result<()> {
     let tensors = args.iter().filter_map(|a| if let Arg::Tensor(t) = a { Some(*t) } else { None });
     let held: Vec<_> = tensors.clone().map(Tensor::storage_and_layout).collect();
@@ -166,13 +179,13 @@ unsafe fn launch(module: Module, name: &str, grid: &Grid, args: &[Arg<'_>]) -> c
         block_dim: (grid.threads as u32, 1, 1),
         shared_mem_bytes: grid.shared as u32,
     };
-    // SAFETY: the caller answers for the arguments. Everything runs on one stream, so that nothing is read before it is written
+    // SAFETY: the caller guarantees the arguments. Everything runs on one stream, so nothing is read before it is written
     // or freed before it is read.
     unsafe { builder.launch(config) }.w()?;
     Ok(())
 }
 
-/// A tensor whose numbers are whatever they are: the kernel that it is made for writes every one of them.
+/// An uninitialised tensor: the kernel that it is made for writes every element.
 fn empty(shape: impl Into<Dims>, dtype: DType, device: &CudaDevice) -> candle_core::Result<Tensor> {
     let shape = shape.into();
     let n = shape.elem_count();
@@ -181,14 +194,14 @@ fn empty(shape: impl Into<Dims>, dtype: DType, device: &CudaDevice) -> candle_co
         match dtype {
             DType::F32 => CudaStorage::wrap_cuda_slice(device.alloc::<f32>(n)?, device.clone()),
             DType::BF16 => CudaStorage::wrap_cuda_slice(device.alloc::<bf16>(n)?, device.clone()),
-            other => bail!("no kernel gives {other:?}"),
+            other => bail!("no kernel writes {other:?}"),
         }
     };
     Ok(Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false))
 }
 
-/// `c = a·b + beta·c` with sums in f32; a (m, k) and b (k, n) of one type, each in one piece or seen transposed, c (m, n) in one
-/// piece of that type or f32.
+/// `c = a·b + beta·c` with f32 accumulators; a (m, k) and b (k, n) of one type, each row- or column-major, c (m, n) contiguous
+/// of that type or f32.
 fn multiply(a: &Tensor, b: &Tensor, c: &Tensor, beta: f32) -> candle_core::Result<()> {
     let ((m, k), (_, n)) = (a.dims2()?, b.dims2()?);
     let device = device(a)?;
@@ -196,10 +209,10 @@ fn multiply(a: &Tensor, b: &Tensor, c: &Tensor, beta: f32) -> candle_core::Resul
     let held = [a, b, c].map(Tensor::storage_and_layout);
     let [left, right] = [0, 1].map(|i| {
         let layout = held[i].1;
-        side(layout.dims(), layout.stride())
+        matrix_layout(layout.dims(), layout.stride())
     });
     let (Some(left), Some(right)) = (left, right) else {
-        bail!("a product of matrices that are neither in rows nor in columns")
+        bail!("a product of matrices that are neither row-major nor column-major")
     };
     let mut pointers = [0u64; 3];
     let mut kinds = [sys::cudaDataType_t::CUDA_R_32F; 3];
@@ -223,17 +236,17 @@ fn multiply(a: &Tensor, b: &Tensor, c: &Tensor, beta: f32) -> candle_core::Resul
         }
     }
     offsets(held[2].1)?;
-    let turned = |side: Side| {
-        if side.turned { sys::cublasOperation_t::CUBLAS_OP_T } else { sys::cublasOperation_t::CUBLAS_OP_N }
+    let op = |layout: MatrixLayout| {
+        if layout.transposed { sys::cublasOperation_t::CUBLAS_OP_T } else { sys::cublasOperation_t::CUBLAS_OP_N }
     };
     let alpha = 1f32;
-    // SAFETY: cuBLAS stores by columns, in which cᵀ = bᵀ·aᵀ, each as `side` says how it lies; pointers and types are those of the
-    // tensors held above, whose sizes candle has checked; one stream orders this with all that reads and writes them.
+    // SAFETY: cuBLAS is column-major, where cᵀ = bᵀ·aᵀ with the layouts from `matrix_layout`; pointers and types are those of the
+    // tensors held above, whose sizes candle has checked; one stream orders this with all other reads and writes of them.
     unsafe {
         result::gemm_ex(
             *device.cublas_handle().handle(),
-            turned(right),
-            turned(left),
+            op(right),
+            op(left),
             n as i32,
             m as i32,
             k as i32,
@@ -255,7 +268,7 @@ fn multiply(a: &Tensor, b: &Tensor, c: &Tensor, beta: f32) -> candle_core::Resul
     .w()
 }
 
-/// The letter that stands for a type in kernels' names.
+/// The letter for a type in kernels' names.
 fn letter(dtype: DType) -> Option<char> {
     match dtype {
         DType::F32 => Some('f'),
@@ -264,7 +277,7 @@ fn letter(dtype: DType) -> Option<char> {
     }
 }
 
-/// The letters of a norm's types, where there is a kernel for them.
+/// The letters of a norm's types, if there is a kernel for them.
 fn letters(x: DType, gamma: DType, y: DType) -> Option<String> {
     let name: String = [letter(x)?, letter(gamma)?, letter(y)?].iter().collect();
     ["fff", "fbb", "ffb", "bbb", "bfb", "fbf"].contains(&name.as_str()).then_some(name)
@@ -277,7 +290,7 @@ fn norm(x: &Tensor, gamma: &Tensor, eps: f64, to: DType) -> Result<Tensor, Error
     let n = rows(&x, width)?;
     let y = empty(x.shape(), to, &device(&x)?)?;
     let args = [Arg::Tensor(&x), Arg::Tensor(gamma), Arg::Tensor(&y), Arg::Count(width), Arg::Real(eps)];
-    // SAFETY: x and y are n rows of `width` numbers, gamma is one, of the types in the name.
+    // SAFETY: x and y are n rows of `width`, gamma is one, of the types in the name.
     unsafe { launch(Module::Rows, &format!("norm_{types}"), &Grid::rows(n, width), &args) }?;
     Ok(y)
 }
@@ -318,8 +331,8 @@ fn norm_back(
     Ok((dx, None))
 }
 
-fn turn(qkv: &Tensor, cos: &Tensor, sin: &Tensor, shape: Shape, back: bool) -> Result<Tensor, Error> {
-    let Some(kind) = letter(qkv.dtype()) else { return (COMPOSED.turn)(qkv, cos, sin, shape, back) };
+fn rotate(qkv: &Tensor, cos: &Tensor, sin: &Tensor, shape: HeadShape, back: bool) -> Result<Tensor, Error> {
+    let Some(kind) = letter(qkv.dtype()) else { return (COMPOSED.rotate)(qkv, cos, sin, shape, back) };
     let (n, half) = cos.dims2()?;
     let all = shape.heads + 2 * shape.kv_heads;
     let (qkv, cos, sin) = (qkv.contiguous()?, cos.contiguous()?, sin.contiguous()?);
@@ -329,7 +342,7 @@ fn turn(qkv: &Tensor, cos: &Tensor, sin: &Tensor, shape: Shape, back: bool) -> R
     let heads = [Arg::Count(shape.heads + shape.kv_heads), Arg::Count(all), Arg::Count(half), Arg::Real(side)];
     let tensors = [&qkv, &cos, &sin, &y].map(Arg::Tensor);
     let args: Vec<Arg<'_>> = tensors.into_iter().chain(heads).collect();
-    // SAFETY: qkv and y are n rows of `all` heads of 2·half numbers, the tables n rows of half.
+    // SAFETY: qkv and y are n rows of `all` heads of width 2·half, the tables n rows of half.
     unsafe { launch(Module::Rows, &format!("turn_{kind}"), &Grid::rows(n, all * half), &args) }?;
     Ok(y)
 }
@@ -360,9 +373,9 @@ fn gated_back(gate_up: &Tensor, d: &Tensor, activation: Activation) -> Result<Te
     Ok(dx)
 }
 
-fn plus(x: &Tensor, y: &Tensor) -> Result<Tensor, Error> {
+fn add_f32(x: &Tensor, y: &Tensor) -> Result<Tensor, Error> {
     let kind = letter(y.dtype()).filter(|_| x.dtype() == DType::F32);
-    let Some(kind) = kind else { return (COMPOSED.plus)(x, y) };
+    let Some(kind) = kind else { return (COMPOSED.add_f32)(x, y) };
     let (x, y) = (x.contiguous()?, y.contiguous()?);
     shaped(&[(&y, x.dims())])?;
     let sum = empty(x.shape(), DType::F32, &device(&x)?)?;
@@ -376,26 +389,26 @@ fn flat(n: usize) -> Grid {
     Grid { blocks: (n.div_ceil(THREADS).clamp(1, BLOCKS), 1), threads: THREADS, shared: 0 }
 }
 
-fn tell(logits: &Tensor, target: &Tensor, cold: f64, to: DType) -> Result<Told, Error> {
+fn logit_stats(logits: &Tensor, target: &Tensor, inv_temp: f64, to: DType) -> Result<DeviceLogitStats, Error> {
     let kind = letter(to).filter(|_| logits.dtype() == DType::F32);
-    let Some(kind) = kind else { return (COMPOSED.tell)(logits, target, cold, to) };
+    let Some(kind) = kind else { return (COMPOSED.logit_stats)(logits, target, inv_temp, to) };
     let (z, target) = (logits.contiguous()?, target.contiguous()?);
     let (n, vocab) = z.dims2()?;
     shaped(&[(&target, &[n])])?;
     let device = device(&z)?;
-    let told = Told { said: empty((n, 5), DType::F32, &device)?, p: empty((n, vocab), to, &device)? };
-    let tensors = [&z, &target, &told.said, &told.p].map(Arg::Tensor);
-    let args: Vec<Arg<'_>> = tensors.into_iter().chain([Arg::Count(vocab), Arg::Real(cold)]).collect();
+    let out = DeviceLogitStats { stats: empty((n, 5), DType::F32, &device)?, p: empty((n, vocab), to, &device)? };
+    let tensors = [&z, &target, &out.stats, &out.p].map(Arg::Tensor);
+    let args: Vec<Arg<'_>> = tensors.into_iter().chain([Arg::Count(vocab), Arg::Real(inv_temp)]).collect();
     // SAFETY: logits and p are (n, vocab), the targets n tokens of that vocabulary, `said` (n, 5).
     unsafe { launch(Module::Rows, &format!("tell_{kind}"), &Grid::rows(n, vocab), &args) }?;
-    Ok(told)
+    Ok(out)
 }
 
-fn tell_back(logits: &Tensor, asked: &Asked<'_>, to: DType) -> Result<Tensor, Error> {
+fn logits_backward(logits: &Tensor, input: &LogitGradInput<'_>, to: DType) -> Result<Tensor, Error> {
     let kind = letter(to).filter(|_| logits.dtype() == DType::F32);
-    let Some(kind) = kind else { return (COMPOSED.tell_back)(logits, asked, to) };
-    let (z, target, logp) = (logits.contiguous()?, asked.target.contiguous()?, asked.logp.contiguous()?);
-    let entropy = asked.entropy.map(Tensor::contiguous).transpose()?;
+    let Some(kind) = kind else { return (COMPOSED.logits_backward)(logits, input, to) };
+    let (z, target, logp) = (logits.contiguous()?, input.target.contiguous()?, input.logp.contiguous()?);
+    let entropy = input.entropy.map(Tensor::contiguous).transpose()?;
     let (n, vocab) = z.dims2()?;
     shaped(&[(&target, &[n]), (&logp, &[n, 1])])?;
     if let Some(entropy) = &entropy {
@@ -404,23 +417,23 @@ fn tell_back(logits: &Tensor, asked: &Asked<'_>, to: DType) -> Result<Tensor, Er
     let d = empty((n, vocab), to, &device(&z)?)?;
     let entropy = entropy.as_ref().map_or(Arg::None, Arg::Tensor);
     let [z, target, logp, d_arg] = [&z, &target, &logp, &d].map(Arg::Tensor);
-    let args = [z, target, logp, entropy, d_arg, Arg::Count(vocab), Arg::Real(asked.cold)];
+    let args = [z, target, logp, entropy, d_arg, Arg::Count(vocab), Arg::Real(input.inv_temp)];
     // SAFETY: logits and d are (n, vocab), the targets n tokens of that vocabulary, the gradients n numbers or none.
     unsafe { launch(Module::Rows, &format!("tell_back_{kind}"), &Grid::rows(n, vocab), &args) }?;
     Ok(d)
 }
 
-/// Whether attention's kernels know this.
-fn known(qkv: &Tensor, shape: Shape) -> bool {
+/// Whether attention's kernels support this.
+fn known(qkv: &Tensor, shape: HeadShape) -> bool {
     qkv.dtype() == DType::BF16 && [64, 96, 128].contains(&shape.width)
 }
 
-/// The numbers that attention's kernels end with.
-fn heads<'a>(shape: Shape) -> [Arg<'a>; 3] {
+/// The last arguments of attention's kernels.
+fn heads<'a>(shape: HeadShape) -> [Arg<'a>; 3] {
     [Arg::Count(shape.heads), Arg::Count(shape.kv_heads), Arg::Real(1.0 / (shape.width as f64).sqrt())]
 }
 
-fn attend(qkv: &Tensor, part: &Part, shape: Shape) -> Result<(Tensor, Tensor), Error> {
+fn attend(qkv: &Tensor, part: &Part, shape: HeadShape) -> Result<(Tensor, Tensor), Error> {
     if !known(qkv, shape) {
         return attention::forward(qkv, part, shape);
     }
@@ -437,7 +450,7 @@ fn attend(qkv: &Tensor, part: &Part, shape: Shape) -> Result<(Tensor, Tensor), E
     };
     let tensors = [&qkv, all, &out, &lse].map(Arg::Tensor);
     let args: Vec<Arg<'_>> = tensors.into_iter().chain(heads(shape)).collect();
-    // SAFETY: qkv, out and lse have the rows of the part, whose blocks lie within them, and the heads that the numbers say.
+    // SAFETY: qkv, out and lse have the rows of the part, whose blocks are within them, and as many heads as the counts say.
     unsafe { launch(Module::Attention, &format!("attend_{}", shape.width), &grid, &args) }?;
     Ok((out, lse))
 }
@@ -448,7 +461,7 @@ fn attend_back(
     lse: &Tensor,
     dout: &Tensor,
     part: &Part,
-    shape: Shape,
+    shape: HeadShape,
 ) -> Result<Tensor, Error> {
     if !known(qkv, shape) {
         return attention::backward(qkv, out, lse, dout, part, shape);
@@ -461,7 +474,7 @@ fn attend_back(
     let along = empty((n, shape.heads), DType::F32, &device)?;
     let dqkv = empty(qkv.shape(), DType::BF16, &device)?;
     let args = [Arg::Tensor(&out), Arg::Tensor(&dout), Arg::Tensor(&along), Arg::Count(shape.heads)];
-    // SAFETY: out and dout are n rows of heads of this width, `along` a number for each head.
+    // SAFETY: out and dout are n rows of heads of this width, `along` one element per head.
     unsafe { launch(Module::Attention, &format!("delta_{width}"), &Grid::rows(n, shape.heads), &args) }?;
     for (name, all, columns) in
         [("queries_back", &part.blocks.queries, shape.heads), ("keys_back", &part.blocks.keys, shape.kv_heads)]
@@ -470,15 +483,15 @@ fn attend_back(
             Grid { blocks: (all.dim(0)?, columns), threads: blocks::THREADS, shared: blocks::shared_back(width) };
         let tensors = [&qkv, all, &dout, &lse, &along, &dqkv].map(Arg::Tensor);
         let args: Vec<Arg<'_>> = tensors.into_iter().chain(heads(shape)).collect();
-        // SAFETY: all have the rows of the part, whose blocks lie within them, and the heads that the numbers say.
+        // SAFETY: all have the rows of the part, whose blocks are within them, and as many heads as the counts say.
         unsafe { launch(Module::Attention, &format!("{name}_{width}"), &grid, &args) }?;
     }
     Ok(dqkv)
 }
 
-/// Whether a product of these can be made here.
+/// Whether [`multiply`] supports these matrices.
 fn fits(a: &Tensor, b: &Tensor) -> bool {
-    let lies = |t: &Tensor| side(t.dims(), t.stride()).is_some();
+    let lies = |t: &Tensor| matrix_layout(t.dims(), t.stride()).is_some();
     a.dtype() == b.dtype()
         && letter(a.dtype()).is_some()
         && lies(a)
@@ -487,29 +500,29 @@ fn fits(a: &Tensor, b: &Tensor) -> bool {
         && b.elem_count() > 0
 }
 
-fn wide(a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
+fn product_f32(a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
     if !fits(a, b) {
-        return (COMPOSED.wide)(a, b);
+        return (COMPOSED.product_f32)(a, b);
     }
     let c = empty((a.dim(0)?, b.dim(1)?), DType::F32, &device(a)?)?;
     multiply(a, b, &c, 0.0)?;
     Ok(c)
 }
 
-fn onto(y: Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
+fn add_product(y: Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor, Error> {
     if !(fits(a, b) && y.dtype() == a.dtype() && y.is_contiguous()) {
-        return (COMPOSED.onto)(y, a, b);
+        return (COMPOSED.add_product)(y, a, b);
     }
     multiply(a, b, &y, 1.0)?;
     Ok(y)
 }
 
-fn join(parts: &[Own<'_>], to: DType) -> Result<(Tensor, Tensor), Error> {
+fn stack_adapters(parts: &[AdapterPart<'_>], to: DType) -> Result<(Tensor, Tensor), Error> {
     let ours = |t: &Tensor| t.device().is_cuda() && t.dtype() == DType::F32 && t.is_contiguous();
     let known = parts.iter().all(|p| p.adapter.is_none_or(|(a, b, _)| ours(a) && ours(b)));
     let first = parts.iter().find_map(|p| p.adapter);
     let (Some(kind), Some((a, ..)), true) = (letter(to), first, known && parts.len() <= 3) else {
-        return (COMPOSED.join)(parts, to);
+        return (COMPOSED.stack_adapters)(parts, to);
     };
     let (device, width) = (device(a)?, a.dim(1)?);
     let (mut args, mut ranks, mut rows) = (Vec::new(), 0, 0);
@@ -527,12 +540,12 @@ fn join(parts: &[Own<'_>], to: DType) -> Result<(Tensor, Tensor), Error> {
     }
     let (all_a, all_b) = (empty((ranks, width), to, &device)?, empty((rows, ranks), to, &device)?);
     args.extend([Arg::Tensor(&all_a), Arg::Tensor(&all_b), Arg::Count(width)]);
-    // SAFETY: A and B of each part are in one piece of f32, of the ranks and rows beside them; both results have their sums.
+    // SAFETY: A and B of each part are contiguous f32, of the ranks and rows beside them; both results have the total sizes.
     unsafe { launch(Module::Rows, &format!("join_{kind}"), &flat(ranks * (width + rows)), &args) }?;
     Ok((all_a, all_b))
 }
 
-/// Addresses of f32 tensors in one piece as kernels find them, five numbers an entry; none where one is something else.
+/// A table for kernels: four addresses of contiguous f32 tensors and a length per entry; none if a tensor is something else.
 fn entries(rows: &[[Option<&Tensor>; 4]]) -> candle_core::Result<Option<Tensor>> {
     let some = rows.iter().flatten().flatten();
     if !some.clone().all(|t| t.device().is_cuda() && t.dtype() == DType::F32 && t.is_contiguous()) {
@@ -557,12 +570,12 @@ fn entries(rows: &[[Option<&Tensor>; 4]]) -> candle_core::Result<Option<Tensor>>
     Ok(Some(Tensor::from_vec(all, (rows.len(), 5), first.device())?))
 }
 
-/// Blocks for each of several entries, the longest of which has `n` numbers.
+/// A grid for several entries, the longest of which has `n` elements.
 fn each(entries: usize, n: usize) -> Grid {
     Grid { blocks: (n.div_ceil(4 * THREADS).clamp(1, 512), entries), threads: THREADS, shared: 0 }
 }
 
-/// One update by AdamW of f32 on a CUDA device, all of them in place by one kernel; false where they are not that.
+/// AdamW updates in place by one kernel; false if some tensor is not f32 on a CUDA device.
 pub(crate) fn adamw(all: &[DeviceUpdate<'_>]) -> Result<bool, Error> {
     let Some(by) = all.first().map(|e| e.by) else { return Ok(false) };
     let rows: Vec<_> =
@@ -573,12 +586,12 @@ pub(crate) fn adamw(all: &[DeviceUpdate<'_>]) -> Result<bool, Error> {
     let numbers = [by.scale, by.beta1, by.beta2, 1.0 - by.beta1, 1.0 - by.beta2, 1.0 / by.bias2, by.eps, by.rate];
     let args: Vec<Arg<'_>> = [&table, &keep].map(Arg::Tensor).into_iter().chain(numbers.map(Arg::Real)).collect();
     let longest = all.iter().map(|e| e.var.elem_count()).max().unwrap_or(0);
-    // SAFETY: the table holds four addresses and a length for each parameter, all of one length and alive in `all`.
+    // SAFETY: the table holds four addresses and a length for each parameter; the four tensors have that length and live in `all`.
     unsafe { launch(Module::Rows, "adamw", &each(all.len(), longest), &args) }?;
     Ok(true)
 }
 
-/// Σ x² of f32 on a CUDA device, by one kernel; none where they are not that.
+/// Σ x² by one kernel; none if some tensor is not f32 on a CUDA device.
 pub(crate) fn squares(all: &[&Tensor]) -> Result<Option<f64>, Error> {
     let pieces = all.iter().map(|t| t.contiguous()).collect::<candle_core::Result<Vec<Tensor>>>()?;
     let rows: Vec<_> = pieces.iter().map(|t| [None, Some(t), None, None]).collect();
@@ -586,17 +599,16 @@ pub(crate) fn squares(all: &[&Tensor]) -> Result<Option<f64>, Error> {
     let longest = pieces.iter().map(Tensor::elem_count).max().unwrap_or(0);
     let grid = each(all.len(), longest);
     let sums = empty((grid.blocks.0, all.len()), DType::F32, &device(&table)?)?;
-    // SAFETY: the table holds an address and a length for each tensor alive in `pieces`; `sums` a number for each block.
+    // SAFETY: the table holds an address and a length for each tensor, which lives in `pieces`; `sums` has one element per block.
     unsafe { launch(Module::Rows, "squares", &grid, &[Arg::Tensor(&table), Arg::Tensor(&sums)]) }?;
     Ok(Some(sums.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).sum()))
 }
 
-/// Lets the device's pool keep what is freed: else it would be given back at every wait for the device and asked for again.
+/// Lets the device's memory pool keep freed memory: otherwise every synchronisation would return it to the driver.
 pub(crate) fn keep_memory(device: &Device) -> Result<(), Error> {
     let Device::Cuda(device) = device else { return Ok(()) };
     let mut all = u64::MAX;
-    // SAFETY: the device is the one that candle has opened, its default pool lives as long as it does, and the attribute is a
-    // number of 64 bits.
+    // SAFETY: candle has opened the device, its default pool lives as long, and the attribute is a 64-bit integer.
     unsafe {
         let pool = driver::device::get_default_mem_pool(device.cuda_stream().context().cu_device()).w()?;
         driver::mem_pool::set_attribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, (&raw mut all).cast()).w()?;

@@ -1,4 +1,4 @@
-//! One decoder layer, forward and back: attention and a gated feed-forward, each with its residual, and norms before or after
+//! One decoder layer, forward and backward: attention and a gated feed-forward, each with its residual, and norms before or after
 //! them as the model's `LayerSpec` says.
 //!
 //! ```text
@@ -6,12 +6,12 @@
 //! └────────────────────────────────────────────────────────────┘  └──────────────────────────────────────────────────┘
 //! ```
 //!
-//! The residual stream and its gradient are f32, what lies between in the type of the products.
+//! The residual stream and its gradient are f32, everything between in the type of the products.
 
-use super::gradients::{Place, Slot, at};
+use super::gradients::{ModuleGroup, Slot, modules_of};
 use super::layout::Part;
-use super::leaf::{Leaves, Shape};
-use super::linear::{Modules as Joint, Tensors};
+use super::leaf::{HeadShape, LeafOps};
+use super::linear::{FusedLinear, FusedTensors};
 use crate::model::error::Error;
 use crate::nn::decoder::{Decoder, Layer};
 use crate::nn::norm::Norm;
@@ -20,35 +20,35 @@ use candle_core::Tensor;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What is kept of a layer: its input, and where there is room the rest of what its way back needs.
-pub(super) struct Saved {
+/// What the forward saves of a layer: its input, and its activations if the memory budget allows.
+pub(super) struct CudaSavedLayer {
     pub(super) x: Tensor,
-    pub(super) rest: Option<Kept>,
-    pub(super) modules: Option<Modules>,
+    pub(super) activations: Option<CountedActivations>,
+    pub(super) modules: Option<LayerModules>,
 }
 
-/// What the way back needs beside the input.
-pub(super) struct Rest {
-    /// `[queries | keys | values]`, turned.
+/// A layer's activations that the backward reads, besides the input.
+pub(super) struct CudaActivations {
+    /// `[queries | keys | values]` after RoPE.
     qkv: Tensor,
-    /// The same before norms and turning, where there are norms.
+    /// The same before norms and RoPE, if there are norms.
     raw: Option<Tensor>,
     /// The attention's output, (tokens, heads·head_dim).
     out: Tensor,
-    /// Log-sums of the attention's weights, (tokens, heads).
+    /// Log-sum-exp of each query's attention scores, (tokens, heads).
     lse: Tensor,
-    /// What a norm after attention reads, and one after the feed-forward, (tokens, H).
+    /// Inputs of the norms after attention and after the feed-forward, (tokens, H).
     o_raw: Option<Tensor>,
     down_raw: Option<Tensor>,
     /// The residual stream after attention, (tokens, H).
     mid: Tensor,
     /// `[gate | up]`, (tokens, 2·ff).
     gate_up: Tensor,
-    /// drop(x)·Aᵀ of the modules.
+    /// drop(x)·Aᵀ of each group's adapters.
     low: [Option<Tensor>; 4],
 }
 
-impl Rest {
+impl CudaActivations {
     /// Bytes.
     pub(super) fn bytes(&self) -> usize {
         let some = [&self.qkv, &self.out, &self.lse, &self.mid, &self.gate_up];
@@ -58,82 +58,82 @@ impl Rest {
     }
 }
 
-/// What is kept, and counted as long as it is.
-pub(super) struct Kept {
-    pub(super) rest: Rest,
+/// Saved activations, whose bytes are counted until they are dropped.
+pub(super) struct CountedActivations {
+    pub(super) activations: CudaActivations,
     pub(super) bytes: usize,
     pub(super) all: Arc<AtomicUsize>,
 }
 
-impl Drop for Kept {
+impl Drop for CountedActivations {
     fn drop(&mut self) {
         self.all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-/// The numbers of a layer's modules, ready for a pass.
-pub(super) struct Modules {
+/// The tensors of a layer's modules, ready for a pass.
+pub(super) struct LayerModules {
     index: usize,
     /// Queries, keys and values; output; gate and up; down.
-    all: [Tensors; 4],
+    all: [FusedTensors; 4],
     trained: bool,
 }
 
-/// The modules' places.
-const PLACES: [Place; 4] = [Place::Qkv, Place::Out, Place::GateUp, Place::Down];
+/// The groups of modules, in order.
+const GROUPS: [ModuleGroup; 4] = [ModuleGroup::Qkv, ModuleGroup::Out, ModuleGroup::GateUp, ModuleGroup::Down];
 
-impl Modules {
+impl LayerModules {
     /// Those of layer `index`.
-    pub(super) fn new(leaves: &Leaves, decoder: &Decoder, index: usize, mode: Mode) -> Result<Self, Error> {
+    pub(super) fn new(ops: &LeafOps, decoder: &Decoder, index: usize, mode: Mode) -> Result<Self, Error> {
         let layer = &decoder.layers()[index];
-        let joined = |place| match (place, &layer.joined) {
-            (Place::Qkv, Some([qkv, _])) => Some(qkv),
-            (Place::GateUp, Some([_, gate_up])) => Some(gate_up),
+        let fused = |group| match (group, &layer.fused) {
+            (ModuleGroup::Qkv, Some([qkv, _])) => Some(qkv),
+            (ModuleGroup::GateUp, Some([_, gate_up])) => Some(gate_up),
             _ => None,
         };
-        let of = |place| Tensors::new(leaves, &at(layer, place), joined(place), mode, decoder.dtype());
-        let [qkv, out, gate_up, down] = PLACES;
+        let of = |group| FusedTensors::new(ops, &modules_of(layer, group), fused(group), mode, decoder.dtype());
+        let [qkv, out, gate_up, down] = GROUPS;
         let all = [of(qkv)?, of(out)?, of(gate_up)?, of(down)?];
         Ok(Self { index, all, trained: layer.o.weight.trained().is_some() })
     }
 
-    /// What may wait for the way back: nothing, where weights are trained and copies of them would pile up.
+    /// What may be saved for the backward: nothing if weights are trained, since copies of them would pile up.
     pub(super) fn kept(self) -> Option<Self> {
         Some(self).filter(|m| !m.trained)
     }
 
-    fn joint<'a>(&self, layer: &'a Layer, i: usize) -> Joint<'a> {
-        Joint::of(at(layer, PLACES[i]), self.all[i].clone())
+    fn fused<'a>(&self, layer: &'a Layer, i: usize) -> FusedLinear<'a> {
+        FusedLinear::of(modules_of(layer, GROUPS[i]), self.all[i].clone())
     }
 }
 
-pub(super) fn shape(decoder: &Decoder) -> Shape {
+pub(super) fn shape(decoder: &Decoder) -> HeadShape {
     let c = decoder.config();
-    Shape { heads: c.heads, kv_heads: c.kv_heads, width: c.head_dim }
+    HeadShape { heads: c.heads, kv_heads: c.kv_heads, width: c.head_dim }
 }
 
-/// x (tokens, H) in f32 to (tokens, H) in f32, and what the way back needs.
+/// x (tokens, H) in f32 to (tokens, H) in f32, and the activations for the backward.
 pub(super) fn forward(
-    leaves: &Leaves,
+    ops: &LeafOps,
     decoder: &Decoder,
-    modules: &Modules,
+    modules: &LayerModules,
     part: &Part,
     mode: Mode,
     x: &Tensor,
-) -> Result<(Tensor, Rest), Error> {
+) -> Result<(Tensor, CudaActivations), Error> {
     let layer = &decoder.layers()[modules.index];
     let (shape, dtype) = (shape(decoder), decoder.dtype());
     let activation = decoder.config().layer.activation;
-    let norm = |norm: &Norm, x: &Tensor| (leaves.norm)(x, &norm.gamma()?, norm.eps, dtype);
-    let through = |i: usize, x: &Tensor| modules.joint(layer, i).forward(leaves, part, mode, x);
+    let norm = |norm: &Norm, x: &Tensor| (ops.norm)(x, &norm.gamma()?, norm.eps, dtype);
+    let through = |i: usize, x: &Tensor| modules.fused(layer, i).forward(ops, part, mode, x);
     let input = |before: &Option<Norm>, x: &Tensor| match before {
         Some(before) => norm(before, x),
         None => Ok(x.to_dtype(dtype)?),
     };
-    // What a block adds to the residual stream, through a norm where one stands after it, and what that norm reads.
+    // The residual connection, with the norm after the block if there is one; also returns that norm's input.
     let residual = |after: &Option<Norm>, x: &Tensor, more: Tensor| match after {
-        Some(after) => Ok::<_, Error>(((leaves.plus)(x, &norm(after, &more)?)?, Some(more))),
-        None => Ok(((leaves.plus)(x, &more)?, None)),
+        Some(after) => Ok::<_, Error>(((ops.add_f32)(x, &norm(after, &more)?)?, Some(more))),
+        None => Ok(((ops.add_f32)(x, &more)?, None)),
     };
     let (plain, low_qkv) = through(0, &input(&layer.attention_norm, x)?)?;
     let (normed, raw) = match (&layer.q_norm, &layer.k_norm) {
@@ -146,101 +146,104 @@ pub(super) fn forward(
         }
         _ => (plain, None),
     };
-    let qkv = if layer.rotates { (leaves.turn)(&normed, &part.cos, &part.sin, shape, false)? } else { normed.clone() };
+    let qkv = if layer.rotates { (ops.rotate)(&normed, &part.cos, &part.sin, shape, false)? } else { normed.clone() };
     drop(normed);
-    let (out, lse) = (leaves.attend)(&qkv, part, shape)?;
+    let (out, lse) = (ops.attend)(&qkv, part, shape)?;
     let (more, low_o) = through(1, &out)?;
     let (mid, o_raw) = residual(&layer.attention_out_norm, x, more)?;
     let (gate_up, low_gate_up) = through(2, &input(&layer.mlp_norm, &mid)?)?;
-    let (more, low_down) = through(3, &(leaves.gated)(&gate_up, activation)?)?;
+    let (more, low_down) = through(3, &(ops.gated)(&gate_up, activation)?)?;
     let (y, down_raw) = residual(&layer.mlp_out_norm, &mid, more)?;
     let low = [low_qkv, low_o, low_gate_up, low_down];
-    Ok((y, Rest { qkv, raw, out, lse, o_raw, down_raw, mid, gate_up, low }))
+    Ok((y, CudaActivations { qkv, raw, out, lse, o_raw, down_raw, mid, gate_up, low }))
 }
 
-/// Heads (tokens, heads, width) as the groups that a norm is over: each head, or all of them.
+/// Heads (tokens, heads, width), reshaped to what the norm is over: each head, or all heads at once.
 fn grouped(norm: &Norm, heads: &Tensor) -> Result<Tensor, Error> {
     Ok(heads.reshape((heads.dim(0)?, (), norm.weight.stored().elem_count()))?)
 }
 
 /// dL/dx from `upstream`, dL/dy, both (tokens, H) in f32, and the trainables' gradients.
 pub(super) fn backward(
-    leaves: &Leaves,
+    ops: &LeafOps,
     decoder: &Decoder,
-    modules: &Modules,
+    modules: &LayerModules,
     part: &Part,
     mode: Mode,
-    (x, kept): (&Tensor, Option<&Kept>),
+    (x, kept): (&Tensor, Option<&CountedActivations>),
     upstream: &Tensor,
 ) -> Result<(Tensor, Vec<(Slot, Tensor)>), Error> {
     let layer = &decoder.layers()[modules.index];
     let (shape, dtype) = (shape(decoder), decoder.dtype());
     let made;
-    let rest = if let Some(kept) = kept {
-        &kept.rest
+    let activations = if let Some(kept) = kept {
+        &kept.activations
     } else {
-        made = forward(leaves, decoder, modules, part, mode, x)?.1;
+        made = forward(ops, decoder, modules, part, mode, x)?.1;
         &made
     };
     let mut grads = Vec::new();
     let activation = decoder.config().layer.activation;
     let input = |before: &Option<Norm>, x: &Tensor| match before {
-        Some(before) => (leaves.norm)(x, &before.gamma()?, before.eps, dtype),
+        Some(before) => (ops.norm)(x, &before.gamma()?, before.eps, dtype),
         None => Ok(x.to_dtype(dtype)?),
     };
     let back = |i: usize, x: &Tensor, dy: &Tensor, grads: &mut Vec<(Slot, Tensor)>| {
-        let stands = (modules.index, PLACES[i]);
-        modules.joint(layer, i).backward(leaves, part, mode, stands, (x, rest.low[i].as_ref()), dy, grads)
+        let position = (modules.index, GROUPS[i]);
+        modules.fused(layer, i).backward(ops, part, mode, position, (x, activations.low[i].as_ref()), dy, grads)
     };
-    let norm_back = |n: &Norm, place, x: &Tensor, dy: &Tensor, on: Option<&Tensor>, grads: &mut Vec<(Slot, Tensor)>| {
+    let norm_back = |n: &Norm, group, x: &Tensor, dy: &Tensor, on: Option<&Tensor>, grads: &mut Vec<(Slot, Tensor)>| {
         let trained = n.weight.trained().is_some();
-        let (dx, dgamma) = (leaves.norm_back)(x, &n.gamma()?, n.eps, dy, on, trained)?;
-        grads.extend(dgamma.map(|d| (Slot::Norm(modules.index, place), d)));
+        let (dx, dgamma) = (ops.norm_back)(x, &n.gamma()?, n.eps, dy, on, trained)?;
+        grads.extend(dgamma.map(|d| (Slot::Norm(modules.index, group), d)));
         Ok::<_, Error>(dx)
     };
-    // dL/d of what a block gave before its norm, from dL/d of the stream behind it.
+    // Backward of the residual connection: dL/d of the block's output before its norm.
     let residual_back =
-        |after: &Option<Norm>, place, raw: Option<&Tensor>, upstream: &Tensor, grads: &mut Vec<(Slot, Tensor)>| match (
+        |after: &Option<Norm>, group, raw: Option<&Tensor>, upstream: &Tensor, grads: &mut Vec<(Slot, Tensor)>| match (
             after, raw,
         ) {
-            (Some(after), Some(raw)) => Ok(norm_back(after, place, raw, upstream, None, grads)?.to_dtype(dtype)?),
+            (Some(after), Some(raw)) => Ok(norm_back(after, group, raw, upstream, None, grads)?.to_dtype(dtype)?),
             _ => Ok::<_, Error>(upstream.to_dtype(dtype)?),
         };
-    // dL/d of the stream before a block, from dL/d of what the block reads, on top of what passed it by.
+    // dL/d of the stream before a block: that of the block's input through its norm, plus `on` of the skip connection.
     let input_back =
-        |before: &Option<Norm>, place, x: &Tensor, dh: &Tensor, on: &Tensor, grads: &mut Vec<(Slot, Tensor)>| {
+        |before: &Option<Norm>, group, x: &Tensor, dh: &Tensor, on: &Tensor, grads: &mut Vec<(Slot, Tensor)>| {
             match before {
-                Some(before) => norm_back(before, place, x, dh, Some(on), grads),
-                None => (leaves.plus)(on, dh),
+                Some(before) => norm_back(before, group, x, dh, Some(on), grads),
+                None => (ops.add_f32)(on, dh),
             }
         };
-    let ddown = residual_back(&layer.mlp_out_norm, Place::Down, rest.down_raw.as_ref(), upstream, &mut grads)?;
-    let dinner = back(3, &(leaves.gated)(&rest.gate_up, activation)?, &ddown, &mut grads)?;
+    let ddown =
+        residual_back(&layer.mlp_out_norm, ModuleGroup::Down, activations.down_raw.as_ref(), upstream, &mut grads)?;
+    let dinner = back(3, &(ops.gated)(&activations.gate_up, activation)?, &ddown, &mut grads)?;
     drop(ddown);
-    let dgate_up = (leaves.gated_back)(&rest.gate_up, &dinner, activation)?;
+    let dgate_up = (ops.gated_back)(&activations.gate_up, &dinner, activation)?;
     drop(dinner);
-    let dh = back(2, &input(&layer.mlp_norm, &rest.mid)?, &dgate_up, &mut grads)?;
+    let dh = back(2, &input(&layer.mlp_norm, &activations.mid)?, &dgate_up, &mut grads)?;
     drop(dgate_up);
-    let upstream = input_back(&layer.mlp_norm, Place::GateUp, &rest.mid, &dh, upstream, &mut grads)?;
+    let upstream = input_back(&layer.mlp_norm, ModuleGroup::GateUp, &activations.mid, &dh, upstream, &mut grads)?;
     drop(dh);
-    let d_o = residual_back(&layer.attention_out_norm, Place::Out, rest.o_raw.as_ref(), &upstream, &mut grads)?;
-    let dout = back(1, &rest.out, &d_o, &mut grads)?;
+    let d_o =
+        residual_back(&layer.attention_out_norm, ModuleGroup::Out, activations.o_raw.as_ref(), &upstream, &mut grads)?;
+    let dout = back(1, &activations.out, &d_o, &mut grads)?;
     drop(d_o);
-    let dturned = (leaves.attend_back)(&rest.qkv, &rest.out, &rest.lse, &dout, part, shape)?;
+    let dturned = (ops.attend_back)(&activations.qkv, &activations.out, &activations.lse, &dout, part, shape)?;
     let mut dqkv =
-        if layer.rotates { (leaves.turn)(&dturned, &part.cos, &part.sin, shape, true)? } else { dturned.clone() };
+        if layer.rotates { (ops.rotate)(&dturned, &part.cos, &part.sin, shape, true)? } else { dturned.clone() };
     drop((dout, dturned));
-    if let (Some(q), Some(k), Some(raw)) = (&layer.q_norm, &layer.k_norm, &rest.raw) {
+    if let (Some(q), Some(k), Some(raw)) = (&layer.q_norm, &layer.k_norm, &activations.raw) {
         let [queries, keys, _] = shape.split(raw)?;
         let [dqueries, dkeys, dvalues] = shape.split(&dqkv)?;
-        let mut one = |n: &Norm, place, x: &Tensor, dy: &Tensor| {
-            let dx = norm_back(n, place, &grouped(n, x)?, &grouped(n, dy)?, None, &mut grads)?;
+        let mut one = |n: &Norm, group, x: &Tensor, dy: &Tensor| {
+            let dx = norm_back(n, group, &grouped(n, x)?, &grouped(n, dy)?, None, &mut grads)?;
             Ok::<_, Error>(dx.to_dtype(dtype)?.reshape((part.tokens(), ()))?)
         };
-        let (dqueries, dkeys) = (one(q, Place::Query, &queries, &dqueries)?, one(k, Place::Key, &keys, &dkeys)?);
+        let (dqueries, dkeys) =
+            (one(q, ModuleGroup::Query, &queries, &dqueries)?, one(k, ModuleGroup::Key, &keys, &dkeys)?);
         dqkv = Tensor::cat(&[dqueries, dkeys, dvalues.reshape((part.tokens(), ()))?], 1)?;
     }
     let dh = back(0, &input(&layer.attention_norm, x)?, &dqkv, &mut grads)?;
-    let dx = input_back(&layer.attention_norm, Place::Qkv, x, &dh, &upstream, &mut grads)?;
+    let dx = input_back(&layer.attention_norm, ModuleGroup::Qkv, x, &dh, &upstream, &mut grads)?;
     Ok((dx, grads))
 }

@@ -1,6 +1,6 @@
-//! How a batch lies in memory, on the device.
+//! A batch's layout on the device.
 //!
-//! Owns the tensors of the batch's layout, and cutting it between families of rows. Refuses to lay out anything itself.
+//! Owns the tensors of a [`BatchLayout`], and splits it between families of rows. Refuses to compute a layout itself.
 
 #[cfg(feature = "cuda")]
 use super::blocks::Blocks;
@@ -10,19 +10,19 @@ use crate::nn::decoder::Decoder;
 use crate::nn::layout::BatchLayout;
 use candle_core::{Device, Tensor};
 use std::ops::Range;
-use tiebreak_kernels::attention::Segment;
+use tiebreak_kernels::attention::AttentionSegment;
 
 /// The tokens of a batch as they go through the decoder.
 pub(super) struct DeviceLayout {
-    /// Where everything lies.
+    /// The layout on the CPU.
     pub(super) places: BatchLayout,
     /// The tokens, (tokens).
     pub(super) ids: Tensor,
-    /// The place that predicts each scored token, (n).
+    /// The packed position that predicts each scored token, (n).
     pub(super) from: Tensor,
     /// Each scored token, (n).
     pub(super) target: Tensor,
-    /// Each valued place.
+    /// The packed position of each value.
     pub(super) valued: Tensor,
     /// Tokens of each family of rows.
     pub(super) pieces: Vec<usize>,
@@ -34,23 +34,23 @@ pub(super) struct DeviceLayout {
 pub(super) struct Part {
     /// Whether it is the whole batch.
     pub(super) whole: bool,
-    /// Its places in the batch.
+    /// Its packed positions in the batch.
     pub(super) places: Range<usize>,
-    /// What sees what, by places of the part.
-    pub(super) segments: Vec<Segment>,
-    /// The segments in the blocks that attention's kernels take.
+    /// Which tokens attend to which, by positions in the part.
+    pub(super) segments: Vec<AttentionSegment>,
+    /// The segments as blocks for attention's kernels.
     #[cfg(feature = "cuda")]
     pub(super) blocks: Blocks,
     /// Cosines of each token's position, (tokens, head_dim/2), f32.
     pub(super) cos: Tensor,
     /// Sines, as the cosines.
     pub(super) sin: Tensor,
-    /// Stretches of places and the first of each in the padded batch, by which dropout masks are drawn.
+    /// Ranges of packed positions, with each one's start in the padded batch, which seeds dropout masks.
     pub(super) padded: Vec<(Range<usize>, usize)>,
 }
 
 impl DeviceLayout {
-    /// Lays out a batch; with `share` common beginnings lie in memory once.
+    /// Lays out a batch; with `share`, shared prefixes are stored once.
     ///
     /// # Errors
     /// When there is no token, or a row names one that the model or the row does not have.
@@ -81,7 +81,7 @@ impl DeviceLayout {
         })
     }
 
-    /// `count` families of rows from the one numbered `first` on.
+    /// `count` families of rows from number `first` on.
     pub(super) fn part(&self, first: usize, count: usize) -> Result<Part, Error> {
         if count == self.pieces.len() {
             return Ok(self.whole.clone());
@@ -89,9 +89,9 @@ impl DeviceLayout {
         let start: usize = self.pieces[..first].iter().sum();
         let places = start..start + self.pieces[first..first + count].iter().sum::<usize>();
         let moved = |r: &Range<usize>| r.start.saturating_sub(start)..r.end.saturating_sub(start);
-        let inside = |r: &&Segment| places.contains(&r.own.start);
-        let shifted = |s: &Segment| Segment { prefix: moved(&s.prefix), own: moved(&s.own) };
-        let segments: Vec<Segment> = self.whole.segments.iter().filter(inside).map(shifted).collect();
+        let inside = |r: &&AttentionSegment| places.contains(&r.own.start);
+        let shifted = |s: &AttentionSegment| AttentionSegment { prefix: moved(&s.prefix), own: moved(&s.own) };
+        let segments: Vec<AttentionSegment> = self.whole.segments.iter().filter(inside).map(shifted).collect();
         let padded = self.whole.padded.iter().filter(|(r, _)| places.contains(&r.start) && !r.is_empty());
         Ok(Part {
             whole: false,
@@ -112,9 +112,9 @@ impl DeviceLayout {
 }
 
 impl Part {
-    /// Segments alone, without positions.
+    /// Segments only, without RoPE tables.
     #[cfg(test)]
-    pub(super) fn of(segments: Vec<Segment>, device: &Device) -> Result<Self, Error> {
+    pub(super) fn of(segments: Vec<AttentionSegment>, device: &Device) -> Result<Self, Error> {
         let places = 0..segments.last().map_or(0, |s| s.own.end);
         let none = Tensor::zeros((places.len(), 0), candle_core::DType::F32, device)?;
         Ok(Self {

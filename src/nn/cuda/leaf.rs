@@ -1,7 +1,7 @@
-//! The innermost operations as a table: what each of them means.
+//! The table of leaf operations, with their definitions.
 //!
-//! Every one takes and gives detached tensors; sums are made in f32 whatever the type. `composed` makes them of candle's
-//! operations on any device, `kernels` runs faster ones where there are some.
+//! Each takes and returns detached tensors and accumulates in f32 whatever the type. `composed` implements them with candle's
+//! operations on any device, `kernels` with CUDA kernels.
 
 use super::layout::Part;
 use crate::model::error::Error;
@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 
 /// The heads of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(super) struct HeadShape {
     /// Query heads.
     pub(super) heads: usize,
     /// Key and value heads.
@@ -19,18 +19,18 @@ pub(super) struct Shape {
     pub(super) width: usize,
 }
 
-impl Shape {
-    /// Numbers of a token's queries.
+impl HeadShape {
+    /// Width of a token's queries.
     pub(super) fn queries(self) -> usize {
         self.heads * self.width
     }
 
-    /// Numbers of a token's keys, and of its values.
+    /// Width of a token's keys, and of its values.
     pub(super) fn keys(self) -> usize {
         self.kv_heads * self.width
     }
 
-    /// Queries, keys and values of `[queries | keys | values]` (tokens, …), each (tokens, heads, width) in one piece.
+    /// Splits `[queries | keys | values]` (tokens, …) into three contiguous tensors (tokens, heads, width).
     pub(super) fn split(self, qkv: &Tensor) -> Result<[Tensor; 3], Error> {
         let n = qkv.dim(0)?;
         let (q, k) = (self.queries(), self.keys());
@@ -41,70 +41,68 @@ impl Shape {
     }
 }
 
-/// What the logits of some positions say, and what the way back needs.
-pub(super) struct Told {
-    /// (n, 5) in f32: log-prob, entropy, 1 where the token is the likeliest, mean logit, log Σ p².
-    pub(super) said: Tensor,
+/// Statistics of logits, and the softmax for the backward.
+pub(super) struct DeviceLogitStats {
+    /// (n, 5) in f32: log-prob, entropy, 1 where the token is the argmax, mean logit, log Σ p².
+    pub(super) stats: Tensor,
     /// The softmax, (n, V), in the type of products.
     pub(super) p: Tensor,
 }
 
-/// How dL/d of what was said becomes dL/dlogits.
-pub(super) struct Asked<'a> {
+/// Inputs of the backward from a token's statistics to dL/dlogits.
+pub(super) struct LogitGradInput<'a> {
     /// The tokens, (n).
     pub(super) target: &'a Tensor,
-    /// By the log-probs, (n, 1) in f32.
+    /// dL/d of the log-probs, (n, 1) in f32.
     pub(super) logp: &'a Tensor,
-    /// By the entropies, (n, 1) in f32; none: by none.
+    /// dL/d of the entropies, (n, 1) in f32; none: all 0.
     pub(super) entropy: Option<&'a Tensor>,
     /// 1 / temperature.
-    pub(super) cold: f64,
+    pub(super) inv_temp: f64,
 }
 
-/// A module's own part among several that read one input.
-pub(super) struct Own<'a> {
+/// One module's adapter among several modules that read one input.
+pub(super) struct AdapterPart<'a> {
     /// A (r, in) and B (out, r) in f32 and the adapter's scale.
     pub(super) adapter: Option<(&'a Tensor, &'a Tensor, f64)>,
-    /// out.
+    /// The module's outputs.
     pub(super) rows: usize,
-    /// Where it is.
+    /// The device.
     pub(super) device: &'a Device,
 }
 
-/// The table.
+/// The leaf operations of a device.
 #[derive(Clone, Copy)]
-pub(super) struct Leaves {
+pub(super) struct LeafOps {
     /// RMSNorm of x (…, H) by gamma (H), in another type: `x / √(mean x² + eps) ⊙ gamma`.
     pub(super) norm: fn(&Tensor, &Tensor, f64, DType) -> Result<Tensor, Error>,
-    /// dL/dx in f32, on top of another where one is given, and dL/dgamma where it is asked for, from x, gamma, eps and dL/dy.
+    /// From x, gamma, eps and dL/dy: dL/dx in f32, added to a given tensor if any, and dL/dgamma if requested.
     pub(super) norm_back: NormBack,
-    /// Rotary positions of the queries and keys in `[queries | keys | values]`; turned back with `true`.
-    pub(super) turn: fn(&Tensor, &Tensor, &Tensor, Shape, bool) -> Result<Tensor, Error>,
-    /// Attention: (tokens, heads·width) and the log-sums of its weights (tokens, heads) in f32, from turned queries, keys and
-    /// values.
+    /// RoPE of the queries and keys in `[queries | keys | values]`; with `true` its backward.
+    pub(super) rotate: fn(&Tensor, &Tensor, &Tensor, HeadShape, bool) -> Result<Tensor, Error>,
+    /// Attention of `[queries | keys | values]` after RoPE: (tokens, heads·width) and log-sum-exp (tokens, heads) in f32.
     pub(super) attend: Attend,
-    /// dL/d of the turned queries, keys and values, from them, the output, its log-sums and dL/d of the output.
+    /// Backward of attention: dL/d`[queries | keys | values]` from these, the output, its log-sum-exp and dL/d of the output.
     pub(super) attend_back: AttendBack,
     /// `act(gate) ⊙ up` of `[gate | up]`.
     pub(super) gated: fn(&Tensor, Activation) -> Result<Tensor, Error>,
-    /// dL/d`[gate | up]` from it and dL/d of what it gave.
+    /// Backward of `gated`: dL/d`[gate | up]` from it and dL/d of the output.
     pub(super) gated_back: fn(&Tensor, &Tensor, Activation) -> Result<Tensor, Error>,
-    /// What logits (n, V) in f32 say of tokens (n), divided by the temperature, with the softmax in another type.
-    pub(super) tell: fn(&Tensor, &Tensor, f64, DType) -> Result<Told, Error>,
+    /// Statistics of logits (n, V) in f32 for tokens (n), at 1/temperature, with the softmax in another type.
+    pub(super) logit_stats: fn(&Tensor, &Tensor, f64, DType) -> Result<DeviceLogitStats, Error>,
     /// x + y in f32.
-    pub(super) plus: fn(&Tensor, &Tensor) -> Result<Tensor, Error>,
+    pub(super) add_f32: fn(&Tensor, &Tensor) -> Result<Tensor, Error>,
     /// dL/dlogits in another type.
-    pub(super) tell_back: fn(&Tensor, &Asked<'_>, DType) -> Result<Tensor, Error>,
+    pub(super) logits_backward: fn(&Tensor, &LogitGradInput<'_>, DType) -> Result<Tensor, Error>,
     /// a·b in f32.
-    pub(super) wide: fn(&Tensor, &Tensor) -> Result<Tensor, Error>,
+    pub(super) product_f32: fn(&Tensor, &Tensor) -> Result<Tensor, Error>,
     /// y + a·b.
-    pub(super) onto: fn(Tensor, &Tensor, &Tensor) -> Result<Tensor, Error>,
-    /// The adapters of several modules as one: (R, in) of every A, one below the other, and (out, R) of every scale·B on the
-    /// diagonal.
-    pub(super) join: Join,
+    pub(super) add_product: fn(Tensor, &Tensor, &Tensor) -> Result<Tensor, Error>,
+    /// The adapters of several modules as one: (R, in) of every A stacked, and (out, R) with every scale·B as a diagonal block.
+    pub(super) stack_adapters: StackAdapters,
 }
 
-type Join = fn(&[Own<'_>], DType) -> Result<(Tensor, Tensor), Error>;
-type Attend = fn(&Tensor, &Part, Shape) -> Result<(Tensor, Tensor), Error>;
-type AttendBack = fn(&Tensor, &Tensor, &Tensor, &Tensor, &Part, Shape) -> Result<Tensor, Error>;
+type StackAdapters = fn(&[AdapterPart<'_>], DType) -> Result<(Tensor, Tensor), Error>;
+type Attend = fn(&Tensor, &Part, HeadShape) -> Result<(Tensor, Tensor), Error>;
+type AttendBack = fn(&Tensor, &Tensor, &Tensor, &Tensor, &Part, HeadShape) -> Result<Tensor, Error>;
 type NormBack = fn(&Tensor, &Tensor, f64, &Tensor, Option<&Tensor>, bool) -> Result<(Tensor, Option<Tensor>), Error>;

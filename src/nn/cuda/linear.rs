@@ -1,44 +1,44 @@
-//! Linear modules that read one input, as one, with their adapters: `y = x·Wᵀ + scale·drop(x)·Aᵀ·Bᵀ (+ b)`, DoRA's lengths
-//! on it.
+//! Linear modules that read one input, fused, with their adapters: `y = x·Wᵀ + scale·drop(x)·Aᵀ·Bᵀ (+ b)`, with DoRA
+//! rescaled per output.
 //!
-//! The weights stand one below the other, so do the adapters' A; their B stand on the diagonal of one matrix. So one product
-//! gives what three modules say, and two more what their adapters add.
+//! Weights and the adapters' A are stacked; their B are diagonal blocks of one matrix. So one product
+//! computes all modules, and two more add their adapters.
 
 use super::composed::stack;
-use super::gradients::{Kind, Place, Slot};
+use super::gradients::{ModuleGroup, ModuleParam, Slot};
 use super::layout::Part;
-use super::leaf::{Leaves, Own};
+use super::leaf::{AdapterPart, LeafOps};
 use crate::model::error::Error;
 use crate::nn::linear::{Linear, Lora};
 use crate::nn::pass::Mode;
 use candle_core::{DType, Tensor};
 
-/// Modules ready for a pass.
-pub(super) struct Modules<'a> {
+/// Fused modules, ready for a pass.
+pub(super) struct FusedLinear<'a> {
     parts: Vec<&'a Linear>,
-    tensors: Tensors,
+    tensors: FusedTensors,
 }
 
-/// Their numbers in the type of the pass.
+/// The tensors of fused modules, in the type of the pass.
 #[derive(Clone)]
-pub(super) struct Tensors {
+pub(super) struct FusedTensors {
     /// (out, in).
     weight: Tensor,
     /// (out).
     bias: Option<Tensor>,
-    adapter: Option<Adapter>,
+    adapter: Option<FusedAdapter>,
 }
 
 /// The adapters of several modules as one.
 #[derive(Clone)]
-struct Adapter {
-    /// (R, in): every module's A, one below the other.
+struct FusedAdapter {
+    /// (R, in): every module's A, stacked.
     a: Tensor,
-    /// (out, R): every module's scale·B on the diagonal.
+    /// (out, R): every module's scale·B as a diagonal block.
     b: Tensor,
     /// DoRA's factors, (out) in f32; 1 for modules without one.
-    stretch: Option<Tensor>,
-    /// DoRA's factors over its lengths, (out) in f32.
+    dora_scale: Option<Tensor>,
+    /// DoRA's factors divided by its magnitudes, (out) in f32.
     inverse: Option<Tensor>,
 }
 
@@ -50,17 +50,17 @@ fn rank(linear: &Linear) -> usize {
     linear.lora.as_ref().map_or(0, |l| l.a.dims().first().copied().unwrap_or(0))
 }
 
-impl Tensors {
-    /// The numbers of `parts` in `dtype`; `joined` is what their frozen weights are views of.
+impl FusedTensors {
+    /// The tensors of `parts` in `dtype`; `fused` is the matrix that their frozen weights are views of.
     pub(super) fn new(
-        leaves: &Leaves,
+        ops: &LeafOps,
         parts: &[&Linear],
-        joined: Option<&Tensor>,
+        fused: Option<&Tensor>,
         mode: Mode,
         dtype: DType,
     ) -> Result<Self, Error> {
-        let weight = match joined {
-            Some(joined) => joined.clone(),
+        let weight = match fused {
+            Some(fused) => fused.clone(),
             None => stack(&parts.iter().map(|p| p.weight.cast(false, dtype)).collect::<Result<Vec<_>, _>>()?)?,
         };
         let bias = if parts.iter().any(|p| p.bias.is_some()) {
@@ -73,33 +73,33 @@ impl Tensors {
             None
         };
         let adapted = mode.adapter && parts.iter().any(|p| p.lora.is_some());
-        let adapter = if adapted { Some(Adapter::new(leaves, parts, dtype)?) } else { None };
+        let adapter = if adapted { Some(FusedAdapter::new(ops, parts, dtype)?) } else { None };
         Ok(Self { weight, bias, adapter })
     }
 }
 
-impl Adapter {
-    fn new(leaves: &Leaves, parts: &[&Linear], dtype: DType) -> Result<Self, Error> {
+impl FusedAdapter {
+    fn new(ops: &LeafOps, parts: &[&Linear], dtype: DType) -> Result<Self, Error> {
         let loras: Vec<&Lora> = parts.iter().filter_map(|p| p.lora.as_ref()).collect();
         let detached: Vec<Option<(Tensor, Tensor, f64)>> = parts
             .iter()
             .map(|p| p.lora.as_ref().map(|l| (l.a.as_detached_tensor(), l.b.as_detached_tensor(), l.scale)))
             .collect();
-        let own = parts.iter().zip(&detached).map(|(part, lora)| Own {
+        let own = parts.iter().zip(&detached).map(|(part, lora)| AdapterPart {
             adapter: lora.as_ref().map(|(a, b, scale)| (a, b, *scale)),
             rows: rows(part),
             device: part.weight.stored().device(),
         });
-        let all: Vec<Own<'_>> = own.collect();
-        let (a, b) = (leaves.join)(&all, dtype)?;
-        let (mut stretch, mut inverse) = (None, None);
+        let all: Vec<AdapterPart<'_>> = own.collect();
+        let (a, b) = (ops.stack_adapters)(&all, dtype)?;
+        let (mut dora_scale, mut inverse) = (None, None);
         if loras.iter().any(|l| l.dora.is_some()) {
             let (mut all, mut over) = (Vec::new(), Vec::new());
             for part in parts {
-                let lengths =
+                let magnitude =
                     part.lora.as_ref().and_then(|l| l.dora.as_ref()).map(|d| d.magnitude.as_detached_tensor());
-                // m/‖·‖ is the stretch, so 1/‖·‖ is the stretch over m.
-                let (s, i) = if let (Some(s), Some(m)) = (part.stretch()?, lengths) {
+                // dora_scale = m/‖·‖, so 1/‖·‖ = dora_scale/m.
+                let (s, i) = if let (Some(s), Some(m)) = (part.dora_scale()?, magnitude) {
                     (s.clone(), s.div(&m)?)
                 } else {
                     let ones = Tensor::ones(rows(part), DType::F32, part.weight.stored().device())?;
@@ -108,15 +108,15 @@ impl Adapter {
                 all.push(s);
                 over.push(i);
             }
-            (stretch, inverse) = (Some(stack(&all)?), Some(stack(&over)?));
+            (dora_scale, inverse) = (Some(stack(&all)?), Some(stack(&over)?));
         }
-        Ok(Self { a, b, stretch, inverse })
+        Ok(Self { a, b, dora_scale, inverse })
     }
 }
 
-impl<'a> Modules<'a> {
-    /// `parts` with their numbers.
-    pub(super) fn of(parts: Vec<&'a Linear>, tensors: Tensors) -> Self {
+impl<'a> FusedLinear<'a> {
+    /// `parts` with their tensors.
+    pub(super) fn of(parts: Vec<&'a Linear>, tensors: FusedTensors) -> Self {
         Self { parts, tensors }
     }
 
@@ -128,7 +128,7 @@ impl<'a> Modules<'a> {
             let mut mask = vec![1f32; part.tokens() * width];
             if lora.dropout > 0.0 {
                 for (places, padded) in &part.padded {
-                    lora.keep(number, padded * width, &mut mask[places.start * width..places.end * width]);
+                    lora.fill_dropout_mask(number, padded * width, &mut mask[places.start * width..places.end * width]);
                 }
             }
             Ok(Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?)
@@ -136,18 +136,18 @@ impl<'a> Modules<'a> {
         Ok(Some(self.parts.iter().filter_map(|p| p.lora.as_ref()).map(mask).collect::<Result<_, Error>>()?))
     }
 
-    /// First row of each adapted module in A, and how many.
+    /// First row and number of rows of each adapted module in A.
     fn ranks(&self) -> Vec<(usize, usize)> {
         let mut end = 0;
-        let stretch = |r: usize| {
+        let range = |r: usize| {
             end += r;
             (end - r, r)
         };
-        self.parts.iter().map(|p| rank(p)).filter(|r| *r > 0).map(stretch).collect()
+        self.parts.iter().map(|p| rank(p)).filter(|r| *r > 0).map(range).collect()
     }
 
     /// drop(x)·Aᵀ, (tokens, R).
-    fn low(&self, adapter: &Adapter, part: &Part, mode: Mode, x: &Tensor) -> Result<Tensor, Error> {
+    fn low(&self, adapter: &FusedAdapter, part: &Part, mode: Mode, x: &Tensor) -> Result<Tensor, Error> {
         let Some(masks) = self.masks(part, mode, x)? else { return Ok(x.matmul(&adapter.a.t()?)?) };
         let one = |((first, r), mask): ((usize, usize), &Tensor)| {
             Ok((x * mask)?.matmul(&adapter.a.narrow(0, first, r)?.t()?)?)
@@ -156,10 +156,10 @@ impl<'a> Modules<'a> {
         Ok(if all.len() == 1 { all[0].clone() } else { Tensor::cat(&all, 1)? })
     }
 
-    /// What they say of x (tokens, in), (tokens, out), and drop(x)·Aᵀ.
+    /// Outputs (tokens, out) for x (tokens, in), and drop(x)·Aᵀ.
     pub(super) fn forward(
         &self,
-        leaves: &Leaves,
+        ops: &LeafOps,
         part: &Part,
         mode: Mode,
         x: &Tensor,
@@ -169,9 +169,9 @@ impl<'a> Modules<'a> {
         let mut low = None;
         if let Some(adapter) = &t.adapter {
             let xa = self.low(adapter, part, mode, x)?;
-            y = (leaves.onto)(y, &xa, &adapter.b.t()?)?;
-            if let Some(stretch) = &adapter.stretch {
-                y = y.broadcast_mul(&stretch.to_dtype(y.dtype())?)?;
+            y = (ops.add_product)(y, &xa, &adapter.b.t()?)?;
+            if let Some(dora_scale) = &adapter.dora_scale {
+                y = y.broadcast_mul(&dora_scale.to_dtype(y.dtype())?)?;
             }
             low = Some(xa);
         }
@@ -181,52 +181,52 @@ impl<'a> Modules<'a> {
         Ok((y, low))
     }
 
-    /// dL/dx from dL/dy (tokens, out), and the trainables' gradients. `x` and `low` are the forward's input and what it gave.
-    #[expect(clippy::too_many_arguments, reason = "modules, where they stand, and what goes in and out")]
+    /// dL/dx from dL/dy (tokens, out), and the trainables' gradients. `x` and `low` are the forward's input and drop(x)·Aᵀ.
+    #[expect(clippy::too_many_arguments, reason = "modules, their position, inputs and outputs")]
     pub(super) fn backward(
         &self,
-        leaves: &Leaves,
+        ops: &LeafOps,
         part: &Part,
         mode: Mode,
-        (layer, place): (usize, Place),
+        (layer, group): (usize, ModuleGroup),
         (x, low): (&Tensor, Option<&Tensor>),
         dy: &Tensor,
         grads: &mut Vec<(Slot, Tensor)>,
     ) -> Result<Tensor, Error> {
         let t = &self.tensors;
-        let slot = |kind| Slot::Module(layer, place, kind);
+        let slot = |kind| Slot::Module(layer, group, kind);
         if self.parts.iter().any(|p| p.bias.as_ref().is_some_and(|b| b.trained().is_some())) {
-            grads.push((slot(Kind::Bias), dy.to_dtype(DType::F32)?.sum(0)?));
+            grads.push((slot(ModuleParam::Bias), dy.to_dtype(DType::F32)?.sum(0)?));
         }
         let adapter = t.adapter.as_ref().zip(low);
         let mut dy = dy.clone();
         if let Some((adapter, low)) = adapter
-            && let (Some(stretch), Some(inverse)) = (&adapter.stretch, &adapter.inverse)
+            && let (Some(dora_scale), Some(inverse)) = (&adapter.dora_scale, &adapter.inverse)
         {
-            // Before the lengths: recomputed, since only what came after them was kept.
-            let before = (leaves.onto)(x.matmul(&t.weight.t()?)?, low, &adapter.b.t()?)?;
+            // The output before DoRA's rescaling: recomputed, since only the rescaled output was saved.
+            let before = (ops.add_product)(x.matmul(&t.weight.t()?)?, low, &adapter.b.t()?)?;
             let through = (dy.to_dtype(DType::F32)? * before.to_dtype(DType::F32)?)?.sum(0)?;
-            grads.push((slot(Kind::Magnitude), (through * inverse)?));
-            dy = dy.broadcast_mul(&stretch.to_dtype(dy.dtype())?)?;
+            grads.push((slot(ModuleParam::Magnitude), (through * inverse)?));
+            dy = dy.broadcast_mul(&dora_scale.to_dtype(dy.dtype())?)?;
         }
         if self.parts.iter().any(|p| p.weight.trained().is_some()) {
-            grads.push((slot(Kind::Weight), (leaves.wide)(&dy.t()?, x)?));
+            grads.push((slot(ModuleParam::Weight), (ops.product_f32)(&dy.t()?, x)?));
         }
         let dx = dy.matmul(&t.weight)?;
         let Some((adapter, low)) = adapter else { return Ok(dx) };
-        grads.push((slot(Kind::B), (leaves.wide)(&dy.t()?, low)?));
+        grads.push((slot(ModuleParam::B), (ops.product_f32)(&dy.t()?, low)?));
         let dlow = dy.matmul(&adapter.b)?;
         let Some(masks) = self.masks(part, mode, x)? else {
-            grads.push((slot(Kind::A), (leaves.wide)(&dlow.t()?, x)?));
-            return (leaves.onto)(dx, &dlow, &adapter.a);
+            grads.push((slot(ModuleParam::A), (ops.product_f32)(&dlow.t()?, x)?));
+            return (ops.add_product)(dx, &dlow, &adapter.a);
         };
         let (mut dx, mut da) = (dx, Vec::new());
         for ((first, r), mask) in self.ranks().into_iter().zip(&masks) {
             let own = dlow.narrow(1, first, r)?.contiguous()?;
-            da.push((leaves.wide)(&own.t()?, &(x * mask)?)?);
+            da.push((ops.product_f32)(&own.t()?, &(x * mask)?)?);
             dx = (dx + (own.matmul(&adapter.a.narrow(0, first, r)?)? * mask)?)?;
         }
-        grads.push((slot(Kind::A), stack(&da)?));
+        grads.push((slot(ModuleParam::A), stack(&da)?));
         Ok(dx)
     }
 }

@@ -1,12 +1,12 @@
-//! The two ends of the decoder: token log-probs in chunks of logits, and the scalar head.
+//! Token log-probs in chunks of logits, and the scalar head; forward and backward.
 //!
-//! With p the softmax of the logits `z = cold · W·h`, `dlogp/dh = cold · (W[y] − Σ_v p_v W_v)`: this `u` is made where the
-//! logits are at hand and kept instead of them, and the way back is `g · u`. Where the head is trained or the entropy has a
-//! gradient the logits are recomputed.
+//! With p the softmax of the logits `z = inv_temp · W·h`, `dlogp/dh = inv_temp · (W[y] − Σ_v p_v W_v)`: the forward
+//! saves this `u` instead of the logits, and the backward is `g · u`. If the head is trained or the entropy has a
+//! gradient, the logits are recomputed.
 
-use super::gradients::{Slot, Sums};
+use super::gradients::{CudaGradients, Slot};
 use super::layout::DeviceLayout;
-use super::leaf::{Asked, Leaves};
+use super::leaf::{LeafOps, LogitGradInput};
 use crate::model::error::Error;
 use crate::nn::contract::{RowGradient, RowScores, TokenScores, padded};
 use crate::nn::decoder::Decoder;
@@ -14,61 +14,61 @@ use crate::nn::memory::logits_chunk;
 use candle_core::{DType, Tensor};
 
 /// `u` of each scored token, (n, H) in f32, unless the head is trained.
-pub(super) struct Kept(Option<Tensor>);
+pub(super) struct CudaSavedLogprobs(Option<Tensor>);
 
-/// The normed states at these places, (n, H).
-pub(super) fn states(leaves: &Leaves, decoder: &Decoder, last: &Tensor, at: &Tensor) -> Result<Tensor, Error> {
+/// The hidden states after the final norm at positions `at`, (n, H).
+pub(super) fn states(ops: &LeafOps, decoder: &Decoder, last: &Tensor, at: &Tensor) -> Result<Tensor, Error> {
     let norm = decoder.last_norm();
-    (leaves.norm)(&last.index_select(at, 0)?, &norm.gamma()?, norm.eps, decoder.dtype())
+    (ops.norm)(&last.index_select(at, 0)?, &norm.gamma()?, norm.eps, decoder.dtype())
 }
 
-/// What is said about every scored token and valued position; with `train` also what the way back needs. The only numbers that
-/// a pass reads back from the device are read here, all at once.
+/// The scores of every scored token and valued position; with `train` also what the backward needs. The pass's only
+/// read-back from the device is here.
 pub(super) fn forward(
-    leaves: &Leaves,
+    ops: &LeafOps,
     decoder: &Decoder,
     layout: &DeviceLayout,
     last: &Tensor,
     train: bool,
-) -> Result<(TokenScores, Kept), Error> {
+) -> Result<(TokenScores, CudaSavedLogprobs), Error> {
     let dtype = decoder.dtype();
     let n = layout.places.from.len();
     let kept = train && decoder.trained_head().is_none();
-    let (mut said, mut u) = (Vec::new(), Vec::new());
+    let (mut stats_parts, mut u) = (Vec::new(), Vec::new());
     if n > 0 {
         let head = decoder.head()?;
-        let state = states(leaves, decoder, last, &layout.from)?;
+        let state = states(ops, decoder, last, &layout.from)?;
         let columns = head.t()?;
         let rows = logits_chunk(decoder.config().vocab);
         for first in (0..n).step_by(rows) {
             let rows = rows.min(n - first);
             let target = layout.target.narrow(0, first, rows)?;
-            let logits = (leaves.wide)(&state.narrow(0, first, rows)?, &columns)?;
-            let told = (leaves.tell)(&logits, &target, layout.places.cold, dtype)?;
+            let logits = (ops.product_f32)(&state.narrow(0, first, rows)?, &columns)?;
+            let stats = (ops.logit_stats)(&logits, &target, layout.places.inv_temp, dtype)?;
             drop(logits);
             if kept {
                 let own = head.index_select(&target, 0)?.to_dtype(DType::F32)?;
-                u.push(((own - (leaves.wide)(&told.p, &head)?)? * layout.places.cold)?);
+                u.push(((own - (ops.product_f32)(&stats.p, &head)?)? * layout.places.inv_temp)?);
             }
-            said.push(told.said.flatten_all()?);
+            stats_parts.push(stats.stats.flatten_all()?);
         }
     }
     if !layout.places.valued.is_empty() {
         let Some(score) = decoder.score() else {
-            return Err(Error::Asked("values were asked of a model without a scalar head".into()));
+            return Err(Error::Asked("the model has no scalar head, so it has no values".into()));
         };
-        let state = states(leaves, decoder, last, &layout.valued)?.to_dtype(DType::F32)?;
+        let state = states(ops, decoder, last, &layout.valued)?.to_dtype(DType::F32)?;
         let score = score.as_detached_tensor().to_dtype(DType::F32)?;
-        said.push(state.matmul(&score.t()?)?.flatten_all()?);
+        stats_parts.push(state.matmul(&score.t()?)?.flatten_all()?);
     }
-    let all: Vec<f32> = if said.is_empty() { Vec::new() } else { Tensor::cat(&said, 0)?.to_vec1()? };
-    let (told, values) = all.split_at(n * 5);
-    let mut told = told.chunks_exact(5).map(|t| [t[0], t[1], t[2], t[3], t[4]].map(f64::from));
+    let all: Vec<f32> = if stats_parts.is_empty() { Vec::new() } else { Tensor::cat(&stats_parts, 0)?.to_vec1()? };
+    let (flat_stats, values) = all.split_at(n * 5);
+    let mut token_stats = flat_stats.chunks_exact(5).map(|t| [t[0], t[1], t[2], t[3], t[4]].map(f64::from));
     let mut values = values.iter().copied().map(f64::from);
     let mut rows = Vec::new();
     for (scored, valued) in layout.counts() {
         let mut row = RowScores::default();
-        for [logp, entropy, top1, mean, collision] in told.by_ref().take(scored) {
+        for [logp, entropy, top1, mean, collision] in token_stats.by_ref().take(scored) {
             row.logp.push(logp);
             row.entropy.push(entropy);
             row.top1.push(top1 > 0.5);
@@ -79,18 +79,18 @@ pub(super) fn forward(
         rows.push(row);
     }
     let u = if u.is_empty() { None } else { Some(Tensor::cat(&u, 0)?) };
-    Ok((TokenScores { rows }, Kept(u)))
+    Ok((TokenScores { rows }, CudaSavedLogprobs(u)))
 }
 
-/// dL/d(the last layer's output), (tokens, H); adds the heads' and the final norm's parts to the sums.
+/// dL/d(the last layer's output), (tokens, H); adds the gradients of both heads and the final norm to `grads`.
 pub(super) fn backward(
-    leaves: &Leaves,
+    ops: &LeafOps,
     decoder: &Decoder,
     layout: &DeviceLayout,
     last: &Tensor,
-    Kept(u): Kept,
+    CudaSavedLogprobs(u): CudaSavedLogprobs,
     g: &[RowGradient],
-    sums: &mut Sums,
+    grads: &mut CudaGradients,
 ) -> Result<Tensor, Error> {
     let device = decoder.device();
     let column = |x: &[f64]| -> Result<Tensor, Error> {
@@ -102,43 +102,43 @@ pub(super) fn backward(
     let logp: Vec<f64> = g.iter().flat_map(|row| row.logp.iter().copied()).collect();
     let entropy = padded(g, &scored, |row| &row.entropy);
     let value = padded(g, &valued, |row| &row.value);
-    // dL/d(normed state) of every token, summed where a place is scored for several rows.
+    // dL/d(state after the final norm) of every token, summed where a shared position is scored for several rows.
     let mut dstate = Tensor::zeros((layout.places.tokens(), decoder.config().hidden), DType::F32, device)?;
     match u.filter(|_| entropy.iter().all(|e| *e == 0.0)) {
         Some(u) => dstate = dstate.index_add(&layout.from, &u.broadcast_mul(&column(&logp)?)?, 0)?,
         None if logp.iter().chain(&entropy).all(|x| *x == 0.0) => {}
-        None => dstate = through_logits(leaves, decoder, layout, last, (&logp, &entropy), dstate, sums)?,
+        None => dstate = backward_through_logits(ops, decoder, layout, last, (&logp, &entropy), dstate, grads)?,
     }
     if let Some(score) = decoder.score().filter(|_| value.iter().any(|x| *x != 0.0)) {
         let g = column(&value)?;
         let weight = score.as_detached_tensor().to_dtype(DType::F32)?;
         dstate = dstate.index_add(&layout.valued, &g.matmul(&weight)?, 0)?;
-        let state = states(leaves, decoder, last, &layout.valued)?.to_dtype(DType::F32)?;
-        sums.add_all(&[(Slot::Score, g.t()?.matmul(&state)?)])?;
+        let state = states(ops, decoder, last, &layout.valued)?.to_dtype(DType::F32)?;
+        grads.add_all(&[(Slot::Score, g.t()?.matmul(&state)?)])?;
     }
     let norm = decoder.last_norm();
     let trained = norm.weight.trained().is_some();
-    let (dx, dgamma) = (leaves.norm_back)(last, &norm.gamma()?, norm.eps, &dstate, None, trained)?;
+    let (dx, dgamma) = (ops.norm_back)(last, &norm.gamma()?, norm.eps, &dstate, None, trained)?;
     if let Some(dgamma) = dgamma {
-        sums.add_all(&[(Slot::LastNorm, dgamma)])?;
+        grads.add_all(&[(Slot::LastNorm, dgamma)])?;
     }
     Ok(dx)
 }
 
-/// dL/d(normed states) by way of dL/dlogits, which a trained head needs too.
-fn through_logits(
-    leaves: &Leaves,
+/// dL/d(states after the final norm) from dL/dlogits, which a trained head needs too.
+fn backward_through_logits(
+    ops: &LeafOps,
     decoder: &Decoder,
     layout: &DeviceLayout,
     last: &Tensor,
     (logp, entropy): (&[f64], &[f64]),
     mut dstate: Tensor,
-    sums: &mut Sums,
+    grads: &mut CudaGradients,
 ) -> Result<Tensor, Error> {
     let (dtype, device) = (decoder.dtype(), decoder.device());
     let head = decoder.head()?;
     let columns = head.t()?;
-    let state = states(leaves, decoder, last, &layout.from)?;
+    let state = states(ops, decoder, last, &layout.from)?;
     let (n, rows) = (logp.len(), logits_chunk(decoder.config().vocab));
     let column = |x: &[f64]| -> Result<Tensor, Error> {
         let x: Vec<f32> = x.iter().map(|x| *x as f32).collect();
@@ -153,17 +153,17 @@ fn through_logits(
         }
         let state = state.narrow(0, first, rows)?;
         let (g, e) = (all_logp.narrow(0, first, rows)?, all_entropy.narrow(0, first, rows)?);
-        let asked = Asked {
+        let input = LogitGradInput {
             target: &layout.target.narrow(0, first, rows)?,
             logp: &g,
             entropy: Some(&e).filter(|_| entropy[here].iter().any(|e| *e != 0.0)),
-            cold: layout.places.cold,
+            inv_temp: layout.places.inv_temp,
         };
-        let dlogits = (leaves.tell_back)(&(leaves.wide)(&state, &columns)?, &asked, dtype)?;
-        dstate = dstate.index_add(&layout.from.narrow(0, first, rows)?, &(leaves.wide)(&dlogits, &head)?, 0)?;
+        let dlogits = (ops.logits_backward)(&(ops.product_f32)(&state, &columns)?, &input, dtype)?;
+        dstate = dstate.index_add(&layout.from.narrow(0, first, rows)?, &(ops.product_f32)(&dlogits, &head)?, 0)?;
         if decoder.trained_head().is_some() {
             let slot = if decoder.config().tied { Slot::Embedding } else { Slot::Head };
-            sums.add_all(&[(slot, (leaves.wide)(&dlogits.t()?, &state)?)])?;
+            grads.add_all(&[(slot, (ops.product_f32)(&dlogits.t()?, &state)?)])?;
         }
     }
     Ok(dstate)

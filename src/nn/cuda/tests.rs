@@ -1,4 +1,4 @@
-//! The path of accelerators, run on the CPU, against the reference path in f64.
+//! The accelerator backend, run on the CPU, against the reference in f64.
 
 mod host;
 
@@ -16,7 +16,7 @@ fn both_on(toy: &Toy, device: &Device, dtype: DType, tune: &Tune) -> (Policy, Po
     (Policy::reference(toy.decoder(DType::F64, tune)), gpu)
 }
 
-/// How near bf16 comes to these toys, whose numbers are as large as their sums.
+/// Tolerances of bf16 for these toys, whose values are as large as their sums.
 /// Measured over the models drawn: 0.02 to 0.03 of the norm of all gradients, 0.06 to 0.11 for the one whose norms and squared
 /// activations amplify rounding most.
 const BF16: Near = Near { scores: 0.1, gradient: 0.3, floor: 0.05, whole: 0.12 };
@@ -57,7 +57,7 @@ fn dropout_masks_are_the_references() {
 }
 
 #[test]
-fn in_bf16_it_is_as_near_as_bf16_can_be() {
+fn bf16_is_within_its_precision() {
     for seed in 40..46 {
         let toy = Toy::new(seed).rounded();
         for tune in [lora(false, 0.2), lora(true, 0.0), Tune::Full] {
@@ -79,14 +79,14 @@ fn the_reference_path_takes_bf16_too() {
     }
 }
 
-/// On a GPU, with its kernels: in f32 and in bf16, with heads that attention's kernels know and with others.
+/// On a GPU, with its kernels: in f32 and in bf16, with head widths that attention's kernels support and others.
 #[test]
 fn on_a_gpu_it_is_the_reference_too() {
     let Ok(device) = Device::new_cuda(0) else {
-        eprintln!("not seen here: the kernels on a GPU, which this build or this machine has not");
+        eprintln!("skipped: this build or this machine has no GPU to run the kernels on");
         return;
     };
-    // Sums have another order there, and the toys' numbers are as large as their sums.
+    // Sums have another order there, and the toys' values are as large as their sums.
     let near = Near { scores: 1e-4, gradient: 1e-3, floor: 0.01, whole: 1e-3 };
     for (seed, head_dim) in [(50, 6), (51, 64), (52, 128), (53, 96), (54, 64), (55, 128)] {
         let toy = Toy::with_heads(seed, head_dim).rounded();
@@ -111,30 +111,30 @@ fn run(toy: &Toy, tune: &Tune, batch: &Batch, before: impl Fn(&mut Policy)) -> (
 }
 
 #[test]
-fn what_is_made_again_is_the_same_to_the_bit() {
+fn recomputed_activations_are_equal_to_the_bit() {
     let toy = Toy::new(31);
     for tune in [lora(false, 0.1), Tune::Full] {
         let (_, whole) = run(&toy, &tune, &toy.batch(31), |_| {});
         assert!(whole.iter().any(|x| *x != 0.0));
         for room in [0, 40_000] {
-            assert!(whole == run(&toy, &tune, &toy.batch(31), |p| p.backend().limit_kept(room)).1);
+            assert!(whole == run(&toy, &tune, &toy.batch(31), |p| p.backend().limit_activations(room)).1);
         }
     }
 }
 
-/// What was kept is let go first, then families of rows go through a layer apart from each other; neither scores nor gradients
-/// change, nothing is counted twice, and dropout's masks are the whole batch's.
+/// Saved activations are dropped first, then families of rows go through a layer separately; neither scores nor gradients
+/// change, nothing is counted twice, and dropout masks are the whole batch's.
 #[test]
-fn when_memory_runs_out_fewer_rows_go_together_and_the_sums_stay() {
+fn when_memory_runs_out_fewer_rows_run_at_once_with_the_same_gradients() {
     let toy = Toy::new(7);
     for tune in [lora(false, 0.3), lora(true, 0.0), Tune::Full] {
         let row = |first: u32, n: u32| Row::new((first..first + n).collect(), (1..n as usize).collect());
         let batch = Batch::new(vec![row(1, 5), row(2, 6), row(3, 4), row(0, 6)]);
         let (policy, whole) = run(&toy, &tune, &batch, |_| {});
-        assert_eq!(policy.narrowed(), None);
+        assert_eq!(policy.token_limit(), None);
         for (there_is, left) in [(15, 11), (10, 5), (6, 5)] {
             let (policy, parts) = run(&toy, &tune, &batch, |p| p.backend().limit_tokens(there_is));
-            assert_eq!(policy.narrowed(), Some(left));
+            assert_eq!(policy.token_limit(), Some(left));
             let worst = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
             let most = whole.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
             assert!(whole.len() == parts.len() && worst < 1e-5 * most, "{tune:?}: {worst} of {most}");

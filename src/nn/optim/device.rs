@@ -4,22 +4,22 @@ use crate::model::error::Error;
 use candle_core::{DType, Tensor, Var};
 use tiebreak_kernels::adam::Adam;
 
-/// An update of what does not lie in the processor's memory as f32.
+/// The update of one parameter that is not f32 on the CPU.
 pub(crate) struct DeviceUpdate<'a> {
-    /// What is trained.
+    /// The trainable.
     pub(crate) var: &'a Var,
-    /// Its gradient in f32, in one piece.
+    /// Its gradient, contiguous f32.
     pub(crate) gradient: Tensor,
-    /// Its moments.
+    /// Its first moment.
     pub(crate) m: &'a mut Tensor,
-    /// The second.
+    /// Its second moment.
     pub(crate) v: &'a mut Tensor,
-    /// The numbers of the update.
+    /// The coefficients of the update.
     pub(crate) by: Adam,
 }
 
 impl DeviceUpdate<'_> {
-    /// Composed of candle's operations.
+    /// Applies the update with candle's operations.
     pub(super) fn step(&mut self) -> Result<(), Error> {
         let Self { var, gradient, m, v, by } = self;
         let g = (&*gradient * by.scale)?;

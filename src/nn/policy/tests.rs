@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{Config, LoraSpec, Tune, Weights};
-use crate::nn::reference::Padded;
+use crate::nn::reference::PaddedBatch;
 use crate::nn::{Decoder, Pass, stream, uniform};
 use candle_core::{D, DType, Device};
 use std::path::Path;
@@ -115,8 +115,8 @@ fn lora_gradients_are_the_slopes_for_every_family() {
     }
 }
 
-/// DoRA's norms are constants of the gradient, so its slopes are those with the norms held: of A and B as if the lengths grew
-/// with the norms, of the lengths as they are.
+/// DoRA's norms are constants of the gradient, so its slopes are those with the norms held fixed: for A and B as if the
+/// magnitudes grew with the norms, for the magnitudes as they are.
 #[test]
 fn dora_gradients_are_the_slopes_with_the_norms_held() {
     let mut policy = toy("qwen2", false, &dora(0.3));
@@ -127,7 +127,7 @@ fn dora_gradients_are_the_slopes_with_the_norms_held() {
     policy.backward(tape, &gradients(&g)).unwrap();
     let grads = policy.take_gradients().unwrap();
     let trainables = policy.trainables().to_vec();
-    let before = policy.decoder().stretches().unwrap();
+    let before = policy.decoder().dora_scales().unwrap();
     let eps = 1e-5;
     for (i, (name, var)) in trainables.iter().enumerate() {
         let grad: Vec<f64> = grads.get(i).expect("no gradient").flatten_all().unwrap().to_vec1().unwrap();
@@ -142,7 +142,7 @@ fn dora_gradients_are_the_slopes_with_the_norms_held() {
                 moved[j] += d;
                 var.set(&Tensor::from_vec(moved, var.shape(), &Device::Cpu).unwrap()).unwrap();
                 if i % 3 < 2 {
-                    let grown = before[module].div(&policy.decoder().stretches().unwrap()[module]).unwrap();
+                    let grown = before[module].div(&policy.decoder().dora_scales().unwrap()[module]).unwrap();
                     magnitude.set(&(&lengths * grown).unwrap()).unwrap();
                 }
                 policy.set_passes(4);
@@ -170,20 +170,20 @@ fn an_untrained_dora_is_the_base_model_and_a_cache_holds_its_factors() {
     // Token by token from a cache, the last row says what it says at once.
     let row = &batch().rows[2];
     let mut cache = policy.decoder().cache(1, row.ids.len()).unwrap();
-    let mut said = Vec::new();
+    let mut stepped = Vec::new();
     for (at, id) in row.ids.iter().enumerate().take(row.ids.len() - 1) {
         let ids = Tensor::new(&[[*id]], &Device::Cpu).unwrap();
         let logits = policy.decoder().step(&ids, &mut cache, true).unwrap().squeeze(0).unwrap();
         let logits: Vec<f64> = logits.to_vec1().unwrap();
         if row.scored.contains(&(at + 1)) {
             let sum: f64 = logits.iter().map(|x| x.exp()).sum();
-            said.push(logits[row.ids[at + 1] as usize] - sum.ln());
+            stepped.push(logits[row.ids[at + 1] as usize] - sum.ln());
         }
     }
-    for (a, b) in said.iter().zip(&with.rows[2].logp) {
+    for (a, b) in stepped.iter().zip(&with.rows[2].logp) {
         assert!((a - b).abs() < 1e-9, "{a} {b}");
     }
-    assert_eq!(said.len(), with.rows[2].logp.len());
+    assert_eq!(stepped.len(), with.rows[2].logp.len());
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn gradients_are_the_slopes_wherever_norms_stand_and_whatever_the_activation() {
 }
 
 #[test]
-fn dropout_is_drawn_again_in_the_backward() {
+fn the_backward_draws_the_same_dropout_masks() {
     against_differences(toy("llama", true, &lora(0.3)));
 }
 
@@ -209,7 +209,7 @@ fn full_gradients_are_the_slopes_with_a_tied_and_an_untied_head() {
 /// Rows go through a layer apart where they do not fit together; neither scores nor gradients change, nothing is counted
 /// twice, and dropout's masks are the whole batch's.
 #[test]
-fn when_memory_runs_out_fewer_rows_go_together_and_the_sums_stay() {
+fn when_memory_runs_out_fewer_rows_run_at_once_with_the_same_gradients() {
     for tune in [lora(0.4), dora(0.0), Tune::Full] {
         let run = |there_is: usize| {
             let mut policy = toy("llama", true, &tune);
@@ -220,7 +220,7 @@ fn when_memory_runs_out_fewer_rows_go_together_and_the_sums_stay() {
             policy.backward(tape, &gradients(&weights_of(&batch())))?;
             let grads = policy.take_gradients().unwrap();
             let flat = |g: &Tensor| g.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-            Ok::<_, Error>((scores, grads.iter().map(|g| g.map(flat)).collect::<Vec<_>>(), policy.narrowed()))
+            Ok::<_, Error>((scores, grads.iter().map(|g| g.map(flat)).collect::<Vec<_>>(), policy.token_limit()))
         };
         let (scores, grads, narrowed) = run(usize::MAX).unwrap();
         assert_eq!(narrowed, None);
@@ -253,11 +253,11 @@ fn recomputing_layers_equals_plain_backpropagation() {
 
         let pass = Pass { grad: true, ..Pass::plain(true) };
         let d = policy.decoder();
-        let (ids, scored) = Padded::pack(d, &batch).unwrap();
-        let span = d.span(0, ids.dim(1).unwrap()).unwrap();
+        let (ids, scored) = PaddedBatch::pack(d, &batch).unwrap();
+        let rope = d.rope_and_mask(0, ids.dim(1).unwrap()).unwrap();
         let mut x = d.embed(&ids, true).unwrap();
         for i in 0..d.depth() {
-            x = d.layer(i, &x, &span, &pass).unwrap();
+            x = d.layer(i, &x, &rope, &pass).unwrap();
         }
         let from = Tensor::new(scored.from.as_slice(), &Device::Cpu).unwrap();
         let flat = x.reshape(((), 12)).unwrap().index_select(&from, 0).unwrap();
@@ -297,7 +297,7 @@ fn a_fresh_adapter_changes_nothing_and_only_b_has_a_gradient() {
 }
 
 #[test]
-fn neither_padding_nor_order_nor_company_changes_a_row() {
+fn padding_order_and_other_rows_do_not_change_a_row() {
     let policy = toy("qwen3", true, &lora(0.0));
     perturb(&policy);
     let all = policy.score(&batch(), true).unwrap();
@@ -334,14 +334,14 @@ fn gradients_add_up_over_batches() {
 }
 
 #[test]
-fn what_cannot_be_scored_is_said() {
+fn rows_that_cannot_be_scored_are_errors() {
     let mut policy = toy("llama", true, &lora(0.0));
     let one = |ids: Vec<u32>, at: usize| Batch::new(vec![Row::new(ids, vec![at])]);
     assert!(policy.score(&Batch::new(Vec::new()), true).is_err());
     assert!(policy.score(&one(vec![1, 2], 0), true).is_err());
     assert!(policy.score(&one(vec![1, 2], 2), true).is_err());
-    let said = policy.score(&one(vec![1, 23], 1), true).unwrap_err().to_string();
-    assert!(said.contains("token 23") && said.contains("knows 23"), "{said}");
+    let message = policy.score(&one(vec![1, 23], 1), true).unwrap_err().to_string();
+    assert!(message.contains("token 23") && message.contains("knows 23"), "{message}");
     let (_, tape) = policy.score_train(&one(vec![1, 2], 1)).unwrap();
     assert!(policy.backward(tape, &[vec![].into()]).is_err());
 }

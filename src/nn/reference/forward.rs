@@ -1,9 +1,9 @@
-//! The decoder's forward, written from candle's operations whose backward is tested.
+//! The decoder's forward, written with candle operations whose backward is tested.
 //!
-//! Owns the oracle of every other backend, and decoding token by token with a cache. Refuses candle's fused softmax, RMSNorm and
+//! Owns the oracle for every other backend, and token-by-token decoding with a KV cache. Refuses candle's fused softmax, RMSNorm and
 //! RoPE where a gradient flows: they cut the graph without an error. Without a gradient it uses them.
 //!
-//! **Invariants.** Right padding changes no value: attention is causal, and no real token sees a later one. With the adapter
+//! **Invariants.** Right padding changes no value: attention is causal, and no real token attends to a later one. With the adapter
 //! off, the computation is the base model's, bit for bit.
 
 use crate::model::config::Config;
@@ -17,61 +17,61 @@ use crate::nn::norm::Norm;
 use crate::nn::pass::Pass;
 use candle_core::{D, Device, Tensor};
 
-/// Rotary tables and the causal mask of a span of positions.
-pub(in crate::nn) struct Span {
+/// RoPE tables and the causal mask of a range of positions.
+pub(in crate::nn) struct RopeAndMask {
     /// (T, head_dim/2).
     cos: Tensor,
     /// (T, head_dim/2).
     sin: Tensor,
-    /// (T, S): 0 where a query sees a key, −∞ where not; none for one query that sees all.
+    /// (T, S): 0 where a query attends to a key, −∞ where not; none for a single query that attends to all.
     mask: Option<Tensor>,
 }
 
-/// Keys and values of the tokens seen so far, and what of the adapters is the same for all of them.
+/// The KV cache of the tokens so far, with DoRA's factors, which do not change from token to token.
 pub struct Cache {
-    layers: Vec<Held>,
+    layers: Vec<LayerCache>,
     len: usize,
 }
 
-/// What a cache holds of a layer.
-struct Held {
+/// The cache of one layer.
+struct LayerCache {
     /// (rows, kv_heads, capacity, head_dim).
     keys: Tensor,
     /// As the keys.
     values: Tensor,
     /// DoRA's factors of the linear modules, as the adapter was when the cache was made.
-    stretches: [Option<Tensor>; LINEARS.len()],
+    dora_scales: [Option<Tensor>; LINEARS.len()],
 }
 
 impl Cache {
-    /// Tokens seen so far; the same for every row.
+    /// Cached tokens; the same for every row.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether no token was seen.
+    /// Whether nothing is cached.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Keeps these rows in this order; a row may be named more than once, and so be multiplied.
+    /// Keeps these rows in this order; a row named more than once is duplicated.
     ///
     /// # Errors
     /// When a row does not exist.
     pub fn select(&mut self, rows: &[u32]) -> Result<(), Error> {
-        for held in &mut self.layers {
-            let index = Tensor::new(rows, held.keys.device())?;
-            held.keys = held.keys.index_select(&index, 0)?;
-            held.values = held.values.index_select(&index, 0)?;
+        for layer_cache in &mut self.layers {
+            let index = Tensor::new(rows, layer_cache.keys.device())?;
+            layer_cache.keys = layer_cache.keys.index_select(&index, 0)?;
+            layer_cache.values = layer_cache.values.index_select(&index, 0)?;
         }
         Ok(())
     }
 }
 
 impl Decoder {
-    /// Token ids (B, T) to their vectors (B, T, H).
+    /// Token ids (B, T) to embeddings (B, T, H).
     pub(in crate::nn) fn embed(&self, ids: &Tensor, grad: bool) -> Result<Tensor, Error> {
         let (b, t) = ids.dims2()?;
         let rows = self.embedding().tensor(grad).index_select(&ids.flatten_all()?, 0)?.to_dtype(self.dtype())?;
@@ -81,8 +81,8 @@ impl Decoder {
     }
 
     /// One layer: (B, T, H) to (B, T, H).
-    pub(in crate::nn) fn layer(&self, i: usize, x: &Tensor, span: &Span, pass: &Pass) -> Result<Tensor, Error> {
-        self.layers()[i].forward(x, span, pass, self.config(), None)
+    pub(in crate::nn) fn layer(&self, i: usize, x: &Tensor, rope: &RopeAndMask, pass: &Pass) -> Result<Tensor, Error> {
+        self.layers()[i].forward(x, rope, pass, self.config(), None)
     }
 
     /// The final norm: (N, H) to (N, H).
@@ -90,21 +90,21 @@ impl Decoder {
         self.last_norm().forward(x, pass)
     }
 
-    /// Rotary tables and mask of `len` positions from `start` on.
-    pub(in crate::nn) fn span(&self, start: usize, len: usize) -> Result<Span, Error> {
+    /// RoPE tables and mask of `len` positions from `start` on.
+    pub(in crate::nn) fn rope_and_mask(&self, start: usize, len: usize) -> Result<RopeAndMask, Error> {
         let (cos, sin) = self.rotary(start..start + len)?;
         let seen = start + len;
         let mask = if len == 1 { None } else { Some(self.mask(len, seen, |i, j| j <= start + i)?) };
-        Ok(Span { cos, sin, mask })
+        Ok(RopeAndMask { cos, sin, mask })
     }
 
-    /// As [`Decoder::span`] for `len` positions that hold several documents, which begin at `starts`: positions begin anew
-    /// with each, and none sees another.
-    pub(in crate::nn) fn packed_span(&self, starts: &[usize], len: usize) -> Result<Span, Error> {
+    /// As [`Decoder::rope_and_mask`] for `len` positions of several documents, which begin at `starts`: positions restart
+    /// with each, and none attends to another.
+    pub(in crate::nn) fn packed_rope_and_mask(&self, starts: &[usize], len: usize) -> Result<RopeAndMask, Error> {
         let first = |i: usize| starts.iter().rev().find(|s| **s <= i).copied().unwrap_or(0);
         let (cos, sin) = self.rotary((0..len).map(|i| i - first(i)))?;
         let mask = Some(self.mask(len, len, |i, j| j <= i && j >= first(i))?);
-        Ok(Span { cos, sin, mask })
+        Ok(RopeAndMask { cos, sin, mask })
     }
 
     /// Cosines and sines, (T, head_dim/2), of these positions.
@@ -119,36 +119,37 @@ impl Decoder {
         Ok((table(f64::cos)?, table(f64::sin)?))
     }
 
-    /// (len, seen): 0 where query i sees key j, −∞ where not.
+    /// (len, seen): 0 where query i attends to key j, −∞ where not.
     fn mask(&self, len: usize, seen: usize, sees: impl Fn(usize, usize) -> bool) -> Result<Tensor, Error> {
         let value = |k: usize| if sees(k / seen, k % seen) { 0.0 } else { f32::NEG_INFINITY };
         let mask: Vec<f32> = (0..len * seen).map(value).collect();
         Ok(Tensor::from_vec(mask, (len, seen), self.device())?.to_dtype(self.dtype())?)
     }
 
-    /// An empty cache for `rows` rows of at most `capacity` tokens of the decoder as it is now: after an update, make another.
+    /// An empty cache for `rows` rows of at most `capacity` tokens, valid until the decoder's next update.
     ///
     /// # Errors
-    /// When the memory cannot be had.
+    /// When memory runs out.
     pub fn cache(&self, rows: usize, capacity: usize) -> Result<Cache, Error> {
         let shape = (rows, self.config().kv_heads, capacity, self.config().head_dim);
         let zeros = || Tensor::zeros(shape, self.dtype(), self.device());
-        let held = |layer: &Layer| Ok(Held { keys: zeros()?, values: zeros()?, stretches: layer.stretches()? });
-        let layers = self.layers().iter().map(held).collect::<Result<_, Error>>()?;
+        let layer_cache =
+            |layer: &Layer| Ok(LayerCache { keys: zeros()?, values: zeros()?, dora_scales: layer.dora_scales()? });
+        let layers = self.layers().iter().map(layer_cache).collect::<Result<_, Error>>()?;
         Ok(Cache { layers, len: 0 })
     }
 
-    /// Takes the next tokens of every row, (B, T) ids, and gives the logits (B, V) after the last. No gradient.
+    /// Runs the next tokens of every row, (B, T) ids, and returns the logits (B, V) after the last. No gradient.
     ///
     /// # Errors
-    /// When the cache has no room or another number of rows.
+    /// When the cache is full or has another number of rows.
     pub fn step(&self, ids: &Tensor, cache: &mut Cache, adapter: bool) -> Result<Tensor, Error> {
         let (_, t) = ids.dims2()?;
         let pass = Pass::plain(adapter);
-        let span = self.span(cache.len, t)?;
+        let rope = self.rope_and_mask(cache.len, t)?;
         let mut x = self.embed(ids, false)?;
-        for (layer, held) in self.layers().iter().zip(&cache.layers) {
-            x = layer.forward(&x, &span, &pass, self.config(), Some((held, cache.len)))?;
+        for (layer, layer_cache) in self.layers().iter().zip(&cache.layers) {
+            x = layer.forward(&x, &rope, &pass, self.config(), Some((layer_cache, cache.len)))?;
         }
         cache.len += t;
         let last = x.narrow(1, t - 1, 1)?.squeeze(1)?.contiguous()?;
@@ -157,23 +158,23 @@ impl Decoder {
 }
 
 impl Layer {
-    /// `cached` is what is held of this layer and how many positions of it are filled.
+    /// `cached` is this layer's cache and its number of filled positions.
     fn forward(
         &self,
         x: &Tensor,
-        span: &Span,
+        rope: &RopeAndMask,
         pass: &Pass,
         c: &Config,
-        cached: Option<(&Held, usize)>,
+        cached: Option<(&LayerCache, usize)>,
     ) -> Result<Tensor, Error> {
         let (b, t, _) = x.dims3()?;
-        let stretch = |i: usize| cached.and_then(|(held, _)| held.stretches[i].as_ref());
+        let dora_scale = |i: usize| cached.and_then(|(layer_cache, _)| layer_cache.dora_scales[i].as_ref());
         let normed = |norm: &Option<Norm>, x: Tensor| match norm {
             Some(norm) => norm.forward(&x, pass),
             None => Ok(x),
         };
         let h = normed(&self.attention_norm, x.clone())?;
-        // (B, T, heads·hd) to (B, heads, T, hd); a norm is over a head, or over all of them.
+        // (B, T, heads·hd) to (B, heads, T, hd); the norm is over each head, or over all heads at once.
         let split = |y: Tensor, heads: usize, norm: Option<&Norm>| -> Result<Tensor, Error> {
             let y = match norm {
                 Some(norm) => norm.forward(&y.reshape((b, t, (), norm.weight.stored().elem_count()))?, pass)?,
@@ -181,26 +182,26 @@ impl Layer {
             };
             Ok(y.reshape((b, t, heads, c.head_dim))?.transpose(1, 2)?.contiguous()?)
         };
-        let turned = |y: Tensor| if self.rotates { rotate(&y, span, pass) } else { Ok(y) };
-        let q = turned(split(self.q.forward(&h, pass, stretch(0))?, c.heads, self.q_norm.as_ref())?)?;
-        let k = turned(split(self.k.forward(&h, pass, stretch(1))?, c.kv_heads, self.k_norm.as_ref())?)?;
-        let v = split(self.v.forward(&h, pass, stretch(2))?, c.kv_heads, None)?;
+        let turned = |y: Tensor| if self.rotates { rotate(&y, rope, pass) } else { Ok(y) };
+        let q = turned(split(self.q.forward(&h, pass, dora_scale(0))?, c.heads, self.q_norm.as_ref())?)?;
+        let k = turned(split(self.k.forward(&h, pass, dora_scale(1))?, c.kv_heads, self.k_norm.as_ref())?)?;
+        let v = split(self.v.forward(&h, pass, dora_scale(2))?, c.kv_heads, None)?;
         let (k, v) = match cached {
             None => (k, v),
-            Some((held, filled)) => {
-                held.keys.slice_set(&k, 2, filled)?;
-                held.values.slice_set(&v, 2, filled)?;
-                (held.keys.narrow(2, 0, filled + t)?, held.values.narrow(2, 0, filled + t)?)
+            Some((layer_cache, filled)) => {
+                layer_cache.keys.slice_set(&k, 2, filled)?;
+                layer_cache.values.slice_set(&v, 2, filled)?;
+                (layer_cache.keys.narrow(2, 0, filled + t)?, layer_cache.values.narrow(2, 0, filled + t)?)
             }
         };
-        let a = attend(&q, &k, &v, span, pass)?;
+        let a = attend(&q, &k, &v, rope, pass)?;
         let a = a.transpose(1, 2)?.reshape((b, t, c.heads * c.head_dim))?;
-        let a = normed(&self.attention_out_norm, self.o.forward(&a, pass, stretch(3))?)?;
+        let a = normed(&self.attention_out_norm, self.o.forward(&a, pass, dora_scale(3))?)?;
         let x = (x + a)?;
         let h = normed(&self.mlp_norm, x.clone())?;
-        let gate = activated(&self.gate.forward(&h, pass, stretch(4))?, c.layer.activation)?;
-        let inner = (gate * self.up.forward(&h, pass, stretch(5))?)?;
-        Ok((&x + normed(&self.mlp_out_norm, self.down.forward(&inner, pass, stretch(6))?)?)?)
+        let gate = activated(&self.gate.forward(&h, pass, dora_scale(4))?, c.layer.activation)?;
+        let inner = (gate * self.up.forward(&h, pass, dora_scale(5))?)?;
+        Ok((&x + normed(&self.mlp_out_norm, self.down.forward(&inner, pass, dora_scale(6))?)?)?)
     }
 }
 
@@ -219,27 +220,27 @@ fn activated(x: &Tensor, activation: Activation) -> Result<Tensor, Error> {
 }
 
 /// Rotary positions (Su et al. 2021) in the half-split order of Hugging Face: x (B, heads, T, hd).
-fn rotate(x: &Tensor, span: &Span, pass: &Pass) -> Result<Tensor, Error> {
+fn rotate(x: &Tensor, rope: &RopeAndMask, pass: &Pass) -> Result<Tensor, Error> {
     if !pass.grad {
-        return inference::rope(x, &span.cos, &span.sin);
+        return inference::rope(x, &rope.cos, &rope.sin);
     }
     let half = x.dim(D::Minus1)? / 2;
     let (first, second) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
     let times = |x: &Tensor, c: &Tensor| x.contiguous()?.apply_op1(frozen::Times { constant: c.clone() });
-    let left = (times(&first, &span.cos)? - times(&second, &span.sin)?)?;
-    let right = (times(&second, &span.cos)? + times(&first, &span.sin)?)?;
+    let left = (times(&first, &rope.cos)? - times(&second, &rope.sin)?)?;
+    let right = (times(&second, &rope.cos)? + times(&first, &rope.sin)?)?;
     Ok(Tensor::cat(&[left, right], D::Minus1)?)
 }
 
 /// Scaled dot-product attention. q (B, heads, T, hd), k and v (B, kv_heads, S, hd): the queries that share a key head are
 /// stacked along T, so that keys and values are never copied per query head.
-fn attend(q: &Tensor, k: &Tensor, v: &Tensor, span: &Span, pass: &Pass) -> Result<Tensor, Error> {
+fn attend(q: &Tensor, k: &Tensor, v: &Tensor, rope: &RopeAndMask, pass: &Pass) -> Result<Tensor, Error> {
     let (b, heads, t, hd) = q.dims4()?;
     let (kv, s) = (k.dim(1)?, k.dim(2)?);
     let group = heads / kv;
     let q = q.reshape((b, kv, group * t, hd))?;
     let scores = q.matmul(&k.t()?)?.affine(1.0 / (hd as f64).sqrt(), 0.0)?;
-    let scores = match &span.mask {
+    let scores = match &rope.mask {
         None => scores,
         Some(mask) => {
             let scores = scores.reshape((b, kv, group, t, s))?.apply_op1(frozen::Plus { constant: mask.clone() })?;
@@ -247,7 +248,7 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, span: &Span, pass: &Pass) -> Resul
         }
     };
     let weights = if pass.grad {
-        // The maximum is a constant: softmax does not depend on it, and its backward would be a waste.
+        // The maximum is detached: softmax does not depend on it, so its gradient is 0.
         let top = scores.detach().max_keepdim(D::Minus1)?.neg()?;
         let e = scores.apply_op1(frozen::Plus { constant: top })?.exp()?;
         e.broadcast_div(&e.sum_keepdim(D::Minus1)?)?

@@ -1,4 +1,4 @@
-//! Gradients out of candle's graph, summed for each trainable.
+//! Gradients from candle's autograd, accumulated for each trainable.
 
 use crate::model::error::Error;
 use crate::nn::contract::Gradients;
@@ -8,20 +8,20 @@ use candle_core::backprop::GradStore;
 use candle_core::{Tensor, TensorId, Var};
 use std::collections::HashMap;
 
-/// dL/dθ so far, and which tensor of a graph is which trainable.
+/// dL/dθ so far, and the index of each trainable by its tensor id.
 pub(super) struct Graph {
     gradients: Gradients,
     index: HashMap<TensorId, usize>,
 }
 
 impl Graph {
-    /// Nothing yet, for the trainables of `decoder`.
+    /// No gradients yet, for the trainables of `decoder`.
     pub(super) fn new(decoder: &Decoder) -> Self {
         let index = decoder.trainables().iter().enumerate().map(|(i, (_, v))| (v.as_tensor().id(), i)).collect();
         Self { gradients: Gradients::none(decoder.trainables().len()), index }
     }
 
-    /// Gives the sums and starts again from none.
+    /// Returns the gradients and resets them.
     pub(super) fn take(&mut self) -> Gradients {
         let fresh = Gradients::none(self.index.len());
         std::mem::replace(&mut self.gradients, fresh)
@@ -40,13 +40,13 @@ impl Graph {
         }
     }
 
-    /// Runs backward from `y` with the gradient `upstream` and adds the trainables' parts.
+    /// Runs backward from `y` with the gradient `upstream` and adds the trainables' gradients.
     pub(super) fn seed(&mut self, y: &Tensor, upstream: &Tensor) -> Result<(), Error> {
         let grads = seeded(y, upstream)?.backward()?;
         self.collect(&grads)
     }
 
-    /// As [`Graph::seed`], and gives the gradient of `x`.
+    /// As [`Graph::seed`], and returns the gradient of `x`.
     pub(super) fn chain(&mut self, y: &Tensor, upstream: &Tensor, x: &Var) -> Result<Tensor, Error> {
         let mut grads = seeded(y, upstream)?.backward()?;
         let dx = grads.remove(x.as_tensor());
@@ -61,7 +61,7 @@ impl Graph {
     }
 }
 
-/// `Σ y ⊙ upstream`, whose gradient in y is `upstream`.
+/// `Σ y ⊙ upstream`, whose gradient with respect to y is `upstream`.
 fn seeded(y: &Tensor, upstream: &Tensor) -> Result<Tensor, Error> {
     let constant = upstream.detach();
     Ok(y.contiguous()?.apply_op1(frozen::Times { constant })?.sum_all()?)

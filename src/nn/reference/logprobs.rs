@@ -1,9 +1,9 @@
-//! The two ends of the decoder: token log-probs in chunks of logits, and the scalar head.
+//! Token log-probs in chunks of logits, and the scalar head; forward and backward.
 //!
-//! Owns what is computed from the last layer's output and the way back from it. Refuses logits of positions nobody asked for.
+//! Owns everything after the last layer's output. Computes no logits of positions that are not scored.
 
 use super::graph::Graph;
-use super::scored::Scored;
+use super::padded::PaddedBatch;
 use crate::model::error::Error;
 use crate::model::weights::trained_dtype;
 use crate::nn::contract::{RowGradient, RowScores, TokenScores, padded};
@@ -13,15 +13,15 @@ use crate::nn::inference;
 use crate::nn::pass::Pass;
 use candle_core::{D, DType, Tensor, Var};
 
-/// dL/d(last hidden states), (B·T, H); adds the heads' and the final norm's parts.
+/// dL/d(last layer's output), (B·T, H); adds the gradients of both heads and the final norm.
 ///
-/// With p = softmax of the logits z, dlogp/dz = onehot − p, so the gradient of the normed state is
+/// With p = softmax of the logits z, dlogp/dz = onehot − p, so the gradient of the state after the final norm is
 /// `g·(W[target] − p·W)`, and the head's is Σ g·(onehot − p)ᵀ·state. The entropy's is dH/dz = −p⊙(log p + H).
 pub(super) fn backward(
     decoder: &Decoder,
     graph: &mut Graph,
     last: &Tensor,
-    s: &Scored,
+    s: &PaddedBatch,
     g: &[RowGradient],
     pass: &Pass,
 ) -> Result<Tensor, Error> {
@@ -32,8 +32,8 @@ pub(super) fn backward(
     let column = |x: &[f64]| -> Result<Tensor, Error> {
         Ok(Tensor::new(x, &device)?.to_dtype(trained_dtype(dtype))?.reshape((x.len(), 1))?)
     };
-    let logp: Vec<f64> = g.iter().flat_map(|row| row.logp.iter().map(|x| x * s.cold)).collect();
-    let entropy: Vec<f64> = padded(g, &s.counts, |row| &row.entropy).iter().map(|x| x * s.cold).collect();
+    let logp: Vec<f64> = g.iter().flat_map(|row| row.logp.iter().map(|x| x * s.inv_temp)).collect();
+    let entropy: Vec<f64> = padded(g, &s.counts, |row| &row.entropy).iter().map(|x| x * s.inv_temp).collect();
     let value = padded(g, &s.value_counts, |row| &row.value);
     let mut total = Tensor::zeros((b * t, h), dtype, &device)?;
     let trained = decoder.trained_head().filter(|var| graph.trains(var));
@@ -48,7 +48,7 @@ pub(super) fn backward(
         let g = column(&logp[start..end])?;
         let x = Var::from_tensor(&flat.index_select(&from, 0)?)?;
         let state = decoder.norm(x.as_tensor(), pass)?;
-        let logits = tempered(wide(&state.detach().matmul(&weight.t()?)?)?, s.cold)?;
+        let logits = tempered(wide(&state.detach().matmul(&weight.t()?)?)?, s.inv_temp)?;
         let p = inference::softmax(&logits)?;
         let bent = if entropy[start..end].iter().any(|e| *e != 0.0) {
             let log_p = log_softmax(&logits)?;
@@ -89,7 +89,7 @@ pub(super) fn backward(
 }
 
 /// Log-prob, entropy, top-1 and mean logit of every scored token, and the scalar head at every valued position.
-pub(super) fn forward(decoder: &Decoder, last: &Tensor, s: &Scored, pass: &Pass) -> Result<TokenScores, Error> {
+pub(super) fn forward(decoder: &Decoder, last: &Tensor, s: &PaddedBatch, pass: &Pass) -> Result<TokenScores, Error> {
     let (b, t, h) = last.dims3()?;
     let flat = last.reshape((b * t, h))?;
     let weight = decoder.head()?.t()?;
@@ -98,12 +98,12 @@ pub(super) fn forward(decoder: &Decoder, last: &Tensor, s: &Scored, pass: &Pass)
         let end = (start + CHUNK).min(s.from.len());
         let from = Tensor::new(&s.from[start..end], last.device())?;
         let state = decoder.norm(&flat.index_select(&from, 0)?, pass)?;
-        let logits = tempered(wide(&state.matmul(&weight)?)?, s.cold)?;
+        let logits = tempered(wide(&state.matmul(&weight)?)?, s.inv_temp)?;
         measure(&logits, &s.target[start..end], &mut all)?;
     }
     if !s.valued.is_empty() {
         let Some(score) = decoder.score() else {
-            return Err(Error::Asked("values were asked of a model without a scalar head".into()));
+            return Err(Error::Asked("the model has no scalar head, so it has no values".into()));
         };
         let at = Tensor::new(s.valued.as_slice(), last.device())?;
         let state = decoder.norm(&flat.index_select(&at, 0)?, pass)?;
@@ -127,11 +127,11 @@ pub(super) fn forward(decoder: &Decoder, last: &Tensor, s: &Scored, pass: &Pass)
     Ok(TokenScores { rows })
 }
 
-fn tempered(logits: Tensor, cold: f64) -> Result<Tensor, Error> {
-    Ok(if cold == 1.0 { logits } else { logits.affine(cold, 0.0)? })
+fn tempered(logits: Tensor, inv_temp: f64) -> Result<Tensor, Error> {
+    Ok(if inv_temp == 1.0 { logits } else { logits.affine(inv_temp, 0.0)? })
 }
 
-/// Adds what `logits` (n, V) say about `targets` to `out`.
+/// Appends the scores of `targets` under `logits` (n, V) to `out`.
 fn measure(logits: &Tensor, targets: &[u32], out: &mut RowScores) -> Result<(), Error> {
     let n = targets.len();
     let index = Tensor::new(targets, logits.device())?.reshape((n, 1))?;
@@ -141,7 +141,7 @@ fn measure(logits: &Tensor, targets: &[u32], out: &mut RowScores) -> Result<(), 
     let sum = e.sum_keepdim(D::Minus1)?;
     let log_sum = sum.log()?;
     let logp = (shifted.gather(&index, 1)? - &log_sum)?;
-    // H = log Σe − Σ e·z / Σe, both with the maximum taken off.
+    // H = log Σe − Σ e·z / Σe, both with the maximum subtracted.
     let entropy = (&log_sum - ((&e * &shifted)?.sum_keepdim(D::Minus1)? / &sum)?)?;
     let mean = logits.mean(D::Minus1)?;
     let collision = (e.sqr()?.sum_keepdim(D::Minus1)?.log()? - (&log_sum * 2.0)?)?;

@@ -92,11 +92,13 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
     for run in dir.runs()? {
         let mut tail = run.tail();
         let (id, events) = (run.id(), tail.finish()?);
-        integrity.merge(&tail.integrity());
+        let found = tail.integrity();
+        integrity.merge(&found);
         now = now.max(events.last().map_or(0, |e| e.w));
         let began = !events.is_empty();
         messages.push(Msg::RunFound(Box::new(run.spec()?)));
         messages.push(Msg::RunRecords { run: id.clone(), records: events });
+        messages.push(Msg::RunIntegrity { run: id.clone(), integrity: found });
         if let Some(alive) = supervisor::liveness(&run, began) {
             messages.push(Msg::RunAlive { run: id, alive });
         }

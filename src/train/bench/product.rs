@@ -10,7 +10,7 @@ use crate::protocol::{Flops, ProductFigures};
 use crate::train::data::Example;
 use candle_core::{DType, Device, Tensor};
 use std::time::Instant;
-use tiebreak_kernels::product::{Onto, View, product};
+use tiebreak_kernels::product::{View, WriteMode, product};
 
 /// Rows of the products: a few pairs' tokens.
 const ROWS: usize = 512;
@@ -129,12 +129,12 @@ fn on_slices(inner: usize, out: usize) -> Result<(Vec<f64>, Vec<f64>), Error> {
     let mut y = vec![0f32; ROWS * out];
     let (rows, columns) = (View::rows(&weight, inner), View::columns(&weight, inner));
     let forward = repeat(&Device::Cpu, || {
-        product(&mut y, out, Onto::Fresh, View::rows(&x, inner), columns, (ROWS, out, inner), 1.0);
+        product(&mut y, out, WriteMode::Overwrite, View::rows(&x, inner), columns, (ROWS, out, inner), 1.0);
         Ok(())
     })?;
     let mut dx = vec![0f32; ROWS * inner];
     let backward = repeat(&Device::Cpu, || {
-        product(&mut dx, inner, Onto::Fresh, View::rows(&dy, out), rows, (ROWS, inner, out), 1.0);
+        product(&mut dx, inner, WriteMode::Overwrite, View::rows(&dy, out), rows, (ROWS, inner, out), 1.0);
         Ok(())
     })?;
     Ok((forward, backward))

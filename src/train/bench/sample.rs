@@ -3,7 +3,7 @@
 //! No token ends a candidate, so that every repetition does the same work.
 
 use crate::domain::{PromptBody, Sampler};
-use crate::generate::decode::{Asked, Decode, Queue};
+use crate::generate::decode::{PackedDecoder, PromptRequest, Queue};
 use crate::generate::sampling::{Generated, generate};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
@@ -89,14 +89,14 @@ pub fn sample(
 
 /// What a sampling run decodes with: on the CPU packed weights, read once for all rows; elsewhere the decoder.
 enum Voice {
-    Packed(Box<Decode>),
+    Packed(Box<PackedDecoder>),
     Stepwise(Box<Decoder>),
 }
 
 impl Voice {
     fn open(model: &LanguageModel, device: &Device) -> Result<Self, Error> {
         if device.is_cpu() {
-            return Ok(Self::Packed(Box::new(Decode::open(model)?)));
+            return Ok(Self::Packed(Box::new(PackedDecoder::open(model)?)));
         }
         Ok(Self::Stepwise(Box::new(model.decoder(device, &Tune::None)?)))
     }
@@ -108,8 +108,8 @@ impl Voice {
             Self::Packed(decode) => decode,
         };
         let mut queue = Queue::new(rngs.len(), &[]);
-        queue.ask(Asked { number: 0, prompt: prompt.to_vec(), rngs: rngs.to_vec(), sampler });
-        while queue.turn(decode)? > 0 {}
+        queue.push(PromptRequest { number: 0, prompt: prompt.to_vec(), rngs: rngs.to_vec(), sampler });
+        while queue.step(decode)? > 0 {}
         Ok(queue.take(0).unwrap_or_default())
     }
 }

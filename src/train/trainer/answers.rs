@@ -4,7 +4,7 @@
 //! answers are greedy: two answers to a prompt differ because the weights do.
 
 use crate::domain::{PromptBody, Sampler};
-use crate::generate::decode::Asked;
+use crate::generate::decode::PromptRequest;
 use crate::generate::sampling::generate_all;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
@@ -44,16 +44,16 @@ pub(super) fn show(
     if asked.is_empty() {
         return Ok(());
     }
-    policy.rest();
+    policy.release_memory();
     let greedy = Sampler { temperature: 0.0, top_p: 1.0, max_new_tokens: LENGTH, ..Sampler::default() };
     let of = |(number, prompt): (usize, &PromptBody)| {
         let prompt = model.encode_prompt(prompt)?;
-        Ok(Asked { number, prompt, rngs: vec![stream(0, 0)], sampler: greedy })
+        Ok(PromptRequest { number, prompt, rngs: vec![stream(0, 0)], sampler: greedy })
     };
-    let queue = asked.iter().enumerate().map(of).collect::<Result<Vec<Asked>, Error>>()?;
+    let queue = asked.iter().enumerate().map(of).collect::<Result<Vec<PromptRequest>, Error>>()?;
     let tokenizer = &model.tokenizer;
     let answers = generate_all(policy.decoder(), queue, tokenizer.stops(), true)?;
-    policy.rest();
+    policy.release_memory();
     for (prompt, answers) in asked.iter().zip(&answers) {
         let text = tokenizer.decode(answers.first().map_or(&[], |a| &a.ids))?;
         let prompt = prompt.headline().to_owned();

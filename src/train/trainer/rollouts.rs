@@ -9,7 +9,7 @@ use super::batches::{Batches, Round};
 use super::pass::{BadScores, Grouping, How, PACKED, StepTokens, forward_backward};
 use super::watch::bad_scores;
 use crate::domain::{Checks, Metrics, PairId, PromptBody, PromptId, RolloutParams, Sampler, TrainerParams};
-use crate::generate::decode::Asked;
+use crate::generate::decode::PromptRequest;
 use crate::generate::sampling::generate_all;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
@@ -152,16 +152,16 @@ impl Rollouts {
         // Streams from 2^41 on are the rounds'.
         let place =
             |row: usize, k: usize| (1 << 41) + ((round * self.prompts.len() as u64 + row as u64) << 8) + k as u64;
-        let ask = |(number, example): (usize, &&Example)| Asked {
+        let ask = |(number, example): (usize, &&Example)| PromptRequest {
             number,
             prompt: example.rows[0].ids.clone(),
             rngs: (0..group).map(|k| stream(seed, place(example.row, k))).collect(),
             sampler,
         };
         let asked = prompts.iter().enumerate().map(ask).collect();
-        policy.rest();
+        policy.release_memory();
         let made = generate_all(policy.decoder(), asked, model.tokenizer.stops(), true)?;
-        policy.rest();
+        policy.release_memory();
         let mut out = Vec::with_capacity(prompts.len() * group);
         for (example, made) in prompts.iter().zip(made) {
             let prompt = &example.rows[0].ids;

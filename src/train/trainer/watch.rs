@@ -110,7 +110,7 @@ impl SelfCheck {
 
     /// Says once that memory ran out and what was done about it.
     pub(super) fn narrowed(&mut self, step: u64, policy: &Policy, sink: &mut dyn Sink) -> Result<(), Error> {
-        let Some(tokens) = policy.narrowed().filter(|_| !self.narrowed) else { return Ok(()) };
+        let Some(tokens) = policy.token_limit().filter(|_| !self.narrowed) else { return Ok(()) };
         self.narrowed = true;
         sink.emit(RunEvent::Found(Finding {
             rule: "memory_full".into(),

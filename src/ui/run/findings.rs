@@ -1,4 +1,4 @@
-//! What is to be said of a run before anything else: how it ended, and what was found out about it.
+//! A run's most important messages: how it ended, and its findings.
 
 use super::scene::Scene;
 use crate::app::{presentable, wrap};
@@ -6,14 +6,14 @@ use crate::domain::{Finding, RunStatus, Severity};
 use crate::ui::theme::{BAD, WARN};
 use ratatui::style::Style;
 
-/// A text in lines.
+/// A text wrapped in lines.
 pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let text = presentable(text);
     wrap(&text, width).into_iter().map(|r| text[r].to_owned()).collect()
 }
 
-/// A run that does not go on says why and what can be done, before anything else.
-fn verdict_on_run(scene: &Scene<'_>) -> Option<(String, Severity)> {
+/// Why a failed or lost run ended, and what to do.
+fn end_message(scene: &Scene<'_>) -> Option<(String, Severity)> {
     match &scene.status {
         RunStatus::Failed(error) => Some((error.clone(), Severity::Stop)),
         RunStatus::Lost => {
@@ -31,7 +31,7 @@ fn verdict_on_run(scene: &Scene<'_>) -> Option<(String, Severity)> {
     }
 }
 
-/// Text of a finding: where, what, what to do.
+/// The text of a finding: where, what, what to do.
 fn finding_text(f: &Finding) -> String {
     let word = match f.severity {
         Severity::Note => "note",
@@ -42,7 +42,7 @@ fn finding_text(f: &Finding) -> String {
     format!("{word} · step {}{pair} · {} {}", f.step, f.text, f.remedy)
 }
 
-/// How a finding is painted.
+/// The style of a finding.
 pub fn severity_style(severity: Severity) -> Style {
     match severity {
         Severity::Note => Style::default(),
@@ -51,9 +51,9 @@ pub fn severity_style(severity: Severity) -> Style {
     }
 }
 
-/// Paragraphs to show, most urgent first: the run's own state, then findings from the newest.
-pub fn urgent(scene: &Scene<'_>) -> Vec<(String, Severity)> {
-    let mut out: Vec<(String, Severity)> = verdict_on_run(scene).into_iter().collect();
+/// The messages to show, most urgent first: how the run ended, then findings by severity, newest first.
+pub fn alerts(scene: &Scene<'_>) -> Vec<(String, Severity)> {
+    let mut out: Vec<(String, Severity)> = end_message(scene).into_iter().collect();
     let mut findings: Vec<&Finding> = scene.run.findings.iter().rev().collect();
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
     out.extend(findings.into_iter().map(|f| (finding_text(f), f.severity)));

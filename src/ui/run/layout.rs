@@ -1,4 +1,4 @@
-//! Where the watch screen's parts lie.
+//! The layout of the watch screen.
 //!
 //! ```text
 //!  wide (110 columns and more)                      narrow
@@ -13,32 +13,32 @@
 
 use ratatui::layout::Rect;
 
-/// From this width on, facts and findings have a column of their own.
+/// From this width on, facts and findings have a side column.
 const WIDE: u16 = 110;
-/// The column's width.
+/// The side column's width.
 const SIDE: u16 = 38;
-/// The least size of a readable chart, its title included.
-const LEAST: (u16, u16) = (34, 6);
+/// The smallest readable chart, including its title.
+const MIN_CHART: (u16, u16) = (34, 6);
 
 /// The parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parts {
-    /// The runs, one line; none when there is but one.
+    /// The line of runs; none for a single run.
     pub runs: Option<Rect>,
-    /// What is optimised, one line; none when there is no room to spare.
+    /// The line of the objective; none if space is short.
     pub formula: Option<Rect>,
     /// The charts of this page.
     pub charts: Vec<Rect>,
     /// The first pane shown.
     pub first: usize,
-    /// Facts and findings; none when narrow.
+    /// Facts and findings; none on a narrow screen.
     pub side: Option<Rect>,
-    /// Samples or the worker's output, and when narrow the findings.
-    pub foot: Rect,
+    /// Samples or `worker.log`, and on a narrow screen the findings.
+    pub bottom: Rect,
 }
 
-/// From this many rows on, the objective has a line of its own.
-const ROOMY: u16 = 24;
+/// From this height on, the objective has a line.
+const OBJECTIVE_ROWS: u16 = 24;
 
 /// Whether an area of this width has a column for facts and findings.
 #[must_use]
@@ -46,49 +46,49 @@ pub fn has_side(width: u16) -> bool {
     width >= WIDE
 }
 
-/// What is to be laid out.
+/// What to lay out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
-    /// Panes in all.
+pub struct LayoutInput {
+    /// The number of panes.
     pub panes: usize,
-    /// The one that must be visible.
+    /// The index of the focused pane, which must be visible.
     pub focus: usize,
-    /// Whether a line for the runs is wanted.
+    /// Whether to reserve a line for the runs.
     pub runs: bool,
-    /// Whether a line for the objective is wanted.
+    /// Whether to reserve a line for the objective.
     pub formula: bool,
-    /// Whether the focused pane stands alone.
+    /// Whether only the focused pane shows.
     pub enlarged: bool,
 }
 
-/// Lays out what is wanted.
+/// Lays out the screen.
 #[must_use]
-pub fn parts(area: Rect, wanted: Wanted) -> Parts {
-    let Wanted { panes, focus, runs, formula, enlarged } = wanted;
+pub fn parts(area: Rect, wanted: LayoutInput) -> Parts {
+    let LayoutInput { panes, focus, runs, formula, enlarged } = wanted;
     let mut rest = area;
     let runs = (runs && rest.height > 8).then(|| take_top(&mut rest, 1));
-    let formula = (formula && rest.height >= ROOMY).then(|| take_top(&mut rest, 1));
+    let formula = (formula && rest.height >= OBJECTIVE_ROWS).then(|| take_top(&mut rest, 1));
     let side = has_side(rest.width).then(|| {
         rest.width -= SIDE + 1;
         Rect { x: rest.right() + 1, width: SIDE, ..rest }
     });
-    let foot_height = if rest.height < 12 { 0 } else { (rest.height / 4).clamp(4, 9) };
-    let foot = take_bottom(&mut rest, foot_height);
+    let bottom_height = if rest.height < 12 { 0 } else { (rest.height / 4).clamp(4, 9) };
+    let bottom = take_bottom(&mut rest, bottom_height);
     if enlarged || panes <= 1 {
-        return Parts { runs, formula, charts: vec![rest], first: focus.min(panes.saturating_sub(1)), side, foot };
+        return Parts { runs, formula, charts: vec![rest], first: focus.min(panes.saturating_sub(1)), side, bottom };
     }
     let (columns, rows) = grid(rest.width, rest.height, panes);
     let page = columns * rows;
     let first = focus.min(panes - 1) / page * page;
     let shown = page.min(panes - first);
     let charts = (0..shown).map(|i| cell(rest, columns, shown.div_ceil(columns).min(rows), shown, i)).collect();
-    Parts { runs, formula, charts, first, side, foot }
+    Parts { runs, formula, charts, first, side, bottom }
 }
 
-/// Columns and rows: as few pages as can be, then charts about four times as wide as high.
+/// Columns and rows: as few pages as possible, then charts about four times as wide as high.
 fn grid(width: u16, height: u16, panes: usize) -> (usize, usize) {
-    let most_columns = usize::from(width / LEAST.0).clamp(1, 5);
-    let most_rows = usize::from(height / LEAST.1).max(1);
+    let most_columns = usize::from(width / MIN_CHART.0).clamp(1, 5);
+    let most_rows = usize::from(height / MIN_CHART.1).max(1);
     (1..=most_columns)
         .map(|columns| (columns, panes.div_ceil(columns).min(most_rows)))
         .min_by_key(|(columns, rows)| {
@@ -99,7 +99,7 @@ fn grid(width: u16, height: u16, panes: usize) -> (usize, usize) {
         .unwrap_or((1, 1))
 }
 
-/// The cell of a grid of `count` with one blank column between cells; those of a last row that is not full are wider.
+/// One cell of a grid of `count`, with a blank column between cells; cells of an incomplete last row are wider.
 fn cell(area: Rect, columns: usize, rows: usize, count: usize, at: usize) -> Rect {
     let share = |whole: u16, parts: usize, at: usize| (usize::from(whole) * at / parts) as u16;
     let (column, row) = (at % columns, at / columns);
@@ -132,10 +132,10 @@ mod tests {
         for (w, h) in [(80, 20), (120, 36), (200, 56), (60, 14), (40, 9), (20, 5), (1, 1), (0, 0)] {
             for panes in [1, 2, 5, 9, 14] {
                 let area = Rect::new(0, 2, w, h);
-                let wanted = Wanted { panes, focus: panes - 1, runs: true, formula: true, enlarged: false };
+                let wanted = LayoutInput { panes, focus: panes - 1, runs: true, formula: true, enlarged: false };
                 let p = parts(area, wanted);
                 let mut all: Vec<Rect> = p.charts.clone();
-                all.extend(p.runs.into_iter().chain(p.formula).chain(p.side).chain([p.foot]));
+                all.extend(p.runs.into_iter().chain(p.formula).chain(p.side).chain([p.bottom]));
                 all.retain(|r| !r.is_empty());
                 for (i, a) in all.iter().enumerate() {
                     assert_eq!(area.intersection(*a), *a, "{w}x{h} {panes}");
@@ -150,7 +150,7 @@ mod tests {
     fn the_focused_pane_is_on_the_page() {
         let area = Rect::new(0, 1, 80, 20);
         for focus in 0..9 {
-            let p = parts(area, Wanted { panes: 9, focus, runs: false, formula: false, enlarged: false });
+            let p = parts(area, LayoutInput { panes: 9, focus, runs: false, formula: false, enlarged: false });
             assert!((p.first..p.first + p.charts.len()).contains(&focus), "{focus} {p:?}");
         }
     }

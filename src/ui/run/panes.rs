@@ -30,7 +30,7 @@ pub fn draw(scene: &Scene<'_>, pane: &CurvePane, focused: bool, area: Rect, buf:
     let mut curves = Vec::new();
     let mut groups = Vec::new();
     let mut legend = Vec::new();
-    // What is context lies below what matters.
+    // Context is drawn below the main curves.
     for (at, (name, _)) in pane.curves.iter().enumerate() {
         let Some(series) = run.series(name) else { continue };
         for ghost in series.ghosts() {
@@ -52,7 +52,7 @@ pub fn draw(scene: &Scene<'_>, pane: &CurvePane, focused: bool, area: Rect, buf:
             curves.push(Curve { line: shown, stroke, style });
             if !label.is_empty() {
                 legend.push(Span::styled(format!("{} ", stroke.sample(scene.ascii)), style));
-                // Where there is little room, the beginning of the word has to do.
+                // In a narrow pane, the first letters are enough.
                 let room = if area.width < 50 { 3 } else { label.len() };
                 legend.push(Span::styled(label.chars().take(room).collect::<String>(), DIM));
             }
@@ -91,14 +91,14 @@ pub fn draw(scene: &Scene<'_>, pane: &CurvePane, focused: bool, area: Rect, buf:
     (&chart).render(Rect { y: area.y + 1, height: area.height - 1, ..area }, buf);
 }
 
-/// A curve's entry in the legend, or its evaluation's: shown whole or not at all.
+/// The legend entry of a curve or of its evaluations: shown in full or not at all.
 struct Group {
     spans: Vec<Span<'static>>,
     marks: bool,
 }
 
-/// The pane's first row: its name and what it shows now. Where not all fits, the evaluations' numbers go first (their marks
-/// stay in the chart), then what is rightmost.
+/// The pane's first row: its name and current values. If not all fit, the evaluations' numbers are dropped first (their
+/// marks stay in the chart), then the rightmost entries.
 fn title(buf: &mut Buffer, area: Rect, name: &str, focused: bool, groups: Vec<Group>) {
     let mark = if focused { Span::styled("▸ ", over_rule(ACCENT_BOLD)) } else { Span::styled("─ ", DIM) };
     let style = over_rule(if focused { ACCENT_BOLD } else { BOLD });
@@ -127,7 +127,7 @@ fn value_at(line: &crate::domain::Line, axis: Axis, cursor: Option<f64>) -> Stri
     at.and_then(|at| line.point(at)).map_or_else(|| "–".into(), |(_, y, _)| value(y))
 }
 
-/// A value with four digits that tell something, always eight characters, the first one blank.
+/// A value with about four significant digits, always eight characters, the first one blank.
 pub fn value(y: f64) -> String {
     let size = y.abs();
     let text = if !y.is_finite() {

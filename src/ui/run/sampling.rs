@@ -1,6 +1,6 @@
-//! A sampling run: how far it is, how fast, and what came last.
+//! Draws a sampling run: its progress, speed and last answers.
 
-use super::findings::{severity_style, urgent, wrapped};
+use super::findings::{alerts, severity_style, wrapped};
 use super::scene::Scene;
 use crate::app::{clip, presentable};
 use crate::domain::{Finish, RunStatus, counted};
@@ -54,7 +54,7 @@ pub fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     put(facts.join(" · "), Style::default(), &mut rows);
     let about: Vec<String> = scene.facts.iter().map(|(name, value)| format!("{name} {value}")).collect();
     put(about.join(" · "), DIM, &mut rows);
-    for (text, severity) in urgent(scene) {
+    for (text, severity) in alerts(scene) {
         for line in wrapped(&text, width) {
             put(line, severity_style(severity), &mut rows);
         }
@@ -68,7 +68,7 @@ pub fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         }
         return;
     }
-    // Two lines an answer: who and how long, then its beginning.
+    // Two lines for an answer: prompt and length, then its beginning.
     for done in run.recent.iter().rev() {
         if rows.len() < 2 {
             return;

@@ -1,7 +1,7 @@
-//! Draws the list of sessions, what is running, and what this machine has.
+//! Draws the home screen: sessions, live runs, models and device.
 
 use crate::app::screen::home::HomeScreen;
-use crate::app::{Model, Running, SessionCard, cells, clip, model_line};
+use crate::app::{LiveRun, Model, SessionCard, cells, clip, model_summary};
 use crate::domain;
 use crate::ui::frame::{damage, put, put_line, rule, running, saved};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, GOOD, TEXT, WARN};
@@ -11,22 +11,22 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-/// From this many columns on, machine and sessions stand side by side.
+/// From this width on, sessions and models stand side by side.
 const SIDE_BY_SIDE: u16 = 150;
-/// Columns that the header's place takes, with room around it.
-const PLACE: usize = 25;
+/// Columns of the header's breadcrumb, with room around it.
+const BREADCRUMB: usize = 25;
 /// Columns of a loss sparkline.
 const SPARK: usize = 12;
 
-/// Place and state for the header.
+/// The breadcrumb and the state for the header.
 pub fn header(model: &Model, _screen: &HomeScreen) -> (Vec<String>, Line<'static>) {
     let mut spans = running(model);
     spans.extend(damage(model, usize::from(model.size.0 / 3)));
     let device = if model.device.is_empty() { "looking for the device …" } else { &model.device };
     let mut state = saved(model, 40);
     let used = |spans: &[Span]| spans.iter().map(|s| cells(&s.content)).sum::<usize>();
-    // What is running and whether all is saved comes before what computes here.
-    let room = usize::from(model.size.0).saturating_sub(PLACE);
+    // The live run and the save state take precedence over the device.
+    let room = usize::from(model.size.0).saturating_sub(BREADCRUMB);
     if used(&spans) + used(&state) + cells(device) + 3 <= room {
         spans.push(Span::styled(device.to_owned(), DIM));
         if !state.is_empty() {
@@ -39,31 +39,31 @@ pub fn header(model: &Model, _screen: &HomeScreen) -> (Vec<String>, Line<'static
     (vec!["tiebreak".into(), "sessions".into()], Line::from(spans))
 }
 
-/// Draws the body and gives the status line.
+/// Draws the body; returns the status line.
 pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &HomeScreen) -> Line<'static> {
-    let live: Vec<(&str, &Running)> = model
+    let live: Vec<(&str, &LiveRun)> = model
         .sessions
         .iter()
         .flatten()
         .flat_map(|card| card.running.iter().map(|run| (card.name.as_str(), run)))
         .collect();
-    let models = model.models.as_ref().map_or(1, |m| m.len().max(1)) as u16;
+    let model_rows = model.models.as_ref().map_or(1, |m| m.len().max(1)) as u16;
     if area.width >= SIDE_BY_SIDE {
         let right = (area.width / 3).min(64);
         let left = Rect { width: area.width - right, ..area };
         let side = Rect { x: left.right() + 2, width: right - 2, ..area };
         sessions(buf, left, model, screen);
         let top = (live.len() as u16).max(1) + 2;
-        now(buf, Rect { height: top.min(side.height), ..side }, &live);
+        live_runs(buf, Rect { height: top.min(side.height), ..side }, &live);
         let rest = Rect { y: side.y + top.min(side.height), height: side.height.saturating_sub(top), ..side };
-        machine(buf, rest, model);
+        models(buf, rest, model);
     } else {
-        let bottom = (models + 1).min(6);
+        let bottom = (model_rows + 1).min(6);
         let middle = if live.is_empty() { 0 } else { (live.len() as u16 + 2).min(6) };
         let top = area.height.saturating_sub(bottom + middle);
         sessions(buf, Rect { height: top, ..area }, model, screen);
-        now(buf, Rect { y: area.y + top, height: middle, ..area }, &live);
-        machine(buf, Rect { y: area.y + top + middle, height: bottom, ..area }, model);
+        live_runs(buf, Rect { y: area.y + top, height: middle, ..area }, &live);
+        models(buf, Rect { y: area.y + top + middle, height: bottom, ..area }, model);
     }
     match screen.current(model) {
         Some(card) => {
@@ -92,7 +92,7 @@ fn sessions(buf: &mut Buffer, area: Rect, model: &Model, screen: &HomeScreen) {
         let lines = [
             vec![Span::raw("No sessions yet.")],
             vec![],
-            vec![Span::styled("n", ACCENT), Span::raw("  makes one: a name, a model, a file of prompts.")],
+            vec![Span::styled("n", ACCENT), Span::raw("  creates one: a name, a model, a file of prompts.")],
             vec![
                 Span::raw("   Then "),
                 Span::styled("s", ACCENT),
@@ -123,7 +123,7 @@ fn sessions(buf: &mut Buffer, area: Rect, model: &Model, screen: &HomeScreen) {
 fn session(buf: &mut Buffer, row: Rect, card: &SessionCard, selected: bool, model: &Model) {
     let (mark, name_style) = if selected { ("›", ACCENT_BOLD) } else { (" ", TEXT) };
     put(buf, row.x + 1, row.y, 1, mark, ACCENT_BOLD);
-    // Fixed columns from the right; the name takes what is left.
+    // Fixed columns from the right; the name gets the remaining width.
     let ago = ago(model.now_ms, card.changed_ms);
     let mut x = row.right().saturating_sub(13);
     put(buf, x, row.y, 12, &format!("{ago:>12}"), DIM);
@@ -156,7 +156,7 @@ fn spark(losses: &[f64], ascii: bool) -> String {
     sparkline(&line, SPARK, ascii)
 }
 
-fn now(buf: &mut Buffer, area: Rect, live: &[(&str, &Running)]) {
+fn live_runs(buf: &mut Buffer, area: Rect, live: &[(&str, &LiveRun)]) {
     if area.height == 0 {
         return;
     }
@@ -178,7 +178,7 @@ fn now(buf: &mut Buffer, area: Rect, live: &[(&str, &Running)]) {
     }
 }
 
-fn machine(buf: &mut Buffer, area: Rect, model: &Model) {
+fn models(buf: &mut Buffer, area: Rect, model: &Model) {
     if area.height == 0 {
         return;
     }
@@ -200,7 +200,7 @@ fn machine(buf: &mut Buffer, area: Rect, model: &Model) {
                 let y = area.y + 1 + i as u16;
                 let (detail, style) = match &card.problem {
                     Some(problem) => (format!("cannot be used: {problem}"), WARN),
-                    None => (model_line(card), DIM),
+                    None => (model_summary(card), DIM),
                 };
                 let column = longest.clamp(16, (width * 2 / 3).max(16)) + 2;
                 put(buf, area.x + 3, y, width, &clip(&card.name, usize::from(column - 2)), TEXT);
@@ -215,7 +215,7 @@ fn machine(buf: &mut Buffer, area: Rect, model: &Model) {
     }
 }
 
-/// How long ago, for people.
+/// The age of a time, for people.
 fn ago(now: u64, then: u64) -> String {
     let s = now.saturating_sub(then) / 1000;
     match s {

@@ -1,7 +1,7 @@
 //! Draws the label screen: the prompt, two answers, the last verdicts.
 
 use crate::app::screen::label::{Card, LabelScreen, Pane, history, sampler, stats};
-use crate::app::{Model, Open, clip, presentable, short};
+use crate::app::{Model, OpenSession, clip, presentable, short_model_name};
 use crate::domain::counted;
 use crate::ui::frame::{damage, duration, put, put_line, rule, running, saved};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BOLD, DIFFERS, DIM, TEXT};
@@ -11,7 +11,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use std::ops::Range;
 
-/// Place and state for the header.
+/// The breadcrumb and the state for the header.
 pub fn header(model: &Model, _screen: &LabelScreen) -> (Vec<String>, Line<'static>) {
     let Some(open) = &model.open else { return (vec!["label".into()], Line::default()) };
     let mut spans = running(model);
@@ -29,12 +29,12 @@ pub fn header(model: &Model, _screen: &LabelScreen) -> (Vec<String>, Line<'stati
     }
     spans.extend(damage(model, usize::from(model.size.0 / 3)));
     spans.extend(saved(model, usize::from(model.size.0 / 2)));
-    // While the logs are read, the place is the one asked for.
+    // While the logs are read, the breadcrumb names the requested screen.
     let place = model.goal.as_ref().filter(|_| !open.loaded).map_or("label", |(_, goal)| goal.screen);
     (vec![clip(&open.meta.name, 40), place.into()], Line::from(spans))
 }
 
-/// Time left without more digits than are known.
+/// The time left, rounded to its precision.
 fn roughly(seconds: f64) -> String {
     if seconds < 90.0 {
         duration((seconds / 10.0).ceil() * 10.0)
@@ -45,7 +45,7 @@ fn roughly(seconds: f64) -> String {
     }
 }
 
-/// Draws the body and gives the status line.
+/// Draws the body; returns the status line.
 pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LabelScreen) -> Line<'static> {
     let Some(open) = &model.open else { return Line::default() };
     match &screen.card {
@@ -55,8 +55,8 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LabelScreen) -
     if open.loaded { last_verdicts(open, area.width) } else { Line::default() }
 }
 
-fn pair(buf: &mut Buffer, area: Rect, open: &Open, screen: &LabelScreen, card: &Card) {
-    let places = card.places;
+fn pair(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, card: &Card) {
+    let layout = card.layout;
     let mut title = format!("prompt {}", card.prompt_id);
     for tag in &card.tags {
         title.push_str(" · ");
@@ -64,22 +64,22 @@ fn pair(buf: &mut Buffer, area: Rect, open: &Open, screen: &LabelScreen, card: &
     }
     let mut remark = Vec::new();
     if let Some((_, verdict)) = open.session.verdict_of(&card.pair, &open.rater) {
-        remark.push(format!("your verdict: {}", crate::app::screen::label::words(verdict)));
+        remark.push(format!("your verdict: {}", crate::app::screen::label::verdict_words(verdict)));
     }
     if let Some(note) = open.session.note_of(&card.pair, &open.rater) {
         remark.push(format!("note: {}", clip(&presentable(note), usize::from(area.width / 3))));
     }
-    if card.prompt_lines.len() > usize::from(places.prompt) {
-        remark.push(format!("{} more lines", card.prompt_lines.len() - usize::from(places.prompt)));
+    if card.prompt_lines.len() > usize::from(layout.prompt) {
+        remark.push(format!("{} more lines", card.prompt_lines.len() - usize::from(layout.prompt)));
     }
     rule(buf, area, &Span::styled(title, DIM), &remark.join(" · "));
-    for (i, line) in card.prompt_lines.iter().take(usize::from(places.prompt)).enumerate() {
+    for (i, line) in card.prompt_lines.iter().take(usize::from(layout.prompt)).enumerate() {
         put(buf, area.x + 3, area.y + 1 + i as u16, area.width.saturating_sub(3), &card.prompt[line.clone()], BOLD);
     }
-    let top = area.y + 1 + places.prompt;
-    if places.beside {
+    let top = area.y + 1 + layout.prompt;
+    if layout.beside {
         let left = (area.width - 1) / 2;
-        let height = places.rows[0] + 1;
+        let height = layout.rows[0] + 1;
         answer(buf, Rect { x: area.x, y: top, width: left, height }, open, screen, card, Pane::First);
         let second = Rect { x: area.x + left + 1, y: top, width: area.width - left - 1, height };
         answer(buf, second, open, screen, card, Pane::Second);
@@ -90,7 +90,7 @@ fn pair(buf: &mut Buffer, area: Rect, open: &Open, screen: &LabelScreen, card: &
     } else {
         let mut y = top;
         for pane in [Pane::First, Pane::Second] {
-            let rows = places.rows[pane.index()];
+            let rows = layout.rows[pane.index()];
             if rows > 0 {
                 answer(buf, Rect { y, height: rows + 1, ..area }, open, screen, card, pane);
                 y += rows + 1;
@@ -99,7 +99,7 @@ fn pair(buf: &mut Buffer, area: Rect, open: &Open, screen: &LabelScreen, card: &
     }
 }
 
-fn answer(buf: &mut Buffer, area: Rect, open: &Open, screen: &LabelScreen, card: &Card, pane: Pane) {
+fn answer(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, card: &Card, pane: Pane) {
     let i = pane.index();
     let mut remark = Vec::new();
     if open.session.correction_of(card.completion(pane), &open.rater).is_some() {
@@ -132,7 +132,7 @@ fn answer(buf: &mut Buffer, area: Rect, open: &Open, screen: &LabelScreen, card:
     }
 }
 
-/// One line of text; with marks, what is marked stands out and the rest steps back.
+/// One line of text. With marks, marked words are highlighted and the others dim.
 fn marked(buf: &mut Buffer, at: Rect, text: &str, line: Range<usize>, marks: Option<&[Range<usize>]>) {
     let Some(marks) = marks else {
         put(buf, at.x, at.y, at.width, &text[line], TEXT);
@@ -150,8 +150,8 @@ fn marked(buf: &mut Buffer, at: Rect, text: &str, line: Range<usize>, marks: Opt
     put_line(buf, at, Line::from(spans));
 }
 
-/// What to do when there is no pair to label.
-fn empty(buf: &mut Buffer, area: Rect, open: &Open) {
+/// The empty state: what to do without a pair to label.
+fn empty(buf: &mut Buffer, area: Rect, open: &OpenSession) {
     let key = |k: &'static str, text: &str| vec![Span::styled(k, ACCENT), Span::raw(format!("  {text}"))];
     let stats = stats(open);
     let sampler = sampler(open);
@@ -178,11 +178,11 @@ fn empty(buf: &mut Buffer, area: Rect, open: &Open) {
         lines.push(key("u", "undo the last verdict or correction"));
     } else if !open.session.pairs().is_empty() {
         let n = open.session.pairs().len();
-        let came = match n {
+        let imported = match n {
             1 => "the only pair was imported with its verdict".into(),
             n => format!("all {n} pairs were imported with verdicts"),
         };
-        lines.push(vec![Span::styled(format!("Nothing to label: {came}."), BOLD)]);
+        lines.push(vec![Span::styled(format!("Nothing to label: {imported}."), BOLD)]);
         lines.push(vec![]);
         lines.push(key("t", "train on the verdicts"));
         lines.push(key("s", "sample answers to label yourself"));
@@ -195,7 +195,7 @@ fn empty(buf: &mut Buffer, area: Rect, open: &Open) {
         let prompts = counted(open.session.prompts().len(), "prompt");
         lines.push(vec![Span::styled(format!("{prompts}, and no answers to compare yet."), BOLD)]);
         lines.push(vec![]);
-        lines.push(key("s", &format!("sample answers with {}", short(&open.meta.model))));
+        lines.push(key("s", &format!("sample answers with {}", short_model_name(&open.meta.model))));
         lines.push(key("i", "import pairs from a file"));
     }
     let top = area.y + area.height.saturating_sub(lines.len() as u16) / 3;
@@ -206,13 +206,13 @@ fn empty(buf: &mut Buffer, area: Rect, open: &Open) {
 }
 
 /// The status line: the last verdicts, newest first, and the sampler.
-fn last_verdicts(open: &Open, width: u16) -> Line<'static> {
+fn last_verdicts(open: &OpenSession, width: u16) -> Line<'static> {
     let sampler = sampler(open);
     let room = usize::from(width.saturating_sub(4)).saturating_sub(crate::app::cells(&sampler));
     let mut used = 0;
     let mut spans = Vec::new();
     for (i, (prompt, words)) in history(open, 3).into_iter().enumerate() {
-        // What the sampler says is not pushed over the edge by older verdicts.
+        // Older verdicts give way to the sampler's status.
         used += crate::app::cells(&prompt) + crate::app::cells(&words) + if i > 0 { 4 } else { 1 };
         if i > 0 && used > room {
             break;

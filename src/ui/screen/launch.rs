@@ -1,24 +1,24 @@
-//! Draws the launch screen: a form that knows the data.
+//! Draws the launch screen: the form, the data and the estimate.
 
-use crate::app::screen::launch::{LaunchField, LaunchScreen, Prediction, Start};
+use crate::app::screen::launch::{EstimateState, LaunchField, LaunchScreen, Start};
 use crate::app::{Model, cells, clip, wrap};
 use crate::domain::{Kind, LeftOut, Needs, ParamRow, checks, counted, methods};
 use crate::ui::frame::{damage, duration, rule};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, TEXT, WARN};
-use crate::ui::widgets::plain::{bytes, count, middle};
+use crate::ui::widgets::plain::{bytes, centred, count};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-/// Where the values begin, after the names.
+/// The column of the values.
 const VALUES: u16 = 32;
-/// Where the usual ranges begin.
+/// The column of the usual ranges.
 const USUAL: u16 = 47;
-/// Below this width, what does not fit beside the fields is said below them.
+/// Below this width, long texts go below the fields instead of beside them.
 const NARROW: u16 = 100;
 
-/// Place and state for the header.
+/// The breadcrumb and the state for the header.
 pub fn header(model: &Model, _screen: &LaunchScreen) -> (Vec<String>, Line<'static>) {
     let name = model.open.as_ref().map(|open| open.meta.name.clone()).unwrap_or_default();
     let mut spans = damage(model, usize::from(model.size.0 / 3));
@@ -26,10 +26,10 @@ pub fn header(model: &Model, _screen: &LaunchScreen) -> (Vec<String>, Line<'stat
     (vec![name, "launch".into()], Line::from(spans))
 }
 
-/// Draws the body and gives the status line.
+/// Draws the body; returns the status line.
 pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LaunchScreen) -> Line<'static> {
     if !model.open.as_ref().is_some_and(|open| open.loaded) {
-        middle(buf, area, &["reading the session …".into()]);
+        centred(buf, area, &["reading the session …".into()]);
         return Line::default();
     }
     // The summary at the bottom is always there; the fields scroll above it.
@@ -42,8 +42,8 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LaunchScreen) 
     status(screen, usize::from(area.width))
 }
 
-/// One line of the form: the field it belongs to, if keys can go there, and its parts at their columns.
-struct Row {
+/// One line of the form: its field, if it can have the focus, and its parts with their columns.
+struct FormLine {
     field: Option<LaunchField>,
     parts: Vec<(u16, String, Style)>,
 }
@@ -52,7 +52,7 @@ fn fields(buf: &mut Buffer, area: Rect, model: &Model, screen: &LaunchScreen) {
     let rows = form_rows(model, screen, usize::from(area.width));
     let height = usize::from(area.height);
     let at = rows.iter().position(|r| r.field == Some(screen.form.focus)).unwrap_or(0);
-    // The focused field and two after it are in sight; the method stays in sight as long as it can.
+    // The focused field and two lines after it are visible; the method is as long as possible.
     let first = (at + 3).saturating_sub(height).min(rows.len().saturating_sub(height));
     for (i, row) in rows.iter().skip(first).take(height).enumerate() {
         let y = area.y + i as u16;
@@ -61,7 +61,7 @@ fn fields(buf: &mut Buffer, area: Rect, model: &Model, screen: &LaunchScreen) {
         }
         for (x, text, style) in &row.parts {
             let room = usize::from(area.width.saturating_sub(*x + 1));
-            buf.set_stringn(area.x + x, y, clip_keeping(text, room), room, *style);
+            buf.set_stringn(area.x + x, y, clip_to(text, room), room, *style);
         }
     }
     if first + height < rows.len() {
@@ -69,12 +69,12 @@ fn fields(buf: &mut Buffer, area: Rect, model: &Model, screen: &LaunchScreen) {
     }
 }
 
-/// Cut at the right, blanks inside kept.
-fn clip_keeping(text: &str, room: usize) -> String {
+/// The text in at most `room` cells; keeps inner blanks if it fits.
+fn clip_to(text: &str, room: usize) -> String {
     if cells(text) <= room { text.to_owned() } else { clip(text, room) }
 }
 
-/// The methods with the chosen one marked, those around it where not all have room.
+/// The methods with the selected one marked; its neighbours only, if not all fit.
 fn choice_line(names: &[&str], chosen: usize, room: usize) -> String {
     let items: Vec<String> =
         names.iter().enumerate().map(|(i, name)| format!("{} {name}", if i == chosen { "◉" } else { "○" })).collect();
@@ -90,7 +90,7 @@ fn choice_line(names: &[&str], chosen: usize, room: usize) -> String {
         let after = if last + 1 < items.len() { " …" } else { "" };
         format!("{before}{}{after}", items[first..=last].join("  "))
     };
-    // The neighbour on the left, so that it is plain where ← leads; then what comes next; then what was passed.
+    // First the left neighbour, so that ← has a visible target; then the following ones; then the others before.
     if first > 0 && cells(&line(first - 1, last)) <= room {
         first -= 1;
     }
@@ -105,8 +105,7 @@ fn choice_line(names: &[&str], chosen: usize, room: usize) -> String {
     }
 }
 
-/// The line of methods for a screen of that width, and the column at which the chosen one's help begins beside it; none
-/// where the help has no room there.
+/// The line of methods at this width, and the column for the help of the selected one; none if the help does not fit.
 fn method_line(screen: &LaunchScreen, width: usize) -> (String, Option<u16>) {
     let method = screen.form.method();
     let names: Vec<&str> = methods().iter().map(|m| m.name).collect();
@@ -116,23 +115,23 @@ fn method_line(screen: &LaunchScreen, width: usize) -> (String, Option<u16>) {
     (line, (help + 24 <= width).then_some(help as u16))
 }
 
-fn form_rows(model: &Model, screen: &LaunchScreen, width: usize) -> Vec<Row> {
+fn form_rows(model: &Model, screen: &LaunchScreen, width: usize) -> Vec<FormLine> {
     let form = &screen.form;
     let method = form.method();
-    let mut out = vec![Row { field: None, parts: Vec::new() }];
+    let mut out = vec![FormLine { field: None, parts: Vec::new() }];
     let (names, help) = method_line(screen, width);
     let style = |field| if form.focus == field { ACCENT } else { TEXT };
-    out.push(Row {
+    out.push(FormLine {
         field: Some(LaunchField::Method),
         parts: [
-            (3, "method".into(), label(form.focus == LaunchField::Method)),
+            (3, "method".into(), label_style(form.focus == LaunchField::Method)),
             (16, names, style(LaunchField::Method)),
         ]
         .into_iter()
         .chain(help.map(|x| (x, method.help.into(), DIM)))
         .collect(),
     });
-    out.push(Row { field: None, parts: vec![(3, "data".into(), TEXT), (16, data_line(screen), TEXT)] });
+    out.push(FormLine { field: None, parts: vec![(3, "data".into(), TEXT), (16, data_line(screen), TEXT)] });
     let base = model.open.as_ref().map_or("", |open| open.meta.model.as_str());
     let start = match form.start() {
         Start::Model => base.to_owned(),
@@ -142,15 +141,15 @@ fn form_rows(model: &Model, screen: &LaunchScreen, width: usize) -> Vec<Row> {
         1 => String::new(),
         n => format!("{} other start{}", n - 1, if n == 2 { "" } else { "s" }),
     };
-    out.push(Row {
+    out.push(FormLine {
         field: Some(LaunchField::Start),
         parts: vec![
-            (3, "start from".into(), label(form.focus == LaunchField::Start)),
+            (3, "start from".into(), label_style(form.focus == LaunchField::Start)),
             (16, start.clone(), style(LaunchField::Start)),
             (16 + cells(&start) as u16 + 3, more, DIM),
         ],
     });
-    out.push(Row { field: None, parts: Vec::new() });
+    out.push(FormLine { field: None, parts: Vec::new() });
     let rows = method.rows();
     for field in form.fields() {
         match field {
@@ -158,7 +157,7 @@ fn form_rows(model: &Model, screen: &LaunchScreen, width: usize) -> Vec<Row> {
             LaunchField::More => {
                 let n = rows.iter().filter(|r| !r.basic).count();
                 let text = if form.advanced { "… fewer options".to_owned() } else { format!("… {n} more options") };
-                out.push(Row { field: Some(field), parts: vec![(3, text, style(field))] });
+                out.push(FormLine { field: Some(field), parts: vec![(3, text, style(field))] });
             }
             LaunchField::Param(at) => param_row(&rows[at], field, screen, width, &mut out),
         }
@@ -166,18 +165,18 @@ fn form_rows(model: &Model, screen: &LaunchScreen, width: usize) -> Vec<Row> {
     out
 }
 
-fn label(focused: bool) -> Style {
+fn label_style(focused: bool) -> Style {
     if focused { ACCENT_BOLD } else { TEXT }
 }
 
-fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: usize, out: &mut Vec<Row>) {
+fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: usize, out: &mut Vec<FormLine>) {
     let form = &screen.form;
     let focused = form.focus == field;
     let choices = form.choices(row);
     let text = if form.text(row).is_empty() { "·" } else { form.text(row) };
     let value = match choices.is_empty() {
         false if focused => format!("‹ {text} ›"),
-        _ if focused => tail_of(text, width.saturating_sub(usize::from(VALUES) + 1)),
+        _ if focused => clip_start(text, width.saturating_sub(usize::from(VALUES) + 1)),
         _ => text.to_owned(),
     };
     let problem = form.problem(row);
@@ -187,9 +186,9 @@ fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: u
         (None, false, true) => BOLD,
         (None, false, false) => TEXT,
     };
-    // A long value pushes what stands beside it to the right.
+    // A long value pushes the next part to the right.
     let beside = USUAL.max(VALUES + cells(&value) as u16 + 2);
-    let mut parts = vec![(3, row.key.to_owned(), label(focused)), (VALUES, value, style)];
+    let mut parts = vec![(3, row.key.to_owned(), label_style(focused)), (VALUES, value, style)];
     if problem.is_some() {
         parts.push((beside, "⚠ invalid".to_owned(), WARN));
     } else if focused && !choices.is_empty() && row.kind != Kind::Bool {
@@ -197,9 +196,9 @@ fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: u
         parts.push((beside.max(USUAL + 3), named.join("  "), DIM));
     } else {
         let usual = if row.key == "num_train_epochs" {
-            let steps = match &screen.answer {
-                Prediction::Known(e) => counted(e.steps, "step"),
-                _ => about(screen),
+            let steps = match &screen.estimate {
+                EstimateState::Ready(e) => counted(e.steps, "step"),
+                _ => steps_text(screen),
             };
             format!("{} → {steps}", row.usual)
         } else if row.usual.is_empty() && !focused {
@@ -209,15 +208,15 @@ fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: u
         };
         parts.push((beside, usual, DIM));
     }
-    out.push(Row { field: Some(field), parts });
+    out.push(FormLine { field: Some(field), parts });
     if focused {
         let default = match row.default {
             _ if !form.changed(row) => String::new(),
             "" => " · default: empty".into(),
             default => format!(" · default {default}"),
         };
-        let mut below = |text: String, style| out.push(Row { field: None, parts: vec![(5, text, style)] });
-        // Said in full, on as many lines as that takes.
+        let mut below = |text: String, style| out.push(FormLine { field: None, parts: vec![(5, text, style)] });
+        // In full, wrapped.
         let (text, style) = match problem {
             Some(why) => (format!("⚠ {why}"), WARN),
             None => (format!("{}{default}", row.help), DIM),
@@ -235,8 +234,8 @@ fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: u
     }
 }
 
-/// The end of a text that has no room as a whole, so that what is being typed stays in sight.
-fn tail_of(text: &str, room: usize) -> String {
+/// The end of a text that does not fit, so that the typed part stays visible.
+fn clip_start(text: &str, room: usize) -> String {
     if cells(text) <= room {
         return text.to_owned();
     }
@@ -244,7 +243,7 @@ fn tail_of(text: &str, room: usize) -> String {
     format!("…{}", &text[from.unwrap_or(text.len())..])
 }
 
-/// What the chosen method learns from, what is mixed in or probed, and what was left out.
+/// The data of the selected method, mixed-in and probe texts, and what was left out.
 fn data_line(screen: &LaunchScreen) -> String {
     let data = &screen.data;
     let (mut line, more) = match screen.form.method().needs {
@@ -257,7 +256,7 @@ fn data_line(screen: &LaunchScreen) -> String {
         Needs::Ratings => (counted(data.good + data.bad, "rating"), format!("{} good, {} bad", data.good, data.bad)),
         Needs::Prompts => (counted(data.prompts, "prompt"), String::new()),
     };
-    let params = screen.form.params_so_far();
+    let params = screen.form.params_or_defaults();
     if params.f64("mix_ratio") > 0.0 {
         line.push_str(&format!(" · {} mixed in", counted(data.examples, "example")));
     }
@@ -284,7 +283,7 @@ fn left_out(left: &LeftOut) -> String {
     if parts.is_empty() { String::new() } else { format!("{} left out", parts.join(", ")) }
 }
 
-/// Objective, estimate and warning: what pressing enter comes to.
+/// The objective, the estimate and its warning.
 fn summary(buf: &mut Buffer, area: Rect, screen: &LaunchScreen) {
     if area.height < 4 {
         return;
@@ -292,7 +291,7 @@ fn summary(buf: &mut Buffer, area: Rect, screen: &LaunchScreen) {
     rule(buf, area, &Span::styled("this run", DIM), "");
     let width = usize::from(area.width).saturating_sub(18);
     let method = screen.form.method();
-    let formula = method.formula(&screen.form.params_so_far());
+    let formula = method.formula(&screen.form.params_or_defaults());
     buf.set_stringn(area.x + 3, area.y + 1, "objective", 12, DIM);
     let mut y = area.y + 1;
     for range in wrap(&formula, width).into_iter().take(2) {
@@ -312,8 +311,8 @@ fn summary(buf: &mut Buffer, area: Rect, screen: &LaunchScreen) {
     }
 }
 
-/// How many steps the run will have, before its rows were looked at.
-fn about(screen: &LaunchScreen) -> String {
+/// The approximate number of steps, before there is an estimate.
+fn steps_text(screen: &LaunchScreen) -> String {
     match screen.form.steps(screen.rows()) {
         Some(steps) => format!("about {}", counted(steps, "step")),
         None => "the number of steps depends on the lengths".into(),
@@ -324,11 +323,11 @@ fn estimate_lines(screen: &LaunchScreen) -> Vec<(String, Style)> {
     if let Some(why) = screen.obstacle() {
         return vec![(why, WARN)];
     }
-    match &screen.answer {
-        Prediction::None => vec![(about(screen), TEXT)],
-        Prediction::Asked => vec![(format!("{} · estimating time and memory …", about(screen)), DIM)],
-        Prediction::Failed(why) => vec![(why.clone(), WARN)],
-        Prediction::Known(e) => {
+    match &screen.estimate {
+        EstimateState::None => vec![(steps_text(screen), TEXT)],
+        EstimateState::Pending => vec![(format!("{} · estimating time and memory …", steps_text(screen)), DIM)],
+        EstimateState::Failed(why) => vec![(why.clone(), WARN)],
+        EstimateState::Ready(e) => {
             let time = e.seconds.map_or("time unknown until the first steps".into(), duration);
             let text = format!("{} · {time} · {} memory", counted(e.steps, "step"), bytes(e.memory_bytes));
             let left: usize = e.dropped.iter().map(|d| d.count).sum();
@@ -348,15 +347,15 @@ fn estimate_lines(screen: &LaunchScreen) -> Vec<(String, Style)> {
                 count(e.trainable)
             );
             let mut out = vec![(text, BOLD)];
-            // What may spoil the result comes before what is merely good to know.
-            out.extend(screen.length_confound().map(|w| (confound(w), WARN)));
+            // The warning comes before the details.
+            out.extend(screen.length_confound().map(|w| (length_warning(w), WARN)));
             out.push((rows, DIM));
             out
         }
     }
 }
 
-fn confound(longer_wins: f64) -> String {
+fn length_warning(longer_wins: f64) -> String {
     let share = longer_wins * 100.0;
     if longer_wins > 0.5 {
         format!("⚠ the longer answer wins {share:.0} %: length may be what is learned")
@@ -368,7 +367,7 @@ fn confound(longer_wins: f64) -> String {
 fn status(screen: &LaunchScreen, width: usize) -> Line<'static> {
     let help = screen.form.method().help;
     let (_, beside) = method_line(screen, width);
-    // Where the methods leave no room to say in full what the chosen one does, it is said here.
+    // The selected method's help goes here if it does not fit beside the methods.
     let in_full = width >= usize::from(NARROW) && beside.is_some_and(|x| usize::from(x) + cells(help) < width);
     match screen.form.focus {
         LaunchField::Method if !in_full => Line::styled(format!("← → choose · {help}"), DIM),
@@ -393,7 +392,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn twelve_methods_stay_readable_at_any_width() {
+    fn the_methods_stay_readable_at_any_width() {
         let names =
             ["dpo", "orpo", "sft", "reward", "kto", "cpo", "simpo", "ppo", "grpo", "rloo", "online_dpo", "nash_md"];
         for room in [20, 63, 103, 200] {
@@ -413,8 +412,8 @@ mod tests {
 
     #[test]
     fn a_long_value_shows_its_end() {
-        assert_eq!(tail_of("short", 5), "short");
-        assert_eq!(tail_of("contains=please", 7), "…please");
-        assert_eq!(tail_of("好好好", 5), "…好好");
+        assert_eq!(clip_start("short", 5), "short");
+        assert_eq!(clip_start("contains=please", 7), "…please");
+        assert_eq!(clip_start("好好好", 5), "…好好");
     }
 }

@@ -1,4 +1,4 @@
-//! Draws the replay: the verdicts or the curves as they were, above the time line.
+//! Draws the replay: the verdicts or the curves as they were, above the timeline.
 
 use crate::app::screen::replay::{Mark, ReplayScreen, Timeline, TimelineEntry};
 use crate::app::{Model, presentable, wrap};
@@ -7,22 +7,22 @@ use crate::ui::frame::{damage, put, rule};
 use crate::ui::run::{Scene, draw_scene, headline, settings};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BOLD, DIM, GOOD, TEXT, WARN};
 use crate::ui::widgets::chart::clock;
-use crate::ui::widgets::plain::middle;
+use crate::ui::widgets::plain::centred;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-/// Rows of the time line: a rule, the line itself, what its marks mean.
+/// Rows of the timeline: a rule, the line, the legend of its marks.
 const TIMELINE: u16 = 3;
 /// From this width on, the two answers stand side by side.
 const SIDE_BY_SIDE: u16 = 90;
 
-/// Place and state for the header.
+/// The breadcrumb and the state for the header.
 pub fn header(model: &Model, screen: &ReplayScreen) -> (Vec<String>, Line<'static>) {
     let name = model.open.as_ref().map(|open| open.meta.name.clone()).unwrap_or_default();
     let place = vec![name, "replay".into()];
-    let Some(line) = &screen.line else { return (place, Line::styled("REPLAY", ACCENT_BOLD)) };
+    let Some(line) = &screen.timeline else { return (place, Line::styled("REPLAY", ACCENT_BOLD)) };
     let digits = line.len().to_string().len();
     let how = if screen.playing { "playing" } else { "paused " };
     let state = format!("  {how} {}×  entry {:>digits$}/{}", screen.speed(), line.cursor(), line.len());
@@ -31,18 +31,18 @@ pub fn header(model: &Model, screen: &ReplayScreen) -> (Vec<String>, Line<'stati
     (place, Line::from(spans))
 }
 
-/// Draws the body and gives the status line.
+/// Draws the body; returns the status line.
 pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) -> Line<'static> {
-    let Some(line) = &screen.line else {
-        middle(buf, area, &["reading the session …".into()]);
+    let Some(line) = &screen.timeline else {
+        centred(buf, area, &["reading the session …".into()]);
         return Line::default();
     };
     if line.is_empty() {
-        middle(buf, area, &["nothing to replay yet".into(), "what you label and train is played back here".into()]);
+        centred(buf, area, &["nothing to replay yet".into(), "what you label and train is played back here".into()]);
         return Line::default();
     }
     let above = Rect { height: area.height.saturating_sub(TIMELINE), ..area };
-    time_line(buf, Rect { y: above.bottom(), height: TIMELINE.min(area.height), ..area }, screen, line);
+    timeline(buf, Rect { y: above.bottom(), height: TIMELINE.min(area.height), ..area }, screen, line);
     if screen.shows_curves()
         && let Some((id, run)) = screen.run()
     {
@@ -51,7 +51,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) 
         let status = run.status(Some(true));
         let sampling = spec.map_or(run.tokens > 0 && run.metrics().next().is_none(), |s| s.kind() == "sample");
         let mut parts = vec![Span::raw(" "), Span::styled(format!("{id}  "), BOLD)];
-        // What was so then is said in lower case: only the present is LIVE.
+        // A past status is in lower case: only the present is LIVE.
         parts.push(Span::raw(status.word()));
         parts.extend(headline(run, &status, sampling, area.width).spans.into_iter().skip(1));
         let scene = Scene {
@@ -67,9 +67,9 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) 
         draw_scene(&scene, above, buf);
         return settings(&scene, area.width);
     }
-    let session = &line.now().session;
-    if let Some((_, verdict, undone)) = screen.judged() {
-        judged(buf, above, session, verdict, undone);
+    let session = &line.state().session;
+    if let Some((_, verdict, undone)) = screen.current_verdict() {
+        verdict_view(buf, above, session, verdict, undone);
     } else {
         let have = format!(
             "{} · {} · {}",
@@ -77,16 +77,16 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) 
             counted(session.completion_count(), "answer"),
             counted(session.pairs().len(), "pair")
         );
-        middle(buf, above, &["nothing labelled yet".into(), have]);
+        centred(buf, above, &["nothing labelled yet".into(), have]);
     }
-    match opaque(line) {
+    match unknown_entry(line) {
         Some(text) => Line::styled(text, WARN),
-        None => Line::styled(tally(session), DIM),
+        None => Line::styled(verdict_count(session), DIM),
     }
 }
 
-/// The entry at the cursor, where it is of a kind that this version does not know.
-fn opaque(line: &Timeline) -> Option<String> {
+/// The entry at the cursor, if its kind is unknown to this version.
+fn unknown_entry(line: &Timeline) -> Option<String> {
     let (value, log) = match line.current()? {
         TimelineEntry::Session(e) => (e.data.as_ref().err()?, "the session's log"),
         TimelineEntry::Run(_, e) => (e.data.as_ref().err()?, "a run's log"),
@@ -99,19 +99,19 @@ fn opaque(line: &Timeline) -> Option<String> {
     ))
 }
 
-/// How many verdicts count at this point.
-fn tally(session: &Session) -> String {
+/// The number of verdicts at this point.
+fn verdict_count(session: &Session) -> String {
     let counting = session.verdicts().filter(|(_, j)| !j.undone).count();
     let undone = session.verdicts().count() - counting;
     let taken = if undone > 0 { format!(" · {undone} undone") } else { String::new() };
     format!("{} on {}{taken}", counted(counting, "verdict"), counted(session.pairs().len(), "pair"))
 }
 
-/// The pair of a verdict as it stood on the screen, and what was said of it.
-fn judged(buf: &mut Buffer, area: Rect, session: &Session, verdict: &Verdict, undone: bool) {
+/// The pair of a verdict as it was on the screen, and the decision.
+fn verdict_view(buf: &mut Buffer, area: Rect, session: &Session, verdict: &Verdict, undone: bool) {
     let pair = session.pair(&verdict.pair);
     let Some((pair, (a, b))) = pair.and_then(|p| Some((p, session.sides(p)?))) else {
-        return middle(
+        return centred(
             buf,
             area,
             &[format!("pair {} has a verdict, but its answers are not in the logs", verdict.pair)],
@@ -121,7 +121,7 @@ fn judged(buf: &mut Buffer, area: Rect, session: &Session, verdict: &Verdict, un
     rule(buf, area, &Span::styled(format!("prompt {}", pair.prompt), DIM), &verdict.pair.to_string());
     let used =
         paragraph(buf, Rect { y: area.y + 1, height: 3.min(area.height.saturating_sub(1)), ..area }, &prompt, BOLD);
-    let said = {
+    let decided = {
         let who = presentable(verdict.rater.as_str());
         let mut text = match who.strip_prefix("import:") {
             Some(file) => format!("imported from {file}: {}", decision(verdict)),
@@ -133,9 +133,9 @@ fn judged(buf: &mut Buffer, area: Rect, session: &Session, verdict: &Verdict, un
         text
     };
     let y = area.y + 2 + used;
-    put(buf, area.x + 2, y, area.width.saturating_sub(3), &said, if undone { WARN } else { GOOD });
+    put(buf, area.x + 2, y, area.width.saturating_sub(3), &decided, if undone { WARN } else { GOOD });
     let rest = Rect { y: y + 2, height: area.bottom().saturating_sub(y + 2), ..area };
-    // As they stood: the left one was `verdict.left`.
+    // As they were: the left one was `verdict.left`.
     let shown: [(&Completion, Side); 2] = match verdict.left {
         Side::A => [(a, Side::A), (b, Side::B)],
         Side::B => [(b, Side::B), (a, Side::A)],
@@ -159,7 +159,7 @@ fn judged(buf: &mut Buffer, area: Rect, session: &Session, verdict: &Verdict, un
     }
 }
 
-/// Writes a text; gives the rows used. What is cut says so.
+/// Writes a text, with `…` if it was cut; returns the rows used.
 fn paragraph(buf: &mut Buffer, area: Rect, text: &str, style: Style) -> u16 {
     let width = area.width.saturating_sub(4);
     let lines = wrap(text, usize::from(width));
@@ -174,7 +174,7 @@ fn paragraph(buf: &mut Buffer, area: Rect, text: &str, style: Style) -> u16 {
     used
 }
 
-/// The decision in words, as seen on the screen.
+/// The decision in words, in terms of the screen.
 fn decision(verdict: &Verdict) -> String {
     match verdict.choice {
         Choice::Prefer(side, strength) => {
@@ -192,8 +192,8 @@ fn decision(verdict: &Verdict) -> String {
     }
 }
 
-/// The time line: what was played, the marks, the play head.
-fn time_line(buf: &mut Buffer, area: Rect, screen: &ReplayScreen, line: &Timeline) {
+/// The timeline: the played part, the marks, the playhead.
+fn timeline(buf: &mut Buffer, area: Rect, screen: &ReplayScreen, line: &Timeline) {
     if area.height < TIMELINE || area.width < 20 {
         return;
     }
@@ -209,7 +209,7 @@ fn time_line(buf: &mut Buffer, area: Rect, screen: &ReplayScreen, line: &Timelin
     // Rarer marks are drawn over more frequent ones.
     for kind in [Mark::Label, Mark::Checkpoint, Mark::Launch, Mark::Finding] {
         for (at, _) in line.marks().iter().filter(|(_, mark)| *mark == kind) {
-            let (symbol, style) = picture(kind);
+            let (symbol, style) = mark_symbol(kind);
             put(buf, x + place(line.time_of(*at)), y, 1, symbol, style);
         }
     }
@@ -223,13 +223,13 @@ fn time_line(buf: &mut Buffer, area: Rect, screen: &ReplayScreen, line: &Timelin
         if !line.marks().iter().any(|(_, mark)| *mark == kind) {
             continue;
         }
-        let (symbol, style) = picture(kind);
+        let (symbol, style) = mark_symbol(kind);
         at += put(buf, at, y + 1, 1, symbol, style);
         at += put(buf, at, y + 1, area.right().saturating_sub(at), &format!(" {word}   "), DIM);
     }
 }
 
-fn picture(mark: Mark) -> (&'static str, Style) {
+fn mark_symbol(mark: Mark) -> (&'static str, Style) {
     match mark {
         Mark::Label => ("•", TEXT),
         Mark::Launch => ("▶", GOOD),

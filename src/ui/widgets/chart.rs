@@ -1,7 +1,7 @@
-//! The line chart: series to cells, every spike kept.
+//! The line chart: from series to cells, without losing a spike.
 //!
-//! Owns how points become dots, numbers and marks. Refuses to choose ranges (the state machine does, so that they hold
-//! still) and to tell curves apart by colour alone: each has its own stroke.
+//! Owns the drawing of points as dots, axis labels and marks. Refuses to choose ranges (the state machine does, so that
+//! they are stable) and to tell curves apart by colour alone: each has its own stroke.
 
 pub use super::raster::Stroke;
 
@@ -16,7 +16,7 @@ use ratatui::widgets::Widget;
 #[cfg(test)]
 mod tests;
 
-/// Characters in front of the plot for the numbers of the y-axis.
+/// The width of the y-axis labels, left of the plot.
 pub const GUTTER: u16 = 7;
 
 /// One curve.
@@ -24,27 +24,27 @@ pub const GUTTER: u16 = 7;
 pub struct Curve<'a> {
     /// Its points.
     pub line: &'a Line,
-    /// How it is drawn.
+    /// Its stroke.
     pub stroke: Stroke,
     /// Its colour and weight.
     pub style: Style,
 }
 
-/// What the numbers below the x-axis count.
+/// The unit of the x-axis labels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Unit {
     /// Steps.
     Step,
-    /// Passes over the data; so many steps make one.
+    /// Epochs of this many steps.
     Epoch(f64),
     /// Running time.
     Time,
 }
 
-/// Colours of the parts that are not curves.
+/// Styles of the parts that are not curves.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ink {
-    /// Numbers and rules.
+    /// Axis labels.
     pub faint: Style,
     /// The cursor.
     pub cursor: Style,
@@ -54,26 +54,26 @@ pub struct Ink {
     pub mark: Style,
 }
 
-/// A chart over a window. Curves later in the list are drawn over earlier ones.
+/// A chart over a window. Later curves are drawn over earlier ones.
 #[derive(Debug, Clone)]
 pub struct Chart<'a> {
     /// The curves.
     pub curves: Vec<Curve<'a>>,
-    /// What is laid out from left to right.
+    /// The x-axis.
     pub axis: Axis,
-    /// What its numbers count.
+    /// The unit of its labels.
     pub unit: Unit,
-    /// The visible part.
+    /// The visible part of the x-axis.
     pub window: Window,
-    /// The range of values; none while there are no values.
+    /// The range of values; none without values.
     pub span: Option<Span>,
-    /// Where on the axis the cursor stands.
+    /// The cursor's position on the x-axis.
     pub cursor: Option<f64>,
-    /// Where on the axis checkpoints lie.
+    /// The checkpoints' positions on the x-axis.
     pub marks: Vec<f64>,
     /// Whether only ASCII may be drawn.
     pub ascii: bool,
-    /// Colours.
+    /// Styles of the parts that are not curves.
     pub ink: Ink,
 }
 
@@ -98,14 +98,14 @@ impl Widget for &Chart<'_> {
 }
 
 impl Chart<'_> {
-    /// The column of `x` out of `columns`.
+    /// The column of `x`, of `columns` columns.
     fn column(&self, x: f64, columns: usize) -> i64 {
         // The right end belongs to the last column.
         let at = (self.window.place(x) * columns as f64).floor() as i64;
         if x == self.window.hi { columns as i64 - 1 } else { at }
     }
 
-    /// Draws a curve; gives back the cells' columns that hold values that are not finite, with such a value.
+    /// Draws a curve; returns the cell columns with non-finite values, each with one such value.
     fn trace(&self, raster: &mut Raster, curve: &Curve<'_>, owner: usize, span: Span) -> Vec<(u16, f64)> {
         let (columns, rows) = (raster.columns(), raster.rows());
         let row = |y: f64| ((1.0 - span.place(y).clamp(0.0, 1.0)) * (rows as f64 - 1.0)).round() as i64;
@@ -114,7 +114,7 @@ impl Chart<'_> {
         let line = curve.line;
         let mut broken = Vec::new();
         let start = line.before(self.axis, self.window.lo);
-        // The point left of the window, so that a curve enters it where it should.
+        // Start at the point left of the window, so that the curve enters it correctly.
         let mut pen = start.checked_sub(1).and_then(|at| self.stand(line, at, columns, &row));
         let mut from = start;
         for c in 0..columns {
@@ -151,7 +151,7 @@ impl Chart<'_> {
             };
             from = to;
         }
-        // And where it leaves it again.
+        // Join to the point right of the window.
         if let (Some(pen), Some(next)) = (pen, self.stand(line, from, columns, &row))
             && curve.stroke != Stroke::Marks
             && !line.gap_before(from)
@@ -161,13 +161,13 @@ impl Chart<'_> {
         broken
     }
 
-    /// Column and row of a finite point.
+    /// The column and row of a finite point.
     fn stand(&self, line: &Line, at: usize, columns: usize, row: &dyn Fn(f64) -> i64) -> Option<(i64, i64)> {
         let (_, y, _) = line.point(at)?;
         y.is_finite().then_some((self.column(line.x(self.axis, at)?, columns), row(y)))
     }
 
-    /// The numbers beside and below the plot, with checkpoint marks.
+    /// The axis labels and the checkpoint marks.
     fn numbers(&self, area: Rect, plot: Rect, buf: &mut Buffer) {
         if let Some(span) = self.span {
             let most = usize::from(plot.height / 2).clamp(2, 8).min(usize::from(plot.height));
@@ -182,7 +182,7 @@ impl Chart<'_> {
                     tick_label(value, step, usize::from(GUTTER) - 1)
                 };
                 let text = if self.ascii { text.replace('−', "-") } else { text };
-                // Numbers that differ by less than there is room for are not said twice.
+                // Skip a label that is equal after rounding.
                 if said.contains(&text) {
                     continue;
                 }
@@ -204,7 +204,7 @@ impl Chart<'_> {
         let values =
             if self.unit == Unit::Time { clock_ticks(lo, hi, plot.width) } else { round_ticks(lo, hi, plot.width) };
         let step = values.windows(2).map(|w| w[1] - w[0]).next().unwrap_or(1.0);
-        // There is no step between two steps.
+        // Only whole steps.
         let values = values.into_iter().filter(|v| self.unit != Unit::Step || v.fract() == 0.0);
         let mut free = plot.x;
         for value in values {
@@ -215,7 +215,7 @@ impl Chart<'_> {
             };
             let len = text.chars().count() as u16;
             let at = plot.x + self.column(value * scale, usize::from(plot.width)).max(0) as u16;
-            // Under its column, or just after it where a checkpoint stands; the last number ends at the edge.
+            // Centred below its column, or right after a checkpoint mark; the last label ends at the edge.
             let under = at.saturating_sub(if at == plot.x { 0 } else { len / 2 });
             let place = [under, at + 1, at.saturating_sub(len)].into_iter().find(|start| {
                 let end = start + len;
@@ -235,7 +235,7 @@ impl Chart<'_> {
             .any(|m| self.column(*m, usize::from(plot.width)).clamp(0, i64::from(plot.width) - 1) as u16 + plot.x == x)
     }
 
-    /// Marks at the bottom of the plot for values that are not finite, and the word beside the last of them.
+    /// Marks non-finite values at the bottom of the plot, with a word beside the last one.
     fn alarms(&self, broken: &[(u16, f64)], plot: Rect, buf: &mut Buffer) {
         let y = plot.bottom() - 1;
         for (column, _) in broken {
@@ -263,13 +263,13 @@ impl Chart<'_> {
     }
 }
 
-/// Round numbers for an axis `width` cells wide; whole ones where the range allows.
+/// Round tick values for an axis `width` cells wide; whole numbers if the range allows.
 fn round_ticks(lo: f64, hi: f64, width: u16) -> Vec<f64> {
     let most = usize::from(width / 10).clamp(2, 8);
     ticks(lo, hi, most)
 }
 
-/// Round times in seconds: steps of 1, 2, 5, 10, 15, 30 seconds, minutes, hours and on.
+/// Round tick times in seconds: steps of seconds, minutes, hours or days.
 fn clock_ticks(lo: f64, hi: f64, width: u16) -> Vec<f64> {
     let most = f64::from((width / 10).clamp(2, 8));
     let steps = [1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0];

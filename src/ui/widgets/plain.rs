@@ -1,11 +1,11 @@
-//! Small things said the same way everywhere: shares as bars, big numbers, a few lines in the middle of nothing.
+//! Small helpers: progress bars, short numbers, centred lines.
 
 use crate::app::{cells, clip};
 use crate::ui::theme::{BOLD, DIM};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
-/// A share of one as a bar `width` cells wide, in eighths of a cell.
+/// A fraction as a bar `width` cells wide, in eighths of a cell.
 #[must_use]
 pub fn bar(share: f64, width: usize) -> String {
     const PARTS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
@@ -18,7 +18,7 @@ pub fn bar(share: f64, width: usize) -> String {
     out + &"·".repeat(rest)
 }
 
-/// A share of one as a bar on a shaded ground, `width` cells wide, in eighths of a cell.
+/// A fraction as a bar on a shaded background, `width` cells wide, in eighths of a cell.
 #[must_use]
 pub fn gauge(share: f64, width: usize) -> String {
     let eighths = (share.clamp(0.0, 1.0) * width as f64 * 8.0).round() as usize;
@@ -33,8 +33,8 @@ pub fn gauge(share: f64, width: usize) -> String {
     out
 }
 
-/// A few lines in the middle of an area, the first one strong.
-pub fn middle(buf: &mut Buffer, area: Rect, lines: &[String]) {
+/// Lines in the middle of an area, the first one bold.
+pub fn centred(buf: &mut Buffer, area: Rect, lines: &[String]) {
     let top = area.y + area.height.saturating_sub(lines.len() as u16) / 2;
     for (i, text) in lines.iter().enumerate() {
         let y = top + i as u16;
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_are_as_wide_as_asked() {
+    fn bars_have_the_requested_width() {
         for (share, want) in
             [(0.0, "····"), (0.5, "██··"), (1.0, "████"), (0.3, "█▎··"), (7.0, "████"), (f64::NAN, "····")]
         {

@@ -1,26 +1,26 @@
-//! A grid of dots behind a chart: two by four to a cell in braille, one to a cell in ASCII.
+//! A chart's grid of dots: two by four in a braille cell, one in an ASCII cell.
 //!
-//! Owns the dots and which curve a cell belongs to. Knows nothing of values.
+//! Owns the dots and which curve a cell belongs to. Knows no values.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 
-/// How a curve is drawn, so that curves differ without colour.
+/// The stroke of a curve, which tells curves apart without colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stroke {
-    /// Unbroken.
+    /// A solid line.
     Solid,
-    /// Broken.
+    /// A dashed line.
     Dashed,
-    /// Single dots, for what is context: raw values below a smoothed curve, superseded attempts.
+    /// Single dots, for context: raw values below a smoothed curve, superseded attempts.
     Dotted,
-    /// One mark a point, joined by nothing: evaluations.
+    /// One mark per point, not joined: evaluations.
     Marks,
 }
 
 impl Stroke {
-    /// Its picture in a legend.
+    /// Its symbol in a legend.
     #[must_use]
     pub fn sample(self, ascii: bool) -> &'static str {
         match (self, ascii) {
@@ -39,13 +39,13 @@ impl Stroke {
 /// The bit of each dot of a braille cell, by row and column.
 const BITS: [[u8; 2]; 4] = [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]];
 
-/// What a cell shows.
+/// The content of a cell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Cell {
     dots: u8,
-    /// The character that stands for the whole cell: evaluation marks, and everything in ASCII.
+    /// The character for the whole cell: an evaluation mark, or anything in ASCII.
     glyph: Option<char>,
-    /// Which curve drew last.
+    /// The curve drawn last.
     owner: usize,
 }
 
@@ -66,25 +66,25 @@ impl Raster {
         Self { width, height, ascii, cells }
     }
 
-    /// Dots from left to right.
+    /// The width in dots.
     #[must_use]
     pub fn columns(&self) -> usize {
         usize::from(self.width) * if self.ascii { 1 } else { 2 }
     }
 
-    /// Dots from top to bottom.
+    /// The height in dots.
     #[must_use]
     pub fn rows(&self) -> usize {
         usize::from(self.height) * if self.ascii { 1 } else { 4 }
     }
 
-    /// The cell's column that a dot's column lies in.
+    /// The column of the cell that contains a column of dots.
     #[must_use]
     pub fn cell_of(&self, column: usize) -> u16 {
         (column / if self.ascii { 1 } else { 2 }) as u16
     }
 
-    /// Sets a dot; outside the grid nothing happens.
+    /// Sets a dot; ignores one outside the grid.
     fn dot(&mut self, column: i64, row: i64, stroke: Stroke, owner: usize) {
         let (columns, rows) = (self.columns() as i64, self.rows() as i64);
         if !(0..columns).contains(&column) || !(0..rows).contains(&row) {
@@ -94,7 +94,7 @@ impl Raster {
         let (dx, dy) = if ascii { (1, 1) } else { (2, 4) };
         let at = (row / dy) as usize * usize::from(self.width) + (column / dx) as usize;
         let Some(cell) = self.cells.get_mut(at) else { return };
-        // A cell has one colour: the curve drawn last takes it, dots of others stay visible in it.
+        // A cell has one colour, that of the curve drawn last; the dots of other curves stay visible.
         cell.owner = owner;
         if ascii {
             cell.glyph = Some(match stroke {
@@ -108,7 +108,7 @@ impl Raster {
         }
     }
 
-    /// Puts a mark on the cell of a dot.
+    /// Sets a mark in the cell of a dot.
     pub fn mark(&mut self, column: i64, row: i64, owner: usize) {
         self.dot(column, row, Stroke::Marks, owner);
         let (dx, dy) = if self.ascii { (1, 1) } else { (2, 4) };
@@ -122,7 +122,7 @@ impl Raster {
         }
     }
 
-    /// Draws the dots of one column from row `top` to row `bottom`, both included. A spike is never broken by a stroke.
+    /// Draws the dots of one column from row `top` to row `bottom`, both included. No stroke leaves gaps in a spike.
     pub fn column(&mut self, column: i64, top: i64, bottom: i64, stroke: Stroke, owner: usize) {
         if top == bottom && !self.inked(column, stroke) {
             return;
@@ -132,7 +132,7 @@ impl Raster {
         }
     }
 
-    /// Joins two dots by a straight line, one span a column.
+    /// Joins two dots by a straight line, one vertical span per column.
     pub fn join(&mut self, from: (i64, i64), to: (i64, i64), stroke: Stroke, owner: usize) {
         let ((c0, r0), (c1, r1)) = (from, to);
         if c1 <= c0 {
@@ -161,7 +161,7 @@ impl Raster {
         }
     }
 
-    /// Writes the cells that hold ink; `style` gives each curve's.
+    /// Writes the cells that have ink; `style` gives a curve's style.
     pub fn paint(&self, area: Rect, buf: &mut Buffer, style: impl Fn(usize) -> Style) {
         for (at, cell) in self.cells.iter().enumerate() {
             let (x, y) = ((at % usize::from(self.width)) as u16, (at / usize::from(self.width)) as u16);
@@ -176,7 +176,7 @@ impl Raster {
         }
     }
 
-    /// The picture as text, one line a row of cells.
+    /// The grid as text, one line for a row of cells.
     #[must_use]
     pub fn text(&self) -> String {
         let area = Rect::new(0, 0, self.width, self.height);

@@ -7,8 +7,8 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 /// The same without Unicode.
 const ASCII: [char; 8] = ['_', '_', '.', '.', '-', '-', '^', '^'];
 
-/// The whole series in `width` characters, low to high between its extremes. A column shows the value of its points that
-/// lies farthest from the middle, so that no spike is lost; one with only non-finite values shows `×`.
+/// The whole series in at most `width` characters, scaled to its range. A column shows the value farthest from the
+/// middle of the range, so that no spike is lost; a column with only non-finite values shows `×`.
 #[must_use]
 pub fn sparkline(line: &Line, width: usize, ascii: bool) -> String {
     let all = line.bucket(0..line.len());
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spike_and_a_nan_show_in_one_row() {
+    fn spikes_and_nan_are_visible() {
         let mut line = Line::default();
         for step in 1..=100u64 {
             let y = match step {

@@ -1,24 +1,24 @@
-//! The pair on the screen: its texts laid out for the terminal's size, how far they were read, where they differ.
+//! The shown pair: its layout for the terminal's size, how much of it was on the screen, and where the answers differ.
 
 use crate::app::diff::WordDiff;
-use crate::app::open::Open;
+use crate::app::open::OpenSession;
 use crate::app::wrap::{presentable, wrap};
 use crate::domain::{CompletionId, PairId, PromptBody, PromptId, Rater, Seen, Side, hash64};
 use std::ops::Range;
 
-/// From this many columns on the answers stand side by side.
+/// From this width on, the answers stand side by side.
 const SIDE_BY_SIDE: u16 = 90;
-/// Rows of the frame that are not the body: header, status line, footer.
+/// Rows outside the body: header, status line, footer.
 const FRAME: u16 = 3;
-/// Blanks left and right of a text.
+/// Margin left and right of a text, in total.
 const MARGIN: u16 = 4;
 
-/// One of the two places for an answer.
+/// One of the two panes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pane {
-    /// Left, or above.
+    /// Left or top.
     First,
-    /// Right, or below.
+    /// Right or bottom.
     Second,
 }
 
@@ -41,14 +41,14 @@ impl Pane {
         }
     }
 
-    /// The number on the screen and on the key: 1 or 2.
+    /// Its number on the screen and on the keyboard: 1 or 2.
     #[must_use]
     pub const fn number(self) -> usize {
         self.index() + 1
     }
 }
 
-/// Where the parts of the screen are, in rows and columns of the body.
+/// The layout of the body, in rows and columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CardLayout {
     /// Rows of prompt text shown.
@@ -57,11 +57,11 @@ pub struct CardLayout {
     pub beside: bool,
     /// Columns of text in an answer.
     pub width: u16,
-    /// Rows of text shown of each answer; 0 for one hidden by zoom.
+    /// Rows of text of each answer; 0 for one hidden by zoom.
     pub rows: [u16; 2],
 }
 
-/// The pair on the screen.
+/// The shown pair.
 #[derive(Debug, Clone)]
 pub struct Card {
     /// The pair.
@@ -72,15 +72,15 @@ pub struct Card {
     pub tags: Vec<String>,
     /// The prompt as shown.
     pub prompt: String,
-    /// Which completion stands first.
+    /// The completion in the first pane.
     pub left: Side,
     /// The answers as shown, first and second.
     pub text: [String; 2],
-    /// Their lengths in the model's tokens, 0 where unknown.
+    /// Their lengths in tokens of the model; 0 if unknown.
     pub tokens: [usize; 2],
-    /// When the pair appeared, by the model's steady clock.
+    /// When the pair appeared, on the model's monotonic clock.
     pub shown_ms: u64,
-    /// Which answer `e`, `z` and the keys of one pane mean.
+    /// The answer that `e` and `z` act on.
     pub focus: Pane,
     /// The prompt's lines.
     pub prompt_lines: Vec<Range<usize>>,
@@ -88,20 +88,20 @@ pub struct Card {
     pub lines: [Vec<Range<usize>>; 2],
     /// Lines scrolled off the top of each.
     pub scroll: [usize; 2],
-    /// Where the parts are.
-    pub places: CardLayout,
-    /// The words that differ, once asked for.
+    /// The layout.
+    pub layout: CardLayout,
+    /// The words that differ, once computed.
     pub diff: Option<WordDiff>,
-    /// Bytes of each answer that have been on the screen, from the start.
-    seen_to: [usize; 2],
+    /// Bytes from the start of each answer that were on the screen.
+    read_to: [usize; 2],
     completions: [CompletionId; 2],
     hashes: [u64; 2],
 }
 
 impl Card {
-    /// The card of a pair; none while a part of it is missing.
+    /// The card of a pair; none if a part of it is missing.
     #[must_use]
-    pub fn of(open: &Open, pair: &PairId, clock_ms: u64) -> Option<Self> {
+    pub fn of(open: &OpenSession, pair: &PairId, clock_ms: u64) -> Option<Self> {
         let pair = open.session.pair(pair)?;
         let prompt = open.session.prompt(&pair.prompt)?;
         let (a, b) = open.session.sides(pair)?;
@@ -123,9 +123,9 @@ impl Card {
             prompt_lines: Vec::new(),
             lines: [Vec::new(), Vec::new()],
             scroll: [0, 0],
-            places: CardLayout::default(),
+            layout: CardLayout::default(),
             diff: None,
-            seen_to: [0, 0],
+            read_to: [0, 0],
             completions: [first.id.clone(), second.id.clone()],
             hashes: [hash64(first.text.as_bytes()), hash64(second.text.as_bytes())],
         })
@@ -137,7 +137,7 @@ impl Card {
         &self.completions[pane.index()]
     }
 
-    /// The pair's own side that stands in a pane.
+    /// The side of the pair in a pane.
     #[must_use]
     pub fn side(&self, pane: Pane) -> Side {
         match pane {
@@ -146,26 +146,26 @@ impl Card {
         }
     }
 
-    /// The hash of the text as the model wrote it.
+    /// The hash of the text before sanitising.
     #[must_use]
     pub fn raw_hash(&self, pane: Pane) -> String {
         format!("{:016x}", self.hashes[pane.index()])
     }
 
-    /// Lays the texts out for a terminal of this size and notes what is on the screen now.
+    /// Lays the texts out for a terminal of this size, and marks what is on the screen as read.
     pub fn lay_out(&mut self, size: (u16, u16), zoom: bool) {
         let (w, h) = (size.0, size.1.saturating_sub(FRAME));
         let beside = w >= SIDE_BY_SIDE && !zoom;
         let width = if beside { (w - 1) / 2 } else { w }.saturating_sub(MARGIN).max(1);
-        if self.places.width != width || self.lines[0].is_empty() {
-            // Keep the place in the text where it was.
+        if self.layout.width != width || self.lines[0].is_empty() {
+            // Keep the first visible line.
             let top = [0, 1].map(|i| self.lines[i].get(self.scroll[i]).map_or(0, |line| line.start));
             self.lines = [0, 1].map(|i| wrap(&self.text[i], usize::from(width)));
             self.scroll = [0, 1].map(|i| self.lines[i].iter().rposition(|line| line.start <= top[i]).unwrap_or(0));
         }
         self.prompt_lines = wrap(&self.prompt, usize::from(w.saturating_sub(MARGIN).max(1)));
         let prompt = (self.prompt_lines.len() as u16).min((h / 4).max(1));
-        // One rule above the prompt, one above each answer, one below side by side.
+        // One rule above the prompt and one above each answer; side by side, the answers share one.
         let need = [0, 1].map(|i| self.lines[i].len() as u16);
         let rows = if zoom {
             let all = h.saturating_sub(prompt + 2);
@@ -174,60 +174,60 @@ impl Card {
             [h.saturating_sub(prompt + 2); 2]
         } else {
             let all = h.saturating_sub(prompt + 3);
-            // Each takes what it needs; where both do not fit, neither gets less than half.
+            // Each gets what it needs; if both do not fit, neither gets less than half.
             let first = need[0].max(1).min(all.saturating_sub(need[1].min(all / 2)));
             [first, all - first]
         };
-        self.places = CardLayout { prompt, beside, width, rows };
+        self.layout = CardLayout { prompt, beside, width, rows };
         for i in 0..2 {
-            self.scroll[i] = self.scroll[i].min(self.most(i));
+            self.scroll[i] = self.scroll[i].min(self.max_scroll(i));
         }
-        self.look();
+        self.mark_read();
     }
 
-    fn most(&self, i: usize) -> usize {
-        self.lines[i].len().saturating_sub(usize::from(self.places.rows[i]))
+    fn max_scroll(&self, i: usize) -> usize {
+        self.lines[i].len().saturating_sub(usize::from(self.layout.rows[i]))
     }
 
-    /// Rows that a page key moves.
+    /// Rows that a page key scrolls.
     #[must_use]
     pub fn page(&self) -> isize {
-        let rows = self.places.rows.iter().filter(|rows| **rows > 0).min().copied().unwrap_or(1);
+        let rows = self.layout.rows.iter().filter(|rows| **rows > 0).min().copied().unwrap_or(1);
         (rows as isize - 1).max(1)
     }
 
-    /// Moves both answers; each stops at its own end.
+    /// Scrolls both answers; each stops at its own end.
     pub fn scroll_by(&mut self, lines: isize) {
         for i in 0..2 {
-            if self.places.rows[i] > 0 {
-                self.scroll[i] = self.scroll[i].saturating_add_signed(lines).min(self.most(i));
+            if self.layout.rows[i] > 0 {
+                self.scroll[i] = self.scroll[i].saturating_add_signed(lines).min(self.max_scroll(i));
             }
         }
-        self.look();
+        self.mark_read();
     }
 
-    /// Notes what is on the screen.
-    fn look(&mut self) {
+    /// Marks what is on the screen as read.
+    fn mark_read(&mut self) {
         for i in 0..2 {
-            let rows = usize::from(self.places.rows[i]);
+            let rows = usize::from(self.layout.rows[i]);
             if rows > 0
                 && let Some(line) =
                     self.lines[i].get((self.scroll[i] + rows).min(self.lines[i].len()).saturating_sub(1))
             {
-                self.seen_to[i] = self.seen_to[i].max(line.end);
+                self.read_to[i] = self.read_to[i].max(line.end);
             }
         }
     }
 
-    /// How much of an answer has been on the screen, in percent.
+    /// How much of an answer was on the screen, in percent.
     #[must_use]
     pub fn read_percent(&self, pane: Pane) -> usize {
         let i = pane.index();
         let end = self.text[i].trim_end().len();
-        if self.seen_to[i] >= end { 100 } else { (self.seen_to[i] * 100 / end.max(1)).min(99) }
+        if self.read_to[i] >= end { 100 } else { (self.read_to[i] * 100 / end.max(1)).min(99) }
     }
 
-    /// Whether both answers have been on the screen to their end.
+    /// Whether both answers were on the screen to their end.
     #[must_use]
     pub fn seen(&self) -> Seen {
         if self.read_percent(Pane::First) == 100 && self.read_percent(Pane::Second) == 100 {
@@ -237,18 +237,18 @@ impl Card {
         }
     }
 
-    /// Works out the words that differ, once.
-    pub fn compare(&mut self) {
+    /// Computes the differing words, once.
+    pub fn compute_diff(&mut self) {
         if self.diff.is_none() {
             self.diff = Some(WordDiff::of(&self.text[0], &self.text[1]));
         }
     }
 
-    /// Scrolls to the first difference below what is on the screen of either answer; false when there is none.
+    /// Scrolls to the next difference below the visible part of either answer; false if there is none.
     pub fn to_next_difference(&mut self) -> bool {
         let Some(diff) = &self.diff else { return false };
         let next = [0, 1].map(|i| {
-            let below = self.scroll[i] + usize::from(self.places.rows[i].max(1));
+            let below = self.scroll[i] + usize::from(self.layout.rows[i].max(1));
             let from = self.lines[i].get(below).map(|line| line.start)?;
             let at = diff.only[i].iter().find(|range| range.end > from)?.start.max(from);
             self.lines[i].iter().position(|line| at < line.end)
@@ -262,14 +262,14 @@ impl Card {
     }
 }
 
-/// Which completion stands first: the same for the same pair and rater, and as good as random over pairs.
+/// The completion in the first pane: a fixed pseudo-random choice for each pair and rater.
 #[must_use]
 pub fn first_side(pair: &PairId, rater: &Rater) -> Side {
     let key = format!("{pair}\u{0}{rater}");
     if hash64(key.as_bytes()) & 1 == 0 { Side::A } else { Side::B }
 }
 
-/// The prompt as shown: one user turn alone as it stands, several turns with their roles.
+/// The prompt as shown: a single user turn as it is, several turns with their roles.
 fn conversation(body: &PromptBody) -> String {
     match body {
         PromptBody::Text(text) => presentable(text),

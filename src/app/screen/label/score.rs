@@ -1,31 +1,31 @@
-//! Numbers about labelling: how far, how fast, how long still, and the last verdicts in words.
+//! Labelling progress: how many, how fast, time left, and the last verdicts in words.
 
-use crate::app::open::Open;
+use crate::app::open::OpenSession;
 use crate::domain::{Choice, RunStatus, Strength, Verdict, counted};
 
-/// How many of the last decisions the rate looks back on.
+/// The number of recent verdicts that the rate is computed from.
 const WINDOW: usize = 20;
-/// A decision counts at most this long; longer is a pause.
+/// A verdict counts for at most this long; longer is a pause.
 const IDLE_MS: u64 = 5 * 60 * 1000;
-/// The rate is not told before this many decisions.
-const ENOUGH: usize = 3;
+/// The rate is not shown before this many verdicts.
+const MIN_VERDICTS: usize = 3;
 
-/// How far and how fast.
+/// Labelling progress.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Stats {
-    /// Pairs this rater has decided.
+    /// Pairs this rater has labelled.
     pub done: usize,
-    /// Pairs this rater can decide.
+    /// Pairs this rater can label.
     pub total: usize,
-    /// Pairs an hour at the median of the last decisions.
+    /// Pairs an hour, from the median time of recent verdicts.
     pub per_hour: Option<f64>,
-    /// Milliseconds left at that pace.
+    /// Milliseconds left at that rate.
     pub left_ms: Option<f64>,
 }
 
-/// The numbers of the open session.
+/// The progress in the open session.
 #[must_use]
-pub fn stats(open: &Open) -> Stats {
+pub fn stats(open: &OpenSession) -> Stats {
     let session = &open.session;
     let done = session
         .pairs()
@@ -41,7 +41,7 @@ pub fn stats(open: &Open) -> Stats {
         .map(|(_, j)| j.verdict.ms.min(IDLE_MS))
         .collect();
     times.sort_unstable();
-    let median = (times.len() >= ENOUGH).then(|| {
+    let median = (times.len() >= MIN_VERDICTS).then(|| {
         let mid = times.len() / 2;
         if times.len() % 2 == 1 { times[mid] as f64 } else { (times[mid - 1] + times[mid]) as f64 / 2.0 }
     });
@@ -53,9 +53,9 @@ pub fn stats(open: &Open) -> Stats {
     }
 }
 
-/// A verdict in words, as it was pressed: `1 slightly`, `tie`.
+/// A verdict in words, as it was given on the screen: `1 slightly`, `tie`.
 #[must_use]
-pub fn words(verdict: &Verdict) -> String {
+pub fn verdict_words(verdict: &Verdict) -> String {
     match verdict.choice {
         Choice::Prefer(side, strength) => {
             let number = if side == verdict.left { 1 } else { 2 };
@@ -72,9 +72,9 @@ pub fn words(verdict: &Verdict) -> String {
     }
 }
 
-/// The last verdicts that count, newest first: the prompt's id and the words.
+/// The last verdicts not undone, newest first: the prompt's id and the verdict in words.
 #[must_use]
-pub fn history(open: &Open, count: usize) -> Vec<(String, String)> {
+pub fn history(open: &OpenSession, count: usize) -> Vec<(String, String)> {
     open.session
         .verdicts()
         .rev()
@@ -83,14 +83,14 @@ pub fn history(open: &Open, count: usize) -> Vec<(String, String)> {
         .map(|(_, j)| {
             let pair = &j.verdict.pair;
             let prompt = open.session.pair(pair).map_or_else(|| pair.to_string(), |p| p.prompt.to_string());
-            (prompt, words(&j.verdict))
+            (prompt, verdict_words(&j.verdict))
         })
         .collect()
 }
 
-/// What the newest sampling run is doing, in words; empty when there is nothing to say.
+/// The status of the newest sampling run; empty if there is nothing to say.
 #[must_use]
-pub fn sampler(open: &Open) -> String {
+pub fn sampler(open: &OpenSession) -> String {
     let Some(run) = open.runs.iter().rev().find(|run| run.is_sampling()) else { return String::new() };
     let ahead = open.queue.len().saturating_sub(1);
     let total = run.state.plan.as_ref().map_or(0, |plan| plan.total_steps);

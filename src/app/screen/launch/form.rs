@@ -1,7 +1,7 @@
 //! The launch form: a method, a start, and its hyper-parameters as typed text, checked at each key.
 //!
-//! Owns the text and its checking against the method table. Refuses to know files or models' insides: what a run would
-//! take is asked of a worker.
+//! Owns the text and its validation against the method table. Refuses to know files or models: a worker estimates what
+//! a run takes.
 
 use crate::domain::{Kind, Method, ParamRow, Params, RunId, methods};
 use std::collections::BTreeMap;
@@ -11,18 +11,18 @@ use std::collections::BTreeMap;
 pub enum Start {
     /// The session's model as it is.
     Model,
-    /// The adapter that a finished run of this session left.
+    /// The adapter of a finished run of this session.
     Run(RunId),
 }
 
-/// A place in the form that keys act on.
+/// A field that can have the focus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LaunchField {
     /// Choice of the method.
     Method,
     /// Choice of the start.
     Start,
-    /// A hyper-parameter, by its place in the method's rows.
+    /// A hyper-parameter, by its index in the method's rows.
     Param(usize),
     /// `…`: shows or hides the advanced ones.
     More,
@@ -35,13 +35,13 @@ pub struct LaunchForm {
     start: usize,
     starts: Vec<Start>,
     rewards: Vec<RunId>,
-    /// What was typed, by key; kept when the method changes. Absent: the method's default.
+    /// Typed values by key; kept when the method changes. A missing key has the method's default.
     typed: BTreeMap<String, String>,
     /// Whether the advanced hyper-parameters are shown.
     pub advanced: bool,
-    /// Where keys act.
+    /// The field that keys act on.
     pub focus: LaunchField,
-    /// Whether the next character replaces the field's text instead of adding to it.
+    /// Whether the next character replaces the field's text.
     fresh: bool,
 }
 
@@ -74,7 +74,7 @@ impl LaunchForm {
         self.starts.get(self.start).unwrap_or(&Start::Model)
     }
 
-    /// What can be started from; the choice stays if it is still there.
+    /// Sets the runs to start from; keeps the choice if it is still among them.
     pub fn set_runs(&mut self, runs: impl IntoIterator<Item = RunId>) {
         let chosen = self.start().clone();
         self.starts = std::iter::once(Start::Model).chain(runs.into_iter().map(Start::Run)).collect();
@@ -92,7 +92,7 @@ impl LaunchForm {
         &self.rewards
     }
 
-    /// What ← and → choose among for a hyper-parameter; nothing where its value is typed.
+    /// The choices of a hyper-parameter; empty if its value is typed.
     #[must_use]
     pub fn choices(&self, row: &ParamRow) -> Vec<&str> {
         match row.kind {
@@ -111,13 +111,13 @@ impl LaunchForm {
         }
     }
 
-    /// What can be started from.
+    /// The starts to choose from.
     #[must_use]
     pub fn starts(&self) -> &[Start] {
         &self.starts
     }
 
-    /// The text of a hyper-parameter, typed or by default.
+    /// The text of a hyper-parameter, typed or default.
     #[must_use]
     pub fn text<'a>(&'a self, row: &ParamRow) -> &'a str {
         self.typed.get(row.key).map_or(row.default, String::as_str)
@@ -135,10 +135,10 @@ impl LaunchForm {
         row.parse(self.text(row)).err().map(|e| e.to_string())
     }
 
-    /// The hyper-parameters, or the first sentence that says why not.
+    /// The hyper-parameters, parsed.
     ///
     /// # Errors
-    /// The sentence of the first hyper-parameter whose text is invalid.
+    /// When a text is invalid: the first such sentence.
     pub fn params(&self) -> Result<Params, String> {
         let method = self.method();
         let rows = method.rows();
@@ -149,13 +149,13 @@ impl LaunchForm {
         Ok(params)
     }
 
-    /// The hyper-parameters with each unusable text replaced by its default, for what is shown while typing.
+    /// The hyper-parameters, with the default for each invalid text, for display while typing.
     #[must_use]
-    pub fn params_so_far(&self) -> Params {
+    pub fn params_or_defaults(&self) -> Params {
         let rows = self.method().rows();
         let mut params = Params::defaults(&rows);
         for row in &rows {
-            // A text that does not parse leaves the default.
+            // An invalid text leaves the default.
             let _ = params.set(&rows, "", row.key, self.text(row));
         }
         params
@@ -174,16 +174,16 @@ impl LaunchForm {
         out
     }
 
-    /// Moves the focus by so many fields, around the ends.
-    pub fn go(&mut self, by: isize) {
+    /// Moves the focus by `by` fields, wrapping at the ends.
+    pub fn move_focus(&mut self, by: isize) {
         let fields = self.fields();
         let at = fields.iter().position(|f| *f == self.focus).unwrap_or(0) as isize;
         self.focus = fields[(at + by).rem_euclid(fields.len() as isize) as usize];
         self.fresh = true;
     }
 
-    /// The next or previous choice of the focused field. True when something changed.
-    pub fn turn(&mut self, by: isize) -> bool {
+    /// Moves the focused field's choice by `by`, wrapping. True if the run's specification changed.
+    pub fn change_choice(&mut self, by: isize) -> bool {
         let around = |at: usize, len: usize| (at as isize + by).rem_euclid(len.max(1) as isize) as usize;
         match self.focus {
             LaunchField::Method => {
@@ -213,14 +213,14 @@ impl LaunchForm {
         }
     }
 
-    /// Types a character into the focused field. False when the field does not take it, so that it can mean a command.
+    /// Types a character into the focused field. False if the field does not accept it: it may be a command.
     pub fn type_char(&mut self, c: char) -> bool {
         let Some(row) = self.focused_row() else { return false };
-        if !takes(row.kind, c) {
+        if !accepts(row.kind, c) {
             return false;
         }
         let mut text = if self.fresh { String::new() } else { self.text(&row).to_owned() };
-        // No number or word is longer; checks are a few phrases.
+        // Longer than any number or word; checks are a few phrases.
         if text.len() < if row.kind == Kind::Checks { 1000 } else { 120 } {
             text.push(c);
         }
@@ -229,7 +229,7 @@ impl LaunchForm {
         true
     }
 
-    /// Takes back the last character of the focused field.
+    /// Deletes the last character of the focused field. False if its value is not typed.
     pub fn backspace(&mut self) -> bool {
         let Some(row) = self.focused_row().filter(|r| !matches!(r.kind, Kind::Choice(_) | Kind::Bool)) else {
             return false;
@@ -241,13 +241,13 @@ impl LaunchForm {
         true
     }
 
-    /// Sets everything back to the method's defaults.
+    /// Resets every value to the method's default.
     pub fn reset(&mut self) {
         self.typed.clear();
         self.fresh = true;
     }
 
-    /// The hyper-parameter that keys act on.
+    /// The hyper-parameter with the focus.
     #[must_use]
     pub fn focused_row(&self) -> Option<ParamRow> {
         match self.focus {
@@ -256,11 +256,11 @@ impl LaunchForm {
         }
     }
 
-    /// Optimizer steps that `rows` training rows come to, as far as they can be told without the split by prompt; none where
-    /// they hang on the rows' lengths.
+    /// Approximate optimizer steps for `rows` rows, since the exact split by prompt is unknown; none if they depend on
+    /// the rows' lengths.
     #[must_use]
     pub fn steps(&self, rows: usize) -> Option<u64> {
-        let p = self.params_so_far();
+        let p = self.params_or_defaults();
         if p.i64("max_steps") > 0 {
             return Some(p.i64("max_steps") as u64);
         }
@@ -274,8 +274,8 @@ impl LaunchForm {
     }
 }
 
-/// Whether a character can stand in a value of that kind.
-fn takes(kind: Kind, c: char) -> bool {
+/// Whether a value of that kind may contain a character.
+fn accepts(kind: Kind, c: char) -> bool {
     match kind {
         Kind::Float(..) => c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E'),
         Kind::Floats(..) => c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E' | ','),
@@ -283,7 +283,7 @@ fn takes(kind: Kind, c: char) -> bool {
         Kind::List(_) => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ','),
         Kind::Word => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '@'),
         Kind::Metric => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '@'),
-        // Phrases hold blanks and marks of every kind.
+        // Phrases contain blanks and punctuation.
         Kind::Checks => !c.is_control(),
         Kind::Bool | Kind::Choice(_) => false,
     }
@@ -306,13 +306,13 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_form_holds_the_defaults_of_its_method() {
+    fn a_new_form_has_the_defaults_of_its_method() {
         let form = LaunchForm::default();
         assert_eq!(form.params().unwrap(), Params::defaults(&form.method().rows()));
     }
 
     #[test]
-    fn what_is_typed_is_checked_at_each_key() {
+    fn typed_text_is_checked_at_each_key() {
         let mut form = LaunchForm::default();
         focus(&mut form, "beta");
         type_text(&mut form, "0.");
@@ -331,35 +331,35 @@ mod tests {
     }
 
     #[test]
-    fn choices_turn_and_typed_values_outlive_a_change_of_method() {
+    fn choices_cycle_and_typed_values_survive_a_change_of_method() {
         let mut form = LaunchForm::default();
         focus(&mut form, "tune");
-        assert!(form.turn(1));
+        assert!(form.change_choice(1));
         assert_eq!(form.params().unwrap().text("tune"), "full");
         focus(&mut form, "learning_rate");
         type_text(&mut form, "3e-6");
         form.focus = LaunchField::Method;
-        assert!(form.turn(1));
+        assert!(form.change_choice(1));
         assert_ne!(form.method().name, "dpo");
         assert_eq!(form.params().unwrap().text("learning_rate"), "3e-6");
-        form.turn(-1);
+        form.change_choice(-1);
         assert_eq!(form.method().name, "dpo");
     }
 
     #[test]
-    fn every_field_is_reached_and_the_walk_is_a_circle() {
+    fn the_focus_visits_every_field_and_wraps() {
         let mut form = LaunchForm { advanced: true, ..LaunchForm::default() };
         let rows = form.method().rows().len();
         let mut seen = Vec::new();
         loop {
             seen.push(form.focus);
-            form.go(1);
+            form.move_focus(1);
             if form.focus == LaunchField::Method {
                 break;
             }
         }
         assert_eq!(seen.len(), rows + 3);
-        form.go(-1);
+        form.move_focus(-1);
         assert_eq!(Some(&form.focus), seen.last());
     }
 
@@ -372,12 +372,14 @@ mod tests {
         form.set_rewards(["reward-1", "reward-3"].map(RunId::new));
         assert_eq!(form.choices(&reward), ["", "reward-1", "reward-3"]);
         assert!(form.choices(&row("ref_model", Kind::Word)).is_empty());
-        assert!("reward-1.b".chars().all(|c| takes(Kind::Word, c)) && !takes(Kind::Word, ' '));
-        assert!("any_of=ja, nein;ends_with=?".chars().all(|c| takes(Kind::Checks, c)) && !takes(Kind::Checks, '\n'));
+        assert!("reward-1.b".chars().all(|c| accepts(Kind::Word, c)) && !accepts(Kind::Word, ' '));
+        assert!(
+            "any_of=ja, nein;ends_with=?".chars().all(|c| accepts(Kind::Checks, c)) && !accepts(Kind::Checks, '\n')
+        );
     }
 
     #[test]
-    fn epochs_come_to_steps() {
+    fn epochs_become_steps() {
         let mut form = LaunchForm::default();
         focus(&mut form, "num_train_epochs");
         type_text(&mut form, "3");

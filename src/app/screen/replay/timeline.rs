@@ -1,26 +1,26 @@
-//! A saved session as one line of entries, and the state at any point of it.
+//! A saved session as one sequence of entries, and the state at any point of it.
 //!
-//! Owns the merge of the session's log with its runs' logs, the marks and the seek. Refuses clocks: the time line has its
-//! own time, in which nothing lasts longer than [`IDLE_CAP_MS`].
+//! Owns the merge of the session's log with its runs' logs, the marks and seeking. Refuses clocks: the timeline has its
+//! own time, in which no gap is longer than [`IDLE_CAP_MS`].
 //!
-//! **Invariant:** `seek(n)` gives what folding the first `n` entries from nothing gives.
+//! **Invariant:** `seek(n)` gives the state that folding the first `n` entries gives.
 
 use crate::domain::{RunId, RunState, Session};
 use crate::protocol::{Envelope, RunEvent, RunSpec, SessionRecord, apply_record, apply_run, apply_run_event};
 
-/// The longest that nothing happens for, in milliseconds of the time line.
+/// The longest gap between entries, in milliseconds of the timeline.
 pub const IDLE_CAP_MS: u64 = 2_000;
-/// A snapshot of the state is kept every so many entries at least …
+/// The least number of entries between two snapshots.
 const SNAPSHOT_EVERY: usize = 1_000;
-/// … and never more than so many, since each holds the texts of the whole session up to it.
-const SNAPSHOTS: usize = 16;
+/// The most snapshots: each holds the texts of the whole session up to it.
+const MAX_SNAPSHOTS: usize = 16;
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TimelineEntry {
-    /// Of the session's log.
+    /// From the session's log.
     Session(Envelope<SessionRecord>),
-    /// Of a run's log; the number is the run's place in [`Timeline::runs`].
+    /// From a run's log; the number is the run's index in [`Timeline::runs`].
     Run(usize, Envelope<RunEvent>),
 }
 
@@ -35,7 +35,7 @@ impl TimelineEntry {
     }
 }
 
-/// What a mark on the time line stands for.
+/// A kind of mark on the timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
     /// A verdict.
@@ -44,16 +44,16 @@ pub enum Mark {
     Launch,
     /// A checkpoint was written.
     Checkpoint,
-    /// Something was found out about a run.
+    /// A finding about a run.
     Finding,
 }
 
-/// The state at a point of the time line.
+/// The state at a point of the timeline.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Moment {
     /// The session as it was.
     pub session: Session,
-    /// The runs as they were; a run not yet begun is in its first state.
+    /// The runs as they were; a run that has not started has its default state.
     pub runs: Vec<RunState>,
 }
 
@@ -62,17 +62,17 @@ pub struct Moment {
 pub struct Timeline {
     entries: Vec<TimelineEntry>,
     /// Time of each entry in milliseconds from the first, idle time cut.
-    at: Vec<u64>,
+    times: Vec<u64>,
     runs: Vec<(RunId, Option<RunSpec>)>,
     marks: Vec<(usize, Mark)>,
     snapshots: Vec<Moment>,
-    every: usize,
+    snapshot_every: usize,
     cursor: usize,
-    now: Moment,
+    state: Moment,
 }
 
 impl Timeline {
-    /// Merges the logs by wall clock; the order within each log is kept whatever its clock did.
+    /// Merges the logs by wall clock; each log keeps its order even if its clock jumped.
     #[must_use]
     pub fn merge(session: Vec<Envelope<SessionRecord>>, runs: Vec<(RunId, Vec<Envelope<RunEvent>>)>) -> Self {
         let specs: Vec<Option<RunSpec>> = runs
@@ -96,18 +96,18 @@ impl Timeline {
             let Some(entry) = next.and_then(|(_, q)| queues[q].next()) else { break };
             entries.push(entry);
         }
-        let mut at = Vec::with_capacity(entries.len());
+        let mut times = Vec::with_capacity(entries.len());
         let (mut time, mut wall) = (0_u64, entries.first().map_or(0, TimelineEntry::wall));
         for entry in &entries {
             time += entry.wall().saturating_sub(wall).min(IDLE_CAP_MS);
             wall = entry.wall();
-            at.push(time);
+            times.push(time);
         }
         let marks = entries.iter().enumerate().filter_map(|(i, e)| Some((i, mark_of(e)?))).collect();
-        let now = Moment { session: Session::default(), runs: vec![RunState::default(); ids.len()] };
+        let state = Moment { session: Session::default(), runs: vec![RunState::default(); ids.len()] };
         let runs = ids.into_iter().zip(specs).collect();
-        let every = SNAPSHOT_EVERY.max(entries.len().div_ceil(SNAPSHOTS));
-        Self { entries, at, runs, marks, snapshots: vec![now.clone()], every, cursor: 0, now }
+        let snapshot_every = SNAPSHOT_EVERY.max(entries.len().div_ceil(MAX_SNAPSHOTS));
+        Self { entries, times, runs, marks, snapshots: vec![state.clone()], snapshot_every, cursor: 0, state }
     }
 
     /// Number of entries.
@@ -116,13 +116,13 @@ impl Timeline {
         self.entries.len()
     }
 
-    /// Whether there is nothing to replay.
+    /// Whether it has no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// How many entries are folded into [`Timeline::now`].
+    /// The number of entries folded into [`Timeline::state`].
     #[must_use]
     pub fn cursor(&self) -> usize {
         self.cursor
@@ -130,8 +130,8 @@ impl Timeline {
 
     /// The state at the cursor.
     #[must_use]
-    pub fn now(&self) -> &Moment {
-        &self.now
+    pub fn state(&self) -> &Moment {
+        &self.state
     }
 
     /// The entry folded last.
@@ -146,7 +146,7 @@ impl Timeline {
         &self.entries
     }
 
-    /// The runs, each with its specification where the session's log has it.
+    /// The runs, each with its specification if the session's log has it.
     #[must_use]
     pub fn runs(&self) -> &[(RunId, Option<RunSpec>)] {
         &self.runs
@@ -161,30 +161,30 @@ impl Timeline {
     /// Time of an entry in milliseconds from the first, idle time cut.
     #[must_use]
     pub fn time_of(&self, entry: usize) -> u64 {
-        self.at.get(entry).or(self.at.last()).copied().unwrap_or(0)
+        self.times.get(entry).or(self.times.last()).copied().unwrap_or(0)
     }
 
     /// Length in milliseconds, idle time cut.
     #[must_use]
     pub fn length(&self) -> u64 {
-        self.at.last().copied().unwrap_or(0)
+        self.times.last().copied().unwrap_or(0)
     }
 
-    /// How many entries lie at or before a time.
+    /// The number of entries at or before a time.
     #[must_use]
     pub fn count_at(&self, ms: u64) -> usize {
-        self.at.partition_point(|t| *t <= ms)
+        self.times.partition_point(|t| *t <= ms)
     }
 
-    /// Moves the cursor so that exactly the first `n` entries are folded (all of them, where there are fewer).
+    /// Moves the cursor so that the first `n` entries are folded, or all if there are fewer.
     pub fn seek(&mut self, n: usize) {
         let n = n.min(self.entries.len());
         if n < self.cursor {
-            self.restore(n / self.every);
+            self.restore(n / self.snapshot_every);
         } else {
-            // A jump over a snapshot taken earlier starts from there.
-            let nearest = (n / self.every).min(self.snapshots.len() - 1);
-            if nearest * self.every > self.cursor {
+            // A jump past an existing snapshot starts from it.
+            let nearest = (n / self.snapshot_every).min(self.snapshots.len() - 1);
+            if nearest * self.snapshot_every > self.cursor {
                 self.restore(nearest);
             }
         }
@@ -195,33 +195,33 @@ impl Timeline {
 
     fn restore(&mut self, snapshot: usize) {
         let nearest = snapshot.min(self.snapshots.len() - 1);
-        self.now = self.snapshots[nearest].clone();
-        self.cursor = nearest * self.every;
+        self.state = self.snapshots[nearest].clone();
+        self.cursor = nearest * self.snapshot_every;
     }
 
     fn step(&mut self) {
         match &self.entries[self.cursor] {
             TimelineEntry::Session(e) => {
                 if let Some(record) = e.known() {
-                    apply_record(&mut self.now.session, e.n, record);
+                    apply_record(&mut self.state.session, e.n, record);
                 }
             }
             TimelineEntry::Run(place, e) => {
                 if let Some(event) = e.known() {
-                    apply_run_event(&mut self.now.session, event);
+                    apply_run_event(&mut self.state.session, event);
                 }
-                apply_run(&mut self.now.runs[*place], e);
+                apply_run(&mut self.state.runs[*place], e);
             }
         }
         self.cursor += 1;
-        if self.cursor == self.snapshots.len() * self.every {
-            self.snapshots.push(self.now.clone());
+        if self.cursor == self.snapshots.len() * self.snapshot_every {
+            self.snapshots.push(self.state.clone());
         }
     }
 
-    /// Sets the smoothing of every run's series, now and wherever the cursor goes. A view setting.
+    /// Sets the smoothing of every run's series, in the state and in all snapshots. A view setting.
     pub fn set_smoothing(&mut self, beta: f64) {
-        let moments = self.snapshots.iter_mut().chain(std::iter::once(&mut self.now));
+        let moments = self.snapshots.iter_mut().chain(std::iter::once(&mut self.state));
         for run in moments.flat_map(|m| &mut m.runs) {
             run.set_smoothing(beta);
         }
@@ -233,7 +233,7 @@ impl Timeline {
         self.marks.iter().find(|(i, _)| *i >= self.cursor).map(|(i, _)| i + 1)
     }
 
-    /// The cursor just after the mark before the present point, if there is one.
+    /// The cursor just after the previous mark, if there is one.
     #[must_use]
     pub fn previous_mark(&self) -> Option<usize> {
         self.marks.iter().rev().find(|(i, _)| i + 1 < self.cursor).map(|(i, _)| i + 1)

@@ -1,15 +1,15 @@
 // Causal attention of segments that may share a prefix, forward and backward, on matrix units: no (tokens x tokens) matrix
-// exists.
+// is created.
 //
-// A token's row is `[queries | keys | values]`, bf16. A block takes QUERIES queries (or KEYS keys) of one segment and one head; its
-// four warps take 16 rows each and go over the others in tiles of TILE. Products are 16x16x16 with sums in f32. The weights are
-// made twice in the forward, once for their sums and once to be used, so that what is summed never has to be scaled again.
+// A token's row is `[queries | keys | values]`, bf16. A block processes ROWS queries (or keys) of one segment and one head; its
+// four warps process 16 rows each and loop over tiles of TILE of the others. Products are 16x16x16 with f32 accumulators. The
+// forward computes the weights twice, first for their sums and then for the output, so that accumulators are never rescaled.
 //
-// A score that is no number (NaN) makes all that depends on it none: the largest score is then NaN too, which fmaxf would not do.
+// A NaN score makes everything that depends on it NaN: the largest score is then NaN too, which fmaxf would not do.
 //
 // A block of queries is five numbers: first and last query, first and last key of the prefix, first key of the own segment.
-// A block of keys is three: first and last key, and the place behind the last query that sees them all: a key is seen by every
-// place from itself to there, since what follows a prefix are its branches.
+// A block of keys is three: first and last key, and the end of the queries that attend to them: every position from a key
+// to that end attends to it, since a prefix is followed by its branches.
 
 #include "common.h"
 
@@ -17,7 +17,7 @@
 #define TILE 32
 #define WARPS 4
 #define LANES 32
-// Rows in shared memory are padded, so that a warp's rows do not all lie in the same banks.
+// Rows in shared memory are padded against bank conflicts.
 #define PAD 8
 #define SCORES (TILE + 4)
 
@@ -36,7 +36,7 @@ typedef wmma::fragment<wmma::matrix_a, 16, 16, 16, bf16, wmma::row_major> Left;
 typedef wmma::fragment<wmma::matrix_b, 16, 16, 16, bf16, wmma::row_major> Right;
 typedef wmma::fragment<wmma::matrix_b, 16, 16, 16, bf16, wmma::col_major> Turned;
 
-// Copies `count` rows of W numbers, `stride` from one to the next, to shared rows; what is missing of `rows` becomes 0.
+// Copies `count` rows of width W, `stride` apart, to shared rows; missing ones of `rows` become 0.
 template <int W>
 DEVICE void fetch(bf16 *to, const bf16 *from, size_t stride, unsigned count, unsigned rows) {
     for (unsigned i = threadIdx.x; i < rows * W; i += blockDim.x) {
@@ -45,7 +45,7 @@ DEVICE void fetch(bf16 *to, const bf16 *from, size_t stride, unsigned count, uns
     }
 }
 
-// 16 rows times TILE rows, both of W numbers: (16, TILE) sums of products.
+// 16 rows times TILE rows, both of width W: (16, TILE) dot products.
 template <int W>
 DEVICE void products(float *to, const bf16 *left, const bf16 *right) {
     for (int n = 0; n < TILE / 16; n++) {
@@ -62,7 +62,7 @@ DEVICE void products(float *to, const bf16 *left, const bf16 *right) {
     }
 }
 
-// Adds (16, TILE) times (TILE, W) to sums.
+// Adds (16, TILE) times (TILE, W) to the accumulators.
 template <int W>
 DEVICE void collect(Sum *sums, const bf16 *left, const bf16 *right) {
     for (int k = 0; k < TILE / 16; k++) {
@@ -76,7 +76,7 @@ DEVICE void collect(Sum *sums, const bf16 *left, const bf16 *right) {
     }
 }
 
-// Writes (16, W) sums as bf16, those of the first `count` rows, through 16 x SCORES numbers of shared memory.
+// Writes the first `count` rows of (16, W) accumulators as bf16, through 16 x SCORES floats of shared memory.
 template <int W>
 DEVICE void release(Sum *sums, float *through, bf16 *to, size_t stride, int count, unsigned lane) {
     for (int n = 0; n < W / 16; n++) {
@@ -90,7 +90,7 @@ DEVICE void release(Sum *sums, float *through, bf16 *to, size_t stride, int coun
     }
 }
 
-// The tiles of keys that a block of queries sees: those of the prefix, then its own segment's up to its last query.
+// The tiles of keys that a block of queries attends to: those of the prefix, then its own segment's up to its last query.
 struct Seen {
     unsigned prefix, prefix_end, own, end;
     DEVICE unsigned prefix_tiles() const { return (prefix_end - prefix + TILE - 1) / TILE; }
@@ -113,7 +113,7 @@ DEVICE Seen seen(const unsigned *block) {
 // The larger of two, NaN where one of them is.
 DEVICE float larger(float a, float b) { return b > a || b != b ? b : a; }
 
-// out (tokens, heads*W) and the log-sums (tokens, heads).
+// out (tokens, heads*W) and log-sum-exp (tokens, heads).
 template <int W>
 DEVICE void forward(Heads h, const unsigned *blocks, bf16 *out, float *lse) {
     DYNAMIC(memory);
@@ -124,7 +124,7 @@ DEVICE void forward(Heads h, const unsigned *blocks, bf16 *out, float *lse) {
     size_t stride = (size_t)(h.heads + 2 * h.kv_heads) * W;
     const bf16 *keys = h.qkv + (size_t)(h.heads + kv) * W, *values = keys + (size_t)h.kv_heads * W;
     unsigned warp = threadIdx.x / LANES, lane = threadIdx.x % LANES;
-    // Two lanes share a row, each takes half of a tile's columns.
+    // Two lanes share a row; each processes half of a tile's columns.
     unsigned row = lane / 2, half = lane % 2 * (TILE / 2), query = first + warp * 16 + row;
     float *own = scores + warp * 16 * SCORES;
     bf16 *weights = (bf16 *)own;
@@ -153,7 +153,7 @@ DEVICE void forward(Heads h, const unsigned *blocks, bf16 *out, float *lse) {
         top = most;
         __syncwarp();
     }
-    // The two halves of a row become one.
+    // Combines the two halves of a row.
     own[lane] = top;
     own[LANES + lane] = sum;
     __syncwarp();
@@ -190,7 +190,7 @@ DEVICE void forward(Heads h, const unsigned *blocks, bf16 *out, float *lse) {
     release<W>(sums, own, to, (size_t)h.heads * W, (int)last - (int)(first + warp * 16), lane);
 }
 
-// delta (tokens, heads): the sums of dout*out over a head. A block takes a token, a warp a head at a time.
+// delta (tokens, heads): the sums of dout*out over a head. A block processes a token, a thread a head at a time.
 template <int W>
 DEVICE void delta(const bf16 *out, const bf16 *dout, float *to, unsigned heads) {
     for (unsigned head = threadIdx.x; head < heads; head += blockDim.x) {

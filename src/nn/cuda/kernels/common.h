@@ -1,4 +1,4 @@
-// What the kernels' sources need to be compiled by nvcc, and by a C++ compiler that runs them on the processor to be tested.
+// Definitions to compile the kernels with nvcc, or with a C++ compiler to test them on the CPU.
 
 #pragma once
 

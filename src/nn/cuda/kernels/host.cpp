@@ -1,4 +1,4 @@
-// Runs one kernel on the processor: reads its name, grid, numbers and arrays from stdin, writes the arrays back to stdout.
+// Runs one kernel on the CPU: reads its name, grid, scalars and arrays from stdin, writes the arrays back to stdout.
 
 #include "host.h"
 

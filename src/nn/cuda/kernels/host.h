@@ -1,5 +1,5 @@
-// Stands in for CUDA where a C++ compiler builds the kernels to be tested on the processor: threads of a block are threads, one
-// block runs after another, and a warp's matrix operations are made by each of its threads for itself.
+// Stands in for CUDA when a C++ compiler builds the kernels for tests on the CPU: a block's threads are threads, blocks run
+// one after another, and each thread of a warp does the warp's matrix operations itself.
 
 #pragma once
 
@@ -25,7 +25,7 @@ alignas(128) inline unsigned char dynamic_memory[1 << 17];
 inline std::barrier<> *meeting;
 
 inline void __syncthreads() { meeting->arrive_and_wait(); }
-// All of a block's threads wait: its warps go the same way.
+// All of a block's threads wait: its warps take the same branches.
 inline void __syncwarp() { meeting->arrive_and_wait(); }
 
 struct bf16 {
@@ -40,7 +40,7 @@ inline float widen(bf16 x) {
 inline bf16 narrow(float x) {
     uint32_t bits;
     memcpy(&bits, &x, 4);
-    // Rounding must not carry what is no number into another one.
+    // Rounding must not turn NaN into a number.
     if (x != x) return bf16{(uint16_t)(bits >> 16 | 0x40)};
     bf16 out = {(uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
     return out;

@@ -1,7 +1,7 @@
-// Operations on rows: RMSNorm, rotary positions, SwiGLU, the residual sum, the softmax over the vocabulary, AdamW.
+// Row operations: RMSNorm, RoPE, SwiGLU, the residual sum, the softmax over the vocabulary, AdamW.
 //
-// One block takes a row (or a stretch of numbers); sums are f32 in a fixed order. Names end in the types of what goes in and
-// comes out: f for f32, b for bf16.
+// One block processes a row (or a range of elements); sums are f32 in a fixed order. Names end in the types of inputs and
+// outputs: f for f32, b for bf16.
 
 #include "common.h"
 
@@ -48,7 +48,7 @@ DEVICE void norm(const X *x, const G *gamma, Y *y, unsigned width, float eps, fl
     }
 }
 
-// With u = x*r: dx = (g - u * mean(g*u)) * r for g = dy * gamma, on top of `on` where there is one.
+// With u = x*r: dx = (g - u * mean(g*u)) * r for g = dy * gamma, added to `on` unless it is null.
 template <typename X, typename G, typename Y>
 DEVICE void norm_back(const X *x, const G *gamma, const Y *dy, const float *on, float *dx, unsigned width, float eps,
                       float *shared) {
@@ -85,8 +85,8 @@ NORM(bf16, bf16, bf16, b, b, b)
 NORM(bf16, float, bf16, b, f, b)
 NORM(float, bf16, float, f, b, f)
 
-// Turns the heads of `[queries | keys | values]`, the first `heads` of `all` heads of 2*half numbers, by their row's angles; the
-// others are copied. `side` is 1, or -1 to turn back.
+// Applies RoPE to the heads of `[queries | keys | values]`, the first `heads` of `all` heads of width 2*half, by their row's
+// angles; the others are copied. `side` is 1, or -1 for the inverse.
 template <typename T>
 DEVICE void turn(const T *x, const float *cosines, const float *sines, T *y, unsigned heads, unsigned all, unsigned half,
                  float side) {
@@ -131,7 +131,7 @@ DEVICE void swiglu_back(const T *x, const T *d, T *dx, unsigned ff) {
     }
 }
 
-// sum = x + more, number by number.
+// sum = x + more, elementwise.
 template <typename T>
 DEVICE void plus(const float *x, const T *more, float *sum, unsigned n) {
     for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (size_t)gridDim.x * blockDim.x) {
@@ -139,7 +139,7 @@ DEVICE void plus(const float *x, const T *more, float *sum, unsigned n) {
     }
 }
 
-// What a row of logits says of its token, divided by the temperature: log-prob, entropy, 1 where the token is the likeliest (the
+// Statistics of a row of logits and its token at 1/temperature `cold`: log-prob, entropy, 1 if the token is the argmax (the
 // first of equals), mean logit, log sum p^2; and the softmax.
 template <typename T>
 DEVICE void tell(const float *logits, const unsigned *target, float *said, T *p, unsigned vocab, float cold, float *shared) {
@@ -169,7 +169,7 @@ DEVICE void tell(const float *logits, const unsigned *target, float *said, T *p,
         float *row = said + (size_t)blockIdx.x * 5;
         row[0] = own - top - log_sum;
         row[1] = log_sum - bent / sum;
-        // NaN where a logit is: the likeliest is known of numbers only.
+        // NaN if a logit is NaN: there is no argmax then.
         row[2] = sum != sum ? sum : own == top && before == 0.0f ? 1.0f : 0.0f;
         row[3] = total / vocab;
         row[4] = logf(square) - 2.0f * log_sum;
@@ -222,7 +222,7 @@ DEVICE void tell_back(const float *logits, const unsigned *target, const float *
 EACH(float, f)
 EACH(bf16, b)
 
-// Several adapters as one: every A, one below the other, and every scale*B on the diagonal, in another type. Parts without an
+// Several adapters as one, in another type: every A stacked, and every scale*B as a diagonal block. Parts without an
 // adapter have null and rank 0.
 struct Part {
     const float *a, *b;
@@ -246,7 +246,7 @@ DEVICE void join(const Part *parts, T *a, T *b, unsigned width) {
                 row -= parts[p].rows;
                 column -= parts[p++].rank;
             }
-            // A column to the left of its own has wrapped around and is beyond them too.
+            // A column left of the block has wrapped around and is out of range too.
             put(b[i - above], column < parts[p].rank ? parts[p].b[(size_t)row * parts[p].rank + column] * parts[p].scale : 0.0f);
         }
     }
@@ -264,7 +264,7 @@ DEVICE void join(const Part *parts, T *a, T *b, unsigned width) {
 JOIN(float, f)
 JOIN(bf16, b)
 
-// A parameter to be updated, or a gradient to be summed, as its addresses: five numbers a row.
+// The addresses and length of a parameter to update, or of a gradient to sum.
 struct Entry {
     float *x;
     const float *g;
@@ -272,7 +272,7 @@ struct Entry {
     unsigned long long n;
 };
 
-// AdamW of many parameters and their moments, number by number; `keep` is what each is multiplied by.
+// Elementwise AdamW of many parameters and their moments; `keep` is the factor on each parameter.
 KERNEL adamw(const Entry *entries, const float *keep, float scale, float beta1, float beta2, float rest1, float rest2,
              float over, float eps, float rate) {
     Entry e = entries[blockIdx.y];

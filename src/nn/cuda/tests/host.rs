@@ -1,10 +1,10 @@
-//! The kernels' sources, compiled by a C++ compiler and run on the processor, against the composed operations. Where there is no
-//! such compiler there is nothing to see.
+//! The kernels' sources, compiled by a C++ compiler and run on the CPU, against the composed operations. Skipped without
+//! a compiler.
 
-use super::super::blocks::{self, Side, side};
+use super::super::blocks::{self, MatrixLayout, matrix_layout};
 use super::super::composed::COMPOSED;
 use super::super::layout::Part;
-use super::super::leaf::{Asked, Own, Shape};
+use super::super::leaf::{AdapterPart, HeadShape, LogitGradInput};
 use crate::model::layer::Activation;
 use crate::nn::toy::flat;
 use crate::nn::{stream, uniform};
@@ -13,9 +13,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tiebreak_kernels::adam::Adam;
-use tiebreak_kernels::attention::Segment;
+use tiebreak_kernels::attention::AttentionSegment;
 
-/// The program that runs kernels, in a folder that lasts as long as it is wanted; none without a compiler.
+/// The program that runs kernels, in a temporary folder; none without a compiler.
 struct Host(tempfile::TempDir);
 
 impl Host {
@@ -36,7 +36,7 @@ impl Host {
         self.0.path().join("host")
     }
 
-    /// Runs a kernel; the arrays as it leaves them. An empty tensor is passed as none.
+    /// Runs a kernel and returns the arrays afterwards. An empty tensor is passed as null.
     fn run(&self, name: &str, grid: [usize; 3], counts: &[usize], reals: &[f64], arrays: &[&Tensor]) -> Vec<Tensor> {
         let mut bytes = Vec::new();
         let mut number = |n: usize| bytes.extend(u32::try_from(n).unwrap().to_le_bytes());
@@ -93,7 +93,7 @@ fn zeros(shape: &[usize], dtype: DType) -> Tensor {
     Tensor::zeros(shape, dtype, &Device::Cpu).unwrap()
 }
 
-/// Equal to what the type can tell, beside the largest number.
+/// Equal within the type's precision, relative to the largest value.
 fn near(what: &str, got: &Tensor, want: &Tensor) {
     let (dtype, shape) = (got.dtype(), got.dims().to_vec());
     let (got, want) = (flat(got), flat(want));
@@ -106,7 +106,7 @@ fn near(what: &str, got: &Tensor, want: &Tensor) {
 }
 
 #[test]
-fn rows_are_what_the_composed_operations_say() {
+fn row_kernels_equal_the_composed_operations() {
     let Some(host) = Host::new() else { return };
     let (f, b) = (DType::F32, DType::BF16);
     let (n, width, eps) = (5, 70, 1e-5);
@@ -123,13 +123,13 @@ fn rows_are_what_the_composed_operations_say() {
         let got = host.run(name, [n, 1, 64], &[width], &[eps], &arrays);
         near(name, &got[4], &(COMPOSED.norm_back)(&x, &gamma, eps, &dy, on, false).unwrap().0);
     }
-    let shape = Shape { heads: 4, kv_heads: 2, width: 6 };
+    let shape = HeadShape { heads: 4, kv_heads: 2, width: 6 };
     for (dtype, name) in [(b, "turn_b"), (f, "turn_f")] {
         let (x, cos, sin) = (noise(7, &[n, 48], dtype), noise(8, &[n, 3], f), noise(9, &[n, 3], f));
         for back in [false, true] {
             let side = if back { -1.0 } else { 1.0 };
             let got = host.run(name, [n, 1, 32], &[6, 8, 3], &[side], &[&x, &cos, &sin, &zeros(&[n, 48], dtype)]);
-            near(name, &got[3], &(COMPOSED.turn)(&x, &cos, &sin, shape, back).unwrap());
+            near(name, &got[3], &(COMPOSED.rotate)(&x, &cos, &sin, shape, back).unwrap());
         }
     }
     let (both, d) = (noise(10, &[n, 86], b), noise(11, &[n, 43], b));
@@ -139,34 +139,34 @@ fn rows_are_what_the_composed_operations_say() {
     near("swiglu_back", &got[2], &(COMPOSED.gated_back)(&both, &d, Activation::Silu).unwrap());
     let got =
         host.run("plus_b", [2, 1, 64], &[n * width], &[], &[&on, &noise(12, &[n, width], b), &zeros(&[n, width], f)]);
-    near("plus", &got[2], &(COMPOSED.plus)(&on, &noise(12, &[n, width], b)).unwrap());
+    near("plus", &got[2], &(COMPOSED.add_f32)(&on, &noise(12, &[n, width], b)).unwrap());
 }
 
 #[test]
-fn the_vocabulary_and_the_update_are_too() {
+fn logit_and_update_kernels_equal_the_composed_operations() {
     let Some(host) = Host::new() else { return };
-    let (f, vocab, cold) = (DType::F32, 301, 0.8);
+    let (f, vocab, inv_temp) = (DType::F32, 301, 0.8);
     let z = (noise(1, &[4, vocab], f) * 3.0).unwrap();
-    // One token is the likeliest, one as likely as another before it.
+    // One token is the argmax, one ties with an earlier one.
     let mut logits = flat(&z);
     (logits[vocab + 7], logits[2 * vocab + 3], logits[2 * vocab + 90]) = (9.0, 9.0, 9.0);
     let z = Tensor::from_vec(logits, (4, vocab), &Device::Cpu).unwrap().to_dtype(f).unwrap();
     let target = Tensor::new(&[0u32, 7, 90, 300], &Device::Cpu).unwrap();
     for (dtype, name) in [(DType::BF16, "tell_b"), (f, "tell_f")] {
         let arrays = [&z, &target, &zeros(&[4, 5], f), &zeros(&[4, vocab], dtype)];
-        let got = host.run(name, [4, 1, 64], &[vocab], &[cold], &arrays);
-        let want = (COMPOSED.tell)(&z, &target, cold, dtype).unwrap();
-        near(name, &got[2], &want.said);
+        let got = host.run(name, [4, 1, 64], &[vocab], &[inv_temp], &arrays);
+        let want = (COMPOSED.logit_stats)(&z, &target, inv_temp, dtype).unwrap();
+        near(name, &got[2], &want.stats);
         near(name, &got[3], &want.p);
-        assert_eq!([flat(&got[2])[7], flat(&got[2])[12]], [1.0, 0.0], "the first of equals is the likeliest");
+        assert_eq!([flat(&got[2])[7], flat(&got[2])[12]], [1.0, 0.0], "the first of equals is the argmax");
     }
     let (logp, entropy) = (noise(2, &[4, 1], f), noise(3, &[4, 1], f));
     let none = zeros(&[0], f);
     for bend in [None, Some(&entropy)] {
         let arrays = [&z, &target, &logp, bend.unwrap_or(&none), &zeros(&[4, vocab], f)];
-        let got = host.run("tell_back_f", [4, 1, 64], &[vocab], &[cold], &arrays);
-        let asked = Asked { target: &target, logp: &logp, entropy: bend, cold };
-        near("tell_back", &got[4], &(COMPOSED.tell_back)(&z, &asked, f).unwrap());
+        let got = host.run("tell_back_f", [4, 1, 64], &[vocab], &[inv_temp], &arrays);
+        let input = LogitGradInput { target: &target, logp: &logp, entropy: bend, inv_temp };
+        near("tell_back", &got[4], &(COMPOSED.logits_backward)(&z, &input, f).unwrap());
     }
     let by = Adam { scale: 0.5, beta1: 0.9, beta2: 0.99, bias2: 0.3, eps: 1e-8, rate: 0.01, keep: 0.999 };
     let numbers = [by.scale, by.beta1, by.beta2, 1.0 - by.beta1, 1.0 - by.beta2, 1.0 / by.bias2, by.eps, by.rate];
@@ -192,18 +192,18 @@ fn the_vocabulary_and_the_update_are_too() {
 }
 
 #[test]
-fn adapters_are_joined_as_the_composed_operation_joins_them() {
+fn stacked_adapters_equal_the_composed_operation() {
     let Some(host) = Host::new() else { return };
     let f = DType::F32;
     let (a, b) = (noise(1, &[2, 9], f), noise(2, &[5, 2], f));
     let (a2, b2) = (noise(3, &[3, 9], f), noise(4, &[4, 3], f));
     let device = &Device::Cpu;
     let parts = [
-        Own { adapter: Some((&a, &b, 0.5)), rows: 5, device },
-        Own { adapter: None, rows: 3, device },
-        Own { adapter: Some((&a2, &b2, 2.0)), rows: 4, device },
+        AdapterPart { adapter: Some((&a, &b, 0.5)), rows: 5, device },
+        AdapterPart { adapter: None, rows: 3, device },
+        AdapterPart { adapter: Some((&a2, &b2, 2.0)), rows: 4, device },
     ];
-    let (want_a, want_b) = (COMPOSED.join)(&parts, DType::BF16).unwrap();
+    let (want_a, want_b) = (COMPOSED.stack_adapters)(&parts, DType::BF16).unwrap();
     assert_eq!((want_a.dims(), want_b.dims()), (&[5, 9][..], &[12, 5][..]));
     let none = zeros(&[0], f);
     let out = [zeros(&[5, 9], DType::BF16), zeros(&[12, 5], DType::BF16)];
@@ -214,23 +214,23 @@ fn adapters_are_joined_as_the_composed_operation_joins_them() {
 }
 
 /// A prompt with two branches, one of them of one token, and a document of its own.
-fn segments() -> Vec<Segment> {
-    let lie = |prefix, own| Segment { prefix, own };
+fn segments() -> Vec<AttentionSegment> {
+    let lie = |prefix, own| AttentionSegment { prefix, own };
     vec![lie(0..0, 0..70), lie(0..70, 70..171), lie(0..70, 171..172), lie(0..0, 172..205)]
 }
 
 #[test]
-fn attention_is_the_composed_one() {
+fn attention_kernels_equal_the_composed_operation() {
     let Some(host) = Host::new() else { return };
     let (segments, n) = (segments(), 205);
     let part = Part::of(segments.clone(), &Device::Cpu).unwrap();
     let queries = blocks::queries(&segments);
     let keys = blocks::keys(&segments);
-    assert_eq!(keys[..2], [[0, 64, 172], [64, 70, 172]], "branches see the prefix");
+    assert_eq!(keys[..2], [[0, 64, 172], [64, 70, 172]], "branches attend to the prefix");
     let tensor = |x: Vec<u32>| Tensor::new(x, &Device::Cpu).unwrap();
     let (all, of_keys) = (tensor(queries.concat()), tensor(keys.concat()));
     for (width, heads, kv_heads) in [(64, 4, 2), (128, 2, 1)] {
-        let shape = Shape { heads, kv_heads, width };
+        let shape = HeadShape { heads, kv_heads, width };
         let (wide, stride) = (heads * width, (heads + 2 * kv_heads) * width);
         let (qkv, dout) = (noise(30, &[n, stride], DType::BF16), noise(31, &[n, wide], DType::BF16));
         let (counts, scale) = ([heads, kv_heads], [1.0 / (width as f64).sqrt()]);
@@ -261,15 +261,20 @@ fn attention_is_the_composed_one() {
 }
 
 /// cuBLAS as its manual describes it: column-major, `c = op(a)·op(b)`.
-fn columns((a, left): (&[f64], Side), (b, right): (&[f64], Side), (m, n, k): (usize, usize, usize)) -> Vec<f64> {
-    let at =
-        |x: &[f64], side: Side, i: usize, j: usize| if side.turned { x[j + i * side.ld] } else { x[i + j * side.ld] };
+fn columns(
+    (a, left): (&[f64], MatrixLayout),
+    (b, right): (&[f64], MatrixLayout),
+    (m, n, k): (usize, usize, usize),
+) -> Vec<f64> {
+    let at = |x: &[f64], layout: MatrixLayout, i: usize, j: usize| {
+        if layout.transposed { x[j + i * layout.ld] } else { x[i + j * layout.ld] }
+    };
     let cell = |i: usize, j: usize| (0..k).map(|l| at(a, left, i, l) * at(b, right, l, j)).sum();
     (0..n).flat_map(|j| (0..m).map(move |i| (i, j))).map(|(i, j)| cell(i, j)).collect()
 }
 
 #[test]
-fn matrices_lie_as_cublas_is_told() {
+fn matrix_layouts_are_what_cublas_expects() {
     for (m, k, n) in [(3, 4, 5), (1, 4, 5), (3, 1, 5), (3, 4, 1), (1, 1, 7), (1, 6, 1)] {
         for turned in 0..4 {
             let matrix = |seed: u64, rows: usize, columns: usize, turned: bool| {
@@ -282,7 +287,7 @@ fn matrices_lie_as_cublas_is_told() {
             let (a, b) = (matrix(1, m, k, turned & 1 == 1), matrix(2, k, n, turned & 2 == 2));
             let lies = |t: &Tensor, turned: bool| {
                 let stored = if turned { t.t().unwrap() } else { t.clone() };
-                (flat(&stored.contiguous().unwrap()), side(t.dims(), t.stride()).unwrap())
+                (flat(&stored.contiguous().unwrap()), matrix_layout(t.dims(), t.stride()).unwrap())
             };
             let ((a_values, left), (b_values, right)) = (lies(&a, turned & 1 == 1), lies(&b, turned & 2 == 2));
             // In columns cᵀ = bᵀ·aᵀ, and c in rows is cᵀ in columns.
@@ -292,8 +297,8 @@ fn matrices_lie_as_cublas_is_told() {
         }
     }
     // Columns of a wider matrix are fine, every second number is not.
-    assert_eq!(side(&[3, 4], &[9, 1]), Some(Side { turned: false, ld: 9 }));
-    assert_eq!(side(&[3, 4], &[8, 2]), None);
+    assert_eq!(matrix_layout(&[3, 4], &[9, 1]), Some(MatrixLayout { transposed: false, ld: 9 }));
+    assert_eq!(matrix_layout(&[3, 4], &[8, 2]), None);
 }
 
 /// With NaN at one place.
@@ -304,7 +309,7 @@ fn poisoned(t: &Tensor, at: usize) -> Tensor {
 }
 
 #[test]
-fn what_is_no_number_comes_out_of_every_kernel() {
+fn every_kernel_propagates_nan() {
     let Some(host) = Host::new() else { return };
     let (f, b) = (DType::F32, DType::BF16);
     let (n, width, eps, vocab) = (3, 70, 1e-5, 301);
@@ -324,29 +329,29 @@ fn what_is_no_number_comes_out_of_every_kernel() {
     none("swiglu", &(COMPOSED.gated)(&both, Activation::Silu).unwrap(), &|i| i == 43 + 4);
     let got = host.run("swiglu_back_b", [n, 1, 64], &[43], &[], &[&both, &d, &zeros(&[n, 86], b)]);
     none("swiglu_back", &got[2], &|i| i == 86 + 4 || i == 86 + 43 + 4);
-    // The vocabulary: all that is said of the row, and its whole gradient.
+    // The vocabulary: all statistics of the row, and its whole gradient.
     let target = Tensor::new(&[0u32, 7, 90], &Device::Cpu).unwrap();
     for at in [0, 8, 300] {
         let z = poisoned(&noise(1, &[3, vocab], f), vocab + at);
         let arrays = [&z, &target, &zeros(&[3, 5], f), &zeros(&[3, vocab], f)];
         let got = host.run("tell_f", [3, 1, 64], &[vocab], &[0.8], &arrays);
-        let want = (COMPOSED.tell)(&z, &target, 0.8, f).unwrap();
-        for (said, p) in [(&got[2], &got[3]), (&want.said, &want.p)] {
-            none("tell", said, &row(1, 5));
+        let want = (COMPOSED.logit_stats)(&z, &target, 0.8, f).unwrap();
+        for (stats, p) in [(&got[2], &got[3]), (&want.stats, &want.p)] {
+            none("tell", stats, &row(1, 5));
             none("softmax", p, &row(1, vocab));
         }
         let logp = noise(2, &[3, 1], f);
         let arrays = [&z, &target, &logp, &zeros(&[0], f), &zeros(&[3, vocab], f)];
         none("tell_back", &host.run("tell_back_f", [3, 1, 64], &[vocab], &[0.8], &arrays)[4], &row(1, vocab));
-        let asked = Asked { target: &target, logp: &logp, entropy: None, cold: 0.8 };
-        none("tell_back", &(COMPOSED.tell_back)(&z, &asked, f).unwrap(), &row(1, vocab));
+        let input = LogitGradInput { target: &target, logp: &logp, entropy: None, inv_temp: 0.8 };
+        none("tell_back", &(COMPOSED.logits_backward)(&z, &input, f).unwrap(), &row(1, vocab));
     }
-    // Attention: a query by itself, a key and a value for all that see them.
+    // Attention: a query affects itself, a key and a value all queries that attend to them.
     let (segments, n, heads, kv_heads, width) = (segments(), 205, 2, 1, 64);
     let part = Part::of(segments.clone(), &Device::Cpu).unwrap();
     let queries = blocks::queries(&segments);
     let all = Tensor::new(queries.concat(), &Device::Cpu).unwrap();
-    let (shape, stride) = (Shape { heads, kv_heads, width }, (heads + 2 * kv_heads) * width);
+    let (shape, stride) = (HeadShape { heads, kv_heads, width }, (heads + 2 * kv_heads) * width);
     let clean = noise(30, &[n, stride], b);
     let sees = |query: usize, key: usize| {
         let own = segments.iter().find(|s| s.own.contains(&query)).unwrap();

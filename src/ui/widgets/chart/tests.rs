@@ -1,4 +1,4 @@
-//! The chart: spikes, NaN, gaps, narrow windows, ASCII, and how few cells one more point touches.
+//! The chart: spikes, NaN, gaps, narrow windows, ASCII, and how few cells a new point changes.
 
 use super::*;
 use crate::domain::mix64;
@@ -37,7 +37,7 @@ fn draw(chart: &Chart<'_>, width: u16, height: u16) -> Vec<String> {
 fn a_straight_line_is_straight() {
     let rising = line(&[(0, 0.0), (10, 1.0)]);
     let rows = draw(&chart(&rising, Stroke::Solid, 10.0), GUTTER + 8, 3);
-    // Two dots up for each two to the right: a diagonal, joined without a hole.
+    // Two dots up for two dots to the right: a diagonal without a gap.
     let plot: Vec<String> = rows[..2].iter().map(|r| r.chars().skip(GUTTER.into()).collect()).collect();
     let inked = |column: usize| plot.iter().any(|r| r.chars().nth(column) != Some(' '));
     assert!((0..8).all(inked), "{rows:?}");
@@ -60,7 +60,7 @@ fn a_spike_of_one_point_in_a_hundred_thousand_reaches_the_top() {
 }
 
 #[test]
-fn nan_is_marked_named_and_breaks_the_curve() {
+fn nan_is_marked_and_breaks_the_curve() {
     let points: Vec<(u64, f64)> = (0..40).map(|s| (s, if (18..22).contains(&s) { f64::NAN } else { 1.0 })).collect();
     let holed = line(&points);
     let rows = draw(&chart(&holed, Stroke::Solid, 40.0), GUTTER + 40, 5);
@@ -81,11 +81,11 @@ fn missing_steps_are_not_bridged() {
 }
 
 #[test]
-fn a_curve_enters_and_leaves_a_narrow_window() {
+fn a_curve_crosses_a_window_without_points() {
     let sparse = line(&[(0, 1.0), (100, 1.0)]);
     let mut c = chart(&sparse, Stroke::Solid, 100.0);
     c.window = Window { lo: 40.0, hi: 60.0 };
-    // No point lies inside, and still the line passes through.
+    // No point is inside, but the line passes through.
     let rows = draw(&c, GUTTER + 10, 4);
     assert!(rows.iter().any(|r| r.chars().filter(|c| *c > '\u{2800}').count() == 10), "{rows:#?}");
 }
@@ -104,7 +104,7 @@ fn ascii_draws_nothing_but_ascii() {
 }
 
 #[test]
-fn one_more_point_touches_few_cells() {
+fn a_new_point_changes_few_cells() {
     let points: Vec<(u64, f64)> =
         (1..=300).map(|s| (s, 0.7 - s as f64 / 1000.0 + (mix64(s) % 10) as f64 / 100.0)).collect();
     let (area, mut before) = (Rect::new(0, 0, 60, 10), None::<(Buffer, Option<Span>)>);
@@ -119,7 +119,7 @@ fn one_more_point_touches_few_cells() {
         c.render(area, &mut buf);
         if let Some((old, _)) = &before {
             let touched = old.diff(&buf).len();
-            // The window grows now and then; that redraws.
+            // The window grows now and then, which redraws the chart.
             if touched < 30 {
                 most = most.max(touched);
             }

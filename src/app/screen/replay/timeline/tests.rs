@@ -1,4 +1,4 @@
-//! The replayed time line: seeking equals folding, order survives broken clocks, idle time is cut.
+//! The timeline: seeking equals folding, order survives broken clocks, idle time is cut.
 
 use super::*;
 use crate::domain::{
@@ -23,7 +23,7 @@ fn verdict(k: u64) -> SessionRecord {
     })
 }
 
-/// Two logs of about `n` entries in all, with verdicts, undo, steps, a lost attempt and a broken clock.
+/// Two logs of `n` entries in total, with verdicts, undo, steps, a lost attempt and a broken clock.
 fn sample(n: u64) -> Timeline {
     let mut session = vec![envelope(
         1,
@@ -67,7 +67,7 @@ fn hash(moment: &Moment) -> (String, Vec<String>) {
 }
 
 #[test]
-fn seek_equals_fold_from_nothing() {
+fn seek_equals_folding_from_the_start() {
     let mut line = sample(5_000);
     assert_eq!(line.len(), 5_000);
     for k in 0..60u64 {
@@ -78,7 +78,7 @@ fn seek_equals_fold_from_nothing() {
         for _ in 0..n {
             fresh.step();
         }
-        assert_eq!(hash(line.now()), hash(fresh.now()), "seek({n})");
+        assert_eq!(hash(line.state()), hash(fresh.state()), "seek({n})");
     }
 }
 
@@ -116,11 +116,11 @@ fn idle_time_is_cut_and_marks_are_stops() {
     assert_eq!((line.previous_mark(), line.next_mark()), (None, Some(3)));
     line.seek(3);
     assert_eq!((line.previous_mark(), line.next_mark()), (Some(1), None));
-    assert_eq!(line.now().session.verdicts().count(), 2);
+    assert_eq!(line.state().session.verdicts().count(), 2);
 }
 
 #[test]
-fn an_empty_session_is_replayed_as_nothing() {
+fn an_empty_session_has_an_empty_timeline() {
     let mut line = Timeline::merge(Vec::new(), Vec::new());
     line.seek(10);
     assert_eq!((line.cursor(), line.length(), line.next_mark()), (0, 0, None));

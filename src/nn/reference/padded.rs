@@ -1,30 +1,30 @@
-//! A batch padded on the right, and where its scored tokens and valued positions are.
+//! A batch padded on the right, with flat indices of its scored tokens and valued positions.
 
-use super::forward::Span;
+use super::forward::RopeAndMask;
 use crate::model::error::Error;
 use crate::nn::contract::Batch;
 use crate::nn::decoder::Decoder;
 use candle_core::Tensor;
 
 /// The scored tokens and valued positions of a batch, flat.
-pub(in crate::nn) struct Scored {
+pub(in crate::nn) struct PaddedBatch {
     /// Index into (B·T) of the position that predicts each token.
     pub(in crate::nn) from: Vec<u32>,
     /// The token.
     pub(in crate::nn) target: Vec<u32>,
-    /// How many belong to each row.
+    /// Count per row.
     pub(in crate::nn) counts: Vec<usize>,
     /// Index into (B·T) of each valued position.
     pub(in crate::nn) valued: Vec<u32>,
-    /// How many belong to each row.
+    /// Count per row.
     pub(in crate::nn) value_counts: Vec<usize>,
-    /// First tokens of the documents, where one row holds several.
+    /// Starts of the documents, if one row holds several.
     starts: Vec<usize>,
     /// 1 / temperature.
-    pub(in crate::nn) cold: f64,
+    pub(in crate::nn) inv_temp: f64,
 }
 
-impl Scored {
+impl PaddedBatch {
     /// Pads the rows on the right to (B, T) and flattens the scored positions.
     pub(in crate::nn) fn pack(decoder: &Decoder, batch: &Batch) -> Result<(Tensor, Self), Error> {
         let longest = batch.check(decoder.config().vocab)?;
@@ -36,7 +36,7 @@ impl Scored {
             valued: Vec::new(),
             value_counts: Vec::new(),
             starts: Vec::new(),
-            cold: 1.0 / batch.temperature,
+            inv_temp: 1.0 / batch.temperature,
         };
         if let Some(packed) = batch.rows.iter().find(|r| r.starts.len() > 1) {
             scored.starts.clone_from(&packed.starts);
@@ -50,15 +50,19 @@ impl Scored {
             scored.counts.push(row.scored.len());
             scored.value_counts.push(row.valued.len());
             ids.extend_from_slice(&row.ids);
-            // What the padding says does not matter: no real token sees it.
+            // The padding token does not matter: no real token attends to it.
             ids.resize((r + 1) * longest, 0);
         }
         let ids = Tensor::from_vec(ids, (batch.rows.len(), longest), decoder.device())?;
         Ok((ids, scored))
     }
 
-    /// Rotary tables and mask of the batch's `len` positions.
-    pub(in crate::nn) fn span(&self, decoder: &Decoder, len: usize) -> Result<Span, Error> {
-        if self.starts.len() > 1 { decoder.packed_span(&self.starts, len) } else { decoder.span(0, len) }
+    /// RoPE tables and mask of the batch's `len` positions.
+    pub(in crate::nn) fn rope_and_mask(&self, decoder: &Decoder, len: usize) -> Result<RopeAndMask, Error> {
+        if self.starts.len() > 1 {
+            decoder.packed_rope_and_mask(&self.starts, len)
+        } else {
+            decoder.rope_and_mask(0, len)
+        }
     }
 }

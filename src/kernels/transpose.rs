@@ -1,26 +1,26 @@
-//! The transpose of a matrix, at the speed of memory.
+//! Transposes matrices at memory speed.
 //!
-//! Owns the squares that go through registers. Refuses strides shorter than a row, by an assertion.
+//! Owns the 8×8 blocks in registers. Panics on strides shorter than a row.
 
 use rayon::prelude::*;
 
-/// Side of a square.
+/// Side of a block in registers.
 const SIDE: usize = 8;
 
-/// Squares beside and below each other that are turned together, so that whole cache lines are read and written.
+/// Side of a block of 2×2 register blocks, so that whole cache lines are read and written.
 const BLOCK: usize = 2 * SIDE;
 
 /// Writes the transpose, (columns, rows), of rows that are `stride` apart.
 ///
 /// # Panics
 /// When a slice is too short.
-pub fn turn(x: &[f32], stride: usize, (rows, columns): (usize, usize), y: &mut [f32]) {
+pub fn transpose(x: &[f32], stride: usize, (rows, columns): (usize, usize), y: &mut [f32]) {
     assert!(rows > 0 && columns > 0 && stride >= columns, "a matrix has rows and columns");
     let needed = (rows - 1).checked_mul(stride).and_then(|at| at.checked_add(columns));
     let fits = needed.is_some_and(|needed| x.len() >= needed) && rows.checked_mul(columns) == Some(y.len());
     assert!(fits, "a matrix is too short");
-    let wide = wide();
-    // A thread's rows of y are columns of x: long stretches of few rows of x at a time, which the processor foresees.
+    let avx = has_avx();
+    // A thread's rows of y are columns of x: long runs of few rows of x at a time, which prefetching handles well.
     let share = columns.div_ceil(rayon::current_num_threads()).next_multiple_of(BLOCK);
     y.par_chunks_mut(share * rows).enumerate().for_each(|(i, y)| {
         let x = &x[i * share..];
@@ -31,7 +31,7 @@ pub fn turn(x: &[f32], stride: usize, (rows, columns): (usize, usize), y: &mut [
                     for c in (first..columns.min(first + BLOCK)).step_by(SIDE) {
                         let (x, y) = (&x[r * stride + c..], &mut y[c * rows + r..]);
                         let size = (SIDE.min(rows - r), SIDE.min(columns - c));
-                        square(wide && size == (SIDE, SIDE), x, stride, y, rows, size);
+                        square(avx && size == (SIDE, SIDE), x, stride, y, rows, size);
                     }
                 }
             }
@@ -39,8 +39,8 @@ pub fn turn(x: &[f32], stride: usize, (rows, columns): (usize, usize), y: &mut [
     });
 }
 
-/// Whether this processor has registers for a whole row of a square.
-fn wide() -> bool {
+/// Whether this CPU has AVX, whose registers hold a block's row.
+fn has_avx() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
         std::arch::is_x86_feature_detected!("avx")
@@ -51,16 +51,16 @@ fn wide() -> bool {
     }
 }
 
-/// Turns one square, or the corner of one.
+/// Transposes one block, or part of one.
 #[inline]
-fn square(wide: bool, x: &[f32], from: usize, y: &mut [f32], to: usize, (rows, columns): (usize, usize)) {
+fn square(avx: bool, x: &[f32], from: usize, y: &mut [f32], to: usize, (rows, columns): (usize, usize)) {
     #[cfg(target_arch = "x86_64")]
-    if wide {
+    if avx {
         #[expect(unsafe_code, reason = "the feature was detected")]
-        // SAFETY: `wide` is only true where the processor has AVX.
+        // SAFETY: `avx` is only true if the CPU has AVX.
         return unsafe { square_avx(x, from, y, to) };
     }
-    let _ = wide;
+    let _ = avx;
     for c in 0..columns {
         for r in 0..rows {
             y[c * to + r] = x[r * from + c];
@@ -102,11 +102,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turned_matrix_is_its_transpose() {
+    fn transposing_swaps_indices() {
         for (rows, columns, stride) in [(1, 1, 1), (8, 8, 8), (16, 16, 16), (35, 50, 53), (64, 17, 17), (7, 40, 41)] {
             let x: Vec<f32> = (0..rows * stride).map(|i| i as f32).collect();
             let mut y = vec![-1.0; rows * columns];
-            turn(&x, stride, (rows, columns), &mut y);
+            transpose(&x, stride, (rows, columns), &mut y);
             for i in 0..rows {
                 for j in 0..columns {
                     assert_eq!(y[j * rows + i], x[i * stride + j], "{i} {j} of {rows}x{columns}");
@@ -116,11 +116,11 @@ mod tests {
     }
 
     #[test]
-    fn a_square_is_the_same_without_wide_registers() {
+    fn a_block_is_the_same_without_avx() {
         let x: Vec<f32> = (0..90).map(|i| i as f32).collect();
         let (mut a, mut b) = (vec![0.0; 100], vec![0.0; 100]);
         square(false, &x, 11, &mut a, 12, (SIDE, SIDE));
-        square(wide(), &x, 11, &mut b, 12, (SIDE, SIDE));
+        square(has_avx(), &x, 11, &mut b, 12, (SIDE, SIDE));
         assert_eq!(a, b);
     }
 }

@@ -1,35 +1,35 @@
-//! How many tokens go through a layer at one time, and fewer after memory ran out.
+//! How many tokens go through a layer at once: fewer after memory ran out.
 //!
-//! Owns the cutting of a batch along its rows (or families of rows), layer by layer, and putting the parts together again. Rows do not see each
-//! other and a layer's gradients are added only when all of them are there, so a cut changes nothing but the time. Refuses to
-//! cut a row: attention needs it whole.
+//! Splits a batch along its rows (or families of rows), layer by layer, and concatenates the parts. Rows do not attend to each
+//! other, and a layer's gradients are added only when all are computed, so a split costs time but changes no result. Refuses to
+//! split a row: attention needs it whole.
 
 use crate::model::error::Error;
 use candle_core::Tensor;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Tokens, padding counted, that go through a layer at one time.
+/// Tokens, including padding, that go through a layer at once.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct TokenBudget {
     tokens: AtomicUsize,
-    /// More tokens than these are out of memory.
+    /// Simulates running out of memory above this many tokens.
     #[cfg(test)]
-    pub(super) there_is: usize,
+    pub(super) test_limit: usize,
 }
 
-impl Default for Room {
+impl Default for TokenBudget {
     fn default() -> Self {
         Self {
             tokens: AtomicUsize::new(usize::MAX),
             #[cfg(test)]
-            there_is: usize::MAX,
+            test_limit: usize::MAX,
         }
     }
 }
 
-impl Room {
-    /// Calls `part(first, count)` for consecutive pieces of so many tokens each, fewer at a time where memory runs out, and
-    /// gives what it gave in order. `relieve` is asked first whether it could free something.
+impl TokenBudget {
+    /// Calls `part(first, count)` on consecutive runs of `pieces` (tokens each) and returns the results in order. When memory runs
+    /// out, it first retries after `relieve`, which returns whether it freed something, then with fewer pieces.
     pub(crate) fn parts<T>(
         &self,
         pieces: &[usize],
@@ -59,7 +59,7 @@ impl Room {
                 }
                 Err(e) => {
                     return Err(Error::Asked(format!(
-                        "memory is too small for a single sequence of {tokens} tokens ({e}); lower max_length, or take a \
+                        "memory is too small for a single sequence of {tokens} tokens ({e}); lower max_length, or use a \
                          smaller model"
                     )));
                 }
@@ -68,8 +68,8 @@ impl Room {
         Ok(parts)
     }
 
-    /// Tokens that go through a layer at one time since memory ran out; none if it never did.
-    pub(crate) fn narrowed(&self) -> Option<usize> {
+    /// Most tokens that go through a layer at once since memory ran out; none if it never did.
+    pub(crate) fn token_limit(&self) -> Option<usize> {
         Some(self.tokens.load(Ordering::Relaxed)).filter(|tokens| *tokens < usize::MAX)
     }
 
@@ -82,11 +82,11 @@ impl Room {
     #[cfg(test)]
     fn check(&self, tokens: usize) -> Result<(), Error> {
         let full = || candle_core::Error::Msg("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".into());
-        if tokens > self.there_is { Err(full().into()) } else { Ok(()) }
+        if tokens > self.test_limit { Err(full().into()) } else { Ok(()) }
     }
 }
 
-/// Parts one after another along the rows.
-pub(crate) fn joined(mut parts: Vec<Tensor>) -> Result<Tensor, Error> {
+/// Concatenates parts along the rows.
+pub(crate) fn concat_rows(mut parts: Vec<Tensor>) -> Result<Tensor, Error> {
     if parts.len() == 1 { Ok(parts.swap_remove(0)) } else { Ok(Tensor::cat(&parts, 0)?) }
 }

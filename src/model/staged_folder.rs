@@ -1,6 +1,6 @@
-//! Model folders that are whole or absent: written beside their place and renamed.
+//! Model folders written atomically: in a temporary folder beside the target, then renamed.
 //!
-//! Owns the folder in the making. Refuses to write into a folder that holds something.
+//! Owns the temporary folder. Refuses a target that is not empty.
 
 use super::error::Error;
 use serde_json::Value;
@@ -9,28 +9,28 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// A folder in the making; what is unfinished is removed.
-pub(crate) struct Place {
+/// A folder being written; removed unless finished.
+pub(crate) struct StagedFolder {
     out: PathBuf,
     part: TempDir,
 }
 
-impl Place {
-    /// A folder beside `out`.
+impl StagedFolder {
+    /// A temporary folder beside `out`.
     ///
     /// # Errors
-    /// When `out` holds something, or nothing can be made beside it.
+    /// When `out` is not empty, or a folder cannot be created beside it.
     pub(crate) fn new(out: &Path) -> Result<Self, Error> {
-        // A link to a folder stays; what it leads to is filled.
+        // A link to a folder stays; its target is written.
         let out = std::fs::canonicalize(out).unwrap_or_else(|_| out.to_owned());
         let empty = std::fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_none());
         if !empty && std::fs::symlink_metadata(&out).is_ok() {
-            return Err(Error::file(&out, "exists and is not an empty folder; name another place"));
+            return Err(Error::file(&out, "exists and is not an empty folder; choose another path"));
         }
         let parent = out.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent).map_err(|e| Error::file(parent, format!("cannot be made: {e}")))?;
         let name = out.file_name().unwrap_or_default().to_string_lossy();
-        // A name that nobody else uses, and the user's own umask.
+        // A unique name, and permissions by the user's umask.
         let part = tempfile::Builder::new()
             .prefix(&format!(".{name}-part-"))
             .permissions(Permissions::from_mode(0o777))
@@ -39,7 +39,7 @@ impl Place {
         Ok(Self { out, part })
     }
 
-    /// Where the file `name` is to be written.
+    /// The path to write the file `name` to.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.part.path().join(name)
     }
@@ -51,13 +51,13 @@ impl Place {
         std::fs::write(&path, text + "\n").map_err(|e| Error::write(&path, &e))
     }
 
-    /// Gives the folder its name.
+    /// Renames the folder to its target.
     pub(crate) fn finish(self) -> Result<(), Error> {
-        // An empty folder may stand in the way; a full one was refused.
+        // The target may be an empty folder; others were refused.
         let _ = std::fs::remove_dir(&self.out);
         std::fs::rename(self.part.path(), &self.out)
             .map_err(|e| Error::file(&self.out, format!("cannot be made: {e}")))?;
-        // It has another name now: nothing is left to remove.
+        // It was renamed: there is nothing to remove.
         let _ = self.part.keep();
         Ok(())
     }

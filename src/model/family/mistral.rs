@@ -1,0 +1,27 @@
+//! Mistral without a sliding window: Llama with other class defaults. Its GGUF files call themselves `llama` and are read as such.
+
+use crate::model::family_spec::{Defaults, Family, GgufFamily, TensorNames};
+use crate::model::layer::LayerSpec;
+
+pub static FAMILY: Family = Family {
+    model_types: &["mistral"],
+    class: "MistralForCausalLM",
+    layer: LayerSpec::default,
+    read: |f, layer| {
+        let bias = f.flag("attention_bias", false);
+        (layer.qkv_bias, layer.o_bias) = (bias, bias);
+        layer.mlp_bias = f.flag("mlp_bias", false);
+        match f.size_or("sliding_window", FAMILY.defaults.sliding_window)? {
+            None => Ok(()),
+            Some(w) => {
+                let known = "only full attention is; `sliding_window: null` turns the window off";
+                Err(f.refuse(format!("sliding-window attention (`sliding_window={w}`)"), known))
+            }
+        }
+    },
+    // `MistralConfig` (`models/mistral/configuration_mistral.py`): 8 key heads, a window of 4096, a context of 4096 · 32.
+    defaults: Defaults { kv_heads: Some(8), context: 4096 * 32, sliding_window: Some(4096), ..Defaults::LLAMA },
+    embedding_scale: |_| 1.0,
+    names: TensorNames::COMMON,
+    gguf: GgufFamily { architecture: "llama", interleaved: true },
+};
