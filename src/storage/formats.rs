@@ -5,7 +5,7 @@
 //! by name. Refuses to read files: `container` decodes them into records, `import` and `export` do the rest.
 
 pub use super::container::Record;
-pub use super::schema::{Fit, Format, ImportedPair, ImportedRating, Reader, Reads, Refusal, Writer};
+pub use super::schema::{Fit, Format, ImportedPair, ImportedRating, ImportedVotes, Reader, Reads, Refusal, Writer};
 
 use super::container;
 use super::error::{Error, Result};
