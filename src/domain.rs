@@ -35,7 +35,7 @@ pub use health::{Facts, Health, Memory, PairMargin};
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId, is_name};
 pub use method::{Method, Needs, contradiction, method, methods};
 pub use metric::{Metrics, Num};
-pub use nearest::nearest;
+pub use nearest::{hint, nearest};
 pub use param::{Kind, ParamError, ParamRow, Params};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};

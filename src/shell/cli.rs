@@ -458,6 +458,8 @@ mod tests {
             (&["smaple", "x"][..], "`sample`"),
             (&["sample", "x", "--temprature", "1"][..], "`--temperature`"),
             (&["train", "x", "dpo", "--st", "a=b"][..], "`--set`"),
+            (&["nope"][..], "`tiebreak --help`"),
+            (&["man"][..], "`tiebreak --help`"),
         ] {
             let text = usage(args);
             assert!(text.contains(near), "{text}");

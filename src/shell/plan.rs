@@ -57,7 +57,7 @@ pub struct SampleOrder {
 /// The resolved hyper-parameters of a method from `key=value` words.
 ///
 /// # Errors
-/// When the method or a key is unknown (the nearest is named) or a value does not fit.
+/// When the method or a key is unknown (a similar one is suggested) or a value does not fit.
 pub fn params(name: &str, set: &[String]) -> Result<Params> {
     let rows = named(name)?.rows();
     let mut params = Params::defaults(&rows);
@@ -70,11 +70,14 @@ pub fn params(name: &str, set: &[String]) -> Result<Params> {
 /// The method of that name.
 ///
 /// # Errors
-/// When there is none; the nearest is named.
+/// When there is none; a similar one is suggested.
 fn named(name: &str) -> Result<&'static Method> {
     method(name).ok_or_else(|| {
-        let near = nearest(name, methods().iter().map(|m| m.name)).unwrap_or_default();
-        Error::Usage(format!("`{name}` is not a method; did you mean `{near}`?"))
+        let names: Vec<&str> = methods().iter().map(|m| m.name).collect();
+        Error::Usage(match nearest(name, names.iter().copied()) {
+            Some(near) => format!("`{name}` is not a method; did you mean `{near}`?"),
+            None => format!("`{name}` is not a method; the methods are {}", names.join(", ")),
+        })
     })
 }
 
