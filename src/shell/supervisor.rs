@@ -7,7 +7,7 @@ use super::error::{Error, Result};
 use super::journal::Journal;
 use super::system;
 use super::{embedded, inputs};
-use crate::domain::{RunState, RunStatus, sanitise};
+use crate::domain::{RunState, RunStatus, Severity, sanitise};
 use crate::protocol::{RunEvent, RunSpec, SessionRecord, apply_run};
 use crate::storage::{DataFile, Home, RunDir, SessionDir, temp_dir, write_private};
 use serde::de::DeserializeOwned;
@@ -154,6 +154,21 @@ pub fn look(run: &RunDir) -> Result<(RunState, RunStatus)> {
     }
     let status = state.status(if held { Some(true) } else { liveness(run, !events.is_empty()) });
     Ok((state, status))
+}
+
+/// Whether a running run waits for space on the disk: its worker logs a finding when it begins to wait and another when it
+/// goes on.
+///
+/// # Errors
+/// When its log cannot be read.
+pub fn waits_for_space(run: &RunDir) -> Result<bool> {
+    let events = run.tail().poll()?;
+    let waits = events.iter().rev().find_map(|envelope| match envelope.known()? {
+        RunEvent::Found(finding) if finding.rule == "disk_full" => Some(finding.severity == Severity::Warn),
+        RunEvent::Started { .. } => Some(false),
+        _ => None,
+    });
+    Ok(waits == Some(true))
 }
 
 /// How many threads compute. Where it is not set, candle counts the machine's cores anew at every matrix product, which on

@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use tiebreak::domain::{Finding, Severity};
+use tiebreak::protocol::RunEvent;
+use tiebreak::storage::{Home, SessionDir};
 
 pub fn tiebreak(home: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tiebreak")).args(args).env("TIEBREAK_HOME", home).output().unwrap()
@@ -51,7 +54,9 @@ fn mistakes_are_one_sentence_and_the_right_exit_code() {
     let home = home.path();
     with_pairs(home);
     assert!(refused(home, &["smaple"], 2).contains("`sample`"));
+    assert!(refused(home, &["nope"], 2).contains("`tiebreak --help`"));
     assert!(refused(home, &["train", "tone", "dpp"], 2).contains("`dpo`"));
+    assert!(refused(home, &["train", "tone", "nothing"], 2).contains("sft, "));
     assert!(refused(home, &["train", "tone", "dpo", "--set", "btea=1"], 2).contains("`beta`"));
     assert!(refused(home, &["train", "tone", "dpo", "--set", "beta=x"], 2).contains("number"));
     assert!(refused(home, &["runs", "tune"], 1).contains("`tone`"));
@@ -338,4 +343,32 @@ fn doctor_names_what_a_cuda_build_needs_and_where_it_looks() {
     assert!(said["cuda_searched"].as_array().is_some_and(|places| !places.is_empty()), "{said}");
     let words = text(&tiebreak(home.path(), &["doctor"]).stdout);
     assert!(words.contains("libcuda.so (the driver)"), "{words}");
+}
+
+#[test]
+fn a_run_that_waits_for_disk_space_is_listed_as_waiting() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    with_pairs(home);
+    let session = SessionDir::find(&Home::resolve(Some(home)).unwrap(), "tone").unwrap();
+    let run = session.create_run(&crate::support::sampling("sample-1"), b"").unwrap();
+    let lock = run.lock().unwrap().unwrap();
+    let mut log = run.writer(&lock).unwrap();
+    for event in crate::support::sampling_began(4) {
+        log.append(&event).unwrap();
+    }
+    let listed = || json(home, &["runs", "tone", "--json"])["waiting_for"].clone();
+    let mut find = |severity| {
+        let (rule, text, remedy) = ("disk_full".into(), String::new(), String::new());
+        log.append(&RunEvent::Found(Finding { rule, step: 0, severity, text, remedy, pair: None })).unwrap();
+        log.sync().unwrap();
+    };
+    find(Severity::Warn);
+    assert_eq!(listed(), "disk_space");
+    let words = text(&tiebreak(home, &["runs", "tone"]).stdout);
+    assert!(words.contains("waiting") && words.contains("space on the disk"), "{words}");
+    find(Severity::Note);
+    assert_eq!(listed(), serde_json::Value::Null);
+    let words = text(&tiebreak(home, &["runs", "tone"]).stdout);
+    assert!(words.contains("running") && !words.contains("disk"), "{words}");
 }

@@ -24,17 +24,21 @@ pub fn list(context: &CommandContext, session: &str) -> Result<()> {
         let (state, status) = supervisor::look(run)?;
         let total = state.plan.as_ref().map(|p| p.total_steps);
         let error = if let RunStatus::Failed(e) = &status { Some(e.as_str()) } else { None };
+        let waits = status == RunStatus::Running && supervisor::waits_for_space(run)?;
         if context.json {
             out::json(&json!({
                 "run": run.id(), "kind": spec.kind(), "status": status.word(), "step": state.step, "total_steps": total,
                 "loss": state.latest("loss"), "device": state.device, "attempt": state.attempt, "created_ms": spec.created_ms,
                 "state": state.final_state, "error": error, "path": run.path(),
+                "waiting_for": waits.then_some("disk_space"),
             }))?;
         } else {
             let of = total.map_or_else(String::new, |t| format!("/{t}"));
             let loss = state.latest("loss").map_or_else(String::new, |l| format!("  loss {l:.4}"));
-            let error = error.map_or_else(String::new, |e| format!("  {e}"));
-            out::line(&format!("{:<16} {:<9} {:>6}{of}{loss}{error}", run.id().as_str(), status.word(), state.step))?;
+            let why = error.or(waits.then_some("for space on the disk: free some, and the run goes on"));
+            let why = why.map_or_else(String::new, |why| format!("  {why}"));
+            let word = if waits { "waiting" } else { status.word() };
+            out::line(&format!("{:<16} {word:<9} {:>6}{of}{loss}{why}", run.id().as_str(), state.step))?;
         }
     }
     Ok(())
