@@ -33,9 +33,13 @@ const LAST_WORDS: usize = 3;
 /// nobody holds the session's lock, else by its holder.
 ///
 /// # Errors
-/// When the folder cannot be made or the worker does not come up.
+/// When the model of a run it starts from was changed, the folder cannot be made or the worker does not come up.
 pub fn launch(dir: &SessionDir, journal: Option<&mut Journal>, spec: &RunSpec, data: &[DataFile]) -> Result<RunDir> {
     let spec = &dir.portable(&inputs::fix(dir, spec.clone())?);
+    // Refused before there is a run: its worker would fail on the same.
+    for (_, id) in spec.parents() {
+        verify(&dir.run(&id.parts().0)?, "verify-models")?;
+    }
     let run = dir.create_run_with(spec, data)?;
     match journal {
         Some(journal) => {
@@ -383,11 +387,17 @@ pub fn resume(run: &RunDir) -> Result<()> {
         return Err(Error::failed(format!("run {id} is finished: launch a new one with `--init {id}` to train on")));
     }
     // A run that cannot go on is not begun: it stays what it is, and whoever asked hears why.
-    if run.recorded_inputs()?.is_some() {
-        restore_models(run)?;
-        ask(&["verify".as_ref(), run.path().as_os_str()], |_: serde_json::Value| Ok(()))?;
-    }
+    verify(run, "verify")?;
     // Orders from before the end are not for the new worker.
     run.take_commands()?;
     start(run)
+}
+
+/// Asks a worker whether the inputs that a run recorded are unchanged; a run of an older version recorded none.
+fn verify(run: &RunDir, verb: &str) -> Result<()> {
+    if run.recorded_inputs()?.is_none() {
+        return Ok(());
+    }
+    restore_models(run)?;
+    ask(&[verb.as_ref(), run.path().as_os_str()], |_: serde_json::Value| Ok(()))
 }

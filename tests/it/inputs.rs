@@ -179,6 +179,8 @@ fn a_model_changed_under_a_run_is_refused_by_the_name_of_the_file() {
             assert!(said.contains(&named) && said.contains("put back"), "{words:?}: {said}");
         }
         assert!(!merged.exists());
+        let runs = fs::read_dir(desk.dir("r").session_path().join("runs")).unwrap();
+        assert_eq!(runs.count(), 1, "what was refused left no run behind");
         fs::write(&path, whole).unwrap();
     }
     assert!(matches!(desk.events("r").last(), Some(RunEvent::Stopped { .. })), "a refused run stays as it was");
@@ -196,7 +198,7 @@ fn a_reward_run_whose_model_was_changed_scores_nothing() {
     let more = ["--set", "max_steps=2", "--set", "reward_model=judge", "--set", "num_generations=2"];
     let words = [["train", "s", "rloo"].as_slice(), &more].concat();
     let said = desk.refused(&words);
-    assert!(said.contains("model.safetensors (weights) was changed since run judge was trained on it"), "{said}");
+    assert!(said.contains("model.safetensors (weights) was changed since run judge began"), "{said}");
 }
 
 /// A run made of another run's checkpoint ends the same whether it was stopped while the other one went on or not.
