@@ -11,16 +11,15 @@ pub mod terminal;
 
 mod bundle;
 mod commands;
-mod desk;
 mod effects;
 mod embedded;
-mod errands;
 mod error;
+mod estimate;
 mod events;
 mod fetch;
-mod foretell;
 mod inputs;
 mod intake;
+mod jobs;
 mod journal;
 mod models;
 mod out;
@@ -31,6 +30,7 @@ mod run;
 mod supervisor;
 mod system;
 mod tails;
+mod writer;
 
 pub use error::{Error, Result};
 pub use reports::{install, reports};

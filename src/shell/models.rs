@@ -1,7 +1,7 @@
 //! Which models this machine has, as a short-lived worker finds them.
 
 use super::error::{Error, Result};
-use super::supervisor::{Patience, ask_within};
+use super::supervisor::{Deadline, ask_within};
 use super::{embedded, fetch};
 use crate::domain::nearest;
 use crate::protocol::{ModelCard, ModelRef};
@@ -30,7 +30,7 @@ pub fn list(home: &Home) -> Result<Vec<ModelCard>> {
     let root = folder(home);
     let mut cards = Vec::new();
     let laid = embedded::lay_down(&root);
-    ask_within(Some(&Patience::of(LOOK_TIME)), &[OsStr::new("models"), root.as_os_str()], |card: ModelCard| {
+    ask_within(Some(&Deadline::of(LOOK_TIME)), &[OsStr::new("models"), root.as_os_str()], |card: ModelCard| {
         cards.push(card);
         Ok(())
     })?;
@@ -126,5 +126,5 @@ pub fn find(home: &Home, name: &str) -> Result<ModelRef> {
 /// When it could not be loaded, with what is wrong.
 pub fn check(model: &ModelRef) -> Result<()> {
     let question = [OsStr::new("model"), OsStr::new(&model.path)];
-    ask_within(Some(&Patience::of(LOOK_TIME)), &question, |_: ModelCard| Ok(()))
+    ask_within(Some(&Deadline::of(LOOK_TIME)), &question, |_: ModelCard| Ok(()))
 }

@@ -75,11 +75,11 @@ pub fn workbench(opening: Opening) -> Result<()> {
     let terminal = Terminal::with_options(backend, TerminalOptions { viewport }).map_err(io)?;
     let (effects, replies) = Effects::start(home, rater)?;
     let (alarms, alarmed) = unbounded_channel();
-    let desk = effects.desk();
+    let writer = effects.writer();
     let tell = move |alarm| {
         let _ = alarms.send(alarm);
     };
-    watch(tell, move || desk.end_after_loop()).map_err(io)?;
+    watch(tell, move || writer.end_after_loop()).map_err(io)?;
     let (keys, input) = unbounded_channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(io)?;
     let mut bench = Loop {

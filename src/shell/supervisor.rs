@@ -219,18 +219,18 @@ fn worker<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> Result<Command> {
 }
 
 /// How long an answer is waited for.
-pub struct Patience {
+pub struct Deadline {
     limit: Duration,
     superseded: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
-impl fmt::Debug for Patience {
+impl fmt::Debug for Deadline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Patience").field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("Deadline").field("limit", &self.limit).finish_non_exhaustive()
     }
 }
 
-impl Patience {
+impl Deadline {
     /// For so long, or until `superseded` says that nobody waits any more.
     pub fn new(limit: Duration, superseded: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self { limit, superseded: Box::new(superseded) }
@@ -257,12 +257,12 @@ pub fn ask<T: DeserializeOwned>(args: &[&OsStr], each: impl FnMut(T) -> Result<(
     ask_within(None, args, each)
 }
 
-/// As [`ask`]; the worker is ended once the patience is.
+/// As [`ask`]; the worker is ended once the deadline is.
 ///
 /// # Errors
 /// As [`ask`], or when the time is over or a newer question took its place.
 pub fn ask_within<T: DeserializeOwned>(
-    patience: Option<&Patience>,
+    deadline: Option<&Deadline>,
     args: &[&OsStr],
     mut each: impl FnMut(T) -> Result<()>,
 ) -> Result<()> {
@@ -285,8 +285,8 @@ pub fn ask_within<T: DeserializeOwned>(
     let mut failed = None;
     if let Some(stdout) = child.stdout.take() {
         let lines = lines_of(stdout)?;
-        let until = patience.map(|patience| Instant::now() + patience.limit);
-        while let Some(line) = next_line(&lines, patience.zip(until), &what).transpose() {
+        let until = deadline.map(|deadline| Instant::now() + deadline.limit);
+        while let Some(line) = next_line(&lines, deadline.zip(until), &what).transpose() {
             let told = line.and_then(|line| {
                 if line.trim().is_empty() {
                     return Ok(());
@@ -335,15 +335,15 @@ fn lines_of(stdout: ChildStdout) -> Result<Receiver<String>> {
 }
 
 /// The next line of an answer; none at its end.
-fn next_line(lines: &Receiver<String>, patience: Option<(&Patience, Instant)>, what: &str) -> Result<Option<String>> {
-    let Some((patience, until)) = patience else { return Ok(lines.recv().ok()) };
+fn next_line(lines: &Receiver<String>, deadline: Option<(&Deadline, Instant)>, what: &str) -> Result<Option<String>> {
+    let Some((deadline, until)) = deadline else { return Ok(lines.recv().ok()) };
     loop {
         match lines.recv_timeout(LOOK) {
             Ok(line) => return Ok(Some(line)),
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
-            Err(RecvTimeoutError::Timeout) if patience.is_superseded() => return Err(Error::Superseded),
+            Err(RecvTimeoutError::Timeout) if deadline.is_superseded() => return Err(Error::Superseded),
             Err(RecvTimeoutError::Timeout) if Instant::now() >= until => {
-                let end = format!("gave no answer within {} s and was ended", patience.limit.as_secs_f64());
+                let end = format!("gave no answer within {} s and was ended", deadline.limit.as_secs_f64());
                 return Err(Error::Worker { what: what.into(), end });
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -359,7 +359,7 @@ fn next_line(lines: &Receiver<String>, patience: Option<(&Patience, Instant)>, w
 pub fn ask_about<T: DeserializeOwned>(
     verb: &str,
     home: &Home,
-    patience: Option<&Patience>,
+    deadline: Option<&Deadline>,
     spec: &RunSpec,
     data: &[DataFile],
 ) -> Result<T> {
@@ -370,7 +370,7 @@ pub fn ask_about<T: DeserializeOwned>(
         write_private(&dir.path().join(name), bytes)?;
     }
     let mut answer = None;
-    ask_within(patience, &[verb.as_ref(), dir.path().as_os_str()], |said: T| {
+    ask_within(deadline, &[verb.as_ref(), dir.path().as_os_str()], |said: T| {
         answer = Some(said);
         Ok(())
     })?;

@@ -2,7 +2,7 @@
 
 use super::super::cli::{SampleArgs, TrainArgs};
 use super::super::error::Result;
-use super::super::foretell::foretell;
+use super::super::estimate::estimate;
 use super::super::plan::{self, SampleOrder, TrainOrder};
 use super::super::{models, out, supervisor, system};
 use super::context::CommandContext;
@@ -67,7 +67,7 @@ fn announce(context: &CommandContext, spec: &RunSpec, data: &[DataFile]) -> Resu
     if let Task::Train(train) = &spec.task {
         models::check(&train.model)?;
     }
-    let plan = foretell(&context.home, None, spec, data)?;
+    let plan = estimate(&context.home, None, spec, data)?;
     // Of nothing to train on the run says why.
     if plan.steps > 0 {
         out::note(&words(&plan, system::memory().1));
