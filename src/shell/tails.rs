@@ -274,9 +274,9 @@ fn chunks<T>(records: Vec<Envelope<T>>) -> Vec<Vec<Envelope<T>>> {
     }
 }
 
-/// A run with a living worker, for the list of sessions.
+/// An active run, for the list of sessions.
 pub fn running(dir: &SessionDir, run: &RunId) -> crate::app::Running {
-    let look = dir.run(run).ok().and_then(|run| supervisor::look(&run).ok());
-    let (step, total) = look.map_or((0, 0), |(s, _)| (s.step, s.plan.map_or(0, |p| p.total_steps)));
+    let state = dir.run(run).ok().and_then(|run| supervisor::state_of(&run).ok());
+    let (step, total) = state.map_or((0, 0), |(s, _)| (s.step, s.plan.map_or(0, |p| p.total_steps)));
     crate::app::Running { run: run.clone(), step, total }
 }

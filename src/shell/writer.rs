@@ -398,7 +398,7 @@ impl Writer {
             let added = intake::add(&part, journal).map_err(|error| {
                 Error::failed(format!("{error}; then import the file again: only what is missing is added"))
             })?;
-            intake = Some(added.after(intake));
+            intake = Some(added.merge(intake));
             for request in inbox.try_iter() {
                 match request {
                     WriterRequest::Append { ticket, record } => self.queue.waiting.push_back((ticket, *record)),

@@ -1,4 +1,4 @@
-//! Home, label, help and palette as a person sees them, in their empty, loading and busy states; and no terminal too small.
+//! Snapshots of home, label, help and palette in their empty, loading and busy states, at every terminal size.
 
 use crate::support::{Desk, cards, envelopes, models, paint, pairs, sampling, sampling_began};
 use tiebreak::app::{Msg, Theme};
@@ -16,7 +16,7 @@ fn snap(name: &str, mut desk: Desk) {
     }
 }
 
-/// A list of sessions and models, as on a machine in use.
+/// Home with sessions and models.
 fn busy_home() -> Desk {
     let mut desk = Desk::new(80, 24);
     desk.send(Msg::SessionsListed(cards()));
@@ -25,7 +25,7 @@ fn busy_home() -> Desk {
     desk
 }
 
-/// A session in which half an hour was spent labelling, while the sampler is still at work.
+/// A session after half an hour of labelling, with an active sampling run.
 fn busy_label() -> Desk {
     let mut desk = Desk::with_session(80, 24, pairs(12));
     desk.keys("1 2 ! 0 . b 1 space");
@@ -98,7 +98,7 @@ fn popups() {
 }
 
 #[test]
-fn without_colour_and_without_unicode_the_same_is_said() {
+fn plain_and_ascii_themes_show_the_same_text() {
     let mut desk = busy_label();
     desk.model.theme = Theme { colour: false, ascii: true };
     let text = paint(&desk.model);
@@ -108,7 +108,7 @@ fn without_colour_and_without_unicode_the_same_is_said() {
 }
 
 #[test]
-fn no_size_is_too_small_to_draw() {
+fn every_size_can_be_drawn() {
     let mut desks = [busy_home(), busy_label(), busy_label(), busy_home(), busy_label(), busy_label()];
     desks[2].keys("?");
     desks[3].keys(":");
@@ -144,7 +144,7 @@ fn hostile_text_reaches_no_terminal() {
 }
 
 #[test]
-fn an_empty_area_is_left_alone() {
+fn an_empty_area_is_not_drawn() {
     use ratatui::{buffer::Buffer, layout::Rect};
     let desk = busy_label();
     for (w, h) in [(0, 0), (0, 5), (5, 0), (1, 1), (59, 16), (60, 15)] {
@@ -154,7 +154,7 @@ fn an_empty_area_is_left_alone() {
 }
 
 #[test]
-fn a_picture_says_what_the_screen_says() {
+fn a_picture_has_the_text_of_the_screen() {
     use ratatui::{buffer::Buffer, layout::Rect};
     let mut desk = busy_label();
     desk.keys("d");
@@ -168,7 +168,7 @@ fn a_picture_says_what_the_screen_says() {
     assert!(svg.contains("<title>labelling &lt;one&gt; pair</title>"));
     assert!(svg.contains("a &lt; b &amp; &quot;c&quot; "), "{svg}");
     assert!(svg.contains("font-weight=\"bold\"") && svg.contains("underline"));
-    // Every piece of text stands inside the picture, and every tag is closed.
+    // Every text is inside the picture, and every tag is closed.
     assert_eq!(svg.matches("<text ").count(), svg.matches("</text>").count());
     let width: f64 = svg.split("viewBox=\"0 0 ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
     for piece in svg.split("<text ").skip(1) {

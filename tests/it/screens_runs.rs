@@ -1,4 +1,4 @@
-//! The launch, watch and replay screens as a person meets them: records in, keys in, cells out.
+//! The launch, watch and replay screens: records and keys in, cells out.
 
 use insta::assert_snapshot;
 use ratatui::buffer::Buffer;
@@ -15,7 +15,7 @@ use tiebreak::protocol::{
 
 const T0: u64 = 1_750_000_000_000;
 
-/// The sizes every screen is looked at in; the first is the smallest that is not refused.
+/// The sizes of the snapshots; the first is the smallest supported one.
 const SIZES: [(u16, u16); 4] = [(60, 16), (80, 24), (120, 40), (200, 60)];
 
 /// Records with numbers and times, one after the other.
@@ -339,7 +339,7 @@ fn look(model: &mut Model, (w, h): (u16, u16)) -> String {
     out
 }
 
-/// One snapshot a size.
+/// One snapshot per size.
 fn snap(name: &str, model: &mut Model) {
     for size in SIZES {
         assert_snapshot!(format!("{name}_{}x{}", size.0, size.1), look(model, size));
@@ -523,7 +523,7 @@ fn watch_nan() {
 }
 
 #[test]
-fn watch_lost_and_taken_up_again() {
+fn watch_lost_and_resumed() {
     let log = train_log(77, 120, |_, _| {});
     let mut model = watching(vec![(train_spec("dpo-1"), log, false)]);
     snap("watch_lost", &mut model);
@@ -630,7 +630,7 @@ fn watch_keys_talk_to_the_worker() {
 }
 
 #[test]
-fn a_finished_run_refuses_orders_in_words() {
+fn a_finished_run_refuses_commands_with_a_message() {
     let mut log = train_log(33, 33, |_, _| {});
     log.add(0, RunEvent::Finished { step: 33, state: "00ff".into() });
     let mut model = watching(vec![(train_spec("dpo-1"), log, false)]);
@@ -681,7 +681,7 @@ fn launch_busy() {
 }
 
 #[test]
-fn launch_speaks_of_lengths_only_where_answers_are_compared() {
+fn launch_reports_lengths_only_for_methods_that_compare_answers() {
     let (mut model, effects) = launching(12, true);
     let first = ticket(&effects);
     update(&mut model, Msg::EstimateReady { ticket: first, answer: Ok(estimate(0.0)) });
@@ -755,7 +755,7 @@ fn launch_does_not_start_what_a_worker_or_the_disk_refused() {
 }
 
 #[test]
-fn launch_starts_what_waited_when_a_worker_has_nothing_against_it() {
+fn launch_starts_a_waiting_run_once_the_worker_accepts_it() {
     let launches = |effects: &[Effect]| effects.iter().filter(|e| matches!(e, Effect::Launch(_))).count();
     let (mut model, effects) = launching(12, true);
     let first = ticket(&effects);
@@ -796,7 +796,7 @@ fn launch_on_a_damaged_log_starts_only_when_it_is_asked_for_a_second_time() {
 }
 
 #[test]
-fn launch_says_what_contradicts_what_and_does_not_start() {
+fn launch_names_contradictory_options_and_does_not_start() {
     let (mut model, _) = launching(12, true);
     let at = |key: &str| {
         let rows = tiebreak::domain::method("dpo").unwrap().rows();
@@ -898,7 +898,7 @@ fn replay_begins_to_play_at_the_speed_asked_for() {
 }
 
 #[test]
-fn a_run_is_neither_live_nor_lost_before_its_lock_was_looked_at() {
+fn a_run_is_neither_live_nor_lost_before_its_lock_is_checked() {
     let mut model = watching(Vec::new());
     let (spec, log) = (train_spec("dpo-1"), train_log(9, 640, |_, _| {}));
     let run = spec.id.clone();
@@ -914,7 +914,7 @@ fn a_run_is_neither_live_nor_lost_before_its_lock_was_looked_at() {
 }
 
 #[test]
-fn a_worker_that_died_before_its_first_word_is_lost() {
+fn a_worker_that_died_before_its_first_record_is_lost() {
     let mut model = watching(vec![(train_spec("dpo-1"), Log::new(0), false)]);
     assert!(look(&mut model, (80, 24)).contains("LOST"));
     assert_eq!(press(&mut model, "R"), [Effect::ResumeRun { run: RunId::new("dpo-1") }]);

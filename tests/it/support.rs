@@ -1,4 +1,4 @@
-//! A desk for tests of the workbench: the model, a disk that acknowledges, and keys written as words.
+//! A workbench for tests: the model, a simulated disk, and keys written as words.
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -17,18 +17,18 @@ use tiebreak::ui;
 /// The time at which every test begins.
 pub const BEGIN_MS: u64 = 1_760_000_000_000;
 
-/// A model, the log its records go to, and the effects nobody has answered.
+/// A model, the log of its records, and its pending effects.
 pub struct Desk {
     pub model: Model,
-    /// The session's log: what a disk would hold.
+    /// The session's log on the simulated disk.
     pub log: Vec<SessionRecord>,
     /// Effects other than `Append`, in order.
     pub effects: Vec<Effect>,
     /// Appends that wait while the disk is slow.
     pub waiting: VecDeque<(u64, SessionRecord)>,
-    /// The numbers that verdicts got in the log.
+    /// The sequence numbers of verdicts.
     pub numbers: Numbers,
-    /// Whether appends are acknowledged at once.
+    /// Whether the disk acknowledges appends at once.
     pub prompt_disk: bool,
     /// Milliseconds between two keys.
     pub pace_ms: u64,
@@ -63,7 +63,7 @@ impl Desk {
         desk
     }
 
-    /// Sends a message and lets the disk answer.
+    /// Sends a message; the disk answers if it is prompt.
     pub fn send(&mut self, msg: Msg) {
         let effects = update(&mut self.model, msg);
         self.take(effects);
@@ -81,12 +81,12 @@ impl Desk {
         }
     }
 
-    /// The disk writes everything that waits.
+    /// The disk writes all pending records.
     pub fn flush(&mut self) {
         while self.flush_one() {}
     }
 
-    /// The disk writes one record; false when none waits.
+    /// The disk writes one record; false if none is pending.
     pub fn flush_one(&mut self) -> bool {
         let Some((ticket, record)) = self.waiting.pop_front() else { return false };
         let mut record = record;
@@ -98,7 +98,7 @@ impl Desk {
         true
     }
 
-    /// Presses keys written as words with blanks between: `1 ! space ctrl-r esc`; the clock goes on before each.
+    /// Presses keys written as words: `1 ! space ctrl-r esc`; the clock advances before each.
     pub fn keys(&mut self, keys: &str) {
         for word in keys.split_whitespace() {
             self.pass(self.pace_ms);
@@ -106,12 +106,12 @@ impl Desk {
         }
     }
 
-    /// Lets time pass.
+    /// Advances the clock.
     pub fn pass(&mut self, ms: u64) {
         self.send(Msg::Tick { now_ms: self.model.now_ms + ms, clock_ms: self.model.clock_ms + ms });
     }
 
-    /// Types text, character by character.
+    /// Types text.
     pub fn type_text(&mut self, text: &str) {
         for c in text.chars() {
             self.send(Msg::Key(Key::char(c)));
@@ -123,7 +123,7 @@ impl Desk {
         std::mem::take(&mut self.effects)
     }
 
-    /// The state folded afresh from the log on the disk.
+    /// The state folded from the log on the disk.
     pub fn replayed(&self) -> Session {
         let mut session = Session::default();
         for (i, record) in self.log.iter().enumerate() {
@@ -137,17 +137,17 @@ impl Desk {
         &self.model.open.as_ref().expect("a session is open").session
     }
 
-    /// What the screen shows.
+    /// The text of the screen.
     pub fn screen(&self) -> String {
         paint(&self.model)
     }
 }
 
-/// What a model looks like in a terminal of its size.
+/// The text of a model's screen.
 pub fn paint(model: &Model) -> String {
     let mut terminal = Terminal::new(TestBackend::new(model.size.0, model.size.1)).expect("a test terminal");
     terminal.draw(|frame| ui::render(frame, model)).expect("drawn");
-    // Without the quotes of a backend's own display: a picture as a person sees it.
+    // Without the quotes that the backend's Display adds.
     let buffer = terminal.backend().buffer();
     let mut out = String::new();
     for y in 0..buffer.area.height {
@@ -194,7 +194,7 @@ pub fn key(word: &str) -> Key {
     })
 }
 
-/// A session as the shell announces it.
+/// The message data of an opened session.
 pub fn opened(name: &str) -> Opened {
     Opened {
         name: name.into(),
@@ -211,7 +211,7 @@ pub fn opened(name: &str) -> Opened {
     }
 }
 
-/// Records as a log numbers them.
+/// Records with sequence numbers.
 pub fn envelopes<T: Clone>(records: &[T]) -> Vec<Envelope<T>> {
     let number = |i: usize| i as u64 + 1;
     let envelope = |(i, record): (usize, &T)| Envelope {
@@ -259,7 +259,7 @@ pub fn pair(prompt: &str) -> Pair {
     }
 }
 
-/// What a session of `count` pairs has in its log before anybody judged.
+/// The log of a session with `count` unlabelled pairs.
 pub fn pairs(count: usize) -> Vec<SessionRecord> {
     let questions = [
         ("Explain why the sky is blue to a child, in a few sentences.", "kids"),

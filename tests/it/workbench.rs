@@ -1,5 +1,5 @@
-//! The state machine by its keys: what a verdict becomes on disk, undo and redo, a slow and a failing disk, the keymap,
-//! and the way from an empty machine to a session.
+//! The state machine by its keys: verdicts on disk, undo and redo, a slow and a failing disk, the keymap, and the first
+//! session.
 
 use crate::support::{Desk, cards, key, models, opened, pairs, sampling};
 use std::collections::HashSet;
@@ -24,7 +24,7 @@ fn saved(desk: &Desk) -> Saved {
 }
 
 #[test]
-fn one_key_is_one_verdict_and_what_is_pressed_is_what_is_stored() {
+fn one_key_is_one_verdict_and_the_record_matches_the_key() {
     let mut desk = Desk::with_session(80, 24, pairs(8));
     let before = desk.log.len();
     desk.keys("1 2 ! @ , . 0 b");
@@ -74,7 +74,7 @@ fn sides_are_blind_stable_and_balanced() {
 }
 
 #[test]
-fn undo_takes_back_exactly_what_was_said_and_replay_agrees() {
+fn undo_removes_exactly_the_last_verdict_and_replay_agrees() {
     let mut desk = Desk::with_session(80, 24, pairs(6));
     let (pair, queue) = (shown(&desk), desk.model.open.as_ref().unwrap().queue.clone());
     for key in ["1", "@", "0", "b", "space"] {
@@ -116,7 +116,7 @@ fn replay_of_the_log_is_the_live_state_for_any_keys_on_any_disk() {
         assert_eq!(desk.replayed().state_hash(), desk.session().state_hash(), "seed {seed}");
         let open = desk.model.open.as_ref().unwrap();
         assert_eq!(open.queue, desk.replayed().queue(&open.rater), "seed {seed}");
-        // A restart goes on where it was, undo included.
+        // A restart continues at the same pair, undo included.
         let mut again = Desk::with_session(80, 24, desk.log.clone());
         assert_eq!(judged(&again), judged(&desk), "seed {seed}");
         desk.keys("u");
@@ -128,13 +128,13 @@ fn replay_of_the_log_is_the_live_state_for_any_keys_on_any_disk() {
 }
 
 #[test]
-fn saved_is_said_only_when_the_disk_has_said_so() {
+fn saved_is_shown_only_after_the_disk_acknowledged() {
     let mut desk = Desk::with_session(100, 30, pairs(4));
     desk.prompt_disk = false;
     desk.keys("1 2");
     assert_eq!(saved(&desk), Saved::Saving(2));
     assert!(desk.screen().contains("saving…") && desk.screen().contains("2 of 4"), "{}", desk.screen());
-    // An undo of a verdict whose number is not known yet goes at once too: the writer puts the number in.
+    // Undoing a verdict without a number yet is sent at once too: the writer fills in the number.
     desk.keys("u 0");
     assert_eq!(desk.waiting.len(), 4, "nothing waits in memory for an answer");
     desk.flush();
@@ -156,7 +156,7 @@ fn saved_is_said_only_when_the_disk_has_said_so() {
 }
 
 #[test]
-fn a_failing_disk_is_tried_again_by_itself_and_the_header_says_when() {
+fn a_failing_disk_is_retried_automatically_and_the_header_says_when() {
     let mut desk = Desk::with_session(110, 30, pairs(4));
     desk.prompt_disk = false;
     desk.keys("1 2");
@@ -176,7 +176,7 @@ fn a_failing_disk_is_tried_again_by_itself_and_the_header_says_when() {
 }
 
 #[test]
-fn a_clock_set_back_stops_no_key_and_bends_no_duration() {
+fn a_clock_set_back_blocks_no_key_and_distorts_no_duration() {
     let mut desk = Desk::with_session(80, 24, pairs(30));
     desk.keys("1");
     for back in 1..30 {
@@ -205,7 +205,7 @@ fn a_key_that_repeats_into_the_next_pair_is_not_a_verdict() {
 }
 
 #[test]
-fn what_was_not_scrolled_into_sight_is_recorded_as_such() {
+fn text_that_was_not_scrolled_into_view_is_recorded() {
     let mut records = pairs(2);
     for record in &mut records {
         if let SessionRecord::Completed(c) = record {
@@ -246,7 +246,7 @@ fn notes_and_corrections_are_records_and_a_skipped_pair_comes_back() {
 
 #[test]
 fn a_correction_is_kept_as_it_is_reopened_withdrawn_and_undone() {
-    // Tabs and direction marks are what an answer in code or Arabic is made of.
+    // Answers in code or Arabic have tabs and direction marks.
     let original = "fn f() {\n\treturn \u{202b}\u{5d0}\u{202c}\r\n}";
     let mut records = pairs(2);
     for record in &mut records {
@@ -266,8 +266,8 @@ fn a_correction_is_kept_as_it_is_reopened_withdrawn_and_undone() {
     let first = format!("{original} //\tok");
     assert_eq!(desk.session().corrections()[0].text, first, "byte for byte");
     assert!(desk.screen().contains("✎ corrected"), "{}", desk.screen());
-    assert!(!desk.screen().contains('\u{202b}'), "what is shown is made safe");
-    // The correction is opened again, not the original; typing is not thrown away by one key.
+    assert!(!desk.screen().contains('\u{202b}'), "the shown text is sanitised");
+    // The correction is reopened, not the original; one key does not discard typed text.
     desk.keys("e");
     desk.type_text("!");
     desk.keys("esc");
@@ -307,7 +307,7 @@ fn a_correction_is_kept_as_it_is_reopened_withdrawn_and_undone() {
 }
 
 #[test]
-fn a_read_only_session_is_looked_at_and_not_written() {
+fn a_read_only_session_can_be_viewed_and_is_not_written() {
     let mut desk = Desk::new(80, 24);
     let mut holder = opened("story-tone");
     holder.read_only = Some("process 4711".into());
@@ -373,7 +373,7 @@ fn from_an_empty_machine_to_labelling_by_keys_alone() {
 }
 
 #[test]
-fn the_screens_of_a_session_are_a_key_away_and_failures_are_told() {
+fn every_screen_of_a_session_has_a_key_and_failures_are_shown() {
     let mut desk = Desk::new(80, 24);
     desk.send(Msg::SessionsListed(cards()));
     desk.effects();
@@ -408,7 +408,7 @@ fn the_screens_of_a_session_are_a_key_away_and_failures_are_told() {
 }
 
 #[test]
-fn nothing_visible_changes_without_the_version() {
+fn every_visible_change_raises_the_version() {
     let mut desk = Desk::with_session(80, 24, pairs(3));
     for word in ["1", "d", "?", "j", "esc", ":", "u", "esc", "0", "u", "n", "x", "esc", "z", "q"] {
         let (version, screen) = (desk.model.version, desk.screen());
@@ -434,13 +434,13 @@ fn the_keymap_has_no_key_twice_and_explains_every_key() {
             assert!(!help.is_empty() && help.len() <= 60, "{key}: {help}");
         }
     }
-    // A screen must not take a key away that works everywhere.
+    // A screen must not rebind a global key.
     for screen in DOORS.iter().flat_map(|door| (door.keys)()) {
         for row in &tables[0].rows {
             assert!(screen.rows.iter().all(|r| r.key != row.key), "{} hides {}", screen.title, row.key);
         }
     }
-    // The palette finds by names: every action of a screen has one, and no two have the same.
+    // The palette searches by name: every action of a screen has a unique name.
     for table in DOORS.iter().filter_map(|door| (door.keys)().into_iter().next()).chain([tables[0].clone()]) {
         let mut names = HashSet::new();
         for (keys, row) in table.actions() {
@@ -455,7 +455,7 @@ fn the_keymap_has_no_key_twice_and_explains_every_key() {
 }
 
 #[test]
-fn pairs_can_be_asked_in_the_order_of_their_scores() {
+fn pairs_can_be_ordered_by_their_scores() {
     let mut records = pairs(3);
     let mut desk = Desk::with_session(100, 30, records.clone());
     desk.keys("o");
@@ -481,9 +481,9 @@ fn pairs_can_be_asked_in_the_order_of_their_scores() {
     assert_eq!(desk.session().state_hash(), desk.replayed().state_hash());
 }
 
-/// A destination is a name: a key whose name no screen has would lead nowhere.
+/// Screens are opened by name: every name must exist.
 #[test]
-fn every_key_of_every_screen_leads_to_a_screen_that_exists() {
+fn every_key_that_opens_a_screen_names_one_that_exists() {
     for door in DOORS {
         let tables = (door.keys)();
         for row in tables.iter().flat_map(|table| &table.rows) {
@@ -511,7 +511,7 @@ fn the_palette_records_no_verdict_that_was_not_selected() {
         desk.keys("enter");
         assert_eq!(judged(&desk), [], "`{query}` and enter: {}", desk.screen());
     }
-    // Who moves to a verdict means it.
+    // A verdict selected by moving to it is intended.
     let mut desk = Desk::with_session(80, 24, pairs(4));
     desk.keys(": t i e down enter");
     assert_eq!(judged(&desk), [("p1:0-1".to_owned(), Choice::Tie)]);
@@ -531,9 +531,9 @@ fn the_palette_finds_actions_by_their_names() {
     for name in ["undo", "redo", "skip", "zoom", "note", "diff", "sample", "import", "replay", "help", "quit", "home"] {
         assert_eq!(found(name).as_deref(), Some(name));
     }
-    assert_eq!(found("zom").as_deref(), Some("zoom"), "a slip of the finger is forgiven");
+    assert_eq!(found("zom").as_deref(), Some("zoom"), "a typo still matches");
     assert_eq!(found("xyzzy"), None);
-    // What is chosen is done.
+    // The chosen action runs.
     let mut desk = Desk::with_session(80, 24, pairs(4));
     desk.keys("1 : u n d o enter");
     assert_eq!(judged(&desk), []);

@@ -1,4 +1,4 @@
-//! `runs`, `pause`, `resume`, `checkpoint`, `stop`, `merge`: seeing runs, telling them something, taking their result.
+//! `runs`, `pause`, `resume`, `checkpoint`, `stop`, `merge`: listing runs, controlling them, exporting their result.
 
 use super::super::cli::MergeArgs;
 use super::super::error::{Error, Result};
@@ -21,7 +21,7 @@ pub fn list(context: &CommandContext, session: &str) -> Result<()> {
     }
     for run in &runs {
         let spec = run.spec()?;
-        let (state, status) = supervisor::look(run)?;
+        let (state, status) = supervisor::state_of(run)?;
         let total = state.plan.as_ref().map(|p| p.total_steps);
         let error = if let RunStatus::Failed(e) = &status { Some(e.as_str()) } else { None };
         let waits = status == RunStatus::Running && supervisor::waits_for_space(run)?;
@@ -44,11 +44,11 @@ pub fn list(context: &CommandContext, session: &str) -> Result<()> {
     Ok(())
 }
 
-/// Tells a living run something.
-pub fn tell(context: &CommandContext, name: &str, command: RunCommand) -> Result<()> {
+/// Sends a command to an active run.
+pub fn send(context: &CommandContext, name: &str, command: RunCommand) -> Result<()> {
     let (_, run) = run_named(context, name)?;
     if !run.is_alive() {
-        let (_, status) = supervisor::look(&run)?;
+        let (_, status) = supervisor::state_of(&run)?;
         let remedy = match status {
             RunStatus::Finished => String::new(),
             _ => format!("; `tiebreak resume {name}` resumes it"),
@@ -65,17 +65,17 @@ pub fn tell(context: &CommandContext, name: &str, command: RunCommand) -> Result
     answer(context, name, command, does)
 }
 
-/// Lets a paused run go on, or starts a worker for a lost, stopped or failed one.
+/// Resumes a paused run, or starts a worker for a lost, stopped or failed one.
 pub fn resume(context: &CommandContext, name: &str) -> Result<()> {
     let (_, run) = run_named(context, name)?;
     if run.is_alive() {
-        return tell(context, name, RunCommand::Resume);
+        return send(context, name, RunCommand::Resume);
     }
     supervisor::resume(&run)?;
     answer(context, name, RunCommand::Resume, "resumed from its last checkpoint")
 }
 
-/// Lets a worker write a run's result as a folder.
+/// Asks a worker to write a run's result as a folder.
 pub fn merge(context: &CommandContext, args: &MergeArgs) -> Result<()> {
     let (name, best) = RunId::new(&args.run).parts();
     let (dir, run) = run_named(context, name.as_str())?;
