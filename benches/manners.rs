@@ -1,10 +1,10 @@
 //! Trains the embedded model to be kinder with five methods and evaluates it on held-out prompts:
 //! `cargo bench --bench manners`.
 //!
-//! Owns the measurement, through the program's own commands: it samples answers to 200 prompts and ranks them by a rule (kind
-//! over rude: [`manner_of`]) into 200 pairs. Five methods and a reward model train on them, each from the same model, and each
-//! result answers 100 held-out prompts. Refuses to tune: the settings below were chosen on the prompts of `-- --tuning`, which
-//! are disjoint from the held-out ones.
+//! Owns the measurement, through the program's own commands: it samples answers to 200 prompts and ranks them by a rule
+//! (kind over rude: [`manner_of`]) into 200 pairs. Five methods and a reward model train on them, each from the same
+//! model, and each result answers 100 held-out prompts. Refuses to tune: the settings below were chosen on the prompts
+//! of `-- --tuning`, which are disjoint from the held-out ones.
 //!
 //! `-- --tuning` evaluates on the tuning prompts, `-- --only dpo,ppo` runs some methods, `-- --json` prints one object.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that fails may say so by ending")]

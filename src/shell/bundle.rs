@@ -1,7 +1,7 @@
 //! The bundled sessions: made by real use, committed in `sessions/`, opened by `tiebreak demo`.
 //!
-//! Owns unpacking a copy for the demo. Refuses to open the committed files themselves. Refuses to delete a copy that the user
-//! worked in: it becomes a session of the data folder.
+//! Owns unpacking a copy for the demo. Refuses to open the committed files themselves. Refuses to delete a copy that
+//! the user worked in: it becomes a session of the data folder.
 
 use super::error::{Error, Result};
 use crate::protocol::{SessionRecord, decode};
@@ -70,8 +70,8 @@ impl Untouched {
     }
 }
 
-/// Unpacks a new copy into the data folder's cache. A copy that is open elsewhere is left alone; the new one gets another
-/// name.
+/// Unpacks a new copy into the data folder's cache. A copy that is open elsewhere is left alone; the new one gets
+/// another name.
 ///
 /// # Errors
 /// When the files cannot be written.
@@ -79,8 +79,8 @@ pub fn unpack(home: &Home, name: &str) -> Result<Fresh<SessionDir>> {
     unpack_from(FILES, home, name)
 }
 
-/// Finds a free folder for a new demo. Deletes the last copy if nobody worked in it, else turns it into a session. A copy that
-/// is open elsewhere or has an active run stays.
+/// Finds a free folder for a new demo. Deletes the last copy if nobody worked in it, else turns it into a session. A
+/// copy that is open elsewhere or has an active run stays.
 ///
 /// # Errors
 /// When the old copy cannot be read, moved or deleted.

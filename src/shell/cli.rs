@@ -206,7 +206,8 @@ pub struct ImportArgs {
     pub session: String,
     /// The file.
     pub file: PathBuf,
-    /// Format of the file (default: detected from its first record; then `messages` are prompts, and no texts are probes).
+    /// Format of the file (default: detected from its first record; then `messages` are prompts, and no texts are
+    /// probes).
     #[arg(long = "as", value_name = "KIND", value_parser = values::import_format())]
     pub format: Option<&'static Format>,
     /// Maximum number of rows.
@@ -346,7 +347,8 @@ pub struct ReportArgs {
     /// The session or the run.
     #[arg(value_name = "SESSION[/RUN]")]
     pub target: String,
-    /// The file to write; its extension is the format: .svg, .html, .md, .csv or .json; - writes Markdown to standard output.
+    /// The file to write; its extension is the format: .svg, .html, .md, .csv or .json; - writes Markdown to standard
+    /// output.
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
     /// The screen in the picture (default: label for a session, watch for a run).

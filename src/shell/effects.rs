@@ -1,4 +1,5 @@
-//! Runs the effects of the state machine. Nothing here blocks: slow work runs in threads, and answers come back as messages.
+//! Runs the effects of the state machine. Nothing here blocks: slow work runs in threads, and answers come back as
+//! messages.
 
 use super::error::{Error, Result};
 use super::intake;

@@ -1,7 +1,8 @@
 //! The embedded model `tiny`, about a million parameters, so that everything works offline.
 //!
-//! Owns unpacking it into the data folder, where workers and other programs read it like any other model. The folder's name has
-//! a digest of its files: another version of the binary adds its own folder, and runs on the old model keep theirs.
+//! Owns unpacking it into the data folder, where workers and other programs read it like any other model. The folder's
+//! name has a digest of its files: another version of the binary adds its own folder, and runs on the old model keep
+//! theirs.
 
 use super::bundle::write;
 use super::error::{Error, Result};
@@ -26,8 +27,8 @@ pub fn unpack(folder: &Path) -> Result<Option<PathBuf>> {
     if FILES.is_empty() { Ok(None) } else { unpack_from(FILES, &folder.join(folder_name(FILES))).map(Some) }
 }
 
-/// Unpacks the model at `path` if nothing is there and the name is that of this binary's model, or of an older version's.
-/// Otherwise does nothing.
+/// Unpacks the model at `path` if nothing is there and the name is that of this binary's model, or of an older
+/// version's. Otherwise does nothing.
 ///
 /// # Errors
 /// When it cannot be written.

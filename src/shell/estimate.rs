@@ -1,4 +1,5 @@
-//! The estimate of a training run before its launch: steps, memory and disk space. Refuses a run that the disk cannot hold.
+//! The estimate of a training run before its launch: steps, memory and disk space. Refuses a run that the disk cannot
+//! hold.
 //!
 //! The launch screen and the command `train` both use it, so that both refuse the same.
 
@@ -26,8 +27,8 @@ pub fn estimate(home: &Home, deadline: Option<&Deadline>, spec: &RunSpec, data: 
     }
 }
 
-/// The most disk space that the run uses at a time: data, log, the kept checkpoints, the one that replaces the oldest, and the
-/// best one.
+/// The most disk space that the run uses at a time: data, log, the kept checkpoints, the one that replaces the oldest,
+/// and the best one.
 fn disk_bytes(spec: &RunSpec, data: &[DataFile], plan: &Estimate) -> u64 {
     let Task::Train(train) = &spec.task else { return 0 };
     let kept = train.params.usize("save_total_limit") as u64;

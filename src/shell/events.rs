@@ -1,6 +1,7 @@
 //! Terminal input as messages of the state machine.
 //!
-//! Owns the thread that reads keys. It also reads the terminal's answers to the probe, so that startup never waits for them.
+//! Owns the thread that reads keys. It also reads the terminal's answers to the probe, so that startup never waits for
+//! them.
 
 use super::terminal::read_probe;
 use crate::app::{Code, Key, Msg};
@@ -13,8 +14,8 @@ use tokio::sync::mpsc::UnboundedSender;
 /// The longest paste, in bytes; the rest is cut off.
 const PASTE: usize = 1 << 20;
 
-/// Starts the input thread. With `probe` it first reads the terminal's answers and sets `synchronised`. It ends when the
-/// terminal or the receiver is gone.
+/// Starts the input thread. With `probe` it first reads the terminal's answers and sets `synchronised`. It ends when
+/// the terminal or the receiver is gone.
 ///
 /// # Errors
 /// When the thread cannot be started.

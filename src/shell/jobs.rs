@@ -1,7 +1,8 @@
 //! Background jobs of the workbench: planning and launching runs, answering questions about them, reading files.
 //!
-//! Owns the threads and their time limits. Each job works on a snapshot: the session's log up to the last record that was on
-//! disk when the job started. Refuses to write to the log. Only the newest question is answered; it cancels an older one.
+//! Owns the threads and their time limits. Each job works on a snapshot: the session's log up to the last record that
+//! was on disk when the job started. Refuses to write to the log. Only the newest question is answered; it cancels an
+//! older one.
 
 use super::error::{Error, Result};
 use super::estimate::estimate;
@@ -268,7 +269,8 @@ fn planned(home: &Home, context: &JobContext, request: LaunchRequest) -> Result<
     })
 }
 
-/// Runs work that may never return, such as a read from a dead network disk. Its thread is abandoned after the time limit.
+/// Runs work that may never return, such as a read from a dead network disk. Its thread is abandoned after the time
+/// limit.
 fn within<T: Send + 'static>(
     limit: Duration,
     what: &str,

@@ -1,11 +1,11 @@
 //! Writing to a session's log, for the screens and the commands.
 //!
-//! Owns the session's lock, its log writer and the folded state, so that it can log the state's hash every 1,000 records and
-//! at the end, for `replay --check`.
+//! Owns the session's lock, its log writer and the folded state, so that it can log the state's hash every 1,000
+//! records and at the end, for `replay --check`.
 //!
 //! **Launches.** A run's folder is the truth about a launch; the `Launched` record announces it to readers of the log. A
-//! process that launches without the session's lock creates only the folder. The present or next holder of the lock adds the
-//! missing records: see [`Journal::adopt_runs`].
+//! process that launches without the session's lock creates only the folder. The present or next holder of the lock
+//! adds the missing records: see [`Journal::adopt_runs`].
 
 use super::error::{Error, Result};
 use crate::domain::{RunId, Session};
@@ -103,8 +103,8 @@ impl Journal {
         Ok(self.writer.sync()?)
     }
 
-    /// Appends a `Launched` record for every run folder without one: it was launched while another process held the lock.
-    /// Returns their number.
+    /// Appends a `Launched` record for every run folder without one: it was launched while another process held the
+    /// lock. Returns their number.
     ///
     /// # Errors
     /// When the log cannot be written.

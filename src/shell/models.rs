@@ -118,8 +118,8 @@ pub fn find(home: &Home, name: &str) -> Result<ModelRef> {
     }))
 }
 
-/// Asks a worker whether a model can be loaded. The worker reads configuration, tokenizer and template, and checks the tensors'
-/// names and shapes without reading their data.
+/// Asks a worker whether a model can be loaded. The worker reads configuration, tokenizer and template, and checks the
+/// tensors' names and shapes without reading their data.
 ///
 /// # Errors
 /// When it cannot be loaded, with the reason.

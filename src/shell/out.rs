@@ -38,8 +38,8 @@ pub fn raw(bytes: &[u8]) -> Result<()> {
     out.write_all(bytes).and_then(|()| out.flush()).map_err(closed)
 }
 
-/// Writes a result to a file; `-` is standard output. Returns whether a summary may go to standard output; otherwise it goes to
-/// standard error.
+/// Writes a result to a file; `-` is standard output. Returns whether a summary may go to standard output; otherwise it
+/// goes to standard error.
 ///
 /// # Errors
 /// When it cannot be written.

@@ -45,8 +45,8 @@ pub struct SampleOrder {
     pub per_prompt: usize,
     /// How to sample tokens.
     pub sampler: Sampler,
-    /// Use seed 42 for the first sampling run, 43 for the second and so on, so that a second run does not repeat the first
-    /// one's texts.
+    /// Use seed 42 for the first sampling run, 43 for the second and so on, so that a second run does not repeat the
+    /// first one's texts.
     pub count_seed: bool,
     /// What computes.
     pub device: String,

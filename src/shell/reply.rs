@@ -12,7 +12,8 @@ pub struct Reply {
     pub msg: Msg,
 }
 
-/// Sends messages to the loop. The channel is bounded: reading logs blocks until the screen has folded earlier messages.
+/// Sends messages to the loop. The channel is bounded: reading logs blocks until the screen has folded earlier
+/// messages.
 #[derive(Debug, Clone)]
 pub struct Replies(Sender<Reply>);
 

@@ -1,7 +1,7 @@
 //! Bug reports: panics and errors that no user can cause or fix.
 //!
-//! Owns their format for screens, commands and workers, and keeps them out of the alternate screen. A user's mistake is no
-//! bug: it stays one plain sentence (`error`).
+//! Owns their format for screens, commands and workers, and keeps them out of the alternate screen. A user's mistake is
+//! no bug: it stays one plain sentence (`error`).
 
 use super::terminal;
 use color_eyre::config::{EyreHook, HookBuilder, PanicHook, Theme};
@@ -19,8 +19,8 @@ pub fn reports() -> HookBuilder {
     HookBuilder::blank().theme(theme).panic_section(SECTION).display_env_section(false)
 }
 
-/// Installs the panic hook: it restores the terminal before it writes the report. While the screens are open, a panic outside
-/// the main thread ends the process: a program without its log writer or its input must not look alive.
+/// Installs the panic hook: it restores the terminal before it writes the report. While the screens are open, a panic
+/// outside the main thread ends the process: a program without its log writer or its input must not look alive.
 pub fn install(reports: HookBuilder) {
     let (panics, errors): (PanicHook, EyreHook) = reports.into_hooks();
     // A process has only one hook: the first stays.

@@ -1,8 +1,8 @@
 //! The event loop of the workbench.
 //!
-//! Priorities: input, then answers of threads, then the clock. All pending messages are handled before a frame is drawn, and
-//! a frame is drawn only if the model's version changed. Keys are drawn at once, logs at most ten times a second, four over
-//! SSH. Only the terminal can block this thread.
+//! Priorities: input, then answers of threads, then the clock. All pending messages are handled before a frame is
+//! drawn, and a frame is drawn only if the model's version changed. Keys are drawn at once, logs at most ten times a
+//! second, four over SSH. Only the terminal can block this thread.
 
 use super::effects::{Effects, LoopAction};
 use super::error::{Error, Result};

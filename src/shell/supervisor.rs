@@ -1,7 +1,7 @@
 //! Worker processes: starting them, checking whether they are alive, asking them questions.
 //!
-//! Owns the child processes. A run's worker is detached: it outlives this process. Its lock says whether it is alive, never a
-//! process id. Refuses to know what a worker does with a model.
+//! Owns the child processes. A run's worker is detached: it outlives this process. Its lock says whether it is alive,
+//! never a process id. Refuses to know what a worker does with a model.
 
 use super::error::{Error, Result};
 use super::journal::Journal;
@@ -29,8 +29,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// Lines of worker.log in an error.
 const LAST_LINES: usize = 3;
 
-/// Creates a run, records its launch in the session's log and starts its worker. Without a `journal` the launch is recorded
-/// here if the session's lock is free, else by the holder of the lock.
+/// Creates a run, records its launch in the session's log and starts its worker. Without a `journal` the launch is
+/// recorded here if the session's lock is free, else by the holder of the lock.
 ///
 /// # Errors
 /// When the model of a parent run was changed, the folder cannot be created or the worker does not start.
@@ -132,8 +132,8 @@ fn last_lines(run: &RunDir, from: u64) -> String {
     sanitise(&lines[lines.len().saturating_sub(LAST_LINES)..].join("; "))
 }
 
-/// Whether a run's worker is alive; none while that is unknown. While the log is empty and the folder is new, the lock may be
-/// free because the worker is still starting.
+/// Whether a run's worker is alive; none while that is unknown. While the log is empty and the folder is new, the lock
+/// may be free because the worker is still starting.
 #[must_use]
 pub fn liveness(run: &RunDir, has_records: bool) -> Option<bool> {
     if run.is_alive() {
@@ -160,8 +160,8 @@ pub fn state_of(run: &RunDir) -> Result<(RunState, RunStatus)> {
     Ok((state, status))
 }
 
-/// Whether a running run waits for space on the disk: its worker logs a finding when it begins to wait and another when it
-/// goes on.
+/// Whether a running run waits for space on the disk: its worker logs a finding when it begins to wait and another when
+/// it goes on.
 ///
 /// # Errors
 /// When its log cannot be read.
@@ -175,18 +175,18 @@ pub fn waits_for_space(run: &RunDir) -> Result<bool> {
     Ok(waits == Some(true))
 }
 
-/// Number of compute threads. If unset, candle counts the cores at every matrix product; on a small model that takes longer
-/// than the product.
+/// Number of compute threads. If unset, candle counts the cores at every matrix product; on a small model that takes
+/// longer than the product.
 const THREADS: &str = "RAYON_NUM_THREADS";
 
-/// glibc's thresholds: block size for a separate mapping, and free bytes at the heap's end before trimming. By default glibc
-/// raises the first to the largest block freed so far, and batches of varying length fragment the heap. One arena for all
-/// threads, so that a thread can reuse what another freed.
+/// glibc's thresholds: block size for a separate mapping, and free bytes at the heap's end before trimming. By default
+/// glibc raises the first to the largest block freed so far, and batches of varying length fragment the heap. One arena
+/// for all threads, so that a thread can reuse what another freed.
 const ALLOCATOR: [(&str, &str); 3] =
     [("MALLOC_MMAP_THRESHOLD_", "16777216"), ("MALLOC_TRIM_THRESHOLD_", "67108864"), ("MALLOC_ARENA_MAX", "1")];
 
-/// The running program, even if its file was replaced or removed since: after an upgrade an open workbench keeps starting
-/// workers of its own version.
+/// The running program, even if its file was replaced or removed since: after an upgrade an open workbench keeps
+/// starting workers of its own version.
 ///
 /// # Errors
 /// When the system does not know the path.

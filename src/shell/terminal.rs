@@ -1,8 +1,9 @@
 //! Sets the terminal up and restores it on every exit.
 //!
-//! Owns raw mode, the alternate screen, bracketed paste, focus reports and the cursor, and the one function that restores
-//! them: on drop, on a panic in any thread, on a signal, on a dead terminal. Refuses to start without a terminal or on a dumb
-//! one. The terminal is asked about synchronised output, but startup does not wait for the answer.
+//! Owns raw mode, the alternate screen, bracketed paste, focus reports and the cursor, and the one function that
+//! restores them: on drop, on a panic in any thread, on a signal, on a dead terminal. Refuses to start without a
+//! terminal or on a dumb one. The terminal is asked about synchronised output, but startup does not wait for the
+//! answer.
 
 mod frame;
 mod watchdog;
@@ -23,8 +24,8 @@ static ARMED: AtomicBool = AtomicBool::new(false);
 const ENTER: &str = "\x1b[?1049h\x1b[2J\x1b[?25l\x1b[?2004h\x1b[?1004h";
 /// The reverse. Also resets attributes, and ends synchronised output in case a frame was cut short.
 const LEAVE: &str = "\x1b[?2026l\x1b[0m\x1b[?1004l\x1b[?2004l\x1b[?25h\x1b[?1049l";
-/// Queries mode 2026, then the device attributes, which every terminal answers: if only the second is answered, mode 2026 is
-/// not supported.
+/// Queries mode 2026, then the device attributes, which every terminal answers: if only the second is answered, mode
+/// 2026 is not supported.
 const PROBE: &str = "\x1b[?2026$p\x1b[c";
 /// How long to wait for answers to the probe.
 const PROBE_TIME: Duration = Duration::from_millis(100);
@@ -112,8 +113,8 @@ pub struct Probed {
     pub typed: Vec<u8>,
 }
 
-/// Reads the answers to the probe of [`TerminalGuard::take`]. Must be the first reader of standard input. Times out after
-/// 100 ms; the event parser ignores late answers.
+/// Reads the answers to the probe of [`TerminalGuard::take`]. Must be the first reader of standard input. Times out
+/// after 100 ms; the event parser ignores late answers.
 #[must_use]
 pub fn read_probe() -> Probed {
     let stdin = io::stdin();

@@ -1,8 +1,8 @@
 //! The writer: the thread that owns the open session's log. It appends, syncs, and does nothing else.
 //!
-//! A record is acknowledged only after fsync; queued records share one fsync. When the disk fails, they stay queued in order
-//! and are retried until they are saved or the program ends. Reading whole logs, planning a run and asking a worker are jobs:
-//! they run elsewhere and get the number of the last record on disk.
+//! A record is acknowledged only after fsync; queued records share one fsync. When the disk fails, they stay queued in
+//! order and are retried until they are saved or the program ends. Reading whole logs, planning a run and asking a
+//! worker are jobs: they run elsewhere and get the number of the last record on disk.
 
 use super::error::{Error, Result};
 use super::intake;
@@ -171,8 +171,8 @@ impl Unsaved {
         self.waiting.len() + self.written.len()
     }
 
-    /// Appends and syncs as many waiting records as the disk takes. Calls `refuse` for records that no retry can save and
-    /// `saved` for those on disk.
+    /// Appends and syncs as many waiting records as the disk takes. Calls `refuse` for records that no retry can save
+    /// and `saved` for those on disk.
     fn save(
         &mut self,
         journal: &mut Journal,
@@ -228,7 +228,8 @@ enum Outgoing {
     ForOpening(u64, Msg),
     /// To the screen, for any opening.
     Global(Msg),
-    /// To the thread that follows logs. Sent in order, so that the session is open on the screen before its records arrive.
+    /// To the thread that follows logs. Sent in order, so that the session is open on the screen before its records
+    /// arrive.
     Tails(tails::TailRequest),
 }
 

@@ -1,5 +1,5 @@
-//! The real binary in a real terminal with injected faults: a slow, full or failing disk, a clock set back, a log that blocks
-//! its reader. Every verdict reaches the log in the end.
+//! The real binary in a real terminal with injected faults: a slow, full or failing disk, a clock set back, a log that
+//! blocks its reader. Every verdict reaches the log in the end.
 
 #![cfg(target_os = "linux")]
 

@@ -1,4 +1,5 @@
-//! Tokenizers, templates and weights against the Python libraries, on the tiny Llama and on SmolLM2 if it is downloaded.
+//! Tokenizers, templates and weights against the Python libraries, on the tiny Llama and on SmolLM2 if it is
+//! downloaded.
 
 use serde_json::Value;
 use std::path::PathBuf;
@@ -117,8 +118,8 @@ fn smollm2_greedy_continuations_equal_transformers_token_for_token() {
     }
 }
 
-/// `cargo test --release --test it models::measure_a_training_step -- --ignored --nocapture`: one LoRA step (forward with scores and
-/// backward) on four pairs of at most 320 tokens, its time and the process's peak memory.
+/// `cargo test --release --test it models::measure_a_training_step -- --ignored --nocapture`: one LoRA step (forward
+/// with scores and backward) on four pairs of at most 320 tokens, its time and the process's peak memory.
 #[test]
 #[ignore = "a measurement of minutes, not a check"]
 fn measure_a_training_step_on_four_pairs_of_smollm2() {

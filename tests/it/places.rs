@@ -1,5 +1,5 @@
-//! Output files and private files: links, pipes and standard output as targets, modes under every umask, leftovers of killed
-//! processes, a program file replaced while it runs.
+//! Output files and private files: links, pipes and standard output as targets, modes under every umask, leftovers of
+//! killed processes, a program file replaced while it runs.
 
 use crate::cli::{json, text, tiebreak, with_pairs};
 use crate::pty::session;

@@ -349,8 +349,8 @@ fn focus(pty: &mut Pty, field: &str) {
     panic!("no field {field}:\n{}", pty.text());
 }
 
-/// A run continues when its workbench closes, and a new workbench shows it live. A run with a killed worker is lost within a
-/// second, and `R` resumes it. A run launched by a command appears in the workbench that holds the session.
+/// A run continues when its workbench closes, and a new workbench shows it live. A run with a killed worker is lost
+/// within a second, and `R` resumes it. A run launched by a command appears in the workbench that holds the session.
 #[test]
 fn a_run_seen_by_several_workbenches() {
     let temp = tempfile::tempdir().unwrap();

@@ -91,7 +91,8 @@ fn undo_removes_exactly_the_last_verdict_and_replay_agrees() {
     assert_eq!(desk.replayed().state_hash(), desk.session().state_hash());
 }
 
-/// Random keys on disks of every speed: the log on the disk folds to the live state, whatever the order of acknowledgements.
+/// Random keys on disks of every speed: the log on the disk folds to the live state, whatever the order of
+/// acknowledgements.
 #[test]
 fn replay_of_the_log_is_the_live_state_for_any_keys_on_any_disk() {
     let keys = ["1", "2", "!", "@", ",", ".", "0", "b", "space", "u", "u", "ctrl-r", "j", "d", "z", "tab"];

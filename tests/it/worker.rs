@@ -1,4 +1,5 @@
-//! Real worker processes on the tiny model: killed, hung up, started twice, given invalid input; their runs end unchanged.
+//! Real worker processes on the tiny model: killed, hung up, started twice, given invalid input; their runs end
+//! unchanged.
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;

@@ -1,8 +1,9 @@
-//! The build script: embeds the sessions of `sessions/` and the model of `assets/tiny/`, declares the modules of the folders in
-//! [`TABLES`], and compiles the CUDA kernels for the feature `cuda`.
+//! The build script: embeds the sessions of `sessions/` and the model of `assets/tiny/`, declares the modules of the
+//! folders in [`TABLES`], and compiles the CUDA kernels for the feature `cuda`.
 //!
 //! Writes two tables of relative path and bytes, and one table of modules per folder. Skips locks, derived files and
-//! checkpoints: the demo needs no weights. A missing or incomplete input gives an empty table. Refuses `cuda` without nvcc.
+//! checkpoints: the demo needs no weights. A missing or incomplete input gives an empty table. Refuses `cuda` without
+//! nvcc.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -13,8 +14,8 @@ const LEFT_OUT: &[&str] = &["lock", "summary.json", "ckpt", "ctl", "quarantine",
 /// The files of a complete model.
 const WHOLE: &[&str] = &["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
 
-/// Folders in which every file is a row of a table: the folder below `src`, the row's name in each file, the table's name and
-/// the rows' type. A new file adds a row.
+/// Folders in which every file is a row of a table: the folder below `src`, the row's name in each file, the table's
+/// name and the rows' type. A new file adds a row.
 const TABLES: &[(&str, &str, &str, &str)] =
     &[("storage/formats", "FORMAT", "FORMATS", "Format"), ("model/family", "FAMILY", "FAMILIES", "Family")];
 
@@ -76,8 +77,8 @@ fn kernels(sources: &Path, out: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Declares every file of a folder as a module and lists their rows as `TABLE: &[&KIND]`, sorted by file name. Returns the text
-/// and its file name.
+/// Declares every file of a folder as a module and lists their rows as `TABLE: &[&KIND]`, sorted by file name. Returns
+/// the text and its file name.
 fn modules(folder: &Path, row: &str, table: &str, kind: &str) -> io::Result<(String, String)> {
     let (mut declared, mut listed) = (String::new(), String::new());
     for path in sorted(folder)? {

@@ -1,8 +1,8 @@
 //! `replay --check`: folds every log of a session without a screen and verifies it.
 //!
-//! Checks line checksums and sequence numbers, the state hashes in the session's log, the hash of every preferred text, every
-//! run's frozen data, and the final hash of a sampling run's texts. The final hash of a training run needs the weights: resume
-//! and merge check it.
+//! Checks line checksums and sequence numbers, the state hashes in the session's log, the hash of every preferred text,
+//! every run's frozen data, and the final hash of a sampling run's texts. The final hash of a training run needs the
+//! weights: resume and merge check it.
 
 use super::super::error::{Error, Result};
 use super::super::out;

@@ -1,7 +1,7 @@
 //! `report`: exports a session or a run: a picture of a screen, a page, a table, or data.
 //!
-//! Owns the formats. The picture is drawn by the screens' own code from the same logs, without a terminal. Text that a model
-//! wrote is sanitised here as everywhere.
+//! Owns the formats. The picture is drawn by the screens' own code from the same logs, without a terminal. Text that a
+//! model wrote is sanitised here as everywhere.
 
 use super::super::cli::ReportArgs;
 use super::super::error::{Error, Result};

@@ -1,8 +1,8 @@
 //! Writes frames to the terminal: one write a frame, none if nothing changed.
 //!
-//! Owns the bytes between ratatui and the file descriptor. ratatui's own backend writes 20 bytes for an empty diff and hides a
-//! hidden cursor again in every frame; this one writes nothing. Frames are wrapped in synchronised output (mode 2026) if the
-//! terminal supports it.
+//! Owns the bytes between ratatui and the file descriptor. ratatui's own backend writes 20 bytes for an empty diff and
+//! hides a hidden cursor again in every frame; this one writes nothing. Frames are wrapped in synchronised output (mode
+//! 2026) if the terminal supports it.
 
 use ratatui::backend::{Backend, ClearType, CrosstermBackend, WindowSize};
 use ratatui::buffer::Cell;

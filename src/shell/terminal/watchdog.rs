@@ -1,8 +1,8 @@
 //! Detects hang-ups and signals.
 //!
-//! crossterm busy-loops on a dead terminal and reports nothing, so one thread polls the kernel for a hang-up without reading
-//! and another waits for signals. Both alert the event loop, then wait until all records are on disk. If the loop is stuck and
-//! does not end the process in time, they do.
+//! crossterm busy-loops on a dead terminal and reports nothing, so one thread polls the kernel for a hang-up without
+//! reading and another waits for signals. Both alert the event loop, then wait until all records are on disk. If the
+//! loop is stuck and does not end the process in time, they do.
 
 use super::restore;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -57,7 +57,8 @@ fn end(tell: &impl Fn(Alarm), save: &impl Fn(), code: u8) {
     tell(Alarm::End(code));
     save();
     std::thread::sleep(GRACE);
-    // Restoring writes to the terminal and may block (output stopped by Ctrl-S): it gets its own thread and a short time.
+    // Restoring writes to the terminal and may block (output stopped by Ctrl-S): it gets its own thread and a short
+    // time.
     let _ = std::thread::Builder::new().name("restore".into()).spawn(restore);
     std::thread::sleep(Duration::from_millis(100));
     signal_hook::low_level::exit(i32::from(code));

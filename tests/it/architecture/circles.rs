@@ -1,7 +1,7 @@
 //! The import graph of the files, and its cycles.
 //!
-//! Reads `use` lines and inline paths. A re-exported name counts for the file that defines it; `mod` and `pub use` lines of a
-//! room's root file add no edges. Test modules are skipped.
+//! Reads `use` lines and inline paths. A re-exported name counts for the file that defines it; `mod` and `pub use`
+//! lines of a room's root file add no edges. Test modules are skipped.
 
 use super::{code, root, sources};
 use std::collections::{BTreeMap, BTreeSet};

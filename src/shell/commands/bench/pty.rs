@@ -70,8 +70,8 @@ impl Pty {
         Ok(())
     }
 
-    /// Reads until no byte has arrived for `quiet`, or until `patience` is over. Returns the time of the last byte and the number
-    /// of bytes; none if no byte arrived within `patience`.
+    /// Reads until no byte has arrived for `quiet`, or until `patience` is over. Returns the time of the last byte and
+    /// the number of bytes; none if no byte arrived within `patience`.
     ///
     /// # Errors
     /// When the program has ended.

@@ -1,7 +1,8 @@
 //! `bench train`: a few steps of real training on real pairs, or a table over pair lengths and batch sizes.
 //!
-//! The settings match those of the other trainers (`benches/peers`): LoRA of rank 16 on all linear modules, alpha 32, no
-//! dropout, a constant learning rate of 1e-4, four pairs per step in the file's order, no evaluation, one step of warm-up.
+//! The settings match those of the other trainers (`benches/peers`): LoRA of rank 16 on all linear modules, alpha 32,
+//! no dropout, a constant learning rate of 1e-4, four pairs per step in the file's order, no evaluation, one step of
+//! warm-up.
 
 use super::super::super::cli::BenchTrainArgs;
 use super::super::super::error::{Error, Result};
