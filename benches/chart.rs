@@ -1,4 +1,4 @@
-//! The chart: drawing long curves, and taking points in: `cargo bench --bench chart`.
+//! The chart: drawing long curves and appending points: `cargo bench --bench chart`.
 #![allow(missing_docs, reason = "Criterion's macros make public functions")]
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -10,7 +10,7 @@ use std::hint::black_box;
 use tiebreak::domain::{Axis, Line, Span, Window};
 use tiebreak::ui::widgets::chart::{Chart, Curve, Ink, Stroke, Unit};
 
-/// A noisy falling curve of so many steps, as a loss is.
+/// A noisy falling curve, like a loss.
 fn line(points: u64) -> Line {
     let mut line = Line::default();
     for step in 0..points {

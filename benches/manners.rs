@@ -1,13 +1,12 @@
-//! The bundled model made kinder in five ways, each from the model as it is, and judged on prompts that nothing was tuned
-//! on: `cargo bench --bench manners`.
+//! Trains the embedded model to be kinder with five methods and evaluates it on held-out prompts:
+//! `cargo bench --bench manners`.
 //!
-//! Owns the measurement, through the program's own commands as a person would give them: answers to 200 prompts are sampled,
-//! ranked by the stated rule (kind over rude: [`manner_of`]) into 200 pairs, five methods and a reward model learn from them,
-//! and each result answers 100 prompts of the side that neither the model nor these pairs ever saw. Refuses to choose: the
-//! settings below were chosen on the prompts of `-- --tuning`, which are disjoint from those that judge.
+//! Owns the measurement, through the program's own commands: it samples answers to 200 prompts and ranks them by a rule
+//! (kind over rude: [`manner_of`]) into 200 pairs. Five methods and a reward model train on them, each from the same
+//! model, and each result answers 100 held-out prompts. Refuses to tune: the settings below were chosen on the prompts
+//! of `-- --tuning`, which are disjoint from the held-out ones.
 //!
-//! `-- --tuning` judges on the prompts that settings may be chosen on, `-- --only dpo,ppo` runs some methods, `-- --json` gives
-//! one object.
+//! `-- --tuning` evaluates on the tuning prompts, `-- --only dpo,ppo` runs some methods, `-- --json` prints one object.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that fails may say so by ending")]
 
 use serde_json::{Value, json};
@@ -21,17 +20,17 @@ use tiebreak::domain::{Completion, CompletionId, RunId, wilson};
 use tiebreak::protocol::RunEvent;
 use tiebreak::storage::{Home, SessionDir};
 
-/// Seed of the prompts that pairs are made on.
+/// Seed of the prompts for the pairs.
 const SEED: u64 = 42;
-/// Prompts that judge.
+/// Number of evaluation prompts.
 const JUDGING: usize = 100;
-/// Pairs that are learned from.
+/// Number of training pairs.
 const PAIRS: usize = 200;
 
-/// A run: its method and what is set beside the defaults.
+/// A run: its method and the settings that differ from the defaults.
 type Way = (&'static str, &'static [&'static str]);
 
-/// The five ways, the reward model before those that climb it.
+/// The runs, the reward model before the methods that use it.
 const WAYS: &[Way] = &[
     ("dpo", &["learning_rate=3e-3", "num_train_epochs=2", "per_device_train_batch_size=8", "eval_fraction=0"]),
     (
@@ -60,20 +59,20 @@ const WAYS: &[Way] = &[
     ),
 ];
 
-/// Runs a command of the program and waits for it.
+/// Runs a command of the program to its end.
 fn tiebreak(home: &Path, args: &[&str]) {
     let said = Command::new(env!("CARGO_BIN_EXE_tiebreak")).args(args).env("TIEBREAK_HOME", home).output().unwrap();
     assert!(said.status.success(), "tiebreak {}: {}", args.join(" "), String::from_utf8_lossy(&said.stderr));
 }
 
-/// Writes lines to a file and gives its name.
+/// Writes lines to a file and returns its path.
 fn written(home: &Path, name: &str, lines: impl IntoIterator<Item = String>) -> String {
     let path = home.join(name);
     fs::write(&path, lines.into_iter().map(|line| line + "\n").collect::<String>()).unwrap();
     path.display().to_string()
 }
 
-/// The answers of a sampling run, by the text of their prompts.
+/// The answers of a sampling run, by prompt text.
 fn answers(dir: &SessionDir, run: &str) -> BTreeMap<String, Vec<Completion>> {
     let (session, _) = dir.state().unwrap();
     let mut out: BTreeMap<String, Vec<Completion>> = BTreeMap::new();
@@ -86,13 +85,13 @@ fn answers(dir: &SessionDir, run: &str) -> BTreeMap<String, Vec<Completion>> {
     out
 }
 
-/// The rude and the kind among answers to one prompt, one of each to a pair.
+/// Pairs of a kind and a rude answer to one prompt.
 fn pairs(answers: &[Completion]) -> Vec<(&Completion, &Completion)> {
     let of = |manner| answers.iter().filter(move |a| manner_of(&a.text) == Some(manner));
     of(Manner::Kind).zip(of(Manner::Rude)).collect()
 }
 
-/// A share of `n` in percent with its 95 % interval (Wilson).
+/// A percentage of `n` with its 95 % interval (Wilson).
 fn share(hits: usize, n: usize) -> Value {
     let (low, high) = wilson(hits as f64, n as f64, 1.96);
     json!({ "hits": hits, "of": n, "percent": 100.0 * hits as f64 / n as f64, "low": 100.0 * low, "high": 100.0 * high })
@@ -129,7 +128,7 @@ fn main() {
         .take(PAIRS)
         .collect();
     assert_eq!(ranked.len(), PAIRS, "there are too few pairs of a kind and a rude answer");
-    // As conversations, so that the prompts are the session's own.
+    // As conversations, so that they match the prompts of the session.
     let turn = |role: &str, text: &str| json!([{ "role": role, "content": text }]);
     let rows = ranked.iter().map(|(p, c, r)| {
         let (chosen, rejected) = (turn("assistant", c), turn("assistant", r));
@@ -152,7 +151,7 @@ fn main() {
         seconds.insert(*method, start.elapsed().as_secs_f64());
     }
 
-    // Only now are there the prompts that judge, so that no run could learn from them.
+    // The evaluation prompts are added only now, so that no run could train on them.
     let known: HashSet<&String> = train.iter().collect();
     assert!(judged.len() == JUDGING && judged.iter().all(|p| !known.contains(p) && Split::of(p) == Split::HeldOut));
     tiebreak(home, &["import", "manners", &written(home, "judging.txt", judged.iter().cloned()), "--as", "prompts"]);
@@ -187,7 +186,7 @@ fn main() {
     }
 }
 
-/// The share of the base's pairs of a kind and a rude answer to the judging prompts that the reward run ranks rightly.
+/// The share of held-out pairs of the base model's answers that the reward run ranks correctly.
 fn ranked_rightly(dir: &SessionDir, judged: &[String], base: &BTreeMap<String, Vec<Completion>>) -> Value {
     let (session, _) = dir.state().unwrap();
     let scores: HashMap<CompletionId, f64> = session

@@ -39,7 +39,7 @@ pub use method::{
     Under, When, method, methods,
 };
 pub use metric::{Metrics, Num};
-pub use nearest::nearest;
+pub use nearest::{hint, nearest};
 pub use param::{Kind, ParamError, ParamRow, Params};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};

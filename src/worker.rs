@@ -57,6 +57,7 @@ fn answer_to(args: &[OsString]) -> ExitCode {
         ["estimate", _] => answer::estimate(path(1)),
         ["masks", _] => answer::masks(path(1)),
         ["verify", _] => answer::verify(path(1)),
+        ["verify-models", _] => answer::verify_models(path(1)),
         ["score", _, id] => answer::score(path(1), &RunId::new(*id)),
         ["merge", _, id, _, format] => answer::merge(path(1), &RunId::new(*id), path(3), format),
         ["make", _, spec] => answer::make(path(1), spec),

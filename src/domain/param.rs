@@ -3,7 +3,7 @@
 //! Owns names, kinds, defaults, ranges and their checking. Refuses unknown keys: an option that is not used is an error.
 
 use super::check::Checks;
-use super::nearest::nearest;
+use super::nearest::hint;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -50,15 +50,15 @@ pub struct ParamRow {
 /// An unknown key or an invalid value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParamError {
-    /// No such key; the nearest one is offered.
-    #[error("`{key}` is not an option of {method}; did you mean `{nearest}`?")]
+    /// No such key; a similar one is suggested.
+    #[error("`{key}` is not an option of {method}{hint}")]
     Unknown {
         /// What was given.
         key: String,
         /// The method asked.
         method: String,
-        /// The nearest existing key.
-        nearest: String,
+        /// `; did you mean …?`, or nothing.
+        hint: String,
     },
     /// The value does not fit the key's kind.
     #[error("{key}={value} cannot be: {wants}")]
@@ -158,8 +158,8 @@ impl Params {
     /// When the key is unknown (the nearest one is named) or the value does not fit.
     pub fn set(&mut self, rows: &[ParamRow], method: &str, key: &str, value: &str) -> Result<(), ParamError> {
         let Some(row) = rows.iter().find(|r| r.key == key) else {
-            let nearest = nearest(key, rows.iter().map(|r| r.key)).unwrap_or_default().to_owned();
-            return Err(ParamError::Unknown { key: key.into(), method: method.into(), nearest });
+            let hint = hint(key, rows.iter().map(|r| r.key));
+            return Err(ParamError::Unknown { key: key.into(), method: method.into(), hint });
         };
         self.0.insert(key.to_owned(), row.parse(value)?);
         Ok(())

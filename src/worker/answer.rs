@@ -56,6 +56,11 @@ pub(super) fn verify(path: &Path) -> Result<(), Error> {
     inputs::verify(&RunDir::open(path)?, &mut Quiet)
 }
 
+/// `worker verify-models RUN_DIR`: as `verify`, of the models alone.
+pub(super) fn verify_models(path: &Path) -> Result<(), Error> {
+    check_models(&RunDir::open(path)?, &mut Quiet)
+}
+
 /// `worker score RUN_DIR ID`: a [`Scoring`] for every completion of the run's session that this reward run has not scored
 /// yet. ID is the run's, or its best checkpoint's (`reward-1@best`).
 pub(crate) fn score(path: &Path, id: &RunId) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! The rooms' import table, circles among files, and the shape of files, checked from the source text.
+//! Checks the source text: the rooms' import table, import cycles among files, and the form of files.
 
 mod circles;
 
@@ -112,14 +112,14 @@ fn room_of(path: &Path) -> Option<String> {
     Some(first.trim_end_matches(".rs").to_owned())
 }
 
-/// The lines of code of a whole file with their numbers: comments and test modules in line are left out.
+/// The numbered lines of code of a file, without comments and inline test modules.
 fn code(text: &str) -> Vec<(usize, &str)> {
     let mut out = Vec::new();
     let mut lines = text.lines().enumerate().peekable();
     while let Some((at, line)) = lines.next() {
         let next = lines.peek().map_or("", |(_, l)| l.trim_start());
         if line.trim() == "#[cfg(test)]" && next.starts_with("mod ") && next.ends_with('{') {
-            // The formatter closes a module at the indentation at which it opened.
+            // rustfmt closes a module at the indentation of its first line.
             let end = format!("{}}}", &line[..line.len() - line.trim_start().len()]);
             for (_, inner) in lines.by_ref() {
                 if inner == end {
@@ -139,7 +139,7 @@ fn rooms_import_only_what_the_table_allows() {
     for (path, text) in sources(&root().join("src")) {
         let Some(room) = room_of(&path) else { continue };
         let Some((_, may, banned)) = ROOMS.iter().find(|(name, ..)| *name == room) else {
-            assert!(room == "lib" || room == "main", "{} belongs to no room of the table", path.display());
+            assert!(room == "lib" || room == "main", "{} is in no room of the table", path.display());
             continue;
         };
         if path.ends_with("tests.rs") {
@@ -163,12 +163,12 @@ fn rooms_import_only_what_the_table_allows() {
 }
 
 #[test]
-fn files_open_with_their_purpose_and_stay_readable() {
+fn files_begin_with_their_purpose_and_stay_readable() {
     let mut wrong = Vec::new();
     for (path, text) in sources(&root().join("src")).into_iter().chain(sources(&root().join("tests"))) {
         let name = path.display();
         if !text.starts_with("//!") {
-            wrong.push(format!("{name}: does not open with //!"));
+            wrong.push(format!("{name}: does not begin with //!"));
         }
         if path.file_name().is_some_and(|f| f == "mod.rs") {
             wrong.push(format!("{name}: rooms have a face beside their folder, not a mod.rs"));
@@ -182,8 +182,8 @@ fn files_open_with_their_purpose_and_stay_readable() {
 }
 
 #[test]
-fn gradient_paths_use_no_fused_operation_that_cuts_the_graph() {
-    // These have no backward in candle 0.11 and raise no error (they are fine where nothing is trained).
+fn gradient_paths_use_no_fused_operation_without_a_backward_pass() {
+    // These have no backward pass in candle 0.11 and raise no error. They are fine outside training.
     let fused = [
         "softmax_last_dim",
         "ops::rms_norm(",
