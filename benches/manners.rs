@@ -29,10 +29,10 @@ const JUDGING: usize = 100;
 const PAIRS: usize = 200;
 
 /// A run: its method and what is set beside the defaults.
-type Way = (&'static str, &'static [&'static str]);
+type MethodRun = (&'static str, &'static [&'static str]);
 
 /// The five ways, the reward model before those that climb it.
-const WAYS: &[Way] = &[
+const RUNS: &[MethodRun] = &[
     ("dpo", &["learning_rate=3e-3", "num_train_epochs=2", "per_device_train_batch_size=8", "eval_fraction=0"]),
     (
         "orpo",
@@ -67,7 +67,7 @@ fn tiebreak(home: &Path, args: &[&str]) {
 }
 
 /// Writes lines to a file and gives its name.
-fn written(home: &Path, name: &str, lines: impl IntoIterator<Item = String>) -> String {
+fn write_lines(home: &Path, name: &str, lines: impl IntoIterator<Item = String>) -> String {
     let path = home.join(name);
     fs::write(&path, lines.into_iter().map(|line| line + "\n").collect::<String>()).unwrap();
     path.display().to_string()
@@ -98,7 +98,7 @@ fn share(hits: usize, n: usize) -> Value {
     json!({ "hits": hits, "of": n, "percent": 100.0 * hits as f64 / n as f64, "low": 100.0 * low, "high": 100.0 * high })
 }
 
-fn words(share: &Value) -> String {
+fn percent_text(share: &Value) -> String {
     let of = |key: &str| share[key].as_f64().unwrap();
     format!("{:.0} % ({:.0} to {:.0})", of("percent"), of("low"), of("high"))
 }
@@ -108,15 +108,15 @@ fn main() {
     let given = |name: &str| args.iter().any(|a| a == name);
     let only: Option<Vec<String>> =
         args.iter().position(|a| a == "--only").map(|at| args[at + 1].split(',').map(str::to_owned).collect());
-    let ways: Vec<Way> =
-        WAYS.iter().copied().filter(|(m, _)| only.as_ref().is_none_or(|only| only.iter().any(|o| o == m))).collect();
+    let runs: Vec<MethodRun> =
+        RUNS.iter().copied().filter(|(m, _)| only.as_ref().is_none_or(|only| only.iter().any(|o| o == m))).collect();
     let judged = if given("--tuning") { demo::tuning(JUDGING) } else { demo::judging(JUDGING) };
 
     let began = Instant::now();
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
     let train = demo::prompts(SEED, 200, Split::Train);
-    let prompts = written(home, "prompts.txt", train.iter().cloned());
+    let prompts = write_lines(home, "prompts.txt", train.iter().cloned());
     tiebreak(home, &["new", "manners", "--model", "tiny", "--prompts", &prompts]);
     let sample = ["sample", "manners", "--temperature", "1", "--top-p", "1", "--max-new-tokens", "64"];
     let sampled = |more: &[&str]| tiebreak(home, &[&sample, more].concat());
@@ -135,14 +135,14 @@ fn main() {
         let (chosen, rejected) = (turn("assistant", c), turn("assistant", r));
         json!({ "prompt": turn("user", p), "chosen": chosen, "rejected": rejected }).to_string()
     });
-    tiebreak(home, &["import", "manners", &written(home, "pairs.jsonl", rows), "--as", "pairs"]);
+    tiebreak(home, &["import", "manners", &write_lines(home, "pairs.jsonl", rows), "--as", "pairs"]);
     let kind = ranked.iter().map(|(p, c, _)| {
         json!({ "messages": [{ "role": "user", "content": p }, { "role": "assistant", "content": c }] }).to_string()
     });
-    tiebreak(home, &["import", "manners", &written(home, "kind.jsonl", kind), "--as", "sft"]);
+    tiebreak(home, &["import", "manners", &write_lines(home, "kind.jsonl", kind), "--as", "sft"]);
 
     let mut seconds = BTreeMap::new();
-    for (method, set) in &ways {
+    for (method, set) in &runs {
         let start = Instant::now();
         let mut args = vec!["train", "manners", method];
         for pair in *set {
@@ -155,7 +155,10 @@ fn main() {
     // Only now are there the prompts that judge, so that no run could learn from them.
     let known: HashSet<&String> = train.iter().collect();
     assert!(judged.len() == JUDGING && judged.iter().all(|p| !known.contains(p) && Split::of(p) == Split::HeldOut));
-    tiebreak(home, &["import", "manners", &written(home, "judging.txt", judged.iter().cloned()), "--as", "prompts"]);
+    tiebreak(
+        home,
+        &["import", "manners", &write_lines(home, "judging.txt", judged.iter().cloned()), "--as", "prompts"],
+    );
     sampled(&["--per-prompt", "4"]);
     let base = answers(&dir, "sample-2");
     let kind_of = |answers: &BTreeMap<String, Vec<Completion>>| {
@@ -164,11 +167,11 @@ fn main() {
     let before = kind_of(&base);
     let mut out = Vec::new();
     let mut number = 2;
-    for (method, set) in &ways {
+    for (method, set) in &runs {
         let mut row = json!({ "method": method, "set": set, "seconds": seconds[method] });
         if *method == "reward" {
             tiebreak(home, &["score", "manners", "--with", "reward-1"]);
-            row["pairs_right"] = ranked_rightly(&dir, &judged, &base);
+            row["pairs_right"] = ranking_accuracy(&dir, &judged, &base);
         } else {
             number += 1;
             sampled(&["--per-prompt", "1", "--adapter", &format!("{method}-1")]);
@@ -188,7 +191,7 @@ fn main() {
 }
 
 /// The share of the base's pairs of a kind and a rude answer to the judging prompts that the reward run ranks rightly.
-fn ranked_rightly(dir: &SessionDir, judged: &[String], base: &BTreeMap<String, Vec<Completion>>) -> Value {
+fn ranking_accuracy(dir: &SessionDir, judged: &[String], base: &BTreeMap<String, Vec<Completion>>) -> Value {
     let (session, _) = dir.state().unwrap();
     let scores: HashMap<CompletionId, f64> = session
         .completions()
@@ -202,14 +205,14 @@ fn ranked_rightly(dir: &SessionDir, judged: &[String], base: &BTreeMap<String, V
 
 fn show(report: &Value) {
     println!("kind answers to {JUDGING} prompts of {}, 95 % intervals", report["judged_on"].as_str().unwrap());
-    println!("{:8} {:>18}", "base", words(&report["kind_before"]));
+    println!("{:8} {:>18}", "base", percent_text(&report["kind_before"]));
     for row in report["methods"].as_array().unwrap() {
         let (what, note) = match &row["kind_after"] {
             Value::Null => (&row["pairs_right"], format!(" of {} held-out pairs rightly", row["pairs_right"]["of"])),
             kind => (kind, String::new()),
         };
         let seconds = row["seconds"].as_f64().unwrap();
-        println!("{:8} {:>18}  {seconds:5.1} s{note}", row["method"].as_str().unwrap(), words(what));
+        println!("{:8} {:>18}  {seconds:5.1} s{note}", row["method"].as_str().unwrap(), percent_text(what));
     }
     println!("{:.0} s in all", report["seconds"].as_f64().unwrap());
 }

@@ -17,10 +17,10 @@ mod traits;
 mod tests;
 
 pub use judge::{end_of, is_kind, is_right, manner_of, sum_of};
-pub use traits::{End, Length, Manner};
+pub use traits::{Length, Manner, StoryEnd};
 
 use crate::domain::{hash64, mix64};
-use grammar::{Bound, Draw, fill, sentences};
+use grammar::{Bindings, Draw, fill, sentences};
 use std::collections::HashSet;
 use text::{ENDS_HAPPY, ENDS_SAD, Style, TOPICS, Topic};
 
@@ -57,7 +57,7 @@ pub struct Exchange {
     /// Whether the sum in it is right, half and half; none when there is no sum.
     pub right: Option<bool>,
     /// How the story in it ends, half and half; none when there is no story.
-    pub end: Option<End>,
+    pub end: Option<StoryEnd>,
 }
 
 /// The `n`-th exchange of a seed. Its prompt is on the training side.
@@ -65,10 +65,10 @@ pub struct Exchange {
 pub fn exchange(seed: u64, n: u64) -> Exchange {
     let mut draw = Draw::new(mix64(seed) ^ n);
     loop {
-        let (topic, mut bound) = asked(&mut draw);
-        let prompt = ask(topic, &mut bound, &mut draw);
+        let (topic, mut bindings) = draw_topic(&mut draw);
+        let prompt = draw_prompt(topic, &mut bindings, &mut draw);
         if Split::of(&prompt) == Split::Train {
-            return answered(topic, &mut bound, prompt, &mut draw);
+            return draw_answer(topic, &mut bindings, prompt, &mut draw);
         }
     }
 }
@@ -84,8 +84,8 @@ pub fn prompts(seed: u64, n: usize, split: Split) -> Vec<String> {
         if out.len() == n {
             break;
         }
-        let (topic, mut bound) = asked(&mut draw);
-        let prompt = ask(topic, &mut bound, &mut draw);
+        let (topic, mut bindings) = draw_topic(&mut draw);
+        let prompt = draw_prompt(topic, &mut bindings, &mut draw);
         if Split::of(&prompt) == split && seen.insert(prompt.clone()) {
             out.push(prompt);
         }
@@ -116,7 +116,7 @@ pub fn judging(n: usize) -> Vec<String> {
 }
 
 /// A topic by weight, and a sum's numbers.
-fn asked(draw: &mut Draw) -> (&'static Topic, Bound) {
+fn draw_topic(draw: &mut Draw) -> (&'static Topic, Bindings) {
     let total: usize = TOPICS.iter().map(|t| t.weight).sum();
     let mut at = draw.below(total);
     let topic = TOPICS.iter().find(|t| {
@@ -125,7 +125,7 @@ fn asked(draw: &mut Draw) -> (&'static Topic, Bound) {
         here
     });
     let topic = topic.unwrap_or(&TOPICS[0]);
-    let mut bound = Bound::default();
+    let mut bindings = Bindings::default();
     if topic.name == "sum" {
         let (mut a, mut b) = (draw.below(10) + 1, draw.below(10) + 1);
         let plus = draw.below(2) == 0;
@@ -133,26 +133,26 @@ fn asked(draw: &mut Draw) -> (&'static Topic, Bound) {
             (a, b) = (b, a);
         }
         let words = draw.below(2) == 0;
-        bound.set("a", number(a, words));
-        bound.set("b", number(b, words));
-        bound.set("op", if plus { "plus" } else { "minus" });
-        bound.set("result", number(if plus { a + b } else { a - b }, words));
+        bindings.set("a", number(a, words));
+        bindings.set("b", number(b, words));
+        bindings.set("op", if plus { "plus" } else { "minus" });
+        bindings.set("result", number(if plus { a + b } else { a - b }, words));
     }
-    (topic, bound)
+    (topic, bindings)
 }
 
 /// The question; what it draws stays bound for the answer.
-fn ask(topic: &Topic, bound: &mut Bound, draw: &mut Draw) -> String {
-    sentences(&fill(draw.one_of(topic.asks), bound, draw))
+fn draw_prompt(topic: &Topic, bindings: &mut Bindings, draw: &mut Draw) -> String {
+    sentences(&fill(draw.one_of(topic.asks), bindings, draw))
 }
 
-fn answered(topic: &'static Topic, bound: &mut Bound, prompt: String, draw: &mut Draw) -> Exchange {
+fn draw_answer(topic: &'static Topic, bindings: &mut Bindings, prompt: String, draw: &mut Draw) -> Exchange {
     let manner = if draw.below(2) == 0 { Manner::Kind } else { Manner::Rude };
     let length = if draw.below(10) < 6 { Length::Brief } else { Length::Rambling };
     let right = (topic.name == "sum").then(|| draw.below(2) == 0);
-    let end = (topic.name == "story").then(|| if draw.below(2) == 0 { End::Happy } else { End::Sad });
+    let end = (topic.name == "story").then(|| if draw.below(2) == 0 { StoryEnd::Happy } else { StoryEnd::Sad });
     if right == Some(false) {
-        spoil(bound, draw);
+        make_wrong(bindings, draw);
     }
     let style = Style::of(manner);
     let shrugs = manner == Manner::Rude && !topic.shrugs.is_empty() && draw.below(5) == 0;
@@ -162,8 +162,8 @@ fn answered(topic: &'static Topic, bound: &mut Bound, prompt: String, draw: &mut
         parts.push(draw.one_of(topic.asides));
     }
     match end {
-        Some(End::Happy) => parts.push(draw.one_of(ENDS_HAPPY)),
-        Some(End::Sad) => parts.push(draw.one_of(ENDS_SAD)),
+        Some(StoryEnd::Happy) => parts.push(draw.one_of(ENDS_HAPPY)),
+        Some(StoryEnd::Sad) => parts.push(draw.one_of(ENDS_SAD)),
         None => {}
     }
     // One mark of the manner at least: before or behind; both around a rambling answer that is no story.
@@ -175,16 +175,16 @@ fn answered(topic: &'static Topic, bound: &mut Bound, prompt: String, draw: &mut
     if !before || around {
         parts.push(draw.one_of(style.closers));
     }
-    let answer = sentences(&fill(&parts.join(" "), bound, draw));
+    let answer = sentences(&fill(&parts.join(" "), bindings, draw));
     Exchange { prompt, answer, topic: topic.name, manner, length, right, end }
 }
 
 /// Puts a result that is off by one to three into a sum's answer.
-fn spoil(bound: &mut Bound, draw: &mut Draw) {
-    let Some((right, words)) = bound.get("result").and_then(judge::number_in) else { return };
+fn make_wrong(bindings: &mut Bindings, draw: &mut Draw) {
+    let Some((right, words)) = bindings.get("result").and_then(judge::number_in) else { return };
     let off = draw.below(3) + 1;
     let wrong = if draw.below(2) == 0 || right < off { right + off } else { right - off };
-    bound.set("result", number(wrong, words));
+    bindings.set("result", number(wrong, words));
 }
 
 /// A number from 0 to 23 in words or digits.

@@ -19,18 +19,19 @@ mod schedule;
 mod scorer;
 mod trainer;
 
-pub use data::{Encode, Example, Making, Rows, Tokenised, is_eval, order, tokenise};
+pub use data::{Encode, Example, Rows, TokeniseOptions, Tokenised, is_eval, order, tokenise};
 pub use estimate::estimate;
 pub use loss::{
     AdaptiveKl, Calibration, Cpo, CpoForm, CpoPair, Divergence, Dpo, DpoForm, DpoPair, DpoTerm, FORMS, Grpo, GrpoRow,
-    KlEstimator, Kto, KtoForm, KtoRow, Level, Nll, Orpo, OrpoPair, PairGradient, PairLoss, Ppo, PpoLoss, PpoRow,
-    Reduction, Reward, RewardLoss, RewardPair, Rloo, RlooRow, Rollout, RowLoss, Scale, Sft, SftForm, Tally, calibrate,
-    fit_temperature, gae, group_advantages, leave_one_out, reward_metrics, rollout_metrics, token_rewards, whiten,
+    KlEstimator, Kto, KtoForm, KtoRow, Orpo, OrpoNll, OrpoPair, PairGradient, PairLoss, Ppo, PpoLoss, PpoRow,
+    RatioLevel, Reduction, Reward, RewardLoss, RewardPair, RewardScale, Rloo, RlooRow, Rollout, RowLoss, Sft, SftForm,
+    Tally, calibrate, fit_temperature, gae, group_advantages, leave_one_out, reward_metrics, rollout_metrics,
+    token_rewards, whiten,
 };
 pub use masks::masks;
 pub(crate) use recipe::METHODS;
 pub use recipe::SampledAnswer;
-pub use reference::{CacheUse, Reference, ReferenceCache};
+pub use reference::{CacheStats, Reference, ReferenceCache};
 pub use schedule::{Decay, Schedule};
 pub use scorer::RewardScorer;
-pub use trainer::{Places, RunRows, StepOutcome, Trainer, tune_of};
+pub use trainer::{RunPaths, RunRows, StepOutcome, Trainer, tune_of};

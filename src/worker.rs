@@ -37,13 +37,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>, reports: HookBuilder) -> E
     // Only one hook can be installed for a process; the first one stays.
     let _ = reports.install();
     let args: Vec<OsString> = args.into_iter().collect();
-    catch_unwind(|| answer_to(&args)).unwrap_or_else(|panic| {
+    catch_unwind(|| dispatch(&args)).unwrap_or_else(|panic| {
         out::note(&format!("tiebreak: {}", out::panicked(panic.as_ref(), "in a worker", "please report it")));
         ExitCode::FAILURE
     })
 }
 
-fn answer_to(args: &[OsString]) -> ExitCode {
+fn dispatch(args: &[OsString]) -> ExitCode {
     let words: Vec<&str> = args.iter().map(|a| a.to_str().unwrap_or_default()).collect();
     let path = |i: usize| Path::new(&args[i]);
     let done = match words.as_slice() {

@@ -32,9 +32,9 @@ impl Draw {
 
 /// What the slots of one exchange stand for.
 #[derive(Debug, Default)]
-pub(super) struct Bound(Vec<(&'static str, String)>);
+pub(super) struct Bindings(Vec<(&'static str, String)>);
 
-impl Bound {
+impl Bindings {
     /// What a slot stands for, once it was drawn.
     pub(super) fn get(&self, slot: &str) -> Option<&str> {
         self.0.iter().find(|(name, _)| *name == slot).map(|(_, value)| value.as_str())
@@ -49,7 +49,7 @@ impl Bound {
 
 /// The template with every slot replaced: by what it is bound to, else by a draw from its table, which binds it. Entries of a
 /// table may hold slots themselves.
-pub(super) fn fill(template: &str, bound: &mut Bound, draw: &mut Draw) -> String {
+pub(super) fn fill(template: &str, bindings: &mut Bindings, draw: &mut Draw) -> String {
     let mut out = String::new();
     let mut rest = template;
     while let Some((before, tail)) = rest.split_once('{') {
@@ -59,12 +59,12 @@ pub(super) fn fill(template: &str, bound: &mut Bound, draw: &mut Draw) -> String
             Some(slot) => (true, slot),
             None => (false, inside),
         };
-        let value = match bound.get(slot) {
+        let value = match bindings.get(slot) {
             Some(value) => value.to_owned(),
             None => match SLOTS.iter().find(|(name, _)| *name == slot) {
                 Some((name, table)) => {
-                    let value = fill(draw.one_of(table), bound, draw);
-                    bound.set(name, value.clone());
+                    let value = fill(draw.one_of(table), bindings, draw);
+                    bindings.set(name, value.clone());
                     value
                 }
                 None => format!("{{{slot}}}"),

@@ -4,7 +4,7 @@
 //! manner.
 
 use super::text::NUMBERS;
-use super::traits::{End, Manner};
+use super::traits::{Manner, StoryEnd};
 
 /// Words and phrases of kind answers, in lower case.
 const KIND: &[&str] = &[
@@ -49,7 +49,7 @@ const SAD: &[&str] = &["cried", "nobody helped", "never came back", "lost foreve
 /// none, or as many of both.
 #[must_use]
 pub fn manner_of(text: &str) -> Option<Manner> {
-    more(text, KIND, RUDE).map(|kind| if kind { Manner::Kind } else { Manner::Rude })
+    dominant(text, KIND, RUDE).map(|kind| if kind { Manner::Kind } else { Manner::Rude })
 }
 
 /// Whether a text is kind by [`manner_of`].
@@ -60,8 +60,8 @@ pub fn is_kind(text: &str) -> bool {
 
 /// How the story in a text ends, by its markers; none without any, or with as many of both.
 #[must_use]
-pub fn end_of(text: &str) -> Option<End> {
-    more(text, HAPPY, SAD).map(|happy| if happy { End::Happy } else { End::Sad })
+pub fn end_of(text: &str) -> Option<StoryEnd> {
+    dominant(text, HAPPY, SAD).map(|happy| if happy { StoryEnd::Happy } else { StoryEnd::Sad })
 }
 
 /// The result of the sum that a prompt asks for ("3 plus 4", "nine minus two"); none when it asks for none.
@@ -95,7 +95,7 @@ pub(super) fn number_in(word: &str) -> Option<(usize, bool)> {
 }
 
 /// True when the first list has more markers in the text, false when the second has.
-fn more(text: &str, first: &[&str], second: &[&str]) -> Option<bool> {
+fn dominant(text: &str, first: &[&str], second: &[&str]) -> Option<bool> {
     let text = words(text);
     let count = |list: &[&str]| list.iter().map(|marker| text.matches(&format!(" {marker} ")).count()).sum::<usize>();
     let (a, b) = (count(first), count(second));

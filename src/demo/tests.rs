@@ -65,7 +65,7 @@ fn manners_lengths_sums_and_ends_are_balanced_and_independent_of_the_topic() {
     assert!((0.48..0.52).contains(&share(&kind, &|_| true)));
     assert!((0.57..0.63).contains(&share(&|e| e.length == Length::Brief, &|_| true)));
     assert!((0.45..0.55).contains(&share(&|e| e.right == Some(true), &|e| e.right.is_some())));
-    assert!((0.45..0.55).contains(&share(&|e| e.end == Some(End::Happy), &|e| e.end.is_some())));
+    assert!((0.45..0.55).contains(&share(&|e| e.end == Some(StoryEnd::Happy), &|e| e.end.is_some())));
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub enum Length {
 
 /// How a story ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum End {
+pub enum StoryEnd {
     /// Well.
     Happy,
     /// Badly.

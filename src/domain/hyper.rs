@@ -5,7 +5,7 @@
 //! checked when a value is set, and a run keeps values from before a range became narrower.
 
 use super::check::Checks;
-use super::param::{Kind, ParamError, ParamRow, Params};
+use super::param::{ParamError, ParamKind, ParamRow, Params};
 
 /// A struct of hyper-parameters.
 pub trait Hyperparameters: Sized {
@@ -98,7 +98,7 @@ impl<T: FromText> FromText for Vec<T> {
 
 /// A row whose key is its field's name.
 pub(crate) const fn row(
-    kind: Kind,
+    kind: ParamKind,
     default: &'static str,
     usual: &'static str,
     help: &'static str,
@@ -114,12 +114,12 @@ pub(crate) const fn row(
 pub(crate) fn read<T: FromText>(params: &Params, row: &ParamRow, before: &str) -> Result<T, ParamError> {
     let text = params.0.get(row.key).map_or(before, String::as_str);
     // Words and checks say better than a type what they would take.
-    if !matches!(row.kind, Kind::Float(..) | Kind::Int(..) | Kind::Floats(..)) {
+    if !matches!(row.kind, ParamKind::Float(..) | ParamKind::Int(..) | ParamKind::Floats(..)) {
         row.parse(text)?;
     }
     let wants = match row.kind {
-        Kind::Int(..) => "it takes a whole number",
-        Kind::Floats(..) => "it takes numbers, separated by commas",
+        ParamKind::Int(..) => "it takes a whole number",
+        ParamKind::Floats(..) => "it takes numbers, separated by commas",
         _ => "it takes a number",
     };
     let fail = || ParamError::Value { key: row.key.into(), value: text.into(), wants: wants.into() };
@@ -213,11 +213,11 @@ mod tests {
     hyperparameters! {
         /// One of each kind.
         struct Some {
-            beta: f64 = row(Kind::Float(0.0, 1.0), "0.1", "", "", true);
-            count: usize = row(Kind::Int(0, 9), "3", "", "", true);
-            word: Word = row(Kind::Choice(Word::WORDS), "one", "", "", true);
-            weights: Vec<f64> = row(Kind::Floats(0.0, 1.0), "1", "", "", false);
-            best: String = row(Kind::Metric, "eval_loss", "", "", false), before "";
+            beta: f64 = row(ParamKind::Float(0.0, 1.0), "0.1", "", "", true);
+            count: usize = row(ParamKind::Int(0, 9), "3", "", "", true);
+            word: Word = row(ParamKind::Choice(Word::WORDS), "one", "", "", true);
+            weights: Vec<f64> = row(ParamKind::Floats(0.0, 1.0), "1", "", "", false);
+            best: String = row(ParamKind::Metric, "eval_loss", "", "", false), before "";
         }
     }
 

@@ -7,10 +7,10 @@ mod contradiction;
 mod row;
 mod shared;
 
-pub use row::{Method, Needs, Under, When};
+pub use row::{Condition, Dependency, Method, Needs};
 pub use shared::{EngineKind, MixOrder, MixParams, ProbeParams, RolloutParams, SchedulerKind, TrainerParams, TuneKind};
 
-pub(crate) use row::{CHECKS_UNDER, nothing};
+pub(crate) use row::{CHECKS_WEIGHT_DEPENDENCY, nothing};
 pub(crate) use shared::{
     ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, EPSILON, EPSILON_HIGH, SOFT_LABELS, reward_formula,
 };

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 /// What values a key takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Kind {
+pub enum ParamKind {
     /// A real number within the bounds, both included.
     Float(f64, f64),
     /// A whole number within the bounds, both included.
@@ -36,7 +36,7 @@ pub struct ParamRow {
     /// TRL's name for it.
     pub key: &'static str,
     /// What it may be.
-    pub kind: Kind,
+    pub kind: ParamKind,
     /// Its default, as text that parses.
     pub default: &'static str,
     /// The range in which it is usually set, for the form; may be empty.
@@ -84,23 +84,23 @@ impl ParamRow {
         let text = text.trim();
         let fail = |wants: String| ParamError::Value { key: self.key.into(), value: shown(text), wants };
         match self.kind {
-            Kind::Float(lo, hi) => match text.parse::<f64>() {
+            ParamKind::Float(lo, hi) => match text.parse::<f64>() {
                 Ok(x) if x.is_finite() && x >= lo && x <= hi => Ok(text.to_owned()),
                 _ => Err(fail(format!("it takes a number from {lo} to {hi}"))),
             },
-            Kind::Int(lo, hi) => match text.parse::<i64>() {
+            ParamKind::Int(lo, hi) => match text.parse::<i64>() {
                 Ok(x) if x >= lo && x <= hi => Ok(x.to_string()),
                 _ => Err(fail(format!("it takes a whole number from {lo} to {hi}"))),
             },
-            Kind::Bool => match text {
+            ParamKind::Bool => match text {
                 "true" | "false" => Ok(text.to_owned()),
                 _ => Err(fail("it takes true or false".into())),
             },
-            Kind::Choice(words) => match words.iter().find(|w| **w == text) {
+            ParamKind::Choice(words) => match words.iter().find(|w| **w == text) {
                 Some(w) => Ok((*w).to_owned()),
                 None => Err(fail(format!("it takes one of {}", words.join(", ")))),
             },
-            Kind::List(words) => {
+            ParamKind::List(words) => {
                 let given: Vec<&str> = text.split(',').map(str::trim).filter(|w| !w.is_empty()).collect();
                 match given.iter().find(|w| !words.contains(w)) {
                     _ if given.is_empty() => Err(fail(format!("it takes some of {}", words.join(", ")))),
@@ -108,18 +108,20 @@ impl ParamRow {
                     None => Ok(given.join(",")),
                 }
             }
-            Kind::Word if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'@')) => {
+            ParamKind::Word
+                if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'@')) =>
+            {
                 Ok(text.to_owned())
             }
-            Kind::Word => Err(fail("it takes a run's name, or nothing".into())),
-            Kind::Metric
+            ParamKind::Word => Err(fail("it takes a run's name, or nothing".into())),
+            ParamKind::Metric
                 if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/' | b'@')) =>
             {
                 Ok(text.to_owned())
             }
-            Kind::Metric => Err(fail("it takes a metric's name (eval_loss), or nothing".into())),
-            Kind::Checks => Checks::parse(text).map(|checks| checks.to_string()).map_err(|e| fail(e.to_string())),
-            Kind::Floats(lo, hi) => {
+            ParamKind::Metric => Err(fail("it takes a metric's name (eval_loss), or nothing".into())),
+            ParamKind::Checks => Checks::parse(text).map(|checks| checks.to_string()).map_err(|e| fail(e.to_string())),
+            ParamKind::Floats(lo, hi) => {
                 let given: Vec<&str> = text.split(',').map(str::trim).collect();
                 let fits = |w: &&str| w.parse::<f64>().is_ok_and(|x| x.is_finite() && x >= lo && x <= hi);
                 if given.iter().all(fits) {

@@ -19,8 +19,8 @@ mod pack;
 mod single;
 
 pub use encode::Encode;
-pub(crate) use example::common;
-pub use example::{Example, Making, Tokenised, is_eval};
+pub(crate) use example::common_prefix;
+pub use example::{Example, TokeniseOptions, Tokenised, is_eval};
 pub(crate) use pack::pack;
 
 use crate::domain::{Finding, PairId, PairRow, Prompt, PromptBody, RatedRow, Severity, SftRow};
@@ -64,7 +64,7 @@ impl Rows {
     pub fn prompt(&self, i: usize) -> Option<PromptBody> {
         match self {
             Self::Pairs(r) => r.get(i).map(|r| r.prompt.clone()),
-            Self::Examples(r) => r.get(i).and_then(single::question),
+            Self::Examples(r) => r.get(i).and_then(single::prompt_of),
             Self::Ratings(r) => r.get(i).map(|r| r.prompt.clone()),
             Self::Prompts(r) => r.get(i).map(|r| r.body.clone()),
         }
@@ -78,29 +78,29 @@ impl Rows {
 pub fn tokenise(
     encode: &dyn Encode,
     rows: &Rows,
-    making: &Making,
+    options: &TokeniseOptions,
     mut watch: impl FnMut(usize) -> Result<(), Error>,
 ) -> Result<Tokenised, Error> {
     let mut out = Tokenised::default();
-    let mut parted: Vec<PairId> = Vec::new();
+    let mut boundary_shifts: Vec<PairId> = Vec::new();
     for i in 0..rows.len() {
         watch(i)?;
         match rows {
-            Rows::Pairs(rows) => pair(encode, i, &rows[i], making, &mut out, &mut parted)?,
-            Rows::Examples(rows) => single::example(encode, i, &rows[i], making, &mut out, &mut parted)?,
-            Rows::Ratings(rows) => single::rating(encode, i, &rows[i], making, &mut out, &mut parted)?,
-            Rows::Prompts(rows) => single::prompt(encode, i, &rows[i], making, &mut out)?,
+            Rows::Pairs(rows) => pair(encode, i, &rows[i], options, &mut out, &mut boundary_shifts)?,
+            Rows::Examples(rows) => single::example(encode, i, &rows[i], options, &mut out, &mut boundary_shifts)?,
+            Rows::Ratings(rows) => single::rating(encode, i, &rows[i], options, &mut out, &mut boundary_shifts)?,
+            Rows::Prompts(rows) => single::prompt(encode, i, &rows[i], options, &mut out)?,
         }
     }
     if let Rows::Ratings(_) = rows {
-        single::mismatch(&mut out.train, making.mismatch);
-        single::mismatch(&mut out.eval, making.mismatch);
+        single::add_mismatched_rows(&mut out.train, options.mismatch_block);
+        single::add_mismatched_rows(&mut out.eval, options.mismatch_block);
     }
-    if let (Rows::Examples(_), true) = (rows, making.packing) {
-        out.train = pack(std::mem::take(&mut out.train), making.max_length);
+    if let (Rows::Examples(_), true) = (rows, options.packing) {
+        out.train = pack(std::mem::take(&mut out.train), options.max_length);
     }
     watch(rows.len())?;
-    if let Some(first) = parted.first() {
+    if let Some(first) = boundary_shifts.first() {
         out.findings.push(Finding {
             rule: "prompt_not_a_prefix".into(),
             step: 0,
@@ -108,7 +108,7 @@ pub fn tokenise(
             text: format!(
                 "In {} of {} rows the prompt is not how prompt and answer together begin; the tokens from where they \
                  part on count as the answer.",
-                parted.len(),
+                boundary_shifts.len(),
                 rows.len()
             ),
             remedy: "Look at the chat template, or end plain prompts with a space or newline.".into(),
@@ -123,9 +123,9 @@ fn pair(
     encode: &dyn Encode,
     i: usize,
     row: &PairRow,
-    making: &Making,
+    options: &TokeniseOptions,
     out: &mut Tokenised,
-    parted: &mut Vec<PairId>,
+    boundary_shifts: &mut Vec<PairId>,
 ) -> Result<(), Error> {
     if row.chosen.trim().is_empty() || row.rejected.trim().is_empty() {
         out.drop("an empty answer");
@@ -135,9 +135,9 @@ fn pair(
     let prompt = encode.prompt(&row.prompt).map_err(fail)?;
     let chosen = encode.answered(&row.prompt, &row.chosen).map_err(fail)?;
     let rejected = encode.answered(&row.prompt, &row.rejected).map_err(fail)?;
-    let boundary = common(&prompt, &chosen).min(common(&prompt, &rejected));
+    let boundary = common_prefix(&prompt, &chosen).min(common_prefix(&prompt, &rejected));
     if boundary < prompt.len() {
-        parted.push(row.pair.clone());
+        boundary_shifts.push(row.pair.clone());
     }
     if boundary == 0 {
         out.drop("no common beginning of prompt and answers");
@@ -148,25 +148,25 @@ fn pair(
     } else {
         let side = |ids: Vec<u32>, from: usize| {
             let all = ids.len();
-            if making.valued {
+            if options.read_value {
                 Row { valued: vec![all - 1], ids, ..Row::default() }
             } else {
                 Row::new(ids, (from..all).collect())
             }
         };
-        let rows = vec![side(chosen, if making.prompt { 1 } else { boundary }), side(rejected, boundary)];
+        let rows = vec![side(chosen, if options.score_prompt { 1 } else { boundary }), side(rejected, boundary)];
         let example = Example {
             id: row.pair.clone(),
             prompt_id: row.prompt_id.clone(),
             row: i,
             prompt: boundary,
             rows,
-            aside: Vec::new(),
+            kl_rows: Vec::new(),
             margin: row.margin,
             agreed: row.agreed,
-            good: true,
+            desirable: true,
         };
-        out.take(example, making, encode.context());
+        out.push(example, options, encode.context());
     }
     Ok(())
 }
@@ -252,7 +252,7 @@ mod tests {
     }
 
     fn tokens(rows: &[PairRow], max: usize) -> Tokenised {
-        tokenise(&Bytes, &Rows::Pairs(rows.to_vec()), &Making::plain(max), |_| Ok(())).unwrap()
+        tokenise(&Bytes, &Rows::Pairs(rows.to_vec()), &TokeniseOptions::new(max), |_| Ok(())).unwrap()
     }
 
     #[test]

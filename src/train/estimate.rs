@@ -4,7 +4,7 @@
 //! computes nothing on a device. Refuses to guess seconds: nothing like it has been measured yet.
 
 use super::data::{Example, Rows, tokenise};
-use super::recipe::{Apart, prepare};
+use super::recipe::{Separable, prepare};
 use super::trainer::{Batches, Grouping, train_spec, tune};
 use crate::domain::EngineKind;
 use crate::model::error::Error;
@@ -18,9 +18,9 @@ use crate::protocol::{Estimate, RunSpec};
 use std::path::Path;
 
 /// Rows whose batches are laid out to find the largest; more make no larger ones worth waiting for.
-const LOOKED_AT: usize = 100_000;
+const MAX_ROWS: usize = 100_000;
 /// The same of prompts, each of which has several answers.
-const ANSWERED: usize = 10_000;
+const MAX_PROMPTS: usize = 10_000;
 
 /// Measures `rows` for the run that `spec` asks for.
 ///
@@ -31,10 +31,10 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let prepared = prepare(&train.method, &train.params)?;
     let (recipe, params) = (&prepared.recipe, &prepared.shared);
     let model = LanguageModel::open(Path::new(&train.model.path))?.dated(spec.inputs.date.as_deref())?;
-    let made = tokenise(&model, rows, &prepared.making(), |_| Ok(()))?;
+    let made = tokenise(&model, rows, &prepared.tokenise_options(), |_| Ok(()))?;
     let batches = match &prepared.rollout {
         Some(rollout) => Batches::rounds(made.train.len(), params, rollout)?,
-        None => Batches::of(&made.train, params)?,
+        None => Batches::from_examples(&made.train, params)?,
     };
     let tune = tune(params);
     let trainable = trainable(&model.config, &tune);
@@ -48,21 +48,21 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
             let prompt = made.train[i].rows.first().map_or(0, |r| r.ids.len());
             let ids = vec![0; prompt + rollout.max_completion_length];
             let row = Row { scored: (prompt.max(1)..ids.len()).collect(), ids, ..Row::default() };
-            Example { rows: vec![row], aside: Vec::new(), ..made.train[i].clone() }
+            Example { rows: vec![row], kl_rows: Vec::new(), ..made.train[i].clone() }
         };
-        let all = batches.answers_ahead(ANSWERED, params, rollout)?.into_iter().map(|micro| {
+        let all = batches.planned_answer_batches(MAX_PROMPTS, params, rollout)?.into_iter().map(|micro| {
             let examples: Vec<Example> = micro.into_iter().map(answered).collect();
-            groups(&examples.iter().collect::<Vec<_>>(), Grouping::of(false, packs), cpu, packs)
+            pass_sizes(&examples.iter().collect::<Vec<_>>(), Grouping::new(false, packs), cpu, packs)
         });
         all.collect()
     } else {
         let groups = |rows: Vec<usize>| {
             let examples: Vec<&Example> = rows.iter().map(|i| &made.train[*i]).collect();
-            groups(&examples, Grouping::of(recipe.needs_reference(), packs), cpu, packs)
+            pass_sizes(&examples, Grouping::new(recipe.needs_reference(), packs), cpu, packs)
         };
-        let all = batches.ahead(LOOKED_AT).into_iter().map(groups);
+        let all = batches.planned_batches(MAX_ROWS).into_iter().map(groups);
         // What goes back before the next comes is never kept together.
-        let apart = recipe.apart() != Apart::No;
+        let apart = recipe.separable() != Separable::No;
         all.flat_map(|all| if apart { all.into_iter().map(|g| vec![g]).collect() } else { vec![all] }).collect()
     };
     let room = activation_budget(&device) as u64;
@@ -107,11 +107,11 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
 }
 
 /// A micro-batch as it goes through the decoder; `shared`: with what an example's sequences have in common only once.
-fn groups(examples: &[&Example], grouping: Grouping, cpu: bool, shared: bool) -> Vec<PassSize> {
+fn pass_sizes(examples: &[&Example], grouping: Grouping, cpu: bool, shared: bool) -> Vec<PassSize> {
     let mut out = Vec::new();
     let mut left = examples;
     while !left.is_empty() {
-        let (group, rest) = left.split_at(grouping.first(left, cpu).clamp(1, left.len()));
+        let (group, rest) = left.split_at(grouping.group_len(left, cpu).clamp(1, left.len()));
         left = rest;
         out.push(PassSize {
             rows: group.iter().map(|e| e.rows.len() as u64).sum(),

@@ -15,19 +15,19 @@ mod reward;
 mod rloo;
 mod sft;
 
-pub use advantage::{Scale, gae, group_advantages, leave_one_out, reward_metrics, whiten};
+pub use advantage::{RewardScale, gae, group_advantages, leave_one_out, reward_metrics, whiten};
 pub use calibration::{Calibration, calibrate, fit_temperature};
 pub use cpo::{Cpo, CpoForm, CpoPair};
 pub use dpo::{Divergence, Dpo, DpoForm, DpoPair, DpoTerm, FORMS};
-pub use grpo::{Grpo, GrpoRow, Level, Reduction};
+pub use grpo::{Grpo, GrpoRow, RatioLevel, Reduction};
 pub use kto::{Kto, KtoForm, KtoRow};
-pub use orpo::{Nll, Orpo, OrpoPair};
+pub use orpo::{Orpo, OrpoNll, OrpoPair};
 pub use ppo::{AdaptiveKl, KlEstimator, Ppo, PpoLoss, PpoRow, Rollout, rollout_metrics, token_rewards};
 pub use reward::{Reward, RewardLoss, RewardPair};
 pub use rloo::{Rloo, RlooRow};
 pub use sft::{Sft, SftForm};
 
-pub(crate) use dpo::{NAMES, Written};
+pub(crate) use dpo::{FormulaValues, NAMES};
 
 use crate::domain::Metrics;
 

@@ -3,9 +3,9 @@
 //! Owns how tokens become text again with nothing hidden: special tokens stand where the model reads them. Tokenises as the
 //! run will, row by row; reads no weights.
 
-use super::data::{Example, Making, Rows, pack, tokenise};
+use super::data::{Example, Rows, TokeniseOptions, pack, tokenise};
 use super::recipe::prepare;
-use super::trainer::{RunRows, mix_making, train_spec};
+use super::trainer::{RunRows, mix_tokenise_options, train_spec};
 use crate::domain::{MixOrder, PairId};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
@@ -14,11 +14,11 @@ use crate::protocol::{MaskPiece, MaskedRow, Masks, RunSpec};
 use std::path::Path;
 
 /// Rows looked through for some that are left out, and for what is packed together.
-const LOOKED_THROUGH: usize = 1000;
+const MAX_SCANNED: usize = 1000;
 /// Rows left out that are shown, with the reason.
-const LEFT_OUT: usize = 3;
+const MAX_LEFT_OUT: usize = 3;
 /// Mixed rows that are shown.
-const MIXED: usize = 3;
+const MAX_MIXED: usize = 3;
 
 /// The first `most` rows that the run would take, among them the first that it would mix in, and the first few that it would
 /// leave out. Packed rows are those of the first 1000 texts.
@@ -29,10 +29,12 @@ pub fn masks(spec: &RunSpec, rows: &RunRows, most: usize) -> Result<Masks, Error
     let train = train_spec(spec)?;
     let prepared = prepare(&train.method, &train.params)?;
     let model = LanguageModel::open(Path::new(&train.model.path))?.dated(spec.inputs.date.as_deref())?;
-    let own = found(&model, &rows.rows, &prepared.making(), most, false)?;
-    let (mixed, all_mixed) = match mix_making(&prepared.shared, &prepared.mix) {
-        Some(making) => (found(&model, &Rows::Examples(rows.mix.clone()), &making, MIXED, true)?, rows.mix.len()),
-        None => (Found::default(), 0),
+    let own = preview(&model, &rows.rows, &prepared.tokenise_options(), most, false)?;
+    let (mixed, all_mixed) = match mix_tokenise_options(&prepared.shared, &prepared.mix) {
+        Some(options) => {
+            (preview(&model, &Rows::Examples(rows.mix.clone()), &options, MAX_MIXED, true)?, rows.mix.len())
+        }
+        None => (Preview::default(), 0),
     };
     let mut taken = Vec::new();
     let mut mixed_in = mixed.taken.into_iter();
@@ -51,39 +53,45 @@ pub fn masks(spec: &RunSpec, rows: &RunRows, most: usize) -> Result<Masks, Error
 
 /// The first rows that are taken, each as its sequences, and the first that are left out.
 #[derive(Default)]
-struct Found {
+struct Preview {
     taken: Vec<Vec<MaskedRow>>,
     left_out: Vec<MaskedRow>,
 }
 
-fn found(model: &LanguageModel, rows: &Rows, making: &Making, most: usize, mixed: bool) -> Result<Found, Error> {
+fn preview(
+    model: &LanguageModel,
+    rows: &Rows,
+    options: &TokeniseOptions,
+    most: usize,
+    mixed: bool,
+) -> Result<Preview, Error> {
     // Which rows are kept for evaluation changes nothing of what is read of a row, but what it is packed with.
-    let eval_fraction = if making.packing { making.eval_fraction } else { 0.0 };
-    let alone = Making { eval_fraction, packing: false, ..*making };
-    let enough = if making.packing { LOOKED_THROUGH } else { most };
-    let mut out = Found::default();
+    let eval_fraction = if options.packing { options.eval_fraction } else { 0.0 };
+    let alone = TokeniseOptions { eval_fraction, packing: false, ..*options };
+    let enough = if options.packing { MAX_SCANNED } else { most };
+    let mut out = Preview::default();
     let mut examples: Vec<Example> = Vec::new();
-    for i in 0..rows.len().min(LOOKED_THROUGH) {
-        if examples.len() >= enough && out.left_out.len() == LEFT_OUT {
+    for i in 0..rows.len().min(MAX_SCANNED) {
+        if examples.len() >= enough && out.left_out.len() == MAX_LEFT_OUT {
             break;
         }
-        let (id, one) = single(rows, i);
+        let (id, one) = one_row(rows, i);
         let made = tokenise(model, &one, &alone, |_| Ok(()))?;
-        if let Some(dropped) = made.dropped.first().filter(|_| out.left_out.len() < LEFT_OUT) {
+        if let Some(dropped) = made.dropped.first().filter(|_| out.left_out.len() < MAX_LEFT_OUT) {
             out.left_out.push(MaskedRow { mixed, ..MaskedRow::left_out(id, &dropped.reason) });
         }
         let room = enough - examples.len();
         examples.extend(made.train.into_iter().take(room));
     }
-    if making.packing {
-        examples = pack(examples, making.max_length);
+    if options.packing {
+        examples = pack(examples, options.max_length);
     }
     let judged = matches!(rows, Rows::Ratings(_));
     for example in examples.into_iter().take(most) {
         let mut sequences = Vec::new();
         for (side, row) in example.rows.iter().enumerate() {
             let part = match example.rows.len() {
-                1 if judged && example.good => "good",
+                1 if judged && example.desirable => "good",
                 1 if judged => "bad",
                 1 => "",
                 _ if side == 0 => "chosen",
@@ -105,7 +113,7 @@ fn found(model: &LanguageModel, rows: &Rows, making: &Making, most: usize, mixed
 }
 
 /// The row of that index alone, and its id.
-fn single(rows: &Rows, i: usize) -> (PairId, Rows) {
+fn one_row(rows: &Rows, i: usize) -> (PairId, Rows) {
     match rows {
         Rows::Pairs(r) => (r[i].pair.clone(), Rows::Pairs(vec![r[i].clone()])),
         Rows::Examples(r) => (r[i].id.clone(), Rows::Examples(vec![r[i].clone()])),
@@ -217,7 +225,7 @@ mod tests {
         assert!(row.pieces.len() >= 4, "{row:?}");
     }
 
-    fn told(id: &str, completion: &str) -> SftRow {
+    fn sft_row(id: &str, completion: &str) -> SftRow {
         let prompt = PromptBody::user("Why is the sky blue?");
         let body = SftBody::Completion { prompt, completion: completion.into() };
         SftRow { id: PairId::new(id), prompt_id: PromptId::new(format!("p{id}")), body }
@@ -227,7 +235,7 @@ mod tests {
     fn mixed_rows_stand_among_the_others_as_steps_take_them_and_are_marked() {
         let long = "because ".repeat(200);
         let rows = RunRows {
-            mix: vec![told("m1", "Light."), told("m2", &long), told("m3", "Air.")],
+            mix: vec![sft_row("m1", "Light."), sft_row("m2", &long), sft_row("m3", "Air.")],
             ..Rows::Pairs(vec![pair("a", "Light scatters.", "No."), pair("b", "Air.", "It.")]).into()
         };
         let heads = |set: &[&str]| {
@@ -252,7 +260,8 @@ mod tests {
 
     #[test]
     fn packed_texts_share_a_row_and_each_begins_anew() {
-        let rows = Rows::Examples(vec![told("t1", "Light scatters."), told("t2", "Air."), told("t3", "Dust.")]);
+        let rows =
+            Rows::Examples(vec![sft_row("t1", "Light scatters."), sft_row("t2", "Air."), sft_row("t3", "Dust.")]);
         let set = ["packing=true", "eval_fraction=0"];
         let found = masks(&spec("sft", &set), &rows.clone().into(), 5).unwrap();
         let [row] = found.rows.as_slice() else { panic!("{:?}", found.rows) };

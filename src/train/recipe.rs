@@ -19,11 +19,11 @@ mod tests;
 
 pub use contract::SampledAnswer;
 pub(crate) use contract::{
-    Apart, AtReference, BatchLoss, HealthHints, Recipe, RolloutNeeds, ScoredExample, UpdateWindow, read,
+    BatchLoss, HealthHints, LossAtReference, Recipe, RolloutNeeds, ScoredExample, Separable, UpdateWindow, read,
 };
-pub(super) use sft::imitate;
+pub(super) use sft::sft_loss;
 
-use super::data::Making;
+use super::data::TokeniseOptions;
 use crate::domain::{Method, MixParams, Needs, Params, ProbeParams, RolloutParams, TrainerParams};
 use crate::model::error::Error;
 use contract::Registered;
@@ -71,10 +71,10 @@ pub(crate) struct PreparedMethod {
 
 impl PreparedMethod {
     /// How rows become examples: as the recipe says, or, for methods that answer them, as prompts.
-    pub(crate) fn making(&self) -> Making {
-        let Some(rollout) = &self.rollout else { return self.recipe.making(&self.shared) };
+    pub(crate) fn tokenise_options(&self) -> TokeniseOptions {
+        let Some(rollout) = &self.rollout else { return self.recipe.tokenise_options(&self.shared) };
         let room = self.shared.max_length.saturating_sub(rollout.max_completion_length);
-        Making { eval_fraction: self.shared.eval_fraction, ..Making::plain(room) }
+        TokeniseOptions { eval_fraction: self.shared.eval_fraction, ..TokeniseOptions::new(room) }
     }
 }
 

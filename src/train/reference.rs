@@ -29,9 +29,9 @@ pub struct ReferenceCache {
 
 /// How the cache was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct CacheUse {
+pub struct CacheStats {
     /// Entries read.
-    pub found: usize,
+    pub hits: usize,
     /// Entries computed.
     pub computed: usize,
     /// Of those, entries that were there and damaged.
@@ -56,14 +56,14 @@ impl ReferenceCache {
         adapter: bool,
         examples: &[&Example],
         mut watch: impl FnMut(usize) -> Result<(), Error>,
-    ) -> Result<(Vec<Reference>, CacheUse), Error> {
-        let mut used = CacheUse::default();
+    ) -> Result<(Vec<Reference>, CacheStats), Error> {
+        let mut used = CacheStats::default();
         let mut out = Vec::with_capacity(examples.len());
         for example in examples {
             let path = self.path(example);
             let bytes = std::fs::read(&path).ok();
             if let Some(entry) = bytes.as_deref().and_then(|b| parse(b, example)) {
-                used.found += 1;
+                used.hits += 1;
                 out.push(entry);
                 continue;
             }
@@ -71,7 +71,7 @@ impl ReferenceCache {
             let entry = score(policy, adapter, example)?;
             // What is not finite is the trainer's to report, with the pair's name; it must not outlive this run.
             if entry.iter().flatten().all(|x| x.is_finite()) {
-                keep(&path, &entry);
+                store(&path, &entry);
             }
             out.push(entry);
             used.computed += 1;
@@ -98,13 +98,13 @@ impl ReferenceCache {
 
 /// All sequences of an example in the order of its reference.
 fn sequences(example: &Example) -> impl Iterator<Item = &Row> {
-    example.rows.iter().chain(&example.aside)
+    example.rows.iter().chain(&example.kl_rows)
 }
 
 /// The log-probs of an example, in the batches in which the trainer scores it on the CPU.
 fn score(policy: &Policy, adapter: bool, example: &Example) -> Result<Reference, Error> {
     let mut out = Vec::new();
-    for rows in [&example.rows, &example.aside] {
+    for rows in [&example.rows, &example.kl_rows] {
         if !rows.is_empty() {
             let scores = policy.score(&Batch::new(rows.clone()), adapter)?;
             out.extend(scores.rows.into_iter().map(|r| r.logp));
@@ -114,7 +114,7 @@ fn score(policy: &Policy, adapter: bool, example: &Example) -> Result<Reference,
 }
 
 /// Magic, the values sequence after sequence as little-endian f64, then the first eight bytes of the SHA-256 of all that.
-fn format(entry: &Reference) -> Vec<u8> {
+fn serialise(entry: &Reference) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     entry.iter().flatten().for_each(|x| out.extend(x.to_le_bytes()));
     let check = Sha256::digest(&out);
@@ -135,12 +135,12 @@ fn parse(bytes: &[u8], example: &Example) -> Option<Reference> {
 }
 
 /// Writes an entry so that it is there whole or not at all.
-fn keep(path: &Path, entry: &Reference) {
+fn store(path: &Path, entry: &Reference) {
     let Some(dir) = path.parent() else { return };
     // A cache that cannot be written costs time next time, nothing else; what is unfinished is removed.
     let _ = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).and_then(|()| {
         let mut part = tempfile::NamedTempFile::new_in(dir)?;
-        part.write_all(&format(entry))?;
+        part.write_all(&serialise(entry))?;
         part.persist(path).map(drop).map_err(|e| e.error)
     });
 }
@@ -167,10 +167,10 @@ mod tests {
                 Row::new(vec![1, 40 + n, 50, 60, 61 + n, 2], vec![3, 4, 5]),
                 Row::new(vec![1, 40 + n, 50, 70 + n, 2], vec![3, 4]),
             ],
-            aside: Vec::new(),
+            kl_rows: Vec::new(),
             margin: None,
             agreed: None,
-            good: true,
+            desirable: true,
         }
     }
 
@@ -181,10 +181,10 @@ mod tests {
         let (a, b) = (pair(1), pair(2));
         let cache = ReferenceCache::new(dir.path(), "m");
         let (first, used) = cache.get(&policy, false, &[&a, &b], |_| Ok(())).unwrap();
-        assert_eq!(used, CacheUse { found: 0, computed: 2, damaged: 0 });
+        assert_eq!(used, CacheStats { hits: 0, computed: 2, damaged: 0 });
         assert_eq!((first[0][0].len(), first[0][1].len()), (3, 2));
         let (again, used) = cache.get(&policy, false, &[&b, &a], |_| Ok(())).unwrap();
-        assert_eq!(used, CacheUse { found: 2, computed: 0, damaged: 0 });
+        assert_eq!(used, CacheStats { hits: 2, computed: 0, damaged: 0 });
         assert_eq!(again, [first[1].clone(), first[0].clone()]);
 
         let path = cache.path(&a);
@@ -194,7 +194,7 @@ mod tests {
         for bad in [flipped.as_slice(), &whole[..whole.len() - 3], b""] {
             std::fs::write(&path, bad).unwrap();
             let (mended, used) = cache.get(&policy, false, &[&a], |_| Ok(())).unwrap();
-            assert_eq!(used, CacheUse { found: 0, computed: 1, damaged: 1 });
+            assert_eq!(used, CacheStats { hits: 0, computed: 1, damaged: 1 });
             assert_eq!(mended[0], first[0]);
             assert_eq!(std::fs::read(&path).unwrap(), whole);
         }

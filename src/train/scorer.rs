@@ -5,7 +5,7 @@
 
 use super::data::Encode;
 use super::loss::Calibration;
-use super::trainer::notes;
+use super::trainer::result_notes;
 use crate::domain::PromptBody;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
@@ -36,7 +36,7 @@ impl RewardScorer {
                 "holds no reward model (no score.weight); name a run of method reward",
             ));
         }
-        let (notes, reading) = notes(checkpoint)?;
+        let (notes, reading) = result_notes(checkpoint)?;
         if reading.is_some_and(|learned| model.reading().is_ok_and(|now| now != learned)) {
             return Err(Error::file(
                 path,
@@ -82,7 +82,7 @@ impl RewardScorer {
 
     /// A raw score in standard deviations from the mean of the held-out answers; as it is where it was not calibrated.
     #[must_use]
-    pub fn standard(&self, raw: f64) -> f64 {
+    pub fn standardise(&self, raw: f64) -> f64 {
         match &self.calibration {
             Some(c) if c.std > 0.0 => (raw - c.mean) / c.std,
             _ => raw,

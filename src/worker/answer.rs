@@ -16,7 +16,7 @@ use crate::{model, nn, train};
 use std::path::{Path, PathBuf};
 
 /// Rows whose masks are shown.
-const MASKED: usize = 5;
+const MAX_MASKED: usize = 5;
 
 /// `worker models [ROOT…]`: a [`crate::protocol::ModelCard`] for every model found.
 pub(crate) fn models(roots: &[PathBuf]) -> Result<(), Error> {
@@ -48,12 +48,12 @@ pub(crate) fn masks(path: &Path) -> Result<(), Error> {
     let run = RunDir::open(path)?;
     let spec = dated(&run, run.placed_spec()?)?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
-    say(&train::masks(&spec, &run_rows(&run, train)?, MASKED)?)
+    say(&train::masks(&spec, &run_rows(&run, train)?, MAX_MASKED)?)
 }
 
 /// `worker verify RUN_DIR`: says nothing when the run's recorded inputs are what they were; else it fails with what differs.
 pub(super) fn verify(path: &Path) -> Result<(), Error> {
-    inputs::verify(&RunDir::open(path)?, &mut Quiet)
+    inputs::verify(&RunDir::open(path)?, &mut NullSink)
 }
 
 /// `worker score RUN_DIR ID`: a [`Scoring`] for every completion of the run's session that this reward run has not scored
@@ -61,7 +61,7 @@ pub(super) fn verify(path: &Path) -> Result<(), Error> {
 pub(crate) fn score(path: &Path, id: &RunId) -> Result<(), Error> {
     let run = RunDir::open(path)?;
     let spec = run.placed_spec()?;
-    check_models(&run, &mut Quiet)?;
+    check_models(&run, &mut NullSink)?;
     let (model, date) = inputs::scorer(&run)?;
     let checkpoint = newest(&run, id)?;
     let scorer = RewardScorer::open(&model, &checkpoint.path, &nn::device(&spec.device)?)?.dated(Some(&date))?;
@@ -69,7 +69,7 @@ pub(crate) fn score(path: &Path, id: &RunId) -> Result<(), Error> {
     for completion in session.completions() {
         let known = session.score_of(&completion.id).is_some_and(|score| score.run == *id);
         let Some(prompt) = session.prompt(&completion.prompt).filter(|_| !known) else { continue };
-        let score = Num(scorer.standard(scorer.score(&prompt.body, &completion.text)?));
+        let score = Num(scorer.standardise(scorer.score(&prompt.body, &completion.text)?));
         say(&Scoring { completion: completion.id.clone(), score })?;
     }
     Ok(())
@@ -84,13 +84,13 @@ pub(crate) fn merge(path: &Path, id: &RunId, out: &Path, format: &str) -> Result
     let spec = run.placed_spec()?;
     let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
     let trained = newest(&run, id)?.path;
-    check_models(&run, &mut Lines)?;
+    check_models(&run, &mut StdoutSink)?;
     match format {
-        "hf-base" => to_hf(&train.model, &trained, out, Precision::AsBase, &mut Lines)?,
-        "hf" => to_hf(&train.model, &trained, out, Precision::Exact, &mut Lines)?,
+        "hf-base" => to_hf(&train.model, &trained, out, Precision::AsBase, &mut StdoutSink)?,
+        "hf" => to_hf(&train.model, &trained, out, Precision::Exact, &mut StdoutSink)?,
         "peft" => {
             to_peft(&train.model, &trained, out)?;
-            Lines.emit(RunEvent::Progressed { stage: "written".into(), done: 1, total: 1 })?;
+            StdoutSink.emit(RunEvent::Progressed { stage: "written".into(), done: 1, total: 1 })?;
         }
         other => {
             return Err(storage::Error::Format { given: other.into(), known: "hf, hf-base or peft".into() }.into());
@@ -103,22 +103,22 @@ pub(crate) fn merge(path: &Path, id: &RunId, out: &Path, format: &str) -> Result
 /// [`RunEvent`]s.
 pub(crate) fn make(out: &Path, spec: &str) -> Result<(), Error> {
     let spec: FreshSpec = serde_json::from_str(spec).map_err(|e| Error::Failed(format!("invalid model spec: {e}")))?;
-    Ok(fresh::make(&spec, out, &mut Lines)?)
+    Ok(fresh::make(&spec, out, &mut StdoutSink)?)
 }
 
 /// Events as lines on standard output.
-struct Lines;
+struct StdoutSink;
 
-impl Sink for Lines {
+impl Sink for StdoutSink {
     fn emit(&mut self, event: RunEvent) -> Result<(), model::Error> {
         say(&event).map_err(|e| model::Error::Sink(e.to_string()))
     }
 }
 
 /// Takes events that nobody asked for.
-struct Quiet;
+struct NullSink;
 
-impl Sink for Quiet {
+impl Sink for NullSink {
     fn emit(&mut self, _: RunEvent) -> Result<(), model::Error> {
         Ok(())
     }

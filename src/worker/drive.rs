@@ -15,17 +15,17 @@ const PAUSE_POLL: Duration = Duration::from_millis(50);
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Did {
+pub(super) enum WorkOutcome {
     /// Some work; there may be more.
-    Step,
+    Stepped,
     /// Nothing: all is done.
-    Nothing,
+    Done,
 }
 
 /// Work that goes step by step: a recipe's training or a sampling run.
 pub(crate) trait Work {
     /// Does the next step, telling the log of it.
-    fn step(&mut self, log: &mut Log) -> Result<Did, model::Error>;
+    fn step(&mut self, log: &mut Log) -> Result<WorkOutcome, model::Error>;
     /// Steps made.
     fn done(&self) -> u64;
     /// Whether it stands at the best step so far, which is to be kept.
@@ -77,7 +77,7 @@ pub(super) fn drive(
             log.put_last(&RunEvent::Stopped { step: work.done() })?;
             return Ok(Ending::Stopped);
         }
-        if work.step(log)? == Did::Nothing {
+        if work.step(log)? == WorkOutcome::Done {
             break;
         }
         log.tick()?;

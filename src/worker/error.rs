@@ -56,7 +56,7 @@ pub enum Error {
     Failed(String),
     /// Told to end while waiting for space on the disk.
     #[error("stopped while the disk was full: the run resumes from its last checkpoint")]
-    Starved,
+    StoppedOnFullDisk,
 }
 
 impl Error {

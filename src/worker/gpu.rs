@@ -15,7 +15,7 @@ use std::time::Duration;
 /// The library's names; a machine without the driver's development files has only the second.
 const LIBRARIES: [&str; 2] = ["libnvidia-ml.so", "libnvidia-ml.so.1"];
 /// How often memory is looked at while its peak is wanted.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_EVERY: Duration = Duration::from_millis(20);
 
 fn library() -> Option<Nvml> {
     LIBRARIES.iter().find_map(|name| Nvml::builder().lib_path(name.as_ref()).init().ok())
@@ -50,12 +50,12 @@ pub(crate) fn cards() -> Vec<GpuCard> {
 /// The GPU that a run computes on.
 pub(crate) struct RunGpu {
     nvml: Nvml,
-    which: Which,
+    selector: GpuSelector,
 }
 
 /// How the library is asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Which {
+enum GpuSelector {
     Index(u32),
     Uuid(String),
 }
@@ -63,15 +63,15 @@ enum Which {
 impl RunGpu {
     /// The GPU of a device's description (`CUDA 0`); none on another device or without the library.
     pub(crate) fn of(device: &str) -> Option<Self> {
-        let which = which(device, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())?;
-        let gpu = Self { nvml: library()?, which };
+        let selector = selector(device, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())?;
+        let gpu = Self { nvml: library()?, selector };
         gpu.device().is_some().then_some(gpu)
     }
 
     fn device(&self) -> Option<Device<'_>> {
-        match &self.which {
-            Which::Index(i) => self.nvml.device_by_index(*i).ok(),
-            Which::Uuid(uuid) => self.nvml.device_by_uuid(uuid.as_str()).ok(),
+        match &self.selector {
+            GpuSelector::Index(i) => self.nvml.device_by_index(*i).ok(),
+            GpuSelector::Uuid(uuid) => self.nvml.device_by_uuid(uuid.as_str()).ok(),
         }
     }
 
@@ -101,14 +101,14 @@ impl RunGpu {
 }
 
 /// Which GPU `CUDA 0` is where `visible` (`CUDA_VISIBLE_DEVICES`) renumbers them.
-fn which(device: &str, visible: Option<&str>) -> Option<Which> {
+fn selector(device: &str, visible: Option<&str>) -> Option<GpuSelector> {
     let digits: String = device.strip_prefix("CUDA ")?.chars().take_while(char::is_ascii_digit).collect();
     let ordinal: usize = digits.parse().ok()?;
     match visible.map(str::trim).filter(|list| !list.is_empty()) {
-        None => Some(Which::Index(ordinal as u32)),
+        None => Some(GpuSelector::Index(ordinal as u32)),
         Some(list) => {
             let named = list.split(',').nth(ordinal)?.trim();
-            Some(named.parse().map_or_else(|_| Which::Uuid(named.into()), Which::Index))
+            Some(named.parse().map_or_else(|_| GpuSelector::Uuid(named.into()), GpuSelector::Index))
         }
     }
 }
@@ -133,7 +133,7 @@ impl Peak {
                 if let Some(used) = gpu.used() {
                     seen.fetch_max(used, Ordering::Relaxed);
                 }
-                std::thread::sleep(LOOK);
+                std::thread::sleep(POLL_EVERY);
             }
         };
         let thread = std::thread::Builder::new().name("gpu memory".into()).spawn(look).ok()?;
@@ -154,12 +154,12 @@ mod tests {
 
     #[test]
     fn the_gpu_of_a_run_is_found_by_number_or_by_name() {
-        assert_eq!(which("CUDA 1", None), Some(Which::Index(1)));
-        assert_eq!(which("CUDA 1 · bf16", Some("")), Some(Which::Index(1)));
-        assert_eq!(which("CUDA 1", Some("3, 2")), Some(Which::Index(2)));
-        assert_eq!(which("CUDA 0", Some("GPU-8f")), Some(Which::Uuid("GPU-8f".into())));
-        assert_eq!(which("CUDA 2", Some("0,1")), None);
-        assert_eq!(which("CPU · 2 threads", None), None);
+        assert_eq!(selector("CUDA 1", None), Some(GpuSelector::Index(1)));
+        assert_eq!(selector("CUDA 1 · bf16", Some("")), Some(GpuSelector::Index(1)));
+        assert_eq!(selector("CUDA 1", Some("3, 2")), Some(GpuSelector::Index(2)));
+        assert_eq!(selector("CUDA 0", Some("GPU-8f")), Some(GpuSelector::Uuid("GPU-8f".into())));
+        assert_eq!(selector("CUDA 2", Some("0,1")), None);
+        assert_eq!(selector("CPU · 2 threads", None), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use super::error::Error;
 use super::log::Log;
-use super::prepared::Past;
+use super::prepared::PastAttempts;
 use crate::domain::{Finding, RunId, Severity};
 use crate::model::{Fingerprints, Sink};
 use crate::protocol::{CheckpointInput, CheckpointRole, Inputs, ModelInput, RunEvent, RunSpec, Task};
@@ -14,10 +14,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Differences that a sentence names; of more it says how many.
-const NAMED: usize = 3;
+const MAX_NAMED: usize = 3;
 
 /// A run with its inputs, all of them what they were.
-pub(super) struct Bound {
+pub(super) struct CheckedInputs {
     /// The specification with the inputs in full.
     pub(super) spec: RunSpec,
     /// The folders of the checkpoints it needs.
@@ -26,7 +26,7 @@ pub(super) struct Bound {
     pub(super) scorer: Option<(PathBuf, String)>,
 }
 
-impl Bound {
+impl CheckedInputs {
     /// The checkpoint in that role.
     pub(super) fn checkpoint(&self, role: CheckpointRole) -> Option<&Path> {
         self.checkpoints.get(role.word()).map(PathBuf::as_path)
@@ -34,7 +34,7 @@ impl Bound {
 }
 
 /// A model that a run reads: how specifications write its path, where it is here, and the run that was trained on it before.
-struct Read {
+struct ModelUse {
     name: String,
     path: PathBuf,
     parent: Option<RunDir>,
@@ -44,14 +44,19 @@ struct Read {
 ///
 /// # Errors
 /// When an input is not what was recorded, or cannot be read.
-pub(super) fn bind(run: &RunDir, spec: &RunSpec, past: &Past, log: &mut Log) -> Result<Bound, Error> {
+pub(super) fn check_or_record(
+    run: &RunDir,
+    spec: &RunSpec,
+    past: &PastAttempts,
+    log: &mut Log,
+) -> Result<CheckedInputs, Error> {
     let recorded = run.recorded_inputs()?;
     let first = recorded.is_none();
     let known = recorded.unwrap_or_else(|| spec.inputs.clone());
     if first && past.attempts > 0 && spec.inputs.is_empty() {
         unrecorded(
             log,
-            format!("The run was launched by a version that recorded none of its inputs: {}.", parts(spec)),
+            format!("The run was launched by a version that recorded none of its inputs: {}.", unrecorded_inputs(spec)),
         )?;
     }
     let mut inputs = Inputs { date: Some(date_of(spec, &known)), ..Inputs::default() };
@@ -65,10 +70,10 @@ pub(super) fn bind(run: &RunDir, spec: &RunSpec, past: &Past, log: &mut Log) -> 
         checkpoints.insert(role.word(), path);
     }
     let prints = Fingerprints::new(&run.fingerprints());
-    for Read { name, path, parent } in read_by(run, spec)? {
+    for ModelUse { name, path, parent } in models_of(run, spec)? {
         let now = fingerprint(&prints, &name, &path, log)?;
         match known.model(&name) {
-            Some(then) => same(&path, then, &now, &format!("run {} began", run.id()))?,
+            Some(then) => compare_model(&path, then, &now, &format!("run {} began", run.id()))?,
             None => parent.iter().try_for_each(|parent| check_parent(parent, &path, &now, log))?,
         }
         if inputs.model(&name).is_none() {
@@ -78,7 +83,7 @@ pub(super) fn bind(run: &RunDir, spec: &RunSpec, past: &Past, log: &mut Log) -> 
     // A parent's adapter belongs on the very model it was trained on.
     if first {
         for (role, id) in spec.parents().into_iter().filter(|(role, _)| *role != CheckpointRole::Reward) {
-            let parent = other(run, id)?;
+            let parent = sibling_run(run, id)?;
             let theirs = parent.placed_spec()?;
             for (own, now) in spec.models().iter().zip(&inputs.models) {
                 if theirs.models().iter().any(|model| model.path == own.path) {
@@ -91,10 +96,10 @@ pub(super) fn bind(run: &RunDir, spec: &RunSpec, past: &Past, log: &mut Log) -> 
         run.record_inputs(&inputs)?;
     }
     let scorer = match spec.parents().into_iter().find(|(role, _)| *role == CheckpointRole::Reward) {
-        Some((_, id)) => Some(scorer(&other(run, id)?)?),
+        Some((_, id)) => Some(scorer(&sibling_run(run, id)?)?),
         None => None,
     };
-    Ok(Bound { spec: RunSpec { inputs, ..spec.clone() }, checkpoints, scorer })
+    Ok(CheckedInputs { spec: RunSpec { inputs, ..spec.clone() }, checkpoints, scorer })
 }
 
 /// The date by which the run renders: as recorded; for older runs as they rendered, at their launch in UTC.
@@ -119,10 +124,10 @@ pub(super) fn dated(run: &RunDir, spec: RunSpec) -> Result<RunSpec, Error> {
 pub(super) fn check_models(run: &RunDir, sink: &mut dyn Sink) -> Result<(), Error> {
     let Some(recorded) = run.recorded_inputs()? else { return Ok(()) };
     let prints = Fingerprints::new(&run.fingerprints());
-    for Read { name, path, .. } in read_by(run, &run.placed_spec()?)? {
+    for ModelUse { name, path, .. } in models_of(run, &run.placed_spec()?)? {
         if let Some(then) = recorded.model(&name) {
             let now = fingerprint(&prints, &name, &path, sink)?;
-            same(&path, then, &now, &format!("run {} began", run.id()))?;
+            compare_model(&path, then, &now, &format!("run {} began", run.id()))?;
         }
     }
     Ok(())
@@ -147,25 +152,25 @@ pub(super) fn scorer(reward: &RunDir) -> Result<(PathBuf, String), Error> {
 }
 
 /// The models that a run reads: its own, and the reward run's.
-fn read_by(run: &RunDir, placed: &RunSpec) -> Result<Vec<Read>, Error> {
+fn models_of(run: &RunDir, placed: &RunSpec) -> Result<Vec<ModelUse>, Error> {
     // As specifications write them, relative ones too: a data folder may be moved.
     let written = run.spec()?;
     let own = written.models().iter().zip(placed.models());
-    let mut all: Vec<Read> =
-        own.map(|(w, p)| Read { name: w.path.clone(), path: PathBuf::from(&p.path), parent: None }).collect();
+    let mut all: Vec<ModelUse> =
+        own.map(|(w, p)| ModelUse { name: w.path.clone(), path: PathBuf::from(&p.path), parent: None }).collect();
     for (_, id) in placed.parents().into_iter().filter(|(role, _)| *role == CheckpointRole::Reward) {
-        let parent = other(run, id)?;
+        let parent = sibling_run(run, id)?;
         let (written, placed) = (parent.spec()?, parent.placed_spec()?);
         for (w, p) in written.models().iter().zip(placed.models()) {
             let parent = Some(parent.clone());
-            all.push(Read { name: w.path.clone(), path: PathBuf::from(&p.path), parent });
+            all.push(ModelUse { name: w.path.clone(), path: PathBuf::from(&p.path), parent });
         }
     }
     Ok(all)
 }
 
 /// A run of the same session.
-fn other(run: &RunDir, id: &RunId) -> Result<RunDir, Error> {
+fn sibling_run(run: &RunDir, id: &RunId) -> Result<RunDir, Error> {
     Ok(run.sibling(&id.parts().0)?)
 }
 
@@ -188,7 +193,7 @@ fn recorded_checkpoint(run: &RunDir, input: &CheckpointInput) -> Result<PathBuf,
     }
     let CheckpointInput { role, run: id, step, digest } = input;
     let gone = |why: String| Error::Parent { run: run.id().0, step: *step, parent: id.0.clone(), why };
-    let Ok(parent) = other(run, id) else { return Err(gone("that run was deleted".into())) };
+    let Ok(parent) = sibling_run(run, id) else { return Err(gone("that run was deleted".into())) };
     let Found { checkpoint, passed_over } = parent.checkpoint_at(*step);
     let Some(found) = checkpoint else {
         let folder = parent.path().join("ckpt").join(format!("step-{step:08}"));
@@ -212,7 +217,7 @@ fn newest_checkpoint(run: &RunDir, role: CheckpointRole, id: &RunId) -> Result<(
 }
 
 /// Compares a model with what was recorded of it.
-fn same(path: &Path, then: &ModelInput, now: &ModelInput, since: &str) -> Result<(), Error> {
+fn compare_model(path: &Path, then: &ModelInput, now: &ModelInput, since: &str) -> Result<(), Error> {
     let differences = then.differences(now);
     if differences.is_empty() {
         return Ok(());
@@ -220,11 +225,11 @@ fn same(path: &Path, then: &ModelInput, now: &ModelInput, since: &str) -> Result
     let place = |file: &str| if path.is_dir() { path.join(file) } else { path.to_owned() };
     let mut said: Vec<String> = differences
         .iter()
-        .take(NAMED)
+        .take(MAX_NAMED)
         .map(|d| format!("{} ({}) {}", place(&d.file).display(), d.part, d.what))
         .collect();
-    if differences.len() > NAMED {
-        said.push(format!("{} more files differ", differences.len() - NAMED));
+    if differences.len() > MAX_NAMED {
+        said.push(format!("{} more files differ", differences.len() - MAX_NAMED));
     }
     Err(Error::Changed { what: said.join(", "), since: since.to_owned() })
 }
@@ -243,7 +248,7 @@ fn check_parent(parent: &RunDir, path: &Path, now: &ModelInput, log: &mut Log) -
     let (written, placed) = (parent.spec()?, parent.placed_spec()?);
     let pair = written.models().iter().zip(placed.models()).find(|(_, placed)| Path::new(&placed.path) == path);
     match pair.and_then(|(written, _)| recorded.model(&written.path)) {
-        Some(then) => same(path, then, now, &format!("run {} was trained on it", parent.id())),
+        Some(then) => compare_model(path, then, now, &format!("run {} was trained on it", parent.id())),
         None => Ok(()),
     }
 }
@@ -273,7 +278,7 @@ fn other_model(log: &mut Log, role: CheckpointRole, id: &RunId, path: &str, thei
 }
 
 /// What a run of an older version did not record.
-fn parts(spec: &RunSpec) -> String {
+fn unrecorded_inputs(spec: &RunSpec) -> String {
     let mut parts = vec!["the model's files".to_owned(), "the date".to_owned()];
     parts.extend(spec.parents().into_iter().map(|(role, id)| format!("which checkpoint of {id} ({})", role.word())));
     parts.join(", ")

@@ -16,7 +16,7 @@ const SYNC_EVERY: Duration = Duration::from_secs(2);
 /// Bytes held back so that the log can still say that the disk is full.
 const RESERVE: usize = 256 << 10;
 /// How often a run that waits for space looks for orders and for space.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_EVERY: Duration = Duration::from_millis(50);
 /// How long to wait at least before the disk is tried again: a large checkpoint takes a while to fail.
 const RETRY_BEFORE: Duration = if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(1) };
 /// How long to wait at most before the disk is tried again, whatever it says of its free space: a quota says nothing.
@@ -34,7 +34,7 @@ pub(crate) struct Log {
     /// Told to end: the last checkpoint waits for no space.
     pub(super) stopping: bool,
     /// Told to end while it waited.
-    pub(super) starved: bool,
+    pub(super) stopped_on_full_disk: bool,
     /// Steps made, as the log says.
     pub(crate) step: u64,
     run: RunDir,
@@ -59,7 +59,7 @@ impl Log {
             reserve: run.path().join("reserve"),
             waits: None,
             stopping: false,
-            starved: false,
+            stopped_on_full_disk: false,
             step: 0,
             run: run.clone(),
             opening: false,
@@ -68,7 +68,7 @@ impl Log {
             gpu: None,
         };
         // Without a reserve the run only loses the sentence that says why it waits.
-        let _ = log.hold_back();
+        let _ = log.fill_reserve();
         log
     }
 
@@ -101,7 +101,7 @@ impl Log {
         // Its room was held back for this.
         let _ = std::fs::remove_file(&self.reserve);
         while let Err(e) = self.writer.append(event) {
-            self.wait_out(e)?;
+            self.wait_if_full(e)?;
             // Before the last word, not after it.
             self.has_space()?;
         }
@@ -118,13 +118,13 @@ impl Log {
     /// Appends; waits while there is no room.
     fn append(&mut self, event: &RunEvent) -> Result<(), Error> {
         while let Err(e) = self.writer.append(event) {
-            self.wait_out(e)?;
+            self.wait_if_full(e)?;
         }
         Ok(())
     }
 
     /// Waits for space where that is what the writer lacks: its next call writes again what may not have reached the disk.
-    fn wait_out(&mut self, error: storage::Error) -> Result<(), Error> {
+    fn wait_if_full(&mut self, error: storage::Error) -> Result<(), Error> {
         if error.is_no_space() { self.wait_for_space(&error) } else { Err(error.into()) }
     }
 
@@ -145,7 +145,7 @@ impl Log {
     /// Brings everything appended to the disk.
     pub(crate) fn sync(&mut self) -> Result<(), Error> {
         while let Err(e) = self.writer.sync() {
-            self.wait_out(e)?;
+            self.wait_if_full(e)?;
         }
         self.has_space()?;
         self.synced = Instant::now();
@@ -182,11 +182,11 @@ impl Log {
         let free = || free_bytes(&path);
         let (began, before) = (Instant::now(), free());
         while began.elapsed() < RETRY_BEFORE || (began.elapsed() < RETRY_AFTER && free() <= before) {
-            if self.stop_asked()? {
-                self.starved = true;
-                return Err(Error::Starved);
+            if self.stop_requested_while_waiting()? {
+                self.stopped_on_full_disk = true;
+                return Err(Error::StoppedOnFullDisk);
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(POLL_EVERY);
         }
         Ok(())
     }
@@ -195,7 +195,7 @@ impl Log {
     pub(super) fn has_space(&mut self) -> Result<(), Error> {
         let Some(since) = self.waits.take() else { return Ok(()) };
         // Without a reserve the run only loses the sentence that says why it waits.
-        let _ = self.hold_back();
+        let _ = self.fill_reserve();
         self.put(&RunEvent::Found(Finding {
             rule: "disk_full".into(),
             step: self.step,
@@ -207,7 +207,7 @@ impl Log {
     }
 
     /// Whether somebody asked the run to end while it waits for space.
-    fn stop_asked(&mut self) -> Result<bool, Error> {
+    fn stop_requested_while_waiting(&mut self) -> Result<bool, Error> {
         let mut stop = self.stopping || self.signals.ended();
         for command in self.run.take_commands()? {
             if command == RunCommand::Stop {
@@ -222,7 +222,7 @@ impl Log {
     }
 
     /// Says that the run was stopped while the disk was full, in the space held back for that.
-    pub(super) fn put_starved(&mut self) -> Result<(), Error> {
+    pub(super) fn put_stopped_on_full_disk(&mut self) -> Result<(), Error> {
         let saved = self.run.latest_checkpoint()?.checkpoint.map(|c| c.step);
         let from = saved.map_or("the beginning".to_owned(), |step| format!("its checkpoint of step {step}"));
         let _ = std::fs::remove_file(&self.reserve);
@@ -238,7 +238,7 @@ impl Log {
     }
 
     /// Looks for an order to end and keeps the other ones for the loop.
-    fn told_to_end(&mut self) -> Result<bool, Error> {
+    fn stop_requested_while_opening(&mut self) -> Result<bool, Error> {
         self.interrupted |= self.signals.ended();
         for command in self.run.take_commands()? {
             if command == RunCommand::Stop {
@@ -252,7 +252,7 @@ impl Log {
     }
 
     /// Fills the reserve with real bytes.
-    fn hold_back(&self) -> std::io::Result<()> {
+    fn fill_reserve(&self) -> std::io::Result<()> {
         let written = std::fs::write(&self.reserve, vec![0x20; RESERVE]);
         if written.is_err() {
             let _ = std::fs::remove_file(&self.reserve);
@@ -271,7 +271,7 @@ impl model::Sink for Log {
     fn emit(&mut self, event: RunEvent) -> Result<(), model::Error> {
         let sink = |e: Error| model::Error::Sink(e.to_string());
         self.put(&event).map_err(sink)?;
-        if self.opening && self.told_to_end().map_err(sink)? {
+        if self.opening && self.stop_requested_while_opening().map_err(sink)? {
             return Err(model::Error::Sink("told to end before the first step".into()));
         }
         Ok(())

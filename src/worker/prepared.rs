@@ -8,7 +8,7 @@ use crate::storage::{self, Checkpoint, RunDir};
 
 /// What an earlier worker left behind.
 #[derive(Debug, Default)]
-pub(super) struct Past {
+pub(super) struct PastAttempts {
     /// Workers so far.
     pub(super) attempts: u32,
     /// The planned end was reached.
@@ -17,7 +17,7 @@ pub(super) struct Past {
     pub(super) steps: u64,
 }
 
-impl Past {
+impl PastAttempts {
     pub(super) fn of(run: &RunDir) -> Result<Self, storage::Error> {
         let mut past = Self::default();
         let events = run.tail().poll()?;
@@ -38,7 +38,7 @@ impl Past {
 
 /// Opens a run's work; the checkpoint is the one to go on from.
 pub(super) type OpenWork<'a> =
-    Box<dyn FnOnce(&Past, Option<&Checkpoint>, &mut Log) -> Result<Box<dyn Work>, Error> + 'a>;
+    Box<dyn FnOnce(&PastAttempts, Option<&Checkpoint>, &mut Log) -> Result<Box<dyn Work>, Error> + 'a>;
 
 /// A run's work before it is opened.
 pub(super) struct Prepared<'a> {

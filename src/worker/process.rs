@@ -32,7 +32,7 @@ impl Signals {
 
 /// Puts this process behind others in the claim on processors: training behind the screen at which somebody labels, sampling
 /// behind training too. Threads made later inherit it.
-pub(super) fn give_way(task: &Task) {
+pub(super) fn lower_priority(task: &Task) {
     let step = match task {
         Task::Train(_) => 5,
         Task::Sample(_) => 15,

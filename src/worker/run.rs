@@ -5,8 +5,8 @@ use super::error::Error;
 use super::gpu::RunGpu;
 use super::log::Log;
 use super::out::{note, panicked};
-use super::prepared::{Past, Prepare};
-use super::process::{Signals, detach, give_way};
+use super::prepared::{PastAttempts, Prepare};
+use super::process::{Signals, detach, lower_priority};
 use super::task::prepare;
 use crate::domain::{Finding, Severity};
 use crate::protocol::{RunEvent, RunSpec};
@@ -21,7 +21,7 @@ use std::path::Path;
 pub(crate) fn run(dir: &Path) -> Result<(), Error> {
     let run = RunDir::open(dir)?;
     let signals = detach().map_err(|e| storage::Error::io("listen to signals for", run.path(), e))?;
-    give_way(&run.placed_spec()?.task);
+    lower_priority(&run.placed_spec()?.task);
     live(&run, &signals, &prepare)
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result
         note(&format!("run {} is active already", run.id()));
         return Ok(());
     };
-    let past = Past::of(run)?;
+    let past = PastAttempts::of(run)?;
     if past.finished {
         note(&format!("run {} is finished", run.id()));
         return Ok(());
@@ -44,10 +44,10 @@ pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result
     }
     let mut log = Log::new(run.writer(&lock)?, run, signals.clone());
     // A step's work may fail in ways no error type foresees; the log must say so whatever it was.
-    let lived = catch_unwind(AssertUnwindSafe(|| take_up(run, &spec, &past, &mut log, signals, prepare)));
+    let lived = catch_unwind(AssertUnwindSafe(|| resume(run, &spec, &past, &mut log, signals, prepare)));
     let failed = match lived {
         Ok(Ok(_)) => return Ok(()),
-        Ok(Err(_)) if log.starved => return log.put_starved(),
+        Ok(Err(_)) if log.stopped_on_full_disk => return log.put_stopped_on_full_disk(),
         Ok(Err(e)) => e.to_string(),
         Err(panic) => panicked(
             panic.as_ref(),
@@ -60,10 +60,10 @@ pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result
     Err(Error::Failed(failed))
 }
 
-fn take_up(
+fn resume(
     run: &RunDir,
     spec: &RunSpec,
-    past: &Past,
+    past: &PastAttempts,
     log: &mut Log,
     signals: &Signals,
     prepare: &Prepare,

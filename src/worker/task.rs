@@ -1,16 +1,16 @@
 //! A run's work as the engine does it: the frozen data read and checked, the recipe or the sampler opened, and both put
 //! behind the one face that the loop drives.
 
-use super::drive::{Did, Saving, Work};
+use super::drive::{Saving, Work, WorkOutcome};
 use super::error::Error;
-use super::inputs::bind;
+use super::inputs::check_or_record;
 use super::log::Log;
 use super::prepared::Prepared;
 use crate::domain::{Hyperparameters, Needs, Prompt, SampledHash, TrainerParams, method};
 use crate::generate::Sampling;
 use crate::protocol::{CheckpointRole, DataSnapshot, RunEvent, RunSpec, Task, TrainSpec};
 use crate::storage::{self, RunDir, sha256};
-use crate::train::{Places, Rows, RunRows, StepOutcome, Trainer};
+use crate::train::{Rows, RunPaths, RunRows, StepOutcome, Trainer};
 use crate::{model, nn};
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -24,7 +24,7 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
             device: name,
             open: Box::new(move |past, _, log| {
                 let prompts: Vec<Prompt> = rows(run, &sample.data.file, &sample.data.sha256)?;
-                let bound = bind(run, spec, past, log)?;
+                let bound = check_or_record(run, spec, past, log)?;
                 let adapter = bound.checkpoint(CheckpointRole::Adapter);
                 let done = past.steps as usize / sample.per_prompt.max(1);
                 let sampling = Sampling::open(&run.id(), sample, prompts, done, adapter, &device?, log)?
@@ -36,17 +36,17 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
             device: name,
             open: Box::new(move |past, from, log| {
                 let data = run_rows(run, train)?;
-                let bound = bind(run, spec, past, log)?;
+                let bound = check_or_record(run, spec, past, log)?;
                 let cache = run.cache()?;
                 let scorer = bound.scorer.as_ref().zip(bound.checkpoint(CheckpointRole::Reward));
-                let places = Places {
+                let paths = RunPaths {
                     init: bound.checkpoint(CheckpointRole::Init),
                     resume: from.map(|c| c.path.as_path()),
                     reward: scorer.map(|((model, _), dir)| (model.as_path(), dir)),
                     reward_date: bound.scorer.as_ref().map(|(_, date)| date.as_str()),
-                    ..Places::new(&cache)
+                    ..RunPaths::new(&cache)
                 };
-                let trainer = Trainer::open(&bound.spec, &data, &places, log)?;
+                let trainer = Trainer::open(&bound.spec, &data, &paths, log)?;
                 let shared = TrainerParams::read(&train.params).map_err(|e| Error::Failed(e.to_string()))?;
                 let saving = Saving { every: shared.save_steps, keep: shared.save_total_limit };
                 Ok(Box::new(TrainWork { trainer, saving }))
@@ -97,10 +97,10 @@ struct TrainWork {
 }
 
 impl Work for TrainWork {
-    fn step(&mut self, log: &mut Log) -> Result<Did, model::Error> {
+    fn step(&mut self, log: &mut Log) -> Result<WorkOutcome, model::Error> {
         Ok(match self.trainer.step(log)? {
-            StepOutcome::Stepped => Did::Step,
-            StepOutcome::Done => Did::Nothing,
+            StepOutcome::Stepped => WorkOutcome::Stepped,
+            StepOutcome::Done => WorkOutcome::Done,
         })
     }
 
@@ -132,8 +132,8 @@ struct SampleWork {
 }
 
 impl Work for SampleWork {
-    fn step(&mut self, log: &mut Log) -> Result<Did, model::Error> {
-        Ok(if self.sampling.next(log)? { Did::Step } else { Did::Nothing })
+    fn step(&mut self, log: &mut Log) -> Result<WorkOutcome, model::Error> {
+        Ok(if self.sampling.next(log)? { WorkOutcome::Stepped } else { WorkOutcome::Done })
     }
 
     fn done(&self) -> u64 {

@@ -1,6 +1,6 @@
 //! The life of a run, with a deterministic toy in the place of the engine.
 
-use super::drive::{Did, Saving, Work};
+use super::drive::{Saving, Work, WorkOutcome};
 use super::error::Error;
 use super::log::Log;
 use super::prepared::{OpenWork, Prepared};
@@ -19,7 +19,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Numbers that a step changes by a rule of their own: resuming is right when they come out the same.
-struct Toy {
+struct ToyWork {
     numbers: Vec<u64>,
     step: u64,
     total: u64,
@@ -31,7 +31,7 @@ struct Toy {
     before: Box<dyn FnMut(u64) -> Result<(), model::Error>>,
 }
 
-impl Toy {
+impl ToyWork {
     fn open(
         total: u64,
         from: Option<&Checkpoint>,
@@ -57,10 +57,10 @@ impl Toy {
     }
 }
 
-impl Work for Toy {
-    fn step(&mut self, log: &mut Log) -> Result<Did, model::Error> {
+impl Work for ToyWork {
+    fn step(&mut self, log: &mut Log) -> Result<WorkOutcome, model::Error> {
         if self.step == self.total {
-            return Ok(Did::Nothing);
+            return Ok(WorkOutcome::Done);
         }
         (self.before)(self.step)?;
         self.step += 1;
@@ -70,7 +70,7 @@ impl Work for Toy {
         let mut metrics = Metrics::new();
         metrics.set("loss", 1.0 / self.step as f64);
         log.emit(RunEvent::Stepped { step: self.step, epoch: 0.0, metrics })?;
-        Ok(Did::Step)
+        Ok(WorkOutcome::Stepped)
     }
     fn done(&self) -> u64 {
         self.step
@@ -122,7 +122,7 @@ fn run_in(dir: &Path) -> RunDir {
     session.create_run(&spec, b"").unwrap()
 }
 
-fn go(
+fn run_toy(
     run: &RunDir,
     signals: &Signals,
     total: u64,
@@ -130,13 +130,13 @@ fn go(
 ) -> Result<(), Error> {
     live(run, signals, &move |_, _| {
         let before = before.clone();
-        let open: OpenWork = Box::new(move |_, from, _| Ok(Box::new(Toy::open(total, from, before))));
+        let open: OpenWork = Box::new(move |_, from, _| Ok(Box::new(ToyWork::open(total, from, before))));
         Prepared { device: "toy".into(), open }
     })
 }
 
 /// As [`go`], with checkpoints that take so many bytes.
-fn go_with(
+fn run_padded(
     run: &RunDir,
     signals: &Signals,
     total: u64,
@@ -146,7 +146,7 @@ fn go_with(
     live(run, signals, &move |_, _| {
         let before = before.clone();
         let open: OpenWork =
-            Box::new(move |_, from, _| Ok(Box::new(Toy { padding, ..Toy::open(total, from, before) })));
+            Box::new(move |_, from, _| Ok(Box::new(ToyWork { padding, ..ToyWork::open(total, from, before) })));
         Prepared { device: "toy".into(), open }
     })
 }
@@ -165,7 +165,7 @@ fn hash_of(run: &RunDir) -> String {
 #[test]
 fn a_run_goes_to_its_end_and_keeps_two_checkpoints() {
     let (_dir, run) = new_run();
-    go(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
+    run_toy(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
     let steps: Vec<u64> = run.checkpoints().unwrap().iter().map(|c| c.step).collect();
     assert_eq!(steps, [40, 45]);
     let seen = events(&run);
@@ -173,16 +173,16 @@ fn a_run_goes_to_its_end_and_keeps_two_checkpoints() {
     assert_eq!(seen.iter().filter(|e| matches!(e, RunEvent::Stepped { .. })).count(), 45);
     assert!(!run.is_alive() && !run.path().join("reserve").exists());
     // A second worker on a finished run has nothing to do.
-    go(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
+    run_toy(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
     assert_eq!(events(&run).len(), seen.len());
 }
 
 #[test]
 fn a_run_resumed_after_an_error_and_a_panic_ends_with_the_same_numbers() {
     let (_dir, whole) = new_run();
-    go(&whole, &Signals::default(), 45, |_| Ok(())).unwrap();
+    run_toy(&whole, &Signals::default(), 45, |_| Ok(())).unwrap();
     let (_dir2, run) = new_run();
-    let failed = go(&run, &Signals::default(), 45, |step| match step {
+    let failed = run_toy(&run, &Signals::default(), 45, |step| match step {
         23 => Err(model::Error::Asked("the loss is not a number at step 24, pair i7: lower the learning rate".into())),
         _ => Ok(()),
     });
@@ -193,13 +193,13 @@ fn a_run_resumed_after_an_error_and_a_panic_ends_with_the_same_numbers() {
     };
     assert!(error.contains("pair i7"));
     let panicked =
-        go(&run, &Signals::default(), 45, |step| if step == 31 { panic!("index out of bounds") } else { Ok(()) });
+        run_toy(&run, &Signals::default(), 45, |step| if step == 31 { panic!("index out of bounds") } else { Ok(()) });
     assert!(panicked.is_err());
     let Some(RunEvent::Failed { step: 31, error }) = events(&run).last().cloned() else {
         panic!("{:?}", events(&run).last())
     };
     assert!(error.contains("index out of bounds"), "{error}");
-    go(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
+    run_toy(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
     assert_eq!(hash_of(&run), hash_of(&whole));
     let starts: Vec<_> = events(&run)
         .into_iter()
@@ -218,7 +218,7 @@ fn the_best_step_is_a_checkpoint_of_its_own_that_stays() {
         live(&run, &Signals::default(), &move |_, _| {
             let before = move |step| if step == last { Err(model::Error::Asked("enough".into())) } else { Ok(()) };
             let open: OpenWork =
-                Box::new(move |_, from, _| Ok(Box::new(Toy { best: Some(17), ..Toy::open(45, from, before) })));
+                Box::new(move |_, from, _| Ok(Box::new(ToyWork { best: Some(17), ..ToyWork::open(45, from, before) })));
             Prepared { device: "toy".into(), open }
         })
     };
@@ -235,17 +235,17 @@ fn the_best_step_is_a_checkpoint_of_its_own_that_stays() {
 #[test]
 fn a_damaged_checkpoint_is_passed_over_and_said_so() {
     let (_dir, run) = new_run();
-    let _ = go(&run, &Signals::default(), 45, |step| if step == 33 { panic!("stop here") } else { Ok(()) });
+    let _ = run_toy(&run, &Signals::default(), 45, |step| if step == 33 { panic!("stop here") } else { Ok(()) });
     let newest = run.latest_checkpoint().unwrap().checkpoint.unwrap();
     let file = newest.path.join("toy.bin");
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[100] ^= 1;
     std::fs::write(&file, bytes).unwrap();
-    go(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
+    run_toy(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
     assert!(events(&run).iter().any(|e| matches!(e, RunEvent::Started { attempt: 2, from_step: Some(20), .. })));
     assert!(events(&run).iter().any(|e| matches!(e, RunEvent::Found(f) if f.rule == "checkpoint_damaged")));
     let (_dir2, whole) = new_run();
-    go(&whole, &Signals::default(), 45, |_| Ok(())).unwrap();
+    run_toy(&whole, &Signals::default(), 45, |_| Ok(())).unwrap();
     assert_eq!(hash_of(&run), hash_of(&whole));
 }
 
@@ -255,7 +255,7 @@ fn orders_are_obeyed_in_order_and_while_paused() {
     let poster = run.clone();
     let worker = run.clone();
     let thread = std::thread::spawn(move || {
-        go(&worker, &Signals::default(), 1000, move |step| {
+        run_toy(&worker, &Signals::default(), 1000, move |step| {
             if step == 7 {
                 poster.post(RunCommand::Pause).unwrap();
                 poster.post(RunCommand::Checkpoint).unwrap();
@@ -291,7 +291,7 @@ fn sigterm_means_checkpoint_and_end() {
     let (_dir, run) = new_run();
     let signals = Signals::default();
     let end = signals.clone();
-    go(&run, &signals, 1000, move |step| {
+    run_toy(&run, &signals, 1000, move |step| {
         if step == 12 {
             end.end();
         }
@@ -311,7 +311,7 @@ fn full(run: &RunDir) -> Vec<Severity> {
 /// The hash at the end of a run that nothing disturbed.
 fn undisturbed() -> String {
     let (_dir, whole) = new_run();
-    go(&whole, &Signals::default(), 25, |_| Ok(())).unwrap();
+    run_toy(&whole, &Signals::default(), 25, |_| Ok(())).unwrap();
     hash_of(&whole)
 }
 
@@ -331,7 +331,7 @@ fn a_full_disk_at_any_operation_of_a_run_pauses_it_and_changes_nothing() {
                 }
                 Ok(())
             };
-            let lived = go(&run, &Signals::default(), 25, strike_at);
+            let lived = run_toy(&run, &Signals::default(), 25, strike_at);
             let passed = calm();
             if at >= passed.len() {
                 break;
@@ -361,7 +361,7 @@ fn a_run_paused_by_a_full_disk_can_be_stopped() {
         let (_dir, run) = new_run();
         let signals = Signals::default();
         let (end, poster) = (signals.clone(), run.clone());
-        go(&run, &signals, 25, move |step| {
+        run_toy(&run, &signals, 25, move |step| {
             if step == 14 {
                 if by_signal {
                     end.end();
@@ -378,7 +378,7 @@ fn a_run_paused_by_a_full_disk_can_be_stopped() {
         assert_eq!(events(&run).last(), Some(&RunEvent::Stopped { step: 15 }));
         assert_eq!(run.latest_checkpoint().unwrap().checkpoint.unwrap().step, 10);
         assert_eq!(full(&run).first(), Some(&Severity::Warn));
-        go(&run, &Signals::default(), 25, |_| Ok(())).unwrap();
+        run_toy(&run, &Signals::default(), 25, |_| Ok(())).unwrap();
         assert_eq!(hash_of(&run), undisturbed());
     }
 }
@@ -403,7 +403,7 @@ fn a_paused_run_obeys_a_stop_that_comes_while_it_waits() {
         }
         Ok(())
     };
-    go(&run, &Signals::default(), 25, before).unwrap();
+    run_toy(&run, &Signals::default(), 25, before).unwrap();
     calm();
     watcher.join().unwrap();
     let seen = events(&run);
@@ -427,7 +427,7 @@ fn on_a_small_disk(f: impl FnOnce(&Path) + std::panic::UnwindSafe) {
 #[ignore = "needs root: mounts a small tmpfs"]
 fn on_a_disk_filled_to_any_level_the_run_waits_says_so_and_goes_on() {
     let (_dir, whole) = new_run();
-    go(&whole, &Signals::default(), 45, |_| Ok(())).unwrap();
+    run_toy(&whole, &Signals::default(), 45, |_| Ok(())).unwrap();
     let want = hash_of(&whole);
     // What is left when the disk is filled: from nothing to more than the next checkpoint takes.
     for left in (0..=14).map(|level| (level * 48) << 10) {
@@ -437,7 +437,7 @@ fn on_a_disk_filled_to_any_level_the_run_waits_says_so_and_goes_on() {
             let filler = disk.join("filler");
             let (fill, worker) = (filler.clone(), run.clone());
             let thread = std::thread::spawn(move || {
-                go_with(&worker, &Signals::default(), 45, 300 << 10, move |step| {
+                run_padded(&worker, &Signals::default(), 45, 300 << 10, move |step| {
                     if step == 17 && !fill.exists() {
                         // Writes until nothing fits any more, then gives some of it back.
                         let _ = std::fs::write(&fill, vec![1; 4 << 20]);

@@ -11,7 +11,7 @@ use tiebreak::domain::{
 };
 use tiebreak::model::Trained;
 use tiebreak::protocol::{RunEvent, RunSpec, Task};
-use tiebreak::train::{Places, Rows, RunRows, StepOutcome, Trainer, tune_of};
+use tiebreak::train::{Rows, RunPaths, RunRows, StepOutcome, Trainer, tune_of};
 
 /// Rows of the kind a method needs, made of the pairs of the golden runs.
 fn data(needs: Needs) -> RunRows {
@@ -93,8 +93,8 @@ fn settings(m: &Method, more: &[(&'static str, &str)]) -> Vec<(&'static str, Str
 }
 
 fn open(spec: &RunSpec, rows: &RunRows, dir: &Path, resume: Option<&Path>) -> Trainer {
-    let places = Places { resume, ..Places::new(dir) };
-    Trainer::open(spec, rows, &places, &mut Vec::new()).unwrap()
+    let paths = RunPaths { resume, ..RunPaths::new(dir) };
+    Trainer::open(spec, rows, &paths, &mut Vec::new()).unwrap()
 }
 
 fn metrics(events: &[RunEvent]) -> Vec<Metrics> {

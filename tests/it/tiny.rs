@@ -10,7 +10,7 @@ use tiebreak::generate::generate;
 use tiebreak::model::{LanguageModel, Tune};
 use tiebreak::nn::{Decoder, stream};
 use tiebreak::protocol::{DataSnapshot, Inputs, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
-use tiebreak::train::{Places, Rows, StepOutcome, Trainer};
+use tiebreak::train::{Rows, RunPaths, StepOutcome, Trainer};
 
 fn tiebreak(home: &Path, args: &[&str]) -> Output {
     let empty = home.join("no-cache");
@@ -145,7 +145,7 @@ fn two_hundred_ranked_pairs_make_it_kinder_by_dpo() {
     let cache = tempfile::tempdir().unwrap();
     let mut events: Vec<RunEvent> = Vec::new();
     let mut trainer =
-        Trainer::open(&spec, &Rows::Pairs(pairs).into(), &Places::new(cache.path()), &mut events).unwrap();
+        Trainer::open(&spec, &Rows::Pairs(pairs).into(), &RunPaths::new(cache.path()), &mut events).unwrap();
     while trainer.step(&mut events).unwrap() == StepOutcome::Stepped {}
 
     let held_out = demo::judging(100);

@@ -20,7 +20,7 @@ use tiebreak::domain::{Message, Metrics, PairId, PairRow, Params, PromptBody, Pr
 use tiebreak::model::Trained;
 use tiebreak::nn::{Batch, RowScores};
 use tiebreak::protocol::{DataSnapshot, Inputs, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
-use tiebreak::train::{Places, Rows, SampledAnswer, StepOutcome, Trainer, tune_of};
+use tiebreak::train::{Rows, RunPaths, SampledAnswer, StepOutcome, Trainer, tune_of};
 
 /// Relative tolerance.
 const TOLERANCE: f64 = 1e-4;
@@ -209,7 +209,7 @@ fn start(case: &Value, file: &str, spec: &RunSpec, dir: &Path) -> Option<PathBuf
 
 /// The trainer of a run, ready for its first step.
 fn open(spec: &RunSpec, rows: Rows, init: Option<&Path>, dir: &Path) -> Trainer {
-    Trainer::open(spec, &rows.into(), &Places { init, ..Places::new(dir) }, &mut Vec::<RunEvent>::new()).unwrap()
+    Trainer::open(spec, &rows.into(), &RunPaths { init, ..RunPaths::new(dir) }, &mut Vec::<RunEvent>::new()).unwrap()
 }
 
 /// What the policy says of example `i` now.

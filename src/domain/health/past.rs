@@ -11,7 +11,7 @@ pub(super) const LENGTH_PAIRS: usize = 100;
 
 /// What is known of a run before its first step.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Facts {
+pub struct RunFacts {
     /// Its method.
     pub method: String,
     /// Steps planned.
@@ -36,7 +36,7 @@ pub struct Facts {
 
 /// A metric over a run: its beginning, its last values, its best time.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub(super) struct Track {
+pub(super) struct MetricTrack {
     /// Sum and number of the first values.
     pub(super) begin: (f64, usize),
     pub(super) recent: VecDeque<f64>,
@@ -46,30 +46,34 @@ pub(super) struct Track {
 
 /// The passes over a pair that ended with the model against it, if the last one did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Against {
+pub(super) struct Misranked {
     pub(super) passes: u32,
     pub(super) margin: f64,
 }
 
 /// What the rules remember.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Memory {
-    pub(super) tracks: BTreeMap<String, Track>,
-    pub(super) against: BTreeMap<PairId, Against>,
+pub struct HealthState {
+    pub(super) tracks: BTreeMap<String, MetricTrack>,
+    #[serde(rename = "against")]
+    pub(super) misranked: BTreeMap<PairId, Misranked>,
     /// Sum and number of the margins of this pass over the data.
-    pub(super) pass: (f64, usize),
+    #[serde(rename = "pass")]
+    pub(super) epoch_margins: (f64, usize),
     /// The mean margin of the last whole pass, and how many there were.
-    pub(super) passed: Option<(f64, u64)>,
+    #[serde(rename = "passed")]
+    pub(super) last_epoch: Option<(f64, u64)>,
     /// Of the last pairs: whether the longer answer is chosen, and whether the model orders the pair by length.
     pub(super) lengths: VecDeque<(bool, bool)>,
     /// Rules that have spoken, and how bad it was then.
-    pub(super) said: BTreeMap<String, f64>,
+    #[serde(rename = "said")]
+    pub(super) reported: BTreeMap<String, f64>,
 }
 
 /// What a rule looks at.
 pub(super) struct RunSoFar<'a> {
-    pub(super) facts: &'a Facts,
-    pub(super) memory: &'a Memory,
+    pub(super) facts: &'a RunFacts,
+    pub(super) state: &'a HealthState,
     pub(super) window: usize,
 }
 
@@ -82,17 +86,17 @@ impl RunSoFar<'_> {
 
     /// A metric's last values; none before there are enough of them.
     pub(super) fn last(&self, name: &str) -> Option<&VecDeque<f64>> {
-        Some(&self.memory.tracks.get(name)?.recent).filter(|values| values.len() == self.window)
+        Some(&self.state.tracks.get(name)?.recent).filter(|values| values.len() == self.window)
     }
 
     /// The mean of a metric's first values.
     pub(super) fn begin(&self, name: &str) -> Option<f64> {
-        let (sum, n) = self.memory.tracks.get(name)?.begin;
+        let (sum, n) = self.state.tracks.get(name)?.begin;
         (n > 0).then(|| sum / n as f64)
     }
 
     /// The greatest mean of last values so far.
     pub(super) fn best(&self, name: &str) -> Option<f64> {
-        self.memory.tracks.get(name)?.best
+        self.state.tracks.get(name)?.best
     }
 }

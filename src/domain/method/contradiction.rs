@@ -8,51 +8,56 @@
 #[cfg(test)]
 mod tests;
 
-use super::row::{Method, Needs, Under, When};
+use super::row::{Condition, Dependency, Method, Needs};
 use super::shared::{RolloutParams, TrainerParams};
 use crate::domain::hyper::Hyperparameters;
 use crate::domain::param::{ParamRow, Params};
 use std::borrow::Cow;
 
 /// Those of the options that all methods share.
-const SHARED: &[Under] = &[
-    Under {
+const SHARED: &[Dependency] = &[
+    Dependency {
         keys: &["use_dora", "use_rslora", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"],
-        when: When::Not("full"),
-        of: "tune",
+        condition: Condition::Not("full"),
+        on: "tune",
         remedy: Cow::Borrowed("take tune=lora"),
     },
-    Under {
+    Dependency {
         keys: &["per_device_train_batch_size", "group_by_length"],
-        when: When::AtMost0,
-        of: "max_tokens_per_batch",
+        condition: Condition::NotPositive,
+        on: "max_tokens_per_batch",
         remedy: Cow::Borrowed("set max_tokens_per_batch=0"),
     },
-    Under {
+    Dependency {
         keys: &["num_train_epochs"],
-        when: When::AtMost0,
-        of: "max_steps",
+        condition: Condition::NotPositive,
+        on: "max_steps",
         remedy: Cow::Borrowed("set max_steps=-1"),
     },
-    Under {
+    Dependency {
         keys: &["lr_decay_share"],
-        when: When::Names("warmup_stable_decay"),
-        of: "lr_scheduler_type",
+        condition: Condition::Includes("warmup_stable_decay"),
+        on: "lr_scheduler_type",
         remedy: Cow::Borrowed("take lr_scheduler_type=warmup_stable_decay"),
     },
-    Under {
+    Dependency {
         keys: &["eval_steps", "metric_for_best_model"],
-        when: When::Above0,
-        of: "eval_fraction",
+        condition: Condition::Positive,
+        on: "eval_fraction",
         remedy: Cow::Borrowed("raise eval_fraction"),
     },
-    Under {
+    Dependency {
         keys: &["mix_order", "mix_weight"],
-        when: When::Above0,
-        of: "mix_ratio",
+        condition: Condition::Positive,
+        on: "mix_ratio",
         remedy: Cow::Borrowed("raise mix_ratio"),
     },
-    Under { keys: &["probe_alarm"], when: When::Above0, of: "probe_steps", remedy: Cow::Borrowed("set probe_steps") },
+    Dependency {
+        keys: &["probe_alarm"],
+        condition: Condition::Positive,
+        on: "probe_steps",
+        remedy: Cow::Borrowed("set probe_steps"),
+    },
 ];
 
 impl Method {
@@ -69,23 +74,23 @@ impl Method {
             Err(e) => Some(e.to_string()),
         };
         trainer(&shared)
-            .or_else(|| SHARED.iter().chain(&(self.under)()).find_map(|under| under.broken(&rows, params)))
+            .or_else(|| SHARED.iter().chain(&(self.dependencies)()).find_map(|rule| rule.violation(&rows, params)))
             .or_else(|| if self.needs == Needs::Prompts { rollout() } else { None })
             .or_else(|| (self.refuse)(params))
     }
 }
 
-impl Under {
+impl Dependency {
     /// The sentence about the first option that is set and means nothing.
-    fn broken(&self, rows: &[ParamRow], params: &Params) -> Option<String> {
-        if !params.0.contains_key(self.of) || self.when.holds(params.text(self.of)) {
+    fn violation(&self, rows: &[ParamRow], params: &Params) -> Option<String> {
+        if !params.0.contains_key(self.on) || self.condition.holds(params.text(self.on)) {
             return None;
         }
         let set = |key: &&&str| rows.iter().find(|row| row.key == **key).filter(|row| differs(row, params));
         let row = self.keys.iter().find_map(|key| set(&key))?;
-        let place = match params.text(self.of) {
-            "" => format!("without {}", self.of),
-            value => format!("for {}={value}", self.of),
+        let place = match params.text(self.on) {
+            "" => format!("without {}", self.on),
+            value => format!("for {}={value}", self.on),
         };
         Some(format!("{} has no meaning {place}; leave it at {} or {}", row.key, row.default, self.remedy))
     }

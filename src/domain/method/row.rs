@@ -44,7 +44,7 @@ pub struct Method {
     /// Defaults that differ from the shared rows': `(key, default, usual)`.
     pub defaults: &'static [(&'static str, &'static str, &'static str)],
     /// Options that mean something only under another one's setting, beside the shared ones.
-    pub under: fn() -> Vec<Under>,
+    pub dependencies: fn() -> Vec<Dependency>,
     /// Why these options cannot stand together, as one sentence, where it is no matter of [`Method::under`].
     pub refuse: fn(&Params) -> Option<String>,
     /// The resolved objective as a formula in plain characters.
@@ -88,54 +88,58 @@ impl Method {
 
 /// Options that mean something only under another one's setting. At their defaults they are not asked about.
 #[derive(Debug, Clone)]
-pub struct Under {
+pub struct Dependency {
     /// These options …
     pub keys: &'static [&'static str],
     /// … mean something where this holds …
-    pub when: When,
+    pub condition: Condition,
     /// … of this option.
-    pub of: &'static str,
+    pub on: &'static str,
     /// What makes it hold, as the end of a sentence: `take tune=lora`.
     pub remedy: Cow<'static, str>,
 }
 
 /// A condition on one option's value.
 #[derive(Debug, Clone, Copy)]
-pub enum When {
+pub enum Condition {
     /// It is this word, or names it among others.
-    Names(&'static str),
+    Includes(&'static str),
     /// It is another word than this.
     Not(&'static str),
     /// It names a word for which this holds.
-    AnyWord(fn(&str) -> bool),
+    AnyItem(fn(&str) -> bool),
     /// It is a number above 0.
-    Above0,
+    Positive,
     /// It is a number that is not above 0.
-    AtMost0,
+    NotPositive,
     /// Something is set.
     Set,
 }
 
-impl When {
+impl Condition {
     /// Whether it holds of `value`.
     #[must_use]
     pub fn holds(self, value: &str) -> bool {
         let mut words = value.split(',').filter(|word| !word.is_empty());
         let above_0 = || value.parse::<f64>().is_ok_and(|x| x > 0.0);
         match self {
-            Self::Names(word) => words.any(|w| w == word),
+            Self::Includes(word) => words.any(|w| w == word),
             Self::Not(word) => value != word,
-            Self::AnyWord(holds) => words.any(holds),
-            Self::Above0 => above_0(),
-            Self::AtMost0 => !above_0(),
+            Self::AnyItem(holds) => words.any(holds),
+            Self::Positive => above_0(),
+            Self::NotPositive => !above_0(),
             Self::Set => !value.is_empty(),
         }
     }
 }
 
 /// What the methods share that learn from their own answers.
-pub(crate) const CHECKS_UNDER: Under =
-    Under { keys: &["checks_weight"], when: When::Set, of: "reward_checks", remedy: Cow::Borrowed("name checks") };
+pub(crate) const CHECKS_WEIGHT_DEPENDENCY: Dependency = Dependency {
+    keys: &["checks_weight"],
+    condition: Condition::Set,
+    on: "reward_checks",
+    remedy: Cow::Borrowed("name checks"),
+};
 
 /// Of a method whose options all go together.
 pub(crate) fn nothing(_: &Params) -> Option<String> {

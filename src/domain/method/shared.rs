@@ -4,7 +4,7 @@
 
 use crate::domain::check::Checks;
 use crate::domain::hyper::{choices, hyperparameters, row};
-use crate::domain::param::{Kind, ParamRow};
+use crate::domain::param::{ParamKind, ParamRow};
 
 /// Linear layers that adapters can be put on.
 const TARGETS: &[&str] = &["all-linear", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
@@ -58,148 +58,148 @@ choices! {
 hyperparameters! {
     /// What every method reads.
     pub struct TrainerParams {
-        learning_rate: f64 = row(Kind::Float(0.0, 1.0), "1e-5", "1e-6 – 2e-5", "size of a step", true);
-        num_train_epochs: f64 = row(Kind::Float(0.01, 1000.0), "1", "1 – 3", "passes over the data", true);
+        learning_rate: f64 = row(ParamKind::Float(0.0, 1.0), "1e-5", "1e-6 – 2e-5", "size of a step", true);
+        num_train_epochs: f64 = row(ParamKind::Float(0.01, 1000.0), "1", "1 – 3", "passes over the data", true);
         max_steps: i64 = row(
-            Kind::Int(-1, 100_000_000),
+            ParamKind::Int(-1, 100_000_000),
             "-1",
             "",
             "stop after this many steps; -1 follows the epochs",
             true,
         );
-        per_device_train_batch_size: usize = row(Kind::Int(1, 4096), "4", "1 – 16", "rows worked on at once", true);
+        per_device_train_batch_size: usize = row(ParamKind::Int(1, 4096), "4", "1 – 16", "rows worked on at once", true);
         gradient_accumulation_steps: usize = row(
-            Kind::Int(1, 4096),
+            ParamKind::Int(1, 4096),
             "1",
             "1 – 32",
             "batches added up into one step",
             true,
         );
         max_length: usize = row(
-            Kind::Int(8, 1_048_576),
+            ParamKind::Int(8, 1_048_576),
             "1024",
             "256 – 4096",
             "longest prompt + answer in tokens; longer pairs are left out and counted",
             true,
         );
-        tune: TuneKind = row(Kind::Choice(TuneKind::WORDS), "lora", "", "train small adapters or every weight", true);
-        lora_r: usize = row(Kind::Int(1, 1024), "16", "8 – 64", "rank of the adapters", true);
-        lora_alpha: f64 = row(Kind::Float(0.0, 4096.0), "32", "r – 2r", "scale of the adapters (alpha / r)", true);
+        tune: TuneKind = row(ParamKind::Choice(TuneKind::WORDS), "lora", "", "train small adapters or every weight", true);
+        lora_r: usize = row(ParamKind::Int(1, 1024), "16", "8 – 64", "rank of the adapters", true);
+        lora_alpha: f64 = row(ParamKind::Float(0.0, 4096.0), "32", "r – 2r", "scale of the adapters (alpha / r)", true);
         lora_dropout: f64 = row(
-            Kind::Float(0.0, 0.99),
+            ParamKind::Float(0.0, 0.99),
             "0",
             "0 – 0.1",
             "dropout before the adapters; 0 is the rule for preference training",
             false,
         );
-        use_rslora: bool = row(Kind::Bool, "false", "", "scale the adapters by alpha / √r, for high ranks", false);
+        use_rslora: bool = row(ParamKind::Bool, "false", "", "scale the adapters by alpha / √r, for high ranks", false);
         use_dora: bool = row(
-            Kind::Bool,
+            ParamKind::Bool,
             "false",
             "",
             "train each output's length beside its direction (DoRA); slower",
             false,
         );
         lora_target_modules: Vec<String> = row(
-            Kind::List(TARGETS),
+            ParamKind::List(TARGETS),
             "all-linear",
             "",
             "layers that get adapters",
             false,
         );
         lr_scheduler_type: SchedulerKind = row(
-            Kind::Choice(SchedulerKind::WORDS),
+            ParamKind::Choice(SchedulerKind::WORDS),
             "linear",
             "",
             "how the step size falls after the warm-up",
             false,
         );
         lr_decay_share: f64 = row(
-            Kind::Float(0.01, 1.0),
+            ParamKind::Float(0.01, 1.0),
             "0.2",
             "0.1 – 0.2",
             "warmup_stable_decay: share of all steps, at the end, in which the step size falls to 0",
             false,
         );
         warmup_steps: f64 = row(
-            Kind::Float(0.0, 1e9),
+            ParamKind::Float(0.0, 1e9),
             "0",
             "0 – 0.1",
             "steps of rising step size; below 1 it is a share of all steps",
             false,
         );
-        weight_decay: f64 = row(Kind::Float(0.0, 10.0), "0", "0 – 0.1", "AdamW's pull towards zero", false);
-        adam_beta1: f64 = row(Kind::Float(0.0, 0.9999), "0.9", "", "AdamW's memory of the gradient", false);
-        adam_beta2: f64 = row(Kind::Float(0.0, 0.999_999), "0.999", "", "AdamW's memory of its square", false);
-        adam_epsilon: f64 = row(Kind::Float(1e-12, 1.0), "1e-8", "", "AdamW's guard against division by zero", false);
+        weight_decay: f64 = row(ParamKind::Float(0.0, 10.0), "0", "0 – 0.1", "AdamW's pull towards zero", false);
+        adam_beta1: f64 = row(ParamKind::Float(0.0, 0.9999), "0.9", "", "AdamW's memory of the gradient", false);
+        adam_beta2: f64 = row(ParamKind::Float(0.0, 0.999_999), "0.999", "", "AdamW's memory of its square", false);
+        adam_epsilon: f64 = row(ParamKind::Float(1e-12, 1.0), "1e-8", "", "AdamW's guard against division by zero", false);
         max_grad_norm: f64 = row(
-            Kind::Float(0.0, 1e9),
+            ParamKind::Float(0.0, 1e9),
             "1",
             "0.5 – 10",
             "gradients are scaled down to this norm; 0 never",
             false,
         );
-        seed: u64 = row(Kind::Int(0, i64::MAX), "42", "", "seed of order, adapters and dropout", false);
-        shuffle: bool = row(Kind::Bool, "true", "", "false keeps the file's order", false);
+        seed: u64 = row(ParamKind::Int(0, i64::MAX), "42", "", "seed of order, adapters and dropout", false);
+        shuffle: bool = row(ParamKind::Bool, "true", "", "false keeps the file's order", false);
         group_by_length: bool = row(
-            Kind::Bool,
+            ParamKind::Bool,
             "false",
             "",
             "rows of like length together, the longest first: out of memory at once or never",
             false,
         );
         max_tokens_per_batch: usize = row(
-            Kind::Int(0, 10_000_000),
+            ParamKind::Int(0, 10_000_000),
             "0",
             "1024 – 16384",
             "batches filled up to so many tokens, padding counted, the longest first; 0: rows",
             false,
         );
         eval_fraction: f64 = row(
-            Kind::Float(0.0, 0.9),
+            ParamKind::Float(0.0, 0.9),
             "0.1",
             "0 – 0.2",
             "share of prompts kept for evaluation, by hash of the prompt",
             false,
         );
         eval_steps: u64 = row(
-            Kind::Int(0, 1_000_000),
+            ParamKind::Int(0, 1_000_000),
             "0",
             "10 – 200",
             "evaluate every so many steps; 0 only at the end",
             false,
         );
         metric_for_best_model: String = row(
-            Kind::Metric,
+            ParamKind::Metric,
             "eval_loss",
             "",
             "the evaluation's metric by which ckpt/best is kept; empty keeps none",
             false,
         ), before "";
         early_stopping_patience: u64 = row(
-            Kind::Int(0, 1_000_000),
+            ParamKind::Int(0, 1_000_000),
             "0",
             "2 – 10",
             "end after so many evaluations without a better one; 0 never",
             false,
         );
         save_steps: u64 = row(
-            Kind::Int(0, 1_000_000),
+            ParamKind::Int(0, 1_000_000),
             "50",
             "20 – 500",
             "checkpoint every so many steps; 0 only at the end",
             false,
         );
-        save_total_limit: usize = row(Kind::Int(1, 1000), "2", "1 – 5", "checkpoints kept", false);
+        save_total_limit: usize = row(ParamKind::Int(1, 1000), "2", "1 – 5", "checkpoints kept", false);
         engine: EngineKind = row(
-            Kind::Choice(EngineKind::WORDS),
+            ParamKind::Choice(EngineKind::WORDS),
             "fast",
             "",
             "fast: written by hand; reference: the plain path it is checked against, slow",
             false,
         );
         sample_steps: u64 = row(
-            Kind::Int(0, 1_000_000),
+            ParamKind::Int(0, 1_000_000),
             "0",
             "20 – 200",
             "show sampled answers every so many steps; 0 only before and after",
@@ -212,20 +212,20 @@ hyperparameters! {
     /// Of methods that can mix supervised rows in.
     pub struct MixParams {
         mix_ratio: f64 = row(
-            Kind::Float(0.0, 0.9),
+            ParamKind::Float(0.0, 0.9),
             "0",
             "0.1 – 0.3",
             "share of supervised rows mixed in against forgetting",
             false,
         );
         mix_order: MixOrder = row(
-            Kind::Choice(MixOrder::WORDS),
+            ParamKind::Choice(MixOrder::WORDS),
             "interleaved",
             "",
             "mixed into every step, or in steps of their own behind the others",
             false,
         );
-        mix_weight: f64 = row(Kind::Float(0.0, 1000.0), "1", "0.1 – 1", "weight of the mixed rows' loss", false);
+        mix_weight: f64 = row(ParamKind::Float(0.0, 1000.0), "1", "0.1 – 1", "weight of the mixed rows' loss", false);
     }
 }
 
@@ -233,14 +233,14 @@ hyperparameters! {
     /// Of methods under which general text can be forgotten.
     pub struct ProbeParams {
         probe_steps: u64 = row(
-            Kind::Int(0, 1_000_000),
+            ParamKind::Int(0, 1_000_000),
             "0",
             "10 – 100",
             "measure general text every so many steps; 0 does not measure it",
             false,
         );
         probe_alarm: f64 = row(
-            Kind::Float(0.0, 100.0),
+            ParamKind::Float(0.0, 100.0),
             "0.1",
             "0.05 – 0.5",
             "nats a token of KL to the base model on general text that are too much; 0 never",
@@ -253,51 +253,51 @@ hyperparameters! {
     /// How the policy answers, and what its answers are worth: of the methods that learn from their own answers.
     pub struct RolloutParams {
         reward_model: String = row(
-            Kind::Word,
+            ParamKind::Word,
             "",
             "",
             "a reward run whose score the answers climb; RUN@best: its best checkpoint",
             true,
         );
         reward_checks: Checks = row(
-            Kind::Checks,
+            ParamKind::Checks,
             "",
             "any_of=…;max_words=…",
             "verifiable checks: the share that holds is the reward",
             true,
         );
         checks_weight: f64 = row(
-            Kind::Float(0.0, 1000.0),
+            ParamKind::Float(0.0, 1000.0),
             "1",
             "",
             "weight of the checks beside the reward model",
             false,
         );
-        num_generations: usize = row(Kind::Int(1, 256), "4", "2 – 16", "answers to each prompt", true);
+        num_generations: usize = row(ParamKind::Int(1, 256), "4", "2 – 16", "answers to each prompt", true);
         max_completion_length: usize = row(
-            Kind::Int(1, 100_000),
+            ParamKind::Int(1, 100_000),
             "64",
             "16 – 512",
             "the most tokens of an answer",
             true,
         );
         temperature: f64 = row(
-            Kind::Float(0.01, 100.0),
+            ParamKind::Float(0.01, 100.0),
             "1",
             "0.7 – 1",
             "divides the logits of policy and reference alike",
             false,
         );
         missing_eos_penalty: f64 = row(
-            Kind::Float(0.0, 1000.0),
+            ParamKind::Float(0.0, 1000.0),
             "0",
             "0 – 1",
             "taken off the reward of an answer that did not end",
             false,
         );
-        num_iterations: usize = row(Kind::Int(1, 100), "1", "1 – 4", "passes over each round of answers", false);
+        num_iterations: usize = row(ParamKind::Int(1, 100), "1", "1 – 4", "passes over each round of answers", false);
         num_mini_batches: usize = row(
-            Kind::Int(1, 1024),
+            ParamKind::Int(1, 1024),
             "1",
             "1 – 4",
             "updates that a pass over a round is cut into",
@@ -308,15 +308,15 @@ hyperparameters! {
 
 /// How far a ratio may fall, of the methods that compare an answer with its group.
 pub(crate) const EPSILON: ParamRow =
-    row(Kind::Float(0.0, 10.0), "0.2", "0.1 – 0.3", "a ratio this far below 1 counts no more", false);
+    row(ParamKind::Float(0.0, 10.0), "0.2", "0.1 – 0.3", "a ratio this far below 1 counts no more", false);
 
 /// How far it may rise.
 pub(crate) const EPSILON_HIGH: ParamRow =
-    row(Kind::Float(0.0, 10.0), "0.2", "0.2 – 0.4", "a ratio this far above 1 counts no more", false);
+    row(ParamKind::Float(0.0, 10.0), "0.2", "0.2 – 0.4", "a ratio this far above 1 counts no more", false);
 
 /// A pair's own share of wrong labels, from its votes or from its rater's second judgements.
 pub(crate) const SOFT_LABELS: ParamRow = row(
-    Kind::Bool,
+    ParamKind::Bool,
     "false",
     "",
     "a pair's own label smoothing: the votes against it, or how often its one rater judged other pairs otherwise again",

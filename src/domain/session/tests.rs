@@ -241,14 +241,21 @@ const GREEDY: Method = Method {
     reference: false,
     own: || {
         vec![
-            ParamRow { key: "mix_ratio", kind: Kind::Float(0.0, 1.0), default: "0", usual: "", help: "", basic: true },
-            ParamRow { key: "probe_steps", kind: Kind::Int(0, 9), default: "0", usual: "", help: "", basic: true },
-            ParamRow { key: "reward_model", kind: Kind::Word, default: "", usual: "", help: "", basic: true },
-            ParamRow { key: "checks", kind: Kind::Checks, default: "", usual: "", help: "", basic: true },
+            ParamRow {
+                key: "mix_ratio",
+                kind: ParamKind::Float(0.0, 1.0),
+                default: "0",
+                usual: "",
+                help: "",
+                basic: true,
+            },
+            ParamRow { key: "probe_steps", kind: ParamKind::Int(0, 9), default: "0", usual: "", help: "", basic: true },
+            ParamRow { key: "reward_model", kind: ParamKind::Word, default: "", usual: "", help: "", basic: true },
+            ParamRow { key: "checks", kind: ParamKind::Checks, default: "", usual: "", help: "", basic: true },
         ]
     },
     defaults: &[],
-    under: Vec::new,
+    dependencies: Vec::new,
     refuse: |_| None,
     objective: |_| String::new(),
 };

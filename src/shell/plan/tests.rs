@@ -204,8 +204,8 @@ fn what_is_lacking_is_one_sentence_with_its_remedy() {
         name: "ppo",
         own: || {
             vec![
-                ParamRow { key: "reward_model", kind: Kind::Word, default: "", usual: "", help: "", basic: true },
-                ParamRow { key: "checks", kind: Kind::Checks, default: "", usual: "", help: "", basic: true },
+                ParamRow { key: "reward_model", kind: ParamKind::Word, default: "", usual: "", help: "", basic: true },
+                ParamRow { key: "checks", kind: ParamKind::Checks, default: "", usual: "", help: "", basic: true },
             ]
         },
         ..*dpo

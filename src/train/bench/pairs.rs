@@ -69,7 +69,7 @@ fn alike(model: &LanguageModel, all: &[PairRow], tokens: usize, count: usize) ->
             "the file's texts are too short to cut pairs of {tokens} tokens out of them"
         )));
     }
-    let mut texts = Texts { model, ids: text, at: 0 };
+    let mut texts = TokenStream { model, ids: text, at: 0 };
     let body = |text: String| if model.template.is_some() { PromptBody::user(text) } else { PromptBody::Text(text) };
     let mut out = Vec::new();
     for i in 0..count {
@@ -95,13 +95,13 @@ fn alike(model: &LanguageModel, all: &[PairRow], tokens: usize, count: usize) ->
 }
 
 /// A run of text in tokens without an end.
-struct Texts<'a> {
+struct TokenStream<'a> {
     model: &'a LanguageModel,
     ids: Vec<u32>,
     at: usize,
 }
 
-impl Texts<'_> {
+impl TokenStream<'_> {
     /// The text of the next `n` tokens.
     fn next(&mut self, n: usize) -> Result<String, Error> {
         let ids: Vec<u32> = self.ids.iter().cycle().skip(self.at).take(n).copied().collect();

@@ -57,7 +57,7 @@ fn modules(c: &Config) -> [(&'static str, usize, usize); 7] {
 }
 
 /// The model's products as measured.
-pub(super) struct Limit {
+pub(super) struct ProductLimit {
     /// One entry a product and direction.
     pub(super) figures: Vec<ProductFigures>,
     /// Seconds a token in a layer's modules, all layers, and a scored token in the head.
@@ -66,7 +66,7 @@ pub(super) struct Limit {
     passes: f64,
 }
 
-impl Limit {
+impl ProductLimit {
     /// Measures every product of the model's linear modules and its head in the number type given, each for about a second
     /// in both directions together.
     ///
@@ -80,7 +80,7 @@ impl Limit {
                 return Ok(*seconds);
             }
             let (forward, backward) = if device.is_cpu() && dtype == DType::F32 {
-                on_slices(inner, out)?
+                measure_on_cpu(inner, out)?
             } else {
                 let weight = noise(out, inner, device, dtype)?;
                 let x = noise(ROWS, inner, device, dtype)?;
@@ -124,7 +124,7 @@ impl Limit {
 
 /// Seconds of the forward and of the backward product of one module on the CPU, by the routine that training calls, into
 /// memory that is there already.
-fn on_slices(inner: usize, out: usize) -> Result<(Vec<f64>, Vec<f64>), Error> {
+fn measure_on_cpu(inner: usize, out: usize) -> Result<(Vec<f64>, Vec<f64>), Error> {
     let (weight, x, dy) = (numbers(out * inner), numbers(ROWS * inner), numbers(ROWS * out));
     let mut y = vec![0f32; ROWS * out];
     let (rows, columns) = (View::rows(&weight, inner), View::columns(&weight, inner));
@@ -193,10 +193,10 @@ mod tests {
             row: 0,
             prompt: 256,
             rows: vec![row(256), row(192)],
-            aside: Vec::new(),
+            kl_rows: Vec::new(),
             margin: None,
             agreed: None,
-            good: true,
+            desirable: true,
         }
     }
 
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn the_limit_weighs_every_product_by_its_work() {
         let c = smollm2();
-        let limit = Limit { figures: Vec::new(), linear: 0.002, head: 0.001, passes: 2.0 };
+        let limit = ProductLimit { figures: Vec::new(), linear: 0.002, head: 0.001, passes: 2.0 };
         let seconds = limit.seconds(&c, &flops(&c, &lora(), &[&pair()]));
         assert!((seconds - (960.0 * 0.002 + 448.0 * 0.001)).abs() < 1e-9, "{seconds}");
     }

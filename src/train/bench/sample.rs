@@ -33,7 +33,7 @@ pub fn sample(
     }
     let model = LanguageModel::open(Path::new(&ask.model.path))?;
     let device = device(&ask.device)?;
-    let voice = Voice::open(&model, &device)?;
+    let voice = Generator::open(&model, &device)?;
     let load_seconds = began.elapsed().as_secs_f64();
     let body = if model.template.is_some() {
         PromptBody::user(ask.prompt.clone())
@@ -88,12 +88,12 @@ pub fn sample(
 }
 
 /// What a sampling run decodes with: on the CPU packed weights, read once for all rows; elsewhere the decoder.
-enum Voice {
+enum Generator {
     Packed(Box<Decode>),
     Stepwise(Box<Decoder>),
 }
 
-impl Voice {
+impl Generator {
     fn open(model: &LanguageModel, device: &Device) -> Result<Self, Error> {
         if device.is_cpu() {
             return Ok(Self::Packed(Box::new(Decode::open(model)?)));

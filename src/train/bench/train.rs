@@ -4,7 +4,7 @@
 //! its result is kept on disk and used again; answers shown to a person are left out.
 
 use super::pairs::choose;
-use super::product::{Limit, flops};
+use super::product::{ProductLimit, flops};
 use crate::domain::{Metrics, Needs, PairRow, RunId, TrainerParams, method};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
@@ -17,7 +17,7 @@ use crate::protocol::{
 use crate::train::data::{Example, Rows};
 use crate::train::estimate;
 use crate::train::recipe::read;
-use crate::train::trainer::{Places, StepOutcome, Trainer, peak_mib, tune};
+use crate::train::trainer::{RunPaths, StepOutcome, Trainer, peak_mib, tune};
 use std::path::Path;
 use std::time::Instant;
 
@@ -42,24 +42,24 @@ pub fn train(
             ask.method
         )));
     }
-    let together = params.per_device_train_batch_size.max(1) * params.gradient_accumulation_steps.max(1);
+    let pairs_per_step = params.per_device_train_batch_size.max(1) * params.gradient_accumulation_steps.max(1);
     let wanted = usize::try_from(params.max_steps).unwrap_or(0).max(2);
     let model = LanguageModel::open(Path::new(&ask.model.path))?;
-    let rows = Rows::Pairs(choose(&model, all, ask.choice, together * wanted)?);
+    let rows = Rows::Pairs(choose(&model, all, ask.choice, pairs_per_step * wanted)?);
     let spec = spec(ask, rows.len());
-    let foretold = estimate(&spec, &rows)?;
+    let estimated = estimate(&spec, &rows)?;
 
-    let mut watch = Watch { tell, began, reference: None, ended: began, metrics: Vec::new() };
-    let mut trainer = Trainer::open(&spec, &rows.into(), &Places::new(cache), &mut watch)?;
-    if trainer.examples().len() != together * wanted {
+    let mut watch = BenchSink { tell, began, reference: None, ended: began, metrics: Vec::new() };
+    let mut trainer = Trainer::open(&spec, &rows.into(), &RunPaths::new(cache), &mut watch)?;
+    if trainer.examples().len() != pairs_per_step * wanted {
         return Err(Error::Asked(format!(
             "{} of the {} pairs are too long for the model or for max_length={}: choose shorter ones",
-            together * wanted - trainer.examples().len(),
-            together * wanted,
+            pairs_per_step * wanted - trainer.examples().len(),
+            pairs_per_step * wanted,
             params.max_length
         )));
     }
-    trainer.ask_nothing();
+    trainer.disable_samples();
     if let Some(dir) = &ask.start_to {
         Trained::write(Path::new(dir), &tune(&params), trainer.policy().trainables())?;
     }
@@ -78,7 +78,7 @@ pub fn train(
     let tune = tune(&params);
     let work: Vec<(u64, Flops)> = trainer
         .examples()
-        .chunks(together)
+        .chunks(pairs_per_step)
         .map(|chunk| {
             let chunk: Vec<&Example> = chunk.iter().collect();
             (chunk.iter().map(|e| e.tokens() as u64).sum(), flops(config, &tune, &chunk))
@@ -90,7 +90,7 @@ pub fn train(
     drop(trainer);
     let limit = if ask.product {
         watch.say("the matrix product alone", 0, 1)?;
-        Some(Limit::measure(config, &tune, &device, dtype)?)
+        Some(ProductLimit::measure(config, &tune, &device, dtype)?)
     } else {
         None
     };
@@ -108,15 +108,15 @@ pub fn train(
     Ok(TrainFigures {
         device: describe(&device),
         parameters: config.parameters(),
-        trainable: foretold.trainable,
-        pairs: together * wanted,
+        trainable: estimated.trainable,
+        pairs: pairs_per_step * wanted,
         longest,
         load_seconds,
         reference_seconds,
         steps,
         peak_mib: peak,
         gpu_peak_mib: None,
-        planned_mib: foretold.memory_bytes as f64 / f64::from(1 << 20),
+        planned_mib: estimated.memory_bytes as f64 / f64::from(1 << 20),
         products: limit.map(|limit| limit.figures).unwrap_or_default(),
     })
 }
@@ -134,7 +134,7 @@ fn spec(ask: &TrainBench, rows: usize) -> RunSpec {
 }
 
 /// Hears the trainer: passes on how far it is, keeps the steps' metrics and the reference pass's time.
-struct Watch<'a> {
+struct BenchSink<'a> {
     tell: &'a mut dyn FnMut(BenchAnswer) -> Result<(), Error>,
     /// When anything was last heard before the reference pass.
     began: Instant,
@@ -145,13 +145,13 @@ struct Watch<'a> {
     metrics: Vec<Metrics>,
 }
 
-impl Watch<'_> {
+impl BenchSink<'_> {
     fn say(&mut self, stage: &str, done: u64, total: u64) -> Result<(), Error> {
         (self.tell)(BenchAnswer::Progressed { stage: stage.into(), done, total })
     }
 }
 
-impl Sink for Watch<'_> {
+impl Sink for BenchSink<'_> {
     fn emit(&mut self, event: RunEvent) -> Result<(), Error> {
         match event {
             RunEvent::Progressed { stage, done, total } => {

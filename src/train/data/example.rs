@@ -7,15 +7,15 @@ use crate::nn::policy::Row;
 
 /// How rows become examples.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Making {
+pub struct TokeniseOptions {
     /// Longer examples are left out.
     pub max_length: usize,
     /// Share of prompts kept for evaluation.
     pub eval_fraction: f64,
     /// Pairs: the chosen side's prompt is scored too.
-    pub prompt: bool,
+    pub score_prompt: bool,
     /// Pairs: no token is scored, the scalar head is read at each answer's last token instead.
-    pub valued: bool,
+    pub read_value: bool,
     /// Conversations: only the assistant's turns are learned.
     pub assistant_only: bool,
     /// Prompt and completion: only the completion is learned.
@@ -23,28 +23,28 @@ pub struct Making {
     /// Texts to imitate: several short ones share a row of at most `max_length` tokens, those kept for evaluation do not.
     pub packing: bool,
     /// Ratings: every answer is also scored on its neighbour's prompt, in blocks of so many rows; 0: it is not.
-    pub mismatch: usize,
+    pub mismatch_block: usize,
 }
 
-impl Making {
+impl TokeniseOptions {
     /// What every method asks for of rows that exist before the run.
     #[must_use]
-    pub fn of(shared: &TrainerParams) -> Self {
-        Self { eval_fraction: shared.eval_fraction, ..Self::plain(shared.max_length) }
+    pub fn from_params(shared: &TrainerParams) -> Self {
+        Self { eval_fraction: shared.eval_fraction, ..Self::new(shared.max_length) }
     }
 
     /// Pairs or anything else of at most `max_length` tokens, answers scored, nothing kept for evaluation.
     #[must_use]
-    pub fn plain(max_length: usize) -> Self {
+    pub fn new(max_length: usize) -> Self {
         Self {
             max_length,
             eval_fraction: 0.0,
-            prompt: false,
-            valued: false,
+            score_prompt: false,
+            read_value: false,
             assistant_only: false,
             completion_only: true,
             packing: false,
-            mismatch: 0,
+            mismatch_block: 0,
         }
     }
 }
@@ -63,20 +63,20 @@ pub struct Example {
     /// The sequences trained on: chosen and rejected, or one alone.
     pub rows: Vec<Row>,
     /// Sequences scored beside them without a gradient.
-    pub aside: Vec<Row>,
+    pub kl_rows: Vec<Row>,
     /// Strength of the preference in 0..=1, where known.
     pub margin: Option<f64>,
     /// Share of the votes behind the preference, where raters differed.
     pub agreed: Option<f64>,
     /// Whether the answer is a good one (ratings; true elsewhere).
-    pub good: bool,
+    pub desirable: bool,
 }
 
 impl Example {
     /// Tokens of the longest sequence.
     #[must_use]
     pub fn longest(&self) -> usize {
-        self.rows.iter().chain(&self.aside).map(|r| r.ids.len()).max().unwrap_or(0)
+        self.rows.iter().chain(&self.kl_rows).map(|r| r.ids.len()).max().unwrap_or(0)
     }
 
     /// Tokens of all sequences trained on, a shared prompt counted with each, as a trainer without prefix sharing computes
@@ -133,12 +133,12 @@ impl Tokenised {
     }
 
     /// Takes an example, unless it is too long.
-    pub(super) fn take(&mut self, example: Example, making: &Making, context: usize) {
-        if example.longest() > making.max_length {
+    pub(super) fn push(&mut self, example: Example, options: &TokeniseOptions, context: usize) {
+        if example.longest() > options.max_length {
             self.drop("longer than max_length");
         } else if example.longest() > context {
             self.drop("longer than the model's context");
-        } else if is_eval(&example.prompt_id, making.eval_fraction) {
+        } else if is_eval(&example.prompt_id, options.eval_fraction) {
             self.eval.push(example);
         } else {
             self.train.push(example);
@@ -154,6 +154,6 @@ pub fn is_eval(prompt: &PromptId, fraction: f64) -> bool {
 }
 
 /// Length of the common prefix.
-pub(crate) fn common(a: &[u32], b: &[u32]) -> usize {
+pub(crate) fn common_prefix(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(x, y)| x == y).count()
 }

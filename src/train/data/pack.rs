@@ -61,10 +61,10 @@ mod tests {
             row: n as usize,
             prompt: 1,
             rows: vec![Row::new(vec![n; tokens], (1..tokens).collect())],
-            aside: Vec::new(),
+            kl_rows: Vec::new(),
             margin: None,
             agreed: None,
-            good: true,
+            desirable: true,
         }
     }
 

@@ -14,7 +14,7 @@ const VARIANCE_FLOOR: f64 = 1e-8;
 
 choices! {
     /// What the differences from the group's mean are divided by.
-    pub enum Scale {
+    pub enum RewardScale {
         /// The standard deviation of the group (GRPO).
         Group = "group",
         /// The standard deviation of the whole batch.
@@ -39,15 +39,15 @@ fn spread(values: &[f64]) -> (f64, f64) {
 /// (r − mean of its group)/(std + 1e-4), with the standard deviation (unbiased) that `scale` names. `rewards` lie group by
 /// group, `group` to each. A reward that is NaN could not be scored: it has no part in its group, and its advantage is 0.
 #[must_use]
-pub fn group_advantages(rewards: &[f64], group: usize, scale: Scale) -> Vec<f64> {
+pub fn group_advantages(rewards: &[f64], group: usize, scale: RewardScale) -> Vec<f64> {
     let (_, of_batch) = spread(rewards);
     let mut out = Vec::with_capacity(rewards.len());
     for rewards in rewards.chunks(group.max(1)) {
         let (mean, of_group) = spread(rewards);
         let divisor = match scale {
-            Scale::Group => of_group + STD_FLOOR,
-            Scale::Batch => of_batch + STD_FLOOR,
-            Scale::None => 1.0,
+            RewardScale::Group => of_group + STD_FLOOR,
+            RewardScale::Batch => of_batch + STD_FLOOR,
+            RewardScale::None => 1.0,
         };
         out.extend(rewards.iter().map(|r| if r.is_nan() { 0.0 } else { (r - mean) / divisor }));
     }
@@ -122,14 +122,14 @@ mod tests {
     #[test]
     fn group_and_leave_one_out_golden_values() {
         let r = [1.0, 0.0, 0.5, 0.5];
-        all_near(&group_advantages(&r, 4, Scale::Group), &[1.224_444_94, -1.224_444_94, 0.0, 0.0]);
+        all_near(&group_advantages(&r, 4, RewardScale::Group), &[1.224_444_94, -1.224_444_94, 0.0, 0.0]);
         all_near(&leave_one_out(&r, 4), &[0.666_666_67, -0.666_666_67, 0.0, 0.0]);
-        all_near(&group_advantages(&r, 4, Scale::None), &[0.5, -0.5, 0.0, 0.0]);
+        all_near(&group_advantages(&r, 4, RewardScale::None), &[0.5, -0.5, 0.0, 0.0]);
         // Two groups of two: their means are ½ each, their deviations √½ and 0, the batch's √(½/3).
         let batch = (0.5f64 / 3.0).sqrt() + 1e-4;
-        all_near(&group_advantages(&r, 2, Scale::Batch), &[0.5 / batch, -0.5 / batch, 0.0, 0.0]);
+        all_near(&group_advantages(&r, 2, RewardScale::Batch), &[0.5 / batch, -0.5 / batch, 0.0, 0.0]);
         let group = 0.5f64.sqrt() + 1e-4;
-        all_near(&group_advantages(&r, 2, Scale::Group), &[0.5 / group, -0.5 / group, 0.0, 0.0]);
+        all_near(&group_advantages(&r, 2, RewardScale::Group), &[0.5 / group, -0.5 / group, 0.0, 0.0]);
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
         let r = [1.0, f64::NAN, 0.0, f64::NAN];
         all_near(&leave_one_out(&r, 4), &[1.0, 0.0, -1.0, 0.0]);
         all_near(&leave_one_out(&r, 2), &[0.0; 4]);
-        all_near(&group_advantages(&r, 2, Scale::Group), &[0.0; 4]);
+        all_near(&group_advantages(&r, 2, RewardScale::Group), &[0.0; 4]);
         let mut tally = Tally::default();
         reward_metrics(&[1.0, 0.0, 0.5, 0.5, f64::NAN, f64::NAN], 2, &mut tally);
         near(tally.mean("reward").unwrap(), 0.5, 1e-12);

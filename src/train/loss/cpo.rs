@@ -71,7 +71,7 @@ impl Cpo {
         let beta = self.beta;
         let tokens: f64 = pairs.iter().map(|p| p.chosen.len() as f64).sum();
         let nll = -pairs.iter().map(|p| total(p.chosen)).sum::<f64>() / tokens;
-        let imitate = -self.alpha / tokens;
+        let sft_loss = -self.alpha / tokens;
         for pair in pairs {
             let divisor = |x: &[f64]| if self.form.takes_means() { x.len() as f64 } else { 1.0 };
             let (nc, nr) = (divisor(pair.chosen), divisor(pair.rejected));
@@ -90,7 +90,7 @@ impl Cpo {
             };
             out.loss += loss * share;
             out.g.push(PairGradient {
-                chosen: vec![slope * share / nc + imitate; pair.chosen.len()],
+                chosen: vec![slope * share / nc + sft_loss; pair.chosen.len()],
                 rejected: vec![-slope * share / nr; pair.rejected.len()],
             });
             rewards(tally, beta * rc, beta * rr);

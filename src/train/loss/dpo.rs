@@ -15,7 +15,7 @@ mod pair;
 pub use divergence::Divergence;
 pub use forms::{DpoForm, FORMS};
 
-pub(crate) use forms::{NAMES, Written};
+pub(crate) use forms::{FormulaValues, NAMES};
 pub(super) use pair::smoothed;
 
 use super::{PairGradient, PairLoss, Tally, rewards, total};
@@ -87,7 +87,7 @@ impl Dpo {
     /// What the loss is where the policy is the reference: ln 2 for `sigmoid`. None where that depends on the data: with
     /// `sft`, `exo_pair` (pairs may have their own ε) or WPO.
     #[must_use]
-    pub fn at_reference(&self) -> Option<f64> {
+    pub fn loss_at_reference(&self) -> Option<f64> {
         if self.wpo || !self.terms.iter().all(|term| term.form.known_at_reference) {
             return None;
         }
@@ -96,7 +96,7 @@ impl Dpo {
             FormLoss::Pair(loss) => loss(&self.input(term, self.label_smoothing, side, side)).loss,
             // Sorted values that are all 0 differ by 0.
             FormLoss::Ranked(_) => smoothed(0.0, self.label_smoothing).0,
-            FormLoss::Imitate => 0.0,
+            FormLoss::Sft => 0.0,
         };
         Some(self.terms.iter().map(|term| term.weight * of(term)).sum())
     }
@@ -114,12 +114,12 @@ impl Dpo {
         let mut out = PairLoss::default();
         let mut slopes = vec![Slope::default(); pairs.len()];
         // d loss / d log π of every chosen token, from `sft`.
-        let mut imitate = 0.0;
+        let mut sft_loss = 0.0;
         for term in &self.terms {
             let weight = term.weight;
             let losses = match term.form.loss {
-                FormLoss::Imitate => {
-                    imitate -= weight / chosen_tokens;
+                FormLoss::Sft => {
+                    sft_loss -= weight / chosen_tokens;
                     out.loss -= weight * pairs.iter().map(|pair| total(pair.chosen)).sum::<f64>() / chosen_tokens;
                     continue;
                 }
@@ -145,7 +145,7 @@ impl Dpo {
                 (0..tokens).map(|t| slope * if t < s.shared { 1.0 } else { self.ld_alpha } + plus).collect()
             };
             out.g.push(PairGradient {
-                chosen: spread(slope.chosen, pair.chosen.len(), imitate),
+                chosen: spread(slope.chosen, pair.chosen.len(), sft_loss),
                 rejected: spread(slope.rejected, pair.rejected.len(), 0.0),
             });
             rewards(tally, self.beta * s.chosen.ratio, self.beta * s.rejected.ratio);

@@ -9,7 +9,7 @@ use crate::domain::choices;
 
 choices! {
     /// What the ratio is taken over.
-    pub enum Level {
+    pub enum RatioLevel {
         /// Each token by itself.
         Token = "token",
         /// The answer as a whole: the geometric mean of its tokens' ratios.
@@ -61,7 +61,7 @@ pub struct Grpo {
     /// Whether the KL is multiplied by the ratio.
     pub use_bias_correction_kl: bool,
     /// Token or sequence.
-    pub level: Level,
+    pub level: RatioLevel,
     /// The reduction.
     pub reduction: Reduction,
 }
@@ -88,7 +88,7 @@ impl Grpo {
             // dL/d log ratio of the answer, for all its tokens alike.
             let mut shared = 0.0;
             for (t, delta) in deltas().enumerate() {
-                let (rho, slope) = if self.level == Level::Token { ratio(delta) } else { of_answer };
+                let (rho, slope) = if self.level == RatioLevel::Token { ratio(delta) } else { of_answer };
                 let (mut loss, moved) = self.clipped(rho, row.advantage);
                 let mut by_log_ratio = moved * slope;
                 if self.beta != 0.0 {
@@ -101,16 +101,17 @@ impl Grpo {
                 }
                 out.loss += weight * loss;
                 match self.level {
-                    Level::Token => g[t] += weight * by_log_ratio,
-                    Level::Sequence => shared += weight * by_log_ratio / n,
+                    RatioLevel::Token => g[t] += weight * by_log_ratio,
+                    RatioLevel::Sequence => shared += weight * by_log_ratio / n,
                 }
             }
             for x in &mut g {
                 *x += shared;
             }
             out.g.push(g);
-            let ratios = deltas().map(|delta| if self.level == Level::Token { ratio(delta).0 } else { of_answer.0 });
-            let once = if self.level == Level::Token { row.new.len() } else { row.new.len().min(1) };
+            let ratios =
+                deltas().map(|delta| if self.level == RatioLevel::Token { ratio(delta).0 } else { of_answer.0 });
+            let once = if self.level == RatioLevel::Token { row.new.len() } else { row.new.len().min(1) };
             clips.add(ratios.take(once), row.advantage, (self.epsilon_low, self.epsilon_high), tally);
         }
         clips.write(tally);
@@ -190,7 +191,7 @@ mod tests {
         epsilon_high: 0.28,
         beta: 0.0,
         use_bias_correction_kl: true,
-        level: Level::Token,
+        level: RatioLevel::Token,
         reduction: Reduction::Grpo,
     };
 
@@ -262,7 +263,7 @@ mod tests {
     #[test]
     fn at_the_old_policy_the_loss_is_minus_the_mean_advantage() {
         let old: Vec<Vec<f64>> = OLD.iter().map(|r| r.to_vec()).collect();
-        for level in [Level::Token, Level::Sequence] {
+        for level in [RatioLevel::Token, RatioLevel::Sequence] {
             let out = grpo(Grpo { level, ..PLAIN }, &old).0;
             near(out.loss, -(1.2 - 0.8 + 0.3) / 3.0, 1e-12);
             // The policy gradient: −A per token, weighed.
@@ -272,7 +273,7 @@ mod tests {
 
     #[test]
     fn gradients_are_the_finite_differences() {
-        for level in [Level::Token, Level::Sequence] {
+        for level in [RatioLevel::Token, RatioLevel::Sequence] {
             for reduction in REDUCTIONS {
                 for (beta, use_bias_correction_kl) in [(0.0, true), (0.4, true), (0.4, false)] {
                     let loss = Grpo { beta, use_bias_correction_kl, level, reduction, ..PLAIN };

@@ -26,7 +26,7 @@ pub struct KtoRow<'a> {
     /// log ρ of the answer's tokens.
     pub reference: &'a [f64],
     /// Desirable (true) or undesirable.
-    pub good: bool,
+    pub desirable: bool,
 }
 
 /// The KTO loss.
@@ -45,9 +45,9 @@ pub struct Kto {
 impl Kto {
     /// What the loss is where the policy is the reference, for so many desirable and undesirable rows: half the mean weight.
     #[must_use]
-    pub fn at_reference(&self, good: usize, bad: usize) -> f64 {
-        let sum = self.desirable_weight * good as f64 + self.undesirable_weight * bad as f64;
-        0.5 * sum / (good + bad) as f64
+    pub fn loss_at_reference(&self, desirable: usize, undesirable: usize) -> f64 {
+        let sum = self.desirable_weight * desirable as f64 + self.undesirable_weight * undesirable as f64;
+        0.5 * sum / (desirable + undesirable) as f64
     }
 
     /// The pool's KL: the mean of its summed log π − log ρ, at least 0; 0 of an empty pool.
@@ -72,15 +72,16 @@ impl Kto {
         for row in rows {
             let logp = total(row.policy);
             let a = logp - total(row.reference);
-            let (weight, sign) = if row.good { (self.desirable_weight, 1.0) } else { (self.undesirable_weight, -1.0) };
+            let (weight, sign) =
+                if row.desirable { (self.desirable_weight, 1.0) } else { (self.undesirable_weight, -1.0) };
             let x = sign * self.beta * (a - z);
             out.loss += share * weight * sigmoid(-x);
             let slope = -share * weight * sign * self.beta * sigmoid(x) * sigmoid(-x);
             out.g.push(vec![slope; row.policy.len()]);
-            let side = &mut sides[usize::from(row.good)];
+            let side = &mut sides[usize::from(row.desirable)];
             *side = (side.0 + self.beta * a, side.1 + 1.0);
             let names =
-                if row.good { ("rewards/chosen", "logps/chosen") } else { ("rewards/rejected", "logps/rejected") };
+                if row.desirable { ("rewards/chosen", "logps/chosen") } else { ("rewards/rejected", "logps/rejected") };
             tally.add(names.0, self.beta * a, 1.0);
             tally.add(names.1, logp, 1.0);
         }
@@ -115,7 +116,7 @@ mod tests {
             .iter()
             .zip(&references)
             .zip(GOOD)
-            .map(|((policy, reference), good)| KtoRow { policy, reference, good })
+            .map(|((policy, reference), desirable)| KtoRow { policy, reference, desirable })
             .collect();
         let mut tally = Tally::default();
         (kto.loss(&rows, pool, &mut tally), tally)
@@ -149,8 +150,8 @@ mod tests {
     fn at_the_reference_the_loss_is_half_the_mean_weight() {
         let loss = Kto { desirable_weight: 1.2, undesirable_weight: 0.8, ..PLAIN };
         let at: Vec<_> = rows().iter().map(|r| vec![-2.0; r.len()]).collect();
-        near(kto(loss, &at, &[0.0; 4]).0.loss, loss.at_reference(2, 2), 1e-12);
-        near(loss.at_reference(1, 3), 0.45, 1e-12);
+        near(kto(loss, &at, &[0.0; 4]).0.loss, loss.loss_at_reference(2, 2), 1e-12);
+        near(loss.loss_at_reference(1, 3), 0.45, 1e-12);
     }
 
     #[test]

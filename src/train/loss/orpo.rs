@@ -12,7 +12,7 @@ const CEILING: f64 = -1e-6;
 
 choices! {
     /// Which tokens the SFT term covers.
-    pub enum Nll {
+    pub enum OrpoNll {
         /// Mean over the tokens of all prompts and chosen answers of the batch (TRL).
         PromptAndChosen = "prompt_and_chosen",
         /// Mean over the tokens of all chosen answers of the batch.
@@ -39,7 +39,7 @@ pub struct Orpo {
     /// Weight of the odds-ratio term (the paper's λ).
     pub beta: f64,
     /// The SFT term.
-    pub nll: Nll,
+    pub nll: OrpoNll,
 }
 
 /// log(1 − e^x) for x < 0 without cancellation (Mächler 2012).
@@ -59,7 +59,7 @@ impl Orpo {
     pub fn loss(&self, pairs: &[OrpoPair<'_>], tally: &mut Tally) -> PairLoss {
         let mut out = PairLoss::default();
         let share = 1.0 / pairs.len() as f64;
-        let with_prompt = self.nll == Nll::PromptAndChosen;
+        let with_prompt = self.nll == OrpoNll::PromptAndChosen;
         let covered: usize =
             pairs.iter().map(|p| p.chosen.len() + if with_prompt { p.prompt.len() } else { 0 }).sum::<usize>();
         let mut nll = 0.0;
@@ -76,9 +76,9 @@ impl Orpo {
             let up = slope * (1.0 - log1mexp_slope(ac)) / nc;
             let down = -slope * (1.0 - log1mexp_slope(ar)) / nr;
             let (weight, part) = match self.nll {
-                Nll::PromptAndChosen => (1.0 / covered as f64, total(pair.prompt) + sc),
-                Nll::CompletionTokenMean => (1.0 / covered as f64, sc),
-                Nll::CompletionSeqMean => (share / nc, sc),
+                OrpoNll::PromptAndChosen => (1.0 / covered as f64, total(pair.prompt) + sc),
+                OrpoNll::CompletionTokenMean => (1.0 / covered as f64, sc),
+                OrpoNll::CompletionSeqMean => (share / nc, sc),
             };
             nll -= weight * part;
             let mut chosen = if with_prompt { vec![-weight; pair.prompt.len()] } else { Vec::new() };

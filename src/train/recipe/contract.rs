@@ -7,7 +7,7 @@
 use crate::domain::{Hyperparameters, Method, Metrics, Params, TrainerParams};
 use crate::model::error::Error;
 use crate::nn::policy::{RowGradient, RowScores};
-use crate::train::data::{Example, Making};
+use crate::train::data::{Example, TokeniseOptions};
 use crate::train::loss::{PairLoss, RowLoss, Tally};
 use crate::train::reference::Reference;
 use serde::{Deserialize, Serialize};
@@ -35,17 +35,17 @@ pub(crate) trait Recipe: Send {
     }
 
     /// How its rows become examples; not asked of a method that answers prompts.
-    fn making(&self, shared: &TrainerParams) -> Making {
-        Making::of(shared)
+    fn tokenise_options(&self, shared: &TrainerParams) -> TokeniseOptions {
+        TokeniseOptions::from_params(shared)
     }
 
     /// The scalar head's first values for a model of `hidden` dimensions; none where no head is trained.
-    fn score_head(&self, _hidden: usize, _seed: u64) -> Option<Vec<f64>> {
+    fn initial_score_head(&self, _hidden: usize, _seed: u64) -> Option<Vec<f64>> {
         None
     }
 
     /// What is known before the first update, where policy and reference agree; none where there is no reference.
-    fn at_reference(&self) -> Option<AtReference> {
+    fn at_reference(&self) -> Option<LossAtReference> {
         None
     }
 
@@ -55,7 +55,7 @@ pub(crate) trait Recipe: Send {
     }
 
     /// Gives a round's answers, group after group of `group`, their advantages; adds the round's metrics to `tally`.
-    fn judge(&mut self, _answers: &mut [SampledAnswer], _group: usize, _tally: &mut Tally) {}
+    fn compute_advantages(&mut self, _answers: &mut [SampledAnswer], _group: usize, _tally: &mut Tally) {}
 
     /// Loss and gradient of a micro-batch as its part of the whole update's; its metrics go to `tally`.
     ///
@@ -64,17 +64,17 @@ pub(crate) trait Recipe: Send {
     fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error>;
 
     /// How a micro-batch's loss is made of its examples'.
-    fn apart(&self) -> Apart {
-        Apart::No
+    fn separable(&self) -> Separable {
+        Separable::No
     }
 
     /// How much a batch weighs in the mean loss of an evaluation.
-    fn weight(&self, batch: &[ScoredExample<'_>]) -> f64 {
+    fn eval_weight(&self, batch: &[ScoredExample<'_>]) -> f64 {
         batch.len() as f64
     }
 
     /// What is only known when all evaluation examples have been seen, scores in the examples' order.
-    fn evaluated(&mut self, _scores: &[Vec<RowScores>], _metrics: &mut Metrics) {}
+    fn finish_evaluation(&mut self, _scores: &[Vec<RowScores>], _metrics: &mut Metrics) {}
 
     /// What the method adds to a checkpoint's `trainer.json` for those who use its result; null for nothing.
     fn notes(&self) -> Value {
@@ -82,7 +82,7 @@ pub(crate) trait Recipe: Send {
     }
 
     /// Restores what [`Recipe::notes`] gave.
-    fn recall(&mut self, _notes: &Value) {}
+    fn restore_notes(&mut self, _notes: &Value) {}
 
     /// What it carries from round to round of answers, for a checkpoint; null for nothing.
     fn state(&self) -> Value {
@@ -95,7 +95,7 @@ pub(crate) trait Recipe: Send {
 
 /// Whether a part of a micro-batch can go forward and back before the rest comes, so that nothing of it has to be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Apart {
+pub(crate) enum Separable {
     /// The examples' losses depend on one another.
     No,
     /// The micro-batch's loss is the mean of the examples'.
@@ -115,7 +115,7 @@ pub(crate) struct RolloutNeeds {
 
 /// What is known where the policy is the reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct AtReference {
+pub(crate) struct LossAtReference {
     /// The loss.
     pub loss: f64,
     /// What log-ratios are multiplied with: rounding grows with it.
@@ -160,7 +160,7 @@ pub(crate) struct ScoredExample<'a> {
     /// The policy on each of its sequences.
     pub scores: &'a [RowScores],
     /// The policy on each sequence aside.
-    pub aside: &'a [RowScores],
+    pub kl_scores: &'a [RowScores],
     /// Reference log-probs, where the recipe needs them.
     pub reference: Option<&'a Reference>,
     /// The policy's own answer that it was made of, where it was.
@@ -169,7 +169,7 @@ pub(crate) struct ScoredExample<'a> {
 
 impl<'a> ScoredExample<'a> {
     /// A pair's two sequences as the policy scored them.
-    pub(super) fn sides(&self) -> Result<(&'a RowScores, &'a RowScores), Error> {
+    pub(super) fn pair_scores(&self) -> Result<(&'a RowScores, &'a RowScores), Error> {
         match self.scores {
             [chosen, rejected] => Ok((chosen, rejected)),
             other => Err(Error::Asked(format!("pair {} has {} sequences, not two", self.example.id, other.len()))),
@@ -177,14 +177,14 @@ impl<'a> ScoredExample<'a> {
     }
 
     /// The reference of the example.
-    pub(super) fn referenced(&self) -> Result<&'a Reference, Error> {
+    pub(super) fn reference_logps(&self) -> Result<&'a Reference, Error> {
         self.reference
-            .filter(|r| r.len() == self.scores.len() + self.aside.len())
+            .filter(|r| r.len() == self.scores.len() + self.kl_scores.len())
             .ok_or_else(|| Error::Asked(format!("{} has no reference log-probs", self.example.id)))
     }
 
     /// The answer that it was made of, and the policy's scores on it.
-    pub(super) fn answered(&self) -> Result<(&'a SampledAnswer, &'a RowScores), Error> {
+    pub(super) fn sampled_answer(&self) -> Result<(&'a SampledAnswer, &'a RowScores), Error> {
         match (self.answer, self.scores) {
             (Some(answer), [scores]) => Ok((answer, scores)),
             _ => Err(Error::Asked(format!("{} is not one of the policy's own answers", self.example.id))),
@@ -242,7 +242,7 @@ pub(crate) struct BatchLoss {
 
 impl BatchLoss {
     /// The part of a mean over pairs in a window.
-    pub(super) fn of_pairs(mean: PairLoss, window: &UpdateWindow) -> Self {
+    pub(super) fn from_pairs(mean: PairLoss, window: &UpdateWindow) -> Self {
         let share = window.share;
         let mut g = Vec::with_capacity(2 * mean.g.len());
         for pair in mean.g {
@@ -254,7 +254,7 @@ impl BatchLoss {
     }
 
     /// The part of a mean over rows in a window.
-    pub(super) fn of_rows(mean: RowLoss, window: &UpdateWindow) -> Self {
+    pub(super) fn from_rows(mean: RowLoss, window: &UpdateWindow) -> Self {
         let share = window.share;
         let scaled = |row: Vec<f64>| RowGradient::from(row.into_iter().map(|x| x * share).collect::<Vec<f64>>());
         Self { loss: mean.loss * share, g: mean.g.into_iter().map(scaled).collect() }
@@ -271,7 +271,7 @@ pub(crate) fn read<P: Hyperparameters>(params: &Params) -> Result<P, Error> {
 
 /// Adds the metrics that hang on a pair's answer tokens, each weighted by tokens: `logits/chosen|rejected` (vocabulary mean
 /// of the logits), `entropy` (both answers), `mean_token_accuracy` (chosen answer).
-pub(super) fn pair_tokens(batch: &[ScoredExample<'_>], tally: &mut Tally) {
+pub(super) fn pair_token_metrics(batch: &[ScoredExample<'_>], tally: &mut Tally) {
     for pair in batch {
         let skip = pair.example.skip();
         for ((name, skip), row) in [("logits/chosen", skip), ("logits/rejected", 0)].into_iter().zip(pair.scores) {

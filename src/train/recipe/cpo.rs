@@ -6,10 +6,11 @@
 //! and `logits/*` are means over answer tokens (TRL: over every position, padding too).
 
 use super::contract::{
-    Apart, BatchLoss, HealthHints, Recipe, Registered, ScoredExample, UpdateWindow, pair_tokens, read,
+    BatchLoss, HealthHints, Recipe, Registered, ScoredExample, Separable, UpdateWindow, pair_token_metrics, read,
 };
 use crate::domain::{
-    Hyperparameters, Kind, Method, Needs, SOFT_LABELS, Under, When, choices, hyperparameters, nothing, row,
+    Condition, Dependency, Hyperparameters, Method, Needs, ParamKind, SOFT_LABELS, choices, hyperparameters, nothing,
+    row,
 };
 use crate::model::error::Error;
 use crate::train::loss::{Cpo, CpoForm, CpoPair, Tally};
@@ -30,10 +31,10 @@ const METHOD: Method = Method {
     without: &[],
     own: CpoParams::rows,
     defaults: &[("learning_rate", "1e-5", "LoRA 1e-6 – 2e-5, full 1e-7 – 2e-6")],
-    under: || {
-        let sigmoid = When::Names("sigmoid");
+    dependencies: || {
+        let sigmoid = Condition::Includes("sigmoid");
         let keys = &["label_smoothing", "soft_labels"];
-        vec![Under { keys, when: sigmoid, of: "loss_type", remedy: "take loss_type=sigmoid".into() }]
+        vec![Dependency { keys, condition: sigmoid, on: "loss_type", remedy: "take loss_type=sigmoid".into() }]
     },
     refuse: nothing,
     objective: |p| CpoParams::described(p, objective),
@@ -54,23 +55,23 @@ choices! {
 hyperparameters! {
     /// Hyper-parameters of CPO.
     struct CpoParams {
-        beta: f64 = row(Kind::Float(1e-6, 1000.0), "0.1", "0.1 – 0.5", "scale of the log-probs' difference", true);
+        beta: f64 = row(ParamKind::Float(1e-6, 1000.0), "0.1", "0.1 – 0.5", "scale of the log-probs' difference", true);
         loss_type: CpoLoss = row(
-            Kind::Choice(CpoLoss::WORDS),
+            ParamKind::Choice(CpoLoss::WORDS),
             "sigmoid",
             "",
             "shape of the loss over the difference",
             true,
         );
         cpo_alpha: f64 = row(
-            Kind::Float(0.0, 1000.0),
+            ParamKind::Float(0.0, 1000.0),
             "1",
             "0.5 – 1",
             "weight of imitating the chosen answers; what holds the model in place of a reference",
             true,
         );
         label_smoothing: f64 = row(
-            Kind::Float(0.0, 0.499),
+            ParamKind::Float(0.0, 0.499),
             "0",
             "0 – 0.2",
             "share of labels taken to be wrong (sigmoid)",
@@ -85,23 +86,23 @@ fn objective(p: &CpoParams) -> String {
     let (term, d) = match p.loss_type {
         CpoLoss::Hinge => (format!("max(0, 1 − {beta}·d)"), "d = log π(c) − log π(r)"),
         CpoLoss::Ipo => (format!("(d − 1/(2·{beta}))²"), "d = mean log π(c) − mean log π(r)"),
-        CpoLoss::Sigmoid => (smoothed(&format!("{beta}·d"), p.label_smoothing), "d = log π(c) − log π(r)"),
+        CpoLoss::Sigmoid => (smoothed_formula(&format!("{beta}·d"), p.label_smoothing), "d = log π(c) − log π(r)"),
     };
-    format!("{term}{},  {d}{}", imitation(p.cpo_alpha), votes(p.soft_labels))
+    format!("{term}{},  {d}{}", nll_term(p.cpo_alpha), soft_labels_note(p.soft_labels))
 }
 
 /// −log σ(x), smoothed where that is asked for.
-pub(super) fn smoothed(x: &str, e: f64) -> String {
+pub(super) fn smoothed_formula(x: &str, e: f64) -> String {
     if e > 0.0 { format!("−(1−{e})·log σ({x}) − {e}·log σ(−({x}))") } else { format!("−log σ({x})") }
 }
 
 /// What replaces the run's ε.
-pub(super) fn votes(soft_labels: bool) -> &'static str {
+pub(super) fn soft_labels_note(soft_labels: bool) -> &'static str {
     if soft_labels { ",  ε of a pair = its votes against, or its rater's slips" } else { "" }
 }
 
 /// The term that imitates the chosen answers.
-pub(super) fn imitation(alpha: f64) -> String {
+pub(super) fn nll_term(alpha: f64) -> String {
     if alpha == 0.0 { String::new() } else { format!(" + {alpha}·NLL(chosen, per token)") }
 }
 
@@ -130,21 +131,21 @@ impl Recipe for CpoRecipe {
         HealthHints { mean_logps: matches!(self.cpo.form, CpoForm::Simpo { .. }), ..HealthHints::default() }
     }
 
-    fn apart(&self) -> Apart {
+    fn separable(&self) -> Separable {
         // The part that imitates is a mean over the micro-batch's tokens.
-        if self.cpo.alpha == 0.0 { Apart::Mean } else { Apart::No }
+        if self.cpo.alpha == 0.0 { Separable::Mean } else { Separable::No }
     }
 
     fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
         let mut pairs = Vec::with_capacity(batch.len());
         for pair in batch {
-            let (chosen, rejected) = pair.sides()?;
+            let (chosen, rejected) = pair.pair_scores()?;
             let epsilon = pair.example.agreed.filter(|_| self.soft).map(|agreed| 1.0 - agreed);
             pairs.push(CpoPair { chosen: &chosen.logp, rejected: &rejected.logp, epsilon });
         }
         let out = self.cpo.loss(&pairs, tally);
-        pair_tokens(batch, tally);
-        Ok(BatchLoss::of_pairs(out, window))
+        pair_token_metrics(batch, tally);
+        Ok(BatchLoss::from_pairs(out, window))
     }
 }
 

@@ -9,14 +9,15 @@
 //! tokens, not by micro-batches. It also logs `kl/chosen`.
 
 use super::contract::{
-    Apart, AtReference, BatchLoss, HealthHints, Recipe, Registered, ScoredExample, UpdateWindow, pair_tokens, read,
+    BatchLoss, HealthHints, LossAtReference, Recipe, Registered, ScoredExample, Separable, UpdateWindow,
+    pair_token_metrics, read,
 };
 use crate::domain::{
-    Hyperparameters, Kind, Method, Needs, ParamError, ParamRow, Params, SOFT_LABELS, Under, When, choices,
-    hyperparameters, row,
+    Condition, Dependency, Hyperparameters, Method, Needs, ParamError, ParamKind, ParamRow, Params, SOFT_LABELS,
+    choices, hyperparameters, row,
 };
 use crate::model::error::Error;
-use crate::train::loss::{Divergence, Dpo, DpoForm, DpoPair, DpoTerm, FORMS, NAMES, Tally, Written};
+use crate::train::loss::{Divergence, Dpo, DpoForm, DpoPair, DpoTerm, FORMS, FormulaValues, NAMES, Tally};
 
 /// The registry's row.
 pub(super) const DPO: Registered = Registered {
@@ -40,7 +41,7 @@ const METHOD: Method = Method {
     without: &[],
     own,
     defaults: &[("learning_rate", "1e-5", "LoRA 1e-6 – 2e-5, full 1e-7 – 2e-6")],
-    under,
+    dependencies,
     refuse,
     objective,
 };
@@ -63,49 +64,49 @@ hyperparameters! {
     /// Hyper-parameters of DPO, but for those of single forms.
     struct DpoParams {
         beta: f64 = row(
-            Kind::Float(1e-6, 1000.0),
+            ParamKind::Float(1e-6, 1000.0),
             "0.1",
             "0.01 – 0.5; sigmoid_norm 5",
             "how hard to stay near the reference",
             true,
         );
         loss_type: Vec<String> = row(
-            Kind::List(NAMES),
+            ParamKind::List(NAMES),
             "sigmoid",
             "sigmoid; sigmoid,sft",
             "shape of the loss over the margin; several between commas add up",
             true,
         );
         loss_weights: Vec<f64> = row(
-            Kind::Floats(0.0, 1e6),
+            ParamKind::Floats(0.0, 1e6),
             "1",
             "1; 1,0.2",
             "weight of each loss_type, between commas; one number weighs all",
             false,
         );
         label_smoothing: f64 = row(
-            Kind::Float(0.0, 0.499),
+            ParamKind::Float(0.0, 0.499),
             "0",
             "0 – 0.2; exo_pair 0.001",
             "share of labels taken to be wrong (sigmoid: cDPO)",
             false,
         );
         f_divergence_type: DivergenceKind = row(
-            Kind::Choice(DivergenceKind::WORDS),
+            ParamKind::Choice(DivergenceKind::WORDS),
             "reverse_kl",
             "",
             "how the distance to the reference is measured",
             false,
         );
         f_alpha_divergence_coef: f64 = row(
-            Kind::Float(0.0, 10.0),
+            ParamKind::Float(0.0, 10.0),
             "0.5",
             "0.1 – 0.9",
             "alpha of the alpha-divergence; 0 is the forward, 1 the reverse KL",
             false,
         );
         ld_alpha: f64 = row(
-            Kind::Float(0.0, 1.0),
+            ParamKind::Float(0.0, 1.0),
             "1",
             "0 – 1",
             "weight of the tokens beyond the shorter answer's length; below 1 against verbosity (LD-DPO)",
@@ -113,7 +114,7 @@ hyperparameters! {
         );
         soft_labels: bool = SOFT_LABELS;
         use_weighting: bool = row(
-            Kind::Bool,
+            ParamKind::Bool,
             "false",
             "",
             "weigh pairs by how likely the policy would write both answers (WPO)",
@@ -174,18 +175,18 @@ fn own() -> Vec<ParamRow> {
     rows
 }
 
-fn under() -> Vec<Under> {
+fn dependencies() -> Vec<Dependency> {
     let mut out = vec![
-        Under {
+        Dependency {
             keys: &["label_smoothing", "soft_labels"],
-            when: When::AnyWord(|name| DpoForm::named(name).is_some_and(|form| form.smoothing)),
-            of: "loss_type",
+            condition: Condition::AnyItem(|name| DpoForm::named(name).is_some_and(|form| form.smoothing)),
+            on: "loss_type",
             remedy: "take loss_type=sigmoid".into(),
         },
-        Under {
+        Dependency {
             keys: &["f_alpha_divergence_coef"],
-            when: When::Names("alpha_divergence"),
-            of: "f_divergence_type",
+            condition: Condition::Includes("alpha_divergence"),
+            on: "f_divergence_type",
             remedy: "take f_divergence_type=alpha_divergence".into(),
         },
     ];
@@ -193,7 +194,7 @@ fn under() -> Vec<Under> {
         if let Some(own) = &form.own {
             let keys = std::slice::from_ref(&own.key);
             let remedy = format!("take loss_type={}", form.name).into();
-            out.push(Under { keys, when: When::Names(form.name), of: "loss_type", remedy });
+            out.push(Dependency { keys, condition: Condition::Includes(form.name), on: "loss_type", remedy });
         }
     }
     out
@@ -207,7 +208,7 @@ fn refuse(params: &Params) -> Option<String> {
             return Some(format!("loss_type={list} names {twice} twice; give it once and weigh it by loss_weights"));
         }
         let forms: Vec<&DpoForm> = p.forms().collect();
-        if let Some(alone) = forms.first().filter(|_| forms.iter().all(|form| form.imitates())) {
+        if let Some(alone) = forms.first().filter(|_| forms.iter().all(|form| form.is_sft())) {
             return Some(format!(
                 "loss_type={0} alone learns no preference; add another (loss_type=sigmoid,{0}) or take the method sft",
                 alone.name
@@ -253,9 +254,9 @@ fn objective(params: &Params) -> String {
     let mut sum = Vec::new();
     for term in terms {
         let form = term.form;
-        let text = (form.formula)(&Written { beta: p.beta, epsilon: p.label_smoothing, own: term.own });
+        let text = (form.formula)(&FormulaValues { beta: p.beta, epsilon: p.label_smoothing, own: term.own });
         let mut factors = Vec::new();
-        if p.use_weighting && !form.imitates() {
+        if p.use_weighting && !form.is_sft() {
             factors.push("w".to_owned());
         }
         if term.weight != 1.0 {
@@ -343,8 +344,8 @@ impl Recipe for DpoRecipe {
         true
     }
 
-    fn at_reference(&self) -> Option<AtReference> {
-        self.dpo.at_reference().map(|loss| AtReference { loss, beta: self.dpo.beta })
+    fn at_reference(&self) -> Option<LossAtReference> {
+        self.dpo.loss_at_reference().map(|loss| LossAtReference { loss, beta: self.dpo.beta })
     }
 
     fn health(&self) -> HealthHints {
@@ -353,16 +354,16 @@ impl Recipe for DpoRecipe {
         HealthHints { beta: self.dpo.beta, sigmoid, ..HealthHints::default() }
     }
 
-    fn apart(&self) -> Apart {
+    fn separable(&self) -> Separable {
         // The others sort the micro-batch, or count its tokens.
-        let of_batch = |term: &DpoTerm| term.form.sorts_batch() || term.form.imitates();
-        if self.dpo.terms.iter().any(of_batch) { Apart::No } else { Apart::Mean }
+        let of_batch = |term: &DpoTerm| term.form.sorts_batch() || term.form.is_sft();
+        if self.dpo.terms.iter().any(of_batch) { Separable::No } else { Separable::Mean }
     }
 
     fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
         let mut pairs = Vec::with_capacity(batch.len());
         for pair in batch {
-            let ((chosen, rejected), reference) = (pair.sides()?, pair.referenced()?);
+            let ((chosen, rejected), reference) = (pair.pair_scores()?, pair.reference_logps()?);
             pairs.push(DpoPair {
                 chosen: &chosen.logp,
                 rejected: &rejected.logp,
@@ -374,8 +375,8 @@ impl Recipe for DpoRecipe {
             });
         }
         let out = self.dpo.loss(&pairs, tally);
-        pair_tokens(batch, tally);
-        Ok(BatchLoss::of_pairs(out, window))
+        pair_token_metrics(batch, tally);
+        Ok(BatchLoss::from_pairs(out, window))
     }
 }
 
@@ -446,7 +447,7 @@ mod tests {
     #[test]
     fn the_rules_about_options_know_the_forms() {
         let dpo = method("dpo").unwrap();
-        for form in FORMS.iter().filter(|form| !form.imitates()) {
+        for form in FORMS.iter().filter(|form| !form.is_sft()) {
             let name = form.name;
             let refused = |settings: &[(&str, &str)]| {
                 let mut params = Params::defaults(&dpo.rows());
@@ -463,7 +464,7 @@ mod tests {
             assert_eq!(with(("use_weighting", "true")), form.sorts_batch(), "{name}");
             for row in form_rows() {
                 let used = form.own.is_some_and(|own| own.key == row.key);
-                let Kind::Float(low, high) = row.kind else { panic!("{} is no number", row.key) };
+                let ParamKind::Float(low, high) = row.kind else { panic!("{} is no number", row.key) };
                 let other: &'static str = f64::midpoint(low, high).to_string().leak();
                 assert_ne!(row.default, other);
                 assert_eq!(with((row.key, other)), !used, "{name}: {}", row.key);

@@ -5,12 +5,13 @@
 
 use super::contract::{BatchLoss, Recipe, Registered, RolloutNeeds, SampledAnswer, ScoredExample, UpdateWindow, read};
 use crate::domain::{
-    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_UNDER, EPSILON, EPSILON_HIGH, Hyperparameters,
-    Kind, Method, Needs, RolloutParams, Under, When, choices, hyperparameters, nothing, reward_formula, row,
+    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_WEIGHT_DEPENDENCY, Condition, Dependency, EPSILON,
+    EPSILON_HIGH, Hyperparameters, Method, Needs, ParamKind, RolloutParams, choices, hyperparameters, nothing,
+    reward_formula, row,
 };
 use crate::model::error::Error;
 use crate::nn::policy::RowGradient;
-use crate::train::loss::{Grpo, GrpoRow, Level, Reduction, Scale, Tally, group_advantages, reward_metrics};
+use crate::train::loss::{Grpo, GrpoRow, RatioLevel, Reduction, RewardScale, Tally, group_advantages, reward_metrics};
 
 /// The registry's row.
 pub(super) const GRPO: Registered = Registered {
@@ -30,10 +31,14 @@ const METHOD: Method = Method {
     without: &["group_by_length", "max_tokens_per_batch"],
     own: GrpoParams::rows,
     defaults: &[ANSWERS_RATE, ("num_generations", "8", "4 – 16"), ANSWERS_BATCH, ANSWERS_EVAL, ANSWERS_BEST],
-    under: || {
-        let beta =
-            Under { keys: &["use_bias_correction_kl"], when: When::Above0, of: "beta", remedy: "raise beta".into() };
-        vec![CHECKS_UNDER, beta]
+    dependencies: || {
+        let beta = Dependency {
+            keys: &["use_bias_correction_kl"],
+            condition: Condition::Positive,
+            on: "beta",
+            remedy: "raise beta".into(),
+        };
+        vec![CHECKS_WEIGHT_DEPENDENCY, beta]
     },
     refuse: nothing,
     objective: |params| {
@@ -60,21 +65,21 @@ hyperparameters! {
     /// Hyper-parameters of GRPO.
     struct GrpoParams {
         beta: f64 = row(
-            Kind::Float(0.0, 100.0),
+            ParamKind::Float(0.0, 100.0),
             "0",
             "0 – 0.1",
             "weight of the KL to the reference; 0 needs none",
             true,
         );
         loss_type: GrpoLoss = row(
-            Kind::Choice(GrpoLoss::WORDS),
+            ParamKind::Choice(GrpoLoss::WORDS),
             "dapo",
             "",
             "how token losses are added up: by tokens, by answers, by the longest answer",
             false,
         );
-        scale_rewards: Scale = row(
-            Kind::Choice(Scale::WORDS),
+        scale_rewards: RewardScale = row(
+            ParamKind::Choice(RewardScale::WORDS),
             "group",
             "",
             "standard deviation that advantages are divided by",
@@ -82,16 +87,16 @@ hyperparameters! {
         );
         epsilon: f64 = EPSILON;
         epsilon_high: f64 = EPSILON_HIGH;
-        importance_sampling_level: Level = row(
-            Kind::Choice(Level::WORDS),
+        importance_sampling_level: RatioLevel = row(
+            ParamKind::Choice(RatioLevel::WORDS),
             "token",
             "",
             "ratio of each token, or of the whole answer (GSPO)",
             false,
         );
-        use_bias_correction_kl: bool = row(Kind::Bool, "true", "", "multiply the KL by the ratio", false);
+        use_bias_correction_kl: bool = row(ParamKind::Bool, "true", "", "multiply the KL by the ratio", false);
         mask_truncated_completions: bool = row(
-            Kind::Bool,
+            ParamKind::Bool,
             "false",
             "",
             "answers that did not end teach nothing",
@@ -107,11 +112,11 @@ fn objective(p: &GrpoParams) -> String {
         _ => String::new(),
     };
     let by = match p.scale_rewards {
-        Scale::None => "",
-        Scale::Batch => " / std of the batch",
-        Scale::Group => " / std of its group",
+        RewardScale::None => "",
+        RewardScale::Batch => " / std of the batch",
+        RewardScale::Group => " / std of its group",
     };
-    let ratio = if p.importance_sampling_level == Level::Sequence { ", ρ of the whole answer" } else { "" };
+    let ratio = if p.importance_sampling_level == RatioLevel::Sequence { ", ρ of the whole answer" } else { "" };
     format!(
         "−min(ρA, clip(ρ, 1−{}, 1+{})A){kl} ({}),  A = (R − mean of its group){by}{ratio}",
         p.epsilon, p.epsilon_high, p.loss_type
@@ -121,7 +126,7 @@ fn objective(p: &GrpoParams) -> String {
 /// The recipe.
 struct GrpoRecipe {
     grpo: Grpo,
-    scale: Scale,
+    scale: RewardScale,
     mask_truncated: bool,
 }
 
@@ -157,7 +162,7 @@ impl Recipe for GrpoRecipe {
         Some(RolloutNeeds { reference: self.grpo.beta > 0.0, values: false })
     }
 
-    fn judge(&mut self, answers: &mut [SampledAnswer], group: usize, tally: &mut Tally) {
+    fn compute_advantages(&mut self, answers: &mut [SampledAnswer], group: usize, tally: &mut Tally) {
         let rewards: Vec<f64> = answers.iter().map(|a| a.reward).collect();
         for (answer, advantage) in answers.iter_mut().zip(group_advantages(&rewards, group, self.scale)) {
             answer.advantages = vec![advantage];
@@ -166,7 +171,7 @@ impl Recipe for GrpoRecipe {
     }
 
     fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
-        let batch = batch.iter().map(ScoredExample::answered).collect::<Result<Vec<_>, Error>>()?;
+        let batch = batch.iter().map(ScoredExample::sampled_answer).collect::<Result<Vec<_>, Error>>()?;
         let rows: Vec<GrpoRow<'_>> = batch
             .iter()
             .map(|(answer, scores)| {

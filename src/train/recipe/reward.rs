@@ -5,12 +5,12 @@
 //! is read at the answer's true last token, never looked for by the padding's id; what was learned is calibrated on the
 //! held-out pairs, and the calibration is part of the checkpoint, together with the way rows are rendered.
 
-use super::contract::{Apart, BatchLoss, HealthHints, Recipe, Registered, ScoredExample, UpdateWindow, read};
-use crate::domain::{Hyperparameters, Kind, Method, Metrics, Needs, TrainerParams, hyperparameters, nothing, row};
+use super::contract::{BatchLoss, HealthHints, Recipe, Registered, ScoredExample, Separable, UpdateWindow, read};
+use crate::domain::{Hyperparameters, Method, Metrics, Needs, ParamKind, TrainerParams, hyperparameters, nothing, row};
 use crate::model::error::Error;
 use crate::nn::policy::{RowGradient, RowScores};
 use crate::nn::random::{normal, stream};
-use crate::train::data::Making;
+use crate::train::data::TokeniseOptions;
 use crate::train::loss::{Calibration, Reward, RewardPair, Tally, calibrate};
 use serde_json::Value;
 
@@ -30,7 +30,7 @@ const METHOD: Method = Method {
     without: &["sample_steps"],
     own: RewardParams::rows,
     defaults: &[("learning_rate", "1e-4", "LoRA 5e-5 – 5e-4, full 5e-6 – 2e-5"), ("eval_fraction", "0.2", "0.1 – 0.3")],
-    under: Vec::new,
+    dependencies: Vec::new,
     refuse: nothing,
     objective: |p| RewardParams::described(p, objective),
 };
@@ -39,21 +39,21 @@ hyperparameters! {
     /// Hyper-parameters of the reward model.
     struct RewardParams {
         use_margin: bool = row(
-            Kind::Bool,
+            ParamKind::Bool,
             "false",
             "",
             "a stronger verdict asks for a wider gap (its margin, 0 to 1)",
             true,
         );
         soft_labels: bool = row(
-            Kind::Bool,
+            ParamKind::Bool,
             "false",
             "",
             "a pair's own chance of a wrong label: the votes against it, or how often its one rater judged otherwise again",
             false,
         );
         center_rewards_coefficient: f64 = row(
-            Kind::Float(0.0, 100.0),
+            ParamKind::Float(0.0, 100.0),
             "0.01",
             "0 – 0.1",
             "pull of the scores' sum towards 0",
@@ -100,22 +100,22 @@ fn scores(pair: &[RowScores]) -> Option<(f64, f64)> {
 }
 
 impl Recipe for RewardRecipe {
-    fn making(&self, shared: &TrainerParams) -> Making {
-        Making { valued: true, ..Making::of(shared) }
+    fn tokenise_options(&self, shared: &TrainerParams) -> TokeniseOptions {
+        TokeniseOptions { read_value: true, ..TokeniseOptions::from_params(shared) }
     }
 
     fn health(&self) -> HealthHints {
         HealthHints { sigmoid: true, ..HealthHints::default() }
     }
 
-    fn score_head(&self, hidden: usize, seed: u64) -> Option<Vec<f64>> {
+    fn initial_score_head(&self, hidden: usize, seed: u64) -> Option<Vec<f64>> {
         // N(0, 0.02) as Hugging Face starts a classifier's head.
         let mut rng = stream(seed, 1 << 39);
         Some((0..hidden).map(|_| 0.02 * normal(&mut rng)).collect())
     }
 
-    fn apart(&self) -> Apart {
-        Apart::Mean
+    fn separable(&self) -> Separable {
+        Separable::Mean
     }
 
     fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
@@ -134,7 +134,7 @@ impl Recipe for RewardRecipe {
         Ok(BatchLoss { loss: out.loss * share, g: out.g.into_iter().flat_map(|(c, r)| [value(c), value(r)]).collect() })
     }
 
-    fn evaluated(&mut self, all: &[Vec<RowScores>], metrics: &mut Metrics) {
+    fn finish_evaluation(&mut self, all: &[Vec<RowScores>], metrics: &mut Metrics) {
         let pairs: Vec<(f64, f64)> = all.iter().filter_map(|p| scores(p)).collect();
         let Some(found) = calibrate(&pairs) else { return };
         for (name, value) in [
@@ -153,7 +153,7 @@ impl Recipe for RewardRecipe {
         serde_json::to_value(self.calibration).unwrap_or_default()
     }
 
-    fn recall(&mut self, notes: &Value) {
+    fn restore_notes(&mut self, notes: &Value) {
         self.calibration = serde_json::from_value(notes.clone()).unwrap_or_default();
     }
 }

@@ -4,8 +4,8 @@
 
 use super::contract::{BatchLoss, Recipe, Registered, RolloutNeeds, SampledAnswer, ScoredExample, UpdateWindow, read};
 use crate::domain::{
-    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_UNDER, EPSILON, EPSILON_HIGH, Hyperparameters,
-    Kind, Method, Needs, RolloutParams, hyperparameters, nothing, reward_formula, row,
+    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_WEIGHT_DEPENDENCY, EPSILON, EPSILON_HIGH,
+    Hyperparameters, Method, Needs, ParamKind, RolloutParams, hyperparameters, nothing, reward_formula, row,
 };
 use crate::model::error::Error;
 use crate::nn::policy::RowGradient;
@@ -30,7 +30,7 @@ const METHOD: Method = Method {
     without: &["group_by_length", "max_tokens_per_batch"],
     own: RlooParams::rows,
     defaults: &[ANSWERS_RATE, ANSWERS_BATCH, ANSWERS_EVAL, ANSWERS_BEST],
-    under: || vec![CHECKS_UNDER],
+    dependencies: || vec![CHECKS_WEIGHT_DEPENDENCY],
     refuse: nothing,
     objective: |params| {
         let rewards = RolloutParams::described(params, reward_formula);
@@ -42,7 +42,7 @@ hyperparameters! {
     /// Hyper-parameters of RLOO.
     struct RlooParams {
         beta: f64 = row(
-            Kind::Float(0.0, 100.0),
+            ParamKind::Float(0.0, 100.0),
             "0.05",
             "0.01 – 0.1",
             "price of a nat of distance from the reference",
@@ -51,7 +51,7 @@ hyperparameters! {
         epsilon: f64 = EPSILON;
         epsilon_high: f64 = EPSILON_HIGH;
         normalize_advantages: bool = row(
-            Kind::Bool,
+            ParamKind::Bool,
             "false",
             "",
             "scale the advantages to mean 0 and variance 1",
@@ -92,7 +92,7 @@ impl Recipe for RlooRecipe {
         Some(RolloutNeeds { reference: self.rloo.beta > 0.0, values: false })
     }
 
-    fn judge(&mut self, answers: &mut [SampledAnswer], group: usize, tally: &mut Tally) {
+    fn compute_advantages(&mut self, answers: &mut [SampledAnswer], group: usize, tally: &mut Tally) {
         let rewards: Vec<f64> = answers.iter().map(|a| a.reward).collect();
         reward_metrics(&rewards, group, tally);
         let paid: Vec<f64> =
@@ -112,7 +112,7 @@ impl Recipe for RlooRecipe {
     }
 
     fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
-        let batch = batch.iter().map(ScoredExample::answered).collect::<Result<Vec<_>, Error>>()?;
+        let batch = batch.iter().map(ScoredExample::sampled_answer).collect::<Result<Vec<_>, Error>>()?;
         let rows: Vec<RlooRow<'_>> = batch
             .iter()
             .map(|(answer, scores)| RlooRow {

@@ -5,10 +5,10 @@
 //! left out and not cut; what the assistant said is found without markers in the template; rows kept for evaluation are not
 //! packed.
 
-use super::contract::{Apart, BatchLoss, Recipe, Registered, ScoredExample, UpdateWindow, read};
-use crate::domain::{Hyperparameters, Kind, Method, Needs, TrainerParams, hyperparameters, nothing, row};
+use super::contract::{BatchLoss, Recipe, Registered, ScoredExample, Separable, UpdateWindow, read};
+use crate::domain::{Hyperparameters, Method, Needs, ParamKind, TrainerParams, hyperparameters, nothing, row};
 use crate::model::error::Error;
-use crate::train::data::Making;
+use crate::train::data::TokeniseOptions;
 use crate::train::loss::{Sft, SftForm, Tally};
 
 /// The registry's row.
@@ -30,7 +30,7 @@ const METHOD: Method = Method {
         ("num_train_epochs", "3", "1 – 3"),
         ("per_device_train_batch_size", "8", "1 – 32"),
     ],
-    under: Vec::new,
+    dependencies: Vec::new,
     refuse: nothing,
     objective: |p| SftParams::described(p, objective),
 };
@@ -39,28 +39,28 @@ hyperparameters! {
     /// Hyper-parameters of supervised fine-tuning.
     struct SftParams {
         assistant_only_loss: bool = row(
-            Kind::Bool,
+            ParamKind::Bool,
             "true",
             "",
             "conversations: learn the assistant's turns only, not what it was asked",
             true,
         );
         completion_only_loss: bool = row(
-            Kind::Bool,
+            ParamKind::Bool,
             "true",
             "",
             "prompt and completion: learn the completion only",
             true,
         );
         loss_type: SftForm = row(
-            Kind::Choice(SftForm::WORDS),
+            ParamKind::Choice(SftForm::WORDS),
             "nll",
             "",
             "nll, or dft: each token weighted by its own probability",
             false,
         );
         packing: bool = row(
-            Kind::Bool,
+            ParamKind::Bool,
             "false",
             "",
             "several short texts in one row that do not see each other",
@@ -87,30 +87,30 @@ fn objective(p: &SftParams) -> String {
 struct SftRecipe(SftParams);
 
 impl Recipe for SftRecipe {
-    fn making(&self, shared: &TrainerParams) -> Making {
-        Making {
+    fn tokenise_options(&self, shared: &TrainerParams) -> TokeniseOptions {
+        TokeniseOptions {
             assistant_only: self.0.assistant_only_loss,
             completion_only: self.0.completion_only_loss,
             packing: self.0.packing,
-            ..Making::of(shared)
+            ..TokeniseOptions::from_params(shared)
         }
     }
 
-    fn apart(&self) -> Apart {
-        Apart::Sum
+    fn separable(&self) -> Separable {
+        Separable::Sum
     }
 
-    fn weight(&self, batch: &[ScoredExample<'_>]) -> f64 {
+    fn eval_weight(&self, batch: &[ScoredExample<'_>]) -> f64 {
         batch.iter().map(|seen| seen.example.scored()).sum::<usize>() as f64
     }
 
     fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
-        Ok(imitate(batch, window.tokens, self.0.loss_type, tally))
+        Ok(sft_loss(batch, window.tokens, self.0.loss_type, tally))
     }
 }
 
 /// The loss of imitating every scored token, divided by `tokens`; adds `entropy` and `mean_token_accuracy` to `tally`.
-pub(crate) fn imitate(batch: &[ScoredExample<'_>], tokens: f64, form: SftForm, tally: &mut Tally) -> BatchLoss {
+pub(crate) fn sft_loss(batch: &[ScoredExample<'_>], tokens: f64, form: SftForm, tally: &mut Tally) -> BatchLoss {
     let rows = || batch.iter().flat_map(|seen| seen.scores);
     let logps: Vec<&[f64]> = rows().map(|row| row.logp.as_slice()).collect();
     let out = Sft { form }.loss(&logps, tokens);

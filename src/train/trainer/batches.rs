@@ -10,7 +10,7 @@ const SORTED: usize = 50;
 
 /// How the answers of a round are cut into updates and micro-batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Round {
+pub(super) struct RoundShape {
     /// Answers to a prompt.
     pub(super) group: usize,
     /// Answers of a micro-batch.
@@ -23,7 +23,7 @@ pub(super) struct Round {
     pub(super) iterations: usize,
 }
 
-impl Round {
+impl RoundShape {
     /// In which order a pass over the `n` answers of round `number` takes them; every pass has its own, from another stream
     /// than the prompts' order.
     pub(super) fn order(&self, n: usize, seed: u64, number: u64, pass: usize) -> Vec<usize> {
@@ -89,9 +89,9 @@ pub(crate) struct Batches {
     pub(super) seed: u64,
     shuffle: bool,
     /// Updates made of the rows of a step before the next ones are taken.
-    repeat: u64,
+    updates_per_round: u64,
     /// Sequences trained on for each row.
-    times: usize,
+    sequences_per_row: usize,
     /// Steps in all.
     pub(crate) total: u64,
 }
@@ -101,8 +101,18 @@ impl Batches {
         let size = params.per_device_train_batch_size.max(1);
         let accumulate = params.gradient_accumulation_steps.max(1);
         let (seed, shuffle) = (params.seed, params.shuffle);
-        let mut out =
-            Self { rows, lengths: None, size, ends: None, accumulate, seed, shuffle, repeat: 1, times: 1, total: 0 };
+        let mut out = Self {
+            rows,
+            lengths: None,
+            size,
+            ends: None,
+            accumulate,
+            seed,
+            shuffle,
+            updates_per_round: 1,
+            sequences_per_row: 1,
+            total: 0,
+        };
         out.set_total(params);
         out
     }
@@ -112,7 +122,7 @@ impl Batches {
     ///
     /// # Errors
     /// When that holds not even the longest of them.
-    pub(crate) fn of(examples: &[Example], params: &TrainerParams) -> Result<Self, Error> {
+    pub(crate) fn from_examples(examples: &[Example], params: &TrainerParams) -> Result<Self, Error> {
         let budget = params.max_tokens_per_batch;
         let mut out = Self::new(examples.len(), params);
         if !params.group_by_length && budget == 0 {
@@ -121,7 +131,7 @@ impl Batches {
         let lengths: Vec<usize> = examples.iter().map(Example::longest).collect();
         if budget > 0 {
             let sizes = examples.iter().map(|e| (e.longest(), e.rows.len())).collect();
-            out.ends = Some(filled(sizes, budget).map_err(|least| {
+            out.ends = Some(fill_batches(sizes, budget).map_err(|least| {
                 Error::Asked(format!(
                     "max_tokens_per_batch={budget} does not hold the longest row, which takes {least} tokens; set it to \
                      {least} or more, or lower max_length"
@@ -138,7 +148,7 @@ impl Batches {
     /// # Errors
     /// When the answers of a round do not come out even.
     pub(crate) fn rounds(rows: usize, params: &TrainerParams, rollout: &RolloutParams) -> Result<Self, Error> {
-        let round = Round::new(params, rollout)?;
+        let round = RoundShape::new(params, rollout)?;
         let mut out = Self {
             rows,
             lengths: None,
@@ -147,8 +157,8 @@ impl Batches {
             accumulate: 1,
             seed: params.seed,
             shuffle: params.shuffle,
-            repeat: round.updates(),
-            times: round.group,
+            updates_per_round: round.updates(),
+            sequences_per_row: round.group,
             total: 0,
         };
         out.set_total(params);
@@ -174,7 +184,7 @@ impl Batches {
 
     /// Steps of an epoch; the last one may have fewer micro-batches.
     pub(crate) fn per_epoch(&self) -> u64 {
-        self.micro().div_ceil(self.accumulate) as u64 * self.repeat
+        self.micro().div_ceil(self.accumulate) as u64 * self.updates_per_round
     }
 
     /// Sequences of a full step, on average where tokens bound it.
@@ -183,11 +193,11 @@ impl Batches {
             Some(ends) => self.rows as f64 / ends.len().max(1) as f64,
             None => self.size as f64,
         };
-        size * (self.accumulate * self.times) as f64 / self.repeat as f64
+        size * (self.accumulate * self.sequences_per_row) as f64 / self.updates_per_round as f64
     }
 
     /// Rows that are worked on at once, where they are no rows of these batches.
-    pub(super) fn rows_at_once(&self) -> usize {
+    pub(super) fn rows_per_micro_batch(&self) -> usize {
         let most = |ends: &Vec<usize>| ends.first().copied().unwrap_or(1);
         self.ends.as_ref().map_or(self.size, most).max(1)
     }
@@ -195,14 +205,14 @@ impl Batches {
     /// Sequences trained on by the first `done` steps.
     pub(super) fn rows_seen(&self, done: u64) -> f64 {
         let (epoch, within) = (done / self.per_epoch(), done % self.per_epoch());
-        let whole = (self.rows * self.times) as f64;
+        let whole = (self.rows * self.sequences_per_row) as f64;
         epoch as f64 * whole + (within as f64 * self.rows_per_step()).min(whole)
     }
 
     /// Rows of the round that the step after `done` steps belongs to, its number, and the step's place in it.
     pub(super) fn round(&self, done: u64) -> (Vec<usize>, u64, u64) {
         let (rows, _) = self.window(done);
-        (rows.concat(), done / self.repeat, done % self.repeat)
+        (rows.concat(), done / self.updates_per_round, done % self.updates_per_round)
     }
 
     /// The micro-batches of an epoch.
@@ -218,12 +228,12 @@ impl Batches {
 
     /// The micro-batches of the run in their order; of as many passes over the data as have at most `rows` rows together, and
     /// of the first in any case.
-    pub(crate) fn ahead(&self, rows: usize) -> Vec<Vec<usize>> {
-        let steps = self.per_epoch() / self.repeat;
+    pub(crate) fn planned_batches(&self, rows: usize) -> Vec<Vec<usize>> {
+        let steps = self.per_epoch() / self.updates_per_round;
         if steps == 0 {
             return Vec::new();
         }
-        let total = self.total.div_ceil(self.repeat);
+        let total = self.total.div_ceil(self.updates_per_round);
         let epochs = total.div_ceil(steps).min((rows / self.rows).max(1) as u64);
         let of = |epoch: u64| {
             let left = total.saturating_sub(epoch * steps).min(steps) as usize;
@@ -236,15 +246,15 @@ impl Batches {
     ///
     /// # Errors
     /// When the answers of a round do not come out even.
-    pub(crate) fn answers_ahead(
+    pub(crate) fn planned_answer_batches(
         &self,
         rows: usize,
         params: &TrainerParams,
         rollout: &RolloutParams,
     ) -> Result<Vec<Vec<usize>>, Error> {
-        let round = Round::new(params, rollout)?;
+        let round = RoundShape::new(params, rollout)?;
         let mut out = Vec::new();
-        for (number, prompts) in self.ahead(rows).into_iter().enumerate() {
+        for (number, prompts) in self.planned_batches(rows).into_iter().enumerate() {
             let n = prompts.len() * round.group;
             for pass in 0..round.iterations {
                 let order = round.order(n, self.seed, number as u64, pass);
@@ -260,7 +270,7 @@ impl Batches {
         if done >= self.total {
             return (Vec::new(), 0);
         }
-        let (epoch, within) = (done / self.per_epoch(), (done % self.per_epoch() / self.repeat) as usize);
+        let (epoch, within) = (done / self.per_epoch(), (done % self.per_epoch() / self.updates_per_round) as usize);
         let first = within * self.accumulate;
         let mut micro = self.epoch(epoch);
         let before: usize = micro.iter().take(first).map(Vec::len).sum();
@@ -282,12 +292,12 @@ fn by_length(lengths: &[usize], size: usize, mut order: Vec<usize>, seed: u64, e
     }
     let micro: Vec<&[usize]> = order.chunks(size).collect();
     let whole = order.len() / size;
-    let rest = behind_the_first(whole, seed, epoch).chain(whole.max(1)..micro.len());
+    let rest = shuffled_after_first(whole, seed, epoch).chain(whole.max(1)..micro.len());
     std::iter::once(0).chain(rest).flat_map(|k| micro[k].iter().copied()).collect()
 }
 
 /// The places of all micro-batches but the first, shuffled.
-fn behind_the_first(micro: usize, seed: u64, epoch: u64) -> impl Iterator<Item = usize> {
+fn shuffled_after_first(micro: usize, seed: u64, epoch: u64) -> impl Iterator<Item = usize> {
     // Another stream than the rows' order.
     data::order(micro.saturating_sub(1), true, seed ^ 0x006c_656e, epoch).into_iter().map(|k| k + 1)
 }
@@ -297,7 +307,7 @@ fn behind_the_first(micro: usize, seed: u64, epoch: u64) -> impl Iterator<Item =
 ///
 /// # Errors
 /// The tokens of the largest row, when they are more.
-fn filled(mut sizes: Vec<(usize, usize)>, budget: usize) -> Result<Vec<usize>, usize> {
+fn fill_batches(mut sizes: Vec<(usize, usize)>, budget: usize) -> Result<Vec<usize>, usize> {
     if let Some(most) = sizes.iter().map(|(length, count)| length * count).max().filter(|most| *most > budget) {
         return Err(most);
     }
@@ -320,7 +330,7 @@ fn by_tokens(lengths: &[usize], ends: &[usize], mut order: Vec<usize>, seed: u64
     order.sort_by_key(|row| Reverse(lengths[*row]));
     let mut starts = std::iter::once(0).chain(ends.iter().copied());
     let micro: Vec<Vec<usize>> = ends.iter().filter_map(|end| Some(order[starts.next()?..*end].to_vec())).collect();
-    let rest = behind_the_first(micro.len(), seed, epoch);
+    let rest = shuffled_after_first(micro.len(), seed, epoch);
     std::iter::once(0).chain(rest).filter_map(|k| micro.get(k).cloned()).collect()
 }
 
@@ -351,8 +361,8 @@ mod tests {
         let rollout = RolloutParams::read(&params).unwrap();
         let params = TrainerParams::read(&params).unwrap();
         let batches = Batches::rounds(5, &params, &rollout).unwrap();
-        let rounds = batches.ahead(100);
-        let micro = batches.answers_ahead(100, &params, &rollout).unwrap();
+        let rounds = batches.planned_batches(100);
+        let micro = batches.planned_answer_batches(100, &params, &rollout).unwrap();
         assert!(micro.iter().all(|m| (1..=2).contains(&m.len())));
         let mut count = [0; 5];
         micro.iter().flatten().for_each(|i| count[*i] += 1);
@@ -399,10 +409,10 @@ mod tests {
         // A step's window is its part of the epoch.
         let steps: Vec<Vec<usize>> = (0..grouped.per_epoch()).flat_map(|k| grouped.window(k).0).collect();
         assert_eq!(steps, grouped.epoch(0));
-        assert_eq!(grouped.ahead(1), grouped.epoch(0));
-        assert_eq!(grouped.ahead(10_000), [grouped.epoch(0), grouped.epoch(1)].concat());
+        assert_eq!(grouped.planned_batches(1), grouped.epoch(0));
+        assert_eq!(grouped.planned_batches(10_000), [grouped.epoch(0), grouped.epoch(1)].concat());
         let three = Batches { total: 3, ..grouped.clone() };
-        assert_eq!(three.ahead(10_000), grouped.epoch(0)[..3]);
+        assert_eq!(three.planned_batches(10_000), grouped.epoch(0)[..3]);
     }
 
     #[test]
@@ -412,7 +422,7 @@ mod tests {
             let lengths = plain.lengths.clone().unwrap();
             let sizes: Vec<(usize, usize)> = lengths.iter().map(|n| (*n, sequences)).collect();
             let budget = 300;
-            let ends = filled(sizes, budget).unwrap();
+            let ends = fill_batches(sizes, budget).unwrap();
             let b = Batches { ends: Some(ends), ..plain };
             let mut seen = 0;
             for epoch in 0..2 {
@@ -434,8 +444,8 @@ mod tests {
             }
             assert!(rows < 400 || b.epoch(0) != b.epoch(1));
         }
-        assert_eq!(filled(vec![(10, 2), (200, 2)], 300), Err(400));
-        assert_eq!(filled(vec![(100, 1), (50, 1), (150, 1), (150, 1)], 300), Ok(vec![2, 4]));
-        assert_eq!(filled(Vec::new(), 300), Ok(Vec::new()));
+        assert_eq!(fill_batches(vec![(10, 2), (200, 2)], 300), Err(400));
+        assert_eq!(fill_batches(vec![(100, 1), (50, 1), (150, 1), (150, 1)], 300), Ok(vec![2, 4]));
+        assert_eq!(fill_batches(Vec::new(), 300), Ok(Vec::new()));
     }
 }

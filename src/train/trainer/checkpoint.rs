@@ -7,7 +7,7 @@
 use super::best::Best;
 use super::options::tune;
 use super::state::Trainer;
-use crate::domain::{Fold64, Memory};
+use crate::domain::{Fold64, HealthState};
 use crate::model::error::Error;
 use crate::model::language_model::Reading;
 use crate::model::trained::{TRAINED_FILE, Trained};
@@ -23,7 +23,7 @@ const STATE: &str = "trainer.json";
 
 /// `trainer.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct State {
+struct TrainerState {
     /// Version of this file.
     format: u32,
     /// Steps made.
@@ -58,7 +58,7 @@ struct State {
     online: serde_json::Value,
     /// What the health rules remember, so that a run taken up again says nothing twice.
     #[serde(default)]
-    health: Memory,
+    health: HealthState,
 }
 
 impl Trainer {
@@ -70,7 +70,7 @@ impl Trainer {
         Trained::write(dir, &tune(&self.params), self.policy.trainables())?;
         self.optimizer.save(self.policy.trainables(), &dir.join(OPTIM))?;
         let per_epoch = self.batches.per_epoch();
-        let state = State {
+        let state = TrainerState {
             format: 1,
             step: self.step,
             epoch: self.step / per_epoch,
@@ -85,7 +85,7 @@ impl Trainer {
             notes: self.recipe.notes(),
             reading: self.reading.clone(),
             online: self.rollouts.as_ref().map_or(serde_json::Value::Null, |r| r.state(self.recipe.as_ref())),
-            health: self.health.memory().clone(),
+            health: self.health.state().clone(),
         };
         let path = dir.join(STATE);
         let text = serde_json::to_string_pretty(&state).map_err(|e| Error::file(&path, e))?;
@@ -122,12 +122,12 @@ impl Trainer {
         self.tokens = state.tokens;
         self.check.moves = state.moves;
         self.best = state.best;
-        self.recipe.recall(&state.notes);
+        self.recipe.restore_notes(&state.notes);
         if let Some(rollouts) = &mut self.rollouts {
             rollouts.restore(self.recipe.as_mut(), &state.online)?;
         }
         self.health.restore(state.health);
-        self.introduced = state.step > 0;
+        self.initial_samples_shown = state.step > 0;
         Ok(())
     }
 
@@ -158,12 +158,12 @@ impl Trainer {
 ///
 /// # Errors
 /// When the folder holds no checkpoint's state.
-pub(crate) fn notes(dir: &Path) -> Result<(serde_json::Value, Option<Reading>), Error> {
+pub(crate) fn result_notes(dir: &Path) -> Result<(serde_json::Value, Option<Reading>), Error> {
     let state = read_state(dir)?;
     Ok((state.notes, state.reading))
 }
 
-fn read_state(dir: &Path) -> Result<State, Error> {
+fn read_state(dir: &Path) -> Result<TrainerState, Error> {
     let path = dir.join(STATE);
     let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
     serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("is not a checkpoint's state: {e}")))
@@ -173,7 +173,7 @@ fn read_state(dir: &Path) -> Result<State, Error> {
 ///
 /// # Errors
 /// When the checkpoint cannot be read, or was trained in another way: with another scale the same adapter is another model.
-pub(super) fn start_from(policy: &Policy, tune: &Tune, dir: &Path) -> Result<(), Error> {
+pub(super) fn load_initial_weights(policy: &Policy, tune: &Tune, dir: &Path) -> Result<(), Error> {
     let trained = Trained::read(dir)?;
     let alike = match (&trained.tune, tune) {
         (Tune::Lora(a), Tune::Lora(b)) => {

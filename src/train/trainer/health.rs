@@ -2,14 +2,14 @@
 //!
 //! Owns what a pair's margin is, as its method's loss sees it. Refuses rules and sentences, which are the domain's.
 
-use crate::domain::{Facts, Finding, Health, Memory, Metrics, PairMargin, Plan};
+use crate::domain::{Finding, Health, HealthState, Metrics, PairMargin, Plan, RunFacts};
 use crate::model::error::Error;
 use crate::model::sink::Sink;
 use crate::protocol::RunEvent;
 use crate::train::recipe::{HealthHints, ScoredExample};
 
 /// Watches a run's health.
-pub(super) struct Watcher {
+pub(super) struct HealthMonitor {
     health: Health,
     /// Margins of the step in the making.
     pairs: Vec<PairMargin>,
@@ -17,12 +17,12 @@ pub(super) struct Watcher {
     beta: f64,
 }
 
-impl Watcher {
+impl HealthMonitor {
     /// Watches a run of `method` in which `total` steps are planned.
     pub(super) fn new(method: &str, hints: HealthHints, total: u64, steps_per_epoch: u64, plan: &Plan) -> Self {
         let dropped = &plan.dropped;
         let most = dropped.iter().max_by_key(|d| d.count);
-        let facts = Facts {
+        let facts = RunFacts {
             method: method.to_owned(),
             steps: total,
             steps_per_epoch,
@@ -38,7 +38,7 @@ impl Watcher {
     }
 
     /// Takes in what the policy says of an example that is trained on; what is no pair says nothing.
-    pub(super) fn see(&mut self, seen: &ScoredExample<'_>) {
+    pub(super) fn record(&mut self, seen: &ScoredExample<'_>) {
         let [chosen, rejected] = seen.scores else { return };
         let lengths = [seen.example.answer(0).len(), seen.example.answer(1).len()];
         let sum = |logp: &[f64]| logp.iter().sum::<f64>();
@@ -75,12 +75,12 @@ impl Watcher {
     }
 
     /// What the rules remember.
-    pub(super) fn memory(&self) -> &Memory {
-        self.health.memory()
+    pub(super) fn state(&self) -> &HealthState {
+        self.health.state()
     }
 
-    /// Takes back what [`Watcher::memory`] gave.
-    pub(super) fn restore(&mut self, memory: Memory) {
-        self.health.restore(memory);
+    /// Takes back what [`HealthMonitor::memory`] gave.
+    pub(super) fn restore(&mut self, state: HealthState) {
+        self.health.restore(state);
     }
 }

@@ -23,7 +23,7 @@ impl From<Rows> for RunRows {
 
 /// Where a run finds what other runs left.
 #[derive(Debug, Clone, Copy)]
-pub struct Places<'a> {
+pub struct RunPaths<'a> {
     /// The cache of reference log-probs.
     pub cache: &'a Path,
     /// The checkpoint folder of an earlier run whose trained weights this one starts from; as they are then, they are the
@@ -37,7 +37,7 @@ pub struct Places<'a> {
     pub reward_date: Option<&'a str>,
 }
 
-impl<'a> Places<'a> {
+impl<'a> RunPaths<'a> {
     /// A fresh run from the model as it is.
     #[must_use]
     pub fn new(cache: &'a Path) -> Self {

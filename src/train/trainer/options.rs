@@ -19,7 +19,7 @@ pub(crate) fn train_spec(spec: &RunSpec) -> Result<&TrainSpec, Error> {
 }
 
 /// The policy on the path that `params` ask for.
-pub(super) fn policy_of(decoder: Decoder, params: &TrainerParams) -> Result<Policy, Error> {
+pub(super) fn new_policy(decoder: Decoder, params: &TrainerParams) -> Result<Policy, Error> {
     match params.engine {
         EngineKind::Reference => Ok(Policy::reference(decoder)),
         EngineKind::Fast => Policy::new(decoder),

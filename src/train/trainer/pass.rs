@@ -1,56 +1,56 @@
 //! One micro-batch through the policy and back.
 //!
-//! On the fast path, where rows lie without padding and none changes another's numbers, examples go together up to [`PACKED`]
+//! On the fast path, where rows lie without padding and none changes another's numbers, examples go together up to [`PACKED_TOKENS`]
 //! tokens: a weight that is read once serves them all. On the reference path on the CPU an example that is compared with a
 //! reference goes through the decoder alone, without the batch's padding: the same sums as its reference log-probs, so that
-//! margins start at 0. Others go together up to [`TOGETHER`] tokens, padding counted: below that the work for each operation
+//! margins start at 0. Others go together up to [`PADDED_TOKENS`] tokens, padding counted: below that the work for each operation
 //! is more than the operation's.
 
 use crate::domain::PairId;
 use crate::model::error::Error;
 use crate::nn::policy::{Batch, Policy, RowScores, TokenScores};
 use crate::train::data::Example;
-use crate::train::recipe::{Apart, BatchLoss, ScoredExample};
+use crate::train::recipe::{BatchLoss, ScoredExample, Separable};
 use crate::train::reference::Reference;
 
 /// Tokens that go through the decoder together on the CPU, padding counted.
-const TOGETHER: usize = 1024;
+const PADDED_TOKENS: usize = 1024;
 
 /// Tokens that go through the fast path together: more make no product much quicker, and their activations are kept.
-pub(super) const PACKED: usize = 1024;
+pub(super) const PACKED_TOKENS: usize = 1024;
 
 /// How a micro-batch is cut into what goes through the decoder together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Grouping {
     /// Each example as its reference was computed.
-    Alone,
+    Single,
     /// As many as fit.
-    Together,
+    Padded,
     /// As many as fit, one after another without padding.
     Packed,
 }
 
 impl Grouping {
     /// The grouping of rows, compared with a `reference` or not; `packs`: by a policy that lays them without padding.
-    pub(crate) fn of(reference: bool, packs: bool) -> Self {
+    pub(crate) fn new(reference: bool, packs: bool) -> Self {
         match (packs, reference) {
             (true, _) => Self::Packed,
-            (false, true) => Self::Alone,
-            (false, false) => Self::Together,
+            (false, true) => Self::Single,
+            (false, false) => Self::Padded,
         }
     }
 
     /// The length of the first group of `examples`; `cpu`: whether they are computed there.
-    pub(crate) fn first(self, examples: &[&Example], cpu: bool) -> usize {
+    pub(crate) fn group_len(self, examples: &[&Example], cpu: bool) -> usize {
         let packed = |e: &&Example| e.rows.iter().any(|r| r.starts.len() > 1);
         if examples.first().is_some_and(packed) {
             return 1;
         }
-        let apart = examples.iter().position(packed).unwrap_or(examples.len());
+        let plain = examples.iter().position(packed).unwrap_or(examples.len());
         if !cpu {
-            return apart;
+            return plain;
         }
-        if self == Self::Alone {
+        if self == Self::Single {
             return 1;
         }
         let (mut longest, mut sequences, mut tokens) = (0, 0, 0);
@@ -58,9 +58,9 @@ impl Grouping {
             longest = longest.max(e.longest());
             sequences += e.rows.len();
             tokens += e.tokens();
-            if self == Self::Packed { tokens <= PACKED } else { longest * sequences <= TOGETHER }
+            if self == Self::Packed { tokens <= PACKED_TOKENS } else { longest * sequences <= PADDED_TOKENS }
         };
-        examples[..apart].iter().take_while(fits).count().max(1)
+        examples[..plain].iter().take_while(fits).count().max(1)
     }
 }
 
@@ -68,14 +68,14 @@ impl Grouping {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct StepTokens {
     /// New to the run: `num_tokens` counts them.
-    pub(super) seen: u64,
+    pub(super) new: u64,
     /// Gone through forwards and backwards: what the speed is measured by.
-    pub(super) done: u64,
+    pub(super) processed: u64,
 }
 
 /// Examples with their reference log-probs; `references` is empty where the method has none.
 #[derive(Default)]
-pub(super) struct Compared {
+pub(super) struct ExampleSet {
     pub(super) examples: Vec<Example>,
     pub(super) references: Vec<Reference>,
 }
@@ -83,26 +83,31 @@ pub(super) struct Compared {
 /// What the policy says about one example.
 pub(super) struct Scored {
     pub(super) rows: Vec<RowScores>,
-    aside: Vec<RowScores>,
+    kl_scores: Vec<RowScores>,
 }
 
 /// Scores examples without a gradient, each in batches of its own.
 pub(super) fn score(policy: &Policy, examples: &[&Example]) -> Result<Vec<Scored>, Error> {
     examples
         .iter()
-        .map(|e| Ok(Scored { rows: policy.score(&Batch::new(e.rows.clone()), true)?.rows, aside: aside(policy, e)? }))
+        .map(|e| {
+            Ok(Scored {
+                rows: policy.score(&Batch::new(e.rows.clone()), true)?.rows,
+                kl_scores: score_kl_rows(policy, e)?,
+            })
+        })
         .collect()
 }
 
-fn aside(policy: &Policy, example: &Example) -> Result<Vec<RowScores>, Error> {
-    if example.aside.is_empty() {
+fn score_kl_rows(policy: &Policy, example: &Example) -> Result<Vec<RowScores>, Error> {
+    if example.kl_rows.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(policy.score(&Batch::new(example.aside.clone()), true)?.rows)
+    Ok(policy.score(&Batch::new(example.kl_rows.clone()), true)?.rows)
 }
 
 /// Examples as a recipe sees them.
-pub(super) fn see<'a>(
+pub(super) fn scored_examples<'a>(
     examples: &[&'a Example],
     scores: &'a [Scored],
     references: &[Option<&'a Reference>],
@@ -111,7 +116,7 @@ pub(super) fn see<'a>(
     all.map(|((example, scored), reference)| ScoredExample {
         example,
         scores: &scored.rows,
-        aside: &scored.aside,
+        kl_scores: &scored.kl_scores,
         reference: *reference,
         answer: None,
     })
@@ -120,21 +125,21 @@ pub(super) fn see<'a>(
 
 /// How a micro-batch goes through the policy.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct How {
+pub(super) struct PassOptions {
     /// Number of the first training pass, for dropout: a function of how many examples came before, however the run got
     /// here.
-    pub number: u64,
+    pub first_pass: u64,
     /// Divides the logits.
     pub temperature: f64,
     /// What goes together.
     pub grouping: Grouping,
     /// Whether a part may go back before the next comes.
-    pub apart: Apart,
+    pub separable: Separable,
 }
 
 /// What is not finite, and of which example.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct BadScores {
+pub(super) struct NonFiniteScores {
     pub(super) pair: PairId,
     /// `The log-probs`.
     pub(super) what: String,
@@ -144,7 +149,7 @@ pub(super) struct BadScores {
 pub(super) fn not_finite(scored: &Scored, reference: Option<&Reference>) -> Option<String> {
     let bad = |x: &[f64]| x.iter().any(|x| !x.is_finite());
     let which = |what: &str, i: usize| format!("The {what} of sequence {}", i + 1);
-    let own = scored.rows.iter().chain(&scored.aside).enumerate();
+    let own = scored.rows.iter().chain(&scored.kl_scores).enumerate();
     own.clone()
         .find_map(|(i, row)| bad(&row.logp).then(|| which("log-probs", i)))
         .or_else(|| own.clone().find_map(|(i, row)| bad(&row.value).then(|| which("values", i))))
@@ -157,20 +162,20 @@ pub(super) fn forward_backward(
     policy: &mut Policy,
     examples: &[&Example],
     references: &[Option<&Reference>],
-    how: How,
+    options: PassOptions,
     loss: &mut dyn FnMut(&[ScoredExample<'_>]) -> Result<BatchLoss, Error>,
-) -> Result<Result<f64, BadScores>, Error> {
+) -> Result<Result<f64, NonFiniteScores>, Error> {
     let cpu = policy.decoder().device().is_cpu();
-    if how.apart == Apart::No {
-        return together(policy, examples, references, how, loss);
+    if options.separable == Separable::No {
+        return forward_backward_at_once(policy, examples, references, options, loss);
     }
     let mut sum = 0.0;
     let mut done = 0;
     while done < examples.len() {
-        let n = how.grouping.first(&examples[done..], cpu);
-        let share = if how.apart == Apart::Mean { n as f64 / examples.len() as f64 } else { 1.0 };
+        let n = options.grouping.group_len(&examples[done..], cpu);
+        let share = if options.separable == Separable::Mean { n as f64 / examples.len() as f64 } else { 1.0 };
         let (group, compared) = (&examples[done..done + n], &references[done..done + n]);
-        let how = How { number: how.number + done as u64, ..how };
+        let options = PassOptions { first_pass: options.first_pass + done as u64, ..options };
         done += n;
         let mut shared = |seen: &[ScoredExample<'_>]| {
             let mut out = loss(seen)?;
@@ -180,7 +185,7 @@ pub(super) fn forward_backward(
             }
             Ok(out)
         };
-        match together(policy, group, compared, how, &mut shared)? {
+        match forward_backward_at_once(policy, group, compared, options, &mut shared)? {
             Ok(part) => sum += part,
             Err(bad) => return Ok(Err(bad)),
         }
@@ -189,40 +194,41 @@ pub(super) fn forward_backward(
 }
 
 /// As [`forward_backward`], the loss of all of them at once.
-fn together(
+fn forward_backward_at_once(
     policy: &mut Policy,
     examples: &[&Example],
     references: &[Option<&Reference>],
-    how: How,
+    options: PassOptions,
     loss: &mut dyn FnMut(&[ScoredExample<'_>]) -> Result<BatchLoss, Error>,
-) -> Result<Result<f64, BadScores>, Error> {
+) -> Result<Result<f64, NonFiniteScores>, Error> {
     let (mut scores, mut tapes) = (Vec::with_capacity(examples.len()), Vec::new());
     let mut left = examples;
     while !left.is_empty() {
-        let (group, rest) = left.split_at(how.grouping.first(left, policy.decoder().device().is_cpu()).min(left.len()));
-        policy.set_passes(how.number + (examples.len() - left.len()) as u64);
+        let (group, rest) =
+            left.split_at(options.grouping.group_len(left, policy.decoder().device().is_cpu()).min(left.len()));
+        policy.set_passes(options.first_pass + (examples.len() - left.len()) as u64);
         left = rest;
         let rows = group.iter().flat_map(|e| e.rows.iter().cloned()).collect();
         // What is compared with a reference is computed as the reference was.
         let compared = references.iter().any(Option::is_some);
         let families = if compared { group.iter().map(|e| e.rows.len()).collect() } else { Vec::new() };
-        let (part, tape) = policy.score_train(&Batch { rows, temperature: how.temperature, families })?;
+        let (part, tape) = policy.score_train(&Batch { rows, temperature: options.temperature, families })?;
         let TokenScores { rows } = part;
         let mut rows = rows.into_iter();
         for example in group {
             let own = rows.by_ref().take(example.rows.len()).collect();
-            scores.push(Scored { rows: own, aside: aside(policy, example)? });
+            scores.push(Scored { rows: own, kl_scores: score_kl_rows(policy, example)? });
         }
         tapes.push((tape, group.iter().map(|e| e.rows.len()).sum::<usize>()));
     }
     for ((example, scored), reference) in examples.iter().zip(&scores).zip(references) {
         if let Some(what) = not_finite(scored, *reference) {
-            return Ok(Err(BadScores { pair: example.id.clone(), what }));
+            return Ok(Err(NonFiniteScores { pair: example.id.clone(), what }));
         }
     }
-    let out = loss(&see(examples, &scores, references))?;
+    let out = loss(&scored_examples(examples, &scores, references))?;
     if !out.loss.is_finite() {
-        return Ok(Err(BadScores { pair: examples[0].id.clone(), what: "The loss and its parts".into() }));
+        return Ok(Err(NonFiniteScores { pair: examples[0].id.clone(), what: "The loss and its parts".into() }));
     }
     let mut from = 0;
     for (tape, rows) in tapes {
@@ -249,10 +255,10 @@ mod tests {
             row: 0,
             prompt: 1,
             rows: lengths.map(|n| Row::new(vec![1; n], vec![1])).into(),
-            aside: Vec::new(),
+            kl_rows: Vec::new(),
             margin: None,
             agreed: None,
-            good: true,
+            desirable: true,
         }
     }
 
@@ -260,11 +266,11 @@ mod tests {
     fn without_padding_more_go_together() {
         let all = [[100, 400], [400, 100], [10, 10], [600, 600], [600, 600]].map(example);
         let all: Vec<&Example> = all.iter().collect();
-        assert_eq!(Grouping::of(true, false).first(&all, true), 1, "as the reference was computed");
-        assert_eq!(Grouping::of(false, false).first(&all, true), 1, "four rows of 400 with padding");
-        assert_eq!(Grouping::of(true, true).first(&all, true), 3, "1020 tokens");
-        assert_eq!(Grouping::of(true, true).first(&all[3..], true), 1, "too long for any company");
-        assert_eq!(Grouping::of(true, false).first(&all, false), 5, "a device that is no CPU takes all");
+        assert_eq!(Grouping::new(true, false).group_len(&all, true), 1, "as the reference was computed");
+        assert_eq!(Grouping::new(false, false).group_len(&all, true), 1, "four rows of 400 with padding");
+        assert_eq!(Grouping::new(true, true).group_len(&all, true), 3, "1020 tokens");
+        assert_eq!(Grouping::new(true, true).group_len(&all[3..], true), 1, "too long for any company");
+        assert_eq!(Grouping::new(true, false).group_len(&all, false), 5, "a device that is no CPU takes all");
     }
 
     #[test]
@@ -273,7 +279,7 @@ mod tests {
         packed.rows.truncate(1);
         packed.rows[0].starts = vec![0, 4];
         let plain = example([3, 3]);
-        assert_eq!(Grouping::Packed.first(&[&packed, &plain], true), 1);
-        assert_eq!(Grouping::Packed.first(&[&plain, &plain, &packed], true), 2);
+        assert_eq!(Grouping::Packed.group_len(&[&packed, &plain], true), 1);
+        assert_eq!(Grouping::Packed.group_len(&[&plain, &plain, &packed], true), 2);
     }
 }

@@ -4,14 +4,14 @@
 //! KL(base ‖ policy) over the whole vocabulary. The base model's final states at those tokens are kept from before the
 //! first update (and its head, where the head is trained), so that no second model is.
 
-use super::pass::PACKED;
+use super::pass::PACKED_TOKENS;
 use crate::domain::{Finding, Metrics, ProbeParams, Severity, SftRow};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
 use crate::nn::policy::{Batch, Policy, Row};
 use crate::protocol::RunEvent;
-use crate::train::data::{Example, Making, Rows, tokenise};
+use crate::train::data::{Example, Rows, TokeniseOptions, tokenise};
 use candle_core::Tensor;
 
 /// Tokens of a text that are measured; what comes later adds time and says the same.
@@ -43,14 +43,14 @@ impl Probe {
         if rows.is_empty() {
             return Ok(None);
         }
-        let making = Making { assistant_only: true, ..Making::plain(usize::MAX) };
-        let mut examples = tokenise(model, &Rows::Examples(rows.to_vec()), &making, |_| Ok(()))?.train;
+        let options = TokeniseOptions { assistant_only: true, ..TokeniseOptions::new(usize::MAX) };
+        let mut examples = tokenise(model, &Rows::Examples(rows.to_vec()), &options, |_| Ok(()))?.train;
         for row in examples.iter_mut().flat_map(|e| &mut e.rows) {
             row.scored.truncate(TOKENS);
             row.ids.truncate(row.scored.last().map_or(0, |at| at + 1));
         }
         examples.retain(|e| e.scored() > 0);
-        let batches = together(examples, policy.packs());
+        let batches = pack_batches(examples, policy.packs());
         let states = |batch: &Batch| Ok(policy.states(batch, false)?.0);
         let base = batches.iter().map(states).collect::<Result<_, Error>>()?;
         let head = match policy.decoder().trained_head() {
@@ -100,13 +100,13 @@ impl Probe {
 }
 
 /// The texts in batches: one each, or where the policy `packs` them as many as go through it together.
-fn together(examples: Vec<Example>, packs: bool) -> Vec<Batch> {
+fn pack_batches(examples: Vec<Example>, packs: bool) -> Vec<Batch> {
     let mut batches: Vec<Vec<Row>> = Vec::new();
     let mut tokens = 0;
     for example in examples {
         tokens += example.tokens();
         match batches.last_mut() {
-            Some(rows) if packs && tokens <= PACKED => rows.extend(example.rows),
+            Some(rows) if packs && tokens <= PACKED_TOKENS => rows.extend(example.rows),
             _ => {
                 tokens = example.tokens();
                 batches.push(example.rows);

@@ -5,9 +5,9 @@
 //! interrupted within a round goes on with the same answers. Refuses cut distributions: see [`crate::train::recipe`]'s
 //! `online`.
 
-use super::batches::{Batches, Round};
-use super::pass::{BadScores, Grouping, How, PACKED, StepTokens, forward_backward};
-use super::watch::bad_scores;
+use super::batches::{Batches, RoundShape};
+use super::pass::{Grouping, NonFiniteScores, PACKED_TOKENS, PassOptions, StepTokens, forward_backward};
+use super::watch::non_finite_scores;
 use crate::domain::{Checks, Metrics, PairId, PromptBody, PromptId, RolloutParams, Sampler, TrainerParams};
 use crate::generate::decode::Asked;
 use crate::generate::sampling::generate_all;
@@ -19,7 +19,7 @@ use crate::nn::random::stream;
 use crate::protocol::RunEvent;
 use crate::train::data::{Example, Rows};
 use crate::train::loss::Tally;
-use crate::train::recipe::{Apart, Recipe, RolloutNeeds, SampledAnswer, UpdateWindow};
+use crate::train::recipe::{Recipe, RolloutNeeds, SampledAnswer, Separable, UpdateWindow};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 
@@ -27,32 +27,32 @@ use std::collections::VecDeque;
 const SHOWN: usize = 4;
 
 /// Dropout's passes of answers are counted from here on.
-const PASSES: u64 = 1 << 43;
+const FIRST_PASS: u64 = 1 << 43;
 
 /// What an answer to a prompt is worth to a reward model, standardised.
-pub(super) type AnswerScore = Box<dyn Fn(&PromptBody, &str) -> Result<f64, Error>>;
+pub(super) type AnswerScorer = Box<dyn Fn(&PromptBody, &str) -> Result<f64, Error>>;
 
 /// The rounds of a method that learns from answers, and what they need beside the policy.
 pub(super) struct Rollouts {
     needs: RolloutNeeds,
     /// Prompts by row.
     prompts: Vec<PromptBody>,
-    cut: Round,
+    shape: RoundShape,
     temperature: f64,
     longest: usize,
-    scorer: Option<AnswerScore>,
+    scorer: Option<AnswerScorer>,
     checks: Option<Checks>,
     checks_weight: f64,
     missing_eos_penalty: f64,
     /// The reference, where it is not the policy without its adapter.
     reference: Option<Policy>,
-    round: Option<Answers>,
+    round: Option<AnswerRound>,
     /// Rounds given from outside instead of sampled.
-    given: VecDeque<Vec<SampledAnswer>>,
+    injected: VecDeque<Vec<SampledAnswer>>,
 }
 
 /// What a step's answers are made with and learned by.
-pub(super) struct LearnFrom<'a> {
+pub(super) struct RolloutContext<'a> {
     /// The policy.
     pub(super) policy: &'a mut Policy,
     /// Its tokenizer and template.
@@ -66,11 +66,11 @@ pub(super) struct LearnFrom<'a> {
 }
 
 /// A round in progress.
-struct Answers {
+struct AnswerRound {
     number: u64,
     all: Vec<SampledAnswer>,
     /// The order in which the answers are learned from, where it was given.
-    given: Option<Vec<usize>>,
+    injected_order: Option<Vec<usize>>,
 }
 
 impl Rollouts {
@@ -83,7 +83,7 @@ impl Rollouts {
         rows: &Rows,
         shared: &TrainerParams,
         params: &RolloutParams,
-        scorer: Option<AnswerScore>,
+        scorer: Option<AnswerScorer>,
         reference: Option<Policy>,
     ) -> Result<Self, Error> {
         let checks = Some(params.reward_checks.clone()).filter(|c| !c.is_empty());
@@ -95,7 +95,7 @@ impl Rollouts {
         Ok(Self {
             needs,
             prompts: (0..rows.len()).filter_map(|i| rows.prompt(i)).collect(),
-            cut: Round::new(shared, params)?,
+            shape: RoundShape::new(shared, params)?,
             temperature: params.temperature,
             longest: params.max_completion_length,
             scorer,
@@ -104,18 +104,19 @@ impl Rollouts {
             missing_eos_penalty: params.missing_eos_penalty,
             reference,
             round: None,
-            given: VecDeque::new(),
+            injected: VecDeque::new(),
         })
     }
 
     /// Takes the next round's answers instead of sampling them, in the order in which they are to be learned from.
-    pub(super) fn give(&mut self, answers: Vec<SampledAnswer>) {
-        self.given.push_back(answers);
+    pub(super) fn inject(&mut self, answers: Vec<SampledAnswer>) {
+        self.injected.push_back(answers);
     }
 
     /// The round in progress and what the recipe carries on, for a checkpoint.
     pub(super) fn state(&self, recipe: &dyn Recipe) -> Value {
-        let round = self.round.as_ref().map(|r| json!({ "number": r.number, "answers": r.all, "given": r.given }));
+        let round =
+            self.round.as_ref().map(|r| json!({ "number": r.number, "answers": r.all, "given": r.injected_order }));
         json!({ "recipe": recipe.state(), "round": round })
     }
 
@@ -126,8 +127,8 @@ impl Rollouts {
         let Some(number) = round["number"].as_u64() else { return Ok(()) };
         let damaged = |e: serde_json::Error| Error::Asked(format!("the checkpoint's round of answers is damaged: {e}"));
         let answers = serde_json::from_value(round["answers"].clone()).map_err(damaged)?;
-        let given = serde_json::from_value(round["given"].clone()).map_err(damaged)?;
-        self.round = Some(Answers { number, all: answers, given });
+        let injected_order = serde_json::from_value(round["given"].clone()).map_err(damaged)?;
+        self.round = Some(AnswerRound { number, all: answers, injected_order });
         Ok(())
     }
 
@@ -182,7 +183,7 @@ impl Rollouts {
     }
 
     /// Says what each answer is worth.
-    fn score(&self, answers: &mut [SampledAnswer], tally: &mut Tally) -> Result<(), Error> {
+    fn compute_rewards(&self, answers: &mut [SampledAnswer], tally: &mut Tally) -> Result<(), Error> {
         let (mut scores, mut checked) = (Vec::new(), Vec::new());
         for answer in answers.iter_mut() {
             let Some(prompt) = self.prompts.get(answer.row) else { continue };
@@ -219,21 +220,21 @@ impl Rollouts {
     }
 
     /// Measures each answer under the policy and the reference as they are.
-    fn measure(&self, policy: &Policy, answers: &mut [SampledAnswer]) -> Result<(), Error> {
+    fn compute_logps(&self, policy: &Policy, answers: &mut [SampledAnswer]) -> Result<(), Error> {
         let needs = self.needs;
         let mut left = answers;
         while !left.is_empty() {
             let mut tokens = 0;
             let fits = |a: &&SampledAnswer| {
                 tokens += a.ids.len();
-                tokens <= PACKED
+                tokens <= PACKED_TOKENS
             };
             let n = if policy.packs() { left.iter().take_while(fits).count().max(1) } else { 1 };
             let (group, rest) = left.split_at_mut(n);
             left = rest;
             let batch = |values| Batch {
                 temperature: self.temperature,
-                ..Batch::new(group.iter().map(|a| row(a, values)).collect())
+                ..Batch::new(group.iter().map(|a| answer_row(a, values)).collect())
             };
             let own = policy.score(&batch(needs.values), true)?.rows;
             let reference = match (needs.reference, &self.reference) {
@@ -253,7 +254,7 @@ impl Rollouts {
 }
 
 /// An answer's sequence: its tokens scored, and with `values` the head read before each of them.
-fn row(answer: &SampledAnswer, values: bool) -> Row {
+fn answer_row(answer: &SampledAnswer, values: bool) -> Row {
     let scored: Vec<usize> = (answer.prompt..answer.ids.len()).collect();
     let valued = if values { scored.iter().map(|at| at - 1).collect() } else { Vec::new() };
     Row { ids: answer.ids.clone(), scored, valued, starts: Vec::new() }
@@ -279,23 +280,23 @@ fn not_finite(answers: &[SampledAnswer]) -> Option<(usize, &'static str)> {
     })
 }
 
-fn example(answer: &SampledAnswer, values: bool) -> Example {
+fn answer_example(answer: &SampledAnswer, values: bool) -> Example {
     let id = answer_id(answer.row);
     Example {
         prompt_id: PromptId::new(id.as_str()),
         id,
         row: answer.row,
         prompt: answer.prompt,
-        rows: vec![row(answer, values)],
-        aside: Vec::new(),
+        rows: vec![answer_row(answer, values)],
+        kl_rows: Vec::new(),
         margin: None,
         agreed: None,
-        good: true,
+        desirable: true,
     }
 }
 
 /// TRL's `completions/*`.
-fn lengths(answers: &[SampledAnswer], tally: &mut Tally) {
+fn length_metrics(answers: &[SampledAnswer], tally: &mut Tally) {
     let (min, max) = (f64::min as fn(f64, f64) -> f64, f64::max as fn(f64, f64) -> f64);
     let ended: Vec<f64> = answers.iter().filter(|a| a.ended).map(|a| a.tokens() as f64).collect();
     let all: Vec<f64> = answers.iter().map(|a| a.tokens() as f64).collect();
@@ -321,38 +322,38 @@ fn lengths(answers: &[SampledAnswer], tally: &mut Tally) {
 impl Rollouts {
     /// Adds the gradient of the next update on a round's answers, sampling the round first where it begins; gives the loss
     /// and the work it was.
-    pub(super) fn learn(
+    pub(super) fn accumulate_gradients(
         &mut self,
         recipe: &mut dyn Recipe,
-        from: LearnFrom<'_>,
+        from: RolloutContext<'_>,
         tally: &mut Tally,
         sink: &mut dyn Sink,
     ) -> Result<(f64, StepTokens), Error> {
-        let LearnFrom { policy, model, examples, batches, step } = from;
+        let RolloutContext { policy, model, examples, batches, step } = from;
         let (rows, number, place) = batches.round(step);
         if rows.is_empty() {
             return Ok((0.0, StepTokens::default()));
         }
         let mut sampled = 0;
         if self.round.as_ref().is_none_or(|r| r.number != number) {
-            let round = if let Some(given) = self.given.pop_front() {
-                self.take_given(recipe, policy, number, &given, tally)?
+            let round = if let Some(given) = self.injected.pop_front() {
+                self.injected_round(recipe, policy, number, &given, tally)?
             } else {
                 let prompts: Vec<&Example> = rows.iter().map(|i| &examples[*i]).collect();
-                let (group, seed) = (self.cut.group, batches.seed);
+                let (group, seed) = (self.shape.group, batches.seed);
                 let mut answers = self.sample(policy, model, &prompts, group, seed, number)?;
-                self.score(&mut answers, tally)?;
-                self.measure(policy, &mut answers)?;
+                self.compute_rewards(&mut answers, tally)?;
+                self.compute_logps(policy, &mut answers)?;
                 if let Some((row, what)) = not_finite(&answers) {
-                    let bad = BadScores { pair: answer_id(row), what: what.into() };
-                    return Err(bad_scores(step, bad, sink)?);
+                    let bad = NonFiniteScores { pair: answer_id(row), what: what.into() };
+                    return Err(non_finite_scores(step, bad, sink)?);
                 }
-                recipe.judge(&mut answers, group, tally);
-                Answers { number, all: answers, given: None }
+                recipe.compute_advantages(&mut answers, group, tally);
+                AnswerRound { number, all: answers, injected_order: None }
             };
-            lengths(&round.all, tally);
+            length_metrics(&round.all, tally);
             sampled = round.all.iter().map(|a| a.ids.len() as u64).sum();
-            for answer in round.all.iter().step_by(self.cut.group).take(SHOWN) {
+            for answer in round.all.iter().step_by(self.shape.group).take(SHOWN) {
                 let prompt = self.prompts.get(answer.row).map(|p| p.headline().to_owned()).unwrap_or_default();
                 let score = Some(crate::domain::Num(answer.reward));
                 sink.emit(RunEvent::Sampled { step, prompt, text: answer.text.clone(), score })?;
@@ -360,30 +361,31 @@ impl Rollouts {
             self.round = Some(round);
         }
         let Some(round) = &self.round else { return Ok((0.0, StepTokens::default())) };
-        let (pass, mini) = (place as usize / self.cut.minis, place as usize % self.cut.minis);
+        let (pass, mini) = (place as usize / self.shape.minis, place as usize % self.shape.minis);
         let n = round.all.len();
-        let order = match &round.given {
+        let order = match &round.injected_order {
             Some(order) => order.clone(),
-            None => self.cut.order(n, batches.seed, number, pass),
+            None => self.shape.order(n, batches.seed, number, pass),
         };
-        let per_update = self.cut.per_update(n);
+        let per_update = self.shape.per_update(n);
         let part: Vec<usize> = order.into_iter().skip(mini * per_update).take(per_update).collect();
         let values = self.needs.values;
         let all: usize = round.all.iter().map(SampledAnswer::tokens).sum();
         let window = UpdateWindow {
-            share: 1.0 / part.len().div_ceil(self.cut.size).max(1) as f64,
-            tokens: all as f64 / self.cut.minis as f64,
+            share: 1.0 / part.len().div_ceil(self.shape.size).max(1) as f64,
+            tokens: all as f64 / self.shape.minis as f64,
         };
-        let (mut loss, mut seen) = (0.0, PASSES + step * n as u64);
+        let (mut loss, mut seen) = (0.0, FIRST_PASS + step * n as u64);
         let mut tokens = 0;
-        let grouping = Grouping::of(false, policy.packs());
-        for micro in part.chunks(self.cut.size) {
+        let grouping = Grouping::new(false, policy.packs());
+        for micro in part.chunks(self.shape.size) {
             let answers: Vec<&SampledAnswer> = micro.iter().map(|i| &round.all[*i]).collect();
-            let examples: Vec<Example> = answers.iter().map(|a| example(a, values)).collect();
+            let examples: Vec<Example> = answers.iter().map(|a| answer_example(a, values)).collect();
             let examples: Vec<&Example> = examples.iter().collect();
-            let nothing = vec![None; examples.len()];
-            let how = How { number: seen, temperature: self.temperature, grouping, apart: Apart::No };
-            let done = forward_backward(policy, &examples, &nothing, how, &mut |batch| {
+            let no_references = vec![None; examples.len()];
+            let options =
+                PassOptions { first_pass: seen, temperature: self.temperature, grouping, separable: Separable::No };
+            let done = forward_backward(policy, &examples, &no_references, options, &mut |batch| {
                 let mut scored = batch.to_vec();
                 for (scored, answer) in scored.iter_mut().zip(&answers) {
                     scored.answer = Some(answer);
@@ -392,12 +394,12 @@ impl Rollouts {
             })?;
             match done {
                 Ok(part) => loss += part,
-                Err(bad) => return Err(bad_scores(step, bad, sink)?),
+                Err(bad) => return Err(non_finite_scores(step, bad, sink)?),
             }
             seen += micro.len() as u64;
             tokens += answers.iter().map(|a| a.ids.len() as u64).sum::<u64>();
         }
-        Ok((loss, StepTokens { seen: sampled, done: tokens }))
+        Ok((loss, StepTokens { new: sampled, processed: tokens }))
     }
 
     /// Answers the prompts kept for evaluation once each and measures what the answers are worth and how far they are from
@@ -413,8 +415,8 @@ impl Rollouts {
         // The same numbers at every evaluation, and no round's.
         let mut answers = self.sample(policy, model, &prompts, 1, seed ^ 0x6576_616c, 0)?;
         let mut tally = Tally::default();
-        self.score(&mut answers, &mut tally)?;
-        self.measure(policy, &mut answers)?;
+        self.compute_rewards(&mut answers, &mut tally)?;
+        self.compute_logps(policy, &mut answers)?;
         if let Some((row, what)) = not_finite(&answers) {
             return Err(Error::NotFinite(format!("{what} of the answer to the held-out row {row} are not finite.")));
         }
@@ -425,21 +427,21 @@ impl Rollouts {
                 tally.add("objective/kl", kl, 1.0);
             }
         }
-        lengths(&answers, &mut tally);
+        length_metrics(&answers, &mut tally);
         let mut metrics = Metrics::new();
         tally.write("eval_", &mut metrics);
         Ok(metrics)
     }
 
     /// A round that was given: its answers group by group, and the order in which they are to be learned from.
-    fn take_given(
+    fn injected_round(
         &self,
         recipe: &mut dyn Recipe,
         policy: &Policy,
         number: u64,
         given: &[SampledAnswer],
         tally: &mut Tally,
-    ) -> Result<Answers, Error> {
+    ) -> Result<AnswerRound, Error> {
         let mut by_row: Vec<usize> = (0..given.len()).collect();
         by_row.sort_by_key(|i| given[*i].row);
         let mut order = vec![0; given.len()];
@@ -447,9 +449,9 @@ impl Rollouts {
             order[*i] = at;
         }
         let mut answers: Vec<SampledAnswer> = by_row.iter().map(|i| given[*i].clone()).collect();
-        self.measure(policy, &mut answers)?;
-        let group = self.cut.group;
-        recipe.judge(&mut answers, group, tally);
-        Ok(Answers { number, all: answers, given: Some(order) })
+        self.compute_logps(policy, &mut answers)?;
+        let group = self.shape.group;
+        recipe.compute_advantages(&mut answers, group, tally);
+        Ok(AnswerRound { number, all: answers, injected_order: Some(order) })
     }
 }

@@ -5,9 +5,9 @@
 
 use super::batches::Batches;
 use super::best::Best;
-use super::health::Watcher;
+use super::health::HealthMonitor;
 use super::mix::Mix;
-use super::pass::Compared;
+use super::pass::ExampleSet;
 use super::probe::Probe;
 use super::rollouts::Rollouts;
 use super::watch::SelfCheck;
@@ -33,9 +33,9 @@ pub struct Trainer {
     pub(super) spec: TrainSpec,
     pub(super) params: TrainerParams,
     /// Prompts asked now and then, so that a person can look at what the numbers mean.
-    pub(super) asked: Vec<PromptBody>,
-    pub(super) train: Compared,
-    pub(super) eval: Compared,
+    pub(super) sample_prompts: Vec<PromptBody>,
+    pub(super) train: ExampleSet,
+    pub(super) eval: ExampleSet,
     pub(super) batches: Batches,
     pub(super) mix: Option<Mix>,
     pub(super) probe: Option<Probe>,
@@ -46,11 +46,11 @@ pub struct Trainer {
     pub(super) tokens: u64,
     pub(super) check: SelfCheck,
     pub(super) best: Best,
-    pub(super) health: Watcher,
+    pub(super) health: HealthMonitor,
     /// How answers become tokens, where scores will hang on it.
     pub(super) reading: Option<Reading>,
     /// Answers of the untrained model have been shown.
-    pub(super) introduced: bool,
+    pub(super) initial_samples_shown: bool,
 }
 
 impl Trainer {
@@ -97,15 +97,15 @@ impl Trainer {
     }
 
     /// Asks no prompt from here on: nobody looks at the answers of a benchmark.
-    pub fn ask_nothing(&mut self) {
-        self.asked.clear();
+    pub fn disable_samples(&mut self) {
+        self.sample_prompts.clear();
     }
 
     /// Gives the next round's answers instead of sampling them, in the order in which they are to be learned from: text,
     /// tokens and reward of each. For comparing with another trainer's run.
-    pub fn give_round(&mut self, answers: Vec<SampledAnswer>) {
+    pub fn inject_round(&mut self, answers: Vec<SampledAnswer>) {
         if let Some(rollouts) = &mut self.rollouts {
-            rollouts.give(answers);
+            rollouts.inject(answers);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Owns when a check is due and the sentences. Each failing one is a `Found` of severity stop and an error, before the next
 //! update; what is odd but possible is a warning.
 
-use super::pass::BadScores;
+use super::pass::NonFiniteScores;
 use crate::domain::{Finding, PairId, Severity};
 use crate::model::error::Error;
 use crate::model::sink::Sink;
@@ -11,7 +11,7 @@ use crate::nn::optim::Update;
 use crate::nn::policy::Policy;
 use crate::protocol::RunEvent;
 use crate::train::loss::Tally;
-use crate::train::recipe::AtReference;
+use crate::train::recipe::LossAtReference;
 use candle_core::Var;
 
 /// How far loss and margins may be from their values at the reference, at β up to 0.1. Above, both carry the rounding of the
@@ -25,7 +25,7 @@ const TOLERANCE_16: f64 = 5e-2;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct SelfCheck {
     /// What is known at the reference, until the first batch has been seen.
-    start: Option<AtReference>,
+    start: Option<LossAtReference>,
     /// Updates with a learning rate above 0 so far, up to 2: adapters' A moves only after B did.
     pub(super) moves: u64,
     /// It has been said that memory ran out.
@@ -33,28 +33,28 @@ pub(super) struct SelfCheck {
 }
 
 impl SelfCheck {
-    pub(super) fn new(at_reference: Option<AtReference>) -> Self {
+    pub(super) fn new(at_reference: Option<LossAtReference>) -> Self {
         Self { start: at_reference, moves: 0, narrowed: false }
     }
 
     /// Whether the update with this learning rate is one to look at.
-    pub(super) fn watching(&self, rate: f64) -> bool {
+    pub(super) fn checks_update(&self, rate: f64) -> bool {
         rate > 0.0 && self.moves < 2
     }
 
     /// Before the first update: the policy is the reference, so loss and margins are known. `narrow`: products are made in 16
     /// bits.
-    pub(super) fn start(
+    pub(super) fn check_start(
         &mut self,
         step: u64,
         loss: f64,
         tally: &Tally,
-        narrow: bool,
+        low_precision: bool,
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
-        let Some(AtReference { loss: want, beta }) = self.start.take().filter(|_| step == 0) else { return Ok(()) };
+        let Some(LossAtReference { loss: want, beta }) = self.start.take().filter(|_| step == 0) else { return Ok(()) };
         let margin = tally.mean("rewards/margins").unwrap_or(0.0);
-        let least = if narrow { TOLERANCE_16 } else { TOLERANCE };
+        let least = if low_precision { TOLERANCE_16 } else { TOLERANCE };
         let tolerance = least * (beta / 0.1).max(1.0);
         if (loss - want).abs() <= tolerance.max(least * want) && margin.abs() <= tolerance {
             return Ok(());
@@ -73,7 +73,7 @@ impl SelfCheck {
     }
 
     /// After the first two updates that could move anything.
-    pub(super) fn moved(
+    pub(super) fn check_moved(
         &mut self,
         step: u64,
         update: &Update,
@@ -109,7 +109,7 @@ impl SelfCheck {
     }
 
     /// Says once that memory ran out and what was done about it.
-    pub(super) fn narrowed(&mut self, step: u64, policy: &Policy, sink: &mut dyn Sink) -> Result<(), Error> {
+    pub(super) fn report_narrowed(&mut self, step: u64, policy: &Policy, sink: &mut dyn Sink) -> Result<(), Error> {
         let Some(tokens) = policy.narrowed().filter(|_| !self.narrowed) else { return Ok(()) };
         self.narrowed = true;
         sink.emit(RunEvent::Found(Finding {
@@ -127,8 +127,8 @@ impl SelfCheck {
 }
 
 /// Something that the model says of a pair is not finite.
-pub(super) fn bad_scores(step: u64, bad: BadScores, sink: &mut dyn Sink) -> Result<Error, Error> {
-    let BadScores { pair, what } = bad;
+pub(super) fn non_finite_scores(step: u64, bad: NonFiniteScores, sink: &mut dyn Sink) -> Result<Error, Error> {
+    let NonFiniteScores { pair, what } = bad;
     let text = format!("{what} of pair {pair} are not finite; no weight has been changed by it.");
     stop(step, "non_finite", text, REMEDY.into(), Some(pair), sink)
 }
@@ -139,7 +139,7 @@ pub(super) fn not_finite(step: u64, what: String, sink: &mut dyn Sink) -> Result
 }
 
 /// A gradient is not finite although the losses are; `culprit`: the example whose gradient it is, where it is one's.
-pub(super) fn bad_gradient(step: u64, culprit: Option<PairId>, sink: &mut dyn Sink) -> Result<Error, Error> {
+pub(super) fn non_finite_gradient(step: u64, culprit: Option<PairId>, sink: &mut dyn Sink) -> Result<Error, Error> {
     let whose = match &culprit {
         Some(pair) => format!("The gradient of pair {pair} is not finite"),
         None => "The gradients of this step's rows together are not finite".to_owned(),

@@ -2,16 +2,16 @@
 //!
 //! Owns rounding and width. Refuses ranges: they are the domain's.
 
-use crate::domain::{Span, nice_step};
+use crate::domain::{ValueRange, nice_step};
 
 /// The values of a y-axis to put numbers at, at most `most` of them, lowest first.
 #[must_use]
-pub fn of_span(span: &Span, most: usize) -> Vec<f64> {
-    if !span.log {
-        return ticks(span.lo, span.hi, most);
+pub fn of_range(range: &ValueRange, most: usize) -> Vec<f64> {
+    if !range.log {
+        return ticks(range.lo, range.hi, most);
     }
-    let every = (((span.hi - span.lo + 1.0) / most.max(1) as f64).ceil().max(1.0)) as i32;
-    (span.lo as i32..=span.hi as i32).step_by(every as usize).map(|e| 10f64.powi(e)).collect()
+    let every = (((range.hi - range.lo + 1.0) / most.max(1) as f64).ceil().max(1.0)) as i32;
+    (range.lo as i32..=range.hi as i32).step_by(every as usize).map(|e| 10f64.powi(e)).collect()
 }
 
 /// Round values within `lo..=hi`, at most `most` of them, lowest first.
@@ -64,8 +64,8 @@ mod tests {
     fn every_range_gets_at_most_as_many_numbers_as_asked_for() {
         for (min, max) in [(0.0, 0.0), (5.0, 5.0), (-1e-7, 1e-7), (1e-6, 2e-5), (-3.0, 1e6), (0.7931, 0.7932)] {
             for log in [false, true] {
-                let span = Span::fit(None, min, max, log).unwrap();
-                assert!(of_span(&span, 4).len() <= 4, "{span:?} {:?}", of_span(&span, 4));
+                let range = ValueRange::fit(None, min, max, log).unwrap();
+                assert!(of_range(&range, 4).len() <= 4, "{range:?} {:?}", of_range(&range, 4));
             }
         }
     }

@@ -3,9 +3,9 @@
 
 use super::{data, settings};
 use crate::trl::spec;
-use tiebreak::domain::{Kind, Needs, ParamRow, Params, method};
+use tiebreak::domain::{Needs, ParamKind, ParamRow, Params, method};
 use tiebreak::protocol::RunEvent;
-use tiebreak::train::{Places, Rows, RunRows, StepOutcome, Trainer};
+use tiebreak::train::{Rows, RunPaths, RunRows, StepOutcome, Trainer};
 
 /// Options that say what is reported, shown or kept on the way and so change neither objective nor weights, with the reason.
 /// The law for them is the other way round: a run has the same weights with and without.
@@ -35,16 +35,16 @@ const UNDER: &[(&str, &[(&str, &str)])] = &[
 /// Other values that a row's kind takes.
 fn other(row: &ParamRow) -> Vec<String> {
     match row.kind {
-        Kind::Bool => vec![if row.default == "true" { "false" } else { "true" }.into()],
-        Kind::Choice(words) | Kind::List(words) => {
+        ParamKind::Bool => vec![if row.default == "true" { "false" } else { "true" }.into()],
+        ParamKind::Choice(words) | ParamKind::List(words) => {
             words.iter().filter(|w| **w != row.default).map(|w| (*w).to_owned()).collect()
         }
-        Kind::Float(lo, hi) => vec![format!("{}", (lo + (hi - lo).min(1.0) * 0.37).min(hi))],
-        Kind::Floats(..) => vec!["0.5".into()],
-        Kind::Int(lo, _) => vec![(lo.max(2) + 1).to_string()],
-        Kind::Word => vec!["reward-1".into()],
-        Kind::Metric => vec!["eval_other".into()],
-        Kind::Checks => vec!["max_words=7".into()],
+        ParamKind::Float(lo, hi) => vec![format!("{}", (lo + (hi - lo).min(1.0) * 0.37).min(hi))],
+        ParamKind::Floats(..) => vec!["0.5".into()],
+        ParamKind::Int(lo, _) => vec![(lo.max(2) + 1).to_string()],
+        ParamKind::Word => vec!["reward-1".into()],
+        ParamKind::Metric => vec!["eval_other".into()],
+        ParamKind::Checks => vec!["max_words=7".into()],
     }
 }
 
@@ -75,7 +75,8 @@ fn told(name: &str, more: &[(&'static str, &str)]) -> Result<Told, String> {
     let (spec, rows) = (spec(name, &settings(m, more)), voted(m.needs));
     let dir = tempfile::tempdir().unwrap();
     let mut events = Vec::new();
-    let mut trainer = Trainer::open(&spec, &rows, &Places::new(dir.path()), &mut events).map_err(|e| e.to_string())?;
+    let mut trainer =
+        Trainer::open(&spec, &rows, &RunPaths::new(dir.path()), &mut events).map_err(|e| e.to_string())?;
     let plan = events.iter().find_map(|e| if let RunEvent::Planned(p) = e { Some(format!("{p:?}")) } else { None });
     while trainer.step_count() < trainer.total_steps().min(3) {
         assert_eq!(trainer.step(&mut events).unwrap(), StepOutcome::Stepped);
@@ -98,7 +99,7 @@ fn has_an_effect(name: &str) {
             let what = format!("{name}: {}={value}", row.key);
             let mut params = plain.clone();
             if params.set(&all, name, row.key, &value).is_err() {
-                assert!(matches!(row.kind, Kind::Floats(..)), "{what} is not taken");
+                assert!(matches!(row.kind, ParamKind::Floats(..)), "{what} is not taken");
                 continue;
             }
             if m.formula(&params) != m.formula(&plain) {

@@ -33,7 +33,7 @@ fn first(name: &str, more: &More, rows: &RunRows, answers: Option<&Answering<'_>
     let dir = tempfile::tempdir().unwrap();
     let mut trainer = open(&spec(name, &settings(m, &all)), rows, dir.path(), None);
     if let Some(answers) = answers {
-        trainer.give_round(answers(&trainer));
+        trainer.inject_round(answers(&trainer));
     }
     let mut events = Vec::new();
     assert_eq!(trainer.step(&mut events).unwrap(), StepOutcome::Stepped);
@@ -246,8 +246,8 @@ fn batches_that_tokens_bound_teach_what_one_batch_does() {
         let refused = {
             let dir = tempfile::tempdir().unwrap();
             let spec = spec(name, &settings(m, &under("9")));
-            let places = tiebreak::train::Places::new(dir.path());
-            Trainer::open(&spec, &of(m.needs, &pairs), &places, &mut Vec::new()).err().unwrap().to_string()
+            let paths = tiebreak::train::RunPaths::new(dir.path());
+            Trainer::open(&spec, &of(m.needs, &pairs), &paths, &mut Vec::new()).err().unwrap().to_string()
         };
         // The longest alone fills a batch.
         let least = refused.split_once("set it to ").and_then(|(_, rest)| rest.split_once(' ')).expect(&refused).0;
@@ -294,8 +294,8 @@ fn kto_hangs_on_the_cut_by_its_baseline_alone() {
         let m = method("kto").unwrap();
         let dir = tempfile::tempdir().unwrap();
         let spec = spec("kto", &settings(m, ONES));
-        let places = tiebreak::train::Places::new(dir.path());
-        Trainer::open(&spec, &of(m.needs, &pairs), &places, &mut Vec::new()).err().unwrap().to_string()
+        let paths = tiebreak::train::RunPaths::new(dir.path());
+        Trainer::open(&spec, &of(m.needs, &pairs), &paths, &mut Vec::new()).err().unwrap().to_string()
     };
     assert!(refused.contains("per_device_train_batch_size to 2"), "{refused}");
     let step = |cut: &More| step("kto", &[cut], &pairs, &ragged, false);

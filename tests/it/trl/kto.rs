@@ -46,14 +46,14 @@ fn run(name: &str) {
         let theirs = &doc["ids"][data][i];
         assert_eq!(ours.rows[0].ids[..ours.prompt], numbers(&theirs["prompt"]));
         assert_eq!(ours.answer(0), numbers(&theirs["completion"]));
-        assert_eq!(ours.good, theirs["label"] == true);
-        let aside: Vec<_> = ours.aside.iter().map(|row| row.ids[ours.prompt..].to_vec()).collect();
+        assert_eq!(ours.desirable, theirs["label"] == true);
+        let kl_rows: Vec<_> = ours.kl_rows.iter().map(|row| row.ids[ours.prompt..].to_vec()).collect();
         if kl && i % batch == 0 && i + 1 == trainer.examples().len() {
             alone.push(i / batch);
-            assert!(aside.is_empty());
+            assert!(kl_rows.is_empty());
         } else {
             let behind = case["kl_completions"].as_array().map(|all| numbers(&all[i]));
-            assert_eq!(aside, behind.into_iter().collect::<Vec<_>>());
+            assert_eq!(kl_rows, behind.into_iter().collect::<Vec<_>>());
         }
     }
     assert_eq!(!alone.is_empty(), name == "kto_one_kind_lora");
@@ -64,7 +64,7 @@ fn run(name: &str) {
     let steps = steps(&case, &mut trainer, &mut |trainer, i| {
         let own = scores(trainer, i).remove(0);
         let logp: f64 = own.logp.iter().sum();
-        let (reward, logps, logits) = if trainer.examples()[i].good {
+        let (reward, logps, logits) = if trainer.examples()[i].desirable {
             ("rewards/chosen", "logps/chosen", "logits/chosen")
         } else {
             ("rewards/rejected", "logps/rejected", "logits/rejected")

@@ -48,7 +48,7 @@ fn run(name: &str) {
             // A round whose second half was not recorded cannot be judged.
             let Some(round) = round else { break };
             let micro = round.iter().flat_map(|s| s["micro"].as_array().unwrap());
-            trainer.give_round(micro.flat_map(|m| m["rollouts"].as_array().unwrap()).map(rollout).collect());
+            trainer.inject_round(micro.flat_map(|m| m["rollouts"].as_array().unwrap()).map(rollout).collect());
         }
         let mut events: Vec<RunEvent> = Vec::new();
         assert_eq!(trainer.step(&mut events).unwrap(), StepOutcome::Stepped);

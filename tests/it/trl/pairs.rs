@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use tiebreak::domain::{PairRow, Params, method};
 use tiebreak::protocol::{RunEvent, RunSpec};
-use tiebreak::train::{Places, Rows, Trainer};
+use tiebreak::train::{Rows, RunPaths, Trainer};
 
 const SHARED: &[&str] = &[
     "loss",
@@ -167,9 +167,9 @@ fn sft_lora() {
     let case = find(&doc, "sft_lora");
     let dir = tempfile::tempdir().unwrap();
     let rows = Rows::Pairs(pair_rows(&doc["rows"]["chat"]));
-    let places = Places::new(dir.path());
+    let paths = RunPaths::new(dir.path());
     let alone = spec("dpo", &settings(case));
-    let refused = Trainer::open(&alone, &rows.into(), &places, &mut Vec::<RunEvent>::new());
+    let refused = Trainer::open(&alone, &rows.into(), &paths, &mut Vec::<RunEvent>::new());
     assert!(refused.is_err_and(|e| e.to_string().contains("learns no preference")));
     let sum = |case: &mut Value| case["own"]["loss_type"] = json!(["sigmoid", "sft"]);
     family_with("sft_lora", &[("loss_weights", "0,1")], sum);

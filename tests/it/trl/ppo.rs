@@ -82,7 +82,7 @@ fn start(case: &Value, dir: &Path) -> Trainer {
 
 /// Makes the round's updates on its answers; what was logged, and the round as it was judged.
 fn round(trainer: &mut Trainer, step: &Value, dir: &Path) -> (Vec<Metrics>, Vec<SampledAnswer>) {
-    trainer.give_round(step["rollouts"].as_array().unwrap().iter().map(rollout).collect());
+    trainer.inject_round(step["rollouts"].as_array().unwrap().iter().map(rollout).collect());
     let mut logged = Vec::new();
     for _ in step["grad_norms"].as_array().unwrap() {
         let mut events: Vec<RunEvent> = Vec::new();

@@ -9,7 +9,7 @@ use super::{
 use serde_json::Value;
 use tiebreak::domain::{PairId, PromptId, SftBody, SftRow};
 use tiebreak::protocol::RunEvent;
-use tiebreak::train::{Places, Rows, Trainer};
+use tiebreak::train::{Rows, RunPaths, Trainer};
 
 const LOGGED: &[&str] = &["loss", "grad_norm", "learning_rate", "num_tokens"];
 
@@ -99,7 +99,7 @@ fn sft_truncated_lora() {
         let (spec, dir) = (spec("sft", &settings), tempfile::tempdir().unwrap());
         let mut events: Vec<RunEvent> = Vec::new();
         let rows = Rows::Examples(rows.clone()).into();
-        Trainer::open(&spec, &rows, &Places::new(dir.path()), &mut events).map(|trainer| (trainer, events))
+        Trainer::open(&spec, &rows, &RunPaths::new(dir.path()), &mut events).map(|trainer| (trainer, events))
     };
     let max_length = case["own"]["max_length"].to_string();
     let none = open(&max_length).err().unwrap().to_string();

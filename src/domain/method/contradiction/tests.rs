@@ -1,7 +1,7 @@
 //! Every rule fires for every method that has its options, in words that name them, and the defaults agree with themselves.
 
-use super::{SHARED, Under};
-use crate::domain::{Kind, Method, ParamRow, Params, method, methods};
+use super::{Dependency, SHARED};
+use crate::domain::{Method, ParamKind, ParamRow, Params, method, methods};
 
 /// A method, settings over its defaults, and a part of the sentence.
 type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
@@ -19,28 +19,32 @@ fn said(name: &str, settings: &[(&str, &str)]) -> Option<String> {
 fn values(row: &ParamRow) -> Vec<String> {
     let own = row.default.to_owned();
     match row.kind {
-        Kind::Bool => vec!["true".into(), "false".into()],
-        Kind::Choice(words) | Kind::List(words) => words.iter().map(|w| (*w).to_owned()).collect(),
-        Kind::Float(lo, hi) => vec![own, lo.to_string(), (lo + (hi - lo).min(1.0) * 0.37).to_string()],
-        Kind::Int(lo, _) => vec![own, lo.max(0).to_string(), (lo.max(2) + 1).to_string()],
-        Kind::Floats(..) => vec![own, "0.5".into()],
-        Kind::Word => vec![own, "reward-1".into()],
-        Kind::Metric => vec![own, "eval_accuracy".into()],
-        Kind::Checks => vec![own, "max_words=7".into()],
+        ParamKind::Bool => vec!["true".into(), "false".into()],
+        ParamKind::Choice(words) | ParamKind::List(words) => words.iter().map(|w| (*w).to_owned()).collect(),
+        ParamKind::Float(lo, hi) => vec![own, lo.to_string(), (lo + (hi - lo).min(1.0) * 0.37).to_string()],
+        ParamKind::Int(lo, _) => vec![own, lo.max(0).to_string(), (lo.max(2) + 1).to_string()],
+        ParamKind::Floats(..) => vec![own, "0.5".into()],
+        ParamKind::Word => vec![own, "reward-1".into()],
+        ParamKind::Metric => vec![own, "eval_accuracy".into()],
+        ParamKind::Checks => vec![own, "max_words=7".into()],
     }
 }
 
 /// Whether the rule is broken, and said so, by some setting of the option it hangs on.
-fn fires(m: &Method, under: &Under, row: &ParamRow) -> bool {
+fn fires(m: &Method, dependency: &Dependency, row: &ParamRow) -> bool {
     let rows = m.rows();
-    let of = rows.iter().find(|r| r.key == under.of).unwrap_or_else(|| panic!("{}: no option {}", m.name, under.of));
+    let of = rows
+        .iter()
+        .find(|r| r.key == dependency.on)
+        .unwrap_or_else(|| panic!("{}: no option {}", m.name, dependency.on));
     values(of).iter().any(|governor| {
         values(row).iter().filter(|v| **v != row.default).any(|value| {
             let mut params = Params::defaults(&rows);
-            params.set(&rows, m.name, under.of, governor).unwrap();
+            params.set(&rows, m.name, dependency.on, governor).unwrap();
             params.set(&rows, m.name, row.key, value).unwrap();
             let sentence = m.contradiction(&params).unwrap_or_default();
-            sentence.starts_with(&format!("{} has no meaning", row.key)) && sentence.ends_with(under.remedy.as_ref())
+            sentence.starts_with(&format!("{} has no meaning", row.key))
+                && sentence.ends_with(dependency.remedy.as_ref())
         })
     })
 }
@@ -50,19 +54,19 @@ fn every_rule_of_every_method_fires_for_each_of_its_options() {
     for m in methods() {
         let rows = m.rows();
         // A shared rule is not asked of a method without the option that it hangs on.
-        let asked = SHARED.iter().filter(|under| rows.iter().any(|row| row.key == under.of));
-        for under in asked.chain(&(m.under)()) {
-            for row in rows.iter().filter(|row| under.keys.contains(&row.key)) {
-                assert!(fires(m, under, row), "{}: {} under {}", m.name, row.key, under.of);
+        let asked = SHARED.iter().filter(|dependency| rows.iter().any(|row| row.key == dependency.on));
+        for dependency in asked.chain(&(m.dependencies)()) {
+            for row in rows.iter().filter(|row| dependency.keys.contains(&row.key)) {
+                assert!(fires(m, dependency, row), "{}: {} under {}", m.name, row.key, dependency.on);
             }
         }
         // A method's own rules are about its own options.
-        for key in (m.under)().iter().flat_map(|under| under.keys) {
+        for key in (m.dependencies)().iter().flat_map(|dependency| dependency.keys) {
             assert!(rows.iter().any(|row| row.key == *key), "{}: no option {key}", m.name);
         }
     }
     // And a shared rule is about options that some method has.
-    for key in SHARED.iter().flat_map(|under| under.keys.iter().chain(std::iter::once(&under.of))) {
+    for key in SHARED.iter().flat_map(|dependency| dependency.keys.iter().chain(std::iter::once(&dependency.on))) {
         assert!(methods().iter().any(|m| m.rows().iter().any(|row| row.key == *key)), "{key} is no option");
     }
 }

@@ -11,8 +11,8 @@
 //! TRL's.
 
 use super::super::{log_sigmoid, sigmoid};
-use super::pair::{PairInput, PairSums, Slope, bump, smoothed};
-use crate::domain::{Kind, ParamRow, row};
+use super::pair::{PairInput, PairSums, Slope, sigmoid_slope, smoothed};
+use crate::domain::{ParamKind, ParamRow, row};
 use std::fmt;
 
 /// A loss of the family. a, b: summed log π − log ρ of chosen and rejected; s: their scores under the f-divergence (a and b
@@ -23,7 +23,7 @@ pub struct DpoForm {
     /// How it is computed.
     pub(super) loss: FormLoss,
     /// The formula, in the letters that the objective explains: a, b, Δ = s_c − s_r, D the same per token.
-    pub(crate) formula: fn(&Written) -> String,
+    pub(crate) formula: fn(&FormulaValues) -> String,
     /// Whether a factor can precede the formula without brackets.
     pub(crate) is_product: bool,
     /// Whether the share of wrong labels, of the run or of a pair, enters it.
@@ -48,7 +48,7 @@ pub(super) enum FormLoss {
     /// −log σ of β times the k-th largest upper value less the k-th largest lower one, over the batch.
     Ranked(RankedBy),
     /// Mean −log π over the tokens of all chosen answers of the batch.
-    Imitate,
+    Sft,
 }
 
 /// What a form ranks by.
@@ -62,13 +62,13 @@ pub(super) struct RankedBy {
 
 /// The hyper-parameters as a formula shows them.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Written {
+pub(crate) struct FormulaValues {
     pub(crate) beta: f64,
     pub(crate) epsilon: f64,
     pub(crate) own: f64,
 }
 
-impl Written {
+impl FormulaValues {
     /// −log σ(β·x), smoothed where that is asked for.
     fn smoothed(&self, x: &str) -> String {
         let (beta, e) = (self.beta, self.epsilon);
@@ -154,7 +154,7 @@ pub const FORMS: &[DpoForm] = &[
             let (x, right, wrong) = (p.x(), (-p.epsilon).ln_1p(), p.epsilon.ln());
             let loss = sigmoid(x) * (log_sigmoid(x) - right) + sigmoid(-x) * (log_sigmoid(-x) - wrong);
             // q′·[ln q − ln(1−q) − ln(1−ε) + ln ε], and ln q − ln(1−q) = x.
-            p.of_margin((loss, bump(x) * (x - right + wrong)))
+            p.of_margin((loss, sigmoid_slope(x) * (x - right + wrong)))
         },
         |w| format!("KL((q, 1−q) ‖ (1−{0}, {0})), q = σ({1}·Δ)", w.epsilon, w.beta),
     )
@@ -208,7 +208,11 @@ pub const FORMS: &[DpoForm] = &[
         "apo_zero",
         |p| {
             let (a, b) = p.rewards();
-            Slope { loss: sigmoid(-a) + sigmoid(b), chosen: -p.beta * bump(a), rejected: p.beta * bump(b) }
+            Slope {
+                loss: sigmoid(-a) + sigmoid(b),
+                chosen: -p.beta * sigmoid_slope(a),
+                rejected: p.beta * sigmoid_slope(b),
+            }
         },
         |w| format!("1 − σ({0}·a) + σ({0}·b)", w.beta),
     ),
@@ -219,8 +223,8 @@ pub const FORMS: &[DpoForm] = &[
             let gap = a - b;
             Slope {
                 loss: sigmoid(a) + sigmoid(-gap),
-                chosen: p.beta * (bump(a) - bump(gap)),
-                rejected: p.beta * bump(gap),
+                chosen: p.beta * (sigmoid_slope(a) - sigmoid_slope(gap)),
+                rejected: p.beta * sigmoid_slope(gap),
             }
         },
         |w| format!("σ({0}·a) + 1 − σ({0}·(a − b))", w.beta),
@@ -243,7 +247,7 @@ pub const FORMS: &[DpoForm] = &[
     .own(ParamRow {
         key: "discopop_tau",
         ..row(
-            Kind::Float(1e-3, 1.0),
+            ParamKind::Float(1e-3, 1.0),
             "0.05",
             "0.05",
             "discopop: how sharply it changes from one loss to the other",
@@ -263,10 +267,16 @@ pub const FORMS: &[DpoForm] = &[
     )
     .own(ParamRow {
         key: "dpop_lambda",
-        ..row(Kind::Float(0.0, 1e6), "50", "5 – 500", "dpop: weight of a chosen answer's loss of likelihood", false)
+        ..row(
+            ParamKind::Float(0.0, 1e6),
+            "50",
+            "5 – 500",
+            "dpop: weight of a chosen answer's loss of likelihood",
+            false,
+        )
     }),
     // Compares with no reference, so that any divergence can accompany it.
-    form("sft", FormLoss::Imitate, |_| "NLL(chosen, per token)".into()).divergence().product().unknown_at_reference(),
+    form("sft", FormLoss::Sft, |_| "NLL(chosen, per token)".into()).divergence().product().unknown_at_reference(),
 ];
 
 /// The names, in the order of the form.
@@ -282,7 +292,7 @@ const fn names<const N: usize>() -> [&'static str; N] {
     out
 }
 
-const fn form(name: &'static str, loss: FormLoss, formula: fn(&Written) -> String) -> DpoForm {
+const fn form(name: &'static str, loss: FormLoss, formula: fn(&FormulaValues) -> String) -> DpoForm {
     DpoForm {
         name,
         loss,
@@ -297,11 +307,11 @@ const fn form(name: &'static str, loss: FormLoss, formula: fn(&Written) -> Strin
     }
 }
 
-const fn pair(name: &'static str, loss: fn(&PairInput) -> Slope, formula: fn(&Written) -> String) -> DpoForm {
+const fn pair(name: &'static str, loss: fn(&PairInput) -> Slope, formula: fn(&FormulaValues) -> String) -> DpoForm {
     form(name, FormLoss::Pair(loss), formula)
 }
 
-const fn ranked(name: &'static str, by: RankedBy, formula: fn(&Written) -> String) -> DpoForm {
+const fn ranked(name: &'static str, by: RankedBy, formula: fn(&FormulaValues) -> String) -> DpoForm {
     form(name, FormLoss::Ranked(by), formula).smoothing()
 }
 
@@ -355,8 +365,8 @@ impl DpoForm {
 
     /// Whether the form imitates the chosen answers and compares nothing.
     #[must_use]
-    pub fn imitates(&self) -> bool {
-        matches!(self.loss, FormLoss::Imitate)
+    pub fn is_sft(&self) -> bool {
+        matches!(self.loss, FormLoss::Sft)
     }
 }
 

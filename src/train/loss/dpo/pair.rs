@@ -77,6 +77,6 @@ pub(in super::super) fn smoothed(x: f64, epsilon: f64) -> (f64, f64) {
 }
 
 /// σ′(x).
-pub(super) fn bump(x: f64) -> f64 {
+pub(super) fn sigmoid_slope(x: f64) -> f64 {
     sigmoid(x) * sigmoid(-x)
 }

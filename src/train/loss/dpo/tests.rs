@@ -121,7 +121,7 @@ fn at_the_reference() {
     for form in all() {
         let dpo = smooth(0.1, form, 0.01);
         let (out, tally) = run(&dpo, &rows(), &same);
-        match dpo.at_reference() {
+        match dpo.loss_at_reference() {
             Some(want) => near(out.loss, want, 1e-12),
             None => assert!(["sft", "exo_pair"].contains(&form.form.name), "{form:?}"),
         }
@@ -129,8 +129,8 @@ fn at_the_reference() {
         assert_eq!(tally.mean("rewards/margins"), Some(0.0));
     }
     let two = Dpo { terms: vec![weighted("sigmoid", 0.5), weighted("hinge", 2.0)], ..Dpo::new(0.1, named("sigmoid")) };
-    near(two.at_reference().unwrap(), 0.5 * std::f64::consts::LN_2 + 2.0, 1e-12);
-    assert_eq!(Dpo { wpo: true, ..two }.at_reference(), None);
+    near(two.loss_at_reference().unwrap(), 0.5 * std::f64::consts::LN_2 + 2.0, 1e-12);
+    assert_eq!(Dpo { wpo: true, ..two }.loss_at_reference(), None);
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn extreme_margins_stay_finite() {
 fn the_method_s_choices_are_the_table() {
     let rows = crate::domain::method("dpo").unwrap().rows();
     let row = rows.iter().find(|r| r.key == "loss_type").unwrap();
-    let crate::domain::Kind::List(words) = row.kind else { panic!("loss_type is no list") };
+    let crate::domain::ParamKind::List(words) = row.kind else { panic!("loss_type is no list") };
     assert_eq!(words, FORMS.iter().map(|form| form.name).collect::<Vec<_>>());
     assert_eq!(DpoForm::named("sigmoidal"), None);
     for own in FORMS.iter().filter_map(|form| form.own) {

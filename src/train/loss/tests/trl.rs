@@ -138,7 +138,7 @@ fn kto() {
         let form = if text(&o["loss_type"]) == "kto" { KtoForm::Kto } else { KtoForm::ApoZeroUnpaired };
         let labels = numbers(&case["labels"]);
         let rows: Vec<_> = (0..policy.len())
-            .map(|i| KtoRow { policy: &policy[i], reference: &reference[i], good: labels[i] == 1.0 })
+            .map(|i| KtoRow { policy: &policy[i], reference: &reference[i], desirable: labels[i] == 1.0 })
             .collect();
         let kto = Kto {
             beta: number(&o["beta"]),
@@ -188,7 +188,7 @@ fn grpo() {
             epsilon_high: 0.28,
             beta: number(&o["beta"]),
             use_bias_correction_kl: o["use_bias_correction_kl"].as_bool().unwrap(),
-            level: if text(&o["level"]) == "token" { Level::Token } else { Level::Sequence },
+            level: if text(&o["level"]) == "token" { RatioLevel::Token } else { RatioLevel::Sequence },
             reduction: match text(&o["loss_type"]) {
                 "grpo" => Reduction::Grpo,
                 "bnpo" => Reduction::Bnpo,
