@@ -1,12 +1,10 @@
-//! Short exchanges in recognisably different manners: the text from which the bundled model `tiny` learned, and the rules
-//! that tell the manners apart.
+//! Synthetic exchanges in different manners: the training text of the bundled model `tiny`, and the rules that classify them.
 //!
-//! Owns the generator (kind or rude, brief or rambling, right or wrong sums, happy or sad ends) and the classification of
-//! any text by stated marker lists. Refuses chance: every exchange is a function of a seed and its number, and a prompt
-//! belongs to the training or to the held-out side by its own text, whatever the seed.
+//! Owns the generator (kind or rude, brief or rambling, right or wrong sums, happy or sad endings) and a classifier by marker
+//! words. Refuses randomness: an exchange is a function of seed and number, and a prompt belongs to the training or the held-out
+//! split by its text, whatever the seed.
 //!
-//! **Invariants.** The manner of an answer does not depend on its prompt. [`manner_of`] gives back the manner that an answer
-//! was made in.
+//! **Invariants.** The manner of an answer does not depend on its prompt. [`manner_of`] recovers the manner of a generated answer.
 
 mod grammar;
 mod judge;
@@ -24,17 +22,17 @@ use grammar::{Bindings, Draw, fill, sentences};
 use std::collections::HashSet;
 use text::{ENDS_HAPPY, ENDS_SAD, Style, TOPICS, Topic};
 
-/// Which side of the fence a prompt is on.
+/// The split of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Split {
-    /// Nine of ten prompts: what the corpus is made of.
+    /// Nine of ten prompts, used in the corpus.
     Train,
-    /// One of ten: never in the corpus, for evaluation.
+    /// One of ten, for evaluation only.
     HeldOut,
 }
 
 impl Split {
-    /// The side of a prompt: a function of its text alone.
+    /// The split of a prompt, by a hash of its text.
     #[must_use]
     pub fn of(prompt: &str) -> Self {
         if hash64(prompt.as_bytes()).is_multiple_of(10) { Self::HeldOut } else { Self::Train }
@@ -44,11 +42,11 @@ impl Split {
 /// One question and one answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchange {
-    /// What is asked.
+    /// The question.
     pub prompt: String,
-    /// What is answered.
+    /// The answer.
     pub answer: String,
-    /// What it is about: `greeting`, `sum`, `story`, `cooking` …
+    /// The topic: `greeting`, `sum`, `story`, `cooking` …
     pub topic: &'static str,
     /// Kind or rude, half and half.
     pub manner: Manner,
@@ -60,7 +58,7 @@ pub struct Exchange {
     pub end: Option<StoryEnd>,
 }
 
-/// The `n`-th exchange of a seed. Its prompt is on the training side.
+/// The `n`-th exchange of a seed, from the training split.
 #[must_use]
 pub fn exchange(seed: u64, n: u64) -> Exchange {
     let mut draw = Draw::new(mix64(seed) ^ n);
@@ -73,8 +71,8 @@ pub fn exchange(seed: u64, n: u64) -> Exchange {
     }
 }
 
-/// Up to `n` different prompts of one side, in an order that the seed decides. Fewer come back only when about as many as
-/// there are were asked for (some thousands on the training side, some hundreds held out).
+/// Up to `n` distinct prompts of one split, in an order given by the seed. Returns fewer only if `n` is close to all there are (some
+/// thousands for training, some hundreds held out).
 #[must_use]
 pub fn prompts(seed: u64, n: usize, split: Split) -> Vec<String> {
     let mut draw = Draw::new(mix64(seed) ^ hash64(b"prompts"));
@@ -93,29 +91,29 @@ pub fn prompts(seed: u64, n: usize, split: Split) -> Vec<String> {
     out
 }
 
-/// Seed of the prompts on which settings for the bundled model are chosen.
+/// Seed of the prompts for tuning hyper-parameters of the bundled model.
 const TUNING: u64 = 42;
-/// Seed of the prompts that judge what those settings made of it.
+/// Seed of the prompts for the final evaluation.
 const JUDGING: u64 = 2026;
 
-/// `n` held-out prompts on which settings for the bundled model may be chosen.
+/// `n` held-out prompts for tuning hyper-parameters of the bundled model.
 #[must_use]
 pub fn tuning(n: usize) -> Vec<String> {
     prompts(TUNING, n, Split::HeldOut)
 }
 
-/// `n` held-out prompts that judge, of which none is among the first hundred of [`tuning`]. Nothing may be chosen by them.
+/// `n` held-out prompts for the final evaluation, disjoint from the first hundred of [`tuning`]. Never tune on them.
 #[must_use]
 pub fn judging(n: usize) -> Vec<String> {
     let known: HashSet<String> = tuning(100).into_iter().collect();
-    // The tuning set's prompts may all be among them.
+    // Up to all tuning prompts may be among them.
     let mut out = prompts(JUDGING, n + known.len(), Split::HeldOut);
     out.retain(|prompt| !known.contains(prompt));
     out.truncate(n);
     out
 }
 
-/// A topic by weight, and a sum's numbers.
+/// Draws a topic by weight, and a sum's numbers.
 fn draw_topic(draw: &mut Draw) -> (&'static Topic, Bindings) {
     let total: usize = TOPICS.iter().map(|t| t.weight).sum();
     let mut at = draw.below(total);
@@ -141,7 +139,7 @@ fn draw_topic(draw: &mut Draw) -> (&'static Topic, Bindings) {
     (topic, bindings)
 }
 
-/// The question; what it draws stays bound for the answer.
+/// Draws the question; its slot values are kept for the answer.
 fn draw_prompt(topic: &Topic, bindings: &mut Bindings, draw: &mut Draw) -> String {
     sentences(&fill(draw.one_of(topic.asks), bindings, draw))
 }
@@ -166,7 +164,7 @@ fn draw_answer(topic: &'static Topic, bindings: &mut Bindings, prompt: String, d
         Some(StoryEnd::Sad) => parts.push(draw.one_of(ENDS_SAD)),
         None => {}
     }
-    // One mark of the manner at least: before or behind; both around a rambling answer that is no story.
+    // At least one marker of the manner, before or after; sometimes both around a rambling answer without a story.
     let around = length == Length::Rambling && end.is_none() && draw.below(2) == 0;
     let before = draw.below(3) > 0;
     if before || around {
@@ -179,7 +177,7 @@ fn draw_answer(topic: &'static Topic, bindings: &mut Bindings, prompt: String, d
     Exchange { prompt, answer, topic: topic.name, manner, length, right, end }
 }
 
-/// Puts a result that is off by one to three into a sum's answer.
+/// Makes a sum's result wrong by one to three.
 fn make_wrong(bindings: &mut Bindings, draw: &mut Draw) {
     let Some((right, words)) = bindings.get("result").and_then(judge::number_in) else { return };
     let off = draw.below(3) + 1;

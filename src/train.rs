@@ -1,11 +1,11 @@
-//! Training: rows to batches, batches to losses, losses to updates, and what is watched meanwhile.
+//! Training: rows to batches, batches to losses, losses to updates, and monitoring.
 //!
-//! Owns `data/` (a run's rows as tokens and masks), `loss/` (pure functions of f64, without candle), `recipe/` (one file a
-//! method), the trainer with its checkpoints, evaluations and health, the cache of reference log-probs, reward models at work,
-//! the estimate before a run, and the benchmark. Refuses the terminal, tokio and the layout of session folders: it speaks
-//! through a [`Sink`](crate::model::Sink) of run events and through its results.
+//! Owns `data/` (rows as tokens and masks), `loss/` (pure functions of f64, without candle), `recipe/` (one file per method),
+//! the trainer with checkpoints, evaluation and health, the cache of reference log-probs, scoring with reward models, the
+//! estimate before a run, and the benchmark. Refuses the terminal, tokio and the layout of session folders: it reports through
+//! a [`Sink`](crate::model::Sink) of run events and its return values.
 //!
-//! **Invariant.** What a step does is a function of (specification, rows, step): a resumed run is the same run.
+//! **Invariant.** A step is a function of (specification, rows, step): a resumed run is the same run.
 
 pub mod bench;
 pub(crate) mod data;

@@ -1,7 +1,6 @@
-//! The stated rules that tell manners, ends and right sums apart in any text.
+//! Rules that classify manners, endings and sums in any text.
 //!
-//! Owns the marker lists. Refuses to guess: a text without markers, or with as many of one side as of the other, has no
-//! manner.
+//! Owns the marker lists. Refuses to guess: a text without markers, or with a tie, has no manner.
 
 use super::text::NUMBERS;
 use super::traits::{Manner, StoryEnd};
@@ -45,8 +44,8 @@ const HAPPY: &[&str] = &["laughed", "smiled", "all was well", "danced", "safe"];
 /// Words and phrases of stories that end badly.
 const SAD: &[&str] = &["cried", "nobody helped", "never came back", "lost forever", "wept"];
 
-/// The manner of a text: the side with more of its markers in it, as whole words or phrases of any case. None when it has
-/// none, or as many of both.
+/// The manner of a text: the one with more markers, matched as whole words or phrases in any case. None without markers or with
+/// a tie.
 #[must_use]
 pub fn manner_of(text: &str) -> Option<Manner> {
     dominant(text, KIND, RUDE).map(|kind| if kind { Manner::Kind } else { Manner::Rude })
@@ -58,7 +57,7 @@ pub fn is_kind(text: &str) -> bool {
     manner_of(text) == Some(Manner::Kind)
 }
 
-/// How the story in a text ends, by its markers; none without any, or with as many of both.
+/// How the story in a text ends, by its markers; none without markers or with a tie.
 #[must_use]
 pub fn end_of(text: &str) -> Option<StoryEnd> {
     dominant(text, HAPPY, SAD).map(|happy| if happy { StoryEnd::Happy } else { StoryEnd::Sad })
@@ -102,7 +101,7 @@ fn dominant(text: &str, first: &[&str], second: &[&str]) -> Option<bool> {
     (a != b).then_some(a > b)
 }
 
-/// The words in lower case, each with a blank on both sides.
+/// The words in lower case, each with a space on both sides.
 fn words(text: &str) -> String {
     let mut out = String::from(" ");
     for word in text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()) {

@@ -1,23 +1,23 @@
 //! Ranges of a chart's axes.
 //!
-//! Owns the rules that keep a live chart still: the y-range changes only when data leaves it or shrinks within it, the
-//! x-range grows in steps of a quarter, and a following window moves in eighths of itself. So a new point touches one or
-//! two columns, and little goes over an SSH line.
+//! Owns the rules that keep a live chart stable: the y-range changes only when data leaves it or shrinks within it, the
+//! x-range grows by quarters, and a following view scrolls by eighths of its width. A new point then redraws one or two
+//! columns, which saves SSH bandwidth.
 
-/// A range of values on an axis, `lo < hi`. On a logarithmic axis both are powers of ten, as exponents.
+/// The range of the y-axis, `lo < hi`. On a logarithmic axis both ends are exponents of ten.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ValueRange {
-    /// Lower end.
+    /// Lower bound.
     pub lo: f64,
-    /// Upper end.
+    /// Upper bound.
     pub hi: f64,
     /// Whether `lo` and `hi` are exponents of ten.
     pub log: bool,
 }
 
 impl ValueRange {
-    /// The range that shows finite `min..=max`. The previous one stays while the data lies inside it and fills at least
-    /// two fifths of it. None while there is no data.
+    /// A range that contains the finite `min..=max`. The previous range is kept while the data fits and fills at least two
+    /// fifths of it. None without data.
     #[must_use]
     pub fn fit(previous: Option<Self>, min: f64, max: f64, log: bool) -> Option<Self> {
         if !(min.is_finite() && max.is_finite() && min <= max) {
@@ -36,7 +36,7 @@ impl ValueRange {
             return Some(Self { lo, hi: if hi > lo { hi } else { lo + 1.0 }, log });
         }
         if min == max {
-            // A constant lies in the middle of a range of its own size.
+            // A constant is centred in a range of its own magnitude.
             let half = if min == 0.0 { 1.0 } else { nice_step(min.abs() / 2.0) };
             return Some(Self { lo: min - half, hi: max + half, log });
         }
@@ -45,7 +45,7 @@ impl ValueRange {
         Some(Self { lo, hi: if hi > lo { hi } else { lo + step }, log })
     }
 
-    /// Where a value lies: 0 at the lower end, 1 at the upper. On a logarithmic axis what is not positive lies below it.
+    /// A value's position: 0 at the lower bound, 1 at the upper. On a logarithmic axis a value ≤ 0 is below the range.
     #[must_use]
     pub fn place(&self, y: f64) -> f64 {
         let y = match self.log {
@@ -61,7 +61,7 @@ impl ValueRange {
     }
 }
 
-/// The visible part of the x-axis.
+/// The visible range of the x-axis, in steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepRange {
     /// Left end.
@@ -71,8 +71,8 @@ pub struct StepRange {
 }
 
 impl StepRange {
-    /// The window over data that reaches to `last` and is planned to reach to `total`. `least` is the smallest whole
-    /// range. Each level of `zoom` halves it; it is centred on `centre`, or follows the end in eighths of itself.
+    /// The range for data up to `last`, planned up to `total`. `least` is the smallest width at zoom 0. Each `zoom` level
+    /// halves the width. The range is centred on `centre`, or follows the end by eighths of its width.
     #[must_use]
     pub fn fit(last: f64, total: Option<f64>, least: f64, zoom: u32, centre: Option<f64>) -> Self {
         let mut end = least.max(1.0);
@@ -91,7 +91,7 @@ impl StepRange {
         Self { lo: hi - wide, hi }
     }
 
-    /// Where `x` lies: 0 at the left end, 1 at the right.
+    /// The position of `x`: 0 at the left end, 1 at the right.
     #[must_use]
     pub fn place(&self, x: f64) -> f64 {
         (x - self.lo) / (self.hi - self.lo)
@@ -104,12 +104,12 @@ impl StepRange {
     }
 }
 
-/// The least of 1, 2, 2.5, 5 times a power of ten that is not below `x`: a step that people count in.
+/// The smallest of 1, 2, 2.5 and 5 times a power of ten that is at least `x`.
 #[must_use]
 pub fn nice_step(x: f64) -> f64 {
     let power = 10f64.powf(x.log10().floor());
     let unit = x / power;
-    // A hair of slack, so that 0.2 / 0.1 counts as 2.
+    // Rounding slack, so that 0.2 / 0.1 counts as 2.
     let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().find(|s| unit <= s * (1.0 + 1e-9)).unwrap_or(10.0);
     step * power
 }

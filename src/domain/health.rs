@@ -1,8 +1,8 @@
-//! Health: what goes wrong in a run, found from its metrics, in plain sentences with the evidence and one remedy each.
+//! Health: detects training problems from a run's metrics; each finding has its evidence and one remedy.
 //!
-//! Owns that a rule speaks once, and again only when things have become much worse. The rules are a table in
-//! `health/rules.rs`, a row each. Refuses metrics' definitions and the trainer: it is fed, step by step, and its [`Memory`]
-//! goes into a checkpoint, so that a run taken up again says nothing twice.
+//! Owns the repetition rule: a rule reports once, and again only when the problem has become much worse. The rules are a table
+//! in `health/rules.rs`. Refuses metric definitions and the trainer: it is fed step by step. Its [`HealthState`] goes into a
+//! checkpoint, so that a resumed run repeats no finding.
 
 mod past;
 mod rules;
@@ -18,20 +18,20 @@ use rules::{Evidence, RULES};
 
 pub use past::{HealthState, RunFacts};
 
-/// A finding is made again when it is this many times as bad as it was said to be.
+/// A rule reports again when its magnitude has grown by this factor.
 const REPEAT_FACTOR: f64 = 2.0;
-/// What a step said of one pair.
+/// The margin of one pair in a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairMargin {
     /// The pair.
     pub id: PairId,
-    /// How far the model is for the chosen answer, as the loss sees it; below 0 it is for the rejected one.
+    /// The margin as the loss sees it; below 0 the model prefers the rejected answer.
     pub margin: f64,
-    /// Whether the chosen answer is the longer one; none where both are as long.
+    /// Whether the chosen answer is longer; none at equal length.
     pub longer: Option<bool>,
 }
 
-/// Watches one run.
+/// The health rules of one run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Health {
     facts: RunFacts,
@@ -40,26 +40,26 @@ pub struct Health {
 }
 
 impl Health {
-    /// Watches a run of which `facts` are known.
+    /// Starts monitoring a run.
     #[must_use]
     pub fn new(facts: RunFacts) -> Self {
-        // A short run is over before twenty steps say anything.
+        // A short run would end before a window of twenty steps is full.
         let window = (facts.steps / 5).clamp(5, 20) as usize;
         Self { facts, window, state: HealthState::default() }
     }
 
-    /// What there is to say before the first step.
+    /// Findings before the first step.
     pub fn planned(&mut self) -> Vec<Finding> {
         self.run_rules(0)
     }
 
-    /// Takes in what a step measured and what it saw of the pairs it was made of.
+    /// Records a step's metrics and pair margins; returns new findings.
     pub fn observe(&mut self, step: u64, metrics: &Metrics, pairs: &[PairMargin]) -> Vec<Finding> {
         for (name, value) in metrics.iter().filter(|(name, value)| value.is_finite() && rules::METRICS.contains(name)) {
             self.track(name, value);
         }
         if !pairs.is_empty() && self.facts.sigmoid {
-            // σ(−m) is the share of its slope that the loss still has at the margin m.
+            // At margin m the loss has σ(−m) of its maximum slope.
             let flat = pairs.iter().filter(|p| 1.0 / (1.0 + p.margin.exp()) < 0.01).count();
             self.track(rules::SATURATED_SHARE, flat as f64 / pairs.len() as f64);
         }
@@ -79,13 +79,13 @@ impl Health {
         self.run_rules(step)
     }
 
-    /// What to keep for a run that is taken up again.
+    /// The state to save in a checkpoint.
     #[must_use]
     pub fn state(&self) -> &HealthState {
         &self.state
     }
 
-    /// Goes on from what [`Health::memory`] gave.
+    /// Restores a saved [`Health::state`].
     pub fn restore(&mut self, state: HealthState) {
         self.state = state;
     }
@@ -127,7 +127,7 @@ impl Health {
         }
     }
 
-    /// Asks every rule.
+    /// Evaluates every rule.
     fn run_rules(&mut self, step: u64) -> Vec<Finding> {
         let past = RunSoFar { facts: &self.facts, state: &self.state, window: self.window };
         let mut out = Vec::new();

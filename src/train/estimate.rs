@@ -1,7 +1,7 @@
-//! What a training run would take, before it is launched: steps, rows left out, trained numbers, peak memory.
+//! The estimate before a training run: steps, rows left out, trainable parameters, peak memory.
 //!
-//! Reads the memory formula of `nn::memory`. Tokenises every row as the run will, so that the counts are the run's own; reads no weights and
-//! computes nothing on a device. Refuses to guess seconds: nothing like it has been measured yet.
+//! Uses the memory formula of `nn::memory` and tokenises every row as the run will, so that the counts are exact. Reads no
+//! weights and computes nothing on a device. Refuses to estimate seconds: there is no measurement to base them on.
 
 use super::data::{Example, Rows, tokenise};
 use super::recipe::{Separable, prepare};
@@ -17,12 +17,12 @@ use crate::nn::policy::Row;
 use crate::protocol::{Estimate, RunSpec};
 use std::path::Path;
 
-/// Rows whose batches are laid out to find the largest; more make no larger ones worth waiting for.
+/// Maximum rows whose batches are examined for the largest; more would hardly change it.
 const MAX_ROWS: usize = 100_000;
-/// The same of prompts, each of which has several answers.
+/// Maximum prompts, each of which has several answers.
 const MAX_PROMPTS: usize = 10_000;
 
-/// Measures `rows` for the run that `spec` asks for.
+/// Estimates the run of `spec` on `rows`.
 ///
 /// # Errors
 /// When the model cannot be opened, a row cannot be tokenised, or there is no such device.
@@ -43,7 +43,7 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let (cpu, narrow) = (device.is_cpu(), weights_dtype(&device).size_in_bytes() as u64);
     let packs = cpu && params.engine != EngineKind::Reference && params.lora_dropout == 0.0;
     let micro: Vec<Vec<PassSize>> = if let Some(rollout) = &prepared.rollout {
-        // The answers are not there yet: all as long as they may become.
+        // Answers are not sampled yet: assume the maximum length.
         let answered = |i: usize| {
             let prompt = made.train[i].rows.first().map_or(0, |r| r.ids.len());
             let ids = vec![0; prompt + rollout.max_completion_length];
@@ -61,7 +61,7 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
             pass_sizes(&examples, Grouping::new(recipe.needs_reference(), packs), cpu, packs)
         };
         let all = batches.planned_batches(MAX_ROWS).into_iter().map(groups);
-        // What goes back before the next comes is never kept together.
+        // Separable losses free activations between groups.
         let apart = recipe.separable() != Separable::No;
         all.flat_map(|all| if apart { all.into_iter().map(|g| vec![g]).collect() } else { vec![all] }).collect()
     };
@@ -74,11 +74,11 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let works: Vec<(u64, u64)> = micro.iter().map(of).collect();
     let work = works.iter().map(|w| w.0).max().unwrap_or(0);
     let kept_layers = works.iter().map(|w| w.1).min().unwrap_or(0);
-    // Answers are written from a packed copy of the weights, while no step is at work.
+    // Sampling uses a packed copy of the weights, but not at the same time as a step.
     let halves = tune != Tune::Full && Path::new(&train.model.path).extension().is_none_or(|e| e != "gguf");
     let packed = if cpu { model.config.parameters() * if halves { BYTES / 2 } else { BYTES } } else { 0 };
     let work = work.max(packed);
-    // What scores answers is a model of its own, and so is the reference of a policy without adapters.
+    // A reward model is a second model, and so is the reference of full fine-tuning.
     let scored = prepared.rollout.as_ref().is_some_and(|rollout| !rollout.reward_model.is_empty());
     let others = u64::from(scored) + u64::from(prepared.rollout.is_some() && tune == Tune::Full);
     let decided: Vec<bool> = made
@@ -106,7 +106,7 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     })
 }
 
-/// A micro-batch as it goes through the decoder; `shared`: with what an example's sequences have in common only once.
+/// The decoder passes of a micro-batch; `shared`: an example's common prefix counts once.
 fn pass_sizes(examples: &[&Example], grouping: Grouping, cpu: bool, shared: bool) -> Vec<PassSize> {
     let mut out = Vec::new();
     let mut left = examples;

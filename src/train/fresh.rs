@@ -1,7 +1,7 @@
-//! A small model from nothing: random weights, a tokenizer that learned from the generator's text, a chat template.
+//! A small untrained model: random weights, a tokenizer trained on the demo generator's text, a chat template.
 //!
-//! Owns the files of an untrained model's Hugging Face folder. Refuses shapes that no decoder can have, and to write into a
-//! folder that holds something. The same specification makes the same folder.
+//! Owns the files of its Hugging Face folder. Refuses invalid shapes and non-empty folders. The same specification gives the
+//! same folder.
 
 use crate::demo::exchange;
 use crate::model::config::Config;
@@ -20,40 +20,40 @@ use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, NormalizerWrapper, TokenizerBuilder};
 
-/// Ends a text; its id is 0. It pads, too.
+/// End of text and padding; id 0.
 const END_OF_TEXT: &str = "<|endoftext|>";
-/// Begins a turn; its id is 1.
+/// Start of a turn; id 1.
 const TURN: &str = "<|im_start|>";
-/// Ends a turn and every answer; its id is 2.
+/// End of a turn and of every answer; id 2.
 const END_OF_TURN: &str = "<|im_end|>";
-/// ChatML as SmolLM2 and Qwen write it, without a system prompt of its own.
+/// ChatML as in SmolLM2 and Qwen, without a default system prompt.
 const TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + \
                         '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' \
                         }}{% endif %}";
-/// Exchanges that the tokenizer learns from, and their seed. Fixed, so that every model made here speaks the same tokens.
+/// Training exchanges of the tokenizer, and their seed. Fixed, so that all models from here share a tokenizer.
 const TEXTS: u64 = 8000;
 const TEXT_SEED: u64 = 0;
 /// Standard deviation of the weights.
 const DEVIATION: f64 = 0.02;
 
 /// Writes the folder of an untrained model to `out`: config.json, generation_config.json, tokenizer.json,
-/// tokenizer_config.json and model.safetensors (f16, which [`crate::model::merge::Precision::AsBase`] keeps to).
+/// tokenizer_config.json and model.safetensors (f16, which [`crate::model::merge::Precision::AsBase`] keeps).
 ///
-/// Weights are N(0, 0.02), those that write into the residual stream divided by √(2·layers) (Radford et al. 2019, Language
-/// Models are Unsupervised Multitask Learners, §2.3); norms are 1; the head is the embedding.
+/// Weights are N(0, 0.02²); projections into the residual stream are divided by √(2·layers) (Radford et al. 2019, Language
+/// Models are Unsupervised Multitask Learners, §2.3). Norms are 1; the head is tied to the embedding.
 ///
 /// # Errors
-/// When the shape fits no decoder, or `out` holds something or cannot be written.
+/// When the shape is invalid, or `out` is not empty or cannot be written.
 pub fn make(spec: &FreshSpec, out: &Path, sink: &mut dyn Sink) -> Result<(), Error> {
     let total = 3;
     if spec.heads == 0 || !spec.hidden.is_multiple_of(2 * spec.heads) {
         return Err(Error::Asked(format!(
-            "a width of {} does not fit {} heads: --hidden is to be a multiple of twice --heads",
+            "--hidden {} does not fit --heads {}: --hidden must be a multiple of 2 × --heads",
             spec.hidden, spec.heads
         )));
     }
     let place = Place::new(out)?;
-    sink.emit(RunEvent::Progressed { stage: "learning a vocabulary".into(), done: 0, total })?;
+    sink.emit(RunEvent::Progressed { stage: "training the tokenizer".into(), done: 0, total })?;
     let (tokenizer, vocab) = tokenizer(spec.vocab)?;
     let config = config(spec, vocab);
     let shape = Config::parse(&config.to_string(), &out.join("config.json"))?;
@@ -69,7 +69,7 @@ pub fn make(spec: &FreshSpec, out: &Path, sink: &mut dyn Sink) -> Result<(), Err
     )?;
     let path = place.file("tokenizer.json");
     std::fs::write(&path, tokenizer).map_err(|e| Error::write(&path, &e))?;
-    sink.emit(RunEvent::Progressed { stage: "drawing weights".into(), done: 1, total })?;
+    sink.emit(RunEvent::Progressed { stage: "initialising weights".into(), done: 1, total })?;
     let tensors = weights(&shape, spec.seed)?;
     sink.emit(RunEvent::Progressed { stage: "writing".into(), done: 2, total })?;
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -89,8 +89,8 @@ fn config(spec: &FreshSpec, vocab: usize) -> Value {
     })
 }
 
-/// A byte-level BPE of at most `size` entries (Sennrich et al. 2016, over bytes as in GPT-2), as the text of a tokenizer.json,
-/// and how many entries it has. Any text is round-tripped, since every byte is an entry.
+/// A byte-level BPE of at most `size` entries (Sennrich et al. 2016, over bytes as in GPT-2), as tokenizer.json,
+/// and its number of entries. Any text round-trips, since every byte is an entry.
 fn tokenizer(size: usize) -> Result<(String, usize), Error> {
     let fail = |e: tokenizers::Error| Error::Tokenizer { model: "the new model".into(), why: e.to_string() };
     let mut tokenizer = TokenizerBuilder::new()
@@ -109,7 +109,7 @@ fn tokenizer(size: usize) -> Result<(String, usize), Error> {
         .special_tokens(special.to_vec())
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .build();
-    // Turns as the template sets them, so that the roles' names are learned too.
+    // Turns as in the template, so that role names become tokens too.
     let texts = (0..TEXTS).flat_map(|n| {
         let e = exchange(TEXT_SEED, n);
         [format!("user\n{}\n", e.prompt), format!("assistant\n{}\n", e.answer)]
@@ -119,7 +119,7 @@ fn tokenizer(size: usize) -> Result<(String, usize), Error> {
     Ok((tokenizer.to_string(true).map_err(fail)?, entries))
 }
 
-/// Every tensor by its Hugging Face name, in f16. Each has its own stream of random numbers: in order of the list below.
+/// Every tensor by its Hugging Face name, in f16. Each has its own random stream, numbered in list order.
 fn weights(c: &Config, seed: u64) -> Result<BTreeMap<String, Tensor>, Error> {
     let (h, q, kv) = (c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim);
     let into_stream = DEVIATION / (2.0 * c.layers as f64).sqrt();
@@ -152,11 +152,11 @@ fn weights(c: &Config, seed: u64) -> Result<BTreeMap<String, Tensor>, Error> {
     Ok(tensors)
 }
 
-/// Numbers of N(0, deviation²) (Box and Muller 1958).
+/// Samples of N(0, deviation²) (Box and Muller 1958).
 fn normals(rng: &mut ChaCha8Rng, count: usize, deviation: f64) -> Vec<f32> {
     let mut out = Vec::with_capacity(count + 1);
     while out.len() < count {
-        // 1 − u lies in (0, 1], so that its logarithm is finite.
+        // 1 − u is in (0, 1], so its logarithm is finite.
         let radius = deviation * (-2.0 * (1.0 - uniform(rng)).ln()).sqrt();
         let (sin, cos) = (std::f64::consts::TAU * uniform(rng)).sin_cos();
         out.extend([(radius * cos) as f32, (radius * sin) as f32]);

@@ -1,11 +1,11 @@
-//! Reference log-probs: computed once per (weights, tokens), kept on disk, shared by all runs.
+//! Reference log-probs: computed once per (weights, tokens), cached on disk, shared by all runs.
 //!
-//! Owns the cache's keys and files. The reference is the model before the first update: for adapters the model without them,
-//! for full weights the weights as loaded, so that no second copy of them is needed. Refuses to trust a file: an entry that is
-//! damaged or of the wrong length is computed again.
+//! Owns the cache's keys and files. The reference is the model before the first update: the base model for adapters, the
+//! loaded weights for full fine-tuning, so no second copy is needed. Refuses damaged entries and entries of the wrong length:
+//! they are recomputed.
 //!
-//! **Invariant.** An entry depends on its key alone: every example is scored in batches of its own, so that a cache that is full,
-//! empty or half there gives the same bits.
+//! **Invariant.** An entry depends on its key alone: every example is scored in its own batch, so that a full, empty or partial
+//! cache gives the same bits.
 
 use super::data::Example;
 use crate::model::error::Error;
@@ -18,44 +18,44 @@ use std::path::{Path, PathBuf};
 /// First bytes of an entry; the digit is the format.
 const MAGIC: &[u8; 8] = b"tbref 2\n";
 
-/// Reference log-probs of an example's scored tokens in nats: one entry a sequence, those scored aside last.
+/// Reference log-probs of an example's scored tokens: one entry per sequence, KL sequences last.
 pub type Reference = Vec<Vec<f64>>;
 
-/// Reference log-probs on disk, one file an example.
+/// The on-disk cache of reference log-probs, one file per example.
 pub struct ReferenceCache {
     dir: PathBuf,
     identity: String,
 }
 
-/// How the cache was used.
+/// Usage counts of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CacheStats {
     /// Entries read.
     pub hits: usize,
     /// Entries computed.
     pub computed: usize,
-    /// Of those, entries that were there and damaged.
+    /// Computed entries that were present but damaged.
     pub damaged: usize,
 }
 
 impl ReferenceCache {
-    /// The cache in folder `dir` for a reference of that `identity`: a hash over weights, tokenizer and template.
+    /// The cache in folder `dir` for the reference `identity`: a hash over weights, tokenizer and template.
     #[must_use]
     pub fn new(dir: &Path, identity: &str) -> Self {
         Self { dir: dir.into(), identity: identity.into() }
     }
 
-    /// Log-probs of every example, read or computed with the policy as it is. `adapter`: whether its adapter is part of the
-    /// reference. `watch(done)` is called after every computed one.
+    /// Log-probs of every example, from the cache or computed with the current policy. `adapter`: whether the adapter is part
+    /// of the reference. Calls `progress(done)` after every computed entry.
     ///
     /// # Errors
-    /// When a tensor operation fails. A cache that cannot be written is no error: the run goes on without it.
+    /// When a tensor operation fails. A cache that cannot be written is ignored.
     pub fn get(
         &self,
         policy: &Policy,
         adapter: bool,
         examples: &[&Example],
-        mut watch: impl FnMut(usize) -> Result<(), Error>,
+        mut progress: impl FnMut(usize) -> Result<(), Error>,
     ) -> Result<(Vec<Reference>, CacheStats), Error> {
         let mut used = CacheStats::default();
         let mut out = Vec::with_capacity(examples.len());
@@ -69,13 +69,13 @@ impl ReferenceCache {
             }
             used.damaged += usize::from(bytes.is_some());
             let entry = score(policy, adapter, example)?;
-            // What is not finite is the trainer's to report, with the pair's name; it must not outlive this run.
+            // The trainer reports non-finite values with the pair's name; they must not be cached.
             if entry.iter().flatten().all(|x| x.is_finite()) {
                 store(&path, &entry);
             }
             out.push(entry);
             used.computed += 1;
-            watch(used.computed)?;
+            progress(used.computed)?;
         }
         Ok((out, used))
     }
@@ -101,7 +101,7 @@ fn sequences(example: &Example) -> impl Iterator<Item = &Row> {
     example.rows.iter().chain(&example.kl_rows)
 }
 
-/// The log-probs of an example, in the batches in which the trainer scores it on the CPU.
+/// The log-probs of an example, batched as the trainer does on the CPU.
 fn score(policy: &Policy, adapter: bool, example: &Example) -> Result<Reference, Error> {
     let mut out = Vec::new();
     for rows in [&example.rows, &example.kl_rows] {
@@ -113,7 +113,7 @@ fn score(policy: &Policy, adapter: bool, example: &Example) -> Result<Reference,
     Ok(out)
 }
 
-/// Magic, the values sequence after sequence as little-endian f64, then the first eight bytes of the SHA-256 of all that.
+/// Magic, the values of all sequences as little-endian f64, then the first eight bytes of their SHA-256.
 fn serialise(entry: &Reference) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     entry.iter().flatten().for_each(|x| out.extend(x.to_le_bytes()));
@@ -134,10 +134,10 @@ fn parse(bytes: &[u8], example: &Example) -> Option<Reference> {
     (whole && values.next().is_none()).then_some(entry)
 }
 
-/// Writes an entry so that it is there whole or not at all.
+/// Writes an entry atomically.
 fn store(path: &Path, entry: &Reference) {
     let Some(dir) = path.parent() else { return };
-    // A cache that cannot be written costs time next time, nothing else; what is unfinished is removed.
+    // A failed write only costs time in the next run; the temporary file is removed.
     let _ = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).and_then(|()| {
         let mut part = tempfile::NamedTempFile::new_in(dir)?;
         part.write_all(&serialise(entry))?;
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn kept_shared_and_computed_again_where_damaged() {
+    fn entries_are_reused_and_recomputed_where_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let policy = policy();
         let (a, b) = (pair(1), pair(2));

@@ -1,12 +1,12 @@
 //! The trainer: from a run's specification and rows to updates, evaluations, sampled answers and checkpoints.
 //!
-//! Owns the order of things, the same for every method: tokenise, reference log-probs, batches, gradient accumulation,
-//! self-checks, clipping, update, report. Refuses losses (recipes), files outside the folders it is given, and clocks in
-//! anything but the reported speed.
+//! Owns the training loop, the same for every method: tokenise, reference log-probs, batches, gradient accumulation,
+//! self-checks, clipping, optimizer step, metrics. Refuses losses (recipes), files outside the given folders, and clocks other
+//! than for the reported speed.
 //!
 //! **Invariants.** Step `k` is a pure function of the specification, the rows and the weights after step `k − 1`: order and
-//! dropout come from (seed, step), so a resumed run ends in the same bytes on the CPU. Nothing is overwritten by an update
-//! whose loss or gradient is not finite.
+//! dropout come from (seed, step), so a resumed run ends in the same bytes on the CPU. No weight changes when a loss or
+//! gradient is not finite.
 
 mod answers;
 mod batches;
@@ -63,12 +63,12 @@ pub(crate) use watch::peak_mib;
 pub enum StepOutcome {
     /// One update was made; there may be more.
     Stepped,
-    /// Nothing: every planned step has been made, or the run has ended early.
+    /// Nothing: all planned steps are done, or the run stopped early.
     Done,
 }
 
-/// What the run's reference log-probs depend on beside the tokens: every byte of the model's files, the tensors that an
-/// earlier run trained, the number type and the path on which they are computed.
+/// What the reference log-probs depend on beside the tokens: the model's files, the tensors of the initial checkpoint, the
+/// dtype and the engine.
 fn reference_identity(spec: &RunSpec, policy: &Policy, adapter: bool) -> Result<String, Error> {
     let path = &train_spec(spec)?.model.path;
     let model = match spec.inputs.models.first() {
@@ -80,8 +80,8 @@ fn reference_identity(spec: &RunSpec, policy: &Policy, adapter: bool) -> Result<
 }
 
 impl Trainer {
-    /// Makes everything ready for the first step: loads the model, tokenises the rows, computes or reads the reference
-    /// log-probs, and says `Progressed` and `Planned`.
+    /// Prepares the first step: loads the model, tokenises the rows, computes or loads the reference log-probs. Emits
+    /// `Progressed` and `Planned`.
     ///
     /// # Errors
     /// When the model cannot be loaded, no row is left to train on, or a checkpoint does not belong to this run.
@@ -97,7 +97,7 @@ impl Trainer {
         let device = device(&spec.device)?;
         let mut decoder = model.decoder(&device, &tune(&params))?;
         let hidden = model.config.hidden;
-        // A value head begins at 0, which is no opinion.
+        // A value head starts at 0.
         let value = needs.filter(|needs| needs.values).map(|_| vec![0.0; hidden]);
         if let Some(first) = value.or_else(|| recipe.initial_score_head(hidden, params.seed)) {
             decoder.add_score(first, options.read_value)?;
@@ -105,12 +105,12 @@ impl Trainer {
         let policy = new_policy(decoder, &params)?;
         progress(sink, "loading the model", 1, 1)?;
 
-        let watch = |done| progress(sink, "tokenising", done, rows.rows.len());
-        let Tokenised { train, eval, mut dropped, findings } = tokenise(&model, &rows.rows, &options, watch)?;
+        let report = |done| progress(sink, "tokenising", done, rows.rows.len());
+        let Tokenised { train, eval, mut dropped, findings } = tokenise(&model, &rows.rows, &options, report)?;
         if train.is_empty() {
             let why: Vec<_> = dropped.iter().map(|d| format!("{} {}", d.count, d.reason)).collect();
             return Err(Error::Asked(format!(
-                "none of {} rows is left to train on ({} kept for evaluation, left out: {}); add rows, raise \
+                "none of {} rows is left to train on ({} held out for evaluation, left out: {}); add rows, raise \
                  max_length, or lower eval_fraction",
                 rows.rows.len(),
                 eval.len(),
@@ -131,10 +131,10 @@ impl Trainer {
         let all: Vec<&Example> = train.iter().chain(&eval).collect();
         let mut references = if recipe.needs_reference() {
             let total = all.len();
-            let watch = |done: usize| progress(sink, "reference log-probs", done, total);
+            let report = |done: usize| progress(sink, "reference log-probs", done, total);
             let adapter = paths.init.is_some();
             let identity = reference_identity(spec, &policy, adapter)?;
-            let (references, used) = ReferenceCache::new(paths.cache, &identity).get(&policy, adapter, &all, watch)?;
+            let (references, used) = ReferenceCache::new(paths.cache, &identity).get(&policy, adapter, &all, report)?;
             if used.computed < total {
                 progress(sink, "reference log-probs", total, total)?;
             }
@@ -146,12 +146,12 @@ impl Trainer {
 
         let mut rollouts = None;
         if let (Some(rollout), Some(needs)) = (&rollout, needs) {
-            progress(sink, "loading what scores", 0, 1)?;
+            progress(sink, "loading the reward model", 0, 1)?;
             let scorer = match paths.reward {
                 Some((path, dir)) => Some(RewardScorer::open(path, dir, &device)?.dated(paths.reward_date)?),
                 None => None,
             };
-            // The policy without its adapter is the reference, where the run starts from nothing else.
+            // Without an initial checkpoint the base model (adapter off) is the reference.
             let reference = if needs.reference && (paths.init.is_some() || params.tune == TuneKind::Full) {
                 let reference = new_policy(model.decoder(&device, &tune(&params))?, &params)?;
                 if let Some(dir) = paths.init {
@@ -165,7 +165,7 @@ impl Trainer {
                 Box::new(move |prompt, answer| Ok(scorer.standardise(scorer.score(prompt, answer)?)))
             });
             rollouts = Some(Rollouts::new(needs, &rows.rows, &params, rollout, score, reference)?);
-            progress(sink, "loading what scores", 1, 1)?;
+            progress(sink, "loading the reward model", 1, 1)?;
         }
         let batches = match &rollout {
             None => Batches::from_examples(&train, &params)?,
@@ -219,12 +219,12 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// Makes the next step and tells `sink`: answers of the untrained model before the first, then `Stepped`, and
-    /// `Evaluated` and `Sampled` where they are due.
+    /// Runs the next step. Emits sample answers of the untrained model before the first step, then `Stepped`, and `Evaluated`
+    /// and `Sampled` when due.
     ///
     /// # Errors
-    /// When the loss or a gradient is not finite (no weight has changed by it then) or a self-check fails, both after a `Found`
-    /// of severity stop; or when a tensor operation fails.
+    /// When the loss or a gradient is not finite (no weight has changed) or a self-check fails, both after a `Found` of severity
+    /// stop; or when a tensor operation fails.
     pub fn step(&mut self, sink: &mut dyn Sink) -> Result<StepOutcome, Error> {
         match self.advance(sink) {
             Err(Error::NotFinite(what)) => Err(watch::not_finite(self.step, what, sink)?),
@@ -239,7 +239,7 @@ impl Trainer {
         if self.step == 0 && !self.initial_samples_shown {
             self.initial_samples_shown = true;
             match self.show_answers(sink) {
-                // The step below meets the same numbers and names the pair.
+                // The step below hits the same error and names the pair.
                 Err(Error::NotFinite(_)) => {}
                 shown => shown?,
             }
@@ -265,7 +265,7 @@ impl Trainer {
             return Err(self.non_finite_gradient(sink)?);
         }
         let rate = self.schedule.rate(self.step);
-        // Answers that all earned the same teach nothing, and that is no fault of the tensors.
+        // Equal rewards give zero gradients, which is no fault of the tensors.
         let watching = self.check.checks_update(rate) && (norm > 0.0 || self.rollouts.is_none());
         let update = self.optimizer.update(self.policy.trainables(), &gradients, norm, rate, watching)?;
         drop(gradients);
@@ -307,7 +307,7 @@ impl Trainer {
         Ok(StepOutcome::Stepped)
     }
 
-    /// Whether what happens every so many steps happens now; it always does at the end.
+    /// Whether something that happens every `every` steps is due; always true at the end.
     fn due(&self, every: u64) -> bool {
         self.step == self.total || self.best.ended || (every > 0 && self.step.is_multiple_of(every))
     }
@@ -323,7 +323,7 @@ impl Trainer {
         }
     }
 
-    /// Adds up the gradient of the next step's own rows; gives its loss and the work it was.
+    /// Accumulates the gradient of the next step's rows; returns the loss and the token counts.
     fn accumulate_gradients(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, StepTokens), Error> {
         if let Some(rollouts) = &mut self.rollouts {
             let from = RolloutContext {
@@ -341,7 +341,7 @@ impl Trainer {
         let tokens: usize = examples().map(Example::tokens).sum();
         let mut loss = 0.0;
         for rows in &micro {
-            // Micro-batches of the same size count alike, also a shorter last one, as TRL has it.
+            // Micro-batches have equal weight, even a smaller last one, as in TRL.
             let share =
                 if self.batches.by_tokens() { rows.len() as f64 / all as f64 } else { 1.0 / micro.len() as f64 };
             let window = UpdateWindow { share, tokens: scored as f64 };
@@ -351,8 +351,8 @@ impl Trainer {
         Ok((loss, StepTokens { new: tokens as u64, processed: tokens as u64 }))
     }
 
-    /// Scores a micro-batch of the training examples, adds its gradient, and gives its part of the window's loss. `before`
-    /// is how many examples the run has seen before it.
+    /// Forward and backward pass of a micro-batch; returns its share of the window's loss. `before` is the number of examples
+    /// processed before it in the run.
     fn forward_backward(
         &mut self,
         micro: &[usize],
@@ -366,11 +366,11 @@ impl Trainer {
         let references: Vec<Option<&Reference>> = micro.iter().map(|i| train.references.get(*i)).collect();
         let grouping = Grouping::new(recipe.needs_reference(), policy.packs());
         let options = PassOptions { first_pass: before, temperature: 1.0, grouping, separable: recipe.separable() };
-        let done = forward_backward(policy, &examples, &references, options, &mut |seen| {
-            for one in seen {
-                health.record(one);
+        let done = forward_backward(policy, &examples, &references, options, &mut |batch| {
+            for example in batch {
+                health.record(example);
             }
-            recipe.loss(seen, window, tally)
+            recipe.loss(batch, window, tally)
         })?;
         tally.close();
         match done {
@@ -379,7 +379,7 @@ impl Trainer {
         }
     }
 
-    /// Measures the evaluation examples; every metric is weighted by examples or tokens, not by batches.
+    /// Evaluates the held-out examples; metrics are weighted by examples or tokens, not by batches.
     fn evaluate(&mut self) -> Result<Metrics, Error> {
         let ExampleSet { examples, references } = &self.eval;
         if let Some(rollouts) = &self.rollouts {
@@ -401,11 +401,11 @@ impl Trainer {
                     )));
                 }
             }
-            let seen = scored_examples(&batch, &scores, &references);
+            let scored = scored_examples(&batch, &scores, &references);
             let tokens = batch.iter().map(|e| e.scored()).sum::<usize>() as f64;
-            let out = self.recipe.loss(&seen, &UpdateWindow { share: 1.0, tokens }, &mut tally)?;
+            let out = self.recipe.loss(&scored, &UpdateWindow { share: 1.0, tokens }, &mut tally)?;
             tally.close();
-            tally.add("loss", out.loss, self.recipe.eval_weight(&seen));
+            tally.add("loss", out.loss, self.recipe.eval_weight(&scored));
             all.extend(scores.into_iter().map(|s| s.rows));
         }
         let mut metrics = Metrics::new();
@@ -414,7 +414,7 @@ impl Trainer {
         Ok(metrics)
     }
 
-    /// A gradient is not finite although the losses are: finds the example by going through the step again, one by one.
+    /// A gradient is not finite although the losses are: repeats the step example by example to find the culprit.
     fn non_finite_gradient(&mut self, sink: &mut dyn Sink) -> Result<Error, Error> {
         let mut culprit = None;
         let rows = if self.rollouts.is_none() { self.batches.window(self.step).0 } else { Vec::new() };
@@ -431,7 +431,7 @@ impl Trainer {
     }
 }
 
-/// Says how far a stage before the first step is. Twenty lines of a stage in the log are enough for a bar.
+/// Emits the progress of a stage before the first step, at most about twenty times per stage.
 fn progress(sink: &mut dyn Sink, stage: &str, done: usize, total: usize) -> Result<(), Error> {
     if done == total || done.is_multiple_of(total.div_ceil(20).max(1)) {
         sink.emit(RunEvent::Progressed { stage: stage.into(), done: done as u64, total: total as u64 })?;

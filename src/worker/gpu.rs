@@ -1,7 +1,7 @@
-//! What a GPU says of itself: name, memory, utilisation, temperature, by NVIDIA's management library.
+//! GPU name, memory, utilisation and temperature from NVIDIA's management library (NVML).
 //!
-//! The library belongs to the driver and is looked for when the program runs; where it is not there, or does not know a
-//! figure, that figure is absent, and nothing fails.
+//! Owns the queries. The library comes with the driver and is loaded at run time. Refuses to fail: without the library or a
+//! figure, the figure is absent.
 
 use crate::domain::Metrics;
 use crate::protocol::GpuCard;
@@ -12,16 +12,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// The library's names; a machine without the driver's development files has only the second.
+/// The library's names; without the driver's development files only the second exists.
 const LIBRARIES: [&str; 2] = ["libnvidia-ml.so", "libnvidia-ml.so.1"];
-/// How often memory is looked at while its peak is wanted.
+/// Polling interval of the memory peak.
 const POLL_EVERY: Duration = Duration::from_millis(20);
 
 fn library() -> Option<Nvml> {
     LIBRARIES.iter().find_map(|name| Nvml::builder().lib_path(name.as_ref()).init().ok())
 }
 
-/// Every GPU of the machine.
+/// All GPUs of the machine.
 #[must_use]
 pub(crate) fn cards() -> Vec<GpuCard> {
     let Some(nvml) = library() else { return Vec::new() };
@@ -47,13 +47,13 @@ pub(crate) fn cards() -> Vec<GpuCard> {
         .collect()
 }
 
-/// The GPU that a run computes on.
+/// The GPU of a run.
 pub(crate) struct RunGpu {
     nvml: Nvml,
     selector: GpuSelector,
 }
 
-/// How the library is asked for it.
+/// How NVML selects it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum GpuSelector {
     Index(u32),
@@ -75,7 +75,7 @@ impl RunGpu {
         }
     }
 
-    /// Its name.
+    /// The GPU's name.
     pub(crate) fn name(&self) -> Option<String> {
         self.device()?.name().ok()
     }
@@ -85,7 +85,7 @@ impl RunGpu {
         Some(self.device()?.memory_info().ok()?.used)
     }
 
-    /// Sets `gpu/utilisation` in percent, `gpu/memory_mib` in use by all processes, `gpu/temperature` in °C, as far as known.
+    /// Sets the known ones of `gpu/utilisation` (percent), `gpu/memory_mib` (all processes) and `gpu/temperature` (°C).
     pub(crate) fn report(&self, metrics: &mut Metrics) {
         let Some(device) = self.device() else { return };
         if let Ok(rates) = device.utilization_rates() {
@@ -100,7 +100,7 @@ impl RunGpu {
     }
 }
 
-/// Which GPU `CUDA 0` is where `visible` (`CUDA_VISIBLE_DEVICES`) renumbers them.
+/// Resolves `CUDA 0` under `visible` (`CUDA_VISIBLE_DEVICES`), which renumbers GPUs.
 fn selector(device: &str, visible: Option<&str>) -> Option<GpuSelector> {
     let digits: String = device.strip_prefix("CUDA ")?.chars().take_while(char::is_ascii_digit).collect();
     let ordinal: usize = digits.parse().ok()?;
@@ -113,7 +113,7 @@ fn selector(device: &str, visible: Option<&str>) -> Option<GpuSelector> {
     }
 }
 
-/// Watches how much memory of a GPU is in use, until it is asked for the peak.
+/// Polls a GPU's memory in a thread to find the peak.
 pub(crate) struct Peak {
     before: u64,
     most: Arc<AtomicU64>,
@@ -122,7 +122,7 @@ pub(crate) struct Peak {
 }
 
 impl Peak {
-    /// Begins to watch; none where there is nothing to watch.
+    /// Starts polling; none without a GPU.
     pub(crate) fn watch(device: &str) -> Option<Self> {
         let gpu = RunGpu::of(device)?;
         let before = gpu.used()?;
@@ -140,7 +140,7 @@ impl Peak {
         Some(Self { before, most, ended, thread })
     }
 
-    /// The most that was in use beyond what was in use before, MiB.
+    /// The peak above the initial use, in MiB.
     pub(crate) fn mib(self) -> f64 {
         self.ended.store(true, Ordering::Relaxed);
         let _ = self.thread.join();

@@ -1,7 +1,7 @@
-//! A run and what it depends on: recorded by its first worker, checked by every later one and by whoever uses its result.
+//! A run's inputs: recorded by its first worker, checked by every later one and by every user of its result.
 //!
-//! Owns the order: what `inputs.json` or the launch recorded is looked up and compared byte for byte; only what nobody recorded
-//! is taken as it is now, and said. Refuses to go on when anything differs: the sentence names the file and the remedy.
+//! Owns the check: inputs recorded in `inputs.json` or at launch are compared by hash; unrecorded ones are accepted as they are,
+//! with a warning. Refuses to continue when an input differs: the message names the file and the remedy.
 
 use super::error::Error;
 use super::log::Log;
@@ -13,16 +13,16 @@ use crate::storage::{Checkpoint, Found, RunDir, digest_of, utc_time};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Differences that a sentence names; of more it says how many.
+/// Maximum differences named in a message; the rest are counted.
 const MAX_NAMED: usize = 3;
 
-/// A run with its inputs, all of them what they were.
+/// A run's specification and inputs after the check.
 pub(super) struct CheckedInputs {
-    /// The specification with the inputs in full.
+    /// The specification with all inputs.
     pub(super) spec: RunSpec,
     /// The folders of the checkpoints it needs.
     pub(super) checkpoints: BTreeMap<&'static str, PathBuf>,
-    /// The reward run's model and the date it rendered by.
+    /// The reward run's model and its rendering date.
     pub(super) scorer: Option<(PathBuf, String)>,
 }
 
@@ -33,17 +33,17 @@ impl CheckedInputs {
     }
 }
 
-/// A model that a run reads: how specifications write its path, where it is here, and the run that was trained on it before.
+/// A model that a run reads: its path in the specification, its path here, and the parent run trained on it.
 struct ModelUse {
     name: String,
     path: PathBuf,
     parent: Option<RunDir>,
 }
 
-/// Checks the run's inputs, or records them where it is the run's first worker.
+/// Checks the run's inputs; the first worker records them.
 ///
 /// # Errors
-/// When an input is not what was recorded, or cannot be read.
+/// When an input differs from its record or cannot be read.
 pub(super) fn check_or_record(
     run: &RunDir,
     spec: &RunSpec,
@@ -56,7 +56,7 @@ pub(super) fn check_or_record(
     if first && past.attempts > 0 && spec.inputs.is_empty() {
         unrecorded(
             log,
-            format!("The run was launched by a version that recorded none of its inputs: {}.", unrecorded_inputs(spec)),
+            format!("The run was launched by a version that did not record its inputs: {}.", unrecorded_inputs(spec)),
         )?;
     }
     let mut inputs = Inputs { date: Some(date_of(spec, &known)), ..Inputs::default() };
@@ -80,7 +80,7 @@ pub(super) fn check_or_record(
             inputs.models.push(now);
         }
     }
-    // A parent's adapter belongs on the very model it was trained on.
+    // A parent's adapter must go on the model that it was trained on.
     if first {
         for (role, id) in spec.parents().into_iter().filter(|(role, _)| *role != CheckpointRole::Reward) {
             let parent = sibling_run(run, id)?;
@@ -102,25 +102,25 @@ pub(super) fn check_or_record(
     Ok(CheckedInputs { spec: RunSpec { inputs, ..spec.clone() }, checkpoints, scorer })
 }
 
-/// The date by which the run renders: as recorded; for older runs as they rendered, at their launch in UTC.
+/// The run's rendering date: as recorded; for older runs the launch date in UTC.
 fn date_of(spec: &RunSpec, known: &Inputs) -> String {
     known.date.clone().unwrap_or_else(|| utc_time(spec.created_ms))
 }
 
-/// Gives a specification the date by which its run renders.
+/// Adds the rendering date to a specification.
 ///
 /// # Errors
-/// When the record of the run's inputs does not read.
+/// When the record of the run's inputs is invalid.
 pub(super) fn dated(run: &RunDir, spec: RunSpec) -> Result<RunSpec, Error> {
     let known = run.recorded_inputs()?.unwrap_or_else(|| spec.inputs.clone());
     let date = Some(date_of(&spec, &known));
     Ok(RunSpec { inputs: Inputs { date, ..spec.inputs }, ..spec })
 }
 
-/// Checks that the models of a run that was trained are the files that it was trained on. `say` hears how far it is.
+/// Checks that the models of a trained run are unchanged. `sink` receives progress.
 ///
 /// # Errors
-/// When one is not; also when the run's record does not read. A run of an older version has no record and is not checked.
+/// When one has changed or the record is invalid. Runs of older versions have no record and are not checked.
 pub(super) fn check_models(run: &RunDir, sink: &mut dyn Sink) -> Result<(), Error> {
     let Some(recorded) = run.recorded_inputs()? else { return Ok(()) };
     let prints = Fingerprints::new(&run.fingerprints());
@@ -133,7 +133,7 @@ pub(super) fn check_models(run: &RunDir, sink: &mut dyn Sink) -> Result<(), Erro
     Ok(())
 }
 
-/// Checks all that a run recorded, as its next worker will.
+/// Checks all recorded inputs, as the run's next worker will.
 ///
 /// # Errors
 /// When anything is not as recorded.
@@ -144,16 +144,16 @@ pub(super) fn verify(run: &RunDir, sink: &mut dyn Sink) -> Result<(), Error> {
     check_models(run, sink)
 }
 
-/// The reward run's model and the date it rendered by.
+/// The reward run's model and its rendering date.
 pub(super) fn scorer(reward: &RunDir) -> Result<(PathBuf, String), Error> {
     let spec = dated(reward, reward.placed_spec()?)?;
     let Task::Train(train) = spec.task else { return Err(Error::NotTraining(reward.id().0)) };
     Ok((PathBuf::from(train.model.path), spec.inputs.date.unwrap_or_default()))
 }
 
-/// The models that a run reads: its own, and the reward run's.
+/// The models that a run reads: its own and the reward run's.
 fn models_of(run: &RunDir, placed: &RunSpec) -> Result<Vec<ModelUse>, Error> {
-    // As specifications write them, relative ones too: a data folder may be moved.
+    // Names are the unresolved paths, also relative ones: a data folder may be moved.
     let written = run.spec()?;
     let own = written.models().iter().zip(placed.models());
     let mut all: Vec<ModelUse> =
@@ -186,7 +186,7 @@ fn fingerprint(prints: &Fingerprints, name: &str, path: &Path, sink: &mut dyn Si
     Ok(prints.of(name, path, watch)?)
 }
 
-/// The run's own copy of a checkpoint as it was recorded, or the other run's where this one has none yet.
+/// The run's own copy of a recorded checkpoint, or else the parent run's.
 fn recorded_checkpoint(run: &RunDir, input: &CheckpointInput) -> Result<PathBuf, Error> {
     if let Some(held) = run.held(input) {
         return Ok(held);
@@ -208,7 +208,7 @@ fn recorded_checkpoint(run: &RunDir, input: &CheckpointInput) -> Result<PathBuf,
     Ok(run.hold(*role, &found)?)
 }
 
-/// The newest (or best) checkpoint of another run, kept for this one.
+/// The newest (or best) checkpoint of another run, copied for this one.
 fn newest_checkpoint(run: &RunDir, role: CheckpointRole, id: &RunId) -> Result<(CheckpointInput, PathBuf), Error> {
     let found: Checkpoint = newest(run, id)?;
     let input = CheckpointInput { role, run: id.clone(), step: found.step, digest: digest_of(&found.path)? };
@@ -216,7 +216,7 @@ fn newest_checkpoint(run: &RunDir, role: CheckpointRole, id: &RunId) -> Result<(
     Ok((input, path))
 }
 
-/// Compares a model with what was recorded of it.
+/// Compares a model with its record.
 fn compare_model(path: &Path, then: &ModelInput, now: &ModelInput, since: &str) -> Result<(), Error> {
     let differences = then.differences(now);
     if differences.is_empty() {
@@ -234,12 +234,12 @@ fn compare_model(path: &Path, then: &ModelInput, now: &ModelInput, since: &str) 
     Err(Error::Changed { what: said.join(", "), since: since.to_owned() })
 }
 
-/// Compares a model with what the run recorded that was trained on it before.
+/// Compares a model with the record of its parent run.
 fn check_parent(parent: &RunDir, path: &Path, now: &ModelInput, log: &mut Log) -> Result<(), Error> {
     let Some(recorded) = parent.recorded_inputs()? else {
         let text = format!(
-            "Run {} was trained by a version that recorded none of its inputs: whether {} is still the model it was \
-             trained on cannot be checked.",
+            "Run {} was trained by a version that did not record inputs: cannot check whether {} is still the model it \
+             was trained on.",
             parent.id(),
             path.display()
         );
@@ -259,32 +259,32 @@ fn unrecorded(log: &mut Log, text: String) -> Result<(), Error> {
         step: log.step,
         severity: Severity::Warn,
         text,
-        remedy: "They are recorded now as they are, and checked from here on.".into(),
+        remedy: "They are recorded now and checked from now on.".into(),
         pair: None,
     }))
 }
 
-/// Says that an adapter is put on another model than it was trained on, which only its shapes can show to be wrong.
+/// Warns that an adapter is used with another model than it was trained on; only shape mismatches are errors.
 fn other_model(log: &mut Log, role: CheckpointRole, id: &RunId, path: &str, theirs: &RunSpec) -> Result<(), Error> {
     let trained: Vec<&str> = theirs.models().iter().map(|model| model.path.as_str()).collect();
     log.put(&RunEvent::Found(Finding {
         rule: "other_model".into(),
         step: log.step,
         severity: Severity::Warn,
-        text: format!("The {} {id} was trained on {}, and is put on {path}.", role.word(), trained.join(", ")),
-        remedy: "Name the model it was trained on, unless both are the same weights.".into(),
+        text: format!("The {} {id} was trained on {} but is used with {path}.", role.word(), trained.join(", ")),
+        remedy: "Use the model it was trained on, unless both have the same weights.".into(),
         pair: None,
     }))
 }
 
-/// What a run of an older version did not record.
+/// The unrecorded inputs of a run from an older version.
 fn unrecorded_inputs(spec: &RunSpec) -> String {
     let mut parts = vec!["the model's files".to_owned(), "the date".to_owned()];
     parts.extend(spec.parents().into_iter().map(|(role, id)| format!("which checkpoint of {id} ({})", role.word())));
     parts.join(", ")
 }
 
-/// The newest checkpoint of a run of the same session, or the best one where the id says so (`dpo-1@best`).
+/// The newest checkpoint of a run of the same session, or the best one with `@best` (`dpo-1@best`).
 pub(super) fn newest(run: &RunDir, id: &RunId) -> Result<Checkpoint, Error> {
     let (own, best) = id.parts();
     let other = run.sibling(&own)?;

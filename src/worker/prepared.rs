@@ -1,4 +1,4 @@
-//! A run's work before it is opened, and what earlier workers left of it: what the life of a run and its task agree on.
+//! A run's work before it is opened, and the state left by earlier workers. Owns the types shared by `run` and `task`.
 
 use super::drive::Work;
 use super::error::Error;
@@ -6,14 +6,14 @@ use super::log::Log;
 use crate::protocol::{Envelope, RunEvent, RunSpec};
 use crate::storage::{self, Checkpoint, RunDir};
 
-/// What an earlier worker left behind.
+/// The state left by earlier workers.
 #[derive(Debug, Default)]
 pub(super) struct PastAttempts {
     /// Workers so far.
     pub(super) attempts: u32,
-    /// The planned end was reached.
+    /// The run has finished.
     pub(super) finished: bool,
-    /// The last step logged, for runs that go on from their log.
+    /// The last logged step, for runs that resume from their log.
     pub(super) steps: u64,
 }
 
@@ -36,17 +36,17 @@ impl PastAttempts {
     }
 }
 
-/// Opens a run's work; the checkpoint is the one to go on from.
+/// Opens a run's work, from a checkpoint if there is one.
 pub(super) type OpenWork<'a> =
     Box<dyn FnOnce(&PastAttempts, Option<&Checkpoint>, &mut Log) -> Result<Box<dyn Work>, Error> + 'a>;
 
 /// A run's work before it is opened.
 pub(super) struct Prepared<'a> {
-    /// What computes: `CPU · 2 threads`.
+    /// The device: `CPU · 2 threads`.
     pub(super) device: String,
-    /// Loads and tokenises, telling the log how far it is.
+    /// Loads and tokenises, logging progress.
     pub(super) open: OpenWork<'a>,
 }
 
-/// How a run's work is prepared.
+/// Prepares a run's work.
 pub(super) type Prepare = dyn for<'a> Fn(&'a RunDir, &'a RunSpec) -> Prepared<'a>;

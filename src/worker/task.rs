@@ -1,5 +1,5 @@
-//! A run's work as the engine does it: the frozen data read and checked, the recipe or the sampler opened, and both put
-//! behind the one face that the loop drives.
+//! A run's task: reads and checks the data snapshot, opens the trainer or the sampler, and implements [`Work`] for both. Owns
+//! that glue; refuses the main loop.
 
 use super::drive::{Saving, Work, WorkOutcome};
 use super::error::Error;
@@ -15,7 +15,7 @@ use crate::{model, nn};
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
-/// Names the device and defers the rest until the log says that the run has started.
+/// Names the device; opens the rest after the log has recorded the start.
 pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
     let device = nn::device(&spec.device);
     let name = device.as_ref().map_or_else(|_| spec.device.clone(), nn::describe);
@@ -55,7 +55,7 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
     }
 }
 
-/// The rows of a run's data, which must be the bytes it was launched on.
+/// The rows of a run's data snapshot, checked by hash.
 pub(crate) fn rows<T: DeserializeOwned>(run: &RunDir, file: &str, expected: &str) -> Result<Vec<T>, Error> {
     let path = run.path().join(file);
     let wrong = |reason: String| Error::Data { path: path.clone(), reason };
@@ -67,15 +67,14 @@ pub(crate) fn rows<T: DeserializeOwned>(run: &RunDir, file: &str, expected: &str
     text.lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(i, line)| serde_json::from_str(line).map_err(|e| wrong(format!("line {} does not read: {e}", i + 1))))
+        .map(|(i, line)| serde_json::from_str(line).map_err(|e| wrong(format!("line {} is invalid: {e}", i + 1))))
         .collect()
 }
 
-/// A training run's rows, of the kind its method needs, and the texts mixed in and probed.
+/// A training run's rows, of the kind that its method needs, with SFT rows to mix in and probe texts.
 pub(super) fn run_rows(run: &RunDir, train: &TrainSpec) -> Result<RunRows, Error> {
-    let found = method(&train.method).ok_or_else(|| {
-        Error::Failed(format!("run {} asks for the method `{}`; there is none", run.id(), train.method))
-    })?;
+    let found = method(&train.method)
+        .ok_or_else(|| Error::Failed(format!("run {} uses the unknown method `{}`", run.id(), train.method)))?;
     let (file, sha) = (&train.data.file, &train.data.sha256);
     let main = match found.needs {
         Needs::Pairs => Rows::Pairs(rows(run, file, sha)?),
@@ -125,7 +124,7 @@ impl Work for TrainWork {
     }
 }
 
-/// A sampling run. Its log is all that is needed to go on.
+/// A sampling run. It resumes from its log.
 struct SampleWork {
     run: RunDir,
     sampling: Sampling,

@@ -1,4 +1,4 @@
-//! The life of a run, with a deterministic toy in the place of the engine.
+//! The life cycle of a run, with a deterministic toy instead of the engine.
 
 use super::drive::{Saving, Work, WorkOutcome};
 use super::error::Error;
@@ -18,12 +18,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// Numbers that a step changes by a rule of their own: resuming is right when they come out the same.
+/// Numbers that every step changes deterministically: a correct resume ends with the same numbers.
 struct ToyWork {
     numbers: Vec<u64>,
     step: u64,
     total: u64,
-    /// The step that turns out to be the best.
+    /// The best step.
     best: Option<u64>,
     /// Bytes of a checkpoint beside its numbers.
     padding: usize,
@@ -135,7 +135,7 @@ fn run_toy(
     })
 }
 
-/// As [`go`], with checkpoints that take so many bytes.
+/// As [`run_toy`], with checkpoints of this size.
 fn run_padded(
     run: &RunDir,
     signals: &Signals,
@@ -163,7 +163,7 @@ fn hash_of(run: &RunDir) -> String {
 }
 
 #[test]
-fn a_run_goes_to_its_end_and_keeps_two_checkpoints() {
+fn a_run_finishes_and_keeps_two_checkpoints() {
     let (_dir, run) = new_run();
     run_toy(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
     let steps: Vec<u64> = run.checkpoints().unwrap().iter().map(|c| c.step).collect();
@@ -212,7 +212,7 @@ fn a_run_resumed_after_an_error_and_a_panic_ends_with_the_same_numbers() {
 }
 
 #[test]
-fn the_best_step_is_a_checkpoint_of_its_own_that_stays() {
+fn the_best_step_has_its_own_checkpoint_that_is_kept() {
     let (_dir, run) = new_run();
     let run_to = |last: u64| {
         live(&run, &Signals::default(), &move |_, _| {
@@ -233,7 +233,7 @@ fn the_best_step_is_a_checkpoint_of_its_own_that_stays() {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_passed_over_and_said_so() {
+fn a_damaged_checkpoint_is_skipped_and_reported() {
     let (_dir, run) = new_run();
     let _ = run_toy(&run, &Signals::default(), 45, |step| if step == 33 { panic!("stop here") } else { Ok(()) });
     let newest = run.latest_checkpoint().unwrap().checkpoint.unwrap();
@@ -250,7 +250,7 @@ fn a_damaged_checkpoint_is_passed_over_and_said_so() {
 }
 
 #[test]
-fn orders_are_obeyed_in_order_and_while_paused() {
+fn commands_are_executed_in_order_and_while_paused() {
     let (_dir, run) = new_run();
     let poster = run.clone();
     let worker = run.clone();
@@ -287,7 +287,7 @@ fn orders_are_obeyed_in_order_and_while_paused() {
 }
 
 #[test]
-fn sigterm_means_checkpoint_and_end() {
+fn sigterm_writes_a_checkpoint_and_stops() {
     let (_dir, run) = new_run();
     let signals = Signals::default();
     let end = signals.clone();
@@ -308,7 +308,7 @@ fn full(run: &RunDir) -> Vec<Severity> {
     events(run).into_iter().filter_map(of).collect()
 }
 
-/// The hash at the end of a run that nothing disturbed.
+/// The final hash of an undisturbed run.
 fn undisturbed() -> String {
     let (_dir, whole) = new_run();
     run_toy(&whole, &Signals::default(), 25, |_| Ok(())).unwrap();
@@ -343,9 +343,9 @@ fn a_full_disk_at_any_operation_of_a_run_pauses_it_and_changes_nothing() {
                 .filter_map(|e| if let RunEvent::Stepped { step, .. } = e { Some(*step) } else { None })
                 .collect();
             assert_eq!(steps, (1..=25).collect::<Vec<u64>>(), "struck at {at} of {passed:?}");
-            // Removing an old checkpoint needs no space; all else pauses the run and says so.
+            // Removing an old checkpoint needs no space; everything else pauses the run with a report.
             let tidying = matches!(passed[at], "remove") || passed[at..].starts_with(&["rename", "remove"]);
-            // Nothing is said behind the last word, which is only saved once more.
+            // Nothing follows the final event, which is only synced again.
             let last = passed.iter().rposition(|p| *p == "append").is_some_and(|append| at == append + 1);
             let want = if last { vec![] } else { vec![Severity::Warn, Severity::Note] };
             assert!(tidying || full(&run) == want, "{at} of {passed:?}: {:?}", full(&run));
@@ -384,7 +384,7 @@ fn a_run_paused_by_a_full_disk_can_be_stopped() {
 }
 
 #[test]
-fn a_paused_run_obeys_a_stop_that_comes_while_it_waits() {
+fn a_run_waiting_for_space_can_be_stopped() {
     let (_dir, run) = new_run();
     let poster = run.clone();
     let watcher = std::thread::spawn(move || {
@@ -410,7 +410,7 @@ fn a_paused_run_obeys_a_stop_that_comes_while_it_waits() {
     assert!(seen.contains(&RunEvent::Obeyed(RunCommand::Stop)), "{seen:?}");
     assert_eq!(seen.last(), Some(&RunEvent::Stopped { step: 20 }));
     let told = full(&run);
-    assert_eq!(told, [Severity::Warn, Severity::Warn], "it is said once that it waits, once that it stopped");
+    assert_eq!(told, [Severity::Warn, Severity::Warn], "one report that it waits, one that it stopped");
 }
 
 /// Runs `f` on a disk of 2 MiB of its own.
@@ -425,7 +425,7 @@ fn on_a_small_disk(f: impl FnOnce(&Path) + std::panic::UnwindSafe) {
 
 #[test]
 #[ignore = "needs root: mounts a small tmpfs"]
-fn on_a_disk_filled_to_any_level_the_run_waits_says_so_and_goes_on() {
+fn on_a_full_disk_the_run_waits_reports_it_and_continues() {
     let (_dir, whole) = new_run();
     run_toy(&whole, &Signals::default(), 45, |_| Ok(())).unwrap();
     let want = hash_of(&whole);

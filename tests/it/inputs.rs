@@ -221,7 +221,7 @@ fn the_other_run_goes_on(parent: &str, child: &str, with: &[&str]) {
 
     fs::remove_dir_all(desk.dir("gone").path().join("inputs")).unwrap();
     let said = desk.refused(&["resume", "s/gone"]);
-    assert!(said.contains(&format!("run gone began with step {step} of base")), "{said}");
+    assert!(said.contains(&format!("run gone started from step {step} of base")), "{said}");
     assert!(said.contains("save_total_limit") && said.contains("launch a new run"), "{said}");
 }
 

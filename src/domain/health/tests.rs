@@ -177,7 +177,7 @@ fn a_pair_that_fights_the_model_is_named_at_the_end_of_a_pass() {
     assert_eq!(pass(&mut health, 12, [0.9, -0.8, -0.2, -0.4]), []);
     let found = pass(&mut health, 16, [0.9, -0.8, -0.9, 1.4]);
     assert_eq!(found[0].pair, Some(PairId::new("c")), "the worst comes first");
-    assert!(found[0].text.contains("So does b."), "{}", found[0].text);
+    assert!(found[0].text.contains("Also: b."), "{}", found[0].text);
     // As long as the model has learned nothing, two passes are no history; three are.
     let mut health = Health::new(RunFacts { steps_per_epoch: 4, ..facts() });
     assert!((0..2).all(|n| pass(&mut health, n * 4, [-1.0, 0.1, 0.1, 0.1]).is_empty()));

@@ -296,7 +296,7 @@ fn words_and_checks_are_taken_or_refused_in_words() {
     assert_eq!(row("reward_model").parse("").as_deref(), Ok(""));
     assert!(row("reward_model").parse("a b").unwrap_err().to_string().contains("a run's name"));
     let error = row("checks").parse("max_word=3").unwrap_err().to_string();
-    assert_eq!(error, "checks=max_word=3 cannot be: `max_word` is not a check; did you mean `max_words`?");
+    assert_eq!(error, "invalid checks=max_word=3: `max_word` is not a check; did you mean `max_words`?");
 }
 
 #[test]

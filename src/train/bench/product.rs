@@ -1,6 +1,6 @@
-//! The matrix product alone, in the model's shapes: the limit that a step's speed is held against.
+//! The matrix product alone, in the model's shapes: an upper bound of a step's speed.
 //!
-//! Owns the count of a step's operations, and how long its matrix products would take if nothing else had to be done.
+//! Owns the FLOP count of a step, and the time of its matrix products alone. Refuses to count norms, RoPE and activations.
 
 use crate::domain::{median, quantile};
 use crate::model::config::Config;
@@ -12,17 +12,16 @@ use candle_core::{DType, Device, Tensor};
 use std::time::Instant;
 use tiebreak_kernels::product::{Onto, View, product};
 
-/// Rows of the products: a few pairs' tokens.
+/// Rows of the products: the tokens of a few pairs.
 const ROWS: usize = 512;
-/// How long each product is repeated.
+/// Minimum seconds per product.
 const SECONDS: f64 = 0.5;
-/// Repetitions at least, behind a warm-up.
+/// Minimum repetitions after a warm-up.
 const LEAST: usize = 3;
 
-/// Operations of one training step on these examples by the model's mathematics, each side computed whole: a forward and
-/// a backward through every linear module, a product more for weights that are trained; the head's logits and their
-/// backward over the scored tokens; attention's products forward and twice as many backward, halved by the causal mask.
-/// Norms, rotations, activations and the adapters' narrow products are not counted.
+/// FLOPs of one training step on these examples, without prefix sharing: forward and backward of every linear module, with a
+/// weight gradient if trained; the head's logits and their backward over the scored tokens; attention's products forward and
+/// twice as many backward, halved by the causal mask. Norms, RoPE, activations and adapter products are not counted.
 pub(super) fn flops(c: &Config, tune: &Tune, examples: &[&Example]) -> Flops {
     let passes = passes(tune);
     let linear: usize = modules(c).iter().map(|(_, inner, out)| inner * out).sum();
@@ -37,7 +36,7 @@ pub(super) fn flops(c: &Config, tune: &Tune, examples: &[&Example]) -> Flops {
     }
 }
 
-/// Products a weight takes part in: forward, backward to its input, and to itself where it is trained.
+/// Products per weight: forward, input gradient, and weight gradient if trained.
 fn passes(tune: &Tune) -> f64 {
     if *tune == Tune::Full { 3.0 } else { 2.0 }
 }
@@ -56,19 +55,18 @@ fn modules(c: &Config) -> [(&'static str, usize, usize); 7] {
     ]
 }
 
-/// The model's products as measured.
+/// The measured products of a model.
 pub(super) struct ProductLimit {
-    /// One entry a product and direction.
+    /// One entry per product and direction.
     pub(super) figures: Vec<ProductFigures>,
-    /// Seconds a token in a layer's modules, all layers, and a scored token in the head.
+    /// Seconds per token in the modules of all layers, and per scored token in the head.
     linear: f64,
     head: f64,
     passes: f64,
 }
 
 impl ProductLimit {
-    /// Measures every product of the model's linear modules and its head in the number type given, each for about a second
-    /// in both directions together.
+    /// Measures every product of the linear modules and the head in `dtype`, about a second each for both directions.
     ///
     /// # Errors
     /// When a tensor operation fails.
@@ -99,7 +97,7 @@ impl ProductLimit {
                     best: ops / quantile(times, 0.0) / 1e9,
                 });
             }
-            // Trained weights' third product has the backward's size.
+            // The weight gradient has the same size as the input gradient.
             let back = passes(tune) - 1.0;
             let a_row = (median(&forward) + back * median(&backward)) / ROWS as f64;
             known.push(((inner, out), a_row));
@@ -113,7 +111,7 @@ impl ProductLimit {
         Ok(Self { figures, linear, head, passes: passes(tune) })
     }
 
-    /// Seconds that the matrix products of a step take at this speed. Attention's are not among them.
+    /// Seconds of a step's matrix products at this speed, without attention.
     pub(super) fn seconds(&self, c: &Config, flops: &Flops) -> f64 {
         let per_token: usize = modules(c).iter().map(|(_, inner, out)| inner * out).sum();
         let tokens = flops.linear / (self.passes * 2.0 * (per_token * c.layers) as f64);
@@ -122,8 +120,7 @@ impl ProductLimit {
     }
 }
 
-/// Seconds of the forward and of the backward product of one module on the CPU, by the routine that training calls, into
-/// memory that is there already.
+/// Seconds of one module's forward and backward product on the CPU, with the routine of training, into preallocated memory.
 fn measure_on_cpu(inner: usize, out: usize) -> Result<(Vec<f64>, Vec<f64>), Error> {
     let (weight, x, dy) = (numbers(out * inner), numbers(ROWS * inner), numbers(ROWS * out));
     let mut y = vec![0f32; ROWS * out];
@@ -140,7 +137,7 @@ fn measure_on_cpu(inner: usize, out: usize) -> Result<(Vec<f64>, Vec<f64>), Erro
     Ok((forward, backward))
 }
 
-/// Small numbers without a pattern that a processor could profit from.
+/// Small pseudo-random numbers.
 fn numbers(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / 16_777_216.0 - 0.5).collect()
 }
@@ -214,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_weighs_every_product_by_its_work() {
+    fn the_limit_weights_every_product_by_its_work() {
         let c = smollm2();
         let limit = ProductLimit { figures: Vec::new(), linear: 0.002, head: 0.001, passes: 2.0 };
         let seconds = limit.seconds(&c, &flops(&c, &lora(), &[&pair()]));

@@ -1,7 +1,7 @@
-//! Training as it is measured: the trainer that runs use, on chosen pairs in the file's order, without a log or a checkpoint.
+//! The training benchmark: the real trainer on chosen pairs in the file's order, without a log or checkpoints.
 //!
-//! A step's duration is the trainer's own figure: batch, forward, backward, update. The reference pass is timed apart, since
-//! its result is kept on disk and used again; answers shown to a person are left out.
+//! Owns the timing. A step's duration is the trainer's `step_seconds`: batch, forward, backward, update. The reference pass is
+//! timed separately, since its result is cached. Refuses sample answers.
 
 use super::pairs::choose;
 use super::product::{ProductLimit, flops};
@@ -21,13 +21,13 @@ use crate::train::trainer::{RunPaths, StepOutcome, Trainer, peak_mib, tune};
 use std::path::Path;
 use std::time::Instant;
 
-/// The stage in which the trainer makes the reference pass.
+/// The trainer's stage of the reference pass.
 const REFERENCE: &str = "reference log-probs";
 
-/// Trains as `ask` says on pairs chosen from `all`; `cache` is an empty folder for the reference, `tell` hears how far it is.
+/// Runs the benchmark `ask` on pairs chosen from `all`; `cache` is an empty folder for the reference, `tell` receives progress.
 ///
 /// # Errors
-/// When the method does not learn from pairs, the pairs do not suffice, or the run fails.
+/// When the method does not train on pairs, there are too few pairs, or the run fails.
 pub fn train(
     ask: &TrainBench,
     all: &[PairRow],
@@ -37,10 +37,7 @@ pub fn train(
     let began = Instant::now();
     let params: TrainerParams = read(&ask.params)?;
     if !method(&ask.method).is_some_and(|m| m.needs == Needs::Pairs) {
-        return Err(Error::Asked(format!(
-            "`{}` does not learn from pairs: measure dpo, orpo, cpo or simpo",
-            ask.method
-        )));
+        return Err(Error::Asked(format!("`{}` does not train on pairs: use dpo, orpo, cpo or simpo", ask.method)));
     }
     let pairs_per_step = params.per_device_train_batch_size.max(1) * params.gradient_accumulation_steps.max(1);
     let wanted = usize::try_from(params.max_steps).unwrap_or(0).max(2);
@@ -53,7 +50,7 @@ pub fn train(
     let mut trainer = Trainer::open(&spec, &rows.into(), &RunPaths::new(cache), &mut watch)?;
     if trainer.examples().len() != pairs_per_step * wanted {
         return Err(Error::Asked(format!(
-            "{} of the {} pairs are too long for the model or for max_length={}: choose shorter ones",
+            "{} of the {} pairs exceed the model's context or max_length={}: choose shorter ones",
             pairs_per_step * wanted - trainer.examples().len(),
             pairs_per_step * wanted,
             params.max_length
@@ -133,14 +130,14 @@ fn spec(ask: &TrainBench, rows: usize) -> RunSpec {
     }
 }
 
-/// Hears the trainer: passes on how far it is, keeps the steps' metrics and the reference pass's time.
+/// Forwards the trainer's progress; records the steps' metrics and the reference pass's time.
 struct BenchSink<'a> {
     tell: &'a mut dyn FnMut(BenchAnswer) -> Result<(), Error>,
-    /// When anything was last heard before the reference pass.
+    /// The last event before the reference pass.
     began: Instant,
-    /// When the reference pass began.
+    /// The start of the reference pass.
     reference: Option<Instant>,
-    /// When it was last heard of.
+    /// The last event of the reference pass.
     ended: Instant,
     metrics: Vec<Metrics>,
 }
@@ -157,7 +154,7 @@ impl Sink for BenchSink<'_> {
             RunEvent::Progressed { stage, done, total } => {
                 let now = Instant::now();
                 if stage == REFERENCE {
-                    // It is first heard of when it has done something.
+                    // Its first event comes after the first work.
                     self.reference.get_or_insert(self.began);
                     self.ended = now;
                 }
@@ -233,6 +230,6 @@ mod tests {
         assert!(figures.steps.iter().all(|s| s.seconds > 0.0 && s.product_seconds > 0.0 && s.flops.head > 0.0));
         assert!(stages.iter().any(|s| s == "steps") && figures.products.iter().any(|p| p.name == "head backward"));
         let few = train(&TrainBench { method: "sft".into(), ..ask }, &pairs, cache.path(), &mut |_| Ok(()));
-        assert!(few.unwrap_err().to_string().contains("does not learn from pairs"));
+        assert!(few.unwrap_err().to_string().contains("does not train on pairs"));
     }
 }

@@ -1,7 +1,7 @@
-//! Rows of one sequence: texts to imitate, rated answers, prompts.
+//! Single-sequence rows: SFT texts, rated answers, prompts.
 //!
-//! Owns which of their tokens are learned. What a chat template marks of the assistant's turns is derived by rendering the
-//! conversation turn by turn, so that no template needs markers.
+//! Owns their loss masks. The assistant mask is derived by rendering the conversation turn by turn, so that templates need no
+//! markers.
 
 use super::encode::Encode;
 use super::example::{Example, TokeniseOptions, Tokenised, common_prefix};
@@ -9,7 +9,7 @@ use crate::domain::{Message, PairId, Prompt, PromptBody, RatedRow, SftBody, SftR
 use crate::model::error::Error;
 use crate::nn::policy::Row;
 
-/// What the row asks, where an answer to it can be sampled.
+/// The row's prompt, if an answer to it can be sampled.
 pub(super) fn prompt_of(row: &SftRow) -> Option<PromptBody> {
     match &row.body {
         SftBody::Completion { prompt, .. } => Some(prompt.clone()),
@@ -21,7 +21,7 @@ pub(super) fn prompt_of(row: &SftRow) -> Option<PromptBody> {
     }
 }
 
-/// A text to imitate.
+/// An SFT text.
 pub(super) fn example(
     encode: &dyn Encode,
     i: usize,
@@ -47,10 +47,10 @@ pub(super) fn example(
             (ids, scored, 0)
         }
         SftBody::Completion { prompt, completion } => {
-            let asked = encode.prompt(prompt).map_err(fail)?;
+            let prompt_ids = encode.prompt(prompt).map_err(fail)?;
             let ids = encode.answered(prompt, completion).map_err(fail)?;
-            let boundary = common_prefix(&asked, &ids);
-            if boundary < asked.len() {
+            let boundary = common_prefix(&prompt_ids, &ids);
+            if boundary < prompt_ids.len() {
                 boundary_shifts.push(row.id.clone());
             }
             let from = if options.completion_only { boundary } else { 1 };
@@ -59,7 +59,7 @@ pub(super) fn example(
         }
     };
     if scored.is_empty() {
-        out.drop("nothing to learn in it");
+        out.drop("no tokens in the loss mask");
         return Ok(());
     }
     let example = Example {
@@ -77,9 +77,9 @@ pub(super) fn example(
     Ok(())
 }
 
-/// The tokens of the assistant's turns: of each turn, those that come behind the conversation before it with the turn's
-/// head, up to the token that ends it. What a template puts between two turns is not the assistant's, as in templates that
-/// mark what is; where no token ends a turn, all of it counts.
+/// The assistant mask: of each assistant turn, the tokens after the preceding conversation with its generation prompt, up to
+/// the end-of-turn token. Separators between turns are excluded, as in templates with markers. A turn without an end-of-turn
+/// token counts whole.
 fn assistant(encode: &dyn Encode, messages: &[Message], whole: &[u32]) -> Result<Vec<usize>, Error> {
     let mut out = Vec::new();
     for (i, _) in messages.iter().enumerate().filter(|(_, m)| m.role == "assistant") {
@@ -131,8 +131,8 @@ pub(super) fn rating(
     Ok(())
 }
 
-/// Puts beside every answer the one before it in its block of `size`, behind this one's prompt; the first gets the last.
-/// A block of one has nothing to offer.
+/// Adds a mismatched sequence to every example: its prompt with the previous answer in its block of `size` (the first gets
+/// the last). A block of one gets none.
 pub(super) fn add_mismatched_rows(examples: &mut [Example], size: usize) {
     if size == 0 {
         return;
@@ -151,7 +151,7 @@ pub(super) fn add_mismatched_rows(examples: &mut [Example], size: usize) {
     }
 }
 
-/// A prompt that the policy answers itself: one sequence without anything scored.
+/// A prompt for rollouts: one sequence without scored tokens.
 pub(super) fn prompt(
     encode: &dyn Encode,
     i: usize,

@@ -11,7 +11,7 @@ pub(super) const RR: [f64; 2] = [-22.0, -31.0];
 const NC: [usize; 2] = [10, 16];
 const NR: [usize; 2] = [12, 9];
 
-/// Token log-probs, unequal but for their sum.
+/// Unequal token log-probs with a given sum.
 pub(super) fn spread(sum: f64, n: usize) -> Vec<f64> {
     let mean = sum / n as f64;
     (0..n).map(|i| mean + 0.1 * (i as f64 - (n - 1) as f64 / 2.0) / n as f64).collect()
@@ -39,7 +39,7 @@ pub(super) fn near(got: f64, want: f64, tolerance: f64) {
     assert!((got - want).abs() <= tolerance * want.abs().max(1.0), "{got} is not {want}");
 }
 
-/// Holds the gradient that `f` gives back with the loss to the central differences of the loss, at every token.
+/// Compares the gradient returned by `f` with central differences of its loss, at every token.
 pub(super) fn slopes_match(rows: &[Vec<f64>], f: impl Fn(&[Vec<f64>]) -> (f64, Vec<Vec<f64>>)) {
     const H: f64 = 1e-5;
     let (_, g) = f(rows);

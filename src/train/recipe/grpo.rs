@@ -1,7 +1,7 @@
 //! GRPO (Shao et al. 2024) with the reductions of DAPO and Dr. GRPO and GSPO's sequence ratio.
 //!
-//! Formulas: [`crate::train::loss`]'s `grpo` and `advantage`. Differs from TRL 1.16: old log-probs come from the forward pass
-//! that trains, whether one update is made of a round or several, and `kl` and `entropy` are weighted by tokens.
+//! Formulas: `grpo` and `advantage` in [`crate::train::loss`]. Differs from TRL 1.16: old log-probs always come from the
+//! training forward pass, and `kl` and `entropy` are weighted by tokens.
 
 use super::contract::{BatchLoss, Recipe, Registered, RolloutNeeds, SampledAnswer, ScoredExample, UpdateWindow, read};
 use crate::domain::{
@@ -23,7 +23,7 @@ pub(super) const GRPO: Registered = Registered {
 const METHOD: Method = Method {
     name: "grpo",
     title: "Group-relative policy optimisation",
-    help: "several answers to each prompt; those above their group's mean are made likelier; no value head",
+    help: "online RL with advantages relative to a prompt's other answers; no value head",
     needs: Needs::Prompts,
     reference: true,
     probes: true,
@@ -48,15 +48,15 @@ const METHOD: Method = Method {
 };
 
 choices! {
-    /// How token losses are added up.
+    /// How token losses are aggregated.
     enum GrpoLoss {
-        /// By the update's tokens.
+        /// Divided by the update's tokens.
         Dapo = "dapo",
-        /// By answers.
+        /// Mean per answer, then over answers.
         Grpo = "grpo",
-        /// By the micro-batch's tokens.
+        /// Divided by the micro-batch's tokens.
         Bnpo = "bnpo",
-        /// By the longest answer allowed.
+        /// Divided by `max_completion_length`.
         DrGrpo = "dr_grpo",
     }
 }
@@ -68,21 +68,21 @@ hyperparameters! {
             ParamKind::Float(0.0, 100.0),
             "0",
             "0 – 0.1",
-            "weight of the KL to the reference; 0 needs none",
+            "KL coefficient; 0 loads no reference model",
             true,
         );
         loss_type: GrpoLoss = row(
             ParamKind::Choice(GrpoLoss::WORDS),
             "dapo",
             "",
-            "how token losses are added up: by tokens, by answers, by the longest answer",
+            "how token losses are aggregated",
             false,
         );
         scale_rewards: RewardScale = row(
             ParamKind::Choice(RewardScale::WORDS),
             "group",
             "",
-            "standard deviation that advantages are divided by",
+            "standard deviation that scales the advantages",
             false,
         );
         epsilon: f64 = EPSILON;
@@ -91,15 +91,15 @@ hyperparameters! {
             ParamKind::Choice(RatioLevel::WORDS),
             "token",
             "",
-            "ratio of each token, or of the whole answer (GSPO)",
+            "importance ratio per token or per answer (GSPO)",
             false,
         );
-        use_bias_correction_kl: bool = row(ParamKind::Bool, "true", "", "multiply the KL by the ratio", false);
+        use_bias_correction_kl: bool = row(ParamKind::Bool, "true", "", "correct the KL estimate by the importance ratio", false);
         mask_truncated_completions: bool = row(
             ParamKind::Bool,
             "false",
             "",
-            "answers that did not end teach nothing",
+            "exclude truncated answers from the loss",
             false,
         );
     }
@@ -114,11 +114,11 @@ fn objective(p: &GrpoParams) -> String {
     let by = match p.scale_rewards {
         RewardScale::None => "",
         RewardScale::Batch => " / std of the batch",
-        RewardScale::Group => " / std of its group",
+        RewardScale::Group => " / std of the group",
     };
-    let ratio = if p.importance_sampling_level == RatioLevel::Sequence { ", ρ of the whole answer" } else { "" };
+    let ratio = if p.importance_sampling_level == RatioLevel::Sequence { ", ρ per answer" } else { "" };
     format!(
-        "−min(ρA, clip(ρ, 1−{}, 1+{})A){kl} ({}),  A = (R − mean of its group){by}{ratio}",
+        "−min(ρA, clip(ρ, 1−{}, 1+{})A){kl} ({}),  A = (R − mean of the group){by}{ratio}",
         p.epsilon, p.epsilon_high, p.loss_type
     )
 }
@@ -185,7 +185,7 @@ impl Recipe for GrpoRecipe {
             })
             .collect();
         let (reduction, share) = match self.grpo.reduction {
-            // Micro-batches of one window are added, not averaged.
+            // Micro-batches of one window are summed, not averaged.
             Reduction::Dapo { .. } => (Reduction::Dapo { window_tokens: window.tokens }, 1.0),
             other => (other, window.share),
         };

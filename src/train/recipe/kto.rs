@@ -1,10 +1,10 @@
-//! KTO: w_D·(1 − σ(β·(a − z))) of a good answer, w_U·(1 − σ(β·(z − a))) of a bad one, a = Σ log π − log ρ over its tokens.
+//! KTO: w_D·(1 − σ(β·(a − z))) for a desirable answer, w_U·(1 − σ(β·(z − a))) for an undesirable one, a = Σ log π − log ρ.
 //!
 //! Ethayarajh et al. 2024, "KTO: Model Alignment as Prospect Theoretic Optimization". z, at least 0 and without gradient, is
-//! the mean of the same sum for answers behind prompts that are not theirs: every answer is also scored on its neighbour's
-//! prompt. `loss_type=apo_zero_unpaired` (D'Oosterlinck et al. 2024) leaves z out. Differs from TRL 1.16: rows that do not
-//! fit `max_length` are left out and not cut, rows may be shuffled (the neighbours are fixed before), and no `kl` is logged
-//! where none is measured.
+//! the mean of the same sum for mismatched answers: every answer is also scored after its neighbour's prompt.
+//! `loss_type=apo_zero_unpaired` (D'Oosterlinck et al. 2024) has no z. Differs from TRL 1.16: rows longer than `max_length`
+//! are left out instead of truncated, rows may be shuffled (mismatched answers are assigned before), and `kl` is logged only
+//! where it is measured.
 
 use super::contract::{BatchLoss, LossAtReference, Recipe, Registered, ScoredExample, UpdateWindow, read};
 use crate::domain::{Hyperparameters, Method, Needs, ParamKind, Params, TrainerParams, hyperparameters, row};
@@ -20,7 +20,7 @@ pub(super) const KTO: Registered =
 const METHOD: Method = Method {
     name: "kto",
     title: "Kahneman–Tversky optimisation",
-    help: "learn from single answers with a thumb up or down, held near the frozen reference",
+    help: "learn from answers labelled desirable or undesirable, regularised towards the reference model",
     needs: Needs::Ratings,
     reference: true,
     probes: true,
@@ -39,22 +39,22 @@ const METHOD: Method = Method {
 hyperparameters! {
     /// Hyper-parameters of KTO.
     struct KtoParams {
-        beta: f64 = row(ParamKind::Float(1e-6, 1000.0), "0.1", "0.01 – 0.5", "how hard to stay near the reference", true);
+        beta: f64 = row(ParamKind::Float(1e-6, 1000.0), "0.1", "0.01 – 0.5", "strength of the KL regularisation towards the reference", true);
         loss_type: KtoForm = row(
             ParamKind::Choice(KtoForm::WORDS),
             "kto",
             "",
-            "kto measures against the drift on mismatched answers, apo_zero_unpaired against the reference alone",
+            "kto uses a KL baseline from mismatched answers, apo_zero_unpaired none",
             true,
         );
         desirable_weight: f64 = row(
             ParamKind::Float(0.0, 1000.0),
             "1",
-            "weight · count of good 1 – 1.33 times that of bad",
-            "weight of the good answers",
+            "weight·count of desirable 1 – 1.33 × undesirable",
+            "weight of desirable answers",
             true,
         );
-        undesirable_weight: f64 = row(ParamKind::Float(0.0, 1000.0), "1", "as above", "weight of the bad answers", true);
+        undesirable_weight: f64 = row(ParamKind::Float(0.0, 1000.0), "1", "as above", "weight of undesirable answers", true);
     }
 }
 
@@ -64,7 +64,7 @@ fn refuse(params: &Params) -> Option<String> {
         (Err(e), _) | (_, Err(e)) => return Some(e.to_string()),
     };
     (p.loss_type == KtoForm::Kto && shared.per_device_train_batch_size == 1).then(|| {
-        "kto scores every answer on its neighbour's prompt as well; set per_device_train_batch_size to 2 or more, or take \
+        "kto needs mismatched answers within a batch; set per_device_train_batch_size to 2 or more, or set \
          loss_type=apo_zero_unpaired"
             .into()
     })
@@ -76,11 +76,11 @@ fn objective(p: &KtoParams) -> String {
     let ratio = "a = log π(y) − log π_ref(y)";
     match p.loss_type {
         KtoForm::Kto => format!(
-            "good: {good}·(1 − σ({beta}·(a − z))), bad: {bad}·(1 − σ({beta}·(z − a))),  {ratio},  \
-             z = max(0, mean a of answers to other prompts)"
+            "desirable: {good}·(1 − σ({beta}·(a − z))), undesirable: {bad}·(1 − σ({beta}·(z − a))),  {ratio},  \
+             z = max(0, mean a of mismatched answers)"
         ),
         KtoForm::ApoZeroUnpaired => {
-            format!("good: {good}·(1 − σ({beta}·a)), bad: {bad}·σ({beta}·a),  {ratio}")
+            format!("desirable: {good}·(1 − σ({beta}·a)), undesirable: {bad}·σ({beta}·a),  {ratio}")
         }
     }
 }
@@ -112,7 +112,7 @@ impl Recipe for KtoRecipe {
         }
     }
 
-    /// Only where both weights are the same: else it hangs on how many of a batch are good.
+    /// Known only for equal weights: otherwise it depends on the batch's share of desirable answers.
     fn at_reference(&self) -> Option<LossAtReference> {
         let same = self.0.desirable_weight == self.0.undesirable_weight;
         same.then(|| LossAtReference { loss: self.0.loss_at_reference(1, 1), beta: self.0.beta })
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_check_before_the_first_update_knows_the_loss_where_the_weights_are_one() {
+    fn the_loss_at_the_reference_is_known_for_equal_weights() {
         assert_eq!(kto(&[]).at_reference(), Some(LossAtReference { loss: 0.5, beta: 0.1 }));
         assert_eq!(kto(&[("desirable_weight", "1.3")]).at_reference(), None);
     }

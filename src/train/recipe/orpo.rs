@@ -1,9 +1,9 @@
 //! ORPO: NLL(chosen) − β·log σ(log odds(c) − log odds(r)), odds = p/(1−p), p = exp(mean log π of the answer's tokens).
 //!
-//! Hong et al. 2024, "ORPO: Monolithic Preference Optimization without Reference Model". `orpo_nll` says which tokens the SFT
-//! term covers: `prompt_and_chosen` (TRL), `completion_token_mean`, or `completion_seq_mean`.
-//! Differs from TRL 1.16: no second end-of-text token behind a chat template, pairs that do not fit are left out and not cut,
-//! `logits/*` are means over answer tokens (TRL: over every position, padding too), and the odds stay finite at p = 1.
+//! Hong et al. 2024, "ORPO: Monolithic Preference Optimization without Reference Model". `orpo_nll` selects the tokens of the SFT
+//! term: `prompt_and_chosen` (TRL), `completion_token_mean`, or `completion_seq_mean`.
+//! Differs from TRL 1.16: no second EOS token after a chat template, pairs that are too long are left out instead of truncated,
+//! `logits/*` are means over answer tokens (TRL: over all positions, padding included), and the odds stay finite at p = 1.
 
 use super::contract::{
     BatchLoss, HealthHints, Recipe, Registered, ScoredExample, UpdateWindow, pair_token_metrics, read,
@@ -26,7 +26,7 @@ pub(super) const ORPO: Registered = Registered {
 const METHOD: Method = Method {
     name: "orpo",
     title: "Odds-ratio preference optimisation",
-    help: "one stage from a base model: answer like chosen, with better odds than rejected; no reference",
+    help: "SFT and preference training in one stage, from a base model; no reference model",
     needs: Needs::Pairs,
     reference: false,
     probes: true,
@@ -46,14 +46,14 @@ hyperparameters! {
             ParamKind::Float(0.0, 1000.0),
             "0.1",
             "0.05 – 0.5",
-            "weight of the odds ratio beside the SFT term (lambda)",
+            "weight of the odds-ratio loss (lambda in the paper)",
             true,
         );
         orpo_nll: OrpoNll = row(
             ParamKind::Choice(OrpoNll::WORDS),
             "prompt_and_chosen",
             "",
-            "which tokens the SFT term covers",
+            "tokens of the SFT term",
             false,
         );
     }

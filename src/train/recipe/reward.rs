@@ -1,9 +1,9 @@
 //! Reward model: −log σ(r_c − r_r − margin) (Bradley and Terry 1952; Ouyang et al. 2022), r the scalar head on the last token.
 //!
-//! `center_rewards_coefficient` adds its multiple of mean (r_c + r_r)² (Eisenstein et al. 2023). `use_margin` takes the
-//! strength of the verdict as the margin, `soft_labels` the share of the votes as the label. Differs from TRL 1.16: the score
-//! is read at the answer's true last token, never looked for by the padding's id; what was learned is calibrated on the
-//! held-out pairs, and the calibration is part of the checkpoint, together with the way rows are rendered.
+//! `center_rewards_coefficient` weights an added mean (r_c + r_r)² (Eisenstein et al. 2023). `use_margin` takes the verdict's
+//! strength as the margin, `soft_labels` the share of votes as the label. Differs from TRL 1.16: the score is read at the
+//! answer's real last token, not searched by the padding id; scores are calibrated on the held-out pairs, and the checkpoint
+//! holds the calibration and the rendering (tokenizer, template, EOS).
 
 use super::contract::{BatchLoss, HealthHints, Recipe, Registered, ScoredExample, Separable, UpdateWindow, read};
 use crate::domain::{Hyperparameters, Method, Metrics, Needs, ParamKind, TrainerParams, hyperparameters, nothing, row};
@@ -22,7 +22,7 @@ pub(super) const REWARD: Registered =
 const METHOD: Method = Method {
     name: "reward",
     title: "Reward model",
-    help: "learn a score that ranks chosen above rejected; PPO, GRPO and RLOO climb it",
+    help: "train a scalar score that ranks chosen above rejected, for PPO, GRPO and RLOO",
     needs: Needs::Pairs,
     reference: false,
     probes: false,
@@ -42,21 +42,21 @@ hyperparameters! {
             ParamKind::Bool,
             "false",
             "",
-            "a stronger verdict asks for a wider gap (its margin, 0 to 1)",
+            "use the verdict's strength (0 to 1) as the margin",
             true,
         );
         soft_labels: bool = row(
             ParamKind::Bool,
             "false",
             "",
-            "a pair's own chance of a wrong label: the votes against it, or how often its one rater judged otherwise again",
+            "label smoothing per pair: its share of contrary votes, or its only rater's inconsistency on repeats",
             false,
         );
         center_rewards_coefficient: f64 = row(
             ParamKind::Float(0.0, 100.0),
             "0.01",
             "0 – 0.1",
-            "pull of the scores' sum towards 0",
+            "weight of the term that centres scores at 0",
             true,
         );
     }
@@ -68,7 +68,7 @@ fn objective(p: &RewardParams) -> String {
         c if c > 0.0 => format!(" + {c}·(r(c) + r(r))²"),
         _ => String::new(),
     };
-    let soft = if p.soft_labels { ", ε of a pair = its votes against, or its rater's slips" } else { "" };
+    let soft = if p.soft_labels { ", ε per pair from contrary votes or its rater's inconsistency" } else { "" };
     format!("−log σ(r(c) − r(r){margin}){center}{soft},  r = w·h at the answer's last token")
 }
 
@@ -109,7 +109,7 @@ impl Recipe for RewardRecipe {
     }
 
     fn initial_score_head(&self, hidden: usize, seed: u64) -> Option<Vec<f64>> {
-        // N(0, 0.02) as Hugging Face starts a classifier's head.
+        // N(0, 0.02²), as Hugging Face initialises a classifier head.
         let mut rng = stream(seed, 1 << 39);
         Some((0..hidden).map(|_| 0.02 * normal(&mut rng)).collect())
     }

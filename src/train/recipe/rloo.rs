@@ -1,6 +1,6 @@
 //! RLOO (Ahmadian et al. 2024, "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human Feedback").
 //!
-//! Formulas: [`crate::train::loss`]'s `rloo` and `advantage`. Differs from TRL 1.16 as GRPO here does.
+//! Formulas: `rloo` and `advantage` in [`crate::train::loss`]. Differs from TRL 1.16 in the same points as GRPO.
 
 use super::contract::{BatchLoss, Recipe, Registered, RolloutNeeds, SampledAnswer, ScoredExample, UpdateWindow, read};
 use crate::domain::{
@@ -11,7 +11,7 @@ use crate::model::error::Error;
 use crate::nn::policy::RowGradient;
 use crate::train::loss::{Rloo, RlooRow, Tally, leave_one_out, reward_metrics};
 
-/// What is added to the standard deviation before it divides, as in TRL.
+/// Added to the standard deviation before division, as in TRL.
 const STD_FLOOR: f64 = 1e-4;
 
 /// The registry's row.
@@ -22,7 +22,7 @@ pub(super) const RLOO: Registered =
 const METHOD: Method = Method {
     name: "rloo",
     title: "REINFORCE leave-one-out",
-    help: "several answers to each prompt, each against the mean of the others, held near the reference; no value head",
+    help: "REINFORCE with the mean of a prompt's other answers as baseline; no value head",
     needs: Needs::Prompts,
     reference: true,
     probes: true,
@@ -45,7 +45,7 @@ hyperparameters! {
             ParamKind::Float(0.0, 100.0),
             "0.05",
             "0.01 – 0.1",
-            "price of a nat of distance from the reference",
+            "coefficient of the KL penalty in the reward",
             true,
         );
         epsilon: f64 = EPSILON;
@@ -54,7 +54,7 @@ hyperparameters! {
             ParamKind::Bool,
             "false",
             "",
-            "scale the advantages to mean 0 and variance 1",
+            "normalise the advantages to mean 0 and variance 1",
             false,
         );
     }
@@ -65,9 +65,9 @@ fn objective(p: &RlooParams) -> String {
         beta if beta > 0.0 => format!(" − {beta}·Σ(log π − log π_ref)"),
         _ => String::new(),
     };
-    let scaled = if p.normalize_advantages { ", scaled to mean 0 and variance 1" } else { "" };
+    let scaled = if p.normalize_advantages { ", normalised to mean 0 and variance 1" } else { "" };
     format!(
-        "−min(ρA, clip(ρ, 1−{}, 1+{})A),  A = R′ − mean R′ of its siblings{scaled},  R′ = R{price}",
+        "−min(ρA, clip(ρ, 1−{}, 1+{})A),  A = R′ − mean R′ of the group's others{scaled},  R′ = R{price}",
         p.epsilon, p.epsilon_high
     )
 }

@@ -1,4 +1,4 @@
-//! What a recipe says of going back in parts is so of its loss; and what the method table lists, a recipe reads.
+//! A recipe's declared separability holds for its loss, and every key of the method table is read.
 
 use super::*;
 use crate::domain::{Metrics, PairId, PromptId, method, methods};
@@ -8,7 +8,7 @@ use crate::train::data::Example;
 use crate::train::loss::{FORMS, Tally};
 use crate::train::reference::Reference;
 
-/// Recipes whose parts add up, and recipes that have to see a micro-batch whole.
+/// Recipes whose loss separates into parts of a micro-batch, and recipes whose loss does not.
 const SEPARABLE: &[(&str, &[(&str, &str)])] = &[
     ("dpo", &[]),
     ("dpo", &[("label_smoothing", "0.1"), ("ld_alpha", "0.5")]),
@@ -41,7 +41,7 @@ struct ScoredBatch {
     references: Vec<Reference>,
 }
 
-/// Seven examples of unlike lengths with scores at random, as the method has them.
+/// Seven examples of different lengths with random scores, in the method's form.
 fn batch(name: &str, neighbours: bool) -> ScoredBatch {
     let mut rng = stream(5, 1);
     let mut scored = |n: usize| {
@@ -74,7 +74,7 @@ fn batch(name: &str, neighbours: bool) -> ScoredBatch {
         let scores: Vec<RowScores> = lengths.iter().map(|n| scored(*n)).collect();
         let kl_scores = if neighbours { vec![scored(4)] } else { Vec::new() };
         let shifted = |row: &RowScores| row.logp.iter().map(|x| (0.5 + 0.1 * (i * 3 % 7) as f64) * x).collect();
-        // Neighbours of which the policy has become surer.
+        // Mismatched answers that have become likelier under the policy.
         let surer = |row: &RowScores| row.logp.iter().map(|x| 1.5 * x - 0.1 * i as f64).collect();
         out.references.push(scores.iter().map(shifted).chain(kl_scores.iter().map(surer)).collect());
         out.scores.push(scores);
@@ -124,13 +124,13 @@ fn split_error(name: &str, settings: &[(&str, &str)]) -> (Separable, f64) {
     let far = |pairs: &mut dyn Iterator<Item = (f64, f64)>| pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     if recipe.separable() != Separable::No {
         let mut both = metrics[0].iter().map(|(name, value)| (value, metrics[1].get(name).unwrap()));
-        assert!(far(&mut both) < 1e-12, "{name} {settings:?}: the metrics are others");
+        assert!(far(&mut both) < 1e-12, "{name} {settings:?}: the metrics differ");
     }
     (recipe.separable(), far(&mut g.into_iter().zip(want).chain([(loss, whole.loss)])))
 }
 
 #[test]
-fn parts_that_go_back_alone_add_up() {
+fn separable_losses_add_up_over_parts() {
     for (name, settings) in SEPARABLE {
         let (apart, off) = split_error(name, settings);
         assert_ne!(apart, Separable::No, "{name} {settings:?}");
@@ -139,15 +139,15 @@ fn parts_that_go_back_alone_add_up() {
 }
 
 #[test]
-fn what_stays_together_has_to() {
+fn inseparable_losses_do_not_add_up() {
     for (name, settings) in WHOLE {
         let (apart, off) = split_error(name, settings);
         assert_eq!(apart, Separable::No, "{name} {settings:?}");
-        assert!(off > 1e-6, "{name} {settings:?}: its parts would add up");
+        assert!(off > 1e-6, "{name} {settings:?}: it is separable");
     }
 }
 
-/// Why a run of `registered` with these hyper-parameters does not read, whatever goes together.
+/// The parse error of these hyper-parameters, ignoring contradictions.
 fn unread(registered: &Registered, params: &Params) -> Option<String> {
     let m = &registered.method;
     let said = (registered.new)(params).err().map(|e| e.to_string());
@@ -164,7 +164,7 @@ fn every_key_that_the_table_lists_is_read_by_a_struct() {
         let rows = registered.method.rows();
         for row in &rows {
             let mut params = Params::defaults(&rows);
-            // A form's own hyper-parameter is read where the form is asked for.
+            // A form's own hyper-parameter is read only with that form.
             if let Some(form) = FORMS.iter().find(|form| form.own == Some(*row)) {
                 params.0.insert("loss_type".into(), form.name.into());
             }

@@ -1,7 +1,7 @@
-//! Answers of the model in training, so that a person can look at what the numbers mean.
+//! Sample answers during training, for inspection.
 //!
-//! Owns which prompts are asked (the first distinct ones of the evaluation rows, else of the training rows) and that the
-//! answers are greedy: two answers to a prompt differ because the weights do.
+//! Owns the choice of prompts (the first distinct ones of the evaluation rows, else of the training rows) and greedy decoding:
+//! answers to a prompt differ only through the weights. Refuses to judge them.
 
 use crate::domain::{PromptBody, Sampler};
 use crate::generate::decode::Asked;
@@ -14,12 +14,12 @@ use crate::nn::random::stream;
 use crate::protocol::RunEvent;
 use crate::train::data::{Example, Rows};
 
-/// Prompts asked.
+/// Number of prompts.
 const MAX_PROMPTS: usize = 3;
-/// The most tokens of an answer.
+/// Maximum tokens of an answer.
 const MAX_NEW_TOKENS: usize = 64;
 
-/// The first distinct prompts of the evaluation's rows, else of the training's.
+/// The first distinct prompts of the evaluation rows, then of the training rows.
 pub(super) fn sample_prompts(rows: &Rows, eval: &[Example], train: &[Example]) -> Vec<PromptBody> {
     let mut prompts: Vec<PromptBody> = Vec::new();
     for prompt in eval.iter().chain(train).filter_map(|e| rows.prompt(e.row)) {
@@ -33,7 +33,7 @@ pub(super) fn sample_prompts(rows: &Rows, eval: &[Example], train: &[Example]) -
     prompts
 }
 
-/// Says one `Sampled` a prompt of `asked`.
+/// Emits one `Sampled` per prompt.
 pub(super) fn emit_samples(
     prompts: &[PromptBody],
     model: &LanguageModel,

@@ -1,8 +1,8 @@
-//! What a checkpoint holds, and going on from one exactly.
+//! Checkpoints: saving a run and resuming it exactly.
 //!
-//! Owns three files in the folder it is given: `model.safetensors` (the trained tensors by name), `optim.safetensors` (AdamW's
-//! moments) and `trainer.json` (where the run is). Making the folder appear whole and durably is the caller's. Refuses a
-//! checkpoint of another run.
+//! Owns three files in the given folder: `model.safetensors` (the trained tensors by name), `optim.safetensors` (AdamW's
+//! moments) and `trainer.json` (the run's state). The caller makes the folder atomic and durable. Refuses a checkpoint of
+//! another run.
 
 use super::best::Best;
 use super::options::tune;
@@ -26,19 +26,19 @@ const STATE: &str = "trainer.json";
 struct TrainerState {
     /// Version of this file.
     format: u32,
-    /// Steps made.
+    /// Steps done.
     step: u64,
-    /// Whole passes over the data.
+    /// Full epochs.
     epoch: u64,
-    /// Steps made in this pass.
+    /// Steps done in this epoch.
     cursor: u64,
-    /// Updates the optimizer counts.
+    /// Optimizer updates.
     updates: u64,
     /// Seed of order, adapters and dropout.
     seed: u64,
     /// Tokens trained on.
     tokens: u64,
-    /// Updates with a learning rate above 0, as far as they are counted.
+    /// Updates with a learning rate above 0, counted up to 2.
     moves: u64,
     /// The best evaluation so far.
     #[serde(default)]
@@ -50,19 +50,19 @@ struct TrainerState {
     /// What the method adds: a reward model's calibration.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     notes: serde_json::Value,
-    /// How a reward model's answers became tokens.
+    /// Tokenizer, template and EOS of a reward model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reading: Option<Reading>,
-    /// Where a method that learns from its own answers is: its round of answers and what its recipe carries on.
+    /// The state of an online method: its round of answers and its recipe's state.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     online: serde_json::Value,
-    /// What the health rules remember, so that a run taken up again says nothing twice.
+    /// The health rules' state, so that a resumed run repeats no finding.
     #[serde(default)]
     health: HealthState,
 }
 
 impl Trainer {
-    /// Writes all that is needed to go on from here into the folder `dir`, which exists.
+    /// Writes a checkpoint into the existing folder `dir`.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -100,22 +100,19 @@ impl Trainer {
         weights_hash(&self.policy)
     }
 
-    /// Goes on from a checkpoint that [`Trainer::save`] wrote in this very run.
+    /// Restores a checkpoint that [`Trainer::save`] wrote in this run.
     pub(super) fn restore(&mut self, dir: &Path) -> Result<(), Error> {
         let path = dir.join(STATE);
         let state = read_state(dir)?;
         if state.run != self.run_hash() {
             return Err(Error::file(
                 &path,
-                "was made with another method, model, data or other hyper-parameters; start a new run instead",
+                "belongs to a run with another method, model, data or hyper-parameters; start a new run instead",
             ));
         }
         Trained::read(dir)?.put_on(self.policy.trainables())?;
         if self.state_hash()? != state.weights {
-            return Err(Error::file(
-                &dir.join(TRAINED_FILE),
-                "does not hold the tensors that trainer.json says it does",
-            ));
+            return Err(Error::file(&dir.join(TRAINED_FILE), "does not match the hash of its tensors in trainer.json"));
         }
         self.optimizer.restore(self.policy.trainables(), &dir.join(OPTIM), state.updates)?;
         self.step = state.step;
@@ -131,7 +128,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Hash over everything that decides what a step does.
+    /// Hash over everything that determines a step.
     fn run_hash(&self) -> String {
         let mut hash = Fold64::default();
         hash.add(self.spec.method.as_bytes());
@@ -153,11 +150,10 @@ impl Trainer {
     }
 }
 
-/// What a run's method noted in its checkpoint folder `dir`, null for nothing, and how a reward model's answers became
-/// tokens.
+/// The method's notes in checkpoint folder `dir` (null for none), and a reward model's tokenizer, template and EOS.
 ///
 /// # Errors
-/// When the folder holds no checkpoint's state.
+/// When the folder contains no `trainer.json`.
 pub(crate) fn result_notes(dir: &Path) -> Result<(serde_json::Value, Option<Reading>), Error> {
     let state = read_state(dir)?;
     Ok((state.notes, state.reading))
@@ -169,10 +165,10 @@ fn read_state(dir: &Path) -> Result<TrainerState, Error> {
     serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("is not a checkpoint's state: {e}")))
 }
 
-/// Puts an earlier run's trained tensors into the policy.
+/// Loads an earlier run's trained tensors into the policy.
 ///
 /// # Errors
-/// When the checkpoint cannot be read, or was trained in another way: with another scale the same adapter is another model.
+/// When the checkpoint cannot be read or has other adapter settings: another scale is another model.
 pub(super) fn load_initial_weights(policy: &Policy, tune: &Tune, dir: &Path) -> Result<(), Error> {
     let trained = Trained::read(dir)?;
     let alike = match (&trained.tune, tune) {
@@ -184,7 +180,8 @@ pub(super) fn load_initial_weights(policy: &Policy, tune: &Tune, dir: &Path) -> 
     if !alike {
         return Err(Error::file(
             dir,
-            "was trained with other tune, lora_r, lora_alpha, use_rslora, use_dora or lora_target_modules; take the same for a run that starts from it",
+            "has a different tune, lora_r, lora_alpha, use_rslora, use_dora or lora_target_modules; a run that starts from it needs \
+             the same values",
         ));
     }
     trained.put_on(policy.trainables())

@@ -1,8 +1,8 @@
-//! Supervised rows mixed into a preference run, so that it does not forget.
+//! SFT rows mixed into a preference run against forgetting.
 //!
-//! Owns which of them a step takes and what they weigh. `mix_ratio` is their share of all rows trained on; interleaved, every
-//! step takes its part of them, sequential, they follow the preference steps in steps of their own. Their loss is the mean
-//! over their tokens times `mix_weight`, added to the step's.
+//! Owns their assignment to steps and their weight. `mix_ratio` is their share of all training rows. Interleaved: every step has
+//! its share; sequential: they follow in separate steps. Their loss, the mean over their tokens times `mix_weight`, is added to
+//! the step's. Refuses other losses.
 
 use super::batches::Batches;
 use super::pass::{Grouping, PassOptions, forward_backward};
@@ -16,10 +16,10 @@ use crate::train::data::{Example, Rows, TokeniseOptions, order, tokenise};
 use crate::train::loss::{SftForm, Tally};
 use crate::train::recipe::{Separable, sft_loss};
 
-/// Dropout's passes of mixed rows are counted from here on, so that they are not the preference rows'.
+/// First pass number of mixed rows, so that their dropout masks differ from the preference rows'.
 const FIRST_PASS: u64 = 1 << 44;
 
-/// How mixed rows become examples; none where the run mixes nothing.
+/// How mixed rows are tokenised; none where the run mixes nothing.
 pub(crate) fn tokenise_options(shared: &TrainerParams, mix: &MixParams) -> Option<TokeniseOptions> {
     (mix.mix_ratio > 0.0).then(|| TokeniseOptions { assistant_only: true, ..TokeniseOptions::new(shared.max_length) })
 }
@@ -27,7 +27,7 @@ pub(crate) fn tokenise_options(shared: &TrainerParams, mix: &MixParams) -> Optio
 /// The mixed rows of a run.
 pub(super) struct Mix {
     pub(super) examples: Vec<Example>,
-    /// Mixed rows for each preference row.
+    /// Mixed rows per preference row.
     rate: f64,
     weight: f64,
     sequential: bool,
@@ -49,8 +49,8 @@ impl Mix {
         dropped.extend(left_out.map(|d| DroppedRows { reason: format!("mixed in: {}", d.reason), count: d.count }));
         if made.train.is_empty() {
             return Err(Error::Asked(format!(
-                "mix_ratio={ratio} asks for texts to mix in and none is left of {}; import some as sft, raise max_length, \
-                 or set mix_ratio=0",
+                "mix_ratio={ratio} needs SFT rows and none of {} is left; import some as sft, raise max_length, or set \
+                 mix_ratio=0",
                 rows.len()
             )));
         }
@@ -62,7 +62,7 @@ impl Mix {
         }))
     }
 
-    /// Steps of mixed rows alone, behind the preference steps.
+    /// Separate steps of mixed rows, after the preference steps.
     pub(super) fn extra_steps(&self, batches: &Batches) -> u64 {
         if !self.sequential {
             return 0;
@@ -71,7 +71,7 @@ impl Mix {
         (rows / batches.rows_per_step().ceil()).ceil() as u64
     }
 
-    /// Indices of the mixed rows of the step after `done` steps, and how many came before them in the run.
+    /// Indices of the mixed rows of the step after `done` steps, and the number of mixed rows before them.
     fn window(&self, done: u64, batches: &Batches) -> (Vec<usize>, u64) {
         let per_step = batches.rows_per_step().ceil() as u64;
         let (from, to) = if self.sequential {
@@ -95,7 +95,7 @@ impl Mix {
         (rows, from)
     }
 
-    /// Adds the gradient of this step's mixed rows; gives their part of the loss and how many tokens they have.
+    /// Accumulates the gradient of this step's mixed rows; returns their loss and token count.
     pub(super) fn accumulate_gradients(
         &self,
         policy: &mut Policy,

@@ -1,10 +1,9 @@
-//! One micro-batch through the policy and back.
+//! Forward and backward pass of one micro-batch.
 //!
-//! On the fast path, where rows lie without padding and none changes another's numbers, examples go together up to [`PACKED_TOKENS`]
-//! tokens: a weight that is read once serves them all. On the reference path on the CPU an example that is compared with a
-//! reference goes through the decoder alone, without the batch's padding: the same sums as its reference log-probs, so that
-//! margins start at 0. Others go together up to [`PADDED_TOKENS`] tokens, padding counted: below that the work for each operation
-//! is more than the operation's.
+//! Owns how examples are grouped into decoder passes. On the fast path rows are packed without padding and independent of each
+//! other, so examples share passes of up to [`PACKED_TOKENS`] tokens. On the reference path on the CPU an example with a
+//! reference runs alone, without padding: the same sums as for its reference log-probs, so that margins start at 0. Others share
+//! passes of up to [`PADDED_TOKENS`] tokens, padding included, to amortise the overhead per operation. Refuses losses.
 
 use crate::domain::PairId;
 use crate::model::error::Error;
@@ -13,25 +12,25 @@ use crate::train::data::Example;
 use crate::train::recipe::{BatchLoss, ScoredExample, Separable};
 use crate::train::reference::Reference;
 
-/// Tokens that go through the decoder together on the CPU, padding counted.
+/// Maximum tokens of a padded pass on the CPU.
 const PADDED_TOKENS: usize = 1024;
 
-/// Tokens that go through the fast path together: more make no product much quicker, and their activations are kept.
+/// Maximum tokens of a packed pass: more are hardly faster, and their activations take memory.
 pub(super) const PACKED_TOKENS: usize = 1024;
 
-/// How a micro-batch is cut into what goes through the decoder together.
+/// How a micro-batch is split into decoder passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Grouping {
-    /// Each example as its reference was computed.
+    /// One example per pass, as for its reference.
     Single,
-    /// As many as fit.
+    /// As many as fit, padded.
     Padded,
-    /// As many as fit, one after another without padding.
+    /// As many as fit, packed without padding.
     Packed,
 }
 
 impl Grouping {
-    /// The grouping of rows, compared with a `reference` or not; `packs`: by a policy that lays them without padding.
+    /// The grouping for rows with or without a `reference`; `packs`: whether the policy packs rows.
     pub(crate) fn new(reference: bool, packs: bool) -> Self {
         match (packs, reference) {
             (true, _) => Self::Packed,
@@ -40,7 +39,7 @@ impl Grouping {
         }
     }
 
-    /// The length of the first group of `examples`; `cpu`: whether they are computed there.
+    /// The number of leading `examples` that share a pass; `cpu`: whether the device is the CPU.
     pub(crate) fn group_len(self, examples: &[&Example], cpu: bool) -> usize {
         let packed = |e: &&Example| e.rows.iter().any(|r| r.starts.len() > 1);
         if examples.first().is_some_and(packed) {
@@ -64,12 +63,12 @@ impl Grouping {
     }
 }
 
-/// Tokens of a step.
+/// Token counts of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct StepTokens {
-    /// New to the run: `num_tokens` counts them.
+    /// New tokens, counted in `num_tokens`.
     pub(super) new: u64,
-    /// Gone through forwards and backwards: what the speed is measured by.
+    /// Tokens of forward and backward passes, for the reported speed.
     pub(super) processed: u64,
 }
 
@@ -80,13 +79,13 @@ pub(super) struct ExampleSet {
     pub(super) references: Vec<Reference>,
 }
 
-/// What the policy says about one example.
+/// Policy scores of one example.
 pub(super) struct Scored {
     pub(super) rows: Vec<RowScores>,
     kl_scores: Vec<RowScores>,
 }
 
-/// Scores examples without a gradient, each in batches of its own.
+/// Scores examples without gradient, each in its own batch.
 pub(super) fn score(policy: &Policy, examples: &[&Example]) -> Result<Vec<Scored>, Error> {
     examples
         .iter()
@@ -106,7 +105,7 @@ fn score_kl_rows(policy: &Policy, example: &Example) -> Result<Vec<RowScores>, E
     Ok(policy.score(&Batch::new(example.kl_rows.clone()), true)?.rows)
 }
 
-/// Examples as a recipe sees them.
+/// Examples with their scores, as a recipe's input.
 pub(super) fn scored_examples<'a>(
     examples: &[&'a Example],
     scores: &'a [Scored],
@@ -123,29 +122,28 @@ pub(super) fn scored_examples<'a>(
     .collect()
 }
 
-/// How a micro-batch goes through the policy.
+/// Options of a micro-batch's pass.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PassOptions {
-    /// Number of the first training pass, for dropout: a function of how many examples came before, however the run got
-    /// here.
+    /// Number of the first pass, which seeds dropout: the number of examples before it, also in a resumed run.
     pub first_pass: u64,
     /// Divides the logits.
     pub temperature: f64,
-    /// What goes together.
+    /// How examples are grouped.
     pub grouping: Grouping,
-    /// Whether a part may go back before the next comes.
+    /// Whether parts may run backward one after another.
     pub separable: Separable,
 }
 
-/// What is not finite, and of which example.
+/// A non-finite value and its example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NonFiniteScores {
     pub(super) pair: PairId,
-    /// `The log-probs`.
+    /// The values as the start of a sentence: `The log-probs`.
     pub(super) what: String,
 }
 
-/// What of an example's scores or of its reference is not finite, by name.
+/// The name of the first non-finite scores of an example or its reference.
 pub(super) fn not_finite(scored: &Scored, reference: Option<&Reference>) -> Option<String> {
     let bad = |x: &[f64]| x.iter().any(|x| !x.is_finite());
     let which = |what: &str, i: usize| format!("The {what} of sequence {}", i + 1);
@@ -156,8 +154,8 @@ pub(super) fn not_finite(scored: &Scored, reference: Option<&Reference>) -> Opti
         .or_else(|| reference?.iter().position(|row| bad(row)).map(|i| which("reference log-probs", i)))
 }
 
-/// Scores examples, computes their loss, and adds its gradient; gives the loss, or the example whose scores or loss are not
-/// finite: no update may follow then.
+/// Forward pass, loss and backward pass. Returns the loss, or the example with non-finite scores or loss, after which no update
+/// may follow.
 pub(super) fn forward_backward(
     policy: &mut Policy,
     examples: &[&Example],
@@ -193,7 +191,7 @@ pub(super) fn forward_backward(
     Ok(Ok(sum))
 }
 
-/// As [`forward_backward`], the loss of all of them at once.
+/// As [`forward_backward`], with one loss over all examples.
 fn forward_backward_at_once(
     policy: &mut Policy,
     examples: &[&Example],
@@ -209,7 +207,7 @@ fn forward_backward_at_once(
         policy.set_passes(options.first_pass + (examples.len() - left.len()) as u64);
         left = rest;
         let rows = group.iter().flat_map(|e| e.rows.iter().cloned()).collect();
-        // What is compared with a reference is computed as the reference was.
+        // Batched exactly as for the reference.
         let compared = references.iter().any(Option::is_some);
         let families = if compared { group.iter().map(|e| e.rows.len()).collect() } else { Vec::new() };
         let (part, tape) = policy.score_train(&Batch { rows, temperature: options.temperature, families })?;
@@ -263,14 +261,14 @@ mod tests {
     }
 
     #[test]
-    fn without_padding_more_go_together() {
+    fn packed_groups_are_larger_than_padded_ones() {
         let all = [[100, 400], [400, 100], [10, 10], [600, 600], [600, 600]].map(example);
         let all: Vec<&Example> = all.iter().collect();
         assert_eq!(Grouping::new(true, false).group_len(&all, true), 1, "as the reference was computed");
         assert_eq!(Grouping::new(false, false).group_len(&all, true), 1, "four rows of 400 with padding");
         assert_eq!(Grouping::new(true, true).group_len(&all, true), 3, "1020 tokens");
-        assert_eq!(Grouping::new(true, true).group_len(&all[3..], true), 1, "too long for any company");
-        assert_eq!(Grouping::new(true, false).group_len(&all, false), 5, "a device that is no CPU takes all");
+        assert_eq!(Grouping::new(true, true).group_len(&all[3..], true), 1, "too long to share a pass");
+        assert_eq!(Grouping::new(true, false).group_len(&all, false), 5, "other devices take all");
     }
 
     #[test]

@@ -1,9 +1,8 @@
-//! Learning from the policy's own answers: rounds of prompts answered, scored, and learned from.
+//! Rollouts of online methods: sample answers to a round of prompts, score them, and train on them.
 //!
-//! Owns sampling, scoring and the order of updates, the same for every such method. A round's answers depend on the weights
-//! at its beginning and on (seed, round, prompt, number) alone; they are part of a checkpoint, so that a run that was
-//! interrupted within a round goes on with the same answers. Refuses cut distributions: see [`crate::train::recipe`]'s
-//! `online`.
+//! Owns sampling, rewards and the order of updates, the same for every online method. A round's answers depend only on the
+//! weights at its start and on (seed, round, prompt, number). They are part of a checkpoint, so that a run interrupted within a
+//! round resumes with the same answers. Refuses top-k and top-p: they would bias the KL estimate.
 
 use super::batches::{Batches, RoundShape};
 use super::pass::{Grouping, NonFiniteScores, PACKED_TOKENS, PassOptions, StepTokens, forward_backward};
@@ -23,16 +22,16 @@ use crate::train::recipe::{Recipe, RolloutNeeds, SampledAnswer, Separable, Updat
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 
-/// Answers of a round that are shown.
+/// Answers of a round emitted as samples.
 const SHOWN: usize = 4;
 
-/// Dropout's passes of answers are counted from here on.
+/// First pass number of answers, for dropout.
 const FIRST_PASS: u64 = 1 << 43;
 
-/// What an answer to a prompt is worth to a reward model, standardised.
+/// A reward model's standardised score of an answer to a prompt.
 pub(super) type AnswerScorer = Box<dyn Fn(&PromptBody, &str) -> Result<f64, Error>>;
 
-/// The rounds of a method that learns from answers, and what they need beside the policy.
+/// The rollouts of an online method, and what they need beside the policy.
 pub(super) struct Rollouts {
     needs: RolloutNeeds,
     /// Prompts by row.
@@ -44,14 +43,14 @@ pub(super) struct Rollouts {
     checks: Option<Checks>,
     checks_weight: f64,
     missing_eos_penalty: f64,
-    /// The reference, where it is not the policy without its adapter.
+    /// The reference, unless it is the policy without its adapter.
     reference: Option<Policy>,
     round: Option<AnswerRound>,
-    /// Rounds given from outside instead of sampled.
+    /// Rounds injected from outside instead of sampled.
     injected: VecDeque<Vec<SampledAnswer>>,
 }
 
-/// What a step's answers are made with and learned by.
+/// What a step on rollouts needs from the trainer.
 pub(super) struct RolloutContext<'a> {
     /// The policy.
     pub(super) policy: &'a mut Policy,
@@ -59,9 +58,9 @@ pub(super) struct RolloutContext<'a> {
     pub(super) model: &'a LanguageModel,
     /// The prompts trained on.
     pub(super) examples: &'a [Example],
-    /// How rows make rounds.
+    /// The plan of rounds.
     pub(super) batches: &'a Batches,
-    /// Steps made.
+    /// Steps done.
     pub(super) step: u64,
 }
 
@@ -69,15 +68,15 @@ pub(super) struct RolloutContext<'a> {
 struct AnswerRound {
     number: u64,
     all: Vec<SampledAnswer>,
-    /// The order in which the answers are learned from, where it was given.
+    /// The training order of an injected round.
     injected_order: Option<Vec<usize>>,
 }
 
 impl Rollouts {
-    /// Rounds of answers to `rows`; `scorer`: a reward model; `reference`: where it has to be a model of its own.
+    /// Rollouts on `rows`; `scorer`: a reward model; `reference`: a separate reference model, if needed.
     ///
     /// # Errors
-    /// When nothing says what an answer is worth, or a round's answers are no whole groups.
+    /// When there is no reward, or a round's answers are not a multiple of the group size.
     pub(super) fn new(
         needs: RolloutNeeds,
         rows: &Rows,
@@ -89,7 +88,7 @@ impl Rollouts {
         let checks = Some(params.reward_checks.clone()).filter(|c| !c.is_empty());
         if checks.is_none() && scorer.is_none() {
             return Err(Error::Asked(
-                "answers need something that scores them: set reward_model to a reward run, or reward_checks".into(),
+                "answers need a reward: set reward_model to a reward run, or set reward_checks".into(),
             ));
         }
         Ok(Self {
@@ -108,19 +107,19 @@ impl Rollouts {
         })
     }
 
-    /// Takes the next round's answers instead of sampling them, in the order in which they are to be learned from.
+    /// Uses these answers for the next round instead of sampling, in this training order.
     pub(super) fn inject(&mut self, answers: Vec<SampledAnswer>) {
         self.injected.push_back(answers);
     }
 
-    /// The round in progress and what the recipe carries on, for a checkpoint.
+    /// The current round and the recipe's state, for a checkpoint.
     pub(super) fn state(&self, recipe: &dyn Recipe) -> Value {
         let round =
             self.round.as_ref().map(|r| json!({ "number": r.number, "answers": r.all, "given": r.injected_order }));
         json!({ "recipe": recipe.state(), "round": round })
     }
 
-    /// Restores what [`Rollouts::state`] gave.
+    /// Restores a saved [`Rollouts::state`].
     pub(super) fn restore(&mut self, recipe: &mut dyn Recipe, state: &Value) -> Result<(), Error> {
         recipe.restore(&state["recipe"]);
         let round = &state["round"];
@@ -132,7 +131,7 @@ impl Rollouts {
         Ok(())
     }
 
-    /// Samples `group` answers to each of these prompts, with the stream of `round`.
+    /// Samples `group` answers to each prompt, with the random streams of `round`.
     fn sample(
         &self,
         policy: &Policy,
@@ -150,7 +149,7 @@ impl Rollouts {
             seed,
             max_new_tokens: self.longest,
         };
-        // Streams from 2^41 on are the rounds'.
+        // Streams from 2^41 on belong to rounds.
         let place =
             |row: usize, k: usize| (1 << 41) + ((round * self.prompts.len() as u64 + row as u64) << 8) + k as u64;
         let ask = |(number, example): (usize, &&Example)| Asked {
@@ -182,7 +181,7 @@ impl Rollouts {
         Ok(out)
     }
 
-    /// Says what each answer is worth.
+    /// Sets the reward of each answer.
     fn compute_rewards(&self, answers: &mut [SampledAnswer], tally: &mut Tally) -> Result<(), Error> {
         let (mut scores, mut checked) = (Vec::new(), Vec::new());
         for answer in answers.iter_mut() {
@@ -219,7 +218,7 @@ impl Rollouts {
         Ok(())
     }
 
-    /// Measures each answer under the policy and the reference as they are.
+    /// Sets the log-probs and values of each answer under the current policy and reference.
     fn compute_logps(&self, policy: &Policy, answers: &mut [SampledAnswer]) -> Result<(), Error> {
         let needs = self.needs;
         let mut left = answers;
@@ -253,19 +252,19 @@ impl Rollouts {
     }
 }
 
-/// An answer's sequence: its tokens scored, and with `values` the head read before each of them.
+/// An answer's sequence with its tokens scored; with `values` the value head is read before each token.
 fn answer_row(answer: &SampledAnswer, values: bool) -> Row {
     let scored: Vec<usize> = (answer.prompt..answer.ids.len()).collect();
     let valued = if values { scored.iter().map(|at| at - 1).collect() } else { Vec::new() };
     Row { ids: answer.ids.clone(), scored, valued, starts: Vec::new() }
 }
 
-/// How findings name an answer.
+/// An answer's id in findings.
 fn answer_id(row: usize) -> PairId {
     PairId::new(format!("answer to row {row}"))
 }
 
-/// The first answer with a number that is not finite: its row, and which number.
+/// The row of the first answer with a non-finite value, and which value.
 fn not_finite(answers: &[SampledAnswer]) -> Option<(usize, &'static str)> {
     let bad = |x: &[f64]| x.iter().any(|x| !x.is_finite());
     answers.iter().find_map(|a| {
@@ -309,7 +308,7 @@ fn length_metrics(answers: &[SampledAnswer], tally: &mut Tally) {
                 "completions/min_terminated_length",
                 "completions/max_terminated_length",
             ],
-            // Where none ended TRL says 0.
+            // TRL logs 0 where none ended.
             if ended.is_empty() { vec![0.0] } else { ended },
         ),
     ] {
@@ -320,8 +319,8 @@ fn length_metrics(answers: &[SampledAnswer], tally: &mut Tally) {
 }
 
 impl Rollouts {
-    /// Adds the gradient of the next update on a round's answers, sampling the round first where it begins; gives the loss
-    /// and the work it was.
+    /// Accumulates the gradient of the next update on a round's answers; samples the round first if it is new. Returns the loss
+    /// and the token counts.
     pub(super) fn accumulate_gradients(
         &mut self,
         recipe: &mut dyn Recipe,
@@ -375,7 +374,7 @@ impl Rollouts {
             share: 1.0 / part.len().div_ceil(self.shape.size).max(1) as f64,
             tokens: all as f64 / self.shape.minis as f64,
         };
-        let (mut loss, mut seen) = (0.0, FIRST_PASS + step * n as u64);
+        let (mut loss, mut first_pass) = (0.0, FIRST_PASS + step * n as u64);
         let mut tokens = 0;
         let grouping = Grouping::new(false, policy.packs());
         for micro in part.chunks(self.shape.size) {
@@ -383,8 +382,7 @@ impl Rollouts {
             let examples: Vec<Example> = answers.iter().map(|a| answer_example(a, values)).collect();
             let examples: Vec<&Example> = examples.iter().collect();
             let no_references = vec![None; examples.len()];
-            let options =
-                PassOptions { first_pass: seen, temperature: self.temperature, grouping, separable: Separable::No };
+            let options = PassOptions { first_pass, temperature: self.temperature, grouping, separable: Separable::No };
             let done = forward_backward(policy, &examples, &no_references, options, &mut |batch| {
                 let mut scored = batch.to_vec();
                 for (scored, answer) in scored.iter_mut().zip(&answers) {
@@ -396,14 +394,13 @@ impl Rollouts {
                 Ok(part) => loss += part,
                 Err(bad) => return Err(non_finite_scores(step, bad, sink)?),
             }
-            seen += micro.len() as u64;
+            first_pass += micro.len() as u64;
             tokens += answers.iter().map(|a| a.ids.len() as u64).sum::<u64>();
         }
         Ok((loss, StepTokens { new: sampled, processed: tokens }))
     }
 
-    /// Answers the prompts kept for evaluation once each and measures what the answers are worth and how far they are from
-    /// the reference.
+    /// Samples one answer per evaluation prompt and measures its reward and its KL to the reference.
     pub(super) fn evaluate(
         &self,
         policy: &Policy,
@@ -412,7 +409,7 @@ impl Rollouts {
         seed: u64,
     ) -> Result<Metrics, Error> {
         let prompts: Vec<&Example> = examples.iter().collect();
-        // The same numbers at every evaluation, and no round's.
+        // The same random streams in every evaluation, different from any round's.
         let mut answers = self.sample(policy, model, &prompts, 1, seed ^ 0x6576_616c, 0)?;
         let mut tally = Tally::default();
         self.compute_rewards(&mut answers, &mut tally)?;
@@ -433,7 +430,7 @@ impl Rollouts {
         Ok(metrics)
     }
 
-    /// A round that was given: its answers group by group, and the order in which they are to be learned from.
+    /// An injected round: its answers by group, with their training order.
     fn injected_round(
         &self,
         recipe: &mut dyn Recipe,
