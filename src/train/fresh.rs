@@ -6,9 +6,11 @@
 use crate::demo::exchange;
 use crate::model::config::Config;
 use crate::model::error::Error;
+use crate::model::layer::LinearSpec;
 use crate::model::place::Place;
 use crate::model::sink::Sink;
 use crate::model::trained::write_tensors;
+use crate::model::tune::LINEARS;
 use crate::nn::random::{stream, uniform};
 use crate::protocol::{FreshSpec, RunEvent};
 use candle_core::{DType, Device, Tensor};
@@ -119,35 +121,22 @@ fn tokenizer(size: usize) -> Result<(String, usize), Error> {
     Ok((tokenizer.to_string(true).map_err(fail)?, entries))
 }
 
-/// Every tensor by its Hugging Face name, in f16. Each has its own random stream, numbered in list order.
+/// Every tensor by its Hugging Face name, in f16. Each has its own random stream, numbered in the model's order.
 fn weights(c: &Config, seed: u64) -> Result<BTreeMap<String, Tensor>, Error> {
-    let (h, q, kv) = (c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim);
     let into_stream = DEVIATION / (2.0 * c.layers as f64).sqrt();
-    let mut list = vec![("model.embed_tokens".to_owned(), vec![c.vocab, h], Some(DEVIATION))];
-    for i in 0..c.layers {
-        let mut add = |name: &str, shape: &[usize], deviation| {
-            list.push((format!("model.layers.{i}.{name}"), shape.to_vec(), deviation));
-        };
-        add("input_layernorm", &[h], None);
-        add("self_attn.q_proj", &[q, h], Some(DEVIATION));
-        add("self_attn.k_proj", &[kv, h], Some(DEVIATION));
-        add("self_attn.v_proj", &[kv, h], Some(DEVIATION));
-        add("self_attn.o_proj", &[h, q], Some(into_stream));
-        add("post_attention_layernorm", &[h], None);
-        add("mlp.gate_proj", &[c.ff, h], Some(DEVIATION));
-        add("mlp.up_proj", &[c.ff, h], Some(DEVIATION));
-        add("mlp.down_proj", &[h, c.ff], Some(into_stream));
-    }
-    list.push(("model.norm".to_owned(), vec![h], None));
+    let writes_residual = |spec: &&LinearSpec| matches!(LINEARS[spec.index], "o_proj" | "down_proj");
+    let linears = c.linears();
+    let residual: Vec<_> = linears.iter().filter(writes_residual).map(|spec| spec.name).collect();
     let mut tensors = BTreeMap::new();
-    for (k, (name, shape, deviation)) in list.into_iter().enumerate() {
+    for (k, (name, shape)) in c.tensors().enumerate() {
         let count = shape.iter().product();
-        let numbers = match deviation {
-            Some(deviation) => normals(&mut stream(seed, k as u64), count, deviation),
-            None => vec![1.0; count],
+        let deviation = match c.named(&name) {
+            Some((_, part)) if residual.contains(&part) => into_stream,
+            _ => DEVIATION,
         };
-        let tensor = Tensor::from_vec(numbers, shape, &Device::Cpu)?.to_dtype(DType::F16)?;
-        tensors.insert(format!("{name}.weight"), tensor);
+        let numbers =
+            if c.is_norm(&name) { vec![1.0; count] } else { normals(&mut stream(seed, k as u64), count, deviation) };
+        tensors.insert(name, Tensor::from_vec(numbers, shape, &Device::Cpu)?.to_dtype(DType::F16)?);
     }
     Ok(tensors)
 }

@@ -5,7 +5,7 @@
 use crate::domain::{median, quantile};
 use crate::model::config::Config;
 use crate::model::error::Error;
-use crate::model::tune::Tune;
+use crate::model::tune::{LINEARS, Tune};
 use crate::protocol::{Flops, ProductFigures};
 use crate::train::data::Example;
 use candle_core::{DType, Device, Tensor};
@@ -24,7 +24,7 @@ const LEAST: usize = 3;
 /// twice as many backward, halved by the causal mask. Norms, RoPE, activations and adapter products are not counted.
 pub(super) fn flops(c: &Config, tune: &Tune, examples: &[&Example]) -> Flops {
     let passes = passes(tune);
-    let linear: usize = modules(c).iter().map(|(_, inner, out)| inner * out).sum();
+    let linear = weights_per_layer(c);
     let rows = || examples.iter().flat_map(|e| &e.rows);
     let tokens: usize = rows().map(|r| r.ids.len()).sum();
     let scored: usize = examples.iter().map(|e| e.scored()).sum();
@@ -41,18 +41,9 @@ fn passes(tune: &Tune) -> f64 {
     if *tune == Tune::Full { 3.0 } else { 2.0 }
 }
 
-/// A layer's linear modules: name, inputs, outputs.
-fn modules(c: &Config) -> [(&'static str, usize, usize); 7] {
-    let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
-    [
-        ("q_proj", c.hidden, q),
-        ("k_proj", c.hidden, kv),
-        ("v_proj", c.hidden, kv),
-        ("o_proj", q, c.hidden),
-        ("gate_proj", c.hidden, c.ff),
-        ("up_proj", c.hidden, c.ff),
-        ("down_proj", c.ff, c.hidden),
-    ]
+/// The weights of a layer's linear modules.
+fn weights_per_layer(c: &Config) -> usize {
+    c.linears().iter().map(|spec| spec.width * spec.out).sum()
 }
 
 /// The measured products of a model.
@@ -104,8 +95,8 @@ impl ProductLimit {
             Ok(a_row)
         };
         let mut linear = 0.0;
-        for (name, inner, out) in modules(c) {
-            linear += seconds(name, inner, out)? * c.layers as f64;
+        for spec in c.linears() {
+            linear += seconds(LINEARS[spec.index], spec.width, spec.out)? * c.layers as f64;
         }
         let head = seconds("head", c.hidden, c.vocab)?;
         Ok(Self { figures, linear, head, passes: passes(tune) })
@@ -113,7 +104,7 @@ impl ProductLimit {
 
     /// Seconds of a step's matrix products at this speed, without attention.
     pub(super) fn seconds(&self, c: &Config, flops: &Flops) -> f64 {
-        let per_token: usize = modules(c).iter().map(|(_, inner, out)| inner * out).sum();
+        let per_token = weights_per_layer(c);
         let tokens = flops.linear / (self.passes * 2.0 * (per_token * c.layers) as f64);
         let scored = flops.head / (self.passes * 2.0 * (c.hidden * c.vocab) as f64);
         tokens * self.linear + scored * self.head
@@ -166,7 +157,7 @@ fn repeat(device: &Device, mut product: impl FnMut() -> Result<(), Error>) -> Re
 mod tests {
     use super::*;
     use crate::domain::{PairId, PromptId};
-    use crate::model::{LINEARS, LoraSpec};
+    use crate::model::LoraSpec;
     use crate::nn::policy::Row;
     use std::path::Path;
 
