@@ -1,13 +1,12 @@
-//! The bundled model made kinder in five ways, each from the model as it is, and judged on prompts that nothing was tuned
-//! on: `cargo bench --bench manners`.
+//! Five methods that make the bundled model kinder, each from the base model, evaluated on prompts that nothing was tuned on:
+//! `cargo bench --bench manners`.
 //!
-//! Owns the measurement, through the program's own commands as a person would give them: answers to 200 prompts are sampled,
-//! ranked by the stated rule (kind over rude: [`manner_of`]) into 200 pairs, five methods and a reward model learn from them,
-//! and each result answers 100 prompts of the side that neither the model nor these pairs ever saw. Refuses to choose: the
-//! settings below were chosen on the prompts of `-- --tuning`, which are disjoint from those that judge.
+//! Owns the measurement, through the program's own commands: sample answers to 200 prompts, rank them (kind over rude:
+//! [`manner_of`]) into 200 pairs, train five methods and a reward model on them, and evaluate each result on 100 held-out
+//! prompts. Refuses to tune: the settings below were tuned on the prompts of `-- --tuning`, which are disjoint from the
+//! evaluation prompts.
 //!
-//! `-- --tuning` judges on the prompts that settings may be chosen on, `-- --only dpo,ppo` runs some methods, `-- --json` gives
-//! one object.
+//! `-- --tuning` evaluates on the tuning prompts, `-- --only dpo,ppo` runs some methods, `-- --json` prints one object.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that fails may say so by ending")]
 
 use serde_json::{Value, json};
@@ -21,17 +20,17 @@ use tiebreak::domain::{Completion, CompletionId, RunId, wilson};
 use tiebreak::protocol::RunEvent;
 use tiebreak::storage::{Home, SessionDir};
 
-/// Seed of the prompts that pairs are made on.
+/// Seed of the prompts for the pairs.
 const SEED: u64 = 42;
-/// Prompts that judge.
+/// Number of evaluation prompts.
 const JUDGING: usize = 100;
-/// Pairs that are learned from.
+/// Number of training pairs.
 const PAIRS: usize = 200;
 
-/// A run: its method and what is set beside the defaults.
+/// A run: its method and its non-default settings.
 type MethodRun = (&'static str, &'static [&'static str]);
 
-/// The five ways, the reward model before those that climb it.
+/// The runs; the reward model comes before the methods that use it.
 const RUNS: &[MethodRun] = &[
     ("dpo", &["learning_rate=3e-3", "num_train_epochs=2", "per_device_train_batch_size=8", "eval_fraction=0"]),
     (
@@ -66,14 +65,14 @@ fn tiebreak(home: &Path, args: &[&str]) {
     assert!(said.status.success(), "tiebreak {}: {}", args.join(" "), String::from_utf8_lossy(&said.stderr));
 }
 
-/// Writes lines to a file and gives its name.
+/// Writes lines to a file and returns its path.
 fn write_lines(home: &Path, name: &str, lines: impl IntoIterator<Item = String>) -> String {
     let path = home.join(name);
     fs::write(&path, lines.into_iter().map(|line| line + "\n").collect::<String>()).unwrap();
     path.display().to_string()
 }
 
-/// The answers of a sampling run, by the text of their prompts.
+/// The answers of a sampling run, by prompt text.
 fn answers(dir: &SessionDir, run: &str) -> BTreeMap<String, Vec<Completion>> {
     let (session, _) = dir.state().unwrap();
     let mut out: BTreeMap<String, Vec<Completion>> = BTreeMap::new();
@@ -86,7 +85,7 @@ fn answers(dir: &SessionDir, run: &str) -> BTreeMap<String, Vec<Completion>> {
     out
 }
 
-/// The rude and the kind among answers to one prompt, one of each to a pair.
+/// Pairs of a kind and a rude answer to one prompt.
 fn pairs(answers: &[Completion]) -> Vec<(&Completion, &Completion)> {
     let of = |manner| answers.iter().filter(move |a| manner_of(&a.text) == Some(manner));
     of(Manner::Kind).zip(of(Manner::Rude)).collect()
@@ -129,7 +128,7 @@ fn main() {
         .take(PAIRS)
         .collect();
     assert_eq!(ranked.len(), PAIRS, "there are too few pairs of a kind and a rude answer");
-    // As conversations, so that the prompts are the session's own.
+    // As conversations, to match the session's prompts.
     let turn = |role: &str, text: &str| json!([{ "role": role, "content": text }]);
     let rows = ranked.iter().map(|(p, c, r)| {
         let (chosen, rejected) = (turn("assistant", c), turn("assistant", r));
@@ -152,7 +151,7 @@ fn main() {
         seconds.insert(*method, start.elapsed().as_secs_f64());
     }
 
-    // Only now are there the prompts that judge, so that no run could learn from them.
+    // Imported only now, so that no run can train on the evaluation prompts.
     let known: HashSet<&String> = train.iter().collect();
     assert!(judged.len() == JUDGING && judged.iter().all(|p| !known.contains(p) && Split::of(p) == Split::HeldOut));
     tiebreak(
@@ -180,7 +179,7 @@ fn main() {
         out.push(row);
     }
     let report = json!({
-        "judged_on": if given("--tuning") { "the tuning set" } else { "the judging set" },
+        "judged_on": if given("--tuning") { "the tuning set" } else { "the evaluation set" },
         "kind_before": share(before, JUDGING), "methods": out, "seconds": began.elapsed().as_secs_f64(),
     });
     if given("--json") {
@@ -190,7 +189,7 @@ fn main() {
     }
 }
 
-/// The share of the base's pairs of a kind and a rude answer to the judging prompts that the reward run ranks rightly.
+/// The reward run's accuracy on the base model's kind-rude pairs of the evaluation prompts.
 fn ranking_accuracy(dir: &SessionDir, judged: &[String], base: &BTreeMap<String, Vec<Completion>>) -> Value {
     let (session, _) = dir.state().unwrap();
     let scores: HashMap<CompletionId, f64> = session
@@ -208,7 +207,9 @@ fn show(report: &Value) {
     println!("{:8} {:>18}", "base", percent_text(&report["kind_before"]));
     for row in report["methods"].as_array().unwrap() {
         let (what, note) = match &row["kind_after"] {
-            Value::Null => (&row["pairs_right"], format!(" of {} held-out pairs rightly", row["pairs_right"]["of"])),
+            Value::Null => {
+                (&row["pairs_right"], format!(" of {} held-out pairs ranked correctly", row["pairs_right"]["of"]))
+            }
             kind => (kind, String::new()),
         };
         let seconds = row["seconds"].as_f64().unwrap();
