@@ -176,7 +176,7 @@ fn a_model_changed_under_a_run_is_refused_by_the_name_of_the_file() {
         ] {
             let said = desk.refused(&words);
             let named = format!("{} ({part}) was changed since run r ", path.display());
-            assert!(said.contains(&named) && said.contains("put back"), "{words:?}: {said}");
+            assert!(said.contains(&named) && said.contains("restore the old files"), "{words:?}: {said}");
         }
         assert!(!merged.exists());
         fs::write(&path, whole).unwrap();

@@ -1,4 +1,4 @@
-//! Each rule on short series: where it speaks, where it must not, and that nothing is said twice.
+//! Each rule on short series: where it fires, where it must not, and that nothing is reported twice.
 
 use super::*;
 use crate::domain::PairId;
@@ -7,7 +7,7 @@ fn facts() -> RunFacts {
     RunFacts { method: "dpo".into(), steps: 100, kept: 100, kl_key: "kl_coef", ..RunFacts::default() }
 }
 
-/// The rules that speak over so many steps of these metrics, each a function of the step, with the step they spoke at.
+/// The rules that fire within `steps` steps of metrics given as a function of the step, each with its step.
 fn fired(facts: RunFacts, steps: u64, of: impl Fn(u64) -> Vec<(&'static str, f64)>) -> Vec<(String, u64)> {
     let mut health = Health::new(facts);
     let mut out = Vec::new();
@@ -28,7 +28,7 @@ fn once(found: &[(String, u64)], rule: &str) -> u64 {
 }
 
 #[test]
-fn a_good_run_gives_nothing_to_say() {
+fn a_healthy_run_has_no_findings() {
     let found = fired(facts(), 100, |s| {
         let x = s as f64 / 100.0;
         vec![
@@ -47,14 +47,14 @@ fn a_good_run_gives_nothing_to_say() {
 }
 
 #[test]
-fn the_chosen_falls_and_again_when_twice_as_far() {
+fn falling_chosen_log_probs_are_reported_again_at_twice_the_fall() {
     // The mean of the last 20 steps is 0.01·(step − 9.5): 0.115 when a later window than the first is there, at step 21,
     // twice that at 33, where it is 0.235, and again at 57.
     let of = |s: u64| vec![("kl/chosen", -0.01 * s as f64), ("rewards/margins", 0.05 * s as f64)];
     let found = fired(facts(), 60, of);
     assert_eq!(found.iter().map(|(_, step)| *step).collect::<Vec<_>>(), [21, 33, 57]);
     assert!(found.iter().all(|(rule, _)| rule == "chosen_falling"));
-    // A margin that shrinks is another matter, and so is a chosen answer that only jitters.
+    // Neither a shrinking margin nor jitter of the chosen answers counts.
     let shrinking = |s: u64| vec![("kl/chosen", -0.01 * s as f64), ("rewards/margins", 1.0 - 0.001 * s as f64)];
     assert_eq!(fired(facts(), 60, shrinking), []);
     let below = |s: u64| vec![("kl/chosen", -0.01 * s as f64), ("rewards/margins", -9.0 + 0.05 * s as f64)];
@@ -89,7 +89,7 @@ fn saturation_needs_all_of_the_window() {
 }
 
 #[test]
-fn distance_is_measured_against_the_target_or_ten_nats() {
+fn the_kl_is_compared_with_its_target_or_ten_nats() {
     let at = |kl: f64| move |_| vec![("objective/kl", kl)];
     assert_eq!(once(&fired(facts(), 60, at(10.5)), "kl_beyond"), 20);
     assert_eq!(fired(facts(), 60, at(9.5)), []);
@@ -103,7 +103,7 @@ fn distance_is_measured_against_the_target_or_ten_nats() {
 }
 
 #[test]
-fn a_margin_collapses_only_after_it_was_there() {
+fn only_a_margin_that_existed_can_collapse() {
     let of = |s: u64| vec![("rewards/margins", if s < 40 { 0.8 } else { -0.11 })];
     // 16 steps at −0.11 after 4 at 0.8 make 0.072, the first mean at or below 0.08.
     assert_eq!(once(&fired(facts(), 80, of), "margin_collapse"), 55);
@@ -118,12 +118,12 @@ fn nothing_moves() {
     assert_eq!(fired(facts(), 60, still(0.0)), [], "a step of size 0 moves nothing by design");
     let late = |s: u64| vec![("rewards/margins", if s < 19 { 0.0 } else { 0.01 }), ("learning_rate", 1e-5)];
     assert_eq!(fired(facts(), 60, late), []);
-    // A run of thirty steps is not told so at its twentieth.
+    // A run of thirty steps has a shorter window.
     assert_eq!(once(&fired(RunFacts { steps: 30, ..facts() }, 30, still(1e-5)), "no_movement"), 6);
 }
 
 #[test]
-fn rounds_that_teach_nothing_are_counted_by_round() {
+fn rounds_with_equal_rewards_are_counted_by_round() {
     let of = |s: u64| if s.is_multiple_of(4) { vec![("frac_reward_zero_std", 1.0)] } else { Vec::new() };
     assert_eq!(once(&fired(facts(), 60, of), "zero_std"), 20);
     let one_good = |s: u64| vec![("frac_reward_zero_std", if s.is_multiple_of(5) { 0.5 } else { 1.0 })];
@@ -142,7 +142,7 @@ fn a_score_that_climbs_with_length() {
 }
 
 #[test]
-fn rows_left_out_are_told_before_the_first_step() {
+fn rows_left_out_are_reported_before_the_first_step() {
     let planned = |dropped| {
         let why = "longer than max_length".to_owned();
         Health::new(RunFacts { kept: 100 - dropped, dropped, dropped_why: why, ..facts() }).planned()
@@ -153,7 +153,7 @@ fn rows_left_out_are_told_before_the_first_step() {
     assert_eq!(planned(4), []);
 }
 
-/// One pass over pairs `a` to `d`, a step each, with these margins.
+/// One epoch over pairs `a` to `d`, a step each, with these margins.
 fn pass(health: &mut Health, from: u64, margins: [f64; 4]) -> Vec<Finding> {
     let pairs = margins.iter().zip(["a", "b", "c", "d"]).enumerate();
     pairs
@@ -165,20 +165,20 @@ fn pass(health: &mut Health, from: u64, margins: [f64; 4]) -> Vec<Finding> {
 }
 
 #[test]
-fn a_pair_that_fights_the_model_is_named_at_the_end_of_a_pass() {
+fn a_wrongly_ranked_pair_is_named_at_the_end_of_an_epoch() {
     let mut health = Health::new(RunFacts { steps_per_epoch: 4, ..facts() });
     assert_eq!(pass(&mut health, 0, [0.2, -0.1, 0.1, -0.3]), []);
     let found = pass(&mut health, 4, [0.9, -0.8, -0.1, 0.4]);
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].rule.as_str(), found[0].step, &found[0].pair), ("pair_fights", 8, &Some(PairId::new("b"))));
-    assert!(found[0].text.contains("margin -0.80, the mean is 0.10"), "{}", found[0].text);
-    // One more is not much worse; it would have to be two.
+    assert!(found[0].text.contains("margin -0.80, mean 0.10"), "{}", found[0].text);
+    // Reported again only at twice as many pairs.
     assert_eq!(pass(&mut health, 8, [0.9, -0.8, 0.2, 0.4]), []);
     assert_eq!(pass(&mut health, 12, [0.9, -0.8, -0.2, -0.4]), []);
     let found = pass(&mut health, 16, [0.9, -0.8, -0.9, 1.4]);
     assert_eq!(found[0].pair, Some(PairId::new("c")), "the worst comes first");
     assert!(found[0].text.contains("Also: b."), "{}", found[0].text);
-    // As long as the model has learned nothing, two passes are no history; three are.
+    // While the mean margin is not positive, three epochs are needed instead of two.
     let mut health = Health::new(RunFacts { steps_per_epoch: 4, ..facts() });
     assert!((0..2).all(|n| pass(&mut health, n * 4, [-1.0, 0.1, 0.1, 0.1]).is_empty()));
     assert_eq!(pass(&mut health, 8, [-1.0, 0.1, 0.1, 0.1]).len(), 1);
@@ -205,7 +205,7 @@ fn length_alone() {
 }
 
 #[test]
-fn a_run_taken_up_again_says_nothing_twice_and_forgets_nothing() {
+fn a_resumed_run_repeats_no_finding_and_keeps_its_state() {
     let of = |s: u64| {
         let mut m = Metrics::new();
         m.set("objective/kl", 12.0);

@@ -129,9 +129,9 @@ hyperparameters! {
             false,
         );
         weight_decay: f64 = row(ParamKind::Float(0.0, 10.0), "0", "0 – 0.1", "AdamW weight decay", false);
-        adam_beta1: f64 = row(ParamKind::Float(0.0, 0.9999), "0.9", "", "AdamW beta1", false);
-        adam_beta2: f64 = row(ParamKind::Float(0.0, 0.999_999), "0.999", "", "AdamW beta2", false);
-        adam_epsilon: f64 = row(ParamKind::Float(1e-12, 1.0), "1e-8", "", "AdamW epsilon", false);
+        adam_beta1: f64 = row(ParamKind::Float(0.0, 0.9999), "0.9", "", "AdamW: decay rate of the first moment", false);
+        adam_beta2: f64 = row(ParamKind::Float(0.0, 0.999_999), "0.999", "", "AdamW: decay rate of the second moment", false);
+        adam_epsilon: f64 = row(ParamKind::Float(1e-12, 1.0), "1e-8", "", "AdamW: added to the denominator for stability", false);
         max_grad_norm: f64 = row(
             ParamKind::Float(0.0, 1e9),
             "1",
