@@ -274,7 +274,7 @@ fn a_damaged_reference_stops_the_run_before_the_first_update() {
     let before = trainer.state_hash().unwrap();
     let mut events = Vec::new();
     let said = trainer.step(&mut events).unwrap_err().to_string();
-    assert!(said.contains("not the reference"), "{said}");
+    assert!(said.contains("does not equal its reference"), "{said}");
     assert!(events.iter().any(|e| matches!(e, RunEvent::Found(f) if f.rule == "step0_self_check")));
     assert_eq!((trainer.step_count(), trainer.state_hash().unwrap()), (0, before));
 }
