@@ -8,7 +8,7 @@ mod tests;
 use super::error::{Error, Result};
 use super::models;
 use crate::domain::{
-    Kind, Lack, LeftOut, Method, Needs, Params, Prompt, RunId, Sampler, Session, method, methods, nearest,
+    Lack, LeftOut, Method, Needs, ParamKind, Params, Prompt, RunId, Sampler, Session, method, methods, nearest,
 };
 use crate::protocol::{DataSnapshot, Inputs, Integrity, ModelRef, RunSpec, SampleSpec, Task, TrainSpec};
 use crate::storage::{DataFile, Home, RunDir, SessionDir, local_time, sha256};
@@ -177,7 +177,7 @@ fn lacking(session: &str, lack: Lack, method: &Method, params: &Params, left: &L
         ),
         Lack::Scorer => {
             let rows = method.rows();
-            let checks = rows.iter().find(|row| row.kind == Kind::Checks).map(|row| row.key);
+            let checks = rows.iter().find(|row| row.kind == ParamKind::Checks).map(|row| row.key);
             let model = rows.iter().any(|row| row.key == "reward_model").then_some("--set reward_model=RUN");
             let checks = checks.map(|key| format!("--set \"{key}=contains=please;max_words=40\""));
             let ways: Vec<&str> = model.into_iter().chain(checks.as_deref()).collect();

@@ -176,7 +176,7 @@ fn a_changed_model_file_is_refused_by_name() {
         ] {
             let said = fixture.refused(&words);
             let named = format!("{} ({part}) was changed since run r ", path.display());
-            assert!(said.contains(&named) && said.contains("put back"), "{words:?}: {said}");
+            assert!(said.contains(&named) && said.contains("restore the old files"), "{words:?}: {said}");
         }
         assert!(!merged.exists());
         let runs = fs::read_dir(fixture.dir("r").session_path().join("runs")).unwrap();
@@ -223,7 +223,7 @@ fn the_parent_trains_on(parent: &str, child: &str, with: &[&str]) {
 
     fs::remove_dir_all(fixture.dir("gone").path().join("inputs")).unwrap();
     let said = fixture.refused(&["resume", "s/gone"]);
-    assert!(said.contains(&format!("run gone began with step {step} of base")), "{said}");
+    assert!(said.contains(&format!("run gone started from step {step} of base")), "{said}");
     assert!(said.contains("save_total_limit") && said.contains("launch a new run"), "{said}");
 }
 

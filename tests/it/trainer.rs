@@ -4,7 +4,7 @@ use crate::trl::{cases, fixtures, rows, spec};
 use std::path::Path;
 use tiebreak::domain::{Finding, Metrics, PairId, PairRow, Severity};
 use tiebreak::protocol::{RunEvent, RunSpec, Task};
-use tiebreak::train::{Places, Rows, StepOutcome, Trainer, estimate};
+use tiebreak::train::{Rows, RunPaths, StepOutcome, Trainer, estimate};
 
 fn settings<'a>(more: &[(&'a str, &str)]) -> Vec<(&'a str, String)> {
     let base =
@@ -14,8 +14,8 @@ fn settings<'a>(more: &[(&'a str, &str)]) -> Vec<(&'a str, String)> {
 
 fn open(spec: &RunSpec, rows: &[PairRow], cache: &Path, resume: Option<&Path>) -> (Trainer, Vec<RunEvent>) {
     let mut events = Vec::new();
-    let places = Places { resume, ..Places::new(cache) };
-    let trainer = Trainer::open(spec, &Rows::Pairs(rows.to_vec()).into(), &places, &mut events).unwrap();
+    let paths = RunPaths { resume, ..RunPaths::new(cache) };
+    let trainer = Trainer::open(spec, &Rows::Pairs(rows.to_vec()).into(), &paths, &mut events).unwrap();
     (trainer, events)
 }
 
@@ -141,8 +141,8 @@ fn a_checkpoint_of_another_run_is_refused() {
     let (trainer, _) = open(&spec("dpo", &settings(&[])), &rows, dir.path(), None);
     trainer.save(dir.path()).unwrap();
     let other = spec("dpo", &settings(&[("beta", "0.2")]));
-    let places = Places { resume: Some(dir.path()), ..Places::new(dir.path()) };
-    let said = Trainer::open(&other, &Rows::Pairs(rows).into(), &places, &mut Vec::new());
+    let paths = RunPaths { resume: Some(dir.path()), ..RunPaths::new(dir.path()) };
+    let said = Trainer::open(&other, &Rows::Pairs(rows).into(), &paths, &mut Vec::new());
     assert!(said.err().unwrap().to_string().contains("start a new run"));
 }
 
@@ -274,7 +274,7 @@ fn a_damaged_reference_stops_the_run_before_the_first_update() {
     let before = trainer.state_hash().unwrap();
     let mut events = Vec::new();
     let said = trainer.step(&mut events).unwrap_err().to_string();
-    assert!(said.contains("not the reference"), "{said}");
+    assert!(said.contains("does not equal its reference"), "{said}");
     assert!(events.iter().any(|e| matches!(e, RunEvent::Found(f) if f.rule == "step0_self_check")));
     assert_eq!((trainer.step_count(), trainer.state_hash().unwrap()), (0, before));
 }
@@ -360,7 +360,7 @@ fn a_run_without_rows_names_the_reasons() {
     let rows = rows(&cases(), false);
     let spec = spec("dpo", &settings(&[("max_length", "8")]));
     let dir = tempfile::tempdir().unwrap();
-    let said = Trainer::open(&spec, &Rows::Pairs(rows).into(), &Places::new(dir.path()), &mut Vec::new());
+    let said = Trainer::open(&spec, &Rows::Pairs(rows).into(), &RunPaths::new(dir.path()), &mut Vec::new());
     let said = said.err().unwrap().to_string();
     assert!(said.contains("12 longer than max_length"), "{said}");
 }
