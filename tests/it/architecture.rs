@@ -2,6 +2,7 @@
 
 mod circles;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -179,6 +180,32 @@ fn files_begin_with_their_purpose_and_stay_readable() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_type_that_other_files_use_has_a_name_of_its_own() {
+    // Each room has an error of its own.
+    let per_room = ["Error", "Result"];
+    let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    // The kernels are a package of their own, but read together with what calls them.
+    for (path, text) in sources(&root().join("src")) {
+        for (number, line) in code(&text) {
+            let Some(rest) = line.trim_start().strip_prefix("pub") else { continue };
+            let rest =
+                rest.split_once(") ").filter(|_| rest.starts_with('(')).map_or(rest, |(_, rest)| rest).trim_start();
+            let word = ["struct ", "enum ", "trait ", "type "].iter().find_map(|kind| rest.strip_prefix(kind));
+            let Some(word) = word else { continue };
+            let name: String = word.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            names.entry(name).or_default().push(format!("{}:{}", path.display(), number + 1));
+        }
+    }
+    assert!(names.len() > 500, "the declarations are found: {}", names.len());
+    let twice: Vec<String> = names
+        .into_iter()
+        .filter(|(name, places)| places.len() > 1 && !per_room.contains(&name.as_str()))
+        .map(|(name, places)| format!("{name}: {}", places.join(", ")))
+        .collect();
+    assert!(twice.is_empty(), "\n{}", twice.join("\n"));
 }
 
 #[test]
