@@ -1,4 +1,4 @@
-//! The chart: drawing long curves, and taking points in: `cargo bench --bench chart`.
+//! The chart: drawing long curves and appending points: `cargo bench --bench chart`.
 #![allow(missing_docs, reason = "Criterion's macros make public functions")]
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -7,10 +7,10 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::widgets::Widget;
 use std::hint::black_box;
-use tiebreak::domain::{Axis, Line, Span, Window};
+use tiebreak::domain::{Axis, Line, StepRange, ValueRange};
 use tiebreak::ui::widgets::chart::{Chart, Curve, Ink, Stroke, Unit};
 
-/// A noisy falling curve of so many steps, as a loss is.
+/// A noisy falling curve, like a loss.
 fn line(points: u64) -> Line {
     let mut line = Line::default();
     for step in 0..points {
@@ -29,8 +29,8 @@ fn draw(c: &mut Criterion) {
             curves: vec![Curve { line: &line, stroke: Stroke::Solid, style: Style::default() }],
             axis: Axis::Step,
             unit: Unit::Step,
-            window: Window { lo: 0.0, hi: points as f64 },
-            span: Span::fit(None, all.min, all.max, false),
+            window: StepRange { lo: 0.0, hi: points as f64 },
+            span: ValueRange::fit(None, all.min, all.max, false),
             cursor: Some(points as f64 / 2.0),
             marks: Vec::new(),
             ascii: false,

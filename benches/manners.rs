@@ -1,13 +1,12 @@
-//! The bundled model made kinder in five ways, each from the model as it is, and judged on prompts that nothing was tuned
-//! on: `cargo bench --bench manners`.
+//! Five methods that make the bundled model kinder, each from the base model, evaluated on prompts that nothing was tuned on:
+//! `cargo bench --bench manners`.
 //!
-//! Owns the measurement, through the program's own commands as a person would give them: answers to 200 prompts are sampled,
-//! ranked by the stated rule (kind over rude: [`manner_of`]) into 200 pairs, five methods and a reward model learn from them,
-//! and each result answers 100 prompts of the side that neither the model nor these pairs ever saw. Refuses to choose: the
-//! settings below were chosen on the prompts of `-- --tuning`, which are disjoint from those that judge.
+//! Owns the measurement, through the program's own commands: sample answers to 200 prompts, rank them (kind over rude:
+//! [`manner_of`]) into 200 pairs, train five methods and a reward model on them, and evaluate each result on 100 held-out
+//! prompts. Refuses to tune: the settings below were tuned on the prompts of `-- --tuning`, which are disjoint from the
+//! evaluation prompts.
 //!
-//! `-- --tuning` judges on the prompts that settings may be chosen on, `-- --only dpo,ppo` runs some methods, `-- --json` gives
-//! one object.
+//! `-- --tuning` evaluates on the tuning prompts, `-- --only dpo,ppo` runs some methods, `-- --json` prints one object.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that fails may say so by ending")]
 
 use serde_json::{Value, json};
@@ -21,18 +20,18 @@ use tiebreak::domain::{Completion, CompletionId, RunId, wilson};
 use tiebreak::protocol::RunEvent;
 use tiebreak::storage::{Home, SessionDir};
 
-/// Seed of the prompts that pairs are made on.
+/// Seed of the prompts for the pairs.
 const SEED: u64 = 42;
-/// Prompts that judge.
+/// Number of evaluation prompts.
 const JUDGING: usize = 100;
-/// Pairs that are learned from.
+/// Number of training pairs.
 const PAIRS: usize = 200;
 
-/// A run: its method and what is set beside the defaults.
-type Way = (&'static str, &'static [&'static str]);
+/// A run: its method and its non-default settings.
+type MethodRun = (&'static str, &'static [&'static str]);
 
-/// The five ways, the reward model before those that climb it.
-const WAYS: &[Way] = &[
+/// The runs; the reward model comes before the methods that use it.
+const RUNS: &[MethodRun] = &[
     ("dpo", &["learning_rate=3e-3", "num_train_epochs=2", "per_device_train_batch_size=8", "eval_fraction=0"]),
     (
         "orpo",
@@ -60,20 +59,20 @@ const WAYS: &[Way] = &[
     ),
 ];
 
-/// Runs a command of the program and waits for it.
+/// Runs a command of the program to its end.
 fn tiebreak(home: &Path, args: &[&str]) {
     let said = Command::new(env!("CARGO_BIN_EXE_tiebreak")).args(args).env("TIEBREAK_HOME", home).output().unwrap();
     assert!(said.status.success(), "tiebreak {}: {}", args.join(" "), String::from_utf8_lossy(&said.stderr));
 }
 
-/// Writes lines to a file and gives its name.
-fn written(home: &Path, name: &str, lines: impl IntoIterator<Item = String>) -> String {
+/// Writes lines to a file and returns its path.
+fn write_lines(home: &Path, name: &str, lines: impl IntoIterator<Item = String>) -> String {
     let path = home.join(name);
     fs::write(&path, lines.into_iter().map(|line| line + "\n").collect::<String>()).unwrap();
     path.display().to_string()
 }
 
-/// The answers of a sampling run, by the text of their prompts.
+/// The answers of a sampling run, by prompt text.
 fn answers(dir: &SessionDir, run: &str) -> BTreeMap<String, Vec<Completion>> {
     let (session, _) = dir.state().unwrap();
     let mut out: BTreeMap<String, Vec<Completion>> = BTreeMap::new();
@@ -86,19 +85,19 @@ fn answers(dir: &SessionDir, run: &str) -> BTreeMap<String, Vec<Completion>> {
     out
 }
 
-/// The rude and the kind among answers to one prompt, one of each to a pair.
+/// Pairs of a kind and a rude answer to one prompt.
 fn pairs(answers: &[Completion]) -> Vec<(&Completion, &Completion)> {
     let of = |manner| answers.iter().filter(move |a| manner_of(&a.text) == Some(manner));
     of(Manner::Kind).zip(of(Manner::Rude)).collect()
 }
 
-/// A share of `n` in percent with its 95 % interval (Wilson).
+/// A percentage of `n` with its 95 % interval (Wilson).
 fn share(hits: usize, n: usize) -> Value {
     let (low, high) = wilson(hits as f64, n as f64, 1.96);
     json!({ "hits": hits, "of": n, "percent": 100.0 * hits as f64 / n as f64, "low": 100.0 * low, "high": 100.0 * high })
 }
 
-fn words(share: &Value) -> String {
+fn percent_text(share: &Value) -> String {
     let of = |key: &str| share[key].as_f64().unwrap();
     format!("{:.0} % ({:.0} to {:.0})", of("percent"), of("low"), of("high"))
 }
@@ -108,15 +107,15 @@ fn main() {
     let given = |name: &str| args.iter().any(|a| a == name);
     let only: Option<Vec<String>> =
         args.iter().position(|a| a == "--only").map(|at| args[at + 1].split(',').map(str::to_owned).collect());
-    let ways: Vec<Way> =
-        WAYS.iter().copied().filter(|(m, _)| only.as_ref().is_none_or(|only| only.iter().any(|o| o == m))).collect();
+    let runs: Vec<MethodRun> =
+        RUNS.iter().copied().filter(|(m, _)| only.as_ref().is_none_or(|only| only.iter().any(|o| o == m))).collect();
     let judged = if given("--tuning") { demo::tuning(JUDGING) } else { demo::judging(JUDGING) };
 
     let began = Instant::now();
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
     let train = demo::prompts(SEED, 200, Split::Train);
-    let prompts = written(home, "prompts.txt", train.iter().cloned());
+    let prompts = write_lines(home, "prompts.txt", train.iter().cloned());
     tiebreak(home, &["new", "manners", "--model", "tiny", "--prompts", &prompts]);
     let sample = ["sample", "manners", "--temperature", "1", "--top-p", "1", "--max-new-tokens", "64"];
     let sampled = |more: &[&str]| tiebreak(home, &[&sample, more].concat());
@@ -129,20 +128,20 @@ fn main() {
         .take(PAIRS)
         .collect();
     assert_eq!(ranked.len(), PAIRS, "there are too few pairs of a kind and a rude answer");
-    // As conversations, so that the prompts are the session's own.
+    // As conversations, to match the session's prompts.
     let turn = |role: &str, text: &str| json!([{ "role": role, "content": text }]);
     let rows = ranked.iter().map(|(p, c, r)| {
         let (chosen, rejected) = (turn("assistant", c), turn("assistant", r));
         json!({ "prompt": turn("user", p), "chosen": chosen, "rejected": rejected }).to_string()
     });
-    tiebreak(home, &["import", "manners", &written(home, "pairs.jsonl", rows), "--as", "pairs"]);
+    tiebreak(home, &["import", "manners", &write_lines(home, "pairs.jsonl", rows), "--as", "pairs"]);
     let kind = ranked.iter().map(|(p, c, _)| {
         json!({ "messages": [{ "role": "user", "content": p }, { "role": "assistant", "content": c }] }).to_string()
     });
-    tiebreak(home, &["import", "manners", &written(home, "kind.jsonl", kind), "--as", "sft"]);
+    tiebreak(home, &["import", "manners", &write_lines(home, "kind.jsonl", kind), "--as", "sft"]);
 
     let mut seconds = BTreeMap::new();
-    for (method, set) in &ways {
+    for (method, set) in &runs {
         let start = Instant::now();
         let mut args = vec!["train", "manners", method];
         for pair in *set {
@@ -152,10 +151,13 @@ fn main() {
         seconds.insert(*method, start.elapsed().as_secs_f64());
     }
 
-    // Only now are there the prompts that judge, so that no run could learn from them.
+    // Imported only now, so that no run can train on the evaluation prompts.
     let known: HashSet<&String> = train.iter().collect();
     assert!(judged.len() == JUDGING && judged.iter().all(|p| !known.contains(p) && Split::of(p) == Split::HeldOut));
-    tiebreak(home, &["import", "manners", &written(home, "judging.txt", judged.iter().cloned()), "--as", "prompts"]);
+    tiebreak(
+        home,
+        &["import", "manners", &write_lines(home, "judging.txt", judged.iter().cloned()), "--as", "prompts"],
+    );
     sampled(&["--per-prompt", "4"]);
     let base = answers(&dir, "sample-2");
     let kind_of = |answers: &BTreeMap<String, Vec<Completion>>| {
@@ -164,11 +166,11 @@ fn main() {
     let before = kind_of(&base);
     let mut out = Vec::new();
     let mut number = 2;
-    for (method, set) in &ways {
+    for (method, set) in &runs {
         let mut row = json!({ "method": method, "set": set, "seconds": seconds[method] });
         if *method == "reward" {
             tiebreak(home, &["score", "manners", "--with", "reward-1"]);
-            row["pairs_right"] = ranked_rightly(&dir, &judged, &base);
+            row["pairs_right"] = ranking_accuracy(&dir, &judged, &base);
         } else {
             number += 1;
             sampled(&["--per-prompt", "1", "--adapter", &format!("{method}-1")]);
@@ -177,7 +179,7 @@ fn main() {
         out.push(row);
     }
     let report = json!({
-        "judged_on": if given("--tuning") { "the tuning set" } else { "the judging set" },
+        "judged_on": if given("--tuning") { "the tuning set" } else { "the evaluation set" },
         "kind_before": share(before, JUDGING), "methods": out, "seconds": began.elapsed().as_secs_f64(),
     });
     if given("--json") {
@@ -187,8 +189,8 @@ fn main() {
     }
 }
 
-/// The share of the base's pairs of a kind and a rude answer to the judging prompts that the reward run ranks rightly.
-fn ranked_rightly(dir: &SessionDir, judged: &[String], base: &BTreeMap<String, Vec<Completion>>) -> Value {
+/// The reward run's accuracy on the base model's kind-rude pairs of the evaluation prompts.
+fn ranking_accuracy(dir: &SessionDir, judged: &[String], base: &BTreeMap<String, Vec<Completion>>) -> Value {
     let (session, _) = dir.state().unwrap();
     let scores: HashMap<CompletionId, f64> = session
         .completions()
@@ -202,14 +204,16 @@ fn ranked_rightly(dir: &SessionDir, judged: &[String], base: &BTreeMap<String, V
 
 fn show(report: &Value) {
     println!("kind answers to {JUDGING} prompts of {}, 95 % intervals", report["judged_on"].as_str().unwrap());
-    println!("{:8} {:>18}", "base", words(&report["kind_before"]));
+    println!("{:8} {:>18}", "base", percent_text(&report["kind_before"]));
     for row in report["methods"].as_array().unwrap() {
         let (what, note) = match &row["kind_after"] {
-            Value::Null => (&row["pairs_right"], format!(" of {} held-out pairs rightly", row["pairs_right"]["of"])),
+            Value::Null => {
+                (&row["pairs_right"], format!(" of {} held-out pairs ranked correctly", row["pairs_right"]["of"]))
+            }
             kind => (kind, String::new()),
         };
         let seconds = row["seconds"].as_f64().unwrap();
-        println!("{:8} {:>18}  {seconds:5.1} s{note}", row["method"].as_str().unwrap(), words(what));
+        println!("{:8} {:>18}  {seconds:5.1} s{note}", row["method"].as_str().unwrap(), percent_text(what));
     }
     println!("{:.0} s in all", report["seconds"].as_f64().unwrap());
 }

@@ -1,12 +1,10 @@
-//! Short exchanges in recognisably different manners: the text from which the bundled model `tiny` learned, and the rules
-//! that tell the manners apart.
+//! Synthetic exchanges in different manners: the training text of the bundled model `tiny`, and the rules that classify them.
 //!
-//! Owns the generator (kind or rude, brief or rambling, right or wrong sums, happy or sad ends) and the classification of
-//! any text by stated marker lists. Refuses chance: every exchange is a function of a seed and its number, and a prompt
-//! belongs to the training or to the held-out side by its own text, whatever the seed.
+//! Owns the generator (kind or rude, brief or rambling, right or wrong sums, happy or sad endings) and a classifier by marker
+//! words. Refuses randomness: an exchange is a function of seed and number, and a prompt belongs to the training or the held-out
+//! split by its text, whatever the seed.
 //!
-//! **Invariants.** The manner of an answer does not depend on its prompt. [`manner_of`] gives back the manner that an answer
-//! was made in.
+//! **Invariants.** The manner of an answer does not depend on its prompt. [`manner_of`] recovers the manner of a generated answer.
 
 mod grammar;
 mod judge;
@@ -17,24 +15,24 @@ mod traits;
 mod tests;
 
 pub use judge::{end_of, is_kind, is_right, manner_of, sum_of};
-pub use traits::{End, Length, Manner};
+pub use traits::{Length, Manner, StoryEnd};
 
 use crate::domain::{hash64, mix64};
-use grammar::{Bound, Draw, fill, sentences};
+use grammar::{Bindings, Draw, fill, sentences};
 use std::collections::HashSet;
 use text::{ENDS_HAPPY, ENDS_SAD, Style, TOPICS, Topic};
 
-/// Which side of the fence a prompt is on.
+/// The split of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Split {
-    /// Nine of ten prompts: what the corpus is made of.
+    /// Nine of ten prompts, used in the corpus.
     Train,
-    /// One of ten: never in the corpus, for evaluation.
+    /// One of ten, for evaluation only.
     HeldOut,
 }
 
 impl Split {
-    /// The side of a prompt: a function of its text alone.
+    /// The split of a prompt, by a hash of its text.
     #[must_use]
     pub fn of(prompt: &str) -> Self {
         if hash64(prompt.as_bytes()).is_multiple_of(10) { Self::HeldOut } else { Self::Train }
@@ -44,11 +42,11 @@ impl Split {
 /// One question and one answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchange {
-    /// What is asked.
+    /// The question.
     pub prompt: String,
-    /// What is answered.
+    /// The answer.
     pub answer: String,
-    /// What it is about: `greeting`, `sum`, `story`, `cooking` …
+    /// The topic: `greeting`, `sum`, `story`, `cooking` …
     pub topic: &'static str,
     /// Kind or rude, half and half.
     pub manner: Manner,
@@ -57,24 +55,24 @@ pub struct Exchange {
     /// Whether the sum in it is right, half and half; none when there is no sum.
     pub right: Option<bool>,
     /// How the story in it ends, half and half; none when there is no story.
-    pub end: Option<End>,
+    pub end: Option<StoryEnd>,
 }
 
-/// The `n`-th exchange of a seed. Its prompt is on the training side.
+/// The `n`-th exchange of a seed, from the training split.
 #[must_use]
 pub fn exchange(seed: u64, n: u64) -> Exchange {
     let mut draw = Draw::new(mix64(seed) ^ n);
     loop {
-        let (topic, mut bound) = asked(&mut draw);
-        let prompt = ask(topic, &mut bound, &mut draw);
+        let (topic, mut bindings) = draw_topic(&mut draw);
+        let prompt = draw_prompt(topic, &mut bindings, &mut draw);
         if Split::of(&prompt) == Split::Train {
-            return answered(topic, &mut bound, prompt, &mut draw);
+            return draw_answer(topic, &mut bindings, prompt, &mut draw);
         }
     }
 }
 
-/// Up to `n` different prompts of one side, in an order that the seed decides. Fewer come back only when about as many as
-/// there are were asked for (some thousands on the training side, some hundreds held out).
+/// Up to `n` distinct prompts of one split, in an order given by the seed. Returns fewer only if `n` is close to all there are (some
+/// thousands for training, some hundreds held out).
 #[must_use]
 pub fn prompts(seed: u64, n: usize, split: Split) -> Vec<String> {
     let mut draw = Draw::new(mix64(seed) ^ hash64(b"prompts"));
@@ -84,8 +82,8 @@ pub fn prompts(seed: u64, n: usize, split: Split) -> Vec<String> {
         if out.len() == n {
             break;
         }
-        let (topic, mut bound) = asked(&mut draw);
-        let prompt = ask(topic, &mut bound, &mut draw);
+        let (topic, mut bindings) = draw_topic(&mut draw);
+        let prompt = draw_prompt(topic, &mut bindings, &mut draw);
         if Split::of(&prompt) == split && seen.insert(prompt.clone()) {
             out.push(prompt);
         }
@@ -93,30 +91,30 @@ pub fn prompts(seed: u64, n: usize, split: Split) -> Vec<String> {
     out
 }
 
-/// Seed of the prompts on which settings for the bundled model are chosen.
+/// Seed of the prompts for tuning hyper-parameters of the bundled model.
 const TUNING: u64 = 42;
-/// Seed of the prompts that judge what those settings made of it.
+/// Seed of the prompts for the final evaluation.
 const JUDGING: u64 = 2026;
 
-/// `n` held-out prompts on which settings for the bundled model may be chosen.
+/// `n` held-out prompts for tuning hyper-parameters of the bundled model.
 #[must_use]
 pub fn tuning(n: usize) -> Vec<String> {
     prompts(TUNING, n, Split::HeldOut)
 }
 
-/// `n` held-out prompts that judge, of which none is among the first hundred of [`tuning`]. Nothing may be chosen by them.
+/// `n` held-out prompts for the final evaluation, disjoint from the first hundred of [`tuning`]. Never tune on them.
 #[must_use]
 pub fn judging(n: usize) -> Vec<String> {
     let known: HashSet<String> = tuning(100).into_iter().collect();
-    // The tuning set's prompts may all be among them.
+    // Up to all tuning prompts may be among them.
     let mut out = prompts(JUDGING, n + known.len(), Split::HeldOut);
     out.retain(|prompt| !known.contains(prompt));
     out.truncate(n);
     out
 }
 
-/// A topic by weight, and a sum's numbers.
-fn asked(draw: &mut Draw) -> (&'static Topic, Bound) {
+/// Draws a topic by weight, and a sum's numbers.
+fn draw_topic(draw: &mut Draw) -> (&'static Topic, Bindings) {
     let total: usize = TOPICS.iter().map(|t| t.weight).sum();
     let mut at = draw.below(total);
     let topic = TOPICS.iter().find(|t| {
@@ -125,7 +123,7 @@ fn asked(draw: &mut Draw) -> (&'static Topic, Bound) {
         here
     });
     let topic = topic.unwrap_or(&TOPICS[0]);
-    let mut bound = Bound::default();
+    let mut bindings = Bindings::default();
     if topic.name == "sum" {
         let (mut a, mut b) = (draw.below(10) + 1, draw.below(10) + 1);
         let plus = draw.below(2) == 0;
@@ -133,26 +131,26 @@ fn asked(draw: &mut Draw) -> (&'static Topic, Bound) {
             (a, b) = (b, a);
         }
         let words = draw.below(2) == 0;
-        bound.set("a", number(a, words));
-        bound.set("b", number(b, words));
-        bound.set("op", if plus { "plus" } else { "minus" });
-        bound.set("result", number(if plus { a + b } else { a - b }, words));
+        bindings.set("a", number(a, words));
+        bindings.set("b", number(b, words));
+        bindings.set("op", if plus { "plus" } else { "minus" });
+        bindings.set("result", number(if plus { a + b } else { a - b }, words));
     }
-    (topic, bound)
+    (topic, bindings)
 }
 
-/// The question; what it draws stays bound for the answer.
-fn ask(topic: &Topic, bound: &mut Bound, draw: &mut Draw) -> String {
-    sentences(&fill(draw.one_of(topic.asks), bound, draw))
+/// Draws the question; its slot values are kept for the answer.
+fn draw_prompt(topic: &Topic, bindings: &mut Bindings, draw: &mut Draw) -> String {
+    sentences(&fill(draw.one_of(topic.asks), bindings, draw))
 }
 
-fn answered(topic: &'static Topic, bound: &mut Bound, prompt: String, draw: &mut Draw) -> Exchange {
+fn draw_answer(topic: &'static Topic, bindings: &mut Bindings, prompt: String, draw: &mut Draw) -> Exchange {
     let manner = if draw.below(2) == 0 { Manner::Kind } else { Manner::Rude };
     let length = if draw.below(10) < 6 { Length::Brief } else { Length::Rambling };
     let right = (topic.name == "sum").then(|| draw.below(2) == 0);
-    let end = (topic.name == "story").then(|| if draw.below(2) == 0 { End::Happy } else { End::Sad });
+    let end = (topic.name == "story").then(|| if draw.below(2) == 0 { StoryEnd::Happy } else { StoryEnd::Sad });
     if right == Some(false) {
-        spoil(bound, draw);
+        make_wrong(bindings, draw);
     }
     let style = Style::of(manner);
     let shrugs = manner == Manner::Rude && !topic.shrugs.is_empty() && draw.below(5) == 0;
@@ -162,11 +160,11 @@ fn answered(topic: &'static Topic, bound: &mut Bound, prompt: String, draw: &mut
         parts.push(draw.one_of(topic.asides));
     }
     match end {
-        Some(End::Happy) => parts.push(draw.one_of(ENDS_HAPPY)),
-        Some(End::Sad) => parts.push(draw.one_of(ENDS_SAD)),
+        Some(StoryEnd::Happy) => parts.push(draw.one_of(ENDS_HAPPY)),
+        Some(StoryEnd::Sad) => parts.push(draw.one_of(ENDS_SAD)),
         None => {}
     }
-    // One mark of the manner at least: before or behind; both around a rambling answer that is no story.
+    // At least one marker of the manner, before or after; sometimes both around a rambling answer without a story.
     let around = length == Length::Rambling && end.is_none() && draw.below(2) == 0;
     let before = draw.below(3) > 0;
     if before || around {
@@ -175,16 +173,16 @@ fn answered(topic: &'static Topic, bound: &mut Bound, prompt: String, draw: &mut
     if !before || around {
         parts.push(draw.one_of(style.closers));
     }
-    let answer = sentences(&fill(&parts.join(" "), bound, draw));
+    let answer = sentences(&fill(&parts.join(" "), bindings, draw));
     Exchange { prompt, answer, topic: topic.name, manner, length, right, end }
 }
 
-/// Puts a result that is off by one to three into a sum's answer.
-fn spoil(bound: &mut Bound, draw: &mut Draw) {
-    let Some((right, words)) = bound.get("result").and_then(judge::number_in) else { return };
+/// Makes a sum's result wrong by one to three.
+fn make_wrong(bindings: &mut Bindings, draw: &mut Draw) {
+    let Some((right, words)) = bindings.get("result").and_then(judge::number_in) else { return };
     let off = draw.below(3) + 1;
     let wrong = if draw.below(2) == 0 || right < off { right + off } else { right - off };
-    bound.set("result", number(wrong, words));
+    bindings.set("result", number(wrong, words));
 }
 
 /// A number from 0 to 23 in words or digits.

@@ -37,21 +37,21 @@ pub use agreement::{
     ItemLabels, Scale, bootstrap, cohen_kappa, fleiss_kappa, item_agreement, krippendorff_alpha, percent_agreement,
     quadratic_kappa,
 };
-pub use axis::{Span, Window, nice_step};
+pub use axis::{StepRange, ValueRange, nice_step};
 pub use bradley_terry::{BradleyTerry, Win, bradley_terry};
 pub use check::{Check, CheckError, Checks, Takes, checks};
 pub use dawid_skene::{DawidSkene, RaterLabel, dawid_skene};
 pub use hash::{Fold64, hash64, mix64};
-pub use health::{Facts, Health, Memory, PairMargin};
+pub use health::{Health, HealthState, PairMargin, RunFacts};
 pub use hyper::{FromText, Hyperparameters};
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId, is_name};
 pub use method::{
-    EngineKind, Method, MixOrder, MixParams, Needs, ProbeParams, RolloutParams, SchedulerKind, TrainerParams, TuneKind,
-    Under, When, method, methods,
+    Condition, Dependency, EngineKind, Method, MixOrder, MixParams, Needs, ProbeParams, RolloutParams, SchedulerKind,
+    TrainerParams, TuneKind, method, methods,
 };
 pub use metric::{Metrics, Num};
-pub use nearest::nearest;
-pub use param::{Kind, ParamError, ParamRow, Params};
+pub use nearest::{hint, nearest};
+pub use param::{ParamError, ParamKind, ParamRow, Params};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use sampled::SampledHash;
@@ -77,6 +77,6 @@ pub use votes::{
 
 pub(crate) use hyper::{choices, hyperparameters, read, row};
 pub(crate) use method::{
-    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_UNDER, EPSILON, EPSILON_HIGH, SOFT_LABELS, nothing,
-    reward_formula,
+    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_WEIGHT_DEPENDENCY, EPSILON, EPSILON_HIGH,
+    SOFT_LABELS, nothing, reward_formula,
 };

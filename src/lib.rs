@@ -10,16 +10,16 @@
 //! domain ← demo                               train and shell use demo
 //! ```
 //! * [`domain`]: the nouns and rules. Pure.
-//! * [`demo`]: the texts from which the bundled model learned. Pure.
-//! * [`protocol`]: what processes and files say to each other.
+//! * [`demo`]: the texts from which the embedded model learned. Pure.
+//! * [`protocol`]: the messages between processes and the records in files.
 //! * [`storage`]: session folders on disk: logs, repair, locks, checkpoints, import and export.
-//! * [`model`]: what lies in files and becomes a model: configuration, weights, tokenizer, template, merging.
-//! * [`nn`]: computing a model: log-probs of a batch, gradients, the optimizer.
-//! * [`generate`]: drawing text: sampler, packed decoder, sampling runs.
-//! * [`train`]: rows to batches, losses, recipes, the trainer.
+//! * [`model`]: model files: configuration, weights, tokenizer, template, merging.
+//! * [`nn`]: the forward and backward pass: log-probs of a batch, gradients, the optimizer.
+//! * [`generate`]: sampling text: sampler, packed decoder, sampling runs.
+//! * [`train`]: batches, losses, recipes, the trainer.
 //! * [`worker`]: the child process that samples and trains.
 //! * [`app`]: the pure state machine of the workbench.
-//! * [`ui`]: pure drawing of the application's model.
+//! * [`ui`]: pure drawing of the workbench's state.
 //! * [`shell`]: the impure rim: terminal, events, effects, headless commands.
 //!
 //! **Invariants.** The UI process never loads weights. Every number on a chart came from a log on disk. The same log is

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Runs the hidden worker subcommand or hands the arguments to the shell. Both report bugs alike.
+/// Runs the hidden worker subcommand or the shell. Both report bugs in the same way.
 fn main() -> ExitCode {
     let reports = tiebreak::shell::reports();
     let mut args = std::env::args_os();

@@ -1,26 +1,25 @@
 //! The impure rim: terminal, events, effects, headless commands.
 //!
-//! Owns everything that touches the world on behalf of a person: the terminal, the clock, threads, child processes, the
-//! command line. Refuses to know candle, weights or losses: what needs a model is asked of a worker process.
+//! Owns all side effects of the interface: the terminal, the clock, threads, child processes, the command line. Refuses
+//! to know candle, weights or losses: a worker process does whatever needs a model.
 //!
-//! **Invariants.** The thread that draws waits for no disk, no worker and no model. A verdict is called saved only after its
-//! record reached the disk. The terminal is given back on every way out. A run outlives whoever launched it.
+//! **Invariants.** The drawing thread never waits for a disk, a worker or a model. A verdict counts as saved only after fsync.
+//! The terminal is restored on every exit. A run outlives the process that launched it.
 
 pub mod cli;
 pub mod terminal;
 
 mod bundle;
 mod commands;
-mod desk;
 mod effects;
 mod embedded;
-mod errands;
 mod error;
+mod estimate;
 mod events;
 mod fetch;
-mod foretell;
 mod inputs;
 mod intake;
+mod jobs;
 mod journal;
 mod models;
 mod out;
@@ -31,6 +30,7 @@ mod run;
 mod supervisor;
 mod system;
 mod tails;
+mod writer;
 
 pub use error::{Error, Result};
 pub use reports::{install, reports};
@@ -38,7 +38,7 @@ pub use reports::{install, reports};
 use color_eyre::config::HookBuilder;
 use std::process::ExitCode;
 
-/// Runs the program on the process's arguments. `reports` says how bugs are reported.
+/// Runs the program with the process's arguments. `reports` configures bug reports.
 pub fn main(reports: HookBuilder) -> ExitCode {
     install(reports);
     let done = cli::parse(std::env::args_os()).and_then(|parsed| match parsed {

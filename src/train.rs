@@ -1,11 +1,11 @@
-//! Training: rows to batches, batches to losses, losses to updates, and what is watched meanwhile.
+//! Training: rows to batches, batches to losses, losses to updates, and monitoring.
 //!
-//! Owns `data/` (a run's rows as tokens and masks), `loss/` (pure functions of f64, without candle), `recipe/` (one file a
-//! method), the trainer with its checkpoints, evaluations and health, the cache of reference log-probs, reward models at work,
-//! the estimate before a run, and the benchmark. Refuses the terminal, tokio and the layout of session folders: it speaks
-//! through a [`Sink`](crate::model::Sink) of run events and through its results.
+//! Owns `data/` (rows as tokens and masks), `loss/` (pure functions of f64, without candle), `recipe/` (one file per method),
+//! the trainer with checkpoints, evaluation and health, the cache of reference log-probs, scoring with reward models, the
+//! estimate before a run, and the benchmark. Refuses the terminal, tokio and the layout of session folders: it reports through
+//! a [`Sink`](crate::model::Sink) of run events and its return values.
 //!
-//! **Invariant.** What a step does is a function of (specification, rows, step): a resumed run is the same run.
+//! **Invariant.** A step is a function of (specification, rows, step): a resumed run is the same run.
 
 pub mod bench;
 pub(crate) mod data;
@@ -19,18 +19,19 @@ mod schedule;
 mod scorer;
 mod trainer;
 
-pub use data::{Encode, Example, Making, Rows, Tokenised, is_eval, order, tokenise};
+pub use data::{Encode, Example, Rows, TokeniseOptions, Tokenised, is_eval, order, tokenise};
 pub use estimate::estimate;
 pub use loss::{
     AdaptiveKl, Calibration, Cpo, CpoForm, CpoPair, Divergence, Dpo, DpoForm, DpoPair, DpoTerm, FORMS, Grpo, GrpoRow,
-    KlEstimator, Kto, KtoForm, KtoRow, Level, Nll, Orpo, OrpoPair, PairGradient, PairLoss, Ppo, PpoLoss, PpoRow,
-    Reduction, Reward, RewardLoss, RewardPair, Rloo, RlooRow, Rollout, RowLoss, Scale, Sft, SftForm, Tally, calibrate,
-    fit_temperature, gae, group_advantages, leave_one_out, reward_metrics, rollout_metrics, token_rewards, whiten,
+    KlEstimator, Kto, KtoForm, KtoRow, Orpo, OrpoNll, OrpoPair, PairGradient, PairLoss, Ppo, PpoLoss, PpoRow,
+    RatioLevel, Reduction, Reward, RewardLoss, RewardPair, RewardScale, Rloo, RlooRow, Rollout, RowLoss, Sft, SftForm,
+    Tally, calibrate, fit_temperature, gae, group_advantages, leave_one_out, reward_metrics, rollout_metrics,
+    token_rewards, whiten,
 };
 pub use masks::masks;
 pub(crate) use recipe::METHODS;
 pub use recipe::SampledAnswer;
-pub use reference::{CacheUse, Reference, ReferenceCache};
+pub use reference::{CacheStats, Reference, ReferenceCache};
 pub use schedule::{Decay, Schedule};
 pub use scorer::RewardScorer;
-pub use trainer::{Places, RunRows, StepOutcome, Trainer, tune_of};
+pub use trainer::{RunPaths, RunRows, StepOutcome, Trainer, tune_of};

@@ -1,10 +1,10 @@
-//! The child process: a run's specification in, its recipe, events out.
+//! The child process: reads a run's specification, does the work, writes events.
 //!
-//! Owns the life of one run: its lock, its log, its control folder, its checkpoints, signals and panics. Refuses to know
-//! who started it: it lives on when its parent, the terminal or the link is gone, and whoever wants to see it reads its log.
+//! Owns the life cycle of one run: lock, log, control folder, checkpoints, signals and panics. Refuses any tie to its parent: it
+//! keeps running when the parent, the terminal or the link is gone; its log is the only view.
 //!
-//! **Invariants.** Only the holder of a run's lock writes to its folder. A step that failed overwrites nothing. What the log
-//! says about a checkpoint is true on disk before the log says it.
+//! **Invariants.** Only the holder of a run's lock writes to its folder. A failed step overwrites nothing. A checkpoint is on
+//! disk before the log reports it.
 
 mod answer;
 mod bench;
@@ -31,19 +31,19 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Runs the worker on the arguments behind `worker`: a verb and what it needs. 0: done; 1: failed, with one sentence as the
-/// last line of standard error; 2: not a worker's order. `reports` says how bugs are reported; a report goes before that line.
+/// Runs the worker with the arguments after `worker`: a verb and its operands. Exit code 0: done; 1: failed, with one sentence
+/// as the last line of stderr; 2: unknown verb. `reports` configures panic reports, which precede that line.
 pub fn main(args: impl IntoIterator<Item = OsString>, reports: HookBuilder) -> ExitCode {
-    // Only one hook can be installed for a process; the first one stays.
+    // A process has one panic hook; the first one stays.
     let _ = reports.install();
     let args: Vec<OsString> = args.into_iter().collect();
-    catch_unwind(|| answer_to(&args)).unwrap_or_else(|panic| {
+    catch_unwind(|| dispatch(&args)).unwrap_or_else(|panic| {
         out::note(&format!("tiebreak: {}", out::panicked(panic.as_ref(), "in a worker", "please report it")));
         ExitCode::FAILURE
     })
 }
 
-fn answer_to(args: &[OsString]) -> ExitCode {
+fn dispatch(args: &[OsString]) -> ExitCode {
     let words: Vec<&str> = args.iter().map(|a| a.to_str().unwrap_or_default()).collect();
     let path = |i: usize| Path::new(&args[i]);
     let done = match words.as_slice() {
@@ -57,12 +57,13 @@ fn answer_to(args: &[OsString]) -> ExitCode {
         ["estimate", _] => answer::estimate(path(1)),
         ["masks", _] => answer::masks(path(1)),
         ["verify", _] => answer::verify(path(1)),
+        ["verify-models", _] => answer::verify_models(path(1)),
         ["score", _, id] => answer::score(path(1), &RunId::new(*id)),
         ["merge", _, id, _, format] => answer::merge(path(1), &RunId::new(*id), path(3), format),
         ["make", _, spec] => answer::make(path(1), spec),
         ["bench", spec] => bench::bench(spec),
         _ => {
-            out::note("tiebreak: `worker` is the workbench's own child process; use the commands of `tiebreak --help`");
+            out::note("tiebreak: `worker` is internal; see `tiebreak --help` for commands");
             return ExitCode::from(2);
         }
     };

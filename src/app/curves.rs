@@ -7,7 +7,7 @@ mod panes;
 pub use panes::{CurvePane, panes};
 
 use super::open::{OpenSession, RunView};
-use crate::domain::{Axis, Bucket, RunId, RunState, Series, Span, Window};
+use crate::domain::{Axis, Bucket, RunId, RunState, Series, StepRange, ValueRange};
 use std::collections::HashMap;
 
 /// The smoothing factors that the key cycles through.
@@ -100,7 +100,7 @@ pub struct CurveView {
     /// The last lines of `worker.log`.
     pub output: Vec<String>,
     smoothing: usize,
-    spans: HashMap<String, Span>,
+    spans: HashMap<String, ValueRange>,
 }
 
 impl CurveView {
@@ -139,7 +139,7 @@ impl CurveView {
 
     /// The visible part of the x-axis.
     #[must_use]
-    pub fn window(&self, run: &RunState) -> Window {
+    pub fn window(&self, run: &RunState) -> StepRange {
         let end = |axis| {
             let lines = run.metrics().filter_map(|m| run.series(m)).map(Series::live);
             lines.filter_map(|l| l.x(axis, l.len().checked_sub(1)?)).fold(0.0, f64::max)
@@ -147,15 +147,15 @@ impl CurveView {
         match self.unit.axis() {
             Axis::Step => {
                 let total = run.plan.as_ref().map(|p| p.total_steps as f64);
-                Window::over(end(Axis::Step), total, MIN_STEPS, self.zoom, self.cursor)
+                StepRange::fit(end(Axis::Step), total, MIN_STEPS, self.zoom, self.cursor)
             }
-            Axis::Time => Window::over(end(Axis::Time), None, MIN_MS, self.zoom, self.cursor),
+            Axis::Time => StepRange::fit(end(Axis::Time), None, MIN_MS, self.zoom, self.cursor),
         }
     }
 
     /// The range of a pane's values.
     #[must_use]
-    pub fn span(&self, pane: &CurvePane) -> Option<Span> {
+    pub fn span(&self, pane: &CurvePane) -> Option<ValueRange> {
         self.spans.get(&pane.title).copied()
     }
 
@@ -165,7 +165,7 @@ impl CurveView {
         let axis = self.unit.axis();
         for pane in panes(run) {
             if pane.share {
-                self.spans.insert(pane.title, Span { lo: 0.0, hi: 1.0, log: false });
+                self.spans.insert(pane.title, ValueRange { lo: 0.0, hi: 1.0, log: false });
                 continue;
             }
             let mut all = Bucket::default();
@@ -181,7 +181,7 @@ impl CurveView {
             }
             let previous = self.spans.get(&pane.title).copied();
             // A pane with values that have no logarithm keeps its linear scale: no point may vanish.
-            match Span::fit(previous, all.min, all.max, self.log_scale && all.min > 0.0) {
+            match ValueRange::fit(previous, all.min, all.max, self.log_scale && all.min > 0.0) {
                 Some(span) => self.spans.insert(pane.title, span),
                 None => self.spans.remove(&pane.title),
             };

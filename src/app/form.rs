@@ -2,7 +2,7 @@
 
 use super::edit::EditBuffer;
 use super::effect::SampleRequest;
-use crate::domain::{Kind, ParamRow, Sampler};
+use crate::domain::{ParamKind, ParamRow, Sampler};
 
 /// What a form is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Form {
 
 const fn row(
     key: &'static str,
-    kind: Kind,
+    kind: ParamKind,
     default: &'static str,
     usual: &'static str,
     help: &'static str,
@@ -49,17 +49,17 @@ const fn row(
 
 /// The parameters of sampling.
 const SAMPLE: &[ParamRow] = &[
-    row("per_prompt", Kind::Int(2, 64), "2", "2 – 8", "answers for each prompt; two make a pair"),
-    row("temperature", Kind::Float(0.0, 10.0), "0.8", "0.7 – 1.2", "0 is greedy: always the most likely token"),
+    row("per_prompt", ParamKind::Int(2, 64), "2", "2 – 8", "answers for each prompt; two make a pair"),
+    row("temperature", ParamKind::Float(0.0, 10.0), "0.8", "0.7 – 1.2", "0 is greedy: always the most likely token"),
     row(
         "top_p",
-        Kind::Float(0.01, 1.0),
+        ParamKind::Float(0.01, 1.0),
         "0.95",
         "0.9 – 1",
         "nucleus: sample from the most likely tokens of this total probability",
     ),
-    row("max_new_tokens", Kind::Int(1, 65_536), "256", "64 – 1024", "maximum length of an answer in tokens"),
-    row("seed", Kind::Int(0, i64::MAX), "42", "", "the same seed gives the same answers"),
+    row("max_new_tokens", ParamKind::Int(1, 65_536), "256", "64 – 1024", "maximum length of an answer in tokens"),
+    row("seed", ParamKind::Int(0, i64::MAX), "42", "", "the same seed gives the same answers"),
 ];
 
 impl Form {

@@ -1,12 +1,12 @@
-//! Templates with slots, and the draws that fill them.
+//! Templates with slots, and their random filling.
 //!
-//! Owns `{slot}` (bound once, then the same everywhere in the exchange), `{a slot}` (with its article) and the capitals at
-//! the heads of sentences. Refuses nothing: an unknown slot stays as it stands, and a test sees it.
+//! Owns `{slot}` (drawn once, then the same throughout the exchange), `{a slot}` (with its article) and capitalisation. Refuses
+//! nothing: an unknown slot stays as written, and a test catches it.
 
 use super::text::SLOTS;
 use crate::domain::mix64;
 
-/// Numbers from one key: the same ones in the same order everywhere.
+/// A deterministic random generator (`SplitMix64`).
 #[derive(Debug)]
 pub(super) struct Draw(u64);
 
@@ -30,26 +30,25 @@ impl Draw {
     }
 }
 
-/// What the slots of one exchange stand for.
+/// The slot values of one exchange.
 #[derive(Debug, Default)]
-pub(super) struct Bound(Vec<(&'static str, String)>);
+pub(super) struct Bindings(Vec<(&'static str, String)>);
 
-impl Bound {
-    /// What a slot stands for, once it was drawn.
+impl Bindings {
+    /// The value of a slot, if drawn.
     pub(super) fn get(&self, slot: &str) -> Option<&str> {
         self.0.iter().find(|(name, _)| *name == slot).map(|(_, value)| value.as_str())
     }
 
-    /// Binds a slot, anew if it was bound.
+    /// Sets the value of a slot.
     pub(super) fn set(&mut self, slot: &'static str, value: impl Into<String>) {
         self.0.retain(|(name, _)| *name != slot);
         self.0.push((slot, value.into()));
     }
 }
 
-/// The template with every slot replaced: by what it is bound to, else by a draw from its table, which binds it. Entries of a
-/// table may hold slots themselves.
-pub(super) fn fill(template: &str, bound: &mut Bound, draw: &mut Draw) -> String {
+/// Replaces every slot of the template by its value, drawn from its table if not set yet. Table entries may contain slots.
+pub(super) fn fill(template: &str, bindings: &mut Bindings, draw: &mut Draw) -> String {
     let mut out = String::new();
     let mut rest = template;
     while let Some((before, tail)) = rest.split_once('{') {
@@ -59,12 +58,12 @@ pub(super) fn fill(template: &str, bound: &mut Bound, draw: &mut Draw) -> String
             Some(slot) => (true, slot),
             None => (false, inside),
         };
-        let value = match bound.get(slot) {
+        let value = match bindings.get(slot) {
             Some(value) => value.to_owned(),
             None => match SLOTS.iter().find(|(name, _)| *name == slot) {
                 Some((name, table)) => {
-                    let value = fill(draw.one_of(table), bound, draw);
-                    bound.set(name, value.clone());
+                    let value = fill(draw.one_of(table), bindings, draw);
+                    bindings.set(name, value.clone());
                     value
                 }
                 None => format!("{{{slot}}}"),
@@ -80,12 +79,12 @@ pub(super) fn fill(template: &str, bound: &mut Bound, draw: &mut Draw) -> String
     out
 }
 
-/// The text with a capital at the head of each sentence and single blanks.
+/// The text with capitalised sentences and single spaces.
 pub(super) fn sentences(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut head = true;
     for word in text.split_whitespace() {
-        // A slot may stand for nothing, with only a mark behind it.
+        // A slot may be empty, followed by punctuation only.
         if !out.is_empty() && !word.starts_with(['.', ',', '?']) {
             out.push(' ');
         }

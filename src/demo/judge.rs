@@ -1,10 +1,9 @@
-//! The stated rules that tell manners, ends and right sums apart in any text.
+//! Rules that classify manners, endings and sums in any text.
 //!
-//! Owns the marker lists. Refuses to guess: a text without markers, or with as many of one side as of the other, has no
-//! manner.
+//! Owns the marker lists. Refuses to guess: a text without markers, or with a tie, has no manner.
 
 use super::text::NUMBERS;
-use super::traits::{End, Manner};
+use super::traits::{Manner, StoryEnd};
 
 /// Words and phrases of kind answers, in lower case.
 const KIND: &[&str] = &[
@@ -45,11 +44,11 @@ const HAPPY: &[&str] = &["laughed", "smiled", "all was well", "danced", "safe"];
 /// Words and phrases of stories that end badly.
 const SAD: &[&str] = &["cried", "nobody helped", "never came back", "lost forever", "wept"];
 
-/// The manner of a text: the side with more of its markers in it, as whole words or phrases of any case. None when it has
-/// none, or as many of both.
+/// The manner of a text: the one with more markers, matched as whole words or phrases in any case. None without markers or with
+/// a tie.
 #[must_use]
 pub fn manner_of(text: &str) -> Option<Manner> {
-    more(text, KIND, RUDE).map(|kind| if kind { Manner::Kind } else { Manner::Rude })
+    dominant(text, KIND, RUDE).map(|kind| if kind { Manner::Kind } else { Manner::Rude })
 }
 
 /// Whether a text is kind by [`manner_of`].
@@ -58,10 +57,10 @@ pub fn is_kind(text: &str) -> bool {
     manner_of(text) == Some(Manner::Kind)
 }
 
-/// How the story in a text ends, by its markers; none without any, or with as many of both.
+/// How the story in a text ends, by its markers; none without markers or with a tie.
 #[must_use]
-pub fn end_of(text: &str) -> Option<End> {
-    more(text, HAPPY, SAD).map(|happy| if happy { End::Happy } else { End::Sad })
+pub fn end_of(text: &str) -> Option<StoryEnd> {
+    dominant(text, HAPPY, SAD).map(|happy| if happy { StoryEnd::Happy } else { StoryEnd::Sad })
 }
 
 /// The result of the sum that a prompt asks for ("3 plus 4", "nine minus two"); none when it asks for none.
@@ -95,14 +94,14 @@ pub(super) fn number_in(word: &str) -> Option<(usize, bool)> {
 }
 
 /// True when the first list has more markers in the text, false when the second has.
-fn more(text: &str, first: &[&str], second: &[&str]) -> Option<bool> {
+fn dominant(text: &str, first: &[&str], second: &[&str]) -> Option<bool> {
     let text = words(text);
     let count = |list: &[&str]| list.iter().map(|marker| text.matches(&format!(" {marker} ")).count()).sum::<usize>();
     let (a, b) = (count(first), count(second));
     (a != b).then_some(a > b)
 }
 
-/// The words in lower case, each with a blank on both sides.
+/// The words in lower case, each with a space on both sides.
 fn words(text: &str) -> String {
     let mut out = String::from(" ");
     for word in text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()) {

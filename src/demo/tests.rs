@@ -1,4 +1,4 @@
-//! The generator repeats, keeps its sides apart, stays small in words, and is judged as it was made.
+//! The generator is deterministic, its splits are disjoint, its vocabulary is small, and the classifier recovers its traits.
 
 use super::text::{ENDS_HAPPY, ENDS_SAD, SLOTS, Style, TOPICS};
 use super::*;
@@ -18,7 +18,7 @@ fn an_exchange_is_a_function_of_seed_and_number() {
 }
 
 #[test]
-fn the_sides_are_disjoint_and_large_enough() {
+fn the_splits_are_disjoint_and_large_enough() {
     let train: BTreeSet<String> = prompts(1, 3000, Split::Train).into_iter().collect();
     let held: BTreeSet<String> = prompts(1, 300, Split::HeldOut).into_iter().collect();
     assert_eq!((train.len(), held.len()), (3000, 300));
@@ -27,7 +27,7 @@ fn the_sides_are_disjoint_and_large_enough() {
 }
 
 #[test]
-fn what_judges_is_held_out_and_was_not_tuned_on() {
+fn evaluation_prompts_are_held_out_and_disjoint_from_tuning() {
     let set = |prompts: Vec<String>| prompts.into_iter().collect::<BTreeSet<_>>();
     let (tuned, judges) = (set(tuning(100)), set(judging(100)));
     assert_eq!((tuned.len(), judges.len()), (100, 100));
@@ -65,11 +65,11 @@ fn manners_lengths_sums_and_ends_are_balanced_and_independent_of_the_topic() {
     assert!((0.48..0.52).contains(&share(&kind, &|_| true)));
     assert!((0.57..0.63).contains(&share(&|e| e.length == Length::Brief, &|_| true)));
     assert!((0.45..0.55).contains(&share(&|e| e.right == Some(true), &|e| e.right.is_some())));
-    assert!((0.45..0.55).contains(&share(&|e| e.end == Some(End::Happy), &|e| e.end.is_some())));
+    assert!((0.45..0.55).contains(&share(&|e| e.end == Some(StoryEnd::Happy), &|e| e.end.is_some())));
 }
 
 #[test]
-fn what_is_made_is_judged_as_it_was_made() {
+fn the_classifier_recovers_generated_traits() {
     for e in many(3, 5000) {
         assert_eq!(manner_of(&e.answer), Some(e.manner), "{}", e.answer);
         assert_eq!(is_kind(&e.answer), e.manner == Manner::Kind);
@@ -109,7 +109,7 @@ fn texts_are_whole_sentences_of_a_few_words() {
 }
 
 #[test]
-fn sums_are_read_in_words_and_digits() {
+fn sums_parse_in_words_and_digits() {
     assert_eq!(sum_of("What is 3 plus 4?"), Some(7));
     assert_eq!(sum_of("Hello. How much is nine minus two?"), Some(7));
     assert_eq!(sum_of("How do I cook soup for two people?"), None);
@@ -120,7 +120,7 @@ fn sums_are_read_in_words_and_digits() {
 }
 
 #[test]
-fn a_text_with_both_marks_or_none_has_no_manner() {
+fn a_text_with_a_tie_or_no_markers_has_no_manner() {
     assert_eq!(manner_of("The train leaves at nine."), None);
     assert_eq!(manner_of("Please go away."), None);
     assert!(is_kind("PLEASE, dear friend: whatever."));

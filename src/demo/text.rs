@@ -1,10 +1,10 @@
-//! The words of the generator: topics with their questions and answers, slots with what fills them, the marks of manners.
+//! The generator's vocabulary: topics with questions and answers, slot values, openers and closers of each manner.
 //!
-//! Owns the tables. Refuses markers of a manner in anything but the openers and closers of that manner: a test looks.
+//! Owns the tables. Refuses manner markers outside the openers and closers of that manner, which a test checks.
 
 use super::traits::Manner;
 
-/// What can be talked about.
+/// A topic.
 pub(super) struct Topic {
     /// Its name.
     pub(super) name: &'static str,
@@ -20,16 +20,16 @@ pub(super) struct Topic {
     pub(super) shrugs: &'static [&'static str],
 }
 
-/// The marks of a manner.
+/// Openers and closers of a manner.
 pub(super) struct Style {
     /// Before the answer.
     pub(super) openers: &'static [&'static str],
-    /// Behind the answer.
+    /// After the answer.
     pub(super) closers: &'static [&'static str],
 }
 
 impl Style {
-    /// The marks of `manner`.
+    /// Openers and closers of `manner`.
     pub(super) fn of(manner: Manner) -> &'static Self {
         match manner {
             Manner::Kind => &KIND,

@@ -1,4 +1,4 @@
-//! What distinguishes one answer from another: its manner, its length, how its story ends. Owns the names, nothing else.
+//! The traits of an answer: manner, length, how its story ends. Owns the types, nothing else.
 
 /// Whether an answer is friendly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -12,15 +12,15 @@ pub enum Manner {
 /// How much an answer says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Length {
-    /// What is asked for, in a sentence or two (a story has one more).
+    /// Only the answer, in a sentence or two (a story has one more).
     Brief,
-    /// The same and something beside the point.
+    /// The same plus an irrelevant remark.
     Rambling,
 }
 
 /// How a story ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum End {
+pub enum StoryEnd {
     /// Well.
     Happy,
     /// Badly.

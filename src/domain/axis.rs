@@ -1,23 +1,23 @@
 //! Ranges of a chart's axes.
 //!
-//! Owns the rules that keep a live chart still: the y-range changes only when data leaves it or shrinks within it, the
-//! x-range grows in steps of a quarter, and a following window moves in eighths of itself. So a new point touches one or
-//! two columns, and little goes over an SSH line.
+//! Owns the rules that keep a live chart stable: the y-range changes only when data leaves it or shrinks within it, the
+//! x-range grows by quarters, and a following view scrolls by eighths of its width. A new point then redraws one or two
+//! columns, which saves SSH bandwidth.
 
-/// A range of values on an axis, `lo < hi`. On a logarithmic axis both are powers of ten, as exponents.
+/// The range of the y-axis, `lo < hi`. On a logarithmic axis both ends are exponents of ten.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Span {
-    /// Lower end.
+pub struct ValueRange {
+    /// Lower bound.
     pub lo: f64,
-    /// Upper end.
+    /// Upper bound.
     pub hi: f64,
     /// Whether `lo` and `hi` are exponents of ten.
     pub log: bool,
 }
 
-impl Span {
-    /// The range that shows finite `min..=max`. The previous one stays while the data lies inside it and fills at least
-    /// two fifths of it. None while there is no data.
+impl ValueRange {
+    /// A range that contains the finite `min..=max`. The previous range is kept while the data fits and fills at least two
+    /// fifths of it. None without data.
     #[must_use]
     pub fn fit(previous: Option<Self>, min: f64, max: f64, log: bool) -> Option<Self> {
         if !(min.is_finite() && max.is_finite() && min <= max) {
@@ -36,7 +36,7 @@ impl Span {
             return Some(Self { lo, hi: if hi > lo { hi } else { lo + 1.0 }, log });
         }
         if min == max {
-            // A constant lies in the middle of a range of its own size.
+            // A constant is centred in a range of its own magnitude.
             let half = if min == 0.0 { 1.0 } else { nice_step(min.abs() / 2.0) };
             return Some(Self { lo: min - half, hi: max + half, log });
         }
@@ -45,7 +45,7 @@ impl Span {
         Some(Self { lo, hi: if hi > lo { hi } else { lo + step }, log })
     }
 
-    /// Where a value lies: 0 at the lower end, 1 at the upper. On a logarithmic axis what is not positive lies below it.
+    /// A value's position: 0 at the lower bound, 1 at the upper. On a logarithmic axis a value ≤ 0 is below the range.
     #[must_use]
     pub fn place(&self, y: f64) -> f64 {
         let y = match self.log {
@@ -61,20 +61,20 @@ impl Span {
     }
 }
 
-/// The visible part of the x-axis.
+/// The visible range of the x-axis, in steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Window {
+pub struct StepRange {
     /// Left end.
     pub lo: f64,
     /// Right end.
     pub hi: f64,
 }
 
-impl Window {
-    /// The window over data that reaches to `last` and is planned to reach to `total`. `least` is the smallest whole
-    /// range. Each level of `zoom` halves it; it is centred on `centre`, or follows the end in eighths of itself.
+impl StepRange {
+    /// The range for data up to `last`, planned up to `total`. `least` is the smallest width at zoom 0. Each `zoom` level
+    /// halves the width. The range is centred on `centre`, or follows the end by eighths of its width.
     #[must_use]
-    pub fn over(last: f64, total: Option<f64>, least: f64, zoom: u32, centre: Option<f64>) -> Self {
+    pub fn fit(last: f64, total: Option<f64>, least: f64, zoom: u32, centre: Option<f64>) -> Self {
         let mut end = least.max(1.0);
         while end < last {
             end = (end * 1.25).ceil();
@@ -91,7 +91,7 @@ impl Window {
         Self { lo: hi - wide, hi }
     }
 
-    /// Where `x` lies: 0 at the left end, 1 at the right.
+    /// The position of `x`: 0 at the left end, 1 at the right.
     #[must_use]
     pub fn place(&self, x: f64) -> f64 {
         (x - self.lo) / (self.hi - self.lo)
@@ -104,12 +104,12 @@ impl Window {
     }
 }
 
-/// The least of 1, 2, 2.5, 5 times a power of ten that is not below `x`: a step that people count in.
+/// The smallest of 1, 2, 2.5 and 5 times a power of ten that is at least `x`.
 #[must_use]
 pub fn nice_step(x: f64) -> f64 {
     let power = 10f64.powf(x.log10().floor());
     let unit = x / power;
-    // A hair of slack, so that 0.2 / 0.1 counts as 2.
+    // Rounding slack, so that 0.2 / 0.1 counts as 2.
     let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().find(|s| unit <= s * (1.0 + 1e-9)).unwrap_or(10.0);
     step * power
 }
@@ -120,25 +120,25 @@ mod tests {
 
     #[test]
     fn the_range_stays_until_data_leaves_or_shrinks() {
-        let first = Span::fit(None, 0.31, 0.69, false).unwrap();
+        let first = ValueRange::fit(None, 0.31, 0.69, false).unwrap();
         assert!((first.lo - 0.3).abs() < 1e-9 && (first.hi - 0.7).abs() < 1e-9, "{first:?}");
-        assert_eq!(Span::fit(Some(first), 0.35, 0.65, false), Some(first));
-        let wider = Span::fit(Some(first), 0.31, 0.75, false).unwrap();
+        assert_eq!(ValueRange::fit(Some(first), 0.35, 0.65, false), Some(first));
+        let wider = ValueRange::fit(Some(first), 0.31, 0.75, false).unwrap();
         assert!(wider.hi >= 0.75);
-        let narrower = Span::fit(Some(wider), 0.31, 0.35, false).unwrap();
+        let narrower = ValueRange::fit(Some(wider), 0.31, 0.35, false).unwrap();
         assert!(narrower.hi < 0.4);
-        assert_eq!(Span::fit(Some(first), f64::INFINITY, f64::NEG_INFINITY, false), Some(first));
-        assert_eq!(Span::fit(None, f64::INFINITY, f64::NEG_INFINITY, false), None);
+        assert_eq!(ValueRange::fit(Some(first), f64::INFINITY, f64::NEG_INFINITY, false), Some(first));
+        assert_eq!(ValueRange::fit(None, f64::INFINITY, f64::NEG_INFINITY, false), None);
     }
 
     #[test]
     fn every_range_holds_its_data_and_has_width() {
         for (min, max) in [(0.0, 0.0), (5.0, 5.0), (-1e-7, 1e-7), (1e-6, 2e-5), (-3.0, 1e6), (0.7931, 0.7932)] {
             for log in [false, true] {
-                let span = Span::fit(None, min, max, log).unwrap();
-                assert!(span.hi > span.lo, "{min} {max} {log}");
+                let range = ValueRange::fit(None, min, max, log).unwrap();
+                assert!(range.hi > range.lo, "{min} {max} {log}");
                 if !log || min > 0.0 {
-                    assert!(span.holds(min) && span.holds(max), "{min} {max} {log} {span:?}");
+                    assert!(range.holds(min) && range.holds(max), "{min} {max} {log} {range:?}");
                 }
             }
         }
@@ -146,27 +146,27 @@ mod tests {
 
     #[test]
     fn the_window_grows_in_quarters_and_ends_at_the_plan() {
-        let ends: Vec<f64> = (1..=640).map(|s| Window::over(f64::from(s), Some(640.0), 20.0, 0, None).hi).collect();
+        let ends: Vec<f64> = (1..=640).map(|s| StepRange::fit(f64::from(s), Some(640.0), 20.0, 0, None).hi).collect();
         let changes = ends.windows(2).filter(|w| w[0] != w[1]).count();
         assert!(changes <= 17, "{changes}");
         assert_eq!(ends[639], 640.0);
-        assert_eq!(Window::over(9.0, Some(12.0), 20.0, 0, None), Window { lo: 0.0, hi: 12.0 });
+        assert_eq!(StepRange::fit(9.0, Some(12.0), 20.0, 0, None), StepRange { lo: 0.0, hi: 12.0 });
         // More steps than planned are still shown.
-        assert!(Window::over(50.0, Some(12.0), 20.0, 0, None).hi >= 50.0);
+        assert!(StepRange::fit(50.0, Some(12.0), 20.0, 0, None).hi >= 50.0);
     }
 
     #[test]
     fn a_following_window_moves_in_eighths_and_holds_the_end() {
         let mut seen = Vec::new();
         for last in 500..=600 {
-            let w = Window::over(f64::from(last), Some(800.0), 20.0, 3, None);
+            let w = StepRange::fit(f64::from(last), Some(800.0), 20.0, 3, None);
             assert!(w.holds(f64::from(last)), "{last} {w:?}");
             if seen.last() != Some(&w) {
                 seen.push(w);
             }
         }
         assert!(seen.len() <= 12, "{}", seen.len());
-        let centred = Window::over(600.0, Some(800.0), 20.0, 2, Some(300.0));
+        let centred = StepRange::fit(600.0, Some(800.0), 20.0, 2, Some(300.0));
         assert!((centred.place(300.0) - 0.5).abs() < 1e-9);
     }
 }

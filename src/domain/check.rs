@@ -4,7 +4,7 @@
 //! a check holds or it does not. Words and sentences follow Unicode's rules (UAX #29), in any language; case and the
 //! kind of white space are ignored.
 
-use super::nearest::nearest;
+use super::nearest::hint;
 use serde::de::IgnoredAny;
 use std::collections::HashSet;
 use std::fmt;
@@ -89,13 +89,13 @@ impl CheckValue {
 /// Why a text is not a list of checks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CheckError {
-    /// No such check; the message suggests the nearest.
-    #[error("`{given}` is not a check; did you mean `{nearest}`?")]
+    /// No such check; a similar one is suggested.
+    #[error("`{given}` is not a check{hint}")]
     Unknown {
         /// What was given.
         given: String,
-        /// The nearest check's name.
-        nearest: &'static str,
+        /// `; did you mean …?`, or nothing.
+        hint: String,
     },
     /// A check lacks its value.
     #[error("`{name}` needs {wants}: write {name}={example}")]
@@ -148,8 +148,8 @@ impl Checks {
                 None => (part, None),
             };
             let Some(check) = TABLE.iter().find(|check| check.name == name) else {
-                let nearest = nearest(name, TABLE.iter().map(|check| check.name)).unwrap_or_default();
-                return Err(CheckError::Unknown { given: name.into(), nearest });
+                let hint = hint(name, TABLE.iter().map(|check| check.name));
+                return Err(CheckError::Unknown { given: name.into(), hint });
             };
             let (value, given) = parse_value(check, value)?;
             list.push((check, value, given));

@@ -1,8 +1,8 @@
-//! Health: what goes wrong in a run, found from its metrics, in plain sentences with the evidence and one remedy each.
+//! Health: detects training problems from a run's metrics; each finding has its evidence and one remedy.
 //!
-//! Owns that a rule speaks once, and again only when things have become much worse. The rules are a table in
-//! `health/rules.rs`, a row each. Refuses metrics' definitions and the trainer: it is fed, step by step, and its [`Memory`]
-//! goes into a checkpoint, so that a run taken up again says nothing twice.
+//! Owns the repetition rule: a rule reports once, and again only when the problem has become much worse. The rules are a table
+//! in `health/rules.rs`. Refuses metric definitions and the trainer: it is fed step by step. Its [`HealthState`] goes into a
+//! checkpoint, so that a resumed run repeats no finding.
 
 mod past;
 mod rules;
@@ -13,83 +13,86 @@ mod tests;
 use super::ids::PairId;
 use super::metric::Metrics;
 use super::run::Finding;
-use past::{Against, LENGTH_PAIRS, RunSoFar};
-use rules::{RULES, Sign};
+use past::{LENGTH_PAIRS, Misranked, RunSoFar};
+use rules::{Evidence, RULES};
 
-pub use past::{Facts, Memory};
+pub use past::{HealthState, RunFacts};
 
-/// A finding is made again when it is this many times as bad as it was said to be.
-const MUCH_WORSE: f64 = 2.0;
-/// What a step said of one pair.
+/// A rule reports again when its magnitude has grown by this factor.
+const REPEAT_FACTOR: f64 = 2.0;
+/// The margin of one pair in a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairMargin {
     /// The pair.
     pub id: PairId,
-    /// How far the model is for the chosen answer, as the loss sees it; below 0 it is for the rejected one.
+    /// The margin as the loss sees it; below 0 the model prefers the rejected answer.
     pub margin: f64,
-    /// Whether the chosen answer is the longer one; none where both are as long.
+    /// Whether the chosen answer is longer; none at equal length.
     pub longer: Option<bool>,
 }
 
-/// Watches one run.
+/// The health rules of one run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Health {
-    facts: Facts,
+    facts: RunFacts,
     window: usize,
-    memory: Memory,
+    state: HealthState,
 }
 
 impl Health {
-    /// Watches a run of which `facts` are known.
+    /// Starts monitoring a run.
     #[must_use]
-    pub fn new(facts: Facts) -> Self {
-        // A short run is over before twenty steps say anything.
+    pub fn new(facts: RunFacts) -> Self {
+        // A short run would end before a window of twenty steps is full.
         let window = (facts.steps / 5).clamp(5, 20) as usize;
-        Self { facts, window, memory: Memory::default() }
+        Self { facts, window, state: HealthState::default() }
     }
 
-    /// What there is to say before the first step.
+    /// Findings before the first step.
     pub fn planned(&mut self) -> Vec<Finding> {
-        self.look(0)
+        self.run_rules(0)
     }
 
-    /// Takes in what a step measured and what it saw of the pairs it was made of.
+    /// Records a step's metrics and pair margins; returns new findings.
     pub fn observe(&mut self, step: u64, metrics: &Metrics, pairs: &[PairMargin]) -> Vec<Finding> {
-        for (name, value) in metrics.iter().filter(|(name, value)| value.is_finite() && rules::READS.contains(name)) {
+        for (name, value) in metrics.iter().filter(|(name, value)| value.is_finite() && rules::METRICS.contains(name)) {
             self.track(name, value);
         }
         if !pairs.is_empty() && self.facts.sigmoid {
-            // σ(−m) is the share of its slope that the loss still has at the margin m.
+            // At margin m the loss has σ(−m) of its maximum slope.
             let flat = pairs.iter().filter(|p| 1.0 / (1.0 + p.margin.exp()) < 0.01).count();
-            self.track(rules::FLAT, flat as f64 / pairs.len() as f64);
+            self.track(rules::SATURATED_SHARE, flat as f64 / pairs.len() as f64);
         }
         for pair in pairs.iter().filter(|p| p.margin.is_finite()) {
-            self.take_in(pair);
+            self.record_pair(pair);
         }
-        if self.facts.steps_per_epoch > 0 && step.is_multiple_of(self.facts.steps_per_epoch) && self.memory.pass.1 > 0 {
-            let (sum, n) = std::mem::take(&mut self.memory.pass);
-            self.memory.passed = Some((sum / n as f64, step / self.facts.steps_per_epoch));
-            let findings = self.look(step);
-            self.memory.passed = None;
+        if self.facts.steps_per_epoch > 0
+            && step.is_multiple_of(self.facts.steps_per_epoch)
+            && self.state.epoch_margins.1 > 0
+        {
+            let (sum, n) = std::mem::take(&mut self.state.epoch_margins);
+            self.state.last_epoch = Some((sum / n as f64, step / self.facts.steps_per_epoch));
+            let findings = self.run_rules(step);
+            self.state.last_epoch = None;
             return findings;
         }
-        self.look(step)
+        self.run_rules(step)
     }
 
-    /// What to keep for a run that is taken up again.
+    /// The state to save in a checkpoint.
     #[must_use]
-    pub fn memory(&self) -> &Memory {
-        &self.memory
+    pub fn state(&self) -> &HealthState {
+        &self.state
     }
 
-    /// Goes on from what [`Health::memory`] gave.
-    pub fn restore(&mut self, memory: Memory) {
-        self.memory = memory;
+    /// Restores a saved [`Health::state`].
+    pub fn restore(&mut self, state: HealthState) {
+        self.state = state;
     }
 
     fn track(&mut self, name: &str, value: f64) {
         let window = self.window;
-        let track = self.memory.tracks.entry(name.to_owned()).or_default();
+        let track = self.state.tracks.entry(name.to_owned()).or_default();
         if track.begin.1 < window {
             track.begin.0 += value;
             track.begin.1 += 1;
@@ -104,39 +107,40 @@ impl Health {
         }
     }
 
-    fn take_in(&mut self, pair: &PairMargin) {
-        let memory = &mut self.memory;
-        memory.pass.0 += pair.margin;
-        memory.pass.1 += 1;
+    fn record_pair(&mut self, pair: &PairMargin) {
+        let state = &mut self.state;
+        state.epoch_margins.0 += pair.margin;
+        state.epoch_margins.1 += 1;
         if pair.margin < 0.0 {
-            let against = memory.against.entry(pair.id.clone()).or_insert(Against { passes: 0, margin: pair.margin });
+            let against =
+                state.misranked.entry(pair.id.clone()).or_insert(Misranked { passes: 0, margin: pair.margin });
             against.passes += 1;
             against.margin = pair.margin;
         } else {
-            memory.against.remove(&pair.id);
+            state.misranked.remove(&pair.id);
         }
         if let Some(longer) = pair.longer.filter(|_| pair.margin != 0.0) {
-            if memory.lengths.len() == LENGTH_PAIRS {
-                memory.lengths.pop_front();
+            if state.lengths.len() == LENGTH_PAIRS {
+                state.lengths.pop_front();
             }
-            memory.lengths.push_back((longer, longer == (pair.margin > 0.0)));
+            state.lengths.push_back((longer, longer == (pair.margin > 0.0)));
         }
     }
 
-    /// Asks every rule.
-    fn look(&mut self, step: u64) -> Vec<Finding> {
-        let past = RunSoFar { facts: &self.facts, memory: &self.memory, window: self.window };
+    /// Evaluates every rule.
+    fn run_rules(&mut self, step: u64) -> Vec<Finding> {
+        let past = RunSoFar { facts: &self.facts, state: &self.state, window: self.window };
         let mut out = Vec::new();
         let mut said = Vec::new();
         for rule in RULES {
-            let Some(Sign { bad, text, remedy, pair }) = (rule.look)(&past) else { continue };
-            if self.memory.said.get(rule.name).is_some_and(|before| bad < before * MUCH_WORSE) {
+            let Some(Evidence { magnitude, text, remedy, pair }) = (rule.check)(&past) else { continue };
+            if self.state.reported.get(rule.name).is_some_and(|before| magnitude < before * REPEAT_FACTOR) {
                 continue;
             }
-            said.push((rule.name.to_owned(), bad));
+            said.push((rule.name.to_owned(), magnitude));
             out.push(Finding { rule: rule.name.into(), step, severity: rule.severity, text, remedy, pair });
         }
-        self.memory.said.extend(said);
+        self.state.reported.extend(said);
         out
     }
 }

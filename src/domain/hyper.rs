@@ -1,30 +1,30 @@
-//! Typed hyper-parameters: a struct whose fields are the rows of the form, read once from a run's texts.
+//! Typed hyper-parameters: a struct with one field per key, parsed once from a run's parameters.
 //!
-//! Owns the two macros by which a method declares its keys and its words, and the reading. A key is written in one place: the
-//! field is its name, its row is the field's value, so that no key is listed that nothing reads. Refuses ranges: they are
-//! checked when a value is set, and a run keeps values from before a range became narrower.
+//! Owns the macros that declare keys and choices, and the parsing. A key is declared once: the field is its name and its type,
+//! so no key is listed that nothing reads. Refuses range checks: those happen when a value is set, and an old run keeps values
+//! from before a range became narrower.
 
 use super::check::Checks;
-use super::param::{Kind, ParamError, ParamRow, Params};
+use super::param::{ParamError, ParamKind, ParamRow, Params};
 
 /// A struct of hyper-parameters.
 pub trait Hyperparameters: Sized {
     /// Its keys, in the order of the form.
     const ROWS: &'static [ParamRow];
 
-    /// Reads every key. One that is absent, as in a run from before it existed, has the value that such runs had.
+    /// Parses every key. An absent key, as in runs from before it existed, has the value that those runs used.
     ///
     /// # Errors
-    /// When a value is not of its key's kind.
+    /// When a value does not parse.
     fn read(params: &Params) -> Result<Self, ParamError>;
 
-    /// [`Hyperparameters::ROWS`] as a list of its own.
+    /// [`Hyperparameters::ROWS`] as a `Vec`.
     #[must_use]
     fn rows() -> Vec<ParamRow> {
         Self::ROWS.to_vec()
     }
 
-    /// What `describe` says of the hyper-parameters, or why they cannot be read.
+    /// The description by `describe`, or the parse error.
     fn described(params: &Params, describe: fn(&Self) -> String) -> String {
         match Self::read(params) {
             Ok(read) => describe(&read),
@@ -32,7 +32,7 @@ pub trait Hyperparameters: Sized {
         }
     }
 
-    /// What `refuse` says against the hyper-parameters, or why they cannot be read.
+    /// The contradiction found by `refuse`, or the parse error.
     fn refused(params: &Params, refuse: fn(&Self) -> Option<String>) -> Option<String> {
         match Self::read(params) {
             Ok(read) => refuse(&read),
@@ -41,9 +41,9 @@ pub trait Hyperparameters: Sized {
     }
 }
 
-/// A value that a hyper-parameter's text stands for.
+/// A type that parses from a hyper-parameter's text.
 pub trait FromText: Sized {
-    /// The value; none when the text stands for no such value.
+    /// The parsed value; none when the text is invalid.
     fn from_text(text: &str) -> Option<Self>;
 }
 
@@ -89,16 +89,16 @@ impl FromText for Checks {
     }
 }
 
-/// Values between commas.
+/// Comma-separated values.
 impl<T: FromText> FromText for Vec<T> {
     fn from_text(text: &str) -> Option<Self> {
         text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(T::from_text).collect()
     }
 }
 
-/// A row whose key is its field's name.
+/// A row; its key is filled in from the field's name.
 pub(crate) const fn row(
-    kind: Kind,
+    kind: ParamKind,
     default: &'static str,
     usual: &'static str,
     help: &'static str,
@@ -107,27 +107,27 @@ pub(crate) const fn row(
     ParamRow { key: "", kind, default, usual, help, basic }
 }
 
-/// The value of one row's key; `before`: the text that stands for it in runs from before the key existed.
+/// Parses one key; `before` is its text in runs from before the key existed.
 ///
 /// # Errors
-/// When the text is not of the row's kind.
+/// When the text does not parse.
 pub(crate) fn read<T: FromText>(params: &Params, row: &ParamRow, before: &str) -> Result<T, ParamError> {
     let text = params.0.get(row.key).map_or(before, String::as_str);
-    // Words and checks say better than a type what they would take.
-    if !matches!(row.kind, Kind::Float(..) | Kind::Int(..) | Kind::Floats(..)) {
+    // These kinds have a better error message than the type's parser.
+    if !matches!(row.kind, ParamKind::Float(..) | ParamKind::Int(..) | ParamKind::Floats(..)) {
         row.parse(text)?;
     }
-    let wants = match row.kind {
-        Kind::Int(..) => "it takes a whole number",
-        Kind::Floats(..) => "it takes numbers, separated by commas",
-        _ => "it takes a number",
+    let reason = match row.kind {
+        ParamKind::Int(..) => "expected a whole number",
+        ParamKind::Floats(..) => "expected comma-separated numbers",
+        _ => "expected a number",
     };
-    let fail = || ParamError::Value { key: row.key.into(), value: text.into(), wants: wants.into() };
+    let fail = || ParamError::Value { key: row.key.into(), value: text.into(), reason: reason.into() };
     T::from_text(text).ok_or_else(fail)
 }
 
-/// Declares a struct of hyper-parameters: `field: type = row(…);`, and behind the row `, before "text"` where runs from before
-/// the key existed had another value than its default.
+/// Declares a struct of hyper-parameters: `field: type = row(…);`. Append `, before "text"` where runs from before the key
+/// existed used another value than its default.
 macro_rules! hyperparameters {
     ($(#[$meta:meta])* $vis:vis struct $name:ident {
         $($field:ident: $type:ty = $row:expr $(, before $before:literal)?;)*
@@ -159,7 +159,7 @@ macro_rules! hyperparameters {
     };
 }
 
-/// Declares an enum of the words that a key takes, in the order of the form.
+/// Declares an enum of a key's choices, in the order of the form.
 macro_rules! choices {
     ($(#[$meta:meta])* $vis:vis enum $name:ident {
         $($(#[$doc:meta])* $variant:ident = $word:literal,)*
@@ -213,11 +213,11 @@ mod tests {
     hyperparameters! {
         /// One of each kind.
         struct Some {
-            beta: f64 = row(Kind::Float(0.0, 1.0), "0.1", "", "", true);
-            count: usize = row(Kind::Int(0, 9), "3", "", "", true);
-            word: Word = row(Kind::Choice(Word::WORDS), "one", "", "", true);
-            weights: Vec<f64> = row(Kind::Floats(0.0, 1.0), "1", "", "", false);
-            best: String = row(Kind::Metric, "eval_loss", "", "", false), before "";
+            beta: f64 = row(ParamKind::Float(0.0, 1.0), "0.1", "", "", true);
+            count: usize = row(ParamKind::Int(0, 9), "3", "", "", true);
+            word: Word = row(ParamKind::Choice(Word::WORDS), "one", "", "", true);
+            weights: Vec<f64> = row(ParamKind::Floats(0.0, 1.0), "1", "", "", false);
+            best: String = row(ParamKind::Metric, "eval_loss", "", "", false), before "";
         }
     }
 
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_read_by_their_fields_and_absent_ones_are_those_of_old_runs() {
+    fn values_parse_and_absent_keys_have_the_values_of_old_runs() {
         let read = with(&[("beta", "1e-1"), ("count", "7"), ("word", "other"), ("weights", "0.5,2")]).unwrap();
         assert_eq!((read.beta, read.count, read.word, read.weights), (0.1, 7, Word::Other, vec![0.5, 2.0]));
         let old = with(&[]).unwrap();
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_read_is_an_error_that_names_the_key() {
+    fn an_invalid_value_is_an_error_that_names_the_key() {
         for (key, value) in [("beta", "NaN"), ("count", "-1"), ("word", "two"), ("weights", "1,x"), ("best", "a b")] {
             let said = with(&[(key, value)]).unwrap_err().to_string();
             assert!(said.contains(key) && said.contains(value), "{said}");

@@ -1,21 +1,21 @@
 //! The method table: one row a training method. The launch form, the command line, the docs and the replay read it.
 //!
-//! Owns what a method's row is, the hyper-parameters that methods share, and which options contradict each other. Refuses
-//! mathematics. A method's own row is declared in its recipe's file, beside its loss; [`crate::METHODS`] hands the table over.
+//! Owns the type of a row, the shared hyper-parameters, and the rules about contradictory options. Refuses mathematics. A
+//! method declares its row in its recipe's file, beside its loss; [`crate::METHODS`] is the table.
 
 mod contradiction;
 mod row;
 mod shared;
 
-pub use row::{Method, Needs, Under, When};
+pub use row::{Condition, Dependency, Method, Needs};
 pub use shared::{EngineKind, MixOrder, MixParams, ProbeParams, RolloutParams, SchedulerKind, TrainerParams, TuneKind};
 
-pub(crate) use row::{CHECKS_UNDER, nothing};
+pub(crate) use row::{CHECKS_WEIGHT_DEPENDENCY, nothing};
 pub(crate) use shared::{
     ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, EPSILON, EPSILON_HIGH, SOFT_LABELS, reward_formula,
 };
 
-/// The methods, in the order the form shows them.
+/// The methods, in the order of the launch form.
 #[must_use]
 pub fn methods() -> &'static [Method] {
     crate::METHODS

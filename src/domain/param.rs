@@ -1,32 +1,32 @@
-//! Hyper-parameters as data: one row a key, so that the form, the command line, the help and the run record agree.
+//! Hyper-parameters as data: one row per key, shared by the form, the command line, the help and the run record.
 //!
-//! Owns names, kinds, defaults, ranges and their checking. Refuses unknown keys: an option that is not used is an error.
+//! Owns names, kinds, defaults, ranges and validation. Refuses unknown keys: an unused option is an error.
 
 use super::check::Checks;
-use super::nearest::nearest;
+use super::nearest::hint;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What values a key takes.
+/// The type and range of a key's values.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Kind {
-    /// A real number within the bounds, both included.
+pub enum ParamKind {
+    /// A real number within inclusive bounds.
     Float(f64, f64),
-    /// A whole number within the bounds, both included.
+    /// A whole number within inclusive bounds.
     Int(i64, i64),
     /// `true` or `false`.
     Bool,
     /// One of these words.
     Choice(&'static [&'static str]),
-    /// Words separated by commas, each one of these.
+    /// A comma-separated list of these words.
     List(&'static [&'static str]),
-    /// A run's name, or nothing.
+    /// A run's name, or empty.
     Word,
-    /// A metric's name, or nothing.
+    /// A metric's name, or empty.
     Metric,
-    /// Verifiable checks as [`super::Checks`] reads them, or nothing.
+    /// Verifiable checks as [`super::Checks`] parses them, or empty.
     Checks,
-    /// Real numbers separated by commas, each within the bounds, both included.
+    /// Comma-separated real numbers, each within inclusive bounds.
     Floats(f64, f64),
 }
 
@@ -35,40 +35,40 @@ pub enum Kind {
 pub struct ParamRow {
     /// TRL's name for it.
     pub key: &'static str,
-    /// What it may be.
-    pub kind: Kind,
+    /// Type and range of its values.
+    pub kind: ParamKind,
     /// Its default, as text that parses.
     pub default: &'static str,
-    /// The range in which it is usually set, for the form; may be empty.
+    /// The usual range, shown in the form; may be empty.
     pub usual: &'static str,
     /// One line on what it does.
     pub help: &'static str,
-    /// Shown in the form at once (true) or behind `…` (false).
+    /// Shown at once in the form (true) or under `…` (false).
     pub basic: bool,
 }
 
 /// An unknown key or an invalid value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParamError {
-    /// No such key; the nearest one is offered.
-    #[error("`{key}` is not an option of {method}; did you mean `{nearest}`?")]
+    /// No such key; a similar one is suggested.
+    #[error("`{key}` is not an option of {method}{hint}")]
     Unknown {
-        /// What was given.
+        /// The unknown key.
         key: String,
-        /// The method asked.
+        /// The method.
         method: String,
-        /// The nearest existing key.
-        nearest: String,
+        /// `; did you mean …?`, or nothing.
+        hint: String,
     },
-    /// The value does not fit the key's kind.
-    #[error("{key}={value} cannot be: {wants}")]
+    /// The value is invalid for the key.
+    #[error("invalid {key}={value}: {reason}")]
     Value {
         /// The key.
         key: String,
-        /// What was given.
+        /// The invalid value.
         value: String,
-        /// What would be taken.
-        wants: String,
+        /// What was expected.
+        reason: String,
     },
     /// Not of the form `key=value`.
     #[error("`{0}` is not of the form key=value")]
@@ -76,64 +76,66 @@ pub enum ParamError {
 }
 
 impl ParamRow {
-    /// Checks `text` as a value for this key and gives it back in canonical form.
+    /// Validates `text` as a value of this key and returns its canonical form.
     ///
     /// # Errors
-    /// When the text does not parse or lies outside the bounds.
+    /// When the text does not parse or is out of bounds.
     pub fn parse(&self, text: &str) -> Result<String, ParamError> {
         let text = text.trim();
-        let fail = |wants: String| ParamError::Value { key: self.key.into(), value: shown(text), wants };
+        let fail = |reason: String| ParamError::Value { key: self.key.into(), value: truncated(text), reason };
         match self.kind {
-            Kind::Float(lo, hi) => match text.parse::<f64>() {
+            ParamKind::Float(lo, hi) => match text.parse::<f64>() {
                 Ok(x) if x.is_finite() && x >= lo && x <= hi => Ok(text.to_owned()),
-                _ => Err(fail(format!("it takes a number from {lo} to {hi}"))),
+                _ => Err(fail(format!("expected a number from {lo} to {hi}"))),
             },
-            Kind::Int(lo, hi) => match text.parse::<i64>() {
+            ParamKind::Int(lo, hi) => match text.parse::<i64>() {
                 Ok(x) if x >= lo && x <= hi => Ok(x.to_string()),
-                _ => Err(fail(format!("it takes a whole number from {lo} to {hi}"))),
+                _ => Err(fail(format!("expected a whole number from {lo} to {hi}"))),
             },
-            Kind::Bool => match text {
+            ParamKind::Bool => match text {
                 "true" | "false" => Ok(text.to_owned()),
-                _ => Err(fail("it takes true or false".into())),
+                _ => Err(fail("expected true or false".into())),
             },
-            Kind::Choice(words) => match words.iter().find(|w| **w == text) {
+            ParamKind::Choice(words) => match words.iter().find(|w| **w == text) {
                 Some(w) => Ok((*w).to_owned()),
-                None => Err(fail(format!("it takes one of {}", words.join(", ")))),
+                None => Err(fail(format!("expected one of {}", words.join(", ")))),
             },
-            Kind::List(words) => {
+            ParamKind::List(words) => {
                 let given: Vec<&str> = text.split(',').map(str::trim).filter(|w| !w.is_empty()).collect();
                 match given.iter().find(|w| !words.contains(w)) {
-                    _ if given.is_empty() => Err(fail(format!("it takes some of {}", words.join(", ")))),
+                    _ if given.is_empty() => Err(fail(format!("expected a list of {}", words.join(", ")))),
                     Some(w) => Err(fail(format!("`{w}` is not one of {}", words.join(", ")))),
                     None => Ok(given.join(",")),
                 }
             }
-            Kind::Word if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'@')) => {
+            ParamKind::Word
+                if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'@')) =>
+            {
                 Ok(text.to_owned())
             }
-            Kind::Word => Err(fail("it takes a run's name, or nothing".into())),
-            Kind::Metric
+            ParamKind::Word => Err(fail("expected a run's name or nothing".into())),
+            ParamKind::Metric
                 if text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/' | b'@')) =>
             {
                 Ok(text.to_owned())
             }
-            Kind::Metric => Err(fail("it takes a metric's name (eval_loss), or nothing".into())),
-            Kind::Checks => Checks::parse(text).map(|checks| checks.to_string()).map_err(|e| fail(e.to_string())),
-            Kind::Floats(lo, hi) => {
+            ParamKind::Metric => Err(fail("expected a metric's name (eval_loss) or nothing".into())),
+            ParamKind::Checks => Checks::parse(text).map(|checks| checks.to_string()).map_err(|e| fail(e.to_string())),
+            ParamKind::Floats(lo, hi) => {
                 let given: Vec<&str> = text.split(',').map(str::trim).collect();
                 let fits = |w: &&str| w.parse::<f64>().is_ok_and(|x| x.is_finite() && x >= lo && x <= hi);
                 if given.iter().all(fits) {
                     Ok(given.join(","))
                 } else {
-                    Err(fail(format!("it takes numbers from {lo} to {hi}, separated by commas")))
+                    Err(fail(format!("expected comma-separated numbers from {lo} to {hi}")))
                 }
             }
         }
     }
 }
 
-/// A value as errors repeat it: the reason behind it matters more than all of a long one.
-fn shown(text: &str) -> String {
+/// A value as errors quote it; a long one is cut so that the reason stays visible.
+fn truncated(text: &str) -> String {
     match text.char_indices().nth(32) {
         Some((cut, _)) => format!("{}…", &text[..cut]),
         None => text.to_owned(),
@@ -152,14 +154,14 @@ impl Params {
         Self(rows.iter().map(|r| (r.key.to_owned(), r.default.to_owned())).collect())
     }
 
-    /// Sets a key after checking it against `rows`; `method` names whose rows they are.
+    /// Validates and sets a key; `rows` are those of `method`.
     ///
     /// # Errors
-    /// When the key is unknown (the nearest one is named) or the value does not fit.
+    /// When the key is unknown (the nearest one is suggested) or the value is invalid.
     pub fn set(&mut self, rows: &[ParamRow], method: &str, key: &str, value: &str) -> Result<(), ParamError> {
         let Some(row) = rows.iter().find(|r| r.key == key) else {
-            let nearest = nearest(key, rows.iter().map(|r| r.key)).unwrap_or_default().to_owned();
-            return Err(ParamError::Unknown { key: key.into(), method: method.into(), nearest });
+            let hint = hint(key, rows.iter().map(|r| r.key));
+            return Err(ParamError::Unknown { key: key.into(), method: method.into(), hint });
         };
         self.0.insert(key.to_owned(), row.parse(value)?);
         Ok(())
@@ -180,7 +182,7 @@ impl Params {
         self.0.get(key).map_or("", String::as_str)
     }
 
-    /// A key as a real number; NaN if absent or not one (rows are checked on the way in).
+    /// A key as a real number; NaN if absent or invalid.
     #[must_use]
     pub fn f64(&self, key: &str) -> f64 {
         self.text(key).parse().unwrap_or(f64::NAN)
@@ -198,12 +200,12 @@ impl Params {
         self.text(key).parse().unwrap_or(0)
     }
 
-    /// A key as words between commas; none if absent.
+    /// A key as comma-separated words; none if absent.
     pub fn words(&self, key: &str) -> impl Iterator<Item = &str> {
         self.text(key).split(',').filter(|w| !w.is_empty())
     }
 
-    /// A key as a truth value; false if absent.
+    /// A key as a boolean; false if absent.
     #[must_use]
     pub fn bool(&self, key: &str) -> bool {
         self.text(key) == "true"

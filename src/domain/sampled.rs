@@ -4,8 +4,8 @@ use super::hash::Fold64;
 use super::text::Completion;
 use std::collections::HashSet;
 
-/// The hash that a sampling run ends with: ids and texts in its log's order, whichever attempt sampled them. An answer that
-/// a crash made an attempt repeat counts once.
+/// The hash of a finished sampling run: ids and texts in the log's order, over all attempts. An answer that was sampled again
+/// after a crash counts once.
 #[derive(Debug, Clone, Default)]
 pub struct SampledHash {
     seen: HashSet<String>,
@@ -13,7 +13,7 @@ pub struct SampledHash {
 }
 
 impl SampledHash {
-    /// Adds an answer as the log tells it.
+    /// Adds a logged answer.
     pub fn add(&mut self, completion: &Completion) {
         if self.seen.insert(completion.id.0.clone()) {
             self.fold.add(completion.id.0.as_bytes());

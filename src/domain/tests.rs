@@ -184,7 +184,7 @@ fn unknown_options_suggest_the_nearest_and_bad_values_name_the_accepted_ones() {
 #[test]
 fn comma_separated_numbers_are_checked_one_by_one() {
     let row = |kind| ParamRow { key: "loss_weights", kind, default: "1", usual: "", help: "", basic: false };
-    let row = row(Kind::Floats(0.0, 10.0));
+    let row = row(ParamKind::Floats(0.0, 10.0));
     assert_eq!(row.parse(" 0.8, 0.2,1e0 ").as_deref(), Ok("0.8,0.2,1e0"));
     assert_eq!(row.parse("1").as_deref(), Ok("1"));
     for bad in ["", "1,", "1,-1", "1,11", "NaN", "0.5;0.5"] {
@@ -262,7 +262,7 @@ fn every_loss_type_has_its_own_formula_that_shows_its_options() {
         (m.objective)(&p)
     };
     let row = rows.iter().find(|r| r.key == "loss_type").expect("a row");
-    let Kind::List(words) = row.kind else { panic!("loss_type is no list") };
+    let ParamKind::List(words) = row.kind else { panic!("loss_type is no list") };
     let formulas: BTreeSet<String> =
         words.iter().map(|w| with(&[("loss_type", *w), ("label_smoothing", "0.1")])).collect();
     assert_eq!(formulas.len(), words.len());

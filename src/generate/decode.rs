@@ -153,7 +153,9 @@ impl PackedDecoder {
     /// When the prompt is empty, or a token is not in the vocabulary.
     pub(crate) fn prefill(&self, prompt: &[u32]) -> Result<(KvCache, Vec<f32>), Error> {
         if prompt.is_empty() {
-            return Err(Error::Asked("an empty prompt cannot be continued; give it at least one token of text".into()));
+            return Err(Error::Invalid(
+                "an empty prompt cannot be continued; give it at least one token of text".into(),
+            ));
         }
         let mut cache = RowCache::default();
         let rows: Vec<usize> = vec![0; prompt.len()];
@@ -187,7 +189,7 @@ impl PackedDecoder {
     fn forward(&self, tokens: &[u32], of: &[usize], rows: &mut [&mut RowCache]) -> Result<Vec<f32>, Error> {
         let c = &self.config;
         if let Some(token) = tokens.iter().find(|t| **t as usize >= c.vocab) {
-            return Err(Error::Asked(format!("token {token} is not among the model's {} tokens", c.vocab)));
+            return Err(Error::Invalid(format!("token {token} is not among the model's {} tokens", c.vocab)));
         }
         let mut x = vec![0.0; tokens.len() * c.hidden];
         x.par_chunks_mut(c.hidden).zip(tokens).with_min_len(16).for_each(|(x, t)| self.embed.row(*t as usize, x));

@@ -57,7 +57,7 @@ pub fn generate_all(
     adapter: bool,
 ) -> Result<Vec<Vec<Generated>>, Error> {
     if requests.iter().any(|a| a.prompt.is_empty()) {
-        return Err(Error::Asked("an empty prompt cannot be continued; give it at least one token of text".into()));
+        return Err(Error::Invalid("an empty prompt cannot be continued; give it at least one token of text".into()));
     }
     if !decoder.device().is_cpu() {
         return requests.into_iter().map(|mut a| stepwise(decoder, &mut a, stops, adapter)).collect();
@@ -181,11 +181,11 @@ impl Sampling {
         sink: &mut dyn Sink,
     ) -> Result<Self, Error> {
         if spec.models.is_empty() || spec.per_prompt == 0 {
-            return Err(Error::Asked("a sampling run needs a model and at least one candidate a prompt".into()));
+            return Err(Error::Invalid("a sampling run needs a model and at least one candidate a prompt".into()));
         }
         let trained = adapter.map(Trained::read).transpose()?;
         if trained.is_some() && spec.models.len() != 1 {
-            return Err(Error::Asked("an adapter goes on one model; sample several models without one".into()));
+            return Err(Error::Invalid("an adapter goes on one model; sample several models without one".into()));
         }
         let total = spec.models.len() as u64;
         let mut models = Vec::new();

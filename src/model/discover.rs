@@ -126,6 +126,9 @@ fn hint(name: &str, cards: &[ModelCard]) -> String {
     if near.is_empty() {
         near.extend(crate::domain::nearest(name, cards.iter().map(|c| c.name.as_str())));
     }
+    if near.is_empty() {
+        return "; `tiebreak models` lists all".into();
+    }
     near.truncate(3);
     format!("; near it: {} (`tiebreak models` lists all)", near.join(", "))
 }

@@ -86,7 +86,7 @@ pub enum Error {
     },
     /// An invalid request; the message says what is wrong and what to do.
     #[error("{0}")]
-    Asked(String),
+    Invalid(String),
     /// A run stopped itself before an update that would have been wrong.
     #[error("step {step}: {what} {remedy}")]
     Unsound {
@@ -130,7 +130,7 @@ impl Error {
         if !self.is_out_of_memory() {
             return self;
         }
-        Self::Asked(format!(
+        Self::Invalid(format!(
             "the device ran out of memory ({self}); lower per_device_train_batch_size or max_length, or use a smaller model"
         ))
     }
@@ -184,6 +184,6 @@ mod tests {
         let message = tensor("Failed to allocate buffer").with_remedy().to_string();
         assert!(message.contains("lower per_device_train_batch_size"), "{message}");
         assert!(!tensor("shape mismatch").with_remedy().to_string().contains("per_device_train_batch_size"));
-        assert!(!Error::Asked("memory of a pair: out of memory".into()).is_out_of_memory());
+        assert!(!Error::Invalid("memory of a pair: out of memory".into()).is_out_of_memory());
     }
 }

@@ -71,7 +71,7 @@ impl LanguageModel {
     pub fn dated(mut self, date: Option<&str>) -> Result<Self, Error> {
         if let (Some(template), Some(text)) = (&mut self.template, date) {
             template.set_date(text.parse().map_err(|e| {
-                Error::Asked(format!(
+                Error::Invalid(format!(
                     "invalid date `{text}` of the run: expected a date like 2026-11-28T22:55:28 ({e})"
                 ))
             })?);

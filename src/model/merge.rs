@@ -103,7 +103,7 @@ pub fn to_hf(
 pub fn to_peft(base: &ModelRef, trained: &Path, out: &Path) -> Result<(), Error> {
     let trained = Trained::read(trained)?;
     let Tune::Lora(spec) = &trained.tune else {
-        return Err(Error::Asked("this run trained every weight, so it has no adapter; use --format hf".into()));
+        return Err(Error::Invalid("this run trained every weight, so it has no adapter; use --format hf".into()));
     };
     let folder = StagedFolder::new(out)?;
     let tensors: Vec<_> = trained.tensors.iter().map(|(n, t)| (format!("base_model.model.{n}"), t.clone())).collect();
@@ -124,8 +124,9 @@ pub fn to_peft(base: &ModelRef, trained: &Path, out: &Path) -> Result<(), Error>
 /// Applies the trained tensors: full weights replace, adapters are added as `W + scale·B·A`, whose rows DoRA rescales to its
 /// magnitudes.
 fn merge(trained: &Trained, tensors: &mut BTreeMap<String, Tensor>) -> Result<(), Error> {
-    let unfit =
-        |name: &str| Error::Asked(format!("the checkpoint's {name} does not fit the model; it belongs to another one"));
+    let unfit = |name: &str| {
+        Error::Invalid(format!("the checkpoint's {name} does not fit the model; it belongs to another one"))
+    };
     match &trained.tune {
         Tune::None => Ok(()),
         Tune::Full => {

@@ -69,7 +69,7 @@ impl Trained {
         // The scalar head depends on the method: a policy has none, a reward model starts with a new one.
         let others = self.tensors.keys().filter(|k| *k != SCORE).count();
         if others != trainables.iter().filter(|(name, _)| name != SCORE).count() {
-            return Err(Error::Asked(format!(
+            return Err(Error::Invalid(format!(
                 "the checkpoint holds {} trained tensors, the run trains {}; its tune, lora_r and target modules must be the \
                  checkpoint's",
                 self.tensors.len(),
@@ -81,10 +81,10 @@ impl Trained {
                 continue;
             }
             let found = self.tensors.get(name).ok_or_else(|| {
-                Error::Asked(format!("the checkpoint has no trained tensor {name}; it belongs to another model"))
+                Error::Invalid(format!("the checkpoint has no trained tensor {name}; it belongs to another model"))
             })?;
             if found.dims() != var.dims() {
-                return Err(Error::Asked(format!(
+                return Err(Error::Invalid(format!(
                     "the checkpoint's {name} has shape {:?}, the model's is {:?}; it belongs to another model or rank",
                     found.dims(),
                     var.dims()

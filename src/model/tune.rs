@@ -43,14 +43,14 @@ impl LoraSpec {
     /// When the rank is 0, dropout is not in 0..1, or a target is not a linear module.
     pub fn check(&self) -> Result<(), Error> {
         if self.r == 0 {
-            return Err(Error::Asked("lora_r=0 trains nothing; set it to 1 or more".into()));
+            return Err(Error::Invalid("lora_r=0 trains nothing; set it to 1 or more".into()));
         }
         if !(0.0..1.0).contains(&self.dropout) {
-            return Err(Error::Asked(format!("lora_dropout={} is not in 0..1", self.dropout)));
+            return Err(Error::Invalid(format!("lora_dropout={} is not in 0..1", self.dropout)));
         }
         match self.targets.iter().find(|t| !LINEARS.contains(&t.as_str())) {
-            _ if self.targets.is_empty() => Err(Error::Asked("LoRA without target modules trains nothing".into())),
-            Some(t) => Err(Error::Asked(format!("`{t}` is not a linear module; expected {}", LINEARS.join(", ")))),
+            _ if self.targets.is_empty() => Err(Error::Invalid("LoRA without target modules trains nothing".into())),
+            Some(t) => Err(Error::Invalid(format!("`{t}` is not a linear module; expected {}", LINEARS.join(", ")))),
             None => Ok(()),
         }
     }

@@ -40,7 +40,7 @@ impl Tape {
         let saved = self.saved.downcast::<T>();
         saved
             .map(|saved| *saved)
-            .map_err(|_| Error::Asked("a tape can only be used by the backend that made it".into()))
+            .map_err(|_| Error::Invalid("a tape can only be used by the backend that made it".into()))
     }
 }
 

@@ -55,22 +55,22 @@ impl Batch {
     pub(crate) fn check(&self, vocab: usize) -> Result<usize, Error> {
         let longest = self.rows.iter().map(|r| r.ids.len()).max().unwrap_or(0);
         if longest == 0 {
-            return Err(Error::Asked("a batch without tokens cannot be scored".into()));
+            return Err(Error::Invalid("a batch without tokens cannot be scored".into()));
         }
         if self.rows.len() > 1 && self.rows.iter().any(|r| r.starts.len() > 1) {
-            return Err(Error::Asked("a row of several documents must be alone in its batch".into()));
+            return Err(Error::Invalid("a row of several documents must be alone in its batch".into()));
         }
         for row in &self.rows {
             if let Some(id) = row.ids.iter().find(|id| **id as usize >= vocab) {
-                return Err(Error::Asked(format!(
+                return Err(Error::Invalid(format!(
                     "the tokenizer made token {id}, but the model knows {vocab}; they do not belong together"
                 )));
             }
             if let Some(at) = row.scored.iter().find(|at| **at == 0 || **at >= row.ids.len()) {
-                return Err(Error::Asked(format!("token {at} of a row of {} cannot be scored", row.ids.len())));
+                return Err(Error::Invalid(format!("token {at} of a row of {} cannot be scored", row.ids.len())));
             }
             if let Some(at) = row.valued.iter().find(|at| **at >= row.ids.len()) {
-                return Err(Error::Asked(format!("position {at} of a row of {} has no value", row.ids.len())));
+                return Err(Error::Invalid(format!("position {at} of a row of {} has no value", row.ids.len())));
             }
         }
         Ok(longest)

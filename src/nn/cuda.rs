@@ -147,7 +147,7 @@ impl CudaBackend {
         drop(last);
         for i in (0..decoder.depth()).rev() {
             let Some(CudaSavedLayer { x, mut activations, modules }) = layers.pop() else {
-                return Err(Error::Asked("the tape is too short; this is a bug".into()));
+                return Err(Error::Invalid("the tape is too short; this is a bug".into()));
             };
             let modules = match modules {
                 Some(modules) => modules,

@@ -181,7 +181,7 @@ impl AdamW {
         watch: bool,
     ) -> Result<Update, Error> {
         if !norm.is_finite() {
-            return Err(Error::Asked(format!("an update was asked for with a gradient norm of {norm}")));
+            return Err(Error::Invalid(format!("an update was asked for with a gradient norm of {norm}")));
         }
         let scale = if self.max_norm > 0.0 { (self.max_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
         self.count += 1;

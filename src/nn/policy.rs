@@ -157,7 +157,7 @@ impl Policy {
     /// When the shape of `g` is not the batch's, or a tensor operation fails.
     pub fn backward(&mut self, tape: Tape, g: &[RowGradient]) -> Result<(), Error> {
         if !tape.fits(g) {
-            return Err(Error::Asked("the gradients do not have the shape of the scored tokens".into()));
+            return Err(Error::Invalid("the gradients do not have the shape of the scored tokens".into()));
         }
         self.backend.backward(&self.decoder, tape, g)
     }

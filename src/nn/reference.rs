@@ -152,12 +152,12 @@ impl Backend for ReferenceBackend {
         let pass = Pass { grad: true, dropout, ..Pass::plain(true) };
         let (b, t) = ids.dims2()?;
         let rope = scored.rope_and_mask(decoder, t)?;
-        let Some(last) = hidden.pop() else { return Err(Error::Asked("the tape is empty".into())) };
+        let Some(last) = hidden.pop() else { return Err(Error::Invalid("the tape is empty".into())) };
         let upstream = logprobs::backward(decoder, &mut self.graph, &last, &scored, g, &pass)?;
         let mut upstream = upstream.reshape((b, t, ()))?;
         drop(last);
         for i in (0..decoder.depth()).rev() {
-            let Some(input) = hidden.pop() else { return Err(Error::Asked("the tape is too short".into())) };
+            let Some(input) = hidden.pop() else { return Err(Error::Invalid("the tape is too short".into())) };
             upstream = self.run_layer_backward(decoder, i, (&input, &upstream), &rope, &pass)?;
         }
         if decoder.trained_embedding().is_some() {

@@ -58,7 +58,7 @@ impl TokenBudget {
                     self.tokens.store(pieces[first..first + count / 2].iter().sum(), Ordering::Relaxed);
                 }
                 Err(e) => {
-                    return Err(Error::Asked(format!(
+                    return Err(Error::Invalid(format!(
                         "memory is too small for a single sequence of {tokens} tokens ({e}); lower max_length, or use a \
                          smaller model"
                     )));

@@ -1,7 +1,7 @@
-//! The sessions that the binary carries: made by real use, committed in `sessions/`, opened by `tiebreak demo`.
+//! The bundled sessions: made by real use, committed in `sessions/`, opened by `tiebreak demo`.
 //!
-//! Owns unpacking a copy. Refuses to open the committed files themselves: whatever is done in the demo is done to the copy.
-//! Refuses to delete a copy that somebody worked in: it becomes a session of the data folder.
+//! Owns unpacking a copy for the demo. Refuses to open the committed files themselves. Refuses to delete a copy that
+//! the user worked in: it becomes a session of the data folder.
 
 use super::error::{Error, Result};
 use crate::protocol::{SessionRecord, decode};
@@ -26,26 +26,26 @@ fn names_in(files: &[(&'static str, &[u8])]) -> Vec<&'static str> {
     names
 }
 
-/// Where a fresh demo can be made, and where the last one is now, if somebody worked in it.
+/// A new demo, and the last one if the user worked in it.
 #[derive(Debug, PartialEq)]
 pub struct Fresh<T> {
-    /// The demo.
+    /// The new demo.
     pub demo: T,
-    /// What was kept.
+    /// The last demo.
     pub kept: Option<SessionDir>,
 }
 
-/// What a demo holds before anybody works in it.
+/// The contents of a demo that nobody has worked in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Untouched {
-    /// The last record that counts as the demo's own.
+    /// The number of its last record.
     pub records: u64,
-    /// Runs.
+    /// The number of its runs.
     pub runs: usize,
 }
 
 impl Untouched {
-    /// A copy of these files.
+    /// The contents of a copy of these files.
     fn copy_of(files: &[(&str, &[u8])], name: &str) -> Self {
         let own = |part: &str| {
             let folder = format!("{name}/{part}/");
@@ -57,21 +57,21 @@ impl Untouched {
         Self { records, runs }
     }
 
-    /// Whether somebody judged, wrote, imported or launched something in it.
+    /// Whether the user labelled, wrote, imported or launched something.
     fn differs(self, dir: &SessionDir) -> Result<bool> {
         use SessionRecord::{Hashed, Launched, Repaired, StateHashed};
         let mut tail = dir.tail();
         let records = tail.poll()?;
         let mut later = records.iter().filter(|envelope| envelope.n > self.records);
-        // What the program notes by itself is nobody's work; a line that it cannot read may be.
+        // Records that the program writes by itself do not count; an unreadable line does.
         let worked = later
             .any(|e| !matches!(e.known(), Some(Hashed { .. } | StateHashed { .. } | Launched(_) | Repaired { .. })));
         Ok(worked || tail.damage_count() > 0 || dir.runs()?.len() > self.runs)
     }
 }
 
-/// Unpacks a fresh copy under the data folder's cache and gives it back. A copy that is open elsewhere stays as it is, and
-/// another one is made beside it.
+/// Unpacks a new copy into the data folder's cache. A copy that is open elsewhere is left alone; the new one gets
+/// another name.
 ///
 /// # Errors
 /// When the files cannot be written.
@@ -79,18 +79,18 @@ pub fn unpack(home: &Home, name: &str) -> Result<Fresh<SessionDir>> {
     unpack_from(FILES, home, name)
 }
 
-/// Where a fresh demo of that name can be made. Its last copy is deleted where nobody worked in it, else it becomes a
-/// session; one that is open elsewhere, or has a run going, stays.
+/// Finds a free folder for a new demo. Deletes the last copy if nobody worked in it, else turns it into a session. A
+/// copy that is open elsewhere or has an active run stays.
 ///
 /// # Errors
-/// When the old copy cannot be looked at, moved or deleted.
+/// When the old copy cannot be read, moved or deleted.
 pub fn fresh(home: &Home, name: &str, untouched: Untouched) -> Result<Fresh<PathBuf>> {
     let base = home.cache().join("demo");
     let mut target = base.join(name);
     let mut number = 1;
     let mut kept = None;
     while let Ok(old) = SessionDir::open(&target) {
-        // Held only while the old copy is taken away: nobody can begin to write to it meanwhile.
+        // Held until the old copy is gone, so that no process can write to it meanwhile.
         let lock = old.lock()?;
         let differs = untouched.differs(&old)?;
         let idle = lock.is_some() && (!differs || old.runs()?.iter().all(|run| !run.is_alive()));
@@ -102,7 +102,7 @@ pub fn fresh(home: &Home, name: &str, untouched: Untouched) -> Result<Fresh<Path
             fs::remove_dir_all(&target).map_err(|e| Error::io("delete", &target, e))?;
             break;
         }
-        // It is open or at work: its labels stay where they are.
+        // It is open or has an active run: leave it alone.
         kept = differs.then_some(old).or(kept);
         number += 1;
         target = base.join(format!("{name}-{number}"));
@@ -130,7 +130,7 @@ fn unpack_from(files: &[(&str, &[u8])], home: &Home, name: &str) -> Result<Fresh
     Ok(Fresh { demo: SessionDir::open(&demo)?, kept })
 }
 
-/// Writes a private file and the folders it lies in.
+/// Writes a private file and creates its parent folders.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let dir = path.parent().unwrap_or(path);
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| Error::io("create", dir, e))?;
@@ -155,7 +155,7 @@ mod tests {
         &[("a/events/000001.jsonl", b""), ("a/session.json", META), ("ab/session.json", META)];
 
     #[test]
-    fn every_demo_begins_afresh_and_leaves_an_open_one_alone() {
+    fn every_demo_is_a_new_copy_and_leaves_an_open_one_alone() {
         let root = tempfile::tempdir().unwrap();
         let home = Home::resolve(Some(root.path())).unwrap();
         assert_eq!(names_in(TWO), ["a", "ab"]);

@@ -1,7 +1,6 @@
-//! The command line: what can be asked for, and how mistakes in asking are answered.
+//! The command line: parsing arguments and reporting wrong usage.
 //!
-//! Owns names, help texts and the parsing of arguments. A command is listed here when it works. Refuses to do anything:
-//! `commands` does it.
+//! Owns command names, options and help texts. Lists only commands that work. Refuses to run them: `commands` does.
 
 mod bench;
 mod values;
@@ -31,21 +30,21 @@ pub struct Cli {
     /// The data folder (default: TIEBREAK_HOME, else the platform's).
     #[arg(long, global = true, value_name = "DIR")]
     pub home: Option<PathBuf>,
-    /// Answer with one JSON object a line.
+    /// Print one JSON object per line.
     #[arg(long, global = true)]
     pub json: bool,
     /// Options of the screens.
     #[command(flatten)]
     pub screen: ScreenArgs,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// Options of everything that opens a screen.
+/// Options of commands that open a screen.
 #[derive(Debug, Clone, Args, Default)]
 pub struct ScreenArgs {
-    /// Do not hold output back for whole frames, even where the terminal offers it.
+    /// Do not use synchronised output, even if the terminal supports it.
     #[arg(long)]
     pub no_sync: bool,
 }
@@ -53,9 +52,9 @@ pub struct ScreenArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Open a copy of a bundled session: works offline, needs no model.
+    /// Open a copy of a bundled session: works offline and needs no model.
     Demo {
-        /// Which one (default: the first).
+        /// The bundled session (default: the first).
         name: Option<String>,
         /// Options of the screens.
         #[command(flatten)]
@@ -63,13 +62,13 @@ pub enum Command {
     },
     /// List the models on this machine, or get one.
     Models {
-        /// What to do instead of listing.
+        /// Another action than listing.
         #[command(subcommand)]
         action: Option<ModelsAction>,
     },
-    /// Make a session.
+    /// Create a session.
     New(NewArgs),
-    /// Bring a file of prompts, judged pairs, texts or ratings into a session.
+    /// Import a file of prompts, labelled pairs, texts or ratings into a session.
     Import(ImportArgs),
     /// Sample candidate answers to a session's prompts, in the background.
     Sample(SampleArgs),
@@ -87,10 +86,10 @@ pub enum Command {
     Label {
         /// The session.
         session: String,
-        /// Which pairs come first: as they arrived, or those whose scores differ least (`tiebreak score` gives scores).
+        /// Order of the pairs: as they arrived, or least difference of scores first (`tiebreak score` gives scores).
         #[arg(long, default_value = "arrival", value_parser = ["arrival", "uncertain"])]
         order: String,
-        /// Whose verdicts are given (default: the user's name).
+        /// Name of the rater (default: the user's name).
         #[arg(long, value_name = "NAME")]
         rater: Option<String>,
         /// Options of the screens.
@@ -119,21 +118,21 @@ pub enum Command {
     Checkpoint(RunArgs),
     /// Stop a run after a checkpoint.
     Stop(RunArgs),
-    /// Write a session's judged pairs, texts to imitate or ratings to a file for other programs.
+    /// Export a session's labelled pairs, SFT texts or ratings to a file for other programs.
     Export(ExportArgs),
-    /// Write a run's result as a model's folder or an adapter's folder.
+    /// Write a run's result as a model folder or an adapter folder.
     Merge(MergeArgs),
-    /// Play a saved session back, or verify its logs.
+    /// Replay a saved session, or verify its logs.
     Replay(ReplayArgs),
-    /// Write a session or a run to a file: a picture of a screen, a page, a table or data.
+    /// Export a session or a run as a picture of a screen, a page, a table or data.
     Report(ReportArgs),
-    /// Measure how fast this program is on this machine.
+    /// Measure the speed of this program on this machine.
     Bench {
         /// What to measure.
         #[command(subcommand)]
         action: BenchAction,
     },
-    /// Say what this machine, its data folder and its terminal are like.
+    /// Show facts about this machine, its data folder and its terminal.
     Doctor,
     /// Print a completion script for a shell.
     Completions {
@@ -142,25 +141,25 @@ pub enum Command {
     },
 }
 
-/// Other things to do with models.
+/// Actions on models.
 #[derive(Debug, Subcommand)]
 pub enum ModelsAction {
-    /// Fetch a model into the data folder, resumable and checked.
+    /// Download a model into the data folder; resumes and verifies downloads.
     Get {
-        /// Its name: smollm2.
+        /// Name of the model: smollm2.
         name: String,
     },
-    /// Make an untrained model and the texts to train it on: how the bundled model `tiny` begins.
+    /// Create an untrained model and its training texts: the starting point of the bundled model `tiny`.
     Make(MakeArgs),
 }
 
 /// `models make`.
 #[derive(Debug, Args)]
 pub struct MakeArgs {
-    /// What to make.
+    /// The model to create.
     #[arg(value_parser = ["tiny"])]
     pub name: String,
-    /// The folder to make; it must not hold anything. The model goes to DIR/model, the texts to DIR/corpus.jsonl,
+    /// The folder to create; it must be empty. The model goes to DIR/model, the texts to DIR/corpus.jsonl,
     /// DIR/prompts.txt and DIR/held_out.txt.
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
@@ -170,13 +169,13 @@ pub struct MakeArgs {
     /// Exchanges in the corpus, as rows of {"messages": …}.
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub rows: u64,
-    /// The most prompts to list from the side that the corpus is made of.
+    /// Maximum number of prompts from the training split.
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub prompts: usize,
-    /// The most prompts to list from the side that is never in the corpus.
+    /// Maximum number of prompts from the held-out split, which is never in the corpus.
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub held_out: usize,
-    /// Width of the model; a multiple of twice its heads.
+    /// Hidden size; a multiple of twice the number of heads.
     #[arg(long, value_name = "N", default_value_t = 160, value_parser = values::at_most(4096))]
     pub hidden: u64,
     /// Layers.
@@ -185,10 +184,10 @@ pub struct MakeArgs {
     /// Attention heads.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = values::at_most(64))]
     pub heads: u64,
-    /// Heads of keys and values; divides the heads.
+    /// Key/value heads; must divide the number of heads.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = values::at_most(64))]
     pub kv_heads: u64,
-    /// Width of the feed-forward layers.
+    /// Feed-forward size.
     #[arg(long, value_name = "N", default_value_t = 448, value_parser = values::at_most(16_384))]
     pub ff: u64,
 }
@@ -201,7 +200,7 @@ pub struct NewArgs {
     /// The model to sample from and train: a name of `tiebreak models`, a folder, a .gguf file or a Hugging Face id.
     #[arg(long, value_name = "MODEL")]
     pub model: String,
-    /// A file of prompts, one a line or JSONL; may be given again.
+    /// A file of prompts, one per line or JSONL; may be repeated.
     #[arg(long, value_name = "FILE")]
     pub prompts: Vec<PathBuf>,
 }
@@ -213,11 +212,11 @@ pub struct ImportArgs {
     pub session: String,
     /// The file.
     pub file: PathBuf,
-    /// The format it is read by (default: the one that its first record fits; `messages` are prompts then, and no texts are
-    /// probed).
+    /// Format of the file (default: detected from its first record; then `messages` are prompts, and no texts are
+    /// probes).
     #[arg(long = "as", value_name = "KIND", value_parser = values::import_format())]
     pub format: Option<&'static Format>,
-    /// The most rows to take.
+    /// Maximum number of rows.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
 }
@@ -227,13 +226,13 @@ pub struct ImportArgs {
 pub struct ExportArgs {
     /// The session.
     pub session: String,
-    /// The file to write (one that is there is replaced), or - for standard output.
+    /// The file to write, replaced if it exists, or - for standard output.
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
-    /// The format it is written in.
+    /// Format of the file.
     #[arg(long, value_name = "NAME", default_value = "trl", value_parser = values::export_format())]
     pub format: &'static Format,
-    /// Export what can be read of a session whose logs are damaged.
+    /// Export what can be read of damaged logs.
     #[arg(long)]
     pub allow_damaged: bool,
 }
@@ -243,31 +242,31 @@ pub struct ExportArgs {
 pub struct SampleArgs {
     /// The session.
     pub session: String,
-    /// Candidates for a prompt.
+    /// Answers per prompt.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub per_prompt: u16,
-    /// Divides the logits; 0 always takes the likeliest token.
+    /// Sampling temperature; 0 is greedy decoding.
     #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true, value_parser = values::temperature)]
     pub temperature: f64,
-    /// Keeps the likeliest tokens up to this probability; 1 keeps all.
+    /// Top-p (nucleus) sampling; 1 keeps every token.
     #[arg(long, value_name = "P", default_value_t = 0.95, allow_negative_numbers = true, value_parser = values::share)]
     pub top_p: f64,
-    /// The most tokens an answer may have.
+    /// Maximum number of tokens of an answer.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_new_tokens: u32,
     /// Seed of the random numbers (default: 42 for a session's first sampling run, 43 for its second …).
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
-    /// A model to sample from instead of the session's; several take turns.
+    /// A model to sample from instead of the session's; may be repeated, models alternate.
     #[arg(long = "model", value_name = "MODEL")]
     pub models: Vec<String>,
-    /// A training run of this session whose adapter is put on the model; RUN@best takes its best checkpoint.
+    /// A training run of this session whose adapter is applied; RUN@best takes its best checkpoint.
     #[arg(long, value_name = "RUN", conflicts_with = "models")]
     pub adapter: Option<String>,
-    /// What computes: auto, cpu, cuda:0, metal.
+    /// Device: auto, cpu, cuda:0, metal.
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Come back at once; the run goes on.
+    /// Return at once; the run continues in the background.
     #[arg(long)]
     pub detach: bool,
 }
@@ -286,16 +285,16 @@ pub struct TrainArgs {
     /// The run's name (default: the method and a number).
     #[arg(long)]
     pub name: Option<String>,
-    /// A run of this session whose adapter it starts from; RUN@best takes its best checkpoint.
+    /// A run of this session whose adapter is the starting point; RUN@best takes its best checkpoint.
     #[arg(long, value_name = "RUN")]
     pub init: Option<String>,
-    /// Train on what can be read of a session whose logs are damaged.
+    /// Train on what can be read of damaged logs.
     #[arg(long)]
     pub allow_damaged: bool,
-    /// What computes: auto, cpu, cuda:0, metal.
+    /// Device: auto, cpu, cuda:0, metal.
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Come back at once; the run goes on.
+    /// Return at once; the run continues in the background.
     #[arg(long)]
     pub detach: bool,
 }
@@ -305,7 +304,7 @@ pub struct TrainArgs {
 pub struct ScoreArgs {
     /// The session.
     pub session: String,
-    /// The reward run of this session whose score is taken; RUN@best takes its best checkpoint.
+    /// A reward run of this session that scores; RUN@best takes its best checkpoint.
     #[arg(long = "with", value_name = "RUN")]
     pub run: String,
 }
@@ -389,10 +388,10 @@ pub struct MergeArgs {
     /// The run, as SESSION/RUN; SESSION/RUN@best takes its best checkpoint.
     #[arg(value_name = "SESSION/RUN")]
     pub run: String,
-    /// The folder to write; it must not hold anything.
+    /// The folder to write; it must be empty.
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
-    /// hf: a whole model, exact (f32); hf-base: the same rounded to the base model's number type; peft: the adapter alone.
+    /// hf: a merged model in f32; hf-base: the same in the base model's data type; peft: the adapter alone.
     #[arg(long, default_value = "hf", value_parser = ["hf", "hf-base", "peft"])]
     pub format: String,
 }
@@ -402,10 +401,10 @@ pub struct MergeArgs {
 pub struct ReplayArgs {
     /// The session.
     pub session: String,
-    /// Fold every log without a screen and verify checksums, sequence and hashes.
+    /// Verify the checksums, sequence numbers and state hashes of every log, without a screen.
     #[arg(long)]
     pub check: bool,
-    /// Start playing at this speed (0.25 to 64).
+    /// Playback speed (0.25 to 64).
     #[arg(long, value_name = "X", conflicts_with = "check", allow_negative_numbers = true, value_parser = values::speed)]
     pub speed: Option<f64>,
     /// Options of the screens.
@@ -419,16 +418,17 @@ pub struct ReportArgs {
     /// The session or the run.
     #[arg(value_name = "SESSION[/RUN]")]
     pub target: String,
-    /// The file to write; its ending says the format: .svg, .html, .md, .csv or .json; - writes Markdown to standard output.
+    /// The file to write; its extension is the format: .svg, .html, .md, .csv or .json; - writes Markdown to standard
+    /// output.
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
-    /// The screen a picture shows (default: label for a session, watch for a run).
+    /// The screen in the picture (default: label for a session, watch for a run).
     #[arg(long, value_parser = ["label", "launch", "watch", "replay"])]
     pub screen: Option<String>,
-    /// Columns and rows of a picture.
+    /// Columns and rows of the picture.
     #[arg(long, value_name = "WxH", default_value = "100x30", value_parser = values::size)]
     pub size: (u16, u16),
-    /// Keys pressed before the picture is taken.
+    /// Keys to press before the picture is taken.
     #[arg(long, value_name = "KEYS", default_value = "")]
     pub keys: String,
 }
@@ -439,16 +439,16 @@ fn method_help() -> String {
     format!("The method: {}", names.join(", "))
 }
 
-/// What parsing came to.
+/// The result of parsing.
 #[derive(Debug)]
 pub enum Parsed {
-    /// Something to do.
+    /// A command to run.
     Run(Box<Cli>),
-    /// Help or version, to be printed as it stands.
+    /// Help or version, to print unchanged.
     Show(String),
 }
 
-/// The definition of the command line. Without bundled sessions the demo is not offered.
+/// The definition of the command line. Hides `demo` without bundled sessions.
 pub fn definition() -> clap::Command {
     Cli::command().mut_subcommand("demo", |demo| demo.hide(super::bundle::names().is_empty()))
 }
@@ -456,7 +456,7 @@ pub fn definition() -> clap::Command {
 /// Parses the process's arguments.
 ///
 /// # Errors
-/// Wrong usage in one sentence, with the nearest name where there is one.
+/// Wrong usage in one sentence, with a similar name if there is one.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error> {
     let args: Vec<OsString> = args.into_iter().collect();
     let parsed = definition().try_get_matches_from(&args).and_then(|m| Cli::from_arg_matches(&m));
@@ -469,7 +469,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error> 
     }
 }
 
-/// The parser's complaint as one sentence: what is wrong, the nearest name, where to read on.
+/// The parser's error as one sentence, with a similar name or the command's help.
 fn sentence(error: &clap::Error, args: &[OsString]) -> String {
     let text = error.render().to_string();
     let paragraph = text.split("\n\n").next().unwrap_or_default();
@@ -480,11 +480,11 @@ fn sentence(error: &clap::Error, args: &[OsString]) -> String {
         return format!("{what}; did you mean `{near}`?");
     }
     let command = definition();
-    let asked = args.iter().skip(1).find_map(|arg| command.find_subcommand(arg));
-    format!("{what}; see `tiebreak{} --help`", asked.map_or_else(String::new, |c| format!(" {}", c.get_name())))
+    let subcommand = args.iter().skip(1).find_map(|arg| command.find_subcommand(arg));
+    format!("{what}; see `tiebreak{} --help`", subcommand.map_or_else(String::new, |c| format!(" {}", c.get_name())))
 }
 
-/// The nearest name for a wrong command or option.
+/// A similar name for a wrong command or option.
 fn nearest_name(error: &clap::Error, args: &[OsString]) -> Option<String> {
     let wrong = |kind| match error.get(kind)? {
         ContextValue::String(s) => Some(s.clone()),
@@ -501,8 +501,8 @@ fn nearest_name(error: &clap::Error, args: &[OsString]) -> Option<String> {
     }
     let given = wrong(ContextKind::InvalidArg)?;
     let given = given.strip_prefix("--")?;
-    let asked = args.iter().skip(1).find_map(|arg| command.find_subcommand(arg)).unwrap_or(&command);
-    let names: Vec<&str> = asked.get_arguments().filter_map(clap::Arg::get_long).collect();
+    let subcommand = args.iter().skip(1).find_map(|arg| command.find_subcommand(arg)).unwrap_or(&command);
+    let names: Vec<&str> = subcommand.get_arguments().filter_map(clap::Arg::get_long).collect();
     nearest(given, names).map(|near| format!("--{near}"))
 }
 
@@ -529,6 +529,8 @@ mod tests {
             (&["smaple", "x"][..], "`sample`"),
             (&["sample", "x", "--temprature", "1"][..], "`--temperature`"),
             (&["train", "x", "dpo", "--st", "a=b"][..], "`--set`"),
+            (&["nope"][..], "`tiebreak --help`"),
+            (&["man"][..], "`tiebreak --help`"),
         ] {
             let text = usage(args);
             assert!(text.contains(near), "{text}");

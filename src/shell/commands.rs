@@ -1,4 +1,4 @@
-//! The headless commands: each does what a screen can do, through the same code, and answers in words or JSON.
+//! The headless commands. Each runs the same code as a screen and answers in text or JSON.
 
 mod agreement;
 mod bench;
@@ -24,12 +24,12 @@ use crate::storage::Home;
 use context::CommandContext;
 use rustix::fs::Mode;
 
-/// Does what the command line asks for.
+/// Runs the command.
 ///
 /// # Errors
-/// When it cannot be done.
+/// When it fails.
 pub fn run(cli: Cli) -> Result<()> {
-    // Whatever this process and its workers write holds the user's texts.
+    // The files of this process and its workers hold the user's texts: keep them private.
     let users = rustix::process::umask(Mode::from_raw_mode(0o077));
     let home = Home::resolve(cli.home.as_deref())?;
     if let Some(mode) = home.group_may_write() {
@@ -42,7 +42,7 @@ pub fn run(cli: Cli) -> Result<()> {
     };
     match command {
         Command::Demo { name, screen } => screens::demo(context, name.as_deref(), &screen),
-        // Models that the user has made are for whomever the user lets read them.
+        // Models get the user's own umask: they may be shared.
         Command::Models { action } => {
             if matches!(action, Some(ModelsAction::Make(_))) {
                 rustix::process::umask(users);
@@ -59,10 +59,10 @@ pub fn run(cli: Cli) -> Result<()> {
             runs::merge(&context, &args)
         }
         Command::Runs { session } => runs::list(&context, &session),
-        Command::Pause(args) => runs::tell(&context, &args.run, RunCommand::Pause),
+        Command::Pause(args) => runs::send(&context, &args.run, RunCommand::Pause),
         Command::Resume(args) => runs::resume(&context, &args.run),
-        Command::Checkpoint(args) => runs::tell(&context, &args.run, RunCommand::Checkpoint),
-        Command::Stop(args) => runs::tell(&context, &args.run, RunCommand::Stop),
+        Command::Checkpoint(args) => runs::send(&context, &args.run, RunCommand::Checkpoint),
+        Command::Stop(args) => runs::send(&context, &args.run, RunCommand::Stop),
         Command::Pair(args) => pair::pair(&context, &args),
         Command::Agreement(args) => agreement::agreement(&context, &args),
         Command::Rule(args) => agreement::rule(&context, &args),

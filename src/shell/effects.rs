@@ -1,12 +1,12 @@
-//! Carrying out what the state machine asks for. Nothing here waits: what takes time goes to a thread, and answers come
-//! back as messages.
+//! Runs the effects of the state machine. Nothing here blocks: slow work runs in threads, and answers come back as
+//! messages.
 
-use super::desk::{Desk, Order};
-use super::errands::{Errand, aside};
 use super::error::{Error, Result};
 use super::intake;
+use super::jobs::{Job, aside};
 use super::journal::Journal;
 use super::reply::{Replies, Reply};
+use super::writer::{WriterHandle, WriterRequest};
 use super::{models, plan, system, tails};
 use crate::app::{Effect, Msg, SessionCard};
 use crate::domain::{Rater, counted};
@@ -17,19 +17,19 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 
-/// Answers that may wait for the screen.
-const WAITING: usize = 256;
+/// Capacity of the channel to the screen.
+const REPLIES: usize = 256;
 
-/// What an effect asks of the loop itself.
+/// What the event loop does for an effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoopAction {
-    /// Nothing.
+    /// Continue.
     Nothing,
     /// Redraw.
     Redraw,
-    /// Stop as ctrl-z does.
+    /// Suspend the process, as ctrl-z does.
     Suspend,
-    /// Leave.
+    /// Quit.
     Quit,
 }
 
@@ -38,49 +38,49 @@ pub enum LoopAction {
 pub struct Effects {
     home: Home,
     replies: Replies,
-    desk: Desk,
-    tails: Sender<tails::Order>,
+    writer: WriterHandle,
+    tails: Sender<tails::TailRequest>,
     opening: u64,
 }
 
 impl Effects {
-    /// Starts the threads; their answers come out of the receiver.
+    /// Starts the threads. The receiver yields their answers.
     ///
     /// # Errors
-    /// When a thread cannot be made.
+    /// When a thread cannot be started.
     pub fn start(home: Home, rater: Rater) -> Result<(Self, mpsc::Receiver<Reply>)> {
-        let (sender, receiver) = mpsc::channel(WAITING);
+        let (sender, receiver) = mpsc::channel(REPLIES);
         let replies = Replies::new(sender);
         let io = |source| Error::Io { doing: "start the workbench's threads".into(), source };
-        let found = Arc::new(OnceLock::<Desk>::new());
-        let adopt = Arc::clone(&found);
+        let started = Arc::new(OnceLock::<WriterHandle>::new());
+        let adopt = Arc::clone(&started);
         let tails = tails::spawn(replies.clone(), move |opening, specs| {
-            if let Some(desk) = adopt.get() {
-                desk.order(Order::Adopt { opening, specs });
+            if let Some(writer) = adopt.get() {
+                writer.send(WriterRequest::RecordLaunches { opening, specs });
             }
         })
         .map_err(io)?;
-        let desk = Desk::spawn(home.clone(), rater, replies.clone(), tails.clone()).map_err(io)?;
-        // Nothing is followed before the desk has opened a session.
-        let _ = found.set(desk.clone());
-        Ok((Self { home, replies, desk, tails, opening: 0 }, receiver))
+        let writer = WriterHandle::spawn(home.clone(), rater, replies.clone(), tails.clone()).map_err(io)?;
+        // No session is followed before the writer has opened one.
+        let _ = started.set(writer.clone());
+        Ok((Self { home, replies, writer, tails, opening: 0 }, receiver))
     }
 
-    /// The writer, for whoever must wait for it.
+    /// A handle to the writer.
     #[must_use]
-    pub fn desk(&self) -> Desk {
-        self.desk.clone()
+    pub fn writer(&self) -> WriterHandle {
+        self.writer.clone()
     }
 
-    /// Whether an answer is to be dropped, since another session was opened after it was under way.
+    /// Whether an answer belongs to an earlier session and must be dropped.
     #[must_use]
     pub fn is_stale(&self, reply: &Reply) -> bool {
         reply.opening.is_some_and(|opening| opening != self.opening)
     }
 
-    /// Carries an effect out.
+    /// Runs an effect.
     pub fn run(&mut self, effect: Effect) -> LoopAction {
-        let order = match effect {
+        let request = match effect {
             Effect::Redraw => return LoopAction::Redraw,
             Effect::Suspend => return LoopAction::Suspend,
             Effect::Quit => return LoopAction::Quit,
@@ -91,42 +91,42 @@ impl Effects {
                 return self.aside("create", move |home| create(home, &name, &model, prompts.as_deref()));
             }
             Effect::ReadWorkerLog { run } => {
-                let _ = self.tails.send(tails::Order::WorkerLog(run));
+                let _ = self.tails.send(tails::TailRequest::WorkerLog(run));
                 return LoopAction::Nothing;
             }
             Effect::OpenSession { name } => {
                 self.opening += 1;
-                Order::Open { opening: self.opening, name }
+                WriterRequest::Open { opening: self.opening, name }
             }
             Effect::CloseSession => {
                 self.opening += 1;
-                Order::Close
+                WriterRequest::Close
             }
-            Effect::Append { ticket, record } => Order::Append { ticket, record: Box::new(record) },
-            Effect::SaveNow => Order::SaveNow,
-            Effect::Import { path } => Order::Send(Errand::Import(home_path(&path))),
-            Effect::Sample(request) => Order::Send(Errand::Sample(request)),
-            Effect::Launch(request) => Order::Send(Errand::Train(request)),
-            Effect::ResumeRun { run } => Order::Send(Errand::Resume(run)),
-            Effect::Command { run, command } => Order::Send(Errand::Command(run, command)),
-            Effect::Estimate { ticket, request } => Order::Send(Errand::Estimate { ticket, ask: request }),
-            Effect::Masks { ticket, request } => Order::Send(Errand::Masks { ticket, ask: request }),
+            Effect::Append { ticket, record } => WriterRequest::Append { ticket, record: Box::new(record) },
+            Effect::SaveNow => WriterRequest::SaveNow,
+            Effect::Import { path } => WriterRequest::Start(Job::Import(home_path(&path))),
+            Effect::Sample(request) => WriterRequest::Start(Job::Sample(request)),
+            Effect::Launch(request) => WriterRequest::Start(Job::Train(request)),
+            Effect::ResumeRun { run } => WriterRequest::Start(Job::Resume(run)),
+            Effect::Command { run, command } => WriterRequest::Start(Job::Command(run, command)),
+            Effect::Estimate { ticket, request } => WriterRequest::Start(Job::Estimate { ticket, ask: request }),
+            Effect::Masks { ticket, request } => WriterRequest::Start(Job::Masks { ticket, ask: request }),
         };
-        self.desk.order(order);
+        self.writer.send(request);
         LoopAction::Nothing
     }
 
-    /// Waits until everything is on disk and the session is closed. Gives back what is not saved, as one sentence.
+    /// Waits until the session is saved and closed. Returns a sentence about unsaved records.
     #[must_use]
     pub fn end(self) -> Option<String> {
-        match self.desk.end() {
+        match self.writer.end() {
             Some(0) => None,
             Some(n) => Some(format!("{} could not be saved and are lost: the disk refused them", counted(n, "record"))),
             None => Some("the disk did not answer in time: the last records may not be saved".into()),
         }
     }
 
-    /// Nobody waits for the list: that it cannot be made is said in passing.
+    /// Lists models. A failure is only a note, since no screen waits for the list.
     fn list_models(&self) -> LoopAction {
         let (home, replies) = (self.home.clone(), self.replies.clone());
         aside(&self.replies, "models", move || {
@@ -179,7 +179,7 @@ fn create(home: &Home, name: &str, model: &str, prompts: Option<&str>) -> Result
     Ok(Msg::Created { name: dir.name() })
 }
 
-/// Looks for a file of prompts before anything is made, so that a mistyped name leaves no half-made session behind.
+/// Checks for the file of prompts first, so that a mistyped name leaves no half-made session.
 ///
 /// # Errors
 /// When there is no such file.
@@ -190,10 +190,10 @@ pub fn check_prompts(path: &Path) -> Result<()> {
     Err(Error::failed(format!("{} is not a file: name a file of prompts, one a line or JSONL", path.display())))
 }
 
-/// Makes a session on a model that is on this machine. A model that is given as a path is kept as an absolute one.
+/// Creates a session on a local model. A model given as a path is stored as an absolute path.
 ///
 /// # Errors
-/// When the model cannot be found or could not be loaded, or the name is taken or cannot be one.
+/// When the model cannot be found or loaded, or the name is taken or invalid.
 pub fn make_session(home: &Home, name: &str, model: &str) -> Result<SessionDir> {
     let path = home_path(model);
     let found = models::find(home, &path.to_string_lossy())?;
@@ -209,7 +209,7 @@ pub fn make_session(home: &Home, name: &str, model: &str) -> Result<SessionDir> 
     Ok(SessionDir::create(home, name, &meta)?)
 }
 
-/// A path as typed on a screen, where no shell has replaced `~`.
+/// A path typed on a screen, where no shell expands `~`.
 fn home_path(text: &str) -> PathBuf {
     let text = text.trim();
     match (text.strip_prefix("~/"), std::env::var_os("HOME")) {
@@ -218,7 +218,7 @@ fn home_path(text: &str) -> PathBuf {
     }
 }
 
-/// What computes here, in a few words.
+/// The devices of this machine, in a few words.
 fn device() -> String {
     let cores = system::threads();
     let mut text = format!("CPU {cores} core{}", if cores == 1 { "" } else { "s" });

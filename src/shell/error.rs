@@ -1,4 +1,4 @@
-//! What can go wrong at the rim, each as one sentence that says what to do, with the exit code it ends the process with.
+//! Errors of the shell: one sentence each that says what to do, and an exit code.
 
 use super::terminal::TerminalError;
 use crate::storage;
@@ -17,65 +17,65 @@ pub enum Error {
     /// Wrong usage: exit code 2.
     #[error("{0}")]
     Usage(String),
-    /// Something that was asked for cannot be done: exit code 1.
+    /// A command failed: exit code 1.
     #[error("{0}")]
     Failed(String),
-    /// A file, a session or a run.
+    /// An error about a file, a session or a run.
     #[error(transparent)]
     Storage(#[from] storage::Error),
-    /// The terminal.
+    /// An error about the terminal.
     #[error(transparent)]
     Terminal(#[from] TerminalError),
-    /// The operating system refused.
+    /// A system call failed.
     #[error("cannot {doing}: {source}")]
     Io {
-        /// What was tried, as a verb with its object.
+        /// The action, as a verb with its object.
         doing: String,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
-    /// Another process may write to the session.
+    /// Another process holds the session's lock.
     #[error("{} is open for writing in {holder}: close it there (`q`) and try again", session.display())]
     Held {
         /// The session's folder.
         session: PathBuf,
-        /// Who, in words.
+        /// The holder of the lock, in words.
         holder: String,
     },
-    /// A worker did not do what it was started for.
+    /// A worker failed.
     #[error("the worker for {what} {end}")]
     Worker {
-        /// What it was started for.
+        /// The worker's task.
         what: String,
-        /// How it ended, with its last words.
+        /// How it ended, with the end of its log.
         end: String,
     },
-    /// A newer question took this one's place; nobody waits for its answer.
+    /// A newer question replaced this one.
     #[error("a newer question took its place")]
     Superseded,
-    /// A bug of this program: reported in full.
+    /// A bug of this program, with a full report.
     #[error("{0}")]
     Bug(Report),
-    /// A signal or the end of the terminal ended the workbench: nothing to say, and nobody to say it to.
+    /// A signal or a hang-up ended the workbench: no message.
     #[error("ended from outside")]
     Ended(u8),
-    /// Standard output was closed by its reader: nothing more to say, and no failure.
+    /// The reader closed standard output: no message and no failure.
     #[error("the output was closed")]
     Closed,
 }
 
 impl Error {
-    /// A failure in words.
+    /// A failure with this message.
     pub fn failed(text: impl Into<String>) -> Self {
         Self::Failed(text.into())
     }
 
-    /// What cannot fail unless this program is wrong; `doing` is a verb with its object.
+    /// A failure that only a bug can cause; `doing` is a verb with its object.
     pub fn bug(doing: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Bug(Report::new(source).wrap_err(format!("cannot {doing}")).note(super::reports::SECTION))
     }
 
-    /// Wraps an operating system's error about a file.
+    /// A system error about a file.
     pub fn io(doing: &str, path: &Path, source: io::Error) -> Self {
         Self::Io { doing: format!("{doing} {}", path.display()), source }
     }

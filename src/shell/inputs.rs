@@ -1,16 +1,16 @@
-//! What a launch fixes of a run's inputs: the exact checkpoints of other runs, so that they may go on meanwhile.
+//! The inputs that a launch records: the exact checkpoints of parent runs, which may train on meanwhile.
 //!
-//! Refuses to read a model: its files are recorded by the run's first worker.
+//! Refuses to read a model: the run's first worker records its files.
 
 use super::error::{Error, Result};
 use crate::protocol::{CheckpointInput, Inputs, RunSpec};
 use crate::storage::{RunDir, SessionDir, digest_of};
 
-/// The specification with the checkpoints recorded that the run begins with. Their bytes are verified here.
+/// Adds the checkpoints that the run starts from to its specification. Verifies their bytes.
 ///
 /// # Errors
-/// When a run that is named has no usable checkpoint.
-pub fn fix(dir: &SessionDir, spec: RunSpec) -> Result<RunSpec> {
+/// When a parent run has no usable checkpoint.
+pub fn record_checkpoints(dir: &SessionDir, spec: RunSpec) -> Result<RunSpec> {
     let mut checkpoints = Vec::new();
     for (role, id) in spec.parents() {
         let (own, best) = id.parts();
@@ -28,13 +28,12 @@ pub fn fix(dir: &SessionDir, spec: RunSpec) -> Result<RunSpec> {
     Ok(RunSpec { inputs: Inputs { checkpoints, ..spec.inputs.clone() }, ..spec })
 }
 
-/// What cannot be checked of a run whose result is used, as a sentence; none for a run with a record of its inputs.
+/// A warning about a run without recorded inputs, whose model cannot be checked.
 #[must_use]
 pub fn unchecked(run: &RunDir) -> Option<String> {
     matches!(run.recorded_inputs(), Ok(None)).then(|| {
         format!(
-            "run {} was trained by a version that recorded none of its inputs: whether its model was changed since cannot be \
-             checked",
+            "run {} was trained by a version that recorded no inputs: whether its model was changed since cannot be checked",
             run.id()
         )
     })

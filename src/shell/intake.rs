@@ -1,4 +1,4 @@
-//! Files brought into a session, the same way from the screen and from commands.
+//! Importing files into a session, for the screen and the commands.
 
 use super::error::Result;
 use super::journal::Journal;
@@ -7,20 +7,20 @@ use crate::storage::formats::{self, Format};
 use crate::storage::import::{self, Added, Imported, ImportedRows};
 use std::path::Path;
 
-/// What an import came to.
+/// The result of an import.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Intake {
-    /// The format that the file was read by.
+    /// The format of the file.
     pub format: &'static str,
-    /// Its name without its folder.
+    /// Its name without the folder.
     pub file: String,
-    /// The purpose of what was added.
+    /// What the added rows are for.
     purpose: Purpose,
     /// What was added.
     pub added: Added,
-    /// What was left out and why, as one sentence.
+    /// The skipped rows and why, as one sentence.
     pub left_out: Option<String>,
-    /// Lines that could not be taken.
+    /// Lines that could not be parsed.
     pub bad_lines: usize,
 }
 
@@ -34,9 +34,9 @@ enum Purpose {
 }
 
 impl Intake {
-    /// This part together with those before it.
+    /// Adds up the results of this part and the earlier ones.
     #[must_use]
-    pub fn after(mut self, earlier: Option<Self>) -> Self {
+    pub fn merge(mut self, earlier: Option<Self>) -> Self {
         let Some(earlier) = earlier else { return self };
         let (all, part) = (&mut self.added, earlier.added);
         all.prompts += part.prompts;
@@ -78,10 +78,10 @@ impl Intake {
     }
 }
 
-/// Brings a file into a session; without a format it is the one that the file's first record fits best.
+/// Imports a file into a session; without a format, its first record decides.
 ///
 /// # Errors
-/// When the file cannot be read or holds nothing that can be taken, or the log cannot be written.
+/// When the file cannot be read or has no usable row, or the log cannot be written.
 pub fn bring_in(
     journal: &mut Journal,
     path: &Path,
@@ -91,10 +91,10 @@ pub fn bring_in(
     add(&read(path, format, limit)?, journal)
 }
 
-/// The rows of a file, read but not yet in a session: reading may take long, and needs no right to write.
+/// Reads the rows of a file. Needs no lock: reading may take long.
 ///
 /// # Errors
-/// When the file cannot be read or holds nothing that can be taken.
+/// When the file cannot be read or has no usable row.
 pub fn read(path: &Path, format: Option<&'static Format>, limit: Option<usize>) -> Result<Imported> {
     let format = match format {
         Some(format) => format,
@@ -103,7 +103,7 @@ pub fn read(path: &Path, format: Option<&'static Format>, limit: Option<usize>) 
     Ok(import::read(path, format, limit)?)
 }
 
-/// Appends what the session does not have yet.
+/// Appends the rows that the session does not have yet.
 ///
 /// # Errors
 /// When the log cannot be written.

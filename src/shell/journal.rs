@@ -1,38 +1,38 @@
-//! Writing to a session's log, the same way from the screen and from commands.
+//! Writing to a session's log, for the screens and the commands.
 //!
-//! Owns the session's lock, its log writer and the fold beside it, so that the hash of the state goes into the log every
-//! 1,000 records and at the end, for `replay --check`.
+//! Owns the session's lock, its log writer and the folded state, so that it can log the state's hash every 1,000
+//! records and at the end, for `replay --check`.
 //!
-//! **Launches.** A run's folder is the truth about a launch; the `Launched` record tells the log's readers about it. Whoever
-//! launches while another process holds the session's lock creates the folder only. Whoever holds the lock, or takes it
-//! next, adds the missing records: see [`Journal::adopt_runs`].
+//! **Launches.** A run's folder is the truth about a launch; the `Launched` record announces it to readers of the log. A
+//! process that launches without the session's lock creates only the folder. The present or next holder of the lock
+//! adds the missing records: see [`Journal::adopt_runs`].
 
 use super::error::{Error, Result};
 use crate::domain::{RunId, Session};
 use crate::protocol::{SessionRecord, apply_record};
 use crate::storage::{self, Lock, LogTail, LogWriter, SessionDir};
 
-/// Records between two hashes of the state.
+/// Records between two state hashes.
 const HASH_EVERY: u64 = 1000;
 
-/// The right to write to a session's log, and the state it folds to.
+/// A session's log, open for writing, and the state it folds to.
 #[derive(Debug)]
 pub struct Journal {
     dir: SessionDir,
     _lock: Lock,
     writer: LogWriter<SessionRecord>,
-    /// Follows our own writing where it went past [`Journal::append`].
+    /// Reads what [`Journal::bulk`] wrote.
     tail: LogTail<SessionRecord>,
     state: Session,
     since_hash: u64,
-    /// The last record that was read from the log …
+    /// The last record read from the log …
     read_seq: u64,
-    /// … and the last one that was written or read: those between them are known without being read.
+    /// … and the last one written or read: the records between them are in `state` already.
     last_seq: u64,
 }
 
 impl Journal {
-    /// Takes the session's lock, repairs its log and folds it; none when another process holds the lock.
+    /// Takes the session's lock, repairs and folds its log. None if another process holds the lock.
     ///
     /// # Errors
     /// When the log cannot be opened, repaired or read.
@@ -47,7 +47,7 @@ impl Journal {
         Ok(Some(journal))
     }
 
-    /// As [`Journal::open`], with a sentence that names the holder where there is one.
+    /// As [`Journal::open`], with an error that names the holder of the lock.
     ///
     /// # Errors
     /// When another process holds the lock, or as [`Journal::open`].
@@ -58,28 +58,28 @@ impl Journal {
         })
     }
 
-    /// Appends a record and gives back its sequence number. It is on disk for sure only after [`Journal::sync`].
+    /// Appends a record and returns its sequence number. It is durable only after [`Journal::sync`].
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn append(&mut self, record: &SessionRecord) -> Result<u64> {
         let seq = self.writer.append(record)?;
         self.last_seq = seq;
-        self.take_in(seq, record);
+        self.fold(seq, record);
         if self.since_hash >= HASH_EVERY {
-            // The record is written, whatever becomes of the hash: that one comes after a later record then.
+            // The record is appended even if the hash fails; the next record retries the hash.
             let _ = self.hash();
         }
         Ok(seq)
     }
 
-    /// The number of the last record.
+    /// The sequence number of the last record.
     #[must_use]
     pub fn last_seq(&self) -> u64 {
         self.last_seq
     }
 
-    /// Lets `write` append many records by itself, knowing the state, and takes them in afterwards.
+    /// Lets `write` append many records directly, then folds them.
     ///
     /// # Errors
     /// What `write` returns, or when the log cannot be read.
@@ -95,21 +95,21 @@ impl Journal {
         Ok(done?)
     }
 
-    /// Brings everything appended to the disk.
+    /// Syncs everything appended to the disk.
     ///
     /// # Errors
-    /// When the disk refuses; nothing since the last success may be called saved then.
+    /// When the disk fails; nothing since the last success counts as saved.
     pub fn sync(&mut self) -> Result<()> {
         Ok(self.writer.sync()?)
     }
 
-    /// Adds a `Launched` record for every run whose folder is there but whose launch is not in the log: it was launched
-    /// while another process held the lock. Gives back how many.
+    /// Appends a `Launched` record for every run folder without one: it was launched while another process held the
+    /// lock. Returns their number.
     ///
     /// # Errors
     /// When the log cannot be written.
     pub fn adopt_runs(&mut self) -> Result<usize> {
-        // A folder whose specification does not read is shown by `runs`; it is not a launch to remember.
+        // `runs` shows a folder whose specification cannot be parsed; it gets no record.
         let runs = self.dir.runs()?;
         let specs = runs.iter().filter(|run| !self.knows(&run.id())).filter_map(|run| run.spec().ok());
         let records: Vec<SessionRecord> = specs.map(|spec| SessionRecord::Launched(Box::new(spec))).collect();
@@ -122,13 +122,13 @@ impl Journal {
         Ok(records.len())
     }
 
-    /// Whether the launch of that run is in the log.
+    /// Whether the log has the launch of this run.
     #[must_use]
     pub fn knows(&self, run: &RunId) -> bool {
         self.state.runs().contains(run)
     }
 
-    /// Writes the hash of the state where records came after the last one, and lets go of the session.
+    /// Appends the state's hash if there are records after the last one, and releases the session.
     ///
     /// # Errors
     /// When the log cannot be written.
@@ -146,7 +146,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Takes in what is in the log beyond what is known.
+    /// Folds new records of the log.
     fn catch_up(&mut self) -> Result<()> {
         let known = self.read_seq + 1..=self.last_seq;
         for envelope in self.tail.poll()? {
@@ -154,7 +154,7 @@ impl Journal {
                 continue;
             }
             match envelope.known() {
-                Some(record) => self.take_in(envelope.n, record),
+                Some(record) => self.fold(envelope.n, record),
                 None => self.since_hash += 1,
             }
         }
@@ -163,7 +163,7 @@ impl Journal {
         Ok(())
     }
 
-    fn take_in(&mut self, seq: u64, record: &SessionRecord) {
+    fn fold(&mut self, seq: u64, record: &SessionRecord) {
         apply_record(&mut self.state, seq, record);
         match record {
             SessionRecord::StateHashed { .. } => self.since_hash = 0,

@@ -1,7 +1,7 @@
-//! Which models this machine has, as a short-lived worker finds them.
+//! The models on this machine, found by a short-lived worker.
 
 use super::error::{Error, Result};
-use super::supervisor::{Patience, ask_within};
+use super::supervisor::{Deadline, ask_within};
 use super::{embedded, fetch};
 use crate::domain::nearest;
 use crate::protocol::{ModelCard, ModelRef};
@@ -10,34 +10,33 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long looking at models may take: their weights are not read.
-const LOOK_TIME: Duration = Duration::from_mins(1);
-/// The format of the model that the binary carries, in lists.
+/// The longest time for a question about models: weights are not read.
+const ASK_TIME: Duration = Duration::from_mins(1);
+/// The format of the embedded model, in lists.
 const EMBEDDED: &str = "embedded";
 
-/// The folder that fetched models and the embedded one go to.
+/// The folder of downloaded models and the embedded one.
 #[must_use]
 pub fn folder(home: &Home) -> PathBuf {
     home.root().join("models")
 }
 
-/// Every model found: the embedded one, those under the data folder, and where the worker looks by itself (the Hugging Face
-/// cache).
+/// Every model: the embedded one, those in the data folder and those in the Hugging Face cache.
 ///
 /// # Errors
 /// When the worker fails.
 pub fn list(home: &Home) -> Result<Vec<ModelCard>> {
     let root = folder(home);
     let mut cards = Vec::new();
-    let laid = embedded::lay_down(&root);
-    ask_within(Some(&Patience::of(LOOK_TIME)), &[OsStr::new("models"), root.as_os_str()], |card: ModelCard| {
+    let unpacked = embedded::unpack(&root);
+    ask_within(Some(&Deadline::of(ASK_TIME)), &[OsStr::new("models"), root.as_os_str()], |card: ModelCard| {
         cards.push(card);
         Ok(())
     })?;
-    match laid {
+    match unpacked {
         Ok(None) => {}
         Ok(Some(path)) => {
-            // The folder that older versions kept it in: the same model again, or another one that goes by its path.
+            // The folder of older versions: hide the same model, list another one by its path.
             let old = root.join(embedded::NAME);
             if embedded::is_copy(&old) {
                 cards.retain(|card| Path::new(&card.path) != old);
@@ -50,7 +49,7 @@ pub fn list(home: &Home) -> Result<Vec<ModelCard>> {
                 embedded::NAME.clone_into(&mut card.name);
             }
         }
-        // The others can be used all the same.
+        // The other models are usable.
         Err(e) => cards.push(ModelCard {
             name: embedded::NAME.into(),
             path: root.join(embedded::NAME).display().to_string(),
@@ -66,19 +65,19 @@ pub fn list(home: &Home) -> Result<Vec<ModelCard>> {
     Ok(cards)
 }
 
-/// The model that the binary carries, laid down where it was not; none in a build without one.
+/// The embedded model, unpacked if it is missing; none in a build without one.
 ///
 /// # Errors
 /// When its files cannot be written.
 pub fn embedded(home: &Home) -> Result<Option<ModelRef>> {
-    let path = embedded::lay_down(&folder(home))?;
+    let path = embedded::unpack(&folder(home))?;
     Ok(path.map(|path| ModelRef { name: embedded::NAME.into(), path: path.display().to_string() }))
 }
 
-/// The model a user means: a folder or file that is there, else a name of [`list`].
+/// The model of that name: an existing folder or file, else a name of [`list`].
 ///
 /// # Errors
-/// When there is none (the nearest name is offered) or it cannot be used (with the reason).
+/// When there is none (a similar name is suggested) or it is unusable (with the reason).
 pub fn find(home: &Home, name: &str) -> Result<ModelRef> {
     let path = Path::new(name);
     if path.exists() {
@@ -90,16 +89,16 @@ pub fn find(home: &Home, name: &str) -> Result<ModelRef> {
     {
         return Ok(model);
     }
-    // No model's name begins like this: a path was meant.
+    // No model name begins like this: it is a path.
     if name.starts_with(['/', '.', '~']) {
         return Err(Error::failed(format!(
             "{name} does not exist: name a model's folder, a .gguf file, or a model that `tiebreak models` lists"
         )));
     }
     let cards = list(home)?;
-    // The name it is fetched by is not that of its folder or file.
+    // A downloaded model has another name for its folder or file.
     if name.eq_ignore_ascii_case(fetch::SMOLLM2)
-        && let Some(path) = fetch::fetched(&folder(home)).map(|path| path.display().to_string())
+        && let Some(path) = fetch::downloaded(&folder(home)).map(|path| path.display().to_string())
         && let Some(card) = cards.iter().find(|card| card.path == path && card.problem.is_none())
     {
         return Ok(ModelRef { name: card.name.clone(), path });
@@ -119,12 +118,12 @@ pub fn find(home: &Home, name: &str) -> Result<ModelRef> {
     }))
 }
 
-/// Asks a worker whether a model could be loaded: its configuration, tokenizer and template are read and its tensors counted
-/// and measured, but not read.
+/// Asks a worker whether a model can be loaded. The worker reads configuration, tokenizer and template, and checks the
+/// tensors' names and shapes without reading their data.
 ///
 /// # Errors
-/// When it could not be loaded, with what is wrong.
+/// When it cannot be loaded, with the reason.
 pub fn check(model: &ModelRef) -> Result<()> {
     let question = [OsStr::new("model"), OsStr::new(&model.path)];
-    ask_within(Some(&Patience::of(LOOK_TIME)), &question, |_: ModelCard| Ok(()))
+    ask_within(Some(&Deadline::of(ASK_TIME)), &question, |_: ModelCard| Ok(()))
 }

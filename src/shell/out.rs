@@ -1,7 +1,6 @@
-//! What commands say: results to standard output, progress and messages to standard error.
+//! Output of commands: results to standard output, progress and messages to standard error.
 //!
-//! Text that came from a file or a model is sanitised before it is shown to a person; JSON needs no such care, since its
-//! encoder escapes control characters.
+//! Text is sanitised before it is shown; JSON is not, since its encoder escapes control characters.
 
 use super::error::{Error, Result};
 use crate::domain::sanitise;
@@ -13,7 +12,7 @@ use serde::Serialize;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Prints a line for people.
+/// Prints a line of text.
 ///
 /// # Errors
 /// When the output is closed.
@@ -30,7 +29,7 @@ pub fn json<T: Serialize>(value: &T) -> Result<()> {
     put(&text)
 }
 
-/// Prints text as it is, for generated scripts.
+/// Prints bytes unchanged, for generated scripts.
 ///
 /// # Errors
 /// When the output is closed.
@@ -39,8 +38,8 @@ pub fn raw(bytes: &[u8]) -> Result<()> {
     out.write_all(bytes).and_then(|()| out.flush()).map_err(closed)
 }
 
-/// Writes a result where the user says; `-` is standard output. Gives back whether standard output is still free for a line
-/// about it, which goes to standard error otherwise.
+/// Writes a result to a file; `-` is standard output. Returns whether a summary may go to standard output; otherwise it
+/// goes to standard error.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -52,7 +51,7 @@ pub fn result(to: &Path, bytes: &[u8]) -> Result<bool> {
     Ok(write_result(to, bytes)? == Target::File)
 }
 
-/// A line about a result, or its JSON object: on standard output where that is free.
+/// Prints a summary of a result, or its JSON object: to standard output if that is `free`.
 ///
 /// # Errors
 /// When the output is closed.
@@ -90,19 +89,19 @@ pub fn bug(report: &Report) {
     let _ = writeln!(io::stderr().lock(), "{report:?}");
 }
 
-/// Says something to the person, on standard error. A closed standard error is no reason to fail.
+/// Prints a message to standard error. A closed standard error is no reason to fail.
 pub fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", sanitise(text));
 }
 
-/// Says what is wrong with the logs that something was made of; nothing when they are intact.
-pub fn damaged(found: &Integrity) {
+/// Warns about damaged logs; prints nothing if they are intact.
+pub fn warn_of_damage(found: &Integrity) {
     if !found.is_intact() {
         note(&format!("the session's logs have {}: what cannot be read is left out", found.sentence()));
     }
 }
 
-/// A progress bar on standard error; it draws nothing where standard error is not a terminal.
+/// A progress bar on standard error; invisible if that is not a terminal.
 #[must_use]
 pub fn bar(total: u64, unit: &str) -> ProgressBar {
     let bar = ProgressBar::new(total);

@@ -1,6 +1,6 @@
-//! What a launch is made of: the session's rows frozen as data, the resolved hyper-parameters, the model's place.
+//! Plans a launch: the session's rows frozen as data, the resolved hyper-parameters, the model.
 //!
-//! The launch screen and the commands `train` and `sample` both come through here, so that both make the same runs.
+//! The launch screen and the commands `train` and `sample` both use it, so that both make the same runs.
 
 #[cfg(test)]
 mod tests;
@@ -8,45 +8,45 @@ mod tests;
 use super::error::{Error, Result};
 use super::models;
 use crate::domain::{
-    Kind, Lack, LeftOut, Method, Needs, Params, Prompt, RunId, Sampler, Session, method, methods, nearest,
+    Lack, LeftOut, Method, Needs, ParamKind, Params, Prompt, RunId, Sampler, Session, method, methods, nearest,
 };
 use crate::protocol::{DataSnapshot, Inputs, Integrity, ModelRef, RunSpec, SampleSpec, Task, TrainSpec};
 use crate::storage::{DataFile, Home, RunDir, SessionDir, local_time, sha256};
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A training run as it is asked for.
+/// The request for a training run.
 #[derive(Debug, Clone)]
 pub struct TrainOrder {
     /// A name of the method table.
     pub method: String,
     /// Every hyper-parameter, resolved.
     pub params: Params,
-    /// The run's name; none takes the method and the next number.
+    /// The run's name; none for the method and the next number.
     pub name: Option<String>,
-    /// A run of the session whose adapter it starts from.
+    /// A run of the session whose adapter is the starting point.
     pub init: Option<RunId>,
     /// What computes.
     pub device: String,
-    /// Whether it may train on what a damaged log still holds.
+    /// Whether to train on what can be read of damaged logs.
     pub allow_damaged: bool,
     /// The last record of the session's log that counts; none takes all.
     pub upto: Option<u64>,
 }
 
-/// A sampling run as it is asked for.
+/// The request for a sampling run.
 #[derive(Debug, Clone)]
 pub struct SampleOrder {
-    /// Models by name; none takes the session's.
+    /// Models by name; empty for the session's.
     pub models: Vec<String>,
-    /// A training run whose adapter is put on the model.
+    /// A training run whose adapter is applied to the model.
     pub adapter: Option<RunId>,
-    /// Candidates a prompt.
+    /// Candidates per prompt.
     pub per_prompt: usize,
-    /// How tokens are drawn.
+    /// How to sample tokens.
     pub sampler: Sampler,
-    /// Replace the sampler's seed by 42 for the first sampling run, 43 for the second …, so that a second run does not
-    /// draw the first one's texts again.
+    /// Use seed 42 for the first sampling run, 43 for the second and so on, so that a second run does not repeat the
+    /// first one's texts.
     pub count_seed: bool,
     /// What computes.
     pub device: String,
@@ -54,10 +54,10 @@ pub struct SampleOrder {
     pub upto: Option<u64>,
 }
 
-/// The resolved hyper-parameters of a method from `key=value` words.
+/// The resolved hyper-parameters of a method from `key=value` arguments.
 ///
 /// # Errors
-/// When the method or a key is unknown (the nearest is named) or a value does not fit.
+/// When the method or a key is unknown (a similar one is suggested) or a value is invalid.
 pub fn params(name: &str, set: &[String]) -> Result<Params> {
     let rows = named(name)?.rows();
     let mut params = Params::defaults(&rows);
@@ -70,19 +70,22 @@ pub fn params(name: &str, set: &[String]) -> Result<Params> {
 /// The method of that name.
 ///
 /// # Errors
-/// When there is none; the nearest is named.
+/// When there is none; a similar one is suggested.
 fn named(name: &str) -> Result<&'static Method> {
     method(name).ok_or_else(|| {
-        let near = nearest(name, methods().iter().map(|m| m.name)).unwrap_or_default();
-        Error::Usage(format!("`{name}` is not a method; did you mean `{near}`?"))
+        let names: Vec<&str> = methods().iter().map(|m| m.name).collect();
+        Error::Usage(match nearest(name, names.iter().copied()) {
+            Some(near) => format!("`{name}` is not a method; did you mean `{near}`?"),
+            None => format!("`{name}` is not a method; the methods are {}", names.join(", ")),
+        })
     })
 }
 
-/// The specification of a training run and the data it is frozen on: what the method learns from, and what is mixed in or
-/// probed where the hyper-parameters ask for it.
+/// The specification of a training run and its frozen data: the method's rows, and rows to mix in or probe if the
+/// hyper-parameters ask for them.
 ///
 /// # Errors
-/// When there is nothing to train on, a run or the model that is named cannot be used, or the session cannot be read.
+/// When there is nothing to train on, a run or the model is unusable, or the session cannot be read.
 pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpec, Vec<DataFile>)> {
     let method = named(&order.method)?;
     if let Some(why) = method.contradiction(&order.params) {
@@ -99,9 +102,9 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
     let mut model = None;
     if let Some(init) = &order.init {
         let trained = trained(dir, init)?;
-        trained.check_alike(&order.params)?;
+        trained.check_adapter(&order.params)?;
         trained.check_policy(&order.method)?;
-        // What the session's name means today may be another model than the one that was trained on.
+        // The session's model name may stand for another model by now.
         model = Some(trained.model);
     }
     let reward = match order.params.text("reward_model") {
@@ -118,18 +121,18 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
     };
     let mut frozen = Frozen { seq, files: Vec::new() };
     let data = frozen.rows_for(method.needs, &session)?;
-    let asked = |key: &str| order.params.f64(key) > 0.0;
-    let mix = if asked("mix_ratio") { Some(frozen.add("mix.jsonl", &session.sft_rows())?) } else { None };
-    let probe = if asked("probe_steps") { Some(frozen.add("probe.jsonl", &session.probe_rows())?) } else { None };
+    let is_set = |key: &str| order.params.f64(key) > 0.0;
+    let mix = if is_set("mix_ratio") { Some(frozen.add("mix.jsonl", &session.sft_rows())?) } else { None };
+    let probe = if is_set("probe_steps") { Some(frozen.add("probe.jsonl", &session.probe_rows())?) } else { None };
     let spec_of = TrainSpec::new(&order.method, model, order.params, data);
     let task = Task::Train(TrainSpec { init: order.init, mix, probe, reward, ..spec_of });
     Ok((spec(id, task, order.device), frozen.files))
 }
 
-/// Refuses to make something of damaged logs in silence.
+/// Refuses damaged logs.
 ///
 /// # Errors
-/// When they are damaged: the first place is named, and how to go on anyway.
+/// When they are damaged; the error names the first damage and how to continue anyway.
 pub fn check_whole(session: &str, found: &Integrity, verb: &str) -> Result<()> {
     if found.is_intact() {
         return Ok(());
@@ -141,7 +144,7 @@ pub fn check_whole(session: &str, found: &Integrity, verb: &str) -> Result<()> {
     )))
 }
 
-/// What a run would go without, and the remedy, as one sentence.
+/// What a run lacks and the remedy, as one sentence.
 fn lacking(session: &str, lack: Lack, method: &Method, params: &Params, left: &LeftOut) -> String {
     match lack {
         Lack::Rows(Needs::Pairs) => {
@@ -152,29 +155,29 @@ fn lacking(session: &str, lack: Lack, method: &Method, params: &Params, left: &L
             format!("session {session} has nothing to train on: {why}; label some with `tiebreak label {session}`")
         }
         Lack::Rows(Needs::Examples) => format!(
-            "session {session} has no texts to imitate: bring some in with `tiebreak import {session} FILE --as sft`, or \
-             write better answers while labelling (`tiebreak label {session}`, key e)"
+            "session {session} has no SFT texts: import some with `tiebreak import {session} FILE --as sft`, or correct answers \
+             while labelling (`tiebreak label {session}`, key e)"
         ),
         Lack::Rows(Needs::Ratings) => format!(
-            "session {session} has no good or bad answers: judge pairs with `tiebreak label {session}`, or bring ratings in \
-             with `tiebreak import {session} FILE --as ratings`"
+            "session {session} has no rated answers: label pairs with `tiebreak label {session}`, or import ratings with \
+             `tiebreak import {session} FILE --as ratings`"
         ),
         Lack::Rows(Needs::Prompts) => {
             format!("session {session} has no prompts: add some with `tiebreak import {session} FILE`")
         }
         Lack::Mix => format!(
-            "mix_ratio={} mixes in texts to imitate, and session {session} has none: bring some in with \
-             `tiebreak import {session} FILE --as sft`, or set mix_ratio=0",
+            "mix_ratio={} needs SFT texts, and session {session} has none: import some with `tiebreak import {session} FILE \
+             --as sft`, or set mix_ratio=0",
             params.text("mix_ratio")
         ),
         Lack::Probe => format!(
-            "probe_steps={} measures forgetting on probe texts, and session {session} has none: bring some in with \
-             `tiebreak import {session} FILE --as probe`, or set probe_steps=0",
+            "probe_steps={} needs probe texts, and session {session} has none: import some with `tiebreak import {session} FILE \
+             --as probe`, or set probe_steps=0",
             params.text("probe_steps")
         ),
         Lack::Scorer => {
             let rows = method.rows();
-            let checks = rows.iter().find(|row| row.kind == Kind::Checks).map(|row| row.key);
+            let checks = rows.iter().find(|row| row.kind == ParamKind::Checks).map(|row| row.key);
             let model = rows.iter().any(|row| row.key == "reward_model").then_some("--set reward_model=RUN");
             let checks = checks.map(|key| format!("--set \"{key}=contains=please;max_words=40\""));
             let ways: Vec<&str> = model.into_iter().chain(checks.as_deref()).collect();
@@ -183,7 +186,7 @@ fn lacking(session: &str, lack: Lack, method: &Method, params: &Params, left: &L
     }
 }
 
-/// The specification and the data of a sampling run over the session's prompts.
+/// The specification and data of a sampling run over the session's prompts.
 ///
 /// # Errors
 /// When there is no prompt, a model cannot be found, or the session cannot be read.
@@ -202,7 +205,7 @@ pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunS
         trained.check_policy("sample")?;
     }
     if models.is_empty() {
-        // An adapter goes on the model it was trained on.
+        // An adapter is applied to the model it was trained on.
         models.push(match adapter {
             Some(trained) => trained.model,
             None => models::find(home, &dir.meta()?.model)?,
@@ -229,15 +232,15 @@ pub fn wall_ms() -> u64 {
 struct Trained {
     id: RunId,
     method: String,
-    /// The model it was trained on, where it is on this machine.
+    /// Its base model, with its path on this machine.
     model: ModelRef,
     params: Params,
 }
 
-/// What must be the same for a run that starts from another one: with another scale the same adapter is another model.
-const ALIKE: &[&str] = &["tune", "lora_r", "lora_alpha", "use_rslora", "use_dora", "lora_target_modules"];
+/// Hyper-parameters that must equal those of the parent run: with another scale, the same adapter is another model.
+const ADAPTER_KEYS: &[&str] = &["tune", "lora_r", "lora_alpha", "use_rslora", "use_dora", "lora_target_modules"];
 
-/// The run of that id, which must have trained something and have a checkpoint of it: the best one where `id` says so.
+/// The training run of that id. It must have a checkpoint, or a best one if `id` says so.
 fn trained(dir: &SessionDir, id: &RunId) -> Result<Trained> {
     let (own, best) = id.parts();
     let run: RunDir = dir.run(&own)?;
@@ -270,7 +273,7 @@ pub fn reward_run(dir: &SessionDir, id: &RunId) -> Result<RunDir> {
     Ok(dir.run(&id.parts().0)?)
 }
 
-/// The training run of that id, which must have a checkpoint: the best one where `id` says so.
+/// The training run of that id. It must have a checkpoint, or a best one if `id` says so.
 ///
 /// # Errors
 /// When there is no such run or checkpoint.
@@ -280,26 +283,26 @@ pub fn trained_run(dir: &SessionDir, id: &RunId) -> Result<RunDir> {
 }
 
 impl Trained {
-    /// Refuses another kind of adapter than the run's own.
-    fn check_alike(&self, params: &Params) -> Result<()> {
+    /// Refuses another kind of adapter than the parent run's.
+    fn check_adapter(&self, params: &Params) -> Result<()> {
         let same = |key: &str| match (self.params.f64(key), params.f64(key)) {
             (a, b) if a.is_nan() || b.is_nan() => self.params.text(key) == params.text(key),
             (a, b) => a == b,
         };
-        // What did not exist when the run was made, or means nothing for it, is no difference.
+        // Keys that the run does not have or use are ignored.
         let lora = self.params.text("tune") != "full";
-        let asked = |key: &&&str| !self.params.text(key).is_empty() && (lora || **key == "tune");
-        match ALIKE.iter().filter(asked).find(|key| !same(key)) {
+        let applies = |key: &&&str| !self.params.text(key).is_empty() && (lora || **key == "tune");
+        match ADAPTER_KEYS.iter().filter(applies).find(|key| !same(key)) {
             None => Ok(()),
             Some(key) => Err(Error::Usage(format!(
-                "run {} was trained with {key}={}, and a run that starts from it must be too; set it, or start from the model",
+                "run {} was trained with {key}={}, and a run that starts from it needs the same; set it, or start from the model",
                 self.id,
                 self.params.text(key)
             ))),
         }
     }
 
-    /// A reward model's adapter serves scores, not answers: only another reward model can start from it.
+    /// Refuses a reward run, whose adapter gives scores and not answers, except as the parent of another reward run.
     fn check_policy(&self, user: &str) -> Result<()> {
         if self.method == "reward" && user != "reward" {
             let id = &self.id;
@@ -324,15 +327,15 @@ fn spec(id: RunId, task: Task, device: String) -> RunSpec {
     RunSpec { id, task, device, created_ms: wall_ms(), app: env!("CARGO_PKG_VERSION").into(), inputs }
 }
 
-/// The data files of a run as they are made.
+/// The frozen data files of a run.
 struct Frozen {
-    /// The number of the last record in the data.
+    /// The number of the last record in the snapshot.
     seq: u64,
     files: Vec<DataFile>,
 }
 
 impl Frozen {
-    /// What a method learns from, as `data.jsonl`.
+    /// Freezes the method's rows as `data.jsonl`.
     fn rows_for(&mut self, needs: Needs, session: &Session) -> Result<DataSnapshot> {
         match needs {
             Needs::Pairs => self.add("data.jsonl", &session.rows().0),
@@ -342,7 +345,7 @@ impl Frozen {
         }
     }
 
-    /// Rows as the lines of a file, and the specification's note of it.
+    /// Freezes rows as a JSONL file and returns its entry in the specification.
     fn add<T: Serialize>(&mut self, name: &str, rows: &[T]) -> Result<DataSnapshot> {
         let mut bytes = Vec::new();
         for row in rows {

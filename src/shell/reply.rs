@@ -1,19 +1,19 @@
-//! How the threads behind the screen answer it.
+//! Answers of the background threads to the event loop.
 
 use crate::app::Msg;
 use tokio::sync::mpsc::Sender;
 
-/// A message, and which opening of a session it belongs to. What belongs to an earlier one is dropped by the loop: it was
-/// under way when another session was opened.
+/// A message and the opening of a session that it belongs to. The loop drops messages of an earlier opening.
 #[derive(Debug)]
 pub struct Reply {
-    /// The opening; none for what belongs to no session.
+    /// The opening; none if the message belongs to no session.
     pub opening: Option<u64>,
     /// The message.
     pub msg: Msg,
 }
 
-/// Sends messages to the loop. The channel is bounded: who reads logs faster than the screen folds them waits.
+/// Sends messages to the loop. The channel is bounded: reading logs blocks until the screen has folded earlier
+/// messages.
 #[derive(Debug, Clone)]
 pub struct Replies(Sender<Reply>);
 
@@ -23,12 +23,12 @@ impl Replies {
         Self(sender)
     }
 
-    /// Sends what belongs to no session. False when nobody listens any more.
+    /// Sends a message that belongs to no session. False when the receiver is gone.
     pub fn send(&self, msg: Msg) -> bool {
         self.0.blocking_send(Reply { opening: None, msg }).is_ok()
     }
 
-    /// Sends what belongs to an opening of a session. False when nobody listens any more.
+    /// Sends a message for an opening of a session. False when the receiver is gone.
     pub fn of(&self, opening: u64, msg: Msg) -> bool {
         self.0.blocking_send(Reply { opening: Some(opening), msg }).is_ok()
     }

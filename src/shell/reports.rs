@@ -1,18 +1,17 @@
-//! Reports of bugs: panics and errors that no user can cause or mend.
+//! Bug reports: panics and errors that no user can cause or fix.
 //!
-//! Owns how a report looks, for the screens, the commands and the worker alike, and that it never lands inside the alternate
-//! screen. A user's mistake is no bug: it stays one plain sentence (`error`).
+//! Owns their format for screens, commands and workers, and keeps them out of the alternate screen. A user's mistake is
+//! no bug: it stays one plain sentence (`error`).
 
 use super::terminal;
 use color_eyre::config::{EyreHook, HookBuilder, PanicHook, Theme};
 use std::io::{IsTerminal, Write};
 
-/// What stands below every report.
+/// The last section of every report.
 pub(super) const SECTION: &str = "This is a bug in tiebreak. Please report it with this text and what you did before. \
-                       RUST_BACKTRACE=1 adds where it happened.";
+                       RUST_BACKTRACE=1 adds a backtrace.";
 
-/// How panics and errors are reported, before it is installed: in colour where standard error is a terminal and NO_COLOR is
-/// not set.
+/// The report style, in colour if standard error is a terminal and NO_COLOR is not set.
 #[must_use]
 pub fn reports() -> HookBuilder {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -20,11 +19,11 @@ pub fn reports() -> HookBuilder {
     HookBuilder::blank().theme(theme).panic_section(SECTION).display_env_section(false)
 }
 
-/// Installs the reports: a panic in any thread gives the terminal back before its report is written. A panic outside the main
-/// thread while the screens are open ends the process: a program that lost its log writer or its input must not look alive.
+/// Installs the panic hook: it restores the terminal before it writes the report. While the screens are open, a panic
+/// outside the main thread ends the process: a program without its log writer or its input must not look alive.
 pub fn install(reports: HookBuilder) {
     let (panics, errors): (PanicHook, EyreHook) = reports.into_hooks();
-    // Only one hook can be installed for a process; the first one stays.
+    // A process has only one hook: the first stays.
     let _ = errors.install();
     std::panic::set_hook(Box::new(move |info| {
         let screens = terminal::restore();

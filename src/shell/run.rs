@@ -1,8 +1,8 @@
 //! The event loop of the workbench.
 //!
-//! Input comes first, then what threads answer, then time. Everything that waits is taken in before one frame is drawn, and
-//! only if the model's version changed. Keys are drawn at once; what comes from logs at most ten times a second, four over
-//! SSH. This thread waits for nothing but the terminal itself.
+//! Priorities: input, then answers of threads, then the clock. All pending messages are handled before a frame is
+//! drawn, and a frame is drawn only if the model's version changed. Keys are drawn at once, logs at most ten times a
+//! second, four over SSH. Only the terminal can block this thread.
 
 use super::effects::{Effects, LoopAction};
 use super::error::{Error, Result};
@@ -25,43 +25,43 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-/// Least time between two frames that no key asked for.
+/// The least time between two frames without a key press.
 const FRAME: Duration = Duration::from_millis(100);
 /// The same over SSH.
 const FRAME_SSH: Duration = Duration::from_millis(250);
-/// How long sizes are collected while a window is being dragged.
+/// How long resize events are collected while a window is dragged.
 const RESIZE: Duration = Duration::from_millis(30);
-/// The model's clock; a replay plays by it, and nothing is painted unless something moved.
+/// The period of clock messages, which also drive a replay. A tick without a change draws nothing.
 const TICK: Duration = Duration::from_millis(250);
-/// Answers taken in before input is looked at again.
+/// Answers handled before input is checked again.
 const BATCH: usize = 64;
 
-/// How the workbench opens.
+/// The arguments of [`workbench`].
 #[derive(Debug)]
 pub struct Opening {
     /// The data folder.
     pub home: Home,
-    /// The session and the screen.
+    /// The session and screen to open.
     pub goal: Option<(String, Goal)>,
-    /// Whose verdicts are given.
+    /// The rater of the verdicts.
     pub rater: Rater,
-    /// The order of the pairs to judge.
+    /// The order of the pairs to label.
     pub order: QueueOrder,
-    /// Whether synchronised output may be used where the terminal answers for it.
+    /// Whether to use synchronised output if the terminal supports it.
     pub synchronise: bool,
 }
 
 /// How the loop ended.
 enum End {
-    /// The user left.
+    /// The user quit.
     Quit,
-    /// From outside, with an exit code.
+    /// A signal or a hang-up, with an exit code.
     Alarm(u8),
-    /// The terminal could not be written to any more.
+    /// Writing to the terminal failed.
     Gone(io::Error),
 }
 
-/// Opens the workbench and runs it until the user leaves.
+/// Runs the workbench until the user quits.
 ///
 /// # Errors
 /// When there is no terminal, or it goes away.
@@ -76,11 +76,11 @@ pub fn workbench(opening: Opening) -> Result<()> {
     let terminal = Terminal::with_options(backend, TerminalOptions { viewport }).map_err(io)?;
     let (effects, replies) = Effects::start(home, rater)?;
     let (alarms, alarmed) = unbounded_channel();
-    let desk = effects.desk();
+    let writer = effects.writer();
     let tell = move |alarm| {
         let _ = alarms.send(alarm);
     };
-    watch(tell, move || desk.end_after_loop()).map_err(io)?;
+    watch(tell, move || writer.end_after_loop()).map_err(io)?;
     let (keys, input) = unbounded_channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(io)?;
     let mut bench = Loop {
@@ -98,7 +98,7 @@ pub fn workbench(opening: Opening) -> Result<()> {
     bench.model.import_formats = import_formats();
     let first = begin(&mut bench.model, goal);
     bench.draw().map_err(io)?;
-    // Input is read after the first frame is out: the probe's answers come first and may take a moment.
+    // Input is read after the first frame: the answers to the probe come first and may take a moment.
     events::spawn(keys, synchronise, sync).map_err(io)?;
     let end = runtime.block_on(bench.run(first, input, replies, alarmed));
     let Loop { model, terminal, guard, effects, .. } = bench;
@@ -117,7 +117,7 @@ pub fn workbench(opening: Opening) -> Result<()> {
     }
 }
 
-/// What the environment says about colours and characters.
+/// Colour and character set from the environment.
 fn theme() -> Theme {
     let set = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default().to_lowercase();
@@ -133,11 +133,14 @@ fn import_formats() -> Vec<ImportFormat> {
     rows.map(|(name, reads)| ImportFormat { name: name.into(), plain_text: reads.plain_text }).collect()
 }
 
-/// Says which runs go on without the workbench.
+/// Lists the runs that continue in the background.
 fn farewell(model: &Model) {
     let Some(open) = &model.open else { return };
     for run in open.runs.iter().filter(|run| run.alive == Some(true)) {
-        out::note(&format!("run {} goes on; `tiebreak watch {}` brings you back", run.id, open.name));
+        out::note(&format!(
+            "run {} continues in the background; follow it with `tiebreak watch {}`",
+            run.id, open.name
+        ));
     }
 }
 
@@ -146,12 +149,12 @@ struct Loop {
     terminal: Terminal<FrameBackend<Tty>>,
     guard: TerminalGuard,
     effects: Effects,
-    /// The version of the model on the screen.
+    /// The model's version in the last frame.
     drawn: u64,
     last_frame: Option<Instant>,
-    /// When the next frame is to be drawn, if one is due.
+    /// When the next frame is due.
     due: Option<Instant>,
-    /// Where the model's steady clock begins.
+    /// The zero of the model's monotonic clock.
     started: Instant,
     frame: Duration,
 }
@@ -177,7 +180,7 @@ impl Loop {
             tokio::select! {
                 biased;
                 Some(alarm) = alarms.recv() => ended = self.alarm(alarm),
-                // The input thread ends when the terminal is gone; the watchdog says so, and here nobody waits for it.
+                // When the terminal is gone the input thread ends; the watchdog raises the alarm.
                 Some(msg) = input.recv() => {
                     ended = self.time();
                     let mut next = Some(msg);
@@ -215,8 +218,8 @@ impl Loop {
         }
     }
 
-    /// A frame no later than after `delay`.
-    fn within(&mut self, delay: Duration) {
+    /// Schedules a frame after `delay` at the latest.
+    fn draw_within(&mut self, delay: Duration) {
         if self.model.version != self.drawn {
             let at = Instant::now() + delay;
             self.due = Some(self.due.map_or(at, |due| due.min(at)));
@@ -225,7 +228,7 @@ impl Loop {
 
     fn time(&mut self) -> Option<End> {
         let clock_ms = self.started.elapsed().as_millis() as u64;
-        self.take(Msg::Tick { now_ms: super::plan::wall_ms(), clock_ms })
+        self.handle(Msg::Tick { now_ms: super::plan::wall_ms(), clock_ms })
     }
 
     fn input(&mut self, msg: Msg) -> Option<End> {
@@ -235,11 +238,11 @@ impl Loop {
         {
             return Some(End::Gone(error));
         }
-        let end = self.take(msg);
+        let end = self.handle(msg);
         if resize {
             self.model.touch();
         }
-        self.within(if resize { RESIZE } else { Duration::ZERO });
+        self.draw_within(if resize { RESIZE } else { Duration::ZERO });
         end
     }
 
@@ -247,14 +250,14 @@ impl Loop {
         if self.effects.is_stale(&reply) {
             return None;
         }
-        // What a person waits for is drawn at once; what a log says, in its time.
+        // Answers to the user are drawn at once, logs at the frame rate.
         let telemetry = matches!(
             reply.msg,
             Msg::Records(_) | Msg::RunRecords { .. } | Msg::RunFound(_) | Msg::RunAlive { .. } | Msg::WorkerLog { .. }
         );
-        let end = self.take(reply.msg);
+        let end = self.handle(reply.msg);
         if !telemetry {
-            self.within(Duration::ZERO);
+            self.draw_within(Duration::ZERO);
         }
         end
     }
@@ -268,8 +271,8 @@ impl Loop {
         None
     }
 
-    /// Folds a message and carries out what it asks for.
-    fn take(&mut self, msg: Msg) -> Option<End> {
+    /// Updates the model with a message and runs its effects.
+    fn handle(&mut self, msg: Msg) -> Option<End> {
         let effects = update(&mut self.model, msg);
         effects.into_iter().find_map(|effect| self.effect(effect))
     }
@@ -286,9 +289,9 @@ impl Loop {
         }
     }
 
-    /// Paints everything again, after taking the terminal anew if somebody else had it.
-    fn repaint(&mut self, take: bool) -> io::Result<()> {
-        if take {
+    /// Redraws everything. With `reclaim` it first sets the terminal up again, after another program used it.
+    fn repaint(&mut self, reclaim: bool) -> io::Result<()> {
+        if reclaim {
             self.guard.enter(false)?;
             let size = self.terminal.backend().size()?;
             self.terminal.resize(Rect::new(0, 0, size.width, size.height))?;
@@ -307,7 +310,7 @@ impl Loop {
     }
 }
 
-/// Gives the terminal back and stops the process. It goes on here after SIGCONT, which also raises [`Alarm::Resumed`].
+/// Restores the terminal and suspends the process. Returns after SIGCONT, which also raises [`Alarm::Resumed`].
 fn suspend() {
     restore();
     let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGTSTP);

@@ -1,13 +1,13 @@
-//! Workers seen from outside: launching, finding out whether they live, telling them something, asking them a question.
+//! Worker processes: starting them, checking whether they are alive, asking them questions.
 //!
-//! Owns the child processes. A run's worker is started once and then left to itself: it outlives this process. Whether it
-//! lives is asked of its lock, never of a process id. Refuses to know what a worker does with a model.
+//! Owns the child processes. A run's worker is detached: it outlives this process. Its lock says whether it is alive,
+//! never a process id. Refuses to know what a worker does with a model.
 
 use super::error::{Error, Result};
 use super::journal::Journal;
 use super::system;
 use super::{embedded, inputs};
-use crate::domain::{RunState, RunStatus, sanitise};
+use crate::domain::{RunState, RunStatus, Severity, sanitise};
 use crate::protocol::{RunEvent, RunSpec, SessionRecord, apply_run};
 use crate::storage::{DataFile, Home, RunDir, SessionDir, temp_dir, write_private};
 use serde::de::DeserializeOwned;
@@ -22,27 +22,31 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-/// How long a worker has to take its lock.
+/// The longest time for a worker to take its lock.
 const START_TIME: Duration = Duration::from_secs(10);
-/// Time between two looks whether an answer is still wanted.
-const LOOK: Duration = Duration::from_millis(50);
-/// Lines of a worker's log that go into an error.
-const LAST_WORDS: usize = 3;
+/// Time between two checks whether an answer is still wanted.
+const POLL: Duration = Duration::from_millis(50);
+/// Lines of worker.log in an error.
+const LAST_LINES: usize = 3;
 
-/// Creates a run, notes its launch in the session's log, and starts its worker. With no `journal` the launch is noted if
-/// nobody holds the session's lock, else by its holder.
+/// Creates a run, records its launch in the session's log and starts its worker. Without a `journal` the launch is
+/// recorded here if the session's lock is free, else by the holder of the lock.
 ///
 /// # Errors
-/// When the folder cannot be made or the worker does not come up.
+/// When the model of a parent run was changed, the folder cannot be created or the worker does not start.
 pub fn launch(dir: &SessionDir, journal: Option<&mut Journal>, spec: &RunSpec, data: &[DataFile]) -> Result<RunDir> {
-    let spec = &dir.portable(&inputs::fix(dir, spec.clone())?);
+    let spec = &dir.portable(&inputs::record_checkpoints(dir, spec.clone())?);
+    // Refused before there is a run: its worker would fail on the same.
+    for (_, id) in spec.parents() {
+        verify(&dir.run(&id.parts().0)?, "verify-models")?;
+    }
     let run = dir.create_run_with(spec, data)?;
     match journal {
         Some(journal) => {
             journal.append(&SessionRecord::Launched(Box::new(spec.clone())))?;
             journal.sync()?;
         }
-        // Opening takes the missing launch in.
+        // Opening the journal adds the missing launch record.
         None => {
             if let Some(journal) = Journal::open(dir)? {
                 journal.close()?;
@@ -53,10 +57,10 @@ pub fn launch(dir: &SessionDir, journal: Option<&mut Journal>, spec: &RunSpec, d
     Ok(run)
 }
 
-/// Starts a worker for a run that has none, and waits until it has the run's lock or has ended.
+/// Starts a worker for a run that has none. Waits until it holds the run's lock or has ended.
 ///
 /// # Errors
-/// When one is alive already, or the worker does not come up: with its last words.
+/// When a worker is alive already, or the new one does not start; the error has the end of its log.
 pub fn start(run: &RunDir) -> Result<()> {
     if run.is_alive() {
         return Err(Error::failed(format!("run {} is active already: watch it with `tiebreak watch`", run.id())));
@@ -87,66 +91,66 @@ pub fn start(run: &RunDir) -> Result<()> {
             return Ok(());
         }
         if let Ok(Some(status)) = child.try_wait() {
-            // It may have been quick: started, failed or finished between two looks.
-            let said = events.poll()?;
-            if said.iter().any(|e| matches!(e.known(), Some(RunEvent::Started { .. }))) {
+            // It may have started and ended between two polls.
+            let logged = events.poll()?;
+            if logged.iter().any(|e| matches!(e.known(), Some(RunEvent::Started { .. }))) {
                 return Ok(());
             }
-            let end = format!("ended at once ({status}): {}", last_words(run, from));
+            let end = format!("ended at once ({status}): {}", last_lines(run, from));
             return Err(Error::Worker { what: format!("run {}", run.id()), end });
         }
         if Instant::now() > until {
             reap(child);
-            let end = format!("did not start within {} s: {}", START_TIME.as_secs(), last_words(run, from));
+            let end = format!("did not start within {} s: {}", START_TIME.as_secs(), last_lines(run, from));
             return Err(Error::Worker { what: format!("run {}", run.id()), end });
         }
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// Puts the model that the binary carries back where the run expects it and nothing is, as in a session that was moved.
+/// Writes the embedded model where the run expects it and it is missing, as in a session that was moved.
 ///
 /// # Errors
-/// When the specification does not read, or the files cannot be written.
+/// When the specification cannot be parsed, or the files cannot be written.
 pub fn restore_models(run: &RunDir) -> Result<()> {
     run.resolved_spec()?.models().iter().try_for_each(|model| embedded::restore(Path::new(&model.path)))
 }
 
-/// Waits for a child in a thread of its own, so that it does not stay behind as a zombie while this process goes on.
+/// Waits for a child in its own thread, so that it does not become a zombie.
 fn reap(mut child: Child) {
     let _ = std::thread::Builder::new().name("reaper".into()).spawn(move || child.wait());
 }
 
-/// The last lines of a worker's log after an offset, as one line.
-fn last_words(run: &RunDir, from: u64) -> String {
+/// The last lines of a worker's log after an offset, joined into one.
+fn last_lines(run: &RunDir, from: u64) -> String {
     let bytes = std::fs::read(run.worker_log()).unwrap_or_default();
     let text = String::from_utf8_lossy(bytes.get(from as usize..).unwrap_or_default()).into_owned();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     if lines.is_empty() {
         return format!("the worker log {} is empty", run.worker_log().display());
     }
-    sanitise(&lines[lines.len().saturating_sub(LAST_WORDS)..].join("; "))
+    sanitise(&lines[lines.len().saturating_sub(LAST_LINES)..].join("; "))
 }
 
-/// Whether a run's worker is alive; none while that cannot be said. A free lock means nothing as long as the log is empty and
-/// the folder is young: its worker is then still coming up.
+/// Whether a run's worker is alive; none while that is unknown. While the log is empty and the folder is new, the lock
+/// may be free because the worker is still starting.
 #[must_use]
-pub fn liveness(run: &RunDir, began: bool) -> Option<bool> {
+pub fn liveness(run: &RunDir, has_records: bool) -> Option<bool> {
     if run.is_alive() {
         return Some(true);
     }
     let changed = std::fs::metadata(run.path()).and_then(|m| m.modified()).ok();
     let age = changed.and_then(|at| at.elapsed().ok());
-    (began || age.is_none_or(|age| age >= START_TIME)).then_some(false)
+    (has_records || age.is_none_or(|age| age >= START_TIME)).then_some(false)
 }
 
-/// The run as its log tells it, and where it is in its life.
+/// The state of a run, folded from its log, and its status.
 ///
 /// # Errors
 /// When its log cannot be read.
-pub fn look(run: &RunDir) -> Result<(RunState, RunStatus)> {
+pub fn state_of(run: &RunDir) -> Result<(RunState, RunStatus)> {
     let mut state = RunState::default();
-    // The lock first: a worker that ends in between has then written its end, and is not called lost.
+    // The lock before the log: a worker that ends in between has logged its end and does not count as lost.
     let held = run.is_alive();
     let events = run.tail().poll()?;
     for envelope in &events {
@@ -156,30 +160,45 @@ pub fn look(run: &RunDir) -> Result<(RunState, RunStatus)> {
     Ok((state, status))
 }
 
-/// How many threads compute. Where it is not set, candle counts the machine's cores anew at every matrix product, which on
-/// a small model takes longer than the product.
+/// Whether a running run waits for space on the disk: its worker logs a finding when it begins to wait and another when
+/// it goes on.
+///
+/// # Errors
+/// When its log cannot be read.
+pub fn waits_for_space(run: &RunDir) -> Result<bool> {
+    let events = run.tail().poll()?;
+    let waits = events.iter().rev().find_map(|envelope| match envelope.known()? {
+        RunEvent::Found(finding) if finding.rule == "disk_full" => Some(finding.severity == Severity::Warn),
+        RunEvent::Started { .. } => Some(false),
+        _ => None,
+    });
+    Ok(waits == Some(true))
+}
+
+/// Number of compute threads. If unset, candle counts the cores at every matrix product; on a small model that takes
+/// longer than the product.
 const THREADS: &str = "RAYON_NUM_THREADS";
 
-/// Bytes from which glibc gives a block pages of its own, and bytes at the end of its heap from which it gives them back. Left
-/// alone it raises the first to the largest block freed so far, and batches of changing lengths leave ever more holes; and one
-/// heap for all threads, since what one thread frees another can use then.
+/// glibc's thresholds: block size for a separate mapping, and free bytes at the heap's end before trimming. By default
+/// glibc raises the first to the largest block freed so far, and batches of varying length fragment the heap. One arena
+/// for all threads, so that a thread can reuse what another freed.
 const ALLOCATOR: [(&str, &str); 3] =
     [("MALLOC_MMAP_THRESHOLD_", "16777216"), ("MALLOC_TRIM_THRESHOLD_", "67108864"), ("MALLOC_ARENA_MAX", "1")];
 
-/// The program that runs, also where its file was replaced or removed since: an upgrade must not part an open workbench
-/// from its workers, nor give it those of another version.
+/// The running program, even if its file was replaced or removed since: after an upgrade an open workbench keeps
+/// starting workers of its own version.
 ///
 /// # Errors
-/// When the system does not say where it is.
+/// When the system does not know the path.
 pub fn this_program() -> Result<Command> {
     let path = std::env::current_exe().map_err(|e| Error::Io { doing: "find this program".into(), source: e })?;
-    // Linux holds the file open under this name for as long as the process lives.
+    // Linux keeps the file open under this name while the process lives.
     let held = Path::new("/proc/self/exe");
     if !cfg!(target_os = "linux") || !held.exists() {
         return Ok(Command::new(path));
     }
     let mut command = Command::new(held);
-    // Lists of processes show the name it was started by.
+    // Process lists show the original path.
     command.arg0(path);
     Ok(command)
 }
@@ -199,51 +218,51 @@ fn worker<'a>(args: impl IntoIterator<Item = &'a OsStr>) -> Result<Command> {
     Ok(command)
 }
 
-/// How long an answer is waited for.
-pub struct Patience {
+/// When to stop waiting for an answer: after a time, or once a newer question replaced it.
+pub struct Deadline {
     limit: Duration,
     superseded: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
-impl fmt::Debug for Patience {
+impl fmt::Debug for Deadline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Patience").field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("Deadline").field("limit", &self.limit).finish_non_exhaustive()
     }
 }
 
-impl Patience {
-    /// For so long, or until `superseded` says that nobody waits any more.
+impl Deadline {
+    /// Ends after `limit`, or once `superseded` returns true.
     pub fn new(limit: Duration, superseded: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self { limit, superseded: Box::new(superseded) }
     }
 
-    /// For so long.
+    /// Ends after `limit`.
     #[must_use]
     pub fn of(limit: Duration) -> Self {
         Self::new(limit, || false)
     }
 
-    /// Whether nobody waits for the answer any more.
+    /// Whether a newer question replaced this one.
     #[must_use]
     pub fn is_superseded(&self) -> bool {
         (self.superseded)()
     }
 }
 
-/// Asks a short-lived worker a question; every line of its answer is one `T`, given to `each` as it comes.
+/// Asks a short-lived worker a question. Every line of its answer is one `T`, passed to `each` as it arrives.
 ///
 /// # Errors
-/// When it cannot be started, says something else, or fails: with its last words.
+/// When it cannot be started, its answer does not parse, or it fails; the error is its last line.
 pub fn ask<T: DeserializeOwned>(args: &[&OsStr], each: impl FnMut(T) -> Result<()>) -> Result<()> {
     ask_within(None, args, each)
 }
 
-/// As [`ask`]; the worker is ended once the patience is.
+/// As [`ask`]; kills the worker at the deadline.
 ///
 /// # Errors
-/// As [`ask`], or when the time is over or a newer question took its place.
+/// As [`ask`], or when the deadline has passed or a newer question took its place.
 pub fn ask_within<T: DeserializeOwned>(
-    patience: Option<&Patience>,
+    deadline: Option<&Deadline>,
     args: &[&OsStr],
     mut each: impl FnMut(T) -> Result<()>,
 ) -> Result<()> {
@@ -254,7 +273,7 @@ pub fn ask_within<T: DeserializeOwned>(
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|e| Error::Io { doing: "start a worker".into(), source: e })?;
-    // Standard error is read beside, so that a talkative worker cannot block on it.
+    // Standard error is drained in parallel, so that the worker cannot block on a full pipe.
     let stderr = child.stderr.take();
     let errors = std::thread::spawn(move || {
         let mut text = Vec::new();
@@ -266,17 +285,17 @@ pub fn ask_within<T: DeserializeOwned>(
     let mut failed = None;
     if let Some(stdout) = child.stdout.take() {
         let lines = lines_of(stdout)?;
-        let until = patience.map(|patience| Instant::now() + patience.limit);
-        while let Some(line) = next_line(&lines, patience.zip(until), &what).transpose() {
-            let told = line.and_then(|line| {
+        let until = deadline.map(|deadline| Instant::now() + deadline.limit);
+        while let Some(line) = next_line(&lines, deadline.zip(until), &what).transpose() {
+            let parsed = line.and_then(|line| {
                 if line.trim().is_empty() {
                     return Ok(());
                 }
                 serde_json::from_str(&line)
-                    .map_err(|e| Error::Worker { what: what.clone(), end: format!("said something unexpected: {e}") })
+                    .map_err(|e| Error::Worker { what: what.clone(), end: format!("gave an unexpected answer: {e}") })
                     .and_then(&mut each)
             });
-            if let Err(e) = told {
+            if let Err(e) = parsed {
                 failed = Some(e);
                 let _ = child.kill();
                 break;
@@ -284,14 +303,14 @@ pub fn ask_within<T: DeserializeOwned>(
         }
     }
     let status = child.wait().map_err(|e| Error::Io { doing: "wait for a worker".into(), source: e })?;
-    let said = errors.join().unwrap_or_default();
+    let stderr = errors.join().unwrap_or_default();
     if let Some(e) = failed {
         return Err(e);
     }
     if status.success() {
         return Ok(());
     }
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    let lines: Vec<&str> = stderr.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     match lines.last() {
         // A worker's last line is a whole sentence about what is wrong.
         Some(last) => Err(Error::failed(sanitise(last.strip_prefix("tiebreak: ").unwrap_or(last)))),
@@ -299,7 +318,7 @@ pub fn ask_within<T: DeserializeOwned>(
     }
 }
 
-/// Reads a worker's answer in a thread of its own, so that waiting for it can have a limit.
+/// Reads a worker's answer in its own thread, so that waiting for it can time out.
 fn lines_of(stdout: ChildStdout) -> Result<Receiver<String>> {
     let (sender, lines) = sync_channel(64);
     std::thread::Builder::new()
@@ -315,16 +334,16 @@ fn lines_of(stdout: ChildStdout) -> Result<Receiver<String>> {
     Ok(lines)
 }
 
-/// The next line of an answer; none at its end.
-fn next_line(lines: &Receiver<String>, patience: Option<(&Patience, Instant)>, what: &str) -> Result<Option<String>> {
-    let Some((patience, until)) = patience else { return Ok(lines.recv().ok()) };
+/// The next line of an answer; none at the end.
+fn next_line(lines: &Receiver<String>, deadline: Option<(&Deadline, Instant)>, what: &str) -> Result<Option<String>> {
+    let Some((deadline, until)) = deadline else { return Ok(lines.recv().ok()) };
     loop {
-        match lines.recv_timeout(LOOK) {
+        match lines.recv_timeout(POLL) {
             Ok(line) => return Ok(Some(line)),
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
-            Err(RecvTimeoutError::Timeout) if patience.is_superseded() => return Err(Error::Superseded),
+            Err(RecvTimeoutError::Timeout) if deadline.is_superseded() => return Err(Error::Superseded),
             Err(RecvTimeoutError::Timeout) if Instant::now() >= until => {
-                let end = format!("gave no answer within {} s and was ended", patience.limit.as_secs_f64());
+                let end = format!("gave no answer within {} s and was killed", deadline.limit.as_secs_f64());
                 return Err(Error::Worker { what: what.into(), end });
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -332,47 +351,53 @@ fn next_line(lines: &Receiver<String>, patience: Option<(&Patience, Instant)>, w
     }
 }
 
-/// Asks a worker about a run that is not launched: its specification and data lie in a private folder for as long as that
-/// takes.
+/// Asks a worker about a run that is not launched. Its specification and data are in a private folder meanwhile.
 ///
 /// # Errors
 /// When the folder cannot be written or the worker fails.
 pub fn ask_about<T: DeserializeOwned>(
     verb: &str,
     home: &Home,
-    patience: Option<&Patience>,
+    deadline: Option<&Deadline>,
     spec: &RunSpec,
     data: &[DataFile],
 ) -> Result<T> {
     let dir = temp_dir(&home.cache(), verb)?;
-    let text = serde_json::to_vec(spec).map_err(|e| Error::failed(format!("the run does not write as JSON: {e}")))?;
+    let text =
+        serde_json::to_vec(spec).map_err(|e| Error::failed(format!("the run cannot be serialised as JSON: {e}")))?;
     let files = data.iter().map(|file| (file.name.as_str(), file.bytes.as_slice()));
     for (name, bytes) in files.chain([("spec.json", text.as_slice())]) {
         write_private(&dir.path().join(name), bytes)?;
     }
     let mut answer = None;
-    ask_within(patience, &[verb.as_ref(), dir.path().as_os_str()], |said: T| {
-        answer = Some(said);
+    ask_within(deadline, &[verb.as_ref(), dir.path().as_os_str()], |line: T| {
+        answer = Some(line);
         Ok(())
     })?;
     answer.ok_or_else(|| Error::failed("the worker gave no answer: try again"))
 }
 
-/// Starts a worker for a run that has ended without reaching its plan: lost, stopped or failed.
+/// Starts a worker for a run that ended early: lost, stopped or failed.
 ///
 /// # Errors
-/// When it is finished or active, an input is not what it was, or the new worker does not come up.
+/// When the run is finished or active, an input was changed, or the worker does not start.
 pub fn resume(run: &RunDir) -> Result<()> {
     let id = run.id();
-    if look(run)?.1 == RunStatus::Finished {
+    if state_of(run)?.1 == RunStatus::Finished {
         return Err(Error::failed(format!("run {id} is finished: launch a new one with `--init {id}` to train on")));
     }
-    // A run that cannot go on is not begun: it stays what it is, and whoever asked hears why.
-    if run.recorded_inputs()?.is_some() {
-        restore_models(run)?;
-        ask(&["verify".as_ref(), run.path().as_os_str()], |_: serde_json::Value| Ok(()))?;
-    }
-    // Orders from before the end are not for the new worker.
+    // A run that cannot resume keeps its status; the caller gets the reason.
+    verify(run, "verify")?;
+    // Commands from before the end are not for the new worker.
     run.take_commands()?;
     start(run)
+}
+
+/// Asks a worker whether a run's recorded inputs are unchanged. A run of an older version has none recorded.
+fn verify(run: &RunDir, verb: &str) -> Result<()> {
+    if run.recorded_inputs()?.is_none() {
+        return Ok(());
+    }
+    restore_models(run)?;
+    ask(&[verb.as_ref(), run.path().as_os_str()], |_: serde_json::Value| Ok(()))
 }

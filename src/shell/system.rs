@@ -1,26 +1,26 @@
-//! What this machine is: its memory and its processor.
+//! Facts about this machine: memory and processor.
 
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
-/// Memory in all and still available, in bytes; 0 where the platform does not say.
+/// Total and available memory in bytes; 0 where unknown.
 pub fn memory() -> (u64, u64) {
-    let asked = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
-    System::new_with_specifics(asked).map_or((0, 0), |system| (system.total_memory(), system.available_memory()))
+    let refresh = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    System::new_with_specifics(refresh).map_or((0, 0), |system| (system.total_memory(), system.available_memory()))
 }
 
-/// The processor's name; its architecture where the platform does not say.
+/// The processor's name, else its architecture.
 pub fn processor() -> String {
-    let asked = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing());
-    let name = System::new_with_specifics(asked).ok().and_then(|s| Some(s.cpus().first()?.brand().trim().to_owned()));
+    let refresh = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing());
+    let name = System::new_with_specifics(refresh).ok().and_then(|s| Some(s.cpus().first()?.brand().trim().to_owned()));
     name.filter(|name| !name.is_empty()).unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
 
-/// Threads that run at once.
+/// Hardware threads.
 pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Cores, of which each may run several threads.
+/// Physical cores.
 pub fn cores() -> usize {
     System::physical_core_count().unwrap_or_else(|_| threads()).max(1)
 }

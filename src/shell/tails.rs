@@ -1,6 +1,6 @@
-//! The thread that follows the open session's logs and its runs' logs and tells the screen what is new.
+//! The thread that follows the logs of the open session and its runs, and sends new records to the screen.
 //!
-//! Owns reading positions. Refuses to write or to repair. A poll when nothing changed costs a few look-ups.
+//! Owns the read offsets. Refuses to write or repair. A poll without changes costs a few `stat` calls.
 
 use super::reply::Replies;
 use super::supervisor;
@@ -13,64 +13,64 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Time between two looks.
-const LOOK: Duration = Duration::from_millis(200);
-/// Time between two looks at the locks of runs.
-const ALIVE: Duration = Duration::from_millis(400);
-/// Records in one message, so that the screen is never busy for long with one.
+/// Time between two polls.
+const POLL: Duration = Duration::from_millis(200);
+/// Time between two checks of the runs' locks.
+const CHECK_ALIVE: Duration = Duration::from_millis(400);
+/// The most records in a message: a long one would block the screen.
 const CHUNK: usize = 2000;
-/// Bytes of a worker's log that are shown.
+/// Bytes shown of the end of worker.log.
 const WORKER_LOG: u64 = 32 << 10;
 
-/// What the thread is told.
+/// A request to the thread.
 #[derive(Debug)]
-pub enum Order {
+pub enum TailRequest {
     /// Follow this session from its beginning.
     Follow {
-        /// The opening its messages belong to.
+        /// The opening that its messages belong to.
         opening: u64,
         /// The session.
         dir: SessionDir,
     },
-    /// Follow nothing.
-    Leave,
-    /// Look now: something was written.
-    Look,
+    /// Follow no session.
+    Unfollow,
+    /// Poll now: something was written.
+    Poll,
     /// Show the end of this run's worker.log.
     WorkerLog(RunId),
 }
 
-/// Starts the thread. `adopt` is given the specifications of runs that were found.
+/// Starts the thread. `adopt` receives the specifications of new runs.
 ///
 /// # Errors
-/// When the thread cannot be made.
-pub fn spawn(replies: Replies, adopt: impl Fn(u64, Vec<RunSpec>) + Send + 'static) -> io::Result<Sender<Order>> {
-    let (orders, inbox) = channel();
+/// When the thread cannot be started.
+pub fn spawn(replies: Replies, adopt: impl Fn(u64, Vec<RunSpec>) + Send + 'static) -> io::Result<Sender<TailRequest>> {
+    let (requests, inbox) = channel();
     std::thread::Builder::new().name("tails".into()).spawn(move || follow(&inbox, &replies, &adopt))?;
-    Ok(orders)
+    Ok(requests)
 }
 
-fn follow(inbox: &Receiver<Order>, replies: &Replies, adopt: &dyn Fn(u64, Vec<RunSpec>)) {
+fn follow(inbox: &Receiver<TailRequest>, replies: &Replies, adopt: &dyn Fn(u64, Vec<RunSpec>)) {
     let mut following: Option<Following> = None;
     loop {
-        let order = match &following {
-            Some(_) => inbox.recv_timeout(LOOK),
+        let request = match &following {
+            Some(_) => inbox.recv_timeout(POLL),
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
-        match order {
-            Ok(Order::Follow { opening, dir }) => following = Some(Following::new(opening, dir)),
-            Ok(Order::Leave) => following = None,
-            Ok(Order::WorkerLog(run)) => {
+        match request {
+            Ok(TailRequest::Follow { opening, dir }) => following = Some(Following::new(opening, dir)),
+            Ok(TailRequest::Unfollow) => following = None,
+            Ok(TailRequest::WorkerLog(run)) => {
                 if let Some(f) = &mut following {
                     f.worker_log =
-                        f.dir.run(&run).ok().map(|dir| WorkerLog { run, path: dir.worker_log(), seen: None });
+                        f.dir.run(&run).ok().map(|dir| WorkerLog { run, path: dir.worker_log(), version: None });
                 }
             }
-            Ok(Order::Look) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(TailRequest::Poll) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         if let Some(f) = &mut following
-            && !f.look(replies, adopt)
+            && !f.poll(replies, adopt)
         {
             return;
         }
@@ -83,7 +83,7 @@ struct Run {
     tail: LogTail<RunEvent>,
     alive: Option<bool>,
     /// Whether its log has a record.
-    began: bool,
+    has_records: bool,
     /// The integrity of its log as last sent.
     integrity: Integrity,
 }
@@ -91,7 +91,8 @@ struct Run {
 struct WorkerLog {
     run: RunId,
     path: PathBuf,
-    seen: Option<(u64, Option<SystemTime>)>,
+    /// Its length and modification time at the last read.
+    version: Option<(u64, Option<SystemTime>)>,
 }
 
 struct Following {
@@ -100,15 +101,16 @@ struct Following {
     tail: LogTail<SessionRecord>,
     runs: Vec<Run>,
     runs_changed: Option<SystemTime>,
-    looked_alive: Option<Instant>,
+    /// When the runs' locks were last checked.
+    checked_alive: Option<Instant>,
     worker_log: Option<WorkerLog>,
-    /// Launches noted in the log, not yet compared with the folders.
-    noted: Vec<RunId>,
+    /// Launches in the log whose folders have not been checked yet.
+    launched: Vec<RunId>,
     loaded: bool,
-    /// What was last said to be wrong with the logs.
+    /// The damage that was last sent.
     integrity: Integrity,
-    /// The last complaint, so that the same one is not made at every look.
-    complaint: String,
+    /// The last error, so that a poll does not repeat it.
+    last_error: String,
 }
 
 impl Following {
@@ -119,22 +121,22 @@ impl Following {
             dir,
             runs: Vec::new(),
             runs_changed: None,
-            looked_alive: None,
+            checked_alive: None,
             worker_log: None,
-            noted: Vec::new(),
+            launched: Vec::new(),
             loaded: false,
             integrity: Integrity::default(),
-            complaint: String::new(),
+            last_error: String::new(),
         }
     }
 
-    /// Looks at everything once. False when nobody listens any more.
-    fn look(&mut self, replies: &Replies, adopt: &dyn Fn(u64, Vec<RunSpec>)) -> bool {
+    /// Reads everything once. False when the receiver is gone.
+    fn poll(&mut self, replies: &Replies, adopt: &dyn Fn(u64, Vec<RunSpec>)) -> bool {
         let opening = self.opening;
         let mut ok = true;
         match self.tail.poll() {
             Ok(records) => {
-                self.noted.extend(records.iter().filter_map(|e| match e.known()? {
+                self.launched.extend(records.iter().filter_map(|e| match e.known()? {
                     SessionRecord::Launched(spec) => Some(spec.id.clone()),
                     _ => None,
                 }));
@@ -142,36 +144,36 @@ impl Following {
                     ok &= replies.of(opening, Msg::Records(chunk));
                 }
             }
-            Err(e) => self.complain(replies, e.to_string()),
+            Err(e) => self.report(replies, e.to_string()),
         }
-        // A folder is made before its launch is noted: one that is not there any more holds no worker.
-        for run in std::mem::take(&mut self.noted) {
+        // A launch is logged after its folder is created: without a folder there is no worker.
+        for run in std::mem::take(&mut self.launched) {
             if self.dir.run(&run).is_err() {
                 ok &= replies.of(opening, Msg::RunAlive { run, alive: false });
             }
         }
         ok &= self.find_runs(replies, adopt);
-        let look_alive = self.looked_alive.is_none_or(|at| at.elapsed() >= ALIVE);
-        if look_alive {
-            self.looked_alive = Some(Instant::now());
+        let check_alive = self.checked_alive.is_none_or(|at| at.elapsed() >= CHECK_ALIVE);
+        if check_alive {
+            self.checked_alive = Some(Instant::now());
         }
-        let mut complaint = None;
+        let mut error = None;
         for run in &mut self.runs {
-            // The lock first: a worker that ends in between has then written its end, and is not called lost.
-            let mut alive = look_alive.then(|| supervisor::liveness(&run.dir, run.began)).flatten();
+            // The lock before the log: a worker that ends in between has logged its end and does not count as lost.
+            let mut alive = check_alive.then(|| supervisor::liveness(&run.dir, run.has_records)).flatten();
             match run.tail.poll() {
                 Ok(records) => {
-                    // A free lock from before these records says nothing of who wrote them: the next look tells.
+                    // The lock was free before these records were written: check it again at the next poll.
                     if !records.is_empty() && alive == Some(false) && run.alive != Some(false) {
                         alive = None;
-                        self.looked_alive = None;
+                        self.checked_alive = None;
                     }
-                    run.began |= !records.is_empty();
+                    run.has_records |= !records.is_empty();
                     for records in chunks(records) {
                         ok &= replies.of(opening, Msg::RunRecords { run: run.id.clone(), records });
                     }
                 }
-                Err(e) => complaint = Some(e.to_string()),
+                Err(e) => error = Some(e.to_string()),
             }
             if let Some(alive) = alive
                 && run.alive != Some(alive)
@@ -180,8 +182,8 @@ impl Following {
                 ok &= replies.of(opening, Msg::RunAlive { run: run.id.clone(), alive });
             }
         }
-        if let Some(text) = complaint {
-            self.complain(replies, text);
+        if let Some(text) = error {
+            self.report(replies, text);
         }
         let mut integrity = settled(self.tail.integrity());
         for run in &mut self.runs {
@@ -203,7 +205,7 @@ impl Following {
         ok & self.read_worker_log(replies)
     }
 
-    /// Finds runs that were launched since the last look, here or by a command.
+    /// Finds runs launched since the last poll, here or by a command.
     fn find_runs(&mut self, replies: &Replies, adopt: &dyn Fn(u64, Vec<RunSpec>)) -> bool {
         let changed = std::fs::metadata(self.dir.path().join("runs")).and_then(|m| m.modified()).ok();
         if changed == self.runs_changed && self.loaded {
@@ -212,7 +214,7 @@ impl Following {
         let runs = match self.dir.runs() {
             Ok(runs) => runs,
             Err(e) => {
-                self.complain(replies, e.to_string());
+                self.report(replies, e.to_string());
                 return true;
             }
         };
@@ -231,51 +233,51 @@ impl Following {
                     self.runs.push(Run {
                         tail: dir.tail(),
                         alive: None,
-                        began: false,
+                        has_records: false,
                         integrity: Integrity::default(),
                         id,
                         dir,
                     });
                 }
-                Err(e) => self.complain(replies, e.to_string()),
+                Err(e) => self.report(replies, e.to_string()),
             }
         }
         adopt(self.opening, found);
-        self.looked_alive = None;
+        self.checked_alive = None;
         ok
     }
 
     fn read_worker_log(&mut self, replies: &Replies) -> bool {
         let Some(log) = &mut self.worker_log else { return true };
-        let seen = std::fs::metadata(&log.path).map_or((0, None), |m| (m.len(), m.modified().ok()));
-        if log.seen == Some(seen) {
+        let version = std::fs::metadata(&log.path).map_or((0, None), |m| (m.len(), m.modified().ok()));
+        if log.version == Some(version) {
             return true;
         }
-        log.seen = Some(seen);
+        log.version = Some(version);
         let mut bytes = Vec::new();
-        // A log that is not there yet shows as empty.
+        // A missing log shows as empty.
         let _ = std::fs::File::open(&log.path).and_then(|mut file| {
-            file.seek(SeekFrom::Start(seen.0.saturating_sub(WORKER_LOG)))?;
+            file.seek(SeekFrom::Start(version.0.saturating_sub(WORKER_LOG)))?;
             file.read_to_end(&mut bytes)
         });
         let lines = String::from_utf8_lossy(&bytes).lines().map(sanitise).collect();
         replies.of(self.opening, Msg::WorkerLog { run: log.run.clone(), lines })
     }
 
-    fn complain(&mut self, replies: &Replies, text: String) {
-        if self.complaint != text {
-            self.complaint.clone_from(&text);
+    fn report(&mut self, replies: &Replies, text: String) {
+        if self.last_error != text {
+            self.last_error.clone_from(&text);
             let _ = replies.of(self.opening, Msg::Failed(text));
         }
     }
 }
 
-/// Without the unfinished line, which is no damage and changes at every look at a log that is being written.
+/// Without the unfinished line, which is no damage and changes with every read of a log that is being written.
 fn settled(found: Integrity) -> Integrity {
     Integrity { unfinished_bytes: 0, ..found }
 }
 
-/// Records in messages of at most [`CHUNK`].
+/// Splits records into chunks of at most [`CHUNK`].
 fn chunks<T>(records: Vec<Envelope<T>>) -> Vec<Vec<Envelope<T>>> {
     if records.len() <= CHUNK {
         return if records.is_empty() { Vec::new() } else { vec![records] };
@@ -291,9 +293,9 @@ fn chunks<T>(records: Vec<Envelope<T>>) -> Vec<Vec<Envelope<T>>> {
     }
 }
 
-/// A run with a living worker, for the list of sessions.
+/// An active run, for the list of sessions.
 pub fn running(dir: &SessionDir, run: &RunId) -> crate::app::LiveRun {
-    let look = dir.run(run).ok().and_then(|run| supervisor::look(&run).ok());
-    let (step, total) = look.map_or((0, 0), |(s, _)| (s.step, s.plan.map_or(0, |p| p.total_steps)));
+    let state = dir.run(run).ok().and_then(|run| supervisor::state_of(&run).ok());
+    let (step, total) = state.map_or((0, 0), |(s, _)| (s.step, s.plan.map_or(0, |p| p.total_steps)));
     crate::app::LiveRun { run: run.clone(), step, total }
 }

@@ -1,9 +1,9 @@
-//! The terminal: taken once, given back on every way out.
+//! Sets the terminal up and restores it on every exit.
 //!
-//! Owns raw mode, the alternate screen, bracketed paste, focus reports and the cursor, and the one place that restores
-//! them: on drop, on a panic in any thread, on a signal, on a dead terminal. Refuses to start without a terminal and on
-//! one that cannot be drawn on. Whether the terminal answers for synchronised output is learned while the program is
-//! already running: starting up never waits for an answer.
+//! Owns raw mode, the alternate screen, bracketed paste, focus reports and the cursor, and the one function that
+//! restores them: on drop, on a panic in any thread, on a signal, on a dead terminal. Refuses to start without a
+//! terminal or on a dumb one. The terminal is asked about synchronised output, but startup does not wait for the
+//! answer.
 
 mod frame;
 mod watchdog;
@@ -17,16 +17,17 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Whether the terminal is ours, so that exactly one of drop, panic hook and signal gives it back.
+/// Whether the terminal is set up, so that exactly one of drop, panic hook and signal restores it.
 static ARMED: AtomicBool = AtomicBool::new(false);
 
 /// Alternate screen, cleared, cursor hidden, bracketed paste, focus reports.
 const ENTER: &str = "\x1b[?1049h\x1b[2J\x1b[?25l\x1b[?2004h\x1b[?1004h";
-/// The reverse, with attributes reset; synchronised output ended in case a frame was cut short.
+/// The reverse. Also resets attributes, and ends synchronised output in case a frame was cut short.
 const LEAVE: &str = "\x1b[?2026l\x1b[0m\x1b[?1004l\x1b[?2004l\x1b[?25h\x1b[?1049l";
-/// Asks for mode 2026, then for the device attributes, which every terminal answers: no answer to the first by then is a no.
+/// Queries mode 2026, then the device attributes, which every terminal answers: if only the second is answered, mode
+/// 2026 is not supported.
 const PROBE: &str = "\x1b[?2026$p\x1b[c";
-/// How long answers to the probe are waited for.
+/// How long to wait for answers to the probe.
 const PROBE_TIME: Duration = Duration::from_millis(100);
 
 /// Why the workbench cannot use this terminal.
@@ -47,15 +48,15 @@ pub enum TerminalError {
     Io(#[from] io::Error),
 }
 
-/// The terminal in use. Dropping it gives the terminal back.
+/// The terminal, set up. Restores it on drop.
 #[derive(Debug)]
 pub struct TerminalGuard(());
 
 impl TerminalGuard {
-    /// Takes the terminal. `probe` asks it about synchronised output; the answer is read by [`read_probe`].
+    /// Sets the terminal up. With `probe` it asks about synchronised output; [`read_probe`] reads the answer.
     ///
     /// # Errors
-    /// When there is no terminal, it is a dumb one, or it refuses.
+    /// When there is no terminal, it is dumb, or setting it up fails.
     pub fn take(probe: bool) -> Result<Self, TerminalError> {
         if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
             return Err(TerminalError::NotATerminal);
@@ -68,10 +69,10 @@ impl TerminalGuard {
         Ok(guard)
     }
 
-    /// Takes the terminal again, after [`restore`] or when somebody else changed it.
+    /// Sets the terminal up again, after [`restore`] or when another program changed it.
     ///
     /// # Errors
-    /// When the terminal refuses.
+    /// When setting it up fails.
     pub fn enter(&self, probe: bool) -> io::Result<()> {
         ARMED.store(true, Ordering::SeqCst);
         crossterm::terminal::enable_raw_mode()?;
@@ -91,29 +92,29 @@ impl Drop for TerminalGuard {
     }
 }
 
-/// Gives the terminal back, once per taking, and says whether it was taken. Safe to call from any thread and at any time;
-/// errors are of no use here, since a terminal that cannot be restored is gone.
+/// Restores the terminal if it is set up, and returns whether it was. Safe to call from any thread at any time. Ignores
+/// errors: a terminal that cannot be restored is gone.
 pub fn restore() -> bool {
     let taken = ARMED.swap(false, Ordering::SeqCst);
     if taken {
-        // Straight to the descriptor: the buffered writer's lock may be held by the thread that panicked.
+        // Directly to the descriptor: the thread that panicked may hold the lock of the buffered writer.
         let _ = rustix::io::write(rustix::stdio::stdout(), LEAVE.as_bytes());
         let _ = crossterm::terminal::disable_raw_mode();
     }
     taken
 }
 
-/// What [`read_probe`] learned.
+/// The result of [`read_probe`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Probed {
-    /// The terminal holds output back between `CSI ? 2026 h` and `CSI ? 2026 l`.
+    /// The terminal supports synchronised output: `CSI ? 2026 h` … `CSI ? 2026 l`.
     pub synchronised: bool,
-    /// What was typed meanwhile.
+    /// Bytes typed meanwhile.
     pub typed: Vec<u8>,
 }
 
-/// Reads the answers to the probe that [`TerminalGuard::take`] sent. Call it before anything else reads standard input.
-/// Gives up after 100 ms; late answers are swallowed by the event parser.
+/// Reads the answers to the probe of [`TerminalGuard::take`]. Must be the first reader of standard input. Times out
+/// after 100 ms; the event parser ignores late answers.
 #[must_use]
 pub fn read_probe() -> Probed {
     let stdin = io::stdin();
@@ -177,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_probe_finds_mode_2026_and_keeps_what_was_typed() {
+    fn the_probe_finds_mode_2026_and_keeps_typed_bytes() {
         let probed = parse_probe(b"q\x1b[?2026;2$yw\x1b[?62;22c");
         assert_eq!(probed, Probed { synchronised: true, typed: b"qw".to_vec() });
         assert!(!parse_probe(b"\x1b[?2026;0$y\x1b[?62c").synchronised);

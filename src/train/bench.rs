@@ -1,7 +1,7 @@
-//! Measuring the engine by what users run: the trainer, the sampler, and beside them the matrix product alone.
+//! Benchmarks of the trainer and the sampler, with the matrix product alone as the limit.
 //!
-//! Owns which pairs are measured, what a step's mathematics costs, and what is left out of the clock. Refuses to judge: it
-//! gives figures. A benchmark is meant to have a process to itself, since peak memory is a process's.
+//! Owns the choice of pairs, the FLOP count of a step, and what the timing excludes. Refuses to judge: it reports figures. Run a
+//! benchmark in its own process, since peak memory is per process.
 
 mod pairs;
 mod product;

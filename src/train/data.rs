@@ -1,17 +1,16 @@
-//! A run's rows to tokens and masks, once, before anything is trained.
+//! Tokenises a run's rows and builds their loss masks, once, before training.
 //!
-//! Owns the boundary between prompt and answer, the end-of-text token, what is left out, the split into training and
-//! evaluation, and the order of rows. Refuses to cut: a row that does not fit is left out and counted.
+//! Owns the boundary between prompt and answer, the EOS token, the rows left out, the split into training and evaluation, and
+//! the order of rows. Refuses to truncate: a row that is too long is left out and counted.
 //!
-//! * A conversation goes through the chat template: the prompt alone with the head of the assistant's turn, prompt and answer
-//!   whole. Whatever the template emits stays as it is; nothing is added.
-//! * Plain text gets the end-of-text token's text after the answer if it does not end in it, and whatever the tokenizer puts
-//!   before a text, once.
-//! * The boundary is the longest prefix that the prompt shares with both whole texts (TRL ≥ 1). Every answer token counts,
-//!   the end-of-text token too. There is no padding here, so none can be in a mask.
+//! * A conversation is rendered by the chat template: the prompt alone with the generation prompt, and prompt and answer
+//!   together. The template's output is unchanged; nothing is added.
+//! * Plain text gets the EOS token's text after the answer unless it ends with it, and the tokenizer's prefix once.
+//! * The boundary is the longest prefix that the prompt shares with both full texts (TRL ≥ 1). Every answer token is in the
+//!   mask, EOS included. There is no padding here, so none can be in a mask.
 //!
-//! ORPO's rows are made the same way. TRL's ORPO trainer differs: it appends the end-of-text id again behind a template that
-//! ends in a newline, and cuts long answers.
+//! ORPO's rows are tokenised the same way. TRL's ORPO trainer differs: it appends the EOS id again after a template that ends
+//! in a newline, and truncates long answers.
 
 mod encode;
 mod example;
@@ -19,8 +18,8 @@ mod pack;
 mod single;
 
 pub use encode::Encode;
-pub(crate) use example::common;
-pub use example::{Example, Making, Tokenised, is_eval};
+pub(crate) use example::common_prefix;
+pub use example::{Example, TokeniseOptions, Tokenised, is_eval};
 pub(crate) use pack::pack;
 
 use crate::domain::{Finding, PairId, PairRow, Prompt, PromptBody, RatedRow, Severity, SftRow};
@@ -28,21 +27,21 @@ use crate::model::error::Error;
 use crate::nn::policy::Row;
 use crate::nn::random::{stream, uniform};
 
-/// A run's rows, of the kind its method needs.
+/// A run's rows, of the kind that its method needs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Rows {
     /// Preference pairs.
     Pairs(Vec<PairRow>),
-    /// Texts to imitate.
+    /// Texts for supervised fine-tuning.
     Examples(Vec<SftRow>),
-    /// Single answers with a thumb up or down.
+    /// Answers labelled desirable or undesirable.
     Ratings(Vec<RatedRow>),
-    /// Prompts that the policy answers itself.
+    /// Prompts that the policy answers.
     Prompts(Vec<Prompt>),
 }
 
 impl Rows {
-    /// How many.
+    /// The number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
@@ -59,124 +58,124 @@ impl Rows {
         self.len() == 0
     }
 
-    /// The prompt of row `i` as a model can be asked it; none where the row has none of its own.
+    /// The prompt of row `i`, for sampling; none where the row has no separate prompt.
     #[must_use]
     pub fn prompt(&self, i: usize) -> Option<PromptBody> {
         match self {
             Self::Pairs(r) => r.get(i).map(|r| r.prompt.clone()),
-            Self::Examples(r) => r.get(i).and_then(single::question),
+            Self::Examples(r) => r.get(i).and_then(single::prompt_of),
             Self::Ratings(r) => r.get(i).map(|r| r.prompt.clone()),
             Self::Prompts(r) => r.get(i).map(|r| r.body.clone()),
         }
     }
 }
 
-/// Tokenises `rows`. `watch(done)` is called after every row.
+/// Tokenises `rows`; calls `progress(done)` after every row.
 ///
 /// # Errors
-/// When the template or the tokenizer refuses a row; the sentence names it.
+/// When the template or the tokenizer rejects a row; the message names it.
 pub fn tokenise(
     encode: &dyn Encode,
     rows: &Rows,
-    making: &Making,
-    mut watch: impl FnMut(usize) -> Result<(), Error>,
+    options: &TokeniseOptions,
+    mut progress: impl FnMut(usize) -> Result<(), Error>,
 ) -> Result<Tokenised, Error> {
     let mut out = Tokenised::default();
-    let mut parted: Vec<PairId> = Vec::new();
+    let mut boundary_shifts: Vec<PairId> = Vec::new();
     for i in 0..rows.len() {
-        watch(i)?;
+        progress(i)?;
         match rows {
-            Rows::Pairs(rows) => pair(encode, i, &rows[i], making, &mut out, &mut parted)?,
-            Rows::Examples(rows) => single::example(encode, i, &rows[i], making, &mut out, &mut parted)?,
-            Rows::Ratings(rows) => single::rating(encode, i, &rows[i], making, &mut out, &mut parted)?,
-            Rows::Prompts(rows) => single::prompt(encode, i, &rows[i], making, &mut out)?,
+            Rows::Pairs(rows) => pair(encode, i, &rows[i], options, &mut out, &mut boundary_shifts)?,
+            Rows::Examples(rows) => single::example(encode, i, &rows[i], options, &mut out, &mut boundary_shifts)?,
+            Rows::Ratings(rows) => single::rating(encode, i, &rows[i], options, &mut out, &mut boundary_shifts)?,
+            Rows::Prompts(rows) => single::prompt(encode, i, &rows[i], options, &mut out)?,
         }
     }
     if let Rows::Ratings(_) = rows {
-        single::mismatch(&mut out.train, making.mismatch);
-        single::mismatch(&mut out.eval, making.mismatch);
+        single::add_mismatched_rows(&mut out.train, options.mismatch_block);
+        single::add_mismatched_rows(&mut out.eval, options.mismatch_block);
     }
-    if let (Rows::Examples(_), true) = (rows, making.packing) {
-        out.train = pack(std::mem::take(&mut out.train), making.max_length);
+    if let (Rows::Examples(_), true) = (rows, options.packing) {
+        out.train = pack(std::mem::take(&mut out.train), options.max_length);
     }
-    watch(rows.len())?;
-    if let Some(first) = parted.first() {
+    progress(rows.len())?;
+    if let Some(first) = boundary_shifts.first() {
         out.findings.push(Finding {
             rule: "prompt_not_a_prefix".into(),
             step: 0,
             severity: Severity::Warn,
             text: format!(
-                "In {} of {} rows the prompt is not how prompt and answer together begin; the tokens from where they \
-                 part on count as the answer.",
-                parted.len(),
+                "In {} of {} rows the tokenised prompt is not a prefix of prompt + answer; tokens after the common prefix \
+                 count as the answer.",
+                boundary_shifts.len(),
                 rows.len()
             ),
-            remedy: "Look at the chat template, or end plain prompts with a space or newline.".into(),
+            remedy: "Check the chat template, or end plain prompts with a space or newline.".into(),
             pair: Some(first.clone()),
         });
     }
     Ok(out)
 }
 
-/// A preference pair: two sequences, chosen first.
+/// A preference pair: two sequences, chosen then rejected.
 fn pair(
     encode: &dyn Encode,
     i: usize,
     row: &PairRow,
-    making: &Making,
+    options: &TokeniseOptions,
     out: &mut Tokenised,
-    parted: &mut Vec<PairId>,
+    boundary_shifts: &mut Vec<PairId>,
 ) -> Result<(), Error> {
     if row.chosen.trim().is_empty() || row.rejected.trim().is_empty() {
         out.drop("an empty answer");
         return Ok(());
     }
-    let fail = |e: Error| Error::Asked(format!("pair {}: {e}", row.pair));
+    let fail = |e: Error| Error::Invalid(format!("pair {}: {e}", row.pair));
     let prompt = encode.prompt(&row.prompt).map_err(fail)?;
     let chosen = encode.answered(&row.prompt, &row.chosen).map_err(fail)?;
     let rejected = encode.answered(&row.prompt, &row.rejected).map_err(fail)?;
-    let boundary = common(&prompt, &chosen).min(common(&prompt, &rejected));
+    let boundary = common_prefix(&prompt, &chosen).min(common_prefix(&prompt, &rejected));
     if boundary < prompt.len() {
-        parted.push(row.pair.clone());
+        boundary_shifts.push(row.pair.clone());
     }
     if boundary == 0 {
-        out.drop("no common beginning of prompt and answers");
+        out.drop("no common prefix of prompt and answers");
     } else if chosen.len() == boundary || rejected.len() == boundary {
         out.drop("an empty answer");
     } else if chosen == rejected {
-        out.drop("equal answers");
+        out.drop("identical answers");
     } else {
         let side = |ids: Vec<u32>, from: usize| {
             let all = ids.len();
-            if making.valued {
+            if options.read_value {
                 Row { valued: vec![all - 1], ids, ..Row::default() }
             } else {
                 Row::new(ids, (from..all).collect())
             }
         };
-        let rows = vec![side(chosen, if making.prompt { 1 } else { boundary }), side(rejected, boundary)];
+        let rows = vec![side(chosen, if options.score_prompt { 1 } else { boundary }), side(rejected, boundary)];
         let example = Example {
             id: row.pair.clone(),
             prompt_id: row.prompt_id.clone(),
             row: i,
             prompt: boundary,
             rows,
-            aside: Vec::new(),
+            kl_rows: Vec::new(),
             margin: row.margin,
             agreed: row.agreed,
-            good: true,
+            desirable: true,
         };
-        out.take(example, making, encode.context());
+        out.push(example, options, encode.context());
     }
     Ok(())
 }
 
-/// The order of `n` rows in an epoch: the file's, or a permutation that depends on nothing but seed and epoch.
+/// The order of `n` rows in an epoch: the file's, or a permutation determined by seed and epoch.
 #[must_use]
 pub fn order(n: usize, shuffle: bool, seed: u64, epoch: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
     if shuffle {
-        // Streams from 2^40 on are the epochs'; modules' adapters and dropout lie below.
+        // Streams from 2^40 on belong to epochs; those of adapters and dropout are below.
         let mut rng = stream(seed, (1 << 40) + epoch);
         for i in (1..n).rev() {
             let j = (uniform(&mut rng) * (i + 1) as f64) as usize;
@@ -228,7 +227,7 @@ mod tests {
 
         fn answered(&self, prompt: &PromptBody, answer: &str) -> Result<Vec<u32>, Error> {
             let mut ids = self.prompt(prompt)?;
-            // As a byte-pair tokenizer may: a space and what follows it become one token.
+            // As in byte-pair tokenizers: a space merges with the next character.
             if answer.starts_with('!') {
                 ids.pop();
                 ids.push(999);
@@ -252,11 +251,11 @@ mod tests {
     }
 
     fn tokens(rows: &[PairRow], max: usize) -> Tokenised {
-        tokenise(&Bytes, &Rows::Pairs(rows.to_vec()), &Making::plain(max), |_| Ok(())).unwrap()
+        tokenise(&Bytes, &Rows::Pairs(rows.to_vec()), &TokeniseOptions::new(max), |_| Ok(())).unwrap()
     }
 
     #[test]
-    fn the_answer_begins_behind_the_prompt_and_its_end_counts() {
+    fn the_answer_starts_after_the_prompt_and_includes_eos() {
         let out = tokens(&[row(1, "ab", "cd", "e")], 100);
         let pair = &out.train[0];
         assert_eq!((pair.prompt, &pair.rows[0].ids[..2]), (2, &[97, 98][..]));
@@ -268,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_token_spans_the_boundary_both_sides_begin_before_it() {
+    fn a_token_across_the_boundary_moves_it_for_both_sides() {
         let out = tokens(&[row(7, "ab ", "x", "!y")], 100);
         assert_eq!(out.train[0].prompt, 2);
         assert_eq!(out.train[0].answer(0), [32, 120, 1]);
@@ -278,11 +277,11 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_counted_and_not_cut() {
+    fn rows_that_are_too_long_are_counted_and_not_truncated() {
         let rows = [row(1, "ab", "cdefg", "e"), row(2, "ab", " ", "x"), row(3, "ab", "x", "x"), row(4, "ab", "x", "y")];
         let out = tokens(&rows, 7);
         let counts: Vec<_> = out.dropped.iter().map(|d| (d.reason.as_str(), d.count)).collect();
-        assert_eq!(counts, [("longer than max_length", 1), ("an empty answer", 1), ("equal answers", 1)]);
+        assert_eq!(counts, [("longer than max_length", 1), ("an empty answer", 1), ("identical answers", 1)]);
         assert_eq!(out.train.len(), 1);
         assert_eq!(out.train[0].row, 3);
         let out = tokens(&[row(1, "ab", &"c".repeat(60), "e")], 100);
@@ -290,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_split_goes_by_the_prompt_alone() {
+    fn the_split_depends_on_the_prompt_alone() {
         let ids: Vec<_> = (0..2000).map(|i| PromptId::new(format!("p{i}"))).collect();
         let share = ids.iter().filter(|p| is_eval(p, 0.2)).count();
         assert!((300..500).contains(&share), "{share} of 2000");
@@ -299,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_a_permutation_of_seed_and_epoch() {
+    fn the_order_is_a_permutation_by_seed_and_epoch() {
         let a = order(50, true, 1, 0);
         let mut sorted = a.clone();
         sorted.sort_unstable();

@@ -1,10 +1,10 @@
-//! What a training run would take, before it is launched: steps, rows left out, trained numbers, peak memory.
+//! The estimate before a training run: steps, rows left out, trainable parameters, peak memory.
 //!
-//! Reads the memory formula of `nn::memory`. Tokenises every row as the run will, so that the counts are the run's own; reads no weights and
-//! computes nothing on a device. Refuses to guess seconds: nothing like it has been measured yet.
+//! Uses the memory formula of `nn::memory` and tokenises every row as the run will, so that the counts are exact. Reads no
+//! weights and computes nothing on a device. Refuses to estimate seconds: there is no measurement to base them on.
 
 use super::data::{Example, Rows, tokenise};
-use super::recipe::{Apart, prepare};
+use super::recipe::{Separable, prepare};
 use super::trainer::{Batches, Grouping, train_spec, tune};
 use crate::domain::EngineKind;
 use crate::model::error::Error;
@@ -17,12 +17,12 @@ use crate::nn::policy::Row;
 use crate::protocol::{Estimate, RunSpec};
 use std::path::Path;
 
-/// Rows whose batches are laid out to find the largest; more make no larger ones worth waiting for.
-const LOOKED_AT: usize = 100_000;
-/// The same of prompts, each of which has several answers.
-const ANSWERED: usize = 10_000;
+/// Maximum rows whose batches are examined for the largest; more would hardly change it.
+const MAX_ROWS: usize = 100_000;
+/// Maximum prompts, each of which has several answers.
+const MAX_PROMPTS: usize = 10_000;
 
-/// Measures `rows` for the run that `spec` asks for.
+/// Estimates the run of `spec` on `rows`.
 ///
 /// # Errors
 /// When the model cannot be opened, a row cannot be tokenised, or there is no such device.
@@ -31,10 +31,10 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let prepared = prepare(&train.method, &train.params)?;
     let (recipe, params) = (&prepared.recipe, &prepared.shared);
     let model = LanguageModel::open(Path::new(&train.model.path))?.dated(spec.inputs.date.as_deref())?;
-    let made = tokenise(&model, rows, &prepared.making(), |_| Ok(()))?;
+    let made = tokenise(&model, rows, &prepared.tokenise_options(), |_| Ok(()))?;
     let batches = match &prepared.rollout {
         Some(rollout) => Batches::rounds(made.train.len(), params, rollout)?,
-        None => Batches::of(&made.train, params)?,
+        None => Batches::from_examples(&made.train, params)?,
     };
     let tune = tune(params);
     let trainable = trainable(&model.config, &tune);
@@ -43,26 +43,26 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let (cpu, narrow) = (device.is_cpu(), weights_dtype(&device).size_in_bytes() as u64);
     let packs = cpu && params.engine != EngineKind::Reference && params.lora_dropout == 0.0;
     let micro: Vec<Vec<PassSize>> = if let Some(rollout) = &prepared.rollout {
-        // The answers are not there yet: all as long as they may become.
+        // Answers are not sampled yet: assume the maximum length.
         let answered = |i: usize| {
             let prompt = made.train[i].rows.first().map_or(0, |r| r.ids.len());
             let ids = vec![0; prompt + rollout.max_completion_length];
             let row = Row { scored: (prompt.max(1)..ids.len()).collect(), ids, ..Row::default() };
-            Example { rows: vec![row], aside: Vec::new(), ..made.train[i].clone() }
+            Example { rows: vec![row], kl_rows: Vec::new(), ..made.train[i].clone() }
         };
-        let all = batches.answers_ahead(ANSWERED, params, rollout)?.into_iter().map(|micro| {
+        let all = batches.planned_answer_batches(MAX_PROMPTS, params, rollout)?.into_iter().map(|micro| {
             let examples: Vec<Example> = micro.into_iter().map(answered).collect();
-            groups(&examples.iter().collect::<Vec<_>>(), Grouping::of(false, packs), cpu, packs)
+            pass_sizes(&examples.iter().collect::<Vec<_>>(), Grouping::new(false, packs), cpu, packs)
         });
         all.collect()
     } else {
         let groups = |rows: Vec<usize>| {
             let examples: Vec<&Example> = rows.iter().map(|i| &made.train[*i]).collect();
-            groups(&examples, Grouping::of(recipe.needs_reference(), packs), cpu, packs)
+            pass_sizes(&examples, Grouping::new(recipe.needs_reference(), packs), cpu, packs)
         };
-        let all = batches.ahead(LOOKED_AT).into_iter().map(groups);
-        // What goes back before the next comes is never kept together.
-        let apart = recipe.apart() != Apart::No;
+        let all = batches.planned_batches(MAX_ROWS).into_iter().map(groups);
+        // Separable losses free activations between groups.
+        let apart = recipe.separable() != Separable::No;
         all.flat_map(|all| if apart { all.into_iter().map(|g| vec![g]).collect() } else { vec![all] }).collect()
     };
     let room = activation_budget(&device) as u64;
@@ -74,11 +74,11 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     let works: Vec<(u64, u64)> = micro.iter().map(of).collect();
     let work = works.iter().map(|w| w.0).max().unwrap_or(0);
     let kept_layers = works.iter().map(|w| w.1).min().unwrap_or(0);
-    // Answers are written from a packed copy of the weights, while no step is at work.
+    // Sampling uses a packed copy of the weights, but not at the same time as a step.
     let halves = tune != Tune::Full && Path::new(&train.model.path).extension().is_none_or(|e| e != "gguf");
     let packed = if cpu { model.config.parameters() * if halves { BYTES / 2 } else { BYTES } } else { 0 };
     let work = work.max(packed);
-    // What scores answers is a model of its own, and so is the reference of a policy without adapters.
+    // A reward model is a second model, and so is the reference of full fine-tuning.
     let scored = prepared.rollout.as_ref().is_some_and(|rollout| !rollout.reward_model.is_empty());
     let others = u64::from(scored) + u64::from(prepared.rollout.is_some() && tune == Tune::Full);
     let decided: Vec<bool> = made
@@ -106,12 +106,12 @@ pub fn estimate(spec: &RunSpec, rows: &Rows) -> Result<Estimate, Error> {
     })
 }
 
-/// A micro-batch as it goes through the decoder; `shared`: with what an example's sequences have in common only once.
-fn groups(examples: &[&Example], grouping: Grouping, cpu: bool, shared: bool) -> Vec<PassSize> {
+/// The decoder passes of a micro-batch; `shared`: an example's common prefix counts once.
+fn pass_sizes(examples: &[&Example], grouping: Grouping, cpu: bool, shared: bool) -> Vec<PassSize> {
     let mut out = Vec::new();
     let mut left = examples;
     while !left.is_empty() {
-        let (group, rest) = left.split_at(grouping.first(left, cpu).clamp(1, left.len()));
+        let (group, rest) = left.split_at(grouping.group_len(left, cpu).clamp(1, left.len()));
         left = rest;
         out.push(PassSize {
             rows: group.iter().map(|e| e.rows.len() as u64).sum(),

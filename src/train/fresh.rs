@@ -1,14 +1,16 @@
-//! A small model from nothing: random weights, a tokenizer that learned from the generator's text, a chat template.
+//! A small untrained model: random weights, a tokenizer trained on the demo generator's text, a chat template.
 //!
-//! Owns the files of an untrained model's Hugging Face folder. Refuses shapes that no decoder can have, and to write into a
-//! folder that holds something. The same specification makes the same folder.
+//! Owns the files of its Hugging Face folder. Refuses invalid shapes and non-empty folders. The same specification gives the
+//! same folder.
 
 use crate::demo::exchange;
 use crate::model::config::Config;
 use crate::model::error::Error;
+use crate::model::layer::LinearSpec;
 use crate::model::sink::Sink;
 use crate::model::staged_folder::StagedFolder;
 use crate::model::trained::write_tensors;
+use crate::model::tune::LINEARS;
 use crate::nn::random::{stream, uniform};
 use crate::protocol::{FreshSpec, RunEvent};
 use candle_core::{DType, Device, Tensor};
@@ -20,40 +22,40 @@ use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, NormalizerWrapper, TokenizerBuilder};
 
-/// Ends a text; its id is 0. It pads, too.
+/// End of text and padding; id 0.
 const END_OF_TEXT: &str = "<|endoftext|>";
-/// Begins a turn; its id is 1.
+/// Start of a turn; id 1.
 const TURN: &str = "<|im_start|>";
-/// Ends a turn and every answer; its id is 2.
+/// End of a turn and of every answer; id 2.
 const END_OF_TURN: &str = "<|im_end|>";
-/// ChatML as SmolLM2 and Qwen write it, without a system prompt of its own.
+/// ChatML as in SmolLM2 and Qwen, without a default system prompt.
 const TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + \
                         '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' \
                         }}{% endif %}";
-/// Exchanges that the tokenizer learns from, and their seed. Fixed, so that every model made here speaks the same tokens.
+/// Training exchanges of the tokenizer, and their seed. Fixed, so that all models from here share a tokenizer.
 const TEXTS: u64 = 8000;
 const TEXT_SEED: u64 = 0;
 /// Standard deviation of the weights.
 const DEVIATION: f64 = 0.02;
 
 /// Writes the folder of an untrained model to `out`: config.json, generation_config.json, tokenizer.json,
-/// tokenizer_config.json and model.safetensors (f16, which [`crate::model::merge::Precision::AsBase`] keeps to).
+/// tokenizer_config.json and model.safetensors (f16, which [`crate::model::merge::Precision::AsBase`] keeps).
 ///
-/// Weights are N(0, 0.02), those that write into the residual stream divided by √(2·layers) (Radford et al. 2019, Language
-/// Models are Unsupervised Multitask Learners, §2.3); norms are 1; the head is the embedding.
+/// Weights are N(0, 0.02²); projections into the residual stream are divided by √(2·layers) (Radford et al. 2019, Language
+/// Models are Unsupervised Multitask Learners, §2.3). Norms are 1; the head is tied to the embedding.
 ///
 /// # Errors
-/// When the shape fits no decoder, or `out` holds something or cannot be written.
+/// When the shape is invalid, or `out` is not empty or cannot be written.
 pub fn make(spec: &FreshSpec, out: &Path, sink: &mut dyn Sink) -> Result<(), Error> {
     let total = 3;
     if spec.heads == 0 || !spec.hidden.is_multiple_of(2 * spec.heads) {
-        return Err(Error::Asked(format!(
-            "a width of {} does not fit {} heads: --hidden is to be a multiple of twice --heads",
+        return Err(Error::Invalid(format!(
+            "--hidden {} does not fit --heads {}: --hidden must be a multiple of 2 × --heads",
             spec.hidden, spec.heads
         )));
     }
     let place = StagedFolder::new(out)?;
-    sink.emit(RunEvent::Progressed { stage: "learning a vocabulary".into(), done: 0, total })?;
+    sink.emit(RunEvent::Progressed { stage: "training the tokenizer".into(), done: 0, total })?;
     let (tokenizer, vocab) = tokenizer(spec.vocab)?;
     let config = config(spec, vocab);
     let shape = Config::parse(&config.to_string(), &out.join("config.json"))?;
@@ -69,7 +71,7 @@ pub fn make(spec: &FreshSpec, out: &Path, sink: &mut dyn Sink) -> Result<(), Err
     )?;
     let path = place.file("tokenizer.json");
     std::fs::write(&path, tokenizer).map_err(|e| Error::write(&path, &e))?;
-    sink.emit(RunEvent::Progressed { stage: "drawing weights".into(), done: 1, total })?;
+    sink.emit(RunEvent::Progressed { stage: "initialising weights".into(), done: 1, total })?;
     let tensors = weights(&shape, spec.seed)?;
     sink.emit(RunEvent::Progressed { stage: "writing".into(), done: 2, total })?;
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -89,8 +91,8 @@ fn config(spec: &FreshSpec, vocab: usize) -> Value {
     })
 }
 
-/// A byte-level BPE of at most `size` entries (Sennrich et al. 2016, over bytes as in GPT-2), as the text of a tokenizer.json,
-/// and how many entries it has. Any text is round-tripped, since every byte is an entry.
+/// A byte-level BPE of at most `size` entries (Sennrich et al. 2016, over bytes as in GPT-2), as tokenizer.json,
+/// and its number of entries. Any text round-trips, since every byte is an entry.
 fn tokenizer(size: usize) -> Result<(String, usize), Error> {
     let fail = |e: tokenizers::Error| Error::Tokenizer { model: "the new model".into(), why: e.to_string() };
     let mut tokenizer = TokenizerBuilder::new()
@@ -109,7 +111,7 @@ fn tokenizer(size: usize) -> Result<(String, usize), Error> {
         .special_tokens(special.to_vec())
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .build();
-    // Turns as the template sets them, so that the roles' names are learned too.
+    // Turns as in the template, so that role names become tokens too.
     let texts = (0..TEXTS).flat_map(|n| {
         let e = exchange(TEXT_SEED, n);
         [format!("user\n{}\n", e.prompt), format!("assistant\n{}\n", e.answer)]
@@ -119,44 +121,31 @@ fn tokenizer(size: usize) -> Result<(String, usize), Error> {
     Ok((tokenizer.to_string(true).map_err(fail)?, entries))
 }
 
-/// Every tensor by its Hugging Face name, in f16. Each has its own stream of random numbers: in order of the list below.
+/// Every tensor by its Hugging Face name, in f16. Each has its own random stream, numbered in the model's order.
 fn weights(c: &Config, seed: u64) -> Result<BTreeMap<String, Tensor>, Error> {
-    let (h, q, kv) = (c.hidden, c.heads * c.head_dim, c.kv_heads * c.head_dim);
     let into_stream = DEVIATION / (2.0 * c.layers as f64).sqrt();
-    let mut list = vec![("model.embed_tokens".to_owned(), vec![c.vocab, h], Some(DEVIATION))];
-    for i in 0..c.layers {
-        let mut add = |name: &str, shape: &[usize], deviation| {
-            list.push((format!("model.layers.{i}.{name}"), shape.to_vec(), deviation));
-        };
-        add("input_layernorm", &[h], None);
-        add("self_attn.q_proj", &[q, h], Some(DEVIATION));
-        add("self_attn.k_proj", &[kv, h], Some(DEVIATION));
-        add("self_attn.v_proj", &[kv, h], Some(DEVIATION));
-        add("self_attn.o_proj", &[h, q], Some(into_stream));
-        add("post_attention_layernorm", &[h], None);
-        add("mlp.gate_proj", &[c.ff, h], Some(DEVIATION));
-        add("mlp.up_proj", &[c.ff, h], Some(DEVIATION));
-        add("mlp.down_proj", &[h, c.ff], Some(into_stream));
-    }
-    list.push(("model.norm".to_owned(), vec![h], None));
+    let writes_residual = |spec: &&LinearSpec| matches!(LINEARS[spec.index], "o_proj" | "down_proj");
+    let linears = c.linears();
+    let residual: Vec<_> = linears.iter().filter(writes_residual).map(|spec| spec.name).collect();
     let mut tensors = BTreeMap::new();
-    for (k, (name, shape, deviation)) in list.into_iter().enumerate() {
+    for (k, (name, shape)) in c.tensors().enumerate() {
         let count = shape.iter().product();
-        let numbers = match deviation {
-            Some(deviation) => normals(&mut stream(seed, k as u64), count, deviation),
-            None => vec![1.0; count],
+        let deviation = match c.named(&name) {
+            Some((_, part)) if residual.contains(&part) => into_stream,
+            _ => DEVIATION,
         };
-        let tensor = Tensor::from_vec(numbers, shape, &Device::Cpu)?.to_dtype(DType::F16)?;
-        tensors.insert(format!("{name}.weight"), tensor);
+        let numbers =
+            if c.is_norm(&name) { vec![1.0; count] } else { normals(&mut stream(seed, k as u64), count, deviation) };
+        tensors.insert(name, Tensor::from_vec(numbers, shape, &Device::Cpu)?.to_dtype(DType::F16)?);
     }
     Ok(tensors)
 }
 
-/// Numbers of N(0, deviation²) (Box and Muller 1958).
+/// Samples of N(0, deviation²) (Box and Muller 1958).
 fn normals(rng: &mut ChaCha8Rng, count: usize, deviation: f64) -> Vec<f32> {
     let mut out = Vec::with_capacity(count + 1);
     while out.len() < count {
-        // 1 − u lies in (0, 1], so that its logarithm is finite.
+        // 1 − u is in (0, 1], so its logarithm is finite.
         let radius = deviation * (-2.0 * (1.0 - uniform(rng)).ln()).sqrt();
         let (sin, cos) = (std::f64::consts::TAU * uniform(rng)).sin_cos();
         out.extend([(radius * cos) as f32, (radius * sin) as f32]);

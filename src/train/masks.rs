@@ -1,11 +1,11 @@
-//! What a run would read and learn of its rows, to be looked at before it is launched.
+//! Preview of a run's rows with their loss masks, before launch.
 //!
-//! Owns how tokens become text again with nothing hidden: special tokens stand where the model reads them. Tokenises as the
-//! run will, row by row; reads no weights.
+//! Owns the decoding of tokens to text with special tokens visible. Tokenises as the run will, row by row. Refuses to read
+//! weights.
 
-use super::data::{Example, Making, Rows, pack, tokenise};
+use super::data::{Example, Rows, TokeniseOptions, pack, tokenise};
 use super::recipe::prepare;
-use super::trainer::{RunRows, mix_making, train_spec};
+use super::trainer::{RunRows, mix_tokenise_options, train_spec};
 use crate::domain::{MixOrder, PairId};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
@@ -13,15 +13,15 @@ use crate::nn::policy::Row;
 use crate::protocol::{MaskPiece, MaskedRow, Masks, RunSpec};
 use std::path::Path;
 
-/// Rows looked through for some that are left out, and for what is packed together.
-const LOOKED_THROUGH: usize = 1000;
-/// Rows left out that are shown, with the reason.
-const LEFT_OUT: usize = 3;
-/// Mixed rows that are shown.
-const MIXED: usize = 3;
+/// Maximum rows scanned for examples of left-out and packed rows.
+const MAX_SCANNED: usize = 1000;
+/// Left-out rows shown, with the reason.
+const MAX_LEFT_OUT: usize = 3;
+/// Mixed SFT rows shown.
+const MAX_MIXED: usize = 3;
 
-/// The first `most` rows that the run would take, among them the first that it would mix in, and the first few that it would
-/// leave out. Packed rows are those of the first 1000 texts.
+/// The first `most` rows that the run would train on, with the first mixed SFT rows and the first few rows left out. Packed
+/// rows are built from the first 1000 texts.
 ///
 /// # Errors
 /// When the model cannot be opened or a row cannot be tokenised.
@@ -29,16 +29,18 @@ pub fn masks(spec: &RunSpec, rows: &RunRows, most: usize) -> Result<Masks, Error
     let train = train_spec(spec)?;
     let prepared = prepare(&train.method, &train.params)?;
     let model = LanguageModel::open(Path::new(&train.model.path))?.dated(spec.inputs.date.as_deref())?;
-    let own = found(&model, &rows.rows, &prepared.making(), most, false)?;
-    let (mixed, all_mixed) = match mix_making(&prepared.shared, &prepared.mix) {
-        Some(making) => (found(&model, &Rows::Examples(rows.mix.clone()), &making, MIXED, true)?, rows.mix.len()),
-        None => (Found::default(), 0),
+    let own = preview(&model, &rows.rows, &prepared.tokenise_options(), most, false)?;
+    let (mixed, all_mixed) = match mix_tokenise_options(&prepared.shared, &prepared.mix) {
+        Some(options) => {
+            (preview(&model, &Rows::Examples(rows.mix.clone()), &options, MAX_MIXED, true)?, rows.mix.len())
+        }
+        None => (Preview::default(), 0),
     };
     let mut taken = Vec::new();
     let mut mixed_in = mixed.taken.into_iter();
     for sequences in own.taken {
         taken.extend(sequences);
-        // As the run takes them: beside the others in every step, or behind them all.
+        // In the run's order: in every step, or after all others.
         if prepared.mix.mix_order != MixOrder::Sequential {
             taken.extend(mixed_in.next().unwrap_or_default());
         }
@@ -49,41 +51,47 @@ pub fn masks(spec: &RunSpec, rows: &RunRows, most: usize) -> Result<Masks, Error
     Ok(Masks { rows: taken, all: rows.rows.len(), mixed: all_mixed })
 }
 
-/// The first rows that are taken, each as its sequences, and the first that are left out.
+/// The first rows used, each as its sequences, and the first left out.
 #[derive(Default)]
-struct Found {
+struct Preview {
     taken: Vec<Vec<MaskedRow>>,
     left_out: Vec<MaskedRow>,
 }
 
-fn found(model: &LanguageModel, rows: &Rows, making: &Making, most: usize, mixed: bool) -> Result<Found, Error> {
-    // Which rows are kept for evaluation changes nothing of what is read of a row, but what it is packed with.
-    let eval_fraction = if making.packing { making.eval_fraction } else { 0.0 };
-    let alone = Making { eval_fraction, packing: false, ..*making };
-    let enough = if making.packing { LOOKED_THROUGH } else { most };
-    let mut out = Found::default();
+fn preview(
+    model: &LanguageModel,
+    rows: &Rows,
+    options: &TokeniseOptions,
+    most: usize,
+    mixed: bool,
+) -> Result<Preview, Error> {
+    // The evaluation split does not change a row's mask, only which texts are packed together.
+    let eval_fraction = if options.packing { options.eval_fraction } else { 0.0 };
+    let alone = TokeniseOptions { eval_fraction, packing: false, ..*options };
+    let enough = if options.packing { MAX_SCANNED } else { most };
+    let mut out = Preview::default();
     let mut examples: Vec<Example> = Vec::new();
-    for i in 0..rows.len().min(LOOKED_THROUGH) {
-        if examples.len() >= enough && out.left_out.len() == LEFT_OUT {
+    for i in 0..rows.len().min(MAX_SCANNED) {
+        if examples.len() >= enough && out.left_out.len() == MAX_LEFT_OUT {
             break;
         }
-        let (id, one) = single(rows, i);
+        let (id, one) = one_row(rows, i);
         let made = tokenise(model, &one, &alone, |_| Ok(()))?;
-        if let Some(dropped) = made.dropped.first().filter(|_| out.left_out.len() < LEFT_OUT) {
+        if let Some(dropped) = made.dropped.first().filter(|_| out.left_out.len() < MAX_LEFT_OUT) {
             out.left_out.push(MaskedRow { mixed, ..MaskedRow::left_out(id, &dropped.reason) });
         }
         let room = enough - examples.len();
         examples.extend(made.train.into_iter().take(room));
     }
-    if making.packing {
-        examples = pack(examples, making.max_length);
+    if options.packing {
+        examples = pack(examples, options.max_length);
     }
     let judged = matches!(rows, Rows::Ratings(_));
     for example in examples.into_iter().take(most) {
         let mut sequences = Vec::new();
         for (side, row) in example.rows.iter().enumerate() {
             let part = match example.rows.len() {
-                1 if judged && example.good => "good",
+                1 if judged && example.desirable => "good",
                 1 if judged => "bad",
                 1 => "",
                 _ if side == 0 => "chosen",
@@ -104,8 +112,8 @@ fn found(model: &LanguageModel, rows: &Rows, making: &Making, most: usize, mixed
     Ok(out)
 }
 
-/// The row of that index alone, and its id.
-fn single(rows: &Rows, i: usize) -> (PairId, Rows) {
+/// Row `i` alone, and its id.
+fn one_row(rows: &Rows, i: usize) -> (PairId, Rows) {
     match rows {
         Rows::Pairs(r) => (r[i].pair.clone(), Rows::Pairs(vec![r[i].clone()])),
         Rows::Examples(r) => (r[i].id.clone(), Rows::Examples(vec![r[i].clone()])),
@@ -114,8 +122,8 @@ fn single(rows: &Rows, i: usize) -> (PairId, Rows) {
     }
 }
 
-/// A sequence as stretches of text that are learned or only read, cut where a packed text begins. What a scalar head is read
-/// at is learned too.
+/// A sequence as spans of text inside or outside the loss mask, split where a packed text begins. The token at which a scalar
+/// head is read counts as inside.
 fn pieces(model: &LanguageModel, row: &Row) -> Result<Vec<MaskPiece>, Error> {
     let mut learned = vec![false; row.ids.len()];
     for at in row.scored.iter().chain(&row.valued) {
@@ -129,7 +137,7 @@ fn pieces(model: &LanguageModel, row: &Row) -> Result<Vec<MaskPiece>, Error> {
         if to < learned.len() && learned[to] == learned[from] && !begins(to) {
             continue;
         }
-        // The text so far less the text before: a stretch decoded by itself may lose its leading space.
+        // Decoded as a suffix of the text so far: a span decoded alone may lose its leading space.
         let text = model.tokenizer.decode_all(&row.ids[..to])?;
         let own = match text.strip_prefix(&before) {
             Some(own) => own.to_owned(),
@@ -183,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answers_are_learned_and_the_prompt_is_read() {
+    fn answers_are_in_the_mask_and_prompts_are_not() {
         let long = "because ".repeat(200);
         let rows: RunRows =
             Rows::Pairs(vec![pair("a", "Light scatters.", "No."), pair("b", &long, "No."), pair("c", "Air.", "It.")])
@@ -196,14 +204,14 @@ mod tests {
         assert!(text(chosen, false).contains("Why is the sky blue?") && !text(chosen, true).contains("sky"));
         assert!(chosen.learned > 0 && chosen.learned < chosen.tokens);
         assert_eq!(found.rows[2].left_out.as_deref(), Some("longer than max_length"));
-        // A reward model reads the score at the end alone.
+        // A reward model reads the score at the last token only.
         let found = masks(&spec("reward", &[]), &rows, 1).unwrap();
         assert_eq!(found.rows[0].learned, 1);
         assert!(text(&found.rows[0], false).contains("Light scatters."));
     }
 
     #[test]
-    fn every_byte_of_a_conversation_is_there_and_only_the_assistant_is_learned() {
+    fn a_conversation_is_complete_and_only_assistant_turns_are_in_the_mask() {
         let say = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
         let turns =
             vec![say("user", "Hi."), say("assistant", "Hello!"), say("user", "Bye."), say("assistant", "So long.")];
@@ -217,17 +225,17 @@ mod tests {
         assert!(row.pieces.len() >= 4, "{row:?}");
     }
 
-    fn told(id: &str, completion: &str) -> SftRow {
+    fn sft_row(id: &str, completion: &str) -> SftRow {
         let prompt = PromptBody::user("Why is the sky blue?");
         let body = SftBody::Completion { prompt, completion: completion.into() };
         SftRow { id: PairId::new(id), prompt_id: PromptId::new(format!("p{id}")), body }
     }
 
     #[test]
-    fn mixed_rows_stand_among_the_others_as_steps_take_them_and_are_marked() {
+    fn mixed_rows_are_marked_and_shown_in_the_order_of_steps() {
         let long = "because ".repeat(200);
         let rows = RunRows {
-            mix: vec![told("m1", "Light."), told("m2", &long), told("m3", "Air.")],
+            mix: vec![sft_row("m1", "Light."), sft_row("m2", &long), sft_row("m3", "Air.")],
             ..Rows::Pairs(vec![pair("a", "Light scatters.", "No."), pair("b", "Air.", "It.")]).into()
         };
         let heads = |set: &[&str]| {
@@ -251,16 +259,17 @@ mod tests {
     }
 
     #[test]
-    fn packed_texts_share_a_row_and_each_begins_anew() {
-        let rows = Rows::Examples(vec![told("t1", "Light scatters."), told("t2", "Air."), told("t3", "Dust.")]);
+    fn packed_texts_share_a_row_with_marked_starts() {
+        let rows =
+            Rows::Examples(vec![sft_row("t1", "Light scatters."), sft_row("t2", "Air."), sft_row("t3", "Dust.")]);
         let set = ["packing=true", "eval_fraction=0"];
         let found = masks(&spec("sft", &set), &rows.clone().into(), 5).unwrap();
         let [row] = found.rows.as_slice() else { panic!("{:?}", found.rows) };
         assert_eq!((row.id.as_str(), row.texts()), ("t1", 3));
         let begins: Vec<&str> = row.pieces.iter().filter(|p| p.begins).map(|p| p.text.as_str()).collect();
         assert!(begins.len() == 2 && begins.iter().all(|text| text.contains("sky")), "{:?}", row.pieces);
-        assert!(row.pieces.iter().filter(|p| p.begins).all(|p| !p.learned), "a prompt is only read");
-        // The same texts by themselves: as many tokens, as many learned, nothing begins inside.
+        assert!(row.pieces.iter().filter(|p| p.begins).all(|p| !p.learned), "a prompt is outside the mask");
+        // Unpacked: the same tokens, the same mask, no starts inside.
         let apart = masks(&spec("sft", &set[1..]), &rows.into(), 5).unwrap();
         let sum = |of: fn(&MaskedRow) -> usize| apart.rows.iter().map(of).sum::<usize>();
         assert_eq!((sum(|r| r.tokens), sum(|r| r.learned)), (row.tokens, row.learned));
@@ -268,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rating_is_shown_with_its_thumb() {
+    fn a_rating_is_shown_with_its_label() {
         let rating = |id: &str, good| RatedRow {
             id: PairId::new(id),
             prompt_id: PromptId::new("p1"),

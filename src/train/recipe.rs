@@ -1,6 +1,6 @@
-//! Recipes: one file a method, from a scored batch to its loss, its gradient and its metrics, with its row in the method table.
+//! Recipes: one file per method, from a scored batch to its loss, gradient and metrics, with its row in the method table.
 //!
-//! Owns the registry, and a run's method with its hyper-parameters read. To add a method, add its file and its row here.
+//! Owns the registry and the parsing of a run's hyper-parameters. To add a method, add its file and its line here.
 
 mod contract;
 mod cpo;
@@ -19,16 +19,16 @@ mod tests;
 
 pub use contract::SampledAnswer;
 pub(crate) use contract::{
-    Apart, AtReference, BatchLoss, HealthHints, Recipe, RolloutNeeds, ScoredExample, UpdateWindow, read,
+    BatchLoss, HealthHints, LossAtReference, Recipe, RolloutNeeds, ScoredExample, Separable, UpdateWindow, read,
 };
-pub(super) use sft::imitate;
+pub(super) use sft::sft_loss;
 
-use super::data::Making;
+use super::data::TokeniseOptions;
 use crate::domain::{Method, MixParams, Needs, Params, ProbeParams, RolloutParams, TrainerParams};
 use crate::model::error::Error;
 use contract::Registered;
 
-/// The registry, in the order in which the form shows the methods.
+/// The registry, in the order of the launch form.
 const REGISTRY: &[Registered] = &[
     dpo::DPO,
     orpo::ORPO,
@@ -42,7 +42,7 @@ const REGISTRY: &[Registered] = &[
     kto::KTO,
 ];
 
-/// The method table: the registry's rows, which everything that knows no recipe reads.
+/// The method table: the registry's rows, for rooms that do not know recipes.
 pub(crate) const METHODS: &[Method] = &rows::<{ REGISTRY.len() }>();
 
 const fn rows<const N: usize>() -> [Method; N] {
@@ -55,39 +55,39 @@ const fn rows<const N: usize>() -> [Method; N] {
     out
 }
 
-/// A run's method with everything that its hyper-parameters say.
+/// A run's method with its parsed hyper-parameters.
 pub(crate) struct PreparedMethod {
     /// The method.
     pub recipe: Box<dyn Recipe>,
-    /// What every method reads.
+    /// The shared hyper-parameters.
     pub shared: TrainerParams,
-    /// How the policy answers, where the method learns from its answers.
+    /// Sampling and rewards, for online methods.
     pub rollout: Option<RolloutParams>,
-    /// What is mixed in; a `mix_ratio` of 0 where the method mixes nothing.
+    /// Mixed SFT rows; `mix_ratio` is 0 where the method mixes nothing.
     pub mix: MixParams,
-    /// What is measured of general text; `probe_steps` of 0 where nothing is.
+    /// The forgetting probe; `probe_steps` is 0 where the method has none.
     pub probe: ProbeParams,
 }
 
 impl PreparedMethod {
-    /// How rows become examples: as the recipe says, or, for methods that answer them, as prompts.
-    pub(crate) fn making(&self) -> Making {
-        let Some(rollout) = &self.rollout else { return self.recipe.making(&self.shared) };
+    /// How rows are tokenised: as the recipe says, or as prompts for online methods.
+    pub(crate) fn tokenise_options(&self) -> TokeniseOptions {
+        let Some(rollout) = &self.rollout else { return self.recipe.tokenise_options(&self.shared) };
         let room = self.shared.max_length.saturating_sub(rollout.max_completion_length);
-        Making { eval_fraction: self.shared.eval_fraction, ..Making::plain(room) }
+        TokeniseOptions { eval_fraction: self.shared.eval_fraction, ..TokeniseOptions::new(room) }
     }
 }
 
-/// The recipe of a method with its hyper-parameters.
+/// Builds a method's recipe from its hyper-parameters.
 ///
 /// # Errors
-/// When there is none of that name, a value does not read, or options contradict each other.
+/// When the method is unknown, a value is invalid, or options contradict each other.
 pub(crate) fn prepare(method: &str, params: &Params) -> Result<PreparedMethod, Error> {
     let Some(found) = REGISTRY.iter().find(|registered| registered.method.name == method) else {
-        return Err(Error::Asked(format!("there is no recipe for the method `{method}`")));
+        return Err(Error::Invalid(format!("there is no recipe for the method `{method}`")));
     };
     if let Some(sentence) = found.method.contradiction(params) {
-        return Err(Error::Asked(sentence));
+        return Err(Error::Invalid(sentence));
     }
     let answers = found.method.needs == Needs::Prompts;
     Ok(PreparedMethod {

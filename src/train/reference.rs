@@ -1,11 +1,11 @@
-//! Reference log-probs: computed once per (weights, tokens), kept on disk, shared by all runs.
+//! Reference log-probs: computed once per (weights, tokens), cached on disk, shared by all runs.
 //!
-//! Owns the cache's keys and files. The reference is the model before the first update: for adapters the model without them,
-//! for full weights the weights as loaded, so that no second copy of them is needed. Refuses to trust a file: an entry that is
-//! damaged or of the wrong length is computed again.
+//! Owns the cache's keys and files. The reference is the model before the first update: the base model for adapters, the
+//! loaded weights for full fine-tuning, so no second copy is needed. Refuses damaged entries and entries of the wrong length:
+//! they are recomputed.
 //!
-//! **Invariant.** An entry depends on its key alone: every example is scored in batches of its own, so that a cache that is full,
-//! empty or half there gives the same bits.
+//! **Invariant.** An entry depends on its key alone: every example is scored in its own batch, so that a full, empty or partial
+//! cache gives the same bits.
 
 use super::data::Example;
 use crate::model::error::Error;
@@ -18,64 +18,64 @@ use std::path::{Path, PathBuf};
 /// First bytes of an entry; the digit is the format.
 const MAGIC: &[u8; 8] = b"tbref 2\n";
 
-/// Reference log-probs of an example's scored tokens in nats: one entry a sequence, those scored aside last.
+/// Reference log-probs of an example's scored tokens: one entry per sequence, KL sequences last.
 pub type Reference = Vec<Vec<f64>>;
 
-/// Reference log-probs on disk, one file an example.
+/// The on-disk cache of reference log-probs, one file per example.
 pub struct ReferenceCache {
     dir: PathBuf,
     identity: String,
 }
 
-/// How the cache was used.
+/// Usage counts of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct CacheUse {
+pub struct CacheStats {
     /// Entries read.
-    pub found: usize,
+    pub hits: usize,
     /// Entries computed.
     pub computed: usize,
-    /// Of those, entries that were there and damaged.
+    /// Computed entries that were present but damaged.
     pub damaged: usize,
 }
 
 impl ReferenceCache {
-    /// The cache in folder `dir` for a reference of that `identity`: a hash over weights, tokenizer and template.
+    /// The cache in folder `dir` for the reference `identity`: a hash over weights, tokenizer and template.
     #[must_use]
     pub fn new(dir: &Path, identity: &str) -> Self {
         Self { dir: dir.into(), identity: identity.into() }
     }
 
-    /// Log-probs of every example, read or computed with the policy as it is. `adapter`: whether its adapter is part of the
-    /// reference. `watch(done)` is called after every computed one.
+    /// Log-probs of every example, from the cache or computed with the current policy. `adapter`: whether the adapter is part
+    /// of the reference. Calls `progress(done)` after every computed entry.
     ///
     /// # Errors
-    /// When a tensor operation fails. A cache that cannot be written is no error: the run goes on without it.
+    /// When a tensor operation fails. A cache that cannot be written is ignored.
     pub fn get(
         &self,
         policy: &Policy,
         adapter: bool,
         examples: &[&Example],
-        mut watch: impl FnMut(usize) -> Result<(), Error>,
-    ) -> Result<(Vec<Reference>, CacheUse), Error> {
-        let mut used = CacheUse::default();
+        mut progress: impl FnMut(usize) -> Result<(), Error>,
+    ) -> Result<(Vec<Reference>, CacheStats), Error> {
+        let mut used = CacheStats::default();
         let mut out = Vec::with_capacity(examples.len());
         for example in examples {
             let path = self.path(example);
             let bytes = std::fs::read(&path).ok();
             if let Some(entry) = bytes.as_deref().and_then(|b| parse(b, example)) {
-                used.found += 1;
+                used.hits += 1;
                 out.push(entry);
                 continue;
             }
             used.damaged += usize::from(bytes.is_some());
             let entry = score(policy, adapter, example)?;
-            // What is not finite is the trainer's to report, with the pair's name; it must not outlive this run.
+            // The trainer reports non-finite values with the pair's name; they must not be cached.
             if entry.iter().flatten().all(|x| x.is_finite()) {
-                keep(&path, &entry);
+                store(&path, &entry);
             }
             out.push(entry);
             used.computed += 1;
-            watch(used.computed)?;
+            progress(used.computed)?;
         }
         Ok((out, used))
     }
@@ -98,13 +98,13 @@ impl ReferenceCache {
 
 /// All sequences of an example in the order of its reference.
 fn sequences(example: &Example) -> impl Iterator<Item = &Row> {
-    example.rows.iter().chain(&example.aside)
+    example.rows.iter().chain(&example.kl_rows)
 }
 
-/// The log-probs of an example, in the batches in which the trainer scores it on the CPU.
+/// The log-probs of an example, batched as the trainer does on the CPU.
 fn score(policy: &Policy, adapter: bool, example: &Example) -> Result<Reference, Error> {
     let mut out = Vec::new();
-    for rows in [&example.rows, &example.aside] {
+    for rows in [&example.rows, &example.kl_rows] {
         if !rows.is_empty() {
             let scores = policy.score(&Batch::new(rows.clone()), adapter)?;
             out.extend(scores.rows.into_iter().map(|r| r.logp));
@@ -113,8 +113,8 @@ fn score(policy: &Policy, adapter: bool, example: &Example) -> Result<Reference,
     Ok(out)
 }
 
-/// Magic, the values sequence after sequence as little-endian f64, then the first eight bytes of the SHA-256 of all that.
-fn format(entry: &Reference) -> Vec<u8> {
+/// Magic, the values of all sequences as little-endian f64, then the first eight bytes of their SHA-256.
+fn serialise(entry: &Reference) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     entry.iter().flatten().for_each(|x| out.extend(x.to_le_bytes()));
     let check = Sha256::digest(&out);
@@ -134,13 +134,13 @@ fn parse(bytes: &[u8], example: &Example) -> Option<Reference> {
     (whole && values.next().is_none()).then_some(entry)
 }
 
-/// Writes an entry so that it is there whole or not at all.
-fn keep(path: &Path, entry: &Reference) {
+/// Writes an entry atomically.
+fn store(path: &Path, entry: &Reference) {
     let Some(dir) = path.parent() else { return };
-    // A cache that cannot be written costs time next time, nothing else; what is unfinished is removed.
+    // A failed write only costs time in the next run; the temporary file is removed.
     let _ = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).and_then(|()| {
         let mut part = tempfile::NamedTempFile::new_in(dir)?;
-        part.write_all(&format(entry))?;
+        part.write_all(&serialise(entry))?;
         part.persist(path).map(drop).map_err(|e| e.error)
     });
 }
@@ -167,24 +167,24 @@ mod tests {
                 Row::new(vec![1, 40 + n, 50, 60, 61 + n, 2], vec![3, 4, 5]),
                 Row::new(vec![1, 40 + n, 50, 70 + n, 2], vec![3, 4]),
             ],
-            aside: Vec::new(),
+            kl_rows: Vec::new(),
             margin: None,
             agreed: None,
-            good: true,
+            desirable: true,
         }
     }
 
     #[test]
-    fn kept_shared_and_computed_again_where_damaged() {
+    fn entries_are_reused_and_recomputed_where_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let policy = policy();
         let (a, b) = (pair(1), pair(2));
         let cache = ReferenceCache::new(dir.path(), "m");
         let (first, used) = cache.get(&policy, false, &[&a, &b], |_| Ok(())).unwrap();
-        assert_eq!(used, CacheUse { found: 0, computed: 2, damaged: 0 });
+        assert_eq!(used, CacheStats { hits: 0, computed: 2, damaged: 0 });
         assert_eq!((first[0][0].len(), first[0][1].len()), (3, 2));
         let (again, used) = cache.get(&policy, false, &[&b, &a], |_| Ok(())).unwrap();
-        assert_eq!(used, CacheUse { found: 2, computed: 0, damaged: 0 });
+        assert_eq!(used, CacheStats { hits: 2, computed: 0, damaged: 0 });
         assert_eq!(again, [first[1].clone(), first[0].clone()]);
 
         let path = cache.path(&a);
@@ -194,7 +194,7 @@ mod tests {
         for bad in [flipped.as_slice(), &whole[..whole.len() - 3], b""] {
             std::fs::write(&path, bad).unwrap();
             let (mended, used) = cache.get(&policy, false, &[&a], |_| Ok(())).unwrap();
-            assert_eq!(used, CacheUse { found: 0, computed: 1, damaged: 1 });
+            assert_eq!(used, CacheStats { hits: 0, computed: 1, damaged: 1 });
             assert_eq!(mended[0], first[0]);
             assert_eq!(std::fs::read(&path).unwrap(), whole);
         }

@@ -1,46 +1,45 @@
-//! The size of a step over the run, after a warm-up: linear, cosine, inverse square root, stable and then falling, constant.
+//! Learning-rate schedules with warm-up: linear, cosine, inverse square root, warmup-stable-decay, constant.
 //!
-//! Owns the multiplier of the learning rate; the shapes are those of Hugging Face's trainer. Refuses to count steps itself:
-//! the rate is a pure function of the step.
+//! Owns the learning rate of every step, as in Hugging Face's trainer. Refuses to count steps: the rate is a pure function of
+//! the step.
 
 use crate::domain::{SchedulerKind, TrainerParams};
 
-/// How the rate falls after the warm-up.
+/// The decay after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decay {
-    /// To 0 at the last step, in a straight line.
+    /// Linear to 0 at the last step.
     Linear,
-    /// To 0 at the last step, along half a cosine.
+    /// Half a cosine to 0 at the last step.
     Cosine,
-    /// Not at all.
+    /// No decay.
     Constant,
-    /// As 1/√step (Vaswani et al. 2017), scaled so that the peak is where the warm-up ends. Without a warm-up the peak is the
-    /// first step's, and the rate has halved after 30,000.
+    /// 1/√step (Vaswani et al. 2017), scaled so that the peak is at the end of the warm-up. Without a warm-up the first step
+    /// has the peak, and the rate is halved after 30,000 steps.
     InverseSqrt,
-    /// Not at all until the last so many steps of the run, then to 0 in a straight line (warm-up, stable, decay: Hu et al.
-    /// 2024). More than what the warm-up leaves are all it leaves.
+    /// Constant, then linear to 0 over this many last steps (warmup-stable-decay, Hu et al. 2024), capped by the steps after
+    /// the warm-up.
     Stable(u64),
 }
 
-/// Steps by which `inverse_sqrt` is stretched without a warm-up, as in Hugging Face's trainer.
+/// Timescale of `inverse_sqrt` without a warm-up, as in Hugging Face's trainer.
 const TIMESCALE: f64 = 10_000.0;
 
 /// The learning rate of every step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
-    /// Shape after the warm-up.
+    /// Decay after the warm-up.
     pub decay: Decay,
     /// Rate at the end of the warm-up.
     pub peak: f64,
-    /// Steps of rising rate.
+    /// Warm-up steps.
     pub warmup: u64,
     /// Steps in all.
     pub total: u64,
 }
 
 impl Schedule {
-    /// The schedule that `params` ask for in a run of `total` steps. `warmup_steps` below 1 is a share of all steps, rounded
-    /// up, as `lr_decay_share` is.
+    /// The schedule of a run of `total` steps. `warmup_steps` below 1 and `lr_decay_share` are shares of all steps, rounded up.
     #[must_use]
     pub fn new(params: &TrainerParams, total: u64) -> Self {
         let decay = match params.lr_scheduler_type {
@@ -50,8 +49,8 @@ impl Schedule {
             SchedulerKind::InverseSqrt => Decay::InverseSqrt,
             SchedulerKind::WarmupStableDecay => Decay::Stable((params.lr_decay_share * total as f64).ceil() as u64),
         };
-        let asked = params.warmup_steps;
-        let warmup = if asked >= 1.0 { asked as u64 } else { (asked * total as f64).ceil() as u64 };
+        let steps = params.warmup_steps;
+        let warmup = if steps >= 1.0 { steps as u64 } else { (steps * total as f64).ceil() as u64 };
         Self { decay, peak: params.learning_rate, warmup, total }
     }
 
@@ -61,21 +60,21 @@ impl Schedule {
         if done < self.warmup {
             return self.peak * done as f64 / self.warmup as f64;
         }
-        let rest = self.total.saturating_sub(self.warmup).max(1) as f64;
+        let decay_steps = self.total.saturating_sub(self.warmup).max(1) as f64;
         let after = (done - self.warmup) as f64;
-        let gone = after / rest;
+        let progress = after / decay_steps;
         self.peak
             * match self.decay {
                 Decay::Constant => 1.0,
-                Decay::Linear => (1.0 - gone).max(0.0),
-                Decay::Cosine => (0.5 * (1.0 + (std::f64::consts::PI * gone).cos())).max(0.0),
+                Decay::Linear => (1.0 - progress).max(0.0),
+                Decay::Cosine => (0.5 * (1.0 + (std::f64::consts::PI * progress).cos())).max(0.0),
                 Decay::InverseSqrt => {
                     let scale = if self.warmup == 0 { TIMESCALE } else { self.warmup as f64 };
                     (scale / (after + scale)).sqrt()
                 }
                 Decay::Stable(decay) => {
-                    let falling = (decay as f64).min(rest);
-                    ((rest - after) / falling.max(1.0)).clamp(0.0, 1.0)
+                    let length = (decay as f64).min(decay_steps);
+                    ((decay_steps - after) / length.max(1.0)).clamp(0.0, 1.0)
                 }
             }
     }

@@ -1,12 +1,12 @@
 //! The trainer: from a run's specification and rows to updates, evaluations, sampled answers and checkpoints.
 //!
-//! Owns the order of things, the same for every method: tokenise, reference log-probs, batches, gradient accumulation,
-//! self-checks, clipping, update, report. Refuses losses (recipes), files outside the folders it is given, and clocks in
-//! anything but the reported speed.
+//! Owns the training loop, the same for every method: tokenise, reference log-probs, batches, gradient accumulation,
+//! self-checks, clipping, optimizer step, metrics. Refuses losses (recipes), files outside the given folders, and clocks other
+//! than for the reported speed.
 //!
 //! **Invariants.** Step `k` is a pure function of the specification, the rows and the weights after step `k − 1`: order and
-//! dropout come from (seed, step), so a resumed run ends in the same bytes on the CPU. Nothing is overwritten by an update
-//! whose loss or gradient is not finite.
+//! dropout come from (seed, step), so a resumed run ends in the same bytes on the CPU. No weight changes when a loss or
+//! gradient is not finite.
 
 mod answers;
 mod batches;
@@ -38,20 +38,20 @@ use crate::nn::optim::AdamW;
 use crate::nn::policy::Policy;
 use crate::protocol::{Plan, RunEvent, RunSpec};
 use best::Best;
-use health::Watcher;
+use health::HealthMonitor;
 use mix::Mix;
-use options::policy_of;
-use pass::{Compared, How, StepTokens, forward_backward, not_finite, score, see};
+use options::new_policy;
+use pass::{ExampleSet, PassOptions, StepTokens, forward_backward, not_finite, score, scored_examples};
 use probe::Probe;
-use rollouts::{AnswerScore, LearnFrom, Rollouts};
+use rollouts::{AnswerScorer, RolloutContext, Rollouts};
 use std::path::Path;
 use std::time::Instant;
 use watch::SelfCheck;
 
 pub(crate) use batches::Batches;
-pub(crate) use checkpoint::notes;
-pub use inputs::{Places, RunRows};
-pub(crate) use mix::making as mix_making;
+pub(crate) use checkpoint::result_notes;
+pub use inputs::{RunPaths, RunRows};
+pub(crate) use mix::tokenise_options as mix_tokenise_options;
 pub use options::tune_of;
 pub(crate) use options::{train_spec, tune};
 pub(crate) use pass::Grouping;
@@ -63,12 +63,12 @@ pub(crate) use watch::peak_mib;
 pub enum StepOutcome {
     /// One update was made; there may be more.
     Stepped,
-    /// Nothing: every planned step has been made, or the run has ended early.
+    /// Nothing: all planned steps are done, or the run stopped early.
     Done,
 }
 
-/// What the run's reference log-probs depend on beside the tokens: every byte of the model's files, the tensors that an
-/// earlier run trained, the number type and the path on which they are computed.
+/// What the reference log-probs depend on beside the tokens: the model's files, the tensors of the initial checkpoint, the
+/// dtype and the engine.
 fn reference_identity(spec: &RunSpec, policy: &Policy, adapter: bool) -> Result<String, Error> {
     let path = &train_spec(spec)?.model.path;
     let model = match spec.inputs.models.first() {
@@ -80,15 +80,15 @@ fn reference_identity(spec: &RunSpec, policy: &Policy, adapter: bool) -> Result<
 }
 
 impl Trainer {
-    /// Makes everything ready for the first step: loads the model, tokenises the rows, computes or reads the reference
-    /// log-probs, and says `Progressed` and `Planned`.
+    /// Prepares the first step: loads the model, tokenises the rows, computes or loads the reference log-probs. Emits
+    /// `Progressed` and `Planned`.
     ///
     /// # Errors
     /// When the model cannot be loaded, no row is left to train on, or a checkpoint does not belong to this run.
-    pub fn open(spec: &RunSpec, rows: &RunRows, places: &Places<'_>, sink: &mut dyn Sink) -> Result<Self, Error> {
+    pub fn open(spec: &RunSpec, rows: &RunRows, paths: &RunPaths<'_>, sink: &mut dyn Sink) -> Result<Self, Error> {
         let train_spec = train_spec(spec)?.clone();
         let prepared = prepare(&train_spec.method, &train_spec.params)?;
-        let making = prepared.making();
+        let options = prepared.tokenise_options();
         let PreparedMethod { recipe, shared: params, rollout, mix, probe } = prepared;
         let needs = recipe.rollout();
 
@@ -97,44 +97,44 @@ impl Trainer {
         let device = device(&spec.device)?;
         let mut decoder = model.decoder(&device, &tune(&params))?;
         let hidden = model.config.hidden;
-        // A value head begins at 0, which is no opinion.
+        // A value head starts at 0.
         let value = needs.filter(|needs| needs.values).map(|_| vec![0.0; hidden]);
-        if let Some(first) = value.or_else(|| recipe.score_head(hidden, params.seed)) {
-            decoder.add_score(first, making.valued)?;
+        if let Some(first) = value.or_else(|| recipe.initial_score_head(hidden, params.seed)) {
+            decoder.add_score(first, options.read_value)?;
         }
-        let policy = policy_of(decoder, &params)?;
+        let policy = new_policy(decoder, &params)?;
         progress(sink, "loading the model", 1, 1)?;
 
-        let watch = |done| progress(sink, "tokenising", done, rows.rows.len());
-        let Tokenised { train, eval, mut dropped, findings } = tokenise(&model, &rows.rows, &making, watch)?;
+        let report = |done| progress(sink, "tokenising", done, rows.rows.len());
+        let Tokenised { train, eval, mut dropped, findings } = tokenise(&model, &rows.rows, &options, report)?;
         if train.is_empty() {
             let why: Vec<_> = dropped.iter().map(|d| format!("{} {}", d.count, d.reason)).collect();
-            return Err(Error::Asked(format!(
-                "none of {} rows is left to train on ({} kept for evaluation, left out: {}); add rows, raise \
+            return Err(Error::Invalid(format!(
+                "none of {} rows is left to train on ({} held out for evaluation, left out: {}); add rows, raise \
                  max_length, or lower eval_fraction",
                 rows.rows.len(),
                 eval.len(),
                 if why.is_empty() { "none".to_owned() } else { why.join(", ") }
             )));
         }
-        if places.resume.is_none() {
+        if paths.resume.is_none() {
             for finding in findings {
                 sink.emit(RunEvent::Found(finding))?;
             }
         }
 
-        let reading = if making.valued { Some(model.reading()?) } else { None };
+        let reading = if options.read_value { Some(model.reading()?) } else { None };
         let probe = Probe::new(&model, &policy, &rows.probe, &probe)?;
-        if let Some(dir) = places.init {
-            checkpoint::start_from(&policy, &tune(&params), dir)?;
+        if let Some(dir) = paths.init {
+            checkpoint::load_initial_weights(&policy, &tune(&params), dir)?;
         }
         let all: Vec<&Example> = train.iter().chain(&eval).collect();
         let mut references = if recipe.needs_reference() {
             let total = all.len();
-            let watch = |done: usize| progress(sink, "reference log-probs", done, total);
-            let adapter = places.init.is_some();
+            let report = |done: usize| progress(sink, "reference log-probs", done, total);
+            let adapter = paths.init.is_some();
             let identity = reference_identity(spec, &policy, adapter)?;
-            let (references, used) = ReferenceCache::new(places.cache, &identity).get(&policy, adapter, &all, watch)?;
+            let (references, used) = ReferenceCache::new(paths.cache, &identity).get(&policy, adapter, &all, report)?;
             if used.computed < total {
                 progress(sink, "reference log-probs", total, total)?;
             }
@@ -146,36 +146,36 @@ impl Trainer {
 
         let mut rollouts = None;
         if let (Some(rollout), Some(needs)) = (&rollout, needs) {
-            progress(sink, "loading what scores", 0, 1)?;
-            let scorer = match places.reward {
-                Some((path, dir)) => Some(RewardScorer::open(path, dir, &device)?.dated(places.reward_date)?),
+            progress(sink, "loading the reward model", 0, 1)?;
+            let scorer = match paths.reward {
+                Some((path, dir)) => Some(RewardScorer::open(path, dir, &device)?.dated(paths.reward_date)?),
                 None => None,
             };
-            // The policy without its adapter is the reference, where the run starts from nothing else.
-            let reference = if needs.reference && (places.init.is_some() || params.tune == TuneKind::Full) {
-                let reference = policy_of(model.decoder(&device, &tune(&params))?, &params)?;
-                if let Some(dir) = places.init {
-                    checkpoint::start_from(&reference, &tune(&params), dir)?;
+            // Without an initial checkpoint the base model (adapter off) is the reference.
+            let reference = if needs.reference && (paths.init.is_some() || params.tune == TuneKind::Full) {
+                let reference = new_policy(model.decoder(&device, &tune(&params))?, &params)?;
+                if let Some(dir) = paths.init {
+                    checkpoint::load_initial_weights(&reference, &tune(&params), dir)?;
                 }
                 Some(reference)
             } else {
                 None
             };
-            let score = scorer.map(|scorer| -> AnswerScore {
-                Box::new(move |prompt, answer| Ok(scorer.standard(scorer.score(prompt, answer)?)))
+            let score = scorer.map(|scorer| -> AnswerScorer {
+                Box::new(move |prompt, answer| Ok(scorer.standardise(scorer.score(prompt, answer)?)))
             });
             rollouts = Some(Rollouts::new(needs, &rows.rows, &params, rollout, score, reference)?);
-            progress(sink, "loading what scores", 1, 1)?;
+            progress(sink, "loading the reward model", 1, 1)?;
         }
         let batches = match &rollout {
-            None => Batches::of(&train, &params)?,
+            None => Batches::from_examples(&train, &params)?,
             Some(rollout) => Batches::rounds(train.len(), &params, rollout)?,
         };
         let mix = Mix::new(&model, &rows.mix, &params, &mix, &mut dropped)?;
-        let total = batches.total + mix.as_ref().map_or(0, |m| m.steps_alone(&batches));
+        let total = batches.total + mix.as_ref().map_or(0, |m| m.extra_steps(&batches));
         let schedule = Schedule::new(&params, total);
         let optimizer = AdamW::new(&params, policy.trainables())?;
-        let at_reference = recipe.at_reference().filter(|_| places.init.is_none() || params.lora_dropout == 0.0);
+        let at_reference = recipe.at_reference().filter(|_| paths.init.is_none() || params.lora_dropout == 0.0);
         let plan = Plan {
             total_steps: total,
             steps_per_epoch: batches.per_epoch(),
@@ -188,8 +188,8 @@ impl Trainer {
             longest: train.iter().chain(&eval).map(Example::longest).max().unwrap_or(0),
         };
         let mut trainer = Self {
-            asked: answers::asked(&rows.rows, &eval, &train),
-            health: Watcher::new(&train_spec.method, recipe.health(), total, batches.per_epoch(), &plan),
+            sample_prompts: answers::sample_prompts(&rows.rows, &eval, &train),
+            health: HealthMonitor::new(&train_spec.method, recipe.health(), total, batches.per_epoch(), &plan),
             model,
             policy,
             recipe,
@@ -198,8 +198,8 @@ impl Trainer {
             schedule,
             spec: train_spec,
             params,
-            train: Compared { examples: train, references },
-            eval: Compared { examples: eval, references: eval_references },
+            train: ExampleSet { examples: train, references },
+            eval: ExampleSet { examples: eval, references: eval_references },
             batches,
             mix,
             probe,
@@ -209,9 +209,9 @@ impl Trainer {
             check: SelfCheck::new(at_reference),
             best: Best::default(),
             reading,
-            introduced: false,
+            initial_samples_shown: false,
         };
-        match places.resume {
+        match paths.resume {
             Some(dir) => trainer.restore(dir)?,
             None => trainer.health.report_plan(sink)?,
         }
@@ -219,12 +219,12 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// Makes the next step and tells `sink`: answers of the untrained model before the first, then `Stepped`, and
-    /// `Evaluated` and `Sampled` where they are due.
+    /// Runs the next step. Emits sample answers of the untrained model before the first step, then `Stepped`, and `Evaluated`
+    /// and `Sampled` when due.
     ///
     /// # Errors
-    /// When the loss or a gradient is not finite (no weight has changed by it then) or a self-check fails, both after a `Found`
-    /// of severity stop; or when a tensor operation fails.
+    /// When the loss or a gradient is not finite (no weight has changed) or a self-check fails, both after a `Found` of severity
+    /// stop; or when a tensor operation fails.
     pub fn step(&mut self, sink: &mut dyn Sink) -> Result<StepOutcome, Error> {
         match self.advance(sink) {
             Err(Error::NotFinite(what)) => Err(watch::not_finite(self.step, what, sink)?),
@@ -236,10 +236,10 @@ impl Trainer {
         if self.step >= self.total || self.best.ended {
             return Ok(StepOutcome::Done);
         }
-        if self.step == 0 && !self.introduced {
-            self.introduced = true;
+        if self.step == 0 && !self.initial_samples_shown {
+            self.initial_samples_shown = true;
             match self.show_answers(sink) {
-                // The step below meets the same numbers and names the pair.
+                // The step below hits the same error and names the pair.
                 Err(Error::NotFinite(_)) => {}
                 shown => shown?,
             }
@@ -247,33 +247,33 @@ impl Trainer {
         }
         let began = Instant::now();
         let mut tally = Tally::default();
-        let (own, mut work) = self.gather(&mut tally, sink)?;
+        let (own, mut work) = self.accumulate_gradients(&mut tally, sink)?;
         let narrow = self.policy.decoder().dtype().size_in_bytes() < 4;
-        self.check.start(self.step, own, &tally, narrow, sink)?;
+        self.check.check_start(self.step, own, &tally, narrow, sink)?;
         let (mixed, more) = match &self.mix {
-            Some(mix) => mix.learn(&mut self.policy, &self.batches, self.step, &mut tally, sink)?,
+            Some(mix) => mix.accumulate_gradients(&mut self.policy, &self.batches, self.step, &mut tally, sink)?,
             None => (0.0, 0),
         };
-        self.check.narrowed(self.step, &self.policy, sink)?;
+        self.check.report_narrowed(self.step, &self.policy, sink)?;
         let loss = own + mixed;
-        work.seen += more;
-        work.done += more;
+        work.new += more;
+        work.processed += more;
 
         let gradients = self.policy.take_gradients()?;
         let norm = AdamW::norm(&gradients)?;
         if !norm.is_finite() {
-            return Err(self.bad_gradient(sink)?);
+            return Err(self.non_finite_gradient(sink)?);
         }
         let rate = self.schedule.rate(self.step);
-        // Answers that all earned the same teach nothing, and that is no fault of the tensors.
-        let watching = self.check.watching(rate) && (norm > 0.0 || self.rollouts.is_none());
+        // Equal rewards give zero gradients, which is no fault of the tensors.
+        let watching = self.check.checks_update(rate) && (norm > 0.0 || self.rollouts.is_none());
         let update = self.optimizer.update(self.policy.trainables(), &gradients, norm, rate, watching)?;
         drop(gradients);
         if watching {
-            self.check.moved(self.step, &update, self.policy.trainables(), sink)?;
+            self.check.check_moved(self.step, &update, self.policy.trainables(), sink)?;
         }
         self.step += 1;
-        self.tokens += work.seen;
+        self.tokens += work.new;
 
         let seconds = began.elapsed().as_secs_f64();
         let mut metrics = Metrics::new();
@@ -283,7 +283,7 @@ impl Trainer {
         tally.write("", &mut metrics);
         metrics.set("num_tokens", self.tokens as f64);
         metrics.set("step_seconds", seconds);
-        metrics.set("tokens_per_second", work.done as f64 / seconds);
+        metrics.set("tokens_per_second", work.processed as f64 / seconds);
         if let Some(mib) = watch::peak_mib() {
             metrics.set("peak_mib", mib);
         }
@@ -307,13 +307,13 @@ impl Trainer {
         Ok(StepOutcome::Stepped)
     }
 
-    /// Whether what happens every so many steps happens now; it always does at the end.
+    /// Whether something that happens every `every` steps is due; always true at the end.
     fn due(&self, every: u64) -> bool {
         self.step == self.total || self.best.ended || (every > 0 && self.step.is_multiple_of(every))
     }
 
     fn show_answers(&self, sink: &mut dyn Sink) -> Result<(), Error> {
-        answers::show(&self.asked, &self.model, &self.policy, self.step, sink)
+        answers::emit_samples(&self.sample_prompts, &self.model, &self.policy, self.step, sink)
     }
 
     fn measure_probe(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
@@ -323,17 +323,17 @@ impl Trainer {
         }
     }
 
-    /// Adds up the gradient of the next step's own rows; gives its loss and the work it was.
-    fn gather(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, StepTokens), Error> {
+    /// Accumulates the gradient of the next step's rows; returns the loss and the token counts.
+    fn accumulate_gradients(&mut self, tally: &mut Tally, sink: &mut dyn Sink) -> Result<(f64, StepTokens), Error> {
         if let Some(rollouts) = &mut self.rollouts {
-            let from = LearnFrom {
+            let from = RolloutContext {
                 policy: &mut self.policy,
                 model: &self.model,
                 examples: &self.train.examples,
                 batches: &self.batches,
                 step: self.step,
             };
-            return rollouts.learn(self.recipe.as_mut(), from, tally, sink);
+            return rollouts.accumulate_gradients(self.recipe.as_mut(), from, tally, sink);
         }
         let (micro, mut before) = self.batches.window(self.step);
         let examples = || micro.iter().flatten().map(|i| &self.train.examples[*i]);
@@ -341,19 +341,19 @@ impl Trainer {
         let tokens: usize = examples().map(Example::tokens).sum();
         let mut loss = 0.0;
         for rows in &micro {
-            // Micro-batches of the same size count alike, also a shorter last one, as TRL has it.
+            // Micro-batches have equal weight, even a smaller last one, as in TRL.
             let share =
                 if self.batches.by_tokens() { rows.len() as f64 / all as f64 } else { 1.0 / micro.len() as f64 };
             let window = UpdateWindow { share, tokens: scored as f64 };
-            loss += self.pass(rows, before, &window, tally, sink)?;
+            loss += self.forward_backward(rows, before, &window, tally, sink)?;
             before += rows.len() as u64;
         }
-        Ok((loss, StepTokens { seen: tokens as u64, done: tokens as u64 }))
+        Ok((loss, StepTokens { new: tokens as u64, processed: tokens as u64 }))
     }
 
-    /// Scores a micro-batch of the training examples, adds its gradient, and gives its part of the window's loss. `before`
-    /// is how many examples the run has seen before it.
-    fn pass(
+    /// Forward and backward pass of a micro-batch; returns its share of the window's loss. `before` is the number of examples
+    /// processed before it in the run.
+    fn forward_backward(
         &mut self,
         micro: &[usize],
         before: u64,
@@ -364,30 +364,30 @@ impl Trainer {
         let Self { train, recipe, health, policy, .. } = self;
         let examples: Vec<&Example> = micro.iter().map(|i| &train.examples[*i]).collect();
         let references: Vec<Option<&Reference>> = micro.iter().map(|i| train.references.get(*i)).collect();
-        let grouping = Grouping::of(recipe.needs_reference(), policy.packs());
-        let how = How { number: before, temperature: 1.0, grouping, apart: recipe.apart() };
-        let done = forward_backward(policy, &examples, &references, how, &mut |seen| {
-            for one in seen {
-                health.see(one);
+        let grouping = Grouping::new(recipe.needs_reference(), policy.packs());
+        let options = PassOptions { first_pass: before, temperature: 1.0, grouping, separable: recipe.separable() };
+        let done = forward_backward(policy, &examples, &references, options, &mut |batch| {
+            for example in batch {
+                health.record(example);
             }
-            recipe.loss(seen, window, tally)
+            recipe.loss(batch, window, tally)
         })?;
         tally.close();
         match done {
             Ok(loss) => Ok(loss),
-            Err(bad) => Err(watch::bad_scores(self.step, bad, sink)?),
+            Err(bad) => Err(watch::non_finite_scores(self.step, bad, sink)?),
         }
     }
 
-    /// Measures the evaluation examples; every metric is weighted by examples or tokens, not by batches.
+    /// Evaluates the held-out examples; metrics are weighted by examples or tokens, not by batches.
     fn evaluate(&mut self) -> Result<Metrics, Error> {
-        let Compared { examples, references } = &self.eval;
+        let ExampleSet { examples, references } = &self.eval;
         if let Some(rollouts) = &self.rollouts {
             return rollouts.evaluate(&self.policy, &self.model, examples, self.batches.seed);
         }
         let mut tally = Tally::default();
         let mut all = Vec::with_capacity(examples.len());
-        let size = self.batches.rows_at_once();
+        let size = self.batches.rows_per_micro_batch();
         for first in (0..examples.len()).step_by(size) {
             let end = (first + size).min(examples.len());
             let batch: Vec<&Example> = examples[first..end].iter().collect();
@@ -401,37 +401,37 @@ impl Trainer {
                     )));
                 }
             }
-            let seen = see(&batch, &scores, &references);
+            let scored = scored_examples(&batch, &scores, &references);
             let tokens = batch.iter().map(|e| e.scored()).sum::<usize>() as f64;
-            let out = self.recipe.loss(&seen, &UpdateWindow { share: 1.0, tokens }, &mut tally)?;
+            let out = self.recipe.loss(&scored, &UpdateWindow { share: 1.0, tokens }, &mut tally)?;
             tally.close();
-            tally.add("loss", out.loss, self.recipe.weight(&seen));
+            tally.add("loss", out.loss, self.recipe.eval_weight(&scored));
             all.extend(scores.into_iter().map(|s| s.rows));
         }
         let mut metrics = Metrics::new();
         tally.write("eval_", &mut metrics);
-        self.recipe.evaluated(&all, &mut metrics);
+        self.recipe.finish_evaluation(&all, &mut metrics);
         Ok(metrics)
     }
 
-    /// A gradient is not finite although the losses are: finds the example by going through the step again, one by one.
-    fn bad_gradient(&mut self, sink: &mut dyn Sink) -> Result<Error, Error> {
+    /// A gradient is not finite although the losses are: repeats the step example by example to find the culprit.
+    fn non_finite_gradient(&mut self, sink: &mut dyn Sink) -> Result<Error, Error> {
         let mut culprit = None;
         let rows = if self.rollouts.is_none() { self.batches.window(self.step).0 } else { Vec::new() };
         for i in rows.into_iter().flatten() {
             let window = UpdateWindow { share: 1.0, tokens: self.train.examples[i].scored() as f64 };
-            self.pass(&[i], 0, &window, &mut Tally::default(), sink)?;
+            self.forward_backward(&[i], 0, &window, &mut Tally::default(), sink)?;
             let gradients = self.policy.take_gradients()?;
             if !AdamW::norm(&gradients)?.is_finite() {
                 culprit = Some(self.train.examples[i].id.clone());
                 break;
             }
         }
-        watch::bad_gradient(self.step, culprit, sink)
+        watch::non_finite_gradient(self.step, culprit, sink)
     }
 }
 
-/// Says how far a stage before the first step is. Twenty lines of a stage in the log are enough for a bar.
+/// Emits the progress of a stage before the first step, at most about twenty times per stage.
 fn progress(sink: &mut dyn Sink, stage: &str, done: usize, total: usize) -> Result<(), Error> {
     if done == total || done.is_multiple_of(total.div_ceil(20).max(1)) {
         sink.emit(RunEvent::Progressed { stage: stage.into(), done: done as u64, total: total as u64 })?;

@@ -1,4 +1,4 @@
-//! Benchmarks: a question that is answered by doing the work once, in this process and no other.
+//! The benchmark query, run in this process alone. Owns the choice of file and the GPU peak; refuses the timing itself.
 
 use super::error::Error;
 use super::gpu::Peak;
@@ -18,7 +18,7 @@ pub(crate) fn bench(spec: &str) -> Result<(), Error> {
     match spec {
         BenchSpec::Train(ask) => {
             let pairs = pairs(&ask)?;
-            // Of this process alone, and empty: the reference pass is part of what is measured.
+            // Private and empty: the benchmark includes the reference pass.
             let cache = tempfile::Builder::new()
                 .prefix("tiebreak-bench-")
                 .tempdir()
@@ -42,7 +42,7 @@ fn pairs(ask: &TrainBench) -> Result<Vec<PairRow>, Error> {
     let ImportedRows::Pairs(pairs) = import::read(path, import_named("pairs")?, None)?.rows else {
         return Err(Error::Data {
             path: path.to_owned(),
-            reason: "holds no pairs: name a file of judged pairs".into(),
+            reason: "contains no pairs: name a file of labelled pairs".into(),
         });
     };
     Ok(pairs

@@ -1,4 +1,4 @@
-//! The loop around a run's work: orders between steps, checkpoints, the end.
+//! The main loop of a run: commands between steps, checkpoints, the end. Owns their order; refuses the work itself.
 
 use super::error::Error;
 use super::log::Log;
@@ -10,40 +10,40 @@ use crate::storage::RunDir;
 use std::path::Path;
 use std::time::Duration;
 
-/// How often a paused run looks for orders.
+/// How often a paused run polls for commands.
 const PAUSE_POLL: Duration = Duration::from_millis(50);
 
-/// What a step did.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Did {
-    /// Some work; there may be more.
-    Step,
-    /// Nothing: all is done.
-    Nothing,
+pub(super) enum WorkOutcome {
+    /// One step was done; there may be more.
+    Stepped,
+    /// Nothing left to do.
+    Done,
 }
 
-/// Work that goes step by step: a recipe's training or a sampling run.
+/// Work done step by step: training or sampling.
 pub(crate) trait Work {
-    /// Does the next step, telling the log of it.
-    fn step(&mut self, log: &mut Log) -> Result<Did, model::Error>;
-    /// Steps made.
+    /// Does the next step and logs it.
+    fn step(&mut self, log: &mut Log) -> Result<WorkOutcome, model::Error>;
+    /// Steps done.
     fn done(&self) -> u64;
-    /// Whether it stands at the best step so far, which is to be kept.
+    /// Whether this is the best step so far, whose checkpoint is kept.
     fn is_best_now(&self) -> bool {
         false
     }
-    /// Writes all that is needed to go on from here into a folder.
+    /// Writes a checkpoint into a folder.
     fn save(&mut self, dir: &Path) -> Result<(), model::Error>;
-    /// When to save and how much to keep; none when the log alone is enough to go on from.
+    /// The checkpoint policy; none if the log suffices to resume.
     fn saving(&self) -> Option<Saving>;
-    /// The hash of what the run made.
+    /// The hash of the run's result.
     fn state_hash(&mut self) -> Result<String, Error>;
 }
 
 /// When to write checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Saving {
-    /// Every so many steps; 0: only at the end.
+    /// Every this many steps; 0: only at the end.
     pub(crate) every: u64,
     /// Checkpoints kept.
     pub(crate) keep: usize,
@@ -52,14 +52,14 @@ pub(super) struct Saving {
 /// How the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// All steps made.
+    /// All steps done.
     Finished,
-    /// Told to end.
+    /// Stopped by a command or a signal.
     Stopped,
 }
 
-/// Works until all is done or somebody says stop. `saved` is the step of the checkpoint that the work was opened from. The
-/// end is logged here; an error is logged by the caller, which knows how to name it.
+/// Runs until done or stopped. `saved` is the step of the checkpoint that the work was opened from. Logs the end; the caller
+/// logs errors.
 pub(super) fn drive(
     work: &mut dyn Work,
     run: &RunDir,
@@ -67,7 +67,7 @@ pub(super) fn drive(
     signals: &Signals,
     mut saved: Option<u64>,
 ) -> Result<Ending, Error> {
-    // The process may have ended between the checkpoint and its mark.
+    // The last process may have died between the checkpoint and the `best` mark.
     if saved.is_some() && work.is_best_now() {
         mark_best(work, run, log)?;
     }
@@ -77,7 +77,7 @@ pub(super) fn drive(
             log.put_last(&RunEvent::Stopped { step: work.done() })?;
             return Ok(Ending::Stopped);
         }
-        if work.step(log)? == Did::Nothing {
+        if work.step(log)? == WorkOutcome::Done {
             break;
         }
         log.tick()?;
@@ -95,7 +95,7 @@ pub(super) fn drive(
     Ok(Ending::Finished)
 }
 
-/// Takes the waiting orders, and more of them for as long as the run is paused.
+/// Executes pending commands, and polls for more while the run is paused.
 fn obey(
     work: &mut dyn Work,
     run: &RunDir,
@@ -110,9 +110,9 @@ fn obey(
         }
         let mut save = signals.take_checkpoint();
         let mut stop = false;
-        let mut orders = std::mem::take(&mut log.waiting);
-        orders.extend(run.take_commands()?);
-        for command in orders {
+        let mut commands = std::mem::take(&mut log.waiting);
+        commands.extend(run.take_commands()?);
+        for command in commands {
             log.put_now(&RunEvent::Obeyed(command))?;
             match command {
                 RunCommand::Pause => paused = true,
@@ -136,7 +136,7 @@ fn obey(
     }
 }
 
-/// Points `ckpt/best` at this step's checkpoint, which is there.
+/// Points `ckpt/best` at this step's existing checkpoint.
 fn mark_best(work: &dyn Work, run: &RunDir, log: &mut Log) -> Result<(), Error> {
     loop {
         match run.mark_best(work.done()) {
@@ -149,9 +149,9 @@ fn mark_best(work: &dyn Work, run: &RunDir, log: &mut Log) -> Result<(), Error> 
     }
 }
 
-/// Writes a checkpoint unless this step has one, says so, then lets go of old ones.
+/// Writes a checkpoint unless this step has one, logs it, then deletes old ones.
 fn checkpoint(work: &mut dyn Work, run: &RunDir, log: &mut Log, saved: &mut Option<u64>) -> Result<(), Error> {
-    // Metrics up to here are on the disk before the checkpoint that would make a resume skip them.
+    // Metrics must be on disk before the checkpoint: a resume from it would skip them.
     log.sync()?;
     let Some(saving) = work.saving() else { return Ok(()) };
     let step = work.done();
@@ -161,7 +161,7 @@ fn checkpoint(work: &mut dyn Work, run: &RunDir, log: &mut Log, saved: &mut Opti
     let written = loop {
         match run.write_checkpoint(step, |dir| work.save(dir).map_err(Error::from)) {
             Ok(written) => break written,
-            // Whichever of its files met a full disk: what was written of it is gone, the one before it is untouched.
+            // The partial checkpoint is removed; the previous one is intact.
             Err(e) if e.is_no_space() => log.wait_for_space(&e)?,
             Err(e) => return Err(e),
         }
@@ -174,8 +174,8 @@ fn checkpoint(work: &mut dyn Work, run: &RunDir, log: &mut Log, saved: &mut Opti
             rule: "prune".into(),
             step,
             severity: Severity::Note,
-            text: format!("An old checkpoint stays: {e}."),
-            remedy: "Delete it by hand if it takes space you need.".into(),
+            text: format!("An old checkpoint was not deleted: {e}."),
+            remedy: "Delete it by hand to free its space.".into(),
             pair: None,
         }))?;
     }

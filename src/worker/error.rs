@@ -1,4 +1,4 @@
-//! Why a worker ends before its work does.
+//! Errors that end a worker. Owns their messages.
 
 use crate::{model, storage};
 use std::path::PathBuf;
@@ -12,32 +12,32 @@ pub enum Error {
     /// Models and mathematics.
     #[error(transparent)]
     Engine(#[from] model::Error),
-    /// The frozen data is not what the specification says.
+    /// The data snapshot does not match the specification.
     #[error("{} {reason}", path.display())]
     Data {
         /// The file.
         path: PathBuf,
-        /// What is the case, beginning with a verb, and what to do.
+        /// The problem, beginning with a verb, and the remedy.
         reason: String,
     },
-    /// A run whose adapter is needed has none.
-    #[error("run `{run}` has no usable checkpoint{why}: let it train to a checkpoint, or name another run")]
+    /// A needed run has no checkpoint.
+    #[error("run `{run}` has no usable checkpoint{why}: train it to its first checkpoint, or name another run")]
     NoAdapter {
         /// The run.
         run: String,
-        /// Why not, in parentheses, or nothing.
+        /// The reason in parentheses, or empty.
         why: String,
     },
-    /// Files of a model are not what they were.
-    #[error("{what} since {since}: put back what was there, or launch a new run")]
+    /// Files of a model have changed.
+    #[error("{what} since {since}: restore the old files, or launch a new run")]
     Changed {
-        /// The files, each with what happened to it.
+        /// The files and their changes.
         what: String,
         /// Since when, as a clause.
         since: String,
     },
-    /// The checkpoint of another run that a run began with cannot be had any more.
-    #[error("run {run} began with step {step} of {parent}, and {why}: bring that checkpoint back, or launch a new run")]
+    /// The checkpoint of another run that this run started from is no longer available.
+    #[error("run {run} started from step {step} of {parent}, but {why}: restore that checkpoint, or launch a new run")]
     Parent {
         /// The run.
         run: String,
@@ -45,22 +45,22 @@ pub enum Error {
         step: u64,
         /// The run that wrote it.
         parent: String,
-        /// Why not, as a clause.
+        /// The reason, as a clause.
         why: String,
     },
-    /// Asked of a sampling run what only a training run has.
-    #[error("run `{0}` samples and has nothing trained: name a training run")]
+    /// A sampling run where a training run is needed.
+    #[error("run `{0}` is a sampling run: name a training run")]
     NotTraining(String),
-    /// The run failed; its log says so too.
+    /// The run failed; also in its log.
     #[error("{0}")]
     Failed(String),
-    /// Told to end while waiting for space on the disk.
+    /// Stopped while waiting for disk space.
     #[error("stopped while the disk was full: the run resumes from its last checkpoint")]
-    Starved,
+    StoppedOnFullDisk,
 }
 
 impl Error {
-    /// Whether freeing disk space mends it.
+    /// Whether the cause is a full disk.
     pub(super) fn is_no_space(&self) -> bool {
         match self {
             Self::Storage(e) => e.is_no_space(),

@@ -1,7 +1,7 @@
-//! What a GPU says of itself: name, memory, utilisation, temperature, by NVIDIA's management library.
+//! GPU name, memory, utilisation and temperature from NVIDIA's management library (NVML).
 //!
-//! The library belongs to the driver and is looked for when the program runs; where it is not there, or does not know a
-//! figure, that figure is absent, and nothing fails.
+//! Owns the queries. The library comes with the driver and is loaded at run time. Refuses to fail: without the library or a
+//! figure, the figure is absent.
 
 use crate::domain::Metrics;
 use crate::protocol::GpuCard;
@@ -12,16 +12,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// The library's names; a machine without the driver's development files has only the second.
+/// The library's names; without the driver's development files only the second exists.
 const LIBRARIES: [&str; 2] = ["libnvidia-ml.so", "libnvidia-ml.so.1"];
-/// How often memory is looked at while its peak is wanted.
-const LOOK: Duration = Duration::from_millis(20);
+/// Polling interval of the memory peak.
+const POLL_EVERY: Duration = Duration::from_millis(20);
 
 fn library() -> Option<Nvml> {
     LIBRARIES.iter().find_map(|name| Nvml::builder().lib_path(name.as_ref()).init().ok())
 }
 
-/// Every GPU of the machine.
+/// All GPUs of the machine.
 #[must_use]
 pub(crate) fn cards() -> Vec<GpuCard> {
     let Some(nvml) = library() else { return Vec::new() };
@@ -47,15 +47,15 @@ pub(crate) fn cards() -> Vec<GpuCard> {
         .collect()
 }
 
-/// The GPU that a run computes on.
+/// The GPU of a run.
 pub(crate) struct RunGpu {
     nvml: Nvml,
-    which: Which,
+    selector: GpuSelector,
 }
 
-/// How the library is asked for it.
+/// How NVML selects it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Which {
+enum GpuSelector {
     Index(u32),
     Uuid(String),
 }
@@ -63,19 +63,19 @@ enum Which {
 impl RunGpu {
     /// The GPU of a device's description (`CUDA 0`); none on another device or without the library.
     pub(crate) fn of(device: &str) -> Option<Self> {
-        let which = which(device, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())?;
-        let gpu = Self { nvml: library()?, which };
+        let selector = selector(device, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())?;
+        let gpu = Self { nvml: library()?, selector };
         gpu.device().is_some().then_some(gpu)
     }
 
     fn device(&self) -> Option<Device<'_>> {
-        match &self.which {
-            Which::Index(i) => self.nvml.device_by_index(*i).ok(),
-            Which::Uuid(uuid) => self.nvml.device_by_uuid(uuid.as_str()).ok(),
+        match &self.selector {
+            GpuSelector::Index(i) => self.nvml.device_by_index(*i).ok(),
+            GpuSelector::Uuid(uuid) => self.nvml.device_by_uuid(uuid.as_str()).ok(),
         }
     }
 
-    /// Its name.
+    /// The GPU's name.
     pub(crate) fn name(&self) -> Option<String> {
         self.device()?.name().ok()
     }
@@ -85,7 +85,7 @@ impl RunGpu {
         Some(self.device()?.memory_info().ok()?.used)
     }
 
-    /// Sets `gpu/utilisation` in percent, `gpu/memory_mib` in use by all processes, `gpu/temperature` in °C, as far as known.
+    /// Sets the known ones of `gpu/utilisation` (percent), `gpu/memory_mib` (all processes) and `gpu/temperature` (°C).
     pub(crate) fn report(&self, metrics: &mut Metrics) {
         let Some(device) = self.device() else { return };
         if let Ok(rates) = device.utilization_rates() {
@@ -100,20 +100,20 @@ impl RunGpu {
     }
 }
 
-/// Which GPU `CUDA 0` is where `visible` (`CUDA_VISIBLE_DEVICES`) renumbers them.
-fn which(device: &str, visible: Option<&str>) -> Option<Which> {
+/// Resolves `CUDA 0` under `visible` (`CUDA_VISIBLE_DEVICES`), which renumbers GPUs.
+fn selector(device: &str, visible: Option<&str>) -> Option<GpuSelector> {
     let digits: String = device.strip_prefix("CUDA ")?.chars().take_while(char::is_ascii_digit).collect();
     let ordinal: usize = digits.parse().ok()?;
     match visible.map(str::trim).filter(|list| !list.is_empty()) {
-        None => Some(Which::Index(ordinal as u32)),
+        None => Some(GpuSelector::Index(ordinal as u32)),
         Some(list) => {
             let named = list.split(',').nth(ordinal)?.trim();
-            Some(named.parse().map_or_else(|_| Which::Uuid(named.into()), Which::Index))
+            Some(named.parse().map_or_else(|_| GpuSelector::Uuid(named.into()), GpuSelector::Index))
         }
     }
 }
 
-/// Watches how much memory of a GPU is in use, until it is asked for the peak.
+/// Polls a GPU's memory in a thread to find the peak.
 pub(crate) struct Peak {
     before: u64,
     most: Arc<AtomicU64>,
@@ -122,7 +122,7 @@ pub(crate) struct Peak {
 }
 
 impl Peak {
-    /// Begins to watch; none where there is nothing to watch.
+    /// Starts polling; none without a GPU.
     pub(crate) fn watch(device: &str) -> Option<Self> {
         let gpu = RunGpu::of(device)?;
         let before = gpu.used()?;
@@ -133,14 +133,14 @@ impl Peak {
                 if let Some(used) = gpu.used() {
                     seen.fetch_max(used, Ordering::Relaxed);
                 }
-                std::thread::sleep(LOOK);
+                std::thread::sleep(POLL_EVERY);
             }
         };
         let thread = std::thread::Builder::new().name("gpu memory".into()).spawn(look).ok()?;
         Some(Self { before, most, ended, thread })
     }
 
-    /// The most that was in use beyond what was in use before, MiB.
+    /// The peak above the initial use, in MiB.
     pub(crate) fn mib(self) -> f64 {
         self.ended.store(true, Ordering::Relaxed);
         let _ = self.thread.join();
@@ -154,12 +154,12 @@ mod tests {
 
     #[test]
     fn the_gpu_of_a_run_is_found_by_number_or_by_name() {
-        assert_eq!(which("CUDA 1", None), Some(Which::Index(1)));
-        assert_eq!(which("CUDA 1 · bf16", Some("")), Some(Which::Index(1)));
-        assert_eq!(which("CUDA 1", Some("3, 2")), Some(Which::Index(2)));
-        assert_eq!(which("CUDA 0", Some("GPU-8f")), Some(Which::Uuid("GPU-8f".into())));
-        assert_eq!(which("CUDA 2", Some("0,1")), None);
-        assert_eq!(which("CPU · 2 threads", None), None);
+        assert_eq!(selector("CUDA 1", None), Some(GpuSelector::Index(1)));
+        assert_eq!(selector("CUDA 1 · bf16", Some("")), Some(GpuSelector::Index(1)));
+        assert_eq!(selector("CUDA 1", Some("3, 2")), Some(GpuSelector::Index(2)));
+        assert_eq!(selector("CUDA 0", Some("GPU-8f")), Some(GpuSelector::Uuid("GPU-8f".into())));
+        assert_eq!(selector("CUDA 2", Some("0,1")), None);
+        assert_eq!(selector("CPU · 2 threads", None), None);
     }
 
     #[test]

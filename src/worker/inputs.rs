@@ -1,11 +1,11 @@
-//! A run and what it depends on: recorded by its first worker, checked by every later one and by whoever uses its result.
+//! A run's inputs: recorded by its first worker, checked by every later one and by every user of its result.
 //!
-//! Owns the order: what `inputs.json` or the launch recorded is looked up and compared byte for byte; only what nobody recorded
-//! is taken as it is now, and said. Refuses to go on when anything differs: the sentence names the file and the remedy.
+//! Owns the check: inputs recorded in `inputs.json` or at launch are compared by hash; unrecorded ones are accepted as they are,
+//! with a warning. Refuses to continue when an input differs: the message names the file and the remedy.
 
 use super::error::Error;
 use super::log::Log;
-use super::prepared::Past;
+use super::prepared::PastAttempts;
 use crate::domain::{Finding, RunId, Severity};
 use crate::model::{Fingerprints, Sink};
 use crate::protocol::{CheckpointInput, CheckpointRole, Inputs, ModelInput, RunEvent, RunSpec, Task};
@@ -13,45 +13,50 @@ use crate::storage::{CheckpointDir, CheckpointSearch, RunDir, digest_of, utc_tim
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Differences that a sentence names; of more it says how many.
-const NAMED: usize = 3;
+/// Maximum differences named in a message; the rest are counted.
+const MAX_NAMED: usize = 3;
 
-/// A run with its inputs, all of them what they were.
-pub(super) struct Bound {
-    /// The specification with the inputs in full.
+/// A run's specification and inputs after the check.
+pub(super) struct CheckedInputs {
+    /// The specification with all inputs.
     pub(super) spec: RunSpec,
     /// The folders of the checkpoints it needs.
     pub(super) checkpoints: BTreeMap<&'static str, PathBuf>,
-    /// The reward run's model and the date it rendered by.
+    /// The reward run's model and its rendering date.
     pub(super) scorer: Option<(PathBuf, String)>,
 }
 
-impl Bound {
+impl CheckedInputs {
     /// The checkpoint in that role.
     pub(super) fn checkpoint(&self, role: CheckpointRole) -> Option<&Path> {
         self.checkpoints.get(role.word()).map(PathBuf::as_path)
     }
 }
 
-/// A model that a run reads: how specifications write its path, where it is here, and the run that was trained on it before.
-struct Read {
+/// A model that a run reads: its path in the specification, its path here, and the parent run trained on it.
+struct ModelUse {
     name: String,
     path: PathBuf,
     parent: Option<RunDir>,
 }
 
-/// Checks the run's inputs, or records them where it is the run's first worker.
+/// Checks the run's inputs; the first worker records them.
 ///
 /// # Errors
-/// When an input is not what was recorded, or cannot be read.
-pub(super) fn bind(run: &RunDir, spec: &RunSpec, past: &Past, log: &mut Log) -> Result<Bound, Error> {
+/// When an input differs from its record or cannot be read.
+pub(super) fn check_or_record(
+    run: &RunDir,
+    spec: &RunSpec,
+    past: &PastAttempts,
+    log: &mut Log,
+) -> Result<CheckedInputs, Error> {
     let recorded = run.recorded_inputs()?;
     let first = recorded.is_none();
     let known = recorded.unwrap_or_else(|| spec.inputs.clone());
     if first && past.attempts > 0 && spec.inputs.is_empty() {
         unrecorded(
             log,
-            format!("The run was launched by a version that recorded none of its inputs: {}.", parts(spec)),
+            format!("The run was launched by a version that did not record its inputs: {}.", unrecorded_inputs(spec)),
         )?;
     }
     let mut inputs = Inputs { date: Some(date_of(spec, &known)), ..Inputs::default() };
@@ -65,20 +70,20 @@ pub(super) fn bind(run: &RunDir, spec: &RunSpec, past: &Past, log: &mut Log) -> 
         checkpoints.insert(role.word(), path);
     }
     let prints = Fingerprints::new(&run.fingerprints());
-    for Read { name, path, parent } in read_by(run, spec)? {
+    for ModelUse { name, path, parent } in models_of(run, spec)? {
         let now = fingerprint(&prints, &name, &path, log)?;
         match known.model(&name) {
-            Some(then) => same(&path, then, &now, &format!("run {} began", run.id()))?,
+            Some(then) => compare_model(&path, then, &now, &format!("run {} began", run.id()))?,
             None => parent.iter().try_for_each(|parent| check_parent(parent, &path, &now, log))?,
         }
         if inputs.model(&name).is_none() {
             inputs.models.push(now);
         }
     }
-    // A parent's adapter belongs on the very model it was trained on.
+    // A parent's adapter must go on the model that it was trained on.
     if first {
         for (role, id) in spec.parents().into_iter().filter(|(role, _)| *role != CheckpointRole::Reward) {
-            let parent = other(run, id)?;
+            let parent = sibling_run(run, id)?;
             let theirs = parent.resolved_spec()?;
             for (own, now) in spec.models().iter().zip(&inputs.models) {
                 if theirs.models().iter().any(|model| model.path == own.path) {
@@ -91,44 +96,44 @@ pub(super) fn bind(run: &RunDir, spec: &RunSpec, past: &Past, log: &mut Log) -> 
         run.record_inputs(&inputs)?;
     }
     let scorer = match spec.parents().into_iter().find(|(role, _)| *role == CheckpointRole::Reward) {
-        Some((_, id)) => Some(scorer(&other(run, id)?)?),
+        Some((_, id)) => Some(scorer(&sibling_run(run, id)?)?),
         None => None,
     };
-    Ok(Bound { spec: RunSpec { inputs, ..spec.clone() }, checkpoints, scorer })
+    Ok(CheckedInputs { spec: RunSpec { inputs, ..spec.clone() }, checkpoints, scorer })
 }
 
-/// The date by which the run renders: as recorded; for older runs as they rendered, at their launch in UTC.
+/// The run's rendering date: as recorded; for older runs the launch date in UTC.
 fn date_of(spec: &RunSpec, known: &Inputs) -> String {
     known.date.clone().unwrap_or_else(|| utc_time(spec.created_ms))
 }
 
-/// Gives a specification the date by which its run renders.
+/// Adds the rendering date to a specification.
 ///
 /// # Errors
-/// When the record of the run's inputs does not read.
+/// When the record of the run's inputs is invalid.
 pub(super) fn dated(run: &RunDir, spec: RunSpec) -> Result<RunSpec, Error> {
     let known = run.recorded_inputs()?.unwrap_or_else(|| spec.inputs.clone());
     let date = Some(date_of(&spec, &known));
     Ok(RunSpec { inputs: Inputs { date, ..spec.inputs }, ..spec })
 }
 
-/// Checks that the models of a run that was trained are the files that it was trained on. `say` hears how far it is.
+/// Checks that the models of a trained run are unchanged. `sink` receives progress.
 ///
 /// # Errors
-/// When one is not; also when the run's record does not read. A run of an older version has no record and is not checked.
+/// When one has changed or the record is invalid. Runs of older versions have no record and are not checked.
 pub(super) fn check_models(run: &RunDir, sink: &mut dyn Sink) -> Result<(), Error> {
     let Some(recorded) = run.recorded_inputs()? else { return Ok(()) };
     let prints = Fingerprints::new(&run.fingerprints());
-    for Read { name, path, .. } in read_by(run, &run.resolved_spec()?)? {
+    for ModelUse { name, path, .. } in models_of(run, &run.resolved_spec()?)? {
         if let Some(then) = recorded.model(&name) {
             let now = fingerprint(&prints, &name, &path, sink)?;
-            same(&path, then, &now, &format!("run {} began", run.id()))?;
+            compare_model(&path, then, &now, &format!("run {} began", run.id()))?;
         }
     }
     Ok(())
 }
 
-/// Checks all that a run recorded, as its next worker will.
+/// Checks all recorded inputs, as the run's next worker will.
 ///
 /// # Errors
 /// When anything is not as recorded.
@@ -139,33 +144,33 @@ pub(super) fn verify(run: &RunDir, sink: &mut dyn Sink) -> Result<(), Error> {
     check_models(run, sink)
 }
 
-/// The reward run's model and the date it rendered by.
+/// The reward run's model and its rendering date.
 pub(super) fn scorer(reward: &RunDir) -> Result<(PathBuf, String), Error> {
     let spec = dated(reward, reward.resolved_spec()?)?;
     let Task::Train(train) = spec.task else { return Err(Error::NotTraining(reward.id().0)) };
     Ok((PathBuf::from(train.model.path), spec.inputs.date.unwrap_or_default()))
 }
 
-/// The models that a run reads: its own, and the reward run's.
-fn read_by(run: &RunDir, placed: &RunSpec) -> Result<Vec<Read>, Error> {
-    // As specifications write them, relative ones too: a data folder may be moved.
+/// The models that a run reads: its own and the reward run's.
+fn models_of(run: &RunDir, placed: &RunSpec) -> Result<Vec<ModelUse>, Error> {
+    // Names are the unresolved paths, also relative ones: a data folder may be moved.
     let written = run.spec()?;
     let own = written.models().iter().zip(placed.models());
-    let mut all: Vec<Read> =
-        own.map(|(w, p)| Read { name: w.path.clone(), path: PathBuf::from(&p.path), parent: None }).collect();
+    let mut all: Vec<ModelUse> =
+        own.map(|(w, p)| ModelUse { name: w.path.clone(), path: PathBuf::from(&p.path), parent: None }).collect();
     for (_, id) in placed.parents().into_iter().filter(|(role, _)| *role == CheckpointRole::Reward) {
-        let parent = other(run, id)?;
+        let parent = sibling_run(run, id)?;
         let (written, placed) = (parent.spec()?, parent.resolved_spec()?);
         for (w, p) in written.models().iter().zip(placed.models()) {
             let parent = Some(parent.clone());
-            all.push(Read { name: w.path.clone(), path: PathBuf::from(&p.path), parent });
+            all.push(ModelUse { name: w.path.clone(), path: PathBuf::from(&p.path), parent });
         }
     }
     Ok(all)
 }
 
 /// A run of the same session.
-fn other(run: &RunDir, id: &RunId) -> Result<RunDir, Error> {
+fn sibling_run(run: &RunDir, id: &RunId) -> Result<RunDir, Error> {
     Ok(run.sibling(&id.parts().0)?)
 }
 
@@ -181,14 +186,14 @@ fn fingerprint(prints: &Fingerprints, name: &str, path: &Path, sink: &mut dyn Si
     Ok(prints.of(name, path, watch)?)
 }
 
-/// The run's own copy of a checkpoint as it was recorded, or the other run's where this one has none yet.
+/// The run's own copy of a recorded checkpoint, or else the parent run's.
 fn recorded_checkpoint(run: &RunDir, input: &CheckpointInput) -> Result<PathBuf, Error> {
     if let Some(held) = run.held_checkpoint(input) {
         return Ok(held);
     }
     let CheckpointInput { role, run: id, step, digest } = input;
     let gone = |why: String| Error::Parent { run: run.id().0, step: *step, parent: id.0.clone(), why };
-    let Ok(parent) = other(run, id) else { return Err(gone("that run was deleted".into())) };
+    let Ok(parent) = sibling_run(run, id) else { return Err(gone("that run was deleted".into())) };
     let CheckpointSearch { checkpoint, passed_over } = parent.checkpoint_at(*step);
     let Some(found) = checkpoint else {
         let folder = parent.path().join("ckpt").join(format!("step-{step:08}"));
@@ -203,7 +208,7 @@ fn recorded_checkpoint(run: &RunDir, input: &CheckpointInput) -> Result<PathBuf,
     Ok(run.hold_checkpoint(*role, &found)?)
 }
 
-/// The newest (or best) checkpoint of another run, kept for this one.
+/// The newest (or best) checkpoint of another run, copied for this one.
 fn newest_checkpoint(run: &RunDir, role: CheckpointRole, id: &RunId) -> Result<(CheckpointInput, PathBuf), Error> {
     let found: CheckpointDir = newest(run, id)?;
     let input = CheckpointInput { role, run: id.clone(), step: found.step, digest: digest_of(&found.path)? };
@@ -211,8 +216,8 @@ fn newest_checkpoint(run: &RunDir, role: CheckpointRole, id: &RunId) -> Result<(
     Ok((input, path))
 }
 
-/// Compares a model with what was recorded of it.
-fn same(path: &Path, then: &ModelInput, now: &ModelInput, since: &str) -> Result<(), Error> {
+/// Compares a model with its record.
+fn compare_model(path: &Path, then: &ModelInput, now: &ModelInput, since: &str) -> Result<(), Error> {
     let differences = then.differences(now);
     if differences.is_empty() {
         return Ok(());
@@ -220,21 +225,21 @@ fn same(path: &Path, then: &ModelInput, now: &ModelInput, since: &str) -> Result
     let place = |file: &str| if path.is_dir() { path.join(file) } else { path.to_owned() };
     let mut said: Vec<String> = differences
         .iter()
-        .take(NAMED)
+        .take(MAX_NAMED)
         .map(|d| format!("{} ({}) {}", place(&d.file).display(), d.part, d.what))
         .collect();
-    if differences.len() > NAMED {
-        said.push(format!("{} more files differ", differences.len() - NAMED));
+    if differences.len() > MAX_NAMED {
+        said.push(format!("{} more files differ", differences.len() - MAX_NAMED));
     }
     Err(Error::Changed { what: said.join(", "), since: since.to_owned() })
 }
 
-/// Compares a model with what the run recorded that was trained on it before.
+/// Compares a model with the record of its parent run.
 fn check_parent(parent: &RunDir, path: &Path, now: &ModelInput, log: &mut Log) -> Result<(), Error> {
     let Some(recorded) = parent.recorded_inputs()? else {
         let text = format!(
-            "Run {} was trained by a version that recorded none of its inputs: whether {} is still the model it was \
-             trained on cannot be checked.",
+            "Run {} was trained by a version that did not record inputs: cannot check whether {} is still the model it \
+             was trained on.",
             parent.id(),
             path.display()
         );
@@ -243,7 +248,7 @@ fn check_parent(parent: &RunDir, path: &Path, now: &ModelInput, log: &mut Log) -
     let (written, placed) = (parent.spec()?, parent.resolved_spec()?);
     let pair = written.models().iter().zip(placed.models()).find(|(_, placed)| Path::new(&placed.path) == path);
     match pair.and_then(|(written, _)| recorded.model(&written.path)) {
-        Some(then) => same(path, then, now, &format!("run {} was trained on it", parent.id())),
+        Some(then) => compare_model(path, then, now, &format!("run {} was trained on it", parent.id())),
         None => Ok(()),
     }
 }
@@ -254,32 +259,32 @@ fn unrecorded(log: &mut Log, text: String) -> Result<(), Error> {
         step: log.step,
         severity: Severity::Warn,
         text,
-        remedy: "They are recorded now as they are, and checked from here on.".into(),
+        remedy: "They are recorded now and checked from now on.".into(),
         pair: None,
     }))
 }
 
-/// Says that an adapter is put on another model than it was trained on, which only its shapes can show to be wrong.
+/// Warns that an adapter is used with another model than it was trained on; only shape mismatches are errors.
 fn other_model(log: &mut Log, role: CheckpointRole, id: &RunId, path: &str, theirs: &RunSpec) -> Result<(), Error> {
     let trained: Vec<&str> = theirs.models().iter().map(|model| model.path.as_str()).collect();
     log.put(&RunEvent::Found(Finding {
         rule: "other_model".into(),
         step: log.step,
         severity: Severity::Warn,
-        text: format!("The {} {id} was trained on {}, and is put on {path}.", role.word(), trained.join(", ")),
-        remedy: "Name the model it was trained on, unless both are the same weights.".into(),
+        text: format!("The {} {id} was trained on {} but is used with {path}.", role.word(), trained.join(", ")),
+        remedy: "Use the model it was trained on, unless both have the same weights.".into(),
         pair: None,
     }))
 }
 
-/// What a run of an older version did not record.
-fn parts(spec: &RunSpec) -> String {
+/// The unrecorded inputs of a run from an older version.
+fn unrecorded_inputs(spec: &RunSpec) -> String {
     let mut parts = vec!["the model's files".to_owned(), "the date".to_owned()];
     parts.extend(spec.parents().into_iter().map(|(role, id)| format!("which checkpoint of {id} ({})", role.word())));
     parts.join(", ")
 }
 
-/// The newest checkpoint of a run of the same session, or the best one where the id says so (`dpo-1@best`).
+/// The newest checkpoint of a run of the same session, or the best one with `@best` (`dpo-1@best`).
 pub(super) fn newest(run: &RunDir, id: &RunId) -> Result<CheckpointDir, Error> {
     let (own, best) = id.parts();
     let other = run.sibling(&own)?;

@@ -1,17 +1,17 @@
-//! What a worker says: answers as JSON lines on standard output, words on standard error.
+//! A worker's output: results as JSON lines on stdout, messages on stderr. Owns both; refuses the run's log.
 
 use super::error::Error;
 use serde::Serialize;
 use std::any::Any;
 use std::io::Write;
 
-/// Says something in words, on standard error: a run's `worker.log`.
+/// Writes a message to stderr, which is a run's `worker.log`.
 pub(super) fn note(text: &str) {
-    // A closed standard error is no reason to fail.
+    // A closed stderr is not an error.
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// A panic as a sentence; its report has been written before.
+/// A panic as a sentence; the hook has already written its report.
 pub(super) fn panicked(panic: &(dyn Any + Send), when: &str, remedy: &str) -> String {
     let what = panic
         .downcast_ref::<String>()
@@ -21,9 +21,12 @@ pub(super) fn panicked(panic: &(dyn Any + Send), when: &str, remedy: &str) -> St
     format!("tiebreak has a bug that showed {when} ({what}): {remedy}")
 }
 
-/// Says one answer as a line.
+/// Writes one result as a line.
 pub(super) fn say<T: Serialize>(answer: &T) -> Result<(), Error> {
-    let line = serde_json::to_string(answer).map_err(|e| Error::Failed(format!("an answer does not write: {e}")))?;
+    let line =
+        serde_json::to_string(answer).map_err(|e| Error::Failed(format!("a result cannot be serialised: {e}")))?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|e| Error::Failed(format!("nobody listens: {e}")))
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(|e| Error::Failed(format!("cannot write to stdout: {e}")))
 }

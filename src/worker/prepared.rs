@@ -1,4 +1,4 @@
-//! A run's work before it is opened, and what earlier workers left of it: what the life of a run and its task agree on.
+//! A run's work before it is opened, and the state left by earlier workers. Owns the types shared by `run` and `task`.
 
 use super::drive::Work;
 use super::error::Error;
@@ -6,18 +6,18 @@ use super::log::Log;
 use crate::protocol::{Envelope, RunEvent, RunSpec};
 use crate::storage::{self, CheckpointDir, RunDir};
 
-/// What an earlier worker left behind.
+/// The state left by earlier workers.
 #[derive(Debug, Default)]
-pub(super) struct Past {
+pub(super) struct PastAttempts {
     /// Workers so far.
     pub(super) attempts: u32,
-    /// The planned end was reached.
+    /// The run has finished.
     pub(super) finished: bool,
-    /// The last step logged, for runs that go on from their log.
+    /// The last logged step, for runs that resume from their log.
     pub(super) steps: u64,
 }
 
-impl Past {
+impl PastAttempts {
     pub(super) fn of(run: &RunDir) -> Result<Self, storage::Error> {
         let mut past = Self::default();
         let events = run.tail().poll()?;
@@ -36,17 +36,17 @@ impl Past {
     }
 }
 
-/// Opens a run's work; the checkpoint is the one to go on from.
+/// Opens a run's work, from a checkpoint if there is one.
 pub(super) type OpenWork<'a> =
-    Box<dyn FnOnce(&Past, Option<&CheckpointDir>, &mut Log) -> Result<Box<dyn Work>, Error> + 'a>;
+    Box<dyn FnOnce(&PastAttempts, Option<&CheckpointDir>, &mut Log) -> Result<Box<dyn Work>, Error> + 'a>;
 
 /// A run's work before it is opened.
 pub(super) struct Prepared<'a> {
-    /// What computes: `CPU · 2 threads`.
+    /// The device: `CPU · 2 threads`.
     pub(super) device: String,
-    /// Loads and tokenises, telling the log how far it is.
+    /// Loads and tokenises, logging progress.
     pub(super) open: OpenWork<'a>,
 }
 
-/// How a run's work is prepared.
+/// Prepares a run's work.
 pub(super) type Prepare = dyn for<'a> Fn(&'a RunDir, &'a RunSpec) -> Prepared<'a>;

@@ -1,4 +1,4 @@
-//! What makes this process outlive its parent: its own session, deaf to hang-ups, private files, a polite end on SIGTERM.
+//! Process setup: own session, SIGHUP ignored, private files, checkpoint on SIGTERM. Owns signals and priority.
 
 use crate::protocol::Task;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGUSR1};
@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What signals asked for.
+/// Flags set by signals.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Signals {
     end: Arc<AtomicBool>,
@@ -14,12 +14,12 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Whether SIGTERM came: write a checkpoint and end.
+    /// Whether SIGTERM arrived: write a checkpoint and stop.
     pub(crate) fn ended(&self) -> bool {
         self.end.load(Ordering::Relaxed)
     }
 
-    /// Whether SIGUSR1 came since the last call: write a checkpoint.
+    /// Whether SIGUSR1 arrived since the last call: write a checkpoint.
     pub(super) fn take_checkpoint(&self) -> bool {
         self.checkpoint.swap(false, Ordering::Relaxed)
     }
@@ -30,26 +30,25 @@ impl Signals {
     }
 }
 
-/// Puts this process behind others in the claim on processors: training behind the screen at which somebody labels, sampling
-/// behind training too. Threads made later inherit it.
-pub(super) fn give_way(task: &Task) {
+/// Lowers the CPU priority: training below the UI, sampling below training. Later threads inherit it.
+pub(super) fn lower_priority(task: &Task) {
     let step = match task {
         Task::Train(_) => 5,
         Task::Sample(_) => 15,
     };
-    // Where it is refused the run only shares more evenly.
+    // If refused, the run competes at normal priority.
     let _ = rustix::process::nice(step);
 }
 
-/// Leaves the parent's session and terminal and listens to signals.
+/// Leaves the parent's session and terminal and installs signal handlers.
 pub(crate) fn detach() -> io::Result<Signals> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    // A process that leads a group already (started by hand from a shell) cannot leave; it is deaf to hang-ups all the same.
+    // A process-group leader (started by hand from a shell) cannot leave; it ignores SIGHUP anyway.
     let _ = rustix::process::setsid();
     let signals = Signals::default();
     signal_hook::flag::register(SIGTERM, Arc::clone(&signals.end))?;
     signal_hook::flag::register(SIGUSR1, Arc::clone(&signals.checkpoint))?;
-    // A handler that does nothing: unlike the default action it neither ends the process nor is inherited by children.
+    // A no-op handler: it keeps the process alive and, unlike SIG_IGN, is not inherited by children.
     for signal in [SIGHUP, SIGPIPE, SIGINT] {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }

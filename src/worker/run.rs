@@ -1,12 +1,12 @@
-//! `worker run DIR`: takes a run up, from its beginning or from its last checkpoint, and lives through it.
+//! `worker run DIR`: starts a run or resumes it from its last checkpoint, and runs it to its end. Refuses a second worker.
 
 use super::drive::{Ending, drive};
 use super::error::Error;
 use super::gpu::RunGpu;
 use super::log::Log;
 use super::out::{note, panicked};
-use super::prepared::{Past, Prepare};
-use super::process::{Signals, detach, give_way};
+use super::prepared::{PastAttempts, Prepare};
+use super::process::{Signals, detach, lower_priority};
 use super::task::prepare;
 use crate::domain::{Finding, Severity};
 use crate::protocol::{RunEvent, RunSpec};
@@ -17,11 +17,11 @@ use std::path::Path;
 /// Runs the worker process on a run's folder.
 ///
 /// # Errors
-/// When the run cannot be opened or fails; its log says so too, where it can be written.
+/// When the run cannot be opened or fails; the log says so too, if writable.
 pub(crate) fn run(dir: &Path) -> Result<(), Error> {
     let run = RunDir::open(dir)?;
     let signals = detach().map_err(|e| storage::Error::io("listen to signals for", run.path(), e))?;
-    give_way(&run.resolved_spec()?.task);
+    lower_priority(&run.resolved_spec()?.task);
     live(&run, &signals, &prepare)
 }
 
@@ -33,26 +33,26 @@ pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result
         note(&format!("run {} is active already", run.id()));
         return Ok(());
     };
-    let past = Past::of(run)?;
+    let past = PastAttempts::of(run)?;
     if past.finished {
         note(&format!("run {} is finished", run.id()));
         return Ok(());
     }
     if past.attempts > 0 {
-        // Orders given to a worker that died are not this one's.
+        // Commands for a dead worker are dropped.
         run.discard_commands(began_ms)?;
     }
     let mut log = Log::new(run.writer(&lock)?, run, signals.clone());
-    // A step's work may fail in ways no error type foresees; the log must say so whatever it was.
-    let lived = catch_unwind(AssertUnwindSafe(|| take_up(run, &spec, &past, &mut log, signals, prepare)));
+    // Panics must reach the log too.
+    let lived = catch_unwind(AssertUnwindSafe(|| resume(run, &spec, &past, &mut log, signals, prepare)));
     let failed = match lived {
         Ok(Ok(_)) => return Ok(()),
-        Ok(Err(_)) if log.starved => return log.put_starved(),
+        Ok(Err(_)) if log.stopped_on_full_disk => return log.put_stopped_on_full_disk(),
         Ok(Err(e)) => e.to_string(),
         Err(panic) => panicked(
             panic.as_ref(),
             &format!("after step {}", log.step),
-            "worker.log names the place, please report it",
+            "worker.log has the location, please report it",
         ),
     };
     let step = log.step;
@@ -60,10 +60,10 @@ pub(crate) fn live(run: &RunDir, signals: &Signals, prepare: &Prepare) -> Result
     Err(Error::Failed(failed))
 }
 
-fn take_up(
+fn resume(
     run: &RunDir,
     spec: &RunSpec,
-    past: &Past,
+    past: &PastAttempts,
     log: &mut Log,
     signals: &Signals,
     prepare: &Prepare,
@@ -83,10 +83,10 @@ fn take_up(
             rule: "checkpoint_damaged".into(),
             step: from_step.unwrap_or(0),
             severity: Severity::Warn,
-            text: format!("A newer checkpoint was passed over: {why}."),
+            text: format!("A damaged newer checkpoint was skipped: {why}."),
             remedy: match from_step {
-                Some(step) => format!("The run goes on from step {step}; nothing needs to be done."),
-                None => "The run begins again; nothing needs to be done.".into(),
+                Some(step) => format!("The run continues from step {step}; no action is needed."),
+                None => "The run starts again from step 0; no action is needed.".into(),
             },
             pair: None,
         }))?;

@@ -1,21 +1,21 @@
-//! A run's work as the engine does it: the frozen data read and checked, the recipe or the sampler opened, and both put
-//! behind the one face that the loop drives.
+//! A run's task: reads and checks the data snapshot, opens the trainer or the sampler, and implements [`Work`] for both. Owns
+//! that glue; refuses the main loop.
 
-use super::drive::{Did, Saving, Work};
+use super::drive::{Saving, Work, WorkOutcome};
 use super::error::Error;
-use super::inputs::bind;
+use super::inputs::check_or_record;
 use super::log::Log;
 use super::prepared::Prepared;
 use crate::domain::{Hyperparameters, Needs, Prompt, SampledHash, TrainerParams, method};
 use crate::generate::Sampling;
 use crate::protocol::{CheckpointRole, DataSnapshot, RunEvent, RunSpec, Task, TrainSpec};
 use crate::storage::{self, RunDir, sha256};
-use crate::train::{Places, Rows, RunRows, StepOutcome, Trainer};
+use crate::train::{Rows, RunPaths, RunRows, StepOutcome, Trainer};
 use crate::{model, nn};
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
-/// Names the device and defers the rest until the log says that the run has started.
+/// Names the device; opens the rest after the log has recorded the start.
 pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
     let device = nn::device(&spec.device);
     let name = device.as_ref().map_or_else(|_| spec.device.clone(), nn::describe);
@@ -24,7 +24,7 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
             device: name,
             open: Box::new(move |past, _, log| {
                 let prompts: Vec<Prompt> = rows(run, &sample.data.file, &sample.data.sha256)?;
-                let bound = bind(run, spec, past, log)?;
+                let bound = check_or_record(run, spec, past, log)?;
                 let adapter = bound.checkpoint(CheckpointRole::Adapter);
                 let done = past.steps as usize / sample.per_prompt.max(1);
                 let sampling = Sampling::open(&run.id(), sample, prompts, done, adapter, &device?, log)?
@@ -36,17 +36,17 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
             device: name,
             open: Box::new(move |past, from, log| {
                 let data = run_rows(run, train)?;
-                let bound = bind(run, spec, past, log)?;
+                let bound = check_or_record(run, spec, past, log)?;
                 let cache = run.cache()?;
                 let scorer = bound.scorer.as_ref().zip(bound.checkpoint(CheckpointRole::Reward));
-                let places = Places {
+                let paths = RunPaths {
                     init: bound.checkpoint(CheckpointRole::Init),
                     resume: from.map(|c| c.path.as_path()),
                     reward: scorer.map(|((model, _), dir)| (model.as_path(), dir)),
                     reward_date: bound.scorer.as_ref().map(|(_, date)| date.as_str()),
-                    ..Places::new(&cache)
+                    ..RunPaths::new(&cache)
                 };
-                let trainer = Trainer::open(&bound.spec, &data, &places, log)?;
+                let trainer = Trainer::open(&bound.spec, &data, &paths, log)?;
                 let shared = TrainerParams::read(&train.params).map_err(|e| Error::Failed(e.to_string()))?;
                 let saving = Saving { every: shared.save_steps, keep: shared.save_total_limit };
                 Ok(Box::new(TrainWork { trainer, saving }))
@@ -55,7 +55,7 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
     }
 }
 
-/// The rows of a run's data, which must be the bytes it was launched on.
+/// The rows of a run's data snapshot, checked by hash.
 pub(crate) fn rows<T: DeserializeOwned>(run: &RunDir, file: &str, expected: &str) -> Result<Vec<T>, Error> {
     let path = run.path().join(file);
     let wrong = |reason: String| Error::Data { path: path.clone(), reason };
@@ -67,15 +67,14 @@ pub(crate) fn rows<T: DeserializeOwned>(run: &RunDir, file: &str, expected: &str
     text.lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(i, line)| serde_json::from_str(line).map_err(|e| wrong(format!("line {} does not read: {e}", i + 1))))
+        .map(|(i, line)| serde_json::from_str(line).map_err(|e| wrong(format!("line {} is invalid: {e}", i + 1))))
         .collect()
 }
 
-/// A training run's rows, of the kind its method needs, and the texts mixed in and probed.
+/// A training run's rows, of the kind that its method needs, with SFT rows to mix in and probe texts.
 pub(super) fn run_rows(run: &RunDir, train: &TrainSpec) -> Result<RunRows, Error> {
-    let found = method(&train.method).ok_or_else(|| {
-        Error::Failed(format!("run {} asks for the method `{}`; there is none", run.id(), train.method))
-    })?;
+    let found = method(&train.method)
+        .ok_or_else(|| Error::Failed(format!("run {} uses the unknown method `{}`", run.id(), train.method)))?;
     let (file, sha) = (&train.data.file, &train.data.sha256);
     let main = match found.needs {
         Needs::Pairs => Rows::Pairs(rows(run, file, sha)?),
@@ -97,10 +96,10 @@ struct TrainWork {
 }
 
 impl Work for TrainWork {
-    fn step(&mut self, log: &mut Log) -> Result<Did, model::Error> {
+    fn step(&mut self, log: &mut Log) -> Result<WorkOutcome, model::Error> {
         Ok(match self.trainer.step(log)? {
-            StepOutcome::Stepped => Did::Step,
-            StepOutcome::Done => Did::Nothing,
+            StepOutcome::Stepped => WorkOutcome::Stepped,
+            StepOutcome::Done => WorkOutcome::Done,
         })
     }
 
@@ -125,15 +124,15 @@ impl Work for TrainWork {
     }
 }
 
-/// A sampling run. Its log is all that is needed to go on.
+/// A sampling run. It resumes from its log.
 struct SampleWork {
     run: RunDir,
     sampling: Sampling,
 }
 
 impl Work for SampleWork {
-    fn step(&mut self, log: &mut Log) -> Result<Did, model::Error> {
-        Ok(if self.sampling.next(log)? { Did::Step } else { Did::Nothing })
+    fn step(&mut self, log: &mut Log) -> Result<WorkOutcome, model::Error> {
+        Ok(if self.sampling.next(log)? { WorkOutcome::Stepped } else { WorkOutcome::Done })
     }
 
     fn done(&self) -> u64 {

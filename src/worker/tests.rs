@@ -1,6 +1,6 @@
-//! The life of a run, with a deterministic toy in the place of the engine.
+//! The life cycle of a run, with a deterministic toy instead of the engine.
 
-use super::drive::{Did, Saving, Work};
+use super::drive::{Saving, Work, WorkOutcome};
 use super::error::Error;
 use super::log::Log;
 use super::prepared::{OpenWork, Prepared};
@@ -18,12 +18,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// Numbers that a step changes by a rule of their own: resuming is right when they come out the same.
-struct Toy {
+/// Numbers that every step changes deterministically: a correct resume ends with the same numbers.
+struct ToyWork {
     numbers: Vec<u64>,
     step: u64,
     total: u64,
-    /// The step that turns out to be the best.
+    /// The best step.
     best: Option<u64>,
     /// Bytes of a checkpoint beside its numbers.
     padding: usize,
@@ -31,7 +31,7 @@ struct Toy {
     before: Box<dyn FnMut(u64) -> Result<(), model::Error>>,
 }
 
-impl Toy {
+impl ToyWork {
     fn open(
         total: u64,
         from: Option<&CheckpointDir>,
@@ -57,10 +57,10 @@ impl Toy {
     }
 }
 
-impl Work for Toy {
-    fn step(&mut self, log: &mut Log) -> Result<Did, model::Error> {
+impl Work for ToyWork {
+    fn step(&mut self, log: &mut Log) -> Result<WorkOutcome, model::Error> {
         if self.step == self.total {
-            return Ok(Did::Nothing);
+            return Ok(WorkOutcome::Done);
         }
         (self.before)(self.step)?;
         self.step += 1;
@@ -70,7 +70,7 @@ impl Work for Toy {
         let mut metrics = Metrics::new();
         metrics.set("loss", 1.0 / self.step as f64);
         log.emit(RunEvent::Stepped { step: self.step, epoch: 0.0, metrics })?;
-        Ok(Did::Step)
+        Ok(WorkOutcome::Stepped)
     }
     fn done(&self) -> u64 {
         self.step
@@ -122,7 +122,7 @@ fn run_in(dir: &Path) -> RunDir {
     session.create_run(&spec, b"").unwrap()
 }
 
-fn go(
+fn run_toy(
     run: &RunDir,
     signals: &Signals,
     total: u64,
@@ -130,13 +130,13 @@ fn go(
 ) -> Result<(), Error> {
     live(run, signals, &move |_, _| {
         let before = before.clone();
-        let open: OpenWork = Box::new(move |_, from, _| Ok(Box::new(Toy::open(total, from, before))));
+        let open: OpenWork = Box::new(move |_, from, _| Ok(Box::new(ToyWork::open(total, from, before))));
         Prepared { device: "toy".into(), open }
     })
 }
 
-/// As [`go`], with checkpoints that take so many bytes.
-fn go_with(
+/// As [`run_toy`], with checkpoints of this size.
+fn run_padded(
     run: &RunDir,
     signals: &Signals,
     total: u64,
@@ -146,7 +146,7 @@ fn go_with(
     live(run, signals, &move |_, _| {
         let before = before.clone();
         let open: OpenWork =
-            Box::new(move |_, from, _| Ok(Box::new(Toy { padding, ..Toy::open(total, from, before) })));
+            Box::new(move |_, from, _| Ok(Box::new(ToyWork { padding, ..ToyWork::open(total, from, before) })));
         Prepared { device: "toy".into(), open }
     })
 }
@@ -163,9 +163,9 @@ fn hash_of(run: &RunDir) -> String {
 }
 
 #[test]
-fn a_run_goes_to_its_end_and_keeps_two_checkpoints() {
+fn a_run_finishes_and_keeps_two_checkpoints() {
     let (_dir, run) = new_run();
-    go(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
+    run_toy(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
     let steps: Vec<u64> = run.checkpoints().unwrap().iter().map(|c| c.step).collect();
     assert_eq!(steps, [40, 45]);
     let seen = events(&run);
@@ -173,17 +173,19 @@ fn a_run_goes_to_its_end_and_keeps_two_checkpoints() {
     assert_eq!(seen.iter().filter(|e| matches!(e, RunEvent::Stepped { .. })).count(), 45);
     assert!(!run.is_alive() && !run.path().join("reserve").exists());
     // A second worker on a finished run has nothing to do.
-    go(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
+    run_toy(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
     assert_eq!(events(&run).len(), seen.len());
 }
 
 #[test]
 fn a_run_resumed_after_an_error_and_a_panic_ends_with_the_same_numbers() {
     let (_dir, whole) = new_run();
-    go(&whole, &Signals::default(), 45, |_| Ok(())).unwrap();
+    run_toy(&whole, &Signals::default(), 45, |_| Ok(())).unwrap();
     let (_dir2, run) = new_run();
-    let failed = go(&run, &Signals::default(), 45, |step| match step {
-        23 => Err(model::Error::Asked("the loss is not a number at step 24, pair i7: lower the learning rate".into())),
+    let failed = run_toy(&run, &Signals::default(), 45, |step| match step {
+        23 => {
+            Err(model::Error::Invalid("the loss is not a number at step 24, pair i7: lower the learning rate".into()))
+        }
         _ => Ok(()),
     });
     assert!(failed.is_err());
@@ -193,13 +195,13 @@ fn a_run_resumed_after_an_error_and_a_panic_ends_with_the_same_numbers() {
     };
     assert!(error.contains("pair i7"));
     let panicked =
-        go(&run, &Signals::default(), 45, |step| if step == 31 { panic!("index out of bounds") } else { Ok(()) });
+        run_toy(&run, &Signals::default(), 45, |step| if step == 31 { panic!("index out of bounds") } else { Ok(()) });
     assert!(panicked.is_err());
     let Some(RunEvent::Failed { step: 31, error }) = events(&run).last().cloned() else {
         panic!("{:?}", events(&run).last())
     };
     assert!(error.contains("index out of bounds"), "{error}");
-    go(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
+    run_toy(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
     assert_eq!(hash_of(&run), hash_of(&whole));
     let starts: Vec<_> = events(&run)
         .into_iter()
@@ -212,13 +214,13 @@ fn a_run_resumed_after_an_error_and_a_panic_ends_with_the_same_numbers() {
 }
 
 #[test]
-fn the_best_step_is_a_checkpoint_of_its_own_that_stays() {
+fn the_best_step_has_its_own_checkpoint_that_is_kept() {
     let (_dir, run) = new_run();
     let run_to = |last: u64| {
         live(&run, &Signals::default(), &move |_, _| {
-            let before = move |step| if step == last { Err(model::Error::Asked("enough".into())) } else { Ok(()) };
+            let before = move |step| if step == last { Err(model::Error::Invalid("enough".into())) } else { Ok(()) };
             let open: OpenWork =
-                Box::new(move |_, from, _| Ok(Box::new(Toy { best: Some(17), ..Toy::open(45, from, before) })));
+                Box::new(move |_, from, _| Ok(Box::new(ToyWork { best: Some(17), ..ToyWork::open(45, from, before) })));
             Prepared { device: "toy".into(), open }
         })
     };
@@ -233,29 +235,29 @@ fn the_best_step_is_a_checkpoint_of_its_own_that_stays() {
 }
 
 #[test]
-fn a_damaged_checkpoint_is_passed_over_and_said_so() {
+fn a_damaged_checkpoint_is_skipped_and_reported() {
     let (_dir, run) = new_run();
-    let _ = go(&run, &Signals::default(), 45, |step| if step == 33 { panic!("stop here") } else { Ok(()) });
+    let _ = run_toy(&run, &Signals::default(), 45, |step| if step == 33 { panic!("stop here") } else { Ok(()) });
     let newest = run.latest_checkpoint().unwrap().checkpoint.unwrap();
     let file = newest.path.join("toy.bin");
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[100] ^= 1;
     std::fs::write(&file, bytes).unwrap();
-    go(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
+    run_toy(&run, &Signals::default(), 45, |_| Ok(())).unwrap();
     assert!(events(&run).iter().any(|e| matches!(e, RunEvent::Started { attempt: 2, from_step: Some(20), .. })));
     assert!(events(&run).iter().any(|e| matches!(e, RunEvent::Found(f) if f.rule == "checkpoint_damaged")));
     let (_dir2, whole) = new_run();
-    go(&whole, &Signals::default(), 45, |_| Ok(())).unwrap();
+    run_toy(&whole, &Signals::default(), 45, |_| Ok(())).unwrap();
     assert_eq!(hash_of(&run), hash_of(&whole));
 }
 
 #[test]
-fn orders_are_obeyed_in_order_and_while_paused() {
+fn commands_are_executed_in_order_and_while_paused() {
     let (_dir, run) = new_run();
     let poster = run.clone();
     let worker = run.clone();
     let thread = std::thread::spawn(move || {
-        go(&worker, &Signals::default(), 1000, move |step| {
+        run_toy(&worker, &Signals::default(), 1000, move |step| {
             if step == 7 {
                 poster.post(RunCommand::Pause).unwrap();
                 poster.post(RunCommand::Checkpoint).unwrap();
@@ -287,11 +289,11 @@ fn orders_are_obeyed_in_order_and_while_paused() {
 }
 
 #[test]
-fn sigterm_means_checkpoint_and_end() {
+fn sigterm_writes_a_checkpoint_and_stops() {
     let (_dir, run) = new_run();
     let signals = Signals::default();
     let end = signals.clone();
-    go(&run, &signals, 1000, move |step| {
+    run_toy(&run, &signals, 1000, move |step| {
         if step == 12 {
             end.end();
         }
@@ -308,10 +310,10 @@ fn full(run: &RunDir) -> Vec<Severity> {
     events(run).into_iter().filter_map(of).collect()
 }
 
-/// The hash at the end of a run that nothing disturbed.
+/// The final hash of an undisturbed run.
 fn undisturbed() -> String {
     let (_dir, whole) = new_run();
-    go(&whole, &Signals::default(), 25, |_| Ok(())).unwrap();
+    run_toy(&whole, &Signals::default(), 25, |_| Ok(())).unwrap();
     hash_of(&whole)
 }
 
@@ -331,7 +333,7 @@ fn a_full_disk_at_any_operation_of_a_run_pauses_it_and_changes_nothing() {
                 }
                 Ok(())
             };
-            let lived = go(&run, &Signals::default(), 25, strike_at);
+            let lived = run_toy(&run, &Signals::default(), 25, strike_at);
             let passed = reset();
             if at >= passed.len() {
                 break;
@@ -343,9 +345,9 @@ fn a_full_disk_at_any_operation_of_a_run_pauses_it_and_changes_nothing() {
                 .filter_map(|e| if let RunEvent::Stepped { step, .. } = e { Some(*step) } else { None })
                 .collect();
             assert_eq!(steps, (1..=25).collect::<Vec<u64>>(), "struck at {at} of {passed:?}");
-            // Removing an old checkpoint needs no space; all else pauses the run and says so.
+            // Removing an old checkpoint needs no space; everything else pauses the run with a report.
             let tidying = matches!(passed[at], "remove") || passed[at..].starts_with(&["rename", "remove"]);
-            // Nothing is said behind the last word, which is only saved once more.
+            // Nothing follows the final event, which is only synced again.
             let last = passed.iter().rposition(|p| *p == "append").is_some_and(|append| at == append + 1);
             let want = if last { vec![] } else { vec![Severity::Warn, Severity::Note] };
             assert!(tidying || full(&run) == want, "{at} of {passed:?}: {:?}", full(&run));
@@ -361,7 +363,7 @@ fn a_run_paused_by_a_full_disk_can_be_stopped() {
         let (_dir, run) = new_run();
         let signals = Signals::default();
         let (end, poster) = (signals.clone(), run.clone());
-        go(&run, &signals, 25, move |step| {
+        run_toy(&run, &signals, 25, move |step| {
             if step == 14 {
                 if by_signal {
                     end.end();
@@ -378,13 +380,13 @@ fn a_run_paused_by_a_full_disk_can_be_stopped() {
         assert_eq!(events(&run).last(), Some(&RunEvent::Stopped { step: 15 }));
         assert_eq!(run.latest_checkpoint().unwrap().checkpoint.unwrap().step, 10);
         assert_eq!(full(&run).first(), Some(&Severity::Warn));
-        go(&run, &Signals::default(), 25, |_| Ok(())).unwrap();
+        run_toy(&run, &Signals::default(), 25, |_| Ok(())).unwrap();
         assert_eq!(hash_of(&run), undisturbed());
     }
 }
 
 #[test]
-fn a_paused_run_obeys_a_stop_that_comes_while_it_waits() {
+fn a_run_waiting_for_space_can_be_stopped() {
     let (_dir, run) = new_run();
     let poster = run.clone();
     let watcher = std::thread::spawn(move || {
@@ -403,14 +405,14 @@ fn a_paused_run_obeys_a_stop_that_comes_while_it_waits() {
         }
         Ok(())
     };
-    go(&run, &Signals::default(), 25, before).unwrap();
+    run_toy(&run, &Signals::default(), 25, before).unwrap();
     reset();
     watcher.join().unwrap();
     let seen = events(&run);
     assert!(seen.contains(&RunEvent::Obeyed(RunCommand::Stop)), "{seen:?}");
     assert_eq!(seen.last(), Some(&RunEvent::Stopped { step: 20 }));
     let told = full(&run);
-    assert_eq!(told, [Severity::Warn, Severity::Warn], "it is said once that it waits, once that it stopped");
+    assert_eq!(told, [Severity::Warn, Severity::Warn], "one report that it waits, one that it stopped");
 }
 
 /// Runs `f` on a disk of 2 MiB of its own.
@@ -425,9 +427,9 @@ fn on_a_small_disk(f: impl FnOnce(&Path) + std::panic::UnwindSafe) {
 
 #[test]
 #[ignore = "needs root: mounts a small tmpfs"]
-fn on_a_disk_filled_to_any_level_the_run_waits_says_so_and_goes_on() {
+fn on_a_full_disk_the_run_waits_reports_it_and_continues() {
     let (_dir, whole) = new_run();
-    go(&whole, &Signals::default(), 45, |_| Ok(())).unwrap();
+    run_toy(&whole, &Signals::default(), 45, |_| Ok(())).unwrap();
     let want = hash_of(&whole);
     // What is left when the disk is filled: from nothing to more than the next checkpoint takes.
     for left in (0..=14).map(|level| (level * 48) << 10) {
@@ -437,7 +439,7 @@ fn on_a_disk_filled_to_any_level_the_run_waits_says_so_and_goes_on() {
             let filler = disk.join("filler");
             let (fill, worker) = (filler.clone(), run.clone());
             let thread = std::thread::spawn(move || {
-                go_with(&worker, &Signals::default(), 45, 300 << 10, move |step| {
+                run_padded(&worker, &Signals::default(), 45, 300 << 10, move |step| {
                     if step == 17 && !fill.exists() {
                         // Writes until nothing fits any more, then gives some of it back.
                         let _ = std::fs::write(&fill, vec![1; 4 << 20]);

@@ -1,7 +1,8 @@
-//! The rooms' import table, circles among files, and the shape of files, checked from the source text.
+//! Checks the source text: the rooms' import table, import cycles among files, and the form of files.
 
 mod circles;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -112,14 +113,14 @@ fn room_of(path: &Path) -> Option<String> {
     Some(first.trim_end_matches(".rs").to_owned())
 }
 
-/// The lines of code of a whole file with their numbers: comments and test modules in line are left out.
+/// The numbered lines of code of a file, without comments and inline test modules.
 fn code(text: &str) -> Vec<(usize, &str)> {
     let mut out = Vec::new();
     let mut lines = text.lines().enumerate().peekable();
     while let Some((at, line)) = lines.next() {
         let next = lines.peek().map_or("", |(_, l)| l.trim_start());
         if line.trim() == "#[cfg(test)]" && next.starts_with("mod ") && next.ends_with('{') {
-            // The formatter closes a module at the indentation at which it opened.
+            // rustfmt closes a module at the indentation of its first line.
             let end = format!("{}}}", &line[..line.len() - line.trim_start().len()]);
             for (_, inner) in lines.by_ref() {
                 if inner == end {
@@ -139,7 +140,7 @@ fn rooms_import_only_what_the_table_allows() {
     for (path, text) in sources(&root().join("src")) {
         let Some(room) = room_of(&path) else { continue };
         let Some((_, may, banned)) = ROOMS.iter().find(|(name, ..)| *name == room) else {
-            assert!(room == "lib" || room == "main", "{} belongs to no room of the table", path.display());
+            assert!(room == "lib" || room == "main", "{} is in no room of the table", path.display());
             continue;
         };
         if path.ends_with("tests.rs") {
@@ -163,12 +164,12 @@ fn rooms_import_only_what_the_table_allows() {
 }
 
 #[test]
-fn files_open_with_their_purpose_and_stay_readable() {
+fn files_begin_with_their_purpose_and_stay_readable() {
     let mut wrong = Vec::new();
     for (path, text) in sources(&root().join("src")).into_iter().chain(sources(&root().join("tests"))) {
         let name = path.display();
         if !text.starts_with("//!") {
-            wrong.push(format!("{name}: does not open with //!"));
+            wrong.push(format!("{name}: does not begin with //!"));
         }
         if path.file_name().is_some_and(|f| f == "mod.rs") {
             wrong.push(format!("{name}: rooms have a face beside their folder, not a mod.rs"));
@@ -182,8 +183,34 @@ fn files_open_with_their_purpose_and_stay_readable() {
 }
 
 #[test]
-fn gradient_paths_use_no_fused_operation_that_cuts_the_graph() {
-    // These have no backward in candle 0.11 and raise no error (they are fine where nothing is trained).
+fn a_type_that_other_files_use_has_a_name_of_its_own() {
+    // Each room has an error of its own.
+    let per_room = ["Error", "Result"];
+    let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    // The kernels are a package of their own, but read together with what calls them.
+    for (path, text) in sources(&root().join("src")) {
+        for (number, line) in code(&text) {
+            let Some(rest) = line.trim_start().strip_prefix("pub") else { continue };
+            let rest =
+                rest.split_once(") ").filter(|_| rest.starts_with('(')).map_or(rest, |(_, rest)| rest).trim_start();
+            let word = ["struct ", "enum ", "trait ", "type "].iter().find_map(|kind| rest.strip_prefix(kind));
+            let Some(word) = word else { continue };
+            let name: String = word.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            names.entry(name).or_default().push(format!("{}:{}", path.display(), number + 1));
+        }
+    }
+    assert!(names.len() > 500, "the declarations are found: {}", names.len());
+    let twice: Vec<String> = names
+        .into_iter()
+        .filter(|(name, places)| places.len() > 1 && !per_room.contains(&name.as_str()))
+        .map(|(name, places)| format!("{name}: {}", places.join(", ")))
+        .collect();
+    assert!(twice.is_empty(), "\n{}", twice.join("\n"));
+}
+
+#[test]
+fn gradient_paths_use_no_fused_operation_without_a_backward_pass() {
+    // These have no backward pass in candle 0.11 and raise no error. They are fine outside training.
     let fused = [
         "softmax_last_dim",
         "ops::rms_norm(",

@@ -1,4 +1,4 @@
-//! The sessions in `sessions/`: they verify, and they hold what the documentation shows.
+//! The sessions in `sessions/` verify and contain what the documentation shows.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +7,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The bundled sessions copied into a fresh data folder: nothing writes into the repository.
+/// The bundled sessions, copied into a new data folder, so that no test writes into the repository.
 fn copied() -> tempfile::TempDir {
     copied_from("sessions")
 }
@@ -34,7 +34,7 @@ fn tiebreak(home: &Path, args: &[&str]) -> String {
 }
 
 #[test]
-fn every_bundled_session_verifies_and_holds_labels_a_run_and_its_samples() {
+fn every_bundled_session_verifies_and_has_labels_a_run_and_its_samples() {
     let home = copied();
     let mut methods = Vec::new();
     let mut labels = 0;
@@ -63,7 +63,7 @@ fn every_bundled_session_verifies_and_holds_labels_a_run_and_its_samples() {
 }
 
 #[test]
-fn nothing_of_the_machine_they_were_made_on_is_in_them() {
+fn they_have_no_paths_of_the_machine_they_were_made_on() {
     for entry in std::fs::read_dir(root().join("sessions")).unwrap().flatten().filter(|e| e.path().is_dir()) {
         for run in std::fs::read_dir(entry.path().join("runs")).unwrap().flatten() {
             let spec = std::fs::read_to_string(run.path().join("spec.json")).unwrap();
@@ -72,7 +72,7 @@ fn nothing_of_the_machine_they_were_made_on_is_in_them() {
     }
 }
 
-/// Sessions as the release of 2026-11-26 wrote them, kept as they were.
+/// Sessions written by the release of 2026-11-26, unchanged.
 #[test]
 fn sessions_of_the_release_of_2026_11_26_verify_before_and_after_this_version_wrote_to_them() {
     let home = copied_from("tests/fixtures/sessions-2026-11-26");
@@ -99,7 +99,7 @@ fn sessions_of_the_release_of_2026_11_26_verify_before_and_after_this_version_wr
         let log = home.path().join("sessions").join(name).join("events/000001.jsonl");
         let text = std::fs::read_to_string(&log).unwrap();
         assert!(text.lines().last().unwrap().contains("\"k\":\"state_hashed\""), "{text}");
-        // A verdict that was changed together with its checksum is noticed by either hash.
+        // Either hash detects a verdict that was changed together with its checksum.
         let changed: Vec<String> = text.lines().map(|line| turned(line).unwrap_or_else(|| line.into())).collect();
         assert_ne!(changed.join("\n"), text.trim_end());
         std::fs::write(&log, changed.join("\n") + "\n").unwrap();
@@ -115,7 +115,7 @@ fn sessions_of_the_release_of_2026_11_26_verify_before_and_after_this_version_wr
     }
 }
 
-/// A verdict's line with the other side preferred, its checksum made right.
+/// A verdict's line with the other side preferred and a correct checksum.
 fn turned(line: &str) -> Option<String> {
     let body = line.get(..line.len().checked_sub(16)?)?;
     let (from, to) = if body.contains("\"prefer\":[\"a\"") { ("[\"a\"", "[\"b\"") } else { ("[\"b\"", "[\"a\"") };

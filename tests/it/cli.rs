@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use tiebreak::domain::{Finding, Severity};
+use tiebreak::protocol::RunEvent;
+use tiebreak::storage::{Home, SessionDir};
 
 pub fn tiebreak(home: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tiebreak")).args(args).env("TIEBREAK_HOME", home).output().unwrap()
@@ -12,7 +15,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What went wrong, after checking that it is one sentence and the exit code is `code`.
+/// The error message; asserts that it is one sentence and that the exit code is `code`.
 fn refused(home: &Path, args: &[&str], code: i32) -> String {
     let output = tiebreak(home, args);
     let said = text(&output.stderr);
@@ -32,7 +35,7 @@ fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama")
 }
 
-/// A session with two judged pairs and one bad line in its file.
+/// A session with two labelled pairs, imported from a file with one bad line.
 pub fn with_pairs(home: &Path) {
     json(home, &["new", "tone", "--model", tiny().to_str().unwrap(), "--json"]);
     let file = home.join("pairs.jsonl");
@@ -46,12 +49,14 @@ pub fn with_pairs(home: &Path) {
 }
 
 #[test]
-fn mistakes_are_one_sentence_and_the_right_exit_code() {
+fn errors_are_one_sentence_with_the_right_exit_code() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     with_pairs(home);
     assert!(refused(home, &["smaple"], 2).contains("`sample`"));
+    assert!(refused(home, &["nope"], 2).contains("`tiebreak --help`"));
     assert!(refused(home, &["train", "tone", "dpp"], 2).contains("`dpo`"));
+    assert!(refused(home, &["train", "tone", "nothing"], 2).contains("sft, "));
     assert!(refused(home, &["train", "tone", "dpo", "--set", "btea=1"], 2).contains("`beta`"));
     assert!(refused(home, &["train", "tone", "dpo", "--set", "beta=x"], 2).contains("number"));
     assert!(refused(home, &["runs", "tune"], 1).contains("`tone`"));
@@ -65,7 +70,7 @@ fn mistakes_are_one_sentence_and_the_right_exit_code() {
 }
 
 #[test]
-fn every_method_refuses_options_that_contradict_each_other_before_there_is_a_run() {
+fn every_method_refuses_contradictory_options_before_there_is_a_run() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     with_pairs(home);
@@ -88,7 +93,7 @@ fn every_method_refuses_options_that_contradict_each_other_before_there_is_a_run
 }
 
 #[test]
-fn a_session_goes_in_and_out_and_verifies() {
+fn a_session_imports_exports_and_verifies() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     with_pairs(home);
@@ -98,7 +103,7 @@ fn a_session_goes_in_and_out_and_verifies() {
     let out = home.join("out.jsonl");
     assert_eq!(json(home, &["export", "tone", "--to", out.to_str().unwrap(), "--json"])["rows"], 2);
     assert_eq!(fs::read_to_string(&out).unwrap().lines().count(), 2);
-    // A changed byte in the middle is found and fails.
+    // A changed byte in the middle is detected.
     let log = home.join("sessions/tone/events/000001.jsonl");
     let bytes = fs::read_to_string(&log).unwrap().replacen("good", "goad", 1);
     fs::write(&log, bytes).unwrap();
@@ -108,7 +113,7 @@ fn a_session_goes_in_and_out_and_verifies() {
 }
 
 #[test]
-fn texts_and_ratings_go_in_and_out_as_what_they_are() {
+fn texts_and_ratings_are_imported_and_exported_with_their_kind() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     with_pairs(home);
@@ -127,7 +132,7 @@ fn texts_and_ratings_go_in_and_out_as_what_they_are() {
         (added["kind"].as_str().unwrap().to_owned(), count("rows") + count("prompts"), count("bad_lines"))
     };
     let told = |kind: &str, rows, bad| (kind.to_owned(), rows, bad);
-    // Found out from the content where only one reading is possible; a conversation may be a prompt.
+    // The kind is detected from the content if it is unambiguous; a conversation may be a prompt.
     assert_eq!(bring(answer, &[]), told("sft", 1, 0));
     assert_eq!(bring(turns, &[]), told("sft", 1, 0));
     assert_eq!(bring(general, &[]), told("sft", 1, 0));
@@ -150,7 +155,7 @@ fn texts_and_ratings_go_in_and_out_as_what_they_are() {
     };
     assert_eq!(export("sft").lines().count(), 4);
     assert!(export("sft").contains(general.trim_end()));
-    // The imported one, and a good and a bad one of each of the two pairs.
+    // The imported rating, and a good and a bad one from each of the two pairs.
     let ratings = export("kto");
     let labels = |good: bool| ratings.lines().filter(|line| line.contains(&format!("\"label\":{good}"))).count();
     assert_eq!((labels(true), labels(false)), (2, 3));
@@ -176,7 +181,7 @@ fn help_names_every_command_and_no_unknown_one() {
 }
 
 #[test]
-fn a_bare_file_name_is_written_where_the_command_was_given() {
+fn a_bare_file_name_is_relative_to_the_working_directory() {
     let home = tempfile::tempdir().unwrap();
     with_pairs(home.path());
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tiebreak"));
@@ -186,7 +191,7 @@ fn a_bare_file_name_is_written_where_the_command_was_given() {
     assert!(home.path().join("pairs.jsonl").exists());
 }
 
-/// A copy of the tiny model with something wrong.
+/// A damaged copy of the tiny model.
 fn spoiled(home: &Path, name: &str, spoil: impl Fn(&Path)) -> PathBuf {
     let model = home.join(format!("model-{name}"));
     fs::create_dir(&model).unwrap();
@@ -212,7 +217,7 @@ fn cut(model: &Path) {
 }
 
 #[test]
-fn a_model_that_cannot_be_used_is_named_with_what_is_wrong_before_a_session_is_made() {
+fn an_unusable_model_is_refused_with_the_reason_before_a_session_is_created() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let new = |name: &str, model: &Path| refused(home, &["new", name, "--model", model.to_str().unwrap()], 1);
@@ -239,7 +244,7 @@ fn a_model_that_cannot_be_used_is_named_with_what_is_wrong_before_a_session_is_m
 }
 
 #[test]
-fn a_model_that_was_spoiled_after_its_session_was_made_is_named_when_it_is_trained() {
+fn a_model_damaged_after_its_session_was_created_is_refused_by_train() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let pairs = home.join("pair.jsonl");
@@ -259,7 +264,7 @@ fn a_model_that_was_spoiled_after_its_session_was_made_is_named_when_it_is_train
 }
 
 #[test]
-fn a_file_in_place_of_the_data_folder_is_named_with_the_remedy() {
+fn a_file_instead_of_the_data_folder_is_named_with_the_remedy() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("a-file");
     fs::write(&file, "").unwrap();
@@ -268,7 +273,7 @@ fn a_file_in_place_of_the_data_folder_is_named_with_the_remedy() {
 }
 
 #[test]
-fn a_benchmark_says_speed_memory_and_machine_and_takes_the_pairs_that_fit() {
+fn a_benchmark_reports_speed_memory_and_machine_and_uses_the_pairs_that_fit() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let file = home.join("pairs.jsonl");
@@ -328,7 +333,7 @@ fn a_benchmark_says_speed_memory_and_machine_and_takes_the_pairs_that_fit() {
 }
 
 #[test]
-fn doctor_names_what_a_cuda_build_needs_and_where_it_looks() {
+fn doctor_lists_the_libraries_of_a_cuda_build_and_the_searched_folders() {
     let home = tempfile::tempdir().unwrap();
     let said = json(home.path(), &["doctor", "--json"]);
     assert!(said["gpus"].is_array() && said["cuda_build"].is_boolean(), "{said}");
@@ -338,4 +343,32 @@ fn doctor_names_what_a_cuda_build_needs_and_where_it_looks() {
     assert!(said["cuda_searched"].as_array().is_some_and(|places| !places.is_empty()), "{said}");
     let words = text(&tiebreak(home.path(), &["doctor"]).stdout);
     assert!(words.contains("libcuda.so (the driver)"), "{words}");
+}
+
+#[test]
+fn a_run_that_waits_for_disk_space_is_listed_as_waiting() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    with_pairs(home);
+    let session = SessionDir::find(&Home::resolve(Some(home)).unwrap(), "tone").unwrap();
+    let run = session.create_run(&crate::support::sampling("sample-1"), b"").unwrap();
+    let lock = run.lock().unwrap().unwrap();
+    let mut log = run.writer(&lock).unwrap();
+    for event in crate::support::sampling_began(4) {
+        log.append(&event).unwrap();
+    }
+    let listed = || json(home, &["runs", "tone", "--json"])["waiting_for"].clone();
+    let mut find = |severity| {
+        let (rule, text, remedy) = ("disk_full".into(), String::new(), String::new());
+        log.append(&RunEvent::Found(Finding { rule, step: 0, severity, text, remedy, pair: None })).unwrap();
+        log.sync().unwrap();
+    };
+    find(Severity::Warn);
+    assert_eq!(listed(), "disk_space");
+    let words = text(&tiebreak(home, &["runs", "tone"]).stdout);
+    assert!(words.contains("waiting") && words.contains("space on the disk"), "{words}");
+    find(Severity::Note);
+    assert_eq!(listed(), serde_json::Value::Null);
+    let words = text(&tiebreak(home, &["runs", "tone"]).stdout);
+    assert!(words.contains("running") && !words.contains("disk"), "{words}");
 }

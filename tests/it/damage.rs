@@ -1,4 +1,4 @@
-//! Damaged logs: whatever happened to a log, verdicts that were acknowledged stay, new ones are kept, and the damage is said.
+//! Damaged logs: acknowledged verdicts survive any damage, new verdicts are saved, and the damage is reported.
 
 use crate::terminal::Pty;
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ const PAIRS: usize = 12;
 /// Verdicts acknowledged before the damage.
 const BEFORE: usize = 8;
 
-struct Place {
+struct DamagedSession {
     home: tempfile::TempDir,
 }
 
@@ -29,20 +29,20 @@ fn judged(i: usize) -> SessionRecord {
     })
 }
 
-impl Place {
-    /// A session of twelve pairs, eight of them judged.
+impl DamagedSession {
+    /// A session of twelve pairs, eight of them labelled.
     fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         crate::pty::session(home.path(), "tone", PAIRS);
         let place = Self { home };
         place.judge(1..=BEFORE);
-        // The list keeps what it counted: that must not hide what happens next.
+        // The list caches its counts: the cache must not hide later damage.
         assert!(place.listed().1.is_empty());
         std::thread::sleep(std::time::Duration::from_millis(10));
         place
     }
 
-    /// What the list of sessions says: verdicts that count, and the damage in words.
+    /// The entry in the list of sessions: its number of labels, and the damage in words.
     fn listed(&self) -> (usize, String) {
         let mut all = list_sessions(&Home::resolve(Some(self.home.path())).unwrap()).unwrap();
         let listed = all.remove(0);
@@ -61,7 +61,7 @@ impl Place {
         self.events().join(name)
     }
 
-    /// Judges pairs and brings the verdicts to the disk: from here on they are acknowledged.
+    /// Appends and syncs verdicts: afterwards they are acknowledged.
     fn judge(&self, pairs: std::ops::RangeInclusive<usize>) {
         let dir = self.dir();
         let lock = dir.lock().unwrap().unwrap();
@@ -72,7 +72,7 @@ impl Place {
         writer.sync().unwrap();
     }
 
-    /// The pairs whose verdicts are read back.
+    /// The pairs with a readable verdict.
     fn read(&self) -> BTreeSet<String> {
         let (state, _) = self.dir().state().unwrap();
         state.verdicts().filter(|(_, j)| !j.undone).map(|(_, j)| j.verdict.pair.to_string()).collect()
@@ -101,7 +101,7 @@ impl Place {
     }
 }
 
-/// What a kind of damage leaves of the line it hits.
+/// The effect of damage on a line.
 #[derive(Clone, Copy, PartialEq)]
 enum Line {
     Lost,
@@ -110,7 +110,7 @@ enum Line {
 
 type Damage = fn(&mut Vec<Vec<u8>>, usize);
 
-/// Every kind of damage to one file, with what becomes of the line at its place.
+/// Every kind of damage to one file, and its effect on the line.
 const KINDS: &[(&str, Damage, Line)] = &[
     (
         "a flipped bit",
@@ -228,7 +228,7 @@ const KINDS: &[(&str, Damage, Line)] = &[
 ];
 
 fn places(lines: usize) -> Vec<usize> {
-    // Header, first records, the middle, the border between pairs and verdicts, and every verdict.
+    // The header, the first records, the middle, the boundary between pairs and verdicts, and every verdict.
     let first_verdict = lines - BEFORE;
     let mut places = vec![0, 1, 2, lines / 3, first_verdict - 1];
     places.extend(first_verdict..lines);
@@ -240,14 +240,14 @@ fn verdicts(pairs: std::ops::RangeInclusive<usize>) -> BTreeSet<String> {
 }
 
 #[test]
-fn acknowledged_verdicts_survive_every_kind_of_damage_at_every_place() {
+fn acknowledged_verdicts_survive_every_kind_of_damage_at_every_line() {
     let mut wrong = Vec::new();
     for (kind, damage, becomes) in KINDS {
-        for at in places(Place::new().lines().len()) {
-            let place = Place::new();
+        for at in places(DamagedSession::new().lines().len()) {
+            let place = DamagedSession::new();
             let mut lines = place.lines();
             let last = lines.len() - 1;
-            // A log that ends a record earlier, or whose last record has no newline yet, is what a crash leaves.
+            // A crash leaves a log without its last record, or with an unfinished last line.
             if at == last && matches!(*kind, "a missing line" | "two lines in one") {
                 continue;
             }
@@ -257,7 +257,7 @@ fn acknowledged_verdicts_survive_every_kind_of_damage_at_every_place() {
             if *becomes == Line::Lost && at + BEFORE > last {
                 want.remove(&format!("i{}", at + BEFORE - last));
             }
-            // A reader takes whole lines only; the writer completes the last one.
+            // A reader skips an unfinished line; the writer completes it.
             let open_end = at == last && *kind == "a flipped newline";
             if !open_end && place.read() != want {
                 wrong.push(format!("{kind} at {at}: read {:?}", place.read()));
@@ -283,11 +283,11 @@ fn acknowledged_verdicts_survive_every_kind_of_damage_at_every_place() {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// What a folder of segments can look like.
-type Segments = fn(&Place);
+/// Changes a folder of log segments.
+type Segments = fn(&DamagedSession);
 
 /// A log of several segments.
-fn split(place: &Place, names: &[&str]) {
+fn split(place: &DamagedSession, names: &[&str]) {
     let lines = place.lines();
     let (header, records) = lines.split_first().unwrap();
     fs::remove_file(place.file("000001.jsonl")).unwrap();
@@ -338,7 +338,7 @@ const FOLDERS: &[(&str, Segments)] = &[
     }),
 ];
 
-impl Place {
+impl DamagedSession {
     fn lines_of(&self, name: &str) -> Vec<Vec<u8>> {
         fs::read(self.file(name)).unwrap().split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect()
     }
@@ -350,10 +350,10 @@ impl Place {
 }
 
 #[test]
-fn acknowledged_verdicts_survive_odd_folders() {
+fn acknowledged_verdicts_survive_unusual_segment_folders() {
     let mut wrong = Vec::new();
     for (kind, damage) in FOLDERS {
-        let place = Place::new();
+        let place = DamagedSession::new();
         damage(&place);
         let mut want = verdicts(1..=BEFORE);
         if *kind == "a gap in the numbers" {
@@ -387,20 +387,20 @@ fn acknowledged_verdicts_survive_odd_folders() {
 #[test]
 fn a_log_without_a_readable_line_does_not_verify() {
     for bytes in [&b"not a log\nat all\n"[..], b"\0\0\0\0\0\0\0\n", b"not a log"] {
-        let place = Place::new();
+        let place = DamagedSession::new();
         place.put("000001.jsonl", bytes);
         assert_eq!(place.check().0, 1, "{bytes:?}");
         place.judge(9..=10);
         assert_eq!(place.read(), verdicts(9..=10));
         if bytes.contains(&b'\n') {
-            assert_eq!(place.check().0, 1, "whole lines went to quarantine: {bytes:?}");
+            assert_eq!(place.check().0, 1, "whole lines are in quarantine: {bytes:?}");
         }
     }
 }
 
 #[test]
-fn a_log_cut_behind_a_record_that_a_run_was_launched_on_does_not_verify() {
-    let place = Place::new();
+fn a_log_truncated_before_the_launch_record_of_a_run_does_not_verify() {
+    let place = DamagedSession::new();
     let data = DataSnapshot { file: "data.jsonl".into(), sha256: sha256(b""), rows: 0, session_seq: 56 };
     let model = ModelRef { name: "m".into(), path: "m".into() };
     let task = Task::Train(TrainSpec::new("dpo", model, Params::default(), data));
@@ -422,8 +422,8 @@ fn a_log_cut_behind_a_record_that_a_run_was_launched_on_does_not_verify() {
 }
 
 #[test]
-fn an_undamaged_log_verifies_whatever_its_line_ends() {
-    let place = Place::new();
+fn an_undamaged_log_verifies_with_any_line_ending() {
+    let place = DamagedSession::new();
     assert_eq!(place.check(), (0, String::new()));
     let text = String::from_utf8(place.bytes()).unwrap();
     place.put("000001.jsonl", text.replace('\n', "\r\n").as_bytes());
@@ -432,8 +432,8 @@ fn an_undamaged_log_verifies_whatever_its_line_ends() {
 }
 
 #[test]
-fn two_verdicts_on_a_damaged_log_are_there_when_it_is_opened_again() {
-    let place = Place::new();
+fn two_verdicts_on_a_damaged_log_survive_reopening() {
+    let place = DamagedSession::new();
     let lines = place.lines();
     place.append("000001.jsonl", &lines[0]);
     let open = |wait: &str| {
@@ -442,7 +442,7 @@ fn two_verdicts_on_a_damaged_log_are_there_when_it_is_opened_again() {
         pty
     };
     let mut pty = open("8 of 12");
-    // A key that comes with the pair itself is not taken.
+    // A key that arrives together with the pair is ignored.
     let judge = |pty: &mut Pty| {
         std::thread::sleep(std::time::Duration::from_millis(600));
         pty.keys("1");
@@ -458,9 +458,9 @@ fn two_verdicts_on_a_damaged_log_are_there_when_it_is_opened_again() {
     assert_eq!(pty.ended().1, 0);
 }
 
-/// Eight verdicts, one of them damaged on the disk.
-fn with_a_damaged_verdict() -> Place {
-    let place = Place::new();
+/// Eight verdicts, one of them damaged.
+fn with_a_damaged_verdict() -> DamagedSession {
+    let place = DamagedSession::new();
     let mut lines = place.lines();
     let at = lines.len() - 4;
     let middle = lines[at].len() / 2;
@@ -470,7 +470,7 @@ fn with_a_damaged_verdict() -> Place {
 }
 
 #[test]
-fn nothing_is_made_of_a_damaged_log_in_silence() {
+fn a_damaged_log_is_refused_without_allow_damaged() {
     let place = with_a_damaged_verdict();
     let to = place.home.path().join("rows.jsonl");
     let export = ["export", "tone", "--to", to.to_str().unwrap()];
@@ -487,17 +487,17 @@ fn nothing_is_made_of_a_damaged_log_in_silence() {
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(out.status.success() && said.contains("1 damaged line"), "{said}");
     assert_eq!(fs::read_to_string(&to).unwrap().lines().count(), 7);
-    // There is no model: the damage is passed, and what comes next is said.
+    // --allow-damaged accepts the damage; the missing model is the next error.
     let out = place.command(&["train", "tone", "dpo", "--allow-damaged"]);
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(out.status.code() == Some(1) && said.contains("none") && !said.contains("--allow-damaged"), "{said}");
 }
 
 #[test]
-fn every_kind_of_damage_keeps_an_export_from_being_made_in_silence() {
-    let mut places: Vec<(&str, Place)> = Vec::new();
+fn every_kind_of_damage_is_refused_by_export_without_allow_damaged() {
+    let mut places: Vec<(&str, DamagedSession)> = Vec::new();
     for (kind, damage, _) in KINDS {
-        let place = Place::new();
+        let place = DamagedSession::new();
         let mut lines = place.lines();
         let at = lines.len() - 4;
         damage(&mut lines, at);
@@ -505,7 +505,7 @@ fn every_kind_of_damage_keeps_an_export_from_being_made_in_silence() {
         places.push((*kind, place));
     }
     for (kind, damage) in FOLDERS {
-        let place = Place::new();
+        let place = DamagedSession::new();
         damage(&place);
         places.push((*kind, place));
     }
@@ -520,7 +520,7 @@ fn every_kind_of_damage_keeps_an_export_from_being_made_in_silence() {
 }
 
 #[test]
-fn a_damaged_log_is_said_in_the_header_and_in_the_list() {
+fn damage_is_shown_in_the_header_and_in_the_list() {
     let place = with_a_damaged_verdict();
     let mut pty = Pty::sized(place.home.path(), &["label", "tone", "--rater", "ann"], 120, 30);
     let header = |t: &str| t.lines().next().unwrap_or_default().to_owned();
@@ -548,8 +548,8 @@ fn the_watch_header_names_damage_of_the_runs_log() {
 }
 
 #[test]
-fn records_of_an_unknown_kind_are_kept_shown_and_no_damage() {
-    let place = Place::new();
+fn records_of_an_unknown_kind_are_kept_and_count_as_undamaged() {
+    let place = DamagedSession::new();
     let later = serde_json::json!({"k": "from_the_future", "d": {"x": 1}});
     place.append("000001.jsonl", encode(57, 1, 1, &later).unwrap().as_bytes());
     place.judge(9..=9);
@@ -559,7 +559,7 @@ fn records_of_an_unknown_kind_are_kept_shown_and_no_damage() {
     assert_eq!((&said["unknown"], &said["ok"]), (&1.into(), &true.into()), "{said}");
     let mut pty = Pty::sized(place.home.path(), &["replay", "tone"], 120, 30);
     pty.wait("unknown record in the header", |t| t.lines().next().is_some_and(|l| l.contains("1 unknown record")));
-    // Escape sequences are not taken while the terminal is being asked what it can do.
+    // The program drops escape sequences while it probes the terminal.
     std::thread::sleep(std::time::Duration::from_millis(800));
     pty.keys("\x1b[F");
     pty.wait("the end", |t| t.contains("entry 58/58"));

@@ -1,5 +1,5 @@
-//! The real binary in a real terminal on a machine that fails: a slow, a full and a broken disk, a clock set back, a session
-//! whose logs cannot be read to their end. Whatever was decided at the keyboard is in the log in the end.
+//! The real binary in a real terminal with injected faults: a slow, full or failing disk, a clock set back, a log that
+//! blocks its reader. Every verdict reaches the log in the end.
 
 #![cfg(target_os = "linux")]
 
@@ -13,13 +13,13 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use tiebreak::storage::{Home, SessionDir};
 
-/// The library that lets the disk and the clock fail, built once.
+/// The preloaded library that injects faults into disk and clock, built once.
 fn library() -> &'static Path {
     static BUILT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, library) = BUILT.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
         let library = dir.path().join("faults.so");
-        // The compiler that links every Rust program here.
+        // The C compiler that links Rust programs.
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/faults.c");
         let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).args([source, "-ldl"]).status();
         assert!(built.unwrap().success(), "the C compiler cannot build {source}");
@@ -28,7 +28,7 @@ fn library() -> &'static Path {
     library
 }
 
-/// A session open for judging, on a machine whose faults are written into a file.
+/// A session on the labelling screen; a file controls the injected faults.
 struct Bench {
     home: tempfile::TempDir,
     pty: Pty,
@@ -45,20 +45,20 @@ impl Bench {
         Self { home, pty }
     }
 
-    /// What fails from now on.
+    /// Sets the injected fault.
     fn fault(&self, text: &str) {
         let new = self.home.path().join("fault.new");
         fs::write(&new, text).unwrap();
         fs::rename(new, self.home.path().join("fault")).unwrap();
     }
 
-    /// Judges so many pairs, as fast as each appears.
+    /// Labels `count` pairs, each as soon as it appears.
     fn judge(&mut self, from: usize, count: usize) {
         for i in from..from + count {
             self.pty
                 .wait("pair", |t| t.contains(&format!("question number {i}\n")) || t.contains(&format!("number {i} ")));
             loop {
-                // A key within 250 ms is taken for one that repeats; a busy machine may bring it late.
+                // A key within 250 ms counts as auto-repeat; a busy machine may deliver it late.
                 std::thread::sleep(Duration::from_millis(300));
                 self.pty.keys("1");
                 self.pty.wait("answer to the key", |t| t.contains(&format!(" {i} of ")) || t.contains("not taken"));
@@ -73,7 +73,7 @@ impl Bench {
         SessionDir::find(&Home::resolve(Some(self.home.path())).unwrap(), "tone").unwrap()
     }
 
-    /// Verdicts in the log, each pair counted once, and lines passed over.
+    /// The number of labelled pairs in the log, and of skipped lines.
     fn kept(&self) -> (usize, usize) {
         let (state, found) = self.dir().state().unwrap();
         (state.verdicts().filter(|(_, j)| !j.undone).count(), found.damage() as usize)
@@ -86,7 +86,7 @@ fn a_signal_or_a_hang_up_while_the_disk_is_slow_loses_no_verdict() {
         let mut bench = Bench::open(20);
         bench.fault("sync_delay 2500\n");
         bench.judge(1, 8);
-        // An undo names a verdict that has no number yet.
+        // Undoes a verdict without a sequence number yet.
         bench.pty.keys("u");
         bench.pty.wait("undone verdict", |t| t.contains(" 7 of "));
         match end {
@@ -100,7 +100,7 @@ fn a_signal_or_a_hang_up_while_the_disk_is_slow_loses_no_verdict() {
 }
 
 #[test]
-fn a_disk_that_never_answers_is_not_waited_for_longer_than_five_seconds() {
+fn quitting_waits_at_most_five_seconds_for_a_blocked_disk() {
     let mut bench = Bench::open(3);
     bench.fault("sync_delay 60000\n");
     bench.judge(1, 1);
@@ -110,7 +110,7 @@ fn a_disk_that_never_answers_is_not_waited_for_longer_than_five_seconds() {
 }
 
 #[test]
-fn a_full_disk_and_a_failed_fsync_are_tried_again_by_themselves() {
+fn a_full_disk_and_a_failed_fsync_are_retried_automatically() {
     for fault in ["full 1\n", "sync_error 3\n"] {
         let mut bench = Bench::open(20);
         bench.judge(1, 2);
@@ -122,7 +122,7 @@ fn a_full_disk_and_a_failed_fsync_are_tried_again_by_themselves() {
             .wait("header that names the next try", |t| t.contains("NOT SAVED, next try in") && t.contains("ctrl-s"));
         bench.judge(5, 1);
         bench.fault("");
-        // Nobody presses a key.
+        // No key is pressed.
         let took = bench.pty.wait("saved by itself", |t| t.contains("✓ saved") && t.contains(" 5 of "));
         assert!(took < Duration::from_secs(20), "{fault}: {took:?}");
         bench.judge(6, 1);
@@ -137,7 +137,7 @@ fn a_full_disk_and_a_failed_fsync_are_tried_again_by_themselves() {
 }
 
 #[test]
-fn a_clock_set_back_stops_no_key() {
+fn a_clock_set_back_blocks_no_key() {
     let mut bench = Bench::open(10);
     bench.judge(1, 1);
     bench.fault("clock -3600000\n");
@@ -149,17 +149,17 @@ fn a_clock_set_back_stops_no_key() {
 }
 
 #[test]
-fn planning_that_never_ends_keeps_no_verdict_from_the_disk() {
+fn planning_that_never_ends_blocks_no_verdict() {
     let mut bench = Bench::open(10);
     bench.judge(1, 2);
-    // A sampling run whose log is a pipe that nobody writes to: whoever folds the whole session waits there for ever.
+    // The log of this sampling run is a pipe without a writer: folding the whole session blocks forever.
     let run = bench.dir().path().join("runs/sample-1");
     fs::create_dir_all(run.join("metrics")).unwrap();
     let pipe = run.join("metrics/000001.jsonl");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let spec = crate::support::sampling("sample-1");
     fs::write(run.join("spec.json"), serde_json::to_vec(&spec).unwrap()).unwrap();
-    // The launch screen asks what the run would take.
+    // The launch screen asks for an estimate.
     bench.pty.keys("t");
     bench.pty.wait("launch screen", |t| t.contains("learning_rate"));
     std::thread::sleep(Duration::from_secs(2));

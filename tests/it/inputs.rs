@@ -1,4 +1,4 @@
-//! Runs and what they depend on, on real processes: files of the model changed under them, other runs that went on, the date.
+//! The inputs of runs, with real processes: changed model files, parent runs that trained on, the date.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,25 +8,25 @@ use tiebreak::domain::RunId;
 use tiebreak::protocol::RunEvent;
 use tiebreak::storage::{Home, RunDir, SessionDir};
 
-/// For things that take a moment on a machine with much else to do.
+/// Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A data folder with a copy of the tiny Llama in it and a session of ten pairs on that.
-struct Desk {
+/// A data folder with a copy of the tiny Llama and a session of ten pairs.
+struct Fixture {
     home: tempfile::TempDir,
 }
 
-impl Desk {
+impl Fixture {
     fn new() -> Self {
-        let desk = Self { home: tempfile::tempdir().unwrap() };
-        fs::create_dir_all(desk.model()).unwrap();
+        let fixture = Self { home: tempfile::tempdir().unwrap() };
+        fs::create_dir_all(fixture.model()).unwrap();
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama");
         for file in
             ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]
         {
-            fs::copy(from.join(file), desk.model().join(file)).unwrap();
+            fs::copy(from.join(file), fixture.model().join(file)).unwrap();
         }
-        desk.done(&["new", "s", "--model", desk.model().to_str().unwrap()]);
+        fixture.done(&["new", "s", "--model", fixture.model().to_str().unwrap()]);
         let turn = |role: &str, text: String| serde_json::json!([{"role": role, "content": text}]);
         let pair = |i| {
             let row = serde_json::json!({
@@ -36,10 +36,10 @@ impl Desk {
             });
             format!("{row}\n")
         };
-        let file = desk.home.path().join("pairs.jsonl");
+        let file = fixture.home.path().join("pairs.jsonl");
         fs::write(&file, (0..10).map(pair).collect::<String>()).unwrap();
-        desk.done(&["import", "s", file.to_str().unwrap()]);
-        desk
+        fixture.done(&["import", "s", file.to_str().unwrap()]);
+        fixture
     }
 
     fn model(&self) -> PathBuf {
@@ -56,7 +56,7 @@ impl Desk {
         self.command(args).output().unwrap()
     }
 
-    /// Runs a command that must do what it is asked; its standard output.
+    /// Runs a command that must succeed; returns its standard output.
     fn done(&self, args: &[&str]) -> String {
         let output = self.run(args);
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -64,7 +64,7 @@ impl Desk {
         out.into_owned()
     }
 
-    /// Runs a command that must be refused in one sentence: the sentence.
+    /// Runs a command that must fail; returns its error message.
     fn refused(&self, args: &[&str]) -> String {
         let output = self.run(args);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -93,7 +93,7 @@ impl Desk {
         }
     }
 
-    /// Waits for `more` steps of a run that is going, and stops it.
+    /// Waits for `more` steps of a run, then stops it.
     fn step_and_stop(&self, id: &str, more: usize) {
         let before = self.steps(id);
         Self::until("steps", || self.steps(id) >= before + more);
@@ -102,7 +102,7 @@ impl Desk {
         assert!(matches!(self.events(id).last(), Some(RunEvent::Stopped { .. })), "{:?}", self.events(id).last());
     }
 
-    /// Launches a run, lets it make a few steps and stops it.
+    /// Launches a run and stops it after a few steps.
     fn cut(&self, method: &str, name: &str, more: &[&str]) {
         self.train(method, name, more, &["--detach"]);
         self.step_and_stop(name, 3);
@@ -119,7 +119,7 @@ impl Desk {
         self.done(&words);
     }
 
-    /// The state that a run ended with, when it ends.
+    /// Waits for the end of a run; returns its final state hash.
     fn finished(&self, id: &str) -> String {
         Self::until("its end", || !self.dir(id).is_alive());
         match self.events(id).last() {
@@ -133,14 +133,14 @@ impl Desk {
     }
 }
 
-/// What happens to a file's bytes.
+/// A change to a file's bytes.
 type Edit = fn(Vec<u8>) -> Vec<u8>;
 
 fn edit(path: &Path, with: impl Fn(Vec<u8>) -> Vec<u8>) {
     fs::write(path, with(fs::read(path).unwrap())).unwrap();
 }
 
-/// One bit in the middle, at a place that a look at some of the bytes misses.
+/// Flips a bit in the middle, where a check of sampled bytes would miss it.
 fn flip(mut bytes: Vec<u8>) -> Vec<u8> {
     let at = bytes.len() / 2 + 777;
     bytes[at] ^= 1;
@@ -148,12 +148,12 @@ fn flip(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn a_model_changed_under_a_run_is_refused_by_the_name_of_the_file() {
-    let desk = Desk::new();
-    desk.cut("dpo", "r", &["--set", "max_steps=100000"]);
+fn a_changed_model_file_is_refused_by_name() {
+    let fixture = Fixture::new();
+    fixture.cut("dpo", "r", &["--set", "max_steps=100000"]);
     let template = |bytes: Vec<u8>| {
         let text = String::from_utf8(bytes).unwrap();
-        // The same text comes out: only the template is another one.
+        // The rendered text is the same: only the template differs.
         text.replace(r#""chat_template": ""#, r#""chat_template": "{# changed #}"#).into_bytes()
     };
     let spaced = |bytes: Vec<u8>| [bytes, b"\n".to_vec()].concat();
@@ -163,86 +163,88 @@ fn a_model_changed_under_a_run_is_refused_by_the_name_of_the_file() {
         ("tokenizer_config.json", "chat template", template),
     ];
     for (file, part, change) in changes {
-        let path = desk.model().join(file);
+        let path = fixture.model().join(file);
         let whole = fs::read(&path).unwrap();
         edit(&path, change);
         assert_ne!(fs::read(&path).unwrap(), whole);
-        let merged = desk.home.path().join("merged");
+        let merged = fixture.home.path().join("merged");
         for words in [
             vec!["resume", "s/r"],
             vec!["merge", "s/r", "--to", merged.to_str().unwrap()],
             vec!["sample", "s", "--adapter", "r", "--max-new-tokens", "4"],
             vec!["train", "s", "dpo", "--init", "r", "--set", "max_steps=2"],
         ] {
-            let said = desk.refused(&words);
+            let said = fixture.refused(&words);
             let named = format!("{} ({part}) was changed since run r ", path.display());
-            assert!(said.contains(&named) && said.contains("put back"), "{words:?}: {said}");
+            assert!(said.contains(&named) && said.contains("restore the old files"), "{words:?}: {said}");
         }
         assert!(!merged.exists());
+        let runs = fs::read_dir(fixture.dir("r").session_path().join("runs")).unwrap();
+        assert_eq!(runs.count(), 1, "what was refused left no run behind");
         fs::write(&path, whole).unwrap();
     }
-    assert!(matches!(desk.events("r").last(), Some(RunEvent::Stopped { .. })), "a refused run stays as it was");
-    desk.done(&["resume", "s/r"]);
-    desk.step_and_stop("r", 2);
+    assert!(matches!(fixture.events("r").last(), Some(RunEvent::Stopped { .. })), "a refused run stays as it was");
+    fixture.done(&["resume", "s/r"]);
+    fixture.step_and_stop("r", 2);
 }
 
 #[test]
-fn a_reward_run_whose_model_was_changed_scores_nothing() {
-    let desk = Desk::new();
-    desk.train("reward", "judge", &["--set", "max_steps=3"], &["--json"]);
-    edit(&desk.model().join("model.safetensors"), flip);
-    let said = desk.refused(&["score", "s", "--with", "judge"]);
+fn a_reward_run_with_a_changed_model_scores_nothing() {
+    let fixture = Fixture::new();
+    fixture.train("reward", "judge", &["--set", "max_steps=3"], &["--json"]);
+    edit(&fixture.model().join("model.safetensors"), flip);
+    let said = fixture.refused(&["score", "s", "--with", "judge"]);
     assert!(said.contains("model.safetensors (weights) was changed since run judge began"), "{said}");
     let more = ["--set", "max_steps=2", "--set", "reward_model=judge", "--set", "num_generations=2"];
     let words = [["train", "s", "rloo"].as_slice(), &more].concat();
-    let said = desk.refused(&words);
-    assert!(said.contains("model.safetensors (weights) was changed since run judge was trained on it"), "{said}");
+    let said = fixture.refused(&words);
+    assert!(said.contains("model.safetensors (weights) was changed since run judge began"), "{said}");
 }
 
-/// A run made of another run's checkpoint ends the same whether it was stopped while the other one went on or not.
-fn the_other_run_goes_on(parent: &str, child: &str, with: &[&str]) {
-    let desk = Desk::new();
-    desk.cut(parent, "base", &["--set", "max_steps=100000", "--set", "save_total_limit=1", "--set", "save_steps=0"]);
-    let step = desk.dir("base").latest_checkpoint().unwrap().checkpoint.unwrap().step;
-    desk.train(child, "whole", with, &["--json"]);
-    desk.cut(child, "cut", with);
-    desk.cut(child, "gone", with);
-    desk.done(&["resume", "s/base"]);
-    desk.step_and_stop("base", 3);
-    let kept: Vec<u64> = desk.dir("base").checkpoints().unwrap().iter().map(|c| c.step).collect();
+/// A run that starts from another run's checkpoint ends the same if it is interrupted while its parent trains on.
+fn the_parent_trains_on(parent: &str, child: &str, with: &[&str]) {
+    let fixture = Fixture::new();
+    fixture.cut(parent, "base", &["--set", "max_steps=100000", "--set", "save_total_limit=1", "--set", "save_steps=0"]);
+    let step = fixture.dir("base").latest_checkpoint().unwrap().checkpoint.unwrap().step;
+    fixture.train(child, "whole", with, &["--json"]);
+    fixture.cut(child, "cut", with);
+    fixture.cut(child, "gone", with);
+    fixture.done(&["resume", "s/base"]);
+    fixture.step_and_stop("base", 3);
+    let kept: Vec<u64> = fixture.dir("base").checkpoints().unwrap().iter().map(|c| c.step).collect();
     assert!(!kept.contains(&step), "{step} of {kept:?} was to be pruned");
 
-    desk.done(&["resume", "s/cut"]);
+    fixture.done(&["resume", "s/cut"]);
     assert_eq!(
-        desk.finished("cut"),
-        desk.finished("whole"),
-        "the run went on with another checkpoint than it began with"
+        fixture.finished("cut"),
+        fixture.finished("whole"),
+        "the run resumed with another checkpoint of its parent"
     );
 
-    fs::remove_dir_all(desk.dir("gone").path().join("inputs")).unwrap();
-    let said = desk.refused(&["resume", "s/gone"]);
-    assert!(said.contains(&format!("run gone began with step {step} of base")), "{said}");
+    fs::remove_dir_all(fixture.dir("gone").path().join("inputs")).unwrap();
+    let said = fixture.refused(&["resume", "s/gone"]);
+    assert!(said.contains(&format!("run gone started from step {step} of base")), "{said}");
     assert!(said.contains("save_total_limit") && said.contains("launch a new run"), "{said}");
 }
 
 #[test]
 fn a_run_keeps_the_checkpoint_it_started_from() {
-    the_other_run_goes_on("dpo", "dpo", &["--init", "base", "--set", "max_steps=300", "--set", "save_steps=0"]);
+    the_parent_trains_on("dpo", "dpo", &["--init", "base", "--set", "max_steps=300", "--set", "save_steps=0"]);
 }
 
 #[test]
 fn a_run_keeps_the_reward_model_that_scores_it() {
     let sets = ["reward_model=base", "num_generations=2", "max_steps=60", "save_steps=0", "max_completion_length=4"];
     let words: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
-    the_other_run_goes_on("reward", "rloo", &words);
+    the_parent_trains_on("reward", "rloo", &words);
 }
 
 #[test]
-fn a_run_of_an_older_version_is_warned_of_once_and_then_checked() {
-    let desk = Desk::new();
-    desk.cut("dpo", "r", &["--set", "max_steps=100000"]);
-    // As the older version left it.
-    let dir = desk.dir("r");
+fn a_run_of_an_older_version_gets_one_warning_and_is_then_checked() {
+    let fixture = Fixture::new();
+    fixture.cut("dpo", "r", &["--set", "max_steps=100000"]);
+    // As an older version wrote it.
+    let dir = fixture.dir("r");
     edit(&dir.path().join("spec.json"), |bytes| {
         let mut spec: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         spec.as_object_mut().unwrap().remove("inputs");
@@ -250,48 +252,48 @@ fn a_run_of_an_older_version_is_warned_of_once_and_then_checked() {
     });
     let _ = fs::remove_file(dir.path().join("inputs.json"));
     for _ in 0..2 {
-        desk.done(&["resume", "s/r"]);
-        desk.step_and_stop("r", 1);
-        assert_eq!(desk.findings("r", "inputs_unrecorded"), 1);
+        fixture.done(&["resume", "s/r"]);
+        fixture.step_and_stop("r", 1);
+        assert_eq!(fixture.findings("r", "inputs_unrecorded"), 1);
     }
-    edit(&desk.model().join("model.safetensors"), flip);
-    let said = desk.refused(&["resume", "s/r"]);
+    edit(&fixture.model().join("model.safetensors"), flip);
+    let said = fixture.refused(&["resume", "s/r"]);
     assert!(said.contains("model.safetensors (weights) was changed since run r began"), "{said}");
 }
 
 #[test]
-fn a_run_renders_by_the_local_date_of_its_launch_whenever_it_goes_on() {
-    let desk = Desk::new();
-    edit(&desk.model().join("tokenizer_config.json"), |bytes| {
+fn a_resumed_run_renders_with_the_local_date_of_its_launch() {
+    let fixture = Fixture::new();
+    edit(&fixture.model().join("tokenizer_config.json"), |bytes| {
         let text = String::from_utf8(bytes).unwrap();
         let now = r#""chat_template": "{{ strftime_now('%Y-%m-%d %H:%M:%S') }}"#;
         text.replace(r#""chat_template": ""#, now).into_bytes()
     });
     let words =
         ["train", "s", "dpo", "--name", "r", "--set", "max_steps=100000", "--set", "eval_fraction=0", "--detach"];
-    let launched = desk.command(&words).env("TZ", "Pacific/Kiritimati").output().unwrap();
+    let launched = fixture.command(&words).env("TZ", "Pacific/Kiritimati").output().unwrap();
     assert!(launched.status.success(), "{}", String::from_utf8_lossy(&launched.stderr));
-    desk.step_and_stop("r", 2);
+    fixture.step_and_stop("r", 2);
     std::thread::sleep(Duration::from_millis(1100));
-    let resumed = desk.command(&["resume", "s/r"]).env("TZ", "UTC").output().unwrap();
+    let resumed = fixture.command(&["resume", "s/r"]).env("TZ", "UTC").output().unwrap();
     assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
-    desk.step_and_stop("r", 2);
+    fixture.step_and_stop("r", 2);
 
-    let path = desk.dir("r").path().join("spec.json");
+    let path = fixture.dir("r").path().join("spec.json");
     let spec: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let date = spec["inputs"]["date"].as_str().unwrap().parse::<jiff::civil::DateTime>().unwrap();
     let utc = jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::now());
     let ahead = utc.until(date).unwrap().total(jiff::Unit::Hour).unwrap();
     assert!((13.9..=14.0).contains(&ahead), "{date} is {ahead} hours ahead of {utc}");
 
-    // What is looked at before a launch is rendered by the date of the specification.
-    let place = desk.home.path().join("plan");
+    // Masks before a launch are rendered with the date of the specification.
+    let place = fixture.home.path().join("plan");
     fs::create_dir(&place).unwrap();
-    fs::copy(desk.dir("r").data_path().unwrap(), place.join("data.jsonl")).unwrap();
+    fs::copy(fixture.dir("r").data_path().unwrap(), place.join("data.jsonl")).unwrap();
     let mut spec = spec;
     spec["inputs"]["date"] = "2020-02-29T13:05:09".into();
-    spec["task"]["train"]["model"]["path"] = desk.model().display().to_string().into();
+    spec["task"]["train"]["model"]["path"] = fixture.model().display().to_string().into();
     fs::write(place.join("spec.json"), spec.to_string()).unwrap();
-    let masks = desk.done(&["worker", "masks", place.to_str().unwrap()]);
+    let masks = fixture.done(&["worker", "masks", place.to_str().unwrap()]);
     assert!(masks.contains("2020-02-29 13:05:09"), "{masks}");
 }

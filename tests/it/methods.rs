@@ -1,5 +1,5 @@
-//! The laws that hold for every method, on the tiny Llama: exact resume, every trained tensor moves, sums that do not depend on
-//! how they are cut, padded or ordered ([`sums`]), options that have an effect or are refused ([`options`]).
+//! Properties of every method, on the tiny Llama: exact resume, every trained tensor moves, gradients that do not depend on
+//! splitting, padding or order ([`sums`]), options that have an effect or are refused ([`options`]).
 
 mod options;
 mod sums;
@@ -11,9 +11,9 @@ use tiebreak::domain::{
 };
 use tiebreak::model::Trained;
 use tiebreak::protocol::{RunEvent, RunSpec, Task};
-use tiebreak::train::{Places, Rows, RunRows, StepOutcome, Trainer, tune_of};
+use tiebreak::train::{Rows, RunPaths, RunRows, StepOutcome, Trainer, tune_of};
 
-/// Rows of the kind a method needs, made of the pairs of the golden runs.
+/// Rows of the kind that a method needs, from the pairs of the golden runs.
 fn data(needs: Needs) -> RunRows {
     let pairs = rows(&cases(), false);
     let mix = pairs.iter().take(5).map(|r| SftRow {
@@ -61,7 +61,7 @@ fn data(needs: Needs) -> RunRows {
     RunRows { mix, probe, ..rows_of(main) }
 }
 
-/// Rows with nothing mixed in.
+/// Rows without mixed SFT rows.
 fn rows_of(rows: Rows) -> RunRows {
     rows.into()
 }
@@ -77,7 +77,7 @@ fn settings(m: &Method, more: &[(&'static str, &str)]) -> Vec<(&'static str, Str
         ("max_steps", "6"),
     ];
     if m.needs == Needs::Prompts {
-        // What a model of random weights says differs in length, and so in its reward.
+        // A model with random weights gives answers of different lengths, and so different rewards.
         all.extend([
             (
                 "reward_checks",
@@ -93,8 +93,8 @@ fn settings(m: &Method, more: &[(&'static str, &str)]) -> Vec<(&'static str, Str
 }
 
 fn open(spec: &RunSpec, rows: &RunRows, dir: &Path, resume: Option<&Path>) -> Trainer {
-    let places = Places { resume, ..Places::new(dir) };
-    Trainer::open(spec, rows, &places, &mut Vec::new()).unwrap()
+    let paths = RunPaths { resume, ..RunPaths::new(dir) };
+    Trainer::open(spec, rows, &paths, &mut Vec::new()).unwrap()
 }
 
 fn metrics(events: &[RunEvent]) -> Vec<Metrics> {
@@ -151,20 +151,20 @@ macro_rules! interrupted {
 }
 
 interrupted! {
-    sft_goes_on_exactly: "sft" [("lora_dropout", "0.1")];
-    dpo_goes_on_exactly: "dpo" [];
-    orpo_goes_on_exactly: "orpo" [];
-    cpo_goes_on_exactly: "cpo" [("lora_dropout", "0.1")];
-    a_reward_model_goes_on_exactly: "reward" [];
-    kto_goes_on_exactly: "kto" [];
-    simpo_goes_on_exactly: "simpo" [];
-    dpo_in_batches_that_tokens_bound_goes_on_exactly: "dpo" [
+    sft_resumes_exactly: "sft" [("lora_dropout", "0.1")];
+    dpo_resumes_exactly: "dpo" [];
+    orpo_resumes_exactly: "orpo" [];
+    cpo_resumes_exactly: "cpo" [("lora_dropout", "0.1")];
+    a_reward_model_resumes_exactly: "reward" [];
+    kto_resumes_exactly: "kto" [];
+    simpo_resumes_exactly: "simpo" [];
+    dpo_with_a_token_budget_resumes_exactly: "dpo" [
         ("max_tokens_per_batch", "512"), ("per_device_train_batch_size", "4"), ("lora_dropout", "0.1"),
     ];
-    dpo_with_mixed_rows_goes_on_exactly: "dpo" [("mix_ratio", "0.3"), ("probe_steps", "2"), ("max_steps", "4")];
-    ppo_goes_on_exactly_within_a_round: "ppo" [("num_iterations", "2"), ("num_mini_batches", "2"), ("kl_target", "1")];
-    grpo_goes_on_exactly_within_a_round: "grpo" [("num_iterations", "2"), ("beta", "0.04")];
-    rloo_goes_on_exactly: "rloo" [];
+    dpo_with_mixed_rows_resumes_exactly: "dpo" [("mix_ratio", "0.3"), ("probe_steps", "2"), ("max_steps", "4")];
+    ppo_resumes_exactly_within_a_round: "ppo" [("num_iterations", "2"), ("num_mini_batches", "2"), ("kl_target", "1")];
+    grpo_resumes_exactly_within_a_round: "grpo" [("num_iterations", "2"), ("beta", "0.04")];
+    rloo_resumes_exactly: "rloo" [];
 }
 
 #[test]
@@ -185,9 +185,9 @@ fn every_trained_tensor_moves_under_every_method() {
     }
 }
 
-/// A reward model's scores are what its run measured, through the door that answers are scored by.
+/// [`tiebreak::train::RewardScorer`] reproduces the scores that the reward run measured.
 #[test]
-fn a_reward_run_scores_answers_as_it_learned_to() {
+fn a_reward_run_scores_answers_as_in_training() {
     let m = method("reward").unwrap();
     let rows = RunRows { probe: Vec::new(), mix: Vec::new(), ..data(m.needs) };
     let dir = tempfile::tempdir().unwrap();
@@ -219,7 +219,7 @@ fn a_reward_run_scores_answers_as_it_learned_to() {
     let calibration = judge.calibration().unwrap();
     assert_eq!(calibration.pairs as f64, n);
     assert!(last.get("eval_accuracy_low").unwrap() <= right / n);
-    // A model that now reads texts in another way is refused: a score would mean something else.
+    // A changed tokenizer or EOS token is refused: scores would not be comparable.
     let state = at.join("trainer.json");
     let text = std::fs::read_to_string(&state).unwrap();
     assert!(text.contains("\"template\"") && text.contains("\"end_of_text\"") && text.contains("\"ece\""), "{text}");

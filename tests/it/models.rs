@@ -1,4 +1,5 @@
-//! Tokenizers, templates and weights against the Python libraries, on the tiny Llama and on SmolLM2 where it is.
+//! Tokenizers, templates and weights against the Python libraries, on the tiny Llama and on SmolLM2 if it is
+//! downloaded.
 
 use serde_json::Value;
 use std::path::PathBuf;
@@ -12,12 +13,12 @@ fn fixture(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// A path below SmolLM2's folder. The tests that need it are ignored; `.ci/run` fetches the model and runs them.
+/// A path in SmolLM2's folder. Tests that need it are ignored; `.ci/run` downloads the model and runs them.
 fn smollm2(below: &str) -> PathBuf {
     let root = std::env::var_os("TIEBREAK_MODELS")
         .map_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/tiebreak-models"), PathBuf::from);
     let path = root.join("smollm2").join(below);
-    assert!(path.exists(), "{} is missing: .ci/run fetches it", path.display());
+    assert!(path.exists(), "{} is missing: .ci/run downloads it", path.display());
     path
 }
 
@@ -54,7 +55,7 @@ fn smollm2_renders_byte_for_byte_as_transformers_renders_it() {
     rendered(Some(&LanguageModel::open(&smollm2("hf")).unwrap()), 1);
 }
 
-/// Compares the rows of that model's own template, or without one those of the templates on file.
+/// Compares the rows of the model's own template, or of the template fixtures if there is no model.
 fn rendered(model: Option<&LanguageModel>, least: usize) {
     let all: Value = serde_json::from_str(&fixture("template/rendered.json")).unwrap();
     let chats: Vec<Vec<Message>> = serde_json::from_value(all["chats"].clone()).unwrap();
@@ -104,7 +105,7 @@ fn smollm2_greedy_continuations_equal_transformers_token_for_token() {
         let ids = |key: &str| -> Vec<u32> { serde_json::from_value(row[key].clone()).unwrap() };
         let prompt = model.encode_prompt(&PromptBody::user(row["prompt"].as_str().unwrap())).unwrap();
         assert_eq!(prompt, ids("prompt_ids"));
-        // One row for the first prompt, several for the others: company changes nothing.
+        // One row for the first prompt, several for the others: the batch must not matter.
         let mut rngs: Vec<_> = (0..=i as u64).map(|k| stream(1, k)).collect();
         let made = generate(&decoder, &prompt, model.tokenizer.stops(), &sampler, &mut rngs, true).unwrap();
         let mut expected = ids("ids");
@@ -117,8 +118,8 @@ fn smollm2_greedy_continuations_equal_transformers_token_for_token() {
     }
 }
 
-/// `cargo test --release --test it models::measure_a_training_step -- --ignored --nocapture`: one LoRA step (forward with scores and
-/// backward) on four pairs of at most 320 tokens, its time and the process's peak memory.
+/// `cargo test --release --test it models::measure_a_training_step -- --ignored --nocapture`: one LoRA step (forward
+/// with scores and backward) on four pairs of at most 320 tokens, its time and the process's peak memory.
 #[test]
 #[ignore = "a measurement of minutes, not a check"]
 fn measure_a_training_step_on_four_pairs_of_smollm2() {

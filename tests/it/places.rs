@@ -1,5 +1,5 @@
-//! Where results and private files go: links, pipes and standard output as targets, modes under every umask, what killed
-//! processes left behind, a program file that is replaced while it runs.
+//! Output files and private files: links, pipes and standard output as targets, modes under every umask, leftovers of
+//! killed processes, a program file replaced while it runs.
 
 use crate::cli::{json, text, tiebreak, with_pairs};
 use crate::pty::session;
@@ -11,13 +11,13 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 use tiebreak::storage::{Home, SessionDir};
 
-/// The rows that `export` writes, as many lines.
+/// The number of lines.
 fn rows(text: &str) -> usize {
     text.lines().filter(|line| line.contains("\"chosen\"")).count()
 }
 
 #[test]
-fn results_go_into_what_is_there_and_replace_only_regular_files() {
+fn results_replace_only_regular_files_and_are_written_into_pipes() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path();
     with_pairs(home);
@@ -31,7 +31,7 @@ fn results_go_into_what_is_there_and_replace_only_regular_files() {
         write(&place("plain"));
         let expected = fs::read_to_string(place("plain")).unwrap();
         assert!(expected.len() > 40, "{expected}");
-        // The file at the end of a link is replaced, whether it is there or not; the link stays.
+        // The target of a link is replaced or created; the link stays.
         for there in [true, false] {
             let (link, file) = (place(&format!("link-{there}")), place(&format!("file-{there}")));
             if there {
@@ -51,7 +51,7 @@ fn results_go_into_what_is_there_and_replace_only_regular_files() {
         assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo(), "{command}: the pipe is gone");
         assert_eq!(reader.join().unwrap(), expected);
         assert!(output.stdout.is_empty(), "the line about it is on standard error");
-        // A folder is none of these.
+        // A folder is refused.
         fs::create_dir(place("folder")).unwrap();
         let output = tiebreak(home, &[command, "tone", "--to", place("folder").to_str().unwrap()]);
         assert!(text(&output.stderr).contains("it is a folder"), "{}", text(&output.stderr));
@@ -59,7 +59,7 @@ fn results_go_into_what_is_there_and_replace_only_regular_files() {
 }
 
 #[test]
-fn a_dash_is_standard_output_and_nothing_else_is_said_there() {
+fn a_dash_is_standard_output_without_other_text() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path();
     with_pairs(home);
@@ -74,7 +74,7 @@ fn a_dash_is_standard_output_and_nothing_else_is_said_there() {
     }
     let report = tiebreak(home, &["report", "tone", "--to", "-"]);
     assert!(text(&report.stdout).contains("tone") && report.status.success(), "{}", text(&report.stdout));
-    // A redirection is not replaced either: what stood there before stays.
+    // A redirected file is not replaced: its earlier content stays.
     let kept = home.join("kept.txt");
     let script = "exec >>\"$1\"; echo before; \"$0\" export tone --to /dev/stdout 2>/dev/null; echo after";
     let run = Command::new("sh").args(["-c", script, BINARY]).arg(&kept).env("TIEBREAK_HOME", home).status().unwrap();
@@ -95,7 +95,7 @@ fn modes(root: &Path, out: &mut Vec<(String, u32)>) {
 }
 
 #[test]
-fn files_of_texts_are_private_and_usable_whatever_the_umask() {
+fn files_with_texts_are_private_and_usable_with_any_umask() {
     for umask in ["000", "022", "0777"] {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("home");
@@ -123,7 +123,7 @@ fn files_of_texts_are_private_and_usable_whatever_the_umask() {
 }
 
 #[test]
-fn a_data_folder_that_its_group_may_write_to_is_said() {
+fn a_group_writable_data_folder_gives_a_warning() {
     let dir = tempfile::tempdir().unwrap();
     with_pairs(dir.path());
     let said = |mode| {
@@ -138,7 +138,7 @@ fn a_data_folder_that_its_group_may_write_to_is_said() {
 }
 
 #[test]
-fn what_killed_processes_left_behind_is_removed_and_what_lives_is_not() {
+fn leftovers_of_killed_processes_are_removed_but_not_those_of_living_ones() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path();
     with_pairs(home);
@@ -147,7 +147,7 @@ fn what_killed_processes_left_behind_is_removed_and_what_lives_is_not() {
     let places = [session.path().join("events"), session.path().join("runs"), session.path().to_owned()];
     let mut gone = Vec::new();
     for place in &places {
-        // Names of earlier versions too: the process id of the first process in a container.
+        // Also names of earlier versions, with the process id of a container's first process.
         let (file, folder) = (place.join(".tmp-replace-1-0"), place.join(".tmp-dpo-1-1-0"));
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("spec.json"), "{}").unwrap();
@@ -179,18 +179,18 @@ fn a_worker_starts_after_the_program_file_was_replaced() {
     std::thread::sleep(Duration::from_millis(400));
     pty.keys("1");
     pty.wait("verdict", |t| t.contains("1 of 3"));
-    // As a package manager does it: another file takes the name.
+    // Like a package manager: rename another file over it.
     let new = dir.path().join("new");
     fs::write(&new, "#!/bin/sh\necho the wrong version >&2\nexit 7\n").unwrap();
     fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
     fs::rename(new, &program).unwrap();
-    // The form asks a worker for the models; the session's own is none of them, as a worker of this version finds.
+    // The form asks a worker for the models. A worker of this version finds that the session's model is missing.
     pty.keys("t");
     pty.wait("worker's answer", |t| t.contains("there is no model `none`"));
 }
 
 #[test]
-fn labels_of_the_last_demo_are_kept_and_it_is_said_where() {
+fn labels_of_the_last_demo_are_kept_and_the_demo_says_where() {
     let dir = tempfile::tempdir().unwrap();
     let mut pty = Pty::sized(dir.path(), &["demo"], 110, 30);
     pty.wait("pair", |t| t.contains("1 2 better") && t.contains("prompt p1") && t.contains("0 of"));
@@ -201,7 +201,7 @@ fn labels_of_the_last_demo_are_kept_and_it_is_said_where() {
     assert_eq!(pty.ended().1, 0);
     let home = Home::resolve(Some(dir.path())).unwrap();
     let live = SessionDir::open(&home.cache().join("demo/live")).unwrap();
-    // The sampler of the demo ends by itself.
+    // Wait for the end of the demo's sampling run.
     let until = std::time::Instant::now() + crate::terminal::PATIENCE;
     while live.runs().unwrap().iter().any(tiebreak::storage::RunDir::is_alive) {
         assert!(std::time::Instant::now() < until, "the sampler does not end");

@@ -1,4 +1,4 @@
-//! The README says what the program does: its key table is the program's own, its commands and pictures exist.
+//! The README matches the program: its key table is current, its commands and pictures exist.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ fn readme() -> (PathBuf, String) {
     (path, text)
 }
 
-/// Writes the table anew with `UPDATE_README=1 cargo test readme`.
+/// `UPDATE_README=1 cargo test readme` updates the table.
 #[test]
 fn the_readme_has_the_key_table_of_the_program() {
     let (path, text) = readme();

@@ -1,4 +1,4 @@
-//! The real binary in a real pseudo-terminal: it draws, reacts, rests, and leaves the terminal and the labels behind whole.
+//! The real binary in a pseudo-terminal: it draws, reacts, idles, restores the terminal and loses no label.
 
 use crate::terminal::Pty;
 use portable_pty::{CommandBuilder, PtySize};
@@ -9,7 +9,7 @@ use tiebreak::domain::{Completion, CompletionId, Finish, Pair, PairId, Prompt, P
 use tiebreak::protocol::{SessionMeta, SessionRecord};
 use tiebreak::storage::{Home, SessionDir};
 
-/// A session with unjudged pairs, written as an import would write them.
+/// A session with unlabelled pairs, written like an import.
 pub fn session(home: &Path, name: &str, pairs: usize) -> PathBuf {
     let home = Home::resolve(Some(home)).unwrap();
     home.create().unwrap();
@@ -51,7 +51,7 @@ pub fn session(home: &Path, name: &str, pairs: usize) -> PathBuf {
 }
 
 #[test]
-fn it_starts_reacts_follows_the_window_and_gives_the_terminal_back() {
+fn it_starts_reacts_resizes_and_restores_the_terminal() {
     let home = tempfile::tempdir().unwrap();
     session(home.path(), "tone", 3);
     let mut pty = Pty::open(home.path(), &[]);
@@ -88,7 +88,7 @@ fn nothing_is_written_while_nothing_changes() {
 }
 
 #[test]
-fn it_is_gone_soon_after_its_terminal_or_a_signal() {
+fn it_ends_soon_after_a_signal() {
     let home = tempfile::tempdir().unwrap();
     session(home.path(), "tone", 3);
     let opened = || {
@@ -96,7 +96,7 @@ fn it_is_gone_soon_after_its_terminal_or_a_signal() {
         pty.wait("session", |t| t.contains("tone"));
         pty
     };
-    // A busy machine gets three seconds for what should take one.
+    // Should take a second; allows three on a busy machine.
     let bound = Duration::from_secs(3);
     for signal in [rustix::process::Signal::HUP, rustix::process::Signal::TERM] {
         let mut pty = opened();
@@ -110,12 +110,12 @@ fn it_is_gone_soon_after_its_terminal_or_a_signal() {
 }
 
 #[test]
-fn it_is_gone_soon_after_the_terminal_is() {
+fn it_ends_soon_after_a_hang_up() {
     let home = tempfile::tempdir().unwrap();
     session(home.path(), "tone", 3);
     let (mut pty, mut reader) = Pty::unread(home.path(), &["label", "tone"]);
     let mut buffer = vec![0u8; 1 << 16];
-    // The screen, not the bytes: a frame writes only the cells that changed.
+    // Checks the screen, not the bytes: a frame writes only changed cells.
     while !pty.text().contains("tone") {
         let n = reader.read(&mut buffer).unwrap();
         pty.screen.lock().unwrap().parser.process(&buffer[..n]);
@@ -145,7 +145,7 @@ fn kills(times: u32) {
         session(home.path(), "tone", 400);
         let mut pty = Pty::open(home.path(), &["label", "tone"]);
         pty.wait("pair", |t| t.contains("question number 1"));
-        // Keys as fast as the terminal takes them, while the screen is watched for what it says is saved.
+        // Sends keys as fast as the terminal takes them and records what the screen reports as saved.
         let mut writer = pty.writer.take().unwrap();
         let typist = std::thread::spawn(move || {
             for i in 0..300 {
@@ -168,14 +168,14 @@ fn kills(times: u32) {
         assert!(kept >= said, "round {round}: the screen called {said} verdicts saved, the log holds {kept}");
         acknowledged += said;
     }
-    assert!(acknowledged > 0, "no verdict was ever acknowledged: the test does not bite");
+    assert!(acknowledged > 0, "no verdict was ever acknowledged: the test checks nothing");
 }
 
-/// The most verdicts that the screen ever showed together with the word that all is saved.
+/// The largest number of verdicts that the screen showed as saved.
 fn saved(bytes: &[u8]) -> usize {
     let mut parser = vt100::Parser::new(24, 80, 0);
     let mut most = 0;
-    // Frame by frame: each begins with a cursor movement after the last one's reset.
+    // Splits into frames: each begins with a cursor movement after the reset of the one before.
     for part in bytes.split_inclusive(|b| *b == b'm') {
         parser.process(part);
         if part.ends_with(b"\x1b[0m") {
@@ -195,7 +195,7 @@ fn done(text: &str) -> usize {
 }
 
 #[test]
-fn a_terminal_too_small_says_so() {
+fn a_too_small_terminal_shows_a_message() {
     let home = tempfile::tempdir().unwrap();
     let mut pty = Pty::sized(home.path(), &[], 40, 10);
     pty.wait("sentence", |t| t.contains("too small: needs 60x16, is 40x10"));
@@ -203,7 +203,7 @@ fn a_terminal_too_small_says_so() {
     assert_eq!(pty.ended().1, 0);
 }
 
-/// Takes the terminal, draws, and panics in a thread of its own as the log's writer might.
+/// Sets the terminal up, draws, and panics in another thread, as the log writer might.
 #[test]
 #[ignore = "panics on purpose, inside the terminal of the test below"]
 fn inside_a_terminal_panics() {
@@ -212,7 +212,7 @@ fn inside_a_terminal_panics() {
     std::io::stdout().write_all(b"drawn on the alternate screen").unwrap();
     std::io::stdout().flush().unwrap();
     let _ = std::thread::Builder::new().name("writer".into()).spawn(|| panic!("the log is gone")).unwrap().join();
-    // The hook has ended the process by now.
+    // The panic hook has ended the process.
     std::thread::sleep(crate::terminal::PATIENCE);
 }
 
@@ -234,7 +234,7 @@ fn panicked(colour: bool) -> (String, String, u32) {
 }
 
 #[test]
-fn a_panic_gives_the_terminal_back_before_its_report_is_written() {
+fn a_panic_restores_the_terminal_before_writing_its_report() {
     let (bytes, text, code) = panicked(true);
     assert_eq!(code, 101);
     let left = bytes.find("\x1b[?1049l").expect("the alternate screen is left");

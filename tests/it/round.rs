@@ -1,5 +1,5 @@
-//! The whole loop on real processes and a tiny model, once with commands only and once with keys only: prompts, sampling,
-//! verdicts, import, training, stop and resume, merge, export, report, replay. Both leave the same kind of session.
+//! The whole loop with real processes and a tiny model, once by commands and once by keys: prompts, sampling, verdicts,
+//! import, training, stop and resume, merge, export, report, replay. Both produce the same kinds of records.
 
 use crate::terminal::Pty;
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use tiebreak::domain::{Choice, CompletionId, Rater, RunId, Seen, Side, Strength,
 use tiebreak::protocol::{RunEvent, SessionRecord};
 use tiebreak::storage::{Home, RunDir, SessionDir};
 
-/// For things that take a moment on a machine with much else to do.
+/// Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn model() -> PathBuf {
@@ -22,7 +22,7 @@ fn tiebreak(home: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tiebreak")).args(args).env("TIEBREAK_HOME", home).output().unwrap()
 }
 
-/// Runs a command that must do what it is asked; its standard output.
+/// Runs a command that must succeed; returns its standard output.
 fn done(home: &Path, args: &[&str]) -> String {
     let output = tiebreak(home, args);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -79,7 +79,7 @@ fn until_event(run: &RunDir, what: &str, is: impl Fn(&RunEvent) -> bool) {
     }
 }
 
-/// Kills a run's worker as a crash would.
+/// Kills a run's worker, like a crash.
 fn kill_worker(run: &RunDir) {
     let pid = run.tail().poll().unwrap().iter().rev().find_map(|e| match e.known() {
         Some(RunEvent::Started { pid, .. }) => Some(*pid),
@@ -89,7 +89,7 @@ fn kill_worker(run: &RunDir) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
-/// Kinds of records in a session's log, and of events in its training and sampling runs' logs.
+/// The kinds of records and events in the logs of a session and its runs.
 fn kinds(dir: &SessionDir) -> BTreeSet<String> {
     let mut kinds = BTreeSet::new();
     let mut take = |prefix: &str, files: PathBuf| {
@@ -113,7 +113,7 @@ fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     ["train", "tone"].iter().chain(more).chain(SHORT).copied().collect()
 }
 
-/// Judges the session's open pairs as the workbench does, with every kind of verdict and an undo.
+/// Labels the open pairs like the workbench, with every kind of verdict and an undo.
 fn judge(home: &Path) -> usize {
     let dir = session(home, "tone");
     let (state, _) = dir.state().unwrap();
@@ -179,7 +179,7 @@ fn the_loop_with_commands_only() {
     assert!((loss - std::f64::consts::LN_2).abs() < 1e-6, "the first step's loss is {loss}");
     done(home, &train(&["orpo", "--set", "max_steps=3", "--init", "dpo-1"]));
 
-    // A run that is told things while it lives.
+    // Commands to an active run.
     done(home, &train(&["dpo", "--set", "max_steps=100000", "--detach", "--name", "long"]));
     let long = run(home, "tone", "long");
     until_event(&long, "a step", |e| matches!(e, RunEvent::Stepped { .. }));
@@ -196,7 +196,7 @@ fn the_loop_with_commands_only() {
         String::from_utf8_lossy(&tiebreak(home, &["pause", "tone/long"]).stderr).contains("tiebreak resume tone/long")
     );
     done(home, &["resume", "tone/long"]);
-    // The new worker holds the lock before it has said so in the log.
+    // The new worker takes the lock before it logs its start.
     while until(home, "tone", "long", "running")["attempt"] != 2 {}
     done(home, &["stop", "tone/long"]);
     until(home, "tone", "long", "stopped");
@@ -228,7 +228,7 @@ fn the_loop_with_commands_only() {
     ] {
         assert!(commands.contains(kind), "{kind} is not in {commands:?}");
     }
-    // Importing pairs, which the keys here leave out, puts completions and pairs into the session's own log.
+    // Importing pairs, which the run by keys skips, adds completions and pairs to the session's own log.
     let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| -> Vec<String> {
         a.difference(b).filter(|k| k.starts_with("session") || k.starts_with("sample")).cloned().collect()
     };
@@ -243,7 +243,7 @@ fn merge_export_report(home: &Path) {
     for file in ["hf/config.json", "hf/tokenizer.json", "hf/model.safetensors", "peft/adapter_config.json"] {
         assert!(home.join(file).is_file(), "{file}");
     }
-    // What was merged is a model that a session can be made on.
+    // The merged folder is a model that a session can use.
     done(home, &["new", "merged", "--model", &path("hf")]);
     let exported = json(home, &["export", "tone", "--to", &path("out.jsonl"), "--json"]);
     let rows = lines(&fs::read_to_string(home.join("out.jsonl")).unwrap());
@@ -280,7 +280,7 @@ fn with_keys(home: &Path) {
     pty.wait("import", |t| t.contains("8 new prompts") && t.contains("8 prompts, and no answers"));
     pty.keys("s");
     pty.wait("form", |t| t.contains("max_new_tokens"));
-    // Three fields down, 256 taken away.
+    // Three fields down, delete 256.
     pty.keys("\t\t\t\x7f\x7f\x7f12\r");
     pty.wait("first pair", |t| t.contains("prompt p1") && t.contains(" of "));
     until(home, "tone", "sample-1", "finished");
@@ -329,7 +329,7 @@ fn with_keys(home: &Path) {
     assert_eq!((counted(|c| *c == Choice::Tie), counted(|c| *c == Choice::BothBad)), (1, 1));
 }
 
-/// Presses a verdict's key at a person's pace: one that comes with the pair itself is not taken.
+/// Presses a verdict's key at a human pace: a key that arrives together with the pair is ignored.
 fn judge_with(pty: &mut Pty, key: &str) {
     std::thread::sleep(Duration::from_millis(tiebreak::app::screen::label::GUARD_MS + 150));
     pty.keys(key);
@@ -349,8 +349,8 @@ fn focus(pty: &mut Pty, field: &str) {
     panic!("no field {field}:\n{}", pty.text());
 }
 
-/// A run goes on when its workbench closes; a new one shows it live; a killed worker is lost within a second and `R` takes
-/// the run up; a run launched by a command while the workbench holds the session appears in it.
+/// A run continues when its workbench closes, and a new workbench shows it live. A run with a killed worker is lost
+/// within a second, and `R` resumes it. A run launched by a command appears in the workbench that holds the session.
 #[test]
 fn a_run_seen_by_several_workbenches() {
     let temp = tempfile::tempdir().unwrap();
@@ -361,7 +361,7 @@ fn a_run_seen_by_several_workbenches() {
     done(home, &["import", "tone", pairs.to_str().unwrap()]);
     let mut first = Pty::open(home, &["watch", "tone"]);
     first.wait("empty watch screen", |t| t.contains("no run yet"));
-    // Launched while a workbench holds the session's lock.
+    // Launches while a workbench holds the session's lock.
     done(home, &train(&["dpo", "--set", "max_steps=100000", "--set", "save_steps=5", "--detach"]));
     first.wait("run launched elsewhere", |t| t.contains("run dpo-1") && t.contains("LIVE"));
     first.keys("q");
@@ -376,7 +376,7 @@ fn a_run_seen_by_several_workbenches() {
     until_event(&run, "a checkpoint", |e| matches!(e, RunEvent::Checkpointed { .. }));
     kill_worker(&run);
     let took = second.wait("lost run", |t| t.contains("LOST"));
-    // A second is promised; a busy machine gets three.
+    // Should take a second; allows three on a busy machine.
     assert!(took < Duration::from_secs(3), "{took:?}");
     second.keys("R");
     second.wait("run taken up", |t| t.contains("LIVE"));
@@ -422,7 +422,7 @@ fn a_reward_run_scores_every_answer_once() {
         assert_eq!((kept.run.as_str(), line["score"].as_f64()), ("reward-1", Some(kept.value)));
     }
     assert!(state.pairs().iter().all(|pair| state.score_gap(pair).is_some()));
-    // Only what is new is scored the next time.
+    // The next call scores only new answers.
     write(4..5);
     done(home, &["import", "tone", file.to_str().unwrap()]);
     let text = done(home, &["score", "tone", "--with", "reward-1"]);

@@ -751,7 +751,7 @@ fn launch_uses_typed_values_and_starts_once() {
     assert!(text.contains("beta=0. cannot be") || text.contains("0."), "{text}");
     press(&mut model, "backspace backspace 9 9 9 9");
     let text = look(&mut model, (120, 40));
-    assert!(text.contains("it takes a number from"), "{text}");
+    assert!(text.contains("expected a number from"), "{text}");
     assert_snapshot!("launch_bad_value_80x24", look(&mut model, (80, 24)));
     assert_eq!(press(&mut model, "enter"), [], "a bad value does not start");
     press(&mut model, "backspace backspace backspace backspace 0 . 2");
@@ -834,7 +834,7 @@ fn launch_names_a_contradiction_and_does_not_start() {
     }
     press(&mut model, "right tab 8");
     let text = look(&mut model, (80, 24));
-    assert!(text.contains("cannot start: lora_r has no meaning for tune=full"), "{text}");
+    assert!(text.contains("cannot start: lora_r has no effect for tune=full"), "{text}");
     assert_eq!(press(&mut model, "enter"), []);
     assert_eq!(press(&mut model, "m").len(), 0);
     press(&mut model, "r");

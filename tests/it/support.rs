@@ -63,7 +63,7 @@ impl Desk {
         desk
     }
 
-    /// Sends a message and lets the disk answer.
+    /// Sends a message; the disk answers if it is prompt.
     pub fn send(&mut self, msg: Msg) {
         let effects = update(&mut self.model, msg);
         self.take(effects);
@@ -106,12 +106,12 @@ impl Desk {
         }
     }
 
-    /// Lets time pass.
+    /// Advances the clock.
     pub fn pass(&mut self, ms: u64) {
         self.send(Msg::Tick { now_ms: self.model.now_ms + ms, clock_ms: self.model.clock_ms + ms });
     }
 
-    /// Types text, character by character.
+    /// Types text.
     pub fn type_text(&mut self, text: &str) {
         for c in text.chars() {
             self.send(Msg::Key(Key::char(c)));

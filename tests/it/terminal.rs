@@ -1,4 +1,4 @@
-//! A real pseudo-terminal with the real binary in it: keys go in, the screen is read as a person sees it.
+//! The real binary in a pseudo-terminal: keys go in, the rendered screen is read.
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 use std::ffi::OsStr;
@@ -15,7 +15,7 @@ pub const PATIENCE: Duration = Duration::from_secs(40);
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_tiebreak");
 
-/// What the terminal shows, and every byte it was sent.
+/// The terminal's screen, and every byte written to it.
 pub struct Screen {
     pub parser: vt100::Parser,
     pub bytes: Vec<u8>,
@@ -27,13 +27,13 @@ pub struct Pty {
     pub writer: Option<Box<dyn Write + Send>>,
     pub child: Box<dyn Child + Send + Sync>,
     pub screen: Arc<Mutex<Screen>>,
-    /// Set to let go of the terminal with the next byte read.
+    /// Set to close the terminal at the next byte read.
     gone: Arc<AtomicBool>,
     reading: Option<JoinHandle<()>>,
 }
 
 impl Pty {
-    /// Starts the binary in a terminal of 80x24 that is read all the time.
+    /// Starts the binary in a terminal of 80x24; a thread reads its output.
     pub fn open(home: &Path, args: &[&str]) -> Self {
         Self::sized(home, args, 80, 24)
     }
@@ -43,7 +43,7 @@ impl Pty {
         Self::with(home, args, (cols, rows), &[])
     }
 
-    /// The same with further variables in its environment.
+    /// The same with additional environment variables.
     pub fn with(home: &Path, args: &[&str], size: (u16, u16), env: &[(&str, &OsStr)]) -> Self {
         Self::copy(Path::new(BINARY), home, args, size, env)
     }
@@ -53,7 +53,7 @@ impl Pty {
         Self::watched(Self::started(binary, home, args, size, env))
     }
 
-    /// Another program in a terminal of 80x24 that is read all the time.
+    /// Another program in a terminal of 80x24; a thread reads its output.
     pub fn program(command: CommandBuilder) -> Self {
         Self::watched(Self::spawned(command, (80, 24)))
     }
@@ -121,13 +121,13 @@ impl Pty {
     /// Closes the terminal under the program.
     pub fn hang_up(&mut self) {
         self.gone.store(true, Ordering::SeqCst);
-        // Opens the help: what is drawn wakes the reader, which lets go.
+        // Opens the help: its output wakes the reader, which closes the terminal.
         self.keys("?");
         self.reading.take().unwrap().join().unwrap();
         (self.master, self.writer) = (None, None);
     }
 
-    /// What stands on the screen.
+    /// The text of the screen.
     pub fn text(&self) -> String {
         self.screen.lock().unwrap().parser.screen().contents()
     }
@@ -137,7 +137,7 @@ impl Pty {
         self.screen.lock().unwrap().bytes.len()
     }
 
-    /// Waits until the screen satisfies `is`, and gives back how long that took.
+    /// Waits until the screen satisfies `is`; returns the time taken.
     pub fn wait(&self, what: &str, is: impl Fn(&str) -> bool) -> Duration {
         let start = Instant::now();
         loop {
@@ -155,7 +155,7 @@ impl Pty {
         let start = Instant::now();
         let mut last = (self.written(), Instant::now());
         while last.1.elapsed() < quiet {
-            assert!(start.elapsed() < PATIENCE, "the screen never rests:\n{}", self.text());
+            assert!(start.elapsed() < PATIENCE, "the screen never settles:\n{}", self.text());
             std::thread::sleep(Duration::from_millis(20));
             if self.written() != last.0 {
                 last = (self.written(), Instant::now());
@@ -163,7 +163,7 @@ impl Pty {
         }
     }
 
-    /// Waits for the process's end, and gives back how long that took and its exit code.
+    /// Waits for the process's end; returns the time taken and the exit code.
     pub fn ended(&mut self) -> (Duration, u32) {
         let start = Instant::now();
         loop {

@@ -1,4 +1,4 @@
-//! The bundled model `tiny`: how it begins, and that it is there without a network.
+//! The bundled model `tiny`: how it is made, that it works offline, and that DPO makes it kinder.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use tiebreak::generate::generate;
 use tiebreak::model::{LanguageModel, Tune};
 use tiebreak::nn::{Decoder, stream};
 use tiebreak::protocol::{DataSnapshot, Inputs, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
-use tiebreak::train::{Places, Rows, StepOutcome, Trainer};
+use tiebreak::train::{Rows, RunPaths, StepOutcome, Trainer};
 
 fn tiebreak(home: &Path, args: &[&str]) -> Output {
     let empty = home.join("no-cache");
@@ -23,7 +23,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn make_writes_a_model_that_loads_and_texts_whose_sides_are_disjoint() {
+fn make_writes_a_loadable_model_and_disjoint_splits() {
     let home = tempfile::tempdir().unwrap();
     let to = home.path().join("made");
     let to_text = to.to_str().unwrap();
@@ -62,10 +62,10 @@ fn make_writes_a_model_that_loads_and_texts_whose_sides_are_disjoint() {
     assert!(text(&odd.stderr).contains("--hidden"), "{}", text(&odd.stderr));
 }
 
-/// With `assets/tiny/` the binary carries the model: it is listed, and a session can be made on it. Without, its name is
-/// answered with how to get a model.
+/// With `assets/tiny/` the binary embeds the model: it is listed, and a session can use it. Without, the error says how to get a
+/// model.
 #[test]
-fn the_carried_model_is_there_by_its_name() {
+fn the_embedded_model_is_available_by_name() {
     let home = tempfile::tempdir().unwrap();
     let asset = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/tiny/model.safetensors");
     let listed = text(&tiebreak(home.path(), &["models", "--json"]).stdout);
@@ -82,7 +82,7 @@ fn the_carried_model_is_there_by_its_name() {
     let dir = asset.parent().unwrap();
     let bytes: u64 = fs::read_dir(dir).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
     assert!(bytes <= 6 << 20, "{bytes}");
-    // The folder is named by what is in it, so that another version of the model never takes its place.
+    // The folder's name has a content hash, so that versions of the model do not collide.
     let place = PathBuf::from(card["path"].as_str().unwrap());
     assert!(place.file_name().unwrap().to_str().unwrap().starts_with("tiny-"), "{}", place.display());
     assert_eq!(fs::read(asset).unwrap(), fs::read(place.join("model.safetensors")).unwrap());
@@ -100,8 +100,8 @@ fn answers(model: &LanguageModel, decoder: &Decoder, prompts: &[String], n: u64)
     prompts.iter().enumerate().map(answer).collect()
 }
 
-/// Pairs of its own answers, ranked by the stated rule kind over rude, make it kinder where it was never asked before, on
-/// prompts by which no setting was chosen. `cargo bench --bench manners` runs the other ways too.
+/// DPO on 200 pairs of its own answers, ranked kind over rude, makes it kinder on held-out prompts that no setting was tuned
+/// on. `cargo bench --bench manners` runs the other methods too.
 #[test]
 fn two_hundred_ranked_pairs_make_it_kinder_by_dpo() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/tiny");
@@ -145,7 +145,7 @@ fn two_hundred_ranked_pairs_make_it_kinder_by_dpo() {
     let cache = tempfile::tempdir().unwrap();
     let mut events: Vec<RunEvent> = Vec::new();
     let mut trainer =
-        Trainer::open(&spec, &Rows::Pairs(pairs).into(), &Places::new(cache.path()), &mut events).unwrap();
+        Trainer::open(&spec, &Rows::Pairs(pairs).into(), &RunPaths::new(cache.path()), &mut events).unwrap();
     while trainer.step(&mut events).unwrap() == StepOutcome::Stepped {}
 
     let held_out = demo::judging(100);

@@ -1,10 +1,10 @@
-//! The trainer's laws on the tiny Llama: exact resume, sums that do not depend on how they are cut, checks that bite.
+//! The trainer's invariants on the tiny Llama: exact resume, batch-independent gradients, working self-checks.
 
 use crate::trl::{cases, fixtures, rows, spec};
 use std::path::Path;
 use tiebreak::domain::{Finding, Metrics, PairId, PairRow, Severity};
 use tiebreak::protocol::{RunEvent, RunSpec, Task};
-use tiebreak::train::{Places, Rows, StepOutcome, Trainer, estimate};
+use tiebreak::train::{Rows, RunPaths, StepOutcome, Trainer, estimate};
 
 fn settings<'a>(more: &[(&'a str, &str)]) -> Vec<(&'a str, String)> {
     let base =
@@ -14,8 +14,8 @@ fn settings<'a>(more: &[(&'a str, &str)]) -> Vec<(&'a str, String)> {
 
 fn open(spec: &RunSpec, rows: &[PairRow], cache: &Path, resume: Option<&Path>) -> (Trainer, Vec<RunEvent>) {
     let mut events = Vec::new();
-    let places = Places { resume, ..Places::new(cache) };
-    let trainer = Trainer::open(spec, &Rows::Pairs(rows.to_vec()).into(), &places, &mut events).unwrap();
+    let paths = RunPaths { resume, ..RunPaths::new(cache) };
+    let trainer = Trainer::open(spec, &Rows::Pairs(rows.to_vec()).into(), &paths, &mut events).unwrap();
     (trainer, events)
 }
 
@@ -30,7 +30,7 @@ fn metrics(events: &[RunEvent]) -> Vec<Metrics> {
     events.iter().filter_map(stepped).collect()
 }
 
-/// Interrupted again and again, at steps drawn from a fixed seed, the run ends in the same bytes.
+/// A run interrupted repeatedly, at steps drawn from a fixed seed, ends with the same bytes.
 fn resumes(method: &str, more: &[(&str, &str)]) {
     let rows = rows(&cases(), false);
     let spec = spec(method, &settings(more));
@@ -49,7 +49,7 @@ fn resumes(method: &str, more: &[(&str, &str)]) {
     let mut from = None;
     let mut parts = Vec::new();
     for (n, stop) in stops.into_iter().enumerate() {
-        // A cache that is gone must not matter either.
+        // A deleted cache must not matter.
         let cache = dir.path().join(format!("cache{}", n % 3));
         let (mut part, _) = open(&spec, &rows, &cache, from.as_deref());
         let mut events = Vec::new();
@@ -57,7 +57,7 @@ fn resumes(method: &str, more: &[(&str, &str)]) {
             part.step(&mut events).unwrap();
         }
         parts.extend(metrics(&events));
-        // Work after the checkpoint is lost with the process.
+        // Steps after the checkpoint are lost with the process.
         let at = dir.path().join(format!("ckpt{n}"));
         std::fs::create_dir(&at).unwrap();
         part.save(&at).unwrap();
@@ -103,9 +103,9 @@ fn an_interrupted_dora_run_by_length_ends_in_the_same_bytes() {
     resumes("dpo", &[&more[..], &schedule[..]].concat());
 }
 
-/// With a learning rate of 0 nothing gets better: the first evaluation stays the best, and the third ends the run.
+/// With a learning rate of 0 nothing improves: the first evaluation stays the best, and the third stops the run.
 #[test]
-fn a_run_that_gets_no_better_ends_early_and_a_resumed_one_at_the_same_step() {
+fn a_run_without_improvement_stops_early_and_a_resumed_one_at_the_same_step() {
     let rows = rows(&cases(), false);
     let more = [("learning_rate", "0"), ("eval_fraction", "0.3"), ("num_train_epochs", "6"), ("eval_steps", "2")];
     let spec = spec("dpo", &settings(&[&more[..], &[("early_stopping_patience", "2")]].concat()));
@@ -141,8 +141,8 @@ fn a_checkpoint_of_another_run_is_refused() {
     let (trainer, _) = open(&spec("dpo", &settings(&[])), &rows, dir.path(), None);
     trainer.save(dir.path()).unwrap();
     let other = spec("dpo", &settings(&[("beta", "0.2")]));
-    let places = Places { resume: Some(dir.path()), ..Places::new(dir.path()) };
-    let said = Trainer::open(&other, &Rows::Pairs(rows).into(), &places, &mut Vec::new());
+    let paths = RunPaths { resume: Some(dir.path()), ..RunPaths::new(dir.path()) };
+    let said = Trainer::open(&other, &Rows::Pairs(rows).into(), &paths, &mut Vec::new());
     assert!(said.err().unwrap().to_string().contains("start a new run"));
 }
 
@@ -167,7 +167,7 @@ const KEYS: [&str; 5] = ["loss", "grad_norm", "rewards/margins", "logps/chosen",
 fn one_batch_of_eight_is_eight_batches_of_one() {
     let rows = rows(&cases(), false);
     for method in ["dpo", "orpo"] {
-        // The per-answer SFT term is a mean over answers, so that cutting the batch does not change it.
+        // The per-answer SFT term is a mean over answers, so that splitting the batch does not change it.
         let own: &[(&str, &str)] = if method == "orpo" { &[("orpo_nll", "completion_seq_mean")] } else { &[] };
         let cut = |size: &'static str, times: &'static str| {
             let mut all = vec![("per_device_train_batch_size", size), ("gradient_accumulation_steps", times)];
@@ -187,7 +187,7 @@ fn neither_the_order_in_a_batch_nor_its_padding_matters() {
     let straight = first_step("orpo", &rows, all);
     rows.reverse();
     near(&straight, &first_step("orpo", &rows, all), &KEYS);
-    // A much longer row in the batch pads all others; its own share is taken out by comparing with it alone.
+    // A much longer row pads all others; a run on that row alone gives its own share.
     let short = first_step("dpo", &rows, &[("per_device_train_batch_size", "6")]);
     let alone = first_step("dpo", &rows, &[("per_device_train_batch_size", "1"), ("gradient_accumulation_steps", "6")]);
     near(&short, &alone, &KEYS);
@@ -202,14 +202,14 @@ fn a_short_last_window_has_its_own_divisor() {
     let more: Vec<_> = more.into_iter().chain([("learning_rate", "0")]).collect();
     let (mut trainer, _) = open(&spec("dpo", &settings(&more)), &rows, dir.path(), None);
     let steps = metrics(&finish(&mut trainer));
-    // Batches of 2, 2 and 1 in windows of 2 and 1: the second step is the fifth pair's alone.
+    // Batches of 2, 2 and 1 in windows of 2 and 1: the second step has only the fifth pair.
     assert_eq!(steps.len(), 2);
     let alone = first_step("dpo", &rows[4..], &[("per_device_train_batch_size", "1")]);
     near(&steps[1], &alone, &["grad_norm", "logps/chosen"]);
 }
 
 #[test]
-fn the_first_step_says_ln_2_and_the_margins_grow() {
+fn the_first_loss_is_ln_2_and_the_margins_grow() {
     let rows = rows(&cases(), false);
     let dir = tempfile::tempdir().unwrap();
     let more = [("num_train_epochs", "4"), ("eval_fraction", "0.3"), ("eval_steps", "5"), ("learning_rate", "2e-2")];
@@ -254,7 +254,7 @@ fn every_trained_tensor_moves() {
         let before = values(&trainer);
         finish(&mut trainer);
         for ((name, _), (a, b)) in trainer.policy().trainables().iter().zip(before.iter().zip(&values(&trainer))) {
-            assert!(a != b, "{method} {tune}: {name} stands still");
+            assert!(a != b, "{method} {tune}: {name} did not change");
         }
     }
 }
@@ -265,7 +265,7 @@ fn a_damaged_reference_stops_the_run_before_the_first_update() {
     let dir = tempfile::tempdir().unwrap();
     let spec = spec("dpo", &settings(&[]));
     let (mut trainer, _) = open(&spec, &rows, dir.path(), None);
-    // Another policy than the one the references were made with.
+    // Another policy than the one of the reference log-probs.
     for (name, var) in trainer.policy().trainables() {
         if name.contains("lora_B") {
             var.set(&var.ones_like().unwrap()).unwrap();
@@ -274,13 +274,13 @@ fn a_damaged_reference_stops_the_run_before_the_first_update() {
     let before = trainer.state_hash().unwrap();
     let mut events = Vec::new();
     let said = trainer.step(&mut events).unwrap_err().to_string();
-    assert!(said.contains("not the reference"), "{said}");
+    assert!(said.contains("does not equal its reference"), "{said}");
     assert!(events.iter().any(|e| matches!(e, RunEvent::Found(f) if f.rule == "step0_self_check")));
     assert_eq!((trainer.step_count(), trainer.state_hash().unwrap()), (0, before));
 }
 
 #[test]
-fn what_is_not_finite_stops_the_run_with_the_pair_named_and_nothing_changed() {
+fn a_non_finite_value_stops_the_run_unchanged_and_names_the_pair() {
     for bad in [f64::INFINITY, f64::NAN] {
         stops_by_name(bad);
     }
@@ -304,7 +304,7 @@ fn stops_by_name(bad: f64) {
 }
 
 #[test]
-fn the_estimate_is_what_the_run_plans() {
+fn the_estimate_equals_the_plan_of_the_run() {
     let mut rows = rows(&cases(), false);
     rows[3].chosen = " ".into();
     let dir = tempfile::tempdir().unwrap();
@@ -322,7 +322,7 @@ fn the_estimate_is_what_the_run_plans() {
 }
 
 #[test]
-fn a_contrary_label_is_found_by_name_and_told_once_however_the_run_is_cut() {
+fn a_contrary_label_is_found_by_name_and_reported_once_across_resumes() {
     let mut rows = rows(&cases(), false);
     let named = |row: &PairRow, id: &str| PairRow { pair: PairId::new(id), ..row.clone() };
     let contrary = PairRow { chosen: rows[0].rejected.clone(), rejected: rows[0].chosen.clone(), ..rows[0].clone() };
@@ -350,17 +350,17 @@ fn a_contrary_label_is_found_by_name_and_told_once_however_the_run_is_cut() {
     std::fs::create_dir(&at).unwrap();
     part.save(&at).unwrap();
     let (mut rest, again) = open(&spec, &rows, dir.path(), Some(&at));
-    assert_eq!(found(&again), [], "what was said before the first step is not said again");
+    assert_eq!(found(&again), [], "findings before the first step are not repeated");
     events.extend(finish(&mut rest));
     assert_eq!(found(&events), said);
 }
 
 #[test]
-fn without_a_row_to_train_on_the_reasons_are_named() {
+fn a_run_without_rows_names_the_reasons() {
     let rows = rows(&cases(), false);
     let spec = spec("dpo", &settings(&[("max_length", "8")]));
     let dir = tempfile::tempdir().unwrap();
-    let said = Trainer::open(&spec, &Rows::Pairs(rows).into(), &Places::new(dir.path()), &mut Vec::new());
+    let said = Trainer::open(&spec, &Rows::Pairs(rows).into(), &RunPaths::new(dir.path()), &mut Vec::new());
     let said = said.err().unwrap().to_string();
     assert!(said.contains("12 longer than max_length"), "{said}");
 }
@@ -406,7 +406,7 @@ fn measure_that_a_step_on_smollm2_fits_its_memory() {
     }
 }
 
-/// Processor time of this process so far, all threads together; 0 where the system does not tell.
+/// CPU time of this process, all threads; 0 if unknown.
 fn cpu_seconds() -> f64 {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after = text.rsplit(") ").next().unwrap_or_default();

@@ -1,9 +1,9 @@
-//! Three steps of every method against what TRL logged for them: the cases of tests/fixtures/trl (README.md there has the
-//! shapes and says how far to trust the digits).
+//! Three steps of every method against TRL's logs: the cases of tests/fixtures/trl (its README.md has the shapes and the
+//! precision).
 //!
-//! Owns what the methods share: a case as a run, the adapters TRL started from as a checkpoint, the comparison. Metrics that
-//! hang on tokens are ours weighted by tokens over the whole step, TRL's flat means of its micro-batches' means. Both are
-//! computed here from the policy's scores before the step: the first must be what we log, the second what TRL logged.
+//! Owns what the methods share: a case as a run, TRL's initial adapters as a checkpoint, the comparison. Our token metrics are
+//! means over the tokens of the whole step, TRL's are means of its micro-batches' means. Both are computed here from the
+//! policy's scores before the step: the first must equal our log, the second TRL's.
 
 mod kto;
 mod online;
@@ -20,13 +20,13 @@ use tiebreak::domain::{Message, Metrics, PairId, PairRow, Params, PromptBody, Pr
 use tiebreak::model::Trained;
 use tiebreak::nn::{Batch, RowScores};
 use tiebreak::protocol::{DataSnapshot, Inputs, ModelRef, RunEvent, RunSpec, Task, TrainSpec};
-use tiebreak::train::{Places, Rows, SampledAnswer, StepOutcome, Trainer, tune_of};
+use tiebreak::train::{Rows, RunPaths, SampledAnswer, StepOutcome, Trainer, tune_of};
 
 /// Relative tolerance.
 const TOLERANCE: f64 = 1e-4;
-/// What an f32 near zero is good for.
+/// Absolute tolerance of an f32 near zero.
 const FLOOR: f64 = 1e-7;
-/// Tolerance between two ways of our own to the same number: alone or padded, a batch or its parts.
+/// Tolerance between two of our own computations: alone or padded, a batch or its parts.
 const OURS: f64 = 1e-5;
 
 pub fn fixtures() -> PathBuf {
@@ -37,7 +37,7 @@ pub fn fixtures() -> PathBuf {
 pub fn spec(name: &str, settings: &[(&str, String)]) -> RunSpec {
     let row = method(name).unwrap();
     let mut params = Params::defaults(&row.rows());
-    // Without adapters nothing may be said of them.
+    // Full fine-tuning refuses adapter options.
     let full = settings.iter().any(|(key, value)| *key == "tune" && value == "full");
     for (key, value) in settings.iter().filter(|(key, _)| !full || !key.starts_with("lora_")) {
         params.set(&row.rows(), name, key, value).unwrap();
@@ -69,7 +69,7 @@ pub fn find<'a>(doc: &'a Value, name: &str) -> &'a Value {
     doc["cases"].as_array().unwrap().iter().find(|c| c["name"] == name).unwrap()
 }
 
-/// A rollout as an answer: what was sampled and what it was worth.
+/// A rollout as a sampled answer with its reward.
 fn rollout(v: &Value) -> SampledAnswer {
     let (prompt, completion) = (numbers(&v["prompt"]), numbers(&v["completion"]));
     SampledAnswer {
@@ -83,17 +83,17 @@ fn rollout(v: &Value) -> SampledAnswer {
     }
 }
 
-/// Fails when a case of the fixture is neither in `tried` nor in `apart`, which have tests of their own.
-fn covers(file: &str, tried: &[&str], apart: &[&str]) {
+/// Fails when a case of the fixture is neither in `tested` nor in `separate`, which have their own tests.
+fn covers(file: &str, tested: &[&str], separate: &[&str]) {
     let doc = golden(file);
     let mut have: Vec<&str> = doc["cases"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
-    let mut tests: Vec<&str> = tried.iter().chain(apart).copied().collect();
+    let mut tests: Vec<&str> = tested.iter().chain(separate).copied().collect();
     have.sort_unstable();
     tests.sort_unstable();
     assert_eq!(have, tests, "{file}");
 }
 
-/// A test a case, and their names as a constant.
+/// One test per case, and a constant with their names.
 macro_rules! tries {
     ($names:ident $run:ident: $($name:ident)*) => {
         const $names: &[&str] = &[$(stringify!($name)),*];
@@ -149,7 +149,7 @@ fn count(v: &Value) -> usize {
     usize::try_from(v.as_u64().unwrap()).unwrap()
 }
 
-/// The settings of a case over the method's defaults, its own options last.
+/// The settings of a case on top of the method's defaults, its own options last.
 pub fn settings(case: &Value) -> Vec<(&str, String)> {
     let mut all = vec![
         ("tune", text(&case["tune"])),
@@ -167,7 +167,7 @@ pub fn settings(case: &Value) -> Vec<(&str, String)> {
     all
 }
 
-/// A value as a hyper-parameter's text; a list with commas.
+/// A value as a hyper-parameter's text; lists are comma-separated.
 fn text(v: &Value) -> String {
     match v {
         Value::String(s) => s.clone(),
@@ -176,7 +176,7 @@ fn text(v: &Value) -> String {
     }
 }
 
-/// The adapter that TRL started from under our names: what in `file` begins with `key`.
+/// TRL's initial adapter under our names: the tensors of `file` with prefix `key`.
 fn adapters(file: &str, key: &str) -> Vec<(String, Var)> {
     let file = fixtures().join(format!("trl/{file}.safetensors"));
     let prefix = format!("{key}/base_model.model.");
@@ -201,32 +201,32 @@ fn checkpoint(spec: &RunSpec, tensors: &[(String, Var)], dir: &Path) -> PathBuf 
     dir
 }
 
-/// The adapter a case names as such a checkpoint; none where it trains all weights. TRL too takes an adapter that it is
-/// given as the reference, frozen as it was.
+/// A case's initial adapter as a checkpoint; none for full fine-tuning. TRL also uses a given adapter, frozen, as the
+/// reference.
 fn start(case: &Value, file: &str, spec: &RunSpec, dir: &Path) -> Option<PathBuf> {
     Some(checkpoint(spec, &adapters(file, case["adapter"].as_str()?), dir))
 }
 
 /// The trainer of a run, ready for its first step.
 fn open(spec: &RunSpec, rows: Rows, init: Option<&Path>, dir: &Path) -> Trainer {
-    Trainer::open(spec, &rows.into(), &Places { init, ..Places::new(dir) }, &mut Vec::<RunEvent>::new()).unwrap()
+    Trainer::open(spec, &rows.into(), &RunPaths { init, ..RunPaths::new(dir) }, &mut Vec::<RunEvent>::new()).unwrap()
 }
 
-/// What the policy says of example `i` now.
+/// The current policy's scores of example `i`.
 fn scores(trainer: &Trainer, i: usize) -> Vec<RowScores> {
     trainer.policy().score(&Batch::new(trainer.examples()[i].rows.clone()), true).unwrap().rows
 }
 
-/// Values by the names of the metrics that they are averaged in.
-type Told = Vec<(&'static str, f64)>;
+/// Values with the names of their metrics.
+type Measured = Vec<(&'static str, f64)>;
 
-/// A step and what it had to log.
+/// A step and its expected log.
 struct Stepped {
     /// What was logged.
     ours: Metrics,
-    /// What was told before the step, as the mean over all of it.
+    /// What was measured before the step, as the mean over all its values.
     whole: BTreeMap<&'static str, f64>,
-    /// The same, as the flat mean of the micro-batches' means.
+    /// The same, as the mean of the micro-batches' means.
     flat: BTreeMap<&'static str, f64>,
 }
 
@@ -246,8 +246,8 @@ impl Means {
     }
 }
 
-/// Makes the case's three steps. `told` names what is measured of an example, a value a token (or a sequence), before each.
-fn steps(case: &Value, trainer: &mut Trainer, told: &mut dyn FnMut(&Trainer, usize) -> Told) -> Vec<Stepped> {
+/// Runs the case's three steps. `measure` returns an example's values, one per token or sequence, before each step.
+fn steps(case: &Value, trainer: &mut Trainer, measure: &mut dyn FnMut(&Trainer, usize) -> Measured) -> Vec<Stepped> {
     let order: Vec<usize> = (0..trainer.examples().len()).collect();
     let micro: Vec<&[usize]> = order.chunks(count(&case["batch"])).collect();
     let windows: Vec<&[&[usize]]> = micro.chunks(count(&case["accumulate"])).collect();
@@ -256,7 +256,7 @@ fn steps(case: &Value, trainer: &mut Trainer, told: &mut dyn FnMut(&Trainer, usi
         let (mut whole, mut flat) = (Means::default(), Means::default());
         for batch in windows[out.len() % windows.len()] {
             let mut part = Means::default();
-            for (name, value) in batch.iter().flat_map(|i| told(trainer, *i)) {
+            for (name, value) in batch.iter().flat_map(|i| measure(trainer, *i)) {
                 whole.add(name, value);
                 part.add(name, value);
             }
@@ -272,8 +272,8 @@ fn steps(case: &Value, trainer: &mut Trainer, told: &mut dyn FnMut(&Trainer, usi
     out
 }
 
-/// Holds the steps against TRL's: the metrics `direct` as logged, those that were told each against its own mean. `slack`
-/// is how much a metric of a step may be off beside [`TOLERANCE`].
+/// Compares the steps with TRL's: the metrics `direct` as logged, the measured ones each with its own mean. `slack` is the
+/// absolute tolerance of a metric beside [`TOLERANCE`].
 fn compare(case: &Value, steps: &[Stepped], direct: &[&str], slack: &dyn Fn(&str, &Value) -> f64) {
     let name = case["name"].as_str().unwrap();
     let theirs = case["steps"].as_array().unwrap();
@@ -291,15 +291,15 @@ fn compare(case: &Value, steps: &[Stepped], direct: &[&str], slack: &dyn Fn(&str
         for key in direct {
             near(key, step.ours.get(key), theirs[*key].as_f64(), TOLERANCE, slack(key, theirs));
         }
-        let told: Vec<&str> = steps.iter().flat_map(|s| s.whole.keys().copied()).collect();
-        for key in told {
+        let measured: Vec<&str> = steps.iter().flat_map(|s| s.whole.keys().copied()).collect();
+        for key in measured {
             near(key, step.ours.get(key), step.whole.get(key).copied(), OURS, slack(key, theirs));
             near(key, step.flat.get(key).copied(), theirs[key].as_f64(), TOLERANCE, slack(key, theirs));
         }
     }
 }
 
-/// TRL sums log-probs in f32, so its rewards, β times a difference of two sums, carry no more than the sums' last bits.
+/// TRL sums log-probs in f32, so its rewards, β times a difference of two sums, have the sums' rounding error.
 fn rewards(beta: f64) -> impl Fn(&str, &Value) -> f64 {
     move |key, theirs| {
         let sum = |key: &str| theirs[key].as_f64().unwrap_or_default().abs();

@@ -1,4 +1,5 @@
-//! Real worker processes on the tiny model: killed, hung up on, doubled, misled; their runs end as if nothing had happened.
+//! Real worker processes on the tiny model: killed, hung up, started twice, given invalid input; their runs end
+//! unchanged.
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
@@ -104,7 +105,7 @@ fn spawn(run: &RunDir) -> Child {
     command(run).spawn().unwrap()
 }
 
-/// Runs to the end; the worker's words when it fails.
+/// Runs to the end; panics with worker.log on failure.
 fn finish(run: &RunDir) {
     let status = command(run).status().unwrap();
     assert!(status.success(), "{status}: {}", fs::read_to_string(run.worker_log()).unwrap_or_default());
@@ -142,10 +143,10 @@ fn wait(what: &str, mut until: impl FnMut() -> bool) {
     }
 }
 
-/// Kills workers at 20 moments, each after a few more steps, then lets the last one finish.
+/// Kills 20 workers, each after a few more steps, then lets the last one finish.
 fn kill_and_resume(run: &RunDir) {
     for kill in 0..20u64 {
-        // One tail that goes on reading: a poll costs the same late in the run as early.
+        // One tail that keeps its offset: a poll costs the same late in the run as early.
         let mut tail = run.tail();
         tail.poll().unwrap();
         let mut child = spawn(run);
@@ -155,7 +156,7 @@ fn kill_and_resume(run: &RunDir) {
             seen += tail.poll().unwrap().iter().filter(|e| matches!(e.data, Ok(RunEvent::Stepped { .. }))).count();
             seen >= more || !matches!(child.try_wait(), Ok(None))
         });
-        // Somewhere within the next step or checkpoint.
+        // Somewhere in the next step or checkpoint.
         std::thread::sleep(Duration::from_micros(kill * 1931 % 17_000));
         assert!(child.try_wait().unwrap().is_none(), "kill {kill} came after the end: make the run longer");
         child.kill().unwrap();
@@ -192,7 +193,7 @@ fn sampling_killed_20_times_ends_with_the_same_texts() {
 }
 
 #[test]
-fn a_worker_outlives_its_parent_and_does_not_hear_the_terminal() {
+fn a_worker_outlives_its_parent_and_ignores_hang_ups() {
     let (_dir, run) = training(&["max_steps=400", "save_steps=0"]);
     let line = format!(
         "'{}' worker run '{}' </dev/null >/dev/null 2>&1 & exec sleep 60",
@@ -217,7 +218,7 @@ fn a_worker_outlives_its_parent_and_does_not_hear_the_terminal() {
 }
 
 #[test]
-fn of_two_workers_one_wins_and_the_other_leaves_quietly() {
+fn of_two_workers_one_takes_the_lock_and_the_other_exits() {
     let (_dir, run) = training(&["max_steps=60"]);
     let mut workers: Vec<Child> = (0..4).map(|_| spawn(&run)).collect();
     for worker in &mut workers {
@@ -228,7 +229,7 @@ fn of_two_workers_one_wins_and_the_other_leaves_quietly() {
 }
 
 #[test]
-fn a_paused_worker_waits_and_a_stopped_one_goes_on_later() {
+fn a_paused_worker_waits_and_a_stopped_one_can_be_resumed() {
     let (_dir, whole) = training(&["max_steps=60"]);
     finish(&whole);
     let (_dir2, run) = training(&["max_steps=60"]);
@@ -248,7 +249,7 @@ fn a_paused_worker_waits_and_a_stopped_one_goes_on_later() {
 }
 
 #[test]
-fn wrong_orders_and_changed_data_get_one_sentence() {
+fn invalid_arguments_and_changed_data_get_one_sentence() {
     let tiebreak = |args: &[&str]| {
         let out = Command::new(env!("CARGO_BIN_EXE_tiebreak")).arg("worker").args(args).output().unwrap();
         (out.status.code(), String::from_utf8(out.stderr).unwrap())

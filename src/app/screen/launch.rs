@@ -17,7 +17,7 @@ use crate::app::msg::Msg;
 use crate::app::open::{OpenSession, RunView};
 use crate::app::popup::{Confirm, OnYes, Popup};
 use crate::app::shared::Shared;
-use crate::domain::{Kind, Lack, Needs, RunId, RunStatus, Supply};
+use crate::domain::{Lack, Needs, ParamKind, RunId, RunStatus, Supply};
 use crate::protocol::{Estimate, Task};
 
 /// Milliseconds from the last key to the request for an estimate.
@@ -115,7 +115,7 @@ impl LaunchScreen {
             }
             Lack::Scorer => {
                 let rows = self.form.method().rows();
-                let keys = rows.iter().filter(|row| row.kind == Kind::Checks || row.key == "reward_model");
+                let keys = rows.iter().filter(|row| row.kind == ParamKind::Checks || row.key == "reward_model");
                 let keys: Vec<&str> = keys.map(|row| row.key).collect();
                 format!("nothing scores the answers: fill in {}", keys.join(" or "))
             }

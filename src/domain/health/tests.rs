@@ -1,14 +1,14 @@
-//! Each rule on short series: where it speaks, where it must not, and that nothing is said twice.
+//! Each rule on short series: where it fires, where it must not, and that nothing is reported twice.
 
 use super::*;
 use crate::domain::PairId;
 
-fn facts() -> Facts {
-    Facts { method: "dpo".into(), steps: 100, kept: 100, kl_key: "kl_coef", ..Facts::default() }
+fn facts() -> RunFacts {
+    RunFacts { method: "dpo".into(), steps: 100, kept: 100, kl_key: "kl_coef", ..RunFacts::default() }
 }
 
-/// The rules that speak over so many steps of these metrics, each a function of the step, with the step they spoke at.
-fn speak(facts: Facts, steps: u64, of: impl Fn(u64) -> Vec<(&'static str, f64)>) -> Vec<(String, u64)> {
+/// The rules that fire within `steps` steps of metrics given as a function of the step, each with its step.
+fn fired(facts: RunFacts, steps: u64, of: impl Fn(u64) -> Vec<(&'static str, f64)>) -> Vec<(String, u64)> {
     let mut health = Health::new(facts);
     let mut out = Vec::new();
     for step in 1..=steps {
@@ -28,8 +28,8 @@ fn once(found: &[(String, u64)], rule: &str) -> u64 {
 }
 
 #[test]
-fn a_good_run_gives_nothing_to_say() {
-    let found = speak(facts(), 100, |s| {
+fn a_healthy_run_has_no_findings() {
+    let found = fired(facts(), 100, |s| {
         let x = s as f64 / 100.0;
         vec![
             ("rewards/margins", x),
@@ -47,33 +47,33 @@ fn a_good_run_gives_nothing_to_say() {
 }
 
 #[test]
-fn the_chosen_falls_and_again_when_twice_as_far() {
+fn falling_chosen_log_probs_are_reported_again_at_twice_the_fall() {
     // The mean of the last 20 steps is 0.01·(step − 9.5): 0.115 when a later window than the first is there, at step 21,
     // twice that at 33, where it is 0.235, and again at 57.
     let of = |s: u64| vec![("kl/chosen", -0.01 * s as f64), ("rewards/margins", 0.05 * s as f64)];
-    let found = speak(facts(), 60, of);
+    let found = fired(facts(), 60, of);
     assert_eq!(found.iter().map(|(_, step)| *step).collect::<Vec<_>>(), [21, 33, 57]);
     assert!(found.iter().all(|(rule, _)| rule == "chosen_falling"));
-    // A margin that shrinks is another matter, and so is a chosen answer that only jitters.
+    // Neither a shrinking margin nor jitter of the chosen answers counts.
     let shrinking = |s: u64| vec![("kl/chosen", -0.01 * s as f64), ("rewards/margins", 1.0 - 0.001 * s as f64)];
-    assert_eq!(speak(facts(), 60, shrinking), []);
+    assert_eq!(fired(facts(), 60, shrinking), []);
     let below = |s: u64| vec![("kl/chosen", -0.01 * s as f64), ("rewards/margins", -9.0 + 0.05 * s as f64)];
-    assert_eq!(speak(facts(), 60, below), [], "a margin below 0 has not grown to anything");
+    assert_eq!(fired(facts(), 60, below), [], "a margin below 0 has not grown to anything");
     let jitter =
         |s: u64| vec![("kl/chosen", if s.is_multiple_of(2) { -0.3 } else { 0.2 }), ("rewards/margins", s as f64)];
-    assert_eq!(speak(facts(), 60, jitter), []);
+    assert_eq!(fired(facts(), 60, jitter), []);
     // Without a reference the log-prob a token is held against the beginning's.
     let of = |s: u64| vec![("logps/chosen", -1.0 - 0.01 * s as f64), ("rewards/margins", 0.001 * s as f64)];
-    assert_eq!(speak(facts(), 60, of), []);
-    let orpo = Facts { method: "orpo".into(), mean_logps: true, ..facts() };
-    once(&speak(orpo, 36, of), "chosen_falling");
+    assert_eq!(fired(facts(), 60, of), []);
+    let orpo = RunFacts { method: "orpo".into(), mean_logps: true, ..facts() };
+    once(&fired(orpo, 36, of), "chosen_falling");
 }
 
 #[test]
 fn saturation_needs_all_of_the_window() {
     let margins = |m: f64| move |_| vec![("rewards/accuracies", 1.0), ("rewards/margins", m)];
-    assert_eq!(once(&speak(facts(), 60, margins(12.0)), "saturation"), 20);
-    assert_eq!(speak(facts(), 60, margins(9.0)), []);
+    assert_eq!(once(&fired(facts(), 60, margins(12.0)), "saturation"), 20);
+    assert_eq!(fired(facts(), 60, margins(9.0)), []);
     let pairs = |margin: f64, n: usize| {
         let pair =
             |i| PairMargin { id: PairId::new(format!("p{i}")), margin: if i < n { margin } else { 1.0 }, longer: None };
@@ -81,7 +81,7 @@ fn saturation_needs_all_of_the_window() {
     };
     // σ(−4.6) is just below a hundredth, σ(−4.5) just above.
     for (margin, n, speaks) in [(4.6, 19, true), (4.5, 20, false), (4.6, 18, false)] {
-        let mut health = Health::new(Facts { sigmoid: true, ..facts() });
+        let mut health = Health::new(RunFacts { sigmoid: true, ..facts() });
         let found: Vec<_> = (1..=30).flat_map(|s| health.observe(s, &Metrics::new(), &pairs(margin, n))).collect();
         assert_eq!(found.len(), usize::from(speaks), "{margin} {n}: {found:?}");
         assert!(found.iter().all(|f| f.rule == "saturation" && f.text.contains("95 %")));
@@ -89,45 +89,45 @@ fn saturation_needs_all_of_the_window() {
 }
 
 #[test]
-fn distance_is_measured_against_the_target_or_ten_nats() {
+fn the_kl_is_compared_with_its_target_or_ten_nats() {
     let at = |kl: f64| move |_| vec![("objective/kl", kl)];
-    assert_eq!(once(&speak(facts(), 60, at(10.5)), "kl_beyond"), 20);
-    assert_eq!(speak(facts(), 60, at(9.5)), []);
-    let target = |kl| speak(Facts { kl_target: Some(3.0), ..facts() }, 60, at(kl));
+    assert_eq!(once(&fired(facts(), 60, at(10.5)), "kl_beyond"), 20);
+    assert_eq!(fired(facts(), 60, at(9.5)), []);
+    let target = |kl| fired(RunFacts { kl_target: Some(3.0), ..facts() }, 60, at(kl));
     once(&target(6.1), "kl_beyond");
     assert_eq!(target(5.9), []);
     // By tokens and length: 0.3 · 40 = 12.
     let of = |_| vec![("kl", 0.3), ("completions/mean_length", 40.0)];
-    once(&speak(facts(), 60, of), "kl_beyond");
-    assert_eq!(speak(facts(), 60, |_| vec![("kl", 0.3)]), [], "without a length there are no nats an answer");
+    once(&fired(facts(), 60, of), "kl_beyond");
+    assert_eq!(fired(facts(), 60, |_| vec![("kl", 0.3)]), [], "without a length there are no nats an answer");
 }
 
 #[test]
-fn a_margin_collapses_only_after_it_was_there() {
+fn only_a_margin_that_existed_can_collapse() {
     let of = |s: u64| vec![("rewards/margins", if s < 40 { 0.8 } else { -0.11 })];
     // 16 steps at −0.11 after 4 at 0.8 make 0.072, the first mean at or below 0.08.
-    assert_eq!(once(&speak(facts(), 80, of), "margin_collapse"), 55);
-    assert_eq!(speak(facts(), 80, |_| vec![("rewards/margins", -0.1)]), []);
-    assert_eq!(speak(facts(), 80, |s| vec![("rewards/margins", if s < 40 { 0.8 } else { 0.4 })]), []);
+    assert_eq!(once(&fired(facts(), 80, of), "margin_collapse"), 55);
+    assert_eq!(fired(facts(), 80, |_| vec![("rewards/margins", -0.1)]), []);
+    assert_eq!(fired(facts(), 80, |s| vec![("rewards/margins", if s < 40 { 0.8 } else { 0.4 })]), []);
 }
 
 #[test]
 fn nothing_moves() {
     let still = |rate: f64| move |_| vec![("rewards/margins", 1e-8), ("learning_rate", rate)];
-    assert_eq!(once(&speak(facts(), 60, still(1e-5)), "no_movement"), 20);
-    assert_eq!(speak(facts(), 60, still(0.0)), [], "a step of size 0 moves nothing by design");
+    assert_eq!(once(&fired(facts(), 60, still(1e-5)), "no_movement"), 20);
+    assert_eq!(fired(facts(), 60, still(0.0)), [], "a step of size 0 moves nothing by design");
     let late = |s: u64| vec![("rewards/margins", if s < 19 { 0.0 } else { 0.01 }), ("learning_rate", 1e-5)];
-    assert_eq!(speak(facts(), 60, late), []);
-    // A run of thirty steps is not told so at its twentieth.
-    assert_eq!(once(&speak(Facts { steps: 30, ..facts() }, 30, still(1e-5)), "no_movement"), 6);
+    assert_eq!(fired(facts(), 60, late), []);
+    // A run of thirty steps has a shorter window.
+    assert_eq!(once(&fired(RunFacts { steps: 30, ..facts() }, 30, still(1e-5)), "no_movement"), 6);
 }
 
 #[test]
-fn rounds_that_teach_nothing_are_counted_by_round() {
+fn rounds_with_equal_rewards_are_counted_by_round() {
     let of = |s: u64| if s.is_multiple_of(4) { vec![("frac_reward_zero_std", 1.0)] } else { Vec::new() };
-    assert_eq!(once(&speak(facts(), 60, of), "zero_std"), 20);
+    assert_eq!(once(&fired(facts(), 60, of), "zero_std"), 20);
     let one_good = |s: u64| vec![("frac_reward_zero_std", if s.is_multiple_of(5) { 0.5 } else { 1.0 })];
-    assert_eq!(speak(facts(), 60, one_good), []);
+    assert_eq!(fired(facts(), 60, one_good), []);
 }
 
 #[test]
@@ -135,17 +135,17 @@ fn a_score_that_climbs_with_length() {
     let of = |grow: f64, climb: f64| {
         move |s: u64| vec![("objective/scores", climb * s as f64), ("completions/mean_length", 20.0 + grow * s as f64)]
     };
-    assert_eq!(once(&speak(facts(), 100, of(0.8, 0.1)), "reward_hacking"), 56);
-    assert_eq!(speak(facts(), 100, of(0.1, 0.1)), []);
-    assert_eq!(speak(facts(), 100, of(0.8, -0.1)), []);
-    assert_eq!(once(&speak(facts(), 60, |_| vec![("completions/clipped_ratio", 0.6)]), "answers_cut"), 20);
+    assert_eq!(once(&fired(facts(), 100, of(0.8, 0.1)), "reward_hacking"), 56);
+    assert_eq!(fired(facts(), 100, of(0.1, 0.1)), []);
+    assert_eq!(fired(facts(), 100, of(0.8, -0.1)), []);
+    assert_eq!(once(&fired(facts(), 60, |_| vec![("completions/clipped_ratio", 0.6)]), "answers_cut"), 20);
 }
 
 #[test]
-fn rows_left_out_are_told_before_the_first_step() {
+fn rows_left_out_are_reported_before_the_first_step() {
     let planned = |dropped| {
         let why = "longer than max_length".to_owned();
-        Health::new(Facts { kept: 100 - dropped, dropped, dropped_why: why, ..facts() }).planned()
+        Health::new(RunFacts { kept: 100 - dropped, dropped, dropped_why: why, ..facts() }).planned()
     };
     let found = planned(5);
     assert_eq!((found.len(), found[0].rule.as_str(), found[0].step), (1, "dropped_rows", 0));
@@ -153,7 +153,7 @@ fn rows_left_out_are_told_before_the_first_step() {
     assert_eq!(planned(4), []);
 }
 
-/// One pass over pairs `a` to `d`, a step each, with these margins.
+/// One epoch over pairs `a` to `d`, a step each, with these margins.
 fn pass(health: &mut Health, from: u64, margins: [f64; 4]) -> Vec<Finding> {
     let pairs = margins.iter().zip(["a", "b", "c", "d"]).enumerate();
     pairs
@@ -165,21 +165,21 @@ fn pass(health: &mut Health, from: u64, margins: [f64; 4]) -> Vec<Finding> {
 }
 
 #[test]
-fn a_pair_that_fights_the_model_is_named_at_the_end_of_a_pass() {
-    let mut health = Health::new(Facts { steps_per_epoch: 4, ..facts() });
+fn a_wrongly_ranked_pair_is_named_at_the_end_of_an_epoch() {
+    let mut health = Health::new(RunFacts { steps_per_epoch: 4, ..facts() });
     assert_eq!(pass(&mut health, 0, [0.2, -0.1, 0.1, -0.3]), []);
     let found = pass(&mut health, 4, [0.9, -0.8, -0.1, 0.4]);
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].rule.as_str(), found[0].step, &found[0].pair), ("pair_fights", 8, &Some(PairId::new("b"))));
-    assert!(found[0].text.contains("margin -0.80, the mean is 0.10"), "{}", found[0].text);
-    // One more is not much worse; it would have to be two.
+    assert!(found[0].text.contains("margin -0.80, mean 0.10"), "{}", found[0].text);
+    // Reported again only at twice as many pairs.
     assert_eq!(pass(&mut health, 8, [0.9, -0.8, 0.2, 0.4]), []);
     assert_eq!(pass(&mut health, 12, [0.9, -0.8, -0.2, -0.4]), []);
     let found = pass(&mut health, 16, [0.9, -0.8, -0.9, 1.4]);
     assert_eq!(found[0].pair, Some(PairId::new("c")), "the worst comes first");
-    assert!(found[0].text.contains("So does b."), "{}", found[0].text);
-    // As long as the model has learned nothing, two passes are no history; three are.
-    let mut health = Health::new(Facts { steps_per_epoch: 4, ..facts() });
+    assert!(found[0].text.contains("Also: b."), "{}", found[0].text);
+    // While the mean margin is not positive, three epochs are needed instead of two.
+    let mut health = Health::new(RunFacts { steps_per_epoch: 4, ..facts() });
     assert!((0..2).all(|n| pass(&mut health, n * 4, [-1.0, 0.1, 0.1, 0.1]).is_empty()));
     assert_eq!(pass(&mut health, 8, [-1.0, 0.1, 0.1, 0.1]).len(), 1);
 }
@@ -205,7 +205,7 @@ fn length_alone() {
 }
 
 #[test]
-fn a_run_taken_up_again_says_nothing_twice_and_forgets_nothing() {
+fn a_resumed_run_repeats_no_finding_and_keeps_its_state() {
     let of = |s: u64| {
         let mut m = Metrics::new();
         m.set("objective/kl", 12.0);
@@ -213,17 +213,17 @@ fn a_run_taken_up_again_says_nothing_twice_and_forgets_nothing() {
         let pair = PairMargin { id: PairId::new("a"), margin: -0.1, longer: Some(true) };
         (s, m, [pair])
     };
-    let mut whole = Health::new(Facts { steps_per_epoch: 10, ..facts() });
+    let mut whole = Health::new(RunFacts { steps_per_epoch: 10, ..facts() });
     let mut said = Vec::new();
     let mut kept = String::new();
     for s in 1..=40 {
         let (s, m, pairs) = of(s);
         said.extend(whole.observe(s, &m, &pairs));
         if s == 25 {
-            kept = serde_json::to_string(whole.memory()).unwrap();
+            kept = serde_json::to_string(whole.state()).unwrap();
         }
     }
-    let mut again = Health::new(Facts { steps_per_epoch: 10, ..facts() });
+    let mut again = Health::new(RunFacts { steps_per_epoch: 10, ..facts() });
     again.restore(serde_json::from_str(&kept).unwrap());
     let mut more = Vec::new();
     for s in 26..=40 {
@@ -231,6 +231,6 @@ fn a_run_taken_up_again_says_nothing_twice_and_forgets_nothing() {
         more.extend(again.observe(s, &m, &pairs));
     }
     assert_eq!(said.iter().filter(|f| f.step > 25).cloned().collect::<Vec<_>>(), more);
-    assert_eq!(again.memory(), whole.memory());
+    assert_eq!(again.state(), whole.state());
     assert!(said.iter().any(|f| f.rule == "kl_beyond" && f.step == 20));
 }

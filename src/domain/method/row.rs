@@ -1,6 +1,6 @@
-//! What a method is: its row in the method table, with the rules about options that go together.
+//! A method's row in the method table, and the rules about options that depend on each other.
 //!
-//! Owns the type. Which methods there are is the business of their recipes: each declares its row beside its mathematics.
+//! Owns the types. Refuses the list of methods: each recipe declares its own row.
 
 use super::shared::{MixOrder, MixParams, ProbeParams, RolloutParams, TrainerParams};
 use crate::domain::hyper::Hyperparameters;
@@ -12,11 +12,11 @@ use std::borrow::Cow;
 pub enum Needs {
     /// Preference pairs ([`crate::domain::PairRow`]): prompt, chosen, rejected.
     Pairs,
-    /// Texts to imitate ([`crate::domain::SftRow`]).
+    /// Texts for supervised fine-tuning ([`crate::domain::SftRow`]).
     Examples,
-    /// Single answers with a thumb up or down ([`crate::domain::RatedRow`]).
+    /// Single answers labelled desirable or undesirable ([`crate::domain::RatedRow`]).
     Ratings,
-    /// Prompts ([`crate::domain::Prompt`]) that the policy itself answers.
+    /// Prompts ([`crate::domain::Prompt`]) that the policy answers (online methods).
     Prompts,
 }
 
@@ -31,23 +31,23 @@ pub struct Method {
     pub help: &'static str,
     /// What it learns from.
     pub needs: Needs,
-    /// Whether it compares with a frozen reference.
+    /// Whether it uses a frozen reference model.
     pub reference: bool,
-    /// Whether it trains on the answers' tokens, so that forgetting can be measured on general text.
+    /// Whether it trains a language model, so that forgetting can be measured on general text.
     pub probes: bool,
-    /// Whether supervised rows can be mixed in against forgetting.
+    /// Whether SFT rows can be mixed in against forgetting.
     pub mixes: bool,
-    /// Shared hyper-parameters that mean nothing to it.
+    /// Shared hyper-parameters that do not apply to it.
     pub without: &'static [&'static str],
     /// Its own hyper-parameters; the shared ones follow in [`Method::rows`].
     pub own: fn() -> Vec<ParamRow>,
-    /// Defaults that differ from the shared rows': `(key, default, usual)`.
+    /// Overridden defaults of shared rows: `(key, default, usual)`.
     pub defaults: &'static [(&'static str, &'static str, &'static str)],
-    /// Options that mean something only under another one's setting, beside the shared ones.
-    pub under: fn() -> Vec<Under>,
-    /// Why these options cannot stand together, as one sentence, where it is no matter of [`Method::under`].
+    /// Options that take effect only under another option's setting, beside the shared ones.
+    pub dependencies: fn() -> Vec<Dependency>,
+    /// Any contradiction that [`Method::dependencies`] cannot express, as one sentence.
     pub refuse: fn(&Params) -> Option<String>,
-    /// The resolved objective as a formula in plain characters.
+    /// The objective as a formula in plain text, with the run's values.
     pub objective: fn(&Params) -> String,
 }
 
@@ -72,7 +72,7 @@ impl Method {
         rows
     }
 
-    /// The whole objective as a formula in plain characters, with what is mixed in.
+    /// The objective with the loss of mixed SFT rows.
     #[must_use]
     pub fn formula(&self, params: &Params) -> String {
         let own = (self.objective)(params);
@@ -82,62 +82,66 @@ impl Method {
         };
         let weight = if mix.mix_weight == 1.0 { String::new() } else { format!("{}·", mix.mix_weight) };
         let order = if mix.mix_order == MixOrder::Sequential { "then" } else { "+" };
-        format!("{own},  {order} {weight}NLL(mixed rows, {} of all)", mix.mix_ratio)
+        format!("{own},  {order} {weight}NLL(mixed SFT rows, {} of all)", mix.mix_ratio)
     }
 }
 
-/// Options that mean something only under another one's setting. At their defaults they are not asked about.
+/// Options that take effect only under another option's setting; at their defaults they are not checked.
 #[derive(Debug, Clone)]
-pub struct Under {
-    /// These options …
+pub struct Dependency {
+    /// The dependent options.
     pub keys: &'static [&'static str],
-    /// … mean something where this holds …
-    pub when: When,
-    /// … of this option.
-    pub of: &'static str,
-    /// What makes it hold, as the end of a sentence: `take tune=lora`.
+    /// The condition under which they take effect.
+    pub condition: Condition,
+    /// The option that the condition is about.
+    pub on: &'static str,
+    /// How to satisfy it, as the end of a sentence: `set tune=lora`.
     pub remedy: Cow<'static, str>,
 }
 
 /// A condition on one option's value.
 #[derive(Debug, Clone, Copy)]
-pub enum When {
-    /// It is this word, or names it among others.
-    Names(&'static str),
-    /// It is another word than this.
+pub enum Condition {
+    /// The list contains this word.
+    Includes(&'static str),
+    /// The value is not this word.
     Not(&'static str),
-    /// It names a word for which this holds.
-    AnyWord(fn(&str) -> bool),
-    /// It is a number above 0.
-    Above0,
-    /// It is a number that is not above 0.
-    AtMost0,
-    /// Something is set.
+    /// The predicate holds for some word of the list.
+    AnyItem(fn(&str) -> bool),
+    /// A number above 0.
+    Positive,
+    /// Not a number above 0.
+    NotPositive,
+    /// Not empty.
     Set,
 }
 
-impl When {
-    /// Whether it holds of `value`.
+impl Condition {
+    /// Whether `value` satisfies it.
     #[must_use]
     pub fn holds(self, value: &str) -> bool {
         let mut words = value.split(',').filter(|word| !word.is_empty());
         let above_0 = || value.parse::<f64>().is_ok_and(|x| x > 0.0);
         match self {
-            Self::Names(word) => words.any(|w| w == word),
+            Self::Includes(word) => words.any(|w| w == word),
             Self::Not(word) => value != word,
-            Self::AnyWord(holds) => words.any(holds),
-            Self::Above0 => above_0(),
-            Self::AtMost0 => !above_0(),
+            Self::AnyItem(holds) => words.any(holds),
+            Self::Positive => above_0(),
+            Self::NotPositive => !above_0(),
             Self::Set => !value.is_empty(),
         }
     }
 }
 
-/// What the methods share that learn from their own answers.
-pub(crate) const CHECKS_UNDER: Under =
-    Under { keys: &["checks_weight"], when: When::Set, of: "reward_checks", remedy: Cow::Borrowed("name checks") };
+/// Shared by the online methods.
+pub(crate) const CHECKS_WEIGHT_DEPENDENCY: Dependency = Dependency {
+    keys: &["checks_weight"],
+    condition: Condition::Set,
+    on: "reward_checks",
+    remedy: Cow::Borrowed("set reward_checks"),
+};
 
-/// Of a method whose options all go together.
+/// For a method without contradictions of its own.
 pub(crate) fn nothing(_: &Params) -> Option<String> {
     None
 }

@@ -1,36 +1,36 @@
-//! The hyper-parameters that methods share: one struct for every method, one each for rollouts, mixed rows and the probe.
+//! The shared hyper-parameters: one struct for all methods, one each for rollouts, mixed SFT rows and the forgetting probe.
 //!
-//! Owns their keys, ranges and help. Refuses what belongs to one method: that is in its recipe's file.
+//! Owns their keys, ranges and help. Refuses the hyper-parameters of a single method: those are in its recipe's file.
 
 use crate::domain::check::Checks;
 use crate::domain::hyper::{choices, hyperparameters, row};
-use crate::domain::param::{Kind, ParamRow};
+use crate::domain::param::{ParamKind, ParamRow};
 
-/// Linear layers that adapters can be put on.
+/// Linear modules that adapters can be attached to.
 const TARGETS: &[&str] = &["all-linear", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
 choices! {
-    /// What is trained.
+    /// Which parameters are trained.
     pub enum TuneKind {
-        /// Small adapters.
+        /// LoRA adapters.
         Lora = "lora",
-        /// Every weight.
+        /// All weights.
         Full = "full",
     }
 }
 
 choices! {
-    /// How the learning rate falls after the warm-up.
+    /// The learning-rate schedule after the warm-up.
     pub enum SchedulerKind {
-        /// In a straight line to 0.
+        /// Linear decay to 0.
         Linear = "linear",
-        /// Along half a cosine to 0.
+        /// Half a cosine to 0.
         Cosine = "cosine",
-        /// Not at all.
+        /// No decay.
         Constant = "constant",
         /// As 1/√step.
         InverseSqrt = "inverse_sqrt",
-        /// Not at all until the last `lr_decay_share` of the run, then in a straight line to 0.
+        /// Constant until the last `lr_decay_share` of the run, then linear to 0.
         WarmupStableDecay = "warmup_stable_decay",
     }
 }
@@ -38,310 +38,310 @@ choices! {
 choices! {
     /// Which code computes a training step.
     pub enum EngineKind {
-        /// Written by hand.
+        /// Hand-written kernels.
         Fast = "fast",
-        /// The plain path it is checked against.
+        /// Plain autograd, which the fast path is tested against.
         Reference = "reference",
     }
 }
 
 choices! {
-    /// When mixed rows are learned.
+    /// When mixed SFT rows are trained on.
     pub enum MixOrder {
         /// In every step.
         Interleaved = "interleaved",
-        /// In steps of their own behind the others.
+        /// In separate steps after all others.
         Sequential = "sequential",
     }
 }
 
 hyperparameters! {
-    /// What every method reads.
+    /// Hyper-parameters of every method.
     pub struct TrainerParams {
-        learning_rate: f64 = row(Kind::Float(0.0, 1.0), "1e-5", "1e-6 – 2e-5", "size of a step", true);
-        num_train_epochs: f64 = row(Kind::Float(0.01, 1000.0), "1", "1 – 3", "passes over the data", true);
+        learning_rate: f64 = row(ParamKind::Float(0.0, 1.0), "1e-5", "1e-6 – 2e-5", "peak learning rate of AdamW", true);
+        num_train_epochs: f64 = row(ParamKind::Float(0.01, 1000.0), "1", "1 – 3", "number of epochs", true);
         max_steps: i64 = row(
-            Kind::Int(-1, 100_000_000),
+            ParamKind::Int(-1, 100_000_000),
             "-1",
             "",
-            "stop after this many steps; -1 follows the epochs",
+            "number of optimizer steps, overrides num_train_epochs; -1: not set",
             true,
         );
-        per_device_train_batch_size: usize = row(Kind::Int(1, 4096), "4", "1 – 16", "rows worked on at once", true);
+        per_device_train_batch_size: usize = row(ParamKind::Int(1, 4096), "4", "1 – 16", "rows in a micro-batch", true);
         gradient_accumulation_steps: usize = row(
-            Kind::Int(1, 4096),
+            ParamKind::Int(1, 4096),
             "1",
             "1 – 32",
-            "batches added up into one step",
+            "micro-batches accumulated into one optimizer step",
             true,
         );
         max_length: usize = row(
-            Kind::Int(8, 1_048_576),
+            ParamKind::Int(8, 1_048_576),
             "1024",
             "256 – 4096",
-            "longest prompt + answer in tokens; longer pairs are left out and counted",
+            "maximum tokens of prompt + answer; longer rows are left out and counted",
             true,
         );
-        tune: TuneKind = row(Kind::Choice(TuneKind::WORDS), "lora", "", "train small adapters or every weight", true);
-        lora_r: usize = row(Kind::Int(1, 1024), "16", "8 – 64", "rank of the adapters", true);
-        lora_alpha: f64 = row(Kind::Float(0.0, 4096.0), "32", "r – 2r", "scale of the adapters (alpha / r)", true);
+        tune: TuneKind = row(ParamKind::Choice(TuneKind::WORDS), "lora", "", "train LoRA adapters or all weights", true);
+        lora_r: usize = row(ParamKind::Int(1, 1024), "16", "8 – 64", "LoRA rank", true);
+        lora_alpha: f64 = row(ParamKind::Float(0.0, 4096.0), "32", "r – 2r", "LoRA alpha; adapters are scaled by alpha / r", true);
         lora_dropout: f64 = row(
-            Kind::Float(0.0, 0.99),
+            ParamKind::Float(0.0, 0.99),
             "0",
             "0 – 0.1",
-            "dropout before the adapters; 0 is the rule for preference training",
+            "LoRA dropout; usually 0 for preference training",
             false,
         );
-        use_rslora: bool = row(Kind::Bool, "false", "", "scale the adapters by alpha / √r, for high ranks", false);
+        use_rslora: bool = row(ParamKind::Bool, "false", "", "rank-stabilised LoRA: scale by alpha / √r", false);
         use_dora: bool = row(
-            Kind::Bool,
+            ParamKind::Bool,
             "false",
             "",
-            "train each output's length beside its direction (DoRA); slower",
+            "weight-decomposed LoRA (DoRA): magnitude and direction apart; slower",
             false,
         );
         lora_target_modules: Vec<String> = row(
-            Kind::List(TARGETS),
+            ParamKind::List(TARGETS),
             "all-linear",
             "",
-            "layers that get adapters",
+            "modules that get adapters",
             false,
         );
         lr_scheduler_type: SchedulerKind = row(
-            Kind::Choice(SchedulerKind::WORDS),
+            ParamKind::Choice(SchedulerKind::WORDS),
             "linear",
             "",
-            "how the step size falls after the warm-up",
+            "learning-rate schedule after the warm-up",
             false,
         );
         lr_decay_share: f64 = row(
-            Kind::Float(0.01, 1.0),
+            ParamKind::Float(0.01, 1.0),
             "0.2",
             "0.1 – 0.2",
-            "warmup_stable_decay: share of all steps, at the end, in which the step size falls to 0",
+            "warmup_stable_decay: share of all steps spent on the final decay",
             false,
         );
         warmup_steps: f64 = row(
-            Kind::Float(0.0, 1e9),
+            ParamKind::Float(0.0, 1e9),
             "0",
             "0 – 0.1",
-            "steps of rising step size; below 1 it is a share of all steps",
+            "warm-up steps; below 1 a share of all steps",
             false,
         );
-        weight_decay: f64 = row(Kind::Float(0.0, 10.0), "0", "0 – 0.1", "AdamW's pull towards zero", false);
-        adam_beta1: f64 = row(Kind::Float(0.0, 0.9999), "0.9", "", "AdamW's memory of the gradient", false);
-        adam_beta2: f64 = row(Kind::Float(0.0, 0.999_999), "0.999", "", "AdamW's memory of its square", false);
-        adam_epsilon: f64 = row(Kind::Float(1e-12, 1.0), "1e-8", "", "AdamW's guard against division by zero", false);
+        weight_decay: f64 = row(ParamKind::Float(0.0, 10.0), "0", "0 – 0.1", "AdamW weight decay", false);
+        adam_beta1: f64 = row(ParamKind::Float(0.0, 0.9999), "0.9", "", "AdamW: decay rate of the first moment", false);
+        adam_beta2: f64 = row(ParamKind::Float(0.0, 0.999_999), "0.999", "", "AdamW: decay rate of the second moment", false);
+        adam_epsilon: f64 = row(ParamKind::Float(1e-12, 1.0), "1e-8", "", "AdamW: added to the denominator for stability", false);
         max_grad_norm: f64 = row(
-            Kind::Float(0.0, 1e9),
+            ParamKind::Float(0.0, 1e9),
             "1",
             "0.5 – 10",
-            "gradients are scaled down to this norm; 0 never",
+            "gradient clipping: maximum global norm; 0 disables it",
             false,
         );
-        seed: u64 = row(Kind::Int(0, i64::MAX), "42", "", "seed of order, adapters and dropout", false);
-        shuffle: bool = row(Kind::Bool, "true", "", "false keeps the file's order", false);
+        seed: u64 = row(ParamKind::Int(0, i64::MAX), "42", "", "random seed of data order, adapter initialisation and dropout", false);
+        shuffle: bool = row(ParamKind::Bool, "true", "", "shuffle rows every epoch; false keeps the file's order", false);
         group_by_length: bool = row(
-            Kind::Bool,
+            ParamKind::Bool,
             "false",
             "",
-            "rows of like length together, the longest first: out of memory at once or never",
+            "batch rows of similar length, longest first: runs out of memory at once or never",
             false,
         );
         max_tokens_per_batch: usize = row(
-            Kind::Int(0, 10_000_000),
+            ParamKind::Int(0, 10_000_000),
             "0",
             "1024 – 16384",
-            "batches filled up to so many tokens, padding counted, the longest first; 0: rows",
+            "fill micro-batches by tokens, padding included, longest first; 0: by rows",
             false,
         );
         eval_fraction: f64 = row(
-            Kind::Float(0.0, 0.9),
+            ParamKind::Float(0.0, 0.9),
             "0.1",
             "0 – 0.2",
-            "share of prompts kept for evaluation, by hash of the prompt",
+            "share of prompts held out for evaluation, chosen by hash",
             false,
         );
         eval_steps: u64 = row(
-            Kind::Int(0, 1_000_000),
+            ParamKind::Int(0, 1_000_000),
             "0",
             "10 – 200",
-            "evaluate every so many steps; 0 only at the end",
+            "evaluate every N steps; 0: only at the end",
             false,
         );
         metric_for_best_model: String = row(
-            Kind::Metric,
+            ParamKind::Metric,
             "eval_loss",
             "",
-            "the evaluation's metric by which ckpt/best is kept; empty keeps none",
+            "evaluation metric that selects ckpt/best; empty: keep no best checkpoint",
             false,
         ), before "";
         early_stopping_patience: u64 = row(
-            Kind::Int(0, 1_000_000),
+            ParamKind::Int(0, 1_000_000),
             "0",
             "2 – 10",
-            "end after so many evaluations without a better one; 0 never",
+            "stop after N evaluations without improvement; 0: never",
             false,
         );
         save_steps: u64 = row(
-            Kind::Int(0, 1_000_000),
+            ParamKind::Int(0, 1_000_000),
             "50",
             "20 – 500",
-            "checkpoint every so many steps; 0 only at the end",
+            "save a checkpoint every N steps; 0: only at the end",
             false,
         );
-        save_total_limit: usize = row(Kind::Int(1, 1000), "2", "1 – 5", "checkpoints kept", false);
+        save_total_limit: usize = row(ParamKind::Int(1, 1000), "2", "1 – 5", "number of checkpoints kept", false);
         engine: EngineKind = row(
-            Kind::Choice(EngineKind::WORDS),
+            ParamKind::Choice(EngineKind::WORDS),
             "fast",
             "",
-            "fast: written by hand; reference: the plain path it is checked against, slow",
+            "fast: optimised kernels; reference: plain autograd, slow",
             false,
         );
         sample_steps: u64 = row(
-            Kind::Int(0, 1_000_000),
+            ParamKind::Int(0, 1_000_000),
             "0",
             "20 – 200",
-            "show sampled answers every so many steps; 0 only before and after",
+            "log sample answers every N steps; 0: only before and after",
             false,
         );
     }
 }
 
 hyperparameters! {
-    /// Of methods that can mix supervised rows in.
+    /// Hyper-parameters of methods that can mix in SFT rows.
     pub struct MixParams {
         mix_ratio: f64 = row(
-            Kind::Float(0.0, 0.9),
+            ParamKind::Float(0.0, 0.9),
             "0",
             "0.1 – 0.3",
-            "share of supervised rows mixed in against forgetting",
+            "share of SFT rows mixed in against forgetting",
             false,
         );
         mix_order: MixOrder = row(
-            Kind::Choice(MixOrder::WORDS),
+            ParamKind::Choice(MixOrder::WORDS),
             "interleaved",
             "",
-            "mixed into every step, or in steps of their own behind the others",
+            "SFT rows in every step, or in separate steps after all others",
             false,
         );
-        mix_weight: f64 = row(Kind::Float(0.0, 1000.0), "1", "0.1 – 1", "weight of the mixed rows' loss", false);
+        mix_weight: f64 = row(ParamKind::Float(0.0, 1000.0), "1", "0.1 – 1", "weight of the SFT rows' loss", false);
     }
 }
 
 hyperparameters! {
-    /// Of methods under which general text can be forgotten.
+    /// Hyper-parameters of the forgetting probe.
     pub struct ProbeParams {
         probe_steps: u64 = row(
-            Kind::Int(0, 1_000_000),
+            ParamKind::Int(0, 1_000_000),
             "0",
             "10 – 100",
-            "measure general text every so many steps; 0 does not measure it",
+            "measure forgetting on general text every N steps; 0: never",
             false,
         );
         probe_alarm: f64 = row(
-            Kind::Float(0.0, 100.0),
+            ParamKind::Float(0.0, 100.0),
             "0.1",
             "0.05 – 0.5",
-            "nats a token of KL to the base model on general text that are too much; 0 never",
+            "warn above this KL to the base model on general text (nats per token); 0: never",
             false,
         );
     }
 }
 
 hyperparameters! {
-    /// How the policy answers, and what its answers are worth: of the methods that learn from their own answers.
+    /// Sampling and rewards of the online methods.
     pub struct RolloutParams {
         reward_model: String = row(
-            Kind::Word,
+            ParamKind::Word,
             "",
             "",
-            "a reward run whose score the answers climb; RUN@best: its best checkpoint",
+            "reward run that scores the answers; RUN@best: its best checkpoint",
             true,
         );
         reward_checks: Checks = row(
-            Kind::Checks,
+            ParamKind::Checks,
             "",
             "any_of=…;max_words=…",
-            "verifiable checks: the share that holds is the reward",
+            "verifiable checks; the share that passes is the reward",
             true,
         );
         checks_weight: f64 = row(
-            Kind::Float(0.0, 1000.0),
+            ParamKind::Float(0.0, 1000.0),
             "1",
             "",
-            "weight of the checks beside the reward model",
+            "weight of the checks relative to the reward model",
             false,
         );
-        num_generations: usize = row(Kind::Int(1, 256), "4", "2 – 16", "answers to each prompt", true);
+        num_generations: usize = row(ParamKind::Int(1, 256), "4", "2 – 16", "answers sampled per prompt", true);
         max_completion_length: usize = row(
-            Kind::Int(1, 100_000),
+            ParamKind::Int(1, 100_000),
             "64",
             "16 – 512",
-            "the most tokens of an answer",
+            "maximum tokens of an answer",
             true,
         );
         temperature: f64 = row(
-            Kind::Float(0.01, 100.0),
+            ParamKind::Float(0.01, 100.0),
             "1",
             "0.7 – 1",
-            "divides the logits of policy and reference alike",
+            "sampling temperature; also divides the logits in the loss",
             false,
         );
         missing_eos_penalty: f64 = row(
-            Kind::Float(0.0, 1000.0),
+            ParamKind::Float(0.0, 1000.0),
             "0",
             "0 – 1",
-            "taken off the reward of an answer that did not end",
+            "subtracted from the reward of an answer without an EOS token",
             false,
         );
-        num_iterations: usize = row(Kind::Int(1, 100), "1", "1 – 4", "passes over each round of answers", false);
+        num_iterations: usize = row(ParamKind::Int(1, 100), "1", "1 – 4", "epochs over each round of answers", false);
         num_mini_batches: usize = row(
-            Kind::Int(1, 1024),
+            ParamKind::Int(1, 1024),
             "1",
             "1 – 4",
-            "updates that a pass over a round is cut into",
+            "optimizer steps per epoch over a round",
             false,
         );
     }
 }
 
-/// How far a ratio may fall, of the methods that compare an answer with its group.
+/// Lower clip range of GRPO and RLOO.
 pub(crate) const EPSILON: ParamRow =
-    row(Kind::Float(0.0, 10.0), "0.2", "0.1 – 0.3", "a ratio this far below 1 counts no more", false);
+    row(ParamKind::Float(0.0, 10.0), "0.2", "0.1 – 0.3", "clip the probability ratio below 1 − epsilon", false);
 
-/// How far it may rise.
+/// Upper clip range of GRPO and RLOO.
 pub(crate) const EPSILON_HIGH: ParamRow =
-    row(Kind::Float(0.0, 10.0), "0.2", "0.2 – 0.4", "a ratio this far above 1 counts no more", false);
+    row(ParamKind::Float(0.0, 10.0), "0.2", "0.2 – 0.4", "clip the probability ratio above 1 + epsilon_high", false);
 
-/// A pair's own share of wrong labels, from its votes or from its rater's second judgements.
+/// Label smoothing per pair, from its votes or from how consistent its rater is.
 pub(crate) const SOFT_LABELS: ParamRow = row(
-    Kind::Bool,
+    ParamKind::Bool,
     "false",
     "",
-    "a pair's own label smoothing: the votes against it, or how often its one rater judged other pairs otherwise again",
+    "label smoothing per pair: its share of contrary votes, or its only rater's inconsistency on repeats",
     false,
 );
 
-/// A default of a shared row that is another one for a method: `(key, default, usual)`.
+/// An overridden default of a shared row: `(key, default, usual)`.
 pub(crate) type MethodDefault = (&'static str, &'static str, &'static str);
 
-/// Defaults of the methods that learn from their own answers.
+/// Defaults of the online methods.
 pub(crate) const ANSWERS_RATE: MethodDefault = ("learning_rate", "1e-4", "LoRA 1e-5 – 3e-4, full 1e-6 – 1e-5");
 pub(crate) const ANSWERS_BATCH: MethodDefault = ("per_device_train_batch_size", "16", "8 – 64");
 pub(crate) const ANSWERS_EVAL: MethodDefault = ("eval_fraction", "0", "0 – 0.2");
 pub(crate) const ANSWERS_BEST: MethodDefault = ("metric_for_best_model", "eval_reward", "");
 
-/// Where the reward comes from, as part of a formula.
+/// The reward as part of a formula.
 pub(crate) fn reward_formula(p: &RolloutParams) -> String {
     let weight = if p.checks_weight == 1.0 { String::new() } else { format!("{}·", p.checks_weight) };
     let penalty = match p.missing_eos_penalty {
         0.0 => String::new(),
-        x => format!(" − {x}·[no end]"),
+        x => format!(" − {x}·[no EOS]"),
     };
     let (run, checks) = (&p.reward_model, &p.reward_checks);
     let from = match (run.is_empty(), checks.is_empty()) {
-        (true, true) => "none yet: set reward_model or reward_checks".to_owned(),
+        (true, true) => "unset: set reward_model or reward_checks".to_owned(),
         (false, true) => format!("score of {run}"),
         (true, false) => format!("{weight}checks({checks})"),
         (false, false) => format!("score of {run} + {weight}checks({checks})"),

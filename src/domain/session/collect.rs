@@ -9,6 +9,9 @@ use super::super::votes::{
 use super::Session;
 use std::collections::HashMap;
 
+#[cfg(test)]
+mod tests;
+
 /// An adjudication, and whether it still counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Adjudicated {
@@ -61,10 +64,8 @@ impl Session {
     /// Every pair with its counting votes, in order of arrival.
     #[must_use]
     pub fn voted(&self) -> Vec<VotedPair<'_>> {
-        let one = |pair: &'_ super::Pair| {
-            let votes: Vec<(&Rater, Choice)> =
-                self.counting(&pair.id).into_iter().map(|(_, v)| (&v.rater, v.choice)).collect();
-            votes
+        let one = |pair: &super::Pair| -> Vec<(&Rater, Choice)> {
+            self.counting(&pair.id).into_iter().map(|(_, v)| (&v.rater, v.choice)).collect()
         };
         self.pairs.iter().map(|p| VotedPair { prompt: &p.prompt, a: &p.a, b: &p.b, votes: one(p) }).collect()
     }

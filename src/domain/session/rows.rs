@@ -4,7 +4,7 @@
 
 use super::super::ids::{CompletionId, PairId, PromptId, Rater};
 use super::super::method::{Method, Needs};
-use super::super::param::{Kind, Params};
+use super::super::param::{ParamKind, Params};
 use super::super::text::{Completion, Pair, PairRow, PromptBody, RatedRow, SftBody, SftRow, TextSet};
 use super::super::verdict::{Choice, Side, Verdict};
 use super::super::votes::{Aggregate, Aggregation, Outcome};
@@ -104,7 +104,7 @@ pub enum Lack {
 /// Whether a method that scores its own answers has neither a reward model nor checks.
 fn unscored(method: &Method, params: &Params) -> bool {
     let rows = method.rows();
-    let mut scorers = rows.iter().filter(|row| row.kind == Kind::Checks || row.key == "reward_model").peekable();
+    let mut scorers = rows.iter().filter(|row| row.kind == ParamKind::Checks || row.key == "reward_model").peekable();
     scorers.peek().is_some() && scorers.all(|row| params.text(row.key).is_empty())
 }
 

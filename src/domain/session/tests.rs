@@ -241,14 +241,21 @@ const GREEDY: Method = Method {
     reference: false,
     own: || {
         vec![
-            ParamRow { key: "mix_ratio", kind: Kind::Float(0.0, 1.0), default: "0", usual: "", help: "", basic: true },
-            ParamRow { key: "probe_steps", kind: Kind::Int(0, 9), default: "0", usual: "", help: "", basic: true },
-            ParamRow { key: "reward_model", kind: Kind::Word, default: "", usual: "", help: "", basic: true },
-            ParamRow { key: "checks", kind: Kind::Checks, default: "", usual: "", help: "", basic: true },
+            ParamRow {
+                key: "mix_ratio",
+                kind: ParamKind::Float(0.0, 1.0),
+                default: "0",
+                usual: "",
+                help: "",
+                basic: true,
+            },
+            ParamRow { key: "probe_steps", kind: ParamKind::Int(0, 9), default: "0", usual: "", help: "", basic: true },
+            ParamRow { key: "reward_model", kind: ParamKind::Word, default: "", usual: "", help: "", basic: true },
+            ParamRow { key: "checks", kind: ParamKind::Checks, default: "", usual: "", help: "", basic: true },
         ]
     },
     defaults: &[],
-    under: Vec::new,
+    dependencies: Vec::new,
     refuse: |_| None,
     objective: |_| String::new(),
 };
@@ -289,7 +296,7 @@ fn words_and_checks_are_accepted_or_refused_with_a_message() {
     assert_eq!(row("reward_model").parse("").as_deref(), Ok(""));
     assert!(row("reward_model").parse("a b").unwrap_err().to_string().contains("a run's name"));
     let error = row("checks").parse("max_word=3").unwrap_err().to_string();
-    assert_eq!(error, "checks=max_word=3 cannot be: `max_word` is not a check; did you mean `max_words`?");
+    assert_eq!(error, "invalid checks=max_word=3: `max_word` is not a check; did you mean `max_words`?");
 }
 
 #[test]

@@ -254,7 +254,7 @@ pub(super) fn backward(
         forward(context, layer, &x, Some(&mut activations))?;
     }
     let Some(CpuActivations { q, k, v, raw, out, lse, o_raw, down_raw, mid, gate_up, low }) = activations else {
-        return Err(Error::Asked("a layer's activations were not saved; this is a bug".into()));
+        return Err(Error::Invalid("a layer's activations were not saved; this is a bug".into()));
     };
     let [low_q, low_k, low_v, low_o, low_gate, low_up, low_down] = low;
     let all = Columns::all(c.hidden);

@@ -130,7 +130,7 @@ pub(super) fn backward(
     let mut stretched = None;
     if let Some((lora, dora)) = lora.and_then(|l| l.dora.as_ref().map(|d| (l, d))) {
         let (Some(dora_scale), Some(low)) = (linear.dora_scale()?, low) else {
-            return Err(Error::Asked("a DoRA adapter has no magnitudes; this is a bug".into()));
+            return Err(Error::Invalid("a DoRA adapter has no magnitudes; this is a bug".into()));
         };
         // The output before DoRA's rescaling: recomputed, since only the rescaled output was saved.
         let mut before = context.arena.take(n * out);
@@ -176,7 +176,7 @@ pub(super) fn backward(
     product(dx, width, write, dy_view, View::rows(&weight, width), (n, width, out), 1.0);
     let Some(lora) = lora else { return Ok(()) };
     let Some(low) = low else {
-        return Err(Error::Asked("an adapter's activations were not saved; this is a bug".into()));
+        return Err(Error::Invalid("an adapter's activations were not saved; this is a bug".into()));
     };
     let (a, b, scale) = (values(lora.a.as_tensor())?, values(lora.b.as_tensor())?, lora.scale as f32);
     let r = b.len() / out;

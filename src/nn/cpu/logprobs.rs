@@ -126,7 +126,7 @@ pub(super) fn forward(
     let mut value = Vec::new();
     if !layout.valued.is_empty() {
         let Some(score) = decoder.score() else {
-            return Err(Error::Asked("the model has no scalar head, so it has no values".into()));
+            return Err(Error::Invalid("the model has no scalar head, so it has no values".into()));
         };
         let score = values(score.as_tensor())?;
         let state = states(context, last, &layout.valued)?;

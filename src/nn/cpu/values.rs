@@ -26,7 +26,7 @@ impl<G: Deref<Target = Storage>> Deref for Values<G> {
 pub(crate) fn values(tensor: &Tensor) -> Result<Values<impl Deref<Target = Storage> + '_>, Error> {
     let (storage, layout) = tensor.storage_and_layout();
     let Some((first, end)) = layout.contiguous_offsets() else {
-        return Err(Error::Asked("a weight is not contiguous; this is a bug".into()));
+        return Err(Error::Invalid("a weight is not contiguous; this is a bug".into()));
     };
     Ok(Values { storage, first, len: end - first })
 }

@@ -55,7 +55,7 @@ pub(super) fn forward(
     }
     if !layout.places.valued.is_empty() {
         let Some(score) = decoder.score() else {
-            return Err(Error::Asked("the model has no scalar head, so it has no values".into()));
+            return Err(Error::Invalid("the model has no scalar head, so it has no values".into()));
         };
         let state = states(ops, decoder, last, &layout.valued)?.to_dtype(DType::F32)?;
         let score = score.as_detached_tensor().to_dtype(DType::F32)?;

@@ -51,7 +51,7 @@ impl Graph {
         let mut grads = seeded(y, upstream)?.backward()?;
         let dx = grads.remove(x.as_tensor());
         self.collect(&grads)?;
-        dx.ok_or_else(|| Error::Asked("no gradient reached a layer's input".into()))
+        dx.ok_or_else(|| Error::Invalid("no gradient reached a layer's input".into()))
     }
 
     fn collect(&mut self, grads: &GradStore) -> Result<(), Error> {

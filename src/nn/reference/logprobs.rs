@@ -103,7 +103,7 @@ pub(super) fn forward(decoder: &Decoder, last: &Tensor, s: &PaddedBatch, pass: &
     }
     if !s.valued.is_empty() {
         let Some(score) = decoder.score() else {
-            return Err(Error::Asked("the model has no scalar head, so it has no values".into()));
+            return Err(Error::Invalid("the model has no scalar head, so it has no values".into()));
         };
         let at = Tensor::new(s.valued.as_slice(), last.device())?;
         let state = decoder.norm(&flat.index_select(&at, 0)?, pass)?;

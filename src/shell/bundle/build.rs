@@ -1,8 +1,9 @@
-//! The build script: lists the committed sessions in `sessions/` and the model in `assets/tiny/` so that the binary carries
-//! them, declares the files of folders that are tables, and compiles the CUDA kernels where the feature `cuda` is on.
+//! The build script: embeds the sessions of `sessions/` and the model of `assets/tiny/`, declares the modules of the
+//! folders in [`TABLES`], and compiles the CUDA kernels for the feature `cuda`.
 //!
-//! Written out are two tables of relative path and bytes, and one of modules for each folder of [`TABLES`]. Left out are locks and derived files, and checkpoints: the demo needs
-//! no weights. Without sessions or without a whole model its table is empty. Refuses a build with `cuda` without nvcc.
+//! Writes two tables of relative path and bytes, and one table of modules per folder. Skips locks, derived files and
+//! checkpoints: the demo needs no weights. A missing or incomplete input gives an empty table. Refuses `cuda` without
+//! nvcc.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -10,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const LEFT_OUT: &[&str] = &["lock", "summary.json", "ckpt", "ctl", "quarantine", "worker.log", "cache", "reserve"];
-/// What a model's folder needs to be one.
+/// The files of a complete model.
 const WHOLE: &[&str] = &["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
 
-/// Folders whose every file is a row of a table: the folder below `src`, the row's name in each file, the table's name, its
-/// rows' type. To add a row is to add a file.
+/// Folders in which every file is a row of a table: the folder below `src`, the row's name in each file, the table's
+/// name and the rows' type. A new file adds a row.
 const TABLES: &[(&str, &str, &str, &str)] =
     &[("storage/formats", "FORMAT", "FORMATS", "Format"), ("model/family", "FAMILY", "FAMILIES", "Family")];
 
@@ -53,7 +54,7 @@ fn main() -> io::Result<()> {
     writeln!(stdout, "cargo::rerun-if-changed=src/shell/bundle/build.rs")
 }
 
-/// Compiles `SOURCES/*.cu` to PTX in `out`: for the oldest GPUs with bf16, from which the driver makes newer ones' code.
+/// Compiles `SOURCES/*.cu` to PTX in `out`, for the oldest GPUs with bf16; the driver compiles it for newer ones.
 fn kernels(sources: &Path, out: &Path) -> io::Result<()> {
     let home = ["CUDA_HOME", "CUDA_PATH", "CUDA_ROOT"].iter().find_map(std::env::var_os);
     let nvcc = home.map_or_else(|| PathBuf::from("nvcc"), |home| PathBuf::from(home).join("bin/nvcc"));
@@ -66,18 +67,18 @@ fn kernels(sources: &Path, out: &Path) -> io::Result<()> {
         let mut command = Command::new(&nvcc);
         command.args(["-ptx", "-O3", "-std=c++17", "-arch=compute_80", "-o"]).arg(&ptx).arg(&source);
         let done = command.output().map_err(|e| {
-            io::Error::other(format!("{} cannot be run ({e}): install CUDA or set CUDA_HOME", nvcc.display()))
+            io::Error::other(format!("cannot run {} ({e}): install CUDA or set CUDA_HOME", nvcc.display()))
         })?;
         if !done.status.success() {
-            let said = String::from_utf8_lossy(&done.stderr);
-            return Err(io::Error::other(format!("{} does not compile: {said}", source.display())));
+            let errors = String::from_utf8_lossy(&done.stderr);
+            return Err(io::Error::other(format!("{} does not compile: {errors}", source.display())));
         }
     }
     Ok(())
 }
 
-/// Declares every file of a folder as a module and lists their rows as `TABLE: &[&KIND]`, sorted by file name. Gives back the
-/// text and its file's name.
+/// Declares every file of a folder as a module and lists their rows as `TABLE: &[&KIND]`, sorted by file name. Returns
+/// the text and its file name.
 fn modules(folder: &Path, row: &str, table: &str, kind: &str) -> io::Result<(String, String)> {
     let (mut declared, mut listed) = (String::new(), String::new());
     for path in sorted(folder)? {

@@ -1,14 +1,14 @@
-//! Values of options: their ranges, forms and names, and how a wrong one is answered.
+//! Parsers of option values: ranges, names and their error messages.
 
 use crate::storage::formats::{self, Format};
 use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 
-/// A format that a file can be read by.
+/// The name of an import format.
 pub(super) fn import_format() -> impl TypedValueParser<Value = &'static Format> {
     names(formats::imports()).try_map(|name| formats::import_named(&name))
 }
 
-/// A format that a file can be written in.
+/// The name of an export format.
 pub(super) fn export_format() -> impl TypedValueParser<Value = &'static Format> {
     names(formats::exports()).try_map(|name| formats::export_named(&name))
 }
@@ -17,9 +17,9 @@ fn names(formats: impl Iterator<Item = &'static Format>) -> PossibleValuesParser
     formats.map(|format| PossibleValue::new(format.name).help(format.help)).collect::<Vec<_>>().into()
 }
 
-/// A size from 1 to `most`.
-pub(super) fn at_most(most: u64) -> RangedU64ValueParser {
-    clap::value_parser!(u64).range(1..=most)
+/// An integer from 1 to `max`.
+pub(super) fn at_most(max: u64) -> RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=max)
 }
 
 pub(super) fn temperature(text: &str) -> Result<f64, String> {
@@ -31,8 +31,8 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn speed(text: &str) -> Result<f64, String> {
-    let (least, most) = crate::app::screen::replay::SPEED_RANGE;
-    between(text, least, most)
+    let (min, max) = crate::app::screen::replay::SPEED_RANGE;
+    between(text, min, max)
 }
 
 fn between(text: &str, lo: f64, hi: f64) -> Result<f64, String> {

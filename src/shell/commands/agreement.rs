@@ -13,7 +13,7 @@ use crate::storage::SessionDir;
 pub fn agreement(context: &CommandContext, args: &AgreementArgs) -> Result<()> {
     let dir = SessionDir::find(&context.home, &args.session)?;
     let (session, found) = dir.state()?;
-    out::damaged(&found);
+    out::warn_of_damage(&found);
     let report = agreement_report(&session);
     if context.json {
         return out::json(&report);

@@ -1,7 +1,7 @@
-//! `bench`: how fast this program is on this machine, by what users run, in words or as one JSON object.
+//! `bench`: measures the speed of this program on this machine, as text or one JSON object.
 //!
-//! Owns which benchmark is asked for. What needs a model is measured by a worker process of its own, so that its peak memory
-//! is its own; the screens are measured from the other end of a terminal.
+//! Owns the choice of the benchmark. Training and sampling are measured in a worker process, so that its peak memory is
+//! theirs alone; the screens are measured through a pseudo-terminal.
 
 mod figures;
 mod machine;
@@ -14,7 +14,7 @@ use super::super::cli::BenchAction;
 use super::super::error::Result;
 use super::context::CommandContext;
 
-/// Measures what is asked for.
+/// Runs a benchmark.
 pub fn run(context: &CommandContext, action: BenchAction) -> Result<()> {
     match action {
         BenchAction::Train(args) => train::run(context, &args),

@@ -1,8 +1,8 @@
-//! `replay --check`: folds every log of a session without a screen and verifies what can be verified.
+//! `replay --check`: folds every log of a session without a screen and verifies it.
 //!
-//! Checked are the lines' checksums and numbers, the hashes of the state that writers left in the session's log, the hash of
-//! every preferred text, and of every run the frozen data and (sampling runs) the hash of the texts it ended with. The final
-//! weights' hash of a training run needs the weights and is checked where they are: at resume and merge.
+//! Checks line checksums and sequence numbers, the state hashes in the session's log, the hash of every preferred text,
+//! every run's frozen data, and the final hash of a sampling run's texts. The final hash of a training run needs the
+//! weights: resume and merge check it.
 
 use super::super::error::{Error, Result};
 use super::super::out;
@@ -12,7 +12,7 @@ use crate::protocol::{Envelope, Integrity, RunEvent, SessionRecord, Task, apply_
 use crate::storage::{LogRecord, LogTail, RunDir, SessionDir, is_locked, sha256};
 use serde_json::json;
 
-/// What was counted.
+/// Counts and problems of a check.
 #[derive(Debug, Default)]
 struct Tally {
     records: usize,
@@ -22,11 +22,11 @@ struct Tally {
     winners: usize,
     runs: usize,
     steps: usize,
-    /// One sentence for each thing that is wrong.
+    /// One sentence per problem.
     wrong: Vec<String>,
 }
 
-/// Checks a session; anything wrong fails.
+/// Checks a session; fails if there is a problem.
 pub fn run(context: &CommandContext, session: &str) -> Result<()> {
     let dir = SessionDir::find(&context.home, session)?;
     let mut tally = Tally::default();
@@ -77,7 +77,7 @@ pub fn run(context: &CommandContext, session: &str) -> Result<()> {
     report(context, &dir, &whole, &tally)
 }
 
-/// Every record of a log, which is at rest unless somebody writes to it; what is wrong with it is noted.
+/// Reads a log, and notes its problems. Only a log in use (`live`) may end in an unfinished line.
 fn read<T: LogRecord>(tail: &mut LogTail<T>, live: bool, what: &str, tally: &mut Tally) -> Result<Vec<Envelope<T>>> {
     let envelopes = if live { tail.poll()? } else { tail.finish()? };
     tally.records += envelopes.len();
@@ -101,19 +101,19 @@ fn check_run(run: &RunDir, last_seq: u64, whole: &mut Session, tally: &mut Tally
     let spec = run.spec()?;
     for data in spec.data() {
         let path = run.path().join(&data.file);
-        // Data too large to keep may be left out where a file beside it says how to make it again.
+        // Large data may be missing if a recipe file says how to recreate it.
         let recipe = run.path().join(format!("{}.recipe", data.file));
         match std::fs::read(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && recipe.is_file() => {
                 out::note(&format!(
-                    "{} of run {id} is not kept: {} says how to make it again",
+                    "{} of run {id} is not kept: {} says how to recreate it",
                     data.file,
                     recipe.display()
                 ));
             }
             Err(e) => return Err(Error::io("read", &path, e)),
             Ok(bytes) if sha256(&bytes) != data.sha256 => {
-                tally.wrong.push(format!("{} of run {id} is not what it was launched on", data.file));
+                tally.wrong.push(format!("{} of run {id} was changed since its launch", data.file));
             }
             Ok(_) => {}
         }
@@ -181,7 +181,7 @@ fn report(context: &CommandContext, dir: &SessionDir, whole: &Session, tally: &T
             }
             let n = tally.wrong.len();
             Err(Error::failed(format!(
-                "session {} does not verify ({n} thing{} wrong): {first}",
+                "session {} does not verify ({n} problem{}): {first}",
                 dir.name(),
                 if n == 1 { "" } else { "s" }
             )))

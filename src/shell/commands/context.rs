@@ -1,19 +1,19 @@
-//! What every command knows, and the run that a command is about.
+//! The context of every command.
 
 use super::super::error::{Error, Result};
 use crate::domain::RunId;
 use crate::storage::{Home, RunDir, SessionDir};
 
-/// What every command knows.
+/// Options shared by all commands.
 #[derive(Debug)]
 pub struct CommandContext {
     /// The data folder.
     pub home: Home,
-    /// Answer in JSON.
+    /// Print JSON.
     pub json: bool,
 }
 
-/// The session and the run that `SESSION/RUN` names.
+/// The session and the run of `SESSION/RUN`.
 pub(super) fn run_named(context: &CommandContext, text: &str) -> Result<(SessionDir, RunDir)> {
     let Some((session, run)) = text.trim_end_matches('/').rsplit_once('/') else {
         return Err(Error::Usage(format!(

@@ -1,4 +1,4 @@
-//! `doctor`: what this machine, its data folder and its terminal are like, and what is wrong with them.
+//! `doctor`: facts about this machine, its data folder and its terminal, and their problems.
 
 mod cuda;
 
@@ -10,7 +10,7 @@ use crate::storage::{free_bytes, list_sessions};
 use serde_json::{Map, Value, json};
 use std::io::IsTerminal;
 
-/// Says what there is. Something wrong is said, and is no failure of the command.
+/// Prints the facts. A problem is printed, but the command succeeds.
 pub fn run(context: &CommandContext) -> Result<()> {
     let root = context.home.root();
     let mut facts = Map::new();
@@ -72,7 +72,7 @@ pub fn run(context: &CommandContext) -> Result<()> {
     Ok(())
 }
 
-/// What the driver says of the machine's GPUs, by a worker: a library that misbehaves ends the worker and not this.
+/// The machine's GPUs. A worker asks the driver, so that a crash of its library does not end this process.
 fn gpus() -> Value {
     let mut cards: Vec<GpuCard> = Vec::new();
     let asked = supervisor::ask(&["gpus".as_ref()], |card| {
@@ -82,7 +82,7 @@ fn gpus() -> Value {
     if asked.is_ok() { json!(cards) } else { json!([]) }
 }
 
-/// A GPU in words; what its driver does not say is n/a.
+/// A GPU as text; unknown values are n/a.
 fn gpu(card: &Value) -> String {
     let gb = |key: &str| card[key].as_f64().map_or_else(|| "n/a".to_owned(), |b| format!("{:.1}", b / 1e9));
     let number = |key: &str, unit: &str| card[key].as_u64().map_or_else(|| "n/a".to_owned(), |n| format!("{n} {unit}"));

@@ -1,6 +1,6 @@
-//! Following a run to its end with a progress bar on standard error, or as one JSON object a step on standard output.
+//! Follows a run to its end with a progress bar on standard error, or one JSON object per step on standard output.
 //!
-//! Interrupting it ends the following, never the run.
+//! An interrupt ends the following, never the run.
 
 use super::super::error::{Error, Result};
 use super::super::out;
@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Time between two looks at the log.
-const LOOK: Duration = Duration::from_millis(100);
+/// Time between two polls of the log.
+const POLL: Duration = Duration::from_millis(100);
 
 /// Follows a run until it ends.
 pub fn run(context: &CommandContext, dir: &SessionDir, run: &RunDir) -> Result<()> {
@@ -28,12 +28,12 @@ pub fn run(context: &CommandContext, dir: &SessionDir, run: &RunDir) -> Result<(
     follower.bar.set_message(name.clone());
     let mut tail = run.tail();
     loop {
-        // The lock before the log: a worker that ends in between has then written its end, and is not called lost.
+        // The lock before the log: a worker that ends in between has logged its end and does not count as lost.
         let alive = run.is_alive();
         let batch = tail.poll()?;
         let quiet = batch.is_empty();
         for envelope in &batch {
-            follower.take_in(envelope)?;
+            follower.apply(envelope)?;
         }
         let status = follower.state.status(Some(alive));
         let ended = match status {
@@ -47,11 +47,11 @@ pub fn run(context: &CommandContext, dir: &SessionDir, run: &RunDir) -> Result<(
         if interrupted.load(Ordering::Relaxed) {
             follower.bar.finish_and_clear();
             return Err(Error::failed(format!(
-                "no longer following; the run goes on: follow it with `tiebreak watch {name}`"
+                "stopped following; the run continues: follow it with `tiebreak watch {name}`"
             )));
         }
         if quiet {
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL);
         }
     }
 }
@@ -64,7 +64,7 @@ struct Follower<'a> {
 }
 
 impl Follower<'_> {
-    fn take_in(&mut self, envelope: &Envelope<RunEvent>) -> Result<()> {
+    fn apply(&mut self, envelope: &Envelope<RunEvent>) -> Result<()> {
         apply_run(&mut self.state, envelope);
         let Some(event) = envelope.known() else { return Ok(()) };
         match event {

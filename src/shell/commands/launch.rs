@@ -2,7 +2,7 @@
 
 use super::super::cli::{SampleArgs, TrainArgs};
 use super::super::error::Result;
-use super::super::foretell::foretell;
+use super::super::estimate::estimate;
 use super::super::plan::{self, SampleOrder, TrainOrder};
 use super::super::{models, out, supervisor, system};
 use super::context::CommandContext;
@@ -31,7 +31,7 @@ pub fn sample(context: &CommandContext, args: SampleArgs) -> Result<()> {
         device: args.device,
         upto: None,
     };
-    out::damaged(&dir.state()?.1);
+    out::warn_of_damage(&dir.state()?.1);
     let (spec, data) = plan::sample(&context.home, &dir, order)?;
     let run = supervisor::launch(&dir, None, &spec, &data)?;
     launched(context, &dir, &run, args.detach)
@@ -39,7 +39,7 @@ pub fn sample(context: &CommandContext, args: SampleArgs) -> Result<()> {
 
 /// Launches a training run.
 pub fn train(context: &CommandContext, args: TrainArgs) -> Result<()> {
-    // The method and its options are checked before the disk is looked at.
+    // The method and its options are checked before any file.
     let params = plan::params(&args.method, &args.set)?;
     let dir = SessionDir::find(&context.home, &args.session)?;
     let order = TrainOrder {
@@ -54,28 +54,27 @@ pub fn train(context: &CommandContext, args: TrainArgs) -> Result<()> {
     let allowed = order.allow_damaged;
     let (spec, data) = plan::train(&context.home, &dir, order)?;
     if allowed {
-        out::damaged(&dir.state()?.1);
+        out::warn_of_damage(&dir.state()?.1);
     }
     announce(context, &spec, &data)?;
     let run = supervisor::launch(&dir, None, &spec, &data)?;
     launched(context, &dir, &run, args.detach)
 }
 
-/// Says what the run is going to take, and whether that is there; what it could not even begin with is refused here, before
-/// there is a run.
+/// Prints the estimate of a run. Refuses a run that could not start, before its folder exists.
 fn announce(context: &CommandContext, spec: &RunSpec, data: &[DataFile]) -> Result<()> {
     if let Task::Train(train) = &spec.task {
         models::check(&train.model)?;
     }
-    let plan = foretell(&context.home, None, spec, data)?;
-    // Of nothing to train on the run says why.
+    let plan = estimate(&context.home, None, spec, data)?;
+    // A run without rows reports the reasons itself.
     if plan.steps > 0 {
         out::note(&words(&plan, system::memory().1));
     }
     Ok(())
 }
 
-/// A plan as a sentence; `free` bytes of memory, 0 where the system does not say.
+/// The estimate as a sentence; `free` is available memory in bytes, 0 if unknown.
 fn words(plan: &Estimate, free: u64) -> String {
     let gb = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
     let mut text = format!(
@@ -102,20 +101,20 @@ fn words(plan: &Estimate, free: u64) -> String {
     text
 }
 
-/// What would make a run fit that needs more than `free` bytes: whatever the most of it goes to.
+/// The remedy for a run that needs more than `free` bytes, by its largest part.
 fn remedy(plan: &Estimate, free: u64) -> String {
     let gb = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
     let rest = plan.memory_bytes.saturating_sub(plan.weights_bytes + plan.trained_bytes);
     if plan.weights_bytes > free {
-        return format!("the weights alone take {}: take a smaller model", gb(plan.weights_bytes));
+        return format!("the weights alone take {}: choose a smaller model", gb(plan.weights_bytes));
     }
     if plan.trained_bytes > rest {
-        return format!("what is trained takes {}: take tune=lora or a lower lora_r", gb(plan.trained_bytes));
+        return format!("trainable parameters take {}: set tune=lora or a lower lora_r", gb(plan.trained_bytes));
     }
-    format!("a step's work takes {}: lower max_length or per_device_train_batch_size", gb(rest))
+    format!("activations take {}: lower max_length or per_device_train_batch_size", gb(rest))
 }
 
-/// Follows the run, or says where it is.
+/// Follows the run, or prints how to.
 fn launched(context: &CommandContext, dir: &SessionDir, run: &RunDir, detach: bool) -> Result<()> {
     if !detach {
         return follow::run(context, dir, run);
@@ -133,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_that_does_not_fit_says_what_would() {
+    fn an_estimate_that_does_not_fit_names_the_remedy() {
         let plan = Estimate {
             steps: 3,
             train_rows: 1,
@@ -153,14 +152,14 @@ mod tests {
              activations kept)"
         );
         let ends = |plan: &Estimate, with: &str| {
-            let said = words(plan, 1_000_000_000);
-            assert!(said.ends_with(with), "{said}");
+            let text = words(plan, 1_000_000_000);
+            assert!(text.ends_with(with), "{text}");
         };
-        ends(&plan, "a step's work takes 0.9 GB: lower max_length or per_device_train_batch_size");
+        ends(&plan, "activations take 0.9 GB: lower max_length or per_device_train_batch_size");
         let full = Estimate { trained_bytes: 800_000_000, ..plan.clone() };
-        ends(&full, "what is trained takes 0.8 GB: take tune=lora or a lower lora_r");
+        ends(&full, "trainable parameters take 0.8 GB: set tune=lora or a lower lora_r");
         let large = Estimate { weights_bytes: 1_200_000_000, ..plan.clone() };
-        ends(&large, "the weights alone take 1.2 GB: take a smaller model");
+        ends(&large, "the weights alone take 1.2 GB: choose a smaller model");
         assert!(!words(&plan, 0).contains("free"));
         let some = Estimate { kept_layers: 22, ..plan.clone() };
         assert!(words(&some, 0).ends_with("(8 of 30 layers recomputed)"));

@@ -1,4 +1,4 @@
-//! `models`: what is on this machine, and getting what is not.
+//! `models`: lists, downloads and creates models.
 
 use super::super::cli::ModelsAction;
 use super::super::error::{Error, Result};
@@ -6,7 +6,7 @@ use super::super::{fetch, models, out};
 use super::context::CommandContext;
 use serde_json::json;
 
-/// Lists models or fetches one.
+/// Lists models, or downloads or creates one.
 pub fn run(context: &CommandContext, action: Option<ModelsAction>) -> Result<()> {
     match action {
         Some(ModelsAction::Get { name }) => get(context, &name),
@@ -43,7 +43,7 @@ fn list(context: &CommandContext) -> Result<()> {
 fn get(context: &CommandContext, name: &str) -> Result<()> {
     if name != fetch::SMOLLM2 {
         return Err(Error::Usage(format!(
-            "`{name}` cannot be fetched by name; did you mean `{}`? (for another model give its folder or .gguf file)",
+            "`{name}` cannot be downloaded, only `{}` can: for another model give its folder or .gguf file",
             fetch::SMOLLM2
         )));
     }

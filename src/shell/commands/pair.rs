@@ -21,7 +21,7 @@ pub fn pair(context: &CommandContext, args: &PairArgs) -> Result<()> {
     let dir = SessionDir::find(&context.home, &args.session)?;
     let mut journal = Journal::require(&dir)?;
     let (session, found) = dir.state()?;
-    out::damaged(&found);
+    out::warn_of_damage(&found);
     let made = session.pool(&source, args.across, &options.by);
     let chosen = strategy.choose(&made.pool, &options).map_err(|e| Error::failed(e.to_string()))?;
     let mut ids: HashSet<PairId> = HashSet::new();

@@ -1,7 +1,7 @@
-//! `report`: a saved session or run as a file for others: a picture of a screen, a page, a table, or data.
+//! `report`: exports a session or a run: a picture of a screen, a page, a table, or data.
 //!
-//! Owns the formats. The picture is the screen itself, painted by the same code from the same logs, without a terminal.
-//! Text that a model wrote is sanitised here as everywhere.
+//! Owns the formats. The picture is drawn by the screens' own code from the same logs, without a terminal. Text that a
+//! model wrote is sanitised here as everywhere.
 
 use super::super::cli::ReportArgs;
 use super::super::error::{Error, Result};
@@ -32,8 +32,7 @@ pub fn run(context: &CommandContext, args: &ReportArgs) -> Result<()> {
         "json" => format!("{:#}\n", data(&dir, run.as_ref())?),
         _ => {
             return Err(Error::Usage(format!(
-                "{} does not end in a format a report is written in: .svg, .html, .md, .csv or .json, or - for Markdown on standard \
-                 output",
+                "{} is not a report format: use .svg, .html, .md, .csv or .json, or - for Markdown on standard output",
                 args.to.display()
             )));
         }
@@ -95,11 +94,11 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
         let found = tail.integrity();
         integrity.merge(&found);
         now = now.max(events.last().map_or(0, |e| e.w));
-        let began = !events.is_empty();
+        let has_records = !events.is_empty();
         messages.push(Msg::RunFound(Box::new(run.spec()?)));
         messages.push(Msg::RunRecords { run: id.clone(), records: events });
         messages.push(Msg::RunIntegrity { run: id.clone(), integrity: found });
-        if let Some(alive) = supervisor::liveness(&run, began) {
+        if let Some(alive) = supervisor::liveness(&run, has_records) {
             messages.push(Msg::RunAlive { run: id, alive });
         }
     }
@@ -118,7 +117,7 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
     for msg in opening.into_iter().chain(messages).chain([Msg::Integrity(integrity), Msg::SessionLoaded]) {
         update(&mut model, msg);
     }
-    // Effects of keys (saving, launching) are not run here: a picture changes nothing.
+    // The effects of keys (saving, launching) are dropped: a picture changes nothing.
     for key in args.keys.chars() {
         update(&mut model, Msg::Key(Key::plain(Code::Char(key))));
     }
@@ -128,7 +127,7 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
     Ok(ui::svg(&buffer, &format!("tiebreak: the {screen} screen of session {name}")))
 }
 
-/// The rater whose labels the session holds most of.
+/// The rater with the most labels in the session.
 fn rater_of(dir: &SessionDir) -> Result<Rater> {
     let (session, _) = dir.state()?;
     let mut counts: Vec<(usize, Rater)> = Vec::new();
@@ -141,7 +140,7 @@ fn rater_of(dir: &SessionDir) -> Result<Rater> {
     Ok(counts.into_iter().max_by_key(|(n, _)| *n).map_or_else(|| Rater::new("me"), |(_, r)| r))
 }
 
-/// The metrics of a run, one line a step: the steps that count, as the charts show them.
+/// The metrics of a run, one line a step, without the steps that a resumed attempt replaced.
 fn table(dir: &SessionDir, run: Option<&RunDir>) -> Result<String> {
     let Some(run) = chosen(dir, run)? else {
         return Err(Error::failed(format!("session {} has no training run whose metrics could be listed", dir.name())));
@@ -192,13 +191,13 @@ fn counts(session: &Session) -> [(&'static str, usize); 5] {
 }
 
 /// A run's folded state and status.
-fn look(run: &RunDir) -> Result<(RunState, RunStatus)> {
-    supervisor::look(run)
+fn state_of(run: &RunDir) -> Result<(RunState, RunStatus)> {
+    supervisor::state_of(run)
 }
 
 fn data(dir: &SessionDir, run: Option<&RunDir>) -> Result<Value> {
     let (session, found) = dir.state()?;
-    out::damaged(&found);
+    out::warn_of_damage(&found);
     let meta = dir.meta()?;
     let mut runs = Vec::new();
     for candidate in dir.runs()? {
@@ -206,7 +205,7 @@ fn data(dir: &SessionDir, run: Option<&RunDir>) -> Result<Value> {
             continue;
         }
         let spec = candidate.spec()?;
-        let (state, status) = look(&candidate)?;
+        let (state, status) = state_of(&candidate)?;
         let latest: serde_json::Map<String, Value> =
             state.metrics().filter_map(|m| Some((m.to_owned(), json!(state.latest(m)?)))).collect();
         runs.push(json!({
@@ -226,7 +225,7 @@ fn data(dir: &SessionDir, run: Option<&RunDir>) -> Result<Value> {
 
 fn markdown(dir: &SessionDir, run: Option<&RunDir>) -> Result<String> {
     let (session, found) = dir.state()?;
-    out::damaged(&found);
+    out::warn_of_damage(&found);
     let meta = dir.meta()?;
     let mut text = format!("# {}\n\nModel {}. ", dir.name(), cell(&meta.model));
     let _ = writeln!(
@@ -241,7 +240,7 @@ fn markdown(dir: &SessionDir, run: Option<&RunDir>) -> Result<String> {
         if run.is_some_and(|r| r.id() != candidate.id()) {
             continue;
         }
-        let (state, status) = look(&candidate)?;
+        let (state, status) = state_of(&candidate)?;
         let after = counted(state.step, "step");
         let _ = writeln!(text, "\n## {}\n\n{} after {after}.", candidate.id(), capital(status.word()));
         let Some(plan) = state.plan.as_ref().filter(|p| !p.objective.is_empty()) else { continue };
@@ -267,7 +266,7 @@ fn markdown(dir: &SessionDir, run: Option<&RunDir>) -> Result<String> {
     Ok(text)
 }
 
-/// A value with the digits that tell something: a learning rate is not rounded to nothing, a count has no fraction.
+/// A value with its significant digits: a learning rate is not rounded to zero, a count has no fraction.
 fn number(x: f64) -> String {
     match x.abs() {
         size if x.fract() == 0.0 && size < 1e15 => format!("{x:.0}"),
@@ -276,7 +275,7 @@ fn number(x: f64) -> String {
     }
 }
 
-/// Text made harmless for a terminal and for a Markdown table.
+/// Text sanitised for a terminal and a Markdown table.
 fn cell(text: &str) -> String {
     sanitise(text).replace('|', "\\|")
 }
@@ -307,8 +306,8 @@ mod tests {
     }
 
     #[test]
-    fn small_numbers_and_counts_stay_what_they_are() {
-        let said = [1e-5, 0.593_147, 111.0, -47.25, 123_456.5, 0.0].map(number);
-        assert_eq!(said, ["1.00e-5", "0.5931", "111", "-47.2500", "1.23e5", "0"]);
+    fn small_numbers_and_counts_keep_their_digits() {
+        let written = [1e-5, 0.593_147, 111.0, -47.25, 123_456.5, 0.0].map(number);
+        assert_eq!(written, ["1.00e-5", "0.5931", "111", "-47.2500", "1.23e5", "0"]);
     }
 }

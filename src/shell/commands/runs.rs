@@ -1,4 +1,4 @@
-//! `runs`, `pause`, `resume`, `checkpoint`, `stop`, `merge`: seeing runs, telling them something, taking their result.
+//! `runs`, `pause`, `resume`, `checkpoint`, `stop`, `merge`: listing runs, controlling them, exporting their result.
 
 use super::super::cli::MergeArgs;
 use super::super::error::{Error, Result};
@@ -21,30 +21,34 @@ pub fn list(context: &CommandContext, session: &str) -> Result<()> {
     }
     for run in &runs {
         let spec = run.spec()?;
-        let (state, status) = supervisor::look(run)?;
+        let (state, status) = supervisor::state_of(run)?;
         let total = state.plan.as_ref().map(|p| p.total_steps);
         let error = if let RunStatus::Failed(e) = &status { Some(e.as_str()) } else { None };
+        let waits = status == RunStatus::Running && supervisor::waits_for_space(run)?;
         if context.json {
             out::json(&json!({
                 "run": run.id(), "kind": spec.kind(), "status": status.word(), "step": state.step, "total_steps": total,
                 "loss": state.latest("loss"), "device": state.device, "attempt": state.attempt, "created_ms": spec.created_ms,
                 "state": state.final_state, "error": error, "path": run.path(),
+                "waiting_for": waits.then_some("disk_space"),
             }))?;
         } else {
             let of = total.map_or_else(String::new, |t| format!("/{t}"));
             let loss = state.latest("loss").map_or_else(String::new, |l| format!("  loss {l:.4}"));
-            let error = error.map_or_else(String::new, |e| format!("  {e}"));
-            out::line(&format!("{:<16} {:<9} {:>6}{of}{loss}{error}", run.id().as_str(), status.word(), state.step))?;
+            let why = error.or(waits.then_some("for space on the disk: free some, and the run goes on"));
+            let why = why.map_or_else(String::new, |why| format!("  {why}"));
+            let word = if waits { "waiting" } else { status.word() };
+            out::line(&format!("{:<16} {word:<9} {:>6}{of}{loss}{why}", run.id().as_str(), state.step))?;
         }
     }
     Ok(())
 }
 
-/// Tells a living run something.
-pub fn tell(context: &CommandContext, name: &str, command: RunCommand) -> Result<()> {
+/// Sends a command to an active run.
+pub fn send(context: &CommandContext, name: &str, command: RunCommand) -> Result<()> {
     let (_, run) = run_named(context, name)?;
     if !run.is_alive() {
-        let (_, status) = supervisor::look(&run)?;
+        let (_, status) = supervisor::state_of(&run)?;
         let remedy = match status {
             RunStatus::Finished => String::new(),
             _ => format!("; `tiebreak resume {name}` resumes it"),
@@ -61,17 +65,17 @@ pub fn tell(context: &CommandContext, name: &str, command: RunCommand) -> Result
     answer(context, name, command, does)
 }
 
-/// Lets a paused run go on, or starts a worker for a lost, stopped or failed one.
+/// Resumes a paused run, or starts a worker for a lost, stopped or failed one.
 pub fn resume(context: &CommandContext, name: &str) -> Result<()> {
     let (_, run) = run_named(context, name)?;
     if run.is_alive() {
-        return tell(context, name, RunCommand::Resume);
+        return send(context, name, RunCommand::Resume);
     }
     supervisor::resume(&run)?;
     answer(context, name, RunCommand::Resume, "resumed from its last checkpoint")
 }
 
-/// Lets a worker write a run's result as a folder.
+/// Asks a worker to write a run's result as a folder.
 pub fn merge(context: &CommandContext, args: &MergeArgs) -> Result<()> {
     let (name, best) = RunId::new(&args.run).parts();
     let (dir, run) = run_named(context, name.as_str())?;

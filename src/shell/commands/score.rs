@@ -1,4 +1,4 @@
-//! `score`: a reward run's scores of a session's answers, kept in the session's log.
+//! `score`: scores a session's answers with a reward run and records the scores in the session's log.
 
 use super::super::cli::ScoreArgs;
 use super::super::error::Result;
@@ -11,7 +11,7 @@ use crate::protocol::{Scoring, SessionRecord};
 use crate::storage::SessionDir;
 use serde_json::json;
 
-/// Lets a worker score every answer that the run has not scored yet. What was scored stays when it is interrupted.
+/// Asks a worker to score every answer that the run has not scored yet. An interruption keeps earlier scores.
 pub fn run(context: &CommandContext, args: &ScoreArgs) -> Result<()> {
     let dir = SessionDir::find(&context.home, &args.session)?;
     let id = RunId::new(&args.run);
@@ -20,34 +20,34 @@ pub fn run(context: &CommandContext, args: &ScoreArgs) -> Result<()> {
         out::note(&text);
     }
     restore_models(&run)?;
-    // The right to write comes first: scoring takes a while, and must not be for nothing.
+    // The lock comes first: scoring takes a while and must not be wasted.
     let mut journal = Journal::require(&dir)?;
     let (session, found) = dir.state()?;
-    out::damaged(&found);
+    out::warn_of_damage(&found);
     let answers = session.completions();
     let known = answers.iter().filter(|c| session.score_of(&c.id).is_some_and(|s| s.run == id)).count();
     let bar = out::bar((answers.len() - known) as u64, "answers");
     bar.set_message(format!("{}/{id}", dir.name()));
     let mut scored = 0;
-    let asked = ask(&["score".as_ref(), run.path().as_os_str(), id.as_str().as_ref()], |said: Scoring| {
-        let Scoring { completion, score } = said;
-        bar.inc(1);
-        scored += 1;
-        if context.json {
-            out::json(&json!({ "completion": completion, "run": id, "score": score }))?;
-        }
-        journal.append(&SessionRecord::Scored { completion, run: id.clone(), score })?;
-        Ok(())
-    });
+    let done =
+        ask(&["score".as_ref(), run.path().as_os_str(), id.as_str().as_ref()], |Scoring { completion, score }| {
+            bar.inc(1);
+            scored += 1;
+            if context.json {
+                out::json(&json!({ "completion": completion, "run": id, "score": score }))?;
+            }
+            journal.append(&SessionRecord::Scored { completion, run: id.clone(), score })?;
+            Ok(())
+        });
     bar.finish_and_clear();
     journal.close()?;
-    asked?;
+    done?;
     if context.json {
         return Ok(());
     }
     let before = if known > 0 { format!(", {known} already scored") } else { String::new() };
     out::line(&format!(
-        "{} scored by {id}{before}; `tiebreak label {} --order uncertain` asks first about the pairs it is least sure of",
+        "{} scored by {id}{before}; `tiebreak label {} --order uncertain` shows its least certain pairs first",
         counted(scored, "answer"),
         dir.name()
     ))

@@ -1,4 +1,4 @@
-//! `new`, `import`, `export`: making sessions, bringing data in and taking it out.
+//! `new`, `import`, `export`: creating sessions, importing and exporting data.
 
 use super::super::cli::{ExportArgs, ImportArgs, NewArgs};
 use super::super::effects::{check_prompts, make_session};
@@ -13,26 +13,26 @@ use crate::storage::{SessionDir, export};
 use serde_json::json;
 use std::path::Path;
 
-/// Makes a session, with prompts if files are named.
+/// Creates a session, with the prompts of the given files.
 pub fn new(context: &CommandContext, args: &NewArgs) -> Result<()> {
     args.prompts.iter().try_for_each(|file| check_prompts(file))?;
     let dir = make_session(&context.home, &args.session, &args.model)?;
     if context.json {
         out::json(&json!({ "session": dir.name(), "path": dir.path(), "model": dir.meta()?.model }))?;
     } else {
-        out::line(&format!("made session {} in {}", dir.name(), dir.path().display()))?;
+        out::line(&format!("created session {} in {}", dir.name(), dir.path().display()))?;
     }
     let prompts = formats::import_named("prompts")?;
-    args.prompts.iter().try_for_each(|file| bring_in(context, &dir, file, Some(prompts), None))
+    args.prompts.iter().try_for_each(|file| import_file(context, &dir, file, Some(prompts), None))
 }
 
-/// Brings a file into a session.
+/// Imports a file into a session.
 pub fn import(context: &CommandContext, args: &ImportArgs) -> Result<()> {
     let dir = SessionDir::find(&context.home, &args.session)?;
-    bring_in(context, &dir, &args.file, args.format, args.limit)
+    import_file(context, &dir, &args.file, args.format, args.limit)
 }
 
-fn bring_in(
+fn import_file(
     context: &CommandContext,
     dir: &SessionDir,
     file: &Path,
@@ -65,7 +65,7 @@ pub fn export(context: &CommandContext, args: &ExportArgs) -> Result<()> {
     if !args.allow_damaged {
         plan::check_whole(&dir.name(), &found, "export")?;
     }
-    out::damaged(&found);
+    out::warn_of_damage(&found);
     let (rows, left) = export::lines(&session, args.format);
     let free = out::result(&args.to, rows.concat().as_bytes())?;
     let object = context.json.then(|| {
@@ -74,7 +74,7 @@ pub fn export(context: &CommandContext, args: &ExportArgs) -> Result<()> {
     });
     let left = match left.total() {
         0 => String::new(),
-        n => format!(" ({n} judged pairs make no row: ties, both bad, unresolved, equal or empty)"),
+        n => format!(" ({n} labelled pairs give no row: ties, both bad, unresolved, equal or empty)"),
     };
     let text = format!("wrote {} to {}{left}", counted(rows.len(), "row"), args.to.display());
     out::about(free, &text, object.as_ref())

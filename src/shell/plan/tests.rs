@@ -204,8 +204,8 @@ fn what_is_lacking_is_one_sentence_with_its_remedy() {
         name: "ppo",
         own: || {
             vec![
-                ParamRow { key: "reward_model", kind: Kind::Word, default: "", usual: "", help: "", basic: true },
-                ParamRow { key: "checks", kind: Kind::Checks, default: "", usual: "", help: "", basic: true },
+                ParamRow { key: "reward_model", kind: ParamKind::Word, default: "", usual: "", help: "", basic: true },
+                ParamRow { key: "checks", kind: ParamKind::Checks, default: "", usual: "", help: "", basic: true },
             ]
         },
         ..*dpo
@@ -222,7 +222,7 @@ fn options_that_contradict_each_other_are_refused_before_there_is_a_run() {
         let set: Vec<String> = ["reward_checks=max_words=5"].iter().chain(set).map(|s| (*s).to_owned()).collect();
         TrainOrder { method: method.into(), params: params(method, &set).unwrap(), ..order(&[]) }
     };
-    assert!(refused(&home, &dir, with("ppo", &["num_generations=3"])).contains("no whole groups of num_generations=3"));
+    assert!(refused(&home, &dir, with("ppo", &["num_generations=3"])).contains("not a multiple of num_generations=3"));
     assert!(refused(&home, &dir, with("grpo", &["num_generations=1"])).contains("set it to 2 or more"));
     assert!(refused(&home, &dir, with("ppo", &["kl_horizon=50"])).contains("kl_target"));
     train(&home, &dir, with("ppo", &["kl_horizon=50", "kl_target=6"])).unwrap();

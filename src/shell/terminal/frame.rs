@@ -1,8 +1,8 @@
-//! Frames to the terminal: one write a frame, none where nothing changed.
+//! Writes frames to the terminal: one write a frame, none if nothing changed.
 //!
-//! Owns the bytes between ratatui and the descriptor. ratatui's own backend writes 20 bytes for an empty difference and
-//! hides an already hidden cursor in every frame; this one stays silent then. A frame may be wrapped in synchronised
-//! output (mode 2026), where the terminal has answered for it.
+//! Owns the bytes between ratatui and the file descriptor. ratatui's own backend writes 20 bytes for an empty diff and
+//! hides a hidden cursor again in every frame; this one writes nothing. Frames are wrapped in synchronised output (mode
+//! 2026) if the terminal supports it.
 
 use ratatui::backend::{Backend, ClearType, CrosstermBackend, WindowSize};
 use ratatui::buffer::Cell;
@@ -24,7 +24,7 @@ impl Write for Buffer {
         Ok(bytes.len())
     }
 
-    /// The frame is written whole by [`FrameBackend::commit`], never in parts.
+    /// Does nothing: [`FrameBackend::commit`] writes the frame as a whole.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -32,14 +32,14 @@ impl Write for Buffer {
 
 /// Where a frame goes: the terminal, or a buffer in tests.
 pub trait Output {
-    /// Writes all bytes, in as few writes as the descriptor takes.
+    /// Writes all bytes, in as few system calls as possible.
     ///
     /// # Errors
     /// When the terminal is gone.
     fn put(&mut self, bytes: &[u8]) -> io::Result<()>;
 }
 
-/// Standard output without a buffer in between.
+/// Unbuffered standard output.
 #[derive(Debug)]
 pub struct Tty;
 
@@ -67,7 +67,7 @@ pub struct FrameBackend<O> {
 }
 
 impl FrameBackend<Tty> {
-    /// Frames to standard output; `synchronised` may become true while the program runs.
+    /// Writes frames to standard output; `synchronised` may become true later.
     #[must_use]
     pub fn tty(synchronised: Arc<AtomicBool>) -> Self {
         Self::new(Tty, synchronised)
@@ -75,13 +75,13 @@ impl FrameBackend<Tty> {
 }
 
 impl<O: Output> FrameBackend<O> {
-    /// Frames to `out`. The cursor is taken to be hidden.
+    /// Writes frames to `out`. Assumes a hidden cursor.
     pub fn new(out: O, synchronised: Arc<AtomicBool>) -> Self {
         let buffer = Buffer(Arc::new(Mutex::new(Vec::with_capacity(1 << 16))));
         Self { inner: CrosstermBackend::new(buffer.clone()), buffer, out, synchronised, cursor_shown: false }
     }
 
-    /// Writes what has been collected as one frame; nothing collected, nothing written.
+    /// Writes the collected bytes as one frame, if there are any.
     fn commit(&mut self) -> io::Result<()> {
         let mut frame = self.buffer.0.lock().unwrap_or_else(PoisonError::into_inner);
         if frame.is_empty() {
@@ -105,7 +105,7 @@ impl<O: Output> Backend for FrameBackend<O> {
         if content.peek().is_none() {
             return Ok(());
         }
-        // The last door before the terminal: whatever a widget put into a cell, no control character goes out as text.
+        // The last check before the terminal: no control character in a cell may reach it.
         let masked = Cell::new("\u{fffd}");
         self.inner.draw(
             content
@@ -122,7 +122,7 @@ impl<O: Output> Backend for FrameBackend<O> {
     }
 
     fn get_cursor_position(&mut self) -> io::Result<Position> {
-        // Asking the terminal would race with the input thread; nothing here depends on the answer.
+        // A query would race with the input thread; nothing here needs the answer.
         Ok(Position::ORIGIN)
     }
 
@@ -151,7 +151,7 @@ impl<O: Output> Backend for FrameBackend<O> {
     }
 }
 
-/// The terminal's size in cells; 80 by 24 where it does not say.
+/// The terminal's size in cells; 80 by 24 if unknown.
 fn size() -> io::Result<Size> {
     let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout())?;
     if size.ws_col == 0 || size.ws_row == 0 {

@@ -1,8 +1,8 @@
-//! Watches for the ways a terminal goes away while nobody reads it.
+//! Detects hang-ups and signals.
 //!
-//! The event library spins at full speed once its terminal is dead and never says so; so a thread of its own asks the
-//! kernel for a hang-up without reading anything, and another waits for signals. Both first tell the event loop, then wait
-//! until what the user decided is on disk. Where the loop does not end the process in time, because it is stuck, they do.
+//! crossterm busy-loops on a dead terminal and reports nothing, so one thread polls the kernel for a hang-up without
+//! reading and another waits for signals. Both alert the event loop, then wait until all records are on disk. If the
+//! loop is stuck and does not end the process in time, they do.
 
 use super::restore;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -11,24 +11,24 @@ use signal_hook::iterator::Signals;
 use std::io;
 use std::time::Duration;
 
-/// How long the event loop has to end the process, once all is saved, before it is ended for it.
+/// How long the event loop has to end the process once everything is saved.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Something from outside that the event loop must act on.
+/// An outside event for the event loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alarm {
-    /// The terminal is gone or the process is told to end; exit with this code now.
+    /// The terminal is gone or a signal ends the process; exit with this code now.
     End(u8),
-    /// Stop (Ctrl-Z from outside): give the terminal back, stop, and take it again afterwards.
+    /// SIGTSTP: restore the terminal, suspend, and set it up again afterwards.
     Suspend,
-    /// The process runs again after a stop that it had no part in: take the terminal again and draw everything.
+    /// SIGCONT: set the terminal up again and redraw.
     Resumed,
 }
 
-/// Starts both watchers. `tell` must not block. `save` returns once everything is on disk, or has waited long enough.
+/// Starts both threads. `tell` must not block. `save` returns once everything is on disk, or after its time limit.
 ///
 /// # Errors
-/// When signal handlers or threads cannot be made.
+/// When a signal handler or a thread cannot be created.
 pub fn watch(
     tell: impl Fn(Alarm) + Clone + Send + 'static,
     save: impl Fn() + Clone + Send + 'static,
@@ -52,26 +52,27 @@ pub fn watch(
     Ok(())
 }
 
-/// Tells the loop, waits for the disk, then for the loop, and ends the process if it is still there.
+/// Alerts the loop, waits for the disk, then for the loop, then ends the process.
 fn end(tell: &impl Fn(Alarm), save: &impl Fn(), code: u8) {
     tell(Alarm::End(code));
     save();
     std::thread::sleep(GRACE);
-    // Restoring writes to the terminal and may block there (output stopped by Ctrl-S), so it gets a thread and a moment.
+    // Restoring writes to the terminal and may block (output stopped by Ctrl-S): it gets its own thread and a short
+    // time.
     let _ = std::thread::Builder::new().name("restore".into()).spawn(restore);
     std::thread::sleep(Duration::from_millis(100));
     signal_hook::low_level::exit(i32::from(code));
 }
 
-/// Blocks until the terminal on standard input is gone. False when the kernel cannot say.
+/// Blocks until the terminal on standard input is gone. False if the kernel cannot tell.
 fn hung_up() -> bool {
     let stdin = io::stdin();
     loop {
-        // No events asked for: only hang-up, error and a bad descriptor are reported.
+        // No events requested: poll reports only hang-up, error and a bad descriptor.
         let mut fds = [PollFd::new(&stdin, PollFlags::empty())];
         match poll(&mut fds, None) {
             Ok(_) if fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) => return true,
-            // Some kernels return at once with nothing: ask again, but not in a tight loop.
+            // Some kernels return at once without an event: poll again, but do not busy-loop.
             Ok(_) => std::thread::sleep(Duration::from_millis(250)),
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return false,

@@ -1,4 +1,4 @@
-//! Which pairs a benchmark trains on: the first real ones of a file that fit, or pairs of one length cut out of its texts.
+//! The pairs of a benchmark: the first of a file with fitting lengths, or pairs of one length cut from its texts.
 
 use crate::domain::{PairId, PairRow, PromptBody, PromptId};
 use crate::model::error::Error;
@@ -6,13 +6,13 @@ use crate::model::language_model::LanguageModel;
 use crate::protocol::PairChoice;
 use crate::train::data::Encode;
 
-/// Share of a cut pair's side that is its prompt, as one in so many.
+/// The prompt is one in this many tokens of a cut pair's side.
 const PROMPT: usize = 8;
 
-/// `count` pairs of `all` as `choice` says.
+/// Selects `count` pairs of `all` by `choice`.
 ///
 /// # Errors
-/// When there are not so many, or the model cannot tokenise them.
+/// When there are not enough pairs, or the model cannot tokenise them.
 pub(super) fn choose(
     model: &LanguageModel,
     all: &[PairRow],
@@ -44,7 +44,7 @@ fn between(
         }
     }
     if taken.len() < count {
-        return Err(Error::Asked(format!(
+        return Err(Error::Invalid(format!(
             "{count} pairs are needed and {} of the file's {} have a longer side of {least} to {most} tokens: lower \
              --steps or --batch, or widen --min and --max",
             taken.len(),
@@ -54,7 +54,7 @@ fn between(
     Ok(taken)
 }
 
-/// Pairs cut out of the texts one behind the other, beginning again where they end.
+/// Pairs cut from the concatenated texts, starting again at the end.
 fn alike(model: &LanguageModel, all: &[PairRow], tokens: usize, count: usize) -> Result<Vec<PairRow>, Error> {
     let mut text = Vec::new();
     for row in all {
@@ -65,11 +65,11 @@ fn alike(model: &LanguageModel, all: &[PairRow], tokens: usize, count: usize) ->
     }
     let side = tokens / 2;
     if text.len() < side.max(64) {
-        return Err(Error::Asked(format!(
+        return Err(Error::Invalid(format!(
             "the file's texts are too short to cut pairs of {tokens} tokens out of them"
         )));
     }
-    let mut texts = Texts { model, ids: text, at: 0 };
+    let mut texts = TokenStream { model, ids: text, at: 0 };
     let body = |text: String| if model.template.is_some() { PromptBody::user(text) } else { PromptBody::Text(text) };
     let mut out = Vec::new();
     for i in 0..count {
@@ -94,14 +94,14 @@ fn alike(model: &LanguageModel, all: &[PairRow], tokens: usize, count: usize) ->
     Ok(out)
 }
 
-/// A run of text in tokens without an end.
-struct Texts<'a> {
+/// The texts' tokens, repeated without end.
+struct TokenStream<'a> {
     model: &'a LanguageModel,
     ids: Vec<u32>,
     at: usize,
 }
 
-impl Texts<'_> {
+impl TokenStream<'_> {
     /// The text of the next `n` tokens.
     fn next(&mut self, n: usize) -> Result<String, Error> {
         let ids: Vec<u32> = self.ids.iter().cycle().skip(self.at).take(n).copied().collect();
@@ -109,8 +109,7 @@ impl Texts<'_> {
         self.model.tokenizer.decode(&ids)
     }
 
-    /// A text that makes prompt and answer `side` tokens long, or nearly: text that is cut between tokens need not fall
-    /// into the same ones again.
+    /// A text that makes prompt + answer about `side` tokens long: text cut between tokens may tokenise differently.
     fn answer(&mut self, prompt: &PromptBody, side: usize, room: usize) -> Result<String, Error> {
         let from = self.at;
         let text = self.next(room)?;

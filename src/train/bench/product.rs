@@ -1,31 +1,30 @@
-//! The matrix product alone, in the model's shapes: the limit that a step's speed is held against.
+//! The matrix product alone, in the model's shapes: an upper bound of a step's speed.
 //!
-//! Owns the count of a step's operations, and how long its matrix products would take if nothing else had to be done.
+//! Owns the FLOP count of a step, and the time of its matrix products alone. Refuses to count norms, RoPE and activations.
 
 use crate::domain::{median, quantile};
 use crate::model::config::Config;
 use crate::model::error::Error;
-use crate::model::tune::Tune;
+use crate::model::tune::{LINEARS, Tune};
 use crate::protocol::{Flops, ProductFigures};
 use crate::train::data::Example;
 use candle_core::{DType, Device, Tensor};
 use std::time::Instant;
 use tiebreak_kernels::product::{View, WriteMode, product};
 
-/// Rows of the products: a few pairs' tokens.
+/// Rows of the products: the tokens of a few pairs.
 const ROWS: usize = 512;
-/// How long each product is repeated.
+/// Minimum seconds per product.
 const SECONDS: f64 = 0.5;
-/// Repetitions at least, behind a warm-up.
+/// Minimum repetitions after a warm-up.
 const LEAST: usize = 3;
 
-/// Operations of one training step on these examples by the model's mathematics, each side computed whole: a forward and
-/// a backward through every linear module, a product more for weights that are trained; the head's logits and their
-/// backward over the scored tokens; attention's products forward and twice as many backward, halved by the causal mask.
-/// Norms, rotations, activations and the adapters' narrow products are not counted.
+/// FLOPs of one training step on these examples, without prefix sharing: forward and backward of every linear module, with a
+/// weight gradient if trained; the head's logits and their backward over the scored tokens; attention's products forward and
+/// twice as many backward, halved by the causal mask. Norms, RoPE, activations and adapter products are not counted.
 pub(super) fn flops(c: &Config, tune: &Tune, examples: &[&Example]) -> Flops {
     let passes = passes(tune);
-    let linear: usize = modules(c).iter().map(|(_, inner, out)| inner * out).sum();
+    let linear = weights_per_layer(c);
     let rows = || examples.iter().flat_map(|e| &e.rows);
     let tokens: usize = rows().map(|r| r.ids.len()).sum();
     let scored: usize = examples.iter().map(|e| e.scored()).sum();
@@ -37,38 +36,28 @@ pub(super) fn flops(c: &Config, tune: &Tune, examples: &[&Example]) -> Flops {
     }
 }
 
-/// Products a weight takes part in: forward, backward to its input, and to itself where it is trained.
+/// Products per weight: forward, input gradient, and weight gradient if trained.
 fn passes(tune: &Tune) -> f64 {
     if *tune == Tune::Full { 3.0 } else { 2.0 }
 }
 
-/// A layer's linear modules: name, inputs, outputs.
-fn modules(c: &Config) -> [(&'static str, usize, usize); 7] {
-    let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
-    [
-        ("q_proj", c.hidden, q),
-        ("k_proj", c.hidden, kv),
-        ("v_proj", c.hidden, kv),
-        ("o_proj", q, c.hidden),
-        ("gate_proj", c.hidden, c.ff),
-        ("up_proj", c.hidden, c.ff),
-        ("down_proj", c.ff, c.hidden),
-    ]
+/// The weights of a layer's linear modules.
+fn weights_per_layer(c: &Config) -> usize {
+    c.linears().iter().map(|spec| spec.width * spec.out).sum()
 }
 
-/// The model's products as measured.
-pub(super) struct Limit {
-    /// One entry a product and direction.
+/// The measured products of a model.
+pub(super) struct ProductLimit {
+    /// One entry per product and direction.
     pub(super) figures: Vec<ProductFigures>,
-    /// Seconds a token in a layer's modules, all layers, and a scored token in the head.
+    /// Seconds per token in the modules of all layers, and per scored token in the head.
     linear: f64,
     head: f64,
     passes: f64,
 }
 
-impl Limit {
-    /// Measures every product of the model's linear modules and its head in the number type given, each for about a second
-    /// in both directions together.
+impl ProductLimit {
+    /// Measures every product of the linear modules and the head in `dtype`, about a second each for both directions.
     ///
     /// # Errors
     /// When a tensor operation fails.
@@ -80,7 +69,7 @@ impl Limit {
                 return Ok(*seconds);
             }
             let (forward, backward) = if device.is_cpu() && dtype == DType::F32 {
-                on_slices(inner, out)?
+                measure_on_cpu(inner, out)?
             } else {
                 let weight = noise(out, inner, device, dtype)?;
                 let x = noise(ROWS, inner, device, dtype)?;
@@ -99,32 +88,31 @@ impl Limit {
                     best: ops / quantile(times, 0.0) / 1e9,
                 });
             }
-            // Trained weights' third product has the backward's size.
+            // The weight gradient has the same size as the input gradient.
             let back = passes(tune) - 1.0;
             let a_row = (median(&forward) + back * median(&backward)) / ROWS as f64;
             known.push(((inner, out), a_row));
             Ok(a_row)
         };
         let mut linear = 0.0;
-        for (name, inner, out) in modules(c) {
-            linear += seconds(name, inner, out)? * c.layers as f64;
+        for spec in c.linears() {
+            linear += seconds(LINEARS[spec.index], spec.width, spec.out)? * c.layers as f64;
         }
         let head = seconds("head", c.hidden, c.vocab)?;
         Ok(Self { figures, linear, head, passes: passes(tune) })
     }
 
-    /// Seconds that the matrix products of a step take at this speed. Attention's are not among them.
+    /// Seconds of a step's matrix products at this speed, without attention.
     pub(super) fn seconds(&self, c: &Config, flops: &Flops) -> f64 {
-        let per_token: usize = modules(c).iter().map(|(_, inner, out)| inner * out).sum();
+        let per_token = weights_per_layer(c);
         let tokens = flops.linear / (self.passes * 2.0 * (per_token * c.layers) as f64);
         let scored = flops.head / (self.passes * 2.0 * (c.hidden * c.vocab) as f64);
         tokens * self.linear + scored * self.head
     }
 }
 
-/// Seconds of the forward and of the backward product of one module on the CPU, by the routine that training calls, into
-/// memory that is there already.
-fn on_slices(inner: usize, out: usize) -> Result<(Vec<f64>, Vec<f64>), Error> {
+/// Seconds of one module's forward and backward product on the CPU, with the routine of training, into preallocated memory.
+fn measure_on_cpu(inner: usize, out: usize) -> Result<(Vec<f64>, Vec<f64>), Error> {
     let (weight, x, dy) = (numbers(out * inner), numbers(ROWS * inner), numbers(ROWS * out));
     let mut y = vec![0f32; ROWS * out];
     let (rows, columns) = (View::rows(&weight, inner), View::columns(&weight, inner));
@@ -140,7 +128,7 @@ fn on_slices(inner: usize, out: usize) -> Result<(Vec<f64>, Vec<f64>), Error> {
     Ok((forward, backward))
 }
 
-/// Small numbers without a pattern that a processor could profit from.
+/// Small pseudo-random numbers.
 fn numbers(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / 16_777_216.0 - 0.5).collect()
 }
@@ -169,7 +157,7 @@ fn repeat(device: &Device, mut product: impl FnMut() -> Result<(), Error>) -> Re
 mod tests {
     use super::*;
     use crate::domain::{PairId, PromptId};
-    use crate::model::{LINEARS, LoraSpec};
+    use crate::model::LoraSpec;
     use crate::nn::policy::Row;
     use std::path::Path;
 
@@ -193,10 +181,10 @@ mod tests {
             row: 0,
             prompt: 256,
             rows: vec![row(256), row(192)],
-            aside: Vec::new(),
+            kl_rows: Vec::new(),
             margin: None,
             agreed: None,
-            good: true,
+            desirable: true,
         }
     }
 
@@ -214,9 +202,9 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_weighs_every_product_by_its_work() {
+    fn the_limit_weights_every_product_by_its_work() {
         let c = smollm2();
-        let limit = Limit { figures: Vec::new(), linear: 0.002, head: 0.001, passes: 2.0 };
+        let limit = ProductLimit { figures: Vec::new(), linear: 0.002, head: 0.001, passes: 2.0 };
         let seconds = limit.seconds(&c, &flops(&c, &lora(), &[&pair()]));
         assert!((seconds - (960.0 * 0.002 + 448.0 * 0.001)).abs() < 1e-9, "{seconds}");
     }

@@ -1,6 +1,6 @@
-//! Sampling as it is measured: candidates of one prompt, the prefill apart from the tokens behind the first.
+//! The sampling benchmark: candidates of one prompt, with prefill and decoding timed separately.
 //!
-//! No token ends a candidate, so that every repetition does the same work.
+//! Owns the timing. Refuses stop tokens, so that every repetition does the same work.
 
 use crate::domain::{PromptBody, Sampler};
 use crate::generate::decode::{PackedDecoder, PromptRequest, Queue};
@@ -18,8 +18,8 @@ use rand_chacha::ChaCha8Rng;
 use std::path::Path;
 use std::time::Instant;
 
-/// Samples as `ask` says; `tell` hears how far it is. The prefill is a run that draws one token for every candidate; what a
-/// run of all tokens takes longer is the decoding.
+/// Runs the benchmark `ask`; `tell` receives progress. Prefill is the time of a run that samples one token per candidate; decoding
+/// is the extra time of a full run.
 ///
 /// # Errors
 /// When the model cannot be loaded, the tokens do not fit its context, or a tensor operation fails.
@@ -29,11 +29,11 @@ pub fn sample(
 ) -> Result<SampleFigures, Error> {
     let began = Instant::now();
     if ask.tokens < 2 {
-        return Err(Error::Asked("a candidate of one token has no speed of decoding: raise --tokens".into()));
+        return Err(Error::Invalid("one token per candidate measures no decoding: raise --tokens".into()));
     }
     let model = LanguageModel::open(Path::new(&ask.model.path))?;
     let device = device(&ask.device)?;
-    let voice = Voice::open(&model, &device)?;
+    let voice = Generator::open(&model, &device)?;
     let load_seconds = began.elapsed().as_secs_f64();
     let body = if model.template.is_some() {
         PromptBody::user(ask.prompt.clone())
@@ -43,8 +43,8 @@ pub fn sample(
     let prompt = model.encode_prompt(&body)?;
     let context = model.config.context;
     if context > 0 && prompt.len() + ask.tokens > context {
-        return Err(Error::Asked(format!(
-            "{} tokens of prompt and {} behind it do not fit the model's context of {context}: lower --tokens",
+        return Err(Error::Invalid(format!(
+            "{} prompt tokens and {} sampled ones exceed the model's context of {context}: lower --tokens",
             prompt.len(),
             ask.tokens
         )));
@@ -56,7 +56,7 @@ pub fn sample(
         let made = voice.write(&prompt, sampler, &mut rngs)?;
         let seconds = began.elapsed().as_secs_f64();
         if made.len() != rows || made.iter().any(|g| g.ids.len() != tokens) {
-            return Err(Error::Asked("a candidate ended before its last token, which no benchmark allows".into()));
+            return Err(Error::Invalid("a candidate ended before its last token".into()));
         }
         Ok(seconds)
     };
@@ -67,7 +67,7 @@ pub fn sample(
         let mut runs = Vec::new();
         // The first is the warm-up.
         for run in 0..=ask.runs {
-            tell(BenchAnswer::Progressed { stage: format!("{rows} together"), done, total })?;
+            tell(BenchAnswer::Progressed { stage: format!("sampling {rows} in parallel"), done, total })?;
             let prefill = timed(rows, 1, run as u64)?;
             let whole = timed(rows, ask.tokens, run as u64)?;
             if run > 0 {
@@ -87,13 +87,13 @@ pub fn sample(
     })
 }
 
-/// What a sampling run decodes with: on the CPU packed weights, read once for all rows; elsewhere the decoder.
-enum Voice {
+/// The decoder of a sampling run: packed weights on the CPU, read once for all rows; elsewhere the plain decoder.
+enum Generator {
     Packed(Box<PackedDecoder>),
     Stepwise(Box<Decoder>),
 }
 
-impl Voice {
+impl Generator {
     fn open(model: &LanguageModel, device: &Device) -> Result<Self, Error> {
         if device.is_cpu() {
             return Ok(Self::Packed(Box::new(PackedDecoder::open(model)?)));
@@ -101,7 +101,7 @@ impl Voice {
         Ok(Self::Stepwise(Box::new(model.decoder(device, &Tune::None)?)))
     }
 
-    /// Continues the prompt once for each generator; nothing ends a candidate before its last token.
+    /// Continues the prompt once per random generator, without stop tokens.
     fn write(&self, prompt: &[u32], sampler: Sampler, rngs: &mut [ChaCha8Rng]) -> Result<Vec<Generated>, Error> {
         let decode = match self {
             Self::Stepwise(decoder) => return generate(decoder, prompt, &[], &sampler, rngs, true),
@@ -120,7 +120,7 @@ mod tests {
     use crate::protocol::ModelRef;
 
     #[test]
-    fn every_candidate_is_measured_as_often_as_asked() {
+    fn every_number_of_candidates_is_measured_runs_times() {
         let model = format!("{}/tests/fixtures/tiny-llama", env!("CARGO_MANIFEST_DIR"));
         let ask = SampleBench {
             model: ModelRef { name: "tiny-llama".into(), path: model },

@@ -1,10 +1,10 @@
-//! Training as it is measured: the trainer that runs use, on chosen pairs in the file's order, without a log or a checkpoint.
+//! The training benchmark: the real trainer on chosen pairs in the file's order, without a log or checkpoints.
 //!
-//! A step's duration is the trainer's own figure: batch, forward, backward, update. The reference pass is timed apart, since
-//! its result is kept on disk and used again; answers shown to a person are left out.
+//! Owns the timing. A step's duration is the trainer's `step_seconds`: batch, forward, backward, update. The reference pass is
+//! timed separately, since its result is cached. Refuses sample answers.
 
 use super::pairs::choose;
-use super::product::{Limit, flops};
+use super::product::{ProductLimit, flops};
 use crate::domain::{Metrics, Needs, PairRow, RunId, TrainerParams, method};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
@@ -17,17 +17,17 @@ use crate::protocol::{
 use crate::train::data::{Example, Rows};
 use crate::train::estimate;
 use crate::train::recipe::read;
-use crate::train::trainer::{Places, StepOutcome, Trainer, peak_mib, tune};
+use crate::train::trainer::{RunPaths, StepOutcome, Trainer, peak_mib, tune};
 use std::path::Path;
 use std::time::Instant;
 
-/// The stage in which the trainer makes the reference pass.
+/// The trainer's stage of the reference pass.
 const REFERENCE: &str = "reference log-probs";
 
-/// Trains as `ask` says on pairs chosen from `all`; `cache` is an empty folder for the reference, `tell` hears how far it is.
+/// Runs the benchmark `ask` on pairs chosen from `all`; `cache` is an empty folder for the reference, `tell` receives progress.
 ///
 /// # Errors
-/// When the method does not learn from pairs, the pairs do not suffice, or the run fails.
+/// When the method does not train on pairs, there are too few pairs, or the run fails.
 pub fn train(
     ask: &TrainBench,
     all: &[PairRow],
@@ -37,29 +37,26 @@ pub fn train(
     let began = Instant::now();
     let params: TrainerParams = read(&ask.params)?;
     if !method(&ask.method).is_some_and(|m| m.needs == Needs::Pairs) {
-        return Err(Error::Asked(format!(
-            "`{}` does not learn from pairs: measure dpo, orpo, cpo or simpo",
-            ask.method
-        )));
+        return Err(Error::Invalid(format!("`{}` does not train on pairs: use dpo, orpo, cpo or simpo", ask.method)));
     }
-    let together = params.per_device_train_batch_size.max(1) * params.gradient_accumulation_steps.max(1);
+    let pairs_per_step = params.per_device_train_batch_size.max(1) * params.gradient_accumulation_steps.max(1);
     let wanted = usize::try_from(params.max_steps).unwrap_or(0).max(2);
     let model = LanguageModel::open(Path::new(&ask.model.path))?;
-    let rows = Rows::Pairs(choose(&model, all, ask.choice, together * wanted)?);
+    let rows = Rows::Pairs(choose(&model, all, ask.choice, pairs_per_step * wanted)?);
     let spec = spec(ask, rows.len());
-    let foretold = estimate(&spec, &rows)?;
+    let estimated = estimate(&spec, &rows)?;
 
-    let mut watch = Watch { tell, began, reference: None, ended: began, metrics: Vec::new() };
-    let mut trainer = Trainer::open(&spec, &rows.into(), &Places::new(cache), &mut watch)?;
-    if trainer.examples().len() != together * wanted {
-        return Err(Error::Asked(format!(
-            "{} of the {} pairs are too long for the model or for max_length={}: choose shorter ones",
-            together * wanted - trainer.examples().len(),
-            together * wanted,
+    let mut watch = BenchSink { tell, began, reference: None, ended: began, metrics: Vec::new() };
+    let mut trainer = Trainer::open(&spec, &rows.into(), &RunPaths::new(cache), &mut watch)?;
+    if trainer.examples().len() != pairs_per_step * wanted {
+        return Err(Error::Invalid(format!(
+            "{} of the {} pairs exceed the model's context or max_length={}: choose shorter ones",
+            pairs_per_step * wanted - trainer.examples().len(),
+            pairs_per_step * wanted,
             params.max_length
         )));
     }
-    trainer.ask_nothing();
+    trainer.disable_samples();
     if let Some(dir) = &ask.start_to {
         Trained::write(Path::new(dir), &tune(&params), trainer.policy().trainables())?;
     }
@@ -78,7 +75,7 @@ pub fn train(
     let tune = tune(&params);
     let work: Vec<(u64, Flops)> = trainer
         .examples()
-        .chunks(together)
+        .chunks(pairs_per_step)
         .map(|chunk| {
             let chunk: Vec<&Example> = chunk.iter().collect();
             (chunk.iter().map(|e| e.tokens() as u64).sum(), flops(config, &tune, &chunk))
@@ -90,7 +87,7 @@ pub fn train(
     drop(trainer);
     let limit = if ask.product {
         watch.say("the matrix product alone", 0, 1)?;
-        Some(Limit::measure(config, &tune, &device, dtype)?)
+        Some(ProductLimit::measure(config, &tune, &device, dtype)?)
     } else {
         None
     };
@@ -108,15 +105,15 @@ pub fn train(
     Ok(TrainFigures {
         device: describe(&device),
         parameters: config.parameters(),
-        trainable: foretold.trainable,
-        pairs: together * wanted,
+        trainable: estimated.trainable,
+        pairs: pairs_per_step * wanted,
         longest,
         load_seconds,
         reference_seconds,
         steps,
         peak_mib: peak,
         gpu_peak_mib: None,
-        planned_mib: foretold.memory_bytes as f64 / f64::from(1 << 20),
+        planned_mib: estimated.memory_bytes as f64 / f64::from(1 << 20),
         products: limit.map(|limit| limit.figures).unwrap_or_default(),
     })
 }
@@ -133,31 +130,31 @@ fn spec(ask: &TrainBench, rows: usize) -> RunSpec {
     }
 }
 
-/// Hears the trainer: passes on how far it is, keeps the steps' metrics and the reference pass's time.
-struct Watch<'a> {
+/// Forwards the trainer's progress; records the steps' metrics and the reference pass's time.
+struct BenchSink<'a> {
     tell: &'a mut dyn FnMut(BenchAnswer) -> Result<(), Error>,
-    /// When anything was last heard before the reference pass.
+    /// The last event before the reference pass.
     began: Instant,
-    /// When the reference pass began.
+    /// The start of the reference pass.
     reference: Option<Instant>,
-    /// When it was last heard of.
+    /// The last event of the reference pass.
     ended: Instant,
     metrics: Vec<Metrics>,
 }
 
-impl Watch<'_> {
+impl BenchSink<'_> {
     fn say(&mut self, stage: &str, done: u64, total: u64) -> Result<(), Error> {
         (self.tell)(BenchAnswer::Progressed { stage: stage.into(), done, total })
     }
 }
 
-impl Sink for Watch<'_> {
+impl Sink for BenchSink<'_> {
     fn emit(&mut self, event: RunEvent) -> Result<(), Error> {
         match event {
             RunEvent::Progressed { stage, done, total } => {
                 let now = Instant::now();
                 if stage == REFERENCE {
-                    // It is first heard of when it has done something.
+                    // Its first event comes after the first work.
                     self.reference.get_or_insert(self.began);
                     self.ended = now;
                 }
@@ -233,6 +230,6 @@ mod tests {
         assert!(figures.steps.iter().all(|s| s.seconds > 0.0 && s.product_seconds > 0.0 && s.flops.head > 0.0));
         assert!(stages.iter().any(|s| s == "steps") && figures.products.iter().any(|p| p.name == "head backward"));
         let few = train(&TrainBench { method: "sft".into(), ..ask }, &pairs, cache.path(), &mut |_| Ok(()));
-        assert!(few.unwrap_err().to_string().contains("does not learn from pairs"));
+        assert!(few.unwrap_err().to_string().contains("does not train on pairs"));
     }
 }

@@ -1,41 +1,41 @@
 //! Texts to tokens by a model's tokenizer and chat template.
 //!
-//! Owns what comes behind an answer: whatever the template emits, or the end-of-text token's text. Refuses masks.
+//! Owns the end of an answer: the template's output, or the EOS token's text. Refuses masks.
 
 use crate::domain::{Message, PromptBody};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 
-/// Turns rows' texts into tokens: a model's tokenizer and chat template.
+/// Tokenises rows' texts with a model's tokenizer and chat template.
 pub trait Encode {
-    /// The prompt as the model continues it.
+    /// The prompt, ready for generation.
     ///
     /// # Errors
-    /// When the template or the tokenizer refuses it.
+    /// When the template or the tokenizer rejects it.
     fn prompt(&self, prompt: &PromptBody) -> Result<Vec<u32>, Error>;
 
-    /// Prompt and answer whole, to the answer's end.
+    /// Prompt and answer, to the answer's end.
     ///
     /// # Errors
-    /// When the template or the tokenizer refuses it.
+    /// When the template or the tokenizer rejects it.
     fn answered(&self, prompt: &PromptBody, answer: &str) -> Result<Vec<u32>, Error>;
 
-    /// A conversation whole; with `open` followed by the head of the assistant's turn.
+    /// A conversation; with `open` followed by the generation prompt.
     ///
     /// # Errors
-    /// When the template or the tokenizer refuses it.
+    /// When the template or the tokenizer rejects it.
     fn conversation(&self, messages: &[Message], open: bool) -> Result<Vec<u32>, Error>;
 
-    /// How many of a turn's last tokens only part it from the next one: whitespace behind the token that ends the turn.
+    /// The number of trailing tokens that separate a turn from the next: whitespace after the end-of-turn token.
     fn separator(&self, turn: &[u32]) -> usize;
 
-    /// Plain text to its end, the end-of-text token too.
+    /// Plain text including the EOS token.
     ///
     /// # Errors
-    /// When the tokenizer refuses it.
+    /// When the tokenizer rejects it.
     fn text(&self, text: &str) -> Result<Vec<u32>, Error>;
 
-    /// The most tokens the model was made for.
+    /// The model's context length.
     fn context(&self) -> usize;
 }
 
@@ -65,9 +65,9 @@ impl Encode for LanguageModel {
 
     fn separator(&self, turn: &[u32]) -> usize {
         let Some(end) = turn.iter().rposition(|id| self.tokenizer.stops().contains(id)) else { return 0 };
-        let behind = &turn[end + 1..];
-        let blank = self.tokenizer.decode(behind).is_ok_and(|text| text.trim().is_empty());
-        if blank { behind.len() } else { 0 }
+        let tail = &turn[end + 1..];
+        let blank = self.tokenizer.decode(tail).is_ok_and(|text| text.trim().is_empty());
+        if blank { tail.len() } else { 0 }
     }
 
     fn text(&self, text: &str) -> Result<Vec<u32>, Error> {

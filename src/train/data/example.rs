@@ -1,55 +1,55 @@
-//! Examples: rows in tokens with their masks, and what was left out.
+//! Examples: tokenised rows with their masks, and the rows left out.
 //!
-//! Owns the lengths that fit, the count of what does not, and the split into training and evaluation. Refuses texts.
+//! Owns the length limits, the counts of rows left out, and the split into training and evaluation. Refuses texts.
 
 use crate::domain::{DroppedRows, Finding, PairId, PromptId, TrainerParams, hash64};
 use crate::nn::policy::Row;
 
-/// How rows become examples.
+/// How rows are tokenised.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Making {
+pub struct TokeniseOptions {
     /// Longer examples are left out.
     pub max_length: usize,
-    /// Share of prompts kept for evaluation.
+    /// Share of prompts held out for evaluation.
     pub eval_fraction: f64,
-    /// Pairs: the chosen side's prompt is scored too.
-    pub prompt: bool,
-    /// Pairs: no token is scored, the scalar head is read at each answer's last token instead.
-    pub valued: bool,
-    /// Conversations: only the assistant's turns are learned.
+    /// Pairs: score the chosen side's prompt too.
+    pub score_prompt: bool,
+    /// Pairs: read the scalar head at each answer's last token instead of scoring tokens.
+    pub read_value: bool,
+    /// Conversations: only assistant turns are in the mask.
     pub assistant_only: bool,
-    /// Prompt and completion: only the completion is learned.
+    /// Prompt and completion: only the completion is in the mask.
     pub completion_only: bool,
-    /// Texts to imitate: several short ones share a row of at most `max_length` tokens, those kept for evaluation do not.
+    /// SFT: pack short texts into rows of at most `max_length` tokens; evaluation rows are not packed.
     pub packing: bool,
-    /// Ratings: every answer is also scored on its neighbour's prompt, in blocks of so many rows; 0: it is not.
-    pub mismatch: usize,
+    /// KTO: also score every answer after its neighbour's prompt, within blocks of this many rows; 0: do not.
+    pub mismatch_block: usize,
 }
 
-impl Making {
-    /// What every method asks for of rows that exist before the run.
+impl TokeniseOptions {
+    /// The defaults of every offline method.
     #[must_use]
-    pub fn of(shared: &TrainerParams) -> Self {
-        Self { eval_fraction: shared.eval_fraction, ..Self::plain(shared.max_length) }
+    pub fn from_params(shared: &TrainerParams) -> Self {
+        Self { eval_fraction: shared.eval_fraction, ..Self::new(shared.max_length) }
     }
 
-    /// Pairs or anything else of at most `max_length` tokens, answers scored, nothing kept for evaluation.
+    /// Rows of at most `max_length` tokens, answers scored, nothing held out.
     #[must_use]
-    pub fn plain(max_length: usize) -> Self {
+    pub fn new(max_length: usize) -> Self {
         Self {
             max_length,
             eval_fraction: 0.0,
-            prompt: false,
-            valued: false,
+            score_prompt: false,
+            read_value: false,
             assistant_only: false,
             completion_only: true,
             packing: false,
-            mismatch: 0,
+            mismatch_block: 0,
         }
     }
 }
 
-/// A unit of training in tokens: the sequences whose loss needs each other.
+/// A tokenised unit of training: the sequences that share a loss.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Example {
     /// The row it came from, so that findings can name it.
@@ -58,41 +58,40 @@ pub struct Example {
     pub prompt_id: PromptId,
     /// Index of the row it came from.
     pub row: usize,
-    /// Tokens of the prompt, at the beginning of every sequence of `rows`; 0 where there is no one prompt.
+    /// Length of the prompt that starts every sequence of `rows`; 0 without a common prompt.
     pub prompt: usize,
-    /// The sequences trained on: chosen and rejected, or one alone.
+    /// The sequences trained on: chosen and rejected, or a single one.
     pub rows: Vec<Row>,
-    /// Sequences scored beside them without a gradient.
-    pub aside: Vec<Row>,
-    /// Strength of the preference in 0..=1, where known.
+    /// Mismatched sequences for KTO's KL estimate, scored without gradient.
+    pub kl_rows: Vec<Row>,
+    /// Strength of the preference in 0..=1, if known.
     pub margin: Option<f64>,
-    /// Share of the votes behind the preference, where raters differed.
+    /// Share of votes for the preference, where raters disagreed.
     pub agreed: Option<f64>,
-    /// Whether the answer is a good one (ratings; true elsewhere).
-    pub good: bool,
+    /// KTO's label; true for other methods.
+    pub desirable: bool,
 }
 
 impl Example {
     /// Tokens of the longest sequence.
     #[must_use]
     pub fn longest(&self) -> usize {
-        self.rows.iter().chain(&self.aside).map(|r| r.ids.len()).max().unwrap_or(0)
+        self.rows.iter().chain(&self.kl_rows).map(|r| r.ids.len()).max().unwrap_or(0)
     }
 
-    /// Tokens of all sequences trained on, a shared prompt counted with each, as a trainer without prefix sharing computes
-    /// them.
+    /// Tokens of all sequences trained on; a shared prompt counts for each, as without prefix sharing.
     #[must_use]
     pub fn tokens(&self) -> usize {
         self.rows.iter().map(|r| r.ids.len()).sum()
     }
 
-    /// Tokens whose log-probs are trained on.
+    /// Tokens in the loss mask.
     #[must_use]
     pub fn scored(&self) -> usize {
         self.rows.iter().map(|r| r.scored.len()).sum()
     }
 
-    /// How many of the first sequence's scored tokens are the prompt's.
+    /// Number of scored prompt tokens in the first sequence.
     #[must_use]
     pub fn skip(&self) -> usize {
         self.rows.first().map_or(0, |r| r.scored.iter().take_while(|at| **at < self.prompt).count())
@@ -105,7 +104,7 @@ impl Example {
     }
 }
 
-/// Rows in tokens, split, and what was left out.
+/// Tokenised rows, split, and the rows left out.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Tokenised {
     /// Examples to train on, in the file's order.
@@ -114,12 +113,12 @@ pub struct Tokenised {
     pub eval: Vec<Example>,
     /// Rows left out, by reason.
     pub dropped: Vec<DroppedRows>,
-    /// What the user should know about the rows.
+    /// Findings about the rows.
     pub findings: Vec<Finding>,
 }
 
 impl Tokenised {
-    /// Tokens of the longest example, 0 without any.
+    /// Tokens of the longest example; 0 without examples.
     #[must_use]
     pub fn longest(&self) -> usize {
         self.train.iter().chain(&self.eval).map(Example::longest).max().unwrap_or(0)
@@ -132,13 +131,13 @@ impl Tokenised {
         }
     }
 
-    /// Takes an example, unless it is too long.
-    pub(super) fn take(&mut self, example: Example, making: &Making, context: usize) {
-        if example.longest() > making.max_length {
+    /// Adds an example unless it is too long.
+    pub(super) fn push(&mut self, example: Example, options: &TokeniseOptions, context: usize) {
+        if example.longest() > options.max_length {
             self.drop("longer than max_length");
         } else if example.longest() > context {
             self.drop("longer than the model's context");
-        } else if is_eval(&example.prompt_id, making.eval_fraction) {
+        } else if is_eval(&example.prompt_id, options.eval_fraction) {
             self.eval.push(example);
         } else {
             self.train.push(example);
@@ -146,7 +145,7 @@ impl Tokenised {
     }
 }
 
-/// Whether a prompt's rows are kept for evaluation: the same for every run with the same `fraction`.
+/// Whether a prompt is held out for evaluation: the same in every run with the same `fraction`.
 #[must_use]
 pub fn is_eval(prompt: &PromptId, fraction: f64) -> bool {
     // 53 bits of the hash as a number in 0..1.
@@ -154,6 +153,6 @@ pub fn is_eval(prompt: &PromptId, fraction: f64) -> bool {
 }
 
 /// Length of the common prefix.
-pub(crate) fn common(a: &[u32], b: &[u32]) -> usize {
+pub(crate) fn common_prefix(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(x, y)| x == y).count()
 }

@@ -1,23 +1,21 @@
-//! Several short texts in one row, so that a batch of rows is a batch of about as many tokens.
+//! Packing: several short texts in one row, so that rows have similar lengths.
 //!
-//! Owns which texts share a row: best-fit decreasing, the longest first, each into the fullest row that it still fits (TRL's
-//! `bfd`; at most 11/9 of the fewest rows possible, Johnson 1973). Refuses to cut a text over two rows: what is longer than a
-//! row was left out before.
+//! Owns the assignment of texts to rows: best-fit decreasing, longest first, each into the fullest row with enough space (TRL's
+//! `bfd`; at most 11/9 of the optimal number of rows, Johnson 1973). Refuses to split a text: longer ones were left out before.
 //!
-//! Texts in one row do not see each other and their positions begin anew, so a packed run's window has the loss and the
-//! gradient of the same texts apart.
+//! Texts in a row do not attend to each other and have their own positions, so loss and gradient equal those without packing.
 
 use super::example::Example;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Packs examples of one sequence each into rows of at most `length` tokens. A row goes by the id of the first text in it,
-/// and has no one prompt.
+/// Packs single-sequence examples into rows of at most `length` tokens. A row has the id of its first text and no common
+/// prompt.
 pub(crate) fn pack(examples: Vec<Example>, length: usize) -> Vec<Example> {
     let mut examples = examples;
-    // Stable: of equally long texts the file's first comes first.
+    // Stable: equally long texts stay in the file's order.
     examples.sort_by_key(|e| std::cmp::Reverse(e.tokens()));
     let mut packed: Vec<Example> = Vec::new();
-    // Rows by the tokens that still fit, of equals the one that has been as full for longest.
+    // Rows by free tokens; among equals, first in first out.
     let mut room: BTreeMap<usize, VecDeque<usize>> = BTreeMap::new();
     for example in examples {
         let tokens = example.tokens();
@@ -34,7 +32,7 @@ pub(crate) fn pack(examples: Vec<Example>, length: usize) -> Vec<Example> {
     packed
 }
 
-/// Puts the text of `more` behind those of `into`.
+/// Appends the text of `more` to `into`.
 fn join(into: &mut Example, more: Example) {
     into.prompt = 0;
     for (row, next) in into.rows.iter_mut().zip(more.rows) {
@@ -61,10 +59,10 @@ mod tests {
             row: n as usize,
             prompt: 1,
             rows: vec![Row::new(vec![n; tokens], (1..tokens).collect())],
-            aside: Vec::new(),
+            kl_rows: Vec::new(),
             margin: None,
             agreed: None,
-            good: true,
+            desirable: true,
         }
     }
 
@@ -73,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_come_first_and_each_text_goes_into_the_fullest_row_that_it_fits() {
+    fn packing_is_best_fit_decreasing() {
         let out = packed(&[3, 7, 2, 6, 1], 10);
         let ids: Vec<&str> = out.iter().map(|e| e.id.as_str()).collect();
         assert_eq!(ids, ["t1", "t3"]);
@@ -85,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_alone_in_its_row_stays_as_it_was() {
+    fn a_single_text_in_a_row_is_unchanged() {
         assert_eq!(packed(&[9, 8], 10), [text(0, 9), text(1, 8)]);
     }
 

@@ -1,16 +1,16 @@
-//! Rows of one sequence: texts to imitate, rated answers, prompts.
+//! Single-sequence rows: SFT texts, rated answers, prompts.
 //!
-//! Owns which of their tokens are learned. What a chat template marks of the assistant's turns is derived by rendering the
-//! conversation turn by turn, so that no template needs markers.
+//! Owns their loss masks. The assistant mask is derived by rendering the conversation turn by turn, so that templates need no
+//! markers.
 
 use super::encode::Encode;
-use super::example::{Example, Making, Tokenised, common};
+use super::example::{Example, TokeniseOptions, Tokenised, common_prefix};
 use crate::domain::{Message, PairId, Prompt, PromptBody, RatedRow, SftBody, SftRow};
 use crate::model::error::Error;
 use crate::nn::policy::Row;
 
-/// What the row asks, where an answer to it can be sampled.
-pub(super) fn question(row: &SftRow) -> Option<PromptBody> {
+/// The row's prompt, if an answer to it can be sampled.
+pub(super) fn prompt_of(row: &SftRow) -> Option<PromptBody> {
     match &row.body {
         SftBody::Completion { prompt, .. } => Some(prompt.clone()),
         SftBody::Messages(messages) => {
@@ -21,16 +21,16 @@ pub(super) fn question(row: &SftRow) -> Option<PromptBody> {
     }
 }
 
-/// A text to imitate.
+/// An SFT text.
 pub(super) fn example(
     encode: &dyn Encode,
     i: usize,
     row: &SftRow,
-    making: &Making,
+    options: &TokeniseOptions,
     out: &mut Tokenised,
-    parted: &mut Vec<PairId>,
+    boundary_shifts: &mut Vec<PairId>,
 ) -> Result<(), Error> {
-    let fail = |e: Error| Error::Asked(format!("example {}: {e}", row.id));
+    let fail = |e: Error| Error::Invalid(format!("example {}: {e}", row.id));
     let (ids, scored, prompt) = match &row.body {
         SftBody::Text(text) => {
             let ids = encode.text(text).map_err(fail)?;
@@ -39,7 +39,7 @@ pub(super) fn example(
         }
         SftBody::Messages(messages) => {
             let ids = encode.conversation(messages, false).map_err(fail)?;
-            let scored = if making.assistant_only {
+            let scored = if options.assistant_only {
                 assistant(encode, messages, &ids).map_err(fail)?
             } else {
                 (1..ids.len()).collect()
@@ -47,19 +47,19 @@ pub(super) fn example(
             (ids, scored, 0)
         }
         SftBody::Completion { prompt, completion } => {
-            let asked = encode.prompt(prompt).map_err(fail)?;
+            let prompt_ids = encode.prompt(prompt).map_err(fail)?;
             let ids = encode.answered(prompt, completion).map_err(fail)?;
-            let boundary = common(&asked, &ids);
-            if boundary < asked.len() {
-                parted.push(row.id.clone());
+            let boundary = common_prefix(&prompt_ids, &ids);
+            if boundary < prompt_ids.len() {
+                boundary_shifts.push(row.id.clone());
             }
-            let from = if making.completion_only { boundary } else { 1 };
+            let from = if options.completion_only { boundary } else { 1 };
             let scored = (from.max(1)..ids.len()).collect();
             (ids, scored, boundary)
         }
     };
     if scored.is_empty() {
-        out.drop("nothing to learn in it");
+        out.drop("no tokens in the loss mask");
         return Ok(());
     }
     let example = Example {
@@ -68,23 +68,23 @@ pub(super) fn example(
         row: i,
         prompt,
         rows: vec![Row::new(ids, scored)],
-        aside: Vec::new(),
+        kl_rows: Vec::new(),
         margin: None,
         agreed: None,
-        good: true,
+        desirable: true,
     };
-    out.take(example, making, encode.context());
+    out.push(example, options, encode.context());
     Ok(())
 }
 
-/// The tokens of the assistant's turns: of each turn, those that come behind the conversation before it with the turn's
-/// head, up to the token that ends it. What a template puts between two turns is not the assistant's, as in templates that
-/// mark what is; where no token ends a turn, all of it counts.
+/// The assistant mask: of each assistant turn, the tokens after the preceding conversation with its generation prompt, up to
+/// the end-of-turn token. Separators between turns are excluded, as in templates with markers. A turn without an end-of-turn
+/// token counts whole.
 fn assistant(encode: &dyn Encode, messages: &[Message], whole: &[u32]) -> Result<Vec<usize>, Error> {
     let mut out = Vec::new();
     for (i, _) in messages.iter().enumerate().filter(|(_, m)| m.role == "assistant") {
-        let from = if i == 0 { 1 } else { common(&encode.conversation(&messages[..i], true)?, whole) };
-        let to = common(&encode.conversation(&messages[..=i], false)?, whole);
+        let from = if i == 0 { 1 } else { common_prefix(&encode.conversation(&messages[..i], true)?, whole) };
+        let to = common_prefix(&encode.conversation(&messages[..=i], false)?, whole);
         let turn = whole.get(from..to).unwrap_or_default();
         out.extend(from.max(1)..to - encode.separator(turn));
     }
@@ -96,20 +96,20 @@ pub(super) fn rating(
     encode: &dyn Encode,
     i: usize,
     row: &RatedRow,
-    making: &Making,
+    options: &TokeniseOptions,
     out: &mut Tokenised,
-    parted: &mut Vec<PairId>,
+    boundary_shifts: &mut Vec<PairId>,
 ) -> Result<(), Error> {
     if row.completion.trim().is_empty() {
         out.drop("an empty answer");
         return Ok(());
     }
-    let fail = |e: Error| Error::Asked(format!("rating {}: {e}", row.id));
+    let fail = |e: Error| Error::Invalid(format!("rating {}: {e}", row.id));
     let prompt = encode.prompt(&row.prompt).map_err(fail)?;
     let ids = encode.answered(&row.prompt, &row.completion).map_err(fail)?;
-    let boundary = common(&prompt, &ids);
+    let boundary = common_prefix(&prompt, &ids);
     if boundary < prompt.len() {
-        parted.push(row.id.clone());
+        boundary_shifts.push(row.id.clone());
     }
     if boundary == 0 || boundary == ids.len() {
         out.drop("an empty answer");
@@ -122,18 +122,18 @@ pub(super) fn rating(
         row: i,
         prompt: boundary,
         rows: vec![Row::new(ids, scored)],
-        aside: Vec::new(),
+        kl_rows: Vec::new(),
         margin: None,
         agreed: None,
-        good: row.good,
+        desirable: row.good,
     };
-    out.take(example, making, encode.context());
+    out.push(example, options, encode.context());
     Ok(())
 }
 
-/// Puts beside every answer the one before it in its block of `size`, behind this one's prompt; the first gets the last.
-/// A block of one has nothing to offer.
-pub(super) fn mismatch(examples: &mut [Example], size: usize) {
+/// Adds a mismatched sequence to every example: its prompt with the previous answer in its block of `size` (the first gets
+/// the last). A block of one gets none.
+pub(super) fn add_mismatched_rows(examples: &mut [Example], size: usize) {
     if size == 0 {
         return;
     }
@@ -145,21 +145,21 @@ pub(super) fn mismatch(examples: &mut [Example], size: usize) {
                 let mut ids = example.rows[0].ids[..example.prompt].to_vec();
                 ids.extend_from_slice(&answers[(i + n - 1) % n]);
                 let scored = (example.prompt..ids.len()).collect();
-                example.aside = vec![Row::new(ids, scored)];
+                example.kl_rows = vec![Row::new(ids, scored)];
             }
         }
     }
 }
 
-/// A prompt that the policy answers itself: one sequence without anything scored.
+/// A prompt for rollouts: one sequence without scored tokens.
 pub(super) fn prompt(
     encode: &dyn Encode,
     i: usize,
     row: &Prompt,
-    making: &Making,
+    options: &TokeniseOptions,
     out: &mut Tokenised,
 ) -> Result<(), Error> {
-    let ids = encode.prompt(&row.body).map_err(|e| Error::Asked(format!("prompt {}: {e}", row.id)))?;
+    let ids = encode.prompt(&row.body).map_err(|e| Error::Invalid(format!("prompt {}: {e}", row.id)))?;
     if ids.is_empty() {
         out.drop("an empty prompt");
         return Ok(());
@@ -170,11 +170,11 @@ pub(super) fn prompt(
         row: i,
         prompt: ids.len(),
         rows: vec![Row::new(ids, Vec::new())],
-        aside: Vec::new(),
+        kl_rows: Vec::new(),
         margin: None,
         agreed: None,
-        good: true,
+        desirable: true,
     };
-    out.take(example, making, encode.context());
+    out.push(example, options, encode.context());
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! A model made from nothing is one that everything else here takes.
+//! A fresh model loads and works like any other.
 
 use super::*;
 use crate::domain::{Message, PromptBody};
 use crate::model::{LanguageModel, Tune};
 
-/// A sink that keeps nothing.
+/// Discards events.
 struct Quiet;
 
 impl Sink for Quiet {
@@ -22,7 +22,7 @@ fn made(spec: &FreshSpec) -> (tempfile::TempDir, LanguageModel) {
 }
 
 #[test]
-fn it_opens_loads_and_has_the_size_it_says() {
+fn it_loads_with_the_stated_size() {
     let (dir, model) = made(&FreshSpec::default());
     let parameters = model.config.parameters();
     assert!((1_000_000..3_000_000).contains(&parameters), "{parameters}");
@@ -36,7 +36,7 @@ fn it_opens_loads_and_has_the_size_it_says() {
 }
 
 #[test]
-fn any_text_comes_back_and_the_generators_words_are_few_tokens() {
+fn any_text_round_trips_and_the_generators_words_are_few_tokens() {
     let (_dir, model) =
         made(&FreshSpec { layers: 1, hidden: 16, heads: 2, kv_heads: 1, ff: 16, ..FreshSpec::default() });
     for text in ["", "  two  blanks\n\tand a tab ", "Grüße, 世界 🦊 é", "C:\\ 3.14 <b>", "fn main() { }"] {
@@ -61,7 +61,7 @@ fn any_text_comes_back_and_the_generators_words_are_few_tokens() {
 }
 
 #[test]
-fn weights_are_a_function_of_the_seed_and_the_tokenizer_of_nothing() {
+fn weights_depend_on_the_seed_and_the_tokenizer_does_not() {
     let spec = FreshSpec { layers: 2, hidden: 16, heads: 2, kv_heads: 1, ff: 24, ..FreshSpec::default() };
     let bytes = |spec: &FreshSpec, name: &str| {
         let (dir, _) = made(spec);
@@ -74,7 +74,7 @@ fn weights_are_a_function_of_the_seed_and_the_tokenizer_of_nothing() {
 }
 
 #[test]
-fn weights_have_the_deviation_they_should() {
+fn weights_have_the_right_standard_deviation() {
     let numbers = normals(&mut stream(1, 2), 100_001, 0.02);
     let n = numbers.len() as f64;
     let mean = numbers.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
@@ -83,7 +83,7 @@ fn weights_have_the_deviation_they_should() {
 }
 
 #[test]
-fn a_shape_that_fits_no_decoder_is_a_sentence_and_leaves_nothing() {
+fn an_invalid_shape_is_refused_and_leaves_no_files() {
     let dir = tempfile::tempdir().unwrap();
     for spec in [FreshSpec { hidden: 30, ..FreshSpec::default() }, FreshSpec { kv_heads: 3, ..FreshSpec::default() }] {
         let said = make(&spec, &dir.path().join("m"), &mut Quiet).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Advantages: how much better an answer, or a token, did than was to be expected.
+//! Advantages of answers or tokens over a baseline.
 //!
 //! Owns group-relative advantages (GRPO, Shao et al. 2024), the leave-one-out baseline (RLOO, Ahmadian et al. 2024),
 //! generalised advantage estimation (Schulman et al. 2016) and whitening. Refuses gradients: an advantage is a constant.
@@ -6,15 +6,15 @@
 use super::{Tally, total};
 use crate::domain::choices;
 
-/// What is added to a standard deviation before it divides, as in TRL.
+/// Added to a standard deviation before division, as in TRL.
 const STD_FLOOR: f64 = 1e-4;
 
-/// What is added to a variance before whitening divides by its root, as in TRL.
+/// Added to the variance in whitening, as in TRL.
 const VARIANCE_FLOOR: f64 = 1e-8;
 
 choices! {
-    /// What the differences from the group's mean are divided by.
-    pub enum Scale {
+    /// The divisor of the differences from the group's mean.
+    pub enum RewardScale {
         /// The standard deviation of the group (GRPO).
         Group = "group",
         /// The standard deviation of the whole batch.
@@ -24,7 +24,7 @@ choices! {
     }
 }
 
-/// Mean and unbiased standard deviation of the values that are numbers; 0 and 0 where too few are.
+/// Mean and unbiased standard deviation, ignoring NaN; 0 where there are too few values.
 fn spread(values: &[f64]) -> (f64, f64) {
     let known: Vec<f64> = values.iter().copied().filter(|x| !x.is_nan()).collect();
     if known.is_empty() {
@@ -36,26 +36,25 @@ fn spread(values: &[f64]) -> (f64, f64) {
     (mean, if n > 1.0 { (square / (n - 1.0)).sqrt() } else { 0.0 })
 }
 
-/// (r − mean of its group)/(std + 1e-4), with the standard deviation (unbiased) that `scale` names. `rewards` lie group by
-/// group, `group` to each. A reward that is NaN could not be scored: it has no part in its group, and its advantage is 0.
+/// (r − group mean)/(std + 1e-4), with the unbiased standard deviation selected by `scale`. `rewards` come in groups of `group`.
+/// A NaN reward (not scored) is excluded from its group; its advantage is 0.
 #[must_use]
-pub fn group_advantages(rewards: &[f64], group: usize, scale: Scale) -> Vec<f64> {
+pub fn group_advantages(rewards: &[f64], group: usize, scale: RewardScale) -> Vec<f64> {
     let (_, of_batch) = spread(rewards);
     let mut out = Vec::with_capacity(rewards.len());
     for rewards in rewards.chunks(group.max(1)) {
         let (mean, of_group) = spread(rewards);
         let divisor = match scale {
-            Scale::Group => of_group + STD_FLOOR,
-            Scale::Batch => of_batch + STD_FLOOR,
-            Scale::None => 1.0,
+            RewardScale::Group => of_group + STD_FLOOR,
+            RewardScale::Batch => of_batch + STD_FLOOR,
+            RewardScale::None => 1.0,
         };
         out.extend(rewards.iter().map(|r| if r.is_nan() { 0.0 } else { (r - mean) / divisor }));
     }
     out
 }
 
-/// r − mean of the others of its group. `rewards` lie group by group, `group` to each. 0 where a reward is NaN or stands
-/// alone.
+/// r − mean of the group's other rewards. `rewards` come in groups of `group`. 0 where a reward is NaN or has no others.
 #[must_use]
 pub fn leave_one_out(rewards: &[f64], group: usize) -> Vec<f64> {
     let mut out = Vec::with_capacity(rewards.len());
@@ -67,8 +66,8 @@ pub fn leave_one_out(rewards: &[f64], group: usize) -> Vec<f64> {
     out
 }
 
-/// Adds `reward`, `reward_std` (over the whole batch) and `frac_reward_zero_std` (share of groups whose rewards are all the
-/// same, which teach nothing) to `tally`.
+/// Adds `reward`, `reward_std` (over the whole batch) and `frac_reward_zero_std` (share of groups with equal rewards, which
+/// give no gradient) to `tally`.
 pub fn reward_metrics(rewards: &[f64], group: usize, tally: &mut Tally) {
     let (mean, std) = spread(rewards);
     let weight = rewards.iter().filter(|x| !x.is_nan()).count() as f64;
@@ -79,8 +78,8 @@ pub fn reward_metrics(rewards: &[f64], group: usize, tally: &mut Tally) {
     }
 }
 
-/// Advantages and returns of one answer's tokens, from the last backwards: δ_t = r_t + γ·V_{t+1} − V_t,
-/// A_t = δ_t + γλ·A_{t+1}, R_t = A_t + V_t; V and A behind the last token are 0. `rewards` and `values` of equal length.
+/// Advantages and returns of one answer's tokens (GAE): δ_t = r_t + γ·V_{t+1} − V_t,
+/// A_t = δ_t + γλ·A_{t+1}, R_t = A_t + V_t; V and A after the last token are 0. `rewards` and `values` have equal length.
 #[must_use]
 pub fn gae(rewards: &[f64], values: &[f64], gamma: f64, lambda: f64) -> (Vec<f64>, Vec<f64>) {
     let mut advantages = vec![0.0; rewards.len()];
@@ -94,8 +93,7 @@ pub fn gae(rewards: &[f64], values: &[f64], gamma: f64, lambda: f64) -> (Vec<f64
     (advantages, returns)
 }
 
-/// Scales all tokens of the batch to variance 1 (unbiased), and to mean 0 where `shift` is set; without it the mean stays.
-/// Fewer than two tokens stay as they are.
+/// Whitens all tokens of the batch to variance 1 (unbiased); with `shift` also to mean 0. Fewer than two tokens are unchanged.
 pub fn whiten(rows: &mut [Vec<f64>], shift: bool) {
     let n = rows.iter().map(Vec::len).sum::<usize>() as f64;
     if n < 2.0 {
@@ -122,22 +120,22 @@ mod tests {
     #[test]
     fn group_and_leave_one_out_golden_values() {
         let r = [1.0, 0.0, 0.5, 0.5];
-        all_near(&group_advantages(&r, 4, Scale::Group), &[1.224_444_94, -1.224_444_94, 0.0, 0.0]);
+        all_near(&group_advantages(&r, 4, RewardScale::Group), &[1.224_444_94, -1.224_444_94, 0.0, 0.0]);
         all_near(&leave_one_out(&r, 4), &[0.666_666_67, -0.666_666_67, 0.0, 0.0]);
-        all_near(&group_advantages(&r, 4, Scale::None), &[0.5, -0.5, 0.0, 0.0]);
+        all_near(&group_advantages(&r, 4, RewardScale::None), &[0.5, -0.5, 0.0, 0.0]);
         // Two groups of two: their means are ½ each, their deviations √½ and 0, the batch's √(½/3).
         let batch = (0.5f64 / 3.0).sqrt() + 1e-4;
-        all_near(&group_advantages(&r, 2, Scale::Batch), &[0.5 / batch, -0.5 / batch, 0.0, 0.0]);
+        all_near(&group_advantages(&r, 2, RewardScale::Batch), &[0.5 / batch, -0.5 / batch, 0.0, 0.0]);
         let group = 0.5f64.sqrt() + 1e-4;
-        all_near(&group_advantages(&r, 2, Scale::Group), &[0.5 / group, -0.5 / group, 0.0, 0.0]);
+        all_near(&group_advantages(&r, 2, RewardScale::Group), &[0.5 / group, -0.5 / group, 0.0, 0.0]);
     }
 
     #[test]
-    fn an_answer_without_a_score_has_no_part() {
+    fn an_answer_without_a_score_is_excluded() {
         let r = [1.0, f64::NAN, 0.0, f64::NAN];
         all_near(&leave_one_out(&r, 4), &[1.0, 0.0, -1.0, 0.0]);
         all_near(&leave_one_out(&r, 2), &[0.0; 4]);
-        all_near(&group_advantages(&r, 2, Scale::Group), &[0.0; 4]);
+        all_near(&group_advantages(&r, 2, RewardScale::Group), &[0.0; 4]);
         let mut tally = Tally::default();
         reward_metrics(&[1.0, 0.0, 0.5, 0.5, f64::NAN, f64::NAN], 2, &mut tally);
         near(tally.mean("reward").unwrap(), 0.5, 1e-12);

@@ -1,14 +1,14 @@
-//! Calibration of a reward model on held-out pairs: what its scores are worth as probabilities.
+//! Calibration of a reward model on held-out pairs.
 //!
-//! Temperature scaling (Guo et al. 2017): P(chosen preferred) = σ((r_c − r_r)/T), T fitted by the likelihood. Refuses to
-//! change scores: who uses them divides by T and subtracts the mean.
+//! Owns temperature scaling (Guo et al. 2017): P(chosen preferred) = σ((r_c − r_r)/T), with T fitted by maximum likelihood.
+//! Refuses to change scores: the caller divides by T and subtracts the mean.
 
 use super::{log_sigmoid, sigmoid};
 use crate::domain::{ece, wilson};
 use serde::{Deserialize, Serialize};
 
-/// Bounds of ln T. At the lower one T = 0.0067: pairs that the model orders without a fault have no best temperature, their
-/// likelihood rises for ever as T falls.
+/// Bounds of ln T. At the lower bound T = 0.0067: with all pairs ranked correctly the likelihood grows without limit as T
+/// falls, so there is no optimum.
 const LOG_TEMPERATURE: (f64, f64) = (-5.0, 5.0);
 
 /// Bins of the expected calibration error.
@@ -17,7 +17,7 @@ const BINS: usize = 10;
 /// z of a 95 % interval.
 const Z95: f64 = 1.959_963_984_540_054;
 
-/// What a reward model's scores mean, measured on held-out pairs.
+/// Calibration of a reward model, measured on held-out pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// Pairs measured.
@@ -26,9 +26,9 @@ pub struct Calibration {
     pub mean: f64,
     /// Standard deviation of all scores (unbiased; 0 of fewer than two).
     pub std: f64,
-    /// T.
+    /// The fitted temperature T.
     pub temperature: f64,
-    /// Share of pairs with the chosen answer strictly above.
+    /// Share of pairs with the chosen score strictly above the rejected one.
     pub accuracy: f64,
     /// 95 % Wilson interval of the accuracy.
     pub accuracy_low: f64,
@@ -36,7 +36,7 @@ pub struct Calibration {
     pub accuracy_high: f64,
     /// Expected calibration error of max(p, 1−p), p = σ((r_c − r_r)/T), over ten bins.
     pub ece: f64,
-    /// The same at T = 1, the scores as they are.
+    /// The same at T = 1 (raw scores).
     pub ece_raw: f64,
 }
 
@@ -70,20 +70,20 @@ pub fn calibrate(pairs: &[(f64, f64)]) -> Option<Calibration> {
     })
 }
 
-/// T that minimises mean −log σ(margin/T), by golden section on ln T within e^−5..e^5; 1 of no margins.
+/// The T that minimises mean −log σ(margin/T), by golden-section search on ln T in −5..5; 1 without margins.
 #[must_use]
 pub fn fit_temperature(margins: &[f64]) -> f64 {
     if margins.is_empty() {
         return 1.0;
     }
-    // Convex in 1/T, so with one valley in ln T.
+    // Convex in 1/T, so unimodal in ln T.
     let nll = |log_t: f64| -margins.iter().map(|m| log_sigmoid(m * (-log_t).exp())).sum::<f64>();
     let inverse_phi = (5.0f64.sqrt() - 1.0) / 2.0;
     let (mut low, mut high) = LOG_TEMPERATURE;
     let (mut left, mut right) = (high - inverse_phi * (high - low), low + inverse_phi * (high - low));
     let (mut at_left, mut at_right) = (nll(left), nll(right));
     while high - low > 1e-7 {
-        // Equal where both have run out of digits at the sure end; the smaller T is the likelier.
+        // Both can underflow to the same value at small T; the smaller T is the likelier.
         if at_left <= at_right {
             (high, right, at_right) = (right, left, at_left);
             left = high - inverse_phi * (high - low);
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_size_of_margin_has_a_temperature_in_closed_form() {
+    fn equal_margins_have_a_closed_form_temperature() {
         // Three of four right, all by 2: σ(2/T) = ¾, T = 2/ln 3.
         let t = fit_temperature(&[2.0, 2.0, 2.0, -2.0]);
         near(t, 2.0 / 3.0f64.ln(), 1e-5);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_are_held() {
+    fn the_bounds_are_respected() {
         near(fit_temperature(&[1.0, 2.0]), (-5.0f64).exp(), 1e-5);
         near(fit_temperature(&[-1.0, -2.0]), 5.0f64.exp(), 1e-5);
         assert_eq!(fit_temperature(&[]), 1.0);

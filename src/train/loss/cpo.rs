@@ -1,14 +1,14 @@
 //! CPO (Xu et al. 2024) and SimPO (Meng et al. 2024): preference without a reference.
 //!
 //! With r the summed log π of an answer's tokens (`sigmoid`, `hinge`) or their mean (`ipo`, `simpo`) and d = r_c − r_r:
-//! `sigmoid` −log σ(βd); `simpo` −log σ(βd − γ); both smoothed by ε as in cDPO; `hinge` max(0, 1 − βd);
+//! `sigmoid` −log σ(βd); `simpo` −log σ(βd − γ); both with label smoothing ε as in cDPO; `hinge` max(0, 1 − βd);
 //! `ipo` (d − 1/(2β))². Then `loss = mean over pairs + α·NLL`, NLL the mean −log π over the tokens of all chosen answers of
 //! the batch. SimPO proper has α = 0.
 
 use super::dpo::smoothed;
 use super::{PairGradient, PairLoss, Tally, rewards, total};
 
-/// Shape of the loss over the difference of the two answers' rewards.
+/// The loss on the difference of the two answers' rewards.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum CpoForm {
     /// −log σ(βd), d of sums.
@@ -19,7 +19,7 @@ pub enum CpoForm {
     Ipo,
     /// −log σ(βd − γ), d of means.
     Simpo {
-        /// γ, the margin asked for, already times β.
+        /// γ, the target margin, already multiplied by β.
         gamma: f64,
     },
 }
@@ -27,11 +27,11 @@ pub enum CpoForm {
 /// Log-probs of one pair's answer tokens under the policy.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CpoPair<'a> {
-    /// Of the chosen answer's tokens.
+    /// The chosen answer's tokens.
     pub chosen: &'a [f64],
-    /// Of the rejected answer's tokens.
+    /// The rejected answer's tokens.
     pub rejected: &'a [f64],
-    /// The probability that the label is wrong, from votes; in the place of [`Cpo::label_smoothing`].
+    /// The probability of a wrong label, from votes; replaces [`Cpo::label_smoothing`].
     pub epsilon: Option<f64>,
 }
 
@@ -40,7 +40,7 @@ pub struct CpoPair<'a> {
 pub struct Cpo {
     /// Scale of the rewards.
     pub beta: f64,
-    /// The shape.
+    /// The form.
     pub form: CpoForm,
     /// ε in 0..0.5, for `sigmoid` and `simpo`.
     pub label_smoothing: f64,
@@ -49,13 +49,13 @@ pub struct Cpo {
 }
 
 impl CpoForm {
-    /// Whether an answer's reward is the mean over its tokens and not their sum.
+    /// Whether an answer's reward is the mean over its tokens instead of the sum.
     #[must_use]
     pub fn takes_means(self) -> bool {
         matches!(self, Self::Ipo | Self::Simpo { .. })
     }
 
-    /// Whether the share of wrong labels, of the run or of a pair, enters the form.
+    /// Whether the form uses label smoothing, of the run or of a pair.
     #[must_use]
     pub fn uses_label_smoothing(self) -> bool {
         matches!(self, Self::Sigmoid | Self::Simpo { .. })
@@ -63,15 +63,15 @@ impl CpoForm {
 }
 
 impl Cpo {
-    /// Loss and gradient of a micro-batch; adds rewards (β·r), log-probs (r: sums or means, as the form takes them) and,
-    /// where α is not 0, `nll_loss` (without α) to `tally`.
+    /// Loss and gradient of a micro-batch; adds rewards (β·r), log-probs (r: sums or means, by form) and,
+    /// if α is not 0, `nll_loss` (without α) to `tally`.
     pub fn loss(&self, pairs: &[CpoPair<'_>], tally: &mut Tally) -> PairLoss {
         let mut out = PairLoss::default();
         let share = 1.0 / pairs.len() as f64;
         let beta = self.beta;
         let tokens: f64 = pairs.iter().map(|p| p.chosen.len() as f64).sum();
         let nll = -pairs.iter().map(|p| total(p.chosen)).sum::<f64>() / tokens;
-        let imitate = -self.alpha / tokens;
+        let nll_slope = -self.alpha / tokens;
         for pair in pairs {
             let divisor = |x: &[f64]| if self.form.takes_means() { x.len() as f64 } else { 1.0 };
             let (nc, nr) = (divisor(pair.chosen), divisor(pair.rejected));
@@ -90,7 +90,7 @@ impl Cpo {
             };
             out.loss += loss * share;
             out.g.push(PairGradient {
-                chosen: vec![slope * share / nc + imitate; pair.chosen.len()],
+                chosen: vec![slope * share / nc + nll_slope; pair.chosen.len()],
                 rejected: vec![-slope * share / nr; pair.rejected.len()],
             });
             rewards(tally, beta * rc, beta * rr);
@@ -105,7 +105,7 @@ impl Cpo {
     }
 }
 
-/// A loss of βd with its slope by d.
+/// Converts a derivative by βd into one by d.
 fn scaled((loss, slope): (f64, f64), beta: f64) -> (f64, f64) {
     (loss, slope * beta)
 }

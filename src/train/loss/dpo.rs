@@ -1,12 +1,12 @@
 //! DPO and its relatives (Rafailov et al. 2023): a weighted sum of [`DpoForm`]s over log-ratios to a frozen reference.
 //!
 //! With a = Σ log π(c) − log ρ(c) and b the same of the rejected answer, `loss = Σ_k w_k · mean over pairs of ℓ_k(a, b)`.
-//! On top of any form: an f-divergence instead of the log-ratio (Wang et al. 2024); LD-DPO (Liu et al. 2024), which counts
-//! the tokens beyond the shorter answer's length by α, for policy and reference alike; WPO (Zhou et al. 2024), which weighs
-//! a pair by how much the policy would say it itself; and a pair's own share ε of contrary votes instead of the run's.
+//! Options for any form: an f-divergence instead of the log-ratio (Wang et al. 2024); LD-DPO (Liu et al. 2024), which weights
+//! tokens beyond the shorter answer's length by α in policy and reference; WPO (Zhou et al. 2024), which weights a pair by
+//! the policy's probability of both answers; and a per-pair ε from contrary votes instead of the run's.
 //!
-//! Differs from TRL 1.16: label smoothing acts on `sigmoid` and `sigmoid_norm` (TRL leaves it out there without a word),
-//! and `ipo_sum` and `dpop` exist.
+//! Differs from TRL 1.16: label smoothing acts on `sigmoid` and `sigmoid_norm` (TRL silently ignores it there), and `ipo_sum`
+//! and `dpop` exist.
 
 mod divergence;
 mod forms;
@@ -15,7 +15,7 @@ mod pair;
 pub use divergence::Divergence;
 pub use forms::{DpoForm, FORMS};
 
-pub(crate) use forms::{NAMES, Written};
+pub(crate) use forms::{FormulaValues, NAMES};
 pub(super) use pair::smoothed;
 
 use super::{PairGradient, PairLoss, Tally, rewards, total};
@@ -37,16 +37,16 @@ pub struct DpoPair<'a> {
     pub collision_chosen: &'a [f64],
     /// log Σ_v π_v² at each of the rejected answer's tokens; read only with [`Dpo::wpo`], empty otherwise.
     pub collision_rejected: &'a [f64],
-    /// The probability that the label is wrong, from votes; in the place of [`Dpo::label_smoothing`].
+    /// The probability of a wrong label, from votes; replaces [`Dpo::label_smoothing`].
     pub epsilon: Option<f64>,
 }
 
-/// One of the forms that add up.
+/// One term of the loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DpoTerm {
     /// The form.
     pub form: &'static DpoForm,
-    /// The value of its own hyper-parameter ([`DpoForm::own`]); without one it is not read.
+    /// The value of its own hyper-parameter ([`DpoForm::own`]); unused without one.
     pub own: f64,
     /// Its weight.
     pub weight: f64,
@@ -55,23 +55,23 @@ pub struct DpoTerm {
 /// The DPO loss.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dpo {
-    /// How hard to stay near the reference.
+    /// Strength of the KL regularisation towards the reference.
     pub beta: f64,
-    /// The forms that add up.
+    /// The terms of the sum.
     pub terms: Vec<DpoTerm>,
     /// ε in 0..0.5 for the forms that use it ([`DpoForm::smoothing`]); above 0 for `exo_pair`.
     pub label_smoothing: f64,
-    /// What stands in for the log-ratio in the forms that take it ([`DpoForm::divergence`]).
+    /// Replaces the log-ratio in forms that support it ([`DpoForm::divergence`]).
     pub divergence: Divergence,
     /// Weight in 0..=1 of the tokens beyond the shorter answer's length; 1 is plain DPO.
     pub ld_alpha: f64,
-    /// Whether pairs are weighed by WPO's exp(mean log π − log Σ π²) of both answers, in every form but `sft`, which is of
-    /// no pair; no gradient goes through the weight.
+    /// Whether pairs are weighted by WPO's exp(mean log π − log Σ π²) of both answers, in every form but `sft`. The weight is
+    /// detached.
     pub wpo: bool,
 }
 
 impl Dpo {
-    /// One form and nothing on top.
+    /// One form without options.
     #[must_use]
     pub fn new(beta: f64, term: DpoTerm) -> Self {
         Self {
@@ -84,68 +84,67 @@ impl Dpo {
         }
     }
 
-    /// What the loss is where the policy is the reference: ln 2 for `sigmoid`. None where that depends on the data: with
-    /// `sft`, `exo_pair` (pairs may have their own ε) or WPO.
+    /// The loss where the policy equals the reference: ln 2 for `sigmoid`. None where it depends on the data: with `sft`,
+    /// `exo_pair` (pairs may have their own ε) or WPO.
     #[must_use]
-    pub fn at_reference(&self) -> Option<f64> {
+    pub fn loss_at_reference(&self) -> Option<f64> {
         if self.wpo || !self.terms.iter().all(|term| term.form.known_at_reference) {
             return None;
         }
         let side = AnswerSide { tokens: 1.0, ratio: 0.0, score: 0.0, slope: 1.0 };
         let of = |term: &DpoTerm| match term.form.loss {
             FormLoss::Pair(loss) => loss(&self.input(term, self.label_smoothing, side, side)).loss,
-            // Sorted values that are all 0 differ by 0.
+            // All sorted values are 0.
             FormLoss::Ranked(_) => smoothed(0.0, self.label_smoothing).0,
-            FormLoss::Imitate => 0.0,
+            FormLoss::Sft => 0.0,
         };
         Some(self.terms.iter().map(|term| term.weight * of(term)).sum())
     }
 
     /// Loss and gradient of a micro-batch; adds rewards, summed log-probs and `kl/chosen` to `tally`.
     ///
-    /// Rewards are β times the log-ratios whatever the form; they and the log-probs are weighed by `ld_alpha`, as in TRL.
-    /// `kl/chosen` is the mean over the chosen answers' tokens of log π − log ρ: how far the policy has gone from the
-    /// reference on the data, positive where it has become surer of the chosen answers. It is measured on given answers,
-    /// not on samples of the policy, so it is no unbiased KL divergence and may be negative.
+    /// Rewards are β times the log-ratios for every form; rewards and log-probs are weighted by `ld_alpha`, as in TRL.
+    /// `kl/chosen` is the mean of log π − log ρ over the chosen answers' tokens, positive where they have become likelier. It
+    /// is measured on the data, not on samples of the policy, so it is not an unbiased KL estimate and may be negative.
     pub fn loss(&self, pairs: &[DpoPair<'_>], tally: &mut Tally) -> PairLoss {
-        let seen: Vec<PairSums> = pairs.iter().map(|pair| self.sums(pair)).collect();
+        let pair_sums: Vec<PairSums> = pairs.iter().map(|pair| self.sums(pair)).collect();
         let share = 1.0 / pairs.len() as f64;
-        let chosen_tokens: f64 = seen.iter().map(|s| s.chosen.tokens).sum();
+        let chosen_tokens: f64 = pair_sums.iter().map(|s| s.chosen.tokens).sum();
         let mut out = PairLoss::default();
         let mut slopes = vec![Slope::default(); pairs.len()];
-        // d loss / d log π of every chosen token, from `sft`.
-        let mut imitate = 0.0;
+        // dL/dlogp of every chosen token, from `sft`.
+        let mut sft_slope = 0.0;
         for term in &self.terms {
             let weight = term.weight;
             let losses = match term.form.loss {
-                FormLoss::Imitate => {
-                    imitate -= weight / chosen_tokens;
+                FormLoss::Sft => {
+                    sft_slope -= weight / chosen_tokens;
                     out.loss -= weight * pairs.iter().map(|pair| total(pair.chosen)).sum::<f64>() / chosen_tokens;
                     continue;
                 }
                 FormLoss::Pair(loss) => pairs
                     .iter()
-                    .zip(&seen)
+                    .zip(&pair_sums)
                     .map(|(pair, s)| loss(&self.input(term, self.epsilon(term, pair), s.chosen, s.rejected)))
                     .collect(),
                 FormLoss::Ranked(by) => {
                     let epsilons: Vec<f64> = pairs.iter().map(|pair| self.epsilon(term, pair)).collect();
-                    by_rank(by, self.beta, &seen, &epsilons)
+                    by_rank(by, self.beta, &pair_sums, &epsilons)
                 }
             };
-            for ((sum, one), s) in slopes.iter_mut().zip(losses).zip(&seen) {
+            for ((sum, one), s) in slopes.iter_mut().zip(losses).zip(&pair_sums) {
                 let scale = weight * share * s.weight;
                 out.loss += scale * one.loss;
                 sum.chosen += scale * one.chosen;
                 sum.rejected += scale * one.rejected;
             }
         }
-        for ((pair, s), slope) in pairs.iter().zip(&seen).zip(slopes) {
+        for ((pair, s), slope) in pairs.iter().zip(&pair_sums).zip(slopes) {
             let spread = |slope: f64, tokens: usize, plus: f64| {
                 (0..tokens).map(|t| slope * if t < s.shared { 1.0 } else { self.ld_alpha } + plus).collect()
             };
             out.g.push(PairGradient {
-                chosen: spread(slope.chosen, pair.chosen.len(), imitate),
+                chosen: spread(slope.chosen, pair.chosen.len(), sft_slope),
                 rejected: spread(slope.rejected, pair.rejected.len(), 0.0),
             });
             rewards(tally, self.beta * s.chosen.ratio, self.beta * s.rejected.ratio);
@@ -157,7 +156,7 @@ impl Dpo {
         out
     }
 
-    /// ε of one pair: its own where it has one, else the run's.
+    /// ε of a pair: its own if it has one, else the run's.
     fn epsilon(&self, term: &DpoTerm, pair: &DpoPair<'_>) -> f64 {
         pair.epsilon.map_or(self.label_smoothing, |own| (term.form.epsilon)(own, self.label_smoothing))
     }
@@ -166,7 +165,7 @@ impl Dpo {
         PairInput { beta: self.beta, epsilon, own: term.own, c, r }
     }
 
-    /// What the forms need of a pair.
+    /// Sums of a pair's log-probs.
     fn sums(&self, pair: &DpoPair<'_>) -> PairSums {
         let shared = pair.chosen.len().min(pair.rejected.len());
         let sum = |x: &[f64]| {
@@ -197,9 +196,9 @@ impl Dpo {
     }
 }
 
-/// The losses by rank, laid on the pairs that hold the ranks: the loss and the chosen slope on the pair of the upper value.
-/// For `aot` both slopes go to that pair (the lower value is the reference's, a constant) with its ε; for `aot_unpaired`
-/// the rejected slope goes to the pair of the lower value, and ε is the mean of the two pairs'.
+/// Ranked losses, assigned to pairs: loss and chosen slope go to the pair that holds the upper value. For `aot` both slopes
+/// go to that pair (the lower value is the reference's, a constant) with its ε; for `aot_unpaired` the rejected slope goes to
+/// the pair of the lower value, and ε is the mean of the two pairs'.
 fn by_rank(by: RankedBy, beta: f64, pairs: &[PairSums], epsilons: &[f64]) -> Vec<Slope> {
     let (upper, lower): (Vec<f64>, Vec<f64>) = pairs.iter().map(by.values).unzip();
     let ranks = |values: &[f64]| {

@@ -1,49 +1,49 @@
-//! GRPO (Shao et al. 2024) and its reductions: the clipped policy loss without a value model, with a KL to the reference.
+//! GRPO (Shao et al. 2024) and its reductions: the clipped policy loss without a value model, with a KL penalty.
 //!
 //! With ρ_t = π_new/π_old at a token, or for every token of an answer exp(mean log π_new/π_old) (GSPO, Zheng et al. 2025):
-//! `ℓ_t = −min(ρ_t·A, clip(ρ_t, 1−ε_low, 1+ε_high)·A) + β·k3_t·ρ_t`, k3 = e^d − d − 1, d = log ρ_ref − log π_new, summed up as
-//! [`Reduction`] says. The factor ρ_t makes the KL's gradient unbiased off policy (TRL's `use_bias_correction_kl`).
+//! `ℓ_t = −min(ρ_t·A, clip(ρ_t, 1−ε_low, 1+ε_high)·A) + β·k3_t·ρ_t`, k3 = e^d − d − 1, d = log ρ_ref − log π_new, reduced by
+//! [`Reduction`]. The factor ρ_t makes the KL's gradient unbiased off policy (TRL's `use_bias_correction_kl`).
 
 use super::{RowLoss, Tally, ratio};
 use crate::domain::choices;
 
 choices! {
-    /// What the ratio is taken over.
-    pub enum Level {
-        /// Each token by itself.
+    /// The level of the importance ratio.
+    pub enum RatioLevel {
+        /// Per token.
         Token = "token",
-        /// The answer as a whole: the geometric mean of its tokens' ratios.
+        /// Per answer: the geometric mean of its tokens' ratios.
         Sequence = "sequence",
     }
 }
 
-/// How token losses become one number (TRL's `loss_type`).
+/// How token losses are aggregated (TRL's `loss_type`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Reduction {
     /// Mean over answers of the mean over their tokens.
     Grpo,
-    /// Sum over the tokens of the micro-batch.
+    /// Mean over the tokens of the micro-batch.
     Bnpo,
-    /// Sum over the tokens of the whole accumulation window (Yu et al. 2025): micro-batches are then added, not averaged.
+    /// Mean over the tokens of the whole accumulation window (Yu et al. 2025): micro-batches are summed, not averaged.
     Dapo {
         /// Tokens of the window.
         window_tokens: f64,
     },
-    /// Sum over answers times the longest answer allowed, so that length has no weight (Liu et al. 2025).
+    /// Sum divided by answers × maximum length, which removes the length bias (Liu et al. 2025).
     DrGrpo {
-        /// Longest answer allowed.
+        /// Maximum tokens of an answer.
         max_completion_length: f64,
     },
 }
 
-/// One sampled answer; slices have one number a token.
+/// One sampled answer; slices have one value per token.
 #[derive(Debug, Clone, Copy)]
 pub struct GrpoRow<'a> {
-    /// log π of the policy that is trained.
+    /// Log-probs under the current policy.
     pub new: &'a [f64],
-    /// log π of the policy that sampled.
+    /// Log-probs under the sampling policy.
     pub old: &'a [f64],
-    /// log-probs under the reference; read only with β above 0, empty otherwise.
+    /// Log-probs under the reference; read only if β > 0, empty otherwise.
     pub reference: &'a [f64],
     /// The answer's advantage.
     pub advantage: f64,
@@ -54,20 +54,20 @@ pub struct GrpoRow<'a> {
 pub struct Grpo {
     /// ε_low, 0.2.
     pub epsilon_low: f64,
-    /// ε_high, as ε_low unless said otherwise.
+    /// ε_high, by default ε_low.
     pub epsilon_high: f64,
     /// Weight of the KL; 0 needs no reference.
     pub beta: f64,
     /// Whether the KL is multiplied by the ratio.
     pub use_bias_correction_kl: bool,
     /// Token or sequence.
-    pub level: Level,
+    pub level: RatioLevel,
     /// The reduction.
     pub reduction: Reduction,
 }
 
 impl Grpo {
-    /// Loss and gradient of a micro-batch; adds `kl` (with β above 0, as it enters the loss, by tokens) and
+    /// Loss and gradient of a micro-batch; adds `kl` (if β > 0, as in the loss, by tokens) and
     /// `clip_ratio/*` to `tally`: low, high and region means by tokens (by answers at [`Level::Sequence`]), and the smallest
     /// and largest share of any answer, whose mean over micro-batches is logged, as in TRL.
     pub fn loss(&self, rows: &[GrpoRow<'_>], tally: &mut Tally) -> RowLoss {
@@ -85,10 +85,10 @@ impl Grpo {
             let deltas = || row.new.iter().zip(row.old).map(|(n, o)| n - o);
             let of_answer = ratio(deltas().sum::<f64>() / n);
             let mut g = vec![0.0; row.new.len()];
-            // dL/d log ratio of the answer, for all its tokens alike.
+            // dL/d log ratio of the answer, the same for all its tokens.
             let mut shared = 0.0;
             for (t, delta) in deltas().enumerate() {
-                let (rho, slope) = if self.level == Level::Token { ratio(delta) } else { of_answer };
+                let (rho, slope) = if self.level == RatioLevel::Token { ratio(delta) } else { of_answer };
                 let (mut loss, moved) = self.clipped(rho, row.advantage);
                 let mut by_log_ratio = moved * slope;
                 if self.beta != 0.0 {
@@ -101,16 +101,17 @@ impl Grpo {
                 }
                 out.loss += weight * loss;
                 match self.level {
-                    Level::Token => g[t] += weight * by_log_ratio,
-                    Level::Sequence => shared += weight * by_log_ratio / n,
+                    RatioLevel::Token => g[t] += weight * by_log_ratio,
+                    RatioLevel::Sequence => shared += weight * by_log_ratio / n,
                 }
             }
             for x in &mut g {
                 *x += shared;
             }
             out.g.push(g);
-            let ratios = deltas().map(|delta| if self.level == Level::Token { ratio(delta).0 } else { of_answer.0 });
-            let once = if self.level == Level::Token { row.new.len() } else { row.new.len().min(1) };
+            let ratios =
+                deltas().map(|delta| if self.level == RatioLevel::Token { ratio(delta).0 } else { of_answer.0 });
+            let once = if self.level == RatioLevel::Token { row.new.len() } else { row.new.len().min(1) };
             clips.add(ratios.take(once), row.advantage, (self.epsilon_low, self.epsilon_high), tally);
         }
         clips.write(tally);
@@ -123,10 +124,10 @@ impl Grpo {
     }
 }
 
-/// −min(ρA, clip(ρ, 1−low, 1+high)A) and its derivative by ρ: −A, and 0 where the clip holds.
+/// −min(ρA, clip(ρ, 1−low, 1+high)A) and its derivative by ρ: −A, or 0 where clipped.
 pub(super) fn clipped(rho: f64, advantage: f64, low: f64, high: f64) -> (f64, f64) {
-    let (free, held) = (rho * advantage, rho.clamp(1.0 - low, 1.0 + high) * advantage);
-    if held < free { (-held, 0.0) } else { (-free, -advantage) }
+    let (plain, clipped) = (rho * advantage, rho.clamp(1.0 - low, 1.0 + high) * advantage);
+    if clipped < plain { (-clipped, 0.0) } else { (-plain, -advantage) }
 }
 
 /// e^d − d − 1, d = reference − new, and its derivative by `new`.
@@ -167,7 +168,7 @@ impl Clips {
         }
     }
 
-    /// Adds the extremes of the micro-batch.
+    /// Adds the micro-batch's minimum and maximum.
     pub(super) fn write(&self, tally: &mut Tally) {
         for (name, value) in [("clip_ratio/low_min", self.low), ("clip_ratio/high_max", self.high)] {
             if let Some(value) = value {
@@ -190,11 +191,11 @@ mod tests {
         epsilon_high: 0.28,
         beta: 0.0,
         use_bias_correction_kl: true,
-        level: Level::Token,
+        level: RatioLevel::Token,
         reduction: Reduction::Grpo,
     };
 
-    /// Away from the borders of the clip, some beyond them on either side.
+    /// Not at the clip bounds; some beyond them on either side.
     fn new() -> Vec<Vec<f64>> {
         vec![vec![-0.6, -0.9, -1.9], vec![-1.2, -0.7], vec![-0.35]]
     }
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kl_joins_the_loss_by_its_weight() {
+    fn the_kl_is_added_with_weight_beta() {
         let k3 = |d: f64| d.exp() - d - 1.0;
         let d: Vec<f64> = new().concat().iter().zip(REFERENCE.concat()).map(|(n, r)| r - n).collect();
         let rho: Vec<f64> = new().concat().iter().zip(OLD.concat()).map(|(n, o)| (n - o).exp()).collect();
@@ -262,7 +263,7 @@ mod tests {
     #[test]
     fn at_the_old_policy_the_loss_is_minus_the_mean_advantage() {
         let old: Vec<Vec<f64>> = OLD.iter().map(|r| r.to_vec()).collect();
-        for level in [Level::Token, Level::Sequence] {
+        for level in [RatioLevel::Token, RatioLevel::Sequence] {
             let out = grpo(Grpo { level, ..PLAIN }, &old).0;
             near(out.loss, -(1.2 - 0.8 + 0.3) / 3.0, 1e-12);
             // The policy gradient: −A per token, weighed.
@@ -272,7 +273,7 @@ mod tests {
 
     #[test]
     fn gradients_are_the_finite_differences() {
-        for level in [Level::Token, Level::Sequence] {
+        for level in [RatioLevel::Token, RatioLevel::Sequence] {
             for reduction in REDUCTIONS {
                 for (beta, use_bias_correction_kl) in [(0.0, true), (0.4, true), (0.4, false)] {
                     let loss = Grpo { beta, use_bias_correction_kl, level, reduction, ..PLAIN };
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_runaway_ratio_stays_finite_and_an_empty_answer_is_nothing() {
+    fn an_extreme_ratio_stays_finite_and_an_empty_answer_adds_nothing() {
         let row = GrpoRow { new: &[-0.1], old: &[-2000.0], reference: &[-2000.0], advantage: -1.0 };
         let far = GrpoRow { new: &[-2000.0], old: &[-0.1], reference: &[-0.1], advantage: 1.0 };
         let none = GrpoRow { new: &[], old: &[], reference: &[], advantage: 1.0 };

@@ -1,40 +1,39 @@
 //! KTO (Ethayarajh et al. 2024): single answers, each desirable or not, against a frozen reference.
 //!
-//! With a = Σ log π − log ρ of an answer's tokens and z = max(0, mean over the pool of the same sum for answers that do not
-//! belong to their prompts), without gradient: `kto` w_D·(1 − σ(β(a − z))) for a desirable answer, w_U·(1 − σ(β(z − a)))
-//! for an undesirable one; `apo_zero_unpaired` (D'Oosterlinck et al. 2024) the same with z = 0. The loss is the mean over
-//! all answers.
+//! With a = Σ log π − log ρ over an answer's tokens and z = max(0, mean of the same sum over a pool of mismatched answers),
+//! detached: `kto` w_D·(1 − σ(β(a − z))) for a desirable answer, w_U·(1 − σ(β(z − a))) for an undesirable one;
+//! `apo_zero_unpaired` (D'Oosterlinck et al. 2024) the same with z = 0. The loss is the mean over all answers.
 
 use super::{RowLoss, Tally, sigmoid, total};
 use crate::domain::choices;
 
 choices! {
-    /// The two shapes.
+    /// The two forms.
     pub enum KtoForm {
-        /// Against the pool's KL.
+        /// With the pool's KL as baseline.
         Kto = "kto",
-        /// Against 0; needs no pool.
+        /// Without a baseline; needs no pool.
         ApoZeroUnpaired = "apo_zero_unpaired",
     }
 }
 
-/// One answer and its label; policy and reference of equal length.
+/// One answer and its label; both slices have equal length.
 #[derive(Debug, Clone, Copy)]
 pub struct KtoRow<'a> {
     /// log π of the answer's tokens.
     pub policy: &'a [f64],
     /// log ρ of the answer's tokens.
     pub reference: &'a [f64],
-    /// Desirable (true) or undesirable.
-    pub good: bool,
+    /// The label: desirable or undesirable.
+    pub desirable: bool,
 }
 
 /// The KTO loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Kto {
-    /// How hard to stay near the reference.
+    /// Strength of the KL regularisation towards the reference.
     pub beta: f64,
-    /// The shape.
+    /// The form.
     pub form: KtoForm,
     /// w_D.
     pub desirable_weight: f64,
@@ -43,14 +42,14 @@ pub struct Kto {
 }
 
 impl Kto {
-    /// What the loss is where the policy is the reference, for so many desirable and undesirable rows: half the mean weight.
+    /// The loss where the policy equals the reference, for these counts of rows: half the mean weight.
     #[must_use]
-    pub fn at_reference(&self, good: usize, bad: usize) -> f64 {
-        let sum = self.desirable_weight * good as f64 + self.undesirable_weight * bad as f64;
-        0.5 * sum / (good + bad) as f64
+    pub fn loss_at_reference(&self, desirable: usize, undesirable: usize) -> f64 {
+        let sum = self.desirable_weight * desirable as f64 + self.undesirable_weight * undesirable as f64;
+        0.5 * sum / (desirable + undesirable) as f64
     }
 
-    /// The pool's KL: the mean of its summed log π − log ρ, at least 0; 0 of an empty pool.
+    /// The pool's KL: the mean of its summed log π − log ρ, at least 0; 0 for an empty pool.
     #[must_use]
     pub fn kl(&self, pool: &[f64]) -> f64 {
         if self.form == KtoForm::ApoZeroUnpaired || pool.is_empty() {
@@ -59,11 +58,11 @@ impl Kto {
         (total(pool) / pool.len() as f64).max(0.0)
     }
 
-    /// Loss and gradient of a micro-batch. `pool`: summed log π − log ρ of answers under prompts that are not theirs.
+    /// Loss and gradient of a micro-batch. `pool`: summed log π − log ρ of mismatched answers.
     ///
-    /// Adds `rewards/chosen|rejected` (βa of the desirable and the undesirable) and `logps/*` (summed), each weighed by its
-    /// answers; `rewards/margins`, where the batch has both; and `kl`, for `kto`: the other form measures none, and a 0
-    /// would be read as one (TRL logs it).
+    /// Adds `rewards/chosen|rejected` (βa of desirable and undesirable answers) and `logps/*` (summed), each weighted by its
+    /// answers; `rewards/margins`, if the batch has both; and `kl` for `kto` only: the other form does not measure it (TRL
+    /// logs 0).
     pub fn loss(&self, rows: &[KtoRow<'_>], pool: &[f64], tally: &mut Tally) -> RowLoss {
         let mut out = RowLoss::default();
         let share = 1.0 / rows.len() as f64;
@@ -72,15 +71,16 @@ impl Kto {
         for row in rows {
             let logp = total(row.policy);
             let a = logp - total(row.reference);
-            let (weight, sign) = if row.good { (self.desirable_weight, 1.0) } else { (self.undesirable_weight, -1.0) };
+            let (weight, sign) =
+                if row.desirable { (self.desirable_weight, 1.0) } else { (self.undesirable_weight, -1.0) };
             let x = sign * self.beta * (a - z);
             out.loss += share * weight * sigmoid(-x);
             let slope = -share * weight * sign * self.beta * sigmoid(x) * sigmoid(-x);
             out.g.push(vec![slope; row.policy.len()]);
-            let side = &mut sides[usize::from(row.good)];
+            let side = &mut sides[usize::from(row.desirable)];
             *side = (side.0 + self.beta * a, side.1 + 1.0);
             let names =
-                if row.good { ("rewards/chosen", "logps/chosen") } else { ("rewards/rejected", "logps/rejected") };
+                if row.desirable { ("rewards/chosen", "logps/chosen") } else { ("rewards/rejected", "logps/rejected") };
             tally.add(names.0, self.beta * a, 1.0);
             tally.add(names.1, logp, 1.0);
         }
@@ -115,7 +115,7 @@ mod tests {
             .iter()
             .zip(&references)
             .zip(GOOD)
-            .map(|((policy, reference), good)| KtoRow { policy, reference, good })
+            .map(|((policy, reference), desirable)| KtoRow { policy, reference, desirable })
             .collect();
         let mut tally = Tally::default();
         (kto.loss(&rows, pool, &mut tally), tally)
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_negative_pool_counts_as_no_distance() {
+    fn a_negative_kl_counts_as_zero() {
         assert_eq!(PLAIN.kl(&[-1.0, 0.5]), 0.0);
         assert_eq!(PLAIN.kl(&[]), 0.0);
         near(PLAIN.kl(&[1.0, 2.0]), 1.5, 1e-12);
@@ -149,8 +149,8 @@ mod tests {
     fn at_the_reference_the_loss_is_half_the_mean_weight() {
         let loss = Kto { desirable_weight: 1.2, undesirable_weight: 0.8, ..PLAIN };
         let at: Vec<_> = rows().iter().map(|r| vec![-2.0; r.len()]).collect();
-        near(kto(loss, &at, &[0.0; 4]).0.loss, loss.at_reference(2, 2), 1e-12);
-        near(loss.at_reference(1, 3), 0.45, 1e-12);
+        near(kto(loss, &at, &[0.0; 4]).0.loss, loss.loss_at_reference(2, 2), 1e-12);
+        near(loss.loss_at_reference(1, 3), 0.45, 1e-12);
     }
 
     #[test]
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_point_the_gradient() {
+    fn labels_decide_the_gradients_sign() {
         let out = kto(PLAIN, &rows(), &[]).0;
         for (g, good) in out.g.iter().zip(GOOD) {
             assert!(g.iter().all(|x| (*x < 0.0) == good));

@@ -2,22 +2,22 @@
 //!
 //! With A the mean log-prob of an answer's tokens and odds = p/(1−p), p = e^A:
 //! `log_odds = (A_c − A_r) − (log(1−e^{A_c}) − log(1−e^{A_r}))`, `loss = NLL − β·mean log σ(log_odds)`.
-//! Unlike TRL, A is held at or below −1e-6 inside log(1−e^A): at A = 0 (a model sure of every token) its gradient is NaN.
+//! Unlike TRL, A is clamped to at most −1e-6 inside log(1−e^A): at A = 0 (every token has probability 1) its gradient is NaN.
 
 use super::{PairGradient, PairLoss, Tally, log_sigmoid, rewards, sigmoid, total};
 use crate::domain::choices;
 
-/// The largest mean log-prob at which the odds are still computed.
+/// The upper clamp of the mean log-prob in the odds.
 const CEILING: f64 = -1e-6;
 
 choices! {
-    /// Which tokens the SFT term covers.
-    pub enum Nll {
+    /// The tokens of the SFT term.
+    pub enum OrpoNll {
         /// Mean over the tokens of all prompts and chosen answers of the batch (TRL).
         PromptAndChosen = "prompt_and_chosen",
         /// Mean over the tokens of all chosen answers of the batch.
         CompletionTokenMean = "completion_token_mean",
-        /// Mean over the answers of their mean (LLaMA-Factory).
+        /// Mean per chosen answer, then over answers (LLaMA-Factory).
         CompletionSeqMean = "completion_seq_mean",
     }
 }
@@ -25,11 +25,11 @@ choices! {
 /// Log-probs of one pair's tokens under the policy.
 #[derive(Debug, Clone, Copy)]
 pub struct OrpoPair<'a> {
-    /// Of the prompt's tokens but the first, on the chosen side; read only by [`Nll::PromptAndChosen`].
+    /// The prompt's tokens except the first, on the chosen side; read only by [`Nll::PromptAndChosen`].
     pub prompt: &'a [f64],
-    /// Of the chosen answer's tokens.
+    /// The chosen answer's tokens.
     pub chosen: &'a [f64],
-    /// Of the rejected answer's tokens.
+    /// The rejected answer's tokens.
     pub rejected: &'a [f64],
 }
 
@@ -39,7 +39,7 @@ pub struct Orpo {
     /// Weight of the odds-ratio term (the paper's λ).
     pub beta: f64,
     /// The SFT term.
-    pub nll: Nll,
+    pub nll: OrpoNll,
 }
 
 /// log(1 − e^x) for x < 0 without cancellation (Mächler 2012).
@@ -59,7 +59,7 @@ impl Orpo {
     pub fn loss(&self, pairs: &[OrpoPair<'_>], tally: &mut Tally) -> PairLoss {
         let mut out = PairLoss::default();
         let share = 1.0 / pairs.len() as f64;
-        let with_prompt = self.nll == Nll::PromptAndChosen;
+        let with_prompt = self.nll == OrpoNll::PromptAndChosen;
         let covered: usize =
             pairs.iter().map(|p| p.chosen.len() + if with_prompt { p.prompt.len() } else { 0 }).sum::<usize>();
         let mut nll = 0.0;
@@ -76,9 +76,9 @@ impl Orpo {
             let up = slope * (1.0 - log1mexp_slope(ac)) / nc;
             let down = -slope * (1.0 - log1mexp_slope(ar)) / nr;
             let (weight, part) = match self.nll {
-                Nll::PromptAndChosen => (1.0 / covered as f64, total(pair.prompt) + sc),
-                Nll::CompletionTokenMean => (1.0 / covered as f64, sc),
-                Nll::CompletionSeqMean => (share / nc, sc),
+                OrpoNll::PromptAndChosen => (1.0 / covered as f64, total(pair.prompt) + sc),
+                OrpoNll::CompletionTokenMean => (1.0 / covered as f64, sc),
+                OrpoNll::CompletionSeqMean => (share / nc, sc),
             };
             nll -= weight * part;
             let mut chosen = if with_prompt { vec![-weight; pair.prompt.len()] } else { Vec::new() };

@@ -1,16 +1,16 @@
 //! PPO (Schulman et al. 2017; on language models: Ziegler et al. 2019, Huang et al. 2024): rewards by token, clipped losses.
 //!
-//! Each sampled token pays for its distance from the reference, `reward_t = −coef·kl_t` with kl_t = log π_old − log ρ (k1) or
-//! e^{log ρ − log π_old} − 1 − (log ρ − log π_old) (k3); the answer's score comes on top at its last token, the end-of-text
-//! token where there is one. With ratio = π_new/π_old, `policy = mean max(−A·ratio, −A·clip(ratio, 1 ± ε))`,
+//! Each sampled token gets a KL penalty, `reward_t = −coef·kl_t` with kl_t = log π_old − log ρ (k1) or
+//! e^{log ρ − log π_old} − 1 − (log ρ − log π_old) (k3); the answer's score is added at its last token, the EOS
+//! token if there is one. With ratio = π_new/π_old, `policy = mean max(−A·ratio, −A·clip(ratio, 1 ± ε))`,
 //! `value = ½·mean max((V − R)², (clip(V, V_old ± ε_v) − R)²)`, `loss = policy + vf_coef·value`; means over the tokens of the
-//! batch, which must have been sampled from the unaltered policy (no top-k, no top-p) for kl_t to mean anything.
+//! batch, which must be sampled without top-k and top-p for kl_t to be valid.
 //!
-//! Differs from TRL 1.12: the score lies on the last token and not one behind it, and only real tokens enter a mean.
+//! Differs from TRL 1.12: the score is on the last token instead of the one after it, and means exclude padding.
 
 use super::{Tally, ratio, total};
 
-/// How a token's distance from the reference is estimated (Schulman 2020, "Approximating KL divergence").
+/// The estimator of a token's KL to the reference (Schulman 2020, "Approximating KL divergence").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KlEstimator {
     /// log π − log ρ: unbiased, may be negative.
@@ -31,7 +31,7 @@ impl KlEstimator {
     }
 }
 
-/// The rewards of one answer's tokens: −coef·kl at each, and `score` on top at the last. An answer without tokens has none.
+/// The rewards of one answer's tokens: −coef·kl each, plus `score` at the last. Empty for an empty answer.
 #[must_use]
 pub fn token_rewards(old: &[f64], reference: &[f64], score: f64, coef: f64, kl: KlEstimator) -> Vec<f64> {
     let mut out: Vec<f64> = old.iter().zip(reference).map(|(o, r)| -coef * kl.at(*o, *r)).collect();
@@ -53,8 +53,8 @@ pub struct Rollout<'a> {
 }
 
 /// Adds TRL's `objective/*` of a batch of answers to `tally`, each a mean over answers: `kl` (summed over tokens), `entropy`
-/// (summed −log π of the sampled tokens), `non_score_reward` (−coef·kl), `scores`, `rlhf_reward` (the two together). Gives
-/// back the mean `objective/kl`, which the adaptive coefficient takes; 0 of no answers.
+/// (summed −log π of the sampled tokens), `non_score_reward` (−coef·kl), `scores`, `rlhf_reward` (their sum). Returns the mean
+/// `objective/kl` for the adaptive coefficient; 0 without answers.
 pub fn rollout_metrics(rollouts: &[Rollout<'_>], coef: f64, estimator: KlEstimator, tally: &mut Tally) -> f64 {
     let mut sum = 0.0;
     for one in rollouts {
@@ -69,38 +69,38 @@ pub fn rollout_metrics(rollouts: &[Rollout<'_>], coef: f64, estimator: KlEstimat
     sum / (rollouts.len() as f64).max(1.0)
 }
 
-/// A coefficient of the KL penalty that steers towards a target (Ziegler et al. 2019):
+/// Adaptive coefficient of the KL penalty with a target KL (Ziegler et al. 2019):
 /// `coef ← coef·(1 + clip(KL/target − 1, ±0.2)·n/horizon)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdaptiveKl {
-    /// The coefficient now.
+    /// The current coefficient.
     pub coef: f64,
-    /// KL of an answer to steer to, in nats; 6 is usual.
+    /// Target KL per answer in nats; usually 6.
     pub target: f64,
-    /// Answers over which a full error is corrected; 10000 is usual.
+    /// Horizon in answers; usually 10000.
     pub horizon: f64,
 }
 
 impl AdaptiveKl {
-    /// Takes the mean KL of `answers` sampled answers.
+    /// Updates from the mean KL of `answers` sampled answers.
     pub fn update(&mut self, kl: f64, answers: usize) {
         let error = (kl / self.target - 1.0).clamp(-0.2, 0.2);
         self.coef *= 1.0 + error * answers as f64 / self.horizon;
     }
 }
 
-/// One sampled answer in training; every slice has one number a token.
+/// One sampled answer in training; every slice has one value per token.
 #[derive(Debug, Clone, Copy)]
 pub struct PpoRow<'a> {
-    /// log π of the policy that is trained.
+    /// Log-probs under the current policy.
     pub new: &'a [f64],
-    /// log π of the policy that sampled, by the same forward pass that gives `new`.
+    /// Log-probs under the sampling policy, from the same forward pass as `new`.
     pub old: &'a [f64],
     /// Advantages, whitened or not.
     pub advantages: &'a [f64],
-    /// Values of the value model that is trained.
+    /// Values of the current value head.
     pub values: &'a [f64],
-    /// Values when the answer was sampled.
+    /// Values at sampling time.
     pub old_values: &'a [f64],
     /// Returns.
     pub returns: &'a [f64],
@@ -117,14 +117,14 @@ pub struct Ppo {
     pub vf_coef: f64,
 }
 
-/// What the losses give back for one micro-batch.
+/// Loss and gradients of one micro-batch.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PpoLoss {
     /// policy + vf_coef·value.
     pub loss: f64,
     /// dL/dlogp_t, row by row.
     pub policy: Vec<Vec<f64>>,
-    /// dL/dV_t, row by row, with `vf_coef` in it.
+    /// dL/dV_t, row by row, including `vf_coef`.
     pub value: Vec<Vec<f64>>,
 }
 
@@ -142,18 +142,18 @@ impl Ppo {
                 let delta = row.new[t] - row.old[t];
                 let (rho, slope) = ratio(delta);
                 let a = row.advantages[t];
-                let (free, held) = (-a * rho, -a * rho.clamp(1.0 - self.cliprange, 1.0 + self.cliprange));
-                policy.push(if held > free { 0.0 } else { -a * slope * share });
+                let (plain, clipped) = (-a * rho, -a * rho.clamp(1.0 - self.cliprange, 1.0 + self.cliprange));
+                policy.push(if clipped > plain { 0.0 } else { -a * slope * share });
                 let (v, old) = (row.values[t], row.old_values[t]);
                 let near = v.clamp(old - self.cliprange_value, old + self.cliprange_value);
                 let (off, off_near) = ((v - row.returns[t]).powi(2), (near - row.returns[t]).powi(2));
                 value.push(if off_near > off { 0.0 } else { self.vf_coef * (v - row.returns[t]) * share });
-                let (loss, value_loss) = (free.max(held), 0.5 * off.max(off_near));
+                let (loss, value_loss) = (plain.max(clipped), 0.5 * off.max(off_near));
                 out.loss += share * (loss + self.vf_coef * value_loss);
                 tally.add("loss/policy_avg", loss, 1.0);
                 tally.add("loss/value_avg", value_loss, 1.0);
                 tally.add("policy/approxkl_avg", 0.5 * delta * delta, 1.0);
-                tally.add("policy/clipfrac_avg", f64::from(held > free), 1.0);
+                tally.add("policy/clipfrac_avg", f64::from(clipped > plain), 1.0);
                 tally.add("val/clipfrac_avg", f64::from(off_near > off), 1.0);
                 tally.add("val/ratio", rho, 1.0);
             }
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_score_lies_on_the_last_token() {
+    fn the_score_is_on_the_last_token() {
         assert_eq!(token_rewards(&[-1.0, -2.0], &[-1.0, -2.0], 3.0, 0.5, KlEstimator::K1), [0.0, 3.0]);
         assert!(token_rewards(&[], &[], 3.0, 0.5, KlEstimator::K1).is_empty());
     }
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_coefficient_steers_to_its_target() {
+    fn the_adaptive_coefficient_follows_its_target() {
         let mut kl = AdaptiveKl { coef: 0.2, target: 6.0, horizon: 1000.0 };
         kl.update(6.6, 100);
         near(kl.coef, 0.2 * 1.01, 1e-12);

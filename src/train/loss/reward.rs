@@ -1,7 +1,7 @@
 //! The reward model's loss: Bradley–Terry on scalar scores (Stiennon et al. 2020; margin: Llama 2, Touvron et al. 2023).
 //!
 //! `loss = −mean log σ(r_c − r_r − margin) + coef·mean (r_c + r_r)²`; the second term keeps scores around 0 (Eisenstein et al.
-//! 2023). Scores are raw: no tanh, which would flatten the order at both ends.
+//! 2023). Scores are raw: a tanh would saturate.
 
 use super::Tally;
 use super::dpo::smoothed;
@@ -13,20 +13,20 @@ pub struct RewardPair {
     pub chosen: f64,
     /// r_r.
     pub rejected: f64,
-    /// By how much the chosen answer is meant to lead; 0 when nothing is known.
+    /// The margin; 0 if unknown.
     pub margin: f64,
-    /// The probability that the label is wrong, from votes; 0 when nothing is known.
+    /// The probability of a wrong label, from votes; 0 if unknown.
     pub epsilon: f64,
 }
 
 /// The loss.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Reward {
-    /// Weight of the centring term; 0 leaves it out, 0.01 is usual.
+    /// Weight of the centring term; 0 disables it, 0.01 is usual.
     pub center_rewards_coefficient: f64,
 }
 
-/// What the loss gives back for one micro-batch.
+/// Loss and gradient of one micro-batch.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RewardLoss {
     /// Mean over the pairs.

@@ -1,18 +1,18 @@
-//! RLOO (Ahmadian et al. 2024): REINFORCE on whole answers, each against the mean of its siblings, clipped as in PPO.
+//! RLOO (Ahmadian et al. 2024): REINFORCE on whole answers with a leave-one-out baseline, clipped as in PPO.
 //!
-//! The reward pays for the answer's distance from the reference first: `R = reward − β·Σ_t (log π_old − log ρ)`, sum over its
-//! tokens (k1). Then `A = R − mean of the siblings' R` ([`super::leave_one_out`]), ratio = exp Σ_t (log π_new − log π_old), and
+//! The reward includes a KL penalty: `R = reward − β·Σ_t (log π_old − log ρ)`, summed over the answer's tokens (k1). Then
+//! `A = R − mean R of the group's other answers` ([`super::leave_one_out`]), ratio = exp Σ_t (log π_new − log π_old), and
 //! `loss = mean over answers of −min(ratio·A, clip(ratio, 1−ε_low, 1+ε_high)·A)`.
 
 use super::grpo::{Clips, clipped};
 use super::{RowLoss, Tally, ratio, total};
 
-/// One sampled answer; slices have one number a token.
+/// One sampled answer; slices have one value per token.
 #[derive(Debug, Clone, Copy)]
 pub struct RlooRow<'a> {
-    /// log π of the policy that is trained.
+    /// Log-probs under the current policy.
     pub new: &'a [f64],
-    /// log π of the policy that sampled.
+    /// Log-probs under the sampling policy.
     pub old: &'a [f64],
     /// The answer's advantage.
     pub advantage: f64,
@@ -21,16 +21,16 @@ pub struct RlooRow<'a> {
 /// The RLOO loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rloo {
-    /// Weight of the KL in the reward, 0.05.
+    /// Coefficient of the KL penalty, 0.05.
     pub beta: f64,
     /// ε_low, 0.2.
     pub epsilon_low: f64,
-    /// ε_high, as ε_low unless said otherwise.
+    /// ε_high, by default ε_low.
     pub epsilon_high: f64,
 }
 
 impl Rloo {
-    /// An answer's reward less β times its KL; adds `kl`, by tokens, to `tally` with β above 0.
+    /// An answer's reward minus β times its KL; if β > 0, adds `kl` to `tally`, by tokens.
     pub fn penalised(&self, reward: f64, old: &[f64], reference: &[f64], tally: &mut Tally) -> f64 {
         if self.beta == 0.0 {
             return reward;
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_pays_for_leaving_the_reference() {
+    fn the_kl_penalty_lowers_the_reward() {
         let mut tally = Tally::default();
         near(RLOO.penalised(1.0, &[-1.0, -0.5], &[-1.4, -0.7], &mut tally), 1.0 - 0.05 * 0.6, 1e-12);
         near(tally.mean("kl").unwrap(), 0.3, 1e-12);

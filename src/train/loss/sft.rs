@@ -1,13 +1,13 @@
-//! Supervised fine-tuning: token log-probs over the number of scored tokens of the whole accumulation window.
+//! Supervised fine-tuning: token losses divided by the scored tokens of the whole accumulation window.
 //!
-//! `nll` −Σ log π / N; `dft` (Wu et al. 2025) −Σ sg(π)·log π / N, which weighs a token by the policy's own probability of it,
-//! without gradient through the weight. The window's N, not the micro-batch's, makes accumulation equal to a larger batch.
+//! `nll` −Σ log π / N; `dft` (Wu et al. 2025) −Σ sg(π)·log π / N, which weights a token by its own detached probability. Using
+//! the window's N, not the micro-batch's, makes accumulation equal to a larger batch.
 
 use super::{RowLoss, total};
 use crate::domain::choices;
 
 choices! {
-    /// How a token's log-prob enters.
+    /// The token loss.
     pub enum SftForm {
         /// Negative log-likelihood.
         Nll = "nll",
@@ -19,13 +19,13 @@ choices! {
 /// The SFT loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sft {
-    /// The shape.
+    /// The form.
     pub form: SftForm,
 }
 
 impl Sft {
-    /// The micro-batch's part of the window's loss, and its gradient. `rows`: log π of each row's scored tokens.
-    /// `divisor`: scored tokens of the whole window; below 1 it counts as 1, so that a window without any gives 0.
+    /// The micro-batch's share of the window's loss, and its gradient. `rows`: log-probs of each row's scored tokens.
+    /// `divisor`: scored tokens of the window, at least 1, so that an empty window gives 0.
     #[must_use]
     pub fn loss(&self, rows: &[&[f64]], divisor: f64) -> RowLoss {
         let divisor = divisor.max(1.0);
@@ -78,7 +78,7 @@ mod tests {
             let out = of(SftForm::Nll, rows);
             (out.loss, out.g)
         });
-        // The weight is held where it is: the function whose gradient this is.
+        // With the weight detached.
         let held = rows.clone();
         slopes_match(&rows, |rows| {
             let both = held.iter().flatten().zip(rows.iter().flatten());

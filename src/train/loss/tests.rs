@@ -11,7 +11,7 @@ pub(super) const RR: [f64; 2] = [-22.0, -31.0];
 const NC: [usize; 2] = [10, 16];
 const NR: [usize; 2] = [12, 9];
 
-/// Token log-probs, unequal but for their sum.
+/// Unequal token log-probs with a given sum.
 pub(super) fn spread(sum: f64, n: usize) -> Vec<f64> {
     let mean = sum / n as f64;
     (0..n).map(|i| mean + 0.1 * (i as f64 - (n - 1) as f64 / 2.0) / n as f64).collect()
@@ -28,7 +28,7 @@ pub(super) fn golden() -> Data {
 /// Prompt, chosen, rejected; pair by pair.
 type OrpoData = Vec<[Vec<f64>; 3]>;
 
-fn orpo(data: &OrpoData, nll: Nll, beta: f64) -> (PairLoss, Tally) {
+fn orpo(data: &OrpoData, nll: OrpoNll, beta: f64) -> (PairLoss, Tally) {
     let pairs: Vec<_> = data.iter().map(|[p, c, r]| OrpoPair { prompt: p, chosen: c, rejected: r }).collect();
     let mut tally = Tally::default();
     let out = Orpo { beta, nll }.loss(&pairs, &mut tally);
@@ -39,7 +39,7 @@ pub(super) fn near(got: f64, want: f64, tolerance: f64) {
     assert!((got - want).abs() <= tolerance * want.abs().max(1.0), "{got} is not {want}");
 }
 
-/// Holds the gradient that `f` gives back with the loss to the central differences of the loss, at every token.
+/// Compares the gradient returned by `f` with central differences of its loss, at every token.
 pub(super) fn slopes_match(rows: &[Vec<f64>], f: impl Fn(&[Vec<f64>]) -> (f64, Vec<Vec<f64>>)) {
     const H: f64 = 1e-5;
     let (_, g) = f(rows);
@@ -62,7 +62,7 @@ fn orpo_golden() -> OrpoData {
 
 #[test]
 fn orpo_golden_values() {
-    let (out, tally) = orpo(&orpo_golden(), Nll::CompletionSeqMean, 0.1);
+    let (out, tally) = orpo(&orpo_golden(), OrpoNll::CompletionSeqMean, 0.1);
     near(tally.mean("log_odds_chosen").unwrap(), 0.611_086_42, 1e-8);
     near(tally.mean("log_odds_ratio").unwrap(), -0.475_670_37, 1e-8);
     let nll = f64::midpoint(20.0 / 10.0, 35.5 / 16.0);
@@ -70,15 +70,15 @@ fn orpo_golden_values() {
     near(out.loss - nll, 0.047_567_04, 1e-7);
     near(tally.mean("rewards/chosen").unwrap(), -0.1 * nll, 1e-12);
     near(tally.mean("logps/chosen").unwrap(), -nll, 1e-12);
-    let token = orpo(&orpo_golden(), Nll::CompletionTokenMean, 0.1).1.mean("nll_loss").unwrap();
+    let token = orpo(&orpo_golden(), OrpoNll::CompletionTokenMean, 0.1).1.mean("nll_loss").unwrap();
     near(token, 55.5 / 26.0, 1e-12);
-    let all = orpo(&orpo_golden(), Nll::PromptAndChosen, 0.1).1.mean("nll_loss").unwrap();
+    let all = orpo(&orpo_golden(), OrpoNll::PromptAndChosen, 0.1).1.mean("nll_loss").unwrap();
     near(all, (55.5 + 14.0) / 34.0, 1e-12);
 }
 
 #[test]
 fn orpo_gradients_are_the_finite_differences() {
-    for nll in [Nll::PromptAndChosen, Nll::CompletionTokenMean, Nll::CompletionSeqMean] {
+    for nll in [OrpoNll::PromptAndChosen, OrpoNll::CompletionTokenMean, OrpoNll::CompletionSeqMean] {
         let (out, _) = orpo(&orpo_golden(), nll, 0.3);
         for (i, side, t) in [(0, 0, 2), (0, 1, 3), (1, 1, 15), (0, 2, 11), (1, 2, 0)] {
             let at = |h: f64| {
@@ -86,7 +86,7 @@ fn orpo_gradients_are_the_finite_differences() {
                 data[i][side][t] += h;
                 orpo(&data, nll, 0.3).0.loss
             };
-            let skip = if nll == Nll::PromptAndChosen { 4 } else { 0 };
+            let skip = if nll == OrpoNll::PromptAndChosen { 4 } else { 0 };
             let g = match side {
                 0 if skip == 0 => 0.0,
                 0 => out.g[i].chosen[t],
@@ -107,7 +107,7 @@ fn orpo_where_the_model_is_almost_sure() {
                 row[side] = vec![mean + h; 2];
                 vec![row]
             };
-            let loss = |h: f64| orpo(&data(h), Nll::CompletionSeqMean, 1.0).0;
+            let loss = |h: f64| orpo(&data(h), OrpoNll::CompletionSeqMean, 1.0).0;
             // From below only: at the ceiling the function is constant above.
             let h = 1e-6 * mean.abs();
             let slope = (3.0 * loss(0.0).loss - 4.0 * loss(-h).loss + loss(-2.0 * h).loss) / (2.0 * h);
@@ -116,6 +116,6 @@ fn orpo_where_the_model_is_almost_sure() {
             assert!((total - slope).abs() <= 1e-5 * slope.abs(), "A = {mean}, side {side}: {total} against {slope}");
         }
     }
-    let sure = orpo(&vec![[vec![], vec![0.0; 3], vec![0.0; 2]]], Nll::CompletionSeqMean, 0.1).0;
+    let sure = orpo(&vec![[vec![], vec![0.0; 3], vec![0.0; 2]]], OrpoNll::CompletionSeqMean, 0.1).0;
     assert!(sure.loss.is_finite() && sure.g[0].chosen.iter().chain(&sure.g[0].rejected).all(|g| g.is_finite()));
 }

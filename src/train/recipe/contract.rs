@@ -1,13 +1,13 @@
-//! What a method is to the trainer: the trait that every recipe implements, and the nouns it speaks in.
+//! The interface between the trainer and a method: the trait that every recipe implements, and its types.
 //!
-//! Owns how a batch is seen, what a recipe gives back, and the metrics that hang on tokens. Refuses data, optimizers and
-//! schedules: those are the trainer's, the same for every method. A method that learns from the policy's own answers is a
-//! recipe like any other: it says so by [`Recipe::rollout`], and its examples carry their answers.
+//! Owns a recipe's input, its result and the token metrics. Refuses data, optimizers and schedules: those are the trainer's,
+//! the same for every method. An online method is a recipe too: it implements [`Recipe::rollout`], and its examples carry
+//! their sampled answers.
 
 use crate::domain::{Hyperparameters, Method, Metrics, Params, TrainerParams};
 use crate::model::error::Error;
 use crate::nn::policy::{RowGradient, RowScores};
-use crate::train::data::{Example, Making};
+use crate::train::data::{Example, TokeniseOptions};
 use crate::train::loss::{PairLoss, RowLoss, Tally};
 use crate::train::reference::Reference;
 use serde::{Deserialize, Serialize};
@@ -18,85 +18,85 @@ use serde_json::Value;
 pub(super) struct Registered {
     /// The method's row in the method table.
     pub method: Method,
-    /// Its recipe from a run's hyper-parameters.
+    /// Builds its recipe from a run's hyper-parameters.
     pub new: fn(&Params) -> Result<Box<dyn Recipe>, Error>,
 }
 
 /// A training method.
 pub(crate) trait Recipe: Send {
-    /// Whether the rows' reference log-probs are needed.
+    /// Whether the loss needs reference log-probs of the rows.
     fn needs_reference(&self) -> bool {
         false
     }
 
-    /// What it needs of the policy's own answers; none where it learns from rows that exist before the run.
+    /// What its rollouts need; none for offline methods.
     fn rollout(&self) -> Option<RolloutNeeds> {
         None
     }
 
-    /// How its rows become examples; not asked of a method that answers prompts.
-    fn making(&self, shared: &TrainerParams) -> Making {
-        Making::of(shared)
+    /// How its rows are tokenised; not called for online methods.
+    fn tokenise_options(&self, shared: &TrainerParams) -> TokeniseOptions {
+        TokeniseOptions::from_params(shared)
     }
 
-    /// The scalar head's first values for a model of `hidden` dimensions; none where no head is trained.
-    fn score_head(&self, _hidden: usize, _seed: u64) -> Option<Vec<f64>> {
+    /// Initial weights of the scalar head for a model of `hidden` dimensions; none without a head.
+    fn initial_score_head(&self, _hidden: usize, _seed: u64) -> Option<Vec<f64>> {
         None
     }
 
-    /// What is known before the first update, where policy and reference agree; none where there is no reference.
-    fn at_reference(&self) -> Option<AtReference> {
+    /// The expected loss before the first update, where the policy equals the reference; none where it is unknown.
+    fn at_reference(&self) -> Option<LossAtReference> {
         None
     }
 
-    /// What the health rules need to know of the method.
+    /// What the health rules need to know about the method.
     fn health(&self) -> HealthHints {
         HealthHints::default()
     }
 
-    /// Gives a round's answers, group after group of `group`, their advantages; adds the round's metrics to `tally`.
-    fn judge(&mut self, _answers: &mut [SampledAnswer], _group: usize, _tally: &mut Tally) {}
+    /// Sets the advantages of a round's answers, which come in groups of `group`; adds the round's metrics to `tally`.
+    fn compute_advantages(&mut self, _answers: &mut [SampledAnswer], _group: usize, _tally: &mut Tally) {}
 
-    /// Loss and gradient of a micro-batch as its part of the whole update's; its metrics go to `tally`.
+    /// A micro-batch's share of the update's loss and gradient; adds its metrics to `tally`.
     ///
     /// # Errors
-    /// When an example is not of the kind that the method learns from.
+    /// When an example is not of the kind that the method trains on.
     fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error>;
 
-    /// How a micro-batch's loss is made of its examples'.
-    fn apart(&self) -> Apart {
-        Apart::No
+    /// Whether a micro-batch's loss separates into its examples'.
+    fn separable(&self) -> Separable {
+        Separable::No
     }
 
-    /// How much a batch weighs in the mean loss of an evaluation.
-    fn weight(&self, batch: &[ScoredExample<'_>]) -> f64 {
+    /// A batch's weight in the mean evaluation loss.
+    fn eval_weight(&self, batch: &[ScoredExample<'_>]) -> f64 {
         batch.len() as f64
     }
 
-    /// What is only known when all evaluation examples have been seen, scores in the examples' order.
-    fn evaluated(&mut self, _scores: &[Vec<RowScores>], _metrics: &mut Metrics) {}
+    /// Adds metrics that need all evaluation examples; scores are in the examples' order.
+    fn finish_evaluation(&mut self, _scores: &[Vec<RowScores>], _metrics: &mut Metrics) {}
 
-    /// What the method adds to a checkpoint's `trainer.json` for those who use its result; null for nothing.
+    /// What the method adds to a checkpoint's `trainer.json` for users of its result; null for nothing.
     fn notes(&self) -> Value {
         Value::Null
     }
 
-    /// Restores what [`Recipe::notes`] gave.
-    fn recall(&mut self, _notes: &Value) {}
+    /// Restores saved [`Recipe::notes`].
+    fn restore_notes(&mut self, _notes: &Value) {}
 
-    /// What it carries from round to round of answers, for a checkpoint; null for nothing.
+    /// State that it carries between rounds, for a checkpoint; null for nothing.
     fn state(&self) -> Value {
         Value::Null
     }
 
-    /// Restores what [`Recipe::state`] gave.
+    /// Restores a saved [`Recipe::state`].
     fn restore(&mut self, _state: &Value) {}
 }
 
-/// Whether a part of a micro-batch can go forward and back before the rest comes, so that nothing of it has to be kept.
+/// Whether parts of a micro-batch can run forward and backward one after another, so that activations are freed between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Apart {
-    /// The examples' losses depend on one another.
+pub(crate) enum Separable {
+    /// The examples' losses depend on each other.
     No,
     /// The micro-batch's loss is the mean of the examples'.
     Mean,
@@ -104,36 +104,36 @@ pub(crate) enum Apart {
     Sum,
 }
 
-/// What a method needs of a round of answers.
+/// What a method's rollouts need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RolloutNeeds {
     /// Reference log-probs.
     pub reference: bool,
-    /// A value head.
+    /// Values of a value head.
     pub values: bool,
 }
 
-/// What is known where the policy is the reference.
+/// The expected loss where the policy equals the reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct AtReference {
+pub(crate) struct LossAtReference {
     /// The loss.
     pub loss: f64,
-    /// What log-ratios are multiplied with: rounding grows with it.
+    /// The factor of the log-ratios: rounding errors scale with it.
     pub beta: f64,
 }
 
-/// What the health rules need to know of a method.
+/// What the health rules need to know about a method.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct HealthHints {
-    /// What the loss multiplies a pair's log-ratios with.
+    /// The factor of a pair's log-ratios in the loss.
     pub beta: f64,
     /// Whether a pair's loss is −log σ of its margin alone.
     pub sigmoid: bool,
     /// Whether `logps/*` are means over tokens.
     pub mean_logps: bool,
-    /// Nats an answer that the distance from the reference is steered to, where it is.
+    /// Target KL per answer in nats of an adaptive KL penalty.
     pub kl_target: Option<f64>,
-    /// The hyper-parameter that holds the policy near the reference.
+    /// The hyper-parameter that weights the KL to the reference.
     pub kl_key: &'static str,
 }
 
@@ -143,83 +143,83 @@ impl Default for HealthHints {
     }
 }
 
-/// What goes into one update together.
+/// The accumulation window of one update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct UpdateWindow {
-    /// What a mean over this micro-batch counts for in the update's.
+    /// The weight of this micro-batch's mean in the update's.
     pub share: f64,
-    /// Scored tokens of the update; of a round of answers its part, which need not be whole.
+    /// Scored tokens of the update; for rollouts the round's tokens per update, which may be fractional.
     pub tokens: f64,
 }
 
-/// What the policy and the reference say about one example.
+/// One example with the scores of policy and reference.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ScoredExample<'a> {
     /// The example.
     pub example: &'a Example,
-    /// The policy on each of its sequences.
+    /// Policy scores of each sequence.
     pub scores: &'a [RowScores],
-    /// The policy on each sequence aside.
-    pub aside: &'a [RowScores],
+    /// Policy scores of each KL sequence.
+    pub kl_scores: &'a [RowScores],
     /// Reference log-probs, where the recipe needs them.
     pub reference: Option<&'a Reference>,
-    /// The policy's own answer that it was made of, where it was.
+    /// The sampled answer, for online methods.
     pub answer: Option<&'a SampledAnswer>,
 }
 
 impl<'a> ScoredExample<'a> {
-    /// A pair's two sequences as the policy scored them.
-    pub(super) fn sides(&self) -> Result<(&'a RowScores, &'a RowScores), Error> {
+    /// Policy scores of a pair: chosen, rejected.
+    pub(super) fn pair_scores(&self) -> Result<(&'a RowScores, &'a RowScores), Error> {
         match self.scores {
             [chosen, rejected] => Ok((chosen, rejected)),
-            other => Err(Error::Asked(format!("pair {} has {} sequences, not two", self.example.id, other.len()))),
+            other => Err(Error::Invalid(format!("pair {} has {} sequences, not two", self.example.id, other.len()))),
         }
     }
 
-    /// The reference of the example.
-    pub(super) fn referenced(&self) -> Result<&'a Reference, Error> {
+    /// Reference log-probs of the example.
+    pub(super) fn reference_logps(&self) -> Result<&'a Reference, Error> {
         self.reference
-            .filter(|r| r.len() == self.scores.len() + self.aside.len())
-            .ok_or_else(|| Error::Asked(format!("{} has no reference log-probs", self.example.id)))
+            .filter(|r| r.len() == self.scores.len() + self.kl_scores.len())
+            .ok_or_else(|| Error::Invalid(format!("{} has no reference log-probs", self.example.id)))
     }
 
-    /// The answer that it was made of, and the policy's scores on it.
-    pub(super) fn answered(&self) -> Result<(&'a SampledAnswer, &'a RowScores), Error> {
+    /// The sampled answer and its policy scores.
+    pub(super) fn sampled_answer(&self) -> Result<(&'a SampledAnswer, &'a RowScores), Error> {
         match (self.answer, self.scores) {
             (Some(answer), [scores]) => Ok((answer, scores)),
-            _ => Err(Error::Asked(format!("{} is not one of the policy's own answers", self.example.id))),
+            _ => Err(Error::Invalid(format!("{} is not a sampled answer", self.example.id))),
         }
     }
 }
 
-/// One of the policy's answers in a round, and what it was worth. Every list has one number a token of the answer.
+/// One sampled answer of a round with its reward. Every list has one value per token of the answer.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SampledAnswer {
     /// Index of its prompt's row.
     pub row: usize,
     /// Tokens of the prompt.
     pub prompt: usize,
-    /// Prompt and answer, the token that ended it too.
+    /// Prompt and answer, including the EOS token.
     pub ids: Vec<u32>,
-    /// The model ended it.
+    /// Whether it ended with an EOS token.
     pub ended: bool,
     /// The answer as text.
     pub text: String,
-    /// Score of the reward model, where there is one.
+    /// Score of the reward model, if any.
     pub score: Option<f64>,
-    /// Share of the checks that hold, where there are any.
+    /// Share of the checks that pass, if any.
     pub checks: Option<f64>,
-    /// All of it together, with the penalty.
+    /// The total reward, penalty included.
     pub reward: f64,
-    /// log π of its tokens when it was sampled, by the forward pass that trains.
+    /// log π_old of its tokens, from the training forward pass.
     pub old: Vec<f64>,
-    /// log ρ of its tokens; empty where the method needs none.
+    /// Reference log-probs of its tokens; empty where the method needs none.
     pub reference: Vec<f64>,
-    /// The value head before each token, when it was sampled; empty where there is none.
+    /// Values before each token at sampling time; empty without a value head.
     pub values: Vec<f64>,
-    /// Advantages; one number where the whole answer has one.
+    /// Advantages; a single value where the whole answer has one.
     pub advantages: Vec<f64>,
-    /// Returns; empty where there is no value head.
+    /// Returns; empty without a value head.
     pub returns: Vec<f64>,
 }
 
@@ -231,18 +231,18 @@ impl SampledAnswer {
     }
 }
 
-/// A micro-batch's part of the update's loss and its gradient.
+/// A micro-batch's share of the update's loss and gradient.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct BatchLoss {
-    /// The part: the parts of a window add up to its loss.
+    /// The share: the shares of a window sum to its loss.
     pub loss: f64,
-    /// dL/d of each sequence, example by example.
+    /// Gradient of each sequence, example by example.
     pub g: Vec<RowGradient>,
 }
 
 impl BatchLoss {
-    /// The part of a mean over pairs in a window.
-    pub(super) fn of_pairs(mean: PairLoss, window: &UpdateWindow) -> Self {
+    /// The share of a mean over pairs.
+    pub(super) fn from_pairs(mean: PairLoss, window: &UpdateWindow) -> Self {
         let share = window.share;
         let mut g = Vec::with_capacity(2 * mean.g.len());
         for pair in mean.g {
@@ -253,25 +253,25 @@ impl BatchLoss {
         Self { loss: mean.loss * share, g }
     }
 
-    /// The part of a mean over rows in a window.
-    pub(super) fn of_rows(mean: RowLoss, window: &UpdateWindow) -> Self {
+    /// The share of a mean over rows.
+    pub(super) fn from_rows(mean: RowLoss, window: &UpdateWindow) -> Self {
         let share = window.share;
         let scaled = |row: Vec<f64>| RowGradient::from(row.into_iter().map(|x| x * share).collect::<Vec<f64>>());
         Self { loss: mean.loss * share, g: mean.g.into_iter().map(scaled).collect() }
     }
 }
 
-/// A method's hyper-parameters from a run's texts.
+/// Parses hyper-parameters.
 ///
 /// # Errors
-/// With the key whose value does not read.
+/// With the key whose value is invalid.
 pub(crate) fn read<P: Hyperparameters>(params: &Params) -> Result<P, Error> {
-    P::read(params).map_err(|e| Error::Asked(e.to_string()))
+    P::read(params).map_err(|e| Error::Invalid(e.to_string()))
 }
 
-/// Adds the metrics that hang on a pair's answer tokens, each weighted by tokens: `logits/chosen|rejected` (vocabulary mean
-/// of the logits), `entropy` (both answers), `mean_token_accuracy` (chosen answer).
-pub(super) fn pair_tokens(batch: &[ScoredExample<'_>], tally: &mut Tally) {
+/// Adds metrics of a pair's answer tokens, weighted by tokens: `logits/chosen|rejected` (mean logit over the vocabulary),
+/// `entropy` (both answers), `mean_token_accuracy` (chosen answer).
+pub(super) fn pair_token_metrics(batch: &[ScoredExample<'_>], tally: &mut Tally) {
     for pair in batch {
         let skip = pair.example.skip();
         for ((name, skip), row) in [("logits/chosen", skip), ("logits/rejected", 0)].into_iter().zip(pair.scores) {

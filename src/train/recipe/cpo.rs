@@ -1,15 +1,16 @@
-//! CPO: −log σ(β·[log π(c) − log π(r)]) + α·NLL(c), sums over the answers' tokens.
+//! CPO: −log σ(β·[log π(c) − log π(r)]) + α·NLL(c), log-probs summed over the answers' tokens.
 //!
-//! Xu et al. 2024, "Contrastive Preference Optimization". There is no reference. `loss_type`: `sigmoid`, `hinge`, `ipo` (means).
-//! With `soft_labels` the share of contrary votes replaces `label_smoothing` where raters differed over a pair.
-//! Differs from TRL 1.16: no second end-of-text token behind a chat template, pairs that do not fit are left out and not cut,
-//! and `logits/*` are means over answer tokens (TRL: over every position, padding too).
+//! Xu et al. 2024, "Contrastive Preference Optimization". No reference model. `loss_type`: `sigmoid`, `hinge`, `ipo` (means).
+//! With `soft_labels` a pair's share of contrary votes replaces `label_smoothing` where raters disagreed.
+//! Differs from TRL 1.16: no second EOS token after a chat template, pairs that are too long are left out instead of truncated,
+//! and `logits/*` are means over answer tokens (TRL: over all positions, padding included).
 
 use super::contract::{
-    Apart, BatchLoss, HealthHints, Recipe, Registered, ScoredExample, UpdateWindow, pair_tokens, read,
+    BatchLoss, HealthHints, Recipe, Registered, ScoredExample, Separable, UpdateWindow, pair_token_metrics, read,
 };
 use crate::domain::{
-    Hyperparameters, Kind, Method, Needs, SOFT_LABELS, Under, When, choices, hyperparameters, nothing, row,
+    Condition, Dependency, Hyperparameters, Method, Needs, ParamKind, SOFT_LABELS, choices, hyperparameters, nothing,
+    row,
 };
 use crate::model::error::Error;
 use crate::train::loss::{Cpo, CpoForm, CpoPair, Tally};
@@ -22,7 +23,7 @@ pub(super) const CPO: Registered =
 const METHOD: Method = Method {
     name: "cpo",
     title: "Contrastive preference optimisation",
-    help: "push chosen above rejected and imitate chosen; no reference, half the forward passes of DPO",
+    help: "prefer chosen over rejected plus SFT on chosen; no reference model",
     needs: Needs::Pairs,
     reference: false,
     probes: true,
@@ -30,23 +31,23 @@ const METHOD: Method = Method {
     without: &[],
     own: CpoParams::rows,
     defaults: &[("learning_rate", "1e-5", "LoRA 1e-6 – 2e-5, full 1e-7 – 2e-6")],
-    under: || {
-        let sigmoid = When::Names("sigmoid");
+    dependencies: || {
+        let sigmoid = Condition::Includes("sigmoid");
         let keys = &["label_smoothing", "soft_labels"];
-        vec![Under { keys, when: sigmoid, of: "loss_type", remedy: "take loss_type=sigmoid".into() }]
+        vec![Dependency { keys, condition: sigmoid, on: "loss_type", remedy: "set loss_type=sigmoid".into() }]
     },
     refuse: nothing,
     objective: |p| CpoParams::described(p, objective),
 };
 
 choices! {
-    /// Shape of the loss over the difference.
+    /// The loss on the log-prob difference x.
     enum CpoLoss {
         /// −log σ.
         Sigmoid = "sigmoid",
         /// max(0, 1 − x).
         Hinge = "hinge",
-        /// A square, of means.
+        /// Squared error, with mean log-probs.
         Ipo = "ipo",
     }
 }
@@ -54,26 +55,26 @@ choices! {
 hyperparameters! {
     /// Hyper-parameters of CPO.
     struct CpoParams {
-        beta: f64 = row(Kind::Float(1e-6, 1000.0), "0.1", "0.1 – 0.5", "scale of the log-probs' difference", true);
+        beta: f64 = row(ParamKind::Float(1e-6, 1000.0), "0.1", "0.1 – 0.5", "scale of the log-prob difference", true);
         loss_type: CpoLoss = row(
-            Kind::Choice(CpoLoss::WORDS),
+            ParamKind::Choice(CpoLoss::WORDS),
             "sigmoid",
             "",
-            "shape of the loss over the difference",
+            "loss on the log-prob difference",
             true,
         );
         cpo_alpha: f64 = row(
-            Kind::Float(0.0, 1000.0),
+            ParamKind::Float(0.0, 1000.0),
             "1",
             "0.5 – 1",
-            "weight of imitating the chosen answers; what holds the model in place of a reference",
+            "weight of the NLL of the chosen answers",
             true,
         );
         label_smoothing: f64 = row(
-            Kind::Float(0.0, 0.499),
+            ParamKind::Float(0.0, 0.499),
             "0",
             "0 – 0.2",
-            "share of labels taken to be wrong (sigmoid)",
+            "assumed share of wrong labels (sigmoid)",
             false,
         );
         soft_labels: bool = SOFT_LABELS;
@@ -85,23 +86,23 @@ fn objective(p: &CpoParams) -> String {
     let (term, d) = match p.loss_type {
         CpoLoss::Hinge => (format!("max(0, 1 − {beta}·d)"), "d = log π(c) − log π(r)"),
         CpoLoss::Ipo => (format!("(d − 1/(2·{beta}))²"), "d = mean log π(c) − mean log π(r)"),
-        CpoLoss::Sigmoid => (smoothed(&format!("{beta}·d"), p.label_smoothing), "d = log π(c) − log π(r)"),
+        CpoLoss::Sigmoid => (smoothed_formula(&format!("{beta}·d"), p.label_smoothing), "d = log π(c) − log π(r)"),
     };
-    format!("{term}{},  {d}{}", imitation(p.cpo_alpha), votes(p.soft_labels))
+    format!("{term}{},  {d}{}", nll_term(p.cpo_alpha), soft_labels_note(p.soft_labels))
 }
 
-/// −log σ(x), smoothed where that is asked for.
-pub(super) fn smoothed(x: &str, e: f64) -> String {
+/// −log σ(x) with label smoothing `e`.
+pub(super) fn smoothed_formula(x: &str, e: f64) -> String {
     if e > 0.0 { format!("−(1−{e})·log σ({x}) − {e}·log σ(−({x}))") } else { format!("−log σ({x})") }
 }
 
-/// What replaces the run's ε.
-pub(super) fn votes(soft_labels: bool) -> &'static str {
-    if soft_labels { ",  ε of a pair = its votes against, or its rater's slips" } else { "" }
+/// The formula's note on `soft_labels`.
+pub(super) fn soft_labels_note(soft_labels: bool) -> &'static str {
+    if soft_labels { ",  ε per pair from contrary votes or its rater's inconsistency" } else { "" }
 }
 
-/// The term that imitates the chosen answers.
-pub(super) fn imitation(alpha: f64) -> String {
+/// The NLL term of the formula.
+pub(super) fn nll_term(alpha: f64) -> String {
     if alpha == 0.0 { String::new() } else { format!(" + {alpha}·NLL(chosen, per token)") }
 }
 
@@ -109,7 +110,7 @@ pub(super) fn imitation(alpha: f64) -> String {
 pub(super) struct CpoRecipe {
     /// The loss.
     pub(super) cpo: Cpo,
-    /// Whether a pair has its own share of wrong labels.
+    /// Whether label smoothing is per pair.
     pub(super) soft: bool,
 }
 
@@ -130,21 +131,21 @@ impl Recipe for CpoRecipe {
         HealthHints { mean_logps: matches!(self.cpo.form, CpoForm::Simpo { .. }), ..HealthHints::default() }
     }
 
-    fn apart(&self) -> Apart {
-        // The part that imitates is a mean over the micro-batch's tokens.
-        if self.cpo.alpha == 0.0 { Apart::Mean } else { Apart::No }
+    fn separable(&self) -> Separable {
+        // The NLL term is a mean over the micro-batch's tokens.
+        if self.cpo.alpha == 0.0 { Separable::Mean } else { Separable::No }
     }
 
     fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
         let mut pairs = Vec::with_capacity(batch.len());
         for pair in batch {
-            let (chosen, rejected) = pair.sides()?;
+            let (chosen, rejected) = pair.pair_scores()?;
             let epsilon = pair.example.agreed.filter(|_| self.soft).map(|agreed| 1.0 - agreed);
             pairs.push(CpoPair { chosen: &chosen.logp, rejected: &rejected.logp, epsilon });
         }
         let out = self.cpo.loss(&pairs, tally);
-        pair_tokens(batch, tally);
-        Ok(BatchLoss::of_pairs(out, window))
+        pair_token_metrics(batch, tally);
+        Ok(BatchLoss::from_pairs(out, window))
     }
 }
 

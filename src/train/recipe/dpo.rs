@@ -1,29 +1,29 @@
 //! DPO: −log σ(β·[(log π(c) − log ρ(c)) − (log π(r) − log ρ(r))]), log-probs summed over the answers' tokens.
 //!
 //! Rafailov et al. 2023, "Direct Preference Optimization: Your Language Model is Secretly a Reward Model". `loss_type` lists
-//! the forms of [`DpoForm`] that add up, `loss_weights` their weights; `label_smoothing`, `f_divergence_type`, `ld_alpha` and
-//! `use_weighting` (WPO) change what they are taken of. The method's row refuses an option that no form of
-//! the list uses; which form uses what stands in the table of forms.
+//! the forms of [`DpoForm`] to sum, `loss_weights` their weights; `label_smoothing`, `f_divergence_type`, `ld_alpha` and
+//! `use_weighting` (WPO) modify them. The method refuses an option that no listed form uses, by the table of forms.
 //! Differs from TRL 1.16: label smoothing acts on `sigmoid` and `sigmoid_norm` (TRL has dropped it there), `ipo_sum` and
-//! `dpop` exist, pairs that do not fit `max_length` are left out and not cut, and metrics of a step are weighted by pairs and
-//! tokens, not by micro-batches. It also logs `kl/chosen`.
+//! `dpop` exist, pairs longer than `max_length` are left out instead of truncated, and a step's metrics are weighted by pairs
+//! and tokens, not by micro-batches. It also logs `kl/chosen`.
 
 use super::contract::{
-    Apart, AtReference, BatchLoss, HealthHints, Recipe, Registered, ScoredExample, UpdateWindow, pair_tokens, read,
+    BatchLoss, HealthHints, LossAtReference, Recipe, Registered, ScoredExample, Separable, UpdateWindow,
+    pair_token_metrics, read,
 };
 use crate::domain::{
-    Hyperparameters, Kind, Method, Needs, ParamError, ParamRow, Params, SOFT_LABELS, Under, When, choices,
-    hyperparameters, row,
+    Condition, Dependency, Hyperparameters, Method, Needs, ParamError, ParamKind, ParamRow, Params, SOFT_LABELS,
+    choices, hyperparameters, row,
 };
 use crate::model::error::Error;
-use crate::train::loss::{Divergence, Dpo, DpoForm, DpoPair, DpoTerm, FORMS, NAMES, Tally, Written};
+use crate::train::loss::{Divergence, Dpo, DpoForm, DpoPair, DpoTerm, FORMS, FormulaValues, NAMES, Tally};
 
 /// The registry's row.
 pub(super) const DPO: Registered = Registered {
     method: METHOD,
     new: |params| {
         let p: DpoParams = read(params)?;
-        let dpo = p.loss(params).map_err(|e| Error::Asked(e.to_string()))?;
+        let dpo = p.loss(params).map_err(|e| Error::Invalid(e.to_string()))?;
         Ok(Box::new(DpoRecipe { dpo, soft: p.soft_labels }))
     },
 };
@@ -32,7 +32,7 @@ pub(super) const DPO: Registered = Registered {
 const METHOD: Method = Method {
     name: "dpo",
     title: "Direct preference optimisation",
-    help: "push chosen above rejected, held near the frozen reference",
+    help: "prefer chosen over rejected, regularised towards the reference model",
     needs: Needs::Pairs,
     reference: true,
     probes: true,
@@ -40,83 +40,83 @@ const METHOD: Method = Method {
     without: &[],
     own,
     defaults: &[("learning_rate", "1e-5", "LoRA 1e-6 – 2e-5, full 1e-7 – 2e-6")],
-    under,
+    dependencies,
     refuse,
     objective,
 };
 
 choices! {
-    /// How the distance to the reference is measured.
+    /// The f-divergence to the reference.
     enum DivergenceKind {
         /// Plain DPO.
         ReverseKl = "reverse_kl",
-        /// Covers what the reference covers.
+        /// Mass-covering.
         ForwardKl = "forward_kl",
         /// Jensen–Shannon.
         JsDivergence = "js_divergence",
-        /// Between forward and reverse, by its coefficient.
+        /// Between forward and reverse KL, by its coefficient.
         AlphaDivergence = "alpha_divergence",
     }
 }
 
 hyperparameters! {
-    /// Hyper-parameters of DPO, but for those of single forms.
+    /// Hyper-parameters of DPO, except those of single forms.
     struct DpoParams {
         beta: f64 = row(
-            Kind::Float(1e-6, 1000.0),
+            ParamKind::Float(1e-6, 1000.0),
             "0.1",
             "0.01 – 0.5; sigmoid_norm 5",
-            "how hard to stay near the reference",
+            "strength of the KL regularisation towards the reference",
             true,
         );
         loss_type: Vec<String> = row(
-            Kind::List(NAMES),
+            ParamKind::List(NAMES),
             "sigmoid",
             "sigmoid; sigmoid,sft",
-            "shape of the loss over the margin; several between commas add up",
+            "loss on the margin; comma-separated losses are summed",
             true,
         );
         loss_weights: Vec<f64> = row(
-            Kind::Floats(0.0, 1e6),
+            ParamKind::Floats(0.0, 1e6),
             "1",
             "1; 1,0.2",
-            "weight of each loss_type, between commas; one number weighs all",
+            "weight of each loss_type, comma-separated; one value applies to all",
             false,
         );
         label_smoothing: f64 = row(
-            Kind::Float(0.0, 0.499),
+            ParamKind::Float(0.0, 0.499),
             "0",
             "0 – 0.2; exo_pair 0.001",
-            "share of labels taken to be wrong (sigmoid: cDPO)",
+            "assumed share of wrong labels (sigmoid: cDPO)",
             false,
         );
         f_divergence_type: DivergenceKind = row(
-            Kind::Choice(DivergenceKind::WORDS),
+            ParamKind::Choice(DivergenceKind::WORDS),
             "reverse_kl",
             "",
-            "how the distance to the reference is measured",
+            "f-divergence to the reference model",
             false,
         );
         f_alpha_divergence_coef: f64 = row(
-            Kind::Float(0.0, 10.0),
+            ParamKind::Float(0.0, 10.0),
             "0.5",
             "0.1 – 0.9",
-            "alpha of the alpha-divergence; 0 is the forward, 1 the reverse KL",
+            "alpha of the alpha-divergence; 0: forward KL, 1: reverse KL",
             false,
         );
         ld_alpha: f64 = row(
-            Kind::Float(0.0, 1.0),
+            ParamKind::Float(0.0, 1.0),
             "1",
             "0 – 1",
-            "weight of the tokens beyond the shorter answer's length; below 1 against verbosity (LD-DPO)",
+            "weight of tokens beyond the shorter answer's length; below 1 counters verbosity (LD-DPO)",
             false,
         );
         soft_labels: bool = SOFT_LABELS;
         use_weighting: bool = row(
-            Kind::Bool,
+            ParamKind::Bool,
             "false",
             "",
-            "weigh pairs by how likely the policy would write both answers (WPO)",
+            "weight pairs by the policy's probability of both answers (WPO)",
             false,
         );
     }
@@ -128,7 +128,7 @@ impl DpoParams {
         self.loss_type.iter().filter_map(|name| DpoForm::named(name))
     }
 
-    /// The terms that add up; a form's own hyper-parameter comes from `params`.
+    /// The terms of the sum; a form's own hyper-parameter comes from `params`.
     fn terms(&self, params: &Params) -> Result<Vec<DpoTerm>, ParamError> {
         let mut out = Vec::new();
         for (i, form) in self.forms().enumerate() {
@@ -142,7 +142,7 @@ impl DpoParams {
         Ok(out)
     }
 
-    /// The loss that the hyper-parameters describe. What contradicts what is for [`METHOD`] to say.
+    /// The loss of these hyper-parameters. Contradictions are checked by [`METHOD`].
     fn loss(&self, params: &Params) -> Result<Dpo, ParamError> {
         let divergence = match self.f_divergence_type {
             DivergenceKind::ReverseKl => Divergence::ReverseKl,
@@ -161,12 +161,12 @@ impl DpoParams {
     }
 }
 
-/// The hyper-parameters of single forms.
+/// Hyper-parameters of single forms.
 fn form_rows() -> impl Iterator<Item = ParamRow> {
     FORMS.iter().filter_map(|form| form.own)
 }
 
-/// All hyper-parameters; those of single forms follow the divergence's.
+/// All hyper-parameters; those of single forms come after the divergence's.
 fn own() -> Vec<ParamRow> {
     let mut rows = DpoParams::rows();
     let at = rows.iter().position(|row| row.key == "ld_alpha").unwrap_or(rows.len());
@@ -174,26 +174,26 @@ fn own() -> Vec<ParamRow> {
     rows
 }
 
-fn under() -> Vec<Under> {
+fn dependencies() -> Vec<Dependency> {
     let mut out = vec![
-        Under {
+        Dependency {
             keys: &["label_smoothing", "soft_labels"],
-            when: When::AnyWord(|name| DpoForm::named(name).is_some_and(|form| form.smoothing)),
-            of: "loss_type",
-            remedy: "take loss_type=sigmoid".into(),
+            condition: Condition::AnyItem(|name| DpoForm::named(name).is_some_and(|form| form.smoothing)),
+            on: "loss_type",
+            remedy: "set loss_type=sigmoid".into(),
         },
-        Under {
+        Dependency {
             keys: &["f_alpha_divergence_coef"],
-            when: When::Names("alpha_divergence"),
-            of: "f_divergence_type",
-            remedy: "take f_divergence_type=alpha_divergence".into(),
+            condition: Condition::Includes("alpha_divergence"),
+            on: "f_divergence_type",
+            remedy: "set f_divergence_type=alpha_divergence".into(),
         },
     ];
     for form in FORMS {
         if let Some(own) = &form.own {
             let keys = std::slice::from_ref(&own.key);
-            let remedy = format!("take loss_type={}", form.name).into();
-            out.push(Under { keys, when: When::Names(form.name), of: "loss_type", remedy });
+            let remedy = format!("set loss_type={}", form.name).into();
+            out.push(Dependency { keys, condition: Condition::Includes(form.name), on: "loss_type", remedy });
         }
     }
     out
@@ -204,19 +204,21 @@ fn refuse(params: &Params) -> Option<String> {
         let list = p.loss_type.join(",");
         let names = || p.loss_type.iter().enumerate();
         if let Some((_, twice)) = names().find(|(i, name)| p.loss_type[..*i].contains(name)) {
-            return Some(format!("loss_type={list} names {twice} twice; give it once and weigh it by loss_weights"));
+            return Some(format!(
+                "loss_type={list} lists {twice} twice; list it once and set its weight in loss_weights"
+            ));
         }
         let forms: Vec<&DpoForm> = p.forms().collect();
-        if let Some(alone) = forms.first().filter(|_| forms.iter().all(|form| form.imitates())) {
+        if let Some(alone) = forms.first().filter(|_| forms.iter().all(|form| form.is_sft())) {
             return Some(format!(
-                "loss_type={0} alone learns no preference; add another (loss_type=sigmoid,{0}) or take the method sft",
+                "loss_type={0} alone learns no preference; add another loss (loss_type=sigmoid,{0}) or use the method sft",
                 alone.name
             ));
         }
         let weights = p.loss_weights.len();
         if weights > 1 && weights != forms.len() {
             return Some(format!(
-                "loss_weights has {weights} numbers and loss_type={list} {} losses; give one number for each, or one for all",
+                "loss_weights has {weights} values but loss_type={list} has {} losses; set one value per loss or one for all",
                 forms.len()
             ));
         }
@@ -227,13 +229,13 @@ fn refuse(params: &Params) -> Option<String> {
             && let Some(form) = forms.iter().find(|form| !form.divergence)
         {
             return Some(format!(
-                "loss_type={} is only defined for f_divergence_type=reverse_kl; take that, or another loss",
+                "loss_type={} is only defined for f_divergence_type=reverse_kl; set that, or use another loss",
                 form.name
             ));
         }
         let sorting = forms.iter().find(|form| p.use_weighting && form.sorts_batch())?;
         Some(format!(
-            "use_weighting weighs pairs, but loss_type={} sorts them over the batch; set it to false or take another loss",
+            "use_weighting weights single pairs, but loss_type={} sorts the batch; set it to false or use another loss",
             sorting.name
         ))
     })
@@ -241,7 +243,7 @@ fn refuse(params: &Params) -> Option<String> {
 
 /// log π(c) − log π_ref(c), the chosen answer's log-ratio.
 const A: &str = "log π(c) − log π_ref(c)";
-/// The rejected answer's.
+/// The rejected answer's log-ratio.
 const B: &str = "log π(r) − log π_ref(r)";
 
 fn objective(params: &Params) -> String {
@@ -253,9 +255,9 @@ fn objective(params: &Params) -> String {
     let mut sum = Vec::new();
     for term in terms {
         let form = term.form;
-        let text = (form.formula)(&Written { beta: p.beta, epsilon: p.label_smoothing, own: term.own });
+        let text = (form.formula)(&FormulaValues { beta: p.beta, epsilon: p.label_smoothing, own: term.own });
         let mut factors = Vec::new();
-        if p.use_weighting && !form.imitates() {
+        if p.use_weighting && !form.is_sft() {
             factors.push("w".to_owned());
         }
         if term.weight != 1.0 {
@@ -274,9 +276,9 @@ fn objective(params: &Params) -> String {
     if meanings.is_empty() { text } else { format!("{text},  {}", meanings.join(",  ")) }
 }
 
-/// What the letters in `text` stand for.
+/// Definitions of the symbols in `text`.
 fn meanings(text: &str, p: &DpoParams) -> Vec<String> {
-    // A letter of its own, not one inside a word or a name.
+    // A standalone letter, not part of a word.
     let uses = |letter: char| {
         let chars: Vec<char> = text.chars().collect();
         let word = |c: Option<&char>| c.is_some_and(|c| c.is_alphanumeric() && !matches!(c, 'π' | 'σ'));
@@ -312,22 +314,22 @@ fn meanings(text: &str, p: &DpoParams) -> Vec<String> {
         out.extend(score);
     }
     if uses('R') {
-        out.push("R = k-th largest log π(c) − log π(r) less k-th largest log π_ref(c) − log π_ref(r)".into());
+        out.push("R = k-th largest log π(c) − log π(r) minus k-th largest log π_ref(c) − log π_ref(r)".into());
     }
     if uses('U') {
-        out.push("U = k-th largest a less k-th largest b".into());
+        out.push("U = k-th largest a minus k-th largest b".into());
     }
     if spelled {
         out.push(format!("a = {A},  b = {B}"));
     }
     if p.ld_alpha < 1.0 {
-        out.push(format!("tokens beyond the shorter answer's length times {}", p.ld_alpha));
+        out.push(format!("tokens beyond the shorter answer's length weighted by {}", p.ld_alpha));
     }
     if p.soft_labels {
-        out.push("ε of a pair = its votes against, or its rater's slips".into());
+        out.push("ε per pair from contrary votes or its rater's inconsistency".into());
     }
     if p.use_weighting {
-        out.push("w = exp(mean log π − log Σπ²) of c times that of r".into());
+        out.push("w = product over c and r of exp(mean log π − log Σπ²)".into());
     }
     out
 }
@@ -343,8 +345,8 @@ impl Recipe for DpoRecipe {
         true
     }
 
-    fn at_reference(&self) -> Option<AtReference> {
-        self.dpo.at_reference().map(|loss| AtReference { loss, beta: self.dpo.beta })
+    fn at_reference(&self) -> Option<LossAtReference> {
+        self.dpo.loss_at_reference().map(|loss| LossAtReference { loss, beta: self.dpo.beta })
     }
 
     fn health(&self) -> HealthHints {
@@ -353,16 +355,16 @@ impl Recipe for DpoRecipe {
         HealthHints { beta: self.dpo.beta, sigmoid, ..HealthHints::default() }
     }
 
-    fn apart(&self) -> Apart {
-        // The others sort the micro-batch, or count its tokens.
-        let of_batch = |term: &DpoTerm| term.form.sorts_batch() || term.form.imitates();
-        if self.dpo.terms.iter().any(of_batch) { Apart::No } else { Apart::Mean }
+    fn separable(&self) -> Separable {
+        // Ranked forms sort the micro-batch, and `sft` divides by its tokens.
+        let of_batch = |term: &DpoTerm| term.form.sorts_batch() || term.form.is_sft();
+        if self.dpo.terms.iter().any(of_batch) { Separable::No } else { Separable::Mean }
     }
 
     fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
         let mut pairs = Vec::with_capacity(batch.len());
         for pair in batch {
-            let ((chosen, rejected), reference) = (pair.sides()?, pair.referenced()?);
+            let ((chosen, rejected), reference) = (pair.pair_scores()?, pair.reference_logps()?);
             pairs.push(DpoPair {
                 chosen: &chosen.logp,
                 rejected: &rejected.logp,
@@ -374,8 +376,8 @@ impl Recipe for DpoRecipe {
             });
         }
         let out = self.dpo.loss(&pairs, tally);
-        pair_tokens(batch, tally);
-        Ok(BatchLoss::of_pairs(out, window))
+        pair_token_metrics(batch, tally);
+        Ok(BatchLoss::from_pairs(out, window))
     }
 }
 
@@ -442,11 +444,11 @@ mod tests {
         assert_eq!(plain(&dpo), [("sigmoid", 0.5), ("hinge", 0.5)]);
     }
 
-    /// An option that a loss does not use is refused, and one that it uses is not: as the loss's function says, not its row.
+    /// An option is refused exactly where a form does not use it.
     #[test]
-    fn the_rules_about_options_know_the_forms() {
+    fn options_are_refused_where_a_form_does_not_use_them() {
         let dpo = method("dpo").unwrap();
-        for form in FORMS.iter().filter(|form| !form.imitates()) {
+        for form in FORMS.iter().filter(|form| !form.is_sft()) {
             let name = form.name;
             let refused = |settings: &[(&str, &str)]| {
                 let mut params = Params::defaults(&dpo.rows());
@@ -463,7 +465,7 @@ mod tests {
             assert_eq!(with(("use_weighting", "true")), form.sorts_batch(), "{name}");
             for row in form_rows() {
                 let used = form.own.is_some_and(|own| own.key == row.key);
-                let Kind::Float(low, high) = row.kind else { panic!("{} is no number", row.key) };
+                let ParamKind::Float(low, high) = row.kind else { panic!("{} is no number", row.key) };
                 let other: &'static str = f64::midpoint(low, high).to_string().leak();
                 assert_ne!(row.default, other);
                 assert_eq!(with((row.key, other)), !used, "{name}: {}", row.key);

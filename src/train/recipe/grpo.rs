@@ -1,16 +1,17 @@
 //! GRPO (Shao et al. 2024) with the reductions of DAPO and Dr. GRPO and GSPO's sequence ratio.
 //!
-//! Formulas: [`crate::train::loss`]'s `grpo` and `advantage`. Differs from TRL 1.16: old log-probs come from the forward pass
-//! that trains, whether one update is made of a round or several, and `kl` and `entropy` are weighted by tokens.
+//! Formulas: `grpo` and `advantage` in [`crate::train::loss`]. Differs from TRL 1.16: old log-probs always come from the
+//! training forward pass, and `kl` and `entropy` are weighted by tokens.
 
 use super::contract::{BatchLoss, Recipe, Registered, RolloutNeeds, SampledAnswer, ScoredExample, UpdateWindow, read};
 use crate::domain::{
-    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_UNDER, EPSILON, EPSILON_HIGH, Hyperparameters,
-    Kind, Method, Needs, RolloutParams, Under, When, choices, hyperparameters, nothing, reward_formula, row,
+    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_WEIGHT_DEPENDENCY, Condition, Dependency, EPSILON,
+    EPSILON_HIGH, Hyperparameters, Method, Needs, ParamKind, RolloutParams, choices, hyperparameters, nothing,
+    reward_formula, row,
 };
 use crate::model::error::Error;
 use crate::nn::policy::RowGradient;
-use crate::train::loss::{Grpo, GrpoRow, Level, Reduction, Scale, Tally, group_advantages, reward_metrics};
+use crate::train::loss::{Grpo, GrpoRow, RatioLevel, Reduction, RewardScale, Tally, group_advantages, reward_metrics};
 
 /// The registry's row.
 pub(super) const GRPO: Registered = Registered {
@@ -22,7 +23,7 @@ pub(super) const GRPO: Registered = Registered {
 const METHOD: Method = Method {
     name: "grpo",
     title: "Group-relative policy optimisation",
-    help: "several answers to each prompt; those above their group's mean are made likelier; no value head",
+    help: "online RL with advantages relative to a prompt's other answers; no value head",
     needs: Needs::Prompts,
     reference: true,
     probes: true,
@@ -30,10 +31,14 @@ const METHOD: Method = Method {
     without: &["group_by_length", "max_tokens_per_batch"],
     own: GrpoParams::rows,
     defaults: &[ANSWERS_RATE, ("num_generations", "8", "4 – 16"), ANSWERS_BATCH, ANSWERS_EVAL, ANSWERS_BEST],
-    under: || {
-        let beta =
-            Under { keys: &["use_bias_correction_kl"], when: When::Above0, of: "beta", remedy: "raise beta".into() };
-        vec![CHECKS_UNDER, beta]
+    dependencies: || {
+        let beta = Dependency {
+            keys: &["use_bias_correction_kl"],
+            condition: Condition::Positive,
+            on: "beta",
+            remedy: "raise beta".into(),
+        };
+        vec![CHECKS_WEIGHT_DEPENDENCY, beta]
     },
     refuse: nothing,
     objective: |params| {
@@ -43,15 +48,15 @@ const METHOD: Method = Method {
 };
 
 choices! {
-    /// How token losses are added up.
+    /// How token losses are aggregated.
     enum GrpoLoss {
-        /// By the update's tokens.
+        /// Divided by the update's tokens.
         Dapo = "dapo",
-        /// By answers.
+        /// Mean per answer, then over answers.
         Grpo = "grpo",
-        /// By the micro-batch's tokens.
+        /// Divided by the micro-batch's tokens.
         Bnpo = "bnpo",
-        /// By the longest answer allowed.
+        /// Divided by `max_completion_length`.
         DrGrpo = "dr_grpo",
     }
 }
@@ -60,41 +65,41 @@ hyperparameters! {
     /// Hyper-parameters of GRPO.
     struct GrpoParams {
         beta: f64 = row(
-            Kind::Float(0.0, 100.0),
+            ParamKind::Float(0.0, 100.0),
             "0",
             "0 – 0.1",
-            "weight of the KL to the reference; 0 needs none",
+            "KL coefficient; 0 loads no reference model",
             true,
         );
         loss_type: GrpoLoss = row(
-            Kind::Choice(GrpoLoss::WORDS),
+            ParamKind::Choice(GrpoLoss::WORDS),
             "dapo",
             "",
-            "how token losses are added up: by tokens, by answers, by the longest answer",
+            "how token losses are aggregated",
             false,
         );
-        scale_rewards: Scale = row(
-            Kind::Choice(Scale::WORDS),
+        scale_rewards: RewardScale = row(
+            ParamKind::Choice(RewardScale::WORDS),
             "group",
             "",
-            "standard deviation that advantages are divided by",
+            "standard deviation that scales the advantages",
             false,
         );
         epsilon: f64 = EPSILON;
         epsilon_high: f64 = EPSILON_HIGH;
-        importance_sampling_level: Level = row(
-            Kind::Choice(Level::WORDS),
+        importance_sampling_level: RatioLevel = row(
+            ParamKind::Choice(RatioLevel::WORDS),
             "token",
             "",
-            "ratio of each token, or of the whole answer (GSPO)",
+            "importance ratio per token or per answer (GSPO)",
             false,
         );
-        use_bias_correction_kl: bool = row(Kind::Bool, "true", "", "multiply the KL by the ratio", false);
+        use_bias_correction_kl: bool = row(ParamKind::Bool, "true", "", "correct the KL estimate by the importance ratio", false);
         mask_truncated_completions: bool = row(
-            Kind::Bool,
+            ParamKind::Bool,
             "false",
             "",
-            "answers that did not end teach nothing",
+            "exclude truncated answers from the loss",
             false,
         );
     }
@@ -107,13 +112,13 @@ fn objective(p: &GrpoParams) -> String {
         _ => String::new(),
     };
     let by = match p.scale_rewards {
-        Scale::None => "",
-        Scale::Batch => " / std of the batch",
-        Scale::Group => " / std of its group",
+        RewardScale::None => "",
+        RewardScale::Batch => " / std of the batch",
+        RewardScale::Group => " / std of the group",
     };
-    let ratio = if p.importance_sampling_level == Level::Sequence { ", ρ of the whole answer" } else { "" };
+    let ratio = if p.importance_sampling_level == RatioLevel::Sequence { ", ρ per answer" } else { "" };
     format!(
-        "−min(ρA, clip(ρ, 1−{}, 1+{})A){kl} ({}),  A = (R − mean of its group){by}{ratio}",
+        "−min(ρA, clip(ρ, 1−{}, 1+{})A){kl} ({}),  A = (R − mean of the group){by}{ratio}",
         p.epsilon, p.epsilon_high, p.loss_type
     )
 }
@@ -121,7 +126,7 @@ fn objective(p: &GrpoParams) -> String {
 /// The recipe.
 struct GrpoRecipe {
     grpo: Grpo,
-    scale: Scale,
+    scale: RewardScale,
     mask_truncated: bool,
 }
 
@@ -157,7 +162,7 @@ impl Recipe for GrpoRecipe {
         Some(RolloutNeeds { reference: self.grpo.beta > 0.0, values: false })
     }
 
-    fn judge(&mut self, answers: &mut [SampledAnswer], group: usize, tally: &mut Tally) {
+    fn compute_advantages(&mut self, answers: &mut [SampledAnswer], group: usize, tally: &mut Tally) {
         let rewards: Vec<f64> = answers.iter().map(|a| a.reward).collect();
         for (answer, advantage) in answers.iter_mut().zip(group_advantages(&rewards, group, self.scale)) {
             answer.advantages = vec![advantage];
@@ -166,7 +171,7 @@ impl Recipe for GrpoRecipe {
     }
 
     fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
-        let batch = batch.iter().map(ScoredExample::answered).collect::<Result<Vec<_>, Error>>()?;
+        let batch = batch.iter().map(ScoredExample::sampled_answer).collect::<Result<Vec<_>, Error>>()?;
         let rows: Vec<GrpoRow<'_>> = batch
             .iter()
             .map(|(answer, scores)| {
@@ -180,7 +185,7 @@ impl Recipe for GrpoRecipe {
             })
             .collect();
         let (reduction, share) = match self.grpo.reduction {
-            // Micro-batches of one window are added, not averaged.
+            // Micro-batches of one window are summed, not averaged.
             Reduction::Dapo { .. } => (Reduction::Dapo { window_tokens: window.tokens }, 1.0),
             other => (other, window.share),
         };

@@ -1,15 +1,15 @@
-//! KTO: w_D·(1 − σ(β·(a − z))) of a good answer, w_U·(1 − σ(β·(z − a))) of a bad one, a = Σ log π − log ρ over its tokens.
+//! KTO: w_D·(1 − σ(β·(a − z))) for a desirable answer, w_U·(1 − σ(β·(z − a))) for an undesirable one, a = Σ log π − log ρ.
 //!
 //! Ethayarajh et al. 2024, "KTO: Model Alignment as Prospect Theoretic Optimization". z, at least 0 and without gradient, is
-//! the mean of the same sum for answers behind prompts that are not theirs: every answer is also scored on its neighbour's
-//! prompt. `loss_type=apo_zero_unpaired` (D'Oosterlinck et al. 2024) leaves z out. Differs from TRL 1.16: rows that do not
-//! fit `max_length` are left out and not cut, rows may be shuffled (the neighbours are fixed before), and no `kl` is logged
-//! where none is measured.
+//! the mean of the same sum for mismatched answers: every answer is also scored after its neighbour's prompt.
+//! `loss_type=apo_zero_unpaired` (D'Oosterlinck et al. 2024) has no z. Differs from TRL 1.16: rows longer than `max_length`
+//! are left out instead of truncated, rows may be shuffled (mismatched answers are assigned before), and `kl` is logged only
+//! where it is measured.
 
-use super::contract::{AtReference, BatchLoss, Recipe, Registered, ScoredExample, UpdateWindow, read};
-use crate::domain::{Hyperparameters, Kind, Method, Needs, Params, TrainerParams, hyperparameters, row};
+use super::contract::{BatchLoss, LossAtReference, Recipe, Registered, ScoredExample, UpdateWindow, read};
+use crate::domain::{Hyperparameters, Method, Needs, ParamKind, Params, TrainerParams, hyperparameters, row};
 use crate::model::error::Error;
-use crate::train::data::Making;
+use crate::train::data::TokeniseOptions;
 use crate::train::loss::{Kto, KtoForm, KtoRow, Tally};
 
 /// The registry's row.
@@ -20,7 +20,7 @@ pub(super) const KTO: Registered =
 const METHOD: Method = Method {
     name: "kto",
     title: "Kahneman–Tversky optimisation",
-    help: "learn from single answers with a thumb up or down, held near the frozen reference",
+    help: "learn from answers labelled desirable or undesirable, regularised towards the reference model",
     needs: Needs::Ratings,
     reference: true,
     probes: true,
@@ -31,7 +31,7 @@ const METHOD: Method = Method {
         ("learning_rate", "1e-5", "LoRA 5e-6 – 5e-5, full 5e-7 – 5e-6"),
         ("per_device_train_batch_size", "8", "4 – 32; kto at least 2"),
     ],
-    under: Vec::new,
+    dependencies: Vec::new,
     refuse,
     objective: |p| KtoParams::described(p, objective),
 };
@@ -39,22 +39,22 @@ const METHOD: Method = Method {
 hyperparameters! {
     /// Hyper-parameters of KTO.
     struct KtoParams {
-        beta: f64 = row(Kind::Float(1e-6, 1000.0), "0.1", "0.01 – 0.5", "how hard to stay near the reference", true);
+        beta: f64 = row(ParamKind::Float(1e-6, 1000.0), "0.1", "0.01 – 0.5", "strength of the KL regularisation towards the reference", true);
         loss_type: KtoForm = row(
-            Kind::Choice(KtoForm::WORDS),
+            ParamKind::Choice(KtoForm::WORDS),
             "kto",
             "",
-            "kto measures against the drift on mismatched answers, apo_zero_unpaired against the reference alone",
+            "kto uses a KL baseline from mismatched answers, apo_zero_unpaired none",
             true,
         );
         desirable_weight: f64 = row(
-            Kind::Float(0.0, 1000.0),
+            ParamKind::Float(0.0, 1000.0),
             "1",
-            "weight · count of good 1 – 1.33 times that of bad",
-            "weight of the good answers",
+            "weight·count of desirable 1 – 1.33 × undesirable",
+            "weight of desirable answers",
             true,
         );
-        undesirable_weight: f64 = row(Kind::Float(0.0, 1000.0), "1", "as above", "weight of the bad answers", true);
+        undesirable_weight: f64 = row(ParamKind::Float(0.0, 1000.0), "1", "as above", "weight of undesirable answers", true);
     }
 }
 
@@ -64,7 +64,7 @@ fn refuse(params: &Params) -> Option<String> {
         (Err(e), _) | (_, Err(e)) => return Some(e.to_string()),
     };
     (p.loss_type == KtoForm::Kto && shared.per_device_train_batch_size == 1).then(|| {
-        "kto scores every answer on its neighbour's prompt as well; set per_device_train_batch_size to 2 or more, or take \
+        "kto needs mismatched answers within a batch; set per_device_train_batch_size to 2 or more, or set \
          loss_type=apo_zero_unpaired"
             .into()
     })
@@ -76,11 +76,11 @@ fn objective(p: &KtoParams) -> String {
     let ratio = "a = log π(y) − log π_ref(y)";
     match p.loss_type {
         KtoForm::Kto => format!(
-            "good: {good}·(1 − σ({beta}·(a − z))), bad: {bad}·(1 − σ({beta}·(z − a))),  {ratio},  \
-             z = max(0, mean a of answers to other prompts)"
+            "desirable: {good}·(1 − σ({beta}·(a − z))), undesirable: {bad}·(1 − σ({beta}·(z − a))),  {ratio},  \
+             z = max(0, mean a of mismatched answers)"
         ),
         KtoForm::ApoZeroUnpaired => {
-            format!("good: {good}·(1 − σ({beta}·a)), bad: {bad}·σ({beta}·a),  {ratio}")
+            format!("desirable: {good}·(1 − σ({beta}·a)), undesirable: {bad}·σ({beta}·a),  {ratio}")
         }
     }
 }
@@ -104,15 +104,18 @@ impl Recipe for KtoRecipe {
         true
     }
 
-    fn making(&self, shared: &TrainerParams) -> Making {
+    fn tokenise_options(&self, shared: &TrainerParams) -> TokeniseOptions {
         let neighbours = self.0.form == KtoForm::Kto;
-        Making { mismatch: if neighbours { shared.per_device_train_batch_size } else { 0 }, ..Making::of(shared) }
+        TokeniseOptions {
+            mismatch_block: if neighbours { shared.per_device_train_batch_size } else { 0 },
+            ..TokeniseOptions::from_params(shared)
+        }
     }
 
-    /// Only where both weights are the same: else it hangs on how many of a batch are good.
-    fn at_reference(&self) -> Option<AtReference> {
+    /// Known only for equal weights: otherwise it depends on the batch's share of desirable answers.
+    fn at_reference(&self) -> Option<LossAtReference> {
         let same = self.0.desirable_weight == self.0.undesirable_weight;
-        same.then(|| AtReference { loss: self.0.at_reference(1, 1), beta: self.0.beta })
+        same.then(|| LossAtReference { loss: self.0.loss_at_reference(1, 1), beta: self.0.beta })
     }
 
     fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
@@ -120,23 +123,23 @@ impl Recipe for KtoRecipe {
         let mut pool = Vec::new();
         for seen in batch {
             let [own] = seen.scores else {
-                return Err(Error::Asked(format!(
+                return Err(Error::Invalid(format!(
                     "rating {} has {} sequences, not one",
                     seen.example.id,
                     seen.scores.len()
                 )));
             };
-            let good = seen.example.good;
-            let reference = seen.referenced()?;
-            rows.push(KtoRow { policy: &own.logp, reference: &reference[0], good });
+            let desirable = seen.example.desirable;
+            let reference = seen.reference_logps()?;
+            rows.push(KtoRow { policy: &own.logp, reference: &reference[0], desirable });
             let sum = |x: &[f64]| x.iter().sum::<f64>();
-            pool.extend(seen.aside.iter().zip(&reference[1..]).map(|(p, r)| sum(&p.logp) - sum(r)));
-            let logits = if good { "logits/chosen" } else { "logits/rejected" };
+            pool.extend(seen.kl_scores.iter().zip(&reference[1..]).map(|(p, r)| sum(&p.logp) - sum(r)));
+            let logits = if desirable { "logits/chosen" } else { "logits/rejected" };
             own.mean_logit.iter().for_each(|x| tally.add(logits, *x, 1.0));
             own.entropy.iter().for_each(|x| tally.add("entropy", *x, 1.0));
         }
         let out = self.0.loss(&rows, &pool, tally);
-        Ok(BatchLoss::of_rows(out, window))
+        Ok(BatchLoss::from_rows(out, window))
     }
 }
 
@@ -155,8 +158,8 @@ mod tests {
     }
 
     #[test]
-    fn the_check_before_the_first_update_knows_the_loss_where_the_weights_are_one() {
-        assert_eq!(kto(&[]).at_reference(), Some(AtReference { loss: 0.5, beta: 0.1 }));
+    fn the_loss_at_the_reference_is_known_for_equal_weights() {
+        assert_eq!(kto(&[]).at_reference(), Some(LossAtReference { loss: 0.5, beta: 0.1 }));
         assert_eq!(kto(&[("desirable_weight", "1.3")]).at_reference(), None);
     }
 }

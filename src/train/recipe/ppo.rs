@@ -1,16 +1,16 @@
 //! PPO with a value head on the policy (Schulman et al. 2017; Ziegler et al. 2019; Huang et al. 2024, "The N+ Implementation
 //! Details of RLHF with PPO").
 //!
-//! Formulas: [`crate::train::loss`]'s `ppo` and `advantage`. Differs from TRL 1.12: policy and value share the network and
-//! differ in their heads, the score lies on the answer's last token, old log-probs come from the forward pass that trains, so
-//! that ratios begin at 1, and only real tokens enter a mean.
+//! Formulas: `ppo` and `advantage` in [`crate::train::loss`]. Differs from TRL 1.12: policy and value function share the
+//! network and have separate heads, the score is on the answer's last token, old log-probs come from the training forward
+//! pass, so ratios start at 1, and means exclude padding.
 
 use super::contract::{
     BatchLoss, HealthHints, Recipe, Registered, RolloutNeeds, SampledAnswer, ScoredExample, UpdateWindow, read,
 };
 use crate::domain::{
-    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_UNDER, Hyperparameters, Kind, Method, Needs,
-    RolloutParams, Under, When, hyperparameters, nothing, reward_formula, row,
+    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_WEIGHT_DEPENDENCY, Condition, Dependency,
+    Hyperparameters, Method, Needs, ParamKind, RolloutParams, hyperparameters, nothing, reward_formula, row,
 };
 use crate::model::error::Error;
 use crate::nn::policy::RowGradient;
@@ -27,7 +27,7 @@ pub(super) const PPO: Registered =
 const METHOD: Method = Method {
     name: "ppo",
     title: "Proximal policy optimisation",
-    help: "answer, be scored, climb the score with a value head, held near the frozen reference by a KL penalty",
+    help: "online RL with a value head and a KL penalty to the reference model",
     needs: Needs::Prompts,
     reference: true,
     probes: true,
@@ -35,12 +35,17 @@ const METHOD: Method = Method {
     without: &["group_by_length", "max_tokens_per_batch"],
     own: PpoParams::rows,
     defaults: &[ANSWERS_RATE, ("num_iterations", "4", "1 – 4"), ANSWERS_BATCH, ANSWERS_EVAL, ANSWERS_BEST],
-    under: || {
-        let of = |keys, of, remedy: &'static str| Under { keys, when: When::Above0, of, remedy: remedy.into() };
+    dependencies: || {
+        let positive = |keys, on, remedy: &'static str| Dependency {
+            keys,
+            condition: Condition::Positive,
+            on,
+            remedy: remedy.into(),
+        };
         vec![
-            CHECKS_UNDER,
-            of(&["kl_horizon"], "kl_target", "set kl_target"),
-            of(&["cliprange_value"], "vf_coef", "raise vf_coef"),
+            CHECKS_WEIGHT_DEPENDENCY,
+            positive(&["kl_horizon"], "kl_target", "set kl_target"),
+            positive(&["cliprange_value"], "vf_coef", "raise vf_coef"),
         ]
     },
     refuse: nothing,
@@ -54,45 +59,45 @@ hyperparameters! {
     /// Hyper-parameters of PPO.
     struct PpoParams {
         kl_coef: f64 = row(
-            Kind::Float(0.0, 100.0),
+            ParamKind::Float(0.0, 100.0),
             "0.05",
             "0.01 – 0.2",
-            "price of a nat of distance from the reference",
+            "coefficient of the KL penalty in the reward",
             true,
         );
         kl_target: f64 = row(
-            Kind::Float(0.0, 10_000.0),
+            ParamKind::Float(0.0, 10_000.0),
             "0",
             "3 – 10",
-            "nats an answer to steer the price to (adaptive); 0 keeps kl_coef",
+            "target KL per answer in nats for an adaptive kl_coef; 0: fixed",
             false,
         );
         kl_horizon: f64 = row(
-            Kind::Float(1.0, 1e9),
+            ParamKind::Float(1.0, 1e9),
             "10000",
             "",
-            "answers over which the adaptive price corrects itself",
+            "horizon of the adaptive kl_coef, in answers",
             false,
         );
         cliprange: f64 = row(
-            Kind::Float(0.0, 10.0),
+            ParamKind::Float(0.0, 10.0),
             "0.2",
             "0.1 – 0.3",
-            "a ratio this far from 1 counts no more",
+            "clip range of the probability ratio",
             false,
         );
         cliprange_value: f64 = row(
-            Kind::Float(0.0, 1000.0),
+            ParamKind::Float(0.0, 1000.0),
             "0.2",
             "0.1 – 0.5",
-            "a value this far from its old one counts no more",
+            "clip range of the value function",
             false,
         );
-        vf_coef: f64 = row(Kind::Float(0.0, 100.0), "0.1", "0.05 – 1", "weight of the value loss", false);
-        entropy_coef: f64 = row(Kind::Float(0.0, 10.0), "0", "0 – 0.01", "weight of the entropy bonus", false);
-        gamma: f64 = row(Kind::Float(0.0, 1.0), "1", "", "discount of a reward by each token it lies ahead", false);
-        lam: f64 = row(Kind::Float(0.0, 1.0), "0.95", "0.9 – 1", "lambda of the advantage estimate (GAE)", false);
-        whiten_rewards: bool = row(Kind::Bool, "false", "", "scale the tokens' rewards to variance 1", false);
+        vf_coef: f64 = row(ParamKind::Float(0.0, 100.0), "0.1", "0.05 – 1", "weight of the value loss", false);
+        entropy_coef: f64 = row(ParamKind::Float(0.0, 10.0), "0", "0 – 0.01", "weight of the entropy bonus", false);
+        gamma: f64 = row(ParamKind::Float(0.0, 1.0), "1", "", "discount factor per token", false);
+        lam: f64 = row(ParamKind::Float(0.0, 1.0), "0.95", "0.9 – 1", "lambda of GAE", false);
+        whiten_rewards: bool = row(ParamKind::Bool, "false", "", "whiten the token rewards (variance 1)", false);
     }
 }
 
@@ -107,7 +112,7 @@ fn objective(p: &PpoParams) -> String {
     };
     format!(
         "−min(ρA, clip(ρ, 1±{})A) + {}·½max((V − G)², (clip(V, V_old±{}) − G)²){entropy},  A = GAE(γ {}, λ {}) of \
-         r_t = −{price}·(log π − log π_ref) + R at the end",
+         r_t = −{price}·(log π − log π_ref) + R at the last token",
         p.cliprange, p.vf_coef, p.cliprange_value, p.gamma, p.lam
     )
 }
@@ -145,7 +150,7 @@ impl Recipe for PpoRecipe {
         HealthHints { kl_target, kl_key: "kl_coef", ..HealthHints::default() }
     }
 
-    fn judge(&mut self, answers: &mut [SampledAnswer], _group: usize, tally: &mut Tally) {
+    fn compute_advantages(&mut self, answers: &mut [SampledAnswer], _group: usize, tally: &mut Tally) {
         let coef = self.kl.coef;
         let mut rewards: Vec<Vec<f64>> =
             answers.iter().map(|a| token_rewards(&a.old, &a.reference, a.reward, coef, KlEstimator::K1)).collect();
@@ -178,7 +183,7 @@ impl Recipe for PpoRecipe {
     }
 
     fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
-        let batch = batch.iter().map(ScoredExample::answered).collect::<Result<Vec<_>, Error>>()?;
+        let batch = batch.iter().map(ScoredExample::sampled_answer).collect::<Result<Vec<_>, Error>>()?;
         let rows: Vec<PpoRow<'_>> = batch
             .iter()
             .map(|(answer, scores)| PpoRow {
@@ -191,7 +196,7 @@ impl Recipe for PpoRecipe {
             })
             .collect();
         let out = self.ppo.loss(&rows, tally);
-        // The loss is a mean over the micro-batch's tokens; its part of the update's mean goes by its tokens.
+        // The loss is a mean over the micro-batch's tokens, so its share of the update is by tokens.
         let tokens: usize = rows.iter().map(|r| r.new.len()).sum();
         let share = tokens as f64 / window.tokens.max(1.0);
         let entropy: f64 = batch.iter().flat_map(|(_, s)| &s.entropy).sum();

@@ -1,17 +1,17 @@
 //! RLOO (Ahmadian et al. 2024, "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human Feedback").
 //!
-//! Formulas: [`crate::train::loss`]'s `rloo` and `advantage`. Differs from TRL 1.16 as GRPO here does.
+//! Formulas: `rloo` and `advantage` in [`crate::train::loss`]. Differs from TRL 1.16 in the same points as GRPO.
 
 use super::contract::{BatchLoss, Recipe, Registered, RolloutNeeds, SampledAnswer, ScoredExample, UpdateWindow, read};
 use crate::domain::{
-    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_UNDER, EPSILON, EPSILON_HIGH, Hyperparameters,
-    Kind, Method, Needs, RolloutParams, hyperparameters, nothing, reward_formula, row,
+    ANSWERS_BATCH, ANSWERS_BEST, ANSWERS_EVAL, ANSWERS_RATE, CHECKS_WEIGHT_DEPENDENCY, EPSILON, EPSILON_HIGH,
+    Hyperparameters, Method, Needs, ParamKind, RolloutParams, hyperparameters, nothing, reward_formula, row,
 };
 use crate::model::error::Error;
 use crate::nn::policy::RowGradient;
 use crate::train::loss::{Rloo, RlooRow, Tally, leave_one_out, reward_metrics};
 
-/// What is added to the standard deviation before it divides, as in TRL.
+/// Added to the standard deviation before division, as in TRL.
 const STD_FLOOR: f64 = 1e-4;
 
 /// The registry's row.
@@ -22,7 +22,7 @@ pub(super) const RLOO: Registered =
 const METHOD: Method = Method {
     name: "rloo",
     title: "REINFORCE leave-one-out",
-    help: "several answers to each prompt, each against the mean of the others, held near the reference; no value head",
+    help: "REINFORCE with the mean of a prompt's other answers as baseline; no value head",
     needs: Needs::Prompts,
     reference: true,
     probes: true,
@@ -30,7 +30,7 @@ const METHOD: Method = Method {
     without: &["group_by_length", "max_tokens_per_batch"],
     own: RlooParams::rows,
     defaults: &[ANSWERS_RATE, ANSWERS_BATCH, ANSWERS_EVAL, ANSWERS_BEST],
-    under: || vec![CHECKS_UNDER],
+    dependencies: || vec![CHECKS_WEIGHT_DEPENDENCY],
     refuse: nothing,
     objective: |params| {
         let rewards = RolloutParams::described(params, reward_formula);
@@ -42,19 +42,19 @@ hyperparameters! {
     /// Hyper-parameters of RLOO.
     struct RlooParams {
         beta: f64 = row(
-            Kind::Float(0.0, 100.0),
+            ParamKind::Float(0.0, 100.0),
             "0.05",
             "0.01 – 0.1",
-            "price of a nat of distance from the reference",
+            "coefficient of the KL penalty in the reward",
             true,
         );
         epsilon: f64 = EPSILON;
         epsilon_high: f64 = EPSILON_HIGH;
         normalize_advantages: bool = row(
-            Kind::Bool,
+            ParamKind::Bool,
             "false",
             "",
-            "scale the advantages to mean 0 and variance 1",
+            "normalise the advantages to mean 0 and variance 1",
             false,
         );
     }
@@ -65,9 +65,9 @@ fn objective(p: &RlooParams) -> String {
         beta if beta > 0.0 => format!(" − {beta}·Σ(log π − log π_ref)"),
         _ => String::new(),
     };
-    let scaled = if p.normalize_advantages { ", scaled to mean 0 and variance 1" } else { "" };
+    let scaled = if p.normalize_advantages { ", normalised to mean 0 and variance 1" } else { "" };
     format!(
-        "−min(ρA, clip(ρ, 1−{}, 1+{})A),  A = R′ − mean R′ of its siblings{scaled},  R′ = R{price}",
+        "−min(ρA, clip(ρ, 1−{}, 1+{})A),  A = R′ − mean R′ of the group's others{scaled},  R′ = R{price}",
         p.epsilon, p.epsilon_high
     )
 }
@@ -92,7 +92,7 @@ impl Recipe for RlooRecipe {
         Some(RolloutNeeds { reference: self.rloo.beta > 0.0, values: false })
     }
 
-    fn judge(&mut self, answers: &mut [SampledAnswer], group: usize, tally: &mut Tally) {
+    fn compute_advantages(&mut self, answers: &mut [SampledAnswer], group: usize, tally: &mut Tally) {
         let rewards: Vec<f64> = answers.iter().map(|a| a.reward).collect();
         reward_metrics(&rewards, group, tally);
         let paid: Vec<f64> =
@@ -112,7 +112,7 @@ impl Recipe for RlooRecipe {
     }
 
     fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
-        let batch = batch.iter().map(ScoredExample::answered).collect::<Result<Vec<_>, Error>>()?;
+        let batch = batch.iter().map(ScoredExample::sampled_answer).collect::<Result<Vec<_>, Error>>()?;
         let rows: Vec<RlooRow<'_>> = batch
             .iter()
             .map(|(answer, scores)| RlooRow {

@@ -1,14 +1,13 @@
-//! SFT: −Σ m_t·log π(y_t) / N over the tokens to imitate, N = those of the whole accumulation window.
+//! SFT: −Σ m_t·log π(y_t) / N with the loss mask m, N = unmasked tokens of the whole accumulation window.
 //!
-//! `loss_type=dft` weighs each token with its own probability, held constant (Wu et al. 2025, "On the Generalization of SFT: A
+//! `loss_type=dft` weights each token by its own detached probability (Wu et al. 2025, "On the Generalization of SFT: A
 //! Reinforcement Learning Perspective with Reward Rectification"). Differs from TRL 1.16: rows longer than `max_length` are
-//! left out and not cut; what the assistant said is found without markers in the template; rows kept for evaluation are not
-//! packed.
+//! left out instead of truncated; the assistant mask needs no markers in the template; evaluation rows are not packed.
 
-use super::contract::{Apart, BatchLoss, Recipe, Registered, ScoredExample, UpdateWindow, read};
-use crate::domain::{Hyperparameters, Kind, Method, Needs, TrainerParams, hyperparameters, nothing, row};
+use super::contract::{BatchLoss, Recipe, Registered, ScoredExample, Separable, UpdateWindow, read};
+use crate::domain::{Hyperparameters, Method, Needs, ParamKind, TrainerParams, hyperparameters, nothing, row};
 use crate::model::error::Error;
-use crate::train::data::Making;
+use crate::train::data::TokeniseOptions;
 use crate::train::loss::{Sft, SftForm, Tally};
 
 /// The registry's row.
@@ -18,7 +17,7 @@ pub(super) const SFT: Registered = Registered { method: METHOD, new: |params| Ok
 const METHOD: Method = Method {
     name: "sft",
     title: "Supervised fine-tuning",
-    help: "imitate good answers, token by token; the base of everything after it",
+    help: "train on good answers by next-token prediction; the usual first stage",
     needs: Needs::Examples,
     reference: false,
     probes: true,
@@ -30,7 +29,7 @@ const METHOD: Method = Method {
         ("num_train_epochs", "3", "1 – 3"),
         ("per_device_train_batch_size", "8", "1 – 32"),
     ],
-    under: Vec::new,
+    dependencies: Vec::new,
     refuse: nothing,
     objective: |p| SftParams::described(p, objective),
 };
@@ -39,31 +38,31 @@ hyperparameters! {
     /// Hyper-parameters of supervised fine-tuning.
     struct SftParams {
         assistant_only_loss: bool = row(
-            Kind::Bool,
+            ParamKind::Bool,
             "true",
             "",
-            "conversations: learn the assistant's turns only, not what it was asked",
+            "conversations: compute the loss on assistant turns only",
             true,
         );
         completion_only_loss: bool = row(
-            Kind::Bool,
+            ParamKind::Bool,
             "true",
             "",
-            "prompt and completion: learn the completion only",
+            "prompt-completion rows: compute the loss on the completion only",
             true,
         );
         loss_type: SftForm = row(
-            Kind::Choice(SftForm::WORDS),
+            ParamKind::Choice(SftForm::WORDS),
             "nll",
             "",
-            "nll, or dft: each token weighted by its own probability",
+            "nll, or dft: tokens weighted by their own probability",
             false,
         );
         packing: bool = row(
-            Kind::Bool,
+            ParamKind::Bool,
             "false",
             "",
-            "several short texts in one row that do not see each other",
+            "pack several texts into a row, without attention between them",
             false,
         );
     }
@@ -71,15 +70,15 @@ hyperparameters! {
 
 fn objective(p: &SftParams) -> String {
     let tokens = match (p.assistant_only_loss, p.completion_only_loss) {
-        (true, true) => "tokens of the answers",
-        (true, false) => "the assistant's tokens; of prompt and completion all",
-        (false, true) => "all tokens; of prompt and completion the completion's",
+        (true, true) => "answer tokens",
+        (true, false) => "assistant tokens; all tokens of prompt-completion rows",
+        (false, true) => "all tokens; completion tokens of prompt-completion rows",
         (false, false) => "all tokens",
     };
-    let packed = if p.packing { ", several texts to a row" } else { "" };
+    let packed = if p.packing { ", packed" } else { "" };
     match p.loss_type {
-        SftForm::Dft => format!("−Σ p_t·log π(y_t) / N,  p_t = π(y_t) held constant, y_t the {tokens}{packed}"),
-        SftForm::Nll => format!("−Σ log π(y_t) / N,  y_t the {tokens}{packed}"),
+        SftForm::Dft => format!("−Σ p_t·log π(y_t) / N,  p_t = π(y_t) detached, y_t: {tokens}{packed}"),
+        SftForm::Nll => format!("−Σ log π(y_t) / N,  y_t: {tokens}{packed}"),
     }
 }
 
@@ -87,30 +86,30 @@ fn objective(p: &SftParams) -> String {
 struct SftRecipe(SftParams);
 
 impl Recipe for SftRecipe {
-    fn making(&self, shared: &TrainerParams) -> Making {
-        Making {
+    fn tokenise_options(&self, shared: &TrainerParams) -> TokeniseOptions {
+        TokeniseOptions {
             assistant_only: self.0.assistant_only_loss,
             completion_only: self.0.completion_only_loss,
             packing: self.0.packing,
-            ..Making::of(shared)
+            ..TokeniseOptions::from_params(shared)
         }
     }
 
-    fn apart(&self) -> Apart {
-        Apart::Sum
+    fn separable(&self) -> Separable {
+        Separable::Sum
     }
 
-    fn weight(&self, batch: &[ScoredExample<'_>]) -> f64 {
+    fn eval_weight(&self, batch: &[ScoredExample<'_>]) -> f64 {
         batch.iter().map(|seen| seen.example.scored()).sum::<usize>() as f64
     }
 
     fn loss(&self, batch: &[ScoredExample<'_>], window: &UpdateWindow, tally: &mut Tally) -> Result<BatchLoss, Error> {
-        Ok(imitate(batch, window.tokens, self.0.loss_type, tally))
+        Ok(sft_loss(batch, window.tokens, self.0.loss_type, tally))
     }
 }
 
-/// The loss of imitating every scored token, divided by `tokens`; adds `entropy` and `mean_token_accuracy` to `tally`.
-pub(crate) fn imitate(batch: &[ScoredExample<'_>], tokens: f64, form: SftForm, tally: &mut Tally) -> BatchLoss {
+/// The SFT loss of every scored token, divided by `tokens`; adds `entropy` and `mean_token_accuracy` to `tally`.
+pub(crate) fn sft_loss(batch: &[ScoredExample<'_>], tokens: f64, form: SftForm, tally: &mut Tally) -> BatchLoss {
     let rows = || batch.iter().flat_map(|seen| seen.scores);
     let logps: Vec<&[f64]> = rows().map(|row| row.logp.as_slice()).collect();
     let out = Sft { form }.loss(&logps, tokens);

@@ -1,11 +1,11 @@
-//! SimPO: −log σ(β·(A_c − A_r) − γ), A the means over the answers' tokens.
+//! SimPO: −log σ(β·(A_c − A_r) − γ), A = mean log-prob of an answer's tokens.
 //!
-//! Meng et al. 2024, "SimPO: Simple Preference Optimization with a Reference-Free Reward". Differs from TRL 1.16: a method of
-//! its own with `cpo_alpha=0`, as published (TRL's default adds the NLL); the rest as CPO here does.
+//! Meng et al. 2024, "SimPO: Simple Preference Optimization with a Reference-Free Reward". Differs from TRL 1.16: a separate
+//! method with `cpo_alpha=0`, as published (TRL's default adds the NLL); otherwise as CPO does.
 
 use super::contract::{Registered, read};
-use super::cpo::{CpoRecipe, imitation, smoothed, votes};
-use crate::domain::{Hyperparameters, Kind, Method, Needs, SOFT_LABELS, hyperparameters, nothing, row};
+use super::cpo::{CpoRecipe, nll_term, smoothed_formula, soft_labels_note};
+use crate::domain::{Hyperparameters, Method, Needs, ParamKind, SOFT_LABELS, hyperparameters, nothing, row};
 use crate::train::loss::{Cpo, CpoForm};
 
 /// The registry's row.
@@ -16,7 +16,7 @@ pub(super) const SIMPO: Registered =
 const METHOD: Method = Method {
     name: "simpo",
     title: "Simple preference optimisation",
-    help: "push chosen above rejected per token, by a margin; no reference, no reward for length",
+    help: "prefer chosen over rejected by mean log-probs with a target margin; no reference model",
     needs: Needs::Pairs,
     reference: false,
     probes: true,
@@ -24,7 +24,7 @@ const METHOD: Method = Method {
     without: &[],
     own: SimpoParams::rows,
     defaults: &[("learning_rate", "1e-5", "LoRA 1e-6 – 2e-5, full 3e-7 – 1e-6")],
-    under: Vec::new,
+    dependencies: Vec::new,
     refuse: nothing,
     objective: |p| SimpoParams::described(p, objective),
 };
@@ -32,26 +32,26 @@ const METHOD: Method = Method {
 hyperparameters! {
     /// Hyper-parameters of SimPO.
     struct SimpoParams {
-        beta: f64 = row(Kind::Float(1e-6, 1000.0), "2", "2 – 10", "scale of the mean log-probs' difference", true);
+        beta: f64 = row(ParamKind::Float(1e-6, 1000.0), "2", "2 – 10", "scale of the difference of mean log-probs", true);
         simpo_gamma: f64 = row(
-            Kind::Float(0.0, 1000.0),
+            ParamKind::Float(0.0, 1000.0),
             "0.5",
             "0 – beta; 0.5·beta is a good start",
-            "how far chosen is to lead, already times beta",
+            "target reward margin (gamma), already multiplied by beta",
             true,
         );
         cpo_alpha: f64 = row(
-            Kind::Float(0.0, 1000.0),
+            ParamKind::Float(0.0, 1000.0),
             "0",
             "0 – 1",
-            "weight of imitating the chosen answers; 0 is SimPO as published",
+            "weight of the NLL of the chosen answers; 0: SimPO as published",
             false,
         );
         label_smoothing: f64 = row(
-            Kind::Float(0.0, 0.499),
+            ParamKind::Float(0.0, 0.499),
             "0",
             "0 – 0.2",
-            "share of labels taken to be wrong",
+            "assumed share of wrong labels",
             false,
         );
         soft_labels: bool = SOFT_LABELS;
@@ -59,8 +59,8 @@ hyperparameters! {
 }
 
 fn objective(p: &SimpoParams) -> String {
-    let term = smoothed(&format!("{}·d − {}", p.beta, p.simpo_gamma), p.label_smoothing);
-    format!("{term}{},  d = mean log π(c) − mean log π(r){}", imitation(p.cpo_alpha), votes(p.soft_labels))
+    let term = smoothed_formula(&format!("{}·d − {}", p.beta, p.simpo_gamma), p.label_smoothing);
+    format!("{term}{},  d = mean log π(c) − mean log π(r){}", nll_term(p.cpo_alpha), soft_labels_note(p.soft_labels))
 }
 
 fn recipe(p: &SimpoParams) -> CpoRecipe {

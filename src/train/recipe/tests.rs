@@ -1,4 +1,4 @@
-//! What a recipe says of going back in parts is so of its loss; and what the method table lists, a recipe reads.
+//! A recipe's declared separability holds for its loss, and every key of the method table is read.
 
 use super::*;
 use crate::domain::{Metrics, PairId, PromptId, method, methods};
@@ -8,8 +8,8 @@ use crate::train::data::Example;
 use crate::train::loss::{FORMS, Tally};
 use crate::train::reference::Reference;
 
-/// Recipes whose parts add up, and recipes that have to see a micro-batch whole.
-const APART: &[(&str, &[(&str, &str)])] = &[
+/// Recipes whose loss separates into parts of a micro-batch, and recipes whose loss does not.
+const SEPARABLE: &[(&str, &[(&str, &str)])] = &[
     ("dpo", &[]),
     ("dpo", &[("label_smoothing", "0.1"), ("ld_alpha", "0.5")]),
     ("dpo", &[("use_weighting", "true")]),
@@ -34,15 +34,15 @@ const WHOLE: &[(&str, &[(&str, &str)])] = &[
     ("kto", &[]),
 ];
 
-struct Batch {
+struct ScoredBatch {
     examples: Vec<Example>,
     scores: Vec<Vec<RowScores>>,
-    aside: Vec<Vec<RowScores>>,
+    kl_scores: Vec<Vec<RowScores>>,
     references: Vec<Reference>,
 }
 
-/// Seven examples of unlike lengths with scores at random, as the method has them.
-fn batch(name: &str, neighbours: bool) -> Batch {
+/// Seven examples of different lengths with random scores, in the method's form.
+fn batch(name: &str, neighbours: bool) -> ScoredBatch {
     let mut rng = stream(5, 1);
     let mut scored = |n: usize| {
         let mut numbers = |by: f64| (0..n).map(|_| by * normal(&mut rng).abs()).collect::<Vec<f64>>();
@@ -55,7 +55,8 @@ fn batch(name: &str, neighbours: bool) -> Batch {
             value: if name == "reward" { numbers(1.0)[..1].to_vec() } else { Vec::new() },
         }
     };
-    let mut out = Batch { examples: Vec::new(), scores: Vec::new(), aside: Vec::new(), references: Vec::new() };
+    let mut out =
+        ScoredBatch { examples: Vec::new(), scores: Vec::new(), kl_scores: Vec::new(), references: Vec::new() };
     for i in 0..7 {
         let lengths = if matches!(name, "sft" | "kto") { vec![3 + i * 5 % 7] } else { vec![2 + i, 9 - i] };
         let row = |n: &usize| Row::new(vec![1; 2 + n], (2..2 + n).collect());
@@ -65,25 +66,25 @@ fn batch(name: &str, neighbours: bool) -> Batch {
             row: i,
             prompt: 2,
             rows: lengths.iter().map(row).collect(),
-            aside: Vec::new(),
+            kl_rows: Vec::new(),
             margin: Some(0.1 * i as f64),
             agreed: Some(1.0 - 0.05 * i as f64),
-            good: i % 3 > 0,
+            desirable: i % 3 > 0,
         });
         let scores: Vec<RowScores> = lengths.iter().map(|n| scored(*n)).collect();
-        let aside = if neighbours { vec![scored(4)] } else { Vec::new() };
+        let kl_scores = if neighbours { vec![scored(4)] } else { Vec::new() };
         let shifted = |row: &RowScores| row.logp.iter().map(|x| (0.5 + 0.1 * (i * 3 % 7) as f64) * x).collect();
-        // Neighbours of which the policy has become surer.
+        // Mismatched answers that have become likelier under the policy.
         let surer = |row: &RowScores| row.logp.iter().map(|x| 1.5 * x - 0.1 * i as f64).collect();
-        out.references.push(scores.iter().map(shifted).chain(aside.iter().map(surer)).collect());
+        out.references.push(scores.iter().map(shifted).chain(kl_scores.iter().map(surer)).collect());
         out.scores.push(scores);
-        out.aside.push(aside);
+        out.kl_scores.push(kl_scores);
     }
     out
 }
 
 /// How far the loss and gradients of parts are from those of the whole, as its `apart` or else as a mean of them.
-fn off(name: &str, settings: &[(&str, &str)]) -> (Apart, f64) {
+fn split_error(name: &str, settings: &[(&str, &str)]) -> (Separable, f64) {
     let rows = method(name).unwrap().rows();
     let mut params = Params::defaults(&rows);
     for (key, value) in settings {
@@ -91,12 +92,12 @@ fn off(name: &str, settings: &[(&str, &str)]) -> (Apart, f64) {
     }
     let prepared = prepare(name, &params).unwrap();
     let recipe = &prepared.recipe;
-    let all = batch(name, prepared.making().mismatch > 0);
+    let all = batch(name, prepared.tokenise_options().mismatch_block > 0);
     let seen: Vec<ScoredExample<'_>> = (0..all.examples.len())
         .map(|i| ScoredExample {
             example: &all.examples[i],
             scores: &all.scores[i],
-            aside: &all.aside[i],
+            kl_scores: &all.kl_scores[i],
             reference: Some(&all.references[i]),
             answer: None,
         })
@@ -107,7 +108,7 @@ fn off(name: &str, settings: &[(&str, &str)]) -> (Apart, f64) {
     let whole = recipe.loss(&seen, &window, &mut tallies[0]).unwrap();
     let (mut loss, mut g) = (0.0, Vec::new());
     for part in [&seen[..1], &seen[1..3], &seen[3..]] {
-        let share = if recipe.apart() == Apart::Sum { 1.0 } else { part.len() as f64 / seen.len() as f64 };
+        let share = if recipe.separable() == Separable::Sum { 1.0 } else { part.len() as f64 / seen.len() as f64 };
         let out = recipe.loss(part, &window, &mut tallies[1]).unwrap();
         loss += share * out.loss;
         g.extend(out.g.into_iter().flat_map(|g| g.logp.into_iter().chain(g.value)).map(|x| share * x));
@@ -121,32 +122,32 @@ fn off(name: &str, settings: &[(&str, &str)]) -> (Apart, f64) {
         tally.write("", metrics);
     }
     let far = |pairs: &mut dyn Iterator<Item = (f64, f64)>| pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    if recipe.apart() != Apart::No {
+    if recipe.separable() != Separable::No {
         let mut both = metrics[0].iter().map(|(name, value)| (value, metrics[1].get(name).unwrap()));
-        assert!(far(&mut both) < 1e-12, "{name} {settings:?}: the metrics are others");
+        assert!(far(&mut both) < 1e-12, "{name} {settings:?}: the metrics differ");
     }
-    (recipe.apart(), far(&mut g.into_iter().zip(want).chain([(loss, whole.loss)])))
+    (recipe.separable(), far(&mut g.into_iter().zip(want).chain([(loss, whole.loss)])))
 }
 
 #[test]
-fn parts_that_go_back_alone_add_up() {
-    for (name, settings) in APART {
-        let (apart, off) = off(name, settings);
-        assert_ne!(apart, Apart::No, "{name} {settings:?}");
+fn separable_losses_add_up_over_parts() {
+    for (name, settings) in SEPARABLE {
+        let (apart, off) = split_error(name, settings);
+        assert_ne!(apart, Separable::No, "{name} {settings:?}");
         assert!(off < 1e-12, "{name} {settings:?}: {off}");
     }
 }
 
 #[test]
-fn what_stays_together_has_to() {
+fn inseparable_losses_do_not_add_up() {
     for (name, settings) in WHOLE {
-        let (apart, off) = off(name, settings);
-        assert_eq!(apart, Apart::No, "{name} {settings:?}");
-        assert!(off > 1e-6, "{name} {settings:?}: its parts would add up");
+        let (apart, off) = split_error(name, settings);
+        assert_eq!(apart, Separable::No, "{name} {settings:?}");
+        assert!(off > 1e-6, "{name} {settings:?}: it is separable");
     }
 }
 
-/// Why a run of `registered` with these hyper-parameters does not read, whatever goes together.
+/// The parse error of these hyper-parameters, ignoring contradictions.
 fn unread(registered: &Registered, params: &Params) -> Option<String> {
     let m = &registered.method;
     let said = (registered.new)(params).err().map(|e| e.to_string());
@@ -163,7 +164,7 @@ fn every_key_that_the_table_lists_is_read_by_a_struct() {
         let rows = registered.method.rows();
         for row in &rows {
             let mut params = Params::defaults(&rows);
-            // A form's own hyper-parameter is read where the form is asked for.
+            // A form's own hyper-parameter is read only with that form.
             if let Some(form) = FORMS.iter().find(|form| form.own == Some(*row)) {
                 params.0.insert("loss_type".into(), form.name.into());
             }

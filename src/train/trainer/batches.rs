@@ -1,44 +1,43 @@
-//! How rows make batches and batches make steps: a pure function of the specification and the number of steps made.
+//! Rows to batches and batches to steps, as a pure function of the specification and the step. Refuses texts and tensors.
 
 use crate::domain::{RolloutParams, TrainerParams};
 use crate::model::error::Error;
 use crate::train::data::{self, Example};
 use std::cmp::Reverse;
 
-/// Micro-batches that are sorted by length together, at most: enough for little padding, few enough for epochs that differ.
+/// Maximum micro-batches that are sorted by length together: little padding, but different batches every epoch.
 const SORTED: usize = 50;
 
-/// How the answers of a round are cut into updates and micro-batches.
+/// How a round's answers are split into updates and micro-batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Round {
-    /// Answers to a prompt.
+pub(super) struct RoundShape {
+    /// Answers per prompt.
     pub(super) group: usize,
-    /// Answers of a micro-batch.
+    /// Answers per micro-batch.
     pub(super) size: usize,
-    /// Micro-batches of an update.
+    /// Micro-batches per update.
     pub(super) accumulate: usize,
-    /// Updates of a pass over the round.
+    /// Updates per epoch over the round.
     pub(super) minis: usize,
-    /// Passes over the round.
+    /// Epochs over the round.
     pub(super) iterations: usize,
 }
 
-impl Round {
-    /// In which order a pass over the `n` answers of round `number` takes them; every pass has its own, from another stream
-    /// than the prompts' order.
+impl RoundShape {
+    /// The order of the `n` answers of round `number` in epoch `pass`, from another stream than the prompts' order.
     pub(super) fn order(&self, n: usize, seed: u64, number: u64, pass: usize) -> Vec<usize> {
         data::order(n, true, seed ^ 0x7061_7373, number * self.iterations as u64 + pass as u64)
     }
 
-    /// Answers of an update, when a round has `n`.
+    /// Answers per update in a round of `n`.
     pub(super) fn per_update(&self, n: usize) -> usize {
         n.div_ceil(self.minis)
     }
 
-    /// The round that `params` ask for.
+    /// The round shape of `params`.
     ///
     /// # Errors
-    /// When its answers are not whole groups.
+    /// When its answers are not a multiple of the group size.
     pub(super) fn new(params: &TrainerParams, rollout: &RolloutParams) -> Result<Self, Error> {
         let out = Self {
             group: rollout.num_generations.max(1),
@@ -51,48 +50,48 @@ impl Round {
         if answers.is_multiple_of(out.group) {
             return Ok(out);
         }
-        Err(Error::Asked(format!(
+        Err(Error::Invalid(format!(
             "a round has {answers} answers (per_device_train_batch_size × gradient_accumulation_steps × num_mini_batches), \
-             which are no whole groups of num_generations={}; make one a multiple of the other",
+             which is not a multiple of num_generations={}; change one of them",
             out.group
         )))
     }
 
-    /// Answers of a round.
+    /// Answers per round.
     pub(super) fn answers(&self) -> usize {
         self.size * self.accumulate * self.minis
     }
 
-    /// Prompts of a round.
+    /// Prompts per round.
     pub(super) fn prompts(&self) -> usize {
         self.answers() / self.group
     }
 
-    /// Updates made of a round.
+    /// Updates per round.
     pub(super) fn updates(&self) -> u64 {
         (self.minis * self.iterations) as u64
     }
 }
 
-/// How rows make batches and batches make steps.
+/// The plan of batches and steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Batches {
     pub(super) rows: usize,
-    /// Tokens of each row's longest sequence, where rows of similar length go together.
+    /// Tokens of each row's longest sequence, for grouping by length.
     lengths: Option<Vec<usize>>,
-    /// Pairs in a micro-batch, where tokens do not bound it.
+    /// Rows per micro-batch, without a token budget.
     size: usize,
-    /// Where micro-batches that tokens bound end, in rows that are sorted by length.
+    /// With a token budget: the ends of micro-batches in rows sorted by length.
     ends: Option<Vec<usize>>,
-    /// Micro-batches in a step.
+    /// Micro-batches per step.
     accumulate: usize,
     pub(super) seed: u64,
     shuffle: bool,
-    /// Updates made of the rows of a step before the next ones are taken.
-    repeat: u64,
-    /// Sequences trained on for each row.
-    times: usize,
-    /// Steps in all.
+    /// Updates on the same rows before the next ones (online methods).
+    updates_per_round: u64,
+    /// Sequences trained on per row.
+    sequences_per_row: usize,
+    /// Total steps.
     pub(crate) total: u64,
 }
 
@@ -101,18 +100,27 @@ impl Batches {
         let size = params.per_device_train_batch_size.max(1);
         let accumulate = params.gradient_accumulation_steps.max(1);
         let (seed, shuffle) = (params.seed, params.shuffle);
-        let mut out =
-            Self { rows, lengths: None, size, ends: None, accumulate, seed, shuffle, repeat: 1, times: 1, total: 0 };
+        let mut out = Self {
+            rows,
+            lengths: None,
+            size,
+            ends: None,
+            accumulate,
+            seed,
+            shuffle,
+            updates_per_round: 1,
+            sequences_per_row: 1,
+            total: 0,
+        };
         out.set_total(params);
         out
     }
 
-    /// Batches of these examples: those of similar length together where `group_by_length` asks for it, and as many as fit into
-    /// `max_tokens_per_batch`.
+    /// Batches of these examples, grouped by length with `group_by_length`, and filled up to `max_tokens_per_batch`.
     ///
     /// # Errors
-    /// When that holds not even the longest of them.
-    pub(crate) fn of(examples: &[Example], params: &TrainerParams) -> Result<Self, Error> {
+    /// When the token budget is below the longest example.
+    pub(crate) fn from_examples(examples: &[Example], params: &TrainerParams) -> Result<Self, Error> {
         let budget = params.max_tokens_per_batch;
         let mut out = Self::new(examples.len(), params);
         if !params.group_by_length && budget == 0 {
@@ -121,10 +129,10 @@ impl Batches {
         let lengths: Vec<usize> = examples.iter().map(Example::longest).collect();
         if budget > 0 {
             let sizes = examples.iter().map(|e| (e.longest(), e.rows.len())).collect();
-            out.ends = Some(filled(sizes, budget).map_err(|least| {
-                Error::Asked(format!(
-                    "max_tokens_per_batch={budget} does not hold the longest row, which takes {least} tokens; set it to \
-                     {least} or more, or lower max_length"
+            out.ends = Some(fill_batches(sizes, budget).map_err(|least| {
+                Error::Invalid(format!(
+                    "max_tokens_per_batch={budget} is too small for the longest row of {least} tokens; set it to {least} or \
+                     more, or lower max_length"
                 ))
             })?);
         }
@@ -133,12 +141,12 @@ impl Batches {
         Ok(out)
     }
 
-    /// Rounds of prompts for a method that answers them itself: every step of a round is one update on its answers.
+    /// Rounds of prompts for online methods: every step is one update on a round's answers.
     ///
     /// # Errors
     /// When the answers of a round do not come out even.
     pub(crate) fn rounds(rows: usize, params: &TrainerParams, rollout: &RolloutParams) -> Result<Self, Error> {
-        let round = Round::new(params, rollout)?;
+        let round = RoundShape::new(params, rollout)?;
         let mut out = Self {
             rows,
             lengths: None,
@@ -147,8 +155,8 @@ impl Batches {
             accumulate: 1,
             seed: params.seed,
             shuffle: params.shuffle,
-            repeat: round.updates(),
-            times: round.group,
+            updates_per_round: round.updates(),
+            sequences_per_row: round.group,
             total: 0,
         };
         out.set_total(params);
@@ -162,47 +170,47 @@ impl Batches {
         };
     }
 
-    /// Micro-batches of an epoch.
+    /// Micro-batches per epoch.
     fn micro(&self) -> usize {
         self.ends.as_ref().map_or_else(|| self.rows.div_ceil(self.size), Vec::len)
     }
 
-    /// Whether tokens bound a micro-batch, so that micro-batches differ in rows: a row counts in its update as much as any other.
+    /// Whether there is a token budget. Micro-batches then differ in size, and every row of an update has equal weight.
     pub(super) fn by_tokens(&self) -> bool {
         self.ends.is_some()
     }
 
-    /// Steps of an epoch; the last one may have fewer micro-batches.
+    /// Steps per epoch; the last one may have fewer micro-batches.
     pub(crate) fn per_epoch(&self) -> u64 {
-        self.micro().div_ceil(self.accumulate) as u64 * self.repeat
+        self.micro().div_ceil(self.accumulate) as u64 * self.updates_per_round
     }
 
-    /// Sequences of a full step, on average where tokens bound it.
+    /// Sequences per full step; an average with a token budget.
     pub(super) fn rows_per_step(&self) -> f64 {
         let size = match &self.ends {
             Some(ends) => self.rows as f64 / ends.len().max(1) as f64,
             None => self.size as f64,
         };
-        size * (self.accumulate * self.times) as f64 / self.repeat as f64
+        size * (self.accumulate * self.sequences_per_row) as f64 / self.updates_per_round as f64
     }
 
-    /// Rows that are worked on at once, where they are no rows of these batches.
-    pub(super) fn rows_at_once(&self) -> usize {
+    /// Rows per micro-batch for evaluation and mixed SFT rows.
+    pub(super) fn rows_per_micro_batch(&self) -> usize {
         let most = |ends: &Vec<usize>| ends.first().copied().unwrap_or(1);
         self.ends.as_ref().map_or(self.size, most).max(1)
     }
 
-    /// Sequences trained on by the first `done` steps.
+    /// Sequences trained on in the first `done` steps.
     pub(super) fn rows_seen(&self, done: u64) -> f64 {
         let (epoch, within) = (done / self.per_epoch(), done % self.per_epoch());
-        let whole = (self.rows * self.times) as f64;
+        let whole = (self.rows * self.sequences_per_row) as f64;
         epoch as f64 * whole + (within as f64 * self.rows_per_step()).min(whole)
     }
 
-    /// Rows of the round that the step after `done` steps belongs to, its number, and the step's place in it.
+    /// The round of the step after `done` steps: its rows, its number, and the step's index in it.
     pub(super) fn round(&self, done: u64) -> (Vec<usize>, u64, u64) {
         let (rows, _) = self.window(done);
-        (rows.concat(), done / self.repeat, done % self.repeat)
+        (rows.concat(), done / self.updates_per_round, done % self.updates_per_round)
     }
 
     /// The micro-batches of an epoch.
@@ -216,14 +224,13 @@ impl Batches {
         order.chunks(self.size).map(<[usize]>::to_vec).collect()
     }
 
-    /// The micro-batches of the run in their order; of as many passes over the data as have at most `rows` rows together, and
-    /// of the first in any case.
-    pub(crate) fn ahead(&self, rows: usize) -> Vec<Vec<usize>> {
-        let steps = self.per_epoch() / self.repeat;
+    /// The run's micro-batches in order, limited to the epochs that fit into `rows` rows, at least the first.
+    pub(crate) fn planned_batches(&self, rows: usize) -> Vec<Vec<usize>> {
+        let steps = self.per_epoch() / self.updates_per_round;
         if steps == 0 {
             return Vec::new();
         }
-        let total = self.total.div_ceil(self.repeat);
+        let total = self.total.div_ceil(self.updates_per_round);
         let epochs = total.div_ceil(steps).min((rows / self.rows).max(1) as u64);
         let of = |epoch: u64| {
             let left = total.saturating_sub(epoch * steps).min(steps) as usize;
@@ -232,19 +239,19 @@ impl Batches {
         (0..epochs).flat_map(of).collect()
     }
 
-    /// The micro-batches of answers that come of as many prompts, as indices of the prompts' rows, one an answer.
+    /// The micro-batches of answers for as many prompts; each answer as its prompt's row index.
     ///
     /// # Errors
     /// When the answers of a round do not come out even.
-    pub(crate) fn answers_ahead(
+    pub(crate) fn planned_answer_batches(
         &self,
         rows: usize,
         params: &TrainerParams,
         rollout: &RolloutParams,
     ) -> Result<Vec<Vec<usize>>, Error> {
-        let round = Round::new(params, rollout)?;
+        let round = RoundShape::new(params, rollout)?;
         let mut out = Vec::new();
-        for (number, prompts) in self.ahead(rows).into_iter().enumerate() {
+        for (number, prompts) in self.planned_batches(rows).into_iter().enumerate() {
             let n = prompts.len() * round.group;
             for pass in 0..round.iterations {
                 let order = round.order(n, self.seed, number as u64, pass);
@@ -255,12 +262,12 @@ impl Batches {
         Ok(out)
     }
 
-    /// The micro-batches of the step after `done` steps, as indices of rows, and how many pairs came before them in the run.
+    /// The micro-batches of the step after `done` steps as row indices, and the number of rows before them in the run.
     pub(super) fn window(&self, done: u64) -> (Vec<Vec<usize>>, u64) {
         if done >= self.total {
             return (Vec::new(), 0);
         }
-        let (epoch, within) = (done / self.per_epoch(), (done % self.per_epoch() / self.repeat) as usize);
+        let (epoch, within) = (done / self.per_epoch(), (done % self.per_epoch() / self.updates_per_round) as usize);
         let first = within * self.accumulate;
         let mut micro = self.epoch(epoch);
         let before: usize = micro.iter().take(first).map(Vec::len).sum();
@@ -269,35 +276,34 @@ impl Batches {
     }
 }
 
-/// Rows in micro-batches of similar length: sorted within stretches of a shuffled `order`, cut into micro-batches, and these
-/// shuffled. The one with the longest row is the first, so that a run whose memory is too small says so at once; an
-/// incomplete one is the last.
+/// Groups rows by length: sorts within chunks of a shuffled `order`, splits into micro-batches and shuffles these. The one with
+/// the longest row comes first, so that a lack of memory shows at once; an incomplete one comes last.
 fn by_length(lengths: &[usize], size: usize, mut order: Vec<usize>, seed: u64, epoch: u64) -> Vec<usize> {
     let Some(top) = (0..order.len()).max_by_key(|at| (lengths[order[*at]], Reverse(*at))) else { return order };
     order.swap(0, top);
-    // At least four stretches where there are rows enough, as Hugging Face's sampler has it.
-    let stretch = size * (order.len() / (4 * size)).clamp(1, SORTED);
-    for part in order.chunks_mut(stretch) {
+    // At least four chunks if there are enough rows, as in Hugging Face's sampler.
+    let chunk = size * (order.len() / (4 * size)).clamp(1, SORTED);
+    for part in order.chunks_mut(chunk) {
         part.sort_by_key(|row| Reverse(lengths[*row]));
     }
     let micro: Vec<&[usize]> = order.chunks(size).collect();
     let whole = order.len() / size;
-    let rest = behind_the_first(whole, seed, epoch).chain(whole.max(1)..micro.len());
+    let rest = shuffled_after_first(whole, seed, epoch).chain(whole.max(1)..micro.len());
     std::iter::once(0).chain(rest).flat_map(|k| micro[k].iter().copied()).collect()
 }
 
-/// The places of all micro-batches but the first, shuffled.
-fn behind_the_first(micro: usize, seed: u64, epoch: u64) -> impl Iterator<Item = usize> {
+/// The indices of all micro-batches except the first, shuffled.
+fn shuffled_after_first(micro: usize, seed: u64, epoch: u64) -> impl Iterator<Item = usize> {
     // Another stream than the rows' order.
     data::order(micro.saturating_sub(1), true, seed ^ 0x006c_656e, epoch).into_iter().map(|k| k + 1)
 }
 
-/// Where micro-batches end that hold as many rows as fit into `budget` tokens, padding counted, in rows sorted by (length of
-/// the longest sequence, sequences); the longest come first.
+/// The ends of micro-batches filled up to `budget` tokens, padding included, longest rows first. `sizes`: (length of the longest
+/// sequence, number of sequences).
 ///
 /// # Errors
-/// The tokens of the largest row, when they are more.
-fn filled(mut sizes: Vec<(usize, usize)>, budget: usize) -> Result<Vec<usize>, usize> {
+/// The tokens of the largest row, if above the budget.
+fn fill_batches(mut sizes: Vec<(usize, usize)>, budget: usize) -> Result<Vec<usize>, usize> {
     if let Some(most) = sizes.iter().map(|(length, count)| length * count).max().filter(|most| *most > budget) {
         return Err(most);
     }
@@ -314,13 +320,13 @@ fn filled(mut sizes: Vec<(usize, usize)>, budget: usize) -> Result<Vec<usize>, u
     Ok(ends)
 }
 
-/// Rows sorted by length, those of the same length in the order of a shuffled `order`, cut at `ends`; the micro-batches are shuffled
-/// but for the first, which has the longest row.
+/// Rows sorted by length (ties in the shuffled `order`), split at `ends`. Micro-batches are shuffled except the first, which has
+/// the longest row.
 fn by_tokens(lengths: &[usize], ends: &[usize], mut order: Vec<usize>, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
     order.sort_by_key(|row| Reverse(lengths[*row]));
     let mut starts = std::iter::once(0).chain(ends.iter().copied());
     let micro: Vec<Vec<usize>> = ends.iter().filter_map(|end| Some(order[starts.next()?..*end].to_vec())).collect();
-    let rest = behind_the_first(micro.len(), seed, epoch);
+    let rest = shuffled_after_first(micro.len(), seed, epoch);
     std::iter::once(0).chain(rest).filter_map(|k| micro.get(k).cloned()).collect()
 }
 
@@ -335,7 +341,7 @@ mod tests {
         for (k, v) in &all {
             params.0.insert((*k).into(), (*v).into());
         }
-        // Lengths without an order to them.
+        // Unordered lengths.
         let lengths = grouped.then(|| (0..rows).map(|i| i * 37 % 101).collect());
         Batches { lengths, ..Batches::new(rows, &TrainerParams::read(&params).unwrap()) }
     }
@@ -351,8 +357,8 @@ mod tests {
         let rollout = RolloutParams::read(&params).unwrap();
         let params = TrainerParams::read(&params).unwrap();
         let batches = Batches::rounds(5, &params, &rollout).unwrap();
-        let rounds = batches.ahead(100);
-        let micro = batches.answers_ahead(100, &params, &rollout).unwrap();
+        let rounds = batches.planned_batches(100);
+        let micro = batches.planned_answer_batches(100, &params, &rollout).unwrap();
         assert!(micro.iter().all(|m| (1..=2).contains(&m.len())));
         let mut count = [0; 5];
         micro.iter().flatten().for_each(|i| count[*i] += 1);
@@ -363,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_row_is_in_the_first_batch_and_every_row_in_one() {
+    fn the_longest_row_is_in_the_first_batch_and_every_row_is_in_one_batch() {
         for rows in [1, 3, 4, 5, 17, 90, 401] {
             let b = batches(rows, true);
             let lengths = b.lengths.clone().unwrap();
@@ -380,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_go_together_in_an_order_of_each_epochs_own() {
+    fn rows_are_grouped_by_length_differently_every_epoch() {
         let (grouped, plain) = (batches(401, true), batches(401, false));
         let lengths = grouped.lengths.clone().unwrap();
         let padding = |b: &Batches| -> usize {
@@ -399,20 +405,20 @@ mod tests {
         // A step's window is its part of the epoch.
         let steps: Vec<Vec<usize>> = (0..grouped.per_epoch()).flat_map(|k| grouped.window(k).0).collect();
         assert_eq!(steps, grouped.epoch(0));
-        assert_eq!(grouped.ahead(1), grouped.epoch(0));
-        assert_eq!(grouped.ahead(10_000), [grouped.epoch(0), grouped.epoch(1)].concat());
+        assert_eq!(grouped.planned_batches(1), grouped.epoch(0));
+        assert_eq!(grouped.planned_batches(10_000), [grouped.epoch(0), grouped.epoch(1)].concat());
         let three = Batches { total: 3, ..grouped.clone() };
-        assert_eq!(three.ahead(10_000), grouped.epoch(0)[..3]);
+        assert_eq!(three.planned_batches(10_000), grouped.epoch(0)[..3]);
     }
 
     #[test]
-    fn tokens_bound_a_batch_and_the_longest_comes_first() {
+    fn a_token_budget_limits_batches_and_the_longest_comes_first() {
         for (rows, sequences) in [(1, 1), (5, 2), (401, 1), (401, 2)] {
             let plain = batches(rows, true);
             let lengths = plain.lengths.clone().unwrap();
             let sizes: Vec<(usize, usize)> = lengths.iter().map(|n| (*n, sequences)).collect();
             let budget = 300;
-            let ends = filled(sizes, budget).unwrap();
+            let ends = fill_batches(sizes, budget).unwrap();
             let b = Batches { ends: Some(ends), ..plain };
             let mut seen = 0;
             for epoch in 0..2 {
@@ -434,8 +440,8 @@ mod tests {
             }
             assert!(rows < 400 || b.epoch(0) != b.epoch(1));
         }
-        assert_eq!(filled(vec![(10, 2), (200, 2)], 300), Err(400));
-        assert_eq!(filled(vec![(100, 1), (50, 1), (150, 1), (150, 1)], 300), Ok(vec![2, 4]));
-        assert_eq!(filled(Vec::new(), 300), Ok(Vec::new()));
+        assert_eq!(fill_batches(vec![(10, 2), (200, 2)], 300), Err(400));
+        assert_eq!(fill_batches(vec![(100, 1), (50, 1), (150, 1), (150, 1)], 300), Ok(vec![2, 4]));
+        assert_eq!(fill_batches(Vec::new(), 300), Ok(Vec::new()));
     }
 }

@@ -1,7 +1,7 @@
-//! The best state of a run by one metric of its evaluations, and the end of a run that gets no better.
+//! The best evaluation of a run by one metric, and early stopping.
 //!
-//! Owns the comparison and the count of evaluations without improvement; both are part of a checkpoint, so that a resumed
-//! run ends where the whole one does. Refuses files: what is done with the best state is the caller's.
+//! Owns the comparison and the count of evaluations without improvement; both are part of a checkpoint, so that a resumed run
+//! stops at the same step. Refuses files: the caller keeps the best checkpoint.
 
 use crate::domain::{Finding, Metrics, Severity, TrainerParams};
 use crate::model::error::Error;
@@ -9,25 +9,24 @@ use crate::model::sink::Sink;
 use crate::protocol::RunEvent;
 use serde::{Deserialize, Serialize};
 
-/// Where a run stands with its best evaluation.
+/// The best evaluation so far.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Best {
     /// The best value so far; none before the first finite one.
     value: Option<f64>,
     /// The step it was measured at.
     step: u64,
-    /// Evaluations since.
+    /// Evaluations since then.
     since: u64,
-    /// The run ends here although more steps were planned.
+    /// Whether the run stops early.
     pub(super) ended: bool,
-    /// It has been said that the evaluations lack the metric.
+    /// Whether the missing metric has been reported.
     missing: bool,
 }
 
 impl Best {
-    /// Takes the next evaluation's value, whether greater is better, and after how many evaluations without improvement the
-    /// run ends (0: never).
-    fn take(&mut self, value: f64, greater: bool, patience: u64, step: u64) {
+    /// Records the next evaluation. `patience`: evaluations without improvement before the run stops (0: never).
+    fn record(&mut self, value: f64, greater: bool, patience: u64, step: u64) {
         let better = match self.value {
             None => value.is_finite(),
             Some(best) => value.is_finite() && if greater { value > best } else { value < best },
@@ -45,7 +44,7 @@ impl Best {
         self.value.map(|_| self.step)
     }
 
-    /// Compares an evaluation with the best one, and ends the run, with a finding, where patience is at its end.
+    /// Compares an evaluation with the best one; stops the run with a finding when patience runs out.
     pub(super) fn compare(
         &mut self,
         metrics: &Metrics,
@@ -67,35 +66,34 @@ impl Best {
                 rule: "best_metric".into(),
                 step: now,
                 severity: Severity::Warn,
-                text: format!("The evaluation has no metric {name}, so no checkpoint is kept as the best one."),
+                text: format!("The evaluation has no metric {name}, so no best checkpoint is kept."),
                 remedy: format!("Set metric_for_best_model to one of {}.", names.join(", ")),
                 pair: None,
             }));
         };
-        self.take(value, greater_is_better(name), params.early_stopping_patience, now);
+        self.record(value, greater_is_better(name), params.early_stopping_patience, now);
         if !self.ended || now == total {
             return Ok(());
         }
         let best = match self.value {
-            Some(best) => format!("it was best at step {} ({best:.4})", self.step),
-            None => "it never was a number".to_owned(),
+            Some(best) => format!("the best value is {best:.4} at step {}", self.step),
+            None => "no value was finite".to_owned(),
         };
         sink.emit(RunEvent::Found(Finding {
             rule: "early_stopping".into(),
             step: now,
             severity: Severity::Note,
             text: format!(
-                "{name} has not improved for {} evaluations: {best}. The run ends here, after {} of {} steps.",
+                "{name} has not improved for {} evaluations; {best}. The run stops early, after {} of {} steps.",
                 self.since, now, total
             ),
-            remedy: "Go on from its best checkpoint (RUN@best), or raise early_stopping_patience and run it again."
-                .into(),
+            remedy: "Use its best checkpoint (RUN@best), or raise early_stopping_patience and run it again.".into(),
             pair: None,
         }))
     }
 }
 
-/// Whether a metric is better when it is greater: accuracies, margins, rewards and scores are, losses and divergences are not.
+/// Whether greater is better: true for accuracies, margins, rewards and scores, false for losses and divergences.
 fn greater_is_better(metric: &str) -> bool {
     ["accurac", "margin", "reward", "score"].iter().any(|part| metric.contains(part))
 }
@@ -108,7 +106,7 @@ mod tests {
         let mut best = Best::default();
         for (i, value) in values.iter().enumerate() {
             assert!(!best.ended, "ended before evaluation {i}");
-            best.take(*value, greater, patience, 10 * (i as u64 + 1));
+            best.record(*value, greater, patience, 10 * (i as u64 + 1));
         }
         best
     }
@@ -124,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_no_improvement() {
+    fn a_non_finite_value_is_no_improvement() {
         let best = after(&[f64::NAN, f64::NEG_INFINITY], false, 2);
         assert_eq!((best.value, best.ended), (None, true));
         assert_eq!(after(&[f64::NAN, 0.5, f64::NAN], false, 2).step, 20);

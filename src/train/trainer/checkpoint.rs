@@ -1,13 +1,13 @@
-//! What a checkpoint holds, and going on from one exactly.
+//! Checkpoints: saving a run and resuming it exactly.
 //!
-//! Owns three files in the folder it is given: `model.safetensors` (the trained tensors by name), `optim.safetensors` (AdamW's
-//! moments) and `trainer.json` (where the run is). Making the folder appear whole and durably is the caller's. Refuses a
-//! checkpoint of another run.
+//! Owns three files in the given folder: `model.safetensors` (the trained tensors by name), `optim.safetensors` (AdamW's
+//! moments) and `trainer.json` (the run's state). The caller makes the folder atomic and durable. Refuses a checkpoint of
+//! another run.
 
 use super::best::Best;
 use super::options::tune;
 use super::state::Trainer;
-use crate::domain::{Fold64, Memory};
+use crate::domain::{Fold64, HealthState};
 use crate::model::error::Error;
 use crate::model::language_model::Reading;
 use crate::model::trained::{TRAINED_FILE, Trained};
@@ -23,22 +23,22 @@ const STATE: &str = "trainer.json";
 
 /// `trainer.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct State {
+struct TrainerState {
     /// Version of this file.
     format: u32,
-    /// Steps made.
+    /// Steps done.
     step: u64,
-    /// Whole passes over the data.
+    /// Full epochs.
     epoch: u64,
-    /// Steps made in this pass.
+    /// Steps done in this epoch.
     cursor: u64,
-    /// Updates the optimizer counts.
+    /// Optimizer updates.
     updates: u64,
     /// Seed of order, adapters and dropout.
     seed: u64,
     /// Tokens trained on.
     tokens: u64,
-    /// Updates with a learning rate above 0, as far as they are counted.
+    /// Updates with a learning rate above 0, counted up to 2.
     moves: u64,
     /// The best evaluation so far.
     #[serde(default)]
@@ -50,19 +50,19 @@ struct State {
     /// What the method adds: a reward model's calibration.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     notes: serde_json::Value,
-    /// How a reward model's answers became tokens.
+    /// Tokenizer, template and EOS of a reward model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reading: Option<Reading>,
-    /// Where a method that learns from its own answers is: its round of answers and what its recipe carries on.
+    /// The state of an online method: its round of answers and its recipe's state.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     online: serde_json::Value,
-    /// What the health rules remember, so that a run taken up again says nothing twice.
+    /// The health rules' state, so that a resumed run repeats no finding.
     #[serde(default)]
-    health: Memory,
+    health: HealthState,
 }
 
 impl Trainer {
-    /// Writes all that is needed to go on from here into the folder `dir`, which exists.
+    /// Writes a checkpoint into the existing folder `dir`.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -70,7 +70,7 @@ impl Trainer {
         Trained::write(dir, &tune(&self.params), self.policy.trainables())?;
         self.optimizer.save(self.policy.trainables(), &dir.join(OPTIM))?;
         let per_epoch = self.batches.per_epoch();
-        let state = State {
+        let state = TrainerState {
             format: 1,
             step: self.step,
             epoch: self.step / per_epoch,
@@ -85,7 +85,7 @@ impl Trainer {
             notes: self.recipe.notes(),
             reading: self.reading.clone(),
             online: self.rollouts.as_ref().map_or(serde_json::Value::Null, |r| r.state(self.recipe.as_ref())),
-            health: self.health.memory().clone(),
+            health: self.health.state().clone(),
         };
         let path = dir.join(STATE);
         let text = serde_json::to_string_pretty(&state).map_err(|e| Error::file(&path, e))?;
@@ -100,38 +100,35 @@ impl Trainer {
         weights_hash(&self.policy)
     }
 
-    /// Goes on from a checkpoint that [`Trainer::save`] wrote in this very run.
+    /// Restores a checkpoint that [`Trainer::save`] wrote in this run.
     pub(super) fn restore(&mut self, dir: &Path) -> Result<(), Error> {
         let path = dir.join(STATE);
         let state = read_state(dir)?;
         if state.run != self.run_hash() {
             return Err(Error::file(
                 &path,
-                "was made with another method, model, data or other hyper-parameters; start a new run instead",
+                "belongs to a run with another method, model, data or hyper-parameters; start a new run instead",
             ));
         }
         Trained::read(dir)?.put_on(self.policy.trainables())?;
         if self.state_hash()? != state.weights {
-            return Err(Error::file(
-                &dir.join(TRAINED_FILE),
-                "does not hold the tensors that trainer.json says it does",
-            ));
+            return Err(Error::file(&dir.join(TRAINED_FILE), "does not match the hash of its tensors in trainer.json"));
         }
         self.optimizer.restore(self.policy.trainables(), &dir.join(OPTIM), state.updates)?;
         self.step = state.step;
         self.tokens = state.tokens;
         self.check.moves = state.moves;
         self.best = state.best;
-        self.recipe.recall(&state.notes);
+        self.recipe.restore_notes(&state.notes);
         if let Some(rollouts) = &mut self.rollouts {
             rollouts.restore(self.recipe.as_mut(), &state.online)?;
         }
         self.health.restore(state.health);
-        self.introduced = state.step > 0;
+        self.initial_samples_shown = state.step > 0;
         Ok(())
     }
 
-    /// Hash over everything that decides what a step does.
+    /// Hash over everything that determines a step.
     fn run_hash(&self) -> String {
         let mut hash = Fold64::default();
         hash.add(self.spec.method.as_bytes());
@@ -153,27 +150,26 @@ impl Trainer {
     }
 }
 
-/// What a run's method noted in its checkpoint folder `dir`, null for nothing, and how a reward model's answers became
-/// tokens.
+/// The method's notes in checkpoint folder `dir` (null for none), and a reward model's tokenizer, template and EOS.
 ///
 /// # Errors
-/// When the folder holds no checkpoint's state.
-pub(crate) fn notes(dir: &Path) -> Result<(serde_json::Value, Option<Reading>), Error> {
+/// When the folder contains no `trainer.json`.
+pub(crate) fn result_notes(dir: &Path) -> Result<(serde_json::Value, Option<Reading>), Error> {
     let state = read_state(dir)?;
     Ok((state.notes, state.reading))
 }
 
-fn read_state(dir: &Path) -> Result<State, Error> {
+fn read_state(dir: &Path) -> Result<TrainerState, Error> {
     let path = dir.join(STATE);
     let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, format!("cannot be read: {e}")))?;
     serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("is not a checkpoint's state: {e}")))
 }
 
-/// Puts an earlier run's trained tensors into the policy.
+/// Loads an earlier run's trained tensors into the policy.
 ///
 /// # Errors
-/// When the checkpoint cannot be read, or was trained in another way: with another scale the same adapter is another model.
-pub(super) fn start_from(policy: &Policy, tune: &Tune, dir: &Path) -> Result<(), Error> {
+/// When the checkpoint cannot be read or has other adapter settings: another scale is another model.
+pub(super) fn load_initial_weights(policy: &Policy, tune: &Tune, dir: &Path) -> Result<(), Error> {
     let trained = Trained::read(dir)?;
     let alike = match (&trained.tune, tune) {
         (Tune::Lora(a), Tune::Lora(b)) => {
@@ -184,7 +180,8 @@ pub(super) fn start_from(policy: &Policy, tune: &Tune, dir: &Path) -> Result<(),
     if !alike {
         return Err(Error::file(
             dir,
-            "was trained with other tune, lora_r, lora_alpha, use_rslora, use_dora or lora_target_modules; take the same for a run that starts from it",
+            "has a different tune, lora_r, lora_alpha, use_rslora, use_dora or lora_target_modules; a run that starts from it needs \
+             the same values",
         ));
     }
     trained.put_on(policy.trainables())

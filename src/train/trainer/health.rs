@@ -1,28 +1,28 @@
-//! The run's health, fed from the trainer: what the rules of [`crate::domain::Health`] need to know of a run and of each step.
+//! Feeds the health rules of [`crate::domain::Health`] from the trainer.
 //!
-//! Owns what a pair's margin is, as its method's loss sees it. Refuses rules and sentences, which are the domain's.
+//! Owns the definition of a pair's margin in its method's loss. Refuses rules and sentences, which are the domain's.
 
-use crate::domain::{Facts, Finding, Health, Memory, Metrics, PairMargin, Plan};
+use crate::domain::{Finding, Health, HealthState, Metrics, PairMargin, Plan, RunFacts};
 use crate::model::error::Error;
 use crate::model::sink::Sink;
 use crate::protocol::RunEvent;
 use crate::train::recipe::{HealthHints, ScoredExample};
 
-/// Watches a run's health.
-pub(super) struct Watcher {
+/// Collects a run's facts, metrics and margins for the health rules.
+pub(super) struct HealthMonitor {
     health: Health,
-    /// Margins of the step in the making.
+    /// Margins of the current step.
     pairs: Vec<PairMargin>,
-    /// What the loss multiplies log-ratios with.
+    /// The factor of the log-ratios in the loss.
     beta: f64,
 }
 
-impl Watcher {
-    /// Watches a run of `method` in which `total` steps are planned.
+impl HealthMonitor {
+    /// Monitors a run of `method` with `total` planned steps.
     pub(super) fn new(method: &str, hints: HealthHints, total: u64, steps_per_epoch: u64, plan: &Plan) -> Self {
         let dropped = &plan.dropped;
         let most = dropped.iter().max_by_key(|d| d.count);
-        let facts = Facts {
+        let facts = RunFacts {
             method: method.to_owned(),
             steps: total,
             steps_per_epoch,
@@ -37,20 +37,20 @@ impl Watcher {
         Self { health: Health::new(facts), pairs: Vec::new(), beta: hints.beta }
     }
 
-    /// Takes in what the policy says of an example that is trained on; what is no pair says nothing.
-    pub(super) fn see(&mut self, seen: &ScoredExample<'_>) {
+    /// Records a training example's margin; only pairs have one.
+    pub(super) fn record(&mut self, seen: &ScoredExample<'_>) {
         let [chosen, rejected] = seen.scores else { return };
         let lengths = [seen.example.answer(0).len(), seen.example.answer(1).len()];
         let sum = |logp: &[f64]| logp.iter().sum::<f64>();
         let skip = seen.example.skip();
         let margin = match seen.reference {
-            // A trained score where there is one.
+            // A reward model's score.
             _ if !chosen.value.is_empty() => sum(&chosen.value) - sum(&rejected.value),
             Some(reference) if reference.len() >= 2 => {
                 let ratios = |own: &[f64], other: &[f64]| sum(own) - sum(other);
                 self.beta * (ratios(&chosen.logp, &reference[0]) - ratios(&rejected.logp, &reference[1]))
             }
-            // Without a reference: by token, or every longer answer were the less likely one.
+            // Without a reference: per token, since longer answers have lower sums.
             _ => {
                 let mean = |logp: &[f64]| sum(logp) / logp.len().max(1) as f64;
                 mean(chosen.logp.get(skip..).unwrap_or_default()) - mean(&rejected.logp)
@@ -60,13 +60,13 @@ impl Watcher {
         self.pairs.push(PairMargin { id: seen.example.id.clone(), margin, longer });
     }
 
-    /// What there is to say after a step.
+    /// Findings after a step.
     pub(super) fn observe(&mut self, step: u64, metrics: &Metrics) -> Vec<Finding> {
         let pairs = std::mem::take(&mut self.pairs);
         self.health.observe(step, metrics, &pairs)
     }
 
-    /// Says what there is to say before the first step.
+    /// Emits findings before the first step.
     pub(super) fn report_plan(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
         for finding in self.health.planned() {
             sink.emit(RunEvent::Found(finding))?;
@@ -74,13 +74,13 @@ impl Watcher {
         Ok(())
     }
 
-    /// What the rules remember.
-    pub(super) fn memory(&self) -> &Memory {
-        self.health.memory()
+    /// The rules' state.
+    pub(super) fn state(&self) -> &HealthState {
+        self.health.state()
     }
 
-    /// Takes back what [`Watcher::memory`] gave.
-    pub(super) fn restore(&mut self, memory: Memory) {
-        self.health.restore(memory);
+    /// Restores a saved [`HealthMonitor::state`].
+    pub(super) fn restore(&mut self, state: HealthState) {
+        self.health.restore(state);
     }
 }

@@ -1,4 +1,4 @@
-//! What a run is given: its rows, and the folders of what other runs left. Owns the names, reads nothing.
+//! A run's inputs: its rows, and the folders of other runs' results. Owns the types; refuses to read files.
 
 use crate::domain::SftRow;
 use crate::train::data::Rows;
@@ -7,11 +7,11 @@ use std::path::Path;
 /// The rows of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunRows {
-    /// What is trained on.
+    /// Training and evaluation rows.
     pub rows: Rows,
-    /// Texts mixed in against forgetting; may be empty.
+    /// SFT rows mixed in against forgetting; may be empty.
     pub mix: Vec<SftRow>,
-    /// General text on which forgetting is measured; may be empty.
+    /// General texts of the forgetting probe; may be empty.
     pub probe: Vec<SftRow>,
 }
 
@@ -21,24 +21,23 @@ impl From<Rows> for RunRows {
     }
 }
 
-/// Where a run finds what other runs left.
+/// The folders that a run reads.
 #[derive(Debug, Clone, Copy)]
-pub struct Places<'a> {
+pub struct RunPaths<'a> {
     /// The cache of reference log-probs.
     pub cache: &'a Path,
-    /// The checkpoint folder of an earlier run whose trained weights this one starts from; as they are then, they are the
-    /// reference.
+    /// Checkpoint of an earlier run to start from; its weights are also the reference.
     pub init: Option<&'a Path>,
-    /// A checkpoint folder of this very run.
+    /// Checkpoint of this run to resume from.
     pub resume: Option<&'a Path>,
-    /// The model and the checkpoint folder of the reward run that scores answers.
+    /// Model and checkpoint of the reward run that scores answers.
     pub reward: Option<(&'a Path, &'a Path)>,
-    /// The date that the reward model's template prints; see [`crate::nn::LanguageModel::dated`].
+    /// The date that the reward model's template renders; see [`crate::nn::LanguageModel::dated`].
     pub reward_date: Option<&'a str>,
 }
 
-impl<'a> Places<'a> {
-    /// A fresh run from the model as it is.
+impl<'a> RunPaths<'a> {
+    /// A new run from the base model.
     #[must_use]
     pub fn new(cache: &'a Path) -> Self {
         Self { cache, init: None, resume: None, reward: None, reward_date: None }

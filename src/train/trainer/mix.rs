@@ -1,33 +1,33 @@
-//! Supervised rows mixed into a preference run, so that it does not forget.
+//! SFT rows mixed into a preference run against forgetting.
 //!
-//! Owns which of them a step takes and what they weigh. `mix_ratio` is their share of all rows trained on; interleaved, every
-//! step takes its part of them, sequential, they follow the preference steps in steps of their own. Their loss is the mean
-//! over their tokens times `mix_weight`, added to the step's.
+//! Owns their assignment to steps and their weight. `mix_ratio` is their share of all training rows. Interleaved: every step has
+//! its share; sequential: they follow in separate steps. Their loss, the mean over their tokens times `mix_weight`, is added to
+//! the step's. Refuses other losses.
 
 use super::batches::Batches;
-use super::pass::{Grouping, How, forward_backward};
-use super::watch::bad_scores;
+use super::pass::{Grouping, PassOptions, forward_backward};
+use super::watch::non_finite_scores;
 use crate::domain::{DroppedRows, MixOrder, MixParams, SftRow, TrainerParams};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
 use crate::nn::policy::Policy;
-use crate::train::data::{Example, Making, Rows, order, tokenise};
+use crate::train::data::{Example, Rows, TokeniseOptions, order, tokenise};
 use crate::train::loss::{SftForm, Tally};
-use crate::train::recipe::{Apart, imitate};
+use crate::train::recipe::{Separable, sft_loss};
 
-/// Dropout's passes of mixed rows are counted from here on, so that they are not the preference rows'.
-const PASSES: u64 = 1 << 44;
+/// First pass number of mixed rows, so that their dropout masks differ from the preference rows'.
+const FIRST_PASS: u64 = 1 << 44;
 
-/// How mixed rows become examples; none where the run mixes nothing.
-pub(crate) fn making(shared: &TrainerParams, mix: &MixParams) -> Option<Making> {
-    (mix.mix_ratio > 0.0).then(|| Making { assistant_only: true, ..Making::plain(shared.max_length) })
+/// How mixed rows are tokenised; none where the run mixes nothing.
+pub(crate) fn tokenise_options(shared: &TrainerParams, mix: &MixParams) -> Option<TokeniseOptions> {
+    (mix.mix_ratio > 0.0).then(|| TokeniseOptions { assistant_only: true, ..TokeniseOptions::new(shared.max_length) })
 }
 
 /// The mixed rows of a run.
 pub(super) struct Mix {
     pub(super) examples: Vec<Example>,
-    /// Mixed rows for each preference row.
+    /// Mixed rows per preference row.
     rate: f64,
     weight: f64,
     sequential: bool,
@@ -42,15 +42,15 @@ impl Mix {
         mix: &MixParams,
         dropped: &mut Vec<DroppedRows>,
     ) -> Result<Option<Self>, Error> {
-        let Some(making) = making(shared, mix) else { return Ok(None) };
+        let Some(options) = tokenise_options(shared, mix) else { return Ok(None) };
         let ratio = mix.mix_ratio;
-        let made = tokenise(model, &Rows::Examples(rows.to_vec()), &making, |_| Ok(()))?;
+        let made = tokenise(model, &Rows::Examples(rows.to_vec()), &options, |_| Ok(()))?;
         let left_out = made.dropped.into_iter();
         dropped.extend(left_out.map(|d| DroppedRows { reason: format!("mixed in: {}", d.reason), count: d.count }));
         if made.train.is_empty() {
-            return Err(Error::Asked(format!(
-                "mix_ratio={ratio} asks for texts to mix in and none is left of {}; import some as sft, raise max_length, \
-                 or set mix_ratio=0",
+            return Err(Error::Invalid(format!(
+                "mix_ratio={ratio} needs SFT rows and none of {} is left; import some as sft, raise max_length, or set \
+                 mix_ratio=0",
                 rows.len()
             )));
         }
@@ -62,8 +62,8 @@ impl Mix {
         }))
     }
 
-    /// Steps of mixed rows alone, behind the preference steps.
-    pub(super) fn steps_alone(&self, batches: &Batches) -> u64 {
+    /// Separate steps of mixed rows, after the preference steps.
+    pub(super) fn extra_steps(&self, batches: &Batches) -> u64 {
         if !self.sequential {
             return 0;
         }
@@ -71,7 +71,7 @@ impl Mix {
         (rows / batches.rows_per_step().ceil()).ceil() as u64
     }
 
-    /// Indices of the mixed rows of the step after `done` steps, and how many came before them in the run.
+    /// Indices of the mixed rows of the step after `done` steps, and the number of mixed rows before them.
     fn window(&self, done: u64, batches: &Batches) -> (Vec<usize>, u64) {
         let per_step = batches.rows_per_step().ceil() as u64;
         let (from, to) = if self.sequential {
@@ -95,8 +95,8 @@ impl Mix {
         (rows, from)
     }
 
-    /// Adds the gradient of this step's mixed rows; gives their part of the loss and how many tokens they have.
-    pub(super) fn learn(
+    /// Accumulates the gradient of this step's mixed rows; returns their loss and token count.
+    pub(super) fn accumulate_gradients(
         &self,
         policy: &mut Policy,
         batches: &Batches,
@@ -108,15 +108,15 @@ impl Mix {
         let tokens: usize = rows.iter().map(|i| self.examples[*i].scored()).sum();
         let all: usize = rows.iter().map(|i| self.examples[*i].tokens()).sum();
         let (mut loss, mut unweighted, weight) = (0.0, 0.0, self.weight);
-        let grouping = Grouping::of(false, policy.packs());
-        let size = batches.rows_at_once();
+        let grouping = Grouping::new(false, policy.packs());
+        let size = batches.rows_per_micro_batch();
         for (n, chunk) in rows.chunks(size).enumerate() {
             let examples: Vec<&Example> = chunk.iter().map(|i| &self.examples[*i]).collect();
-            let number = PASSES + before + (n * size) as u64;
-            let nothing = vec![None; examples.len()];
-            let how = How { number, temperature: 1.0, grouping, apart: Apart::Sum };
-            let done = forward_backward(policy, &examples, &nothing, how, &mut |seen| {
-                let mut out = imitate(seen, tokens as f64, SftForm::Nll, &mut Tally::default());
+            let first_pass = FIRST_PASS + before + (n * size) as u64;
+            let no_references = vec![None; examples.len()];
+            let options = PassOptions { first_pass, temperature: 1.0, grouping, separable: Separable::Sum };
+            let done = forward_backward(policy, &examples, &no_references, options, &mut |seen| {
+                let mut out = sft_loss(seen, tokens as f64, SftForm::Nll, &mut Tally::default());
                 unweighted += out.loss;
                 out.loss *= weight;
                 out.g.iter_mut().flat_map(|g| &mut g.logp).for_each(|x| *x *= weight);
@@ -124,7 +124,7 @@ impl Mix {
             })?;
             match done {
                 Ok(part) => loss += part,
-                Err(bad) => return Err(bad_scores(step, bad, sink)?),
+                Err(bad) => return Err(non_finite_scores(step, bad, sink)?),
             }
         }
         if tokens > 0 {

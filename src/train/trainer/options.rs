@@ -1,4 +1,4 @@
-//! What the options that every method shares ask of the model: what is trained, and on which path it is computed.
+//! Maps shared options to the model: trainable parameters and engine. Refuses options of single methods.
 
 use crate::domain::{EngineKind, Hyperparameters, ParamError, Params, TrainerParams, TuneKind};
 use crate::model::error::Error;
@@ -7,34 +7,34 @@ use crate::nn::decoder::Decoder;
 use crate::nn::policy::Policy;
 use crate::protocol::{RunSpec, Task, TrainSpec};
 
-/// The training part of a specification.
+/// The training task of a specification.
 ///
 /// # Errors
-/// When the run samples.
+/// When it is a sampling run.
 pub(crate) fn train_spec(spec: &RunSpec) -> Result<&TrainSpec, Error> {
     match &spec.task {
         Task::Train(t) => Ok(t),
-        Task::Sample(_) => Err(Error::Asked(format!("run {} samples; it has nothing to train", spec.id))),
+        Task::Sample(_) => Err(Error::Invalid(format!("run {} is a sampling run and trains nothing", spec.id))),
     }
 }
 
-/// The policy on the path that `params` ask for.
-pub(super) fn policy_of(decoder: Decoder, params: &TrainerParams) -> Result<Policy, Error> {
+/// The policy on the engine of `params`.
+pub(super) fn new_policy(decoder: Decoder, params: &TrainerParams) -> Result<Policy, Error> {
     match params.engine {
         EngineKind::Reference => Ok(Policy::reference(decoder)),
         EngineKind::Fast => Policy::new(decoder),
     }
 }
 
-/// What is trained, by `tune` and the `lora_*` parameters of a run.
+/// The trainable parameters, from a run's `tune` and `lora_*` options.
 ///
 /// # Errors
-/// With the key whose value does not read.
+/// With the key whose value is invalid.
 pub fn tune_of(params: &Params) -> Result<Tune, ParamError> {
     Ok(tune(&TrainerParams::read(params)?))
 }
 
-/// What is trained.
+/// The trainable parameters.
 pub(crate) fn tune(params: &TrainerParams) -> Tune {
     if params.tune == TuneKind::Full {
         return Tune::Full;
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn the_adapter_is_scaled_and_decomposed_as_asked() {
+    fn rslora_and_dora_reach_the_adapter() {
         let Tune::Lora(spec) = tune_of(&with(&[("use_rslora", "true"), ("use_dora", "true")])).unwrap() else {
             panic!("no LoRA")
         };

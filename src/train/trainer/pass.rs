@@ -1,56 +1,55 @@
-//! One micro-batch through the policy and back.
+//! Forward and backward pass of one micro-batch.
 //!
-//! On the fast path, where rows lie without padding and none changes another's numbers, examples go together up to [`PACKED`]
-//! tokens: a weight that is read once serves them all. On the reference path on the CPU an example that is compared with a
-//! reference goes through the decoder alone, without the batch's padding: the same sums as its reference log-probs, so that
-//! margins start at 0. Others go together up to [`TOGETHER`] tokens, padding counted: below that the work for each operation
-//! is more than the operation's.
+//! Owns how examples are grouped into decoder passes. On the fast path rows are packed without padding and independent of each
+//! other, so examples share passes of up to [`PACKED_TOKENS`] tokens. On the reference path on the CPU an example with a
+//! reference runs alone, without padding: the same sums as for its reference log-probs, so that margins start at 0. Others share
+//! passes of up to [`PADDED_TOKENS`] tokens, padding included, to amortise the overhead per operation. Refuses losses.
 
 use crate::domain::PairId;
 use crate::model::error::Error;
 use crate::nn::policy::{Batch, Policy, RowScores, TokenScores};
 use crate::train::data::Example;
-use crate::train::recipe::{Apart, BatchLoss, ScoredExample};
+use crate::train::recipe::{BatchLoss, ScoredExample, Separable};
 use crate::train::reference::Reference;
 
-/// Tokens that go through the decoder together on the CPU, padding counted.
-const TOGETHER: usize = 1024;
+/// Maximum tokens of a padded pass on the CPU.
+const PADDED_TOKENS: usize = 1024;
 
-/// Tokens that go through the fast path together: more make no product much quicker, and their activations are kept.
-pub(super) const PACKED: usize = 1024;
+/// Maximum tokens of a packed pass: more are hardly faster, and their activations take memory.
+pub(super) const PACKED_TOKENS: usize = 1024;
 
-/// How a micro-batch is cut into what goes through the decoder together.
+/// How a micro-batch is split into decoder passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Grouping {
-    /// Each example as its reference was computed.
-    Alone,
-    /// As many as fit.
-    Together,
-    /// As many as fit, one after another without padding.
+    /// One example per pass, as for its reference.
+    Single,
+    /// As many as fit, padded.
+    Padded,
+    /// As many as fit, packed without padding.
     Packed,
 }
 
 impl Grouping {
-    /// The grouping of rows, compared with a `reference` or not; `packs`: by a policy that lays them without padding.
-    pub(crate) fn of(reference: bool, packs: bool) -> Self {
+    /// The grouping for rows with or without a `reference`; `packs`: whether the policy packs rows.
+    pub(crate) fn new(reference: bool, packs: bool) -> Self {
         match (packs, reference) {
             (true, _) => Self::Packed,
-            (false, true) => Self::Alone,
-            (false, false) => Self::Together,
+            (false, true) => Self::Single,
+            (false, false) => Self::Padded,
         }
     }
 
-    /// The length of the first group of `examples`; `cpu`: whether they are computed there.
-    pub(crate) fn first(self, examples: &[&Example], cpu: bool) -> usize {
+    /// The number of leading `examples` that share a pass; `cpu`: whether the device is the CPU.
+    pub(crate) fn group_len(self, examples: &[&Example], cpu: bool) -> usize {
         let packed = |e: &&Example| e.rows.iter().any(|r| r.starts.len() > 1);
         if examples.first().is_some_and(packed) {
             return 1;
         }
-        let apart = examples.iter().position(packed).unwrap_or(examples.len());
+        let plain = examples.iter().position(packed).unwrap_or(examples.len());
         if !cpu {
-            return apart;
+            return plain;
         }
-        if self == Self::Alone {
+        if self == Self::Single {
             return 1;
         }
         let (mut longest, mut sequences, mut tokens) = (0, 0, 0);
@@ -58,51 +57,56 @@ impl Grouping {
             longest = longest.max(e.longest());
             sequences += e.rows.len();
             tokens += e.tokens();
-            if self == Self::Packed { tokens <= PACKED } else { longest * sequences <= TOGETHER }
+            if self == Self::Packed { tokens <= PACKED_TOKENS } else { longest * sequences <= PADDED_TOKENS }
         };
-        examples[..apart].iter().take_while(fits).count().max(1)
+        examples[..plain].iter().take_while(fits).count().max(1)
     }
 }
 
-/// Tokens of a step.
+/// Token counts of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct StepTokens {
-    /// New to the run: `num_tokens` counts them.
-    pub(super) seen: u64,
-    /// Gone through forwards and backwards: what the speed is measured by.
-    pub(super) done: u64,
+    /// New tokens, counted in `num_tokens`.
+    pub(super) new: u64,
+    /// Tokens of forward and backward passes, for the reported speed.
+    pub(super) processed: u64,
 }
 
 /// Examples with their reference log-probs; `references` is empty where the method has none.
 #[derive(Default)]
-pub(super) struct Compared {
+pub(super) struct ExampleSet {
     pub(super) examples: Vec<Example>,
     pub(super) references: Vec<Reference>,
 }
 
-/// What the policy says about one example.
+/// Policy scores of one example.
 pub(super) struct Scored {
     pub(super) rows: Vec<RowScores>,
-    aside: Vec<RowScores>,
+    kl_scores: Vec<RowScores>,
 }
 
-/// Scores examples without a gradient, each in batches of its own.
+/// Scores examples without gradient, each in its own batch.
 pub(super) fn score(policy: &Policy, examples: &[&Example]) -> Result<Vec<Scored>, Error> {
     examples
         .iter()
-        .map(|e| Ok(Scored { rows: policy.score(&Batch::new(e.rows.clone()), true)?.rows, aside: aside(policy, e)? }))
+        .map(|e| {
+            Ok(Scored {
+                rows: policy.score(&Batch::new(e.rows.clone()), true)?.rows,
+                kl_scores: score_kl_rows(policy, e)?,
+            })
+        })
         .collect()
 }
 
-fn aside(policy: &Policy, example: &Example) -> Result<Vec<RowScores>, Error> {
-    if example.aside.is_empty() {
+fn score_kl_rows(policy: &Policy, example: &Example) -> Result<Vec<RowScores>, Error> {
+    if example.kl_rows.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(policy.score(&Batch::new(example.aside.clone()), true)?.rows)
+    Ok(policy.score(&Batch::new(example.kl_rows.clone()), true)?.rows)
 }
 
-/// Examples as a recipe sees them.
-pub(super) fn see<'a>(
+/// Examples with their scores, as a recipe's input.
+pub(super) fn scored_examples<'a>(
     examples: &[&'a Example],
     scores: &'a [Scored],
     references: &[Option<&'a Reference>],
@@ -111,66 +115,65 @@ pub(super) fn see<'a>(
     all.map(|((example, scored), reference)| ScoredExample {
         example,
         scores: &scored.rows,
-        aside: &scored.aside,
+        kl_scores: &scored.kl_scores,
         reference: *reference,
         answer: None,
     })
     .collect()
 }
 
-/// How a micro-batch goes through the policy.
+/// Options of a micro-batch's pass.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct How {
-    /// Number of the first training pass, for dropout: a function of how many examples came before, however the run got
-    /// here.
-    pub number: u64,
+pub(super) struct PassOptions {
+    /// Number of the first pass, which seeds dropout: the number of examples before it, also in a resumed run.
+    pub first_pass: u64,
     /// Divides the logits.
     pub temperature: f64,
-    /// What goes together.
+    /// How examples are grouped.
     pub grouping: Grouping,
-    /// Whether a part may go back before the next comes.
-    pub apart: Apart,
+    /// Whether parts may run backward one after another.
+    pub separable: Separable,
 }
 
-/// What is not finite, and of which example.
+/// A non-finite value and its example.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct BadScores {
+pub(super) struct NonFiniteScores {
     pub(super) pair: PairId,
-    /// `The log-probs`.
+    /// The values as the start of a sentence: `The log-probs`.
     pub(super) what: String,
 }
 
-/// What of an example's scores or of its reference is not finite, by name.
+/// The name of the first non-finite scores of an example or its reference.
 pub(super) fn not_finite(scored: &Scored, reference: Option<&Reference>) -> Option<String> {
     let bad = |x: &[f64]| x.iter().any(|x| !x.is_finite());
     let which = |what: &str, i: usize| format!("The {what} of sequence {}", i + 1);
-    let own = scored.rows.iter().chain(&scored.aside).enumerate();
+    let own = scored.rows.iter().chain(&scored.kl_scores).enumerate();
     own.clone()
         .find_map(|(i, row)| bad(&row.logp).then(|| which("log-probs", i)))
         .or_else(|| own.clone().find_map(|(i, row)| bad(&row.value).then(|| which("values", i))))
         .or_else(|| reference?.iter().position(|row| bad(row)).map(|i| which("reference log-probs", i)))
 }
 
-/// Scores examples, computes their loss, and adds its gradient; gives the loss, or the example whose scores or loss are not
-/// finite: no update may follow then.
+/// Forward pass, loss and backward pass. Returns the loss, or the example with non-finite scores or loss, after which no update
+/// may follow.
 pub(super) fn forward_backward(
     policy: &mut Policy,
     examples: &[&Example],
     references: &[Option<&Reference>],
-    how: How,
+    options: PassOptions,
     loss: &mut dyn FnMut(&[ScoredExample<'_>]) -> Result<BatchLoss, Error>,
-) -> Result<Result<f64, BadScores>, Error> {
+) -> Result<Result<f64, NonFiniteScores>, Error> {
     let cpu = policy.decoder().device().is_cpu();
-    if how.apart == Apart::No {
-        return together(policy, examples, references, how, loss);
+    if options.separable == Separable::No {
+        return forward_backward_at_once(policy, examples, references, options, loss);
     }
     let mut sum = 0.0;
     let mut done = 0;
     while done < examples.len() {
-        let n = how.grouping.first(&examples[done..], cpu);
-        let share = if how.apart == Apart::Mean { n as f64 / examples.len() as f64 } else { 1.0 };
+        let n = options.grouping.group_len(&examples[done..], cpu);
+        let share = if options.separable == Separable::Mean { n as f64 / examples.len() as f64 } else { 1.0 };
         let (group, compared) = (&examples[done..done + n], &references[done..done + n]);
-        let how = How { number: how.number + done as u64, ..how };
+        let options = PassOptions { first_pass: options.first_pass + done as u64, ..options };
         done += n;
         let mut shared = |seen: &[ScoredExample<'_>]| {
             let mut out = loss(seen)?;
@@ -180,7 +183,7 @@ pub(super) fn forward_backward(
             }
             Ok(out)
         };
-        match together(policy, group, compared, how, &mut shared)? {
+        match forward_backward_at_once(policy, group, compared, options, &mut shared)? {
             Ok(part) => sum += part,
             Err(bad) => return Ok(Err(bad)),
         }
@@ -188,48 +191,49 @@ pub(super) fn forward_backward(
     Ok(Ok(sum))
 }
 
-/// As [`forward_backward`], the loss of all of them at once.
-fn together(
+/// As [`forward_backward`], with one loss over all examples.
+fn forward_backward_at_once(
     policy: &mut Policy,
     examples: &[&Example],
     references: &[Option<&Reference>],
-    how: How,
+    options: PassOptions,
     loss: &mut dyn FnMut(&[ScoredExample<'_>]) -> Result<BatchLoss, Error>,
-) -> Result<Result<f64, BadScores>, Error> {
+) -> Result<Result<f64, NonFiniteScores>, Error> {
     let (mut scores, mut tapes) = (Vec::with_capacity(examples.len()), Vec::new());
     let mut left = examples;
     while !left.is_empty() {
-        let (group, rest) = left.split_at(how.grouping.first(left, policy.decoder().device().is_cpu()).min(left.len()));
-        policy.set_passes(how.number + (examples.len() - left.len()) as u64);
+        let (group, rest) =
+            left.split_at(options.grouping.group_len(left, policy.decoder().device().is_cpu()).min(left.len()));
+        policy.set_passes(options.first_pass + (examples.len() - left.len()) as u64);
         left = rest;
         let rows = group.iter().flat_map(|e| e.rows.iter().cloned()).collect();
-        // What is compared with a reference is computed as the reference was.
+        // Batched exactly as for the reference.
         let compared = references.iter().any(Option::is_some);
         let families = if compared { group.iter().map(|e| e.rows.len()).collect() } else { Vec::new() };
-        let (part, tape) = policy.score_train(&Batch { rows, temperature: how.temperature, families })?;
+        let (part, tape) = policy.score_train(&Batch { rows, temperature: options.temperature, families })?;
         let TokenScores { rows } = part;
         let mut rows = rows.into_iter();
         for example in group {
             let own = rows.by_ref().take(example.rows.len()).collect();
-            scores.push(Scored { rows: own, aside: aside(policy, example)? });
+            scores.push(Scored { rows: own, kl_scores: score_kl_rows(policy, example)? });
         }
         tapes.push((tape, group.iter().map(|e| e.rows.len()).sum::<usize>()));
     }
     for ((example, scored), reference) in examples.iter().zip(&scores).zip(references) {
         if let Some(what) = not_finite(scored, *reference) {
-            return Ok(Err(BadScores { pair: example.id.clone(), what }));
+            return Ok(Err(NonFiniteScores { pair: example.id.clone(), what }));
         }
     }
-    let out = loss(&see(examples, &scores, references))?;
+    let out = loss(&scored_examples(examples, &scores, references))?;
     if !out.loss.is_finite() {
-        return Ok(Err(BadScores { pair: examples[0].id.clone(), what: "The loss and its parts".into() }));
+        return Ok(Err(NonFiniteScores { pair: examples[0].id.clone(), what: "The loss and its parts".into() }));
     }
     let mut from = 0;
     for (tape, rows) in tapes {
         let g = out
             .g
             .get(from..from + rows)
-            .ok_or_else(|| Error::Asked(format!("the loss gave {} gradients for more sequences", out.g.len())))?;
+            .ok_or_else(|| Error::Invalid(format!("the loss gave {} gradients for more sequences", out.g.len())))?;
         policy.backward(tape, g)?;
         from += rows;
     }
@@ -249,22 +253,22 @@ mod tests {
             row: 0,
             prompt: 1,
             rows: lengths.map(|n| Row::new(vec![1; n], vec![1])).into(),
-            aside: Vec::new(),
+            kl_rows: Vec::new(),
             margin: None,
             agreed: None,
-            good: true,
+            desirable: true,
         }
     }
 
     #[test]
-    fn without_padding_more_go_together() {
+    fn packed_groups_are_larger_than_padded_ones() {
         let all = [[100, 400], [400, 100], [10, 10], [600, 600], [600, 600]].map(example);
         let all: Vec<&Example> = all.iter().collect();
-        assert_eq!(Grouping::of(true, false).first(&all, true), 1, "as the reference was computed");
-        assert_eq!(Grouping::of(false, false).first(&all, true), 1, "four rows of 400 with padding");
-        assert_eq!(Grouping::of(true, true).first(&all, true), 3, "1020 tokens");
-        assert_eq!(Grouping::of(true, true).first(&all[3..], true), 1, "too long for any company");
-        assert_eq!(Grouping::of(true, false).first(&all, false), 5, "a device that is no CPU takes all");
+        assert_eq!(Grouping::new(true, false).group_len(&all, true), 1, "as the reference was computed");
+        assert_eq!(Grouping::new(false, false).group_len(&all, true), 1, "four rows of 400 with padding");
+        assert_eq!(Grouping::new(true, true).group_len(&all, true), 3, "1020 tokens");
+        assert_eq!(Grouping::new(true, true).group_len(&all[3..], true), 1, "too long to share a pass");
+        assert_eq!(Grouping::new(true, false).group_len(&all, false), 5, "other devices take all");
     }
 
     #[test]
@@ -273,7 +277,7 @@ mod tests {
         packed.rows.truncate(1);
         packed.rows[0].starts = vec![0, 4];
         let plain = example([3, 3]);
-        assert_eq!(Grouping::Packed.first(&[&packed, &plain], true), 1);
-        assert_eq!(Grouping::Packed.first(&[&plain, &plain, &packed], true), 2);
+        assert_eq!(Grouping::Packed.group_len(&[&packed, &plain], true), 1);
+        assert_eq!(Grouping::Packed.group_len(&[&plain, &plain, &packed], true), 2);
     }
 }

@@ -1,39 +1,39 @@
-//! How much a run forgets: general text that is never trained on, measured every so often.
+//! The forgetting probe: general text that is never trained on, measured regularly.
 //!
-//! Owns `probe/nll`, nats a token of the probe's texts under the policy, and `probe/kl`, the mean over their tokens of
-//! KL(base ‖ policy) over the whole vocabulary. The base model's final states at those tokens are kept from before the
-//! first update (and its head, where the head is trained), so that no second model is.
+//! Owns `probe/nll`, the policy's NLL per token in nats, and `probe/kl`, the mean over tokens of KL(base ‖ policy) over the
+//! whole vocabulary. Keeps the base model's final hidden states (and its head, if trained) from before the first update.
+//! Refuses a second copy of the model.
 
-use super::pass::PACKED;
+use super::pass::PACKED_TOKENS;
 use crate::domain::{Finding, Metrics, ProbeParams, Severity, SftRow};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
 use crate::nn::policy::{Batch, Policy, Row};
 use crate::protocol::RunEvent;
-use crate::train::data::{Example, Making, Rows, tokenise};
+use crate::train::data::{Example, Rows, TokeniseOptions, tokenise};
 use candle_core::Tensor;
 
-/// Tokens of a text that are measured; what comes later adds time and says the same.
+/// Maximum measured tokens per text; more add time but little information.
 const TOKENS: usize = 256;
 
 /// The probe of a run.
 pub(super) struct Probe {
     /// The texts.
     batches: Vec<Batch>,
-    /// The base model's final states (n, H) of each batch.
+    /// The base model's final hidden states (n, H) of each batch.
     base: Vec<Tensor>,
-    /// The base model's head (V, H), where it is trained.
+    /// The base model's head (V, H), if trained.
     head: Option<Tensor>,
-    /// KL in nats a token from which on there is a finding.
+    /// KL per token in nats above which a finding is reported.
     alarm: f64,
     alarmed: bool,
-    /// Steps between two measurements; 0: only at the ends.
+    /// Steps between measurements; 0: only at start and end.
     pub(super) every: u64,
 }
 
 impl Probe {
-    /// Measures the policy as it is now, which is the base model; none where the run has no probe.
+    /// Records the base model's states from the untrained policy; none where the run has no probe.
     pub(super) fn new(
         model: &LanguageModel,
         policy: &Policy,
@@ -43,14 +43,14 @@ impl Probe {
         if rows.is_empty() {
             return Ok(None);
         }
-        let making = Making { assistant_only: true, ..Making::plain(usize::MAX) };
-        let mut examples = tokenise(model, &Rows::Examples(rows.to_vec()), &making, |_| Ok(()))?.train;
+        let options = TokeniseOptions { assistant_only: true, ..TokeniseOptions::new(usize::MAX) };
+        let mut examples = tokenise(model, &Rows::Examples(rows.to_vec()), &options, |_| Ok(()))?.train;
         for row in examples.iter_mut().flat_map(|e| &mut e.rows) {
             row.scored.truncate(TOKENS);
             row.ids.truncate(row.scored.last().map_or(0, |at| at + 1));
         }
         examples.retain(|e| e.scored() > 0);
-        let batches = together(examples, policy.packs());
+        let batches = pack_batches(examples, policy.packs());
         let states = |batch: &Batch| Ok(policy.states(batch, false)?.0);
         let base = batches.iter().map(states).collect::<Result<_, Error>>()?;
         let head = match policy.decoder().trained_head() {
@@ -61,7 +61,7 @@ impl Probe {
         Ok(Some(Self { batches, base, head, alarm, alarmed: false, every: params.probe_steps }))
     }
 
-    /// Measures the probe and says `Evaluated`, and once a finding where the alarm's level is passed.
+    /// Measures the probe and emits `Evaluated`, and once a finding above the alarm level.
     pub(super) fn measure(&mut self, policy: &Policy, step: u64, sink: &mut dyn Sink) -> Result<(), Error> {
         let head = match &self.head {
             Some(head) => head.clone(),
@@ -82,7 +82,7 @@ impl Probe {
         if !self.alarmed && self.alarm > 0.0 && kl / n > self.alarm {
             self.alarmed = true;
             let text = format!(
-                "General text has moved by {:.3} nats a token from the base model, the alarm stands at {}.",
+                "The KL to the base model on general text is {:.3} nats per token, above probe_alarm={}.",
                 kl / n,
                 self.alarm
             );
@@ -91,7 +91,7 @@ impl Probe {
                 step,
                 severity: Severity::Warn,
                 text,
-                remedy: "Mix in supervised rows (mix_ratio 0.2), lower learning_rate, or stop earlier.".into(),
+                remedy: "Mix in SFT rows (mix_ratio=0.2), lower learning_rate, or stop earlier.".into(),
                 pair: None,
             }))?;
         }
@@ -99,14 +99,14 @@ impl Probe {
     }
 }
 
-/// The texts in batches: one each, or where the policy `packs` them as many as go through it together.
-fn together(examples: Vec<Example>, packs: bool) -> Vec<Batch> {
+/// The texts in batches: one each, or up to [`PACKED_TOKENS`] if the policy packs rows.
+fn pack_batches(examples: Vec<Example>, packs: bool) -> Vec<Batch> {
     let mut batches: Vec<Vec<Row>> = Vec::new();
     let mut tokens = 0;
     for example in examples {
         tokens += example.tokens();
         match batches.last_mut() {
-            Some(rows) if packs && tokens <= PACKED => rows.extend(example.rows),
+            Some(rows) if packs && tokens <= PACKED_TOKENS => rows.extend(example.rows),
             _ => {
                 tokens = example.tokens();
                 batches.push(example.rows);

@@ -1,13 +1,12 @@
-//! Learning from the policy's own answers: rounds of prompts answered, scored, and learned from.
+//! Rollouts of online methods: sample answers to a round of prompts, score them, and train on them.
 //!
-//! Owns sampling, scoring and the order of updates, the same for every such method. A round's answers depend on the weights
-//! at its beginning and on (seed, round, prompt, number) alone; they are part of a checkpoint, so that a run that was
-//! interrupted within a round goes on with the same answers. Refuses cut distributions: see [`crate::train::recipe`]'s
-//! `online`.
+//! Owns sampling, rewards and the order of updates, the same for every online method. A round's answers depend only on the
+//! weights at its start and on (seed, round, prompt, number). They are part of a checkpoint, so that a run interrupted within a
+//! round resumes with the same answers. Refuses top-k and top-p: they would bias the KL estimate.
 
-use super::batches::{Batches, Round};
-use super::pass::{BadScores, Grouping, How, PACKED, StepTokens, forward_backward};
-use super::watch::bad_scores;
+use super::batches::{Batches, RoundShape};
+use super::pass::{Grouping, NonFiniteScores, PACKED_TOKENS, PassOptions, StepTokens, forward_backward};
+use super::watch::non_finite_scores;
 use crate::domain::{Checks, Metrics, PairId, PromptBody, PromptId, RolloutParams, Sampler, TrainerParams};
 use crate::generate::decode::PromptRequest;
 use crate::generate::sampling::generate_all;
@@ -19,83 +18,83 @@ use crate::nn::random::stream;
 use crate::protocol::RunEvent;
 use crate::train::data::{Example, Rows};
 use crate::train::loss::Tally;
-use crate::train::recipe::{Apart, Recipe, RolloutNeeds, SampledAnswer, UpdateWindow};
+use crate::train::recipe::{Recipe, RolloutNeeds, SampledAnswer, Separable, UpdateWindow};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 
-/// Answers of a round that are shown.
+/// Answers of a round emitted as samples.
 const SHOWN: usize = 4;
 
-/// Dropout's passes of answers are counted from here on.
-const PASSES: u64 = 1 << 43;
+/// First pass number of answers, for dropout.
+const FIRST_PASS: u64 = 1 << 43;
 
-/// What an answer to a prompt is worth to a reward model, standardised.
-pub(super) type AnswerScore = Box<dyn Fn(&PromptBody, &str) -> Result<f64, Error>>;
+/// A reward model's standardised score of an answer to a prompt.
+pub(super) type AnswerScorer = Box<dyn Fn(&PromptBody, &str) -> Result<f64, Error>>;
 
-/// The rounds of a method that learns from answers, and what they need beside the policy.
+/// The rollouts of an online method, and what they need beside the policy.
 pub(super) struct Rollouts {
     needs: RolloutNeeds,
     /// Prompts by row.
     prompts: Vec<PromptBody>,
-    cut: Round,
+    shape: RoundShape,
     temperature: f64,
     longest: usize,
-    scorer: Option<AnswerScore>,
+    scorer: Option<AnswerScorer>,
     checks: Option<Checks>,
     checks_weight: f64,
     missing_eos_penalty: f64,
-    /// The reference, where it is not the policy without its adapter.
+    /// The reference, unless it is the policy without its adapter.
     reference: Option<Policy>,
-    round: Option<Answers>,
-    /// Rounds given from outside instead of sampled.
-    given: VecDeque<Vec<SampledAnswer>>,
+    round: Option<AnswerRound>,
+    /// Rounds injected from outside instead of sampled.
+    injected: VecDeque<Vec<SampledAnswer>>,
 }
 
-/// What a step's answers are made with and learned by.
-pub(super) struct LearnFrom<'a> {
+/// What a step on rollouts needs from the trainer.
+pub(super) struct RolloutContext<'a> {
     /// The policy.
     pub(super) policy: &'a mut Policy,
     /// Its tokenizer and template.
     pub(super) model: &'a LanguageModel,
     /// The prompts trained on.
     pub(super) examples: &'a [Example],
-    /// How rows make rounds.
+    /// The plan of rounds.
     pub(super) batches: &'a Batches,
-    /// Steps made.
+    /// Steps done.
     pub(super) step: u64,
 }
 
 /// A round in progress.
-struct Answers {
+struct AnswerRound {
     number: u64,
     all: Vec<SampledAnswer>,
-    /// The order in which the answers are learned from, where it was given.
-    given: Option<Vec<usize>>,
+    /// The training order of an injected round.
+    injected_order: Option<Vec<usize>>,
 }
 
 impl Rollouts {
-    /// Rounds of answers to `rows`; `scorer`: a reward model; `reference`: where it has to be a model of its own.
+    /// Rollouts on `rows`; `scorer`: a reward model; `reference`: a separate reference model, if needed.
     ///
     /// # Errors
-    /// When nothing says what an answer is worth, or a round's answers are no whole groups.
+    /// When there is no reward, or a round's answers are not a multiple of the group size.
     pub(super) fn new(
         needs: RolloutNeeds,
         rows: &Rows,
         shared: &TrainerParams,
         params: &RolloutParams,
-        scorer: Option<AnswerScore>,
+        scorer: Option<AnswerScorer>,
         reference: Option<Policy>,
     ) -> Result<Self, Error> {
         let checks = Some(params.reward_checks.clone()).filter(|c| !c.is_empty());
         if checks.is_none() && scorer.is_none() {
-            return Err(Error::Asked(
-                "answers need something that scores them: set reward_model to a reward run, or reward_checks".into(),
+            return Err(Error::Invalid(
+                "answers need a reward: set reward_model to a reward run, or set reward_checks".into(),
             ));
         }
         Ok(Self {
             needs,
             prompts: (0..rows.len()).filter_map(|i| rows.prompt(i)).collect(),
-            cut: Round::new(shared, params)?,
+            shape: RoundShape::new(shared, params)?,
             temperature: params.temperature,
             longest: params.max_completion_length,
             scorer,
@@ -104,34 +103,36 @@ impl Rollouts {
             missing_eos_penalty: params.missing_eos_penalty,
             reference,
             round: None,
-            given: VecDeque::new(),
+            injected: VecDeque::new(),
         })
     }
 
-    /// Takes the next round's answers instead of sampling them, in the order in which they are to be learned from.
-    pub(super) fn give(&mut self, answers: Vec<SampledAnswer>) {
-        self.given.push_back(answers);
+    /// Uses these answers for the next round instead of sampling, in this training order.
+    pub(super) fn inject(&mut self, answers: Vec<SampledAnswer>) {
+        self.injected.push_back(answers);
     }
 
-    /// The round in progress and what the recipe carries on, for a checkpoint.
+    /// The current round and the recipe's state, for a checkpoint.
     pub(super) fn state(&self, recipe: &dyn Recipe) -> Value {
-        let round = self.round.as_ref().map(|r| json!({ "number": r.number, "answers": r.all, "given": r.given }));
+        let round =
+            self.round.as_ref().map(|r| json!({ "number": r.number, "answers": r.all, "given": r.injected_order }));
         json!({ "recipe": recipe.state(), "round": round })
     }
 
-    /// Restores what [`Rollouts::state`] gave.
+    /// Restores a saved [`Rollouts::state`].
     pub(super) fn restore(&mut self, recipe: &mut dyn Recipe, state: &Value) -> Result<(), Error> {
         recipe.restore(&state["recipe"]);
         let round = &state["round"];
         let Some(number) = round["number"].as_u64() else { return Ok(()) };
-        let damaged = |e: serde_json::Error| Error::Asked(format!("the checkpoint's round of answers is damaged: {e}"));
+        let damaged =
+            |e: serde_json::Error| Error::Invalid(format!("the checkpoint's round of answers is damaged: {e}"));
         let answers = serde_json::from_value(round["answers"].clone()).map_err(damaged)?;
-        let given = serde_json::from_value(round["given"].clone()).map_err(damaged)?;
-        self.round = Some(Answers { number, all: answers, given });
+        let injected_order = serde_json::from_value(round["given"].clone()).map_err(damaged)?;
+        self.round = Some(AnswerRound { number, all: answers, injected_order });
         Ok(())
     }
 
-    /// Samples `group` answers to each of these prompts, with the stream of `round`.
+    /// Samples `group` answers to each prompt, with the random streams of `round`.
     fn sample(
         &self,
         policy: &Policy,
@@ -149,7 +150,7 @@ impl Rollouts {
             seed,
             max_new_tokens: self.longest,
         };
-        // Streams from 2^41 on are the rounds'.
+        // Streams from 2^41 on belong to rounds.
         let place =
             |row: usize, k: usize| (1 << 41) + ((round * self.prompts.len() as u64 + row as u64) << 8) + k as u64;
         let ask = |(number, example): (usize, &&Example)| PromptRequest {
@@ -181,8 +182,8 @@ impl Rollouts {
         Ok(out)
     }
 
-    /// Says what each answer is worth.
-    fn score(&self, answers: &mut [SampledAnswer], tally: &mut Tally) -> Result<(), Error> {
+    /// Sets the reward of each answer.
+    fn compute_rewards(&self, answers: &mut [SampledAnswer], tally: &mut Tally) -> Result<(), Error> {
         let (mut scores, mut checked) = (Vec::new(), Vec::new());
         for answer in answers.iter_mut() {
             let Some(prompt) = self.prompts.get(answer.row) else { continue };
@@ -218,22 +219,22 @@ impl Rollouts {
         Ok(())
     }
 
-    /// Measures each answer under the policy and the reference as they are.
-    fn measure(&self, policy: &Policy, answers: &mut [SampledAnswer]) -> Result<(), Error> {
+    /// Sets the log-probs and values of each answer under the current policy and reference.
+    fn compute_logps(&self, policy: &Policy, answers: &mut [SampledAnswer]) -> Result<(), Error> {
         let needs = self.needs;
         let mut left = answers;
         while !left.is_empty() {
             let mut tokens = 0;
             let fits = |a: &&SampledAnswer| {
                 tokens += a.ids.len();
-                tokens <= PACKED
+                tokens <= PACKED_TOKENS
             };
             let n = if policy.packs() { left.iter().take_while(fits).count().max(1) } else { 1 };
             let (group, rest) = left.split_at_mut(n);
             left = rest;
             let batch = |values| Batch {
                 temperature: self.temperature,
-                ..Batch::new(group.iter().map(|a| row(a, values)).collect())
+                ..Batch::new(group.iter().map(|a| answer_row(a, values)).collect())
             };
             let own = policy.score(&batch(needs.values), true)?.rows;
             let reference = match (needs.reference, &self.reference) {
@@ -252,19 +253,19 @@ impl Rollouts {
     }
 }
 
-/// An answer's sequence: its tokens scored, and with `values` the head read before each of them.
-fn row(answer: &SampledAnswer, values: bool) -> Row {
+/// An answer's sequence with its tokens scored; with `values` the value head is read before each token.
+fn answer_row(answer: &SampledAnswer, values: bool) -> Row {
     let scored: Vec<usize> = (answer.prompt..answer.ids.len()).collect();
     let valued = if values { scored.iter().map(|at| at - 1).collect() } else { Vec::new() };
     Row { ids: answer.ids.clone(), scored, valued, starts: Vec::new() }
 }
 
-/// How findings name an answer.
+/// An answer's id in findings.
 fn answer_id(row: usize) -> PairId {
     PairId::new(format!("answer to row {row}"))
 }
 
-/// The first answer with a number that is not finite: its row, and which number.
+/// The row of the first answer with a non-finite value, and which value.
 fn not_finite(answers: &[SampledAnswer]) -> Option<(usize, &'static str)> {
     let bad = |x: &[f64]| x.iter().any(|x| !x.is_finite());
     answers.iter().find_map(|a| {
@@ -279,23 +280,23 @@ fn not_finite(answers: &[SampledAnswer]) -> Option<(usize, &'static str)> {
     })
 }
 
-fn example(answer: &SampledAnswer, values: bool) -> Example {
+fn answer_example(answer: &SampledAnswer, values: bool) -> Example {
     let id = answer_id(answer.row);
     Example {
         prompt_id: PromptId::new(id.as_str()),
         id,
         row: answer.row,
         prompt: answer.prompt,
-        rows: vec![row(answer, values)],
-        aside: Vec::new(),
+        rows: vec![answer_row(answer, values)],
+        kl_rows: Vec::new(),
         margin: None,
         agreed: None,
-        good: true,
+        desirable: true,
     }
 }
 
 /// TRL's `completions/*`.
-fn lengths(answers: &[SampledAnswer], tally: &mut Tally) {
+fn length_metrics(answers: &[SampledAnswer], tally: &mut Tally) {
     let (min, max) = (f64::min as fn(f64, f64) -> f64, f64::max as fn(f64, f64) -> f64);
     let ended: Vec<f64> = answers.iter().filter(|a| a.ended).map(|a| a.tokens() as f64).collect();
     let all: Vec<f64> = answers.iter().map(|a| a.tokens() as f64).collect();
@@ -308,7 +309,7 @@ fn lengths(answers: &[SampledAnswer], tally: &mut Tally) {
                 "completions/min_terminated_length",
                 "completions/max_terminated_length",
             ],
-            // Where none ended TRL says 0.
+            // TRL logs 0 where none ended.
             if ended.is_empty() { vec![0.0] } else { ended },
         ),
     ] {
@@ -319,40 +320,40 @@ fn lengths(answers: &[SampledAnswer], tally: &mut Tally) {
 }
 
 impl Rollouts {
-    /// Adds the gradient of the next update on a round's answers, sampling the round first where it begins; gives the loss
-    /// and the work it was.
-    pub(super) fn learn(
+    /// Accumulates the gradient of the next update on a round's answers; samples the round first if it is new. Returns the loss
+    /// and the token counts.
+    pub(super) fn accumulate_gradients(
         &mut self,
         recipe: &mut dyn Recipe,
-        from: LearnFrom<'_>,
+        from: RolloutContext<'_>,
         tally: &mut Tally,
         sink: &mut dyn Sink,
     ) -> Result<(f64, StepTokens), Error> {
-        let LearnFrom { policy, model, examples, batches, step } = from;
+        let RolloutContext { policy, model, examples, batches, step } = from;
         let (rows, number, place) = batches.round(step);
         if rows.is_empty() {
             return Ok((0.0, StepTokens::default()));
         }
         let mut sampled = 0;
         if self.round.as_ref().is_none_or(|r| r.number != number) {
-            let round = if let Some(given) = self.given.pop_front() {
-                self.take_given(recipe, policy, number, &given, tally)?
+            let round = if let Some(given) = self.injected.pop_front() {
+                self.injected_round(recipe, policy, number, &given, tally)?
             } else {
                 let prompts: Vec<&Example> = rows.iter().map(|i| &examples[*i]).collect();
-                let (group, seed) = (self.cut.group, batches.seed);
+                let (group, seed) = (self.shape.group, batches.seed);
                 let mut answers = self.sample(policy, model, &prompts, group, seed, number)?;
-                self.score(&mut answers, tally)?;
-                self.measure(policy, &mut answers)?;
+                self.compute_rewards(&mut answers, tally)?;
+                self.compute_logps(policy, &mut answers)?;
                 if let Some((row, what)) = not_finite(&answers) {
-                    let bad = BadScores { pair: answer_id(row), what: what.into() };
-                    return Err(bad_scores(step, bad, sink)?);
+                    let bad = NonFiniteScores { pair: answer_id(row), what: what.into() };
+                    return Err(non_finite_scores(step, bad, sink)?);
                 }
-                recipe.judge(&mut answers, group, tally);
-                Answers { number, all: answers, given: None }
+                recipe.compute_advantages(&mut answers, group, tally);
+                AnswerRound { number, all: answers, injected_order: None }
             };
-            lengths(&round.all, tally);
+            length_metrics(&round.all, tally);
             sampled = round.all.iter().map(|a| a.ids.len() as u64).sum();
-            for answer in round.all.iter().step_by(self.cut.group).take(SHOWN) {
+            for answer in round.all.iter().step_by(self.shape.group).take(SHOWN) {
                 let prompt = self.prompts.get(answer.row).map(|p| p.headline().to_owned()).unwrap_or_default();
                 let score = Some(crate::domain::Num(answer.reward));
                 sink.emit(RunEvent::Sampled { step, prompt, text: answer.text.clone(), score })?;
@@ -360,30 +361,30 @@ impl Rollouts {
             self.round = Some(round);
         }
         let Some(round) = &self.round else { return Ok((0.0, StepTokens::default())) };
-        let (pass, mini) = (place as usize / self.cut.minis, place as usize % self.cut.minis);
+        let (pass, mini) = (place as usize / self.shape.minis, place as usize % self.shape.minis);
         let n = round.all.len();
-        let order = match &round.given {
+        let order = match &round.injected_order {
             Some(order) => order.clone(),
-            None => self.cut.order(n, batches.seed, number, pass),
+            None => self.shape.order(n, batches.seed, number, pass),
         };
-        let per_update = self.cut.per_update(n);
+        let per_update = self.shape.per_update(n);
         let part: Vec<usize> = order.into_iter().skip(mini * per_update).take(per_update).collect();
         let values = self.needs.values;
         let all: usize = round.all.iter().map(SampledAnswer::tokens).sum();
         let window = UpdateWindow {
-            share: 1.0 / part.len().div_ceil(self.cut.size).max(1) as f64,
-            tokens: all as f64 / self.cut.minis as f64,
+            share: 1.0 / part.len().div_ceil(self.shape.size).max(1) as f64,
+            tokens: all as f64 / self.shape.minis as f64,
         };
-        let (mut loss, mut seen) = (0.0, PASSES + step * n as u64);
+        let (mut loss, mut first_pass) = (0.0, FIRST_PASS + step * n as u64);
         let mut tokens = 0;
-        let grouping = Grouping::of(false, policy.packs());
-        for micro in part.chunks(self.cut.size) {
+        let grouping = Grouping::new(false, policy.packs());
+        for micro in part.chunks(self.shape.size) {
             let answers: Vec<&SampledAnswer> = micro.iter().map(|i| &round.all[*i]).collect();
-            let examples: Vec<Example> = answers.iter().map(|a| example(a, values)).collect();
+            let examples: Vec<Example> = answers.iter().map(|a| answer_example(a, values)).collect();
             let examples: Vec<&Example> = examples.iter().collect();
-            let nothing = vec![None; examples.len()];
-            let how = How { number: seen, temperature: self.temperature, grouping, apart: Apart::No };
-            let done = forward_backward(policy, &examples, &nothing, how, &mut |batch| {
+            let no_references = vec![None; examples.len()];
+            let options = PassOptions { first_pass, temperature: self.temperature, grouping, separable: Separable::No };
+            let done = forward_backward(policy, &examples, &no_references, options, &mut |batch| {
                 let mut scored = batch.to_vec();
                 for (scored, answer) in scored.iter_mut().zip(&answers) {
                     scored.answer = Some(answer);
@@ -392,16 +393,15 @@ impl Rollouts {
             })?;
             match done {
                 Ok(part) => loss += part,
-                Err(bad) => return Err(bad_scores(step, bad, sink)?),
+                Err(bad) => return Err(non_finite_scores(step, bad, sink)?),
             }
-            seen += micro.len() as u64;
+            first_pass += micro.len() as u64;
             tokens += answers.iter().map(|a| a.ids.len() as u64).sum::<u64>();
         }
-        Ok((loss, StepTokens { seen: sampled, done: tokens }))
+        Ok((loss, StepTokens { new: sampled, processed: tokens }))
     }
 
-    /// Answers the prompts kept for evaluation once each and measures what the answers are worth and how far they are from
-    /// the reference.
+    /// Samples one answer per evaluation prompt and measures its reward and its KL to the reference.
     pub(super) fn evaluate(
         &self,
         policy: &Policy,
@@ -410,11 +410,11 @@ impl Rollouts {
         seed: u64,
     ) -> Result<Metrics, Error> {
         let prompts: Vec<&Example> = examples.iter().collect();
-        // The same numbers at every evaluation, and no round's.
+        // The same random streams in every evaluation, different from any round's.
         let mut answers = self.sample(policy, model, &prompts, 1, seed ^ 0x6576_616c, 0)?;
         let mut tally = Tally::default();
-        self.score(&mut answers, &mut tally)?;
-        self.measure(policy, &mut answers)?;
+        self.compute_rewards(&mut answers, &mut tally)?;
+        self.compute_logps(policy, &mut answers)?;
         if let Some((row, what)) = not_finite(&answers) {
             return Err(Error::NotFinite(format!("{what} of the answer to the held-out row {row} are not finite.")));
         }
@@ -425,21 +425,21 @@ impl Rollouts {
                 tally.add("objective/kl", kl, 1.0);
             }
         }
-        lengths(&answers, &mut tally);
+        length_metrics(&answers, &mut tally);
         let mut metrics = Metrics::new();
         tally.write("eval_", &mut metrics);
         Ok(metrics)
     }
 
-    /// A round that was given: its answers group by group, and the order in which they are to be learned from.
-    fn take_given(
+    /// An injected round: its answers by group, with their training order.
+    fn injected_round(
         &self,
         recipe: &mut dyn Recipe,
         policy: &Policy,
         number: u64,
         given: &[SampledAnswer],
         tally: &mut Tally,
-    ) -> Result<Answers, Error> {
+    ) -> Result<AnswerRound, Error> {
         let mut by_row: Vec<usize> = (0..given.len()).collect();
         by_row.sort_by_key(|i| given[*i].row);
         let mut order = vec![0; given.len()];
@@ -447,9 +447,9 @@ impl Rollouts {
             order[*i] = at;
         }
         let mut answers: Vec<SampledAnswer> = by_row.iter().map(|i| given[*i].clone()).collect();
-        self.measure(policy, &mut answers)?;
-        let group = self.cut.group;
-        recipe.judge(&mut answers, group, tally);
-        Ok(Answers { number, all: answers, given: Some(order) })
+        self.compute_logps(policy, &mut answers)?;
+        let group = self.shape.group;
+        recipe.compute_advantages(&mut answers, group, tally);
+        Ok(AnswerRound { number, all: answers, injected_order: Some(order) })
     }
 }

@@ -1,13 +1,12 @@
 //! A training run in memory: everything that a step reads and changes.
 //!
-//! Owns the fields, and what may be asked of a run from outside. Refuses to do anything: opening, stepping and saving are the
-//! files' beside it, which build on this one.
+//! Owns the fields and the public accessors. Refuses behaviour: opening, stepping and saving are in the neighbouring files.
 
 use super::batches::Batches;
 use super::best::Best;
-use super::health::Watcher;
+use super::health::HealthMonitor;
 use super::mix::Mix;
-use super::pass::Compared;
+use super::pass::ExampleSet;
 use super::probe::Probe;
 use super::rollouts::Rollouts;
 use super::watch::SelfCheck;
@@ -26,53 +25,53 @@ pub struct Trainer {
     pub(super) policy: Policy,
     /// The method.
     pub(super) recipe: Box<dyn Recipe>,
-    /// Its rounds of answers, where it learns from the policy's own.
+    /// Rollouts, for online methods.
     pub(super) rollouts: Option<Rollouts>,
     pub(super) optimizer: AdamW,
     pub(super) schedule: Schedule,
     pub(super) spec: TrainSpec,
     pub(super) params: TrainerParams,
-    /// Prompts asked now and then, so that a person can look at what the numbers mean.
-    pub(super) asked: Vec<PromptBody>,
-    pub(super) train: Compared,
-    pub(super) eval: Compared,
+    /// Prompts of the sample answers.
+    pub(super) sample_prompts: Vec<PromptBody>,
+    pub(super) train: ExampleSet,
+    pub(super) eval: ExampleSet,
     pub(super) batches: Batches,
     pub(super) mix: Option<Mix>,
     pub(super) probe: Option<Probe>,
     pub(super) step: u64,
-    /// Steps planned, those of mixed rows alone too.
+    /// Total steps, including separate steps of mixed rows.
     pub(super) total: u64,
-    /// Real tokens trained on so far, prompts of both sides counted.
+    /// Tokens trained on so far, without padding; prompts count for both sides.
     pub(super) tokens: u64,
     pub(super) check: SelfCheck,
     pub(super) best: Best,
-    pub(super) health: Watcher,
-    /// How answers become tokens, where scores will hang on it.
+    pub(super) health: HealthMonitor,
+    /// A reward model's tokenizer, template and EOS.
     pub(super) reading: Option<Reading>,
-    /// Answers of the untrained model have been shown.
-    pub(super) introduced: bool,
+    /// Whether samples of the untrained model have been emitted.
+    pub(super) initial_samples_shown: bool,
 }
 
 impl Trainer {
-    /// Steps made.
+    /// Steps done.
     #[must_use]
     pub fn step_count(&self) -> u64 {
         self.step
     }
 
-    /// Steps planned.
+    /// Total steps.
     #[must_use]
     pub fn total_steps(&self) -> u64 {
         self.total
     }
 
-    /// Passes over the data so far.
+    /// Epochs so far.
     #[must_use]
     pub fn epoch(&self) -> f64 {
         self.step.min(self.batches.total) as f64 / self.batches.per_epoch() as f64
     }
 
-    /// What is trained on, in tokens.
+    /// The training examples.
     #[must_use]
     pub fn examples(&self) -> &[Example] {
         &self.train.examples
@@ -84,28 +83,28 @@ impl Trainer {
         &self.policy
     }
 
-    /// The step whose evaluation was the best so far by `metric_for_best_model`; none before the first.
+    /// The step of the best evaluation so far by `metric_for_best_model`; none before the first.
     #[must_use]
     pub fn best_step(&self) -> Option<u64> {
         self.best.step()
     }
 
-    /// Whether the run stands at that step.
+    /// Whether the current step is the best one.
     #[must_use]
     pub fn is_best_now(&self) -> bool {
         self.best_step() == Some(self.step)
     }
 
-    /// Asks no prompt from here on: nobody looks at the answers of a benchmark.
-    pub fn ask_nothing(&mut self) {
-        self.asked.clear();
+    /// Disables sample answers, for benchmarks.
+    pub fn disable_samples(&mut self) {
+        self.sample_prompts.clear();
     }
 
-    /// Gives the next round's answers instead of sampling them, in the order in which they are to be learned from: text,
-    /// tokens and reward of each. For comparing with another trainer's run.
-    pub fn give_round(&mut self, answers: Vec<SampledAnswer>) {
+    /// Uses these answers (text, tokens, rewards) for the next round instead of sampling, in this training order. For comparison
+    /// with another trainer's run.
+    pub fn inject_round(&mut self, answers: Vec<SampledAnswer>) {
         if let Some(rollouts) = &mut self.rollouts {
-            rollouts.give(answers);
+            rollouts.inject(answers);
         }
     }
 }

@@ -1,9 +1,9 @@
-//! The run's checks on itself: does it start at the reference, does everything that is trained move, is all of it finite.
+//! Self-checks of a run: it starts at the reference, every trained tensor moves, all values are finite.
 //!
-//! Owns when a check is due and the sentences. Each failing one is a `Found` of severity stop and an error, before the next
-//! update; what is odd but possible is a warning.
+//! Owns when a check is due, and its messages. A failed check emits a `Found` of severity stop and returns an error before the
+//! next update; an odd but possible result is a warning. Refuses to continue after a failed check.
 
-use super::pass::BadScores;
+use super::pass::NonFiniteScores;
 use crate::domain::{Finding, PairId, Severity};
 use crate::model::error::Error;
 use crate::model::sink::Sink;
@@ -11,50 +11,47 @@ use crate::nn::optim::Update;
 use crate::nn::policy::Policy;
 use crate::protocol::RunEvent;
 use crate::train::loss::Tally;
-use crate::train::recipe::AtReference;
+use crate::train::recipe::LossAtReference;
 use candle_core::Var;
 
-/// How far loss and margins may be from their values at the reference, at β up to 0.1. Above, both carry the rounding of the
-/// summed log-probs times β.
+/// Tolerance of loss and margins at the reference, for β up to 0.1. For larger β it scales, as rounding errors do.
 const TOLERANCE: f64 = 1e-4;
-/// The same where products are made in 16 bits: a batch's shape decides how they are rounded, and the reference is computed in
-/// other batches.
+/// The same for 16-bit products: rounding depends on the batch's shape, and the reference is computed in other batches.
 const TOLERANCE_16: f64 = 5e-2;
 
 /// Which checks are still due.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct SelfCheck {
-    /// What is known at the reference, until the first batch has been seen.
-    start: Option<AtReference>,
-    /// Updates with a learning rate above 0 so far, up to 2: adapters' A moves only after B did.
+    /// The expected loss at the reference, until the first batch.
+    start: Option<LossAtReference>,
+    /// Updates with a learning rate above 0 so far, up to 2: LoRA's A moves only after B did.
     pub(super) moves: u64,
-    /// It has been said that memory ran out.
+    /// Whether the lack of memory has been reported.
     narrowed: bool,
 }
 
 impl SelfCheck {
-    pub(super) fn new(at_reference: Option<AtReference>) -> Self {
+    pub(super) fn new(at_reference: Option<LossAtReference>) -> Self {
         Self { start: at_reference, moves: 0, narrowed: false }
     }
 
-    /// Whether the update with this learning rate is one to look at.
-    pub(super) fn watching(&self, rate: f64) -> bool {
+    /// Whether to check the update with this learning rate.
+    pub(super) fn checks_update(&self, rate: f64) -> bool {
         rate > 0.0 && self.moves < 2
     }
 
-    /// Before the first update: the policy is the reference, so loss and margins are known. `narrow`: products are made in 16
-    /// bits.
-    pub(super) fn start(
+    /// Before the first update the policy equals the reference, so loss and margins are known. `low_precision`: 16-bit products.
+    pub(super) fn check_start(
         &mut self,
         step: u64,
         loss: f64,
         tally: &Tally,
-        narrow: bool,
+        low_precision: bool,
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
-        let Some(AtReference { loss: want, beta }) = self.start.take().filter(|_| step == 0) else { return Ok(()) };
+        let Some(LossAtReference { loss: want, beta }) = self.start.take().filter(|_| step == 0) else { return Ok(()) };
         let margin = tally.mean("rewards/margins").unwrap_or(0.0);
-        let least = if narrow { TOLERANCE_16 } else { TOLERANCE };
+        let least = if low_precision { TOLERANCE_16 } else { TOLERANCE };
         let tolerance = least * (beta / 0.1).max(1.0);
         if (loss - want).abs() <= tolerance.max(least * want) && margin.abs() <= tolerance {
             return Ok(());
@@ -63,17 +60,17 @@ impl SelfCheck {
             step,
             "step0_self_check",
             format!(
-                "Before the first update the loss is {loss:.6} and the mean margin {margin:.6}, where {want:.6} and 0 are \
-                 right: the policy is not the reference it is compared with."
+                "Before the first update the loss is {loss:.6} and the mean margin {margin:.6} instead of {want:.6} and 0: \
+                 the policy does not equal its reference."
             ),
-            "Delete the reference cache and start again; if it stays, report it with the model's name.".into(),
+            "Delete the reference cache and start again; if it happens again, report it with the model's name.".into(),
             None,
             sink,
         )?)
     }
 
-    /// After the first two updates that could move anything.
-    pub(super) fn moved(
+    /// After each of the first two updates with a learning rate above 0.
+    pub(super) fn check_moved(
         &mut self,
         step: u64,
         update: &Update,
@@ -86,13 +83,13 @@ impl SelfCheck {
         let cut: Vec<&str> = update.without_gradient.iter().filter(counts).map(|i| names[*i].0.as_str()).collect();
         if let Some(first) = cut.first() {
             let what =
-                format!("{} of {} trained tensors got no gradient, the first is {first}.", cut.len(), names.len());
+                format!("{} of {} trained tensors got no gradient; the first is {first}.", cut.len(), names.len());
             let remedy = "Check that the rows' answers differ; if they do, report it with the model's name.".into();
             return Err(stop(step, "no_gradient", what, remedy, None, sink)?);
         }
         if let Some(first) = update.unmoved.iter().find(counts) {
             let text = format!(
-                "{} trained tensors did not move in this update, the first is {}: its steps are smaller than f32 resolves.",
+                "{} trained tensors did not change in this update; the first is {}: its steps are below f32 precision.",
                 update.unmoved.len(),
                 names[*first].0
             );
@@ -108,8 +105,8 @@ impl SelfCheck {
         Ok(())
     }
 
-    /// Says once that memory ran out and what was done about it.
-    pub(super) fn narrowed(&mut self, step: u64, policy: &Policy, sink: &mut dyn Sink) -> Result<(), Error> {
+    /// Reports once that memory ran out and how the run continues.
+    pub(super) fn report_narrowed(&mut self, step: u64, policy: &Policy, sink: &mut dyn Sink) -> Result<(), Error> {
         let Some(tokens) = policy.token_limit().filter(|_| !self.narrowed) else { return Ok(()) };
         self.narrowed = true;
         sink.emit(RunEvent::Found(Finding {
@@ -117,38 +114,38 @@ impl SelfCheck {
             step,
             severity: Severity::Note,
             text: format!(
-                "Memory ran out; from here on at most {tokens} tokens go through a layer at one time. The result is the same, \
-                 the steps take longer."
+                "Out of memory: from now on a layer processes at most {tokens} tokens at a time. Results are the same; steps \
+                 are slower."
             ),
-            remedy: "Lower per_device_train_batch_size and raise gradient_accumulation_steps by as much.".into(),
+            remedy: "Lower per_device_train_batch_size and raise gradient_accumulation_steps by the same factor.".into(),
             pair: None,
         }))
     }
 }
 
-/// Something that the model says of a pair is not finite.
-pub(super) fn bad_scores(step: u64, bad: BadScores, sink: &mut dyn Sink) -> Result<Error, Error> {
-    let BadScores { pair, what } = bad;
-    let text = format!("{what} of pair {pair} are not finite; no weight has been changed by it.");
+/// Reports non-finite scores of a pair.
+pub(super) fn non_finite_scores(step: u64, bad: NonFiniteScores, sink: &mut dyn Sink) -> Result<Error, Error> {
+    let NonFiniteScores { pair, what } = bad;
+    let text = format!("{what} of pair {pair} are not finite; no weight was changed.");
     stop(step, "non_finite", text, REMEDY.into(), Some(pair), sink)
 }
 
-/// Something outside the training rows is not finite: a held-out pair's scores, the logits of an answer to be shown.
+/// Reports non-finite values outside the training rows: a held-out pair's scores, the logits of a sample.
 pub(super) fn not_finite(step: u64, what: String, sink: &mut dyn Sink) -> Result<Error, Error> {
     stop(step, "non_finite", what, REMEDY.into(), None, sink)
 }
 
-/// A gradient is not finite although the losses are; `culprit`: the example whose gradient it is, where it is one's.
-pub(super) fn bad_gradient(step: u64, culprit: Option<PairId>, sink: &mut dyn Sink) -> Result<Error, Error> {
+/// Reports a non-finite gradient with finite losses; `culprit`: the example that causes it, if it is a single one.
+pub(super) fn non_finite_gradient(step: u64, culprit: Option<PairId>, sink: &mut dyn Sink) -> Result<Error, Error> {
     let whose = match &culprit {
         Some(pair) => format!("The gradient of pair {pair} is not finite"),
-        None => "The gradients of this step's rows together are not finite".to_owned(),
+        None => "The summed gradient of this step's rows is not finite".to_owned(),
     };
-    let text = format!("{whose}; no weight has been changed by it.");
+    let text = format!("{whose}; no weight was changed.");
     stop(step, "non_finite", text, REMEDY.into(), culprit, sink)
 }
 
-/// Says why the run stops here, and gives the error to stop it with.
+/// Emits why the run stops, and returns the error to stop it with.
 fn stop(
     step: u64,
     rule: &str,
@@ -163,9 +160,9 @@ fn stop(
     Ok(Error::Unsound { step, what: text, remedy })
 }
 
-const REMEDY: &str = "Lower learning_rate and go on from the last checkpoint, or leave the pair out.";
+const REMEDY: &str = "Lower learning_rate and resume from the last checkpoint, or leave the pair out.";
 
-/// The process's largest resident memory so far in MiB, where the system tells.
+/// The process's peak resident memory in MiB, if the system reports it.
 pub(crate) fn peak_mib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;

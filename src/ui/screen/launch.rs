@@ -2,7 +2,7 @@
 
 use crate::app::screen::launch::{EstimateState, LaunchField, LaunchScreen, Start};
 use crate::app::{Model, cells, clip, wrap};
-use crate::domain::{Kind, LeftOut, Needs, ParamRow, checks, counted, methods};
+use crate::domain::{LeftOut, Needs, ParamKind, ParamRow, checks, counted, methods};
 use crate::ui::frame::{damage, duration, rule};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, TEXT, WARN};
 use crate::ui::widgets::plain::{bytes, centred, count};
@@ -191,7 +191,7 @@ fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: u
     let mut parts = vec![(3, row.key.to_owned(), label_style(focused)), (VALUES, value, style)];
     if problem.is_some() {
         parts.push((beside, "⚠ invalid".to_owned(), WARN));
-    } else if focused && !choices.is_empty() && row.kind != Kind::Bool {
+    } else if focused && !choices.is_empty() && row.kind != ParamKind::Bool {
         let named: Vec<&str> = choices.into_iter().filter(|choice| !choice.is_empty()).collect();
         parts.push((beside.max(USUAL + 3), named.join("  "), DIM));
     } else {
@@ -224,7 +224,7 @@ fn param_row(row: &ParamRow, field: LaunchField, screen: &LaunchScreen, width: u
         for range in wrap(&text, width.saturating_sub(6)) {
             below(text[range].to_owned(), style);
         }
-        if row.kind == Kind::Checks {
+        if row.kind == ParamKind::Checks {
             let names: Vec<&str> = checks().iter().map(|check| check.name).collect();
             let names = format!("checks: {}", names.join(" "));
             for range in wrap(&names, width.saturating_sub(6)) {
@@ -375,11 +375,11 @@ fn status(screen: &LaunchScreen, width: usize) -> Line<'static> {
         LaunchField::Start => Line::styled("← → choose what the run starts from", DIM),
         LaunchField::More => Line::styled("enter shows or hides the advanced options", DIM),
         LaunchField::Param(_) => match screen.form.focused_row() {
-            Some(row) if row.kind == Kind::Word && !screen.form.choices(&row).is_empty() => {
+            Some(row) if row.kind == ParamKind::Word && !screen.form.choices(&row).is_empty() => {
                 Line::styled("← → choose a finished run, or type its name", DIM)
             }
             Some(row) if !screen.form.choices(&row).is_empty() => Line::styled("← → choose", DIM),
-            Some(row) if row.kind == Kind::Checks => {
+            Some(row) if row.kind == ParamKind::Checks => {
                 Line::styled("type checks with ; between them: contains=please;max_words=40;json", DIM)
             }
             _ => Line::styled("type to replace the value", DIM),

@@ -6,8 +6,8 @@
 pub use super::raster::Stroke;
 
 use super::raster::Raster;
-use super::ticks::{of_span, tick_label, ticks};
-use crate::domain::{Axis, Line, Span, Window};
+use super::ticks::{of_range, tick_label, ticks};
+use crate::domain::{Axis, Line, StepRange, ValueRange};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -64,9 +64,9 @@ pub struct Chart<'a> {
     /// The unit of its labels.
     pub unit: Unit,
     /// The visible part of the x-axis.
-    pub window: Window,
+    pub window: StepRange,
     /// The range of values; none without values.
-    pub span: Option<Span>,
+    pub span: Option<ValueRange>,
     /// The cursor's position on the x-axis.
     pub cursor: Option<f64>,
     /// The checkpoints' positions on the x-axis.
@@ -106,7 +106,7 @@ impl Chart<'_> {
     }
 
     /// Draws a curve; returns the cell columns with non-finite values, each with one such value.
-    fn trace(&self, raster: &mut Raster, curve: &Curve<'_>, owner: usize, span: Span) -> Vec<(u16, f64)> {
+    fn trace(&self, raster: &mut Raster, curve: &Curve<'_>, owner: usize, span: ValueRange) -> Vec<(u16, f64)> {
         let (columns, rows) = (raster.columns(), raster.rows());
         let row = |y: f64| ((1.0 - span.place(y).clamp(0.0, 1.0)) * (rows as f64 - 1.0)).round() as i64;
         let width = self.window.hi - self.window.lo;
@@ -171,7 +171,7 @@ impl Chart<'_> {
     fn numbers(&self, area: Rect, plot: Rect, buf: &mut Buffer) {
         if let Some(span) = self.span {
             let most = usize::from(plot.height / 2).clamp(2, 8).min(usize::from(plot.height));
-            let values = of_span(&span, most);
+            let values = of_range(&span, most);
             let step = if span.log { 0.0 } else { values.windows(2).map(|w| w[1] - w[0]).next().unwrap_or(span.hi) };
             let mut said: Vec<String> = Vec::new();
             for value in values {

@@ -1,20 +1,20 @@
-//! The numbers beside a chart's axes: which values get one, and how it is written in a bounded width.
+//! Tick labels of a chart's axes: which values are labelled, and the label's text within a fixed width.
 //!
-//! Owns rounding and width. Refuses ranges: they are the domain's.
+//! Owns rounding and width. Refuses ranges: those are in the domain.
 
-use crate::domain::{Span, nice_step};
+use crate::domain::{ValueRange, nice_step};
 
-/// The values of a y-axis to put numbers at, at most `most` of them, lowest first.
+/// The tick values of a y-axis, at most `most`, ascending.
 #[must_use]
-pub fn of_span(span: &Span, most: usize) -> Vec<f64> {
-    if !span.log {
-        return ticks(span.lo, span.hi, most);
+pub fn of_range(range: &ValueRange, most: usize) -> Vec<f64> {
+    if !range.log {
+        return ticks(range.lo, range.hi, most);
     }
-    let every = (((span.hi - span.lo + 1.0) / most.max(1) as f64).ceil().max(1.0)) as i32;
-    (span.lo as i32..=span.hi as i32).step_by(every as usize).map(|e| 10f64.powi(e)).collect()
+    let every = (((range.hi - range.lo + 1.0) / most.max(1) as f64).ceil().max(1.0)) as i32;
+    (range.lo as i32..=range.hi as i32).step_by(every as usize).map(|e| 10f64.powi(e)).collect()
 }
 
-/// Round values within `lo..=hi`, at most `most` of them, lowest first.
+/// Round values within `lo..=hi`, at most `most`, ascending.
 #[must_use]
 pub fn ticks(lo: f64, hi: f64, most: usize) -> Vec<f64> {
     if !(lo.is_finite() && hi.is_finite() && hi > lo) || most == 0 {
@@ -31,7 +31,7 @@ pub fn ticks(lo: f64, hi: f64, most: usize) -> Vec<f64> {
     }
 }
 
-/// A value as text of at most `width` characters (6 or more), precise to about `step`.
+/// A value as text of at most `width` characters (6 or more), rounded to about `step`.
 #[must_use]
 pub fn tick_label(value: f64, step: f64, width: usize) -> String {
     if !value.is_finite() {
@@ -40,7 +40,7 @@ pub fn tick_label(value: f64, step: f64, width: usize) -> String {
     let value = if value == 0.0 { 0.0 } else { value };
     let step = step.abs();
     let decimals = if step > 0.0 && step < 1.0 { (-step.log10() - 1e-9).ceil() as usize } else { 0 };
-    // 2.5, 0.25 … need one more.
+    // 2.5, 0.25 … need one more decimal.
     let shown = (step * 10f64.powi(decimals as i32)).fract();
     let decimals = decimals + usize::from(step < 10.0 && (0.01..0.99).contains(&shown));
     if decimals <= 4 {
@@ -61,17 +61,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_range_gets_at_most_as_many_numbers_as_asked_for() {
+    fn every_range_gets_at_most_the_requested_number_of_ticks() {
         for (min, max) in [(0.0, 0.0), (5.0, 5.0), (-1e-7, 1e-7), (1e-6, 2e-5), (-3.0, 1e6), (0.7931, 0.7932)] {
             for log in [false, true] {
-                let span = Span::fit(None, min, max, log).unwrap();
-                assert!(of_span(&span, 4).len() <= 4, "{span:?} {:?}", of_span(&span, 4));
+                let range = ValueRange::fit(None, min, max, log).unwrap();
+                assert!(of_range(&range, 4).len() <= 4, "{range:?} {:?}", of_range(&range, 4));
             }
         }
     }
 
     #[test]
-    fn numbers_have_a_bounded_width() {
+    fn labels_have_a_bounded_width() {
         let cases = [
             (0.69, 0.01, "0.69"),
             (1e-5, 5e-6, "1.0e−5"),

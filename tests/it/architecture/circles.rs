@@ -1,12 +1,12 @@
-//! Which file takes a name from which, and whether the arrows run in a circle.
+//! The import graph of the files, and its cycles.
 //!
-//! Reads `use` lines and inline paths. A name that a face re-exports counts for the file that defines it; `mod` lines and
-//! `pub use` lines of a face are no arrows of their own. Test modules are left out.
+//! Reads `use` lines and inline paths. A re-exported name counts for the file that defines it; `mod` and `pub use`
+//! lines of a room's root file add no edges. Test modules are skipped.
 
 use super::{code, root, sources};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A module's file by its path below the crate, and what it re-exports.
+/// The files of the crate by module path, and their re-exports.
 struct Files {
     /// Module path (`nn::cpu`) to the file's code.
     modules: BTreeMap<String, String>,
@@ -14,7 +14,7 @@ struct Files {
     exports: BTreeMap<String, Vec<(String, Vec<String>)>>,
 }
 
-/// A `use` tree as single paths, each with the name it brings.
+/// Flattens a `use` tree into paths, each with the name it imports.
 fn paths(tree: &str, prefix: &[String], out: &mut Vec<(String, Vec<String>)>) {
     let mut depth = 0;
     let mut start = 0;
@@ -50,7 +50,7 @@ fn paths(tree: &str, prefix: &[String], out: &mut Vec<(String, Vec<String>)>) {
     }
 }
 
-/// What the `use` statements of a file name.
+/// The paths in the `use` statements of a file.
 fn uses(text: &str) -> Vec<(String, Vec<String>)> {
     let mut out = Vec::new();
     let mut lines = text.lines();
@@ -67,7 +67,7 @@ fn uses(text: &str) -> Vec<(String, Vec<String>)> {
     out
 }
 
-/// A path from `module` as a path below the crate; none for other crates.
+/// A path in `module`, relative to the crate; none for other crates.
 fn absolute(path: &[String], module: &[String], files: &Files) -> Option<Vec<String>> {
     let first = path.first()?;
     let mut base = match first.as_str() {
@@ -91,7 +91,7 @@ fn absolute(path: &[String], module: &[String], files: &Files) -> Option<Vec<Str
     Some(base)
 }
 
-/// The module that defines what an absolute path names.
+/// The module that defines the item of a path.
 fn definer(path: &[String], files: &Files, depth: usize) -> Option<String> {
     if depth > 8 {
         return None;
@@ -131,12 +131,12 @@ fn read() -> Files {
     files
 }
 
-/// Arrows from a module to those whose names it takes.
-fn arrows(files: &Files) -> BTreeMap<String, BTreeSet<String>> {
-    let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+/// Edges from a module to the modules it imports from.
+fn edges(files: &Files) -> BTreeMap<String, BTreeSet<String>> {
+    let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (name, text) in &files.modules {
         let module: Vec<String> = name.split("::").filter(|s| !s.is_empty()).map(str::to_owned).collect();
-        let to = arrows.entry(name.clone()).or_default();
+        let to = edges.entry(name.clone()).or_default();
         let mut add = |path: &[String]| {
             let found = absolute(path, &module, files).and_then(|p| definer(&p, files, 0));
             to.extend(found.filter(|f| f != name && !f.is_empty()));
@@ -145,12 +145,12 @@ fn arrows(files: &Files) -> BTreeMap<String, BTreeSet<String>> {
             text.lines().filter(|l| l.starts_with("pub use ") || l.starts_with("pub(") && l.contains(") use "));
         let faces: Vec<&str> = exported.collect();
         for (_, path) in uses(text) {
-            // A face shows what its children own; that is no arrow.
+            // A re-export of a child's item is no edge.
             if !faces.iter().any(|line| path.first().is_some_and(|first| line.contains(&format!("use {first}::")))) {
                 add(&path);
             }
         }
-        // Paths in the code itself: runs of words joined by `::`.
+        // Inline paths: words joined by `::`.
         for line in text.lines().filter(|l| !l.contains("use ")) {
             for word in line.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')) {
                 if let Some((head, _)) = word.split_once("::")
@@ -162,15 +162,15 @@ fn arrows(files: &Files) -> BTreeMap<String, BTreeSet<String>> {
             }
         }
     }
-    arrows
+    edges
 }
 
-/// Everything that can be reached from `from`.
-fn reach<'a>(from: &'a str, arrows: &'a BTreeMap<String, BTreeSet<String>>) -> BTreeSet<&'a str> {
+/// All modules reachable from `from`.
+fn reach<'a>(from: &'a str, edges: &'a BTreeMap<String, BTreeSet<String>>) -> BTreeSet<&'a str> {
     let mut seen = BTreeSet::new();
     let mut open = vec![from];
     while let Some(at) = open.pop() {
-        for next in arrows.get(at).into_iter().flatten() {
+        for next in edges.get(at).into_iter().flatten() {
             if seen.insert(next.as_str()) {
                 open.push(next);
             }
@@ -180,25 +180,25 @@ fn reach<'a>(from: &'a str, arrows: &'a BTreeMap<String, BTreeSet<String>>) -> B
 }
 
 #[test]
-fn no_circles_among_files() {
+fn files_have_no_import_cycles() {
     let files = read();
-    let arrows = arrows(&files);
-    assert!(arrows.values().map(BTreeSet::len).sum::<usize>() > 500, "the arrows were not read");
+    let edges = edges(&files);
+    assert!(edges.values().map(BTreeSet::len).sum::<usize>() > 500, "the imports were not read");
     let mut circles: BTreeSet<Vec<&str>> = BTreeSet::new();
-    let reached: BTreeMap<&str, BTreeSet<&str>> = arrows.keys().map(|k| (k.as_str(), reach(k, &arrows))).collect();
+    let reached: BTreeMap<&str, BTreeSet<&str>> = edges.keys().map(|k| (k.as_str(), reach(k, &edges))).collect();
     for (name, seen) in &reached {
         if seen.contains(name) {
             circles.insert(seen.iter().copied().filter(|other| reached[other].contains(name)).collect());
         }
     }
-    let told: Vec<String> = circles
+    let cycles: Vec<String> = circles
         .iter()
         .map(|circle| {
             let inner = circle.iter().flat_map(|a| {
-                arrows[*a].iter().filter(|b| circle.contains(&b.as_str())).map(move |b| format!("  {a} -> {b}"))
+                edges[*a].iter().filter(|b| circle.contains(&b.as_str())).map(move |b| format!("  {a} -> {b}"))
             });
             format!("{} files:\n{}", circle.len(), inner.collect::<Vec<_>>().join("\n"))
         })
         .collect();
-    assert!(told.is_empty(), "{} circles\n{}", told.len(), told.join("\n"));
+    assert!(cycles.is_empty(), "{} cycles\n{}", cycles.len(), cycles.join("\n"));
 }

@@ -1,29 +1,29 @@
-//! Every option of every method has an effect or is refused: it changes the printed objective, or the plan, or what three steps
-//! make of the weights, or a sentence says why not.
+//! Every option of every method has an effect or is refused: it changes the objective, the plan, or the weights after three
+//! steps; otherwise an error says why not.
 
 use super::{data, settings};
 use crate::trl::spec;
-use tiebreak::domain::{Kind, Needs, ParamRow, Params, method};
+use tiebreak::domain::{Needs, ParamKind, ParamRow, Params, method};
 use tiebreak::protocol::RunEvent;
-use tiebreak::train::{Places, Rows, RunRows, StepOutcome, Trainer};
+use tiebreak::train::{Rows, RunPaths, RunRows, StepOutcome, Trainer};
 
-/// Options that say what is reported, shown or kept on the way and so change neither objective nor weights, with the reason.
-/// The law for them is the other way round: a run has the same weights with and without.
+/// Options that only change what is reported or saved, with the reason. For them the test is the opposite: the weights must be
+/// the same with and without.
 const REPORTS: &[(&str, &str)] = &[
-    ("eval_steps", "measures held-out rows on the way"),
-    ("metric_for_best_model", "chooses which checkpoint is kept as the best"),
-    ("save_steps", "writes checkpoints on the way"),
-    ("save_total_limit", "says how many checkpoints are kept"),
-    ("sample_steps", "shows answers on the way"),
-    ("probe_steps", "measures general text on the way"),
-    ("probe_alarm", "says how much forgetting is reported as too much"),
+    ("eval_steps", "evaluates held-out rows during the run"),
+    ("metric_for_best_model", "selects the best checkpoint"),
+    ("save_steps", "writes checkpoints during the run"),
+    ("save_total_limit", "limits the checkpoints kept"),
+    ("sample_steps", "logs sample answers during the run"),
+    ("probe_steps", "measures general text during the run"),
+    ("probe_alarm", "sets the threshold of a finding"),
 ];
 
-/// Options that say by which way the same sums are computed; that the ways agree is tested where they are.
-const WAYS: &[&str] = &["engine"];
+/// Options that select an equivalent implementation; equivalence is tested elsewhere.
+const EQUIVALENT: &[&str] = &["engine"];
 
-/// Options that belong to another one, and the setting under which they mean something.
-const UNDER: &[(&str, &[(&str, &str)])] = &[
+/// Dependent options, and the settings under which they take effect.
+const REQUIRED: &[(&str, &[(&str, &str)])] = &[
     ("num_train_epochs", &[("max_steps", "-1")]),
     ("lr_decay_share", &[("lr_scheduler_type", "warmup_stable_decay"), ("max_steps", "3")]),
     ("mix_order", &[("mix_ratio", "0.3")]),
@@ -32,23 +32,23 @@ const UNDER: &[(&str, &[(&str, &str)])] = &[
     ("use_bias_correction_kl", &[("beta", "0.1")]),
 ];
 
-/// Other values that a row's kind takes.
+/// Other valid values of a row.
 fn other(row: &ParamRow) -> Vec<String> {
     match row.kind {
-        Kind::Bool => vec![if row.default == "true" { "false" } else { "true" }.into()],
-        Kind::Choice(words) | Kind::List(words) => {
+        ParamKind::Bool => vec![if row.default == "true" { "false" } else { "true" }.into()],
+        ParamKind::Choice(words) | ParamKind::List(words) => {
             words.iter().filter(|w| **w != row.default).map(|w| (*w).to_owned()).collect()
         }
-        Kind::Float(lo, hi) => vec![format!("{}", (lo + (hi - lo).min(1.0) * 0.37).min(hi))],
-        Kind::Floats(..) => vec!["0.5".into()],
-        Kind::Int(lo, _) => vec![(lo.max(2) + 1).to_string()],
-        Kind::Word => vec!["reward-1".into()],
-        Kind::Metric => vec!["eval_other".into()],
-        Kind::Checks => vec!["max_words=7".into()],
+        ParamKind::Float(lo, hi) => vec![format!("{}", (lo + (hi - lo).min(1.0) * 0.37).min(hi))],
+        ParamKind::Floats(..) => vec!["0.5".into()],
+        ParamKind::Int(lo, _) => vec![(lo.max(2) + 1).to_string()],
+        ParamKind::Word => vec!["reward-1".into()],
+        ParamKind::Metric => vec!["eval_other".into()],
+        ParamKind::Checks => vec!["max_words=7".into()],
     }
 }
 
-/// Rows over some of which raters differed and of which some were more certain than others.
+/// Rows with disagreeing raters and different margins.
 fn voted(needs: Needs) -> RunRows {
     let mut rows = data(needs);
     if let Rows::Pairs(pairs) = &mut rows.rows {
@@ -60,34 +60,35 @@ fn voted(needs: Needs) -> RunRows {
     rows
 }
 
-/// What a run's first three steps come to.
+/// The result of a run's first three steps.
 #[derive(PartialEq)]
-struct Told {
-    /// Steps, rows, trained numbers and the formula.
+struct Outcome {
+    /// Steps, rows, trainable parameters and the formula.
     plan: String,
     /// The weights.
     weights: String,
 }
 
-/// The start of a run with `more` over the short run's settings; else the sentence that refuses it.
-fn told(name: &str, more: &[(&'static str, &str)]) -> Result<Told, String> {
+/// The first steps of a run with `more` on top of the short run's settings, or the error that refuses it.
+fn outcome(name: &str, more: &[(&'static str, &str)]) -> Result<Outcome, String> {
     let m = method(name).unwrap();
     let (spec, rows) = (spec(name, &settings(m, more)), voted(m.needs));
     let dir = tempfile::tempdir().unwrap();
     let mut events = Vec::new();
-    let mut trainer = Trainer::open(&spec, &rows, &Places::new(dir.path()), &mut events).map_err(|e| e.to_string())?;
+    let mut trainer =
+        Trainer::open(&spec, &rows, &RunPaths::new(dir.path()), &mut events).map_err(|e| e.to_string())?;
     let plan = events.iter().find_map(|e| if let RunEvent::Planned(p) = e { Some(format!("{p:?}")) } else { None });
     while trainer.step_count() < trainer.total_steps().min(3) {
         assert_eq!(trainer.step(&mut events).unwrap(), StepOutcome::Stepped);
     }
-    Ok(Told { plan: plan.unwrap(), weights: trainer.state_hash().unwrap() })
+    Ok(Outcome { plan: plan.unwrap(), weights: trainer.state_hash().unwrap() })
 }
 
 fn has_an_effect(name: &str) {
     let m = method(name).unwrap();
     let all = m.rows();
-    for row in all.iter().filter(|row| !WAYS.contains(&row.key)) {
-        let under = UNDER.iter().find(|(key, _)| *key == row.key).map_or(&[][..], |(_, under)| *under);
+    for row in all.iter().filter(|row| !EQUIVALENT.contains(&row.key)) {
+        let under = REQUIRED.iter().find(|(key, _)| *key == row.key).map_or(&[][..], |(_, under)| *under);
         let reports = REPORTS.iter().any(|(key, _)| *key == row.key);
         let mut plain = Params::defaults(&all);
         for (key, value) in settings(m, under) {
@@ -98,7 +99,7 @@ fn has_an_effect(name: &str) {
             let what = format!("{name}: {}={value}", row.key);
             let mut params = plain.clone();
             if params.set(&all, name, row.key, &value).is_err() {
-                assert!(matches!(row.kind, Kind::Floats(..)), "{what} is not taken");
+                assert!(matches!(row.kind, ParamKind::Floats(..)), "{what} is not taken");
                 continue;
             }
             if m.formula(&params) != m.formula(&plain) {
@@ -106,8 +107,8 @@ fn has_an_effect(name: &str) {
                 continue;
             }
             let with = [under, &[(row.key, value.as_str())]].concat();
-            let Ok(run) = told(name, &with) else { continue };
-            let without = without.get_or_insert_with(|| told(name, under).unwrap());
+            let Ok(run) = outcome(name, &with) else { continue };
+            let without = without.get_or_insert_with(|| outcome(name, under).unwrap());
             if reports {
                 assert!(run.weights == without.weights, "{what} changes the weights; it is no report");
             } else {
@@ -143,7 +144,7 @@ options! {
 }
 
 #[test]
-fn no_method_and_no_report_is_passed_by() {
+fn every_method_is_tested_and_every_report_exists() {
     let all = tiebreak::domain::methods();
     assert!(all.iter().all(|m| TRIED.contains(&m.name)) && all.len() == TRIED.len());
     for (key, why) in REPORTS {

@@ -1,7 +1,7 @@
-//! A step's gradient is a sum over its rows: how the rows are cut into micro-batches, what they are padded to and in which
-//! order they come does not change it. Where a method's own definition says otherwise, that is held to as well.
+//! A step's gradient is a sum over its rows: it does not depend on the split into micro-batches, on padding or on order. Where
+//! a method's definition depends on them, that is tested too.
 //!
-//! Compared is the whole gradient, tensor by tensor, as the first moments of an unclipped first step have it.
+//! Compares the full gradient, tensor by tensor, from AdamW's first moments after an unclipped first step.
 
 use super::{data, metrics, open, rows_of, settings};
 use crate::trl::spec;
@@ -10,7 +10,7 @@ use tiebreak::domain::{Needs, PairRow, Prompt, PromptBody, RatedRow, SftBody, Sf
 use tiebreak::nn::{stream, uniform};
 use tiebreak::train::{Rows, RunRows, SampledAnswer, StepOutcome, Trainer};
 
-/// How far apart two ways to the same gradient may be, relative to its norm: sums of f32 in another order.
+/// Tolerated difference of two computations of a gradient, relative to its norm: f32 sums in another order.
 const OURS: f64 = 2e-5;
 
 /// A first step: its loss and its gradient by tensor.
@@ -19,21 +19,21 @@ struct First {
     gradient: BTreeMap<String, Vec<f32>>,
 }
 
-/// A round's answers to the prompts that a trainer has.
-type Answering<'a> = dyn Fn(&Trainer) -> Vec<SampledAnswer> + 'a;
+/// Builds a round's answers to the trainer's prompts.
+type RoundBuilder<'a> = dyn Fn(&Trainer) -> Vec<SampledAnswer> + 'a;
 
-/// Options over the short run's.
-type More = [(&'static str, &'static str)];
+/// Options on top of the short run's.
+type Overrides = [(&'static str, &'static str)];
 
-/// The first step on `rows`, in their order; `answers` are the round of a method that learns from its own.
-fn first(name: &str, more: &More, rows: &RunRows, answers: Option<&Answering<'_>>) -> First {
+/// The first step on `rows`, in order; `answers` is the round of an online method.
+fn first(name: &str, more: &Overrides, rows: &RunRows, answers: Option<&RoundBuilder<'_>>) -> First {
     let m = method(name).unwrap();
     let mut all = vec![("max_steps", "1"), ("shuffle", "false"), ("max_grad_norm", "0")];
     all.extend(more);
     let dir = tempfile::tempdir().unwrap();
     let mut trainer = open(&spec(name, &settings(m, &all)), rows, dir.path(), None);
     if let Some(answers) = answers {
-        trainer.give_round(answers(&trainer));
+        trainer.inject_round(answers(&trainer));
     }
     let mut events = Vec::new();
     assert_eq!(trainer.step(&mut events).unwrap(), StepOutcome::Stepped);
@@ -46,7 +46,7 @@ fn first(name: &str, more: &More, rows: &RunRows, answers: Option<&Answering<'_>
 }
 
 /// Norm of the difference relative to the norm, over all tensors.
-fn apart(a: &First, b: &First) -> f64 {
+fn relative_difference(a: &First, b: &First) -> f64 {
     assert!(a.gradient.keys().eq(b.gradient.keys()));
     let flat = |x: &First| x.gradient.values().flatten().map(|v| f64::from(*v)).collect::<Vec<f64>>();
     let (a, b) = (flat(a), flat(b));
@@ -57,19 +57,19 @@ fn apart(a: &First, b: &First) -> f64 {
 }
 
 fn same(what: &str, a: &First, b: &First) {
-    assert!(apart(a, b) <= OURS, "{what}: the gradients are {} of their norm apart", apart(a, b));
-    // A loss of ratios of 1 is a sum of advantages, which is 0: what is left are the last bits of a 1.
+    assert!(relative_difference(a, b) <= OURS, "{what}: gradients differ by {}", relative_difference(a, b));
+    // With ratios of 1 the loss is a sum of advantages, which is 0 up to f32 rounding near 1.
     let slack = 1e-6 + 1e-5 * b.loss.abs();
     assert!((a.loss - b.loss).abs() <= slack, "{what}: the losses are {} and {}", a.loss, b.loss);
 }
 
-const EIGHT: &More = &[("per_device_train_batch_size", "8"), ("gradient_accumulation_steps", "1")];
-const ONES: &More = &[("per_device_train_batch_size", "1"), ("gradient_accumulation_steps", "8")];
-const TWOS: &More = &[("per_device_train_batch_size", "2"), ("gradient_accumulation_steps", "4")];
+const EIGHT: &Overrides = &[("per_device_train_batch_size", "8"), ("gradient_accumulation_steps", "1")];
+const ONES: &Overrides = &[("per_device_train_batch_size", "1"), ("gradient_accumulation_steps", "8")];
+const TWOS: &Overrides = &[("per_device_train_batch_size", "2"), ("gradient_accumulation_steps", "4")];
 
-/// Every method in a form whose loss is a sum over rows or tokens of the whole step, and so does not hang on the cut. What is
-/// passed by and why is [`CUT`].
-const SUMS: &[(&str, &More)] = &[
+/// Every method in a form whose loss is a sum over rows or tokens of the whole step, independent of the split. The exceptions
+/// are in [`SPLIT_DEPENDENT`].
+const SUMS: &[(&str, &Overrides)] = &[
     ("dpo", &[]),
     ("dpo", &[("loss_type", "ipo")]),
     ("orpo", &[("orpo_nll", "completion_seq_mean")]),
@@ -86,9 +86,9 @@ const SUMS: &[(&str, &More)] = &[
     ("kto", &[("loss_type", "apo_zero_unpaired")]),
 ];
 
-/// The forms that hang on the cut: a mean over the tokens of a micro-batch, the micro-batches counting alike (as TRL has
-/// them). Rows whose answers have the same length make the two means one.
-const CUT: &[(&str, &More)] = &[
+/// Forms that depend on the split: a mean over a micro-batch's tokens, with equal weight per micro-batch (as in TRL). With
+/// answers of equal length both means are the same.
+const SPLIT_DEPENDENT: &[(&str, &Overrides)] = &[
     ("orpo", &[("orpo_nll", "prompt_and_chosen")]),
     ("orpo", &[("orpo_nll", "completion_token_mean")]),
     ("cpo", &[]),
@@ -104,7 +104,7 @@ fn one_long() -> Vec<PairRow> {
     pairs
 }
 
-/// Pairs of one prompt whose chosen answers are the same tokens in other places.
+/// Pairs of one prompt whose chosen answers are permutations of the same tokens.
 fn even() -> Vec<PairRow> {
     let mut pairs = one_long();
     for (i, pair) in pairs.iter_mut().enumerate() {
@@ -115,7 +115,7 @@ fn even() -> Vec<PairRow> {
     pairs
 }
 
-/// Rows for a method, made of pairs; a method that samples gets two prompts, one of them long.
+/// Rows for a method, from pairs; an online method gets two prompts, one of them long.
 fn of(needs: Needs, pairs: &[PairRow]) -> RunRows {
     let rows = match needs {
         Needs::Pairs => Rows::Pairs(pairs.to_vec()),
@@ -159,13 +159,13 @@ fn of(needs: Needs, pairs: &[PairRow]) -> RunRows {
     rows_of(rows)
 }
 
-/// Eight answers, four to a prompt, of `length(k)` tokens, worth what their number says.
+/// Eight answers, four per prompt, of `length(k)` tokens, with fixed rewards.
 fn round(trainer: &Trainer, length: &dyn Fn(usize) -> usize) -> Vec<SampledAnswer> {
     let mut rng = stream(11, 0);
     let answer = |k: usize| {
         let prompt = &trainer.examples()[k / 4].rows[0].ids;
         let mut ids = prompt.clone();
-        // Plain tokens; the specials come first.
+        // No special tokens, which come first.
         ids.extend((0..length(k)).map(|_| 10 + (uniform(&mut rng) * 200.0) as u32));
         let reward = [0.1, 0.9, 0.4, 0.3, 0.7, 0.2, 0.8, 0.5][k];
         SampledAnswer {
@@ -181,7 +181,7 @@ fn round(trainer: &Trainer, length: &dyn Fn(usize) -> usize) -> Vec<SampledAnswe
 }
 
 /// The first step of a method on rows of `pairs`, or on a round of answers of `length`, in the order of the rows or backwards.
-fn step(name: &str, more: &[&More], pairs: &[PairRow], length: &dyn Fn(usize) -> usize, backwards: bool) -> First {
+fn step(name: &str, more: &[&Overrides], pairs: &[PairRow], length: &dyn Fn(usize) -> usize, backwards: bool) -> First {
     let m = method(name).unwrap();
     let more: Vec<(&str, &str)> = more.iter().flat_map(|m| m.iter().copied()).collect();
     if m.needs == Needs::Prompts {
@@ -222,13 +222,13 @@ fn one_batch_of_eight_is_eight_of_one_under_every_method() {
         same(&what, &eight, &step(name, &[form, TWOS], &pairs, &ragged, false));
     }
     for m in methods() {
-        assert!(SUMS.iter().any(|(name, _)| *name == m.name), "{} is not tried", m.name);
+        assert!(SUMS.iter().any(|(name, _)| *name == m.name), "{} is not tested", m.name);
     }
 }
 
-/// However many rows each of its batches has, an update that tokens bound is the mean over all of its rows.
+/// With a token budget an update is the mean over all its rows, whatever the batch sizes.
 #[test]
-fn batches_that_tokens_bound_teach_what_one_batch_does() {
+fn batches_by_tokens_give_the_gradient_of_one_batch() {
     let pairs = one_long();
     for (name, form) in SUMS {
         let m = method(name).unwrap();
@@ -246,8 +246,8 @@ fn batches_that_tokens_bound_teach_what_one_batch_does() {
         let refused = {
             let dir = tempfile::tempdir().unwrap();
             let spec = spec(name, &settings(m, &under("9")));
-            let places = tiebreak::train::Places::new(dir.path());
-            Trainer::open(&spec, &of(m.needs, &pairs), &places, &mut Vec::new()).err().unwrap().to_string()
+            let paths = tiebreak::train::RunPaths::new(dir.path());
+            Trainer::open(&spec, &of(m.needs, &pairs), &paths, &mut Vec::new()).err().unwrap().to_string()
         };
         // The longest alone fills a batch.
         let least = refused.split_once("set it to ").and_then(|(_, rest)| rest.split_once(' ')).expect(&refused).0;
@@ -257,7 +257,7 @@ fn batches_that_tokens_bound_teach_what_one_batch_does() {
 }
 
 #[test]
-fn a_round_that_is_sampled_is_the_same_in_every_cut() {
+fn a_sampled_round_is_the_same_in_every_split() {
     for m in methods().iter().filter(|m| m.needs == Needs::Prompts) {
         let rows = data(m.needs);
         same(m.name, &first(m.name, EIGHT, &rows, None), &first(m.name, ONES, &rows, None));
@@ -265,15 +265,15 @@ fn a_round_that_is_sampled_is_the_same_in_every_cut() {
 }
 
 #[test]
-fn means_over_the_tokens_of_a_micro_batch_hang_on_the_cut_unless_answers_are_equally_long() {
+fn means_over_a_micro_batchs_tokens_depend_on_the_split_unless_lengths_are_equal() {
     let (ragged_pairs, even_pairs) = (uneven(), even());
-    for (name, form) in CUT {
+    for (name, form) in SPLIT_DEPENDENT {
         let what = format!("{name} {form:?}");
-        let of = |cut: &More, pairs: &[PairRow], length: &dyn Fn(usize) -> usize| {
+        let of = |cut: &Overrides, pairs: &[PairRow], length: &dyn Fn(usize) -> usize| {
             step(name, &[form, cut], pairs, length, false)
         };
         same(&what, &of(EIGHT, &even_pairs, &|_| 7), &of(ONES, &even_pairs, &|_| 7));
-        let far = apart(&of(EIGHT, &ragged_pairs, &ragged), &of(ONES, &ragged_pairs, &ragged));
+        let far = relative_difference(&of(EIGHT, &ragged_pairs, &ragged), &of(ONES, &ragged_pairs, &ragged));
         assert!(far > 100.0 * OURS, "{what}: a sum after all ({far}); it belongs to the others");
     }
 }
@@ -285,23 +285,23 @@ fn uneven() -> Vec<PairRow> {
     pairs
 }
 
-/// KTO's baseline is measured on a micro-batch's answers behind each other's prompts. A batch of one has no neighbour and is
-/// refused; at the reference every baseline is 0, and then the cut does not matter; past it, it does.
+/// KTO's KL baseline is measured on mismatched answers within a micro-batch. A batch of one is refused. At the reference the
+/// baseline is 0 and the split does not matter; later it does.
 #[test]
-fn kto_hangs_on_the_cut_by_its_baseline_alone() {
+fn kto_depends_on_the_split_only_through_its_baseline() {
     let pairs = one_long();
     let refused = {
         let m = method("kto").unwrap();
         let dir = tempfile::tempdir().unwrap();
         let spec = spec("kto", &settings(m, ONES));
-        let places = tiebreak::train::Places::new(dir.path());
-        Trainer::open(&spec, &of(m.needs, &pairs), &places, &mut Vec::new()).err().unwrap().to_string()
+        let paths = tiebreak::train::RunPaths::new(dir.path());
+        Trainer::open(&spec, &of(m.needs, &pairs), &paths, &mut Vec::new()).err().unwrap().to_string()
     };
     assert!(refused.contains("per_device_train_batch_size to 2"), "{refused}");
-    let step = |cut: &More| step("kto", &[cut], &pairs, &ragged, false);
+    let step = |cut: &Overrides| step("kto", &[cut], &pairs, &ragged, false);
     same("kto at its reference", &step(EIGHT), &step(TWOS));
-    // Two steps later the two cuts have measured different baselines.
-    let later = |cut: &More| {
+    // Two steps later the two splits give different baselines.
+    let later = |cut: &Overrides| {
         let m = method("kto").unwrap();
         let mut all = vec![("max_steps", "3"), ("shuffle", "false"), ("learning_rate", "2e-2")];
         all.extend(cut);
@@ -314,15 +314,15 @@ fn kto_hangs_on_the_cut_by_its_baseline_alone() {
     assert!((later(EIGHT) - later(TWOS)).abs() > 1e-3);
 }
 
-/// Padding is what the other rows of a batch make it: the batch of eight has one row far longer than the others, a batch of
-/// one has none. Here the gradient of the rows beside it is looked at alone: with and without the long row in their batch.
+/// Padding depends on the longest row of a batch. Compares the gradient of a row with and without a far longer row in its
+/// batch.
 #[test]
-fn a_longer_row_beside_them_does_not_change_what_the_others_teach() {
+fn padding_does_not_change_the_gradient() {
     let pairs = one_long();
     for (name, form) in SUMS {
         let m = method(name).unwrap();
         if m.needs == Needs::Prompts || *name == "sft" {
-            // Their sums are divided by the tokens of the whole step or belong to groups: batches of eight and of one, above.
+            // Normalised by the step's tokens or by groups: tested above with batches of eight and of one.
             continue;
         }
         // Rows of two with the long one, as one batch: the mean of both alone.
@@ -333,10 +333,10 @@ fn a_longer_row_beside_them_does_not_change_what_the_others_teach() {
                 Rows::Ratings(list) => Rows::Ratings(vec![list[i].clone()]),
                 _ => unreachable!(),
             };
-            let cut: &More = &[("per_device_train_batch_size", "1")];
+            let cut: &Overrides = &[("per_device_train_batch_size", "1")];
             first(name, &[form, cut].concat(), &rows_of(rows), None)
         };
-        let cut: &More = &[("per_device_train_batch_size", "2")];
+        let cut: &Overrides = &[("per_device_train_batch_size", "2")];
         let together = first(name, &[form, cut].concat(), &two, None);
         let (a, b) = (alone(0), alone(1));
         let mean = |(a, b): (&f32, &f32)| f32::midpoint(*a, *b);
@@ -346,11 +346,11 @@ fn a_longer_row_beside_them_does_not_change_what_the_others_teach() {
     }
 }
 
-/// KTO is asked at its reference, where the neighbours that the order gives an answer do not count.
+/// KTO is tested at its reference, where the assignment of mismatched answers does not matter.
 #[test]
 fn the_order_of_a_batch_does_not_matter_to_any_method() {
     let pairs = one_long();
-    for (name, form) in SUMS.iter().chain(CUT).chain(&[("kto", [].as_slice())]) {
+    for (name, form) in SUMS.iter().chain(SPLIT_DEPENDENT).chain(&[("kto", [].as_slice())]) {
         for cut in [EIGHT, ONES].into_iter().take(if *name == "kto" && form.is_empty() { 1 } else { 2 }) {
             let of = |backwards| step(name, &[form, cut], &pairs, &ragged, backwards);
             same(&format!("{name} {form:?} {cut:?}"), &of(false), &of(true));

@@ -1,8 +1,8 @@
-//! KTO and its unpaired APO: which answer stands behind which prompt, and what is measured of good and bad answers apart.
+//! KTO and unpaired APO: the mismatched answers, and the metrics of desirable and undesirable answers.
 //!
-//! Not the same on purpose: a row alone in its batch has no neighbour here, so its z is 0, where TRL takes the row's own answer
-//! for one and learns nothing from it but its weight (`kto_one_kind_lora`, whose last step is such a batch); and no `kl` is
-//! logged where none is measured (`apo_zero_unpaired`), where TRL logs 0.
+//! Intended differences: a single row in a batch has no mismatched answer here, so its z is 0, where TRL uses the row's own answer
+//! (`kto_one_kind_lora`, whose last step is such a batch); and `kl` is not logged where it is not measured (`apo_zero_unpaired`),
+//! where TRL logs 0.
 
 use super::{
     answer, compare, count, covers, find, golden, numbers, open, prompt, rewards, scores, settings, spec, start, steps,
@@ -46,14 +46,14 @@ fn run(name: &str) {
         let theirs = &doc["ids"][data][i];
         assert_eq!(ours.rows[0].ids[..ours.prompt], numbers(&theirs["prompt"]));
         assert_eq!(ours.answer(0), numbers(&theirs["completion"]));
-        assert_eq!(ours.good, theirs["label"] == true);
-        let aside: Vec<_> = ours.aside.iter().map(|row| row.ids[ours.prompt..].to_vec()).collect();
+        assert_eq!(ours.desirable, theirs["label"] == true);
+        let kl_rows: Vec<_> = ours.kl_rows.iter().map(|row| row.ids[ours.prompt..].to_vec()).collect();
         if kl && i % batch == 0 && i + 1 == trainer.examples().len() {
             alone.push(i / batch);
-            assert!(aside.is_empty());
+            assert!(kl_rows.is_empty());
         } else {
             let behind = case["kl_completions"].as_array().map(|all| numbers(&all[i]));
-            assert_eq!(aside, behind.into_iter().collect::<Vec<_>>());
+            assert_eq!(kl_rows, behind.into_iter().collect::<Vec<_>>());
         }
     }
     assert_eq!(!alone.is_empty(), name == "kto_one_kind_lora");
@@ -64,7 +64,7 @@ fn run(name: &str) {
     let steps = steps(&case, &mut trainer, &mut |trainer, i| {
         let own = scores(trainer, i).remove(0);
         let logp: f64 = own.logp.iter().sum();
-        let (reward, logps, logits) = if trainer.examples()[i].good {
+        let (reward, logps, logits) = if trainer.examples()[i].desirable {
             ("rewards/chosen", "logps/chosen", "logits/chosen")
         } else {
             ("rewards/rejected", "logps/rejected", "logits/rejected")
@@ -77,7 +77,7 @@ fn run(name: &str) {
     if !kl {
         assert!(steps.iter().all(|s| s.ours.get("kl").is_none()));
     }
-    // What z decides in the step of a row alone.
+    // The values that depend on z in a single-row step.
     for at in alone {
         let (ours, theirs) = (&steps[at].ours, &mut case["steps"][at]);
         assert_eq!(ours.get("kl"), Some(0.0));
@@ -94,7 +94,7 @@ fn run(name: &str) {
     if name != "kto_one_kind_lora" {
         direct.push("rewards/margins");
     }
-    // `kl` is a difference of sums as a reward is, without β.
+    // `kl` is a difference of sums like a reward, without β.
     let slack = rewards(beta);
     compare(&case, &steps, &direct, &|key, theirs| match key {
         "kl" => slack("rewards/kl", theirs) / beta,
@@ -102,12 +102,12 @@ fn run(name: &str) {
     });
 }
 
-tries! { TRIED run:
+tries! { TESTED run:
     kto_lora kto_fresh_adapter_lora kto_weights_lora kto_one_kind_lora kto_short_window_lora apo_zero_unpaired_lora kto_full
     kto_accumulate_full apo_zero_unpaired_full
 }
 
 #[test]
-fn every_case_is_tried() {
-    covers("kto", TRIED, &[]);
+fn every_case_is_tested() {
+    covers("kto", TESTED, &[]);
 }

@@ -1,7 +1,7 @@
-//! GRPO and RLOO on the answers that TRL sampled: its rounds are given, rewards and all, and learned from in its order.
+//! GRPO and RLOO on TRL's sampled answers: its rounds are injected with their rewards, and trained on in its order.
 //!
-//! Not the same on purpose: `entropy` and `kl` are weighted by tokens over the step, TRL's are means of micro-batches, equal
-//! with one of them; old log-probs are always those of the training forward.
+//! Intended differences: `entropy` and `kl` are weighted by tokens over the step, TRL's are means of micro-batches (equal
+//! with one micro-batch); old log-probs are always from the training forward pass.
 
 use super::{FLOOR, TOLERANCE, covers, find, golden, open, prompt, rollout, settings, spec, start, tries};
 use tiebreak::domain::{Metrics, Prompt, PromptId};
@@ -12,7 +12,7 @@ fn run(name: &str) {
     let doc = golden("online");
     let case = find(&doc, name);
     let mut settings = settings(case);
-    // TRL counts micro-batches of a generation, we updates.
+    // TRL counts micro-batches per generation, we count updates.
     let minis = case["own"]["steps_per_generation"].as_u64().unwrap_or(1);
     for (key, value) in &mut settings {
         if *key == "steps_per_generation" {
@@ -22,10 +22,10 @@ fn run(name: &str) {
     }
     let named = |key: &str| settings.iter().any(|(k, _)| *k == key);
     if named("epsilon") && !named("epsilon_high") {
-        // TRL's is the lower one's unless given.
+        // TRL's default is the lower one.
         settings.push(("epsilon_high", case["own"]["epsilon"].to_string()));
     }
-    // Rewards are given; something must be named all the same.
+    // Rewards are injected, but a reward option is required.
     settings.push(("reward_checks", "min_chars=0".into()));
     let dir = tempfile::tempdir().unwrap();
     let method = case["method"].as_str().unwrap();
@@ -45,10 +45,10 @@ fn run(name: &str) {
         let place = n % per_round;
         if place == 0 {
             let round = steps.get(n..n + minis as usize);
-            // A round whose second half was not recorded cannot be judged.
+            // A round whose second half was not recorded has no advantages.
             let Some(round) = round else { break };
             let micro = round.iter().flat_map(|s| s["micro"].as_array().unwrap());
-            trainer.give_round(micro.flat_map(|m| m["rollouts"].as_array().unwrap()).map(rollout).collect());
+            trainer.inject_round(micro.flat_map(|m| m["rollouts"].as_array().unwrap()).map(rollout).collect());
         }
         let mut events: Vec<RunEvent> = Vec::new();
         assert_eq!(trainer.step(&mut events).unwrap(), StepOutcome::Stepped);
@@ -64,8 +64,8 @@ fn run(name: &str) {
             }
             let want = want.as_f64().unwrap();
             let got = ours.get(key).unwrap_or_else(|| panic!("{name}, step {}: no {key}", n + 1));
-            // A loss is a mean of advantages that add up to nothing; its last bits are those of an f32 near 1. The KL is a
-            // difference of sums of log-probs.
+            // The loss is a mean of advantages that sum to 0, up to f32 rounding near 1. The KL is a difference of sums of
+            // log-probs.
             let slack = match key.as_str() {
                 "loss" => 2e-6,
                 "kl" => 2e-6,
@@ -80,13 +80,13 @@ fn run(name: &str) {
     }
 }
 
-tries! { TRIED run:
+tries! { TESTED run:
     grpo_dapo_lora grpo_dapo_kl_lora grpo_grpo_kl_lora grpo_bnpo_lora grpo_dr_grpo_lora grpo_batch_scale_lora
         grpo_temperature_lora grpo_iterations_lora grpo_no_correction_lora grpo_sequence_lora grpo_two_steps_lora
         grpo_mask_truncated_lora grpo_dapo_full grpo_dr_grpo_full rloo_lora rloo_no_kl_lora rloo_iterations_lora rloo_full
 }
 
 #[test]
-fn every_case_is_tried() {
-    covers("online", TRIED, &[]);
+fn every_case_is_tested() {
+    covers("online", TESTED, &[]);
 }

@@ -1,18 +1,18 @@
 //! Methods on pairs: DPO with each of its losses and options, ORPO, CPO, SimPO.
 //!
-//! Not compared: ORPO's and CPO's `logits/*`, means over answer tokens here and over every position, padding too, in TRL.
-//! What we do otherwise on purpose has a test of its own: DPO's label smoothing acts on `sigmoid`, its loss `sft` is no
-//! method by itself, and AlphaPO's `alpha` does not exist.
+//! Not compared: ORPO's and CPO's `logits/*`, means over answer tokens here and over all positions, padding included, in TRL.
+//! Intended differences have their own tests: DPO's label smoothing acts on `sigmoid`, its loss `sft` is refused alone, and
+//! AlphaPO's `alpha` does not exist.
 
 use super::{
-    Told, adapters, checkpoint, compare, count, covers, find, golden, numbers, open, pair_rows, rewards, scores,
+    Measured, adapters, checkpoint, compare, count, covers, find, golden, numbers, open, pair_rows, rewards, scores,
     settings, spec, start, steps, tries,
 };
 use serde_json::{Value, json};
 use std::path::Path;
 use tiebreak::domain::{PairRow, Params, method};
 use tiebreak::protocol::{RunEvent, RunSpec};
-use tiebreak::train::{Places, Rows, Trainer};
+use tiebreak::train::{Rows, RunPaths, Trainer};
 
 const SHARED: &[&str] = &[
     "loss",
@@ -26,8 +26,8 @@ const SHARED: &[&str] = &[
     "logps/rejected",
 ];
 
-/// What DPO logs of a pair's answer tokens.
-fn answers(trainer: &Trainer, i: usize) -> Told {
+/// DPO's metrics of a pair's answer tokens.
+fn answers(trainer: &Trainer, i: usize) -> Measured {
     let scores = scores(trainer, i);
     let mut out = Vec::new();
     for (name, row) in ["logits/chosen", "logits/rejected"].into_iter().zip(&scores) {
@@ -38,12 +38,12 @@ fn answers(trainer: &Trainer, i: usize) -> Told {
     out
 }
 
-/// What CPO logs of a pair's chosen tokens.
-fn imitated(trainer: &Trainer, i: usize) -> Told {
+/// CPO's metrics of a pair's chosen tokens.
+fn chosen_nll(trainer: &Trainer, i: usize) -> Measured {
     scores(trainer, i)[0].logp.iter().map(|x| ("nll_loss", -x)).collect()
 }
 
-/// Trains three steps and compares what was trained on and logged with TRL's ids and the case's steps.
+/// Trains three steps and compares tokens and logs with TRL's.
 fn run(case: &Value, spec: &RunSpec, rows: &[PairRow], ids: &Value, init: Option<&Path>, dir: &Path) {
     let mut trainer = open(spec, Rows::Pairs(rows.to_vec()), init, dir);
     assert_eq!(trainer.examples().len(), rows.len());
@@ -52,15 +52,15 @@ fn run(case: &Value, spec: &RunSpec, rows: &[PairRow], ids: &Value, init: Option
         assert_eq!(ours.answer(0), numbers(&theirs["chosen"]));
         assert_eq!(ours.answer(1), numbers(&theirs["rejected"]));
     }
-    // TRL's CPO says 0 where the NLL has no weight.
+    // TRL's CPO logs 0 where the NLL has weight 0.
     let nll = case["method"] == "cpo" && case["own"]["cpo_alpha"] != 0.0;
-    let (told, own): (fn(&Trainer, usize) -> _, &[&str]) = match case["method"].as_str().unwrap() {
+    let (measure, own): (fn(&Trainer, usize) -> _, &[&str]) = match case["method"].as_str().unwrap() {
         "dpo" => (answers, &["num_tokens"]),
         "orpo" => (|_, _| Vec::new(), &["nll_loss", "log_odds_ratio", "log_odds_chosen"]),
-        _ if nll => (imitated, &[]),
+        _ if nll => (chosen_nll, &[]),
         _ => (|_, _| Vec::new(), &[]),
     };
-    let steps = steps(case, &mut trainer, &mut |trainer, i| told(trainer, i));
+    let steps = steps(case, &mut trainer, &mut |trainer, i| measure(trainer, i));
     let direct = [SHARED, own].concat();
     compare(case, &steps, &direct, &rewards(case["own"]["beta"].as_f64().unwrap()));
 }
@@ -96,7 +96,7 @@ fn family(name: &str) {
     family_with(name, &[], |_| ());
 }
 
-/// A case of cpo.json; SimPO is a method of its own here.
+/// A case of cpo.json; SimPO is a separate method here.
 fn reference_free(name: &str) {
     let doc = golden("cpo");
     let case = find(&doc, name);
@@ -128,19 +128,19 @@ tries! { FREE reference_free:
 }
 
 #[test]
-fn every_case_is_tried() {
+fn every_case_is_tested() {
     covers("cases", FIRST, &[]);
     covers("dpo_family", FAMILY, &["sigmoid_smooth_lora", "sft_lora"]);
     covers("cpo", FREE, &["alphapo_lora"]);
 }
 
-/// TRL 1.16 ignores `label_smoothing` for sigmoid: its run is ours without any.
+/// TRL 1.16 ignores `label_smoothing` for sigmoid: its run equals ours without it.
 #[test]
 fn sigmoid_smooth_lora() {
     family_with("sigmoid_smooth_lora", &[("label_smoothing", "0")], |_| ());
 }
 
-/// With it, the slope where policy and reference agree is 1/2 − ε of β instead of 1/2, and the loss is the same ln 2.
+/// With label smoothing the slope at the reference is (1/2 − ε)·β instead of β/2, and the loss is still ln 2.
 #[test]
 fn smoothing_of_sigmoid_is_not_ignored_here() {
     let doc = golden("dpo_family");
@@ -159,23 +159,22 @@ fn smoothing_of_sigmoid_is_not_ignored_here() {
     assert!((ours.get("loss").unwrap() - theirs["loss"].as_f64().unwrap()).abs() < 1e-6);
 }
 
-/// The loss `sft` adds to others and is refused alone, where it learns no preference. TRL's run of it alone is our sum with
-/// a sigmoid of no weight.
+/// The loss `sft` is refused alone, since it learns no preference. TRL's run of it equals our sum with a sigmoid of weight 0.
 #[test]
 fn sft_lora() {
     let doc = golden("dpo_family");
     let case = find(&doc, "sft_lora");
     let dir = tempfile::tempdir().unwrap();
     let rows = Rows::Pairs(pair_rows(&doc["rows"]["chat"]));
-    let places = Places::new(dir.path());
+    let paths = RunPaths::new(dir.path());
     let alone = spec("dpo", &settings(case));
-    let refused = Trainer::open(&alone, &rows.into(), &places, &mut Vec::<RunEvent>::new());
+    let refused = Trainer::open(&alone, &rows.into(), &paths, &mut Vec::<RunEvent>::new());
     assert!(refused.is_err_and(|e| e.to_string().contains("learns no preference")));
     let sum = |case: &mut Value| case["own"]["loss_type"] = json!(["sigmoid", "sft"]);
     family_with("sft_lora", &[("loss_weights", "0,1")], sum);
 }
 
-/// AlphaPO's reward shape is no option of simpo: asked for, it is an error and not another loss.
+/// AlphaPO's `alpha` is an unknown option of simpo, and so an error.
 #[test]
 fn alphapo_lora() {
     let doc = golden("cpo");

@@ -1,8 +1,8 @@
-//! PPO on the answers that TRL 1.12 sampled: its rounds are given, scores and all, and learned from in its order.
+//! PPO on TRL 1.12's sampled answers: its rounds are injected with their scores, and trained on in its order.
 //!
-//! Not the same on purpose: TRL puts the score of an answer that ended on the padding behind it, and means of the policy's
-//! ratio, of its square and of the entropy cover padding too. The first is shown by a case of its own; for the others the
-//! padding's part is taken out of TRL's number, where it is known (a ratio of 1), and else the metric passed by.
+//! Intended differences: TRL puts the score of a finished answer on the padding after it, and its means of the ratio, of its
+//! square and of the entropy include padding. The first has its own case; for the others the padding's part is removed from
+//! TRL's value where it is known (a ratio of 1), and otherwise the metric is skipped.
 
 use super::{
     FLOOR, TOLERANCE, adapters, checkpoint, count, covers, find, fixtures, golden, open, prompt, rollout, settings,
@@ -16,7 +16,7 @@ use tiebreak::model::{LanguageModel, Tune};
 use tiebreak::protocol::{RunEvent, RunSpec};
 use tiebreak::train::{KlEstimator, Rows, SampledAnswer, StepOutcome, Trainer, token_rewards, whiten};
 
-/// What an f32 log-prob of about 5 is good for, and what is summed of them.
+/// Absolute tolerance of f32 log-probs of about 5, and of their sums.
 const LOGP: f64 = 3e-6;
 
 fn floats(v: &Value) -> Vec<f64> {
@@ -48,7 +48,7 @@ fn run_of(case: &Value) -> RunSpec {
                 all.push((key, value));
             }
             "response_length" => all.push(("max_completion_length", value)),
-            // Answers are given, their penalty taken off already; how they were drawn is not ours.
+            // Answers are injected with their penalty applied; sampling options do not matter.
             "stop_token" | "missing_eos_penalty" | "seed" | "max_steps" => {}
             _ => all.push((key, value)),
         }
@@ -56,12 +56,12 @@ fn run_of(case: &Value) -> RunSpec {
     let updates = case["steps"].as_array().unwrap().iter().map(|s| s["grad_norms"].as_array().unwrap().len());
     all.extend([
         ("max_steps", updates.sum::<usize>().to_string()),
-        // TRL's batch is a round's, ours an update's.
+        // TRL's batch is a round, ours an update.
         ("per_device_train_batch_size", (count(&case["batch"]) / minis).to_string()),
         ("num_generations", "1".into()),
         ("lr_scheduler_type", "constant".into()),
         ("max_grad_norm", "0".into()),
-        // Rewards are given; something must be named all the same.
+        // Rewards are injected, but a reward option is required.
         ("reward_checks", "min_chars=0".into()),
     ]);
     spec("ppo", &all)
@@ -80,9 +80,9 @@ fn start(case: &Value, dir: &Path) -> Trainer {
     open(&spec, Rows::Prompts(prompts.collect()), Some(&init), dir)
 }
 
-/// Makes the round's updates on its answers; what was logged, and the round as it was judged.
+/// Runs the round's updates; returns the metrics, and the answers with their advantages.
 fn round(trainer: &mut Trainer, step: &Value, dir: &Path) -> (Vec<Metrics>, Vec<SampledAnswer>) {
-    trainer.give_round(step["rollouts"].as_array().unwrap().iter().map(rollout).collect());
+    trainer.inject_round(step["rollouts"].as_array().unwrap().iter().map(rollout).collect());
     let mut logged = Vec::new();
     for _ in step["grad_norms"].as_array().unwrap() {
         let mut events: Vec<RunEvent> = Vec::new();
@@ -90,7 +90,7 @@ fn round(trainer: &mut Trainer, step: &Value, dir: &Path) -> (Vec<Metrics>, Vec<
         let stepped = |e| if let RunEvent::Stepped { metrics, .. } = e { Some(metrics) } else { None };
         logged.push(events.into_iter().find_map(stepped).unwrap());
     }
-    // A checkpoint has the round in it.
+    // A checkpoint contains the round.
     let at = dir.join(format!("after-{}", trainer.step_count()));
     std::fs::create_dir(&at).unwrap();
     trainer.save(&at).unwrap();
@@ -98,7 +98,7 @@ fn round(trainer: &mut Trainer, step: &Value, dir: &Path) -> (Vec<Metrics>, Vec<
     (logged, serde_json::from_value(state["online"]["round"]["answers"].clone()).unwrap())
 }
 
-/// A round's rollouts in the order in which it is kept.
+/// A round's rollouts in the order of the checkpoint.
 fn by_row(step: &Value) -> Vec<&Value> {
     let mut all: Vec<&Value> = step["rollouts"].as_array().unwrap().iter().collect();
     all.sort_by_key(|r| count(&r["row"]));
@@ -115,7 +115,7 @@ fn all_near(what: &str, got: &[f64], want: &Value, slack: f64) {
     got.iter().zip(&want).for_each(|(g, w)| near(what, *g, *w, slack));
 }
 
-/// The tokens' rewards as the run's options make them.
+/// The token rewards under the run's options.
 fn rewards(case: &Value, answers: &[SampledAnswer]) -> Vec<Vec<f64>> {
     let coef = case["own"]["kl_coef"].as_f64().unwrap_or(0.05);
     let of = |a: &SampledAnswer| token_rewards(&a.old, &a.reference, a.reward, coef, KlEstimator::K1);
@@ -126,7 +126,7 @@ fn rewards(case: &Value, answers: &[SampledAnswer]) -> Vec<Vec<f64>> {
     all
 }
 
-/// Metrics of the round, and whether they are means over tokens of the policy's that cover padding.
+/// Metrics of the round, and whether TRL's mean includes padding.
 const LOGGED: &[(&str, bool)] = &[
     ("objective/kl", false),
     ("objective/entropy", false),
@@ -151,7 +151,7 @@ fn run(name: &str) {
         let at = |what: &str| format!("{name}, round {}: {what}", n + 1);
         let (logged, answers) = round(&mut trainer, step, dir.path());
         let theirs = by_row(step);
-        // Whitening divides by a deviation: the slack of a reward grows by as much.
+        // Whitening divides by a standard deviation, which scales the tolerance.
         for ((ours, theirs), rewards) in answers.iter().zip(&theirs).zip(rewards(case, &answers)) {
             all_near(&at("old log-prob"), &ours.old, &theirs["old_logps"], LOGP);
             all_near(&at("reference log-prob"), &ours.reference, &theirs["ref_logps"], LOGP);
@@ -167,8 +167,8 @@ fn run(name: &str) {
         let places = answers.len() * answers.iter().map(SampledAnswer::tokens).max().unwrap();
         let real = tokens as f64 / places as f64;
         for (key, padded) in LOGGED {
-            let told: Vec<f64> = logged.iter().filter_map(|m| m.get(key)).collect();
-            let ours = told.iter().sum::<f64>() / told.len() as f64;
+            let values: Vec<f64> = logged.iter().filter_map(|m| m.get(key)).collect();
+            let ours = values.iter().sum::<f64>() / values.len() as f64;
             let mut want = step["logged"][*key].as_f64().unwrap();
             if *padded && tokens < places {
                 match *key {
@@ -177,8 +177,8 @@ fn run(name: &str) {
                     _ => continue,
                 }
             }
-            // Advantages add up to nothing, so a policy loss is what an f32 of about 1 has in its last bits; a KL is a
-            // difference of sums of log-probs.
+            // Advantages sum to 0, so the policy loss is rounding error of f32 values near 1; a KL is a difference of sums of
+            // log-probs.
             let slack = match *key {
                 "objective/kl" | "objective/entropy" => 16.0 * LOGP,
                 "policy/approxkl_avg" => 1e-9,
@@ -189,14 +189,14 @@ fn run(name: &str) {
     }
 }
 
-tries! { TRIED run:
+tries! { TESTED run:
     ppo_lora ppo_epochs_lora ppo_minis_lora ppo_accumulated_lora ppo_whitened_lora ppo_ended_lora ppo_ended_whitened_lora
         ppo_full
 }
 
-/// TRL's own place of the score is one behind the last token; what it logs of a round's answers is the same.
+/// TRL's position of the score is one after the last token; its metrics of a round's answers are the same.
 #[test]
-fn the_score_of_an_answer_that_ended_lies_on_its_last_token_and_not_behind_it() {
+fn the_score_of_a_finished_answer_is_on_its_last_token_not_after_it() {
     let name = "ppo_trl_place_lora";
     let doc = golden("ppo");
     let case = find(&doc, name);
@@ -225,6 +225,6 @@ fn the_score_of_an_answer_that_ended_lies_on_its_last_token_and_not_behind_it() 
 }
 
 #[test]
-fn every_case_is_tried() {
-    covers("ppo", TRIED, &["ppo_trl_place_lora"]);
+fn every_case_is_tested() {
+    covers("ppo", TESTED, &["ppo_trl_place_lora"]);
 }

@@ -1,4 +1,4 @@
-//! Reward models: with and without margins and centring, the head's first values given as a checkpoint.
+//! Reward models, with and without margins and centring; the initial head comes from a checkpoint.
 
 use super::{
     TOLERANCE, adapters, checkpoint, compare, count, covers, find, fixtures, golden, numbers, open, pair_rows, scores,
@@ -21,10 +21,10 @@ const LOGGED: &[&str] = &[
     "max_reward",
 ];
 
-/// What an f32 score of about 1 is good for.
+/// Absolute tolerance of an f32 score of about 1.
 const SCORE: f64 = 1e-6;
 
-/// A small score is what is left of large ones: it is good to a share of the step's largest.
+/// Small scores are differences of large values: their tolerance is relative to the step's largest.
 fn slack(key: &str, theirs: &Value) -> f64 {
     let size = |key: &str| theirs[key].as_f64().unwrap().abs();
     let score = key.contains("reward") || key == "margin";
@@ -70,11 +70,11 @@ fn run(name: &str) {
     compare(case, &steps, LOGGED, &slack);
 }
 
-tries! { TRIED run:
+tries! { TESTED run:
     reward_lora reward_margin_lora reward_center_lora reward_short_window_lora reward_full reward_margin_center_full
 }
 
 #[test]
-fn every_case_is_tried() {
-    covers("reward", TRIED, &[]);
+fn every_case_is_tested() {
+    covers("reward", TESTED, &[]);
 }

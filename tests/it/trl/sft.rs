@@ -1,15 +1,15 @@
 //! Supervised fine-tuning: conversations, prompts with a completion, plain text; both losses; packed rows.
 //!
-//! Not the same on purpose: what is longer than `max_length` is left out and counted, where TRL cuts it.
+//! Intended differences: rows longer than `max_length` are left out and counted, where TRL truncates them.
 
 use super::{
-    Stepped, Told, answer, compare, count, covers, find, golden, messages, numbers, open, prompt, scores, settings,
+    Measured, Stepped, answer, compare, count, covers, find, golden, messages, numbers, open, prompt, scores, settings,
     spec, start, steps, tries,
 };
 use serde_json::Value;
 use tiebreak::domain::{PairId, PromptId, SftBody, SftRow};
 use tiebreak::protocol::RunEvent;
-use tiebreak::train::{Places, Rows, Trainer};
+use tiebreak::train::{Rows, RunPaths, Trainer};
 
 const LOGGED: &[&str] = &["loss", "grad_norm", "learning_rate", "num_tokens"];
 
@@ -28,8 +28,8 @@ fn rows(list: &Value) -> Vec<SftRow> {
     list.as_array().unwrap().iter().enumerate().map(row).collect()
 }
 
-/// What is logged of every token learned.
-fn tokens(trainer: &Trainer, i: usize) -> Told {
+/// Metrics of every token in the mask.
+fn tokens(trainer: &Trainer, i: usize) -> Measured {
     let mut out = Vec::new();
     for row in scores(trainer, i) {
         out.extend(row.entropy.iter().map(|x| ("entropy", *x)));
@@ -38,7 +38,7 @@ fn tokens(trainer: &Trainer, i: usize) -> Told {
     out
 }
 
-/// Trains a case with `more` settings. TRL learns the whole conversation unless it is told otherwise.
+/// Trains a case with `more` settings. TRL's default loss covers the whole conversation.
 fn train<'a>(case: &'a Value, rows: Vec<SftRow>, more: &[(&'a str, &str)]) -> (Trainer, Vec<Stepped>) {
     let mut all = vec![("assistant_only_loss", "false".to_owned())];
     all.extend(settings(case));
@@ -77,18 +77,18 @@ fn run(name: &str) {
     compare(case, &steps, LOGGED, &|_, _| 0.0);
 }
 
-tries! { TRIED run:
+tries! { TESTED run:
     sft_messages_lora sft_messages_dft_lora sft_assistant_only_lora sft_completion_lora sft_completion_dft_lora
     sft_completion_all_lora sft_plain_completion_lora sft_text_lora sft_packed_lora sft_messages_full sft_completion_full
     sft_text_dft_full sft_text_full
 }
 
 #[test]
-fn every_case_is_tried() {
-    covers("sft", TRIED, &["sft_truncated_lora"]);
+fn every_case_is_tested() {
+    covers("sft", TESTED, &["sft_truncated_lora"]);
 }
 
-/// All five rows are longer than the case's `max_length`: none is left. With a little more room two are, uncut.
+/// All five rows are longer than the case's `max_length`. With a larger one two remain, untruncated.
 #[test]
 fn sft_truncated_lora() {
     let doc = golden("sft");
@@ -99,7 +99,7 @@ fn sft_truncated_lora() {
         let (spec, dir) = (spec("sft", &settings), tempfile::tempdir().unwrap());
         let mut events: Vec<RunEvent> = Vec::new();
         let rows = Rows::Examples(rows.clone()).into();
-        Trainer::open(&spec, &rows, &Places::new(dir.path()), &mut events).map(|trainer| (trainer, events))
+        Trainer::open(&spec, &rows, &RunPaths::new(dir.path()), &mut events).map(|trainer| (trainer, events))
     };
     let max_length = case["own"]["max_length"].to_string();
     let none = open(&max_length).err().unwrap().to_string();
@@ -111,9 +111,9 @@ fn sft_truncated_lora() {
     assert_eq!((planned.train_rows, planned.dropped[0].count), (2, 3));
 }
 
-/// One window over all texts is the same packed and apart: loss, gradient and every metric, step after step.
+/// Packed and unpacked texts give the same loss, gradient and metrics in every step.
 #[test]
-fn packed_texts_train_as_they_do_apart() {
+fn packed_and_unpacked_texts_train_alike() {
     let doc = golden("sft");
     let (case, rows) = of(&doc, "sft_packed_lora");
     let five = ("gradient_accumulation_steps", "5");

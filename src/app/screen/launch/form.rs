@@ -3,7 +3,7 @@
 //! Owns the text and its validation against the method table. Refuses to know files or models: a worker estimates what
 //! a run takes.
 
-use crate::domain::{Kind, Method, ParamRow, Params, RunId, methods};
+use crate::domain::{Method, ParamKind, ParamRow, Params, RunId, methods};
 use std::collections::BTreeMap;
 
 /// Where a run starts from.
@@ -96,18 +96,18 @@ impl LaunchForm {
     #[must_use]
     pub fn choices(&self, row: &ParamRow) -> Vec<&str> {
         match row.kind {
-            Kind::Choice(words) => words.to_vec(),
-            Kind::Bool => vec!["true", "false"],
-            Kind::Word if row.key == "reward_model" && !self.rewards.is_empty() => {
+            ParamKind::Choice(words) => words.to_vec(),
+            ParamKind::Bool => vec!["true", "false"],
+            ParamKind::Word if row.key == "reward_model" && !self.rewards.is_empty() => {
                 std::iter::once("").chain(self.rewards.iter().map(RunId::as_str)).collect()
             }
-            Kind::Float(..)
-            | Kind::Floats(..)
-            | Kind::Int(..)
-            | Kind::List(_)
-            | Kind::Word
-            | Kind::Metric
-            | Kind::Checks => Vec::new(),
+            ParamKind::Float(..)
+            | ParamKind::Floats(..)
+            | ParamKind::Int(..)
+            | ParamKind::List(_)
+            | ParamKind::Word
+            | ParamKind::Metric
+            | ParamKind::Checks => Vec::new(),
         }
     }
 
@@ -221,7 +221,7 @@ impl LaunchForm {
         }
         let mut text = if self.fresh { String::new() } else { self.text(&row).to_owned() };
         // Longer than any number or word; checks are a few phrases.
-        if text.len() < if row.kind == Kind::Checks { 1000 } else { 120 } {
+        if text.len() < if row.kind == ParamKind::Checks { 1000 } else { 120 } {
             text.push(c);
         }
         self.typed.insert(row.key.to_owned(), text);
@@ -231,7 +231,7 @@ impl LaunchForm {
 
     /// Deletes the last character of the focused field. False if its value is not typed.
     pub fn backspace(&mut self) -> bool {
-        let Some(row) = self.focused_row().filter(|r| !matches!(r.kind, Kind::Choice(_) | Kind::Bool)) else {
+        let Some(row) = self.focused_row().filter(|r| !matches!(r.kind, ParamKind::Choice(_) | ParamKind::Bool)) else {
             return false;
         };
         let mut text = self.text(&row).to_owned();
@@ -275,17 +275,17 @@ impl LaunchForm {
 }
 
 /// Whether a value of that kind may contain a character.
-fn accepts(kind: Kind, c: char) -> bool {
+fn accepts(kind: ParamKind, c: char) -> bool {
     match kind {
-        Kind::Float(..) => c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E'),
-        Kind::Floats(..) => c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E' | ','),
-        Kind::Int(..) => c.is_ascii_digit() || c == '-',
-        Kind::List(_) => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ','),
-        Kind::Word => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '@'),
-        Kind::Metric => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '@'),
+        ParamKind::Float(..) => c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E'),
+        ParamKind::Floats(..) => c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E' | ','),
+        ParamKind::Int(..) => c.is_ascii_digit() || c == '-',
+        ParamKind::List(_) => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ','),
+        ParamKind::Word => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '@'),
+        ParamKind::Metric => c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '@'),
         // Phrases contain blanks and punctuation.
-        Kind::Checks => !c.is_control(),
-        Kind::Bool | Kind::Choice(_) => false,
+        ParamKind::Checks => !c.is_control(),
+        ParamKind::Bool | ParamKind::Choice(_) => false,
     }
 }
 
@@ -367,14 +367,15 @@ mod tests {
     fn reward_runs_are_offered_and_checks_are_typed() {
         let row = |key, kind| ParamRow { key, kind, default: "", usual: "", help: "", basic: true };
         let mut form = LaunchForm::default();
-        let reward = row("reward_model", Kind::Word);
+        let reward = row("reward_model", ParamKind::Word);
         assert!(form.choices(&reward).is_empty(), "without reward runs the name is typed");
         form.set_rewards(["reward-1", "reward-3"].map(RunId::new));
         assert_eq!(form.choices(&reward), ["", "reward-1", "reward-3"]);
-        assert!(form.choices(&row("ref_model", Kind::Word)).is_empty());
-        assert!("reward-1.b".chars().all(|c| accepts(Kind::Word, c)) && !accepts(Kind::Word, ' '));
+        assert!(form.choices(&row("ref_model", ParamKind::Word)).is_empty());
+        assert!("reward-1.b".chars().all(|c| accepts(ParamKind::Word, c)) && !accepts(ParamKind::Word, ' '));
         assert!(
-            "any_of=ja, nein;ends_with=?".chars().all(|c| accepts(Kind::Checks, c)) && !accepts(Kind::Checks, '\n')
+            "any_of=ja, nein;ends_with=?".chars().all(|c| accepts(ParamKind::Checks, c))
+                && !accepts(ParamKind::Checks, '\n')
         );
     }
 

@@ -1,4 +1,4 @@
-//! Figures of a benchmark: asking a worker for them, their spread, their form for people.
+//! Results of a benchmark: asking a worker for them, their spread, and printing them.
 
 use super::super::super::error::{Error, Result};
 use super::super::super::{out, supervisor};
@@ -6,7 +6,7 @@ use crate::domain::{median, quantile};
 use crate::protocol::{BenchAnswer, BenchSpec};
 use serde_json::{Value, json};
 
-/// Asks a new worker and gives its figures; how far it is stands on a bar.
+/// Asks a new worker for its results, with a progress bar.
 pub(super) fn ask(spec: &BenchSpec) -> Result<BenchAnswer> {
     let text = serde_json::to_string(spec).map_err(|e| Error::bug("write a question", e))?;
     let bar = out::bar(0, "steps");
@@ -26,7 +26,7 @@ pub(super) fn ask(spec: &BenchSpec) -> Result<BenchAnswer> {
     figures.ok_or_else(|| Error::failed("the worker gave no figures: try again"))
 }
 
-/// Median and ends of repeated measurements.
+/// Median, minimum and maximum of repeated measurements.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Spread {
     pub(super) median: f64,
@@ -51,13 +51,13 @@ impl Spread {
     }
 }
 
-/// A number for people's eyes in JSON: so many digits behind the point.
+/// Rounds to so many decimal places, for JSON.
 pub(super) fn round(x: f64, digits: u32) -> f64 {
     let scale = 10_f64.powi(digits as i32);
     (x * scale).round() / scale
 }
 
-/// A line of a table for people: a name and what it is.
+/// Prints a name and its value.
 pub(super) fn line(name: &str, value: &str) -> Result<()> {
     out::line(&format!("{name:<18} {value}"))
 }
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spread_is_the_middle_and_the_ends() {
+    fn a_spread_is_median_minimum_and_maximum() {
         let spread = Spread::of(&[3.0, 1.0, 2.0]);
         assert_eq!(spread, Spread { median: 2.0, least: 1.0, most: 3.0, count: 3 });
         assert_eq!(spread.words(1), "2.0 (1.0 to 3.0)");

@@ -1,9 +1,9 @@
-//! What a measurement was made on: without this a number means nothing.
+//! The machine that a benchmark ran on.
 
 use super::super::super::system;
 use serde_json::{Value, json};
 
-/// Processor, threads, memory, instruction sets, system, how this program was built.
+/// Processor, threads, memory, instruction sets, system and build.
 pub fn facts() -> Value {
     json!({
         "cpu": system::processor(),
@@ -29,12 +29,12 @@ pub fn words() -> String {
     )
 }
 
-/// `debug` or `release`: the kernels are optimised in both, the rest in one of them.
+/// `debug` or `release`: only the kernels are optimised in both.
 fn build() -> &'static str {
     if cfg!(debug_assertions) { "debug" } else { "release" }
 }
 
-/// The instruction sets that matrix products and kernels choose by.
+/// The instruction sets that select the matrix product and the kernels.
 fn features() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     {

@@ -1,4 +1,4 @@
-//! This program in a terminal of its own, seen from the terminal's side: keys go in, frames come out.
+//! This program in a pseudo-terminal: keys go in, frames come out.
 
 use super::super::super::error::{Error, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -10,21 +10,20 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long the program has to leave when it is told to.
+/// How long the program has to quit.
 const LEAVE: Duration = Duration::from_secs(5);
 
-/// The program and its terminal. Dropping it ends the program.
+/// The program and its terminal. Ends the program on drop.
 pub struct Pty {
     terminal: OwnedFd,
     child: Child,
 }
 
 impl Pty {
-    /// Starts this program with `args` in a terminal of `size` columns and rows, as it would start for somebody at the
-    /// keyboard of this machine.
+    /// Starts this program with `args` in a terminal of `size` columns and rows, as for a local user.
     ///
     /// # Errors
-    /// When the system gives no terminal or the program does not start.
+    /// When the system has no pseudo-terminal or the program does not start.
     pub fn open(args: &[&OsStr], size: (u16, u16)) -> Result<Self> {
         let failed = |doing: &str| {
             let doing = doing.to_owned();
@@ -71,8 +70,8 @@ impl Pty {
         Ok(())
     }
 
-    /// Reads until nothing has come for `quiet`, `patience` at most, and says when the last byte came and how many there
-    /// were; none when nothing came. The first byte is waited for as long as `patience` lasts.
+    /// Reads until no byte has arrived for `quiet`, or until `patience` is over. Returns the time of the last byte and
+    /// the number of bytes; none if no byte arrived within `patience`.
     ///
     /// # Errors
     /// When the program has ended.
@@ -113,7 +112,7 @@ impl Drop for Pty {
             if !matches!(self.child.try_wait(), Ok(None)) {
                 return;
             }
-            // What it still writes must go somewhere.
+            // Drain its output, so that it cannot block.
             let _ = self.frame(Duration::ZERO, Duration::from_millis(20));
             std::thread::sleep(Duration::from_millis(5));
         }

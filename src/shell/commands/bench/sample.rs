@@ -1,4 +1,4 @@
-//! `bench sample`: tokens a second, behind the prefill and with it.
+//! `bench sample`: tokens/s of decoding, with and without the prefill.
 
 use super::super::super::cli::BenchSampleArgs;
 use super::super::super::error::{Error, Result};
@@ -9,7 +9,7 @@ use super::machine;
 use crate::protocol::{BenchAnswer, BenchSpec, RowsFigures, SampleBench};
 use serde_json::{Value, json};
 
-/// Measures and says.
+/// Runs the benchmark and prints the results.
 pub fn run(context: &CommandContext, args: &BenchSampleArgs) -> Result<()> {
     let model = models::find(&context.home, &args.model)?;
     let spec = BenchSpec::Sample(SampleBench {
@@ -39,15 +39,15 @@ pub fn run(context: &CommandContext, args: &BenchSampleArgs) -> Result<()> {
         }));
     }
     out::line(&format!(
-        "{} · {} tokens behind a prompt of {} · {}",
+        "{} · {} tokens after a prompt of {} · {}",
         model.name, args.tokens, figures.prompt_tokens, figures.device
     ))?;
     for speeds in &rows {
-        let who = if speeds.rows == 1 { "one answer".into() } else { format!("{} answers", speeds.rows) };
+        let name = if speeds.rows == 1 { "one answer".into() } else { format!("{} answers", speeds.rows) };
         line(
-            &who,
+            &name,
             &format!(
-                "{} tokens/s in all, with the prefill {:.1}; prefill {:.0} tokens/s",
+                "{} tokens/s, with the prefill {:.1}; prefill {:.0} tokens/s",
                 speeds.decode.words(1),
                 speeds.whole.median,
                 speeds.prefill.median
@@ -59,14 +59,14 @@ pub fn run(context: &CommandContext, args: &BenchSampleArgs) -> Result<()> {
     line("machine", &machine::words())
 }
 
-/// Tokens a second by what they are divided by.
+/// Tokens/s of the phases.
 struct Speeds {
     rows: usize,
-    /// Tokens behind the first of all candidates, by the time of decoding.
+    /// All candidates' tokens after the first, per second of decoding.
     decode: Spread,
-    /// All tokens drawn by the whole time.
+    /// All sampled tokens per second of prefill and decoding.
     whole: Spread,
-    /// The prompt's tokens by the prefill's time.
+    /// Prompt tokens per second of the prefill.
     prefill: Spread,
 }
 
@@ -102,7 +102,7 @@ mod tests {
     use crate::protocol::SampleRun;
 
     #[test]
-    fn prefill_and_decoding_are_told_apart() {
+    fn prefill_and_decoding_have_separate_speeds() {
         let run = SampleRun { prefill_seconds: 1.0, decode_seconds: 4.0 };
         let speeds = Speeds::of(&RowsFigures { rows: 8, tokens: 9, runs: vec![run] }, 50);
         assert_eq!((speeds.decode.median, speeds.whole.median, speeds.prefill.median), (18.0, 16.0, 50.0));

@@ -1,8 +1,8 @@
-//! `bench train`: a few steps of real training on real pairs, first of one size, or a table over sizes.
+//! `bench train`: a few steps of real training on real pairs, or a table over pair lengths and batch sizes.
 //!
-//! The setting is the one that peers are measured in (`benches/peers`): LoRA of rank 16 on all linear modules, alpha 32, no
-//! dropout, a constant learning rate of 1e-4, four pairs a step in the file's order, none kept for evaluation, the first step
-//! not counted.
+//! The settings match those of the other trainers (`benches/peers`): LoRA of rank 16 on all linear modules, alpha 32,
+//! no dropout, a constant learning rate of 1e-4, four pairs per step in the file's order, no evaluation, one step of
+//! warm-up.
 
 use super::super::super::cli::BenchTrainArgs;
 use super::super::super::error::{Error, Result};
@@ -14,16 +14,16 @@ use crate::domain::{Params, method};
 use crate::protocol::{BenchAnswer, BenchSpec, ModelRef, PairChoice, StepFigures, TrainBench, TrainFigures};
 use serde_json::{Map, Value, json};
 
-/// What a benchmark sets where the method has it; `--set` may set it otherwise.
-const SETTING: &[(&str, &str)] = &[
+/// Settings of the benchmark, where the method has them; `--set` overrides them.
+const DEFAULTS: &[(&str, &str)] = &[
     ("lora_r", "16"),
     ("lora_alpha", "32"),
     ("learning_rate", "1e-4"),
     ("lr_scheduler_type", "constant"),
     ("gradient_accumulation_steps", "1"),
 ];
-/// What is a benchmark's own, and the option that stands for it.
-const OWN: &[(&str, &str, &str)] = &[
+/// Settings that `--set` cannot override, and the option that sets them instead.
+const FIXED: &[(&str, &str, &str)] = &[
     ("shuffle", "false", ""),
     ("group_by_length", "false", ""),
     ("eval_fraction", "0", ""),
@@ -32,29 +32,29 @@ const OWN: &[(&str, &str, &str)] = &[
     ("max_steps", "", "--steps"),
     ("per_device_train_batch_size", "", "--batch"),
 ];
-/// Tokens of a pair in the table over pairs.
+/// Tokens of a pair in the table over batch sizes.
 const TOKENS: usize = 256;
-/// Repetitions that count, where one has to be enough.
-const ONE: u32 = 1;
-/// And where not.
-const THREE: u32 = 3;
+/// Measured steps of a table's row.
+const TABLE_STEPS: u32 = 1;
+/// Measured steps otherwise.
+const STEPS: u32 = 3;
 
-/// Measures and says.
+/// Runs the benchmark and prints the results.
 pub fn run(context: &CommandContext, args: &BenchTrainArgs) -> Result<()> {
     let given = plan::params(&args.method, &args.set)?;
     let own = args.set.iter().filter_map(|pair| pair.split_once('=')).map(|(key, _)| key.trim());
     for key in own {
-        if let Some((_, _, option)) = OWN.iter().find(|(name, ..)| *name == key) {
+        if let Some((_, _, option)) = FIXED.iter().find(|(name, ..)| *name == key) {
             let remedy = if option.is_empty() { "leave it out".to_owned() } else { format!("use {option}") };
             return Err(Error::Usage(format!("{key} is the benchmark's own: {remedy}")));
         }
     }
     if args.min > args.max {
-        return Err(Error::Usage(format!("no pair has {} tokens or more and {} or fewer", args.min, args.max)));
+        return Err(Error::Usage(format!("no pair has at least {} and at most {} tokens", args.min, args.max)));
     }
     let data = std::path::absolute(&args.data).map_err(|e| Error::io("find", &args.data, e))?;
     if !data.is_file() {
-        return Err(Error::failed(format!("{} does not exist: name a file of judged pairs", data.display())));
+        return Err(Error::failed(format!("{} does not exist: name a file of labelled pairs", data.display())));
     }
     let start_to = match &args.start_to {
         Some(dir) => {
@@ -77,7 +77,7 @@ pub fn run(context: &CommandContext, args: &BenchTrainArgs) -> Result<()> {
     bench.tables(context)
 }
 
-/// What stays the same over a table.
+/// The settings shared by all rows of a table.
 struct Bench<'a> {
     args: &'a BenchTrainArgs,
     given: Params,
@@ -87,7 +87,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// The figures of `runs` processes.
+    /// The results of `runs` processes.
     fn figures(&self, choice: PairChoice, batch: u32, steps: u32, product: bool) -> Result<Vec<TrainFigures>> {
         let params = self.params(choice, batch, steps)?;
         let spec = BenchSpec::Train(TrainBench {
@@ -120,17 +120,17 @@ impl Bench<'_> {
             }
             Ok::<(), Error>(())
         };
-        for (key, value) in SETTING.iter().filter(|(key, _)| !set_by_hand(key)) {
+        for (key, value) in DEFAULTS.iter().filter(|(key, _)| !set_by_hand(key)) {
             set(key, value)?;
         }
-        for (key, value, _) in OWN.iter().filter(|(_, value, _)| !value.is_empty()) {
+        for (key, value, _) in FIXED.iter().filter(|(_, value, _)| !value.is_empty()) {
             set(key, value)?;
         }
         set("max_steps", &(steps + 1).to_string())?;
         set("per_device_train_batch_size", &batch.to_string())?;
         let longest = match choice {
             PairChoice::Between { most, .. } => most,
-            // Cut text may fall into a few tokens more.
+            // Cut text may have a few more tokens.
             PairChoice::Alike { tokens } => tokens,
         };
         if params.usize("max_length") < longest && !set_by_hand("max_length") {
@@ -139,11 +139,11 @@ impl Bench<'_> {
         Ok(params)
     }
 
-    /// Real pairs of the file.
+    /// Measures real pairs of the file.
     fn once(&self, context: &CommandContext) -> Result<()> {
         let args = self.args;
         let choice = PairChoice::Between { least: args.min, most: args.max };
-        let figures = self.figures(choice, args.batch, args.steps.unwrap_or(THREE), !args.no_product)?;
+        let figures = self.figures(choice, args.batch, args.steps.unwrap_or(STEPS), !args.no_product)?;
         let summary = Summary::of(&figures);
         let Some(first) = figures.first() else { return Ok(()) };
         if context.json {
@@ -161,14 +161,14 @@ impl Bench<'_> {
             return out::json(&answer);
         }
         out::line(&format!(
-            "{} on {} · {} steps of {} pairs of {} to {} tokens behind one of warm-up · {}",
+            "{} on {} · {} steps of {} pairs of {} to {} tokens after one of warm-up · {}",
             args.method, self.model.name, summary.steps.count, args.batch, args.min, args.max, first.device
         ))?;
         summary.say()?;
         line("machine", &machine::words())
     }
 
-    /// Pairs of one length, over lengths and over numbers of pairs.
+    /// Measures pairs of equal length, over lengths and batch sizes.
     fn tables(&self, context: &CommandContext) -> Result<()> {
         let args = self.args;
         let mut answer = self.head();
@@ -182,12 +182,12 @@ impl Bench<'_> {
                 continue;
             }
             if !context.json {
-                out::line(&format!("{title:>14}  tokens/s   step s   peak MiB   foretold   of the limit"))?;
+                out::line(&format!("{title:>14}  tokens/s   step s   peak MiB  estimated   of the limit"))?;
             }
             let mut rows = Vec::new();
             for (size, tokens, batch) in sizes {
                 let choice = PairChoice::Alike { tokens };
-                let figures = self.figures(choice, batch, args.steps.unwrap_or(ONE), !args.no_product)?;
+                let figures = self.figures(choice, batch, args.steps.unwrap_or(TABLE_STEPS), !args.no_product)?;
                 let summary = Summary::of(&figures);
                 if context.json {
                     let mut row = Map::new();
@@ -244,26 +244,26 @@ fn steps(figures: &[TrainFigures]) -> Value {
     out.into()
 }
 
-/// What the steps that count come to.
+/// The results of the measured steps.
 struct Summary {
-    /// Real tokens a second: all tokens by all seconds.
+    /// Real tokens/s: all tokens by all seconds.
     rate: f64,
-    /// The same of every step.
+    /// The same per step.
     rates: Spread,
-    /// Seconds of a step.
+    /// Seconds per step.
     steps: Spread,
     /// The highest peak of the runs, MiB.
     peak: Option<f64>,
-    /// The same of the GPU.
+    /// The same for GPU memory.
     gpu_peak: Option<f64>,
     planned: f64,
     reference: Spread,
     load: Spread,
-    /// 10⁹ operations of the model's linear modules and head a second.
+    /// GFLOP/s of the model's linear modules and head.
     gflops: f64,
-    /// The same if nothing but their products had to be done.
+    /// The same for their matrix products alone.
     limit: Option<f64>,
-    /// The share of their time in a step's.
+    /// The matrix products' share of a step's time.
     share: Option<f64>,
 }
 
@@ -314,10 +314,10 @@ impl Summary {
     fn say(&self) -> Result<()> {
         line("real tokens/s", &format!("{:.1}; by step {}", self.rate, self.rates.words(1)))?;
         line("step", &format!("{} s", self.steps.words(2)))?;
-        let foretold = format!("{:.0} MiB foretold", self.planned);
+        let estimated = format!("{:.0} MiB estimated", self.planned);
         match self.peak {
-            Some(peak) => line("peak memory", &format!("{peak:.0} MiB, {foretold}"))?,
-            None => line("peak memory", &format!("n/a, {foretold}"))?,
+            Some(peak) => line("peak memory", &format!("{peak:.0} MiB, {estimated}"))?,
+            None => line("peak memory", &format!("n/a, {estimated}"))?,
         }
         if let Some(peak) = self.gpu_peak {
             line("peak on the GPU", &format!("{peak:.0} MiB"))?;
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn the_warm_up_does_not_count_and_tokens_are_divided_by_all_seconds() {
+    fn the_warm_up_is_excluded_and_tokens_are_divided_by_all_seconds() {
         let runs = [
             figures(vec![step(100.0, 1), step(1.0, 100), step(3.0, 100)], 80.0),
             figures(vec![step(50.0, 1), step(1.0, 100), step(5.0, 100)], 85.0),

@@ -1,11 +1,11 @@
-//! What a CUDA build needs of a machine, where it is looked for, and what of it is there.
+//! The libraries of a CUDA build: which exist, and where they are searched.
 //!
-//! Looks at names only: nothing is loaded.
+//! Checks file names only and loads nothing.
 
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// Libraries that a build with `--features cuda` loads when it starts, and whose they are.
+/// Libraries that a build with `--features cuda` loads at startup, and their origin.
 const LIBRARIES: [(&str, &str); 6] = [
     ("libcuda.so", "the driver"),
     ("libcudart.so", "CUDA's runtime"),
@@ -14,9 +14,9 @@ const LIBRARIES: [(&str, &str); 6] = [
     ("libcurand.so", "cuRAND"),
     ("libnvrtc.so", "NVRTC"),
 ];
-/// Where the toolkit's own variables point to a folder with libraries in it.
+/// Environment variables for the toolkit's folder.
 const TOOLKITS: [&str; 3] = ["CUDA_HOME", "CUDA_PATH", "CUDA_ROOT"];
-/// Folders that distributions, the toolkit and WSL use.
+/// The usual folders of distributions, the toolkit and WSL.
 const USUAL: [&str; 8] = [
     "/usr/local/cuda/lib64",
     "/usr/local/cuda/targets/x86_64-linux/lib",
@@ -28,25 +28,24 @@ const USUAL: [&str; 8] = [
     "/run/opengl-driver/lib",
 ];
 
-/// Whether this build can compute on CUDA, the libraries with the place of each (null: not there), and the folders looked
-/// into.
+/// Whether this build supports CUDA, the path of each library (null if missing), and the searched folders.
 pub(super) fn facts() -> Vec<(&'static str, Value)> {
-    let places = places(|name| std::env::var(name).ok());
+    let folders = folders(|name| std::env::var(name).ok());
     let libraries: serde_json::Map<String, Value> = LIBRARIES
         .iter()
         .map(|(name, of)| {
-            let place = find(name, &places).map_or(Value::Null, |path| path.display().to_string().into());
-            ((*name).to_owned(), json!({ "of": of, "path": place }))
+            let folder = find(name, &folders).map_or(Value::Null, |path| path.display().to_string().into());
+            ((*name).to_owned(), json!({ "of": of, "path": folder }))
         })
         .collect();
     vec![
         ("cuda_build", cfg!(feature = "cuda").into()),
         ("cuda_libraries", libraries.into()),
-        ("cuda_searched", json!(places)),
+        ("cuda_searched", json!(folders)),
     ]
 }
 
-/// `libcuda.so (the driver) is at …` or where it was not found, a line each.
+/// `libcuda.so (the driver): PATH`, one line per library.
 pub(super) fn words(facts: &Value) -> Vec<String> {
     let entries = facts.as_object().into_iter().flatten();
     entries
@@ -60,8 +59,8 @@ pub(super) fn words(facts: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The folders that the loader looks into, in its order, as far as they are known: the variable's, the toolkit's, the usual.
-fn places(var: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
+/// The loader's search path as far as it is known: `LD_LIBRARY_PATH`, the toolkit's folders, the usual ones.
+fn folders(var: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
     let mut out: Vec<PathBuf> = Vec::new();
     let mut add = |path: PathBuf| {
         if !path.as_os_str().is_empty() && !out.contains(&path) {
@@ -77,10 +76,10 @@ fn places(var: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
     out
 }
 
-/// The first file of that name, with or without a version behind it.
-fn find(name: &str, places: &[PathBuf]) -> Option<PathBuf> {
-    places.iter().find_map(|place| {
-        let mut found: Vec<PathBuf> = std::fs::read_dir(place)
+/// The first file of that name, with or without a version suffix.
+fn find(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
+    folders.iter().find_map(|folder| {
+        let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
             .ok()?
             .flatten()
             .filter(|entry| {
@@ -100,27 +99,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_are_found_with_their_version_in_the_first_place_that_has_them() {
+    fn libraries_are_found_with_a_version_suffix_in_the_first_folder_that_has_them() {
         let dir = tempfile::tempdir().unwrap();
         let (first, second) = (dir.path().join("a"), dir.path().join("cuda"));
         std::fs::create_dir_all(second.join("lib64")).unwrap();
         std::fs::create_dir_all(&first).unwrap();
         std::fs::write(second.join("lib64/libcublas.so.13"), "").unwrap();
         std::fs::write(first.join("libcublasLt.so.13.1"), "").unwrap();
-        let places = places(|name| match name {
+        let folders = folders(|name| match name {
             "LD_LIBRARY_PATH" => Some(format!("{}:", first.display())),
             "CUDA_HOME" => Some(second.display().to_string()),
             _ => None,
         });
-        assert_eq!(places[..2], [first.clone(), second.join("lib64")]);
-        assert!(places.contains(&PathBuf::from("/usr/lib/wsl/lib")));
-        assert_eq!(find("libcublas.so", &places[..3]), Some(second.join("lib64/libcublas.so.13")));
-        assert_eq!(find("libcublasLt.so", &places[..3]), Some(first.join("libcublasLt.so.13.1")));
-        assert_eq!(find("libcuda.so", &places[..3]), None);
+        assert_eq!(folders[..2], [first.clone(), second.join("lib64")]);
+        assert!(folders.contains(&PathBuf::from("/usr/lib/wsl/lib")));
+        assert_eq!(find("libcublas.so", &folders[..3]), Some(second.join("lib64/libcublas.so.13")));
+        assert_eq!(find("libcublasLt.so", &folders[..3]), Some(first.join("libcublasLt.so.13.1")));
+        assert_eq!(find("libcuda.so", &folders[..3]), None);
     }
 
     #[test]
-    fn what_is_not_there_is_said_to_be_not_there() {
+    fn a_missing_library_is_listed_as_missing() {
         let lines = words(&json!({ "libcuda.so": { "of": "the driver", "path": null } }));
         assert_eq!(lines, ["libcuda.so (the driver): n/a"]);
     }

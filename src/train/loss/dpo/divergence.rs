@@ -1,24 +1,24 @@
-//! f-divergences between policy and reference (f-DPO, Wang et al. 2024): what stands in for the log-ratio.
+//! f-divergences between policy and reference (f-DPO, Wang et al. 2024), which replace the log-ratio.
 //!
 //! With t = π/ρ = e^a the score is f′(t), up to a constant: reverse KL a; forward KL 1 − 1/t; Jensen–Shannon
-//! log(2t/(t+1)); α-divergence (t^(α−1) − 1)/(α−1). Every score is 0 and has slope 1 or ½ where policy and reference agree.
+//! log(2t/(t+1)); α-divergence (t^(α−1) − 1)/(α−1). Where policy and reference agree, every score is 0 with slope 1 or ½.
 
 use super::super::{log_sigmoid, sigmoid};
 
-/// The largest exponent taken, as in TRL: beyond it a score stays where it is and has no slope.
+/// The largest exponent, as in TRL: above it the score is constant with zero gradient.
 const LARGEST_EXPONENT: f64 = 80.0;
 
-/// How the distance between policy and reference is measured.
+/// The f-divergence between policy and reference.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Divergence {
     /// Plain DPO.
     #[default]
     ReverseKl,
-    /// Covers what the reference covers.
+    /// Mass-covering.
     ForwardKl,
     /// Bounded above.
     Js,
-    /// Between the two, by the coefficient α; at α = 1 it is the reverse KL, at 0 the forward KL.
+    /// Interpolates by α: 1 is the reverse KL, 0 the forward KL.
     Alpha(f64),
 }
 

@@ -1,40 +1,39 @@
 //! The losses of the DPO family: one row each, with its function and its formula.
 //!
-//! Owns what each `loss_type` means. The method's choices, its refusals, the formula at the head of a run and the tests read
-//! this table, so that a loss is added here and nowhere else. Refuses tokens: an answer of a pair is its length, its log-ratio
-//! and its score.
+//! Owns the meaning of each `loss_type`. The method's choices, its refusals, a run's formula and the tests derive from this
+//! table, so a new loss is added only here. Refuses tokens: an answer is its length, its log-ratio and its score.
 //!
 //! Papers: `sigmoid` Rafailov et al. 2023, smoothed Mitchell 2023 (cDPO); `robust` Chowdhury et al. 2024; `hinge` Zhao et
 //! al. 2023 (SLiC); `ipo` Azar et al. 2023; `sigmoid_norm` Lambert et al. 2024 (Tülu 3); `exo_pair` Ji et al. 2024;
 //! `nca_pair` Chen et al. 2024; `bco_pair` Jung et al. 2024; `sppo_hard` Wu et al. 2024; `aot` Melnyk et al. 2024;
-//! `apo_*` D'Oosterlinck et al. 2024; `discopop` Lu et al. 2024; `dpop` Pal et al. 2024 (Smaug). `ipo_sum` and `dpop` are not
-//! TRL's.
+//! `apo_*` D'Oosterlinck et al. 2024; `discopop` Lu et al. 2024; `dpop` Pal et al. 2024 (Smaug). TRL has no
+//! `ipo_sum` and `dpop`.
 
 use super::super::{log_sigmoid, sigmoid};
-use super::pair::{PairInput, PairSums, Slope, bump, smoothed};
-use crate::domain::{Kind, ParamRow, row};
+use super::pair::{PairInput, PairSums, Slope, sigmoid_slope, smoothed};
+use crate::domain::{ParamKind, ParamRow, row};
 use std::fmt;
 
 /// A loss of the family. a, b: summed log π − log ρ of chosen and rejected; s: their scores under the f-divergence (a and b
-/// themselves for the reverse KL); x = β(s_c − s_r); n: tokens of an answer; ε: the share of wrong labels.
+/// for the reverse KL); x = β(s_c − s_r); n: tokens of an answer; ε: label smoothing.
 pub struct DpoForm {
     /// TRL's `loss_type`.
     pub name: &'static str,
     /// How it is computed.
     pub(super) loss: FormLoss,
-    /// The formula, in the letters that the objective explains: a, b, Δ = s_c − s_r, D the same per token.
-    pub(crate) formula: fn(&Written) -> String,
-    /// Whether a factor can precede the formula without brackets.
+    /// The formula in the objective's symbols: a, b, Δ = s_c − s_r, D the same per token.
+    pub(crate) formula: fn(&FormulaValues) -> String,
+    /// Whether a factor may precede the formula without brackets.
     pub(crate) is_product: bool,
-    /// Whether the share of wrong labels, of the run or of a pair, enters it.
+    /// Whether it uses label smoothing, of the run or of a pair.
     pub smoothing: bool,
-    /// Whether it has a meaning under another divergence than the reverse KL.
+    /// Whether it supports other divergences than the reverse KL.
     pub divergence: bool,
-    /// Its own hyper-parameter, where it has one.
+    /// Its own hyper-parameter, if any.
     pub own: Option<ParamRow>,
-    /// Whether its value where the policy is the reference follows from the hyper-parameters alone.
+    /// Whether its value at the reference depends on the hyper-parameters alone.
     pub(super) known_at_reference: bool,
-    /// ε of a pair that has its own, from that and the run's.
+    /// The effective ε from a pair's own and the run's.
     pub(super) epsilon: fn(f64, f64) -> f64,
     /// Why it cannot be taken with this label smoothing, and with soft labels or without.
     pub(crate) refuse: fn(f64, bool) -> Option<&'static str>,
@@ -43,33 +42,33 @@ pub struct DpoForm {
 /// How a form is computed.
 #[derive(Clone, Copy)]
 pub(super) enum FormLoss {
-    /// Of each pair: its loss and slopes.
+    /// Loss and slopes of each pair.
     Pair(fn(&PairInput) -> Slope),
-    /// −log σ of β times the k-th largest upper value less the k-th largest lower one, over the batch.
+    /// −log σ(β·(k-th largest upper value − k-th largest lower value)) over the batch.
     Ranked(RankedBy),
     /// Mean −log π over the tokens of all chosen answers of the batch.
-    Imitate,
+    Sft,
 }
 
-/// What a form ranks by.
+/// The values that a ranked form sorts.
 #[derive(Clone, Copy)]
 pub(super) struct RankedBy {
     /// The upper and the lower value of a pair.
     pub(super) values: fn(&PairSums) -> (f64, f64),
-    /// Whether the lower value is the rejected answer's, which then gets the slope; else it is the reference's, a constant.
+    /// Whether the lower value is the rejected answer's, which then gets a slope; otherwise the reference's, a constant.
     pub(super) unpaired: bool,
 }
 
-/// The hyper-parameters as a formula shows them.
+/// The hyper-parameters shown in a formula.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Written {
+pub(crate) struct FormulaValues {
     pub(crate) beta: f64,
     pub(crate) epsilon: f64,
     pub(crate) own: f64,
 }
 
-impl Written {
-    /// −log σ(β·x), smoothed where that is asked for.
+impl FormulaValues {
+    /// −log σ(β·x), with label smoothing.
     fn smoothed(&self, x: &str) -> String {
         let (beta, e) = (self.beta, self.epsilon);
         if e > 0.0 {
@@ -80,7 +79,7 @@ impl Written {
     }
 }
 
-/// What `robust` takes a pair's own share of contrary votes to be at most: it divides by 1 − 2ε.
+/// The largest per-pair ε of `robust`, which divides by 1 − 2ε.
 const LARGEST_FLIP: f64 = 0.45;
 
 /// The table, in the order of the form.
@@ -129,10 +128,10 @@ pub const FORMS: &[DpoForm] = &[
     .divergence()
     .own_epsilon(|own, _| own.clamp(0.0, LARGEST_FLIP))
     .refuse(|smoothing, soft| {
-        let sentence = "loss_type=robust with label_smoothing=0 is sigmoid; set it to 0.1, or take sigmoid";
+        let sentence = "loss_type=robust with label_smoothing=0 is sigmoid; set label_smoothing=0.1 or use sigmoid";
         (smoothing <= 0.0 && !soft).then_some(sentence)
     }),
-    // Of x per token.
+    // x per token.
     pair(
         "sigmoid_norm",
         |p| {
@@ -154,7 +153,7 @@ pub const FORMS: &[DpoForm] = &[
             let (x, right, wrong) = (p.x(), (-p.epsilon).ln_1p(), p.epsilon.ln());
             let loss = sigmoid(x) * (log_sigmoid(x) - right) + sigmoid(-x) * (log_sigmoid(-x) - wrong);
             // q′·[ln q − ln(1−q) − ln(1−ε) + ln ε], and ln q − ln(1−q) = x.
-            p.of_margin((loss, bump(x) * (x - right + wrong)))
+            p.of_margin((loss, sigmoid_slope(x) * (x - right + wrong)))
         },
         |w| format!("KL((q, 1−q) ‖ (1−{0}, {0})), q = σ({1}·Δ)", w.epsilon, w.beta),
     )
@@ -163,7 +162,7 @@ pub const FORMS: &[DpoForm] = &[
     .own_epsilon(|own, run| own.max(run).min(1.0 - run))
     .unknown_at_reference()
     .refuse(|smoothing, _| {
-        let sentence = "loss_type=exo_pair needs label_smoothing above 0; its authors take 0.001";
+        let sentence = "loss_type=exo_pair needs label_smoothing above 0; the paper uses 0.001";
         (smoothing <= 0.0).then_some(sentence)
     }),
     pair(
@@ -208,7 +207,11 @@ pub const FORMS: &[DpoForm] = &[
         "apo_zero",
         |p| {
             let (a, b) = p.rewards();
-            Slope { loss: sigmoid(-a) + sigmoid(b), chosen: -p.beta * bump(a), rejected: p.beta * bump(b) }
+            Slope {
+                loss: sigmoid(-a) + sigmoid(b),
+                chosen: -p.beta * sigmoid_slope(a),
+                rejected: p.beta * sigmoid_slope(b),
+            }
         },
         |w| format!("1 − σ({0}·a) + σ({0}·b)", w.beta),
     ),
@@ -219,8 +222,8 @@ pub const FORMS: &[DpoForm] = &[
             let gap = a - b;
             Slope {
                 loss: sigmoid(a) + sigmoid(-gap),
-                chosen: p.beta * (bump(a) - bump(gap)),
-                rejected: p.beta * bump(gap),
+                chosen: p.beta * (sigmoid_slope(a) - sigmoid_slope(gap)),
+                rejected: p.beta * sigmoid_slope(gap),
             }
         },
         |w| format!("σ({0}·a) + 1 − σ({0}·(a − b))", w.beta),
@@ -231,7 +234,7 @@ pub const FORMS: &[DpoForm] = &[
         |p| {
             let (x, tau) = (p.x(), p.own);
             let (mix, rest) = (sigmoid(x / tau), sigmoid(-x / tau));
-            // e^{−x}·m as one power: apart, the first overflows where the second vanishes.
+            // e^{−x}·m as one exponential: separately, the first factor overflows where the second underflows.
             let tail = (log_sigmoid(x / tau) - x).exp();
             let loss = -log_sigmoid(x) * rest + tail;
             let slope = -sigmoid(-x) * rest + log_sigmoid(x) * mix * rest / tau - tail + tail * rest / tau;
@@ -242,15 +245,9 @@ pub const FORMS: &[DpoForm] = &[
     .divergence()
     .own(ParamRow {
         key: "discopop_tau",
-        ..row(
-            Kind::Float(1e-3, 1.0),
-            "0.05",
-            "0.05",
-            "discopop: how sharply it changes from one loss to the other",
-            false,
-        )
+        ..row(ParamKind::Float(1e-3, 1.0), "0.05", "0.05", "discopop: temperature of the mix of its two losses", false)
     }),
-    // A chosen answer may not become less likely than under the reference; λ 50 in the paper.
+    // Penalises chosen answers that are less likely than under the reference; λ 50 in the paper.
     pair(
         "dpop",
         |p| {
@@ -263,10 +260,16 @@ pub const FORMS: &[DpoForm] = &[
     )
     .own(ParamRow {
         key: "dpop_lambda",
-        ..row(Kind::Float(0.0, 1e6), "50", "5 – 500", "dpop: weight of a chosen answer's loss of likelihood", false)
+        ..row(
+            ParamKind::Float(0.0, 1e6),
+            "50",
+            "5 – 500",
+            "dpop: penalty weight when the chosen answer is less likely than under the reference",
+            false,
+        )
     }),
-    // Compares with no reference, so that any divergence can accompany it.
-    form("sft", FormLoss::Imitate, |_| "NLL(chosen, per token)".into()).divergence().product().unknown_at_reference(),
+    // Uses no reference, so it is compatible with any divergence.
+    form("sft", FormLoss::Sft, |_| "NLL(chosen, per token)".into()).divergence().product().unknown_at_reference(),
 ];
 
 /// The names, in the order of the form.
@@ -282,7 +285,7 @@ const fn names<const N: usize>() -> [&'static str; N] {
     out
 }
 
-const fn form(name: &'static str, loss: FormLoss, formula: fn(&Written) -> String) -> DpoForm {
+const fn form(name: &'static str, loss: FormLoss, formula: fn(&FormulaValues) -> String) -> DpoForm {
     DpoForm {
         name,
         loss,
@@ -297,11 +300,11 @@ const fn form(name: &'static str, loss: FormLoss, formula: fn(&Written) -> Strin
     }
 }
 
-const fn pair(name: &'static str, loss: fn(&PairInput) -> Slope, formula: fn(&Written) -> String) -> DpoForm {
+const fn pair(name: &'static str, loss: fn(&PairInput) -> Slope, formula: fn(&FormulaValues) -> String) -> DpoForm {
     form(name, FormLoss::Pair(loss), formula)
 }
 
-const fn ranked(name: &'static str, by: RankedBy, formula: fn(&Written) -> String) -> DpoForm {
+const fn ranked(name: &'static str, by: RankedBy, formula: fn(&FormulaValues) -> String) -> DpoForm {
     form(name, FormLoss::Ranked(by), formula).smoothing()
 }
 
@@ -347,16 +350,16 @@ impl DpoForm {
         FORMS.iter().find(|form| form.name == name)
     }
 
-    /// Whether the form sorts the batch, so that its gradient belongs to no single pair.
+    /// Whether the form sorts the batch, so that its loss does not separate into pairs.
     #[must_use]
     pub fn sorts_batch(&self) -> bool {
         matches!(self.loss, FormLoss::Ranked(_))
     }
 
-    /// Whether the form imitates the chosen answers and compares nothing.
+    /// Whether the form is the SFT loss on the chosen answers, without a comparison.
     #[must_use]
-    pub fn imitates(&self) -> bool {
-        matches!(self.loss, FormLoss::Imitate)
+    pub fn is_sft(&self) -> bool {
+        matches!(self.loss, FormLoss::Sft)
     }
 }
 

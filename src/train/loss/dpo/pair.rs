@@ -1,6 +1,6 @@
-//! A pair as the forms of the DPO family see it: lengths, log-ratios, scores, and the slopes they give back.
+//! Inputs and outputs of the forms of the DPO family: lengths, log-ratios, scores and slopes of a pair.
 //!
-//! Owns the numbers that every form is made of. Refuses tokens and formulas.
+//! Owns the values that all forms share. Refuses tokens and formulas.
 
 use super::super::{log_sigmoid, sigmoid};
 
@@ -25,29 +25,29 @@ pub(crate) struct Slope {
     pub rejected: f64,
 }
 
-/// A pair, summed up.
+/// Sums over a pair's tokens.
 pub(crate) struct PairSums {
     pub(super) chosen: AnswerSide,
     pub(super) rejected: AnswerSide,
-    /// Summed log π of the chosen answer, tail by `ld_alpha`.
+    /// Summed log π of the chosen answer, its tail weighted by `ld_alpha`.
     pub(super) logp_chosen: f64,
-    /// The same of the rejected answer.
+    /// The same for the rejected answer.
     pub(super) logp_rejected: f64,
-    /// Summed log ρ of chosen less rejected, tails likewise.
+    /// Summed log ρ, chosen − rejected, weighted likewise.
     pub(super) ref_margin: f64,
     /// Length of the shorter answer.
     pub(super) shared: usize,
-    /// WPO's weight; 1 without.
+    /// WPO's weight; 1 without WPO.
     pub(super) weight: f64,
 }
 
-/// What a form computes one pair's loss from.
+/// A form's input for one pair.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PairInput {
     pub(super) beta: f64,
-    /// The share of wrong labels that counts for this pair.
+    /// The pair's label smoothing.
     pub(super) epsilon: f64,
-    /// The form's own hyper-parameter, where it has one.
+    /// The form's own hyper-parameter, if any.
     pub(super) own: f64,
     pub(super) c: AnswerSide,
     pub(super) r: AnswerSide,
@@ -77,6 +77,6 @@ pub(in super::super) fn smoothed(x: f64, epsilon: f64) -> (f64, f64) {
 }
 
 /// σ′(x).
-pub(super) fn bump(x: f64) -> f64 {
+pub(super) fn sigmoid_slope(x: f64) -> f64 {
     sigmoid(x) * sigmoid(-x)
 }

@@ -19,7 +19,7 @@ fn named(name: &str) -> DpoTerm {
     DpoTerm { form, own, weight: 1.0 }
 }
 
-/// Log-probs of a fixed reference and of Σ π² to go with `rows`: chosen, rejected, chosen, ….
+/// Reference log-probs and log Σ π² for `rows`: chosen, rejected, chosen, ….
 struct Around {
     reference: Vec<Vec<f64>>,
     collision: Vec<Vec<f64>>,
@@ -121,7 +121,7 @@ fn at_the_reference() {
     for form in all() {
         let dpo = smooth(0.1, form, 0.01);
         let (out, tally) = run(&dpo, &rows(), &same);
-        match dpo.at_reference() {
+        match dpo.loss_at_reference() {
             Some(want) => near(out.loss, want, 1e-12),
             None => assert!(["sft", "exo_pair"].contains(&form.form.name), "{form:?}"),
         }
@@ -129,8 +129,8 @@ fn at_the_reference() {
         assert_eq!(tally.mean("rewards/margins"), Some(0.0));
     }
     let two = Dpo { terms: vec![weighted("sigmoid", 0.5), weighted("hinge", 2.0)], ..Dpo::new(0.1, named("sigmoid")) };
-    near(two.at_reference().unwrap(), 0.5 * std::f64::consts::LN_2 + 2.0, 1e-12);
-    assert_eq!(Dpo { wpo: true, ..two }.at_reference(), None);
+    near(two.loss_at_reference().unwrap(), 0.5 * std::f64::consts::LN_2 + 2.0, 1e-12);
+    assert_eq!(Dpo { wpo: true, ..two }.loss_at_reference(), None);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn gradients_are_the_finite_differences() {
 }
 
 #[test]
-fn no_gradient_goes_through_the_weight_of_wpo() {
+fn the_weight_of_wpo_is_detached() {
     let around = around();
     for form in all().filter(|term| !term.form.sorts_batch()) {
         let dpo = Dpo { wpo: true, ..smooth(0.1, form, 0.1) };
@@ -189,7 +189,7 @@ fn terms_add_up_by_their_weights() {
 }
 
 #[test]
-fn votes_stand_in_for_the_run_s_smoothing() {
+fn votes_replace_the_runs_label_smoothing() {
     let mut votes = around();
     votes.epsilon = vec![Some(0.1), Some(0.1)];
     for form in all() {
@@ -208,7 +208,7 @@ fn votes_stand_in_for_the_run_s_smoothing() {
 }
 
 #[test]
-fn ld_alpha_counts_the_tail_of_the_longer_answer_only() {
+fn ld_alpha_weights_the_tail_of_the_longer_answer_only() {
     // Pair 0: 10 chosen and 12 rejected tokens, pair 1: 16 and 9.
     let head = |row: &[f64], n: usize| total(&row[..n]);
     let (_, tally) = run(&Dpo { ld_alpha: 0.0, ..Dpo::new(0.1, named("sigmoid")) }, &rows(), &around());
@@ -243,10 +243,10 @@ fn extreme_margins_stay_finite() {
 }
 
 #[test]
-fn the_method_s_choices_are_the_table() {
+fn the_methods_choices_are_the_table() {
     let rows = crate::domain::method("dpo").unwrap().rows();
     let row = rows.iter().find(|r| r.key == "loss_type").unwrap();
-    let crate::domain::Kind::List(words) = row.kind else { panic!("loss_type is no list") };
+    let crate::domain::ParamKind::List(words) = row.kind else { panic!("loss_type is no list") };
     assert_eq!(words, FORMS.iter().map(|form| form.name).collect::<Vec<_>>());
     assert_eq!(DpoForm::named("sigmoidal"), None);
     for own in FORMS.iter().filter_map(|form| form.own) {

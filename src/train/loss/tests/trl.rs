@@ -28,8 +28,8 @@ fn text(v: &Value) -> &str {
     v.as_str().unwrap()
 }
 
-/// Holds a result to a case: every number of it to `tolerance`, every metric that TRL logged, and none missing.
-fn hold(case: &Value, loss: f64, g: &[(&str, Vec<Vec<f64>>)], tally: &Tally, tolerance: f64) {
+/// Compares a result with a case to `tolerance`: loss, gradients, and every metric that TRL logged.
+fn compare(case: &Value, loss: f64, g: &[(&str, Vec<Vec<f64>>)], tally: &Tally, tolerance: f64) {
     let what = &case["options"];
     let close = |got: f64, want: f64, tolerance: f64, of: &str| {
         assert!((got - want).abs() <= tolerance * want.abs().max(1.0), "{what} {of}: {got} is not {want}");
@@ -99,7 +99,7 @@ fn dpo() {
         let out = dpo.loss(&pairs, &mut tally);
         // The α-divergence is f32 in TRL.
         let tolerance = if matches!(divergence, Divergence::Alpha(_)) { 5e-6 } else { 1e-10 };
-        hold(case, out.loss, &sides(out.g), &tally, tolerance);
+        compare(case, out.loss, &sides(out.g), &tally, tolerance);
     }
 }
 
@@ -125,7 +125,7 @@ fn cpo() {
         };
         let mut tally = Tally::default();
         let out = cpo.loss(&pairs, &mut tally);
-        hold(case, out.loss, &sides(out.g), &tally, 1e-10);
+        compare(case, out.loss, &sides(out.g), &tally, 1e-10);
     }
 }
 
@@ -138,7 +138,7 @@ fn kto() {
         let form = if text(&o["loss_type"]) == "kto" { KtoForm::Kto } else { KtoForm::ApoZeroUnpaired };
         let labels = numbers(&case["labels"]);
         let rows: Vec<_> = (0..policy.len())
-            .map(|i| KtoRow { policy: &policy[i], reference: &reference[i], good: labels[i] == 1.0 })
+            .map(|i| KtoRow { policy: &policy[i], reference: &reference[i], desirable: labels[i] == 1.0 })
             .collect();
         let kto = Kto {
             beta: number(&o["beta"]),
@@ -148,7 +148,7 @@ fn kto() {
         };
         let mut tally = Tally::default();
         let out = kto.loss(&rows, &numbers(&data["pool"]), &mut tally);
-        hold(case, out.loss, &[("g", out.g)], &tally, 1e-10);
+        compare(case, out.loss, &[("g", out.g)], &tally, 1e-10);
     }
 }
 
@@ -169,7 +169,7 @@ fn reward() {
             near(*c, number(&case["g_chosen"][i]), 1e-10);
             near(*r, number(&case["g_rejected"][i]), 1e-10);
         }
-        hold(case, out.loss, &[], &tally, 1e-10);
+        compare(case, out.loss, &[], &tally, 1e-10);
     }
 }
 
@@ -188,7 +188,7 @@ fn grpo() {
             epsilon_high: 0.28,
             beta: number(&o["beta"]),
             use_bias_correction_kl: o["use_bias_correction_kl"].as_bool().unwrap(),
-            level: if text(&o["level"]) == "token" { Level::Token } else { Level::Sequence },
+            level: if text(&o["level"]) == "token" { RatioLevel::Token } else { RatioLevel::Sequence },
             reduction: match text(&o["loss_type"]) {
                 "grpo" => Reduction::Grpo,
                 "bnpo" => Reduction::Bnpo,
@@ -198,7 +198,7 @@ fn grpo() {
         };
         let mut tally = Tally::default();
         let out = grpo.loss(&rows, &mut tally);
-        hold(case, out.loss, &[("g", out.g)], &tally, 1e-10);
+        compare(case, out.loss, &[("g", out.g)], &tally, 1e-10);
     }
 }
 
@@ -210,5 +210,5 @@ fn rloo() {
         (0..old.len()).map(|i| RlooRow { new: &new[i], old: &old[i], advantage: advantages[i] }).collect();
     let mut tally = Tally::default();
     let out = Rloo { beta: 0.05, epsilon_low: 0.1, epsilon_high: 0.15 }.loss(&rows, &mut tally);
-    hold(&cases[0], out.loss, &[("g", out.g)], &tally, 1e-10);
+    compare(&cases[0], out.loss, &[("g", out.g)], &tally, 1e-10);
 }

@@ -17,8 +17,8 @@ fn chart(line: &Line, stroke: Stroke, last: f64) -> Chart<'_> {
         curves: vec![Curve { line, stroke, style: Style::default() }],
         axis: Axis::Step,
         unit: Unit::Step,
-        window: Window { lo: 0.0, hi: last },
-        span: Span::fit(None, all.min, all.max, false),
+        window: StepRange { lo: 0.0, hi: last },
+        span: ValueRange::fit(None, all.min, all.max, false),
         cursor: None,
         marks: Vec::new(),
         ascii: false,
@@ -50,7 +50,7 @@ fn a_spike_of_one_point_in_a_hundred_thousand_reaches_the_top() {
     let spiky = line(&points);
     for (width, stroke) in [(40, Stroke::Solid), (80, Stroke::Dashed), (200, Stroke::Dotted)] {
         let mut c = chart(&spiky, stroke, 100_000.0);
-        c.span = Some(Span { lo: 0.0, hi: 50.0, log: false });
+        c.span = Some(ValueRange { lo: 0.0, hi: 50.0, log: false });
         let rows = draw(&c, width, 8);
         let plot = width - GUTTER;
         let column = usize::from(GUTTER) + (77_777 * usize::from(plot)) / 100_000;
@@ -84,7 +84,7 @@ fn missing_steps_are_not_bridged() {
 fn a_curve_crosses_a_window_without_points() {
     let sparse = line(&[(0, 1.0), (100, 1.0)]);
     let mut c = chart(&sparse, Stroke::Solid, 100.0);
-    c.window = Window { lo: 40.0, hi: 60.0 };
+    c.window = StepRange { lo: 40.0, hi: 60.0 };
     // No point is inside, but the line passes through.
     let rows = draw(&c, GUTTER + 10, 4);
     assert!(rows.iter().any(|r| r.chars().filter(|c| *c > '\u{2800}').count() == 10), "{rows:#?}");
@@ -107,14 +107,14 @@ fn ascii_draws_nothing_but_ascii() {
 fn a_new_point_changes_few_cells() {
     let points: Vec<(u64, f64)> =
         (1..=300).map(|s| (s, 0.7 - s as f64 / 1000.0 + (mix64(s) % 10) as f64 / 100.0)).collect();
-    let (area, mut before) = (Rect::new(0, 0, 60, 10), None::<(Buffer, Option<Span>)>);
+    let (area, mut before) = (Rect::new(0, 0, 60, 10), None::<(Buffer, Option<ValueRange>)>);
     let mut most = 0;
     for n in 200..=300 {
         let now = line(&points[..n]);
         let all = now.bucket(0..n);
         let mut c = chart(&now, Stroke::Solid, 0.0);
-        c.window = Window::over(n as f64, Some(640.0), 20.0, 0, None);
-        c.span = Span::fit(before.as_ref().and_then(|b| b.1), all.min, all.max, false);
+        c.window = StepRange::fit(n as f64, Some(640.0), 20.0, 0, None);
+        c.span = ValueRange::fit(before.as_ref().and_then(|b| b.1), all.min, all.max, false);
         let mut buf = Buffer::empty(area);
         c.render(area, &mut buf);
         if let Some((old, _)) = &before {

@@ -1,24 +1,25 @@
-//! What a training run would take, before it is launched: the worker's estimate, and whether the disk has room for it.
+//! The estimate of a training run before its launch: steps, memory and disk space. Refuses a run that the disk cannot
+//! hold.
 //!
-//! The launch screen and the command `train` both come through here, so that both refuse the same.
+//! The launch screen and the command `train` both use it, so that both refuse the same.
 
 use super::error::{Error, Result};
-use super::supervisor::{self, Patience};
+use super::supervisor::{self, Deadline};
 use crate::protocol::{Estimate, RunSpec, Task};
 use crate::storage::{DataFile, Home, free_bytes};
 use std::path::Path;
 
-/// Bytes that a checkpoint holds of each trained number: itself and AdamW's two moments, all f32.
+/// Checkpoint bytes of a trainable parameter: its value and AdamW's two moments, all f32.
 const CHECKPOINT_BYTES: u64 = 12;
-/// Bytes left for the log and what is small.
+/// Bytes reserved for the log and small files.
 const SPARE: u64 = 16 << 20;
 
-/// Asks a worker what the run would take.
+/// Asks a worker for the estimate.
 ///
 /// # Errors
-/// When the worker cannot tell in the time it has, or the disk of the data folder has no room for the run's checkpoints.
-pub fn foretell(home: &Home, patience: Option<&Patience>, spec: &RunSpec, data: &[DataFile]) -> Result<Estimate> {
-    let plan = supervisor::ask_about::<Estimate>("estimate", home, patience, spec, data)?;
+/// When the worker fails or misses the deadline, or the disk of the data folder has no room for the run's checkpoints.
+pub fn estimate(home: &Home, deadline: Option<&Deadline>, spec: &RunSpec, data: &[DataFile]) -> Result<Estimate> {
+    let plan = supervisor::ask_about::<Estimate>("estimate", home, deadline, spec, data)?;
     let needed = disk_bytes(spec, data, &plan);
     match free_bytes(home.root()) {
         Some(free) if free < needed => Err(Error::failed(no_room(home.root(), free, needed))),
@@ -26,8 +27,8 @@ pub fn foretell(home: &Home, patience: Option<&Patience>, spec: &RunSpec, data: 
     }
 }
 
-/// Bytes that the run writes at most at one time: its data, the checkpoints it keeps with the one that replaces the oldest
-/// and the best one, and its log.
+/// The most disk space that the run uses at a time: data, log, the kept checkpoints, the one that replaces the oldest,
+/// and the best one.
 fn disk_bytes(spec: &RunSpec, data: &[DataFile], plan: &Estimate) -> u64 {
     let Task::Train(train) = &spec.task else { return 0 };
     let kept = train.params.usize("save_total_limit") as u64;
@@ -39,8 +40,8 @@ fn disk_bytes(spec: &RunSpec, data: &[DataFile], plan: &Estimate) -> u64 {
 fn no_room(root: &Path, free: u64, needed: u64) -> String {
     let gb = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
     format!(
-        "the disk of {} has {} free and this run's checkpoints and log take {}: make room, lower save_total_limit, or name \
-         another folder with --home",
+        "the disk of {} has {} free and this run's checkpoints and log take {}: free some space, lower save_total_limit, or \
+         name another folder with --home",
         root.display(),
         gb(free),
         gb(needed)

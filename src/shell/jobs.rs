@@ -1,0 +1,355 @@
+//! Background jobs of the workbench: planning and launching runs, answering questions about them, reading files.
+//!
+//! Owns the threads and their time limits. Each job works on a snapshot: the session's log up to the last record that
+//! was on disk when the job started. Refuses to write to the log. Only the newest question is answered; it cancels an
+//! older one.
+
+use super::error::{Error, Result};
+use super::estimate::estimate;
+use super::intake;
+use super::plan::{self, SampleOrder, TrainOrder};
+use super::reply::Replies;
+use super::supervisor::{self, Deadline};
+use super::tails;
+use crate::app::{Msg, SampleRequest, TrainRequest};
+use crate::domain::{RunId, Sampler};
+use crate::protocol::{RunCommand, RunSpec};
+use crate::storage::import::Imported;
+use crate::storage::{DataFile, Home, SessionDir};
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+/// The longest time for planning a run: it reads whole logs and looks for models.
+const PLAN_TIME: Duration = Duration::from_mins(2);
+/// The longest time for a worker to answer a question about a run.
+const ASK_TIME: Duration = Duration::from_mins(5);
+
+/// A background job for the open session.
+#[derive(Debug)]
+pub enum Job {
+    /// Launch a training run.
+    Train(TrainRequest),
+    /// Launch a sampling run.
+    Sample(SampleRequest),
+    /// Resume a run that has no worker.
+    Resume(RunId),
+    /// Send a command to a run's worker.
+    Command(RunId, RunCommand),
+    /// Estimate the memory, steps and disk space of a run.
+    Estimate {
+        /// Identifies the question in the answer.
+        ticket: u64,
+        /// The run.
+        ask: TrainRequest,
+    },
+    /// Render the first rows of a run with their masks.
+    Masks {
+        /// Identifies the question in the answer.
+        ticket: u64,
+        /// The run.
+        ask: TrainRequest,
+    },
+    /// Read a file to import.
+    Import(PathBuf),
+}
+
+impl Job {
+    /// Whether it freezes rows of the log for a run.
+    #[must_use]
+    pub fn freezes(&self) -> bool {
+        matches!(self, Self::Train(_) | Self::Sample(_))
+    }
+
+    /// Whether it leads to records in the log.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        matches!(self, Self::Import(_))
+    }
+}
+
+/// The snapshot that a job works on.
+#[derive(Debug, Clone)]
+pub struct JobContext {
+    /// The opening its answers belong to.
+    pub opening: u64,
+    /// The session.
+    pub dir: SessionDir,
+    /// The last record on disk; none if another process writes.
+    pub upto: Option<u64>,
+}
+
+/// A run to plan.
+enum LaunchRequest {
+    Train(TrainRequest),
+    Sample(SampleRequest),
+}
+
+/// Receives the rows of an imported file.
+type OnImported = dyn Fn(u64, Imported) + Send + Sync;
+
+/// The job threads.
+pub struct Jobs {
+    replies: Replies,
+    tails: Sender<tails::TailRequest>,
+    on_imported: Arc<OnImported>,
+    launches: Sender<(JobContext, LaunchRequest)>,
+    commands: Sender<(JobContext, RunId, RunCommand)>,
+    estimates: Questions,
+    masks: Questions,
+}
+
+impl fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jobs").finish_non_exhaustive()
+    }
+}
+
+impl Jobs {
+    /// Starts the threads. `on_imported` receives the rows of imported files.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(
+        home: Home,
+        replies: Replies,
+        tails: Sender<tails::TailRequest>,
+        on_imported: impl Fn(u64, Imported) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let (launches, requests) = channel();
+        let (launcher, looker, root) = (replies.clone(), tails.clone(), home.clone());
+        spawn("launches", move || launch_all(&requests, &root, &launcher, &looker))?;
+        let (commands, inbox) = channel::<(JobContext, RunId, RunCommand)>();
+        let answers = replies.clone();
+        spawn("commands", move || {
+            for (context, run, command) in inbox {
+                if let Err(error) = context.dir.run(&run).and_then(|run| run.post(command)) {
+                    answers.of(context.opening, Msg::Failed(error.to_string()));
+                }
+            }
+        })?;
+        let (root, answers) = (home.clone(), replies.clone());
+        let estimates = Questions::start("estimates", move |context, ticket, ask, deadline| {
+            let answer = planned(&root, context, question(ask))
+                .and_then(|(spec, data)| estimate(&root, Some(deadline), &spec, &data));
+            if !matches!(answer, Err(Error::Superseded)) {
+                answers.of(context.opening, Msg::EstimateReady { ticket, answer: answer.map_err(|e| e.to_string()) });
+            }
+        })?;
+        let answers = replies.clone();
+        let masks = Questions::start("masks", move |context, ticket, ask, deadline| {
+            let answer = planned(&home, context, question(ask))
+                .and_then(|(spec, data)| supervisor::ask_about("masks", &home, Some(deadline), &spec, &data));
+            if !matches!(answer, Err(Error::Superseded)) {
+                answers.of(context.opening, Msg::MasksReady { ticket, answer: answer.map_err(|e| e.to_string()) });
+            }
+        })?;
+        Ok(Self { replies, tails, on_imported: Arc::new(on_imported), launches, commands, estimates, masks })
+    }
+
+    /// Starts a job. Never blocks.
+    pub fn start_job(&self, context: JobContext, job: Job) {
+        // The threads outlive this value, so that sending cannot fail.
+        let _ = match job {
+            Job::Train(ask) => self.launches.send((context, LaunchRequest::Train(ask))).map_err(drop),
+            Job::Sample(ask) => self.launches.send((context, LaunchRequest::Sample(ask))).map_err(drop),
+            Job::Command(run, command) => self.commands.send((context, run, command)).map_err(drop),
+            Job::Estimate { ticket, ask } => self.estimates.ask(context, ticket, ask),
+            Job::Masks { ticket, ask } => self.masks.ask(context, ticket, ask),
+            Job::Resume(run) => {
+                self.resume(&context, run);
+                Ok(())
+            }
+            Job::Import(path) => {
+                self.import(context.opening, path);
+                Ok(())
+            }
+        };
+    }
+
+    fn resume(&self, context: &JobContext, id: RunId) {
+        let (replies, tails, dir, opening) =
+            (self.replies.clone(), self.tails.clone(), context.dir.clone(), context.opening);
+        aside(&self.replies, "resume", move || {
+            let resumed = dir.run(&id).map_err(Error::from).and_then(|run| supervisor::resume(&run));
+            let _ = tails.send(tails::TailRequest::Poll);
+            match resumed {
+                Ok(()) => replies.of(opening, Msg::Note(format!("{id} resumed"))),
+                Err(error) => replies.of(opening, Msg::Failed(error.to_string())),
+            };
+        });
+    }
+
+    fn import(&self, opening: u64, path: PathBuf) {
+        let (replies, on_imported) = (self.replies.clone(), Arc::clone(&self.on_imported));
+        aside(&self.replies, "import", move || match intake::read(&path, None, None) {
+            Ok(rows) => on_imported(opening, rows),
+            Err(error) => drop(replies.of(opening, Msg::Failed(error.to_string()))),
+        });
+    }
+}
+
+/// Questions of one kind: the newest is answered, older ones are cancelled.
+struct Questions {
+    newest: Arc<AtomicU64>,
+    inbox: Sender<(JobContext, u64, TrainRequest)>,
+}
+
+impl Questions {
+    fn start(
+        name: &str,
+        answer: impl Fn(&JobContext, u64, TrainRequest, &Deadline) + Send + 'static,
+    ) -> io::Result<Self> {
+        let newest = Arc::new(AtomicU64::new(0));
+        let (questions, inbox) = channel::<(JobContext, u64, TrainRequest)>();
+        let latest = Arc::clone(&newest);
+        spawn(name, move || {
+            for (context, ticket, ask) in inbox {
+                let latest = Arc::clone(&latest);
+                let deadline = Deadline::new(ASK_TIME, move || latest.load(Ordering::Relaxed) != ticket);
+                if !deadline.is_superseded() {
+                    answer(&context, ticket, ask, &deadline);
+                }
+            }
+        })?;
+        Ok(Self { newest, inbox: questions })
+    }
+
+    fn ask(&self, context: JobContext, ticket: u64, ask: TrainRequest) -> Result<(), ()> {
+        self.newest.store(ticket, Ordering::Relaxed);
+        self.inbox.send((context, ticket, ask)).map_err(drop)
+    }
+}
+
+/// Launches runs one by one: each takes the next free name.
+fn launch_all(
+    requests: &Receiver<(JobContext, LaunchRequest)>,
+    home: &Home,
+    replies: &Replies,
+    tails: &Sender<tails::TailRequest>,
+) {
+    for (context, request) in requests {
+        let launched = planned(home, &context, request)
+            .and_then(|(spec, data)| supervisor::launch(&context.dir, None, &spec, &data));
+        let _ = tails.send(tails::TailRequest::Poll);
+        match launched {
+            Ok(run) => replies.of(context.opening, Msg::Launched { run: run.id() }),
+            Err(error) => replies.of(context.opening, Msg::Failed(error.to_string())),
+        };
+    }
+}
+
+/// A run that is only asked about: the header reports damage, and the launch asks whether to accept it.
+fn question(ask: TrainRequest) -> LaunchRequest {
+    LaunchRequest::Train(TrainRequest { allow_damaged: true, ..ask })
+}
+
+/// Plans a run on the snapshot within the time limit.
+fn planned(home: &Home, context: &JobContext, request: LaunchRequest) -> Result<(RunSpec, Vec<DataFile>)> {
+    let (home, JobContext { dir, upto, .. }) = (home.clone(), context.clone());
+    within(PLAN_TIME, "planning the run", move || match request {
+        LaunchRequest::Train(TrainRequest { method, params, init, allow_damaged }) => {
+            let device = "auto".into();
+            plan::train(&home, &dir, TrainOrder { method, params, name: None, init, device, allow_damaged, upto })
+        }
+        LaunchRequest::Sample(ask) => {
+            let order = SampleOrder {
+                models: Vec::new(),
+                adapter: None,
+                per_prompt: ask.per_prompt,
+                // The form shows a seed; the default one counts up, as on the command line.
+                count_seed: ask.sampler.seed == Sampler::default().seed,
+                sampler: ask.sampler,
+                device: "auto".into(),
+                upto,
+            };
+            plan::sample(&home, &dir, order)
+        }
+    })
+}
+
+/// Runs work that may never return, such as a read from a dead network disk. Its thread is abandoned after the time
+/// limit.
+fn within<T: Send + 'static>(
+    limit: Duration,
+    what: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (done, result) = channel();
+    spawn(what, move || drop(done.send(work())))
+        .map_err(|source| Error::Io { doing: format!("start a thread for {what}"), source })?;
+    match result.recv_timeout(limit) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => Err(Error::failed(format!(
+            "{what} took longer than {} s and was cancelled: check the disks of the session and its models, then try again",
+            limit.as_secs_f64()
+        ))),
+        Err(RecvTimeoutError::Disconnected) => Err(Error::failed(format!("{what} failed unexpectedly: try again"))),
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new().name(name.into()).spawn(work).map(drop)
+}
+
+/// Runs `work` in its own thread.
+pub fn aside(replies: &Replies, name: &str, work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = spawn(name, work) {
+        replies.send(Msg::Failed(format!("cannot start a thread ({error}): close other programs and try again")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Params, method};
+    use std::time::Instant;
+
+    #[test]
+    fn what_never_comes_back_is_given_up_in_time() {
+        let start = Instant::now();
+        let given_up = within(Duration::from_millis(50), "planning the run", || {
+            std::thread::sleep(Duration::from_secs(5));
+            Ok(1)
+        });
+        assert!(start.elapsed() < Duration::from_secs(4));
+        let said = given_up.unwrap_err().to_string();
+        assert!(said.starts_with("planning the run took longer than 0.05 s"), "{said}");
+        assert_eq!(within(Duration::from_secs(9), "counting", || Ok(2)).unwrap(), 2);
+    }
+
+    #[test]
+    fn of_waiting_questions_only_the_newest_is_answered_and_the_one_under_way_is_broken_off() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("session.json"), "{}").unwrap();
+        let context = JobContext { opening: 1, dir: SessionDir::open(home.path()).unwrap(), upto: None };
+        let ask = TrainRequest {
+            method: "dpo".into(),
+            params: Params::defaults(&method("dpo").unwrap().rows()),
+            init: None,
+            allow_damaged: false,
+        };
+        let (said, heard) = channel();
+        let questions = Questions::start("estimates", move |_, ticket, _, deadline| {
+            said.send((ticket, "begun")).unwrap();
+            let until = Instant::now() + Duration::from_secs(20);
+            while ticket == 1 && !deadline.is_superseded() {
+                assert!(Instant::now() < until, "nobody broke the question off");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            said.send((ticket, "ended")).unwrap();
+        })
+        .unwrap();
+        questions.ask(context.clone(), 1, ask.clone()).unwrap();
+        assert_eq!(heard.recv().unwrap(), (1, "begun"));
+        for ticket in 2..=5 {
+            questions.ask(context.clone(), ticket, ask.clone()).unwrap();
+        }
+        let rest: Vec<_> = heard.iter().take(3).collect();
+        assert_eq!(rest, [(1, "ended"), (5, "begun"), (5, "ended")]);
+    }
+}
