@@ -6,8 +6,8 @@
 //! Each screen is one file in `app/screen/` that implements [`Screen`]: its state, its keys and what they do.
 //! `app/screen.rs` lists the screens; `app/update.rs` routes messages to the active one.
 //!
-//! **Invariants.** The same messages give the same model. A verdict shows at once, and as "saved" only after the shell
-//! acknowledged its record. Nothing visible changes without [`Shared::version`].
+//! **Invariants.** The same messages give the same model. A verdict appears at once; it is marked "saved" when the
+//! shell confirms the write. Every visible change increments [`Shared::version`].
 
 mod anywhere;
 mod contract;

@@ -1,8 +1,8 @@
 //! Synthetic exchanges in different manners: the training text of the bundled model `tiny`, and the rules that classify them.
 //!
 //! Owns the generator (kind or rude, brief or rambling, right or wrong sums, happy or sad endings) and a classifier by marker
-//! words. Refuses randomness: an exchange is a function of seed and number, and a prompt belongs to the training or the held-out
-//! split by its text, whatever the seed.
+//! words. Refuses other sources of randomness: the seed and a number determine an exchange, and a prompt's text alone
+//! determines its split, training or held-out.
 //!
 //! **Invariants.** The manner of an answer does not depend on its prompt. [`manner_of`] recovers the manner of a generated answer.
 

@@ -4,7 +4,7 @@
 //! batching, and sampling runs with deduplication and pairing. Refuses gradients and losses.
 //!
 //! **Invariant.** A candidate is a function of (model, prompt, settings, seed); the other rows of a batch change its log-probs
-//! only by rounding.
+//! by rounding only.
 
 pub(crate) mod decode;
 pub(crate) mod generated;

@@ -4,6 +4,7 @@
 //! background process, watches the run live, and replays any saved session.
 //!
 //! # Map
+//! `A ← B`: B imports A; a room also imports everything to the left of what it imports.
 //! ```text
 //! domain ← protocol ← { storage, model }      model ← nn ← generate ← train ← worker      (nn, generate use kernels)
 //! domain ← protocol ← app ← ui                shell on top of app, ui, storage
@@ -20,7 +21,7 @@
 //! * [`worker`]: the child process that samples and trains.
 //! * [`app`]: the pure state machine of the workbench.
 //! * [`ui`]: pure drawing of the workbench's state.
-//! * [`shell`]: the impure rim: terminal, events, effects, headless commands.
+//! * [`shell`]: all side effects: terminal, events, headless commands.
 //!
 //! **Invariants.** The UI process never loads weights. Every number on a chart came from a log on disk. The same log is
 //! the live view, the re-attach, the replay and the test fixture. Labels are never rewritten: undo is a record. Nothing a

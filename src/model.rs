@@ -1,7 +1,7 @@
 //! Models as files: reading them, and writing what training produces.
 //!
 //! Owns the families (`family/`: config fields, `LayerSpec`, tensor names), configurations, weights (safetensors and GGUF),
-//! tokenizers, chat templates, model discovery, the trained parameters of a checkpoint, and merging: arithmetic on weights. A
+//! tokenizers, chat templates, model discovery, the trained parameters of a checkpoint, and merging adapters into weights. A
 //! [`LanguageModel`] opens all of it by one path. Refuses forward passes, training, sampling, and session folders.
 //!
 //! **Invariant.** Unsupported features are refused by name when a model is opened, never at the first step.

@@ -1,8 +1,9 @@
-//! Computing a model: from a batch of token rows to log-probs, and from their derivatives to gradients.
+//! Computing a model: from a batch of token rows to log-probs, and from the loss's derivative by each log-prob to the
+//! parameters' gradients.
 //!
-//! Owns the decoder and its adapters, the contract between losses and computation (`contract`: [`Batch`], [`RowScores`],
+//! Owns the decoder and its adapters, the types that losses and backends exchange (`contract`: [`Batch`], [`RowScores`],
 //! [`RowGradient`]), `trait Backend` (`backend`) with its three implementations, the optimizer, random numbers, devices and the
-//! memory formula. [`Policy`] chooses a backend: `reference`, the oracle written from candle's differentiable operations, or
+//! memory formula. [`Policy`] chooses a backend: `reference`, slow and differentiated by candle's autograd, or
 //! `cpu` and `cuda`, hand-written forward and backward passes. In each of them `logprobs` turns a batch into log-probs, `layer` runs a
 //! decoder layer forward and backward, and `gradients` accumulates the gradients. Refuses losses, methods and sessions.
 //!

@@ -1,6 +1,6 @@
-//! The impure rim: terminal, events, effects, headless commands.
+//! All side effects of the interface: terminal, events, effects, headless commands.
 //!
-//! Owns all side effects of the interface: the terminal, the clock, threads, child processes, the command line. Refuses
+//! Owns the terminal, the clock, threads, child processes and the command line. Refuses
 //! to know candle, weights or losses: a worker process does whatever needs a model.
 //!
 //! **Invariants.** The drawing thread never waits for a disk, a worker or a model. A verdict counts as saved only after fsync.

@@ -11,6 +11,7 @@
 //! checkpoint becomes visible by one rename after every byte of it is on disk, and older ones are deleted only after
 //! that. Folders are 0700 and files 0600.
 
+mod chat_json;
 mod checkpoint;
 mod clock;
 mod container;
@@ -28,7 +29,6 @@ mod log;
 mod run;
 mod schema;
 mod session;
-mod shapes;
 mod summary;
 
 pub use checkpoint::{CheckpointDir, CheckpointSearch, sha256};

@@ -3,7 +3,7 @@
 //! Owns the frame (header, status line, footer), the panes of every screen, the popups and the theme. Refuses to change
 //! the model, read files or know the time: the same model gives the same cells.
 //!
-//! **Invariant.** Colours are the terminal's 16, and colour alone carries no meaning.
+//! **Invariant.** Colours are the terminal's 16, and nothing is shown by colour alone.
 
 mod frame;
 mod popup;

@@ -1,7 +1,7 @@
 //! The child process: reads a run's specification, does the work, writes events.
 //!
-//! Owns the life cycle of one run: lock, log, control folder, checkpoints, signals and panics. Refuses any tie to its parent: it
-//! keeps running when the parent, the terminal or the link is gone; its log is the only view.
+//! Owns the life cycle of one run: lock, log, control folder, checkpoints, signals and panics. Refuses to depend on its parent:
+//! it keeps running when the parent, the terminal or the SSH connection is gone; others see it through its log.
 //!
 //! **Invariants.** Only the holder of a run's lock writes to its folder. A failed step overwrites nothing. A checkpoint is on
 //! disk before the log reports it.

@@ -3,7 +3,7 @@
 
 use super::error::{Error, Result};
 use super::intake;
-use super::jobs::{Job, aside};
+use super::jobs::{Job, run_in_background};
 use super::journal::Journal;
 use super::reply::{Replies, Reply};
 use super::writer::{WriterHandle, WriterRequest};
@@ -84,11 +84,11 @@ impl Effects {
             Effect::Redraw => return LoopAction::Redraw,
             Effect::Suspend => return LoopAction::Suspend,
             Effect::Quit => return LoopAction::Quit,
-            Effect::ListSessions => return self.aside("sessions", sessions),
+            Effect::ListSessions => return self.run_with_home("sessions", sessions),
             Effect::ListModels => return self.list_models(),
-            Effect::QueryDevice => return self.aside("device", |_| Ok(Msg::DeviceKnown(device()))),
+            Effect::QueryDevice => return self.run_with_home("device", |_| Ok(Msg::DeviceKnown(device()))),
             Effect::CreateSession { name, model, prompts } => {
-                return self.aside("create", move |home| create(home, &name, &model, prompts.as_deref()));
+                return self.run_with_home("create", move |home| create(home, &name, &model, prompts.as_deref()));
             }
             Effect::ReadWorkerLog { run } => {
                 let _ = self.tails.send(tails::TailRequest::WorkerLog(run));
@@ -129,7 +129,7 @@ impl Effects {
     /// Lists models. A failure is only a note, since no screen waits for the list.
     fn list_models(&self) -> LoopAction {
         let (home, replies) = (self.home.clone(), self.replies.clone());
-        aside(&self.replies, "models", move || {
+        run_in_background(&self.replies, "models", move || {
             let cards = models::list(&home).unwrap_or_else(|error| {
                 replies.send(Msg::Note(format!("the models on this machine cannot be listed: {error}")));
                 Vec::new()
@@ -139,9 +139,9 @@ impl Effects {
         LoopAction::Nothing
     }
 
-    fn aside(&self, name: &str, work: impl FnOnce(&Home) -> Result<Msg> + Send + 'static) -> LoopAction {
+    fn run_with_home(&self, name: &str, work: impl FnOnce(&Home) -> Result<Msg> + Send + 'static) -> LoopAction {
         let (home, replies) = (self.home.clone(), self.replies.clone());
-        aside(&self.replies, name, move || {
+        run_in_background(&self.replies, name, move || {
             let msg = work(&home).unwrap_or_else(|error| Msg::Failed(error.to_string()));
             replies.send(msg);
         });

@@ -174,7 +174,7 @@ impl Jobs {
     fn resume(&self, context: &JobContext, id: RunId) {
         let (replies, tails, dir, opening) =
             (self.replies.clone(), self.tails.clone(), context.dir.clone(), context.opening);
-        aside(&self.replies, "resume", move || {
+        run_in_background(&self.replies, "resume", move || {
             let resumed = dir.run(&id).map_err(Error::from).and_then(|run| supervisor::resume(&run));
             let _ = tails.send(tails::TailRequest::Poll);
             match resumed {
@@ -186,7 +186,7 @@ impl Jobs {
 
     fn import(&self, opening: u64, path: PathBuf) {
         let (replies, on_imported) = (self.replies.clone(), Arc::clone(&self.on_imported));
-        aside(&self.replies, "import", move || match intake::read(&path, None, None) {
+        run_in_background(&self.replies, "import", move || match intake::read(&path, None, None) {
             Ok(rows) => on_imported(opening, rows),
             Err(error) => drop(replies.of(opening, Msg::Failed(error.to_string()))),
         });
@@ -297,7 +297,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 }
 
 /// Runs `work` in its own thread.
-pub fn aside(replies: &Replies, name: &str, work: impl FnOnce() + Send + 'static) {
+pub fn run_in_background(replies: &Replies, name: &str, work: impl FnOnce() + Send + 'static) {
     if let Err(error) = spawn(name, work) {
         replies.send(Msg::Failed(format!("cannot start a thread ({error}): close other programs and try again")));
     }

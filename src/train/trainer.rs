@@ -19,8 +19,8 @@ mod options;
 mod pass;
 mod probe;
 mod rollouts;
+mod self_check;
 mod state;
-mod watch;
 
 use super::data::{Example, Tokenised, tokenise};
 use super::loss::Tally;
@@ -44,9 +44,9 @@ use options::new_policy;
 use pass::{ExampleSet, PassOptions, StepTokens, forward_backward, not_finite, score, scored_examples};
 use probe::Probe;
 use rollouts::{AnswerScorer, RolloutContext, Rollouts};
+use self_check::SelfCheck;
 use std::path::Path;
 use std::time::Instant;
-use watch::SelfCheck;
 
 pub(crate) use batches::Batches;
 pub(crate) use checkpoint::result_notes;
@@ -55,8 +55,8 @@ pub(crate) use mix::tokenise_options as mix_tokenise_options;
 pub use options::tune_of;
 pub(crate) use options::{train_spec, tune};
 pub(crate) use pass::Grouping;
+pub(crate) use self_check::peak_mib;
 pub use state::Trainer;
-pub(crate) use watch::peak_mib;
 
 /// What a call of [`Trainer::step`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,7 +227,7 @@ impl Trainer {
     /// stop; or when a tensor operation fails.
     pub fn step(&mut self, sink: &mut dyn Sink) -> Result<StepOutcome, Error> {
         match self.advance(sink) {
-            Err(Error::NotFinite(what)) => Err(watch::not_finite(self.step, what, sink)?),
+            Err(Error::NotFinite(what)) => Err(self_check::not_finite(self.step, what, sink)?),
             done => done,
         }
     }
@@ -284,7 +284,7 @@ impl Trainer {
         metrics.set("num_tokens", self.tokens as f64);
         metrics.set("step_seconds", seconds);
         metrics.set("tokens_per_second", work.processed as f64 / seconds);
-        if let Some(mib) = watch::peak_mib() {
+        if let Some(mib) = self_check::peak_mib() {
             metrics.set("peak_mib", mib);
         }
         let found = self.health.observe(self.step, &metrics);
@@ -375,7 +375,7 @@ impl Trainer {
         tally.close();
         match done {
             Ok(loss) => Ok(loss),
-            Err(bad) => Err(watch::non_finite_scores(self.step, bad, sink)?),
+            Err(bad) => Err(self_check::non_finite_scores(self.step, bad, sink)?),
         }
     }
 
@@ -427,7 +427,7 @@ impl Trainer {
                 break;
             }
         }
-        watch::non_finite_gradient(self.step, culprit, sink)
+        self_check::non_finite_gradient(self.step, culprit, sink)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Exports ratings in TRL's form for unpaired preferences: `prompt`, `completion`, `label`.
 
+use super::super::chat_json::completed;
 use super::super::schema::{Format, Writer};
-use super::super::shapes::completed;
 use crate::domain::RatedRow;
 use serde_json::Value;
 

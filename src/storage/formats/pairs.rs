@@ -3,9 +3,9 @@
 //! Accepts TRL's forms (explicit prompt, strings or messages; implicit prompt: the longest common prefix) and
 //! Anthropic's transcripts (`\n\nHuman: …\n\nAssistant: …`), which become conversations.
 
+use super::super::chat_json::{fits, fits_as_json, is_blank, messages, turn};
 use super::super::container::Record;
 use super::super::schema::{Fit, Format, ImportedPair, Reader, Reads, Refusal};
-use super::super::shapes::{fits, fits_as_json, is_blank, messages, turn};
 use crate::domain::{Message, PromptBody};
 use serde_json::Value;
 
@@ -17,12 +17,12 @@ pub const FORMAT: Format = Format {
         plain_text: false,
         record: "a JSON object with `prompt`, `chosen` and `rejected`",
         fit: |record| if record.has("chosen") { Fit::Sure } else { Fit::No },
-        row: Reader::Pairs(row),
+        row: Reader::Pairs(pair_from_row),
     }),
     writes: None,
 };
 
-fn row(record: &Record) -> Result<ImportedPair, Refusal> {
+fn pair_from_row(record: &Record) -> Result<ImportedPair, Refusal> {
     record.object()?;
     let (Some(chosen), Some(rejected)) = (record.field("chosen"), record.field("rejected")) else {
         let missing = if record.field("chosen").is_none() { "chosen" } else { "rejected" };

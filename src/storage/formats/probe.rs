@@ -2,8 +2,8 @@
 //!
 //! A file is never recognised as one: only its owner knows that it is not for training.
 
+use super::super::chat_json::text_of;
 use super::super::schema::{Fit, Format, Reader, Reads};
-use super::super::shapes::text_of;
 use crate::domain::TextSet;
 
 /// The row of the table.

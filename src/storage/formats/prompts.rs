@@ -3,9 +3,9 @@
 //! A JSON record is a string, `{"prompt": a string or messages}`, `{"messages": […]}` or `{"instruction": …, "input": …}`.
 //! Strings become conversations of one user turn; a conversation ends with its last user turn.
 
+use super::super::chat_json::{fits_as_json, instruction, is_blank, messages};
 use super::super::container::Record;
 use super::super::schema::{Fit, Format, Reader, Reads, Refusal};
-use super::super::shapes::{fits_as_json, instruction, is_blank, messages};
 use crate::domain::{Message, PromptBody};
 use serde_json::Value;
 

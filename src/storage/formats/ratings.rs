@@ -3,9 +3,9 @@
 //! TRL's form for unpaired preferences: `prompt` and `completion` both strings or both lists of messages, `label` true,
 //! false, 1 or 0.
 
+use super::super::chat_json::{answer, fits, fits_as_json, is_blank};
 use super::super::container::Record;
 use super::super::schema::{Fit, Format, ImportedRating, Reader, Reads, Refusal};
-use super::super::shapes::{answer, fits, fits_as_json, is_blank};
 use serde_json::Value;
 
 /// The row of the table.

@@ -2,9 +2,9 @@
 //!
 //! Reads the shapes of `text_of`. Writes TRL's: `messages`, `prompt` with `completion`, `text`.
 
+use super::super::chat_json::{completed, text_of};
 use super::super::container::Record;
 use super::super::schema::{Fit, Format, Reader, Reads, Writer};
-use super::super::shapes::{completed, text_of};
 use crate::domain::{SftBody, SftRow, TextSet};
 use serde_json::{Value, json};
 

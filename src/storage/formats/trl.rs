@@ -1,8 +1,8 @@
 //! Exports judged pairs in TRL's explicit form: `prompt`, `chosen`, `rejected`. Messages for conversations, strings for
 //! plain text.
 
+use super::super::chat_json::assistant;
 use super::super::schema::{Format, Writer};
-use super::super::shapes::assistant;
 use crate::domain::{PairRow, PromptBody};
 use serde_json::{Value, json};
 

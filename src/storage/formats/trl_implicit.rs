@@ -1,7 +1,7 @@
 //! Exports judged pairs in TRL's implicit form: `chosen` and `rejected`, both with the prompt in front.
 
+use super::super::chat_json::assistant;
 use super::super::schema::{Format, Writer};
-use super::super::shapes::assistant;
 use crate::domain::{PairRow, PromptBody};
 use serde_json::{Value, json};
 

@@ -46,7 +46,7 @@ pub struct DpoPair<'a> {
 pub struct DpoTerm {
     /// The form.
     pub form: &'static DpoForm,
-    /// The value of its own hyper-parameter ([`DpoForm::own`]); unused without one.
+    /// The value of its own hyper-parameter (`DpoForm::own`); unused without one.
     pub own: f64,
     /// Its weight.
     pub weight: f64,
@@ -59,9 +59,9 @@ pub struct Dpo {
     pub beta: f64,
     /// The terms of the sum.
     pub terms: Vec<DpoTerm>,
-    /// ε in 0..0.5 for the forms that use it ([`DpoForm::smoothing`]); above 0 for `exo_pair`.
+    /// ε in 0..0.5 for the forms that use it (`DpoForm::smoothing`); above 0 for `exo_pair`.
     pub label_smoothing: f64,
-    /// Replaces the log-ratio in forms that support it ([`DpoForm::divergence`]).
+    /// Replaces the log-ratio in forms that support it (`DpoForm::divergence`).
     pub divergence: Divergence,
     /// Weight in 0..=1 of the tokens beyond the shorter answer's length; 1 is plain DPO.
     pub ld_alpha: f64,

@@ -68,7 +68,7 @@ pub struct Grpo {
 
 impl Grpo {
     /// Loss and gradient of a micro-batch; adds `kl` (if β > 0, as in the loss, by tokens) and
-    /// `clip_ratio/*` to `tally`: low, high and region means by tokens (by answers at [`Level::Sequence`]), and the smallest
+    /// `clip_ratio/*` to `tally`: low, high and region means by tokens (by answers at [`RatioLevel::Sequence`]), and the smallest
     /// and largest share of any answer, whose mean over micro-batches is logged, as in TRL.
     pub fn loss(&self, rows: &[GrpoRow<'_>], tally: &mut Tally) -> RowLoss {
         let mut out = RowLoss::default();

@@ -25,7 +25,7 @@ choices! {
 /// Log-probs of one pair's tokens under the policy.
 #[derive(Debug, Clone, Copy)]
 pub struct OrpoPair<'a> {
-    /// The prompt's tokens except the first, on the chosen side; read only by [`Nll::PromptAndChosen`].
+    /// The prompt's tokens except the first, on the chosen side; read only by [`OrpoNll::PromptAndChosen`].
     pub prompt: &'a [f64],
     /// The chosen answer's tokens.
     pub chosen: &'a [f64],

@@ -32,7 +32,7 @@ pub struct RunPaths<'a> {
     pub resume: Option<&'a Path>,
     /// Model and checkpoint of the reward run that scores answers.
     pub reward: Option<(&'a Path, &'a Path)>,
-    /// The date that the reward model's template renders; see [`crate::nn::LanguageModel::dated`].
+    /// The date that the reward model's template renders; see [`crate::model::LanguageModel::dated`].
     pub reward_date: Option<&'a str>,
 }
 

@@ -6,7 +6,7 @@
 
 use super::batches::Batches;
 use super::pass::{Grouping, PassOptions, forward_backward};
-use super::watch::non_finite_scores;
+use super::self_check::non_finite_scores;
 use crate::domain::{DroppedRows, MixOrder, MixParams, SftRow, TrainerParams};
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;

@@ -6,7 +6,7 @@
 
 use super::batches::{Batches, RoundShape};
 use super::pass::{Grouping, NonFiniteScores, PACKED_TOKENS, PassOptions, StepTokens, forward_backward};
-use super::watch::non_finite_scores;
+use super::self_check::non_finite_scores;
 use crate::domain::{Checks, Metrics, PairId, PromptBody, PromptId, RolloutParams, Sampler, TrainerParams};
 use crate::generate::decode::PromptRequest;
 use crate::generate::sampling::generate_all;

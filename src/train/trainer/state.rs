@@ -9,7 +9,7 @@ use super::mix::Mix;
 use super::pass::ExampleSet;
 use super::probe::Probe;
 use super::rollouts::Rollouts;
-use super::watch::SelfCheck;
+use super::self_check::SelfCheck;
 use crate::domain::{PromptBody, TrainerParams};
 use crate::model::language_model::{LanguageModel, Reading};
 use crate::nn::optim::AdamW;
