@@ -12,6 +12,7 @@
 mod architecture;
 mod bundled;
 mod cli;
+mod collection;
 mod damage;
 mod faults;
 mod inputs;

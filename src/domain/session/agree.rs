@@ -119,14 +119,18 @@ pub fn agreement_report(session: &Session) -> AgreementReport {
             let of = |f: fn(Choice) -> Option<i64>| -> Vec<(i64, i64)> {
                 both.iter().filter_map(|(x, y)| Some((f(*x)?, f(*y)?))).collect()
             };
-            coefficients.push(coefficient(&format!("Cohen kappa, {first} and {second}"), &of(nominal), cohen_kappa));
-            let name = format!("quadratic kappa, {first} and {second}");
+            coefficients.push(coefficient(
+                &format!("Cohen kappa, {} and {}", short(first), short(second)),
+                &of(nominal),
+                cohen_kappa,
+            ));
+            let name = format!("quadratic kappa, {} and {}", short(first), short(second));
             coefficients.push(coefficient(&name, &of(signed), quadratic_kappa));
             if both.len() > most {
                 most = both.len();
                 let mut counts = [[0; 4]; 4];
                 of(nominal).iter().for_each(|(x, y)| counts[*x as usize][*y as usize] += 1);
-                confusion = Some(Confusion { first: first.to_string(), second: second.to_string(), counts });
+                confusion = Some(Confusion { first: short(first).into(), second: short(second).into(), counts });
             }
         }
     }
@@ -138,6 +142,11 @@ pub fn agreement_report(session: &Session) -> AgreementReport {
         raters: names.into_iter().map(|rater| figures(session, rater)).collect(),
         disputed: session.disputes().len(),
     }
+}
+
+/// A rater's name without the file that it was imported from.
+fn short(rater: &Rater) -> &str {
+    rater.as_str().rsplit_once('#').filter(|_| rater.is_import()).map_or(rater.as_str(), |(_, name)| name)
 }
 
 fn coefficient<T: Clone>(name: &str, items: &[T], of: impl Fn(&[T]) -> Option<f64>) -> Coefficient {
@@ -174,7 +183,7 @@ fn by_stratum(session: &Session, items: &[Item<'_>]) -> Vec<Coefficient> {
 /// What one rater's labels say: biases by side and length, and agreement with the rater's own first judgement.
 fn figures(session: &Session, rater: &Rater) -> RaterFigures {
     let mut out = RaterFigures {
-        name: rater.to_string(),
+        name: short(rater).into(),
         labels: 0,
         preferences: 0,
         chose_left: 0,

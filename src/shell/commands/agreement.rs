@@ -9,6 +9,9 @@ use crate::domain::{Aggregation, AgreementReport, Coefficient, agreement_report,
 use crate::protocol::SessionRecord;
 use crate::storage::SessionDir;
 
+/// The fewest pairs of a stratum that is printed.
+const SHOWN_STRATUM: usize = 20;
+
 /// Prints the coefficients with their intervals.
 pub fn agreement(context: &CommandContext, args: &AgreementArgs) -> Result<()> {
     let dir = SessionDir::find(&context.home, &args.session)?;
@@ -29,7 +32,12 @@ fn lines(report: &AgreementReport) -> Vec<String> {
     )];
     let width = report.coefficients.iter().map(|c| c.name.len()).max().unwrap_or(0);
     out.extend(report.coefficients.iter().map(|c| format!("{:width$}  {}", c.name, value(c))));
-    out.extend(report.by_stratum.iter().map(|c| format!("{}  {}", c.name, value(c))));
+    let (shown, few): (Vec<_>, Vec<_>) = report.by_stratum.iter().partition(|c| c.items >= SHOWN_STRATUM);
+    out.extend(shown.iter().map(|c| format!("{}  {}", c.name, value(c))));
+    if !few.is_empty() {
+        let strata = counted(few.len(), "stratum").replace("stratums", "strata");
+        out.push(format!("{strata} of fewer than {SHOWN_STRATUM} pairs: see --json"));
+    }
     if let Some(confusion) = &report.confusion {
         out.push(format!("{} (down) against {} (across): tie, a, b, both bad", confusion.first, confusion.second));
         let row = |row: &[usize; 4]| row.map(|n| format!("{n:5}")).concat();

@@ -23,6 +23,14 @@ pub fn pair(context: &CommandContext, args: &PairArgs) -> Result<()> {
     let (session, found) = dir.state()?;
     out::warn_of_damage(&found);
     let made = session.pool(&source, args.across, &options.by);
+    if let ScoreSource::Run(run) = &source
+        && made.pool.answers.iter().all(|a| a.score.is_none())
+    {
+        return Err(Error::failed(format!(
+            "no answer has a score by {run}: run `tiebreak score {} --with {run}` first, or name another source",
+            dir.name()
+        )));
+    }
     let chosen = strategy.choose(&made.pool, &options).map_err(|e| Error::failed(e.to_string()))?;
     let mut ids: HashSet<PairId> = HashSet::new();
     let mut parts: BTreeMap<&str, usize> = BTreeMap::new();

@@ -5,7 +5,7 @@
 
 use super::super::container::Record;
 use super::super::schema::{Fit, Format, ImportedVotes, Reader, Reads, Refusal};
-use super::super::shapes::{fits, fits_as_json, instruction};
+use super::super::chat_json::{fits, fits_as_json, instruction};
 use crate::domain::{Choice, Side, Strength};
 use serde_json::Value;
 
