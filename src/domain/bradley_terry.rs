@@ -74,7 +74,9 @@ pub fn bradley_terry(n: usize, wins: &[Win]) -> BradleyTerry {
         }
     }
     let mean = t.iter().sum::<f64>() / (n as f64).max(1.0);
-    t.iter_mut().for_each(|t| *t -= mean);
+    for t in &mut t {
+        *t -= mean;
+    }
     let loss = penalised(&t, wins, 0.0);
     BradleyTerry { strength: t, loss, regularised }
 }

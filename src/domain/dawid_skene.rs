@@ -79,7 +79,9 @@ impl DawidSkene {
             let sum: f64 = row.iter().sum();
             // A rater who never met a true label is taken to guess there.
             let even = 1.0 / labels as f64;
-            row.iter_mut().for_each(|c| *c = if sum > 0.0 { *c / sum } else { even });
+            for c in row.iter_mut() {
+                *c = if sum > 0.0 { *c / sum } else { even };
+            }
         }
         self.confusion = counts;
     }

@@ -66,7 +66,8 @@ pub(super) fn records(
 ) -> Result<()> {
     let ends = |endings: &[&str]| path.extension().is_some_and(|e| endings.iter().any(|ending| e == *ending));
     if let Some(bytes) = array(path)? {
-        return each_item(&bytes, take);
+        each_item(&bytes, take);
+        return Ok(());
     }
     let mut json = (!plain_text || ends(&["jsonl", "ndjson", "json"])).then_some(true);
     let text_file = ends(&["txt"]);
@@ -112,19 +113,18 @@ fn array(path: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 /// Calls `take` with the line (from 1) on which each item of an array begins and its record, until it returns false.
-fn each_item(bytes: &[u8], mut take: impl FnMut(usize, Result<Record, String>) -> bool) -> Result<()> {
+fn each_item(bytes: &[u8], mut take: impl FnMut(usize, Result<Record, String>) -> bool) {
     let items: Vec<&RawValue> = serde_json::from_slice(bytes).unwrap_or_default();
     let (mut line, mut counted) = (1, 0);
     for item in items {
         let begins = item.get().as_ptr() as usize - bytes.as_ptr() as usize;
-        line += bytes[counted..begins].iter().filter(|b| **b == b'\n').count();
+        line += bytes[counted..begins].split(|b| *b == b'\n').count() - 1;
         counted = begins;
         let record = serde_json::from_str(item.get()).map(Record::Json).map_err(|e| format!("is not JSON: {e}"));
         if !take(line, record) {
-            break;
+            return;
         }
     }
-    Ok(())
 }
 
 /// The first record of a file, for recognising its format; an empty text if there is none or it is not UTF-8.
@@ -134,7 +134,7 @@ pub(super) fn first(path: &Path) -> Result<Record> {
         each_item(&bytes, |_, record| {
             first = record.unwrap_or(Record::Text(String::new()));
             false
-        })?;
+        });
         return Ok(first);
     }
     each_line(path, |_, line| {

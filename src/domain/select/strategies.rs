@@ -1,5 +1,7 @@
 //! The strategies, a row each.
 
+#![expect(clippy::unnecessary_wraps, reason = "the functions of a table have one type")]
+
 use super::{
     Against, CandidatePair, Chosen, HashMap, HashSet, Pool, SelectError, SelectOptions, Strategy, StratumKey,
     StratumSize, allocate, hash64,
@@ -100,7 +102,9 @@ fn within_strata(
     strategy: &'static str,
 ) -> Result<Vec<Chosen>, SelectError> {
     let mut strata = pool.strata(&options.by);
-    strata.values_mut().for_each(|pairs| pairs.retain(|pair| !taken.contains(pair)));
+    for pairs in strata.values_mut() {
+        pairs.retain(|pair| !taken.contains(pair));
+    }
     let judged = |name: &String| pool.judged.get(name).copied().unwrap_or_default();
     let sizes: Vec<StratumSize> = strata
         .iter()
@@ -120,7 +124,9 @@ fn ranked(pool: &Pool) -> Vec<Vec<usize>> {
         }
     }
     let score = |i: &usize| pool.answers[*i].score.unwrap_or(0.0);
-    of_prompt.iter_mut().for_each(|answers| answers.sort_by(|i, j| score(i).total_cmp(&score(j)).then(i.cmp(j))));
+    for answers in &mut of_prompt {
+        answers.sort_by(|i, j| score(i).total_cmp(&score(j)).then(i.cmp(j)));
+    }
     of_prompt
 }
 
@@ -224,7 +230,9 @@ fn trigrams(text: &str) -> Vec<f32> {
         out[(hash % WIDTH as u64) as usize] += 1.0;
     }
     let length = out.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-    out.iter_mut().for_each(|x| *x /= length);
+    for x in &mut out {
+        *x /= length;
+    }
     out
 }
 

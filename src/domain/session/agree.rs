@@ -129,7 +129,9 @@ pub fn agreement_report(session: &Session) -> AgreementReport {
             if both.len() > most {
                 most = both.len();
                 let mut counts = [[0; 4]; 4];
-                of(nominal).iter().for_each(|(x, y)| counts[*x as usize][*y as usize] += 1);
+                for (x, y) in of(nominal) {
+                    counts[x as usize][y as usize] += 1;
+                }
                 confusion = Some(Confusion { first: short(first).into(), second: short(second).into(), counts });
             }
         }

@@ -79,12 +79,12 @@ impl Session {
                         known.push((CandidatePair { a, b }, id));
                     } else if let Some(id) = existing.get(&(j, i)) {
                         known.push((CandidatePair { a: b, b: a }, id));
-                    } else if !across && run_of(i) != run_of(j) {
-                        continue;
-                    } else if x.text.split_whitespace().eq(y.text.split_whitespace()) {
-                        out.equal += 1;
-                    } else {
-                        out.pool.pairs.push(CandidatePair { a, b });
+                    } else if across || run_of(i) == run_of(j) {
+                        if x.text.split_whitespace().eq(y.text.split_whitespace()) {
+                            out.equal += 1;
+                        } else {
+                            out.pool.pairs.push(CandidatePair { a, b });
+                        }
                     }
                 }
             }
@@ -139,7 +139,8 @@ impl Session {
         if free(&plain) {
             return plain;
         }
-        (2..).map(|n| PairId::new(format!("{base}-{n}"))).find(free).unwrap_or(plain)
+        // One of so many names is free.
+        (2..=self.pairs.len() + taken.len() + 2).map(|n| PairId::new(format!("{base}-{n}"))).find(free).unwrap_or(plain)
     }
 }
 

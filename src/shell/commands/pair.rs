@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashSet};
 pub fn pair(context: &CommandContext, args: &PairArgs) -> Result<()> {
     let strategy = Strategy::named(&args.strategy).ok_or_else(|| Error::Usage("no such strategy".into()))?;
     let options = options(args)?;
-    let source = source(&args.score)?;
+    let source = source(args.score.as_deref())?;
     let dir = SessionDir::find(&context.home, &args.session)?;
     let mut journal = Journal::require(&dir)?;
     let (session, found) = dir.state()?;
@@ -133,8 +133,8 @@ fn against(word: &str) -> Result<Against> {
 }
 
 /// `length`, `logprob`, `checks:LIST`, or the name of a reward run that scored the session.
-fn source(word: &Option<String>) -> Result<ScoreSource> {
-    Ok(match word.as_deref() {
+fn source(word: Option<&str>) -> Result<ScoreSource> {
+    Ok(match word {
         None => ScoreSource::None,
         Some("length") => ScoreSource::Length,
         Some("logprob") => ScoreSource::Logprob,

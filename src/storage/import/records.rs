@@ -199,30 +199,29 @@ pub(super) fn votes(
         let key = (prompt.clone(), hash(&row.a.0), hash(&row.b.0));
         let existing = known.get_mut(&key).and_then(VecDeque::pop_front);
         let is_new = existing.is_none();
-        let pair = match existing {
-            Some(pair) => pair,
-            None => {
-                let id = PairId(format!("i{next}"));
-                next += 1;
-                let side = |name: &str, (text, model): &(String, Option<String>)| Completion {
-                    id: CompletionId(format!("{id}.{name}")),
-                    prompt: prompt.clone(),
-                    model: model.clone().unwrap_or_else(|| file.to_owned()),
-                    text: text.clone(),
-                    tokens: 0,
-                    finish: Finish::Given,
-                    sampler: None,
-                    logprob: None,
-                };
-                let (a, b) = (side("a", &row.a), side("b", &row.b));
-                let (a_id, b_id) = (a.id.clone(), b.id.clone());
-                writer.append(&SessionRecord::Completed(a))?;
-                writer.append(&SessionRecord::Completed(b))?;
-                let strategy = "import".into();
-                let pair = Pair { id: id.clone(), prompt, a: a_id, b: b_id, strategy, p_select: 1.0 };
-                writer.append(&SessionRecord::Paired(pair))?;
-                id
-            }
+        let pair = if let Some(pair) = existing {
+            pair
+        } else {
+            let id = PairId(format!("i{next}"));
+            next += 1;
+            let side = |name: &str, (text, model): &(String, Option<String>)| Completion {
+                id: CompletionId(format!("{id}.{name}")),
+                prompt: prompt.clone(),
+                model: model.clone().unwrap_or_else(|| file.to_owned()),
+                text: text.clone(),
+                tokens: 0,
+                finish: Finish::Given,
+                sampler: None,
+                logprob: None,
+            };
+            let (a, b) = (side("a", &row.a), side("b", &row.b));
+            let (a_id, b_id) = (a.id.clone(), b.id.clone());
+            writer.append(&SessionRecord::Completed(a))?;
+            writer.append(&SessionRecord::Completed(b))?;
+            let strategy = "import".into();
+            let pair = Pair { id: id.clone(), prompt, a: a_id, b: b_id, strategy, p_select: 1.0 };
+            writer.append(&SessionRecord::Paired(pair))?;
+            id
         };
         let mut voted = false;
         for (name, choice) in &row.votes {

@@ -156,7 +156,7 @@ fn a_thousand_interleavings_of_the_raters_records_give_one_outcome() {
             (0..12)
                 .map(|i| {
                     let draw = mix64(r * 100 + i);
-                    (draw % 5 > 0).then_some(((draw >> 8) as usize % 4, all[(draw >> 16) as usize % 6]))
+                    (!draw.is_multiple_of(5)).then_some(((draw >> 8) as usize % 4, all[(draw >> 16) as usize % 6]))
                 })
                 .collect()
         })
