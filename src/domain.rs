@@ -5,9 +5,12 @@
 //!
 //! **Invariant:** folding the same records gives the same state, whichever process does it.
 
+mod agreement;
 mod axis;
+mod bradley_terry;
 mod canonical;
 mod check;
+mod dawid_skene;
 mod hash;
 mod health;
 mod hyper;
@@ -19,17 +22,25 @@ mod param;
 mod run;
 mod run_state;
 mod sampled;
+mod select;
 mod series;
 mod session;
 mod stats;
 mod text;
 mod verdict;
+mod votes;
 
 #[cfg(test)]
 mod tests;
 
+pub use agreement::{
+    ItemLabels, Scale, bootstrap, cohen_kappa, fleiss_kappa, item_agreement, krippendorff_alpha, percent_agreement,
+    quadratic_kappa,
+};
 pub use axis::{StepRange, ValueRange, nice_step};
+pub use bradley_terry::{BradleyTerry, Win, bradley_terry};
 pub use check::{Check, CheckError, Checks, Takes, checks};
+pub use dawid_skene::{DawidSkene, RaterLabel, dawid_skene};
 pub use hash::{Fold64, hash64, mix64};
 pub use health::{Health, HealthState, PairMargin, RunFacts};
 pub use hyper::{FromText, Hyperparameters};
@@ -44,14 +55,25 @@ pub use param::{ParamError, ParamKind, ParamRow, Params};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use sampled::SampledHash;
+pub use select::{
+    Against, Allocation, Candidate, CandidatePair, Chosen, Pool, PromptFacts, STRATEGIES, SelectError, SelectOptions,
+    Strategy, StratumKey, StratumSize, allocate,
+};
 pub use series::{Axis, Bucket, Line, Series};
-pub use session::{Correction, Judged, Lack, LeftOut, Outcome, QueueOrder, Score, Session, Supply};
+pub use session::{
+    AgreementReport, Coefficient, Confusion, Correction, Dispute, Judged, Lack, LeftOut, QueueOrder, RaterFigures,
+    Score, ScoreSource, Session, SessionPool, Supply, agreement_report,
+};
 pub use stats::{ece, median, quantile, wilson};
 pub use text::{
     Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TextSet,
     counted, model_name, sanitise,
 };
 pub use verdict::{Choice, Seen, Side, Strength, Verdict};
+pub use votes::{
+    Adjudication, Aggregate, Aggregation, CollectionSettings, ItemState, LabelRule, Outcome, VotedPair, aggregate,
+    majority, nominal, signed,
+};
 
 pub(crate) use hyper::{choices, hyperparameters, read, row};
 pub(crate) use method::{

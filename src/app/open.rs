@@ -171,7 +171,10 @@ impl OpenSession {
     /// Handles the acknowledgement of a record that is on disk with this sequence number.
     pub fn acknowledge(&mut self, ticket: u64, seq: u64, now_ms: u64) -> Vec<Effect> {
         let Some(sent) = self.outbox.acknowledge(ticket, seq) else { return Vec::new() };
-        if matches!(sent.record, SessionRecord::Judged(_) | SessionRecord::Corrected { .. }) {
+        if matches!(
+            sent.record,
+            SessionRecord::Judged(_) | SessionRecord::Corrected { .. } | SessionRecord::Adjudicated(_)
+        ) {
             self.session.renumber(sent.provisional, seq);
         }
         if self.known.insert(seq) {

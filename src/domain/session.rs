@@ -4,16 +4,24 @@
 //! that turn them into training rows. Verdicts and the pairs they judge come from different logs, so they may arrive in
 //! either order.
 
+mod agree;
+mod collect;
+mod pool;
 mod rows;
 mod state_hash;
 #[cfg(test)]
 mod tests;
 
+pub use agree::{AgreementReport, Coefficient, Confusion, RaterFigures, agreement_report};
+use collect::Adjudicated;
+pub use collect::Dispute;
+pub use pool::{ScoreSource, SessionPool};
 pub use rows::{Lack, LeftOut, Supply};
 
 use super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
 use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TextSet};
-use super::verdict::{Choice, Side, Verdict};
+use super::verdict::{Choice, Verdict};
+use super::votes::{CollectionSettings, ItemState};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A verdict and whether it still counts.
@@ -57,21 +65,6 @@ pub enum QueueOrder {
     Uncertain,
 }
 
-/// The aggregate of all counting verdicts on a pair.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Outcome {
-    /// Nobody has judged it.
-    Open,
-    /// Most votes for one side; the mean strength as a margin in 0..=1.
-    Prefer(Side, f64),
-    /// Most votes say that neither is better.
-    Tie,
-    /// Most votes say that neither is acceptable.
-    BothBad,
-    /// The votes conflict; their order never decides.
-    Unresolved,
-}
-
 /// A correction under its record's number, and whether it still counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Corrected {
@@ -104,6 +97,8 @@ pub struct Session {
     ratings: Vec<RatedRow>,
     scores: BTreeMap<CompletionId, Score>,
     runs: Vec<RunId>,
+    settings: Option<CollectionSettings>,
+    adjudications: BTreeMap<u64, Adjudicated>,
 }
 
 impl Session {
@@ -141,7 +136,7 @@ impl Session {
         history.undone.clear();
     }
 
-    /// Replaces the provisional number of a verdict or a correction by its number in the log, once it is written.
+    /// Replaces the provisional number of a verdict, correction or adjudication by its number in the log, once it is written.
     pub fn renumber(&mut self, provisional: u64, seq: u64) {
         let rater = if let Some(judged) = self.verdicts.remove(&provisional) {
             let seqs = self.verdicts_of_pair.get_mut(&judged.verdict.pair).into_iter().flatten();
@@ -152,6 +147,10 @@ impl Session {
         } else if let Some(corrected) = self.corrections.iter_mut().rfind(|c| c.seq == provisional) {
             corrected.seq = seq;
             corrected.correction.rater.clone()
+        } else if let Some(adjudicated) = self.adjudications.remove(&provisional) {
+            let rater = adjudicated.adjudication.rater.clone();
+            self.adjudications.insert(seq, adjudicated);
+            rater
         } else {
             return;
         };
@@ -160,12 +159,12 @@ impl Session {
         seqs.filter(|old| **old == provisional).for_each(|old| *old = seq);
     }
 
-    /// Undoes a verdict or a correction. An unknown number changes nothing.
+    /// Undoes a verdict, a correction or an adjudication. An unknown number changes nothing.
     pub fn undo(&mut self, of: u64) {
         self.set_undone(of, true);
     }
 
-    /// Redoes an undone verdict or correction. An unknown number changes nothing.
+    /// Redoes an undone verdict, correction or adjudication. An unknown number changes nothing.
     pub fn redo(&mut self, of: u64) {
         self.set_undone(of, false);
     }
@@ -175,6 +174,8 @@ impl Session {
             (&mut judged.undone, &judged.verdict.rater)
         } else if let Some(corrected) = self.corrections.iter_mut().rfind(|c| c.seq == of) {
             (&mut corrected.undone, &corrected.correction.rater)
+        } else if let Some(adjudicated) = self.adjudications.get_mut(&of) {
+            (&mut adjudicated.undone, &adjudicated.adjudication.rater)
         } else {
             return;
         };
@@ -294,6 +295,11 @@ impl Session {
         self.verdicts.iter().map(|(n, j)| (*n, j))
     }
 
+    /// Every verdict on a pair, undone ones too, oldest first.
+    pub fn verdicts_on(&self, pair: &PairId) -> impl Iterator<Item = &Judged> {
+        self.verdicts_of_pair.get(pair).into_iter().flatten().filter_map(|seq| self.verdicts.get(seq))
+    }
+
     /// The counting verdicts on a pair: the latest of each rater.
     #[must_use]
     pub fn counting(&self, pair: &PairId) -> Vec<(u64, &Verdict)> {
@@ -336,6 +342,9 @@ impl Session {
             }
             match votes.iter().find(|(_, v)| v.rater == *rater) {
                 None => {
+                    if matches!(self.item_state(&pair.id), Some(ItemState::Done | ItemState::Disputed)) {
+                        continue;
+                    }
                     let gap = match order {
                         QueueOrder::Arrival => None,
                         QueueOrder::Uncertain => self.score_gap(pair),
@@ -412,40 +421,5 @@ impl Session {
     #[must_use]
     pub fn runs(&self) -> &[RunId] {
         &self.runs
-    }
-
-    /// Aggregates the votes on a pair: a plurality decides, a draw between the leaders is `Unresolved`.
-    #[must_use]
-    pub fn outcome(&self, pair: &PairId) -> Outcome {
-        let mut votes = [0usize; 4];
-        let mut margins = [0.0; 2];
-        for (_, verdict) in self.counting(pair) {
-            match verdict.choice {
-                Choice::Prefer(Side::A, s) => {
-                    votes[0] += 1;
-                    margins[0] += s.margin();
-                }
-                Choice::Prefer(Side::B, s) => {
-                    votes[1] += 1;
-                    margins[1] += s.margin();
-                }
-                Choice::Tie => votes[2] += 1,
-                Choice::BothBad => votes[3] += 1,
-                Choice::Skip => {}
-            }
-        }
-        let most = *votes.iter().max().unwrap_or(&0);
-        if most == 0 {
-            return Outcome::Open;
-        }
-        if votes.iter().filter(|v| **v == most).count() > 1 {
-            return Outcome::Unresolved;
-        }
-        match votes.iter().position(|v| *v == most) {
-            Some(0) => Outcome::Prefer(Side::A, margins[0] / most as f64),
-            Some(1) => Outcome::Prefer(Side::B, margins[1] / most as f64),
-            Some(2) => Outcome::Tie,
-            _ => Outcome::BothBad,
-        }
     }
 }

@@ -20,6 +20,8 @@ pub fn apply_record(session: &mut Session, seq: u64, record: &SessionRecord) {
             Correction { pair: pair.clone(), completion: completion.clone(), rater: rater.clone(), text: text.clone() },
         ),
         SessionRecord::Taught { set, row } => session.add_text(*set, row.clone()),
+        SessionRecord::Configured(settings) => session.configure(*settings),
+        SessionRecord::Adjudicated(adjudication) => session.adjudicate(seq, adjudication.clone()),
         SessionRecord::Rated(row) => session.add_rating(row.clone()),
         SessionRecord::Scored { completion, run, score } => session.score(completion.clone(), run.clone(), score.0),
         SessionRecord::Launched(spec) => session.launch(spec.id.clone()),

@@ -2,7 +2,8 @@
 
 use super::spec::RunSpec;
 use crate::domain::{
-    Completion, CompletionId, Num, Pair, PairId, Prompt, RatedRow, Rater, RunId, SftRow, TextSet, Verdict,
+    Adjudication, CollectionSettings, Completion, CompletionId, Num, Pair, PairId, Prompt, RatedRow, Rater, RunId,
+    SftRow, TextSet, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -51,7 +52,7 @@ pub enum SessionRecord {
     Judged(Verdict),
     /// A verdict no longer counts.
     Undone {
-        /// Sequence number of the `Judged` record.
+        /// Sequence number of the `Judged` or `Adjudicated` record.
         of: u64,
     },
     /// An undone verdict counts again.
@@ -89,6 +90,10 @@ pub enum SessionRecord {
         /// Sequence number of the `Corrected` record.
         of: u64,
     },
+    /// How many labels pairs need and how they become an outcome was set; a later record replaces it.
+    Configured(CollectionSettings),
+    /// A person settled a pair whose raters disagree. Its identity is this record's sequence number.
+    Adjudicated(Adjudication),
     /// A text for SFT, or one to measure forgetting on, was imported.
     Taught {
         /// What it is for.

@@ -8,7 +8,7 @@ mod values;
 pub use bench::{BenchAction, BenchSampleArgs, BenchTrainArgs, BenchUiArgs};
 
 use super::error::Error;
-use crate::domain::{methods, nearest};
+use crate::domain::{Aggregation, STRATEGIES, StratumKey, methods, nearest};
 use crate::storage::formats::Format;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -76,6 +76,12 @@ pub enum Command {
     Train(TrainArgs),
     /// Score a session's answers with a reward run.
     Score(ScoreArgs),
+    /// Choose pairs of a session's answers and put them up for labelling.
+    Pair(PairArgs),
+    /// Say how far a session's raters agree, with each other and with themselves.
+    Agreement(AgreementArgs),
+    /// Set or show how many labels a session's pairs get and how they become one.
+    Rule(RuleArgs),
     /// Open a session on its labelling screen.
     Label {
         /// The session.
@@ -301,6 +307,71 @@ pub struct ScoreArgs {
     /// A reward run of this session that scores; RUN@best takes its best checkpoint.
     #[arg(long = "with", value_name = "RUN")]
     pub run: String,
+}
+
+/// `pair`.
+#[derive(Debug, Args)]
+pub struct PairArgs {
+    /// The session.
+    pub session: String,
+    /// How pairs are chosen.
+    #[arg(long, value_name = "NAME", value_parser = STRATEGIES.iter().map(|s| s.name).collect::<Vec<_>>())]
+    pub strategy: String,
+    /// What strata are made of; may be given several times.
+    #[arg(long, value_name = "KEY", value_delimiter = ',', value_parser = StratumKey::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>())]
+    pub by: Vec<String>,
+    /// How many of each stratum: proportional, equal, neyman, or STRATUM=N for each.
+    #[arg(long, value_name = "QUOTA")]
+    pub quota: Vec<String>,
+    /// Where scores come from: a reward run that scored the session, logprob, length, or checks:LIST.
+    #[arg(long, value_name = "SOURCE")]
+    pub score: Option<String>,
+    /// What a hard negative is: runner_up, middle, or a band of score gaps such as 0.5..2.
+    #[arg(long, value_name = "WHAT", default_value = "runner_up")]
+    pub against: String,
+    /// The most pairs to choose (default: all).
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Pair answers of different sampling runs, models and files too.
+    #[arg(long)]
+    pub across: bool,
+    /// Decides what is random.
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+}
+
+/// `agreement`.
+#[derive(Debug, Args)]
+pub struct AgreementArgs {
+    /// The session.
+    pub session: String,
+}
+
+/// `rule`.
+#[derive(Debug, Args)]
+pub struct RuleArgs {
+    /// The session.
+    pub session: String,
+    /// Labels that every pair gets, each by another rater.
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub labels_per_item: Option<usize>,
+    /// Labels after which a pair without agreement is disputed.
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub max_labels: Option<usize>,
+    /// The least share of agreeing pairs of labels, from 0 to 1.
+    #[arg(long, value_name = "T", value_parser = parse_share)]
+    pub threshold: Option<f64>,
+    /// How labels become an outcome.
+    #[arg(long, value_name = "NAME", value_parser = Aggregation::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>())]
+    pub aggregation: Option<String>,
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=99).contains(n)).ok_or_else(|| "expected a number from 1 to 99".into())
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|x| (0.0..=1.0).contains(x)).ok_or_else(|| "expected a number from 0 to 1".into())
 }
 
 /// Commands on one run.

@@ -1,5 +1,6 @@
 //! The headless commands. Each runs the same code as a screen and answers in text or JSON.
 
+mod agreement;
 mod bench;
 mod check;
 mod context;
@@ -8,6 +9,7 @@ mod follow;
 mod launch;
 mod make;
 mod models;
+mod pair;
 mod report;
 mod runs;
 mod score;
@@ -61,6 +63,9 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Resume(args) => runs::resume(&context, &args.run),
         Command::Checkpoint(args) => runs::send(&context, &args.run, RunCommand::Checkpoint),
         Command::Stop(args) => runs::send(&context, &args.run, RunCommand::Stop),
+        Command::Pair(args) => pair::pair(&context, &args),
+        Command::Agreement(args) => agreement::agreement(&context, &args),
+        Command::Rule(args) => agreement::rule(&context, &args),
         Command::Score(args) => score::run(&context, &args),
         Command::Label { session, order, rater, screen } => screens::label(context, session, &order, rater, &screen),
         Command::Watch { target, screen } => screens::watch(context, &target, &screen),

@@ -111,7 +111,7 @@ pub fn add(imported: &Imported, journal: &mut Journal) -> Result<Intake> {
     let added = journal.bulk(|state, writer| imported.add_to(state, writer))?;
     let purpose = match &imported.rows {
         ImportedRows::Prompts(_) => Purpose::Prompts,
-        ImportedRows::Pairs(_) => Purpose::Pairs,
+        ImportedRows::Pairs(_) | ImportedRows::Votes(_) => Purpose::Pairs,
         ImportedRows::Texts(set, _) => Purpose::Texts(*set),
         ImportedRows::Ratings(_) => Purpose::Ratings,
     };

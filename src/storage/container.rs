@@ -1,16 +1,21 @@
-//! Decodes a file's bytes into records, whatever its format: byte order mark, CR LF, invalid UTF-8, overlong lines.
+//! Decodes a file's bytes into records, whatever its format: lines or one JSON array, byte order mark, CR LF, invalid
+//! UTF-8, overlong lines.
 //!
-//! Owns decoding. Refuses to know what a record means: the format does. Containers of other kinds (arrays, columns,
-//! compressed files) belong here and yield the same records.
+//! Owns decoding. Refuses to know what a record means: the format does. Containers of other kinds (columns, compressed
+//! files) belong here and yield the same records.
 
 use super::error::{Error, Result};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 /// The longest line read into memory. A longer one would not fit into a log record anyway.
 const LONGEST: usize = 16 << 20;
+
+/// The largest JSON array read: it is held in memory whole.
+const LARGEST_ARRAY: u64 = 1 << 30;
 
 /// One record of a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +65,10 @@ pub(super) fn records(
     mut take: impl FnMut(usize, Result<Record, String>) -> bool,
 ) -> Result<()> {
     let ends = |endings: &[&str]| path.extension().is_some_and(|e| endings.iter().any(|ending| e == *ending));
+    if let Some(bytes) = array(path)? {
+        each_item(&bytes, take);
+        return Ok(());
+    }
     let mut json = (!plain_text || ends(&["jsonl", "ndjson", "json"])).then_some(true);
     let text_file = ends(&["txt"]);
     each_line(path, |number, line| {
@@ -75,9 +84,59 @@ pub(super) fn records(
     })
 }
 
+/// The bytes of a file that is one JSON array, whatever lines it is written on; none of any other file.
+fn array(path: &Path) -> Result<Option<Vec<u8>>> {
+    let read = |e| Error::io("read", path, e);
+    let file = File::open(path).map_err(read)?;
+    // A pipe cannot be read twice.
+    if path.extension().is_some_and(|e| e == "txt") || !file.metadata().map_err(read)?.is_file() {
+        return Ok(None);
+    }
+    let mut reader = BufReader::with_capacity(1 << 16, file);
+    let begins = reader.fill_buf().map_err(read)?;
+    let begins = begins.strip_prefix(b"\xef\xbb\xbf").unwrap_or(begins);
+    if begins.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'[') {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    reader.take(LARGEST_ARRAY + 1).read_to_end(&mut bytes).map_err(read)?;
+    if bytes.len() as u64 > LARGEST_ARRAY {
+        let reason = format!("is a JSON array of more than {} MiB: write one object per line", LARGEST_ARRAY >> 20);
+        return Err(Error::Import { path: path.to_owned(), reason });
+    }
+    let bytes = match bytes.strip_prefix(b"\xef\xbb\xbf") {
+        Some(rest) => rest.to_vec(),
+        None => bytes,
+    };
+    // Lines that each hold an array are no array.
+    Ok(serde_json::from_slice::<Vec<&RawValue>>(&bytes).is_ok().then_some(bytes))
+}
+
+/// Calls `take` with the line (from 1) on which each item of an array begins and its record, until it returns false.
+fn each_item(bytes: &[u8], mut take: impl FnMut(usize, Result<Record, String>) -> bool) {
+    let items: Vec<&RawValue> = serde_json::from_slice(bytes).unwrap_or_default();
+    let (mut line, mut counted) = (1, 0);
+    for item in items {
+        let begins = item.get().as_ptr() as usize - bytes.as_ptr() as usize;
+        line += bytes[counted..begins].split(|b| *b == b'\n').count() - 1;
+        counted = begins;
+        let record = serde_json::from_str(item.get()).map(Record::Json).map_err(|e| format!("is not JSON: {e}"));
+        if !take(line, record) {
+            return;
+        }
+    }
+}
+
 /// The first record of a file, for recognising its format; an empty text if there is none or it is not UTF-8.
 pub(super) fn first(path: &Path) -> Result<Record> {
     let mut first = Record::Text(String::new());
+    if let Some(bytes) = array(path)? {
+        each_item(&bytes, |_, record| {
+            first = record.unwrap_or(Record::Text(String::new()));
+            false
+        });
+        return Ok(first);
+    }
     each_line(path, |_, line| {
         if let Ok(line) = line {
             first = serde_json::from_str(line).map_or_else(|_| Record::Text(line.to_owned()), Record::Json);

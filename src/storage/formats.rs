@@ -5,7 +5,7 @@
 //! by name. Refuses to read files: `container` decodes them into records, `import` and `export` do the rest.
 
 pub use super::container::Record;
-pub use super::schema::{Fit, Format, ImportedPair, ImportedRating, Reader, Reads, Refusal, Writer};
+pub use super::schema::{Fit, Format, ImportedPair, ImportedRating, ImportedVotes, Reader, Reads, Refusal, Writer};
 
 use super::container;
 use super::error::{Error, Result};
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn an_unknown_name_lists_the_known_ones() {
         let message = import_named("trl").unwrap_err().to_string();
-        assert_eq!(message, "`trl` is not a format: use pairs, probe, prompts, ratings, sft");
+        assert_eq!(message, "`trl` is not a format: use pairs, pandalm, probe, prompts, ratings, sft");
         assert!(export_named("pairs").unwrap_err().to_string().ends_with("use kto, sft, trl, trl-implicit"));
     }
 }

@@ -12,7 +12,7 @@ pub use records::Added;
 
 use super::container;
 use super::error::{Error, Result};
-use super::formats::{Format, ImportedPair, ImportedRating, Reader, Record, Refusal};
+use super::formats::{Format, ImportedPair, ImportedRating, ImportedVotes, Reader, Record, Refusal};
 use super::log::LogWriter;
 use crate::domain::{PromptBody, Session, SftBody, TextSet};
 use crate::protocol::SessionRecord;
@@ -43,6 +43,8 @@ pub enum ImportedRows {
     Prompts(Vec<PromptBody>),
     /// Judged pairs.
     Pairs(Vec<ImportedPair>),
+    /// Pairs with the votes of several raters.
+    Votes(Vec<ImportedVotes>),
     /// Texts of a set.
     Texts(TextSet, Vec<SftBody>),
     /// Rated answers.
@@ -56,6 +58,7 @@ impl ImportedRows {
         match self {
             Self::Prompts(rows) => rows.len(),
             Self::Pairs(rows) => rows.len(),
+            Self::Votes(rows) => rows.len(),
             Self::Texts(_, rows) => rows.len(),
             Self::Ratings(rows) => rows.len(),
         }
@@ -72,7 +75,7 @@ impl ImportedRows {
     pub fn noun(&self) -> &'static str {
         match self {
             Self::Prompts(_) => "prompts",
-            Self::Pairs(_) => "pairs",
+            Self::Pairs(_) | Self::Votes(_) => "pairs",
             Self::Texts(..) => "texts",
             Self::Ratings(_) => "ratings",
         }
@@ -150,6 +153,7 @@ impl Imported {
         let added = match &self.rows {
             ImportedRows::Prompts(rows) => records::prompts(&self.file, rows, session, writer),
             ImportedRows::Pairs(rows) => records::pairs(&self.file, rows, session, writer),
+            ImportedRows::Votes(rows) => records::votes(&self.file, rows, session, writer),
             ImportedRows::Texts(set, rows) => records::texts(rows, *set, session, writer),
             ImportedRows::Ratings(rows) => records::ratings(rows, session, writer),
         }?;
@@ -172,6 +176,7 @@ impl ImportedRows {
         match self {
             Self::Prompts(rows) => split(rows, size).into_iter().map(Self::Prompts).collect(),
             Self::Pairs(rows) => split(rows, size).into_iter().map(Self::Pairs).collect(),
+            Self::Votes(rows) => split(rows, size).into_iter().map(Self::Votes).collect(),
             Self::Texts(set, rows) => split(rows, size).into_iter().map(|part| Self::Texts(set, part)).collect(),
             Self::Ratings(rows) => split(rows, size).into_iter().map(Self::Ratings).collect(),
         }
@@ -200,6 +205,7 @@ pub fn read(path: &Path, format: &Format, limit: Option<usize>) -> Result<Import
     let rows = match reads.row {
         Reader::Prompts(row) => ImportedRows::Prompts(file.rows(row)?),
         Reader::Pairs(row) => ImportedRows::Pairs(file.rows(row)?),
+        Reader::Votes(row) => ImportedRows::Votes(file.rows(row)?),
         Reader::Texts(set, row) => ImportedRows::Texts(set, file.rows(row)?),
         Reader::Ratings(row) => ImportedRows::Ratings(file.rows(row)?),
     };

@@ -4,7 +4,7 @@
 //! export. Refuses to know any single format.
 
 use super::container::Record;
-use crate::domain::{PairRow, PromptBody, RatedRow, SftBody, SftRow, TextSet};
+use crate::domain::{Choice, PairRow, PromptBody, RatedRow, SftBody, SftRow, TextSet};
 use serde_json::Value;
 
 /// A file format of other programs: one row of the table.
@@ -53,6 +53,8 @@ pub enum Reader {
     Prompts(fn(&Record) -> Result<PromptBody, Refusal>),
     /// Judged pairs.
     Pairs(fn(&Record) -> Result<ImportedPair, Refusal>),
+    /// Pairs with the votes of several raters.
+    Votes(fn(&Record) -> Result<ImportedVotes, Refusal>),
     /// Texts of a set.
     Texts(TextSet, fn(&Record) -> Result<SftBody, Refusal>),
     /// Rated answers.
@@ -79,6 +81,21 @@ pub struct ImportedPair {
     pub chosen: String,
     /// The other answer.
     pub rejected: String,
+}
+
+/// Two answers with the votes of several raters, as a file states them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportedVotes {
+    /// The prompt.
+    pub prompt: PromptBody,
+    /// The prompt's tags.
+    pub tags: Vec<String>,
+    /// The first answer and, where the file names it, the model that wrote it.
+    pub a: (String, Option<String>),
+    /// The second answer.
+    pub b: (String, Option<String>),
+    /// Each rater's name within the file, and choice.
+    pub votes: Vec<(String, Choice)>,
 }
 
 /// A rating as a file states it.

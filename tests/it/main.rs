@@ -12,6 +12,7 @@
 mod architecture;
 mod bundled;
 mod cli;
+mod collection;
 mod damage;
 mod faults;
 mod inputs;
@@ -29,5 +30,6 @@ mod terminal;
 mod tiny;
 mod trainer;
 mod trl;
+mod votes;
 mod workbench;
 mod worker;

@@ -7,7 +7,8 @@ use super::super::method::{Method, Needs};
 use super::super::param::{ParamKind, Params};
 use super::super::text::{Completion, Pair, PairRow, PromptBody, RatedRow, SftBody, SftRow, TextSet};
 use super::super::verdict::{Choice, Side, Verdict};
-use super::{Correction, Outcome, Session};
+use super::super::votes::{Aggregate, Aggregation, Outcome};
+use super::{Correction, Session};
 use std::collections::{HashMap, HashSet};
 
 /// Pairs that a rater must have judged twice before a slip rate is estimated.
@@ -116,8 +117,9 @@ impl Session {
         let raters: HashSet<&Rater> = self.verdicts.values().map(|judged| &judged.verdict.rater).collect();
         let slip_rates: HashMap<&Rater, f64> =
             raters.into_iter().filter_map(|r| Some((r, self.slip_rate(r)?))).collect();
+        let outcomes = self.outcomes();
         for pair in &self.pairs {
-            let (side, margin) = match self.outcome(&pair.id) {
+            let (side, margin) = match outcomes[&pair.id].outcome {
                 Outcome::Open => continue,
                 Outcome::Tie => {
                     left_out.ties += 1;
@@ -153,10 +155,25 @@ impl Session {
                 chosen: chosen.text.clone(),
                 rejected: rejected.text.clone(),
                 margin: Some(margin),
-                agreed: self.agreed(&pair.id, side).or_else(|| self.reliability(&pair.id, &slip_rates)),
+                agreed: self
+                    .soft_label(pair, side, outcomes[&pair.id])
+                    .or_else(|| self.reliability(&pair.id, &slip_rates)),
             });
         }
         (rows, left_out)
+    }
+
+    /// The probability that `side` is the better one, as the session's aggregation says; none where it is certain.
+    fn soft_label(&self, pair: &Pair, side: Side, found: Aggregate) -> Option<f64> {
+        let by_model = matches!(
+            self.settings().unwrap_or_default().aggregation,
+            Aggregation::DawidSkene | Aggregation::BradleyTerry
+        );
+        match self.adjudication_of(&pair.id) {
+            Some(_) => None,
+            None if by_model => Some(found.agreement).filter(|p| *p < 1.0),
+            None => self.agreed(&pair.id, side),
+        }
     }
 
     /// `winner`'s share of the votes for either side; none when no vote is for the other side.
@@ -228,14 +245,14 @@ impl Session {
     /// between equal texts and empty answers yield none.
     #[must_use]
     pub fn rated_rows(&self) -> Vec<RatedRow> {
-        let known = self.known_prompts();
+        let (known, outcomes) = (self.known_prompts(), self.outcomes());
         let imported = self.ratings.iter().map(|row| {
             let mut row = row.clone();
             adopt_prompt_id(&mut row.prompt_id, &row.prompt, &known);
             row
         });
-        let judged =
-            self.pairs.iter().flat_map(|pair| self.rated_sides(pair)).filter_map(|(pair, completion, good)| {
+        let judged = self.pairs.iter().flat_map(|pair| self.rated_sides(pair, outcomes[&pair.id].outcome)).filter_map(
+            |(pair, completion, good)| {
                 let prompt = self.prompt(&pair.prompt)?;
                 Some(RatedRow {
                     id: pair.id.clone(),
@@ -244,7 +261,8 @@ impl Session {
                     completion: completion.text.clone(),
                     good,
                 })
-            });
+            },
+        );
         imported.chain(judged).collect()
     }
 
@@ -252,13 +270,15 @@ impl Session {
     #[must_use]
     pub fn supply(&self) -> Supply {
         let (rows, left) = self.rows();
+        let outcomes = self.outcomes();
         let of = |set| self.texts.iter().filter(|(s, _)| *s == set).count();
         let has_prompt = |c: &&Correction| {
             self.completion(&c.completion).is_some_and(|completion| self.prompt(&completion.prompt).is_some())
         };
         let corrections = self.corrected().filter(has_prompt).count();
         let judged = self.pairs.iter().filter(|pair| self.prompt(&pair.prompt).is_some());
-        let judged: Vec<bool> = judged.flat_map(|pair| self.rated_sides(pair)).map(|(.., good)| good).collect();
+        let judged: Vec<bool> =
+            judged.flat_map(|pair| self.rated_sides(pair, outcomes[&pair.id].outcome)).map(|(.., good)| good).collect();
         let imported = self.ratings.iter().map(|row| row.good);
         let good = imported.chain(judged.iter().copied()).filter(|good| *good).count();
         Supply {
@@ -300,9 +320,9 @@ impl Session {
     }
 
     /// A judged pair's good (true) and bad answers.
-    fn rated_sides<'a>(&'a self, pair: &'a Pair) -> Vec<(&'a Pair, &'a Completion, bool)> {
+    fn rated_sides<'a>(&'a self, pair: &'a Pair, outcome: Outcome) -> Vec<(&'a Pair, &'a Completion, bool)> {
         let Some((a, b)) = self.sides(pair) else { return Vec::new() };
-        let sides = match self.outcome(&pair.id) {
+        let sides = match outcome {
             Outcome::Prefer(..) if same_words(&a.text, &b.text) => Vec::new(),
             Outcome::Prefer(Side::A, _) => vec![(a, true), (b, false)],
             Outcome::Prefer(Side::B, _) => vec![(b, true), (a, false)],

@@ -6,6 +6,7 @@ use super::super::canonical::CanonicalHash;
 use super::super::hash::{Fold64, hash64};
 use super::super::metric::Num;
 use super::super::verdict::{Choice, Side, Strength};
+use super::collect::Adjudicated;
 use super::{Corrected, Session};
 use serde_json::json;
 
@@ -30,6 +31,12 @@ impl Session {
                 value["undone"] = true.into();
             }
             h.add(&value);
+        }
+        if let Some(settings) = &self.settings {
+            h.add(&json!({"kind": "settings", "settings": settings}));
+        }
+        for (seq, Adjudicated { adjudication, undone }) in &self.adjudications {
+            h.add(&json!({"kind": "adjudication", "n": seq, "adjudication": adjudication, "undone": undone}));
         }
         for (set, row) in &self.texts {
             h.add(&json!({"kind": "taught", "set": set, "row": row}));

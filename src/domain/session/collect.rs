@@ -1,0 +1,125 @@
+//! Several labels on a pair: the session's rule and aggregation, outcomes of all pairs, disputes and adjudications.
+
+use super::super::agreement::item_agreement;
+use super::super::ids::{PairId, Rater};
+use super::super::verdict::Choice;
+use super::super::votes::{
+    Adjudication, Aggregate, CollectionSettings, ItemState, Outcome, VotedPair, adjudicated, aggregate, nominal,
+};
+use super::Session;
+use std::collections::HashMap;
+
+#[cfg(test)]
+mod tests;
+
+/// An adjudication, and whether it still counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Adjudicated {
+    pub(super) adjudication: Adjudication,
+    pub(super) undone: bool,
+}
+
+/// A pair whose raters disagree.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dispute {
+    /// The pair.
+    pub pair: PairId,
+    /// How many of the pairs of votes agree, in 0..=1.
+    pub agreement: f64,
+    /// The votes.
+    pub votes: usize,
+}
+
+impl Session {
+    /// Sets how labels are collected from here on.
+    pub fn configure(&mut self, settings: CollectionSettings) {
+        self.settings = Some(settings);
+    }
+
+    /// How labels are collected; none where it was never set: then every rater judges every pair once.
+    #[must_use]
+    pub fn settings(&self) -> Option<CollectionSettings> {
+        self.settings
+    }
+
+    /// Adds an adjudication under its record's sequence number. The rater's redo stack is cleared.
+    pub fn adjudicate(&mut self, seq: u64, adjudication: Adjudication) {
+        self.push_done(&adjudication.rater, seq);
+        self.adjudications.insert(seq, Adjudicated { adjudication, undone: false });
+    }
+
+    /// The latest counting adjudication of a pair, with its number.
+    #[must_use]
+    pub fn adjudication_of(&self, pair: &PairId) -> Option<(u64, &Adjudication)> {
+        let counting = self.adjudications.iter().rev().filter(|(_, a)| !a.undone && a.adjudication.pair == *pair);
+        counting.map(|(seq, a)| (*seq, &a.adjudication)).next()
+    }
+
+    /// The adjudication that a record of that number made, undone or not.
+    #[must_use]
+    pub fn adjudication_at(&self, seq: u64) -> Option<&Adjudication> {
+        self.adjudications.get(&seq).map(|a| &a.adjudication)
+    }
+
+    /// Every pair with its counting votes, in order of arrival.
+    #[must_use]
+    pub fn voted(&self) -> Vec<VotedPair<'_>> {
+        let one = |pair: &super::Pair| -> Vec<(&Rater, Choice)> {
+            self.counting(&pair.id).into_iter().map(|(_, v)| (&v.rater, v.choice)).collect()
+        };
+        self.pairs.iter().map(|p| VotedPair { prompt: &p.prompt, a: &p.a, b: &p.b, votes: one(p) }).collect()
+    }
+
+    /// The outcome of every pair by the session's aggregation, adjudications first.
+    #[must_use]
+    pub fn outcomes(&self) -> HashMap<&PairId, Aggregate> {
+        let how = self.settings.unwrap_or_default().aggregation;
+        let mut out: HashMap<&PairId, Aggregate> =
+            self.pairs.iter().map(|p| &p.id).zip(aggregate(&self.voted(), how)).collect();
+        for Adjudicated { adjudication, .. } in self.adjudications.values().filter(|a| !a.undone) {
+            if let (Some(found), Some(decided)) = (out.get_mut(&adjudication.pair), adjudicated(adjudication.choice)) {
+                *found = decided;
+            }
+        }
+        out
+    }
+
+    /// A pair's outcome; [`Session::outcomes`] is faster for many.
+    #[must_use]
+    pub fn outcome(&self, pair: &PairId) -> Outcome {
+        self.outcomes().get(pair).map_or(Outcome::Open, |found| found.outcome)
+    }
+
+    /// Where a pair stands by the session's rule; none without a rule.
+    #[must_use]
+    pub fn item_state(&self, pair: &PairId) -> Option<ItemState> {
+        let settings = self.settings?;
+        if self.adjudication_of(pair).is_some() {
+            return Some(ItemState::Done);
+        }
+        let votes: Vec<Choice> = self.counting(pair).into_iter().map(|(_, v)| v.choice).collect();
+        Some(settings.rule.state(&votes))
+    }
+
+    /// The disputed pairs, lowest agreement first. Without a rule those with contradicting votes of two or more raters.
+    #[must_use]
+    pub fn disputes(&self) -> Vec<Dispute> {
+        let mut out: Vec<Dispute> = self
+            .pairs
+            .iter()
+            .filter_map(|pair| {
+                let labels: Vec<i64> =
+                    self.counting(&pair.id).into_iter().filter_map(|(_, v)| nominal(v.choice)).collect();
+                let agreement = item_agreement(&labels)?;
+                let disputed = match self.item_state(&pair.id) {
+                    Some(state) => state == ItemState::Disputed,
+                    None => agreement < 1.0 && self.adjudication_of(&pair.id).is_none(),
+                };
+                disputed.then(|| Dispute { pair: pair.id.clone(), agreement, votes: labels.len() })
+            })
+            .collect();
+        // Stable: equal agreement stays in order of arrival.
+        out.sort_by(|x, y| x.agreement.total_cmp(&y.agreement));
+        out
+    }
+}
