@@ -62,7 +62,7 @@ pub fn ask_import(model: &mut Shared) {
     }
 }
 
-/// The formats a file may have: `JSONL: pairs, pandalm, prompts · one per line: prompts`.
+/// The formats a file may have: `JSONL: pairs, prompts · one per line: prompts`.
 fn import_hint(formats: &[ImportFormat]) -> String {
     let names = |plain_only: bool| -> String {
         let names = formats.iter().filter(|format| format.plain_text || !plain_only).map(|format| format.name.as_str());
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(import_hint(&[format("pairs", false)]), "JSONL: pairs");
         assert_eq!(
             import_hint(&[format("pairs", false), format("prompts", true), format("new", false)]),
-            "JSONL: pairs, pandalm, prompts, new · one per line: prompts"
+            "JSONL: pairs, prompts, new · one per line: prompts"
         );
     }
 }
