@@ -63,6 +63,8 @@ pub enum QueueOrder {
     Arrival,
     /// Smallest score difference first: there a verdict is most informative.
     Uncertain,
+    /// The disputed pairs alone, lowest agreement first: a decision on one adjudicates it.
+    Disputed,
 }
 
 /// A correction under its record's number, and whether it still counts.
@@ -330,6 +332,9 @@ impl Session {
     /// skipped ones, longest ago first. Pairs imported with their verdict are left out.
     #[must_use]
     pub fn queue_in(&self, rater: &Rater, order: QueueOrder) -> Vec<PairId> {
+        if order == QueueOrder::Disputed {
+            return self.disputes().into_iter().map(|dispute| dispute.pair).collect();
+        }
         let mut fresh: Vec<(f64, PairId)> = Vec::new();
         let mut skipped = Vec::new();
         for pair in &self.pairs {
@@ -346,7 +351,7 @@ impl Session {
                         continue;
                     }
                     let gap = match order {
-                        QueueOrder::Arrival => None,
+                        QueueOrder::Arrival | QueueOrder::Disputed => None,
                         QueueOrder::Uncertain => self.score_gap(pair),
                     };
                     fresh.push((gap.unwrap_or(f64::INFINITY), pair.id.clone()));

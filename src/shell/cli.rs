@@ -86,8 +86,9 @@ pub enum Command {
     Label {
         /// The session.
         session: String,
-        /// Order of the pairs: as they arrived, or least difference of scores first (`tiebreak score` gives scores).
-        #[arg(long, default_value = "arrival", value_parser = ["arrival", "uncertain"])]
+        /// Which pairs come, in which order: as they arrived, least certain scores first (`tiebreak score` gives scores), or the
+        /// disputed ones alone, to settle them.
+        #[arg(long, default_value = "arrival", value_parser = ["arrival", "uncertain", "disputes"])]
         order: String,
         /// Name of the rater (default: the user's name).
         #[arg(long, value_name = "NAME")]

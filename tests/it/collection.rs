@@ -173,3 +173,53 @@ fn agreement_without_variation_is_said_to_be_undefined() {
     let out = text(&tiebreak(home, &["agreement", "s"]).stdout);
     assert!(out.contains("undefined: no variation  n=1"), "{out}");
 }
+
+#[test]
+fn a_decision_on_a_dispute_adjudicates_it_and_can_be_undone() {
+    use crate::support::{Desk, pairs};
+    use tiebreak::domain::{
+        Choice, CollectionSettings, LabelRule, Outcome, QueueOrder, Rater, Seen, Side, Strength, Verdict,
+    };
+    let mut desk = Desk::with_session(80, 24, pairs(3));
+    let open = desk.model.open.as_mut().unwrap();
+    let pair = open.session.pairs()[1].id.clone();
+    open.session.configure(CollectionSettings {
+        rule: LabelRule { labels_per_item: 2, max_labels: 2, threshold: 0.6 },
+        ..CollectionSettings::default()
+    });
+    for (seq, rater, side) in [(1001, "ben", Side::A), (1002, "cy", Side::B)] {
+        open.session.judge(
+            seq,
+            Verdict {
+                pair: pair.clone(),
+                rater: Rater::new(rater),
+                choice: Choice::Prefer(side, Strength::Better),
+                left: Side::A,
+                seen: Seen::Full,
+                ms: 1,
+                winner_hash: None,
+            },
+        );
+    }
+    open.requeue();
+    assert_eq!(open.queue.len(), 2, "the disputed pair is asked of nobody");
+    desk.keys("o");
+    let outcome = |desk: &Desk| desk.model.open.as_ref().unwrap().session.outcome(&pair);
+    let queue = |desk: &Desk| desk.model.open.as_ref().unwrap().queue.clone();
+    assert_eq!(desk.model.open.as_ref().unwrap().order, QueueOrder::Disputed);
+    assert_eq!((queue(&desk), outcome(&desk)), (vec![pair.clone()], Outcome::Unresolved));
+    desk.keys("space");
+    assert_eq!(outcome(&desk), Outcome::Unresolved, "a skip decides nothing");
+    desk.keys("0");
+    assert!(
+        matches!(desk.log.last(), Some(SessionRecord::Adjudicated(a)) if a.choice == Choice::Tie && a.pair == pair)
+    );
+    assert_eq!((queue(&desk).len(), outcome(&desk)), (0, Outcome::Tie));
+    desk.keys("u");
+    assert!(matches!(desk.log.last(), Some(SessionRecord::Undone { .. })));
+    assert_eq!((queue(&desk), outcome(&desk)), (vec![pair.clone()], Outcome::Unresolved));
+    desk.keys("ctrl-r");
+    assert_eq!(outcome(&desk), Outcome::Tie);
+    desk.keys("o");
+    assert_eq!(queue(&desk).len(), 2, "back to the pairs left to label");
+}

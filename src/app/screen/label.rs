@@ -20,7 +20,7 @@ use crate::app::palette::{Palette, PaletteEntry, Pick};
 use crate::app::popup::{InputPurpose, Popup, PopupAnswer, TextInput};
 use crate::app::shared::Shared;
 use crate::app::wrap::{clip, presentable};
-use crate::domain::{Choice, CompletionId, PairId, QueueOrder, Strength, Verdict};
+use crate::domain::{Adjudication, Choice, CompletionId, PairId, QueueOrder, Strength, Verdict, counted};
 use crate::protocol::SessionRecord;
 
 /// A verdict sooner than this after a pair appears is ignored as key repeat.
@@ -326,8 +326,17 @@ fn judge(label: &mut LabelScreen, model: &mut Shared, decision: Decision) -> Vec
     };
     let (pair, left, seen) = (card.pair.clone(), card.left, card.seen());
     let Some(open) = &mut model.open else { return Vec::new() };
-    let verdict = Verdict { pair, rater: open.rater.clone(), choice, left, seen, ms, winner_hash: winner };
-    let effects = open.write(&SessionRecord::Judged(verdict));
+    let rater = open.rater.clone();
+    let record = match (open.order, choice) {
+        // A skip would replace this rater's own vote.
+        (QueueOrder::Disputed, Choice::Skip) => {
+            model.warn("A dispute cannot be skipped: decide it, or press o for the other pairs.");
+            return Vec::new();
+        }
+        (QueueOrder::Disputed, _) => SessionRecord::Adjudicated(Adjudication { pair, rater, choice }),
+        _ => SessionRecord::Judged(Verdict { pair, rater, choice, left, seen, ms, winner_hash: winner }),
+    };
+    let effects = open.write(&record);
     show_next(label, model);
     effects
 }
@@ -360,7 +369,8 @@ fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<
         model.say(if undo { "correction undone" } else { "correction redone" });
         return effects;
     }
-    let pair = open.session.judged_pair(of).cloned();
+    let adjudicated = open.session.adjudication_at(of).map(|a| a.pair.clone());
+    let pair = open.session.judged_pair(of).cloned().or(adjudicated);
     let effects = open.write(&if undo { SessionRecord::Undone { of } } else { SessionRecord::Redone { of } });
     match pair {
         Some(pair) if undo => show_pair(label, model, &pair),
@@ -372,26 +382,26 @@ fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<
 /// Switches the order of the queue and shows its first pair.
 fn toggle_order(label: &mut LabelScreen, model: &mut Shared) {
     let Some(open) = &mut model.open else { return };
-    let notice = match open.order {
-        QueueOrder::Uncertain => "pairs in order of arrival".to_owned(),
-        QueueOrder::Arrival => {
-            let of_queue =
-                |pair: &&PairId| open.session.pair(pair).is_some_and(|p| open.session.score_gap(p).is_some());
-            match open.queue.iter().filter(of_queue).count() {
-                0 => {
-                    let name = open.meta.name.clone();
-                    return model.warn(format!(
-                        "no pair left to label has scores; `tiebreak score {name} --with RUN` adds them"
-                    ));
-                }
-                n => format!("least certain scores first: {n} of {} pairs have scores", open.queue.len()),
-            }
+    let of_queue = |pair: &&PairId| open.session.pair(pair).is_some_and(|p| open.session.score_gap(p).is_some());
+    let scored = open.queue.iter().filter(of_queue).count();
+    let disputed = open.session.disputes().len();
+    let (order, notice) = match open.order {
+        QueueOrder::Arrival if scored > 0 => {
+            let left = open.queue.len();
+            (QueueOrder::Uncertain, format!("least certain scores first: {scored} of {left} pairs have scores"))
         }
+        QueueOrder::Arrival | QueueOrder::Uncertain if disputed > 0 => (
+            QueueOrder::Disputed,
+            format!("{}, lowest agreement first: your decision settles each", counted(disputed, "dispute")),
+        ),
+        QueueOrder::Arrival => {
+            let name = open.meta.name.clone();
+            return model
+                .warn(format!("no pair left to label has scores; `tiebreak score {name} --with RUN` adds them"));
+        }
+        QueueOrder::Uncertain | QueueOrder::Disputed => (QueueOrder::Arrival, "pairs in order of arrival".to_owned()),
     };
-    open.order = match open.order {
-        QueueOrder::Arrival => QueueOrder::Uncertain,
-        QueueOrder::Uncertain => QueueOrder::Arrival,
-    };
+    open.order = order;
     model.order = open.order;
     open.requeue();
     show_next(label, model);

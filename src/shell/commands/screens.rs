@@ -32,7 +32,11 @@ pub fn label(
     rater: Option<String>,
     args: &ScreenArgs,
 ) -> Result<()> {
-    let order = if order == "uncertain" { QueueOrder::Uncertain } else { QueueOrder::Arrival };
+    let order = match order {
+        "uncertain" => QueueOrder::Uncertain,
+        "disputes" => QueueOrder::Disputed,
+        _ => QueueOrder::Arrival,
+    };
     open_in(context, Some((session, Goal::to("label"))), rater, order, args)
 }
 
