@@ -208,6 +208,7 @@ fn a_decision_on_a_dispute_adjudicates_it_and_can_be_undone() {
     let queue = |desk: &Desk| desk.model.open.as_ref().unwrap().queue.clone();
     assert_eq!(desk.model.open.as_ref().unwrap().order, QueueOrder::Disputed);
     assert_eq!((queue(&desk), outcome(&desk)), (vec![pair.clone()], Outcome::Unresolved));
+    assert!(crate::support::paint(&desk.model).contains("1 dispute left"));
     desk.keys("space");
     assert_eq!(outcome(&desk), Outcome::Unresolved, "a skip decides nothing");
     desk.keys("0");

@@ -2,7 +2,7 @@
 
 use crate::app::screen::label::{Card, LabelScreen, Pane, history, sampler, stats};
 use crate::app::{Model, OpenSession, clip, presentable, short_model_name};
-use crate::domain::counted;
+use crate::domain::{QueueOrder, counted};
 use crate::ui::frame::{damage, duration, put, put_line, rule, running, saved};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BOLD, DIFFERS, DIM, TEXT};
 use crate::ui::widgets::plain::gauge;
@@ -16,7 +16,9 @@ pub fn header(model: &Model, _screen: &LabelScreen) -> (Vec<String>, Line<'stati
     let Some(open) = &model.open else { return (vec!["label".into()], Line::default()) };
     let mut spans = running(model);
     let stats = stats(open);
-    if stats.total > 0 && open.loaded {
+    if open.order == QueueOrder::Disputed && open.loaded {
+        spans.push(Span::styled(format!("{} left   ", counted(open.queue.len(), "dispute")), BOLD));
+    } else if stats.total > 0 && open.loaded {
         spans.push(Span::styled(format!("{} of {} ", stats.done, stats.total), BOLD));
         spans.push(Span::styled(gauge(stats.done as f64 / stats.total as f64, 6), ACCENT));
         if let Some(rate) = stats.per_hour {
