@@ -337,6 +337,7 @@ impl Session {
         }
         let mut fresh: Vec<(f64, PairId)> = Vec::new();
         let mut skipped = Vec::new();
+        let settled = self.adjudicated_pairs();
         for pair in &self.pairs {
             if self.sides(pair).is_none() {
                 continue;
@@ -347,7 +348,11 @@ impl Session {
             }
             match votes.iter().find(|(_, v)| v.rater == *rater) {
                 None => {
-                    if matches!(self.item_state(&pair.id), Some(ItemState::Done | ItemState::Disputed)) {
+                    let choices: Vec<Choice> = votes.iter().map(|(_, v)| v.choice).collect();
+                    let enough = |settings: CollectionSettings| {
+                        matches!(settings.rule.state(&choices), ItemState::Done | ItemState::Disputed)
+                    };
+                    if settled.contains(&pair.id) || self.settings.is_some_and(enough) {
                         continue;
                     }
                     let gap = match order {

@@ -7,7 +7,7 @@ use super::super::votes::{
     Adjudication, Aggregate, CollectionSettings, ItemState, Outcome, VotedPair, adjudicated, aggregate, nominal,
 };
 use super::Session;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 #[cfg(test)]
 mod tests;
@@ -53,6 +53,11 @@ impl Session {
     pub fn adjudication_of(&self, pair: &PairId) -> Option<(u64, &Adjudication)> {
         let counting = self.adjudications.iter().rev().filter(|(_, a)| !a.undone && a.adjudication.pair == *pair);
         counting.map(|(seq, a)| (*seq, &a.adjudication)).next()
+    }
+
+    /// The pairs that an adjudication settled.
+    pub(super) fn adjudicated_pairs(&self) -> HashSet<&PairId> {
+        self.adjudications.values().filter(|a| !a.undone).map(|a| &a.adjudication.pair).collect()
     }
 
     /// The adjudication that a record of that number made, undone or not.
@@ -104,16 +109,18 @@ impl Session {
     /// The disputed pairs, lowest agreement first. Without a rule those with contradicting votes of two or more raters.
     #[must_use]
     pub fn disputes(&self) -> Vec<Dispute> {
+        let settled = self.adjudicated_pairs();
         let mut out: Vec<Dispute> = self
             .pairs
             .iter()
+            .filter(|pair| !settled.contains(&pair.id))
             .filter_map(|pair| {
-                let labels: Vec<i64> =
-                    self.counting(&pair.id).into_iter().filter_map(|(_, v)| nominal(v.choice)).collect();
+                let choices: Vec<Choice> = self.counting(&pair.id).into_iter().map(|(_, v)| v.choice).collect();
+                let labels: Vec<i64> = choices.iter().filter_map(|c| nominal(*c)).collect();
                 let agreement = item_agreement(&labels)?;
-                let disputed = match self.item_state(&pair.id) {
-                    Some(state) => state == ItemState::Disputed,
-                    None => agreement < 1.0 && self.adjudication_of(&pair.id).is_none(),
+                let disputed = match self.settings {
+                    Some(settings) => settings.rule.state(&choices) == ItemState::Disputed,
+                    None => agreement < 1.0,
                 };
                 disputed.then(|| Dispute { pair: pair.id.clone(), agreement, votes: labels.len() })
             })

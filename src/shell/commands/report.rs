@@ -180,7 +180,8 @@ fn csv(rows: impl IntoIterator<Item = Vec<String>>) -> Result<String> {
 
 /// Counts of a session's outcomes.
 fn counts(session: &Session) -> [(&'static str, usize); 5] {
-    let of = |wanted: fn(Outcome) -> bool| session.pairs().iter().filter(|p| wanted(session.outcome(&p.id))).count();
+    let outcomes = session.outcomes();
+    let of = |wanted: fn(Outcome) -> bool| outcomes.values().filter(|found| wanted(found.outcome)).count();
     [
         ("preferred", of(|o| matches!(o, Outcome::Prefer(..)))),
         ("ties", of(|o| o == Outcome::Tie)),
