@@ -3,9 +3,9 @@
 //! `instruction`, `input`, `response1`, `response2`, and `annotator1`, `annotator2` … with 0 for a tie, 1 or 2 for the better
 //! answer. `cmp_key` names the two models, `motivation_app` becomes the prompt's tag.
 
+use super::super::chat_json::{fits, fits_as_json, instruction};
 use super::super::container::Record;
 use super::super::schema::{Fit, Format, ImportedVotes, Reader, Reads, Refusal};
-use super::super::chat_json::{fits, fits_as_json, instruction};
 use crate::domain::{Choice, Side, Strength};
 use serde_json::Value;
 
