@@ -216,6 +216,7 @@ fn a_decision_on_a_dispute_adjudicates_it_and_can_be_undone() {
         matches!(desk.log.last(), Some(SessionRecord::Adjudicated(a)) if a.choice == Choice::Tie && a.pair == pair)
     );
     assert_eq!((queue(&desk).len(), outcome(&desk)), (0, Outcome::Tie));
+    assert!(crate::support::paint(&desk.model).contains("No disputes left."));
     desk.keys("u");
     assert!(matches!(desk.log.last(), Some(SessionRecord::Undone { .. })));
     assert_eq!((queue(&desk), outcome(&desk)), (vec![pair.clone()], Outcome::Unresolved));

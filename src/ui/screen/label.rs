@@ -165,6 +165,23 @@ fn empty(buf: &mut Buffer, area: Rect, open: &OpenSession) {
         lines.push(vec![Span::raw(sampler)]);
         lines.push(vec![]);
         lines.push(key("w", "watch it"));
+    } else if open.order == QueueOrder::Disputed {
+        lines.push(vec![Span::styled("No disputes left.", BOLD)]);
+        lines.push(vec![]);
+        lines.push(key("o", "label the other pairs"));
+        lines.push(key("t", "train on the verdicts"));
+        lines.push(key("u", "undo the last decision"));
+    } else if open.session.settings().is_some() && !open.session.pairs().is_empty() {
+        let text = format!("No pair needs a label from {}.", presentable(open.rater.as_str()));
+        lines.push(vec![Span::styled(text, BOLD)]);
+        lines.push(vec![]);
+        match open.session.disputes().len() {
+            0 => {}
+            n => lines.push(key("o", &format!("settle {}", counted(n, "dispute")))),
+        }
+        lines.push(key("t", "train on the verdicts"));
+        lines.push(key("s", "sample more answers"));
+        lines.push(key("g", "look at a pair again"));
     } else if stats.done > 0 {
         lines.push(vec![Span::styled(
             match stats.total {

@@ -35,7 +35,7 @@ pub struct DpoForm {
     pub(super) known_at_reference: bool,
     /// The effective ε from a pair's own and the run's.
     pub(super) epsilon: fn(f64, f64) -> f64,
-    /// Why it cannot be taken with this label smoothing, and with soft labels or without.
+    /// The reason to refuse a label smoothing, given whether soft labels are on; none if it is valid.
     pub(crate) refuse: fn(f64, bool) -> Option<&'static str>,
 }
 
