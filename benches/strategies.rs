@@ -4,14 +4,15 @@
 //! Owns the measurement, through the program's own commands, five times with other prompts, samples and orders:
 //!
 //! 1. The embedded model answers 300 prompts six times each, at temperature 1.
-//! 2. The labeller is a rule, [`manner_of`]: kind over neither over rude, a tie where both are alike. It labels 60 random pairs; a
-//!    reward run learns from them and scores every answer. That is the source of scores that a user would have. The 60 labels are
-//!    undone afterwards, so that no strategy trains on them.
+//! 2. The labeller is a rule, [`manner_of`]: kind over neither over rude, a tie where both are alike. It labels 200 random pairs, the
+//!    first round; a reward run learns from them and scores every answer. That is the source of scores that a user would have. The
+//!    first labels are undone afterwards, so that no strategy trains on them.
 //! 3. Each strategy chooses 200 of the other pairs in a copy of that session, and the rule labels them. Ties give no training row.
 //! 4. DPO trains for 50 steps of 8 pairs with the settings of the manners measurement, whatever the number of ties.
-//! 5. The result answers 100 held-out prompts that nothing was tuned on, once each; the share of kind answers counts.
+//! 5. The result answers 100 held-out prompts that nothing was tuned on, four times each; the share of kind answers counts.
 //!
-//! Refuses to tune: no setting was chosen by its outcome. Intervals are Student's over the five seeds; the difference from `random`
+//! Refuses to tune by the outcome. Size and epochs of the first round were chosen on another seed so that the reward run ranks
+//! well above chance: 60 labels and 3 epochs do not. Intervals are Student's over the five seeds; the difference from `random`
 //! is taken seed by seed. `-- --seeds 1` and `-- --only random,mix` shorten it, `-- --json` prints one object.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a measurement may end and print")]
 
@@ -33,7 +34,7 @@ const PROMPTS: usize = 300;
 /// Answers to each.
 const ANSWERS: &str = "6";
 /// Labels that the reward run learns from.
-const FIRST_LABELS: &str = "60";
+const FIRST_LABELS: &str = "200";
 /// Labels that a strategy gets.
 const LABELS: &str = "200";
 /// Held-out prompts.
@@ -45,8 +46,8 @@ const STUDENT: [f64; 4] = [12.706, 4.303, 3.182, 2.776];
 
 /// Sampling as in training.
 const SAMPLE: [&str; 6] = ["--temperature", "1", "--top-p", "1", "--max-new-tokens", "64"];
-/// The settings of the reward run, those of the manners measurement.
-const REWARD: [&str; 3] = ["learning_rate=2e-3", "num_train_epochs=3", "per_device_train_batch_size=8"];
+/// The settings of the reward run: those of the manners measurement, with more epochs.
+const REWARD: [&str; 3] = ["learning_rate=2e-3", "num_train_epochs=10", "per_device_train_batch_size=8"];
 /// The settings of DPO, those of the manners measurement, with a fixed number of steps.
 const DPO: [&str; 4] = ["learning_rate=3e-3", "max_steps=50", "per_device_train_batch_size=8", "eval_fraction=0"];
 
@@ -116,15 +117,19 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// How many of the held-out prompts a model answers kindly.
-fn kind(home: &Path, name: &str, model: &str, judged: &str, seed: u64) -> usize {
+/// Answers to each held-out prompt.
+const JUDGED_ANSWERS: &str = "4";
+
+/// How many of a model's answers to the held-out prompts are kind, per hundred.
+fn kind(home: &Path, name: &str, model: &str, judged: &str, seed: u64) -> f64 {
     tiebreak(home, &["new", name, "--model", model, "--prompts", judged]);
     let seed = seed.to_string();
-    tiebreak(home, &[&["sample", name, "--per-prompt", "1", "--seed", &seed], SAMPLE.as_slice()].concat());
+    tiebreak(home, &[&["sample", name, "--per-prompt", JUDGED_ANSWERS, "--seed", &seed], SAMPLE.as_slice()].concat());
     let dir = SessionDir::find(&Home::resolve(Some(home)).unwrap(), name).unwrap();
     let all = answers(&dir, "sample-1");
-    assert_eq!(all.len(), JUDGING);
-    all.values().filter(|answers| is_kind(&answers[0].text)).count()
+    // A prompt without an answer has no kind one.
+    let kind = all.values().flatten().filter(|answer| is_kind(&answer.text)).count();
+    100.0 * kind as f64 / (JUDGING * JUDGED_ANSWERS.parse::<usize>().unwrap()) as f64
 }
 
 /// The share of answers of different worth to one prompt that the reward run ranks right.
@@ -227,10 +232,8 @@ fn main() {
     let row = |run: &Value, name: &str| {
         run["strategies"].as_array().unwrap().iter().find(|r| r["strategy"] == name).cloned().unwrap()
     };
-    println!("kind answers in {JUDGING}, means over {seeds} seeds with 95 % intervals, {seconds:.0} s");
-    println!(
-        "| strategy | kind answers in {JUDGING} | difference from `random` | labels that are ties |\n|---|---|---|---|"
-    );
+    println!("kind answers in 100, means over {seeds} seeds with 95 % intervals, {seconds:.0} s");
+    println!("| strategy | kind answers in 100 | difference from `random` | labels that are ties |\n|---|---|---|---|");
     println!("| none: `tiny` as it is | {} | | |", interval(over(&|run| number(&run["kind_before"]))));
     for name in &strategies {
         let kind = interval(over(&|run| number(&row(run, name)["kind"])));

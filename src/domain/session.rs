@@ -6,6 +6,7 @@
 
 mod agree;
 mod collect;
+mod labelled;
 mod pool;
 mod rows;
 mod state_hash;
@@ -15,6 +16,7 @@ mod tests;
 pub use agree::{AgreementReport, Coefficient, Confusion, RaterFigures, agreement_report};
 use collect::Adjudicated;
 pub use collect::Dispute;
+pub use labelled::{LabelledPair, PairVote};
 pub use pool::{ScoreSource, SessionPool};
 pub use rows::{Lack, LeftOut, Supply};
 

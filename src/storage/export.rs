@@ -1,11 +1,12 @@
 //! Exports a session's rows for other programs, in one of the formats.
 
 use super::formats::{Format, Writer};
-use crate::domain::{LeftOut, Session};
+use crate::domain::{LabelledPair, LeftOut, PairId, PairRow, Session};
 use serde_json::Value;
+use std::collections::HashMap;
 
 /// The session's training rows as JSON lines, each with its newline, and the judged pairs left out. Ratings do not
-/// leave out pairs judged both bad.
+/// leave out pairs judged both bad, votes leave out none.
 #[must_use]
 pub fn lines(session: &Session, format: &Format) -> (Vec<String>, LeftOut) {
     fn each<T>(rows: &[T], line: impl Fn(&T) -> Value) -> Vec<String> {
@@ -15,8 +16,12 @@ pub fn lines(session: &Session, format: &Format) -> (Vec<String>, LeftOut) {
         None => (Vec::new(), LeftOut::default()),
         Some(Writer::Pairs(record)) => {
             let (rows, left_out) = session.rows();
-            (each(&rows, record), left_out)
+            let labelled = session.labelled();
+            let of: HashMap<&PairId, &LabelledPair<'_>> = labelled.iter().map(|all| (&all.pair.id, all)).collect();
+            let line = |row: &PairRow| Some(record(row, of.get(&row.pair)?).to_string() + "\n");
+            (rows.iter().filter_map(line).collect(), left_out)
         }
+        Some(Writer::Votes(record)) => (each(&session.labelled(), record), LeftOut::default()),
         Some(Writer::Texts(record)) => (each(&session.sft_rows(), record), LeftOut::default()),
         Some(Writer::Ratings(record)) => {
             let left_out = LeftOut { both_bad: 0, ..session.rows().1 };
