@@ -27,6 +27,7 @@ pub mod import;
 mod inputs;
 mod lock;
 mod log;
+pub mod pack;
 mod pair_columns;
 mod run;
 mod schema;
