@@ -123,7 +123,7 @@ mod tests {
             "`trl` is not a format: use argilla, label-studio, llmbar, pairs, pandalm, probe, prodigy, prompts, ratings, sft, unjudged, votes"
         );
         assert!(
-            export_named("pairs").unwrap_err().to_string().ends_with("use kto, pairs, sft, trl, trl-implicit, votes")
+            export_named("prompts").unwrap_err().to_string().ends_with("use kto, pairs, sft, trl, trl-implicit, votes")
         );
     }
 }

@@ -6,7 +6,7 @@ use super::super::ids::{PairId, Rater, RunId};
 use super::super::text::{Completion, Pair, Prompt};
 use super::super::verdict::Verdict;
 use super::super::votes::{Adjudication, Aggregate};
-use super::{Session, collect::Adjudicated};
+use super::Session;
 use std::collections::{HashMap, HashSet};
 
 /// A vote that was not undone.
@@ -50,14 +50,7 @@ impl Session {
         for ((pair, rater), text) in &self.notes {
             notes.entry(pair).or_default().push((rater, text));
         }
-        // The latest one wins.
-        let settled: HashMap<&PairId, &Adjudication> = self
-            .adjudications
-            .values()
-            .filter(|a| !a.undone)
-            .map(|Adjudicated { adjudication, .. }| adjudication)
-            .map(|a| (&a.pair, a))
-            .collect();
+        let settled = self.adjudicated_pairs();
         let runs: HashSet<&str> = self.runs.iter().map(RunId::as_str).collect();
         let mut one = |pair: &'a Pair| {
             let (a, b) = self.sides(pair)?;
@@ -77,7 +70,11 @@ impl Session {
                 adapters: (adapter(a), adapter(b)),
                 votes: votes.collect(),
                 notes: notes.remove(&pair.id).unwrap_or_default(),
-                adjudication: settled.get(&pair.id).copied(),
+                adjudication: settled
+                    .contains(&pair.id)
+                    .then(|| self.adjudication_of(&pair.id))
+                    .flatten()
+                    .map(|(_, a)| a),
                 found: outcomes[&pair.id],
             })
         };

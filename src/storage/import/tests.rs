@@ -7,6 +7,8 @@ use crate::storage::formats::{export_named, import_named};
 use crate::storage::{Home, SessionDir, export};
 use std::path::PathBuf;
 
+mod votes;
+
 /// A file's rows of one kind, with the whole import.
 #[derive(Debug)]
 struct Typed<T> {
@@ -171,7 +173,7 @@ fn a_broken_array_is_refused_whole_with_the_entry_and_the_place() {
     let pretty = format!("[\n  {row},\n  {row},\n  {{\"prompt\": oops}}\n]\n");
     assert_eq!(
         refused("p.json", &pretty),
-        "is a JSON array that breaks at entry 3 (line 4, byte 105 of the file): expected value; nothing was imported"
+        "is a JSON array that breaks at entry 3 (line 4, byte 108 of the file): expected value; nothing was imported"
     );
     let torn = format!("[{row}, {}", &row[..20]);
     assert!(
