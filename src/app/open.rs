@@ -191,6 +191,9 @@ impl OpenSession {
 
     /// Recomputes the queue.
     pub fn requeue(&mut self) {
-        self.queue = self.session.queue_in(&self.rater, self.order);
+        // While the logs are read, nothing is labelled.
+        if self.loaded {
+            self.queue = self.session.queue_in(&self.rater, self.order);
+        }
     }
 }

@@ -70,6 +70,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::SessionLoaded => {
             if let Some(open) = &mut model.open {
                 open.loaded = true;
+                open.requeue();
             }
             model.touch();
             let mut effects = refresh(model);
@@ -137,7 +138,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             }
             model.touch();
         }
-        Msg::WorkerLog { .. } | Msg::EstimateReady { .. } => {
+        Msg::WorkerLog { .. } | Msg::EstimateReady { .. } | Msg::AgreementReady { .. } => {
             return model.screen.any_mut().on_reply(&mut model.shared, msg);
         }
         Msg::MasksReady { ticket, answer } => {
