@@ -3,7 +3,7 @@
 use super::effect::Effect;
 use super::msg::Opened;
 use super::outbox::{Outbox, SaveState};
-use crate::domain::{PairId, QueueOrder, Rater, RunId, RunState, RunStatus, Session};
+use crate::domain::{Filter, FilterTest, PairId, QueueOrder, Rater, RubricPass, RunId, RunState, RunStatus, Session};
 use crate::protocol::{
     Envelope, Integrity, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run, apply_run_event,
 };
@@ -72,6 +72,12 @@ pub struct OpenSession {
     pub queue: Vec<PairId>,
     /// Their order.
     pub order: QueueOrder,
+    /// What this rater is asked of each.
+    pub rubric: RubricPass,
+    /// The filter that they match, if one is set.
+    filter: Option<Filter>,
+    /// The pairs that match it, labelled ones too.
+    matching: HashSet<PairId>,
     known: HashSet<u64>,
 }
 
@@ -93,6 +99,9 @@ impl OpenSession {
             outbox: Outbox::default(),
             queue: Vec::new(),
             order: QueueOrder::default(),
+            rubric: RubricPass::default(),
+            filter: None,
+            matching: HashSet::new(),
             known: HashSet::new(),
         }
     }
@@ -121,6 +130,7 @@ impl OpenSession {
 
     /// Folds records of the session's own log; skips those already folded.
     pub fn fold(&mut self, records: Vec<Envelope<SessionRecord>>) {
+        let mut changed = false;
         for envelope in records {
             if self.known.contains(&envelope.n) {
                 continue;
@@ -131,12 +141,16 @@ impl OpenSession {
                     continue;
                 }
                 apply_record(&mut self.session, envelope.n, record);
+                changed = true;
                 if let SessionRecord::Launched(spec) = record {
                     self.run_mut(&spec.id).spec = Some((**spec).clone());
                 }
             }
             self.known.insert(envelope.n);
             self.records.push(envelope);
+        }
+        if changed {
+            self.match_all();
         }
         self.requeue();
     }
@@ -156,6 +170,7 @@ impl OpenSession {
         }
         run.records.extend(records);
         if grew {
+            self.match_all();
             self.requeue();
         }
     }
@@ -164,6 +179,7 @@ impl OpenSession {
     pub fn write(&mut self, record: &SessionRecord) -> Vec<Effect> {
         let seq = self.outbox.push(record.clone());
         apply_record(&mut self.session, seq, record);
+        self.match_after(record);
         self.requeue();
         self.outbox.flush()
     }
@@ -171,10 +187,7 @@ impl OpenSession {
     /// Handles the acknowledgement of a record that is on disk with this sequence number.
     pub fn acknowledge(&mut self, ticket: u64, seq: u64, now_ms: u64) -> Vec<Effect> {
         let Some(sent) = self.outbox.acknowledge(ticket, seq) else { return Vec::new() };
-        if matches!(
-            sent.record,
-            SessionRecord::Judged(_) | SessionRecord::Corrected { .. } | SessionRecord::Adjudicated(_)
-        ) {
+        if sent.record.can_be_undone() {
             self.session.renumber(sent.provisional, seq);
         }
         if self.known.insert(seq) {
@@ -191,6 +204,61 @@ impl OpenSession {
 
     /// Recomputes the queue.
     pub fn requeue(&mut self) {
-        self.queue = self.session.queue_in(&self.rater, self.order);
+        self.queue = self.session.queue_by(&self.rater, self.order, &self.rubric);
+        if self.filter.is_some() {
+            self.queue.retain(|pair| self.matching.contains(pair));
+        }
+    }
+
+    /// The filter of the queue, if one is set.
+    #[must_use]
+    pub fn filter(&self) -> Option<&Filter> {
+        self.filter.as_ref()
+    }
+
+    /// How many pairs match the filter, labelled ones too.
+    #[must_use]
+    pub fn matching(&self) -> usize {
+        self.matching.len()
+    }
+
+    /// Whether a pair matches the filter.
+    #[must_use]
+    pub fn matches(&self, pair: &PairId) -> bool {
+        self.filter.is_none() || self.matching.contains(pair)
+    }
+
+    /// Sets the filter of the queue.
+    pub fn set_filter(&mut self, filter: Option<Filter>) {
+        self.filter = filter;
+        self.match_all();
+        self.requeue();
+    }
+
+    fn match_all(&mut self) {
+        self.matching = self.filter.as_ref().map_or_else(HashSet::new, |filter| self.session.view(filter).pairs());
+    }
+
+    /// After a verdict or a note only its own pair has to be looked up again.
+    fn match_after(&mut self, record: &SessionRecord) {
+        let Some(filter) = &self.filter else { return };
+        let pair = match record {
+            SessionRecord::Judged(verdict) => Some(verdict.pair.clone()),
+            SessionRecord::Noted { pair, .. } => Some(pair.clone()),
+            SessionRecord::Undone { of } | SessionRecord::Redone { of } => self.session.judged_pair(*of).cloned(),
+            _ => None,
+        };
+        // Whether votes dispute or contradict scores depends on more than one pair.
+        let alone = !filter.asks(|test| matches!(test, FilterTest::Disputed | FilterTest::Contested));
+        match pair.filter(|_| alone).and_then(|id| self.session.pair(&id)) {
+            Some(pair) => {
+                if self.session.view(filter).pair(pair) {
+                    self.matching.insert(pair.id.clone());
+                } else {
+                    self.matching.remove(&pair.id);
+                }
+            }
+            None => self.match_all(),
+        }
     }
 }

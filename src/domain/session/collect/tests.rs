@@ -48,6 +48,7 @@ fn verdict(pair: usize, rater: &str, choice: Choice) -> Verdict {
         seen: Seen::Full,
         ms: 1,
         winner_hash: None,
+        asked: crate::domain::Asked::default(),
     }
 }
 
@@ -90,7 +91,7 @@ fn an_adjudication_settles_a_dispute_and_can_be_undone_and_redone() {
     assert_eq!(s.outcome(&PairId::new("x0")), Outcome::Unresolved);
     assert_eq!((s.rows().0.len(), s.rows().1.unresolved), (0, 1));
     let eva = Rater::new("eva");
-    s.adjudicate(3, Adjudication { pair: PairId::new("x0"), rater: eva.clone(), choice: B });
+    s.adjudicate(3, Adjudication { pair: PairId::new("x0"), rater: eva.clone(), choice: B, criterion: None });
     assert_eq!(s.outcome(&PairId::new("x0")), Outcome::Prefer(Side::B, 1.0));
     let rows = s.rows().0;
     assert_eq!((rows[0].chosen.as_str(), rows[0].agreed), ("answer b 0", None));
@@ -103,7 +104,7 @@ fn an_adjudication_settles_a_dispute_and_can_be_undone_and_redone() {
     s.redo(3);
     assert_eq!((s.disputes().len(), s.state_hash()), (0, settled));
     // While it is on its way to the disk it has another number.
-    s.adjudicate(u64::MAX, Adjudication { pair: PairId::new("x0"), rater: eva.clone(), choice: A });
+    s.adjudicate(u64::MAX, Adjudication { pair: PairId::new("x0"), rater: eva.clone(), choice: A, criterion: None });
     s.renumber(u64::MAX, 9);
     assert_eq!((s.undoable(&eva), s.adjudication_of(&PairId::new("x0")).map(|(n, _)| n)), (Some(9), Some(9)));
 }
@@ -181,7 +182,7 @@ fn a_thousand_interleavings_of_the_raters_records_give_one_outcome() {
             }
             at[r] += 1;
         }
-        s.adjudicate(seq + 1, Adjudication { pair: PairId::new("x3"), rater: Rater::new("eva"), choice: A });
+        s.adjudicate(seq + 1, Adjudication { pair: PairId::new("x3"), rater: Rater::new("eva"), choice: A, criterion: None });
         let all: Vec<String> = (0..4).map(|i| format!("{:?}", s.outcome(&PairId::new(format!("x{i}"))))).collect();
         let disputes: Vec<String> = s.disputes().iter().map(|d| d.pair.to_string()).collect();
         outcomes.insert((all, disputes));
