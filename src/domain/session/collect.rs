@@ -10,7 +10,7 @@ use super::Session;
 use std::collections::{HashMap, HashSet};
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 /// An adjudication, and whether it still counts.
 #[derive(Debug, Clone, PartialEq, Eq)]

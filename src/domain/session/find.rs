@@ -11,6 +11,9 @@ use super::super::verdict::Verdict;
 use super::Session;
 use std::collections::{HashMap, HashSet};
 
+#[cfg(test)]
+mod tests;
+
 /// A filter and what it has to know of a session, for many pairs.
 #[derive(Debug)]
 pub struct FilterView<'a> {
@@ -73,7 +76,7 @@ impl Session {
     }
 }
 
-impl FilterView<'_> {
+impl<'a> FilterView<'a> {
     /// Whether a pair matches.
     #[must_use]
     pub fn pair(&self, pair: &Pair) -> bool {
@@ -108,9 +111,10 @@ impl FilterView<'_> {
 
     /// The prompts that match, in order.
     #[must_use]
-    pub fn prompts(&self) -> Vec<&Prompt> {
+    pub fn prompts(&self) -> Vec<&'a Prompt> {
         let (mut paired, mut matched) = (HashSet::new(), HashSet::new());
-        for pair in self.session.pairs() {
+        let session: &'a Session = self.session;
+        for pair in session.pairs() {
             paired.insert(&pair.prompt);
             if !matched.contains(&pair.prompt) && self.pair(pair) {
                 matched.insert(&pair.prompt);
@@ -121,7 +125,7 @@ impl FilterView<'_> {
                 FilterItem { prompt_id: prompt.id.as_str(), prompt: Some(prompt), ..FilterItem::default() };
             !paired.contains(&prompt.id) && self.matches(&item)
         };
-        self.session.prompts().iter().filter(|p| matched.contains(&p.id) || alone(p)).collect()
+        session.prompts().iter().filter(|p| matched.contains(&p.id) || alone(p)).collect()
     }
 
     /// Whether an imported text matches.

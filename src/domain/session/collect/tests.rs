@@ -5,12 +5,13 @@ use crate::domain::verdict::{Seen, Side, Strength};
 use crate::domain::{
     Adjudication, Aggregation, Choice, CollectionSettings, Finish, ItemState, LabelRule, Outcome, PromptBody, mix64,
 };
+use std::collections::HashSet;
 
 const A: Choice = Choice::Prefer(Side::A, Strength::Better);
 const B: Choice = Choice::Prefer(Side::B, Strength::Much);
 const SLIGHTLY_B: Choice = Choice::Prefer(Side::B, Strength::Slight);
 
-fn session(pairs: usize) -> Session {
+pub(in crate::domain::session) fn session(pairs: usize) -> Session {
     let mut s = Session::default();
     for i in 0..pairs {
         let prompt = PromptId::new(format!("p{i}"));
@@ -39,7 +40,7 @@ fn session(pairs: usize) -> Session {
     s
 }
 
-fn verdict(pair: usize, rater: &str, choice: Choice) -> Verdict {
+pub(in crate::domain::session) fn verdict(pair: usize, rater: &str, choice: Choice) -> Verdict {
     Verdict {
         pair: PairId::new(format!("x{pair}")),
         rater: Rater::new(rater),
