@@ -65,9 +65,9 @@ pub use select::{
 };
 pub use series::{Axis, Bucket, Line, Series};
 pub use session::{
-    AgreementReport, Coefficient, Confusion, Contested, Correction, CriterionReport, Dispute, FilterView, Judged, Lack,
-    LeftOut, QueueOrder, RaterFigures, Score, ScoreSource, Session, SessionPool, Supply, TagChange, agreement_report,
-    tag_problem,
+    Act, ActKind, AgreementReport, Coefficient, Confusion, Contested, Copied, Correction, CriterionReport, Dispute,
+    FilterView, Judged, Lack, LeftOut, QueueOrder, RaterFigures, Score, ScoreSource, Session, SessionPool, SharedName,
+    Supply, TagChange, agreement_report, tag_problem,
 };
 pub use stats::{ece, median, quantile, wilson};
 pub use text::{

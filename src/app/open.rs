@@ -140,7 +140,7 @@ impl OpenSession {
                 if self.outbox.expects(record) {
                     continue;
                 }
-                apply_record(&mut self.session, envelope.n, record);
+                apply_record(&mut self.session, envelope.n, envelope.w, record);
                 changed = true;
                 if let SessionRecord::Launched(spec) = record {
                     self.run_mut(&spec.id).spec = Some((**spec).clone());
@@ -178,7 +178,7 @@ impl OpenSession {
     /// Folds a new record at once and asks the shell to write it.
     pub fn write(&mut self, record: &SessionRecord) -> Vec<Effect> {
         let seq = self.outbox.push(record.clone());
-        apply_record(&mut self.session, seq, record);
+        apply_record(&mut self.session, seq, 0, record);
         self.match_after(record);
         self.requeue();
         self.outbox.flush()

@@ -93,4 +93,10 @@ impl Rater {
     pub fn is_import(&self) -> bool {
         self.0.starts_with("import:")
     }
+
+    /// Whether a person gave these verdicts here: neither a file nor a model.
+    #[must_use]
+    pub fn is_person(&self) -> bool {
+        !self.is_import() && !self.0.starts_with("model:")
+    }
 }

@@ -6,7 +6,7 @@ use super::super::rubric::RubricPass;
 use super::super::text::Pair;
 use super::super::verdict::{Asked, Choice, Side, Verdict};
 use super::super::votes::{CollectionSettings, ItemState, Outcome, Repeats};
-use super::Session;
+use super::{Judged, Session, later};
 use std::collections::{HashMap, HashSet};
 
 #[cfg(test)]
@@ -85,15 +85,14 @@ impl Session {
     /// The counting verdicts on a pair by a criterion, none for overall: the latest of each rater. Repeats do not count.
     #[must_use]
     pub fn counting_on(&self, pair: &PairId, criterion: Option<&str>) -> Vec<(u64, &Verdict)> {
+        let seqs = self.verdicts_of_pair.get(pair).into_iter().flatten();
+        let all = seqs.filter_map(|seq| Some((*seq, self.verdicts.get(seq)?)));
+        let mut all: Vec<(u64, &Judged)> =
+            all.filter(|(_, judged)| !judged.undone && judged.verdict.votes_on(criterion)).collect();
+        all.sort_by(|x, y| later(y.1, x.1));
         let mut seen: HashSet<&Rater> = HashSet::new();
-        let mut out = Vec::new();
-        for seq in self.verdicts_of_pair.get(pair).into_iter().flatten().rev() {
-            let Some(judged) = self.verdicts.get(seq) else { continue };
-            if !judged.undone && judged.verdict.votes_on(criterion) && seen.insert(&judged.verdict.rater) {
-                out.push((*seq, &judged.verdict));
-            }
-        }
-        out
+        all.retain(|(_, judged)| seen.insert(&judged.verdict.rater));
+        all.into_iter().map(|(seq, judged)| (seq, &judged.verdict)).collect()
     }
 
     /// A rater's latest verdict on a pair overall, if one counts.
@@ -297,7 +296,9 @@ impl Session {
         let mut given: HashMap<&PairId, (usize, Option<Choice>, bool)> = HashMap::new();
         let (mut total, mut since) = (0, 0);
         let by = |v: &Verdict| v.rater == *rater && v.asked.criterion.as_deref() == criterion;
-        for judged in self.verdicts.values().filter(|j| !j.undone && by(&j.verdict)) {
+        let mut all: Vec<&Judged> = self.verdicts.values().filter(|j| !j.undone && by(&j.verdict)).collect();
+        all.sort_by(|x, y| later(x, y));
+        for judged in all {
             let verdict = &judged.verdict;
             let entry = given.entry(&verdict.pair).or_insert((0, None, false));
             entry.0 = total;

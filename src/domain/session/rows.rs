@@ -9,7 +9,7 @@ use super::super::text::{Completion, Pair, PairRow, Prompt, PromptBody, RatedRow
 use super::super::rubric::{RowChoice, Rubric};
 use super::super::verdict::{Choice, Side, Verdict};
 use super::super::votes::{Aggregate, Aggregation, Outcome};
-use super::{Correction, FilterView, Session};
+use super::{Correction, FilterView, Judged, Session, later};
 use std::collections::{HashMap, HashSet};
 
 /// Pairs that a rater must have judged twice before a slip rate is estimated.
@@ -258,8 +258,10 @@ impl Session {
         criterion: Option<&str>,
         are: impl Fn(&Verdict) -> bool,
     ) -> Option<(&Verdict, &Verdict)> {
-        let by = |v: &&Verdict| v.rater == *rater && v.asked.criterion.as_deref() == criterion && are(v);
-        let given = || self.verdicts_on(pair).filter(|j| !j.undone).map(|j| &j.verdict).filter(by);
+        let by = |v: &Verdict| v.rater == *rater && v.asked.criterion.as_deref() == criterion && are(v);
+        let mut all: Vec<&Judged> = self.verdicts_on(pair).filter(|j| !j.undone && by(&j.verdict)).collect();
+        all.sort_by(|x, y| later(x, y));
+        let given = || all.iter().map(|j| &j.verdict);
         let repeat = given().find(|v| v.asked.pass > 0);
         let mut votes = given().filter(|v| v.votes_on(criterion) && !v.asked.review);
         match repeat {
