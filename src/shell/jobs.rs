@@ -273,9 +273,10 @@ fn question(ask: TrainRequest) -> LaunchRequest {
 fn planned(home: &Home, context: &JobContext, request: LaunchRequest) -> Result<(RunSpec, Vec<DataFile>)> {
     let (home, JobContext { dir, upto, .. }) = (home.clone(), context.clone());
     within(PLAN_TIME, "planning the run", move || match request {
-        LaunchRequest::Train(TrainRequest { method, params, init, allow_damaged }) => {
+        LaunchRequest::Train(TrainRequest { method, params, choice, init, allow_damaged }) => {
             let device = "auto".into();
-            plan::train(&home, &dir, TrainOrder { method, params, name: None, init, device, allow_damaged, upto })
+            let order = TrainOrder { method, params, choice, name: None, init, device, allow_damaged, upto };
+            plan::train(&home, &dir, order)
         }
         LaunchRequest::Sample(ask) => {
             let order = SampleOrder {
@@ -349,6 +350,7 @@ mod tests {
         std::fs::write(home.path().join("session.json"), "{}").unwrap();
         let context = JobContext { opening: 1, dir: SessionDir::open(home.path()).unwrap(), upto: None };
         let ask = TrainRequest {
+            choice: crate::domain::RowChoice::default(),
             method: "dpo".into(),
             params: Params::defaults(&method("dpo").unwrap().rows()),
             init: None,

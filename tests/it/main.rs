@@ -24,6 +24,7 @@ mod places;
 mod prose;
 mod pty;
 mod round;
+mod rubric;
 mod screens_core;
 mod screens_runs;
 mod storage;

@@ -17,7 +17,7 @@ use crate::app::msg::Msg;
 use crate::app::open::{OpenSession, RunView};
 use crate::app::popup::{Confirm, OnYes, Popup};
 use crate::app::shared::Shared;
-use crate::domain::{Lack, Needs, ParamKind, RunId, RunStatus, Supply};
+use crate::domain::{Lack, Needs, ParamKind, RunId, RunStatus, Supply, counted};
 use crate::protocol::{Estimate, Task};
 
 /// Milliseconds from the last key to the request for an estimate.
@@ -93,13 +93,21 @@ impl LaunchScreen {
             Ok(params) => self.form.method().contradiction(&params),
             Err(why) => Some(why),
         };
-        rows.or_else(|| problem().map(|why| format!("cannot start: {why}")))
+        let choice = self.form.choice().err().map(|why| format!("cannot start: {why}"));
+        choice.or(rows).or_else(|| problem().map(|why| format!("cannot start: {why}")))
             .or_else(|| lack.map(|lack| self.lack_message(lack)))
     }
 
     /// What is missing, and how to provide it.
     fn lack_message(&self, lack: Lack) -> String {
         let import = |kind: &str| format!("`tiebreak import {} FILE --as {kind}`", self.session);
+        if matches!(lack, Lack::Rows(_)) && !self.form.filter_text().trim().is_empty() {
+            let left = match self.data.left.filtered {
+                0 => String::new(),
+                n => format!(" ({} do not match it)", counted(n, "judged pair")),
+            };
+            return format!("no row matches the filter{left}: change it, or empty it");
+        }
         match lack {
             Lack::Rows(Needs::Pairs) => "no pairs to train on yet: label some first (esc), or import pairs".into(),
             Lack::Rows(Needs::Examples) => {
@@ -142,7 +150,8 @@ impl LaunchScreen {
     }
 
     fn update_data(&mut self, open: &OpenSession) {
-        self.data = open.session.supply();
+        self.form.set_criteria(open.session.criteria());
+        self.data = open.session.supply_of(&self.form.choice().unwrap_or_default());
         self.session.clone_from(&open.meta.name);
         let finished = open.runs.iter().filter(|r| {
             let trained = matches!(r.status(), RunStatus::Finished | RunStatus::Stopped);
@@ -166,6 +175,7 @@ impl LaunchScreen {
         Ok(TrainRequest {
             method: self.form.method().name.into(),
             params: self.form.params()?,
+            choice: self.form.choice()?,
             init,
             allow_damaged: false,
         })
