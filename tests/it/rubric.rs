@@ -182,14 +182,14 @@ fn a_contested_label_is_judged_again_and_a_skip_leaves_it() {
     }
     let mut desk = Desk::with_session(80, 24, all);
     let right = |desk: &Desk, side: Side| {
-        let tiebreak::app::AnyScreen::Label(label) = &desk.model.screen else { panic!("another screen") };
+        let tiebreak::app::ActiveScreen::LabelScreen(label) = &desk.model.screen else { panic!("another screen") };
         let card = label.card.as_ref().unwrap();
         if card.left == side { "1" } else { "2" }
     };
     desk.keys("0");
     let key = right(&desk, Side::B);
     desk.keys(key);
-    desk.keys("o o");
+    desk.keys("o");
     assert_eq!(desk.model.open.as_ref().unwrap().order, QueueOrder::Contested);
     let screen = desk.screen();
     assert!(screen.contains("contested") && screen.contains("prompt p1") && !screen.contains("your verdict"), "{screen}");
