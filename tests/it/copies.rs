@@ -2,7 +2,7 @@
 
 use crate::cli::{json, text, tiebreak};
 use std::path::Path;
-use tiebreak::domain::{Choice, CompletionId, PairId, Rater, Seen, Side, Strength, Verdict};
+use tiebreak::domain::{Asked, Choice, CompletionId, PairId, Rater, Seen, Side, Strength, Verdict};
 use tiebreak::protocol::SessionRecord;
 use tiebreak::storage::{Home, SessionDir};
 
@@ -26,7 +26,7 @@ fn judged(pair: &str, rater: &str, choice: Choice) -> SessionRecord {
         seen: Seen::Full,
         ms: 900,
         winner_hash: None,
-        asked: Default::default(),
+        asked: Asked::default(),
     })
 }
 

@@ -50,7 +50,7 @@ pub enum AgreementAction {
 
 #[rustfmt::skip]
 const KEYS: &[Section<AgreementAction>] = &[Section { title: "agreement", rows: &[
-    on(k(Code::Enter), AgreementAction::Adjudicate, "decide, blind", "decide the selected dispute on the label screen, without names").named("adjudicate"),
+    on(k(Code::Enter), AgreementAction::Adjudicate, "decide, blind", "decide the selected dispute, without names").named("adjudicate"),
     on(c('j'), AgreementAction::Next, "next", "select the next dispute").named("next dispute"),
     on(c('k'), AgreementAction::Previous, "previous", "select the previous dispute").named("previous dispute"),
     on(c('r'), AgreementAction::Compute, "recompute", "compute the figures again, with the labels since"),

@@ -122,7 +122,7 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('e'), LabelAction::Edit, "", "correct the focused answer").named("edit"),
         on(c('n'), LabelAction::Note, "", "write a note on this pair").named("note"),
         on(c('g'), LabelAction::GoTo, "", "go to any pair, labelled ones too").named("go to pair"),
-        on(c('o'), LabelAction::ToggleOrder, "", "order: as they arrived, least certain scores first, contested labels, disputes").named("order"),
+        on(c('o'), LabelAction::ToggleOrder, "", "arrival, least certain first, contested labels, disputes").named("order"),
         on(c('f'), LabelAction::Filter, "", "label only the pairs that match a filter").named("filter"),
         on(c('T'), LabelAction::Tag, "", "set the prompt's tags").named("tags"),
         on(c('c'), LabelAction::Criterion, "", "choose the criterion to judge by").named("criterion"),
@@ -197,7 +197,11 @@ impl Screen for LabelScreen {
     fn on_answer(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next {
         match answer {
             PopupAnswer::Picked(Pick::Pair(pair)) => show_pair(self, shared, &pair),
-            PopupAnswer::Picked(Pick::Rubric(rubric)) => asking::set_rubric(self, shared, rubric),
+            PopupAnswer::Picked(Pick::Rubric(rubric)) => {
+                asking::set_rubric(shared, rubric);
+                self.card = None;
+                refresh(self, shared);
+            }
             PopupAnswer::Typed(input) => match input.purpose.clone() {
                 InputPurpose::Note { pair } => {
                     return save_note(shared, pair, input.buffer.text().trim().to_owned()).into();
@@ -205,8 +209,16 @@ impl Screen for LabelScreen {
                 InputPurpose::Correct { pair, completion } => {
                     return save_correction(shared, pair, completion, input.buffer.text().to_owned()).into();
                 }
-                InputPurpose::Filter => asking::set_filter(self, shared, input),
-                InputPurpose::Tags { prompt, .. } => return asking::save_tags(self, shared, &prompt, input).into(),
+                InputPurpose::Filter => {
+                    if asking::set_filter(shared, input) {
+                        show_next(self, shared);
+                    }
+                }
+                InputPurpose::Tags { prompt, .. } => {
+                    let effects = asking::save_tags(shared, &prompt, input);
+                    asking::show_tags(self.card.as_mut(), shared);
+                    return effects.into();
+                }
                 _ => {}
             },
             PopupAnswer::Withdrawn(input) => {
@@ -283,9 +295,13 @@ fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<
         LabelAction::Redo => return redo(label, model),
         LabelAction::Note => ask_note(label, model),
         LabelAction::Edit => ask_correction(label, model),
-        LabelAction::ToggleOrder => asking::toggle_order(label, model),
+        LabelAction::ToggleOrder => {
+            if asking::toggle_order(model) {
+                show_next(label, model);
+            }
+        }
         LabelAction::Filter => asking::ask_filter(model),
-        LabelAction::Tag => asking::ask_tags(label, model),
+        LabelAction::Tag => asking::ask_tags(label.card.as_ref(), model),
         LabelAction::Criterion => asking::ask_rubric(model),
         LabelAction::GoTo => ask_pair(model, |_| true),
         _ => {}
@@ -399,7 +415,9 @@ fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<
     }
     if let Some(change) = open.session.tag_change_at(of).cloned() {
         let effects = open.write(&if undo { SessionRecord::Withdrawn { of } } else { SessionRecord::Restored { of } });
-        return asking::retagged(label, model, &change, undo, effects);
+        asking::show_tags(label.card.as_mut(), model);
+        asking::say_retagged(model, &change, undo);
+        return effects;
     }
     let asked = open.session.verdict_at(of).map(|verdict| verdict.asked.clone());
     let adjudicated = open.session.adjudication_at(of).map(|a| a.pair.clone());

@@ -164,6 +164,13 @@ impl LaunchScreen {
         self.form.set_rewards(rewards.into_iter().flat_map(start_points));
     }
 
+    /// Counts the rows anew where the form says which.
+    fn count_rows(&mut self, shared: &Shared) {
+        if let Some(open) = shared.open.as_ref().filter(|_| self.form.chooses_rows()) {
+            self.data = open.session.supply_of(&self.form.choice().unwrap_or_default());
+        }
+    }
+
     fn request(&self) -> Result<TrainRequest, String> {
         if let Some(why) = self.obstacle() {
             return Err(why);
@@ -248,6 +255,7 @@ impl Screen for LaunchScreen {
             return None;
         }
         self.mark_changed(shared.clock_ms);
+        self.count_rows(shared);
         shared.touch();
         Some(Vec::new())
     }
@@ -260,11 +268,15 @@ impl Screen for LaunchScreen {
             LaunchAction::NextChoice | LaunchAction::PreviousChoice => {
                 if self.form.change_choice(if action == LaunchAction::NextChoice { 1 } else { -1 }) {
                     self.mark_changed(clock_ms);
+                    self.count_rows(shared);
                 }
             }
             LaunchAction::Reset => {
                 self.form.reset();
                 self.mark_changed(clock_ms);
+                if let Some(open) = &shared.open {
+                    self.update_data(open);
+                }
             }
             LaunchAction::Accept if self.form.focus == LaunchField::More => {
                 self.form.change_choice(1);

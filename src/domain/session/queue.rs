@@ -7,7 +7,8 @@ use super::super::text::Pair;
 use super::super::verdict::{Asked, Choice, Side, Verdict};
 use super::super::votes::{CollectionSettings, ItemState, Outcome, Repeats};
 use super::{Judged, Session, later};
-use place::{Part, Place};
+use place::{Place, QueuePart};
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
 mod place;
@@ -140,9 +141,9 @@ impl Session {
         for (at, pair) in self.pairs.iter().enumerate() {
             let Some(place) = self.place(at, pair, rater, order, &questions, &settled) else { continue };
             match place.part {
-                Part::Begun => begun.push((place, pair)),
-                Part::Fresh => fresh.push((place, pair)),
-                Part::Skipped => skipped.push((place, pair)),
+                QueuePart::Begun => begun.push((place, pair)),
+                QueuePart::Fresh => fresh.push((place, pair)),
+                QueuePart::Skipped => skipped.push((place, pair)),
             }
         }
         let fresh = sorted(fresh);
@@ -320,6 +321,82 @@ impl Session {
             every: (1.0 / share).round() as usize,
             since,
         }
+    }
+}
+
+impl Session {
+    /// The pairs that an adjudication settled, for each question.
+    fn settled_by(&self, questions: &[Option<&str>]) -> Vec<HashSet<&PairId>> {
+        questions.iter().map(|question| self.adjudicated_pairs(*question)).collect()
+    }
+
+    /// Where a pair stands in a rater's queue; none if it is not in it. `at` is its place among the session's pairs.
+    fn place(
+        &self,
+        at: usize,
+        pair: &Pair,
+        rater: &Rater,
+        order: QueueOrder,
+        questions: &[Option<&str>],
+        settled: &[HashSet<&PairId>],
+    ) -> Option<Place> {
+        self.sides(pair)?;
+        let (mut ask, mut answered, mut put_off) = (false, false, None);
+        for (question, settled) in questions.iter().zip(settled) {
+            match self.need(pair, rater, *question, settled) {
+                Need::Ask => ask = true,
+                Need::Answered => answered = true,
+                Need::Skipped(seq) => put_off = put_off.max(Some(seq)),
+                Need::Closed => {}
+            }
+        }
+        let place = |part, number| Some(Place { part, gap: 0.0, number, at });
+        match put_off {
+            // A pair that is put off overall is put off as a whole.
+            Some(seq) if !answered => place(QueuePart::Skipped, seq),
+            _ if answered && ask => place(QueuePart::Begun, 0),
+            Some(seq) => place(QueuePart::Skipped, seq),
+            None if ask => {
+                let (gap, number) = self.rank(pair, rater, order);
+                Some(Place { part: QueuePart::Fresh, gap, number, at })
+            }
+            None => None,
+        }
+    }
+
+    /// Moves one pair to its place in a queue of [`Session::queue_by`], after a record on it alone. False, and the queue is
+    /// unchanged, where the order depends on other pairs too: then the queue must be computed again.
+    #[must_use]
+    pub fn move_in_queue(
+        &self,
+        queue: &mut Vec<PairId>,
+        pair: &PairId,
+        rater: &Rater,
+        order: QueueOrder,
+        rubric: &RubricPass,
+        belongs: bool,
+    ) -> bool {
+        let whole = matches!(order, QueueOrder::Disputed | QueueOrder::Contested);
+        if whole || self.repeats.is_some_and(|r| r.share > 0.0) {
+            return false;
+        }
+        let Some(at) = self.pair_at.get(pair).copied() else { return false };
+        let questions = self.questions(rubric);
+        let settled = self.settled_by(&questions);
+        let place = |at: usize| self.place(at, &self.pairs[at], rater, order, &questions, &settled);
+        // The shown pair is the first one.
+        if let Some(old) = queue.iter().position(|id| id == pair) {
+            queue.remove(old);
+        }
+        if let Some(new) = place(at).filter(|_| belongs) {
+            let before = |id: &PairId| {
+                let known = self.pair_at.get(id).and_then(|at| place(*at));
+                known.is_some_and(|known| known.cmp(&new) == Ordering::Less)
+            };
+            let index = queue.partition_point(before);
+            queue.insert(index, pair.clone());
+        }
+        true
     }
 }
 

@@ -16,13 +16,17 @@ pub fn header(model: &Model, _screen: &LabelScreen) -> (Vec<String>, Line<'stati
     let Some(open) = &model.open else { return (vec!["label".into()], Line::default()) };
     let mut spans = running(model);
     let stats = stats(open);
+    // In a narrow header the filter is more important than the speed.
+    let wide = model.size.0 >= 100 || open.filter().is_none();
     if open.order == QueueOrder::Disputed && open.loaded {
         spans.push(Span::styled(format!("{} left   ", counted(open.queue.len(), "dispute")), BOLD));
+    } else if open.order == QueueOrder::Contested && open.loaded {
+        spans.push(Span::styled(format!("{} contested left   ", open.queue.len()), BOLD));
     } else if stats.total > 0 && open.loaded {
         spans.push(Span::styled(format!("{} of {} ", stats.done, stats.total), BOLD));
-        spans.push(Span::styled(gauge(stats.done as f64 / stats.total as f64, 6), ACCENT));
-        // In a narrow header the filter is more important than the speed.
-        let wide = model.size.0 >= 100 || open.filter().is_none();
+        if wide {
+            spans.push(Span::styled(gauge(stats.done as f64 / stats.total as f64, 6), ACCENT));
+        }
         if let Some(rate) = stats.per_hour.filter(|_| wide) {
             spans.push(Span::styled(format!("   {rate:.0}/h"), TEXT));
         }
@@ -35,7 +39,7 @@ pub fn header(model: &Model, _screen: &LabelScreen) -> (Vec<String>, Line<'stati
     spans.extend(saved(model, usize::from(model.size.0 / 2)));
     // While the logs are read, the breadcrumb names the requested screen.
     let place = model.goal.as_ref().filter(|_| !open.loaded).map_or("label", |(_, goal)| goal.screen);
-    let mut parts = vec![clip(&open.meta.name, 40), place.into()];
+    let mut parts = vec![clip(&open.meta.name, if wide { 40 } else { 12 }), place.into()];
     if open.loaded {
         parts.extend(narrowed(open));
     }

@@ -9,7 +9,7 @@
 //! └─────────────────────────────────────────────────────────────────────────┘
 //! ```
 
-use super::{LabelScreen, refresh, show_next};
+use super::card::Card;
 use crate::app::edit::EditBuffer;
 use crate::app::effect::Effect;
 use crate::app::flow;
@@ -22,9 +22,9 @@ use crate::domain::{
 };
 use crate::protocol::SessionRecord;
 
-/// Switches the order of the queue to the next one that has pairs, and shows its first pair.
-pub(super) fn toggle_order(label: &mut LabelScreen, model: &mut Shared) {
-    let Some(open) = &mut model.open else { return };
+/// Switches the order of the queue to the next one that has pairs. False if it stays as it is.
+pub(super) fn toggle_order(model: &mut Shared) -> bool {
+    let Some(open) = &mut model.open else { return false };
     let pairs = || open.queue.iter().filter_map(|id| open.session.pair(id));
     let scored = pairs().filter(|pair| open.session.score_gap(pair).is_some()).count();
     let criterion = open.rubric.criterion();
@@ -43,7 +43,7 @@ pub(super) fn toggle_order(label: &mut LabelScreen, model: &mut Shared) {
     let notice = match order {
         QueueOrder::Uncertain => format!("least certain scores first: {scored} of {left} pairs have scores"),
         QueueOrder::Contested => {
-            format!("{}, widest gap first: your verdict replaces yours", counted(contested, "contested label"))
+            format!("{}, widest gap first: what you say now counts", counted(contested, "contested label"))
         }
         QueueOrder::Disputed => {
             format!("{}, lowest agreement first: your decision settles each", counted(disputed, "dispute"))
@@ -52,13 +52,14 @@ pub(super) fn toggle_order(label: &mut LabelScreen, model: &mut Shared) {
     };
     if order == open.order {
         let name = open.meta.name.clone();
-        return model.warn(format!("no pair left to label has scores; `tiebreak score {name} --with RUN` adds them"));
+        model.warn(format!("no pair left to label has scores; `tiebreak score {name} --with RUN` adds them"));
+        return false;
     }
     open.order = order;
     model.order = order;
     open.requeue();
-    show_next(label, model);
     model.say(notice);
+    true
 }
 
 /// Asks for a filter.
@@ -69,16 +70,16 @@ pub(super) fn ask_filter(model: &mut Shared) {
     flow::input(model, "label the pairs that match", &hint, InputPurpose::Filter, &text);
 }
 
-/// Sets the filter that was typed, or asks again.
-pub(super) fn set_filter(label: &mut LabelScreen, model: &mut Shared, input: TextInput) {
+/// Sets the filter that was typed, or asks again: then false.
+pub(super) fn set_filter(model: &mut Shared, input: TextInput) -> bool {
     let filter = match Filter::parse(input.buffer.text()) {
         Ok(filter) => Some(filter).filter(|filter| !filter.is_empty()),
         Err(error) => {
             model.popups.push(Popup::Input(TextInput { error: Some(error.to_string()), ..input }));
-            return;
+            return false;
         }
     };
-    let Some(open) = &mut model.open else { return };
+    let Some(open) = &mut model.open else { return false };
     open.set_filter(filter.clone());
     model.filter = filter;
     let (matching, left) = (open.matching(), open.queue.len());
@@ -88,12 +89,12 @@ pub(super) fn set_filter(label: &mut LabelScreen, model: &mut Shared, input: Tex
         if unblinds { format!("{counts}. A filter by model may tell you who wrote an answer.") } else { counts }
     });
     let unblinds = open.filter().is_some_and(Filter::unblinds);
-    show_next(label, model);
     match notice {
         Some(notice) if unblinds => model.warn(notice),
         Some(notice) => model.say(notice),
         None => model.say("no filter: every pair"),
     }
+    true
 }
 
 /// Asks what to judge by.
@@ -116,22 +117,20 @@ pub(super) fn ask_rubric(model: &mut Shared) {
 }
 
 /// Sets what to judge by.
-pub(super) fn set_rubric(label: &mut LabelScreen, model: &mut Shared, rubric: RubricPass) {
+pub(super) fn set_rubric(model: &mut Shared, rubric: RubricPass) {
     let Some(open) = &mut model.open else { return };
     open.rubric = rubric.clone();
     model.rubric = rubric;
     open.requeue();
-    label.card = None;
-    refresh(label, model);
     model.touch();
 }
 
 /// Asks for the tags of the shown prompt.
-pub(super) fn ask_tags(label: &LabelScreen, model: &mut Shared) {
+pub(super) fn ask_tags(card: Option<&Card>, model: &mut Shared) {
     if !flow::writable(model) {
         return;
     }
-    let (Some(open), Some(card)) = (&model.open, &label.card) else {
+    let (Some(open), Some(card)) = (&model.open, card) else {
         return model.warn("no prompt is shown");
     };
     let quoted = |tag: &str| if tag.contains(char::is_whitespace) { format!("\"{tag}\"") } else { tag.to_owned() };
@@ -153,12 +152,7 @@ pub(super) fn ask_tags(label: &LabelScreen, model: &mut Shared) {
 }
 
 /// Records the difference between a prompt's tags and those typed, or asks again.
-pub(super) fn save_tags(
-    label: &mut LabelScreen,
-    model: &mut Shared,
-    prompt: &PromptId,
-    input: TextInput,
-) -> Vec<Effect> {
+pub(super) fn save_tags(model: &mut Shared, prompt: &PromptId, input: TextInput) -> Vec<Effect> {
     let words = quoted_words(input.buffer.text()).map_err(|e| e.what);
     let words = words.and_then(|words| match words.iter().find_map(|tag| tag_problem(tag)) {
         Some(problem) => Err(problem),
@@ -187,7 +181,6 @@ pub(super) fn save_tags(
         let change = TagChange { prompt: prompt.clone(), tag: tag.clone(), rater, on: *on };
         effects.extend(open.write(&SessionRecord::Tagged(change)));
     }
-    show_tags(label, model);
     match changes.as_slice() {
         [] => model.say("nothing changed"),
         [_] => model.say("tag changed; u undoes it"),
@@ -196,23 +189,15 @@ pub(super) fn save_tags(
     effects
 }
 
-/// After a tag was undone or redone.
-pub(super) fn retagged(
-    label: &mut LabelScreen,
-    model: &mut Shared,
-    change: &TagChange,
-    undo: bool,
-    effects: Vec<Effect>,
-) -> Vec<Effect> {
-    show_tags(label, model);
+/// Says that a tag was undone or redone.
+pub(super) fn say_retagged(model: &mut Shared, change: &TagChange, undo: bool) {
     let (tag, prompt) = (presentable(&change.tag), &change.prompt);
-    model.say(if (change.on) == undo { format!("{prompt}: {tag} taken off") } else { format!("{prompt}: {tag} set") });
-    effects
+    model.say(if change.on == undo { format!("{prompt}: {tag} taken off") } else { format!("{prompt}: {tag} set") });
 }
 
-/// The shown card has the tags of its prompt as they are now.
-fn show_tags(label: &mut LabelScreen, model: &mut Shared) {
-    if let (Some(open), Some(card)) = (&model.open, &mut label.card)
+/// Gives the shown card the tags of its prompt as they are now.
+pub(super) fn show_tags(card: Option<&mut Card>, model: &mut Shared) {
+    if let (Some(open), Some(card)) = (&model.open, card)
         && let Some(prompt) = open.session.prompt(&card.prompt_id)
     {
         card.tags = prompt.tags.iter().map(|tag| presentable(tag)).collect();

@@ -118,6 +118,12 @@ impl LaunchForm {
         if self.rubric.is_empty() { OVERALL } else { &self.rubric }
     }
 
+    /// Whether the focused field says which rows.
+    #[must_use]
+    pub fn chooses_rows(&self) -> bool {
+        matches!(self.focus, LaunchField::Filter | LaunchField::Rubric)
+    }
+
     /// The rubrics to choose from with one key: overall and each criterion.
     #[must_use]
     pub fn rubrics(&self) -> Vec<&str> {
