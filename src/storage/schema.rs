@@ -4,7 +4,7 @@
 //! export. Refuses to know any single format.
 
 use super::container::Record;
-use crate::domain::{Choice, LabelledPair, PairRow, PromptBody, RatedRow, Seen, SftBody, SftRow, Side, TextSet};
+use crate::domain::{Asked, Choice, LabelledPair, PairRow, PromptBody, RatedRow, Seen, SftBody, SftRow, Side, TextSet};
 use serde_json::Value;
 
 /// A file format of other programs: one row of the table.
@@ -111,8 +111,8 @@ pub struct ImportedVotes {
     pub votes: Vec<ImportedVote>,
     /// Each rater's note.
     pub notes: Vec<(String, String)>,
-    /// Who settled the votes' disagreement, and how.
-    pub adjudication: Option<(String, Choice)>,
+    /// Who settled the votes' disagreement, how, and by which criterion; none for overall.
+    pub adjudications: Vec<(String, Choice, Option<String>)>,
     /// The strategy that chose the pair, and with which probability; none where the file does not say.
     pub selected: Option<(String, f64)>,
     /// What rows of the same pair have in common; rows with the same prompt and answers become one. None where every row is a
@@ -131,7 +131,7 @@ impl Default for ImportedVotes {
             b: (String::new(), None),
             votes: Vec::new(),
             notes: Vec::new(),
-            adjudication: None,
+            adjudications: Vec::new(),
             selected: None,
             item: None,
             unread: Vec::new(),
@@ -171,6 +171,8 @@ pub struct ImportedVote {
     pub seen: Seen,
     /// Milliseconds to the decision; 0 where unknown.
     pub ms: u64,
+    /// What was asked.
+    pub asked: Asked,
     /// When it was given, on the file's own clock.
     pub at: Option<f64>,
 }
@@ -179,7 +181,15 @@ impl ImportedVote {
     /// A vote of which only the rater and the choice are known.
     #[must_use]
     pub fn new(rater: impl Into<String>, choice: Choice) -> Self {
-        Self { rater: rater.into(), choice, left: Side::A, seen: Seen::Unknown, ms: 0, at: None }
+        Self {
+            rater: rater.into(),
+            choice,
+            left: Side::A,
+            seen: Seen::Unknown,
+            ms: 0,
+            asked: Asked::default(),
+            at: None,
+        }
     }
 }
 

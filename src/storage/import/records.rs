@@ -162,6 +162,7 @@ pub(super) fn pairs(
             seen: Seen::Unknown,
             ms: 0,
             winner_hash: Some(format!("{winner:016x}")),
+            asked: crate::domain::Asked::default(),
         }))?;
         added.pairs += 1;
     }

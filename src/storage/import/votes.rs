@@ -5,7 +5,7 @@
 
 use super::super::error::Result;
 use super::super::log::LogWriter;
-use super::super::schema::ImportedVotes;
+use super::super::schema::{ImportedVote, ImportedVotes};
 use super::records::{Added, Prompts, next_number};
 use crate::domain::{
     Adjudication, Choice, Completion, CompletionId, Finish, Pair, PairId, PromptId, Rater, Session, Side, Verdict,
@@ -117,7 +117,7 @@ fn append_pair(
     Ok(())
 }
 
-/// Appends the votes, notes and the adjudication that the pair does not have. Says whether there were any.
+/// Appends the votes, notes and adjudications that the pair does not have. Says whether there were any.
 fn append_votes(
     file: &str,
     row: &ImportedVotes,
@@ -128,9 +128,11 @@ fn append_votes(
     let mut any = false;
     for (i, vote) in row.votes.iter().enumerate() {
         let rater = rater(file, &vote.rater);
-        let is_last = !row.votes[i + 1..].iter().any(|later| later.rater == vote.rater);
-        // A rater known here has the earlier votes already; the latest is appended where it says something else.
-        match session.verdict_of(pair, &rater) {
+        let by = vote.asked.criterion.as_deref();
+        let same = |later: &ImportedVote| later.rater == vote.rater && later.asked.criterion.as_deref() == by;
+        let is_last = vote.asked.pass == 0 && !row.votes[i + 1..].iter().any(|v| same(v) && v.asked.pass == 0);
+        // A rater known here has the earlier votes and repeats already; the latest is appended where it says something else.
+        match session.verdict_by(pair, &rater, by) {
             Some((_, known)) if !is_last || known.choice == vote.choice => continue,
             _ => {}
         }
@@ -147,6 +149,7 @@ fn append_votes(
             seen: vote.seen,
             ms: vote.ms,
             winner_hash: winner.map(|h| format!("{h:016x}")),
+            asked: vote.asked.clone(),
         }))?;
         any = true;
     }
@@ -157,10 +160,12 @@ fn append_votes(
             any = true;
         }
     }
-    if let Some((name, choice)) = &row.adjudication {
-        let rater = rater(file, name);
-        if session.adjudication_of(pair).is_none_or(|(_, known)| known.choice != *choice) {
-            writer.append(&SessionRecord::Adjudicated(Adjudication { pair: pair.clone(), rater, choice: *choice }))?;
+    for (name, choice, criterion) in &row.adjudications {
+        let known = session.adjudication_on(pair, criterion.as_deref());
+        if known.is_none_or(|(_, known)| known.choice != *choice) {
+            let (rater, criterion) = (rater(file, name), criterion.clone());
+            let settled = Adjudication { pair: pair.clone(), rater, choice: *choice, criterion };
+            writer.append(&SessionRecord::Adjudicated(settled))?;
             any = true;
         }
     }
