@@ -198,7 +198,8 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-/// The tags of a row: `tags`, `tag`, `category`, `task`, `topic` or `motivation_app`, one or a list. Only `tags` must be tags; under
+/// The tags of a row: `tags`, `tag`, `category`, `task`, `topic` or `motivation_app`, one or a list; `tags` may be one text
+/// with commas. Only `tags` must be tags; under
 /// the other names a long text or a number is none.
 pub(super) fn tags_of(object: &Object) -> Result<Vec<String>, String> {
     let tag = |text: &str| {
@@ -211,6 +212,7 @@ pub(super) fn tags_of(object: &Object) -> Result<Vec<String>, String> {
         let found: Option<Vec<String>> = match value {
             Value::Null => Some(Vec::new()),
             Value::String(text) if text.trim().is_empty() => Some(Vec::new()),
+            Value::String(text) if name == "tags" => text.split(',').map(tag).collect(),
             Value::String(text) => tag(text).map(|t| vec![t]),
             Value::Array(list) => list.iter().map(|v| tag(v.as_str()?)).collect(),
             _ => None,
@@ -323,7 +325,8 @@ mod tests {
     use serde_json::json;
 
     fn object(value: Value) -> Object {
-        value.as_object().unwrap().clone()
+        let Value::Object(object) = value else { panic!("{value}") };
+        object
     }
 
     #[test]
@@ -395,6 +398,7 @@ mod tests {
         let tags = |value| tags_of(&object(value));
         assert_eq!(tags(json!({"tags": ["x", "y"], "category": "x", "task": "sum"})).unwrap(), ["x", "y", "sum"]);
         assert_eq!(tags(json!({"task": "a".repeat(65), "tag": 3})).unwrap(), [""; 0]);
+        assert_eq!(tags(json!({"tags": "x, y"})).unwrap(), ["x", "y"]);
         assert!(tags(json!({"tags": [1]})).is_err());
     }
 }

@@ -165,11 +165,11 @@ fn whole_array(bytes: &[u8]) -> Result<(), String> {
         let place = format!("line {line}, byte {} of the file", before + column);
         let what = e.to_string();
         let what = what.rsplit_once(" at line ").map_or(what.as_str(), |(what, _)| what);
-        match e.is_eof() {
-            true => format!("is a JSON array that ends within entry {} ({place}): nothing was imported", parsed + 1),
-            false => {
-                format!("is a JSON array that breaks at entry {} ({place}): {what}; nothing was imported", parsed + 1)
-            }
+        let entry = parsed + 1;
+        if e.is_eof() {
+            format!("is a JSON array that ends within entry {entry} ({place}): nothing was imported")
+        } else {
+            format!("is a JSON array that breaks at entry {entry} ({place}): {what}; nothing was imported")
         }
     })
 }

@@ -16,13 +16,13 @@ pub fn lines(session: &Session, format: &Format, choice: &RowChoice) -> (Vec<Str
         None => (Vec::new(), LeftOut::default()),
         Some(Writer::Pairs(record)) => {
             let (rows, left_out) = session.rows_of(choice);
-            let (labelled, _) = session.labelled(choice);
+            let (labelled, _) = session.labelled(choice, false);
             let of: HashMap<&PairId, &LabelledPair<'_>> = labelled.iter().map(|all| (&all.pair.id, all)).collect();
             let line = |row: &PairRow| Some(record(row, of.get(&row.pair)?).to_string() + "\n");
             (rows.iter().filter_map(line).collect(), left_out)
         }
         Some(Writer::Votes(record)) => {
-            let (pairs, filtered) = session.labelled(choice);
+            let (pairs, filtered) = session.labelled(choice, true);
             (each(&pairs, record), LeftOut { filtered, ..LeftOut::default() })
         }
         Some(Writer::Texts(record)) => (each(&session.sft_rows_of(choice), record), LeftOut::default()),

@@ -1,7 +1,7 @@
 //! The columns of an exported preference: TRL's, then what else is known of the pair.
 //!
-//! Owns the names and types of the columns. Every column is in every row and never null, so that a reader which takes the types
-//! from the first rows can read the rest. Refuses to drop a vote: earlier ones of a rater are in the format `votes`.
+//! Owns the names and types of the columns. Every column is in every row and neither null nor an empty list in all of them, so that
+//! a reader which takes the types from the first rows (`datasets`) can read the rest. Refuses to drop a vote: earlier ones of a rater are in the format `votes`.
 
 use super::chat_json::assistant;
 use crate::domain::{Choice, LabelledPair, PairRow, PromptBody, Seen, Side, Strength};
@@ -79,7 +79,7 @@ fn with_labels(mut columns: Value, row: &PairRow, all: &LabelledPair<'_>) -> Val
         "adapter_rejected": loser_run.unwrap_or_default(),
         "strategy": all.pair.strategy,
         "p_select": all.pair.p_select,
-        "tags": all.prompt.tags,
+        "tags": all.prompt.tags.join(", "),
         "note": note(all),
     });
     if let (Value::Object(columns), Value::Object(more)) = (&mut columns, more) {

@@ -3,7 +3,7 @@
 //! Owns gathering it. Refuses to decide what becomes a training row: see [`Session::rows`].
 
 use super::super::ids::{PairId, Rater, RunId};
-use super::super::rubric::{RowChoice, Rubric};
+use super::super::rubric::RowChoice;
 use super::super::text::{Completion, Pair, Prompt};
 use super::super::verdict::Verdict;
 use super::super::votes::{Adjudication, Aggregate};
@@ -45,10 +45,9 @@ pub struct LabelledPair<'a> {
 
 impl Session {
     /// Every pair that is meant and whose prompt and answers are known, in order of arrival, and how many the filter left out.
-    /// Votes by every criterion are there under the default rubric, those of its parts under any other.
+    /// With `every_criterion` the votes by all of them are there, and not those of the rubric alone.
     #[must_use]
-    pub fn labelled<'a>(&'a self, choice: &RowChoice) -> (Vec<LabelledPair<'a>>, usize) {
-        let overall = choice.rubric == Rubric::default();
+    pub fn labelled<'a>(&'a self, choice: &RowChoice, every_criterion: bool) -> (Vec<LabelledPair<'a>>, usize) {
         let outcomes = self.outcomes_on(choice.rubric.single().flatten());
         let parts: Vec<HashMap<&PairId, Aggregate>> = match choice.rubric.single() {
             Some(_) => Vec::new(),
@@ -62,7 +61,7 @@ impl Session {
         for ((pair, rater), text) in &self.notes {
             notes.entry(pair).or_default().push((rater, text));
         }
-        let meant = |criterion: Option<&str>| overall || choice.rubric.has(criterion);
+        let meant = |criterion: Option<&str>| every_criterion || choice.rubric.has(criterion);
         let mut settled: HashMap<&PairId, BTreeSet<Option<&str>>> = HashMap::new();
         for Adjudicated { adjudication, .. } in self.adjudications.values().filter(|a| !a.undone) {
             let by = adjudication.criterion.as_deref();

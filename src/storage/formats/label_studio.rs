@@ -128,7 +128,7 @@ fn results(annotation: &Object) -> Vec<&Object> {
     annotation.get("result").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object).collect()
 }
 
-fn kind<'a>(result: &&'a Object) -> &'a str {
+fn kind(result: &Object) -> &str {
     result.get("type").and_then(Value::as_str).unwrap_or_default()
 }
 

@@ -16,10 +16,7 @@ pub const FORMAT: Format = Format {
         plain_text: false,
         record: "a JSON object with `prompt` and two answers, such as `response_1` and `response_2`",
         // Rows with a decision fit too, so that they are refused by name and not imported as mere prompts.
-        fit: |record| match record.fields().is_some_and(has_two) {
-            true => Fit::Likely,
-            false => Fit::No,
-        },
+        fit: |record| if record.fields().is_some_and(has_two) { Fit::Likely } else { Fit::No },
         row: Reader::Votes(row),
     }),
     writes: None,

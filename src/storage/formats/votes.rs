@@ -21,10 +21,7 @@ pub const FORMAT: Format = Format {
     reads: Some(Reads {
         plain_text: false,
         record: "a JSON object with `prompt`, `a`, `b` and `votes`",
-        fit: |record| match ["a", "b", "votes"].iter().all(|name| record.has(name)) {
-            true => Fit::Sure,
-            false => Fit::No,
-        },
+        fit: |record| if ["a", "b", "votes"].iter().all(|name| record.has(name)) { Fit::Sure } else { Fit::No },
         row: Reader::Votes(row),
     }),
     writes: Some(Writer::Votes(to_json)),
