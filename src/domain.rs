@@ -66,8 +66,8 @@ pub use select::{
 pub use series::{Axis, Bucket, Line, Series};
 pub use session::{
     Act, ActKind, AgreementReport, Coefficient, Confusion, Contested, Copied, Correction, CriterionReport, Dispute,
-    FilterView, Judged, Lack, LeftOut, QueueOrder, RaterFigures, Score, ScoreSource, Session, SessionPool, SharedName,
-    Supply, TagChange, agreement_report, tag_problem,
+    FilterView, Judged, LabelledPair, Lack, LeftOut, PairVote, QueueOrder, RaterFigures, Score, ScoreSource, Session,
+    SessionPool, SharedName, Supply, TagChange, agreement_report, tag_problem,
 };
 pub use stats::{ece, median, quantile, wilson};
 pub use text::{
