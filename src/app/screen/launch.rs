@@ -102,6 +102,9 @@ impl LaunchScreen {
     fn lack_message(&self, lack: Lack) -> String {
         let import = |kind: &str| format!("`tiebreak import {} FILE --as {kind}`", self.session);
         if matches!(lack, Lack::Rows(_)) && !self.form.filter_text().trim().is_empty() {
+            if let n @ 1.. = self.data.left.total() {
+                return format!("no row matches the filter: the {} that match give none; change it", counted(n, "pair"));
+            }
             let left = match self.data.left.filtered {
                 0 => String::new(),
                 n => format!(" ({} do not match it)", counted(n, "judged pair")),
