@@ -95,6 +95,11 @@ pub enum Effect {
         /// The run.
         request: TrainRequest,
     },
+    /// Compute how far the raters agree, on what is saved. Answer with [`super::Msg::AgreementReady`].
+    Agreement {
+        /// Identifies it in the answer.
+        ticket: u64,
+    },
     /// Compute the masks of this run's first rows. Answer with [`super::Msg::MasksReady`].
     Masks {
         /// Identifies it in the answer.

@@ -43,6 +43,13 @@ impl RunView {
     }
 }
 
+/// What of the queue a record changes.
+enum Touched {
+    Nothing,
+    Pair(PairId),
+    All,
+}
+
 /// The open session.
 #[derive(Debug, Clone)]
 pub struct OpenSession {
@@ -70,6 +77,8 @@ pub struct OpenSession {
     pub outbox: Outbox,
     /// The pairs this rater has yet to label.
     pub queue: Vec<PairId>,
+    /// How many verdicts this rater has given in this pass, on pairs that match the filter.
+    pub done: usize,
     /// Their order.
     pub order: QueueOrder,
     /// What this rater is asked of each.
@@ -98,6 +107,7 @@ impl OpenSession {
             runs: Vec::new(),
             outbox: Outbox::default(),
             queue: Vec::new(),
+            done: 0,
             order: QueueOrder::default(),
             rubric: RubricPass::default(),
             filter: None,
@@ -151,8 +161,8 @@ impl OpenSession {
         }
         if changed {
             self.match_all();
+            self.requeue();
         }
-        self.requeue();
     }
 
     /// Folds records of a run's log.
@@ -178,9 +188,23 @@ impl OpenSession {
     /// Folds a new record at once and asks the shell to write it.
     pub fn write(&mut self, record: &SessionRecord) -> Vec<Effect> {
         let seq = self.outbox.push(record.clone());
+        let touched = self.touched(record);
+        let judged = |open: &Self, pair: &PairId| {
+            if open.matches(pair) { open.session.judged_on(pair, &open.rater, &open.rubric) } else { 0 }
+        };
+        let before = match &touched {
+            Touched::Pair(pair) => judged(self, pair),
+            Touched::Nothing | Touched::All => 0,
+        };
         apply_record(&mut self.session, seq, 0, record);
         self.match_after(record);
-        self.requeue();
+        match touched {
+            Touched::Nothing if self.filter.is_none() => {}
+            Touched::Pair(pair) if self.move_in_queue(&pair) => {
+                self.done = (self.done + judged(self, &pair)).saturating_sub(before);
+            }
+            _ => self.requeue(),
+        }
         self.outbox.flush()
     }
 
@@ -204,10 +228,47 @@ impl OpenSession {
 
     /// Recomputes the queue.
     pub fn requeue(&mut self) {
+        // While the logs are read, nothing is labelled.
+        if !self.loaded {
+            return;
+        }
+        self.done = self.session.judged_by(&self.rater, &self.rubric, |pair| self.matches(pair));
         self.queue = self.session.queue_by(&self.rater, self.order, &self.rubric);
         if self.filter.is_some() {
             self.queue.retain(|pair| self.matching.contains(pair));
         }
+    }
+
+    /// Every record that the logs held at opening has arrived.
+    pub fn finish_loading(&mut self) {
+        self.loaded = true;
+        self.match_all();
+        self.requeue();
+    }
+
+    /// What of the queue a record changes.
+    fn touched(&self, record: &SessionRecord) -> Touched {
+        let session = &self.session;
+        match record {
+            SessionRecord::Judged(verdict) => Touched::Pair(verdict.pair.clone()),
+            SessionRecord::Adjudicated(adjudication) => Touched::Pair(adjudication.pair.clone()),
+            SessionRecord::Undone { of } | SessionRecord::Redone { of } => {
+                let adjudicated = || session.adjudication_at(*of).map(|a| a.pair.clone());
+                session.judged_pair(*of).cloned().or_else(adjudicated).map_or(Touched::All, Touched::Pair)
+            }
+            SessionRecord::Noted { .. }
+            | SessionRecord::Corrected { .. }
+            | SessionRecord::Withdrawn { .. }
+            | SessionRecord::Restored { .. } => Touched::Nothing,
+            _ => Touched::All,
+        }
+    }
+
+    /// Moves one pair to its new place. False where the whole queue must be computed again.
+    fn move_in_queue(&mut self, pair: &PairId) -> bool {
+        let belongs = self.matches(pair);
+        let (session, rater) = (&self.session, &self.rater);
+        session.move_in_queue(&mut self.queue, pair, rater, self.order, &self.rubric, belongs)
     }
 
     /// The filter of the queue, if one is set.
@@ -236,6 +297,10 @@ impl OpenSession {
     }
 
     fn match_all(&mut self) {
+        // While the logs are read, nothing is labelled.
+        if !self.loaded {
+            return;
+        }
         self.matching = self.filter.as_ref().map_or_else(HashSet::new, |filter| self.session.view(filter).pairs());
     }
 

@@ -71,7 +71,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         }
         Msg::SessionLoaded => {
             if let Some(open) = &mut model.open {
-                open.loaded = true;
+                open.finish_loading();
             }
             model.touch();
             let mut effects = refresh(model);
@@ -139,7 +139,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             }
             model.touch();
         }
-        Msg::WorkerLog { .. } | Msg::EstimateReady { .. } => {
+        Msg::WorkerLog { .. } | Msg::EstimateReady { .. } | Msg::AgreementReady { .. } => {
             return model.screen.any_mut().on_reply(&mut model.shared, msg);
         }
         Msg::MasksReady { ticket, answer } => {

@@ -163,11 +163,8 @@ const KEYS: [(&str, Values); 12] = [
     ("gap", Values::Gap),
 ];
 
-const FLAGS: [(&str, FilterTest); 3] = [
-    ("disputed", FilterTest::Disputed),
-    ("contested", FilterTest::Contested),
-    ("corrected", FilterTest::Corrected),
-];
+const FLAGS: [(&str, FilterTest); 3] =
+    [("disputed", FilterTest::Disputed), ("contested", FilterTest::Contested), ("corrected", FilterTest::Corrected)];
 
 const SEEN: [(&str, Seen); 3] = [("full", Seen::Full), ("partial", Seen::Partial), ("unknown", Seen::Unknown)];
 
@@ -369,9 +366,10 @@ fn gap(at: usize, value: &str) -> Result<FilterTest, FilterError> {
         let number: f64 = value.strip_prefix(sign)?.parse().ok()?;
         number.is_finite().then_some(FilterTest::Gap(*bound, number))
     };
-    Bound::ALL.iter().find_map(read).ok_or_else(|| {
-        wrong(at, format!("`gap:` takes a bound such as <0.5, <=0.5, >1 or >=1, not `{value}`"))
-    })
+    Bound::ALL
+        .iter()
+        .find_map(read)
+        .ok_or_else(|| wrong(at, format!("`gap:` takes a bound such as <0.5, <=0.5, >1 or >=1, not `{value}`")))
 }
 
 #[cfg(test)]
@@ -385,7 +383,8 @@ mod tests {
 
     #[test]
     fn terms_are_read_with_their_alternatives_and_quotes() {
-        let found = tests_of("tag:Code,math -verdict:tie  text:\"Two, words\" gap:<=0.5 disputed,corrected rater:'a b',c");
+        let found =
+            tests_of("tag:Code,math -verdict:tie  text:\"Two, words\" gap:<=0.5 disputed,corrected rater:'a b',c");
         let text = |t: &str| t.to_owned();
         assert_eq!(
             found,

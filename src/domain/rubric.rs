@@ -121,9 +121,12 @@ impl Rubric {
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut weights: Vec<(String, f64)> = Vec::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let (name, weight) = part.split_once('=').map_or((part, "1"), |(name, weight)| (name.trim(), weight.trim()));
+            let (name, weight) =
+                part.split_once('=').map_or((part, "1"), |(name, weight)| (name.trim(), weight.trim()));
             let weight = weight.parse::<f64>().ok().filter(|w| w.is_finite() && *w > 0.0).ok_or_else(|| {
-                format!("invalid weight `{weight}` of {name}: expected a number above 0, as in helpful=0.7,harmless=0.3")
+                format!(
+                    "invalid weight `{weight}` of {name}: expected a number above 0, as in helpful=0.7,harmless=0.3"
+                )
             })?;
             if !is_name(name) {
                 return Err(format!("invalid criterion `{name}`: a name takes letters, digits, - _ ."));

@@ -12,7 +12,7 @@ use super::reply::Replies;
 use super::supervisor::{self, Deadline};
 use super::tails;
 use crate::app::{Msg, SampleRequest, TrainRequest};
-use crate::domain::{RunId, Sampler};
+use crate::domain::{RunId, Sampler, agreement_report};
 use crate::protocol::{RunCommand, RunSpec};
 use crate::storage::import::Imported;
 use crate::storage::{DataFile, Home, SessionDir};
@@ -46,6 +46,11 @@ pub enum Job {
         ticket: u64,
         /// The run.
         ask: TrainRequest,
+    },
+    /// Compute how far the raters agree.
+    Agreement {
+        /// Identifies the question in the answer.
+        ticket: u64,
     },
     /// Render the first rows of a run with their masks.
     Masks {
@@ -164,6 +169,10 @@ impl Jobs {
                 self.resume(&context, run);
                 Ok(())
             }
+            Job::Agreement { ticket } => {
+                self.agreement(context, ticket);
+                Ok(())
+            }
             Job::Import(path) => {
                 self.import(context.opening, path);
                 Ok(())
@@ -181,6 +190,18 @@ impl Jobs {
                 Ok(()) => replies.of(opening, Msg::Note(format!("{id} resumed"))),
                 Err(error) => replies.of(opening, Msg::Failed(error.to_string())),
             };
+        });
+    }
+
+    fn agreement(&self, context: JobContext, ticket: u64) {
+        let replies = self.replies.clone();
+        run_in_background(&self.replies, "agreement", move || {
+            let JobContext { opening, dir, upto } = context;
+            let computed = within(PLAN_TIME, "computing agreement", move || {
+                let (session, ..) = dir.snapshot(upto)?;
+                Ok(Box::new(agreement_report(&session)))
+            });
+            replies.of(opening, Msg::AgreementReady { ticket, answer: computed.map_err(|e| e.to_string()) });
         });
     }
 

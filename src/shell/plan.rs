@@ -8,8 +8,8 @@ mod tests;
 use super::error::{Error, Result};
 use super::models;
 use crate::domain::{
-    Filter, Lack, LeftOut, Method, Needs, ParamKind, Params, Prompt, RowChoice, Rubric, RunId, Sampler, Session, counted,
-    method, methods, nearest,
+    Filter, Lack, LeftOut, Method, Needs, ParamKind, Params, Prompt, RowChoice, Rubric, RunId, Sampler, Session,
+    counted, method, methods, nearest,
 };
 use crate::protocol::{DataSnapshot, Inputs, Integrity, ModelRef, RunSpec, SampleSpec, Task, TrainSpec};
 use crate::storage::{DataFile, Home, RunDir, SessionDir, local_time, sha256};
@@ -107,7 +107,14 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
                 return Err(Error::failed(unmatched(&dir.name(), filter, &supply.left, all.rows(needs))));
             }
         }
-        return Err(Error::failed(lacking(&dir.name(), lack, method, &order.params, &supply.left, &order.choice.rubric)));
+        return Err(Error::failed(lacking(
+            &dir.name(),
+            lack,
+            method,
+            &order.params,
+            &supply.left,
+            &order.choice.rubric,
+        )));
     }
     let mut model = None;
     if let Some(init) = &order.init {
@@ -135,7 +142,7 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
     let mix = if is_set("mix_ratio") { Some(frozen.add("mix.jsonl", &session.sft_rows())?) } else { None };
     let probe = if is_set("probe_steps") { Some(frozen.add("probe.jsonl", &session.probe_rows())?) } else { None };
     let spec_of = TrainSpec::new(&order.method, model, order.params, data);
-        let RowChoice { filter, rubric } = order.choice;
+    let RowChoice { filter, rubric } = order.choice;
     let filter = filter.map(|filter| filter.to_string());
     let rubric = (rubric != Rubric::default()).then(|| rubric.to_string());
     let task = Task::Train(TrainSpec { init: order.init, mix, probe, filter, rubric, reward, ..spec_of });
@@ -161,7 +168,10 @@ pub fn check_whole(session: &str, found: &Integrity, verb: &str) -> Result<()> {
 fn unmatched(session: &str, filter: &Filter, left: &LeftOut, all: usize) -> String {
     let give_none = match left.total() {
         0 => String::new(),
-        n => format!("; {} that match give no row (ties, both bad, unresolved, equal or empty, or lacking a criterion)", counted(n, "pair")),
+        n => format!(
+            "; {} that match give no row (ties, both bad, unresolved, equal or empty, or lacking a criterion)",
+            counted(n, "pair")
+        ),
     };
     format!(
         "none of the {} of session {session} matches the filter `{filter}`{give_none}: loosen it, or leave it out",
@@ -170,14 +180,7 @@ fn unmatched(session: &str, filter: &Filter, left: &LeftOut, all: usize) -> Stri
 }
 
 /// What a run lacks and the remedy, as one sentence.
-fn lacking(
-    session: &str,
-    lack: Lack,
-    method: &Method,
-    params: &Params,
-    left: &LeftOut,
-    rubric: &Rubric,
-) -> String {
+fn lacking(session: &str, lack: Lack, method: &Method, params: &Params, left: &LeftOut, rubric: &Rubric) -> String {
     match lack {
         Lack::Rows(Needs::Pairs) => {
             let by = rubric.single().flatten().map_or_else(String::new, |name| format!(" --rubric {name}"));
@@ -185,7 +188,9 @@ fn lacking(
                 0 if *rubric != Rubric::default() => format!("no pair has been judged by {rubric}"),
                 0 => "no pair has been judged".into(),
                 n if left.incomplete > 0 => {
-                    format!("all {n} judged pairs are ties, both bad, unresolved, equal, empty, or lack one of the criteria")
+                    format!(
+                        "all {n} judged pairs are ties, both bad, unresolved, equal, empty, or lack one of the criteria"
+                    )
                 }
                 n => format!("all {n} judged pairs are ties, both bad, unresolved, equal or empty"),
             };

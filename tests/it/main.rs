@@ -9,6 +9,7 @@
     reason = "tests may fail loudly"
 )]
 
+mod agreement;
 mod architecture;
 mod bundled;
 mod cli;

@@ -156,7 +156,10 @@ fn a_repeat_comes_unmarked_with_its_sides_swapped() {
     desk.keys("1");
     // The first pair is back after one other verdict: nothing says so, and its answers have changed places.
     let screen = desk.screen();
-    assert!(screen.contains("prompt p0") && !screen.contains("your verdict") && !screen.contains("look here"), "{screen}");
+    assert!(
+        screen.contains("prompt p0") && !screen.contains("your verdict") && !screen.contains("look here"),
+        "{screen}"
+    );
     desk.keys("1");
     let again = last_verdict(&desk).clone();
     assert_eq!((&again.pair, again.left, again.asked.pass), (&first.pair, first.left.other(), 1));
@@ -192,7 +195,10 @@ fn a_contested_label_is_judged_again_and_a_skip_leaves_it() {
     desk.keys("o");
     assert_eq!(desk.model.open.as_ref().unwrap().order, QueueOrder::Contested);
     let screen = desk.screen();
-    assert!(screen.contains("contested") && screen.contains("prompt p1") && !screen.contains("your verdict"), "{screen}");
+    assert!(
+        screen.contains("contested") && screen.contains("prompt p1") && !screen.contains("your verdict"),
+        "{screen}"
+    );
     desk.keys("space");
     let pair = PairId::new("p1:0-1");
     assert_eq!(desk.session().outcome(&pair), tiebreak::domain::Outcome::Prefer(Side::B, 2.0 / 3.0));
@@ -330,7 +336,10 @@ fn commands_tag_filter_and_train_by_criteria() {
     let trained = tiebreak(home, &[&args[..], &["--set", "eval_fraction=0", "--device", "cpu"]].concat());
     assert!(trained.status.success(), "{}", text(&trained.stderr));
     let spec = fs::read_to_string(dir.path().join("runs/dpo-1/spec.json")).unwrap();
-    assert!(spec.contains("\"filter\": \"tag:easy\"") && spec.contains("\"rubric\": \"helpful=0.7,kind=0.3\""), "{spec}");
+    assert!(
+        spec.contains("\"filter\": \"tag:easy\"") && spec.contains("\"rubric\": \"helpful=0.7,kind=0.3\""),
+        "{spec}"
+    );
     assert_eq!(fs::read_to_string(dir.path().join("runs/dpo-1/data.jsonl")).unwrap().lines().count(), 2);
     let runs = lines(home, &["runs", "s"]);
     assert!(runs.contains("rubric helpful=0.7,kind=0.3  filter tag:easy"), "{runs}");

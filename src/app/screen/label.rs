@@ -129,6 +129,7 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('s'), LabelAction::Sample, "", "sample answers in the background").named("sample"),
         on(c('t'), LabelAction::Go("launch"), "", "launch a training run on the verdicts").named("launch"),
         on(c('w'), LabelAction::Go("watch"), "", "watch the session's runs").named("watch"),
+        on(c('A'), LabelAction::Go("agreement"), "", "agreement between raters, and the disputes").named("agreement"),
         on(c('r'), LabelAction::Go("replay"), "", "replay the session").named("replay"),
         on(c('i'), LabelAction::Import, "", "import prompts or pairs from a file").named("import"),
         on(k(Code::Esc), LabelAction::Back, "", "back to the sessions").named("home"),

@@ -154,7 +154,8 @@ impl Session {
             .iter()
             .filter(|pair| !settled.contains(&pair.id))
             .filter_map(|pair| {
-                let choices: Vec<Choice> = self.counting_on(&pair.id, criterion).into_iter().map(|(_, v)| v.choice).collect();
+                let choices: Vec<Choice> =
+                    self.counting_on(&pair.id, criterion).into_iter().map(|(_, v)| v.choice).collect();
                 let labels: Vec<i64> = choices.iter().filter_map(|c| nominal(*c)).collect();
                 let agreement = item_agreement(&labels)?;
                 let disputed = match self.settings {

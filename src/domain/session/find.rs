@@ -121,8 +121,7 @@ impl<'a> FilterView<'a> {
             }
         }
         let alone = |prompt: &Prompt| {
-            let item =
-                FilterItem { prompt_id: prompt.id.as_str(), prompt: Some(prompt), ..FilterItem::default() };
+            let item = FilterItem { prompt_id: prompt.id.as_str(), prompt: Some(prompt), ..FilterItem::default() };
             !paired.contains(&prompt.id) && self.matches(&item)
         };
         session.prompts().iter().filter(|p| matched.contains(&p.id) || alone(p)).collect()
@@ -169,8 +168,11 @@ impl<'a> FilterView<'a> {
         let mut votes: Vec<&Verdict> =
             self.criteria.iter().flat_map(|c| self.session.counting_on(&pair.id, *c)).map(|(_, v)| v).collect();
         for term in self.filter.terms().iter().filter(|term| !term.negated) {
-            let raters: Vec<&String> =
-                term.any.iter().filter_map(|t| if let FilterTest::Rater(name) = t { Some(name) } else { None }).collect();
+            let raters: Vec<&String> = term
+                .any
+                .iter()
+                .filter_map(|t| if let FilterTest::Rater(name) = t { Some(name) } else { None })
+                .collect();
             if !raters.is_empty() {
                 votes.retain(|v| raters.iter().any(|name| is_rater(&v.rater, name)));
             }
@@ -194,17 +196,16 @@ impl<'a> FilterView<'a> {
                 pair.and_then(|p| self.notes.get(&p.id)).is_some_and(|notes| notes.iter().any(|n| contains(n, text)))
             }
             // A completion's id begins with the run that sampled it.
-            FilterTest::Model(name) => {
-                item.answers.iter().any(|c| contains(&c.model, name) || c.id.as_str().split('.').next().is_some_and(|run| same(run, name)))
-            }
+            FilterTest::Model(name) => item.answers.iter().any(|c| {
+                contains(&c.model, name) || c.id.as_str().split('.').next().is_some_and(|run| same(run, name))
+            }),
             FilterTest::Strategy(name) => pair.is_some_and(|p| same(&p.strategy, name)),
             FilterTest::Rater(name) => votes.iter().any(|v| is_rater(&v.rater, name)),
             FilterTest::Verdict(VerdictWord::None) => pair.is_some() && votes.is_empty(),
             FilterTest::Verdict(word) => votes.iter().any(|v| word.fits(v.choice)),
             FilterTest::Seen(seen) => votes.iter().any(|v| v.seen == *seen),
-            FilterTest::Criterion(name) => pair.is_some_and(|p| {
-                !self.session.counting_on(&p.id, Some(self.session.criterion_named(name))).is_empty()
-            }),
+            FilterTest::Criterion(name) => pair
+                .is_some_and(|p| !self.session.counting_on(&p.id, Some(self.session.criterion_named(name))).is_empty()),
             FilterTest::Gap(bound, limit) => {
                 pair.and_then(|p| self.session.score_gap(p)).is_some_and(|gap| bound.holds(gap, *limit))
             }

@@ -7,8 +7,11 @@ use super::super::text::Pair;
 use super::super::verdict::{Asked, Choice, Side, Verdict};
 use super::super::votes::{CollectionSettings, ItemState, Outcome, Repeats};
 use super::{Judged, Session, later};
+use place::{Place, QueuePart};
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
+mod place;
 #[cfg(test)]
 mod tests;
 
@@ -64,6 +67,7 @@ pub struct Contested {
 }
 
 /// Where a pair stands for a rater and a question.
+#[derive(Clone, Copy)]
 enum Need {
     /// It needs this rater's verdict.
     Ask,
@@ -131,43 +135,21 @@ impl Session {
             QueueOrder::Contested => return self.reviews(rater, rubric.criterion()),
             QueueOrder::Arrival | QueueOrder::Random | QueueOrder::Uncertain | QueueOrder::BestWorst => {}
         }
-        let mut begun = Vec::new();
-        let mut fresh: Vec<(f64, u64, PairId)> = Vec::new();
-        let mut skipped = Vec::new();
         let questions = self.questions(rubric);
-        let settled: Vec<HashSet<&PairId>> = questions.iter().map(|q| self.adjudicated_pairs(*q)).collect();
-        for pair in &self.pairs {
-            if self.sides(pair).is_none() {
-                continue;
-            }
-            let (mut ask, mut answered, mut put_off) = (false, None, None);
-            for (question, settled) in questions.iter().zip(&settled) {
-                match self.need(pair, rater, *question, settled) {
-                    Need::Ask => ask = true,
-                    Need::Answered => answered = Some(()),
-                    Need::Skipped(seq) => put_off = put_off.max(Some(seq)),
-                    Need::Closed => {}
-                }
-            }
-            match (put_off, answered) {
-                // A pair that is put off overall is put off as a whole.
-                (Some(seq), None) => skipped.push((seq, pair.id.clone())),
-                (_, Some(())) if ask => begun.push(pair.id.clone()),
-                (Some(seq), Some(())) => skipped.push((seq, pair.id.clone())),
-                (None, None) if ask => {
-                    let (gap, draw) = self.rank(pair, rater, order);
-                    fresh.push((gap, draw, pair.id.clone()));
-                }
-                (None, _) => {}
+        let settled = self.settled_by(&questions);
+        let (mut begun, mut fresh, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, pair) in self.pairs.iter().enumerate() {
+            let Some(place) = self.place(at, pair, rater, order, &questions, &settled) else { continue };
+            match place.part {
+                QueuePart::Begun => begun.push((place, pair)),
+                QueuePart::Fresh => fresh.push((place, pair)),
+                QueuePart::Skipped => skipped.push((place, pair)),
             }
         }
-        skipped.sort();
-        // Stable: equal gaps, and pairs without scores, stay in order of arrival.
-        fresh.sort_by(|(a, x, _), (b, y, _)| a.total_cmp(b).then(x.cmp(y)));
-        let fresh = fresh.into_iter().map(|(.., id)| id).collect();
+        let fresh = sorted(fresh);
         let repeats = self.due_repeats(rater, rubric.criterion());
         let fresh = repeats.among(fresh);
-        begun.into_iter().chain(fresh).chain(skipped.into_iter().map(|(_, id)| id)).collect()
+        sorted(begun).into_iter().chain(fresh).chain(sorted(skipped)).collect()
     }
 
     /// What a rater is asked about a pair that the queue shows.
@@ -195,18 +177,25 @@ impl Session {
     /// How many of these pairs a rater has judged by every question of a pass, and how many repeats of them.
     #[must_use]
     pub fn judged_by(&self, rater: &Rater, rubric: &RubricPass, among: impl Fn(&PairId) -> bool) -> usize {
-        let questions = self.questions(rubric);
-        let answered = |pair: &PairId, question: Option<&str>| {
+        let pairs = self.pairs.iter().map(|pair| &pair.id).filter(|id| among(id));
+        pairs.map(|id| self.judged_on(id, rater, rubric)).sum()
+    }
+
+    /// How many verdicts on one pair [`Session::judged_by`] counts: one when every question is answered, and its repeats.
+    #[must_use]
+    pub fn judged_on(&self, pair: &PairId, rater: &Rater, rubric: &RubricPass) -> usize {
+        if !self.verdicts_of_pair.contains_key(pair) {
+            return 0;
+        }
+        let answered = |question: Option<&str>| {
             self.verdict_by(pair, rater, question).is_some_and(|(_, v)| v.choice != Choice::Skip)
         };
-        let pairs = self.pairs.iter().map(|pair| &pair.id).filter(|id| among(id));
-        let done = pairs.filter(|id| questions.iter().all(|q| answered(id, *q))).count();
         let again = |v: &Verdict| {
             let asked = &v.asked;
             asked.pass > 0 && asked.criterion.as_deref() == rubric.criterion() && v.choice != Choice::Skip
         };
-        let given = self.verdicts.values().filter(|j| !j.undone && j.verdict.rater == *rater).map(|j| &j.verdict);
-        done + given.filter(|v| again(v) && among(&v.pair)).count()
+        let given = self.verdicts_on(pair).filter(|j| !j.undone && j.verdict.rater == *rater).map(|j| &j.verdict);
+        usize::from(self.questions(rubric).into_iter().all(answered)) + given.filter(|v| again(v)).count()
     }
 
     /// The questions of a pass in their order: criteria, none for overall.
@@ -215,12 +204,18 @@ impl Session {
         match rubric {
             RubricPass::Overall => vec![None],
             RubricPass::One(name) => vec![Some(name)],
-            RubricPass::All => std::iter::once(None).chain(self.criteria.iter().map(|c| Some(c.name.as_str()))).collect(),
+            RubricPass::All => {
+                std::iter::once(None).chain(self.criteria.iter().map(|c| Some(c.name.as_str()))).collect()
+            }
         }
     }
 
     fn need(&self, pair: &Pair, rater: &Rater, criterion: Option<&str>, settled: &HashSet<&PairId>) -> Need {
-        let votes = self.counting_on(&pair.id, criterion);
+        let votes = if self.verdicts_of_pair.contains_key(&pair.id) {
+            self.counting_on(&pair.id, criterion)
+        } else {
+            Vec::new()
+        };
         if votes.iter().any(|(_, v)| v.rater.is_import()) {
             return Need::Closed;
         }
@@ -274,9 +269,8 @@ impl Session {
         let (mut fresh, mut put_off) = (Vec::new(), Vec::new());
         for Contested { pair, .. } in self.contested(criterion) {
             let mine = self.verdicts_on(&pair).filter(|j| !j.undone && j.verdict.rater == *rater);
-            let again = mine.map(|j| &j.verdict).filter(|v| {
-                v.asked.review && v.asked.criterion.as_deref() == criterion
-            });
+            let again =
+                mine.map(|j| &j.verdict).filter(|v| v.asked.review && v.asked.criterion.as_deref() == criterion);
             match again.last().map(|v| v.choice) {
                 None => fresh.push(pair),
                 Some(Choice::Skip) => put_off.push(pair),
@@ -322,8 +316,94 @@ impl Session {
             .map(|(pair, (last, ..))| (last, pair.clone()))
             .collect();
         due.sort();
-        DueRepeats { pairs: due.into_iter().map(|(_, pair)| pair).collect(), every: (1.0 / share).round() as usize, since }
+        DueRepeats {
+            pairs: due.into_iter().map(|(_, pair)| pair).collect(),
+            every: (1.0 / share).round() as usize,
+            since,
+        }
     }
+}
+
+impl Session {
+    /// The pairs that an adjudication settled, for each question.
+    fn settled_by(&self, questions: &[Option<&str>]) -> Vec<HashSet<&PairId>> {
+        questions.iter().map(|question| self.adjudicated_pairs(*question)).collect()
+    }
+
+    /// Where a pair stands in a rater's queue; none if it is not in it. `at` is its place among the session's pairs.
+    fn place(
+        &self,
+        at: usize,
+        pair: &Pair,
+        rater: &Rater,
+        order: QueueOrder,
+        questions: &[Option<&str>],
+        settled: &[HashSet<&PairId>],
+    ) -> Option<Place> {
+        self.sides(pair)?;
+        let (mut ask, mut answered, mut put_off) = (false, false, None);
+        for (question, settled) in questions.iter().zip(settled) {
+            match self.need(pair, rater, *question, settled) {
+                Need::Ask => ask = true,
+                Need::Answered => answered = true,
+                Need::Skipped(seq) => put_off = put_off.max(Some(seq)),
+                Need::Closed => {}
+            }
+        }
+        let place = |part, number| Some(Place { part, gap: 0.0, number, at });
+        match put_off {
+            // A pair that is put off overall is put off as a whole.
+            Some(seq) if !answered => place(QueuePart::Skipped, seq),
+            _ if answered && ask => place(QueuePart::Begun, 0),
+            Some(seq) => place(QueuePart::Skipped, seq),
+            None if ask => {
+                let (gap, number) = self.rank(pair, rater, order);
+                Some(Place { part: QueuePart::Fresh, gap, number, at })
+            }
+            None => None,
+        }
+    }
+
+    /// Moves one pair to its place in a queue of [`Session::queue_by`], after a record on it alone. False, and the queue is
+    /// unchanged, where the order depends on other pairs too: then the queue must be computed again.
+    #[must_use]
+    pub fn move_in_queue(
+        &self,
+        queue: &mut Vec<PairId>,
+        pair: &PairId,
+        rater: &Rater,
+        order: QueueOrder,
+        rubric: &RubricPass,
+        belongs: bool,
+    ) -> bool {
+        let whole = matches!(order, QueueOrder::Disputed | QueueOrder::Contested);
+        if whole || self.repeats.is_some_and(|r| r.share > 0.0) {
+            return false;
+        }
+        let Some(at) = self.pair_at.get(pair).copied() else { return false };
+        let questions = self.questions(rubric);
+        let settled = self.settled_by(&questions);
+        let place = |at: usize| self.place(at, &self.pairs[at], rater, order, &questions, &settled);
+        // The shown pair is the first one.
+        if let Some(old) = queue.iter().position(|id| id == pair) {
+            queue.remove(old);
+        }
+        if let Some(new) = place(at).filter(|_| belongs) {
+            let before = |id: &PairId| {
+                let known = self.pair_at.get(id).and_then(|at| place(*at));
+                known.is_some_and(|known| known.cmp(&new) == Ordering::Less)
+            };
+            let index = queue.partition_point(before);
+            queue.insert(index, pair.clone());
+        }
+        true
+    }
+}
+
+/// Ids in the order of the places.
+fn sorted(mut part: Vec<(Place, &Pair)>) -> Vec<PairId> {
+    part.sort_by(|(x, _), (y, _)| x.cmp(y));
+    part.into_iter().map(|(_, pair)| pair.id.clone()).collect()
 }
 
 /// Repeats that are due, longest ago first.

@@ -5,8 +5,8 @@
 use super::super::ids::{CompletionId, PairId, PromptId, Rater};
 use super::super::method::{Method, Needs};
 use super::super::param::{ParamKind, Params};
-use super::super::text::{Completion, Pair, PairRow, Prompt, PromptBody, RatedRow, SftBody, SftRow, TextSet};
 use super::super::rubric::{RowChoice, Rubric};
+use super::super::text::{Completion, Pair, PairRow, Prompt, PromptBody, RatedRow, SftBody, SftRow, TextSet};
 use super::super::verdict::{Choice, Side, Verdict};
 use super::super::votes::{Aggregate, Aggregation, Outcome};
 use super::{Correction, FilterView, Judged, Session, later};
@@ -394,7 +394,8 @@ impl Session {
         // Without a filter no text has to be copied.
         let decisions = self.decisions(&choice.rubric);
         let judged = self.pairs.iter().filter(|pair| self.prompt(&pair.prompt).is_some());
-        let judged = judged.flat_map(|pair| self.rated_sides(pair, decisions[&pair.id].outcome())).map(|(.., good)| good);
+        let judged =
+            judged.flat_map(|pair| self.rated_sides(pair, decisions[&pair.id].outcome())).map(|(.., good)| good);
         let all: Vec<bool> = self.ratings.iter().map(|row| row.good).chain(judged).collect();
         let good = all.iter().filter(|good| **good).count();
         (good, all.len() - good)

@@ -67,11 +67,10 @@ impl Session {
     /// Makes a prompt's tags what they were, with every counting change.
     pub(super) fn retag(&mut self, id: &PromptId) {
         let changes = self.retagged.values().filter(|r| r.change.prompt == *id);
-        let (any, counting): (usize, Vec<&TagChange>) =
-            changes.fold((0, Vec::new()), |(n, mut counting), r| {
-                counting.extend((!r.undone).then_some(&r.change));
-                (n + 1, counting)
-            });
+        let (any, counting): (usize, Vec<&TagChange>) = changes.fold((0, Vec::new()), |(n, mut counting), r| {
+            counting.extend((!r.undone).then_some(&r.change));
+            (n + 1, counting)
+        });
         let Some(prompt) = self.prompt_at.get(id).map(|at| &mut self.prompts[*at]) else { return };
         if any == 0 {
             return;

@@ -109,11 +109,9 @@ pub fn rule(context: &CommandContext, args: &RuleArgs) -> Result<()> {
         return out::json(&object);
     }
     let again = match repeats.filter(|r| r.share > 0.0) {
-        Some(Repeats { share, distance }) => format!(
-            "; {} % of the judged pairs come back after {} others",
-            (share * 1e4).round() / 100.0,
-            distance
-        ),
+        Some(Repeats { share, distance }) => {
+            format!("; {} % of the judged pairs come back after {} others", (share * 1e4).round() / 100.0, distance)
+        }
         None => String::new(),
     };
     let rule = settings.rule;
@@ -133,10 +131,8 @@ fn set_repeats(dir: &SessionDir, before: Option<Repeats>, args: &RuleArgs) -> Re
         return Ok(before);
     }
     let old = before.unwrap_or(Repeats { share: 0.0, distance: Repeats::DISTANCE });
-    let repeats = Repeats {
-        share: args.repeats.unwrap_or(old.share),
-        distance: args.repeat_distance.unwrap_or(old.distance),
-    };
+    let repeats =
+        Repeats { share: args.repeats.unwrap_or(old.share), distance: args.repeat_distance.unwrap_or(old.distance) };
     if before != Some(repeats) {
         let mut journal = Journal::require(dir)?;
         journal.append(&SessionRecord::RepeatsSet(repeats))?;

@@ -6,8 +6,8 @@ use super::super::journal::Journal;
 use super::super::out;
 use super::context::CommandContext;
 use crate::domain::{
-    Against, Allocation, Checks, CompletionId, Pair, PairId, QueueOrder, RunId, ScoreSource, SelectOptions, SessionPool,
-    Strategy, StratumKey, counted,
+    Against, Allocation, Checks, CompletionId, Pair, PairId, QueueOrder, RunId, ScoreSource, SelectOptions,
+    SessionPool, Strategy, StratumKey, counted,
 };
 use crate::protocol::SessionRecord;
 use crate::storage::SessionDir;
@@ -36,7 +36,9 @@ pub fn pair(context: &CommandContext, args: &PairArgs) -> Result<()> {
         let id = |at: usize| CompletionId::new(&pool.answers[at].id);
         pool.pairs.retain(|pair| view.unpaired(&id(pair.a), &id(pair.b)));
         if all > 0 && pool.pairs.is_empty() {
-            return Err(Error::failed(format!("none of {all} possible pairs matches the filter `{filter}`: loosen it")));
+            return Err(Error::failed(format!(
+                "none of {all} possible pairs matches the filter `{filter}`: loosen it"
+            )));
         }
     }
     if let ScoreSource::Run(run) = &source

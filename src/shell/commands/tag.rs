@@ -45,9 +45,7 @@ pub fn run(context: &CommandContext, args: &TagArgs) -> Result<()> {
 /// The prompts that are meant.
 fn chosen<'a>(session: &'a Session, name: &str, prompt: Option<&str>, args: &'a TagArgs) -> Result<Vec<&'a Prompt>> {
     match (prompt, &args.filter) {
-        (Some(_), Some(_)) => {
-            Err(Error::Usage("give a prompt or --filter, not both; a tag begins with + or -".into()))
-        }
+        (Some(_), Some(_)) => Err(Error::Usage("give a prompt or --filter, not both; a tag begins with + or -".into())),
         (None, None) => Err(Error::Usage("give a prompt's id, or --filter before the tags".into())),
         (Some(id), None) => session.prompt(&PromptId::new(id)).map(|prompt| vec![prompt]).ok_or_else(|| {
             let near = nearest(id, session.prompts().iter().map(|p| p.id.as_str()));
@@ -58,7 +56,9 @@ fn chosen<'a>(session: &'a Session, name: &str, prompt: Option<&str>, args: &'a 
             let found = session.view(filter).prompts();
             if found.is_empty() {
                 let all = counted(session.prompts().len(), "prompt");
-                return Err(Error::failed(format!("none of the {all} of session {name} matches the filter `{filter}`")));
+                return Err(Error::failed(format!(
+                    "none of the {all} of session {name} matches the filter `{filter}`"
+                )));
             }
             Ok(found)
         }

@@ -166,7 +166,8 @@ fn each_need_gets_its_own_rows() {
     let (session, _) = dir.state().unwrap();
     let mut frozen = Frozen { seq: 7, files: Vec::new() };
     let needs = [Needs::Pairs, Needs::Examples, Needs::Ratings, Needs::Prompts];
-    let rows: Vec<usize> = needs.iter().map(|needs| frozen.rows_for(*needs, &session, &RowChoice::default()).unwrap().rows).collect();
+    let rows: Vec<usize> =
+        needs.iter().map(|needs| frozen.rows_for(*needs, &session, &RowChoice::default()).unwrap().rows).collect();
     assert_eq!(rows, [1, 1, 3, 1]);
     assert_eq!(rows, needs.map(|needs| session.supply().rows(needs)));
     assert_eq!(read::<PairRow>(&frozen.files[0])[0].chosen, "good");

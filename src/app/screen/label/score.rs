@@ -28,7 +28,6 @@ pub struct Stats {
 #[must_use]
 pub fn stats(open: &OpenSession) -> Stats {
     let session = &open.session;
-    let done = session.judged_by(&open.rater, &open.rubric, |pair| open.matches(pair));
     let left = open.queue.len();
     let mut times: Vec<u64> = session
         .verdicts()
@@ -43,8 +42,8 @@ pub fn stats(open: &OpenSession) -> Stats {
         if times.len() % 2 == 1 { times[mid] as f64 } else { (times[mid - 1] + times[mid]) as f64 / 2.0 }
     });
     Stats {
-        done,
-        total: done + left,
+        done: open.done,
+        total: open.done + left,
         per_hour: median.map(|ms| 3_600_000.0 / ms.max(1.0)),
         left_ms: median.map(|ms| ms * left as f64),
     }
@@ -80,7 +79,8 @@ pub fn history(open: &OpenSession, count: usize) -> Vec<(String, String)> {
         .map(|(_, j)| {
             let pair = &j.verdict.pair;
             let prompt = open.session.pair(pair).map_or_else(|| pair.to_string(), |p| p.prompt.to_string());
-            let by = j.verdict.asked.criterion.as_ref().map_or_else(String::new, |name| format!("{}: ", presentable(name)));
+            let by =
+                j.verdict.asked.criterion.as_ref().map_or_else(String::new, |name| format!("{}: ", presentable(name)));
             (prompt, by + &verdict_words(&j.verdict))
         })
         .collect()

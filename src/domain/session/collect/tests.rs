@@ -183,7 +183,10 @@ fn a_thousand_interleavings_of_the_raters_records_give_one_outcome() {
             }
             at[r] += 1;
         }
-        s.adjudicate(seq + 1, Adjudication { pair: PairId::new("x3"), rater: Rater::new("eva"), choice: A, criterion: None });
+        s.adjudicate(
+            seq + 1,
+            Adjudication { pair: PairId::new("x3"), rater: Rater::new("eva"), choice: A, criterion: None },
+        );
         let all: Vec<String> = (0..4).map(|i| format!("{:?}", s.outcome(&PairId::new(format!("x{i}"))))).collect();
         let disputes: Vec<String> = s.disputes().iter().map(|d| d.pair.to_string()).collect();
         outcomes.insert((all, disputes));

@@ -63,7 +63,10 @@ impl Copy {
         let seq = self.next();
         let rater = Rater::new(rater);
         let (left, seen, ms) = (Side::A, Seen::Full, 5);
-        self.session.judge(seq, Verdict { pair: id, rater, choice, left, seen, ms, winner_hash: None, asked: Asked::default() });
+        self.session.judge(
+            seq,
+            Verdict { pair: id, rater, choice, left, seen, ms, winner_hash: None, asked: Asked::default() },
+        );
     }
 
     /// Folds an act as the log would.
@@ -176,7 +179,12 @@ fn act(copy: &mut Copy, who: usize, n: u64) {
             };
             copy.session.adjudicate(
                 seq,
-                Adjudication { pair: id, rater: Rater::new("eva"), choice: Choice::Prefer(side, Strength::Much), criterion: None },
+                Adjudication {
+                    pair: id,
+                    rater: Rater::new("eva"),
+                    choice: Choice::Prefer(side, Strength::Much),
+                    criterion: None,
+                },
             );
         }
         6 => copy.judge(wall, pair, rater, None),

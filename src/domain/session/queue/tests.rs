@@ -4,8 +4,8 @@ use super::super::collect::tests::{session, verdict};
 use super::super::*;
 use super::QueueOrder;
 use crate::domain::verdict::{Asked, Side, Strength};
-use std::collections::HashSet;
 use crate::domain::{Adjudication, Choice, Outcome, Repeats, RowChoice, Rubric, RubricPass, agreement_report, mix64};
+use std::collections::HashSet;
 
 const A: Choice = Choice::Prefer(Side::A, Strength::Better);
 const B: Choice = Choice::Prefer(Side::B, Strength::Much);
@@ -47,8 +47,7 @@ fn each_criterion_has_its_own_queue_outcomes_and_disputes() {
     assert_eq!(s.outcomes_on(Some("helpful"))[&id(1)].outcome, Outcome::Prefer(Side::B, 1.0));
     s.judge(3, by(1, "ben", A, "helpful"));
     assert_eq!((s.disputes().len(), s.disputes_on(Some("helpful")).len()), (0, 1));
-    let adjudication =
-        Adjudication { pair: id(1), rater: ana.clone(), choice: A, criterion: Some("helpful".into()) };
+    let adjudication = Adjudication { pair: id(1), rater: ana.clone(), choice: A, criterion: Some("helpful".into()) };
     s.adjudicate(4, adjudication);
     assert_eq!((s.disputes_on(Some("helpful")).len(), s.outcome(&id(1))), (0, Outcome::Open));
     assert_eq!(s.outcomes_on(Some("helpful"))[&id(1)].outcome, Outcome::Prefer(Side::A, 2.0 / 3.0));
@@ -82,8 +81,17 @@ fn beside_each_other_a_pair_is_asked_for_every_criterion_before_the_next() {
     assert_eq!(
         seen,
         [
-            "x0 overall", "x0 helpful", "x0 harmless", "x1 overall", "x2 overall", "x2 helpful", "x2 harmless",
-            "x1 overall", "x1 helpful", "x1 harmless", "x2 helpful"
+            "x0 overall",
+            "x0 helpful",
+            "x0 harmless",
+            "x1 overall",
+            "x2 overall",
+            "x2 helpful",
+            "x2 harmless",
+            "x1 overall",
+            "x1 helpful",
+            "x1 harmless",
+            "x2 helpful"
         ]
     );
     assert_eq!(s.judged_by(&ana, &RubricPass::All, |_| true), 3);
@@ -111,7 +119,12 @@ fn a_mix_is_the_weighted_mean_of_signed_strengths() {
     let (rows, left) = s.rows_of(&mix);
     let found: Vec<(&str, &str, f64)> =
         rows.iter().map(|r| (r.pair.as_str(), &r.chosen[..8], r.margin.unwrap())).collect();
-    let want = [("x0", "answer a", 11.0 / 30.0), ("x1", "answer b", 16.0 / 30.0), ("x2", "answer b", 0.3), ("x4", "answer a", 0.2)];
+    let want = [
+        ("x0", "answer a", 11.0 / 30.0),
+        ("x1", "answer b", 16.0 / 30.0),
+        ("x2", "answer b", 0.3),
+        ("x4", "answer a", 0.2),
+    ];
     for (found, want) in found.iter().zip(want) {
         assert!(found.0 == want.0 && found.1 == want.1 && (found.2 - want.2).abs() < 1e-12, "{found:?} {want:?}");
     }
@@ -176,7 +189,8 @@ fn a_share_of_the_pairs_comes_back_once_after_a_distance_and_does_not_count() {
     assert_eq!(s.slip_rate(&Rater::new("ana")), Some(0.5), "every repeat differs");
     assert_eq!(s.judged_by(&Rater::new("ana"), &RubricPass::Overall, |_| true), 400 + repeats.len());
     // Another rater gets other repeats, and each gets the same ones again.
-    let other: Vec<(usize, u32)> = work(&mut s, "ben", 1000, 10_000).into_iter().filter(|(_, pass)| *pass > 0).collect();
+    let other: Vec<(usize, u32)> =
+        work(&mut s, "ben", 1000, 10_000).into_iter().filter(|(_, pass)| *pass > 0).collect();
     assert_ne!(other, repeats.iter().map(|at| order[*at]).collect::<Vec<_>>());
 }
 
@@ -290,8 +304,56 @@ fn a_thousand_interleavings_with_repeats_and_criteria_give_one_outcome() {
         }
         let outcomes = |criterion| (0..4).map(|i| s.outcomes_on(criterion)[&id(i)].outcome).collect::<Vec<_>>();
         let all = [None, Some("helpful"), Some("harmless")].map(outcomes);
-        let figures = raters.map(|r| (s.slip_rate(&Rater::new(r)), s.judged_by(&Rater::new(r), &RubricPass::All, |_| true)));
+        let figures =
+            raters.map(|r| (s.slip_rate(&Rater::new(r)), s.judged_by(&Rater::new(r), &RubricPass::All, |_| true)));
         found.insert(format!("{all:?} {figures:?} {:?}", s.rows_of(&mix)));
     }
     assert_eq!(found.len(), 1, "{found:?}");
+}
+
+/// A pair that is moved alone lands where the whole queue, computed again, has it.
+#[test]
+fn moving_one_pair_gives_the_queue_of_all() {
+    let ana = Rater::new("ana");
+    for rubric in [RubricPass::Overall, RubricPass::All, RubricPass::One("helpful".into())] {
+        for order in [QueueOrder::Arrival, QueueOrder::Random, QueueOrder::Uncertain, QueueOrder::BestWorst] {
+            let mut s = with_criteria(12);
+            for i in 0..8u32 {
+                for side in ["a", "b"] {
+                    let value = f64::from(i) * if side == "a" { 1.5 } else { 1.0 };
+                    s.score(CompletionId::new(format!("c{i}.{side}")), RunId::new("reward-1"), value);
+                }
+            }
+            let mut queue = s.queue_by(&ana, order, &rubric);
+            let mut done = s.judged_by(&ana, &rubric, |_| true);
+            for step in 0..300u64 {
+                let random = mix64(step);
+                let pair = (random % 12) as usize;
+                let rater = if random / 12 % 4 == 0 { "ben" } else { "ana" };
+                let before = s.judged_on(&id(pair), &ana, &rubric);
+                let mut touched = pair;
+                match random / 100 % 8 {
+                    0 => {
+                        let Some(of) = s.undoable(&ana) else { continue };
+                        touched = s.judged_pair(of).unwrap().as_str()[1..].parse().unwrap();
+                        done += s.judged_on(&id(pair), &ana, &rubric);
+                        done -= before;
+                        let before = s.judged_on(&id(touched), &ana, &rubric);
+                        s.undo(of);
+                        done = done + s.judged_on(&id(touched), &ana, &rubric) - before;
+                    }
+                    n => {
+                        let choice = [A, B, Choice::Skip, Choice::Tie][n as usize % 4];
+                        let question = [None, Some("helpful"), Some("harmless")][(random / 1000 % 3) as usize];
+                        s.judge(step, asked(pair, rater, choice, Asked::by(question)));
+                        done = done + s.judged_on(&id(pair), &ana, &rubric) - before;
+                    }
+                }
+                assert!(s.move_in_queue(&mut queue, &id(touched), &ana, order, &rubric, true));
+                assert_eq!(names(&queue), names(&s.queue_by(&ana, order, &rubric)), "{order:?} {rubric:?} step {step}");
+                assert_eq!(done, s.judged_by(&ana, &rubric, |_| true));
+            }
+            assert!(!s.move_in_queue(&mut queue, &id(0), &ana, QueueOrder::Disputed, &rubric, true));
+        }
+    }
 }
