@@ -428,7 +428,9 @@ fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<
             show_pair(label, model, &pair);
             let open = model.open.as_ref();
             // The same question as before, with the same sides.
-            if let Some(card) = open.zip(asked).and_then(|(open, asked)| Card::asking(open, &pair, asked, model.clock_ms)) {
+            if let Some(card) =
+                open.zip(asked).and_then(|(open, asked)| Card::asking(open, &pair, asked, model.clock_ms))
+            {
                 label.card = Some(card);
                 refresh(label, model);
             }
