@@ -293,7 +293,7 @@ impl Session {
     pub fn set_criterion(&mut self, name: &str, sentence: Option<&str>) {
         let at = self.criteria.iter().position(|c| c.name == name);
         match (at, sentence) {
-            (Some(at), Some(sentence)) => self.criteria[at].sentence = sentence.to_owned(),
+            (Some(at), Some(sentence)) => sentence.clone_into(&mut self.criteria[at].sentence),
             (Some(at), None) => drop(self.criteria.remove(at)),
             (None, Some(sentence)) => {
                 self.criteria.push(Criterion { name: name.to_owned(), sentence: sentence.to_owned() });

@@ -209,11 +209,7 @@ impl Screen for LabelScreen {
                 InputPurpose::Correct { pair, completion } => {
                     return save_correction(shared, pair, completion, input.buffer.text().to_owned()).into();
                 }
-                InputPurpose::Filter => {
-                    if asking::set_filter(shared, input) {
-                        show_next(self, shared);
-                    }
-                }
+                InputPurpose::Filter if asking::set_filter(shared, input.clone()) => show_next(self, shared),
                 InputPurpose::Tags { prompt, .. } => {
                     let effects = asking::save_tags(shared, &prompt, input);
                     asking::show_tags(self.card.as_mut(), shared);
@@ -295,11 +291,7 @@ fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<
         LabelAction::Redo => return redo(label, model),
         LabelAction::Note => ask_note(label, model),
         LabelAction::Edit => ask_correction(label, model),
-        LabelAction::ToggleOrder => {
-            if asking::toggle_order(model) {
-                show_next(label, model);
-            }
-        }
+        LabelAction::ToggleOrder if asking::toggle_order(model) => show_next(label, model),
         LabelAction::Filter => asking::ask_filter(model),
         LabelAction::Tag => asking::ask_tags(label.card.as_ref(), model),
         LabelAction::Criterion => asking::ask_rubric(model),
@@ -428,7 +420,9 @@ fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<
             show_pair(label, model, &pair);
             let open = model.open.as_ref();
             // The same question as before, with the same sides.
-            if let Some(card) = open.zip(asked).and_then(|(open, asked)| Card::asking(open, &pair, asked, model.clock_ms)) {
+            if let Some(card) =
+                open.zip(asked).and_then(|(open, asked)| Card::asking(open, &pair, asked, model.clock_ms))
+            {
                 label.card = Some(card);
                 refresh(label, model);
             }
