@@ -17,6 +17,7 @@ mod out;
 mod prepared;
 mod process;
 mod run;
+mod servers;
 mod task;
 
 #[cfg(test)]
@@ -61,6 +62,7 @@ fn dispatch(args: &[OsString]) -> ExitCode {
         ["score", _, id] => answer::score(path(1), &RunId::new(*id)),
         ["merge", _, id, _, format] => answer::merge(path(1), &RunId::new(*id), path(3), format),
         ["make", _, spec] => answer::make(path(1), spec),
+        ["server", spec] => servers::server(spec),
         ["bench", spec] => bench::bench(spec),
         _ => {
             out::note("tiebreak: `worker` is internal; see `tiebreak --help` for commands");

@@ -3,9 +3,11 @@
 //! Owns command names, options and help texts. Lists only commands that work. Refuses to run them: `commands` does.
 
 mod bench;
+mod server;
 mod values;
 
 pub use bench::{BenchAction, BenchSampleArgs, BenchTrainArgs, BenchUiArgs};
+pub use server::ServerArgs;
 
 use super::error::Error;
 use crate::domain::{Aggregation, STRATEGIES, StratumKey, methods, nearest};
@@ -258,9 +260,13 @@ pub struct SampleArgs {
     /// Seed of the random numbers (default: 42 for a session's first sampling run, 43 for its second …).
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
-    /// A model to sample from instead of the session's; may be repeated, models alternate.
-    #[arg(long = "model", value_name = "MODEL")]
+    /// A model to sample from instead of the session's, or URL#NAME for one behind an OpenAI-compatible server
+    /// (http://127.0.0.1:8080/v1#NAME; Ollama, llama.cpp, vLLM, LM Studio …); may be repeated, models take turns.
+    #[arg(long = "model", value_name = "MODEL|URL#NAME")]
     pub models: Vec<String>,
+    /// How servers are asked.
+    #[command(flatten)]
+    pub server: ServerArgs,
     /// A training run of this session whose adapter is applied; RUN@best takes its best checkpoint.
     #[arg(long, value_name = "RUN", conflicts_with = "models")]
     pub adapter: Option<String>,

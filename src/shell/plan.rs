@@ -6,11 +6,11 @@
 mod tests;
 
 use super::error::{Error, Result};
-use super::models;
+use super::{models, servers};
 use crate::domain::{
     Lack, LeftOut, Method, Needs, ParamKind, Params, Prompt, RunId, Sampler, Session, method, methods, nearest,
 };
-use crate::protocol::{DataSnapshot, Inputs, Integrity, ModelRef, RunSpec, SampleSpec, Task, TrainSpec};
+use crate::protocol::{DataSnapshot, Inputs, Integrity, ModelRef, RunSpec, SampleSpec, ServerOptions, ServerRef, Task, TrainSpec};
 use crate::storage::{DataFile, Home, RunDir, SessionDir, local_time, sha256};
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -37,8 +37,10 @@ pub struct TrainOrder {
 /// The request for a sampling run.
 #[derive(Debug, Clone)]
 pub struct SampleOrder {
-    /// Models by name; empty for the session's.
+    /// Models by name, or by address and name where a server runs them; empty for the session's.
     pub models: Vec<String>,
+    /// How servers are asked.
+    pub servers: ServerOptions,
     /// A training run whose adapter is applied to the model.
     pub adapter: Option<RunId>,
     /// Candidates per prompt.
@@ -199,12 +201,15 @@ pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunS
             dir.name()
         )));
     }
-    let mut models: Vec<ModelRef> = order.models.iter().map(|name| models::find(home, name)).collect::<Result<_>>()?;
+    let (addresses, names): (Vec<&String>, Vec<&String>) =
+        order.models.iter().partition(|name| ServerRef::is_address(name));
+    let servers = servers::find(&addresses, &order.servers)?;
+    let mut models: Vec<ModelRef> = names.into_iter().map(|name| models::find(home, name)).collect::<Result<_>>()?;
     let adapter = order.adapter.as_ref().map(|run| trained(dir, run)).transpose()?;
     if let Some(trained) = &adapter {
         trained.check_policy("sample")?;
     }
-    if models.is_empty() {
+    if models.is_empty() && servers.is_empty() {
         // An adapter is applied to the model it was trained on.
         models.push(match adapter {
             Some(trained) => trained.model,
@@ -218,7 +223,8 @@ pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunS
     }
     let mut frozen = Frozen { seq, files: Vec::new() };
     let data = frozen.add("data.jsonl", prompts)?;
-    let task = Task::Sample(SampleSpec { models, adapter: order.adapter, per_prompt: order.per_prompt, sampler, data });
+    let (adapter, per_prompt) = (order.adapter, order.per_prompt);
+    let task = Task::Sample(SampleSpec { models, servers, adapter, per_prompt, sampler, data });
     Ok((spec(dir.next_run_id("sample")?, task, order.device), frozen.files))
 }
 

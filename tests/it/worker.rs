@@ -85,7 +85,8 @@ fn sampling(prompts: usize) -> (TempDir, RunDir) {
     let sampler = Sampler { max_new_tokens: 24, ..Sampler::default() };
     let task = Task::Sample(SampleSpec {
         models: vec![model()],
-        adapter: None,
+        servers: Vec::new(),
+            adapter: None,
         per_prompt: 3,
         sampler,
         data: snapshot(&data),

@@ -13,7 +13,8 @@ fn spec(per_prompt: usize, temperature: f64, models: usize) -> SampleSpec {
     let model = |i| ModelRef { name: format!("tiny{i}"), path: tiny().display().to_string() };
     SampleSpec {
         models: (0..models).map(model).collect(),
-        adapter: None,
+        servers: Vec::new(),
+            adapter: None,
         per_prompt,
         sampler: Sampler { temperature, max_new_tokens: 12, ..Sampler::default() },
         data: DataSnapshot { file: "data.jsonl".into(), sha256: String::new(), rows: 3, session_seq: 0 },

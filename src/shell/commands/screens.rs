@@ -11,7 +11,7 @@ use super::context::CommandContext;
 use crate::app::{Goal, Show};
 use crate::demo::{self, Split};
 use crate::domain::{Prompt, PromptBody, PromptId, QueueOrder, Rater, RunId, Sampler, nearest};
-use crate::protocol::{SessionMeta, SessionRecord};
+use crate::protocol::{ServerOptions, SessionMeta, SessionRecord};
 use crate::storage::{Home, SessionDir};
 
 /// Opens the workbench, on a screen of a session if one is named.
@@ -56,10 +56,8 @@ fn open_in(
     }
     let rater = rater.or_else(|| std::env::var("USER").ok()).filter(|name| !name.trim().is_empty());
     let rater = rater.unwrap_or_else(|| "me".into());
-    if rater.starts_with("import:") {
-        return Err(Error::Usage(
-            "a rater's name cannot begin with `import:`: that marks verdicts that came with a file".into(),
-        ));
+    if let Some(why) = Rater::reserved(&rater) {
+        return Err(Error::Usage(why.into()));
     }
     workbench(Opening { home: context.home, goal, rater: Rater(rater), order, synchronise: !args.no_sync })
 }
@@ -134,6 +132,7 @@ fn live(home: &Home) -> Result<Option<SessionDir>> {
     journal.sync()?;
     let order = SampleOrder {
         models: Vec::new(),
+        servers: ServerOptions::default(),
         adapter: None,
         per_prompt: 2,
         sampler: Sampler { temperature: 1.0, top_p: 1.0, max_new_tokens: 64, ..Sampler::default() },
