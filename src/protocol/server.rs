@@ -165,7 +165,7 @@ impl ServerInput {
     #[must_use]
     pub fn differences<'a>(&'a self, now: &'a Self) -> Vec<&'a str> {
         let keys: std::collections::BTreeSet<&String> = self.entry.keys().chain(now.entry.keys()).collect();
-        let fleeting = ["created", "modified", "modified_at", "permission", "status", "state", "loaded"];
+        let fleeting = ["created", "modified", "modified_at", "permission", "permissions", "status", "state", "loaded"];
         let differs = |key: &&String| !fleeting.contains(&key.as_str()) && self.entry.get(*key) != now.entry.get(*key);
         keys.into_iter().filter(differs).map(String::as_str).collect()
     }

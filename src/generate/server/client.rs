@@ -158,6 +158,16 @@ impl Client {
     /// The server's list of models; none where it has no such page.
     fn models(&self) -> Result<Option<Vec<BTreeMap<String, Value>>>, Fault> {
         let url = &self.server.url;
+        let list = self.models_under(url)?;
+        let v1 = format!("{url}/v1");
+        if list.is_none() && !url.ends_with("/v1") && matches!(self.models_under(&v1), Ok(Some(_))) {
+            let text = format!("server {url} answers under {v1}: write {v1}#NAME");
+            return Err(Fault::new(FaultKind::Every, text));
+        }
+        Ok(list)
+    }
+
+    fn models_under(&self, url: &str) -> Result<Option<Vec<BTreeMap<String, Value>>>, Fault> {
         let mut request = self.agent.get(format!("{url}/models"));
         if let Some(key) = &self.key {
             request = request.header("Authorization", format!("Bearer {key}"));

@@ -29,11 +29,13 @@ pub struct Fault {
     pub text: String,
     /// How long the server asks to wait.
     pub retry_after: Option<Duration>,
+    /// The server ended an answer without a reason, as some do when the next request arrives.
+    pub dropped: bool,
 }
 
 impl Fault {
     pub(super) fn new(kind: FaultKind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into(), retry_after: None }
+        Self { kind, text: text.into(), retry_after: None, dropped: false }
     }
 
     pub(super) fn passing(text: impl Into<String>) -> Self {
@@ -104,6 +106,15 @@ impl Fault {
             _ => format!("server {url} refused the request, status {status}{said}: change the prompt or the settings"),
         };
         Self::new(kind, text)
+    }
+
+    /// An answer that the server ended without a reason.
+    pub(super) fn drop_of(url: &str) -> Self {
+        let text = format!(
+            "server {url} ended an answer without saying why: some servers drop an answer when the next request arrives; use \
+             --in-flight 1"
+        );
+        Self { dropped: true, ..Self::passing(text) }
     }
 
     /// A response that is no answer.

@@ -40,10 +40,18 @@ pub(super) struct Asked {
     pub(super) result: Result<Reply, Fault>,
 }
 
+/// One request at a time, once the server has dropped an answer because another request arrived.
+#[derive(Debug, Default)]
+struct Narrow {
+    on: AtomicBool,
+    one: Mutex<()>,
+}
+
 /// The threads of one server.
 pub(super) struct Pool {
     asks: Sender<Ask>,
     ended: Arc<AtomicBool>,
+    narrow: Arc<Narrow>,
     /// Requests handed over and not answered.
     pub(super) pending: usize,
     /// The most requests in flight.
@@ -56,15 +64,25 @@ impl Pool {
         let width = client.server().in_flight.max(1);
         let (asks, queue) = channel();
         let (client, queue) = (Arc::new(client), Arc::new(Mutex::new(queue)));
-        let ended = Arc::new(AtomicBool::new(false));
+        let (ended, narrow) = (Arc::new(AtomicBool::new(false)), Arc::new(Narrow::default()));
         for n in 0..width {
             let (client, queue, ended, done) = (client.clone(), queue.clone(), ended.clone(), done.clone());
+            let narrow = narrow.clone();
             std::thread::Builder::new()
                 .name(format!("server {server}.{n}"))
-                .spawn(move || work(server, &client, &queue, &ended, &done))
+                .spawn(move || work(server, &client, &queue, &ended, &narrow, &done))
                 .map_err(|e| Error::Invalid(format!("cannot start a thread: {e}")))?;
         }
-        Ok(Self { asks, ended, pending: 0, width })
+        Ok(Self { asks, ended, narrow, pending: 0, width })
+    }
+
+    /// Whether the server has dropped an answer since the last call: from then on it gets one request at a time.
+    pub(super) fn narrowed(&mut self) -> bool {
+        if self.width == 1 || !self.narrow.on.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.width = 1;
+        true
     }
 
     /// Hands a request over.
@@ -82,7 +100,14 @@ impl Drop for Pool {
     }
 }
 
-fn work(server: usize, client: &Client, queue: &Mutex<Receiver<Ask>>, ended: &AtomicBool, done: &Sender<Asked>) {
+fn work(
+    server: usize,
+    client: &Client,
+    queue: &Mutex<Receiver<Ask>>,
+    ended: &AtomicBool,
+    narrow: &Narrow,
+    done: &Sender<Asked>,
+) {
     loop {
         // The lock is held while waiting: one thread waits in the queue, the others for the lock.
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -99,7 +124,15 @@ fn work(server: usize, client: &Client, queue: &Mutex<Receiver<Ask>>, ended: &At
             }
             !ended.load(Ordering::Relaxed)
         };
-        let request = || client.answer(&ask.prompt, &ask.sampler, ask.seed);
+        let request = || {
+            let on = narrow.on.load(Ordering::Relaxed);
+            let _one = on.then(|| narrow.one.lock().unwrap_or_else(PoisonError::into_inner));
+            let result = client.answer(&ask.prompt, &ask.sampler, ask.seed);
+            if matches!(&result, Err(fault) if fault.dropped) {
+                narrow.on.store(true, Ordering::Relaxed);
+            }
+            result
+        };
         let result = with_retries(client.server().retries, jitter, wait, request);
         if done.send(Asked { server, place: ask.place, result }).is_err() {
             return;

@@ -84,7 +84,8 @@ impl Reply {
                 out.add(url, data)?;
             }
         }
-        if !whole.is_empty() {
+        let streamed = whole.is_empty();
+        if !streamed {
             out.add(url, &clean(whole))?;
             done = true;
         }
@@ -93,6 +94,9 @@ impl Reply {
         }
         if !out.chosen {
             return Err(Fault::nonsense(url, "a response without an answer in it"));
+        }
+        if done && streamed && out.finish.is_none() {
+            return Err(Fault::drop_of(url));
         }
         if !done && out.finish.is_none() {
             return Err(Fault::passing(format!("server {url} broke off in the middle of an answer: look at its log")));
@@ -180,6 +184,7 @@ mod tests {
             ("", "without an answer"),
             ("data: {\"choices\":[]}\n\ndata: [DONE]\n\n", "without an answer"),
             ("data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n", "broke off"),
+            ("data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\ndata: [DONE]\n\n", "--in-flight 1"),
             ("data: {\"error\":{\"message\":\"too long\"}}\n\n", "too long"),
         ] {
             let text = read(body).unwrap_err().text;

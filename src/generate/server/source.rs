@@ -210,6 +210,19 @@ impl Servers {
     fn take_result(&mut self, asked: Asked, prompts: &[Prompt], sink: &mut dyn Sink) -> Result<(), Error> {
         let Asked { server, place, result } = asked;
         self.turns[server].pool.pending -= 1;
+        if self.turns[server].pool.narrowed() {
+            sink.emit(RunEvent::Found(Finding {
+                rule: "server_drops".into(),
+                step: (place.0 * self.spec.per_prompt) as u64,
+                severity: Severity::Note,
+                text: format!(
+                    "The server of {} drops an answer when the next request arrives: from now on it gets one at a time.",
+                    self.turns[server].server.name()
+                ),
+                remedy: "Nothing needs to be done; --in-flight 1 avoids the dropped answers.".into(),
+                pair: None,
+            }))?;
+        }
         let url = self.turns[server].server.url.clone();
         let ended = result.and_then(|reply| Ok((reply.finish(&url)?, reply)));
         match ended {
