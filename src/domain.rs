@@ -61,8 +61,8 @@ pub use select::{
 };
 pub use series::{Axis, Bucket, Line, Series};
 pub use session::{
-    AgreementReport, Coefficient, Confusion, Correction, Dispute, Judged, Lack, LeftOut, QueueOrder, RaterFigures,
-    Score, ScoreSource, Session, SessionPool, Supply, agreement_report,
+    Act, ActKind, AgreementReport, Coefficient, Confusion, Copied, Correction, Dispute, Judged, Lack, LeftOut,
+    QueueOrder, RaterFigures, Score, ScoreSource, Session, SessionPool, SharedName, Supply, agreement_report,
 };
 pub use stats::{ece, median, quantile, wilson};
 pub use text::{

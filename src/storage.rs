@@ -26,6 +26,7 @@ pub mod import;
 mod inputs;
 mod lock;
 mod log;
+pub mod pack;
 mod run;
 mod schema;
 mod session;

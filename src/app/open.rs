@@ -130,7 +130,7 @@ impl OpenSession {
                 if self.outbox.expects(record) {
                     continue;
                 }
-                apply_record(&mut self.session, envelope.n, record);
+                apply_record(&mut self.session, envelope.n, envelope.w, record);
                 if let SessionRecord::Launched(spec) = record {
                     self.run_mut(&spec.id).spec = Some((**spec).clone());
                 }
@@ -163,7 +163,7 @@ impl OpenSession {
     /// Folds a new record at once and asks the shell to write it.
     pub fn write(&mut self, record: &SessionRecord) -> Vec<Effect> {
         let seq = self.outbox.push(record.clone());
-        apply_record(&mut self.session, seq, record);
+        apply_record(&mut self.session, seq, 0, record);
         self.requeue();
         self.outbox.flush()
     }

@@ -116,4 +116,10 @@ impl Rater {
         }
         is("model:").then_some("a rater's name cannot begin with `model:`: that marks verdicts of a model")
     }
+
+    /// Whether a person gave these verdicts here: neither a file nor a model.
+    #[must_use]
+    pub fn is_person(&self) -> bool {
+        !self.is_import() && !self.is_model()
+    }
 }

@@ -5,7 +5,9 @@
 //! either order.
 
 mod agree;
+mod clock;
 mod collect;
+mod copies;
 mod pool;
 mod rows;
 mod state_hash;
@@ -15,13 +17,17 @@ mod tests;
 pub use agree::{AgreementReport, Coefficient, Confusion, RaterFigures, agreement_report};
 use collect::Adjudicated;
 pub use collect::Dispute;
+pub use copies::{Act, ActKind, Copied, SharedName};
 pub use pool::{ScoreSource, SessionPool};
 pub use rows::{Lack, LeftOut, Supply};
 
+use super::canonical::canonical_json;
 use super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
 use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TextSet};
 use super::verdict::{Choice, Verdict};
 use super::votes::{CollectionSettings, ItemState};
+use clock::Clock;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A verdict and whether it still counts.
@@ -31,6 +37,10 @@ pub struct Judged {
     pub verdict: Verdict,
     /// Undone and not redone.
     pub undone: bool,
+    /// When it was given, on the session's [clock](clock).
+    pub(super) at: u64,
+    /// When it was last undone or redone; 0 if never.
+    pub(super) toggled: u64,
 }
 
 /// A rater's better version of a completion.
@@ -73,6 +83,8 @@ struct Corrected {
     seq: u64,
     correction: Correction,
     undone: bool,
+    at: u64,
+    toggled: u64,
 }
 
 /// A rater's undo and redo stacks: the sequence numbers of verdicts and corrections.
@@ -101,9 +113,28 @@ pub struct Session {
     runs: Vec<RunId>,
     settings: Option<CollectionSettings>,
     adjudications: BTreeMap<u64, Adjudicated>,
+    note_times: BTreeMap<(PairId, Rater), u64>,
+    clock: Clock,
+}
+
+/// Which of two verdicts is the later one. Of two at one time it is the same one in every copy of the session.
+fn later(x: &Judged, y: &Judged) -> Ordering {
+    x.at.cmp(&y.at).then_with(|| canonical_json(&x.verdict).cmp(&canonical_json(&y.verdict)))
 }
 
 impl Session {
+    /// Sets the wall time, in milliseconds since 1970, of the records folded from here on.
+    pub fn set_wall_time(&mut self, wall_ms: u64) {
+        self.clock.set_wall(wall_ms);
+    }
+
+    /// Folds, in `fold`, an act that was taken from another copy, where it happened at `at` on that session's clock.
+    pub fn copied(&mut self, at: u64, fold: impl FnOnce(&mut Self)) {
+        let outer = self.clock.copy_from(Some(at));
+        fold(self);
+        self.clock.copy_from(outer);
+    }
+
     /// Adds a prompt; an earlier one with the same id stays.
     pub fn add_prompt(&mut self, prompt: Prompt) {
         if !self.prompt_at.contains_key(&prompt.id) {
@@ -128,11 +159,15 @@ impl Session {
     /// Adds a verdict under its record's sequence number. The rater's redo stack is cleared.
     pub fn judge(&mut self, seq: u64, verdict: Verdict) {
         self.push_done(&verdict.rater, seq);
+        let at = self.clock.stamp();
         self.verdicts_of_pair.entry(verdict.pair.clone()).or_default().push(seq);
-        self.verdicts.insert(seq, Judged { verdict, undone: false });
+        self.verdicts.insert(seq, Judged { verdict, undone: false, at, toggled: 0 });
     }
 
     fn push_done(&mut self, rater: &Rater, seq: u64) {
+        if self.clock.copying() {
+            return;
+        }
         let history = self.history.entry(rater.clone()).or_default();
         history.done.push(seq);
         history.undone.clear();
@@ -172,19 +207,32 @@ impl Session {
     }
 
     fn set_undone(&mut self, of: u64, undone: bool) {
-        let (flag, rater) = if let Some(judged) = self.verdicts.get_mut(&of) {
-            (&mut judged.undone, &judged.verdict.rater)
+        let at = self.clock.stamp();
+        let (flag, toggled, rater) = if let Some(judged) = self.verdicts.get_mut(&of) {
+            (&mut judged.undone, &mut judged.toggled, &judged.verdict.rater)
         } else if let Some(corrected) = self.corrections.iter_mut().rfind(|c| c.seq == of) {
-            (&mut corrected.undone, &corrected.correction.rater)
+            (&mut corrected.undone, &mut corrected.toggled, &corrected.correction.rater)
         } else if let Some(adjudicated) = self.adjudications.get_mut(&of) {
-            (&mut adjudicated.undone, &adjudicated.adjudication.rater)
+            (&mut adjudicated.undone, &mut adjudicated.toggled, &adjudicated.adjudication.rater)
         } else {
             return;
         };
+        if at < *toggled || (at == *toggled && *flag) {
+            return;
+        }
+        *toggled = at;
         if *flag == undone {
             return;
         }
         *flag = undone;
+        if self.clock.copying() {
+            // What was done in another copy is not what `undo` takes back here.
+            let rater = rater.clone();
+            let history = self.history.entry(rater).or_default();
+            history.done.retain(|seq| *seq != of);
+            history.undone.retain(|seq| *seq != of);
+            return;
+        }
         let history = self.history.entry(rater.clone()).or_default();
         let (from, to) =
             if undone { (&mut history.done, &mut history.undone) } else { (&mut history.undone, &mut history.done) };
@@ -194,17 +242,29 @@ impl Session {
 
     /// Sets a rater's note on a pair; an empty text removes it.
     pub fn note(&mut self, pair: PairId, rater: Rater, text: String) {
+        let at = self.clock.stamp();
+        let key = (pair, rater);
+        let written = self.note_times.get(&key).copied().unwrap_or(0);
+        let older = at < written || (at == written && self.notes.get(&key).is_some_and(|known| *known >= text));
+        if older {
+            return;
+        }
+        self.note_times.insert(key.clone(), at);
         if text.trim().is_empty() {
-            self.notes.remove(&(pair, rater));
+            self.notes.remove(&key);
         } else {
-            self.notes.insert((pair, rater), text);
+            self.notes.insert(key, text);
         }
     }
 
     /// Adds a correction under its record's sequence number. The rater's redo stack is cleared.
     pub fn correct(&mut self, seq: u64, correction: Correction) {
         self.push_done(&correction.rater, seq);
-        self.corrections.push(Corrected { seq, correction, undone: false });
+        let at = self.clock.stamp();
+        let new = Corrected { seq, correction, undone: false, at, toggled: 0 };
+        let key = |c: &Corrected| (c.at, c.correction.text.clone());
+        let place = self.corrections.partition_point(|c| key(c) <= key(&new));
+        self.corrections.insert(place, new);
     }
 
     /// Adds an imported text for SFT, or one to measure forgetting on.
@@ -305,12 +365,14 @@ impl Session {
     /// The counting verdicts on a pair: the latest of each rater.
     #[must_use]
     pub fn counting(&self, pair: &PairId) -> Vec<(u64, &Verdict)> {
+        let seqs = self.verdicts_of_pair.get(pair).into_iter().flatten();
+        let mut all: Vec<(u64, &Judged)> = seqs.filter_map(|seq| Some((*seq, self.verdicts.get(seq)?))).collect();
+        all.sort_by(|x, y| later(y.1, x.1));
         let mut seen: HashSet<&Rater> = HashSet::new();
         let mut out = Vec::new();
-        for seq in self.verdicts_of_pair.get(pair).into_iter().flatten().rev() {
-            let Some(judged) = self.verdicts.get(seq) else { continue };
+        for (seq, judged) in all {
             if !judged.undone && seen.insert(&judged.verdict.rater) {
-                out.push((*seq, &judged.verdict));
+                out.push((seq, &judged.verdict));
             }
         }
         out

@@ -5,9 +5,20 @@ use super::line::Envelope;
 use super::record::SessionRecord;
 use crate::domain::{Correction, RunState, RunStatus, Session};
 
-/// Folds a record of the session's own log; `seq` is its sequence number there.
-pub fn apply_record(session: &mut Session, seq: u64, record: &SessionRecord) {
+/// Folds a record of the session's own log; `seq` is its sequence number there, `wall_ms` its wall time.
+pub fn apply_record(session: &mut Session, seq: u64, wall_ms: u64, record: &SessionRecord) {
+    session.set_wall_time(wall_ms);
+    fold(session, seq, record);
+}
+
+fn fold(session: &mut Session, seq: u64, record: &SessionRecord) {
     match record {
+        SessionRecord::Collected { at, record } => {
+            // Only what a person did; a foreign log cannot nest records or launch runs.
+            if record.is_act() {
+                session.copied(*at, |session| fold(session, seq, record));
+            }
+        }
         SessionRecord::Prompted(p) => session.add_prompt(p.clone()),
         SessionRecord::Completed(c) => session.add_completion(c.clone()),
         SessionRecord::Paired(p) => session.add_pair(p.clone()),

@@ -94,6 +94,14 @@ pub enum SessionRecord {
     Configured(CollectionSettings),
     /// A person settled a pair whose raters disagree. Its identity is this record's sequence number.
     Adjudicated(Adjudication),
+    /// Something that a person did in another copy of the session was taken from there, in terms of this log.
+    Collected {
+        /// When it happened, on the other session's clock, in milliseconds since 1970.
+        at: u64,
+        /// What was done: a verdict, an adjudication, a correction, a note, or an undo or redo of one under its number in
+        /// this log.
+        record: Box<SessionRecord>,
+    },
     /// A text for SFT, or one to measure forgetting on, was imported.
     Taught {
         /// What it is for.
@@ -135,4 +143,31 @@ pub enum SessionRecord {
         #[serde(default, skip_serializing_if = "super::is_zero")]
         lines: u64,
     },
+}
+
+impl SessionRecord {
+    /// Whether it is something that a person did to a pair: what can be collected from another copy.
+    #[must_use]
+    pub fn is_act(&self) -> bool {
+        matches!(
+            self,
+            Self::Judged(_)
+                | Self::Adjudicated(_)
+                | Self::Corrected { .. }
+                | Self::Noted { .. }
+                | Self::Undone { .. }
+                | Self::Redone { .. }
+                | Self::Withdrawn { .. }
+                | Self::Restored { .. }
+        )
+    }
+
+    /// The record itself, or what was taken from another copy.
+    #[must_use]
+    pub fn act(&self) -> &Self {
+        match self {
+            Self::Collected { record, .. } if record.is_act() => record,
+            _ => self,
+        }
+    }
 }

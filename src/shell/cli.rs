@@ -84,6 +84,12 @@ pub enum Command {
     Agreement(AgreementArgs),
     /// Set or show how many labels a session's pairs get and how they become one.
     Rule(RuleArgs),
+    /// Write a session to one file, to send it to somebody.
+    Pack(PackArgs),
+    /// Unpack a session from such a file.
+    Unpack(UnpackArgs),
+    /// Take the verdicts, adjudications, corrections and notes of other copies of a session, each once.
+    Collect(CollectArgs),
     /// Open a session on its labelling screen.
     Label {
         /// The session.
@@ -345,6 +351,48 @@ pub struct PairArgs {
     /// Decides what is random.
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
+}
+
+/// `pack`.
+#[derive(Debug, Args)]
+pub struct PackArgs {
+    /// The session.
+    pub session: String,
+    /// The file to write, a gzipped tar archive.
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Pack the runs' checkpoints too.
+    #[arg(long)]
+    pub weights: bool,
+}
+
+/// `unpack`.
+#[derive(Debug, Args)]
+pub struct UnpackArgs {
+    /// The packed session.
+    pub file: PathBuf,
+    /// The session's name here (default: the name it has).
+    #[arg(long = "as", value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// `collect`.
+#[derive(Debug, Args)]
+pub struct CollectArgs {
+    /// The session.
+    pub session: String,
+    /// Other copies: packed sessions, folders or names.
+    #[arg(required = true)]
+    pub from: Vec<String>,
+    /// Gives a rater of the other copies another name here.
+    #[arg(long, value_name = "OLD=NEW")]
+    pub rename: Vec<String>,
+    /// A name that labelled in both copies is one person; the later verdict counts.
+    #[arg(long)]
+    pub one_person: bool,
+    /// Collect what can be read of damaged logs.
+    #[arg(long)]
+    pub allow_damaged: bool,
 }
 
 /// `agreement`.

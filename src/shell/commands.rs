@@ -4,6 +4,7 @@ mod agreement;
 mod bench;
 mod check;
 mod context;
+mod copies;
 mod doctor;
 mod follow;
 mod launch;
@@ -66,6 +67,9 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Pair(args) => pair::pair(&context, &args),
         Command::Agreement(args) => agreement::agreement(&context, &args),
         Command::Rule(args) => agreement::rule(&context, &args),
+        Command::Pack(args) => copies::pack(&context, &args),
+        Command::Unpack(args) => copies::unpack(&context, &args),
+        Command::Collect(args) => copies::collect(&context, &args),
         Command::Score(args) => score::run(&context, &args),
         Command::Label { session, order, rater, screen } => screens::label(context, session, &order, rater, &screen),
         Command::Watch { target, screen } => screens::watch(context, &target, &screen),

@@ -10,7 +10,7 @@
 use super::error::{Error, Result};
 use crate::domain::{RunId, Session};
 use crate::protocol::{SessionRecord, apply_record};
-use crate::storage::{self, Lock, LogTail, LogWriter, SessionDir};
+use crate::storage::{self, Lock, LogTail, LogWriter, SessionDir, wall_ms};
 
 /// Records between two state hashes.
 const HASH_EVERY: u64 = 1000;
@@ -65,7 +65,7 @@ impl Journal {
     pub fn append(&mut self, record: &SessionRecord) -> Result<u64> {
         let seq = self.writer.append(record)?;
         self.last_seq = seq;
-        self.fold(seq, record);
+        self.fold(seq, wall_ms(), record);
         if self.since_hash >= HASH_EVERY {
             // The record is appended even if the hash fails; the next record retries the hash.
             let _ = self.hash();
@@ -154,7 +154,7 @@ impl Journal {
                 continue;
             }
             match envelope.known() {
-                Some(record) => self.fold(envelope.n, record),
+                Some(record) => self.fold(envelope.n, envelope.w, record),
                 None => self.since_hash += 1,
             }
         }
@@ -163,8 +163,8 @@ impl Journal {
         Ok(())
     }
 
-    fn fold(&mut self, seq: u64, record: &SessionRecord) {
-        apply_record(&mut self.state, seq, record);
+    fn fold(&mut self, seq: u64, wall_ms: u64, record: &SessionRecord) {
+        apply_record(&mut self.state, seq, wall_ms, record);
         match record {
             SessionRecord::StateHashed { .. } => self.since_hash = 0,
             _ => self.since_hash += 1,

@@ -13,6 +13,7 @@ mod architecture;
 mod bundled;
 mod cli;
 mod collection;
+mod copies;
 mod damage;
 mod faults;
 mod inputs;

@@ -127,7 +127,7 @@ impl Desk {
     pub fn replayed(&self) -> Session {
         let mut session = Session::default();
         for (i, record) in self.log.iter().enumerate() {
-            apply_record(&mut session, i as u64 + 1, record);
+            apply_record(&mut session, i as u64 + 1, 0, record);
         }
         session
     }

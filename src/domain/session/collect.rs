@@ -1,6 +1,7 @@
 //! Several labels on a pair: the session's rule and aggregation, outcomes of all pairs, disputes and adjudications.
 
 use super::super::agreement::item_agreement;
+use super::super::canonical::canonical_json;
 use super::super::ids::{PairId, Rater};
 use super::super::verdict::Choice;
 use super::super::votes::{
@@ -17,6 +18,8 @@ mod tests;
 pub(super) struct Adjudicated {
     pub(super) adjudication: Adjudication,
     pub(super) undone: bool,
+    pub(super) at: u64,
+    pub(super) toggled: u64,
 }
 
 /// A pair whose raters disagree.
@@ -28,6 +31,11 @@ pub struct Dispute {
     pub agreement: f64,
     /// The votes.
     pub votes: usize,
+}
+
+/// By time; of two at one time the same one is later in every copy of the session.
+fn latest(x: &Adjudicated, y: &Adjudicated) -> std::cmp::Ordering {
+    x.at.cmp(&y.at).then_with(|| canonical_json(&x.adjudication).cmp(&canonical_json(&y.adjudication)))
 }
 
 impl Session {
@@ -45,14 +53,15 @@ impl Session {
     /// Adds an adjudication under its record's sequence number. The rater's redo stack is cleared.
     pub fn adjudicate(&mut self, seq: u64, adjudication: Adjudication) {
         self.push_done(&adjudication.rater, seq);
-        self.adjudications.insert(seq, Adjudicated { adjudication, undone: false });
+        let at = self.clock.stamp();
+        self.adjudications.insert(seq, Adjudicated { adjudication, undone: false, at, toggled: 0 });
     }
 
     /// The latest counting adjudication of a pair, with its number.
     #[must_use]
     pub fn adjudication_of(&self, pair: &PairId) -> Option<(u64, &Adjudication)> {
-        let counting = self.adjudications.iter().rev().filter(|(_, a)| !a.undone && a.adjudication.pair == *pair);
-        counting.map(|(seq, a)| (*seq, &a.adjudication)).next()
+        let counting = self.adjudications.iter().filter(|(_, a)| !a.undone && a.adjudication.pair == *pair);
+        counting.max_by(|x, y| latest(x.1, y.1)).map(|(seq, a)| (*seq, &a.adjudication))
     }
 
     /// The pairs that an adjudication settled.
@@ -81,7 +90,9 @@ impl Session {
         let how = self.settings.unwrap_or_default().aggregation;
         let mut out: HashMap<&PairId, Aggregate> =
             self.pairs.iter().map(|p| &p.id).zip(aggregate(&self.voted(), how)).collect();
-        for Adjudicated { adjudication, .. } in self.adjudications.values().filter(|a| !a.undone) {
+        let mut decisions: Vec<&Adjudicated> = self.adjudications.values().filter(|a| !a.undone).collect();
+        decisions.sort_by(|x, y| latest(x, y));
+        for Adjudicated { adjudication, .. } in decisions {
             if let (Some(found), Some(decided)) = (out.get_mut(&adjudication.pair), adjudicated(adjudication.choice)) {
                 *found = decided;
             }

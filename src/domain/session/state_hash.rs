@@ -35,7 +35,7 @@ impl Session {
         if let Some(settings) = &self.settings {
             h.add(&json!({"kind": "settings", "settings": settings}));
         }
-        for (seq, Adjudicated { adjudication, undone }) in &self.adjudications {
+        for (seq, Adjudicated { adjudication, undone, .. }) in &self.adjudications {
             h.add(&json!({"kind": "adjudication", "n": seq, "adjudication": adjudication, "undone": undone}));
         }
         for (set, row) in &self.texts {

@@ -322,7 +322,7 @@ fn conflicting_records_are_both_kept_and_an_undo_beside_the_second_targets_the_s
         let mut state = crate::domain::Session::default();
         let mut tail = log.tail();
         for envelope in tail.poll().unwrap() {
-            crate::protocol::apply_record(&mut state, envelope.n, envelope.known().unwrap());
+            crate::protocol::apply_record(&mut state, envelope.n, envelope.w, envelope.known().unwrap());
         }
         let verdicts: Vec<_> = state.verdicts().map(|(n, j)| (n, j.verdict.pair.to_string(), j.undone)).collect();
         (verdicts, tail.integrity())
