@@ -76,7 +76,7 @@ pub enum Command {
     Sample(SampleArgs),
     /// Train on a session's data, in the background.
     Train(TrainArgs),
-    /// Score a session's answers with a reward run.
+    /// Score a session's answers with a trained run, or judge its pairs with a run or a judge model.
     Score(ScoreArgs),
     /// Choose pairs of a session's answers and put them up for labelling.
     Pair(PairArgs),
@@ -317,9 +317,20 @@ pub struct TrainArgs {
 pub struct ScoreArgs {
     /// The session.
     pub session: String,
-    /// A reward run of this session that scores; RUN@best takes its best checkpoint.
-    #[arg(long = "with", value_name = "RUN")]
-    pub run: String,
+    /// What scores: a reward run of this session, or a dpo, orpo, cpo, simpo or kto run by its implicit reward (RUN@best
+    /// takes the best checkpoint); with --vote also judge:MODEL or judge:URL#NAME, a model that compares two answers.
+    #[arg(long = "with", value_name = "RUN|judge:MODEL")]
+    pub with: String,
+    /// Judge every pair that it has not judged: verdicts by the rater model:RUN or model:judge:MODEL.
+    #[arg(long)]
+    pub vote: bool,
+    /// The largest difference of a tie: for a run in standard deviations of its scores (default 0.1), for a judge as
+    /// distance from an even probability (default 0.05).
+    #[arg(long, value_name = "X", requires = "vote", allow_negative_numbers = true, value_parser = values::tie_band)]
+    pub tie_band: Option<f64>,
+    /// How servers are asked.
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 /// `pair`.
@@ -336,7 +347,7 @@ pub struct PairArgs {
     /// How many of each stratum: proportional, equal, neyman, or STRATUM=N for each.
     #[arg(long, value_name = "QUOTA")]
     pub quota: Vec<String>,
-    /// Where scores come from: a reward run that scored the session, logprob, length, or checks:LIST.
+    /// Where scores come from: a run that scored the session (`tiebreak score`), judge:NAME, logprob, length, or checks:LIST.
     #[arg(long, value_name = "SOURCE")]
     pub score: Option<String>,
     /// What a hard negative is: runner_up, middle, or a band of score gaps such as 0.5..2.

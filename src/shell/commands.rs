@@ -16,6 +16,7 @@ mod runs;
 mod score;
 mod screens;
 mod session;
+mod vote;
 
 use super::cli::{Cli, Command, ModelsAction, definition};
 use super::error::Result;

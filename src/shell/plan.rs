@@ -270,12 +270,12 @@ fn trained(dir: &SessionDir, id: &RunId) -> Result<Trained> {
     Ok(Trained { id: id.clone(), method, model, params })
 }
 
-/// The reward run of that id, which must have a checkpoint.
+/// A run that scores answers, which must have a checkpoint: a reward run, or one of a method with an implicit reward.
 ///
 /// # Errors
 /// When there is no such run, or it scores nothing.
-pub fn reward_run(dir: &SessionDir, id: &RunId) -> Result<RunDir> {
-    let id = trained(dir, id)?.check_reward()?;
+pub fn scoring_run(dir: &SessionDir, id: &RunId) -> Result<RunDir> {
+    let id = trained(dir, id)?.check_scores()?;
     Ok(dir.run(&id.parts().0)?)
 }
 
@@ -315,6 +315,17 @@ impl Trained {
             return Err(Error::failed(format!("run {id} is a reward model and writes no answers: name another run")));
         }
         Ok(())
+    }
+
+    /// A reward model, or a policy with a reward that its β scales.
+    fn check_scores(self) -> Result<RunId> {
+        if self.method == "reward" || self.params.f64("beta") > 0.0 {
+            return Ok(self.id);
+        }
+        Err(Error::failed(format!(
+            "run {} is a {} run without a beta and scores no answers: name a reward, dpo, orpo, cpo, simpo or kto run",
+            self.id, self.method
+        )))
     }
 
     fn check_reward(self) -> Result<RunId> {

@@ -189,7 +189,7 @@ fn fingerprint(prints: &Fingerprints, name: &str, path: &Path, sink: &mut dyn Si
 }
 
 /// The run's own copy of a recorded checkpoint, or else the parent run's.
-fn recorded_checkpoint(run: &RunDir, input: &CheckpointInput) -> Result<PathBuf, Error> {
+pub(super) fn recorded_checkpoint(run: &RunDir, input: &CheckpointInput) -> Result<PathBuf, Error> {
     if let Some(held) = run.held_checkpoint(input) {
         return Ok(held);
     }
