@@ -18,6 +18,7 @@ mod hyper;
 mod ids;
 mod method;
 mod metric;
+mod model_vote;
 mod nearest;
 mod param;
 mod rubric;
@@ -53,6 +54,7 @@ pub use method::{
     TrainerParams, TuneKind, method, methods,
 };
 pub use metric::{Metrics, Num};
+pub use model_vote::{DISTANCES, GAPS, TIE_GAP, TIE_PROBABILITY, vote_by_gap, vote_by_probability};
 pub use nearest::{hint, nearest};
 pub use param::{ParamError, ParamKind, ParamRow, Params};
 pub use rubric::{CRITERIA, Criterion, OVERALL, RowChoice, Rubric, RubricPass};

@@ -27,6 +27,7 @@ mod plan;
 mod reply;
 mod reports;
 mod run;
+mod servers;
 mod supervisor;
 mod system;
 mod tails;

@@ -108,6 +108,8 @@ pub struct Session {
     texts: Vec<(TextSet, SftRow)>,
     ratings: Vec<RatedRow>,
     scores: BTreeMap<CompletionId, Score>,
+    /// The latest score of each run.
+    scores_by_run: HashMap<RunId, HashMap<CompletionId, f64>>,
     runs: Vec<RunId>,
     settings: Option<CollectionSettings>,
     adjudications: BTreeMap<u64, Adjudicated>,
@@ -337,6 +339,7 @@ impl Session {
 
     /// Sets a reward run's score of a completion; a later score replaces an earlier one.
     pub fn score(&mut self, completion: CompletionId, run: RunId, value: f64) {
+        self.scores_by_run.entry(run.clone()).or_default().insert(completion.clone(), value);
         self.scores.insert(completion, Score { run, value });
     }
 
@@ -377,6 +380,12 @@ impl Session {
     #[must_use]
     pub fn score_of(&self, completion: &CompletionId) -> Option<&Score> {
         self.scores.get(completion)
+    }
+
+    /// A run's latest score of a completion, whichever run scored it last.
+    #[must_use]
+    pub fn score_by(&self, run: &RunId, completion: &CompletionId) -> Option<f64> {
+        self.scores_by_run.get(run)?.get(completion).copied()
     }
 
     /// The absolute difference of a pair's two scores; none unless the same run scored both.

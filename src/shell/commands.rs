@@ -18,6 +18,7 @@ mod score;
 mod screens;
 mod session;
 mod tag;
+mod vote;
 
 use super::cli::{Cli, Command, ModelsAction, definition};
 use super::error::Result;

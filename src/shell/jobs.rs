@@ -13,7 +13,7 @@ use super::supervisor::{self, Deadline};
 use super::tails;
 use crate::app::{Msg, SampleRequest, TrainRequest};
 use crate::domain::{RunId, Sampler, agreement_report};
-use crate::protocol::{RunCommand, RunSpec};
+use crate::protocol::{RunCommand, RunSpec, ServerOptions};
 use crate::storage::import::Imported;
 use crate::storage::{DataFile, Home, SessionDir};
 use std::fmt;
@@ -281,6 +281,7 @@ fn planned(home: &Home, context: &JobContext, request: LaunchRequest) -> Result<
         LaunchRequest::Sample(ask) => {
             let order = SampleOrder {
                 models: Vec::new(),
+                servers: ServerOptions::default(),
                 adapter: None,
                 per_prompt: ask.per_prompt,
                 // The form shows a seed; the default one counts up, as on the command line.

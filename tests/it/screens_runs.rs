@@ -69,6 +69,7 @@ fn sample_spec(id: &str) -> RunSpec {
         id: RunId::new(id),
         task: Task::Sample(SampleSpec {
             models: vec![model_ref()],
+            servers: Vec::new(),
             adapter: None,
             per_prompt: 4,
             sampler: Sampler::default(),

@@ -296,6 +296,7 @@ pub fn sampling(id: &str) -> RunSpec {
         id: RunId::new(id),
         task: Task::Sample(SampleSpec {
             models: vec![model],
+            servers: Vec::new(),
             adapter: None,
             per_prompt: 2,
             sampler: Sampler::default(),

@@ -85,6 +85,7 @@ fn sampling(prompts: usize) -> (TempDir, RunDir) {
     let sampler = Sampler { max_new_tokens: 24, ..Sampler::default() };
     let task = Task::Sample(SampleSpec {
         models: vec![model()],
+        servers: Vec::new(),
         adapter: None,
         per_prompt: 3,
         sampler,
