@@ -66,15 +66,8 @@ impl Judge {
     ///
     /// # Errors
     /// When no pair can be judged.
-    pub fn judge(
-        &mut self,
-        pair: &PairId,
-        prompt: &PromptBody,
-        a: &str,
-        b: &str,
-    ) -> Result<Judgement, Error> {
-        let mut out =
-            Judgement { pair: pair.clone(), a_first: None, b_first: None, mass: None, problem: None };
+    pub fn judge(&mut self, pair: &PairId, prompt: &PromptBody, a: &str, b: &str) -> Result<Judgement, Error> {
+        let mut out = Judgement { pair: pair.clone(), a_first: None, b_first: None, mass: None, problem: None };
         let one = match self.ask(&question(prompt, a, b))? {
             Ok(letters) => letters,
             Err(problem) => return Ok(Judgement { problem: Some(problem), ..out }),
@@ -118,7 +111,8 @@ impl LocalJudge {
         }
         let mut cache = self.decoder.cache(1, ids.len() + 1)?;
         let ids = Tensor::new(ids.as_slice(), self.decoder.device())?.unsqueeze(0)?;
-        let logits = self.decoder.step(&ids, &mut cache, false)?.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        let logits =
+            self.decoder.step(&ids, &mut cache, false)?.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
         // The last position's logits, whatever positions the decoder returns.
         let vocabulary = self.model.config.vocab;
         let logits = &logits[logits.len().saturating_sub(vocabulary)..];

@@ -214,7 +214,10 @@ impl Sampling {
                 }
                 PackedDecoder::of(&decoder, true)?
             };
-            let queue = Queue::new(rows(spec.per_prompt.div_ceil(spec.models.len() + spec.servers.len())), model.tokenizer.stops());
+            let queue = Queue::new(
+                rows(spec.per_prompt.div_ceil(spec.models.len() + spec.servers.len())),
+                model.tokenizer.stops(),
+            );
             models.push(SampledModel { name, model, decoding: Decoding::Queued(Box::new(decoding), queue) });
         }
         let next = done.min(prompts.len());

@@ -63,14 +63,18 @@ impl ServerRef {
         let host = rest.split('/').next().unwrap_or_default();
         // The word itself is not repeated: it may hold a secret.
         if host.contains('@') {
-            return Err("the server's address holds a user or a password, which would end up in the run's files: leave it \
+            return Err(
+                "the server's address holds a user or a password, which would end up in the run's files: leave it \
                         out, and name the environment variable of the key with --key-env NAME"
-                .into());
+                    .into(),
+            );
         }
         if rest.contains('?') {
-            return Err("the server's address holds a query, which would end up in the run's files: leave it out, and name \
+            return Err(
+                "the server's address holds a query, which would end up in the run's files: leave it out, and name \
                         the environment variable of a key with --key-env NAME"
-                .into());
+                    .into(),
+            );
         }
         if !Self::is_address(url) || host.is_empty() || url.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(format!("`{word}` is no address of a server: write it as http://127.0.0.1:8080/v1#NAME"));
@@ -104,9 +108,11 @@ fn key_of(host: &str, key_envs: &[String]) -> Result<Option<String>, String> {
     for word in key_envs {
         let (whose, name) = word.rsplit_once('=').map_or((None, word.as_str()), |(whose, name)| (Some(whose), name));
         if !is_variable(name) {
-            return Err("--key-env takes the name of an environment variable (capital letters, digits and _), not the key \
+            return Err(
+                "--key-env takes the name of an environment variable (capital letters, digits and _), not the key \
                         itself: put the key into a variable, such as OPENAI_API_KEY, and give its name"
-                .into());
+                    .into(),
+            );
         }
         if whose.is_none_or(|whose| whose.eq_ignore_ascii_case(host)) {
             found = Some(name.to_owned());
@@ -257,7 +263,8 @@ mod tests {
             assert!(!why.contains("hunter2") && why.contains("--key-env"), "{why}");
         }
         let two = |keys: &[&str]| {
-            let options = ServerOptions { key_envs: keys.iter().map(|k| (*k).to_owned()).collect(), ..Default::default() };
+            let options =
+                ServerOptions { key_envs: keys.iter().map(|k| (*k).to_owned()).collect(), ..Default::default() };
             let servers: Vec<ServerRef> =
                 ["http://a:1/v1#m", "http://b/v1#m"].map(|w| ServerRef::parse(w, &options).unwrap()).into();
             options.check(&servers).map(|()| servers[0].key_env.clone())

@@ -10,7 +10,9 @@ use super::{models, servers};
 use crate::domain::{
     Lack, LeftOut, Method, Needs, ParamKind, Params, Prompt, RunId, Sampler, Session, method, methods, nearest,
 };
-use crate::protocol::{DataSnapshot, Inputs, Integrity, ModelRef, RunSpec, SampleSpec, ServerOptions, ServerRef, Task, TrainSpec};
+use crate::protocol::{
+    DataSnapshot, Inputs, Integrity, ModelRef, RunSpec, SampleSpec, ServerOptions, ServerRef, Task, TrainSpec,
+};
 use crate::storage::{DataFile, Home, RunDir, SessionDir, local_time, sha256};
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -204,6 +206,7 @@ pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunS
     let (addresses, names): (Vec<&String>, Vec<&String>) =
         order.models.iter().partition(|name| ServerRef::is_address(name));
     let servers = servers::find(&addresses, &order.servers)?;
+    servers::remember_keys(home, &servers)?;
     let mut models: Vec<ModelRef> = names.into_iter().map(|name| models::find(home, name)).collect::<Result<_>>()?;
     let adapter = order.adapter.as_ref().map(|run| trained(dir, run)).transpose()?;
     if let Some(trained) = &adapter {

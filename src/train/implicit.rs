@@ -116,7 +116,10 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama").display().to_string();
         let params = Params::defaults(&method(name).unwrap().rows());
         let data = DataSnapshot { file: "d".into(), sha256: String::new(), rows: 0, session_seq: 0 };
-        TrainSpec { init: Some(RunId::new("x")), ..TrainSpec::new(name, ModelRef { name: "tiny".into(), path }, params, data) }
+        TrainSpec {
+            init: Some(RunId::new("x")),
+            ..TrainSpec::new(name, ModelRef { name: "tiny".into(), path }, params, data)
+        }
     }
 
     /// A full checkpoint whose final norm is scaled by `factor`.

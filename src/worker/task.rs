@@ -30,7 +30,8 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
                 let done = past.steps as usize / sample.per_prompt.max(1);
                 let sampling = Sampling::open(&run.id(), sample, prompts, done, adapter, &device?, log)?
                     .dated(bound.spec.inputs.date.as_deref())?;
-                let sampling = if sample.servers.is_empty() { sampling } else { sampling.resuming(logged_answers(run)?) };
+                let sampling =
+                    if sample.servers.is_empty() { sampling } else { sampling.resuming(logged_answers(run)?) };
                 Ok(Box::new(SampleWork { run: run.clone(), sampling }))
             }),
         },

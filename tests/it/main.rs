@@ -25,6 +25,7 @@ mod pty;
 mod round;
 mod screens_core;
 mod screens_runs;
+mod servers;
 mod storage;
 mod support;
 mod terminal;

@@ -86,7 +86,7 @@ fn sampling(prompts: usize) -> (TempDir, RunDir) {
     let task = Task::Sample(SampleSpec {
         models: vec![model()],
         servers: Vec::new(),
-            adapter: None,
+        adapter: None,
         per_prompt: 3,
         sampler,
         data: snapshot(&data),

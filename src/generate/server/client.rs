@@ -129,7 +129,8 @@ impl Client {
         }
         let key_env = self.server.key_env.as_deref();
         let mut fault = Fault::status(&self.server.url, status, &self.clean(body), key_env);
-        fault.retry_after = seconds.filter(|s| s.is_finite() && *s >= 0.0).map(|s| Duration::from_secs_f64(s.min(3600.0)));
+        fault.retry_after =
+            seconds.filter(|s| s.is_finite() && *s >= 0.0).map(|s| Duration::from_secs_f64(s.min(3600.0)));
         Err(fault)
     }
 
@@ -228,7 +229,8 @@ pub fn look_up(server: &ServerRef) -> Result<ServerInput, Error> {
     };
     let Some(found) = found else {
         let shown: Vec<String> = names.iter().take(MOST_NAMES).map(|n| crate::domain::sanitise(n)).collect();
-        let more = if names.len() > MOST_NAMES { format!(" and {} more", names.len() - MOST_NAMES) } else { String::new() };
+        let more =
+            if names.len() > MOST_NAMES { format!(" and {} more", names.len() - MOST_NAMES) } else { String::new() };
         let has = if names.is_empty() { "no model loaded".into() } else { format!("{}{more}", shown.join(", ")) };
         return Err(Error::Invalid(match nearest(wanted, names.iter().map(String::as_str)) {
             _ if wanted.is_empty() => format!("server {url} has {has}: name one of them as {url}#NAME"),

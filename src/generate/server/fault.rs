@@ -48,13 +48,15 @@ impl Fault {
             ureq::Error::Io(e) if e.kind() == ErrorKind::ConnectionRefused => {
                 Self::passing(format!("server {url} is not running: start it, or correct the address"))
             }
-            ureq::Error::HostNotFound => Self::passing(format!("server {url} has an unknown host: correct the address")),
-            ureq::Error::Timeout(_) => Self::passing(format!(
-                "server {url} was silent for {timeout_s} s: look at its log, or raise --timeout"
-            )),
-            ureq::Error::Io(e) if matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => Self::passing(
-                format!("server {url} was silent for {timeout_s} s: look at its log, or raise --timeout"),
-            ),
+            ureq::Error::HostNotFound => {
+                Self::passing(format!("server {url} has an unknown host: correct the address"))
+            }
+            ureq::Error::Timeout(_) => {
+                Self::passing(format!("server {url} was silent for {timeout_s} s: look at its log, or raise --timeout"))
+            }
+            ureq::Error::Io(e) if matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => {
+                Self::passing(format!("server {url} was silent for {timeout_s} s: look at its log, or raise --timeout"))
+            }
             ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Pem(_) => Self::tls(url, &error.to_string()),
             ureq::Error::Io(e) if is_tls(e) => Self::tls(url, &e.to_string()),
             ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => Self::new(
@@ -119,7 +121,9 @@ impl Fault {
 
     /// A response that is no answer.
     pub(super) fn nonsense(url: &str, what: &str) -> Self {
-        Self::passing(format!("server {url} sent {what}: check that it is an OpenAI-compatible server and look at its log"))
+        Self::passing(format!(
+            "server {url} sent {what}: check that it is an OpenAI-compatible server and look at its log"
+        ))
     }
 }
 
@@ -137,9 +141,8 @@ pub(super) fn said(body: &str) -> String {
         let error = value.get("error").unwrap_or(&value);
         let found = [error.get("message"), error.get("detail"), value.get("message"), Some(error)];
         let found = found.into_iter().flatten().find(|value| !value.is_null());
-        return found.map_or_else(String::new, |value| {
-            cut(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-        });
+        return found
+            .map_or_else(String::new, |value| cut(&value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
     }
     if body.starts_with('<') { "a web page instead of JSON".into() } else { cut(body) }
 }

@@ -98,7 +98,8 @@ impl LetterServer {
             "temperature": 0.0,
             "max_tokens": WORDS,
         });
-        let read = || Reply::read(&server.url, self.client.post("chat/completions", &body)?, |line| self.client.clean(line));
+        let read =
+            || Reply::read(&server.url, self.client.post("chat/completions", &body)?, |line| self.client.clean(line));
         let reply = repeated(server, read)?;
         match letter(&reply.text) {
             Some(a) => Ok(Letters { a: f64::from(u8::from(a)), mass: None }),

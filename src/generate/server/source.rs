@@ -140,12 +140,8 @@ impl Servers {
             let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
             self.missing.values().for_each(|why| *reasons.entry(why).or_default() += 1);
             let reasons: Vec<String> = reasons.into_iter().map(|(why, n)| format!("{n} × {why}")).collect();
-            let text = format!(
-                "{} of {total} answers; {} left out: {}.",
-                self.got,
-                self.missing.len(),
-                reasons.join("; ")
-            );
+            let text =
+                format!("{} of {total} answers; {} left out: {}.", self.got, self.missing.len(), reasons.join("; "));
             out.push(finding("answers_missing", Severity::Warn, text, "Sample again to have more answers."));
         }
         if self.thoughts > 0 {

@@ -63,7 +63,8 @@ pub fn run(context: &CommandContext, args: &ScoreArgs) -> Result<()> {
         return Ok(());
     }
     let before = if known > 0 { format!(", {known} already scored") } else { String::new() };
-    let unfit = if unfit > 0 { format!(", {unfit} left out: empty, or longer than the context") } else { String::new() };
+    let unfit =
+        if unfit > 0 { format!(", {unfit} left out: empty, or longer than the context") } else { String::new() };
     out::line(&format!(
         "{} scored by {id}{before}{unfit}; `tiebreak label {} --order uncertain` shows its least certain pairs first",
         counted(scored, "answer"),

@@ -10,8 +10,8 @@ use super::super::supervisor::ask;
 use super::super::{models, out, servers};
 use super::context::CommandContext;
 use crate::domain::{
-    Choice, CompletionId, DISTANCES, GAPS, PairId, Rater, RunId, Seen, Session, Side, TIE_GAP, TIE_PROBABILITY, Verdict,
-    counted, hash64, model_name, vote_by_gap, vote_by_probability,
+    Choice, CompletionId, DISTANCES, GAPS, PairId, Rater, RunId, Seen, Session, Side, TIE_GAP, TIE_PROBABILITY,
+    Verdict, counted, hash64, model_name, vote_by_gap, vote_by_probability,
 };
 use crate::protocol::{JudgeModel, Judgement, ServerRef, SessionRecord};
 use crate::storage::SessionDir;
@@ -151,8 +151,7 @@ pub(super) fn by_judge(context: &CommandContext, dir: &SessionDir, word: &str, a
         Votes { context, session: &session, rater: rater.clone(), given: 0, ties: 0, left_out: BTreeMap::new() };
     let (mut flips, mut by_text, mut mass) = (0, 0, Vec::new());
     let json = serde_json::to_string(&judge).map_err(|e| Error::bug("write a judge as JSON", e))?;
-    let question: [&OsStr; 4] =
-        ["judge".as_ref(), dir.path().as_os_str(), json.as_ref(), rater.as_str().as_ref()];
+    let question: [&OsStr; 4] = ["judge".as_ref(), dir.path().as_os_str(), json.as_ref(), rater.as_str().as_ref()];
     let done = ask(&question, |judged: Judgement| {
         bar.inc(1);
         let Some(probability) = judged.probability() else {
