@@ -4,7 +4,7 @@ use super::goal::Goal;
 use super::msg::SessionCard;
 use super::open::OpenSession;
 use super::popup::Popup;
-use crate::domain::QueueOrder;
+use crate::domain::{Filter, QueueOrder, RubricPass};
 use crate::protocol::ModelCard;
 
 /// How to draw. Meaning never depends on it: every state is in words too.
@@ -82,6 +82,10 @@ pub struct Shared {
     pub last_ticket: u64,
     /// The order of the queue.
     pub order: QueueOrder,
+    /// The filter of the queue of a session that opens.
+    pub filter: Option<Filter>,
+    /// What its rater is asked of each pair.
+    pub rubric: RubricPass,
     /// The formats that an import recognises, by name. The shell fills it in from the table of formats.
     pub import_formats: Vec<ImportFormat>,
 }
@@ -105,6 +109,8 @@ impl Shared {
             notice: None,
             last_ticket: 1,
             order: QueueOrder::default(),
+            filter: None,
+            rubric: RubricPass::default(),
             import_formats: Vec::new(),
         }
     }

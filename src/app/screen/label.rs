@@ -2,6 +2,7 @@
 //!
 //! Owns what is shown and what was read. The sides are blind and pseudo-random: a pure function of pair and rater.
 
+mod asking;
 mod card;
 mod score;
 
@@ -20,7 +21,7 @@ use crate::app::palette::{Palette, PaletteEntry, Pick};
 use crate::app::popup::{InputPurpose, Popup, PopupAnswer, TextInput};
 use crate::app::shared::Shared;
 use crate::app::wrap::{clip, presentable};
-use crate::domain::{Adjudication, Choice, CompletionId, PairId, QueueOrder, Strength, Verdict, counted};
+use crate::domain::{Adjudication, Choice, CompletionId, PairId, QueueOrder, Strength, Verdict};
 use crate::protocol::SessionRecord;
 
 /// A verdict sooner than this after a pair appears is ignored as key repeat.
@@ -68,6 +69,12 @@ pub enum LabelAction {
     GoTo,
     /// Switch the order of the queue.
     ToggleOrder,
+    /// Label the pairs that match a filter.
+    Filter,
+    /// Set or take off the prompt's tags.
+    Tag,
+    /// Choose the criterion to judge by.
+    Criterion,
     /// Scroll both answers a line down.
     ScrollDown,
     /// Scroll both answers a line up.
@@ -115,10 +122,14 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('e'), LabelAction::Edit, "", "correct the focused answer").named("edit"),
         on(c('n'), LabelAction::Note, "", "write a note on this pair").named("note"),
         on(c('g'), LabelAction::GoTo, "", "go to any pair, labelled ones too").named("go to pair"),
-        on(c('o'), LabelAction::ToggleOrder, "", "order of arrival, or least certain scores first").named("order"),
+        on(c('o'), LabelAction::ToggleOrder, "", "arrival, least certain first, contested labels, disputes").named("order"),
+        on(c('f'), LabelAction::Filter, "", "label only the pairs that match a filter").named("filter"),
+        on(c('T'), LabelAction::Tag, "", "set the prompt's tags").named("tags"),
+        on(c('c'), LabelAction::Criterion, "", "choose the criterion to judge by").named("criterion"),
         on(c('s'), LabelAction::Sample, "", "sample answers in the background").named("sample"),
         on(c('t'), LabelAction::Go("launch"), "", "launch a training run on the verdicts").named("launch"),
         on(c('w'), LabelAction::Go("watch"), "", "watch the session's runs").named("watch"),
+        on(c('A'), LabelAction::Go("agreement"), "", "agreement between raters, and the disputes").named("agreement"),
         on(c('r'), LabelAction::Go("replay"), "", "replay the session").named("replay"),
         on(c('i'), LabelAction::Import, "", "import prompts or pairs from a file").named("import"),
         on(k(Code::Esc), LabelAction::Back, "", "back to the sessions").named("home"),
@@ -129,6 +140,8 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('t'), LabelAction::Go("launch"), "train", "launch a training run on the verdicts"),
         on(c('w'), LabelAction::Go("watch"), "watch", "watch the session's runs"),
         on(c('u'), LabelAction::Undo, "undo", "undo the last verdict or correction"),
+        on(c('f'), LabelAction::Filter, "", "change or clear the filter").named("filter"),
+        on(c('c'), LabelAction::Criterion, "", "choose the criterion to judge by").named("criterion"),
         on(k(Code::Esc), LabelAction::Back, "sessions", "back to the sessions"),
     ] },
 ];
@@ -184,12 +197,23 @@ impl Screen for LabelScreen {
     fn on_answer(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next {
         match answer {
             PopupAnswer::Picked(Pick::Pair(pair)) => show_pair(self, shared, &pair),
+            PopupAnswer::Picked(Pick::Rubric(rubric)) => {
+                asking::set_rubric(shared, rubric);
+                self.card = None;
+                refresh(self, shared);
+            }
             PopupAnswer::Typed(input) => match input.purpose.clone() {
                 InputPurpose::Note { pair } => {
                     return save_note(shared, pair, input.buffer.text().trim().to_owned()).into();
                 }
                 InputPurpose::Correct { pair, completion } => {
                     return save_correction(shared, pair, completion, input.buffer.text().to_owned()).into();
+                }
+                InputPurpose::Filter if asking::set_filter(shared, input.clone()) => show_next(self, shared),
+                InputPurpose::Tags { prompt, .. } => {
+                    let effects = asking::save_tags(shared, &prompt, input);
+                    asking::show_tags(self.card.as_mut(), shared);
+                    return effects.into();
                 }
                 _ => {}
             },
@@ -228,7 +252,7 @@ fn refresh(label: &mut LabelScreen, model: &Shared) {
         && open.loaded
         && let Some(next) = open.queue.first()
     {
-        label.card = Card::of(open, next, model.clock_ms);
+        label.card = Card::next(open, next, model.clock_ms);
     }
     if let Some(card) = &mut label.card {
         card.lay_out(model.size, label.zoom);
@@ -245,8 +269,15 @@ fn show_pair(label: &mut LabelScreen, model: &Shared, pair: &PairId) {
 }
 
 fn show_next(label: &mut LabelScreen, model: &Shared) {
-    label.card = None;
+    let before = label.card.take();
     refresh(label, model);
+    // The next question about the same pair: it stays as it was scrolled and read.
+    if let (Some(before), Some(next)) = (before, &label.card)
+        && (&before.pair, before.left) == (&next.pair, next.left)
+        && next.asked.criterion.is_some()
+    {
+        label.card = Some(before.with(next));
+    }
 }
 
 /// Runs an action that needs no other screen.
@@ -260,7 +291,10 @@ fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<
         LabelAction::Redo => return redo(label, model),
         LabelAction::Note => ask_note(label, model),
         LabelAction::Edit => ask_correction(label, model),
-        LabelAction::ToggleOrder => toggle_order(label, model),
+        LabelAction::ToggleOrder if asking::toggle_order(model) => show_next(label, model),
+        LabelAction::Filter => asking::ask_filter(model),
+        LabelAction::Tag => asking::ask_tags(label.card.as_ref(), model),
+        LabelAction::Criterion => asking::ask_rubric(model),
         LabelAction::GoTo => ask_pair(model, |_| true),
         _ => {}
     }
@@ -324,7 +358,7 @@ fn judge(label: &mut LabelScreen, model: &mut Shared, decision: Decision) -> Vec
         }
         Decision::Flat(choice) => (choice, None),
     };
-    let (pair, left, seen) = (card.pair.clone(), card.left, card.seen());
+    let (pair, left, seen, asked) = (card.pair.clone(), card.left, card.seen(), card.asked.clone());
     let Some(open) = &mut model.open else { return Vec::new() };
     let rater = open.rater.clone();
     let record = match (open.order, choice) {
@@ -333,8 +367,10 @@ fn judge(label: &mut LabelScreen, model: &mut Shared, decision: Decision) -> Vec
             model.warn("A dispute cannot be skipped: decide it, or press o for the other pairs.");
             return Vec::new();
         }
-        (QueueOrder::Disputed, _) => SessionRecord::Adjudicated(Adjudication { pair, rater, choice }),
-        _ => SessionRecord::Judged(Verdict { pair, rater, choice, left, seen, ms, winner_hash: winner }),
+        (QueueOrder::Disputed, _) => {
+            SessionRecord::Adjudicated(Adjudication { pair, rater, choice, criterion: asked.criterion })
+        }
+        _ => SessionRecord::Judged(Verdict { pair, rater, choice, left, seen, ms, winner_hash: winner, asked }),
     };
     let effects = open.write(&record);
     show_next(label, model);
@@ -369,43 +405,31 @@ fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<
         model.say(if undo { "correction undone" } else { "correction redone" });
         return effects;
     }
+    if let Some(change) = open.session.tag_change_at(of).cloned() {
+        let effects = open.write(&if undo { SessionRecord::Withdrawn { of } } else { SessionRecord::Restored { of } });
+        asking::show_tags(label.card.as_mut(), model);
+        asking::say_retagged(model, &change, undo);
+        return effects;
+    }
+    let asked = open.session.verdict_at(of).map(|verdict| verdict.asked.clone());
     let adjudicated = open.session.adjudication_at(of).map(|a| a.pair.clone());
     let pair = open.session.judged_pair(of).cloned().or(adjudicated);
     let effects = open.write(&if undo { SessionRecord::Undone { of } } else { SessionRecord::Redone { of } });
     match pair {
-        Some(pair) if undo => show_pair(label, model, &pair),
+        Some(pair) if undo => {
+            show_pair(label, model, &pair);
+            let open = model.open.as_ref();
+            // The same question as before, with the same sides.
+            if let Some(card) =
+                open.zip(asked).and_then(|(open, asked)| Card::asking(open, &pair, asked, model.clock_ms))
+            {
+                label.card = Some(card);
+                refresh(label, model);
+            }
+        }
         _ => show_next(label, model),
     }
     effects
-}
-
-/// Switches the order of the queue and shows its first pair.
-fn toggle_order(label: &mut LabelScreen, model: &mut Shared) {
-    let Some(open) = &mut model.open else { return };
-    let of_queue = |pair: &&PairId| open.session.pair(pair).is_some_and(|p| open.session.score_gap(p).is_some());
-    let scored = open.queue.iter().filter(of_queue).count();
-    let disputed = open.session.disputes().len();
-    let (order, notice) = match open.order {
-        QueueOrder::Arrival if scored > 0 => {
-            let left = open.queue.len();
-            (QueueOrder::Uncertain, format!("least certain scores first: {scored} of {left} pairs have scores"))
-        }
-        QueueOrder::Arrival | QueueOrder::Uncertain if disputed > 0 => (
-            QueueOrder::Disputed,
-            format!("{}, lowest agreement first: your decision settles each", counted(disputed, "dispute")),
-        ),
-        QueueOrder::Arrival => {
-            let name = open.meta.name.clone();
-            return model
-                .warn(format!("no pair left to label has scores; `tiebreak score {name} --with RUN` adds them"));
-        }
-        QueueOrder::Uncertain | QueueOrder::Disputed => (QueueOrder::Arrival, "pairs in order of arrival".to_owned()),
-    };
-    open.order = order;
-    model.order = open.order;
-    open.requeue();
-    show_next(label, model);
-    model.say(notice);
 }
 
 fn ask_note(label: &LabelScreen, model: &mut Shared) {

@@ -2,7 +2,7 @@
 
 use crate::app::screen::label::{Card, LabelScreen, Pane, history, sampler, stats};
 use crate::app::{Model, OpenSession, clip, presentable, short_model_name};
-use crate::domain::{QueueOrder, counted};
+use crate::domain::{OVERALL, QueueOrder, RubricPass, counted};
 use crate::ui::frame::{damage, duration, put, put_line, rule, running, saved};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BOLD, DIFFERS, DIM, TEXT};
 use crate::ui::widgets::plain::gauge;
@@ -16,15 +16,21 @@ pub fn header(model: &Model, _screen: &LabelScreen) -> (Vec<String>, Line<'stati
     let Some(open) = &model.open else { return (vec!["label".into()], Line::default()) };
     let mut spans = running(model);
     let stats = stats(open);
+    // In a narrow header the filter is more important than the speed.
+    let wide = model.size.0 >= 100 || open.filter().is_none();
     if open.order == QueueOrder::Disputed && open.loaded {
         spans.push(Span::styled(format!("{} left   ", counted(open.queue.len(), "dispute")), BOLD));
+    } else if open.order == QueueOrder::Contested && open.loaded {
+        spans.push(Span::styled(format!("{} contested left   ", open.queue.len()), BOLD));
     } else if stats.total > 0 && open.loaded {
         spans.push(Span::styled(format!("{} of {} ", stats.done, stats.total), BOLD));
-        spans.push(Span::styled(gauge(stats.done as f64 / stats.total as f64, 6), ACCENT));
-        if let Some(rate) = stats.per_hour {
+        if wide {
+            spans.push(Span::styled(gauge(stats.done as f64 / stats.total as f64, 6), ACCENT));
+        }
+        if let Some(rate) = stats.per_hour.filter(|_| wide) {
             spans.push(Span::styled(format!("   {rate:.0}/h"), TEXT));
         }
-        if let Some(ms) = stats.left_ms.filter(|ms| *ms > 0.0) {
+        if let Some(ms) = stats.left_ms.filter(|ms| *ms > 0.0 && wide) {
             spans.push(Span::styled(format!("   {} left", roughly(ms / 1000.0)), DIM));
         }
         spans.push(Span::raw("   "));
@@ -33,7 +39,39 @@ pub fn header(model: &Model, _screen: &LabelScreen) -> (Vec<String>, Line<'stati
     spans.extend(saved(model, usize::from(model.size.0 / 2)));
     // While the logs are read, the breadcrumb names the requested screen.
     let place = model.goal.as_ref().filter(|_| !open.loaded).map_or("label", |(_, goal)| goal.screen);
-    (vec![clip(&open.meta.name, 40), place.into()], Line::from(spans))
+    let mut parts = vec![clip(&open.meta.name, if wide { 40 } else { 12 }), place.into()];
+    if open.loaded {
+        parts.extend(narrowed(open));
+    }
+    (parts, Line::from(spans))
+}
+
+/// The order, the criterion and the filter of the queue, where they are not the usual ones.
+fn narrowed(open: &OpenSession) -> Vec<String> {
+    let order = (open.order != QueueOrder::Arrival).then(|| open.order.name().replace('_', " "));
+    let rubric = match &open.rubric {
+        RubricPass::Overall => None,
+        RubricPass::One(name) => Some(presentable(name)),
+        RubricPass::All => Some("all criteria".to_owned()),
+    };
+    let filter = open.filter().map(|filter| format!("{} match {}", open.matching(), presentable(&filter.to_string())));
+    order.into_iter().chain(rubric).chain(filter).collect()
+}
+
+/// The question about a pair, where it is not simply which answer is better: `helpful (2 of 4): Which answer …?`
+fn question(open: &OpenSession, card: &Card) -> Option<String> {
+    let questions = open.session.questions(&open.rubric);
+    let by = card.asked.criterion.as_deref();
+    let place = match questions.iter().position(|q| *q == by).filter(|_| questions.len() > 1) {
+        Some(at) => format!(" ({} of {})", at + 1, questions.len()),
+        None if by.is_none() => return None,
+        None => String::new(),
+    };
+    let sentence = match by {
+        Some(name) => open.session.criterion(name).map_or("", |c| c.sentence.as_str()),
+        None => "Which answer is better?",
+    };
+    Some(format!("{}{place}: {}", presentable(by.unwrap_or(OVERALL)), presentable(sentence)))
 }
 
 /// The time left, rounded to its precision.
@@ -59,22 +97,29 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LabelScreen) -
 
 fn pair(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, card: &Card) {
     let layout = card.layout;
-    let mut title = format!("prompt {}", card.prompt_id);
+    let asked = question(open, card);
+    let mut title = match &asked {
+        Some(question) => format!("{question} · {}", card.prompt_id),
+        None => format!("prompt {}", card.prompt_id),
+    };
     for tag in &card.tags {
         title.push_str(" · ");
         title.push_str(tag);
     }
     let mut remark = Vec::new();
-    if let Some((_, verdict)) = open.session.verdict_of(&card.pair, &open.rater) {
+    let by = card.asked.criterion.as_deref();
+    let verdict = open.session.verdict_by(&card.pair, &open.rater, by).filter(|_| !card.is_unmarked());
+    if let Some((_, verdict)) = verdict {
         remark.push(format!("your verdict: {}", crate::app::screen::label::verdict_words(verdict)));
     }
-    if let Some(note) = open.session.note_of(&card.pair, &open.rater) {
+    if let Some(note) = open.session.note_of(&card.pair, &open.rater).filter(|_| !card.is_unmarked()) {
         remark.push(format!("note: {}", clip(&presentable(note), usize::from(area.width / 3))));
     }
     if card.prompt_lines.len() > usize::from(layout.prompt) {
         remark.push(format!("{} more lines", card.prompt_lines.len() - usize::from(layout.prompt)));
     }
-    rule(buf, area, &Span::styled(title, DIM), &remark.join(" · "));
+    let style = if asked.is_some() { ACCENT_BOLD } else { DIM };
+    rule(buf, area, &Span::styled(title, style), &remark.join(" · "));
     for (i, line) in card.prompt_lines.iter().take(usize::from(layout.prompt)).enumerate() {
         put(buf, area.x + 3, area.y + 1 + i as u16, area.width.saturating_sub(3), &card.prompt[line.clone()], BOLD);
     }
@@ -104,7 +149,7 @@ fn pair(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, 
 fn answer(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, card: &Card, pane: Pane) {
     let i = pane.index();
     let mut remark = Vec::new();
-    if open.session.correction_of(card.completion(pane), &open.rater).is_some() {
+    if open.session.correction_of(card.completion(pane), &open.rater).is_some() && !card.is_unmarked() {
         remark.push("✎ corrected".to_owned());
     }
     if card.tokens[i] > 0 {
@@ -171,6 +216,23 @@ fn empty(buf: &mut Buffer, area: Rect, open: &OpenSession) {
         lines.push(key("o", "label the other pairs"));
         lines.push(key("t", "train on the verdicts"));
         lines.push(key("u", "undo the last decision"));
+    } else if open.order == QueueOrder::Contested {
+        lines.push(vec![Span::styled("No label is contested that you have not judged again.", BOLD)]);
+        lines.push(vec![]);
+        lines.push(key("o", "label the other pairs"));
+        lines.push(key("t", "train on the verdicts"));
+        lines.push(key("u", "undo the last verdict"));
+    } else if let Some(filter) = open.filter() {
+        let filter = presentable(&filter.to_string());
+        let text = match open.matching() {
+            0 => format!("No pair matches {filter}."),
+            n => format!("No pair to label matches {filter}: {n} match, all judged."),
+        };
+        lines.push(vec![Span::styled(text, BOLD)]);
+        lines.push(vec![]);
+        lines.push(key("f", "change the filter; an empty one clears it"));
+        lines.push(key("g", "look at a pair again"));
+        lines.push(key("u", "undo the last verdict or correction"));
     } else if open.session.settings().is_some() && !open.session.pairs().is_empty() {
         let text = format!("No pair needs a label from {}.", presentable(open.rater.as_str()));
         lines.push(vec![Span::styled(text, BOLD)]);
