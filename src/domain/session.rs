@@ -66,12 +66,12 @@ pub struct Correction {
     pub text: String,
 }
 
-/// A reward run's score of a completion.
+/// A run's score of a completion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
     /// The run.
     pub run: RunId,
-    /// In standard deviations from the mean of the run's calibration answers.
+    /// A reward run's in standard deviations from the mean of its calibration answers; of another run the implicit reward.
     pub value: f64,
 }
 

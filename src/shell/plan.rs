@@ -248,6 +248,7 @@ pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunS
     let (addresses, names): (Vec<&String>, Vec<&String>) =
         order.models.iter().partition(|name| ServerRef::is_address(name));
     let servers = servers::find(&addresses, &order.servers)?;
+    servers::remember_keys(home, &servers)?;
     let mut models: Vec<ModelRef> = names.into_iter().map(|name| models::find(home, name)).collect::<Result<_>>()?;
     let adapter = order.adapter.as_ref().map(|run| trained(dir, run)).transpose()?;
     if let Some(trained) = &adapter {

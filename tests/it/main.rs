@@ -27,6 +27,7 @@ mod round;
 mod rubric;
 mod screens_core;
 mod screens_runs;
+mod servers;
 mod storage;
 mod support;
 mod terminal;

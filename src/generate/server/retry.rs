@@ -8,7 +8,7 @@ const FIRST: Duration = Duration::from_millis(500);
 /// The longest pause by back-off.
 const LONGEST: Duration = Duration::from_secs(30);
 /// The longest pause that a server can ask for.
-const LONGEST_ASKED: Duration = Duration::from_secs(300);
+const LONGEST_ASKED: Duration = Duration::from_mins(5);
 
 /// The pause before repetition `n`, counted from 0; `jitter` in 0..1 spreads requests that failed together.
 pub(super) fn pause(n: u32, jitter: f64, asked: Option<Duration>) -> Duration {

@@ -10,7 +10,7 @@ use super::super::supervisor::ask;
 use super::super::{models, out, servers};
 use super::context::CommandContext;
 use crate::domain::{
-    Choice, CompletionId, DISTANCES, GAPS, PairId, Rater, RunId, Seen, Session, Side, TIE_GAP, TIE_PROBABILITY,
+    Asked, Choice, CompletionId, DISTANCES, GAPS, PairId, Rater, RunId, Seen, Session, Side, TIE_GAP, TIE_PROBABILITY,
     Verdict, counted, hash64, model_name, vote_by_gap, vote_by_probability,
 };
 use crate::protocol::{JudgeModel, Judgement, ServerRef, SessionRecord};
@@ -50,7 +50,7 @@ impl Votes<'_> {
             seen: Seen::Unknown,
             ms: 0,
             winner_hash: winner.map(|text| format!("{:016x}", hash64(text.as_bytes()))),
-            asked: crate::domain::Asked::default(),
+            asked: Asked::default(),
         };
         self.given += 1;
         self.ties += usize::from(choice == Choice::Tie);
