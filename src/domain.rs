@@ -61,15 +61,15 @@ pub use select::{
 };
 pub use series::{Axis, Bucket, Line, Series};
 pub use session::{
-    Act, ActKind, AgreementReport, Coefficient, Confusion, Copied, Correction, Dispute, Judged, Lack, LeftOut,
-    QueueOrder, RaterFigures, Score, ScoreSource, Session, SessionPool, SharedName, Supply, agreement_report,
+    Act, ActKind, AgreementReport, BEST_OF, CORRECTION, Coefficient, Confusion, Copied, Correction, Dispute, Judged, Lack, LeftOut,
+    ModelContest, QueueOrder, RANK, RaterFigures, Score, ScoreSource, Session, SessionPool, SharedName, Supply, VerdictSummary, WinRate, agreement_report,
 };
 pub use stats::{ece, median, quantile, wilson};
 pub use text::{
     Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TextSet,
     counted, model_name, sanitise,
 };
-pub use verdict::{Choice, Seen, Side, Strength, Verdict};
+pub use verdict::{Choice, Seen, Showing, Side, Strength, Verdict};
 pub use votes::{
     Adjudication, Aggregate, Aggregation, CollectionSettings, ItemState, LabelRule, Outcome, VotedPair, aggregate,
     majority, nominal, signed,

@@ -35,7 +35,8 @@ pub fn paint(buf: &mut Buffer, area: Rect, model: &Model) {
     match areas(area) {
         None => frame::too_small(buf, area),
         Some(areas) => {
-            let (title, right) = screen::header(model);
+            let (title, mut right) = screen::header(model);
+            right.spans.splice(0..0, frame::rater(model));
             frame::header(buf, areas.header, title, right);
             let status = screen::body(buf, areas.body, model);
             frame::status(buf, areas.status, model, status);

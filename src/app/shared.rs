@@ -1,10 +1,11 @@
 //! The state that all screens share: lists, open session, notice, popups. Knows no screen.
 
+use super::bindings::KeyBindings;
 use super::goal::Goal;
 use super::msg::SessionCard;
 use super::open::OpenSession;
 use super::popup::Popup;
-use crate::domain::QueueOrder;
+use crate::domain::{QueueOrder, Rater};
 use crate::protocol::ModelCard;
 
 /// How to draw. Meaning never depends on it: every state is in words too.
@@ -82,6 +83,10 @@ pub struct Shared {
     pub last_ticket: u64,
     /// The order of the queue.
     pub order: QueueOrder,
+    /// The keys of every action.
+    pub keys: KeyBindings,
+    /// The rater who works here, before and after a session is open.
+    pub rater: Option<Rater>,
     /// The formats that an import recognises, by name. The shell fills it in from the table of formats.
     pub import_formats: Vec<ImportFormat>,
 }
@@ -105,6 +110,8 @@ impl Shared {
             notice: None,
             last_ticket: 1,
             order: QueueOrder::default(),
+            keys: KeyBindings::default(),
+            rater: None,
             import_formats: Vec::new(),
         }
     }

@@ -7,19 +7,23 @@
 mod agree;
 mod clock;
 mod collect;
+mod corrections;
 mod copies;
 mod pool;
 mod rows;
 mod state_hash;
+mod summary;
 #[cfg(test)]
 mod tests;
 
 pub use agree::{AgreementReport, Coefficient, Confusion, RaterFigures, agreement_report};
 use collect::Adjudicated;
 pub use collect::Dispute;
+pub use corrections::CORRECTION;
 pub use copies::{Act, ActKind, Copied, SharedName};
 pub use pool::{ScoreSource, SessionPool};
 pub use rows::{Lack, LeftOut, Supply};
+pub use summary::{BEST_OF, ModelContest, RANK, VerdictSummary, WinRate};
 
 use super::canonical::canonical_json;
 use super::ids::{CompletionId, PairId, PromptId, Rater, RunId};

@@ -46,6 +46,7 @@ fn verdict(pair: &str, rater: &Rater, choice: Choice) -> Verdict {
         seen: Seen::Full,
         ms: 1000,
         winner_hash: None,
+        showing: crate::domain::Showing::default(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Prompts, completions and pairs, and the sanitiser that makes untrusted text safe to show.
 
 use super::hash::Fold64;
-use super::ids::{CompletionId, PairId, PromptId};
+use super::ids::{CompletionId, PairId, PromptId, Rater};
 use serde::{Deserialize, Serialize};
 
 /// One turn of a conversation.
@@ -180,6 +180,12 @@ pub struct PairRow {
     /// agree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agreed: Option<f64>,
+    /// `correction` for a corrected answer over its original; none for a judged pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<String>,
+    /// Who wrote the correction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rater: Option<Rater>,
 }
 
 /// An example for supervised fine-tuning: frozen in the run's folder at launch.

@@ -74,6 +74,17 @@ pub enum Seen {
     Unknown,
 }
 
+/// How the two texts were shown, where that was not as one finished pair.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Showing {
+    /// Tokens of the pair's `a` and `b` that were on the screen while an answer was still growing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_shown: Option<[usize; 2]>,
+    /// The ranking of all answers to a prompt that this verdict is part of: its verdicts are undone together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranking: Option<String>,
+}
+
 /// A rater's decision on a pair. Its identity is the sequence number of its record in the session's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
@@ -92,4 +103,7 @@ pub struct Verdict {
     /// Stable hash of the preferred text, so that replay can prove that the stored verdict is the one given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub winner_hash: Option<String>,
+    /// How the texts were shown.
+    #[serde(flatten)]
+    pub showing: Showing,
 }

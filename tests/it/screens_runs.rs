@@ -243,6 +243,7 @@ fn session_log(verdicts: u64, runs: &[RunSpec]) -> Log<SessionRecord> {
                 seen: Seen::Full,
                 ms: 6_000,
                 winner_hash: None,
+                showing: tiebreak::domain::Showing::default(),
             }),
         );
     }

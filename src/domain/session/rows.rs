@@ -8,7 +8,7 @@ use super::super::param::{ParamKind, Params};
 use super::super::text::{Completion, Pair, PairRow, PromptBody, RatedRow, SftBody, SftRow, TextSet};
 use super::super::verdict::{Choice, Side, Verdict};
 use super::super::votes::{Aggregate, Aggregation, Outcome};
-use super::{Correction, Session};
+use super::{CORRECTION, Correction, Session};
 use std::collections::{HashMap, HashSet};
 
 /// Pairs that a rater must have judged twice before a slip rate is estimated.
@@ -42,8 +42,10 @@ impl LeftOut {
 pub struct Supply {
     /// Verdicts that count.
     pub verdicts: usize,
-    /// Preference pairs made from them: [`Session::rows`].
+    /// Preference pairs made from them and from corrections: [`Session::rows`].
     pub pairs: usize,
+    /// How many of them are corrections over their originals.
+    pub corrected_pairs: usize,
     /// Judged pairs that yield none.
     pub left: LeftOut,
     /// Examples for supervised fine-tuning: [`Session::sft_rows`].
@@ -109,7 +111,7 @@ fn unscored(method: &Method, params: &Params) -> bool {
 }
 
 impl Session {
-    /// The training rows from verdicts, in the pairs' order, and what was left out.
+    /// The training rows from verdicts, in the pairs' order, then those from corrections, and what was left out.
     #[must_use]
     pub fn rows(&self) -> (Vec<PairRow>, LeftOut) {
         let mut rows = Vec::new();
@@ -158,8 +160,11 @@ impl Session {
                 agreed: self
                     .soft_label(pair, side, outcomes[&pair.id])
                     .or_else(|| self.reliability(&pair.id, &slip_rates)),
+                strategy: None,
+                rater: None,
             });
         }
+        self.add_correction_rows(&mut rows, &mut left_out);
         (rows, left_out)
     }
 
@@ -284,6 +289,7 @@ impl Session {
         Supply {
             verdicts: self.verdicts.values().filter(|judged| !judged.undone).count(),
             pairs: rows.len(),
+            corrected_pairs: rows.iter().filter(|row| row.strategy.as_deref() == Some(CORRECTION)).count(),
             left,
             examples: of(TextSet::Sft) + corrections,
             corrections,
@@ -295,7 +301,7 @@ impl Session {
     }
 
     /// The latest correction of each answer by each rater, in the order in which they were written, without empty ones.
-    fn corrected(&self) -> impl Iterator<Item = &Correction> {
+    pub(super) fn corrected(&self) -> impl Iterator<Item = &Correction> {
         let mut seen: HashSet<(&CompletionId, &Rater)> = HashSet::new();
         let mut latest: Vec<&Correction> =
             self.corrections().into_iter().rev().filter(|c| seen.insert((&c.completion, &c.rater))).collect();
@@ -342,10 +348,10 @@ fn adopt_prompt_id(id: &mut PromptId, prompt: &PromptBody, known: &HashMap<&Prom
     }
 }
 
-fn is_empty(text: &str) -> bool {
+pub(super) fn is_empty(text: &str) -> bool {
     text.trim().is_empty()
 }
 
-fn same_words(a: &str, b: &str) -> bool {
+pub(super) fn same_words(a: &str, b: &str) -> bool {
     a.split_whitespace().eq(b.split_whitespace())
 }

@@ -49,6 +49,7 @@ fn judge(s: &mut Session, seq: u64, pair: &str, rater: &str, choice: Choice) {
             seen: Seen::Full,
             ms: 1000,
             winner_hash: None,
+            showing: crate::domain::Showing::default(),
         },
     );
 }

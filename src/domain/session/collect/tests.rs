@@ -48,6 +48,7 @@ fn verdict(pair: usize, rater: &str, choice: Choice) -> Verdict {
         seen: Seen::Full,
         ms: 1,
         winner_hash: None,
+        showing: crate::domain::Showing::default(),
     }
 }
 

@@ -63,7 +63,7 @@ impl Copy {
         let seq = self.next();
         let rater = Rater::new(rater);
         let (left, seen, ms) = (Side::A, Seen::Full, 5);
-        self.session.judge(seq, Verdict { pair: id, rater, choice, left, seen, ms, winner_hash: None });
+        self.session.judge(seq, Verdict { pair: id, rater, choice, left, seen, ms, winner_hash: None, showing: crate::domain::Showing::default() });
     }
 
     /// Folds an act as the log would.
