@@ -11,6 +11,7 @@ mod bradley_terry;
 mod canonical;
 mod check;
 mod dawid_skene;
+mod filter;
 mod hash;
 mod health;
 mod hyper;
@@ -19,6 +20,7 @@ mod method;
 mod metric;
 mod nearest;
 mod param;
+mod rubric;
 mod run;
 mod run_state;
 mod sampled;
@@ -41,6 +43,7 @@ pub use axis::{StepRange, ValueRange, nice_step};
 pub use bradley_terry::{BradleyTerry, Win, bradley_terry};
 pub use check::{Check, CheckError, Checks, Takes, checks};
 pub use dawid_skene::{DawidSkene, RaterLabel, dawid_skene};
+pub use filter::{Bound, Filter, FilterError, FilterTerm, FilterTest, VerdictWord, filter_words, quoted_words};
 pub use hash::{Fold64, hash64, mix64};
 pub use health::{Health, HealthState, PairMargin, RunFacts};
 pub use hyper::{FromText, Hyperparameters};
@@ -52,6 +55,7 @@ pub use method::{
 pub use metric::{Metrics, Num};
 pub use nearest::{hint, nearest};
 pub use param::{ParamError, ParamKind, ParamRow, Params};
+pub use rubric::{CRITERIA, Criterion, OVERALL, RowChoice, Rubric, RubricPass};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use sampled::SampledHash;
@@ -61,18 +65,20 @@ pub use select::{
 };
 pub use series::{Axis, Bucket, Line, Series};
 pub use session::{
-    Act, ActKind, AgreementReport, BEST_OF, CORRECTION, Coefficient, Confusion, Copied, Correction, Dispute, Judged, Lack, LeftOut,
-    ModelContest, QueueOrder, RANK, RaterFigures, Score, ScoreSource, Session, SessionPool, SharedName, Supply, VerdictSummary, WinRate, agreement_report,
+    Act, ActKind, AgreementReport, BEST_OF, CORRECTION, Coefficient, Confusion, Contested, Copied, Correction,
+    CriterionReport, Dispute, FilterView, Judged, Lack, LeftOut, ModelContest, QueueOrder, RANK, RaterFigures, Score,
+    ScoreSource, Session, SessionPool, SharedName, Supply, TagChange, VerdictSummary, WinRate, agreement_report,
+    tag_problem,
 };
 pub use stats::{ece, median, quantile, wilson};
 pub use text::{
     Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TextSet,
     counted, model_name, sanitise,
 };
-pub use verdict::{Choice, Seen, Showing, Side, Strength, Verdict};
+pub use verdict::{Asked, Choice, Seen, Showing, Side, Strength, Verdict};
 pub use votes::{
-    Adjudication, Aggregate, Aggregation, CollectionSettings, ItemState, LabelRule, Outcome, VotedPair, aggregate,
-    majority, nominal, signed,
+    Adjudication, Aggregate, Aggregation, CollectionSettings, ItemState, LabelRule, Outcome, Repeats, VotedPair,
+    aggregate, majority, nominal, signed,
 };
 
 pub(crate) use hyper::{choices, hyperparameters, read, row};

@@ -95,8 +95,7 @@ impl KeyBindings {
         settings.sort_by_key(|setting| setting.line);
         for KeySetting { place, action, keys, line } in settings {
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-            let (at, keys) =
-                find(tables, place, action, &keys).map_err(|text| KeyProblem { line: *line, text })?;
+            let (at, keys) = find(tables, place, action, &keys).map_err(|text| KeyProblem { line: *line, text })?;
             if let Some(earlier) = line_of.insert(at, *line) {
                 let text = format!("[keys.{place}] {action} is set in line {earlier} too: remove one of the two");
                 return Err(KeyProblem { line: *line, text });

@@ -147,8 +147,8 @@ fn unknown(word: &str, rest: &str) -> String {
     }
     let names: Vec<&str> = NAMED.iter().map(|(name, _)| *name).collect();
     match nearest(&rest.to_lowercase(), names.iter().copied()) {
-        Some(near) => format!("no key is called `{word}`: did you mean `{near}`?"),
-        None => format!("no key is called `{word}`: write one character, ctrl-x, alt-x, or one of {}", names.join(", ")),
+        Some(near) if !rest.is_empty() => format!("no key is called `{word}`: did you mean `{near}`?"),
+        _ => format!("no key is called `{word}`: write one character, ctrl-x, alt-x, or one of {}", names.join(", ")),
     }
 }
 
@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_key_is_read_back_from_what_it_is_shown_as() {
-        let shown = ["1", "é", "space", "enter", "shift-tab", "↑", "pgdn", "ctrl-r", "alt-x", "ctrl-alt-x", "-", "ctrl--"];
+        let shown =
+            ["1", "é", "space", "enter", "shift-tab", "↑", "pgdn", "ctrl-r", "alt-x", "ctrl-alt-x", "-", "ctrl--"];
         for word in shown {
             assert_eq!(Key::parse(word).unwrap().to_string(), word);
         }

@@ -18,6 +18,7 @@ macro_rules! screens {
             launch::LaunchScreen
             watch::WatchScreen
             replay::ReplayScreen
+            agreement::AgreementScreen
         }
     };
 }

@@ -5,7 +5,7 @@ use super::goal::Goal;
 use super::msg::SessionCard;
 use super::open::OpenSession;
 use super::popup::Popup;
-use crate::domain::{QueueOrder, Rater};
+use crate::domain::{Filter, QueueOrder, Rater, RubricPass};
 use crate::protocol::ModelCard;
 
 /// How to draw. Meaning never depends on it: every state is in words too.
@@ -87,6 +87,10 @@ pub struct Shared {
     pub keys: KeyBindings,
     /// The rater who works here, before and after a session is open.
     pub rater: Option<Rater>,
+    /// The filter of the queue of a session that opens.
+    pub filter: Option<Filter>,
+    /// What its rater is asked of each pair.
+    pub rubric: RubricPass,
     /// The formats that an import recognises, by name. The shell fills it in from the table of formats.
     pub import_formats: Vec<ImportFormat>,
 }
@@ -112,6 +116,8 @@ impl Shared {
             order: QueueOrder::default(),
             keys: KeyBindings::default(),
             rater: None,
+            filter: None,
+            rubric: RubricPass::default(),
             import_formats: Vec::new(),
         }
     }

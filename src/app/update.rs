@@ -62,6 +62,8 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             };
             let mut open = OpenSession::new(opened);
             open.order = model.order;
+            open.rubric = model.rubric.clone();
+            open.set_filter(model.filter.clone());
             model.open = Some(open);
             model.touch();
             // The other screens need the logs; until they are read, the label screen says so.
@@ -70,7 +72,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         }
         Msg::SessionLoaded => {
             if let Some(open) = &mut model.open {
-                open.loaded = true;
+                open.finish_loading();
             }
             model.touch();
             let mut effects = refresh(model);
@@ -138,7 +140,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             }
             model.touch();
         }
-        Msg::WorkerLog { .. } | Msg::EstimateReady { .. } => {
+        Msg::WorkerLog { .. } | Msg::EstimateReady { .. } | Msg::AgreementReady { .. } => {
             return model.screen.any_mut().on_reply(&mut model.shared, msg);
         }
         Msg::MasksReady { ticket, answer } => {
@@ -274,7 +276,7 @@ fn on_answer(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
             flow::pick_model(shared, name, of);
             Next::default()
         }
-        PopupAnswer::Picked(pick @ Pick::Pair(_)) => {
+        PopupAnswer::Picked(pick @ (Pick::Pair(_) | Pick::Rubric(_))) => {
             model.screen.any_mut().on_answer(shared, PopupAnswer::Picked(pick))
         }
         PopupAnswer::Typed(input) if input.purpose.is_from_screen() => {

@@ -2,8 +2,8 @@
 
 use super::spec::RunSpec;
 use crate::domain::{
-    Adjudication, CollectionSettings, Completion, CompletionId, Num, Pair, PairId, Prompt, RatedRow, Rater, RunId,
-    SftRow, TextSet, Verdict,
+    Adjudication, CollectionSettings, Completion, CompletionId, Num, Pair, PairId, Prompt, RatedRow, Rater, Repeats,
+    RunId, SftRow, TagChange, TextSet, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -80,20 +80,32 @@ pub enum SessionRecord {
         /// The corrected text.
         text: String,
     },
-    /// A correction no longer counts. Older versions ignore this kind and still count the correction.
+    /// A correction or a tag no longer counts. Older versions ignore this kind and still count the correction.
     Withdrawn {
-        /// Sequence number of the `Corrected` record.
+        /// Sequence number of the `Corrected` or `Tagged` record.
         of: u64,
     },
-    /// A withdrawn correction counts again.
+    /// A withdrawn correction or tag counts again.
     Restored {
-        /// Sequence number of the `Corrected` record.
+        /// Sequence number of the `Corrected` or `Tagged` record.
         of: u64,
     },
     /// How many labels pairs need and how they become an outcome was set; a later record replaces it.
     Configured(CollectionSettings),
     /// A person settled a pair whose raters disagree. Its identity is this record's sequence number.
     Adjudicated(Adjudication),
+    /// A criterion to judge pairs by was added, or its sentence changed; without a sentence it was removed.
+    CriterionSet {
+        /// Its name.
+        name: String,
+        /// The question that raters answer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sentence: Option<String>,
+    },
+    /// How pairs come back for self-consistency was set; a later record replaces it.
+    RepeatsSet(Repeats),
+    /// A tag was set on a prompt or taken off. Its identity is this record's sequence number; `Withdrawn` undoes it.
+    Tagged(TagChange),
     /// Something that a person did in another copy of the session was taken from there, in terms of this log.
     Collected {
         /// When it happened, on the other session's clock, in milliseconds since 1970.
@@ -146,6 +158,12 @@ pub enum SessionRecord {
 }
 
 impl SessionRecord {
+    /// Whether a later record can undo it by its sequence number.
+    #[must_use]
+    pub fn can_be_undone(&self) -> bool {
+        matches!(self, Self::Judged(_) | Self::Corrected { .. } | Self::Adjudicated(_) | Self::Tagged(_))
+    }
+
     /// Whether it is something that a person did to a pair: what can be collected from another copy.
     #[must_use]
     pub fn is_act(&self) -> bool {

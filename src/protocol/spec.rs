@@ -48,6 +48,12 @@ pub struct TrainSpec {
     /// [`crate::domain::SftRow`]s of general text on which forgetting is measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<DataSnapshot>,
+    /// The filter that the rows match; none for all of the session's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// The criteria by which the rows were judged, `helpful` or `helpful=0.7,harmless=0.3`; none for overall.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rubric: Option<String>,
     /// A reward-model run of the same session that scores the policy's answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RunId>,
@@ -57,7 +63,18 @@ impl TrainSpec {
     /// A run of `method` on `data` from the base model, without mixing, probe or reward run.
     #[must_use]
     pub fn new(method: &str, model: ModelRef, params: Params, data: DataSnapshot) -> Self {
-        Self { method: method.into(), model, init: None, params, data, mix: None, probe: None, reward: None }
+        Self {
+            method: method.into(),
+            model,
+            init: None,
+            params,
+            data,
+            mix: None,
+            probe: None,
+            filter: None,
+            rubric: None,
+            reward: None,
+        }
     }
 }
 

@@ -3,12 +3,14 @@
 //! Owns command names, options and help texts. Lists only commands that work. Refuses to run them: `commands` does.
 
 mod bench;
+mod choice;
 mod values;
 
 pub use bench::{BenchAction, BenchSampleArgs, BenchTrainArgs, BenchUiArgs};
+pub use choice::{ChoiceArgs, RubricArgs, TagArgs};
 
 use super::error::Error;
-use crate::domain::{Aggregation, STRATEGIES, StratumKey, methods, nearest};
+use crate::domain::{Aggregation, Filter, QueueOrder, StratumKey, methods, nearest};
 use crate::storage::formats::Format;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -82,6 +84,10 @@ pub enum Command {
     Agreement(AgreementArgs),
     /// Set or show how many labels a session's pairs get and how they become one.
     Rule(RuleArgs),
+    /// Show, add or remove the criteria by which a session's pairs are judged.
+    Rubric(RubricArgs),
+    /// Set tags on prompts (+TAG), or take them off (-TAG).
+    Tag(TagArgs),
     /// Write a session to one file, to send it to somebody.
     Pack(PackArgs),
     /// Unpack a session from such a file.
@@ -92,10 +98,15 @@ pub enum Command {
     Label {
         /// The session.
         session: String,
-        /// Which pairs come, in which order: as they arrived, least certain scores first (`tiebreak score` gives scores), or the
-        /// disputed ones alone, to settle them.
-        #[arg(long, default_value = "arrival", value_parser = ["arrival", "uncertain", "disputes"])]
-        order: String,
+        /// Which pairs come, in which order (`tiebreak score` gives scores).
+        #[arg(long, value_name = "ORDER", default_value = "arrival", value_parser = values::order(), help = choice::order_help())]
+        order: QueueOrder,
+        /// Label only the pairs that match, such as "tag:code -verdict:tie gap:<0.5".
+        #[arg(long, value_name = "FILTER", allow_hyphen_values = true, value_parser = values::filter, long_help = choice::filter_help())]
+        filter: Option<Filter>,
+        /// The criterion to judge by; all: overall, then each criterion, before the next pair.
+        #[arg(long, value_name = "NAME", default_value = "overall")]
+        rubric: String,
         /// Name of the rater (default: the user's name).
         #[arg(long, value_name = "NAME")]
         rater: Option<String>,
@@ -241,6 +252,9 @@ pub struct ExportArgs {
     /// Format of the file.
     #[arg(long, value_name = "NAME", default_value = "trl", value_parser = values::export_format())]
     pub format: &'static Format,
+    /// Which rows.
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
     /// Export what can be read of damaged logs.
     #[arg(long)]
     pub allow_damaged: bool,
@@ -297,6 +311,9 @@ pub struct TrainArgs {
     /// A run of this session whose adapter is the starting point; RUN@best takes its best checkpoint.
     #[arg(long, value_name = "RUN")]
     pub init: Option<String>,
+    /// Which rows.
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
     /// Train on what can be read of damaged logs.
     #[arg(long)]
     pub allow_damaged: bool,
@@ -324,7 +341,7 @@ pub struct PairArgs {
     /// The session.
     pub session: String,
     /// How pairs are chosen.
-    #[arg(long, value_name = "NAME", value_parser = STRATEGIES.iter().map(|s| s.name).collect::<Vec<_>>())]
+    #[arg(long, value_name = "NAME", value_parser = values::strategy())]
     pub strategy: String,
     /// What strata are made of; may be given several times.
     #[arg(long, value_name = "KEY", value_delimiter = ',', value_parser = StratumKey::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>())]
@@ -338,6 +355,9 @@ pub struct PairArgs {
     /// What a hard negative is: runner_up, middle, or a band of score gaps such as 0.5..2.
     #[arg(long, value_name = "WHAT", default_value = "runner_up")]
     pub against: String,
+    /// Choose only among answers that match; terms on verdicts match nothing, as unpaired answers have none.
+    #[arg(long, value_name = "FILTER", allow_hyphen_values = true, value_parser = values::filter, long_help = choice::filter_help())]
+    pub filter: Option<Filter>,
     /// The most pairs to choose (default: all).
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
@@ -415,6 +435,16 @@ pub struct RuleArgs {
     /// How labels become an outcome.
     #[arg(long, value_name = "NAME", value_parser = Aggregation::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>())]
     pub aggregation: Option<String>,
+    /// The share of a rater's judged pairs that come back, unmarked and with swapped sides; 0 turns repeats off.
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
+    pub repeats: Option<f64>,
+    /// The fewest other verdicts of the rater before a pair comes back (default: 20).
+    #[arg(long, value_name = "N", value_parser = parse_distance)]
+    pub repeat_distance: Option<usize>,
+}
+
+fn parse_distance(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=100_000).contains(n)).ok_or_else(|| "expected a number from 1 to 100000".into())
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {

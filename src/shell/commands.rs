@@ -13,10 +13,12 @@ mod make;
 mod models;
 mod pair;
 mod report;
+mod rubric;
 mod runs;
 mod score;
 mod screens;
 mod session;
+mod tag;
 
 use super::cli::{Cli, Command, ModelsAction, definition};
 use super::error::Result;
@@ -72,7 +74,11 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Unpack(args) => copies::unpack(&context, &args),
         Command::Collect(args) => copies::collect(&context, &args),
         Command::Score(args) => score::run(&context, &args),
-        Command::Label { session, order, rater, screen } => screens::label(context, session, &order, rater, &screen),
+        Command::Rubric(args) => rubric::run(&context, &args),
+        Command::Tag(args) => tag::run(&context, &args),
+        Command::Label { session, order, filter, rubric, rater, screen } => {
+            screens::label(context, session, screens::LabelQueue { order, filter, rubric }, rater, &screen)
+        }
         Command::Watch { target, screen } => screens::watch(context, &target, &screen),
         Command::Replay(args) if args.check => check::run(&context, &args.session),
         Command::Replay(args) => {

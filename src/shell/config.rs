@@ -80,7 +80,10 @@ fn parse(text: &str) -> Result<KeyBindings, Problem> {
                             }
                         }
                         (other, _) => {
-                            return Err((at, format!("[keys] {other}: write it under its screen, such as [keys.label]")));
+                            return Err((
+                                at,
+                                format!("[keys] {other}: write it under its screen, such as [keys.label]"),
+                            ));
                         }
                     }
                 }
@@ -139,7 +142,8 @@ mod tests {
 
     #[test]
     fn keys_and_preset_are_read() {
-        let keys = parse("preset = \"azerty\"\n[keys.label]\nbetter_1 = \"h\"\nundo = [\"u\", \"backspace\"]\n").unwrap();
+        let keys =
+            parse("preset = \"azerty\"\n[keys.label]\nbetter_1 = \"h\"\nundo = [\"u\", \"backspace\"]\n").unwrap();
         assert_eq!(keys.preset(), "azerty");
         assert_eq!(keys.key("label", "1 better"), "h", "a setting goes over the preset");
         assert_eq!(keys.key("label", "2 better"), "é");
@@ -159,9 +163,15 @@ mod tests {
     fn every_fault_names_its_line_and_the_remedy() {
         let cases = [
             ("preset = \"azerty\"\n[keys.label\n", "line 2: this is not valid TOML"),
-            ("\n[key.label]\n", "line 2: `key` is no setting: there are preset and [keys.SCREEN]; did you mean `keys`?"),
+            (
+                "\n[key.label]\n",
+                "line 2: `key` is no setting: there are preset and [keys.SCREEN]; did you mean `keys`?",
+            ),
             ("[keys]\nbetter_1 = \"1\"\n", "line 2: [keys] better_1: write it under its screen"),
-            ("[keys.label]\nbetter_1 = 1\n", "line 2: [keys.label] better_1: expected a key in quotes, such as \"1\", got an integer"),
+            (
+                "[keys.label]\nbetter_1 = 1\n",
+                "line 2: [keys.label] better_1: expected a key in quotes, such as \"1\", got an integer",
+            ),
             ("preset = 3\n", "line 1: preset: expected a text in quotes, got an integer"),
             ("[keys.label]\n\nbeter_1 = \"x\"\n", "line 3: [keys.label] beter_1: no such action"),
             ("[keys.label]\ntie = \"b\"\n", "line 2: `b` is the key of"),

@@ -12,7 +12,7 @@ use super::reply::Replies;
 use super::supervisor::{self, Deadline};
 use super::tails;
 use crate::app::{Msg, SampleRequest, TrainRequest};
-use crate::domain::{RunId, Sampler};
+use crate::domain::{RunId, Sampler, agreement_report};
 use crate::protocol::{RunCommand, RunSpec};
 use crate::storage::import::Imported;
 use crate::storage::{DataFile, Home, SessionDir};
@@ -46,6 +46,11 @@ pub enum Job {
         ticket: u64,
         /// The run.
         ask: TrainRequest,
+    },
+    /// Compute how far the raters agree.
+    Agreement {
+        /// Identifies the question in the answer.
+        ticket: u64,
     },
     /// Render the first rows of a run with their masks.
     Masks {
@@ -164,6 +169,10 @@ impl Jobs {
                 self.resume(&context, run);
                 Ok(())
             }
+            Job::Agreement { ticket } => {
+                self.agreement(context, ticket);
+                Ok(())
+            }
             Job::Import(path) => {
                 self.import(context.opening, path);
                 Ok(())
@@ -181,6 +190,18 @@ impl Jobs {
                 Ok(()) => replies.of(opening, Msg::Note(format!("{id} resumed"))),
                 Err(error) => replies.of(opening, Msg::Failed(error.to_string())),
             };
+        });
+    }
+
+    fn agreement(&self, context: JobContext, ticket: u64) {
+        let replies = self.replies.clone();
+        run_in_background(&self.replies, "agreement", move || {
+            let JobContext { opening, dir, upto } = context;
+            let computed = within(PLAN_TIME, "computing agreement", move || {
+                let (session, ..) = dir.snapshot(upto)?;
+                Ok(Box::new(agreement_report(&session)))
+            });
+            replies.of(opening, Msg::AgreementReady { ticket, answer: computed.map_err(|e| e.to_string()) });
         });
     }
 
@@ -252,9 +273,10 @@ fn question(ask: TrainRequest) -> LaunchRequest {
 fn planned(home: &Home, context: &JobContext, request: LaunchRequest) -> Result<(RunSpec, Vec<DataFile>)> {
     let (home, JobContext { dir, upto, .. }) = (home.clone(), context.clone());
     within(PLAN_TIME, "planning the run", move || match request {
-        LaunchRequest::Train(TrainRequest { method, params, init, allow_damaged }) => {
+        LaunchRequest::Train(TrainRequest { method, params, choice, init, allow_damaged }) => {
             let device = "auto".into();
-            plan::train(&home, &dir, TrainOrder { method, params, name: None, init, device, allow_damaged, upto })
+            let order = TrainOrder { method, params, choice, name: None, init, device, allow_damaged, upto };
+            plan::train(&home, &dir, order)
         }
         LaunchRequest::Sample(ask) => {
             let order = SampleOrder {
@@ -328,6 +350,7 @@ mod tests {
         std::fs::write(home.path().join("session.json"), "{}").unwrap();
         let context = JobContext { opening: 1, dir: SessionDir::open(home.path()).unwrap(), upto: None };
         let ask = TrainRequest {
+            choice: crate::domain::RowChoice::default(),
             method: "dpo".into(),
             params: Params::defaults(&method("dpo").unwrap().rows()),
             init: None,

@@ -12,7 +12,7 @@ use super::out;
 use super::reply::Reply;
 use super::terminal::{Alarm, FrameBackend, TerminalGuard, Tty, restore, watch};
 use crate::app::{Goal, ImportFormat, Model, Msg, Popup, Theme, begin, update};
-use crate::domain::{QueueOrder, Rater, TextSet};
+use crate::domain::{Filter, QueueOrder, Rater, RubricPass, TextSet};
 use crate::storage::Home;
 use crate::storage::formats::{self, Reader, Reads};
 use crate::ui;
@@ -48,6 +48,10 @@ pub struct Opening {
     pub rater: Rater,
     /// The order of the pairs to label.
     pub order: QueueOrder,
+    /// The filter of the pairs to label.
+    pub filter: Option<Filter>,
+    /// What the rater is asked of each.
+    pub rubric: RubricPass,
     /// Whether to use synchronised output if the terminal supports it.
     pub synchronise: bool,
 }
@@ -67,7 +71,7 @@ enum End {
 /// # Errors
 /// When there is no terminal, or it goes away.
 pub fn workbench(opening: Opening) -> Result<()> {
-    let Opening { home, goal, rater, order, synchronise } = opening;
+    let Opening { home, goal, rater, order, filter, rubric, synchronise } = opening;
     let guard = TerminalGuard::take(synchronise)?;
     let sync = Arc::new(AtomicBool::new(false));
     let backend = FrameBackend::tty(Arc::clone(&sync));
@@ -99,6 +103,8 @@ pub fn workbench(opening: Opening) -> Result<()> {
     bench.model.order = order;
     bench.model.rater = Some(rater);
     bench.model.keys = config.keys;
+    bench.model.filter = filter;
+    bench.model.rubric = rubric;
     bench.model.import_formats = import_formats();
     let first = begin(&mut bench.model, goal);
     if let Some(problem) = config.problem {

@@ -2,7 +2,7 @@
 
 use crate::cli::{json, text, tiebreak};
 use std::path::Path;
-use tiebreak::domain::{Choice, CompletionId, PairId, Rater, Seen, Side, Strength, Verdict};
+use tiebreak::domain::{Asked, Choice, CompletionId, PairId, Rater, Seen, Side, Strength, Verdict};
 use tiebreak::protocol::SessionRecord;
 use tiebreak::storage::{Home, SessionDir};
 
@@ -18,7 +18,17 @@ fn append(home: &Path, session: &str, records: &[SessionRecord]) -> Vec<u64> {
 
 fn judged(pair: &str, rater: &str, choice: Choice) -> SessionRecord {
     let (pair, rater) = (PairId::new(pair), Rater::new(rater));
-    SessionRecord::Judged(Verdict { pair, rater, choice, left: Side::B, seen: Seen::Full, ms: 900, winner_hash: None, showing: tiebreak::domain::Showing::default() })
+    SessionRecord::Judged(Verdict {
+        pair,
+        rater,
+        choice,
+        left: Side::B,
+        seen: Seen::Full,
+        ms: 900,
+        winner_hash: None,
+        asked: Asked::default(),
+        showing: tiebreak::domain::Showing::default(),
+    })
 }
 
 fn prefer(side: Side) -> Choice {

@@ -9,6 +9,7 @@
     reason = "tests may fail loudly"
 )]
 
+mod agreement;
 mod architecture;
 mod bundled;
 mod cli;
@@ -23,6 +24,7 @@ mod places;
 mod prose;
 mod pty;
 mod round;
+mod rubric;
 mod screens_core;
 mod screens_runs;
 mod storage;

@@ -44,7 +44,7 @@ pub const PRESETS: &[Preset] = &[
         ("label", "much_better_2", &["X"]),
         ("label", "undo", &["z"]),
         ("label", "redo", &["Z"]),
-        ("label", "zoom", &["v"]),
+        ("label", "zoom", &["V"]),
         ("label", "scroll_down", &["s", "down"]),
         ("label", "scroll_up", &["w", "up"]),
         ("label", "next_difference", &["D"]),

@@ -2,6 +2,7 @@
 //!
 //! Owns what is shown and what was read. The sides are blind and pseudo-random: a pure function of pair and rater.
 
+mod asking;
 mod card;
 mod correct;
 mod decide;
@@ -25,8 +26,8 @@ use crate::app::shared::Shared;
 use crate::app::wrap::{clip, presentable};
 use crate::domain::{Choice, PairId, QueueOrder, Strength};
 use correct::{ask_correction, ask_note, save_correction, save_note, withdraw};
-use decide::{Decision, judge, redo, toggle_order, undo};
-use state::{refresh, show_pair};
+use decide::{Decision, judge, redo, undo};
+use state::{refresh, show_next, show_pair};
 
 /// The actions of its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,12 @@ pub enum LabelAction {
     GoTo,
     /// Switch the order of the queue.
     ToggleOrder,
+    /// Label the pairs that match a filter.
+    Filter,
+    /// Set or take off the prompt's tags.
+    Tag,
+    /// Choose the criterion to judge by.
+    Criterion,
     /// Scroll both answers a line down.
     ScrollDown,
     /// Scroll both answers a line up.
@@ -112,10 +119,14 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('B'), LabelAction::Rank, "", "pick the best of all answers to this prompt, or rank them").named("best of"),
         on(c('n'), LabelAction::Note, "", "write a note on this pair").named("note"),
         on(c('g'), LabelAction::GoTo, "", "go to any pair, labelled ones too").named("go to pair"),
-        on(c('o'), LabelAction::ToggleOrder, "", "order of arrival, or least certain scores first").named("order"),
+        on(c('o'), LabelAction::ToggleOrder, "", "arrival, least certain first, contested labels, disputes").named("order"),
+        on(c('f'), LabelAction::Filter, "", "label only the pairs that match a filter").named("filter"),
+        on(c('T'), LabelAction::Tag, "", "set the prompt's tags").named("tags"),
+        on(c('c'), LabelAction::Criterion, "", "choose the criterion to judge by").named("criterion"),
         on(c('s'), LabelAction::Sample, "", "sample answers in the background").named("sample"),
         on(c('t'), LabelAction::Go("launch"), "", "launch a training run on the verdicts").named("launch"),
         on(c('w'), LabelAction::Go("watch"), "", "watch the session's runs").named("watch"),
+        on(c('A'), LabelAction::Go("agreement"), "", "agreement between raters, and the disputes").named("agreement"),
         on(c('r'), LabelAction::Go("replay"), "", "replay the session").named("replay"),
         on(c('i'), LabelAction::Import, "", "import prompts or pairs from a file").named("import"),
         on(k(Code::Esc), LabelAction::Back, "", "back to the sessions").named("home"),
@@ -127,6 +138,8 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('w'), LabelAction::Go("watch"), "watch", "watch the session's runs"),
         on(c('u'), LabelAction::Undo, "undo", "undo the last verdict or correction"),
         on(c('o'), LabelAction::ToggleOrder, "disputes", "settle the disputes, or label the other pairs"),
+        on(c('f'), LabelAction::Filter, "", "change or clear the filter").named("filter"),
+        on(c('c'), LabelAction::Criterion, "", "choose the criterion to judge by").named("criterion"),
         on(k(Code::Esc), LabelAction::Back, "sessions", "back to the sessions"),
     ] },
 ];
@@ -195,12 +208,26 @@ impl Screen for LabelScreen {
 fn answered(label: &mut LabelScreen, shared: &mut Shared, answer: PopupAnswer) -> Next {
     match answer {
         PopupAnswer::Picked(Pick::Pair(pair)) => show_pair(label, shared, &pair),
+        PopupAnswer::Picked(Pick::Rubric(rubric)) => {
+            asking::set_rubric(shared, rubric);
+            label.card = None;
+        }
         PopupAnswer::Typed(input) => match input.purpose.clone() {
             InputPurpose::Note { pair } => {
                 return save_note(shared, pair, input.buffer.text().trim().to_owned()).into();
             }
             InputPurpose::Correct { pair, completion } => {
                 return save_correction(shared, pair, completion, input.buffer.text().to_owned()).into();
+            }
+            InputPurpose::Filter => {
+                if asking::set_filter(shared, input) {
+                    show_next(label, shared);
+                }
+            }
+            InputPurpose::Tags { prompt, .. } => {
+                let effects = asking::save_tags(shared, &prompt, input);
+                asking::show_tags(label.card.as_mut(), shared);
+                return effects.into();
             }
             _ => {}
         },
@@ -243,7 +270,14 @@ fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<
         LabelAction::Note => ask_note(label, model),
         LabelAction::Edit => ask_correction(label, model),
         LabelAction::Original => correct::toggle_original(label, model),
-        LabelAction::ToggleOrder => toggle_order(label, model),
+        LabelAction::ToggleOrder => {
+            if asking::toggle_order(model) {
+                show_next(label, model);
+            }
+        }
+        LabelAction::Filter => asking::ask_filter(model),
+        LabelAction::Tag => asking::ask_tags(label.card.as_ref(), model),
+        LabelAction::Criterion => asking::ask_rubric(model),
         LabelAction::GoTo => ask_pair(model, |_| true),
         _ => {}
     }

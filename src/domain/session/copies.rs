@@ -70,6 +70,10 @@ pub struct LeftThere {
     pub pairs: usize,
     /// Imported texts and ratings, where the other copy has more.
     pub rows: usize,
+    /// Prompts that have other tags there.
+    pub tags: usize,
+    /// Criteria that this session does not have: verdicts by them are taken, their questions are not.
+    pub criteria: usize,
 }
 
 /// A name under which people labelled in both copies after they parted: one person, or two.
@@ -142,7 +146,8 @@ impl Session {
             let key = adjudication_key(theirs, *seq, &rater);
             let choice = here.choice(a.adjudication.choice);
             let toggled = (a.toggled > 0).then_some((a.toggled, a.undone));
-            let kind = ActKind::Adjudication(Adjudication { pair: here.id.clone(), rater: rater.clone(), choice });
+            let (pair, criterion) = (here.id.clone(), a.adjudication.criterion.clone());
+            let kind = ActKind::Adjudication(Adjudication { pair, rater: rater.clone(), choice, criterion });
             take(key, &rater, Act { at: a.at, kind, toggled }, &mut out);
         }
         for c in &theirs.corrections {
@@ -188,6 +193,8 @@ impl Session {
         out.left = LeftThere {
             runs: theirs.runs.iter().filter(|run| !self.runs.contains(run)).count(),
             pairs: theirs.pairs.iter().filter(|pair| !map.touched(&pair.id) && map.known(&pair.id).is_none()).count(),
+            tags: self.retagged_in(theirs),
+            criteria: theirs.criteria.iter().filter(|c| self.criterion(&c.name).is_none()).count(),
             rows: (theirs.texts.len() + theirs.ratings.len()).saturating_sub(self.texts.len() + self.ratings.len()),
         };
         Ok(out)
@@ -212,6 +219,14 @@ impl Session {
             out.entry(correction_key(self, c, &rater)).or_insert(known);
         }
         out
+    }
+
+    /// How many prompts of both copies have other tags in the other one.
+    fn retagged_in(&self, theirs: &Self) -> usize {
+        let mine: HashMap<&PromptBody, BTreeSet<&String>> =
+            self.prompts.iter().map(|p| (&p.body, p.tags.iter().collect())).collect();
+        let other = |p: &&Prompt| mine.get(&p.body).is_some_and(|tags| *tags != p.tags.iter().collect());
+        theirs.prompts.iter().filter(other).count()
     }
 
     fn text_of(&self, id: &CompletionId) -> Option<&str> {
@@ -259,7 +274,7 @@ fn verdict_key(session: &Session, seq: u64, rater: &Rater) -> ContentKey {
         Choice::Skip => "skip",
     };
     h.add(&("verdict", rater, time_of(rater, judged.at), session.pair_content(&v.pair), kind, chosen));
-    h.add(&(text(v.left), v.seen, v.ms));
+    h.add(&(text(v.left), v.seen, v.ms, &v.asked));
     h.hex()
 }
 
@@ -267,6 +282,7 @@ fn adjudication_key(session: &Session, seq: u64, rater: &Rater) -> ContentKey {
     let mut h = CanonicalHash::default();
     let Some(a) = session.adjudications.get(&seq) else { return String::new() };
     h.add(&("adjudication", rater, a.at, session.pair_content(&a.adjudication.pair)));
+    h.add(&a.adjudication.criterion);
     h.hex()
 }
 

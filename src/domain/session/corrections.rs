@@ -4,8 +4,8 @@
 
 use super::super::ids::PairId;
 use super::super::text::PairRow;
+use super::Session;
 use super::rows::{LeftOut, is_empty, same_words};
-use super::{Correction, Session};
 use std::collections::HashSet;
 
 /// The strategy of a preference row that a correction made.
@@ -14,19 +14,15 @@ pub const CORRECTION: &str = "correction";
 impl Session {
     /// Adds a preference row for each counting correction: the corrected text over the original. A text that two raters
     /// wrote counts once; one that changes white space alone, and one of an empty original, is left out and counted.
-    pub(super) fn add_correction_rows(&self, rows: &mut Vec<PairRow>, left_out: &mut LeftOut) {
-        self.add_corrections(rows, left_out, |_| true);
-    }
-
-    /// The same for the corrections that are `meant`.
-    pub(super) fn add_corrections(
+    /// `is_meant` says which pairs' corrections are asked for.
+    pub(super) fn add_correction_rows(
         &self,
         rows: &mut Vec<PairRow>,
         left_out: &mut LeftOut,
-        meant: impl Fn(&Correction) -> bool,
+        is_meant: impl Fn(&PairId) -> bool,
     ) {
         let mut seen = HashSet::new();
-        for correction in self.corrected().filter(|c| meant(c)) {
+        for correction in self.corrected().filter(|c| is_meant(&c.pair)) {
             let Some(original) = self.completion(&correction.completion) else { continue };
             let Some(prompt) = self.prompt(&original.prompt) else { continue };
             if !seen.insert((&correction.completion, correction.text.as_str())) {

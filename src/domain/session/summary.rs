@@ -182,7 +182,7 @@ impl Session {
 mod tests {
     use super::super::super::ids::{CompletionId, PairId, PromptId};
     use super::super::super::text::{Completion, Finish};
-    use super::super::super::verdict::{Seen, Showing, Verdict};
+    use super::super::super::verdict::{Asked, Seen, Showing, Verdict};
     use super::*;
 
     /// A session of pairs of `merged` (a) against `base` (b), each with a choice, a strategy and a probability.
@@ -216,6 +216,7 @@ mod tests {
                 seen: Seen::Full,
                 ms: 1,
                 winner_hash: None,
+                asked: Asked::default(),
                 showing: Showing::default(),
             };
             session.judge(i as u64 + 1, verdict);

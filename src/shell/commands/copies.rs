@@ -203,17 +203,24 @@ fn report(context: &CommandContext, dir: &SessionDir, from: &str, copied: &Copie
         text.push_str(&format!("; {} on pairs without texts left out", copied.unreadable));
     }
     let left = &copied.left;
-    let stay: Vec<String> = [(left.runs, "run"), (left.pairs, "pair without a verdict"), (left.rows, "imported row")]
-        .into_iter()
-        .filter(|(n, _)| *n > 0)
-        .map(|(n, what)| {
-            if what == "pair without a verdict" && n > 1 {
-                format!("{n} pairs without a verdict")
-            } else {
-                counted(n, what)
-            }
-        })
-        .collect();
+    let stay: Vec<String> = [
+        (left.runs, "run"),
+        (left.pairs, "pair without a verdict"),
+        (left.rows, "imported row"),
+        (left.tags, "prompt's tags"),
+        (left.criteria, "criterion"),
+    ]
+    .into_iter()
+    .filter(|(n, _)| *n > 0)
+    .map(|(n, what)| match what {
+        "pair without a verdict" if n > 1 => format!("{n} pairs without a verdict"),
+        "prompt's tags" if n > 1 => format!("the tags of {n} prompts"),
+        "prompt's tags" => "the tags of 1 prompt".to_owned(),
+        "criterion" if n > 1 => format!("{n} criteria (`tiebreak rubric` adds them)"),
+        "criterion" => "1 criterion (`tiebreak rubric` adds it)".to_owned(),
+        _ => counted(n, what),
+    })
+    .collect();
     if !stay.is_empty() {
         text.push_str(&format!("; not taken: {}", stay.join(", ")));
     }

@@ -45,6 +45,7 @@ pub fn train(context: &CommandContext, args: TrainArgs) -> Result<()> {
     let order = TrainOrder {
         method: args.method,
         params,
+        choice: args.choice.choice(),
         name: args.name,
         init: args.init.map(RunId),
         device: args.device,

@@ -6,8 +6,8 @@ use super::super::journal::Journal;
 use super::super::out;
 use super::context::CommandContext;
 use crate::domain::{
-    Against, Allocation, Checks, CompletionId, Pair, PairId, RunId, ScoreSource, SelectOptions, SessionPool, Strategy,
-    StratumKey, counted,
+    Against, Allocation, Checks, CompletionId, Pair, PairId, QueueOrder, RunId, ScoreSource, SelectOptions,
+    SessionPool, Strategy, StratumKey, counted,
 };
 use crate::protocol::SessionRecord;
 use crate::storage::SessionDir;
@@ -15,6 +15,13 @@ use std::collections::{BTreeMap, HashSet};
 
 /// Chooses pairs and writes them to the session's log.
 pub fn pair(context: &CommandContext, args: &PairArgs) -> Result<()> {
+    if args.strategy == QueueOrder::Contested.name() {
+        return Err(Error::Usage(format!(
+            "contested pairs are those whose label and scores disagree, and answers that nobody has paired have no label: use \
+             `tiebreak label {} --order contested`, or --strategy close for pairs of which scores are unsure",
+            args.session
+        )));
+    }
     let strategy = Strategy::named(&args.strategy).ok_or_else(|| Error::Usage("no such strategy".into()))?;
     let options = options(args)?;
     let source = source(args.score.as_deref())?;
@@ -22,7 +29,18 @@ pub fn pair(context: &CommandContext, args: &PairArgs) -> Result<()> {
     let mut journal = Journal::require(&dir)?;
     let (session, found) = dir.state()?;
     out::warn_of_damage(&found);
-    let made = session.pool(&source, args.across, &options.by);
+    let mut made = session.pool(&source, args.across, &options.by);
+    let all = made.pool.pairs.len();
+    if let Some(filter) = &args.filter {
+        let (view, pool) = (session.view(filter), &mut made.pool);
+        let id = |at: usize| CompletionId::new(&pool.answers[at].id);
+        pool.pairs.retain(|pair| view.unpaired(&id(pair.a), &id(pair.b)));
+        if all > 0 && pool.pairs.is_empty() {
+            return Err(Error::failed(format!(
+                "none of {all} possible pairs matches the filter `{filter}`: loosen it"
+            )));
+        }
+    }
     if let ScoreSource::Run(run) = &source
         && made.pool.answers.iter().all(|a| a.score.is_none())
     {
@@ -62,13 +80,14 @@ pub fn pair(context: &CommandContext, args: &PairArgs) -> Result<()> {
         "{} of {of} chosen by {}{split}{}",
         counted(chosen.len(), "pair"),
         strategy.name,
-        left_out(&made)
+        left_out(&made, all - of)
     ))
 }
 
 /// What did not enter the pool, in words.
-fn left_out(made: &SessionPool) -> String {
+fn left_out(made: &SessionPool, filtered: usize) -> String {
     let parts: Vec<String> = [
+        (filtered, "that do not match"),
         (made.paired, "already paired"),
         (made.equal, "of equal texts"),
         (made.empty, "empty answers"),

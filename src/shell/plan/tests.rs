@@ -39,6 +39,7 @@ fn order(set: &[(&str, &str)]) -> TrainOrder {
         params.0.insert((*key).into(), (*value).into());
     }
     TrainOrder {
+        choice: RowChoice::default(),
         method: "dpo".into(),
         params,
         name: None,
@@ -165,7 +166,8 @@ fn each_need_gets_its_own_rows() {
     let (session, _) = dir.state().unwrap();
     let mut frozen = Frozen { seq: 7, files: Vec::new() };
     let needs = [Needs::Pairs, Needs::Examples, Needs::Ratings, Needs::Prompts];
-    let rows: Vec<usize> = needs.iter().map(|needs| frozen.rows_for(*needs, &session).unwrap().rows).collect();
+    let rows: Vec<usize> =
+        needs.iter().map(|needs| frozen.rows_for(*needs, &session, &RowChoice::default()).unwrap().rows).collect();
     assert_eq!(rows, [1, 1, 3, 1]);
     assert_eq!(rows, needs.map(|needs| session.supply().rows(needs)));
     assert_eq!(read::<PairRow>(&frozen.files[0])[0].chosen, "good");
@@ -192,7 +194,7 @@ fn what_is_lacking_is_one_sentence_with_its_remedy() {
         (Lack::Mix, "`tiebreak import s FILE --as sft`, or set mix_ratio=0"),
         (Lack::Probe, "`tiebreak import s FILE --as probe`, or set probe_steps=0"),
     ] {
-        let text = lacking("s", lack, dpo, &params, &left);
+        let text = lacking("s", lack, dpo, &params, &left, &Rubric::default());
         assert!(text.contains(says), "{text}");
         assert!(!text.contains("  ") && text.lines().count() == 1, "{text}");
     }
@@ -210,7 +212,7 @@ fn what_is_lacking_is_one_sentence_with_its_remedy() {
         },
         ..*dpo
     };
-    let text = lacking("s", Lack::Scorer, &ppo, &params, &left);
+    let text = lacking("s", Lack::Scorer, &ppo, &params, &left, &Rubric::default());
     assert!(text.contains("--set reward_model=RUN or --set \"checks=contains=please;max_words=40\""), "{text}");
 }
 

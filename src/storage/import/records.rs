@@ -160,6 +160,7 @@ pub(super) fn pairs(
             seen: Seen::Unknown,
             ms: 0,
             winner_hash: Some(format!("{winner:016x}")),
+            asked: crate::domain::Asked::default(),
             showing: crate::domain::Showing::default(),
         }))?;
         added.pairs += 1;
@@ -243,6 +244,7 @@ pub(super) fn votes(
                 seen: Seen::Unknown,
                 ms: 0,
                 winner_hash: winner.map(|h| format!("{h:016x}")),
+                asked: crate::domain::Asked::default(),
                 showing: crate::domain::Showing::default(),
             }))?;
             voted = true;

@@ -52,7 +52,7 @@ fn ratings(path: &Path, limit: Option<usize>) -> Result<Typed<ImportedRating>> {
 
 /// A session exported in a format.
 fn exported(state: &Session, format: &str) -> String {
-    export::lines(state, export_named(format).unwrap()).0.concat()
+    export::lines(state, export_named(format).unwrap(), &crate::domain::RowChoice::default()).0.concat()
 }
 
 fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {

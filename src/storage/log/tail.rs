@@ -261,11 +261,14 @@ impl SegmentCursor {
 
     /// Commits the position and the damage before it: repair never cuts before a good line.
     fn commit(&mut self, line: u64, end: u64, state: &mut ReadState) {
+        (self.line, self.offset) = (line, end);
+        if self.pending == Integrity::default() {
+            return;
+        }
         let pending = std::mem::take(&mut self.pending);
         self.header_checked |= !pending.is_intact();
         state.integrity.merge(&pending);
         state.lost += std::mem::take(&mut self.pending_lost);
-        (self.line, self.offset) = (line, end);
     }
 
     /// Reads a whole record of the line that was committed last.

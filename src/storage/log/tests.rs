@@ -306,6 +306,7 @@ fn conflicting_records_are_both_kept_and_an_undo_beside_the_second_targets_the_s
             seen: crate::domain::Seen::Full,
             ms: 1,
             winner_hash: None,
+            asked: crate::domain::Asked::default(),
             showing: crate::domain::Showing::default(),
         })
     };

@@ -4,7 +4,7 @@ mod end;
 
 use crate::app::screen::label::{Card, LabelScreen, Pane, history, sampler, stats};
 use crate::app::{Model, OpenSession, cells, clip, presentable};
-use crate::domain::{QueueOrder, counted};
+use crate::domain::{OVERALL, QueueOrder, RubricPass, counted};
 use crate::ui::frame::{damage, duration, put, put_line, rule, running, saved};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BOLD, DIFFERS, DIM, TEXT};
 use crate::ui::widgets::plain::gauge;
@@ -21,16 +21,23 @@ pub fn header(model: &Model, _screen: &LabelScreen) -> (Vec<String>, Line<'stati
     let Some(open) = &model.open else { return (vec!["label".into()], Line::default()) };
     let mut spans = running(model);
     let stats = stats(open);
+    // In a narrow header the filter is more important than the speed.
+    let wide = model.size.0 >= 100 || open.filter().is_none();
     if open.order == QueueOrder::Disputed && open.loaded {
         spans.push(Span::styled(format!("{} left   ", counted(open.queue.len(), "dispute")), BOLD));
+    } else if open.order == QueueOrder::Contested && open.loaded {
+        spans.push(Span::styled(format!("{} contested left   ", open.queue.len()), BOLD));
     } else if stats.total > 0 && open.loaded {
         spans.push(Span::styled(format!("{} of {} ", stats.done, stats.total), BOLD));
-        spans.push(Span::styled(gauge(stats.done as f64 / stats.total as f64, 6), ACCENT));
+        if wide {
+            spans.push(Span::styled(gauge(stats.done as f64 / stats.total as f64, 6), ACCENT));
+        }
         // On a narrow terminal rate and time left give way to the rater and the session's name.
         let used: u16 = spans.iter().map(|span| cells(&span.content) as u16).sum();
         let mut room = model.size.0.saturating_sub(used + NARROW_HEADER);
-        let rate = stats.per_hour.map(|rate| (format!("   {rate:.0}/h"), TEXT));
-        let left = stats.left_ms.filter(|ms| *ms > 0.0).map(|ms| (format!("   {} left", roughly(ms / 1000.0)), DIM));
+        let rate = stats.per_hour.filter(|_| wide).map(|rate| (format!("   {rate:.0}/h"), TEXT));
+        let left = stats.left_ms.filter(|ms| *ms > 0.0 && wide);
+        let left = left.map(|ms| (format!("   {} left", roughly(ms / 1000.0)), DIM));
         for (text, style) in rate.into_iter().chain(left) {
             let width = cells(&text) as u16;
             if width <= room {
@@ -44,7 +51,39 @@ pub fn header(model: &Model, _screen: &LabelScreen) -> (Vec<String>, Line<'stati
     spans.extend(saved(model, usize::from(model.size.0 / 2)));
     // While the logs are read, the breadcrumb names the requested screen.
     let place = model.goal.as_ref().filter(|_| !open.loaded).map_or("label", |(_, goal)| goal.screen);
-    (vec![clip(&open.meta.name, 40), place.into()], Line::from(spans))
+    let mut parts = vec![clip(&open.meta.name, if wide { 40 } else { 12 }), place.into()];
+    if open.loaded {
+        parts.extend(narrowed(open));
+    }
+    (parts, Line::from(spans))
+}
+
+/// The order, the criterion and the filter of the queue, where they are not the usual ones.
+fn narrowed(open: &OpenSession) -> Vec<String> {
+    let order = (open.order != QueueOrder::Arrival).then(|| open.order.name().replace('_', " "));
+    let rubric = match &open.rubric {
+        RubricPass::Overall => None,
+        RubricPass::One(name) => Some(presentable(name)),
+        RubricPass::All => Some("all criteria".to_owned()),
+    };
+    let filter = open.filter().map(|filter| format!("{} match {}", open.matching(), presentable(&filter.to_string())));
+    order.into_iter().chain(rubric).chain(filter).collect()
+}
+
+/// The question about a pair, where it is not simply which answer is better: `helpful (2 of 4): Which answer …?`
+fn question(open: &OpenSession, card: &Card) -> Option<String> {
+    let questions = open.session.questions(&open.rubric);
+    let by = card.asked.criterion.as_deref();
+    let place = match questions.iter().position(|q| *q == by).filter(|_| questions.len() > 1) {
+        Some(at) => format!(" ({} of {})", at + 1, questions.len()),
+        None if by.is_none() => return None,
+        None => String::new(),
+    };
+    let sentence = match by {
+        Some(name) => open.session.criterion(name).map_or("", |c| c.sentence.as_str()),
+        None => "Which answer is better?",
+    };
+    Some(format!("{}{place}: {}", presentable(by.unwrap_or(OVERALL)), presentable(sentence)))
 }
 
 /// The time left, rounded to its precision.
@@ -70,22 +109,29 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LabelScreen) -
 
 fn pair(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, card: &Card) {
     let layout = card.layout;
-    let mut title = format!("prompt {}", card.prompt_id);
+    let asked = question(open, card);
+    let mut title = match &asked {
+        Some(question) => format!("{question} · {}", card.prompt_id),
+        None => format!("prompt {}", card.prompt_id),
+    };
     for tag in &card.tags {
         title.push_str(" · ");
         title.push_str(tag);
     }
     let mut remark = Vec::new();
-    if let Some((_, verdict)) = open.session.verdict_of(&card.pair, &open.rater) {
+    let by = card.asked.criterion.as_deref();
+    let verdict = open.session.verdict_by(&card.pair, &open.rater, by).filter(|_| !card.is_unmarked());
+    if let Some((_, verdict)) = verdict {
         remark.push(format!("your verdict: {}", crate::app::screen::label::verdict_words(verdict)));
     }
-    if let Some(note) = open.session.note_of(&card.pair, &open.rater) {
+    if let Some(note) = open.session.note_of(&card.pair, &open.rater).filter(|_| !card.is_unmarked()) {
         remark.push(format!("note: {}", clip(&presentable(note), usize::from(area.width / 3))));
     }
     if card.prompt_lines.len() > usize::from(layout.prompt) {
         remark.push(format!("{} more lines", card.prompt_lines.len() - usize::from(layout.prompt)));
     }
-    rule(buf, area, &Span::styled(title, DIM), &remark.join(" · "));
+    let style = if asked.is_some() { ACCENT_BOLD } else { DIM };
+    rule(buf, area, &Span::styled(title, style), &remark.join(" · "));
     for (i, line) in card.prompt_lines.iter().take(usize::from(layout.prompt)).enumerate() {
         put(buf, area.x + 3, area.y + 1 + i as u16, area.width.saturating_sub(3), &card.prompt[line.clone()], BOLD);
     }
@@ -117,7 +163,7 @@ fn answer(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen
     let mut remark = Vec::new();
     if card.corrected[i] {
         remark.push("✎ corrected".to_owned());
-    } else if open.session.correction_of(card.completion(pane), &open.rater).is_some() {
+    } else if open.session.correction_of(card.completion(pane), &open.rater).is_some() && !card.is_unmarked() {
         remark.push("original · ✎ corrected".to_owned());
     }
     if card.tokens[i] > 0 {

@@ -3,7 +3,7 @@
 use crate::app::diff::WordDiff;
 use crate::app::open::OpenSession;
 use crate::app::wrap::{presentable, wrap};
-use crate::domain::{CompletionId, PairId, PromptBody, PromptId, Rater, Seen, Side, hash64};
+use crate::domain::{Asked, CompletionId, PairId, PromptBody, PromptId, Rater, Seen, Side, hash64};
 use std::ops::Range;
 
 /// From this width on, the answers stand side by side.
@@ -70,6 +70,8 @@ pub struct Card {
     pub prompt_id: PromptId,
     /// The prompt's tags.
     pub tags: Vec<String>,
+    /// What is asked about it.
+    pub asked: Asked,
     /// The prompt as shown.
     pub prompt: String,
     /// The completion in the first pane.
@@ -103,13 +105,27 @@ pub struct Card {
 }
 
 impl Card {
-    /// The card of a pair; none if a part of it is missing.
+    /// The card of a pair, to judge it or to judge it anew; none if a part of it is missing.
     #[must_use]
     pub fn of(open: &OpenSession, pair: &PairId, clock_ms: u64) -> Option<Self> {
+        Self::asking(open, pair, Asked::by(open.rubric.criterion()), clock_ms)
+    }
+
+    /// The card of a pair of the queue.
+    #[must_use]
+    pub fn next(open: &OpenSession, pair: &PairId, clock_ms: u64) -> Option<Self> {
+        let asked = open.session.asks(pair, &open.rater, open.order, &open.rubric);
+        Self::asking(open, pair, asked, clock_ms)
+    }
+
+    /// The card of a pair with a question. A repeat has its sides swapped.
+    #[must_use]
+    pub fn asking(open: &OpenSession, pair: &PairId, asked: Asked, clock_ms: u64) -> Option<Self> {
         let pair = open.session.pair(pair)?;
         let prompt = open.session.prompt(&pair.prompt)?;
         let (a, b) = open.session.sides(pair)?;
         let left = first_side(&pair.id, &open.rater);
+        let left = if asked.pass.is_multiple_of(2) { left } else { left.other() };
         let (first, second) = match left {
             Side::A => (a, b),
             Side::B => (b, a),
@@ -120,6 +136,7 @@ impl Card {
             tags: prompt.tags.iter().map(|tag| presentable(tag)).collect(),
             prompt: conversation(&prompt.body),
             left,
+            asked,
             text: [presentable(&first.text), presentable(&second.text)],
             tokens: [first.tokens, second.tokens],
             shown_ms: clock_ms,
@@ -152,6 +169,18 @@ impl Card {
         }
     }
 
+    /// Whether the rater is to judge it as if for the first time: nothing that the rater said of it is shown.
+    #[must_use]
+    pub fn is_unmarked(&self) -> bool {
+        self.asked.pass > 0 || self.asked.review
+    }
+
+    /// The same pair with the next question: what was read of it stays read.
+    #[must_use]
+    pub fn with(self, next: &Self) -> Self {
+        Self { asked: next.asked.clone(), shown_ms: next.shown_ms, ..self }
+    }
+
     /// The hash of the text before sanitising.
     #[must_use]
     pub fn raw_hash(&self, pane: Pane) -> String {
@@ -161,7 +190,8 @@ impl Card {
     /// Shows this rater's corrections, or the originals, and forgets what was read of a text that changed.
     pub fn follow_corrections(&mut self, open: &OpenSession, diff: bool) {
         for i in 0..2 {
-            let correction = open.session.correction_of(&self.completions[i], &open.rater).filter(|_| !self.originals);
+            let correction = open.session.correction_of(&self.completions[i], &open.rater);
+            let correction = correction.filter(|_| !self.originals && !self.is_unmarked());
             self.corrected[i] = correction.is_some();
             let original = || open.session.completion(&self.completions[i]).map(|c| c.text.as_str());
             let Some(text) = correction.or_else(original).map(presentable) else { continue };

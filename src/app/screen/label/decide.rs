@@ -2,13 +2,14 @@
 //!
 //! Owns what a verdict's record says. Refuses to decide for the rater: nothing is recorded that no key asked for.
 
-use super::card::Pane;
+use super::asking;
+use super::card::{Card, Pane};
 use super::score::verdict_words;
 use super::state::{GUARD_MS, LabelScreen, refresh, show_next, show_pair};
 use crate::app::effect::Effect;
 use crate::app::flow;
 use crate::app::shared::Shared;
-use crate::domain::{Adjudication, Choice, PairId, QueueOrder, Strength, Verdict, counted};
+use crate::domain::{Adjudication, Choice, QueueOrder, Showing, Strength, Verdict};
 use crate::protocol::SessionRecord;
 
 /// A decision in terms of the screen: panes, not sides.
@@ -38,7 +39,7 @@ pub(super) fn judge(label: &mut LabelScreen, model: &mut Shared, decision: Decis
         }
         Decision::Flat(choice) => (choice, None),
     };
-    let (pair, left, seen) = (card.pair.clone(), card.left, card.seen());
+    let (pair, left, seen, asked) = (card.pair.clone(), card.left, card.seen(), card.asked.clone());
     let Some(open) = &mut model.open else { return Vec::new() };
     let (rater, record_pair) = (open.rater.clone(), pair.clone());
     let record = match (open.order, choice) {
@@ -48,12 +49,29 @@ pub(super) fn judge(label: &mut LabelScreen, model: &mut Shared, decision: Decis
             model.warn(format!("A dispute cannot be skipped: decide it, or press {key} for the other pairs."));
             return Vec::new();
         }
-        (QueueOrder::Disputed, _) => SessionRecord::Adjudicated(Adjudication { pair, rater: rater.clone(), choice }),
-        _ => SessionRecord::Judged(Verdict { pair, rater: rater.clone(), choice, left, seen, ms, winner_hash: winner, showing: crate::domain::Showing::default() }),
+        (QueueOrder::Disputed, _) => SessionRecord::Adjudicated(Adjudication {
+            pair,
+            rater: rater.clone(),
+            choice,
+            criterion: asked.criterion.clone(),
+        }),
+        _ => SessionRecord::Judged(Verdict {
+            pair,
+            rater: rater.clone(),
+            choice,
+            left,
+            seen,
+            ms,
+            winner_hash: winner,
+            asked: asked.clone(),
+            showing: Showing::default(),
+        }),
     };
     // A skip takes the place of an earlier verdict: say so, since the pair comes back.
-    let before = open.session.verdict_of(&record_pair, &rater).map(|(_, v)| v.clone());
-    let replaced = before.filter(|v| choice == Choice::Skip && v.choice != Choice::Skip).map(|v| verdict_words(&v));
+    let before = open.session.verdict_by(&record_pair, &rater, asked.criterion.as_deref()).map(|(_, v)| v.clone());
+    // Of a repeat and of a review the earlier verdict stays, and is not shown.
+    let replaces = choice == Choice::Skip && asked.pass == 0 && !asked.review;
+    let replaced = before.filter(|v| replaces && v.choice != Choice::Skip).map(|v| verdict_words(&v));
     let effects = open.write(&record);
     show_next(label, model);
     if let Some(words) = replaced {
@@ -93,41 +111,29 @@ fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<
         model.say(if undo { "correction undone" } else { "correction redone" });
         return effects;
     }
+    if let Some(change) = open.session.tag_change_at(of).cloned() {
+        let effects = open.write(&if undo { SessionRecord::Withdrawn { of } } else { SessionRecord::Restored { of } });
+        asking::show_tags(label.card.as_mut(), model);
+        asking::say_retagged(model, &change, undo);
+        return effects;
+    }
+    let asked = open.session.verdict_at(of).map(|verdict| verdict.asked.clone());
     let adjudicated = open.session.adjudication_at(of).map(|a| a.pair.clone());
     let pair = open.session.judged_pair(of).cloned().or(adjudicated);
     let effects = open.write(&if undo { SessionRecord::Undone { of } } else { SessionRecord::Redone { of } });
     match pair {
-        Some(pair) if undo => show_pair(label, model, &pair),
+        Some(pair) if undo => {
+            show_pair(label, model, &pair);
+            let open = model.open.as_ref();
+            // The same question as before, with the same sides.
+            if let Some(card) =
+                open.zip(asked).and_then(|(open, asked)| Card::asking(open, &pair, asked, model.clock_ms))
+            {
+                label.card = Some(card);
+                refresh(label, model);
+            }
+        }
         _ => show_next(label, model),
     }
     effects
-}
-
-/// Switches the order of the queue and shows its first pair.
-pub(super) fn toggle_order(label: &mut LabelScreen, model: &mut Shared) {
-    let Some(open) = &mut model.open else { return };
-    let of_queue = |pair: &&PairId| open.session.pair(pair).is_some_and(|p| open.session.score_gap(p).is_some());
-    let scored = open.queue.iter().filter(of_queue).count();
-    let disputed = open.session.disputes().len();
-    let (order, notice) = match open.order {
-        QueueOrder::Arrival if scored > 0 => {
-            let left = open.queue.len();
-            (QueueOrder::Uncertain, format!("least certain scores first: {scored} of {left} pairs have scores"))
-        }
-        QueueOrder::Arrival | QueueOrder::Uncertain if disputed > 0 => (
-            QueueOrder::Disputed,
-            format!("{}, lowest agreement first: your decision settles each", counted(disputed, "dispute")),
-        ),
-        QueueOrder::Arrival => {
-            let name = open.meta.name.clone();
-            return model
-                .warn(format!("no pair left to label has scores; `tiebreak score {name} --with RUN` adds them"));
-        }
-        QueueOrder::Uncertain | QueueOrder::Disputed => (QueueOrder::Arrival, "pairs in order of arrival".to_owned()),
-    };
-    open.order = order;
-    model.order = open.order;
-    open.requeue();
-    show_next(label, model);
-    model.say(notice);
 }

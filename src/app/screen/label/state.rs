@@ -26,7 +26,7 @@ pub fn refresh(label: &mut LabelScreen, model: &Shared) {
         && open.loaded
         && let Some(next) = open.queue.first()
     {
-        label.card = Card::of(open, next, model.clock_ms);
+        label.card = Card::next(open, next, model.clock_ms);
     }
     if let Some(card) = &mut label.card {
         card.follow_corrections(open, label.diff);
@@ -44,6 +44,13 @@ pub fn show_pair(label: &mut LabelScreen, model: &Shared, pair: &PairId) {
 }
 
 pub fn show_next(label: &mut LabelScreen, model: &Shared) {
-    label.card = None;
+    let before = label.card.take();
     refresh(label, model);
+    // The next question about the same pair: it stays as it was scrolled and read.
+    if let (Some(before), Some(next)) = (before, &label.card)
+        && (&before.pair, before.left) == (&next.pair, next.left)
+        && next.asked.criterion.is_some()
+    {
+        label.card = Some(before.with(next));
+    }
 }

@@ -1,7 +1,7 @@
 //! Copies of a session that go their own ways and are collected: order, content, names.
 
 use super::*;
-use crate::domain::verdict::{Seen, Strength};
+use crate::domain::verdict::{Asked, Seen, Strength};
 use crate::domain::{Aggregation, CollectionSettings, Finish, LabelRule, mix64};
 
 const PAIRS: usize = 6;
@@ -63,7 +63,20 @@ impl Copy {
         let seq = self.next();
         let rater = Rater::new(rater);
         let (left, seen, ms) = (Side::A, Seen::Full, 5);
-        self.session.judge(seq, Verdict { pair: id, rater, choice, left, seen, ms, winner_hash: None, showing: crate::domain::Showing::default() });
+        self.session.judge(
+            seq,
+            Verdict {
+                pair: id,
+                rater,
+                choice,
+                left,
+                seen,
+                ms,
+                winner_hash: None,
+                asked: Asked::default(),
+                showing: crate::domain::Showing::default(),
+            },
+        );
     }
 
     /// Folds an act as the log would.
@@ -176,7 +189,12 @@ fn act(copy: &mut Copy, who: usize, n: u64) {
             };
             copy.session.adjudicate(
                 seq,
-                Adjudication { pair: id, rater: Rater::new("eva"), choice: Choice::Prefer(side, Strength::Much) },
+                Adjudication {
+                    pair: id,
+                    rater: Rater::new("eva"),
+                    choice: Choice::Prefer(side, Strength::Much),
+                    criterion: None,
+                },
             );
         }
         6 => copy.judge(wall, pair, rater, None),

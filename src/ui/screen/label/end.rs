@@ -44,6 +44,23 @@ pub fn empty(buf: &mut Buffer, area: Rect, model: &Model, open: &OpenSession) {
         lines.push(key("order", "label the other pairs"));
         lines.push(key("launch", "train on the verdicts"));
         lines.push(key("undo", "undo the last decision"));
+    } else if open.order == QueueOrder::Contested {
+        lines.push(vec![Span::styled("No label is contested that you have not judged again.", BOLD)]);
+        lines.push(vec![]);
+        lines.push(key("order", "label the other pairs"));
+        lines.push(key("launch", "train on the verdicts"));
+        lines.push(key("undo", "undo the last verdict"));
+    } else if let Some(filter) = open.filter() {
+        let filter = presentable(&filter.to_string());
+        let text = match open.matching() {
+            0 => format!("No pair matches {filter}."),
+            n => format!("No pair to label matches {filter}: {n} match, all judged."),
+        };
+        lines.push(vec![Span::styled(text, BOLD)]);
+        lines.push(vec![]);
+        lines.push(key("filter", "change the filter; an empty one clears it"));
+        lines.push(key("go to pair", "look at a pair again"));
+        lines.push(key("undo", "undo the last verdict or correction"));
     } else if open.session.settings().is_some() && !open.session.pairs().is_empty() {
         let text = format!("No pair needs a label from {}.", presentable(open.rater.as_str()));
         lines.push(vec![Span::styled(text, BOLD)]);
