@@ -65,15 +65,14 @@ pub use select::{
 };
 pub use series::{Axis, Bucket, Line, Series};
 pub use session::{
-    Act, ActKind, AgreementReport, BEST_OF, CORRECTION, Coefficient, Confusion, Contested, Copied, Correction,
-    CriterionReport, Dispute, FilterView, Judged, Lack, LeftOut, ModelContest, QueueOrder, RANK, RaterFigures, Score,
-    ScoreSource, Session, SessionPool, SharedName, Supply, TagChange, VerdictSummary, WinRate, agreement_report,
-    tag_problem,
+    Act, ActKind, AgreementReport, BEST_OF, Coefficient, Confusion, Contested, Copied, Correction, CriterionReport,
+    Dispute, FilterView, Judged, Lack, LeftOut, ModelContest, QueueOrder, RANK, RaterFigures, Score, ScoreSource,
+    Session, SessionPool, SharedName, Supply, TagChange, VerdictSummary, WinRate, agreement_report, tag_problem,
 };
 pub use stats::{ece, median, quantile, wilson};
 pub use text::{
-    Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TextSet,
-    counted, model_name, sanitise,
+    CORRECTION, Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow,
+    TextSet, counted, model_name, sanitise,
 };
 pub use verdict::{Asked, Choice, Seen, Showing, Side, Strength, Verdict};
 pub use votes::{

@@ -23,7 +23,6 @@ pub use agree::{AgreementReport, Coefficient, Confusion, CriterionReport, RaterF
 use collect::Adjudicated;
 pub use collect::Dispute;
 pub use copies::{Act, ActKind, Copied, SharedName};
-pub use corrections::CORRECTION;
 pub use find::FilterView;
 pub use pool::{ScoreSource, SessionPool};
 pub use queue::{Contested, QueueOrder};

@@ -159,6 +159,9 @@ pub struct Pair {
     pub p_select: f64,
 }
 
+/// The strategy of a preference row that a correction made.
+pub const CORRECTION: &str = "correction";
+
 /// One row of preference data as a trainer reads it: frozen in the run's folder at launch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PairRow {
@@ -186,6 +189,14 @@ pub struct PairRow {
     /// Who wrote the correction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rater: Option<Rater>,
+}
+
+impl PairRow {
+    /// Whether it is a correction over its original, and not a judged pair.
+    #[must_use]
+    pub fn is_correction(&self) -> bool {
+        self.strategy.as_deref() == Some(CORRECTION)
+    }
 }
 
 /// An example for supervised fine-tuning: frozen in the run's folder at launch.

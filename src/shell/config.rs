@@ -17,7 +17,7 @@ const MAX_SIZE: u64 = 1 << 20;
 
 /// The settings in effect.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct UserSettings {
     /// Where the file is looked for.
     pub path: PathBuf,
     /// Whether it exists.
@@ -28,7 +28,7 @@ pub struct Config {
     pub problem: Option<String>,
 }
 
-impl Config {
+impl UserSettings {
     /// Reads the file. Without one, everything is at its default.
     #[must_use]
     pub fn read(path: PathBuf) -> Self {

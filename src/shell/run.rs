@@ -4,7 +4,7 @@
 //! drawn, and a frame is drawn only if the model's version changed. Keys are drawn at once, logs at most ten times a
 //! second, four over SSH. Only the terminal can block this thread.
 
-use super::config::Config;
+use super::config::UserSettings;
 use super::effects::{Effects, LoopAction};
 use super::error::{Error, Result};
 use super::events;
@@ -79,7 +79,7 @@ pub fn workbench(opening: Opening) -> Result<()> {
     let size = backend.size().map_err(io)?;
     let viewport = Viewport::Fixed(Rect::new(0, 0, size.width, size.height));
     let terminal = Terminal::with_options(backend, TerminalOptions { viewport }).map_err(io)?;
-    let config = Config::read(home.config_file());
+    let config = UserSettings::read(home.config_file());
     let (effects, replies) = Effects::start(home, rater.clone())?;
     let (alarms, alarmed) = unbounded_channel();
     let writer = effects.writer();

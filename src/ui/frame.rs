@@ -119,14 +119,18 @@ pub fn running(model: &Model) -> Vec<Span<'static>> {
     vec![Span::styled(run.id.to_string(), GOOD), Span::raw(step), Span::raw("   ")]
 }
 
-/// Who works here, in a few words; empty where nobody is known. No other rater's name is ever shown.
+/// Who works here, in a few words or by name alone; empty where nobody is known. No other rater's name is ever shown.
 #[must_use]
-pub fn rater(model: &Model) -> Vec<Span<'static>> {
+pub fn rater(model: &Model, short: bool) -> Vec<Span<'static>> {
     let Some(rater) = model.open.as_ref().map(|open| &open.rater).or(model.rater.as_ref()) else { return Vec::new() };
     let name = clip(&presentable(rater.as_str()), 16);
     let labelling = matches!(model.screen, ActiveScreen::LabelScreen(_));
     let adjudicates = labelling && model.open.as_ref().is_some_and(|open| open.order == QueueOrder::Disputed);
-    let text = if adjudicates { format!("{name} adjudicates") } else { format!("rater {name}") };
+    let text = match (adjudicates, short) {
+        (true, _) => format!("{name} adjudicates"),
+        (false, true) => name,
+        (false, false) => format!("rater {name}"),
+    };
     vec![Span::styled(text, ACCENT), Span::raw("   ")]
 }
 

@@ -27,7 +27,7 @@ fn saved(desk: &Desk) -> SaveState {
 fn one_key_records_one_verdict() {
     let mut desk = Desk::with_session(80, 24, pairs(8));
     let before = desk.log.len();
-    desk.keys("1 2 A L , . 0 b");
+    desk.keys("1 2 H L , . 0 b");
     let verdicts: Vec<_> = desk.log[before..]
         .iter()
         .map(|record| match record {
@@ -94,7 +94,7 @@ fn undo_reverts_one_verdict_and_the_replay_agrees() {
 /// Random keys on disks of any speed: the log on disk folds to the live state, whatever the order of acknowledgements.
 #[test]
 fn replay_of_the_log_is_the_live_state_for_any_keys_on_any_disk() {
-    let keys = ["1", "2", "A", "L", ",", ".", "0", "b", "space", "u", "u", "ctrl-r", "j", "d", "z", "tab"];
+    let keys = ["1", "2", "H", "L", ",", ".", "0", "b", "space", "u", "u", "ctrl-r", "j", "d", "z", "tab"];
     for seed in 0..60u64 {
         let mut random = seed;
         let mut next = |n: usize| {

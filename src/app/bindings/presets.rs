@@ -48,6 +48,7 @@ pub const PRESETS: &[Preset] = &[
         ("label", "scroll_down", &["s", "down"]),
         ("label", "scroll_up", &["w", "up"]),
         ("label", "next_difference", &["D"]),
+        ("label", "agreement", &["R"]),
         ("label", "sample", &["S"]),
         ("label", "watch", &["W"]),
     ] },

@@ -1,3 +1,5 @@
+//! Tests of the rules for keys.
+
 use super::super::keymap::{Section, c, on};
 use super::*;
 

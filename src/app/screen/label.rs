@@ -95,7 +95,7 @@ const KEYS: &[Section<LabelAction>] = &[
     Section { title: "label", rows: &[
         on(c('1'), LabelAction::Prefer(Pane::First, Strength::Better), "better", "the first answer is better").named("1 better").verdict(),
         on(c('2'), LabelAction::Prefer(Pane::Second, Strength::Better), "better", "the second answer is better").named("2 better").verdict(),
-        on(c('A'), LabelAction::Prefer(Pane::First, Strength::Much), "much", "the first answer is much better").named("1 much better").verdict(),
+        on(c('H'), LabelAction::Prefer(Pane::First, Strength::Much), "much", "the first answer is much better").named("1 much better").verdict(),
         on(c('L'), LabelAction::Prefer(Pane::Second, Strength::Much), "much", "the second answer is much better").named("2 much better").verdict(),
         on(c('0'), LabelAction::Tie, "tie", "neither is better").verdict(),
         on(c('b'), LabelAction::BothBad, "both bad", "neither is acceptable").verdict(),
@@ -161,7 +161,8 @@ impl Screen for LabelScreen {
                 [pair] => show_pair(&mut label, shared, pair),
                 pairs => ask_pair(shared, |pair| pairs.contains(pair)),
             },
-            Show::Default | Show::Run(_) | Show::Speed(_) => {}
+            Show::Said(text) => shared.say(text),
+            Show::Default | Show::Run(_) | Show::Speed(_) | Show::Prompt(_) => {}
         }
         (label, Vec::new())
     }
@@ -170,6 +171,7 @@ impl Screen for LabelScreen {
         match action {
             LabelAction::Sample => flow::ask_sample(shared),
             LabelAction::Import => flow::ask_import(shared),
+            LabelAction::Rank => return decide::to_ranking(self, shared),
             LabelAction::Go(screen) => return Next::go(Goal::to(screen)),
             LabelAction::Back => return Next::go(Goal::to("home")),
             _ => return act(self, shared, action).into(),

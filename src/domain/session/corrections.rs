@@ -3,13 +3,10 @@
 //! Owns these rows and their count. They come beside the SFT rows of the same corrections, and are not pairs to judge.
 
 use super::super::ids::PairId;
-use super::super::text::PairRow;
+use super::super::text::{CORRECTION, PairRow};
 use super::Session;
 use super::rows::{LeftOut, is_empty, same_words};
 use std::collections::HashSet;
-
-/// The strategy of a preference row that a correction made.
-pub const CORRECTION: &str = "correction";
 
 impl Session {
     /// Adds a preference row for each counting correction: the corrected text over the original. A text that two raters

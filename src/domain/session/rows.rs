@@ -9,7 +9,7 @@ use super::super::rubric::{RowChoice, Rubric};
 use super::super::text::{Completion, Pair, PairRow, Prompt, PromptBody, RatedRow, SftBody, SftRow, TextSet};
 use super::super::verdict::{Choice, Side, Verdict};
 use super::super::votes::{Aggregate, Aggregation, Outcome};
-use super::{CORRECTION, Correction, FilterView, Judged, Session, later};
+use super::{Correction, FilterView, Judged, Session, later};
 use std::collections::{HashMap, HashSet};
 
 /// Pairs that a rater must have judged twice before a slip rate is estimated.
@@ -383,7 +383,7 @@ impl Session {
         Supply {
             verdicts: self.verdicts.values().filter(|judged| !judged.undone && counts(&judged.verdict)).count(),
             pairs: rows.len(),
-            corrected_pairs: rows.iter().filter(|row| row.strategy.as_deref() == Some(CORRECTION)).count(),
+            corrected_pairs: rows.iter().filter(|row| row.is_correction()).count(),
             left,
             corrections,
             examples,

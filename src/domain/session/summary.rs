@@ -8,7 +8,7 @@ use super::super::select::Strategy;
 use super::super::stats::wilson;
 use super::super::text::Pair;
 use super::super::verdict::{Choice, Side, Strength};
-use super::Session;
+use super::{Judged, Session};
 use std::collections::BTreeMap;
 
 /// The normal quantile of a 95 % interval.
@@ -120,6 +120,16 @@ impl Tally {
 }
 
 impl Session {
+    /// The verdicts that were given in one ranking with that record's verdict, and are as it is: those that count, or
+    /// those that are undone. Empty for a verdict on its own.
+    #[must_use]
+    pub fn ranking_of(&self, seq: u64, counting: bool) -> Vec<u64> {
+        let key = |judged: &Judged| Some((judged.verdict.rater.clone(), judged.verdict.showing.ranking.clone()?));
+        let Some(wanted) = self.verdicts.get(&seq).and_then(key) else { return Vec::new() };
+        let same = self.verdicts.iter().filter(|(_, j)| j.undone != counting && key(j).as_ref() == Some(&wanted));
+        same.map(|(seq, _)| *seq).collect()
+    }
+
     /// A rater's counting verdicts in numbers. `base` is the model that comes second.
     #[must_use]
     pub fn verdict_summary(&self, rater: &Rater, base: &str) -> VerdictSummary {

@@ -1,6 +1,6 @@
 //! `config`: where the settings are, and the effective keys.
 
-use super::super::config::Config;
+use super::super::config::UserSettings;
 use super::super::error::{Error, Result};
 use super::super::out;
 use super::context::CommandContext;
@@ -9,7 +9,7 @@ use crate::app::bindings::action_name;
 
 /// Prints the path of the settings and the keys of every action.
 pub fn config(context: &CommandContext) -> Result<()> {
-    let config = Config::read(context.home.config_file());
+    let config = UserSettings::read(context.home.config_file());
     let (path, keys) = (config.path.display().to_string(), &config.keys);
     if context.json {
         out::json(&serde_json::json!({

@@ -8,8 +8,10 @@ use super::score::verdict_words;
 use super::state::{GUARD_MS, LabelScreen, refresh, show_next, show_pair};
 use crate::app::effect::Effect;
 use crate::app::flow;
+use crate::app::goal::{Goal, Next, Show};
+use crate::app::screen::rank;
 use crate::app::shared::Shared;
-use crate::domain::{Adjudication, Choice, QueueOrder, Showing, Strength, Verdict};
+use crate::domain::{Adjudication, Choice, QueueOrder, Showing, Strength, Verdict, counted};
 use crate::protocol::SessionRecord;
 
 /// A decision in terms of the screen: panes, not sides.
@@ -117,6 +119,18 @@ fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<
         asking::say_retagged(model, &change, undo);
         return effects;
     }
+    let ranking = open.session.ranking_of(of, undo);
+    if ranking.len() > 1 {
+        let records: Vec<SessionRecord> = ranking
+            .iter()
+            .map(|of| if undo { SessionRecord::Undone { of: *of } } else { SessionRecord::Redone { of: *of } })
+            .collect();
+        let effects = open.write_all(&records);
+        show_next(label, model);
+        let done = if undo { "undone" } else { "redone" };
+        model.say(format!("a decision on all answers of a prompt {done}: {}", counted(records.len(), "verdict")));
+        return effects;
+    }
     let asked = open.session.verdict_at(of).map(|verdict| verdict.asked.clone());
     let adjudicated = open.session.adjudication_at(of).map(|a| a.pair.clone());
     let pair = open.session.judged_pair(of).cloned().or(adjudicated);
@@ -136,4 +150,22 @@ fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<
         _ => show_next(label, model),
     }
     effects
+}
+
+/// Goes to all answers of the shown pair's prompt, if there are enough to rank.
+pub(super) fn to_ranking(label: &LabelScreen, model: &mut Shared) -> Next {
+    let (Some(open), Some(card)) = (&model.open, &label.card) else {
+        model.warn("no pair is shown: go to one first");
+        return Next::default();
+    };
+    let answers = rank::answers_to(open, &card.prompt_id).len();
+    if answers < rank::MIN_ANSWERS {
+        let least = rank::MIN_ANSWERS;
+        model.warn(format!(
+            "this prompt has {}: best-of and ranking need {least}",
+            counted(answers, "different answer")
+        ));
+        return Next::default();
+    }
+    Next::go(Goal::with("rank", Show::Prompt(card.prompt_id.clone())))
 }
