@@ -74,12 +74,9 @@ pub enum Seen {
     Unknown,
 }
 
-/// How the two texts were shown, where that was not as one finished pair.
+/// How the two texts were shown, where that was not as one pair.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Showing {
-    /// Tokens of the pair's `a` and `b` that were on the screen while an answer was still growing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tokens_shown: Option<[usize; 2]>,
     /// The ranking of all answers to a prompt that this verdict is part of: its verdicts are undone together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranking: Option<String>,

@@ -131,7 +131,7 @@ pub fn rater(model: &Model, short: bool) -> Vec<Span<'static>> {
         (false, true) => name,
         (false, false) => format!("rater {name}"),
     };
-    vec![Span::styled(text, ACCENT), Span::raw("   ")]
+    vec![Span::styled(text, ACCENT), Span::raw(if short { "  " } else { "   " })]
 }
 
 /// The header: breadcrumb on the left, state on the right. If both do not fit, the breadcrumb is cut.

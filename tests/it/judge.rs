@@ -120,7 +120,7 @@ fn a_correction_shows_toggles_trains_over_the_original_and_is_undone_with_its_ro
     // It is no pair to judge.
     assert_eq!(desk.session().pairs().len(), 2);
     desk.keys("v");
-    assert!(desk.screen().contains("original · ✎ corrected") && !desk.screen().contains("Corrected end."));
+    assert!(desk.screen().contains("✎ original") && !desk.screen().contains("Corrected end."));
     desk.keys("v");
     assert!(desk.screen().contains("Corrected end."));
     insta::assert_snapshot!("label_corrected_100x30", desk.screen());
@@ -264,6 +264,21 @@ fn two_answers_are_not_enough_and_ten_are_cut_to_nine_and_said() {
 }
 
 #[test]
+fn the_rank_screen_without_a_prompt_says_how_to_choose_one() {
+    let mut desk = Desk::with_session(80, 24, pairs(2));
+    desk.keys(":");
+    desk.type_text("rank");
+    desk.keys("enter");
+    for (w, h) in [(80, 24), (60, 16), (120, 40)] {
+        desk.send(tiebreak::app::Msg::Resize(w, h));
+        assert!(desk.screen().contains("No prompt is chosen"), "{}", desk.screen());
+        insta::assert_snapshot!(format!("rank_empty_{w}x{h}"), desk.screen());
+    }
+    desk.keys("1");
+    assert_eq!(desk.session().verdicts().count(), 0);
+}
+
+#[test]
 fn who_rates_is_on_every_screen() {
     let mut desk = Desk::with_session(80, 24, pairs(2));
     for key in ["t", "esc", "w", "esc", "r", "esc", "esc"] {
@@ -271,4 +286,32 @@ fn who_rates_is_on_every_screen() {
         desk.keys(key);
     }
     assert!(desk.screen().lines().next().is_some_and(|line| line.contains("ada")), "{}", desk.screen());
+}
+
+#[test]
+fn config_prints_the_path_and_the_effective_keys_and_names_a_mistake() {
+    let home = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tiebreak"));
+        command.args(args).env("TIEBREAK_HOME", home.path()).env_remove("TIEBREAK_CONFIG").output().unwrap()
+    };
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let file = home.path().join("config.toml");
+    let output = run(&["config"]);
+    assert!(output.status.success());
+    assert!(text(&output.stdout).starts_with(&file.display().to_string()), "{}", text(&output.stdout));
+    std::fs::write(&file, "preset = \"azerty\"\n[keys.label]\nundo = [\"u\", \"backspace\"]\n").unwrap();
+    let lines: Vec<serde_json::Value> =
+        text(&run(&["config", "--json"]).stdout).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!((&lines[0]["preset"], &lines[0]["exists"]), (&"azerty".into(), &true.into()));
+    let of = |action: &str| lines.iter().find(|l| l["screen"] == "label" && l["action"] == action).unwrap();
+    assert_eq!(of("better_1")["keys"], serde_json::json!(["&"]));
+    assert_eq!(of("undo")["keys"], serde_json::json!(["u", "backspace"]));
+    assert_eq!((&of("undo")["changed"], &of("skip")["changed"]), (&true.into(), &false.into()));
+    std::fs::write(&file, "[keys.label]\nbeter_1 = \"x\"\n").unwrap();
+    let output = run(&["config"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("config.toml, line 2: [keys.label] beter_1: no such action"), "{said}");
+    assert!(said.contains("did you mean `better_1`?"), "{said}");
 }

@@ -32,8 +32,6 @@ pub struct VerdictSummary {
     pub both_bad: usize,
     /// Skips.
     pub skipped: usize,
-    /// Verdicts on answers that were still growing: no rate counts them.
-    pub partial: usize,
     /// Each two different models, in order of their names; the base model comes second.
     pub models: Vec<ModelContest>,
 }
@@ -137,7 +135,6 @@ impl Session {
         let mut tallies: BTreeMap<(String, String), Tally> = BTreeMap::new();
         for pair in &self.pairs {
             let Some((_, verdict)) = self.verdict_of(&pair.id, rater) else { continue };
-            out.partial += usize::from(verdict.showing.tokens_shown.is_some());
             match verdict.choice {
                 Choice::Prefer(_, Strength::Slight) => out.preferences[0] += 1,
                 Choice::Prefer(_, Strength::Better) => out.preferences[1] += 1,
@@ -158,13 +155,13 @@ impl Session {
                     let first_won = (side == Side::A) == a_first;
                     tally.wins[usize::from(!first_won)] += 1;
                     match use_of(pair) {
-                        Use::Random if verdict.showing.tokens_shown.is_none() => {
+                        Use::Random => {
                             let weight = 1.0 / pair.p_select.clamp(f64::MIN_POSITIVE, 1.0);
                             let (n, all, squares, won) = tally.random;
                             let won = won + if first_won { weight } else { 0.0 };
                             tally.random = (n + 1, all + weight, squares + weight * weight, won);
                         }
-                        Use::Random | Use::Ranked => {}
+                        Use::Ranked => {}
                         Use::Chosen => tally.chosen += 1,
                     }
                 }

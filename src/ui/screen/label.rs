@@ -45,7 +45,7 @@ pub fn header(model: &Model, _screen: &LabelScreen) -> (Vec<String>, Line<'stati
                 spans.push(Span::styled(text, style));
             }
         }
-        spans.push(Span::raw("   "));
+        spans.push(Span::raw(if wide { "   " } else { "  " }));
     }
     spans.extend(damage(model, usize::from(model.size.0 / 3)));
     spans.extend(saved(model, usize::from(model.size.0 / 2)));
@@ -164,7 +164,7 @@ fn answer(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen
     if card.corrected[i] {
         remark.push("✎ corrected".to_owned());
     } else if open.session.correction_of(card.completion(pane), &open.rater).is_some() && !card.is_unmarked() {
-        remark.push("original · ✎ corrected".to_owned());
+        remark.push("✎ original".to_owned());
     }
     if card.tokens[i] > 0 {
         remark.push(format!("{} tok", card.tokens[i]));

@@ -131,7 +131,6 @@ fn outcome(open: &OpenSession, width: usize) -> Vec<Vec<Span<'static>>> {
         (summary.ties, if summary.ties == 1 { "tie" } else { "ties" }),
         (summary.both_bad, "both bad"),
         (summary.skipped, "skipped"),
-        (summary.partial, "while answers grew"),
     ]);
     let mut lines = Vec::new();
     if !line.is_empty() {
