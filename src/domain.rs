@@ -66,8 +66,9 @@ pub use select::{
 pub use series::{Axis, Bucket, Line, Series};
 pub use session::{
     Act, ActKind, AgreementReport, BEST_OF, Coefficient, Confusion, Contested, Copied, Correction, CriterionReport,
-    Dispute, FilterView, Judged, Lack, LeftOut, ModelContest, QueueOrder, RANK, RaterFigures, Score, ScoreSource,
-    Session, SessionPool, SharedName, Supply, TagChange, VerdictSummary, WinRate, agreement_report, tag_problem,
+    Dispute, FilterView, Judged, LabelledPair, Lack, LeftOut, ModelContest, PairVote, QueueOrder, RANK, RaterFigures,
+    Score, ScoreSource, Session, SessionPool, SharedName, Supply, TagChange, VerdictSummary, WinRate, agreement_report,
+    tag_problem,
 };
 pub use stats::{ece, median, quantile, wilson};
 pub use text::{

@@ -10,6 +10,7 @@ mod collect;
 mod copies;
 mod corrections;
 mod find;
+mod labelled;
 mod pool;
 mod queue;
 mod rows;
@@ -24,6 +25,7 @@ use collect::Adjudicated;
 pub use collect::Dispute;
 pub use copies::{Act, ActKind, Copied, SharedName};
 pub use find::FilterView;
+pub use labelled::{LabelledPair, PairVote};
 pub use pool::{ScoreSource, SessionPool};
 pub use queue::{Contested, QueueOrder};
 pub use rows::{Lack, LeftOut, Supply};
@@ -294,7 +296,7 @@ impl Session {
     pub fn set_criterion(&mut self, name: &str, sentence: Option<&str>) {
         let at = self.criteria.iter().position(|c| c.name == name);
         match (at, sentence) {
-            (Some(at), Some(sentence)) => self.criteria[at].sentence = sentence.to_owned(),
+            (Some(at), Some(sentence)) => sentence.clone_into(&mut self.criteria[at].sentence),
             (Some(at), None) => drop(self.criteria.remove(at)),
             (None, Some(sentence)) => {
                 self.criteria.push(Criterion { name: name.to_owned(), sentence: sentence.to_owned() });

@@ -95,6 +95,7 @@ pub struct SampleSpec {
 }
 
 /// The kind of run.
+#[expect(clippy::large_enum_variant, reason = "specifications are few")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {

@@ -1,11 +1,22 @@
 //! Exports a session's rows for other programs, in one of the formats.
 
 use super::formats::{Format, Writer};
-use crate::domain::{LeftOut, RowChoice, Session};
+use crate::domain::{LabelledPair, LeftOut, PairId, PairRow, RowChoice, Session};
 use serde_json::Value;
+use std::collections::HashMap;
 
-/// The session's training rows that are meant as JSON lines, each with its newline, and the judged pairs left out. Ratings do not
-/// leave out pairs judged both bad.
+/// The pairs that match the filter, each with everything that was said of it.
+fn matching<'a>(session: &'a Session, choice: &RowChoice) -> Vec<LabelledPair<'a>> {
+    let mut all = session.labelled();
+    if let Some(filter) = &choice.filter {
+        let view = session.view(filter);
+        all.retain(|labelled| view.pair(labelled.pair));
+    }
+    all
+}
+
+/// The session's training rows as JSON lines, each with its newline, and the judged pairs left out. Ratings do not
+/// leave out pairs judged both bad, votes leave out none.
 #[must_use]
 pub fn lines(session: &Session, format: &Format, choice: &RowChoice) -> (Vec<String>, LeftOut) {
     fn each<T>(rows: &[T], line: impl Fn(&T) -> Value) -> Vec<String> {
@@ -15,8 +26,13 @@ pub fn lines(session: &Session, format: &Format, choice: &RowChoice) -> (Vec<Str
         None => (Vec::new(), LeftOut::default()),
         Some(Writer::Pairs(record)) => {
             let (rows, left_out) = session.rows_of(choice);
-            (each(&rows, record), left_out)
+            let labelled = session.labelled();
+            let of: HashMap<&PairId, &LabelledPair<'_>> = labelled.iter().map(|all| (&all.pair.id, all)).collect();
+            // A correction over its original is no pair of the session.
+            let line = |row: &PairRow| record(row, of.get(&row.pair).copied());
+            (each(&rows, line), left_out)
         }
+        Some(Writer::Votes(record)) => (each(&matching(session, choice), record), LeftOut::default()),
         Some(Writer::Texts(record)) => (each(&session.sft_rows_of(choice), record), LeftOut::default()),
         Some(Writer::Ratings(record)) => {
             let left_out = LeftOut { both_bad: 0, ..session.rows_of(choice).1 };

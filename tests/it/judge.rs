@@ -132,6 +132,16 @@ fn a_correction_shows_toggles_trains_over_the_original_and_is_undone_with_its_ro
     desk.keys("ctrl-r");
     assert_eq!(desk.session().rows().0.len(), 1);
     assert_eq!(desk.replayed().rows(), desk.session().rows());
+    // An export has it too, with the columns of every other row.
+    desk.keys("1");
+    let format = tiebreak::storage::formats::export_named("trl").unwrap();
+    let (lines, _) = tiebreak::storage::export::lines(desk.session(), format, &Default::default());
+    let rows: Vec<serde_json::Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[1]["strategy"], "correction");
+    assert_eq!(rows[1]["raters"], serde_json::json!(["ada"]));
+    let columns = |row: &serde_json::Value| row.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(columns(&rows[0]), columns(&rows[1]));
 }
 
 #[test]

@@ -323,6 +323,7 @@ fn commands_tag_filter_and_train_by_criteria() {
                     choice: Choice::Prefer(side, strength),
                     winner_hash: None,
                     asked: tiebreak::domain::Asked::by(Some(criterion)),
+                    showing: tiebreak::domain::Showing::default(),
                     ..first.verdict.clone()
                 };
                 log.append(&SessionRecord::Judged(verdict)).unwrap();

@@ -26,7 +26,7 @@ use crate::app::shared::Shared;
 use crate::app::wrap::{clip, presentable};
 use crate::domain::{Choice, PairId, QueueOrder, Strength};
 use correct::{ask_correction, ask_note, save_correction, save_note, withdraw};
-use decide::{Decision, judge, redo, undo};
+use decide::{PaneDecision, judge, redo, undo};
 use state::{refresh, show_next, show_pair};
 
 /// The actions of its keys.
@@ -221,11 +221,7 @@ fn answered(label: &mut LabelScreen, shared: &mut Shared, answer: PopupAnswer) -
             InputPurpose::Correct { pair, completion } => {
                 return save_correction(shared, pair, completion, input.buffer.text().to_owned()).into();
             }
-            InputPurpose::Filter => {
-                if asking::set_filter(shared, input) {
-                    show_next(label, shared);
-                }
-            }
+            InputPurpose::Filter if asking::set_filter(shared, input.clone()) => show_next(label, shared),
             InputPurpose::Tags { prompt, .. } => {
                 let effects = asking::save_tags(shared, &prompt, input);
                 asking::show_tags(label.card.as_mut(), shared);
@@ -263,20 +259,16 @@ fn works_without_pair(open: &OpenSession, action: LabelAction) -> bool {
 /// Runs an action that needs no other screen.
 fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<Effect> {
     match action {
-        LabelAction::Prefer(pane, strength) => return judge(label, model, Decision::Prefer(pane, strength)),
-        LabelAction::Tie => return judge(label, model, Decision::Flat(Choice::Tie)),
-        LabelAction::BothBad => return judge(label, model, Decision::Flat(Choice::BothBad)),
-        LabelAction::Skip => return judge(label, model, Decision::Flat(Choice::Skip)),
+        LabelAction::Prefer(pane, strength) => return judge(label, model, PaneDecision::Prefer(pane, strength)),
+        LabelAction::Tie => return judge(label, model, PaneDecision::Flat(Choice::Tie)),
+        LabelAction::BothBad => return judge(label, model, PaneDecision::Flat(Choice::BothBad)),
+        LabelAction::Skip => return judge(label, model, PaneDecision::Flat(Choice::Skip)),
         LabelAction::Undo => return undo(label, model),
         LabelAction::Redo => return redo(label, model),
         LabelAction::Note => ask_note(label, model),
         LabelAction::Edit => ask_correction(label, model),
         LabelAction::Original => correct::toggle_original(label, model),
-        LabelAction::ToggleOrder => {
-            if asking::toggle_order(model) {
-                show_next(label, model);
-            }
-        }
+        LabelAction::ToggleOrder if asking::toggle_order(model) => show_next(label, model),
         LabelAction::Filter => asking::ask_filter(model),
         LabelAction::Tag => asking::ask_tags(label.card.as_ref(), model),
         LabelAction::Criterion => asking::ask_rubric(model),

@@ -275,7 +275,7 @@ impl Session {
         let repeat = given().find(|v| v.asked.pass > 0);
         let mut votes = given().filter(|v| v.votes_on(criterion) && !v.asked.review);
         match repeat {
-            Some(repeat) => Some((votes.last()?, repeat)),
+            Some(repeat) => Some((votes.next_back()?, repeat)),
             None => Some((votes.next()?, votes.next()?)),
         }
     }

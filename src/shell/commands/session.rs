@@ -50,7 +50,7 @@ fn import_file(
         let added = intake.added;
         out::json(&json!({
             "session": dir.name(), "file": file, "kind": intake.format, "prompts": added.prompts, "pairs": added.pairs,
-            "rows": added.rows, "known_prompts": added.known_prompts, "known_pairs": added.known_pairs,
+            "unjudged": added.unjudged, "rows": added.rows, "known_prompts": added.known_prompts, "known_pairs": added.known_pairs,
             "known_rows": added.known_rows, "bad_lines": intake.bad_lines, "left_out": intake.left_out,
         }))
     } else {

@@ -16,12 +16,12 @@ use crate::protocol::SessionRecord;
 
 /// A decision in terms of the screen: panes, not sides.
 #[derive(Clone, Copy)]
-pub(super) enum Decision {
+pub(super) enum PaneDecision {
     Prefer(Pane, Strength),
     Flat(Choice),
 }
 
-pub(super) fn judge(label: &mut LabelScreen, model: &mut Shared, decision: Decision) -> Vec<Effect> {
+pub(super) fn judge(label: &mut LabelScreen, model: &mut Shared, decision: PaneDecision) -> Vec<Effect> {
     if !flow::writable(model) {
         return Vec::new();
     }
@@ -35,11 +35,11 @@ pub(super) fn judge(label: &mut LabelScreen, model: &mut Shared, decision: Decis
         return Vec::new();
     }
     let (choice, winner) = match decision {
-        Decision::Prefer(pane, strength) => {
+        PaneDecision::Prefer(pane, strength) => {
             let side = card.side(pane);
             (Choice::Prefer(side, strength), Some(card.raw_hash(pane)))
         }
-        Decision::Flat(choice) => (choice, None),
+        PaneDecision::Flat(choice) => (choice, None),
     };
     let (pair, left, seen, asked) = (card.pair.clone(), card.left, card.seen(), card.asked.clone());
     let Some(open) = &mut model.open else { return Vec::new() };
