@@ -11,6 +11,7 @@ pub mod terminal;
 
 mod bundle;
 mod commands;
+mod config;
 mod effects;
 mod embedded;
 mod error;

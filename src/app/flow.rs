@@ -43,11 +43,11 @@ pub fn ask_sample(model: &mut Shared) {
     let Some(open) = &model.open else { return };
     let prompts = open.session.prompts().len();
     if prompts == 0 {
-        model.warn("no prompts yet: i imports a file of prompts");
+        model.warn(format!("no prompts yet: {} imports a file of prompts", model.keys.key("label", "import")));
         return;
     }
     if open.runs.iter().any(|run| run.is_sampling() && run.status().is_live()) {
-        model.warn("sampling is already running: w shows it");
+        model.warn(format!("sampling is already running: {} shows it", model.keys.key("label", "watch")));
         return;
     }
     let about = format!("{} · {}", counted(prompts, "prompt"), open.meta.model);

@@ -8,12 +8,14 @@ mod agree;
 mod clock;
 mod collect;
 mod copies;
+mod corrections;
 mod find;
 mod labelled;
 mod pool;
 mod queue;
 mod rows;
 mod state_hash;
+mod summary;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ pub use labelled::{LabelledPair, PairVote};
 pub use pool::{ScoreSource, SessionPool};
 pub use queue::{Contested, QueueOrder};
 pub use rows::{Lack, LeftOut, Supply};
+pub use summary::{BEST_OF, ModelContest, RANK, VerdictSummary, WinRate};
 use tags::Retagged;
 pub use tags::{TagChange, tag_problem};
 

@@ -154,6 +154,8 @@ pub enum Command {
     },
     /// Show facts about this machine, its data folder and its terminal.
     Doctor,
+    /// Print the path of the settings file and the keys of every action.
+    Config,
     /// Print a completion script for a shell.
     Completions {
         /// The shell.

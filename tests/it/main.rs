@@ -18,6 +18,7 @@ mod copies;
 mod damage;
 mod faults;
 mod inputs;
+mod judge;
 mod methods;
 mod models;
 mod places;

@@ -143,6 +143,7 @@ fn judge(home: &Path) -> usize {
             seen: Seen::Full,
             winner_hash: winner.map(|text| format!("{:016x}", hash64(text.as_bytes()))),
             asked: tiebreak::domain::Asked::default(),
+            showing: tiebreak::domain::Showing::default(),
         };
         let of = writer.append(&SessionRecord::Judged(verdict.clone())).unwrap();
         if i == 0 {

@@ -245,6 +245,7 @@ fn session_log(verdicts: u64, runs: &[RunSpec]) -> Log<SessionRecord> {
                 ms: 6_000,
                 winner_hash: None,
                 asked: tiebreak::domain::Asked::default(),
+                showing: tiebreak::domain::Showing::default(),
             }),
         );
     }

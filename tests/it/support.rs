@@ -98,7 +98,7 @@ impl Desk {
         true
     }
 
-    /// Presses keys written as words, `1 ! space ctrl-r esc`; the clock advances before each.
+    /// Presses keys written as words, `1 H space ctrl-r esc`; the clock advances before each.
     pub fn keys(&mut self, keys: &str) {
         for word in keys.split_whitespace() {
             self.pass(self.pace_ms);

@@ -63,6 +63,8 @@ fn training(sets: &[&str]) -> (TempDir, RunDir) {
             rejected: "I do not know.".into(),
             margin: None,
             agreed: None,
+            strategy: None,
+            rater: None,
         })
         .map(|row| serde_json::to_string(&row).unwrap() + "\n")
         .collect();

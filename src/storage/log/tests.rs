@@ -307,6 +307,7 @@ fn conflicting_records_are_both_kept_and_an_undo_beside_the_second_targets_the_s
             ms: 1,
             winner_hash: None,
             asked: crate::domain::Asked::default(),
+            showing: crate::domain::Showing::default(),
         })
     };
     let mut writer = log.open();

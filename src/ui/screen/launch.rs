@@ -287,7 +287,11 @@ fn data_line(screen: &LaunchScreen) -> String {
     let data = &screen.data;
     let (mut line, more) = match screen.form.method().needs {
         Needs::Pairs => {
-            let line = format!("{} → {}", counted(data.verdicts, "verdict"), counted(data.pairs, "pair"));
+            let judged = data.pairs - data.corrected_pairs;
+            let mut line = format!("{} → {}", counted(data.verdicts, "verdict"), counted(judged, "pair"));
+            if data.corrected_pairs > 0 {
+                line.push_str(&format!(" + {} over the original", counted(data.corrected_pairs, "correction")));
+            }
             (line, left_out(&data.left))
         }
         Needs::Examples if data.corrections == 0 => (counted(data.examples, "example"), String::new()),
