@@ -25,7 +25,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 use tiebreak::demo::{self, Manner, Split, is_kind, manner_of};
-use tiebreak::domain::{Choice, PairId, Rater, STRATEGIES, Seen, Session, Side, Strength, Verdict, hash64};
+use tiebreak::domain::{Asked, Choice, PairId, Rater, STRATEGIES, Seen, Session, Side, Strength, Verdict, hash64};
 use tiebreak::protocol::SessionRecord;
 use tiebreak::storage::{Home, SessionDir};
 
@@ -76,7 +76,7 @@ fn verdict(session: &Session, id: &PairId) -> Verdict {
         seen: Seen::Full,
         ms: 0,
         winner_hash: winner.map(|c| format!("{:016x}", hash64(c.text.as_bytes()))),
-        asked: tiebreak::domain::Asked::default(),
+        asked: Asked::default(),
         showing: tiebreak::domain::Showing::default(),
     }
 }

@@ -5,18 +5,8 @@ use crate::domain::{LabelledPair, LeftOut, PairId, PairRow, RowChoice, Session};
 use serde_json::Value;
 use std::collections::HashMap;
 
-/// The pairs that match the filter, each with everything that was said of it.
-fn matching<'a>(session: &'a Session, choice: &RowChoice) -> Vec<LabelledPair<'a>> {
-    let mut all = session.labelled();
-    if let Some(filter) = &choice.filter {
-        let view = session.view(filter);
-        all.retain(|labelled| view.pair(labelled.pair));
-    }
-    all
-}
-
-/// The session's training rows as JSON lines, each with its newline, and the judged pairs left out. Ratings do not
-/// leave out pairs judged both bad, votes leave out none.
+/// The session's training rows that are meant as JSON lines, each with its newline, and the judged pairs left out. Ratings do not
+/// leave out pairs judged both bad, votes leave out only what the filter does.
 #[must_use]
 pub fn lines(session: &Session, format: &Format, choice: &RowChoice) -> (Vec<String>, LeftOut) {
     fn each<T>(rows: &[T], line: impl Fn(&T) -> Value) -> Vec<String> {
@@ -26,13 +16,16 @@ pub fn lines(session: &Session, format: &Format, choice: &RowChoice) -> (Vec<Str
         None => (Vec::new(), LeftOut::default()),
         Some(Writer::Pairs(record)) => {
             let (rows, left_out) = session.rows_of(choice);
-            let labelled = session.labelled();
+            let (labelled, _) = session.labelled(choice);
             let of: HashMap<&PairId, &LabelledPair<'_>> = labelled.iter().map(|all| (&all.pair.id, all)).collect();
             // A correction over its original is no pair of the session.
             let line = |row: &PairRow| record(row, of.get(&row.pair).copied());
             (each(&rows, line), left_out)
         }
-        Some(Writer::Votes(record)) => (each(&matching(session, choice), record), LeftOut::default()),
+        Some(Writer::Votes(record)) => {
+            let (pairs, filtered) = session.labelled(choice);
+            (each(&pairs, record), LeftOut { filtered, ..LeftOut::default() })
+        }
         Some(Writer::Texts(record)) => (each(&session.sft_rows_of(choice), record), LeftOut::default()),
         Some(Writer::Ratings(record)) => {
             let left_out = LeftOut { both_bad: 0, ..session.rows_of(choice).1 };

@@ -4,7 +4,7 @@
 //! from the first rows can read the rest. Refuses to drop a vote: earlier ones of a rater are in the format `votes`.
 
 use super::chat_json::assistant;
-use crate::domain::{Choice, LabelledPair, Outcome, PairRow, PromptBody, Seen, Side, Strength};
+use crate::domain::{Choice, LabelledPair, PairRow, PromptBody, Seen, Side, Strength};
 use serde_json::{Value, json};
 
 /// A preference with an explicit prompt.
@@ -65,7 +65,7 @@ fn correction(row: &PairRow) -> Value {
 
 fn labels(row: &PairRow, all: &LabelledPair<'_>) -> Value {
     let margin = row.margin.unwrap_or_default();
-    let a_won = matches!(all.found.outcome, Outcome::Prefer(Side::A, _));
+    let a_won = all.a.text == row.chosen;
     let (winner, loser) = if a_won { (all.a, all.b) } else { (all.b, all.a) };
     let (winner_run, loser_run) = if a_won { all.adapters } else { (all.adapters.1, all.adapters.0) };
     let latest: Vec<_> = all.votes.iter().filter(|vote| vote.latest).map(|vote| vote.verdict).collect();
@@ -77,7 +77,10 @@ fn labels(row: &PairRow, all: &LabelledPair<'_>) -> Value {
                 Choice::Prefer(..) => "rejected",
                 other => choice_word(other),
             };
-            json!({"rater": verdict.rater, "choice": choice, "strength": strength_of(verdict.choice).unwrap_or_default()})
+            json!({
+                "rater": verdict.rater, "choice": choice, "strength": strength_of(verdict.choice).unwrap_or_default(),
+                "criterion": verdict.asked.criterion.as_deref().unwrap_or_default(),
+            })
         })
         .collect();
     let seen = match () {
@@ -85,14 +88,20 @@ fn labels(row: &PairRow, all: &LabelledPair<'_>) -> Value {
         () if latest.iter().any(|v| v.seen == Seen::Unknown) => "unknown",
         () => "full",
     };
+    let mut raters: Vec<&str> = Vec::new();
+    for verdict in &latest {
+        if !raters.contains(&verdict.rater.as_str()) {
+            raters.push(verdict.rater.as_str());
+        }
+    }
     json!({
         "id": row.pair,
         "strength": strength_word(nearest(margin)),
         "margin": margin,
         "agreement": all.found.agreement,
-        "raters": latest.iter().map(|v| &v.rater).collect::<Vec<_>>(),
+        "raters": raters,
         "votes": votes,
-        "adjudicated_by": all.adjudication.map_or("", |a| a.rater.as_str()),
+        "adjudicated_by": all.adjudications.first().map_or("", |a| a.rater.as_str()),
         "seen": seen,
         "model_chosen": winner.model,
         "model_rejected": loser.model,

@@ -111,8 +111,8 @@ pub struct ImportedVotes {
     pub votes: Vec<ImportedVote>,
     /// Each rater's note.
     pub notes: Vec<(String, String)>,
-    /// Who settled the votes' disagreement, and how.
-    pub adjudication: Option<(String, Choice)>,
+    /// Who settled the votes' disagreement, how, and by which criterion; none for overall.
+    pub adjudications: Vec<(String, Choice, Option<String>)>,
     /// The strategy that chose the pair, and with which probability; none where the file does not say.
     pub selected: Option<(String, f64)>,
     /// What rows of the same pair have in common; rows with the same prompt and answers become one. None where every row is a
@@ -131,7 +131,7 @@ impl Default for ImportedVotes {
             b: (String::new(), None),
             votes: Vec::new(),
             notes: Vec::new(),
-            adjudication: None,
+            adjudications: Vec::new(),
             selected: None,
             item: None,
             unread: Vec::new(),
@@ -171,10 +171,10 @@ pub struct ImportedVote {
     pub seen: Seen,
     /// Milliseconds to the decision; 0 where unknown.
     pub ms: u64,
+    /// What was asked.
+    pub asked: Asked,
     /// When it was given, on the file's own clock.
     pub at: Option<f64>,
-    /// What was asked: overall, unless the file says otherwise.
-    pub asked: Asked,
 }
 
 impl ImportedVote {
@@ -187,8 +187,8 @@ impl ImportedVote {
             left: Side::A,
             seen: Seen::Unknown,
             ms: 0,
-            at: None,
             asked: Asked::default(),
+            at: None,
         }
     }
 }

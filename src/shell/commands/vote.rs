@@ -51,6 +51,7 @@ impl Votes<'_> {
             ms: 0,
             winner_hash: winner.map(|text| format!("{:016x}", hash64(text.as_bytes()))),
             asked: Asked::default(),
+            showing: crate::domain::Showing::default(),
         };
         self.given += 1;
         self.ties += usize::from(choice == Choice::Tie);

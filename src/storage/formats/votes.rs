@@ -2,8 +2,8 @@
 //! reads back with the same outcomes.
 //!
 //! `prompt` (messages, or plain text), `a` and `b`, `model_a` and `model_b`, `tags`, `strategy` and `p_select`; `votes` with
-//! `rater`, `choice` (a, b, tie, both_bad, skip), `strength` (slight, better, much), `left`, `seen`, `ms`,
-//! `criterion`, `pass` (1 for a repeat), `review`, and `latest` false for a vote that the rater replaced; `notes`; `adjudication`. `id`, `source`, `outcome`, `agreement` and `margin` are for other
+//! `rater`, `choice` (a, b, tie, both_bad, skip), `strength` (slight, better, much), `left`, `seen`, `ms`, `criterion`, `pass` (1 for
+//! a repeat), `review`, and `latest` false for a vote that the rater replaced; `notes`; `adjudications`. `id`, `source`, `outcome`, `agreement` and `margin` are for other
 //! programs: an import works them out again. A rater that was imported before keeps its name; others become `import:FILE#NAME`.
 
 use super::super::answers::tags_of;
@@ -11,13 +11,13 @@ use super::super::chat_json::{fits, fits_as_json, messages};
 use super::super::container::Record;
 use super::super::pair_columns::{choice_word, strength_of};
 use super::super::schema::{Fit, Format, ImportedVote, ImportedVotes, Reader, Reads, Refusal, Writer};
-use crate::domain::{Asked, Choice, LabelledPair, Outcome, PromptBody, Seen, Side, Strength};
+use crate::domain::{Adjudication, Asked, Choice, LabelledPair, Outcome, PromptBody, Seen, Side, Strength};
 use serde_json::{Map, Value, json};
 
 /// The row of the table.
 pub const FORMAT: Format = Format {
     name: "votes",
-    help: "Every pair with every rater's vote, notes and adjudication: `prompt`, `a`, `b`, `votes`",
+    help: "Every pair with every rater's vote, notes and adjudications: `prompt`, `a`, `b`, `votes`",
     reads: Some(Reads {
         plain_text: false,
         record: "a JSON object with `prompt`, `a`, `b` and `votes`",
@@ -50,20 +50,22 @@ fn to_json(all: &LabelledPair<'_>) -> Value {
             let v = vote.verdict;
             json!({
                 "rater": v.rater, "choice": choice_word(v.choice), "strength": strength_of(v.choice), "left": v.left,
-                "seen": v.seen, "ms": v.ms, "latest": vote.latest, "criterion": v.asked.criterion, "pass": v.asked.pass,
-                "review": v.asked.review,
+                "seen": v.seen, "ms": v.ms, "criterion": v.asked.criterion, "pass": v.asked.pass,
+                "review": v.asked.review, "latest": vote.latest,
             })
         })
         .collect();
     let notes: Vec<Value> = all.notes.iter().map(|(rater, text)| json!({"rater": rater, "note": text})).collect();
-    let settled = all
-        .adjudication
-        .map(|a| json!({"rater": a.rater, "choice": choice_word(a.choice), "strength": strength_of(a.choice)}));
+    let settled = |a: &&Adjudication| {
+        let (choice, strength) = (choice_word(a.choice), strength_of(a.choice));
+        json!({"rater": a.rater, "choice": choice, "strength": strength, "criterion": a.criterion})
+    };
+    let settled: Vec<Value> = all.adjudications.iter().map(settled).collect();
     json!({
         "id": all.pair.id, "prompt": prompt, "a": all.a.text, "b": all.b.text, "model_a": all.a.model,
         "model_b": all.b.model, "tags": all.prompt.tags, "source": all.prompt.source, "strategy": all.pair.strategy,
         "p_select": all.pair.p_select, "outcome": outcome, "agreement": all.found.agreement, "margin": margin,
-        "votes": votes, "notes": notes, "adjudication": settled,
+        "votes": votes, "notes": notes, "adjudications": settled,
     })
 }
 
@@ -99,9 +101,9 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
         };
         row.notes.push((rater.into(), note.into()));
     }
-    if let Some(Value::Object(settled)) = record.field("adjudication") {
+    for settled in list(record, "adjudications")? {
         let rater = string(settled, "rater").ok_or("has an adjudication without a `rater`")?;
-        row.adjudication = Some((rater.to_owned(), choice(settled)?));
+        row.adjudications.push((rater.to_owned(), choice(settled)?, criterion(settled)?));
     }
     if let Some(strategy) = model("strategy") {
         let p = record.field("p_select").and_then(Value::as_f64).filter(|p| (0.0..=1.0).contains(p));
@@ -136,13 +138,22 @@ fn vote(given: &Map<String, Value>) -> Result<(bool, ImportedVote), String> {
         Some("partial") => Seen::Partial,
         _ => Seen::Unknown,
     };
-    vote.asked = Asked {
-        criterion: string(given, "criterion").map(str::to_owned),
-        pass: u32::from(given.get("pass").and_then(Value::as_u64).is_some_and(|pass| pass > 0)),
-        review: given.get("review").and_then(Value::as_bool).unwrap_or(false),
-    };
+    let pass = given.get("pass").and_then(Value::as_u64).unwrap_or(0) as u32;
+    let review = given.get("review").and_then(Value::as_bool).unwrap_or(false);
+    vote.asked = Asked { criterion: criterion(given)?, pass, review };
     vote.ms = given.get("ms").and_then(Value::as_u64).unwrap_or(0);
     Ok((given.get("latest").and_then(Value::as_bool).unwrap_or(true), vote))
+}
+
+/// The name of the criterion by which was judged; none for overall.
+fn criterion(given: &Map<String, Value>) -> Result<Option<String>, String> {
+    let Some(name) = string(given, "criterion") else { return Ok(None) };
+    let plain = name.len() <= 40 && name.chars().all(|c| c.is_alphanumeric() || "_-.".contains(c));
+    if plain {
+        Ok(Some(name.to_owned()))
+    } else {
+        Err("has a `criterion` that is no name of letters, digits, - _ .".into())
+    }
 }
 
 fn choice(given: &Map<String, Value>) -> Result<Choice, String> {

@@ -5,7 +5,7 @@
 
 use super::super::error::Result;
 use super::super::log::LogWriter;
-use super::super::schema::ImportedVotes;
+use super::super::schema::{ImportedVote, ImportedVotes};
 use super::records::{Added, Prompts, next_number};
 use crate::domain::{
     Adjudication, Choice, Completion, CompletionId, Finish, Pair, PairId, PromptId, Rater, Session, Side, Verdict,
@@ -117,7 +117,7 @@ fn append_pair(
     Ok(())
 }
 
-/// Appends the votes, notes and the adjudication that the pair does not have. Says whether there were any.
+/// Appends the votes, notes and adjudications that the pair does not have. Says whether there were any.
 fn append_votes(
     file: &str,
     row: &ImportedVotes,
@@ -128,17 +128,13 @@ fn append_votes(
     let mut any = false;
     for (i, vote) in row.votes.iter().enumerate() {
         let rater = rater(file, &vote.rater);
-        let is_last = !row.votes[i + 1..].iter().any(|later| later.rater == vote.rater && later.asked == vote.asked);
-        // A rater known here has the earlier votes already; the latest is appended where it says something else.
-        let is_known = if vote.asked.pass > 0 {
-            let of_rater = |v: &Verdict| v.rater == rater && v.asked == vote.asked && v.choice == vote.choice;
-            session.verdicts_on(pair).any(|j| !j.undone && of_rater(&j.verdict))
-        } else {
-            let known = session.verdict_by(pair, &rater, vote.asked.criterion.as_deref());
-            known.is_some_and(|(_, known)| !is_last || known.choice == vote.choice)
-        };
-        if is_known {
-            continue;
+        let by = vote.asked.criterion.as_deref();
+        let same = |later: &ImportedVote| later.rater == vote.rater && later.asked.criterion.as_deref() == by;
+        let is_last = vote.asked.pass == 0 && !row.votes[i + 1..].iter().any(|v| same(v) && v.asked.pass == 0);
+        // A rater known here has the earlier votes and repeats already; the latest is appended where it says something else.
+        match session.verdict_by(pair, &rater, by) {
+            Some((_, known)) if !is_last || known.choice == vote.choice => continue,
+            _ => {}
         }
         let winner = match vote.choice {
             Choice::Prefer(Side::A, _) => Some(hash(&row.a.0)),
@@ -165,15 +161,12 @@ fn append_votes(
             any = true;
         }
     }
-    if let Some((name, choice)) = &row.adjudication {
-        let rater = rater(file, name);
-        if session.adjudication_of(pair).is_none_or(|(_, known)| known.choice != *choice) {
-            writer.append(&SessionRecord::Adjudicated(Adjudication {
-                pair: pair.clone(),
-                rater,
-                choice: *choice,
-                criterion: None,
-            }))?;
+    for (name, choice, criterion) in &row.adjudications {
+        let known = session.adjudication_on(pair, criterion.as_deref());
+        if known.is_none_or(|(_, known)| known.choice != *choice) {
+            let (rater, criterion) = (rater(file, name), criterion.clone());
+            let settled = Adjudication { pair: pair.clone(), rater, choice: *choice, criterion };
+            writer.append(&SessionRecord::Adjudicated(settled))?;
             any = true;
         }
     }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::domain::{
-    Adjudication, Aggregation, Choice, CollectionSettings, Completion, CompletionId, Finish, LabelRule, Outcome, Pair,
-    PairId, Prompt, PromptId, Seen, Side, Strength, Verdict,
+    Adjudication, Aggregation, Asked, Choice, CollectionSettings, Completion, CompletionId, Finish, LabelRule, Outcome,
+    Pair, PairId, Prompt, PromptId, Seen, Side, Strength, Verdict,
 };
 use crate::protocol::SessionRecord;
 use crate::storage::formats::{ImportedVote, recognise};
@@ -232,7 +232,7 @@ fn judged_session(session: &SessionDir) -> Session {
         log.append(&SessionRecord::Paired(Pair { id: PairId::new(format!("x{n}")), prompt, a, b, strategy, p_select }))
             .unwrap();
     }
-    let mut judge = |pair: usize, rater: &str, choice: Choice| {
+    let mut judge_by = |pair: usize, rater: &str, choice: Choice, asked: Asked| {
         log.append(&SessionRecord::Judged(Verdict {
             pair: PairId::new(format!("x{pair}")),
             rater: Rater::new(rater),
@@ -241,12 +241,16 @@ fn judged_session(session: &SessionDir) -> Session {
             seen: Seen::Partial,
             ms: 700,
             winner_hash: None,
-            asked: crate::domain::Asked::default(),
+            asked,
             showing: crate::domain::Showing::default(),
         }))
         .unwrap()
     };
     let much = Choice::Prefer(Side::B, Strength::Much);
+    judge_by(0, "ana", B, Asked::by(Some("kind")));
+    judge_by(1, "ana", Choice::Tie, Asked::by(Some("kind")));
+    judge_by(0, "ana", A, Asked { pass: 1, ..Asked::default() });
+    let mut judge = |pair: usize, rater: &str, choice: Choice| judge_by(pair, rater, choice, Asked::default());
     for (pair, votes) in [
         (0, [A, A, B]),
         (1, [A, much, Choice::Tie]),
@@ -289,8 +293,10 @@ fn exported_votes_import_with_equal_outcomes_under_every_aggregation() {
             state.configure(CollectionSettings { rule, aggregation });
             copy.configure(CollectionSettings { rule, aggregation });
             let (mine, theirs) = (state.outcomes(), copy.outcomes());
+            let (kind, their_kind) = (state.outcomes_on(Some("kind")), copy.outcomes_on(Some("kind")));
             for (x, y) in state.pairs().iter().zip(copy.pairs()) {
                 assert_eq!(mine[&x.id], theirs[&y.id], "{name} {}", x.id);
+                assert_eq!(kind[&x.id], their_kind[&y.id], "{name} {}", x.id);
                 assert_eq!((x.strategy.as_str(), x.p_select), (y.strategy.as_str(), y.p_select));
                 assert_eq!(state.item_state(&x.id), copy.item_state(&y.id));
             }
@@ -339,7 +345,7 @@ fn exported_preferences_say_who_judged_and_how() {
     );
     assert_eq!((&first["model_chosen"], &first["model_rejected"]), (&json!("model-a"), &json!("model-b")));
     assert_eq!(first["raters"], json!(["ana", "import:old.json#ben", "cy"]));
-    assert_eq!(first["votes"][2], json!({"rater": "cy", "choice": "rejected", "strength": "much"}));
+    assert_eq!(first["votes"][2], json!({"rater": "cy", "choice": "rejected", "strength": "much", "criterion": ""}));
     assert_eq!((first["p_select"].as_f64(), first["tags"][0].as_str()), (Some(0.25), Some("math")));
     assert!((first["agreement"].as_f64().unwrap() - 2.0 / 3.0).abs() < 1e-12);
     assert_eq!(first["note"], "said \"why\"\nat length");
