@@ -77,6 +77,7 @@ fn verdict(session: &Session, id: &PairId) -> Verdict {
         ms: 0,
         winner_hash: winner.map(|c| format!("{:016x}", hash64(c.text.as_bytes()))),
         asked: Asked::default(),
+        showing: tiebreak::domain::Showing::default(),
     }
 }
 

@@ -10,6 +10,7 @@
 //! shell confirms the write. Every visible change increments [`Shared::version`].
 
 mod anywhere;
+pub mod bindings;
 mod contract;
 pub mod curves;
 mod diff;
@@ -42,7 +43,7 @@ pub use effect::{Effect, SampleRequest, TrainRequest};
 pub use form::{Field, Form, FormPurpose};
 pub use goal::{Go, Goal, Next, Show};
 pub use key::{Code, Key};
-pub use model::{Model, all_keys};
+pub use model::{Model, action_tables, all_keys};
 pub use msg::{LiveRun, Msg, Opened, SessionCard};
 pub use open::{OpenSession, RunView};
 pub use outbox::{Outbox, SaveState, SeqMap};

@@ -18,6 +18,7 @@ mod hyper;
 mod ids;
 mod method;
 mod metric;
+mod model_vote;
 mod nearest;
 mod param;
 mod rubric;
@@ -53,6 +54,7 @@ pub use method::{
     TrainerParams, TuneKind, method, methods,
 };
 pub use metric::{Metrics, Num};
+pub use model_vote::{DISTANCES, GAPS, TIE_GAP, TIE_PROBABILITY, vote_by_gap, vote_by_probability};
 pub use nearest::{hint, nearest};
 pub use param::{ParamError, ParamKind, ParamRow, Params};
 pub use rubric::{CRITERIA, Criterion, OVERALL, RowChoice, Rubric, RubricPass};
@@ -65,16 +67,17 @@ pub use select::{
 };
 pub use series::{Axis, Bucket, Line, Series};
 pub use session::{
-    Act, ActKind, AgreementReport, Coefficient, Confusion, Contested, Copied, Correction, CriterionReport, Dispute,
-    FilterView, Judged, LabelledPair, Lack, LeftOut, PairVote, QueueOrder, RaterFigures, Score, ScoreSource, Session,
-    SessionPool, SharedName, Supply, TagChange, agreement_report, tag_problem,
+    Act, ActKind, AgreementReport, BEST_OF, Coefficient, Confusion, Contested, Copied, Correction, CriterionReport,
+    Dispute, FilterView, Judged, LabelledPair, Lack, LeftOut, ModelContest, PairVote, QueueOrder, RANK, RaterFigures,
+    Score, ScoreSource, Session, SessionPool, SharedName, Supply, TagChange, VerdictSummary, WinRate, agreement_report,
+    tag_problem,
 };
 pub use stats::{ece, median, quantile, wilson};
 pub use text::{
-    Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TextSet,
-    counted, model_name, sanitise,
+    CORRECTION, Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow,
+    TextSet, counted, model_name, sanitise,
 };
-pub use verdict::{Asked, Choice, Seen, Side, Strength, Verdict};
+pub use verdict::{Asked, Choice, Seen, Showing, Side, Strength, Verdict};
 pub use votes::{
     Adjudication, Aggregate, Aggregation, CollectionSettings, ItemState, LabelRule, Outcome, Repeats, VotedPair,
     aggregate, majority, nominal, signed,

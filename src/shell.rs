@@ -11,6 +11,7 @@ pub mod terminal;
 
 mod bundle;
 mod commands;
+mod config;
 mod effects;
 mod embedded;
 mod error;
@@ -27,6 +28,7 @@ mod plan;
 mod reply;
 mod reports;
 mod run;
+mod servers;
 mod supervisor;
 mod system;
 mod tails;

@@ -208,6 +208,17 @@ impl OpenSession {
         self.outbox.flush()
     }
 
+    /// Folds several records at once and asks the shell to write them, in this order.
+    pub fn write_all(&mut self, records: &[SessionRecord]) -> Vec<Effect> {
+        for record in records {
+            let seq = self.outbox.push(record.clone());
+            apply_record(&mut self.session, seq, 0, record);
+        }
+        self.match_all();
+        self.requeue();
+        self.outbox.flush()
+    }
+
     /// Handles the acknowledgement of a record that is on disk with this sequence number.
     pub fn acknowledge(&mut self, ticket: u64, seq: u64, now_ms: u64) -> Vec<Effect> {
         let Some(sent) = self.outbox.acknowledge(ticket, seq) else { return Vec::new() };

@@ -124,6 +124,8 @@ pub const SECTIONS: &[&Section<PopupAction>] = &[&HELP, &PALETTE, &INPUT, &FORM,
 pub enum Pressed {
     /// It stays open.
     Stay(Popup),
+    /// It stays open: the key means nothing in it.
+    Ignored(Popup),
     /// It closes.
     Closed,
     /// It would close and lose the typed text: ask first.
@@ -186,6 +188,10 @@ impl Popup {
     /// Handles a key on a screen of this size.
     pub fn press(mut self, key: Key, size: (u16, u16)) -> Pressed {
         let action = self.section().lookup(key);
+        let takes_text = matches!(self, Self::Palette(_) | Self::Input(_) | Self::Form(_));
+        if action.is_none() && !takes_text {
+            return Pressed::Ignored(self);
+        }
         if action == Some(A::Cancel) {
             // One key must not discard a text that the user wrote.
             return match self {

@@ -137,7 +137,9 @@ impl Rubric {
             weights.push((name.into(), weight));
         }
         let sum: f64 = weights.iter().map(|(_, w)| w).sum();
-        weights.iter_mut().for_each(|(_, w)| *w /= sum);
+        for (_, weight) in &mut weights {
+            *weight /= sum;
+        }
         if matches!(weights.as_slice(), [(name, _)] if name == OVERALL) {
             weights.clear();
         }

@@ -8,12 +8,14 @@ mod agree;
 mod clock;
 mod collect;
 mod copies;
+mod corrections;
 mod find;
 mod labelled;
 mod pool;
 mod queue;
 mod rows;
 mod state_hash;
+mod summary;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ pub use labelled::{LabelledPair, PairVote};
 pub use pool::{ScoreSource, SessionPool};
 pub use queue::{Contested, QueueOrder};
 pub use rows::{Lack, LeftOut, Supply};
+pub use summary::{BEST_OF, ModelContest, RANK, VerdictSummary, WinRate};
 use tags::Retagged;
 pub use tags::{TagChange, tag_problem};
 
@@ -66,12 +69,12 @@ pub struct Correction {
     pub text: String,
 }
 
-/// A reward run's score of a completion.
+/// A run's score of a completion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
     /// The run.
     pub run: RunId,
-    /// In standard deviations from the mean of the run's calibration answers.
+    /// A reward run's in standard deviations from the mean of its calibration answers; of another run the implicit reward.
     pub value: f64,
 }
 
@@ -108,6 +111,8 @@ pub struct Session {
     texts: Vec<(TextSet, SftRow)>,
     ratings: Vec<RatedRow>,
     scores: BTreeMap<CompletionId, Score>,
+    /// The latest score of each run.
+    scores_by_run: HashMap<RunId, HashMap<CompletionId, f64>>,
     runs: Vec<RunId>,
     settings: Option<CollectionSettings>,
     adjudications: BTreeMap<u64, Adjudicated>,
@@ -293,7 +298,7 @@ impl Session {
     pub fn set_criterion(&mut self, name: &str, sentence: Option<&str>) {
         let at = self.criteria.iter().position(|c| c.name == name);
         match (at, sentence) {
-            (Some(at), Some(sentence)) => self.criteria[at].sentence = sentence.to_owned(),
+            (Some(at), Some(sentence)) => sentence.clone_into(&mut self.criteria[at].sentence),
             (Some(at), None) => drop(self.criteria.remove(at)),
             (None, Some(sentence)) => {
                 self.criteria.push(Criterion { name: name.to_owned(), sentence: sentence.to_owned() });
@@ -337,6 +342,7 @@ impl Session {
 
     /// Sets a reward run's score of a completion; a later score replaces an earlier one.
     pub fn score(&mut self, completion: CompletionId, run: RunId, value: f64) {
+        self.scores_by_run.entry(run.clone()).or_default().insert(completion.clone(), value);
         self.scores.insert(completion, Score { run, value });
     }
 
@@ -377,6 +383,12 @@ impl Session {
     #[must_use]
     pub fn score_of(&self, completion: &CompletionId) -> Option<&Score> {
         self.scores.get(completion)
+    }
+
+    /// A run's latest score of a completion, whichever run scored it last.
+    #[must_use]
+    pub fn score_by(&self, run: &RunId, completion: &CompletionId) -> Option<f64> {
+        self.scores_by_run.get(run)?.get(completion).copied()
     }
 
     /// The absolute difference of a pair's two scores; none unless the same run scored both.

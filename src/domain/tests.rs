@@ -47,6 +47,7 @@ fn verdict(pair: &str, rater: &Rater, choice: Choice) -> Verdict {
         ms: 1000,
         winner_hash: None,
         asked: crate::domain::Asked::default(),
+        showing: crate::domain::Showing::default(),
     }
 }
 

@@ -74,6 +74,14 @@ pub enum Seen {
     Unknown,
 }
 
+/// How the two texts were shown, where that was not as one pair.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Showing {
+    /// The ranking of all answers to a prompt that this verdict is part of: its verdicts are undone together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranking: Option<String>,
+}
+
 /// What a rater was asked about a pair, where it was not plainly which answer is better.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Asked {
@@ -123,6 +131,9 @@ pub struct Verdict {
     /// What the rater was asked.
     #[serde(flatten)]
     pub asked: Asked,
+    /// How the texts were shown.
+    #[serde(flatten)]
+    pub showing: Showing,
 }
 
 impl Verdict {

@@ -55,6 +55,8 @@ pub fn apply_run_event(session: &mut Session, event: &RunEvent) {
         | RunEvent::Evaluated { .. }
         | RunEvent::Sampled { .. }
         | RunEvent::Deduplicated { .. }
+        | RunEvent::Answered(_)
+        | RunEvent::Unanswered { .. }
         | RunEvent::Checkpointed { .. }
         | RunEvent::Found(_)
         | RunEvent::Obeyed(_)
@@ -86,6 +88,8 @@ pub fn apply_run(run: &mut RunState, envelope: &Envelope<RunEvent>) {
         RunEvent::Completed(completion) => run.complete(completion),
         RunEvent::Paired(_) => run.paired += 1,
         RunEvent::Deduplicated { count, .. } => run.duplicates += *count as u64,
+        // An answer counts when it becomes a candidate; the run's last finding counts the missing ones.
+        RunEvent::Answered(_) | RunEvent::Unanswered { .. } => {}
         RunEvent::Checkpointed { step, bytes } => run.checkpoint(*step, *bytes),
         RunEvent::Found(finding) => run.findings.push(finding.clone()),
         RunEvent::Obeyed(command) => run.obey(command.word()),

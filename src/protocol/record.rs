@@ -123,13 +123,13 @@ pub enum SessionRecord {
     },
     /// An answer with a thumb up or down was imported.
     Rated(RatedRow),
-    /// A reward run scored a completion; a later score replaces it.
+    /// A run scored a completion; a later score replaces it.
     Scored {
         /// The completion.
         completion: CompletionId,
-        /// The reward run.
+        /// The run.
         run: RunId,
-        /// Its score, in standard deviations from the mean of the run's calibration answers.
+        /// A reward run's score, in standard deviations from the mean of its calibration answers; else the implicit reward.
         score: Num,
     },
     /// A run was launched; its folder has the same specification.

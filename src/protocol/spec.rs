@@ -1,6 +1,7 @@
 //! A run's specification, frozen at launch in the run folder's `spec.json`.
 
 use super::inputs::{CheckpointRole, Inputs};
+use super::server::ServerRef;
 use crate::domain::{Params, RunId, Sampler, is_name};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path};
@@ -83,6 +84,9 @@ impl TrainSpec {
 pub struct SampleSpec {
     /// The models, used in turn for a prompt's candidates.
     pub models: Vec<ModelRef>,
+    /// Models behind servers; they take their turns after those on this machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ServerRef>,
     /// A training run whose adapter is applied to the only model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<RunId>,
@@ -123,7 +127,16 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
-    /// The models it uses.
+    /// The models behind servers that it uses.
+    #[must_use]
+    pub fn servers(&self) -> &[ServerRef] {
+        match &self.task {
+            Task::Train(_) => &[],
+            Task::Sample(s) => &s.servers,
+        }
+    }
+
+    /// The models on this machine that it uses.
     #[must_use]
     pub fn models(&self) -> &[ModelRef] {
         match &self.task {

@@ -4,10 +4,12 @@
 
 mod bench;
 mod choice;
+mod server;
 mod values;
 
 pub use bench::{BenchAction, BenchSampleArgs, BenchTrainArgs, BenchUiArgs};
 pub use choice::{ChoiceArgs, RubricArgs, TagArgs};
+pub use server::ServerArgs;
 
 use super::error::Error;
 use crate::domain::{Aggregation, Filter, QueueOrder, StratumKey, methods, nearest};
@@ -76,7 +78,7 @@ pub enum Command {
     Sample(SampleArgs),
     /// Train on a session's data, in the background.
     Train(TrainArgs),
-    /// Score a session's answers with a reward run.
+    /// Score a session's answers with a trained run, or judge its pairs with a run or a judge model.
     Score(ScoreArgs),
     /// Choose pairs of a session's answers and put them up for labelling.
     Pair(PairArgs),
@@ -152,6 +154,8 @@ pub enum Command {
     },
     /// Show facts about this machine, its data folder and its terminal.
     Doctor,
+    /// Print the path of the settings file and the keys of every action.
+    Config,
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -278,9 +282,13 @@ pub struct SampleArgs {
     /// Seed of the random numbers (default: 42 for a session's first sampling run, 43 for its second …).
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
-    /// A model to sample from instead of the session's; may be repeated, models alternate.
-    #[arg(long = "model", value_name = "MODEL")]
+    /// A model to sample from instead of the session's, or URL#NAME for one behind an OpenAI-compatible server
+    /// (http://127.0.0.1:8080/v1#NAME; Ollama, llama.cpp, vLLM, LM Studio …); may be repeated, models take turns.
+    #[arg(long = "model", value_name = "MODEL|URL#NAME")]
     pub models: Vec<String>,
+    /// How servers are asked.
+    #[command(flatten)]
+    pub server: ServerArgs,
     /// A training run of this session whose adapter is applied; RUN@best takes its best checkpoint.
     #[arg(long, value_name = "RUN", conflicts_with = "models")]
     pub adapter: Option<String>,
@@ -328,9 +336,20 @@ pub struct TrainArgs {
 pub struct ScoreArgs {
     /// The session.
     pub session: String,
-    /// A reward run of this session that scores; RUN@best takes its best checkpoint.
-    #[arg(long = "with", value_name = "RUN")]
-    pub run: String,
+    /// What scores: a reward run of this session, or a dpo, orpo, cpo, simpo or kto run by its implicit reward (RUN@best
+    /// takes the best checkpoint); with --vote also judge:MODEL or judge:URL#NAME, a model that compares two answers.
+    #[arg(long = "with", value_name = "RUN|judge:MODEL")]
+    pub with: String,
+    /// Judge every pair that it has not judged: verdicts by the rater model:RUN or model:judge:MODEL.
+    #[arg(long)]
+    pub vote: bool,
+    /// The largest difference of a tie: for a run in standard deviations of its scores (default 0.1), for a judge as
+    /// distance from an even probability (default 0.05).
+    #[arg(long, value_name = "X", requires = "vote", allow_negative_numbers = true, value_parser = values::tie_band)]
+    pub tie_band: Option<f64>,
+    /// How servers are asked.
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 /// `pair`.
@@ -347,7 +366,7 @@ pub struct PairArgs {
     /// How many of each stratum: proportional, equal, neyman, or STRATUM=N for each.
     #[arg(long, value_name = "QUOTA")]
     pub quota: Vec<String>,
-    /// Where scores come from: a reward run that scored the session, logprob, length, or checks:LIST.
+    /// Where scores come from: a run that scored the session (`tiebreak score`), judge:NAME, logprob, length, or checks:LIST.
     #[arg(long, value_name = "SOURCE")]
     pub score: Option<String>,
     /// What a hard negative is: runner_up, middle, or a band of score gaps such as 0.5..2.

@@ -3,6 +3,7 @@
 mod agreement;
 mod bench;
 mod check;
+mod config;
 mod context;
 mod copies;
 mod doctor;
@@ -18,6 +19,7 @@ mod score;
 mod screens;
 mod session;
 mod tag;
+mod vote;
 
 use super::cli::{Cli, Command, ModelsAction, definition};
 use super::error::Result;
@@ -86,6 +88,7 @@ pub fn run(cli: Cli) -> Result<()> {
         }
         Command::Report(args) => report::run(&context, &args),
         Command::Bench { action } => bench::run(&context, action),
+        Command::Config => config::config(&context),
         Command::Doctor => doctor::run(&context),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -10,10 +10,10 @@ use super::intake;
 use super::plan::{self, SampleOrder, TrainOrder};
 use super::reply::Replies;
 use super::supervisor::{self, Deadline};
-use super::tails;
+use super::{servers, tails};
 use crate::app::{Msg, SampleRequest, TrainRequest};
 use crate::domain::{RunId, Sampler, agreement_report};
-use crate::protocol::{RunCommand, RunSpec};
+use crate::protocol::{RunCommand, RunSpec, ServerOptions};
 use crate::storage::import::Imported;
 use crate::storage::{DataFile, Home, SessionDir};
 use std::fmt;
@@ -99,6 +99,7 @@ type OnImported = dyn Fn(u64, Imported) + Send + Sync;
 
 /// The job threads.
 pub struct Jobs {
+    home: Home,
     replies: Replies,
     tails: Sender<tails::TailRequest>,
     on_imported: Arc<OnImported>,
@@ -125,6 +126,7 @@ impl Jobs {
         tails: Sender<tails::TailRequest>,
         on_imported: impl Fn(u64, Imported) + Send + Sync + 'static,
     ) -> io::Result<Self> {
+        let kept = home.clone();
         let (launches, requests) = channel();
         let (launcher, looker, root) = (replies.clone(), tails.clone(), home.clone());
         spawn("launches", move || launch_all(&requests, &root, &launcher, &looker))?;
@@ -153,7 +155,16 @@ impl Jobs {
                 answers.of(context.opening, Msg::MasksReady { ticket, answer: answer.map_err(|e| e.to_string()) });
             }
         })?;
-        Ok(Self { replies, tails, on_imported: Arc::new(on_imported), launches, commands, estimates, masks })
+        Ok(Self {
+            home: kept,
+            replies,
+            tails,
+            on_imported: Arc::new(on_imported),
+            launches,
+            commands,
+            estimates,
+            masks,
+        })
     }
 
     /// Starts a job. Never blocks.
@@ -183,8 +194,12 @@ impl Jobs {
     fn resume(&self, context: &JobContext, id: RunId) {
         let (replies, tails, dir, opening) =
             (self.replies.clone(), self.tails.clone(), context.dir.clone(), context.opening);
+        let home = self.home.clone();
         run_in_background(&self.replies, "resume", move || {
-            let resumed = dir.run(&id).map_err(Error::from).and_then(|run| supervisor::resume(&run));
+            let resumed = dir.run(&id).map_err(Error::from).and_then(|run| {
+                servers::check_keys(&home, &run)?;
+                supervisor::resume(&run)
+            });
             let _ = tails.send(tails::TailRequest::Poll);
             match resumed {
                 Ok(()) => replies.of(opening, Msg::Note(format!("{id} resumed"))),
@@ -281,6 +296,7 @@ fn planned(home: &Home, context: &JobContext, request: LaunchRequest) -> Result<
         LaunchRequest::Sample(ask) => {
             let order = SampleOrder {
                 models: Vec::new(),
+                servers: ServerOptions::default(),
                 adapter: None,
                 per_prompt: ask.per_prompt,
                 // The form shows a seed; the default one counts up, as on the command line.

@@ -6,12 +6,14 @@
 mod tests;
 
 use super::error::{Error, Result};
-use super::models;
+use super::{models, servers};
 use crate::domain::{
     Filter, Lack, LeftOut, Method, Needs, ParamKind, Params, Prompt, RowChoice, Rubric, RunId, Sampler, Session,
     counted, method, methods, nearest,
 };
-use crate::protocol::{DataSnapshot, Inputs, Integrity, ModelRef, RunSpec, SampleSpec, Task, TrainSpec};
+use crate::protocol::{
+    DataSnapshot, Inputs, Integrity, ModelRef, RunSpec, SampleSpec, ServerOptions, ServerRef, Task, TrainSpec,
+};
 use crate::storage::{DataFile, Home, RunDir, SessionDir, local_time, sha256};
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -40,8 +42,10 @@ pub struct TrainOrder {
 /// The request for a sampling run.
 #[derive(Debug, Clone)]
 pub struct SampleOrder {
-    /// Models by name; empty for the session's.
+    /// Models by name, or by address and name where a server runs them; empty for the session's.
     pub models: Vec<String>,
+    /// How servers are asked.
+    pub servers: ServerOptions,
     /// A training run whose adapter is applied to the model.
     pub adapter: Option<RunId>,
     /// Candidates per prompt.
@@ -241,12 +245,16 @@ pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunS
             dir.name()
         )));
     }
-    let mut models: Vec<ModelRef> = order.models.iter().map(|name| models::find(home, name)).collect::<Result<_>>()?;
+    let (addresses, names): (Vec<&String>, Vec<&String>) =
+        order.models.iter().partition(|name| ServerRef::is_address(name));
+    let servers = servers::find(&addresses, &order.servers)?;
+    servers::remember_keys(home, &servers)?;
+    let mut models: Vec<ModelRef> = names.into_iter().map(|name| models::find(home, name)).collect::<Result<_>>()?;
     let adapter = order.adapter.as_ref().map(|run| trained(dir, run)).transpose()?;
     if let Some(trained) = &adapter {
         trained.check_policy("sample")?;
     }
-    if models.is_empty() {
+    if models.is_empty() && servers.is_empty() {
         // An adapter is applied to the model it was trained on.
         models.push(match adapter {
             Some(trained) => trained.model,
@@ -260,7 +268,8 @@ pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunS
     }
     let mut frozen = Frozen { seq, files: Vec::new() };
     let data = frozen.add("data.jsonl", prompts)?;
-    let task = Task::Sample(SampleSpec { models, adapter: order.adapter, per_prompt: order.per_prompt, sampler, data });
+    let (adapter, per_prompt) = (order.adapter, order.per_prompt);
+    let task = Task::Sample(SampleSpec { models, servers, adapter, per_prompt, sampler, data });
     Ok((spec(dir.next_run_id("sample")?, task, order.device), frozen.files))
 }
 
@@ -306,12 +315,12 @@ fn trained(dir: &SessionDir, id: &RunId) -> Result<Trained> {
     Ok(Trained { id: id.clone(), method, model, params })
 }
 
-/// The reward run of that id, which must have a checkpoint.
+/// A run that scores answers, which must have a checkpoint: a reward run, or one of a method with an implicit reward.
 ///
 /// # Errors
 /// When there is no such run, or it scores nothing.
-pub fn reward_run(dir: &SessionDir, id: &RunId) -> Result<RunDir> {
-    let id = trained(dir, id)?.check_reward()?;
+pub fn scoring_run(dir: &SessionDir, id: &RunId) -> Result<RunDir> {
+    let id = trained(dir, id)?.check_scores()?;
     Ok(dir.run(&id.parts().0)?)
 }
 
@@ -351,6 +360,17 @@ impl Trained {
             return Err(Error::failed(format!("run {id} is a reward model and writes no answers: name another run")));
         }
         Ok(())
+    }
+
+    /// A reward model, or a policy with a reward that its β scales.
+    fn check_scores(self) -> Result<RunId> {
+        if self.method == "reward" || self.params.f64("beta") > 0.0 {
+            return Ok(self.id);
+        }
+        Err(Error::failed(format!(
+            "run {} is a {} run without a beta and scores no answers: name a reward, dpo, orpo, cpo, simpo or kto run",
+            self.id, self.method
+        )))
     }
 
     fn check_reward(self) -> Result<RunId> {

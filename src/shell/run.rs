@@ -4,13 +4,14 @@
 //! drawn, and a frame is drawn only if the model's version changed. Keys are drawn at once, logs at most ten times a
 //! second, four over SSH. Only the terminal can block this thread.
 
+use super::config::UserSettings;
 use super::effects::{Effects, LoopAction};
 use super::error::{Error, Result};
 use super::events;
 use super::out;
 use super::reply::Reply;
 use super::terminal::{Alarm, FrameBackend, TerminalGuard, Tty, restore, watch};
-use crate::app::{Goal, ImportFormat, Model, Msg, Theme, begin, update};
+use crate::app::{Goal, ImportFormat, Model, Msg, Popup, Theme, begin, update};
 use crate::domain::{Filter, QueueOrder, Rater, RubricPass, TextSet};
 use crate::storage::Home;
 use crate::storage::formats::{self, Reader, Reads};
@@ -78,7 +79,8 @@ pub fn workbench(opening: Opening) -> Result<()> {
     let size = backend.size().map_err(io)?;
     let viewport = Viewport::Fixed(Rect::new(0, 0, size.width, size.height));
     let terminal = Terminal::with_options(backend, TerminalOptions { viewport }).map_err(io)?;
-    let (effects, replies) = Effects::start(home, rater)?;
+    let config = UserSettings::read(home.config_file());
+    let (effects, replies) = Effects::start(home, rater.clone())?;
     let (alarms, alarmed) = unbounded_channel();
     let writer = effects.writer();
     let tell = move |alarm| {
@@ -99,10 +101,16 @@ pub fn workbench(opening: Opening) -> Result<()> {
         frame: if std::env::var_os("SSH_CONNECTION").is_some() { FRAME_SSH } else { FRAME },
     };
     bench.model.order = order;
+    bench.model.rater = Some(rater);
+    bench.model.keys = config.keys;
     bench.model.filter = filter;
     bench.model.rubric = rubric;
     bench.model.import_formats = import_formats();
     let first = begin(&mut bench.model, goal);
+    if let Some(problem) = config.problem {
+        let body = format!("{problem}\n\nThe default keys are in effect. `tiebreak config` shows them.");
+        bench.model.popups.push(Popup::Message { title: "settings".into(), body });
+    }
     bench.draw().map_err(io)?;
     // Input is read after the first frame: the answers to the probe come first and may take a moment.
     events::spawn(keys, synchronise, sync).map_err(io)?;

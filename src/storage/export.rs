@@ -18,8 +18,9 @@ pub fn lines(session: &Session, format: &Format, choice: &RowChoice) -> (Vec<Str
             let (rows, left_out) = session.rows_of(choice);
             let (labelled, _) = session.labelled(choice, false);
             let of: HashMap<&PairId, &LabelledPair<'_>> = labelled.iter().map(|all| (&all.pair.id, all)).collect();
-            let line = |row: &PairRow| Some(record(row, of.get(&row.pair)?).to_string() + "\n");
-            (rows.iter().filter_map(line).collect(), left_out)
+            // A correction over its original is no pair of the session.
+            let line = |row: &PairRow| record(row, of.get(&row.pair).copied());
+            (each(&rows, line), left_out)
         }
         Some(Writer::Votes(record)) => {
             let (pairs, filtered) = session.labelled(choice, true);

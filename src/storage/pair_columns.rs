@@ -8,7 +8,7 @@ use crate::domain::{Choice, LabelledPair, PairRow, PromptBody, Seen, Side, Stren
 use serde_json::{Value, json};
 
 /// A preference with an explicit prompt.
-pub(super) fn explicit(row: &PairRow, all: &LabelledPair<'_>) -> Value {
+pub(super) fn explicit(row: &PairRow, all: Option<&LabelledPair<'_>>) -> Value {
     let columns = match &row.prompt {
         PromptBody::Chat(turns) => {
             json!({"prompt": turns, "chosen": [assistant(&row.chosen)], "rejected": [assistant(&row.rejected)]})
@@ -19,7 +19,7 @@ pub(super) fn explicit(row: &PairRow, all: &LabelledPair<'_>) -> Value {
 }
 
 /// A preference with the prompt in front of both answers.
-pub(super) fn implicit(row: &PairRow, all: &LabelledPair<'_>) -> Value {
+pub(super) fn implicit(row: &PairRow, all: Option<&LabelledPair<'_>>) -> Value {
     let columns = match &row.prompt {
         PromptBody::Chat(turns) => {
             let whole = |text: &str| turns.iter().cloned().chain([assistant(text)]).collect::<Vec<_>>();
@@ -32,8 +32,38 @@ pub(super) fn implicit(row: &PairRow, all: &LabelledPair<'_>) -> Value {
     with_labels(columns, row, all)
 }
 
-/// Adds what was said of the pair.
-fn with_labels(mut columns: Value, row: &PairRow, all: &LabelledPair<'_>) -> Value {
+/// Adds what was said of the pair, or who corrected the rejected answer.
+fn with_labels(mut columns: Value, row: &PairRow, all: Option<&LabelledPair<'_>>) -> Value {
+    let more = all.map_or_else(|| correction(row), |all| labels(row, all));
+    if let (Value::Object(columns), Value::Object(more)) = (&mut columns, more) {
+        columns.extend(more);
+    }
+    columns
+}
+
+/// The columns of a corrected answer over its original: no vote and no strength.
+fn correction(row: &PairRow) -> Value {
+    json!({
+        "id": row.pair,
+        "strength": "",
+        "margin": 0.0,
+        "agreement": 1.0,
+        "raters": row.rater.iter().collect::<Vec<_>>(),
+        "votes": [],
+        "adjudicated_by": "",
+        "seen": "full",
+        "model_chosen": "",
+        "model_rejected": "",
+        "adapter_chosen": "",
+        "adapter_rejected": "",
+        "strategy": row.strategy.as_deref().unwrap_or_default(),
+        "p_select": 1.0,
+        "tags": "",
+        "note": "",
+    })
+}
+
+fn labels(row: &PairRow, all: &LabelledPair<'_>) -> Value {
     let margin = row.margin.unwrap_or_default();
     let a_won = all.a.text == row.chosen;
     let (winner, loser) = if a_won { (all.a, all.b) } else { (all.b, all.a) };
@@ -64,7 +94,7 @@ fn with_labels(mut columns: Value, row: &PairRow, all: &LabelledPair<'_>) -> Val
             raters.push(verdict.rater.as_str());
         }
     }
-    let more = json!({
+    json!({
         "id": row.pair,
         "strength": strength_word(nearest(margin)),
         "margin": margin,
@@ -81,11 +111,7 @@ fn with_labels(mut columns: Value, row: &PairRow, all: &LabelledPair<'_>) -> Val
         "p_select": all.pair.p_select,
         "tags": all.prompt.tags.join(", "),
         "note": note(all),
-    });
-    if let (Value::Object(columns), Value::Object(more)) = (&mut columns, more) {
-        columns.extend(more);
-    }
-    columns
+    })
 }
 
 /// The notes on a pair as one text; with several, each after its rater's name.

@@ -65,7 +65,7 @@ pub enum Reader {
 #[derive(Debug, Clone, Copy)]
 pub enum Writer {
     /// Judged pairs, each with what was said of it.
-    Pairs(fn(&PairRow, &LabelledPair<'_>) -> Value),
+    Pairs(fn(&PairRow, Option<&LabelledPair<'_>>) -> Value),
     /// Every pair with what was said of it, judged or not.
     Votes(fn(&LabelledPair<'_>) -> Value),
     /// Texts to imitate.

@@ -41,6 +41,7 @@ fn voted() -> Vec<SessionRecord> {
                 ms,
                 winner_hash: None,
                 asked: Default::default(),
+                showing: Default::default(),
             }));
         }
     }

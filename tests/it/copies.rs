@@ -27,6 +27,7 @@ fn judged(pair: &str, rater: &str, choice: Choice) -> SessionRecord {
         ms: 900,
         winner_hash: None,
         asked: Asked::default(),
+        showing: tiebreak::domain::Showing::default(),
     })
 }
 

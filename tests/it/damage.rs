@@ -27,6 +27,7 @@ fn judged(i: usize) -> SessionRecord {
         ms: 900 + i as u64,
         winner_hash: None,
         asked: tiebreak::domain::Asked::default(),
+        showing: tiebreak::domain::Showing::default(),
     })
 }
 

@@ -128,7 +128,7 @@ fn criteria_are_asked_one_by_one_or_beside_each_other() {
     // The first pair has a verdict by one criterion: overall and the other one are missing.
     assert!(desk.screen().contains("overall (1 of 3): Which answer is better?"), "{}", desk.screen());
     let left = desk.model.open.as_ref().unwrap().session.verdicts().next().unwrap().1.verdict.left;
-    desk.keys("!");
+    desk.keys("H");
     assert!(desk.screen().contains("harmless (3 of 3): Which is safer?"), "{}", desk.screen());
     assert_eq!(last_verdict(&desk).left, left, "the sides stay");
     desk.keys("0");
@@ -202,7 +202,7 @@ fn a_contested_label_is_judged_again_and_a_skip_leaves_it() {
     desk.keys("space");
     let pair = PairId::new("p1:0-1");
     assert_eq!(desk.session().outcome(&pair), tiebreak::domain::Outcome::Prefer(Side::B, 2.0 / 3.0));
-    let key = if right(&desk, Side::A) == "1" { "!" } else { "@" };
+    let key = if right(&desk, Side::A) == "1" { "H" } else { "L" };
     desk.keys(key);
     assert!(last_verdict(&desk).asked.review);
     assert_eq!(desk.session().outcome(&pair), tiebreak::domain::Outcome::Prefer(Side::A, Strength::Much.margin()));
@@ -323,6 +323,7 @@ fn commands_tag_filter_and_train_by_criteria() {
                     choice: Choice::Prefer(side, strength),
                     winner_hash: None,
                     asked: tiebreak::domain::Asked::by(Some(criterion)),
+                    showing: tiebreak::domain::Showing::default(),
                     ..first.verdict.clone()
                 };
                 log.append(&SessionRecord::Judged(verdict)).unwrap();

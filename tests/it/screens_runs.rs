@@ -69,6 +69,7 @@ fn sample_spec(id: &str) -> RunSpec {
         id: RunId::new(id),
         task: Task::Sample(SampleSpec {
             models: vec![model_ref()],
+            servers: Vec::new(),
             adapter: None,
             per_prompt: 4,
             sampler: Sampler::default(),
@@ -244,6 +245,7 @@ fn session_log(verdicts: u64, runs: &[RunSpec]) -> Log<SessionRecord> {
                 ms: 6_000,
                 winner_hash: None,
                 asked: tiebreak::domain::Asked::default(),
+                showing: tiebreak::domain::Showing::default(),
             }),
         );
     }

@@ -34,6 +34,7 @@ fn judged(pair: usize, choice: Choice) -> SessionRecord {
         ms: 900,
         winner_hash: None,
         asked: tiebreak::domain::Asked::default(),
+        showing: tiebreak::domain::Showing::default(),
     })
 }
 

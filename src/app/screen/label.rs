@@ -4,13 +4,16 @@
 
 mod asking;
 mod card;
+mod correct;
+mod decide;
 mod score;
+mod state;
 
 pub use card::{Card, CardLayout, Pane, first_side};
 pub use score::{Stats, history, sampler, stats, verdict_words};
+pub use state::{GUARD_MS, LabelScreen};
 
 use crate::app::contract::Screen;
-use crate::app::edit::EditBuffer;
 use crate::app::effect::Effect;
 use crate::app::flow;
 use crate::app::goal::{Goal, Next, Show};
@@ -18,25 +21,13 @@ use crate::app::key::{Code, Key};
 use crate::app::keymap::{Section, c, k, on};
 use crate::app::open::OpenSession;
 use crate::app::palette::{Palette, PaletteEntry, Pick};
-use crate::app::popup::{InputPurpose, Popup, PopupAnswer, TextInput};
+use crate::app::popup::{InputPurpose, Popup, PopupAnswer};
 use crate::app::shared::Shared;
 use crate::app::wrap::{clip, presentable};
-use crate::domain::{Adjudication, Choice, CompletionId, PairId, QueueOrder, Strength, Verdict};
-use crate::protocol::SessionRecord;
-
-/// A verdict sooner than this after a pair appears is ignored as key repeat.
-pub const GUARD_MS: u64 = 250;
-
-/// The screen's state.
-#[derive(Debug, Clone, Default)]
-pub struct LabelScreen {
-    /// The shown pair.
-    pub card: Option<Card>,
-    /// Whether the words that differ are marked.
-    pub diff: bool,
-    /// Whether only the focused answer shows.
-    pub zoom: bool,
-}
+use crate::domain::{Choice, PairId, QueueOrder, Strength};
+use correct::{ask_correction, ask_note, save_correction, save_note, withdraw};
+use decide::{PaneDecision, judge, redo, undo};
+use state::{refresh, show_next, show_pair};
 
 /// The actions of its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +48,10 @@ pub enum LabelAction {
     Note,
     /// Correct the focused answer.
     Edit,
+    /// Show the original of a corrected answer, or the correction.
+    Original,
+    /// Rank all answers to the prompt.
+    Rank,
     /// Show which words differ.
     Diff,
     /// Go to the next difference.
@@ -100,8 +95,8 @@ const KEYS: &[Section<LabelAction>] = &[
     Section { title: "label", rows: &[
         on(c('1'), LabelAction::Prefer(Pane::First, Strength::Better), "better", "the first answer is better").named("1 better").verdict(),
         on(c('2'), LabelAction::Prefer(Pane::Second, Strength::Better), "better", "the second answer is better").named("2 better").verdict(),
-        on(c('!'), LabelAction::Prefer(Pane::First, Strength::Much), "much", "the first answer is much better").named("1 much better").verdict(),
-        on(c('@'), LabelAction::Prefer(Pane::Second, Strength::Much), "much", "the second answer is much better").named("2 much better").verdict(),
+        on(c('H'), LabelAction::Prefer(Pane::First, Strength::Much), "much", "the first answer is much better").named("1 much better").verdict(),
+        on(c('L'), LabelAction::Prefer(Pane::Second, Strength::Much), "much", "the second answer is much better").named("2 much better").verdict(),
         on(c('0'), LabelAction::Tie, "tie", "neither is better").verdict(),
         on(c('b'), LabelAction::BothBad, "both bad", "neither is acceptable").verdict(),
         on(c(' '), LabelAction::Skip, "skip", "decide later: the pair comes back"),
@@ -120,6 +115,8 @@ const KEYS: &[Section<LabelAction>] = &[
         on(k(Code::Tab), LabelAction::SwapPane, "", "focus the other answer").named("focus"),
         on(c('z'), LabelAction::Zoom, "", "show the focused answer alone, or both").named("zoom"),
         on(c('e'), LabelAction::Edit, "", "correct the focused answer").named("edit"),
+        on(c('v'), LabelAction::Original, "", "the original of a corrected answer, or the correction").named("original"),
+        on(c('B'), LabelAction::Rank, "", "pick the best of all answers to this prompt, or rank them").named("best of"),
         on(c('n'), LabelAction::Note, "", "write a note on this pair").named("note"),
         on(c('g'), LabelAction::GoTo, "", "go to any pair, labelled ones too").named("go to pair"),
         on(c('o'), LabelAction::ToggleOrder, "", "arrival, least certain first, contested labels, disputes").named("order"),
@@ -140,6 +137,7 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('t'), LabelAction::Go("launch"), "train", "launch a training run on the verdicts"),
         on(c('w'), LabelAction::Go("watch"), "watch", "watch the session's runs"),
         on(c('u'), LabelAction::Undo, "undo", "undo the last verdict or correction"),
+        on(c('o'), LabelAction::ToggleOrder, "disputes", "settle the disputes, or label the other pairs"),
         on(c('f'), LabelAction::Filter, "", "change or clear the filter").named("filter"),
         on(c('c'), LabelAction::Criterion, "", "choose the criterion to judge by").named("criterion"),
         on(k(Code::Esc), LabelAction::Back, "sessions", "back to the sessions"),
@@ -163,7 +161,8 @@ impl Screen for LabelScreen {
                 [pair] => show_pair(&mut label, shared, pair),
                 pairs => ask_pair(shared, |pair| pairs.contains(pair)),
             },
-            Show::Default | Show::Run(_) | Show::Speed(_) => {}
+            Show::Said(text) => shared.say(text),
+            Show::Default | Show::Run(_) | Show::Speed(_) | Show::Prompt(_) => {}
         }
         (label, Vec::new())
     }
@@ -172,6 +171,7 @@ impl Screen for LabelScreen {
         match action {
             LabelAction::Sample => flow::ask_sample(shared),
             LabelAction::Import => flow::ask_import(shared),
+            LabelAction::Rank => return decide::to_ranking(self, shared),
             LabelAction::Go(screen) => return Next::go(Goal::to(screen)),
             LabelAction::Back => return Next::go(Goal::to("home")),
             _ => return act(self, shared, action).into(),
@@ -185,7 +185,12 @@ impl Screen for LabelScreen {
     }
 
     fn footer_word(&self, shared: &Shared, action: LabelAction, word: &'static str) -> Option<&'static str> {
-        let matters = self.card.is_some() || shared.open.as_ref().is_some_and(|open| works_without_pair(open, action));
+        let open = shared.open.as_ref();
+        // A skip would replace this rater's own vote.
+        if action == LabelAction::Skip && open.is_some_and(|open| open.order == QueueOrder::Disputed) {
+            return None;
+        }
+        let matters = self.card.is_some() || open.is_some_and(|open| works_without_pair(open, action));
         matters.then_some(word)
     }
 
@@ -195,41 +200,43 @@ impl Screen for LabelScreen {
     }
 
     fn on_answer(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next {
-        match answer {
-            PopupAnswer::Picked(Pick::Pair(pair)) => show_pair(self, shared, &pair),
-            PopupAnswer::Picked(Pick::Rubric(rubric)) => {
-                asking::set_rubric(shared, rubric);
-                self.card = None;
-                refresh(self, shared);
+        let next = answered(self, shared, answer);
+        refresh(self, shared);
+        next
+    }
+}
+
+/// Handles a popup's answer.
+fn answered(label: &mut LabelScreen, shared: &mut Shared, answer: PopupAnswer) -> Next {
+    match answer {
+        PopupAnswer::Picked(Pick::Pair(pair)) => show_pair(label, shared, &pair),
+        PopupAnswer::Picked(Pick::Rubric(rubric)) => {
+            asking::set_rubric(shared, rubric);
+            label.card = None;
+        }
+        PopupAnswer::Typed(input) => match input.purpose.clone() {
+            InputPurpose::Note { pair } => {
+                return save_note(shared, pair, input.buffer.text().trim().to_owned()).into();
             }
-            PopupAnswer::Typed(input) => match input.purpose.clone() {
-                InputPurpose::Note { pair } => {
-                    return save_note(shared, pair, input.buffer.text().trim().to_owned()).into();
-                }
-                InputPurpose::Correct { pair, completion } => {
-                    return save_correction(shared, pair, completion, input.buffer.text().to_owned()).into();
-                }
-                InputPurpose::Filter => {
-                    if asking::set_filter(shared, input) {
-                        show_next(self, shared);
-                    }
-                }
-                InputPurpose::Tags { prompt, .. } => {
-                    let effects = asking::save_tags(shared, &prompt, input);
-                    asking::show_tags(self.card.as_mut(), shared);
-                    return effects.into();
-                }
-                _ => {}
-            },
-            PopupAnswer::Withdrawn(input) => {
-                if let InputPurpose::Correct { pair, completion } = input.purpose {
-                    return withdraw(shared, pair, completion).into();
-                }
+            InputPurpose::Correct { pair, completion } => {
+                return save_correction(shared, pair, completion, input.buffer.text().to_owned()).into();
+            }
+            InputPurpose::Filter if asking::set_filter(shared, input.clone()) => show_next(label, shared),
+            InputPurpose::Tags { prompt, .. } => {
+                let effects = asking::save_tags(shared, &prompt, input);
+                asking::show_tags(label.card.as_mut(), shared);
+                return effects.into();
             }
             _ => {}
+        },
+        PopupAnswer::Withdrawn(input) => {
+            if let InputPurpose::Correct { pair, completion } = input.purpose {
+                return withdraw(shared, pair, completion).into();
+            }
         }
-        Next::default()
+        _ => {}
     }
+    Next::default()
 }
 
 /// Whether an action has an effect without a pair to label.
@@ -244,62 +251,24 @@ fn works_without_pair(open: &OpenSession, action: LabelAction) -> bool {
         }
         LabelAction::Undo => open.session.undoable(&open.rater).is_some(),
         LabelAction::Go("watch") => !open.runs.is_empty(),
+        LabelAction::ToggleOrder => open.order != QueueOrder::Disputed && !open.session.disputes().is_empty(),
         _ => true,
-    }
-}
-
-/// Shows the next pair if none is shown, and lays it out for the current size.
-fn refresh(label: &mut LabelScreen, model: &Shared) {
-    let Some(open) = &model.open else { return };
-    // Before all logs are read, a labelled pair may still be in the queue.
-    if label.card.is_none()
-        && open.loaded
-        && let Some(next) = open.queue.first()
-    {
-        label.card = Card::next(open, next, model.clock_ms);
-    }
-    if let Some(card) = &mut label.card {
-        card.lay_out(model.size, label.zoom);
-    }
-}
-
-/// Shows a pair, labelled or not.
-fn show_pair(label: &mut LabelScreen, model: &Shared, pair: &PairId) {
-    let Some(open) = &model.open else { return };
-    if let Some(card) = Card::of(open, pair, model.clock_ms) {
-        label.card = Some(card);
-    }
-    refresh(label, model);
-}
-
-fn show_next(label: &mut LabelScreen, model: &Shared) {
-    let before = label.card.take();
-    refresh(label, model);
-    // The next question about the same pair: it stays as it was scrolled and read.
-    if let (Some(before), Some(next)) = (before, &label.card)
-        && (&before.pair, before.left) == (&next.pair, next.left)
-        && next.asked.criterion.is_some()
-    {
-        label.card = Some(before.with(next));
     }
 }
 
 /// Runs an action that needs no other screen.
 fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<Effect> {
     match action {
-        LabelAction::Prefer(pane, strength) => return judge(label, model, Decision::Prefer(pane, strength)),
-        LabelAction::Tie => return judge(label, model, Decision::Flat(Choice::Tie)),
-        LabelAction::BothBad => return judge(label, model, Decision::Flat(Choice::BothBad)),
-        LabelAction::Skip => return judge(label, model, Decision::Flat(Choice::Skip)),
+        LabelAction::Prefer(pane, strength) => return judge(label, model, PaneDecision::Prefer(pane, strength)),
+        LabelAction::Tie => return judge(label, model, PaneDecision::Flat(Choice::Tie)),
+        LabelAction::BothBad => return judge(label, model, PaneDecision::Flat(Choice::BothBad)),
+        LabelAction::Skip => return judge(label, model, PaneDecision::Flat(Choice::Skip)),
         LabelAction::Undo => return undo(label, model),
         LabelAction::Redo => return redo(label, model),
         LabelAction::Note => ask_note(label, model),
         LabelAction::Edit => ask_correction(label, model),
-        LabelAction::ToggleOrder => {
-            if asking::toggle_order(model) {
-                show_next(label, model);
-            }
-        }
+        LabelAction::Original => correct::toggle_original(label, model),
+        LabelAction::ToggleOrder if asking::toggle_order(model) => show_next(label, model),
         LabelAction::Filter => asking::ask_filter(model),
         LabelAction::Tag => asking::ask_tags(label.card.as_ref(), model),
         LabelAction::Criterion => asking::ask_rubric(model),
@@ -337,176 +306,6 @@ fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<
         _ => {}
     }
     Vec::new()
-}
-
-/// A decision in terms of the screen: panes, not sides.
-#[derive(Clone, Copy)]
-enum Decision {
-    Prefer(Pane, Strength),
-    Flat(Choice),
-}
-
-fn judge(label: &mut LabelScreen, model: &mut Shared, decision: Decision) -> Vec<Effect> {
-    if !flow::writable(model) {
-        return Vec::new();
-    }
-    let Some(card) = &label.card else {
-        model.warn("no pair to label");
-        return Vec::new();
-    };
-    let ms = model.clock_ms.saturating_sub(card.shown_ms);
-    if ms < GUARD_MS {
-        model.warn("Ignored: pressed too soon. Press again.");
-        return Vec::new();
-    }
-    let (choice, winner) = match decision {
-        Decision::Prefer(pane, strength) => {
-            let side = card.side(pane);
-            (Choice::Prefer(side, strength), Some(card.raw_hash(pane)))
-        }
-        Decision::Flat(choice) => (choice, None),
-    };
-    let (pair, left, seen, asked) = (card.pair.clone(), card.left, card.seen(), card.asked.clone());
-    let Some(open) = &mut model.open else { return Vec::new() };
-    let rater = open.rater.clone();
-    let record = match (open.order, choice) {
-        // A skip would replace this rater's own vote.
-        (QueueOrder::Disputed, Choice::Skip) => {
-            model.warn("A dispute cannot be skipped: decide it, or press o for the other pairs.");
-            return Vec::new();
-        }
-        (QueueOrder::Disputed, _) => {
-            SessionRecord::Adjudicated(Adjudication { pair, rater, choice, criterion: asked.criterion })
-        }
-        _ => SessionRecord::Judged(Verdict { pair, rater, choice, left, seen, ms, winner_hash: winner, asked }),
-    };
-    let effects = open.write(&record);
-    show_next(label, model);
-    effects
-}
-
-fn undo(label: &mut LabelScreen, model: &mut Shared) -> Vec<Effect> {
-    undo_or_redo(label, model, true)
-}
-
-fn redo(label: &mut LabelScreen, model: &mut Shared) -> Vec<Effect> {
-    undo_or_redo(label, model, false)
-}
-
-fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<Effect> {
-    if !flow::writable(model) {
-        return Vec::new();
-    }
-    let Some(open) = &mut model.open else { return Vec::new() };
-    let of = if undo { open.session.undoable(&open.rater) } else { open.session.redoable(&open.rater) };
-    let Some(of) = of else {
-        model.say(if undo { "Nothing to undo" } else { "Nothing to redo" });
-        return Vec::new();
-    };
-    if let Some(pair) = open.session.correction_at(of).map(|c| c.pair.clone()) {
-        let effects = open.write(&if undo { SessionRecord::Withdrawn { of } } else { SessionRecord::Restored { of } });
-        // A pair that is already shown keeps its scroll position and read marks.
-        let shown = label.card.as_ref().is_some_and(|card| card.pair == pair);
-        if !shown {
-            show_pair(label, model, &pair);
-        }
-        model.say(if undo { "correction undone" } else { "correction redone" });
-        return effects;
-    }
-    if let Some(change) = open.session.tag_change_at(of).cloned() {
-        let effects = open.write(&if undo { SessionRecord::Withdrawn { of } } else { SessionRecord::Restored { of } });
-        asking::show_tags(label.card.as_mut(), model);
-        asking::say_retagged(model, &change, undo);
-        return effects;
-    }
-    let asked = open.session.verdict_at(of).map(|verdict| verdict.asked.clone());
-    let adjudicated = open.session.adjudication_at(of).map(|a| a.pair.clone());
-    let pair = open.session.judged_pair(of).cloned().or(adjudicated);
-    let effects = open.write(&if undo { SessionRecord::Undone { of } } else { SessionRecord::Redone { of } });
-    match pair {
-        Some(pair) if undo => {
-            show_pair(label, model, &pair);
-            let open = model.open.as_ref();
-            // The same question as before, with the same sides.
-            if let Some(card) = open.zip(asked).and_then(|(open, asked)| Card::asking(open, &pair, asked, model.clock_ms)) {
-                label.card = Some(card);
-                refresh(label, model);
-            }
-        }
-        _ => show_next(label, model),
-    }
-    effects
-}
-
-fn ask_note(label: &LabelScreen, model: &mut Shared) {
-    if !flow::writable(model) {
-        return;
-    }
-    let Some(open) = &model.open else { return };
-    let Some(card) = &label.card else { return };
-    let old = open.session.note_of(&card.pair, &open.rater).unwrap_or_default().to_owned();
-    let pair = card.pair.clone();
-    flow::input(model, "a note on this pair", "empty removes it", InputPurpose::Note { pair }, &old);
-}
-
-/// Saves a note.
-fn save_note(model: &mut Shared, pair: PairId, text: String) -> Vec<Effect> {
-    let Some(open) = &mut model.open else { return Vec::new() };
-    let rater = open.rater.clone();
-    open.write(&SessionRecord::Noted { pair, rater, text })
-}
-
-fn ask_correction(label: &LabelScreen, model: &mut Shared) {
-    if !flow::writable(model) {
-        return;
-    }
-    let (Some(open), Some(card)) = (&model.open, &label.card) else { return };
-    let completion = card.completion(card.focus).clone();
-    let corrected = open.session.correction_of(&completion, &open.rater);
-    let original = open.session.completion(&completion).map(|c| c.text.as_str());
-    let text = corrected.or(original).unwrap_or_default().to_owned();
-    let title = match corrected {
-        Some(_) => format!("your correction of answer {}", card.focus.number()),
-        None => format!("correction of answer {}", card.focus.number()),
-    };
-    let purpose = InputPurpose::Correct { pair: card.pair.clone(), completion };
-    model.popups.push(Popup::Input(TextInput {
-        title,
-        hint: "ctrl-s saves, esc cancels, ctrl-x withdraws your correction".into(),
-        buffer: EditBuffer::multiline(text),
-        purpose,
-        error: None,
-    }));
-}
-
-/// Saves a correction exactly as typed. The original text, or an empty one, withdraws an earlier correction.
-fn save_correction(model: &mut Shared, pair: PairId, completion: CompletionId, text: String) -> Vec<Effect> {
-    let Some(open) = &mut model.open else { return Vec::new() };
-    let original = open.session.completion(&completion).map(|c| c.text.as_str());
-    if original == Some(text.as_str()) || text.trim().is_empty() {
-        return withdraw(model, pair, completion);
-    }
-    if open.session.correction_of(&completion, &open.rater) == Some(text.as_str()) {
-        model.say("nothing changed");
-        return Vec::new();
-    }
-    let rater = open.rater.clone();
-    let effects = open.write(&SessionRecord::Corrected { pair, completion, rater, text });
-    model.say("correction saved; u undoes it");
-    effects
-}
-
-/// Withdraws the correction of an answer.
-fn withdraw(model: &mut Shared, pair: PairId, completion: CompletionId) -> Vec<Effect> {
-    let Some(open) = &mut model.open else { return Vec::new() };
-    if open.session.correction_of(&completion, &open.rater).is_none() {
-        model.say("nothing changed: this answer has no correction of yours");
-        return Vec::new();
-    }
-    let rater = open.rater.clone();
-    let effects = open.write(&SessionRecord::Corrected { pair, completion, rater, text: String::new() });
-    model.say("correction withdrawn; u brings it back");
-    effects
 }
 
 /// Asks for one of the pairs that `among` accepts, and shows it.

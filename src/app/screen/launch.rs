@@ -94,7 +94,9 @@ impl LaunchScreen {
             Err(why) => Some(why),
         };
         let choice = self.form.choice().err().map(|why| format!("cannot start: {why}"));
-        choice.or(rows).or_else(|| problem().map(|why| format!("cannot start: {why}")))
+        choice
+            .or(rows)
+            .or_else(|| problem().map(|why| format!("cannot start: {why}")))
             .or_else(|| lack.map(|lack| self.lack_message(lack)))
     }
 
@@ -102,6 +104,12 @@ impl LaunchScreen {
     fn lack_message(&self, lack: Lack) -> String {
         let import = |kind: &str| format!("`tiebreak import {} FILE --as {kind}`", self.session);
         if matches!(lack, Lack::Rows(_)) && !self.form.filter_text().trim().is_empty() {
+            if let n @ 1.. = self.data.left.total() {
+                return format!(
+                    "no row matches the filter: the {} that match give none; change it",
+                    counted(n, "pair")
+                );
+            }
             let left = match self.data.left.filtered {
                 0 => String::new(),
                 n => format!(" ({} do not match it)", counted(n, "judged pair")),

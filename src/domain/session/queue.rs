@@ -6,6 +6,7 @@ use super::super::rubric::RubricPass;
 use super::super::text::Pair;
 use super::super::verdict::{Asked, Choice, Side, Verdict};
 use super::super::votes::{CollectionSettings, ItemState, Outcome, Repeats};
+use super::summary::RANKINGS;
 use super::{Judged, Session, later};
 use place::{Place, QueuePart};
 use std::cmp::Ordering;
@@ -220,6 +221,8 @@ impl Session {
             return Need::Closed;
         }
         match votes.iter().find(|(_, v)| v.rater == *rater) {
+            // A pair that a ranking made goes with its verdicts: undone, nobody is asked.
+            None if votes.is_empty() && RANKINGS.contains(&pair.strategy.as_str()) => Need::Closed,
             None => {
                 let choices: Vec<Choice> = votes.iter().map(|(_, v)| v.choice).collect();
                 let enough = |settings: CollectionSettings| {

@@ -47,8 +47,10 @@ impl LeftOut {
 pub struct Supply {
     /// Verdicts that count.
     pub verdicts: usize,
-    /// Preference pairs made from them: [`Session::rows`].
+    /// Preference pairs made from them and from corrections: [`Session::rows`].
     pub pairs: usize,
+    /// How many of them are corrections over their originals.
+    pub corrected_pairs: usize,
     /// Judged pairs that yield none.
     pub left: LeftOut,
     /// Examples for supervised fine-tuning: [`Session::sft_rows`].
@@ -116,7 +118,7 @@ fn unscored(method: &Method, params: &Params) -> bool {
 }
 
 impl Session {
-    /// The training rows from verdicts overall, in the pairs' order, and what was left out.
+    /// The training rows from verdicts overall, in the pairs' order, then those from corrections, and what was left out.
     #[must_use]
     pub fn rows(&self) -> (Vec<PairRow>, LeftOut) {
         self.rows_of(&RowChoice::default())
@@ -185,7 +187,15 @@ impl Session {
                 agreed: criterion.and_then(|by| {
                     self.soft_label(pair, side, found, by).or_else(|| self.reliability(&pair.id, &slip_rates, by))
                 }),
+                strategy: None,
+                rater: None,
             });
+        }
+        // A correction says which text is better overall, not by a criterion.
+        if criterion == Some(None) {
+            let is_meant =
+                |pair: &PairId| self.pair(pair).is_some_and(|pair| view.as_ref().is_none_or(|v| v.pair(pair)));
+            self.add_correction_rows(&mut rows, &mut left_out, is_meant);
         }
         (rows, left_out)
     }
@@ -265,7 +275,7 @@ impl Session {
         let repeat = given().find(|v| v.asked.pass > 0);
         let mut votes = given().filter(|v| v.votes_on(criterion) && !v.asked.review);
         match repeat {
-            Some(repeat) => Some((votes.last()?, repeat)),
+            Some(repeat) => Some((votes.next_back()?, repeat)),
             None => Some((votes.next()?, votes.next()?)),
         }
     }
@@ -373,6 +383,7 @@ impl Session {
         Supply {
             verdicts: self.verdicts.values().filter(|judged| !judged.undone && counts(&judged.verdict)).count(),
             pairs: rows.len(),
+            corrected_pairs: rows.iter().filter(|row| row.is_correction()).count(),
             left,
             corrections,
             examples,
@@ -516,10 +527,10 @@ fn adopt_prompt_id(id: &mut PromptId, prompt: &PromptBody, known: &HashMap<&Prom
     }
 }
 
-fn is_empty(text: &str) -> bool {
+pub(super) fn is_empty(text: &str) -> bool {
     text.trim().is_empty()
 }
 
-fn same_words(a: &str, b: &str) -> bool {
+pub(super) fn same_words(a: &str, b: &str) -> bool {
     a.split_whitespace().eq(b.split_whitespace())
 }

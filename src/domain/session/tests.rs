@@ -50,6 +50,7 @@ fn judge(s: &mut Session, seq: u64, pair: &str, rater: &str, choice: Choice) {
             ms: 1000,
             winner_hash: None,
             asked: crate::domain::Asked::default(),
+            showing: crate::domain::Showing::default(),
         },
     );
 }

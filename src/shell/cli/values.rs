@@ -51,6 +51,10 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
     between(text, f64::MIN_POSITIVE, 1.0)
 }
 
+pub(super) fn tie_band(text: &str) -> Result<f64, String> {
+    between(text, 0.0, 10.0)
+}
+
 pub(super) fn speed(text: &str) -> Result<f64, String> {
     let (min, max) = crate::app::screen::replay::SPEED_RANGE;
     between(text, min, max)

@@ -24,6 +24,7 @@ pub fn sample(context: &CommandContext, args: SampleArgs) -> Result<()> {
     };
     let order = SampleOrder {
         models: args.models,
+        servers: args.server.options(),
         adapter: args.adapter.map(RunId),
         per_prompt: args.per_prompt.into(),
         sampler,

@@ -6,12 +6,12 @@ use super::super::journal::Journal;
 use super::super::out;
 use super::context::CommandContext;
 use crate::domain::{
-    Against, Allocation, Checks, CompletionId, Pair, PairId, QueueOrder, RunId, ScoreSource, SelectOptions,
-    SessionPool, Strategy, StratumKey, counted,
+    Against, Allocation, Checks, CompletionId, Pair, PairId, QueueOrder, Rater, RunId, ScoreSource, SelectOptions,
+    Session, SessionPool, Strategy, StratumKey, counted, hint,
 };
 use crate::protocol::SessionRecord;
 use crate::storage::SessionDir;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Chooses pairs and writes them to the session's log.
 pub fn pair(context: &CommandContext, args: &PairArgs) -> Result<()> {
@@ -25,10 +25,15 @@ pub fn pair(context: &CommandContext, args: &PairArgs) -> Result<()> {
     let strategy = Strategy::named(&args.strategy).ok_or_else(|| Error::Usage("no such strategy".into()))?;
     let options = options(args)?;
     let source = source(args.score.as_deref())?;
+    let judge = args.score.as_deref().and_then(|word| word.strip_prefix("judge:"));
     let dir = SessionDir::find(&context.home, &args.session)?;
     let mut journal = Journal::require(&dir)?;
     let (session, found) = dir.state()?;
     out::warn_of_damage(&found);
+    let source = match judge {
+        Some(name) => judged(&session, &dir.name(), name)?,
+        None => source,
+    };
     let mut made = session.pool(&source, args.across, &options.by);
     let all = made.pool.pairs.len();
     if let Some(filter) = &args.filter {
@@ -151,10 +156,27 @@ fn against(word: &str) -> Result<Against> {
     }
 }
 
-/// `length`, `logprob`, `checks:LIST`, or the name of a reward run that scored the session.
+/// The scores that a judge's verdicts give.
+fn judged(session: &Session, name: &str, judge: &str) -> Result<ScoreSource> {
+    let rater = Rater::model(&format!("judge:{judge}"));
+    let scores = session.vote_scores(&rater);
+    if !scores.is_empty() {
+        return Ok(ScoreSource::Votes(scores));
+    }
+    let judges: BTreeSet<&str> =
+        session.verdicts().filter_map(|(_, j)| j.verdict.rater.as_str().strip_prefix("model:judge:")).collect();
+    let hint = hint(judge, judges);
+    Err(Error::failed(format!(
+        "no pair has a verdict of the judge {judge}{hint}: run `tiebreak score {name} --with judge:MODEL --vote` first"
+    )))
+}
+
+/// `length`, `logprob`, `checks:LIST`, `judge:NAME`, or the name of a run that scored the session.
 fn source(word: Option<&str>) -> Result<ScoreSource> {
     Ok(match word {
         None => ScoreSource::None,
+        // The session's verdicts give them.
+        Some(word) if word.starts_with("judge:") => ScoreSource::None,
         Some("length") => ScoreSource::Length,
         Some("logprob") => ScoreSource::Logprob,
         Some(word) => match word.strip_prefix("checks:") {

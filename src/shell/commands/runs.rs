@@ -2,7 +2,7 @@
 
 use super::super::cli::MergeArgs;
 use super::super::error::{Error, Result};
-use super::super::{inputs, out, plan, supervisor};
+use super::super::{inputs, out, plan, servers, supervisor};
 use super::context::{CommandContext, run_named};
 use crate::domain::{RunId, RunStatus, sanitise};
 use crate::protocol::{RunCommand, RunEvent, Task};
@@ -80,6 +80,7 @@ pub fn resume(context: &CommandContext, name: &str) -> Result<()> {
     if run.is_alive() {
         return send(context, name, RunCommand::Resume);
     }
+    servers::check_keys(&context.home, &run)?;
     supervisor::resume(&run)?;
     answer(context, name, RunCommand::Resume, "resumed from its last checkpoint")
 }

@@ -13,7 +13,7 @@ use crate::demo::{self, Split};
 use crate::domain::{
     Filter, OVERALL, Prompt, PromptBody, PromptId, QueueOrder, Rater, RubricPass, RunId, Sampler, nearest,
 };
-use crate::protocol::{SessionMeta, SessionRecord};
+use crate::protocol::{ServerOptions, SessionMeta, SessionRecord};
 use crate::storage::{Home, SessionDir};
 
 /// Opens the workbench, on a screen of a session if one is named.
@@ -87,10 +87,8 @@ fn open_in(
 pub(super) fn rater_named(name: Option<String>) -> Result<Rater> {
     let name = name.or_else(|| std::env::var("USER").ok()).filter(|name| !name.trim().is_empty());
     let name = name.unwrap_or_else(|| "me".into());
-    if name.starts_with("import:") {
-        return Err(Error::Usage(
-            "a rater's name cannot begin with `import:`: that marks verdicts that came with a file".into(),
-        ));
+    if let Some(why) = Rater::reserved(&name) {
+        return Err(Error::Usage(why.into()));
     }
     Ok(Rater(name))
 }
@@ -165,6 +163,7 @@ fn live(home: &Home) -> Result<Option<SessionDir>> {
     journal.sync()?;
     let order = SampleOrder {
         models: Vec::new(),
+        servers: ServerOptions::default(),
         adapter: None,
         per_prompt: 2,
         sampler: Sampler { temperature: 1.0, top_p: 1.0, max_new_tokens: 64, ..Sampler::default() },

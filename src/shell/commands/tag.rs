@@ -65,8 +65,11 @@ fn chosen<'a>(session: &'a Session, name: &str, prompt: Option<&str>, args: &'a 
     }
 }
 
+/// A prompt's id, if one is given, and tags with whether each is set.
+type Changes<'a> = (Option<&'a str>, Vec<(String, bool)>);
+
 /// The prompt, and the tags with whether each is set.
-fn changes(words: &[String]) -> Result<(Option<&str>, Vec<(String, bool)>)> {
+fn changes(words: &[String]) -> Result<Changes<'_>> {
     let is_change = |word: &str| word.starts_with(['+', '-']);
     let (prompt, changes) = match words {
         [first, rest @ ..] if !is_change(first) => (Some(first.as_str()), rest),

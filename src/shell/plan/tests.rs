@@ -126,6 +126,8 @@ fn a_reward_model_is_a_reward_run_with_a_checkpoint_and_starts_no_policy() {
     let Task::Train(task) = spec.task else { panic!() };
     assert_eq!(task.reward, Some(reward.clone()));
 
+    // Its implicit reward scores answers, but a policy is no reward model.
+    assert_eq!(scoring_run(&dir, &policy).unwrap().id(), policy);
     let from = |init: &RunId| TrainOrder { init: Some(init.clone()), ..order(&[]) };
     assert!(refused(&home, &dir, from(&reward)).contains("is a reward model and writes no answers"));
     let Task::Train(task) = train(&home, &dir, from(&policy)).unwrap().0.task else { panic!() };
@@ -154,7 +156,7 @@ fn the_best_checkpoint_of_a_run_is_asked_for_by_name_and_must_be_there() {
     let reward = trained_run(&home, &dir, "reward", true);
     dir.run(&reward).unwrap().mark_best(1).unwrap();
     assert!(refused(&home, &dir, from(&reward.at_best())).contains("is a reward model and writes no answers"));
-    assert_eq!(reward_run(&dir, &reward.at_best()).unwrap().id(), reward);
+    assert_eq!(scoring_run(&dir, &reward.at_best()).unwrap().id(), reward);
 }
 
 #[test]

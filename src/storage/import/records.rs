@@ -163,6 +163,7 @@ pub(super) fn pairs(
             ms: 0,
             winner_hash: Some(format!("{winner:016x}")),
             asked: crate::domain::Asked::default(),
+            showing: crate::domain::Showing::default(),
         }))?;
         added.pairs += 1;
     }

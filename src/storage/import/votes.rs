@@ -150,6 +150,7 @@ fn append_votes(
             ms: vote.ms,
             winner_hash: winner.map(|h| format!("{h:016x}")),
             asked: vote.asked.clone(),
+            showing: crate::domain::Showing::default(),
         }))?;
         any = true;
     }

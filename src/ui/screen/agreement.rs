@@ -172,10 +172,10 @@ fn between(report: &AgreementReport, width: u16) -> Vec<Line<'static>> {
         out.push(Line::from(Span::styled(text, DIM)));
     }
     if let Some(confusion) = &report.confusion {
+        const LABELS: [&str; 4] = ["tie", "a", "b", "both bad"];
         out.push(Line::default());
         let (first, second) = (presentable(&confusion.first), presentable(&confusion.second));
         out.push(Line::from(Span::styled(format!("{first} (down) against {second} (across)"), DIM)));
-        const LABELS: [&str; 4] = ["tie", "a", "b", "both bad"];
         out.push(Line::from(Span::styled(format!("{:10}{}", "", LABELS.map(|l| format!("{l:>9}")).concat()), DIM)));
         for (label, row) in LABELS.iter().zip(confusion.counts) {
             let cells = row.map(|n| format!("{n:>9}")).concat();

@@ -1,7 +1,9 @@
 //! Draws the label screen: the prompt, two answers, the last verdicts.
 
+mod end;
+
 use crate::app::screen::label::{Card, LabelScreen, Pane, history, sampler, stats};
-use crate::app::{Model, OpenSession, clip, presentable, short_model_name};
+use crate::app::{Model, OpenSession, cells, clip, presentable};
 use crate::domain::{OVERALL, QueueOrder, RubricPass, counted};
 use crate::ui::frame::{damage, duration, put, put_line, rule, running, saved};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BOLD, DIFFERS, DIM, TEXT};
@@ -10,6 +12,9 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use std::ops::Range;
+
+/// Columns that breadcrumb, rater and save state take in the header at most before other things give way.
+const NARROW_HEADER: u16 = 46;
 
 /// The breadcrumb and the state for the header.
 pub fn header(model: &Model, _screen: &LabelScreen) -> (Vec<String>, Line<'static>) {
@@ -27,13 +32,20 @@ pub fn header(model: &Model, _screen: &LabelScreen) -> (Vec<String>, Line<'stati
         if wide {
             spans.push(Span::styled(gauge(stats.done as f64 / stats.total as f64, 6), ACCENT));
         }
-        if let Some(rate) = stats.per_hour.filter(|_| wide) {
-            spans.push(Span::styled(format!("   {rate:.0}/h"), TEXT));
+        // On a narrow terminal rate and time left give way to the rater and the session's name.
+        let used: u16 = spans.iter().map(|span| cells(&span.content) as u16).sum();
+        let mut room = model.size.0.saturating_sub(used + NARROW_HEADER);
+        let rate = stats.per_hour.filter(|_| wide).map(|rate| (format!("   {rate:.0}/h"), TEXT));
+        let left = stats.left_ms.filter(|ms| *ms > 0.0 && wide);
+        let left = left.map(|ms| (format!("   {} left", roughly(ms / 1000.0)), DIM));
+        for (text, style) in rate.into_iter().chain(left) {
+            let width = cells(&text) as u16;
+            if width <= room {
+                room -= width;
+                spans.push(Span::styled(text, style));
+            }
         }
-        if let Some(ms) = stats.left_ms.filter(|ms| *ms > 0.0 && wide) {
-            spans.push(Span::styled(format!("   {} left", roughly(ms / 1000.0)), DIM));
-        }
-        spans.push(Span::raw("   "));
+        spans.push(Span::raw(if wide { "   " } else { "  " }));
     }
     spans.extend(damage(model, usize::from(model.size.0 / 3)));
     spans.extend(saved(model, usize::from(model.size.0 / 2)));
@@ -90,7 +102,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LabelScreen) -
     let Some(open) = &model.open else { return Line::default() };
     match &screen.card {
         Some(card) => pair(buf, area, open, screen, card),
-        None => empty(buf, area, open),
+        None => end::empty(buf, area, model, open),
     }
     if open.loaded { last_verdicts(open, area.width) } else { Line::default() }
 }
@@ -149,8 +161,10 @@ fn pair(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, 
 fn answer(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, card: &Card, pane: Pane) {
     let i = pane.index();
     let mut remark = Vec::new();
-    if open.session.correction_of(card.completion(pane), &open.rater).is_some() && !card.is_unmarked() {
+    if card.corrected[i] {
         remark.push("✎ corrected".to_owned());
+    } else if open.session.correction_of(card.completion(pane), &open.rater).is_some() && !card.is_unmarked() {
+        remark.push("✎ original".to_owned());
     }
     if card.tokens[i] > 0 {
         remark.push(format!("{} tok", card.tokens[i]));
@@ -195,95 +209,6 @@ fn marked(buf: &mut Buffer, at: Rect, text: &str, line: Range<usize>, marks: Opt
     }
     spans.push(Span::styled(&text[from..line.end], DIM));
     put_line(buf, at, Line::from(spans));
-}
-
-/// The empty state: what to do without a pair to label.
-fn empty(buf: &mut Buffer, area: Rect, open: &OpenSession) {
-    let key = |k: &'static str, text: &str| vec![Span::styled(k, ACCENT), Span::raw(format!("  {text}"))];
-    let stats = stats(open);
-    let sampler = sampler(open);
-    let mut lines: Vec<Vec<Span>> = Vec::new();
-    if !open.loaded {
-        lines.push(vec![Span::styled("reading the session …", DIM)]);
-    } else if !sampler.is_empty() {
-        lines.push(vec![Span::styled("No pair to label yet: pairs appear here as they are ready.", BOLD)]);
-        lines.push(vec![Span::raw(sampler)]);
-        lines.push(vec![]);
-        lines.push(key("w", "watch it"));
-    } else if open.order == QueueOrder::Disputed {
-        lines.push(vec![Span::styled("No disputes left.", BOLD)]);
-        lines.push(vec![]);
-        lines.push(key("o", "label the other pairs"));
-        lines.push(key("t", "train on the verdicts"));
-        lines.push(key("u", "undo the last decision"));
-    } else if open.order == QueueOrder::Contested {
-        lines.push(vec![Span::styled("No label is contested that you have not judged again.", BOLD)]);
-        lines.push(vec![]);
-        lines.push(key("o", "label the other pairs"));
-        lines.push(key("t", "train on the verdicts"));
-        lines.push(key("u", "undo the last verdict"));
-    } else if let Some(filter) = open.filter() {
-        let filter = presentable(&filter.to_string());
-        let text = match open.matching() {
-            0 => format!("No pair matches {filter}."),
-            n => format!("No pair to label matches {filter}: {n} match, all judged."),
-        };
-        lines.push(vec![Span::styled(text, BOLD)]);
-        lines.push(vec![]);
-        lines.push(key("f", "change the filter; an empty one clears it"));
-        lines.push(key("g", "look at a pair again"));
-        lines.push(key("u", "undo the last verdict or correction"));
-    } else if open.session.settings().is_some() && !open.session.pairs().is_empty() {
-        let text = format!("No pair needs a label from {}.", presentable(open.rater.as_str()));
-        lines.push(vec![Span::styled(text, BOLD)]);
-        lines.push(vec![]);
-        match open.session.disputes().len() {
-            0 => {}
-            n => lines.push(key("o", &format!("settle {}", counted(n, "dispute")))),
-        }
-        lines.push(key("t", "train on the verdicts"));
-        lines.push(key("s", "sample more answers"));
-        lines.push(key("g", "look at a pair again"));
-    } else if stats.done > 0 {
-        lines.push(vec![Span::styled(
-            match stats.total {
-                1 => "The only pair is labelled.".into(),
-                n => format!("All {n} pairs are labelled."),
-            },
-            BOLD,
-        )]);
-        lines.push(vec![]);
-        lines.push(key("t", "train on the verdicts"));
-        lines.push(key("s", "sample more answers"));
-        lines.push(key("g", "look at a pair again"));
-        lines.push(key("u", "undo the last verdict or correction"));
-    } else if !open.session.pairs().is_empty() {
-        let n = open.session.pairs().len();
-        let imported = match n {
-            1 => "the only pair was imported with its verdict".into(),
-            n => format!("all {n} pairs were imported with verdicts"),
-        };
-        lines.push(vec![Span::styled(format!("Nothing to label: {imported}."), BOLD)]);
-        lines.push(vec![]);
-        lines.push(key("t", "train on the verdicts"));
-        lines.push(key("s", "sample answers to label yourself"));
-        lines.push(key("g", "look at a pair"));
-    } else if open.session.prompts().is_empty() {
-        lines.push(vec![Span::styled("This session has no prompts yet.", BOLD)]);
-        lines.push(vec![]);
-        lines.push(key("i", "import a file: prompts one per line or as JSONL, or pairs as JSONL"));
-    } else {
-        let prompts = counted(open.session.prompts().len(), "prompt");
-        lines.push(vec![Span::styled(format!("{prompts}, and no answers to compare yet."), BOLD)]);
-        lines.push(vec![]);
-        lines.push(key("s", &format!("sample answers with {}", short_model_name(&open.meta.model))));
-        lines.push(key("i", "import pairs from a file"));
-    }
-    let top = area.y + area.height.saturating_sub(lines.len() as u16) / 3;
-    for (i, spans) in lines.into_iter().enumerate() {
-        let row = Rect { x: area.x + 3, y: top + i as u16, width: area.width.saturating_sub(4), height: 1 };
-        put_line(buf, row, Line::from(spans));
-    }
 }
 
 /// The status line: the last verdicts, newest first, and the sampler.

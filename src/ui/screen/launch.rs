@@ -183,7 +183,11 @@ fn row_choice(screen: &LaunchScreen, width: usize, out: &mut Vec<FormLine>) {
             (false, _) if text.is_empty() => DIM,
             (false, _) => TEXT,
         };
-        let text = if text.is_empty() && !focused { empty.to_owned() } else { format!("{text}{}", if focused { "▏" } else { "" }) };
+        let text = if text.is_empty() && !focused {
+            empty.to_owned()
+        } else {
+            format!("{text}{}", if focused { "▏" } else { "" })
+        };
         let shown = clip_start(&text, width.saturating_sub(17));
         let parts = vec![(3, name.to_owned(), label_style(focused)), (16, shown, style)];
         out.push(FormLine { field: Some(field), parts });
@@ -191,9 +195,7 @@ fn row_choice(screen: &LaunchScreen, width: usize, out: &mut Vec<FormLine>) {
             let (text, style) = match &problem {
                 Some(why) => (format!("⚠ {why}"), WARN),
                 None if field == LaunchField::Filter => (format!("only rows that match: {}", filter_words()), DIM),
-                None => {
-                    (format!("{}; or a mix such as helpful=0.7,harmless=0.3", form.rubrics().join("  ")), DIM)
-                }
+                None => (format!("{}; or a mix such as helpful=0.7,harmless=0.3", form.rubrics().join("  ")), DIM),
             };
             for range in wrap(&text, width.saturating_sub(6)) {
                 out.push(FormLine { field: None, parts: vec![(5, text[range].to_owned(), style)] });
@@ -285,7 +287,11 @@ fn data_line(screen: &LaunchScreen) -> String {
     let data = &screen.data;
     let (mut line, more) = match screen.form.method().needs {
         Needs::Pairs => {
-            let line = format!("{} → {}", counted(data.verdicts, "verdict"), counted(data.pairs, "pair"));
+            let judged = data.pairs - data.corrected_pairs;
+            let mut line = format!("{} → {}", counted(data.verdicts, "verdict"), counted(judged, "pair"));
+            if data.corrected_pairs > 0 {
+                line.push_str(&format!(" + {} over the original", counted(data.corrected_pairs, "correction")));
+            }
             (line, left_out(&data.left))
         }
         Needs::Examples if data.corrections == 0 => (counted(data.examples, "example"), String::new()),

@@ -94,6 +94,10 @@ pub struct Card {
     pub layout: CardLayout,
     /// The words that differ, once computed.
     pub diff: Option<WordDiff>,
+    /// Whether corrected answers show as their model wrote them.
+    pub originals: bool,
+    /// Whether an answer shows as this rater corrected it.
+    pub corrected: [bool; 2],
     /// Bytes from the start of each answer that were on the screen.
     read_to: [usize; 2],
     completions: [CompletionId; 2],
@@ -142,6 +146,8 @@ impl Card {
             scroll: [0, 0],
             layout: CardLayout::default(),
             diff: None,
+            originals: false,
+            corrected: [false, false],
             read_to: [0, 0],
             completions: [first.id.clone(), second.id.clone()],
             hashes: [hash64(first.text.as_bytes()), hash64(second.text.as_bytes())],
@@ -179,6 +185,26 @@ impl Card {
     #[must_use]
     pub fn raw_hash(&self, pane: Pane) -> String {
         format!("{:016x}", self.hashes[pane.index()])
+    }
+
+    /// Shows this rater's corrections, or the originals, and forgets what was read of a text that changed.
+    pub fn follow_corrections(&mut self, open: &OpenSession, diff: bool) {
+        for i in 0..2 {
+            let correction = open.session.correction_of(&self.completions[i], &open.rater);
+            let correction = correction.filter(|_| !self.originals && !self.is_unmarked());
+            self.corrected[i] = correction.is_some();
+            let original = || open.session.completion(&self.completions[i]).map(|c| c.text.as_str());
+            let Some(text) = correction.or_else(original).map(presentable) else { continue };
+            if text != self.text[i] {
+                self.text[i] = text;
+                self.read_to[i] = 0;
+                self.lines = [Vec::new(), Vec::new()];
+                self.diff = None;
+            }
+        }
+        if diff {
+            self.compute_diff();
+        }
     }
 
     /// Lays the texts out for a terminal of this size, and marks what is on the screen as read.

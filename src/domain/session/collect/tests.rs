@@ -50,6 +50,7 @@ pub(in crate::domain::session) fn verdict(pair: usize, rater: &str, choice: Choi
         ms: 1,
         winner_hash: None,
         asked: crate::domain::Asked::default(),
+        showing: crate::domain::Showing::default(),
     }
 }
 

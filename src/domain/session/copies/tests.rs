@@ -65,7 +65,17 @@ impl Copy {
         let (left, seen, ms) = (Side::A, Seen::Full, 5);
         self.session.judge(
             seq,
-            Verdict { pair: id, rater, choice, left, seen, ms, winner_hash: None, asked: Asked::default() },
+            Verdict {
+                pair: id,
+                rater,
+                choice,
+                left,
+                seen,
+                ms,
+                winner_hash: None,
+                asked: Asked::default(),
+                showing: crate::domain::Showing::default(),
+            },
         );
     }
 

@@ -329,7 +329,7 @@ fn moving_one_pair_gives_the_queue_of_all() {
             for step in 0..300u64 {
                 let random = mix64(step);
                 let pair = (random % 12) as usize;
-                let rater = if random / 12 % 4 == 0 { "ben" } else { "ana" };
+                let rater = if (random / 12).is_multiple_of(4) { "ben" } else { "ana" };
                 let before = s.judged_on(&id(pair), &ana, &rubric);
                 let mut touched = pair;
                 match random / 100 % 8 {

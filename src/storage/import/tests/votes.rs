@@ -242,6 +242,7 @@ fn judged_session(session: &SessionDir) -> Session {
             ms: 700,
             winner_hash: None,
             asked,
+            showing: crate::domain::Showing::default(),
         }))
         .unwrap()
     };

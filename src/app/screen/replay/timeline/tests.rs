@@ -21,6 +21,7 @@ fn verdict(k: u64) -> SessionRecord {
         ms: 900,
         winner_hash: None,
         asked: crate::domain::Asked::default(),
+        showing: crate::domain::Showing::default(),
     })
 }
 
