@@ -244,14 +244,12 @@ fn press(model: &mut Model, key: Key) -> Vec<Effect> {
         return travel::follow(model, next);
     }
     let global = model.keys.section(EVERYWHERE, &GLOBAL_KEYS, &GLOBAL_KEYS);
-    match global.iter().find(|row| row.key == key) {
-        Some(row) => anywhere(model, row.action),
-        None => {
-            let help = model.keys.key(EVERYWHERE, "help");
-            model.say(format!("{key} does nothing here; {help} shows the keys"));
-            Vec::new()
-        }
+    if let Some(row) = global.iter().find(|row| row.key == key) {
+        return anywhere(model, row.action);
     }
+    let help = model.keys.key(EVERYWHERE, "help");
+    model.say(format!("{key} does nothing here; {help} shows the keys"));
+    Vec::new()
 }
 
 /// Handles a popup's answer: shared dialogs here, the screen's own dialogs in the screen.

@@ -270,7 +270,7 @@ impl RankSheet {
             let (first, second) = (&self.answers[x], &self.answers[y]);
             let [a, b] = [first.completion.clone(), second.completion.clone()];
             let found = known.get(&[a.clone(), b.clone()]).or_else(|| known.get(&[b.clone(), a.clone()]));
-            let pair = found.map(|pair| (*pair).clone()).unwrap_or_else(|| {
+            let pair = found.copied().cloned().unwrap_or_else(|| {
                 let id = open.session.new_pair_id(a.as_str(), b.as_str(), &taken);
                 taken.insert(id.clone());
                 let pair = Pair { id, prompt: self.prompt.clone(), a, b, strategy: strategy.into(), p_select: 1.0 };
