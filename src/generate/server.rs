@@ -13,6 +13,6 @@ mod retry;
 mod source;
 
 pub use client::{Client, look_up};
-pub use fault::{Fault, FaultKind};
+pub use fault::{FaultKind, ServerFault};
 pub use letters::{LetterServer, Letters};
 pub(crate) use source::Servers;

@@ -62,8 +62,9 @@ fn respond(stream: &mut TcpStream, status: &str, kind: &str, body: &str) {
 }
 
 fn stream_of(parts: &[Value], done: bool) -> String {
-    let parts: String = parts.iter().map(|p| format!("data: {p}\n\n")).collect();
-    if done { parts + "data: [DONE]\n\n" } else { parts }
+    let end = done.then(|| "data: [DONE]".to_owned());
+    let parts = parts.iter().map(|p| format!("data: {p}")).chain(end).collect::<Vec<_>>();
+    parts.join("\n\n") + "\n\n"
 }
 
 fn delta(key: &str, words: &str, finish: Option<&str>) -> Value {
@@ -72,6 +73,10 @@ fn delta(key: &str, words: &str, finish: Option<&str>) -> Value {
 
 fn serve(mut stream: TcpStream, asked: &Mutex<Asked>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
+    // A TLS handshake begins with no letter: answered as servers without TLS do.
+    if !reader.fill_buf().is_ok_and(|bytes| bytes.first().is_some_and(u8::is_ascii_alphabetic)) {
+        return respond(&mut stream, "400 Bad Request", "text/plain", "no HTTP");
+    }
     let (mut first, mut length, mut key) = (String::new(), 0, String::new());
     reader.read_line(&mut first).unwrap_or_default();
     loop {
@@ -83,7 +88,7 @@ fn serve(mut stream: TcpStream, asked: &Mutex<Asked>) {
             length = n.trim().parse().unwrap();
         }
         if line.to_lowercase().starts_with("authorization:") {
-            key = line["authorization:".len()..].trim().to_owned();
+            line["authorization:".len()..].trim().clone_into(&mut key);
         }
     }
     let mut body = vec![0; length];

@@ -2,8 +2,8 @@
 //!
 //! Owns the key: read from the environment here, put into one header, cut out of every text that comes back.
 
-use super::fault::{Fault, FaultKind, said};
-use super::reply::Reply;
+use super::fault::{FaultKind, ServerFault, said};
+use super::reply::ServerReply;
 use crate::domain::{PromptBody, Sampler, nearest};
 use crate::model::error::Error;
 use crate::protocol::{ServerInput, ServerRef};
@@ -91,13 +91,13 @@ impl Client {
         }
     }
 
-    fn fault(&self, error: &ureq::Error) -> Fault {
-        let fault = Fault::transport(&self.server.url, self.server.timeout_s, error);
-        Fault { text: self.clean(fault.text), ..fault }
+    fn fault(&self, error: &ureq::Error) -> ServerFault {
+        let fault = ServerFault::transport(&self.server.url, self.server.timeout_s, error);
+        ServerFault { text: self.clean(fault.text), ..fault }
     }
 
     /// Posts a request; the response has a good status.
-    pub(super) fn post(&self, path: &str, body: &Value) -> Result<impl Read, Fault> {
+    pub(super) fn post(&self, path: &str, body: &Value) -> Result<impl Read, ServerFault> {
         let mut request = self
             .agent
             .post(format!("{}/{path}", self.server.url))
@@ -111,7 +111,10 @@ impl Client {
     }
 
     /// A response with a good status.
-    fn good(&self, mut response: ureq::http::Response<ureq::Body>) -> Result<ureq::http::Response<ureq::Body>, Fault> {
+    fn good(
+        &self,
+        mut response: ureq::http::Response<ureq::Body>,
+    ) -> Result<ureq::http::Response<ureq::Body>, ServerFault> {
         let status = response.status().as_u16();
         if (200..300).contains(&status) {
             return Ok(response);
@@ -128,14 +131,14 @@ impl Client {
             body = format!("to {to}");
         }
         let key_env = self.server.key_env.as_deref();
-        let mut fault = Fault::status(&self.server.url, status, &self.clean(body), key_env);
+        let mut fault = ServerFault::status(&self.server.url, status, &self.clean(body), key_env);
         fault.retry_after =
             seconds.filter(|s| s.is_finite() && *s >= 0.0).map(|s| Duration::from_secs_f64(s.min(3600.0)));
         Err(fault)
     }
 
     /// Asks for one answer to a prompt: a conversation as a chat, plain text to be continued.
-    pub(super) fn answer(&self, prompt: &PromptBody, sampler: &Sampler, seed: u64) -> Result<Reply, Fault> {
+    pub(super) fn answer(&self, prompt: &PromptBody, sampler: &Sampler, seed: u64) -> Result<ServerReply, ServerFault> {
         let (path, mut body) = match prompt {
             PromptBody::Chat(messages) => ("chat/completions", json!({ "messages": messages })),
             PromptBody::Text(text) => ("completions", json!({ "prompt": text })),
@@ -153,22 +156,22 @@ impl Client {
             body.extend(settings);
         }
         let response = self.post(path, &body)?;
-        Reply::read(&self.server.url, response, |line| self.clean(line))
+        ServerReply::read(&self.server.url, response, |line| self.clean(line))
     }
 
     /// The server's list of models; none where it has no such page.
-    fn models(&self) -> Result<Option<Vec<BTreeMap<String, Value>>>, Fault> {
+    fn models(&self) -> Result<Option<Vec<BTreeMap<String, Value>>>, ServerFault> {
         let url = &self.server.url;
         let list = self.models_under(url)?;
         let v1 = format!("{url}/v1");
         if list.is_none() && !url.ends_with("/v1") && matches!(self.models_under(&v1), Ok(Some(_))) {
             let text = format!("server {url} answers under {v1}: write {v1}#NAME");
-            return Err(Fault::new(FaultKind::Every, text));
+            return Err(ServerFault::new(FaultKind::Every, text));
         }
         Ok(list)
     }
 
-    fn models_under(&self, url: &str) -> Result<Option<Vec<BTreeMap<String, Value>>>, Fault> {
+    fn models_under(&self, url: &str) -> Result<Option<Vec<BTreeMap<String, Value>>>, ServerFault> {
         let mut request = self.agent.get(format!("{url}/models"));
         if let Some(key) = &self.key {
             request = request.header("Authorization", format!("Bearer {key}"));
@@ -180,13 +183,15 @@ impl Client {
         let mut text = String::new();
         let mut response = self.good(response)?;
         let read = response.body_mut().as_reader().take(MOST_TEXT).read_to_string(&mut text);
-        read.map_err(|e| Fault::passing(format!("server {url} broke off its list of models ({e}): look at its log")))?;
+        read.map_err(|e| {
+            ServerFault::passing(format!("server {url} broke off its list of models ({e}): look at its log"))
+        })?;
         let text = self.clean(text);
         let list = serde_json::from_str::<Value>(&text).ok();
         let list = list.as_ref().and_then(|value| value.get("data").or(Some(value))?.as_array());
         let Some(list) = list else {
             let what = format!("no list of models under {url}/models ({})", said(&text));
-            return Err(Fault::new(
+            return Err(ServerFault::new(
                 FaultKind::Every,
                 format!("server {url} sent {what}: correct the address; most servers answer under /v1"),
             ));

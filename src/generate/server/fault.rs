@@ -22,7 +22,7 @@ pub enum FaultKind {
 
 /// A request that brought no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct ServerFault {
     /// What it says about further requests.
     pub kind: FaultKind,
     /// What happened and the remedy: `server http://… does not answer …`.
@@ -33,7 +33,7 @@ pub struct Fault {
     pub dropped: bool,
 }
 
-impl Fault {
+impl ServerFault {
     pub(super) fn new(kind: FaultKind, text: impl Into<String>) -> Self {
         Self { kind, text: text.into(), retry_after: None, dropped: false }
     }
@@ -51,6 +51,12 @@ impl Fault {
             ureq::Error::HostNotFound => {
                 Self::passing(format!("server {url} has an unknown host: correct the address"))
             }
+            ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => Self::passing(format!(
+                "server {url} takes no connection: correct the address, or use http:// for a server without TLS"
+            )),
+            ureq::Error::Timeout(ureq::Timeout::Global) => Self::passing(format!(
+                "server {url} did not end its answer in time: lower --max-new-tokens, or raise --timeout"
+            )),
             ureq::Error::Timeout(_) => {
                 Self::passing(format!("server {url} was silent for {timeout_s} s: look at its log, or raise --timeout"))
             }
@@ -163,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_status_says_whether_to_try_again() {
-        let of = |status| Fault::status("http://h", status, r#"{"error":{"message":"no\u001b such"}}"#, None);
+        let of = |status| ServerFault::status("http://h", status, r#"{"error":{"message":"no\u001b such"}}"#, None);
         for (status, kind) in [
             (429, FaultKind::Passing),
             (503, FaultKind::Passing),

@@ -3,8 +3,8 @@
 //! Refuses to guess: a text with both letters or none is no answer.
 
 use super::client::Client;
-use super::fault::{Fault, FaultKind};
-use super::reply::Reply;
+use super::fault::{FaultKind, ServerFault};
+use super::reply::ServerReply;
 use super::retry::with_retries;
 use crate::model::error::Error;
 use crate::protocol::ServerRef;
@@ -55,7 +55,7 @@ impl LetterServer {
     ///
     /// # Errors
     /// When the server does not answer, or the answer is no letter.
-    pub fn ask(&mut self, question: &str) -> Result<Letters, Fault> {
+    pub fn ask(&mut self, question: &str) -> Result<Letters, ServerFault> {
         if !self.by_text {
             match self.by_logprobs(question) {
                 Ok(Some(letters)) => return Ok(letters),
@@ -71,7 +71,7 @@ impl LetterServer {
     }
 
     /// By the next token's log-probs; none where the server sends none.
-    fn by_logprobs(&self, question: &str) -> Result<Option<Letters>, Fault> {
+    fn by_logprobs(&self, question: &str) -> Result<Option<Letters>, ServerFault> {
         let body = json!({
             "model": self.client.server().model,
             "messages": [{ "role": "user", "content": question }],
@@ -82,7 +82,7 @@ impl LetterServer {
         });
         let value = self.json(&body)?;
         let Some(choice) = value.pointer("/choices/0") else {
-            return Err(Fault::nonsense(&self.client.server().url, "a response without an answer in it"));
+            return Err(ServerFault::nonsense(&self.client.server().url, "a response without an answer in it"));
         };
         Ok(next_token(choice).and_then(|all| {
             let of = |letter: &str| all.iter().filter(|(t, _)| t.trim() == letter).map(|(_, p)| p.exp()).sum::<f64>();
@@ -90,7 +90,7 @@ impl LetterServer {
         }))
     }
 
-    fn in_words(&self, question: &str) -> Result<Letters, Fault> {
+    fn in_words(&self, question: &str) -> Result<Letters, ServerFault> {
         let server = self.client.server();
         let body = json!({
             "model": server.model,
@@ -98,35 +98,35 @@ impl LetterServer {
             "temperature": 0.0,
             "max_tokens": WORDS,
         });
-        let read =
-            || Reply::read(&server.url, self.client.post("chat/completions", &body)?, |line| self.client.clean(line));
+        let read = || {
+            ServerReply::read(&server.url, self.client.post("chat/completions", &body)?, |line| self.client.clean(line))
+        };
         let reply = repeated(server, read)?;
         match letter(&reply.text) {
             Some(a) => Ok(Letters { a: f64::from(u8::from(a)), mass: None }),
-            None => Err(Fault::new(
+            None => Err(ServerFault::new(
                 FaultKind::Request,
                 "the judge's answer names neither A nor B alone: use a larger judge".to_owned(),
             )),
         }
     }
 
-    fn json(&self, body: &Value) -> Result<Value, Fault> {
+    fn json(&self, body: &Value) -> Result<Value, ServerFault> {
         let url = &self.client.server().url;
         repeated(self.client.server(), || {
             let mut text = String::new();
             let response = self.client.post("chat/completions", body)?;
-            response
-                .take(MOST_BYTES)
-                .read_to_string(&mut text)
-                .map_err(|e| Fault::passing(format!("server {url} broke off its answer ({e}): look at its log")))?;
+            response.take(MOST_BYTES).read_to_string(&mut text).map_err(|e| {
+                ServerFault::passing(format!("server {url} broke off its answer ({e}): look at its log"))
+            })?;
             serde_json::from_str(&self.client.clean(text))
-                .map_err(|e| Fault::nonsense(url, &format!("invalid JSON ({e})")))
+                .map_err(|e| ServerFault::nonsense(url, &format!("invalid JSON ({e})")))
         })
     }
 }
 
 /// A request with the server's number of repetitions.
-fn repeated<T>(server: &ServerRef, request: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+fn repeated<T>(server: &ServerRef, request: impl FnMut() -> Result<T, ServerFault>) -> Result<T, ServerFault> {
     let wait = |pause| {
         std::thread::sleep(pause);
         true

@@ -4,8 +4,8 @@
 //! when the answer under way has arrived.
 
 use super::client::Client;
-use super::fault::Fault;
-use super::reply::Reply;
+use super::fault::ServerFault;
+use super::reply::ServerReply;
 use super::retry::with_retries;
 use crate::domain::{PromptBody, Sampler, mix64};
 use crate::model::error::Error;
@@ -31,13 +31,13 @@ pub(super) struct Ask {
 }
 
 /// What came of an [`Ask`].
-pub(super) struct Asked {
+pub(super) struct AskResult {
     /// The server's index.
     pub(super) server: usize,
     /// The prompt's number and the candidate's.
     pub(super) place: (usize, usize),
     /// The answer or why there is none.
-    pub(super) result: Result<Reply, Fault>,
+    pub(super) result: Result<ServerReply, ServerFault>,
 }
 
 /// One request at a time, once the server has dropped an answer because another request arrived.
@@ -48,7 +48,7 @@ struct Narrow {
 }
 
 /// The threads of one server.
-pub(super) struct Pool {
+pub(super) struct Requests {
     asks: Sender<Ask>,
     ended: Arc<AtomicBool>,
     narrow: Arc<Narrow>,
@@ -58,9 +58,9 @@ pub(super) struct Pool {
     pub(super) width: usize,
 }
 
-impl Pool {
+impl Requests {
     /// Starts the threads of server number `server`; results go to `done`.
-    pub(super) fn start(server: usize, client: Client, done: &Sender<Asked>) -> Result<Self, Error> {
+    pub(super) fn start(server: usize, client: Client, done: &Sender<AskResult>) -> Result<Self, Error> {
         let width = client.server().in_flight.max(1);
         let (asks, queue) = channel();
         let (client, queue) = (Arc::new(client), Arc::new(Mutex::new(queue)));
@@ -94,7 +94,7 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for Requests {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
     }
@@ -106,7 +106,7 @@ fn work(
     queue: &Mutex<Receiver<Ask>>,
     ended: &AtomicBool,
     narrow: &Narrow,
-    done: &Sender<Asked>,
+    done: &Sender<AskResult>,
 ) {
     loop {
         // The lock is held while waiting: one thread waits in the queue, the others for the lock.
@@ -134,7 +134,7 @@ fn work(
             result
         };
         let result = with_retries(client.server().retries, jitter, wait, request);
-        if done.send(Asked { server, place: ask.place, result }).is_err() {
+        if done.send(AskResult { server, place: ask.place, result }).is_err() {
             return;
         }
     }

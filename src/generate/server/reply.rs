@@ -2,7 +2,7 @@
 //!
 //! Refuses a response without a choice, a stream that breaks off, lines that are not JSON, web pages and endless texts.
 
-use super::fault::{Fault, FaultKind, said};
+use super::fault::{FaultKind, ServerFault, said};
 use crate::domain::Finish;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
@@ -12,7 +12,7 @@ const MOST_BYTES: u64 = 32 << 20;
 
 /// A server's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Reply {
+pub(super) struct ServerReply {
     /// The answer.
     pub(super) text: String,
     /// A thought that was sent apart from the answer.
@@ -27,13 +27,13 @@ pub(super) struct Reply {
     chosen: bool,
 }
 
-impl Reply {
+impl ServerReply {
     /// Why it ended.
     ///
     /// # Errors
     /// When it ended in another way than by the model's turn or the limit: such a text is no answer.
-    pub(super) fn finish(&self, url: &str) -> Result<Finish, Fault> {
-        let cut = |what: &str| Err(Fault::new(FaultKind::Request, format!("server {url} {what}")));
+    pub(super) fn finish(&self, url: &str) -> Result<Finish, ServerFault> {
+        let cut = |what: &str| Err(ServerFault::new(FaultKind::Request, format!("server {url} {what}")));
         match self.finish.as_deref() {
             Some("stop" | "eos" | "end_turn") => Ok(Finish::Eos),
             Some("length" | "max_tokens") => Ok(Finish::Length),
@@ -52,7 +52,7 @@ impl Reply {
     }
 
     /// Reads a response body, each line without the key.
-    pub(super) fn read(url: &str, body: impl Read, clean: impl Fn(String) -> String) -> Result<Self, Fault> {
+    pub(super) fn read(url: &str, body: impl Read, clean: impl Fn(String) -> String) -> Result<Self, ServerFault> {
         let mut reader = BufReader::new(body.take(MOST_BYTES));
         let mut out = Self::default();
         let (mut whole, mut first, mut done, mut bytes) = (String::new(), true, false, 0);
@@ -67,7 +67,7 @@ impl Reply {
                 first = false;
                 if line.trim_start().starts_with('<') {
                     let what = "a web page instead of JSON (most servers answer under /v1)";
-                    return Err(Fault::nonsense(url, what));
+                    return Err(ServerFault::nonsense(url, what));
                 }
                 if line.trim_start().starts_with('{') {
                     whole = line;
@@ -90,26 +90,28 @@ impl Reply {
             done = true;
         }
         if bytes as u64 >= MOST_BYTES {
-            return Err(Fault::nonsense(url, "an endless answer"));
+            return Err(ServerFault::nonsense(url, "an endless answer"));
         }
         if !out.chosen {
-            return Err(Fault::nonsense(url, "a response without an answer in it"));
+            return Err(ServerFault::nonsense(url, "a response without an answer in it"));
         }
         if done && streamed && out.finish.is_none() {
-            return Err(Fault::drop_of(url));
+            return Err(ServerFault::drop_of(url));
         }
         if !done && out.finish.is_none() {
-            return Err(Fault::passing(format!("server {url} broke off in the middle of an answer: look at its log")));
+            return Err(ServerFault::passing(format!(
+                "server {url} broke off in the middle of an answer: look at its log"
+            )));
         }
         Ok(out)
     }
 
     /// Adds a response or a part of a streamed one.
-    fn add(&mut self, url: &str, json: &str) -> Result<(), Fault> {
+    fn add(&mut self, url: &str, json: &str) -> Result<(), ServerFault> {
         let value: Value =
-            serde_json::from_str(json).map_err(|e| Fault::nonsense(url, &format!("invalid JSON ({e})")))?;
+            serde_json::from_str(json).map_err(|e| ServerFault::nonsense(url, &format!("invalid JSON ({e})")))?;
         if value.get("error").is_some_and(|e| !e.is_null()) {
-            return Err(Fault::passing(format!("server {url} reports an error: {}", said(json))));
+            return Err(ServerFault::passing(format!("server {url} reports an error: {}", said(json))));
         }
         if let Some(print) = value.get("system_fingerprint").and_then(Value::as_str) {
             self.fingerprint = Some(print.to_owned());
@@ -134,21 +136,21 @@ impl Reply {
 }
 
 /// A response whose body cannot be read to its end.
-fn broken(url: &str, e: &std::io::Error) -> Fault {
+fn broken(url: &str, e: &std::io::Error) -> ServerFault {
     if matches!(e.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock) {
-        return Fault::passing(format!(
+        return ServerFault::passing(format!(
             "server {url} fell silent in the middle of an answer: look at its log, or raise --timeout"
         ));
     }
-    Fault::passing(format!("server {url} broke off in the middle of an answer ({e}): look at its log"))
+    ServerFault::passing(format!("server {url} broke off in the middle of an answer ({e}): look at its log"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(body: &str) -> Result<Reply, Fault> {
-        Reply::read("http://h", body.as_bytes(), |line| line)
+    fn read(body: &str) -> Result<ServerReply, ServerFault> {
+        ServerReply::read("http://h", body.as_bytes(), |line| line)
     }
 
     #[test]
@@ -190,7 +192,7 @@ mod tests {
             let text = read(body).unwrap_err().text;
             assert!(text.contains(word) && text.contains("http://h"), "{body}: {text}");
         }
-        let filtered = Reply { finish: Some("content_filter".into()), ..Reply::default() };
+        let filtered = ServerReply { finish: Some("content_filter".into()), ..ServerReply::default() };
         assert_eq!(filtered.finish("u").unwrap_err().kind, FaultKind::Request);
     }
 }

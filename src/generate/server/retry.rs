@@ -1,6 +1,6 @@
 //! Repeating a request that failed for a passing reason: exponential back-off with jitter, or as long as the server asks.
 
-use super::fault::{Fault, FaultKind};
+use super::fault::{FaultKind, ServerFault};
 use std::time::Duration;
 
 /// The pause before the first repetition; each further one is twice as long.
@@ -26,8 +26,8 @@ pub(super) fn with_retries<T>(
     retries: u32,
     mut jitter: impl FnMut() -> f64,
     mut wait: impl FnMut(Duration) -> bool,
-    mut request: impl FnMut() -> Result<T, Fault>,
-) -> Result<T, Fault> {
+    mut request: impl FnMut() -> Result<T, ServerFault>,
+) -> Result<T, ServerFault> {
     let mut n = 0;
     loop {
         let fault = match request() {
@@ -67,7 +67,7 @@ mod tests {
                 },
                 || {
                     calls += 1;
-                    if calls == good_at { Ok(calls) } else { Err(Fault::new(kind, "x")) }
+                    if calls == good_at { Ok(calls) } else { Err(ServerFault::new(kind, "x")) }
                 },
             );
             (got.ok(), calls, pauses)

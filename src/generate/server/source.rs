@@ -5,9 +5,9 @@
 //! the reason and resumes where it was.
 
 use super::client::Client;
-use super::fault::{Fault, FaultKind};
-use super::pool::{Ask, Asked, Pool};
-use super::reply::Reply;
+use super::fault::{FaultKind, ServerFault};
+use super::pool::{Ask, AskResult, Requests};
+use super::reply::ServerReply;
 use crate::domain::{Completion, CompletionId, Finding, Finish, Prompt, RunId, Severity, counted, hash64, mix64};
 use crate::model::error::Error;
 use crate::model::sink::Sink;
@@ -26,7 +26,7 @@ type Place = (usize, usize);
 
 /// A server in a run.
 struct Turn {
-    pool: Pool,
+    pool: Requests,
     server: ServerRef,
     /// The next place to look at.
     next: Place,
@@ -40,7 +40,7 @@ pub(crate) struct Servers {
     run: RunId,
     spec: SampleSpec,
     turns: Vec<Turn>,
-    results: Receiver<Asked>,
+    results: Receiver<AskResult>,
     answers: BTreeMap<Place, ServerAnswer>,
     missing: BTreeMap<Place, String>,
     /// Prompts before this one were done by an earlier worker.
@@ -62,7 +62,7 @@ impl Servers {
         let (done, results) = channel();
         let mut turns = Vec::new();
         for (i, server) in spec.servers.iter().enumerate() {
-            let pool = Pool::start(i, Client::new(server)?, &done)?;
+            let pool = Requests::start(i, Client::new(server)?, &done)?;
             turns.push(Turn { pool, server: server.clone(), next: (first, 0), missing: 0, fingerprint: None });
         }
         let (run, spec) = (run.clone(), spec.clone());
@@ -203,8 +203,8 @@ impl Servers {
     }
 
     /// Logs what came of a request.
-    fn take_result(&mut self, asked: Asked, prompts: &[Prompt], sink: &mut dyn Sink) -> Result<(), Error> {
-        let Asked { server, place, result } = asked;
+    fn take_result(&mut self, asked: AskResult, prompts: &[Prompt], sink: &mut dyn Sink) -> Result<(), Error> {
+        let AskResult { server, place, result } = asked;
         self.turns[server].pool.pending -= 1;
         if self.turns[server].pool.narrowed() {
             sink.emit(RunEvent::Found(Finding {
@@ -229,8 +229,8 @@ impl Servers {
                 sink.emit(RunEvent::Answered(answer.clone()))?;
                 self.keep(place, answer);
             }
-            Err(Fault { kind: FaultKind::Every, text, .. }) => return Err(Error::Invalid(text)),
-            Err(Fault { kind, text, .. }) => {
+            Err(ServerFault { kind: FaultKind::Every, text, .. }) => return Err(Error::Invalid(text)),
+            Err(ServerFault { kind, text, .. }) => {
                 let completion = self.id(place, &prompts[place.0]);
                 sink.emit(RunEvent::Unanswered { completion, reason: text.clone() })?;
                 self.missing.insert(place, text.clone());
@@ -261,7 +261,7 @@ impl Servers {
         CompletionId::new(format!("{}.{}.{k}", self.run, prompt.id))
     }
 
-    fn answer(&self, server: usize, place: Place, prompt: &Prompt, finish: Finish, reply: Reply) -> ServerAnswer {
+    fn answer(&self, server: usize, place: Place, prompt: &Prompt, finish: Finish, reply: ServerReply) -> ServerAnswer {
         ServerAnswer {
             completion: Completion {
                 id: self.id(place, prompt),
@@ -282,7 +282,7 @@ impl Servers {
     fn note_fingerprint(
         &mut self,
         server: usize,
-        reply: &Reply,
+        reply: &ServerReply,
         place: Place,
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
