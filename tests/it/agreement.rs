@@ -40,8 +40,8 @@ fn voted() -> Vec<SessionRecord> {
                 seen,
                 ms,
                 winner_hash: None,
-                asked: Default::default(),
-                showing: Default::default(),
+                asked: tiebreak::domain::Asked::default(),
+                showing: tiebreak::domain::Showing::default(),
             }));
         }
     }

@@ -114,7 +114,10 @@ fn a_correction_shows_toggles_trains_over_the_original_and_is_undone_with_its_ro
     let (rows, _) = desk.session().rows();
     let [row] = rows.as_slice() else { panic!("{rows:?}") };
     assert!(row.chosen.ends_with("Corrected end.") && row.chosen.starts_with(&row.rejected));
-    assert_eq!((row.strategy.as_deref(), row.rater.as_ref().map(|r| r.as_str())), (Some(CORRECTION), Some("ada")));
+    assert_eq!(
+        (row.strategy.as_deref(), row.rater.as_ref().map(tiebreak::domain::Rater::as_str)),
+        (Some(CORRECTION), Some("ada"))
+    );
     let supply = desk.session().supply();
     assert_eq!((supply.pairs, supply.corrected_pairs, supply.examples), (1, 1, 1));
     // It is no pair to judge.
@@ -135,7 +138,7 @@ fn a_correction_shows_toggles_trains_over_the_original_and_is_undone_with_its_ro
     // An export has it too, with the columns of every other row.
     desk.keys("1");
     let format = tiebreak::storage::formats::export_named("trl").unwrap();
-    let (lines, _) = tiebreak::storage::export::lines(desk.session(), format, &Default::default());
+    let (lines, _) = tiebreak::storage::export::lines(desk.session(), format, &tiebreak::domain::RowChoice::default());
     let rows: Vec<serde_json::Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(rows.len(), 2);
     assert_eq!(rows[1]["strategy"], "correction");
