@@ -2,6 +2,7 @@
 
 use super::effect::Effect;
 use super::msg::Opened;
+use super::names::PairNames;
 use super::outbox::{Outbox, SaveState};
 use crate::domain::{PairId, QueueOrder, Rater, RunId, RunState, RunStatus, Session};
 use crate::protocol::{
@@ -72,6 +73,8 @@ pub struct OpenSession {
     pub queue: Vec<PairId>,
     /// Their order.
     pub order: QueueOrder,
+    /// What the pairs are called.
+    pub names: PairNames,
     known: HashSet<u64>,
 }
 
@@ -93,6 +96,7 @@ impl OpenSession {
             outbox: Outbox::default(),
             queue: Vec::new(),
             order: QueueOrder::default(),
+            names: PairNames::default(),
             known: HashSet::new(),
         }
     }
@@ -191,6 +195,7 @@ impl OpenSession {
 
     /// Recomputes the queue.
     pub fn requeue(&mut self) {
+        self.names.follow(&self.session);
         self.queue = self.session.queue_in(&self.rater, self.order);
     }
 }

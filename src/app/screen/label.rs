@@ -3,10 +3,19 @@
 //! Owns what is shown and what was read. The sides are blind and pseudo-random: a pure function of pair and rater.
 
 mod card;
+mod prompt;
+mod read;
+mod reading;
 mod score;
+mod thought;
 
-pub use card::{Card, CardLayout, Pane, first_side};
+pub use crate::app::blind::first_side;
+pub use card::{Card, CardLayout, Pane};
+pub use prompt::{PromptView, ShownTurn};
+pub use read::ReadAction;
+pub use reading::{AnswerView, ShownText, TextLine};
 pub use score::{Stats, history, sampler, stats, verdict_words};
+pub use thought::{Thought, thoughts};
 
 use crate::app::contract::Screen;
 use crate::app::edit::EditBuffer;
@@ -16,10 +25,9 @@ use crate::app::goal::{Goal, Next, Show};
 use crate::app::key::{Code, Key};
 use crate::app::keymap::{Section, c, k, on};
 use crate::app::open::OpenSession;
-use crate::app::palette::{Palette, PaletteEntry, Pick};
+use crate::app::palette::Pick;
 use crate::app::popup::{InputPurpose, Popup, PopupAnswer, TextInput};
 use crate::app::shared::Shared;
-use crate::app::wrap::{clip, presentable};
 use crate::domain::{Adjudication, Choice, CompletionId, PairId, QueueOrder, Strength, Verdict, counted};
 use crate::protocol::SessionRecord;
 
@@ -35,6 +43,8 @@ pub struct LabelScreen {
     pub diff: bool,
     /// Whether only the focused answer shows.
     pub zoom: bool,
+    /// How answers are shown.
+    pub view: AnswerView,
 }
 
 /// The actions of its keys.
@@ -64,8 +74,8 @@ pub enum LabelAction {
     SwapPane,
     /// Show the focused answer alone.
     Zoom,
-    /// Go to a pair.
-    GoTo,
+    /// Read, find or copy.
+    Read(ReadAction),
     /// Switch the order of the queue.
     ToggleOrder,
     /// Scroll both answers a line down.
@@ -114,7 +124,15 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('z'), LabelAction::Zoom, "", "show the focused answer alone, or both").named("zoom"),
         on(c('e'), LabelAction::Edit, "", "correct the focused answer").named("edit"),
         on(c('n'), LabelAction::Note, "", "write a note on this pair").named("note"),
-        on(c('g'), LabelAction::GoTo, "", "go to any pair, labelled ones too").named("go to pair"),
+        on(c('J'), LabelAction::Read(ReadAction::PromptDown), "", "scroll the prompt down").named("prompt down"),
+        on(c('K'), LabelAction::Read(ReadAction::PromptUp), "", "scroll the prompt up").named("prompt up"),
+        on(c('p'), LabelAction::Read(ReadAction::Expand), "", "give the prompt most of the screen, or take it back").named("expand prompt"),
+        on(c('R'), LabelAction::Read(ReadAction::Raw), "", "show Markdown as written, or rendered").named("raw"),
+        on(c('h'), LabelAction::Read(ReadAction::Thoughts), "", "unfold the answers' thoughts, or fold them").named("thoughts"),
+        on(c('/'), LabelAction::Read(ReadAction::Find), "find", "find in prompts, answers, corrections and notes"),
+        on(c('y'), LabelAction::Read(ReadAction::CopyAnswer), "copy", "copy the focused answer as the model wrote it"),
+        on(c('Y'), LabelAction::Read(ReadAction::CopyPrompt), "", "copy the prompt").named("copy prompt"),
+        on(c('g'), LabelAction::Read(ReadAction::GoTo), "", "go to any pair, labelled ones too").named("go to pair"),
         on(c('o'), LabelAction::ToggleOrder, "", "order of arrival, or least certain scores first").named("order"),
         on(c('s'), LabelAction::Sample, "", "sample answers in the background").named("sample"),
         on(c('t'), LabelAction::Go("launch"), "", "launch a training run on the verdicts").named("launch"),
@@ -148,7 +166,7 @@ impl Screen for LabelScreen {
             Show::Import => flow::ask_import(shared),
             Show::Pairs(pairs) => match pairs.as_slice() {
                 [pair] => show_pair(&mut label, shared, pair),
-                pairs => ask_pair(shared, |pair| pairs.contains(pair)),
+                pairs => read::ask_pair(shared, |pair| pairs.contains(pair)),
             },
             Show::Default | Show::Run(_) | Show::Speed(_) => {}
         }
@@ -184,6 +202,16 @@ impl Screen for LabelScreen {
     fn on_answer(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next {
         match answer {
             PopupAnswer::Picked(Pick::Pair(pair)) => show_pair(self, shared, &pair),
+            PopupAnswer::Found(found) => {
+                show_pair(self, shared, &found.pair);
+                if let Some(card) = &self.card {
+                    self.view.unfolded |= read::is_in_thought(card, shared, &found);
+                }
+                refresh(self, shared);
+                if let Some(card) = &mut self.card {
+                    read::reveal(card, shared, &found);
+                }
+            }
             PopupAnswer::Typed(input) => match input.purpose.clone() {
                 InputPurpose::Note { pair } => {
                     return save_note(shared, pair, input.buffer.text().trim().to_owned()).into();
@@ -231,7 +259,12 @@ fn refresh(label: &mut LabelScreen, model: &Shared) {
         label.card = Card::of(open, next, model.clock_ms);
     }
     if let Some(card) = &mut label.card {
+        // Differences are marked in the text as written.
+        card.set_view(AnswerView { raw: label.view.raw || label.diff, ..label.view });
         card.lay_out(model.size, label.zoom);
+        if label.diff {
+            card.compute_diff();
+        }
     }
 }
 
@@ -261,7 +294,11 @@ fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<
         LabelAction::Note => ask_note(label, model),
         LabelAction::Edit => ask_correction(label, model),
         LabelAction::ToggleOrder => toggle_order(label, model),
-        LabelAction::GoTo => ask_pair(model, |_| true),
+        LabelAction::Read(action) => {
+            let effects = read::act(label.card.as_mut(), &mut label.view, label.diff, model, action);
+            refresh(label, model);
+            return effects;
+        }
         _ => {}
     }
     let size = model.size;
@@ -281,14 +318,12 @@ fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<
         }
         LabelAction::Diff => {
             label.diff = !label.diff;
-            if label.diff {
-                card.compute_diff();
-            }
+            refresh(label, model);
         }
         LabelAction::NextDifference => {
             label.diff = true;
-            card.compute_diff();
-            if !card.to_next_difference() {
+            refresh(label, model);
+            if !label.card.as_mut().is_some_and(Card::to_next_difference) {
                 model.say("no further difference");
             }
         }
@@ -477,20 +512,4 @@ fn withdraw(model: &mut Shared, pair: PairId, completion: CompletionId) -> Vec<E
     let effects = open.write(&SessionRecord::Corrected { pair, completion, rater, text: String::new() });
     model.say("correction withdrawn; u brings it back");
     effects
-}
-
-/// Asks for one of the pairs that `among` accepts, and shows it.
-fn ask_pair(model: &mut Shared, among: impl Fn(&PairId) -> bool) {
-    let Some(open) = &model.open else { return };
-    let entries = open.session.pairs().iter().filter(|pair| among(&pair.id)).filter_map(|pair| {
-        let prompt = open.session.prompt(&pair.prompt)?;
-        let verdict = open.session.verdict_of(&pair.id, &open.rater).map(|(_, verdict)| score::verdict_words(verdict));
-        Some(PaletteEntry::new(
-            format!("{}  {}", pair.prompt, clip(&presentable(prompt.body.headline()), 60)),
-            verdict.unwrap_or_default(),
-            Pick::Pair(pair.id.clone()),
-        ))
-    });
-    let palette = Palette::new("which pair", entries.collect());
-    model.popups.push(Popup::Palette(palette));
 }

@@ -1,6 +1,7 @@
 //! Labelling progress: how many, how fast, time left, and the last verdicts in words.
 
 use crate::app::open::OpenSession;
+use crate::app::wrap::presentable;
 use crate::domain::{Choice, RunStatus, Strength, Verdict, counted};
 
 /// The number of recent verdicts that the rate is computed from.
@@ -72,7 +73,7 @@ pub fn verdict_words(verdict: &Verdict) -> String {
     }
 }
 
-/// The last verdicts not undone, newest first: the prompt's id and the verdict in words.
+/// The last verdicts not undone, newest first: the pair's name and the verdict in words.
 #[must_use]
 pub fn history(open: &OpenSession, count: usize) -> Vec<(String, String)> {
     open.session
@@ -82,8 +83,8 @@ pub fn history(open: &OpenSession, count: usize) -> Vec<(String, String)> {
         .take(count)
         .map(|(_, j)| {
             let pair = &j.verdict.pair;
-            let prompt = open.session.pair(pair).map_or_else(|| pair.to_string(), |p| p.prompt.to_string());
-            (prompt, verdict_words(&j.verdict))
+            let name = open.session.pair(pair).map_or_else(|| presentable(pair.as_str()), |p| open.names.name(p));
+            (name, verdict_words(&j.verdict))
         })
         .collect()
 }
