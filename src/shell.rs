@@ -10,6 +10,7 @@ pub mod cli;
 pub mod terminal;
 
 mod bundle;
+mod clipboard;
 mod commands;
 mod config;
 mod effects;

@@ -112,6 +112,15 @@ pub enum Effect {
         /// The run.
         run: RunId,
     },
+    /// Copy a text to the clipboard through the terminal, and answer with [`super::Msg::Note`].
+    Copy {
+        /// What it is, for the answer: `answer 1`.
+        what: String,
+        /// The text, exactly as it is copied.
+        text: String,
+    },
+    /// Answer with [`super::Msg::Continue`] once no input waits.
+    Continue,
     /// Redraw the screen.
     Redraw,
     /// Suspend the process as ctrl-z does.

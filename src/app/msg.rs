@@ -67,6 +67,8 @@ pub enum Msg {
         /// Milliseconds of the monotonic clock.
         clock_ms: u64,
     },
+    /// No input waits: go on with slow work, one slice.
+    Continue,
     /// The sessions under the data root.
     SessionsListed(Vec<SessionCard>),
     /// The models on this machine.

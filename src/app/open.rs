@@ -2,6 +2,7 @@
 
 use super::effect::Effect;
 use super::msg::Opened;
+use super::names::PairNames;
 use super::outbox::{Outbox, SaveState};
 use crate::domain::{Filter, FilterTest, PairId, QueueOrder, Rater, RubricPass, RunId, RunState, RunStatus, Session};
 use crate::protocol::{
@@ -87,6 +88,8 @@ pub struct OpenSession {
     filter: Option<Filter>,
     /// The pairs that match it, labelled ones too.
     matching: HashSet<PairId>,
+    /// What the pairs are called.
+    pub names: PairNames,
     known: HashSet<u64>,
 }
 
@@ -112,6 +115,7 @@ impl OpenSession {
             rubric: RubricPass::default(),
             filter: None,
             matching: HashSet::new(),
+            names: PairNames::default(),
             known: HashSet::new(),
         }
     }
@@ -243,6 +247,7 @@ impl OpenSession {
         if !self.loaded {
             return;
         }
+        self.names.follow(&self.session);
         self.done = self.session.judged_by(&self.rater, &self.rubric, |pair| self.matches(pair));
         self.queue = self.session.queue_by(&self.rater, self.order, &self.rubric);
         if self.filter.is_some() {

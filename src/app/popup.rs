@@ -3,6 +3,7 @@
 
 use super::edit::EditBuffer;
 use super::effect::Effect;
+use super::find::{Find, FoundPair};
 use super::form::Form;
 use super::key::{Code, Key};
 use super::keymap::{Section, Table, c, k, on};
@@ -17,6 +18,8 @@ pub enum Popup {
     Help(Help),
     /// A searchable list.
     Palette(Palette),
+    /// A search for pairs.
+    Find(Box<Find>),
     /// A text to type.
     Input(TextInput),
     /// A form.
@@ -75,6 +78,15 @@ const PALETTE: Section<A> = Section { title: "palette, lists", rows: &[
     on(k(Code::Esc), A::Cancel, "close", "close"),
 ] };
 #[rustfmt::skip]
+const FIND: Section<A> = Section { title: "find", rows: &[
+    on(k(Code::Enter), A::Accept, "go to it", "go to the pair, scrolled to the match"),
+    on(k(Code::Up), A::Up, "select", "previous"),
+    on(k(Code::Down), A::Down, "select", "next"),
+    on(k(Code::PageUp), A::PageUp, "page", "a page up"),
+    on(k(Code::PageDown), A::PageDown, "page", "a page down"),
+    on(k(Code::Esc), A::Cancel, "close", "close"),
+] };
+#[rustfmt::skip]
 const INPUT: Section<A> = Section { title: "typing", rows: &[
     on(k(Code::Enter), A::Accept, "save", "save what was typed; in a text, a new line"),
     on(Key::ctrl('s'), A::Accept, "save", "save a text of several lines"),
@@ -117,7 +129,7 @@ const MESSAGE: Section<A> = Section { title: "message", rows: &[
 ] };
 
 /// Every popup's keys, in the README's order.
-pub const SECTIONS: &[&Section<PopupAction>] = &[&HELP, &PALETTE, &INPUT, &FORM, &CONFIRM, &MASKS, &MESSAGE];
+pub const SECTIONS: &[&Section<PopupAction>] = &[&HELP, &PALETTE, &FIND, &INPUT, &FORM, &CONFIRM, &MASKS, &MESSAGE];
 
 /// What a key did to a popup.
 #[derive(Debug)]
@@ -132,6 +144,8 @@ pub enum Pressed {
     Discard(TextInput),
     /// It closes with an answer.
     Answered(PopupAnswer),
+    /// The search closes with its selected row, if there is one.
+    Find(Box<Find>),
 }
 
 /// The answer a popup closed with.
@@ -139,6 +153,8 @@ pub enum Pressed {
 pub enum PopupAnswer {
     /// An entry of a list.
     Picked(Pick),
+    /// A pair that was found.
+    Found(FoundPair),
     /// A typed text.
     Typed(TextInput),
     /// A request to withdraw the open correction.
@@ -156,6 +172,7 @@ impl Popup {
         match self {
             Self::Help(_) => &HELP,
             Self::Palette(_) => &PALETTE,
+            Self::Find(_) => &FIND,
             Self::Input(_) => &INPUT,
             Self::Form(_) => &FORM,
             Self::Confirm(_) => &CONFIRM,
@@ -225,6 +242,22 @@ impl Popup {
                 Some(A::Down) => palette.down(),
                 _ => palette.press(key),
             },
+            Self::Find(find) => {
+                let page = find_rows(size).saturating_sub(1).max(1) as isize;
+                match action {
+                    Some(A::Accept) => {
+                        return match self {
+                            Self::Find(find) => Pressed::Find(find),
+                            other => Pressed::Stay(other),
+                        };
+                    }
+                    Some(A::Up) => find.select(-1),
+                    Some(A::Down) => find.select(1),
+                    Some(A::PageUp) => find.select(-page),
+                    Some(A::PageDown) => find.select(page),
+                    _ => find.press(key),
+                }
+            }
             Self::Input(input) => {
                 let newline = input.buffer.is_multiline() && key.code == Code::Enter;
                 if action == Some(A::Accept) && !newline {
@@ -278,6 +311,7 @@ impl Popup {
         match self {
             Self::Input(input) => input.buffer.insert(text),
             Self::Palette(palette) => palette.insert(text),
+            Self::Find(find) => find.insert(text),
             Self::Form(form) => {
                 if let Some(field) = form.fields.get_mut(form.selected) {
                     field.buffer.insert(text);
@@ -302,6 +336,13 @@ fn complete(buffer: &mut EditBuffer, known: &[String]) {
         &common[..end]
     });
     *buffer = EditBuffer::line(format!("{}{common}", &text[..start]));
+}
+
+/// The rows of matches that a search shows on a screen of this size: frame, header, status line, footer, the sheet's
+/// frame, the query and a blank row take the others.
+#[must_use]
+pub fn find_rows(size: (u16, u16)) -> usize {
+    usize::from(size.1.saturating_sub(7))
 }
 
 /// The help.

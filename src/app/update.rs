@@ -29,7 +29,11 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             model.touch();
             return press(model, key);
         }
-        Msg::Paste(text) => paste(model, &text),
+        Msg::Paste(text) => {
+            paste(model, &text);
+            return search(model);
+        }
+        Msg::Continue => return search(model),
         Msg::Resize(w, h) => {
             model.size = (w, h);
             for popup in &mut model.popups {
@@ -200,7 +204,23 @@ fn tick(model: &mut Model, now_ms: u64, clock_ms: u64) -> Vec<Effect> {
     if left(clock_before) != left(clock_ms) {
         model.touch();
     }
-    model.screen.any_mut().tick(&mut model.shared, before)
+    let mut effects = model.screen.any_mut().tick(&mut model.shared, before);
+    // Pairs that arrived since the search ended.
+    let open = model.open.as_ref();
+    if model.popups.last().is_some_and(|popup| matches!(popup, Popup::Find(f) if open.is_some_and(|o| f.is_behind(o))))
+    {
+        effects.extend(search(model));
+    }
+    effects
+}
+
+/// Searches one slice for the topmost popup, if it is a search.
+fn search(model: &mut Model) -> Vec<Effect> {
+    let shared = &mut model.shared;
+    let (Some(open), Some(Popup::Find(find))) = (&shared.open, shared.popups.last_mut()) else { return Vec::new() };
+    let more = find.advance(open);
+    shared.touch();
+    if more { vec![Effect::Continue] } else { Vec::new() }
 }
 
 fn paste(model: &mut Model, text: &str) {
@@ -222,7 +242,7 @@ fn press(model: &mut Model, key: Key) -> Vec<Effect> {
         return match popup.press(key, model.size) {
             Pressed::Stay(popup) => {
                 model.popups.push(popup);
-                Vec::new()
+                search(model)
             }
             Pressed::Ignored(popup) => {
                 let keys: Vec<String> = popup.footer().iter().map(|(key, word)| format!("{key} {word}")).collect();
@@ -230,6 +250,13 @@ fn press(model: &mut Model, key: Key) -> Vec<Effect> {
                 model.popups.push(popup);
                 Vec::new()
             }
+            Pressed::Find(find) => match model.open.as_ref().and_then(|open| find.chosen(open)) {
+                Some(found) => on_answer(model, PopupAnswer::Found(found)),
+                None => {
+                    model.popups.push(Popup::Find(find));
+                    Vec::new()
+                }
+            },
             Pressed::Closed => Vec::new(),
             Pressed::Discard(input) => {
                 model.popups.push(Popup::Input(input));
@@ -280,6 +307,7 @@ fn on_answer(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
         PopupAnswer::Typed(input) if input.purpose.is_from_screen() => {
             model.screen.any_mut().on_answer(shared, PopupAnswer::Typed(input))
         }
+        answer @ PopupAnswer::Found(_) => model.screen.any_mut().on_answer(shared, answer),
         PopupAnswer::Withdrawn(input) => model.screen.any_mut().on_answer(shared, PopupAnswer::Withdrawn(input)),
         PopupAnswer::Typed(input) => flow::typed(shared, input).into(),
     };

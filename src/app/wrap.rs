@@ -62,13 +62,15 @@ pub fn wrap(text: &str, width: usize) -> Vec<Range<usize>> {
     let mut lines = Vec::new();
     let mut at = 0;
     for line in text.trim_end().split('\n') {
-        wrap_line(line, at, width, &mut lines);
+        wrap_line(line, at, (width, width), &mut lines);
         at += line.len() + 1;
     }
     lines
 }
 
-fn wrap_line(line: &str, offset: usize, width: usize, lines: &mut Vec<Range<usize>>) {
+/// Wraps one line of a text, which begins at `offset`: `widths` are those of its first and of its other rows.
+pub(super) fn wrap_line(line: &str, offset: usize, widths: (usize, usize), lines: &mut Vec<Range<usize>>) {
+    let mut width = widths.0.max(1);
     let mut start = 0; // of the line being filled
     let mut end = 0; // of its last word
     let mut used = 0; // cells from start, blanks included
@@ -84,6 +86,7 @@ fn wrap_line(line: &str, offset: usize, width: usize, lines: &mut Vec<Range<usiz
         } else {
             if end > start {
                 lines.push(offset + start..offset + end);
+                width = widths.1.max(1);
             }
             start = at;
             used = 0;
@@ -92,6 +95,7 @@ fn wrap_line(line: &str, offset: usize, width: usize, lines: &mut Vec<Range<usiz
                 let c = cells(cluster);
                 if used + c > width && at + i > start {
                     lines.push(offset + start..offset + at + i);
+                    width = widths.1.max(1);
                     start = at + i;
                     used = 0;
                 }
@@ -103,6 +107,21 @@ fn wrap_line(line: &str, offset: usize, width: usize, lines: &mut Vec<Range<usiz
         }
     }
     lines.push(offset + start..offset + end.max(start));
+}
+
+/// Cuts one line of a text at the edge of a column, blanks included: for code and tables, whose columns mean something.
+pub(super) fn cut_line(line: &str, offset: usize, width: usize, lines: &mut Vec<Range<usize>>) {
+    let (mut start, mut used) = (0, 0);
+    for (at, cluster) in line.grapheme_indices(true) {
+        let c = cells(cluster);
+        if used + c > width && at > start {
+            lines.push(offset + start..offset + at);
+            start = at;
+            used = 0;
+        }
+        used += c;
+    }
+    lines.push(offset + start..offset + line.len());
 }
 
 /// The pieces between which a line may break, with their offsets: blanks, words with their punctuation, and each wide

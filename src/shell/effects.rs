@@ -21,10 +21,19 @@ use tokio::sync::mpsc;
 const REPLIES: usize = 256;
 
 /// What the event loop does for an effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoopAction {
     /// Continue.
     Nothing,
+    /// Copy this text, named in the answer, through the terminal.
+    Copy {
+        /// What it is.
+        what: String,
+        /// The text.
+        text: String,
+    },
+    /// Send [`Msg::Continue`] once no input waits.
+    Continue,
     /// Redraw.
     Redraw,
     /// Suspend the process, as ctrl-z does.
@@ -81,6 +90,8 @@ impl Effects {
     /// Runs an effect.
     pub fn run(&mut self, effect: Effect) -> LoopAction {
         let request = match effect {
+            Effect::Copy { what, text } => return LoopAction::Copy { what, text },
+            Effect::Continue => return LoopAction::Continue,
             Effect::Redraw => return LoopAction::Redraw,
             Effect::Suspend => return LoopAction::Suspend,
             Effect::Quit => return LoopAction::Quit,

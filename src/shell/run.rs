@@ -4,6 +4,7 @@
 //! drawn, and a frame is drawn only if the model's version changed. Keys are drawn at once, logs at most ten times a
 //! second, four over SSH. Only the terminal can block this thread.
 
+use super::clipboard::{Multiplexer, osc52, told};
 use super::config::UserSettings;
 use super::effects::{Effects, LoopAction};
 use super::error::{Error, Result};
@@ -98,6 +99,7 @@ pub fn workbench(opening: Opening) -> Result<()> {
         last_frame: None,
         due: None,
         started: Instant::now(),
+        working: false,
         frame: if std::env::var_os("SSH_CONNECTION").is_some() { FRAME_SSH } else { FRAME },
     };
     bench.model.order = order;
@@ -170,6 +172,8 @@ struct Loop {
     due: Option<Instant>,
     /// The zero of the model's monotonic clock.
     started: Instant,
+    /// Whether the state machine has slow work to go on with.
+    working: bool,
     frame: Duration,
 }
 
@@ -216,6 +220,11 @@ impl Loop {
                 }
                 _ = tick.tick() => ended = self.time(),
                 () = async { match due { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {}
+                // Yields once, so that the clock goes on and a key comes before the next slice.
+                () = tokio::task::yield_now(), if self.working => {
+                    self.working = false;
+                    ended = self.handle(Msg::Continue);
+                }
             }
             if let Some(end) = ended {
                 return end;
@@ -294,6 +303,11 @@ impl Loop {
     fn effect(&mut self, effect: crate::app::Effect) -> Option<End> {
         match self.effects.run(effect) {
             LoopAction::Nothing => None,
+            LoopAction::Copy { what, text } => self.copy(&what, &text).err().map(End::Gone),
+            LoopAction::Continue => {
+                self.working = true;
+                None
+            }
             LoopAction::Redraw => self.repaint(false).err().map(End::Gone),
             LoopAction::Suspend => {
                 suspend();
@@ -301,6 +315,14 @@ impl Loop {
             }
             LoopAction::Quit => Some(End::Quit),
         }
+    }
+
+    /// Copies a text through the terminal, and says so.
+    fn copy(&mut self, what: &str, text: &str) -> io::Result<()> {
+        let through = Multiplexer::here();
+        self.terminal.backend_mut().send(&osc52(text, through))?;
+        update(&mut self.model, Msg::Note(told(what, text, through)));
+        Ok(())
     }
 
     /// Redraws everything. With `reclaim` it first sets the terminal up again, after another program used it.

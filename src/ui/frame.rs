@@ -211,6 +211,27 @@ pub fn rule(buf: &mut Buffer, area: Rect, title: &Span, remark: &str) {
     }
 }
 
+/// Remarks for a rule, each in its forms from long to short, the most important first: the longest forms that fit
+/// beside the title. The least important are shortened first, then left out.
+#[must_use]
+pub fn fitting(width: u16, title: &str, remarks: &[Vec<String>]) -> Vec<String> {
+    let room = usize::from(width).saturating_sub(cells(title) + 9);
+    let mut forms: Vec<usize> = vec![0; remarks.len()];
+    loop {
+        let shown = remarks.iter().zip(&forms).filter_map(|(remark, form)| remark.get(*form));
+        let shown: Vec<String> = shown.filter(|text| !text.is_empty()).cloned().collect();
+        if cells(&shown.join(" · ")) <= room {
+            return shown;
+        }
+        // Shorten everything once, the least important first, before anything is left out.
+        let shorter = (0..remarks.len()).rev().find(|i| forms[*i] + 1 < remarks[*i].len());
+        match shorter.or_else(|| (0..remarks.len()).rev().find(|i| forms[*i] < remarks[*i].len())) {
+            Some(i) => forms[i] += 1,
+            None => return Vec::new(),
+        }
+    }
+}
+
 /// The style for text over a rule, which is dim: text that is not dim must not become so.
 #[must_use]
 pub fn over_rule(style: Style) -> Style {

@@ -1,10 +1,13 @@
 //! Draws the topmost popup as a sheet over the screen.
 
+mod find;
+
 use super::frame::{put, put_line};
 use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, GOOD, TEXT, WARN};
+use crate::app::find::Find;
 use crate::app::keymap::Table;
 use crate::app::masks::{MaskSheet, MaskStyle, text_area};
-use crate::app::{EditBuffer, Form, Help, Model, Palette, Popup, TextInput, cells, clip, wrap};
+use crate::app::{EditBuffer, Form, Help, Model, Palette, Popup, TextInput, cells, clip, find_rows, wrap};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
@@ -25,6 +28,7 @@ pub fn draw(buf: &mut Buffer, area: Rect, model: &Model) {
         None => {}
         Some(Popup::Help(popup)) => help(buf, area, popup),
         Some(Popup::Palette(popup)) => palette(buf, area, popup),
+        Some(Popup::Find(popup)) => search(buf, area, model, popup),
         Some(Popup::Input(popup)) => input(buf, area, popup),
         Some(Popup::Form(popup)) => form(buf, area, popup),
         Some(Popup::Masks(popup)) => masks(buf, area, popup, model.size),
@@ -144,6 +148,20 @@ fn palette(buf: &mut Buffer, area: Rect, palette: &Palette) {
         let more = format!(" ↓ {} more ", found.len() - first - rows);
         put(buf, inner.right().saturating_sub(cells(&more) as u16), inner.bottom(), inner.width, &more, DIM);
     }
+}
+
+/// The search for pairs: the query, how far it is, and the matches.
+fn search(buf: &mut Buffer, area: Rect, model: &Model, search: &Find) {
+    let Some(open) = &model.open else { return };
+    let rows = find_rows(model.size) as u16 + 2;
+    let inner = sheet(buf, area, area.width.saturating_sub(8).min(150), rows, search.title);
+    let status = search.status(open);
+    let wide = cells(&status) as u16;
+    let top = row(inner, 0);
+    typed(buf, Rect { width: top.width.saturating_sub(wide + 2), ..top }, &search.query, "words, in any order");
+    let style = if search.error.is_some() { WARN } else { DIM };
+    put(buf, inner.right().saturating_sub(wide), top.y, wide, &status, style);
+    find::draw(buf, Rect { y: inner.y + 2, height: inner.height.saturating_sub(2), ..inner }, open, search);
 }
 
 /// A text field of one line; the cursor stays visible.

@@ -6,12 +6,21 @@ mod asking;
 mod card;
 mod correct;
 mod decide;
+mod prompt;
+mod read;
+mod reading;
 mod score;
 mod state;
+mod thought;
 
-pub use card::{Card, CardLayout, Pane, first_side};
+pub use crate::app::blind::first_side;
+pub use card::{Card, CardLayout, Pane};
+pub use prompt::{PromptView, ShownTurn};
+pub use read::ReadAction;
+pub use reading::{AnswerView, ShownText, TextLine};
 pub use score::{Stats, history, sampler, stats, verdict_words};
 pub use state::{GUARD_MS, LabelScreen};
+pub use thought::{Thought, thoughts};
 
 use crate::app::contract::Screen;
 use crate::app::effect::Effect;
@@ -20,11 +29,10 @@ use crate::app::goal::{Goal, Next, Show};
 use crate::app::key::{Code, Key};
 use crate::app::keymap::{Section, c, k, on};
 use crate::app::open::OpenSession;
-use crate::app::palette::{Palette, PaletteEntry, Pick};
-use crate::app::popup::{InputPurpose, Popup, PopupAnswer};
+use crate::app::palette::Pick;
+use crate::app::popup::{InputPurpose, PopupAnswer};
 use crate::app::shared::Shared;
-use crate::app::wrap::{clip, presentable};
-use crate::domain::{Choice, PairId, QueueOrder, Strength};
+use crate::domain::{Choice, QueueOrder, Strength};
 use correct::{ask_correction, ask_note, save_correction, save_note, withdraw};
 use decide::{PaneDecision, judge, redo, undo};
 use state::{refresh, show_next, show_pair};
@@ -60,8 +68,8 @@ pub enum LabelAction {
     SwapPane,
     /// Show the focused answer alone.
     Zoom,
-    /// Go to a pair.
-    GoTo,
+    /// Read, find or copy.
+    Read(ReadAction),
     /// Switch the order of the queue.
     ToggleOrder,
     /// Label the pairs that match a filter.
@@ -118,7 +126,15 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('v'), LabelAction::Original, "", "the original of a corrected answer, or the correction").named("original"),
         on(c('B'), LabelAction::Rank, "", "pick the best of all answers to this prompt, or rank them").named("best of"),
         on(c('n'), LabelAction::Note, "", "write a note on this pair").named("note"),
-        on(c('g'), LabelAction::GoTo, "", "go to any pair, labelled ones too").named("go to pair"),
+        on(c('J'), LabelAction::Read(ReadAction::PromptDown), "", "scroll the prompt down").named("prompt down"),
+        on(c('K'), LabelAction::Read(ReadAction::PromptUp), "", "scroll the prompt up").named("prompt up"),
+        on(c('p'), LabelAction::Read(ReadAction::Expand), "", "give the prompt most of the screen, or take it back").named("expand prompt"),
+        on(c('R'), LabelAction::Read(ReadAction::Raw), "", "show Markdown as written, or rendered").named("raw"),
+        on(c('m'), LabelAction::Read(ReadAction::Thoughts), "", "unfold the answers' thoughts, or fold them").named("thoughts"),
+        on(c('/'), LabelAction::Read(ReadAction::Find), "find", "find in prompts, answers, corrections and notes"),
+        on(c('y'), LabelAction::Read(ReadAction::CopyAnswer), "copy", "copy the focused answer as the model wrote it"),
+        on(c('Y'), LabelAction::Read(ReadAction::CopyPrompt), "", "copy the prompt").named("copy prompt"),
+        on(c('g'), LabelAction::Read(ReadAction::GoTo), "", "go to any pair, labelled ones too").named("go to pair"),
         on(c('o'), LabelAction::ToggleOrder, "", "arrival, least certain first, contested labels, disputes").named("order"),
         on(c('f'), LabelAction::Filter, "", "label only the pairs that match a filter").named("filter"),
         on(c('T'), LabelAction::Tag, "", "set the prompt's tags").named("tags"),
@@ -159,7 +175,7 @@ impl Screen for LabelScreen {
             Show::Import => flow::ask_import(shared),
             Show::Pairs(pairs) => match pairs.as_slice() {
                 [pair] => show_pair(&mut label, shared, pair),
-                pairs => ask_pair(shared, |pair| pairs.contains(pair)),
+                pairs => read::ask_pair(shared, |pair| pairs.contains(pair)),
             },
             Show::Said(text) => shared.say(text),
             Show::Default | Show::Run(_) | Show::Speed(_) | Show::Prompt(_) => {}
@@ -210,6 +226,16 @@ impl Screen for LabelScreen {
 fn answered(label: &mut LabelScreen, shared: &mut Shared, answer: PopupAnswer) -> Next {
     match answer {
         PopupAnswer::Picked(Pick::Pair(pair)) => show_pair(label, shared, &pair),
+        PopupAnswer::Found(found) => {
+            show_pair(label, shared, &found.pair);
+            if let Some(card) = &label.card {
+                label.view.unfolded |= read::is_in_thought(card, shared, &found);
+            }
+            refresh(label, shared);
+            if let Some(card) = &mut label.card {
+                read::reveal(card, shared, &found);
+            }
+        }
         PopupAnswer::Picked(Pick::Rubric(rubric)) => {
             asking::set_rubric(shared, rubric);
             label.card = None;
@@ -272,7 +298,11 @@ fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<
         LabelAction::Filter => asking::ask_filter(model),
         LabelAction::Tag => asking::ask_tags(label.card.as_ref(), model),
         LabelAction::Criterion => asking::ask_rubric(model),
-        LabelAction::GoTo => ask_pair(model, |_| true),
+        LabelAction::Read(action) => {
+            let effects = read::act(label.card.as_mut(), &mut label.view, label.diff, model, action);
+            refresh(label, model);
+            return effects;
+        }
         _ => {}
     }
     let size = model.size;
@@ -292,34 +322,16 @@ fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<
         }
         LabelAction::Diff => {
             label.diff = !label.diff;
-            if label.diff {
-                card.compute_diff();
-            }
+            refresh(label, model);
         }
         LabelAction::NextDifference => {
             label.diff = true;
-            card.compute_diff();
-            if !card.to_next_difference() {
+            refresh(label, model);
+            if !label.card.as_mut().is_some_and(Card::to_next_difference) {
                 model.say("no further difference");
             }
         }
         _ => {}
     }
     Vec::new()
-}
-
-/// Asks for one of the pairs that `among` accepts, and shows it.
-fn ask_pair(model: &mut Shared, among: impl Fn(&PairId) -> bool) {
-    let Some(open) = &model.open else { return };
-    let entries = open.session.pairs().iter().filter(|pair| among(&pair.id)).filter_map(|pair| {
-        let prompt = open.session.prompt(&pair.prompt)?;
-        let verdict = open.session.verdict_of(&pair.id, &open.rater).map(|(_, verdict)| score::verdict_words(verdict));
-        Some(PaletteEntry::new(
-            format!("{}  {}", pair.prompt, clip(&presentable(prompt.body.headline()), 60)),
-            verdict.unwrap_or_default(),
-            Pick::Pair(pair.id.clone()),
-        ))
-    });
-    let palette = Palette::new("which pair", entries.collect());
-    model.popups.push(Popup::Palette(palette));
 }

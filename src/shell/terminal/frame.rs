@@ -81,6 +81,15 @@ impl<O: Output> FrameBackend<O> {
         Self { inner: CrosstermBackend::new(buffer.clone()), buffer, out, synchronised, cursor_shown: false }
     }
 
+    /// Writes a control sequence between two frames.
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.commit()?;
+        self.out.put(bytes)
+    }
+
     /// Writes the collected bytes as one frame, if there are any.
     fn commit(&mut self) -> io::Result<()> {
         let mut frame = self.buffer.0.lock().unwrap_or_else(PoisonError::into_inner);

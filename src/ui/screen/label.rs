@@ -1,17 +1,18 @@
 //! Draws the label screen: the prompt, two answers, the last verdicts.
 
+mod answer;
 mod end;
+mod prompt;
 
 use crate::app::screen::label::{Card, LabelScreen, Pane, history, sampler, stats};
 use crate::app::{Model, OpenSession, cells, clip, presentable};
 use crate::domain::{OVERALL, QueueOrder, RubricPass, counted};
-use crate::ui::frame::{damage, duration, put, put_line, rule, running, saved};
-use crate::ui::theme::{ACCENT, ACCENT_BOLD, BOLD, DIFFERS, DIM, TEXT};
+use crate::ui::frame::{damage, duration, put, running, saved};
+use crate::ui::theme::{ACCENT, ACCENT_BOLD, BOLD, DIM, TEXT};
 use crate::ui::widgets::plain::gauge;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
-use std::ops::Range;
 
 /// Columns that breadcrumb, rater and save state take in the header at most before other things give way.
 const NARROW_HEADER: u16 = 46;
@@ -111,8 +112,8 @@ fn pair(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, 
     let layout = card.layout;
     let asked = question(open, card);
     let mut title = match &asked {
-        Some(question) => format!("{question} · {}", card.prompt_id),
-        None => format!("prompt {}", card.prompt_id),
+        Some(question) => format!("{question} · {}", card.name),
+        None => format!("prompt {}", card.name),
     };
     for tag in &card.tags {
         title.push_str(" · ");
@@ -127,21 +128,15 @@ fn pair(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, 
     if let Some(note) = open.session.note_of(&card.pair, &open.rater).filter(|_| !card.is_unmarked()) {
         remark.push(format!("note: {}", clip(&presentable(note), usize::from(area.width / 3))));
     }
-    if card.prompt_lines.len() > usize::from(layout.prompt) {
-        remark.push(format!("{} more lines", card.prompt_lines.len() - usize::from(layout.prompt)));
-    }
     let style = if asked.is_some() { ACCENT_BOLD } else { DIM };
-    rule(buf, area, &Span::styled(title, style), &remark.join(" · "));
-    for (i, line) in card.prompt_lines.iter().take(usize::from(layout.prompt)).enumerate() {
-        put(buf, area.x + 3, area.y + 1 + i as u16, area.width.saturating_sub(3), &card.prompt[line.clone()], BOLD);
-    }
+    prompt::draw(buf, area, card, &Span::styled(title, style), &remark);
     let top = area.y + 1 + layout.prompt;
     if layout.beside {
         let left = (area.width - 1) / 2;
         let height = layout.rows[0] + 1;
-        answer(buf, Rect { x: area.x, y: top, width: left, height }, open, screen, card, Pane::First);
+        answer::draw(buf, Rect { x: area.x, y: top, width: left, height }, open, screen, card, Pane::First);
         let second = Rect { x: area.x + left + 1, y: top, width: area.width - left - 1, height };
-        answer(buf, second, open, screen, card, Pane::Second);
+        answer::draw(buf, second, open, screen, card, Pane::Second);
         put(buf, area.x + left, top, 1, "┬", DIM);
         for y in 1..height {
             put(buf, area.x + left, top + y, 1, "│", DIM);
@@ -151,64 +146,11 @@ fn pair(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, 
         for pane in [Pane::First, Pane::Second] {
             let rows = layout.rows[pane.index()];
             if rows > 0 {
-                answer(buf, Rect { y, height: rows + 1, ..area }, open, screen, card, pane);
+                answer::draw(buf, Rect { y, height: rows + 1, ..area }, open, screen, card, pane);
                 y += rows + 1;
             }
         }
     }
-}
-
-fn answer(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, card: &Card, pane: Pane) {
-    let i = pane.index();
-    let mut remark = Vec::new();
-    if card.corrected[i] {
-        remark.push("✎ corrected".to_owned());
-    } else if open.session.correction_of(card.completion(pane), &open.rater).is_some() && !card.is_unmarked() {
-        remark.push("✎ original".to_owned());
-    }
-    if card.tokens[i] > 0 {
-        remark.push(format!("{} tok", card.tokens[i]));
-    }
-    remark.push(match card.read_percent(pane) {
-        100 => "all read".to_owned(),
-        percent => format!("{percent} % read ↓"),
-    });
-    let focused = card.focus == pane;
-    let title = match (screen.zoom, focused) {
-        (true, _) => format!("{} zoomed", pane.number()),
-        _ => pane.number().to_string(),
-    };
-    let style = if focused { ACCENT_BOLD } else { BOLD };
-    rule(buf, area, &Span::styled(title, style), &remark.join(" · "));
-    let marks = if screen.diff { card.diff.as_ref().map(|diff| diff.only[i].as_slice()) } else { None };
-    let text = &card.text[i];
-    if text.trim().is_empty() {
-        put(buf, area.x + 3, area.y + 1, area.width.saturating_sub(3), "(an empty answer)", DIM);
-        return;
-    }
-    let rows = usize::from(area.height.saturating_sub(1));
-    for (row, line) in card.lines[i].iter().skip(card.scroll[i]).take(rows).enumerate() {
-        let at = Rect { x: area.x + 3, y: area.y + 1 + row as u16, width: area.width.saturating_sub(3), height: 1 };
-        marked(buf, at, text, line.clone(), marks);
-    }
-}
-
-/// One line of text. With marks, marked words are highlighted and the others dim.
-fn marked(buf: &mut Buffer, at: Rect, text: &str, line: Range<usize>, marks: Option<&[Range<usize>]>) {
-    let Some(marks) = marks else {
-        put(buf, at.x, at.y, at.width, &text[line], TEXT);
-        return;
-    };
-    let mut spans = Vec::new();
-    let mut from = line.start;
-    for mark in marks.iter().filter(|mark| mark.start < line.end && mark.end > line.start) {
-        let (start, end) = (mark.start.max(line.start), mark.end.min(line.end));
-        spans.push(Span::styled(&text[from..start], DIM));
-        spans.push(Span::styled(&text[start..end], DIFFERS));
-        from = end;
-    }
-    spans.push(Span::styled(&text[from..line.end], DIM));
-    put_line(buf, at, Line::from(spans));
 }
 
 /// The status line: the last verdicts, newest first, and the sampler.

@@ -1,10 +1,13 @@
 //! The shown pair: its layout for the terminal's size, how much of it was on the screen, and where the answers differ.
 
+use super::prompt::PromptView;
+use super::reading::{AnswerView, ShownText, TextLine};
+use super::thought::{Thought, thoughts};
+use crate::app::blind::first_side;
 use crate::app::diff::WordDiff;
 use crate::app::open::OpenSession;
-use crate::app::wrap::{presentable, wrap};
-use crate::domain::{Asked, CompletionId, PairId, PromptBody, PromptId, Rater, Seen, Side, hash64};
-use std::ops::Range;
+use crate::app::wrap::presentable;
+use crate::domain::{Asked, CompletionId, Finish, PairId, PromptId, Seen, Side, hash64};
 
 /// From this width on, the answers stand side by side.
 const SIDE_BY_SIDE: u16 = 90;
@@ -12,6 +15,8 @@ const SIDE_BY_SIDE: u16 = 90;
 const FRAME: u16 = 3;
 /// Margin left and right of a text, in total.
 const MARGIN: u16 = 4;
+/// Rows that an expanded prompt leaves to the answers, their rules included.
+const BESIDE_PROMPT: u16 = 7;
 
 /// One of the two panes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,36 +77,50 @@ pub struct Card {
     pub tags: Vec<String>,
     /// What is asked about it.
     pub asked: Asked,
-    /// The prompt as shown.
-    pub prompt: String,
+    /// What the pair is called: `p31·2`.
+    pub name: String,
+    /// The prompt.
+    pub prompt: PromptView,
     /// The completion in the first pane.
     pub left: Side,
-    /// The answers as shown, first and second.
+    /// The answers, sanitised, first and second.
     pub text: [String; 2],
+    /// The answers in the current view.
+    pub shown: [ShownText; 2],
+    /// Whether an answer ended at the limit of tokens.
+    pub cut: [bool; 2],
+    /// The answers' thoughts.
+    pub thoughts: [Vec<Thought>; 2],
     /// Their lengths in tokens of the model; 0 if unknown.
     pub tokens: [usize; 2],
     /// When the pair appeared, on the model's monotonic clock.
     pub shown_ms: u64,
     /// The answer that `e` and `z` act on.
     pub focus: Pane,
-    /// The prompt's lines.
-    pub prompt_lines: Vec<Range<usize>>,
-    /// The answers' lines.
-    pub lines: [Vec<Range<usize>>; 2],
+    /// The answers' lines in the current view.
+    pub lines: [Vec<TextLine>; 2],
     /// Lines scrolled off the top of each.
     pub scroll: [usize; 2],
     /// The layout.
     pub layout: CardLayout,
-    /// The words that differ, once computed.
+    /// The words that differ in the current view, once computed.
     pub diff: Option<WordDiff>,
     /// Whether corrected answers show as their model wrote them.
     pub originals: bool,
     /// Whether an answer shows as this rater corrected it.
     pub corrected: [bool; 2],
+    view: AnswerView,
     /// Bytes from the start of each answer that were on the screen.
     read_to: [usize; 2],
+    /// For each thought, up to which byte of the answer it was on the screen.
+    thought_read: [Vec<usize>; 2],
     completions: [CompletionId; 2],
     hashes: [u64; 2],
+}
+
+/// Up to where a thought counts as read before it was on the screen: an empty one has nothing to read.
+fn unread(thought: &Thought) -> usize {
+    if thought.words == 0 { thought.range.end } else { thought.range.start }
 }
 
 impl Card {
@@ -130,18 +149,26 @@ impl Card {
             Side::A => (a, b),
             Side::B => (b, a),
         };
+        let text = [presentable(&first.text), presentable(&second.text)];
+        let thoughts = [thoughts(&text[0]), thoughts(&text[1])];
+        let view = AnswerView::default();
         Some(Self {
             pair: pair.id.clone(),
+            name: open.names.name(pair),
             prompt_id: prompt.id.clone(),
             tags: prompt.tags.iter().map(|tag| presentable(tag)).collect(),
-            prompt: conversation(&prompt.body),
+            prompt: PromptView::of(&prompt.body),
             left,
             asked,
-            text: [presentable(&first.text), presentable(&second.text)],
+            shown: [0, 1].map(|i| ShownText::of(&text[i], &thoughts[i], view)),
+            thought_read: [0, 1].map(|i| thoughts[i].iter().map(unread).collect()),
+            cut: [first.finish == Finish::Length, second.finish == Finish::Length],
+            thoughts,
+            text,
+            view,
             tokens: [first.tokens, second.tokens],
             shown_ms: clock_ms,
             focus: Pane::First,
-            prompt_lines: Vec::new(),
             lines: [Vec::new(), Vec::new()],
             scroll: [0, 0],
             layout: CardLayout::default(),
@@ -188,7 +215,7 @@ impl Card {
     }
 
     /// Shows this rater's corrections, or the originals, and forgets what was read of a text that changed.
-    pub fn follow_corrections(&mut self, open: &OpenSession, diff: bool) {
+    pub fn follow_corrections(&mut self, open: &OpenSession) {
         for i in 0..2 {
             let correction = open.session.correction_of(&self.completions[i], &open.rater);
             let correction = correction.filter(|_| !self.originals && !self.is_unmarked());
@@ -196,15 +223,41 @@ impl Card {
             let original = || open.session.completion(&self.completions[i]).map(|c| c.text.as_str());
             let Some(text) = correction.or_else(original).map(presentable) else { continue };
             if text != self.text[i] {
+                self.thoughts[i] = thoughts(&text);
+                self.thought_read[i] = self.thoughts[i].iter().map(unread).collect();
+                self.shown[i] = ShownText::of(&text, &self.thoughts[i], self.view);
                 self.text[i] = text;
                 self.read_to[i] = 0;
+                self.scroll[i] = 0;
                 self.lines = [Vec::new(), Vec::new()];
                 self.diff = None;
             }
         }
-        if diff {
+    }
+
+    /// Changes how the answers are shown. The first visible line of each stays; [`Card::lay_out`] must follow.
+    pub fn set_view(&mut self, view: AnswerView) {
+        if self.view == view {
+            return;
+        }
+        self.view = view;
+        for i in 0..2 {
+            let top = self.lines[i].get(self.scroll[i]).map_or(0, |line| self.shown[i].to_source(line.range.start));
+            self.shown[i] = ShownText::of(&self.text[i], &self.thoughts[i], view);
+            if self.layout.width == 0 {
+                continue;
+            }
+            self.lines[i] = self.shown[i].lines(usize::from(self.layout.width));
+            self.scroll[i] = self.line_at(i, self.shown[i].to_shown(top));
+        }
+        if self.diff.take().is_some() {
             self.compute_diff();
         }
+    }
+
+    /// The line of an answer at a byte of its shown text.
+    fn line_at(&self, i: usize, at: usize) -> usize {
+        self.lines[i].iter().rposition(|line| line.range.start <= at).unwrap_or(0)
     }
 
     /// Lays the texts out for a terminal of this size, and marks what is on the screen as read.
@@ -214,12 +267,11 @@ impl Card {
         let width = if beside { (w - 1) / 2 } else { w }.saturating_sub(MARGIN).max(1);
         if self.layout.width != width || self.lines[0].is_empty() {
             // Keep the first visible line.
-            let top = [0, 1].map(|i| self.lines[i].get(self.scroll[i]).map_or(0, |line| line.start));
-            self.lines = [0, 1].map(|i| wrap(&self.text[i], usize::from(width)));
-            self.scroll = [0, 1].map(|i| self.lines[i].iter().rposition(|line| line.start <= top[i]).unwrap_or(0));
+            let top = [0, 1].map(|i| self.lines[i].get(self.scroll[i]).map_or(0, |line| line.range.start));
+            self.lines = [0, 1].map(|i| self.shown[i].lines(usize::from(width)));
+            self.scroll = [0, 1].map(|i| self.line_at(i, top[i]));
         }
-        self.prompt_lines = wrap(&self.prompt, usize::from(w.saturating_sub(MARGIN).max(1)));
-        let prompt = (self.prompt_lines.len() as u16).min((h / 4).max(1));
+        let prompt = self.prompt.lay_out(usize::from(w.saturating_sub(MARGIN).max(1)), h, BESIDE_PROMPT);
         // One rule above the prompt and one above each answer; side by side, the answers share one.
         let need = [0, 1].map(|i| self.lines[i].len() as u16);
         let rows = if zoom {
@@ -264,14 +316,48 @@ impl Card {
     /// Marks what is on the screen as read.
     fn mark_read(&mut self) {
         for i in 0..2 {
-            let rows = usize::from(self.layout.rows[i]);
-            if rows > 0
-                && let Some(line) =
-                    self.lines[i].get((self.scroll[i] + rows).min(self.lines[i].len()).saturating_sub(1))
-            {
-                self.read_to[i] = self.read_to[i].max(line.end);
+            let bottom = (self.scroll[i] + usize::from(self.layout.rows[i])).min(self.lines[i].len());
+            let (Some(top), Some(last)) =
+                (self.lines[i].get(self.scroll[i]), self.lines[i].get(bottom.saturating_sub(1)))
+            else {
+                continue;
+            };
+            if self.layout.rows[i] == 0 {
+                continue;
+            }
+            let (from, to) = (self.shown[i].to_source(top.range.start), self.shown[i].to_source(last.range.end));
+            self.read_to[i] = self.read_to[i].max(to);
+            if self.view.unfolded {
+                for (thought, read) in self.thoughts[i].iter().zip(&mut self.thought_read[i]) {
+                    if thought.range.start < to && from < thought.range.end {
+                        *read = (*read).max(to.min(thought.range.end));
+                    }
+                }
             }
         }
+    }
+
+    /// Bytes of an answer that were passed while folded, or not unfolded long enough to be on the screen.
+    fn unread_thoughts(&self, i: usize) -> usize {
+        let thoughts = self.thoughts[i].iter().zip(&self.thought_read[i]);
+        thoughts.map(|(thought, read)| thought.range.end.min(self.read_to[i]).saturating_sub(*read)).sum()
+    }
+
+    /// Whether an answer was on the screen to its end but for its folded thoughts.
+    #[must_use]
+    pub fn lacks_thought(&self, pane: Pane) -> bool {
+        let i = pane.index();
+        self.read_to[i] >= self.text[i].trim_end().len() && self.unread_thoughts(i) > 0
+    }
+
+    /// Scrolls an answer to a byte of its text as the model wrote it.
+    pub fn reveal(&mut self, pane: Pane, raw: &str, at: usize) {
+        let i = pane.index();
+        let before = presentable(&raw[..raw.floor_char_boundary(at)]).len();
+        let line = self.line_at(i, self.shown[i].to_shown(before));
+        self.focus = pane;
+        self.scroll[i] = line.saturating_sub(usize::from(self.layout.rows[i]) / 3).min(self.max_scroll(i));
+        self.mark_read();
     }
 
     /// How much of an answer was on the screen, in percent.
@@ -279,7 +365,8 @@ impl Card {
     pub fn read_percent(&self, pane: Pane) -> usize {
         let i = pane.index();
         let end = self.text[i].trim_end().len();
-        if self.read_to[i] >= end { 100 } else { (self.read_to[i] * 100 / end.max(1)).min(99) }
+        let read = self.read_to[i].min(end).saturating_sub(self.unread_thoughts(i));
+        if read >= end { 100 } else { (read * 100 / end.max(1)).min(99) }
     }
 
     /// Whether both answers were on the screen to their end.
@@ -295,7 +382,7 @@ impl Card {
     /// Computes the differing words, once.
     pub fn compute_diff(&mut self) {
         if self.diff.is_none() {
-            self.diff = Some(WordDiff::of(&self.text[0], &self.text[1]));
+            self.diff = Some(WordDiff::of(&self.shown[0].text, &self.shown[1].text));
         }
     }
 
@@ -304,9 +391,9 @@ impl Card {
         let Some(diff) = &self.diff else { return false };
         let next = [0, 1].map(|i| {
             let below = self.scroll[i] + usize::from(self.layout.rows[i].max(1));
-            let from = self.lines[i].get(below).map(|line| line.start)?;
+            let from = self.lines[i].get(below).map(|line| line.range.start)?;
             let at = diff.only[i].iter().find(|range| range.end > from)?.start.max(from);
-            self.lines[i].iter().position(|line| at < line.end)
+            self.lines[i].iter().position(|line| at < line.range.end)
         });
         let step = [0, 1].into_iter().filter_map(|i| Some(next[i]? - self.scroll[i])).min();
         match step {
@@ -314,27 +401,5 @@ impl Card {
             None => return false,
         }
         true
-    }
-}
-
-/// The completion in the first pane: a fixed pseudo-random choice for each pair and rater.
-#[must_use]
-pub fn first_side(pair: &PairId, rater: &Rater) -> Side {
-    let key = format!("{pair}\u{0}{rater}");
-    if hash64(key.as_bytes()) & 1 == 0 { Side::A } else { Side::B }
-}
-
-/// The prompt as shown: a single user turn as it is, several turns with their roles.
-fn conversation(body: &PromptBody) -> String {
-    match body {
-        PromptBody::Text(text) => presentable(text),
-        PromptBody::Chat(messages) => match messages.as_slice() {
-            [one] if one.role == "user" => presentable(&one.content),
-            turns => {
-                let turns: Vec<String> =
-                    turns.iter().map(|m| format!("{}: {}", presentable(&m.role), presentable(&m.content))).collect();
-                turns.join("\n")
-            }
-        },
     }
 }

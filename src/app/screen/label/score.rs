@@ -68,7 +68,7 @@ pub fn verdict_words(verdict: &Verdict) -> String {
     }
 }
 
-/// The last verdicts not undone, newest first: the prompt's id and the verdict in words.
+/// The last verdicts not undone, newest first: the pair's name and the verdict in words.
 #[must_use]
 pub fn history(open: &OpenSession, count: usize) -> Vec<(String, String)> {
     open.session
@@ -78,10 +78,10 @@ pub fn history(open: &OpenSession, count: usize) -> Vec<(String, String)> {
         .take(count)
         .map(|(_, j)| {
             let pair = &j.verdict.pair;
-            let prompt = open.session.pair(pair).map_or_else(|| pair.to_string(), |p| p.prompt.to_string());
+            let name = open.session.pair(pair).map_or_else(|| presentable(pair.as_str()), |p| open.names.name(p));
             let by =
                 j.verdict.asked.criterion.as_ref().map_or_else(String::new, |name| format!("{}: ", presentable(name)));
-            (prompt, by + &verdict_words(&j.verdict))
+            (name, by + &verdict_words(&j.verdict))
         })
         .collect()
 }

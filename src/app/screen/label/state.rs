@@ -1,6 +1,7 @@
 //! The screen's state, and which pair it shows.
 
 use super::card::Card;
+use super::reading::AnswerView;
 use crate::app::shared::Shared;
 use crate::domain::PairId;
 
@@ -16,6 +17,8 @@ pub struct LabelScreen {
     pub diff: bool,
     /// Whether only the focused answer shows.
     pub zoom: bool,
+    /// How answers are shown.
+    pub view: AnswerView,
 }
 
 /// Shows the next pair if none is shown, and lays it out for the current size.
@@ -29,8 +32,13 @@ pub fn refresh(label: &mut LabelScreen, model: &Shared) {
         label.card = Card::next(open, next, model.clock_ms);
     }
     if let Some(card) = &mut label.card {
-        card.follow_corrections(open, label.diff);
+        card.follow_corrections(open);
+        // Differences are marked in the text as written.
+        card.set_view(AnswerView { raw: label.view.raw || label.diff, ..label.view });
         card.lay_out(model.size, label.zoom);
+        if label.diff {
+            card.compute_diff();
+        }
     }
 }
 

@@ -1,0 +1,194 @@
+//! Reading the shown pair: scrolling the prompt, Markdown or raw, thoughts, finding, copying.
+//!
+//! Owns what these keys do. Refuses everything that decides: no key here writes a record.
+
+use super::card::{Card, Pane};
+use super::reading::AnswerView;
+use super::score::verdict_words;
+use crate::app::effect::Effect;
+use crate::app::find::{Find, FindPlace, FoundPair};
+use crate::app::palette::{Palette, PaletteEntry, Pick};
+use crate::app::popup::Popup;
+use crate::app::shared::Shared;
+use crate::app::wrap::{clip, presentable};
+use crate::domain::{PairId, PromptBody};
+
+/// The most base64 bytes that terminals take as a copy; longer ones drop it without a word.
+const MOST_BASE64: usize = 74_994;
+
+/// The actions of these keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadAction {
+    /// Scroll the prompt a line down.
+    PromptDown,
+    /// Scroll the prompt a line up.
+    PromptUp,
+    /// Give the prompt most of the screen, or take it back.
+    Expand,
+    /// Show Markdown as styles, or as written.
+    Raw,
+    /// Unfold the thoughts, or fold them.
+    Thoughts,
+    /// Find pairs by their text.
+    Find,
+    /// Choose a pair.
+    GoTo,
+    /// Copy the focused answer.
+    CopyAnswer,
+    /// Copy the prompt.
+    CopyPrompt,
+}
+
+/// Runs an action; the card must be laid out afterwards.
+pub fn act(
+    card: Option<&mut Card>,
+    view: &mut AnswerView,
+    diff: bool,
+    model: &mut Shared,
+    action: ReadAction,
+) -> Vec<Effect> {
+    let find = |title| Popup::Find(Box::new(Find::new(title)));
+    match action {
+        ReadAction::Find => model.popups.push(find("find in prompts, answers, corrections and notes")),
+        ReadAction::GoTo => model.popups.push(find("go to a pair, by name or text")),
+        _ => {}
+    }
+    if matches!(action, ReadAction::Find | ReadAction::GoTo) {
+        return Vec::new();
+    }
+    let Some(card) = card else {
+        model.warn("no pair is shown");
+        return Vec::new();
+    };
+    match action {
+        ReadAction::PromptDown | ReadAction::PromptUp => {
+            let down = action == ReadAction::PromptDown;
+            if !card.prompt.is_cut() {
+                model.say("the whole prompt is on the screen");
+            }
+            card.prompt.scroll_by(if down { 1 } else { -1 });
+        }
+        ReadAction::Expand => {
+            card.prompt.toggle();
+        }
+        ReadAction::Raw => {
+            let markdown = card.shown.iter().any(|shown| shown.markdown);
+            view.raw = !view.raw;
+            model.say(match (view.raw, diff, markdown) {
+                (_, true, _) => "differences are marked in the raw text: d turns them off",
+                (_, _, false) => "neither answer has Markdown: raw and rendered are the same",
+                (true, ..) => "answers as written",
+                (false, ..) => "answers with Markdown rendered",
+            });
+        }
+        ReadAction::Thoughts => {
+            if card.thoughts.iter().all(Vec::is_empty) {
+                model.say("neither answer has a thought");
+                return Vec::new();
+            }
+            view.unfolded = !view.unfolded;
+        }
+        ReadAction::CopyAnswer => return copy_answer(card, model),
+        ReadAction::CopyPrompt => return copy_prompt(card, model),
+        ReadAction::Find | ReadAction::GoTo => {}
+    }
+    Vec::new()
+}
+
+/// The pane of the first (0) or second (1) answer.
+fn pane(i: usize) -> Pane {
+    if i == 0 { Pane::First } else { Pane::Second }
+}
+
+/// The found answer as the model wrote it, the place of the match in it, and its pane; none for a match elsewhere.
+fn found_answer<'a>(card: &Card, model: &'a Shared, found: &FoundPair) -> Option<(&'a str, usize, Pane)> {
+    let Some((FindPlace::Answer(i), at)) = found.place.filter(|_| card.pair == found.pair) else { return None };
+    let answer = model.open.as_ref()?.session.completion(card.completion(pane(i)))?;
+    Some((&answer.text, at, pane(i)))
+}
+
+/// Whether a match lies in a thought, which must be unfolded to show it.
+pub fn is_in_thought(card: &Card, model: &Shared, found: &FoundPair) -> bool {
+    let Some((raw, at, pane)) = found_answer(card, model, found) else { return false };
+    let place = presentable(&raw[..raw.floor_char_boundary(at)]).len();
+    card.thoughts[pane.index()].iter().any(|thought| thought.range.contains(&place))
+}
+
+/// Scrolls to a match.
+pub fn reveal(card: &mut Card, model: &mut Shared, found: &FoundPair) {
+    if let Some((raw, at, pane)) = found_answer(card, model, found) {
+        return card.reveal(pane, raw, at);
+    }
+    match found.place.filter(|_| card.pair == found.pair) {
+        Some((FindPlace::Prompt(turn), at)) => reveal_prompt(card, turn, at),
+        Some((FindPlace::Correction(i), _)) => {
+            card.focus = pane(i);
+            model.say(format!("the match is in your correction of answer {}: e shows it", i + 1));
+        }
+        _ => {}
+    }
+}
+
+/// Scrolls to a place of a turn. Sanitising may move it by a few bytes, never out of its turn.
+fn reveal_prompt(card: &mut Card, turn: usize, at: usize) {
+    if let Some(shown) = card.prompt.turns.get(turn) {
+        let place = (shown.role.end + at).min(shown.range.end);
+        card.prompt.reveal(place);
+    }
+}
+
+fn copy_answer(card: &Card, model: &mut Shared) -> Vec<Effect> {
+    let Some(open) = &model.open else { return Vec::new() };
+    let Some(answer) = open.session.completion(card.completion(card.focus)) else { return Vec::new() };
+    let text = answer.text.clone();
+    copy(model, format!("answer {}", card.focus.number()), text)
+}
+
+fn copy_prompt(card: &Card, model: &mut Shared) -> Vec<Effect> {
+    let Some(open) = &model.open else { return Vec::new() };
+    let prompt = open.session.pair(&card.pair).and_then(|pair| open.session.prompt(&pair.prompt));
+    let Some(prompt) = prompt else { return Vec::new() };
+    let text = match &prompt.body {
+        PromptBody::Text(text) => text.clone(),
+        PromptBody::Chat(turns) => match turns.as_slice() {
+            [one] => one.content.clone(),
+            turns => {
+                let turns: Vec<String> = turns.iter().map(|t| format!("{}: {}", t.role, t.content)).collect();
+                turns.join("\n\n")
+            }
+        },
+    };
+    copy(model, format!("prompt of {}", card.name), text)
+}
+
+/// Asks the shell to copy a text, exactly as it is.
+fn copy(model: &mut Shared, what: String, text: String) -> Vec<Effect> {
+    let encoded = text.len().div_ceil(3) * 4;
+    if text.is_empty() {
+        model.warn(format!("{what} is empty: nothing to copy"));
+        return Vec::new();
+    }
+    if encoded > MOST_BASE64 {
+        let (has, most) = (text.len(), MOST_BASE64 / 4 * 3);
+        model
+            .warn(format!("{what} has {has} bytes, and a terminal copies at most {most}: `tiebreak export` writes it"));
+        return Vec::new();
+    }
+    vec![Effect::Copy { what, text }]
+}
+
+/// Asks for one of the pairs that `among` accepts, and shows it.
+pub fn ask_pair(model: &mut Shared, among: impl Fn(&PairId) -> bool) {
+    let Some(open) = &model.open else { return };
+    let entries = open.session.pairs().iter().filter(|pair| among(&pair.id)).filter_map(|pair| {
+        let prompt = open.session.prompt(&pair.prompt)?;
+        let verdict = open.session.verdict_of(&pair.id, &open.rater).map(|(_, verdict)| verdict_words(verdict));
+        Some(PaletteEntry::new(
+            format!("{}  {}", open.names.name(pair), clip(&presentable(prompt.body.headline()), 60)),
+            verdict.unwrap_or_default(),
+            Pick::Pair(pair.id.clone()),
+        ))
+    });
+    let palette = Palette::new("which pair", entries.collect());
+    model.popups.push(Popup::Palette(palette));
+}

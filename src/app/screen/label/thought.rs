@@ -1,0 +1,84 @@
+//! Thoughts in an answer: `<think>…</think>`, closed or not.
+//!
+//! A template may open the thought itself: then an answer begins inside it and only its end is written. A tag counts
+//! only at the edge of a line, so that a sentence about tags is no thought.
+
+use std::ops::Range;
+
+/// The names of the tags.
+const TAGS: &[&str] = &["think", "thinking", "thought", "reasoning"];
+
+/// A thought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thought {
+    /// Its bytes, tags included.
+    pub range: Range<usize>,
+    /// Its words.
+    pub words: usize,
+    /// Whether it ends.
+    pub closed: bool,
+}
+
+/// The thoughts of a text, in order.
+#[must_use]
+pub fn thoughts(text: &str) -> Vec<Thought> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    if let Some((close, name)) = first(text, 0, false)
+        && first(text, 0, true).is_none_or(|(open, _)| open > close)
+    {
+        at = close + name.len() + 3;
+        out.push(Thought { range: 0..at, words: words(&text[..close]), closed: true });
+    }
+    while let Some((open, name)) = first(text, at, true) {
+        let inner = open + name.len() + 2;
+        let tag = format!("</{name}>");
+        let (end, closed) = text[inner..].find(&tag).map_or((text.len(), false), |close| (inner + close, true));
+        at = if closed { end + tag.len() } else { end };
+        out.push(Thought { range: open..at, words: words(&text[inner..end]), closed });
+    }
+    out
+}
+
+fn words(text: &str) -> usize {
+    text.split_whitespace().count()
+}
+
+/// The first opening or closing tag from `from` on, and its name. An opening tag begins a line, a closing one begins or
+/// ends one.
+fn first(text: &str, from: usize, opening: bool) -> Option<(usize, &'static str)> {
+    let find = |name: &'static str| {
+        let tag = if opening { format!("<{name}>") } else { format!("</{name}>") };
+        let at_edge = |at: &usize| {
+            let begins = text[..*at].rsplit('\n').next().is_none_or(|before| before.trim().is_empty());
+            let ends = text[at + tag.len()..].split('\n').next().is_none_or(|after| after.trim().is_empty());
+            begins || (!opening && ends)
+        };
+        text[from..].match_indices(&tag).map(|(at, _)| from + at).find(at_edge).map(|at| (at, name))
+    };
+    TAGS.iter().filter_map(|name| find(name)).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> Vec<(&str, usize, bool)> {
+        thoughts(text).into_iter().map(|t| (&text[t.range.clone()], t.words, t.closed)).collect()
+    }
+
+    #[test]
+    fn thoughts_are_found_closed_open_and_begun_by_the_template() {
+        assert_eq!(found("<think>\none two\n</think>\n\nYes."), [("<think>\none two\n</think>", 2, true)]);
+        assert_eq!(found("<think>\nso it"), [("<think>\nso it", 2, false)]);
+        assert_eq!(found("one two three\n</think>\nYes."), [("one two three\n</think>", 3, true)]);
+        assert_eq!(found("<think>a</think> b\n<think>\nc"), [("<think>a</think>", 1, true), ("<think>\nc", 1, false)]);
+        assert_eq!(found("<think>\n\n</think>\n\nNo."), [("<think>\n\n</think>", 0, true)]);
+    }
+
+    #[test]
+    fn a_sentence_about_tags_is_no_thought() {
+        assert!(found("Write <think> and </think> around it.").is_empty());
+        assert!(found("plain").is_empty());
+    }
+}
