@@ -154,7 +154,7 @@ impl Find {
                 }
             }
         }
-        *self = Self { title, query, words, error, ..Self::default() };
+        *self = Self { title, query, error, words, ..Self::default() };
     }
 
     /// Moves the selection; [`Find::advance`] keeps it inside the list.
@@ -244,9 +244,10 @@ impl Find {
     /// How many rows there are.
     #[must_use]
     pub fn len(&self, open: &OpenSession) -> usize {
-        match self.words.is_empty() {
-            true if self.error.is_none() => open.session.pairs().len(),
-            _ => self.named.len() + self.hits.len(),
+        if self.words.is_empty() && self.error.is_none() {
+            open.session.pairs().len()
+        } else {
+            self.named.len() + self.hits.len()
         }
     }
 
@@ -343,10 +344,11 @@ fn own_corrections(open: &OpenSession) -> HashMap<CompletionId, String> {
     for correction in open.session.corrections() {
         if correction.rater == open.rater {
             // An empty text withdraws the ones before it.
-            match correction.text.trim().is_empty() {
-                true => out.remove(&correction.completion),
-                false => out.insert(correction.completion.clone(), correction.text.clone()),
-            };
+            if correction.text.trim().is_empty() {
+                out.remove(&correction.completion);
+            } else {
+                out.insert(correction.completion.clone(), correction.text.clone());
+            }
         }
     }
     out

@@ -205,7 +205,7 @@ impl Popup {
     /// Handles a key on a screen of this size.
     pub fn press(mut self, key: Key, size: (u16, u16)) -> Pressed {
         let action = self.section().lookup(key);
-        let takes_text = matches!(self, Self::Palette(_) | Self::Input(_) | Self::Form(_));
+        let takes_text = matches!(self, Self::Palette(_) | Self::Find(_) | Self::Input(_) | Self::Form(_));
         if action.is_none() && !takes_text {
             return Pressed::Ignored(self);
         }

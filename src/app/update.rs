@@ -250,13 +250,14 @@ fn press(model: &mut Model, key: Key) -> Vec<Effect> {
                 model.popups.push(popup);
                 Vec::new()
             }
-            Pressed::Find(find) => match model.open.as_ref().and_then(|open| find.chosen(open)) {
-                Some(found) => on_answer(model, PopupAnswer::Found(found)),
-                None => {
+            Pressed::Find(find) => {
+                if let Some(found) = model.open.as_ref().and_then(|open| find.chosen(open)) {
+                    on_answer(model, PopupAnswer::Found(found))
+                } else {
                     model.popups.push(Popup::Find(find));
                     Vec::new()
                 }
-            },
+            }
             Pressed::Closed => Vec::new(),
             Pressed::Discard(input) => {
                 model.popups.push(Popup::Input(input));
