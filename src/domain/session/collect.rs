@@ -3,9 +3,10 @@
 use super::super::agreement::item_agreement;
 use super::super::canonical::canonical_json;
 use super::super::ids::{PairId, Rater};
-use super::super::verdict::Choice;
+use super::super::verdict::{Choice, Verdict};
 use super::super::votes::{
-    Adjudication, Aggregate, CollectionSettings, ItemState, Outcome, VotedPair, adjudicated, aggregate, nominal,
+    Adjudication, Aggregate, Aggregation, CollectionSettings, ItemState, Outcome, VotedPair, adjudicated, aggregate,
+    nominal,
 };
 use super::Session;
 use std::collections::{HashMap, HashSet};
@@ -92,8 +93,12 @@ impl Session {
     /// Every pair with its counting votes by a criterion, none for overall, in order of arrival.
     #[must_use]
     pub fn voted_on(&self, criterion: Option<&str>) -> Vec<VotedPair<'_>> {
-        let one = |pair: &super::Pair| -> Vec<(&Rater, Choice)> {
-            self.counting_on(&pair.id, criterion).into_iter().map(|(_, v)| (&v.rater, v.choice)).collect()
+        self.voted_by(|pair| self.counting_on(pair, criterion))
+    }
+
+    fn voted_by<'a>(&'a self, votes: impl Fn(&PairId) -> Vec<(u64, &'a Verdict)>) -> Vec<VotedPair<'a>> {
+        let one = |pair: &'a super::Pair| -> Vec<(&'a Rater, Choice)> {
+            votes(&pair.id).into_iter().map(|(_, v)| (&v.rater, v.choice)).collect()
         };
         self.pairs.iter().map(|p| VotedPair { prompt: &p.prompt, a: &p.a, b: &p.b, votes: one(p) }).collect()
     }
@@ -104,12 +109,19 @@ impl Session {
         self.outcomes_on(None)
     }
 
-    /// The outcome of every pair by a criterion, none for overall.
+    /// The outcome of every pair by a criterion, none for overall. Models' votes count beside people's only where the
+    /// aggregation estimates how far each rater is to be trusted; otherwise they decide the pairs that nobody else judged.
     #[must_use]
     pub fn outcomes_on(&self, criterion: Option<&str>) -> HashMap<&PairId, Aggregate> {
         let how = self.settings.unwrap_or_default().aggregation;
+        let voted = match how {
+            Aggregation::Majority | Aggregation::MeanStrength => {
+                self.voted_by(|pair| self.deciding_on(pair, criterion))
+            }
+            Aggregation::DawidSkene | Aggregation::BradleyTerry => self.voted_on(criterion),
+        };
         let mut out: HashMap<&PairId, Aggregate> =
-            self.pairs.iter().map(|p| &p.id).zip(aggregate(&self.voted_on(criterion), how)).collect();
+            self.pairs.iter().map(|p| &p.id).zip(aggregate(&voted, how)).collect();
         let by = |a: &&Adjudicated| !a.undone && a.adjudication.criterion.as_deref() == criterion;
         let mut decisions: Vec<&Adjudicated> = self.adjudications.values().filter(by).collect();
         decisions.sort_by(|x, y| latest(x, y));
@@ -134,7 +146,7 @@ impl Session {
         if self.adjudication_of(pair).is_some() {
             return Some(ItemState::Done);
         }
-        let votes: Vec<Choice> = self.counting(pair).into_iter().map(|(_, v)| v.choice).collect();
+        let votes: Vec<Choice> = self.deciding_on(pair, None).into_iter().map(|(_, v)| v.choice).collect();
         Some(settings.rule.state(&votes))
     }
 
@@ -155,7 +167,7 @@ impl Session {
             .filter(|pair| !settled.contains(&pair.id))
             .filter_map(|pair| {
                 let choices: Vec<Choice> =
-                    self.counting_on(&pair.id, criterion).into_iter().map(|(_, v)| v.choice).collect();
+                    self.deciding_on(&pair.id, criterion).into_iter().map(|(_, v)| v.choice).collect();
                 let labels: Vec<i64> = choices.iter().filter_map(|c| nominal(*c)).collect();
                 let agreement = item_agreement(&labels)?;
                 let disputed = match self.settings {

@@ -100,6 +100,17 @@ impl Session {
         all.into_iter().map(|(seq, judged)| (seq, &judged.verdict)).collect()
     }
 
+    /// The counting verdicts that decide a pair by a criterion, none for overall: those of people and files, or, where there
+    /// are none, those of models. A model's vote never contradicts a person's.
+    #[must_use]
+    pub fn deciding_on(&self, pair: &PairId, criterion: Option<&str>) -> Vec<(u64, &Verdict)> {
+        let mut votes = self.counting_on(pair, criterion);
+        if votes.iter().any(|(_, v)| !v.rater.is_model()) {
+            votes.retain(|(_, v)| !v.rater.is_model());
+        }
+        votes
+    }
+
     /// A rater's latest verdict on a pair overall, if one counts.
     #[must_use]
     pub fn verdict_of(&self, pair: &PairId, rater: &Rater) -> Option<(u64, &Verdict)> {
@@ -212,11 +223,13 @@ impl Session {
     }
 
     fn need(&self, pair: &Pair, rater: &Rater, criterion: Option<&str>, settled: &HashSet<&PairId>) -> Need {
-        let votes = if self.verdicts_of_pair.contains_key(&pair.id) {
+        let mut votes = if self.verdicts_of_pair.contains_key(&pair.id) {
             self.counting_on(&pair.id, criterion)
         } else {
             Vec::new()
         };
+        // A model's label is not one of those that people are asked for.
+        votes.retain(|(_, v)| !v.rater.is_model() || v.rater == *rater);
         if votes.iter().any(|(_, v)| v.rater.is_import()) {
             return Need::Closed;
         }

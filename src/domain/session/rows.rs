@@ -216,7 +216,7 @@ impl Session {
     /// `winner`'s share of the votes for either side; none when no vote is for the other side.
     fn agreed(&self, pair: &PairId, winner: Side, by: Option<&str>) -> Option<f64> {
         let (mut with, mut against) = (0usize, 0usize);
-        for (_, verdict) in self.counting_on(pair, by) {
+        for (_, verdict) in self.deciding_on(pair, by) {
             match verdict.choice {
                 Choice::Prefer(side, _) if side == winner => with += 1,
                 Choice::Prefer(..) => against += 1,
@@ -230,7 +230,7 @@ impl Session {
     /// estimate, or for a slip rate of 0.
     fn reliability(&self, pair: &PairId, slip_rates: &HashMap<&Rater, f64>, by: Option<&str>) -> Option<f64> {
         let preferences = |(_, verdict): &(u64, &Verdict)| matches!(verdict.choice, Choice::Prefer(..));
-        let votes: Vec<_> = self.counting_on(pair, by).into_iter().filter(preferences).collect();
+        let votes: Vec<_> = self.deciding_on(pair, by).into_iter().filter(preferences).collect();
         let [(_, verdict)] = votes.as_slice() else { return None };
         slip_rates.get(&verdict.rater).filter(|e| **e > 0.0).map(|e| 1.0 - e)
     }

@@ -245,7 +245,7 @@ fn disputes(buf: &mut Buffer, area: Rect, open: &OpenSession, report: &Agreement
 /// How the votes fell, without names, and the prompt's text.
 fn dispute_words(open: &OpenSession, dispute: &Dispute) -> (String, String) {
     let (mut a, mut b, mut tie, mut bad) = (0, 0, 0, 0);
-    for (_, verdict) in open.session.counting(&dispute.pair) {
+    for (_, verdict) in open.session.deciding_on(&dispute.pair, None) {
         match verdict.choice {
             Choice::Prefer(Side::A, _) => a += 1,
             Choice::Prefer(Side::B, _) => b += 1,

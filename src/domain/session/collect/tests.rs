@@ -194,3 +194,24 @@ fn a_thousand_interleavings_of_the_raters_records_give_one_outcome() {
     }
     assert_eq!(outcomes.len(), 1, "{outcomes:?}");
 }
+
+#[test]
+fn a_models_vote_decides_only_what_nobody_else_judged() {
+    let mut s = session(2);
+    let model = "model:reward-1";
+    s.judge(1, verdict(0, model, B));
+    s.judge(2, verdict(1, model, B));
+    assert_eq!(s.outcome(&PairId::new("x0")), Outcome::Prefer(Side::B, 1.0));
+    assert_eq!(asked(&s, "ana"), 2, "its labels are not those that people are asked for");
+    s.configure(settings(1, 1));
+    assert_eq!(asked(&s, "ana"), 2);
+    s.judge(3, verdict(0, "ana", A));
+    assert_eq!((s.outcome(&PairId::new("x0")), s.rows().0.len()), (Outcome::Prefer(Side::A, 2.0 / 3.0), 2));
+    assert_eq!(s.rows().0[0].agreed, None, "it does not soften a person's label");
+    assert!(s.disputes().is_empty());
+    assert_eq!(s.item_state(&PairId::new("x0")), Some(ItemState::Done));
+    // Where raters are weighed it counts beside them, and agreement reports it.
+    s.configure(CollectionSettings { aggregation: Aggregation::DawidSkene, ..settings(1, 1) });
+    assert_ne!(s.outcome(&PairId::new("x0")), Outcome::Prefer(Side::A, 2.0 / 3.0));
+    assert_eq!(crate::domain::agreement_report(&s).overlapping, 1);
+}
