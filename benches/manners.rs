@@ -9,15 +9,15 @@
 //! `-- --tuning` evaluates on the tuning prompts, `-- --only dpo,ppo` runs some methods, `-- --json` prints one object.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that fails may say so by ending")]
 
+#[path = "support/program.rs"]
+mod program;
+
+use program::{answers, given, number, tiebreak, words_after, write_lines};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 use tiebreak::demo::{self, Manner, Split, is_kind, manner_of};
-use tiebreak::domain::{Completion, CompletionId, RunId, wilson};
-use tiebreak::protocol::RunEvent;
+use tiebreak::domain::{Completion, CompletionId, wilson};
 use tiebreak::storage::{Home, SessionDir};
 
 /// Seed of the prompts for the pairs.
@@ -59,32 +59,6 @@ const RUNS: &[MethodRun] = &[
     ),
 ];
 
-/// Runs a command of the program to its end.
-fn tiebreak(home: &Path, args: &[&str]) {
-    let said = Command::new(env!("CARGO_BIN_EXE_tiebreak")).args(args).env("TIEBREAK_HOME", home).output().unwrap();
-    assert!(said.status.success(), "tiebreak {}: {}", args.join(" "), String::from_utf8_lossy(&said.stderr));
-}
-
-/// Writes lines to a file and returns its path.
-fn write_lines(home: &Path, name: &str, lines: impl IntoIterator<Item = String>) -> String {
-    let path = home.join(name);
-    fs::write(&path, lines.into_iter().map(|line| line + "\n").collect::<String>()).unwrap();
-    path.display().to_string()
-}
-
-/// The answers of a sampling run, by prompt text.
-fn answers(dir: &SessionDir, run: &str) -> BTreeMap<String, Vec<Completion>> {
-    let (session, _) = dir.state().unwrap();
-    let mut out: BTreeMap<String, Vec<Completion>> = BTreeMap::new();
-    for event in dir.run(&RunId::new(run)).unwrap().tail().poll().unwrap() {
-        if let Ok(RunEvent::Completed(completion)) = event.data {
-            let prompt = session.prompt(&completion.prompt).unwrap().body.headline().to_owned();
-            out.entry(prompt).or_default().push(completion);
-        }
-    }
-    out
-}
-
 /// Pairs of a kind and a rude answer to one prompt.
 fn pairs(answers: &[Completion]) -> Vec<(&Completion, &Completion)> {
     let of = |manner| answers.iter().filter(move |a| manner_of(&a.text) == Some(manner));
@@ -98,15 +72,12 @@ fn share(hits: usize, n: usize) -> Value {
 }
 
 fn percent_text(share: &Value) -> String {
-    let of = |key: &str| share[key].as_f64().unwrap();
+    let of = |key: &str| number(&share[key]);
     format!("{:.0} % ({:.0} to {:.0})", of("percent"), of("low"), of("high"))
 }
 
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let given = |name: &str| args.iter().any(|a| a == name);
-    let only: Option<Vec<String>> =
-        args.iter().position(|a| a == "--only").map(|at| args[at + 1].split(',').map(str::to_owned).collect());
+    let only = words_after("--only");
     let runs: Vec<MethodRun> =
         RUNS.iter().copied().filter(|(m, _)| only.as_ref().is_none_or(|only| only.iter().any(|o| o == m))).collect();
     let judged = if given("--tuning") { demo::tuning(JUDGING) } else { demo::judging(JUDGING) };
@@ -118,7 +89,9 @@ fn main() {
     let prompts = write_lines(home, "prompts.txt", train.iter().cloned());
     tiebreak(home, &["new", "manners", "--model", "tiny", "--prompts", &prompts]);
     let sample = ["sample", "manners", "--temperature", "1", "--top-p", "1", "--max-new-tokens", "64"];
-    let sampled = |more: &[&str]| tiebreak(home, &[&sample, more].concat());
+    let sampled = |more: &[&str]| {
+        tiebreak(home, &[&sample, more].concat());
+    };
     sampled(&["--per-prompt", "4"]);
     let dir = SessionDir::find(&Home::resolve(Some(home)).unwrap(), "manners").unwrap();
     let first = answers(&dir, "sample-1");
@@ -212,8 +185,8 @@ fn show(report: &Value) {
             }
             kind => (kind, String::new()),
         };
-        let seconds = row["seconds"].as_f64().unwrap();
+        let seconds = number(&row["seconds"]);
         println!("{:8} {:>18}  {seconds:5.1} s{note}", row["method"].as_str().unwrap(), percent_text(what));
     }
-    println!("{:.0} s in all", report["seconds"].as_f64().unwrap());
+    println!("{:.0} s in all", number(&report["seconds"]));
 }

@@ -10,6 +10,7 @@
 //! shell confirms the write. Every visible change increments [`Shared::version`].
 
 mod anywhere;
+pub mod bindings;
 mod blind;
 mod contract;
 pub mod curves;
@@ -47,7 +48,7 @@ pub use form::{Field, Form, FormPurpose};
 pub use goal::{Go, Goal, Next, Show};
 pub use key::{Code, Key};
 pub use markup::{Markup, TextStyle};
-pub use model::{Model, all_keys};
+pub use model::{Model, action_tables, all_keys};
 pub use msg::{LiveRun, Msg, Opened, SessionCard};
 pub use names::PairNames;
 pub use open::{OpenSession, RunView};

@@ -11,14 +11,17 @@ mod bradley_terry;
 mod canonical;
 mod check;
 mod dawid_skene;
+mod filter;
 mod hash;
 mod health;
 mod hyper;
 mod ids;
 mod method;
 mod metric;
+mod model_vote;
 mod nearest;
 mod param;
+mod rubric;
 mod run;
 mod run_state;
 mod sampled;
@@ -41,6 +44,7 @@ pub use axis::{StepRange, ValueRange, nice_step};
 pub use bradley_terry::{BradleyTerry, Win, bradley_terry};
 pub use check::{Check, CheckError, Checks, Takes, checks};
 pub use dawid_skene::{DawidSkene, RaterLabel, dawid_skene};
+pub use filter::{Bound, Filter, FilterError, FilterTerm, FilterTest, VerdictWord, filter_words, quoted_words};
 pub use hash::{Fold64, hash64, mix64};
 pub use health::{Health, HealthState, PairMargin, RunFacts};
 pub use hyper::{FromText, Hyperparameters};
@@ -50,8 +54,10 @@ pub use method::{
     TrainerParams, TuneKind, method, methods,
 };
 pub use metric::{Metrics, Num};
+pub use model_vote::{DISTANCES, GAPS, TIE_GAP, TIE_PROBABILITY, vote_by_gap, vote_by_probability};
 pub use nearest::{hint, nearest};
 pub use param::{ParamError, ParamKind, ParamRow, Params};
+pub use rubric::{CRITERIA, Criterion, OVERALL, RowChoice, Rubric, RubricPass};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use sampled::SampledHash;
@@ -61,18 +67,20 @@ pub use select::{
 };
 pub use series::{Axis, Bucket, Line, Series};
 pub use session::{
-    AgreementReport, Coefficient, Confusion, Correction, Dispute, Judged, Lack, LeftOut, QueueOrder, RaterFigures,
-    Score, ScoreSource, Session, SessionPool, Supply, agreement_report,
+    Act, ActKind, AgreementReport, BEST_OF, Coefficient, Confusion, Contested, Copied, Correction, CriterionReport,
+    Dispute, FilterView, Judged, LabelledPair, Lack, LeftOut, ModelContest, PairVote, QueueOrder, RANK, RaterFigures,
+    Score, ScoreSource, Session, SessionPool, SharedName, Supply, TagChange, VerdictSummary, WinRate, agreement_report,
+    tag_problem,
 };
 pub use stats::{ece, median, quantile, wilson};
 pub use text::{
-    Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow, TextSet,
-    counted, model_name, sanitise,
+    CORRECTION, Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow,
+    TextSet, counted, model_name, sanitise,
 };
-pub use verdict::{Choice, Seen, Side, Strength, Verdict};
+pub use verdict::{Asked, Choice, Seen, Showing, Side, Strength, Verdict};
 pub use votes::{
-    Adjudication, Aggregate, Aggregation, CollectionSettings, ItemState, LabelRule, Outcome, VotedPair, aggregate,
-    majority, nominal, signed,
+    Adjudication, Aggregate, Aggregation, CollectionSettings, ItemState, LabelRule, Outcome, Repeats, VotedPair,
+    aggregate, majority, nominal, signed,
 };
 
 pub(crate) use hyper::{choices, hyperparameters, read, row};

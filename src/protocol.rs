@@ -15,6 +15,7 @@ mod inputs;
 mod integrity;
 mod line;
 mod record;
+mod server;
 mod spec;
 
 pub use crate::domain::{DroppedRows, Plan};
@@ -31,6 +32,7 @@ pub use inputs::{CheckpointInput, CheckpointRole, Difference, FileDigest, Inputs
 pub use integrity::{Damage, DamagedPlace, Integrity};
 pub use line::{Envelope, LineError, MAX_LINE, MAX_SEQ, decode, encode, records_within, verify};
 pub use record::{Header, SessionMeta, SessionRecord};
+pub use server::{JudgeModel, Judgement, ServerAnswer, ServerInput, ServerLog, ServerOptions, ServerRef};
 pub use spec::{DataSnapshot, ModelRef, RunSpec, SampleSpec, Task, TrainSpec};
 
 /// Schema version of the records' data; readers accept every older one.

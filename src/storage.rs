@@ -11,6 +11,7 @@
 //! checkpoint becomes visible by one rename after every byte of it is on disk, and older ones are deleted only after
 //! that. Folders are 0700 and files 0600.
 
+mod answers;
 mod chat_json;
 mod checkpoint;
 mod clock;
@@ -26,6 +27,8 @@ pub mod import;
 mod inputs;
 mod lock;
 mod log;
+pub mod pack;
+mod pair_columns;
 mod run;
 mod schema;
 mod session;

@@ -11,6 +11,7 @@ pub mod bench;
 pub(crate) mod data;
 mod estimate;
 pub mod fresh;
+mod implicit;
 mod loss;
 mod masks;
 mod recipe;
@@ -21,6 +22,7 @@ mod trainer;
 
 pub use data::{Encode, Example, Rows, TokeniseOptions, Tokenised, is_eval, order, tokenise};
 pub use estimate::estimate;
+pub use implicit::ImplicitScorer;
 pub use loss::{
     AdaptiveKl, Calibration, Cpo, CpoForm, CpoPair, Divergence, Dpo, DpoForm, DpoPair, DpoTerm, FORMS, Grpo, GrpoRow,
     KlEstimator, Kto, KtoForm, KtoRow, Orpo, OrpoNll, OrpoPair, PairGradient, PairLoss, Ppo, PpoLoss, PpoRow,

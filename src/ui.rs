@@ -16,7 +16,7 @@ pub mod widgets;
 pub use frame::{Areas, areas, duration, rule};
 pub use svg::svg;
 
-use crate::app::Model;
+use crate::app::{Model, cells};
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -35,7 +35,12 @@ pub fn paint(buf: &mut Buffer, area: Rect, model: &Model) {
     match areas(area) {
         None => frame::too_small(buf, area),
         Some(areas) => {
-            let (title, right) = screen::header(model);
+            let (title, mut right) = screen::header(model);
+            let place: usize = title.iter().map(|part| cells(part) + 3).sum();
+            let room = usize::from(areas.header.width.saturating_sub(frame::width_of(&right))).saturating_sub(place);
+            let rater = frame::rater(model, false);
+            let fits = rater.iter().map(|span| cells(&span.content)).sum::<usize>() <= room;
+            right.spans.splice(0..0, if fits { rater } else { frame::rater(model, true) });
             frame::header(buf, areas.header, title, right);
             let status = screen::body(buf, areas.body, model);
             frame::status(buf, areas.status, model, status);

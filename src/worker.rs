@@ -17,6 +17,8 @@ mod out;
 mod prepared;
 mod process;
 mod run;
+mod score;
+mod servers;
 mod task;
 
 #[cfg(test)]
@@ -58,9 +60,11 @@ fn dispatch(args: &[OsString]) -> ExitCode {
         ["masks", _] => answer::masks(path(1)),
         ["verify", _] => answer::verify(path(1)),
         ["verify-models", _] => answer::verify_models(path(1)),
-        ["score", _, id] => answer::score(path(1), &RunId::new(*id)),
+        ["score", _, id] => score::score(path(1), &RunId::new(*id)),
         ["merge", _, id, _, format] => answer::merge(path(1), &RunId::new(*id), path(3), format),
         ["make", _, spec] => answer::make(path(1), spec),
+        ["judge", _, model, rater] => score::judge(path(1), model, rater),
+        ["server", spec] => servers::server(spec),
         ["bench", spec] => bench::bench(spec),
         _ => {
             out::note("tiebreak: `worker` is internal; see `tiebreak --help` for commands");

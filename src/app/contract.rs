@@ -4,10 +4,11 @@
 //! A screen owns its keys, its actions and its state. It gets the shared state and returns effects for the shell and
 //! where to go next. It knows no other screen.
 
+use super::bindings::KeyBindings;
 use super::effect::Effect;
 use super::goal::{Next, Show};
 use super::key::Key;
-use super::keymap::{Section, Table};
+use super::keymap::{Binding, Section, Table};
 use super::msg::Msg;
 use super::popup::PopupAnswer;
 use super::shared::Shared;
@@ -71,8 +72,8 @@ pub trait Screen: Sized {
 pub trait AnyScreen {
     /// Its name.
     fn name(&self) -> &'static str;
-    /// The key table of every action.
-    fn table(&self) -> Table;
+    /// The table of every action with its effective keys.
+    fn table(&self, keys: &KeyBindings) -> Table;
     /// The footer's keys and words in this state.
     fn footer(&self, shared: &Shared) -> Vec<(Key, &'static str)>;
     /// Handles a key; none if it has no action here.
@@ -94,13 +95,13 @@ impl<S: Screen> AnyScreen for S {
         S::NAME
     }
 
-    fn table(&self) -> Table {
-        S::KEYS.first().map_or_else(Table::default, Section::table)
+    fn table(&self, keys: &KeyBindings) -> Table {
+        S::KEYS.first().map_or_else(Table::default, |section| keys.table(S::NAME, &section.table()))
     }
 
     fn footer(&self, shared: &Shared) -> Vec<(Key, &'static str)> {
-        let rows = S::KEYS.get(self.section(shared)).map_or(&[][..], |section| section.rows);
-        let shown = rows.iter().filter(|row| !row.footer.is_empty());
+        let rows = bindings::<S>(&shared.keys, self.section(shared));
+        let shown = rows.into_iter().filter(|row| !row.footer.is_empty());
         shown.filter_map(|row| Some((row.key, self.footer_word(shared, row.action, row.footer)?))).collect()
     }
 
@@ -108,15 +109,15 @@ impl<S: Screen> AnyScreen for S {
         if let Some(effects) = self.typed(shared, key) {
             return Some(effects.into());
         }
-        let active = self.section(shared);
-        let mut sections = S::KEYS.get(active).into_iter().chain(S::KEYS.first());
-        let action = sections.find_map(|section| section.lookup(key))?;
+        let active = bindings::<S>(&shared.keys, self.section(shared));
+        let mut rows = active.into_iter().chain(bindings::<S>(&shared.keys, 0));
+        let action = rows.find(|row| row.key == key)?.action;
         Some(self.act(shared, action))
     }
 
     fn act_row(&mut self, shared: &mut Shared, row: usize) -> Next {
-        let row = S::KEYS.first().and_then(|section| section.rows.get(row));
-        row.map_or_else(Next::default, |row| self.act(shared, row.action))
+        let rows = bindings::<S>(&shared.keys, 0);
+        rows.get(row).map_or_else(Next::default, |row| self.act(shared, row.action))
     }
 
     fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {
@@ -134,4 +135,10 @@ impl<S: Screen> AnyScreen for S {
     fn on_answer(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next {
         Screen::on_answer(self, shared, answer)
     }
+}
+
+/// The rows of a section under their effective keys.
+fn bindings<S: Screen>(keys: &KeyBindings, section: usize) -> Vec<Binding<S::Action>> {
+    let Some(here) = S::KEYS.get(section) else { return Vec::new() };
+    keys.section(S::NAME, here, S::KEYS.first().unwrap_or(here))
 }

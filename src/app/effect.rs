@@ -1,6 +1,6 @@
 //! Requests from the state machine to the shell, which answers with messages, never by a return value.
 
-use crate::domain::{Params, RunId, Sampler};
+use crate::domain::{Params, RowChoice, RunId, Sampler};
 use crate::protocol::{RunCommand, SessionRecord};
 
 /// A sampling run to launch in the open session.
@@ -19,6 +19,8 @@ pub struct TrainRequest {
     pub method: String,
     /// Every hyper-parameter.
     pub params: Params,
+    /// Which rows it trains on.
+    pub choice: RowChoice,
     /// The run whose adapter it starts from; none for the session's model.
     pub init: Option<RunId>,
     /// Whether it may train on the readable part of a damaged log.
@@ -92,6 +94,11 @@ pub enum Effect {
         ticket: u64,
         /// The run.
         request: TrainRequest,
+    },
+    /// Compute how far the raters agree, on what is saved. Answer with [`super::Msg::AgreementReady`].
+    Agreement {
+        /// Identifies it in the answer.
+        ticket: u64,
     },
     /// Compute the masks of this run's first rows. Answer with [`super::Msg::MasksReady`].
     Masks {

@@ -43,11 +43,11 @@ pub fn ask_sample(model: &mut Shared) {
     let Some(open) = &model.open else { return };
     let prompts = open.session.prompts().len();
     if prompts == 0 {
-        model.warn("no prompts yet: i imports a file of prompts");
+        model.warn(format!("no prompts yet: {} imports a file of prompts", model.keys.key("label", "import")));
         return;
     }
     if open.runs.iter().any(|run| run.is_sampling() && run.status().is_live()) {
-        model.warn("sampling is already running: w shows it");
+        model.warn(format!("sampling is already running: {} shows it", model.keys.key("label", "watch")));
         return;
     }
     let about = format!("{} · {}", counted(prompts, "prompt"), open.meta.model);
@@ -62,16 +62,23 @@ pub fn ask_import(model: &mut Shared) {
     }
 }
 
-/// The formats a file may have: `JSONL: pairs, prompts · one per line: prompts`.
+/// The formats a file may have: `JSONL: pairs, prompts · one per line: prompts`; only their number where they are many.
 fn import_hint(formats: &[ImportFormat]) -> String {
     let names = |plain_only: bool| -> String {
         let names = formats.iter().filter(|format| format.plain_text || !plain_only).map(|format| format.name.as_str());
         names.collect::<Vec<_>>().join(", ")
     };
-    let parts = [("JSONL", names(false)), ("one per line", names(true))];
-    let parts = parts.iter().filter(|(_, names)| !names.is_empty()).map(|(how, names)| format!("{how}: {names}"));
-    parts.collect::<Vec<_>>().join(" · ")
+    let (all, plain) = (names(false), names(true));
+    let all = if all.len() > NAMED {
+        format!("{} formats, found from the content", formats.len())
+    } else {
+        format!("JSONL: {all}")
+    };
+    if plain.is_empty() { all } else { format!("{all} · one per line: {plain}") }
 }
+
+/// The longest list of formats that is spelled out, in bytes.
+const NAMED: usize = 40;
 
 /// Submits a form, or shows it again with its errors.
 pub fn submit(model: &mut Shared, form: Form) -> Vec<Effect> {
@@ -123,7 +130,9 @@ pub fn typed(model: &mut Shared, input: TextInput) -> Vec<Effect> {
             vec![Effect::Import { path: text }]
         }
         // The label screen handles these.
-        InputPurpose::Note { .. } | InputPurpose::Correct { .. } => Vec::new(),
+        InputPurpose::Note { .. } | InputPurpose::Filter | InputPurpose::Tags { .. } | InputPurpose::Correct { .. } => {
+            Vec::new()
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where to go: a screen by name, and what it shows there. Knows no screen.
 
 use super::effect::Effect;
-use crate::domain::{PairId, RunId};
+use crate::domain::{PairId, PromptId, RunId};
 
 /// What a screen shows when it opens.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -17,6 +17,10 @@ pub enum Show {
     Speed(f64),
     /// The sampling form.
     Sample,
+    /// All answers to this prompt.
+    Prompt(PromptId),
+    /// This sentence as a notice.
+    Said(String),
     /// The prompt for a file to import.
     Import,
 }

@@ -1,5 +1,6 @@
 //! Keys as the state machine sees them, free of any terminal library.
 
+use crate::domain::nearest;
 use std::fmt;
 
 /// What was pressed, without modifiers.
@@ -67,6 +68,41 @@ impl Key {
         Self { code: Code::Char(c), ctrl: true, alt: false }
     }
 
+    /// The key that a name stands for: what [`fmt::Display`] writes, and `up`, `down`, `left`, `right` for the arrows.
+    ///
+    /// # Errors
+    /// A sentence on what is wrong with the name, and what to write.
+    pub fn parse(word: &str) -> Result<Self, String> {
+        let (mut rest, mut key) = (word, Self::plain(Code::Esc));
+        while let Some((modifier, after)) = rest.split_once('-').filter(|(_, after)| !after.is_empty()) {
+            match modifier {
+                "ctrl" if !key.ctrl => key.ctrl = true,
+                "alt" if !key.alt => key.alt = true,
+                _ => break,
+            }
+            rest = after;
+        }
+        let mut chars = rest.chars();
+        key.code = match (chars.next(), chars.next()) {
+            (Some(' '), None) => Code::Char(' '),
+            (Some(c), None) if !c.is_control() && !c.is_whitespace() => arrow(c).unwrap_or(Code::Char(c)),
+            _ => named(rest).ok_or_else(|| unknown(word, rest))?,
+        };
+        if key.ctrl
+            && let Code::Char(c) = key.code
+        {
+            // What a terminal sends for these is the other key.
+            let same = [('i', "tab"), ('m', "enter"), ('j', "enter"), ('[', "esc"), ('h', "backspace")];
+            if let Some((_, is)) = same.iter().find(|(of, _)| of.eq_ignore_ascii_case(&c)) {
+                return Err(format!("a terminal cannot tell `{word}` from {is}: choose another key"));
+            }
+            if c.is_uppercase() {
+                return Err(format!("a terminal cannot tell `{word}` from `ctrl-{}`: write that", c.to_lowercase()));
+            }
+        }
+        Ok(key)
+    }
+
     /// The character this key types; none for a key that types none.
     #[must_use]
     pub fn typed(self) -> Option<char> {
@@ -74,6 +110,45 @@ impl Key {
             Code::Char(c) if !self.ctrl && !self.alt => Some(c),
             _ => None,
         }
+    }
+}
+
+/// Every named key.
+const NAMED: &[(&str, Code)] = &[
+    ("space", Code::Char(' ')),
+    ("enter", Code::Enter),
+    ("esc", Code::Esc),
+    ("tab", Code::Tab),
+    ("shift-tab", Code::BackTab),
+    ("backspace", Code::Backspace),
+    ("delete", Code::Delete),
+    ("up", Code::Up),
+    ("down", Code::Down),
+    ("left", Code::Left),
+    ("right", Code::Right),
+    ("home", Code::Home),
+    ("end", Code::End),
+    ("pgup", Code::PageUp),
+    ("pgdn", Code::PageDown),
+];
+
+fn named(word: &str) -> Option<Code> {
+    NAMED.iter().find(|(name, _)| *name == word).map(|(_, code)| *code)
+}
+
+fn arrow(c: char) -> Option<Code> {
+    let arrows = [('↑', Code::Up), ('↓', Code::Down), ('←', Code::Left), ('→', Code::Right)];
+    arrows.iter().find(|(of, _)| *of == c).map(|(_, code)| *code)
+}
+
+fn unknown(word: &str, rest: &str) -> String {
+    if let Some(letter) = rest.strip_prefix("shift-").filter(|letter| letter.chars().count() == 1) {
+        return format!("`{word}`: write the character that shift gives, such as `{}`", letter.to_uppercase());
+    }
+    let names: Vec<&str> = NAMED.iter().map(|(name, _)| *name).collect();
+    match nearest(&rest.to_lowercase(), names.iter().copied()) {
+        Some(near) if !rest.is_empty() => format!("no key is called `{word}`: did you mean `{near}`?"),
+        _ => format!("no key is called `{word}`: write one character, ctrl-x, alt-x, or one of {}", names.join(", ")),
     }
 }
 
@@ -103,5 +178,32 @@ impl fmt::Display for Key {
             Code::PageUp => "pgup",
             Code::PageDown => "pgdn",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_back_from_what_it_is_shown_as() {
+        let shown =
+            ["1", "é", "space", "enter", "shift-tab", "↑", "pgdn", "ctrl-r", "alt-x", "ctrl-alt-x", "-", "ctrl--"];
+        for word in shown {
+            assert_eq!(Key::parse(word).unwrap().to_string(), word);
+        }
+        assert_eq!(Key::parse("up"), Ok(Key::plain(Code::Up)));
+        assert_eq!(Key::parse("A"), Ok(Key::char('A')));
+    }
+
+    #[test]
+    fn a_wrong_name_is_refused_with_the_remedy() {
+        let refused = |word: &str| Key::parse(word).unwrap_err();
+        assert!(refused("spcae").contains("did you mean `space`?"));
+        assert!(refused("shift-a").contains("such as `A`"));
+        assert!(refused("ctrl-i").contains("from tab"));
+        assert!(refused("ctrl-R").contains("`ctrl-r`"));
+        assert!(refused("").contains("write one character"));
+        assert!(refused("\u{7}").contains("no key"));
     }
 }

@@ -1,6 +1,7 @@
 //! The state of the workbench: the shared state and the active screen.
 
 use super::anywhere::GLOBAL_KEYS;
+use super::bindings::{EVERYWHERE, KeyBindings};
 use super::goal::Show;
 use super::key::Key;
 use super::keymap::{self, Table};
@@ -37,6 +38,7 @@ impl Model {
     #[must_use]
     pub fn new(theme: Theme, size: (u16, u16), now_ms: u64) -> Self {
         let mut shared = Shared::new(theme, size, now_ms);
+        shared.keys = KeyBindings::defaults(&action_tables());
         // `begin` returns the effects that opening the first screen needs.
         let (screen, _) = (ROUTES[0].open)(&mut shared, Show::Default);
         Self { shared, screen }
@@ -49,14 +51,16 @@ impl Model {
             return keymap::footer(popup.footer());
         }
         let mut rows: Vec<(Key, &'static str)> = self.screen.any().footer(&self.shared);
-        rows.extend(GLOBAL_KEYS.rows.iter().filter(|row| !row.footer.is_empty()).map(|row| (row.key, row.footer)));
+        let global = self.keys.section(EVERYWHERE, &GLOBAL_KEYS, &GLOBAL_KEYS);
+        rows.extend(global.iter().filter(|row| !row.footer.is_empty()).map(|row| (row.key, row.footer)));
         keymap::footer(rows)
     }
 
     /// The key tables of the screen and of the global keys, without popups.
     #[must_use]
     pub fn tables(&self) -> Vec<Table> {
-        vec![self.screen.any().table(), GLOBAL_KEYS.table()]
+        let keys = &self.shared.keys;
+        vec![self.screen.any().table(keys), keys.table(EVERYWHERE, &GLOBAL_KEYS.table())]
     }
 }
 
@@ -65,4 +69,11 @@ impl Model {
 pub fn all_keys() -> Vec<Table> {
     let screens = ROUTES.iter().flat_map(|route| (route.keys)());
     std::iter::once(GLOBAL_KEYS.table()).chain(screens).chain(SECTIONS.iter().map(|section| section.table())).collect()
+}
+
+/// A table of every action for the global keys and for each screen: what `config.toml` may change.
+#[must_use]
+pub fn action_tables() -> Vec<Table> {
+    let screens = ROUTES.iter().filter_map(|route| (route.keys)().into_iter().next());
+    std::iter::once(GLOBAL_KEYS.table()).chain(screens).collect()
 }

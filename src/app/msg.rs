@@ -141,6 +141,13 @@ pub enum Msg {
         /// The estimate, or why there is none.
         answer: Result<Estimate, String>,
     },
+    /// The answer to [`super::Effect::Agreement`].
+    AgreementReady {
+        /// The request's ticket.
+        ticket: u64,
+        /// The figures, or why there are none.
+        answer: Result<Box<crate::domain::AgreementReport>, String>,
+    },
     /// The answer to [`super::Effect::Masks`].
     MasksReady {
         /// The request's ticket.

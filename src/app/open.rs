@@ -4,7 +4,7 @@ use super::effect::Effect;
 use super::msg::Opened;
 use super::names::PairNames;
 use super::outbox::{Outbox, SaveState};
-use crate::domain::{PairId, QueueOrder, Rater, RunId, RunState, RunStatus, Session};
+use crate::domain::{Filter, FilterTest, PairId, QueueOrder, Rater, RubricPass, RunId, RunState, RunStatus, Session};
 use crate::protocol::{
     Envelope, Integrity, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run, apply_run_event,
 };
@@ -44,6 +44,13 @@ impl RunView {
     }
 }
 
+/// What of the queue a record changes.
+enum Touched {
+    Nothing,
+    Pair(PairId),
+    All,
+}
+
 /// The open session.
 #[derive(Debug, Clone)]
 pub struct OpenSession {
@@ -71,10 +78,18 @@ pub struct OpenSession {
     pub outbox: Outbox,
     /// The pairs this rater has yet to label.
     pub queue: Vec<PairId>,
+    /// How many verdicts this rater has given in this pass, on pairs that match the filter.
+    pub done: usize,
     /// Their order.
     pub order: QueueOrder,
     /// What the pairs are called.
     pub names: PairNames,
+    /// What this rater is asked of each.
+    pub rubric: RubricPass,
+    /// The filter that they match, if one is set.
+    filter: Option<Filter>,
+    /// The pairs that match it, labelled ones too.
+    matching: HashSet<PairId>,
     known: HashSet<u64>,
 }
 
@@ -95,8 +110,12 @@ impl OpenSession {
             runs: Vec::new(),
             outbox: Outbox::default(),
             queue: Vec::new(),
+            done: 0,
             order: QueueOrder::default(),
             names: PairNames::default(),
+            rubric: RubricPass::default(),
+            filter: None,
+            matching: HashSet::new(),
             known: HashSet::new(),
         }
     }
@@ -125,6 +144,7 @@ impl OpenSession {
 
     /// Folds records of the session's own log; skips those already folded.
     pub fn fold(&mut self, records: Vec<Envelope<SessionRecord>>) {
+        let mut changed = false;
         for envelope in records {
             if self.known.contains(&envelope.n) {
                 continue;
@@ -134,7 +154,8 @@ impl OpenSession {
                 if self.outbox.expects(record) {
                     continue;
                 }
-                apply_record(&mut self.session, envelope.n, record);
+                apply_record(&mut self.session, envelope.n, envelope.w, record);
+                changed = true;
                 if let SessionRecord::Launched(spec) = record {
                     self.run_mut(&spec.id).spec = Some((**spec).clone());
                 }
@@ -142,7 +163,11 @@ impl OpenSession {
             self.known.insert(envelope.n);
             self.records.push(envelope);
         }
-        self.requeue();
+        if changed {
+            self.names.follow(&self.session);
+            self.match_all();
+            self.requeue();
+        }
     }
 
     /// Folds records of a run's log.
@@ -160,6 +185,8 @@ impl OpenSession {
         }
         run.records.extend(records);
         if grew {
+            self.names.follow(&self.session);
+            self.match_all();
             self.requeue();
         }
     }
@@ -167,7 +194,33 @@ impl OpenSession {
     /// Folds a new record at once and asks the shell to write it.
     pub fn write(&mut self, record: &SessionRecord) -> Vec<Effect> {
         let seq = self.outbox.push(record.clone());
-        apply_record(&mut self.session, seq, record);
+        let touched = self.touched(record);
+        let judged = |open: &Self, pair: &PairId| {
+            if open.matches(pair) { open.session.judged_on(pair, &open.rater, &open.rubric) } else { 0 }
+        };
+        let before = match &touched {
+            Touched::Pair(pair) => judged(self, pair),
+            Touched::Nothing | Touched::All => 0,
+        };
+        apply_record(&mut self.session, seq, 0, record);
+        self.match_after(record);
+        match touched {
+            Touched::Nothing if self.filter.is_none() => {}
+            Touched::Pair(pair) if self.move_in_queue(&pair) => {
+                self.done = (self.done + judged(self, &pair)).saturating_sub(before);
+            }
+            _ => self.requeue(),
+        }
+        self.outbox.flush()
+    }
+
+    /// Folds several records at once and asks the shell to write them, in this order.
+    pub fn write_all(&mut self, records: &[SessionRecord]) -> Vec<Effect> {
+        for record in records {
+            let seq = self.outbox.push(record.clone());
+            apply_record(&mut self.session, seq, 0, record);
+        }
+        self.match_all();
         self.requeue();
         self.outbox.flush()
     }
@@ -175,10 +228,7 @@ impl OpenSession {
     /// Handles the acknowledgement of a record that is on disk with this sequence number.
     pub fn acknowledge(&mut self, ticket: u64, seq: u64, now_ms: u64) -> Vec<Effect> {
         let Some(sent) = self.outbox.acknowledge(ticket, seq) else { return Vec::new() };
-        if matches!(
-            sent.record,
-            SessionRecord::Judged(_) | SessionRecord::Corrected { .. } | SessionRecord::Adjudicated(_)
-        ) {
+        if sent.record.can_be_undone() {
             self.session.renumber(sent.provisional, seq);
         }
         if self.known.insert(seq) {
@@ -195,7 +245,102 @@ impl OpenSession {
 
     /// Recomputes the queue.
     pub fn requeue(&mut self) {
-        self.names.follow(&self.session);
-        self.queue = self.session.queue_in(&self.rater, self.order);
+        // While the logs are read, nothing is labelled.
+        if !self.loaded {
+            return;
+        }
+        self.done = self.session.judged_by(&self.rater, &self.rubric, |pair| self.matches(pair));
+        self.queue = self.session.queue_by(&self.rater, self.order, &self.rubric);
+        if self.filter.is_some() {
+            self.queue.retain(|pair| self.matching.contains(pair));
+        }
+    }
+
+    /// Every record that the logs held at opening has arrived.
+    pub fn finish_loading(&mut self) {
+        self.loaded = true;
+        self.match_all();
+        self.requeue();
+    }
+
+    /// What of the queue a record changes.
+    fn touched(&self, record: &SessionRecord) -> Touched {
+        let session = &self.session;
+        match record {
+            SessionRecord::Judged(verdict) => Touched::Pair(verdict.pair.clone()),
+            SessionRecord::Adjudicated(adjudication) => Touched::Pair(adjudication.pair.clone()),
+            SessionRecord::Undone { of } | SessionRecord::Redone { of } => {
+                let adjudicated = || session.adjudication_at(*of).map(|a| a.pair.clone());
+                session.judged_pair(*of).cloned().or_else(adjudicated).map_or(Touched::All, Touched::Pair)
+            }
+            SessionRecord::Noted { .. }
+            | SessionRecord::Corrected { .. }
+            | SessionRecord::Withdrawn { .. }
+            | SessionRecord::Restored { .. } => Touched::Nothing,
+            _ => Touched::All,
+        }
+    }
+
+    /// Moves one pair to its new place. False where the whole queue must be computed again.
+    fn move_in_queue(&mut self, pair: &PairId) -> bool {
+        let belongs = self.matches(pair);
+        let (session, rater) = (&self.session, &self.rater);
+        session.move_in_queue(&mut self.queue, pair, rater, self.order, &self.rubric, belongs)
+    }
+
+    /// The filter of the queue, if one is set.
+    #[must_use]
+    pub fn filter(&self) -> Option<&Filter> {
+        self.filter.as_ref()
+    }
+
+    /// How many pairs match the filter, labelled ones too.
+    #[must_use]
+    pub fn matching(&self) -> usize {
+        self.matching.len()
+    }
+
+    /// Whether a pair matches the filter.
+    #[must_use]
+    pub fn matches(&self, pair: &PairId) -> bool {
+        self.filter.is_none() || self.matching.contains(pair)
+    }
+
+    /// Sets the filter of the queue.
+    pub fn set_filter(&mut self, filter: Option<Filter>) {
+        self.filter = filter;
+        self.match_all();
+        self.requeue();
+    }
+
+    fn match_all(&mut self) {
+        // While the logs are read, nothing is labelled.
+        if !self.loaded {
+            return;
+        }
+        self.matching = self.filter.as_ref().map_or_else(HashSet::new, |filter| self.session.view(filter).pairs());
+    }
+
+    /// After a verdict or a note only its own pair has to be looked up again.
+    fn match_after(&mut self, record: &SessionRecord) {
+        let Some(filter) = &self.filter else { return };
+        let pair = match record {
+            SessionRecord::Judged(verdict) => Some(verdict.pair.clone()),
+            SessionRecord::Noted { pair, .. } => Some(pair.clone()),
+            SessionRecord::Undone { of } | SessionRecord::Redone { of } => self.session.judged_pair(*of).cloned(),
+            _ => None,
+        };
+        // Whether votes dispute or contradict scores depends on more than one pair.
+        let alone = !filter.asks(|test| matches!(test, FilterTest::Disputed | FilterTest::Contested));
+        match pair.filter(|_| alone).and_then(|id| self.session.pair(&id)) {
+            Some(pair) => {
+                if self.session.view(filter).pair(pair) {
+                    self.matching.insert(pair.id.clone());
+                } else {
+                    self.matching.remove(&pair.id);
+                }
+            }
+            None => self.match_all(),
+        }
     }
 }

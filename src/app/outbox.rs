@@ -61,8 +61,7 @@ pub struct SeqMap(HashMap<u64, u64>);
 impl SeqMap {
     /// Notes the log's sequence number of the record with this ticket.
     pub fn note(&mut self, ticket: u64, record: &SessionRecord, seq: u64) {
-        if matches!(record, SessionRecord::Judged(_) | SessionRecord::Corrected { .. } | SessionRecord::Adjudicated(_))
-        {
+        if record.can_be_undone() {
             self.0.insert(PROVISIONAL + ticket, seq);
         }
     }

@@ -3,7 +3,7 @@
 use super::edit::EditBuffer;
 use super::key::Key;
 use super::keymap::{KeyRow, Table};
-use crate::domain::PairId;
+use crate::domain::{PairId, RubricPass};
 use nucleo_matcher::pattern::{AtomKind, CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
 
@@ -27,6 +27,8 @@ pub enum Pick {
     },
     /// Show this pair.
     Pair(PairId),
+    /// Ask this of each pair.
+    Rubric(RubricPass),
 }
 
 /// One entry.

@@ -9,7 +9,7 @@ use super::key::{Code, Key};
 use super::keymap::{Section, Table, c, k, on};
 use super::masks::{MaskSheet, text_area};
 use super::palette::{Palette, Pick};
-use crate::domain::{CompletionId, PairId};
+use crate::domain::{CompletionId, PairId, PromptId};
 
 /// A popup.
 #[derive(Debug, Clone)]
@@ -54,6 +54,8 @@ pub enum PopupAction {
     Cancel,
     /// Withdraw the correction.
     Withdraw,
+    /// Complete the word.
+    Complete,
 }
 
 use PopupAction as A;
@@ -88,6 +90,7 @@ const FIND: Section<A> = Section { title: "find", rows: &[
 const INPUT: Section<A> = Section { title: "typing", rows: &[
     on(k(Code::Enter), A::Accept, "save", "save what was typed; in a text, a new line"),
     on(Key::ctrl('s'), A::Accept, "save", "save a text of several lines"),
+    on(k(Code::Tab), A::Complete, "complete", "complete a tag"),
     on(Key::ctrl('x'), A::Withdraw, "withdraw", "withdraw the correction of this answer"),
     on(k(Code::Esc), A::Cancel, "cancel", "close without saving; asks before a text is discarded"),
 ] };
@@ -133,6 +136,8 @@ pub const SECTIONS: &[&Section<PopupAction>] = &[&HELP, &PALETTE, &FIND, &INPUT,
 pub enum Pressed {
     /// It stays open.
     Stay(Popup),
+    /// It stays open: the key means nothing in it.
+    Ignored(Popup),
     /// It closes.
     Closed,
     /// It would close and lose the typed text: ask first.
@@ -183,11 +188,13 @@ impl Popup {
             Self::Input(input) => Some(input.buffer.is_multiline()),
             _ => None,
         };
+        let completes = matches!(self, Self::Input(input) if matches!(input.purpose, InputPurpose::Tags { .. }));
         // Ctrl-s accepts a text of several lines, enter a single line.
         let holds = |action: PopupAction, key: Key| {
             multiline.is_none_or(|multiline| match action {
                 A::Accept => key.ctrl == multiline,
                 A::Withdraw => multiline,
+                A::Complete => completes,
                 _ => true,
             })
         };
@@ -198,6 +205,10 @@ impl Popup {
     /// Handles a key on a screen of this size.
     pub fn press(mut self, key: Key, size: (u16, u16)) -> Pressed {
         let action = self.section().lookup(key);
+        let takes_text = matches!(self, Self::Palette(_) | Self::Find(_) | Self::Input(_) | Self::Form(_));
+        if action.is_none() && !takes_text {
+            return Pressed::Ignored(self);
+        }
         if action == Some(A::Cancel) {
             // One key must not discard a text that the user wrote.
             return match self {
@@ -261,7 +272,10 @@ impl Popup {
                         other => Pressed::Stay(other),
                     };
                 }
-                if input.buffer.press(key) {
+                if let (Some(A::Complete), InputPurpose::Tags { known, .. }) = (action, &input.purpose) {
+                    complete(&mut input.buffer, known);
+                    input.error = None;
+                } else if input.buffer.press(key) {
                     input.error = None;
                 }
             }
@@ -316,6 +330,21 @@ pub fn find_rows(size: (u16, u16)) -> usize {
     usize::from(size.1.saturating_sub(7))
 }
 
+/// Completes the last word of a line from the known ones, as far as they agree.
+fn complete(buffer: &mut EditBuffer, known: &[String]) {
+    let text = buffer.text().to_owned();
+    let start = text.rfind(char::is_whitespace).map_or(0, |at| at + 1);
+    let word = &text[start..];
+    let mut fits = known.iter().filter(|tag| tag.starts_with(word) && !word.is_empty());
+    let Some(first) = fits.next() else { return };
+    let common = fits.fold(first.as_str(), |common, tag| {
+        let same = common.char_indices().zip(tag.chars()).take_while(|((_, a), b)| a == b);
+        let end = same.last().map_or(0, |((at, c), _)| at + c.len_utf8());
+        &common[..end]
+    });
+    *buffer = EditBuffer::line(format!("{}{common}", &text[..start]));
+}
+
 /// The help.
 #[derive(Debug, Clone, Default)]
 pub struct Help {
@@ -349,6 +378,15 @@ pub enum InputPurpose {
         /// The pair.
         pair: PairId,
     },
+    /// The filter of the queue.
+    Filter,
+    /// The tags of a prompt.
+    Tags {
+        /// The prompt.
+        prompt: PromptId,
+        /// The session's tags, to complete from.
+        known: Vec<String>,
+    },
     /// A correction of a completion.
     Correct {
         /// The pair it was seen in.
@@ -363,7 +401,7 @@ impl InputPurpose {
     #[must_use]
     pub fn is_from_screen(&self) -> bool {
         match self {
-            Self::Note { .. } | Self::Correct { .. } => true,
+            Self::Note { .. } | Self::Filter | Self::Tags { .. } | Self::Correct { .. } => true,
             Self::NewName | Self::NewModel { .. } | Self::NewPrompts { .. } | Self::Import => false,
         }
     }

@@ -18,6 +18,8 @@ macro_rules! screens {
             launch::LaunchScreen
             watch::WatchScreen
             replay::ReplayScreen
+            agreement::AgreementScreen
+            rank::RankScreen
         }
     };
 }

@@ -47,7 +47,8 @@ pub fn go(model: &mut Model, session: Option<String>, goal: Goal) -> Vec<Effect>
             vec![Effect::OpenSession { name }]
         }
         (None, None) => {
-            model.warn("no session is selected: n creates one");
+            let key = model.keys.key("home", "new");
+            model.warn(format!("no session is selected: {key} creates one"));
             Vec::new()
         }
     }

@@ -1,6 +1,7 @@
 //! `update`: routes every message to its handler.
 
 use super::anywhere::{GLOBAL_KEYS, GlobalAction};
+use super::bindings::EVERYWHERE;
 use super::effect::Effect;
 use super::flow;
 use super::goal::{Goal, Next, Show};
@@ -65,6 +66,8 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             };
             let mut open = OpenSession::new(opened);
             open.order = model.order;
+            open.rubric = model.rubric.clone();
+            open.set_filter(model.filter.clone());
             model.open = Some(open);
             model.touch();
             // The other screens need the logs; until they are read, the label screen says so.
@@ -73,7 +76,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         }
         Msg::SessionLoaded => {
             if let Some(open) = &mut model.open {
-                open.loaded = true;
+                open.finish_loading();
             }
             model.touch();
             let mut effects = refresh(model);
@@ -141,7 +144,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             }
             model.touch();
         }
-        Msg::WorkerLog { .. } | Msg::EstimateReady { .. } => {
+        Msg::WorkerLog { .. } | Msg::EstimateReady { .. } | Msg::AgreementReady { .. } => {
             return model.screen.any_mut().on_reply(&mut model.shared, msg);
         }
         Msg::MasksReady { ticket, answer } => {
@@ -248,6 +251,12 @@ fn press(model: &mut Model, key: Key) -> Vec<Effect> {
                     Vec::new()
                 }
             },
+            Pressed::Ignored(popup) => {
+                let keys: Vec<String> = popup.footer().iter().map(|(key, word)| format!("{key} {word}")).collect();
+                model.say(format!("{key} does nothing here: {}", keys.join(", ")));
+                model.popups.push(popup);
+                Vec::new()
+            }
             Pressed::Closed => Vec::new(),
             Pressed::Discard(input) => {
                 model.popups.push(Popup::Input(input));
@@ -261,7 +270,13 @@ fn press(model: &mut Model, key: Key) -> Vec<Effect> {
     if let Some(next) = model.screen.any_mut().press(&mut model.shared, key) {
         return travel::follow(model, next);
     }
-    GLOBAL_KEYS.lookup(key).map_or_else(Vec::new, |action| anywhere(model, action))
+    let global = model.keys.section(EVERYWHERE, &GLOBAL_KEYS, &GLOBAL_KEYS);
+    if let Some(row) = global.iter().find(|row| row.key == key) {
+        return anywhere(model, row.action);
+    }
+    let help = model.keys.key(EVERYWHERE, "help");
+    model.say(format!("{key} does nothing here; {help} shows the keys"));
+    Vec::new()
 }
 
 /// Handles a popup's answer: shared dialogs here, the screen's own dialogs in the screen.
@@ -277,7 +292,8 @@ fn on_answer(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
         PopupAnswer::Filled(form) => flow::submit(shared, form).into(),
         PopupAnswer::Picked(Pick::Screen(row)) => model.screen.any_mut().act_row(shared, row),
         PopupAnswer::Picked(Pick::Global(row)) => {
-            return GLOBAL_KEYS.rows.get(row).map_or_else(Vec::new, |row| anywhere(model, row.action));
+            let rows = model.keys.section(EVERYWHERE, &GLOBAL_KEYS, &GLOBAL_KEYS);
+            return rows.get(row).map_or_else(Vec::new, |row| anywhere(model, row.action));
         }
         PopupAnswer::Picked(Pick::Go(screen)) => Next::go(Goal::to(screen)),
         PopupAnswer::Picked(Pick::Session(name)) => Next::go_in(Some(name), Goal::to("label")),
@@ -285,7 +301,7 @@ fn on_answer(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
             flow::pick_model(shared, name, of);
             Next::default()
         }
-        PopupAnswer::Picked(pick @ Pick::Pair(_)) => {
+        PopupAnswer::Picked(pick @ (Pick::Pair(_) | Pick::Rubric(_))) => {
             model.screen.any_mut().on_answer(shared, PopupAnswer::Picked(pick))
         }
         PopupAnswer::Typed(input) if input.purpose.is_from_screen() => {
@@ -307,11 +323,11 @@ fn anywhere(model: &mut Model, action: GlobalAction) -> Vec<Effect> {
         }
         GlobalAction::Palette => {
             let names: Vec<String> = model.sessions.iter().flatten().map(|card| card.name.clone()).collect();
-            let mut everywhere = GLOBAL_KEYS.table();
-            everywhere.rows.retain(|row| GLOBAL_KEYS.rows[row.first].action != GlobalAction::Palette);
+            let mut everywhere = model.keys.table(EVERYWHERE, &GLOBAL_KEYS.table());
+            everywhere.rows.retain(|row| row.name != "palette");
             let screens =
                 ROUTES.iter().filter(|route| model.open.is_some() || !route.needs_session).map(|route| route.name);
-            let here = model.screen.any().table();
+            let here = model.screen.any().table(&model.shared.keys);
             let palette = Palette::commands(&here, &everywhere, screens, names.into_iter());
             model.popups.push(Popup::Palette(palette));
         }

@@ -1,6 +1,7 @@
 //! Words that several screens share: for models and runs.
 
 use super::open::RunView;
+use super::wrap::presentable;
 use crate::domain::model_name;
 use crate::protocol::{ModelCard, RunSpec, Task};
 
@@ -32,6 +33,8 @@ pub fn spec_facts(spec: &RunSpec) -> Vec<(&'static str, String)> {
             if !p.text("beta").is_empty() {
                 out.push(("beta", p.text("beta").to_owned()));
             }
+            let chosen = [("rubric", &train.rubric), ("filter", &train.filter)];
+            out.extend(chosen.into_iter().filter_map(|(name, text)| Some((name, presentable(text.as_deref()?)))));
             out
         }
         Task::Sample(sample) => {

@@ -48,7 +48,8 @@ id!(
     RunId
 );
 id!(
-    /// Who judged: a person's chosen name, or `import:FILE` for imported verdicts.
+    /// Who judged: a person's chosen name, `import:FILE` for imported verdicts, or `model:RUN` and `model:judge:NAME` for those
+    /// of a model.
     Rater
 );
 
@@ -92,5 +93,33 @@ impl Rater {
     #[must_use]
     pub fn is_import(&self) -> bool {
         self.0.starts_with("import:")
+    }
+
+    /// Whether these verdicts are a model's: a reward run's, another trained run's, or a judge's.
+    #[must_use]
+    pub fn is_model(&self) -> bool {
+        self.0.starts_with("model:")
+    }
+
+    /// A run or a judge as a rater.
+    #[must_use]
+    pub fn model(name: &str) -> Self {
+        Self(format!("model:{name}"))
+    }
+
+    /// Why a person cannot have this name; none if one can.
+    #[must_use]
+    pub fn reserved(name: &str) -> Option<&'static str> {
+        let is = |prefix: &str| name.trim_start().to_lowercase().starts_with(prefix);
+        if is("import:") {
+            return Some("a rater's name cannot begin with `import:`: that marks verdicts that came with a file");
+        }
+        is("model:").then_some("a rater's name cannot begin with `model:`: that marks verdicts of a model")
+    }
+
+    /// Whether a person gave these verdicts here: neither a file nor a model.
+    #[must_use]
+    pub fn is_person(&self) -> bool {
+        !self.is_import() && !self.is_model()
     }
 }

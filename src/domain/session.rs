@@ -5,24 +5,43 @@
 //! either order.
 
 mod agree;
+mod clock;
 mod collect;
+mod copies;
+mod corrections;
+mod find;
+mod labelled;
 mod pool;
+mod queue;
 mod rows;
 mod state_hash;
+mod summary;
+mod tags;
 #[cfg(test)]
 mod tests;
 
-pub use agree::{AgreementReport, Coefficient, Confusion, RaterFigures, agreement_report};
+pub use agree::{AgreementReport, Coefficient, Confusion, CriterionReport, RaterFigures, agreement_report};
 use collect::Adjudicated;
 pub use collect::Dispute;
+pub use copies::{Act, ActKind, Copied, SharedName};
+pub use find::FilterView;
+pub use labelled::{LabelledPair, PairVote};
 pub use pool::{ScoreSource, SessionPool};
+pub use queue::{Contested, QueueOrder};
 pub use rows::{Lack, LeftOut, Supply};
+pub use summary::{BEST_OF, ModelContest, RANK, VerdictSummary, WinRate};
+use tags::Retagged;
+pub use tags::{TagChange, tag_problem};
 
+use super::canonical::canonical_json;
 use super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
+use super::rubric::Criterion;
 use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TextSet};
-use super::verdict::{Choice, Verdict};
-use super::votes::{CollectionSettings, ItemState};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use super::verdict::Verdict;
+use super::votes::{CollectionSettings, Repeats};
+use clock::Clock;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap};
 
 /// A verdict and whether it still counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +50,10 @@ pub struct Judged {
     pub verdict: Verdict,
     /// Undone and not redone.
     pub undone: bool,
+    /// When it was given, on the session's [clock](clock).
+    pub(super) at: u64,
+    /// When it was last undone or redone; 0 if never.
+    pub(super) toggled: u64,
 }
 
 /// A rater's better version of a completion.
@@ -46,25 +69,13 @@ pub struct Correction {
     pub text: String,
 }
 
-/// A reward run's score of a completion.
+/// A run's score of a completion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
     /// The run.
     pub run: RunId,
-    /// In standard deviations from the mean of the run's calibration answers.
+    /// A reward run's in standard deviations from the mean of its calibration answers; of another run the implicit reward.
     pub value: f64,
-}
-
-/// The order in which a rater sees the pairs still to judge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum QueueOrder {
-    /// In order of arrival.
-    #[default]
-    Arrival,
-    /// Smallest score difference first: there a verdict is most informative.
-    Uncertain,
-    /// The disputed pairs alone, lowest agreement first: a decision on one adjudicates it.
-    Disputed,
 }
 
 /// A correction under its record's number, and whether it still counts.
@@ -73,6 +84,8 @@ struct Corrected {
     seq: u64,
     correction: Correction,
     undone: bool,
+    at: u64,
+    toggled: u64,
 }
 
 /// A rater's undo and redo stacks: the sequence numbers of verdicts and corrections.
@@ -98,17 +111,45 @@ pub struct Session {
     texts: Vec<(TextSet, SftRow)>,
     ratings: Vec<RatedRow>,
     scores: BTreeMap<CompletionId, Score>,
+    /// The latest score of each run.
+    scores_by_run: HashMap<RunId, HashMap<CompletionId, f64>>,
     runs: Vec<RunId>,
     settings: Option<CollectionSettings>,
     adjudications: BTreeMap<u64, Adjudicated>,
+    criteria: Vec<Criterion>,
+    repeats: Option<Repeats>,
+    retagged: BTreeMap<u64, Retagged>,
+    /// The tags of prompts as they were before anybody changed them.
+    imported_tags: HashMap<PromptId, Vec<String>>,
+    note_times: BTreeMap<(PairId, Rater), u64>,
+    clock: Clock,
+}
+
+/// Which of two verdicts is the later one. Of two at one time it is the same one in every copy of the session.
+fn later(x: &Judged, y: &Judged) -> Ordering {
+    x.at.cmp(&y.at).then_with(|| canonical_json(&x.verdict).cmp(&canonical_json(&y.verdict)))
 }
 
 impl Session {
+    /// Sets the wall time, in milliseconds since 1970, of the records folded from here on.
+    pub fn set_wall_time(&mut self, wall_ms: u64) {
+        self.clock.set_wall(wall_ms);
+    }
+
+    /// Folds, in `fold`, an act that was taken from another copy, where it happened at `at` on that session's clock.
+    pub fn copied(&mut self, at: u64, fold: impl FnOnce(&mut Self)) {
+        let outer = self.clock.copy_from(Some(at));
+        fold(self);
+        self.clock.copy_from(outer);
+    }
+
     /// Adds a prompt; an earlier one with the same id stays.
     pub fn add_prompt(&mut self, prompt: Prompt) {
         if !self.prompt_at.contains_key(&prompt.id) {
-            self.prompt_at.insert(prompt.id.clone(), self.prompts.len());
+            let id = prompt.id.clone();
+            self.prompt_at.insert(id.clone(), self.prompts.len());
             self.prompts.push(prompt);
+            self.retag(&id);
         }
     }
 
@@ -128,17 +169,21 @@ impl Session {
     /// Adds a verdict under its record's sequence number. The rater's redo stack is cleared.
     pub fn judge(&mut self, seq: u64, verdict: Verdict) {
         self.push_done(&verdict.rater, seq);
+        let at = self.clock.stamp();
         self.verdicts_of_pair.entry(verdict.pair.clone()).or_default().push(seq);
-        self.verdicts.insert(seq, Judged { verdict, undone: false });
+        self.verdicts.insert(seq, Judged { verdict, undone: false, at, toggled: 0 });
     }
 
     fn push_done(&mut self, rater: &Rater, seq: u64) {
+        if self.clock.copying() {
+            return;
+        }
         let history = self.history.entry(rater.clone()).or_default();
         history.done.push(seq);
         history.undone.clear();
     }
 
-    /// Replaces the provisional number of a verdict, correction or adjudication by its number in the log, once it is written.
+    /// Replaces the provisional number of a verdict, correction, adjudication or tag by its number in the log, once it is written.
     pub fn renumber(&mut self, provisional: u64, seq: u64) {
         let rater = if let Some(judged) = self.verdicts.remove(&provisional) {
             let seqs = self.verdicts_of_pair.get_mut(&judged.verdict.pair).into_iter().flatten();
@@ -153,6 +198,11 @@ impl Session {
             let rater = adjudicated.adjudication.rater.clone();
             self.adjudications.insert(seq, adjudicated);
             rater
+        } else if let Some(retagged) = self.retagged.remove(&provisional) {
+            let TagChange { prompt, rater, .. } = retagged.change.clone();
+            self.retagged.insert(seq, retagged);
+            self.retag(&prompt);
+            rater
         } else {
             return;
         };
@@ -161,30 +211,55 @@ impl Session {
         seqs.filter(|old| **old == provisional).for_each(|old| *old = seq);
     }
 
-    /// Undoes a verdict, a correction or an adjudication. An unknown number changes nothing.
+    /// Undoes a verdict, a correction, an adjudication or a tag. An unknown number changes nothing.
     pub fn undo(&mut self, of: u64) {
         self.set_undone(of, true);
     }
 
-    /// Redoes an undone verdict, correction or adjudication. An unknown number changes nothing.
+    /// Redoes an undone verdict, correction, adjudication or tag. An unknown number changes nothing.
     pub fn redo(&mut self, of: u64) {
         self.set_undone(of, false);
     }
 
     fn set_undone(&mut self, of: u64, undone: bool) {
-        let (flag, rater) = if let Some(judged) = self.verdicts.get_mut(&of) {
-            (&mut judged.undone, &judged.verdict.rater)
+        let at = self.clock.stamp();
+        if let Some(retagged) = self.retagged.get_mut(&of).filter(|r| r.undone != undone) {
+            retagged.undone = undone;
+            let TagChange { prompt, rater, .. } = retagged.change.clone();
+            self.retag(&prompt);
+            return self.move_done(&rater, of, undone);
+        }
+        let (flag, toggled, rater) = if let Some(judged) = self.verdicts.get_mut(&of) {
+            (&mut judged.undone, &mut judged.toggled, &judged.verdict.rater)
         } else if let Some(corrected) = self.corrections.iter_mut().rfind(|c| c.seq == of) {
-            (&mut corrected.undone, &corrected.correction.rater)
+            (&mut corrected.undone, &mut corrected.toggled, &corrected.correction.rater)
         } else if let Some(adjudicated) = self.adjudications.get_mut(&of) {
-            (&mut adjudicated.undone, &adjudicated.adjudication.rater)
+            (&mut adjudicated.undone, &mut adjudicated.toggled, &adjudicated.adjudication.rater)
         } else {
             return;
         };
+        if at < *toggled || (at == *toggled && *flag) {
+            return;
+        }
+        *toggled = at;
         if *flag == undone {
             return;
         }
         *flag = undone;
+        if self.clock.copying() {
+            // What was done in another copy is not what `undo` takes back here.
+            let rater = rater.clone();
+            let history = self.history.entry(rater).or_default();
+            history.done.retain(|seq| *seq != of);
+            history.undone.retain(|seq| *seq != of);
+            return;
+        }
+        let rater = rater.clone();
+        self.move_done(&rater, of, undone);
+    }
+
+    /// Moves a record of a rater between the undo and the redo stack.
+    fn move_done(&mut self, rater: &Rater, of: u64, undone: bool) {
         let history = self.history.entry(rater.clone()).or_default();
         let (from, to) =
             if undone { (&mut history.done, &mut history.undone) } else { (&mut history.undone, &mut history.done) };
@@ -194,17 +269,65 @@ impl Session {
 
     /// Sets a rater's note on a pair; an empty text removes it.
     pub fn note(&mut self, pair: PairId, rater: Rater, text: String) {
+        let at = self.clock.stamp();
+        let key = (pair, rater);
+        let written = self.note_times.get(&key).copied().unwrap_or(0);
+        let older = at < written || (at == written && self.notes.get(&key).is_some_and(|known| *known >= text));
+        if older {
+            return;
+        }
+        self.note_times.insert(key.clone(), at);
         if text.trim().is_empty() {
-            self.notes.remove(&(pair, rater));
+            self.notes.remove(&key);
         } else {
-            self.notes.insert((pair, rater), text);
+            self.notes.insert(key, text);
         }
     }
 
     /// Adds a correction under its record's sequence number. The rater's redo stack is cleared.
     pub fn correct(&mut self, seq: u64, correction: Correction) {
         self.push_done(&correction.rater, seq);
-        self.corrections.push(Corrected { seq, correction, undone: false });
+        let at = self.clock.stamp();
+        let new = Corrected { seq, correction, undone: false, at, toggled: 0 };
+        let key = |c: &Corrected| (c.at, c.correction.text.clone());
+        let place = self.corrections.partition_point(|c| key(c) <= key(&new));
+        self.corrections.insert(place, new);
+    }
+
+    /// Adds a criterion, replaces its sentence, or removes it. Verdicts by it stay.
+    pub fn set_criterion(&mut self, name: &str, sentence: Option<&str>) {
+        let at = self.criteria.iter().position(|c| c.name == name);
+        match (at, sentence) {
+            (Some(at), Some(sentence)) => sentence.clone_into(&mut self.criteria[at].sentence),
+            (Some(at), None) => drop(self.criteria.remove(at)),
+            (None, Some(sentence)) => {
+                self.criteria.push(Criterion { name: name.to_owned(), sentence: sentence.to_owned() });
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// The session's criteria, in the order in which they were added.
+    #[must_use]
+    pub fn criteria(&self) -> &[Criterion] {
+        &self.criteria
+    }
+
+    /// The criterion of that name.
+    #[must_use]
+    pub fn criterion(&self, name: &str) -> Option<&Criterion> {
+        self.criteria.iter().find(|c| c.name == name)
+    }
+
+    /// Sets how pairs come back for self-consistency.
+    pub fn set_repeats(&mut self, repeats: Repeats) {
+        self.repeats = Some(repeats);
+    }
+
+    /// How pairs come back for self-consistency; none where it was never set.
+    #[must_use]
+    pub fn repeats(&self) -> Option<Repeats> {
+        self.repeats
     }
 
     /// Adds an imported text for SFT, or one to measure forgetting on.
@@ -219,6 +342,7 @@ impl Session {
 
     /// Sets a reward run's score of a completion; a later score replaces an earlier one.
     pub fn score(&mut self, completion: CompletionId, run: RunId, value: f64) {
+        self.scores_by_run.entry(run.clone()).or_default().insert(completion.clone(), value);
         self.scores.insert(completion, Score { run, value });
     }
 
@@ -259,6 +383,12 @@ impl Session {
     #[must_use]
     pub fn score_of(&self, completion: &CompletionId) -> Option<&Score> {
         self.scores.get(completion)
+    }
+
+    /// A run's latest score of a completion, whichever run scored it last.
+    #[must_use]
+    pub fn score_by(&self, run: &RunId, completion: &CompletionId) -> Option<f64> {
+        self.scores_by_run.get(run)?.get(completion).copied()
     }
 
     /// The absolute difference of a pair's two scores; none unless the same run scored both.
@@ -302,75 +432,6 @@ impl Session {
         self.verdicts_of_pair.get(pair).into_iter().flatten().filter_map(|seq| self.verdicts.get(seq))
     }
 
-    /// The counting verdicts on a pair: the latest of each rater.
-    #[must_use]
-    pub fn counting(&self, pair: &PairId) -> Vec<(u64, &Verdict)> {
-        let mut seen: HashSet<&Rater> = HashSet::new();
-        let mut out = Vec::new();
-        for seq in self.verdicts_of_pair.get(pair).into_iter().flatten().rev() {
-            let Some(judged) = self.verdicts.get(seq) else { continue };
-            if !judged.undone && seen.insert(&judged.verdict.rater) {
-                out.push((*seq, &judged.verdict));
-            }
-        }
-        out
-    }
-
-    /// A rater's latest verdict on a pair, if one counts.
-    #[must_use]
-    pub fn verdict_of(&self, pair: &PairId, rater: &Rater) -> Option<(u64, &Verdict)> {
-        self.counting(pair).into_iter().find(|(_, v)| v.rater == *rater)
-    }
-
-    /// The pairs a rater still has to judge, in order of arrival.
-    #[must_use]
-    pub fn queue(&self, rater: &Rater) -> Vec<PairId> {
-        self.queue_in(rater, QueueOrder::Arrival)
-    }
-
-    /// The pairs a rater still has to judge: new ones in `order` (those without scores after those with), then the
-    /// skipped ones, longest ago first. Pairs imported with their verdict are left out.
-    #[must_use]
-    pub fn queue_in(&self, rater: &Rater, order: QueueOrder) -> Vec<PairId> {
-        if order == QueueOrder::Disputed {
-            return self.disputes().into_iter().map(|dispute| dispute.pair).collect();
-        }
-        let mut fresh: Vec<(f64, PairId)> = Vec::new();
-        let mut skipped = Vec::new();
-        let settled = self.adjudicated_pairs();
-        for pair in &self.pairs {
-            if self.sides(pair).is_none() {
-                continue;
-            }
-            let votes = self.counting(&pair.id);
-            if votes.iter().any(|(_, v)| v.rater.is_import()) {
-                continue;
-            }
-            match votes.iter().find(|(_, v)| v.rater == *rater) {
-                None => {
-                    let choices: Vec<Choice> = votes.iter().map(|(_, v)| v.choice).collect();
-                    let enough = |settings: CollectionSettings| {
-                        matches!(settings.rule.state(&choices), ItemState::Done | ItemState::Disputed)
-                    };
-                    if settled.contains(&pair.id) || self.settings.is_some_and(enough) {
-                        continue;
-                    }
-                    let gap = match order {
-                        QueueOrder::Arrival | QueueOrder::Disputed => None,
-                        QueueOrder::Uncertain => self.score_gap(pair),
-                    };
-                    fresh.push((gap.unwrap_or(f64::INFINITY), pair.id.clone()));
-                }
-                Some((seq, v)) if v.choice == Choice::Skip => skipped.push((*seq, pair.id.clone())),
-                Some(_) => {}
-            }
-        }
-        skipped.sort();
-        // Stable: equal gaps, and pairs without scores, stay in order of arrival.
-        fresh.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        fresh.into_iter().map(|(_, id)| id).chain(skipped.into_iter().map(|(_, id)| id)).collect()
-    }
-
     /// The verdict or correction that `undo` by this rater would undo.
     #[must_use]
     pub fn undoable(&self, rater: &Rater) -> Option<u64> {
@@ -387,6 +448,12 @@ impl Session {
     #[must_use]
     pub fn note_of(&self, pair: &PairId, rater: &Rater) -> Option<&str> {
         self.notes.get(&(pair.clone(), rater.clone())).map(String::as_str)
+    }
+
+    /// The verdict with that record number, undone or not.
+    #[must_use]
+    pub fn verdict_at(&self, seq: u64) -> Option<&Verdict> {
+        self.verdicts.get(&seq).map(|judged| &judged.verdict)
     }
 
     /// The pair of the verdict with that record number.

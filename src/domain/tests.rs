@@ -46,6 +46,8 @@ fn verdict(pair: &str, rater: &Rater, choice: Choice) -> Verdict {
         seen: Seen::Full,
         ms: 1000,
         winner_hash: None,
+        asked: crate::domain::Asked::default(),
+        showing: crate::domain::Showing::default(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Prompts, completions and pairs, and the sanitiser that makes untrusted text safe to show.
 
 use super::hash::Fold64;
-use super::ids::{CompletionId, PairId, PromptId};
+use super::ids::{CompletionId, PairId, PromptId, Rater};
 use serde::{Deserialize, Serialize};
 
 /// One turn of a conversation.
@@ -159,6 +159,9 @@ pub struct Pair {
     pub p_select: f64,
 }
 
+/// The strategy of a preference row that a correction made.
+pub const CORRECTION: &str = "correction";
+
 /// One row of preference data as a trainer reads it: frozen in the run's folder at launch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PairRow {
@@ -180,6 +183,20 @@ pub struct PairRow {
     /// agree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agreed: Option<f64>,
+    /// `correction` for a corrected answer over its original; none for a judged pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<String>,
+    /// Who wrote the correction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rater: Option<Rater>,
+}
+
+impl PairRow {
+    /// Whether it is a correction over its original, and not a judged pair.
+    #[must_use]
+    pub fn is_correction(&self) -> bool {
+        self.strategy.as_deref() == Some(CORRECTION)
+    }
 }
 
 /// An example for supervised fine-tuning: frozen in the run's folder at launch.

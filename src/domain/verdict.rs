@@ -74,6 +74,42 @@ pub enum Seen {
     Unknown,
 }
 
+/// How the two texts were shown, where that was not as one pair.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Showing {
+    /// The ranking of all answers to a prompt that this verdict is part of: its verdicts are undone together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranking: Option<String>,
+}
+
+/// What a rater was asked about a pair, where it was not plainly which answer is better.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Asked {
+    /// The criterion to judge by; none for the verdict overall.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub criterion: Option<String>,
+    /// 0 for a verdict that counts; 1 where the pair came again to measure the rater's self-consistency.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub pass: u32,
+    /// Whether the pair was asked again because its label and a model's scores disagree. Such a verdict replaces the
+    /// rater's earlier one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub review: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_first(pass: &u32) -> bool {
+    *pass == 0
+}
+
+impl Asked {
+    /// The question for a criterion; none for the verdict overall.
+    #[must_use]
+    pub fn by(criterion: Option<&str>) -> Self {
+        Self { criterion: criterion.map(str::to_owned), ..Self::default() }
+    }
+}
+
 /// A rater's decision on a pair. Its identity is the sequence number of its record in the session's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
@@ -92,4 +128,20 @@ pub struct Verdict {
     /// Stable hash of the preferred text, so that replay can prove that the stored verdict is the one given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub winner_hash: Option<String>,
+    /// What the rater was asked.
+    #[serde(flatten)]
+    pub asked: Asked,
+    /// How the texts were shown.
+    #[serde(flatten)]
+    pub showing: Showing,
+}
+
+impl Verdict {
+    /// Whether it is a vote by this criterion. A repeat measures the rater and is no vote; skipping a review leaves the
+    /// earlier verdict.
+    #[must_use]
+    pub fn votes_on(&self, criterion: Option<&str>) -> bool {
+        let Asked { criterion: by, pass, review } = &self.asked;
+        by.as_deref() == criterion && *pass == 0 && !(*review && self.choice == Choice::Skip)
+    }
 }

@@ -121,6 +121,23 @@ pub struct Adjudication {
     pub rater: Rater,
     /// The decision, in the pair's own order.
     pub choice: Choice,
+    /// The criterion that it settles; none for the outcome overall.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub criterion: Option<String>,
+}
+
+/// How a share of a rater's pairs comes back, to measure the rater's self-consistency.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Repeats {
+    /// The share of judged pairs that come back, in 0..=1; 0 turns repeats off.
+    pub share: f64,
+    /// The fewest other verdicts of the rater before a pair comes back.
+    pub distance: usize,
+}
+
+impl Repeats {
+    /// Other verdicts between a pair and its repeat, where nothing else is set.
+    pub const DISTANCE: usize = 20;
 }
 
 /// Where a pair stands by a [`LabelRule`].

@@ -10,6 +10,7 @@
 use super::decode::{PackedDecoder, PromptRequest, Queue};
 pub use super::generated::Generated;
 use super::sampler::draw;
+use super::server::Servers;
 use crate::domain::{
     Completion, CompletionId, Finding, Finish, Metrics, Pair, PairId, Prompt, RunId, Sampler, Severity, hash64,
 };
@@ -21,7 +22,7 @@ use crate::model::tune::Tune;
 use crate::nn::decoder::Decoder;
 use crate::nn::random::{stream, uniform};
 use crate::nn::reference::Cache;
-use crate::protocol::{Plan, RunEvent, SampleSpec};
+use crate::protocol::{Plan, RunEvent, SampleSpec, ServerLog};
 use candle_core::{Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -159,6 +160,8 @@ pub struct Sampling {
     /// Token counts of prompts that do not fit the context, by the prompt's number and the model's index.
     too_long: BTreeMap<(usize, usize), usize>,
     models: Vec<SampledModel>,
+    /// The models behind servers.
+    servers: Option<Servers>,
     tokens: u64,
     seconds: f64,
     empty: usize,
@@ -180,11 +183,11 @@ impl Sampling {
         device: &Device,
         sink: &mut dyn Sink,
     ) -> Result<Self, Error> {
-        if spec.models.is_empty() || spec.per_prompt == 0 {
+        if spec.models.len() + spec.servers.len() == 0 || spec.per_prompt == 0 {
             return Err(Error::Invalid("a sampling run needs a model and at least one candidate a prompt".into()));
         }
         let trained = adapter.map(Trained::read).transpose()?;
-        if trained.is_some() && spec.models.len() != 1 {
+        if trained.is_some() && (spec.models.len(), spec.servers.len()) != (1, 0) {
             return Err(Error::Invalid("an adapter goes on one model; sample several models without one".into()));
         }
         let total = spec.models.len() as u64;
@@ -211,7 +214,10 @@ impl Sampling {
                 }
                 PackedDecoder::of(&decoder, true)?
             };
-            let queue = Queue::new(rows(spec.per_prompt.div_ceil(spec.models.len())), model.tokenizer.stops());
+            let queue = Queue::new(
+                rows(spec.per_prompt.div_ceil(spec.models.len() + spec.servers.len())),
+                model.tokenizer.stops(),
+            );
             models.push(SampledModel { name, model, decoding: Decoding::Queued(Box::new(decoding), queue) });
         }
         let next = done.min(prompts.len());
@@ -223,6 +229,7 @@ impl Sampling {
             submitted: next,
             too_long: BTreeMap::new(),
             models,
+            servers: Servers::open(run, spec, next)?,
             tokens: 0,
             seconds: 0.0,
             empty: 0,
@@ -240,7 +247,16 @@ impl Sampling {
         Ok(self)
     }
 
-    /// Samples the next prompt. False when none was left.
+    /// Takes over what an earlier worker logged of the servers' answers, so that none is asked for again.
+    #[must_use]
+    pub fn resuming(mut self, log: ServerLog) -> Self {
+        if let Some(servers) = &mut self.servers {
+            servers.remember(log, &self.prompts);
+        }
+        self
+    }
+
+    /// Samples the next prompt, or waits a moment for servers. False when none was left.
     ///
     /// # Errors
     /// When the template refuses a prompt, or a tensor operation fails.
@@ -251,6 +267,14 @@ impl Sampling {
         }
         let Some(prompt) = self.prompts.get(self.next).cloned() else { return Ok(false) };
         let number = self.next;
+        let before = Instant::now();
+        if let Some(servers) = &mut self.servers {
+            let complete = servers.wait_for(number, &self.prompts, sink);
+            self.seconds += before.elapsed().as_secs_f64();
+            if !complete? {
+                return Ok(true);
+            }
+        }
         self.next += 1;
         let before = Instant::now();
         let completions = match self.candidates(number, &prompt, sink) {
@@ -279,6 +303,13 @@ impl Sampling {
         sink.emit(RunEvent::Progressed { stage: "sampling".into(), done, total })?;
         if done == total && self.empty > 0 {
             sink.emit(RunEvent::Found(self.empty_finding()))?;
+        }
+        if done == total
+            && let Some(servers) = &self.servers
+        {
+            for finding in servers.findings(self.prompts.len(), step) {
+                sink.emit(RunEvent::Found(finding))?;
+            }
         }
         Ok(true)
     }
@@ -317,7 +348,8 @@ impl Sampling {
 
     /// The numbers of the candidates that a model decodes.
     fn numbers(&self, model_index: usize) -> Vec<usize> {
-        (0..self.spec.per_prompt).filter(|k| k % self.models.len() == model_index).collect()
+        let generators = self.models.len() + self.servers.as_ref().map_or(0, Servers::count);
+        (0..self.spec.per_prompt).filter(|k| k % generators == model_index).collect()
     }
 
     /// Submits a prompt to the models.
@@ -412,6 +444,14 @@ impl Sampling {
                     sampler: Some(sampler),
                     logprob: Some(g.logp),
                 });
+            }
+        }
+        for answer in self.servers.iter_mut().flat_map(|servers| servers.take(number)) {
+            self.tokens += answer.tokens as u64;
+            if answer.text.trim().is_empty() {
+                self.empty += 1;
+            } else {
+                out.push(answer);
             }
         }
         // `RUN.PROMPT.K`: in the order of K, whichever model they came from.

@@ -86,13 +86,13 @@ pub struct Estimate {
     pub longer_wins: f64,
 }
 
-/// A reward run's score of one completion.
+/// A run's score of one completion.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scoring {
     /// The completion.
     pub completion: CompletionId,
-    /// Its score, as in [`super::SessionRecord::Scored`].
-    pub score: Num,
+    /// Its score, as in [`super::SessionRecord::Scored`]; none where the answer does not fit the model's context.
+    pub score: Option<Num>,
 }
 
 /// The tokens that a run reads of its rows, and those in its loss.

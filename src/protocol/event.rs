@@ -2,7 +2,8 @@
 //! lines.
 
 use super::command::RunCommand;
-use crate::domain::{Completion, Finding, Metrics, Num, Pair, Plan, PromptId};
+use super::server::ServerAnswer;
+use crate::domain::{Completion, CompletionId, Finding, Metrics, Num, Pair, Plan, PromptId};
 use serde::{Deserialize, Serialize};
 
 /// One event of a run.
@@ -70,6 +71,15 @@ pub enum RunEvent {
         prompt: PromptId,
         /// How many were dropped.
         count: usize,
+    },
+    /// A server gave an answer (sampling runs). A resumed run does not ask for it again.
+    Answered(ServerAnswer),
+    /// A server did not give an answer, after all retries (sampling runs).
+    Unanswered {
+        /// The candidate that is missing.
+        completion: CompletionId,
+        /// Why, in a few words.
+        reason: String,
     },
     /// A checkpoint is on disk and verified.
     Checkpointed {

@@ -5,9 +5,20 @@ use super::line::Envelope;
 use super::record::SessionRecord;
 use crate::domain::{Correction, RunState, RunStatus, Session};
 
-/// Folds a record of the session's own log; `seq` is its sequence number there.
-pub fn apply_record(session: &mut Session, seq: u64, record: &SessionRecord) {
+/// Folds a record of the session's own log; `seq` is its sequence number there, `wall_ms` its wall time.
+pub fn apply_record(session: &mut Session, seq: u64, wall_ms: u64, record: &SessionRecord) {
+    session.set_wall_time(wall_ms);
+    fold(session, seq, record);
+}
+
+fn fold(session: &mut Session, seq: u64, record: &SessionRecord) {
     match record {
+        SessionRecord::Collected { at, record } => {
+            // Only what a person did; a foreign log cannot nest records or launch runs.
+            if record.is_act() {
+                session.copied(*at, |session| fold(session, seq, record));
+            }
+        }
         SessionRecord::Prompted(p) => session.add_prompt(p.clone()),
         SessionRecord::Completed(c) => session.add_completion(c.clone()),
         SessionRecord::Paired(p) => session.add_pair(p.clone()),
@@ -22,6 +33,9 @@ pub fn apply_record(session: &mut Session, seq: u64, record: &SessionRecord) {
         SessionRecord::Taught { set, row } => session.add_text(*set, row.clone()),
         SessionRecord::Configured(settings) => session.configure(*settings),
         SessionRecord::Adjudicated(adjudication) => session.adjudicate(seq, adjudication.clone()),
+        SessionRecord::CriterionSet { name, sentence } => session.set_criterion(name, sentence.as_deref()),
+        SessionRecord::RepeatsSet(repeats) => session.set_repeats(*repeats),
+        SessionRecord::Tagged(change) => session.tag(seq, change.clone()),
         SessionRecord::Rated(row) => session.add_rating(row.clone()),
         SessionRecord::Scored { completion, run, score } => session.score(completion.clone(), run.clone(), score.0),
         SessionRecord::Launched(spec) => session.launch(spec.id.clone()),
@@ -41,6 +55,8 @@ pub fn apply_run_event(session: &mut Session, event: &RunEvent) {
         | RunEvent::Evaluated { .. }
         | RunEvent::Sampled { .. }
         | RunEvent::Deduplicated { .. }
+        | RunEvent::Answered(_)
+        | RunEvent::Unanswered { .. }
         | RunEvent::Checkpointed { .. }
         | RunEvent::Found(_)
         | RunEvent::Obeyed(_)
@@ -72,6 +88,8 @@ pub fn apply_run(run: &mut RunState, envelope: &Envelope<RunEvent>) {
         RunEvent::Completed(completion) => run.complete(completion),
         RunEvent::Paired(_) => run.paired += 1,
         RunEvent::Deduplicated { count, .. } => run.duplicates += *count as u64,
+        // An answer counts when it becomes a candidate; the run's last finding counts the missing ones.
+        RunEvent::Answered(_) | RunEvent::Unanswered { .. } => {}
         RunEvent::Checkpointed { step, bytes } => run.checkpoint(*step, *bytes),
         RunEvent::Found(finding) => run.findings.push(finding.clone()),
         RunEvent::Obeyed(command) => run.obey(command.word()),

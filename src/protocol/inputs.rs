@@ -2,6 +2,7 @@
 //!
 //! Owns the record of them and the comparison. Refuses to read files: the caller fills the record.
 
+use super::server::ServerInput;
 use crate::domain::RunId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -19,6 +20,9 @@ pub struct Inputs {
     /// The checkpoints of other runs, one per role.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checkpoints: Vec<CheckpointInput>,
+    /// The models behind servers that the run asks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ServerInput>,
 }
 
 impl Inputs {
@@ -32,6 +36,12 @@ impl Inputs {
     #[must_use]
     pub fn model(&self, path: &str) -> Option<&ModelInput> {
         self.models.iter().find(|model| model.path == path)
+    }
+
+    /// The record of a server's model.
+    #[must_use]
+    pub fn server(&self, url: &str, model: &str) -> Option<&ServerInput> {
+        self.servers.iter().find(|server| server.url == url && server.model == model)
     }
 
     /// The record of the checkpoint in that role.

@@ -2,8 +2,8 @@
 
 use super::spec::RunSpec;
 use crate::domain::{
-    Adjudication, CollectionSettings, Completion, CompletionId, Num, Pair, PairId, Prompt, RatedRow, Rater, RunId,
-    SftRow, TextSet, Verdict,
+    Adjudication, CollectionSettings, Completion, CompletionId, Num, Pair, PairId, Prompt, RatedRow, Rater, Repeats,
+    RunId, SftRow, TagChange, TextSet, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -80,20 +80,40 @@ pub enum SessionRecord {
         /// The corrected text.
         text: String,
     },
-    /// A correction no longer counts. Older versions ignore this kind and still count the correction.
+    /// A correction or a tag no longer counts. Older versions ignore this kind and still count the correction.
     Withdrawn {
-        /// Sequence number of the `Corrected` record.
+        /// Sequence number of the `Corrected` or `Tagged` record.
         of: u64,
     },
-    /// A withdrawn correction counts again.
+    /// A withdrawn correction or tag counts again.
     Restored {
-        /// Sequence number of the `Corrected` record.
+        /// Sequence number of the `Corrected` or `Tagged` record.
         of: u64,
     },
     /// How many labels pairs need and how they become an outcome was set; a later record replaces it.
     Configured(CollectionSettings),
     /// A person settled a pair whose raters disagree. Its identity is this record's sequence number.
     Adjudicated(Adjudication),
+    /// A criterion to judge pairs by was added, or its sentence changed; without a sentence it was removed.
+    CriterionSet {
+        /// Its name.
+        name: String,
+        /// The question that raters answer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sentence: Option<String>,
+    },
+    /// How pairs come back for self-consistency was set; a later record replaces it.
+    RepeatsSet(Repeats),
+    /// A tag was set on a prompt or taken off. Its identity is this record's sequence number; `Withdrawn` undoes it.
+    Tagged(TagChange),
+    /// Something that a person did in another copy of the session was taken from there, in terms of this log.
+    Collected {
+        /// When it happened, on the other session's clock, in milliseconds since 1970.
+        at: u64,
+        /// What was done: a verdict, an adjudication, a correction, a note, or an undo or redo of one under its number in
+        /// this log.
+        record: Box<SessionRecord>,
+    },
     /// A text for SFT, or one to measure forgetting on, was imported.
     Taught {
         /// What it is for.
@@ -103,13 +123,13 @@ pub enum SessionRecord {
     },
     /// An answer with a thumb up or down was imported.
     Rated(RatedRow),
-    /// A reward run scored a completion; a later score replaces it.
+    /// A run scored a completion; a later score replaces it.
     Scored {
         /// The completion.
         completion: CompletionId,
-        /// The reward run.
+        /// The run.
         run: RunId,
-        /// Its score, in standard deviations from the mean of the run's calibration answers.
+        /// A reward run's score, in standard deviations from the mean of its calibration answers; else the implicit reward.
         score: Num,
     },
     /// A run was launched; its folder has the same specification.
@@ -135,4 +155,37 @@ pub enum SessionRecord {
         #[serde(default, skip_serializing_if = "super::is_zero")]
         lines: u64,
     },
+}
+
+impl SessionRecord {
+    /// Whether a later record can undo it by its sequence number.
+    #[must_use]
+    pub fn can_be_undone(&self) -> bool {
+        matches!(self, Self::Judged(_) | Self::Corrected { .. } | Self::Adjudicated(_) | Self::Tagged(_))
+    }
+
+    /// Whether it is something that a person did to a pair: what can be collected from another copy.
+    #[must_use]
+    pub fn is_act(&self) -> bool {
+        matches!(
+            self,
+            Self::Judged(_)
+                | Self::Adjudicated(_)
+                | Self::Corrected { .. }
+                | Self::Noted { .. }
+                | Self::Undone { .. }
+                | Self::Redone { .. }
+                | Self::Withdrawn { .. }
+                | Self::Restored { .. }
+        )
+    }
+
+    /// The record itself, or what was taken from another copy.
+    #[must_use]
+    pub fn act(&self) -> &Self {
+        match self {
+            Self::Collected { record, .. } if record.is_act() => record,
+            _ => self,
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! A run's specification, frozen at launch in the run folder's `spec.json`.
 
 use super::inputs::{CheckpointRole, Inputs};
+use super::server::ServerRef;
 use crate::domain::{Params, RunId, Sampler, is_name};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path};
@@ -48,6 +49,12 @@ pub struct TrainSpec {
     /// [`crate::domain::SftRow`]s of general text on which forgetting is measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<DataSnapshot>,
+    /// The filter that the rows match; none for all of the session's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// The criteria by which the rows were judged, `helpful` or `helpful=0.7,harmless=0.3`; none for overall.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rubric: Option<String>,
     /// A reward-model run of the same session that scores the policy's answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RunId>,
@@ -57,7 +64,18 @@ impl TrainSpec {
     /// A run of `method` on `data` from the base model, without mixing, probe or reward run.
     #[must_use]
     pub fn new(method: &str, model: ModelRef, params: Params, data: DataSnapshot) -> Self {
-        Self { method: method.into(), model, init: None, params, data, mix: None, probe: None, reward: None }
+        Self {
+            method: method.into(),
+            model,
+            init: None,
+            params,
+            data,
+            mix: None,
+            probe: None,
+            filter: None,
+            rubric: None,
+            reward: None,
+        }
     }
 }
 
@@ -66,6 +84,9 @@ impl TrainSpec {
 pub struct SampleSpec {
     /// The models, used in turn for a prompt's candidates.
     pub models: Vec<ModelRef>,
+    /// Models behind servers; they take their turns after those on this machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ServerRef>,
     /// A training run whose adapter is applied to the only model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<RunId>,
@@ -106,7 +127,16 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
-    /// The models it uses.
+    /// The models behind servers that it uses.
+    #[must_use]
+    pub fn servers(&self) -> &[ServerRef] {
+        match &self.task {
+            Task::Train(_) => &[],
+            Task::Sample(s) => &s.servers,
+        }
+    }
+
+    /// The models on this machine that it uses.
     #[must_use]
     pub fn models(&self) -> &[ModelRef] {
         match &self.task {

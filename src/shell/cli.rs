@@ -3,12 +3,16 @@
 //! Owns command names, options and help texts. Lists only commands that work. Refuses to run them: `commands` does.
 
 mod bench;
+mod choice;
+mod server;
 mod values;
 
 pub use bench::{BenchAction, BenchSampleArgs, BenchTrainArgs, BenchUiArgs};
+pub use choice::{ChoiceArgs, RubricArgs, TagArgs};
+pub use server::ServerArgs;
 
 use super::error::Error;
-use crate::domain::{Aggregation, STRATEGIES, StratumKey, methods, nearest};
+use crate::domain::{Aggregation, Filter, QueueOrder, StratumKey, methods, nearest};
 use crate::storage::formats::Format;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -74,7 +78,7 @@ pub enum Command {
     Sample(SampleArgs),
     /// Train on a session's data, in the background.
     Train(TrainArgs),
-    /// Score a session's answers with a reward run.
+    /// Score a session's answers with a trained run, or judge its pairs with a run or a judge model.
     Score(ScoreArgs),
     /// Choose pairs of a session's answers and put them up for labelling.
     Pair(PairArgs),
@@ -82,14 +86,29 @@ pub enum Command {
     Agreement(AgreementArgs),
     /// Set or show how many labels a session's pairs get and how they become one.
     Rule(RuleArgs),
+    /// Show, add or remove the criteria by which a session's pairs are judged.
+    Rubric(RubricArgs),
+    /// Set tags on prompts (+TAG), or take them off (-TAG).
+    Tag(TagArgs),
+    /// Write a session to one file, to send it to somebody.
+    Pack(PackArgs),
+    /// Unpack a session from such a file.
+    Unpack(UnpackArgs),
+    /// Take the verdicts, adjudications, corrections and notes of other copies of a session, each once.
+    Collect(CollectArgs),
     /// Open a session on its labelling screen.
     Label {
         /// The session.
         session: String,
-        /// Which pairs come, in which order: as they arrived, least certain scores first (`tiebreak score` gives scores), or the
-        /// disputed ones alone, to settle them.
-        #[arg(long, default_value = "arrival", value_parser = ["arrival", "uncertain", "disputes"])]
-        order: String,
+        /// Which pairs come, in which order (`tiebreak score` gives scores).
+        #[arg(long, value_name = "ORDER", default_value = "arrival", value_parser = values::order(), help = choice::order_help())]
+        order: QueueOrder,
+        /// Label only the pairs that match, such as "tag:code -verdict:tie gap:<0.5".
+        #[arg(long, value_name = "FILTER", allow_hyphen_values = true, value_parser = values::filter, long_help = choice::filter_help())]
+        filter: Option<Filter>,
+        /// The criterion to judge by; all: overall, then each criterion, before the next pair.
+        #[arg(long, value_name = "NAME", default_value = "overall")]
+        rubric: String,
         /// Name of the rater (default: the user's name).
         #[arg(long, value_name = "NAME")]
         rater: Option<String>,
@@ -135,6 +154,8 @@ pub enum Command {
     },
     /// Show facts about this machine, its data folder and its terminal.
     Doctor,
+    /// Print the path of the settings file and the keys of every action.
+    Config,
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -233,6 +254,9 @@ pub struct ExportArgs {
     /// Format of the file.
     #[arg(long, value_name = "NAME", default_value = "trl", value_parser = values::export_format())]
     pub format: &'static Format,
+    /// Which rows.
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
     /// Export what can be read of damaged logs.
     #[arg(long)]
     pub allow_damaged: bool,
@@ -258,9 +282,13 @@ pub struct SampleArgs {
     /// Seed of the random numbers (default: 42 for a session's first sampling run, 43 for its second …).
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
-    /// A model to sample from instead of the session's; may be repeated, models alternate.
-    #[arg(long = "model", value_name = "MODEL")]
+    /// A model to sample from instead of the session's, or URL#NAME for one behind an OpenAI-compatible server
+    /// (http://127.0.0.1:8080/v1#NAME; Ollama, llama.cpp, vLLM, LM Studio …); may be repeated, models take turns.
+    #[arg(long = "model", value_name = "MODEL|URL#NAME")]
     pub models: Vec<String>,
+    /// How servers are asked.
+    #[command(flatten)]
+    pub server: ServerArgs,
     /// A training run of this session whose adapter is applied; RUN@best takes its best checkpoint.
     #[arg(long, value_name = "RUN", conflicts_with = "models")]
     pub adapter: Option<String>,
@@ -289,6 +317,9 @@ pub struct TrainArgs {
     /// A run of this session whose adapter is the starting point; RUN@best takes its best checkpoint.
     #[arg(long, value_name = "RUN")]
     pub init: Option<String>,
+    /// Which rows.
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
     /// Train on what can be read of damaged logs.
     #[arg(long)]
     pub allow_damaged: bool,
@@ -305,9 +336,20 @@ pub struct TrainArgs {
 pub struct ScoreArgs {
     /// The session.
     pub session: String,
-    /// A reward run of this session that scores; RUN@best takes its best checkpoint.
-    #[arg(long = "with", value_name = "RUN")]
-    pub run: String,
+    /// What scores: a reward run of this session, or a dpo, orpo, cpo, simpo or kto run by its implicit reward (RUN@best
+    /// takes the best checkpoint); with --vote also judge:MODEL or judge:URL#NAME, a model that compares two answers.
+    #[arg(long = "with", value_name = "RUN|judge:MODEL")]
+    pub with: String,
+    /// Judge every pair that it has not judged: verdicts by the rater model:RUN or model:judge:MODEL.
+    #[arg(long)]
+    pub vote: bool,
+    /// The largest difference of a tie: for a run in standard deviations of its scores (default 0.1), for a judge as
+    /// distance from an even probability (default 0.05).
+    #[arg(long, value_name = "X", requires = "vote", allow_negative_numbers = true, value_parser = values::tie_band)]
+    pub tie_band: Option<f64>,
+    /// How servers are asked.
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 /// `pair`.
@@ -316,7 +358,7 @@ pub struct PairArgs {
     /// The session.
     pub session: String,
     /// How pairs are chosen.
-    #[arg(long, value_name = "NAME", value_parser = STRATEGIES.iter().map(|s| s.name).collect::<Vec<_>>())]
+    #[arg(long, value_name = "NAME", value_parser = values::strategy())]
     pub strategy: String,
     /// What strata are made of; may be given several times.
     #[arg(long, value_name = "KEY", value_delimiter = ',', value_parser = StratumKey::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>())]
@@ -324,12 +366,15 @@ pub struct PairArgs {
     /// How many of each stratum: proportional, equal, neyman, or STRATUM=N for each.
     #[arg(long, value_name = "QUOTA")]
     pub quota: Vec<String>,
-    /// Where scores come from: a reward run that scored the session, logprob, length, or checks:LIST.
+    /// Where scores come from: a run that scored the session (`tiebreak score`), judge:NAME, logprob, length, or checks:LIST.
     #[arg(long, value_name = "SOURCE")]
     pub score: Option<String>,
     /// What a hard negative is: runner_up, middle, or a band of score gaps such as 0.5..2.
     #[arg(long, value_name = "WHAT", default_value = "runner_up")]
     pub against: String,
+    /// Choose only among answers that match; terms on verdicts match nothing, as unpaired answers have none.
+    #[arg(long, value_name = "FILTER", allow_hyphen_values = true, value_parser = values::filter, long_help = choice::filter_help())]
+    pub filter: Option<Filter>,
     /// The most pairs to choose (default: all).
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
@@ -339,6 +384,48 @@ pub struct PairArgs {
     /// Decides what is random.
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
+}
+
+/// `pack`.
+#[derive(Debug, Args)]
+pub struct PackArgs {
+    /// The session.
+    pub session: String,
+    /// The file to write, a gzipped tar archive.
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Pack the runs' checkpoints too.
+    #[arg(long)]
+    pub weights: bool,
+}
+
+/// `unpack`.
+#[derive(Debug, Args)]
+pub struct UnpackArgs {
+    /// The packed session.
+    pub file: PathBuf,
+    /// The session's name here (default: the name it has).
+    #[arg(long = "as", value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// `collect`.
+#[derive(Debug, Args)]
+pub struct CollectArgs {
+    /// The session.
+    pub session: String,
+    /// Other copies: packed sessions, folders or names.
+    #[arg(required = true)]
+    pub from: Vec<String>,
+    /// Gives a rater of the other copies another name here.
+    #[arg(long, value_name = "OLD=NEW")]
+    pub rename: Vec<String>,
+    /// A name that labelled in both copies is one person; the later verdict counts.
+    #[arg(long)]
+    pub one_person: bool,
+    /// Collect what can be read of damaged logs.
+    #[arg(long)]
+    pub allow_damaged: bool,
 }
 
 /// `agreement`.
@@ -365,6 +452,16 @@ pub struct RuleArgs {
     /// How labels become an outcome.
     #[arg(long, value_name = "NAME", value_parser = Aggregation::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>())]
     pub aggregation: Option<String>,
+    /// The share of a rater's judged pairs that come back, unmarked and with swapped sides; 0 turns repeats off.
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
+    pub repeats: Option<f64>,
+    /// The fewest other verdicts of the rater before a pair comes back (default: 20).
+    #[arg(long, value_name = "N", value_parser = parse_distance)]
+    pub repeat_distance: Option<usize>,
+}
+
+fn parse_distance(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=100_000).contains(n)).ok_or_else(|| "expected a number from 1 to 100000".into())
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {

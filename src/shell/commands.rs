@@ -3,7 +3,9 @@
 mod agreement;
 mod bench;
 mod check;
+mod config;
 mod context;
+mod copies;
 mod doctor;
 mod follow;
 mod launch;
@@ -11,10 +13,13 @@ mod make;
 mod models;
 mod pair;
 mod report;
+mod rubric;
 mod runs;
 mod score;
 mod screens;
 mod session;
+mod tag;
+mod vote;
 
 use super::cli::{Cli, Command, ModelsAction, definition};
 use super::error::Result;
@@ -66,8 +71,15 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Pair(args) => pair::pair(&context, &args),
         Command::Agreement(args) => agreement::agreement(&context, &args),
         Command::Rule(args) => agreement::rule(&context, &args),
+        Command::Pack(args) => copies::pack(&context, &args),
+        Command::Unpack(args) => copies::unpack(&context, &args),
+        Command::Collect(args) => copies::collect(&context, &args),
         Command::Score(args) => score::run(&context, &args),
-        Command::Label { session, order, rater, screen } => screens::label(context, session, &order, rater, &screen),
+        Command::Rubric(args) => rubric::run(&context, &args),
+        Command::Tag(args) => tag::run(&context, &args),
+        Command::Label { session, order, filter, rubric, rater, screen } => {
+            screens::label(context, session, screens::LabelQueue { order, filter, rubric }, rater, &screen)
+        }
         Command::Watch { target, screen } => screens::watch(context, &target, &screen),
         Command::Replay(args) if args.check => check::run(&context, &args.session),
         Command::Replay(args) => {
@@ -76,6 +88,7 @@ pub fn run(cli: Cli) -> Result<()> {
         }
         Command::Report(args) => report::run(&context, &args),
         Command::Bench { action } => bench::run(&context, action),
+        Command::Config => config::config(&context),
         Command::Doctor => doctor::run(&context),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -121,6 +121,7 @@ impl Effects {
             Effect::ResumeRun { run } => WriterRequest::Start(Job::Resume(run)),
             Effect::Command { run, command } => WriterRequest::Start(Job::Command(run, command)),
             Effect::Estimate { ticket, request } => WriterRequest::Start(Job::Estimate { ticket, ask: request }),
+            Effect::Agreement { ticket } => WriterRequest::Start(Job::Agreement { ticket }),
             Effect::Masks { ticket, request } => WriterRequest::Start(Job::Masks { ticket, ask: request }),
         };
         self.writer.send(request);

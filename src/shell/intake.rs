@@ -42,6 +42,7 @@ impl Intake {
         all.prompts += part.prompts;
         all.known_prompts += part.known_prompts;
         all.pairs += part.pairs;
+        all.unjudged += part.unjudged;
         all.known_pairs += part.known_pairs;
         all.rows += part.rows;
         all.known_rows += part.known_rows;
@@ -59,8 +60,14 @@ impl Intake {
             Purpose::Prompts => (format!("{file}: {prompts}"), added.known_prompts),
             Purpose::Pairs => {
                 let verdicts = if added.pairs == 1 { "its verdict" } else { "their verdicts" };
-                let pairs = counted(added.pairs, "new pair");
-                (format!("{file}: {pairs} with {verdicts}, {prompts}"), added.known_pairs)
+                let judged = format!("{} with {verdicts}", counted(added.pairs, "new pair"));
+                let unjudged = format!("{} to judge", counted(added.unjudged, "new pair"));
+                let pairs = match (added.pairs, added.unjudged) {
+                    (_, 0) => judged,
+                    (0, _) => unjudged,
+                    _ => format!("{judged}, {unjudged}"),
+                };
+                (format!("{file}: {pairs}, {prompts}"), added.known_pairs)
             }
             Purpose::Texts(set) => {
                 let purpose = match set {

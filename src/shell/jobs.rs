@@ -10,10 +10,10 @@ use super::intake;
 use super::plan::{self, SampleOrder, TrainOrder};
 use super::reply::Replies;
 use super::supervisor::{self, Deadline};
-use super::tails;
+use super::{servers, tails};
 use crate::app::{Msg, SampleRequest, TrainRequest};
-use crate::domain::{RunId, Sampler};
-use crate::protocol::{RunCommand, RunSpec};
+use crate::domain::{RunId, Sampler, agreement_report};
+use crate::protocol::{RunCommand, RunSpec, ServerOptions};
 use crate::storage::import::Imported;
 use crate::storage::{DataFile, Home, SessionDir};
 use std::fmt;
@@ -46,6 +46,11 @@ pub enum Job {
         ticket: u64,
         /// The run.
         ask: TrainRequest,
+    },
+    /// Compute how far the raters agree.
+    Agreement {
+        /// Identifies the question in the answer.
+        ticket: u64,
     },
     /// Render the first rows of a run with their masks.
     Masks {
@@ -94,6 +99,7 @@ type OnImported = dyn Fn(u64, Imported) + Send + Sync;
 
 /// The job threads.
 pub struct Jobs {
+    home: Home,
     replies: Replies,
     tails: Sender<tails::TailRequest>,
     on_imported: Arc<OnImported>,
@@ -120,6 +126,7 @@ impl Jobs {
         tails: Sender<tails::TailRequest>,
         on_imported: impl Fn(u64, Imported) + Send + Sync + 'static,
     ) -> io::Result<Self> {
+        let kept = home.clone();
         let (launches, requests) = channel();
         let (launcher, looker, root) = (replies.clone(), tails.clone(), home.clone());
         spawn("launches", move || launch_all(&requests, &root, &launcher, &looker))?;
@@ -148,7 +155,16 @@ impl Jobs {
                 answers.of(context.opening, Msg::MasksReady { ticket, answer: answer.map_err(|e| e.to_string()) });
             }
         })?;
-        Ok(Self { replies, tails, on_imported: Arc::new(on_imported), launches, commands, estimates, masks })
+        Ok(Self {
+            home: kept,
+            replies,
+            tails,
+            on_imported: Arc::new(on_imported),
+            launches,
+            commands,
+            estimates,
+            masks,
+        })
     }
 
     /// Starts a job. Never blocks.
@@ -164,6 +180,10 @@ impl Jobs {
                 self.resume(&context, run);
                 Ok(())
             }
+            Job::Agreement { ticket } => {
+                self.agreement(context, ticket);
+                Ok(())
+            }
             Job::Import(path) => {
                 self.import(context.opening, path);
                 Ok(())
@@ -174,13 +194,29 @@ impl Jobs {
     fn resume(&self, context: &JobContext, id: RunId) {
         let (replies, tails, dir, opening) =
             (self.replies.clone(), self.tails.clone(), context.dir.clone(), context.opening);
+        let home = self.home.clone();
         run_in_background(&self.replies, "resume", move || {
-            let resumed = dir.run(&id).map_err(Error::from).and_then(|run| supervisor::resume(&run));
+            let resumed = dir.run(&id).map_err(Error::from).and_then(|run| {
+                servers::check_keys(&home, &run)?;
+                supervisor::resume(&run)
+            });
             let _ = tails.send(tails::TailRequest::Poll);
             match resumed {
                 Ok(()) => replies.of(opening, Msg::Note(format!("{id} resumed"))),
                 Err(error) => replies.of(opening, Msg::Failed(error.to_string())),
             };
+        });
+    }
+
+    fn agreement(&self, context: JobContext, ticket: u64) {
+        let replies = self.replies.clone();
+        run_in_background(&self.replies, "agreement", move || {
+            let JobContext { opening, dir, upto } = context;
+            let computed = within(PLAN_TIME, "computing agreement", move || {
+                let (session, ..) = dir.snapshot(upto)?;
+                Ok(Box::new(agreement_report(&session)))
+            });
+            replies.of(opening, Msg::AgreementReady { ticket, answer: computed.map_err(|e| e.to_string()) });
         });
     }
 
@@ -252,13 +288,15 @@ fn question(ask: TrainRequest) -> LaunchRequest {
 fn planned(home: &Home, context: &JobContext, request: LaunchRequest) -> Result<(RunSpec, Vec<DataFile>)> {
     let (home, JobContext { dir, upto, .. }) = (home.clone(), context.clone());
     within(PLAN_TIME, "planning the run", move || match request {
-        LaunchRequest::Train(TrainRequest { method, params, init, allow_damaged }) => {
+        LaunchRequest::Train(TrainRequest { method, params, choice, init, allow_damaged }) => {
             let device = "auto".into();
-            plan::train(&home, &dir, TrainOrder { method, params, name: None, init, device, allow_damaged, upto })
+            let order = TrainOrder { method, params, choice, name: None, init, device, allow_damaged, upto };
+            plan::train(&home, &dir, order)
         }
         LaunchRequest::Sample(ask) => {
             let order = SampleOrder {
                 models: Vec::new(),
+                servers: ServerOptions::default(),
                 adapter: None,
                 per_prompt: ask.per_prompt,
                 // The form shows a seed; the default one counts up, as on the command line.
@@ -328,6 +366,7 @@ mod tests {
         std::fs::write(home.path().join("session.json"), "{}").unwrap();
         let context = JobContext { opening: 1, dir: SessionDir::open(home.path()).unwrap(), upto: None };
         let ask = TrainRequest {
+            choice: crate::domain::RowChoice::default(),
             method: "dpo".into(),
             params: Params::defaults(&method("dpo").unwrap().rows()),
             init: None,

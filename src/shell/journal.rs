@@ -10,7 +10,7 @@
 use super::error::{Error, Result};
 use crate::domain::{RunId, Session};
 use crate::protocol::{SessionRecord, apply_record};
-use crate::storage::{self, Lock, LogTail, LogWriter, SessionDir};
+use crate::storage::{self, Lock, LogTail, LogWriter, SessionDir, wall_ms};
 
 /// Records between two state hashes.
 const HASH_EVERY: u64 = 1000;
@@ -24,6 +24,8 @@ pub struct Journal {
     /// Reads what [`Journal::bulk`] wrote.
     tail: LogTail<SessionRecord>,
     state: Session,
+    /// Whether `state` holds the log.
+    folded: bool,
     since_hash: u64,
     /// The last record read from the log …
     read_seq: u64,
@@ -40,11 +42,46 @@ impl Journal {
         let Some(lock) = dir.lock()? else { return Ok(None) };
         let writer = dir.writer(&lock)?;
         let (tail, state) = (dir.tail(), Session::default());
-        let mut journal =
-            Self { dir: dir.clone(), _lock: lock, writer, tail, state, since_hash: 0, read_seq: 0, last_seq: 0 };
-        journal.catch_up()?;
+        let mut journal = Self {
+            dir: dir.clone(),
+            _lock: lock,
+            writer,
+            tail,
+            state,
+            folded: false,
+            since_hash: 0,
+            read_seq: 0,
+            last_seq: 0,
+        };
+        journal.fold_log()?;
         journal.adopt_runs()?;
         Ok(Some(journal))
+    }
+
+    /// As [`Journal::open`], but the log is folded only when its state is first needed: reading a long log takes seconds,
+    /// and the screens read it too.
+    ///
+    /// # Errors
+    /// When the log cannot be opened or repaired.
+    pub fn open_unfolded(dir: &SessionDir) -> Result<Option<Self>> {
+        let Some(lock) = dir.lock()? else { return Ok(None) };
+        let writer = dir.writer(&lock)?;
+        let (tail, state, last_seq) = (dir.tail(), Session::default(), writer.last_seq());
+        let dir = dir.clone();
+        Ok(Some(Self { dir, _lock: lock, writer, tail, state, folded: false, since_hash: 0, read_seq: 0, last_seq }))
+    }
+
+    /// Folds the log if that was not done yet.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn fold_log(&mut self) -> Result<()> {
+        if !self.folded {
+            self.last_seq = 0;
+            self.catch_up()?;
+            self.folded = true;
+        }
+        Ok(())
     }
 
     /// As [`Journal::open`], with an error that names the holder of the lock.
@@ -63,9 +100,10 @@ impl Journal {
     /// # Errors
     /// When it cannot be written.
     pub fn append(&mut self, record: &SessionRecord) -> Result<u64> {
+        self.fold_log()?;
         let seq = self.writer.append(record)?;
         self.last_seq = seq;
-        self.fold(seq, record);
+        self.fold(seq, wall_ms(), record);
         if self.since_hash >= HASH_EVERY {
             // The record is appended even if the hash fails; the next record retries the hash.
             let _ = self.hash();
@@ -87,6 +125,7 @@ impl Journal {
         &mut self,
         write: impl FnOnce(&Session, &mut LogWriter<SessionRecord>) -> storage::Result<T>,
     ) -> Result<T> {
+        self.fold_log()?;
         let done = write(&self.state, &mut self.writer);
         self.catch_up()?;
         if self.since_hash >= HASH_EVERY {
@@ -109,9 +148,10 @@ impl Journal {
     /// # Errors
     /// When the log cannot be written.
     pub fn adopt_runs(&mut self) -> Result<usize> {
+        self.fold_log()?;
         // `runs` shows a folder whose specification cannot be parsed; it gets no record.
         let runs = self.dir.runs()?;
-        let specs = runs.iter().filter(|run| !self.knows(&run.id())).filter_map(|run| run.spec().ok());
+        let specs = runs.iter().filter(|run| !self.has_launch(&run.id())).filter_map(|run| run.spec().ok());
         let records: Vec<SessionRecord> = specs.map(|spec| SessionRecord::Launched(Box::new(spec))).collect();
         for record in &records {
             self.append(record)?;
@@ -123,8 +163,15 @@ impl Journal {
     }
 
     /// Whether the log has the launch of this run.
-    #[must_use]
-    pub fn knows(&self, run: &RunId) -> bool {
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn knows(&mut self, run: &RunId) -> Result<bool> {
+        self.fold_log()?;
+        Ok(self.has_launch(run))
+    }
+
+    fn has_launch(&self, run: &RunId) -> bool {
         self.state.runs().contains(run)
     }
 
@@ -154,7 +201,7 @@ impl Journal {
                 continue;
             }
             match envelope.known() {
-                Some(record) => self.fold(envelope.n, record),
+                Some(record) => self.fold(envelope.n, envelope.w, record),
                 None => self.since_hash += 1,
             }
         }
@@ -163,8 +210,8 @@ impl Journal {
         Ok(())
     }
 
-    fn fold(&mut self, seq: u64, record: &SessionRecord) {
-        apply_record(&mut self.state, seq, record);
+    fn fold(&mut self, seq: u64, wall_ms: u64, record: &SessionRecord) {
+        apply_record(&mut self.state, seq, wall_ms, record);
         match record {
             SessionRecord::StateHashed { .. } => self.since_hash = 0,
             _ => self.since_hash += 1,

@@ -6,11 +6,14 @@
 mod tests;
 
 use super::error::{Error, Result};
-use super::models;
+use super::{models, servers};
 use crate::domain::{
-    Lack, LeftOut, Method, Needs, ParamKind, Params, Prompt, RunId, Sampler, Session, method, methods, nearest,
+    Filter, Lack, LeftOut, Method, Needs, ParamKind, Params, Prompt, RowChoice, Rubric, RunId, Sampler, Session,
+    counted, method, methods, nearest,
 };
-use crate::protocol::{DataSnapshot, Inputs, Integrity, ModelRef, RunSpec, SampleSpec, Task, TrainSpec};
+use crate::protocol::{
+    DataSnapshot, Inputs, Integrity, ModelRef, RunSpec, SampleSpec, ServerOptions, ServerRef, Task, TrainSpec,
+};
 use crate::storage::{DataFile, Home, RunDir, SessionDir, local_time, sha256};
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,6 +25,8 @@ pub struct TrainOrder {
     pub method: String,
     /// Every hyper-parameter, resolved.
     pub params: Params,
+    /// Which rows it trains on.
+    pub choice: RowChoice,
     /// The run's name; none for the method and the next number.
     pub name: Option<String>,
     /// A run of the session whose adapter is the starting point.
@@ -37,8 +42,10 @@ pub struct TrainOrder {
 /// The request for a sampling run.
 #[derive(Debug, Clone)]
 pub struct SampleOrder {
-    /// Models by name; empty for the session's.
+    /// Models by name, or by address and name where a server runs them; empty for the session's.
     pub models: Vec<String>,
+    /// How servers are asked.
+    pub servers: ServerOptions,
     /// A training run whose adapter is applied to the model.
     pub adapter: Option<RunId>,
     /// Candidates per prompt.
@@ -95,9 +102,23 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
     if !order.allow_damaged {
         check_whole(&dir.name(), &found, "train")?;
     }
-    let supply = session.supply();
+    order.choice.rubric.check(session.criteria()).map_err(Error::failed)?;
+    let supply = session.supply_of(&order.choice);
     if let Some(lack) = supply.lacks(method, &order.params) {
-        return Err(Error::failed(lacking(&dir.name(), lack, method, &order.params, &supply.left)));
+        if let (Lack::Rows(needs), Some(filter)) = (lack, &order.choice.filter) {
+            let all = session.supply_of(&RowChoice { filter: None, ..order.choice.clone() });
+            if all.rows(needs) > 0 {
+                return Err(Error::failed(unmatched(&dir.name(), filter, &supply.left, all.rows(needs))));
+            }
+        }
+        return Err(Error::failed(lacking(
+            &dir.name(),
+            lack,
+            method,
+            &order.params,
+            &supply.left,
+            &order.choice.rubric,
+        )));
     }
     let mut model = None;
     if let Some(init) = &order.init {
@@ -120,12 +141,15 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
         None => models::find(home, &dir.meta()?.model)?,
     };
     let mut frozen = Frozen { seq, files: Vec::new() };
-    let data = frozen.rows_for(method.needs, &session)?;
+    let data = frozen.rows_for(method.needs, &session, &order.choice)?;
     let is_set = |key: &str| order.params.f64(key) > 0.0;
     let mix = if is_set("mix_ratio") { Some(frozen.add("mix.jsonl", &session.sft_rows())?) } else { None };
     let probe = if is_set("probe_steps") { Some(frozen.add("probe.jsonl", &session.probe_rows())?) } else { None };
     let spec_of = TrainSpec::new(&order.method, model, order.params, data);
-    let task = Task::Train(TrainSpec { init: order.init, mix, probe, reward, ..spec_of });
+    let RowChoice { filter, rubric } = order.choice;
+    let filter = filter.map(|filter| filter.to_string());
+    let rubric = (rubric != Rubric::default()).then(|| rubric.to_string());
+    let task = Task::Train(TrainSpec { init: order.init, mix, probe, filter, rubric, reward, ..spec_of });
     Ok((spec(id, task, order.device), frozen.files))
 }
 
@@ -144,15 +168,37 @@ pub fn check_whole(session: &str, found: &Integrity, verb: &str) -> Result<()> {
     )))
 }
 
+/// A filter that leaves no row, as one sentence.
+fn unmatched(session: &str, filter: &Filter, left: &LeftOut, all: usize) -> String {
+    let give_none = match left.total() {
+        0 => String::new(),
+        n => format!(
+            "; {} that match give no row (ties, both bad, unresolved, equal or empty, or lacking a criterion)",
+            counted(n, "pair")
+        ),
+    };
+    format!(
+        "none of the {} of session {session} matches the filter `{filter}`{give_none}: loosen it, or leave it out",
+        counted(all, "row")
+    )
+}
+
 /// What a run lacks and the remedy, as one sentence.
-fn lacking(session: &str, lack: Lack, method: &Method, params: &Params, left: &LeftOut) -> String {
+fn lacking(session: &str, lack: Lack, method: &Method, params: &Params, left: &LeftOut, rubric: &Rubric) -> String {
     match lack {
         Lack::Rows(Needs::Pairs) => {
+            let by = rubric.single().flatten().map_or_else(String::new, |name| format!(" --rubric {name}"));
             let why = match left.total() {
+                0 if *rubric != Rubric::default() => format!("no pair has been judged by {rubric}"),
                 0 => "no pair has been judged".into(),
+                n if left.incomplete > 0 => {
+                    format!(
+                        "all {n} judged pairs are ties, both bad, unresolved, equal, empty, or lack one of the criteria"
+                    )
+                }
                 n => format!("all {n} judged pairs are ties, both bad, unresolved, equal or empty"),
             };
-            format!("session {session} has nothing to train on: {why}; label some with `tiebreak label {session}`")
+            format!("session {session} has nothing to train on: {why}; label some with `tiebreak label {session}{by}`")
         }
         Lack::Rows(Needs::Examples) => format!(
             "session {session} has no SFT texts: import some with `tiebreak import {session} FILE --as sft`, or correct answers \
@@ -199,12 +245,16 @@ pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunS
             dir.name()
         )));
     }
-    let mut models: Vec<ModelRef> = order.models.iter().map(|name| models::find(home, name)).collect::<Result<_>>()?;
+    let (addresses, names): (Vec<&String>, Vec<&String>) =
+        order.models.iter().partition(|name| ServerRef::is_address(name));
+    let servers = servers::find(&addresses, &order.servers)?;
+    servers::remember_keys(home, &servers)?;
+    let mut models: Vec<ModelRef> = names.into_iter().map(|name| models::find(home, name)).collect::<Result<_>>()?;
     let adapter = order.adapter.as_ref().map(|run| trained(dir, run)).transpose()?;
     if let Some(trained) = &adapter {
         trained.check_policy("sample")?;
     }
-    if models.is_empty() {
+    if models.is_empty() && servers.is_empty() {
         // An adapter is applied to the model it was trained on.
         models.push(match adapter {
             Some(trained) => trained.model,
@@ -218,7 +268,8 @@ pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunS
     }
     let mut frozen = Frozen { seq, files: Vec::new() };
     let data = frozen.add("data.jsonl", prompts)?;
-    let task = Task::Sample(SampleSpec { models, adapter: order.adapter, per_prompt: order.per_prompt, sampler, data });
+    let (adapter, per_prompt) = (order.adapter, order.per_prompt);
+    let task = Task::Sample(SampleSpec { models, servers, adapter, per_prompt, sampler, data });
     Ok((spec(dir.next_run_id("sample")?, task, order.device), frozen.files))
 }
 
@@ -264,12 +315,12 @@ fn trained(dir: &SessionDir, id: &RunId) -> Result<Trained> {
     Ok(Trained { id: id.clone(), method, model, params })
 }
 
-/// The reward run of that id, which must have a checkpoint.
+/// A run that scores answers, which must have a checkpoint: a reward run, or one of a method with an implicit reward.
 ///
 /// # Errors
 /// When there is no such run, or it scores nothing.
-pub fn reward_run(dir: &SessionDir, id: &RunId) -> Result<RunDir> {
-    let id = trained(dir, id)?.check_reward()?;
+pub fn scoring_run(dir: &SessionDir, id: &RunId) -> Result<RunDir> {
+    let id = trained(dir, id)?.check_scores()?;
     Ok(dir.run(&id.parts().0)?)
 }
 
@@ -311,6 +362,17 @@ impl Trained {
         Ok(())
     }
 
+    /// A reward model, or a policy with a reward that its β scales.
+    fn check_scores(self) -> Result<RunId> {
+        if self.method == "reward" || self.params.f64("beta") > 0.0 {
+            return Ok(self.id);
+        }
+        Err(Error::failed(format!(
+            "run {} is a {} run without a beta and scores no answers: name a reward, dpo, orpo, cpo, simpo or kto run",
+            self.id, self.method
+        )))
+    }
+
     fn check_reward(self) -> Result<RunId> {
         if self.method == "reward" {
             return Ok(self.id);
@@ -336,12 +398,12 @@ struct Frozen {
 
 impl Frozen {
     /// Freezes the method's rows as `data.jsonl`.
-    fn rows_for(&mut self, needs: Needs, session: &Session) -> Result<DataSnapshot> {
+    fn rows_for(&mut self, needs: Needs, session: &Session, choice: &RowChoice) -> Result<DataSnapshot> {
         match needs {
-            Needs::Pairs => self.add("data.jsonl", &session.rows().0),
-            Needs::Examples => self.add("data.jsonl", &session.sft_rows()),
-            Needs::Ratings => self.add("data.jsonl", &session.rated_rows()),
-            Needs::Prompts => self.add("data.jsonl", session.prompts()),
+            Needs::Pairs => self.add("data.jsonl", &session.rows_of(choice).0),
+            Needs::Examples => self.add("data.jsonl", &session.sft_rows_of(choice)),
+            Needs::Ratings => self.add("data.jsonl", &session.rated_rows_of(choice)),
+            Needs::Prompts => self.add("data.jsonl", &session.prompts_of(choice)),
         }
     }
 

@@ -5,14 +5,15 @@
 //! second, four over SSH. Only the terminal can block this thread.
 
 use super::clipboard::{Multiplexer, osc52, told};
+use super::config::UserSettings;
 use super::effects::{Effects, LoopAction};
 use super::error::{Error, Result};
 use super::events;
 use super::out;
 use super::reply::Reply;
 use super::terminal::{Alarm, FrameBackend, TerminalGuard, Tty, restore, watch};
-use crate::app::{Goal, ImportFormat, Model, Msg, Theme, begin, update};
-use crate::domain::{QueueOrder, Rater, TextSet};
+use crate::app::{Goal, ImportFormat, Model, Msg, Popup, Theme, begin, update};
+use crate::domain::{Filter, QueueOrder, Rater, RubricPass, TextSet};
 use crate::storage::Home;
 use crate::storage::formats::{self, Reader, Reads};
 use crate::ui;
@@ -48,6 +49,10 @@ pub struct Opening {
     pub rater: Rater,
     /// The order of the pairs to label.
     pub order: QueueOrder,
+    /// The filter of the pairs to label.
+    pub filter: Option<Filter>,
+    /// What the rater is asked of each.
+    pub rubric: RubricPass,
     /// Whether to use synchronised output if the terminal supports it.
     pub synchronise: bool,
 }
@@ -67,7 +72,7 @@ enum End {
 /// # Errors
 /// When there is no terminal, or it goes away.
 pub fn workbench(opening: Opening) -> Result<()> {
-    let Opening { home, goal, rater, order, synchronise } = opening;
+    let Opening { home, goal, rater, order, filter, rubric, synchronise } = opening;
     let guard = TerminalGuard::take(synchronise)?;
     let sync = Arc::new(AtomicBool::new(false));
     let backend = FrameBackend::tty(Arc::clone(&sync));
@@ -75,7 +80,8 @@ pub fn workbench(opening: Opening) -> Result<()> {
     let size = backend.size().map_err(io)?;
     let viewport = Viewport::Fixed(Rect::new(0, 0, size.width, size.height));
     let terminal = Terminal::with_options(backend, TerminalOptions { viewport }).map_err(io)?;
-    let (effects, replies) = Effects::start(home, rater)?;
+    let config = UserSettings::read(home.config_file());
+    let (effects, replies) = Effects::start(home, rater.clone())?;
     let (alarms, alarmed) = unbounded_channel();
     let writer = effects.writer();
     let tell = move |alarm| {
@@ -97,8 +103,16 @@ pub fn workbench(opening: Opening) -> Result<()> {
         frame: if std::env::var_os("SSH_CONNECTION").is_some() { FRAME_SSH } else { FRAME },
     };
     bench.model.order = order;
+    bench.model.rater = Some(rater);
+    bench.model.keys = config.keys;
+    bench.model.filter = filter;
+    bench.model.rubric = rubric;
     bench.model.import_formats = import_formats();
     let first = begin(&mut bench.model, goal);
+    if let Some(problem) = config.problem {
+        let body = format!("{problem}\n\nThe default keys are in effect. `tiebreak config` shows them.");
+        bench.model.popups.push(Popup::Message { title: "settings".into(), body });
+    }
     bench.draw().map_err(io)?;
     // Input is read after the first frame: the answers to the probe come first and may take a moment.
     events::spawn(keys, synchronise, sync).map_err(io)?;

@@ -19,6 +19,8 @@ const POLL: Duration = Duration::from_millis(200);
 const CHECK_ALIVE: Duration = Duration::from_millis(400);
 /// The most records in a message: a long one would block the screen.
 const CHUNK: usize = 2000;
+/// Bytes of a log that are read before their records are sent.
+const PART: u64 = 4 << 20;
 /// Bytes shown of the end of worker.log.
 const WORKER_LOG: u64 = 32 << 10;
 
@@ -134,17 +136,23 @@ impl Following {
     fn poll(&mut self, replies: &Replies, adopt: &dyn Fn(u64, Vec<RunSpec>)) -> bool {
         let opening = self.opening;
         let mut ok = true;
-        match self.tail.poll() {
-            Ok(records) => {
-                self.launched.extend(records.iter().filter_map(|e| match e.known()? {
-                    SessionRecord::Launched(spec) => Some(spec.id.clone()),
-                    _ => None,
-                }));
-                for chunk in chunks(records) {
-                    ok &= replies.of(opening, Msg::Records(chunk));
+        loop {
+            match self.tail.poll_part(PART) {
+                Ok((records, more)) => {
+                    self.launched.extend(records.iter().filter_map(|e| match e.known()? {
+                        SessionRecord::Launched(spec) => Some(spec.id.clone()),
+                        _ => None,
+                    }));
+                    for chunk in chunks(records) {
+                        ok &= replies.of(opening, Msg::Records(chunk));
+                    }
+                    if more && ok {
+                        continue;
+                    }
                 }
+                Err(e) => self.report(replies, e.to_string()),
             }
-            Err(e) => self.report(replies, e.to_string()),
+            break;
         }
         // A launch is logged after its folder is created: without a folder there is no worker.
         for run in std::mem::take(&mut self.launched) {
@@ -242,6 +250,7 @@ impl Following {
                 Err(e) => self.report(replies, e.to_string()),
             }
         }
+        // Also without new runs: the writer folds the log now, when the screen has it.
         adopt(self.opening, found);
         self.checked_alive = None;
         ok

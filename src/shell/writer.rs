@@ -308,7 +308,7 @@ impl Writer {
         self.close();
         let dir = SessionDir::find(&self.home, &name)?;
         let meta = dir.meta()?;
-        let journal = Journal::open(&dir)?;
+        let journal = Journal::open_unfolded(&dir)?;
         let read_only = match &journal {
             Some(_) => None,
             None => Some(dir.holder().map_or_else(|| "another process".into(), |h| h.to_string())),
@@ -425,7 +425,11 @@ impl Writer {
             return Ok(());
         }
         let mut appended = false;
-        for spec in specs.into_iter().filter(|spec| !journal.knows(&spec.id)).collect::<Vec<_>>() {
+        journal.fold_log()?;
+        for spec in specs {
+            if journal.knows(&spec.id)? {
+                continue;
+            }
             journal.append(&SessionRecord::Launched(Box::new(spec)))?;
             appended = true;
         }

@@ -5,8 +5,9 @@
 //! files) belong here and yield the same records.
 
 use super::error::{Error, Result};
-use serde_json::Value;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -43,6 +44,14 @@ impl Record {
         match self {
             Self::Text(_) => None,
             Self::Json(value) => value.get(name),
+        }
+    }
+
+    /// The fields of a JSON object.
+    pub(super) fn fields(&self) -> Option<&Map<String, Value>> {
+        match self {
+            Self::Text(_) => None,
+            Self::Json(value) => value.as_object(),
         }
     }
 
@@ -85,6 +94,9 @@ pub(super) fn records(
 }
 
 /// The bytes of a file that is one JSON array, whatever lines it is written on; none of any other file.
+///
+/// # Errors
+/// When the file is an array that cannot be parsed: a part of it would be taken for the whole.
 fn array(path: &Path) -> Result<Option<Vec<u8>>> {
     let read = |e| Error::io("read", path, e);
     let file = File::open(path).map_err(read)?;
@@ -100,16 +112,66 @@ fn array(path: &Path) -> Result<Option<Vec<u8>>> {
     }
     let mut bytes = Vec::new();
     reader.take(LARGEST_ARRAY + 1).read_to_end(&mut bytes).map_err(read)?;
+    let refuse = |reason| Err(Error::Import { path: path.to_owned(), reason });
     if bytes.len() as u64 > LARGEST_ARRAY {
-        let reason = format!("is a JSON array of more than {} MiB: write one object per line", LARGEST_ARRAY >> 20);
-        return Err(Error::Import { path: path.to_owned(), reason });
+        let limit = LARGEST_ARRAY >> 20;
+        return refuse(format!("is a JSON array of more than {limit} MiB: write one object per line"));
     }
     let bytes = match bytes.strip_prefix(b"\xef\xbb\xbf") {
         Some(rest) => rest.to_vec(),
         None => bytes,
     };
-    // Lines that each hold an array are no array.
-    Ok(serde_json::from_slice::<Vec<&RawValue>>(&bytes).is_ok().then_some(bytes))
+    match whole_array(&bytes) {
+        Ok(()) => Ok(Some(bytes)),
+        Err(_) if holds_lines(path, &bytes) => Ok(None),
+        Err(broken) => refuse(broken),
+    }
+}
+
+/// Whether a file that begins with `[` and is no array holds lines: arrays of their own, or plain text such as `[Intro] …`.
+fn holds_lines(path: &Path, bytes: &[u8]) -> bool {
+    let text = bytes.trim_ascii_start();
+    let first = text.split(|b| *b == b'\n').next().unwrap_or_default();
+    let is_json = path.extension().is_some_and(|e| ["json", "jsonl", "ndjson"].iter().any(|ending| e == *ending));
+    let value = text[1..].trim_ascii_start().first();
+    let begins_a_value = value.is_none_or(|b| b"{[\"]-0123456789tfn".contains(b));
+    serde_json::from_slice::<&RawValue>(first).is_ok() || !is_json && !begins_a_value
+}
+
+/// Parses one array. The error says in which entry and where it breaks.
+fn whole_array(bytes: &[u8]) -> Result<(), String> {
+    /// Counts the entries that could be parsed.
+    struct Entries<'a>(&'a mut usize);
+    impl<'de> Visitor<'de> for Entries<'_> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+            while entries.next_element::<&RawValue>()?.is_some() {
+                *self.0 += 1;
+            }
+            Ok(())
+        }
+    }
+    let mut parsed = 0;
+    let mut parser = serde_json::Deserializer::from_slice(bytes);
+    let done = parser.deserialize_seq(Entries(&mut parsed)).and_then(|()| parser.end());
+    done.map_err(|e| {
+        let (line, column) = (e.line(), e.column());
+        let before: usize = bytes.split_inclusive(|b| *b == b'\n').take(line.saturating_sub(1)).map(<[u8]>::len).sum();
+        let place = format!("line {line}, byte {} of the file", before + column);
+        let what = e.to_string();
+        let what = what.rsplit_once(" at line ").map_or(what.as_str(), |(what, _)| what);
+        let entry = parsed + 1;
+        if e.is_eof() {
+            format!("is a JSON array that ends within entry {entry} ({place}): nothing was imported")
+        } else {
+            format!("is a JSON array that breaks at entry {entry} ({place}): {what}; nothing was imported")
+        }
+    })
 }
 
 /// Calls `take` with the line (from 1) on which each item of an array begins and its record, until it returns false.

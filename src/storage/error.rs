@@ -129,6 +129,20 @@ pub enum Error {
         /// What is wrong and what to do, beginning with a verb.
         reason: String,
     },
+    /// A packed session that cannot be unpacked.
+    #[error("{} cannot be unpacked: {reason}", path.display())]
+    Packed {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A packed session whose name is in use.
+    #[error("{} already exists: choose another name with `--as NAME`", path.display())]
+    PackedNameTaken {
+        /// The folder it would get.
+        path: PathBuf,
+    },
     /// An unknown format name.
     #[error("`{given}` is not a format: use {known}")]
     Format {

@@ -5,7 +5,10 @@
 //! by name. Refuses to read files: `container` decodes them into records, `import` and `export` do the rest.
 
 pub use super::container::Record;
-pub use super::schema::{Fit, Format, ImportedPair, ImportedRating, ImportedVotes, Reader, Reads, Refusal, Writer};
+pub use super::schema::{
+    Fit, Format, ImportedPair, ImportedPrompt, ImportedRating, ImportedVote, ImportedVotes, Reader, Reads, Refusal,
+    Writer,
+};
 
 use super::container;
 use super::error::{Error, Result};
@@ -95,6 +98,13 @@ mod tests {
             ("{\"text\":\"a\"}\n", "sft"),
             ("{\"conversations\":[]}\n", "sft"),
             ("{\"messages\":[]}\n", "prompts"),
+            ("{\"prompt\":\"q\",\"response_1\":\"a\",\"response_2\":\"b\"}\n", "unjudged"),
+            ("{\"instruction\":\"q\",\"response1\":\"a\",\"response2\":\"b\",\"annotator1\":1}\n", "pandalm"),
+            ("{\"input\":\"q\",\"output_1\":\"a\",\"output_2\":\"b\",\"label\":1}\n", "llmbar"),
+            ("{\"text\":\"q\",\"options\":[],\"accept\":[],\"answer\":\"accept\"}\n", "prodigy"),
+            ("[{\"id\":\"1\",\"fields\":{},\"responses\":{}}]", "argilla"),
+            ("[{\"id\":1,\"data\":{},\"annotations\":[]}]", "label-studio"),
+            ("{\"prompt\":\"q\",\"a\":\"x\",\"b\":\"y\",\"votes\":[]}\n", "votes"),
             ("Why?\n", "prompts"),
             ("{oops\n", "prompts"),
             ("", "prompts"),
@@ -108,7 +118,12 @@ mod tests {
     #[test]
     fn an_unknown_name_lists_the_known_ones() {
         let message = import_named("trl").unwrap_err().to_string();
-        assert_eq!(message, "`trl` is not a format: use pairs, pandalm, probe, prompts, ratings, sft");
-        assert!(export_named("pairs").unwrap_err().to_string().ends_with("use kto, sft, trl, trl-implicit"));
+        assert_eq!(
+            message,
+            "`trl` is not a format: use argilla, label-studio, llmbar, pairs, pandalm, probe, prodigy, prompts, ratings, sft, unjudged, votes"
+        );
+        assert!(
+            export_named("prompts").unwrap_err().to_string().ends_with("use kto, pairs, sft, trl, trl-implicit, votes")
+        );
     }
 }

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
     root: PathBuf,
+    /// Whether it is the platform's data folder, and not one that was named.
+    is_default: bool,
 }
 
 impl Home {
@@ -17,9 +19,9 @@ impl Home {
     /// # Errors
     /// When the platform has none, when it is not a folder, or when every user of the machine may write to it.
     pub fn resolve(given: Option<&Path>) -> Result<Self> {
-        let root = given
-            .map(Path::to_owned)
-            .or_else(|| std::env::var_os("TIEBREAK_HOME").filter(|v| !v.is_empty()).map(PathBuf::from))
+        let named = given.map(Path::to_owned).or_else(|| variable("TIEBREAK_HOME"));
+        let is_default = named.is_none();
+        let root = named
             .or_else(|| directories::ProjectDirs::from("", "", "tiebreak").map(|d| d.data_dir().to_owned()))
             .ok_or(Error::NoHome)?;
         // Absolute, since a worker has another working directory.
@@ -27,7 +29,7 @@ impl Home {
         match std::fs::metadata(&root) {
             Ok(meta) if !meta.is_dir() => Err(Error::NotAFolder(root)),
             Ok(meta) if meta.mode() & 0o002 != 0 => Err(Error::WorldWritable(root)),
-            _ => Ok(Self { root }),
+            _ => Ok(Self { root, is_default }),
         }
     }
 
@@ -42,6 +44,17 @@ impl Home {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The file of the user's settings: `TIEBREAK_CONFIG`, else `config.toml` in a data folder that was named, else in the
+    /// platform's folder for settings.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        let platform = || directories::ProjectDirs::from("", "", "tiebreak").map(|dirs| dirs.config_dir().to_owned());
+        variable("TIEBREAK_CONFIG").unwrap_or_else(|| {
+            let folder = if self.is_default { platform() } else { None };
+            folder.as_deref().unwrap_or(&self.root).join("config.toml")
+        })
     }
 
     /// The folder of the sessions.
@@ -65,6 +78,11 @@ impl Home {
         sweep(&self.sessions());
         Ok(())
     }
+}
+
+/// A path from an environment variable; none where it is unset or empty.
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// The data folder that contains a session's folder; none for a session elsewhere.

@@ -4,6 +4,7 @@
 //! does not fit the format is left out with its line and a reason, never imported in part.
 
 mod records;
+mod votes;
 
 #[cfg(test)]
 mod tests;
@@ -12,10 +13,11 @@ pub use records::Added;
 
 use super::container;
 use super::error::{Error, Result};
-use super::formats::{Format, ImportedPair, ImportedRating, ImportedVotes, Reader, Record, Refusal};
+use super::formats::{Format, ImportedPair, ImportedPrompt, ImportedRating, ImportedVotes, Reader, Record, Refusal};
 use super::log::LogWriter;
-use crate::domain::{PromptBody, Session, SftBody, TextSet};
+use crate::domain::{Session, SftBody, TextSet, counted};
 use crate::protocol::SessionRecord;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// A record that was left out.
@@ -40,10 +42,10 @@ const MAX_BAD_LINES: usize = 1000;
 #[derive(Debug, Clone, PartialEq)]
 pub enum ImportedRows {
     /// Prompts to answer.
-    Prompts(Vec<PromptBody>),
+    Prompts(Vec<ImportedPrompt>),
     /// Judged pairs.
     Pairs(Vec<ImportedPair>),
-    /// Pairs with the votes of several raters.
+    /// Pairs with the votes of several raters, or with none.
     Votes(Vec<ImportedVotes>),
     /// Texts of a set.
     Texts(TextSet, Vec<SftBody>),
@@ -108,6 +110,8 @@ pub struct Refused {
     pub empty: usize,
     /// Rows left out because both answers are equal up to white space.
     pub equal: usize,
+    /// What good rows hold beyond what was read, by its name in the singular.
+    pub unread: BTreeMap<&'static str, usize>,
 }
 
 impl Refused {
@@ -123,6 +127,14 @@ impl Refused {
             Refusal::Equal => self.equal += 1,
         }
     }
+}
+
+/// `1 draft response`, `2 answers to another question`: the noun that takes the plural comes first.
+fn counted_unread(n: usize, what: &str) -> String {
+    let ends = [" to ", " with ", " without ", " of ", " accepted ", " replaced "];
+    let at = ends.iter().filter_map(|end| what.find(end)).min().unwrap_or(what.len());
+    let (noun, rest) = what.split_at(at);
+    format!("{}{rest}", counted(n, noun))
 }
 
 impl Imported {
@@ -142,6 +154,7 @@ impl Imported {
         if self.refused.equal > 0 {
             parts.push(format!("{} with two equal answers", self.refused.equal));
         }
+        parts.extend(self.refused.unread.iter().map(|(what, n)| counted_unread(*n, what)));
         (!parts.is_empty()).then(|| format!("{}: left out {}", self.file, parts.join("; ")))
     }
 
@@ -153,7 +166,7 @@ impl Imported {
         let added = match &self.rows {
             ImportedRows::Prompts(rows) => records::prompts(&self.file, rows, session, writer),
             ImportedRows::Pairs(rows) => records::pairs(&self.file, rows, session, writer),
-            ImportedRows::Votes(rows) => records::votes(&self.file, rows, session, writer),
+            ImportedRows::Votes(rows) => votes::votes(&self.file, rows, session, writer),
             ImportedRows::Texts(set, rows) => records::texts(rows, *set, session, writer),
             ImportedRows::Ratings(rows) => records::ratings(rows, session, writer),
         }?;
@@ -205,7 +218,7 @@ pub fn read(path: &Path, format: &Format, limit: Option<usize>) -> Result<Import
     let rows = match reads.row {
         Reader::Prompts(row) => ImportedRows::Prompts(file.rows(row)?),
         Reader::Pairs(row) => ImportedRows::Pairs(file.rows(row)?),
-        Reader::Votes(row) => ImportedRows::Votes(file.rows(row)?),
+        Reader::Votes(row) => ImportedRows::Votes(merged(file.rows(row)?, &mut file.refused)),
         Reader::Texts(set, row) => ImportedRows::Texts(set, file.rows(row)?),
         Reader::Ratings(row) => ImportedRows::Ratings(file.rows(row)?),
     };
@@ -218,6 +231,30 @@ pub fn read(path: &Path, format: &Format, limit: Option<usize>) -> Result<Import
         return Err(Error::Import { path: path.to_owned(), reason });
     }
     Ok(imported)
+}
+
+/// The rows of one item as one, in the order of their first, and what they hold beyond what is read counted.
+fn merged(rows: Vec<ImportedVotes>, refused: &mut Refused) -> Vec<ImportedVotes> {
+    let mut out: Vec<ImportedVotes> = Vec::with_capacity(rows.len());
+    let mut known: HashMap<(String, String, String, String), usize> = HashMap::new();
+    for mut row in rows {
+        if let Some(item) = row.item.take() {
+            let prompt = serde_json::to_string(&row.prompt).unwrap_or_default();
+            let at = *known.entry((item, prompt, row.a.0.clone(), row.b.0.clone())).or_insert(out.len());
+            if let Some(first) = out.get_mut(at) {
+                first.votes.append(&mut row.votes);
+                first.notes.append(&mut row.notes);
+                first.unread.append(&mut row.unread);
+                first.keep_latest();
+                continue;
+            }
+        }
+        out.push(row);
+    }
+    for row in &mut out {
+        row.unread.drain(..).for_each(|what| *refused.unread.entry(what).or_default() += 1);
+    }
+    out
 }
 
 /// A file being read.

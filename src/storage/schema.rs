@@ -4,7 +4,7 @@
 //! export. Refuses to know any single format.
 
 use super::container::Record;
-use crate::domain::{Choice, PairRow, PromptBody, RatedRow, SftBody, SftRow, TextSet};
+use crate::domain::{Asked, Choice, LabelledPair, PairRow, PromptBody, RatedRow, Seen, SftBody, SftRow, Side, TextSet};
 use serde_json::Value;
 
 /// A file format of other programs: one row of the table.
@@ -50,10 +50,10 @@ pub enum Fit {
 #[derive(Debug, Clone, Copy)]
 pub enum Reader {
     /// Prompts to answer.
-    Prompts(fn(&Record) -> Result<PromptBody, Refusal>),
+    Prompts(fn(&Record) -> Result<ImportedPrompt, Refusal>),
     /// Judged pairs.
     Pairs(fn(&Record) -> Result<ImportedPair, Refusal>),
-    /// Pairs with the votes of several raters.
+    /// Pairs with the votes of several raters, or with none.
     Votes(fn(&Record) -> Result<ImportedVotes, Refusal>),
     /// Texts of a set.
     Texts(TextSet, fn(&Record) -> Result<SftBody, Refusal>),
@@ -64,12 +64,23 @@ pub enum Reader {
 /// How a row of a session becomes a record, by the kind of row.
 #[derive(Debug, Clone, Copy)]
 pub enum Writer {
-    /// Judged pairs.
-    Pairs(fn(&PairRow) -> Value),
+    /// Judged pairs, each with what was said of it.
+    Pairs(fn(&PairRow, Option<&LabelledPair<'_>>) -> Value),
+    /// Every pair with what was said of it, judged or not.
+    Votes(fn(&LabelledPair<'_>) -> Value),
     /// Texts to imitate.
     Texts(fn(&SftRow) -> Value),
     /// Rated answers.
     Ratings(fn(&RatedRow) -> Value),
+}
+
+/// A prompt as a file states it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedPrompt {
+    /// The prompt.
+    pub body: PromptBody,
+    /// Its tags.
+    pub tags: Vec<String>,
 }
 
 /// A preference as a file states it.
@@ -77,13 +88,15 @@ pub enum Writer {
 pub struct ImportedPair {
     /// The prompt.
     pub prompt: PromptBody,
+    /// The prompt's tags.
+    pub tags: Vec<String>,
     /// The preferred answer.
     pub chosen: String,
     /// The other answer.
     pub rejected: String,
 }
 
-/// Two answers with the votes of several raters, as a file states them.
+/// Two answers with the votes of any number of raters, as a file states them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportedVotes {
     /// The prompt.
@@ -94,8 +107,90 @@ pub struct ImportedVotes {
     pub a: (String, Option<String>),
     /// The second answer.
     pub b: (String, Option<String>),
-    /// Each rater's name within the file, and choice.
-    pub votes: Vec<(String, Choice)>,
+    /// The votes, each rater's earlier ones before the latest. None makes a pair to judge.
+    pub votes: Vec<ImportedVote>,
+    /// Each rater's note.
+    pub notes: Vec<(String, String)>,
+    /// Who settled the votes' disagreement, how, and by which criterion; none for overall.
+    pub adjudications: Vec<(String, Choice, Option<String>)>,
+    /// The strategy that chose the pair, and with which probability; none where the file does not say.
+    pub selected: Option<(String, f64)>,
+    /// What rows of the same pair have in common; rows with the same prompt and answers become one. None where every row is a
+    /// pair of its own.
+    pub item: Option<String>,
+    /// What the row holds beyond this: counted for the person who imports it.
+    pub unread: Vec<&'static str>,
+}
+
+impl Default for ImportedVotes {
+    fn default() -> Self {
+        Self {
+            prompt: PromptBody::Text(String::new()),
+            tags: Vec::new(),
+            a: (String::new(), None),
+            b: (String::new(), None),
+            votes: Vec::new(),
+            notes: Vec::new(),
+            adjudications: Vec::new(),
+            selected: None,
+            item: None,
+            unread: Vec::new(),
+        }
+    }
+}
+
+impl ImportedVotes {
+    /// Drops every vote of a rater but the latest: by its time, else by its place. Says how many were dropped.
+    pub(super) fn keep_latest(&mut self) {
+        let mut kept: Vec<ImportedVote> = Vec::new();
+        for vote in std::mem::take(&mut self.votes) {
+            match kept.iter_mut().find(|other| other.rater == vote.rater) {
+                None => kept.push(vote),
+                Some(other) => {
+                    self.unread.push("vote replaced by a later one of the same rater");
+                    if vote.at.zip(other.at).is_none_or(|(this, that)| this >= that) {
+                        *other = vote;
+                    }
+                }
+            }
+        }
+        self.votes = kept;
+    }
+}
+
+/// One rater's vote, as a file states it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportedVote {
+    /// The rater's name within the file.
+    pub rater: String,
+    /// The choice.
+    pub choice: Choice,
+    /// The answer shown on the left.
+    pub left: Side,
+    /// How much was read.
+    pub seen: Seen,
+    /// Milliseconds to the decision; 0 where unknown.
+    pub ms: u64,
+    /// What was asked.
+    pub asked: Asked,
+    /// When it was given, on the file's own clock.
+    pub at: Option<f64>,
+}
+
+impl ImportedVote {
+    /// A vote of which only the rater and the choice are known.
+    #[must_use]
+    pub fn new(rater: impl Into<String>, choice: Choice) -> Self {
+        Self {
+            rater: rater.into(),
+            choice,
+            left: Side::A,
+            seen: Seen::Unknown,
+            ms: 0,
+            asked: Asked::default(),
+            at: None,
+        }
+    }
 }
 
 /// A rating as a file states it.

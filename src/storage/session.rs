@@ -170,7 +170,7 @@ impl SessionDir {
                 last = envelope.n.max(last);
             }
             if let Some(record) = envelope.known() {
-                apply_record(&mut session, envelope.n, record);
+                apply_record(&mut session, envelope.n, envelope.w, record);
             }
         }
         let mut integrity = tail.integrity();
@@ -332,7 +332,7 @@ fn number_in(run: &RunDir) -> (u64, String) {
     (id.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0), id)
 }
 
-fn pretty<T: serde::Serialize>(value: &T, path: &Path) -> Result<Vec<u8>> {
+pub(super) fn pretty<T: serde::Serialize>(value: &T, path: &Path) -> Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| Error::Json {
         path: path.to_owned(),
         what: "JSON",

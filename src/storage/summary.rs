@@ -192,7 +192,7 @@ fn fold(session: &SessionDir) -> Result<(usize, Integrity)> {
     let mut tail = session.tail();
     for envelope in tail.finish()? {
         if let Some(record) = envelope.known() {
-            apply_record(&mut state, envelope.n, record);
+            apply_record(&mut state, envelope.n, envelope.w, record);
         }
     }
     let labels = state.verdicts().filter(|(_, j)| !j.undone && j.verdict.choice != Choice::Skip).count();
@@ -249,18 +249,22 @@ fn count_lines(bytes: &[u8], counted: &mut Counted) -> Option<usize> {
         if !KINDS.contains(&kind(line)) {
             continue;
         }
-        match decode::<SessionRecord>(line).ok()?.data {
-            Ok(SessionRecord::Judged(v)) if v.choice == Choice::Skip => {
+        let Ok(record) = decode::<SessionRecord>(line).ok()?.data else { continue };
+        let collected = matches!(record, SessionRecord::Collected { .. });
+        match record.act() {
+            SessionRecord::Judged(v) if v.choice == Choice::Skip => {
                 counted.skipped.insert(n);
             }
-            Ok(SessionRecord::Judged(_)) => counted.judged += 1,
-            Ok(SessionRecord::Undone { of }) => {
-                counted.undone.insert(of);
+            SessionRecord::Judged(_) => counted.judged += 1,
+            // Whether an undo from another copy counts depends on times that are not kept here.
+            SessionRecord::Undone { .. } | SessionRecord::Redone { .. } if collected => return None,
+            SessionRecord::Undone { of } => {
+                counted.undone.insert(*of);
             }
-            Ok(SessionRecord::Redone { of }) => {
-                counted.undone.remove(&of);
+            SessionRecord::Redone { of } => {
+                counted.undone.remove(of);
             }
-            Ok(SessionRecord::Repaired { lines, .. }) if lines > 0 => return None,
+            SessionRecord::Repaired { lines, .. } if *lines > 0 => return None,
             _ => {}
         }
     }
@@ -268,7 +272,7 @@ fn count_lines(bytes: &[u8], counted: &mut Counted) -> Option<usize> {
 }
 
 /// The kinds of record that change the count.
-const KINDS: [&[u8]; 4] = [b"judged", b"undone", b"redone", b"repaired"];
+const KINDS: [&[u8]; 5] = [b"judged", b"undone", b"redone", b"collected", b"repaired"];
 
 /// A line's kind without decoding it: the text after `"k":"`, the fourth of the codec's fields.
 fn kind(line: &[u8]) -> &[u8] {

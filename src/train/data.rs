@@ -247,6 +247,8 @@ mod tests {
             rejected: rejected.into(),
             margin: None,
             agreed: None,
+            strategy: None,
+            rater: None,
         }
     }
 

@@ -183,6 +183,8 @@ mod tests {
             rejected: rejected.into(),
             margin: None,
             agreed: None,
+            strategy: None,
+            rater: None,
         }
     }
 

@@ -1,8 +1,8 @@
 //! The frame around every screen: header (breadcrumb, live run, save state), status line, footer (the keys that matter
 //! here), and rules with titles.
 
-use crate::app::{Model, RunView, SaveState, Tone, cells, clip};
-use crate::domain::counted;
+use crate::app::{ActiveScreen, Model, RunView, SaveState, Tone, cells, clip, presentable};
+use crate::domain::{QueueOrder, counted};
 use crate::ui::theme::{ACCENT, BAD, BOLD, DIM, GOOD, TEXT, WARN};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -117,6 +117,21 @@ pub fn running(model: &Model) -> Vec<Span<'static>> {
     let total = run.state.plan.as_ref().map_or(0, |plan| plan.total_steps);
     let step = if total > 0 { format!(" {}/{total}", run.state.step) } else { format!(" {}", run.status().word()) };
     vec![Span::styled(run.id.to_string(), GOOD), Span::raw(step), Span::raw("   ")]
+}
+
+/// Who works here, in a few words or by name alone; empty where nobody is known. No other rater's name is ever shown.
+#[must_use]
+pub fn rater(model: &Model, short: bool) -> Vec<Span<'static>> {
+    let Some(rater) = model.open.as_ref().map(|open| &open.rater).or(model.rater.as_ref()) else { return Vec::new() };
+    let name = clip(&presentable(rater.as_str()), 16);
+    let labelling = matches!(model.screen, ActiveScreen::LabelScreen(_));
+    let adjudicates = labelling && model.open.as_ref().is_some_and(|open| open.order == QueueOrder::Disputed);
+    let text = match (adjudicates, short) {
+        (true, _) => format!("{name} adjudicates"),
+        (false, true) => name,
+        (false, false) => format!("rater {name}"),
+    };
+    vec![Span::styled(text, ACCENT), Span::raw(if short { "  " } else { "   " })]
 }
 
 /// The header: breadcrumb on the left, state on the right. If both do not fit, the breadcrumb is cut.

@@ -196,7 +196,15 @@ fn input(buf: &mut Buffer, area: Rect, input: &TextInput) {
     let width = area.width.saturating_sub(4).min(most);
     let (shown, cursor) = input.buffer.shown();
     let lines = wrap(&shown, usize::from(width.max(1)));
-    let height = if many { (lines.len() as u16 + 4).clamp(8, area.height.saturating_sub(2)) } else { 3 };
+    let (note, style) = match &input.error {
+        Some(error) => (error.as_str(), BAD),
+        None => (input.hint.as_str(), DIM),
+    };
+    // A long note of a short text is shown in full.
+    let notes = wrap(note, usize::from(width.max(1)));
+    let notes = if many { &notes[..0] } else { &notes[..notes.len().min(5)] };
+    let below = (notes.len() as u16).max(1);
+    let height = if many { (lines.len() as u16 + 4).clamp(8, area.height.saturating_sub(2)) } else { 2 + below };
     let inner = sheet(buf, area, width, height, &input.title);
     if many {
         let rows = usize::from(inner.height.saturating_sub(2));
@@ -216,12 +224,15 @@ fn input(buf: &mut Buffer, area: Rect, input: &TextInput) {
     } else {
         typed(buf, row(inner, 0), &input.buffer, "");
     }
+    if notes.len() > 1 {
+        for (i, line) in notes.iter().enumerate() {
+            let here = row(inner, inner.height.saturating_sub(below) + i as u16);
+            put(buf, here.x, here.y, here.width, &note[line.clone()], style);
+        }
+        return;
+    }
     let last = row(inner, inner.height.saturating_sub(1));
-    let (text, style) = match &input.error {
-        Some(error) => (error.as_str(), BAD),
-        None => (input.hint.as_str(), DIM),
-    };
-    put(buf, last.x, last.y, last.width, &clip(text, usize::from(last.width)), style);
+    put(buf, last.x, last.y, last.width, &clip(note, usize::from(last.width)), style);
 }
 
 fn form(buf: &mut Buffer, area: Rect, form: &Form) {

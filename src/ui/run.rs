@@ -52,7 +52,7 @@ pub fn settings(scene: &Scene<'_>, width: u16) -> Line<'static> {
         if scene.run.dropped() > 0 {
             parts.push(format!("{} left out", scene.run.dropped()));
         }
-        if let Some((name, value)) = scene.facts.iter().find(|(name, _)| *name == "beta") {
+        for (name, value) in scene.facts.iter().filter(|(name, _)| matches!(*name, "beta" | "rubric" | "filter")) {
             parts.push(format!("{name} {value}"));
         }
     }

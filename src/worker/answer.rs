@@ -6,13 +6,13 @@ use super::inputs::newest;
 use super::inputs::{self, check_models, dated};
 use super::out::say;
 use super::task::run_rows;
-use crate::domain::{Num, RunId};
+use crate::domain::RunId;
 use crate::model::Sink;
 use crate::model::merge::{Precision, to_hf, to_peft};
-use crate::protocol::{FreshSpec, RunEvent, Scoring, Task};
-use crate::storage::{self, RunDir, SessionDir};
-use crate::train::{RewardScorer, fresh};
-use crate::{model, nn, train};
+use crate::protocol::{FreshSpec, RunEvent, Task};
+use crate::storage::{self, RunDir};
+use crate::train::fresh;
+use crate::{model, train};
 use std::path::{Path, PathBuf};
 
 /// Maximum rows whose masks are shown.
@@ -59,25 +59,6 @@ pub(super) fn verify(path: &Path) -> Result<(), Error> {
 /// `worker verify-models RUN_DIR`: as `verify`, of the models alone.
 pub(super) fn verify_models(path: &Path) -> Result<(), Error> {
     check_models(&RunDir::open(path)?, &mut NullSink)
-}
-
-/// `worker score RUN_DIR ID`: a [`Scoring`] for every completion of the session that this reward run has not scored yet. ID is
-/// the run, or its best checkpoint (`reward-1@best`).
-pub(crate) fn score(path: &Path, id: &RunId) -> Result<(), Error> {
-    let run = RunDir::open(path)?;
-    let spec = run.resolved_spec()?;
-    check_models(&run, &mut NullSink)?;
-    let (model, date) = inputs::scorer(&run)?;
-    let checkpoint = newest(&run, id)?;
-    let scorer = RewardScorer::open(&model, &checkpoint.path, &nn::device(&spec.device)?)?.dated(Some(&date))?;
-    let (session, _) = SessionDir::open(run.session_path())?.state()?;
-    for completion in session.completions() {
-        let known = session.score_of(&completion.id).is_some_and(|score| score.run == *id);
-        let Some(prompt) = session.prompt(&completion.prompt).filter(|_| !known) else { continue };
-        let score = Num(scorer.standardise(scorer.score(&prompt.body, &completion.text)?));
-        say(&Scoring { completion: completion.id.clone(), score })?;
-    }
-    Ok(())
 }
 
 /// `worker merge RUN_DIR ID OUT FORMAT`: exports the run's newest checkpoint, or its best one with `ID@best`. `hf` merges base and

@@ -56,6 +56,8 @@ fn pairs(ask: &TrainBench) -> Result<Vec<PairRow>, Error> {
             rejected: pair.rejected,
             margin: None,
             agreed: None,
+            strategy: None,
+            rater: None,
         })
         .collect())
 }

@@ -6,6 +6,7 @@
 use super::error::Error;
 use super::log::Log;
 use super::prepared::PastAttempts;
+use super::servers::check_servers;
 use crate::domain::{Finding, RunId, Severity};
 use crate::model::{Fingerprints, Sink};
 use crate::protocol::{CheckpointInput, CheckpointRole, Inputs, ModelInput, RunEvent, RunSpec, Task};
@@ -80,6 +81,7 @@ pub(super) fn check_or_record(
             inputs.models.push(now);
         }
     }
+    inputs.servers = check_servers(spec, &known, log)?;
     // A parent's adapter must go on the model that it was trained on.
     if first {
         for (role, id) in spec.parents().into_iter().filter(|(role, _)| *role != CheckpointRole::Reward) {
@@ -187,7 +189,7 @@ fn fingerprint(prints: &Fingerprints, name: &str, path: &Path, sink: &mut dyn Si
 }
 
 /// The run's own copy of a recorded checkpoint, or else the parent run's.
-fn recorded_checkpoint(run: &RunDir, input: &CheckpointInput) -> Result<PathBuf, Error> {
+pub(super) fn recorded_checkpoint(run: &RunDir, input: &CheckpointInput) -> Result<PathBuf, Error> {
     if let Some(held) = run.held_checkpoint(input) {
         return Ok(held);
     }

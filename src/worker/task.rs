@@ -6,6 +6,7 @@ use super::error::Error;
 use super::inputs::check_or_record;
 use super::log::Log;
 use super::prepared::Prepared;
+use super::servers::{device_name, logged_answers};
 use crate::domain::{Hyperparameters, Needs, Prompt, SampledHash, TrainerParams, method};
 use crate::generate::Sampling;
 use crate::protocol::{CheckpointRole, DataSnapshot, RunEvent, RunSpec, Task, TrainSpec};
@@ -21,7 +22,7 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
     let name = device.as_ref().map_or_else(|_| spec.device.clone(), nn::describe);
     match &spec.task {
         Task::Sample(sample) => Prepared {
-            device: name,
+            device: if sample.models.is_empty() { device_name(&sample.servers) } else { name },
             open: Box::new(move |past, _, log| {
                 let prompts: Vec<Prompt> = rows(run, &sample.data.file, &sample.data.sha256)?;
                 let bound = check_or_record(run, spec, past, log)?;
@@ -29,6 +30,8 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
                 let done = past.steps as usize / sample.per_prompt.max(1);
                 let sampling = Sampling::open(&run.id(), sample, prompts, done, adapter, &device?, log)?
                     .dated(bound.spec.inputs.date.as_deref())?;
+                let sampling =
+                    if sample.servers.is_empty() { sampling } else { sampling.resuming(logged_answers(run)?) };
                 Ok(Box::new(SampleWork { run: run.clone(), sampling }))
             }),
         },

@@ -198,6 +198,8 @@ fn a_decision_on_a_dispute_adjudicates_it_and_can_be_undone() {
                 seen: Seen::Full,
                 ms: 1,
                 winner_hash: None,
+                asked: tiebreak::domain::Asked::default(),
+                showing: tiebreak::domain::Showing::default(),
             },
         );
     }

@@ -26,6 +26,8 @@ fn judged(i: usize) -> SessionRecord {
         seen: Seen::Full,
         ms: 900 + i as u64,
         winner_hash: None,
+        asked: tiebreak::domain::Asked::default(),
+        showing: tiebreak::domain::Showing::default(),
     })
 }
 

@@ -9,21 +9,26 @@
     reason = "tests may fail loudly"
 )]
 
+mod agreement;
 mod architecture;
 mod bundled;
 mod cli;
 mod collection;
+mod copies;
 mod damage;
 mod faults;
 mod inputs;
+mod judge;
 mod methods;
 mod models;
 mod places;
 mod prose;
 mod pty;
 mod round;
+mod rubric;
 mod screens_core;
 mod screens_runs;
+mod servers;
 mod storage;
 mod support;
 mod terminal;

@@ -142,6 +142,8 @@ fn judge(home: &Path) -> usize {
             ms: 900,
             seen: Seen::Full,
             winner_hash: winner.map(|text| format!("{:016x}", hash64(text.as_bytes()))),
+            asked: tiebreak::domain::Asked::default(),
+            showing: tiebreak::domain::Showing::default(),
         };
         let of = writer.append(&SessionRecord::Judged(verdict.clone())).unwrap();
         if i == 0 {
@@ -275,7 +277,7 @@ fn with_keys(home: &Path) {
     pty.keys("\r");
     pty.wait("label screen", |t| t.contains("tone › label") && t.contains("✓ saved"));
     pty.keys("i");
-    pty.wait("question for a file", |t| t.contains("import a file") && t.contains("JSONL: pairs, pandalm, prompts"));
+    pty.wait("question for a file", |t| t.contains("import a file") && t.contains("formats, found from the content"));
     pty.keys(&format!("{}\r", file.display()));
     pty.wait("import", |t| t.contains("8 new prompts") && t.contains("8 prompts, and no answers"));
     pty.keys("s");

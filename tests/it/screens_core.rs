@@ -29,7 +29,7 @@ fn busy_home() -> Desk {
 /// A session with some labelled pairs and a live sampling run.
 fn busy_label() -> Desk {
     let mut desk = Desk::with_session(80, 24, pairs(12));
-    desk.keys("1 2 ! 0 . b 1 space");
+    desk.keys("1 2 H 0 . b 1 space");
     desk.send(Msg::RunFound(Box::new(sampling("sample-1"))));
     desk.send(Msg::RunAlive { run: RunId::new("sample-1"), alive: true });
     desk.send(Msg::RunRecords { run: RunId::new("sample-1"), records: envelopes(&sampling_began(120)) });

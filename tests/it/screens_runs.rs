@@ -69,6 +69,7 @@ fn sample_spec(id: &str) -> RunSpec {
         id: RunId::new(id),
         task: Task::Sample(SampleSpec {
             models: vec![model_ref()],
+            servers: Vec::new(),
             adapter: None,
             per_prompt: 4,
             sampler: Sampler::default(),
@@ -243,6 +244,8 @@ fn session_log(verdicts: u64, runs: &[RunSpec]) -> Log<SessionRecord> {
                 seen: Seen::Full,
                 ms: 6_000,
                 winner_hash: None,
+                asked: tiebreak::domain::Asked::default(),
+                showing: tiebreak::domain::Showing::default(),
             }),
         );
     }
@@ -703,7 +706,7 @@ fn launch_busy() {
     let (mut model, effects) = launching(12, true);
     let ticket = ticket(&effects);
     update(&mut model, Msg::EstimateReady { ticket, answer: Ok(estimate(0.78)) });
-    press(&mut model, "tab tab");
+    press(&mut model, "tab tab tab");
     snap("launch_busy", &mut model);
 }
 
@@ -746,7 +749,7 @@ fn launch_loading() {
 #[test]
 fn launch_uses_typed_values_and_starts_once() {
     let (mut model, _) = launching(12, true);
-    press(&mut model, "tab tab 0 . x");
+    press(&mut model, "tab tab tab 0 . x");
     let text = look(&mut model, (120, 40));
     assert!(text.contains("beta=0. cannot be") || text.contains("0."), "{text}");
     press(&mut model, "backspace backspace 9 9 9 9");
@@ -773,7 +776,7 @@ fn launch_does_not_start_after_a_failed_estimate() {
     assert_eq!(press(&mut model, "enter"), []);
     assert!(look(&mut model, (80, 24)).contains("cannot start: the disk of data"));
     // With another value, the run waits for a new estimate.
-    press(&mut model, "tab tab 0 . 2");
+    press(&mut model, "tab tab tab 0 . 2");
     let ticket = ticket(&press(&mut model, "enter"));
     assert!(look(&mut model, (80, 24)).contains("checking whether it fits"));
     let again = Err("the disk of data has 0.02 GB free".into());
@@ -792,7 +795,7 @@ fn launch_starts_a_waiting_run_after_its_estimate() {
     // A change after enter cancels the waiting launch.
     let (mut model, effects) = launching(12, true);
     let first = ticket(&effects);
-    press(&mut model, "enter tab tab 0 . 2");
+    press(&mut model, "enter tab tab tab 0 . 2");
     let answer = Ok(estimate(0.5));
     assert_eq!(launches(&update(&mut model, Msg::EstimateReady { ticket: first, answer })), 0);
 }
@@ -829,7 +832,7 @@ fn launch_names_a_contradiction_and_does_not_start() {
         let rows = tiebreak::domain::method("dpo").unwrap().rows();
         rows.iter().filter(|row| row.basic).position(|row| row.key == key).unwrap()
     };
-    for _ in 0..at("tune") + 2 {
+    for _ in 0..at("tune") + 3 {
         press(&mut model, "tab");
     }
     press(&mut model, "right tab 8");

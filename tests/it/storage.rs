@@ -33,6 +33,8 @@ fn judged(pair: usize, choice: Choice) -> SessionRecord {
         seen: Seen::Full,
         ms: 900,
         winner_hash: None,
+        asked: tiebreak::domain::Asked::default(),
+        showing: tiebreak::domain::Showing::default(),
     })
 }
 

@@ -98,7 +98,7 @@ impl Desk {
         true
     }
 
-    /// Presses keys written as words, `1 ! space ctrl-r esc`; the clock advances before each.
+    /// Presses keys written as words, `1 H space ctrl-r esc`; the clock advances before each.
     pub fn keys(&mut self, keys: &str) {
         for word in keys.split_whitespace() {
             self.pass(self.pace_ms);
@@ -127,7 +127,7 @@ impl Desk {
     pub fn replayed(&self) -> Session {
         let mut session = Session::default();
         for (i, record) in self.log.iter().enumerate() {
-            apply_record(&mut session, i as u64 + 1, record);
+            apply_record(&mut session, i as u64 + 1, 0, record);
         }
         session
     }
@@ -296,6 +296,7 @@ pub fn sampling(id: &str) -> RunSpec {
         id: RunId::new(id),
         task: Task::Sample(SampleSpec {
             models: vec![model],
+            servers: Vec::new(),
             adapter: None,
             per_prompt: 2,
             sampler: Sampler::default(),

@@ -121,6 +121,8 @@ fn two_hundred_ranked_pairs_make_it_kinder_by_dpo() {
                 rejected,
                 margin: None,
                 agreed: None,
+                strategy: None,
+                rater: None,
             });
         }
     }

@@ -423,5 +423,7 @@ fn conversational(i: usize, line: &str) -> PairRow {
         rejected: v["rejected"][0]["content"].as_str().unwrap().into(),
         margin: None,
         agreed: None,
+        strategy: None,
+        rater: None,
     }
 }

@@ -122,6 +122,8 @@ pub fn pair_rows(list: &Value) -> Vec<PairRow> {
         rejected: answer(&r["rejected"]),
         margin: r["margin"].as_f64(),
         agreed: None,
+        strategy: None,
+        rater: None,
     };
     list.as_array().unwrap().iter().enumerate().map(row).collect()
 }

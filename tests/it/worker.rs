@@ -63,6 +63,8 @@ fn training(sets: &[&str]) -> (TempDir, RunDir) {
             rejected: "I do not know.".into(),
             margin: None,
             agreed: None,
+            strategy: None,
+            rater: None,
         })
         .map(|row| serde_json::to_string(&row).unwrap() + "\n")
         .collect();
@@ -85,6 +87,7 @@ fn sampling(prompts: usize) -> (TempDir, RunDir) {
     let sampler = Sampler { max_new_tokens: 24, ..Sampler::default() };
     let task = Task::Sample(SampleSpec {
         models: vec![model()],
+        servers: Vec::new(),
         adapter: None,
         per_prompt: 3,
         sampler,

@@ -2,11 +2,15 @@
 //!
 //! Owns what is shown and what was read. The sides are blind and pseudo-random: a pure function of pair and rater.
 
+mod asking;
 mod card;
+mod correct;
+mod decide;
 mod prompt;
 mod read;
 mod reading;
 mod score;
+mod state;
 mod thought;
 
 pub use crate::app::blind::first_side;
@@ -15,10 +19,10 @@ pub use prompt::{PromptView, ShownTurn};
 pub use read::ReadAction;
 pub use reading::{AnswerView, ShownText, TextLine};
 pub use score::{Stats, history, sampler, stats, verdict_words};
+pub use state::{GUARD_MS, LabelScreen};
 pub use thought::{Thought, thoughts};
 
 use crate::app::contract::Screen;
-use crate::app::edit::EditBuffer;
 use crate::app::effect::Effect;
 use crate::app::flow;
 use crate::app::goal::{Goal, Next, Show};
@@ -26,26 +30,12 @@ use crate::app::key::{Code, Key};
 use crate::app::keymap::{Section, c, k, on};
 use crate::app::open::OpenSession;
 use crate::app::palette::Pick;
-use crate::app::popup::{InputPurpose, Popup, PopupAnswer, TextInput};
+use crate::app::popup::{InputPurpose, PopupAnswer};
 use crate::app::shared::Shared;
-use crate::domain::{Adjudication, Choice, CompletionId, PairId, QueueOrder, Strength, Verdict, counted};
-use crate::protocol::SessionRecord;
-
-/// A verdict sooner than this after a pair appears is ignored as key repeat.
-pub const GUARD_MS: u64 = 250;
-
-/// The screen's state.
-#[derive(Debug, Clone, Default)]
-pub struct LabelScreen {
-    /// The shown pair.
-    pub card: Option<Card>,
-    /// Whether the words that differ are marked.
-    pub diff: bool,
-    /// Whether only the focused answer shows.
-    pub zoom: bool,
-    /// How answers are shown.
-    pub view: AnswerView,
-}
+use crate::domain::{Choice, QueueOrder, Strength};
+use correct::{ask_correction, ask_note, save_correction, save_note, withdraw};
+use decide::{PaneDecision, judge, redo, undo};
+use state::{refresh, show_next, show_pair};
 
 /// The actions of its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +56,10 @@ pub enum LabelAction {
     Note,
     /// Correct the focused answer.
     Edit,
+    /// Show the original of a corrected answer, or the correction.
+    Original,
+    /// Rank all answers to the prompt.
+    Rank,
     /// Show which words differ.
     Diff,
     /// Go to the next difference.
@@ -78,6 +72,12 @@ pub enum LabelAction {
     Read(ReadAction),
     /// Switch the order of the queue.
     ToggleOrder,
+    /// Label the pairs that match a filter.
+    Filter,
+    /// Set or take off the prompt's tags.
+    Tag,
+    /// Choose the criterion to judge by.
+    Criterion,
     /// Scroll both answers a line down.
     ScrollDown,
     /// Scroll both answers a line up.
@@ -103,8 +103,8 @@ const KEYS: &[Section<LabelAction>] = &[
     Section { title: "label", rows: &[
         on(c('1'), LabelAction::Prefer(Pane::First, Strength::Better), "better", "the first answer is better").named("1 better").verdict(),
         on(c('2'), LabelAction::Prefer(Pane::Second, Strength::Better), "better", "the second answer is better").named("2 better").verdict(),
-        on(c('!'), LabelAction::Prefer(Pane::First, Strength::Much), "much", "the first answer is much better").named("1 much better").verdict(),
-        on(c('@'), LabelAction::Prefer(Pane::Second, Strength::Much), "much", "the second answer is much better").named("2 much better").verdict(),
+        on(c('H'), LabelAction::Prefer(Pane::First, Strength::Much), "much", "the first answer is much better").named("1 much better").verdict(),
+        on(c('L'), LabelAction::Prefer(Pane::Second, Strength::Much), "much", "the second answer is much better").named("2 much better").verdict(),
         on(c('0'), LabelAction::Tie, "tie", "neither is better").verdict(),
         on(c('b'), LabelAction::BothBad, "both bad", "neither is acceptable").verdict(),
         on(c(' '), LabelAction::Skip, "skip", "decide later: the pair comes back"),
@@ -123,6 +123,8 @@ const KEYS: &[Section<LabelAction>] = &[
         on(k(Code::Tab), LabelAction::SwapPane, "", "focus the other answer").named("focus"),
         on(c('z'), LabelAction::Zoom, "", "show the focused answer alone, or both").named("zoom"),
         on(c('e'), LabelAction::Edit, "", "correct the focused answer").named("edit"),
+        on(c('v'), LabelAction::Original, "", "the original of a corrected answer, or the correction").named("original"),
+        on(c('B'), LabelAction::Rank, "", "pick the best of all answers to this prompt, or rank them").named("best of"),
         on(c('n'), LabelAction::Note, "", "write a note on this pair").named("note"),
         on(c('J'), LabelAction::Read(ReadAction::PromptDown), "", "scroll the prompt down").named("prompt down"),
         on(c('K'), LabelAction::Read(ReadAction::PromptUp), "", "scroll the prompt up").named("prompt up"),
@@ -133,10 +135,14 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('y'), LabelAction::Read(ReadAction::CopyAnswer), "copy", "copy the focused answer as the model wrote it"),
         on(c('Y'), LabelAction::Read(ReadAction::CopyPrompt), "", "copy the prompt").named("copy prompt"),
         on(c('g'), LabelAction::Read(ReadAction::GoTo), "", "go to any pair, labelled ones too").named("go to pair"),
-        on(c('o'), LabelAction::ToggleOrder, "", "order of arrival, or least certain scores first").named("order"),
+        on(c('o'), LabelAction::ToggleOrder, "", "arrival, least certain first, contested labels, disputes").named("order"),
+        on(c('f'), LabelAction::Filter, "", "label only the pairs that match a filter").named("filter"),
+        on(c('T'), LabelAction::Tag, "", "set the prompt's tags").named("tags"),
+        on(c('c'), LabelAction::Criterion, "", "choose the criterion to judge by").named("criterion"),
         on(c('s'), LabelAction::Sample, "", "sample answers in the background").named("sample"),
         on(c('t'), LabelAction::Go("launch"), "", "launch a training run on the verdicts").named("launch"),
         on(c('w'), LabelAction::Go("watch"), "", "watch the session's runs").named("watch"),
+        on(c('A'), LabelAction::Go("agreement"), "", "agreement between raters, and the disputes").named("agreement"),
         on(c('r'), LabelAction::Go("replay"), "", "replay the session").named("replay"),
         on(c('i'), LabelAction::Import, "", "import prompts or pairs from a file").named("import"),
         on(k(Code::Esc), LabelAction::Back, "", "back to the sessions").named("home"),
@@ -147,6 +153,9 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('t'), LabelAction::Go("launch"), "train", "launch a training run on the verdicts"),
         on(c('w'), LabelAction::Go("watch"), "watch", "watch the session's runs"),
         on(c('u'), LabelAction::Undo, "undo", "undo the last verdict or correction"),
+        on(c('o'), LabelAction::ToggleOrder, "disputes", "settle the disputes, or label the other pairs"),
+        on(c('f'), LabelAction::Filter, "", "change or clear the filter").named("filter"),
+        on(c('c'), LabelAction::Criterion, "", "choose the criterion to judge by").named("criterion"),
         on(k(Code::Esc), LabelAction::Back, "sessions", "back to the sessions"),
     ] },
 ];
@@ -168,7 +177,8 @@ impl Screen for LabelScreen {
                 [pair] => show_pair(&mut label, shared, pair),
                 pairs => read::ask_pair(shared, |pair| pairs.contains(pair)),
             },
-            Show::Default | Show::Run(_) | Show::Speed(_) => {}
+            Show::Said(text) => shared.say(text),
+            Show::Default | Show::Run(_) | Show::Speed(_) | Show::Prompt(_) => {}
         }
         (label, Vec::new())
     }
@@ -177,6 +187,7 @@ impl Screen for LabelScreen {
         match action {
             LabelAction::Sample => flow::ask_sample(shared),
             LabelAction::Import => flow::ask_import(shared),
+            LabelAction::Rank => return decide::to_ranking(self, shared),
             LabelAction::Go(screen) => return Next::go(Goal::to(screen)),
             LabelAction::Back => return Next::go(Goal::to("home")),
             _ => return act(self, shared, action).into(),
@@ -190,7 +201,12 @@ impl Screen for LabelScreen {
     }
 
     fn footer_word(&self, shared: &Shared, action: LabelAction, word: &'static str) -> Option<&'static str> {
-        let matters = self.card.is_some() || shared.open.as_ref().is_some_and(|open| works_without_pair(open, action));
+        let open = shared.open.as_ref();
+        // A skip would replace this rater's own vote.
+        if action == LabelAction::Skip && open.is_some_and(|open| open.order == QueueOrder::Disputed) {
+            return None;
+        }
+        let matters = self.card.is_some() || open.is_some_and(|open| works_without_pair(open, action));
         matters.then_some(word)
     }
 
@@ -200,36 +216,51 @@ impl Screen for LabelScreen {
     }
 
     fn on_answer(&mut self, shared: &mut Shared, answer: PopupAnswer) -> Next {
-        match answer {
-            PopupAnswer::Picked(Pick::Pair(pair)) => show_pair(self, shared, &pair),
-            PopupAnswer::Found(found) => {
-                show_pair(self, shared, &found.pair);
-                if let Some(card) = &self.card {
-                    self.view.unfolded |= read::is_in_thought(card, shared, &found);
-                }
-                refresh(self, shared);
-                if let Some(card) = &mut self.card {
-                    read::reveal(card, shared, &found);
-                }
+        let next = answered(self, shared, answer);
+        refresh(self, shared);
+        next
+    }
+}
+
+/// Handles a popup's answer.
+fn answered(label: &mut LabelScreen, shared: &mut Shared, answer: PopupAnswer) -> Next {
+    match answer {
+        PopupAnswer::Picked(Pick::Pair(pair)) => show_pair(label, shared, &pair),
+        PopupAnswer::Found(found) => {
+            show_pair(label, shared, &found.pair);
+            label.view.unfolded |= label.card.as_ref().is_some_and(|card| read::is_in_thought(card, shared, &found));
+            refresh(label, shared);
+            if let Some(card) = &mut label.card {
+                read::reveal(card, shared, &found);
             }
-            PopupAnswer::Typed(input) => match input.purpose.clone() {
-                InputPurpose::Note { pair } => {
-                    return save_note(shared, pair, input.buffer.text().trim().to_owned()).into();
-                }
-                InputPurpose::Correct { pair, completion } => {
-                    return save_correction(shared, pair, completion, input.buffer.text().to_owned()).into();
-                }
-                _ => {}
-            },
-            PopupAnswer::Withdrawn(input) => {
-                if let InputPurpose::Correct { pair, completion } = input.purpose {
-                    return withdraw(shared, pair, completion).into();
-                }
+        }
+        PopupAnswer::Picked(Pick::Rubric(rubric)) => {
+            asking::set_rubric(shared, rubric);
+            label.card = None;
+        }
+        PopupAnswer::Typed(input) => match input.purpose.clone() {
+            InputPurpose::Note { pair } => {
+                return save_note(shared, pair, input.buffer.text().trim().to_owned()).into();
+            }
+            InputPurpose::Correct { pair, completion } => {
+                return save_correction(shared, pair, completion, input.buffer.text().to_owned()).into();
+            }
+            InputPurpose::Filter if asking::set_filter(shared, input.clone()) => show_next(label, shared),
+            InputPurpose::Tags { prompt, .. } => {
+                let effects = asking::save_tags(shared, &prompt, input);
+                asking::show_tags(label.card.as_mut(), shared);
+                return effects.into();
             }
             _ => {}
+        },
+        PopupAnswer::Withdrawn(input) => {
+            if let InputPurpose::Correct { pair, completion } = input.purpose {
+                return withdraw(shared, pair, completion).into();
+            }
         }
-        Next::default()
+        _ => {}
     }
+    Next::default()
 }
 
 /// Whether an action has an effect without a pair to label.
@@ -244,56 +275,27 @@ fn works_without_pair(open: &OpenSession, action: LabelAction) -> bool {
         }
         LabelAction::Undo => open.session.undoable(&open.rater).is_some(),
         LabelAction::Go("watch") => !open.runs.is_empty(),
+        LabelAction::ToggleOrder => open.order != QueueOrder::Disputed && !open.session.disputes().is_empty(),
         _ => true,
     }
-}
-
-/// Shows the next pair if none is shown, and lays it out for the current size.
-fn refresh(label: &mut LabelScreen, model: &Shared) {
-    let Some(open) = &model.open else { return };
-    // Before all logs are read, a labelled pair may still be in the queue.
-    if label.card.is_none()
-        && open.loaded
-        && let Some(next) = open.queue.first()
-    {
-        label.card = Card::of(open, next, model.clock_ms);
-    }
-    if let Some(card) = &mut label.card {
-        // Differences are marked in the text as written.
-        card.set_view(AnswerView { raw: label.view.raw || label.diff, ..label.view });
-        card.lay_out(model.size, label.zoom);
-        if label.diff {
-            card.compute_diff();
-        }
-    }
-}
-
-/// Shows a pair, labelled or not.
-fn show_pair(label: &mut LabelScreen, model: &Shared, pair: &PairId) {
-    let Some(open) = &model.open else { return };
-    if let Some(card) = Card::of(open, pair, model.clock_ms) {
-        label.card = Some(card);
-    }
-    refresh(label, model);
-}
-
-fn show_next(label: &mut LabelScreen, model: &Shared) {
-    label.card = None;
-    refresh(label, model);
 }
 
 /// Runs an action that needs no other screen.
 fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<Effect> {
     match action {
-        LabelAction::Prefer(pane, strength) => return judge(label, model, Decision::Prefer(pane, strength)),
-        LabelAction::Tie => return judge(label, model, Decision::Flat(Choice::Tie)),
-        LabelAction::BothBad => return judge(label, model, Decision::Flat(Choice::BothBad)),
-        LabelAction::Skip => return judge(label, model, Decision::Flat(Choice::Skip)),
+        LabelAction::Prefer(pane, strength) => return judge(label, model, PaneDecision::Prefer(pane, strength)),
+        LabelAction::Tie => return judge(label, model, PaneDecision::Flat(Choice::Tie)),
+        LabelAction::BothBad => return judge(label, model, PaneDecision::Flat(Choice::BothBad)),
+        LabelAction::Skip => return judge(label, model, PaneDecision::Flat(Choice::Skip)),
         LabelAction::Undo => return undo(label, model),
         LabelAction::Redo => return redo(label, model),
         LabelAction::Note => ask_note(label, model),
         LabelAction::Edit => ask_correction(label, model),
-        LabelAction::ToggleOrder => toggle_order(label, model),
+        LabelAction::Original => correct::toggle_original(label, model),
+        LabelAction::ToggleOrder if asking::toggle_order(model) => show_next(label, model),
+        LabelAction::Filter => asking::ask_filter(model),
+        LabelAction::Tag => asking::ask_tags(label.card.as_ref(), model),
+        LabelAction::Criterion => asking::ask_rubric(model),
         LabelAction::Read(action) => {
             let effects = read::act(label.card.as_mut(), &mut label.view, label.diff, model, action);
             refresh(label, model);
@@ -330,186 +332,4 @@ fn act(label: &mut LabelScreen, model: &mut Shared, action: LabelAction) -> Vec<
         _ => {}
     }
     Vec::new()
-}
-
-/// A decision in terms of the screen: panes, not sides.
-#[derive(Clone, Copy)]
-enum Decision {
-    Prefer(Pane, Strength),
-    Flat(Choice),
-}
-
-fn judge(label: &mut LabelScreen, model: &mut Shared, decision: Decision) -> Vec<Effect> {
-    if !flow::writable(model) {
-        return Vec::new();
-    }
-    let Some(card) = &label.card else {
-        model.warn("no pair to label");
-        return Vec::new();
-    };
-    let ms = model.clock_ms.saturating_sub(card.shown_ms);
-    if ms < GUARD_MS {
-        model.warn("Ignored: pressed too soon. Press again.");
-        return Vec::new();
-    }
-    let (choice, winner) = match decision {
-        Decision::Prefer(pane, strength) => {
-            let side = card.side(pane);
-            (Choice::Prefer(side, strength), Some(card.raw_hash(pane)))
-        }
-        Decision::Flat(choice) => (choice, None),
-    };
-    let (pair, left, seen) = (card.pair.clone(), card.left, card.seen());
-    let Some(open) = &mut model.open else { return Vec::new() };
-    let rater = open.rater.clone();
-    let record = match (open.order, choice) {
-        // A skip would replace this rater's own vote.
-        (QueueOrder::Disputed, Choice::Skip) => {
-            model.warn("A dispute cannot be skipped: decide it, or press o for the other pairs.");
-            return Vec::new();
-        }
-        (QueueOrder::Disputed, _) => SessionRecord::Adjudicated(Adjudication { pair, rater, choice }),
-        _ => SessionRecord::Judged(Verdict { pair, rater, choice, left, seen, ms, winner_hash: winner }),
-    };
-    let effects = open.write(&record);
-    show_next(label, model);
-    effects
-}
-
-fn undo(label: &mut LabelScreen, model: &mut Shared) -> Vec<Effect> {
-    undo_or_redo(label, model, true)
-}
-
-fn redo(label: &mut LabelScreen, model: &mut Shared) -> Vec<Effect> {
-    undo_or_redo(label, model, false)
-}
-
-fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<Effect> {
-    if !flow::writable(model) {
-        return Vec::new();
-    }
-    let Some(open) = &mut model.open else { return Vec::new() };
-    let of = if undo { open.session.undoable(&open.rater) } else { open.session.redoable(&open.rater) };
-    let Some(of) = of else {
-        model.say(if undo { "Nothing to undo" } else { "Nothing to redo" });
-        return Vec::new();
-    };
-    if let Some(pair) = open.session.correction_at(of).map(|c| c.pair.clone()) {
-        let effects = open.write(&if undo { SessionRecord::Withdrawn { of } } else { SessionRecord::Restored { of } });
-        // A pair that is already shown keeps its scroll position and read marks.
-        let shown = label.card.as_ref().is_some_and(|card| card.pair == pair);
-        if !shown {
-            show_pair(label, model, &pair);
-        }
-        model.say(if undo { "correction undone" } else { "correction redone" });
-        return effects;
-    }
-    let adjudicated = open.session.adjudication_at(of).map(|a| a.pair.clone());
-    let pair = open.session.judged_pair(of).cloned().or(adjudicated);
-    let effects = open.write(&if undo { SessionRecord::Undone { of } } else { SessionRecord::Redone { of } });
-    match pair {
-        Some(pair) if undo => show_pair(label, model, &pair),
-        _ => show_next(label, model),
-    }
-    effects
-}
-
-/// Switches the order of the queue and shows its first pair.
-fn toggle_order(label: &mut LabelScreen, model: &mut Shared) {
-    let Some(open) = &mut model.open else { return };
-    let of_queue = |pair: &&PairId| open.session.pair(pair).is_some_and(|p| open.session.score_gap(p).is_some());
-    let scored = open.queue.iter().filter(of_queue).count();
-    let disputed = open.session.disputes().len();
-    let (order, notice) = match open.order {
-        QueueOrder::Arrival if scored > 0 => {
-            let left = open.queue.len();
-            (QueueOrder::Uncertain, format!("least certain scores first: {scored} of {left} pairs have scores"))
-        }
-        QueueOrder::Arrival | QueueOrder::Uncertain if disputed > 0 => (
-            QueueOrder::Disputed,
-            format!("{}, lowest agreement first: your decision settles each", counted(disputed, "dispute")),
-        ),
-        QueueOrder::Arrival => {
-            let name = open.meta.name.clone();
-            return model
-                .warn(format!("no pair left to label has scores; `tiebreak score {name} --with RUN` adds them"));
-        }
-        QueueOrder::Uncertain | QueueOrder::Disputed => (QueueOrder::Arrival, "pairs in order of arrival".to_owned()),
-    };
-    open.order = order;
-    model.order = open.order;
-    open.requeue();
-    show_next(label, model);
-    model.say(notice);
-}
-
-fn ask_note(label: &LabelScreen, model: &mut Shared) {
-    if !flow::writable(model) {
-        return;
-    }
-    let Some(open) = &model.open else { return };
-    let Some(card) = &label.card else { return };
-    let old = open.session.note_of(&card.pair, &open.rater).unwrap_or_default().to_owned();
-    let pair = card.pair.clone();
-    flow::input(model, "a note on this pair", "empty removes it", InputPurpose::Note { pair }, &old);
-}
-
-/// Saves a note.
-fn save_note(model: &mut Shared, pair: PairId, text: String) -> Vec<Effect> {
-    let Some(open) = &mut model.open else { return Vec::new() };
-    let rater = open.rater.clone();
-    open.write(&SessionRecord::Noted { pair, rater, text })
-}
-
-fn ask_correction(label: &LabelScreen, model: &mut Shared) {
-    if !flow::writable(model) {
-        return;
-    }
-    let (Some(open), Some(card)) = (&model.open, &label.card) else { return };
-    let completion = card.completion(card.focus).clone();
-    let corrected = open.session.correction_of(&completion, &open.rater);
-    let original = open.session.completion(&completion).map(|c| c.text.as_str());
-    let text = corrected.or(original).unwrap_or_default().to_owned();
-    let title = match corrected {
-        Some(_) => format!("your correction of answer {}", card.focus.number()),
-        None => format!("correction of answer {}", card.focus.number()),
-    };
-    let purpose = InputPurpose::Correct { pair: card.pair.clone(), completion };
-    model.popups.push(Popup::Input(TextInput {
-        title,
-        hint: "ctrl-s saves, esc cancels, ctrl-x withdraws your correction".into(),
-        buffer: EditBuffer::multiline(text),
-        purpose,
-        error: None,
-    }));
-}
-
-/// Saves a correction exactly as typed. The original text, or an empty one, withdraws an earlier correction.
-fn save_correction(model: &mut Shared, pair: PairId, completion: CompletionId, text: String) -> Vec<Effect> {
-    let Some(open) = &mut model.open else { return Vec::new() };
-    let original = open.session.completion(&completion).map(|c| c.text.as_str());
-    if original == Some(text.as_str()) || text.trim().is_empty() {
-        return withdraw(model, pair, completion);
-    }
-    if open.session.correction_of(&completion, &open.rater) == Some(text.as_str()) {
-        model.say("nothing changed");
-        return Vec::new();
-    }
-    let rater = open.rater.clone();
-    let effects = open.write(&SessionRecord::Corrected { pair, completion, rater, text });
-    model.say("correction saved; u undoes it");
-    effects
-}
-
-/// Withdraws the correction of an answer.
-fn withdraw(model: &mut Shared, pair: PairId, completion: CompletionId) -> Vec<Effect> {
-    let Some(open) = &mut model.open else { return Vec::new() };
-    if open.session.correction_of(&completion, &open.rater).is_none() {
-        model.say("nothing changed: this answer has no correction of yours");
-        return Vec::new();
-    }
-    let rater = open.rater.clone();
-    let effects = open.write(&SessionRecord::Corrected { pair, completion, rater, text: String::new() });
-    model.say("correction withdrawn; u brings it back");
-    effects
 }

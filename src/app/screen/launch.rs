@@ -17,7 +17,7 @@ use crate::app::msg::Msg;
 use crate::app::open::{OpenSession, RunView};
 use crate::app::popup::{Confirm, OnYes, Popup};
 use crate::app::shared::Shared;
-use crate::domain::{Lack, Needs, ParamKind, RunId, RunStatus, Supply};
+use crate::domain::{Lack, Needs, ParamKind, RunId, RunStatus, Supply, counted};
 use crate::protocol::{Estimate, Task};
 
 /// Milliseconds from the last key to the request for an estimate.
@@ -93,13 +93,29 @@ impl LaunchScreen {
             Ok(params) => self.form.method().contradiction(&params),
             Err(why) => Some(why),
         };
-        rows.or_else(|| problem().map(|why| format!("cannot start: {why}")))
+        let choice = self.form.choice().err().map(|why| format!("cannot start: {why}"));
+        choice
+            .or(rows)
+            .or_else(|| problem().map(|why| format!("cannot start: {why}")))
             .or_else(|| lack.map(|lack| self.lack_message(lack)))
     }
 
     /// What is missing, and how to provide it.
     fn lack_message(&self, lack: Lack) -> String {
         let import = |kind: &str| format!("`tiebreak import {} FILE --as {kind}`", self.session);
+        if matches!(lack, Lack::Rows(_)) && !self.form.filter_text().trim().is_empty() {
+            if let n @ 1.. = self.data.left.total() {
+                return format!(
+                    "no row matches the filter: the {} that match give none; change it",
+                    counted(n, "pair")
+                );
+            }
+            let left = match self.data.left.filtered {
+                0 => String::new(),
+                n => format!(" ({} do not match it)", counted(n, "judged pair")),
+            };
+            return format!("no row matches the filter{left}: change it, or empty it");
+        }
         match lack {
             Lack::Rows(Needs::Pairs) => "no pairs to train on yet: label some first (esc), or import pairs".into(),
             Lack::Rows(Needs::Examples) => {
@@ -142,7 +158,8 @@ impl LaunchScreen {
     }
 
     fn update_data(&mut self, open: &OpenSession) {
-        self.data = open.session.supply();
+        self.form.set_criteria(open.session.criteria());
+        self.data = open.session.supply_of(&self.form.choice().unwrap_or_default());
         self.session.clone_from(&open.meta.name);
         let finished = open.runs.iter().filter(|r| {
             let trained = matches!(r.status(), RunStatus::Finished | RunStatus::Stopped);
@@ -153,6 +170,13 @@ impl LaunchScreen {
             finished.partition(|run| run.spec.as_ref().is_some_and(|spec| spec.kind() == "reward"));
         self.form.set_runs(policies.into_iter().flat_map(start_points));
         self.form.set_rewards(rewards.into_iter().flat_map(start_points));
+    }
+
+    /// Counts the rows anew where the form says which.
+    fn count_rows(&mut self, shared: &Shared) {
+        if let Some(open) = shared.open.as_ref().filter(|_| self.form.chooses_rows()) {
+            self.data = open.session.supply_of(&self.form.choice().unwrap_or_default());
+        }
     }
 
     fn request(&self) -> Result<TrainRequest, String> {
@@ -166,6 +190,7 @@ impl LaunchScreen {
         Ok(TrainRequest {
             method: self.form.method().name.into(),
             params: self.form.params()?,
+            choice: self.form.choice()?,
             init,
             allow_damaged: false,
         })
@@ -238,6 +263,7 @@ impl Screen for LaunchScreen {
             return None;
         }
         self.mark_changed(shared.clock_ms);
+        self.count_rows(shared);
         shared.touch();
         Some(Vec::new())
     }
@@ -250,11 +276,15 @@ impl Screen for LaunchScreen {
             LaunchAction::NextChoice | LaunchAction::PreviousChoice => {
                 if self.form.change_choice(if action == LaunchAction::NextChoice { 1 } else { -1 }) {
                     self.mark_changed(clock_ms);
+                    self.count_rows(shared);
                 }
             }
             LaunchAction::Reset => {
                 self.form.reset();
                 self.mark_changed(clock_ms);
+                if let Some(open) = &shared.open {
+                    self.update_data(open);
+                }
             }
             LaunchAction::Accept if self.form.focus == LaunchField::More => {
                 self.form.change_choice(1);

@@ -203,7 +203,7 @@ impl ReplayScreen {
     pub fn current_verdict(&self) -> Option<(u64, &Verdict, bool)> {
         let line = self.timeline.as_ref()?;
         let seq = line.entries()[..line.cursor()].iter().rev().find_map(|e| match e {
-            TimelineEntry::Session(e) => match e.known()? {
+            TimelineEntry::Session(e) => match e.known()?.act() {
                 SessionRecord::Judged(_) => Some(e.n),
                 SessionRecord::Undone { of } | SessionRecord::Redone { of } => Some(*of),
                 _ => None,

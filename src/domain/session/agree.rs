@@ -10,7 +10,7 @@ use super::super::votes::{nominal, signed};
 use super::Session;
 use super::pool::{ScoreSource, pair_strata};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Draws of the bootstrap.
 const DRAWS: usize = 1000;
@@ -79,17 +79,43 @@ pub struct AgreementReport {
     pub raters: Vec<RaterFigures>,
     /// Disputed pairs.
     pub disputed: usize,
+    /// The same by each criterion that has verdicts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub criteria: Vec<CriterionReport>,
+}
+
+/// Agreement by a criterion.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CriterionReport {
+    /// The criterion's name.
+    pub criterion: String,
+    /// The agreement.
+    pub report: AgreementReport,
 }
 
 /// One item: who gave which choice.
 type Item<'a> = Vec<(&'a Rater, Choice)>;
 
-/// Every coefficient over a session's counting verdicts. Skips are no labels; both bad is a label of its own on the nominal
-/// scale and 0 on the scales of strength.
+/// Agreement on a session's verdicts overall, and by each criterion that has any.
 #[must_use]
 pub fn agreement_report(session: &Session) -> AgreementReport {
+    let given: BTreeSet<&str> = session
+        .verdicts()
+        .filter(|(_, judged)| !judged.undone)
+        .filter_map(|(_, judged)| judged.verdict.asked.criterion.as_deref())
+        .collect();
+    let one = |criterion: &str| CriterionReport {
+        criterion: criterion.to_owned(),
+        report: report_on(session, Some(criterion)),
+    };
+    AgreementReport { criteria: given.into_iter().map(one).collect(), ..report_on(session, None) }
+}
+
+/// Every coefficient over a session's counting verdicts by a criterion, none for overall. Skips are no labels; both bad is a label of its own on the nominal
+/// scale and 0 on the scales of strength.
+fn report_on(session: &Session, criterion: Option<&str>) -> AgreementReport {
     let items: Vec<Item<'_>> = session
-        .voted()
+        .voted_on(criterion)
         .into_iter()
         .map(|pair| pair.votes.into_iter().filter(|(_, c)| nominal(*c).is_some()).collect())
         .collect();
@@ -141,8 +167,9 @@ pub fn agreement_report(session: &Session) -> AgreementReport {
         coefficients,
         by_stratum: by_stratum(session, &items),
         confusion,
-        raters: names.into_iter().map(|rater| figures(session, rater)).collect(),
-        disputed: session.disputes().len(),
+        raters: names.into_iter().map(|rater| figures(session, rater, criterion)).collect(),
+        disputed: session.disputes_on(criterion).len(),
+        criteria: Vec::new(),
     }
 }
 
@@ -183,7 +210,7 @@ fn by_stratum(session: &Session, items: &[Item<'_>]) -> Vec<Coefficient> {
 }
 
 /// What one rater's labels say: biases by side and length, and agreement with the rater's own first judgement.
-fn figures(session: &Session, rater: &Rater) -> RaterFigures {
+fn figures(session: &Session, rater: &Rater, criterion: Option<&str>) -> RaterFigures {
     let mut out = RaterFigures {
         name: short(rater).into(),
         labels: 0,
@@ -196,12 +223,8 @@ fn figures(session: &Session, rater: &Rater) -> RaterFigures {
         repeated_same_side: 0,
     };
     for pair in session.pairs() {
-        let given: Vec<&Verdict> = session
-            .verdicts_on(&pair.id)
-            .filter(|j| !j.undone && j.verdict.rater == *rater && nominal(j.verdict.choice).is_some())
-            .map(|j| &j.verdict)
-            .collect();
-        let Some(last) = given.last() else { continue };
+        let last = session.verdict_by(&pair.id, rater, criterion).map(|(_, v)| v);
+        let Some(last) = last.filter(|v| nominal(v.choice).is_some()) else { continue };
         out.labels += 1;
         if let (Choice::Prefer(side, _), Some((a, b))) = (last.choice, session.sides(pair)) {
             out.preferences += usize::from(!rater.is_import());
@@ -210,7 +233,8 @@ fn figures(session: &Session, rater: &Rater) -> RaterFigures {
             out.unequal_length += usize::from(a != b);
             out.chose_longer += usize::from(a != b && (side == Side::A) == (a > b));
         }
-        if let [first, second, ..] = given.as_slice() {
+        let label = |v: &Verdict| nominal(v.choice).is_some();
+        if let Some((first, second)) = session.judged_twice(&pair.id, rater, criterion, label) {
             out.repeated += 1;
             out.repeated_same += usize::from(nominal(first.choice) == nominal(second.choice));
             if let (Choice::Prefer(x, _), Choice::Prefer(y, _)) = (first.choice, second.choice) {

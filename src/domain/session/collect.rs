@@ -1,6 +1,7 @@
 //! Several labels on a pair: the session's rule and aggregation, outcomes of all pairs, disputes and adjudications.
 
 use super::super::agreement::item_agreement;
+use super::super::canonical::canonical_json;
 use super::super::ids::{PairId, Rater};
 use super::super::verdict::Choice;
 use super::super::votes::{
@@ -10,13 +11,15 @@ use super::Session;
 use std::collections::{HashMap, HashSet};
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 /// An adjudication, and whether it still counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Adjudicated {
     pub(super) adjudication: Adjudication,
     pub(super) undone: bool,
+    pub(super) at: u64,
+    pub(super) toggled: u64,
 }
 
 /// A pair whose raters disagree.
@@ -28,6 +31,11 @@ pub struct Dispute {
     pub agreement: f64,
     /// The votes.
     pub votes: usize,
+}
+
+/// By time; of two at one time the same one is later in every copy of the session.
+fn latest(x: &Adjudicated, y: &Adjudicated) -> std::cmp::Ordering {
+    x.at.cmp(&y.at).then_with(|| canonical_json(&x.adjudication).cmp(&canonical_json(&y.adjudication)))
 }
 
 impl Session {
@@ -45,19 +53,28 @@ impl Session {
     /// Adds an adjudication under its record's sequence number. The rater's redo stack is cleared.
     pub fn adjudicate(&mut self, seq: u64, adjudication: Adjudication) {
         self.push_done(&adjudication.rater, seq);
-        self.adjudications.insert(seq, Adjudicated { adjudication, undone: false });
+        let at = self.clock.stamp();
+        self.adjudications.insert(seq, Adjudicated { adjudication, undone: false, at, toggled: 0 });
     }
 
-    /// The latest counting adjudication of a pair, with its number.
+    /// The latest counting adjudication of a pair overall, with its number.
     #[must_use]
     pub fn adjudication_of(&self, pair: &PairId) -> Option<(u64, &Adjudication)> {
-        let counting = self.adjudications.iter().rev().filter(|(_, a)| !a.undone && a.adjudication.pair == *pair);
-        counting.map(|(seq, a)| (*seq, &a.adjudication)).next()
+        self.adjudication_on(pair, None)
     }
 
-    /// The pairs that an adjudication settled.
-    pub(super) fn adjudicated_pairs(&self) -> HashSet<&PairId> {
-        self.adjudications.values().filter(|a| !a.undone).map(|a| &a.adjudication.pair).collect()
+    /// The latest counting adjudication of a pair by a criterion, none for overall, with its number.
+    #[must_use]
+    pub fn adjudication_on(&self, pair: &PairId, criterion: Option<&str>) -> Option<(u64, &Adjudication)> {
+        let by = |a: &Adjudicated| !a.undone && a.adjudication.criterion.as_deref() == criterion;
+        let counting = self.adjudications.iter().filter(|(_, a)| by(a) && a.adjudication.pair == *pair);
+        counting.max_by(|x, y| latest(x.1, y.1)).map(|(seq, a)| (*seq, &a.adjudication))
+    }
+
+    /// The pairs that an adjudication settled by a criterion, none for overall.
+    pub(super) fn adjudicated_pairs(&self, criterion: Option<&str>) -> HashSet<&PairId> {
+        let by = |a: &&Adjudicated| !a.undone && a.adjudication.criterion.as_deref() == criterion;
+        self.adjudications.values().filter(by).map(|a| &a.adjudication.pair).collect()
     }
 
     /// The adjudication that a record of that number made, undone or not.
@@ -66,22 +83,37 @@ impl Session {
         self.adjudications.get(&seq).map(|a| &a.adjudication)
     }
 
-    /// Every pair with its counting votes, in order of arrival.
+    /// Every pair with its counting votes overall, in order of arrival.
     #[must_use]
     pub fn voted(&self) -> Vec<VotedPair<'_>> {
+        self.voted_on(None)
+    }
+
+    /// Every pair with its counting votes by a criterion, none for overall, in order of arrival.
+    #[must_use]
+    pub fn voted_on(&self, criterion: Option<&str>) -> Vec<VotedPair<'_>> {
         let one = |pair: &super::Pair| -> Vec<(&Rater, Choice)> {
-            self.counting(&pair.id).into_iter().map(|(_, v)| (&v.rater, v.choice)).collect()
+            self.counting_on(&pair.id, criterion).into_iter().map(|(_, v)| (&v.rater, v.choice)).collect()
         };
         self.pairs.iter().map(|p| VotedPair { prompt: &p.prompt, a: &p.a, b: &p.b, votes: one(p) }).collect()
     }
 
-    /// The outcome of every pair by the session's aggregation, adjudications first.
+    /// The outcome of every pair overall by the session's aggregation, adjudications first.
     #[must_use]
     pub fn outcomes(&self) -> HashMap<&PairId, Aggregate> {
+        self.outcomes_on(None)
+    }
+
+    /// The outcome of every pair by a criterion, none for overall.
+    #[must_use]
+    pub fn outcomes_on(&self, criterion: Option<&str>) -> HashMap<&PairId, Aggregate> {
         let how = self.settings.unwrap_or_default().aggregation;
         let mut out: HashMap<&PairId, Aggregate> =
-            self.pairs.iter().map(|p| &p.id).zip(aggregate(&self.voted(), how)).collect();
-        for Adjudicated { adjudication, .. } in self.adjudications.values().filter(|a| !a.undone) {
+            self.pairs.iter().map(|p| &p.id).zip(aggregate(&self.voted_on(criterion), how)).collect();
+        let by = |a: &&Adjudicated| !a.undone && a.adjudication.criterion.as_deref() == criterion;
+        let mut decisions: Vec<&Adjudicated> = self.adjudications.values().filter(by).collect();
+        decisions.sort_by(|x, y| latest(x, y));
+        for Adjudicated { adjudication, .. } in decisions {
             if let (Some(found), Some(decided)) = (out.get_mut(&adjudication.pair), adjudicated(adjudication.choice)) {
                 *found = decided;
             }
@@ -106,16 +138,24 @@ impl Session {
         Some(settings.rule.state(&votes))
     }
 
-    /// The disputed pairs, lowest agreement first. Without a rule those with contradicting votes of two or more raters.
+    /// The pairs disputed overall: see [`Session::disputes_on`].
     #[must_use]
     pub fn disputes(&self) -> Vec<Dispute> {
-        let settled = self.adjudicated_pairs();
+        self.disputes_on(None)
+    }
+
+    /// The pairs disputed by a criterion, none for overall, lowest agreement first. Without a rule those with contradicting
+    /// votes of two or more raters.
+    #[must_use]
+    pub fn disputes_on(&self, criterion: Option<&str>) -> Vec<Dispute> {
+        let settled = self.adjudicated_pairs(criterion);
         let mut out: Vec<Dispute> = self
             .pairs
             .iter()
             .filter(|pair| !settled.contains(&pair.id))
             .filter_map(|pair| {
-                let choices: Vec<Choice> = self.counting(&pair.id).into_iter().map(|(_, v)| v.choice).collect();
+                let choices: Vec<Choice> =
+                    self.counting_on(&pair.id, criterion).into_iter().map(|(_, v)| v.choice).collect();
                 let labels: Vec<i64> = choices.iter().filter_map(|c| nominal(*c)).collect();
                 let agreement = item_agreement(&labels)?;
                 let disputed = match self.settings {

@@ -1,10 +1,10 @@
 //! A session's answers as a pool to select pairs from, and where their scores come from.
 
 use super::super::check::Checks;
-use super::super::ids::{PairId, RunId};
+use super::super::ids::{CompletionId, PairId, Rater, RunId};
 use super::super::select::{Candidate, CandidatePair, Pool, PromptFacts, StratumKey};
 use super::super::text::{Completion, PromptBody};
-use super::super::verdict::Side;
+use super::super::verdict::{Choice, Side};
 use super::super::votes::Outcome;
 use super::Session;
 use std::collections::{HashMap, HashSet};
@@ -14,8 +14,10 @@ use std::collections::{HashMap, HashSet};
 pub enum ScoreSource {
     /// There are no scores.
     None,
-    /// What this reward run said of it.
+    /// What this run said of it: a reward run's score, or the implicit reward of another one.
     Run(RunId),
+    /// A rater's mean preference for it: [`Session::vote_scores`].
+    Votes(HashMap<CompletionId, f64>),
     /// Its mean log-prob per token under the model that wrote it.
     Logprob,
     /// Its length in characters: what a better source has to beat.
@@ -122,12 +124,33 @@ impl Session {
     fn source_score(&self, c: &Completion, source: &ScoreSource) -> Option<f64> {
         match source {
             ScoreSource::None => None,
-            ScoreSource::Run(run) => self.score_of(&c.id).filter(|s| s.run == *run).map(|s| s.value),
+            ScoreSource::Run(run) => self.score_by(run, &c.id),
+            ScoreSource::Votes(scores) => scores.get(&c.id).copied(),
             ScoreSource::Logprob => c.logprob.filter(|_| c.tokens > 0).map(|sum| sum / c.tokens as f64),
             ScoreSource::Length => Some(c.text.chars().count() as f64),
             ScoreSource::Checks(checks) => Some(checks.score(&c.text)),
         }
         .filter(|x| x.is_finite())
+    }
+
+    /// A rater's mean preference for each answer over its pairs, from −1 (always much worse) to 1; a tie is 0. Both bad and skips
+    /// say nothing.
+    #[must_use]
+    pub fn vote_scores(&self, rater: &Rater) -> HashMap<CompletionId, f64> {
+        let mut sums: HashMap<CompletionId, (f64, f64)> = HashMap::new();
+        for pair in &self.pairs {
+            let margin = match self.verdict_of(&pair.id, rater).map(|(_, v)| v.choice) {
+                Some(Choice::Prefer(Side::A, strength)) => strength.margin(),
+                Some(Choice::Prefer(Side::B, strength)) => -strength.margin(),
+                Some(Choice::Tie) => 0.0,
+                Some(Choice::BothBad | Choice::Skip) | None => continue,
+            };
+            for (id, margin) in [(&pair.a, margin), (&pair.b, -margin)] {
+                let sum = sums.entry(id.clone()).or_default();
+                *sum = (sum.0 + margin, sum.1 + 1.0);
+            }
+        }
+        sums.into_iter().map(|(id, (sum, n))| (id, sum / n)).collect()
     }
 
     /// An id for a pair of two completions that no other pair has.

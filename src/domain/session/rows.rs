@@ -5,10 +5,11 @@
 use super::super::ids::{CompletionId, PairId, PromptId, Rater};
 use super::super::method::{Method, Needs};
 use super::super::param::{ParamKind, Params};
-use super::super::text::{Completion, Pair, PairRow, PromptBody, RatedRow, SftBody, SftRow, TextSet};
+use super::super::rubric::{RowChoice, Rubric};
+use super::super::text::{Completion, Pair, PairRow, Prompt, PromptBody, RatedRow, SftBody, SftRow, TextSet};
 use super::super::verdict::{Choice, Side, Verdict};
 use super::super::votes::{Aggregate, Aggregation, Outcome};
-use super::{Correction, Session};
+use super::{Correction, FilterView, Judged, Session, later};
 use std::collections::{HashMap, HashSet};
 
 /// Pairs that a rater must have judged twice before a slip rate is estimated.
@@ -27,13 +28,17 @@ pub struct LeftOut {
     pub equal: usize,
     /// A text is empty.
     pub empty: usize,
+    /// Judged by some criteria of a mix only.
+    pub incomplete: usize,
+    /// Judged pairs that do not match the filter. They are not part of the total.
+    pub filtered: usize,
 }
 
 impl LeftOut {
     /// The total.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.ties + self.both_bad + self.unresolved + self.equal + self.empty
+        self.ties + self.both_bad + self.unresolved + self.equal + self.empty + self.incomplete
     }
 }
 
@@ -42,8 +47,10 @@ impl LeftOut {
 pub struct Supply {
     /// Verdicts that count.
     pub verdicts: usize,
-    /// Preference pairs made from them: [`Session::rows`].
+    /// Preference pairs made from them and from corrections: [`Session::rows`].
     pub pairs: usize,
+    /// How many of them are corrections over their originals.
+    pub corrected_pairs: usize,
     /// Judged pairs that yield none.
     pub left: LeftOut,
     /// Examples for supervised fine-tuning: [`Session::sft_rows`].
@@ -56,6 +63,8 @@ pub struct Supply {
     pub bad: usize,
     /// Prompts.
     pub prompts: usize,
+    /// Examples that can be mixed in, whatever the filter: [`Session::sft_rows`].
+    pub mixed: usize,
     /// Texts to measure forgetting on: [`Session::probe_rows`].
     pub probe: usize,
 }
@@ -78,7 +87,7 @@ impl Supply {
         let enabled = |key: &str| params.f64(key) > 0.0;
         if self.rows(method.needs) == 0 {
             Some(Lack::Rows(method.needs))
-        } else if enabled("mix_ratio") && self.examples == 0 {
+        } else if enabled("mix_ratio") && self.mixed == 0 {
             Some(Lack::Mix)
         } else if enabled("probe_steps") && self.probe == 0 {
             Some(Lack::Probe)
@@ -109,17 +118,36 @@ fn unscored(method: &Method, params: &Params) -> bool {
 }
 
 impl Session {
-    /// The training rows from verdicts, in the pairs' order, and what was left out.
+    /// The training rows from verdicts overall, in the pairs' order, then those from corrections, and what was left out.
     #[must_use]
     pub fn rows(&self) -> (Vec<PairRow>, LeftOut) {
+        self.rows_of(&RowChoice::default())
+    }
+
+    /// The training rows that are meant, in the pairs' order, and what was left out.
+    #[must_use]
+    pub fn rows_of(&self, choice: &RowChoice) -> (Vec<PairRow>, LeftOut) {
         let mut rows = Vec::new();
         let mut left_out = LeftOut::default();
+        let criterion = choice.rubric.single();
         let raters: HashSet<&Rater> = self.verdicts.values().map(|judged| &judged.verdict.rater).collect();
-        let slip_rates: HashMap<&Rater, f64> =
-            raters.into_iter().filter_map(|r| Some((r, self.slip_rate(r)?))).collect();
-        let outcomes = self.outcomes();
+        let slip_rates: HashMap<&Rater, f64> = match criterion {
+            Some(c) => raters.into_iter().filter_map(|r| Some((r, self.slip_rate_by(r, c)?))).collect(),
+            None => HashMap::new(),
+        };
+        let view = choice.filter.as_ref().map(|filter| self.view(filter));
+        let decisions = self.decisions(&choice.rubric);
         for pair in &self.pairs {
-            let (side, margin) = match outcomes[&pair.id].outcome {
+            let decision = decisions[&pair.id];
+            if decision != Decision::Aggregated(OPEN) && view.as_ref().is_some_and(|view| !view.pair(pair)) {
+                left_out.filtered += 1;
+                continue;
+            }
+            let Decision::Aggregated(found) = decision else {
+                left_out.incomplete += 1;
+                continue;
+            };
+            let (side, margin) = match found.outcome {
                 Outcome::Open => continue,
                 Outcome::Tie => {
                     left_out.ties += 1;
@@ -155,31 +183,40 @@ impl Session {
                 chosen: chosen.text.clone(),
                 rejected: rejected.text.clone(),
                 margin: Some(margin),
-                agreed: self
-                    .soft_label(pair, side, outcomes[&pair.id])
-                    .or_else(|| self.reliability(&pair.id, &slip_rates)),
+                // A mix knows margins alone: shares of votes on different questions have no mean.
+                agreed: criterion.and_then(|by| {
+                    self.soft_label(pair, side, found, by).or_else(|| self.reliability(&pair.id, &slip_rates, by))
+                }),
+                strategy: None,
+                rater: None,
             });
+        }
+        // A correction says which text is better overall, not by a criterion.
+        if criterion == Some(None) {
+            let is_meant =
+                |pair: &PairId| self.pair(pair).is_some_and(|pair| view.as_ref().is_none_or(|v| v.pair(pair)));
+            self.add_correction_rows(&mut rows, &mut left_out, is_meant);
         }
         (rows, left_out)
     }
 
     /// The probability that `side` is the better one, as the session's aggregation says; none where it is certain.
-    fn soft_label(&self, pair: &Pair, side: Side, found: Aggregate) -> Option<f64> {
+    fn soft_label(&self, pair: &Pair, side: Side, found: Aggregate, by: Option<&str>) -> Option<f64> {
         let by_model = matches!(
             self.settings().unwrap_or_default().aggregation,
             Aggregation::DawidSkene | Aggregation::BradleyTerry
         );
-        match self.adjudication_of(&pair.id) {
+        match self.adjudication_on(&pair.id, by) {
             Some(_) => None,
             None if by_model => Some(found.agreement).filter(|p| *p < 1.0),
-            None => self.agreed(&pair.id, side),
+            None => self.agreed(&pair.id, side, by),
         }
     }
 
     /// `winner`'s share of the votes for either side; none when no vote is for the other side.
-    fn agreed(&self, pair: &PairId, winner: Side) -> Option<f64> {
+    fn agreed(&self, pair: &PairId, winner: Side, by: Option<&str>) -> Option<f64> {
         let (mut with, mut against) = (0usize, 0usize);
-        for (_, verdict) in self.counting(pair) {
+        for (_, verdict) in self.counting_on(pair, by) {
             match verdict.choice {
                 Choice::Prefer(side, _) if side == winner => with += 1,
                 Choice::Prefer(..) => against += 1,
@@ -191,47 +228,91 @@ impl Session {
 
     /// The estimated probability that the only rater of a pair did not slip; none with several raters, without an
     /// estimate, or for a slip rate of 0.
-    fn reliability(&self, pair: &PairId, slip_rates: &HashMap<&Rater, f64>) -> Option<f64> {
+    fn reliability(&self, pair: &PairId, slip_rates: &HashMap<&Rater, f64>, by: Option<&str>) -> Option<f64> {
         let preferences = |(_, verdict): &(u64, &Verdict)| matches!(verdict.choice, Choice::Prefer(..));
-        let votes: Vec<_> = self.counting(pair).into_iter().filter(preferences).collect();
+        let votes: Vec<_> = self.counting_on(pair, by).into_iter().filter(preferences).collect();
         let [(_, verdict)] = votes.as_slice() else { return None };
         slip_rates.get(&verdict.rater).filter(|e| **e > 0.0).map(|e| 1.0 - e)
     }
 
-    /// A rater's slip rate e in 0..=0.5, estimated from the pairs that the rater judged twice. The two judgements
+    /// A rater's slip rate e in 0..=0.5, estimated from the pairs that the rater judged twice overall. The two judgements
     /// differ where exactly one of them is a slip, in a share d = 2e(1 − e) of pairs, so that e = (1 − √(1 − 2d))/2.
     /// None before ten pairs were judged twice.
     #[must_use]
     pub fn slip_rate(&self, rater: &Rater) -> Option<f64> {
+        self.slip_rate_by(rater, None)
+    }
+
+    /// As [`Session::slip_rate`], by a criterion.
+    #[must_use]
+    pub fn slip_rate_by(&self, rater: &Rater, criterion: Option<&str>) -> Option<f64> {
         let (mut twice, mut differing) = (0usize, 0usize);
-        for seqs in self.verdicts_of_pair.values() {
-            let mut sides = seqs.iter().filter_map(|seq| {
-                let judged = self.verdicts.get(seq).filter(|j| !j.undone && j.verdict.rater == *rater)?;
-                if let Choice::Prefer(side, _) = judged.verdict.choice { Some(side) } else { None }
-            });
-            if let (Some(first), Some(second)) = (sides.next(), sides.next()) {
+        for pair in self.verdicts_of_pair.keys() {
+            let prefers = |v: &Verdict| matches!(v.choice, Choice::Prefer(..));
+            let Some((first, second)) = self.judged_twice(pair, rater, criterion, prefers) else { continue };
+            if let (Choice::Prefer(x, _), Choice::Prefer(y, _)) = (first.choice, second.choice) {
                 twice += 1;
-                differing += usize::from(first != second);
+                differing += usize::from(x != y);
             }
         }
         let d = (differing as f64 / twice.max(1) as f64).min(0.5);
         (twice >= MIN_JUDGED_TWICE).then(|| (1.0 - (1.0 - 2.0 * d).sqrt()) / 2.0)
     }
 
+    /// A rater's two judgements of a pair by a criterion, among those that `are` of use: the one that counts and its
+    /// repeat or, where the pair was not asked again unmarked, the first two.
+    pub(super) fn judged_twice(
+        &self,
+        pair: &PairId,
+        rater: &Rater,
+        criterion: Option<&str>,
+        are: impl Fn(&Verdict) -> bool,
+    ) -> Option<(&Verdict, &Verdict)> {
+        let by = |v: &Verdict| v.rater == *rater && v.asked.criterion.as_deref() == criterion && are(v);
+        let mut all: Vec<&Judged> = self.verdicts_on(pair).filter(|j| !j.undone && by(&j.verdict)).collect();
+        all.sort_by(|x, y| later(x, y));
+        let given = || all.iter().map(|j| &j.verdict);
+        let repeat = given().find(|v| v.asked.pass > 0);
+        let mut votes = given().filter(|v| v.votes_on(criterion) && !v.asked.review);
+        match repeat {
+            Some(repeat) => Some((votes.next_back()?, repeat)),
+            None => Some((votes.next()?, votes.next()?)),
+        }
+    }
+
     /// The examples for supervised fine-tuning: imported ones in order of arrival, then corrections. A rater's latest
     /// correction of an answer counts; an empty one withdraws the earlier ones.
     #[must_use]
     pub fn sft_rows(&self) -> Vec<SftRow> {
+        self.sft_rows_of(&RowChoice::default())
+    }
+
+    /// The examples that match the filter. A correction matches if the pair does in which it was written.
+    #[must_use]
+    pub fn sft_rows_of(&self, choice: &RowChoice) -> Vec<SftRow> {
+        let view = choice.filter.as_ref().map(|filter| self.view(filter));
         let mut rows = self.text_rows(TextSet::Sft);
+        rows.retain(|row| view.as_ref().is_none_or(|view| view.text_row(row)));
         rows.extend(self.corrected().filter_map(|correction| {
             let prompt = self.prompt(&self.completion(&correction.completion)?.prompt)?;
-            Some(SftRow {
+            let pair = self.pair(&correction.pair);
+            let matches = view.as_ref().is_none_or(|view| pair.is_some_and(|pair| view.pair(pair)));
+            matches.then(|| SftRow {
                 id: correction.pair.clone(),
                 prompt_id: prompt.id.clone(),
                 body: SftBody::Completion { prompt: prompt.body.clone(), completion: correction.text.clone() },
             })
         }));
         rows
+    }
+
+    /// The prompts that match the filter, in order of arrival.
+    #[must_use]
+    pub fn prompts_of(&self, choice: &RowChoice) -> Vec<Prompt> {
+        match &choice.filter {
+            None => self.prompts.clone(),
+            Some(filter) => self.view(filter).prompts().into_iter().cloned().collect(),
+        }
     }
 
     /// The imported texts on which forgetting is measured, in order of arrival.
@@ -245,13 +326,22 @@ impl Session {
     /// between equal texts and empty answers yield none.
     #[must_use]
     pub fn rated_rows(&self) -> Vec<RatedRow> {
-        let (known, outcomes) = (self.known_prompts(), self.outcomes());
+        self.rated_rows_of(&RowChoice::default())
+    }
+
+    /// The rated answers that are meant.
+    #[must_use]
+    pub fn rated_rows_of(&self, choice: &RowChoice) -> Vec<RatedRow> {
+        let (known, decisions) = (self.known_prompts(), self.decisions(&choice.rubric));
+        let view = choice.filter.as_ref().map(|filter| self.view(filter));
         let imported = self.ratings.iter().map(|row| {
             let mut row = row.clone();
             adopt_prompt_id(&mut row.prompt_id, &row.prompt, &known);
             row
         });
-        let judged = self.pairs.iter().flat_map(|pair| self.rated_sides(pair, outcomes[&pair.id].outcome)).filter_map(
+        let imported = imported.filter(|row| view.as_ref().is_none_or(|view| view.rating(row)));
+        let pairs = self.pairs.iter().filter(|pair| view.as_ref().is_none_or(|view| view.pair(pair)));
+        let judged = pairs.flat_map(|pair| self.rated_sides(pair, decisions[&pair.id].outcome())).filter_map(
             |(pair, completion, good)| {
                 let prompt = self.prompt(&pair.prompt)?;
                 Some(RatedRow {
@@ -269,33 +359,79 @@ impl Session {
     /// How much there is of each kind of training data.
     #[must_use]
     pub fn supply(&self) -> Supply {
-        let (rows, left) = self.rows();
-        let outcomes = self.outcomes();
-        let of = |set| self.texts.iter().filter(|(s, _)| *s == set).count();
-        let has_prompt = |c: &&Correction| {
-            self.completion(&c.completion).is_some_and(|completion| self.prompt(&completion.prompt).is_some())
+        self.supply_of(&RowChoice::default())
+    }
+
+    /// How much there is of each kind of training data that is meant.
+    #[must_use]
+    pub fn supply_of(&self, choice: &RowChoice) -> Supply {
+        let (rows, left) = self.rows_of(choice);
+        let view = choice.filter.as_ref().map(|filter| self.view(filter));
+        let matching = view.as_ref().map(FilterView::pairs);
+        let corrections = self.corrected().filter(|c| self.has_prompt(c));
+        let corrections = match &matching {
+            Some(pairs) => corrections.filter(|c| pairs.contains(&c.pair)).count(),
+            None => corrections.count(),
         };
-        let corrections = self.corrected().filter(has_prompt).count();
-        let judged = self.pairs.iter().filter(|pair| self.prompt(&pair.prompt).is_some());
-        let judged: Vec<bool> =
-            judged.flat_map(|pair| self.rated_sides(pair, outcomes[&pair.id].outcome)).map(|(.., good)| good).collect();
-        let imported = self.ratings.iter().map(|row| row.good);
-        let good = imported.chain(judged.iter().copied()).filter(|good| *good).count();
+        let mixed = self.texts_in(TextSet::Sft) + self.corrected().filter(|c| self.has_prompt(c)).count();
+        let examples = if view.is_some() { self.sft_rows_of(choice).len() } else { mixed };
+        let (good, bad) = self.ratings_of(choice, matching.as_ref());
+        let counts = |v: &Verdict| {
+            choice.rubric.has(v.asked.criterion.as_deref())
+                && matching.as_ref().is_none_or(|pairs| pairs.contains(&v.pair))
+        };
         Supply {
-            verdicts: self.verdicts.values().filter(|judged| !judged.undone).count(),
+            verdicts: self.verdicts.values().filter(|judged| !judged.undone && counts(&judged.verdict)).count(),
             pairs: rows.len(),
+            corrected_pairs: rows.iter().filter(|row| row.is_correction()).count(),
             left,
-            examples: of(TextSet::Sft) + corrections,
             corrections,
+            examples,
             good,
-            bad: self.ratings.len() + judged.len() - good,
-            prompts: self.prompts.len(),
-            probe: of(TextSet::Probe),
+            bad,
+            prompts: view.map_or(self.prompts.len(), |view| view.prompts().len()),
+            mixed,
+            probe: self.texts_in(TextSet::Probe),
         }
     }
 
+    /// How many good and bad answers are meant.
+    fn ratings_of(&self, choice: &RowChoice, matching: Option<&HashSet<PairId>>) -> (usize, usize) {
+        if matching.is_some() {
+            let rows = self.rated_rows_of(choice);
+            let good = rows.iter().filter(|row| row.good).count();
+            return (good, rows.len() - good);
+        }
+        // Without a filter no text has to be copied.
+        let decisions = self.decisions(&choice.rubric);
+        let judged = self.pairs.iter().filter(|pair| self.prompt(&pair.prompt).is_some());
+        let judged =
+            judged.flat_map(|pair| self.rated_sides(pair, decisions[&pair.id].outcome())).map(|(.., good)| good);
+        let all: Vec<bool> = self.ratings.iter().map(|row| row.good).chain(judged).collect();
+        let good = all.iter().filter(|good| **good).count();
+        (good, all.len() - good)
+    }
+
+    fn texts_in(&self, set: TextSet) -> usize {
+        self.texts.iter().filter(|(s, _)| *s == set).count()
+    }
+
+    fn has_prompt(&self, c: &Correction) -> bool {
+        self.completion(&c.completion).is_some_and(|completion| self.prompt(&completion.prompt).is_some())
+    }
+
+    /// What was decided on every pair by a rubric.
+    fn decisions(&self, rubric: &Rubric) -> HashMap<&PairId, Decision> {
+        if let Some(criterion) = rubric.single() {
+            return self.outcomes_on(criterion).into_iter().map(|(id, a)| (id, Decision::Aggregated(a))).collect();
+        }
+        let parts: Vec<_> = rubric.parts().map(|(criterion, w)| (self.outcomes_on(criterion), w)).collect();
+        let of = |id| parts.iter().map(|(outcomes, w)| (outcomes[id].outcome, *w)).collect::<Vec<_>>();
+        self.pairs.iter().map(|pair| (&pair.id, mixed(&of(&pair.id)))).collect()
+    }
+
     /// The latest correction of each answer by each rater, in the order in which they were written, without empty ones.
-    fn corrected(&self) -> impl Iterator<Item = &Correction> {
+    pub(super) fn corrected(&self) -> impl Iterator<Item = &Correction> {
         let mut seen: HashSet<(&CompletionId, &Rater)> = HashSet::new();
         let mut latest: Vec<&Correction> =
             self.corrections().into_iter().rev().filter(|c| seen.insert((&c.completion, &c.rater))).collect();
@@ -334,6 +470,55 @@ impl Session {
     }
 }
 
+/// What was decided on a pair by a rubric.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Decision {
+    /// The outcome by one criterion, or the mix of several.
+    Aggregated(Aggregate),
+    /// Some criteria of a mix have no verdict.
+    Incomplete,
+}
+
+impl Decision {
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::Aggregated(found) => found.outcome,
+            Self::Incomplete => Outcome::Open,
+        }
+    }
+}
+
+const OPEN: Aggregate = Aggregate { outcome: Outcome::Open, agreement: 0.0 };
+
+/// A sum of strengths nearer to 0 than this is a tie.
+const DRAW: f64 = 1e-9;
+
+/// The mix of outcomes by several criteria: the sign of the weighted mean of their signed strengths decides (a preference
+/// counts as its margin, for the first answer above 0 and for the second below; ties and both bad as 0), its size is the
+/// margin. Both bad by every criterion stays so. With one criterion unresolved the pair is, with one open it is incomplete.
+fn mixed(parts: &[(Outcome, f64)]) -> Decision {
+    let all = |outcome: Outcome| parts.iter().all(|(o, _)| *o == outcome);
+    let any = |outcome: Outcome| parts.iter().any(|(o, _)| *o == outcome);
+    let sum: f64 = parts
+        .iter()
+        .map(|(outcome, w)| match outcome {
+            Outcome::Prefer(Side::A, margin) => w * margin,
+            Outcome::Prefer(Side::B, margin) => -w * margin,
+            Outcome::Tie | Outcome::BothBad | Outcome::Open | Outcome::Unresolved => 0.0,
+        })
+        .sum();
+    let outcome = match sum {
+        _ if all(Outcome::Open) => return Decision::Aggregated(OPEN),
+        _ if any(Outcome::Open) => return Decision::Incomplete,
+        _ if any(Outcome::Unresolved) => Outcome::Unresolved,
+        _ if all(Outcome::BothBad) => Outcome::BothBad,
+        sum if sum > DRAW => Outcome::Prefer(Side::A, sum),
+        sum if sum < -DRAW => Outcome::Prefer(Side::B, -sum),
+        _ => Outcome::Tie,
+    };
+    Decision::Aggregated(Aggregate { outcome, agreement: 1.0 })
+}
+
 /// Gives a row the id of the session's equal prompt, so that every kind of data is split into training and evaluation
 /// alike, whichever was imported first.
 fn adopt_prompt_id(id: &mut PromptId, prompt: &PromptBody, known: &HashMap<&PromptBody, &PromptId>) {
@@ -342,10 +527,10 @@ fn adopt_prompt_id(id: &mut PromptId, prompt: &PromptBody, known: &HashMap<&Prom
     }
 }
 
-fn is_empty(text: &str) -> bool {
+pub(super) fn is_empty(text: &str) -> bool {
     text.trim().is_empty()
 }
 
-fn same_words(a: &str, b: &str) -> bool {
+pub(super) fn same_words(a: &str, b: &str) -> bool {
     a.split_whitespace().eq(b.split_whitespace())
 }

@@ -7,6 +7,7 @@ use super::super::hash::{Fold64, hash64};
 use super::super::metric::Num;
 use super::super::verdict::{Choice, Side, Strength};
 use super::collect::Adjudicated;
+use super::tags::Retagged;
 use super::{Corrected, Session};
 use serde_json::json;
 
@@ -35,8 +36,17 @@ impl Session {
         if let Some(settings) = &self.settings {
             h.add(&json!({"kind": "settings", "settings": settings}));
         }
-        for (seq, Adjudicated { adjudication, undone }) in &self.adjudications {
+        for (seq, Adjudicated { adjudication, undone, .. }) in &self.adjudications {
             h.add(&json!({"kind": "adjudication", "n": seq, "adjudication": adjudication, "undone": undone}));
+        }
+        for criterion in &self.criteria {
+            h.add(&json!({"kind": "criterion", "name": criterion.name, "sentence": criterion.sentence}));
+        }
+        if let Some(repeats) = &self.repeats {
+            h.add(&json!({"kind": "repeats", "repeats": repeats}));
+        }
+        for (seq, Retagged { change, undone }) in &self.retagged {
+            h.add(&json!({"kind": "tag", "n": seq, "tag": change, "undone": undone}));
         }
         for (set, row) in &self.texts {
             h.add(&json!({"kind": "taught", "set": set, "row": row}));

@@ -49,6 +49,8 @@ fn judge(s: &mut Session, seq: u64, pair: &str, rater: &str, choice: Choice) {
             seen: Seen::Full,
             ms: 1000,
             winner_hash: None,
+            asked: crate::domain::Asked::default(),
+            showing: crate::domain::Showing::default(),
         },
     );
 }
@@ -270,7 +272,7 @@ fn a_run_names_its_missing_input() {
         }
         params
     };
-    let all = Supply { prompts: 1, examples: 1, probe: 1, ..Supply::default() };
+    let all = Supply { prompts: 1, examples: 1, mixed: 1, probe: 1, ..Supply::default() };
     let scored = params(&["checks= json ; max_words=3"]);
     assert_eq!(scored.text("checks"), "json;max_words=3");
     assert_eq!(Supply::default().lacks(&GREEDY, &scored), Some(Lack::Rows(Needs::Prompts)));
@@ -279,9 +281,9 @@ fn a_run_names_its_missing_input() {
     assert_eq!(all.lacks(&GREEDY, &scored), None);
     let both = params(&["mix_ratio=0.1", "probe_steps=2", "checks=json"]);
     assert_eq!(all.lacks(&GREEDY, &both), None);
-    assert_eq!(Supply { examples: 0, ..all }.lacks(&GREEDY, &both), Some(Lack::Mix));
+    assert_eq!(Supply { mixed: 0, ..all }.lacks(&GREEDY, &both), Some(Lack::Mix));
     assert_eq!(Supply { probe: 0, ..all }.lacks(&GREEDY, &both), Some(Lack::Probe));
-    assert_eq!(Supply { examples: 0, probe: 0, ..all }.lacks(&GREEDY, &scored), None);
+    assert_eq!(Supply { mixed: 0, probe: 0, ..all }.lacks(&GREEDY, &scored), None);
     // A method without such keys can only lack its rows.
     let dpo = method("dpo").unwrap();
     let pairs = Supply { pairs: 1, ..Supply::default() };

@@ -13,6 +13,7 @@ fn spec(per_prompt: usize, temperature: f64, models: usize) -> SampleSpec {
     let model = |i| ModelRef { name: format!("tiny{i}"), path: tiny().display().to_string() };
     SampleSpec {
         models: (0..models).map(model).collect(),
+        servers: Vec::new(),
         adapter: None,
         per_prompt,
         sampler: Sampler { temperature, max_new_tokens: 12, ..Sampler::default() },

@@ -1,5 +1,6 @@
 //! Parsers of option values: ranges, names and their error messages.
 
+use crate::domain::{Filter, QueueOrder, Rubric, STRATEGIES};
 use crate::storage::formats::{self, Format};
 use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 
@@ -17,6 +18,26 @@ fn names(formats: impl Iterator<Item = &'static Format>) -> PossibleValuesParser
     formats.map(|format| PossibleValue::new(format.name).help(format.help)).collect::<Vec<_>>().into()
 }
 
+/// The name of an order of the queue.
+pub(super) fn order() -> impl TypedValueParser<Value = QueueOrder> {
+    let names: Vec<&str> = QueueOrder::ALL.iter().map(|(name, ..)| *name).collect();
+    PossibleValuesParser::from(names).try_map(|name| QueueOrder::named(&name).ok_or("no such order"))
+}
+
+/// The name of a strategy. `contested` is an order of the label queue alone, which the command explains.
+pub(super) fn strategy() -> PossibleValuesParser {
+    let names = STRATEGIES.iter().map(|s| PossibleValue::new(s.name));
+    names.chain([PossibleValue::new(QueueOrder::Contested.name()).hide(true)]).collect::<Vec<_>>().into()
+}
+
+pub(super) fn filter(text: &str) -> Result<Filter, String> {
+    Filter::parse(text).map_err(|e| e.to_string())
+}
+
+pub(super) fn rubric(text: &str) -> Result<Rubric, String> {
+    Rubric::parse(text)
+}
+
 /// An integer from 1 to `max`.
 pub(super) fn at_most(max: u64) -> RangedU64ValueParser {
     clap::value_parser!(u64).range(1..=max)
@@ -28,6 +49,10 @@ pub(super) fn temperature(text: &str) -> Result<f64, String> {
 
 pub(super) fn share(text: &str) -> Result<f64, String> {
     between(text, f64::MIN_POSITIVE, 1.0)
+}
+
+pub(super) fn tie_band(text: &str) -> Result<f64, String> {
+    between(text, 0.0, 10.0)
 }
 
 pub(super) fn speed(text: &str) -> Result<f64, String> {

@@ -1,13 +1,16 @@
 //! `agreement`: how far a session's raters agree, with each other and with themselves. `rule`: how many labels pairs get.
 
 use super::super::cli::{AgreementArgs, RuleArgs};
-use super::super::error::Result;
+use super::super::error::{Error, Result};
 use super::super::journal::Journal;
 use super::super::out;
 use super::context::CommandContext;
-use crate::domain::{Aggregation, AgreementReport, Coefficient, agreement_report, counted};
+use crate::domain::{
+    Aggregation, AgreementReport, Coefficient, CriterionReport, Repeats, agreement_report, counted, sanitise,
+};
 use crate::protocol::SessionRecord;
 use crate::storage::SessionDir;
+use serde_json::json;
 
 /// The fewest pairs of a stratum that is printed.
 const SHOWN_STRATUM: usize = 20;
@@ -21,7 +24,12 @@ pub fn agreement(context: &CommandContext, args: &AgreementArgs) -> Result<()> {
     if context.json {
         return out::json(&report);
     }
-    lines(&report).iter().try_for_each(|line| out::line(line))
+    lines(&report).iter().try_for_each(|line| out::line(line))?;
+    for CriterionReport { criterion, report } in &report.criteria {
+        out::line(&format!("\ncriterion {}", sanitise(criterion)))?;
+        lines(report).iter().try_for_each(|line| out::line(line))?;
+    }
+    Ok(())
 }
 
 fn lines(report: &AgreementReport) -> Vec<String> {
@@ -92,16 +100,43 @@ pub fn rule(context: &CommandContext, args: &RuleArgs) -> Result<()> {
         journal.append(&SessionRecord::Configured(settings))?;
         journal.close()?;
     }
+    let repeats = set_repeats(&dir, session.repeats(), args)?;
     if context.json {
-        return out::json(&settings);
+        let mut object = serde_json::to_value(settings).map_err(|e| Error::bug("write the rule as JSON", e))?;
+        if let Some(repeats) = repeats {
+            object["repeats"] = json!(repeats);
+        }
+        return out::json(&object);
     }
+    let again = match repeats.filter(|r| r.share > 0.0) {
+        Some(Repeats { share, distance }) => {
+            format!("; {} % of the judged pairs come back after {} others", (share * 1e4).round() / 100.0, distance)
+        }
+        None => String::new(),
+    };
     let rule = settings.rule;
     let unset = if before.is_none() && !given { " (not set: every rater judges every pair)" } else { "" };
     out::line(&format!(
-        "labels per pair: {}, at most {}; agreement at least {}; aggregation: {}{unset}",
+        "labels per pair: {}, at most {}; agreement at least {}; aggregation: {}{unset}{again}",
         rule.labels_per_item,
         rule.max_labels,
         rule.threshold,
         settings.aggregation.name()
     ))
+}
+
+/// Sets repeats where something is given, and returns what holds.
+fn set_repeats(dir: &SessionDir, before: Option<Repeats>, args: &RuleArgs) -> Result<Option<Repeats>> {
+    if args.repeats.is_none() && args.repeat_distance.is_none() {
+        return Ok(before);
+    }
+    let old = before.unwrap_or(Repeats { share: 0.0, distance: Repeats::DISTANCE });
+    let repeats =
+        Repeats { share: args.repeats.unwrap_or(old.share), distance: args.repeat_distance.unwrap_or(old.distance) };
+    if before != Some(repeats) {
+        let mut journal = Journal::require(dir)?;
+        journal.append(&SessionRecord::RepeatsSet(repeats))?;
+        journal.close()?;
+    }
+    Ok(Some(repeats))
 }

@@ -51,11 +51,11 @@ pub fn run(context: &CommandContext, session: &str) -> Result<()> {
                     .push(format!("record {n} says the state is {said}, but the records before it fold to {is}"));
             }
         }
-        if let SessionRecord::Judged(verdict) = record {
+        if let SessionRecord::Judged(verdict) = record.act() {
             judged.push((envelope.n, verdict.clone()));
         }
-        apply_record(&mut own, envelope.n, record);
-        apply_record(&mut whole, envelope.n, record);
+        apply_record(&mut own, envelope.n, envelope.w, record);
+        apply_record(&mut whole, envelope.n, envelope.w, record);
     }
     for run in dir.runs()? {
         check_run(&run, tail.last_seq(), &mut whole, &mut tally)?;

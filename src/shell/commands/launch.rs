@@ -24,6 +24,7 @@ pub fn sample(context: &CommandContext, args: SampleArgs) -> Result<()> {
     };
     let order = SampleOrder {
         models: args.models,
+        servers: args.server.options(),
         adapter: args.adapter.map(RunId),
         per_prompt: args.per_prompt.into(),
         sampler,
@@ -45,6 +46,7 @@ pub fn train(context: &CommandContext, args: TrainArgs) -> Result<()> {
     let order = TrainOrder {
         method: args.method,
         params,
+        choice: args.choice.choice(),
         name: args.name,
         init: args.init.map(RunId),
         device: args.device,

@@ -6,23 +6,46 @@ use super::super::journal::Journal;
 use super::super::out;
 use super::context::CommandContext;
 use crate::domain::{
-    Against, Allocation, Checks, CompletionId, Pair, PairId, RunId, ScoreSource, SelectOptions, SessionPool, Strategy,
-    StratumKey, counted,
+    Against, Allocation, Checks, CompletionId, Pair, PairId, QueueOrder, Rater, RunId, ScoreSource, SelectOptions,
+    Session, SessionPool, Strategy, StratumKey, counted, hint,
 };
 use crate::protocol::SessionRecord;
 use crate::storage::SessionDir;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Chooses pairs and writes them to the session's log.
 pub fn pair(context: &CommandContext, args: &PairArgs) -> Result<()> {
+    if args.strategy == QueueOrder::Contested.name() {
+        return Err(Error::Usage(format!(
+            "contested pairs are those whose label and scores disagree, and answers that nobody has paired have no label: use \
+             `tiebreak label {} --order contested`, or --strategy close for pairs of which scores are unsure",
+            args.session
+        )));
+    }
     let strategy = Strategy::named(&args.strategy).ok_or_else(|| Error::Usage("no such strategy".into()))?;
     let options = options(args)?;
     let source = source(args.score.as_deref())?;
+    let judge = args.score.as_deref().and_then(|word| word.strip_prefix("judge:"));
     let dir = SessionDir::find(&context.home, &args.session)?;
     let mut journal = Journal::require(&dir)?;
     let (session, found) = dir.state()?;
     out::warn_of_damage(&found);
-    let made = session.pool(&source, args.across, &options.by);
+    let source = match judge {
+        Some(name) => judged(&session, &dir.name(), name)?,
+        None => source,
+    };
+    let mut made = session.pool(&source, args.across, &options.by);
+    let all = made.pool.pairs.len();
+    if let Some(filter) = &args.filter {
+        let (view, pool) = (session.view(filter), &mut made.pool);
+        let id = |at: usize| CompletionId::new(&pool.answers[at].id);
+        pool.pairs.retain(|pair| view.unpaired(&id(pair.a), &id(pair.b)));
+        if all > 0 && pool.pairs.is_empty() {
+            return Err(Error::failed(format!(
+                "none of {all} possible pairs matches the filter `{filter}`: loosen it"
+            )));
+        }
+    }
     if let ScoreSource::Run(run) = &source
         && made.pool.answers.iter().all(|a| a.score.is_none())
     {
@@ -62,13 +85,14 @@ pub fn pair(context: &CommandContext, args: &PairArgs) -> Result<()> {
         "{} of {of} chosen by {}{split}{}",
         counted(chosen.len(), "pair"),
         strategy.name,
-        left_out(&made)
+        left_out(&made, all - of)
     ))
 }
 
 /// What did not enter the pool, in words.
-fn left_out(made: &SessionPool) -> String {
+fn left_out(made: &SessionPool, filtered: usize) -> String {
     let parts: Vec<String> = [
+        (filtered, "that do not match"),
         (made.paired, "already paired"),
         (made.equal, "of equal texts"),
         (made.empty, "empty answers"),
@@ -132,10 +156,27 @@ fn against(word: &str) -> Result<Against> {
     }
 }
 
-/// `length`, `logprob`, `checks:LIST`, or the name of a reward run that scored the session.
+/// The scores that a judge's verdicts give.
+fn judged(session: &Session, name: &str, judge: &str) -> Result<ScoreSource> {
+    let rater = Rater::model(&format!("judge:{judge}"));
+    let scores = session.vote_scores(&rater);
+    if !scores.is_empty() {
+        return Ok(ScoreSource::Votes(scores));
+    }
+    let judges: BTreeSet<&str> =
+        session.verdicts().filter_map(|(_, j)| j.verdict.rater.as_str().strip_prefix("model:judge:")).collect();
+    let hint = hint(judge, judges);
+    Err(Error::failed(format!(
+        "no pair has a verdict of the judge {judge}{hint}: run `tiebreak score {name} --with judge:MODEL --vote` first"
+    )))
+}
+
+/// `length`, `logprob`, `checks:LIST`, `judge:NAME`, or the name of a run that scored the session.
 fn source(word: Option<&str>) -> Result<ScoreSource> {
     Ok(match word {
         None => ScoreSource::None,
+        // The session's verdicts give them.
+        Some(word) if word.starts_with("judge:") => ScoreSource::None,
         Some("length") => ScoreSource::Length,
         Some("logprob") => ScoreSource::Logprob,
         Some(word) => match word.strip_prefix("checks:") {

@@ -2,10 +2,10 @@
 
 use super::super::cli::MergeArgs;
 use super::super::error::{Error, Result};
-use super::super::{inputs, out, plan, supervisor};
+use super::super::{inputs, out, plan, servers, supervisor};
 use super::context::{CommandContext, run_named};
-use crate::domain::{RunId, RunStatus};
-use crate::protocol::{RunCommand, RunEvent};
+use crate::domain::{RunId, RunStatus, sanitise};
+use crate::protocol::{RunCommand, RunEvent, Task};
 use crate::storage::SessionDir;
 use serde_json::json;
 
@@ -25,12 +25,16 @@ pub fn list(context: &CommandContext, session: &str) -> Result<()> {
         let total = state.plan.as_ref().map(|p| p.total_steps);
         let error = if let RunStatus::Failed(e) = &status { Some(e.as_str()) } else { None };
         let waits = status == RunStatus::Running && supervisor::waits_for_space(run)?;
+        let rows = match &spec.task {
+            Task::Train(train) => (train.filter.as_deref(), train.rubric.as_deref()),
+            Task::Sample(_) => (None, None),
+        };
         if context.json {
             out::json(&json!({
                 "run": run.id(), "kind": spec.kind(), "status": status.word(), "step": state.step, "total_steps": total,
                 "loss": state.latest("loss"), "device": state.device, "attempt": state.attempt, "created_ms": spec.created_ms,
                 "state": state.final_state, "error": error, "path": run.path(),
-                "waiting_for": waits.then_some("disk_space"),
+                "waiting_for": waits.then_some("disk_space"), "filter": rows.0, "rubric": rows.1,
             }))?;
         } else {
             let of = total.map_or_else(String::new, |t| format!("/{t}"));
@@ -38,7 +42,12 @@ pub fn list(context: &CommandContext, session: &str) -> Result<()> {
             let why = error.or(waits.then_some("for space on the disk: free some, and the run goes on"));
             let why = why.map_or_else(String::new, |why| format!("  {why}"));
             let word = if waits { "waiting" } else { status.word() };
-            out::line(&format!("{:<16} {word:<9} {:>6}{of}{loss}{why}", run.id().as_str(), state.step))?;
+            let chosen: Vec<String> = [("rubric", rows.1), ("filter", rows.0)]
+                .into_iter()
+                .filter_map(|(what, text)| Some(format!("  {what} {}", sanitise(text?))))
+                .collect();
+            let chosen = chosen.concat();
+            out::line(&format!("{:<16} {word:<9} {:>6}{of}{loss}{chosen}{why}", run.id().as_str(), state.step))?;
         }
     }
     Ok(())
@@ -71,6 +80,7 @@ pub fn resume(context: &CommandContext, name: &str) -> Result<()> {
     if run.is_alive() {
         return send(context, name, RunCommand::Resume);
     }
+    servers::check_keys(&context.home, &run)?;
     supervisor::resume(&run)?;
     answer(context, name, RunCommand::Resume, "resumed from its last checkpoint")
 }

@@ -10,8 +10,10 @@ use super::super::{bundle, models, out, supervisor};
 use super::context::CommandContext;
 use crate::app::{Goal, Show};
 use crate::demo::{self, Split};
-use crate::domain::{Prompt, PromptBody, PromptId, QueueOrder, Rater, RunId, Sampler, nearest};
-use crate::protocol::{SessionMeta, SessionRecord};
+use crate::domain::{
+    Filter, OVERALL, Prompt, PromptBody, PromptId, QueueOrder, Rater, RubricPass, RunId, Sampler, nearest,
+};
+use crate::protocol::{ServerOptions, SessionMeta, SessionRecord};
 use crate::storage::{Home, SessionDir};
 
 /// Opens the workbench, on a screen of a session if one is named.
@@ -21,30 +23,53 @@ pub fn open(
     rater: Option<String>,
     args: &ScreenArgs,
 ) -> Result<()> {
-    open_in(context, goal, rater, QueueOrder::Arrival, args)
+    open_in(context, goal, rater, Asking::default(), args)
 }
 
-/// Opens the labelling screen, with the pairs in this order.
+/// Which pairs `label` asks for.
+#[derive(Debug)]
+pub struct LabelQueue {
+    /// Their order.
+    pub order: QueueOrder,
+    /// What they match.
+    pub filter: Option<Filter>,
+    /// The criterion, `all` or `overall`.
+    pub rubric: String,
+}
+
+/// The same, checked against the session.
+#[derive(Default)]
+struct Asking {
+    order: QueueOrder,
+    filter: Option<Filter>,
+    rubric: RubricPass,
+}
+
+/// Opens the labelling screen, with these pairs.
 pub fn label(
     context: CommandContext,
     session: String,
-    order: &str,
+    queue: LabelQueue,
     rater: Option<String>,
     args: &ScreenArgs,
 ) -> Result<()> {
-    let order = match order {
-        "uncertain" => QueueOrder::Uncertain,
-        "disputes" => QueueOrder::Disputed,
-        _ => QueueOrder::Arrival,
-    };
-    open_in(context, Some((session, Goal::to("label"))), rater, order, args)
+    let LabelQueue { order, filter, rubric } = queue;
+    let mut pass = RubricPass::Overall;
+    if rubric != OVERALL {
+        let (state, _) = SessionDir::find(&context.home, &session)?.state()?;
+        pass = RubricPass::parse(&rubric, state.criteria()).map_err(Error::failed)?;
+    }
+    if filter.as_ref().is_some_and(Filter::unblinds) {
+        out::note("a filter by model may tell you who wrote an answer");
+    }
+    open_in(context, Some((session, Goal::to("label"))), rater, Asking { order, filter, rubric: pass }, args)
 }
 
 fn open_in(
     context: CommandContext,
     goal: Option<(String, Goal)>,
     rater: Option<String>,
-    order: QueueOrder,
+    asking: Asking,
     args: &ScreenArgs,
 ) -> Result<()> {
     if context.json {
@@ -54,14 +79,18 @@ fn open_in(
         // A wrong name is said here in a sentence, not on a screen that opens for nothing.
         SessionDir::find(&context.home, session)?;
     }
-    let rater = rater.or_else(|| std::env::var("USER").ok()).filter(|name| !name.trim().is_empty());
-    let rater = rater.unwrap_or_else(|| "me".into());
-    if rater.starts_with("import:") {
-        return Err(Error::Usage(
-            "a rater's name cannot begin with `import:`: that marks verdicts that came with a file".into(),
-        ));
+    let (Asking { order, filter, rubric }, rater) = (asking, rater_named(rater)?);
+    workbench(Opening { home: context.home, goal, rater, order, filter, rubric, synchronise: !args.no_sync })
+}
+
+/// The rater of that name, or of the user's.
+pub(super) fn rater_named(name: Option<String>) -> Result<Rater> {
+    let name = name.or_else(|| std::env::var("USER").ok()).filter(|name| !name.trim().is_empty());
+    let name = name.unwrap_or_else(|| "me".into());
+    if let Some(why) = Rater::reserved(&name) {
+        return Err(Error::Usage(why.into()));
     }
-    workbench(Opening { home: context.home, goal, rater: Rater(rater), order, synchronise: !args.no_sync })
+    Ok(Rater(name))
 }
 
 /// Prompts of the live demo.
@@ -134,6 +163,7 @@ fn live(home: &Home) -> Result<Option<SessionDir>> {
     journal.sync()?;
     let order = SampleOrder {
         models: Vec::new(),
+        servers: ServerOptions::default(),
         adapter: None,
         per_prompt: 2,
         sampler: Sampler { temperature: 1.0, top_p: 1.0, max_new_tokens: 64, ..Sampler::default() },

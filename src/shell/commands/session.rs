@@ -2,7 +2,7 @@
 
 use super::super::cli::{ExportArgs, ImportArgs, NewArgs};
 use super::super::effects::{check_prompts, make_session};
-use super::super::error::Result;
+use super::super::error::{Error, Result};
 use super::super::intake;
 use super::super::journal::Journal;
 use super::super::{out, plan};
@@ -50,7 +50,7 @@ fn import_file(
         let added = intake.added;
         out::json(&json!({
             "session": dir.name(), "file": file, "kind": intake.format, "prompts": added.prompts, "pairs": added.pairs,
-            "rows": added.rows, "known_prompts": added.known_prompts, "known_pairs": added.known_pairs,
+            "unjudged": added.unjudged, "rows": added.rows, "known_prompts": added.known_prompts, "known_pairs": added.known_pairs,
             "known_rows": added.known_rows, "bad_lines": intake.bad_lines, "left_out": intake.left_out,
         }))
     } else {
@@ -66,16 +66,25 @@ pub fn export(context: &CommandContext, args: &ExportArgs) -> Result<()> {
         plan::check_whole(&dir.name(), &found, "export")?;
     }
     out::warn_of_damage(&found);
-    let (rows, left) = export::lines(&session, args.format);
+    let choice = args.choice.choice();
+    choice.rubric.check(session.criteria()).map_err(Error::failed)?;
+    let (rows, left) = export::lines(&session, args.format, &choice);
     let free = out::result(&args.to, rows.concat().as_bytes())?;
     let object = context.json.then(|| {
         json!({ "session": dir.name(), "file": args.to, "rows": rows.len(), "left_out": left.total(),
-            "damage": found.damage() })
+            "filtered": left.filtered, "damage": found.damage() })
     });
+    let filtered = match left.filtered {
+        0 => String::new(),
+        n => format!("; {n} labelled pairs do not match the filter"),
+    };
     let left = match left.total() {
         0 => String::new(),
+        n if left.incomplete > 0 => format!(
+            " ({n} labelled pairs give no row: ties, both bad, unresolved, equal, empty, or without one of the criteria)"
+        ),
         n => format!(" ({n} labelled pairs give no row: ties, both bad, unresolved, equal or empty)"),
     };
-    let text = format!("wrote {} to {}{left}", counted(rows.len(), "row"), args.to.display());
+    let text = format!("wrote {} to {}{left}{filtered}", counted(rows.len(), "row"), args.to.display());
     out::about(free, &text, object.as_ref())
 }

@@ -39,6 +39,7 @@ fn order(set: &[(&str, &str)]) -> TrainOrder {
         params.0.insert((*key).into(), (*value).into());
     }
     TrainOrder {
+        choice: RowChoice::default(),
         method: "dpo".into(),
         params,
         name: None,
@@ -125,6 +126,8 @@ fn a_reward_model_is_a_reward_run_with_a_checkpoint_and_starts_no_policy() {
     let Task::Train(task) = spec.task else { panic!() };
     assert_eq!(task.reward, Some(reward.clone()));
 
+    // Its implicit reward scores answers, but a policy is no reward model.
+    assert_eq!(scoring_run(&dir, &policy).unwrap().id(), policy);
     let from = |init: &RunId| TrainOrder { init: Some(init.clone()), ..order(&[]) };
     assert!(refused(&home, &dir, from(&reward)).contains("is a reward model and writes no answers"));
     let Task::Train(task) = train(&home, &dir, from(&policy)).unwrap().0.task else { panic!() };
@@ -153,7 +156,7 @@ fn the_best_checkpoint_of_a_run_is_asked_for_by_name_and_must_be_there() {
     let reward = trained_run(&home, &dir, "reward", true);
     dir.run(&reward).unwrap().mark_best(1).unwrap();
     assert!(refused(&home, &dir, from(&reward.at_best())).contains("is a reward model and writes no answers"));
-    assert_eq!(reward_run(&dir, &reward.at_best()).unwrap().id(), reward);
+    assert_eq!(scoring_run(&dir, &reward.at_best()).unwrap().id(), reward);
 }
 
 #[test]
@@ -165,7 +168,8 @@ fn each_need_gets_its_own_rows() {
     let (session, _) = dir.state().unwrap();
     let mut frozen = Frozen { seq: 7, files: Vec::new() };
     let needs = [Needs::Pairs, Needs::Examples, Needs::Ratings, Needs::Prompts];
-    let rows: Vec<usize> = needs.iter().map(|needs| frozen.rows_for(*needs, &session).unwrap().rows).collect();
+    let rows: Vec<usize> =
+        needs.iter().map(|needs| frozen.rows_for(*needs, &session, &RowChoice::default()).unwrap().rows).collect();
     assert_eq!(rows, [1, 1, 3, 1]);
     assert_eq!(rows, needs.map(|needs| session.supply().rows(needs)));
     assert_eq!(read::<PairRow>(&frozen.files[0])[0].chosen, "good");
@@ -192,7 +196,7 @@ fn what_is_lacking_is_one_sentence_with_its_remedy() {
         (Lack::Mix, "`tiebreak import s FILE --as sft`, or set mix_ratio=0"),
         (Lack::Probe, "`tiebreak import s FILE --as probe`, or set probe_steps=0"),
     ] {
-        let text = lacking("s", lack, dpo, &params, &left);
+        let text = lacking("s", lack, dpo, &params, &left, &Rubric::default());
         assert!(text.contains(says), "{text}");
         assert!(!text.contains("  ") && text.lines().count() == 1, "{text}");
     }
@@ -210,7 +214,7 @@ fn what_is_lacking_is_one_sentence_with_its_remedy() {
         },
         ..*dpo
     };
-    let text = lacking("s", Lack::Scorer, &ppo, &params, &left);
+    let text = lacking("s", Lack::Scorer, &ppo, &params, &left, &Rubric::default());
     assert!(text.contains("--set reward_model=RUN or --set \"checks=contains=please;max_words=40\""), "{text}");
 }
 

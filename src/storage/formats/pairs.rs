@@ -1,11 +1,13 @@
-//! Imports judged pairs: one JSON object per line with `chosen` and `rejected`.
+//! Imports and exports judged pairs: one JSON object per line with `chosen` and `rejected`.
 //!
-//! Accepts TRL's forms (explicit prompt, strings or messages; implicit prompt: the longest common prefix) and
+//! Writes what `trl` writes. Reads the columns that it does not know as nothing but tags. Accepts TRL's forms (explicit prompt, strings or messages; implicit prompt: the longest common prefix) and
 //! Anthropic's transcripts (`\n\nHuman: …\n\nAssistant: …`), which become conversations.
 
+use super::super::answers::tags_of;
 use super::super::chat_json::{fits, fits_as_json, is_blank, messages, turn};
 use super::super::container::Record;
-use super::super::schema::{Fit, Format, ImportedPair, Reader, Reads, Refusal};
+use super::super::pair_columns::explicit;
+use super::super::schema::{Fit, Format, ImportedPair, Reader, Reads, Refusal, Writer};
 use crate::domain::{Message, PromptBody};
 use serde_json::Value;
 
@@ -19,7 +21,7 @@ pub const FORMAT: Format = Format {
         fit: |record| if record.has("chosen") { Fit::Sure } else { Fit::No },
         row: Reader::Pairs(pair_from_row),
     }),
-    writes: None,
+    writes: Some(Writer::Pairs(explicit)),
 };
 
 fn pair_from_row(record: &Record) -> Result<ImportedPair, Refusal> {
@@ -29,7 +31,7 @@ fn pair_from_row(record: &Record) -> Result<ImportedPair, Refusal> {
         return Err(format!("has no `{missing}`").into());
     };
     let prompt = record.field("prompt");
-    let pair = match (chosen, rejected) {
+    let mut pair = match (chosen, rejected) {
         (Value::String(chosen), Value::String(rejected)) => strings(prompt, chosen, rejected)?,
         (Value::Array(_), Value::Array(_)) => {
             conversations(prompt, messages("chosen", chosen)?, messages("rejected", rejected)?)?
@@ -45,6 +47,7 @@ fn pair_from_row(record: &Record) -> Result<ImportedPair, Refusal> {
     fits_as_json("prompt", &pair.prompt)?;
     fits("chosen answer", &pair.chosen)?;
     fits("rejected answer", &pair.rejected)?;
+    pair.tags = record.fields().map_or(Ok(Vec::new()), tags_of)?;
     Ok(pair)
 }
 
@@ -67,12 +70,13 @@ fn strings(prompt: Option<&Value>, chosen: &str, rejected: &str) -> Result<Impor
             let cut = |text: &str| text[split..].to_owned();
             return Ok(ImportedPair {
                 prompt: PromptBody::Text(chosen[..split].to_owned()),
+                tags: Vec::new(),
                 chosen: cut(chosen),
                 rejected: cut(rejected),
             });
         }
     };
-    Ok(ImportedPair { prompt, chosen: chosen.to_owned(), rejected: rejected.to_owned() })
+    Ok(ImportedPair { prompt, tags: Vec::new(), chosen: chosen.to_owned(), rejected: rejected.to_owned() })
 }
 
 /// Length in bytes of the longest common prefix of two texts, one character less if it ends in a space (TRL's
@@ -121,6 +125,7 @@ fn conversations(
     }
     Ok(ImportedPair {
         prompt: PromptBody::Chat(body),
+        tags: Vec::new(),
         chosen: turn("chosen", chosen)?,
         rejected: turn("rejected", rejected)?,
     })

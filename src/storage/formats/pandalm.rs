@@ -1,11 +1,13 @@
 //! Imports PandaLM's test set: two answers to an instruction with the labels of several annotators.
 //!
 //! `instruction`, `input`, `response1`, `response2`, and `annotator1`, `annotator2` … with 0 for a tie, 1 or 2 for the better
-//! answer. `cmp_key` names the two models, `motivation_app` becomes the prompt's tag.
+//! answer; null where there is no label. A row without a label is a pair to judge. `cmp_key` names the two models,
+//! `motivation_app` becomes the prompt's tag.
 
+use super::super::answers::tags_of;
 use super::super::chat_json::{fits, fits_as_json, instruction};
 use super::super::container::Record;
-use super::super::schema::{Fit, Format, ImportedVotes, Reader, Reads, Refusal};
+use super::super::schema::{Fit, Format, ImportedVote, ImportedVotes, Reader, Reads, Refusal};
 use crate::domain::{Choice, Side, Strength};
 use serde_json::Value;
 
@@ -36,16 +38,15 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
     let (first, second) = (text("response1")?, text("response2")?);
     let mut votes = Vec::new();
     for name in (1..=ANNOTATORS).map(|n| format!("annotator{n}")).take_while(|name| record.has(name)) {
-        let choice = match record.field(&name).and_then(Value::as_u64) {
+        // An annotator who gave no label.
+        let Some(label) = record.field(&name) else { continue };
+        let choice = match label.as_u64() {
             Some(0) => Choice::Tie,
             Some(1) => Choice::Prefer(Side::A, Strength::Better),
             Some(2) => Choice::Prefer(Side::B, Strength::Better),
             _ => return Err(format!("has an `{name}` that is neither 0, 1 nor 2").into()),
         };
-        votes.push((name, choice));
-    }
-    if votes.is_empty() {
-        return Err("has no `annotator1`".into());
+        votes.push(ImportedVote::new(name, choice));
     }
     if first.trim().is_empty() || second.trim().is_empty() {
         return Err(Refusal::Empty);
@@ -55,13 +56,14 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
     fits("second answer", &second)?;
     let models = record.field("cmp_key").and_then(Value::as_str).and_then(|key| key.split_once('_'));
     let model = |name: Option<&str>| name.map(str::to_owned);
-    let tags = record.field("motivation_app").and_then(Value::as_str).map(str::to_owned);
+    let tags = record.fields().map_or(Ok(Vec::new()), tags_of)?;
     Ok(ImportedVotes {
         prompt,
-        tags: tags.into_iter().collect(),
+        tags,
         a: (first, model(models.map(|m| m.0))),
         b: (second, model(models.map(|m| m.1))),
         votes,
+        ..ImportedVotes::default()
     })
 }
 

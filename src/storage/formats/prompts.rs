@@ -1,11 +1,13 @@
 //! Imports prompts: one per line as plain text, or JSON lines.
 //!
 //! A JSON record is a string, `{"prompt": a string or messages}`, `{"messages": […]}` or `{"instruction": …, "input": …}`.
-//! Strings become conversations of one user turn; a conversation ends with its last user turn.
+//! Strings become conversations of one user turn; a conversation ends with its last user turn. `tags`, `tag`, `category`, `task` and
+//! `topic` become the prompt's tags.
 
+use super::super::answers::tags_of;
 use super::super::chat_json::{fits_as_json, instruction, is_blank, messages};
 use super::super::container::Record;
-use super::super::schema::{Fit, Format, Reader, Reads, Refusal};
+use super::super::schema::{Fit, Format, ImportedPrompt, Reader, Reads, Refusal};
 use crate::domain::{Message, PromptBody};
 use serde_json::Value;
 
@@ -23,7 +25,7 @@ pub const FORMAT: Format = Format {
     writes: None,
 };
 
-fn row(record: &Record) -> Result<PromptBody, Refusal> {
+fn row(record: &Record) -> Result<ImportedPrompt, Refusal> {
     let body = match record {
         Record::Text(text) => PromptBody::user(text.as_str()),
         Record::Json(Value::String(text)) => PromptBody::user(text.as_str()),
@@ -33,7 +35,8 @@ fn row(record: &Record) -> Result<PromptBody, Refusal> {
         return Err(Refusal::Empty);
     }
     fits_as_json("prompt", &body)?;
-    Ok(body)
+    let tags = record.fields().map_or(Ok(Vec::new()), tags_of)?;
+    Ok(ImportedPrompt { body, tags })
 }
 
 fn fields(value: &Value) -> Result<PromptBody, Refusal> {

@@ -1,24 +1,13 @@
 //! Exports judged pairs in TRL's explicit form: `prompt`, `chosen`, `rejected`. Messages for conversations, strings for
-//! plain text.
+//! plain text. More columns say who judged the pair and how; TRL leaves them aside, `margin` in a reward trainer excepted.
 
-use super::super::chat_json::assistant;
+use super::super::pair_columns::explicit;
 use super::super::schema::{Format, Writer};
-use crate::domain::{PairRow, PromptBody};
-use serde_json::{Value, json};
 
 /// The row of the table.
 pub const FORMAT: Format = Format {
     name: "trl",
     help: "Judged pairs: `prompt`, `chosen`, `rejected`",
     reads: None,
-    writes: Some(Writer::Pairs(to_json)),
+    writes: Some(Writer::Pairs(explicit)),
 };
-
-fn to_json(row: &PairRow) -> Value {
-    match &row.prompt {
-        PromptBody::Chat(turns) => {
-            json!({"prompt": turns, "chosen": [assistant(&row.chosen)], "rejected": [assistant(&row.rejected)]})
-        }
-        PromptBody::Text(text) => json!({"prompt": text, "chosen": row.chosen, "rejected": row.rejected}),
-    }
-}

@@ -2,13 +2,13 @@
 
 use super::super::error::Result;
 use super::super::log::LogWriter;
-use super::super::schema::{ImportedPair, ImportedRating, ImportedVotes};
+use super::super::schema::{ImportedPair, ImportedPrompt, ImportedRating};
 use crate::domain::{
     Choice, Completion, CompletionId, Finish, Pair, PairId, Prompt, PromptBody, PromptId, RatedRow, Rater, Seen,
     Session, SftBody, SftRow, Side, Strength, TextSet, Verdict, hash64,
 };
 use crate::protocol::SessionRecord;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 
 /// What an import added to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,8 +17,10 @@ pub struct Added {
     pub prompts: usize,
     /// Prompts already in the session.
     pub known_prompts: usize,
-    /// New pairs with their verdicts.
+    /// New pairs with their verdicts, or known ones with new verdicts.
     pub pairs: usize,
+    /// New pairs without a verdict, to judge.
+    pub unjudged: usize,
     /// Pairs already in the session: the same prompt with the same two answers from the same file.
     pub known_pairs: usize,
     /// New texts for SFT or to measure forgetting on, or new ratings.
@@ -28,25 +30,25 @@ pub struct Added {
 }
 
 /// Assigns prompt ids: equal bodies are one prompt.
-struct Prompts {
+pub(super) struct Prompts {
     next: u64,
     known: HashMap<String, PromptId>,
 }
 
 impl Prompts {
-    fn of(session: &Session) -> Self {
+    pub(super) fn of(session: &Session) -> Self {
         let known = session.prompts().iter().map(|p| (key(&p.body), p.id.clone())).collect();
         let next = next_number(session.prompts().iter().map(|p| p.id.as_str()), 'p');
         Self { next, known }
     }
 
-    /// The prompt's id, and its record when it is new.
-    fn get(&mut self, body: &PromptBody, source: &str) -> (PromptId, Option<SessionRecord>) {
-        self.get_tagged(body, source, &[])
-    }
-
-    /// The same for a prompt with tags; a known prompt keeps the tags it has.
-    fn get_tagged(&mut self, body: &PromptBody, source: &str, tags: &[String]) -> (PromptId, Option<SessionRecord>) {
+    /// The prompt's id, and its record when it is new. A known prompt keeps the tags it has.
+    pub(super) fn get(
+        &mut self,
+        body: &PromptBody,
+        source: &str,
+        tags: &[String],
+    ) -> (PromptId, Option<SessionRecord>) {
         let key = key(body);
         if let Some(id) = self.known.get(&key) {
             return (id.clone(), None);
@@ -64,21 +66,21 @@ fn key(body: &PromptBody) -> String {
 }
 
 /// One more than the largest number after `letter` among the ids.
-fn next_number<'a>(ids: impl Iterator<Item = &'a str>, letter: char) -> u64 {
+pub(super) fn next_number<'a>(ids: impl Iterator<Item = &'a str>, letter: char) -> u64 {
     ids.filter_map(|id| id.strip_prefix(letter)?.parse::<u64>().ok()).max().unwrap_or(0) + 1
 }
 
 /// Appends the prompts that `session` does not have yet.
 pub(super) fn prompts(
     file: &str,
-    rows: &[PromptBody],
+    rows: &[ImportedPrompt],
     session: &Session,
     writer: &mut LogWriter<SessionRecord>,
 ) -> Result<Added> {
     let mut prompts = Prompts::of(session);
     let mut added = Added::default();
-    for body in rows {
-        match prompts.get(body, file) {
+    for row in rows {
+        match prompts.get(&row.body, file, &row.tags) {
             (_, Some(record)) => {
                 writer.append(&record)?;
                 added.prompts += 1;
@@ -108,7 +110,7 @@ pub(super) fn pairs(
     }
     let mut added = Added::default();
     for row in rows {
-        let (prompt, record) = prompts.get(&row.prompt, file);
+        let (prompt, record) = prompts.get(&row.prompt, file, &row.tags);
         match record {
             Some(record) => {
                 writer.append(&record)?;
@@ -160,96 +162,10 @@ pub(super) fn pairs(
             seen: Seen::Unknown,
             ms: 0,
             winner_hash: Some(format!("{winner:016x}")),
+            asked: crate::domain::Asked::default(),
+            showing: crate::domain::Showing::default(),
         }))?;
         added.pairs += 1;
-    }
-    Ok(added)
-}
-
-/// Appends the new prompts, completions, pairs and votes of the file. Each of its raters is a rater of the session,
-/// `import:FILE#NAME`.
-pub(super) fn votes(
-    file: &str,
-    rows: &[ImportedVotes],
-    session: &Session,
-    writer: &mut LogWriter<SessionRecord>,
-) -> Result<Added> {
-    let mut prompts = Prompts::of(session);
-    let mut next = next_number(session.pairs().iter().map(|p| p.id.as_str()), 'i');
-    let hash = |text: &str| hash64(text.as_bytes());
-    // A file may hold the same two answers several times: its first occurrence takes the first such pair, and so on.
-    let mut known: HashMap<(PromptId, u64, u64), VecDeque<PairId>> = HashMap::new();
-    for pair in session.pairs().iter().filter(|p| p.id.as_str().starts_with('i')) {
-        let from_file =
-            session.counting(&pair.id).iter().any(|(_, v)| v.rater.as_str().starts_with(&format!("import:{file}#")));
-        if let Some((a, b)) = session.sides(pair).filter(|_| from_file) {
-            known.entry((pair.prompt.clone(), hash(&a.text), hash(&b.text))).or_default().push_back(pair.id.clone());
-        }
-    }
-    let mut added = Added::default();
-    for row in rows {
-        let (prompt, record) = prompts.get_tagged(&row.prompt, file, &row.tags);
-        match record {
-            Some(record) => {
-                writer.append(&record)?;
-                added.prompts += 1;
-            }
-            None => added.known_prompts += 1,
-        }
-        let key = (prompt.clone(), hash(&row.a.0), hash(&row.b.0));
-        let existing = known.get_mut(&key).and_then(VecDeque::pop_front);
-        let is_new = existing.is_none();
-        let pair = if let Some(pair) = existing {
-            pair
-        } else {
-            let id = PairId(format!("i{next}"));
-            next += 1;
-            let side = |name: &str, (text, model): &(String, Option<String>)| Completion {
-                id: CompletionId(format!("{id}.{name}")),
-                prompt: prompt.clone(),
-                model: model.clone().unwrap_or_else(|| file.to_owned()),
-                text: text.clone(),
-                tokens: 0,
-                finish: Finish::Given,
-                sampler: None,
-                logprob: None,
-            };
-            let (a, b) = (side("a", &row.a), side("b", &row.b));
-            let (a_id, b_id) = (a.id.clone(), b.id.clone());
-            writer.append(&SessionRecord::Completed(a))?;
-            writer.append(&SessionRecord::Completed(b))?;
-            let strategy = "import".into();
-            let pair = Pair { id: id.clone(), prompt, a: a_id, b: b_id, strategy, p_select: 1.0 };
-            writer.append(&SessionRecord::Paired(pair))?;
-            id
-        };
-        let mut voted = false;
-        for (name, choice) in &row.votes {
-            let rater = Rater(format!("import:{file}#{name}"));
-            if session.verdict_of(&pair, &rater).is_some() {
-                continue;
-            }
-            let winner = match choice {
-                Choice::Prefer(Side::A, _) => Some(hash(&row.a.0)),
-                Choice::Prefer(Side::B, _) => Some(hash(&row.b.0)),
-                Choice::Tie | Choice::BothBad | Choice::Skip => None,
-            };
-            writer.append(&SessionRecord::Judged(Verdict {
-                pair: pair.clone(),
-                rater,
-                choice: *choice,
-                left: Side::A,
-                seen: Seen::Unknown,
-                ms: 0,
-                winner_hash: winner.map(|h| format!("{h:016x}")),
-            }))?;
-            voted = true;
-        }
-        if is_new || voted {
-            added.pairs += 1;
-        } else {
-            added.known_pairs += 1;
-        }
     }
     Ok(added)
 }

@@ -1,11 +1,13 @@
 //! Import formats, hostile files and round trips through export.
 
 use super::*;
-use crate::domain::{Message, Rater};
+use crate::domain::{Message, PromptBody, Rater};
 use crate::protocol::SessionMeta;
 use crate::storage::formats::{export_named, import_named};
 use crate::storage::{Home, SessionDir, export};
 use std::path::PathBuf;
+
+mod votes;
 
 /// A file's rows of one kind, with the whole import.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ fn by_name(path: &Path, name: &str, limit: Option<usize>) -> Result<Imported> {
 fn prompts(path: &Path, limit: Option<usize>) -> Result<Typed<PromptBody>> {
     let whole = by_name(path, "prompts", limit)?;
     let ImportedRows::Prompts(rows) = whole.rows.clone() else { panic!("{whole:?}") };
-    Ok(Typed { rows, whole })
+    Ok(Typed { rows: rows.into_iter().map(|row| row.body).collect(), whole })
 }
 
 fn pairs(path: &Path, limit: Option<usize>) -> Result<Typed<ImportedPair>> {
@@ -52,7 +54,7 @@ fn ratings(path: &Path, limit: Option<usize>) -> Result<Typed<ImportedRating>> {
 
 /// A session exported in a format.
 fn exported(state: &Session, format: &str) -> String {
-    export::lines(state, export_named(format).unwrap()).0.concat()
+    export::lines(state, export_named(format).unwrap(), &crate::domain::RowChoice::default()).0.concat()
 }
 
 fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
@@ -138,6 +140,7 @@ fn pairs_are_read_in_every_form_of_trl() {
     let got = pairs(&path, None).unwrap();
     let pair = |prompt: PromptBody, chosen: &str, rejected: &str| ImportedPair {
         prompt,
+        tags: Vec::new(),
         chosen: chosen.into(),
         rejected: rejected.into(),
     };
@@ -156,6 +159,35 @@ fn pairs_are_read_in_every_form_of_trl() {
     assert!(
         got.whole.left_out().unwrap().starts_with("pairs.jsonl: left out 4 lines, the first: line 8 has no `rejected`")
     );
+}
+
+#[test]
+fn a_broken_array_is_refused_whole_with_the_entry_and_the_place() {
+    let refused = |name: &str, text: &str| {
+        let (_dir, path) = file(name, text.as_bytes());
+        let said = crate::storage::formats::recognise(&path).unwrap_err().to_string();
+        assert_eq!(pairs(&path, None).unwrap_err().to_string(), said);
+        said.split_once(name).unwrap().1.trim_start_matches([':', ' ']).to_owned()
+    };
+    let row = r#"{"prompt":"q","chosen":"a","rejected":"b"}"#;
+    let pretty = format!("[\n  {row},\n  {row},\n  {{\"prompt\": oops}}\n]\n");
+    assert_eq!(
+        refused("p.json", &pretty),
+        "is a JSON array that breaks at entry 3 (line 4, byte 108 of the file): expected value; nothing was imported"
+    );
+    let torn = format!("[{row}, {}", &row[..20]);
+    assert!(
+        refused("p.json", &torn).starts_with("is a JSON array that ends within entry 2 (line 1, byte 65"),
+        "{torn}"
+    );
+    let comma = format!("[{row} {row}]");
+    assert!(refused("p.jsonl", &comma).contains("breaks at entry 2 (line 1"), "{}", refused("p.jsonl", &comma));
+    assert!(refused("p.json", &format!("[{row}] {row}\n")).contains("trailing characters"));
+    // Text that begins like an array stays text, and lines that are arrays stay lines.
+    let (_dir, path) = file("p.md", b"[Intro] Write a song.\n[Outro] End it.\n");
+    assert_eq!(prompts(&path, None).unwrap().rows.len(), 2);
+    let (_dir, path) = file("p.jsonl", format!("[1]\n{row}\n").as_bytes());
+    assert_eq!((pairs(&path, None).unwrap().rows.len(), pairs(&path, None).unwrap().bad_lines), (1, 1));
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub(super) fn lines(mut file: &File, from: u64, to: u64, mut each: impl FnMut(&R
         if chunk.is_empty() {
             break;
         }
-        let newline = chunk.iter().position(|b| *b == b'\n');
+        let newline = memchr::memchr(b'\n', chunk);
         let part = newline.map_or(chunk, |at| &chunk[..=at]);
         let room = (MAX_LINE + 1).saturating_sub(line.len());
         line.extend_from_slice(&part[..part.len().min(room)]);

@@ -27,6 +27,8 @@ pub struct LogTail<T> {
     cursors: Vec<SegmentCursor>,
     foreign: Vec<String>,
     state: ReadState,
+    /// Whether the log's numbers ascend, once that was looked at.
+    in_order: Option<bool>,
     _record: PhantomData<fn() -> T>,
 }
 
@@ -78,6 +80,7 @@ impl<T: LogRecord> LogTail<T> {
             cursors: Vec::new(),
             foreign: Vec::new(),
             state: ReadState { folder, ..ReadState::default() },
+            in_order: None,
             _record: PhantomData,
         }
     }
@@ -127,6 +130,54 @@ impl<T: LogRecord> LogTail<T> {
         self.read(false)
     }
 
+    /// As [`LogTail::poll`], but reads only so many bytes: true says that there are more records. For the first reading of
+    /// a long log in parts, so that work on the first ones can begin. A log whose numbers do not ascend is read whole, since
+    /// an undo may stand before what it undoes.
+    ///
+    /// # Errors
+    /// When the files cannot be read.
+    pub fn poll_part(&mut self, bytes: u64) -> Result<(Vec<Envelope<T>>, bool)> {
+        self.list()?;
+        if self.in_order.is_none() {
+            self.in_order = Some(self.ascends());
+        }
+        if self.in_order == Some(false) {
+            return Ok((self.read(false)?, false));
+        }
+        let mut budget = bytes;
+        let records = self.read_within(false, &mut budget)?;
+        Ok((records, budget == 0))
+    }
+
+    /// Whether the numbers at the beginning of all lines ascend, and every line begins with one.
+    fn ascends(&self) -> bool {
+        let mut last = None;
+        let mut ascending = true;
+        for cursor in &self.cursors {
+            let Ok(file) = File::open(&cursor.path) else { return false };
+            let Ok(len) = file.metadata().map(|m| m.len()) else { return false };
+            let read = lines(&file, 0, len, |line| {
+                if !ascending {
+                    return;
+                }
+                match line_number(line.bytes) {
+                    // The header of a segment.
+                    Some(0) => {}
+                    Some(n) => {
+                        ascending = last.is_none_or(|last| last < n);
+                        last = Some(n);
+                    }
+                    // What was not written to its end is not read.
+                    None => ascending = !line.whole,
+                }
+            });
+            if read.is_err() || !ascending {
+                return false;
+            }
+        }
+        true
+    }
+
     /// As [`LogTail::poll`], but includes a last record without a newline. For reading a log once.
     ///
     /// # Errors
@@ -138,12 +189,22 @@ impl<T: LogRecord> LogTail<T> {
     fn read(&mut self, finish: bool) -> Result<Vec<Envelope<T>>> {
         // Listed before reading: a writer begins the next segment only after the last byte of this one.
         self.list()?;
+        self.read_within(finish, &mut u64::MAX.clone())
+    }
+
+    /// Reads up to `budget` bytes of what is new, and takes them off it; 0 is left when there may be more.
+    fn read_within(&mut self, finish: bool, budget: &mut u64) -> Result<Vec<Envelope<T>>> {
         let mut out = Vec::new();
         let last = self.cursors.len().saturating_sub(1);
         for (at, cursor) in self.cursors.iter_mut().enumerate() {
-            cursor.read(at < last, finish, &mut self.state, &mut out)?;
+            if *budget == 0 {
+                break;
+            }
+            cursor.read(at < last, finish, &mut self.state, &mut out, budget)?;
         }
-        out.sort_by_key(|(order, _)| *order);
+        if !out.is_sorted_by_key(|(order, _)| *order) {
+            out.sort_by_key(|(order, _)| *order);
+        }
         Ok(out.into_iter().map(|(_, envelope)| envelope).collect())
     }
 
@@ -163,6 +224,13 @@ impl<T: LogRecord> LogTail<T> {
         }
         Ok(())
     }
+}
+
+/// The number that a line begins with.
+fn line_number(line: &[u8]) -> Option<u64> {
+    let digits = line.strip_prefix(b"{\"n\":")?;
+    let end = digits.iter().position(|b| !b.is_ascii_digit())?;
+    std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
 }
 
 impl SegmentCursor {
@@ -190,6 +258,7 @@ impl SegmentCursor {
         finish: bool,
         state: &mut ReadState,
         out: &mut Vec<(u64, Envelope<T>)>,
+        budget: &mut u64,
     ) -> Result<()> {
         if self.done {
             return Ok(());
@@ -202,8 +271,15 @@ impl SegmentCursor {
         let meta = file.metadata().map_err(|e| Error::io("read", &self.path, e))?;
         let stat = (meta.len(), meta.modified().ok());
         if self.last_stat != Some(stat) || closed || finish {
-            self.last_stat = Some(stat);
-            self.read_new(&file, meta.len(), closed, finish, state, out)?;
+            let part = meta.len().min(self.offset.saturating_add(*budget));
+            let whole = part == meta.len();
+            *budget = if whole { *budget - (part - self.offset.min(part)) } else { 0 };
+            self.last_stat = whole.then_some(stat);
+            self.read_new(&file, part, closed && whole, finish, state, out)?;
+            if !whole {
+                self.file = Some(file);
+                return Ok(());
+            }
         }
         self.done |= closed;
         if !self.done {
@@ -261,11 +337,14 @@ impl SegmentCursor {
 
     /// Commits the position and the damage before it: repair never cuts before a good line.
     fn commit(&mut self, line: u64, end: u64, state: &mut ReadState) {
+        (self.line, self.offset) = (line, end);
+        if self.pending == Integrity::default() {
+            return;
+        }
         let pending = std::mem::take(&mut self.pending);
         self.header_checked |= !pending.is_intact();
         state.integrity.merge(&pending);
         state.lost += std::mem::take(&mut self.pending_lost);
-        (self.line, self.offset) = (line, end);
     }
 
     /// Reads a whole record of the line that was committed last.

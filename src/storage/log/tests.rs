@@ -306,6 +306,8 @@ fn conflicting_records_are_both_kept_and_an_undo_beside_the_second_targets_the_s
             seen: crate::domain::Seen::Full,
             ms: 1,
             winner_hash: None,
+            asked: crate::domain::Asked::default(),
+            showing: crate::domain::Showing::default(),
         })
     };
     let mut writer = log.open();
@@ -322,7 +324,7 @@ fn conflicting_records_are_both_kept_and_an_undo_beside_the_second_targets_the_s
         let mut state = crate::domain::Session::default();
         let mut tail = log.tail();
         for envelope in tail.poll().unwrap() {
-            crate::protocol::apply_record(&mut state, envelope.n, envelope.known().unwrap());
+            crate::protocol::apply_record(&mut state, envelope.n, envelope.w, envelope.known().unwrap());
         }
         let verdicts: Vec<_> = state.verdicts().map(|(n, j)| (n, j.verdict.pair.to_string(), j.undone)).collect();
         (verdicts, tail.integrity())
@@ -381,4 +383,45 @@ fn repeated_disk_failures_lose_nothing() {
     let (records, skipped) = log.read();
     assert_eq!(known(&records), [&note(1), &note(9), &note(9), &note(9)]);
     assert_eq!(skipped, 0);
+}
+
+#[test]
+fn a_log_read_in_parts_is_the_log_read_whole_also_where_it_is_out_of_order() {
+    let home = tempfile::tempdir().unwrap();
+    let (events, quarantine) = (home.path().join("events"), home.path().join("quarantine"));
+    let lock = Lock::take(&home.path().join("lock")).unwrap().unwrap();
+    let mut log: LogWriter<SessionRecord> = LogWriter::open_rotating(&events, &quarantine, &lock, 4000).unwrap();
+    for of in 0..200 {
+        log.append(&SessionRecord::Undone { of }).unwrap();
+    }
+    log.sync().unwrap();
+    let whole = LogTail::<SessionRecord>::new(&events).poll().unwrap();
+    assert_eq!(whole.len(), 200);
+    let parts = |bytes: u64| {
+        let mut tail = LogTail::<SessionRecord>::new(&events);
+        let (mut out, mut reads) = (Vec::new(), 0);
+        loop {
+            let (records, more) = tail.poll_part(bytes).unwrap();
+            out.extend(records);
+            reads += 1;
+            if !more {
+                return (out, reads, tail.damage_count());
+            }
+        }
+    };
+    for bytes in [300, 1000, 4000, 1 << 20] {
+        let (out, reads, damage) = parts(bytes);
+        assert_eq!((out == whole, damage), (true, 0), "{bytes}");
+        assert!(reads > 1 || bytes == 1 << 20, "{bytes}: {reads}");
+    }
+    // The first record of the second file at its end: read in parts it would come too late.
+    let second = events.join("000002.jsonl");
+    let text = std::fs::read_to_string(&second).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    let first = lines.remove(1);
+    lines.push(first);
+    std::fs::write(&second, lines.join("\n") + "\n").unwrap();
+    let (out, reads, damage) = parts(300);
+    assert_eq!((out == whole, reads), (true, 1));
+    assert!(damage > 0);
 }

@@ -89,6 +89,8 @@ fn alike(model: &LanguageModel, all: &[PairRow], tokens: usize, count: usize) ->
             rejected,
             margin: None,
             agreed: None,
+            strategy: None,
+            rater: None,
         });
     }
     Ok(out)
@@ -140,6 +142,8 @@ mod tests {
             rejected: "no".into(),
             margin: None,
             agreed: None,
+            strategy: None,
+            rater: None,
         }
     }
 

@@ -211,6 +211,8 @@ mod tests {
                 rejected: "no".into(),
                 margin: None,
                 agreed: None,
+                strategy: None,
+                rater: None,
             })
             .collect();
         let cache = tempfile::tempdir().unwrap();

@@ -89,19 +89,20 @@ fn sessions(buf: &mut Buffer, area: Rect, model: &Model, screen: &HomeScreen) {
         return;
     };
     if cards.is_empty() {
+        let key = |action: &str| Span::styled(model.keys.key("home", action), ACCENT);
         let lines = [
             vec![Span::raw("No sessions yet.")],
             vec![],
-            vec![Span::styled("n", ACCENT), Span::raw("  creates one: a name, a model, a file of prompts.")],
+            vec![key("new"), Span::raw("  creates one: a name, a model, a file of prompts.")],
             vec![
                 Span::raw("   Then "),
-                Span::styled("s", ACCENT),
+                key("sample"),
                 Span::raw(" samples answers, "),
-                Span::styled("l", ACCENT),
+                key("label"),
                 Span::raw(" labels them, "),
-                Span::styled("t", ACCENT),
+                key("launch"),
                 Span::raw(" trains, "),
-                Span::styled("w", ACCENT),
+                key("watch"),
                 Span::raw(" watches."),
             ],
         ];

@@ -1,41 +1,90 @@
 //! Draws the label screen: the prompt, two answers, the last verdicts.
 
 mod answer;
+mod end;
 mod prompt;
 
 use crate::app::screen::label::{Card, LabelScreen, Pane, history, sampler, stats};
-use crate::app::{Model, OpenSession, clip, presentable, short_model_name};
-use crate::domain::{QueueOrder, counted};
-use crate::ui::frame::{damage, duration, put, put_line, running, saved};
-use crate::ui::theme::{ACCENT, BOLD, DIM, TEXT};
+use crate::app::{Model, OpenSession, cells, clip, presentable};
+use crate::domain::{OVERALL, QueueOrder, RubricPass, counted};
+use crate::ui::frame::{damage, duration, put, running, saved};
+use crate::ui::theme::{ACCENT, ACCENT_BOLD, BOLD, DIM, TEXT};
 use crate::ui::widgets::plain::gauge;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
+
+/// Columns that breadcrumb, rater and save state take in the header at most before other things give way.
+const NARROW_HEADER: u16 = 46;
 
 /// The breadcrumb and the state for the header.
 pub fn header(model: &Model, _screen: &LabelScreen) -> (Vec<String>, Line<'static>) {
     let Some(open) = &model.open else { return (vec!["label".into()], Line::default()) };
     let mut spans = running(model);
     let stats = stats(open);
+    // In a narrow header the filter is more important than the speed.
+    let wide = model.size.0 >= 100 || open.filter().is_none();
     if open.order == QueueOrder::Disputed && open.loaded {
         spans.push(Span::styled(format!("{} left   ", counted(open.queue.len(), "dispute")), BOLD));
+    } else if open.order == QueueOrder::Contested && open.loaded {
+        spans.push(Span::styled(format!("{} contested left   ", open.queue.len()), BOLD));
     } else if stats.total > 0 && open.loaded {
         spans.push(Span::styled(format!("{} of {} ", stats.done, stats.total), BOLD));
-        spans.push(Span::styled(gauge(stats.done as f64 / stats.total as f64, 6), ACCENT));
-        if let Some(rate) = stats.per_hour {
-            spans.push(Span::styled(format!("   {rate:.0}/h"), TEXT));
+        if wide {
+            spans.push(Span::styled(gauge(stats.done as f64 / stats.total as f64, 6), ACCENT));
         }
-        if let Some(ms) = stats.left_ms.filter(|ms| *ms > 0.0) {
-            spans.push(Span::styled(format!("   {} left", roughly(ms / 1000.0)), DIM));
+        // On a narrow terminal rate and time left give way to the rater and the session's name.
+        let used: u16 = spans.iter().map(|span| cells(&span.content) as u16).sum();
+        let mut room = model.size.0.saturating_sub(used + NARROW_HEADER);
+        let rate = stats.per_hour.filter(|_| wide).map(|rate| (format!("   {rate:.0}/h"), TEXT));
+        let left = stats.left_ms.filter(|ms| *ms > 0.0 && wide);
+        let left = left.map(|ms| (format!("   {} left", roughly(ms / 1000.0)), DIM));
+        for (text, style) in rate.into_iter().chain(left) {
+            let width = cells(&text) as u16;
+            if width <= room {
+                room -= width;
+                spans.push(Span::styled(text, style));
+            }
         }
-        spans.push(Span::raw("   "));
+        spans.push(Span::raw(if wide { "   " } else { "  " }));
     }
     spans.extend(damage(model, usize::from(model.size.0 / 3)));
     spans.extend(saved(model, usize::from(model.size.0 / 2)));
     // While the logs are read, the breadcrumb names the requested screen.
     let place = model.goal.as_ref().filter(|_| !open.loaded).map_or("label", |(_, goal)| goal.screen);
-    (vec![clip(&open.meta.name, 40), place.into()], Line::from(spans))
+    let mut parts = vec![clip(&open.meta.name, if wide { 40 } else { 12 }), place.into()];
+    if open.loaded {
+        parts.extend(narrowed(open));
+    }
+    (parts, Line::from(spans))
+}
+
+/// The order, the criterion and the filter of the queue, where they are not the usual ones.
+fn narrowed(open: &OpenSession) -> Vec<String> {
+    let order = (open.order != QueueOrder::Arrival).then(|| open.order.name().replace('_', " "));
+    let rubric = match &open.rubric {
+        RubricPass::Overall => None,
+        RubricPass::One(name) => Some(presentable(name)),
+        RubricPass::All => Some("all criteria".to_owned()),
+    };
+    let filter = open.filter().map(|filter| format!("{} match {}", open.matching(), presentable(&filter.to_string())));
+    order.into_iter().chain(rubric).chain(filter).collect()
+}
+
+/// The question about a pair, where it is not simply which answer is better: `helpful (2 of 4): Which answer …?`
+fn question(open: &OpenSession, card: &Card) -> Option<String> {
+    let questions = open.session.questions(&open.rubric);
+    let by = card.asked.criterion.as_deref();
+    let place = match questions.iter().position(|q| *q == by).filter(|_| questions.len() > 1) {
+        Some(at) => format!(" ({} of {})", at + 1, questions.len()),
+        None if by.is_none() => return None,
+        None => String::new(),
+    };
+    let sentence = match by {
+        Some(name) => open.session.criterion(name).map_or("", |c| c.sentence.as_str()),
+        None => "Which answer is better?",
+    };
+    Some(format!("{}{place}: {}", presentable(by.unwrap_or(OVERALL)), presentable(sentence)))
 }
 
 /// The time left, rounded to its precision.
@@ -54,26 +103,33 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &LabelScreen) -
     let Some(open) = &model.open else { return Line::default() };
     match &screen.card {
         Some(card) => pair(buf, area, open, screen, card),
-        None => empty(buf, area, open),
+        None => end::empty(buf, area, model, open),
     }
     if open.loaded { last_verdicts(open, area.width) } else { Line::default() }
 }
 
 fn pair(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, card: &Card) {
     let layout = card.layout;
-    let mut title = format!("prompt {}", card.name);
+    let asked = question(open, card);
+    let mut title = match &asked {
+        Some(question) => format!("{question} · {}", card.name),
+        None => format!("prompt {}", card.name),
+    };
     for tag in &card.tags {
         title.push_str(" · ");
         title.push_str(tag);
     }
     let mut remark = Vec::new();
-    if let Some((_, verdict)) = open.session.verdict_of(&card.pair, &open.rater) {
+    let by = card.asked.criterion.as_deref();
+    let verdict = open.session.verdict_by(&card.pair, &open.rater, by).filter(|_| !card.is_unmarked());
+    if let Some((_, verdict)) = verdict {
         remark.push(format!("your verdict: {}", crate::app::screen::label::verdict_words(verdict)));
     }
-    if let Some(note) = open.session.note_of(&card.pair, &open.rater) {
+    if let Some(note) = open.session.note_of(&card.pair, &open.rater).filter(|_| !card.is_unmarked()) {
         remark.push(format!("note: {}", clip(&presentable(note), usize::from(area.width / 3))));
     }
-    prompt::draw(buf, area, card, &Span::styled(title, DIM), &remark);
+    let style = if asked.is_some() { ACCENT_BOLD } else { DIM };
+    prompt::draw(buf, area, card, &Span::styled(title, style), &remark);
     let top = area.y + 1 + layout.prompt;
     if layout.beside {
         let left = (area.width - 1) / 2;
@@ -94,78 +150,6 @@ fn pair(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, 
                 y += rows + 1;
             }
         }
-    }
-}
-
-/// The empty state: what to do without a pair to label.
-fn empty(buf: &mut Buffer, area: Rect, open: &OpenSession) {
-    let key = |k: &'static str, text: &str| vec![Span::styled(k, ACCENT), Span::raw(format!("  {text}"))];
-    let stats = stats(open);
-    let sampler = sampler(open);
-    let mut lines: Vec<Vec<Span>> = Vec::new();
-    if !open.loaded {
-        lines.push(vec![Span::styled("reading the session …", DIM)]);
-    } else if !sampler.is_empty() {
-        lines.push(vec![Span::styled("No pair to label yet: pairs appear here as they are ready.", BOLD)]);
-        lines.push(vec![Span::raw(sampler)]);
-        lines.push(vec![]);
-        lines.push(key("w", "watch it"));
-    } else if open.order == QueueOrder::Disputed {
-        lines.push(vec![Span::styled("No disputes left.", BOLD)]);
-        lines.push(vec![]);
-        lines.push(key("o", "label the other pairs"));
-        lines.push(key("t", "train on the verdicts"));
-        lines.push(key("u", "undo the last decision"));
-    } else if open.session.settings().is_some() && !open.session.pairs().is_empty() {
-        let text = format!("No pair needs a label from {}.", presentable(open.rater.as_str()));
-        lines.push(vec![Span::styled(text, BOLD)]);
-        lines.push(vec![]);
-        match open.session.disputes().len() {
-            0 => {}
-            n => lines.push(key("o", &format!("settle {}", counted(n, "dispute")))),
-        }
-        lines.push(key("t", "train on the verdicts"));
-        lines.push(key("s", "sample more answers"));
-        lines.push(key("g", "look at a pair again"));
-    } else if stats.done > 0 {
-        lines.push(vec![Span::styled(
-            match stats.total {
-                1 => "The only pair is labelled.".into(),
-                n => format!("All {n} pairs are labelled."),
-            },
-            BOLD,
-        )]);
-        lines.push(vec![]);
-        lines.push(key("t", "train on the verdicts"));
-        lines.push(key("s", "sample more answers"));
-        lines.push(key("g", "look at a pair again"));
-        lines.push(key("u", "undo the last verdict or correction"));
-    } else if !open.session.pairs().is_empty() {
-        let n = open.session.pairs().len();
-        let imported = match n {
-            1 => "the only pair was imported with its verdict".into(),
-            n => format!("all {n} pairs were imported with verdicts"),
-        };
-        lines.push(vec![Span::styled(format!("Nothing to label: {imported}."), BOLD)]);
-        lines.push(vec![]);
-        lines.push(key("t", "train on the verdicts"));
-        lines.push(key("s", "sample answers to label yourself"));
-        lines.push(key("g", "look at a pair"));
-    } else if open.session.prompts().is_empty() {
-        lines.push(vec![Span::styled("This session has no prompts yet.", BOLD)]);
-        lines.push(vec![]);
-        lines.push(key("i", "import a file: prompts one per line or as JSONL, or pairs as JSONL"));
-    } else {
-        let prompts = counted(open.session.prompts().len(), "prompt");
-        lines.push(vec![Span::styled(format!("{prompts}, and no answers to compare yet."), BOLD)]);
-        lines.push(vec![]);
-        lines.push(key("s", &format!("sample answers with {}", short_model_name(&open.meta.model))));
-        lines.push(key("i", "import pairs from a file"));
-    }
-    let top = area.y + area.height.saturating_sub(lines.len() as u16) / 3;
-    for (i, spans) in lines.into_iter().enumerate() {
-        let row = Rect { x: area.x + 3, y: top + i as u16, width: area.width.saturating_sub(4), height: 1 };
-        put_line(buf, row, Line::from(spans));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::app::screen::launch::{EstimateState, LaunchField, LaunchScreen, Start};
 use crate::app::{Model, cells, clip, wrap};
-use crate::domain::{LeftOut, Needs, ParamKind, ParamRow, checks, counted, methods};
+use crate::domain::{LeftOut, Needs, ParamKind, ParamRow, checks, counted, filter_words, methods};
 use crate::ui::frame::{damage, duration, rule};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, TEXT, WARN};
 use crate::ui::widgets::plain::{bytes, centred, count};
@@ -149,11 +149,12 @@ fn form_rows(model: &Model, screen: &LaunchScreen, width: usize) -> Vec<FormLine
             (16 + cells(&start) as u16 + 3, more, DIM),
         ],
     });
+    row_choice(screen, width, &mut out);
     out.push(FormLine { field: None, parts: Vec::new() });
     let rows = method.rows();
     for field in form.fields() {
         match field {
-            LaunchField::Method | LaunchField::Start => {}
+            LaunchField::Method | LaunchField::Start | LaunchField::Filter | LaunchField::Rubric => {}
             LaunchField::More => {
                 let n = rows.iter().filter(|r| !r.basic).count();
                 let text = if form.advanced { "… fewer options".to_owned() } else { format!("… {n} more options") };
@@ -163,6 +164,44 @@ fn form_rows(model: &Model, screen: &LaunchScreen, width: usize) -> Vec<FormLine
         }
     }
     out
+}
+
+/// The fields that say which rows the run trains on.
+fn row_choice(screen: &LaunchScreen, width: usize, out: &mut Vec<FormLine>) {
+    let form = &screen.form;
+    let problem = form.choice().err();
+    for field in form.fields() {
+        let focused = form.focus == field;
+        let (name, text, empty) = match field {
+            LaunchField::Filter => ("filter", form.filter_text(), "all rows"),
+            LaunchField::Rubric => ("rubric", form.rubric_text(), ""),
+            LaunchField::Method | LaunchField::Start | LaunchField::Param(_) | LaunchField::More => continue,
+        };
+        let style = match (focused, problem.is_some()) {
+            (true, true) => BAD,
+            (true, false) => ACCENT_BOLD,
+            (false, _) if text.is_empty() => DIM,
+            (false, _) => TEXT,
+        };
+        let text = if text.is_empty() && !focused {
+            empty.to_owned()
+        } else {
+            format!("{text}{}", if focused { "▏" } else { "" })
+        };
+        let shown = clip_start(&text, width.saturating_sub(17));
+        let parts = vec![(3, name.to_owned(), label_style(focused)), (16, shown, style)];
+        out.push(FormLine { field: Some(field), parts });
+        if focused {
+            let (text, style) = match &problem {
+                Some(why) => (format!("⚠ {why}"), WARN),
+                None if field == LaunchField::Filter => (format!("only rows that match: {}", filter_words()), DIM),
+                None => (format!("{}; or a mix such as helpful=0.7,harmless=0.3", form.rubrics().join("  ")), DIM),
+            };
+            for range in wrap(&text, width.saturating_sub(6)) {
+                out.push(FormLine { field: None, parts: vec![(5, text[range].to_owned(), style)] });
+            }
+        }
+    }
 }
 
 fn label_style(focused: bool) -> Style {
@@ -248,7 +287,11 @@ fn data_line(screen: &LaunchScreen) -> String {
     let data = &screen.data;
     let (mut line, more) = match screen.form.method().needs {
         Needs::Pairs => {
-            let line = format!("{} → {}", counted(data.verdicts, "verdict"), counted(data.pairs, "pair"));
+            let judged = data.pairs - data.corrected_pairs;
+            let mut line = format!("{} → {}", counted(data.verdicts, "verdict"), counted(judged, "pair"));
+            if data.corrected_pairs > 0 {
+                line.push_str(&format!(" + {} over the original", counted(data.corrected_pairs, "correction")));
+            }
             (line, left_out(&data.left))
         }
         Needs::Examples if data.corrections == 0 => (counted(data.examples, "example"), String::new()),
@@ -258,7 +301,7 @@ fn data_line(screen: &LaunchScreen) -> String {
     };
     let params = screen.form.params_or_defaults();
     if params.f64("mix_ratio") > 0.0 {
-        line.push_str(&format!(" · {} mixed in", counted(data.examples, "example")));
+        line.push_str(&format!(" · {} mixed in", counted(data.mixed, "example")));
     }
     if params.f64("probe_steps") > 0.0 {
         line.push_str(&format!(" · {} probed", counted(data.probe, "text")));
@@ -274,6 +317,8 @@ fn left_out(left: &LeftOut) -> String {
         (left.unresolved, "unresolved", "unresolved"),
         (left.equal, "equal", "equal"),
         (left.empty, "empty", "empty"),
+        (left.incomplete, "incomplete", "incomplete"),
+        (left.filtered, "not matching", "not matching"),
     ];
     let parts: Vec<String> = named
         .into_iter()
@@ -373,6 +418,8 @@ fn status(screen: &LaunchScreen, width: usize) -> Line<'static> {
         LaunchField::Method if !in_full => Line::styled(format!("← → choose · {help}"), DIM),
         LaunchField::Method => Line::styled("← → choose the method", DIM),
         LaunchField::Start => Line::styled("← → choose what the run starts from", DIM),
+        LaunchField::Filter => Line::styled("type a filter; empty trains on every row", DIM),
+        LaunchField::Rubric => Line::styled("← → choose the criterion, or type a mix", DIM),
         LaunchField::More => Line::styled("enter shows or hides the advanced options", DIM),
         LaunchField::Param(_) => match screen.form.focused_row() {
             Some(row) if row.kind == ParamKind::Word && !screen.form.choices(&row).is_empty() => {

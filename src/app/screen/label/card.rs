@@ -7,7 +7,7 @@ use crate::app::blind::first_side;
 use crate::app::diff::WordDiff;
 use crate::app::open::OpenSession;
 use crate::app::wrap::presentable;
-use crate::domain::{CompletionId, Finish, PairId, PromptId, Seen, Side, hash64};
+use crate::domain::{Asked, CompletionId, Finish, PairId, PromptId, Seen, Side, hash64};
 
 /// From this width on, the answers stand side by side.
 const SIDE_BY_SIDE: u16 = 90;
@@ -75,6 +75,8 @@ pub struct Card {
     pub prompt_id: PromptId,
     /// The prompt's tags.
     pub tags: Vec<String>,
+    /// What is asked about it.
+    pub asked: Asked,
     /// What the pair is called: `p31·2`.
     pub name: String,
     /// The prompt.
@@ -104,6 +106,10 @@ pub struct Card {
     /// The words that differ in the current view, once computed.
     pub diff: Option<WordDiff>,
     view: AnswerView,
+    /// Whether corrected answers show as their model wrote them.
+    pub originals: bool,
+    /// Whether an answer shows as this rater corrected it.
+    pub corrected: [bool; 2],
     /// Bytes from the start of each answer that were on the screen.
     read_to: [usize; 2],
     /// For each thought, up to which byte of the answer it was on the screen.
@@ -113,21 +119,33 @@ pub struct Card {
 }
 
 impl Card {
-    /// The card of a pair; none if a part of it is missing.
+    /// The card of a pair, to judge it or to judge it anew; none if a part of it is missing.
     #[must_use]
     pub fn of(open: &OpenSession, pair: &PairId, clock_ms: u64) -> Option<Self> {
+        Self::asking(open, pair, Asked::by(open.rubric.criterion()), clock_ms)
+    }
+
+    /// The card of a pair of the queue.
+    #[must_use]
+    pub fn next(open: &OpenSession, pair: &PairId, clock_ms: u64) -> Option<Self> {
+        let asked = open.session.asks(pair, &open.rater, open.order, &open.rubric);
+        Self::asking(open, pair, asked, clock_ms)
+    }
+
+    /// The card of a pair with a question. A repeat has its sides swapped.
+    #[must_use]
+    pub fn asking(open: &OpenSession, pair: &PairId, asked: Asked, clock_ms: u64) -> Option<Self> {
         let pair = open.session.pair(pair)?;
         let prompt = open.session.prompt(&pair.prompt)?;
         let (a, b) = open.session.sides(pair)?;
         let left = first_side(&pair.id, &open.rater);
+        let left = if asked.pass.is_multiple_of(2) { left } else { left.other() };
         let (first, second) = match left {
             Side::A => (a, b),
             Side::B => (b, a),
         };
         let text = [presentable(&first.text), presentable(&second.text)];
         let thoughts = [thoughts(&text[0]), thoughts(&text[1])];
-        // An empty thought has nothing to read.
-        let unread = |t: &Thought| if t.words == 0 { t.range.end } else { t.range.start };
         let view = AnswerView::default();
         Some(Self {
             pair: pair.id.clone(),
@@ -136,8 +154,9 @@ impl Card {
             tags: prompt.tags.iter().map(|tag| presentable(tag)).collect(),
             prompt: PromptView::of(&prompt.body),
             left,
+            asked,
             shown: [0, 1].map(|i| ShownText::of(&text[i], &thoughts[i], view)),
-            thought_read: [0, 1].map(|i| thoughts[i].iter().map(unread).collect()),
+            thought_read: [unread(&thoughts[0]), unread(&thoughts[1])],
             cut: [first.finish == Finish::Length, second.finish == Finish::Length],
             thoughts,
             text,
@@ -149,6 +168,8 @@ impl Card {
             scroll: [0, 0],
             layout: CardLayout::default(),
             diff: None,
+            originals: false,
+            corrected: [false, false],
             read_to: [0, 0],
             completions: [first.id.clone(), second.id.clone()],
             hashes: [hash64(first.text.as_bytes()), hash64(second.text.as_bytes())],
@@ -170,10 +191,42 @@ impl Card {
         }
     }
 
+    /// Whether the rater is to judge it as if for the first time: nothing that the rater said of it is shown.
+    #[must_use]
+    pub fn is_unmarked(&self) -> bool {
+        self.asked.pass > 0 || self.asked.review
+    }
+
+    /// The same pair with the next question: what was read of it stays read.
+    #[must_use]
+    pub fn with(self, next: &Self) -> Self {
+        Self { asked: next.asked.clone(), shown_ms: next.shown_ms, ..self }
+    }
+
     /// The hash of the text before sanitising.
     #[must_use]
     pub fn raw_hash(&self, pane: Pane) -> String {
         format!("{:016x}", self.hashes[pane.index()])
+    }
+
+    /// Shows this rater's corrections, or the originals, and forgets what was read of a text that changed.
+    pub fn follow_corrections(&mut self, open: &OpenSession) {
+        for i in 0..2 {
+            let correction = open.session.correction_of(&self.completions[i], &open.rater);
+            let correction = correction.filter(|_| !self.originals && !self.is_unmarked());
+            self.corrected[i] = correction.is_some();
+            let original = || open.session.completion(&self.completions[i]).map(|c| c.text.as_str());
+            let Some(text) = correction.or_else(original).map(presentable) else { continue };
+            if text != self.text[i] {
+                self.thoughts[i] = thoughts(&text);
+                self.thought_read[i] = unread(&self.thoughts[i]);
+                self.shown[i] = ShownText::of(&text, &self.thoughts[i], self.view);
+                self.text[i] = text;
+                self.read_to[i] = 0;
+                self.lines = [Vec::new(), Vec::new()];
+                self.diff = None;
+            }
+        }
     }
 
     /// Changes how the answers are shown. The first visible line of each stays; [`Card::lay_out`] must follow.
@@ -343,4 +396,9 @@ impl Card {
         }
         true
     }
+}
+
+/// Up to where each thought counts as read before it was unfolded. An empty one has nothing to read.
+fn unread(thoughts: &[Thought]) -> Vec<usize> {
+    thoughts.iter().map(|t| if t.words == 0 { t.range.end } else { t.range.start }).collect()
 }

@@ -28,11 +28,6 @@ pub struct Stats {
 #[must_use]
 pub fn stats(open: &OpenSession) -> Stats {
     let session = &open.session;
-    let done = session
-        .pairs()
-        .iter()
-        .filter(|pair| session.verdict_of(&pair.id, &open.rater).is_some_and(|(_, v)| v.choice != Choice::Skip))
-        .count();
     let left = open.queue.len();
     let mut times: Vec<u64> = session
         .verdicts()
@@ -47,8 +42,8 @@ pub fn stats(open: &OpenSession) -> Stats {
         if times.len() % 2 == 1 { times[mid] as f64 } else { (times[mid - 1] + times[mid]) as f64 / 2.0 }
     });
     Stats {
-        done,
-        total: done + left,
+        done: open.done,
+        total: open.done + left,
         per_hour: median.map(|ms| 3_600_000.0 / ms.max(1.0)),
         left_ms: median.map(|ms| ms * left as f64),
     }
@@ -84,7 +79,9 @@ pub fn history(open: &OpenSession, count: usize) -> Vec<(String, String)> {
         .map(|(_, j)| {
             let pair = &j.verdict.pair;
             let name = open.session.pair(pair).map_or_else(|| presentable(pair.as_str()), |p| open.names.name(p));
-            (name, verdict_words(&j.verdict))
+            let by =
+                j.verdict.asked.criterion.as_ref().map_or_else(String::new, |name| format!("{}: ", presentable(name)));
+            (name, by + &verdict_words(&j.verdict))
         })
         .collect()
 }

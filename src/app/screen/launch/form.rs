@@ -3,7 +3,7 @@
 //! Owns the text and its validation against the method table. Refuses to know files or models: a worker estimates what
 //! a run takes.
 
-use crate::domain::{Method, ParamKind, ParamRow, Params, RunId, methods};
+use crate::domain::{Criterion, Method, OVERALL, ParamKind, ParamRow, Params, RowChoice, RunId, methods};
 use std::collections::BTreeMap;
 
 /// Where a run starts from.
@@ -22,6 +22,10 @@ pub enum LaunchField {
     Method,
     /// Choice of the start.
     Start,
+    /// The filter of the rows.
+    Filter,
+    /// The criteria by which they were judged.
+    Rubric,
     /// A hyper-parameter, by its index in the method's rows.
     Param(usize),
     /// `…`: shows or hides the advanced ones.
@@ -35,6 +39,12 @@ pub struct LaunchForm {
     start: usize,
     starts: Vec<Start>,
     rewards: Vec<RunId>,
+    /// The session's criteria.
+    criteria: Vec<Criterion>,
+    /// The typed filter; empty for all rows.
+    filter: String,
+    /// The typed rubric; empty for verdicts overall.
+    rubric: String,
     /// Typed values by key; kept when the method changes. A missing key has the method's default.
     typed: BTreeMap<String, String>,
     /// Whether the advanced hyper-parameters are shown.
@@ -52,6 +62,9 @@ impl Default for LaunchForm {
             start: 0,
             starts: vec![Start::Model],
             rewards: Vec::new(),
+            criteria: Vec::new(),
+            filter: String::new(),
+            rubric: String::new(),
             typed: BTreeMap::new(),
             advanced: false,
             focus: LaunchField::Method,
@@ -84,6 +97,47 @@ impl LaunchForm {
     /// The finished reward runs, which `reward_model` can name.
     pub fn set_rewards(&mut self, runs: impl IntoIterator<Item = RunId>) {
         self.rewards = runs.into_iter().collect();
+    }
+
+    /// Sets the criteria that a rubric can name.
+    pub fn set_criteria(&mut self, criteria: &[Criterion]) {
+        if self.criteria != criteria {
+            self.criteria = criteria.to_vec();
+        }
+    }
+
+    /// The text of the filter.
+    #[must_use]
+    pub fn filter_text(&self) -> &str {
+        &self.filter
+    }
+
+    /// The text of the rubric.
+    #[must_use]
+    pub fn rubric_text(&self) -> &str {
+        if self.rubric.is_empty() { OVERALL } else { &self.rubric }
+    }
+
+    /// Whether the focused field says which rows.
+    #[must_use]
+    pub fn chooses_rows(&self) -> bool {
+        matches!(self.focus, LaunchField::Filter | LaunchField::Rubric)
+    }
+
+    /// The rubrics to choose from with one key: overall and each criterion.
+    #[must_use]
+    pub fn rubrics(&self) -> Vec<&str> {
+        std::iter::once(OVERALL).chain(self.criteria.iter().map(|c| c.name.as_str())).collect()
+    }
+
+    /// Which rows the run trains on.
+    ///
+    /// # Errors
+    /// When the filter or the rubric is invalid: one sentence.
+    pub fn choice(&self) -> Result<RowChoice, String> {
+        let choice = RowChoice::parse(&self.filter, &self.rubric)?;
+        choice.rubric.check(&self.criteria)?;
+        Ok(choice)
     }
 
     /// The finished reward runs.
@@ -165,7 +219,8 @@ impl LaunchForm {
     #[must_use]
     pub fn fields(&self) -> Vec<LaunchField> {
         let rows = self.method().rows();
-        let mut out = vec![LaunchField::Method, LaunchField::Start];
+        let mut out = vec![LaunchField::Method, LaunchField::Start, LaunchField::Filter];
+        out.extend((!self.criteria.is_empty()).then_some(LaunchField::Rubric));
         out.extend((0..rows.len()).filter(|i| rows[*i].basic).map(LaunchField::Param));
         out.push(LaunchField::More);
         if self.advanced {
@@ -194,6 +249,13 @@ impl LaunchForm {
                 self.start = around(self.start, self.starts.len());
                 self.starts.len() > 1
             }
+            LaunchField::Filter => false,
+            LaunchField::Rubric => {
+                let words = self.rubrics();
+                let now = words.iter().position(|w| *w == self.rubric_text()).unwrap_or(0);
+                self.rubric = words[around(now, words.len())].to_owned();
+                true
+            }
             LaunchField::More => {
                 self.advanced = !self.advanced;
                 false
@@ -215,6 +277,20 @@ impl LaunchForm {
 
     /// Types a character into the focused field. False if the field does not accept it: it may be a command.
     pub fn type_char(&mut self, c: char) -> bool {
+        let fresh = self.fresh;
+        if let Some(text) = self.row_text() {
+            if c.is_control() {
+                return false;
+            }
+            if fresh {
+                text.clear();
+            }
+            if text.len() < 1000 {
+                text.push(c);
+            }
+            self.fresh = false;
+            return true;
+        }
         let Some(row) = self.focused_row() else { return false };
         if !accepts(row.kind, c) {
             return false;
@@ -231,6 +307,11 @@ impl LaunchForm {
 
     /// Deletes the last character of the focused field. False if its value is not typed.
     pub fn backspace(&mut self) -> bool {
+        if let Some(text) = self.row_text() {
+            text.pop();
+            self.fresh = false;
+            return true;
+        }
         let Some(row) = self.focused_row().filter(|r| !matches!(r.kind, ParamKind::Choice(_) | ParamKind::Bool)) else {
             return false;
         };
@@ -241,9 +322,20 @@ impl LaunchForm {
         true
     }
 
+    /// The text of the focused field, if it says which rows.
+    fn row_text(&mut self) -> Option<&mut String> {
+        match self.focus {
+            LaunchField::Filter => Some(&mut self.filter),
+            LaunchField::Rubric => Some(&mut self.rubric),
+            LaunchField::Method | LaunchField::Start | LaunchField::Param(_) | LaunchField::More => None,
+        }
+    }
+
     /// Resets every value to the method's default.
     pub fn reset(&mut self) {
         self.typed.clear();
+        self.filter.clear();
+        self.rubric.clear();
         self.fresh = true;
     }
 
@@ -252,7 +344,11 @@ impl LaunchForm {
     pub fn focused_row(&self) -> Option<ParamRow> {
         match self.focus {
             LaunchField::Param(at) => self.method().rows().get(at).copied(),
-            LaunchField::Method | LaunchField::Start | LaunchField::More => None,
+            LaunchField::Method
+            | LaunchField::Start
+            | LaunchField::Filter
+            | LaunchField::Rubric
+            | LaunchField::More => None,
         }
     }
 
@@ -358,9 +454,30 @@ mod tests {
                 break;
             }
         }
-        assert_eq!(seen.len(), rows + 3);
+        assert_eq!(seen.len(), rows + 4);
         form.move_focus(-1);
         assert_eq!(Some(&form.focus), seen.last());
+    }
+
+    #[test]
+    fn rows_are_chosen_by_a_filter_and_a_rubric() {
+        let mut form = LaunchForm { focus: LaunchField::Filter, ..LaunchForm::default() };
+        type_text(&mut form, "tag:math -verdict:tie");
+        assert_eq!(form.choice().unwrap().words(), "filter tag:math -verdict:tie");
+        assert!(!form.fields().contains(&LaunchField::Rubric), "without criteria there is nothing to choose");
+        form.set_criteria(&["helpful", "harmless"].map(|name| Criterion::parse(name).unwrap()));
+        form.focus = LaunchField::Rubric;
+        form.fresh = true;
+        assert!(form.change_choice(1) && form.rubric_text() == "helpful");
+        type_text(&mut form, "helpful=3,harmless=1");
+        assert_eq!(form.choice().unwrap().rubric.to_string(), "helpful=0.75,harmless=0.25");
+        form.backspace();
+        form.backspace();
+        assert_eq!(form.rubric_text(), "helpful=3,harmless");
+        type_text(&mut form, "s");
+        assert!(form.choice().unwrap_err().contains("did you mean `harmless`"));
+        form.reset();
+        assert_eq!(form.choice().unwrap(), RowChoice::default());
     }
 
     #[test]

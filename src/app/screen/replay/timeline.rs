@@ -203,7 +203,7 @@ impl Timeline {
         match &self.entries[self.cursor] {
             TimelineEntry::Session(e) => {
                 if let Some(record) = e.known() {
-                    apply_record(&mut self.state.session, e.n, record);
+                    apply_record(&mut self.state.session, e.n, e.w, record);
                 }
             }
             TimelineEntry::Run(place, e) => {
@@ -242,7 +242,7 @@ impl Timeline {
 
 fn mark_of(entry: &TimelineEntry) -> Option<Mark> {
     match entry {
-        TimelineEntry::Session(e) => match e.known()? {
+        TimelineEntry::Session(e) => match e.known()?.act() {
             SessionRecord::Judged(_) => Some(Mark::Label),
             SessionRecord::Launched(_) => Some(Mark::Launch),
             _ => None,

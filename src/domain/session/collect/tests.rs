@@ -5,12 +5,13 @@ use crate::domain::verdict::{Seen, Side, Strength};
 use crate::domain::{
     Adjudication, Aggregation, Choice, CollectionSettings, Finish, ItemState, LabelRule, Outcome, PromptBody, mix64,
 };
+use std::collections::HashSet;
 
 const A: Choice = Choice::Prefer(Side::A, Strength::Better);
 const B: Choice = Choice::Prefer(Side::B, Strength::Much);
 const SLIGHTLY_B: Choice = Choice::Prefer(Side::B, Strength::Slight);
 
-fn session(pairs: usize) -> Session {
+pub(in crate::domain::session) fn session(pairs: usize) -> Session {
     let mut s = Session::default();
     for i in 0..pairs {
         let prompt = PromptId::new(format!("p{i}"));
@@ -39,7 +40,7 @@ fn session(pairs: usize) -> Session {
     s
 }
 
-fn verdict(pair: usize, rater: &str, choice: Choice) -> Verdict {
+pub(in crate::domain::session) fn verdict(pair: usize, rater: &str, choice: Choice) -> Verdict {
     Verdict {
         pair: PairId::new(format!("x{pair}")),
         rater: Rater::new(rater),
@@ -48,6 +49,8 @@ fn verdict(pair: usize, rater: &str, choice: Choice) -> Verdict {
         seen: Seen::Full,
         ms: 1,
         winner_hash: None,
+        asked: crate::domain::Asked::default(),
+        showing: crate::domain::Showing::default(),
     }
 }
 
@@ -90,7 +93,7 @@ fn an_adjudication_settles_a_dispute_and_can_be_undone_and_redone() {
     assert_eq!(s.outcome(&PairId::new("x0")), Outcome::Unresolved);
     assert_eq!((s.rows().0.len(), s.rows().1.unresolved), (0, 1));
     let eva = Rater::new("eva");
-    s.adjudicate(3, Adjudication { pair: PairId::new("x0"), rater: eva.clone(), choice: B });
+    s.adjudicate(3, Adjudication { pair: PairId::new("x0"), rater: eva.clone(), choice: B, criterion: None });
     assert_eq!(s.outcome(&PairId::new("x0")), Outcome::Prefer(Side::B, 1.0));
     let rows = s.rows().0;
     assert_eq!((rows[0].chosen.as_str(), rows[0].agreed), ("answer b 0", None));
@@ -103,7 +106,7 @@ fn an_adjudication_settles_a_dispute_and_can_be_undone_and_redone() {
     s.redo(3);
     assert_eq!((s.disputes().len(), s.state_hash()), (0, settled));
     // While it is on its way to the disk it has another number.
-    s.adjudicate(u64::MAX, Adjudication { pair: PairId::new("x0"), rater: eva.clone(), choice: A });
+    s.adjudicate(u64::MAX, Adjudication { pair: PairId::new("x0"), rater: eva.clone(), choice: A, criterion: None });
     s.renumber(u64::MAX, 9);
     assert_eq!((s.undoable(&eva), s.adjudication_of(&PairId::new("x0")).map(|(n, _)| n)), (Some(9), Some(9)));
 }
@@ -181,7 +184,10 @@ fn a_thousand_interleavings_of_the_raters_records_give_one_outcome() {
             }
             at[r] += 1;
         }
-        s.adjudicate(seq + 1, Adjudication { pair: PairId::new("x3"), rater: Rater::new("eva"), choice: A });
+        s.adjudicate(
+            seq + 1,
+            Adjudication { pair: PairId::new("x3"), rater: Rater::new("eva"), choice: A, criterion: None },
+        );
         let all: Vec<String> = (0..4).map(|i| format!("{:?}", s.outcome(&PairId::new(format!("x{i}"))))).collect();
         let disputes: Vec<String> = s.disputes().iter().map(|d| d.pair.to_string()).collect();
         outcomes.insert((all, disputes));

@@ -251,6 +251,7 @@ impl Load {
         let set = ["num_train_epochs=1000", "per_device_train_batch_size=4", "eval_fraction=0", "save_steps=0"];
         let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
         let order = TrainOrder {
+            choice: crate::domain::RowChoice::default(),
             method: "dpo".into(),
             params: plan::params("dpo", &set)?,
             name: None,

@@ -73,8 +73,11 @@ fn marks(open: &OpenSession, card: &Card, pane: Pane) -> Vec<Vec<String>> {
     if card.cut[i] {
         out.push(forms(&["✂ cut at limit", "✂ cut"]));
     }
-    if open.session.correction_of(card.completion(pane), &open.rater).is_some() {
+    let has_correction = || open.session.correction_of(card.completion(pane), &open.rater).is_some();
+    if card.corrected[i] {
         out.push(forms(&["✎ corrected", "✎"]));
+    } else if !card.is_unmarked() && has_correction() {
+        out.push(forms(&["✎ original"]));
     }
     if let Some(score) = score(open, card, pane) {
         out.push(score);
@@ -87,6 +90,9 @@ fn marks(open: &OpenSession, card: &Card, pane: Pane) -> Vec<Vec<String>> {
 
 /// The reward score of an answer and the run that gave it, once the rater has judged: before, it would not be blind.
 fn score(open: &OpenSession, card: &Card, pane: Pane) -> Option<Vec<String>> {
+    if card.is_unmarked() {
+        return None;
+    }
     let settled = open.session.adjudication_of(&card.pair).is_some();
     let judged = open.session.verdict_of(&card.pair, &open.rater).is_some_and(|(_, v)| v.choice != Choice::Skip);
     let blind = if open.order == QueueOrder::Disputed { !settled } else { !judged };

@@ -20,6 +20,8 @@ fn verdict(k: u64) -> SessionRecord {
         seen: Seen::Full,
         ms: 900,
         winner_hash: None,
+        asked: crate::domain::Asked::default(),
+        showing: crate::domain::Showing::default(),
     })
 }
 

@@ -1,0 +1,206 @@
+//! What the label screen asks for and of whom: the order of the queue, its filter, the criterion; and the prompt's tags.
+//!
+//! ```text
+//! demo › label › helpful › 12 match tag:code        3 of 12 ██░░░░   ✓ saved
+//! ── helpful (2 of 3): Which answer does more of what the user asked for? · p4 ──
+//! ┌ label the pairs that match ─────────────────────────────────────────────┐
+//! │ tag:code -verdict:tie▏                                                  │
+//! │ tag: source: prompt: text: … · empty clears                             │
+//! └─────────────────────────────────────────────────────────────────────────┘
+//! ```
+
+use super::card::Card;
+use crate::app::edit::EditBuffer;
+use crate::app::effect::Effect;
+use crate::app::flow;
+use crate::app::palette::{Palette, PaletteEntry, Pick};
+use crate::app::popup::{InputPurpose, Popup, TextInput};
+use crate::app::shared::Shared;
+use crate::app::wrap::presentable;
+use crate::domain::{
+    Filter, OVERALL, PromptId, QueueOrder, RubricPass, TagChange, counted, filter_words, quoted_words, tag_problem,
+};
+use crate::protocol::SessionRecord;
+
+/// Switches the order of the queue to the next one that has pairs. False if it stays as it is.
+pub(super) fn toggle_order(model: &mut Shared) -> bool {
+    let Some(open) = &mut model.open else { return false };
+    let pairs = || open.queue.iter().filter_map(|id| open.session.pair(id));
+    let scored = pairs().filter(|pair| open.session.score_gap(pair).is_some()).count();
+    let criterion = open.rubric.criterion();
+    let contested = open.session.queue_by(&open.rater, QueueOrder::Contested, &open.rubric).len();
+    let disputed = open.session.disputes_on(criterion).len();
+    let cycle = [
+        (QueueOrder::Arrival, true),
+        (QueueOrder::Uncertain, scored > 0),
+        (QueueOrder::Contested, contested > 0),
+        (QueueOrder::Disputed, disputed > 0),
+    ];
+    let at = cycle.iter().position(|(order, _)| *order == open.order).unwrap_or(0);
+    let next = (1..=cycle.len()).map(|i| cycle[(at + i) % cycle.len()]).find(|(_, any)| *any);
+    let order = next.map_or(QueueOrder::Arrival, |(order, _)| order);
+    let left = open.queue.len();
+    let notice = match order {
+        QueueOrder::Uncertain => format!("least certain scores first: {scored} of {left} pairs have scores"),
+        QueueOrder::Contested => {
+            format!("{}, widest gap first: what you say now counts", counted(contested, "contested label"))
+        }
+        QueueOrder::Disputed => {
+            format!("{}, lowest agreement first: your decision settles each", counted(disputed, "dispute"))
+        }
+        QueueOrder::Arrival | QueueOrder::Random | QueueOrder::BestWorst => "pairs in order of arrival".to_owned(),
+    };
+    if order == open.order {
+        let name = open.meta.name.clone();
+        model.warn(format!("no pair left to label has scores; `tiebreak score {name} --with RUN` adds them"));
+        return false;
+    }
+    open.order = order;
+    model.order = order;
+    open.requeue();
+    model.say(notice);
+    true
+}
+
+/// Asks for a filter.
+pub(super) fn ask_filter(model: &mut Shared) {
+    let Some(open) = &model.open else { return };
+    let text = open.filter().map(ToString::to_string).unwrap_or_default();
+    let hint = format!("empty clears · -term: not · {}", filter_words());
+    flow::input(model, "label the pairs that match", &hint, InputPurpose::Filter, &text);
+}
+
+/// Sets the filter that was typed, or asks again: then false.
+pub(super) fn set_filter(model: &mut Shared, input: TextInput) -> bool {
+    let filter = match Filter::parse(input.buffer.text()) {
+        Ok(filter) => Some(filter).filter(|filter| !filter.is_empty()),
+        Err(error) => {
+            model.popups.push(Popup::Input(TextInput { error: Some(error.to_string()), ..input }));
+            return false;
+        }
+    };
+    let Some(open) = &mut model.open else { return false };
+    open.set_filter(filter.clone());
+    model.filter = filter;
+    let (matching, left) = (open.matching(), open.queue.len());
+    let notice = open.filter().map(|filter| {
+        let counts = format!("{} of {} match, {left} to label", matching, counted(open.session.pairs().len(), "pair"));
+        let unblinds = filter.unblinds() && matching > 0;
+        if unblinds { format!("{counts}. A filter by model may tell you who wrote an answer.") } else { counts }
+    });
+    let unblinds = open.filter().is_some_and(Filter::unblinds);
+    match notice {
+        Some(notice) if unblinds => model.warn(notice),
+        Some(notice) => model.say(notice),
+        None => model.say("no filter: every pair"),
+    }
+    true
+}
+
+/// Asks what to judge by.
+pub(super) fn ask_rubric(model: &mut Shared) {
+    let Some(open) = &model.open else { return };
+    let criteria = open.session.criteria();
+    if criteria.is_empty() {
+        let name = &open.meta.name;
+        let text = format!("this session has no criteria: `tiebreak rubric {name} --add helpful` adds one");
+        return model.warn(text);
+    }
+    let entry = |title: &str, about: String, rubric: RubricPass| PaletteEntry {
+        about,
+        ..PaletteEntry::new(presentable(title), String::new(), Pick::Rubric(rubric))
+    };
+    let mut entries = vec![entry(OVERALL, "Which answer is better?".into(), RubricPass::Overall)];
+    entries.extend(criteria.iter().map(|c| entry(&c.name, presentable(&c.sentence), RubricPass::One(c.name.clone()))));
+    entries.push(entry("all", "overall, then each criterion, before the next pair".into(), RubricPass::All));
+    model.popups.push(Popup::Palette(Palette::new("judge by", entries)));
+}
+
+/// Sets what to judge by.
+pub(super) fn set_rubric(model: &mut Shared, rubric: RubricPass) {
+    let Some(open) = &mut model.open else { return };
+    open.rubric = rubric.clone();
+    model.rubric = rubric;
+    open.requeue();
+    model.touch();
+}
+
+/// Asks for the tags of the shown prompt.
+pub(super) fn ask_tags(card: Option<&Card>, model: &mut Shared) {
+    if !flow::writable(model) {
+        return;
+    }
+    let (Some(open), Some(card)) = (&model.open, card) else {
+        return model.warn("no prompt is shown");
+    };
+    let quoted = |tag: &str| if tag.contains(char::is_whitespace) { format!("\"{tag}\"") } else { tag.to_owned() };
+    let tags = open.session.prompt(&card.prompt_id).map_or(&[][..], |prompt| prompt.tags.as_slice());
+    let text: Vec<String> = tags.iter().map(|tag| quoted(tag)).collect();
+    let known: Vec<String> = open.session.known_tags().into_iter().map(quoted).collect();
+    let hint = if known.is_empty() {
+        "tags with blanks between them; none takes all off".to_owned()
+    } else {
+        format!("tab completes: {}", presentable(&known.join(" ")))
+    };
+    model.popups.push(Popup::Input(TextInput {
+        title: format!("tags of prompt {}", card.prompt_id),
+        hint,
+        buffer: EditBuffer::line(if text.is_empty() { String::new() } else { text.join(" ") + " " }),
+        purpose: InputPurpose::Tags { prompt: card.prompt_id.clone(), known },
+        error: None,
+    }));
+}
+
+/// Records the difference between a prompt's tags and those typed, or asks again.
+pub(super) fn save_tags(model: &mut Shared, prompt: &PromptId, input: TextInput) -> Vec<Effect> {
+    let words = quoted_words(input.buffer.text()).map_err(|e| e.what);
+    let words = words.and_then(|words| match words.iter().find_map(|tag| tag_problem(tag)) {
+        Some(problem) => Err(problem),
+        None => Ok(words),
+    });
+    let words = match words {
+        Ok(words) => words,
+        Err(error) => {
+            model.popups.push(Popup::Input(TextInput { error: Some(error), ..input }));
+            return Vec::new();
+        }
+    };
+    let Some(open) = &mut model.open else { return Vec::new() };
+    let before: Vec<String> = open.session.prompt(prompt).map(|p| p.tags.clone()).unwrap_or_default();
+    let off = before.iter().filter(|tag| !words.contains(tag)).map(|tag| (tag.clone(), false));
+    let on = words.iter().filter(|tag| !before.contains(tag)).map(|tag| (tag.clone(), true));
+    let mut changes: Vec<(String, bool)> = Vec::new();
+    for change in off.chain(on) {
+        if !changes.contains(&change) {
+            changes.push(change);
+        }
+    }
+    let mut effects = Vec::new();
+    for (tag, on) in &changes {
+        let rater = open.rater.clone();
+        let change = TagChange { prompt: prompt.clone(), tag: tag.clone(), rater, on: *on };
+        effects.extend(open.write(&SessionRecord::Tagged(change)));
+    }
+    match changes.as_slice() {
+        [] => model.say("nothing changed"),
+        [_] => model.say("tag changed; u undoes it"),
+        many => model.say(format!("{} changed; u undoes them one by one", counted(many.len(), "tag"))),
+    }
+    effects
+}
+
+/// Says that a tag was undone or redone.
+pub(super) fn say_retagged(model: &mut Shared, change: &TagChange, undo: bool) {
+    let (tag, prompt) = (presentable(&change.tag), &change.prompt);
+    model.say(if change.on == undo { format!("{prompt}: {tag} taken off") } else { format!("{prompt}: {tag} set") });
+}
+
+/// Gives the shown card the tags of its prompt as they are now.
+pub(super) fn show_tags(card: Option<&mut Card>, model: &mut Shared) {
+    if let (Some(open), Some(card)) = (&model.open, card)
+        && let Some(prompt) = open.session.prompt(&card.prompt_id)
+    {
+        card.tags = prompt.tags.iter().map(|tag| presentable(tag)).collect();
+    }
+    model.touch();
+}

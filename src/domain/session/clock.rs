@@ -1,0 +1,45 @@
+//! A session's clock: which of two acts is the later one, in every copy of a session alike.
+//!
+//! Owns the session's clock. Within one log the order of the records decides. Between the logs of two copies only wall
+//! clocks can, and they may be wrong, so the clock is a hybrid one (Kulkarni et al. 2014, "Logical Physical Clocks"): it
+//! shows the wall time of a record, or one millisecond after the latest act known so far where the wall clock is behind.
+//! An act that was taken from another copy keeps the time that it has there.
+
+/// The session's clock, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Clock {
+    /// The wall time of the record that is being folded.
+    wall: u64,
+    /// The time of the latest act.
+    latest: u64,
+    /// The time in another copy of the act that is being taken from there.
+    copied: Option<u64>,
+}
+
+impl Clock {
+    /// The time of the act that is being folded.
+    pub(super) fn stamp(&mut self) -> u64 {
+        let at = self.copied.unwrap_or_else(|| self.wall.max(self.latest + 1));
+        self.latest = self.latest.max(at);
+        at
+    }
+
+    /// Sets the wall time of the records folded from here on.
+    pub(super) fn set_wall(&mut self, wall_ms: u64) {
+        self.wall = wall_ms;
+    }
+
+    /// From here on acts happened at this time in another copy; none: here. Returns what was set before.
+    pub(super) fn copy_from(&mut self, at: Option<u64>) -> Option<u64> {
+        // A time from a foreign file must not exhaust the clock.
+        std::mem::replace(&mut self.copied, at.map(|at| at.min(MAX_TIME)))
+    }
+
+    /// Whether the act that is being folded was taken from another copy.
+    pub(super) fn copying(&self) -> bool {
+        self.copied.is_some()
+    }
+}
+
+/// The latest time that another copy may claim: the year 9999.
+const MAX_TIME: u64 = 253_402_300_799_999;

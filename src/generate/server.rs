@@ -1,0 +1,18 @@
+//! Models behind OpenAI-compatible servers: asking for answers, and judging with them.
+//!
+//! Owns the HTTP client with its time limits, reading streamed answers, retries with exponential back-off, and the threads that
+//! keep several requests in flight. Refuses to write a key anywhere: it comes from an environment variable, goes into one
+//! header, and is cut out of every text that a server sends.
+
+mod client;
+mod fault;
+mod letters;
+mod pool;
+mod reply;
+mod retry;
+mod source;
+
+pub use client::{Client, look_up};
+pub use fault::{FaultKind, ServerFault};
+pub use letters::{LetterServer, Letters};
+pub(crate) use source::Servers;

@@ -1,0 +1,141 @@
+//! The threads that ask one server: as many requests in flight as the run allows, each repeated where that helps.
+//!
+//! Refuses to decide what is asked: its owner hands over one request per free place. Threads end with their owner, at the latest
+//! when the answer under way has arrived.
+
+use super::client::Client;
+use super::fault::ServerFault;
+use super::reply::ServerReply;
+use super::retry::with_retries;
+use crate::domain::{PromptBody, Sampler, mix64};
+use crate::model::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often a pausing thread looks whether its owner is gone.
+const POLL: Duration = Duration::from_millis(50);
+
+/// One answer to ask for.
+#[derive(Debug, Clone)]
+pub(super) struct Ask {
+    /// The prompt's number and the candidate's.
+    pub(super) place: (usize, usize),
+    /// The prompt.
+    pub(super) prompt: PromptBody,
+    /// How to sample.
+    pub(super) sampler: Sampler,
+    /// The request's own seed.
+    pub(super) seed: u64,
+}
+
+/// What came of an [`Ask`].
+pub(super) struct AskResult {
+    /// The server's index.
+    pub(super) server: usize,
+    /// The prompt's number and the candidate's.
+    pub(super) place: (usize, usize),
+    /// The answer or why there is none.
+    pub(super) result: Result<ServerReply, ServerFault>,
+}
+
+/// One request at a time, once the server has dropped an answer because another request arrived.
+#[derive(Debug, Default)]
+struct Narrow {
+    on: AtomicBool,
+    one: Mutex<()>,
+}
+
+/// The threads of one server.
+pub(super) struct Requests {
+    asks: Sender<Ask>,
+    ended: Arc<AtomicBool>,
+    narrow: Arc<Narrow>,
+    /// Requests handed over and not answered.
+    pub(super) pending: usize,
+    /// The most requests in flight.
+    pub(super) width: usize,
+}
+
+impl Requests {
+    /// Starts the threads of server number `server`; results go to `done`.
+    pub(super) fn start(server: usize, client: Client, done: &Sender<AskResult>) -> Result<Self, Error> {
+        let width = client.server().in_flight.max(1);
+        let (asks, queue) = channel();
+        let (client, queue) = (Arc::new(client), Arc::new(Mutex::new(queue)));
+        let (ended, narrow) = (Arc::new(AtomicBool::new(false)), Arc::new(Narrow::default()));
+        for n in 0..width {
+            let (client, queue, ended, done) = (client.clone(), queue.clone(), ended.clone(), done.clone());
+            let narrow = narrow.clone();
+            std::thread::Builder::new()
+                .name(format!("server {server}.{n}"))
+                .spawn(move || work(server, &client, &queue, &ended, &narrow, &done))
+                .map_err(|e| Error::Invalid(format!("cannot start a thread: {e}")))?;
+        }
+        Ok(Self { asks, ended, narrow, pending: 0, width })
+    }
+
+    /// Whether the server has dropped an answer since the last call: from then on it gets one request at a time.
+    pub(super) fn narrowed(&mut self) -> bool {
+        if self.width == 1 || !self.narrow.on.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.width = 1;
+        true
+    }
+
+    /// Hands a request over.
+    pub(super) fn ask(&mut self, ask: Ask) {
+        // Threads end only with their owner, which is here.
+        if self.asks.send(ask).is_ok() {
+            self.pending += 1;
+        }
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+fn work(
+    server: usize,
+    client: &Client,
+    queue: &Mutex<Receiver<Ask>>,
+    ended: &AtomicBool,
+    narrow: &Narrow,
+    done: &Sender<AskResult>,
+) {
+    loop {
+        // The lock is held while waiting: one thread waits in the queue, the others for the lock.
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(ask) = next else { return };
+        let mut spread = ask.seed;
+        let jitter = || {
+            spread = mix64(spread);
+            (spread >> 11) as f64 / (1u64 << 53) as f64
+        };
+        let wait = |pause: Duration| {
+            let until = Instant::now() + pause;
+            while Instant::now() < until && !ended.load(Ordering::Relaxed) {
+                std::thread::sleep(POLL.min(until.saturating_duration_since(Instant::now())));
+            }
+            !ended.load(Ordering::Relaxed)
+        };
+        let request = || {
+            let on = narrow.on.load(Ordering::Relaxed);
+            let _one = on.then(|| narrow.one.lock().unwrap_or_else(PoisonError::into_inner));
+            let result = client.answer(&ask.prompt, &ask.sampler, ask.seed);
+            if matches!(&result, Err(fault) if fault.dropped) {
+                narrow.on.store(true, Ordering::Relaxed);
+            }
+            result
+        };
+        let result = with_retries(client.server().retries, jitter, wait, request);
+        if done.send(AskResult { server, place: ask.place, result }).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Imports two answers to a prompt without a decision: pairs to judge.
+//!
+//! `response_1` and `response_2`, `answer_a` and `answer_b`, `output1` and `output2`, `a` and `b` … or a list `responses` of two,
+//! beside `prompt`, `instruction`, `question` or `messages`. `model_1`, `model_a` … name the models. A row that carries a decision is
+//! refused: it would be lost.
+
+use super::super::answers::{has_two, prompt_of, tags_of, two_answers, unjudged};
+use super::super::container::Record;
+use super::super::schema::{Fit, Format, ImportedVotes, Reader, Reads, Refusal};
+
+/// The row of the table.
+pub const FORMAT: Format = Format {
+    name: "unjudged",
+    help: "Two answers to judge: `prompt`, `response_1`, `response_2`",
+    reads: Some(Reads {
+        plain_text: false,
+        record: "a JSON object with `prompt` and two answers, such as `response_1` and `response_2`",
+        // Rows with a decision fit too, so that they are refused by name and not imported as mere prompts.
+        fit: |record| if record.fields().is_some_and(has_two) { Fit::Likely } else { Fit::No },
+        row: Reader::Votes(row),
+    }),
+    writes: None,
+};
+
+/// Columns that hold a decision in the files of others.
+const DECISIONS: [&str; 17] = [
+    "label",
+    "winner",
+    "preference",
+    "preferred",
+    "choice",
+    "vote",
+    "votes",
+    "verdict",
+    "better",
+    "better_response_id",
+    "safer_response_id",
+    "chosen",
+    "rejected",
+    "overall_preference",
+    "preference_strength",
+    "annotator1",
+    "score",
+];
+
+fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
+    record.object()?;
+    let Some(fields) = record.fields() else { return Err("is not a JSON object".into()) };
+    if let Some(name) = DECISIONS.iter().find(|name| record.field(name).is_some()) {
+        return Err(format!("has a `{name}`, a decision that this form does not read: name a form with --as").into());
+    }
+    unjudged(prompt_of(fields)?, tags_of(fields)?, two_answers(fields)?)
+}

@@ -1,0 +1,92 @@
+//! Short queries that score and judge: JSON lines on stdout, then exit. Owns the choice of what scores: a reward model, a
+//! policy's implicit reward, or a judge model. Refuses to write the session's log: the parent does.
+
+use super::error::Error;
+use super::inputs::{self, check_models, dated, newest, recorded_checkpoint};
+use super::out::say;
+use crate::domain::{Num, Prompt, Rater, RunId};
+use crate::generate::Judge;
+use crate::model::Sink;
+use crate::protocol::{CheckpointRole, JudgeModel, Judgement, RunEvent, Scoring, Task};
+use crate::storage::{RunDir, SessionDir};
+use crate::train::{ImplicitScorer, RewardScorer};
+use crate::{model, nn};
+use std::path::Path;
+
+/// What scores answers.
+enum Scorer {
+    Reward(Box<RewardScorer>),
+    Implicit(Box<ImplicitScorer>),
+}
+
+impl Scorer {
+    fn score(&self, prompt: &Prompt, answer: &str) -> Result<Option<f64>, model::Error> {
+        match self {
+            Self::Reward(scorer) => Ok(Some(scorer.standardise(scorer.score(&prompt.body, answer)?))),
+            Self::Implicit(scorer) => scorer.score(&prompt.body, answer),
+        }
+    }
+}
+
+/// `worker score RUN_DIR ID`: a [`Scoring`] for every completion of the session that this run has not scored yet. ID is the run,
+/// or its best checkpoint (`reward-1@best`).
+pub(super) fn score(path: &Path, id: &RunId) -> Result<(), Error> {
+    let run = RunDir::open(path)?;
+    let spec = dated(&run, run.resolved_spec()?)?;
+    check_models(&run, &mut NoSink)?;
+    let Task::Train(train) = &spec.task else { return Err(Error::NotTraining(spec.id.0)) };
+    let checkpoint = newest(&run, id)?;
+    let device = nn::device(&spec.device)?;
+    let scorer = if train.method == "reward" {
+        let (model, date) = inputs::scorer(&run)?;
+        Scorer::Reward(Box::new(RewardScorer::open(&model, &checkpoint.path, &device)?.dated(Some(&date))?))
+    } else {
+        let recorded = run.recorded_inputs()?.unwrap_or_else(|| spec.inputs.clone());
+        let init = match (recorded.checkpoint(CheckpointRole::Init), &train.init) {
+            (Some(input), _) => Some(recorded_checkpoint(&run, input)?),
+            // A run of an older version: the checkpoint that its parent has now.
+            (None, Some(parent)) => Some(newest(&run, parent)?.path),
+            (None, None) => None,
+        };
+        let date = spec.inputs.date.as_deref();
+        Scorer::Implicit(Box::new(ImplicitScorer::open(train, &checkpoint.path, init.as_deref(), date, &device)?))
+    };
+    let (session, _) = SessionDir::open(run.session_path())?.state()?;
+    for completion in session.completions() {
+        let known = session.score_by(id, &completion.id).is_some();
+        let Some(prompt) = session.prompt(&completion.prompt).filter(|_| !known) else { continue };
+        let score = scorer.score(prompt, &completion.text)?.map(Num);
+        say(&Scoring { completion: completion.id.clone(), score })?;
+    }
+    Ok(())
+}
+
+/// `worker judge SESSION_DIR MODEL RATER`: a [`Judgement`] for every pair without a verdict of that rater. MODEL is a
+/// [`JudgeModel`] as JSON.
+pub(super) fn judge(path: &Path, judge: &str, rater: &str) -> Result<(), Error> {
+    let judge: JudgeModel = serde_json::from_str(judge).map_err(|e| Error::Failed(format!("invalid judge: {e}")))?;
+    let mut judge = Judge::open(&judge, &nn::device("auto")?)?;
+    let rater = Rater::new(rater);
+    let (session, _) = SessionDir::open(path)?.state()?;
+    for pair in session.pairs() {
+        if session.verdict_of(&pair.id, &rater).is_some() {
+            continue;
+        }
+        let (Some((a, b)), Some(prompt)) = (session.sides(pair), session.prompt(&pair.prompt)) else {
+            let problem = Some("an answer or the prompt is missing".into());
+            say(&Judgement { pair: pair.id.clone(), a_first: None, b_first: None, mass: None, problem })?;
+            continue;
+        };
+        say(&judge.judge(&pair.id, &prompt.body, &a.text, &b.text)?)?;
+    }
+    Ok(())
+}
+
+/// Discards events.
+struct NoSink;
+
+impl Sink for NoSink {
+    fn emit(&mut self, _: RunEvent) -> Result<(), model::Error> {
+        Ok(())
+    }
+}
