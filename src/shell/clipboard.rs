@@ -44,7 +44,7 @@ pub fn osc52(text: &str, through: Multiplexer) -> Vec<u8> {
         Multiplexer::Screen => {
             // Base64 and the rest of the sequence are ASCII: every byte is a boundary.
             let pieces = plain.as_bytes().chunks(SCREEN_PIECE).map(String::from_utf8_lossy);
-            pieces.map(|piece| format!("\x1bP{piece}\x1b\\")).collect()
+            format!("\x1bP{}\x1b\\", pieces.collect::<Vec<_>>().join("\x1b\\\x1bP"))
         }
     }
     .into_bytes()

@@ -24,6 +24,7 @@ mod models;
 mod places;
 mod prose;
 mod pty;
+mod reading;
 mod round;
 mod rubric;
 mod screens_core;
