@@ -50,16 +50,16 @@ pub fn osc52(text: &str, through: Multiplexer) -> Vec<u8> {
     .into_bytes()
 }
 
-/// What to tell the user: `answer 1 copied: 12 lines, 804 bytes`.
+/// What to tell the user: `answer 1 copied (OSC 52): 12 lines, 804 bytes`.
 #[must_use]
 pub fn told(what: &str, text: &str, through: Multiplexer) -> String {
     let lines = crate::domain::counted(text.lines().count(), "line");
     let by = match through {
         Multiplexer::None => "",
-        Multiplexer::Tmux => "; if it does not arrive: `tmux set -g set-clipboard on`",
-        Multiplexer::Screen => "; through GNU screen",
+        Multiplexer::Tmux => "; tmux needs set-clipboard on",
+        Multiplexer::Screen => "; in pieces for GNU screen",
     };
-    format!("{what} sent to the clipboard (OSC 52): {lines}, {} bytes{by}", text.len())
+    format!("{what} copied (OSC 52): {lines}, {} bytes{by}", text.len())
 }
 
 #[cfg(test)]
