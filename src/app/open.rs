@@ -82,14 +82,14 @@ pub struct OpenSession {
     pub done: usize,
     /// Their order.
     pub order: QueueOrder,
-    /// What the pairs are called.
-    pub names: PairNames,
     /// What this rater is asked of each.
     pub rubric: RubricPass,
     /// The filter that they match, if one is set.
     filter: Option<Filter>,
     /// The pairs that match it, labelled ones too.
     matching: HashSet<PairId>,
+    /// What the pairs are called.
+    pub names: PairNames,
     known: HashSet<u64>,
 }
 
@@ -112,10 +112,10 @@ impl OpenSession {
             queue: Vec::new(),
             done: 0,
             order: QueueOrder::default(),
-            names: PairNames::default(),
             rubric: RubricPass::default(),
             filter: None,
             matching: HashSet::new(),
+            names: PairNames::default(),
             known: HashSet::new(),
         }
     }
@@ -164,7 +164,6 @@ impl OpenSession {
             self.records.push(envelope);
         }
         if changed {
-            self.names.follow(&self.session);
             self.match_all();
             self.requeue();
         }
@@ -185,7 +184,6 @@ impl OpenSession {
         }
         run.records.extend(records);
         if grew {
-            self.names.follow(&self.session);
             self.match_all();
             self.requeue();
         }
@@ -249,6 +247,7 @@ impl OpenSession {
         if !self.loaded {
             return;
         }
+        self.names.follow(&self.session);
         self.done = self.session.judged_by(&self.rater, &self.rubric, |pair| self.matches(pair));
         self.queue = self.session.queue_by(&self.rater, self.order, &self.rubric);
         if self.filter.is_some() {

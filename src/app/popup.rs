@@ -323,13 +323,6 @@ impl Popup {
     }
 }
 
-/// The rows of matches that a search shows on a screen of this size: frame, header, status line, footer, the sheet's
-/// frame, the query and a blank row take the others.
-#[must_use]
-pub fn find_rows(size: (u16, u16)) -> usize {
-    usize::from(size.1.saturating_sub(7))
-}
-
 /// Completes the last word of a line from the known ones, as far as they agree.
 fn complete(buffer: &mut EditBuffer, known: &[String]) {
     let text = buffer.text().to_owned();
@@ -343,6 +336,13 @@ fn complete(buffer: &mut EditBuffer, known: &[String]) {
         &common[..end]
     });
     *buffer = EditBuffer::line(format!("{}{common}", &text[..start]));
+}
+
+/// The rows of matches that a search shows on a screen of this size: frame, header, status line, footer, the sheet's
+/// frame, the query and a blank row take the others.
+#[must_use]
+pub fn find_rows(size: (u16, u16)) -> usize {
+    usize::from(size.1.saturating_sub(7))
 }
 
 /// The help.

@@ -244,18 +244,19 @@ fn press(model: &mut Model, key: Key) -> Vec<Effect> {
                 model.popups.push(popup);
                 search(model)
             }
-            Pressed::Find(find) => {
-                if let Some(found) = model.open.as_ref().and_then(|open| find.chosen(open)) {
-                    return on_answer(model, PopupAnswer::Found(found));
-                }
-                model.popups.push(Popup::Find(find));
-                Vec::new()
-            }
             Pressed::Ignored(popup) => {
                 let keys: Vec<String> = popup.footer().iter().map(|(key, word)| format!("{key} {word}")).collect();
                 model.say(format!("{key} does nothing here: {}", keys.join(", ")));
                 model.popups.push(popup);
                 Vec::new()
+            }
+            Pressed::Find(find) => {
+                if let Some(found) = model.open.as_ref().and_then(|open| find.chosen(open)) {
+                    on_answer(model, PopupAnswer::Found(found))
+                } else {
+                    model.popups.push(Popup::Find(find));
+                    Vec::new()
+                }
             }
             Pressed::Closed => Vec::new(),
             Pressed::Discard(input) => {

@@ -50,7 +50,7 @@ pub struct Judged {
     pub verdict: Verdict,
     /// Undone and not redone.
     pub undone: bool,
-    /// When it was given, on the session's [clock](clock).
+    /// When it was given, on the session's [clock].
     pub(super) at: u64,
     /// When it was last undone or redone; 0 if never.
     pub(super) toggled: u64,

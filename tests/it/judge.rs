@@ -33,7 +33,7 @@ fn answers(count: usize) -> Vec<SessionRecord> {
 fn keys_follow_the_settings_in_footer_help_palette_and_sentences() {
     let mut desk = Desk::with_session(120, 40, pairs(3));
     desk.model.keys = bound(
-        &[("label", "better_1", "x"), ("label", "undo", "y"), ("everywhere", "help", "f")]
+        &[("label", "better_1", "x"), ("label", "undo", "U"), ("everywhere", "help", "f")]
             .map(|(p, a, k)| if a == "help" { (p, a, "F") } else { (p, a, k) }),
     );
     assert!(desk.screen().lines().last().is_some_and(|footer| footer.contains("x 2 better")), "{}", desk.screen());
@@ -42,7 +42,7 @@ fn keys_follow_the_settings_in_footer_help_palette_and_sentences() {
     assert_eq!(desk.session().verdicts().count(), 0);
     desk.keys("x");
     assert_eq!(desk.session().verdicts().count(), 1);
-    desk.keys("y");
+    desk.keys("U");
     assert!(desk.session().verdicts().all(|(_, judged)| judged.undone));
     desk.keys("F");
     assert!(desk.screen().contains("the first answer is better"));

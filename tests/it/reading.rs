@@ -63,9 +63,9 @@ fn focus(desk: &mut Desk, answer: &str) {
 fn reading_snapshots() {
     let mut desk = Desk::with_session(80, 24, talk());
     snap("label_reading", &mut desk);
-    desk.keys("R h");
+    desk.keys("R m");
     snap("label_raw", &mut desk);
-    desk.keys("R h p K K K");
+    desk.keys("R m p K K K");
     snap("label_prompt", &mut desk);
 }
 
@@ -113,11 +113,11 @@ fn pairs_of_one_prompt_have_names_of_their_own() {
 fn a_folded_thought_is_not_read_and_unfolding_reads_it() {
     let mut desk = Desk::with_session(200, 60, talk());
     let text = desk.screen();
-    assert!(text.contains("▸ thought, 9 words (h unfolds)") && text.contains("thought folded"), "{text}");
+    assert!(text.contains("▸ thought, 9 words (m unfolds)") && text.contains("thought folded"), "{text}");
     desk.keys("1");
     let (_, judged) = desk.session().verdicts().next().expect("a verdict");
     assert_eq!(judged.verdict.seen, Seen::Partial);
-    desk.keys("u h");
+    desk.keys("u m");
     let text = desk.screen();
     assert!(text.contains("I should list the steps.") && !text.contains("thought folded"), "{text}");
     desk.keys("1");

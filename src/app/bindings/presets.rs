@@ -57,7 +57,7 @@ pub const PRESETS: &[Preset] = &[
         ("label", "scroll_down", &["s", "down"]),
         ("label", "scroll_up", &["w", "up"]),
         ("label", "next_difference", &["D"]),
-        ("label", "agreement", &["R"]),
+        ("label", "agreement", &["G"]),
         ("label", "sample", &["S"]),
         ("label", "watch", &["W"]),
     ] },

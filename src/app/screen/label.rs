@@ -130,7 +130,7 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('K'), LabelAction::Read(ReadAction::PromptUp), "", "scroll the prompt up").named("prompt up"),
         on(c('p'), LabelAction::Read(ReadAction::Expand), "", "give the prompt most of the screen, or take it back").named("expand prompt"),
         on(c('R'), LabelAction::Read(ReadAction::Raw), "", "show Markdown as written, or rendered").named("raw"),
-        on(c('h'), LabelAction::Read(ReadAction::Thoughts), "", "unfold the answers' thoughts, or fold them").named("thoughts"),
+        on(c('m'), LabelAction::Read(ReadAction::Thoughts), "", "unfold the answers' thoughts, or fold them").named("thoughts"),
         on(c('/'), LabelAction::Read(ReadAction::Find), "find", "find in prompts, answers, corrections and notes"),
         on(c('y'), LabelAction::Read(ReadAction::CopyAnswer), "copy", "copy the focused answer as the model wrote it"),
         on(c('Y'), LabelAction::Read(ReadAction::CopyPrompt), "", "copy the prompt").named("copy prompt"),
@@ -228,7 +228,9 @@ fn answered(label: &mut LabelScreen, shared: &mut Shared, answer: PopupAnswer) -
         PopupAnswer::Picked(Pick::Pair(pair)) => show_pair(label, shared, &pair),
         PopupAnswer::Found(found) => {
             show_pair(label, shared, &found.pair);
-            label.view.unfolded |= label.card.as_ref().is_some_and(|card| read::is_in_thought(card, shared, &found));
+            if let Some(card) = &label.card {
+                label.view.unfolded |= read::is_in_thought(card, shared, &found);
+            }
             refresh(label, shared);
             if let Some(card) = &mut label.card {
                 read::reveal(card, shared, &found);

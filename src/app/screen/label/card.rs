@@ -105,17 +105,22 @@ pub struct Card {
     pub layout: CardLayout,
     /// The words that differ in the current view, once computed.
     pub diff: Option<WordDiff>,
-    view: AnswerView,
     /// Whether corrected answers show as their model wrote them.
     pub originals: bool,
     /// Whether an answer shows as this rater corrected it.
     pub corrected: [bool; 2],
+    view: AnswerView,
     /// Bytes from the start of each answer that were on the screen.
     read_to: [usize; 2],
     /// For each thought, up to which byte of the answer it was on the screen.
     thought_read: [Vec<usize>; 2],
     completions: [CompletionId; 2],
     hashes: [u64; 2],
+}
+
+/// Up to where a thought counts as read before it was on the screen: an empty one has nothing to read.
+fn unread(thought: &Thought) -> usize {
+    if thought.words == 0 { thought.range.end } else { thought.range.start }
 }
 
 impl Card {
@@ -156,7 +161,7 @@ impl Card {
             left,
             asked,
             shown: [0, 1].map(|i| ShownText::of(&text[i], &thoughts[i], view)),
-            thought_read: [unread(&thoughts[0]), unread(&thoughts[1])],
+            thought_read: [0, 1].map(|i| thoughts[i].iter().map(unread).collect()),
             cut: [first.finish == Finish::Length, second.finish == Finish::Length],
             thoughts,
             text,
@@ -219,10 +224,11 @@ impl Card {
             let Some(text) = correction.or_else(original).map(presentable) else { continue };
             if text != self.text[i] {
                 self.thoughts[i] = thoughts(&text);
-                self.thought_read[i] = unread(&self.thoughts[i]);
+                self.thought_read[i] = self.thoughts[i].iter().map(unread).collect();
                 self.shown[i] = ShownText::of(&text, &self.thoughts[i], self.view);
                 self.text[i] = text;
                 self.read_to[i] = 0;
+                self.scroll[i] = 0;
                 self.lines = [Vec::new(), Vec::new()];
                 self.diff = None;
             }
@@ -396,9 +402,4 @@ impl Card {
         }
         true
     }
-}
-
-/// Up to where each thought counts as read before it was unfolded. An empty one has nothing to read.
-fn unread(thoughts: &[Thought]) -> Vec<usize> {
-    thoughts.iter().map(|t| if t.words == 0 { t.range.end } else { t.range.start }).collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ─ 1 [markdown] ──────────── 60 tok · ✂ cut at limit · 64 % read ↓ ─
-//!    ▸ thought, 212 words (h unfolds)
+//!    ▸ thought, 212 words (m unfolds)
 //!    ## Steps
 //!    1. Boil the water for
 //!       ten minutes.
@@ -73,11 +73,10 @@ fn marks(open: &OpenSession, card: &Card, pane: Pane) -> Vec<Vec<String>> {
     if card.cut[i] {
         out.push(forms(&["✂ cut at limit", "✂ cut"]));
     }
-    let has_correction = || open.session.correction_of(card.completion(pane), &open.rater).is_some();
     if card.corrected[i] {
         out.push(forms(&["✎ corrected", "✎"]));
-    } else if !card.is_unmarked() && has_correction() {
-        out.push(forms(&["✎ original"]));
+    } else if open.session.correction_of(card.completion(pane), &open.rater).is_some() && !card.is_unmarked() {
+        out.push(forms(&["✎ original", "✎ orig"]));
     }
     if let Some(score) = score(open, card, pane) {
         out.push(score);
