@@ -147,7 +147,10 @@ impl Find {
         let mut words = Vec::new();
         let mut error = (text.len() > LONGEST).then_some("the query is too long: 400 bytes at most");
         if error.is_none() {
-            for word in text.split_whitespace() {
+            // An excerpt shows the first word's match: the longest word says most.
+            let mut typed: Vec<&str> = text.split_whitespace().collect();
+            typed.sort_by_key(|word| std::cmp::Reverse(word.len()));
+            for word in typed {
                 match RegexBuilder::new(&regex::escape(word)).case_insensitive(true).build() {
                     Ok(word) => words.push(word),
                     Err(_) => error = Some("the query is too long: shorten it"),
@@ -234,21 +237,23 @@ impl Find {
         cost
     }
 
-    /// The first place of the first word, in a text that has every word.
+    /// The first place of the longest word, in a text that has every word.
     fn first_match(&self, text: &str) -> Option<usize> {
         let (first, others) = self.words.split_first()?;
         let at = first.find(text)?.start();
         others.iter().all(|word| word.is_match(text)).then_some(at)
     }
 
+    /// Whether it lists every pair, without a query.
+    #[must_use]
+    pub fn is_listing(&self) -> bool {
+        self.words.is_empty() && self.error.is_none()
+    }
+
     /// How many rows there are.
     #[must_use]
     pub fn len(&self, open: &OpenSession) -> usize {
-        if self.words.is_empty() && self.error.is_none() {
-            open.session.pairs().len()
-        } else {
-            self.named.len() + self.hits.len()
-        }
+        if self.is_listing() { open.session.pairs().len() } else { self.named.len() + self.hits.len() }
     }
 
     /// The state in words: `12 in 9 pairs`, `searching… 40 %`.
@@ -280,7 +285,7 @@ impl Find {
     /// The pair of the selected row.
     #[must_use]
     pub fn chosen(&self, open: &OpenSession) -> Option<FoundPair> {
-        if self.words.is_empty() && self.error.is_none() {
+        if self.is_listing() {
             let pair = open.session.pairs().get(self.selected)?;
             return Some(FoundPair { pair: pair.id.clone(), place: None });
         }
@@ -292,8 +297,7 @@ impl Find {
     /// A row, its text in at most `width` cells.
     #[must_use]
     pub fn row(&self, open: &OpenSession, row: usize, width: usize) -> Option<FindRow> {
-        let listing = self.words.is_empty() && self.error.is_none();
-        let hit = if listing { None } else { Some(self.hit(row)?) };
+        let hit = if self.is_listing() { None } else { Some(self.hit(row)?) };
         let pair = open.session.pairs().get(hit.map_or(row, |hit| hit.pair))?;
         let prompt = open.session.prompt(&pair.prompt);
         let (text, at) = match hit {

@@ -44,22 +44,22 @@ pub fn osc52(text: &str, through: Multiplexer) -> Vec<u8> {
         Multiplexer::Screen => {
             // Base64 and the rest of the sequence are ASCII: every byte is a boundary.
             let pieces = plain.as_bytes().chunks(SCREEN_PIECE).map(String::from_utf8_lossy);
-            pieces.fold(String::new(), |all, piece| all + "\x1bP" + &piece + "\x1b\\")
+            format!("\x1bP{}\x1b\\", pieces.collect::<Vec<_>>().join("\x1b\\\x1bP"))
         }
     }
     .into_bytes()
 }
 
-/// What to tell the user: `answer 1 copied: 12 lines, 804 bytes`.
+/// What to tell the user: `answer 1 copied (OSC 52): 12 lines, 804 bytes`.
 #[must_use]
 pub fn told(what: &str, text: &str, through: Multiplexer) -> String {
     let lines = crate::domain::counted(text.lines().count(), "line");
     let by = match through {
         Multiplexer::None => "",
-        Multiplexer::Tmux => "; if it does not arrive: `tmux set -g set-clipboard on`",
-        Multiplexer::Screen => "; through GNU screen",
+        Multiplexer::Tmux => "; tmux needs set-clipboard on",
+        Multiplexer::Screen => "; in pieces for GNU screen",
     };
-    format!("{what} sent to the clipboard (OSC 52): {lines}, {} bytes{by}", text.len())
+    format!("{what} copied (OSC 52): {lines}, {} bytes{by}", text.len())
 }
 
 #[cfg(test)]

@@ -253,3 +253,34 @@ fn the_side_in_the_list_is_the_side_on_the_card() {
         desk.keys("esc");
     }
 }
+
+#[test]
+fn with_a_correction_shown_find_and_copy_follow_what_is_shown() {
+    let mut desk = Desk::with_session(120, 40, talk());
+    focus(&mut desk, "p31.1");
+    let number = pane_of(&desk, "p31.1").number();
+    desk.keys("e ctrl-u");
+    desk.type_text("Never rinse it.");
+    desk.keys("ctrl-s");
+    desk.effects();
+    desk.keys("y");
+    let copied = desk.effects().into_iter().find_map(|effect| match effect {
+        Effect::Copy { what, text } => Some((what, text)),
+        _ => None,
+    });
+    let (what, text) = copied.expect("a copy");
+    assert_eq!(what, format!("your correction of answer {number}"));
+    assert!(text.ends_with("Never rinse it.") && text.starts_with("<think>"), "{text}");
+    desk.keys("/");
+    desk.type_text("a rinse never");
+    let text = desk.screen();
+    assert!(text.contains(&format!("correction {number}")) && text.contains("1 in 1 pair"), "{text}");
+    desk.keys("enter");
+    assert!(desk.screen().contains("Never rinse it."));
+    // The original's own words are off the card while the correction shows.
+    desk.keys("/");
+    desk.type_text("then add the pasta");
+    desk.keys("enter");
+    let text = desk.screen();
+    assert!(text.contains(&format!("the match is in the original of answer {number}: v shows it")), "{text}");
+}

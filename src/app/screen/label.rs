@@ -132,7 +132,7 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('R'), LabelAction::Read(ReadAction::Raw), "", "show Markdown as written, or rendered").named("raw"),
         on(c('m'), LabelAction::Read(ReadAction::Thoughts), "", "unfold the answers' thoughts, or fold them").named("thoughts"),
         on(c('/'), LabelAction::Read(ReadAction::Find), "find", "find in prompts, answers, corrections and notes"),
-        on(c('y'), LabelAction::Read(ReadAction::CopyAnswer), "copy", "copy the focused answer as the model wrote it"),
+        on(c('y'), LabelAction::Read(ReadAction::CopyAnswer), "copy", "copy the focused answer as it was written"),
         on(c('Y'), LabelAction::Read(ReadAction::CopyPrompt), "", "copy the prompt").named("copy prompt"),
         on(c('g'), LabelAction::Read(ReadAction::GoTo), "", "go to any pair, labelled ones too").named("go to pair"),
         on(c('o'), LabelAction::ToggleOrder, "", "arrival, least certain first, contested labels, disputes").named("order"),

@@ -27,7 +27,7 @@ pub fn draw(buf: &mut Buffer, area: Rect, open: &OpenSession, find: &Find) {
     let shown = usize::from(area.height);
     let first = (find.selected() + 1).saturating_sub(shown);
     let verdict = if area.width >= WIDE { VERDICT } else { 0 };
-    let place = if find.query.text().trim().is_empty() { 0 } else { PLACE };
+    let place = if find.is_listing() { 0 } else { PLACE };
     let columns = NAME + place + 2;
     let room = area.width.saturating_sub(columns + verdict);
     for i in 0..shown {

@@ -94,5 +94,9 @@ pub(super) fn toggle_original(label: &mut LabelScreen, model: &mut Shared) {
         return model.say(format!("no correction of yours here: {edit} writes one"));
     }
     card.originals = !card.originals;
-    super::state::refresh(label, model);
+    card.follow_corrections(open);
+    card.lay_out(model.size, label.zoom);
+    if label.diff {
+        card.compute_diff();
+    }
 }

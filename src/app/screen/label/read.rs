@@ -100,30 +100,41 @@ fn pane(i: usize) -> Pane {
     if i == 0 { Pane::First } else { Pane::Second }
 }
 
-/// The found answer as the model wrote it, the place of the match in it, and its pane; none for a match elsewhere.
-fn found_answer<'a>(card: &Card, model: &'a Shared, found: &FoundPair) -> Option<(&'a str, usize, Pane)> {
-    let Some((FindPlace::Answer(i), at)) = found.place.filter(|_| card.pair == found.pair) else { return None };
-    let answer = model.open.as_ref()?.session.completion(card.completion(pane(i)))?;
-    Some((&answer.text, at, pane(i)))
+/// The shown text that a match is in, unsanitised, the place of the match in it, and its pane; none for a match that is
+/// not on the card.
+fn found_text<'a>(card: &Card, model: &'a Shared, found: &FoundPair) -> Option<(&'a str, usize, Pane)> {
+    let (place, at) = found.place.filter(|_| card.pair == found.pair)?;
+    let open = model.open.as_ref()?;
+    let text = match place {
+        FindPlace::Answer(i) if !card.corrected[i] => &open.session.completion(card.completion(pane(i)))?.text,
+        FindPlace::Correction(i) if card.corrected[i] => {
+            open.session.correction_of(card.completion(pane(i)), &open.rater)?
+        }
+        _ => return None,
+    };
+    let (FindPlace::Answer(i) | FindPlace::Correction(i)) = place else { return None };
+    Some((text, at, pane(i)))
 }
 
 /// Whether a match lies in a thought, which must be unfolded to show it.
 pub fn is_in_thought(card: &Card, model: &Shared, found: &FoundPair) -> bool {
-    let Some((raw, at, pane)) = found_answer(card, model, found) else { return false };
+    let Some((raw, at, pane)) = found_text(card, model, found) else { return false };
     let place = presentable(&raw[..raw.floor_char_boundary(at)]).len();
     card.thoughts[pane.index()].iter().any(|thought| thought.range.contains(&place))
 }
 
 /// Scrolls to a match.
 pub fn reveal(card: &mut Card, model: &mut Shared, found: &FoundPair) {
-    if let Some((raw, at, pane)) = found_answer(card, model, found) {
+    if let Some((raw, at, pane)) = found_text(card, model, found) {
         return card.reveal(pane, raw, at);
     }
     match found.place.filter(|_| card.pair == found.pair) {
         Some((FindPlace::Prompt(turn), at)) => reveal_prompt(card, turn, at),
-        Some((FindPlace::Correction(i), _)) => {
+        Some((FindPlace::Answer(i) | FindPlace::Correction(i), _)) => {
             card.focus = pane(i);
-            model.say(format!("the match is in your correction of answer {}: e shows it", i + 1));
+            let (key, other) =
+                (model.keys.key("label", "original"), if card.corrected[i] { "original" } else { "correction" });
+            model.say(format!("the match is in the {other} of answer {}: {key} shows it", i + 1));
         }
         _ => {}
     }
@@ -139,9 +150,14 @@ fn reveal_prompt(card: &mut Card, turn: usize, at: usize) {
 
 fn copy_answer(card: &Card, model: &mut Shared) -> Vec<Effect> {
     let Some(open) = &model.open else { return Vec::new() };
-    let Some(answer) = open.session.completion(card.completion(card.focus)) else { return Vec::new() };
-    let text = answer.text.clone();
-    copy(model, format!("answer {}", card.focus.number()), text)
+    let (answer, number) = (card.completion(card.focus), card.focus.number());
+    if card.corrected[card.focus.index()]
+        && let Some(text) = open.session.correction_of(answer, &open.rater).map(str::to_owned)
+    {
+        return copy(model, format!("your correction of answer {number}"), text);
+    }
+    let Some(text) = open.session.completion(answer).map(|answer| answer.text.clone()) else { return Vec::new() };
+    copy(model, format!("answer {number}"), text)
 }
 
 fn copy_prompt(card: &Card, model: &mut Shared) -> Vec<Effect> {
