@@ -67,7 +67,8 @@ enum Part {
     Plain,
     /// A file of a checkpoint.
     Weights,
-    /// Of this machine or process: locks, requests to a worker, its messages, bytes that a repair cut out.
+    /// Of this machine or process: locks, counts kept for the list of sessions, requests to a worker, its messages, bytes that
+    /// a repair cut out.
     Local,
 }
 
@@ -79,7 +80,7 @@ fn part(path: &str) -> Option<Part> {
     }
     match parts.as_slice() {
         ["session.json"] => Some(Part::Plain),
-        ["lock"] | ["quarantine", _] => Some(Part::Local),
+        ["lock" | "summary.json"] | ["quarantine", _] => Some(Part::Local),
         ["events", _] => Some(Part::Log),
         ["blobs", _] => Some(Part::Plain),
         ["runs", _, "lock" | "worker.log"] | ["runs", _, "ctl", ..] => Some(Part::Local),

@@ -21,6 +21,7 @@ fn home() -> (tempfile::TempDir, Home, SessionDir) {
     log.sync().unwrap();
     for (path, bytes) in [
         ("runs/dpo-1/spec.json", &b"{}"[..]),
+        ("summary.json", b"{}"),
         ("runs/dpo-1/lock", b""),
         ("runs/dpo-1/metrics/000001.jsonl", b"{\"a\":1}\n{\"torn"),
         ("runs/dpo-1/ckpt/latest", b"step-00000001"),
@@ -147,6 +148,7 @@ fn what_no_session_has_is_refused_and_nothing_is_written_outside() {
         (vec![file(b"x/.ssh/authorized_keys")], "not a path of a session"),
         (vec![file(b"x/runs/dpo-1/ctl/stop")], "not a path of a session"),
         (vec![file(b"x/lock")], "not a path of a session"),
+        (vec![file(b"x/summary.json")], "not a path of a session"),
         (vec![file(b"../x/session.json")], "not a path of a session"),
         (vec![file(b"session.json")], "not a path of a session"),
         (vec![file(b"x/blobs/a"), file(b"y/blobs/b")], "not a path of a session"),
