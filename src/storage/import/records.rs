@@ -42,6 +42,26 @@ impl Prompts {
         Self { next, known }
     }
 
+    /// The prompt's id. A new prompt is appended; `added` counts it, or that it was known.
+    pub(super) fn add(
+        &mut self,
+        body: &PromptBody,
+        source: &str,
+        tags: &[String],
+        writer: &mut LogWriter<SessionRecord>,
+        added: &mut Added,
+    ) -> Result<PromptId> {
+        let (id, record) = self.get(body, source, tags);
+        match record {
+            Some(record) => {
+                writer.append(&record)?;
+                added.prompts += 1;
+            }
+            None => added.known_prompts += 1,
+        }
+        Ok(id)
+    }
+
     /// The prompt's id, and its record when it is new. A known prompt keeps the tags it has.
     pub(super) fn get(
         &mut self,
@@ -110,14 +130,7 @@ pub(super) fn pairs(
     }
     let mut added = Added::default();
     for row in rows {
-        let (prompt, record) = prompts.get(&row.prompt, file, &row.tags);
-        match record {
-            Some(record) => {
-                writer.append(&record)?;
-                added.prompts += 1;
-            }
-            None => added.known_prompts += 1,
-        }
+        let prompt = prompts.add(&row.prompt, file, &row.tags, writer, &mut added)?;
         let winner = hash64(row.chosen.as_bytes());
         let key = (prompt.clone(), winner, hash64(row.rejected.as_bytes()));
         if known.get(&key).is_some_and(|pair| session.verdict_of(pair, &rater).is_some()) {

@@ -62,14 +62,7 @@ pub(super) fn votes(
     let mut known = known_pairs(file, rows, session);
     let mut added = Added::default();
     for row in rows {
-        let (prompt, record) = prompts.get(&row.prompt, file, &row.tags);
-        match record {
-            Some(record) => {
-                writer.append(&record)?;
-                added.prompts += 1;
-            }
-            None => added.known_prompts += 1,
-        }
+        let prompt = prompts.add(&row.prompt, file, &row.tags, writer, &mut added)?;
         let key = (prompt.clone(), hash(&row.a.0), hash(&row.b.0));
         let existing = known.get_mut(&key).and_then(VecDeque::pop_front);
         let is_new = existing.is_none();

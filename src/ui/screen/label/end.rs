@@ -30,6 +30,19 @@ pub fn empty(buf: &mut Buffer, area: Rect, model: &Model, open: &OpenSession) {
     };
     let stats = stats(open);
     let sampler = sampler(open);
+    // What pairs that are judged come to, and where to go from there.
+    let judged = || {
+        let mut lines = outcome(open, usize::from(area.width.saturating_sub(4)));
+        lines.push(vec![]);
+        match open.session.disputes().len() {
+            0 => {}
+            n => lines.push(key("order", &format!("settle {}", counted(n, "dispute")))),
+        }
+        lines.push(key("launch", "train on the verdicts"));
+        lines.push(key("sample", "sample more answers"));
+        lines.push(key("go to pair", "look at a pair again"));
+        lines
+    };
     let mut lines: Vec<Vec<Span>> = Vec::new();
     if !open.loaded {
         lines.push(vec![Span::styled("reading the session …", DIM)]);
@@ -64,15 +77,7 @@ pub fn empty(buf: &mut Buffer, area: Rect, model: &Model, open: &OpenSession) {
     } else if open.session.settings().is_some() && !open.session.pairs().is_empty() {
         let text = format!("No pair needs a label from {}.", presentable(open.rater.as_str()));
         lines.push(vec![Span::styled(text, BOLD)]);
-        lines.extend(outcome(open, usize::from(area.width.saturating_sub(4))));
-        lines.push(vec![]);
-        match open.session.disputes().len() {
-            0 => {}
-            n => lines.push(key("order", &format!("settle {}", counted(n, "dispute")))),
-        }
-        lines.push(key("launch", "train on the verdicts"));
-        lines.push(key("sample", "sample more answers"));
-        lines.push(key("go to pair", "look at a pair again"));
+        lines.extend(judged());
     } else if stats.done > 0 {
         lines.push(vec![Span::styled(
             match stats.total {
@@ -81,15 +86,7 @@ pub fn empty(buf: &mut Buffer, area: Rect, model: &Model, open: &OpenSession) {
             },
             BOLD,
         )]);
-        lines.extend(outcome(open, usize::from(area.width.saturating_sub(4))));
-        lines.push(vec![]);
-        match open.session.disputes().len() {
-            0 => {}
-            n => lines.push(key("order", &format!("settle {}", counted(n, "dispute")))),
-        }
-        lines.push(key("launch", "train on the verdicts"));
-        lines.push(key("sample", "sample more answers"));
-        lines.push(key("go to pair", "look at a pair again"));
+        lines.extend(judged());
         lines.push(key("undo", "undo the last verdict or correction"));
     } else if !open.session.pairs().is_empty() {
         let n = open.session.pairs().len();
