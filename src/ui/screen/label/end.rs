@@ -36,7 +36,7 @@ pub fn empty(buf: &mut Buffer, area: Rect, model: &Model, open: &OpenSession) {
         lines.push(vec![]);
         match open.session.disputes().len() {
             0 => {}
-            n => lines.push(key("order", &format!("settle {}", counted(n, "dispute")))),
+            n => lines.push(key("agreement", &format!("settle {}", counted(n, "dispute")))),
         }
         lines.push(key("launch", "train on the verdicts"));
         lines.push(key("sample", "sample more answers"));
