@@ -64,7 +64,9 @@ fn dispatch(args: &[OsString]) -> ExitCode {
         ["merge", _, id, _, format] => answer::merge(path(1), &RunId::new(*id), path(3), format),
         ["make", _, spec] => answer::make(path(1), spec),
         ["judge", _, model, rater] => score::judge(path(1), model, rater),
+        ["judge-inputs", _, model] => score::judge_inputs(path(1), model),
         ["server", spec] => servers::server(spec),
+        ["server-models", spec] => servers::models(spec),
         ["bench", spec] => bench::bench(spec),
         _ => {
             out::note("tiebreak: `worker` is internal; see `tiebreak --help` for commands");

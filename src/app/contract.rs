@@ -37,6 +37,11 @@ pub trait Screen: Sized {
         None
     }
 
+    /// Inserts pasted text where text is typed; false if it is not.
+    fn paste(&mut self, _shared: &mut Shared, _text: &str) -> bool {
+        false
+    }
+
     /// The active section: its keys take precedence, and the footer shows only them.
     fn section(&self, _shared: &Shared) -> usize {
         0
@@ -78,6 +83,8 @@ pub trait AnyScreen {
     fn footer(&self, shared: &Shared) -> Vec<(Key, &'static str)>;
     /// Handles a key; none if it has no action here.
     fn press(&mut self, shared: &mut Shared, key: Key) -> Option<Next>;
+    /// See [`Screen::paste`].
+    fn paste(&mut self, shared: &mut Shared, text: &str) -> bool;
     /// Runs the action of a row of [`AnyScreen::table`].
     fn act_row(&mut self, shared: &mut Shared, row: usize) -> Next;
     /// See [`Screen::refresh`].
@@ -113,6 +120,10 @@ impl<S: Screen> AnyScreen for S {
         let mut rows = active.into_iter().chain(bindings::<S>(&shared.keys, 0));
         let action = rows.find(|row| row.key == key)?.action;
         Some(self.act(shared, action))
+    }
+
+    fn paste(&mut self, shared: &mut Shared, text: &str) -> bool {
+        Screen::paste(self, shared, text)
     }
 
     fn act_row(&mut self, shared: &mut Shared, row: usize) -> Next {

@@ -1,16 +1,8 @@
 //! Requests from the state machine to the shell, which answers with messages, never by a return value.
 
-use crate::domain::{Params, RowChoice, RunId, Sampler};
-use crate::protocol::{RunCommand, SessionRecord};
-
-/// A sampling run to launch in the open session.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SampleRequest {
-    /// Candidates per prompt.
-    pub per_prompt: usize,
-    /// The sampling parameters.
-    pub sampler: Sampler,
-}
+use super::requests::{PairRequest, SampleRequest, ScoreRequest};
+use crate::domain::{Params, RowChoice, RunId};
+use crate::protocol::{RunCommand, ServerOptions, SessionRecord};
 
 /// A training run to launch in the open session.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +65,37 @@ pub enum Effect {
     SaveNow,
     /// Launch a sampling run.
     Sample(SampleRequest),
+    /// Count the pairs that this request chooses. Answer with [`super::Msg::PairsPreviewed`]; a newer request replaces an older
+    /// one.
+    PreviewPairs {
+        /// Identifies it in the answer.
+        ticket: u64,
+        /// The request.
+        request: PairRequest,
+    },
+    /// Choose pairs and add them to the open session. Answer with [`super::Msg::PairsAdded`].
+    Pair(PairRequest),
+    /// Score answers or judge pairs of the open session. Answer with [`super::Msg::ScoreProgressed`] and at the end with
+    /// [`super::Msg::ScoreEnded`].
+    Score(ScoreRequest),
+    /// End scoring; what was scored is kept.
+    StopScoring,
+    /// Complete the path of a model. Answer with [`super::Msg::PathCompleted`].
+    CompletePath {
+        /// Identifies it in the answer.
+        ticket: u64,
+        /// The typed text.
+        text: String,
+    },
+    /// Ask a server for its models. Answer with [`super::Msg::ServerListed`].
+    ListServer {
+        /// Identifies it in the answer.
+        ticket: u64,
+        /// Its address, without a model.
+        url: String,
+        /// How it is asked.
+        servers: ServerOptions,
+    },
     /// Launch a training run.
     Launch(TrainRequest),
     /// Resume a lost or stopped run from its last checkpoint.

@@ -1,13 +1,11 @@
-//! Dialogs that any screen may open: a new session, a sampling run, an import. Owns them and what their answers do.
+//! Dialogs that any screen may open: a new session, an import. Owns them and what their answers do.
 
 use super::edit::EditBuffer;
 use super::effect::Effect;
-use super::form::{Form, FormPurpose};
 use super::palette::{Palette, PaletteEntry, Pick};
 use super::popup::{InputPurpose, Popup, TextInput};
 use super::shared::{ImportFormat, Shared};
 use super::words::model_summary;
-use crate::domain::counted;
 
 /// Whether the open session can be written; if not, shows why.
 pub fn writable(model: &mut Shared) -> bool {
@@ -35,25 +33,6 @@ pub fn input(model: &mut Shared, title: &str, hint: &str, purpose: InputPurpose,
     }));
 }
 
-/// Opens the sampling form.
-pub fn ask_sample(model: &mut Shared) {
-    if !writable(model) {
-        return;
-    }
-    let Some(open) = &model.open else { return };
-    let prompts = open.session.prompts().len();
-    if prompts == 0 {
-        model.warn(format!("no prompts yet: {} imports a file of prompts", model.keys.key("label", "import")));
-        return;
-    }
-    if open.runs.iter().any(|run| run.is_sampling() && run.status().is_live()) {
-        model.warn(format!("sampling is already running: {} shows it", model.keys.key("label", "watch")));
-        return;
-    }
-    let about = format!("{} · {}", counted(prompts, "prompt"), open.meta.model);
-    model.popups.push(Popup::Form(Form::sample(about)));
-}
-
 /// Asks for a file to import.
 pub fn ask_import(model: &mut Shared) {
     if writable(model) {
@@ -79,25 +58,6 @@ fn import_hint(formats: &[ImportFormat]) -> String {
 
 /// The longest list of formats that is spelled out, in bytes.
 const NAMED: usize = 40;
-
-/// Submits a form, or shows it again with its errors.
-pub fn submit(model: &mut Shared, form: Form) -> Vec<Effect> {
-    let mut form = form;
-    if !form.check() {
-        form.selected = form.fields.iter().position(|f| f.error.is_some()).unwrap_or(0);
-        model.popups.push(Popup::Form(form));
-        return Vec::new();
-    }
-    match form.purpose {
-        FormPurpose::Sample => match form.sample_request() {
-            Some(request) => {
-                model.say("starting sampling …");
-                vec![Effect::Sample(request)]
-            }
-            None => Vec::new(),
-        },
-    }
-}
 
 /// Handles a text typed for one of these dialogs.
 pub fn typed(model: &mut Shared, input: TextInput) -> Vec<Effect> {

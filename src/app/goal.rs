@@ -15,8 +15,6 @@ pub enum Show {
     Pairs(Vec<PairId>),
     /// A replay that starts playing, this many times faster than real time.
     Speed(f64),
-    /// The sampling form.
-    Sample,
     /// All answers to this prompt.
     Prompt(PromptId),
     /// This sentence as a notice.

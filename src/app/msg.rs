@@ -1,6 +1,8 @@
 //! Messages from the shell to the state machine.
 
 use super::key::Key;
+use super::requests::PairPreview;
+use super::shared::ScoreProgress;
 use crate::domain::{Rater, RunId};
 use crate::protocol::{Envelope, Estimate, Integrity, Masks, ModelCard, RunEvent, RunSpec, SessionMeta, SessionRecord};
 
@@ -147,6 +149,33 @@ pub enum Msg {
         ticket: u64,
         /// The figures, or why there are none.
         answer: Result<Box<crate::domain::AgreementReport>, String>,
+    },
+    /// The answer to [`super::Effect::PreviewPairs`].
+    PairsPreviewed {
+        /// The request's ticket.
+        ticket: u64,
+        /// The counts, or why no pair can be chosen.
+        answer: Result<Box<PairPreview>, String>,
+    },
+    /// The answer to [`super::Effect::Pair`]: what was added, or why nothing was.
+    PairsAdded(Result<String, String>),
+    /// Scoring goes on.
+    ScoreProgressed(ScoreProgress),
+    /// Scoring ended: what came of it, or why it ended early.
+    ScoreEnded(Result<String, String>),
+    /// The answer to [`super::Effect::CompletePath`].
+    PathCompleted {
+        /// The request's ticket.
+        ticket: u64,
+        /// What the text may become.
+        options: Vec<String>,
+    },
+    /// The answer to [`super::Effect::ListServer`].
+    ServerListed {
+        /// The request's ticket.
+        ticket: u64,
+        /// The names of its models, or why there are none.
+        answer: Result<Vec<String>, String>,
     },
     /// The answer to [`super::Effect::Masks`].
     MasksReady {

@@ -34,6 +34,28 @@ impl RunView {
         self.state.status(self.alive)
     }
 
+    /// Whether it trained and ended with a checkpoint.
+    #[must_use]
+    pub fn has_result(&self) -> bool {
+        matches!(self.status(), RunStatus::Finished | RunStatus::Stopped) && !self.is_sampling()
+    }
+
+    /// Whether it trained a reward model, which writes no answers.
+    #[must_use]
+    pub fn is_reward(&self) -> bool {
+        self.spec.as_ref().is_some_and(|spec| spec.kind() == "reward")
+    }
+
+    /// Its checkpoints to go on from: the last one, and the best one if the run selected it.
+    #[must_use]
+    pub fn start_points(&self) -> Vec<RunId> {
+        let selects_best = matches!(self.spec.as_ref().map(|spec| &spec.task), Some(Task::Train(train))
+            if train.params.usize("eval_steps") > 0 && !train.params.text("metric_for_best_model").is_empty());
+        let mut out = vec![self.id.clone()];
+        out.extend(selects_best.then(|| self.id.at_best()));
+        out
+    }
+
     /// Whether it samples candidates (and does not train).
     #[must_use]
     pub fn is_sampling(&self) -> bool {
@@ -91,6 +113,8 @@ pub struct OpenSession {
     /// What the pairs are called.
     pub names: PairNames,
     known: HashSet<u64>,
+    /// Now, in milliseconds since 1970; 0 before the first tick.
+    now_ms: u64,
 }
 
 impl OpenSession {
@@ -117,6 +141,7 @@ impl OpenSession {
             matching: HashSet::new(),
             names: PairNames::default(),
             known: HashSet::new(),
+            now_ms: 0,
         }
     }
 
@@ -200,7 +225,7 @@ impl OpenSession {
             Touched::Pair(pair) => judged(self, pair),
             Touched::Nothing | Touched::All => 0,
         };
-        apply_record(&mut self.session, seq, 0, record);
+        apply_record(&mut self.session, seq, self.now_ms, record);
         self.match_after(record);
         match touched {
             Touched::Nothing if self.filter.is_none() => {}
@@ -216,7 +241,7 @@ impl OpenSession {
     pub fn write_all(&mut self, records: &[SessionRecord]) -> Vec<Effect> {
         for record in records {
             let seq = self.outbox.push(record.clone());
-            apply_record(&mut self.session, seq, 0, record);
+            apply_record(&mut self.session, seq, self.now_ms, record);
         }
         self.match_all();
         self.requeue();
@@ -241,11 +266,23 @@ impl OpenSession {
         self.outbox.saved()
     }
 
+    /// Takes the time. Once a minute, pairs whose repeat waits for its time may come back.
+    pub fn set_now(&mut self, now_ms: u64) {
+        let minute = self.now_ms / 60_000 != now_ms / 60_000;
+        self.now_ms = now_ms;
+        if minute && self.session.repeats().is_some_and(|repeats| repeats.after_ms > 0) {
+            self.requeue();
+        }
+    }
+
     /// Recomputes the queue.
     pub fn requeue(&mut self) {
         // While the logs are read, nothing is labelled.
         if !self.loaded {
             return;
+        }
+        if self.now_ms > 0 {
+            self.session.set_wall_time(self.now_ms);
         }
         self.names.follow(&self.session);
         self.done = self.session.judged_by(&self.rater, &self.rubric, |pair| self.matches(pair));

@@ -4,7 +4,6 @@
 use super::edit::EditBuffer;
 use super::effect::Effect;
 use super::find::{Find, FoundPair};
-use super::form::Form;
 use super::key::{Code, Key};
 use super::keymap::{Section, Table, c, k, on};
 use super::masks::{MaskSheet, text_area};
@@ -22,8 +21,6 @@ pub enum Popup {
     Find(Box<Find>),
     /// A text to type.
     Input(TextInput),
-    /// A form.
-    Form(Form),
     /// A yes-or-no question.
     Confirm(Confirm),
     /// The masks of a run's first rows.
@@ -95,15 +92,6 @@ const INPUT: Section<A> = Section { title: "typing", rows: &[
     on(k(Code::Esc), A::Cancel, "cancel", "close without saving; asks before a text is discarded"),
 ] };
 #[rustfmt::skip]
-const FORM: Section<A> = Section { title: "form", rows: &[
-    on(k(Code::Enter), A::Accept, "start", "start with these values"),
-    on(k(Code::Up), A::Up, "field", "previous field"),
-    on(k(Code::Down), A::Down, "field", "next field"),
-    on(k(Code::Tab), A::Down, "", "next field"),
-    on(k(Code::BackTab), A::Up, "", "previous field"),
-    on(k(Code::Esc), A::Cancel, "cancel", "close without starting"),
-] };
-#[rustfmt::skip]
 const CONFIRM: Section<A> = Section { title: "question", rows: &[
     on(c('y'), A::Accept, "yes", "yes"),
     on(c('n'), A::Cancel, "no", "no"),
@@ -129,7 +117,7 @@ const MESSAGE: Section<A> = Section { title: "message", rows: &[
 ] };
 
 /// Every popup's keys, in the README's order.
-pub const SECTIONS: &[&Section<PopupAction>] = &[&HELP, &PALETTE, &FIND, &INPUT, &FORM, &CONFIRM, &MASKS, &MESSAGE];
+pub const SECTIONS: &[&Section<PopupAction>] = &[&HELP, &PALETTE, &FIND, &INPUT, &CONFIRM, &MASKS, &MESSAGE];
 
 /// What a key did to a popup.
 #[derive(Debug)]
@@ -159,8 +147,6 @@ pub enum PopupAnswer {
     Typed(TextInput),
     /// A request to withdraw the open correction.
     Withdrawn(TextInput),
-    /// A form.
-    Filled(Form),
     /// Yes.
     Yes(OnYes),
 }
@@ -174,7 +160,6 @@ impl Popup {
             Self::Palette(_) => &PALETTE,
             Self::Find(_) => &FIND,
             Self::Input(_) => &INPUT,
-            Self::Form(_) => &FORM,
             Self::Confirm(_) => &CONFIRM,
             Self::Masks(_) => &MASKS,
             Self::Message { .. } => &MESSAGE,
@@ -205,7 +190,7 @@ impl Popup {
     /// Handles a key on a screen of this size.
     pub fn press(mut self, key: Key, size: (u16, u16)) -> Pressed {
         let action = self.section().lookup(key);
-        let takes_text = matches!(self, Self::Palette(_) | Self::Find(_) | Self::Input(_) | Self::Form(_));
+        let takes_text = matches!(self, Self::Palette(_) | Self::Find(_) | Self::Input(_));
         if action.is_none() && !takes_text {
             return Pressed::Ignored(self);
         }
@@ -279,23 +264,6 @@ impl Popup {
                     input.error = None;
                 }
             }
-            Self::Form(form) => match action {
-                Some(A::Accept) => {
-                    return match self {
-                        Self::Form(form) => Pressed::Answered(PopupAnswer::Filled(form)),
-                        other => Pressed::Stay(other),
-                    };
-                }
-                Some(A::Up) => form.selected = form.selected.saturating_sub(1),
-                Some(A::Down) => form.selected = (form.selected + 1).min(form.fields.len().saturating_sub(1)),
-                _ => {
-                    if let Some(field) = form.fields.get_mut(form.selected)
-                        && field.buffer.press(key)
-                    {
-                        field.error = field.row.parse(field.buffer.text()).err().map(|e| e.to_string());
-                    }
-                }
-            },
             Self::Confirm(confirm) => {
                 if action == Some(A::Accept) {
                     return Pressed::Answered(PopupAnswer::Yes(confirm.on_yes.clone()));
@@ -312,11 +280,6 @@ impl Popup {
             Self::Input(input) => input.buffer.insert(text),
             Self::Palette(palette) => palette.insert(text),
             Self::Find(find) => find.insert(text),
-            Self::Form(form) => {
-                if let Some(field) = form.fields.get_mut(form.selected) {
-                    field.buffer.insert(text);
-                }
-            }
             Self::Help(_) | Self::Confirm(_) | Self::Masks(_) | Self::Message { .. } => return false,
         }
         true

@@ -15,6 +15,9 @@ macro_rules! screens {
         $then! {
             home::HomeScreen
             label::LabelScreen
+            sample::SampleScreen
+            pair::PairScreen
+            score::ScoreScreen
             launch::LaunchScreen
             watch::WatchScreen
             replay::ReplayScreen

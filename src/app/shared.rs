@@ -52,6 +52,19 @@ pub struct ImportFormat {
     pub plain_text: bool,
 }
 
+/// How far scoring is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScoreProgress {
+    /// The run or the judge.
+    pub by: String,
+    /// `answers` or `pairs`.
+    pub what: String,
+    /// Done so far.
+    pub done: usize,
+    /// All of them; 0 while that is not known.
+    pub total: usize,
+}
+
 /// The state that all screens share.
 #[derive(Debug, Clone)]
 pub struct Shared {
@@ -91,6 +104,10 @@ pub struct Shared {
     pub filter: Option<Filter>,
     /// What its rater is asked of each pair.
     pub rubric: RubricPass,
+    /// Scoring that is under way in the open session.
+    pub scoring: Option<ScoreProgress>,
+    /// How the last scoring ended.
+    pub scored: Option<Result<String, String>>,
     /// The formats that an import recognises, by name. The shell fills it in from the table of formats.
     pub import_formats: Vec<ImportFormat>,
 }
@@ -118,6 +135,8 @@ impl Shared {
             rater: None,
             filter: None,
             rubric: RubricPass::default(),
+            scoring: None,
+            scored: None,
             import_formats: Vec::new(),
         }
     }

@@ -51,6 +51,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::ModelsListed(models) => {
             model.models = Some(models);
             model.touch();
+            return refresh(model);
         }
         Msg::DeviceKnown(device) => {
             model.device = device;
@@ -69,6 +70,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             open.rubric = model.rubric.clone();
             open.set_filter(model.filter.clone());
             model.open = Some(open);
+            (model.scoring, model.scored) = (None, None);
             model.touch();
             // The other screens need the logs; until they are read, the label screen says so.
             model.goal = model.open.as_ref().map(|open| (open.name.clone(), goal));
@@ -144,7 +146,25 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             }
             model.touch();
         }
-        Msg::WorkerLog { .. } | Msg::EstimateReady { .. } | Msg::AgreementReady { .. } => {
+        Msg::ScoreProgressed(progress) => {
+            model.scoring = Some(progress);
+            model.touch();
+        }
+        Msg::ScoreEnded(answer) => {
+            model.scoring = None;
+            match &answer {
+                Ok(text) => model.say(text.clone()),
+                Err(why) => model.warn(why.clone()),
+            }
+            model.scored = Some(answer);
+        }
+        Msg::WorkerLog { .. }
+        | Msg::EstimateReady { .. }
+        | Msg::AgreementReady { .. }
+        | Msg::PairsPreviewed { .. }
+        | Msg::PairsAdded(_)
+        | Msg::PathCompleted { .. }
+        | Msg::ServerListed { .. } => {
             return model.screen.any_mut().on_reply(&mut model.shared, msg);
         }
         Msg::MasksReady { ticket, answer } => {
@@ -194,6 +214,9 @@ fn tick(model: &mut Model, now_ms: u64, clock_ms: u64) -> Vec<Effect> {
     let (before, clock_before) = (model.now_ms, model.clock_ms);
     model.now_ms = now_ms;
     model.clock_ms = clock_ms;
+    if let Some(open) = &mut model.open {
+        open.set_now(now_ms);
+    }
     if model.notice.as_ref().is_some_and(|notice| clock_ms >= notice.at_ms + NOTICE_MS) {
         model.notice = None;
         model.touch();
@@ -227,7 +250,11 @@ fn paste(model: &mut Model, text: &str) {
     let end = text.len().min(MAX_PASTE);
     let text = &text[..text.floor_char_boundary(end)];
     // Pasted text is never handled as keys: a paste into the label screen would label pairs.
-    if model.popups.last_mut().is_some_and(|popup| popup.paste(text)) {
+    let taken = match model.popups.last_mut() {
+        Some(popup) => popup.paste(text),
+        None => model.screen.any_mut().paste(&mut model.shared, text),
+    };
+    if taken {
         model.touch();
     } else {
         model.warn("paste works only where text is typed");
@@ -290,7 +317,6 @@ fn on_answer(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
             shared.popups.pop();
             Next::default()
         }
-        PopupAnswer::Filled(form) => flow::submit(shared, form).into(),
         PopupAnswer::Picked(Pick::Screen(row)) => model.screen.any_mut().act_row(shared, row),
         PopupAnswer::Picked(Pick::Global(row)) => {
             let rows = model.keys.section(EVERYWHERE, &GLOBAL_KEYS, &GLOBAL_KEYS);

@@ -3,7 +3,7 @@
 use super::open::RunView;
 use super::wrap::presentable;
 use crate::domain::model_name;
-use crate::protocol::{ModelCard, RunSpec, Task};
+use crate::protocol::{ModelCard, RunSpec, ServerRef, Task};
 
 /// A run's settings to show beside its curves, as name and value.
 #[must_use]
@@ -38,7 +38,10 @@ pub fn spec_facts(spec: &RunSpec) -> Vec<(&'static str, String)> {
             out
         }
         Task::Sample(sample) => {
-            let models: Vec<String> = sample.models.iter().map(|m| short_model_name(&m.name)).collect();
+            let adapter = |i| sample.adapter_of(i).map_or(String::new(), |(_, run)| format!(" + {run}"));
+            let local = sample.models.iter().enumerate();
+            let local = local.map(|(i, m)| format!("{}{}", short_model_name(&m.name), adapter(i)));
+            let models: Vec<String> = local.chain(sample.servers.iter().map(ServerRef::name)).collect();
             vec![
                 ("model", models.join(", ")),
                 ("answers", format!("{} a prompt", sample.per_prompt)),

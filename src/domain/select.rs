@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 mod allocate;
 mod strategies;
+mod words;
 
 pub use allocate::{Allocation, StratumSize, allocate};
 pub use strategies::STRATEGIES;

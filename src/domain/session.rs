@@ -123,6 +123,10 @@ pub struct Session {
     imported_tags: HashMap<PromptId, Vec<String>>,
     note_times: BTreeMap<(PairId, Rater), u64>,
     clock: Clock,
+    /// The clock of tags and criteria: one of its own, so that it changes no time of a verdict in older logs.
+    marks: Clock,
+    /// When a criterion was last set or removed.
+    criterion_times: BTreeMap<String, u64>,
 }
 
 /// Which of two verdicts is the later one. Of two at one time it is the same one in every copy of the session.
@@ -134,13 +138,15 @@ impl Session {
     /// Sets the wall time, in milliseconds since 1970, of the records folded from here on.
     pub fn set_wall_time(&mut self, wall_ms: u64) {
         self.clock.set_wall(wall_ms);
+        self.marks.set_wall(wall_ms);
     }
 
     /// Folds, in `fold`, an act that was taken from another copy, where it happened at `at` on that session's clock.
     pub fn copied(&mut self, at: u64, fold: impl FnOnce(&mut Self)) {
-        let outer = self.clock.copy_from(Some(at));
+        let outer = (self.clock.copy_from(Some(at)), self.marks.copy_from(Some(at)));
         fold(self);
-        self.clock.copy_from(outer);
+        self.clock.copy_from(outer.0);
+        self.marks.copy_from(outer.1);
     }
 
     /// Adds a prompt; an earlier one with the same id stays.
@@ -222,13 +228,10 @@ impl Session {
     }
 
     fn set_undone(&mut self, of: u64, undone: bool) {
-        let at = self.clock.stamp();
-        if let Some(retagged) = self.retagged.get_mut(&of).filter(|r| r.undone != undone) {
-            retagged.undone = undone;
-            let TagChange { prompt, rater, .. } = retagged.change.clone();
-            self.retag(&prompt);
-            return self.move_done(&rater, of, undone);
+        if self.retagged.contains_key(&of) {
+            return self.set_tag_undone(of, undone);
         }
+        let at = self.clock.stamp();
         let (flag, toggled, rater) = if let Some(judged) = self.verdicts.get_mut(&of) {
             (&mut judged.undone, &mut judged.toggled, &judged.verdict.rater)
         } else if let Some(corrected) = self.corrections.iter_mut().rfind(|c| c.seq == of) {
@@ -256,6 +259,28 @@ impl Session {
         }
         let rater = rater.clone();
         self.move_done(&rater, of, undone);
+    }
+
+    fn set_tag_undone(&mut self, of: u64, undone: bool) {
+        let at = self.marks.stamp();
+        let Some(retagged) = self.retagged.get_mut(&of) else { return };
+        if at < retagged.toggled || (at == retagged.toggled && retagged.undone) {
+            return;
+        }
+        retagged.toggled = at;
+        if retagged.undone == undone {
+            return;
+        }
+        retagged.undone = undone;
+        let TagChange { prompt, rater, .. } = retagged.change.clone();
+        self.retag(&prompt);
+        if self.clock.copying() {
+            let history = self.history.entry(rater).or_default();
+            history.done.retain(|seq| *seq != of);
+            history.undone.retain(|seq| *seq != of);
+        } else {
+            self.move_done(&rater, of, undone);
+        }
     }
 
     /// Moves a record of a rater between the undo and the redo stack.
@@ -296,6 +321,12 @@ impl Session {
 
     /// Adds a criterion, replaces its sentence, or removes it. Verdicts by it stay.
     pub fn set_criterion(&mut self, name: &str, sentence: Option<&str>) {
+        let (at, written) = (self.marks.stamp(), self.criterion_times.get(name).copied().unwrap_or(0));
+        // What was set in another copy may be older than what was set here.
+        if at < written || (at == written && self.criterion(name).map(|c| c.sentence.as_str()) >= sentence) {
+            return;
+        }
+        self.criterion_times.insert(name.to_owned(), at);
         let at = self.criteria.iter().position(|c| c.name == name);
         match (at, sentence) {
             (Some(at), Some(sentence)) => sentence.clone_into(&mut self.criteria[at].sentence),

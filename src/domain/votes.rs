@@ -133,6 +133,14 @@ pub struct Repeats {
     pub share: f64,
     /// The fewest other verdicts of the rater before a pair comes back.
     pub distance: usize,
+    /// The least time before a pair comes back, in milliseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub after_ms: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl Repeats {

@@ -169,8 +169,8 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// Loads the models. `done` prompts are already in the run's log and are not sampled again. `adapter` is the checkpoint
-    /// folder of the run that [`SampleSpec::adapter`] names.
+    /// Loads the models. `done` prompts are already in the run's log and are not sampled again. `adapters` holds
+    /// for each model the checkpoint folder of the run that [`SampleSpec::adapter_of`] names; it may be shorter.
     ///
     /// # Errors
     /// When a model cannot be loaded, or the adapter does not fit it.
@@ -179,15 +179,14 @@ impl Sampling {
         spec: &SampleSpec,
         prompts: Vec<Prompt>,
         done: usize,
-        adapter: Option<&Path>,
+        adapters: &[Option<&Path>],
         device: &Device,
         sink: &mut dyn Sink,
     ) -> Result<Self, Error> {
         if spec.models.len() + spec.servers.len() == 0 || spec.per_prompt == 0 {
             return Err(Error::Invalid("a sampling run needs a model and at least one candidate a prompt".into()));
         }
-        let trained = adapter.map(Trained::read).transpose()?;
-        if trained.is_some() && (spec.models.len(), spec.servers.len()) != (1, 0) {
+        if spec.adapter.is_some() && (spec.models.len(), spec.servers.len()) != (1, 0) {
             return Err(Error::Invalid("an adapter goes on one model; sample several models without one".into()));
         }
         let total = spec.models.len() as u64;
@@ -195,6 +194,7 @@ impl Sampling {
         for (i, model_ref) in spec.models.iter().enumerate() {
             sink.emit(RunEvent::Progressed { stage: format!("loading {}", model_ref.name), done: i as u64, total })?;
             let model = LanguageModel::open(Path::new(&model_ref.path))?;
+            let trained = adapters.get(i).copied().flatten().map(Trained::read).transpose()?;
             let mut name = model_ref.name.clone();
             let decoding = if device.is_cpu() && trained.is_none() {
                 PackedDecoder::open(&model)?
@@ -203,7 +203,7 @@ impl Sampling {
                 let decoder = model.decoder(device, tune)?;
                 if let Some(trained) = &trained {
                     trained.put_on(decoder.trainables())?;
-                    if let Some(from) = &spec.adapter {
+                    if let Some((_, from)) = spec.adapter_of(i) {
                         name = format!("{name}+{from}");
                     }
                 }

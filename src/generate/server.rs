@@ -12,7 +12,7 @@ mod reply;
 mod retry;
 mod source;
 
-pub use client::{Client, look_up};
+pub use client::{Client, look_up, names};
 pub use fault::{FaultKind, ServerFault};
 pub use letters::{LetterServer, Letters};
 pub(crate) use source::Servers;

@@ -39,7 +39,10 @@ fn fold(session: &mut Session, seq: u64, record: &SessionRecord) {
         SessionRecord::Rated(row) => session.add_rating(row.clone()),
         SessionRecord::Scored { completion, run, score } => session.score(completion.clone(), run.clone(), score.0),
         SessionRecord::Launched(spec) => session.launch(spec.id.clone()),
-        SessionRecord::Hashed { .. } | SessionRecord::StateHashed { .. } | SessionRecord::Repaired { .. } => {}
+        SessionRecord::JudgeRecorded { .. }
+        | SessionRecord::Hashed { .. }
+        | SessionRecord::StateHashed { .. }
+        | SessionRecord::Repaired { .. } => {}
     }
 }
 

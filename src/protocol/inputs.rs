@@ -3,7 +3,7 @@
 //! Owns the record of them and the comparison. Refuses to read files: the caller fills the record.
 
 use super::server::ServerInput;
-use crate::domain::RunId;
+use crate::domain::{RunId, is_name};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub struct Inputs {
     /// The models that the run reads: its own and its reward run's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<ModelInput>,
-    /// The checkpoints of other runs, one per role.
+    /// The checkpoints of other runs, one per role; of generators one per run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checkpoints: Vec<CheckpointInput>,
     /// The models behind servers that the run asks.
@@ -48,6 +48,13 @@ impl Inputs {
     #[must_use]
     pub fn checkpoint(&self, role: CheckpointRole) -> Option<&CheckpointInput> {
         self.checkpoints.iter().find(|checkpoint| checkpoint.role == role)
+    }
+
+    /// The record of that run's checkpoint in that role; a role that only one run can have is enough.
+    #[must_use]
+    pub fn checkpoint_of(&self, role: CheckpointRole, run: &RunId) -> Option<&CheckpointInput> {
+        let mut all = self.checkpoints.iter();
+        all.find(|c| c.role == role && (role != CheckpointRole::Generator || c.run == *run))
     }
 }
 
@@ -82,6 +89,8 @@ pub enum CheckpointRole {
     Reward,
     /// A sampling run samples from it.
     Adapter,
+    /// A sampling run samples from it among others.
+    Generator,
 }
 
 impl CheckpointRole {
@@ -92,6 +101,16 @@ impl CheckpointRole {
             Self::Init => "init",
             Self::Reward => "reward",
             Self::Adapter => "adapter",
+            Self::Generator => "generator",
+        }
+    }
+
+    /// The name under which a run keeps its checkpoint of `run` in this role. Of generators there may be several.
+    #[must_use]
+    pub fn slot(self, run: &RunId) -> String {
+        match self {
+            Self::Generator if is_name(run.name()) => format!("{}-{run}", self.word()),
+            Self::Init | Self::Reward | Self::Adapter | Self::Generator => self.word().to_owned(),
         }
     }
 }

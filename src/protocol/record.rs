@@ -1,5 +1,6 @@
 //! Records of a session's log: everything a person did, in order. Nothing is rewritten; undo is a record.
 
+use super::inputs::Inputs;
 use super::spec::RunSpec;
 use crate::domain::{
     Adjudication, CollectionSettings, Completion, CompletionId, Num, Pair, PairId, Prompt, RatedRow, Rater, Repeats,
@@ -110,8 +111,8 @@ pub enum SessionRecord {
     Collected {
         /// When it happened, on the other session's clock, in milliseconds since 1970.
         at: u64,
-        /// What was done: a verdict, an adjudication, a correction, a note, or an undo or redo of one under its number in
-        /// this log.
+        /// What was done: a verdict, an adjudication, a correction, a note, a tag, a criterion, or an undo or redo of one under
+        /// its number in this log. Versions before tags and criteria were collected ignore those.
         record: Box<SessionRecord>,
     },
     /// A text for SFT, or one to measure forgetting on, was imported.
@@ -131,6 +132,13 @@ pub enum SessionRecord {
         run: RunId,
         /// A reward run's score, in standard deviations from the mean of its calibration answers; else the implicit reward.
         score: Num,
+    },
+    /// A judge model was about to judge pairs: what it is. A later vote by the same rater is compared with it.
+    JudgeRecorded {
+        /// The judge as a rater, `model:judge:NAME`.
+        rater: Rater,
+        /// The files of a local model, or its server's address, name and entry.
+        inputs: Box<Inputs>,
     },
     /// A run was launched; its folder has the same specification.
     Launched(Box<RunSpec>),
@@ -164,7 +172,7 @@ impl SessionRecord {
         matches!(self, Self::Judged(_) | Self::Corrected { .. } | Self::Adjudicated(_) | Self::Tagged(_))
     }
 
-    /// Whether it is something that a person did to a pair: what can be collected from another copy.
+    /// Whether it is something that a person did: what can be collected from another copy.
     #[must_use]
     pub fn is_act(&self) -> bool {
         matches!(
@@ -177,6 +185,8 @@ impl SessionRecord {
                 | Self::Redone { .. }
                 | Self::Withdrawn { .. }
                 | Self::Restored { .. }
+                | Self::Tagged(_)
+                | Self::CriterionSet { .. }
         )
     }
 

@@ -90,12 +90,36 @@ pub struct SampleSpec {
     /// A training run whose adapter is applied to the only model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<RunId>,
+    /// Of several models, the training run whose adapter each has; empty where none has one, or `adapter` says it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<Option<RunId>>,
     /// Candidates per prompt.
     pub per_prompt: usize,
     /// Sampling settings.
     pub sampler: Sampler,
     /// Rows of [`crate::domain::Prompt`].
     pub data: DataSnapshot,
+}
+
+impl SampleSpec {
+    /// The training run whose adapter a model has, by the model's position.
+    #[must_use]
+    pub fn adapter_of(&self, model: usize) -> Option<(CheckpointRole, &RunId)> {
+        let one = self.adapter.as_ref().map(|run| (CheckpointRole::Adapter, run));
+        let several = self.adapters.get(model).and_then(Option::as_ref);
+        one.or_else(|| several.map(|run| (CheckpointRole::Generator, run)))
+    }
+
+    /// Every adapter that it samples from, each once.
+    fn adapters(&self) -> Vec<(CheckpointRole, &RunId)> {
+        let mut out: Vec<(CheckpointRole, &RunId)> = Vec::new();
+        for found in (0..self.models.len()).filter_map(|model| self.adapter_of(model)) {
+            if !out.contains(&found) {
+                out.push(found);
+            }
+        }
+        out
+    }
 }
 
 /// The kind of run.
@@ -148,13 +172,23 @@ impl RunSpec {
     /// The runs whose checkpoints it needs, with their roles.
     #[must_use]
     pub fn parents(&self) -> Vec<(CheckpointRole, &RunId)> {
-        let (init, reward, adapter) = match &self.task {
-            Task::Train(t) => (t.init.as_ref(), t.reward.as_ref(), None),
-            Task::Sample(s) => (None, None, s.adapter.as_ref()),
+        match &self.task {
+            Task::Train(t) => {
+                let roles = [(CheckpointRole::Init, t.init.as_ref()), (CheckpointRole::Reward, t.reward.as_ref())];
+                roles.into_iter().filter_map(|(role, run)| Some((role, run?))).collect()
+            }
+            Task::Sample(s) => s.adapters(),
+        }
+    }
+
+    /// The models on which a parent's checkpoint goes, by position.
+    #[must_use]
+    pub fn models_with(&self, role: CheckpointRole, run: &RunId) -> Vec<usize> {
+        let fits = |model: &usize| match &self.task {
+            Task::Train(_) => true,
+            Task::Sample(s) => s.adapter_of(*model) == Some((role, run)),
         };
-        let roles =
-            [(CheckpointRole::Init, init), (CheckpointRole::Reward, reward), (CheckpointRole::Adapter, adapter)];
-        roles.into_iter().filter_map(|(role, run)| Some((role, run?))).collect()
+        (0..self.models().len()).filter(fits).collect()
     }
 
     /// The models it uses.
@@ -180,11 +214,7 @@ impl RunSpec {
     pub fn unsafe_name(&self) -> Option<(&'static str, &str)> {
         let mut names: Vec<(&'static str, &str)> = vec![("the run's id", self.id.as_str())];
         names.extend(self.data().into_iter().map(|data| ("a data file", data.file.as_str())));
-        let runs = match &self.task {
-            Task::Train(t) => [t.init.as_ref().map(|id| ("init", id)), t.reward.as_ref().map(|id| ("reward", id))],
-            Task::Sample(s) => [s.adapter.as_ref().map(|id| ("adapter", id)), None],
-        };
-        names.extend(runs.into_iter().flatten().map(|(what, id)| (what, id.name())));
+        names.extend(self.parents().into_iter().map(|(role, id)| (role.word(), id.name())));
         let models = match &self.task {
             Task::Train(t) => std::slice::from_ref(&t.model),
             Task::Sample(s) => &s.models,

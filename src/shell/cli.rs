@@ -10,6 +10,7 @@ mod values;
 pub use bench::{BenchAction, BenchSampleArgs, BenchTrainArgs, BenchUiArgs};
 pub use choice::{ChoiceArgs, RubricArgs, TagArgs};
 pub use server::ServerArgs;
+pub use values::span_words;
 
 use super::error::Error;
 use crate::domain::{Aggregation, Filter, QueueOrder, StratumKey, methods, nearest};
@@ -289,9 +290,10 @@ pub struct SampleArgs {
     /// How servers are asked.
     #[command(flatten)]
     pub server: ServerArgs,
-    /// A training run of this session whose adapter is applied; RUN@best takes its best checkpoint.
-    #[arg(long, value_name = "RUN", conflicts_with = "models")]
-    pub adapter: Option<String>,
+    /// A training run of this session whose adapter is applied to its model; RUN@best takes its best checkpoint. May be
+    /// repeated, and takes turns with the models that --model names.
+    #[arg(long = "adapter", value_name = "RUN")]
+    pub adapters: Vec<String>,
     /// Device: auto, cpu, cuda:0, metal.
     #[arg(long, default_value = "auto")]
     pub device: String,
@@ -458,6 +460,9 @@ pub struct RuleArgs {
     /// The fewest other verdicts of the rater before a pair comes back (default: 20).
     #[arg(long, value_name = "N", value_parser = parse_distance)]
     pub repeat_distance: Option<usize>,
+    /// The least time before a pair comes back, such as 2h, 30m or 1d (default: none).
+    #[arg(long, value_name = "SPAN", value_parser = values::span)]
+    pub repeat_after: Option<u64>,
 }
 
 fn parse_distance(text: &str) -> Result<usize, String> {

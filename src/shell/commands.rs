@@ -19,7 +19,6 @@ mod score;
 mod screens;
 mod session;
 mod tag;
-mod vote;
 
 use super::cli::{Cli, Command, ModelsAction, definition};
 use super::error::Result;
@@ -68,7 +67,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Resume(args) => runs::resume(&context, &args.run),
         Command::Checkpoint(args) => runs::send(&context, &args.run, RunCommand::Checkpoint),
         Command::Stop(args) => runs::send(&context, &args.run, RunCommand::Stop),
-        Command::Pair(args) => pair::pair(&context, &args),
+        Command::Pair(args) => pair::pair(&context, args),
         Command::Agreement(args) => agreement::agreement(&context, &args),
         Command::Rule(args) => agreement::rule(&context, &args),
         Command::Pack(args) => copies::pack(&context, &args),

@@ -5,14 +5,15 @@ use super::error::{Error, Result};
 use super::intake;
 use super::jobs::{Job, run_in_background};
 use super::journal::Journal;
+use super::paths::{complete_model, home_path};
 use super::reply::{Replies, Reply};
 use super::writer::{WriterHandle, WriterRequest};
-use super::{models, plan, system, tails};
+use super::{models, plan, servers, system, tails};
 use crate::app::{Effect, Msg, SessionCard};
 use crate::domain::{Rater, counted};
 use crate::protocol::{SCHEMA_VERSION, SessionMeta};
 use crate::storage::{Home, SessionDir, formats, list_sessions};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
@@ -117,6 +118,21 @@ impl Effects {
             Effect::SaveNow => WriterRequest::SaveNow,
             Effect::Import { path } => WriterRequest::Start(Job::Import(home_path(&path))),
             Effect::Sample(request) => WriterRequest::Start(Job::Sample(request)),
+            Effect::PreviewPairs { ticket, request } => WriterRequest::Start(Job::Preview { ticket, ask: request }),
+            Effect::Pair(request) => WriterRequest::Start(Job::Pair(request)),
+            Effect::Score(request) => WriterRequest::Start(Job::Score(request)),
+            Effect::StopScoring => WriterRequest::StopScoring,
+            Effect::CompletePath { ticket, text } => {
+                return self.run_with_home("completion", move |_| {
+                    Ok(Msg::PathCompleted { ticket, options: complete_model(&text) })
+                });
+            }
+            Effect::ListServer { ticket, url, servers } => {
+                return self.run_with_home("server", move |_| {
+                    let answer = servers::models(&url, &servers).map_err(|error| error.to_string());
+                    Ok(Msg::ServerListed { ticket, answer })
+                });
+            }
             Effect::Launch(request) => WriterRequest::Start(Job::Train(request)),
             Effect::ResumeRun { run } => WriterRequest::Start(Job::Resume(run)),
             Effect::Command { run, command } => WriterRequest::Start(Job::Command(run, command)),
@@ -219,15 +235,6 @@ pub fn make_session(home: &Home, name: &str, model: &str) -> Result<SessionDir> 
     };
     home.create()?;
     Ok(SessionDir::create(home, name, &meta)?)
-}
-
-/// A path typed on a screen, where no shell expands `~`.
-fn home_path(text: &str) -> PathBuf {
-    let text = text.trim();
-    match (text.strip_prefix("~/"), std::env::var_os("HOME")) {
-        (Some(rest), Some(home)) => Path::new(&home).join(rest),
-        _ => PathBuf::from(text),
-    }
 }
 
 /// The devices of this machine, in a few words.

@@ -34,6 +34,20 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
+    /// Another process holds the session's lock, and its screens can do the same.
+    #[error(
+        "{} is open for writing in {holder}: if that is the workbench, do it there (`:` {action}); else close it there (`q`) and try \
+         again",
+        session.display()
+    )]
+    HeldFor {
+        /// The session's folder.
+        session: PathBuf,
+        /// The holder of the lock, in words.
+        holder: String,
+        /// What the workbench's palette finds it by.
+        action: String,
+    },
     /// Another process holds the session's lock.
     #[error("{} is open for writing in {holder}: close it there (`q`) and try again", session.display())]
     Held {

@@ -4,18 +4,23 @@
 //! was on disk when the job started. Refuses to write to the log. Only the newest question is answered; it cancels an
 //! older one.
 
+mod score;
+
 use super::error::{Error, Result};
 use super::estimate::estimate;
 use super::intake;
+use super::pairing::{self, ChosenPairs};
+use super::paths::home_path;
 use super::plan::{self, SampleOrder, TrainOrder};
 use super::reply::Replies;
 use super::supervisor::{self, Deadline};
 use super::{servers, tails};
-use crate::app::{Msg, SampleRequest, TrainRequest};
-use crate::domain::{RunId, Sampler, agreement_report};
-use crate::protocol::{RunCommand, RunSpec, ServerOptions};
+use crate::app::{Msg, PairRequest, SampleRequest, ScoreRequest, TrainRequest};
+use crate::domain::{RunId, agreement_report};
+use crate::protocol::{RunCommand, RunSpec, SessionRecord};
 use crate::storage::import::Imported;
 use crate::storage::{DataFile, Home, SessionDir};
+use score::Scoring;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -36,6 +41,17 @@ pub enum Job {
     Train(TrainRequest),
     /// Launch a sampling run.
     Sample(SampleRequest),
+    /// Count the pairs that a request chooses.
+    Preview {
+        /// Identifies the question in the answer.
+        ticket: u64,
+        /// The request.
+        ask: PairRequest,
+    },
+    /// Choose pairs and add them to the log.
+    Pair(PairRequest),
+    /// Score answers or judge pairs.
+    Score(ScoreRequest),
     /// Resume a run that has no worker.
     Resume(RunId),
     /// Send a command to a run's worker.
@@ -73,7 +89,7 @@ impl Job {
     /// Whether it leads to records in the log.
     #[must_use]
     pub fn writes(&self) -> bool {
-        matches!(self, Self::Import(_))
+        matches!(self, Self::Import(_) | Self::Pair(_) | Self::Score(_))
     }
 }
 
@@ -94,19 +110,30 @@ enum LaunchRequest {
     Sample(SampleRequest),
 }
 
-/// Receives the rows of an imported file.
-type OnImported = dyn Fn(u64, Imported) + Send + Sync;
+/// What a job has for the open session's log. The opening says for which session.
+#[derive(Debug)]
+pub enum ForLog {
+    /// The rows of a file.
+    Imported(u64, Box<Imported>),
+    /// Records, and what to say once they are on disk.
+    Records(u64, Vec<SessionRecord>, Option<Msg>),
+}
+
+/// Receives what jobs have for the log.
+type ToWriter = dyn Fn(ForLog) + Send + Sync;
 
 /// The job threads.
 pub struct Jobs {
     home: Home,
     replies: Replies,
     tails: Sender<tails::TailRequest>,
-    on_imported: Arc<OnImported>,
+    to_writer: Arc<ToWriter>,
+    scoring: Scoring,
     launches: Sender<(JobContext, LaunchRequest)>,
     commands: Sender<(JobContext, RunId, RunCommand)>,
-    estimates: Questions,
-    masks: Questions,
+    estimates: Questions<TrainRequest>,
+    masks: Questions<TrainRequest>,
+    previews: Questions<PairRequest>,
 }
 
 impl fmt::Debug for Jobs {
@@ -116,7 +143,7 @@ impl fmt::Debug for Jobs {
 }
 
 impl Jobs {
-    /// Starts the threads. `on_imported` receives the rows of imported files.
+    /// Starts the threads. `to_writer` receives what they have for the log.
     ///
     /// # Errors
     /// When a thread cannot be started.
@@ -124,7 +151,7 @@ impl Jobs {
         home: Home,
         replies: Replies,
         tails: Sender<tails::TailRequest>,
-        on_imported: impl Fn(u64, Imported) + Send + Sync + 'static,
+        to_writer: impl Fn(ForLog) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let kept = home.clone();
         let (launches, requests) = channel();
@@ -155,15 +182,24 @@ impl Jobs {
                 answers.of(context.opening, Msg::MasksReady { ticket, answer: answer.map_err(|e| e.to_string()) });
             }
         })?;
+        let answers = replies.clone();
+        let previews = Questions::start("pairs", move |context, ticket, ask, deadline| {
+            let answer = chosen(context, ask).map(|chosen| Box::new(chosen.preview));
+            if !deadline.is_superseded() {
+                answers.of(context.opening, Msg::PairsPreviewed { ticket, answer: answer.map_err(|e| e.to_string()) });
+            }
+        })?;
         Ok(Self {
             home: kept,
             replies,
             tails,
-            on_imported: Arc::new(on_imported),
+            to_writer: Arc::new(to_writer),
+            scoring: Scoring::default(),
             launches,
             commands,
             estimates,
             masks,
+            previews,
         })
     }
 
@@ -176,6 +212,15 @@ impl Jobs {
             Job::Command(run, command) => self.commands.send((context, run, command)).map_err(drop),
             Job::Estimate { ticket, ask } => self.estimates.ask(context, ticket, ask),
             Job::Masks { ticket, ask } => self.masks.ask(context, ticket, ask),
+            Job::Preview { ticket, ask } => self.previews.ask(context, ticket, ask),
+            Job::Pair(ask) => {
+                self.pair(context, ask);
+                Ok(())
+            }
+            Job::Score(ask) => {
+                self.scoring.start(&self.home, context, ask, &self.replies, &self.to_writer);
+                Ok(())
+            }
             Job::Resume(run) => {
                 self.resume(&context, run);
                 Ok(())
@@ -189,6 +234,26 @@ impl Jobs {
                 Ok(())
             }
         };
+    }
+
+    /// Ends scoring, if it is under way.
+    pub fn stop_scoring(&self) {
+        self.scoring.stop();
+    }
+
+    fn pair(&self, context: JobContext, ask: PairRequest) {
+        let (replies, to_writer) = (self.replies.clone(), Arc::clone(&self.to_writer));
+        run_in_background(&self.replies, "pairs", move || {
+            let (opening, strategy) = (context.opening, ask.strategy.clone());
+            match chosen(&context, ask) {
+                Ok(found) => {
+                    let said = Msg::PairsAdded(Ok(found.text(&strategy)));
+                    let records = found.pairs.into_iter().map(SessionRecord::Paired).collect();
+                    to_writer(ForLog::Records(opening, records, Some(said)));
+                }
+                Err(error) => drop(replies.of(opening, Msg::PairsAdded(Err(error.to_string())))),
+            }
+        });
     }
 
     fn resume(&self, context: &JobContext, id: RunId) {
@@ -221,27 +286,24 @@ impl Jobs {
     }
 
     fn import(&self, opening: u64, path: PathBuf) {
-        let (replies, on_imported) = (self.replies.clone(), Arc::clone(&self.on_imported));
+        let (replies, to_writer) = (self.replies.clone(), Arc::clone(&self.to_writer));
         run_in_background(&self.replies, "import", move || match intake::read(&path, None, None) {
-            Ok(rows) => on_imported(opening, rows),
+            Ok(rows) => to_writer(ForLog::Imported(opening, Box::new(rows))),
             Err(error) => drop(replies.of(opening, Msg::Failed(error.to_string()))),
         });
     }
 }
 
 /// Questions of one kind: the newest is answered, older ones are cancelled.
-struct Questions {
+struct Questions<T> {
     newest: Arc<AtomicU64>,
-    inbox: Sender<(JobContext, u64, TrainRequest)>,
+    inbox: Sender<(JobContext, u64, T)>,
 }
 
-impl Questions {
-    fn start(
-        name: &str,
-        answer: impl Fn(&JobContext, u64, TrainRequest, &Deadline) + Send + 'static,
-    ) -> io::Result<Self> {
+impl<T: Send + 'static> Questions<T> {
+    fn start(name: &str, answer: impl Fn(&JobContext, u64, T, &Deadline) + Send + 'static) -> io::Result<Self> {
         let newest = Arc::new(AtomicU64::new(0));
-        let (questions, inbox) = channel::<(JobContext, u64, TrainRequest)>();
+        let (questions, inbox) = channel::<(JobContext, u64, T)>();
         let latest = Arc::clone(&newest);
         spawn(name, move || {
             for (context, ticket, ask) in inbox {
@@ -255,7 +317,7 @@ impl Questions {
         Ok(Self { newest, inbox: questions })
     }
 
-    fn ask(&self, context: JobContext, ticket: u64, ask: TrainRequest) -> Result<(), ()> {
+    fn ask(&self, context: JobContext, ticket: u64, ask: T) -> Result<(), ()> {
         self.newest.store(ticket, Ordering::Relaxed);
         self.inbox.send((context, ticket, ask)).map_err(drop)
     }
@@ -279,6 +341,16 @@ fn launch_all(
     }
 }
 
+/// The pairs of a request, chosen on the snapshot.
+fn chosen(context: &JobContext, ask: PairRequest) -> Result<ChosenPairs> {
+    let JobContext { dir, upto, .. } = context.clone();
+    within(PLAN_TIME, "choosing pairs", move || {
+        pairing::read(&dir.name(), &ask)?;
+        let (session, ..) = dir.snapshot(upto)?;
+        pairing::choose(&session, &dir.name(), &ask)
+    })
+}
+
 /// A run that is only asked about: the header reports damage, and the launch asks whether to accept it.
 fn question(ask: TrainRequest) -> LaunchRequest {
     LaunchRequest::Train(TrainRequest { allow_damaged: true, ..ask })
@@ -294,13 +366,16 @@ fn planned(home: &Home, context: &JobContext, request: LaunchRequest) -> Result<
             plan::train(&home, &dir, order)
         }
         LaunchRequest::Sample(ask) => {
+            let typed = |name: String| match name.strip_prefix("~/") {
+                Some(_) => home_path(&name).to_string_lossy().into_owned(),
+                None => name,
+            };
             let order = SampleOrder {
-                models: Vec::new(),
-                servers: ServerOptions::default(),
-                adapter: None,
+                models: ask.models.into_iter().map(typed).collect(),
+                servers: ask.servers,
+                adapters: ask.adapters,
                 per_prompt: ask.per_prompt,
-                // The form shows a seed; the default one counts up, as on the command line.
-                count_seed: ask.sampler.seed == Sampler::default().seed,
+                count_seed: ask.count_seed,
                 sampler: ask.sampler,
                 device: "auto".into(),
                 upto,

@@ -95,6 +95,17 @@ impl Journal {
         })
     }
 
+    /// As [`Journal::require`], for a command that an open workbench can do too: the error names the key there.
+    ///
+    /// # Errors
+    /// As [`Journal::require`].
+    pub fn require_for(dir: &SessionDir, action: &str) -> Result<Self> {
+        Self::require(dir).map_err(|error| match error {
+            Error::Held { session, holder } => Error::HeldFor { session, holder, action: action.to_owned() },
+            other => other,
+        })
+    }
+
     /// Appends a record and returns its sequence number. It is durable only after [`Journal::sync`].
     ///
     /// # Errors

@@ -46,8 +46,9 @@ pub struct SampleOrder {
     pub models: Vec<String>,
     /// How servers are asked.
     pub servers: ServerOptions,
-    /// A training run whose adapter is applied to the model.
-    pub adapter: Option<RunId>,
+    /// Training runs whose adapters write answers, each on the model it was trained on. One alone is the only generator;
+    /// beside models it takes its turn.
+    pub adapters: Vec<RunId>,
     /// Candidates per prompt.
     pub per_prompt: usize,
     /// How to sample tokens.
@@ -250,16 +251,35 @@ pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunS
     let servers = servers::find(&addresses, &order.servers)?;
     servers::remember_keys(home, &servers)?;
     let mut models: Vec<ModelRef> = names.into_iter().map(|name| models::find(home, name)).collect::<Result<_>>()?;
-    let adapter = order.adapter.as_ref().map(|run| trained(dir, run)).transpose()?;
-    if let Some(trained) = &adapter {
+    let mut adapters = vec![None; models.len()];
+    for run in &order.adapters {
+        let trained = trained(dir, run)?;
         trained.check_policy("sample")?;
+        if adapters.contains(&Some(run.clone())) {
+            return Err(Error::Usage(format!("the adapter of {run} is named twice: leave one out")));
+        }
+        // An adapter is applied to the model it was trained on.
+        models.push(trained.model);
+        adapters.push(Some(run.clone()));
     }
     if models.is_empty() && servers.is_empty() {
-        // An adapter is applied to the model it was trained on.
-        models.push(match adapter {
-            Some(trained) => trained.model,
-            None => models::find(home, &dir.meta()?.model)?,
-        });
+        models.push(models::find(home, &dir.meta()?.model)?);
+        adapters.push(None);
+    }
+    let generators = models.len() + servers.len();
+    if generators > order.per_prompt {
+        return Err(Error::Usage(format!(
+            "{generators} models take turns, but a prompt gets {}: give --per-prompt {generators} or more",
+            counted(order.per_prompt, "answer")
+        )));
+    }
+    // One adapter alone is written as earlier versions read it.
+    let adapter = match adapters.as_slice() {
+        [Some(run)] if servers.is_empty() => Some(run.clone()),
+        _ => None,
+    };
+    if adapter.is_some() || adapters.iter().all(Option::is_none) {
+        adapters.clear();
     }
     let mut sampler = order.sampler;
     if order.count_seed {
@@ -268,8 +288,8 @@ pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunS
     }
     let mut frozen = Frozen { seq, files: Vec::new() };
     let data = frozen.add("data.jsonl", prompts)?;
-    let (adapter, per_prompt) = (order.adapter, order.per_prompt);
-    let task = Task::Sample(SampleSpec { models, servers, adapter, per_prompt, sampler, data });
+    let per_prompt = order.per_prompt;
+    let task = Task::Sample(SampleSpec { models, servers, adapter, adapters, per_prompt, sampler, data });
     Ok((spec(dir.next_run_id("sample")?, task, order.device), frozen.files))
 }
 

@@ -71,6 +71,24 @@ pub fn find(words: &[&String], options: &ServerOptions) -> Result<Vec<ServerRef>
     servers.into_iter().map(look_up).collect()
 }
 
+/// The names of the models that a server has. The server is asked.
+///
+/// # Errors
+/// When the address is invalid, or the server does not answer or names no model.
+pub fn models(url: &str, options: &ServerOptions) -> Result<Vec<String>> {
+    let server = ServerRef::parse(url, options).map_err(Error::Usage)?;
+    options.check(std::slice::from_ref(&server)).map_err(Error::Usage)?;
+    let json = serde_json::to_string(&server).map_err(|e| Error::bug("write a server as JSON", e))?;
+    let mut names = Vec::new();
+    // A form waits for it: a server that is silent for this long is down.
+    let limit = ASK_TIME.min(Duration::from_secs(server.timeout_s.max(1)));
+    ask_within(Some(&Deadline::of(limit)), &[OsStr::new("server-models"), OsStr::new(&json)], |name: String| {
+        names.push(name);
+        Ok(())
+    })?;
+    Ok(names)
+}
+
 fn look_up(server: ServerRef) -> Result<ServerRef> {
     let json = serde_json::to_string(&server).map_err(|e| Error::bug("write a server as JSON", e))?;
     let mut found = None;

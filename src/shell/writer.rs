@@ -6,7 +6,7 @@
 
 use super::error::{Error, Result};
 use super::intake;
-use super::jobs::{Job, JobContext, Jobs};
+use super::jobs::{ForLog, Job, JobContext, Jobs};
 use super::journal::Journal;
 use super::reply::Replies;
 use super::tails;
@@ -60,6 +60,17 @@ pub enum WriterRequest {
         /// The rows.
         rows: Box<Imported>,
     },
+    /// Append the records of a job.
+    Add {
+        /// The opening that the job belongs to.
+        opening: u64,
+        /// The records.
+        records: Vec<SessionRecord>,
+        /// What to say once they are on disk.
+        said: Option<Msg>,
+    },
+    /// End scoring.
+    StopScoring,
     /// Append a launch record for each of these runs that has none.
     RecordLaunches {
         /// The opening that the runs belong to.
@@ -91,8 +102,11 @@ impl WriterHandle {
         let handle = Self { requests, ended: Arc::default() };
         let jobs = {
             let handle = handle.clone();
-            Jobs::start(home.clone(), replies.clone(), tails.clone(), move |opening, rows| {
-                handle.send(WriterRequest::Import { opening, rows: Box::new(rows) });
+            Jobs::start(home.clone(), replies.clone(), tails.clone(), move |for_log| {
+                handle.send(match for_log {
+                    ForLog::Imported(opening, rows) => WriterRequest::Import { opening, rows },
+                    ForLog::Records(opening, records, said) => WriterRequest::Add { opening, records, said },
+                });
             })?
         };
         // A stuck screen must not block the writer: its answers wait in an unbounded queue.
@@ -289,6 +303,11 @@ impl Writer {
             }
             WriterRequest::Append { .. } | WriterRequest::SaveNow | WriterRequest::Shutdown => Ok(()),
             WriterRequest::Import { opening, rows } => self.import(opening, *rows, inbox),
+            WriterRequest::Add { opening, records, said } => self.add(opening, &records, said),
+            WriterRequest::StopScoring => {
+                self.jobs.stop_scoring();
+                Ok(())
+            }
             WriterRequest::RecordLaunches { opening, specs } => self.record_launches(opening, specs),
             WriterRequest::Start(job) => {
                 self.start_job(job);
@@ -324,6 +343,7 @@ impl Writer {
     /// Closes the session and appends the hash of its state.
     fn close(&mut self) {
         let _ = self.answers.send(Outgoing::Tails(tails::TailRequest::Unfollow));
+        self.jobs.stop_scoring();
         let queue = std::mem::take(&mut self.queue);
         let Some(OpenJournal { dir, journal: Some(journal), .. }) = self.open.take() else { return };
         if queue.len() > 0 {
@@ -415,6 +435,26 @@ impl Writer {
         if let Some(intake) = intake {
             let text = [Some(intake.text()), intake.left_out].into_iter().flatten().collect::<Vec<_>>().join("; ");
             let _ = self.answers.send(Outgoing::ForOpening(opening, Msg::Imported(text)));
+        }
+        Ok(())
+    }
+
+    /// Appends the records of a job.
+    fn add(&mut self, opening: u64, records: &[SessionRecord], said: Option<Msg>) -> Result<()> {
+        let Some(OpenJournal { journal: Some(journal), opening: open, .. }) = &mut self.open else { return Ok(()) };
+        if *open != opening {
+            return Ok(());
+        }
+        let saved =
+            records.iter().try_for_each(|record| journal.append(record).map(drop)).and_then(|()| journal.sync());
+        let _ = self.tails.send(tails::TailRequest::Poll);
+        if let Err(error) = saved {
+            // The job would go on in vain.
+            self.jobs.stop_scoring();
+            return Err(error);
+        }
+        if let Some(said) = said {
+            let _ = self.answers.send(Outgoing::ForOpening(opening, said));
         }
         Ok(())
     }

@@ -9,6 +9,8 @@ use super::error::{Error, Result};
 use super::files::{create_dir, names, read_json, replace, sync_dir, temp_in};
 use super::home::data_root;
 use super::run::RunDir;
+use super::session::SessionDir;
+use crate::domain::RunId;
 use crate::protocol::{CheckpointInput, CheckpointRole, Inputs};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -37,6 +39,18 @@ pub fn digest_of(checkpoint: &Path) -> Result<String> {
     let manifest: Files = read_json(&checkpoint.join(MANIFEST), "a checkpoint's manifest")?;
     let line = |(name, sum): (&String, &FileSum)| format!("{name} {} {}\n", sum.size, sum.sha256);
     Ok(sha256(manifest.files.iter().map(line).collect::<String>().as_bytes()))
+}
+
+fn fingerprints_beside(session: &Path) -> PathBuf {
+    data_root(session).unwrap_or(session).join("cache/fingerprints")
+}
+
+impl SessionDir {
+    /// See [`RunDir::fingerprints`].
+    #[must_use]
+    pub fn fingerprints(&self) -> PathBuf {
+        fingerprints_beside(self.path())
+    }
 }
 
 impl RunDir {
@@ -71,7 +85,7 @@ impl RunDir {
     /// [`RunDir::hold_checkpoint`].
     #[must_use]
     pub fn held_checkpoint(&self, recorded: &CheckpointInput) -> Option<PathBuf> {
-        let path = self.held_path(recorded.role);
+        let path = self.held_path(&recorded.role.slot(&recorded.run));
         let manifest: Files = read_json(&path.join(MANIFEST), "a checkpoint's manifest").ok()?;
         let unchanged = |(name, sum): (&String, &FileSum)| {
             name == OPTIMIZER_STATE || checkpoint::sha256_of(&path.join(name)).is_ok_and(|sha256| sha256 == sum.sha256)
@@ -79,13 +93,13 @@ impl RunDir {
         (digest_of(&path).ok()? == recorded.digest && manifest.files.iter().all(unchanged)).then_some(path)
     }
 
-    /// Keeps another run's checkpoint for this run, by hard links where the disk supports them: no byte is written
+    /// Keeps the checkpoint of run `id` for this run, by hard links where the disk supports them: no byte is written
     /// twice, and the bytes stay when the other run deletes its own links.
     ///
     /// # Errors
     /// When a file can be neither linked nor copied.
-    pub fn hold_checkpoint(&self, role: CheckpointRole, from: &CheckpointDir) -> Result<PathBuf> {
-        let kept = self.held_path(role);
+    pub fn hold_checkpoint(&self, role: CheckpointRole, id: &RunId, from: &CheckpointDir) -> Result<PathBuf> {
+        let kept = self.held_path(&role.slot(id));
         let dir = self.path().join("inputs");
         create_dir(&dir)?;
         // Leftovers of a worker that died here; only the holder of the run's lock writes.
@@ -116,14 +130,14 @@ impl RunDir {
     /// time.
     #[must_use]
     pub fn fingerprints(&self) -> PathBuf {
-        data_root(self.session_path()).unwrap_or(self.session_path()).join("cache/fingerprints")
+        fingerprints_beside(self.session_path())
     }
 
     fn inputs_file(&self) -> PathBuf {
         self.path().join("inputs.json")
     }
 
-    fn held_path(&self, role: CheckpointRole) -> PathBuf {
-        self.path().join("inputs").join(role.word())
+    fn held_path(&self, slot: &str) -> PathBuf {
+        self.path().join("inputs").join(slot)
     }
 }

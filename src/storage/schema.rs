@@ -111,6 +111,8 @@ pub struct ImportedVotes {
     pub votes: Vec<ImportedVote>,
     /// Each rater's note.
     pub notes: Vec<(String, String)>,
+    /// Better versions of an answer: which one, who wrote it, and the text.
+    pub corrections: Vec<(Side, String, String)>,
     /// Who settled the votes' disagreement, how, and by which criterion; none for overall.
     pub adjudications: Vec<(String, Choice, Option<String>)>,
     /// The strategy that chose the pair, and with which probability; none where the file does not say.
@@ -131,6 +133,7 @@ impl Default for ImportedVotes {
             b: (String::new(), None),
             votes: Vec::new(),
             notes: Vec::new(),
+            corrections: Vec::new(),
             adjudications: Vec::new(),
             selected: None,
             item: None,

@@ -7,7 +7,7 @@ use super::theme::{ACCENT, ACCENT_BOLD, BAD, BOLD, DIM, GOOD, TEXT, WARN};
 use crate::app::find::Find;
 use crate::app::keymap::Table;
 use crate::app::masks::{MaskSheet, MaskStyle, text_area};
-use crate::app::{EditBuffer, Form, Help, Model, Palette, Popup, TextInput, cells, clip, find_rows, wrap};
+use crate::app::{EditBuffer, Help, Model, Palette, Popup, TextInput, cells, clip, find_rows, wrap};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
@@ -30,7 +30,6 @@ pub fn draw(buf: &mut Buffer, area: Rect, model: &Model) {
         Some(Popup::Palette(popup)) => palette(buf, area, popup),
         Some(Popup::Find(popup)) => search(buf, area, model, popup),
         Some(Popup::Input(popup)) => input(buf, area, popup),
-        Some(Popup::Form(popup)) => form(buf, area, popup),
         Some(Popup::Masks(popup)) => masks(buf, area, popup, model.size),
         Some(Popup::Confirm(popup)) => text(buf, area, "", &popup.question),
         Some(Popup::Message { title, body }) => text(buf, area, title, body),
@@ -233,37 +232,6 @@ fn input(buf: &mut Buffer, area: Rect, input: &TextInput) {
     }
     let last = row(inner, inner.height.saturating_sub(1));
     put(buf, last.x, last.y, last.width, &clip(note, usize::from(last.width)), style);
-}
-
-fn form(buf: &mut Buffer, area: Rect, form: &Form) {
-    let width = area.width.saturating_sub(8).min(84);
-    let inner = sheet(buf, area, width, form.fields.len() as u16 + 4, &form.title);
-    put(buf, inner.x, inner.y, inner.width, &clip(&form.about, usize::from(inner.width)), DIM);
-    for (i, field) in form.fields.iter().enumerate() {
-        let here = row(inner, 2 + i as u16);
-        if here.y >= inner.bottom() {
-            break;
-        }
-        let chosen = i == form.selected;
-        let style = if chosen { ACCENT_BOLD } else { TEXT };
-        put(buf, here.x, here.y, 2, if chosen { "› " } else { "  " }, ACCENT_BOLD);
-        put(buf, here.x + 2, here.y, 18, field.row.key, style);
-        let value = Rect { x: here.x + 20, width: 14.min(here.width.saturating_sub(20)), ..here };
-        if chosen {
-            line_with_cursor(buf, value, field.buffer.text(), field.buffer.cursor(), BOLD);
-        } else {
-            put(buf, value.x, value.y, value.width, field.buffer.text(), TEXT);
-        }
-        put(buf, here.x + 35, here.y, here.width.saturating_sub(35), field.row.usual, DIM);
-    }
-    if let Some(field) = form.fields.get(form.selected) {
-        let last = row(inner, inner.height.saturating_sub(1));
-        let (text, style) = match &field.error {
-            Some(error) => (error.as_str(), BAD),
-            None => (field.row.help, DIM),
-        };
-        put(buf, last.x, last.y, last.width, &clip(text, usize::from(last.width)), style);
-    }
 }
 
 /// Learned text is underlined, in the accent or, for mixed-in rows, in green; context is dim.

@@ -22,7 +22,7 @@ pub(super) struct CheckedInputs {
     /// The specification with all inputs.
     pub(super) spec: RunSpec,
     /// The folders of the checkpoints it needs.
-    pub(super) checkpoints: BTreeMap<&'static str, PathBuf>,
+    pub(super) checkpoints: BTreeMap<String, PathBuf>,
     /// The reward run's model and its rendering date.
     pub(super) scorer: Option<(PathBuf, String)>,
 }
@@ -31,6 +31,11 @@ impl CheckedInputs {
     /// The checkpoint in that role.
     pub(super) fn checkpoint(&self, role: CheckpointRole) -> Option<&Path> {
         self.checkpoints.get(role.word()).map(PathBuf::as_path)
+    }
+
+    /// The checkpoint of that run in that role.
+    pub(super) fn checkpoint_of(&self, role: CheckpointRole, run: &RunId) -> Option<&Path> {
+        self.checkpoints.get(&role.slot(run)).map(PathBuf::as_path)
     }
 }
 
@@ -63,12 +68,12 @@ pub(super) fn check_or_record(
     let mut inputs = Inputs { date: Some(date_of(spec, &known)), ..Inputs::default() };
     let mut checkpoints = BTreeMap::new();
     for (role, id) in spec.parents() {
-        let (input, path) = match known.checkpoint(role) {
+        let (input, path) = match known.checkpoint_of(role, id) {
             Some(input) => (input.clone(), recorded_checkpoint(run, input)?),
             None => newest_checkpoint(run, role, id)?,
         };
         inputs.checkpoints.push(input);
-        checkpoints.insert(role.word(), path);
+        checkpoints.insert(role.slot(id), path);
     }
     let prints = Fingerprints::new(&run.fingerprints());
     for ModelUse { name, path, parent } in models_of(run, spec)? {
@@ -87,7 +92,8 @@ pub(super) fn check_or_record(
         for (role, id) in spec.parents().into_iter().filter(|(role, _)| *role != CheckpointRole::Reward) {
             let parent = sibling_run(run, id)?;
             let theirs = parent.resolved_spec()?;
-            for (own, now) in spec.models().iter().zip(&inputs.models) {
+            for own in spec.models_with(role, id).into_iter().filter_map(|at| spec.models().get(at)) {
+                let Some(now) = inputs.model(&own.path) else { continue };
                 if theirs.models().iter().any(|model| model.path == own.path) {
                     check_parent(&parent, Path::new(&own.path), now, log)?;
                 } else {
@@ -207,14 +213,14 @@ pub(super) fn recorded_checkpoint(run: &RunDir, input: &CheckpointInput) -> Resu
     if digest_of(&found.path)? != *digest {
         return Err(gone("it was written again with other weights".into()));
     }
-    Ok(run.hold_checkpoint(*role, &found)?)
+    Ok(run.hold_checkpoint(*role, id, &found)?)
 }
 
 /// The newest (or best) checkpoint of another run, copied for this one.
 fn newest_checkpoint(run: &RunDir, role: CheckpointRole, id: &RunId) -> Result<(CheckpointInput, PathBuf), Error> {
     let found: CheckpointDir = newest(run, id)?;
     let input = CheckpointInput { role, run: id.clone(), step: found.step, digest: digest_of(&found.path)? };
-    let path = run.hold_checkpoint(role, &found)?;
+    let path = run.hold_checkpoint(role, id, &found)?;
     Ok((input, path))
 }
 

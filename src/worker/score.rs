@@ -6,8 +6,9 @@ use super::inputs::{self, check_models, dated, newest, recorded_checkpoint};
 use super::out::say;
 use crate::domain::{Num, Prompt, Rater, RunId};
 use crate::generate::Judge;
-use crate::model::Sink;
-use crate::protocol::{CheckpointRole, JudgeModel, Judgement, RunEvent, Scoring, Task};
+use crate::generate::server::look_up;
+use crate::model::{Fingerprints, Sink};
+use crate::protocol::{CheckpointRole, Inputs, JudgeModel, Judgement, RunEvent, Scoring, Task};
 use crate::storage::{RunDir, SessionDir};
 use crate::train::{ImplicitScorer, RewardScorer};
 use crate::{model, nn};
@@ -80,6 +81,20 @@ pub(super) fn judge(path: &Path, judge: &str, rater: &str) -> Result<(), Error> 
         say(&judge.judge(&pair.id, &prompt.body, &a.text, &b.text)?)?;
     }
     Ok(())
+}
+
+/// `worker judge-inputs SESSION_DIR MODEL`: the [`Inputs`] of a judge: the digests of a local model's files, or what the server
+/// says of its model.
+pub(super) fn judge_inputs(path: &Path, judge: &str) -> Result<(), Error> {
+    let judge: JudgeModel = serde_json::from_str(judge).map_err(|e| Error::Failed(format!("invalid judge: {e}")))?;
+    say(&match judge {
+        JudgeModel::Local(model) => {
+            let prints = Fingerprints::new(&SessionDir::open(path)?.fingerprints());
+            let models = vec![prints.of(&model, Path::new(&model), |_, _| Ok(()))?];
+            Inputs { models, ..Inputs::default() }
+        }
+        JudgeModel::Server(server) => Inputs { servers: vec![look_up(&server)?], ..Inputs::default() },
+    })
 }
 
 /// Discards events.

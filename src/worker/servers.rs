@@ -6,7 +6,7 @@ use super::error::Error;
 use super::log::Log;
 use super::out::say;
 use crate::domain::{Finding, Severity};
-use crate::generate::server::look_up;
+use crate::generate::server::{look_up, names};
 use crate::protocol::{Inputs, RunEvent, RunSpec, ServerInput, ServerLog, ServerRef};
 use crate::storage::RunDir;
 
@@ -73,4 +73,10 @@ pub(super) fn device_name(servers: &[ServerRef]) -> String {
 pub(super) fn server(json: &str) -> Result<(), Error> {
     let server: ServerRef = serde_json::from_str(json).map_err(|e| Error::Failed(format!("invalid server: {e}")))?;
     say(&look_up(&server)?)
+}
+
+/// `worker server-models JSON`: the name of each model that a server has, a line each; otherwise the reason as an error.
+pub(super) fn models(json: &str) -> Result<(), Error> {
+    let server: ServerRef = serde_json::from_str(json).map_err(|e| Error::Failed(format!("invalid server: {e}")))?;
+    names(&server)?.iter().try_for_each(say)
 }

@@ -26,9 +26,13 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
             open: Box::new(move |past, _, log| {
                 let prompts: Vec<Prompt> = rows(run, &sample.data.file, &sample.data.sha256)?;
                 let bound = check_or_record(run, spec, past, log)?;
-                let adapter = bound.checkpoint(CheckpointRole::Adapter);
+                let adapter = |model| {
+                    let (role, run) = sample.adapter_of(model)?;
+                    bound.checkpoint_of(role, run)
+                };
+                let adapters: Vec<Option<&Path>> = (0..sample.models.len()).map(adapter).collect();
                 let done = past.steps as usize / sample.per_prompt.max(1);
-                let sampling = Sampling::open(&run.id(), sample, prompts, done, adapter, &device?, log)?
+                let sampling = Sampling::open(&run.id(), sample, prompts, done, &adapters, &device?, log)?
                     .dated(bound.spec.inputs.date.as_deref())?;
                 let sampling =
                     if sample.servers.is_empty() { sampling } else { sampling.resuming(logged_answers(run)?) };

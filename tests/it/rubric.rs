@@ -147,7 +147,7 @@ fn criteria_are_asked_one_by_one_or_beside_each_other() {
 #[test]
 fn a_repeat_comes_unmarked_with_its_sides_swapped() {
     let mut all = records();
-    all.push(SessionRecord::RepeatsSet(Repeats { share: 1.0, distance: 1 }));
+    all.push(SessionRecord::RepeatsSet(Repeats { share: 1.0, distance: 1, after_ms: 0 }));
     let mut desk = Desk::with_session(100, 30, all);
     desk.keys("n");
     desk.type_text("look here");

@@ -78,16 +78,6 @@ fn popups() {
     let mut palette = busy_home();
     palette.keys(": w a t");
     snap("palette", palette);
-    let mut form = busy_label();
-    form.keys("esc");
-    let mut form = {
-        form.send(Msg::SessionsListed(cards()));
-        form.keys("l");
-        form
-    };
-    form.send(Msg::RunAlive { run: RunId::new("sample-1"), alive: false });
-    form.keys("s down down 7");
-    snap("sample_form", form);
     let mut name = busy_home();
     name.keys("n");
     name.type_text("story-tone");

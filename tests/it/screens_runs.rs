@@ -71,6 +71,7 @@ fn sample_spec(id: &str) -> RunSpec {
             models: vec![model_ref()],
             servers: Vec::new(),
             adapter: None,
+            adapters: Vec::new(),
             per_prompt: 4,
             sampler: Sampler::default(),
             data: snapshot_of("data.jsonl", 30),

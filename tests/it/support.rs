@@ -298,6 +298,7 @@ pub fn sampling(id: &str) -> RunSpec {
             models: vec![model],
             servers: Vec::new(),
             adapter: None,
+            adapters: Vec::new(),
             per_prompt: 2,
             sampler: Sampler::default(),
             data,

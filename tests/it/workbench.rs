@@ -352,8 +352,15 @@ fn keys_alone_lead_from_an_empty_machine_to_labelling() {
     desk.send(Msg::Records(crate::support::envelopes(&prompts)));
     desk.send(Msg::SessionLoaded);
     assert!(desk.screen().contains("4 prompts, and no answers to compare yet."), "{}", desk.screen());
-    desk.keys("s backspace 1 enter");
-    assert!(desk.screen().contains("invalid per_prompt=1"), "{}", desk.screen());
+    desk.keys("s");
+    for _ in 0..20 {
+        if desk.screen().contains("▸ per_prompt") {
+            break;
+        }
+        desk.keys("down");
+    }
+    desk.keys("backspace 0 enter");
+    assert!(desk.screen().contains("invalid per_prompt=0"), "{}", desk.screen());
     desk.keys("backspace 3 down backspace 9 enter");
     match desk.effects().as_slice() {
         [Effect::Sample(request)] => {

@@ -89,6 +89,7 @@ fn sampling(prompts: usize) -> (TempDir, RunDir) {
         models: vec![model()],
         servers: Vec::new(),
         adapter: None,
+        adapters: Vec::new(),
         per_prompt: 3,
         sampler,
         data: snapshot(&data),

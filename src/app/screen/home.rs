@@ -75,7 +75,7 @@ impl Screen for HomeScreen {
             HomeAction::Down => self.step(shared, true),
             HomeAction::Open => return Next::go_in(name, Goal::to("label")),
             HomeAction::Go(screen) => return Next::go_in(name, Goal::to(screen)),
-            HomeAction::Sample => return Next::go_in(name, Goal::with("label", Show::Sample)),
+            HomeAction::Sample => return Next::go_in(name, Goal::to("sample")),
             HomeAction::Import => return Next::go_in(name, Goal::with("label", Show::Import)),
             HomeAction::NewSession => {
                 flow::input(shared, "a new session", "its name: letters, digits, - _ .", InputPurpose::NewName, "");

@@ -139,7 +139,9 @@ const KEYS: &[Section<LabelAction>] = &[
         on(c('f'), LabelAction::Filter, "", "label only the pairs that match a filter").named("filter"),
         on(c('T'), LabelAction::Tag, "", "set the prompt's tags").named("tags"),
         on(c('c'), LabelAction::Criterion, "", "choose the criterion to judge by").named("criterion"),
-        on(c('s'), LabelAction::Sample, "", "sample answers in the background").named("sample"),
+        on(c('s'), LabelAction::Go("sample"), "", "sample answers in the background").named("sample"),
+        on(c('P'), LabelAction::Go("pair"), "", "choose pairs among the answers by a strategy").named("pair"),
+        on(c('M'), LabelAction::Go("score"), "", "let a trained run or a judge model score or judge").named("score"),
         on(c('t'), LabelAction::Go("launch"), "", "launch a training run on the verdicts").named("launch"),
         on(c('w'), LabelAction::Go("watch"), "", "watch the session's runs").named("watch"),
         on(c('A'), LabelAction::Go("agreement"), "", "agreement between raters, and the disputes").named("agreement"),
@@ -148,7 +150,8 @@ const KEYS: &[Section<LabelAction>] = &[
         on(k(Code::Esc), LabelAction::Back, "", "back to the sessions").named("home"),
     ] },
     Section { title: "label, no pair left", rows: &[
-        on(c('s'), LabelAction::Sample, "sample", "sample answers in the background"),
+        on(c('s'), LabelAction::Go("sample"), "sample", "sample answers in the background"),
+        on(c('P'), LabelAction::Go("pair"), "pair", "choose pairs among the answers by a strategy"),
         on(c('i'), LabelAction::Import, "import", "import prompts or pairs from a file"),
         on(c('t'), LabelAction::Go("launch"), "train", "launch a training run on the verdicts"),
         on(c('w'), LabelAction::Go("watch"), "watch", "watch the session's runs"),
@@ -171,7 +174,6 @@ impl Screen for LabelScreen {
         let mut label = Self::default();
         refresh(&mut label, shared);
         match show {
-            Show::Sample => flow::ask_sample(shared),
             Show::Import => flow::ask_import(shared),
             Show::Pairs(pairs) => match pairs.as_slice() {
                 [pair] => show_pair(&mut label, shared, pair),
@@ -185,7 +187,6 @@ impl Screen for LabelScreen {
 
     fn act(&mut self, shared: &mut Shared, action: LabelAction) -> Next {
         match action {
-            LabelAction::Sample => flow::ask_sample(shared),
             LabelAction::Import => flow::ask_import(shared),
             LabelAction::Rank => return decide::to_ranking(self, shared),
             LabelAction::Go(screen) => return Next::go(Goal::to(screen)),
@@ -268,7 +269,7 @@ fn answered(label: &mut LabelScreen, shared: &mut Shared, answer: PopupAnswer) -
 /// Whether an action has an effect without a pair to label.
 fn works_without_pair(open: &OpenSession, action: LabelAction) -> bool {
     match action {
-        LabelAction::Sample => !open.session.prompts().is_empty(),
+        LabelAction::Go("sample") => !open.session.prompts().is_empty(),
         LabelAction::Go("launch") => {
             let session = &open.session;
             !session.imported_texts().is_empty()

@@ -17,8 +17,8 @@ use crate::app::msg::Msg;
 use crate::app::open::{OpenSession, RunView};
 use crate::app::popup::{Confirm, OnYes, Popup};
 use crate::app::shared::Shared;
-use crate::domain::{Lack, Needs, ParamKind, RunId, RunStatus, Supply, counted};
-use crate::protocol::{Estimate, Task};
+use crate::domain::{Lack, Needs, ParamKind, Supply, counted};
+use crate::protocol::Estimate;
 
 /// Milliseconds from the last key to the request for an estimate.
 const SETTLE_MS: u64 = 400;
@@ -161,15 +161,11 @@ impl LaunchScreen {
         self.form.set_criteria(open.session.criteria());
         self.data = open.session.supply_of(&self.form.choice().unwrap_or_default());
         self.session.clone_from(&open.meta.name);
-        let finished = open.runs.iter().filter(|r| {
-            let trained = matches!(r.status(), RunStatus::Finished | RunStatus::Stopped);
-            trained && !r.is_sampling()
-        });
+        let finished = open.runs.iter().filter(|run| run.has_result());
         // A reward model writes no answers, so no policy starts from it.
-        let (rewards, policies): (Vec<_>, Vec<_>) =
-            finished.partition(|run| run.spec.as_ref().is_some_and(|spec| spec.kind() == "reward"));
-        self.form.set_runs(policies.into_iter().flat_map(start_points));
-        self.form.set_rewards(rewards.into_iter().flat_map(start_points));
+        let (rewards, policies): (Vec<_>, Vec<_>) = finished.partition(|run| run.is_reward());
+        self.form.set_runs(policies.into_iter().flat_map(RunView::start_points));
+        self.form.set_rewards(rewards.into_iter().flat_map(RunView::start_points));
     }
 
     /// Counts the rows anew where the form says which.
@@ -195,15 +191,6 @@ impl LaunchScreen {
             allow_damaged: false,
         })
     }
-}
-
-/// The checkpoints of a finished run to start from: the last one, and the best one if the run selected it.
-fn start_points(run: &RunView) -> Vec<RunId> {
-    let selects_best = matches!(run.spec.as_ref().map(|spec| &spec.task), Some(Task::Train(train))
-        if train.params.usize("eval_steps") > 0 && !train.params.text("metric_for_best_model").is_empty());
-    let mut out = vec![run.id.clone()];
-    out.extend(selects_best.then(|| run.id.at_best()));
-    out
 }
 
 /// The actions of its keys.

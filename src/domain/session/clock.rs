@@ -24,6 +24,11 @@ impl Clock {
         at
     }
 
+    /// The time of the record that is being folded or, where the wall clock is behind, of the latest act.
+    pub(super) fn now(&self) -> u64 {
+        self.wall.max(self.latest)
+    }
+
     /// Sets the wall time of the records folded from here on.
     pub(super) fn set_wall(&mut self, wall_ms: u64) {
         self.wall = wall_ms;

@@ -1,6 +1,6 @@
 //! What people did in another copy of a session that this one does not know yet.
 //!
-//! Owns how verdicts, adjudications, corrections and notes of two copies are matched: by content, never by number or name
+//! Owns how verdicts, adjudications, corrections, notes, tags and criteria of two copies are matched: by content, never by number or name
 //! alone, so that each is taken once whatever the order of taking. An id of the other copy is used only where it means the
 //! same content here. Refuses to take runs, scores, settings and imported rows: those stay where they are.
 
@@ -9,7 +9,7 @@ use super::super::ids::{CompletionId, PairId, PromptId, Rater};
 use super::super::text::{Completion, Pair, Prompt, PromptBody};
 use super::super::verdict::{Choice, Side, Verdict};
 use super::super::votes::Adjudication;
-use super::{Correction, Session};
+use super::{Correction, Session, TagChange};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -33,6 +33,10 @@ pub enum ActKind {
     Correction(Correction),
     /// A note on a pair; an empty text removes it.
     Note(PairId, Rater, String),
+    /// A tag set on a prompt, or taken off.
+    Tag(TagChange),
+    /// A criterion's name and sentence; none removes it.
+    Criterion(String, Option<String>),
     /// An act that is known here, under this record's number, was undone (true) or redone there.
     Toggle(u64, bool),
 }
@@ -70,10 +74,8 @@ pub struct LeftThere {
     pub pairs: usize,
     /// Imported texts and ratings, where the other copy has more.
     pub rows: usize,
-    /// Prompts that have other tags there.
+    /// Prompts that were imported with other tags there, and tags of prompts that this session does not have.
     pub tags: usize,
-    /// Criteria that this session does not have: verdicts by them are taken, their questions are not.
-    pub criteria: usize,
 }
 
 /// A name under which people labelled in both copies after they parted: one person, or two.
@@ -181,6 +183,27 @@ impl Session {
                 out.acts.push(Act { at: *at, kind: ActKind::Note(here.id, rater, text), toggled: None });
             }
         }
+        let mut elsewhere = 0;
+        for (seq, r) in &theirs.retagged {
+            let Some(prompt) = map.known_prompt(&r.change.prompt) else {
+                elsewhere += 1;
+                continue;
+            };
+            let rater = named(&r.change.rater);
+            let key = tag_key(theirs, *seq, &rater);
+            let toggled = (r.toggled > 0).then_some((r.toggled, r.undone));
+            let change = TagChange { prompt, rater: rater.clone(), ..r.change.clone() };
+            take(key, &rater, Act { at: r.at, kind: ActKind::Tag(change), toggled }, &mut out);
+        }
+        for (name, at) in &theirs.criterion_times {
+            let sentence = |session: &Self| session.criterion(name).map(|c| c.sentence.clone());
+            let written = self.criterion_times.get(name).copied().unwrap_or(0);
+            if *at < written || (*at == written && sentence(self) >= sentence(theirs)) {
+                out.known += 1;
+            } else {
+                out.acts.push(Act { at: *at, kind: ActKind::Criterion(name.clone(), sentence(theirs)), toggled: None });
+            }
+        }
         if !one_person {
             let theirs_keys = met;
             let only_here: HashSet<&Rater> =
@@ -193,8 +216,7 @@ impl Session {
         out.left = LeftThere {
             runs: theirs.runs.iter().filter(|run| !self.runs.contains(run)).count(),
             pairs: theirs.pairs.iter().filter(|pair| !map.touched(&pair.id) && map.known(&pair.id).is_none()).count(),
-            tags: self.retagged_in(theirs),
-            criteria: theirs.criteria.iter().filter(|c| self.criterion(&c.name).is_none()).count(),
+            tags: self.imported_with_other_tags(theirs) + elsewhere,
             rows: (theirs.texts.len() + theirs.ratings.len()).saturating_sub(self.texts.len() + self.ratings.len()),
         };
         Ok(out)
@@ -218,14 +240,24 @@ impl Session {
             let known = Known { seq: c.seq, rater: rater.clone(), toggled: c.toggled };
             out.entry(correction_key(self, c, &rater)).or_insert(known);
         }
+        for (seq, r) in &self.retagged {
+            let rater = r.change.rater.clone();
+            let known = Known { seq: *seq, rater: rater.clone(), toggled: r.toggled };
+            out.entry(tag_key(self, *seq, &rater)).or_insert(known);
+        }
         out
     }
 
-    /// How many prompts of both copies have other tags in the other one.
-    fn retagged_in(&self, theirs: &Self) -> usize {
+    /// A prompt's tags before anybody changed them.
+    fn first_tags<'a>(&'a self, prompt: &'a Prompt) -> &'a [String] {
+        self.imported_tags.get(&prompt.id).unwrap_or(&prompt.tags)
+    }
+
+    /// How many prompts of both copies were imported with other tags there.
+    fn imported_with_other_tags(&self, theirs: &Self) -> usize {
         let mine: HashMap<&PromptBody, BTreeSet<&String>> =
-            self.prompts.iter().map(|p| (&p.body, p.tags.iter().collect())).collect();
-        let other = |p: &&Prompt| mine.get(&p.body).is_some_and(|tags| *tags != p.tags.iter().collect());
+            self.prompts.iter().map(|p| (&p.body, self.first_tags(p).iter().collect())).collect();
+        let other = |p: &&Prompt| mine.get(&p.body).is_some_and(|tags| *tags != theirs.first_tags(p).iter().collect());
         theirs.prompts.iter().filter(other).count()
     }
 
@@ -291,6 +323,14 @@ fn correction_key(session: &Session, c: &super::Corrected, rater: &Rater) -> Con
     let completion = session.completion(&c.correction.completion);
     let prompt = completion.and_then(|c| session.prompt(&c.prompt)).map(|p| &p.body);
     h.add(&("correction", rater, time_of(rater, c.at), prompt, completion.map(|c| &c.text), &c.correction.text));
+    h.hex()
+}
+
+fn tag_key(session: &Session, seq: u64, rater: &Rater) -> ContentKey {
+    let mut h = CanonicalHash::default();
+    let Some(r) = session.retagged.get(&seq) else { return String::new() };
+    let prompt = session.prompt(&r.change.prompt).map(|p| &p.body);
+    h.add(&("tag", rater, r.at, prompt, &r.change.tag, r.change.on));
     h.hex()
 }
 
@@ -394,13 +434,22 @@ impl<'a> PairMap<'a> {
         Some(HerePair { id: new, swapped: false })
     }
 
+    /// The prompt here, or the one that is being added.
+    fn known_prompt(&self, id: &PromptId) -> Option<PromptId> {
+        let body = &self.theirs.prompt(id)?.body;
+        self.prompts.get(body).copied().or_else(|| self.new_prompts.get(body)).cloned()
+    }
+
     fn prompt(&mut self, id: &PromptId, acts: &mut Vec<Act>) -> Option<PromptId> {
-        let prompt = self.theirs.prompt(id)?;
-        if let Some(known) = self.prompts.get(&prompt.body).copied().or_else(|| self.new_prompts.get(&prompt.body)) {
-            return Some(known.clone());
+        if let Some(known) = self.known_prompt(id) {
+            return Some(known);
         }
+        let prompt = self.theirs.prompt(id)?;
         let new = PromptId::new(format!("x{}", hash(&prompt.body)));
-        acts.push(Act { at: 0, kind: ActKind::Prompt(Prompt { id: new.clone(), ..prompt.clone() }), toggled: None });
+        // What was changed since follows as acts of its own.
+        let tags = self.theirs.first_tags(prompt).to_vec();
+        let here = Prompt { id: new.clone(), tags, ..prompt.clone() };
+        acts.push(Act { at: 0, kind: ActKind::Prompt(here), toggled: None });
         self.new_prompts.insert(&prompt.body, new.clone());
         Some(new)
     }

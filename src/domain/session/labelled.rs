@@ -5,10 +5,10 @@
 use super::super::ids::{PairId, Rater, RunId};
 use super::super::rubric::RowChoice;
 use super::super::text::{Completion, Pair, Prompt};
-use super::super::verdict::Verdict;
+use super::super::verdict::{Side, Verdict};
 use super::super::votes::{Adjudication, Aggregate};
-use super::Session;
 use super::collect::Adjudicated;
+use super::{Correction, Session};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// A vote that was not undone.
@@ -37,6 +37,8 @@ pub struct LabelledPair<'a> {
     pub votes: Vec<PairVote<'a>>,
     /// Each rater's note, in order of their names.
     pub notes: Vec<(&'a Rater, &'a str)>,
+    /// Each rater's latest correction of its answers: the answer that was corrected, who, and the better text.
+    pub corrections: Vec<(Side, &'a Rater, &'a str)>,
     /// Who settled it, the latest by each criterion.
     pub adjudications: Vec<&'a Adjudication>,
     /// What it comes to. Of a mix of criteria: overall, with the lowest agreement of its parts.
@@ -60,6 +62,10 @@ impl Session {
         let mut notes: HashMap<&PairId, Vec<(&Rater, &str)>> = HashMap::new();
         for ((pair, rater), text) in &self.notes {
             notes.entry(pair).or_default().push((rater, text));
+        }
+        let mut corrections: HashMap<&PairId, Vec<&Correction>> = HashMap::new();
+        for correction in self.corrected() {
+            corrections.entry(&correction.pair).or_default().push(correction);
         }
         let meant = |criterion: Option<&str>| every_criterion || choice.rubric.has(criterion);
         let mut settled: HashMap<&PairId, BTreeSet<Option<&str>>> = HashMap::new();
@@ -97,6 +103,12 @@ impl Session {
                     .map(|(seq, verdict)| PairVote { verdict, latest: latest.contains(&seq) })
                     .collect(),
                 notes: notes.remove(&pair.id).unwrap_or_default(),
+                corrections: corrections
+                    .remove(&pair.id)
+                    .into_iter()
+                    .flatten()
+                    .map(|c| (if c.completion == pair.a { Side::A } else { Side::B }, &c.rater, c.text.as_str()))
+                    .collect(),
                 adjudications: settled
                     .into_iter()
                     .filter_map(|by| self.adjudication_on(&pair.id, by).map(|(_, adjudication)| adjudication))

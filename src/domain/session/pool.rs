@@ -7,7 +7,7 @@ use super::super::text::{Completion, PromptBody};
 use super::super::verdict::{Choice, Side};
 use super::super::votes::Outcome;
 use super::Session;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What an answer's score is.
 #[derive(Debug, Clone)]
@@ -151,6 +151,26 @@ impl Session {
             }
         }
         sums.into_iter().map(|(id, (sum, n))| (id, sum / n)).collect()
+    }
+
+    /// The runs that scored answers, by name.
+    #[must_use]
+    pub fn scoring_runs(&self) -> Vec<RunId> {
+        let mut runs: Vec<RunId> = self.scores_by_run.keys().cloned().collect();
+        runs.sort();
+        runs
+    }
+
+    /// How many answers there are, and how many of them a run has scored.
+    #[must_use]
+    pub fn scored_by(&self, run: &RunId) -> (usize, usize) {
+        (self.completions.len(), self.scores_by_run.get(run).map_or(0, HashMap::len))
+    }
+
+    /// The judges that gave verdicts: NAME of each rater `model:judge:NAME`.
+    #[must_use]
+    pub fn judges(&self) -> BTreeSet<&str> {
+        self.verdicts().filter_map(|(_, j)| j.verdict.rater.as_str().strip_prefix("model:judge:")).collect()
     }
 
     /// An id for a pair of two completions that no other pair has.

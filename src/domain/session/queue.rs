@@ -299,19 +299,21 @@ impl Session {
 
     /// The judged pairs that come back to this rater now.
     fn due_repeats(&self, rater: &Rater, criterion: Option<&str>) -> DueRepeats {
-        let Some(Repeats { share, distance }) = self.repeats.filter(|r| r.share > 0.0) else {
+        let Some(Repeats { share, distance, after_ms }) = self.repeats.filter(|r| r.share > 0.0) else {
             return DueRepeats::default();
         };
-        // Of each pair: the last verdict's place, the choice that counts, and whether a repeat was answered.
-        let mut given: HashMap<&PairId, (usize, Option<Choice>, bool)> = HashMap::new();
+        // Of each pair: the last verdict's place, the choice that counts, whether a repeat was answered, the last verdict's time.
+        let mut given: HashMap<&PairId, (usize, Option<Choice>, bool, u64)> = HashMap::new();
+        let now = self.clock.now();
         let (mut total, mut since) = (0, 0);
         let by = |v: &Verdict| v.rater == *rater && v.asked.criterion.as_deref() == criterion;
         let mut all: Vec<&Judged> = self.verdicts.values().filter(|j| !j.undone && by(&j.verdict)).collect();
         all.sort_by(|x, y| later(x, y));
         for judged in all {
             let verdict = &judged.verdict;
-            let entry = given.entry(&verdict.pair).or_insert((0, None, false));
+            let entry = given.entry(&verdict.pair).or_insert((0, None, false, 0));
             entry.0 = total;
+            entry.3 = judged.at;
             if verdict.votes_on(criterion) {
                 entry.1 = Some(verdict.choice);
             }
@@ -322,10 +324,11 @@ impl Session {
         let limit = share.min(1.0) * u64::MAX as f64;
         let mut due: Vec<(usize, PairId)> = given
             .into_iter()
-            .filter(|(pair, (last, choice, repeated))| {
+            .filter(|(pair, (last, choice, repeated, at))| {
                 choice.is_some_and(|c| c != Choice::Skip)
                     && !repeated
                     && total - 1 - last >= distance
+                    && now.saturating_sub(*at) >= after_ms
                     && draw(pair, rater, "repeat") as f64 <= limit
                     && self.pair(pair).is_some_and(|p| self.sides(p).is_some())
             })

@@ -45,7 +45,7 @@ impl Session {
         if let Some(repeats) = &self.repeats {
             h.add(&json!({"kind": "repeats", "repeats": repeats}));
         }
-        for (seq, Retagged { change, undone }) in &self.retagged {
+        for (seq, Retagged { change, undone, .. }) in &self.retagged {
             h.add(&json!({"kind": "tag", "n": seq, "tag": change, "undone": undone}));
         }
         for (set, row) in &self.texts {

@@ -22,6 +22,10 @@ pub struct TagChange {
 pub(super) struct Retagged {
     pub(super) change: TagChange,
     pub(super) undone: bool,
+    /// When it was made, on the clock of tags and criteria.
+    pub(super) at: u64,
+    /// When it was last undone or redone; 0 if never.
+    pub(super) toggled: u64,
 }
 
 /// The longest tag.
@@ -45,7 +49,8 @@ impl Session {
     pub fn tag(&mut self, seq: u64, change: TagChange) {
         self.push_done(&change.rater, seq);
         let prompt = change.prompt.clone();
-        self.retagged.insert(seq, Retagged { change, undone: false });
+        let at = self.marks.stamp();
+        self.retagged.insert(seq, Retagged { change, undone: false, at, toggled: 0 });
         self.retag(&prompt);
     }
 
@@ -67,9 +72,14 @@ impl Session {
     /// Makes a prompt's tags what they were, with every counting change.
     pub(super) fn retag(&mut self, id: &PromptId) {
         let changes = self.retagged.values().filter(|r| r.change.prompt == *id);
-        let (any, counting): (usize, Vec<&TagChange>) = changes.fold((0, Vec::new()), |(n, mut counting), r| {
-            counting.extend((!r.undone).then_some(&r.change));
+        let (any, mut counting): (usize, Vec<&Retagged>) = changes.fold((0, Vec::new()), |(n, mut counting), r| {
+            counting.extend((!r.undone).then_some(r));
             (n + 1, counting)
+        });
+        // Changes from another copy happened among those made here. Of two at one time it is the same order in every copy.
+        counting.sort_by(|x, y| {
+            let key = |r: &Retagged| (r.at, r.change.tag.clone(), r.change.rater.clone(), r.change.on);
+            key(x).cmp(&key(y))
         });
         let Some(prompt) = self.prompt_at.get(id).map(|at| &mut self.prompts[*at]) else { return };
         if any == 0 {
@@ -77,7 +87,7 @@ impl Session {
         }
         let imported = self.imported_tags.entry(id.clone()).or_insert_with(|| prompt.tags.clone());
         let mut tags = imported.clone();
-        for change in counting {
+        for Retagged { change, .. } in counting {
             tags.retain(|tag| *tag != change.tag);
             if change.on {
                 tags.push(change.tag.clone());

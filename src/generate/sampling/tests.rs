@@ -15,6 +15,7 @@ fn spec(per_prompt: usize, temperature: f64, models: usize) -> SampleSpec {
         models: (0..models).map(model).collect(),
         servers: Vec::new(),
         adapter: None,
+        adapters: Vec::new(),
         per_prompt,
         sampler: Sampler { temperature, max_new_tokens: 12, ..Sampler::default() },
         data: DataSnapshot { file: "data.jsonl".into(), sha256: String::new(), rows: 3, session_seq: 0 },
@@ -34,7 +35,7 @@ fn prompts() -> Vec<Prompt> {
 fn run(spec: &SampleSpec, done: usize) -> Vec<RunEvent> {
     let mut events: Vec<RunEvent> = Vec::new();
     let id = RunId::new("sample-1");
-    let mut s = Sampling::open(&id, spec, prompts(), done, None, &Device::Cpu, &mut events).unwrap();
+    let mut s = Sampling::open(&id, spec, prompts(), done, &[], &Device::Cpu, &mut events).unwrap();
     while s.next(&mut events).unwrap() {}
     events
 }
@@ -153,7 +154,7 @@ fn nan_weights_stop_the_run() {
         spec.models[0].path = dir.path().display().to_string();
         let mut events: Vec<RunEvent> = Vec::new();
         let id = RunId::new("sample-1");
-        let mut s = Sampling::open(&id, &spec, prompts(), 0, None, &Device::Cpu, &mut events).unwrap();
+        let mut s = Sampling::open(&id, &spec, prompts(), 0, &[], &Device::Cpu, &mut events).unwrap();
         let error = s.next(&mut events).unwrap_err().to_string();
         assert!(error.contains("prompt p0") && error.contains("logits are not finite"), "{error}");
         let found = events.iter().find_map(|e| if let RunEvent::Found(f) = e { Some(f) } else { None }).unwrap();

@@ -209,6 +209,24 @@ fn is_local(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.starts_with("127.") || name == "[::1]"
 }
 
+/// The names of the models that a server has.
+///
+/// # Errors
+/// When the server does not answer, asks for another key, or names no model: one sentence that names the server and the remedy.
+pub fn names(server: &ServerRef) -> Result<Vec<String>, Error> {
+    let url = &server.url;
+    let list = Client::new(server)?.models().map_err(|fault| Error::Invalid(fault.text))?;
+    let list = list.ok_or_else(|| {
+        Error::Invalid(format!("server {url} answers but has no list of models: name one as {url}#NAME"))
+    })?;
+    let names: Vec<String> =
+        list.iter().filter_map(|entry| Some(entry.get("id")?.as_str()?.to_owned())).filter(|n| !n.is_empty()).collect();
+    if names.is_empty() {
+        return Err(Error::Invalid(format!("server {url} has no model loaded: load one there, then try again")));
+    }
+    Ok(names)
+}
+
 /// Looks a model up in its server's list. A name without a tag means `:latest`, as for Ollama; no name means the only model.
 ///
 /// # Errors

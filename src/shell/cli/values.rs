@@ -78,3 +78,52 @@ pub(super) fn size(text: &str) -> Result<(u16, u16), String> {
         _ => Err("it takes columns x rows from 60x16 to 500x200, as 100x30".into()),
     }
 }
+
+/// The longest span: a year.
+const LONGEST_MS: i128 = 366 * 24 * 3_600_000;
+
+/// A span of time such as `2h`, `90 minutes` or `1d 6h`, in milliseconds; a day has 24 hours.
+pub fn span(text: &str) -> Result<u64, String> {
+    let expected =
+        || format!("invalid span `{text}`: expected a time such as 2h, 30m or 1d, at most a year; 0s for none");
+    let span: jiff::Span = text.trim().parse().map_err(|_| expected())?;
+    let duration = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| expected())?;
+    let ms = duration.as_millis();
+    if (0..=LONGEST_MS).contains(&ms) { u64::try_from(ms).map_err(|_| expected()) } else { Err(expected()) }
+}
+
+/// A span in its largest whole units: `2h`, `1d 6h`.
+#[must_use]
+pub fn span_words(ms: u64) -> String {
+    let parts = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")];
+    let (mut left, mut words) = (ms, Vec::new());
+    for (unit, name) in parts {
+        if left >= unit {
+            words.push(format!("{}{name}", left / unit));
+            left %= unit;
+        }
+    }
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod span_tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_read_and_written() {
+        for (text, ms, words) in [
+            ("2h", 7_200_000, "2h"),
+            ("1d 6h", 108_000_000, "1d 6h"),
+            ("90 minutes", 5_400_000, "1h 30m"),
+            ("PT45M", 2_700_000, "45m"),
+            ("0s", 0, ""),
+        ] {
+            assert_eq!(span(text), Ok(ms), "{text}");
+            assert_eq!(span_words(ms), words);
+        }
+        for text in ["", "2", "soon", "-2h", "3 years", "1mo"] {
+            assert!(span(text).unwrap_err().contains("such as 2h"), "{text}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! `agreement`: how far a session's raters agree, with each other and with themselves. `rule`: how many labels pairs get.
 
-use super::super::cli::{AgreementArgs, RuleArgs};
+use super::super::cli::{AgreementArgs, RuleArgs, span_words};
 use super::super::error::{Error, Result};
 use super::super::journal::Journal;
 use super::super::out;
@@ -109,8 +109,10 @@ pub fn rule(context: &CommandContext, args: &RuleArgs) -> Result<()> {
         return out::json(&object);
     }
     let again = match repeats.filter(|r| r.share > 0.0) {
-        Some(Repeats { share, distance }) => {
-            format!("; {} % of the judged pairs come back after {} others", (share * 1e4).round() / 100.0, distance)
+        Some(Repeats { share, distance, after_ms }) => {
+            let after = if after_ms > 0 { format!(" and at least {}", span_words(after_ms)) } else { String::new() };
+            let share = (share * 1e4).round() / 100.0;
+            format!("; {share} % of the judged pairs come back after {distance} others{after}")
         }
         None => String::new(),
     };
@@ -127,12 +129,15 @@ pub fn rule(context: &CommandContext, args: &RuleArgs) -> Result<()> {
 
 /// Sets repeats where something is given, and returns what holds.
 fn set_repeats(dir: &SessionDir, before: Option<Repeats>, args: &RuleArgs) -> Result<Option<Repeats>> {
-    if args.repeats.is_none() && args.repeat_distance.is_none() {
+    if args.repeats.is_none() && args.repeat_distance.is_none() && args.repeat_after.is_none() {
         return Ok(before);
     }
-    let old = before.unwrap_or(Repeats { share: 0.0, distance: Repeats::DISTANCE });
-    let repeats =
-        Repeats { share: args.repeats.unwrap_or(old.share), distance: args.repeat_distance.unwrap_or(old.distance) };
+    let old = before.unwrap_or(Repeats { share: 0.0, distance: Repeats::DISTANCE, after_ms: 0 });
+    let repeats = Repeats {
+        share: args.repeats.unwrap_or(old.share),
+        distance: args.repeat_distance.unwrap_or(old.distance),
+        after_ms: args.repeat_after.unwrap_or(old.after_ms),
+    };
     if before != Some(repeats) {
         let mut journal = Journal::require(dir)?;
         journal.append(&SessionRecord::RepeatsSet(repeats))?;

@@ -129,6 +129,10 @@ fn write(journal: &mut Journal, act: &Act) -> Result<()> {
         ActKind::Note(pair, rater, text) => {
             act_at(SessionRecord::Noted { pair: pair.clone(), rater: rater.clone(), text: text.clone() })
         }
+        ActKind::Tag(change) => act_at(SessionRecord::Tagged(change.clone())),
+        ActKind::Criterion(name, sentence) => {
+            act_at(SessionRecord::CriterionSet { name: name.clone(), sentence: sentence.clone() })
+        }
         ActKind::Toggle(of, undone) => act_at(toggle(*of, *undone)),
     };
     let seq = journal.append(&record)?;
@@ -149,6 +153,8 @@ struct Counts {
     adjudications: usize,
     corrections: usize,
     notes: usize,
+    tags: usize,
+    criteria: usize,
     toggles: usize,
     pairs: usize,
     undone: usize,
@@ -163,6 +169,8 @@ impl Counts {
             ActKind::Adjudication(_) => &mut self.adjudications,
             ActKind::Correction(_) => &mut self.corrections,
             ActKind::Note(..) => &mut self.notes,
+            ActKind::Tag(_) => &mut self.tags,
+            ActKind::Criterion(..) => &mut self.criteria,
             ActKind::Toggle(..) => &mut self.toggles,
         };
         *counter += 1;
@@ -174,7 +182,8 @@ fn report(context: &CommandContext, dir: &SessionDir, from: &str, copied: &Copie
     if context.json {
         return out::json(&json!({
             "session": dir.name(), "from": from, "verdicts": counts.verdicts, "adjudications": counts.adjudications,
-            "corrections": counts.corrections, "notes": counts.notes, "undone_or_redone": counts.toggles,
+            "corrections": counts.corrections, "notes": counts.notes, "tags": counts.tags,
+            "criteria": counts.criteria, "undone_or_redone": counts.toggles,
             "undone": counts.undone, "new_pairs": counts.pairs, "known": copied.known, "unreadable": copied.unreadable,
             "left_there": copied.left,
         }));
@@ -184,12 +193,18 @@ fn report(context: &CommandContext, dir: &SessionDir, from: &str, copied: &Copie
         (counts.adjudications, "adjudication"),
         (counts.corrections, "correction"),
         (counts.notes, "note"),
+        (counts.tags, "tag change"),
+        (counts.criteria, "criterion"),
         (counts.toggles, "undo or redo"),
         (counts.pairs, "new pair"),
     ]
     .into_iter()
     .filter(|(n, _)| *n > 0)
-    .map(|(n, what)| if what == "undo or redo" { format!("{n} {what}") } else { counted(n, what) })
+    .map(|(n, what)| match what {
+        "undo or redo" => format!("{n} {what}"),
+        "criterion" if n > 1 => format!("{n} criteria"),
+        _ => counted(n, what),
+    })
     .collect();
     if taken.is_empty() {
         taken.push("nothing new".into());
@@ -208,7 +223,6 @@ fn report(context: &CommandContext, dir: &SessionDir, from: &str, copied: &Copie
         (left.pairs, "pair without a verdict"),
         (left.rows, "imported row"),
         (left.tags, "prompt's tags"),
-        (left.criteria, "criterion"),
     ]
     .into_iter()
     .filter(|(n, _)| *n > 0)
@@ -216,8 +230,6 @@ fn report(context: &CommandContext, dir: &SessionDir, from: &str, copied: &Copie
         "pair without a verdict" if n > 1 => format!("{n} pairs without a verdict"),
         "prompt's tags" if n > 1 => format!("the tags of {n} prompts"),
         "prompt's tags" => "the tags of 1 prompt".to_owned(),
-        "criterion" if n > 1 => format!("{n} criteria (`tiebreak rubric` adds them)"),
-        "criterion" => "1 criterion (`tiebreak rubric` adds it)".to_owned(),
         _ => counted(n, what),
     })
     .collect();

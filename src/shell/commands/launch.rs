@@ -25,7 +25,7 @@ pub fn sample(context: &CommandContext, args: SampleArgs) -> Result<()> {
     let order = SampleOrder {
         models: args.models,
         servers: args.server.options(),
-        adapter: args.adapter.map(RunId),
+        adapters: args.adapters.into_iter().map(RunId).collect(),
         per_prompt: args.per_prompt.into(),
         sampler,
         count_seed: args.seed.is_none(),

@@ -164,7 +164,7 @@ fn live(home: &Home) -> Result<Option<SessionDir>> {
     let order = SampleOrder {
         models: Vec::new(),
         servers: ServerOptions::default(),
-        adapter: None,
+        adapters: Vec::new(),
         per_prompt: 2,
         sampler: Sampler { temperature: 1.0, top_p: 1.0, max_new_tokens: 64, ..Sampler::default() },
         count_seed: true,

@@ -3,7 +3,8 @@
 //!
 //! `prompt` (messages, or plain text), `a` and `b`, `model_a` and `model_b`, `tags`, `strategy` and `p_select`; `votes` with
 //! `rater`, `choice` (a, b, tie, both_bad, skip), `strength` (slight, better, much), `left`, `seen`, `ms`, `criterion`, `pass` (1 for
-//! a repeat), `review`, and `latest` false for a vote that the rater replaced; `notes`; `adjudications`. `id`, `source`, `outcome`, `agreement` and `margin` are for other
+//! a repeat), `review`, and `latest` false for a vote that the rater replaced; `notes`; `corrections` with `rater`, `answer` (a, b) and
+//! `text`; `adjudications`. `id`, `source`, `outcome`, `agreement` and `margin` are for other
 //! programs: an import works them out again. A rater that was imported before keeps its name; others become `import:FILE#NAME`.
 
 use super::super::answers::tags_of;
@@ -11,7 +12,7 @@ use super::super::chat_json::{fits, fits_as_json, messages};
 use super::super::container::Record;
 use super::super::pair_columns::{choice_word, strength_of};
 use super::super::schema::{Fit, Format, ImportedVote, ImportedVotes, Reader, Reads, Refusal, Writer};
-use crate::domain::{Adjudication, Asked, Choice, LabelledPair, Outcome, PromptBody, Seen, Side, Strength};
+use crate::domain::{Adjudication, Asked, Choice, LabelledPair, Outcome, PromptBody, Rater, Seen, Side, Strength};
 use serde_json::{Map, Value, json};
 
 /// The row of the table.
@@ -53,6 +54,8 @@ fn to_json(all: &LabelledPair<'_>) -> Value {
         })
         .collect();
     let notes: Vec<Value> = all.notes.iter().map(|(rater, text)| json!({"rater": rater, "note": text})).collect();
+    let corrected = |(side, rater, text): &(Side, &Rater, &str)| json!({"rater": rater, "answer": side, "text": text});
+    let corrections: Vec<Value> = all.corrections.iter().map(corrected).collect();
     let settled = |a: &&Adjudication| {
         let (choice, strength) = (choice_word(a.choice), strength_of(a.choice));
         json!({"rater": a.rater, "choice": choice, "strength": strength, "criterion": a.criterion})
@@ -62,7 +65,7 @@ fn to_json(all: &LabelledPair<'_>) -> Value {
         "id": all.pair.id, "prompt": prompt, "a": all.a.text, "b": all.b.text, "model_a": all.a.model,
         "model_b": all.b.model, "tags": all.prompt.tags, "source": all.prompt.source, "strategy": all.pair.strategy,
         "p_select": all.pair.p_select, "outcome": outcome, "agreement": all.found.agreement, "margin": margin,
-        "votes": votes, "notes": notes, "adjudications": settled,
+        "votes": votes, "notes": notes, "corrections": corrections, "adjudications": settled,
     })
 }
 
@@ -97,6 +100,18 @@ fn row(record: &Record) -> Result<ImportedVotes, Refusal> {
             return Err("has a note without the texts `rater` and `note`".into());
         };
         row.notes.push((rater.into(), note.into()));
+    }
+    for one in list(record, "corrections")? {
+        let side = match string(one, "answer") {
+            Some("a") => Side::A,
+            Some("b") => Side::B,
+            _ => return Err("has a correction whose `answer` is neither a nor b".into()),
+        };
+        let (Some(rater), Some(text)) = (string(one, "rater"), string(one, "text")) else {
+            return Err("has a correction without the texts `rater` and `text`".into());
+        };
+        fits("correction", text)?;
+        row.corrections.push((side, rater.into(), text.into()));
     }
     for settled in list(record, "adjudications")? {
         let rater = string(settled, "rater").ok_or("has an adjudication without a `rater`")?;

@@ -110,7 +110,7 @@ fn append_pair(
     Ok(())
 }
 
-/// Appends the votes, notes and adjudications that the pair does not have. Says whether there were any.
+/// Appends the votes, notes, corrections and adjudications that the pair does not have. Says whether there were any.
 fn append_votes(
     file: &str,
     row: &ImportedVotes,
@@ -151,6 +151,25 @@ fn append_votes(
         let rater = rater(file, name);
         if session.note_of(pair, &rater) != Some(text.as_str()) {
             writer.append(&SessionRecord::Noted { pair: pair.clone(), rater, text: text.clone() })?;
+            any = true;
+        }
+    }
+    for (side, name, text) in &row.corrections {
+        let rater = rater(file, name);
+        // The pair was made from the row, or has its two answers.
+        let completion = match session.pair(pair) {
+            Some(known) => {
+                if *side == Side::A {
+                    known.a.clone()
+                } else {
+                    known.b.clone()
+                }
+            }
+            None => CompletionId(format!("{pair}.{}", if *side == Side::A { "a" } else { "b" })),
+        };
+        if session.correction_of(&completion, &rater) != Some(text.as_str()) {
+            let (pair, text) = (pair.clone(), text.clone());
+            writer.append(&SessionRecord::Corrected { pair, completion, rater, text })?;
             any = true;
         }
     }

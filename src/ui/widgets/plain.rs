@@ -69,6 +69,13 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
+/// Says at the right end of a row that so many more follow below.
+pub fn more_mark(buf: &mut Buffer, row: Rect, more: usize) {
+    let text = format!("   ↓ {more} more ");
+    let width = cells(&text) as u16;
+    buf.set_stringn(row.right().saturating_sub(width), row.y, text, usize::from(width), DIM);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

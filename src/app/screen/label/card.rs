@@ -7,7 +7,7 @@ use crate::app::blind::first_side;
 use crate::app::diff::WordDiff;
 use crate::app::open::OpenSession;
 use crate::app::wrap::presentable;
-use crate::domain::{Asked, CompletionId, Finish, PairId, PromptId, Seen, Side, hash64};
+use crate::domain::{Asked, CompletionId, Finish, PairId, PromptId, QueueOrder, Seen, Side, hash64};
 
 /// From this width on, the answers stand side by side.
 const SIDE_BY_SIDE: u16 = 90;
@@ -109,6 +109,8 @@ pub struct Card {
     pub originals: bool,
     /// Whether an answer shows as this rater corrected it.
     pub corrected: [bool; 2],
+    /// Whether it is a dispute that is not decided yet: the rater's own earlier verdict would sway the decision.
+    blind: bool,
     view: AnswerView,
     /// Bytes from the start of each answer that were on the screen.
     read_to: [usize; 2],
@@ -152,7 +154,10 @@ impl Card {
         let text = [presentable(&first.text), presentable(&second.text)];
         let thoughts = [thoughts(&text[0]), thoughts(&text[1])];
         let view = AnswerView::default();
+        let decided = || open.session.adjudication_on(&pair.id, asked.criterion.as_deref()).is_some();
+        let blind = open.order == QueueOrder::Disputed && !decided();
         Some(Self {
+            blind,
             pair: pair.id.clone(),
             name: open.names.name(pair),
             prompt_id: prompt.id.clone(),
@@ -199,7 +204,7 @@ impl Card {
     /// Whether the rater is to judge it as if for the first time: nothing that the rater said of it is shown.
     #[must_use]
     pub fn is_unmarked(&self) -> bool {
-        self.asked.pass > 0 || self.asked.review
+        self.asked.pass > 0 || self.asked.review || self.blind
     }
 
     /// The same pair with the next question: what was read of it stays read.

@@ -2,7 +2,8 @@
 
 use crate::app::open::OpenSession;
 use crate::app::wrap::presentable;
-use crate::domain::{Choice, RunStatus, Strength, Verdict, counted};
+use crate::domain::{Choice, PairId, QueueOrder, RunStatus, Strength, Verdict, counted};
+use std::collections::HashSet;
 
 /// The number of recent verdicts that the rate is computed from.
 const WINDOW: usize = 20;
@@ -68,13 +69,19 @@ pub fn verdict_words(verdict: &Verdict) -> String {
     }
 }
 
-/// The last verdicts not undone, newest first: the pair's name and the verdict in words.
+/// The last verdicts not undone, newest first: the pair's name and the verdict in words. Among disputes those on disputed pairs
+/// are left out: they would sway the decision.
 #[must_use]
 pub fn history(open: &OpenSession, count: usize) -> Vec<(String, String)> {
+    let disputed: HashSet<PairId> = if open.order == QueueOrder::Disputed {
+        open.session.disputes_on(open.rubric.criterion()).into_iter().map(|dispute| dispute.pair).collect()
+    } else {
+        HashSet::new()
+    };
     open.session
         .verdicts()
         .rev()
-        .filter(|(_, j)| !j.undone && j.verdict.rater == open.rater)
+        .filter(|(_, j)| !j.undone && j.verdict.rater == open.rater && !disputed.contains(&j.verdict.pair))
         .take(count)
         .map(|(_, j)| {
             let pair = &j.verdict.pair;

@@ -55,6 +55,10 @@ impl Copy {
     }
 
     fn judge(&mut self, wall: u64, pair: usize, rater: &str, text: Option<&str>) {
+        self.judge_by(wall, pair, rater, text, None);
+    }
+
+    fn judge_by(&mut self, wall: u64, pair: usize, rater: &str, text: Option<&str>, criterion: Option<&str>) {
         self.session.set_wall_time(wall);
         let id = self.session.pairs()[pair].id.clone();
         let (a, _) = self.session.sides(&self.session.pairs()[pair]).unwrap();
@@ -73,7 +77,7 @@ impl Copy {
                 seen,
                 ms,
                 winner_hash: None,
-                asked: Asked::default(),
+                asked: Asked::by(criterion),
                 showing: crate::domain::Showing::default(),
             },
         );
@@ -90,6 +94,8 @@ impl Copy {
             ActKind::Adjudication(adjudication) => s.adjudicate(seq, adjudication),
             ActKind::Correction(correction) => s.correct(seq, correction),
             ActKind::Note(pair, rater, text) => s.note(pair, rater, text),
+            ActKind::Tag(change) => s.tag(seq, change),
+            ActKind::Criterion(name, sentence) => s.set_criterion(&name, sentence.as_deref()),
             ActKind::Toggle(of, true) => s.undo(of),
             ActKind::Toggle(of, false) => s.redo(of),
         });
@@ -131,9 +137,23 @@ impl Copy {
                 votes.sort();
                 let notes: Vec<_> =
                     ["ana", "ben", "cy"].map(|r| s.note_of(&p.id, &Rater::new(r)).map(str::to_owned)).into();
-                format!("{outcome} | {} | {votes:?} | {notes:?}", outcomes[&p.id].agreement)
+                let mut helpful: Vec<String> = s
+                    .counting_on(&p.id, Some("helpful"))
+                    .iter()
+                    .map(|(_, v)| match v.choice {
+                        Choice::Prefer(side, _) => format!("{} {}", v.rater, text(side)),
+                        _ => format!("{} tie", v.rater),
+                    })
+                    .collect();
+                helpful.sort();
+                let tags = &s.prompt(&p.prompt).unwrap().tags;
+                let agreement = outcomes[&p.id].agreement;
+                format!("{outcome} | {agreement} | {votes:?} | {notes:?} | helpful {helpful:?} | tags {tags:?}")
             })
             .collect();
+        let mut criteria: Vec<String> = s.criteria().iter().map(|c| format!("{}: {}", c.name, c.sentence)).collect();
+        criteria.sort();
+        out.extend(criteria);
         let mut rows: Vec<String> =
             s.rows().0.iter().map(|r| format!("{} {} {:?}", r.chosen, r.rejected, r.agreed)).collect();
         rows.sort();
@@ -154,7 +174,7 @@ fn act(copy: &mut Copy, who: usize, n: u64) {
     let wall = 1_000_000 + n * 97 + who as u64 * 31;
     copy.session.set_wall_time(wall);
     let me = Rater::new(rater);
-    match random / 100 % 9 {
+    match random / 100 % 13 {
         0 | 1 => {
             if let Some(of) = copy.session.undoable(&me) {
                 copy.next();
@@ -198,6 +218,19 @@ fn act(copy: &mut Copy, who: usize, n: u64) {
             );
         }
         6 => copy.judge(wall, pair, rater, None),
+        8 | 9 => {
+            let prompt = copy.session.pairs()[pair].prompt.clone();
+            let seq = copy.next();
+            let (tag, on) = (["math", "hard"][(n % 2) as usize].to_owned(), random.is_multiple_of(3) || n % 5 < 3);
+            copy.session.tag(seq, TagChange { prompt, tag, rater: me, on });
+        }
+        10 => {
+            copy.next();
+            let sentence = (!random.is_multiple_of(4)).then(|| format!("Which helps more ({rater} {n})?"));
+            copy.session.set_criterion(["helpful", "short"][(random % 2) as usize], sentence.as_deref());
+        }
+        11 => copy.judge_by(wall, pair, rater, Some("answer b"), Some("helpful")),
+        12 => copy.judge_by(wall, pair, rater, None, Some("helpful")),
         x => copy.judge(wall, pair, rater, Some(if x == 7 { "answer a" } else { "answer b" })),
     }
 }
@@ -240,6 +273,10 @@ fn a_thousand_orders_of_acts_and_collects_come_to_one_result_in_every_copy() {
         assert_eq!(*expected, results[0], "order {order}");
     }
     let text = expected.unwrap().join("\n");
+    let some_tag = text.contains("\"math\"") || text.contains("\"hard\"");
+    assert!(
+        some_tag && text.contains("Which helps more") && !text.matches("helpful [\"").collect::<Vec<_>>().is_empty()
+    );
     for part in ["note", "better", "Prefer", "ana answer", "cy"] {
         assert!(text.contains(part) || part == "Prefer", "the acts cover {part}:\n{text}");
     }
@@ -281,4 +318,42 @@ fn one_name_in_two_copies_is_asked_about() {
     assert_eq!(mine.session.rows().0[0].chosen, "answer a 0");
     // What was taken is not what `undo` takes back here.
     assert_eq!(mine.session.undoable(&Rater::new("me")), Some(1));
+}
+
+#[test]
+fn tags_and_criteria_are_taken_by_content_once_and_can_be_undone_there() {
+    let (mut mine, mut theirs) = (Copy { session: session(false), seq: 0 }, Copy { session: session(true), seq: 0 });
+    let tag = |copy: &mut Copy, at: usize, tag: &str, on: bool, wall: u64| {
+        copy.session.set_wall_time(wall);
+        let prompt = copy.session.pairs()[at].prompt.clone();
+        let (seq, rater) = (copy.next(), Rater::new("ben"));
+        copy.session.tag(seq, TagChange { prompt, tag: tag.into(), rater, on });
+        seq
+    };
+    tag(&mut theirs, 0, "math", true, 10);
+    let hard = tag(&mut theirs, 0, "hard", true, 20);
+    theirs.session.set_criterion("helpful", Some("Which helps?"));
+    assert_eq!(mine.collect(&theirs.session), 3);
+    let tags = |copy: &Copy| {
+        let pair = copy.session.pairs().iter().find(|p| copy.session.sides(p).unwrap().0.text.ends_with('0')).unwrap();
+        copy.session.prompt(&pair.prompt).unwrap().tags.join(" ")
+    };
+    assert_eq!(
+        (tags(&mine), mine.session.criterion("helpful").unwrap().sentence.as_str()),
+        ("math hard".into(), "Which helps?")
+    );
+    assert_eq!(mine.collect(&theirs.session), 0, "once");
+    theirs.next();
+    theirs.session.set_wall_time(30);
+    theirs.session.undo(hard);
+    assert_eq!(mine.collect(&theirs.session), 1);
+    assert_eq!((tags(&mine), mine.collect(&theirs.session)), ("math".into(), 0));
+    // A later removal there takes off what was set before; an older sentence does not replace a newer one.
+    tag(&mut theirs, 0, "math", false, 40);
+    mine.session.set_wall_time(50);
+    mine.session.set_criterion("helpful", Some("Which is more useful?"));
+    assert_eq!(mine.collect(&theirs.session), 1);
+    assert_eq!((tags(&mine), mine.session.criteria()[0].sentence.as_str()), (String::new(), "Which is more useful?"));
+    let left = mine.session.missing_from(&theirs.session, &HashMap::new(), false).unwrap().left;
+    assert_eq!(left, LeftThere::default());
 }

@@ -168,7 +168,7 @@ fn a_share_of_the_pairs_comes_back_once_after_a_distance_and_does_not_count() {
     let mut s = session(400);
     assert_eq!(work(&mut s, "ana", 400, 1).iter().filter(|(_, pass)| *pass > 0).count(), 0, "repeats are off");
     let mut s = session(400);
-    s.set_repeats(Repeats { share: 0.1, distance: 20 });
+    s.set_repeats(Repeats { share: 0.1, distance: 20, after_ms: 0 });
     let order = work(&mut s, "ana", 1000, 1);
     let repeats: Vec<usize> = (0..order.len()).filter(|at| order[*at].1 > 0).collect();
     // 400 pairs at 10 %: 40 ± 6 (one standard deviation).
@@ -197,7 +197,7 @@ fn a_share_of_the_pairs_comes_back_once_after_a_distance_and_does_not_count() {
 #[test]
 fn an_undone_repeat_comes_back_at_once_and_a_skipped_one_after_the_distance() {
     let mut s = session(40);
-    s.set_repeats(Repeats { share: 1.0, distance: 3 });
+    s.set_repeats(Repeats { share: 1.0, distance: 3, after_ms: 0 });
     let ana = Rater::new("ana");
     assert_eq!(work(&mut s, "ana", 5, 1), [(0, 0), (1, 0), (2, 0), (3, 0), (0, 1)]);
     assert_eq!(s.undoable(&ana), Some(5));
@@ -210,11 +210,37 @@ fn an_undone_repeat_comes_back_at_once_and_a_skipped_one_after_the_distance() {
     assert!(again >= 3 && rest[again].1 == 1, "{rest:?}");
     // Without the first verdict the pair is asked as if it had never been.
     let mut s = session(2);
-    s.set_repeats(Repeats { share: 1.0, distance: 1 });
+    s.set_repeats(Repeats { share: 1.0, distance: 1, after_ms: 0 });
     assert_eq!(work(&mut s, "ana", 3, 1), [(0, 0), (1, 0), (0, 1)]);
     s.undo(1);
     assert_eq!((s.queue(&ana)[0].clone(), s.outcome(&id(0))), (id(0), Outcome::Open));
     assert_eq!(s.asks(&id(0), &ana, QueueOrder::Arrival, &RubricPass::Overall).pass, 0);
+}
+
+#[test]
+fn a_repeat_waits_for_its_time_and_its_distance() {
+    const HOUR: u64 = 3_600_000;
+    let mut s = session(6);
+    let ana = Rater::new("ana");
+    s.set_repeats(Repeats { share: 1.0, distance: 1, after_ms: 2 * HOUR });
+    let begin = 1_760_000_000_000;
+    s.set_wall_time(begin);
+    assert_eq!(work(&mut s, "ana", 3, 1), [(0, 0), (1, 0), (2, 0)], "the distance alone does not bring them back");
+    s.set_wall_time(begin + 2 * HOUR - 1000);
+    assert_eq!(s.queue(&ana)[0], id(3));
+    s.set_wall_time(begin + 2 * HOUR + 1000);
+    assert_eq!(s.queue(&ana)[0], id(0), "after two hours");
+    // The repeat itself and a verdict that is given later start the time anew.
+    assert_eq!(work(&mut s, "ana", 2, 10), [(0, 1), (3, 0)]);
+    s.set_wall_time(begin + 3 * HOUR);
+    let due: Vec<PairId> = s.queue(&ana);
+    assert!(!due.contains(&id(0)) && !due.contains(&id(3)), "{due:?}");
+    s.set_wall_time(begin + 5 * HOUR);
+    assert!(s.queue(&ana).contains(&id(3)));
+    // Old records have no time.
+    let old: Repeats = serde_json::from_str(r#"{"share":0.1,"distance":20}"#).unwrap();
+    assert_eq!(old.after_ms, 0);
+    assert!(!serde_json::to_string(&old).unwrap().contains("after_ms"));
 }
 
 fn scored(s: &mut Session, pair: usize, a: f64, b: f64) {
