@@ -16,6 +16,7 @@ mod hash;
 mod health;
 mod hyper;
 mod ids;
+mod measured;
 mod method;
 mod metric;
 mod model_vote;
@@ -29,7 +30,9 @@ mod select;
 mod series;
 mod session;
 mod stats;
+mod suite;
 mod text;
+mod thought;
 mod verdict;
 mod votes;
 
@@ -49,6 +52,7 @@ pub use hash::{Fold64, hash64, mix64};
 pub use health::{Health, HealthState, PairMargin, RunFacts};
 pub use hyper::{FromText, Hyperparameters};
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId, is_name};
+pub use measured::{Comparison, Contestant, EvalAnswer, EvalState, ItemKey, Measurement};
 pub use method::{
     Condition, Dependency, EngineKind, Method, MixOrder, MixParams, Needs, ProbeParams, RolloutParams, SchedulerKind,
     TrainerParams, TuneKind, method, methods,
@@ -73,10 +77,12 @@ pub use session::{
     tag_problem,
 };
 pub use stats::{ece, median, quantile, wilson};
+pub use suite::{Better, JudgeOperand, JudgeRow, Measure, Pooling, SuiteRow, judges, suite, suites};
 pub use text::{
     CORRECTION, Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow,
-    TextSet, counted, model_name, sanitise,
+    TextSet, counted, is_held_out, model_name, sanitise,
 };
+pub use thought::{Thought, answer_after_thoughts, thoughts};
 pub use verdict::{Asked, Choice, Seen, Showing, Side, Strength, Verdict};
 pub use votes::{
     Adjudication, Aggregate, Aggregation, CollectionSettings, ItemState, LabelRule, Outcome, Repeats, VotedPair,
