@@ -11,6 +11,7 @@ mod bradley_terry;
 mod canonical;
 mod check;
 mod dawid_skene;
+mod evaluation;
 mod filter;
 mod hash;
 mod health;
@@ -21,6 +22,7 @@ mod method;
 mod metric;
 mod model_vote;
 mod nearest;
+mod newton;
 mod param;
 mod rubric;
 mod run;
@@ -47,6 +49,14 @@ pub use axis::{StepRange, ValueRange, nice_step};
 pub use bradley_terry::{BradleyTerry, Win, bradley_terry};
 pub use check::{Check, CheckError, Checks, Takes, checks};
 pub use dawid_skene::{DawidSkene, RaterLabel, dawid_skene};
+pub use evaluation::{
+    BETTER_NEEDS, CannotTell, ComparisonVerdict, ConfidenceInterval, DRAWS, FEWEST_LENGTHS, Game, GateFailure,
+    IntervalMethod, JudgeFigures, LengthControlled, LengthFit, LengthRow, LengthTercile, LogisticCalibration,
+    MIN_ACCURACY, MIN_CONSISTENCY, McNemar, PairCounts, PairedDifference, PairedWinRate, PromptScore, RatedContender,
+    Ratings, RewardFigures, RewardPair, SeedsFigure, TieKind, TieModel, Undefined, davidson, fit_length, holm,
+    judge_gate, length_controlled, logistic_calibration, mcnemar, over_seeds, paired_difference, paired_win_rate,
+    prompts_to_tell, rao_kupper, ratings, reward_figures, sign_test,
+};
 pub use filter::{Bound, Filter, FilterError, FilterTerm, FilterTest, VerdictWord, filter_words, quoted_words};
 pub use hash::{Fold64, hash64, mix64};
 pub use health::{Health, HealthState, PairMargin, RunFacts};
