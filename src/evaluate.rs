@@ -14,6 +14,6 @@ mod player;
 mod suite;
 
 pub use evaluation::{EvalInputs, Evaluation};
-pub use item::{Answered, Ask, ChoiceScore, Given, Item, ReadItems, TextScore};
+pub use item::{Answered, ChoiceScore, Given, Item, ItemRequest, ReadItems, TextScore};
 pub use judge::{Bout, JudgeInputs, JudgeKind, JudgingRun, Referee, Ruling, judge_kinds};
 pub use suite::{Suite, SuiteInput, suites};
