@@ -37,7 +37,8 @@ impl RunView {
     /// Whether it trained and ended with a checkpoint.
     #[must_use]
     pub fn has_result(&self) -> bool {
-        matches!(self.status(), RunStatus::Finished | RunStatus::Stopped) && !self.is_sampling()
+        let trains = self.spec.as_ref().is_some_and(|spec| matches!(spec.task, Task::Train(_)));
+        trains && matches!(self.status(), RunStatus::Finished | RunStatus::Stopped)
     }
 
     /// Whether it trained a reward model, which writes no answers.

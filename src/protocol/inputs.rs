@@ -91,6 +91,12 @@ pub enum CheckpointRole {
     Adapter,
     /// A sampling run samples from it among others.
     Generator,
+    /// An evaluation compares it.
+    A,
+    /// An evaluation compares with it.
+    B,
+    /// Its implicit reward judges in an evaluation.
+    Implicit,
 }
 
 impl CheckpointRole {
@@ -102,6 +108,9 @@ impl CheckpointRole {
             Self::Reward => "reward",
             Self::Adapter => "adapter",
             Self::Generator => "generator",
+            Self::A => "a",
+            Self::B => "b",
+            Self::Implicit => "implicit",
         }
     }
 
@@ -110,7 +119,7 @@ impl CheckpointRole {
     pub fn slot(self, run: &RunId) -> String {
         match self {
             Self::Generator if is_name(run.name()) => format!("{}-{run}", self.word()),
-            Self::Init | Self::Reward | Self::Adapter | Self::Generator => self.word().to_owned(),
+            _ => self.word().to_owned(),
         }
     }
 }

@@ -361,7 +361,7 @@ fn blocked(shared: &Shared, open: &OpenSession) -> Option<String> {
 fn adapters(open: &OpenSession) -> Vec<Field> {
     let policies = open.runs.iter().filter(|run| run.has_result() && !run.is_reward());
     let field = |run: &crate::app::open::RunView, id: RunId| {
-        let on = run.spec.as_ref().and_then(|spec| spec.models().first());
+        let on = run.spec.as_ref().and_then(|spec| spec.models().first().copied());
         let on = on.map_or_else(String::new, |model| format!("adapter on {}", short_model_name(&model.name)));
         Field::mark(&format!("run:{id}"), false, "a training run's adapter on the model it was trained on")
             .named(id.as_str())

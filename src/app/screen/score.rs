@@ -18,7 +18,7 @@ use crate::app::goal::{Goal, Next, Show};
 use crate::app::key::{Code, Key};
 use crate::app::keymap::{Section, k, on};
 use crate::app::msg::Msg;
-use crate::app::open::OpenSession;
+use crate::app::open::{OpenSession, RunView};
 use crate::app::requests::ScoreRequest;
 use crate::app::serving;
 use crate::app::shared::Shared;
@@ -168,11 +168,11 @@ impl ScoreScreen {
 
     fn offer(&mut self, shared: &Shared) {
         let Some(open) = &shared.open else { return };
-        let scores = |run: &&crate::app::open::RunView| {
+        let scores = |run: &&RunView| {
             let beta = |task: &Task| matches!(task, Task::Train(train) if train.params.f64("beta") > 0.0);
             run.has_result() && (run.is_reward() || run.spec.as_ref().is_some_and(|spec| beta(&spec.task)))
         };
-        let runs = open.runs.iter().rev().filter(scores).flat_map(|run| run.start_points());
+        let runs = open.runs.iter().rev().filter(scores).flat_map(RunView::start_points);
         let runs: Vec<String> = runs.map(|id| id.0).chain([JUDGE.to_owned()]).collect();
         self.form.offer("with", runs);
         let cards = shared.models.iter().flatten().filter(|card| card.problem.is_none());

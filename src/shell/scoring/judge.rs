@@ -105,19 +105,16 @@ fn bind(
         _ => None,
     };
     let recorded = dir.tail().finish()?.iter().rev().find_map(|envelope| of_rater(envelope.known()?));
-    match recorded {
-        Some(then) => match difference(&then, &now) {
-            None => Ok(()),
-            Some(what) => Err(Error::failed(format!(
-                "{rater} is another model than the one that judged here before: {what}; put that one back, or give this one another \
-                 name (a copy of its folder, another name at the server), so that it is another rater"
-            ))),
-        },
-        None => {
-            let object = json!({ "rater": rater, "inputs": now });
-            sink.record(SessionRecord::JudgeRecorded { rater: rater.clone(), inputs: Box::new(now) }, object)
-        }
-    }
+    let Some(then) = recorded else {
+        let object = json!({ "rater": rater, "inputs": now });
+        return sink.record(SessionRecord::JudgeRecorded { rater: rater.clone(), inputs: Box::new(now) }, object);
+    };
+    difference(&then, &now).map_or(Ok(()), |what| {
+        Err(Error::failed(format!(
+            "{rater} is another model than the one that judged here before: {what}; put that one back, or give this one another \
+             name (a copy of its folder, another name at the server), so that it is another rater"
+        )))
+    })
 }
 
 /// What differs between two records of a judge, in words; none if nothing does. Where a model lies does not matter.
