@@ -1,8 +1,7 @@
 //! Messages from the shell to the state machine.
 
 use super::key::Key;
-use super::requests::PairPreview;
-use super::shared::ScoreProgress;
+use super::requests::{PairPreview, ScoreProgress};
 use crate::domain::{Rater, RunId};
 use crate::protocol::{Envelope, Estimate, Integrity, Masks, ModelCard, RunEvent, RunSpec, SessionMeta, SessionRecord};
 

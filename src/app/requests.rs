@@ -81,3 +81,16 @@ pub struct ScoreRequest {
     /// How servers are asked.
     pub servers: ServerOptions,
 }
+
+/// How far scoring is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScoreProgress {
+    /// The run or the judge.
+    pub by: String,
+    /// `answers` or `pairs`.
+    pub what: String,
+    /// Done so far.
+    pub done: usize,
+    /// All of them; 0 while that is not known.
+    pub total: usize,
+}

@@ -5,6 +5,7 @@ use super::goal::Goal;
 use super::msg::SessionCard;
 use super::open::OpenSession;
 use super::popup::Popup;
+use super::requests::ScoreProgress;
 use crate::domain::{Filter, QueueOrder, Rater, RubricPass};
 use crate::protocol::ModelCard;
 
@@ -50,19 +51,6 @@ pub struct ImportFormat {
     pub name: String,
     /// Whether a line of plain text is a record too, not only a line of JSON.
     pub plain_text: bool,
-}
-
-/// How far scoring is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScoreProgress {
-    /// The run or the judge.
-    pub by: String,
-    /// `answers` or `pairs`.
-    pub what: String,
-    /// Done so far.
-    pub done: usize,
-    /// All of them; 0 while that is not known.
-    pub total: usize,
 }
 
 /// The state that all screens share.

@@ -179,10 +179,13 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::Launched { run } => {
             let sampling = model.open.as_mut().is_some_and(|open| open.run_mut(&run).is_sampling());
             if sampling {
+                // The form has done its work: the pairs appear where they are labelled.
+                let to_label = model.screen.any().name() == "sample";
+                let effects = if to_label { travel::arrive(model, Goal::to("label")) } else { Vec::new() };
                 model.say(format!("{run} is sampling in the background: pairs appear as they are ready"));
-            } else {
-                return travel::arrive(model, Goal::with("watch", Show::Run(run)));
+                return effects;
             }
+            return travel::arrive(model, Goal::with("watch", Show::Run(run)));
         }
         Msg::Created { name } => {
             let mut effects = travel::go(model, Some(name), Goal::to("label"));

@@ -4,7 +4,10 @@
 //! was on disk when the job started. Refuses to write to the log. Only the newest question is answered; it cancels an
 //! older one.
 
+mod context;
 mod score;
+
+pub use context::{ForLog, JobContext, run_in_background};
 
 use super::error::{Error, Result};
 use super::estimate::estimate;
@@ -18,9 +21,9 @@ use super::{servers, tails};
 use crate::app::{Msg, PairRequest, SampleRequest, ScoreRequest, TrainRequest};
 use crate::domain::{RunId, agreement_report};
 use crate::protocol::{RunCommand, RunSpec, SessionRecord};
-use crate::storage::import::Imported;
-use crate::storage::{DataFile, Home, SessionDir};
-use score::Scoring;
+use crate::storage::{DataFile, Home};
+use context::{ToWriter, spawn};
+use score::ScoringJob;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -93,34 +96,11 @@ impl Job {
     }
 }
 
-/// The snapshot that a job works on.
-#[derive(Debug, Clone)]
-pub struct JobContext {
-    /// The opening its answers belong to.
-    pub opening: u64,
-    /// The session.
-    pub dir: SessionDir,
-    /// The last record on disk; none if another process writes.
-    pub upto: Option<u64>,
-}
-
 /// A run to plan.
 enum LaunchRequest {
     Train(TrainRequest),
     Sample(SampleRequest),
 }
-
-/// What a job has for the open session's log. The opening says for which session.
-#[derive(Debug)]
-pub enum ForLog {
-    /// The rows of a file.
-    Imported(u64, Box<Imported>),
-    /// Records, and what to say once they are on disk.
-    Records(u64, Vec<SessionRecord>, Option<Msg>),
-}
-
-/// Receives what jobs have for the log.
-type ToWriter = dyn Fn(ForLog) + Send + Sync;
 
 /// The job threads.
 pub struct Jobs {
@@ -128,7 +108,7 @@ pub struct Jobs {
     replies: Replies,
     tails: Sender<tails::TailRequest>,
     to_writer: Arc<ToWriter>,
-    scoring: Scoring,
+    scoring: ScoringJob,
     launches: Sender<(JobContext, LaunchRequest)>,
     commands: Sender<(JobContext, RunId, RunCommand)>,
     estimates: Questions<TrainRequest>,
@@ -194,7 +174,7 @@ impl Jobs {
             replies,
             tails,
             to_writer: Arc::new(to_writer),
-            scoring: Scoring::default(),
+            scoring: ScoringJob::default(),
             launches,
             commands,
             estimates,
@@ -405,21 +385,11 @@ fn within<T: Send + 'static>(
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    std::thread::Builder::new().name(name.into()).spawn(work).map(drop)
-}
-
-/// Runs `work` in its own thread.
-pub fn run_in_background(replies: &Replies, name: &str, work: impl FnOnce() + Send + 'static) {
-    if let Err(error) = spawn(name, work) {
-        replies.send(Msg::Failed(format!("cannot start a thread ({error}): close other programs and try again")));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::{Params, method};
+    use crate::storage::SessionDir;
     use std::time::Instant;
 
     #[test]

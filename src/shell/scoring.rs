@@ -5,7 +5,10 @@
 //! is known, so that an interruption keeps what was done.
 
 mod judge;
+mod sink;
 mod vote;
+
+pub use sink::ScoreSink;
 
 use super::error::{Error, Result};
 use super::supervisor::{Deadline, ask_within, restore_models};
@@ -14,24 +17,9 @@ use crate::app::ScoreRequest;
 use crate::domain::{CompletionId, Rater, RunId, Session, counted};
 use crate::protocol::{Scoring, SessionRecord};
 use crate::storage::{Home, SessionDir};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::HashMap;
 use vote::Votes;
-
-/// Takes what scoring gives, one thing after another.
-pub trait ScoreSink {
-    /// So many `what` (`answers`, `pairs`) follow, scored or judged by `by`.
-    fn begin(&mut self, what: &str, total: usize, by: &str);
-    /// One of them is done, whatever came of it.
-    fn advance(&mut self);
-    /// A record for the log, and the same as an object for other programs.
-    ///
-    /// # Errors
-    /// When it cannot be taken: scoring ends.
-    fn record(&mut self, record: SessionRecord, object: Value) -> Result<()>;
-    /// Something to know that stops nothing.
-    fn note(&mut self, text: &str);
-}
 
 /// Checks a request before anything is opened.
 ///

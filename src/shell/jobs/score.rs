@@ -6,7 +6,7 @@ use super::super::error::{Error, Result};
 use super::super::reply::Replies;
 use super::super::scoring::{self, ScoreSink};
 use super::super::supervisor::Deadline;
-use super::{ForLog, JobContext, ToWriter, run_in_background};
+use super::context::{ForLog, JobContext, ToWriter, run_in_background};
 use crate::app::{Msg, ScoreProgress, ScoreRequest};
 use crate::protocol::SessionRecord;
 use crate::storage::Home;
@@ -24,13 +24,13 @@ const BATCH: usize = 256;
 
 /// Scoring that may be under way.
 #[derive(Debug, Default)]
-pub(super) struct Scoring {
+pub(super) struct ScoringJob {
     busy: Arc<AtomicBool>,
     /// Counts the ends that were asked for.
     ended: Arc<AtomicU64>,
 }
 
-impl Scoring {
+impl ScoringJob {
     /// Ends what is under way.
     pub(super) fn stop(&self) {
         self.ended.fetch_add(1, Ordering::Relaxed);

@@ -6,7 +6,7 @@
 use super::super::error::{Error, Result};
 use super::super::supervisor::{Deadline, ask_within};
 use super::super::{models, servers};
-use super::ScoreSink;
+use super::sink::ScoreSink;
 use super::vote::{Votes, rule};
 use crate::app::ScoreRequest;
 use crate::domain::{DISTANCES, Rater, Session, TIE_PROBABILITY, model_name, vote_by_probability};

@@ -4,7 +4,7 @@
 //! has judged is never judged again.
 
 use super::super::error::Result;
-use super::ScoreSink;
+use super::sink::ScoreSink;
 use crate::domain::{
     Asked, Choice, CompletionId, GAPS, PairId, Rater, Seen, Session, Showing, Side, TIE_GAP, Verdict, counted, hash64,
     vote_by_gap,

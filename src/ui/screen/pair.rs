@@ -5,7 +5,7 @@ use crate::app::{Model, PairPreview};
 use crate::domain::counted;
 use crate::ui::frame::{damage, saved};
 use crate::ui::theme::{DIM, GOOD, TEXT, WARN};
-use crate::ui::widgets::form::{self, Outcome};
+use crate::ui::widgets::form::{self, FormOutcome};
 use crate::ui::widgets::plain::centred;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -35,7 +35,7 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &PairScreen) ->
     if let Some(why) = screen.obstacle(open) {
         lines.push((format!("⚠ {why}"), WARN));
     }
-    form::draw(buf, area, &screen.form, &Outcome { title: "these pairs", lines });
+    form::draw(buf, area, &screen.form, &FormOutcome { title: "these pairs", lines });
     Line::default()
 }
 

@@ -4,7 +4,7 @@ use crate::app::Model;
 use crate::app::screen::sample::SampleScreen;
 use crate::ui::frame::damage;
 use crate::ui::theme::{DIM, TEXT, WARN};
-use crate::ui::widgets::form::{self, Outcome};
+use crate::ui::widgets::form::{self, FormOutcome};
 use crate::ui::widgets::plain::centred;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -36,6 +36,6 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &SampleScreen) 
     if let Some(why) = &obstacle {
         lines.push((format!("⚠ {why}"), WARN));
     }
-    form::draw(buf, area, &screen.form, &Outcome { title: "this run", lines });
+    form::draw(buf, area, &screen.form, &FormOutcome { title: "this run", lines });
     Line::default()
 }

@@ -4,7 +4,7 @@ use crate::app::Model;
 use crate::app::screen::score::ScoreScreen;
 use crate::ui::frame::{damage, saved};
 use crate::ui::theme::{ACCENT, DIM, GOOD, TEXT, WARN};
-use crate::ui::widgets::form::{self, Outcome};
+use crate::ui::widgets::form::{self, FormOutcome};
 use crate::ui::widgets::plain::{bar, centred};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -49,6 +49,6 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ScoreScreen) -
     {
         lines.push((format!("⚠ {why}"), WARN));
     }
-    form::draw(buf, area, &screen.form, &Outcome { title: "this scoring", lines });
+    form::draw(buf, area, &screen.form, &FormOutcome { title: "this scoring", lines });
     Line::default()
 }

@@ -14,7 +14,7 @@ const LABELS: usize = 34;
 
 /// What stands below a form.
 #[derive(Debug, Default)]
-pub struct Outcome<'a> {
+pub struct FormOutcome<'a> {
     /// Its heading.
     pub title: &'a str,
     /// Lines with their styles; long ones wrap.
@@ -30,7 +30,7 @@ struct Row {
 }
 
 /// Draws the form and, at the bottom, its outcome.
-pub fn draw(buf: &mut Buffer, area: Rect, form: &Form, outcome: &Outcome<'_>) {
+pub fn draw(buf: &mut Buffer, area: Rect, form: &Form, outcome: &FormOutcome<'_>) {
     let width = usize::from(area.width.saturating_sub(6)).max(1);
     let mut below: Vec<(String, Style)> = Vec::new();
     for (text, style) in &outcome.lines {

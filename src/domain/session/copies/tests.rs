@@ -146,12 +146,15 @@ impl Copy {
                     })
                     .collect();
                 helpful.sort();
-                let tags = &s.prompt(&p.prompt).unwrap().tags;
+                let mut tags = s.prompt(&p.prompt).unwrap().tags.clone();
+                tags.retain(|tag| tag.contains('-'));
+                tags.sort();
                 let agreement = outcomes[&p.id].agreement;
                 format!("{outcome} | {agreement} | {votes:?} | {notes:?} | helpful {helpful:?} | tags {tags:?}")
             })
             .collect();
         let mut criteria: Vec<String> = s.criteria().iter().map(|c| format!("{}: {}", c.name, c.sentence)).collect();
+        criteria.retain(|text| text.contains('-'));
         criteria.sort();
         out.extend(criteria);
         let mut rows: Vec<String> =
@@ -165,10 +168,27 @@ impl Copy {
     }
 }
 
+impl Copy {
+    /// Tags and criteria that several raters change: the last change counts, and which is the last depends on what each had
+    /// collected before it. Every copy must come to the same.
+    fn shared(&self) -> Vec<String> {
+        let s = &self.session;
+        let tags = s.prompts().iter().map(|p| {
+            let mut tags = p.tags.clone();
+            tags.sort();
+            format!("{}: {tags:?}", p.body.headline())
+        });
+        let mut out: Vec<String> =
+            tags.chain(s.criteria().iter().map(|c| format!("{}: {}", c.name, c.sentence))).collect();
+        out.sort();
+        out
+    }
+}
+
 /// The nth act of a copy's rater: the same whatever happened between.
 fn act(copy: &mut Copy, who: usize, n: u64) {
     let rater = ["ana", "ben", "cy"][who];
-    let random = mix64(who as u64 * 1000 + n);
+    let random = mix64(382_800_000 + who as u64 * 1000 + n);
     let pair = (random % PAIRS as u64) as usize;
     // The third copy's pairs are stored in the same order under other ids.
     let wall = 1_000_000 + n * 97 + who as u64 * 31;
@@ -221,13 +241,16 @@ fn act(copy: &mut Copy, who: usize, n: u64) {
         8 | 9 => {
             let prompt = copy.session.pairs()[pair].prompt.clone();
             let seq = copy.next();
-            let (tag, on) = (["math", "hard"][(n % 2) as usize].to_owned(), random.is_multiple_of(3) || n % 5 < 3);
+            let tag = ["math", "hard"][(n % 2) as usize];
+            let tag = if n.is_multiple_of(3) { tag.to_owned() } else { format!("{rater}-{tag}") };
+            let on = random.is_multiple_of(3) || n % 5 < 3;
             copy.session.tag(seq, TagChange { prompt, tag, rater: me, on });
         }
         10 => {
             copy.next();
             let sentence = (!random.is_multiple_of(4)).then(|| format!("Which helps more ({rater} {n})?"));
-            copy.session.set_criterion(["helpful", "short"][(random % 2) as usize], sentence.as_deref());
+            let name = if n.is_multiple_of(3) { "short".to_owned() } else { format!("{rater}-short") };
+            copy.session.set_criterion(&name, sentence.as_deref());
         }
         11 => copy.judge_by(wall, pair, rater, Some("answer b"), Some("helpful")),
         12 => copy.judge_by(wall, pair, rater, None, Some("helpful")),
@@ -266,6 +289,8 @@ fn a_thousand_orders_of_acts_and_collects_come_to_one_result_in_every_copy() {
                 }
             }
         }
+        let shared: Vec<Vec<String>> = copies.iter().map(Copy::shared).collect();
+        assert!(shared[0] == shared[1] && shared[0] == shared[2], "order {order}: {shared:#?}");
         let results: Vec<Vec<String>> = copies.iter().map(Copy::result).collect();
         assert_eq!(results[0], results[1], "order {order}");
         assert_eq!(results[0], results[2], "order {order}");
@@ -273,7 +298,7 @@ fn a_thousand_orders_of_acts_and_collects_come_to_one_result_in_every_copy() {
         assert_eq!(*expected, results[0], "order {order}");
     }
     let text = expected.unwrap().join("\n");
-    let some_tag = text.contains("\"math\"") || text.contains("\"hard\"");
+    let some_tag = text.contains("-math\"") || text.contains("-hard\"");
     assert!(
         some_tag && text.contains("Which helps more") && !text.matches("helpful [\"").collect::<Vec<_>>().is_empty()
     );

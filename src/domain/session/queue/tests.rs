@@ -235,8 +235,9 @@ fn a_repeat_waits_for_its_time_and_its_distance() {
     s.set_wall_time(begin + 3 * HOUR);
     let due: Vec<PairId> = s.queue(&ana);
     assert!(!due.contains(&id(0)) && !due.contains(&id(3)), "{due:?}");
+    assert_eq!(work(&mut s, "ana", 1, 20), [(1, 1)]);
     s.set_wall_time(begin + 5 * HOUR);
-    assert!(s.queue(&ana).contains(&id(3)));
+    assert!(s.queue(&ana).contains(&id(3)), "three hours and one verdict later");
     // Old records have no time.
     let old: Repeats = serde_json::from_str(r#"{"share":0.1,"distance":20}"#).unwrap();
     assert_eq!(old.after_ms, 0);
