@@ -6,7 +6,7 @@
 //! # Map
 //! `A ← B`: B imports A; a room also imports everything to the left of what it imports.
 //! ```text
-//! domain ← protocol ← { storage, model }      model ← nn ← generate ← train ← worker      (nn, generate use kernels)
+//! domain ← protocol ← { storage, model }      model ← nn ← generate ← train ← evaluate ← worker   (nn, generate use kernels)
 //! domain ← protocol ← app ← ui                shell on top of app, ui, storage
 //! domain ← demo                               train and shell use demo
 //! ```
@@ -18,6 +18,7 @@
 //! * [`nn`]: the forward and backward pass: log-probs of a batch, gradients, the optimizer.
 //! * [`generate`]: sampling text: sampler, packed decoder, sampling runs.
 //! * [`train`]: batches, losses, recipes, the trainer.
+//! * [`evaluate`]: suites and judges: is a model better than another?
 //! * [`worker`]: the child process that samples and trains.
 //! * [`app`]: the pure state machine of the workbench.
 //! * [`ui`]: pure drawing of the workbench's state.
@@ -30,6 +31,7 @@
 pub mod app;
 pub mod demo;
 pub mod domain;
+pub mod evaluate;
 pub mod generate;
 pub mod model;
 pub mod nn;

@@ -60,8 +60,13 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         &["tokio", "ratatui", "crossterm"],
     ),
     (
+        "evaluate",
+        &["train", "generate", "nn", "model", "kernels", "protocol", "domain"],
+        &["tokio", "ratatui", "crossterm"],
+    ),
+    (
         "worker",
-        &["domain", "protocol", "storage", "model", "nn", "generate", "train"],
+        &["domain", "protocol", "storage", "model", "nn", "generate", "train", "evaluate"],
         &["ratatui", "crossterm", "candle_core", "candle_nn"],
     ),
     (
