@@ -36,10 +36,8 @@ fn disagreements(file: &str) -> (BTreeMap<&'static str, (usize, usize)>, IfevalT
     for row in lines(file) {
         let item = &items[&row["key"].to_string()];
         let score = item.score(row["response"].as_str().unwrap());
-        let golden = tiebreak::evaluate::IfevalScore {
-            strict: outcomes(&row, "strict"),
-            loose: outcomes(&row, "loose"),
-        };
+        let golden =
+            tiebreak::evaluate::IfevalScore { strict: outcomes(&row, "strict"), loose: outcomes(&row, "loose") };
         for (i, instruction) in item.instructions.iter().enumerate() {
             let (off, all) = wrong.entry(instruction.id()).or_default();
             *all += 2;

@@ -134,7 +134,7 @@ fn what_cannot_be_checked_is_refused_by_name() {
     };
     assert_eq!(
         one("keywords:existance", json!({})),
-        "IFEval item 9, instruction keywords:existance: there is no such instruction; did you mean keywords:existence?"
+        "IFEval item 9, instruction keywords:existance: there is no such instruction; did you mean `keywords:existence`?"
     );
     assert_eq!(
         one("length_constraints:number_words", json!({"relation": "at least"})),
