@@ -16,6 +16,7 @@ mod filter;
 mod hash;
 mod health;
 mod hyper;
+mod identity;
 mod ids;
 mod measured;
 mod method;
@@ -62,6 +63,7 @@ pub use filter::{Bound, Filter, FilterError, FilterTerm, FilterTest, VerdictWord
 pub use hash::{Fold64, hash64, mix64};
 pub use health::{Health, HealthState, PairMargin, RunFacts};
 pub use hyper::{FromText, Hyperparameters};
+pub use identity::identity_words;
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId, is_name};
 pub use measured::{Comparison, Contestant, EvalAnswer, EvalState, ItemKey, Measurement};
 pub use method::{
