@@ -19,7 +19,7 @@
 //! * [`generate`]: sampling text: sampler, packed decoder, sampling runs.
 //! * [`train`]: batches, losses, recipes, the trainer.
 //! * [`evaluate`]: suites and judges: is a model better than another?
-//! * [`worker`]: the child process that samples and trains.
+//! * [`worker`]: the child process that samples, trains and evaluates.
 //! * [`app`]: the pure state machine of the workbench.
 //! * [`ui`]: pure drawing of the workbench's state.
 //! * [`shell`]: all side effects: terminal, events, headless commands.
@@ -45,3 +45,13 @@ pub mod worker;
 /// Which methods there are. `domain` says what a method's row is and `train` declares each beside its mathematics; neither
 /// may import the other, so the table is handed over here, in the one place that knows every room.
 pub(crate) const METHODS: &[domain::Method] = train::METHODS;
+
+/// Which suites there are, handed over as [`METHODS`] is.
+pub(crate) fn suite_rows() -> Vec<&'static domain::SuiteRow> {
+    evaluate::suites().iter().map(|suite| &suite.row).collect()
+}
+
+/// Which judges there are, handed over as [`METHODS`] is.
+pub(crate) fn judge_rows() -> Vec<&'static domain::JudgeRow> {
+    evaluate::judge_kinds().iter().map(|kind| &kind.row).collect()
+}
