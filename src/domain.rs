@@ -78,7 +78,9 @@ pub use rubric::{CRITERIA, Criterion, OVERALL, RowChoice, Rubric, RubricPass};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use sampled::SampledHash;
-pub use scorecard::{Conclusion, EvalReport, JudgeReport, LengthReport, MeasureReport, SuiteReport, eval_report};
+pub use scorecard::{
+    Conclusion, EvalReport, JudgeReport, LengthReport, MeasureReport, SuiteReport, eval_report, pooled_value,
+};
 pub use select::{
     Against, Allocation, Candidate, CandidatePair, Chosen, Pool, PromptFacts, STRATEGIES, SelectError, SelectOptions,
     Strategy, StratumKey, StratumSize, allocate,

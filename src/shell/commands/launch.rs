@@ -51,6 +51,7 @@ pub fn train(context: &CommandContext, args: TrainArgs) -> Result<()> {
         init: args.init.map(RunId),
         device: args.device,
         allow_damaged: args.allow_damaged,
+        suites: args.data,
         upto: None,
     };
     let allowed = order.allow_damaged;
