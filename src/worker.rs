@@ -11,6 +11,7 @@ mod bench;
 mod drive;
 mod error;
 mod gpu;
+mod growing;
 mod inputs;
 mod log;
 mod out;

@@ -1,7 +1,7 @@
 //! Sampling on the tiny Llama: replay, batching, deduplication, pairs, resumption.
 
 use super::*;
-use crate::domain::{PromptBody, PromptId};
+use crate::domain::{Pair, PromptBody, PromptId};
 use crate::protocol::{DataSnapshot, ModelRef};
 use std::path::PathBuf;
 
@@ -105,7 +105,7 @@ fn every_pair_of_three_is_equally_likely() {
     let three = completions(&run(&spec(8, 1.2, 1), 0)).into_iter().take(3).collect::<Vec<_>>();
     let mut seen = std::collections::BTreeMap::new();
     for seed in 0..3000 {
-        let made = pairs(&RunId::new("r"), &prompts()[0], &three, seed);
+        let made = pairs(&RunId::new("sample-1"), &prompts()[0], &three, 8, seed);
         assert_eq!(made.len(), 1);
         let mut sides = [made[0].a.clone(), made[0].b.clone()];
         sides.sort();
