@@ -102,6 +102,10 @@ pub fn sampler(open: &OpenSession) -> String {
     match run.status() {
         RunStatus::Starting => "sampler: starting".into(),
         RunStatus::Running => match &run.state.stage {
+            // The first answers are under way: the model is loaded, whatever the last record says.
+            Some(_) if run.state.step == 0 && open.growing.pairs().next().is_some() => {
+                format!("sampler:{progress} · writing {}", counted(open.growing.pairs().count(), "pair"))
+            }
             Some(stage) if run.state.step == 0 => format!("sampler: {}", stage.name),
             _ => format!("sampler:{progress} · {} ahead", counted(ahead, "pair")),
         },
