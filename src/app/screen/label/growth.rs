@@ -14,10 +14,9 @@
 use super::card::{Card, unread};
 use super::parts::{PairParts, Writing};
 use super::reading::ShownText;
-use super::thought::thoughts;
 use crate::app::open::OpenSession;
 use crate::app::wrap::presentable;
-use crate::domain::{PartialView, ShownPart, Side, hash64};
+use crate::domain::{PartialView, ShownPart, Side, hash64, thoughts};
 
 impl Card {
     /// What there is of the answers, in the pair's order; none of a finished pair.
