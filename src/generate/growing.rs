@@ -43,12 +43,12 @@ fn settled(text: &str) -> &str {
 }
 
 /// A prompt's candidates so far, by their numbers.
-pub(crate) type Parts = BTreeMap<usize, SoFar>;
+pub(crate) type CandidateParts = BTreeMap<usize, SoFar>;
 
 /// The pairs that can be shown of these prompts.
 pub(super) fn growing<'a>(
     run: &RunId,
-    prompts: impl Iterator<Item = (&'a Prompt, Parts)>,
+    prompts: impl Iterator<Item = (&'a Prompt, CandidateParts)>,
     per_prompt: usize,
     seed: u64,
 ) -> Growing {
@@ -94,24 +94,25 @@ mod tests {
     fn a_pair_is_shown_once_both_answers_have_begun_and_so_many_at_most() {
         let run = RunId::new("sample-1");
         let prompts: Vec<Prompt> = (0..20).map(prompt).collect();
-        let with =
-            |of: &dyn Fn(usize) -> Parts| growing(&run, prompts.iter().enumerate().map(|(i, p)| (p, of(i))), 2, 3);
-        let both = |_: usize| Parts::from([(0, part("a")), (1, part("b"))]);
+        let with = |of: &dyn Fn(usize) -> CandidateParts| {
+            growing(&run, prompts.iter().enumerate().map(|(i, p)| (p, of(i))), 2, 3)
+        };
+        let both = |_: usize| CandidateParts::from([(0, part("a")), (1, part("b"))]);
         let found = with(&both);
         assert_eq!((found.pairs.len(), found.answers.len()), (MOST_PAIRS, 2 * MOST_PAIRS));
         for (pair, two) in found.pairs.iter().zip(found.answers.chunks(2)) {
             assert_eq!((&pair.a, &pair.b), (&two[0].completion, &two[1].completion));
         }
-        let one = |i: usize| if i == 7 { both(i) } else { Parts::from([(0, part("a")), (1, part(" \n"))]) };
+        let one = |i: usize| if i == 7 { both(i) } else { CandidateParts::from([(0, part("a")), (1, part(" \n"))]) };
         let found = with(&one);
         assert_eq!(found.pairs.iter().map(|p| p.prompt.as_str().to_owned()).collect::<Vec<_>>(), ["p7"]);
-        assert!(with(&|_| Parts::new()).is_empty());
+        assert!(with(&|_| CandidateParts::new()).is_empty());
     }
 
     #[test]
     fn an_endless_answer_shows_its_beginning() {
         let long = "ä".repeat(MOST_BYTES);
-        let parts = Parts::from([(0, SoFar { ended: true, ..part(&long) }), (1, part("b"))]);
+        let parts = CandidateParts::from([(0, SoFar { ended: true, ..part(&long) }), (1, part("b"))]);
         let prompt = prompt(1);
         let found = growing(&RunId::new("s"), [(&prompt, parts)].into_iter(), 2, 3);
         let cut = found.answers.iter().find(|a| a.text.len() > 1).unwrap();

@@ -7,7 +7,7 @@
 
 use super::decode::{PackedDecoder, PromptRequest, Queue};
 pub use super::generated::Generated;
-use super::growing::{Parts, SoFar, growing};
+use super::growing::{CandidateParts, SoFar, growing};
 use super::pairing::{candidate_id, distinct, pairs};
 use super::sampler::draw;
 use super::server::Servers;
@@ -381,7 +381,7 @@ impl Sampling {
             let others = if matches!(self.models[v].decoding, Decoding::Stepwise(..)) {
                 self.parts(number)
             } else {
-                Parts::new()
+                CandidateParts::new()
             };
             let SampledModel { model, decoding, .. } = &mut self.models[v];
             match decoding {
@@ -503,8 +503,8 @@ impl Sampling {
     }
 
     /// A prompt's candidates so far.
-    fn parts(&self, number: usize) -> Parts {
-        let mut parts = self.servers.as_ref().map_or_else(Parts::new, |servers| servers.parts(number));
+    fn parts(&self, number: usize) -> CandidateParts {
+        let mut parts = self.servers.as_ref().map_or_else(CandidateParts::new, |servers| servers.parts(number));
         for (v, sampled) in self.models.iter().enumerate() {
             let tokenizer = &sampled.model.tokenizer;
             match &sampled.decoding {

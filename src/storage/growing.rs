@@ -4,7 +4,7 @@
 //! file or another program's file shows nothing.
 
 use super::error::Result;
-use super::files::replace;
+use super::files::{replace, sweep};
 use super::run::RunDir;
 use crate::protocol::Growing;
 use std::io::Read;
@@ -34,8 +34,9 @@ impl RunDir {
         replace(&self.path().join(NAME), &bytes, false)
     }
 
-    /// Removes what the run was writing.
+    /// Removes what the run was writing, and what is left of files that a killed worker did not finish.
     pub fn clear_growing(&self) {
+        sweep(self.path());
         // What stays is not shown: the run is not alive.
         let _ = std::fs::remove_file(self.path().join(NAME));
     }

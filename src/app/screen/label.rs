@@ -23,7 +23,6 @@ pub use reading::{AnswerView, ShownText, TextLine};
 pub use score::{Stats, history, sampler, stats, verdict_words};
 pub use state::{GUARD_MS, LabelScreen};
 
-
 use crate::app::contract::Screen;
 use crate::app::effect::Effect;
 use crate::app::flow;

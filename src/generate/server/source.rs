@@ -9,7 +9,7 @@ use super::fault::{FaultKind, ServerFault};
 use super::pool::{Arriving, Ask, AskResult, Requests};
 use super::reply::ServerReply;
 use crate::domain::{Completion, CompletionId, Finding, Finish, Prompt, RunId, Severity, counted, hash64, mix64};
-use crate::generate::growing::{Parts, SoFar};
+use crate::generate::growing::{CandidateParts, SoFar};
 use crate::model::error::Error;
 use crate::model::sink::Sink;
 use crate::protocol::{RunEvent, SampleSpec, ServerAnswer, ServerLog, ServerRef};
@@ -140,11 +140,11 @@ impl Servers {
     }
 
     /// A prompt's answers so far: those that arrived, and those that are arriving.
-    pub(crate) fn parts(&self, number: usize) -> Parts {
+    pub(crate) fn parts(&self, number: usize) -> CandidateParts {
         // The server says at the end how many tokens an answer has.
         let arriving =
             self.arriving.of(number).into_iter().map(|(k, text)| (k, SoFar { text, tokens: 0, ended: false }));
-        let mut parts: Parts = arriving.collect();
+        let mut parts: CandidateParts = arriving.collect();
         for ((_, k), answer) in self.answers.range((number, 0)..(number + 1, 0)) {
             let Completion { text, tokens, .. } = &answer.completion;
             parts.insert(*k, SoFar { text: text.clone(), tokens: *tokens, ended: true });
