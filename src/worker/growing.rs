@@ -38,10 +38,8 @@ impl GrowingFile {
             return;
         }
         let growing = answers();
-        let written = match growing.is_empty() {
-            true if !self.shown => Ok(()),
-            _ => self.run.write_growing(&growing),
-        };
+        let nothing = growing.is_empty() && !self.shown;
+        let written = if nothing { Ok(()) } else { self.run.write_growing(&growing) };
         self.shown |= !growing.is_empty();
         let mut pause = EVERY.max(began.elapsed() * SHARE);
         if let Err(e) = written {
