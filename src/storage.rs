@@ -43,7 +43,7 @@ pub use files::{Target, free_bytes, temp_dir, wall_ms, write_private, write_resu
 pub use home::Home;
 pub use inputs::digest_of;
 pub use lock::{Holder, Lock, is_locked, lock_holder};
-pub use log::{LogRecord, LogTail, LogWriter};
+pub use log::{LogPart, LogRecord, LogTail, LogWriter};
 pub use run::RunDir;
 pub use session::{DataFile, SessionDir};
 pub use summary::{SessionSummary, list_sessions};

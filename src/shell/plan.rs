@@ -8,8 +8,8 @@ mod tests;
 use super::error::{Error, Result};
 use super::{models, servers};
 use crate::domain::{
-    Filter, Lack, LeftOut, Method, Needs, ParamKind, Params, Prompt, RowChoice, Rubric, RunId, Sampler, Session,
-    counted, method, methods, nearest,
+    Filter, Lack, LeftOut, Method, Needs, ParamKind, Params, RowChoice, Rubric, RunId, Sampler, Session, counted,
+    method, methods, nearest,
 };
 use crate::protocol::{
     DataSnapshot, Inputs, Integrity, ModelRef, RunSpec, SampleSpec, ServerOptions, ServerRef, Task, TrainSpec,
@@ -238,7 +238,7 @@ fn lacking(session: &str, lack: Lack, method: &Method, params: &Params, left: &L
 /// When there is no prompt, a model cannot be found, or the session cannot be read.
 pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunSpec, Vec<DataFile>)> {
     let (session, _, seq) = dir.snapshot(order.upto)?;
-    let prompts: &[Prompt] = session.prompts();
+    let prompts = session.prompts();
     if prompts.is_empty() {
         return Err(Error::failed(format!(
             "session {0} has no prompts: add some with `tiebreak import {0} FILE`",

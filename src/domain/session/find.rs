@@ -124,7 +124,7 @@ impl<'a> FilterView<'a> {
             let item = FilterItem { prompt_id: prompt.id.as_str(), prompt: Some(prompt), ..FilterItem::default() };
             !paired.contains(&prompt.id) && self.matches(&item)
         };
-        session.prompts().iter().filter(|p| matched.contains(&p.id) || alone(p)).collect()
+        session.prompts().iter().map(|p| &**p).filter(|p| matched.contains(&p.id) || alone(p)).collect()
     }
 
     /// Whether an imported text matches.

@@ -35,7 +35,7 @@ fn sample(n: u64) -> Timeline {
             body: PromptBody::user("why?"),
             source: "typed".into(),
             tags: Vec::new(),
-        }),
+        }.into()),
     )];
     for k in 2..=n / 2 {
         let record = if mix64(k).is_multiple_of(7) { SessionRecord::Undone { of: k - 1 } } else { verdict(k) };
