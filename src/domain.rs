@@ -11,15 +11,18 @@ mod bradley_terry;
 mod canonical;
 mod check;
 mod dawid_skene;
+mod evaluation;
 mod filter;
 mod hash;
 mod health;
 mod hyper;
 mod ids;
+mod measured;
 mod method;
 mod metric;
 mod model_vote;
 mod nearest;
+mod newton;
 mod param;
 mod rubric;
 mod run;
@@ -29,7 +32,9 @@ mod select;
 mod series;
 mod session;
 mod stats;
+mod suite;
 mod text;
+mod thought;
 mod verdict;
 mod votes;
 
@@ -44,11 +49,20 @@ pub use axis::{StepRange, ValueRange, nice_step};
 pub use bradley_terry::{BradleyTerry, Win, bradley_terry};
 pub use check::{Check, CheckError, Checks, Takes, checks};
 pub use dawid_skene::{DawidSkene, RaterLabel, dawid_skene};
+pub use evaluation::{
+    BETTER_NEEDS, CannotTell, ComparisonVerdict, ConfidenceInterval, DRAWS, FEWEST_LENGTHS, Game, GateFailure,
+    IntervalMethod, JudgeFigures, LengthControlled, LengthFit, LengthRow, LengthTercile, LogisticCalibration,
+    MIN_ACCURACY, MIN_CONSISTENCY, McNemar, PairCounts, PairedDifference, PairedWinRate, PromptScore, RatedContender,
+    Ratings, RewardFigures, RewardPair, SeedsFigure, TieKind, TieModel, Undefined, davidson, fit_length, holm,
+    judge_gate, length_controlled, logistic_calibration, mcnemar, over_seeds, paired_difference, paired_win_rate,
+    prompts_to_tell, rao_kupper, ratings, reward_figures, sign_test,
+};
 pub use filter::{Bound, Filter, FilterError, FilterTerm, FilterTest, VerdictWord, filter_words, quoted_words};
 pub use hash::{Fold64, hash64, mix64};
 pub use health::{Health, HealthState, PairMargin, RunFacts};
 pub use hyper::{FromText, Hyperparameters};
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId, is_name};
+pub use measured::{Comparison, Contestant, EvalAnswer, EvalState, ItemKey, Measurement};
 pub use method::{
     Condition, Dependency, EngineKind, Method, MixOrder, MixParams, Needs, ProbeParams, RolloutParams, SchedulerKind,
     TrainerParams, TuneKind, method, methods,
@@ -73,10 +87,12 @@ pub use session::{
     tag_problem,
 };
 pub use stats::{ece, median, quantile, wilson};
+pub use suite::{Better, JudgeOperand, JudgeRow, Measure, Pooling, SuiteRow, judges, suite, suites};
 pub use text::{
     CORRECTION, Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow,
-    TextSet, counted, model_name, sanitise,
+    TextSet, counted, is_held_out, model_name, sanitise,
 };
+pub use thought::{Thought, answer_after_thoughts, thoughts};
 pub use verdict::{Asked, Choice, Seen, Showing, Side, Strength, Verdict};
 pub use votes::{
     Adjudication, Aggregate, Aggregation, CollectionSettings, ItemState, LabelRule, Outcome, Repeats, VotedPair,

@@ -8,6 +8,7 @@
 mod answer;
 mod bench;
 mod command;
+mod evaluation;
 mod event;
 mod fold;
 mod fresh;
@@ -17,6 +18,7 @@ mod line;
 mod log_fold;
 mod record;
 mod server;
+mod source;
 mod spec;
 
 pub use crate::domain::{DroppedRows, Plan};
@@ -26,6 +28,7 @@ pub use bench::{
     StepFigures, TrainBench, TrainFigures,
 };
 pub use command::RunCommand;
+pub use evaluation::{EvalSide, EvalSpec, JudgeSpec, SuiteSpec};
 pub use event::RunEvent;
 pub use fold::{apply_record, apply_run, apply_run_event};
 pub use fresh::FreshSpec;
@@ -35,7 +38,8 @@ pub use line::{Envelope, LineError, MAX_LINE, MAX_SEQ, decode, encode, parse_ver
 pub use log_fold::{LogFold, NumberSet};
 pub use record::{Header, SessionMeta, SessionRecord};
 pub use server::{JudgeModel, Judgement, ServerAnswer, ServerInput, ServerLog, ServerOptions, ServerRef};
-pub use spec::{DataSnapshot, ModelRef, RunSpec, SampleSpec, Task, TrainSpec};
+pub use source::{DataSnapshot, ModelRef};
+pub use spec::{RunSpec, SampleSpec, Task, TrainSpec};
 
 /// Schema version of the records' data; readers accept every older one.
 pub const SCHEMA_VERSION: u32 = 1;
