@@ -20,6 +20,7 @@ mod record;
 mod server;
 mod source;
 mod spec;
+mod tagged;
 
 pub use crate::domain::{DroppedRows, Plan};
 pub use answer::{Estimate, GpuCard, MaskPiece, MaskedRow, Masks, ModelCard, Scoring};

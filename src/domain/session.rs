@@ -35,6 +35,7 @@ use tags::Retagged;
 pub use tags::{TagChange, tag_problem};
 
 use super::canonical::canonical_json;
+use super::hash::IdMap;
 use super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
 use super::rubric::Criterion;
 use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TextSet};
@@ -102,12 +103,12 @@ struct History {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Session {
     prompts: Vec<Arc<Prompt>>,
-    prompt_at: HashMap<PromptId, usize>,
-    completions: HashMap<CompletionId, Arc<Completion>>,
+    prompt_at: IdMap<PromptId, usize>,
+    completions: IdMap<CompletionId, Arc<Completion>>,
     pairs: Vec<Arc<Pair>>,
-    pair_at: HashMap<PairId, usize>,
+    pair_at: IdMap<PairId, usize>,
     verdicts: BTreeMap<u64, Judged>,
-    verdicts_of_pair: HashMap<PairId, Vec<u64>>,
+    verdicts_of_pair: IdMap<PairId, Vec<u64>>,
     history: HashMap<Rater, History>,
     notes: BTreeMap<(PairId, Rater), String>,
     corrections: Vec<Corrected>,

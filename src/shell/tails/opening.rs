@@ -7,9 +7,9 @@ use crate::storage::{self, LogPart, LogTail, SessionDir};
 use std::sync::mpsc::sync_channel;
 
 /// Bytes of a log that are parsed before their records are folded.
-const PART: u64 = 4 << 20;
+const PART: u64 = 1 << 20;
 /// Parts that may wait to be folded.
-const WAITING: usize = 2;
+const WAITING: usize = 4;
 
 /// A log as it was read at opening.
 #[derive(Debug)]
