@@ -16,6 +16,7 @@ mod filter;
 mod hash;
 mod health;
 mod hyper;
+mod identity;
 mod ids;
 mod measured;
 mod method;
@@ -28,6 +29,7 @@ mod rubric;
 mod run;
 mod run_state;
 mod sampled;
+mod scorecard;
 mod select;
 mod series;
 mod session;
@@ -53,7 +55,7 @@ pub use evaluation::{
     BETTER_NEEDS, CannotTell, ComparisonVerdict, ConfidenceInterval, DRAWS, FEWEST_LENGTHS, Game, GateFailure,
     IntervalMethod, JudgeFigures, LengthControlled, LengthFit, LengthRow, LengthTercile, LogisticCalibration,
     MIN_ACCURACY, MIN_CONSISTENCY, McNemar, PairCounts, PairedDifference, PairedWinRate, PromptScore, RatedContender,
-    Ratings, RewardFigures, RewardPair, SeedsFigure, TieKind, TieModel, Undefined, davidson, fit_length, holm,
+    Ratings, RewardFigures, RewardedPair, SeedsFigure, TieKind, TieModel, Undefined, davidson, fit_length, holm,
     judge_gate, length_controlled, logistic_calibration, mcnemar, over_seeds, paired_difference, paired_win_rate,
     prompts_to_tell, rao_kupper, ratings, reward_figures, sign_test,
 };
@@ -61,6 +63,7 @@ pub use filter::{Bound, Filter, FilterError, FilterTerm, FilterTest, VerdictWord
 pub use hash::{Fold64, IdMap, hash64, mix64};
 pub use health::{Health, HealthState, PairMargin, RunFacts};
 pub use hyper::{FromText, Hyperparameters};
+pub use identity::identity_words;
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId, is_name};
 pub use measured::{Comparison, Contestant, EvalAnswer, EvalState, ItemKey, Measurement};
 pub use method::{
@@ -75,6 +78,7 @@ pub use rubric::{CRITERIA, Criterion, OVERALL, RowChoice, Rubric, RubricPass};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use sampled::SampledHash;
+pub use scorecard::{Conclusion, EvalReport, JudgeReport, LengthReport, MeasureReport, SuiteReport, eval_report};
 pub use select::{
     Against, Allocation, Candidate, CandidatePair, Chosen, Pool, PromptFacts, STRATEGIES, SelectError, SelectOptions,
     Strategy, StratumKey, StratumSize, allocate,

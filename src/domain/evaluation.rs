@@ -20,13 +20,13 @@ mod ties;
 mod win_rate;
 
 pub use calibration::{LogisticCalibration, logistic_calibration};
-pub use comparison::{BETTER_NEEDS, CannotTell, ComparisonVerdict, prompts_to_tell};
+pub use comparison::{BETTER_NEEDS, CannotTell, ComparisonVerdict, prompts_to_tell, verdict_of};
 pub use difference::{PairedDifference, paired_difference};
 pub use gate::{GateFailure, JudgeFigures, MIN_ACCURACY, MIN_CONSISTENCY, judge_gate};
 pub use interval::{ConfidenceInterval, DRAWS, IntervalMethod, PromptScore};
 pub use length::{FEWEST_LENGTHS, LengthControlled, LengthFit, LengthRow, fit_length, length_controlled};
 pub use ratings::{Game, RatedContender, Ratings, ratings};
-pub use rewards::{LengthTercile, RewardFigures, RewardPair, reward_figures};
+pub use rewards::{LengthTercile, RewardFigures, RewardedPair, reward_figures};
 pub use seeds::{SeedsFigure, over_seeds};
 pub use significance::{McNemar, holm, mcnemar, sign_test};
 pub use ties::{PairCounts, TieKind, TieModel, davidson, rao_kupper};

@@ -2,7 +2,7 @@
 //!
 //! Owns the order of the work, the reuse of answers and what is already logged. Refuses statistics and folders.
 
-use super::item::{Answered, Ask, Given, Item};
+use super::item::{Answered, Given, Item, ItemRequest};
 use super::judge::{JudgeInputs, Referee, kind_named};
 use super::judging::compare;
 use super::player::{Played, Player, opens_thought};
@@ -234,7 +234,7 @@ impl Evaluation {
         for (at, loaded) in self.suites.iter().enumerate() {
             for (item, seed) in self.rounds(at) {
                 let key = self.key(at, item, seed);
-                let asks = loaded.items[item].ask == Ask::Answer;
+                let asks = loaded.items[item].ask == ItemRequest::Answer;
                 if !asks || self.state.measurement_of(&key, side).is_some() {
                     continue;
                 }

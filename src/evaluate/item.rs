@@ -7,7 +7,7 @@ use crate::model::error::Error;
 
 /// What an item asks of a model.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Ask {
+pub enum ItemRequest {
     /// An answer to the prompt.
     Answer,
     /// The log-probs of these answers to the prompt.
@@ -26,7 +26,7 @@ pub struct Item {
     /// The prompt.
     pub prompt: PromptBody,
     /// What is asked.
-    pub ask: Ask,
+    pub ask: ItemRequest,
     /// What the suite needs to score it.
     pub data: serde_json::Value,
 }
@@ -102,13 +102,13 @@ pub struct TextScore {
 /// What a contestant gave for an item.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Given<'a> {
-    /// To [`Ask::Answer`].
+    /// To [`ItemRequest::Answer`].
     Answer(Answered<'a>),
-    /// To [`Ask::Choices`], in their order.
+    /// To [`ItemRequest::Choices`], in their order.
     Choices(&'a [ChoiceScore]),
-    /// To [`Ask::Text`].
+    /// To [`ItemRequest::Text`].
     Text(&'a TextScore),
-    /// To [`Ask::Rewards`], in the answers' order.
+    /// To [`ItemRequest::Rewards`], in the answers' order.
     Rewards(&'a [f64]),
 }
 

@@ -5,10 +5,10 @@
 
 use super::error::{Error, Result};
 use super::plan::{new_spec, trained};
-use super::{models, servers};
+use super::{models, servers, supervisor};
 use crate::domain::{
-    JudgeOperand, Params, Prompt, PromptId, RunId, Sampler, SftRow, SuiteRow, counted, hint, is_held_out, judges,
-    suite, suites,
+    JudgeOperand, Params, Prompt, PromptId, RunId, Sampler, SftRow, SuiteRow, counted, eval_report, hint, is_held_out,
+    judges, suite, suites,
 };
 use crate::protocol::{
     DataSnapshot, EvalSide, EvalSpec, JudgeSpec, ModelRef, RunSpec, ServerOptions, ServerRef, SuiteSpec, Task,
@@ -312,4 +312,19 @@ fn trained_prompt(line: &str, params: &Params) -> Option<PromptId> {
         Err(_) => serde_json::from_value::<SftRow>(row).ok()?.body.prompt(),
     };
     Some(body.derived_id())
+}
+
+/// The uncorrected p-values of the session's other evaluations.
+///
+/// # Errors
+/// When the folder of runs cannot be listed.
+pub fn others(dir: &SessionDir, id: &RunId) -> Result<Vec<f64>> {
+    let mut out = Vec::new();
+    for run in dir.runs()? {
+        let evaluates = run.spec().is_ok_and(|spec| matches!(spec.task, Task::Eval(_)));
+        if evaluates && run.id() != *id {
+            out.extend(eval_report(&supervisor::state_of(&run)?.0.eval, &[]).p_values());
+        }
+    }
+    Ok(out)
 }

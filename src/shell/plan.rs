@@ -280,7 +280,7 @@ pub fn wall_ms() -> u64 {
 }
 
 /// A training run with a checkpoint.
-pub(super) struct Trained {
+pub(super) struct TrainedRun {
     id: RunId,
     method: String,
     /// Its base model, with its path on this machine.
@@ -292,7 +292,7 @@ pub(super) struct Trained {
 const ADAPTER_KEYS: &[&str] = &["tune", "lora_r", "lora_alpha", "use_rslora", "use_dora", "lora_target_modules"];
 
 /// The training run of that id. It must have a checkpoint, or a best one if `id` says so.
-pub(super) fn trained(dir: &SessionDir, id: &RunId) -> Result<Trained> {
+pub(super) fn trained(dir: &SessionDir, id: &RunId) -> Result<TrainedRun> {
     let (own, best) = id.parts();
     let run: RunDir = dir.run(&own)?;
     let TrainSpec { method, model, params, .. } = match run.resolved_spec()?.task {
@@ -315,7 +315,7 @@ pub(super) fn trained(dir: &SessionDir, id: &RunId) -> Result<Trained> {
             "run {own} has no best checkpoint, as it was not evaluated by metric_for_best_model: name {own} for its newest"
         )));
     }
-    Ok(Trained { id: id.clone(), method, model, params })
+    Ok(TrainedRun { id: id.clone(), method, model, params })
 }
 
 /// A run that scores answers, which must have a checkpoint: a reward run, or one of a method with an implicit reward.
@@ -336,7 +336,7 @@ pub fn trained_run(dir: &SessionDir, id: &RunId) -> Result<RunDir> {
     Ok(dir.run(&id.parts().0)?)
 }
 
-impl Trained {
+impl TrainedRun {
     /// Refuses another kind of adapter than the parent run's.
     fn check_adapter(&self, params: &Params) -> Result<()> {
         let same = |key: &str| match (self.params.f64(key), params.f64(key)) {

@@ -17,6 +17,7 @@ mod collection;
 mod copies;
 mod damage;
 mod faults;
+mod ifeval;
 mod inputs;
 mod judge;
 mod methods;

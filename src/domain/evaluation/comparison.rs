@@ -50,6 +50,12 @@ pub(super) fn verdict(
     }
 }
 
+/// The verdict for a `value` with an interval over `prompts`.
+#[must_use]
+pub fn verdict_of(value: f64, interval: &ConfidenceInterval, null: f64, prompts: usize) -> ComparisonVerdict {
+    verdict(value, Some(interval), null, prompts)
+}
+
 /// How many prompts would make the half width smaller than the `distance` seen, from the half width on `prompts`: it
 /// shrinks with √n. None where the distance is 0. Never fewer than one more than there were.
 #[must_use]

@@ -9,7 +9,7 @@ const BINS: usize = 10;
 
 /// A pair with its rewards.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RewardPair {
+pub struct RewardedPair {
     /// Reward of the better answer minus that of the other.
     pub margin: f64,
     /// Characters of the better answer.
@@ -55,7 +55,7 @@ pub struct RewardFigures {
 ///
 /// # Errors
 /// No pairs, or a margin that is not finite.
-pub fn reward_figures(pairs: &[RewardPair]) -> Result<RewardFigures, Undefined> {
+pub fn reward_figures(pairs: &[RewardedPair]) -> Result<RewardFigures, Undefined> {
     if pairs.is_empty() {
         return Err(Undefined::Empty);
     }
@@ -89,7 +89,7 @@ fn credit(margin: f64) -> f64 {
     }
 }
 
-fn terciles(pairs: &[RewardPair]) -> Vec<LengthTercile> {
+fn terciles(pairs: &[RewardedPair]) -> Vec<LengthTercile> {
     let mut sorted: Vec<(i64, f64)> =
         pairs.iter().map(|p| (p.chosen_chars as i64 - p.rejected_chars as i64, credit(p.margin))).collect();
     sorted.sort_by_key(|row| row.0);
@@ -112,13 +112,13 @@ fn terciles(pairs: &[RewardPair]) -> Vec<LengthTercile> {
 mod tests {
     use super::*;
 
-    fn pair(margin: f64, chosen_chars: usize, rejected_chars: usize) -> RewardPair {
-        RewardPair { margin, chosen_chars, rejected_chars }
+    fn pair(margin: f64, chosen_chars: usize, rejected_chars: usize) -> RewardedPair {
+        RewardedPair { margin, chosen_chars, rejected_chars }
     }
 
     #[test]
     fn a_model_that_prefers_length_shows_it_by_tercile() {
-        let pairs: Vec<RewardPair> = (0..30)
+        let pairs: Vec<RewardedPair> = (0..30)
             .map(|i| match i % 3 {
                 0 => pair(-1.0, 10, 90 + i),
                 1 => pair(0.0, 50, 50),

@@ -4,7 +4,7 @@
 //! launch leaves out those that a contestant was trained on.
 
 use crate::domain::{Better, Finish, Measure, Metrics, Prompt, SuiteRow};
-use crate::evaluate::item::{Ask, Item, ReadItems};
+use crate::evaluate::item::{Item, ItemRequest, ReadItems};
 use crate::evaluate::suite::{Suite, SuiteInput};
 use crate::model::error::Error;
 
@@ -39,7 +39,7 @@ pub(super) fn read(input: &SuiteInput) -> Result<ReadItems, Error> {
             Error::file(std::path::Path::new(input.file), format!("line {} is invalid: {e}", number + 1))
         })?;
         let data = serde_json::json!({ "tags": prompt.tags });
-        out.items.push(Item { name: prompt.id.0, prompt: prompt.body, ask: Ask::Answer, data });
+        out.items.push(Item { name: prompt.id.0, prompt: prompt.body, ask: ItemRequest::Answer, data });
     }
     Ok(out)
 }

@@ -13,8 +13,11 @@ pub struct EvalArgs {
     pub session: String,
     /// The model in question: a training run of this session (RUN@best takes its best checkpoint), a model, or URL#NAME for one
     /// behind a server.
-    #[arg(long, value_name = "RUN|MODEL|URL#NAME")]
-    pub a: String,
+    #[arg(long, value_name = "RUN|MODEL|URL#NAME", required_unless_present = "show")]
+    pub a: Option<String>,
+    /// Print the report of an earlier evaluation, and launch nothing.
+    #[arg(long, value_name = "RUN", conflicts_with = "a")]
+    pub show: Option<String>,
     /// What it is compared with (default: the model that RUN was trained on).
     #[arg(long, value_name = "RUN|MODEL|URL#NAME")]
     pub b: Option<String>,
