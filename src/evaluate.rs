@@ -14,6 +14,7 @@ mod item;
 mod judge;
 mod judging;
 mod player;
+mod scored;
 mod refusal;
 mod suite;
 
@@ -25,6 +26,6 @@ pub use ifeval::{
     IfevalTotals, ifeval_checks,
 };
 pub use item::{Answered, ChoiceScore, Given, Item, ItemRequest, ReadItems, TextScore};
-pub use judge::{Bout, JudgeInputs, JudgeKind, JudgingRun, Referee, Ruling, judge_kinds};
+pub use judge::{Bout, GateSetInput, JudgeInputs, JudgeKind, JudgingRun, Referee, Ruling, judge_kinds};
 pub use refusal::{Compliance, compliance, refuses_by_string_rule};
 pub use suite::{Suite, SuiteInput, suites};

@@ -10,6 +10,7 @@ mod collect;
 mod copies;
 mod corrections;
 mod find;
+mod held_out;
 mod labelled;
 mod pool;
 mod queue;
@@ -35,11 +36,13 @@ pub use tags::{TagChange, tag_problem};
 
 use super::canonical::canonical_json;
 use super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
+use super::posed::EVALUATION;
 use super::rubric::Criterion;
 use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TextSet};
 use super::verdict::Verdict;
 use super::votes::{CollectionSettings, Repeats};
 use clock::Clock;
+use held_out::HeldOut;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
@@ -122,6 +125,8 @@ pub struct Session {
     /// The tags of prompts as they were before anybody changed them.
     imported_tags: HashMap<PromptId, Vec<String>>,
     note_times: BTreeMap<(PairId, Rater), u64>,
+    /// What evaluations put up for judging.
+    held_out: HeldOut,
     clock: Clock,
 }
 
@@ -158,8 +163,11 @@ impl Session {
         self.completions.entry(completion.id.clone()).or_insert(completion);
     }
 
-    /// Adds a pair; an earlier one with the same id stays.
+    /// Adds a pair; an earlier one with the same id stays. One of an evaluation is held out.
     pub fn add_pair(&mut self, pair: Pair) {
+        if pair.strategy == EVALUATION {
+            return self.held_out.add(pair);
+        }
         if !self.pair_at.contains_key(&pair.id) {
             self.pair_at.insert(pair.id.clone(), self.pairs.len());
             self.pairs.push(pair);
@@ -362,13 +370,13 @@ impl Session {
     /// The prompt of that id.
     #[must_use]
     pub fn prompt(&self, id: &PromptId) -> Option<&Prompt> {
-        self.prompt_at.get(id).map(|i| &self.prompts[*i])
+        self.prompt_at.get(id).map(|i| &self.prompts[*i]).or_else(|| self.held_out.prompts.get(id))
     }
 
     /// The completion of that id.
     #[must_use]
     pub fn completion(&self, id: &CompletionId) -> Option<&Completion> {
-        self.completions.get(id)
+        self.completions.get(id).or_else(|| self.held_out.completions.get(id))
     }
 
     /// Every completion, in order of their ids.
@@ -413,7 +421,8 @@ impl Session {
     /// The pair of that id.
     #[must_use]
     pub fn pair(&self, id: &PairId) -> Option<&Pair> {
-        self.pair_at.get(id).map(|i| &self.pairs[*i])
+        let held_out = || self.held_out.at.get(id).map(|i| &self.held_out.pairs[*i]);
+        self.pair_at.get(id).map(|i| &self.pairs[*i]).or_else(held_out)
     }
 
     /// A pair's two completions, `a` then `b`.

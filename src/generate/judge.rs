@@ -62,6 +62,21 @@ impl Judge {
         }
     }
 
+    /// Checks without loading weights that a model can be asked for letters.
+    ///
+    /// # Errors
+    /// When the model cannot be read or its tokenizer has no single token for a letter, or the server's key is missing.
+    pub fn check(judge: &JudgeModel) -> Result<(), Error> {
+        match judge {
+            JudgeModel::Server(server) => LetterServer::open(server).map(|_| ()),
+            JudgeModel::Local(path) => {
+                let model = LanguageModel::open(Path::new(path))?;
+                letter_tokens(&model, "A")?;
+                letter_tokens(&model, "B").map(|_| ())
+            }
+        }
+    }
+
     /// Judges two answers in both orders. What concerns this pair alone is in the judgement.
     ///
     /// # Errors

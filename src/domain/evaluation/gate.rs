@@ -1,6 +1,7 @@
 //! Whether a judge's number may be a headline.
 //!
-//! A judge is measured on LLMBar natural (pairs with an objectively better answer) and in both orders. Below either floor
+//! A judge is measured on LLMBar natural (pairs with an objectively better answer) or on the session's labels, and in both
+//! orders. Below either floor
 //! its number is shown, but it never headlines; nor does that of a judge that was not measured. The floors are this
 //! program's choice.
 
@@ -22,10 +23,10 @@ pub struct JudgeFigures {
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum GateFailure {
     /// Its accuracy is unknown.
-    #[error("its accuracy on LLMBar natural was not measured")]
+    #[error("its accuracy was not measured: name the folder of LLMBar natural with --data, or label 30 pairs that it did not learn from")]
     AccuracyUnknown,
     /// Its accuracy is below the floor.
-    #[error("it judges {:.0} % of LLMBar natural right; a headline needs {:.0} %", .0 * 100.0, MIN_ACCURACY * 100.0)]
+    #[error("it judges {:.0} % of pairs with a known better answer right; a headline needs {:.0} %", .0 * 100.0, MIN_ACCURACY * 100.0)]
     Accuracy(f64),
     /// Its consistency is unknown.
     #[error("its agreement with itself in the other order was not measured")]

@@ -7,7 +7,7 @@ use crate::app::diff::WordDiff;
 use crate::app::open::OpenSession;
 use crate::app::wrap::presentable;
 use crate::domain::{Asked, CompletionId, Finish, PairId, PromptId, Seen, Side, hash64};
-use crate::domain::{Thought, thoughts};
+use crate::domain::{Thought, giveaways, thoughts};
 
 /// From this width on, the answers stand side by side.
 const SIDE_BY_SIDE: u16 = 90;
@@ -89,6 +89,8 @@ pub struct Card {
     pub shown: [ShownText; 2],
     /// Whether an answer ended at the limit of tokens.
     pub cut: [bool; 2],
+    /// For a pair of an evaluation: the words in each answer that may tell who wrote it.
+    pub giveaways: [Vec<&'static str>; 2],
     /// The answers' thoughts.
     pub thoughts: [Vec<Thought>; 2],
     /// Their lengths in tokens of the model; 0 if unknown.
@@ -151,6 +153,8 @@ impl Card {
         };
         let text = [presentable(&first.text), presentable(&second.text)];
         let thoughts = [thoughts(&text[0]), thoughts(&text[1])];
+        let blind = open.session.is_held_out(&pair.id);
+        let giveaways = [0, 1].map(|i| if blind { giveaways(&prompt.body, &text[i]) } else { Vec::new() });
         let view = AnswerView::default();
         Some(Self {
             pair: pair.id.clone(),
@@ -163,6 +167,7 @@ impl Card {
             shown: [0, 1].map(|i| ShownText::of(&text[i], &thoughts[i], view)),
             thought_read: [0, 1].map(|i| thoughts[i].iter().map(unread).collect()),
             cut: [first.finish == Finish::Length, second.finish == Finish::Length],
+            giveaways,
             thoughts,
             text,
             view,
