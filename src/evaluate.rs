@@ -13,6 +13,7 @@ mod ifeval;
 mod item;
 mod judge;
 mod judging;
+mod lines;
 mod player;
 mod scored;
 mod refusal;
