@@ -15,8 +15,8 @@ mod judge;
 mod judging;
 mod lines;
 mod player;
-mod scored;
 mod refusal;
+mod scored;
 mod suite;
 
 pub use degeneration::{Degeneration, REPEATED, degeneration, distinct_share, repeated_share};

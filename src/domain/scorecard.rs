@@ -9,8 +9,8 @@ use super::evaluation::{
 };
 use super::hash::hash64;
 use super::measured::{Comparison, Contestant, EvalState, Measurement};
-use super::stats::{quantile, resample};
 use super::posed::HUMAN;
+use super::stats::{quantile, resample};
 use super::suite::{Better, JudgeOperand, JudgeRow, Measure, Pooling, SuiteRow, judges, suite};
 use gates::{agrees, gate_reports};
 use serde::Serialize;
@@ -184,7 +184,10 @@ pub fn eval_report(state: &EvalState, others: &[f64]) -> EvalReport {
     for comparison in state.comparisons().filter(|c| !is_gate(&c.key.suite)) {
         by_judge.entry((&comparison.judge, &comparison.key.suite)).or_default().push(comparison);
     }
-    let judges = by_judge.into_iter().map(|((judge, suite), rows)| judge_report(judge, suite, &rows, gate_reports(state, judge))).collect();
+    let judges = by_judge
+        .into_iter()
+        .map(|((judge, suite), rows)| judge_report(judge, suite, &rows, gate_reports(state, judge)))
+        .collect();
     let mut report = EvalReport { suites, judges, tests: 0 };
     report.correct(others);
     report
@@ -461,8 +464,7 @@ fn headline(out: &mut JudgeReport) {
     let own = || of(OWN_LABELS).filter(|gate| gate.decided >= FEWEST_LABELS).and_then(|gate| gate.accuracy);
     let llmbar = || of(LLMBAR).and_then(|gate| gate.accuracy);
     out.accuracy = if run { own().or_else(llmbar) } else { llmbar().or_else(own) };
-    let consistency =
-        out.gate.iter().filter_map(|gate| gate.consistency).chain(out.consistency).reduce(f64::min);
+    let consistency = out.gate.iter().filter_map(|gate| gate.consistency).chain(out.consistency).reduce(f64::min);
     // Scores are the same in both orders.
     let figures = JudgeFigures { accuracy: out.accuracy, consistency: consistency.or(run.then_some(1.0)) };
     out.not_headline = judge_gate(&figures).iter().map(ToString::to_string).collect();

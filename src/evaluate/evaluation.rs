@@ -7,8 +7,8 @@ use super::judge::{GateSetInput, JudgeInputs, kind_named};
 use super::player::{Played, Player, opens_thought};
 use super::suite::{Suite, SuiteInput, suite_named};
 use crate::domain::{
-    Contestant, EvalAnswer, EvalState, Finding, Fold64, ItemKey, Measurement, Metrics, Plan, Sampler, Severity,
-    RunId, answer_after_thoughts, hash64,
+    Contestant, EvalAnswer, EvalState, Finding, Fold64, ItemKey, Measurement, Metrics, Plan, RunId, Sampler, Severity,
+    answer_after_thoughts, hash64,
 };
 use crate::generate::server::ServerAnswers;
 use crate::model::error::Error;
@@ -289,8 +289,7 @@ impl Evaluation {
         };
         let began = Instant::now();
         let remote = self.spec.side(side).server.is_some();
-        let goes_on =
-            if remote { self.ask_server(&mut playing, sink) } else { self.play(&mut playing, sink) };
+        let goes_on = if remote { self.ask_server(&mut playing, sink) } else { self.play(&mut playing, sink) };
         self.seconds += began.elapsed().as_secs_f64();
         self.playing = Some(playing);
         goes_on

@@ -27,7 +27,10 @@ impl Referee for ScoredReferee {
     fn rule(&mut self, bout: &Bout) -> Result<Ruling, Error> {
         let scores = [(self.score)(bout.prompt, bout.a)?, (self.score)(bout.prompt, bout.b)?];
         let [Some(a), Some(b)] = scores else {
-            return Ok(Ruling { problem: Some("an answer does not fit the model's context".into()), ..Ruling::default() });
+            return Ok(Ruling {
+                problem: Some("an answer does not fit the model's context".into()),
+                ..Ruling::default()
+            });
         };
         let difference = a - b;
         if !difference.is_finite() {
@@ -86,7 +89,12 @@ mod tests {
     fn few_labels_or_reversed_ones_leave_the_raw_probability_and_enough_calibrate() {
         let mut referee = by_length(1.0);
         let before = ruled(&mut referee, "aaaa", "bb");
-        assert!(referee.calibrate(&[(1.0, 1.0)], 4).unwrap().contains("1 label that it did not learn from are fewer than 4"));
+        assert!(
+            referee
+                .calibrate(&[(1.0, 1.0)], 4)
+                .unwrap()
+                .contains("1 label that it did not learn from are fewer than 4")
+        );
         let against = [(1.0, 0.0), (2.0, 0.0), (1.0, 1.0), (3.0, 0.0)];
         assert!(referee.calibrate(&against, 4).unwrap().contains("rank against your labels"));
         assert_eq!(ruled(&mut referee, "aaaa", "bb"), before);

@@ -4,7 +4,8 @@
 use super::command::RunCommand;
 use super::server::ServerAnswer;
 use crate::domain::{
-    Comparison, Completion, CompletionId, EvalAnswer, Finding, Measurement, Metrics, Num, Pair, Plan, PosedPair, PromptId,
+    Comparison, Completion, CompletionId, EvalAnswer, Finding, Measurement, Metrics, Num, Pair, Plan, PosedPair,
+    PromptId,
 };
 use serde::{Deserialize, Serialize};
 

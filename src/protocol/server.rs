@@ -183,7 +183,8 @@ impl ServerInput {
     #[must_use]
     pub fn differences<'a>(&'a self, now: &'a Self) -> Vec<&'a str> {
         let keys: std::collections::BTreeSet<&String> = self.entry.keys().chain(now.entry.keys()).collect();
-        let differs = |key: &&String| !Self::FLEETING.contains(&key.as_str()) && self.entry.get(*key) != now.entry.get(*key);
+        let differs =
+            |key: &&String| !Self::FLEETING.contains(&key.as_str()) && self.entry.get(*key) != now.entry.get(*key);
         keys.into_iter().filter(differs).map(String::as_str).collect()
     }
 }

@@ -8,7 +8,7 @@ use super::plan::{new_spec, trained};
 use super::{models, servers, supervisor};
 use crate::domain::{
     JudgeOperand, Params, Prompt, PromptId, RunId, Sampler, SftRow, SuiteRow, counted, eval_report, hint, is_held_out,
-    judges, suite, suites,
+    judges, suite, suites, with_people,
 };
 use crate::protocol::{
     DataSnapshot, EvalSide, EvalSpec, JudgeSpec, ModelRef, RunSpec, ServerOptions, ServerRef, SuiteSpec, Task,
@@ -328,7 +328,11 @@ pub fn others(dir: &SessionDir, id: &RunId) -> Result<Vec<f64>> {
     for run in dir.runs()? {
         let evaluates = run.spec().is_ok_and(|spec| matches!(spec.task, Task::Eval(_)));
         if evaluates && run.id() != *id {
-            out.extend(eval_report(&supervisor::state_of(&run)?.0.eval, &[]).p_values());
+            let mut eval = supervisor::state_of(&run)?.0.eval;
+            if eval.posed().next().is_some() {
+                eval = with_people(&eval, &dir.state()?.0);
+            }
+            out.extend(eval_report(&eval, &[]).p_values());
         }
     }
     Ok(out)

@@ -83,7 +83,11 @@ fn circles(run: &RunDir, eval: &EvalSpec) -> Result<Vec<Finding>, Error> {
                 rule: "judge_in_circle".into(),
                 step: 0,
                 severity: Severity::Warn,
-                text: format!("{} judges {}, which {how}: a higher number may be reward hacking.", judge.name(), named.name),
+                text: format!(
+                    "{} judges {}, which {how}: a higher number may be reward hacking.",
+                    judge.name(),
+                    named.name
+                ),
                 remedy: "Have people judge held-out prompts: --judge human.".into(),
                 pair: None,
             });

@@ -28,7 +28,8 @@ fn report(home: &Path, id: &str) -> Value {
 
 fn answers(home: &Path, id: &str, side: Contestant) -> Vec<EvalAnswer> {
     let all = events(&run(home, id)).into_iter();
-    all.filter_map(|e| if let RunEvent::EvalAnswered(a) = e { Some(*a).filter(|a| a.side == side) } else { None }).collect()
+    all.filter_map(|e| if let RunEvent::EvalAnswered(a) = e { Some(*a).filter(|a| a.side == side) } else { None })
+        .collect()
 }
 
 /// Pairs `good`/`bad` with another prompt each, the good one first in every second.
@@ -70,7 +71,10 @@ fn a_server_answers_a_second_judge_asks_nothing_and_a_position_lover_is_refused_
     let log = events(&run(home, "eval-1"));
     let said = found(&log, "answers_missing").unwrap();
     assert!(said.text.contains("1 answer") && said.text.contains("9999 tokens"), "{}", said.text);
-    assert!(out.contains("6 won, 0 tied, 0 lost") && out.contains("answers_missing") || out.contains("could not be had"), "{out}");
+    assert!(
+        out.contains("6 won, 0 tied, 0 lost") && out.contains("answers_missing") || out.contains("could not be had"),
+        "{out}"
+    );
     let asked = server.counts();
     assert!(prompts(6).iter().all(|p| asked[p] == 1), "{asked:?}");
 
@@ -112,8 +116,11 @@ fn runs_judge_are_measured_and_say_when_they_judge_themselves() {
     let set = ["--set", "max_steps=6", "--set", "learning_rate=1e-3", "--device", "cpu"];
     for method in ["reward", "dpo"] {
         let output = tiebreak(home, &[&["train", "s", method, "--filter", "prompt:p1,p2"], &set[..]].concat());
-        let output =
-            if output.status.success() { output } else { tiebreak(home, &[&["train", "s", method], &set[..]].concat()) };
+        let output = if output.status.success() {
+            output
+        } else {
+            tiebreak(home, &[&["train", "s", method], &set[..]].concat())
+        };
         assert!(output.status.success(), "{}", text(&output.stderr));
     }
     let (ok, out, err) = eval(home, &["--a", "dpo-1", "--judge", "reward:reward-1", "--judge", "implicit:dpo-1"]);
@@ -134,7 +141,10 @@ fn runs_judge_are_measured_and_say_when_they_judge_themselves() {
     let (ok, ..) = eval(home, &["--a", "dpo-1", "--judge", "reward:reward-1", "--judge", "implicit:dpo-1"]);
     assert!(ok);
     assert!(answers(home, "eval-2", Contestant::A).iter().all(|a| a.reused));
-    assert_eq!(report(home, "eval-1")["report"]["judges"][0]["rate"], report(home, "eval-2")["report"]["judges"][0]["rate"]);
+    assert_eq!(
+        report(home, "eval-1")["report"]["judges"][0]["rate"],
+        report(home, "eval-2")["report"]["judges"][0]["rate"]
+    );
     let (ok, _, err) = eval(home, &["--a", "dpo-1", "--judge", "reward:dpo-1"]);
     assert!(!ok && err.contains("dpo-1"), "{err}");
 }
@@ -148,7 +158,10 @@ fn a_person_judges_blind_pairs_that_train_nothing() {
     let (a, b) = (server.model(), tiny().display().to_string());
     let (ok, out, err) = eval(home, &["--a", &a, "--b", &b, "--judge", "human"]);
     assert!(ok, "{err}");
-    assert!(out.contains("tiebreak label s --filter eval:eval-1") && out.contains("8 of 8 pairs are still to be judged"), "{out}");
+    assert!(
+        out.contains("tiebreak label s --filter eval:eval-1") && out.contains("8 of 8 pairs are still to be judged"),
+        "{out}"
+    );
     let dir = SessionDir::find(&Home::resolve(Some(home)).unwrap(), "s").unwrap();
     let (state, _) = dir.state().unwrap();
     assert_eq!((state.held_out_pairs().len(), state.pairs().len(), state.completion_count()), (8, 0, 0));
@@ -177,7 +190,10 @@ fn a_person_judges_blind_pairs_that_train_nothing() {
     let firsts = pairs.iter().filter(|p| state.sides(p).unwrap().0.text.starts_with("Here")).count();
     assert!((1..8).contains(&firsts), "the order of answers says nothing: {firsts} of 8");
     let judge = &report(home, "eval-1")["report"]["judges"][0];
-    assert_eq!((judge["judge"].as_str(), judge["wins"].as_u64(), judge["losses"].as_u64()), (Some("human:ana"), Some(8), Some(0)));
+    assert_eq!(
+        (judge["judge"].as_str(), judge["wins"].as_u64(), judge["losses"].as_u64()),
+        (Some("human:ana"), Some(8), Some(0))
+    );
     assert_eq!(judge["not_headline"], object!([]));
     let (state, _) = dir.state().unwrap();
     assert!(state.rows().0.is_empty());
@@ -202,4 +218,25 @@ fn a_person_judges_blind_pairs_that_train_nothing() {
 
 fn eval_again(home: &Path, a: &str, b: &str) -> (bool, String, String) {
     eval(home, &["--a", a, "--b", b, "--judge", "human"])
+}
+
+#[test]
+fn a_judge_without_a_token_for_a_letter_is_refused_before_anything_runs() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    session(home, &prompts(2));
+    let judge = home.join("no-b");
+    fs::create_dir_all(&judge).unwrap();
+    for entry in fs::read_dir(tiny()).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), judge.join(entry.file_name())).unwrap();
+    }
+    let file = judge.join("tokenizer.json");
+    let tokenizer = fs::read_to_string(&file).unwrap();
+    let without = tokenizer.replacen("\"B\":", "\"\u{2603}\":", 1);
+    assert_ne!(tokenizer, without);
+    fs::write(&file, without).unwrap();
+    let (a, judge) = (tiny().display().to_string(), format!("llm:{}", judge.display()));
+    let (ok, _, err) = eval(home, &["--a", &a, "--b", &a, "--judge", &judge]);
+    assert!(!ok && err.contains("no single token for the letter B: use another judge"), "{err}");
+    assert!(!events(&run(home, "eval-1")).iter().any(|e| matches!(e, RunEvent::EvalAnswered(_))));
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::domain::{
-    Asked, CompletionId, EvalReport, Filter, Finish, PairId, PromptBody, PromptId, RowChoice, ScoreSource, Seen, Showing,
-    Strength, Verdict, agreement_report, eval_report,
+    Asked, CompletionId, EvalReport, Filter, Finish, PairId, PromptBody, PromptId, RowChoice, ScoreSource, Seen,
+    Showing, Strength, Verdict, agreement_report, eval_report,
 };
 
 fn posed(n: usize, first: Contestant) -> PosedPair {
@@ -103,7 +103,10 @@ fn verdicts_become_comparisons_whichever_answer_came_first() {
 #[test]
 fn what_was_decided_without_asking_counts_for_everybody() {
     let (pairs, mut eval, mut session) = built();
-    let auto = Comparison { key: ItemKey { item: "same".into(), ..pairs[0].key.clone() }, ..pairs[0].comparison(HUMAN, Some(0.5), None) };
+    let auto = Comparison {
+        key: ItemKey { item: "same".into(), ..pairs[0].key.clone() },
+        ..pairs[0].comparison(HUMAN, Some(0.5), None)
+    };
     eval.compare(auto);
     session.judge(1, verdict(&pairs[0], "ana", for_a(&pairs[0])));
     session.judge(2, verdict(&pairs[1], "ben", Choice::Tie));
@@ -152,10 +155,15 @@ fn pairs_of_an_evaluation_are_held_out_of_everything_that_trains() {
         let filter = Filter::parse(text).unwrap();
         session.view(&filter).pairs().len()
     };
-    assert_eq!((of("eval:eval-1"), of("eval:EVAL-1 text:why"), of("eval:eval-2"), of("text:why"), of("-eval:eval-1")), (12, 12, 0, 0, 0));
+    assert_eq!(
+        (of("eval:eval-1"), of("eval:EVAL-1 text:why"), of("eval:eval-2"), of("text:why"), of("-eval:eval-1")),
+        (12, 12, 0, 0, 0)
+    );
     let pair = session.pair(&pairs[0].pair.id).unwrap();
     assert!(session.sides(pair).is_some() && session.prompt(&pair.prompt).is_some());
-    assert!(!session.asks(&pair.id, &ana, crate::domain::QueueOrder::Arrival, &crate::domain::RubricPass::Overall).review);
+    assert!(
+        !session.asks(&pair.id, &ana, crate::domain::QueueOrder::Arrival, &crate::domain::RubricPass::Overall).review
+    );
 }
 
 #[test]

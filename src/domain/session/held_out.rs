@@ -96,10 +96,8 @@ impl Session {
     fn blind_set(&self, run: &RunId, rater: &Rater) -> BlindSet {
         let own = self.held_out.pairs.iter().filter_map(|pair| self.held_out.posed.get(&pair.id));
         let own: Vec<&PosedPair> = own.filter(|posed| posed.run == *run).collect();
-        let scores: Vec<f64> = own
-            .iter()
-            .filter_map(|posed| posed.score(self.verdict_of(&posed.pair.id, rater)?.1.choice))
-            .collect();
+        let scores: Vec<f64> =
+            own.iter().filter_map(|posed| posed.score(self.verdict_of(&posed.pair.id, rater)?.1.choice)).collect();
         let count = |score: f64| scores.iter().filter(|s| **s == score).count();
         let name = |side: Contestant| {
             let model = |posed: &&PosedPair| posed.answers[usize::from(posed.first != side)].model.clone();

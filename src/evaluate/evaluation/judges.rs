@@ -146,13 +146,7 @@ impl Evaluation {
 
     /// Calibrates a judge that scores answers to the session's labels, from what is logged, so that a resumed run does the
     /// same.
-    fn calibrate(
-        &self,
-        which: usize,
-        name: &str,
-        referee: &mut dyn Referee,
-        sink: &mut dyn Sink,
-    ) -> Result<(), Error> {
+    fn calibrate(&self, which: usize, name: &str, referee: &mut dyn Referee, sink: &mut dyn Sink) -> Result<(), Error> {
         let sets = self.gates.get(which).map(Vec::as_slice).unwrap_or_default();
         let own = sets.iter().filter(|set| set.set == OWN_LABELS);
         let rows: Vec<(f64, f64)> = own
@@ -166,8 +160,14 @@ impl Evaluation {
         if !begun {
             let remedy = "Nothing needs to be done; who is better does not depend on it.".into();
             let text = format!("{name}: {said}.");
-            let finding =
-                Finding { rule: "calibration".into(), step: self.done(), severity: Severity::Note, text, remedy, pair: None };
+            let finding = Finding {
+                rule: "calibration".into(),
+                step: self.done(),
+                severity: Severity::Note,
+                text,
+                remedy,
+                pair: None,
+            };
             sink.emit(RunEvent::Found(finding))?;
         }
         Ok(())

@@ -4,7 +4,11 @@ use crate::domain::{HUMAN, JudgeOperand, JudgeRow};
 use crate::evaluate::judge::JudgeKind;
 
 pub(crate) static JUDGE: JudgeKind = JudgeKind {
-    row: JudgeRow { name: HUMAN, takes: JudgeOperand::None, help: "you, blind: label S --filter eval:RUN shows the pairs" },
+    row: JudgeRow {
+        name: HUMAN,
+        takes: JudgeOperand::None,
+        help: "you, blind: label S --filter eval:RUN shows the pairs",
+    },
     check: None,
     open: None,
 };

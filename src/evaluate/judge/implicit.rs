@@ -7,7 +7,11 @@ use crate::model::error::Error;
 use crate::train::ImplicitScorer;
 
 pub(crate) static JUDGE: JudgeKind = JudgeKind {
-    row: JudgeRow { name: "implicit", takes: JudgeOperand::Run, help: "the implicit reward of a run trained on preferences decides" },
+    row: JudgeRow {
+        name: "implicit",
+        takes: JudgeOperand::Run,
+        help: "the implicit reward of a run trained on preferences decides",
+    },
     check: None,
     open: Some(|spec, inputs, device| {
         let Some(run) = &inputs.implicit else {

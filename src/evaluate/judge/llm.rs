@@ -10,9 +10,15 @@ use crate::model::error::Error;
 use crate::protocol::{JudgeModel, JudgeSpec, Judgement};
 
 pub(crate) static JUDGE: JudgeKind = JudgeKind {
-    row: JudgeRow { name: "llm", takes: JudgeOperand::Model, help: "a model by its log-probs of two letters, in both orders" },
+    row: JudgeRow {
+        name: "llm",
+        takes: JudgeOperand::Model,
+        help: "a model by its log-probs of two letters, in both orders",
+    },
     check: Some(|spec| Judge::check(&model_of(spec)?)),
-    open: Some(|spec, _, device| Ok(Box::new(LetterReferee(Judge::open(&model_of(spec)?, device)?)))),
+    open: Some(|spec, _, device| {
+        Ok(Box::new(LetterReferee { judge: Judge::open(&model_of(spec)?, device)?, mass: Vec::new() }))
+    }),
 };
 
 fn model_of(spec: &JudgeSpec) -> Result<JudgeModel, Error> {
@@ -23,11 +29,31 @@ fn model_of(spec: &JudgeSpec) -> Result<JudgeModel, Error> {
     }
 }
 
-struct LetterReferee(Judge);
+/// Below this mean probability of both letters together, the judge does not answer what it is asked.
+const LEAST_MASS: f64 = 0.1;
+
+struct LetterReferee {
+    judge: Judge,
+    /// The probability of both letters together, of each answer.
+    mass: Vec<f64>,
+}
 
 impl Referee for LetterReferee {
     fn rule(&mut self, bout: &Bout) -> Result<Ruling, Error> {
-        Ok(ruling(self.0.judge(&PairId::new(""), bout.prompt, bout.a, bout.b)?))
+        let judgement = self.judge.judge(&PairId::new(""), bout.prompt, bout.a, bout.b)?;
+        self.mass.extend(judgement.mass);
+        Ok(ruling(judgement))
+    }
+
+    fn calibrate(&mut self, _: &[(f64, f64)], _: usize) -> Option<String> {
+        let n = self.mass.len() as f64;
+        let mean = self.mass.iter().sum::<f64>() / n;
+        (n > 0.0 && mean < LEAST_MASS).then(|| {
+            format!(
+                "the letters A and B have a mean probability of {:.1} % together: it mostly wants to say something else",
+                100.0 * mean
+            )
+        })
     }
 }
 
@@ -46,13 +72,7 @@ mod tests {
     use super::*;
 
     fn of(one: f64, two: f64) -> Ruling {
-        ruling(Judgement {
-            pair: PairId::new(""),
-            a_first: Some(one),
-            b_first: Some(two),
-            mass: None,
-            problem: None,
-        })
+        ruling(Judgement { pair: PairId::new(""), a_first: Some(one), b_first: Some(two), mass: None, problem: None })
     }
 
     #[test]
@@ -71,8 +91,13 @@ mod tests {
 
     #[test]
     fn no_letter_is_no_opinion() {
-        let judgement =
-            Judgement { pair: PairId::new(""), a_first: Some(0.9), b_first: None, mass: None, problem: Some("x".into()) };
+        let judgement = Judgement {
+            pair: PairId::new(""),
+            a_first: Some(0.9),
+            b_first: None,
+            mass: None,
+            problem: Some("x".into()),
+        };
         assert_eq!(ruling(judgement), Ruling { problem: Some("x".into()), ..Ruling::default() });
     }
 }

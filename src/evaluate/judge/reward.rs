@@ -8,7 +8,11 @@ use crate::train::RewardScorer;
 use std::path::Path;
 
 pub(crate) static JUDGE: JudgeKind = JudgeKind {
-    row: JudgeRow { name: "reward", takes: JudgeOperand::Run, help: "the answer with the higher score of a reward run is better" },
+    row: JudgeRow {
+        name: "reward",
+        takes: JudgeOperand::Run,
+        help: "the answer with the higher score of a reward run is better",
+    },
     check: None,
     open: Some(|spec, inputs, device| {
         let Some(run) = &inputs.reward else {

@@ -7,8 +7,8 @@ use super::super::{out, supervisor};
 use super::context::CommandContext;
 use super::launch::launched;
 use crate::domain::{
-    Conclusion, EvalReport, Finding, GateReport, JudgeReport, LLMBAR, MeasureReport, RunId, Sampler, Severity, SuiteReport, counted,
-    eval_report, sanitise, with_people,
+    Conclusion, EvalReport, Finding, GateReport, JudgeReport, LLMBAR, MeasureReport, RunId, Sampler, Severity,
+    SuiteReport, counted, eval_report, sanitise, with_people,
 };
 use crate::protocol::{EvalSpec, Task};
 use crate::storage::{RunDir, SessionDir};
@@ -102,7 +102,8 @@ fn warning(finding: &Finding) -> Option<String> {
 fn gate(g: &GateReport) -> String {
     let percent = |x: Option<f64>| x.map_or_else(|| "–".into(), |x| format!("{:.0} %", 100.0 * x));
     let set = if g.set == LLMBAR { "on LLMBar natural" } else { "on your labels" };
-    let span = g.interval.map_or_else(String::new, |[low, high]| format!(" [{:.0} – {:.0}]", 100.0 * low, 100.0 * high));
+    let span =
+        g.interval.map_or_else(String::new, |[low, high]| format!(" [{:.0} – {:.0}]", 100.0 * low, 100.0 * high));
     let kappa = g.kappa.map_or_else(String::new, |k| format!("  kappa {k:.2}"));
     let same = g.consistency.map_or_else(String::new, |c| format!("  both orders agree {}", percent(Some(c))));
     format!(

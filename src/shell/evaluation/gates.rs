@@ -6,7 +6,8 @@
 use super::super::error::{Error, Result};
 use super::{EvalNotes, trained_prompts};
 use crate::domain::{
-    Choice, GatePair, JudgeOperand, LLMBAR, OWN_LABELS, Outcome, PromptId, Session, Side, counted, hash64, judges, suite,
+    Choice, GatePair, JudgeOperand, LLMBAR, OWN_LABELS, Outcome, PromptId, Session, Side, counted, hash64, judges,
+    suite,
 };
 use crate::protocol::{DataSnapshot, EvalSide, GateSet, JudgeSpec, SuiteSpec};
 use crate::storage::formats::{ImportedVotes, recognise};
@@ -96,8 +97,7 @@ fn freeze(name: &str, pairs: &[GatePair], seq: u64, files: &mut Vec<DataFile>) -
         serde_json::to_writer(&mut bytes, pair).map_err(|e| Error::bug("write a pair as JSON", e))?;
         bytes.push(b'\n');
     }
-    let snapshot =
-        DataSnapshot { file: name.to_owned(), sha256: sha256(&bytes), rows: pairs.len(), session_seq: seq };
+    let snapshot = DataSnapshot { file: name.to_owned(), sha256: sha256(&bytes), rows: pairs.len(), session_seq: seq };
     files.push(DataFile { name: name.to_owned(), bytes });
     Ok(snapshot)
 }
