@@ -2,11 +2,14 @@
 
 use crate::cli::{json, text, tiebreak};
 use crate::servers::{Server, events, found, run, session, tiny};
+use crate::support::{Desk, envelopes, paint};
 use serde_json::{Value, json as object};
 use std::fs;
 use std::path::Path;
+use tiebreak::app::Msg;
 use tiebreak::domain::{
-    Asked, Choice, Contestant, EvalAnswer, Rater, Seen, Showing, Side, Strength, Verdict, eval_report, with_people,
+    Asked, Choice, Completion, Contestant, EVALUATION, EvalAnswer, ItemKey, Pair, PairId, PosedPair, PromptId, Rater,
+    RunId, Seen, Showing, Side, Strength, Verdict, eval_report, with_people,
 };
 use tiebreak::protocol::{RunEvent, SessionRecord};
 use tiebreak::storage::{Home, SessionDir};
@@ -239,4 +242,69 @@ fn a_judge_without_a_token_for_a_letter_is_refused_before_anything_runs() {
     let (ok, _, err) = eval(home, &["--a", &a, "--b", &a, "--judge", &judge]);
     assert!(!ok && err.contains("no single token for the letter B: use another judge"), "{err}");
     assert!(!events(&run(home, "eval-1")).iter().any(|e| matches!(e, RunEvent::EvalAnswered(_))));
+}
+
+/// Blind pairs on the label screen: no name before the end, what gives a model away is flagged, undo opens the set again.
+#[test]
+fn the_label_screen_judges_an_evaluation_blind() {
+    let posed = |n: usize| {
+        let first = if n % 2 == 0 { Contestant::A } else { Contestant::B };
+        let id = format!("eval-1.p{n}");
+        let completion = |i: usize| {
+            let own = (first == Contestant::A) == (i == 1);
+            let text = if n == 0 && own { "I am Qwen, made by Alibaba." } else { "A plain answer." };
+            Completion {
+                model: if own { "dpo-7".into() } else { "zeta".into() },
+                text: format!("{text} {n}{i}"),
+                ..crate::support::completion(&format!("{id}.{i}"), &id, "", 4)
+            }
+        };
+        let answers = [completion(1), completion(2)];
+        RunEvent::Posed(Box::new(PosedPair {
+            key: ItemKey { suite: "winrate".into(), item: format!("p{n}"), seed: 0 },
+            cluster: format!("c{n}"),
+            run: RunId::new("eval-1"),
+            pair: Pair {
+                id: PairId::new(id.clone()),
+                prompt: PromptId::new(id.clone()),
+                a: answers[0].id.clone(),
+                b: answers[1].id.clone(),
+                strategy: EVALUATION.into(),
+                p_select: 1.0,
+            },
+            first,
+            prompt: crate::support::prompt(&id, "Who are you?", ""),
+            answers,
+        }))
+    };
+    let mut desk = Desk::with_session(80, 24, crate::support::pairs(2));
+    let events: Vec<RunEvent> = (0..3).map(posed).collect();
+    desk.send(Msg::RunRecords { run: RunId::new("eval-1"), records: envelopes(&events) });
+    assert_eq!(
+        desk.session().queue(&desk.model.open.as_ref().unwrap().rater).len(),
+        2,
+        "the normal queue is as it was"
+    );
+    desk.keys("f");
+    desk.type_text("eval:eval-1");
+    desk.keys("enter");
+    assert!(desk.screen().contains("3 of"), "{}", desk.screen());
+    assert!(desk.screen().contains("says “qwen”") || desk.screen().contains("says “alibaba”"), "{}", desk.screen());
+    insta::assert_snapshot!("label_blind_80x24", desk.screen());
+    for key in ["1", "2", "0"] {
+        assert!(!desk.screen().contains("dpo-7") && !desk.screen().contains("zeta"), "{}", desk.screen());
+        desk.keys(key);
+    }
+    assert!(
+        desk.screen().contains("dpo-7") && desk.screen().contains("zeta") && desk.screen().contains("1 tie"),
+        "{}",
+        desk.screen()
+    );
+    for (w, h) in [(80, 24), (120, 40), (60, 16)] {
+        desk.model.size = (w, h);
+        insta::assert_snapshot!(format!("label_blind_end_{w}x{h}"), paint(&desk.model));
+    }
+    desk.keys("u");
+    assert!(!desk.screen().contains("dpo-7"), "an undone verdict hides the names again");
+    assert!(desk.replayed().rows().0.is_empty() && desk.session().rows().0.is_empty());
 }

@@ -140,11 +140,11 @@ fn pairs_of_an_evaluation_are_held_out_of_everything_that_trains() {
     assert!(session.pairs().is_empty() && session.prompts().is_empty() && session.completions().is_empty());
     let (rows, left) = session.rows();
     assert!(rows.is_empty() && left.total() == 0 && session.sft_rows().is_empty() && session.rated_rows().is_empty());
-    let supply = session.supply(&RowChoice::default());
+    let supply = session.supply();
     assert_eq!((supply.verdicts, supply.pairs, supply.examples, supply.corrections), (0, 0, 0, 0));
     // Not even a filter that names it makes it train.
     let choice = RowChoice { filter: Some(Filter::parse("eval:eval-1").unwrap()), ..RowChoice::default() };
-    assert!(session.rows_of(&choice).0.is_empty() && session.supply(&choice).pairs == 0);
+    assert!(session.rows_of(&choice).0.is_empty() && session.supply_of(&choice).pairs == 0);
     assert!(session.labelled(&choice, true).0.is_empty());
     assert!(session.queue(&ana).is_empty() && session.queue(&Rater::new("new")).is_empty());
     assert!(session.disputes().is_empty() && agreement_report(&session).overlapping == 0);

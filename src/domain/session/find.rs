@@ -93,9 +93,7 @@ impl<'a> FilterView<'a> {
     /// The pairs that match.
     #[must_use]
     pub fn pairs(&self) -> HashSet<PairId> {
-        // Pairs of evaluations match only a filter that names one.
-        let held_out = if self.filter.names_evaluation() { self.session.held_out_pairs() } else { &[] };
-        let all = self.session.pairs().iter().chain(held_out);
+        let all = self.session.pairs_for(Some(self.filter));
         all.filter(|pair| self.pair(pair)).map(|pair| pair.id.clone()).collect()
     }
 

@@ -4,6 +4,7 @@
 //! queue, training row, export, selection or agreement meets them; only who asks for one by its id, or for an evaluation,
 //! finds it. Verdicts on them are ordinary records: [`Session::is_held_out`] tells them from those that train.
 
+use super::super::filter::Filter;
 use super::super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
 use super::super::measured::Contestant;
 use super::super::posed::{BlindSet, EVALUATION, PosedPair, Revealed};
@@ -57,6 +58,12 @@ impl Session {
     #[must_use]
     pub fn held_out_pairs(&self) -> &[Pair] {
         &self.held_out.pairs
+    }
+
+    /// The pairs that a filter may match: those of evaluations only where it names one.
+    pub fn pairs_for(&self, filter: Option<&Filter>) -> impl Iterator<Item = &Pair> {
+        let blind = filter.is_some_and(Filter::names_evaluation);
+        self.pairs.iter().chain(if blind { self.held_out.pairs.as_slice() } else { &[] })
     }
 
     /// The evaluation of a pair.

@@ -87,11 +87,7 @@ pub(super) fn set_filter(model: &mut Shared, input: TextInput) -> bool {
         let counts = format!(
             "{} of {} match, {left} to label",
             matching,
-            counted(
-                open.session.pairs().len()
-                    + if filter.names_evaluation() { open.session.held_out_pairs().len() } else { 0 },
-                "pair"
-            )
+            counted(open.session.pairs_for(Some(filter)).count(), "pair")
         );
         let unblinds = filter.unblinds() && matching > 0;
         if unblinds { format!("{counts}. A filter by model may tell you who wrote an answer.") } else { counts }
