@@ -25,6 +25,7 @@ mod model_vote;
 mod nearest;
 mod newton;
 mod param;
+mod partial;
 mod posed;
 mod rubric;
 mod run;
@@ -75,6 +76,7 @@ pub use metric::{Metrics, Num};
 pub use model_vote::{DISTANCES, GAPS, TIE_GAP, TIE_PROBABILITY, vote_by_gap, vote_by_probability};
 pub use nearest::{hint, nearest};
 pub use param::{ParamError, ParamKind, ParamRow, Params};
+pub use partial::{PartialCounts, PartialFate, PartialView, ShownPart};
 pub use posed::{BlindSet, EVALUATION, HUMAN, PosedPair, Revealed, giveaways, with_people};
 pub use rubric::{CRITERIA, Criterion, OVERALL, RowChoice, Rubric, RubricPass};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
@@ -82,7 +84,7 @@ pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use sampled::SampledHash;
 pub use scorecard::{
     Conclusion, EvalReport, FEWEST_LABELS, GateReport, JudgeReport, LLMBAR, LengthReport, MeasureReport, OWN_LABELS,
-    SuiteReport, eval_report, gate_suite, is_gate, logit,
+    SuiteReport, eval_report, gate_suite, is_gate, logit, pooled_value,
 };
 pub use select::{
     Against, Allocation, Candidate, CandidatePair, Chosen, Pool, PromptFacts, STRATEGIES, SelectError, SelectOptions,

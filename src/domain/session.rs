@@ -12,6 +12,7 @@ mod corrections;
 mod find;
 mod held_out;
 mod labelled;
+mod partial;
 mod pool;
 mod queue;
 mod rows;

@@ -18,6 +18,7 @@ mod copies;
 mod damage;
 mod eval_judges;
 mod faults;
+mod growing;
 mod ifeval;
 mod inputs;
 mod judge;
