@@ -5,7 +5,7 @@
 
 use super::client::Client;
 use super::fault::{FaultKind, ServerFault};
-use super::pool::{Ask, AskResult, Requests};
+use super::pool::{Arriving, Ask, AskResult, Requests};
 use crate::domain::{Finish, PromptBody, Sampler};
 use crate::model::error::Error;
 use crate::protocol::ServerRef;
@@ -34,6 +34,8 @@ pub struct ServerAnswers {
     url: String,
     pool: Requests,
     results: Receiver<AskResult>,
+    /// What the threads have of answers under way: nobody looks at it here.
+    arriving: Arriving,
     /// Answers in a row that were not given.
     in_a_row: usize,
     /// Why answers are missing, and how many.
@@ -48,9 +50,10 @@ impl ServerAnswers {
     /// When the key is missing or a thread cannot be started.
     pub fn open(server: &ServerRef) -> Result<Self, Error> {
         let (done, results) = channel();
-        let pool = Requests::start(0, Client::new(server)?, &done)?;
+        let arriving = Arriving::default();
+        let pool = Requests::start(0, Client::new(server)?, &done, &arriving)?;
         let url = server.url.clone();
-        Ok(Self { url, pool, results, in_a_row: 0, missing: BTreeMap::new(), narrowed: false })
+        Ok(Self { url, pool, results, arriving, in_a_row: 0, missing: BTreeMap::new(), narrowed: false })
     }
 
     /// Whether another request can be sent at once.
@@ -86,6 +89,7 @@ impl ServerAnswers {
 
     fn result(&mut self, asked: AskResult) -> Result<(usize, Option<RemoteAnswer>), Error> {
         self.pool.pending -= 1;
+        self.arriving.forget(asked.place);
         self.narrowed |= self.pool.narrowed();
         let ended = asked.result.and_then(|reply| Ok((reply.finish(&self.url)?, reply)));
         match ended {
