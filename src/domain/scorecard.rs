@@ -449,11 +449,14 @@ fn orders(judged: &[(&Comparison, f64)], out: &mut JudgeReport) {
 /// The least distance of a probability from 0 and 1 in a logit: a judge that answers in words gives exactly 0 or 1.
 const LOGIT_EDGE: f64 = 1e-6;
 
-/// The log-odds of a probability.
+/// The log-odds of a probability; those of 1 − p are exactly the opposite, so that what cancels is exactly 0.
 #[must_use]
 pub fn logit(p: f64) -> f64 {
-    let p = p.clamp(LOGIT_EDGE, 1.0 - LOGIT_EDGE);
-    (p / (1.0 - p)).ln()
+    let of_small = |p: f64| {
+        let p = p.max(LOGIT_EDGE);
+        (p / (1.0 - p)).ln()
+    };
+    if p > 0.5 { -of_small(1.0 - p) } else { of_small(p) }
 }
 
 /// Whether the judge's number may be a headline. A judge that learned what it says has to be measured first: on LLMBar, or

@@ -146,8 +146,10 @@ impl LocalJudge {
 fn letter_tokens(model: &LanguageModel, letter: &str) -> Result<Vec<u32>, Error> {
     let mut out = Vec::new();
     for text in [letter.to_owned(), format!(" {letter}")] {
+        // A tokenizer without the letter may leave it out, and give one token for the space alone.
         if let [one] = model.tokenizer.encode(&text, false)?.as_slice()
             && !out.contains(one)
+            && model.tokenizer.decode(&[*one])?.trim() == letter
         {
             out.push(*one);
         }
