@@ -12,6 +12,7 @@ use super::super::text::{Completion, Pair, Prompt};
 use super::super::verdict::Choice;
 use super::Session;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// What evaluations put up for judging.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,13 +20,13 @@ pub(super) struct HeldOut {
     pub(super) prompts: HashMap<PromptId, Prompt>,
     pub(super) completions: HashMap<CompletionId, Completion>,
     /// Pairs in order of arrival.
-    pub(super) pairs: Vec<Pair>,
+    pub(super) pairs: Vec<Arc<Pair>>,
     pub(super) at: HashMap<PairId, usize>,
     posed: HashMap<PairId, PosedPair>,
 }
 
 impl HeldOut {
-    pub(super) fn add(&mut self, pair: Pair) {
+    pub(super) fn add(&mut self, pair: Arc<Pair>) {
         if !self.at.contains_key(&pair.id) {
             self.at.insert(pair.id.clone(), self.pairs.len());
             self.pairs.push(pair);
@@ -40,12 +41,13 @@ impl Session {
         if pair.strategy != EVALUATION || self.held_out.posed.contains_key(&pair.id) {
             return;
         }
-        self.held_out.prompts.entry(prompt.id.clone()).or_insert_with(|| prompt.clone());
+        let held_out = Arc::make_mut(&mut self.held_out);
+        held_out.prompts.entry(prompt.id.clone()).or_insert_with(|| prompt.clone());
         for answer in answers {
-            self.held_out.completions.entry(answer.id.clone()).or_insert_with(|| answer.clone());
+            held_out.completions.entry(answer.id.clone()).or_insert_with(|| answer.clone());
         }
-        self.held_out.add(pair.clone());
-        self.held_out.posed.insert(pair.id.clone(), posed);
+        held_out.add(Arc::new(pair.clone()));
+        held_out.posed.insert(pair.id.clone(), posed);
     }
 
     /// Whether a pair belongs to an evaluation: no verdict on it trains.
@@ -56,12 +58,12 @@ impl Session {
 
     /// The pairs of evaluations, in order of arrival.
     #[must_use]
-    pub fn held_out_pairs(&self) -> &[Pair] {
+    pub fn held_out_pairs(&self) -> &[Arc<Pair>] {
         &self.held_out.pairs
     }
 
     /// The pairs that a filter may match: those of evaluations only where it names one.
-    pub fn pairs_for(&self, filter: Option<&Filter>) -> impl Iterator<Item = &Pair> {
+    pub fn pairs_for(&self, filter: Option<&Filter>) -> impl Iterator<Item = &Arc<Pair>> {
         let blind = filter.is_some_and(Filter::names_evaluation);
         self.pairs.iter().chain(if blind { self.held_out.pairs.as_slice() } else { &[] })
     }
