@@ -20,6 +20,8 @@ fn comparison(judge: &str, item: usize, p: f64, orders: Option<(f64, f64)>) -> C
         b_first: orders.map(|o| Num(o.1)),
         chars: [100 + item, 90],
         problem: None,
+        reference: None,
+        difference: None,
     }
 }
 
