@@ -6,11 +6,16 @@
 //! **Invariants.** An answer depends on the model, the prompt and the sampling alone, so that it can be reused and a killed
 //! evaluation gives the same numbers. Thoughts are removed before anything is scored; an unclosed thought is an empty answer.
 
+mod alarm;
+mod asked;
 mod evaluation;
+mod given_text;
 mod item;
 mod judge;
 mod judging;
 mod player;
+mod ranked;
+mod scoring;
 mod suite;
 
 pub use evaluation::{EvalInputs, Evaluation};

@@ -7,9 +7,10 @@ use super::log::Log;
 use super::prepared::Prepared;
 use crate::domain::{Contestant, EvalAnswer, EvalState, Fold64};
 use crate::evaluate::{EvalInputs, Evaluation, JudgeInputs, JudgingRun};
-use crate::protocol::{CheckpointRole, EvalSpec, RunEvent, RunSpec, SuiteSpec, Task};
+use crate::protocol::{CheckpointRole, EvalSide, EvalSpec, RunEvent, RunSpec, SuiteSpec, TRAINED_PROMPTS, Task};
 use crate::storage::{self, RunDir, SessionDir, sha256};
 use crate::{model, nn};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Prepares an evaluation.
@@ -27,6 +28,8 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec, eval: &'a EvalSpec
                     .map(|role| bound.checkpoint(role).map(Path::to_owned)),
                 identities: Contestant::BOTH.map(|side| identity(&bound, eval, side)),
                 date: bound.spec.inputs.date.clone(),
+                reward_dates: [reward_date(run, &eval.a)?, reward_date(run, &eval.b)?],
+                trained: trained_prompts(run)?,
                 past: logged(run)?,
                 known: earlier_answers(run)?,
                 judges: JudgeInputs {
@@ -49,6 +52,27 @@ fn text(run: &RunDir, suite: &SuiteSpec) -> Result<String, Error> {
         return Err(wrong("was changed since the run was launched: launch a new run".into()));
     }
     String::from_utf8(bytes).map_err(|e| wrong(format!("is not UTF-8 text: {e}")))
+}
+
+/// The rendering date of a contestant that is a reward run; none for others. Empty where the run has no date.
+fn reward_date(run: &RunDir, side: &EvalSide) -> Result<Option<String>, Error> {
+    let Some(id) = &side.adapter else { return Ok(None) };
+    let trained = run.sibling(&id.parts().0)?;
+    let spec = dated(&trained, trained.resolved_spec()?)?;
+    Ok(match spec.task {
+        Task::Train(train) if train.method == "reward" => Some(spec.inputs.date.unwrap_or_default()),
+        _ => None,
+    })
+}
+
+/// What the contestants were trained on, as hashes, a line each; nothing for a run of an older version.
+fn trained_prompts(run: &RunDir) -> Result<BTreeSet<String>, Error> {
+    let path = run.path().join(TRAINED_PROMPTS);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+        Err(e) => Err(storage::Error::io("read", &path, e).into()),
+    }
 }
 
 /// What a contestant's answers depend on besides prompt and sampling.
