@@ -44,18 +44,23 @@ fn read(input: &SuiteInput) -> Result<ReadItems, Error> {
 }
 
 fn measure(item: &Item, given: &Given) -> Result<Metrics, Error> {
+    let mut values = Metrics::new();
     let (name, margin) = match given {
         Given::Rewards(_) => match given.rewards()? {
             [better, other] => (REWARD_MARGIN, better - other),
             _ => return Err(Error::Invalid(format!("{} has not two rewards: please report it", item.name))),
         },
         _ => match given.choices()? {
-            [better, other] => ("margin", better.logp / better.tokens as f64 - other.logp / other.tokens as f64),
+            [better, other] => {
+                let [better, other] = [better, other].map(|score| score.logp / score.tokens as f64);
+                values.set("logp_better", better);
+                values.set("logp_other", other);
+                ("margin", better - other)
+            }
             _ => return Err(Error::Invalid(format!("{} has not two answers: please report it", item.name))),
         },
     };
     let right = credit(margin);
-    let mut values = Metrics::new();
     values.set("accuracy", right);
     if let Some(subset) = item.data["subset"].as_str() {
         values.set(&format!("accuracy/{subset}"), right);
