@@ -16,6 +16,7 @@ mod filter;
 mod hash;
 mod health;
 mod hyper;
+mod identity;
 mod ids;
 mod measured;
 mod method;
@@ -24,6 +25,7 @@ mod model_vote;
 mod nearest;
 mod newton;
 mod param;
+mod partial;
 mod rubric;
 mod run;
 mod run_state;
@@ -55,13 +57,14 @@ pub use evaluation::{
     IntervalMethod, JudgeFigures, LengthControlled, LengthFit, LengthRow, LengthTercile, LogisticCalibration,
     MIN_ACCURACY, MIN_CONSISTENCY, McNemar, PairCounts, PairedDifference, PairedWinRate, PromptScore, RatedContender,
     Ratings, RewardFigures, RewardedPair, SeedsFigure, TieKind, TieModel, Undefined, davidson, fit_length, holm,
-    judge_gate, length_controlled, length_thirds, logistic_calibration, mcnemar, over_seeds, paired_difference, paired_win_rate,
-    prompts_to_tell, rao_kupper, ratings, reward_figures, sign_test,
+    judge_gate, length_controlled, length_thirds, logistic_calibration, mcnemar, over_seeds, paired_difference,
+    paired_win_rate, prompts_to_tell, rao_kupper, ratings, reward_figures, sign_test,
 };
 pub use filter::{Bound, Filter, FilterError, FilterTerm, FilterTest, VerdictWord, filter_words, quoted_words};
 pub use hash::{Fold64, hash64, mix64};
 pub use health::{Health, HealthState, PairMargin, RunFacts};
 pub use hyper::{FromText, Hyperparameters};
+pub use identity::identity_words;
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId, is_name};
 pub use measured::{Comparison, Contestant, EvalAnswer, EvalState, ItemKey, Measurement};
 pub use method::{
@@ -72,13 +75,14 @@ pub use metric::{Metrics, Num};
 pub use model_vote::{DISTANCES, GAPS, TIE_GAP, TIE_PROBABILITY, vote_by_gap, vote_by_probability};
 pub use nearest::{hint, nearest};
 pub use param::{ParamError, ParamKind, ParamRow, Params};
+pub use partial::{PartialCounts, PartialFate, PartialView, ShownPart};
 pub use rubric::{CRITERIA, Criterion, OVERALL, RowChoice, Rubric, RubricPass};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use sampled::SampledHash;
 pub use scorecard::{
     Conclusion, EvalReport, JudgeReport, LengthReport, MeasureReport, MeasureValues, SuiteReport, eval_report,
-    measure_values,
+    measure_values, pooled_value,
 };
 pub use select::{
     Against, Allocation, Candidate, CandidatePair, Chosen, Pool, PromptFacts, STRATEGIES, SelectError, SelectOptions,

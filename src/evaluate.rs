@@ -8,17 +8,31 @@
 
 mod alarm;
 mod asked;
+mod degeneration;
 mod evaluation;
+mod final_number;
 mod given_text;
+mod ifeval;
 mod item;
 mod judge;
 mod judging;
+mod lines;
 mod player;
 mod ranked;
+mod refusal;
 mod scoring;
 mod suite;
+mod training;
 
+pub use degeneration::{Degeneration, REPEATED, degeneration, distinct_share, repeated_share};
 pub use evaluation::{EvalInputs, Evaluation};
+pub use final_number::{final_number, same_number};
+pub use ifeval::{
+    IfevalCheck, IfevalCount, IfevalError, IfevalInstruction, IfevalItem, IfevalKind, IfevalProblem, IfevalScore,
+    IfevalTotals, ifeval_checks,
+};
 pub use item::{Answered, ChoiceScore, Given, Item, ItemRequest, ReadItems, TextScore};
 pub use judge::{Bout, JudgeInputs, JudgeKind, JudgingRun, Referee, Ruling, judge_kinds};
+pub use refusal::{Compliance, compliance, refuses_by_string_rule};
 pub use suite::{Suite, SuiteInput, suites};
+pub use training::TrainingSuites;

@@ -22,6 +22,7 @@ pub mod export;
 mod fault;
 mod files;
 pub mod formats;
+mod growing;
 mod home;
 pub mod import;
 mod inputs;
@@ -40,6 +41,7 @@ pub use error::{Error, Result};
 #[cfg(test)]
 pub(crate) use fault::plan as faults;
 pub use files::{Target, free_bytes, temp_dir, wall_ms, write_private, write_result};
+pub use growing::GrowingTail;
 pub use home::Home;
 pub use inputs::digest_of;
 pub use lock::{Holder, Lock, is_locked, lock_holder};

@@ -2,7 +2,9 @@
 
 use super::key::Key;
 use crate::domain::{Rater, RunId};
-use crate::protocol::{Envelope, Estimate, Integrity, Masks, ModelCard, RunEvent, RunSpec, SessionMeta, SessionRecord};
+use crate::protocol::{
+    Envelope, Estimate, Growing, Integrity, Masks, ModelCard, RunEvent, RunSpec, SessionMeta, SessionRecord,
+};
 
 /// A run with a live worker, for the list of sessions.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,6 +100,13 @@ pub enum Msg {
         run: RunId,
         /// Its records.
         records: Vec<Envelope<RunEvent>>,
+    },
+    /// What a sampling run is writing now; empty once it writes nothing.
+    RunGrowing {
+        /// The run.
+        run: RunId,
+        /// The answers so far.
+        growing: Growing,
     },
     /// Whether a process holds the run's lock. Not sent before it is certain: a worker may still be starting.
     RunAlive {

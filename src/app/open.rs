@@ -1,6 +1,7 @@
 //! The open session: the fold of its logs, its runs, and the records not on disk yet.
 
 use super::effect::Effect;
+use super::growing::GrowingPairs;
 use super::msg::Opened;
 use super::names::PairNames;
 use super::outbox::{Outbox, SaveState};
@@ -74,6 +75,8 @@ pub struct OpenSession {
     pub records: Vec<Envelope<SessionRecord>>,
     /// Its runs in order of launch.
     pub runs: Vec<RunView>,
+    /// What the runs are writing at this moment.
+    pub growing: GrowingPairs,
     /// The records not on disk yet.
     pub outbox: Outbox,
     /// The pairs this rater has yet to label.
@@ -108,6 +111,7 @@ impl OpenSession {
             session: Session::default(),
             records: Vec::new(),
             runs: Vec::new(),
+            growing: GrowingPairs::default(),
             outbox: Outbox::default(),
             queue: Vec::new(),
             done: 0,

@@ -122,6 +122,16 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::RunAlive { run, alive } => {
             if let Some(open) = &mut model.open {
                 open.run_mut(&run).alive = Some(alive);
+                if !alive {
+                    open.growing.forget(&run);
+                }
+            }
+            model.touch();
+            return refresh(model);
+        }
+        Msg::RunGrowing { run, growing } => {
+            if let Some(open) = &mut model.open {
+                open.growing.set(run, growing);
             }
             model.touch();
             return refresh(model);

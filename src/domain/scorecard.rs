@@ -4,11 +4,12 @@
 //! models: it folds an [`EvalState`].
 
 use super::evaluation::{
-    CannotTell, ComparisonVerdict, ConfidenceInterval, DRAWS, JudgeFigures, LengthRow, PromptScore, calibration_error, holm, judge_gate,
-    length_controlled, mcnemar, over_seeds, paired_difference, paired_win_rate, sign_test,
+    CannotTell, ComparisonVerdict, ConfidenceInterval, DRAWS, JudgeFigures, LengthRow, PromptScore, calibration_error,
+    holm, judge_gate, length_controlled, mcnemar, over_seeds, paired_difference, paired_win_rate, sign_test,
 };
 use super::hash::hash64;
 use super::measured::{Comparison, Contestant, EvalState, Measurement};
+use super::metric::Metrics;
 use super::stats::{median, quantile, resample};
 use super::suite::{Better, Measure, Pooling, SuiteRow, suite};
 use serde::Serialize;
@@ -239,6 +240,18 @@ fn pooled<'a>(pooling: Pooling, values: impl IntoIterator<Item = &'a ItemValue>)
     }
     let (sum, weight) = values.into_iter().fold((0.0, 0.0), |(s, w), item| (s + item.value, w + item.weight));
     (weight > 0.0).then(|| sum / weight)
+}
+
+/// A measure pooled over the values of items; none where no item has it.
+#[must_use]
+pub fn pooled_value(measure: &Measure, values: &[Metrics]) -> Option<f64> {
+    let item = |values: &Metrics| -> Option<ItemValue> {
+        let value = values.get(measure.key)?;
+        let weight = if let Pooling::Per(other) = measure.pooling { values.get(other)? } else { 1.0 };
+        (value.is_finite() && weight.is_finite()).then_some(ItemValue { cluster: 0, seed: 0, value, weight })
+    };
+    let items: Vec<ItemValue> = values.iter().filter_map(item).collect();
+    pooled(measure.pooling, &items)
 }
 
 fn measure_report(measure: &Measure, rows: &[&Measurement]) -> MeasureReport {

@@ -11,6 +11,7 @@ mod copies;
 mod corrections;
 mod find;
 mod labelled;
+mod partial;
 mod pool;
 mod queue;
 mod rows;

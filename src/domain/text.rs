@@ -56,7 +56,10 @@ impl PromptBody {
         match self {
             Self::Text(text) => h.add(text.trim().as_bytes()),
             Self::Chat(turns) => {
-                turns.iter().filter(|turn| turn.role != "system").for_each(|turn| h.add(turn.content.trim().as_bytes()));
+                turns
+                    .iter()
+                    .filter(|turn| turn.role != "system")
+                    .for_each(|turn| h.add(turn.content.trim().as_bytes()));
             }
         }
         h.hex()

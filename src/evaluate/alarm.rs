@@ -109,7 +109,10 @@ mod tests {
         assert_eq!(alarms(&state(-3.0, 0.9), 1), []);
         let found = alarms(&state(0.1, 0.9), 1);
         assert_eq!((found.len(), found[0].rule.as_str()), (1, "forgetting_warning"));
-        assert!(found[0].text.contains("rises by 0.100 from 2.000 to 2.100, above the warning level 0.05"), "{found:?}");
+        assert!(
+            found[0].text.contains("rises by 0.100 from 2.000 to 2.100, above the warning level 0.05"),
+            "{found:?}"
+        );
         let found = alarms(&state(0.2, 0.8), 1);
         assert_eq!(found.iter().map(|f| f.rule.as_str()).collect::<Vec<_>>(), ["forgetting_alarm"; 2]);
         assert!(found[1].text.contains("is 0.800, below the alarm level 0.85"), "{found:?}");

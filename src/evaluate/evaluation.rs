@@ -251,7 +251,8 @@ impl Evaluation {
         let parameters = self.readers.iter().flatten().map(|model| model.config.parameters()).max().unwrap_or(0);
         let dropped = self.left_out.iter().map(|(reason, count)| DroppedRows { reason: reason.clone(), count: *count });
         Plan {
-            total_steps: (self.reward_dates.iter().map(of).sum::<usize>() + self.spec.judges.len() * judged * seeds) as u64,
+            total_steps: (self.reward_dates.iter().map(of).sum::<usize>() + self.spec.judges.len() * judged * seeds)
+                as u64,
             train_rows: items,
             parameters,
             dropped: dropped.collect(),

@@ -10,6 +10,7 @@ use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::nn::policy::Row;
 use crate::train::Encode;
+use crate::train::data::common_prefix;
 
 /// A text with the tokens of it that are scored.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,23 +26,21 @@ pub(super) struct GivenText {
 /// # Errors
 /// When the template or the tokenizer rejects it.
 pub(super) fn given_answer(model: &LanguageModel, prompt: &PromptBody, answer: &str) -> Result<GivenText, Error> {
+    let rendered = model.template.is_some() && matches!(prompt, PromptBody::Chat(_));
     let (before, mut whole) = match prompt {
-        PromptBody::Chat(_) if model.template.is_some() => {
-            let mut whole = model.answered(prompt, answer)?;
-            let before = model.encode_prompt(prompt)?;
-            let end = whole.iter().rposition(|id| model.tokenizer.stops().contains(id));
-            whole.truncate(end.filter(|end| *end >= before.len()).unwrap_or(whole.len()));
-            (before, whole)
-        }
+        PromptBody::Chat(_) if rendered => (model.encode_prompt(prompt)?, model.answered(prompt, answer)?),
         PromptBody::Chat(messages) => {
             let text = transcript(messages);
             (unended(model, &text)?, unended(model, &format!("{text} {answer}"))?)
         }
         PromptBody::Text(text) => (unended(model, text)?, unended(model, &format!("{text}{answer}"))?),
     };
-    let from = before.iter().zip(&whole).take_while(|(a, b)| a == b).count().max(1);
-    // No token attends to what follows the last scored one.
-    whole.shrink_to_fit();
+    let from = common_prefix(&before, &whole).max(1);
+    if rendered {
+        // No token attends to what follows the last scored one.
+        let end = whole.iter().rposition(|id| model.tokenizer.stops().contains(id));
+        whole.truncate(end.filter(|end| *end >= from).unwrap_or(whole.len()));
+    }
     let scored = (from..whole.len()).collect();
     Ok(GivenText { row: Row::new(whole, scored), chars: answer.chars().count() })
 }

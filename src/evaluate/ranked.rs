@@ -166,7 +166,10 @@ fn read_llmbar(input: &SuiteInput) -> Result<Vec<RankedPair>, Error> {
             2 => (row.output_2, row.output_1),
             label => {
                 let line = line_of(input.text, &row.input);
-                return Err(wrong(input, format!("line {line} (row {}) has the `label` {label}: expected 1 or 2", at + 1)));
+                return Err(wrong(
+                    input,
+                    format!("line {line} (row {}) has the `label` {label}: expected 1 or 2", at + 1),
+                ));
             }
         };
         if chosen.trim().is_empty() || rejected.trim().is_empty() {
@@ -190,9 +193,9 @@ fn read_lines(input: &SuiteInput) -> Result<Vec<RankedPair>, Error> {
         let field = |name: &str| row.get(name).ok_or_else(|| at_field(name, "no"));
         let prompt = match field("prompt")? {
             Value::String(text) if !text.trim().is_empty() => PromptBody::Text(text.clone()),
-            Value::Array(turns) if !turns.is_empty() => {
-                PromptBody::Chat(messages(turns).ok_or_else(|| at_field("prompt", "turns without role and content in"))?)
-            }
+            Value::Array(turns) if !turns.is_empty() => PromptBody::Chat(
+                messages(turns).ok_or_else(|| at_field("prompt", "turns without role and content in"))?,
+            ),
             _ => return Err(at_field("prompt", "neither text nor messages in")),
         };
         let answer = |name: &str| -> Result<String, Error> {
@@ -230,13 +233,10 @@ mod tests {
     #[test]
     fn hhh_is_read_with_its_conversations() {
         let found = pairs(HHH).unwrap();
-        assert_eq!(found.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), [
-            "helpful-1",
-            "helpful-2",
-            "harmless-1",
-            "honest-1",
-            "other-1"
-        ]);
+        assert_eq!(
+            found.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(),
+            ["helpful-1", "helpful-2", "harmless-1", "honest-1", "other-1"]
+        );
         let turn = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
         let talk = [
             turn("user", "What is a list?"),

@@ -13,10 +13,10 @@ use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::trained::Trained;
 use crate::model::tune::Tune;
-use crate::nn::divergence::{TokenComparison, compare};
+use crate::nn::divergence::{TokenComparison, compare, wide};
 use crate::nn::policy::{Batch, Policy, Row};
 use crate::train::RewardScorer;
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 
@@ -126,6 +126,8 @@ enum Loaded {
         first: Box<Policy>,
         second: Option<Box<Policy>>,
         adapters: [bool; 2],
+        /// Their heads (V, H), in f32 or wider.
+        heads: [Tensor; 2],
     },
 }
 
@@ -153,7 +155,9 @@ impl Scoring {
         asked: &[AskedItem],
         device: &Device,
     ) -> Result<Self, Error> {
-        let Some(reader) = readers.first() else { return Err(Error::Invalid("there is no model to score with".into())) };
+        let Some(reader) = readers.first() else {
+            return Err(Error::Invalid("there is no model to score with".into()));
+        };
         let whose = match scope {
             ScoringScope::Alone(side) => vec![side],
             ScoringScope::Together => Contestant::BOTH.to_vec(),
@@ -187,7 +191,8 @@ impl Scoring {
                 ItemRequest::Answer | ItemRequest::Rewards(_) => continue,
             };
             if let Some(why) = unscorable(&texts, context) {
-                let one = |side: &Contestant| Scored { place: *place, side: *side, scores: Scores::Unscored(why.clone()) };
+                let one =
+                    |side: &Contestant| Scored { place: *place, side: *side, scores: Scores::Unscored(why.clone()) };
                 out.unscored.extend(whose.iter().map(one));
                 continue;
             }
@@ -257,9 +262,9 @@ impl Scoring {
         };
         let mut scored = match (loaded, pass) {
             (Loaded::Policy(policy), ScoringPass::Texts(items)) => log_probs(policy, side, items)?,
-            (Loaded::Both { first, second, adapters }, ScoringPass::Texts(items)) => {
+            (Loaded::Both { first, second, adapters, heads }, ScoringPass::Texts(items)) => {
                 let models = [(&**first, adapters[0]), (second.as_deref().unwrap_or(first), adapters[1])];
-                divergences(models, items)?
+                divergences(models, heads, items)?
             }
             (Loaded::Reward(scorer), ScoringPass::Rewards(place, prompt, answers)) => {
                 let rewards: Option<Vec<f64>> = scorer.scores(&prompt, &answers)?.into_iter().collect();
@@ -301,7 +306,9 @@ fn policy(side: &ScoringSide, device: &Device) -> Result<Policy, Error> {
 /// Both contestants: one model where they have the same weights or differ by an adapter.
 fn both(a: &ScoringSide, b: &ScoringSide, device: &Device) -> Result<Loaded, Error> {
     let shared = |adapted: &ScoringSide, adapters: [bool; 2]| -> Result<Loaded, Error> {
-        Ok(Loaded::Both { first: Box::new(policy(adapted, device)?), second: None, adapters })
+        let first = Box::new(policy(adapted, device)?);
+        let head = wide(&first.decoder().head()?)?;
+        Ok(Loaded::Both { first, second: None, adapters, heads: [head.clone(), head] })
     };
     let adapter = |side: &ScoringSide| -> Result<bool, Error> {
         let trained = side.checkpoint.as_deref().map(Trained::read).transpose()?;
@@ -317,8 +324,9 @@ fn both(a: &ScoringSide, b: &ScoringSide, device: &Device) -> Result<Loaded, Err
             _ => {}
         }
     }
-    let second = Some(Box::new(policy(b, device)?));
-    Ok(Loaded::Both { first: Box::new(policy(a, device)?), second, adapters: [true, true] })
+    let (first, second) = (Box::new(policy(a, device)?), Box::new(policy(b, device)?));
+    let heads = [wide(&first.decoder().head()?)?, wide(&second.decoder().head()?)?];
+    Ok(Loaded::Both { first, second: Some(second), adapters: [true, true], heads })
 }
 
 /// Passes of a policy: all items at once where rows are packed, otherwise one at a time, so that no item changes another's
@@ -366,8 +374,11 @@ fn log_probs(policy: &Policy, side: Contestant, items: Vec<EncodedItem>) -> Resu
 }
 
 /// The log-probs of both contestants on the same texts, and how far they differ.
-fn divergences(models: [(&Policy, bool); 2], items: Vec<EncodedItem>) -> Result<Vec<Scored>, Error> {
-    let heads = [models[0].0.decoder().head()?, models[1].0.decoder().head()?];
+fn divergences(
+    models: [(&Policy, bool); 2],
+    heads: &[Tensor; 2],
+    items: Vec<EncodedItem>,
+) -> Result<Vec<Scored>, Error> {
     let mut out = Vec::new();
     for (group, batch) in batches(models[0].0, items) {
         let (a, targets) = models[0].0.states(&batch, models[0].1)?;

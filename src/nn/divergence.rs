@@ -35,7 +35,7 @@ pub(super) fn divergence(
 }
 
 /// Converted to a type precise enough for sums over the vocabulary: f32 instead of 16 bits.
-pub(super) fn wide(x: &Tensor) -> Result<Tensor, Error> {
+pub(crate) fn wide(x: &Tensor) -> Result<Tensor, Error> {
     Ok(x.to_dtype(trained_dtype(x.dtype()))?)
 }
 

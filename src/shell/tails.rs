@@ -7,7 +7,7 @@ use super::supervisor;
 use crate::app::Msg;
 use crate::domain::{RunId, sanitise};
 use crate::protocol::{Envelope, Integrity, RunEvent, RunSpec, SessionRecord};
-use crate::storage::{LogTail, RunDir, SessionDir};
+use crate::storage::{GrowingTail, LogTail, RunDir, SessionDir};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -83,6 +83,7 @@ struct Run {
     dir: RunDir,
     id: RunId,
     tail: LogTail<RunEvent>,
+    growing: GrowingTail,
     alive: Option<bool>,
     /// Whether its log has a record.
     has_records: bool,
@@ -169,6 +170,8 @@ impl Following {
         for run in &mut self.runs {
             // The lock before the log: a worker that ends in between has logged its end and does not count as lost.
             let mut alive = check_alive.then(|| supervisor::liveness(&run.dir, run.has_records)).flatten();
+            // Before the log: a pair that is gone from this file is in the log already.
+            let growing = run.growing.poll();
             match run.tail.poll() {
                 Ok(records) => {
                     // The lock was free before these records were written: check it again at the next poll.
@@ -182,6 +185,9 @@ impl Following {
                     }
                 }
                 Err(e) => error = Some(e.to_string()),
+            }
+            if let Some(growing) = growing {
+                ok &= replies.of(opening, Msg::RunGrowing { run: run.id.clone(), growing });
             }
             if let Some(alive) = alive
                 && run.alive != Some(alive)
@@ -240,6 +246,7 @@ impl Following {
                     found.push(spec);
                     self.runs.push(Run {
                         tail: dir.tail(),
+                        growing: dir.growing(),
                         alive: None,
                         has_records: false,
                         integrity: Integrity::default(),

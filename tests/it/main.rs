@@ -17,6 +17,8 @@ mod collection;
 mod copies;
 mod damage;
 mod faults;
+mod growing;
+mod ifeval;
 mod inputs;
 mod judge;
 mod methods;

@@ -153,7 +153,7 @@ fn answers_say_that_they_were_cut_and_scores_wait_for_the_verdict() {
     assert!(text.contains("reward-1 +1.25") && text.contains("reward-1 -0.50"), "{text}");
     desk.keys("g down down enter");
     let text = desk.screen();
-    assert!(text.contains("⚠ ends inside a thought") && text.contains("never ended"), "{text}");
+    assert!(text.contains("⚠ ends inside a thought") && text.contains("not ended"), "{text}");
 }
 
 #[test]

@@ -20,10 +20,8 @@ fn shared(name: &str) -> PathBuf {
 }
 
 fn smollm2() -> PathBuf {
-    let root = std::env::var("TIEBREAK_MODELS").map_or_else(
-        |_| PathBuf::from(std::env::var("HOME").unwrap()).join(".cache/tiebreak-models"),
-        PathBuf::from,
-    );
+    let root = std::env::var("TIEBREAK_MODELS")
+        .map_or_else(|_| PathBuf::from(std::env::var("HOME").unwrap()).join(".cache/tiebreak-models"), PathBuf::from);
     root.join("smollm2/hf")
 }
 
@@ -195,10 +193,10 @@ fn log_probs_and_divergences_of_the_tiny_model_are_those_of_transformers() {
     let (model, copy) = (fixtures().join("tiny-llama"), dir.path().join("copy"));
     halved(&model, &copy, 2);
     let suites = small_files();
-    let (state, events) =
-        Bench { a: &model, b: &copy, suites: &suites, limit: None, trained: BTreeSet::new() }.run();
+    let (state, events) = Bench { a: &model, b: &copy, suites: &suites, limit: None, trained: BTreeSet::new() }.run();
     equal_transformers(&state, &golden("tiny.json"), 0.0);
-    let planned = events.iter().find_map(|e| if let RunEvent::Planned(plan) = e { Some(plan.total_steps) } else { None });
+    let planned =
+        events.iter().find_map(|e| if let RunEvent::Planned(plan) = e { Some(plan.total_steps) } else { None });
     assert_eq!(planned, Some(20));
 }
 
@@ -281,8 +279,7 @@ fn an_evaluation_that_is_stopped_anywhere_gives_the_same_bits() {
 #[test]
 #[ignore = "needs SmolLM2 and the folder of shared data"]
 fn smollm2_log_probs_and_divergences_are_those_of_transformers() {
-    let suites =
-        [("hhh", shared("hhh_alignment_bigbench.json")), ("forgetting", shared("forgetting_probe.jsonl"))];
+    let suites = [("hhh", shared("hhh_alignment_bigbench.json")), ("forgetting", shared("forgetting_probe.jsonl"))];
     if suites.iter().any(|(_, file)| !file.exists()) {
         println!("skipped: the folder of shared data is missing");
         return;

@@ -6,6 +6,7 @@
 
 use super::super::canonical::CanonicalHash;
 use super::super::ids::{CompletionId, PairId, PromptId, Rater};
+use super::super::partial::PartialView;
 use super::super::text::{Completion, Pair, Prompt, PromptBody};
 use super::super::verdict::{Choice, Side, Verdict};
 use super::super::votes::Adjudication;
@@ -315,7 +316,11 @@ impl HerePair {
     }
 
     fn verdict(&self, v: &Verdict) -> Verdict {
-        Verdict { choice: self.choice(v.choice), left: self.side(v.left), ..v.clone() }
+        let mut out = Verdict { choice: self.choice(v.choice), left: self.side(v.left), ..v.clone() };
+        if self.side(Side::A) == Side::B {
+            out.showing.partial = v.showing.partial.as_ref().map(PartialView::swapped);
+        }
+        out
     }
 }
 

@@ -204,6 +204,7 @@ impl<'a> FilterView<'a> {
             FilterTest::Verdict(VerdictWord::None) => pair.is_some() && votes.is_empty(),
             FilterTest::Verdict(word) => votes.iter().any(|v| word.fits(v.choice)),
             FilterTest::Seen(seen) => votes.iter().any(|v| v.seen == *seen),
+            FilterTest::Partial => votes.iter().any(|v| v.is_partial()),
             FilterTest::Criterion(name) => pair
                 .is_some_and(|p| !self.session.counting_on(&p.id, Some(self.session.criterion_named(name))).is_empty()),
             FilterTest::Gap(bound, limit) => {

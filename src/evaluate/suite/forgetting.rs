@@ -105,7 +105,9 @@ mod tests {
     fn texts_are_read_by_domain_and_bad_ones_named_by_line_and_field() {
         let items = read(&SuiteInput { text: TEXT, file: "f.jsonl" }).unwrap().items;
         assert_eq!((items.len(), items[2].name.as_str()), (5, "math-3"));
-        assert!(refused(&TEXT.replace("\"math\"", "\"maths\"")).contains("line 3 has the `domain` maths: expected one of"));
+        assert!(
+            refused(&TEXT.replace("\"math\"", "\"maths\"")).contains("line 3 has the `domain` maths: expected one of")
+        );
         assert!(refused(&TEXT.replace("\"text\": \"for", "\"body\": \"for")).contains("line 4 has no text in `text`"));
         assert!(refused("\n").contains("is empty"));
         assert!(refused("[1]").contains("line 1 is not a JSON object"));

@@ -85,7 +85,10 @@ mod tests {
         assert_eq!((values.get("accuracy"), values.get("accuracy/harmless")), (Some(1.0), Some(1.0)));
         assert_eq!((values.get("margin"), values.get("accuracy/helpful")), (Some(1.0), None));
         let values = measure(&items[2], &Given::Rewards(&[0.5, 0.75])).unwrap();
-        assert_eq!((values.get("accuracy"), values.get(REWARD_MARGIN), values.get("margin")), (Some(0.0), Some(-0.25), None));
+        assert_eq!(
+            (values.get("accuracy"), values.get(REWARD_MARGIN), values.get("margin")),
+            (Some(0.0), Some(-0.25), None)
+        );
         let equal = measure(&items[2], &Given::Rewards(&[0.5, 0.5])).unwrap();
         assert_eq!(equal.get("accuracy"), Some(0.5));
     }

@@ -46,6 +46,7 @@ fn order(set: &[(&str, &str)]) -> TrainOrder {
         init: None,
         device: "cpu".into(),
         allow_damaged: false,
+        suites: None,
         upto: None,
     }
 }

@@ -129,7 +129,9 @@ fn append_votes(
             Some((_, known)) if !is_last || known.choice == vote.choice => continue,
             _ => {}
         }
+        // What was judged before it had ended is bound by what was shown of it.
         let winner = match vote.choice {
+            _ if vote.partial.is_some() => None,
             Choice::Prefer(Side::A, _) => Some(hash(&row.a.0)),
             Choice::Prefer(Side::B, _) => Some(hash(&row.b.0)),
             Choice::Tie | Choice::BothBad | Choice::Skip => None,
@@ -143,7 +145,7 @@ fn append_votes(
             ms: vote.ms,
             winner_hash: winner.map(|h| format!("{h:016x}")),
             asked: vote.asked.clone(),
-            showing: crate::domain::Showing::default(),
+            showing: crate::domain::Showing { partial: vote.partial.clone(), ..crate::domain::Showing::default() },
         }))?;
         any = true;
     }

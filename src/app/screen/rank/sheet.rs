@@ -293,7 +293,7 @@ impl RankSheet {
                 ms,
                 winner_hash: winner.map(|w| format!("{:016x}", w.hash)),
                 asked: Asked::by(open.rubric.criterion()),
-                showing: Showing { ranking: Some(ranking.clone()) },
+                showing: Showing { ranking: Some(ranking.clone()), ..Showing::default() },
             }));
         }
         Ok(pairs.into_iter().chain(verdicts).collect())

@@ -258,6 +258,7 @@ impl Load {
             init: None,
             device: "cpu".into(),
             allow_damaged: false,
+            suites: None,
             upto: None,
         };
         let (spec, data) = plan::train(home, &dir, order)?;
