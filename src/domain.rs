@@ -61,7 +61,7 @@ pub use evaluation::{
     paired_win_rate, prompts_to_tell, rao_kupper, ratings, reward_figures, sign_test,
 };
 pub use filter::{Bound, Filter, FilterError, FilterTerm, FilterTest, VerdictWord, filter_words, quoted_words};
-pub use hash::{Fold64, hash64, mix64};
+pub use hash::{Fold64, IdMap, hash64, mix64};
 pub use health::{Health, HealthState, PairMargin, RunFacts};
 pub use hyper::{FromText, Hyperparameters};
 pub use identity::identity_words;

@@ -45,7 +45,7 @@ pub use growing::GrowingTail;
 pub use home::Home;
 pub use inputs::digest_of;
 pub use lock::{Holder, Lock, is_locked, lock_holder};
-pub use log::{LogRecord, LogTail, LogWriter};
+pub use log::{LogPart, LogRecord, LogTail, LogWriter};
 pub use run::RunDir;
 pub use session::{DataFile, SessionDir};
 pub use summary::{SessionSummary, list_sessions};

@@ -3,7 +3,7 @@
 use super::key::Key;
 use crate::domain::{Rater, RunId};
 use crate::protocol::{
-    Envelope, Estimate, Growing, Integrity, Masks, ModelCard, RunEvent, RunSpec, SessionMeta, SessionRecord,
+    Envelope, Estimate, Growing, Integrity, LogFold, Masks, ModelCard, RunEvent, RunSpec, SessionMeta, SessionRecord,
 };
 
 /// A run with a live worker, for the list of sessions.
@@ -79,6 +79,8 @@ pub enum Msg {
     DeviceKnown(String),
     /// A session was opened; its records and its runs' records follow.
     SessionOpened(Opened),
+    /// What the open session's own log held when it was opened. Later records come as [`Msg::Records`].
+    LogRead(Box<LogFold>),
     /// Records of the open session's own log, in order. Acknowledged records may come again.
     Records(Vec<Envelope<SessionRecord>>),
     /// What is wrong with the open session's log and its runs' logs, merged. Sent when it changes.

@@ -7,7 +7,8 @@ use super::names::PairNames;
 use super::outbox::{Outbox, SaveState};
 use crate::domain::{Filter, FilterTest, PairId, QueueOrder, Rater, RubricPass, RunId, RunState, RunStatus, Session};
 use crate::protocol::{
-    Envelope, Integrity, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run, apply_run_event,
+    Envelope, Integrity, LogFold, NumberSet, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, apply_record,
+    apply_run, apply_run_event,
 };
 use std::collections::HashSet;
 
@@ -93,7 +94,7 @@ pub struct OpenSession {
     matching: HashSet<PairId>,
     /// What the pairs are called.
     pub names: PairNames,
-    known: HashSet<u64>,
+    known: NumberSet,
 }
 
 impl OpenSession {
@@ -120,7 +121,7 @@ impl OpenSession {
             filter: None,
             matching: HashSet::new(),
             names: PairNames::default(),
-            known: HashSet::new(),
+            known: NumberSet::default(),
         }
     }
 
@@ -146,11 +147,25 @@ impl OpenSession {
         self.runs.iter().find(|run| run.id == *id)
     }
 
+    /// Takes over the log as it was at opening, folded beside the screen.
+    pub fn take_log(&mut self, log: LogFold) {
+        if !self.records.is_empty() || self.session != Session::default() {
+            return self.fold(log.records);
+        }
+        for spec in log.launched {
+            let id = spec.id.clone();
+            self.run_mut(&id).spec = Some(spec);
+        }
+        (self.session, self.records, self.known) = (log.session, log.records, log.numbers);
+        self.match_all();
+        self.requeue();
+    }
+
     /// Folds records of the session's own log; skips those already folded.
     pub fn fold(&mut self, records: Vec<Envelope<SessionRecord>>) {
         let mut changed = false;
         for envelope in records {
-            if self.known.contains(&envelope.n) {
+            if self.known.contains(envelope.n) {
                 continue;
             }
             if let Some(record) = envelope.known() {

@@ -85,6 +85,13 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             }
             return effects;
         }
+        Msg::LogRead(log) => {
+            if let Some(open) = &mut model.open {
+                open.take_log(*log);
+            }
+            model.touch();
+            return refresh(model);
+        }
         Msg::Records(records) => {
             if let Some(open) = &mut model.open {
                 open.fold(records);

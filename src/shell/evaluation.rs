@@ -87,7 +87,7 @@ pub fn plan(home: &Home, dir: &SessionDir, order: EvalOrder) -> Result<(RunSpec,
         let (bytes, file, rows) = if row.takes_prompts() {
             let prompts = match &order.prompts {
                 Some(path) => read_prompts(path)?,
-                None => session.prompts().to_vec(),
+                None => session.prompts().iter().map(|prompt| (**prompt).clone()).collect(),
             };
             let from =
                 order.prompts.as_ref().map_or_else(|| format!("session {}", dir.name()), |p| p.display().to_string());

@@ -18,6 +18,7 @@ use crate::protocol::{
 use crate::storage::{DataFile, Home, RunDir, SessionDir, local_time, sha256};
 use serde::Serialize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The request for a training run.
@@ -243,7 +244,7 @@ fn lacking(session: &str, lack: Lack, method: &Method, params: &Params, left: &L
 /// When there is no prompt, a model cannot be found, or the session cannot be read.
 pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunSpec, Vec<DataFile>)> {
     let (session, _, seq) = dir.snapshot(order.upto)?;
-    let prompts: &[Prompt] = session.prompts();
+    let prompts = session.prompts();
     if prompts.is_empty() {
         return Err(Error::failed(format!(
             "session {0} has no prompts: add some with `tiebreak import {0} FILE`",
@@ -431,8 +432,8 @@ impl Frozen {
             let file = format!("suite-{name}.dat");
             let (data, from) = if row.takes_prompts() {
                 let fraction = order.params.f64("eval_fraction");
-                let held = |prompt: &&Prompt| is_held_out(&prompt.id, fraction);
-                let prompts: Vec<Prompt> = session.prompts().iter().filter(held).cloned().collect();
+                let held = |prompt: &&Arc<Prompt>| is_held_out(&prompt.id, fraction);
+                let prompts: Vec<Arc<Prompt>> = session.prompts().iter().filter(held).cloned().collect();
                 if prompts.is_empty() {
                     return Err(Error::Usage(format!(
                         "the suite {name} asks prompts that are held out, and eval_fraction={fraction} holds out none: raise it"

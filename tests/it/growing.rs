@@ -45,7 +45,7 @@ fn desk(size: (u16, u16), records: Vec<SessionRecord>) -> Desk {
 }
 
 fn asked() -> Vec<SessionRecord> {
-    vec![SessionRecord::Prompted(prompt("p1", "Why are there tides?", ""))]
+    vec![SessionRecord::Prompted(prompt("p1", "Why are there tides?", "").into())]
 }
 
 fn grow(desk: &mut Desk, a: usize, b: usize) {

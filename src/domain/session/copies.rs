@@ -13,6 +13,7 @@ use super::super::votes::Adjudication;
 use super::{Correction, Session};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 #[cfg(test)]
 mod tests;
@@ -226,7 +227,7 @@ impl Session {
     fn retagged_in(&self, theirs: &Self) -> usize {
         let mine: HashMap<&PromptBody, BTreeSet<&String>> =
             self.prompts.iter().map(|p| (&p.body, p.tags.iter().collect())).collect();
-        let other = |p: &&Prompt| mine.get(&p.body).is_some_and(|tags| *tags != p.tags.iter().collect());
+        let other = |p: &&Arc<Prompt>| mine.get(&p.body).is_some_and(|tags| *tags != p.tags.iter().collect());
         theirs.prompts.iter().filter(other).count()
     }
 

@@ -153,7 +153,7 @@ impl Session {
         let questions = self.questions(rubric);
         let settled = self.settled_by(&questions);
         let (mut begun, mut fresh, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
-        for (at, pair) in self.pairs.iter().enumerate() {
+        for (at, pair) in self.pairs.iter().map(|pair| &**pair).enumerate() {
             let Some(place) = self.place(at, pair, rater, order, &questions, &settled) else { continue };
             match place.part {
                 QueuePart::Begun => begun.push((place, pair)),

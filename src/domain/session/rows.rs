@@ -313,7 +313,7 @@ impl Session {
     #[must_use]
     pub fn prompts_of(&self, choice: &RowChoice) -> Vec<Prompt> {
         match &choice.filter {
-            None => self.prompts.clone(),
+            None => self.prompts.iter().map(|p| (**p).clone()).collect(),
             Some(filter) => self.view(filter).prompts().into_iter().cloned().collect(),
         }
     }

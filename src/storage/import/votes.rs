@@ -103,10 +103,11 @@ fn append_pair(
     };
     let (a, b) = (side("a", &row.a), side("b", &row.b));
     let (a_id, b_id) = (a.id.clone(), b.id.clone());
-    writer.append(&SessionRecord::Completed(a))?;
-    writer.append(&SessionRecord::Completed(b))?;
+    writer.append(&SessionRecord::Completed(a.into()))?;
+    writer.append(&SessionRecord::Completed(b.into()))?;
     let (strategy, p_select) = row.selected.clone().unwrap_or_else(|| ("import".into(), 1.0));
-    writer.append(&SessionRecord::Paired(Pair { id: id.clone(), prompt, a: a_id, b: b_id, strategy, p_select }))?;
+    writer
+        .append(&SessionRecord::Paired(Pair { id: id.clone(), prompt, a: a_id, b: b_id, strategy, p_select }.into()))?;
     Ok(())
 }
 

@@ -212,25 +212,31 @@ fn judged_session(session: &SessionDir) -> Session {
         let body = if n == 6 { PromptBody::Text("Once".into()) } else { PromptBody::user(format!("question {n}")) };
         let prompt = PromptId::new(format!("p{n}"));
         let tags = vec![["math", "chat"][n % 2].to_owned()];
-        log.append(&SessionRecord::Prompted(Prompt { id: prompt.clone(), body, source: "f".into(), tags })).unwrap();
+        log.append(&SessionRecord::Prompted(Prompt { id: prompt.clone(), body, source: "f".into(), tags }.into()))
+            .unwrap();
         let id = |side: &str| CompletionId::new(format!("c{n}.{side}"));
         for side in ["a", "b"] {
-            log.append(&SessionRecord::Completed(Completion {
-                id: id(side),
-                prompt: prompt.clone(),
-                model: format!("model-{side}"),
-                text: if n == 5 && side == "b" { String::new() } else { format!("answer {side} {n}") },
-                tokens: 2,
-                finish: Finish::Eos,
-                sampler: None,
-                logprob: None,
-            }))
+            log.append(&SessionRecord::Completed(
+                Completion {
+                    id: id(side),
+                    prompt: prompt.clone(),
+                    model: format!("model-{side}"),
+                    text: if n == 5 && side == "b" { String::new() } else { format!("answer {side} {n}") },
+                    tokens: 2,
+                    finish: Finish::Eos,
+                    sampler: None,
+                    logprob: None,
+                }
+                .into(),
+            ))
             .unwrap();
         }
         let (a, b) = (id("a"), id("b"));
         let (strategy, p_select) = (["random", "close"][n % 2].to_owned(), 0.25);
-        log.append(&SessionRecord::Paired(Pair { id: PairId::new(format!("x{n}")), prompt, a, b, strategy, p_select }))
-            .unwrap();
+        log.append(&SessionRecord::Paired(
+            Pair { id: PairId::new(format!("x{n}")), prompt, a, b, strategy, p_select }.into(),
+        ))
+        .unwrap();
     }
     let mut judge_by = |pair: usize, rater: &str, choice: Choice, asked: Asked| {
         // Cy never waits for the end of an answer.
