@@ -95,10 +95,11 @@ pub(crate) fn compare(
         let rows = one.par_chunks(width).zip(two.par_chunks(width)).zip(&targets[start..start + n]);
         out.extend(rows.map(|((one, two), target)| compare_token(one, two, *target as usize)).collect::<Vec<_>>());
     }
-    match out.iter().all(|c| c.kl.is_finite() && c.reverse_kl.is_finite() && c.logp.iter().all(|x| x.is_finite())) {
-        true => Ok(out),
-        false => Err(Error::Invalid("a model's logits are not finite".into())),
+    let finite = |c: &TokenComparison| [c.kl, c.reverse_kl, c.logp[0], c.logp[1]].iter().all(|x| x.is_finite());
+    if !out.iter().all(finite) {
+        return Err(Error::Invalid("a model's logits are not finite".into()));
     }
+    Ok(out)
 }
 
 /// Of two rows of logits: with `d = z₁ − z₂`, KL(first ‖ second) = Σ p₁ d − (lse₁ − lse₂).

@@ -111,7 +111,7 @@ mod tests {
         assert!(refused(&TEXT.replace("\"text\": \"for", "\"body\": \"for")).contains("line 4 has no text in `text`"));
         assert!(refused("\n").contains("is empty"));
         assert!(refused("[1]").contains("line 1 is not a JSON object"));
-        let three: String = TEXT.lines().filter(|l| !l.contains("fiction")).map(|l| format!("{l}\n")).collect();
-        assert!(refused(&three).contains("has no line with the `domain` fiction"));
+        let three: Vec<&str> = TEXT.lines().filter(|l| !l.contains("fiction")).collect();
+        assert!(refused(&three.join("\n")).contains("has no line with the `domain` fiction"));
     }
 }

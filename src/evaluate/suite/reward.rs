@@ -81,16 +81,16 @@ mod tests {
             let (chosen, rejected) = ("x".repeat(5 + i % 7), "y".repeat(4 + i % 5));
             format!("{{\"prompt\": \"p{i}\", \"chosen\": \"{chosen}\", \"rejected\": \"{rejected}\"}}\n")
         });
-        let text: String = lines.collect();
+        let text = lines.collect::<Vec<String>>().concat();
         let items = read(&SuiteInput { text: &text, file: "pairs.jsonl" }).unwrap().items;
-        let margin = |i: usize| if i % 10 == 0 { 0.0 } else { (i as f64 * 1.3).sin() * 2.0 };
+        let margin = |i: usize| if i.is_multiple_of(10) { 0.0 } else { (i as f64 * 1.3).sin() * 2.0 };
         let mut state = EvalState::default();
         let mut pairs = Vec::new();
         for (i, item) in items.iter().enumerate() {
             let values = measure(item, &Given::Rewards(&[margin(i) + 1.0, 1.0])).unwrap();
             let key = ItemKey { suite: "reward".into(), item: item.name.clone(), seed: 0 };
             state.measure(Measurement { key, side: Contestant::A, cluster: item.cluster(), values });
-            let ItemRequest::Rewards(answers) = &item.ask else { panic!() };
+            let ItemRequest::Rewards(answers) = &item.ask else { unreachable!("a suite of rewards") };
             let [chosen_chars, rejected_chars] = [0, 1].map(|k: usize| answers[k].chars().count());
             pairs.push(RewardedPair { margin: (margin(i) + 1.0) - 1.0, chosen_chars, rejected_chars });
         }
