@@ -30,6 +30,7 @@ mod pty;
 mod reading;
 mod round;
 mod rubric;
+mod scores;
 mod screens_core;
 mod screens_runs;
 mod servers;
