@@ -16,6 +16,7 @@ mod cli;
 mod collection;
 mod copies;
 mod damage;
+mod evaluate_screen;
 mod faults;
 mod growing;
 mod ifeval;
