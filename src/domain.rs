@@ -11,6 +11,7 @@ mod bradley_terry;
 mod canonical;
 mod check;
 mod dawid_skene;
+mod eval_items;
 mod evaluation;
 mod filter;
 mod hash;
@@ -53,6 +54,7 @@ pub use axis::{StepRange, ValueRange, nice_step};
 pub use bradley_terry::{BradleyTerry, Win, bradley_terry};
 pub use check::{Check, CheckError, Checks, Takes, checks};
 pub use dawid_skene::{DawidSkene, RaterLabel, dawid_skene};
+pub use eval_items::{EvalItem, ItemFilter, ItemOutcome, eval_items};
 pub use evaluation::{
     BETTER_NEEDS, CannotTell, ComparisonVerdict, ConfidenceInterval, DRAWS, FEWEST_LENGTHS, Game, GateFailure,
     IntervalMethod, JudgeFigures, LengthControlled, LengthFit, LengthRow, LengthTercile, LogisticCalibration,

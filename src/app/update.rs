@@ -161,7 +161,12 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             }
             model.touch();
         }
-        Msg::WorkerLog { .. } | Msg::EstimateReady { .. } | Msg::AgreementReady { .. } => {
+        Msg::WorkerLog { .. }
+        | Msg::EstimateReady { .. }
+        | Msg::AgreementReady { .. }
+        | Msg::EvalReportReady { .. }
+        | Msg::SuitesFound { .. }
+        | Msg::EvaluationPlanned { .. } => {
             return model.screen.any_mut().on_reply(&mut model.shared, msg);
         }
         Msg::MasksReady { ticket, answer } => {
@@ -178,7 +183,9 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             if sampling {
                 model.say(format!("{run} is sampling in the background: pairs appear as they are ready"));
             } else {
-                return travel::arrive(model, Goal::with("watch", Show::Run(run)));
+                let evaluates = model.open.as_mut().is_some_and(|open| open.run_mut(&run).is_evaluation());
+                let screen = if evaluates { "evaluate" } else { "watch" };
+                return travel::arrive(model, Goal::with(screen, Show::Run(run)));
             }
         }
         Msg::Created { name } => {

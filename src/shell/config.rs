@@ -1,8 +1,9 @@
 //! The user's settings: `config.toml`, read once at start.
 //!
-//! Owns its form: `preset`, and a table `[keys.SCREEN]` with the keys of actions by name. Refuses to guess: anything
+//! Owns its form: `preset`, `suites` (the folder of the evaluation suites' files), and a table `[keys.SCREEN]` with the keys of actions by name. Refuses to guess: anything
 //! unknown is one sentence with file, line and remedy, and then the whole file has no effect.
 
+use super::typed_path::home_path;
 use crate::app::action_tables;
 use crate::app::bindings::{KeyBindings, KeySetting};
 use crate::domain::hint;
@@ -24,6 +25,8 @@ pub struct UserSettings {
     pub exists: bool,
     /// The keys of every action.
     pub keys: KeyBindings,
+    /// The folder of the evaluation suites' files, if it is set.
+    pub suites: Option<PathBuf>,
     /// What is wrong with the file, as one sentence; then everything is at its default.
     pub problem: Option<String>,
 }
@@ -36,13 +39,18 @@ impl UserSettings {
         let exists = !matches!(&found, Err(error) if error.kind() == io::ErrorKind::NotFound);
         let keys = match found {
             Ok(text) => parse(&text).map_err(|(line, text)| format!("{}, line {line}: {text}", path.display())),
-            Err(_) if !exists => Ok(KeyBindings::defaults(&action_tables())),
+            Err(_) if !exists => Ok((KeyBindings::defaults(&action_tables()), None)),
             Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
         };
         match keys {
-            Ok(keys) => Self { path, exists, keys, problem: None },
+            Ok((keys, suites)) => {
+                // A relative folder is meant beside the file.
+                let suites = suites.map(|folder| path.parent().map_or_else(|| folder.clone(), |at| at.join(&folder)));
+                Self { path, exists, keys, suites, problem: None }
+            }
             Err(problem) => {
-                Self { path, exists, keys: KeyBindings::defaults(&action_tables()), problem: Some(problem) }
+                let keys = KeyBindings::defaults(&action_tables());
+                Self { path, exists, keys, suites: None, problem: Some(problem) }
             }
         }
     }
@@ -58,17 +66,18 @@ fn read(path: &Path) -> io::Result<String> {
 
 type Problem = (usize, String);
 
-fn parse(text: &str) -> Result<KeyBindings, Problem> {
+fn parse(text: &str) -> Result<(KeyBindings, Option<PathBuf>), Problem> {
     let line = |span: Range<usize>| text[..span.start.min(text.len())].matches('\n').count() + 1;
     let table = DeTable::parse(text).map_err(|error| {
         let at = error.span().map_or(1, line);
         (at, format!("this is not valid TOML: {}", error.message().lines().next().unwrap_or_default()))
     })?;
-    let (mut preset, mut settings) = (None, Vec::new());
+    let (mut preset, mut suites, mut settings) = (None, None, Vec::new());
     for (name, value) in table.get_ref() {
         let at = line(name.span());
         match (name.get_ref().as_ref(), value.get_ref()) {
             ("preset", value) => preset = Some((string(value, "preset", at)?, at)),
+            ("suites", value) => suites = Some(home_path(&string(value, "suites", at)?)),
             ("keys", DeValue::Table(places)) => {
                 for (place, value) in places {
                     let at = line(place.span());
@@ -90,13 +99,14 @@ fn parse(text: &str) -> Result<KeyBindings, Problem> {
             }
             ("keys", _) => return Err((at, "keys: write a table for each screen, such as [keys.label]".into())),
             (other, _) => {
-                let near = hint(other, ["preset", "keys"]);
-                return Err((at, format!("`{other}` is no setting: there are preset and [keys.SCREEN]{near}")));
+                let near = hint(other, ["preset", "suites", "keys"]);
+                return Err((at, format!("`{other}` is no setting: there are preset, suites and [keys.SCREEN]{near}")));
             }
         }
     }
     let preset = preset.as_ref().map(|(name, line)| (name.as_str(), *line));
-    KeyBindings::build(&action_tables(), preset, &settings).map_err(|problem| (problem.line, problem.text))
+    let keys = KeyBindings::build(&action_tables(), preset, &settings);
+    Ok((keys.map_err(|problem| (problem.line, problem.text))?, suites))
 }
 
 fn string(value: &DeValue<'_>, name: &str, line: usize) -> Result<String, Problem> {
@@ -143,12 +153,13 @@ mod tests {
     #[test]
     fn keys_and_preset_are_read() {
         let keys =
-            parse("preset = \"azerty\"\n[keys.label]\nbetter_1 = \"h\"\nundo = [\"u\", \"backspace\"]\n").unwrap();
+            parse("preset = \"azerty\"\n[keys.label]\nbetter_1 = \"h\"\nundo = [\"u\", \"backspace\"]\n").unwrap().0;
         assert_eq!(keys.preset(), "azerty");
         assert_eq!(keys.key("label", "1 better"), "h", "a setting goes over the preset");
         assert_eq!(keys.key("label", "2 better"), "é");
-        assert_eq!(parse("").unwrap(), KeyBindings::defaults(&action_tables()));
-        let nested = parse("[keys]\npreset = \"qwertz\"\n").unwrap();
+        assert_eq!(parse("").unwrap(), (KeyBindings::defaults(&action_tables()), None));
+        assert_eq!(parse("suites = \"sets\"\n").unwrap().1, Some(PathBuf::from("sets")));
+        let nested = parse("[keys]\npreset = \"qwertz\"\n").unwrap().0;
         assert_eq!(nested.preset(), "qwertz");
     }
 
@@ -165,7 +176,7 @@ mod tests {
             ("preset = \"azerty\"\n[keys.label\n", "line 2: this is not valid TOML"),
             (
                 "\n[key.label]\n",
-                "line 2: `key` is no setting: there are preset and [keys.SCREEN]; did you mean `keys`?",
+                "line 2: `key` is no setting: there are preset, suites and [keys.SCREEN]; did you mean `keys`?",
             ),
             ("[keys]\nbetter_1 = \"1\"\n", "line 2: [keys] better_1: write it under its screen"),
             (

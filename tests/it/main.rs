@@ -17,6 +17,7 @@ mod collection;
 mod copies;
 mod damage;
 mod eval_judges;
+mod evaluate_screen;
 mod faults;
 mod growing;
 mod ifeval;

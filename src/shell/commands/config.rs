@@ -13,13 +13,17 @@ pub fn config(context: &CommandContext) -> Result<()> {
     let (path, keys) = (config.path.display().to_string(), &config.keys);
     if context.json {
         out::json(&serde_json::json!({
-            "path": path, "exists": config.exists, "preset": keys.preset(), "problem": config.problem,
+            "path": path, "exists": config.exists, "preset": keys.preset(), "suites": config.suites,
+            "problem": config.problem,
         }))?;
     } else {
         let exists = if config.exists { "" } else { "  (does not exist: every key is at its default)" };
         out::line(&format!("{path}{exists}"))?;
         if !keys.preset().is_empty() {
             out::line(&format!("preset {}", keys.preset()))?;
+        }
+        if let Some(folder) = &config.suites {
+            out::line(&format!("suites {}", folder.display()))?;
         }
     }
     for table in action_tables() {

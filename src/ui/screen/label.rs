@@ -4,6 +4,8 @@ mod answer;
 mod end;
 mod prompt;
 
+pub(super) use answer::styled;
+
 use crate::app::screen::label::{Card, LabelScreen, Pane, history, sampler, stats};
 use crate::app::{Model, OpenSession, cells, clip, presentable};
 use crate::domain::{OVERALL, QueueOrder, RubricPass, counted};

@@ -109,7 +109,7 @@ fn score(open: &OpenSession, card: &Card, pane: Pane) -> Option<Vec<String>> {
 }
 
 /// A line with its styles. With differences, these are highlighted and the rest is dim.
-fn styled<'a>(
+pub fn styled<'a>(
     text: &'a str,
     line: &TextLine,
     styles: &[(Range<usize>, TextStyle)],
