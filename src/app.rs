@@ -30,6 +30,7 @@ mod msg;
 mod names;
 mod open;
 mod outbox;
+pub mod pace;
 mod palette;
 mod popup;
 pub mod screen;

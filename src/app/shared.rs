@@ -4,6 +4,7 @@ use super::bindings::KeyBindings;
 use super::goal::Goal;
 use super::msg::SessionCard;
 use super::open::OpenSession;
+use super::pace::HeldKey;
 use super::popup::Popup;
 use crate::domain::{Filter, QueueOrder, Rater, RubricPass};
 use crate::protocol::ModelCard;
@@ -85,6 +86,12 @@ pub struct Shared {
     pub order: QueueOrder,
     /// The keys of every action.
     pub keys: KeyBindings,
+    /// A verdict sooner than this after its pair appeared is ignored; by default none is.
+    pub guard_ms: u64,
+    /// The key that may be held down.
+    pub held: HeldKey,
+    /// Whether the terminal reports the repeats of a held key.
+    pub reports_repeats: bool,
     /// The rater who works here, before and after a session is open.
     pub rater: Option<Rater>,
     /// The filter of the queue of a session that opens.
@@ -115,6 +122,9 @@ impl Shared {
             last_ticket: 1,
             order: QueueOrder::default(),
             keys: KeyBindings::default(),
+            guard_ms: 0,
+            held: HeldKey::default(),
+            reports_repeats: false,
             rater: None,
             filter: None,
             rubric: RubricPass::default(),

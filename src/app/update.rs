@@ -27,7 +27,22 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::Tick { now_ms, clock_ms } => return tick(model, now_ms, clock_ms),
         Msg::Key(key) => {
             model.touch();
-            return press(model, key);
+            let repeats = if model.reports_repeats && model.wants_repeats() {
+                model.held.reset();
+                false
+            } else {
+                let clock_ms = model.clock_ms;
+                model.held.press(key, clock_ms)
+            };
+            return if repeats && is_decision(model, key) {
+                ignore_repeat(model, key, true)
+            } else {
+                press(model, key)
+            };
+        }
+        Msg::KeyRepeat(key) => {
+            model.touch();
+            return if is_decision(model, key) { ignore_repeat(model, key, false) } else { press(model, key) };
         }
         Msg::Paste(text) => {
             paste(model, &text);
@@ -232,6 +247,22 @@ fn paste(model: &mut Model, text: &str) {
     } else {
         model.warn("paste works only where text is typed");
     }
+}
+
+/// Whether a key decides on what the screen shows.
+fn is_decision(model: &Model, key: Key) -> bool {
+    model.popups.is_empty() && model.screen.any().decides(&model.shared, key)
+}
+
+/// A held key does not judge pair after pair. A pattern is only known once the first repeat was taken for a press.
+fn ignore_repeat(model: &mut Model, key: Key, guessed: bool) -> Vec<Effect> {
+    let mut text = format!("{key} is held down: its repeats are ignored until a pause or another key");
+    if guessed {
+        let undo = model.keys.key("label", "undo");
+        text.push_str(&format!("; {undo} undoes the last verdict"));
+    }
+    model.warn(text);
+    Vec::new()
 }
 
 fn press(model: &mut Model, key: Key) -> Vec<Effect> {

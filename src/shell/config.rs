@@ -1,6 +1,6 @@
 //! The user's settings: `config.toml`, read once at start.
 //!
-//! Owns its form: `preset`, and a table `[keys.SCREEN]` with the keys of actions by name. Refuses to guess: anything
+//! Owns its form: `preset`, `guard_ms`, and a table `[keys.SCREEN]` with the keys of actions by name. Refuses to guess: anything
 //! unknown is one sentence with file, line and remedy, and then the whole file has no effect.
 
 use crate::app::action_tables;
@@ -15,6 +15,9 @@ use toml::de::{DeTable, DeValue};
 /// The largest file that is read, in bytes.
 const MAX_SIZE: u64 = 1 << 20;
 
+/// The longest time that `guard_ms` may set.
+const MOST_GUARD_MS: i64 = 10_000;
+
 /// The settings in effect.
 #[derive(Debug, Clone)]
 pub struct UserSettings {
@@ -24,6 +27,8 @@ pub struct UserSettings {
     pub exists: bool,
     /// The keys of every action.
     pub keys: KeyBindings,
+    /// A verdict sooner than this after its pair appeared is ignored; 0 ignores none.
+    pub guard_ms: u64,
     /// What is wrong with the file, as one sentence; then everything is at its default.
     pub problem: Option<String>,
 }
@@ -34,15 +39,16 @@ impl UserSettings {
     pub fn read(path: PathBuf) -> Self {
         let found = read(&path);
         let exists = !matches!(&found, Err(error) if error.kind() == io::ErrorKind::NotFound);
-        let keys = match found {
+        let settings = match found {
             Ok(text) => parse(&text).map_err(|(line, text)| format!("{}, line {line}: {text}", path.display())),
-            Err(_) if !exists => Ok(KeyBindings::defaults(&action_tables())),
+            Err(_) if !exists => Ok((KeyBindings::defaults(&action_tables()), 0)),
             Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
         };
-        match keys {
-            Ok(keys) => Self { path, exists, keys, problem: None },
+        match settings {
+            Ok((keys, guard_ms)) => Self { path, exists, keys, guard_ms, problem: None },
             Err(problem) => {
-                Self { path, exists, keys: KeyBindings::defaults(&action_tables()), problem: Some(problem) }
+                let keys = KeyBindings::defaults(&action_tables());
+                Self { path, exists, keys, guard_ms: 0, problem: Some(problem) }
             }
         }
     }
@@ -58,17 +64,19 @@ fn read(path: &Path) -> io::Result<String> {
 
 type Problem = (usize, String);
 
-fn parse(text: &str) -> Result<KeyBindings, Problem> {
+/// The keys, and `guard_ms`.
+fn parse(text: &str) -> Result<(KeyBindings, u64), Problem> {
     let line = |span: Range<usize>| text[..span.start.min(text.len())].matches('\n').count() + 1;
     let table = DeTable::parse(text).map_err(|error| {
         let at = error.span().map_or(1, line);
         (at, format!("this is not valid TOML: {}", error.message().lines().next().unwrap_or_default()))
     })?;
-    let (mut preset, mut settings) = (None, Vec::new());
+    let (mut preset, mut settings, mut guard_ms) = (None, Vec::new(), 0);
     for (name, value) in table.get_ref() {
         let at = line(name.span());
         match (name.get_ref().as_ref(), value.get_ref()) {
             ("preset", value) => preset = Some((string(value, "preset", at)?, at)),
+            ("guard_ms", value) => guard_ms = milliseconds(value, at)?,
             ("keys", DeValue::Table(places)) => {
                 for (place, value) in places {
                     let at = line(place.span());
@@ -90,13 +98,28 @@ fn parse(text: &str) -> Result<KeyBindings, Problem> {
             }
             ("keys", _) => return Err((at, "keys: write a table for each screen, such as [keys.label]".into())),
             (other, _) => {
-                let near = hint(other, ["preset", "keys"]);
-                return Err((at, format!("`{other}` is no setting: there are preset and [keys.SCREEN]{near}")));
+                let near = hint(other, ["preset", "guard_ms", "keys"]);
+                return Err((
+                    at,
+                    format!("`{other}` is no setting: there are preset, guard_ms and [keys.SCREEN]{near}"),
+                ));
             }
         }
     }
     let preset = preset.as_ref().map(|(name, line)| (name.as_str(), *line));
-    KeyBindings::build(&action_tables(), preset, &settings).map_err(|problem| (problem.line, problem.text))
+    let keys = KeyBindings::build(&action_tables(), preset, &settings);
+    Ok((keys.map_err(|problem| (problem.line, problem.text))?, guard_ms))
+}
+
+fn milliseconds(value: &DeValue<'_>, line: usize) -> Result<u64, Problem> {
+    let number = value.as_integer().and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok());
+    let number = number.filter(|n| (0..=MOST_GUARD_MS).contains(n));
+    let shown = match value {
+        DeValue::Integer(n) => n.to_string(),
+        other => article(other.type_str()),
+    };
+    let wrong = || format!("guard_ms: expected a whole number of milliseconds from 0 to {MOST_GUARD_MS}, got {shown}");
+    number.and_then(|n| u64::try_from(n).ok()).ok_or_else(|| (line, wrong()))
 }
 
 fn string(value: &DeValue<'_>, name: &str, line: usize) -> Result<String, Problem> {
@@ -142,13 +165,15 @@ mod tests {
 
     #[test]
     fn keys_and_preset_are_read() {
-        let keys =
-            parse("preset = \"azerty\"\n[keys.label]\nbetter_1 = \"h\"\nundo = [\"u\", \"backspace\"]\n").unwrap();
-        assert_eq!(keys.preset(), "azerty");
+        let (keys, guard_ms) = parse(
+            "guard_ms = 250\npreset = \"azerty\"\n[keys.label]\nbetter_1 = \"h\"\nundo = [\"u\", \"backspace\"]\n",
+        )
+        .unwrap();
+        assert_eq!((keys.preset(), guard_ms), ("azerty", 250));
         assert_eq!(keys.key("label", "1 better"), "h", "a setting goes over the preset");
         assert_eq!(keys.key("label", "2 better"), "é");
-        assert_eq!(parse("").unwrap(), KeyBindings::defaults(&action_tables()));
-        let nested = parse("[keys]\npreset = \"qwertz\"\n").unwrap();
+        assert_eq!(parse("").unwrap(), (KeyBindings::defaults(&action_tables()), 0));
+        let (nested, _) = parse("[keys]\npreset = \"qwertz\"\n").unwrap();
         assert_eq!(nested.preset(), "qwertz");
     }
 
@@ -165,13 +190,20 @@ mod tests {
             ("preset = \"azerty\"\n[keys.label\n", "line 2: this is not valid TOML"),
             (
                 "\n[key.label]\n",
-                "line 2: `key` is no setting: there are preset and [keys.SCREEN]; did you mean `keys`?",
+                "line 2: `key` is no setting: there are preset, guard_ms and [keys.SCREEN]; did you mean `keys`?",
             ),
             ("[keys]\nbetter_1 = \"1\"\n", "line 2: [keys] better_1: write it under its screen"),
             (
                 "[keys.label]\nbetter_1 = 1\n",
                 "line 2: [keys.label] better_1: expected a key in quotes, such as \"1\", got an integer",
             ),
+            ("\nguard_ms = -1\n", "line 2: guard_ms: expected a whole number of milliseconds from 0 to 10000, got -1"),
+            ("guard_ms = 1_000_000\n", "line 1: guard_ms: expected a whole number"),
+            (
+                "guard_ms = \"250\"\n",
+                "line 1: guard_ms: expected a whole number of milliseconds from 0 to 10000, got a string",
+            ),
+            ("guardms = 250\n", "line 1: `guardms` is no setting"),
             ("preset = 3\n", "line 1: preset: expected a text in quotes, got an integer"),
             ("[keys.label]\n\nbeter_1 = \"x\"\n", "line 3: [keys.label] beter_1: no such action"),
             ("[keys.label]\ntie = \"b\"\n", "line 2: `b` is the key of"),

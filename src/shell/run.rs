@@ -8,10 +8,10 @@ use super::clipboard::{Multiplexer, osc52, told};
 use super::config::UserSettings;
 use super::effects::{Effects, LoopAction};
 use super::error::{Error, Result};
-use super::events;
+use super::events::{self, TerminalFeatures};
 use super::out;
 use super::reply::Reply;
-use super::terminal::{Alarm, FrameBackend, TerminalGuard, Tty, restore, watch};
+use super::terminal::{Alarm, FrameBackend, TerminalGuard, Tty, report_repeats, restore, watch};
 use crate::app::{Goal, ImportFormat, Model, Msg, Popup, Theme, begin, update};
 use crate::domain::{Filter, QueueOrder, Rater, RubricPass, TextSet};
 use crate::storage::Home;
@@ -22,7 +22,7 @@ use ratatui::layout::Rect;
 use ratatui::{Terminal, TerminalOptions, Viewport};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -74,8 +74,8 @@ enum End {
 pub fn workbench(opening: Opening) -> Result<()> {
     let Opening { home, goal, rater, order, filter, rubric, synchronise } = opening;
     let guard = TerminalGuard::take(synchronise)?;
-    let sync = Arc::new(AtomicBool::new(false));
-    let backend = FrameBackend::tty(Arc::clone(&sync));
+    let features = TerminalFeatures::default();
+    let backend = FrameBackend::tty(Arc::clone(&features.synchronised));
     let io = |source| Error::Io { doing: "prepare the terminal".into(), source };
     let size = backend.size().map_err(io)?;
     let viewport = Viewport::Fixed(Rect::new(0, 0, size.width, size.height));
@@ -100,11 +100,13 @@ pub fn workbench(opening: Opening) -> Result<()> {
         due: None,
         started: Instant::now(),
         working: false,
+        features: features.clone(),
         frame: if std::env::var_os("SSH_CONNECTION").is_some() { FRAME_SSH } else { FRAME },
     };
     bench.model.order = order;
     bench.model.rater = Some(rater);
     bench.model.keys = config.keys;
+    bench.model.guard_ms = config.guard_ms;
     bench.model.filter = filter;
     bench.model.rubric = rubric;
     bench.model.import_formats = import_formats();
@@ -115,7 +117,7 @@ pub fn workbench(opening: Opening) -> Result<()> {
     }
     bench.draw().map_err(io)?;
     // Input is read after the first frame: the answers to the probe come first and may take a moment.
-    events::spawn(keys, synchronise, sync).map_err(io)?;
+    events::spawn(keys, synchronise, features).map_err(io)?;
     let end = runtime.block_on(bench.run(first, input, replies, alarmed));
     let Loop { model, terminal, guard, effects, .. } = bench;
     drop(terminal);
@@ -174,6 +176,7 @@ struct Loop {
     started: Instant,
     /// Whether the state machine has slow work to go on with.
     working: bool,
+    features: TerminalFeatures,
     frame: Duration,
 }
 
@@ -181,7 +184,7 @@ impl Loop {
     async fn run(
         &mut self,
         first: Vec<crate::app::Effect>,
-        mut input: UnboundedReceiver<Msg>,
+        mut input: UnboundedReceiver<(std::time::Instant, Msg)>,
         mut replies: Receiver<Reply>,
         mut alarms: UnboundedReceiver<Alarm>,
     ) -> End {
@@ -200,10 +203,9 @@ impl Loop {
                 Some(alarm) = alarms.recv() => ended = self.alarm(alarm),
                 // When the terminal is gone the input thread ends; the watchdog raises the alarm.
                 Some(msg) = input.recv() => {
-                    ended = self.time();
                     let mut next = Some(msg);
-                    while let Some(msg) = next {
-                        ended = ended.or_else(|| self.input(msg));
+                    while let Some((at, msg)) = next {
+                        ended = ended.or_else(|| self.time(at.into())).or_else(|| self.input(msg));
                         next = input.try_recv().ok();
                     }
                 }
@@ -218,7 +220,7 @@ impl Loop {
                         ended = ended.or_else(|| self.reply(reply));
                     }
                 }
-                _ = tick.tick() => ended = self.time(),
+                _ = tick.tick() => ended = self.time(Instant::now()),
                 () = async { match due { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {}
                 // Yields once, so that the clock goes on and a key comes before the next slice.
                 () = tokio::task::yield_now(), if self.working => {
@@ -228,6 +230,9 @@ impl Loop {
             }
             if let Some(end) = ended {
                 return end;
+            }
+            if let Err(error) = self.follow_keyboard() {
+                return End::Gone(error);
             }
             if self.model.version != self.drawn && self.due.is_none() {
                 let earliest = self.last_frame.map_or_else(Instant::now, |at| at + self.frame);
@@ -249,8 +254,19 @@ impl Loop {
         }
     }
 
-    fn time(&mut self) -> Option<End> {
-        let clock_ms = self.started.elapsed().as_millis() as u64;
+    /// Lets the terminal report repeats exactly where the model needs them. Where text is typed it does not: the reports
+    /// have no characters that need AltGr, and none from an input method.
+    fn follow_keyboard(&mut self) -> io::Result<()> {
+        self.model.reports_repeats = self.features.repeats.load(Ordering::Relaxed);
+        match report_repeats(self.model.reports_repeats && self.model.wants_repeats()) {
+            Some(bytes) => self.terminal.backend_mut().send(bytes),
+            None => Ok(()),
+        }
+    }
+
+    fn time(&mut self, at: Instant) -> Option<End> {
+        // An input may be older than the last tick.
+        let clock_ms = (at.saturating_duration_since(self.started).as_millis() as u64).max(self.model.clock_ms);
         self.handle(Msg::Tick { now_ms: super::plan::wall_ms(), clock_ms })
     }
 

@@ -1,6 +1,7 @@
 //! The frame around every screen: header (breadcrumb, live run, save state), status line, footer (the keys that matter
 //! here), and rules with titles.
 
+use crate::app::bindings::EVERYWHERE;
 use crate::app::{ActiveScreen, Model, RunView, SaveState, Tone, cells, clip, presentable};
 use crate::domain::{QueueOrder, counted};
 use crate::ui::theme::{ACCENT, BAD, BOLD, DIM, GOOD, TEXT, WARN};
@@ -73,15 +74,16 @@ pub fn width_of(line: &Line) -> u16 {
 #[must_use]
 pub fn saved(model: &Model, room: usize) -> Vec<Span<'static>> {
     let Some(open) = &model.open else { return Vec::new() };
+    let retry = model.keys.key(EVERYWHERE, "save");
     let (text, style) = match (&open.read_only, open.saved()) {
         (Some(holder), _) => (format!("read-only: held by {holder}"), WARN),
         (None, SaveState::Saved) => ("✓ saved".to_owned(), GOOD),
         (None, SaveState::Saving(_)) => ("saving…".to_owned(), WARN),
         (None, SaveState::Delayed { records, error, retry_ms }) => {
             let seconds = retry_ms.saturating_sub(model.clock_ms).div_ceil(1000);
-            (format!("{records} NOT SAVED, next try in {seconds} s (ctrl-s: now): {error}"), BAD)
+            (format!("{records} NOT SAVED, next try in {seconds} s ({retry}: now): {error}"), BAD)
         }
-        (None, SaveState::Failed(error)) => (format!("NOT SAVED, ctrl-s tries again: {error}"), BAD),
+        (None, SaveState::Failed(error)) => (format!("NOT SAVED, {retry} tries again: {error}"), BAD),
     };
     vec![Span::styled(clip(&text, room), style)]
 }

@@ -5,10 +5,11 @@
 use super::asking;
 use super::card::{Card, Pane};
 use super::score::verdict_words;
-use super::state::{GUARD_MS, LabelScreen, refresh, show_next, show_pair};
+use super::state::{LabelScreen, refresh, show_next, show_pair};
 use crate::app::effect::Effect;
 use crate::app::flow;
 use crate::app::goal::{Goal, Next, Show};
+use crate::app::pace::{guarded_words, quick_words};
 use crate::app::screen::rank;
 use crate::app::shared::Shared;
 use crate::domain::{Adjudication, Choice, QueueOrder, Showing, Strength, Verdict, counted};
@@ -29,11 +30,13 @@ pub(super) fn judge(label: &mut LabelScreen, model: &mut Shared, decision: PaneD
         model.warn("no pair to label");
         return Vec::new();
     };
-    let ms = model.clock_ms.saturating_sub(card.shown_ms);
-    if ms < GUARD_MS {
-        model.warn("Ignored: pressed too soon. Press again.");
+    let after = model.clock_ms.saturating_sub(card.shown_ms);
+    if after < model.guard_ms {
+        model.warn(guarded_words(after, model.guard_ms));
         return Vec::new();
     }
+    // 0 means that the time is not known.
+    let ms = after.max(1);
     let (choice, winner) = match decision {
         PaneDecision::Prefer(pane, strength) => {
             let side = card.side(pane);
@@ -76,8 +79,11 @@ pub(super) fn judge(label: &mut LabelScreen, model: &mut Shared, decision: PaneD
     let replaced = before.filter(|v| replaces && v.choice != Choice::Skip).map(|v| verdict_words(&v));
     let effects = open.write(&record);
     show_next(label, model);
+    let undo = model.keys.key("label", "undo");
+    if let Some(words) = quick_words(after, &undo) {
+        model.say(words);
+    }
     if let Some(words) = replaced {
-        let undo = model.keys.key("label", "undo");
         model.say(format!("skipped instead of `{words}`: the pair comes back; {undo} undoes it"));
     }
     effects
