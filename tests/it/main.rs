@@ -30,6 +30,7 @@ mod reading;
 mod round;
 mod rubric;
 mod screens_core;
+mod screens_label;
 mod screens_runs;
 mod servers;
 mod storage;

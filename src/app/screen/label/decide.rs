@@ -51,7 +51,7 @@ pub(super) fn judge(label: &mut LabelScreen, model: &mut Shared, decision: PaneD
         // A skip would replace this rater's own vote.
         (QueueOrder::Disputed, Choice::Skip) => {
             let key = model.keys.key("label", "order");
-            model.warn(format!("A dispute cannot be skipped: decide it, or press {key} for the other pairs."));
+            model.warn(format!("Disputes cannot be skipped: decide this one, or press {key} for the other pairs."));
             return Vec::new();
         }
         (QueueOrder::Disputed, _) => SessionRecord::Adjudicated(Adjudication {
