@@ -54,7 +54,7 @@ pub use msg::{LiveRun, Msg, Opened, SessionCard};
 pub use names::PairNames;
 pub use open::{OpenSession, RunView};
 pub use outbox::{Outbox, SaveState, SeqMap};
-pub use palette::{Palette, PaletteEntry, Pick};
+pub use palette::{CommandLine, Palette, PaletteEntry, Pick};
 pub use popup::{Confirm, Help, InputPurpose, OnYes, Popup, PopupAction, PopupAnswer, TextInput, find_rows};
 pub(crate) use screen::screens;
 pub use screen::{ActiveScreen, ROUTES, Route};

@@ -5,6 +5,7 @@ use super::goal::Goal;
 use super::msg::SessionCard;
 use super::open::OpenSession;
 use super::pace::HeldKey;
+use super::palette::CommandLine;
 use super::popup::Popup;
 use crate::domain::{Filter, QueueOrder, Rater, RubricPass};
 use crate::protocol::ModelCard;
@@ -16,11 +17,13 @@ pub struct Theme {
     pub colour: bool,
     /// Whether frames, marks and charts must be plain ASCII.
     pub ascii: bool,
+    /// Whether the background is light.
+    pub light: bool,
 }
 
 impl Default for Theme {
     fn default() -> Self {
-        Self { colour: true, ascii: false }
+        Self { colour: true, ascii: false, light: false }
     }
 }
 
@@ -98,6 +101,8 @@ pub struct Shared {
     pub filter: Option<Filter>,
     /// What its rater is asked of each pair.
     pub rubric: RubricPass,
+    /// The commands of the command line that no screen has. The shell fills it in.
+    pub command_line: Vec<CommandLine>,
     /// The formats that an import recognises, by name. The shell fills it in from the table of formats.
     pub import_formats: Vec<ImportFormat>,
 }
@@ -128,6 +133,7 @@ impl Shared {
             rater: None,
             filter: None,
             rubric: RubricPass::default(),
+            command_line: Vec::new(),
             import_formats: Vec::new(),
         }
     }

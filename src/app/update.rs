@@ -327,6 +327,10 @@ fn on_answer(model: &mut Model, answer: PopupAnswer) -> Vec<Effect> {
             let rows = model.keys.section(EVERYWHERE, &GLOBAL_KEYS, &GLOBAL_KEYS);
             return rows.get(row).map_or_else(Vec::new, |row| anywhere(model, row.action));
         }
+        PopupAnswer::Picked(Pick::CommandLine(at)) => {
+            flow::say_command(shared, at);
+            Next::default()
+        }
         PopupAnswer::Picked(Pick::Go(screen)) => Next::go(Goal::to(screen)),
         PopupAnswer::Picked(Pick::Session(name)) => Next::go_in(Some(name), Goal::to("label")),
         PopupAnswer::Picked(Pick::Model { name, model: of }) => {
@@ -360,7 +364,7 @@ fn anywhere(model: &mut Model, action: GlobalAction) -> Vec<Effect> {
             let screens =
                 ROUTES.iter().filter(|route| model.open.is_some() || !route.needs_session).map(|route| route.name);
             let here = model.screen.any().table(&model.shared.keys);
-            let palette = Palette::commands(&here, &everywhere, screens, names.into_iter());
+            let palette = Palette::commands(&here, &everywhere, screens, names.into_iter(), &model.command_line);
             model.popups.push(Popup::Palette(palette));
         }
         GlobalAction::Quit => return quit(model),

@@ -5,14 +5,14 @@
 //! second, four over SSH. Only the terminal can block this thread.
 
 use super::clipboard::{Multiplexer, osc52, told};
-use super::config::UserSettings;
+use super::config::{Background, UserSettings};
 use super::effects::{Effects, LoopAction};
 use super::error::{Error, Result};
 use super::events::{self, TerminalFeatures};
 use super::out;
 use super::reply::Reply;
 use super::terminal::{Alarm, FrameBackend, TerminalGuard, Tty, report_repeats, restore, watch};
-use crate::app::{Goal, ImportFormat, Model, Msg, Popup, Theme, begin, update};
+use crate::app::{CommandLine, Goal, ImportFormat, Model, Msg, Popup, Theme, begin, update};
 use crate::domain::{Filter, QueueOrder, Rater, RubricPass, TextSet};
 use crate::storage::Home;
 use crate::storage::formats::{self, Reader, Reads};
@@ -91,7 +91,7 @@ pub fn workbench(opening: Opening) -> Result<()> {
     let (keys, input) = unbounded_channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(io)?;
     let mut bench = Loop {
-        model: Model::new(theme(), (size.width, size.height), super::plan::wall_ms()),
+        model: Model::new(theme(config.background), (size.width, size.height), super::plan::wall_ms()),
         terminal,
         guard,
         effects,
@@ -110,6 +110,7 @@ pub fn workbench(opening: Opening) -> Result<()> {
     bench.model.filter = filter;
     bench.model.rubric = rubric;
     bench.model.import_formats = import_formats();
+    bench.model.command_line = command_line();
     let first = begin(&mut bench.model, goal);
     if let Some(problem) = config.problem {
         let body = format!("{problem}\n\nThe default keys are in effect. `tiebreak config` shows them.");
@@ -136,11 +137,12 @@ pub fn workbench(opening: Opening) -> Result<()> {
 }
 
 /// Colour and character set from the environment.
-fn theme() -> Theme {
+fn theme(background: Background) -> Theme {
     let set = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default().to_lowercase();
     let plain = matches!(locale.as_str(), "c" | "posix") || set("TERM").is_some_and(|t| t.starts_with("vt1"));
-    Theme { colour: set("NO_COLOR").is_none(), ascii: plain }
+    let light = background.is_light(set("COLORFGBG").as_deref());
+    Theme { colour: set("NO_COLOR").is_none(), ascii: plain, light }
 }
 
 /// The formats that an import recognises by a file's content. Probe texts look like texts to imitate: only
@@ -149,6 +151,20 @@ fn import_formats() -> Vec<ImportFormat> {
     let recognised = |reads: &Reads| !matches!(reads.row, Reader::Texts(TextSet::Probe, _));
     let rows = formats::imports().filter_map(|format| Some((format.name, format.reads.filter(recognised)?)));
     rows.map(|(name, reads)| ImportFormat { name: name.into(), plain_text: reads.plain_text }).collect()
+}
+
+/// The commands of the command line that no screen has, for the palette.
+fn command_line() -> Vec<CommandLine> {
+    let on_screens = ["label", "watch", "replay", "agreement", "train", "sample", "import", "new"];
+    let command = super::cli::definition();
+    let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set() && !on_screens.contains(&sub.get_name()));
+    shown
+        .map(|sub| CommandLine {
+            name: sub.get_name().to_owned(),
+            about: sub.get_about().map_or_else(String::new, ToString::to_string),
+            takes_session: sub.get_positionals().next().is_some_and(|first| first.get_id() == "session"),
+        })
+        .collect()
 }
 
 /// Lists the runs that continue in the background.
@@ -371,6 +387,18 @@ fn suspend() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_palette_has_the_commands_that_no_screen_has() {
+        let found = command_line();
+        let named = |name: &str| found.iter().find(|command| command.name == name);
+        for name in ["export", "merge", "report", "score", "pack", "pair", "rule", "rubric"] {
+            let command = named(name).unwrap_or_else(|| panic!("no {name}"));
+            assert!(!command.about.is_empty());
+        }
+        assert!(named("export").is_some_and(|c| c.takes_session) && named("doctor").is_some_and(|c| !c.takes_session));
+        assert!(named("label").is_none() && named("train").is_none());
+    }
 
     #[test]
     fn the_workbench_offers_the_formats_it_recognises() {

@@ -271,7 +271,8 @@ fn dispute_words(open: &OpenSession, dispute: &Dispute) -> (String, String) {
     if bad > 0 {
         votes.push_str(&format!("  {bad} both bad"));
     }
-    let prompt = open.session.pair(&dispute.pair).and_then(|pair| open.session.prompt(&pair.prompt));
-    let text = prompt.map(|p| format!("{}  {}", p.id, presentable(p.body.headline()).replace('\n', " ")));
+    let pair = open.session.pair(&dispute.pair);
+    let prompt = pair.and_then(|pair| Some((open.names.name(pair), open.session.prompt(&pair.prompt)?)));
+    let text = prompt.map(|(name, p)| format!("{name}  {}", presentable(p.body.headline()).replace('\n', " ")));
     (votes, text.unwrap_or_default())
 }

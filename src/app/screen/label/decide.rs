@@ -107,7 +107,7 @@ fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<
         model.say(if undo { "Nothing to undo" } else { "Nothing to redo" });
         return Vec::new();
     };
-    if let Some(pair) = open.session.correction_at(of).map(|c| c.pair.clone()) {
+    if let Some((pair, withdrawal)) = open.session.correction_at(of).map(|c| (c.pair.clone(), c.text.is_empty())) {
         let effects = open.write(&if undo { SessionRecord::Withdrawn { of } } else { SessionRecord::Restored { of } });
         // A pair that is already shown keeps its scroll position and read marks.
         let shown = label.card.as_ref().is_some_and(|card| card.pair == pair);
@@ -116,7 +116,12 @@ fn undo_or_redo(label: &mut LabelScreen, model: &mut Shared, undo: bool) -> Vec<
         } else {
             show_pair(label, model, &pair);
         }
-        model.say(if undo { "correction undone" } else { "correction redone" });
+        model.say(match (undo, withdrawal) {
+            (true, false) => "correction undone",
+            (true, true) => "the withdrawn correction is back",
+            (false, false) => "correction redone",
+            (false, true) => "correction withdrawn again",
+        });
         return effects;
     }
     if let Some(change) = open.session.tag_change_at(of).cloned() {
