@@ -11,25 +11,32 @@ mod bradley_terry;
 mod canonical;
 mod check;
 mod dawid_skene;
+mod evaluation;
 mod filter;
 mod hash;
 mod health;
 mod hyper;
+mod identity;
 mod ids;
+mod measured;
 mod method;
 mod metric;
 mod model_vote;
 mod nearest;
+mod newton;
 mod param;
 mod rubric;
 mod run;
 mod run_state;
 mod sampled;
+mod scorecard;
 mod select;
 mod series;
 mod session;
 mod stats;
+mod suite;
 mod text;
+mod thought;
 mod verdict;
 mod votes;
 
@@ -44,11 +51,21 @@ pub use axis::{StepRange, ValueRange, nice_step};
 pub use bradley_terry::{BradleyTerry, Win, bradley_terry};
 pub use check::{Check, CheckError, Checks, Takes, checks};
 pub use dawid_skene::{DawidSkene, RaterLabel, dawid_skene};
+pub use evaluation::{
+    BETTER_NEEDS, CannotTell, ComparisonVerdict, ConfidenceInterval, DRAWS, FEWEST_LENGTHS, Game, GateFailure,
+    IntervalMethod, JudgeFigures, LengthControlled, LengthFit, LengthRow, LengthTercile, LogisticCalibration,
+    MIN_ACCURACY, MIN_CONSISTENCY, McNemar, PairCounts, PairedDifference, PairedWinRate, PromptScore, RatedContender,
+    Ratings, RewardFigures, RewardedPair, SeedsFigure, TieKind, TieModel, Undefined, davidson, fit_length, holm,
+    judge_gate, length_controlled, logistic_calibration, mcnemar, over_seeds, paired_difference, paired_win_rate,
+    prompts_to_tell, rao_kupper, ratings, reward_figures, sign_test,
+};
 pub use filter::{Bound, Filter, FilterError, FilterTerm, FilterTest, VerdictWord, filter_words, quoted_words};
 pub use hash::{Fold64, hash64, mix64};
 pub use health::{Health, HealthState, PairMargin, RunFacts};
 pub use hyper::{FromText, Hyperparameters};
+pub use identity::identity_words;
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId, is_name};
+pub use measured::{Comparison, Contestant, EvalAnswer, EvalState, ItemKey, Measurement};
 pub use method::{
     Condition, Dependency, EngineKind, Method, MixOrder, MixParams, Needs, ProbeParams, RolloutParams, SchedulerKind,
     TrainerParams, TuneKind, method, methods,
@@ -61,6 +78,7 @@ pub use rubric::{CRITERIA, Criterion, OVERALL, RowChoice, Rubric, RubricPass};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use sampled::SampledHash;
+pub use scorecard::{Conclusion, EvalReport, JudgeReport, LengthReport, MeasureReport, SuiteReport, eval_report};
 pub use select::{
     Against, Allocation, Candidate, CandidatePair, Chosen, Pool, PromptFacts, STRATEGIES, SelectError, SelectOptions,
     Strategy, StratumKey, StratumSize, allocate,
@@ -73,10 +91,12 @@ pub use session::{
     tag_problem,
 };
 pub use stats::{ece, median, quantile, wilson};
+pub use suite::{Better, JudgeOperand, JudgeRow, Measure, Pooling, SuiteRow, judges, suite, suites};
 pub use text::{
     CORRECTION, Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow,
-    TextSet, counted, model_name, sanitise,
+    TextSet, counted, is_held_out, model_name, sanitise,
 };
+pub use thought::{Thought, answer_after_thoughts, thoughts};
 pub use verdict::{Asked, Choice, Seen, Showing, Side, Strength, Verdict};
 pub use votes::{
     Adjudication, Aggregate, Aggregation, CollectionSettings, ItemState, LabelRule, Outcome, Repeats, VotedPair,

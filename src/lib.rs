@@ -6,7 +6,7 @@
 //! # Map
 //! `A ← B`: B imports A; a room also imports everything to the left of what it imports.
 //! ```text
-//! domain ← protocol ← { storage, model }      model ← nn ← generate ← train ← worker      (nn, generate use kernels)
+//! domain ← protocol ← { storage, model }      model ← nn ← generate ← train ← evaluate ← worker   (nn, generate use kernels)
 //! domain ← protocol ← app ← ui                shell on top of app, ui, storage
 //! domain ← demo                               train and shell use demo
 //! ```
@@ -18,7 +18,8 @@
 //! * [`nn`]: the forward and backward pass: log-probs of a batch, gradients, the optimizer.
 //! * [`generate`]: sampling text: sampler, packed decoder, sampling runs.
 //! * [`train`]: batches, losses, recipes, the trainer.
-//! * [`worker`]: the child process that samples and trains.
+//! * [`evaluate`]: suites and judges: is a model better than another?
+//! * [`worker`]: the child process that samples, trains and evaluates.
 //! * [`app`]: the pure state machine of the workbench.
 //! * [`ui`]: pure drawing of the workbench's state.
 //! * [`shell`]: all side effects: terminal, events, headless commands.
@@ -30,6 +31,7 @@
 pub mod app;
 pub mod demo;
 pub mod domain;
+pub mod evaluate;
 pub mod generate;
 pub mod model;
 pub mod nn;
@@ -43,3 +45,13 @@ pub mod worker;
 /// Which methods there are. `domain` says what a method's row is and `train` declares each beside its mathematics; neither
 /// may import the other, so the table is handed over here, in the one place that knows every room.
 pub(crate) const METHODS: &[domain::Method] = train::METHODS;
+
+/// Which suites there are, handed over as [`METHODS`] is.
+pub(crate) fn suite_rows() -> Vec<&'static domain::SuiteRow> {
+    evaluate::suites().iter().map(|suite| &suite.row).collect()
+}
+
+/// Which judges there are, handed over as [`METHODS`] is.
+pub(crate) fn judge_rows() -> Vec<&'static domain::JudgeRow> {
+    evaluate::judge_kinds().iter().map(|kind| &kind.row).collect()
+}

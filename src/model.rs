@@ -28,7 +28,7 @@ pub(crate) mod weights;
 pub use config::{Config, RopeScaling};
 pub use error::Error;
 pub use family::Family;
-pub use fingerprint::Fingerprints;
+pub use fingerprint::{Fingerprints, identity};
 pub use gguf::Gguf;
 pub use language_model::LanguageModel;
 pub use layer::{Activation, LayerParts, LayerSpec, NormPlacement, QkNorm};

@@ -8,6 +8,7 @@
 mod answer;
 mod bench;
 mod command;
+mod evaluation;
 mod event;
 mod fold;
 mod fresh;
@@ -16,6 +17,7 @@ mod integrity;
 mod line;
 mod record;
 mod server;
+mod source;
 mod spec;
 
 pub use crate::domain::{DroppedRows, Plan};
@@ -25,6 +27,7 @@ pub use bench::{
     StepFigures, TrainBench, TrainFigures,
 };
 pub use command::RunCommand;
+pub use evaluation::{EvalSide, EvalSpec, JudgeSpec, SuiteSpec};
 pub use event::RunEvent;
 pub use fold::{apply_record, apply_run, apply_run_event};
 pub use fresh::FreshSpec;
@@ -33,7 +36,8 @@ pub use integrity::{Damage, DamagedPlace, Integrity};
 pub use line::{Envelope, LineError, MAX_LINE, MAX_SEQ, decode, encode, records_within, verify};
 pub use record::{Header, SessionMeta, SessionRecord};
 pub use server::{JudgeModel, Judgement, ServerAnswer, ServerInput, ServerLog, ServerOptions, ServerRef};
-pub use spec::{DataSnapshot, ModelRef, RunSpec, SampleSpec, Task, TrainSpec};
+pub use source::{DataSnapshot, ModelRef};
+pub use spec::{RunSpec, SampleSpec, Task, TrainSpec};
 
 /// Schema version of the records' data; readers accept every older one.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -17,6 +17,7 @@ mod effects;
 mod embedded;
 mod error;
 mod estimate;
+mod evaluation;
 mod events;
 mod fetch;
 mod inputs;

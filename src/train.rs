@@ -20,7 +20,7 @@ mod schedule;
 mod scorer;
 mod trainer;
 
-pub use data::{Encode, Example, Rows, TokeniseOptions, Tokenised, is_eval, order, tokenise};
+pub use data::{Encode, Example, Rows, TokeniseOptions, Tokenised, order, tokenise};
 pub use estimate::estimate;
 pub use implicit::ImplicitScorer;
 pub use loss::{

@@ -10,6 +10,7 @@ mod answer;
 mod bench;
 mod drive;
 mod error;
+mod evaluate;
 mod gpu;
 mod inputs;
 mod log;

@@ -3,7 +3,7 @@
 use super::open::RunView;
 use super::wrap::presentable;
 use crate::domain::model_name;
-use crate::protocol::{ModelCard, RunSpec, Task};
+use crate::protocol::{JudgeSpec, ModelCard, RunSpec, Task};
 
 /// A run's settings to show beside its curves, as name and value.
 #[must_use]
@@ -44,6 +44,18 @@ pub fn spec_facts(spec: &RunSpec) -> Vec<(&'static str, String)> {
                 ("answers", format!("{} a prompt", sample.per_prompt)),
                 ("temperature", format!("{} · top-p {}", sample.sampler.temperature, sample.sampler.top_p)),
             ]
+        }
+        Task::Eval(eval) => {
+            let names = |names: Vec<String>| names.iter().map(|name| presentable(name)).collect::<Vec<_>>().join(", ");
+            let mut out = vec![
+                ("compares", presentable(&eval.a.name)),
+                ("with", presentable(&eval.b.name)),
+                ("suites", names(eval.suites.iter().map(|suite| suite.name.clone()).collect())),
+            ];
+            if !eval.judges.is_empty() {
+                out.push(("judges", names(eval.judges.iter().map(JudgeSpec::name).collect())));
+            }
+            out
         }
     }
 }

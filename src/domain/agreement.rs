@@ -5,8 +5,7 @@
 //!
 //! Sources: Cohen 1960 and 1968 (weighted); Fleiss 1971; Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability".
 
-use super::hash::mix64;
-use super::stats::quantile;
+use super::stats::{quantile, resample};
 use std::collections::BTreeMap;
 
 /// How far apart two labels are.
@@ -149,21 +148,7 @@ pub fn bootstrap<T: Clone>(
     seed: u64,
     statistic: impl Fn(&[T]) -> Option<f64>,
 ) -> Option<(f64, f64)> {
-    let n = items.len() as u64;
-    if n == 0 {
-        return None;
-    }
-    let mut state = mix64(seed);
-    let mut next = || {
-        state = mix64(state);
-        // The high half of the product of a 64-bit draw and n is uniform enough below 2³² items.
-        ((u128::from(state) * u128::from(n)) >> 64) as usize
-    };
-    let mut found = Vec::with_capacity(draws);
-    for _ in 0..draws {
-        let sample: Vec<T> = (0..n).map(|_| items[next()].clone()).collect();
-        found.extend(statistic(&sample));
-    }
+    let found = resample(items, draws, seed, statistic);
     (found.len() * 2 > draws).then(|| (quantile(&found, 0.025), quantile(&found, 0.975)))
 }
 

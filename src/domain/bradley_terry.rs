@@ -3,14 +3,15 @@
 //! Bradley & Terry 1952: P(i beats j) = σ(t_i − t_j). Owns the fit, and the Elo scale of its result. Refuses to know what
 //! contends: models, checkpoints, or the answers to one prompt.
 
+use super::newton::{Derivatives, minimise};
+use super::stats::{sigmoid, softplus};
+
 /// Elo points of one nat: 400/ln 10.
 const ELO_PER_NAT: f64 = 400.0 / std::f64::consts::LN_10;
 /// The rating of a contender of average strength.
 const ELO_MEAN: f64 = 1000.0;
 /// Weight of the squared strengths in the loss, where the wins alone do not decide the strengths.
 const RIDGE: f64 = 0.01;
-/// Newton steps after which the fit is taken as it is.
-const MOST: usize = 100;
 
 /// `weight` wins of one contender over another; a tie is half a win for each.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,26 +54,7 @@ impl BradleyTerry {
 pub fn bradley_terry(n: usize, wins: &[Win]) -> BradleyTerry {
     let regularised = !connected(n, wins);
     let ridge = if regularised { RIDGE } else { 0.0 };
-    let mut t = vec![0.0; n];
-    let mut loss = penalised(&t, wins, ridge);
-    for _ in 0..MOST {
-        let step = newton_step(&t, wins, ridge);
-        // Halved until it lowers the loss: far from the optimum a whole step may overshoot.
-        let mut scale = 1.0;
-        let (next, lower) = loop {
-            let next: Vec<f64> = t.iter().zip(&step).map(|(t, s)| t - scale * s).collect();
-            let lower = penalised(&next, wins, ridge);
-            if lower <= loss || scale < 1e-6 {
-                break (next, lower);
-            }
-            scale /= 2.0;
-        };
-        let moved = step.iter().fold(0.0f64, |most, s| most.max((scale * s).abs()));
-        (t, loss) = (next, lower);
-        if moved < 1e-12 {
-            break;
-        }
-    }
+    let mut t = minimise(vec![0.0; n], |t| penalised(t, wins, ridge), |t| derivatives(t, wins, ridge));
     let mean = t.iter().sum::<f64>() / (n as f64).max(1.0);
     for t in &mut t {
         *t -= mean;
@@ -86,8 +68,8 @@ fn penalised(t: &[f64], wins: &[Win], ridge: f64) -> f64 {
     lost + ridge / 2.0 * t.iter().map(|t| t * t).sum::<f64>()
 }
 
-/// The inverse Hessian times the gradient. Ones are added to the Hessian: strengths are determined up to a constant only.
-fn newton_step(t: &[f64], wins: &[Win], ridge: f64) -> Vec<f64> {
+/// Ones are added to the Hessian: strengths are determined up to a constant only.
+fn derivatives(t: &[f64], wins: &[Win], ridge: f64) -> Derivatives {
     let n = t.len();
     let mut gradient: Vec<f64> = t.iter().map(|t| ridge * t).collect();
     let mut hessian = vec![vec![1.0; n]; n];
@@ -102,35 +84,11 @@ fn newton_step(t: &[f64], wins: &[Win], ridge: f64) -> Vec<f64> {
         hessian[w.winner][w.loser] -= curve;
         hessian[w.loser][w.winner] -= curve;
     }
-    solve(hessian, gradient)
-}
-
-/// Solves a symmetric positive definite system by Gaussian elimination with pivoting.
-fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
-    let n = b.len();
-    for k in 0..n {
-        let pivot = (k..n).max_by(|i, j| a[*i][k].abs().total_cmp(&a[*j][k].abs())).unwrap_or(k);
-        a.swap(k, pivot);
-        b.swap(k, pivot);
-        if a[k][k].abs() < 1e-300 {
-            continue;
-        }
-        for i in k + 1..n {
-            let factor = a[i][k] / a[k][k];
-            let (above, below) = a.split_at_mut(i);
-            below[0].iter_mut().zip(&above[k]).skip(k).for_each(|(x, y)| *x -= factor * y);
-            b[i] -= factor * b[k];
-        }
-    }
-    for k in (0..n).rev() {
-        let rest: f64 = (k + 1..n).map(|j| a[k][j] * b[j]).sum();
-        b[k] = if a[k][k].abs() < 1e-300 { 0.0 } else { (b[k] - rest) / a[k][k] };
-    }
-    b
+    (gradient, hessian)
 }
 
 /// Whether from every contender a chain of wins leads to every other: only then are the strengths finite and unique (Ford 1957).
-fn connected(n: usize, wins: &[Win]) -> bool {
+pub(super) fn connected(n: usize, wins: &[Win]) -> bool {
     let reaches_all = |edges: Vec<(usize, usize)>| {
         let mut reached = vec![false; n];
         let mut open = vec![0];
@@ -146,14 +104,6 @@ fn connected(n: usize, wins: &[Win]) -> bool {
     n < 2
         || (reaches_all(real().map(|w| (w.winner, w.loser)).collect())
             && reaches_all(real().map(|w| (w.loser, w.winner)).collect()))
-}
-
-fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-fn softplus(x: f64) -> f64 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! durations come from the writer's monotonic milliseconds, and the caller says whether a process is alive.
 
 use super::canonical::CanonicalHash;
+use super::measured::EvalState;
 use super::metric::{Metrics, Num};
 use super::run::{Finding, Plan, RunStatus};
 use super::series::Series;
@@ -97,6 +98,8 @@ pub struct RunState {
     pub paired: u64,
     /// Identical candidates dropped (sampling).
     pub duplicates: u64,
+    /// What an evaluation has measured.
+    pub eval: EvalState,
     /// Hash of the final weights or texts, once finished.
     pub final_state: Option<String>,
     /// Wall clock of the first event, milliseconds since 1970; for people, never for durations.
@@ -137,8 +140,8 @@ impl RunState {
         self.status = Some(RunStatus::Running);
         self.stage = None;
         self.pace.clear();
-        // A sampling run resumes from its log, a training run from a checkpoint, or else from the start.
-        if attempt > 1 && (from_step.is_some() || self.recent.is_empty()) {
+        // A sampling or evaluation run resumes from its log, a training run from a checkpoint, or else from the start.
+        if attempt > 1 && (from_step.is_some() || (self.recent.is_empty() && self.eval.is_empty())) {
             let from = from_step.unwrap_or(0);
             for (_, series) in &mut self.series {
                 series.restart(from);
@@ -351,6 +354,12 @@ impl RunState {
                 let points: Vec<_> = line.points().map(|(step, value, ms)| (step, Num(value), ms)).collect();
                 h.add(&json!({"series": name, "ghost": ghost, "points": points}));
             }
+        }
+        if !self.eval.is_empty() {
+            let answers: Vec<_> = self.eval.answers().collect();
+            let measurements: Vec<_> = self.eval.measurements().collect();
+            let comparisons: Vec<_> = self.eval.comparisons().collect();
+            h.add(&json!({"answers": answers, "measurements": measurements, "comparisons": comparisons}));
         }
         for completion in &self.recent {
             h.add(&json!({"completion": completion.id, "text": completion.text}));

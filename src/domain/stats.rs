@@ -2,6 +2,64 @@
 //!
 //! Owns the formulas. Refuses to know what was counted.
 
+use super::hash::mix64;
+
+/// z of a 95 % interval.
+pub(super) const Z95: f64 = 1.959_963_984_540_054;
+
+/// σ(x), stable for any x.
+pub(super) fn sigmoid(x: f64) -> f64 {
+    if x >= 0.0 {
+        1.0 / (1.0 + (-x).exp())
+    } else {
+        let e = x.exp();
+        e / (1.0 + e)
+    }
+}
+
+/// ln(1 + e^x), stable for any x.
+pub(super) fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+/// A statistic of `draws` samples that are drawn from the items with replacement. Samples in which it is undefined are
+/// left out.
+pub(super) fn resample<T: Clone>(
+    items: &[T],
+    draws: usize,
+    seed: u64,
+    statistic: impl Fn(&[T]) -> Option<f64>,
+) -> Vec<f64> {
+    let mut picks = Picks::new(items.len(), seed);
+    let mut found = Vec::with_capacity(draws);
+    for _ in 0..draws {
+        let sample: Vec<T> = picks.sample().map(|i| items[i].clone()).collect();
+        found.extend(statistic(&sample));
+    }
+    found
+}
+
+/// Draws of `n` items with replacement, by number.
+pub(super) struct Picks {
+    n: u64,
+    state: u64,
+}
+
+impl Picks {
+    pub(super) fn new(n: usize, seed: u64) -> Self {
+        Self { n: n as u64, state: mix64(seed) }
+    }
+
+    /// The numbers of the next sample: as many as there are items.
+    pub(super) fn sample(&mut self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.n).map(|_| {
+            self.state = mix64(self.state);
+            // The high half of the product of a 64-bit draw and n is uniform enough below 2³² items.
+            ((u128::from(self.state) * u128::from(self.n)) >> 64) as usize
+        })
+    }
+}
+
 /// The Wilson score interval of a share of `k` successes in `n` trials, as (low, high) within 0..=1; z = 1.96 for 95 %.
 ///
 /// Wilson 1927, "Probable inference, the law of succession, and statistical inference". `k` may be half (a tie).

@@ -1,6 +1,6 @@
 //! Prompts, completions and pairs, and the sanitiser that makes untrusted text safe to show.
 
-use super::hash::Fold64;
+use super::hash::{Fold64, hash64};
 use super::ids::{CompletionId, PairId, PromptId, Rater};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,13 @@ fn fold_turns(turns: &[Message], h: &mut Fold64) {
         h.add(turn.role.as_bytes());
         h.add(turn.content.as_bytes());
     }
+}
+
+/// Whether a prompt is held out for evaluation: the same in every run with the same `fraction`.
+#[must_use]
+pub fn is_held_out(prompt: &PromptId, fraction: f64) -> bool {
+    // 53 bits of the hash as a number in 0..1.
+    ((hash64(prompt.as_str().as_bytes()) >> 11) as f64 / (1u64 << 53) as f64) < fraction
 }
 
 /// A number with its noun: `1 pair`, `2 pairs`.

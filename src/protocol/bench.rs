@@ -2,7 +2,7 @@
 //!
 //! The request is JSON on the command line, the answer lines on standard output, as for other requests.
 
-use super::spec::ModelRef;
+use super::source::ModelRef;
 use crate::domain::{Metrics, Params};
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,9 @@
 
 use super::command::RunCommand;
 use super::server::ServerAnswer;
-use crate::domain::{Completion, CompletionId, Finding, Metrics, Num, Pair, Plan, PromptId};
+use crate::domain::{
+    Comparison, Completion, CompletionId, EvalAnswer, Finding, Measurement, Metrics, Num, Pair, Plan, PromptId,
+};
 use serde::{Deserialize, Serialize};
 
 /// One event of a run.
@@ -81,6 +83,12 @@ pub enum RunEvent {
         /// Why, in a few words.
         reason: String,
     },
+    /// A contestant answered an item (evaluation runs).
+    EvalAnswered(Box<EvalAnswer>),
+    /// An item was measured for a contestant (evaluation runs).
+    Measured(Measurement),
+    /// A judge compared two answers (evaluation runs).
+    Compared(Comparison),
     /// A checkpoint is on disk and verified.
     Checkpointed {
         /// Its step.

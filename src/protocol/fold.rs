@@ -57,6 +57,9 @@ pub fn apply_run_event(session: &mut Session, event: &RunEvent) {
         | RunEvent::Deduplicated { .. }
         | RunEvent::Answered(_)
         | RunEvent::Unanswered { .. }
+        | RunEvent::EvalAnswered(_)
+        | RunEvent::Measured(_)
+        | RunEvent::Compared(_)
         | RunEvent::Checkpointed { .. }
         | RunEvent::Found(_)
         | RunEvent::Obeyed(_)
@@ -90,6 +93,9 @@ pub fn apply_run(run: &mut RunState, envelope: &Envelope<RunEvent>) {
         RunEvent::Deduplicated { count, .. } => run.duplicates += *count as u64,
         // An answer counts when it becomes a candidate; the run's last finding counts the missing ones.
         RunEvent::Answered(_) | RunEvent::Unanswered { .. } => {}
+        RunEvent::EvalAnswered(answer) => run.eval.answer(answer.as_ref().clone()),
+        RunEvent::Measured(measurement) => run.eval.measure(measurement.clone()),
+        RunEvent::Compared(comparison) => run.eval.compare(comparison.clone()),
         RunEvent::Checkpointed { step, bytes } => run.checkpoint(*step, *bytes),
         RunEvent::Found(finding) => run.findings.push(finding.clone()),
         RunEvent::Obeyed(command) => run.obey(command.word()),

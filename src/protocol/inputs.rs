@@ -82,6 +82,12 @@ pub enum CheckpointRole {
     Reward,
     /// A sampling run samples from it.
     Adapter,
+    /// An evaluation compares it.
+    A,
+    /// An evaluation compares with it.
+    B,
+    /// Its implicit reward judges in an evaluation.
+    Implicit,
 }
 
 impl CheckpointRole {
@@ -92,6 +98,9 @@ impl CheckpointRole {
             Self::Init => "init",
             Self::Reward => "reward",
             Self::Adapter => "adapter",
+            Self::A => "a",
+            Self::B => "b",
+            Self::Implicit => "implicit",
         }
     }
 }

@@ -1,33 +1,12 @@
 //! A run's specification, frozen at launch in the run folder's `spec.json`.
 
+use super::evaluation::EvalSpec;
 use super::inputs::{CheckpointRole, Inputs};
 use super::server::ServerRef;
+use super::source::{DataSnapshot, ModelRef};
 use crate::domain::{Params, RunId, Sampler, is_name};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path};
-
-/// A model on this machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ModelRef {
-    /// As the user named it.
-    pub name: String,
-    /// Its folder or `.gguf` file. A relative path starts at the session's data folder, so that a data folder can move
-    /// to another machine with its models.
-    pub path: String,
-}
-
-/// A snapshot of a run's data, written beside its specification.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DataSnapshot {
-    /// File name within the run's folder.
-    pub file: String,
-    /// SHA-256 of the file.
-    pub sha256: String,
-    /// Its rows.
-    pub rows: usize,
-    /// The session log's last sequence number when it was taken.
-    pub session_seq: u64,
-}
 
 /// A training run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,6 +85,8 @@ pub enum Task {
     Train(TrainSpec),
     /// Sample candidates.
     Sample(SampleSpec),
+    /// Compare two models.
+    Eval(EvalSpec),
 }
 
 /// Everything a worker needs to know.
@@ -129,39 +110,48 @@ pub struct RunSpec {
 impl RunSpec {
     /// The models behind servers that it uses.
     #[must_use]
-    pub fn servers(&self) -> &[ServerRef] {
+    pub fn servers(&self) -> Vec<&ServerRef> {
         match &self.task {
-            Task::Train(_) => &[],
-            Task::Sample(s) => &s.servers,
+            Task::Train(_) => Vec::new(),
+            Task::Sample(s) => s.servers.iter().collect(),
+            Task::Eval(e) => e.servers(),
         }
     }
 
     /// The models on this machine that it uses.
     #[must_use]
-    pub fn models(&self) -> &[ModelRef] {
+    pub fn models(&self) -> Vec<&ModelRef> {
         match &self.task {
-            Task::Train(t) => std::slice::from_ref(&t.model),
-            Task::Sample(s) => &s.models,
+            Task::Train(t) => vec![&t.model],
+            Task::Sample(s) => s.models.iter().collect(),
+            Task::Eval(e) => e.models(),
         }
     }
 
     /// The runs whose checkpoints it needs, with their roles.
     #[must_use]
     pub fn parents(&self) -> Vec<(CheckpointRole, &RunId)> {
-        let (init, reward, adapter) = match &self.task {
-            Task::Train(t) => (t.init.as_ref(), t.reward.as_ref(), None),
-            Task::Sample(s) => (None, None, s.adapter.as_ref()),
+        let roles = match &self.task {
+            Task::Train(t) => {
+                vec![(CheckpointRole::Init, t.init.as_ref()), (CheckpointRole::Reward, t.reward.as_ref())]
+            }
+            Task::Sample(s) => vec![(CheckpointRole::Adapter, s.adapter.as_ref())],
+            Task::Eval(e) => vec![
+                (CheckpointRole::A, e.a.adapter.as_ref()),
+                (CheckpointRole::B, e.b.adapter.as_ref()),
+                (CheckpointRole::Reward, e.judging_run("reward")),
+                (CheckpointRole::Implicit, e.judging_run("implicit")),
+            ],
         };
-        let roles =
-            [(CheckpointRole::Init, init), (CheckpointRole::Reward, reward), (CheckpointRole::Adapter, adapter)];
         roles.into_iter().filter_map(|(role, run)| Some((role, run?))).collect()
     }
 
     /// The models it uses.
-    pub fn models_mut(&mut self) -> &mut [ModelRef] {
+    pub fn models_mut(&mut self) -> Vec<&mut ModelRef> {
         match &mut self.task {
-            Task::Train(t) => std::slice::from_mut(&mut t.model),
-            Task::Sample(s) => &mut s.models,
+            Task::Train(t) => vec![&mut t.model],
+            Task::Sample(s) => s.models.iter_mut().collect(),
+            Task::Eval(e) => e.models_mut(),
         }
     }
 
@@ -171,6 +161,7 @@ impl RunSpec {
         match &self.task {
             Task::Train(t) => [Some(&t.data), t.mix.as_ref(), t.probe.as_ref()].into_iter().flatten().collect(),
             Task::Sample(s) => vec![&s.data],
+            Task::Eval(e) => e.suites.iter().map(|suite| &suite.data).collect(),
         }
     }
 
@@ -180,27 +171,24 @@ impl RunSpec {
     pub fn unsafe_name(&self) -> Option<(&'static str, &str)> {
         let mut names: Vec<(&'static str, &str)> = vec![("the run's id", self.id.as_str())];
         names.extend(self.data().into_iter().map(|data| ("a data file", data.file.as_str())));
-        let runs = match &self.task {
-            Task::Train(t) => [t.init.as_ref().map(|id| ("init", id)), t.reward.as_ref().map(|id| ("reward", id))],
-            Task::Sample(s) => [s.adapter.as_ref().map(|id| ("adapter", id)), None],
-        };
-        names.extend(runs.into_iter().flatten().map(|(what, id)| (what, id.name())));
-        let models = match &self.task {
-            Task::Train(t) => std::slice::from_ref(&t.model),
-            Task::Sample(s) => &s.models,
-        };
+        names.extend(self.parents().into_iter().map(|(role, id)| (role.word(), id.name())));
+        if let Task::Eval(e) = &self.task {
+            names.extend(e.judges.iter().filter_map(|judge| Some(("a judge", judge.run.as_ref()?.name()))));
+        }
+        let models = self.models();
         let leaves = |path: &str| Path::new(path).components().any(|part| part == Component::ParentDir);
         let model =
-            models.iter().find(|model| leaves(&model.path)).map(|model| ("a model's path", model.path.as_str()));
+            models.into_iter().find(|model| leaves(&model.path)).map(|model| ("a model's path", model.path.as_str()));
         names.into_iter().find(|(_, name)| !is_name(name)).or(model)
     }
 
-    /// `sample`, or the training method's name.
+    /// `sample`, `eval`, or the training method's name.
     #[must_use]
     pub fn kind(&self) -> &str {
         match &self.task {
             Task::Train(t) => &t.method,
             Task::Sample(_) => "sample",
+            Task::Eval(_) => "eval",
         }
     }
 }

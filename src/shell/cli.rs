@@ -4,11 +4,13 @@
 
 mod bench;
 mod choice;
+mod evaluate;
 mod server;
 mod values;
 
 pub use bench::{BenchAction, BenchSampleArgs, BenchTrainArgs, BenchUiArgs};
 pub use choice::{ChoiceArgs, RubricArgs, TagArgs};
+pub use evaluate::EvalArgs;
 pub use server::ServerArgs;
 
 use super::error::Error;
@@ -78,6 +80,8 @@ pub enum Command {
     Sample(SampleArgs),
     /// Train on a session's data, in the background.
     Train(TrainArgs),
+    /// Compare two models: is one better?
+    Eval(Box<EvalArgs>),
     /// Score a session's answers with a trained run, or judge its pairs with a run or a judge model.
     Score(ScoreArgs),
     /// Choose pairs of a session's answers and put them up for labelling.

@@ -7,6 +7,7 @@ mod config;
 mod context;
 mod copies;
 mod doctor;
+mod evaluate;
 mod follow;
 mod launch;
 mod make;
@@ -59,6 +60,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Export(args) => session::export(&context, &args),
         Command::Sample(args) => launch::sample(&context, args),
         Command::Train(args) => launch::train(&context, args),
+        Command::Eval(args) => evaluate::evaluate(&context, *args),
         Command::Merge(args) => {
             rustix::process::umask(users);
             runs::merge(&context, &args)

@@ -150,7 +150,7 @@ pub fn train(home: &Home, dir: &SessionDir, order: TrainOrder) -> Result<(RunSpe
     let filter = filter.map(|filter| filter.to_string());
     let rubric = (rubric != Rubric::default()).then(|| rubric.to_string());
     let task = Task::Train(TrainSpec { init: order.init, mix, probe, filter, rubric, reward, ..spec_of });
-    Ok((spec(id, task, order.device), frozen.files))
+    Ok((new_spec(id, task, order.device), frozen.files))
 }
 
 /// Refuses damaged logs.
@@ -270,7 +270,7 @@ pub fn sample(home: &Home, dir: &SessionDir, order: SampleOrder) -> Result<(RunS
     let data = frozen.add("data.jsonl", prompts)?;
     let (adapter, per_prompt) = (order.adapter, order.per_prompt);
     let task = Task::Sample(SampleSpec { models, servers, adapter, per_prompt, sampler, data });
-    Ok((spec(dir.next_run_id("sample")?, task, order.device), frozen.files))
+    Ok((new_spec(dir.next_run_id("sample")?, task, order.device), frozen.files))
 }
 
 /// Milliseconds since 1970.
@@ -280,11 +280,11 @@ pub fn wall_ms() -> u64 {
 }
 
 /// A training run with a checkpoint.
-struct Trained {
+pub(super) struct TrainedRun {
     id: RunId,
     method: String,
     /// Its base model, with its path on this machine.
-    model: ModelRef,
+    pub(super) model: ModelRef,
     params: Params,
 }
 
@@ -292,13 +292,16 @@ struct Trained {
 const ADAPTER_KEYS: &[&str] = &["tune", "lora_r", "lora_alpha", "use_rslora", "use_dora", "lora_target_modules"];
 
 /// The training run of that id. It must have a checkpoint, or a best one if `id` says so.
-fn trained(dir: &SessionDir, id: &RunId) -> Result<Trained> {
+pub(super) fn trained(dir: &SessionDir, id: &RunId) -> Result<TrainedRun> {
     let (own, best) = id.parts();
     let run: RunDir = dir.run(&own)?;
     let TrainSpec { method, model, params, .. } = match run.resolved_spec()?.task {
         Task::Train(train) => train,
         Task::Sample(_) => {
             return Err(Error::failed(format!("run {id} sampled answers and trained nothing: name a training run")));
+        }
+        Task::Eval(_) => {
+            return Err(Error::failed(format!("run {id} compared models and trained nothing: name a training run")));
         }
     };
     if run.checkpoints()?.is_empty() {
@@ -312,7 +315,7 @@ fn trained(dir: &SessionDir, id: &RunId) -> Result<Trained> {
             "run {own} has no best checkpoint, as it was not evaluated by metric_for_best_model: name {own} for its newest"
         )));
     }
-    Ok(Trained { id: id.clone(), method, model, params })
+    Ok(TrainedRun { id: id.clone(), method, model, params })
 }
 
 /// A run that scores answers, which must have a checkpoint: a reward run, or one of a method with an implicit reward.
@@ -333,7 +336,7 @@ pub fn trained_run(dir: &SessionDir, id: &RunId) -> Result<RunDir> {
     Ok(dir.run(&id.parts().0)?)
 }
 
-impl Trained {
+impl TrainedRun {
     /// Refuses another kind of adapter than the parent run's.
     fn check_adapter(&self, params: &Params) -> Result<()> {
         let same = |key: &str| match (self.params.f64(key), params.f64(key)) {
@@ -354,7 +357,7 @@ impl Trained {
     }
 
     /// Refuses a reward run, whose adapter gives scores and not answers, except as the parent of another reward run.
-    fn check_policy(&self, user: &str) -> Result<()> {
+    pub(super) fn check_policy(&self, user: &str) -> Result<()> {
         if self.method == "reward" && user != "reward" {
             let id = &self.id;
             return Err(Error::failed(format!("run {id} is a reward model and writes no answers: name another run")));
@@ -363,7 +366,7 @@ impl Trained {
     }
 
     /// A reward model, or a policy with a reward that its β scales.
-    fn check_scores(self) -> Result<RunId> {
+    pub(super) fn check_scores(self) -> Result<RunId> {
         if self.method == "reward" || self.params.f64("beta") > 0.0 {
             return Ok(self.id);
         }
@@ -373,7 +376,7 @@ impl Trained {
         )))
     }
 
-    fn check_reward(self) -> Result<RunId> {
+    pub(super) fn check_reward(self) -> Result<RunId> {
         if self.method == "reward" {
             return Ok(self.id);
         }
@@ -384,7 +387,8 @@ impl Trained {
     }
 }
 
-fn spec(id: RunId, task: Task, device: String) -> RunSpec {
+/// The specification of a run that is launched now.
+pub(super) fn new_spec(id: RunId, task: Task, device: String) -> RunSpec {
     let inputs = Inputs { date: Some(local_time()), ..Inputs::default() };
     RunSpec { id, task, device, created_ms: wall_ms(), app: env!("CARGO_PKG_VERSION").into(), inputs }
 }

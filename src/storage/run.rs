@@ -8,7 +8,7 @@ use super::home::data_root;
 use super::lock::{Holder, Lock, is_locked, lock_holder};
 use super::log::{LogTail, LogWriter};
 use crate::domain::{RunId, is_name};
-use crate::protocol::{RunCommand, RunEvent, RunSpec, Task};
+use crate::protocol::{RunCommand, RunEvent, RunSpec};
 use std::path::{Path, PathBuf};
 
 /// A run's folder.
@@ -94,10 +94,8 @@ impl RunDir {
     /// # Errors
     /// When `spec.json`, which names the file, cannot be read.
     pub fn data_path(&self) -> Result<PathBuf> {
-        Ok(self.path.join(match self.spec()?.task {
-            Task::Train(t) => t.data.file,
-            Task::Sample(s) => s.data.file,
-        }))
+        let spec = self.spec()?;
+        Ok(self.path.join(spec.data().first().map_or("data.jsonl", |data| data.file.as_str())))
     }
 
     /// Number of the session's last record when its data was taken, from its specification; 0 if a `.recipe` file in

@@ -19,7 +19,7 @@ mod single;
 
 pub use encode::Encode;
 pub(crate) use example::common_prefix;
-pub use example::{Example, TokeniseOptions, Tokenised, is_eval};
+pub use example::{Example, TokeniseOptions, Tokenised};
 pub(crate) use pack::pack;
 
 use crate::domain::{Finding, PairId, PairRow, Prompt, PromptBody, RatedRow, Severity, SftRow};
@@ -188,6 +188,7 @@ pub fn order(n: usize, shuffle: bool, seed: u64, epoch: u64) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::is_held_out;
     use crate::domain::{Message, PromptId};
 
     /// One token a byte; a conversation ends its turns with 0, plain text ends in 1.
@@ -293,10 +294,13 @@ mod tests {
     #[test]
     fn the_split_depends_on_the_prompt_alone() {
         let ids: Vec<_> = (0..2000).map(|i| PromptId::new(format!("p{i}"))).collect();
-        let share = ids.iter().filter(|p| is_eval(p, 0.2)).count();
+        let share = ids.iter().filter(|p| is_held_out(p, 0.2)).count();
         assert!((300..500).contains(&share), "{share} of 2000");
-        assert!(ids.iter().all(|p| !is_eval(p, 0.0)));
-        assert!(ids.iter().filter(|p| is_eval(p, 0.1)).all(|p| is_eval(p, 0.2)), "a smaller share is part of a larger");
+        assert!(ids.iter().all(|p| !is_held_out(p, 0.0)));
+        assert!(
+            ids.iter().filter(|p| is_held_out(p, 0.1)).all(|p| is_held_out(p, 0.2)),
+            "a smaller share is part of a larger"
+        );
     }
 
     #[test]

@@ -8,8 +8,8 @@ use super::log::Log;
 use super::prepared::PastAttempts;
 use super::servers::check_servers;
 use crate::domain::{Finding, RunId, Severity};
-use crate::model::{Fingerprints, Sink};
-use crate::protocol::{CheckpointInput, CheckpointRole, Inputs, ModelInput, RunEvent, RunSpec, Task};
+use crate::model::{Fingerprints, Sink, identity};
+use crate::protocol::{CheckpointInput, CheckpointRole, Inputs, ModelInput, ModelRef, RunEvent, RunSpec, Task};
 use crate::storage::{CheckpointDir, CheckpointSearch, RunDir, digest_of, utc_time};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,9 +25,16 @@ pub(super) struct CheckedInputs {
     pub(super) checkpoints: BTreeMap<&'static str, PathBuf>,
     /// The reward run's model and its rendering date.
     pub(super) scorer: Option<(PathBuf, String)>,
+    /// The models as they were read, by their paths here.
+    models: Vec<(PathBuf, ModelInput)>,
 }
 
 impl CheckedInputs {
+    /// The fingerprint of the model at that path, as one hash.
+    pub(super) fn model_identity(&self, path: &Path) -> Option<String> {
+        self.models.iter().find(|(read, _)| read == path).map(|(_, model)| identity(model))
+    }
+
     /// The checkpoint in that role.
     pub(super) fn checkpoint(&self, role: CheckpointRole) -> Option<&Path> {
         self.checkpoints.get(role.word()).map(PathBuf::as_path)
@@ -70,6 +77,7 @@ pub(super) fn check_or_record(
         inputs.checkpoints.push(input);
         checkpoints.insert(role.word(), path);
     }
+    let mut read: Vec<(PathBuf, ModelInput)> = Vec::new();
     let prints = Fingerprints::new(&run.fingerprints());
     for ModelUse { name, path, parent } in models_of(run, spec)? {
         let now = fingerprint(&prints, &name, &path, log)?;
@@ -78,16 +86,18 @@ pub(super) fn check_or_record(
             None => parent.iter().try_for_each(|parent| check_parent(parent, &path, &now, log))?,
         }
         if inputs.model(&name).is_none() {
-            inputs.models.push(now);
+            inputs.models.push(now.clone());
         }
+        read.push((path, now));
     }
     inputs.servers = check_servers(spec, &known, log)?;
     // A parent's adapter must go on the model that it was trained on.
     if first {
-        for (role, id) in spec.parents().into_iter().filter(|(role, _)| *role != CheckpointRole::Reward) {
+        for (role, id) in spec.parents().into_iter().filter(|(role, _)| !judges(*role)) {
             let parent = sibling_run(run, id)?;
             let theirs = parent.resolved_spec()?;
-            for (own, now) in spec.models().iter().zip(&inputs.models) {
+            for own in adapted(spec, role) {
+                let Some((_, now)) = read.iter().find(|(path, _)| *path == Path::new(&own.path)) else { continue };
                 if theirs.models().iter().any(|model| model.path == own.path) {
                     check_parent(&parent, Path::new(&own.path), now, log)?;
                 } else {
@@ -101,7 +111,22 @@ pub(super) fn check_or_record(
         Some((_, id)) => Some(scorer(&sibling_run(run, id)?)?),
         None => None,
     };
-    Ok(CheckedInputs { spec: RunSpec { inputs, ..spec.clone() }, checkpoints, scorer })
+    Ok(CheckedInputs { spec: RunSpec { inputs, ..spec.clone() }, checkpoints, scorer, models: read })
+}
+
+/// Whether a run in that role only judges, on its own model.
+fn judges(role: CheckpointRole) -> bool {
+    matches!(role, CheckpointRole::Reward | CheckpointRole::Implicit)
+}
+
+/// The models that a checkpoint in that role goes on; none for a run that only judges.
+fn adapted(spec: &RunSpec, role: CheckpointRole) -> Vec<&ModelRef> {
+    match (&spec.task, role) {
+        (Task::Eval(eval), CheckpointRole::A) => eval.a.model.iter().collect(),
+        (Task::Eval(eval), CheckpointRole::B) => eval.b.model.iter().collect(),
+        (Task::Eval(_), _) => Vec::new(),
+        _ => spec.models(),
+    }
 }
 
 /// The run's rendering date: as recorded; for older runs the launch date in UTC.
@@ -157,13 +182,13 @@ pub(super) fn scorer(reward: &RunDir) -> Result<(PathBuf, String), Error> {
 fn models_of(run: &RunDir, placed: &RunSpec) -> Result<Vec<ModelUse>, Error> {
     // Names are the unresolved paths, also relative ones: a data folder may be moved.
     let written = run.spec()?;
-    let own = written.models().iter().zip(placed.models());
+    let own = written.models().into_iter().zip(placed.models());
     let mut all: Vec<ModelUse> =
         own.map(|(w, p)| ModelUse { name: w.path.clone(), path: PathBuf::from(&p.path), parent: None }).collect();
-    for (_, id) in placed.parents().into_iter().filter(|(role, _)| *role == CheckpointRole::Reward) {
+    for (_, id) in placed.parents().into_iter().filter(|(role, _)| judges(*role)) {
         let parent = sibling_run(run, id)?;
         let (written, placed) = (parent.spec()?, parent.resolved_spec()?);
-        for (w, p) in written.models().iter().zip(placed.models()) {
+        for (w, p) in written.models().into_iter().zip(placed.models()) {
             let parent = Some(parent.clone());
             all.push(ModelUse { name: w.path.clone(), path: PathBuf::from(&p.path), parent });
         }
@@ -248,7 +273,7 @@ fn check_parent(parent: &RunDir, path: &Path, now: &ModelInput, log: &mut Log) -
         return unrecorded(log, text);
     };
     let (written, placed) = (parent.spec()?, parent.resolved_spec()?);
-    let pair = written.models().iter().zip(placed.models()).find(|(_, placed)| Path::new(&placed.path) == path);
+    let pair = written.models().into_iter().zip(placed.models()).find(|(_, placed)| Path::new(&placed.path) == path);
     match pair.and_then(|(written, _)| recorded.model(&written.path)) {
         Some(then) => compare_model(path, then, now, &format!("run {} was trained on it", parent.id())),
         None => Ok(()),

@@ -34,7 +34,7 @@ impl Signals {
 pub(super) fn lower_priority(task: &Task) {
     let step = match task {
         Task::Train(_) => 5,
-        Task::Sample(_) => 15,
+        Task::Sample(_) | Task::Eval(_) => 15,
     };
     // If refused, the run competes at normal priority.
     let _ = rustix::process::nice(step);

@@ -3,6 +3,7 @@
 
 use super::drive::{Saving, Work, WorkOutcome};
 use super::error::Error;
+use super::evaluate;
 use super::inputs::check_or_record;
 use super::log::Log;
 use super::prepared::Prepared;
@@ -35,6 +36,7 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec) -> Prepared<'a> {
                 Ok(Box::new(SampleWork { run: run.clone(), sampling }))
             }),
         },
+        Task::Eval(eval) => evaluate::prepare(run, spec, eval),
         Task::Train(train) => Prepared {
             device: name,
             open: Box::new(move |past, from, log| {

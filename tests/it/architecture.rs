@@ -60,8 +60,13 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         &["tokio", "ratatui", "crossterm"],
     ),
     (
+        "evaluate",
+        &["train", "generate", "nn", "model", "kernels", "protocol", "domain"],
+        &["tokio", "ratatui", "crossterm"],
+    ),
+    (
         "worker",
-        &["domain", "protocol", "storage", "model", "nn", "generate", "train"],
+        &["domain", "protocol", "storage", "model", "nn", "generate", "train", "evaluate"],
         &["ratatui", "crossterm", "candle_core", "candle_nn"],
     ),
     (
@@ -222,7 +227,7 @@ fn gradient_paths_use_no_fused_operation_without_a_backward_pass() {
     ];
     let inference_only = ["inference"];
     let mut wrong = Vec::new();
-    let rooms = ["model", "nn", "generate", "train"];
+    let rooms = ["model", "nn", "generate", "train", "evaluate"];
     for (path, text) in rooms.iter().flat_map(|room| sources(&root().join("src").join(room))) {
         let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_owned();
         if inference_only.iter().any(|word| stem.contains(word)) {

@@ -18,6 +18,7 @@ mod copies;
 mod damage;
 mod faults;
 mod hints;
+mod ifeval;
 mod inputs;
 mod judge;
 mod keys;

@@ -11,7 +11,6 @@ mod read;
 mod reading;
 mod score;
 mod state;
-mod thought;
 
 pub use crate::app::blind::first_side;
 pub use card::{Card, CardLayout, Pane};
@@ -20,7 +19,6 @@ pub use read::ReadAction;
 pub use reading::{AnswerView, ShownText, TextLine};
 pub use score::{Stats, history, sampler, stats, verdict_words};
 pub use state::LabelScreen;
-pub use thought::{Thought, thoughts};
 
 use crate::app::contract::Screen;
 use crate::app::effect::Effect;

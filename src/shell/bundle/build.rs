@@ -16,8 +16,12 @@ const WHOLE: &[&str] = &["config.json", "tokenizer.json", "tokenizer_config.json
 
 /// Folders in which every file is a row of a table: the folder below `src`, the row's name in each file, the table's
 /// name and the rows' type. A new file adds a row.
-const TABLES: &[(&str, &str, &str, &str)] =
-    &[("storage/formats", "FORMAT", "FORMATS", "Format"), ("model/family", "FAMILY", "FAMILIES", "Family")];
+const TABLES: &[(&str, &str, &str, &str)] = &[
+    ("storage/formats", "FORMAT", "FORMATS", "Format"),
+    ("model/family", "FAMILY", "FAMILIES", "Family"),
+    ("evaluate/suite", "SUITE", "SUITES", "Suite"),
+    ("evaluate/judge", "JUDGE", "JUDGES", "JudgeKind"),
+];
 
 fn main() -> io::Result<()> {
     let root = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());

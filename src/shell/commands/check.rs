@@ -7,7 +7,7 @@
 use super::super::error::{Error, Result};
 use super::super::out;
 use super::context::CommandContext;
-use crate::domain::{Choice, SampledHash, Session, Side, counted, hash64};
+use crate::domain::{Choice, EvalState, SampledHash, Session, Side, counted, hash64};
 use crate::protocol::{Envelope, Integrity, RunEvent, SessionRecord, Task, apply_record, apply_run_event};
 use crate::storage::{LogRecord, LogTail, RunDir, SessionDir, is_locked, sha256};
 use serde_json::json;
@@ -119,6 +119,7 @@ fn check_run(run: &RunDir, last_seq: u64, whole: &mut Session, tally: &mut Tally
         }
     }
     let mut texts = SampledHash::default();
+    let mut eval = EvalState::default();
     let behind = run.launch_seq(&spec);
     if behind > last_seq {
         tally.wrong.push(format!(
@@ -133,6 +134,16 @@ fn check_run(run: &RunDir, last_seq: u64, whole: &mut Session, tally: &mut Tally
         match event {
             RunEvent::Stepped { .. } => tally.steps += 1,
             RunEvent::Completed(completion) => texts.add(completion),
+            RunEvent::EvalAnswered(answer) => eval.answer(answer.as_ref().clone()),
+            RunEvent::Measured(measurement) => eval.measure(measurement.clone()),
+            RunEvent::Compared(comparison) => eval.compare(comparison.clone()),
+            RunEvent::Finished { state, .. } if matches!(spec.task, Task::Eval(_)) => {
+                tally.hashes += 1;
+                let found = eval.result_hash();
+                if *state != found {
+                    tally.wrong.push(format!("run {id} ended with results of hash {state}, but its log holds {found}"));
+                }
+            }
             RunEvent::Finished { state, .. } if matches!(spec.task, Task::Sample(_)) => {
                 tally.hashes += 1;
                 if *state != texts.hex() {

@@ -117,7 +117,7 @@ fn remedy(plan: &Estimate, free: u64) -> String {
 }
 
 /// Follows the run, or prints how to.
-fn launched(context: &CommandContext, dir: &SessionDir, run: &RunDir, detach: bool) -> Result<()> {
+pub(super) fn launched(context: &CommandContext, dir: &SessionDir, run: &RunDir, detach: bool) -> Result<()> {
     if !detach {
         return follow::run(context, dir, run);
     }

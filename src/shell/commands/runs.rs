@@ -27,7 +27,7 @@ pub fn list(context: &CommandContext, session: &str) -> Result<()> {
         let waits = status == RunStatus::Running && supervisor::waits_for_space(run)?;
         let rows = match &spec.task {
             Task::Train(train) => (train.filter.as_deref(), train.rubric.as_deref()),
-            Task::Sample(_) => (None, None),
+            Task::Sample(_) | Task::Eval(_) => (None, None),
         };
         if context.json {
             out::json(&json!({

@@ -2,7 +2,7 @@
 //!
 //! Owns the length limits, the counts of rows left out, and the split into training and evaluation. Refuses texts.
 
-use crate::domain::{DroppedRows, Finding, PairId, PromptId, TrainerParams, hash64};
+use crate::domain::{DroppedRows, Finding, PairId, PromptId, TrainerParams, is_held_out};
 use crate::nn::policy::Row;
 
 /// How rows are tokenised.
@@ -137,19 +137,12 @@ impl Tokenised {
             self.drop("longer than max_length");
         } else if example.longest() > context {
             self.drop("longer than the model's context");
-        } else if is_eval(&example.prompt_id, options.eval_fraction) {
+        } else if is_held_out(&example.prompt_id, options.eval_fraction) {
             self.eval.push(example);
         } else {
             self.train.push(example);
         }
     }
-}
-
-/// Whether a prompt is held out for evaluation: the same in every run with the same `fraction`.
-#[must_use]
-pub fn is_eval(prompt: &PromptId, fraction: f64) -> bool {
-    // 53 bits of the hash as a number in 0..1.
-    ((hash64(prompt.as_str().as_bytes()) >> 11) as f64 / (1u64 << 53) as f64) < fraction
 }
 
 /// Length of the common prefix.

@@ -14,6 +14,7 @@ use crate::protocol::{RunSpec, Task, TrainSpec};
 pub(crate) fn train_spec(spec: &RunSpec) -> Result<&TrainSpec, Error> {
     match &spec.task {
         Task::Train(t) => Ok(t),
+        Task::Eval(_) => Err(Error::Invalid(format!("run {} is an evaluation and trains nothing", spec.id))),
         Task::Sample(_) => Err(Error::Invalid(format!("run {} is a sampling run and trains nothing", spec.id))),
     }
 }

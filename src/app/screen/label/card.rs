@@ -2,12 +2,12 @@
 
 use super::prompt::PromptView;
 use super::reading::{AnswerView, ShownText, TextLine};
-use super::thought::{Thought, thoughts};
 use crate::app::blind::first_side;
 use crate::app::diff::WordDiff;
 use crate::app::open::OpenSession;
 use crate::app::wrap::presentable;
 use crate::domain::{Asked, CompletionId, Finish, PairId, PromptId, Seen, Side, hash64};
+use crate::domain::{Thought, thoughts};
 
 /// From this width on, the answers stand side by side.
 const SIDE_BY_SIDE: u16 = 90;

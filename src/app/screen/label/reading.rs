@@ -3,9 +3,9 @@
 //! Owns the shown text, its styles, and the way back from a place in it to the place in the answer, so that scrolling,
 //! differences and what was read survive a change of view. Refuses to know panes or keys.
 
-use super::thought::Thought;
 use crate::app::markup::{Markup, TextStyle};
 use crate::app::wrap::{cut_line, wrap_line};
+use crate::domain::Thought;
 use std::ops::Range;
 
 /// The narrowest column that a hanging indent leaves.
@@ -172,9 +172,9 @@ impl ShownText {
 
 #[cfg(test)]
 mod tests {
-    use super::super::thought::thoughts;
     use super::*;
     use crate::app::wrap::{cells, wrap};
+    use crate::domain::thoughts;
 
     const RAW: AnswerView = AnswerView { raw: true, unfolded: false };
     const STYLED: AnswerView = AnswerView { raw: false, unfolded: false };

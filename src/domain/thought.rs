@@ -40,6 +40,28 @@ pub fn thoughts(text: &str) -> Vec<Thought> {
     out
 }
 
+/// The answer without its thoughts: the text outside of them, trimmed. An unclosed thought makes it empty, since the answer
+/// never began. `opened`: the template opened a thought itself, so that an answer without its end is one thought.
+#[must_use]
+pub fn answer_after_thoughts(text: &str, opened: bool) -> String {
+    let found = thoughts(text);
+    let begins_inside = found.first().is_some_and(|t| t.range.start == 0 && t.closed);
+    if found.iter().any(|t| !t.closed) || (opened && !begins_inside) {
+        return String::new();
+    }
+    if found.is_empty() {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    let mut at = 0;
+    for thought in found {
+        out.push_str(&text[at..thought.range.start]);
+        at = thought.range.end;
+    }
+    out.push_str(&text[at..]);
+    out.trim().to_owned()
+}
+
 fn words(text: &str) -> usize {
     text.split_whitespace().count()
 }
@@ -74,6 +96,15 @@ mod tests {
         assert_eq!(found("one two three\n</think>\nYes."), [("one two three\n</think>", 3, true)]);
         assert_eq!(found("<think>a</think> b\n<think>\nc"), [("<think>a</think>", 1, true), ("<think>\nc", 1, false)]);
         assert_eq!(found("<think>\n\n</think>\n\nNo."), [("<think>\n\n</think>", 0, true)]);
+    }
+
+    #[test]
+    fn an_answer_is_what_follows_its_thoughts() {
+        assert_eq!(answer_after_thoughts("<think>\none\n</think>\n\nYes.", false), "Yes.");
+        assert_eq!(answer_after_thoughts("one\n</think>\nYes.", true), "Yes.");
+        assert_eq!(answer_after_thoughts("<think>\nso it", false), "");
+        assert_eq!(answer_after_thoughts("so it goes", true), "");
+        assert_eq!(answer_after_thoughts(" Plain. \n", false), " Plain. \n");
     }
 
     #[test]

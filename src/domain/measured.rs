@@ -1,0 +1,207 @@
+//! What an evaluation run logs: answers, measurements of items, and comparisons by judges.
+//!
+//! Owns the records and their fold, which drops the repetitions of a resumed run. Refuses statistics.
+
+use super::canonical::CanonicalHash;
+use super::metric::{Metrics, Num};
+use super::text::{Finish, PromptBody};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// One of the two compared models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Contestant {
+    /// The model in question.
+    A,
+    /// What it is compared with.
+    B,
+}
+
+impl Contestant {
+    /// Both, in order.
+    pub const BOTH: [Self; 2] = [Self::A, Self::B];
+
+    /// 0 or 1.
+    #[must_use]
+    pub fn index(self) -> usize {
+        match self {
+            Self::A => 0,
+            Self::B => 1,
+        }
+    }
+
+    /// `a` or `b`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::A => "a",
+            Self::B => "b",
+        }
+    }
+}
+
+/// An item of a suite, for one seed of sampling.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ItemKey {
+    /// The suite.
+    pub suite: String,
+    /// The item's name within the suite.
+    pub item: String,
+    /// The seed's number from 0; always 0 without sampling.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub seed: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// An answer of a contestant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvalAnswer {
+    /// The item; several items with one prompt share one answer, under the first item's key.
+    #[serde(flatten)]
+    pub key: ItemKey,
+    /// Who answered.
+    pub side: Contestant,
+    /// What was asked.
+    pub prompt: PromptBody,
+    /// The text as the model wrote it, with its thoughts. Sanitise before showing.
+    pub text: String,
+    /// Its length in the model's tokens; 0 where unknown.
+    pub tokens: usize,
+    /// Why it ended.
+    pub finish: Finish,
+    /// What it depends on besides the prompt: weights, tokenizer, template, date and sampling, as a hash.
+    pub source: String,
+    /// Whether it was copied from an earlier evaluation with the same source.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reused: bool,
+}
+
+/// An item measured for one contestant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// The item.
+    #[serde(flatten)]
+    pub key: ItemKey,
+    /// Whose answer or log-probs.
+    pub side: Contestant,
+    /// The prompt's hash, by which intervals are clustered.
+    pub cluster: String,
+    /// The values by the suite's measures; a measure that does not apply to the item is absent.
+    pub values: Metrics,
+}
+
+/// Two answers compared by a judge.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The item.
+    #[serde(flatten)]
+    pub key: ItemKey,
+    /// The judge: `reward:reward-1`.
+    pub judge: String,
+    /// The prompt's hash, by which intervals are clustered.
+    pub cluster: String,
+    /// The probability that a is better, 0.5 for a tie; none where the judge gave nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p: Option<Num>,
+    /// For a judge asked in both orders: the probability that a is better when a comes first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub a_first: Option<Num>,
+    /// The probability that a is better when b comes first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub b_first: Option<Num>,
+    /// The lengths of both answers in characters, without thoughts.
+    pub chars: [usize; 2],
+    /// Why there is no probability.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Everything an evaluation has logged, by key.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct EvalState {
+    answers: BTreeMap<(ItemKey, Contestant), EvalAnswer>,
+    measurements: BTreeMap<(ItemKey, Contestant), Measurement>,
+    comparisons: BTreeMap<(String, ItemKey), Comparison>,
+}
+
+impl EvalState {
+    /// Adds an answer.
+    pub fn answer(&mut self, answer: EvalAnswer) {
+        self.answers.insert((answer.key.clone(), answer.side), answer);
+    }
+
+    /// Adds a measurement.
+    pub fn measure(&mut self, measurement: Measurement) {
+        self.measurements.insert((measurement.key.clone(), measurement.side), measurement);
+    }
+
+    /// Adds a comparison.
+    pub fn compare(&mut self, comparison: Comparison) {
+        self.comparisons.insert((comparison.judge.clone(), comparison.key.clone()), comparison);
+    }
+
+    /// The answer to an item.
+    #[must_use]
+    pub fn answer_of(&self, key: &ItemKey, side: Contestant) -> Option<&EvalAnswer> {
+        self.answers.get(&(key.clone(), side))
+    }
+
+    /// The measurement of an item.
+    #[must_use]
+    pub fn measurement_of(&self, key: &ItemKey, side: Contestant) -> Option<&Measurement> {
+        self.measurements.get(&(key.clone(), side))
+    }
+
+    /// A judge's comparison of an item.
+    #[must_use]
+    pub fn comparison_of(&self, judge: &str, key: &ItemKey) -> Option<&Comparison> {
+        self.comparisons.get(&(judge.to_owned(), key.clone()))
+    }
+
+    /// Every answer, by item.
+    pub fn answers(&self) -> impl Iterator<Item = &EvalAnswer> {
+        self.answers.values()
+    }
+
+    /// Every measurement, by item.
+    pub fn measurements(&self) -> impl Iterator<Item = &Measurement> {
+        self.measurements.values()
+    }
+
+    /// Every comparison, by judge and item.
+    pub fn comparisons(&self) -> impl Iterator<Item = &Comparison> {
+        self.comparisons.values()
+    }
+
+    /// The judges that compared anything.
+    #[must_use]
+    pub fn judges(&self) -> Vec<&str> {
+        let mut out: Vec<&str> = self.comparisons.keys().map(|(judge, _)| judge.as_str()).collect();
+        out.dedup();
+        out
+    }
+
+    /// A hash of the results: equal for equal answers, measurements and comparisons, however often the run was resumed.
+    #[must_use]
+    pub fn result_hash(&self) -> String {
+        let mut h = CanonicalHash::default();
+        for answer in self.answers() {
+            h.add(&json!({ "answer": answer.key, "side": answer.side, "text": answer.text, "source": answer.source }));
+        }
+        self.measurements().for_each(|measurement| h.add(&json!(measurement)));
+        self.comparisons().for_each(|comparison| h.add(&json!(comparison)));
+        h.hex()
+    }
+
+    /// Whether nothing was logged.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.answers.is_empty() && self.measurements.is_empty() && self.comparisons.is_empty()
+    }
+}

@@ -1,0 +1,105 @@
+//! The table of judges: one file each in `judge/`, and nothing else to touch.
+//!
+//! The build script declares every file of the folder as a module and lists its `JUDGE` here. Owns the contract of a judge.
+//! Refuses statistics and the choice of what is judged.
+
+use crate::domain::{JudgeRow, PromptBody};
+use crate::model::error::Error;
+use crate::protocol::{JudgeSpec, TrainSpec};
+use candle_core::Device;
+use std::path::PathBuf;
+
+// Declares the modules, and `JUDGES: &[&JudgeKind]`.
+include!(concat!(env!("OUT_DIR"), "/judge.rs"));
+
+/// Two answers to one prompt, without thoughts.
+#[derive(Debug, Clone, Copy)]
+pub struct Bout<'a> {
+    /// The prompt.
+    pub prompt: &'a PromptBody,
+    /// The answer of a.
+    pub a: &'a str,
+    /// The answer of b.
+    pub b: &'a str,
+}
+
+/// What a judge says of two answers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Ruling {
+    /// The probability that a is better, 0.5 for a tie; none where the judge has no opinion.
+    pub p: Option<f64>,
+    /// For a judge asked in both orders: the probability that a is better when a comes first.
+    pub a_first: Option<f64>,
+    /// The probability that a is better when b comes first.
+    pub b_first: Option<f64>,
+    /// Why there is no opinion.
+    pub problem: Option<String>,
+}
+
+impl Ruling {
+    /// A judge's clear opinion.
+    #[must_use]
+    pub fn sure(p: f64) -> Self {
+        Self { p: Some(p), ..Self::default() }
+    }
+}
+
+/// A judge that is ready.
+pub trait Referee {
+    /// Compares two answers.
+    ///
+    /// # Errors
+    /// When no answers can be compared; what concerns these two alone is in the ruling.
+    fn rule(&mut self, bout: &Bout) -> Result<Ruling, Error>;
+}
+
+/// A run that judges, as files.
+#[derive(Debug, Clone)]
+pub struct JudgingRun {
+    /// Its specification, with the model's path on this machine.
+    pub spec: TrainSpec,
+    /// Its checkpoint's folder.
+    pub checkpoint: PathBuf,
+    /// The checkpoint that it started from.
+    pub init: Option<PathBuf>,
+    /// Its rendering date.
+    pub date: Option<String>,
+}
+
+/// What judges are made of.
+#[derive(Debug, Clone, Default)]
+pub struct JudgeInputs {
+    /// The reward run.
+    pub reward: Option<JudgingRun>,
+    /// The run with an implicit reward.
+    pub implicit: Option<JudgingRun>,
+}
+
+/// A kind of judge.
+pub struct JudgeKind {
+    /// Its row.
+    pub row: JudgeRow,
+    /// Prepares it; none for a judge that is a person.
+    pub open: Option<OpenJudge>,
+}
+
+/// Prepares a judge.
+pub type OpenJudge = fn(&JudgeSpec, &JudgeInputs, &Device) -> Result<Box<dyn Referee>, Error>;
+
+/// The judges, sorted by name.
+#[must_use]
+pub fn judge_kinds() -> &'static [&'static JudgeKind] {
+    JUDGES
+}
+
+/// The kind of that name.
+///
+/// # Errors
+/// When there is none.
+pub(super) fn kind_named(name: &str) -> Result<&'static JudgeKind, Error> {
+    JUDGES
+        .iter()
+        .find(|kind| kind.row.name == name)
+        .copied()
+        .ok_or_else(|| Error::Invalid(format!("`{name}` is not a judge of this version: evaluate again")))
+}

@@ -1,0 +1,330 @@
+//! Plans an evaluation: contestants, suites with copies of their files, judges, and the prompts that are held out.
+//!
+//! The evaluate screen and the command `eval` both use it, so that both make the same runs. Owns the look-up of names and the
+//! rule that a prompt that a contestant was trained on is left out of a win rate. Refuses to read suites: the worker does.
+
+use super::error::{Error, Result};
+use super::plan::{new_spec, trained};
+use super::{models, servers, supervisor};
+use crate::domain::{
+    JudgeOperand, Params, Prompt, PromptId, RunId, Sampler, SftRow, SuiteRow, counted, eval_report, hint, is_held_out,
+    judges, suite, suites,
+};
+use crate::protocol::{
+    DataSnapshot, EvalSide, EvalSpec, JudgeSpec, ModelRef, RunSpec, ServerOptions, ServerRef, SuiteSpec, Task,
+};
+use crate::storage::formats::recognise;
+use crate::storage::import::{self, ImportedRows};
+use crate::storage::{DataFile, Home, SessionDir, sha256};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// The request for an evaluation.
+#[derive(Debug, Clone)]
+pub struct EvalOrder {
+    /// The model in question: a run, a model, or a server's model.
+    pub a: String,
+    /// What it is compared with; none for the model that `a` was trained on.
+    pub b: Option<String>,
+    /// Suites by name, or files of a user's own suite; empty for `winrate`.
+    pub suites: Vec<String>,
+    /// Judges by name and operand.
+    pub judges: Vec<String>,
+    /// A file of prompts in place of the session's.
+    pub prompts: Option<PathBuf>,
+    /// The folder of the suites' files.
+    pub data: Option<PathBuf>,
+    /// The most items of each suite.
+    pub limit: Option<usize>,
+    /// How often each prompt is answered.
+    pub seeds: u32,
+    /// How answers are drawn; `max_new_tokens` 0 for each suite's own.
+    pub sampler: Sampler,
+    /// How servers are asked.
+    pub servers: ServerOptions,
+    /// What computes.
+    pub device: String,
+    /// The last record of the session's log that counts; none takes all.
+    pub upto: Option<u64>,
+}
+
+/// What a plan leaves out, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EvalNotes(pub Vec<String>);
+
+/// The specification of an evaluation and copies of its files.
+///
+/// # Errors
+/// When a name is unknown, a file is missing, or no prompt is held out.
+pub fn plan(home: &Home, dir: &SessionDir, order: EvalOrder) -> Result<(RunSpec, Vec<DataFile>, EvalNotes)> {
+    if order.seeds > 1 && order.sampler.temperature == 0.0 {
+        return Err(Error::Usage(format!(
+            "--seeds {} needs a temperature above 0: greedy answers are the same for every seed",
+            order.seeds
+        )));
+    }
+    let (session, _, seq) = dir.snapshot(order.upto)?;
+    let a = side(home, dir, &order.a, &order.servers)?;
+    let b = match &order.b {
+        Some(name) => side(home, dir, name, &order.servers)?,
+        None => base_of(home, dir, &a)?,
+    };
+    if (&a.model, &a.adapter, &a.server) == (&b.model, &b.adapter, &b.server) && order.b.is_none() {
+        return Err(Error::Usage(format!("{} would be compared with itself: name another model with --b", a.name)));
+    }
+    let mut notes = EvalNotes::default();
+    let mut files = Vec::new();
+    let mut specs = Vec::new();
+    let names = if order.suites.is_empty() { vec!["winrate".to_owned()] } else { order.suites.clone() };
+    let trained = trained_prompts(dir, [&a, &b])?;
+    for name in &names {
+        let (row, own) = named(name)?;
+        let (bytes, file, rows) = if row.takes_prompts() {
+            let prompts = match &order.prompts {
+                Some(path) => read_prompts(path)?,
+                None => session.prompts().to_vec(),
+            };
+            let from =
+                order.prompts.as_ref().map_or_else(|| format!("session {}", dir.name()), |p| p.display().to_string());
+            let prompts = held_out(prompts, &trained, &from, &mut notes)?;
+            let mut bytes = Vec::new();
+            for prompt in &prompts {
+                serde_json::to_writer(&mut bytes, prompt).map_err(|e| Error::bug("write a prompt as JSON", e))?;
+                bytes.push(b'\n');
+            }
+            (bytes, from, prompts.len())
+        } else {
+            let path = own.map_or_else(|| suite_file(row, order.data.as_deref()), Ok)?;
+            let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+            let rows = memchr::memchr_iter(b'\n', &bytes).count();
+            (bytes, path.display().to_string(), rows)
+        };
+        let frozen = format!("suite-{}.dat", specs.len() + 1);
+        let data = DataSnapshot { file: frozen.clone(), sha256: sha256(&bytes), rows, session_seq: seq };
+        files.push(DataFile { name: frozen, bytes });
+        let max_new_tokens =
+            if order.sampler.max_new_tokens > 0 { order.sampler.max_new_tokens } else { row.max_new_tokens };
+        let sampler = Sampler { max_new_tokens, ..order.sampler };
+        specs.push(SuiteSpec { name: row.name.into(), data, file, sampler, limit: order.limit });
+    }
+    let judges: Vec<JudgeSpec> =
+        order.judges.iter().map(|word| judge(home, dir, word, &order.servers)).collect::<Result<_>>()?;
+    let judged = specs.iter().any(|spec| suite(&spec.name).is_some_and(|row| row.judged));
+    if let (Some(judge), false) = (order.judges.first(), judged) {
+        return Err(Error::Usage(format!(
+            "--judge {judge} has nothing to compare: add a suite with answers to compare, such as --suite winrate"
+        )));
+    }
+    let servers: Vec<ServerRef> = [&a, &b]
+        .into_iter()
+        .filter_map(|side| side.server.clone())
+        .chain(judges.iter().filter_map(|j| j.server.clone()))
+        .collect();
+    servers::remember_keys(home, &servers)?;
+    let task = Task::Eval(EvalSpec { a, b, suites: specs, judges, seeds: order.seeds });
+    Ok((new_spec(dir.next_run_id("eval")?, task, order.device), files, notes))
+}
+
+/// A contestant by its name: a run of the session, a model, or a server's model.
+fn side(home: &Home, dir: &SessionDir, name: &str, options: &ServerOptions) -> Result<EvalSide> {
+    if ServerRef::is_address(name) {
+        let server = servers::find(&[&name.to_owned()], options)?.pop();
+        return Ok(EvalSide { name: name.to_owned(), model: None, adapter: None, server });
+    }
+    let id = RunId::new(name);
+    if dir.runs()?.iter().any(|run| run.id() == id.parts().0) {
+        let run = trained(dir, &id)?;
+        run.check_policy("eval")?;
+        return Ok(EvalSide { name: name.to_owned(), model: Some(run.model), adapter: Some(id), server: None });
+    }
+    let model = models::find(home, name).map_err(|e| match e {
+        Error::Failed(why) => Error::failed(format!("{why}; session {} has no run of that name either", dir.name())),
+        other => other,
+    })?;
+    Ok(EvalSide { name: model.name.clone(), model: Some(model), adapter: None, server: None })
+}
+
+/// The model that a run was trained on; otherwise the session's.
+fn base_of(home: &Home, dir: &SessionDir, a: &EvalSide) -> Result<EvalSide> {
+    let model: ModelRef = match (&a.model, &a.adapter) {
+        (Some(model), Some(_)) => model.clone(),
+        _ => models::find(home, &dir.meta()?.model)?,
+    };
+    Ok(EvalSide { name: model.name.clone(), model: Some(model), adapter: None, server: None })
+}
+
+/// The suite of that name, or a user's own suite in the file of that name.
+fn named(name: &str) -> Result<(&'static SuiteRow, Option<PathBuf>)> {
+    if let Some(row) = suite(name) {
+        return Ok((row, None));
+    }
+    let path = Path::new(name);
+    if let (true, Some(own)) = (path.is_file(), suite("own")) {
+        return Ok((own, Some(path.to_owned())));
+    }
+    let names: Vec<&str> = suites().iter().map(|row| row.name).collect();
+    Err(Error::Usage(format!(
+        "`{name}` is neither a suite nor a file{}; the suites are {}",
+        hint(name, names.iter().copied()),
+        names.join(", ")
+    )))
+}
+
+/// The suite's file in the folder of data.
+fn suite_file(row: &SuiteRow, data: Option<&Path>) -> Result<PathBuf> {
+    let names = row.files.join(" or ");
+    let Some(folder) = data else {
+        return Err(Error::Usage(format!(
+            "the suite {} reads {names}: name its folder with --data ({})",
+            row.name, row.source
+        )));
+    };
+    row.files.iter().map(|name| folder.join(name)).find(|path| path.is_file()).ok_or_else(|| {
+        Error::failed(format!(
+            "{} has no {names} for the suite {}: get it from {}",
+            folder.display(),
+            row.name,
+            row.source
+        ))
+    })
+}
+
+/// The judge named by `KIND` or `KIND:OPERAND`.
+fn judge(home: &Home, dir: &SessionDir, word: &str, options: &ServerOptions) -> Result<JudgeSpec> {
+    let (kind, operand) = word.split_once(':').map_or((word, None), |(kind, operand)| (kind, Some(operand)));
+    let rows = judges();
+    let names: Vec<&str> = rows.iter().map(|row| row.name).collect();
+    let Some(row) = rows.iter().find(|row| row.name == kind) else {
+        return Err(Error::Usage(format!(
+            "`{kind}` is not a judge{}; the judges are {}",
+            hint(kind, names.iter().copied()),
+            names.join(", ")
+        )));
+    };
+    let mut spec = JudgeSpec { kind: kind.into(), run: None, model: None, server: None, checks: None };
+    let needs = |what: &str, example: &str| {
+        Err(Error::Usage(format!("the judge {kind} needs {what}: write --judge {kind}:{example}")))
+    };
+    match (row.takes, operand) {
+        (JudgeOperand::None, None) => {}
+        (JudgeOperand::None, Some(_)) => {
+            return Err(Error::Usage(format!("the judge {kind} takes nothing after a colon: write --judge {kind}")));
+        }
+        (JudgeOperand::Run, None) => return needs("a run", "RUN"),
+        (JudgeOperand::Model, None) => return needs("a model", "MODEL"),
+        (JudgeOperand::Checks, None) => return needs("checks", "\"contains=please;max_words=40\""),
+        (JudgeOperand::Run, Some(run)) => {
+            let run = trained(dir, &RunId::new(run))?;
+            spec.run = Some(if kind == "reward" { run.check_reward()? } else { run.check_scores()? });
+        }
+        (JudgeOperand::Model, Some(name)) if ServerRef::is_address(name) => {
+            spec.server = servers::find(&[&name.to_owned()], options)?.pop();
+        }
+        (JudgeOperand::Model, Some(name)) => spec.model = Some(models::find(home, name)?),
+        (JudgeOperand::Checks, Some(checks)) => {
+            crate::domain::Checks::parse(checks).map_err(|e| Error::Usage(format!("--judge {kind}: {e}")))?;
+            spec.checks = Some(checks.to_owned());
+        }
+    }
+    Ok(spec)
+}
+
+/// The prompts of a file.
+fn read_prompts(path: &Path) -> Result<Vec<Prompt>> {
+    let format = recognise(path)?;
+    let source = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let imported = import::read(path, format, None)?;
+    let bodies = match imported.rows {
+        ImportedRows::Prompts(rows) => rows.into_iter().map(|row| (row.body, row.tags)).collect(),
+        ImportedRows::Pairs(rows) => rows.into_iter().map(|row| (row.prompt, row.tags)).collect(),
+        ImportedRows::Votes(rows) => rows.into_iter().map(|row| (row.prompt, row.tags)).collect(),
+        ImportedRows::Ratings(rows) => rows.into_iter().map(|row| (row.prompt, Vec::new())).collect(),
+        ImportedRows::Texts(_, rows) => rows.into_iter().map(|row| (row.prompt(), Vec::new())).collect::<Vec<_>>(),
+    };
+    let mut seen = BTreeSet::new();
+    let prompt = |(body, tags): (crate::domain::PromptBody, Vec<String>)| {
+        let id = body.derived_id();
+        seen.insert(id.clone()).then(|| Prompt { id, body, source: source.clone(), tags })
+    };
+    Ok(bodies.into_iter().filter_map(prompt).collect())
+}
+
+/// The prompts that no contestant was trained on.
+fn held_out(
+    prompts: Vec<Prompt>,
+    trained: &BTreeSet<PromptId>,
+    from: &str,
+    notes: &mut EvalNotes,
+) -> Result<Vec<Prompt>> {
+    let all = prompts.len();
+    if all == 0 {
+        return Err(Error::failed(format!("{from} has no prompts: name a file of them with --prompts")));
+    }
+    let kept: Vec<Prompt> = prompts.into_iter().filter(|prompt| !trained.contains(&prompt.body.derived_id())).collect();
+    if kept.is_empty() {
+        return Err(Error::failed(format!(
+            "a contestant was trained on every prompt of {from}: name unseen ones with --prompts FILE"
+        )));
+    }
+    if kept.len() < all {
+        notes.0.push(format!(
+            "{} of {from} left out: a contestant was trained on them",
+            counted(all - kept.len(), "prompt")
+        ));
+    }
+    Ok(kept)
+}
+
+/// The prompts that the contestants' runs were trained on, and the runs that these started from: their training rows
+/// without those that a run held out.
+fn trained_prompts(dir: &SessionDir, sides: [&EvalSide; 2]) -> Result<BTreeSet<PromptId>> {
+    let mut out = BTreeSet::new();
+    let mut next: Vec<RunId> = sides.iter().filter_map(|side| side.adapter.clone()).collect();
+    let mut seen = BTreeSet::new();
+    while let Some(id) = next.pop() {
+        let id = id.parts().0;
+        if !seen.insert(id.clone()) {
+            continue;
+        }
+        let run = dir.run(&id)?;
+        let Task::Train(train) = run.spec()?.task else { continue };
+        for data in [Some(&train.data), train.mix.as_ref()].into_iter().flatten() {
+            let path = run.path().join(&data.file);
+            let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+            out.extend(text.lines().filter_map(|line| trained_prompt(line, &train.params)));
+        }
+        next.extend(train.init);
+    }
+    Ok(out)
+}
+
+/// The prompt of a training row; none for a row that the run held out.
+fn trained_prompt(line: &str, params: &Params) -> Option<PromptId> {
+    let row: Value = serde_json::from_str(line).ok()?;
+    let name = row.get("prompt_id").or_else(|| row.get("id"))?.as_str()?;
+    if is_held_out(&PromptId::new(name), params.f64("eval_fraction")) {
+        return None;
+    }
+    let body = row.get("prompt").or_else(|| row.get("body")).cloned()?;
+    let body = match serde_json::from_value(body) {
+        Ok(body) => body,
+        Err(_) => serde_json::from_value::<SftRow>(row).ok()?.body.prompt(),
+    };
+    Some(body.derived_id())
+}
+
+/// The uncorrected p-values of the session's other evaluations.
+///
+/// # Errors
+/// When the folder of runs cannot be listed.
+pub fn others(dir: &SessionDir, id: &RunId) -> Result<Vec<f64>> {
+    let mut out = Vec::new();
+    for run in dir.runs()? {
+        let evaluates = run.spec().is_ok_and(|spec| matches!(spec.task, Task::Eval(_)));
+        if evaluates && run.id() != *id {
+            out.extend(eval_report(&supervisor::state_of(&run)?.0.eval, &[]).p_values());
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,145 @@
+//! An evaluation run: its inputs opened, its log as the state it resumes from. Owns that glue; refuses the evaluation itself.
+
+use super::drive::{Saving, Work, WorkOutcome};
+use super::error::Error;
+use super::inputs::{CheckedInputs, check_or_record, dated, newest, recorded_checkpoint};
+use super::log::Log;
+use super::prepared::Prepared;
+use crate::domain::{Contestant, EvalAnswer, EvalState, Fold64};
+use crate::evaluate::{EvalInputs, Evaluation, JudgeInputs, JudgingRun};
+use crate::protocol::{CheckpointRole, EvalSpec, RunEvent, RunSpec, SuiteSpec, Task};
+use crate::storage::{self, RunDir, SessionDir, sha256};
+use crate::{model, nn};
+use std::path::Path;
+
+/// Prepares an evaluation.
+pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec, eval: &'a EvalSpec) -> Prepared<'a> {
+    let device = nn::device(&spec.device);
+    Prepared {
+        device: device.as_ref().map_or_else(|_| spec.device.clone(), nn::describe),
+        open: Box::new(move |past, _, log| {
+            let texts = eval.suites.iter().map(|suite| text(run, suite)).collect::<Result<_, Error>>()?;
+            let bound = check_or_record(run, spec, past, log)?;
+            let inputs = EvalInputs {
+                spec: eval,
+                texts,
+                checkpoints: [CheckpointRole::A, CheckpointRole::B]
+                    .map(|role| bound.checkpoint(role).map(Path::to_owned)),
+                identities: Contestant::BOTH.map(|side| identity(&bound, eval, side)),
+                date: bound.spec.inputs.date.clone(),
+                past: logged(run)?,
+                known: earlier_answers(run)?,
+                judges: JudgeInputs {
+                    reward: judging_run(run, &bound, CheckpointRole::Reward)?,
+                    implicit: judging_run(run, &bound, CheckpointRole::Implicit)?,
+                },
+                device: device?,
+            };
+            Ok(Box::new(EvalWork { evaluation: Evaluation::open(inputs)? }))
+        }),
+    }
+}
+
+/// A suite's frozen file, checked by hash.
+fn text(run: &RunDir, suite: &SuiteSpec) -> Result<String, Error> {
+    let path = run.path().join(&suite.data.file);
+    let wrong = |reason: String| Error::Data { path: path.clone(), reason };
+    let bytes = std::fs::read(&path).map_err(|e| storage::Error::io("read", &path, e))?;
+    if sha256(&bytes) != suite.data.sha256 {
+        return Err(wrong("was changed since the run was launched: launch a new run".into()));
+    }
+    String::from_utf8(bytes).map_err(|e| wrong(format!("is not UTF-8 text: {e}")))
+}
+
+/// What a contestant's answers depend on besides prompt and sampling.
+fn identity(bound: &CheckedInputs, eval: &EvalSpec, side: Contestant) -> String {
+    let role = match side {
+        Contestant::A => CheckpointRole::A,
+        Contestant::B => CheckpointRole::B,
+    };
+    let mut h = Fold64::default();
+    if let Some(model) = &eval.side(side).model
+        && let Some(digest) = bound.model_identity(Path::new(&model.path))
+    {
+        h.add(digest.as_bytes());
+    }
+    if let Some(checkpoint) = bound.spec.inputs.checkpoint(role) {
+        h.add(checkpoint.digest.as_bytes());
+    }
+    h.hex()
+}
+
+/// What the run's own log has.
+fn logged(run: &RunDir) -> Result<EvalState, Error> {
+    let mut state = EvalState::default();
+    for envelope in run.tail().poll()? {
+        match envelope.data {
+            Ok(RunEvent::EvalAnswered(answer)) => state.answer(*answer),
+            Ok(RunEvent::Measured(measurement)) => state.measure(measurement),
+            Ok(RunEvent::Compared(comparison)) => state.compare(comparison),
+            _ => {}
+        }
+    }
+    Ok(state)
+}
+
+/// The answers of the session's other evaluations. One whose log cannot be read is not reused.
+fn earlier_answers(run: &RunDir) -> Result<Vec<EvalAnswer>, Error> {
+    let mut out = Vec::new();
+    for other in SessionDir::open(run.session_path())?.runs()? {
+        let evaluates = other.spec().is_ok_and(|spec| matches!(spec.task, Task::Eval(_)));
+        if !evaluates || other.id() == run.id() {
+            continue;
+        }
+        let Ok(records) = other.tail().poll() else { continue };
+        out.extend(records.into_iter().filter_map(|envelope| match envelope.data {
+            Ok(RunEvent::EvalAnswered(answer)) => Some(*answer),
+            _ => None,
+        }));
+    }
+    Ok(out)
+}
+
+/// A run that judges, with the checkpoint that this run holds of it.
+fn judging_run(run: &RunDir, bound: &CheckedInputs, role: CheckpointRole) -> Result<Option<JudgingRun>, Error> {
+    let Some(checkpoint) = bound.checkpoint(role) else { return Ok(None) };
+    let Some((_, id)) = bound.spec.parents().into_iter().find(|(own, _)| *own == role) else { return Ok(None) };
+    let judge = run.sibling(&id.parts().0)?;
+    let spec = dated(&judge, judge.resolved_spec()?)?;
+    let date = spec.inputs.date.clone();
+    let Task::Train(train) = spec.task else { return Err(Error::NotTraining(id.0.clone())) };
+    let recorded = judge.recorded_inputs()?.unwrap_or(spec.inputs);
+    let init = match (recorded.checkpoint(CheckpointRole::Init), &train.init) {
+        (Some(input), _) => Some(recorded_checkpoint(&judge, input)?),
+        (None, Some(parent)) => Some(newest(&judge, parent)?.path),
+        (None, None) => None,
+    };
+    Ok(Some(JudgingRun { spec: train, checkpoint: checkpoint.to_owned(), init, date }))
+}
+
+/// An evaluation run. It resumes from its log.
+struct EvalWork {
+    evaluation: Evaluation,
+}
+
+impl Work for EvalWork {
+    fn step(&mut self, log: &mut Log) -> Result<WorkOutcome, model::Error> {
+        Ok(if self.evaluation.next(log)? { WorkOutcome::Stepped } else { WorkOutcome::Done })
+    }
+
+    fn done(&self) -> u64 {
+        self.evaluation.done()
+    }
+
+    fn save(&mut self, _dir: &Path) -> Result<(), model::Error> {
+        Ok(())
+    }
+
+    fn saving(&self) -> Option<Saving> {
+        None
+    }
+
+    fn state_hash(&mut self) -> Result<String, Error> {
+        Ok(self.evaluation.state().result_hash())
+    }
+}
