@@ -25,6 +25,7 @@ mod model_vote;
 mod nearest;
 mod newton;
 mod param;
+mod partial;
 mod rubric;
 mod run;
 mod run_state;
@@ -60,7 +61,7 @@ pub use evaluation::{
     prompts_to_tell, rao_kupper, ratings, reward_figures, sign_test,
 };
 pub use filter::{Bound, Filter, FilterError, FilterTerm, FilterTest, VerdictWord, filter_words, quoted_words};
-pub use hash::{Fold64, hash64, mix64};
+pub use hash::{Fold64, IdMap, hash64, mix64};
 pub use health::{Health, HealthState, PairMargin, RunFacts};
 pub use hyper::{FromText, Hyperparameters};
 pub use identity::identity_words;
@@ -74,11 +75,14 @@ pub use metric::{Metrics, Num};
 pub use model_vote::{DISTANCES, GAPS, TIE_GAP, TIE_PROBABILITY, vote_by_gap, vote_by_probability};
 pub use nearest::{hint, nearest};
 pub use param::{ParamError, ParamKind, ParamRow, Params};
+pub use partial::{PartialCounts, PartialFate, PartialView, ShownPart};
 pub use rubric::{CRITERIA, Criterion, OVERALL, RowChoice, Rubric, RubricPass};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use sampled::SampledHash;
-pub use scorecard::{Conclusion, EvalReport, JudgeReport, LengthReport, MeasureReport, SuiteReport, eval_report};
+pub use scorecard::{
+    Conclusion, EvalReport, JudgeReport, LengthReport, MeasureReport, SuiteReport, eval_report, pooled_value,
+};
 pub use select::{
     Against, Allocation, Candidate, CandidatePair, Chosen, Pool, PromptFacts, STRATEGIES, SelectError, SelectOptions,
     Strategy, StratumKey, StratumSize, allocate,

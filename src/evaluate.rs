@@ -17,6 +17,7 @@ mod lines;
 mod player;
 mod refusal;
 mod suite;
+mod training;
 
 pub use degeneration::{Degeneration, REPEATED, degeneration, distinct_share, repeated_share};
 pub use evaluation::{EvalInputs, Evaluation};
@@ -29,3 +30,4 @@ pub use item::{Answered, ChoiceScore, Given, Item, ItemRequest, ReadItems, TextS
 pub use judge::{Bout, JudgeInputs, JudgeKind, JudgingRun, Referee, Ruling, judge_kinds};
 pub use refusal::{Compliance, compliance, refuses_by_string_rule};
 pub use suite::{Suite, SuiteInput, suites};
+pub use training::TrainingSuites;

@@ -31,6 +31,7 @@ mod reply;
 mod reports;
 mod run;
 mod servers;
+mod suites;
 mod supervisor;
 mod system;
 mod tails;

@@ -2,7 +2,9 @@
 
 use super::key::Key;
 use crate::domain::{Rater, RunId};
-use crate::protocol::{Envelope, Estimate, Integrity, Masks, ModelCard, RunEvent, RunSpec, SessionMeta, SessionRecord};
+use crate::protocol::{
+    Envelope, Estimate, Growing, Integrity, LogFold, Masks, ModelCard, RunEvent, RunSpec, SessionMeta, SessionRecord,
+};
 
 /// A run with a live worker, for the list of sessions.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +81,8 @@ pub enum Msg {
     DeviceKnown(String),
     /// A session was opened; its records and its runs' records follow.
     SessionOpened(Opened),
+    /// What the open session's own log held when it was opened. Later records come as [`Msg::Records`].
+    LogRead(Box<LogFold>),
     /// Records of the open session's own log, in order. Acknowledged records may come again.
     Records(Vec<Envelope<SessionRecord>>),
     /// What is wrong with the open session's log and its runs' logs, merged. Sent when it changes.
@@ -100,6 +104,13 @@ pub enum Msg {
         run: RunId,
         /// Its records.
         records: Vec<Envelope<RunEvent>>,
+    },
+    /// What a sampling run is writing now; empty once it writes nothing.
+    RunGrowing {
+        /// The run.
+        run: RunId,
+        /// The answers so far.
+        growing: Growing,
     },
     /// Whether a process holds the run's lock. Not sent before it is certain: a worker may still be starting.
     RunAlive {

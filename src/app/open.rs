@@ -1,12 +1,14 @@
 //! The open session: the fold of its logs, its runs, and the records not on disk yet.
 
 use super::effect::Effect;
+use super::growing::GrowingPairs;
 use super::msg::Opened;
 use super::names::PairNames;
 use super::outbox::{Outbox, SaveState};
 use crate::domain::{Filter, FilterTest, PairId, QueueOrder, Rater, RubricPass, RunId, RunState, RunStatus, Session};
 use crate::protocol::{
-    Envelope, Integrity, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, apply_record, apply_run, apply_run_event,
+    Envelope, Integrity, LogFold, NumberSet, RunEvent, RunSpec, SessionMeta, SessionRecord, Task, apply_record,
+    apply_run, apply_run_event,
 };
 use std::collections::HashSet;
 
@@ -74,6 +76,8 @@ pub struct OpenSession {
     pub records: Vec<Envelope<SessionRecord>>,
     /// Its runs in order of launch.
     pub runs: Vec<RunView>,
+    /// What the runs are writing at this moment.
+    pub growing: GrowingPairs,
     /// The records not on disk yet.
     pub outbox: Outbox,
     /// The pairs this rater has yet to label.
@@ -90,7 +94,7 @@ pub struct OpenSession {
     matching: HashSet<PairId>,
     /// What the pairs are called.
     pub names: PairNames,
-    known: HashSet<u64>,
+    known: NumberSet,
 }
 
 impl OpenSession {
@@ -108,6 +112,7 @@ impl OpenSession {
             session: Session::default(),
             records: Vec::new(),
             runs: Vec::new(),
+            growing: GrowingPairs::default(),
             outbox: Outbox::default(),
             queue: Vec::new(),
             done: 0,
@@ -116,7 +121,7 @@ impl OpenSession {
             filter: None,
             matching: HashSet::new(),
             names: PairNames::default(),
-            known: HashSet::new(),
+            known: NumberSet::default(),
         }
     }
 
@@ -142,11 +147,25 @@ impl OpenSession {
         self.runs.iter().find(|run| run.id == *id)
     }
 
+    /// Takes over the log as it was at opening, folded beside the screen.
+    pub fn take_log(&mut self, log: LogFold) {
+        if !self.records.is_empty() || self.session != Session::default() {
+            return self.fold(log.records);
+        }
+        for spec in log.launched {
+            let id = spec.id.clone();
+            self.run_mut(&id).spec = Some(spec);
+        }
+        (self.session, self.records, self.known) = (log.session, log.records, log.numbers);
+        self.match_all();
+        self.requeue();
+    }
+
     /// Folds records of the session's own log; skips those already folded.
     pub fn fold(&mut self, records: Vec<Envelope<SessionRecord>>) {
         let mut changed = false;
         for envelope in records {
-            if self.known.contains(&envelope.n) {
+            if self.known.contains(envelope.n) {
                 continue;
             }
             if let Some(record) = envelope.known() {

@@ -100,6 +100,13 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             }
             return effects;
         }
+        Msg::LogRead(log) => {
+            if let Some(open) = &mut model.open {
+                open.take_log(*log);
+            }
+            model.touch();
+            return refresh(model);
+        }
         Msg::Records(records) => {
             if let Some(open) = &mut model.open {
                 open.fold(records);
@@ -137,6 +144,16 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::RunAlive { run, alive } => {
             if let Some(open) = &mut model.open {
                 open.run_mut(&run).alive = Some(alive);
+                if !alive {
+                    open.growing.forget(&run);
+                }
+            }
+            model.touch();
+            return refresh(model);
+        }
+        Msg::RunGrowing { run, growing } => {
+            if let Some(open) = &mut model.open {
+                open.growing.set(run, growing);
             }
             model.touch();
             return refresh(model);

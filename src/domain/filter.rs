@@ -64,6 +64,8 @@ pub enum FilterTest {
     Contested,
     /// One of its answers was corrected.
     Corrected,
+    /// A verdict was given before both answers had ended.
+    Partial,
 }
 
 /// What a verdict says, without the side.
@@ -166,8 +168,12 @@ const KEYS: [(&str, Values); 13] = [
     ("ms", Values::Number(FilterTest::Ms)),
 ];
 
-const FLAGS: [(&str, FilterTest); 3] =
-    [("disputed", FilterTest::Disputed), ("contested", FilterTest::Contested), ("corrected", FilterTest::Corrected)];
+const FLAGS: [(&str, FilterTest); 4] = [
+    ("disputed", FilterTest::Disputed),
+    ("contested", FilterTest::Contested),
+    ("corrected", FilterTest::Corrected),
+    ("partial", FilterTest::Partial),
+];
 
 const SEEN: [(&str, Seen); 3] = [("full", Seen::Full), ("partial", Seen::Partial), ("unknown", Seen::Unknown)];
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::collections::VecDeque;
 
+mod overfit;
 #[cfg(test)]
 mod tests;
 
@@ -195,6 +196,10 @@ impl RunState {
                 series.push(step, value, ms);
                 self.series.push((name.to_owned(), series));
             }
+        }
+        let evaluated = metrics.iter().any(|(name, _)| name.starts_with("eval_"));
+        if evaluated && !self.findings.iter().any(|finding| finding.rule == overfit::RULE) {
+            self.findings.extend(overfit::overfitting(self));
         }
     }
 

@@ -9,6 +9,7 @@ use super::evaluation::{
 };
 use super::hash::hash64;
 use super::measured::{Comparison, Contestant, EvalState, Measurement};
+use super::metric::Metrics;
 use super::stats::{quantile, resample};
 use super::suite::{Better, Measure, Pooling, SuiteRow, suite};
 use serde::Serialize;
@@ -212,6 +213,18 @@ fn values<'a>(measure: &Measure, rows: &[&'a Measurement], side: Contestant) -> 
 fn pooled<'a>(values: impl IntoIterator<Item = &'a ItemValue>) -> Option<f64> {
     let (sum, weight) = values.into_iter().fold((0.0, 0.0), |(s, w), item| (s + item.value, w + item.weight));
     (weight > 0.0).then(|| sum / weight)
+}
+
+/// A measure pooled over the values of items; none where no item has it.
+#[must_use]
+pub fn pooled_value(measure: &Measure, values: &[Metrics]) -> Option<f64> {
+    let item = |values: &Metrics| -> Option<ItemValue> {
+        let value = values.get(measure.key)?;
+        let weight = if let Pooling::Per(other) = measure.pooling { values.get(other)? } else { 1.0 };
+        (value.is_finite() && weight.is_finite()).then_some(ItemValue { cluster: 0, seed: 0, value, weight })
+    };
+    let items: Vec<ItemValue> = values.iter().filter_map(item).collect();
+    pooled(&items)
 }
 
 fn measure_report(measure: &Measure, rows: &[&Measurement]) -> MeasureReport {

@@ -1,6 +1,6 @@
 //! A run's specification, frozen at launch in the run folder's `spec.json`.
 
-use super::evaluation::EvalSpec;
+use super::evaluation::{EvalSpec, SuiteSpec};
 use super::inputs::{CheckpointRole, Inputs};
 use super::server::ServerRef;
 use super::source::{DataSnapshot, ModelRef};
@@ -28,6 +28,9 @@ pub struct TrainSpec {
     /// [`crate::domain::SftRow`]s of general text on which forgetting is measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<DataSnapshot>,
+    /// Suites that are measured while it trains.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suites: Vec<SuiteSpec>,
     /// The filter that the rows match; none for all of the session's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
@@ -51,6 +54,7 @@ impl TrainSpec {
             data,
             mix: None,
             probe: None,
+            suites: Vec::new(),
             filter: None,
             rubric: None,
             reward: None,
@@ -159,7 +163,10 @@ impl RunSpec {
     #[must_use]
     pub fn data(&self) -> Vec<&DataSnapshot> {
         match &self.task {
-            Task::Train(t) => [Some(&t.data), t.mix.as_ref(), t.probe.as_ref()].into_iter().flatten().collect(),
+            Task::Train(t) => {
+                let own = [Some(&t.data), t.mix.as_ref(), t.probe.as_ref()].into_iter().flatten();
+                own.chain(t.suites.iter().map(|suite| &suite.data)).collect()
+            }
             Task::Sample(s) => vec![&s.data],
             Task::Eval(e) => e.suites.iter().map(|suite| &suite.data).collect(),
         }

@@ -324,6 +324,9 @@ pub struct TrainArgs {
     /// Which rows.
     #[command(flatten)]
     pub choice: ChoiceArgs,
+    /// The folder of the files of `eval_suites` (default: `suites` in the data folder).
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Train on what can be read of damaged logs.
     #[arg(long)]
     pub allow_damaged: bool,

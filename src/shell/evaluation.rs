@@ -5,10 +5,11 @@
 
 use super::error::{Error, Result};
 use super::plan::{new_spec, trained};
+use super::suites::{named, suite_file};
 use super::{models, servers, supervisor};
 use crate::domain::{
-    JudgeOperand, Params, Prompt, PromptId, RunId, Sampler, SftRow, SuiteRow, counted, eval_report, hint, is_held_out,
-    judges, suite, suites,
+    JudgeOperand, Params, Prompt, PromptId, RunId, Sampler, SftRow, counted, eval_report, hint, is_held_out, judges,
+    suite,
 };
 use crate::protocol::{
     DataSnapshot, EvalSide, EvalSpec, JudgeSpec, ModelRef, RunSpec, ServerOptions, ServerRef, SuiteSpec, Task,
@@ -83,7 +84,7 @@ pub fn plan(home: &Home, dir: &SessionDir, order: EvalOrder) -> Result<(RunSpec,
         let (bytes, file, rows) = if row.takes_prompts() {
             let prompts = match &order.prompts {
                 Some(path) => read_prompts(path)?,
-                None => session.prompts().to_vec(),
+                None => session.prompts().iter().map(|prompt| (**prompt).clone()).collect(),
             };
             let from =
                 order.prompts.as_ref().map_or_else(|| format!("session {}", dir.name()), |p| p.display().to_string());
@@ -95,7 +96,7 @@ pub fn plan(home: &Home, dir: &SessionDir, order: EvalOrder) -> Result<(RunSpec,
             }
             (bytes, from, prompts.len())
         } else {
-            let path = own.map_or_else(|| suite_file(row, order.data.as_deref()), Ok)?;
+            let path = own.map_or_else(|| suite_file(home, row, order.data.as_deref()), Ok)?;
             let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
             let rows = memchr::memchr_iter(b'\n', &bytes).count();
             (bytes, path.display().to_string(), rows)
@@ -152,42 +153,6 @@ fn base_of(home: &Home, dir: &SessionDir, a: &EvalSide) -> Result<EvalSide> {
         _ => models::find(home, &dir.meta()?.model)?,
     };
     Ok(EvalSide { name: model.name.clone(), model: Some(model), adapter: None, server: None })
-}
-
-/// The suite of that name, or a user's own suite in the file of that name.
-fn named(name: &str) -> Result<(&'static SuiteRow, Option<PathBuf>)> {
-    if let Some(row) = suite(name) {
-        return Ok((row, None));
-    }
-    let path = Path::new(name);
-    if let (true, Some(own)) = (path.is_file(), suite("own")) {
-        return Ok((own, Some(path.to_owned())));
-    }
-    let names: Vec<&str> = suites().iter().map(|row| row.name).collect();
-    Err(Error::Usage(format!(
-        "`{name}` is neither a suite nor a file{}; the suites are {}",
-        hint(name, names.iter().copied()),
-        names.join(", ")
-    )))
-}
-
-/// The suite's file in the folder of data.
-fn suite_file(row: &SuiteRow, data: Option<&Path>) -> Result<PathBuf> {
-    let names = row.files.join(" or ");
-    let Some(folder) = data else {
-        return Err(Error::Usage(format!(
-            "the suite {} reads {names}: name its folder with --data ({})",
-            row.name, row.source
-        )));
-    };
-    row.files.iter().map(|name| folder.join(name)).find(|path| path.is_file()).ok_or_else(|| {
-        Error::failed(format!(
-            "{} has no {names} for the suite {}: get it from {}",
-            folder.display(),
-            row.name,
-            row.source
-        ))
-    })
 }
 
 /// The judge named by `KIND` or `KIND:OPERAND`.

@@ -308,7 +308,12 @@ impl Loop {
         // Answers to the user are drawn at once, logs at the frame rate.
         let telemetry = matches!(
             reply.msg,
-            Msg::Records(_) | Msg::RunRecords { .. } | Msg::RunFound(_) | Msg::RunAlive { .. } | Msg::WorkerLog { .. }
+            Msg::LogRead(_)
+                | Msg::Records(_)
+                | Msg::RunRecords { .. }
+                | Msg::RunFound(_)
+                | Msg::RunAlive { .. }
+                | Msg::WorkerLog { .. }
         );
         let end = self.handle(reply.msg);
         if !telemetry {

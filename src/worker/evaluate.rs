@@ -6,9 +6,10 @@ use super::inputs::{CheckedInputs, check_or_record, dated, newest, recorded_chec
 use super::log::Log;
 use super::prepared::Prepared;
 use crate::domain::{Contestant, EvalAnswer, EvalState, Fold64};
-use crate::evaluate::{EvalInputs, Evaluation, JudgeInputs, JudgingRun};
-use crate::protocol::{CheckpointRole, EvalSpec, RunEvent, RunSpec, SuiteSpec, Task};
+use crate::evaluate::{EvalInputs, Evaluation, JudgeInputs, JudgingRun, TrainingSuites};
+use crate::protocol::{CheckpointRole, EvalSpec, RunEvent, RunSpec, SuiteSpec, Task, TrainSpec};
 use crate::storage::{self, RunDir, SessionDir, sha256};
+use crate::train::PeriodicSuites;
 use crate::{model, nn};
 use std::path::Path;
 
@@ -38,6 +39,21 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec, eval: &'a EvalSpec
             Ok(Box::new(EvalWork { evaluation: Evaluation::open(inputs)? }))
         }),
     }
+}
+
+/// The suites that are measured while a run trains; none for a run without.
+pub(super) fn training_suites(run: &RunDir, train: &TrainSpec) -> Result<Option<Box<dyn PeriodicSuites>>, Error> {
+    if train.suites.is_empty() {
+        return Ok(None);
+    }
+    let texts: Vec<String> = train.suites.iter().map(|suite| text(run, suite)).collect::<Result<_, Error>>()?;
+    let first = run.tail().poll()?.into_iter().find_map(|envelope| match envelope.data {
+        Ok(RunEvent::Evaluated { step: 0, metrics }) if metrics.iter().any(|(name, _)| name.starts_with("suite/")) => {
+            Some(metrics)
+        }
+        _ => None,
+    });
+    Ok(Some(Box::new(TrainingSuites::open(&train.suites, &texts, first)?)))
 }
 
 /// A suite's frozen file, checked by hash.

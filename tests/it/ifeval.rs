@@ -5,14 +5,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use tiebreak::evaluate::{IfevalItem, IfevalTotals};
 
-/// Instructions whose outcome the reference draws at random in part, or for which it uses a trained model.
+/// Instructions for which the reference uses a trained model, with the most that may be wrong.
 const NAMED: &[(&str, f64)] = &[
     ("language:response_language", 49.0 / 310.0),
     ("length_constraints:number_sentences", 27.0 / 520.0),
     ("change_case:english_lowercase", 21.0 / 390.0),
     ("change_case:english_capital", 19.0 / 250.0),
-    ("keywords:letter_frequency", 14.0 / 330.0),
 ];
+
+/// Items that ask for a character which is no letter: the reference swaps in a random letter, so that its outcome there
+/// says nothing. Here the character counts.
+const NO_LETTER: &[&str] = &["1122", "1129"];
 
 fn lines(name: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
@@ -24,7 +27,8 @@ fn outcomes(row: &Value, mode: &str) -> Vec<bool> {
     row[mode].as_array().unwrap().iter().map(|o| o.as_bool().unwrap()).collect()
 }
 
-/// The numbers wrong and checked, in both modes, of each instruction; prints the disagreements.
+/// The numbers wrong and checked, in both modes, of each instruction; prints the disagreements. Those of [`NO_LETTER`]
+/// are printed, and count in the totals, but not as wrong.
 fn disagreements(file: &str) -> (BTreeMap<&'static str, (usize, usize)>, IfevalTotals, [f64; 4]) {
     let items: HashMap<String, IfevalItem> = lines("ifeval_input_data.jsonl")
         .iter()
@@ -40,10 +44,11 @@ fn disagreements(file: &str) -> (BTreeMap<&'static str, (usize, usize)>, IfevalT
             tiebreak::evaluate::IfevalScore { strict: outcomes(&row, "strict"), loose: outcomes(&row, "loose") };
         for (i, instruction) in item.instructions.iter().enumerate() {
             let (off, all) = wrong.entry(instruction.id()).or_default();
+            let drawn = instruction.id() == "keywords:letter_frequency" && NO_LETTER.contains(&item.key.as_str());
             *all += 2;
             let differ =
                 usize::from(score.strict[i] != golden.strict[i]) + usize::from(score.loose[i] != golden.loose[i]);
-            *off += differ;
+            *off += if drawn { 0 } else { differ };
             if differ > 0 {
                 println!("{} of item {}: {differ} of 2 differ", instruction.id(), item.key);
             }

@@ -17,6 +17,7 @@ mod collection;
 mod copies;
 mod damage;
 mod faults;
+mod growing;
 mod hints;
 mod ifeval;
 mod inputs;

@@ -194,38 +194,47 @@ fn session_log(verdicts: u64, runs: &[RunSpec]) -> Log<SessionRecord> {
         let (prompt, i) = (PromptId::new(format!("p{}", k + 1)), k as usize % 4);
         log.add(
             10,
-            SessionRecord::Prompted(Prompt {
-                id: prompt.clone(),
-                body: PromptBody::user(ask[i]),
-                source: "prompts.txt".into(),
-                tags: Vec::new(),
-            }),
+            SessionRecord::Prompted(
+                Prompt {
+                    id: prompt.clone(),
+                    body: PromptBody::user(ask[i]),
+                    source: "prompts.txt".into(),
+                    tags: Vec::new(),
+                }
+                .into(),
+            ),
         );
         for (side, text) in [("a", TEXTS[i].0), ("b", TEXTS[i].1)] {
             log.add(
                 0,
-                SessionRecord::Completed(Completion {
-                    id: CompletionId::new(format!("i{k}.{side}")),
-                    prompt: prompt.clone(),
-                    model: "SmolLM2-135M-Instruct".into(),
-                    text: format!("{text} ({k})"),
-                    tokens: text.len() / 4,
-                    finish: Finish::Given,
-                    sampler: None,
-                    logprob: None,
-                }),
+                SessionRecord::Completed(
+                    Completion {
+                        id: CompletionId::new(format!("i{k}.{side}")),
+                        prompt: prompt.clone(),
+                        model: "SmolLM2-135M-Instruct".into(),
+                        text: format!("{text} ({k})"),
+                        tokens: text.len() / 4,
+                        finish: Finish::Given,
+                        sampler: None,
+                        logprob: None,
+                    }
+                    .into(),
+                ),
             );
         }
         log.add(
             0,
-            SessionRecord::Paired(Pair {
-                id: PairId::new(format!("p{}:a-b", k + 1)),
-                prompt,
-                a: CompletionId::new(format!("i{k}.a")),
-                b: CompletionId::new(format!("i{k}.b")),
-                strategy: "random".into(),
-                p_select: 1.0,
-            }),
+            SessionRecord::Paired(
+                Pair {
+                    id: PairId::new(format!("p{}:a-b", k + 1)),
+                    prompt,
+                    a: CompletionId::new(format!("i{k}.a")),
+                    b: CompletionId::new(format!("i{k}.b")),
+                    strategy: "random".into(),
+                    p_select: 1.0,
+                }
+                .into(),
+            ),
         );
     }
     for k in 0..verdicts {

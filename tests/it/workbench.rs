@@ -194,7 +194,8 @@ fn a_verdict_records_whether_both_answers_were_read() {
     let mut records = pairs(2);
     for record in &mut records {
         if let SessionRecord::Completed(c) = record {
-            c.text = (0..60).map(|i| format!("{} line {i}", c.id)).collect::<Vec<_>>().join("\n");
+            std::sync::Arc::make_mut(c).text =
+                (0..60).map(|i| format!("{} line {i}", c.id)).collect::<Vec<_>>().join("\n");
         }
     }
     let mut desk = Desk::with_session(120, 24, records);
@@ -236,7 +237,7 @@ fn a_correction_is_stored_verbatim_reopened_withdrawn_and_undone() {
     let mut records = pairs(2);
     for record in &mut records {
         if let SessionRecord::Completed(c) = record {
-            c.text = original.into();
+            std::sync::Arc::make_mut(c).text = original.into();
         }
     }
     let mut desk = Desk::with_session(120, 40, records);

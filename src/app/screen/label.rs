@@ -6,6 +6,8 @@ mod asking;
 mod card;
 mod correct;
 mod decide;
+mod growth;
+mod parts;
 mod prompt;
 mod read;
 mod reading;
@@ -14,6 +16,7 @@ mod state;
 
 pub use crate::app::blind::first_side;
 pub use card::{Card, CardLayout, Pane};
+pub use parts::Writing;
 pub use prompt::{PromptView, ShownTurn};
 pub use read::ReadAction;
 pub use reading::{AnswerView, ShownText, TextLine};
@@ -214,6 +217,7 @@ impl Screen for LabelScreen {
     }
 
     fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {
+        state::follow_growth(self, shared);
         refresh(self, shared);
         Vec::new()
     }

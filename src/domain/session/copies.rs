@@ -6,12 +6,14 @@
 
 use super::super::canonical::CanonicalHash;
 use super::super::ids::{CompletionId, PairId, PromptId, Rater};
+use super::super::partial::PartialView;
 use super::super::text::{Completion, Pair, Prompt, PromptBody};
 use super::super::verdict::{Choice, Side, Verdict};
 use super::super::votes::Adjudication;
 use super::{Correction, Session};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 #[cfg(test)]
 mod tests;
@@ -225,7 +227,7 @@ impl Session {
     fn retagged_in(&self, theirs: &Self) -> usize {
         let mine: HashMap<&PromptBody, BTreeSet<&String>> =
             self.prompts.iter().map(|p| (&p.body, p.tags.iter().collect())).collect();
-        let other = |p: &&Prompt| mine.get(&p.body).is_some_and(|tags| *tags != p.tags.iter().collect());
+        let other = |p: &&Arc<Prompt>| mine.get(&p.body).is_some_and(|tags| *tags != p.tags.iter().collect());
         theirs.prompts.iter().filter(other).count()
     }
 
@@ -315,7 +317,11 @@ impl HerePair {
     }
 
     fn verdict(&self, v: &Verdict) -> Verdict {
-        Verdict { choice: self.choice(v.choice), left: self.side(v.left), ..v.clone() }
+        let mut out = Verdict { choice: self.choice(v.choice), left: self.side(v.left), ..v.clone() };
+        if self.side(Side::A) == Side::B {
+            out.showing.partial = v.showing.partial.as_ref().map(PartialView::swapped);
+        }
+        out
     }
 }
 

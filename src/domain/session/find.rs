@@ -124,7 +124,7 @@ impl<'a> FilterView<'a> {
             let item = FilterItem { prompt_id: prompt.id.as_str(), prompt: Some(prompt), ..FilterItem::default() };
             !paired.contains(&prompt.id) && self.matches(&item)
         };
-        session.prompts().iter().filter(|p| matched.contains(&p.id) || alone(p)).collect()
+        session.prompts().iter().map(|p| &**p).filter(|p| matched.contains(&p.id) || alone(p)).collect()
     }
 
     /// Whether an imported text matches.
@@ -206,6 +206,7 @@ impl<'a> FilterView<'a> {
             FilterTest::Seen(seen) => votes.iter().any(|v| v.seen == *seen),
             // 0 stands for an unknown time: of an imported verdict, or of a model.
             FilterTest::Ms(bound, limit) => votes.iter().any(|v| v.ms > 0 && bound.holds(v.ms as f64, *limit)),
+            FilterTest::Partial => votes.iter().any(|v| v.is_partial()),
             FilterTest::Criterion(name) => pair
                 .is_some_and(|p| !self.session.counting_on(&p.id, Some(self.session.criterion_named(name))).is_empty()),
             FilterTest::Gap(bound, limit) => {
@@ -223,8 +224,15 @@ fn same(name: &str, lower: &str) -> bool {
     name.eq_ignore_ascii_case(lower) || name.to_lowercase() == lower
 }
 
+/// Whether a text contains another one, which is in lower case.
 fn contains(text: &str, lower: &str) -> bool {
-    text.to_lowercase().contains(lower)
+    if !text.is_ascii() {
+        return text.to_lowercase().contains(lower);
+    }
+    // The usual text needs no copy in lower case.
+    let Some(first) = lower.bytes().next() else { return true };
+    let mut windows = text.as_bytes().windows(lower.len());
+    windows.any(|w| w[0].to_ascii_lowercase() == first && w.eq_ignore_ascii_case(lower.as_bytes()))
 }
 
 fn body_contains(body: &PromptBody, lower: &str) -> bool {

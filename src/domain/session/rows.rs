@@ -47,6 +47,8 @@ impl LeftOut {
 pub struct Supply {
     /// Verdicts that count.
     pub verdicts: usize,
+    /// How many of them were given before both answers had ended.
+    pub partial: usize,
     /// Preference pairs made from them and from corrections: [`Session::rows`].
     pub pairs: usize,
     /// How many of them are corrections over their originals.
@@ -270,6 +272,7 @@ impl Session {
     ) -> Option<(&Verdict, &Verdict)> {
         let by = |v: &Verdict| v.rater == *rater && v.asked.criterion.as_deref() == criterion && are(v);
         let mut all: Vec<&Judged> = self.verdicts_on(pair).filter(|j| !j.undone && by(&j.verdict)).collect();
+        all.retain(|j| !self.differs(&j.verdict));
         all.sort_by(|x, y| later(x, y));
         let given = || all.iter().map(|j| &j.verdict);
         let repeat = given().find(|v| v.asked.pass > 0);
@@ -310,7 +313,7 @@ impl Session {
     #[must_use]
     pub fn prompts_of(&self, choice: &RowChoice) -> Vec<Prompt> {
         match &choice.filter {
-            None => self.prompts.clone(),
+            None => self.prompts.iter().map(|p| (**p).clone()).collect(),
             Some(filter) => self.view(filter).prompts().into_iter().cloned().collect(),
         }
     }
@@ -382,6 +385,11 @@ impl Session {
         };
         Supply {
             verdicts: self.verdicts.values().filter(|judged| !judged.undone && counts(&judged.verdict)).count(),
+            partial: self
+                .verdicts
+                .values()
+                .filter(|j| !j.undone && j.verdict.is_partial() && counts(&j.verdict) && !self.differs(&j.verdict))
+                .count(),
             pairs: rows.len(),
             corrected_pairs: rows.iter().filter(|row| row.is_correction()).count(),
             left,

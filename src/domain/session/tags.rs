@@ -3,6 +3,7 @@
 use super::super::ids::{PromptId, Rater};
 use super::Session;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// A tag set on a prompt, or taken off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,10 +72,10 @@ impl Session {
             counting.extend((!r.undone).then_some(&r.change));
             (n + 1, counting)
         });
-        let Some(prompt) = self.prompt_at.get(id).map(|at| &mut self.prompts[*at]) else { return };
         if any == 0 {
             return;
         }
+        let Some(prompt) = self.prompt_at.get(id).map(|at| Arc::make_mut(&mut self.prompts[*at])) else { return };
         let imported = self.imported_tags.entry(id.clone()).or_insert_with(|| prompt.tags.clone());
         let mut tags = imported.clone();
         for change in counting {

@@ -123,10 +123,7 @@ const TABLE: &[IfevalCheck] = &[
 /// A pattern of this file.
 macro_rules! pattern {
     ($name:ident, $pattern:literal) => {
-        static $name: LazyLock<Regex> = LazyLock::new(|| {
-            #[expect(clippy::expect_used, reason = "a literal that a test compiles")]
-            Regex::new($pattern).expect("the pattern is valid")
-        });
+        static $name: LazyLock<Regex> = LazyLock::new(|| Regex::new($pattern).expect("the pattern is valid"));
     };
 }
 

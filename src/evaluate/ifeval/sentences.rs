@@ -308,7 +308,7 @@ fn without_stop(kind: &str) -> &str {
 fn is_number(word: &str) -> bool {
     let rest = word.strip_prefix('-').unwrap_or(word);
     let rest = rest.strip_prefix(['.', ',']).unwrap_or(rest);
-    let digit = |c: char| c.is_numeric() && c.to_digit(10).is_some() || is_decimal(c);
+    let digit = |c: char| c.is_ascii_digit() || is_decimal(c);
     rest.starts_with(digit) && rest.chars().all(|c| digit(c) || matches!(c, ',' | '.' | '-'))
 }
 

@@ -3,14 +3,15 @@
 use super::*;
 use serde_json::json;
 
-fn instruction(id: &str, kwargs: Value) -> IfevalInstruction {
+fn instruction(id: &str, kwargs: &Value) -> IfevalInstruction {
     let item = json!({"key": 7, "prompt": "p", "instruction_id_list": [id], "kwargs": [kwargs]});
     IfevalItem::parse(&item).unwrap().instructions.remove(0)
 }
 
 /// Texts that follow an instruction, and texts that do not.
+#[expect(clippy::needless_pass_by_value, reason = "a json! literal stands in the call")]
 fn check(id: &str, kwargs: Value, follow: &[&str], fail: &[&str]) {
-    let instruction = instruction(id, kwargs);
+    let instruction = instruction(id, &kwargs);
     for text in follow {
         assert!(instruction.holds(text), "{id} must hold on {text:?}");
     }

@@ -30,7 +30,7 @@ pub struct EvalArgs {
     /// A file of prompts in place of the session's.
     #[arg(long, value_name = "FILE")]
     pub prompts: Option<PathBuf>,
-    /// The folder of the suites' files.
+    /// The folder of the suites' files (default: `suites` in the data folder).
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// The most items of each suite, chosen by a fixed shuffle.

@@ -72,7 +72,7 @@ pub fn pair(context: &CommandContext, args: &PairArgs) -> Result<()> {
         if context.json {
             out::json(&pair)?;
         }
-        journal.append(&SessionRecord::Paired(pair))?;
+        journal.append(&SessionRecord::Paired(pair.into()))?;
     }
     journal.close()?;
     if context.json {

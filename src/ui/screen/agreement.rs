@@ -208,6 +208,9 @@ fn rater(r: &RaterFigures, names: usize) -> Line<'static> {
     if r.name.starts_with("model:") {
         spans.push(Span::styled("  not a person", DIM));
     }
+    if r.partial > 0 {
+        spans.push(Span::styled(format!("  {} partial", r.partial), TEXT));
+    }
     if r.repeated > 0 {
         spans.push(Span::styled(format!("  repeats {} of {} same", r.repeated_same, r.repeated), TEXT));
     }

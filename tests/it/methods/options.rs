@@ -43,6 +43,7 @@ fn other(row: &ParamRow) -> Vec<String> {
         ParamKind::Floats(..) => vec!["0.5".into()],
         ParamKind::Int(lo, _) => vec![(lo.max(2) + 1).to_string()],
         ParamKind::Word => vec!["reward-1".into()],
+        ParamKind::Names => vec!["degenerate".into()],
         ParamKind::Metric => vec!["eval_other".into()],
         ParamKind::Checks => vec!["max_words=7".into()],
     }

@@ -12,7 +12,7 @@ use crate::app::goal::{Goal, Next, Show};
 use crate::app::pace::{guarded_words, quick_words};
 use crate::app::screen::rank;
 use crate::app::shared::Shared;
-use crate::domain::{Adjudication, Choice, QueueOrder, Showing, Strength, Verdict, counted};
+use crate::domain::{Adjudication, Choice, PartialView, QueueOrder, Seen, Showing, Strength, Verdict, counted};
 use crate::protocol::SessionRecord;
 
 /// A decision in terms of the screen: panes, not sides.
@@ -40,11 +40,15 @@ pub(super) fn judge(label: &mut LabelScreen, model: &mut Shared, decision: PaneD
     let (choice, winner) = match decision {
         PaneDecision::Prefer(pane, strength) => {
             let side = card.side(pane);
-            (Choice::Prefer(side, strength), Some(card.raw_hash(pane)))
+            // An answer that is being written has no hash yet: what was shown of it binds the verdict.
+            let winner = card.writing.is_none().then(|| card.raw_hash(pane));
+            (Choice::Prefer(side, strength), winner)
         }
         PaneDecision::Flat(choice) => (choice, None),
     };
-    let (pair, left, seen, asked) = (card.pair.clone(), card.left, card.seen(), card.asked.clone());
+    let (pair, left, asked) = (card.pair.clone(), card.left, card.asked.clone());
+    let partial = card.partial_view();
+    let seen = if partial.as_ref().is_some_and(PartialView::is_partial) { Seen::Partial } else { card.seen() };
     let Some(open) = &mut model.open else { return Vec::new() };
     let (rater, record_pair) = (open.rater.clone(), pair.clone());
     let record = match (open.order, choice) {
@@ -69,7 +73,7 @@ pub(super) fn judge(label: &mut LabelScreen, model: &mut Shared, decision: PaneD
             ms,
             winner_hash: winner,
             asked: asked.clone(),
-            showing: Showing::default(),
+            showing: Showing { partial, ..Showing::default() },
         }),
     };
     // A skip takes the place of an earlier verdict: say so, since the pair comes back.

@@ -157,14 +157,16 @@ fn copy_answer(card: &Card, model: &mut Shared) -> Vec<Effect> {
     {
         return copy(model, format!("your correction of answer {number}"), text);
     }
+    if let Some(writing) = &card.writing {
+        return copy(model, format!("what there is of answer {number}"), writing.raw[card.focus.index()].clone());
+    }
     let Some(text) = open.session.completion(answer).map(|answer| answer.text.clone()) else { return Vec::new() };
     copy(model, format!("answer {number}"), text)
 }
 
 fn copy_prompt(card: &Card, model: &mut Shared) -> Vec<Effect> {
     let Some(open) = &model.open else { return Vec::new() };
-    let prompt = open.session.pair(&card.pair).and_then(|pair| open.session.prompt(&pair.prompt));
-    let Some(prompt) = prompt else { return Vec::new() };
+    let Some(prompt) = open.session.prompt(&card.prompt_id) else { return Vec::new() };
     let text = match &prompt.body {
         PromptBody::Text(text) => text.clone(),
         PromptBody::Chat(turns) => match turns.as_slice() {

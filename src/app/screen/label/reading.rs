@@ -112,7 +112,7 @@ impl ShownText {
         let start = self.text.len();
         self.pieces.push(Piece { shown: start, source: thought.range.clone(), folded: true });
         let noun = if thought.words == 1 { "word" } else { "words" };
-        let open = if thought.closed { "" } else { ", never ended" };
+        let open = if thought.closed { "" } else { ", not ended" };
         self.text.push_str(&format!("▸ thought, {} {noun}{open}", thought.words));
         self.styles.push((start..self.text.len(), TextStyle::Fold));
     }

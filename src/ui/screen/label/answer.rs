@@ -11,7 +11,7 @@
 
 use crate::app::screen::label::{Card, LabelScreen, Pane, TextLine};
 use crate::app::{Model, OpenSession, TextStyle, presentable};
-use crate::domain::{Choice, QueueOrder};
+use crate::domain::{Choice, QueueOrder, counted};
 use crate::ui::frame::{fitting, put, put_line, rule};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BOLD, DIFFERS, DIM, TEXT};
 use ratatui::buffer::Buffer;
@@ -75,6 +75,14 @@ fn marks(open: &OpenSession, card: &Card, pane: Pane) -> Vec<Vec<String>> {
         }
         percent => vec![format!("{percent} % read ↓")],
     }];
+    if card.writing.as_ref().is_some_and(|writing| !writing.ended[i]) {
+        let so_far = match card.tokens[i] {
+            0 => counted(card.text[i].chars().count(), "character"),
+            n => format!("{n} tok"),
+        };
+        out.insert(0, vec![format!("… writing, {so_far}"), "… writing".into(), "…".into()]);
+        return out;
+    }
     if card.thoughts[i].last().is_some_and(|thought| !thought.closed) {
         out.push(forms(&["⚠ ends inside a thought", "⚠ in thought"]));
     }

@@ -128,6 +128,7 @@ fn outcome(open: &OpenSession, width: usize) -> Vec<Vec<Span<'static>>> {
         (summary.ties, if summary.ties == 1 { "tie" } else { "ties" }),
         (summary.both_bad, "both bad"),
         (summary.skipped, "skipped"),
+        (summary.partial, "partial"),
     ]);
     let mut lines = Vec::new();
     if !line.is_empty() {
