@@ -26,6 +26,7 @@ mod nearest;
 mod newton;
 mod param;
 mod partial;
+mod posed;
 mod rubric;
 mod run;
 mod run_state;
@@ -66,7 +67,7 @@ pub use health::{Health, HealthState, PairMargin, RunFacts};
 pub use hyper::{FromText, Hyperparameters};
 pub use identity::identity_words;
 pub use ids::{CompletionId, PairId, PromptId, Rater, RunId, is_name};
-pub use measured::{Comparison, Contestant, EvalAnswer, EvalState, ItemKey, Measurement};
+pub use measured::{Comparison, Contestant, EvalAnswer, EvalState, GatePair, ItemKey, Measurement};
 pub use method::{
     Condition, Dependency, EngineKind, Method, MixOrder, MixParams, Needs, ProbeParams, RolloutParams, SchedulerKind,
     TrainerParams, TuneKind, method, methods,
@@ -76,12 +77,14 @@ pub use model_vote::{DISTANCES, GAPS, TIE_GAP, TIE_PROBABILITY, vote_by_gap, vot
 pub use nearest::{hint, nearest};
 pub use param::{ParamError, ParamKind, ParamRow, Params};
 pub use partial::{PartialCounts, PartialFate, PartialView, ShownPart};
+pub use posed::{BlindSet, EVALUATION, HUMAN, PosedPair, Revealed, giveaways, with_people};
 pub use rubric::{CRITERIA, Criterion, OVERALL, RowChoice, Rubric, RubricPass};
 pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use sampled::SampledHash;
 pub use scorecard::{
-    Conclusion, EvalReport, JudgeReport, LengthReport, MeasureReport, SuiteReport, eval_report, pooled_value,
+    Conclusion, EvalReport, FEWEST_LABELS, GateReport, JudgeReport, LLMBAR, LengthReport, MeasureReport, OWN_LABELS,
+    SuiteReport, eval_report, gate_suite, is_gate, logit, pooled_value,
 };
 pub use select::{
     Against, Allocation, Candidate, CandidatePair, Chosen, Pool, PromptFacts, STRATEGIES, SelectError, SelectOptions,

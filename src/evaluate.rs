@@ -16,6 +16,7 @@ mod judging;
 mod lines;
 mod player;
 mod refusal;
+mod scored;
 mod suite;
 mod training;
 
@@ -27,7 +28,7 @@ pub use ifeval::{
     IfevalTotals, ifeval_checks,
 };
 pub use item::{Answered, ChoiceScore, Given, Item, ItemRequest, ReadItems, TextScore};
-pub use judge::{Bout, JudgeInputs, JudgeKind, JudgingRun, Referee, Ruling, judge_kinds};
+pub use judge::{Bout, GateSetInput, JudgeInputs, JudgeKind, JudgingRun, Referee, Ruling, judge_kinds};
 pub use refusal::{Compliance, compliance, refuses_by_string_rule};
 pub use suite::{Suite, SuiteInput, suites};
 pub use training::TrainingSuites;

@@ -10,10 +10,16 @@ use super::evaluation::{
 use super::hash::hash64;
 use super::measured::{Comparison, Contestant, EvalState, Measurement};
 use super::metric::Metrics;
+use super::posed::HUMAN;
 use super::stats::{quantile, resample};
-use super::suite::{Better, Measure, Pooling, SuiteRow, suite};
+use super::suite::{Better, JudgeOperand, JudgeRow, Measure, Pooling, SuiteRow, judges, suite};
+use gates::{agrees, gate_reports};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+
+mod gates;
+
+pub use gates::{FEWEST_LABELS, GateReport, LLMBAR, OWN_LABELS, gate_suite, is_gate};
 
 /// Seed of the bootstraps: the same log gives the same numbers.
 const SEED: u64 = 1;
@@ -120,8 +126,14 @@ pub struct JudgeReport {
     pub consistency: Option<f64>,
     /// The mean probability that it gives to the first answer, less one half.
     pub position_bias: Option<f64>,
+    /// The same in logits: the mean of (l1 + l2)/2, where l1 and l2 are those of the first answer in both orders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position_logit: Option<f64>,
     /// Its accuracy on pairs with a known better answer.
     pub accuracy: Option<f64>,
+    /// What it said of pairs with a known better answer, by set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gate: Vec<GateReport>,
     /// Why its number is no headline; empty where it is one.
     pub not_headline: Vec<String>,
 }
@@ -170,10 +182,13 @@ pub fn eval_report(state: &EvalState, others: &[f64]) -> EvalReport {
     }
     let suites = by_suite.into_iter().filter_map(|(name, rows)| Some(suite_report(suite(name)?, &rows))).collect();
     let mut by_judge: BTreeMap<(&str, &str), Vec<&Comparison>> = BTreeMap::new();
-    for comparison in state.comparisons() {
+    for comparison in state.comparisons().filter(|c| !is_gate(&c.key.suite)) {
         by_judge.entry((&comparison.judge, &comparison.key.suite)).or_default().push(comparison);
     }
-    let judges = by_judge.into_iter().map(|((judge, suite), rows)| judge_report(judge, suite, &rows)).collect();
+    let judges = by_judge
+        .into_iter()
+        .map(|((judge, suite), rows)| judge_report(judge, suite, &rows, gate_reports(state, judge)))
+        .collect();
     let mut report = EvalReport { suites, judges, tests: 0 };
     report.correct(others);
     report
@@ -341,7 +356,7 @@ fn conclude(verdict: &ComparisonVerdict, better: Better, noun: &str) -> Conclusi
     Conclusion { word, detail }
 }
 
-fn judge_report(judge: &str, suite: &str, rows: &[&Comparison]) -> JudgeReport {
+fn judge_report(judge: &str, suite: &str, rows: &[&Comparison], gate: Vec<GateReport>) -> JudgeReport {
     let judged: Vec<(&Comparison, f64)> =
         rows.iter().filter_map(|row| Some((*row, row.p?.0))).filter(|(_, p)| p.is_finite()).collect();
     let score = |row: &Comparison, p: f64| PromptScore { prompt: hash64(row.cluster.as_bytes()), score: p };
@@ -382,7 +397,9 @@ fn judge_report(judge: &str, suite: &str, rows: &[&Comparison]) -> JudgeReport {
         length_undefined: None,
         consistency: None,
         position_bias: None,
+        position_logit: None,
         accuracy: None,
+        gate,
         not_headline: Vec::new(),
     };
     if let Ok((rate, interval, verdict)) = found {
@@ -411,6 +428,7 @@ fn judge_report(judge: &str, suite: &str, rows: &[&Comparison]) -> JudgeReport {
         Err(why) => out.length_undefined = Some(why.to_string()),
     }
     orders(&judged, &mut out);
+    headline(&mut out);
     out
 }
 
@@ -421,11 +439,50 @@ fn orders(judged: &[(&Comparison, f64)], out: &mut JudgeReport) {
         return;
     }
     let n = both.len() as f64;
-    let same = both.iter().filter(|(one, two)| (*one > 0.5) == (*two > 0.5) && (*one < 0.5) == (*two < 0.5)).count();
+    let same = both.iter().filter(|(one, two)| agrees(*one, *two)).count();
     out.consistency = Some(same as f64 / n);
     // With a first the first answer has the probability `one`, with b first 1 − `two`.
     out.position_bias = Some(both.iter().map(|(one, two)| f64::midpoint(*one, 1.0 - two) - 0.5).sum::<f64>() / n);
-    let figures = JudgeFigures { accuracy: out.accuracy, consistency: out.consistency };
+    out.position_logit = Some(both.iter().map(|(one, two)| (logit(*one) - logit(*two)) / 2.0).sum::<f64>() / n);
+}
+
+/// The least distance of a probability from 0 and 1 in a logit: a judge that answers in words gives exactly 0 or 1.
+const LOGIT_EDGE: f64 = 1e-6;
+
+/// The log-odds of a probability; those of 1 − p are exactly the opposite, so that what cancels is exactly 0.
+#[must_use]
+pub fn logit(p: f64) -> f64 {
+    let of_small = |p: f64| {
+        let p = p.max(LOGIT_EDGE);
+        (p / (1.0 - p)).ln()
+    };
+    if p > 0.5 { -of_small(1.0 - p) } else { of_small(p) }
+}
+
+/// Whether the judge's number may be a headline. A judge that learned what it says has to be measured first: on LLMBar, or
+/// on the session's own labels, which come first for a run, since it learned from such. Checks need no measurement.
+fn headline(out: &mut JudgeReport) {
+    let kind = out.judge.split(':').next().unwrap_or_default();
+    if kind == HUMAN {
+        if out.unjudged > 0 {
+            let all = out.comparisons + out.unjudged;
+            out.not_headline.push(format!("{} of {all} pairs are still to be judged", out.unjudged));
+        }
+        return;
+    }
+    let row: Option<&JudgeRow> = judges().into_iter().find(|row| row.name == kind);
+    let run = row.is_some_and(|row| row.takes == JudgeOperand::Run);
+    let model = row.is_some_and(|row| row.takes == JudgeOperand::Model);
+    if !run && !model && out.consistency.is_none() {
+        return;
+    }
+    let of = |set: &str| out.gate.iter().find(|gate| gate.set == set);
+    let own = || of(OWN_LABELS).filter(|gate| gate.decided >= FEWEST_LABELS).and_then(|gate| gate.accuracy);
+    let llmbar = || of(LLMBAR).and_then(|gate| gate.accuracy);
+    out.accuracy = if run { own().or_else(llmbar) } else { llmbar().or_else(own) };
+    let consistency = out.gate.iter().filter_map(|gate| gate.consistency).chain(out.consistency).reduce(f64::min);
+    // Scores are the same in both orders.
+    let figures = JudgeFigures { accuracy: out.accuracy, consistency: consistency.or(run.then_some(1.0)) };
     out.not_headline = judge_gate(&figures).iter().map(ToString::to_string).collect();
 }
 

@@ -3,14 +3,14 @@
 //! Owns the order of the work, the reuse of answers and what is already logged. Refuses statistics and folders.
 
 use super::item::{Answered, Given, Item, ItemRequest};
-use super::judge::{JudgeInputs, Referee, kind_named};
-use super::judging::compare;
+use super::judge::{GateSetInput, JudgeInputs, kind_named};
 use super::player::{Played, Player, opens_thought};
 use super::suite::{Suite, SuiteInput, suite_named};
 use crate::domain::{
-    Contestant, EvalAnswer, EvalState, Finding, Fold64, ItemKey, Measurement, Metrics, Plan, Sampler, Severity,
+    Contestant, EvalAnswer, EvalState, Finding, Fold64, ItemKey, Measurement, Metrics, Plan, RunId, Sampler, Severity,
     answer_after_thoughts, hash64,
 };
+use crate::generate::server::ServerAnswers;
 use crate::model::error::Error;
 use crate::model::language_model::LanguageModel;
 use crate::model::sink::Sink;
@@ -20,11 +20,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+mod judges;
+mod remote;
+
+use judges::Judging;
+
 /// The longest time between two polls for commands.
 const SLICE: Duration = Duration::from_millis(250);
 
 /// What an evaluation is made of.
 pub struct EvalInputs<'a> {
+    /// The run.
+    pub run: RunId,
     /// Its specification, with the models' paths on this machine.
     pub spec: &'a EvalSpec,
     /// The text of each suite's file, in the order of the specification.
@@ -41,6 +48,8 @@ pub struct EvalInputs<'a> {
     pub known: Vec<EvalAnswer>,
     /// The runs that judge.
     pub judges: JudgeInputs,
+    /// The pairs on which each judge is measured, in the order of the specification.
+    pub gates: Vec<Vec<GateSetInput>>,
     /// What computes.
     pub device: Device,
 }
@@ -66,19 +75,13 @@ struct Turn {
 struct Playing {
     side: Contestant,
     player: Option<Player>,
+    server: Option<ServerAnswers>,
     waiting: VecDeque<Turn>,
     /// Turns whose prompt another turn is answering.
     deferred: Vec<Turn>,
     open: BTreeMap<usize, Turn>,
     in_flight: BTreeSet<String>,
     number: usize,
-}
-
-/// A judge judging.
-struct Judging {
-    name: String,
-    referee: Box<dyn Referee>,
-    waiting: VecDeque<(usize, usize, u32)>,
 }
 
 /// A stage of the work.
@@ -90,6 +93,7 @@ enum Phase {
 
 /// An evaluation in progress.
 pub struct Evaluation {
+    run: RunId,
     spec: EvalSpec,
     suites: Vec<LoadedSuite>,
     /// The contestants without weights: templates and tokenizers.
@@ -98,6 +102,7 @@ pub struct Evaluation {
     identities: [String; 2],
     date: Option<String>,
     judges: JudgeInputs,
+    gates: Vec<Vec<GateSetInput>>,
     device: Device,
     state: EvalState,
     known: HashMap<String, Played>,
@@ -116,7 +121,7 @@ impl Evaluation {
     /// # Errors
     /// When a suite's file has another schema, or a model cannot be read.
     pub fn open(inputs: EvalInputs) -> Result<Self, Error> {
-        let EvalInputs { spec, texts, checkpoints, identities, date, past, known, judges, device } = inputs;
+        let EvalInputs { run, spec, texts, checkpoints, identities, date, past, known, judges, gates, device } = inputs;
         let mut suites = Vec::new();
         let mut left_out = Vec::new();
         for (suite_spec, text) in spec.suites.iter().zip(&texts) {
@@ -147,7 +152,13 @@ impl Evaluation {
             .into_iter()
             .chain(past.answers().cloned())
             .map(|answer| (answer.source, Played { text: answer.text, tokens: answer.tokens, finish: answer.finish }));
-        Ok(Self {
+        for judge in &spec.judges {
+            if let Some(check) = kind_named(&judge.kind)?.check {
+                check(judge)?;
+            }
+        }
+        let out = Self {
+            run,
             spec: spec.clone(),
             suites,
             readers,
@@ -155,6 +166,7 @@ impl Evaluation {
             identities,
             date,
             judges,
+            gates,
             device,
             known: known.collect(),
             state: past,
@@ -165,7 +177,9 @@ impl Evaluation {
             left_out,
             tokens: 0,
             seconds: 0.0,
-        })
+        };
+        out.check_servers()?;
+        Ok(out)
     }
 
     /// Does a piece of work. False when none is left.
@@ -176,6 +190,9 @@ impl Evaluation {
         if !self.planned {
             self.planned = true;
             sink.emit(RunEvent::Planned(self.plan()))?;
+            if self.state.is_empty() {
+                self.judges.warnings.iter().try_for_each(|finding| sink.emit(RunEvent::Found(finding.clone())))?;
+            }
         }
         let Some(phase) = self.phases.front().copied() else { return Ok(false) };
         let goes_on = match phase {
@@ -192,7 +209,8 @@ impl Evaluation {
     /// Measurements and comparisons so far.
     #[must_use]
     pub fn done(&self) -> u64 {
-        (self.state.measurements().count() + self.state.comparisons().count()) as u64
+        let state = &self.state;
+        (state.measurements().count() + state.comparisons().count() + state.posed().count()) as u64
     }
 
     /// What is logged.
@@ -208,7 +226,7 @@ impl Evaluation {
         let parameters = self.readers.iter().flatten().map(|model| model.config.parameters()).max().unwrap_or(0);
         let dropped = self.left_out.iter().map(|(reason, count)| DroppedRows { reason: reason.clone(), count: *count });
         Plan {
-            total_steps: ((2 * items + self.spec.judges.len() * judged) * seeds) as u64,
+            total_steps: ((2 * items + self.spec.judges.len() * judged) * seeds + self.gate_pairs()) as u64,
             train_rows: items,
             parameters,
             dropped: dropped.collect(),
@@ -230,7 +248,10 @@ impl Evaluation {
     /// The answers still to be drawn.
     fn turns(&self, side: Contestant) -> Result<VecDeque<Turn>, Error> {
         let mut out = VecDeque::new();
-        let Some(reader) = &self.readers[side.index()] else { return Ok(out) };
+        let reader = self.readers[side.index()].as_ref();
+        if reader.is_none() && self.spec.side(side).server.is_none() {
+            return Ok(out);
+        }
         for (at, loaded) in self.suites.iter().enumerate() {
             for (item, seed) in self.rounds(at) {
                 let key = self.key(at, item, seed);
@@ -238,9 +259,13 @@ impl Evaluation {
                 if !asks || self.state.measurement_of(&key, side).is_some() {
                     continue;
                 }
-                let ids = reader.encode_prompt(&loaded.items[item].prompt)?;
+                let prompt = &loaded.items[item].prompt;
+                let ids = reader.map(|reader| reader.encode_prompt(prompt)).transpose()?.unwrap_or_default();
                 let sampler = seeded(loaded.sampler, seed);
-                let source = source(&self.identities[side.index()], &sampler, &ids);
+                // A server gets the prompt's words.
+                let words = if reader.is_none() { loaded.items[item].cluster() } else { String::new() };
+                let identity = format!("{}{words}", self.identities[side.index()]);
+                let source = source(&identity, &sampler, &ids);
                 out.push_back(Turn { suite: at, item, seed, ids, source });
             }
         }
@@ -254,6 +279,7 @@ impl Evaluation {
             None => Playing {
                 side,
                 player: None,
+                server: None,
                 waiting: self.turns(side)?,
                 deferred: Vec::new(),
                 open: BTreeMap::new(),
@@ -262,7 +288,8 @@ impl Evaluation {
             },
         };
         let began = Instant::now();
-        let goes_on = self.play(&mut playing, sink);
+        let remote = self.spec.side(side).server.is_some();
+        let goes_on = if remote { self.ask_server(&mut playing, sink) } else { self.play(&mut playing, sink) };
         self.seconds += began.elapsed().as_secs_f64();
         self.playing = Some(playing);
         goes_on
@@ -392,55 +419,6 @@ impl Evaluation {
             None => false,
         };
         Ok(answer_after_thoughts(&answer.text, opened))
-    }
-
-    /// Compares the next answers with a judge. False when it has compared all.
-    fn judge(&mut self, which: usize, sink: &mut dyn Sink) -> Result<bool, Error> {
-        let opened = match self.judging.take() {
-            Some(judging) => Some(judging),
-            None => self.open_judge(which, sink)?,
-        };
-        let Some(mut judging) = opened else { return Ok(false) };
-        let Some((at, item, seed)) = judging.waiting.pop_front() else { return Ok(false) };
-        let key = self.key(at, item, seed);
-        let mut visible = [None, None];
-        for side in Contestant::BOTH {
-            visible[side.index()] = self.state.answer_of(&key, side).map(|a| self.visible(a)).transpose()?;
-        }
-        let [a, b] = visible;
-        let both = a.zip(b);
-        let found = match both {
-            Some((a, b)) => {
-                Some(compare(judging.referee.as_mut(), &judging.name, &key, &self.suites[at].items[item], &a, &b)?)
-            }
-            None => None,
-        };
-        self.judging = Some(judging);
-        if let Some(comparison) = found {
-            sink.emit(RunEvent::Compared(comparison.clone()))?;
-            self.state.compare(comparison);
-            self.step(sink)?;
-        }
-        Ok(true)
-    }
-
-    /// A judge with what it has still to compare; none where that is nothing, and for a person.
-    fn open_judge(&self, which: usize, sink: &mut dyn Sink) -> Result<Option<Judging>, Error> {
-        let spec = &self.spec.judges[which];
-        let Some(open) = kind_named(&spec.kind)?.open else { return Ok(None) };
-        let name = spec.name();
-        let waiting: VecDeque<(usize, usize, u32)> = (0..self.suites.len())
-            .filter(|at| self.suites[*at].suite.row.judged)
-            .flat_map(|at| self.rounds(at).map(move |(item, seed)| (at, item, seed)))
-            .filter(|(at, item, seed)| self.state.comparison_of(&name, &self.key(*at, *item, *seed)).is_none())
-            .collect();
-        if waiting.is_empty() {
-            return Ok(None);
-        }
-        sink.emit(RunEvent::Progressed { stage: format!("loading {name}"), done: 0, total: 1 })?;
-        let referee = open(spec, &self.judges, &self.device)?;
-        sink.emit(RunEvent::Progressed { stage: format!("loading {name}"), done: 1, total: 1 })?;
-        Ok(Some(Judging { name, referee, waiting }))
     }
 
     fn too_long(&self, side: Contestant, turn: &Turn, context: usize) -> Finding {

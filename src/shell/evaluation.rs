@@ -9,7 +9,7 @@ use super::suites::{named, suite_file};
 use super::{models, servers, supervisor};
 use crate::domain::{
     JudgeOperand, Params, Prompt, PromptId, RunId, Sampler, SftRow, counted, eval_report, hint, is_held_out, judges,
-    suite,
+    suite, with_people,
 };
 use crate::protocol::{
     DataSnapshot, EvalSide, EvalSpec, JudgeSpec, ModelRef, RunSpec, ServerOptions, ServerRef, SuiteSpec, Task,
@@ -20,6 +20,8 @@ use crate::storage::{DataFile, Home, SessionDir, sha256};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+mod gates;
 
 /// The request for an evaluation.
 #[derive(Debug, Clone)]
@@ -78,7 +80,7 @@ pub fn plan(home: &Home, dir: &SessionDir, order: EvalOrder) -> Result<(RunSpec,
     let mut files = Vec::new();
     let mut specs = Vec::new();
     let names = if order.suites.is_empty() { vec!["winrate".to_owned()] } else { order.suites.clone() };
-    let trained = trained_prompts(dir, [&a, &b])?;
+    let trained = trained_prompts(dir, [&a, &b].into_iter().filter_map(|side| side.adapter.clone()).collect())?;
     for name in &names {
         let (row, own) = named(name)?;
         let (bytes, file, rows) = if row.takes_prompts() {
@@ -109,8 +111,13 @@ pub fn plan(home: &Home, dir: &SessionDir, order: EvalOrder) -> Result<(RunSpec,
         let sampler = Sampler { max_new_tokens, ..order.sampler };
         specs.push(SuiteSpec { name: row.name.into(), data, file, sampler, limit: order.limit });
     }
-    let judges: Vec<JudgeSpec> =
+    let mut judges: Vec<JudgeSpec> =
         order.judges.iter().map(|word| judge(home, dir, word, &order.servers)).collect::<Result<_>>()?;
+    gates::check_judges(&judges)?;
+    gates::check_suites(&specs, [&a, &b])?;
+    let own = home.root().join("suites");
+    let data = order.data.as_deref().or_else(|| Some(own.as_path()).filter(|folder| folder.is_dir()));
+    gates::measure(dir, &session, seq, &mut judges, data, &mut files, &mut notes)?;
     let judged = specs.iter().any(|spec| suite(&spec.name).is_some_and(|row| row.judged));
     if let (Some(judge), false) = (order.judges.first(), judged) {
         return Err(Error::Usage(format!(
@@ -167,7 +174,8 @@ fn judge(home: &Home, dir: &SessionDir, word: &str, options: &ServerOptions) -> 
             names.join(", ")
         )));
     };
-    let mut spec = JudgeSpec { kind: kind.into(), run: None, model: None, server: None, checks: None };
+    let mut spec =
+        JudgeSpec { kind: kind.into(), run: None, model: None, server: None, checks: None, gate: Vec::new() };
     let needs = |what: &str, example: &str| {
         Err(Error::Usage(format!("the judge {kind} needs {what}: write --judge {kind}:{example}")))
     };
@@ -241,11 +249,10 @@ fn held_out(
     Ok(kept)
 }
 
-/// The prompts that the contestants' runs were trained on, and the runs that these started from: their training rows
+/// The prompts that these runs were trained on, and the runs that these started from: their training rows
 /// without those that a run held out.
-fn trained_prompts(dir: &SessionDir, sides: [&EvalSide; 2]) -> Result<BTreeSet<PromptId>> {
+fn trained_prompts(dir: &SessionDir, mut next: Vec<RunId>) -> Result<BTreeSet<PromptId>> {
     let mut out = BTreeSet::new();
-    let mut next: Vec<RunId> = sides.iter().filter_map(|side| side.adapter.clone()).collect();
     let mut seen = BTreeSet::new();
     while let Some(id) = next.pop() {
         let id = id.parts().0;
@@ -288,7 +295,11 @@ pub fn others(dir: &SessionDir, id: &RunId) -> Result<Vec<f64>> {
     for run in dir.runs()? {
         let evaluates = run.spec().is_ok_and(|spec| matches!(spec.task, Task::Eval(_)));
         if evaluates && run.id() != *id {
-            out.extend(eval_report(&supervisor::state_of(&run)?.0.eval, &[]).p_values());
+            let mut eval = supervisor::state_of(&run)?.0.eval;
+            if eval.posed().next().is_some() {
+                eval = with_people(&eval, &dir.state()?.0);
+            }
+            out.extend(eval_report(&eval, &[]).p_values());
         }
     }
     Ok(out)

@@ -66,6 +66,15 @@ impl RewardScorer {
         self.calibration.as_ref()
     }
 
+    /// Whether an answer with its prompt fits the model's context.
+    ///
+    /// # Errors
+    /// When the template refuses the conversation.
+    pub fn fits(&self, prompt: &PromptBody, answer: &str) -> Result<bool, Error> {
+        let (ids, context) = (self.model.answered(prompt, answer)?, self.model.config.context);
+        Ok(!ids.is_empty() && (context == 0 || ids.len() <= context))
+    }
+
     /// The raw score of an answer.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod cli;
 mod collection;
 mod copies;
 mod damage;
+mod eval_judges;
 mod faults;
 mod growing;
 mod hints;
