@@ -137,7 +137,7 @@ fn open(home: &Path) -> Duration {
     let mut reader = pty.master.try_clone_reader().unwrap();
     let start = Instant::now();
     let mut child = pty.slave.spawn_command(command).unwrap();
-    let (mut seen, mut buffer) = (Vec::new(), [0; 1 << 16]);
+    let (mut seen, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
     let shown = ["all read", "read ↓", "% read"].map(str::as_bytes);
     let taken = loop {
         let n = reader.read(&mut buffer).unwrap();
