@@ -202,7 +202,7 @@ impl OpenSession {
         let mut grew = false;
         for envelope in &records {
             if let Some(event) = envelope.known() {
-                grew |= matches!(event, RunEvent::Completed(_) | RunEvent::Paired(_));
+                grew |= matches!(event, RunEvent::Completed(_) | RunEvent::Paired(_) | RunEvent::Posed(_));
                 apply_run_event(&mut self.session, event);
             }
         }
@@ -276,6 +276,13 @@ impl OpenSession {
             return;
         }
         self.names.follow(&self.session);
+        if self.filter.as_ref().is_some_and(Filter::names_evaluation) {
+            // Pairs of an evaluation have a queue of their own.
+            self.queue = self.session.blind_queue(&self.rater);
+            self.queue.retain(|pair| self.matching.contains(pair));
+            self.done = self.matching.len() - self.queue.len();
+            return;
+        }
         self.done = self.session.judged_by(&self.rater, &self.rubric, |pair| self.matches(pair));
         self.queue = self.session.queue_by(&self.rater, self.order, &self.rubric);
         if self.filter.is_some() {

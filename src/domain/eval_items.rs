@@ -180,6 +180,8 @@ mod tests {
             b_first: None,
             chars: [3, 3],
             problem: None,
+            reference: None,
+            difference: None,
         });
     }
 

@@ -46,6 +46,8 @@ pub enum FilterTest {
     Model(String),
     /// This strategy chose it.
     Strategy(String),
+    /// It is a pair of this evaluation.
+    Eval(String),
     /// This rater judged it.
     Rater(String),
     /// A verdict says this.
@@ -150,7 +152,7 @@ enum Values {
     Gap,
 }
 
-const KEYS: [(&str, Values); 12] = [
+const KEYS: [(&str, Values); 13] = [
     ("tag", Values::Any(FilterTest::Tag)),
     ("source", Values::Any(FilterTest::Source)),
     ("prompt", Values::Any(FilterTest::Prompt)),
@@ -158,6 +160,7 @@ const KEYS: [(&str, Values); 12] = [
     ("note", Values::Any(FilterTest::Note)),
     ("model", Values::Any(FilterTest::Model)),
     ("strategy", Values::Any(FilterTest::Strategy)),
+    ("eval", Values::Any(FilterTest::Eval)),
     ("rater", Values::Any(FilterTest::Rater)),
     ("criterion", Values::Any(FilterTest::Criterion)),
     ("verdict", Values::Verdict),
@@ -211,6 +214,13 @@ impl Filter {
     #[must_use]
     pub fn asks(&self, test: impl Fn(&FilterTest) -> bool) -> bool {
         self.terms.iter().flat_map(|term| &term.any).any(test)
+    }
+
+    /// Whether it asks for the pairs of an evaluation, which match no other filter.
+    #[must_use]
+    pub fn names_evaluation(&self) -> bool {
+        let positive = self.terms.iter().filter(|term| !term.negated);
+        positive.flat_map(|term| &term.any).any(|test| matches!(test, FilterTest::Eval(_)))
     }
 
     /// Whether it tells models apart, so that a rater may guess which one wrote an answer.

@@ -4,6 +4,7 @@
 
 use super::canonical::CanonicalHash;
 use super::metric::{Metrics, Num};
+use super::posed::PosedPair;
 use super::text::{Finish, PromptBody};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -120,6 +121,27 @@ pub struct Comparison {
     /// Why there is no probability.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// The known probability that a is better, 0.5 for a tie: of pairs on which the judge itself is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Num>,
+    /// For a judge that scores answers: the score of a less that of b, before calibration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difference: Option<Num>,
+}
+
+/// Two answers of which one is known to be better: a judge is measured on them before it judges.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GatePair {
+    /// Its name within its set.
+    pub name: String,
+    /// The prompt.
+    pub prompt: PromptBody,
+    /// The first answer.
+    pub a: String,
+    /// The second answer.
+    pub b: String,
+    /// 1 where the first is better, 0 where the second is, 0.5 for a tie.
+    pub reference: f64,
 }
 
 /// Everything an evaluation has logged, by key.
@@ -128,6 +150,7 @@ pub struct EvalState {
     answers: BTreeMap<(ItemKey, Contestant), EvalAnswer>,
     measurements: BTreeMap<(ItemKey, Contestant), Measurement>,
     comparisons: BTreeMap<(String, ItemKey), Comparison>,
+    posed: BTreeMap<ItemKey, PosedPair>,
 }
 
 impl EvalState {
@@ -144,6 +167,27 @@ impl EvalState {
     /// Adds a comparison.
     pub fn compare(&mut self, comparison: Comparison) {
         self.comparisons.insert((comparison.judge.clone(), comparison.key.clone()), comparison);
+    }
+
+    /// Adds a pair that people judge.
+    pub fn pose(&mut self, posed: PosedPair) {
+        self.posed.insert(posed.key.clone(), posed);
+    }
+
+    /// The pair that people judge for an item.
+    #[must_use]
+    pub fn posed_of(&self, key: &ItemKey) -> Option<&PosedPair> {
+        self.posed.get(key)
+    }
+
+    /// The pairs that people judge, by item.
+    pub fn posed(&self) -> impl Iterator<Item = &PosedPair> {
+        self.posed.values()
+    }
+
+    /// Removes a judge's comparisons.
+    pub(super) fn forget_judge(&mut self, judge: &str) {
+        self.comparisons.retain(|(name, _), _| name != judge);
     }
 
     /// The answer to an item.
@@ -196,12 +240,13 @@ impl EvalState {
         }
         self.measurements().for_each(|measurement| h.add(&json!(measurement)));
         self.comparisons().for_each(|comparison| h.add(&json!(comparison)));
+        self.posed().for_each(|posed| h.add(&json!({ "posed": posed })));
         h.hex()
     }
 
     /// Whether nothing was logged.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.answers.is_empty() && self.measurements.is_empty() && self.comparisons.is_empty()
+        self.answers.is_empty() && self.measurements.is_empty() && self.comparisons.is_empty() && self.posed.is_empty()
     }
 }

@@ -11,6 +11,7 @@ mod collect;
 mod copies;
 mod corrections;
 mod find;
+mod held_out;
 mod labelled;
 mod partial;
 mod pool;
@@ -38,11 +39,13 @@ pub use tags::{TagChange, tag_problem};
 use super::canonical::canonical_json;
 use super::hash::IdMap;
 use super::ids::{CompletionId, PairId, PromptId, Rater, RunId};
+use super::posed::EVALUATION;
 use super::rubric::Criterion;
 use super::text::{Completion, Pair, Prompt, RatedRow, SftRow, TextSet};
 use super::verdict::Verdict;
 use super::votes::{CollectionSettings, Repeats};
 use clock::Clock;
+use held_out::HeldOut;
 use std::cmp::Ordering;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -127,6 +130,8 @@ pub struct Session {
     /// The tags of prompts as they were before anybody changed them.
     imported_tags: HashMap<PromptId, Vec<String>>,
     note_times: BTreeMap<(PairId, Rater), u64>,
+    /// What evaluations put up for judging.
+    held_out: Arc<HeldOut>,
     clock: Clock,
 }
 
@@ -165,9 +170,12 @@ impl Session {
         self.completions.entry(completion.id.clone()).or_insert(completion);
     }
 
-    /// Adds a pair; an earlier one with the same id stays.
+    /// Adds a pair; an earlier one with the same id stays. One of an evaluation is held out.
     pub fn add_pair(&mut self, pair: impl Into<Arc<Pair>>) {
         let pair = pair.into();
+        if pair.strategy == EVALUATION {
+            return Arc::make_mut(&mut self.held_out).add(pair);
+        }
         if let Entry::Vacant(free) = self.pair_at.entry(pair.id.clone()) {
             free.insert(self.pairs.len());
             self.pairs.push(pair);
@@ -370,13 +378,13 @@ impl Session {
     /// The prompt of that id.
     #[must_use]
     pub fn prompt(&self, id: &PromptId) -> Option<&Prompt> {
-        self.prompt_at.get(id).map(|i| &*self.prompts[*i])
+        self.prompt_at.get(id).map(|i| &*self.prompts[*i]).or_else(|| self.held_out.prompts.get(id))
     }
 
     /// The completion of that id.
     #[must_use]
     pub fn completion(&self, id: &CompletionId) -> Option<&Completion> {
-        self.completions.get(id).map(|completion| &**completion)
+        self.completions.get(id).map(|own| &**own).or_else(|| self.held_out.completions.get(id))
     }
 
     /// Every completion, in order of their ids.
@@ -421,7 +429,8 @@ impl Session {
     /// The pair of that id.
     #[must_use]
     pub fn pair(&self, id: &PairId) -> Option<&Pair> {
-        self.pair_at.get(id).map(|i| &*self.pairs[*i])
+        let held_out = || self.held_out.at.get(id).map(|i| &*self.held_out.pairs[*i]);
+        self.pair_at.get(id).map(|i| &*self.pairs[*i]).or_else(held_out)
     }
 
     /// A pair's two completions, `a` then `b`.

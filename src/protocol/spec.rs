@@ -4,7 +4,7 @@ use super::evaluation::{EvalSpec, SuiteSpec};
 use super::inputs::{CheckpointRole, Inputs};
 use super::server::ServerRef;
 use super::source::{DataSnapshot, ModelRef};
-use crate::domain::{Params, RunId, Sampler, is_name};
+use crate::domain::{HUMAN, Params, RunId, Sampler, is_name};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path};
 
@@ -112,6 +112,16 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
+    /// Whether its log adds answers or pairs to the session.
+    #[must_use]
+    pub fn adds_to_session(&self) -> bool {
+        match &self.task {
+            Task::Train(_) => false,
+            Task::Sample(_) => true,
+            Task::Eval(eval) => eval.judges.iter().any(|judge| judge.kind == HUMAN),
+        }
+    }
+
     /// The models behind servers that it uses.
     #[must_use]
     pub fn servers(&self) -> Vec<&ServerRef> {
@@ -168,7 +178,10 @@ impl RunSpec {
                 own.chain(t.suites.iter().map(|suite| &suite.data)).collect()
             }
             Task::Sample(s) => vec![&s.data],
-            Task::Eval(e) => e.suites.iter().map(|suite| &suite.data).collect(),
+            Task::Eval(e) => {
+                let gates = e.judges.iter().flat_map(|judge| judge.gate.iter().map(|set| &set.data));
+                e.suites.iter().map(|suite| &suite.data).chain(gates).collect()
+            }
         }
     }
 

@@ -55,6 +55,7 @@ fn evaluation(id: &str) -> RunSpec {
         model: checks.is_none().then(|| ModelRef { name: "qwen3-8b".into(), path: "models/qwen3".into() }),
         server: None,
         checks: checks.map(str::to_owned),
+        gate: Vec::new(),
     };
     let suite = |name: &str, rows| SuiteSpec {
         name: name.into(),
@@ -162,6 +163,8 @@ fn log(items: usize, of: usize) -> Vec<RunEvent> {
                 b_first: llm.then_some(Num(p)),
                 chars: [60 + item % 7, 70 + item % 11],
                 problem: (item == 3 && !llm).then(|| "the answer is empty".into()),
+                reference: None,
+                difference: None,
             }));
             stepped(&mut out);
         }

@@ -24,13 +24,13 @@ struct Asked {
 }
 
 /// A server with the model `little`. The prompt's first word says what it plays.
-struct Server {
-    url: String,
+pub struct Server {
+    pub url: String,
     asked: Arc<Mutex<Asked>>,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Asked::default()));
@@ -45,13 +45,13 @@ impl Server {
     }
 
     /// How often each prompt was asked.
-    fn counts(&self) -> BTreeMap<String, usize> {
+    pub fn counts(&self) -> BTreeMap<String, usize> {
         let mut out = BTreeMap::new();
         self.asked.lock().unwrap().prompts.iter().for_each(|p| *out.entry(p.clone()).or_default() += 1);
         out
     }
 
-    fn model(&self) -> String {
+    pub fn model(&self) -> String {
         format!("{}#little", self.url)
     }
 }
@@ -174,11 +174,11 @@ fn letters(question: &str) -> Value {
     object!({ "choices": [{ "message": { "content": "A" }, "logprobs": { "content": [{ "token": "A", "top_logprobs": top }] } }] })
 }
 
-fn tiny() -> PathBuf {
+pub fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-llama")
 }
 
-fn session(home: &Path, prompts: &[String]) {
+pub fn session(home: &Path, prompts: &[String]) {
     let file = home.join("prompts.txt");
     fs::write(&file, prompts.join("\n")).unwrap();
     let model = tiny();
@@ -186,12 +186,12 @@ fn session(home: &Path, prompts: &[String]) {
     assert!(tiebreak(home, &args).status.success());
 }
 
-fn run(home: &Path, id: &str) -> RunDir {
+pub fn run(home: &Path, id: &str) -> RunDir {
     let home = Home::resolve(Some(home)).unwrap();
     SessionDir::find(&home, "s").unwrap().run(&RunId::new(id)).unwrap()
 }
 
-fn events(run: &RunDir) -> Vec<RunEvent> {
+pub fn events(run: &RunDir) -> Vec<RunEvent> {
     run.tail().poll().unwrap().into_iter().filter_map(|e| e.data.ok()).collect()
 }
 
@@ -199,7 +199,7 @@ fn completions(events: &[RunEvent]) -> Vec<Completion> {
     events.iter().filter_map(|e| if let RunEvent::Completed(c) = e { Some(c.clone()) } else { None }).collect()
 }
 
-fn found<'a>(events: &'a [RunEvent], rule: &str) -> Option<&'a Finding> {
+pub fn found<'a>(events: &'a [RunEvent], rule: &str) -> Option<&'a Finding> {
     events.iter().find_map(|e| if let RunEvent::Found(f) = e { Some(f).filter(|f| f.rule == rule) } else { None })
 }
 

@@ -385,7 +385,8 @@ impl<'a> PairMap<'a> {
     }
 
     fn add(&mut self, id: &PairId, acts: &mut Vec<Act>) -> Option<HerePair> {
-        let pair = self.theirs.pair(id)?;
+        // A pair of an evaluation belongs to its run, which stays in the other copy.
+        let pair = self.theirs.pair(id).filter(|pair| !self.theirs.is_held_out(&pair.id))?;
         let content = self.theirs.pair_content(id)?;
         let new = PairId::new(format!("x{}", hash(&content)));
         // Two pairs of the other copy may have one content.

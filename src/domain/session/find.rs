@@ -93,7 +93,8 @@ impl<'a> FilterView<'a> {
     /// The pairs that match.
     #[must_use]
     pub fn pairs(&self) -> HashSet<PairId> {
-        self.session.pairs().iter().filter(|pair| self.pair(pair)).map(|pair| pair.id.clone()).collect()
+        let all = self.session.pairs_for(Some(self.filter));
+        all.filter(|pair| self.pair(pair)).map(|pair| pair.id.clone()).collect()
     }
 
     /// Whether two answers that nobody has paired match.
@@ -199,6 +200,9 @@ impl<'a> FilterView<'a> {
             FilterTest::Model(name) => item.answers.iter().any(|c| {
                 contains(&c.model, name) || c.id.as_str().split('.').next().is_some_and(|run| same(run, name))
             }),
+            FilterTest::Eval(run) => {
+                pair.and_then(|p| self.session.evaluation_of(&p.id)).is_some_and(|id| same(id.as_str(), run))
+            }
             FilterTest::Strategy(name) => pair.is_some_and(|p| same(&p.strategy, name)),
             FilterTest::Rater(name) => votes.iter().any(|v| is_rater(&v.rater, name)),
             FilterTest::Verdict(VerdictWord::None) => pair.is_some() && votes.is_empty(),

@@ -170,6 +170,9 @@ impl Session {
     /// What a rater is asked about a pair that the queue shows.
     #[must_use]
     pub fn asks(&self, pair: &PairId, rater: &Rater, order: QueueOrder, rubric: &RubricPass) -> Asked {
+        if self.is_held_out(pair) {
+            return Asked::by(None);
+        }
         match order {
             QueueOrder::Disputed => return Asked::by(rubric.criterion()),
             QueueOrder::Contested => return Asked { review: true, ..Asked::by(rubric.criterion()) },
@@ -330,6 +333,7 @@ impl Session {
                     && !repeated
                     && total - 1 - last >= distance
                     && draw(pair, rater, "repeat") as f64 <= limit
+                    && !self.is_held_out(pair)
                     && self.pair(pair).is_some_and(|p| self.sides(p).is_some())
             })
             .map(|(pair, (last, ..))| (last, pair.clone()))

@@ -249,7 +249,7 @@ impl Session {
     #[must_use]
     pub fn slip_rate_by(&self, rater: &Rater, criterion: Option<&str>) -> Option<f64> {
         let (mut twice, mut differing) = (0usize, 0usize);
-        for pair in self.verdicts_of_pair.keys() {
+        for pair in self.verdicts_of_pair.keys().filter(|pair| !self.is_held_out(pair)) {
             let prefers = |v: &Verdict| matches!(v.choice, Choice::Prefer(..));
             let Some((first, second)) = self.judged_twice(pair, rater, criterion, prefers) else { continue };
             if let (Choice::Prefer(x, _), Choice::Prefer(y, _)) = (first.choice, second.choice) {
@@ -381,6 +381,7 @@ impl Session {
         let (good, bad) = self.ratings_of(choice, matching.as_ref());
         let counts = |v: &Verdict| {
             choice.rubric.has(v.asked.criterion.as_deref())
+                && !self.is_held_out(&v.pair)
                 && matching.as_ref().is_none_or(|pairs| pairs.contains(&v.pair))
         };
         Supply {
@@ -438,13 +439,14 @@ impl Session {
         self.pairs.iter().map(|pair| (&pair.id, mixed(&of(&pair.id)))).collect()
     }
 
-    /// The latest correction of each answer by each rater, in the order in which they were written, without empty ones.
+    /// The latest correction of each answer by each rater, in the order in which they were written, without empty ones and
+    /// without those of an evaluation's answers.
     pub(super) fn corrected(&self) -> impl Iterator<Item = &Correction> {
         let mut seen: HashSet<(&CompletionId, &Rater)> = HashSet::new();
         let mut latest: Vec<&Correction> =
             self.corrections().into_iter().rev().filter(|c| seen.insert((&c.completion, &c.rater))).collect();
         latest.reverse();
-        latest.into_iter().filter(|c| !is_empty(&c.text))
+        latest.into_iter().filter(|c| !is_empty(&c.text) && !self.is_held_out(&c.pair))
     }
 
     fn text_rows(&self, set: TextSet) -> Vec<SftRow> {

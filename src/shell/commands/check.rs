@@ -132,7 +132,7 @@ fn check_run(run: &RunDir, last_seq: u64, whole: &mut Session, tally: &mut Tally
     }
     for envelope in read(&mut run.tail(), run.is_alive(), &format!("the log of run {id}"), tally)? {
         let Some(event) = envelope.known() else { continue };
-        if matches!(spec.task, Task::Sample(_)) {
+        if spec.adds_to_session() {
             apply_run_event(whole, event);
         }
         match event {
@@ -141,6 +141,7 @@ fn check_run(run: &RunDir, last_seq: u64, whole: &mut Session, tally: &mut Tally
             RunEvent::EvalAnswered(answer) => eval.answer(answer.as_ref().clone()),
             RunEvent::Measured(measurement) => eval.measure(measurement.clone()),
             RunEvent::Compared(comparison) => eval.compare(comparison.clone()),
+            RunEvent::Posed(posed) => eval.pose(posed.as_ref().clone()),
             RunEvent::Finished { state, .. } if matches!(spec.task, Task::Eval(_)) => {
                 tally.hashes += 1;
                 let found = eval.result_hash();

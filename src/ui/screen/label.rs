@@ -122,6 +122,12 @@ fn pair(buf: &mut Buffer, area: Rect, open: &OpenSession, screen: &LabelScreen, 
         title.push_str(tag);
     }
     let mut remark = Vec::new();
+    // In a blind comparison a word may tell who wrote an answer.
+    for pane in [Pane::First, Pane::Second] {
+        if let Some(word) = card.giveaways[pane.index()].first() {
+            remark.push(format!("⚠ answer {} says “{word}”", pane.number()));
+        }
+    }
     let by = card.asked.criterion.as_deref();
     let verdict = open.session.verdict_by(&card.pair, &open.rater, by).filter(|_| !card.is_unmarked());
     if let Some((_, verdict)) = verdict {

@@ -84,7 +84,11 @@ pub(super) fn set_filter(model: &mut Shared, input: TextInput) -> bool {
     model.filter = filter;
     let (matching, left) = (open.matching(), open.queue.len());
     let notice = open.filter().map(|filter| {
-        let counts = format!("{} of {} match, {left} to label", matching, counted(open.session.pairs().len(), "pair"));
+        let counts = format!(
+            "{} of {} match, {left} to label",
+            matching,
+            counted(open.session.pairs_for(Some(filter)).count(), "pair")
+        );
         let unblinds = filter.unblinds() && matching > 0;
         if unblinds { format!("{counts}. A filter by model may tell you who wrote an answer.") } else { counts }
     });

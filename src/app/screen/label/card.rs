@@ -8,7 +8,7 @@ use crate::app::diff::WordDiff;
 use crate::app::open::OpenSession;
 use crate::app::wrap::presentable;
 use crate::domain::{Asked, CompletionId, PairId, PromptId, Seen, Side, hash64};
-use crate::domain::{Thought, thoughts};
+use crate::domain::{Thought, giveaways, thoughts};
 
 /// From this width on, the answers stand side by side.
 const SIDE_BY_SIDE: u16 = 90;
@@ -90,6 +90,8 @@ pub struct Card {
     pub shown: [ShownText; 2],
     /// Whether an answer ended at the limit of tokens.
     pub cut: [bool; 2],
+    /// For a pair of an evaluation: the words in each answer that may tell who wrote it.
+    pub giveaways: [Vec<&'static str>; 2],
     /// What there is of the answers while they are being written; none of a finished pair.
     pub writing: Option<Writing>,
     /// The answers' thoughts.
@@ -152,6 +154,8 @@ impl Card {
         let parts = parts.shown_from(left);
         let text = parts.text.map(presentable);
         let thoughts = [thoughts(&text[0]), thoughts(&text[1])];
+        let blind = open.session.is_held_out(&pair.id);
+        let giveaways = [0, 1].map(|i| if blind { giveaways(&prompt.body, &text[i]) } else { Vec::new() });
         let view = AnswerView::default();
         Some(Self {
             pair: pair.id.clone(),
@@ -165,6 +169,7 @@ impl Card {
             thought_read: [0, 1].map(|i| thoughts[i].iter().map(unread).collect()),
             cut: parts.cut,
             writing: Writing::of(&parts),
+            giveaways,
             thoughts,
             text,
             view,

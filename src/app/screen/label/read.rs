@@ -198,7 +198,7 @@ fn copy(model: &mut Shared, what: String, text: String) -> Vec<Effect> {
 /// Asks for one of the pairs that `among` accepts, and shows it.
 pub fn ask_pair(model: &mut Shared, among: impl Fn(&PairId) -> bool) {
     let Some(open) = &model.open else { return };
-    let entries = open.session.pairs().iter().filter(|pair| among(&pair.id)).filter_map(|pair| {
+    let entries = open.session.pairs_for(open.filter()).filter(|pair| among(&pair.id)).filter_map(|pair| {
         let prompt = open.session.prompt(&pair.prompt)?;
         let verdict = open.session.verdict_of(&pair.id, &open.rater).map(|(_, verdict)| verdict_words(verdict));
         Some(PaletteEntry::new(
