@@ -59,6 +59,8 @@ pub struct Opened {
 pub enum Msg {
     /// A key was pressed.
     Key(Key),
+    /// The terminal reports that a key is held down and repeats.
+    KeyRepeat(Key),
     /// Text was pasted.
     Paste(String),
     /// The terminal has this many columns and rows.

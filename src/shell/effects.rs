@@ -14,7 +14,7 @@ use crate::app::{Effect, Msg, SessionCard};
 use crate::domain::{Rater, counted};
 use crate::protocol::{SCHEMA_VERSION, SessionMeta};
 use crate::storage::{Home, SessionDir, formats, list_sessions};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;

@@ -18,7 +18,7 @@ use crate::app::{EvalRequest, Msg, SampleRequest, TrainRequest};
 use crate::domain::{RunId, Sampler, agreement_report};
 use crate::protocol::{RunCommand, RunSpec, ServerOptions};
 use crate::storage::import::Imported;
-use crate::storage::{DataFile, Home, SessionDir};
+use crate::storage::{DataFile, Home};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -374,7 +374,8 @@ mod tests {
     fn of_waiting_questions_only_the_newest_is_answered_and_the_one_under_way_is_broken_off() {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("session.json"), "{}").unwrap();
-        let context = JobContext { opening: 1, dir: SessionDir::open(home.path()).unwrap(), upto: None };
+        let context =
+            JobContext { opening: 1, dir: crate::storage::SessionDir::open(home.path()).unwrap(), upto: None };
         let ask = TrainRequest {
             choice: crate::domain::RowChoice::default(),
             method: "dpo".into(),

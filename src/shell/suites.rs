@@ -26,8 +26,8 @@ pub fn named(name: &str) -> Result<(&'static SuiteRow, Option<PathBuf>)> {
     )))
 }
 
-/// The suite's file in the folder `data`, by default that of the settings, or `suites` in the data folder; `data` itself where
-/// it is a file.
+/// The suite's file in the folder `data`, by default that of the settings, or `suites` in the data folder; `data` itself where it
+/// is a file.
 ///
 /// # Errors
 /// When it is not there; the message says where to get it.

@@ -5,7 +5,7 @@ use candle_core::Device;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use tiebreak::domain::{Contestant, EvalState, ItemKey, Sampler, eval_report};
+use tiebreak::domain::{Contestant, EvalState, ItemKey, RunId, Sampler, eval_report};
 use tiebreak::evaluate::{EvalInputs, Evaluation, JudgeInputs};
 use tiebreak::protocol::{DataSnapshot, EvalSide, EvalSpec, ModelRef, RunEvent, SuiteSpec};
 
@@ -57,6 +57,8 @@ impl Bench<'_> {
         let spec = self.spec();
         let identity = |path: &Path| path.display().to_string();
         Evaluation::open(EvalInputs {
+            run: RunId::new("eval-1"),
+            gates: Vec::new(),
             spec: &spec,
             texts: self.suites.iter().map(|(_, file)| std::fs::read_to_string(file).unwrap()).collect(),
             checkpoints: [None, None],

@@ -21,7 +21,7 @@ pub use prompt::{PromptView, ShownTurn};
 pub use read::ReadAction;
 pub use reading::{AnswerView, ShownText, TextLine};
 pub use score::{Stats, history, sampler, stats, verdict_words};
-pub use state::{GUARD_MS, LabelScreen};
+pub use state::LabelScreen;
 
 use crate::app::contract::Screen;
 use crate::app::effect::Effect;
@@ -210,6 +210,11 @@ impl Screen for LabelScreen {
         }
         let matters = self.card.is_some() || open.is_some_and(|open| works_without_pair(open, action));
         matters.then_some(word)
+    }
+
+    fn is_decision(action: LabelAction) -> bool {
+        use LabelAction::{BothBad, Prefer, Skip, Tie};
+        matches!(action, Prefer(..) | Tie | BothBad | Skip)
     }
 
     fn refresh(&mut self, shared: &mut Shared) -> Vec<Effect> {

@@ -30,7 +30,8 @@ pub struct EvalArgs {
     /// A file of prompts in place of the session's.
     #[arg(long, value_name = "FILE")]
     pub prompts: Option<PathBuf>,
-    /// The folder of the suites' files, or one such file (default: `suites` of config.toml, else `suites` in the data folder).
+    /// The folder of the suites' files, or one such file (default: `suites` of config.toml, else the folder `suites` in the
+    /// data folder).
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// The most items of each suite, chosen by a fixed shuffle.
