@@ -10,7 +10,9 @@ use super::reply::Replies;
 use super::suite_folder::{suite_files, suite_folder};
 use super::typed_path::home_path;
 use crate::app::{EvalEstimate, EvalRequest, Msg};
-use crate::domain::{Contestant, EvalReport, EvalState, RunId, RunState, Sampler, eval_report, suite};
+use crate::domain::{
+    Contestant, EvalReport, EvalState, RunId, RunState, Sampler, Session, eval_report, suite, with_people,
+};
 use crate::protocol::{EvalSpec, RunEvent, ServerOptions, Task, apply_run};
 use crate::storage::{Home, LogTail, SessionDir};
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,7 +107,9 @@ struct FollowedRuns {
 
 impl FollowedRuns {
     /// What an evaluation found, corrected for what the session's others found so far.
-    fn report(&mut self, dir: &SessionDir, id: &RunId, upto: Option<u64>) -> Result<EvalReport> {
+    fn report(&mut self, context: &JobContext, id: &RunId, upto: Option<u64>) -> Result<EvalReport> {
+        let dir = &context.dir;
+        let mut people = People { context, session: None };
         if self.session.as_deref() != Some(dir.path()) {
             *self = Self { session: Some(dir.path().to_owned()), runs: BTreeMap::new() };
         }
@@ -125,8 +129,10 @@ impl FollowedRuns {
                 continue;
             }
             let records = followed.records;
-            if followed.p_values.as_ref().is_none_or(|(of, _)| *of != records) {
-                followed.p_values = Some((records, eval_report(&followed.state.eval, &[]).p_values()));
+            // People go on judging after the run's last record.
+            let judged = followed.state.eval.posed().next().is_some();
+            if judged || followed.p_values.as_ref().is_none_or(|(of, _)| *of != records) {
+                followed.p_values = Some((records, people.report(&followed.state.eval, &[])?.p_values()));
             }
             others.extend(followed.p_values.iter().flat_map(|(_, values)| values.iter().copied()));
         }
@@ -134,16 +140,37 @@ impl FollowedRuns {
             None => {
                 let followed = self.runs.get(id);
                 let none = EvalState::default();
-                Ok(eval_report(followed.map_or(&none, |followed| &followed.state.eval), &others))
+                people.report(followed.map_or(&none, |followed| &followed.state.eval), &others)
             }
             Some(last) => {
                 let mut state = RunState::default();
                 for envelope in dir.run(id)?.tail().poll()?.iter().filter(|envelope| envelope.n <= last) {
                     apply_run(&mut state, envelope);
                 }
-                Ok(eval_report(&state.eval, &others))
+                people.report(&state.eval, &others)
             }
         }
+    }
+}
+
+/// The verdicts of people, read where an evaluation asked for them.
+struct People<'a> {
+    context: &'a JobContext,
+    session: Option<Session>,
+}
+
+impl People<'_> {
+    fn report(&mut self, eval: &EvalState, others: &[f64]) -> Result<EvalReport> {
+        if eval.posed().next().is_none() {
+            return Ok(eval_report(eval, others));
+        }
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => self.context.dir.snapshot(self.context.upto)?.0,
+        };
+        let report = eval_report(&with_people(eval, &session), others);
+        self.session = Some(session);
+        Ok(report)
     }
 }
 
@@ -151,7 +178,7 @@ fn report_all(asked: &Receiver<(JobContext, u64, RunId, Option<u64>)>, replies: 
     let mut runs = FollowedRuns::default();
     while let Ok(first) = asked.recv() {
         let (context, ticket, run, upto) = asked.try_iter().last().unwrap_or(first);
-        let answer = runs.report(&context.dir, &run, upto).map(Box::new).map_err(|e| e.to_string());
+        let answer = runs.report(&context, &run, upto).map(Box::new).map_err(|e| e.to_string());
         replies.of(context.opening, Msg::EvalReportReady { ticket, answer });
     }
 }
@@ -181,13 +208,16 @@ fn plan_all(asked: &Receiver<(JobContext, EvalQuestion)>, home: &Home, replies: 
 pub fn order(home: &Home, request: EvalRequest, upto: Option<u64>) -> EvalOrder {
     let EvalRequest { a, b, suites, judges, prompts, folder, limit, seeds, temperature, max_new_tokens } = request;
     let path = |text: String| home_path(&text);
+    // Without a folder the plan says where the files belong.
+    let named = folder.is_some();
+    let data = Some(suite_folder(home, folder.map(path))).filter(|folder| named || folder.is_dir());
     EvalOrder {
         a,
         b,
         suites: suites.into_iter().map(|name| if suite(&name).is_some() { name } else { typed_file(&name) }).collect(),
         judges,
         prompts: prompts.map(path),
-        data: Some(suite_folder(home, folder.map(path))),
+        data,
         limit,
         seeds,
         sampler: Sampler { temperature, top_p: 1.0, max_new_tokens: max_new_tokens.unwrap_or(0), ..Sampler::default() },

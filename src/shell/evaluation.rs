@@ -5,6 +5,7 @@
 
 use super::error::{Error, Result};
 use super::plan::{new_spec, trained};
+use super::suite_folder::suite_folder;
 use super::suites::{named, suite_file};
 use super::{models, servers, supervisor};
 use crate::domain::{
@@ -122,7 +123,7 @@ pub fn plan(home: &Home, dir: &SessionDir, order: EvalOrder) -> Result<(RunSpec,
         order.judges.iter().map(|word| judge(home, dir, word, &order.servers)).collect::<Result<_>>()?;
     gates::check_judges(&judges)?;
     gates::check_suites(&specs, [&a, &b])?;
-    let own = home.root().join("suites");
+    let own = suite_folder(home, None);
     let data = order.data.as_deref().or_else(|| Some(own.as_path()).filter(|folder| folder.is_dir()));
     gates::measure(dir, &session, seq, &mut judges, data, &mut files, &mut notes)?;
     let judged = specs.iter().any(|spec| suite(&spec.name).is_some_and(|row| row.judged));

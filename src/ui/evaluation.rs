@@ -16,7 +16,8 @@
 
 use crate::app::{cells, clip, presentable, wrap};
 use crate::domain::{
-    Conclusion, EvalReport, Finding, JudgeReport, MeasureReport, RunState, RunStatus, Severity, counted,
+    Conclusion, EvalReport, Finding, GateReport, JudgeReport, LLMBAR, MeasureReport, RunState, RunStatus, Severity,
+    counted,
 };
 use crate::protocol::EvalSpec;
 use crate::ui::frame::{put_line, rule, width_of};
@@ -304,18 +305,23 @@ fn judge_lines(j: &JudgeReport, columns: &JudgeColumns, width: usize) -> Vec<Lin
         ];
         out.extend(flow(says, 4, width));
     }
-    if let Some(accuracy) = j.accuracy {
-        out.extend(wrapped(
-            &format!("right on {:.0} % of pairs with a known better answer", 100.0 * accuracy),
-            width,
-            4,
-            DIM,
-        ));
-    }
+    out.extend(j.gate.iter().flat_map(|gate| flow(known_pairs(gate), 4, width)));
     for why in &j.not_headline {
         out.extend(wrapped(&format!("⚠ not a headline: {why}"), width, 4, WARN));
     }
     out
+}
+
+/// What a judge said of pairs with a known better answer.
+fn known_pairs(gate: &GateReport) -> Vec<(String, Style)> {
+    let percent = |x: Option<f64>| x.map_or_else(|| "–".into(), |x| format!("{:.0} %", 100.0 * x));
+    let set = if gate.set == LLMBAR { "on LLMBar natural" } else { "on your labels" };
+    let mut says = vec![(format!("{set} right in {} of {}", percent(gate.accuracy), gate.decided), DIM)];
+    says.extend(gate.kappa.map(|kappa| (format!("kappa {kappa:.2}"), DIM)));
+    says.extend(gate.consistency.map(|same| (format!("both orders agree in {}", percent(Some(same))), DIM)));
+    let longer = format!("picks the longer {} (better in {})", percent(gate.longer), percent(gate.longer_is_better));
+    says.push((longer, DIM));
+    says
 }
 
 fn warned(mark: &str) -> Style {
@@ -394,6 +400,7 @@ fn measure_lines(m: &MeasureReport, items: usize, width: usize) -> Vec<Line<'sta
         spans.push(Span::styled(format!("   {:<24}", format!("{}{ends}", signed(difference))), BOLD));
         says.push(conclusion(&m.conclusion));
     }
+    says.extend(m.alone.map(|[low, high]| (format!("[{} … {}]", short(low), short(high)), DIM)));
     says.extend(m.p_corrected.map(|p| (format!("p {}", short(p)), DIM)));
     says.extend(m.undefined.as_ref().map(|why| (why.clone(), DIM)));
     if m.items != items {

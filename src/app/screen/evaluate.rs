@@ -20,7 +20,7 @@ use crate::app::msg::Msg;
 use crate::app::open::{OpenSession, RunView};
 use crate::app::run_control::{RunControl, control};
 use crate::app::shared::Shared;
-use crate::domain::{EvalReport, ItemKey, RunId, RunStatus};
+use crate::domain::{EvalReport, Filter, ItemKey, RunId, RunStatus};
 
 /// The least time between two computations of the figures, in milliseconds.
 const RECOMPUTE_MS: u64 = 1_000;
@@ -60,7 +60,7 @@ pub struct EvaluateScreen {
     pending: bool,
     /// When it was requested.
     asked_ms: Option<u64>,
-    /// The records of all evaluations at that time.
+    /// The records of all evaluations at that time, and people's verdicts on their pairs.
     asked_records: usize,
 }
 
@@ -71,6 +71,8 @@ pub enum EvaluateAction {
     Accept,
     /// Send the losses, or the shown item, to the label queue.
     Label,
+    /// Judge its pairs, blind.
+    JudgeBlind,
     /// Set up a new evaluation.
     New,
     /// Pause or resume the run.
@@ -116,6 +118,7 @@ const KEYS: &[Section<EvaluateAction>] = &[
     Section { title: "evaluate", rows: &[
         on(k(Code::Enter), A::Accept, "side by side", "show the answers side by side; on the form, start").named("side by side"),
         on(c('l'), A::Label, "label losses", "send the losses, or the item shown, to the label queue").named("label losses"),
+        on(c('j'), A::JudgeBlind, "judge blind", "judge the evaluation's pairs yourself, without names"),
         on(c('n'), A::New, "new", "set up a new evaluation").named("new evaluation"),
         on(c('p'), A::PauseRun, "pause", "pause the evaluation, or resume it"),
         on(c('S'), A::StopRun, "stop", "stop the evaluation; asks first"),
@@ -195,6 +198,7 @@ impl Screen for EvaluateScreen {
                 Next::default()
             }
             (EvaluateView::Form, action) => self.in_form(shared, action).into(),
+            (_, A::JudgeBlind) => return self.judge_blind(shared),
             (_, A::New) => {
                 self.view = EvaluateView::Form;
                 self.form.open(shared).into()
@@ -225,7 +229,8 @@ impl Screen for EvaluateScreen {
             return Some(word);
         }
         let matters = match action {
-            A::Accept | A::Label => run.is_some_and(|run| !run.state.eval.is_empty()),
+            A::Accept | A::Label => run.is_some_and(|run| !run.state.eval.is_empty() && unjudged(open, run) == 0),
+            A::JudgeBlind => run.is_some_and(|run| unjudged(open, run) > 0),
             A::PauseRun | A::StopRun => status.as_ref().is_some_and(RunStatus::is_live),
             A::ResumeRun => matches!(status, Some(RunStatus::Lost | RunStatus::Stopped | RunStatus::Failed(_))),
             A::Up | A::Down => evaluations(open).count() > 1,
@@ -279,7 +284,39 @@ pub fn evaluations(open: &OpenSession) -> impl Iterator<Item = &RunView> {
     open.runs.iter().rev().filter(|run| run.is_evaluation())
 }
 
+/// The pairs of an evaluation that this rater has yet to judge blind.
+#[must_use]
+pub fn unjudged(open: &OpenSession, run: &RunView) -> usize {
+    if run.state.eval.posed().next().is_none() {
+        return 0;
+    }
+    let set = open.session.blind_sets(&open.rater).into_iter().find(|set| set.run == run.id);
+    set.map_or(0, |set| set.pairs.saturating_sub(set.judged))
+}
+
+/// Verdicts in the session, where an evaluation asks people.
+fn judged(open: &OpenSession) -> usize {
+    let asks = evaluations(open).any(|run| run.state.eval.posed().next().is_some());
+    if asks { open.session.verdicts().count() } else { 0 }
+}
+
 impl EvaluateScreen {
+    /// Shows the evaluation's pairs on the label screen.
+    fn judge_blind(&self, shared: &mut Shared) -> Next {
+        let filter = shared.open.as_ref().and_then(|open| {
+            let run = self.shown(open).filter(|run| run.state.eval.posed().next().is_some())?;
+            Filter::parse(&format!("eval:{}", run.id)).ok()
+        });
+        let Some(filter) = filter else {
+            shared.warn("this evaluation asks no person: tick the judge human for one that does");
+            return Next::default();
+        };
+        if let Some(open) = &mut shared.open {
+            open.set_filter(Some(filter));
+        }
+        Next::go(Goal::to("label"))
+    }
+
     /// The shown evaluation.
     #[must_use]
     pub fn shown<'a>(&self, open: &'a OpenSession) -> Option<&'a RunView> {
@@ -290,7 +327,7 @@ impl EvaluateScreen {
     fn compute(&mut self, shared: &mut Shared) -> Vec<Effect> {
         let Some(open) = shared.open.as_ref().filter(|open| open.loaded) else { return Vec::new() };
         let Some(run) = self.shown(open).filter(|run| !run.state.eval.is_empty()) else { return Vec::new() };
-        let records = evaluations(open).map(|run| run.records.len()).sum();
+        let records = evaluations(open).map(|run| run.records.len()).sum::<usize>() + judged(open);
         let rested = self.asked_ms.is_none_or(|at| shared.clock_ms.saturating_sub(at) >= RECOMPUTE_MS);
         if self.pending || !rested || records == self.asked_records {
             return Vec::new();
@@ -311,6 +348,10 @@ impl EvaluateScreen {
     fn in_figures(&mut self, shared: &mut Shared, action: EvaluateAction) -> Vec<Effect> {
         let Some(open) = &shared.open else { return Vec::new() };
         match action {
+            A::Accept | A::Label if self.shown(open).is_some_and(|run| unjudged(open, run) > 0) => {
+                let key = shared.keys.key("evaluate", "judge blind");
+                shared.warn(format!("judge its pairs first, by {key}: you would see who wrote what"));
+            }
             A::Accept if self.shown(open).is_some_and(|run| !run.state.eval.is_empty()) => {
                 self.view = EvaluateView::Items;
             }

@@ -9,7 +9,7 @@ use super::super::evaluation::others;
 use super::super::{out, supervisor};
 use super::context::CommandContext;
 use crate::app::{Code, Effect, Goal, Key, Model, Msg, Opened, Show, Theme, update};
-use crate::domain::{Metrics, Outcome, Rater, RunId, RunState, RunStatus, Session, counted, eval_report, sanitise};
+use crate::domain::{Metrics, Outcome, Rater, RunId, RunState, RunStatus, Session, counted, eval_report, sanitise, with_people};
 use crate::protocol::{Envelope, RunEvent, Task};
 use crate::storage::{Home, RunDir, SessionDir};
 use crate::ui;
@@ -129,7 +129,8 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
     for effect in effects {
         if let Effect::EvalReport { ticket, run, upto: None } = effect {
             let run = dir.run(&run)?;
-            let report = eval_report(&supervisor::state_of(&run)?.0.eval, &others(dir, &run.id())?);
+            let eval = with_people(&supervisor::state_of(&run)?.0.eval, &dir.state()?.0);
+            let report = eval_report(&eval, &others(dir, &run.id())?);
             update(&mut model, Msg::EvalReportReady { ticket, answer: Ok(Box::new(report)) });
         }
     }
