@@ -11,6 +11,7 @@ mod bradley_terry;
 mod canonical;
 mod check;
 mod dawid_skene;
+mod eval_items;
 mod evaluation;
 mod filter;
 mod hash;
@@ -53,13 +54,14 @@ pub use axis::{StepRange, ValueRange, nice_step};
 pub use bradley_terry::{BradleyTerry, Win, bradley_terry};
 pub use check::{Check, CheckError, Checks, Takes, checks};
 pub use dawid_skene::{DawidSkene, RaterLabel, dawid_skene};
+pub use eval_items::{EvalItem, ItemFilter, ItemOutcome, eval_items};
 pub use evaluation::{
     BETTER_NEEDS, CannotTell, ComparisonVerdict, ConfidenceInterval, DRAWS, FEWEST_LENGTHS, Game, GateFailure,
     IntervalMethod, JudgeFigures, LengthControlled, LengthFit, LengthRow, LengthTercile, LogisticCalibration,
     MIN_ACCURACY, MIN_CONSISTENCY, McNemar, PairCounts, PairedDifference, PairedWinRate, PromptScore, RatedContender,
     Ratings, RewardFigures, RewardedPair, SeedsFigure, TieKind, TieModel, Undefined, davidson, fit_length, holm,
-    judge_gate, length_controlled, logistic_calibration, mcnemar, over_seeds, paired_difference, paired_win_rate,
-    prompts_to_tell, rao_kupper, ratings, reward_figures, sign_test,
+    judge_gate, length_controlled, length_thirds, logistic_calibration, mcnemar, over_seeds, paired_difference,
+    paired_win_rate, prompts_to_tell, rao_kupper, ratings, reward_figures, sign_test,
 };
 pub use filter::{Bound, Filter, FilterError, FilterTerm, FilterTest, VerdictWord, filter_words, quoted_words};
 pub use hash::{Fold64, IdMap, hash64, mix64};
@@ -83,8 +85,8 @@ pub use run::{DroppedRows, Finding, Plan, RunStatus, Severity};
 pub use run_state::{Checkpoint, Obeyed, RunState, Sample, Stage};
 pub use sampled::SampledHash;
 pub use scorecard::{
-    Conclusion, EvalReport, FEWEST_LABELS, GateReport, JudgeReport, LLMBAR, LengthReport, MeasureReport, OWN_LABELS,
-    SuiteReport, eval_report, gate_suite, is_gate, logit, pooled_value,
+    Conclusion, EvalReport, FEWEST_LABELS, GateReport, JudgeReport, LLMBAR, LengthReport, MeasureReport, MeasureValues,
+    OWN_LABELS, SuiteReport, eval_report, gate_suite, is_gate, logit, measure_values, pooled_value,
 };
 pub use select::{
     Against, Allocation, Candidate, CandidatePair, Chosen, Pool, PromptFacts, STRATEGIES, SelectError, SelectOptions,
@@ -98,7 +100,7 @@ pub use session::{
     tag_problem,
 };
 pub use stats::{ece, median, quantile, wilson};
-pub use suite::{Better, JudgeOperand, JudgeRow, Measure, Pooling, SuiteRow, judges, suite, suites};
+pub use suite::{Better, JudgeOperand, JudgeRow, Measure, Pooling, REWARD_MARGIN, SuiteRow, judges, suite, suites};
 pub use text::{
     CORRECTION, Completion, Finish, Message, Pair, PairRow, Prompt, PromptBody, RatedRow, Sampler, SftBody, SftRow,
     TextSet, counted, is_held_out, model_name, sanitise,

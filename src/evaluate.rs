@@ -6,17 +6,22 @@
 //! **Invariants.** An answer depends on the model, the prompt and the sampling alone, so that it can be reused and a killed
 //! evaluation gives the same numbers. Thoughts are removed before anything is scored; an unclosed thought is an empty answer.
 
+mod alarm;
+mod asked;
 mod degeneration;
 mod evaluation;
 mod final_number;
+mod given_text;
 mod ifeval;
 mod item;
 mod judge;
 mod judging;
 mod lines;
 mod player;
+mod ranked;
 mod refusal;
 mod scored;
+mod scoring;
 mod suite;
 mod training;
 

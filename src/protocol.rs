@@ -30,7 +30,7 @@ pub use bench::{
     StepFigures, TrainBench, TrainFigures,
 };
 pub use command::RunCommand;
-pub use evaluation::{EvalSide, EvalSpec, GateSet, JudgeSpec, SuiteSpec};
+pub use evaluation::{EvalSide, EvalSpec, GateSet, JudgeSpec, SuiteSpec, TRAINED_PROMPTS};
 pub use event::RunEvent;
 pub use fold::{apply_record, apply_run, apply_run_event};
 pub use fresh::FreshSpec;

@@ -1,5 +1,6 @@
 //! Messages from the shell to the state machine.
 
+use super::evaluation::{EvalEstimate, SuiteFiles};
 use super::key::Key;
 use crate::domain::{Rater, RunId};
 use crate::protocol::{
@@ -58,6 +59,8 @@ pub struct Opened {
 pub enum Msg {
     /// A key was pressed.
     Key(Key),
+    /// The terminal reports that a key is held down and repeats.
+    KeyRepeat(Key),
     /// Text was pasted.
     Paste(String),
     /// The terminal has this many columns and rows.
@@ -158,6 +161,27 @@ pub enum Msg {
         ticket: u64,
         /// The figures, or why there are none.
         answer: Result<Box<crate::domain::AgreementReport>, String>,
+    },
+    /// The answer to [`super::Effect::EvalReport`].
+    EvalReportReady {
+        /// The request's ticket.
+        ticket: u64,
+        /// What it found, or why that cannot be computed.
+        answer: Result<Box<crate::domain::EvalReport>, String>,
+    },
+    /// The answer to [`super::Effect::FindSuites`].
+    SuitesFound {
+        /// The request's ticket.
+        ticket: u64,
+        /// Where they are.
+        files: SuiteFiles,
+    },
+    /// The answer to [`super::Effect::PlanEvaluation`].
+    EvaluationPlanned {
+        /// The request's ticket.
+        ticket: u64,
+        /// The work, or why it cannot start.
+        answer: Result<EvalEstimate, String>,
     },
     /// The answer to [`super::Effect::Masks`].
     MasksReady {

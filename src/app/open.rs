@@ -44,6 +44,15 @@ impl RunView {
             None => self.id.as_str().starts_with("sample"),
         }
     }
+
+    /// Whether it compares two models.
+    #[must_use]
+    pub fn is_evaluation(&self) -> bool {
+        match &self.spec {
+            Some(spec) => matches!(spec.task, Task::Eval(_)),
+            None => self.id.as_str().starts_with("eval"),
+        }
+    }
 }
 
 /// What of the queue a record changes.

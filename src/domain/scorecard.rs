@@ -4,14 +4,14 @@
 //! models: it folds an [`EvalState`].
 
 use super::evaluation::{
-    CannotTell, ComparisonVerdict, ConfidenceInterval, DRAWS, JudgeFigures, LengthRow, PromptScore, holm, judge_gate,
-    length_controlled, mcnemar, over_seeds, paired_difference, paired_win_rate, sign_test,
+    CannotTell, ComparisonVerdict, ConfidenceInterval, DRAWS, JudgeFigures, LengthRow, PromptScore, calibration_error,
+    holm, judge_gate, length_controlled, mcnemar, over_seeds, paired_difference, paired_win_rate, sign_test,
 };
 use super::hash::hash64;
 use super::measured::{Comparison, Contestant, EvalState, Measurement};
 use super::metric::Metrics;
 use super::posed::HUMAN;
-use super::stats::{quantile, resample};
+use super::stats::{median, quantile, resample};
 use super::suite::{Better, JudgeOperand, JudgeRow, Measure, Pooling, SuiteRow, judges, suite};
 use gates::{agrees, gate_reports};
 use serde::Serialize;
@@ -53,6 +53,9 @@ pub struct MeasureReport {
     pub difference: Option<f64>,
     /// Its 95 % interval, over prompts (and seeds).
     pub interval: Option<[f64; 2]>,
+    /// The 95 % interval of the value itself, over prompts, where only one of the two has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alone: Option<[f64; 2]>,
     /// What it lets one say of a.
     pub conclusion: Conclusion,
     /// McNemar's exact p-value of a share; none for other measures.
@@ -194,6 +197,25 @@ pub fn eval_report(state: &EvalState, others: &[f64]) -> EvalReport {
     report
 }
 
+/// A measure's values without interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MeasureValues {
+    /// The value of a on the items that both have.
+    pub a: f64,
+    /// The value of b on them.
+    pub b: f64,
+}
+
+/// The values of a suite's measure; none where no item has both.
+#[must_use]
+pub fn measure_values(state: &EvalState, suite: &str, measure: &Measure) -> Option<MeasureValues> {
+    let rows: Vec<&Measurement> = state.measurements().filter(|m| m.key.suite == suite).collect();
+    let [a, b] = Contestant::BOTH.map(|side| values(measure, &rows, side));
+    let shared: Vec<_> = a.iter().filter_map(|(key, a)| Some((*a, *b.get(key)?))).collect();
+    let a = pooled(measure.pooling, shared.iter().map(|pair| &pair.0))?;
+    Some(MeasureValues { a, b: pooled(measure.pooling, shared.iter().map(|pair| &pair.1))? })
+}
+
 fn suite_report(row: &SuiteRow, rows: &[&Measurement]) -> SuiteReport {
     let measures = row.measures.iter().map(|measure| measure_report(measure, rows)).filter(|m| m.items > 0);
     SuiteReport { suite: row.name.into(), measures: measures.collect() }
@@ -212,8 +234,8 @@ fn values<'a>(measure: &Measure, rows: &[&'a Measurement], side: Contestant) -> 
     let mut out = BTreeMap::new();
     for row in rows.iter().filter(|row| row.side == side) {
         let weight = match measure.pooling {
-            Pooling::Share | Pooling::Mean => Some(1.0),
             Pooling::Per(other) => row.values.get(other),
+            _ => Some(1.0),
         };
         let (Some(value), Some(weight)) = (row.values.get(measure.key), weight) else { continue };
         if value.is_finite() && weight.is_finite() {
@@ -224,8 +246,13 @@ fn values<'a>(measure: &Measure, rows: &[&'a Measurement], side: Contestant) -> 
     out
 }
 
-/// The pooled value; none without weight.
-fn pooled<'a>(values: impl IntoIterator<Item = &'a ItemValue>) -> Option<f64> {
+/// The pooled value; none without items.
+fn pooled<'a>(pooling: Pooling, values: impl IntoIterator<Item = &'a ItemValue>) -> Option<f64> {
+    if matches!(pooling, Pooling::Median | Pooling::Calibration) {
+        let all: Vec<f64> = values.into_iter().map(|item| item.value).collect();
+        let figure = if pooling == Pooling::Median { median } else { calibration_error };
+        return (!all.is_empty()).then(|| figure(&all));
+    }
     let (sum, weight) = values.into_iter().fold((0.0, 0.0), |(s, w), item| (s + item.value, w + item.weight));
     (weight > 0.0).then(|| sum / weight)
 }
@@ -239,7 +266,7 @@ pub fn pooled_value(measure: &Measure, values: &[Metrics]) -> Option<f64> {
         (value.is_finite() && weight.is_finite()).then_some(ItemValue { cluster: 0, seed: 0, value, weight })
     };
     let items: Vec<ItemValue> = values.iter().filter_map(item).collect();
-    pooled(&items)
+    pooled(measure.pooling, &items)
 }
 
 fn measure_report(measure: &Measure, rows: &[&Measurement]) -> MeasureReport {
@@ -251,10 +278,11 @@ fn measure_report(measure: &Measure, rows: &[&Measurement]) -> MeasureReport {
         title: measure.title,
         items: if shared.is_empty() { a.len().max(b.len()) } else { shared.len() },
         prompts: prompts.len(),
-        a: pooled(a.values()),
-        b: pooled(b.values()),
+        a: pooled(measure.pooling, a.values()),
+        b: pooled(measure.pooling, b.values()),
         difference: None,
         interval: None,
+        alone: None,
         conclusion: Conclusion { word: "cannot tell", detail: None },
         p: None,
         p_corrected: None,
@@ -262,6 +290,8 @@ fn measure_report(measure: &Measure, rows: &[&Measurement]) -> MeasureReport {
     };
     if shared.is_empty() {
         out.undefined = Some("only one of the two has values".into());
+        let one: Vec<ItemValue> = a.values().chain(b.values()).copied().collect();
+        out.alone = if a.is_empty() || b.is_empty() { interval_of(measure.pooling, &one) } else { None };
         return out;
     }
     if measure.pooling == Pooling::Share {
@@ -270,7 +300,7 @@ fn measure_report(measure: &Measure, rows: &[&Measurement]) -> MeasureReport {
     }
     let seeds: BTreeSet<u32> = shared.iter().map(|(a, _)| a.seed).collect();
     let found = match measure.pooling {
-        Pooling::Per(_) => per_weight(&shared),
+        Pooling::Per(_) | Pooling::Median | Pooling::Calibration => of_sets(measure.pooling, &shared),
         _ if seeds.len() > 1 => {
             let by_seed: Vec<Vec<PromptScore>> = seeds
                 .iter()
@@ -309,16 +339,31 @@ fn measure_report(measure: &Measure, rows: &[&Measurement]) -> MeasureReport {
 
 type Found = Result<(f64, Result<ConfidenceInterval, String>, ComparisonVerdict), String>;
 
-/// The difference of two ratios of sums, with a bootstrap over prompts.
-fn per_weight(shared: &[(ItemValue, ItemValue)]) -> Found {
-    let mut clusters: BTreeMap<u64, Vec<(ItemValue, ItemValue)>> = BTreeMap::new();
-    for pair in shared {
-        clusters.entry(pair.0.cluster).or_default().push(*pair);
+/// The rows of each prompt together.
+fn clustered<T: Copy>(rows: &[T], cluster: impl Fn(&T) -> u64) -> Vec<Vec<T>> {
+    let mut clusters: BTreeMap<u64, Vec<T>> = BTreeMap::new();
+    for row in rows {
+        clusters.entry(cluster(row)).or_default().push(*row);
     }
-    let groups: Vec<Vec<(ItemValue, ItemValue)>> = clusters.into_values().collect();
+    clusters.into_values().collect()
+}
+
+/// The interval of one contestant's value, with a bootstrap over prompts; none for one prompt.
+fn interval_of(pooling: Pooling, values: &[ItemValue]) -> Option<[f64; 2]> {
+    let groups = clustered(values, |item| item.cluster);
+    if groups.len() < 2 {
+        return None;
+    }
+    let draws = resample(&groups, DRAWS, SEED, |groups: &[Vec<ItemValue>]| pooled(pooling, groups.iter().flatten()));
+    Some([quantile(&draws, 0.025), quantile(&draws, 0.975)])
+}
+
+/// The difference of two figures of whole sets, with a bootstrap over prompts.
+fn of_sets(pooling: Pooling, shared: &[(ItemValue, ItemValue)]) -> Found {
+    let groups = clustered(shared, |pair| pair.0.cluster);
     let difference = |groups: &[Vec<(ItemValue, ItemValue)>]| -> Option<f64> {
         let pairs = || groups.iter().flatten();
-        Some(pooled(pairs().map(|pair| &pair.0))? - pooled(pairs().map(|pair| &pair.1))?)
+        Some(pooled(pooling, pairs().map(|pair| &pair.0))? - pooled(pooling, pairs().map(|pair| &pair.1))?)
     };
     let seen = difference(&groups).ok_or("nothing was counted")?;
     if groups.len() < 2 {

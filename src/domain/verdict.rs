@@ -127,7 +127,7 @@ pub struct Verdict {
     pub left: Side,
     /// How much was read.
     pub seen: Seen,
-    /// Milliseconds from first sight to decision; 0 for imported verdicts.
+    /// Milliseconds from first sight to decision; 0 where it is not known: imported and model verdicts.
     pub ms: u64,
     /// Stable hash of the preferred text, so that replay can prove that the stored verdict is the one given.
     #[serde(default, skip_serializing_if = "Option::is_none")]

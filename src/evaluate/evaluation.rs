@@ -2,9 +2,13 @@
 //!
 //! Owns the order of the work, the reuse of answers and what is already logged. Refuses statistics and folders.
 
+use super::alarm::alarms;
+use super::asked::{check_asked, measured};
+use super::given_text::same_tokens;
 use super::item::{Answered, Given, Item, ItemRequest};
 use super::judge::{GateSetInput, JudgeInputs, kind_named};
 use super::player::{Played, Player, opens_thought};
+use super::scoring::{Scoring, ScoringScope};
 use super::suite::{Suite, SuiteInput, suite_named};
 use crate::domain::{
     Contestant, EvalAnswer, EvalState, Finding, Fold64, ItemKey, Measurement, Metrics, Plan, RunId, Sampler, Severity,
@@ -22,6 +26,7 @@ use std::time::{Duration, Instant};
 
 mod judges;
 mod remote;
+mod scores;
 
 use judges::Judging;
 
@@ -42,6 +47,10 @@ pub struct EvalInputs<'a> {
     pub identities: [String; 2],
     /// The rendering date.
     pub date: Option<String>,
+    /// The rendering dates of contestants that are reward runs; none for the others.
+    pub reward_dates: [Option<String>; 2],
+    /// What contestants were trained on, as [`crate::domain::PromptBody::asked_hash`].
+    pub trained: BTreeSet<String>,
     /// What its log has so far.
     pub past: EvalState,
     /// Answers of earlier evaluations that may be reused.
@@ -88,6 +97,8 @@ struct Playing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Answers(Contestant),
+    Scores(ScoringScope),
+    Alarms,
     Judge(usize),
 }
 
@@ -101,6 +112,10 @@ pub struct Evaluation {
     checkpoints: [Option<PathBuf>; 2],
     identities: [String; 2],
     date: Option<String>,
+    reward_dates: [Option<String>; 2],
+    trained: BTreeSet<String>,
+    /// Whether the contestants are compared token by token.
+    together: bool,
     judges: JudgeInputs,
     gates: Vec<Vec<GateSetInput>>,
     device: Device,
@@ -108,6 +123,7 @@ pub struct Evaluation {
     known: HashMap<String, Played>,
     phases: VecDeque<Phase>,
     playing: Option<Playing>,
+    scoring: Option<Scoring>,
     judging: Option<Judging>,
     planned: bool,
     left_out: Vec<(String, usize)>,
@@ -121,7 +137,9 @@ impl Evaluation {
     /// # Errors
     /// When a suite's file has another schema, or a model cannot be read.
     pub fn open(inputs: EvalInputs) -> Result<Self, Error> {
-        let EvalInputs { run, spec, texts, checkpoints, identities, date, past, known, judges, gates, device } = inputs;
+        let EvalInputs { run, spec, texts, checkpoints, identities, date, past, known, judges, gates, device, .. } =
+            inputs;
+        let EvalInputs { reward_dates, trained, .. } = inputs;
         let mut suites = Vec::new();
         let mut left_out = Vec::new();
         for (suite_spec, text) in spec.suites.iter().zip(&texts) {
@@ -146,7 +164,17 @@ impl Evaluation {
                 readers[side.index()] = Some(LanguageModel::open(Path::new(&model.path))?.dated(date.as_deref())?);
             }
         }
+        let rewards = [reward_dates[0].is_some(), reward_dates[1].is_some()];
+        check_asked(spec, rewards, suites.iter().map(|loaded| (loaded.suite.row.name, loaded.items.as_slice())))?;
+        let items = suites.iter().flat_map(|loaded| &loaded.items);
+        let texts = items.filter(|item| item.ask == ItemRequest::Text).map(|item| &item.prompt);
+        let together = match &readers {
+            [Some(a), Some(b)] => identities[0] == identities[1] || same_tokens(a, b, texts)?,
+            _ => false,
+        };
         let mut phases: VecDeque<Phase> = Contestant::BOTH.map(Phase::Answers).into();
+        phases.extend(Contestant::BOTH.map(|side| Phase::Scores(ScoringScope::Alone(side))));
+        phases.extend([Phase::Scores(ScoringScope::Together), Phase::Alarms]);
         phases.extend((0..spec.judges.len()).map(Phase::Judge));
         let known = known
             .into_iter()
@@ -165,6 +193,9 @@ impl Evaluation {
             checkpoints,
             identities,
             date,
+            reward_dates,
+            trained,
+            together,
             judges,
             gates,
             device,
@@ -172,6 +203,7 @@ impl Evaluation {
             state: past,
             phases,
             playing: None,
+            scoring: None,
             judging: None,
             planned: false,
             left_out,
@@ -190,18 +222,25 @@ impl Evaluation {
         if !self.planned {
             self.planned = true;
             sink.emit(RunEvent::Planned(self.plan()))?;
-            if self.state.is_empty() {
+            if self.done() == 0 {
                 self.judges.warnings.iter().try_for_each(|finding| sink.emit(RunEvent::Found(finding.clone())))?;
+                self.first_findings().into_iter().try_for_each(|finding| sink.emit(RunEvent::Found(finding)))?;
             }
         }
         let Some(phase) = self.phases.front().copied() else { return Ok(false) };
         let goes_on = match phase {
             Phase::Answers(side) => self.answer(side, sink)?,
+            Phase::Scores(scope) => self.score(scope, sink)?,
+            Phase::Alarms => {
+                let found = alarms(&self.state, self.done());
+                found.into_iter().try_for_each(|finding| sink.emit(RunEvent::Found(finding)))?;
+                false
+            }
             Phase::Judge(which) => self.judge(which, sink)?,
         };
         if !goes_on {
             self.phases.pop_front();
-            (self.playing, self.judging) = (None, None);
+            (self.playing, self.scoring, self.judging) = (None, None, None);
         }
         Ok(true)
     }
@@ -221,12 +260,16 @@ impl Evaluation {
 
     fn plan(&self) -> Plan {
         let seeds = self.spec.seeds.max(1) as usize;
-        let items: usize = self.suites.iter().map(|suite| suite.items.len()).sum();
+        let all = || self.suites.iter().flat_map(|suite| &suite.items);
+        let of = |side: &Option<String>| all().map(|item| measured(item, side.is_some(), seeds)).sum::<usize>();
+        let items = all().count();
         let judged: usize = self.suites.iter().filter(|s| s.suite.row.judged).map(|s| s.items.len()).sum();
         let parameters = self.readers.iter().flatten().map(|model| model.config.parameters()).max().unwrap_or(0);
         let dropped = self.left_out.iter().map(|(reason, count)| DroppedRows { reason: reason.clone(), count: *count });
         Plan {
-            total_steps: ((2 * items + self.spec.judges.len() * judged) * seeds + self.gate_pairs()) as u64,
+            total_steps: (self.reward_dates.iter().map(of).sum::<usize>()
+                + self.spec.judges.len() * judged * seeds
+                + self.gate_pairs()) as u64,
             train_rows: items,
             parameters,
             dropped: dropped.collect(),

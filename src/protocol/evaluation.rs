@@ -7,6 +7,9 @@ use super::source::{DataSnapshot, ModelRef};
 use crate::domain::{Contestant, RunId, Sampler};
 use serde::{Deserialize, Serialize};
 
+/// The file in an evaluation's folder with hashes of the prompts that its contestants were trained on, a line each.
+pub const TRAINED_PROMPTS: &str = "trained.txt";
+
 /// A compared model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalSide {

@@ -2,17 +2,19 @@
 //! messages.
 
 use super::error::{Error, Result};
+use super::eval_jobs::EvalQuestion;
 use super::intake;
 use super::jobs::{Job, run_in_background};
 use super::journal::Journal;
 use super::reply::{Replies, Reply};
+use super::typed_path::home_path;
 use super::writer::{WriterHandle, WriterRequest};
 use super::{models, plan, system, tails};
 use crate::app::{Effect, Msg, SessionCard};
 use crate::domain::{Rater, counted};
 use crate::protocol::{SCHEMA_VERSION, SessionMeta};
 use crate::storage::{Home, SessionDir, formats, list_sessions};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
@@ -122,6 +124,17 @@ impl Effects {
             Effect::Command { run, command } => WriterRequest::Start(Job::Command(run, command)),
             Effect::Estimate { ticket, request } => WriterRequest::Start(Job::Estimate { ticket, ask: request }),
             Effect::Agreement { ticket } => WriterRequest::Start(Job::Agreement { ticket }),
+            Effect::EvalReport { ticket, run, upto } => {
+                WriterRequest::Start(Job::Evaluation(EvalQuestion::Report { ticket, run, upto }))
+            }
+            Effect::FindSuites { ticket, folder } => {
+                let folder = folder.map(|text| home_path(&text));
+                WriterRequest::Start(Job::Evaluation(EvalQuestion::Suites { ticket, folder }))
+            }
+            Effect::PlanEvaluation { ticket, request } => {
+                WriterRequest::Start(Job::Evaluation(EvalQuestion::Plan { ticket, request }))
+            }
+            Effect::Evaluate(request) => WriterRequest::Start(Job::Evaluate(request)),
             Effect::Masks { ticket, request } => WriterRequest::Start(Job::Masks { ticket, ask: request }),
         };
         self.writer.send(request);
@@ -219,15 +232,6 @@ pub fn make_session(home: &Home, name: &str, model: &str) -> Result<SessionDir> 
     };
     home.create()?;
     Ok(SessionDir::create(home, name, &meta)?)
-}
-
-/// A path typed on a screen, where no shell expands `~`.
-fn home_path(text: &str) -> PathBuf {
-    let text = text.trim();
-    match (text.strip_prefix("~/"), std::env::var_os("HOME")) {
-        (Some(rest), Some(home)) => Path::new(&home).join(rest),
-        _ => PathBuf::from(text),
-    }
 }
 
 /// The devices of this machine, in a few words.

@@ -8,11 +8,12 @@ use super::plan::{new_spec, trained};
 use super::suites::{named, suite_file};
 use super::{models, servers, supervisor};
 use crate::domain::{
-    JudgeOperand, Params, Prompt, PromptId, RunId, Sampler, SftRow, counted, eval_report, hint, is_held_out, judges,
-    suite, with_people,
+    JudgeOperand, Params, Prompt, PromptBody, PromptId, RunId, Sampler, SftRow, SuiteRow, counted, eval_report, hint,
+    is_held_out, judges, suite, suites, with_people,
 };
 use crate::protocol::{
-    DataSnapshot, EvalSide, EvalSpec, JudgeSpec, ModelRef, RunSpec, ServerOptions, ServerRef, SuiteSpec, Task,
+    DataSnapshot, EvalSide, EvalSpec, JudgeSpec, ModelRef, RunSpec, ServerOptions, ServerRef, SuiteSpec,
+    TRAINED_PROMPTS, Task,
 };
 use crate::storage::formats::recognise;
 use crate::storage::import::{self, ImportedRows};
@@ -83,6 +84,8 @@ pub fn plan(home: &Home, dir: &SessionDir, order: EvalOrder) -> Result<(RunSpec,
     let trained = trained_prompts(dir, [&a, &b].into_iter().filter_map(|side| side.adapter.clone()).collect())?;
     for name in &names {
         let (row, own) = named(name)?;
+        takes(dir, row, &a)?;
+        takes(dir, row, &b)?;
         let (bytes, file, rows) = if row.takes_prompts() {
             let prompts = match &order.prompts {
                 Some(path) => read_prompts(path)?,
@@ -90,7 +93,7 @@ pub fn plan(home: &Home, dir: &SessionDir, order: EvalOrder) -> Result<(RunSpec,
             };
             let from =
                 order.prompts.as_ref().map_or_else(|| format!("session {}", dir.name()), |p| p.display().to_string());
-            let prompts = held_out(prompts, &trained, &from, &mut notes)?;
+            let prompts = held_out(prompts, &trained.ids, &from, &mut notes)?;
             let mut bytes = Vec::new();
             for prompt in &prompts {
                 serde_json::to_writer(&mut bytes, prompt).map_err(|e| Error::bug("write a prompt as JSON", e))?;
@@ -110,6 +113,10 @@ pub fn plan(home: &Home, dir: &SessionDir, order: EvalOrder) -> Result<(RunSpec,
             if order.sampler.max_new_tokens > 0 { order.sampler.max_new_tokens } else { row.max_new_tokens };
         let sampler = Sampler { max_new_tokens, ..order.sampler };
         specs.push(SuiteSpec { name: row.name.into(), data, file, sampler, limit: order.limit });
+    }
+    if !trained.asked.is_empty() {
+        let bytes = trained.asked.iter().flat_map(|hash| [hash, "\n"]).collect::<String>().into_bytes();
+        files.push(DataFile { name: TRAINED_PROMPTS.into(), bytes });
     }
     let mut judges: Vec<JudgeSpec> =
         order.judges.iter().map(|word| judge(home, dir, word, &order.servers)).collect::<Result<_>>()?;
@@ -143,7 +150,6 @@ fn side(home: &Home, dir: &SessionDir, name: &str, options: &ServerOptions) -> R
     let id = RunId::new(name);
     if dir.runs()?.iter().any(|run| run.id() == id.parts().0) {
         let run = trained(dir, &id)?;
-        run.check_policy("eval")?;
         return Ok(EvalSide { name: name.to_owned(), model: Some(run.model), adapter: Some(id), server: None });
     }
     let model = models::find(home, name).map_err(|e| match e {
@@ -151,6 +157,29 @@ fn side(home: &Home, dir: &SessionDir, name: &str, options: &ServerOptions) -> R
         other => other,
     })?;
     Ok(EvalSide { name: model.name.clone(), model: Some(model), adapter: None, server: None })
+}
+
+/// Refuses a contestant that cannot give what the suite asks for.
+fn takes(dir: &SessionDir, row: &SuiteRow, side: &EvalSide) -> Result<()> {
+    if side.server.is_some() && row.scores_texts() {
+        return Err(Error::failed(format!(
+            "the suite {} reads log-probs of given texts, which {} behind a server does not give: name a model on this machine, \
+             or leave out the suite",
+            row.name, side.name
+        )));
+    }
+    match &side.adapter {
+        Some(id) if !row.takes_rewards() => trained(dir, id)?.check_policy("eval").map_err(|e| match e {
+            Error::Failed(why) => Error::failed(format!("{why}, or only suites that take rewards: {}", rewarding())),
+            other => other,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The suites that take rewards.
+fn rewarding() -> String {
+    suites().iter().filter(|row| row.takes_rewards()).map(|row| row.name).collect::<Vec<_>>().join(", ")
 }
 
 /// The model that a run was trained on; otherwise the session's.
@@ -216,7 +245,7 @@ fn read_prompts(path: &Path) -> Result<Vec<Prompt>> {
         ImportedRows::Texts(_, rows) => rows.into_iter().map(|row| (row.prompt(), Vec::new())).collect::<Vec<_>>(),
     };
     let mut seen = BTreeSet::new();
-    let prompt = |(body, tags): (crate::domain::PromptBody, Vec<String>)| {
+    let prompt = |(body, tags): (PromptBody, Vec<String>)| {
         let id = body.derived_id();
         seen.insert(id.clone()).then(|| Prompt { id, body, source: source.clone(), tags })
     };
@@ -249,10 +278,19 @@ fn held_out(
     Ok(kept)
 }
 
+/// The prompts that contestants were trained on.
+#[derive(Default)]
+struct TrainedPrompts {
+    /// By their ids.
+    ids: BTreeSet<PromptId>,
+    /// As [`PromptBody::asked_hash`], in whatever form they are asked.
+    asked: BTreeSet<String>,
+}
+
 /// The prompts that these runs were trained on, and the runs that these started from: their training rows
 /// without those that a run held out.
-fn trained_prompts(dir: &SessionDir, mut next: Vec<RunId>) -> Result<BTreeSet<PromptId>> {
-    let mut out = BTreeSet::new();
+fn trained_prompts(dir: &SessionDir, mut next: Vec<RunId>) -> Result<TrainedPrompts> {
+    let mut out = TrainedPrompts::default();
     let mut seen = BTreeSet::new();
     while let Some(id) = next.pop() {
         let id = id.parts().0;
@@ -264,7 +302,10 @@ fn trained_prompts(dir: &SessionDir, mut next: Vec<RunId>) -> Result<BTreeSet<Pr
         for data in [Some(&train.data), train.mix.as_ref()].into_iter().flatten() {
             let path = run.path().join(&data.file);
             let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
-            out.extend(text.lines().filter_map(|line| trained_prompt(line, &train.params)));
+            for body in text.lines().filter_map(|line| trained_prompt(line, &train.params)) {
+                out.ids.insert(body.derived_id());
+                out.asked.insert(body.asked_hash());
+            }
         }
         next.extend(train.init);
     }
@@ -272,18 +313,17 @@ fn trained_prompts(dir: &SessionDir, mut next: Vec<RunId>) -> Result<BTreeSet<Pr
 }
 
 /// The prompt of a training row; none for a row that the run held out.
-fn trained_prompt(line: &str, params: &Params) -> Option<PromptId> {
+fn trained_prompt(line: &str, params: &Params) -> Option<PromptBody> {
     let row: Value = serde_json::from_str(line).ok()?;
     let name = row.get("prompt_id").or_else(|| row.get("id"))?.as_str()?;
     if is_held_out(&PromptId::new(name), params.f64("eval_fraction")) {
         return None;
     }
     let body = row.get("prompt").or_else(|| row.get("body")).cloned()?;
-    let body = match serde_json::from_value(body) {
-        Ok(body) => body,
-        Err(_) => serde_json::from_value::<SftRow>(row).ok()?.body.prompt(),
-    };
-    Some(body.derived_id())
+    match serde_json::from_value(body) {
+        Ok(body) => Some(body),
+        Err(_) => Some(serde_json::from_value::<SftRow>(row).ok()?.body.prompt()),
+    }
 }
 
 /// The uncorrected p-values of the session's other evaluations.

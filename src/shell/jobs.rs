@@ -6,16 +6,19 @@
 
 use super::error::{Error, Result};
 use super::estimate::estimate;
+use super::eval_jobs::{EvalJobs, EvalQuestion, order};
+use super::evaluation;
 use super::intake;
+pub use super::job_context::JobContext;
 use super::plan::{self, SampleOrder, TrainOrder};
 use super::reply::Replies;
 use super::supervisor::{self, Deadline};
 use super::{servers, tails};
-use crate::app::{Msg, SampleRequest, TrainRequest};
+use crate::app::{EvalRequest, Msg, SampleRequest, TrainRequest};
 use crate::domain::{RunId, Sampler, agreement_report};
 use crate::protocol::{RunCommand, RunSpec, ServerOptions};
 use crate::storage::import::Imported;
-use crate::storage::{DataFile, Home, SessionDir};
+use crate::storage::{DataFile, Home};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -36,6 +39,10 @@ pub enum Job {
     Train(TrainRequest),
     /// Launch a sampling run.
     Sample(SampleRequest),
+    /// Launch an evaluation.
+    Evaluate(EvalRequest),
+    /// A question about an evaluation.
+    Evaluation(EvalQuestion),
     /// Resume a run that has no worker.
     Resume(RunId),
     /// Send a command to a run's worker.
@@ -67,7 +74,7 @@ impl Job {
     /// Whether it freezes rows of the log for a run.
     #[must_use]
     pub fn freezes(&self) -> bool {
-        matches!(self, Self::Train(_) | Self::Sample(_))
+        matches!(self, Self::Train(_) | Self::Sample(_) | Self::Evaluate(_))
     }
 
     /// Whether it leads to records in the log.
@@ -77,21 +84,11 @@ impl Job {
     }
 }
 
-/// The snapshot that a job works on.
-#[derive(Debug, Clone)]
-pub struct JobContext {
-    /// The opening its answers belong to.
-    pub opening: u64,
-    /// The session.
-    pub dir: SessionDir,
-    /// The last record on disk; none if another process writes.
-    pub upto: Option<u64>,
-}
-
 /// A run to plan.
 enum LaunchRequest {
     Train(TrainRequest),
     Sample(SampleRequest),
+    Evaluate(EvalRequest),
 }
 
 /// Receives the rows of an imported file.
@@ -107,6 +104,7 @@ pub struct Jobs {
     commands: Sender<(JobContext, RunId, RunCommand)>,
     estimates: Questions,
     masks: Questions,
+    evaluations: EvalJobs,
 }
 
 impl fmt::Debug for Jobs {
@@ -127,6 +125,7 @@ impl Jobs {
         on_imported: impl Fn(u64, Imported) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let kept = home.clone();
+        let evaluations = EvalJobs::start(home.clone(), replies.clone())?;
         let (launches, requests) = channel();
         let (launcher, looker, root) = (replies.clone(), tails.clone(), home.clone());
         spawn("launches", move || launch_all(&requests, &root, &launcher, &looker))?;
@@ -164,6 +163,7 @@ impl Jobs {
             commands,
             estimates,
             masks,
+            evaluations,
         })
     }
 
@@ -173,6 +173,11 @@ impl Jobs {
         let _ = match job {
             Job::Train(ask) => self.launches.send((context, LaunchRequest::Train(ask))).map_err(drop),
             Job::Sample(ask) => self.launches.send((context, LaunchRequest::Sample(ask))).map_err(drop),
+            Job::Evaluate(ask) => self.launches.send((context, LaunchRequest::Evaluate(ask))).map_err(drop),
+            Job::Evaluation(question) => {
+                self.evaluations.ask(context, question);
+                Ok(())
+            }
             Job::Command(run, command) => self.commands.send((context, run, command)).map_err(drop),
             Job::Estimate { ticket, ask } => self.estimates.ask(context, ticket, ask),
             Job::Masks { ticket, ask } => self.masks.ask(context, ticket, ask),
@@ -308,6 +313,10 @@ fn planned(home: &Home, context: &JobContext, request: LaunchRequest) -> Result<
             };
             plan::sample(&home, &dir, order)
         }
+        // The form showed what is left out before the start.
+        LaunchRequest::Evaluate(ask) => {
+            evaluation::plan(&home, &dir, order(&home, ask, upto)).map(|(spec, files, _)| (spec, files))
+        }
     })
 }
 
@@ -365,7 +374,8 @@ mod tests {
     fn of_waiting_questions_only_the_newest_is_answered_and_the_one_under_way_is_broken_off() {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("session.json"), "{}").unwrap();
-        let context = JobContext { opening: 1, dir: SessionDir::open(home.path()).unwrap(), upto: None };
+        let context =
+            JobContext { opening: 1, dir: crate::storage::SessionDir::open(home.path()).unwrap(), upto: None };
         let ask = TrainRequest {
             choice: crate::domain::RowChoice::default(),
             method: "dpo".into(),

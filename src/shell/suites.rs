@@ -1,6 +1,7 @@
 //! Suites by name and their files on this machine. Owns the look-up; refuses to read them: the worker does.
 
 use super::error::{Error, Result};
+use super::suite_folder::suite_folder;
 use crate::domain::{SuiteRow, hint, suite, suites};
 use crate::storage::Home;
 use std::path::{Path, PathBuf};
@@ -25,17 +26,21 @@ pub fn named(name: &str) -> Result<(&'static SuiteRow, Option<PathBuf>)> {
     )))
 }
 
-/// The suite's file in the folder `data`, by default `suites` in the data folder.
+/// The suite's file in the folder `data`, by default that of the settings, or `suites` in the data folder; `data` itself where it
+/// is a file.
 ///
 /// # Errors
 /// When it is not there; the message says where to get it.
 pub fn suite_file(home: &Home, row: &SuiteRow, data: Option<&Path>) -> Result<PathBuf> {
+    if let Some(file) = data.filter(|path| path.is_file()) {
+        return Ok(file.to_owned());
+    }
     let names = row.files.join(" or ");
-    let own = home.root().join("suites");
+    let own = suite_folder(home, None);
     let folder = data.unwrap_or(&own);
     if data.is_none() && !folder.is_dir() {
         return Err(Error::Usage(format!(
-            "the suite {} reads {names}: name its folder with --data, or put the file into {} ({})",
+            "the suite {} reads {names}: name it or its folder with --data, or put the file into {} ({})",
             row.name,
             folder.display(),
             row.source

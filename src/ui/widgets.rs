@@ -1,6 +1,7 @@
 //! Widgets that several screens share.
 
 pub mod chart;
+pub mod interval;
 pub mod plain;
 pub mod raster;
 pub mod sparkline;

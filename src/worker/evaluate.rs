@@ -7,10 +7,13 @@ use super::log::Log;
 use super::prepared::Prepared;
 use crate::domain::{Contestant, EvalAnswer, EvalState, Finding, Fold64, GatePair, RunId, Severity};
 use crate::evaluate::{EvalInputs, Evaluation, GateSetInput, JudgeInputs, JudgingRun, TrainingSuites};
-use crate::protocol::{CheckpointRole, DataSnapshot, EvalSpec, GateSet, RunEvent, RunSpec, Task, TrainSpec};
+use crate::protocol::{
+    CheckpointRole, DataSnapshot, EvalSide, EvalSpec, GateSet, RunEvent, RunSpec, TRAINED_PROMPTS, Task, TrainSpec,
+};
 use crate::storage::{self, RunDir, SessionDir, sha256};
 use crate::train::PeriodicSuites;
 use crate::{model, nn};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Prepares an evaluation.
@@ -30,6 +33,8 @@ pub(super) fn prepare<'a>(run: &'a RunDir, spec: &'a RunSpec, eval: &'a EvalSpec
                     .map(|role| bound.checkpoint(role).map(Path::to_owned)),
                 identities: Contestant::BOTH.map(|side| identity(&bound, eval, side)),
                 date: bound.spec.inputs.date.clone(),
+                reward_dates: [reward_date(run, &eval.a)?, reward_date(run, &eval.b)?],
+                trained: trained_prompts(run)?,
                 past: logged(run)?,
                 known: earlier_answers(run)?,
                 judges: JudgeInputs {
@@ -130,6 +135,27 @@ fn circle(run: &RunDir, contestant: Option<&RunId>, judge: &RunId) -> Result<Opt
         next = train.init.map(|id| id.parts().0);
     }
     Ok(None)
+}
+
+/// The rendering date of a contestant that is a reward run; none for others. Empty where the run has no date.
+fn reward_date(run: &RunDir, side: &EvalSide) -> Result<Option<String>, Error> {
+    let Some(id) = &side.adapter else { return Ok(None) };
+    let trained = run.sibling(&id.parts().0)?;
+    let spec = dated(&trained, trained.resolved_spec()?)?;
+    Ok(match spec.task {
+        Task::Train(train) if train.method == "reward" => Some(spec.inputs.date.unwrap_or_default()),
+        _ => None,
+    })
+}
+
+/// What the contestants were trained on, as hashes, a line each; nothing for a run of an older version.
+fn trained_prompts(run: &RunDir) -> Result<BTreeSet<String>, Error> {
+    let path = run.path().join(TRAINED_PROMPTS);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+        Err(e) => Err(storage::Error::io("read", &path, e).into()),
+    }
 }
 
 /// What a contestant's answers depend on besides prompt and sampling.

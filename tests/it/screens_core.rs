@@ -101,7 +101,7 @@ fn popups() {
 #[test]
 fn without_colour_and_unicode_the_screen_says_the_same() {
     let mut desk = busy_label();
-    desk.model.theme = Theme { colour: false, ascii: true };
+    desk.model.theme = Theme { colour: false, ascii: true, light: false };
     let text = paint(&desk.model);
     let own: String = text.chars().filter(|c| "─│┬›…✓·█░▎".contains(*c)).collect();
     assert_eq!(own, "", "{text}");

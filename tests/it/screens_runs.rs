@@ -632,7 +632,7 @@ fn watch_axes_cycle() {
 
 #[test]
 fn watch_ascii_is_ascii() {
-    let theme = Theme { colour: false, ascii: true };
+    let theme = Theme { colour: false, ascii: true, light: false };
     let runs = vec![(train_spec("dpo-1"), train_log(214, 640, |_, _| {}), true)];
     let mut model = open_with(Goal::to("watch"), theme, session_log(12, &[]), runs, true).0;
     assert_snapshot!("watch_ascii_80x24", look(&mut model, (80, 24)));

@@ -163,7 +163,7 @@ impl LaunchScreen {
         self.session.clone_from(&open.meta.name);
         let finished = open.runs.iter().filter(|r| {
             let trained = matches!(r.status(), RunStatus::Finished | RunStatus::Stopped);
-            trained && !r.is_sampling()
+            trained && !r.is_sampling() && !r.is_evaluation()
         });
         // A reward model writes no answers, so no policy starts from it.
         let (rewards, policies): (Vec<_>, Vec<_>) =

@@ -5,7 +5,9 @@ use crate::domain::{ItemKey, Metrics, Num};
 
 fn measurement(item: usize, side: Contestant, values: &[(&str, f64)]) -> Measurement {
     let mut metrics = Metrics::new();
-    values.iter().for_each(|(name, value)| metrics.set(name, *value));
+    for (name, value) in values {
+        metrics.set(name, *value);
+    }
     let key = ItemKey { suite: "winrate".into(), item: format!("p{item}"), seed: 0 };
     Measurement { key, side, cluster: format!("c{item}"), values: metrics }
 }
@@ -52,7 +54,7 @@ fn an_unchanged_model_gives_zero_and_cannot_tell_everywhere() {
 #[test]
 fn a_clear_difference_is_called_in_the_measures_own_direction() {
     let longer = |item: usize, side| item as f64 + if side == Contestant::A { 5.0 } else { 0.0 };
-    let report = eval_report(&state(longer, |item| if item % 6 == 0 { 0.0 } else { 1.0 }), &[]);
+    let report = eval_report(&state(longer, |item| if item.is_multiple_of(6) { 0.0 } else { 1.0 }), &[]);
     let words = &report.suites[0].measures[0];
     assert_eq!((words.difference, words.conclusion.word), (Some(5.0), "higher"));
     let judge = &report.judges[0];
@@ -60,7 +62,7 @@ fn a_clear_difference_is_called_in_the_measures_own_direction() {
     let p = judge.p.unwrap();
     assert!(p < 1e-6);
     // One more test in the session makes each less certain.
-    let corrected = eval_report(&state(longer, |item| if item % 6 == 0 { 0.0 } else { 1.0 }), &[0.5]);
+    let corrected = eval_report(&state(longer, |item| if item.is_multiple_of(6) { 0.0 } else { 1.0 }), &[0.5]);
     assert_eq!(corrected.tests, report.tests + 1);
     assert!((corrected.judges[0].p_corrected.unwrap() - 2.0 * p).abs() < 1e-12);
 }
@@ -80,7 +82,7 @@ fn a_judge_that_prefers_its_first_answer_is_no_headline() {
 
 #[test]
 fn swapping_the_contestants_mirrors_the_report() {
-    let wins = |item: usize| f64::from(u8::from(item % 3 == 0));
+    let wins = |item: usize| f64::from(u8::from(item.is_multiple_of(3)));
     let report = eval_report(&state(|item, side| (item * (1 + side.index())) as f64, wins), &[]);
     let swapped = eval_report(&state(|item, side| (item * (2 - side.index())) as f64, |item| 1.0 - wins(item)), &[]);
     let (one, two) = (&report.suites[0].measures[0], &swapped.suites[0].measures[0]);

@@ -1,6 +1,6 @@
 //! Looks a filter's terms up in a session.
 //!
-//! `rater:` and `criterion:` also say which verdicts `verdict:` and `seen:` look at: of that rater, by that criterion;
+//! `rater:` and `criterion:` also say which verdicts `verdict:`, `seen:` and `ms:` look at: of that rater, by that criterion;
 //! without them, every rater's verdict overall. A prompt matches if one of its pairs does, and by itself where it has
 //! none. What has no pair and no verdicts fails the terms that ask for them.
 
@@ -208,6 +208,8 @@ impl<'a> FilterView<'a> {
             FilterTest::Verdict(VerdictWord::None) => pair.is_some() && votes.is_empty(),
             FilterTest::Verdict(word) => votes.iter().any(|v| word.fits(v.choice)),
             FilterTest::Seen(seen) => votes.iter().any(|v| v.seen == *seen),
+            // 0 stands for an unknown time: of an imported verdict, or of a model.
+            FilterTest::Ms(bound, limit) => votes.iter().any(|v| v.ms > 0 && bound.holds(v.ms as f64, *limit)),
             FilterTest::Partial => votes.iter().any(|v| v.is_partial()),
             FilterTest::Criterion(name) => pair
                 .is_some_and(|p| !self.session.counting_on(&p.id, Some(self.session.criterion_named(name))).is_empty()),

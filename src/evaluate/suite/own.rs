@@ -14,7 +14,7 @@ use serde_json::Value;
 pub(crate) static SUITE: Suite = Suite {
     row: SuiteRow {
         name: "own",
-        help: "your own JSONL file: prompts with checks, reference or choices",
+        help: "your own JSONL: prompts with checks, references or choices",
         files: &["own.jsonl"],
         source: "a file of yours: --suite FILE.jsonl",
         max_new_tokens: 512,

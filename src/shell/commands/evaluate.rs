@@ -120,9 +120,10 @@ fn measure(m: &MeasureReport) -> String {
     let value = |x: Option<f64>| x.map_or_else(|| "–".into(), |x| format!("{x:.3}"));
     let interval = m.interval.map_or_else(String::new, |[low, high]| format!(" [{low:+.3} … {high:+.3}]"));
     let difference = m.difference.map_or_else(String::new, |d| format!("{d:+.3}{interval}  {}", words(&m.conclusion)));
+    let alone = m.alone.map_or_else(String::new, |[low, high]| format!("[{low:.3} … {high:.3}]"));
     let why = m.undefined.as_ref().map_or_else(String::new, |why| format!("  ({why})"));
     let p = m.p_corrected.map_or_else(String::new, |p| format!("  p {p:.3}"));
-    format!("  {:<22} a {:>7}  b {:>7}  n {:<4} {difference}{p}{why}", m.title, value(m.a), value(m.b), m.items)
+    format!("  {:<22} a {:>7}  b {:>7}  n {:<4} {difference}{alone}{p}{why}", m.title, value(m.a), value(m.b), m.items)
 }
 
 fn judge(j: &JudgeReport) -> Vec<String> {

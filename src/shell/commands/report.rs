@@ -5,11 +5,12 @@
 
 use super::super::cli::ReportArgs;
 use super::super::error::{Error, Result};
+use super::super::evaluation::others;
 use super::super::{out, supervisor};
 use super::context::CommandContext;
-use crate::app::{Code, Goal, Key, Model, Msg, Opened, Show, Theme, update};
-use crate::domain::{Metrics, Outcome, Rater, RunId, RunState, RunStatus, Session, counted, sanitise};
-use crate::protocol::{Envelope, RunEvent};
+use crate::app::{Code, Effect, Goal, Key, Model, Msg, Opened, Show, Theme, update};
+use crate::domain::{Metrics, Outcome, Rater, RunId, RunState, RunStatus, Session, counted, eval_report, sanitise};
+use crate::protocol::{Envelope, RunEvent, Task};
 use crate::storage::{Home, RunDir, SessionDir};
 use crate::ui;
 use ratatui::buffer::Buffer;
@@ -74,12 +75,14 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
     let (width, height) = args.size;
     let screen = match (args.screen.as_deref(), run) {
         (Some(name), _) => name,
+        (None, Some(run)) if matches!(run.spec()?.task, Task::Eval(_)) => "evaluate",
         (None, Some(_)) => "watch",
         (None, None) => "label",
     };
     let goal = match screen {
         "label" => Goal::to("label"),
         "launch" => Goal::to("launch"),
+        "evaluate" => Goal::with("evaluate", run.map_or(Show::Default, |run| Show::Run(run.id()))),
         "watch" => Goal::with("watch", run.map_or(Show::Default, |run| Show::Run(run.id()))),
         _ => Goal::to("replay"),
     };
@@ -114,12 +117,21 @@ fn picture(dir: &SessionDir, run: Option<&RunDir>, args: &ReportArgs) -> Result<
         rater,
     };
     let opening = [Msg::Tick { now_ms: now, clock_ms: 0 }, Msg::SessionOpened(opened), Msg::Records(records)];
+    let mut effects = Vec::new();
     for msg in opening.into_iter().chain(messages).chain([Msg::Integrity(integrity), Msg::SessionLoaded]) {
-        update(&mut model, msg);
+        effects.extend(update(&mut model, msg));
     }
     // The effects of keys (saving, launching) are dropped: a picture changes nothing.
     for key in args.keys.chars() {
-        update(&mut model, Msg::Key(Key::plain(Code::Char(key))));
+        let code = if key == '\n' { Code::Enter } else { Code::Char(key) };
+        effects.extend(update(&mut model, Msg::Key(Key::plain(code))));
+    }
+    for effect in effects {
+        if let Effect::EvalReport { ticket, run, upto: None } = effect {
+            let run = dir.run(&run)?;
+            let report = eval_report(&supervisor::state_of(&run)?.0.eval, &others(dir, &run.id())?);
+            update(&mut model, Msg::EvalReportReady { ticket, answer: Ok(Box::new(report)) });
+        }
     }
     let mut buffer = Buffer::empty(Rect::new(0, 0, width, height));
     let area = buffer.area;

@@ -72,7 +72,7 @@ pub(super) fn measure(
     for (at, spec) in specs.iter_mut().enumerate().filter(|(_, spec)| learned(spec)) {
         spec.gate.extend(llmbar.clone());
         let trained = trained_prompts(dir, spec.run.iter().cloned().collect())?;
-        let (pairs, seen) = own_labels(session, &trained);
+        let (pairs, seen) = own_labels(session, &trained.ids);
         if seen > 0 {
             notes.0.push(format!(
                 "{} on {} left out of the measure of {}: it learned from them",

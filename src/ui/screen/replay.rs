@@ -3,6 +3,7 @@
 use crate::app::screen::replay::{Mark, ReplayScreen, Timeline, TimelineEntry};
 use crate::app::{Model, presentable, wrap};
 use crate::domain::{Choice, Completion, PartialFate, Session, Side, Strength, Verdict, counted};
+use crate::ui::evaluation::{EvaluationScene, draw_evaluation};
 use crate::ui::frame::{damage, put, rule};
 use crate::ui::run::{Scene, draw_scene, headline, settings};
 use crate::ui::theme::{ACCENT, ACCENT_BOLD, BOLD, DIM, GOOD, TEXT, WARN};
@@ -49,6 +50,21 @@ pub fn body(buf: &mut Buffer, area: Rect, model: &Model, screen: &ReplayScreen) 
         let spec = line.runs().iter().find(|(run, _)| *run == id).and_then(|(_, spec)| spec.as_ref());
         // In a replay the worker counts as alive until the log says otherwise.
         let status = run.status(Some(true));
+        if let Some(eval) = super::evaluate::eval_spec(spec) {
+            let mut parts = vec![Span::raw(" "), Span::styled(format!("{id}  "), BOLD), Span::raw(status.word())];
+            parts.extend(headline(run, &status, false, area.width).spans.into_iter().skip(1));
+            let scene = EvaluationScene {
+                spec: Some(eval),
+                run,
+                status,
+                report: screen.report.as_ref(),
+                runs: Some(Line::from(parts)),
+                scroll: 0,
+                replay: true,
+            };
+            draw_evaluation(scene, above, buf);
+            return Line::default();
+        }
         let sampling = spec.map_or(run.tokens > 0 && run.metrics().next().is_none(), |s| s.kind() == "sample");
         let mut parts = vec![Span::raw(" "), Span::styled(format!("{id}  "), BOLD)];
         // A past status is in lower case: only the present is LIVE.

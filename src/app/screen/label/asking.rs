@@ -185,10 +185,11 @@ pub(super) fn save_tags(model: &mut Shared, prompt: &PromptId, input: TextInput)
         let change = TagChange { prompt: prompt.clone(), tag: tag.clone(), rater, on: *on };
         effects.extend(open.write(&SessionRecord::Tagged(change)));
     }
+    let undo = model.keys.key("label", "undo");
     match changes.as_slice() {
         [] => model.say("nothing changed"),
-        [_] => model.say("tag changed; u undoes it"),
-        many => model.say(format!("{} changed; u undoes them one by one", counted(many.len(), "tag"))),
+        [_] => model.say(format!("tag changed; {undo} undoes it")),
+        many => model.say(format!("{} changed; {undo} undoes them one by one", counted(many.len(), "tag"))),
     }
     effects
 }

@@ -74,11 +74,12 @@ pub fn act(
         ReadAction::Raw => {
             let markdown = card.shown.iter().any(|shown| shown.markdown);
             view.raw = !view.raw;
+            let key = model.keys.key("label", "diff");
             model.say(match (view.raw, diff, markdown) {
-                (_, true, _) => "differences are marked in the raw text: d turns them off",
-                (_, _, false) => "neither answer has Markdown: raw and rendered are the same",
-                (true, ..) => "answers as written",
-                (false, ..) => "answers with Markdown rendered",
+                (_, true, _) => format!("differences are marked in the raw text: {key} turns them off"),
+                (_, _, false) => "neither answer has Markdown: raw and rendered are the same".into(),
+                (true, ..) => "answers as written".into(),
+                (false, ..) => "answers with Markdown rendered".into(),
             });
         }
         ReadAction::Thoughts => {

@@ -1,5 +1,6 @@
 //! Labelling progress: how many, how fast, time left, and the last verdicts in words.
 
+use crate::app::bindings::KeyBindings;
 use crate::app::open::OpenSession;
 use crate::app::wrap::presentable;
 use crate::domain::{Choice, RunStatus, Strength, Verdict, counted};
@@ -94,11 +95,12 @@ pub fn history(open: &OpenSession, count: usize) -> Vec<(String, String)> {
 
 /// The status of the newest sampling run; empty if there is nothing to say.
 #[must_use]
-pub fn sampler(open: &OpenSession) -> String {
+pub fn sampler(open: &OpenSession, keys: &KeyBindings) -> String {
     let Some(run) = open.runs.iter().rev().find(|run| run.is_sampling()) else { return String::new() };
     let ahead = open.queue.len().saturating_sub(1);
     let total = run.state.plan.as_ref().map_or(0, |plan| plan.total_steps);
     let progress = if total > 0 { format!(" {} of {total}", run.state.step) } else { String::new() };
+    let watch = keys.key("label", "watch");
     match run.status() {
         RunStatus::Starting => "sampler: starting".into(),
         RunStatus::Running => match &run.state.stage {
@@ -110,8 +112,8 @@ pub fn sampler(open: &OpenSession) -> String {
             _ => format!("sampler:{progress} · {} ahead", counted(ahead, "pair")),
         },
         RunStatus::Paused => format!("sampler: paused at{progress}"),
-        RunStatus::Failed(_) => "sampler: failed, w shows why".into(),
-        RunStatus::Lost => format!("sampler: lost at{progress}, w shows why"),
+        RunStatus::Failed(_) => format!("sampler: failed, {watch} shows why"),
+        RunStatus::Lost => format!("sampler: lost at{progress}, {watch} shows why"),
         RunStatus::Finished | RunStatus::Stopped => String::new(),
     }
 }

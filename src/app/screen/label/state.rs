@@ -5,9 +5,6 @@ use super::reading::AnswerView;
 use crate::app::shared::Shared;
 use crate::domain::PairId;
 
-/// A verdict sooner than this after a pair appears is ignored as key repeat.
-pub const GUARD_MS: u64 = 250;
-
 /// The screen's state.
 #[derive(Debug, Clone, Default)]
 pub struct LabelScreen {

@@ -263,7 +263,7 @@ impl RankSheet {
         let ids = |pair: &Pair| [pair.a.clone(), pair.b.clone()];
         let of_prompt = open.session.pairs().iter().filter(|pair| pair.prompt == self.prompt);
         let known: HashMap<[CompletionId; 2], &Pair> = of_prompt.map(|pair| (ids(pair), &**pair)).collect();
-        let ms = clock_ms.saturating_sub(self.shown_ms) / (wanted.len() as u64).max(1);
+        let ms = (clock_ms.saturating_sub(self.shown_ms) / (wanted.len() as u64).max(1)).max(1);
         let ranking = format!("{}@{now_ms}", self.prompt);
         let (mut pairs, mut verdicts, mut taken) = (Vec::new(), Vec::new(), HashSet::<PairId>::new());
         for (x, y) in wanted {

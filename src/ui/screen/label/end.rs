@@ -29,7 +29,7 @@ pub fn empty(buf: &mut Buffer, area: Rect, model: &Model, open: &OpenSession) {
         vec![Span::styled(model.keys.key("label", action), ACCENT), Span::raw(format!("  {text}"))]
     };
     let stats = stats(open);
-    let sampler = sampler(open);
+    let sampler = sampler(open, &model.keys);
     // What pairs that are judged come to, and where to go from there.
     let judged = || {
         let mut lines = outcome(open, usize::from(area.width.saturating_sub(4)));
