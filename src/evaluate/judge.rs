@@ -55,8 +55,8 @@ pub trait Referee {
     fn rule(&mut self, bout: &Bout) -> Result<Ruling, Error>;
 
     /// Calibrates its probabilities to rows of (difference, label), where there are `fewest` or more. Returns what its
-    /// probabilities are, in words; none for a judge whose probabilities are its own.
-    fn calibrate(&mut self, rows: &[(f64, f64)], fewest: usize) -> Option<String> {
+    /// probabilities are, in words, and a remedy; none where there is nothing to say.
+    fn calibrate(&mut self, rows: &[(f64, f64)], fewest: usize) -> Option<(String, &'static str)> {
         let _ = (rows, fewest);
         None
     }

@@ -40,13 +40,20 @@ impl Referee for ScoredReferee {
         Ok(Ruling { p: Some(p), difference: Some(difference), ..Ruling::default() })
     }
 
-    fn calibrate(&mut self, rows: &[(f64, f64)], fewest: usize) -> Option<String> {
+    fn calibrate(&mut self, rows: &[(f64, f64)], fewest: usize) -> Option<(String, &'static str)> {
+        Some((self.calibrated(rows, fewest), "Nothing needs to be done: who is better does not depend on it."))
+    }
+}
+
+impl ScoredReferee {
+    /// Calibrates, and says what the probabilities are.
+    fn calibrated(&mut self, rows: &[(f64, f64)], fewest: usize) -> String {
         let raw = "the probability is the sigmoid of the difference of scores, as trained";
         if rows.len() < fewest {
             let labels = counted(rows.len(), "label");
-            return Some(format!("{raw}: {labels} that it did not learn from are fewer than {fewest}"));
+            return format!("{raw}: {labels} that it did not learn from are fewer than {fewest}");
         }
-        Some(match logistic_calibration(rows) {
+        match logistic_calibration(rows) {
             Ok(found) if found.slope > 0.0 => {
                 self.slope = found.slope;
                 let held = if found.held { ", held by a ridge since they separate without an error" } else { "" };
@@ -60,7 +67,7 @@ impl Referee for ScoredReferee {
             }
             Ok(_) => format!("{raw}: its scores rank against your labels, which gives no calibration"),
             Err(why) => format!("{raw}: {why}"),
-        })
+        }
     }
 }
 
@@ -89,18 +96,13 @@ mod tests {
     fn few_labels_or_reversed_ones_leave_the_raw_probability_and_enough_calibrate() {
         let mut referee = by_length(1.0);
         let before = ruled(&mut referee, "aaaa", "bb");
-        assert!(
-            referee
-                .calibrate(&[(1.0, 1.0)], 4)
-                .unwrap()
-                .contains("1 label that it did not learn from are fewer than 4")
-        );
+        assert!(referee.calibrated(&[(1.0, 1.0)], 4).contains("1 label that it did not learn from are fewer than 4"));
         let against = [(1.0, 0.0), (2.0, 0.0), (1.0, 1.0), (3.0, 0.0)];
-        assert!(referee.calibrate(&against, 4).unwrap().contains("rank against your labels"));
+        assert!(referee.calibrated(&against, 4).contains("rank against your labels"));
         assert_eq!(ruled(&mut referee, "aaaa", "bb"), before);
         // At difference 2, three of four prefer the first: slope·2 = ln 3.
         let rows = [(2.0, 1.0), (2.0, 1.0), (-2.0, 0.0), (2.0, 0.0)];
-        let said = referee.calibrate(&rows, 4).unwrap();
+        let said = referee.calibrated(&rows, 4);
         assert!(said.contains("calibrated to 4 labels") && said.contains("slope 0.549"), "{said}");
         let after = ruled(&mut referee, "aaaa", "bb");
         assert!((after.p.unwrap() - 0.75).abs() < 1e-9 && after.difference == before.difference);

@@ -90,7 +90,8 @@ fn gate_report(set: &str, rows: &[&Comparison]) -> GateReport {
         decided.iter().map(|(_, said, known)| if *said == 0 { 0.5 } else { f64::from(said == known) }).sum();
     let n = decided.len() as f64;
     let both: Vec<(f64, f64)> = seen.iter().filter_map(|(c, ..)| Some((c.a_first?.0, c.b_first?.0))).collect();
-    let labels: Vec<(i64, i64)> = seen.iter().map(|(_, said, known)| (*said, *known)).collect();
+    // Read from both sides: a file may have every better answer first, which would make chance agreement certain.
+    let labels: Vec<(i64, i64)> = seen.iter().flat_map(|(_, said, known)| [(*said, *known), (-said, -known)]).collect();
     let longer = |c: &Comparison| i64::from(c.chars[0] > c.chars[1]) - i64::from(c.chars[0] < c.chars[1]);
     let unequal: Vec<&(&Comparison, i64, i64)> = seen.iter().filter(|(c, ..)| longer(c) != 0).collect();
     let picks: Vec<bool> =

@@ -155,17 +155,16 @@ impl Evaluation {
             .filter_map(|c| Some((c.difference?.0, c.reference?.0)))
             .filter(|(difference, _)| difference.is_finite())
             .collect();
-        let Some(said) = referee.calibrate(&rows, FEWEST_LABELS) else { return Ok(()) };
+        let Some((said, remedy)) = referee.calibrate(&rows, FEWEST_LABELS) else { return Ok(()) };
         let begun = self.state.comparisons().any(|c| c.judge == name && !crate::domain::is_gate(&c.key.suite));
         if !begun {
-            let remedy = "Nothing needs to be done; who is better does not depend on it.".into();
             let text = format!("{name}: {said}.");
             let finding = Finding {
                 rule: "calibration".into(),
                 step: self.done(),
                 severity: Severity::Note,
                 text,
-                remedy,
+                remedy: remedy.into(),
                 pair: None,
             };
             sink.emit(RunEvent::Found(finding))?;

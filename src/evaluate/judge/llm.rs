@@ -45,14 +45,15 @@ impl Referee for LetterReferee {
         Ok(ruling(judgement))
     }
 
-    fn calibrate(&mut self, _: &[(f64, f64)], _: usize) -> Option<String> {
+    fn calibrate(&mut self, _: &[(f64, f64)], _: usize) -> Option<(String, &'static str)> {
         let n = self.mass.len() as f64;
         let mean = self.mass.iter().sum::<f64>() / n;
         (n > 0.0 && mean < LEAST_MASS).then(|| {
-            format!(
+            let text = format!(
                 "the letters A and B have a mean probability of {:.1} % together: it mostly wants to say something else",
                 100.0 * mean
-            )
+            );
+            (text, "Use a judge that follows such questions.")
         })
     }
 }

@@ -105,9 +105,10 @@ fn gate(g: &GateReport) -> String {
     let span =
         g.interval.map_or_else(String::new, |[low, high]| format!(" [{:.0} – {:.0}]", 100.0 * low, 100.0 * high));
     let kappa = g.kappa.map_or_else(String::new, |k| format!("  kappa {k:.2}"));
+    let unjudged = if g.unjudged > 0 { format!(" ({} without an opinion)", g.unjudged) } else { String::new() };
     let same = g.consistency.map_or_else(String::new, |c| format!("  both orders agree {}", percent(Some(c))));
     format!(
-        "  {set:<22} right {}{span}  n {}{kappa}{same}  picks the longer {} (better in {})",
+        "  {set:<22} right {}{span}  n {}{unjudged}{kappa}{same}  picks the longer {} (better in {})",
         percent(g.accuracy),
         g.decided,
         percent(g.longer),
