@@ -30,6 +30,7 @@ mod models;
 mod out;
 mod plan;
 mod reply;
+mod report;
 mod reports;
 mod run;
 mod servers;

@@ -279,7 +279,8 @@ mod tests {
         assert!(tie.current().is_none(), "neither it nor what merely mentions it");
         tie.down();
         tie.down();
-        assert_eq!(tie.current().unwrap().pick, Pick::Screen(0));
+        let titles: Vec<&str> = tie.matches().iter().map(|entry| entry.title.as_str()).collect();
+        assert_eq!(tie.current().unwrap().pick, Pick::Screen(0), "{titles:?}");
         tie.press(Key::char('x'));
         assert!(tie.current().is_none());
         assert!(palette("").current().is_none(), "before something is typed");

@@ -32,9 +32,9 @@ fn mixed() -> Session {
     tag(&mut s, 1, "p0", "Code", true);
     tag(&mut s, 2, "p1", "math", true);
     tag(&mut s, 3, "p1", "code", true);
-    s.judge(10, verdict(0, "ana", A));
+    s.judge(10, Verdict { ms: 900, ..verdict(0, "ana", A) });
     s.judge(11, Verdict { ms: 80, ..verdict(0, "ben", B) });
-    s.judge(12, Verdict { seen: Seen::Partial, ..verdict(1, "ana", Choice::Tie) });
+    s.judge(12, Verdict { seen: Seen::Partial, ms: 900, ..verdict(1, "ana", Choice::Tie) });
     // An imported verdict has no time.
     s.judge(13, Verdict { ms: 0, ..verdict(2, "import:votes.json#cy", Choice::Skip) });
     s.judge(14, Verdict { asked: Asked::by(Some("helpful")), ..verdict(3, "ben", B) });
